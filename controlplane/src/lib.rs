@@ -1,0 +1,12 @@
+//! The control plane of ringbridge: XMPP, colibri2, the focus, DTLS handshakes and the bridge channel.
+//! It never touches a media packet.
+
+pub mod bridge;
+pub mod channel;
+pub mod colibri;
+pub mod config;
+pub mod focus;
+pub mod jingle;
+pub mod rest;
+pub mod transport;
+pub mod xmpp;

@@ -1,0 +1,18 @@
+//! The packet path of ringbridge: worker threads pinned to cores that receive, authenticate, open, translate,
+//! seal and send media packets. No tokio, no XMPP, no serde.
+//!
+//! The control plane talks to it only through [`ring::Command`] and [`ring::Event`].
+
+pub mod conference;
+pub mod congestion;
+pub mod demux;
+pub mod ice;
+pub mod ids;
+pub mod io;
+pub mod media;
+pub mod ring;
+pub mod rtcp;
+pub mod rtp;
+pub mod srtp;
+pub mod stats;
+pub mod worker;

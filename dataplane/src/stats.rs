@@ -1,0 +1,137 @@
+//! Counters of one worker: plain numbers that anyone may read without stopping it.
+//!
+//! Each counter has one writer, its worker, so relaxed stores are enough. Everything that a worker drops,
+//! refuses or retries has a counter here; `metric` and `reason` name it for the exporter.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident = $metric:literal, $reason:literal;)*) => {
+        /// What is counted.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(usize)]
+        pub enum Counter { $($(#[$doc])* $name,)* }
+
+        impl Counter {
+            /// Every counter, in order.
+            pub const ALL: &'static [Counter] = &[$(Counter::$name,)*];
+
+            /// Name of the metric; several counters share one and differ by `reason`.
+            pub const fn metric(self) -> &'static str {
+                match self { $(Counter::$name => $metric,)* }
+            }
+
+            /// Value of the metric's `reason` label; empty where the metric has none.
+            pub const fn reason(self) -> &'static str {
+                match self { $(Counter::$name => $reason,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Datagrams received.
+    PacketsReceived = "packets_received", "";
+    /// Bytes received, UDP payload.
+    BytesReceived = "bytes_received", "";
+    /// Datagrams queued for sending.
+    PacketsSent = "packets_sent", "";
+    /// Bytes queued for sending, UDP payload.
+    BytesSent = "bytes_sent", "";
+    /// RTP packets forwarded, counted once per receiver.
+    PacketsForwarded = "packets_forwarded", "";
+    /// Nanoseconds that the worker spent working (not waiting).
+    BusyNanos = "busy_nanoseconds", "";
+    /// Turns of the loop; a worker whose number stands still is stalled.
+    LoopTurns = "loop_turns", "";
+    /// First byte fits no protocol of RFC 7983, or the datagram is empty.
+    DropUnknownProtocol = "dropped", "unknown_protocol";
+    /// STUN that does not parse.
+    DropStunMalformed = "dropped", "stun_malformed";
+    /// STUN request for a ufrag that no endpoint has.
+    DropStunUnknownUfrag = "dropped", "stun_unknown_ufrag";
+    /// STUN with a wrong or missing MESSAGE-INTEGRITY.
+    DropStunIntegrity = "dropped", "stun_integrity";
+    /// Not STUN, from an address that no endpoint has verified.
+    DropUnknownAddress = "dropped", "unknown_address";
+    /// DTLS beyond the rate limit of its endpoint.
+    DropDtlsRate = "dropped", "dtls_rate";
+    /// SRTP or SRTCP before keys are known.
+    DropNoKeys = "dropped", "no_keys";
+    /// RTP that does not parse, including its extensions and padding.
+    DropRtpMalformed = "dropped", "rtp_malformed";
+    /// RTCP that does not parse.
+    DropRtcpMalformed = "dropped", "rtcp_malformed";
+    /// SRTP whose tag does not verify.
+    DropSrtpAuth = "dropped", "srtp_auth";
+    /// SRTP seen before, or older than the replay window.
+    DropSrtpReplay = "dropped", "srtp_replay";
+    /// SRTCP whose tag does not verify.
+    DropSrtcpAuth = "dropped", "srtcp_auth";
+    /// SRTCP seen before, or older than the replay window.
+    DropSrtcpReplay = "dropped", "srtcp_replay";
+    /// RTP of an SSRC that no signalled source has.
+    DropUnknownSsrc = "dropped", "unknown_ssrc";
+    /// RTP with a payload type that the sender did not negotiate.
+    DropUnknownPayloadType = "dropped", "unknown_payload_type";
+    /// Audio or video of an endpoint that is force-muted.
+    DropForceMuted = "dropped", "force_muted";
+    /// A packet for a receiver that did not negotiate its codec.
+    DropReceiverLacksCodec = "dropped", "receiver_lacks_codec";
+    /// Output with no free slot.
+    DropOutputFull = "dropped", "output_full";
+    /// A datagram for another worker whose ring is full.
+    DropHandoverFull = "dropped", "handover_full";
+    /// The kernel refused a datagram.
+    DropSendError = "dropped", "send_error";
+    /// An event for a full event ring.
+    DropEventFull = "dropped", "event_full";
+    /// A command for a conference or endpoint that does not exist.
+    DropCommandUnknown = "dropped", "command_unknown_id";
+    /// A table with bounded size was full (addresses, SSRCs, sources).
+    DropTableFull = "dropped", "table_full";
+    /// Datagrams handed to the worker that owns their endpoint.
+    Handovers = "handovers", "";
+    /// Packets repeated because a receiver asked for them.
+    Retransmissions = "retransmissions", "";
+    /// Packets asked for by a receiver that the cache no longer had.
+    NackCacheMiss = "nack_cache_misses", "";
+    /// Packets that the bridge asked a sender to repeat.
+    NackSent = "nack_requested_packets", "";
+    /// Keyframe requests sent to senders.
+    KeyframeRequests = "keyframe_requests", "sent";
+    /// Keyframe requests held back by the throttle.
+    KeyframeRequestsThrottled = "keyframe_requests", "throttled";
+}
+
+/// The counters of one worker.
+#[derive(Debug)]
+pub struct WorkerStats {
+    values: [AtomicU64; Counter::ALL.len()],
+}
+
+impl Default for WorkerStats {
+    fn default() -> Self {
+        Self { values: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+}
+
+impl WorkerStats {
+    /// Adds `n`; only the owning worker calls this.
+    #[inline]
+    pub fn add(&self, counter: Counter, n: u64) {
+        let cell = &self.values[counter as usize];
+        cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Adds one.
+    #[inline]
+    pub fn count(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Reads one counter.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.values[counter as usize].load(Ordering::Relaxed)
+    }
+}
