@@ -217,19 +217,35 @@ impl Agent {
     }
 
     /// Takes a STUN message that the demultiplexer found to be this endpoint's, by ufrag or transaction id.
+    /// True when it was authentic: a sign of life.
     pub fn handle_message<S: PacketSink>(
         &mut self,
         now: Instant,
         path: Path,
         message: &Message<'_>,
         cx: &mut Context<'_, S>,
-    ) {
+    ) -> bool {
+        let key = match (message.class, &self.remote) {
+            (Class::Request, _) => &self.key,
+            // A keep-alive (RFC 8445 section 11): it asks for nothing, and nothing authenticates it.
+            (Class::Indication, _) => return false,
+            // The answer must come from where the check went (RFC 8445 section 7.2.5.2.1).
+            (Class::Success | Class::Error, Some(remote)) if self.is_awaited(path, message) => &remote.key,
+            (Class::Success | Class::Error, _) => {
+                cx.stats.count(Counter::DropStunUnknownTransaction);
+                return false;
+            }
+        };
+        // First of all: an unauthenticated message leaves no trace but this counter.
+        if !message.verify(key) {
+            cx.stats.count(Counter::DropStunIntegrity);
+            return false;
+        }
         match message.class {
             Class::Request => self.handle_request(now, path, message, cx),
-            Class::Success | Class::Error => self.handle_response(now, path, message, cx),
-            // A keep-alive (RFC 8445 section 11): it asks for nothing.
-            Class::Indication => {}
+            _ => self.handle_response(now, path, message, cx),
         }
+        true
     }
 
     fn handle_request<S: PacketSink>(
@@ -239,10 +255,6 @@ impl Agent {
         message: &Message<'_>,
         cx: &mut Context<'_, S>,
     ) {
-        // First of all: an unauthenticated request leaves no trace but this counter.
-        if !message.verify(&self.key) {
-            return cx.stats.count(Counter::DropStunIntegrity);
-        }
         if let Some(kind) = message.unknown_required {
             cx.stats.count(Counter::DropStunMalformed);
             return self.respond(path, message, cx, Class::Error, |w| w.error(420, "Unknown Attribute").unknown(kind));
@@ -291,6 +303,10 @@ impl Agent {
         self.evaluate(now, cx);
     }
 
+    fn is_awaited(&self, path: Path, message: &Message<'_>) -> bool {
+        self.pairs.iter().any(|pair| pair.path == path && pair.check(&message.transaction).is_some())
+    }
+
     fn handle_response<S: PacketSink>(
         &mut self,
         now: Instant,
@@ -298,14 +314,7 @@ impl Agent {
         message: &Message<'_>,
         cx: &mut Context<'_, S>,
     ) {
-        // The answer must come from where the check went (RFC 8445 section 7.2.5.2.1).
-        let found = self.pairs.iter().position(|pair| pair.path == path && pair.check(&message.transaction).is_some());
-        let (Some(index), Some(remote)) = (found, &self.remote) else {
-            return cx.stats.count(Counter::DropStunUnknownTransaction);
-        };
-        if !message.verify(&remote.key) {
-            return cx.stats.count(Counter::DropStunIntegrity);
-        }
+        let Some(index) = self.pairs.iter().position(|pair| pair.path == path) else { return };
         let Some(pair) = self.pairs.get_mut(index) else { return };
         let Some(check) = pair.check(&message.transaction) else { return };
         if message.class == Class::Error {

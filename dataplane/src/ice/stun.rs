@@ -411,7 +411,8 @@ mod tests {
         for len in 0..SAMPLE_REQUEST.len() {
             assert!(Message::parse(&SAMPLE_REQUEST[..len]).is_err(), "{len} bytes");
         }
-        for bit in 0..SAMPLE_REQUEST.len() * 8 {
+        // Up to FINGERPRINT, which stands outside of what MESSAGE-INTEGRITY covers.
+        for bit in 0..(SAMPLE_REQUEST.len() - 8) * 8 {
             let mut bytes = SAMPLE_REQUEST.to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(Message::parse(&bytes).map_or(true, |message| !message.verify(&key)), "bit {bit}");
@@ -445,7 +446,7 @@ mod tests {
     #[test]
     fn a_small_buffer_is_refused() {
         let key = integrity_key("x");
-        for room in 0..72 {
+        for room in 0..68 {
             let mut buf = vec![0; room];
             assert_eq!(Writer::new(&mut buf, Class::Request, &[1; 12]).username(b"abcd:efgh").finish(&key), None, "{room}");
         }
