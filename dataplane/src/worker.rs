@@ -7,6 +7,7 @@ pub(crate) mod peers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
@@ -17,7 +18,7 @@ use crate::demux::{AddressTable, EndpointIndex, Owner, Protocol, ufrag_prefix, w
 use crate::ice::stun::{Class, Message};
 use crate::ice::{Agent, AgentConfig, AgentEvent, Context, transaction_owner};
 use crate::ids::{ConferenceId, EndpointId};
-use crate::io::{PacketSink, Path};
+use crate::io::{Flush, PacketIo, PacketSink, Path};
 use crate::ring::{Command, ControlLink, Event, IceState, NewEndpoint};
 use crate::stats::{Counter, WorkerStats};
 
@@ -88,6 +89,42 @@ impl Worker {
             outbox: Outbox::default(),
             config,
             stats,
+        }
+    }
+
+    /// The loop: receive, step, flush, events. Ends by [`Command::Shutdown`], by `stop`, or by an I/O failure.
+    pub fn run<I: PacketIo>(mut self, mut io: I, stop: &AtomicBool) -> std::io::Result<()> {
+        let mut timeout = Duration::ZERO;
+        loop {
+            let received = io.receive(timeout)?;
+            let now = Instant::now();
+            // `receive` has drained the eventfd; from here on, new wake-ups write it again.
+            self.link.wakeup().clear();
+            let (batch, tx) = io.parts();
+            let mut bytes = 0;
+            for i in 0..received {
+                let Some(datagram) = batch.get(i) else { continue };
+                bytes += datagram.data.len() as u64;
+                self.handle_datagram(now, datagram.path, datagram.data, None, tx);
+            }
+            self.stats.add(Counter::PacketsReceived, received as u64);
+            self.stats.add(Counter::BytesReceived, bytes);
+            let peers = self.handle_peers(now, tx);
+            let commands = self.handle_commands(now, tx);
+            self.handle_timers(now, tx);
+            // Nothing stays queued while the loop sleeps.
+            tx.flush()?;
+            self.handle_events();
+            self.stats.count(Counter::LoopTurns);
+            if commands == Step::Stop || stop.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            let end = Instant::now();
+            timeout = match (peers, commands) {
+                (Step::Idle, Step::Idle) => self.sleep(end),
+                _ => Duration::ZERO,
+            };
+            self.stats.add(Counter::BusyNanos, end.saturating_duration_since(now).as_nanos() as u64);
         }
     }
 

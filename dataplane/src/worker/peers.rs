@@ -1,6 +1,6 @@
 //! Worker-to-worker rings: a datagram that the kernel gave to the wrong worker, and what the owner says of its path.
 
-use crate::io::{IoError, MAX_DATAGRAM, Path};
+use crate::io::{MAX_DATAGRAM, Path};
 use crate::ring::Wakeup;
 
 /// One entry of a peer ring; every entry has room for a datagram.
@@ -46,7 +46,7 @@ struct Outgoing {
 }
 
 /// Connects every worker with every other; `wakeups` are theirs, in order.
-pub(crate) fn mesh(wakeups: &[Wakeup], capacity: usize) -> Result<Vec<Peers>, IoError> {
+pub(crate) fn mesh(wakeups: &[Wakeup], capacity: usize) -> Vec<Peers> {
     let count = wakeups.len();
     let mut peers: Vec<Peers> = (0..count)
         .map(|_| Peers { to: (0..count).map(|_| None).collect(), from: (0..count).map(|_| None).collect() })
@@ -58,7 +58,7 @@ pub(crate) fn mesh(wakeups: &[Wakeup], capacity: usize) -> Result<Vec<Peers>, Io
             peers[receiver].from[sender] = Some(consumer);
         }
     }
-    Ok(peers)
+    peers
 }
 
 impl Peers {
