@@ -8,9 +8,7 @@ use std::thread::JoinHandle;
 
 use crate::conference::ForwarderConfig;
 use crate::demux::MAX_WORKERS;
-use crate::io::{
-    Backend, IoChoice, IoError, IoLimits, Mmsg, SocketOptions, Uring, bind_sockets, pin_to_core, probe,
-};
+use crate::io::{Backend, IoChoice, IoError, IoLimits, Mmsg, SocketOptions, Uring, bind_sockets, pin_to_core, probe};
 use crate::ring::{self, Command, ControlLink, Wakeup, WorkerLink};
 use crate::stats::WorkerStats;
 use crate::worker::peers::{Peers, mesh};
@@ -243,7 +241,10 @@ impl Dataplane {
     /// The addresses to offer as host candidates: the bound ones, each wildcard replaced by the address that the
     /// default route leaves from (nothing is sent to find out), or by loopback where there is no route.
     pub fn candidate_addresses(&self) -> Vec<SocketAddr> {
-        self.local_addresses.iter().map(|address| SocketAddr::new(resolve_wildcard(address.ip()), address.port())).collect()
+        self.local_addresses
+            .iter()
+            .map(|address| SocketAddr::new(resolve_wildcard(address.ip()), address.port()))
+            .collect()
     }
 
     /// The rings, one per worker in order; the first call gets them, later ones an empty list.
@@ -313,22 +314,9 @@ struct WorkerStart {
 }
 
 impl WorkerStart {
-    /// The body of the thread: whatever ends it but a shutdown makes the bridge unhealthy.
     fn run(self) {
         let (index, health) = (self.config.index, self.health.clone());
-        match catch_unwind(AssertUnwindSafe(|| self.work())) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(worker = index, %error, "worker died: its I/O failed");
-                health.report_dead(index);
-            }
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
-                tracing::error!(worker = index, panic = text, "worker died: this is a bug, please report it");
-                health.report_dead(index);
-            }
-        }
+        supervise(index, &health, || self.work());
     }
 
     fn work(self) -> std::io::Result<()> {
@@ -360,5 +348,38 @@ impl WorkerStart {
                 }
             },
         }
+    }
+}
+
+/// The body of a worker's thread: whatever ends it but a shutdown makes the bridge unhealthy.
+fn supervise(worker: usize, health: &DataplaneHealth, work: impl FnOnce() -> std::io::Result<()>) {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::error!(worker, %error, "worker died: its I/O failed");
+            health.report_dead(worker);
+        }
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+            tracing::error!(worker, panic = text, "worker died: this is a bug, please report it");
+            health.report_dead(worker);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_worker_is_reported() {
+        let health = DataplaneHealth::new(3);
+        supervise(0, &health, || Ok(()));
+        assert_eq!(health.dead_worker(), None);
+        supervise(2, &health, || Err(std::io::Error::other("no more sockets")));
+        assert_eq!(health.dead_worker(), Some(2));
+        supervise(1, &health, || panic!("a bug"));
+        assert_eq!(health.clone().dead_worker(), Some(1), "clones see the same");
     }
 }

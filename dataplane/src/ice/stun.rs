@@ -448,7 +448,11 @@ mod tests {
         let key = integrity_key("x");
         for room in 0..68 {
             let mut buf = vec![0; room];
-            assert_eq!(Writer::new(&mut buf, Class::Request, &[1; 12]).username(b"abcd:efgh").finish(&key), None, "{room}");
+            assert_eq!(
+                Writer::new(&mut buf, Class::Request, &[1; 12]).username(b"abcd:efgh").finish(&key),
+                None,
+                "{room}"
+            );
         }
     }
 

@@ -101,7 +101,9 @@ mod tests {
     fn a_full_ring_coalesces_state_and_drops_dtls() {
         let (mut control, mut link) = ring::links(0, 2, 2).unwrap();
         let (stats, mut outbox) = (WorkerStats::default(), Outbox::default());
-        for event in [activity(9, true), activity(8, true), activity(1, true), activity(2, true), activity(1, false), dtls()] {
+        for event in
+            [activity(9, true), activity(8, true), activity(1, true), activity(2, true), activity(1, false), dtls()]
+        {
             outbox.send(event, &mut link, &stats);
         }
         assert_eq!(stats.get(Counter::DropEventFull), 1);

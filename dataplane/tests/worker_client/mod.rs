@@ -10,9 +10,7 @@ use is::{Candidate, IceAgent, IceCreds, Protocol};
 use ringbridge_dataplane::demux::ufrag_prefix;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::io::{IoChoice, probe};
-use ringbridge_dataplane::ring::{
-    Command, Event, FeedbackSsrcs, IceCredentials, IceState, NewEndpoint, WorkerLink,
-};
+use ringbridge_dataplane::ring::{Command, Event, FeedbackSsrcs, IceCredentials, IceState, NewEndpoint, WorkerLink};
 use ringbridge_dataplane::{Dataplane, DataplaneConfig};
 
 /// The backends that this host allows.
