@@ -148,4 +148,38 @@ mod tests {
         eprintln!("{} after {:?}: {}", probed.backend.name(), start.elapsed(), probed.reason);
         assert_eq!(probe(IoChoice::Mmsg).unwrap().backend, Backend::Mmsg);
     }
+
+    /// Forbids io_uring_setup to the calling thread, as containers do.
+    fn forbid_uring() {
+        let statement = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+        let mut filter = [
+            // The number of the system call is the first word of what the filter sees.
+            statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+            statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_io_uring_setup as u32),
+            statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+            statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+        // SAFETY: takes plain numbers.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+        let mode = libc::SECCOMP_MODE_FILTER as libc::c_ulong;
+        // SAFETY: the program and its four statements live during the call, which copies them.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) }, 0);
+    }
+
+    #[test]
+    fn forbidden_uring_is_noticed() {
+        std::thread::spawn(|| {
+            forbid_uring();
+            let start = Instant::now();
+            let probed = probe(IoChoice::Auto).unwrap();
+            assert!(start.elapsed() < Duration::from_millis(200), "{:?}", start.elapsed());
+            assert_eq!(probed.backend, Backend::Mmsg);
+            assert!(probed.reason.contains("io_uring") && probed.reason.contains("seccomp"), "{}", probed.reason);
+            let error = probe(IoChoice::Uring).unwrap_err().to_string();
+            assert!(error.contains("creating a ring") && error.contains("--io mmsg"), "{error}");
+        })
+        .join()
+        .unwrap();
+    }
 }
