@@ -150,7 +150,7 @@ impl Mmsg {
         let now_used = used + result as usize;
         for i in used..now_used {
             let header = &self.headers[i];
-            let control_len = (header.msg_hdr.msg_controllen as usize).min(CONTROL_LEN);
+            let control_len = header.msg_hdr.msg_controllen.min(CONTROL_LEN as _);
             let ancillary = offload::parse_control(&self.controls[i].0[..control_len]);
             if let Some(drops) = ancillary.drops {
                 let lost = drops.wrapping_sub(std::mem::replace(&mut self.drops[local], drops));

@@ -158,3 +158,58 @@ impl Outbox {
 pub(super) fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queued(outbox: &mut Outbox, path: Path, count: u8) -> usize {
+        for i in 0..count {
+            outbox.slot().unwrap()[..100].fill(i);
+            outbox.commit(100, path);
+        }
+        outbox.prepare()
+    }
+
+    #[test]
+    fn a_refused_run_goes_out_one_by_one() {
+        let stats = Arc::new(WorkerStats::default());
+        let mut outbox = Outbox::new(&IoLimits::default(), 1, true, stats.clone()).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let path = Path { local: 0, remote: peer.local_addr().unwrap() };
+        // A route with a small MTU, then a device without checksum offload; only the latter switches runs off.
+        for (error, messages_after) in [(libc::EMSGSIZE, 1), (libc::EIO, 5)] {
+            assert_eq!(queued(&mut outbox, path, 5), 1);
+            outbox.refused(0, error, &socket);
+            outbox.clear();
+            for i in 0..5 {
+                let mut buffer = [0; 200];
+                assert_eq!(peer.recv(&mut buffer).unwrap(), 100);
+                assert_eq!(buffer[..100], [i; 100]);
+            }
+            assert_eq!(queued(&mut outbox, path, 5), messages_after);
+            outbox.clear();
+        }
+        assert_eq!((stats.get(Counter::PacketsSent), stats.get(Counter::BytesSent)), (10, 1000));
+        assert_eq!(stats.get(Counter::DropSendError), 0);
+    }
+
+    #[test]
+    fn other_refusals_are_counted_losses() {
+        let stats = Arc::new(WorkerStats::default());
+        let mut outbox = Outbox::new(&IoLimits::default(), 1, true, stats.clone()).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let path = Path { local: 0, remote: socket.local_addr().unwrap() };
+        for (n, error) in [libc::EAGAIN, libc::ENOBUFS, libc::EPERM].into_iter().enumerate() {
+            assert_eq!(queued(&mut outbox, path, 4), 1);
+            outbox.refused(0, error, &socket);
+            outbox.clear();
+            assert_eq!(stats.get(Counter::DropSendError), 4 * (n as u64 + 1));
+        }
+        assert_eq!(stats.get(Counter::PacketsSent), 0);
+        outbox.commit(MAX_DATAGRAM + 1, path);
+        assert_eq!((outbox.is_empty(), stats.get(Counter::DropSendError)), (true, 13));
+    }
+}

@@ -37,7 +37,9 @@ impl Message {
 pub struct Plan {
     capacity: usize,
     queued: Vec<(Path, usize)>,
-    messages: Vec<Message>,
+    /// In the order of their first datagrams.
+    grouped: Vec<Message>,
+    /// The same ordered by socket.
     sorted: Vec<Message>,
     message_of: Vec<u32>,
     /// Where each message's next datagram goes, while `order` is filled.
@@ -55,7 +57,7 @@ impl Plan {
         Self {
             capacity,
             queued: Vec::with_capacity(capacity),
-            messages: Vec::with_capacity(capacity),
+            grouped: Vec::with_capacity(capacity),
             sorted: Vec::with_capacity(capacity),
             message_of: Vec::with_capacity(capacity),
             cursor: Vec::with_capacity(capacity),
@@ -98,7 +100,7 @@ impl Plan {
     /// Groups what is queued. Messages come out ordered by local socket; those of one destination keep the order in
     /// which their datagrams were queued. `gso` says whether a local socket takes runs.
     pub fn build(&mut self, gso: impl Fn(u8) -> bool) {
-        self.messages.clear();
+        self.grouped.clear();
         self.message_of.clear();
         self.build_number = self.build_number.wrapping_add(1);
         if self.build_number == 0 {
@@ -117,8 +119,8 @@ impl Plan {
             let message = if number == self.build_number && gso(path.local) && self.append(open as usize, len) {
                 open
             } else {
-                let fresh = self.messages.len() as u32;
-                self.messages.push(Message { path, segment: len, bytes: len, count: 1, first: 0, closed: len == 0 });
+                let fresh = self.grouped.len() as u32;
+                self.grouped.push(Message { path, segment: len, bytes: len, count: 1, first: 0, closed: len == 0 });
                 self.table[entry] = (self.build_number, fresh);
                 fresh
             };
@@ -140,7 +142,7 @@ impl Plan {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.queued.clear();
-        self.messages.clear();
+        self.grouped.clear();
         self.sorted.clear();
         self.message_of.clear();
         self.order.clear();
@@ -152,7 +154,7 @@ impl Plan {
         let mut entry = self.hasher.hash_one(path) as usize & mask;
         loop {
             let (number, message) = self.table[entry];
-            if number != self.build_number || self.messages[message as usize].path == *path {
+            if number != self.build_number || self.grouped[message as usize].path == *path {
                 return entry;
             }
             entry = (entry + 1) & mask;
@@ -160,7 +162,7 @@ impl Plan {
     }
 
     fn append(&mut self, message: usize, len: usize) -> bool {
-        let message = &mut self.messages[message];
+        let message = &mut self.grouped[message];
         let fits = !message.closed
             && len > 0
             && len <= message.segment
@@ -177,7 +179,7 @@ impl Plan {
     /// Sorts the messages by socket (stable, counting) and lays out `order`.
     fn arrange(&mut self) {
         let mut next = [0u32; 256];
-        for message in &self.messages {
+        for message in &self.grouped {
             next[usize::from(message.path.local)] += 1;
         }
         let mut total = 0;
@@ -185,9 +187,9 @@ impl Plan {
             total += std::mem::replace(slot, total);
         }
         self.sorted.clear();
-        self.sorted.extend_from_slice(&self.messages);
+        self.sorted.extend_from_slice(&self.grouped);
         self.cursor.clear();
-        for message in &self.messages {
+        for message in &self.grouped {
             let place = &mut next[usize::from(message.path.local)];
             self.cursor.push(*place);
             self.sorted[*place as usize] = *message;

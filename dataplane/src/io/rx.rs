@@ -111,8 +111,8 @@ mod tests {
         for buffer in 0..4 {
             for i in 0..8192 {
                 // SAFETY: no kernel request uses this slab.
-                unsafe { batch.slab.bytes(buffer, i, 1) }
-                [0] = (buffer * 50 + i / 100) as u8;
+                let byte = unsafe { batch.slab.bytes(buffer, i, 1) };
+                byte[0] = (buffer * 50 + i / 100) as u8;
             }
         }
         batch.push(path(1), 0, 0, 250, 100, false);

@@ -163,11 +163,13 @@ impl PacketIo for Uring {
 
     fn receive(&mut self, timeout: Duration) -> io::Result<usize> {
         let inner = &mut *self.inner;
+        let timeout = timeout.min(Duration::from_secs(86_400));
         inner.forget_batch();
-        inner.tx.arm()?;
         inner.tx.reap();
+        // Requests end for want of buffers; now there are some. They are armed even if there is no need to wait.
+        inner.tx.arm()?;
         let mut deadline = None;
-        while inner.tx.received.is_empty() && !inner.tx.woken {
+        while inner.tx.received.is_empty() && !inner.tx.woken && inner.tx.failure.is_none() {
             let left = match deadline {
                 None if timeout.is_zero() => Duration::ZERO,
                 None => {
@@ -180,9 +182,10 @@ impl PacketIo for Uring {
             if left.is_zero() {
                 break;
             }
+            if inner.tx.received.is_empty() {
+                inner.tx.arm()?;
+            }
         }
-        // Requests that ended must not stay so because this turn had no need to wait.
-        inner.tx.arm()?;
         inner.tx.submit()?;
         if std::mem::take(&mut inner.tx.woken) {
             inner.wake.drain();
