@@ -180,7 +180,7 @@ impl Dataplane {
                 sockets: dataplane.local_addresses.clone().into(),
                 max_endpoints: config.max_endpoints,
                 max_addresses: config.max_endpoints.saturating_mul(ADDRESSES_PER_ENDPOINT),
-                forwarder: ForwarderConfig { rewrite: config.rewrite },
+                forwarder: ForwarderConfig { rewrite: config.rewrite, ..ForwarderConfig::default() },
             };
             let start = WorkerStart {
                 config: worker_config,
