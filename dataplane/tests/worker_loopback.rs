@@ -101,6 +101,30 @@ fn an_expired_conference_takes_its_endpoints_along() {
 }
 
 #[test]
+fn the_number_of_endpoints_is_bounded() {
+    let mut dataplane = Dataplane::start(DataplaneConfig {
+        local_addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        port: 0,
+        io: IoChoice::Mmsg,
+        max_endpoints: 2,
+        ..DataplaneConfig::default()
+    })
+    .unwrap();
+    let mut links = dataplane.take_links();
+    let stats = dataplane.stats(0);
+    create_conference(&mut links[0], 1);
+    for endpoint in 1..=3 {
+        create_endpoint(&mut links[0], 1, endpoint);
+    }
+    wait_for(&stats, Counter::DropCommandUnknown, 1);
+    assert_eq!(stats.get(Counter::DropTableFull), 1);
+    links[0].send(Command::ExpireEndpoint { endpoint: EndpointId(1) }).unwrap();
+    create_endpoint(&mut links[0], 1, 3);
+    let mut clients = [Client::new(dataplane.local_addresses()[0], 0, 3)];
+    until(&mut clients, &mut links, &mut Vec::new(), |_, events| is_connected(events, 3));
+}
+
+#[test]
 fn junk_is_counted_and_harmless() {
     for io in backends() {
         let (dataplane, mut links) = start(io, 1);
