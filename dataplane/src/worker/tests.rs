@@ -1,0 +1,181 @@
+//! Workers in virtual time: steering, bounds, junk.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ice::stun::{Writer, integrity_key};
+use crate::io::MAX_DATAGRAM;
+use crate::ring::{self, FeedbackSsrcs, IceCredentials, WorkerLink};
+
+struct Out(Vec<u8>, Vec<(Path, Vec<u8>)>);
+
+impl PacketSink for Out {
+    fn slot(&mut self) -> Option<&mut [u8]> {
+        Some(&mut self.0)
+    }
+
+    fn commit(&mut self, len: usize, path: Path) {
+        self.1.push((path, self.0[..len].to_vec()));
+    }
+}
+
+struct Rig {
+    workers: Vec<Worker>,
+    links: Vec<WorkerLink>,
+    out: Out,
+    now: Instant,
+}
+
+/// Two workers in one thread; endpoint 1 lives on worker 0.
+fn rig(max_addresses: usize, handover_ring: usize) -> Rig {
+    let (mut links, controls): (Vec<_>, Vec<_>) = (0..2).map(|worker| ring::links(worker, 64, 64).unwrap()).unzip();
+    let wakeups: Vec<_> = controls.iter().map(|control| control.wakeup().clone()).collect();
+    let peers = peers::mesh(&wakeups, handover_ring);
+    let mut workers = Vec::new();
+    for (index, (control, peers)) in controls.into_iter().zip(peers).enumerate() {
+        let config = WorkerConfig {
+            index,
+            sockets: vec!["192.0.2.1:10000".parse().unwrap()].into(),
+            max_endpoints: 8,
+            max_addresses,
+            forwarder: ForwarderConfig::default(),
+        };
+        workers.push(Worker::new(config, control, peers, Arc::default()));
+    }
+    let conference = ConferenceId(1);
+    let create = Command::CreateConference { conference, feedback: FeedbackSsrcs { audio: 1, video: 2 } };
+    links[0].send(create).unwrap();
+    let new = NewEndpoint {
+        conference,
+        endpoint: EndpointId(1),
+        label: "one".into(),
+        ice: IceCredentials { ufrag: "0one".into(), pwd: "password".into() },
+        controlling: true,
+    };
+    links[0].send(Command::CreateEndpoint(Box::new(new))).unwrap();
+    let mut rig = Rig { workers, links, out: Out(vec![0; MAX_DATAGRAM], Vec::new()), now: Instant::now() };
+    rig.workers[0].handle_commands(rig.now, &mut rig.out);
+    rig
+}
+
+impl Rig {
+    fn receive(&mut self, worker: usize, port: u16, datagram: &[u8]) {
+        let path = Path { local: 0, remote: ([198, 51, 100, 1], port).into() };
+        self.workers[worker].handle_datagram(self.now, path, &mut datagram.to_vec(), None, &mut self.out);
+    }
+
+    fn exchange(&mut self) {
+        for _ in 0..3 {
+            for worker in &mut self.workers {
+                worker.handle_peers(self.now, &mut self.out);
+            }
+        }
+    }
+
+    fn count(&self, worker: usize, counter: Counter) -> u64 {
+        self.workers[worker].stats.get(counter)
+    }
+}
+
+fn request(ufrag: &str) -> Vec<u8> {
+    let mut buf = vec![0; 200];
+    let writer = Writer::new(&mut buf, Class::Request, &[3; 12]).username(format!("{ufrag}:x").as_bytes());
+    let len = writer.role(false, 1).priority(1).finish(&integrity_key("password")).unwrap();
+    buf.truncate(len);
+    buf
+}
+
+#[test]
+fn a_path_is_steered_only_after_its_owner_confirms_it() {
+    let mut rig = rig(16, 16);
+    rig.receive(1, 5, &[22; 50]);
+    assert_eq!(rig.count(1, Counter::DropUnknownAddress), 1);
+    // Forged: the owner refuses it, and nothing is learnt here either.
+    let mut forged = request("0one");
+    let tag = forged.len() - 10;
+    forged[tag] ^= 1;
+    let mut crc_free = forged[..forged.len() - 8].to_vec();
+    let length = (crc_free.len() - 20) as u16;
+    crc_free[2..4].copy_from_slice(&length.to_be_bytes());
+    rig.receive(1, 5, &crc_free);
+    rig.exchange();
+    assert_eq!((rig.count(1, Counter::Handovers), rig.count(0, Counter::DropStunIntegrity)), (1, 1));
+    rig.receive(1, 5, &[22; 50]);
+    assert_eq!(rig.count(1, Counter::DropUnknownAddress), 2);
+    assert!(rig.out.1.is_empty());
+    // Authentic: from now on everything from there is handed over.
+    rig.receive(1, 5, &request("0one"));
+    rig.exchange();
+    assert_eq!(rig.out.1.len(), 1, "the owner answers by itself");
+    rig.receive(1, 5, &[22; 50]);
+    rig.exchange();
+    assert_eq!(rig.count(1, Counter::Handovers), 3);
+    assert!(matches!(rig.links[0].poll_event(), Some(Event::Dtls { .. })));
+    // The endpoint ends: the steering, too.
+    rig.links[0].send(Command::ExpireEndpoint { endpoint: EndpointId(1) }).unwrap();
+    rig.workers[0].handle_commands(rig.now, &mut rig.out);
+    rig.exchange();
+    rig.receive(1, 5, &[22; 50]);
+    assert_eq!((rig.count(1, Counter::Handovers), rig.count(1, Counter::DropUnknownAddress)), (3, 3));
+    assert!(rig.workers.iter().all(|worker| worker.addresses.is_empty()));
+}
+
+#[test]
+fn a_full_handover_ring_drops_and_counts() {
+    let mut rig = rig(16, 4);
+    for _ in 0..10 {
+        rig.receive(1, 5, &request("0one"));
+    }
+    assert_eq!((rig.count(1, Counter::Handovers), rig.count(1, Counter::DropHandoverFull)), (4, 6));
+}
+
+#[test]
+fn nobody_makes_workers_play_ping_pong() {
+    let mut rig = rig(16, 16);
+    for ufrag in ["0nobody", "1nobody", "9nobody", "Znobody", ""] {
+        rig.receive(1, 5, &request(ufrag));
+        rig.exchange();
+    }
+    assert_eq!(rig.count(1, Counter::Handovers), 1, "only worker 0 exists beside");
+    assert_eq!(rig.count(0, Counter::DropStunUnknownUfrag), 1);
+    assert_eq!(rig.count(1, Counter::DropStunUnknownUfrag), 4);
+}
+
+#[test]
+fn the_address_table_is_bounded() {
+    let mut rig = rig(4, 16);
+    for port in 1..=10 {
+        rig.receive(0, port, &request("0one"));
+    }
+    assert_eq!((rig.workers[0].addresses.len(), rig.count(0, Counter::DropTableFull)), (4, 6));
+    assert_eq!(rig.out.1.len(), 10, "answered all the same");
+}
+
+proptest! {
+    #[test]
+    fn any_datagram_is_survived(datagrams in prop::collection::vec((0..2usize, 1..4u16, prop::collection::vec(any::<u8>(), 0..80)), 1..60)) {
+        let mut rig = rig(16, 16);
+        rig.receive(0, 1, &request("0one"));
+        rig.receive(1, 2, &request("0one"));
+        rig.exchange();
+        for (worker, port, mut datagram) in datagrams {
+            // Half of them from a verified address, a fifth each STUN, DTLS, RTP, RTCP, other.
+            if let [first, second, ..] = &mut datagram[..] {
+                match *first % 5 {
+                    0 => *first %= 4,
+                    1 => *first = 20 + *first % 44,
+                    2 => *first = 128 + *first % 64,
+                    3 => (*first, *second) = (128 + *first % 64, 192 + *second % 32),
+                    _ => {}
+                }
+            }
+            rig.receive(worker, port, &datagram);
+            rig.exchange();
+            rig.now += Duration::from_millis(7);
+            for worker in &mut rig.workers {
+                worker.handle_timers(rig.now, &mut rig.out);
+                worker.handle_events();
+            }
+        }
+    }
+}
