@@ -4,8 +4,8 @@
 //! control plane, which retries in order; a full event ring makes the worker coalesce or count, never wait.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::ids::{ConferenceId, EndpointId};
 use crate::media::{Media, ReceiverConstraints, SourceDescription};
