@@ -8,8 +8,10 @@ mod aead;
 mod ctr_hmac;
 mod kdf;
 mod replay;
+
 mod session;
 
+pub use replay::ReplayWindow;
 pub use session::{Opened, Opener, Sealer};
 
 /// Bytes that sealing may add: the AEAD tag and the SRTCP index.
