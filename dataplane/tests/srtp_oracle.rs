@@ -7,22 +7,28 @@ use ringbridge_dataplane::srtp::{OpenError, Opener, Sealer};
 use webrtc_srtp::context::Context;
 use webrtc_srtp::protection_profile::ProtectionProfile;
 
-const PROFILES: [SrtpProfile; 2] = [SrtpProfile::AeadAes128Gcm, SrtpProfile::Aes128CmHmacSha1_80];
+const PROFILES: [SrtpProfile; 3] =
+    [SrtpProfile::AeadAes256Gcm, SrtpProfile::AeadAes128Gcm, SrtpProfile::Aes128CmHmacSha1_80];
 
 fn master(profile: SrtpProfile, seed: u8) -> MasterKey {
     let mut salt = [0u8; 14];
     for (index, byte) in salt[..profile.salt_len()].iter_mut().enumerate() {
         *byte = seed.wrapping_mul(31).wrapping_add(index as u8);
     }
-    MasterKey { key: std::array::from_fn(|index| seed.wrapping_add(index as u8 * 7)), salt }
+    let mut key = [0u8; 32];
+    for (index, byte) in key[..profile.key_len()].iter_mut().enumerate() {
+        *byte = seed.wrapping_add(index as u8 * 7);
+    }
+    MasterKey { key, salt }
 }
 
 fn oracle(profile: SrtpProfile, master: &MasterKey) -> Context {
     let name = match profile {
+        SrtpProfile::AeadAes256Gcm => ProtectionProfile::AeadAes256Gcm,
         SrtpProfile::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
         SrtpProfile::Aes128CmHmacSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
     };
-    Context::new(&master.key, &master.salt[..profile.salt_len()], name, None, None).expect("valid key lengths")
+    Context::new(&master.key[..profile.key_len()], &master.salt[..profile.salt_len()], name, None, None).expect("valid key lengths")
 }
 
 /// An RTP packet with one contributing source and a one-byte header extension.

@@ -1,6 +1,6 @@
-//! AEAD_AES_128_GCM (RFC 7714) on `ring`.
+//! AEAD_AES_128_GCM and AEAD_AES_256_GCM (RFC 7714) on `ring`.
 
-use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use super::kdf::{Label, derive};
 use crate::ring::{MasterKey, SrtpProfile};
@@ -18,10 +18,14 @@ pub struct Aead {
 
 impl Aead {
     /// Derives the session keys.
-    pub fn new(master: &MasterKey) -> Self {
-        let profile = SrtpProfile::AeadAes128Gcm;
-        let key =
-            |label| UnboundKey::new(&AES_128_GCM, &derive::<16>(master, profile, label)).ok().map(LessSafeKey::new);
+    pub fn new(master: &MasterKey, profile: SrtpProfile) -> Self {
+        let key = |label| {
+            let unbound = match profile {
+                SrtpProfile::AeadAes256Gcm => UnboundKey::new(&AES_256_GCM, &derive::<32>(master, profile, label)),
+                _ => UnboundKey::new(&AES_128_GCM, &derive::<16>(master, profile, label)),
+            };
+            unbound.ok().map(LessSafeKey::new)
+        };
         Self {
             rtp: key(Label::RtpEncryption),
             rtp_salt: derive(master, profile, Label::RtpSalt),

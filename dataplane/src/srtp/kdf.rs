@@ -1,7 +1,7 @@
 //! Key derivation (RFC 3711 section 4.3, with the salts of RFC 7714 section 11 for AEAD).
 
-use aes::Aes128;
 use aes::cipher::{BlockEncrypt, KeyInit};
+use aes::{Aes128, Aes256};
 
 use crate::ring::{MasterKey, SrtpProfile};
 
@@ -23,7 +23,8 @@ pub enum Label {
     RtcpSalt = 5,
 }
 
-/// Derives up to 32 bytes; the key derivation rate is zero, as DTLS-SRTP has it.
+/// Derives up to 32 bytes; the key derivation rate is zero, as DTLS-SRTP has it. A 256-bit master key drives AES-256
+/// (RFC 6188).
 pub fn derive<const N: usize>(master: &MasterKey, profile: SrtpProfile, label: Label) -> [u8; N] {
     // A 12-byte AEAD salt is used as if followed by two zero bytes (RFC 7714 section 11), which is how it is stored.
     let mut salt = [0u8; 14];
@@ -31,13 +32,22 @@ pub fn derive<const N: usize>(master: &MasterKey, profile: SrtpProfile, label: L
     let mut block = [0u8; 16];
     block[..14].copy_from_slice(&salt);
     block[7] ^= label as u8;
-    let cipher = Aes128::new(&master.key.into());
+    let (aes128, aes256);
+    let encrypt: &dyn Fn(&mut aes::Block) = if profile.key_len() == 32 {
+        aes256 = Aes256::new(&master.key.into());
+        &|block| aes256.encrypt_block(block)
+    } else {
+        let mut key = [0u8; 16];
+        key.copy_from_slice(&master.key[..16]);
+        aes128 = Aes128::new(&key.into());
+        &|block| aes128.encrypt_block(block)
+    };
     let mut out = [0u8; N];
     for (index, chunk) in out.chunks_mut(16).enumerate() {
         let mut keystream = block;
         keystream[14..].copy_from_slice(&(index as u16).to_be_bytes());
         let mut keystream = keystream.into();
-        cipher.encrypt_block(&mut keystream);
+        encrypt(&mut keystream);
         chunk.copy_from_slice(&keystream[..chunk.len()]);
     }
     out

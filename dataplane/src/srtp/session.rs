@@ -17,7 +17,7 @@ enum Cipher {
 impl Cipher {
     fn new(master: &MasterKey, profile: SrtpProfile) -> Self {
         match profile {
-            SrtpProfile::AeadAes128Gcm => Self::Aead(Box::new(Aead::new(master))),
+            SrtpProfile::AeadAes256Gcm | SrtpProfile::AeadAes128Gcm => Self::Aead(Box::new(Aead::new(master, profile))),
             SrtpProfile::Aes128CmHmacSha1_80 => Self::CtrHmac(Box::new(CtrHmac::new(master))),
         }
     }
