@@ -111,7 +111,7 @@ function render() {
   const self = view.tile('self', true);
   const camera = current.localTrack('video') ?? shown.localTrack('video');
   self.attach('video', camera);
-  self.show({ name: options.name, muted: wanted.audio, dark: wanted.video || !camera, speaker: current.speaker === current.id, self: true });
+  self.show({ name: options.name, muted: wanted.audio, dark: wanted.video || !camera, speaker: Boolean(current.id) && current.speaker === current.id, self: true });
   for (const session of new Set([shown, current])) {
     for (const remote of session.remotes.values()) {
       const key = `${session.number}/${remote.id}`;

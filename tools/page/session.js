@@ -51,6 +51,7 @@ export class Session extends EventTarget {
     const p2p = { enabled: this.options.p2p, stunServers: [], iceTransportPolicy: 'all', backToP2PDelay: 3 };
     this.localTracks = await this.#capture();
     if (this.ended) return this.#disposeTracks();
+    this.#changed('captured', { kinds: this.localTracks.map(track => track.getType()) });
     this.connection = new JitsiMeetJS.JitsiConnection(null, undefined, {
       hosts: { domain, muc, focus },
       focusUserJid: focus.split('/')[0],
