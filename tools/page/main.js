@@ -232,7 +232,7 @@ window.__ringbridge = {
     bridgeMissing: current.bridgeMissing,
     notice: view.find('notice').hidden ? '' : view.find('notice').textContent,
     speaker: current.speaker,
-    participants: [...current.remotes.values()].map(({ id, name, role, muted, joinedAt, firstFrameAt, tracks }) =>
+    participants: [...current.named()].map(([name, { id, role, muted, joinedAt, firstFrameAt, tracks }]) =>
       ({ id, name, role, muted, joinedAt, firstFrameAt, tracks: Object.keys(tracks) })),
     connections: connections.map(({ pc, p2p, session }) => ({ p2p, session, ice: pc.iceConnectionState, state: pc.connectionState })),
   }),
@@ -241,7 +241,7 @@ window.__ringbridge = {
     const { inbound, outbound } = await readStats();
     const remote = {};
     for (const session of [previous, current].filter(Boolean)) {
-      for (const one of session.remotes.values()) {
+      for (const [name, one] of session.named()) {
         const figures = {
           id: one.id,
           session: session.number,
@@ -249,7 +249,7 @@ window.__ringbridge = {
           video: inbound.get(one.tracks.video?.getTrack()?.id),
           audio: inbound.get(one.tracks.audio?.getTrack()?.id),
         };
-        if (!remote[one.name] || figures.video?.framesDecoded || !remote[one.name].video) remote[one.name] = figures;
+        if (!remote[name] || figures.video?.framesDecoded || !remote[name].video) remote[name] = figures;
       }
     }
     return { at: Date.now(), remote, outbound };

@@ -217,6 +217,15 @@ export class Session extends EventTarget {
     }
   }
 
+  /** Remote participants under names that differ: of namesakes the later ones carry their id. */
+  named() {
+    const names = new Map();
+    for (const remote of this.remotes.values()) {
+      names.set(names.has(remote.name) ? `${remote.name} ${remote.id}` : remote.name, remote);
+    }
+    return names;
+  }
+
   localTrack(kind) { return this.localTracks.find(track => track.getType() === kind); }
 
   /** Mutes or unmutes 'audio' or 'video'. */

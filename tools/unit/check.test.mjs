@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { difference, matrix } from '../demo.d/check.mjs';
+import { difference, matrix, scriptedPairs } from '../demo.d/check.mjs';
 import { freePort } from '../demo.d/ports.mjs';
 import { createServer } from 'node:net';
 
@@ -41,4 +41,10 @@ test('a taken port is replaced', async () => {
   const chosen = await freePort(port);
   server.close();
   assert.notEqual(chosen, port);
+});
+
+test('scripted receivers count by sender, themselves excepted', () => {
+  const received = { a: { video_frames: 150, audio_packets: 500 }, b: { video_frames: 2, audio_packets: 500 }, me: { video_frames: 150, audio_packets: 500 } };
+  assert.deepEqual(scriptedPairs({ reports: [{ endpoint: 'me', received }] }, 10), { video: 1, audio: 2 });
+  assert.equal(scriptedPairs(undefined, 10), undefined);
 });
