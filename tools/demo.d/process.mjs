@@ -14,7 +14,7 @@ export function run(program, args, options = {}) {
 
 export const sleep = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 
-/** Polls until `condition` gives something true, or throws after `timeout` milliseconds. */
+/** Polls until `condition` gives something true, or throws after `timeout` milliseconds; an error marked `final` ends it at once. */
 export async function until(what, timeout, condition, interval = 100) {
   const end = Date.now() + timeout;
   let last;
@@ -24,6 +24,7 @@ export async function until(what, timeout, condition, interval = 100) {
       if (value) return value;
       last = undefined;
     } catch (error) {
+      if (error.final) throw error;
       last = error;
     }
     if (Date.now() > end) {
@@ -64,7 +65,7 @@ export class Background {
 
   /** Throws with the end of the log when the program has ended. */
   check() {
-    if (!this.alive) throw new Error(`${this.name} ended: ${this.result}\n${this.tail()}`);
+    if (!this.alive) throw Object.assign(new Error(`${this.name} ended: ${this.result}\n${this.tail()}`), { final: true });
   }
 
   tail(lines = 15) {
