@@ -1,5 +1,11 @@
 //! XMPP connections: login, reconnect with back-off, stanzas in order.
 
+mod connection;
+pub mod iq;
+pub mod muc;
+mod stream;
+mod wire;
+
 use jid::{BareJid, FullJid};
 use tokio::sync::{mpsc, watch};
 
@@ -63,14 +69,16 @@ impl XmppSender {
     }
 }
 
-/// Connects, and reconnects for ever with back-off, until `shutdown` becomes true.
+/// Connects, and reconnects for ever with back-off (1 s doubling to 10 s), until `shutdown` becomes true.
+///
+/// After `shutdown` the connection stays usable until every sender is dropped, 3 seconds at most, so that callers
+/// can say good-bye; then the stream is closed in order. Must be called within a tokio runtime.
 pub fn connect(settings: XmppSettings, shutdown: watch::Receiver<bool>) -> (XmppSender, mpsc::Receiver<XmppEvent>) {
     let (queue, outgoing) = mpsc::channel(QUEUE);
     let (events, received) = mpsc::channel(QUEUE);
-    tokio::spawn(async move {
-        let _ = (settings, shutdown, outgoing, events);
-    });
+    tokio::spawn(connection::run(settings, shutdown, outgoing, events));
     (XmppSender { queue }, received)
 }
 
+/// Stanzas that may wait in each direction.
 const QUEUE: usize = 4096;
