@@ -1,6 +1,11 @@
 //! The bridge as an actor: one XMPP connection, the colibri2 state machine, DTLS sessions, bridge channels, and
 //! the rings of the data plane.
 
+mod report;
+mod requests;
+mod wishes;
+mod workers;
+
 use std::net::{IpAddr, SocketAddr};
 
 use jid::BareJid;
