@@ -528,3 +528,6 @@ impl Endpoints {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,14 +131,26 @@ impl Workers {
         .await
     }
 
-    /// Reads heartbeats and busy times.
-    pub fn sample(&mut self, now: Instant) {
+    /// Number of workers.
+    pub fn len(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Reads heartbeats.
+    pub fn sample_heartbeat(&mut self, now: Instant) {
         for worker in &mut self.workers {
             let turns = worker.stats.get(Counter::LoopTurns);
             if turns != worker.turns {
                 worker.turns = turns;
                 worker.moved = now;
             }
+        }
+    }
+
+    /// Reads heartbeats and busy times.
+    pub fn sample(&mut self, now: Instant) {
+        self.sample_heartbeat(now);
+        for worker in &mut self.workers {
             let busy = worker.stats.get(Counter::BusyNanos);
             let elapsed = now.saturating_duration_since(worker.sampled).as_nanos();
             if elapsed > 0 {

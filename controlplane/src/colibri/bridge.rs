@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jid::BareJid;
 use rand::Rng;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
-use ringbridge_dataplane::media::SourceDescription;
+use ringbridge_dataplane::media::{SourceDescription, VideoType};
 use ringbridge_dataplane::ring::{Command, FeedbackSsrcs, IceCredentials, IceState, NewEndpoint};
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
@@ -21,6 +21,8 @@ use crate::xmpp::iq::stanza_error;
 
 /// How often endpoints and conferences are checked for expiry.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// Sources whose type an endpoint may set.
+const MAX_VIDEO_TYPES: usize = 64;
 
 /// What the state machine is made with.
 #[derive(Debug, Clone)]
@@ -328,7 +330,8 @@ impl ColibriBridge {
             }
         }
         if let Some(sources) = &request.sources {
-            let sources: Vec<_> = sources.media_sources.iter().filter_map(convert::source).collect();
+            let mut sources: Vec<_> = sources.media_sources.iter().filter_map(convert::source).collect();
+            state.override_video_types(&mut sources);
             if sources != state.sources {
                 state.sources.clone_from(&sources);
                 commands.push(Command::SetSources { endpoint, sources: sources.clone() });
@@ -439,6 +442,23 @@ impl ColibriBridge {
     pub fn handle_activity(&mut self, now: Instant, endpoint: EndpointId, active: bool) {
         if let Some(state) = self.state(endpoint) {
             state.set_active(now, active);
+        }
+    }
+
+    /// An endpoint said what one of its sources shows; remembered when the source is not signalled yet.
+    pub fn set_video_type(&mut self, endpoint: EndpointId, source: &str, video_type: VideoType) {
+        let worker = self.meetings.get(&endpoint).and_then(|m| self.conferences.get(m)).map(|c| c.worker);
+        let (Some(worker), Some(state)) = (worker, self.state(endpoint)) else { return };
+        // Bounded: a client may name what it likes.
+        if state.video_types.len() < MAX_VIDEO_TYPES || state.video_types.contains_key(source) {
+            state.video_types.insert(source.to_owned(), video_type);
+        }
+        let mut sources = state.sources.clone();
+        state.override_video_types(&mut sources);
+        if sources != state.sources {
+            state.sources.clone_from(&sources);
+            self.command(worker, Command::SetSources { endpoint, sources: sources.clone() });
+            self.outputs.push_back(Output::SourcesChanged { endpoint, sources });
         }
     }
 
