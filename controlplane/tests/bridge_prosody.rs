@@ -141,7 +141,9 @@ impl Jicofo {
         loop {
             let presence = self.bridge_presence().await;
             let stats = presence.payloads.iter().find(|e| e.is("stats", ns::COLIBRI));
-            if let Some(value) = stats.and_then(|s| s.children().find(|e| e.attr("name") == Some(name))).and_then(|e| e.attr("value")) {
+            if let Some(value) =
+                stats.and_then(|s| s.children().find(|e| e.attr("name") == Some(name))).and_then(|e| e.attr("value"))
+            {
                 return value.to_owned();
             }
         }
@@ -170,10 +172,15 @@ impl Jicofo {
         }
     }
 
-    async fn modify(&mut self, request: ConferenceModify) -> Result<ConferenceModified, (DefinedCondition, Option<ColibriError>)> {
+    async fn modify(
+        &mut self,
+        request: ConferenceModify,
+    ) -> Result<ConferenceModified, (DefinedCondition, Option<ColibriError>)> {
         match self.ask(&format!("{}/ringbridge-1", prosody::BREWERY), request.into()).await {
             Iq::Result { payload, .. } => Ok(ConferenceModified::try_from(payload.expect("a payload")).unwrap()),
-            Iq::Error { error, .. } => Err((error.defined_condition, error.other.map(|e| ColibriError::try_from(e).unwrap()))),
+            Iq::Error { error, .. } => {
+                Err((error.defined_condition, error.other.map(|e| ColibriError::try_from(e).unwrap())))
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -220,10 +227,13 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
     assert!(matches!(bridge.command().await, Command::CreateEndpoint(new) if new.label == "aaaa" && new.controlling));
 
     // Refusals keep both of their children on the wire.
-    assert_eq!(jicofo.modify(request).await.unwrap_err(), (
-        DefinedCondition::Conflict,
-        Some(ColibriError { reason: Some(Reason::ConferenceAlreadyExists), endpoint: None })
-    ));
+    assert_eq!(
+        jicofo.modify(request).await.unwrap_err(),
+        (
+            DefinedCondition::Conflict,
+            Some(ColibriError { reason: Some(Reason::ConferenceAlreadyExists), endpoint: None })
+        )
+    );
     let unknown = ConferenceModify {
         endpoints: vec![Endpoint { sources: Some(Sources::default()), ..Endpoint::new("zzzz") }],
         ..ConferenceModify::new("meeting-1")
@@ -234,7 +244,11 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
     assert_eq!((error.reason, error.endpoint.map(|e| e.id)), (Some(Reason::UnknownEndpoint), Some("zzzz".to_owned())));
 
     // Update.
-    let ice = IceTransport { ufrag: Some("remote".to_owned()), pwd: Some("remote-password".to_owned()), ..IceTransport::default() };
+    let ice = IceTransport {
+        ufrag: Some("remote".to_owned()),
+        pwd: Some("remote-password".to_owned()),
+        ..IceTransport::default()
+    };
     let update = ConferenceModify {
         endpoints: vec![Endpoint {
             transport: Some(Transport { ice: Some(ice), ..Transport::default() }),
@@ -245,7 +259,9 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
     };
     let reply = jicofo.modify(update).await.unwrap();
     assert_eq!(reply, ConferenceModified { endpoints: vec![Endpoint::new("aaaa")], ..ConferenceModified::default() });
-    assert!(matches!(bridge.command().await, Command::SetRemoteIce { credentials: Some(c), .. } if c.ufrag == "remote"));
+    assert!(
+        matches!(bridge.command().await, Command::SetRemoteIce { credentials: Some(c), .. } if c.ufrag == "remote")
+    );
     assert!(matches!(bridge.command().await, Command::SetConstraints { constraints, .. } if constraints.last_n == 7));
 
     // A server crash: the conference lives on, the bridge announces itself again.

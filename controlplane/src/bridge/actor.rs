@@ -1,6 +1,6 @@
 //! The one task of the bridge: everything that happens to it, in order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,7 +9,8 @@ use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::ring::{Command, Event, WorkerLink};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_xmpp::Stanza;
 
@@ -51,9 +52,33 @@ pub(super) struct Inputs {
     pub shutdown: watch::Receiver<bool>,
 }
 
+/// Messages that may wait for a client beyond its socket's own queue; one that reads slower is cut off.
+const CHANNEL_BACKLOG: usize = 1000;
+/// Wait before they are tried again.
+const CHANNEL_RETRY: Duration = Duration::from_millis(20);
+
 struct Channel {
     connection: u64,
     sender: mpsc::Sender<ChannelOut>,
+    waiting: VecDeque<ChannelOut>,
+}
+
+impl Channel {
+    /// Passes on what waits, in order; an error when the client is gone or too slow.
+    fn flush(&mut self) -> Result<(), &'static str> {
+        while let Some(message) = self.waiting.pop_front() {
+            match self.sender.try_send(message) {
+                Ok(()) => {}
+                Err(TrySendError::Full(message)) => {
+                    self.waiting.push_front(message);
+                    return if self.waiting.len() > CHANNEL_BACKLOG { Err("the client does not read") } else { Ok(()) };
+                }
+                // The server reports the end of the connection itself.
+                Err(TrySendError::Closed(_)) => self.waiting.clear(),
+            }
+        }
+        Ok(())
+    }
 }
 
 pub(super) struct Actor {
@@ -160,6 +185,9 @@ impl Actor {
         for at in [self.endpoints.poll_timeout(), self.rejoin].into_iter().flatten() {
             deadline = deadline.min(at);
         }
+        if self.channels.values().any(|c| !c.waiting.is_empty()) {
+            deadline = deadline.min(Instant::now() + CHANNEL_RETRY);
+        }
         if self.workers.backlog() {
             deadline = deadline.min(Instant::now() + RETRY);
         }
@@ -168,6 +196,7 @@ impl Actor {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.workers.retry();
+        self.flush_channels();
         self.colibri.handle_timeout(now);
         self.endpoints.handle_timeout(now);
         if self.rejoin.is_some_and(|at| at <= now) {
@@ -178,6 +207,10 @@ impl Actor {
 
     /// Does what the state machines ask for until they are quiet.
     fn settle(&mut self) {
+        // Not only on the timer, which a busy bridge keeps moving ahead.
+        if self.workers.backlog() {
+            self.workers.retry();
+        }
         loop {
             if let Some(output) = self.colibri.poll_output() {
                 self.apply(output);
@@ -201,7 +234,7 @@ impl Actor {
                 self.registry.remove(&conference_hex, &label);
                 self.endpoints.remove(endpoint);
                 if let Some(channel) = self.channels.remove(&endpoint) {
-                    let _ = channel.sender.try_send(messages::expired());
+                    let _ = channel.sender.try_send(ChannelOut::Close);
                 }
             }
             Output::RemoteDtls { endpoint, setup, fingerprints } => {
@@ -220,10 +253,11 @@ impl Actor {
         match action {
             Action::Command { worker, command } => self.workers.send(worker, command),
             Action::Send { endpoint, message } => {
-                let Some(channel) = self.channels.get(&endpoint) else { return };
-                match channel.sender.try_send(messages::encode(message)) {
-                    Ok(()) => self.sent += 1,
-                    Err(error) => tracing::debug!(%endpoint, %error, "channel message dropped"),
+                let Some(channel) = self.channels.get_mut(&endpoint) else { return };
+                channel.waiting.push_back(messages::encode(message));
+                self.sent += 1;
+                if let Err(reason) = channel.flush() {
+                    self.cut_off(endpoint, reason);
                 }
             }
             Action::VideoType { endpoint, source, video_type } => {
@@ -255,11 +289,30 @@ impl Actor {
 
     // --- channel ----------------------------------------------------------------------------------------------
 
+    fn cut_off(&mut self, endpoint: EndpointId, reason: &str) {
+        tracing::warn!(%endpoint, reason, "bridge channel cut off");
+        self.channels.remove(&endpoint);
+        self.endpoints.handle_channel_closed(endpoint);
+    }
+
+    fn flush_channels(&mut self) {
+        let slow = |(id, channel): (&EndpointId, &mut Channel)| channel.flush().err().map(|reason| (*id, reason));
+        let slow: Vec<_> = self.channels.iter_mut().filter_map(slow).collect();
+        for (endpoint, reason) in slow {
+            self.cut_off(endpoint, reason);
+        }
+    }
+
     fn handle_channel(&mut self, event: ChannelEvent) {
         match event {
             ChannelEvent::Opened { endpoint, connection, sender } => {
+                if !self.endpoints.contains(endpoint) {
+                    // It expired while the client connected.
+                    let _ = sender.try_send(ChannelOut::Close);
+                    return;
+                }
                 // Dropping the former sender closes the former socket.
-                self.channels.insert(endpoint, Channel { connection, sender });
+                self.channels.insert(endpoint, Channel { connection, sender, waiting: VecDeque::new() });
                 self.endpoints.handle_channel_opened(endpoint);
             }
             ChannelEvent::Message { endpoint, connection, message } => {
@@ -341,9 +394,10 @@ impl Actor {
 
     fn publish_health(&mut self, now: Instant) {
         self.workers.sample_heartbeat(now);
-        let health = self.workers.health(now).and_then(|()| {
-            self.connected.then_some(()).ok_or_else(|| "not connected to the XMPP server".to_owned())
-        });
+        let health = self
+            .workers
+            .health(now)
+            .and_then(|()| self.connected.then_some(()).ok_or_else(|| "not connected to the XMPP server".to_owned()));
         self.publish.health.send_if_modified(|known| {
             if *known == health {
                 return false;
@@ -408,7 +462,7 @@ impl Actor {
             self.sender.send(leave);
         }
         for (_, channel) in self.channels.drain() {
-            let _ = channel.sender.try_send(messages::expired());
+            let _ = channel.sender.try_send(ChannelOut::Close);
         }
         for worker in 0..self.workers.len() {
             self.workers.send(worker, Command::Shutdown);

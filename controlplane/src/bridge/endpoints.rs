@@ -1,8 +1,8 @@
 //! What the bridge knows of its endpoints beyond signalling: DTLS, the bridge channel, what they receive and send.
 //! A state machine: events of the workers and of channels in, [`Action`]s out.
 
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
@@ -116,6 +116,11 @@ impl Endpoints {
         self.actions.pop_front()
     }
 
+    /// Whether it exists.
+    pub fn contains(&self, id: EndpointId) -> bool {
+        self.endpoints.contains_key(&id)
+    }
+
     /// Totals.
     pub fn counters(&self) -> EndpointCounters {
         self.counters
@@ -163,7 +168,13 @@ impl Endpoints {
     // --- signalling -------------------------------------------------------------------------------------------
 
     /// The remote side of DTLS: role (RFC 4145: it is active, so we are the server) and fingerprints.
-    pub fn set_remote_dtls(&mut self, now: Instant, id: EndpointId, setup: Option<Setup>, fingerprints: Vec<Fingerprint>) {
+    pub fn set_remote_dtls(
+        &mut self,
+        now: Instant,
+        id: EndpointId,
+        setup: Option<Setup>,
+        fingerprints: Vec<Fingerprint>,
+    ) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         let dtls = &mut endpoint.dtls;
         dtls.fingerprints = fingerprints;

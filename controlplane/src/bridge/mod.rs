@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::channel::{self, Registry};
 use crate::colibri::transport::LocalTransport;
-use crate::rest;
+use crate::rest::{self, RestError};
 use crate::transport::{Certificate, DtlsError};
 use crate::xmpp::{self, XmppSettings};
 
@@ -80,6 +80,9 @@ pub enum BridgeError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The pages for operators.
+    #[error(transparent)]
+    Rest(#[from] RestError),
     /// The nickname cannot be part of an address.
     #[error("nickname {nickname:?} cannot be used in a room: {source}; choose another one")]
     Nickname {
@@ -135,9 +138,11 @@ pub async fn run_on(
     let registry = Registry::default();
     let (channel_events, channel) = mpsc::channel(1024);
     let router = channel::router(settings.websocket_server_id.clone(), registry.clone(), channel_events);
-    let listener = TcpListener::bind(settings.websocket_listen)
-        .await
-        .map_err(|source| BridgeError::Listen { address: settings.websocket_listen, purpose: "the colibri WebSocket", source })?;
+    let listener = TcpListener::bind(settings.websocket_listen).await.map_err(|source| BridgeError::Listen {
+        address: settings.websocket_listen,
+        purpose: "the colibri WebSocket",
+        source,
+    })?;
 
     let (health, health_seen) = watch::channel(Err("not connected to the XMPP server".to_owned()));
     let (stats, stats_seen) = watch::channel(serde_json::Value::Object(serde_json::Map::new()));
@@ -158,8 +163,7 @@ pub async fn run_on(
         };
         axum::serve(listener, router).with_graceful_shutdown(stopped).await
     });
-    let rest_listen = settings.rest_listen;
-    let mut rest = tokio::spawn(rest::serve(rest_listen, ops, servers_stop));
+    let mut rest = tokio::spawn(rest::serve(settings.rest_listen, ops, servers_stop));
 
     let (sender, events) = xmpp::connect(settings.xmpp.clone(), shutdown.clone());
     let publish = actor::Publish { health, stats, report };
@@ -171,7 +175,7 @@ pub async fn run_on(
         result = &mut bridge => result,
         // It ends before the bridge only when it cannot listen.
         ended = &mut rest => match ended {
-            Ok(Err(source)) => Err(BridgeError::Listen { address: rest_listen, purpose: "health and statistics", source: std::io::Error::other(source.to_string()) }),
+            Ok(Err(error)) => Err(BridgeError::Rest(error)),
             _ => bridge.await,
         },
     };

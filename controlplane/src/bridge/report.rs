@@ -27,7 +27,8 @@ impl Traffic {
     /// Kilobits and packets per second since `before`: in, out.
     fn rates(&self, before: &Self, elapsed: Duration) -> [u64; 4] {
         let seconds = elapsed.as_secs_f64().max(0.001);
-        let rate = |now: u64, then: u64, factor: f64| (now.saturating_sub(then) as f64 * factor / seconds).round() as u64;
+        let rate =
+            |now: u64, then: u64, factor: f64| (now.saturating_sub(then) as f64 * factor / seconds).round() as u64;
         [
             rate(self.bytes_in, before.bytes_in, 0.008),
             rate(self.bytes_out, before.bytes_out, 0.008),
@@ -142,7 +143,10 @@ impl Report {
             ("healthy", "1 when the health check passes.", f64::from(u8::from(self.healthy))),
             ("xmpp_connected", "1 when the XMPP connection is up.", f64::from(u8::from(self.connected))),
         ] {
-            let _ = write!(text, "# HELP ringbridge_{name} {help}\n# TYPE ringbridge_{name} gauge\nringbridge_{name} {value}\n");
+            let _ = write!(
+                text,
+                "# HELP ringbridge_{name} {help}\n# TYPE ringbridge_{name} gauge\nringbridge_{name} {value}\n"
+            );
         }
         let mut metrics: Vec<&str> = Vec::new();
         for counter in Counter::ALL {

@@ -148,7 +148,11 @@ mod tests {
         assert_eq!(second.per_source, [("b-v0".to_owned(), height(720))]);
         assert_eq!(second.on_stage, ["b-v0"]);
         // The map is replaced as a whole, and a default survives messages without one.
-        wishes.apply(WishPatch { default: Some(height(0)), constraints: Some(BTreeMap::new()), ..WishPatch::default() });
+        wishes.apply(WishPatch {
+            default: Some(height(0)),
+            constraints: Some(BTreeMap::new()),
+            ..WishPatch::default()
+        });
         wishes.apply(WishPatch { last_n: Some(-1), ..WishPatch::default() });
         let last = wishes.resolve(no_endpoints);
         assert_eq!((last.last_n, last.default, last.per_source.len()), (-1, height(0), 0));

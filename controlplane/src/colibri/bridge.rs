@@ -13,8 +13,8 @@ use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 use super::conference::{Conference, EndpointState};
 use super::convert;
 use super::elements::{
-    CAP_SOURCE_NAMES, ColibriError, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, Reason, SctpRole, Setup,
-    Transport,
+    CAP_SOURCE_NAMES, ColibriError, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, Reason, SctpRole,
+    Setup, Transport,
 };
 use super::transport::{LocalTransport, random_token};
 use crate::xmpp::iq::stanza_error;
@@ -265,7 +265,13 @@ impl ColibriBridge {
         self.load.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(worker, _)| worker)
     }
 
-    fn modify(&mut self, now: Instant, conference: &mut Conference, request: &ConferenceModify, created: bool) -> Reply {
+    fn modify(
+        &mut self,
+        now: Instant,
+        conference: &mut Conference,
+        request: &ConferenceModify,
+        created: bool,
+    ) -> Reply {
         validate(conference, request)?;
         let mut reply = ConferenceModified::default();
         let mut feedback = created;
@@ -288,10 +294,8 @@ impl ColibriBridge {
             return answer;
         }
         if request.create {
-            answer.transport = Some(Transport {
-                ice: Some(self.create_endpoint(now, conference, request)),
-                ..Transport::default()
-            });
+            answer.transport =
+                Some(Transport { ice: Some(self.create_endpoint(now, conference, request)), ..Transport::default() });
         }
         let worker = conference.worker;
         let mut commands = Vec::new();
@@ -312,7 +316,8 @@ impl ColibriBridge {
             outputs.push(Output::InitialLastN { endpoint, last_n: last_n.value });
         }
         if let Some(ice) = request.transport.as_ref().and_then(|t| t.ice.as_ref()) {
-            let fingerprints: Vec<_> = ice.fingerprints.iter().filter(|f| !f.value.trim().is_empty()).cloned().collect();
+            let fingerprints: Vec<_> =
+                ice.fingerprints.iter().filter(|f| !f.value.trim().is_empty()).cloned().collect();
             // Once established, only an ICE restart changes ICE; DTLS fields count at any time (section 4.3).
             if !state.established {
                 let candidates = convert::candidates(ice);
@@ -522,9 +527,8 @@ fn is_visitor(endpoint: &Endpoint) -> bool {
 
 /// Refuses a request before anything of the conference changes (sections 3.2 and 3.5).
 fn validate(conference: &mut Conference, request: &ConferenceModify) -> Result<(), Refusal> {
-    let unsupported = |text: &str| {
-        Refusal::new(DefinedCondition::FeatureNotImplemented, Some(Reason::FeatureNotImplemented), text)
-    };
+    let unsupported =
+        |text: &str| Refusal::new(DefinedCondition::FeatureNotImplemented, Some(Reason::FeatureNotImplemented), text);
     let bad = |text: String| Refusal::new(DefinedCondition::BadRequest, None, text);
     let heavy = |e: &Endpoint| e.create || !e.media.is_empty() || e.transport.is_some() || e.sources.is_some();
     let any_heavy = request.endpoints.iter().any(heavy);

@@ -37,7 +37,8 @@ impl Fixture {
     }
 
     fn messages(&mut self) -> Vec<(u32, ToClient)> {
-        let sent = |action| if let Action::Send { endpoint, message } = action { Some((endpoint.0, message)) } else { None };
+        let sent =
+            |action| if let Action::Send { endpoint, message } = action { Some((endpoint.0, message)) } else { None };
         self.actions().into_iter().filter_map(sent).collect()
     }
 
@@ -137,7 +138,9 @@ fn a_wrong_fingerprint_gives_no_keys() {
         }
         for action in fixture.actions() {
             match action {
-                Action::Command { command: Command::SendDtls { datagram, .. }, .. } => peer.handle_datagram(fixture.now, &datagram),
+                Action::Command { command: Command::SendDtls { datagram, .. }, .. } => {
+                    peer.handle_datagram(fixture.now, &datagram)
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -204,14 +207,19 @@ fn body(value: Value) -> Map<String, Value> {
 #[test]
 fn messages_go_where_they_are_sent_with_the_true_sender() {
     let mut fixture = Fixture::new(3);
-    let message = json!({"colibriClass": "EndpointMessage", "to": "c", "from": "liar", "msgPayload": {"x": 1}, "more": true});
-    fixture.endpoints.handle_message(EndpointId(1), FromClient::Message { to: "c".to_owned(), body: body(message.clone()) });
+    let message =
+        json!({"colibriClass": "EndpointMessage", "to": "c", "from": "liar", "msgPayload": {"x": 1}, "more": true});
+    fixture
+        .endpoints
+        .handle_message(EndpointId(1), FromClient::Message { to: "c".to_owned(), body: body(message.clone()) });
     let mut expected = body(message);
     expected.insert("from".to_owned(), "a".into());
     assert_eq!(fixture.messages(), [(3, ToClient::Forwarded(expected.clone()))]);
     fixture.endpoints.handle_message(EndpointId(1), FromClient::Message { to: String::new(), body: expected.clone() });
     assert_eq!(fixture.messages().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 3]);
-    fixture.endpoints.handle_message(EndpointId(1), FromClient::Message { to: "zz".to_owned(), body: expected.clone() });
+    fixture
+        .endpoints
+        .handle_message(EndpointId(1), FromClient::Message { to: "zz".to_owned(), body: expected.clone() });
     assert_eq!(fixture.messages(), []);
     fixture.insert(4, true);
     fixture.endpoints.handle_message(EndpointId(4), FromClient::Message { to: String::new(), body: expected });
@@ -267,10 +275,15 @@ fn the_older_dialect_names_endpoints() {
     fixture.endpoints.set_sources(second, vec![video("b-v0", 6)]);
     fixture.endpoints.handle_message(first, FromClient::Wishes { patch, legacy: true });
     let actions = fixture.actions();
-    let Action::Command { command: Command::SetConstraints { constraints, .. }, .. } = &actions[0] else { panic!("{actions:?}") };
+    let Action::Command { command: Command::SetConstraints { constraints, .. }, .. } = &actions[0] else {
+        panic!("{actions:?}")
+    };
     assert_eq!(constraints.selected, ["b-v0"]);
     assert_eq!(constraints.per_source, [("b-v0".to_owned(), height)]);
-    let sent: Vec<_> = actions.iter().filter_map(|a| if let Action::Send { message, .. } = a { Some(message.clone()) } else { None }).collect();
+    let sent: Vec<_> = actions
+        .iter()
+        .filter_map(|a| if let Action::Send { message, .. } = a { Some(message.clone()) } else { None })
+        .collect();
     assert!(sent.contains(&ToClient::SenderVideoConstraints { ideal_height: 2160 }), "{sent:?}");
     assert!(sent.contains(&ToClient::LastNEndpoints(vec!["b".to_owned()])), "{sent:?}");
     // A second source of `b` is meant as well.
@@ -283,12 +296,19 @@ fn the_older_dialect_names_endpoints() {
 fn video_types_of_older_clients_mean_the_first_source() {
     let mut fixture = Fixture::new(1);
     let id = EndpointId(1);
-    let message = |source: Option<&str>| FromClient::VideoType { source: source.map(str::to_owned), video_type: VideoType::Desktop };
+    let message = |source: Option<&str>| FromClient::VideoType {
+        source: source.map(str::to_owned),
+        video_type: VideoType::Desktop,
+    };
     fixture.endpoints.handle_message(id, message(None));
     fixture.endpoints.set_sources(id, vec![video("cam", 5)]);
     fixture.endpoints.handle_message(id, message(None));
     fixture.endpoints.handle_message(id, message(Some("x-v1")));
-    let named: Vec<_> = fixture.actions().into_iter().filter_map(|a| if let Action::VideoType { source, .. } = a { Some(source) } else { None }).collect();
+    let named: Vec<_> = fixture
+        .actions()
+        .into_iter()
+        .filter_map(|a| if let Action::VideoType { source, .. } = a { Some(source) } else { None })
+        .collect();
     assert_eq!(named, ["a-v0", "cam", "x-v1"]);
 }
 
