@@ -34,7 +34,8 @@ impl Fixture {
     }
 
     fn send(&mut self, xml: &str) -> Reply {
-        let element: Element = xml.replacen("<conference-modify ", "<conference-modify xmlns='jitsi:colibri2' ", 1).parse().unwrap();
+        let element: Element =
+            xml.replacen("<conference-modify ", "<conference-modify xmlns='jitsi:colibri2' ", 1).parse().unwrap();
         let request = ConferenceModify::try_from(element).unwrap();
         self.bridge.handle(self.now, &request)
     }
@@ -48,20 +49,30 @@ impl Fixture {
     }
 
     fn commands(&mut self) -> Vec<Command> {
-        self.outputs().into_iter().filter_map(|o| if let Output::Command { command, .. } = o { Some(command) } else { None }).collect()
+        self.outputs()
+            .into_iter()
+            .filter_map(|o| if let Output::Command { command, .. } = o { Some(command) } else { None })
+            .collect()
     }
 
     /// A conference `m` with the endpoint `a`.
     fn with_endpoint() -> Self {
         let mut fixture = Self::new(1);
-        fixture.send(&format!("<conference-modify meeting-id='m' name='room@conference.x' create='true'>{}</conference-modify>", create("a"))).unwrap();
+        fixture
+            .send(&format!(
+                "<conference-modify meeting-id='m' name='room@conference.x' create='true'>{}</conference-modify>",
+                create("a")
+            ))
+            .unwrap();
         fixture.outputs();
         fixture
     }
 }
 
 fn create(id: &str) -> String {
-    format!("<endpoint id='{id}' create='true'><transport ice-controlling='true'/><capability name='source-names'/></endpoint>")
+    format!(
+        "<endpoint id='{id}' create='true'><transport ice-controlling='true'/><capability name='source-names'/></endpoint>"
+    )
 }
 
 fn is(refusal: &Refusal, condition: DefinedCondition, reason: Option<Reason>) {
@@ -99,8 +110,9 @@ fn create_during_graceful_shutdown() {
 #[test]
 fn update_of_an_unknown_endpoint() {
     for content in ["<transport/>", "<sources/>", "<media type='audio'/>"] {
-        let refusal = Fixture::with_endpoint()
-            .refused(&format!("<conference-modify meeting-id='m'><endpoint id='zz'>{content}</endpoint></conference-modify>"));
+        let refusal = Fixture::with_endpoint().refused(&format!(
+            "<conference-modify meeting-id='m'><endpoint id='zz'>{content}</endpoint></conference-modify>"
+        ));
         is(&refusal, DefinedCondition::ItemNotFound, Some(Reason::UnknownEndpoint));
         assert_eq!(refusal.endpoint.as_deref(), Some("zz"));
     }
@@ -128,10 +140,12 @@ fn combinations_that_are_not_served() {
         "<endpoint id='a'><sources/></endpoint><endpoint id='b'/>".to_owned(),
         "<relay id='r'/><relay id='s'/>".to_owned(),
     ] {
-        let refusal = Fixture::with_endpoint().refused(&format!("<conference-modify meeting-id='m'>{content}</conference-modify>"));
+        let refusal = Fixture::with_endpoint()
+            .refused(&format!("<conference-modify meeting-id='m'>{content}</conference-modify>"));
         is(&refusal, DefinedCondition::FeatureNotImplemented, feature);
     }
-    let refusal = Fixture::with_endpoint().refused("<conference-modify meeting-id='m'><relay id='r' create='true'/></conference-modify>");
+    let refusal = Fixture::with_endpoint()
+        .refused("<conference-modify meeting-id='m'><relay id='r' create='true'/></conference-modify>");
     is(&refusal, DefinedCondition::FeatureNotImplemented, None);
 }
 
@@ -158,7 +172,8 @@ fn bad_requests() {
         assert!(fixture.outputs().is_empty(), "a refused request changes nothing");
     }
     for name in ["conference.x", "room@conference.x/nick", "@"] {
-        let refusal = Fixture::new(1).refused(&format!("<conference-modify meeting-id='m' name='{name}' create='true'/>"));
+        let refusal =
+            Fixture::new(1).refused(&format!("<conference-modify meeting-id='m' name='{name}' create='true'/>"));
         is(&refusal, DefinedCondition::BadRequest, None);
     }
 }
@@ -180,7 +195,10 @@ fn a_create_is_answered_with_a_transport_of_the_owning_worker() {
     let mut workers = Vec::new();
     for meeting in ["m0", "m1", "m2", "m3"] {
         let reply = fixture
-            .send(&format!("<conference-modify meeting-id='{meeting}' create='true'>{}</conference-modify>", create("a")))
+            .send(&format!(
+                "<conference-modify meeting-id='{meeting}' create='true'>{}</conference-modify>",
+                create("a")
+            ))
             .unwrap();
         let transport = reply.endpoints[0].transport.clone().unwrap();
         assert!(!transport.ice_controlling);
@@ -200,10 +218,14 @@ fn a_create_is_answered_with_a_transport_of_the_owning_worker() {
         assert_eq!(ice.pwd.as_ref(), Some(&new.ice.pwd));
         assert!(new.ice.pwd.len() >= 22 && new.ice.ufrag.len() >= 4, "RFC 8445 section 5.3");
         assert!(new.ice.ufrag.starts_with(&worker.to_string()));
-        assert_eq!(ice.web_sockets[0].url, format!("ws://127.0.0.1:9090/colibri-ws/jvb1/{conference_hex}/{label}?pwd={password}"));
+        assert_eq!(
+            ice.web_sockets[0].url,
+            format!("ws://127.0.0.1:9090/colibri-ws/jvb1/{conference_hex}/{label}?pwd={password}")
+        );
         assert_eq!(password.len(), 24);
         assert!(ice.rtcp_mux);
-        let ssrcs: Vec<_> = reply.sources.unwrap().media_sources.iter().map(|s| (s.id.clone(), s.sources[0].ssrc)).collect();
+        let ssrcs: Vec<_> =
+            reply.sources.unwrap().media_sources.iter().map(|s| (s.id.clone(), s.sources[0].ssrc)).collect();
         assert_eq!(ssrcs, [("jvb-a0".to_owned(), feedback.audio), ("jvb-v0".to_owned(), feedback.video)]);
         workers.push(*worker);
     }
@@ -222,8 +244,12 @@ fn an_update_reaches_the_worker_in_order_and_once() {
     let reply = fixture.send(update).unwrap();
     assert_eq!(reply, ConferenceModified { endpoints: vec![Endpoint::new("a")], ..ConferenceModified::default() });
     let outputs = fixture.outputs();
-    assert!(matches!(&outputs[0], Output::Command { command: Command::SetRemoteIce { credentials: Some(c), .. }, .. } if c.ufrag == "uu"));
-    assert!(matches!(&outputs[1], Output::Command { command: Command::SetSources { sources, .. }, .. } if sources[0].encodings[0].ssrc == 7));
+    assert!(
+        matches!(&outputs[0], Output::Command { command: Command::SetRemoteIce { credentials: Some(c), .. }, .. } if c.ufrag == "uu")
+    );
+    assert!(
+        matches!(&outputs[1], Output::Command { command: Command::SetSources { sources, .. }, .. } if sources[0].encodings[0].ssrc == 7)
+    );
     assert!(outputs.iter().any(|o| matches!(o, Output::InitialLastN { last_n: 20, .. })));
     assert!(outputs.iter().any(|o| matches!(o, Output::RemoteDtls { setup: Some(Setup::Active), .. })));
     fixture.send(update).unwrap();
@@ -237,7 +263,9 @@ fn an_update_reaches_the_worker_in_order_and_once() {
     assert!(outputs.iter().any(|o| matches!(o, Output::RemoteDtls { .. })));
 
     // An empty element clears the sources.
-    fixture.send("<conference-modify meeting-id='m'><endpoint id='a'><sources/></endpoint></conference-modify>").unwrap();
+    fixture
+        .send("<conference-modify meeting-id='m'><endpoint id='a'><sources/></endpoint></conference-modify>")
+        .unwrap();
     assert!(matches!(&fixture.commands()[..], [Command::SetSources { sources, .. }] if sources.is_empty()));
 }
 
@@ -254,7 +282,8 @@ fn an_ice_restart_is_declined_without_an_error() {
 #[test]
 fn the_last_endpoint_ends_the_conference() {
     let mut fixture = Fixture::with_endpoint();
-    let reply = fixture.send("<conference-modify meeting-id='m'><endpoint id='a' expire='true'/></conference-modify>").unwrap();
+    let reply =
+        fixture.send("<conference-modify meeting-id='m'><endpoint id='a' expire='true'/></conference-modify>").unwrap();
     assert!(reply.endpoints[0].expire);
     assert!(matches!(fixture.commands()[..], [Command::ExpireEndpoint { .. }, Command::ExpireConference { .. }]));
     let refusal = fixture.refused("<conference-modify meeting-id='m'/>");
@@ -266,7 +295,9 @@ fn expiring_the_conference_ends_its_endpoints() {
     let mut fixture = Fixture::with_endpoint();
     fixture.send("<conference-modify meeting-id='m' expire='true'/>").unwrap();
     let outputs = fixture.outputs();
-    assert!(matches!(&outputs[..], [Output::Command { command: Command::ExpireConference { .. }, .. }, Output::EndpointExpired { label, .. }] if label == "a"));
+    assert!(
+        matches!(&outputs[..], [Output::Command { command: Command::ExpireConference { .. }, .. }, Output::EndpointExpired { label, .. }] if label == "a")
+    );
     assert_eq!(fixture.bridge.totals().endpoints, 0);
 }
 
@@ -321,7 +352,9 @@ fn recorded_requests_are_served_in_order() {
     };
     let mut fixture = Fixture::new(2);
     let mut created = 0;
-    for line in text.split_inclusive("</x>\n").filter(|l| l.contains("via=\"recv\"") && l.contains("<conference-modify ")) {
+    for line in
+        text.split_inclusive("</x>\n").filter(|l| l.contains("via=\"recv\"") && l.contains("<conference-modify "))
+    {
         let (start, end) = (line.find("<conference-modify ").unwrap(), line.find("</conference-modify>"));
         let xml = match end {
             Some(end) => &line[start..end + "</conference-modify>".len()],
@@ -339,9 +372,17 @@ fn recorded_requests_are_served_in_order() {
     }
     assert_eq!(created, 3);
     let commands = fixture.commands();
-    let formats = commands.iter().filter(|c| matches!(c, Command::SetMedia { media, .. } if media.payload_types.len() == 10)).count();
+    let formats = commands
+        .iter()
+        .filter(|c| matches!(c, Command::SetMedia { media, .. } if media.payload_types.len() == 10))
+        .count();
     assert_eq!(formats, 3, "eight video and two audio formats each");
-    let simulcast = commands.iter().filter(|c| matches!(c, Command::SetSources { sources, .. }
-        if sources.iter().any(|s| s.encodings.len() == 3 && s.encodings.iter().all(|e| e.rtx.is_some())))).count();
+    let simulcast = commands
+        .iter()
+        .filter(|c| {
+            matches!(c, Command::SetSources { sources, .. }
+        if sources.iter().any(|s| s.encodings.len() == 3 && s.encodings.iter().all(|e| e.rtx.is_some())))
+        })
+        .count();
     assert_eq!(simulcast, 3);
 }

@@ -21,7 +21,9 @@ fn normalise(element: &Element) -> String {
         .attrs()
         .iter()
         .map(|((_, name), value)| format!("{name}={value}"))
-        .filter(|a| !["create=false", "expire=false", "ice-controlling=false", "rtcstats-enabled=true"].contains(&a.as_str()))
+        .filter(|a| {
+            !["create=false", "expire=false", "ice-controlling=false", "rtcstats-enabled=true"].contains(&a.as_str())
+        })
         .collect();
     attributes.sort();
     let mut children: Vec<(String, String)> =
@@ -56,7 +58,8 @@ fn recorded(name: &str) -> Vec<Element> {
 fn recorded_requests_parse_and_are_written_as_they_were() {
     let requests = recorded("conference-modify");
     for element in &requests {
-        let request = ConferenceModify::try_from(element.clone()).unwrap_or_else(|e| panic!("{e}: {}", String::from(element)));
+        let request =
+            ConferenceModify::try_from(element.clone()).unwrap_or_else(|e| panic!("{e}: {}", String::from(element)));
         assert_eq!(normalise(&Element::from(request)), normalise(element));
     }
     println!("{} requests", requests.len());
@@ -66,7 +69,8 @@ fn recorded_requests_parse_and_are_written_as_they_were() {
 fn recorded_answers_parse_and_are_written_as_they_were() {
     let answers = recorded("conference-modified");
     for element in &answers {
-        let answer = ConferenceModified::try_from(element.clone()).unwrap_or_else(|e| panic!("{e}: {}", String::from(element)));
+        let answer =
+            ConferenceModified::try_from(element.clone()).unwrap_or_else(|e| panic!("{e}: {}", String::from(element)));
         assert_eq!(normalise(&Element::from(answer)), normalise(element));
     }
     println!("{} answers", answers.len());
@@ -121,7 +125,14 @@ fn word() -> impl Strategy<Value = String> {
 fn endpoint() -> impl Strategy<Value = Endpoint> {
     (
         (word(), any::<bool>(), any::<bool>(), proptest::option::of(word())),
-        proptest::collection::vec((any::<bool>(), proptest::collection::vec((any::<u8>(), proptest::option::of(word())), 0..3), any::<bool>()), 0..3),
+        proptest::collection::vec(
+            (
+                any::<bool>(),
+                proptest::collection::vec((any::<u8>(), proptest::option::of(word())), 0..3),
+                any::<bool>(),
+            ),
+            0..3,
+        ),
         proptest::option::of((any::<bool>(), proptest::option::of(word()), any::<u16>(), word())),
         proptest::option::of(proptest::collection::vec((word(), proptest::collection::vec(any::<u32>(), 0..4)), 0..3)),
         proptest::option::of((any::<bool>(), any::<bool>())),
@@ -178,7 +189,10 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
                             semantics: "SIM".into(),
                             sources: ssrcs.iter().map(|&ssrc| Source { ssrc, ..Source::default() }).collect(),
                         }],
-                        sources: ssrcs.into_iter().map(|ssrc| Source { ssrc, name: Some("n".into()), ..Source::default() }).collect(),
+                        sources: ssrcs
+                            .into_iter()
+                            .map(|ssrc| Source { ssrc, name: Some("n".into()), ..Source::default() })
+                            .collect(),
                     })
                     .collect(),
             }),
@@ -192,16 +206,46 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
 /// XML made of known and unknown names with arbitrary values.
 fn arbitrary_xml() -> impl Strategy<Value = Element> {
     let name = proptest::sample::select(vec![
-        "conference-modify", "endpoint", "media", "payload-type", "transport", "sources", "media-source", "source",
-        "ssrc-group", "fingerprint", "candidate", "error", "sctp", "force-mute", "initial-last-n", "capability", "relay", "zzz",
+        "conference-modify",
+        "endpoint",
+        "media",
+        "payload-type",
+        "transport",
+        "sources",
+        "media-source",
+        "source",
+        "ssrc-group",
+        "fingerprint",
+        "candidate",
+        "error",
+        "sctp",
+        "force-mute",
+        "initial-last-n",
+        "capability",
+        "relay",
+        "zzz",
     ]);
     let namespace = proptest::sample::select(vec![ns::COLIBRI2, ns::ICE_UDP, ns::SSMA, ns::RTP, ns::DTLS, "urn:x"]);
     let attribute = proptest::sample::select(vec![
-        "id", "meeting-id", "type", "create", "ssrc", "port", "ip", "value", "name", "hash", "setup", "role", "reason", "semantics",
+        "id",
+        "meeting-id",
+        "type",
+        "create",
+        "ssrc",
+        "port",
+        "ip",
+        "value",
+        "name",
+        "hash",
+        "setup",
+        "role",
+        "reason",
+        "semantics",
     ]);
-    let value = proptest::sample::select(vec!["", "1", "-1", "audio", "true", "99999999999", "\u{1F600}", "server", "x y"]);
-    let leaf = (name, namespace, proptest::collection::btree_map(attribute, value, 0..5), "[a-z<&\u{e9}]{0,4}").prop_map(
-        |(name, namespace, attributes, text)| {
+    let value =
+        proptest::sample::select(vec!["", "1", "-1", "audio", "true", "99999999999", "\u{1F600}", "server", "x y"]);
+    let leaf = (name, namespace, proptest::collection::btree_map(attribute, value, 0..5), "[a-z<&\u{e9}]{0,4}")
+        .prop_map(|(name, namespace, attributes, text)| {
             let mut xml = format!("<{name} xmlns='{namespace}'");
             for (key, value) in attributes {
                 xml += &format!(" {key}='{value}'");
@@ -211,8 +255,7 @@ fn arbitrary_xml() -> impl Strategy<Value = Element> {
                 element.append_text_node(text);
             }
             element
-        },
-    );
+        });
     leaf.clone().prop_recursive(4, 24, 4, move |inner| {
         (leaf.clone(), proptest::collection::vec(inner, 0..4)).prop_map(|(mut element, children)| {
             for child in children {

@@ -130,7 +130,8 @@ async fn a_wrong_password_is_retried() {
     let (sender, mut events) = xmpp::connect(settings, stopped);
     // Two attempts take one back-off of a second.
     assert!(timeout(Duration::from_millis(2500), events.recv()).await.is_err(), "must not come online");
-    let refusals = server.log().matches("Client disconnected").count().max(server.log().matches("not-authorized").count());
+    let refusals =
+        server.log().matches("Client disconnected").count().max(server.log().matches("not-authorized").count());
     assert!(refusals >= 2, "retried: {refusals}\n{}", server.log());
     drop(sender);
 }

@@ -6,21 +6,23 @@ use std::time::{Duration, Instant};
 use jid::BareJid;
 use rand::Rng;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
-use ringbridge_dataplane::media::SourceDescription;
+use ringbridge_dataplane::media::{SourceDescription, VideoType};
 use ringbridge_dataplane::ring::{Command, FeedbackSsrcs, IceCredentials, IceState, NewEndpoint};
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
 use super::conference::{Conference, EndpointState};
 use super::convert;
 use super::elements::{
-    CAP_SOURCE_NAMES, ColibriError, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, Reason, SctpRole, Setup,
-    Transport,
+    CAP_SOURCE_NAMES, ColibriError, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, Reason, SctpRole,
+    Setup, Transport,
 };
 use super::transport::{LocalTransport, random_token};
 use crate::xmpp::iq::stanza_error;
 
 /// How often endpoints and conferences are checked for expiry.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// Sources whose type an endpoint may set.
+const MAX_VIDEO_TYPES: usize = 64;
 
 /// What the state machine is made with.
 #[derive(Debug, Clone)]
@@ -263,7 +265,13 @@ impl ColibriBridge {
         self.load.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(worker, _)| worker)
     }
 
-    fn modify(&mut self, now: Instant, conference: &mut Conference, request: &ConferenceModify, created: bool) -> Reply {
+    fn modify(
+        &mut self,
+        now: Instant,
+        conference: &mut Conference,
+        request: &ConferenceModify,
+        created: bool,
+    ) -> Reply {
         validate(conference, request)?;
         let mut reply = ConferenceModified::default();
         let mut feedback = created;
@@ -286,10 +294,8 @@ impl ColibriBridge {
             return answer;
         }
         if request.create {
-            answer.transport = Some(Transport {
-                ice: Some(self.create_endpoint(now, conference, request)),
-                ..Transport::default()
-            });
+            answer.transport =
+                Some(Transport { ice: Some(self.create_endpoint(now, conference, request)), ..Transport::default() });
         }
         let worker = conference.worker;
         let mut commands = Vec::new();
@@ -310,7 +316,8 @@ impl ColibriBridge {
             outputs.push(Output::InitialLastN { endpoint, last_n: last_n.value });
         }
         if let Some(ice) = request.transport.as_ref().and_then(|t| t.ice.as_ref()) {
-            let fingerprints: Vec<_> = ice.fingerprints.iter().filter(|f| !f.value.trim().is_empty()).cloned().collect();
+            let fingerprints: Vec<_> =
+                ice.fingerprints.iter().filter(|f| !f.value.trim().is_empty()).cloned().collect();
             // Once established, only an ICE restart changes ICE; DTLS fields count at any time (section 4.3).
             if !state.established {
                 let candidates = convert::candidates(ice);
@@ -328,7 +335,8 @@ impl ColibriBridge {
             }
         }
         if let Some(sources) = &request.sources {
-            let sources: Vec<_> = sources.media_sources.iter().filter_map(convert::source).collect();
+            let mut sources: Vec<_> = sources.media_sources.iter().filter_map(convert::source).collect();
+            state.override_video_types(&mut sources);
             if sources != state.sources {
                 state.sources.clone_from(&sources);
                 commands.push(Command::SetSources { endpoint, sources: sources.clone() });
@@ -442,6 +450,23 @@ impl ColibriBridge {
         }
     }
 
+    /// An endpoint said what one of its sources shows; remembered when the source is not signalled yet.
+    pub fn set_video_type(&mut self, endpoint: EndpointId, source: &str, video_type: VideoType) {
+        let worker = self.meetings.get(&endpoint).and_then(|m| self.conferences.get(m)).map(|c| c.worker);
+        let (Some(worker), Some(state)) = (worker, self.state(endpoint)) else { return };
+        // Bounded: a client may name what it likes.
+        if state.video_types.len() < MAX_VIDEO_TYPES || state.video_types.contains_key(source) {
+            state.video_types.insert(source.to_owned(), video_type);
+        }
+        let mut sources = state.sources.clone();
+        state.override_video_types(&mut sources);
+        if sources != state.sources {
+            state.sources.clone_from(&sources);
+            self.command(worker, Command::SetSources { endpoint, sources: sources.clone() });
+            self.outputs.push_back(Output::SourcesChanged { endpoint, sources });
+        }
+    }
+
     /// ICE of an endpoint changed its state.
     pub fn handle_ice(&mut self, now: Instant, endpoint: EndpointId, ice: IceState) {
         if let Some(state) = self.state(endpoint) {
@@ -502,9 +527,8 @@ fn is_visitor(endpoint: &Endpoint) -> bool {
 
 /// Refuses a request before anything of the conference changes (sections 3.2 and 3.5).
 fn validate(conference: &mut Conference, request: &ConferenceModify) -> Result<(), Refusal> {
-    let unsupported = |text: &str| {
-        Refusal::new(DefinedCondition::FeatureNotImplemented, Some(Reason::FeatureNotImplemented), text)
-    };
+    let unsupported =
+        |text: &str| Refusal::new(DefinedCondition::FeatureNotImplemented, Some(Reason::FeatureNotImplemented), text);
     let bad = |text: String| Refusal::new(DefinedCondition::BadRequest, None, text);
     let heavy = |e: &Endpoint| e.create || !e.media.is_empty() || e.transport.is_some() || e.sources.is_some();
     let any_heavy = request.endpoints.iter().any(heavy);

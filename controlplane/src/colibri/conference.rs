@@ -1,9 +1,10 @@
 //! State of one conference and of its endpoints, as signalled.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
-use ringbridge_dataplane::media::{Media, SourceDescription};
+use ringbridge_dataplane::media::{Media, SourceDescription, VideoType};
 use ringbridge_dataplane::ring::{FeedbackSsrcs, IceCredentials};
 
 use super::elements::{ForceMute, MediaSource, MediaType, Source, Sources};
@@ -24,6 +25,8 @@ pub(super) struct EndpointState {
     pub stats_id: Option<String>,
     pub media: Media,
     pub sources: Vec<SourceDescription>,
+    /// What the endpoint itself said of its sources; wins over signalling.
+    pub video_types: HashMap<String, VideoType>,
     pub force_mute: ForceMute,
     pub remote: Option<IceCredentials>,
     pub established: bool,
@@ -41,12 +44,22 @@ impl EndpointState {
             stats_id: None,
             media: Media::default(),
             sources: Vec::new(),
+            video_types: HashMap::new(),
             force_mute: ForceMute::default(),
             remote: None,
             established: false,
             created: now,
             ever_active: false,
             silent_since: None,
+        }
+    }
+
+    /// Lets what the endpoint said win over signalling.
+    pub fn override_video_types(&self, sources: &mut [SourceDescription]) {
+        for source in sources {
+            if let Some(video_type) = self.video_types.get(&source.name) {
+                source.video_type = *video_type;
+            }
         }
     }
 

@@ -20,11 +20,11 @@ pub fn merge_media(known: &mut media::Media, news: &[Media]) {
         known.payload_types.extend(formats);
         known.header_extensions.retain(|e| e.kind != kind);
         known.header_extensions.extend(
-            element
-                .header_extensions
-                .iter()
-                .filter(|e| e.id != 0)
-                .map(|e| media::HeaderExtension { id: e.id, kind, uri: e.uri.clone() }),
+            element.header_extensions.iter().filter(|e| e.id != 0).map(|e| media::HeaderExtension {
+                id: e.id,
+                kind,
+                uri: e.uri.clone(),
+            }),
         );
         known.extmap_allow_mixed = element.extmap_allow_mixed;
     }

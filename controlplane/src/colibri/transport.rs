@@ -29,7 +29,9 @@ impl LocalTransport {
         let url = (!self.websocket_base_url.is_empty()).then(|| {
             let base = self.websocket_base_url.trim_end_matches('/');
             let server = &self.websocket_server_id;
-            WebSocket { url: format!("{base}/colibri-ws/{server}/{conference}/{}?pwd={password}", path_component(endpoint)) }
+            WebSocket {
+                url: format!("{base}/colibri-ws/{server}/{conference}/{}?pwd={password}", path_component(endpoint)),
+            }
         });
         IceTransport {
             ufrag: Some(ufrag.to_owned()),

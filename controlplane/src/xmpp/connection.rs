@@ -214,9 +214,7 @@ async fn take(
     }
     session.received = session.received.wrapping_add(1);
     match wire::from_element(element) {
-        wire::Incoming::Stanza(stanza) => {
-            events.send(XmppEvent::Stanza(stanza)).await.map_err(|_| Ended::Done)
-        }
+        wire::Incoming::Stanza(stanza) => events.send(XmppEvent::Stanza(stanza)).await.map_err(|_| Ended::Done),
         wire::Incoming::Answer(iq) => send(stream, session, iq.into()).await.map_err(broken),
         wire::Incoming::Nothing => Ok(()),
     }

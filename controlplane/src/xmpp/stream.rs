@@ -63,11 +63,15 @@ pub(super) enum OpenError {
     Resolve { host: String, error: std::io::Error },
     #[error("{host}:{port} does not answer: {error}; check that the XMPP server runs and the address is right")]
     Connect { host: String, port: u16, error: tokio_xmpp::Error },
-    #[error("the server refuses the password of {account}; set the same password on both sides (prosodyctl passwd {account})")]
+    #[error(
+        "the server refuses the password of {account}; set the same password on both sides (prosodyctl passwd {account})"
+    )]
     Password { account: jid::BareJid },
     #[error("login of {account} failed: {error}")]
     Login { account: jid::BareJid, error: tokio_xmpp::Error },
-    #[error("{host} offers no STARTTLS; enable TLS on the server, or set the security of this connection to disabled if the network is trusted")]
+    #[error(
+        "{host} offers no STARTTLS; enable TLS on the server, or set the security of this connection to disabled if the network is trusted"
+    )]
     NoTls { host: String },
     #[error("the account {account} has no user part; write it as user@domain")]
     NoUser { account: jid::BareJid },
@@ -77,7 +81,8 @@ pub(super) enum OpenError {
     Ended(String),
 }
 
-const TIMEOUTS: Timeouts = Timeouts { read_timeout: Duration::from_secs(60), response_timeout: Duration::from_secs(40) };
+const TIMEOUTS: Timeouts =
+    Timeouts { read_timeout: Duration::from_secs(60), response_timeout: Duration::from_secs(40) };
 
 /// Opens a stream, resuming `session` where both sides can.
 pub(super) async fn open(settings: &XmppSettings, session: &mut Session) -> Result<Opened, OpenError> {
@@ -111,8 +116,10 @@ where
 {
     let account = settings.jid.clone();
     let Some(user) = account.node() else { return Err(OpenError::NoUser { account }) };
-    let (pending, binding) =
-        connector.connect(&Jid::from(account.clone()), ns::JABBER_CLIENT, TIMEOUTS).await.map_err(|error| match error {
+    let (pending, binding) = connector
+        .connect(&Jid::from(account.clone()), ns::JABBER_CLIENT, TIMEOUTS)
+        .await
+        .map_err(|error| match error {
             tokio_xmpp::Error::Protocol(ProtocolError::NoTls) => OpenError::NoTls { host: settings.host.clone() },
             error => OpenError::Connect { host: settings.host.clone(), port: settings.port, error },
         })?;
@@ -122,10 +129,11 @@ where
         .with_username(user.as_str())
         .with_password(settings.password.as_str())
         .with_channel_binding(binding);
-    let stream = tokio_xmpp::client_login(stream, features.sasl_mechanisms, credentials).await.map_err(|e| match e {
-        tokio_xmpp::Error::Auth(AuthError::Fail(_)) => OpenError::Password { account: account.clone() },
-        e => login_error(e),
-    })?;
+    let stream =
+        tokio_xmpp::client_login(stream, features.sasl_mechanisms, credentials).await.map_err(|e| match e {
+            tokio_xmpp::Error::Auth(AuthError::Fail(_)) => OpenError::Password { account: account.clone() },
+            e => login_error(e),
+        })?;
     let header = StreamHeader { to: Some(Cow::Borrowed(account.domain().as_str())), from: None, id: None };
     let pending = stream.send_header(header).await.map_err(|e| login_error(e.into()))?;
     let (features, stream) = pending.recv_features::<Element>().await.map_err(|e| login_error(e.into()))?;

@@ -58,7 +58,8 @@ impl Prosody {
             std::fs::write(accounts.join(format!("{account}.dat")), text).expect("an account file");
         }
         let mut server = Self { directory, child: None, port: free_port(), http_port: free_port() };
-        std::fs::write(server.directory.join("prosody.cfg.lua"), server.configuration(global)).expect("a configuration");
+        std::fs::write(server.directory.join("prosody.cfg.lua"), server.configuration(global))
+            .expect("a configuration");
         server.run();
         Some(server)
     }
