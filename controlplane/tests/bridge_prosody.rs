@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::{SinkExt, StreamExt};
 use jid::Jid;
 use prosody::Prosody;
 use ringbridge_controlplane::bridge::{BridgeError, BridgeSettings, run_on};
@@ -15,7 +16,7 @@ use ringbridge_controlplane::colibri::elements::*;
 use ringbridge_controlplane::xmpp::muc::MucRoom;
 use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender};
 use ringbridge_dataplane::io::IoChoice;
-use ringbridge_dataplane::ring::{Command, ControlLink, links};
+use ringbridge_dataplane::ring::{Command, ControlLink, Event, links};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -36,6 +37,7 @@ struct Bridge {
     task: tokio::task::JoinHandle<Result<(), BridgeError>>,
     worker: ControlLink,
     rest: SocketAddr,
+    websocket: SocketAddr,
     /// Stops the fake worker's heart.
     heart: Arc<AtomicBool>,
 }
@@ -43,7 +45,7 @@ struct Bridge {
 fn bridge(server: &Prosody) -> Bridge {
     let (link, worker) = links(0, 64, 64).unwrap();
     let stats = Arc::new(WorkerStats::default());
-    let rest = loopback();
+    let (rest, websocket) = (loopback(), loopback());
     let settings = BridgeSettings {
         xmpp: server.account("jvb", None),
         brewery: prosody::BREWERY.parse().unwrap(),
@@ -54,7 +56,7 @@ fn bridge(server: &Prosody) -> Bridge {
         workers: 1,
         cores: Vec::new(),
         io: IoChoice::Auto,
-        websocket_listen: loopback(),
+        websocket_listen: websocket,
         websocket_base_url: "ws://meet.test".to_owned(),
         websocket_server_id: "rb1".to_owned(),
         rest_listen: rest,
@@ -71,7 +73,7 @@ fn bridge(server: &Prosody) -> Bridge {
         }
     });
     let task = tokio::spawn(run_on(settings, vec![(link, stats)], stopped));
-    Bridge { stop, task, worker, rest, heart }
+    Bridge { stop, task, worker, rest, websocket, heart }
 }
 
 impl Bridge {
@@ -223,8 +225,11 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
     assert!(ice.web_sockets[0].url.starts_with("ws://meet.test/colibri-ws/rb1/"));
     assert_eq!(ice.fingerprints[0].setup, Some(Setup::ActPass));
     assert!(reply.sources.is_some());
+    let url = ice.web_sockets[0].url.clone();
     assert!(matches!(bridge.command().await, Command::CreateConference { .. }));
-    assert!(matches!(bridge.command().await, Command::CreateEndpoint(new) if new.label == "aaaa" && new.controlling));
+    let Command::CreateEndpoint(new) = bridge.command().await else { panic!("not created") };
+    assert_eq!((new.label.as_str(), new.controlling), ("aaaa", true));
+    let endpoint = new.endpoint;
 
     // Refusals keep both of their children on the wire.
     assert_eq!(
@@ -264,6 +269,21 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
     );
     assert!(matches!(bridge.command().await, Command::SetConstraints { constraints, .. } if constraints.last_n == 7));
 
+    // The channel: greeted, heard, told.
+    let Some((_, path)) = url.split_once("meet.test") else { panic!("{url}") };
+    let wrong = format!("ws://{}{path}x", bridge.websocket);
+    assert!(tokio_tungstenite::connect_async(wrong).await.is_err(), "a wrong password");
+    let (mut client, _) = tokio_tungstenite::connect_async(format!("ws://{}{path}", bridge.websocket)).await.unwrap();
+    assert_eq!(heard(&mut client).await["colibriClass"], "ServerHello");
+    assert_eq!(heard(&mut client).await["forwardedSources"], serde_json::json!([]));
+    let wish = r#"{"colibriClass":"ReceiverVideoConstraints","constraints":{"b-v0":{"maxHeight":720}}}"#;
+    client.send(wish.into()).await.unwrap();
+    assert!(matches!(bridge.command().await, Command::SetConstraints { constraints, .. }
+        if constraints.last_n == 7 && constraints.per_source[0].1.max_height == 720));
+    let demand = Event::SourceDemand { endpoint, source: "aaaa-v0".to_owned(), max_height: 360 };
+    bridge.worker.send(demand).unwrap();
+    assert_eq!(heard(&mut client).await["maxHeight"], 360);
+
     // A server crash: the conference lives on, the bridge announces itself again.
     server.kill();
     loop {
@@ -281,12 +301,20 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
     assert!(jicofo.modify(second).await.unwrap().endpoints[0].transport.is_some());
     assert!(matches!(bridge.command().await, Command::CreateEndpoint(new) if new.label == "bbbb"));
 
+    // The media plane did not notice: the channel is still open, and closes with the endpoint.
+    bridge.worker.send(Event::ForwardedSources { endpoint, sources: vec!["b-v0".to_owned()] }).unwrap();
+    assert_eq!(heard(&mut client).await["forwardedSources"][0], "b-v0");
+
     // Expire.
     let end = ConferenceModify { expire: true, ..ConferenceModify::new("meeting-1") };
     jicofo.modify(end.clone()).await.unwrap();
     assert!(matches!(bridge.command().await, Command::ExpireConference { .. }));
     let (condition, error) = jicofo.modify(end).await.unwrap_err();
     assert_eq!((condition, error.unwrap().reason), (DefinedCondition::ItemNotFound, Some(Reason::ConferenceNotFound)));
+
+    let close = timeout(WAIT, client.next()).await.unwrap().unwrap().unwrap();
+    let tokio_tungstenite::tungstenite::Message::Close(Some(frame)) = close else { panic!("{close:?}") };
+    assert_eq!(u16::from(frame.code), 1001);
 
     // An orderly end: the room is left.
     bridge.stop.send(true).unwrap();
@@ -337,6 +365,13 @@ async fn strangers_are_refused_and_a_stalled_worker_is_reported() {
     assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
     let answer = http_get(bridge.rest, "/metrics").await;
     assert!(answer.contains("ringbridge_loop_turns{worker=\"0\",reason=\"\"} "), "{answer}");
+}
+
+type Client = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+
+async fn heard(client: &mut Client) -> serde_json::Value {
+    let message = timeout(WAIT, client.next()).await.expect("a message in time").expect("an open socket").unwrap();
+    serde_json::from_str(message.to_text().unwrap()).unwrap()
 }
 
 async fn http_get(address: SocketAddr, path: &str) -> String {
