@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::{SinkExt, StreamExt};
 use jid::Jid;
 use prosody::Prosody;
-use ringbridge_controlplane::bridge::{BridgeError, BridgeSettings, run_on};
+use ringbridge_controlplane::bridge::{BridgeError, BridgeSettings, run, run_on};
 use ringbridge_controlplane::colibri::elements::*;
 use ringbridge_controlplane::xmpp::muc::MucRoom;
 use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender};
@@ -42,11 +42,8 @@ struct Bridge {
     heart: Arc<AtomicBool>,
 }
 
-fn bridge(server: &Prosody) -> Bridge {
-    let (link, worker) = links(0, 64, 64).unwrap();
-    let stats = Arc::new(WorkerStats::default());
-    let (rest, websocket) = (loopback(), loopback());
-    let settings = BridgeSettings {
+fn settings(server: &Prosody, rest: SocketAddr, websocket: SocketAddr) -> BridgeSettings {
+    BridgeSettings {
         xmpp: server.account("jvb", None),
         brewery: prosody::BREWERY.parse().unwrap(),
         nickname: "ringbridge-1".to_owned(),
@@ -62,7 +59,14 @@ fn bridge(server: &Prosody) -> Bridge {
         rest_listen: rest,
         region: Some("here".to_owned()),
         disable_rewriting: false,
-    };
+    }
+}
+
+fn bridge(server: &Prosody) -> Bridge {
+    let (link, worker) = links(0, 64, 64).unwrap();
+    let stats = Arc::new(WorkerStats::default());
+    let (rest, websocket) = (loopback(), loopback());
+    let settings = settings(server, rest, websocket);
     let (stop, stopped) = watch::channel(false);
     let heart = Arc::new(AtomicBool::new(true));
     let (beats, counters) = (Arc::clone(&heart), Arc::clone(&stats));
@@ -382,4 +386,29 @@ async fn http_get(address: SocketAddr, path: &str) -> String {
     let mut answer = String::new();
     timeout(WAIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
     answer
+}
+
+#[tokio::test]
+async fn runs_over_the_real_data_plane() {
+    let Some(server) = Prosody::start() else { return };
+    let mut jicofo = Jicofo::new(&server);
+    jicofo.join().await;
+    let (stop, stopped) = watch::channel(false);
+    let settings = BridgeSettings { port: 0, workers: 2, ..settings(&server, loopback(), loopback()) };
+    let task = tokio::spawn(run(settings, stopped));
+    while jicofo.stat("healthy").await != "true" {}
+
+    let request = ConferenceModify { create: true, endpoints: vec![create("aaaa")], ..ConferenceModify::new("m") };
+    let reply = jicofo.modify(request).await.unwrap();
+    let ice = reply.endpoints[0].transport.as_ref().unwrap().ice.as_ref().unwrap();
+    let port = ice.candidates[0].port;
+    assert_ne!(port, 0, "the bound port is advertised");
+    assert!(std::net::UdpSocket::bind(("127.0.0.1", port)).is_err(), "and somebody has it");
+    // Still healthy after the workers have had time to stall.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let health: Element = "<healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/>".parse().unwrap();
+    let answer = jicofo.ask(&format!("{}/ringbridge-1", prosody::BREWERY), health).await;
+    assert!(matches!(answer, Iq::Result { payload: None, .. }), "{answer:?}");
+    stop.send(true).unwrap();
+    timeout(WAIT, task).await.expect("an end").unwrap().unwrap();
 }
