@@ -44,6 +44,8 @@ pub struct RemoteCandidate {
 /// Protection profile that DTLS-SRTP agreed on (RFC 5764, RFC 7714).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SrtpProfile {
+    /// `SRTP_AEAD_AES_256_GCM`: 32-byte key, 12-byte salt, 16-byte tag.
+    AeadAes256Gcm,
     /// `SRTP_AEAD_AES_128_GCM`: 16-byte key, 12-byte salt, 16-byte tag.
     AeadAes128Gcm,
     /// `SRTP_AES128_CM_HMAC_SHA1_80`: 16-byte key, 14-byte salt, 10-byte tag.
@@ -54,17 +56,26 @@ impl SrtpProfile {
     /// Bytes of the master salt.
     pub const fn salt_len(self) -> usize {
         match self {
-            Self::AeadAes128Gcm => 12,
+            Self::AeadAes256Gcm | Self::AeadAes128Gcm => 12,
             Self::Aes128CmHmacSha1_80 => 14,
+        }
+    }
+
+    /// Bytes of the master key.
+    pub const fn key_len(self) -> usize {
+        match self {
+            Self::AeadAes256Gcm => 32,
+            Self::AeadAes128Gcm | Self::Aes128CmHmacSha1_80 => 16,
         }
     }
 }
 
-/// Master key and salt of one direction; bytes past [`SrtpProfile::salt_len`] of `salt` are zero and unused.
+/// Master key and salt of one direction; bytes past [`SrtpProfile::key_len`] and [`SrtpProfile::salt_len`] are zero and
+/// unused.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct MasterKey {
-    /// AES-128 master key.
-    pub key: [u8; 16],
+    /// AES master key.
+    pub key: [u8; 32],
     /// Master salt.
     pub salt: [u8; 14],
 }

@@ -53,7 +53,6 @@ pub(crate) struct WorkerConfig {
 }
 
 /// One worker's state: everything of its endpoints but sockets.
-#[derive(Debug)]
 pub(crate) struct Worker {
     config: WorkerConfig,
     stats: Arc<WorkerStats>,
