@@ -1,0 +1,248 @@
+//! Two clients in one conference exchange audio and video through a real dataplane on loopback: ICE by the crate `is`,
+//! SRTP by webrtc-srtp, keys installed by command, payload types that differ.
+
+mod worker_client;
+
+use bytes::Bytes;
+use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::media::{
+    Encoding, HeaderExtension, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint,
+    VideoType,
+};
+use ringbridge_dataplane::ring::{Command, MasterKey, SrtpKeys, SrtpProfile, WorkerLink};
+use ringbridge_dataplane::stats::Counter;
+use rtp::codecs::vp8::Vp8Packet;
+use rtp::packetizer::Depacketizer;
+use webrtc_srtp::context::Context;
+use webrtc_srtp::protection_profile::ProtectionProfile;
+use webrtc_util::marshal::{Marshal, Unmarshal};
+use worker_client::*;
+
+/// One participant's numbers.
+struct Numbers {
+    opus: u8,
+    vp8: u8,
+    audio_ssrc: u32,
+    video_ssrc: u32,
+}
+
+const ALICE: Numbers = Numbers { opus: 111, vp8: 100, audio_ssrc: 0xa110_0001, video_ssrc: 0xa110_0002 };
+const BOB: Numbers = Numbers { opus: 96, vp8: 97, audio_ssrc: 0xb0b0_0001, video_ssrc: 0xb0b0_0002 };
+
+struct Participant {
+    client: Client,
+    numbers: &'static Numbers,
+    seal: Context,
+    open: Context,
+    /// Of audio and of video.
+    sequence: [u16; 2],
+    /// Opened packets.
+    heard: Vec<rtp::packet::Packet>,
+}
+
+fn key(seed: u8, profile: SrtpProfile) -> MasterKey {
+    let mut salt = [0; 14];
+    salt[..profile.salt_len()].fill(seed ^ 0x55);
+    let mut key = [0; 32];
+    key[..profile.key_len()].fill(seed);
+    MasterKey { key, salt }
+}
+
+fn context(key: MasterKey, profile: SrtpProfile) -> Context {
+    let theirs = match profile {
+        SrtpProfile::AeadAes256Gcm => ProtectionProfile::AeadAes256Gcm,
+        SrtpProfile::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
+        SrtpProfile::Aes128CmHmacSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
+    };
+    Context::new(&key.key[..profile.key_len()], &key.salt[..profile.salt_len()], theirs, None, None).unwrap()
+}
+
+fn join(link: &mut WorkerLink, client: Client, numbers: &'static Numbers, profile: SrtpProfile) -> Participant {
+    let endpoint = EndpointId(client.endpoint);
+    let seed = client.endpoint as u8 * 16;
+    let (inbound, outbound) = (key(seed + 1, profile), key(seed + 2, profile));
+    link.send(Command::SetSrtp { endpoint, keys: Box::new(SrtpKeys { profile, inbound, outbound }) }).unwrap();
+    let format = |id, kind, name: &str, clock_rate, channels| PayloadType {
+        id,
+        kind,
+        name: name.into(),
+        clock_rate,
+        channels,
+        parameters: Vec::new(),
+        feedback: match kind {
+            MediaKind::Audio => Vec::new(),
+            MediaKind::Video => vec![("nack".into(), "pli".into()), ("ccm".into(), "fir".into())],
+        },
+    };
+    let media = Media {
+        payload_types: vec![
+            format(numbers.opus, MediaKind::Audio, "opus", 48_000, 2),
+            format(numbers.vp8, MediaKind::Video, "VP8", 90_000, 1),
+        ],
+        header_extensions: vec![HeaderExtension {
+            id: 1,
+            kind: MediaKind::Audio,
+            uri: "urn:ietf:params:rtp-hdrext:ssrc-audio-level".into(),
+        }],
+        ..Media::default()
+    };
+    link.send(Command::SetMedia { endpoint, media: Box::new(media) }).unwrap();
+    let source = |kind, suffix, ssrc| SourceDescription {
+        name: format!("client{}-{suffix}", client.endpoint),
+        kind,
+        video_type: VideoType::Camera,
+        encodings: vec![Encoding { ssrc, rtx: None }],
+    };
+    let sources =
+        vec![source(MediaKind::Audio, "a0", numbers.audio_ssrc), source(MediaKind::Video, "v0", numbers.video_ssrc)];
+    link.send(Command::SetSources { endpoint, sources }).unwrap();
+    let default = VideoConstraint { max_height: 720, max_frame_rate: -1 };
+    let constraints = Box::new(ReceiverConstraints { default, ..ReceiverConstraints::default() });
+    link.send(Command::SetConstraints { endpoint, constraints }).unwrap();
+    Participant {
+        client,
+        numbers,
+        seal: context(inbound, profile),
+        open: context(outbound, profile),
+        sequence: [1000, 65_530],
+        heard: Vec::new(),
+    }
+}
+
+/// A VP8 keyframe in one packet: payload descriptor, frame tag, start code, 320x180.
+fn keyframe(fill: u8) -> Vec<u8> {
+    let mut payload = vec![0x10, 0x10, 0x02, 0x00, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xb4, 0x00];
+    payload.resize(900, fill);
+    payload
+}
+
+impl Participant {
+    fn sealed(&mut self, payload_type: u8, ssrc: u32, timestamp: u32, payload: Vec<u8>) -> Vec<u8> {
+        let sequence = &mut self.sequence[usize::from(ssrc == self.numbers.video_ssrc)];
+        *sequence = sequence.wrapping_add(1);
+        let sequence_number = *sequence;
+        let packet = rtp::packet::Packet {
+            header: rtp::header::Header {
+                version: 2,
+                marker: true,
+                payload_type,
+                sequence_number,
+                timestamp,
+                ssrc,
+                ..Default::default()
+            },
+            payload: Bytes::from(payload),
+        };
+        self.seal.encrypt_rtp(&packet.marshal().unwrap()).unwrap().to_vec()
+    }
+
+    fn send(&mut self, payload_type: u8, ssrc: u32, timestamp: u32, payload: Vec<u8>) {
+        let sealed = self.sealed(payload_type, ssrc, timestamp, payload);
+        self.client.send(&sealed);
+    }
+
+    fn collect(&mut self) {
+        for datagram in std::mem::take(&mut self.client.inbox) {
+            if (192..=223).contains(&datagram[1]) {
+                self.open.decrypt_rtcp(&datagram).expect("SRTCP of the bridge opens");
+            } else {
+                let mut plain = self.open.decrypt_rtp(&datagram).expect("SRTP of the bridge opens");
+                self.heard.push(rtp::packet::Packet::unmarshal(&mut plain).unwrap());
+            }
+        }
+    }
+
+    fn audio_from(&self, other: &Numbers) -> Vec<Bytes> {
+        let packets = self.heard.iter().filter(|p| p.header.ssrc == other.audio_ssrc);
+        packets
+            .map(|p| {
+                assert_eq!(p.header.payload_type, self.numbers.opus, "in the receiver's own numbers");
+                p.payload.clone()
+            })
+            .collect()
+    }
+
+    fn frames_from(&self, other: &Numbers) -> Vec<Bytes> {
+        let packets = self.heard.iter().filter(|p| p.header.ssrc == other.video_ssrc);
+        packets
+            .map(|p| {
+                assert_eq!(p.header.payload_type, self.numbers.vp8, "in the receiver's own numbers");
+                Vp8Packet::default().depacketize(&p.payload).unwrap()
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn audio_and_video_cross_the_bridge() {
+    for io in backends() {
+        for profile in [SrtpProfile::AeadAes256Gcm, SrtpProfile::AeadAes128Gcm, SrtpProfile::Aes128CmHmacSha1_80] {
+            // Two workers: whichever the kernel picks for a client, its packets arrive.
+            let (dataplane, mut links) = start(io, 2);
+            let bridge = dataplane.local_addresses()[0];
+            create_conference(&mut links[1], 1);
+            create_endpoint(&mut links[1], 1, 1);
+            create_endpoint(&mut links[1], 1, 2);
+            let mut alice = join(&mut links[1], Client::new(bridge, 1, 1), &ALICE, profile);
+            let mut bob = join(&mut links[1], Client::new(bridge, 1, 2), &BOB, profile);
+            let mut events = Vec::new();
+            let stats = [dataplane.stats(0), dataplane.stats(1)];
+
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            let mut round = 0u32;
+            let done = |alice: &Participant, bob: &Participant| {
+                [(alice, &BOB), (bob, &ALICE)]
+                    .iter()
+                    .all(|(to, from)| to.audio_from(from).len() >= 10 && to.frames_from(from).len() >= 10)
+            };
+            let (mut said, mut shown) = (Vec::new(), Vec::new());
+            while !done(&alice, &bob) {
+                assert!(
+                    std::time::Instant::now() < deadline,
+                    "heard {} and {} packets; {:?}",
+                    alice.heard.len(),
+                    bob.heard.len(),
+                    Counter::ALL.iter().map(|c| (c, stats[0].get(*c) + stats[1].get(*c))).collect::<Vec<_>>()
+                );
+                for participant in [&mut alice, &mut bob] {
+                    participant.client.step();
+                    participant.collect();
+                }
+                for link in &mut links {
+                    events.extend(std::iter::from_fn(|| link.poll_event()));
+                }
+                if is_connected(&events, 1) && is_connected(&events, 2) {
+                    round += 1;
+                    let (audio, video) = (vec![round as u8; 80], keyframe(round as u8));
+                    for participant in [&mut alice, &mut bob] {
+                        let numbers = participant.numbers;
+                        participant.send(numbers.opus, numbers.audio_ssrc, round * 960, audio.clone());
+                        participant.send(numbers.vp8, numbers.video_ssrc, round * 3000, video.clone());
+                    }
+                    said.push(audio);
+                    shown.push(video[1..].to_vec());
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+            }
+            for (to, from) in [(&alice, &BOB), (&bob, &ALICE)] {
+                assert!(to.audio_from(from).iter().all(|payload| said.iter().any(|sent| sent == payload)));
+                assert!(to.frames_from(from).iter().all(|frame| shown.iter().any(|sent| sent == frame)));
+                assert!(to.heard.iter().all(|p| [from.audio_ssrc, from.video_ssrc].contains(&p.header.ssrc)));
+            }
+            // What is not authentic goes nowhere.
+            let before = bob.heard.len();
+            let mut forged = alice.sealed(ALICE.opus, ALICE.audio_ssrc, round * 960 + 960, vec![1, 2, 3]);
+            *forged.last_mut().unwrap() ^= 1;
+            alice.client.send(&forged);
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+            while stats[1].get(Counter::DropSrtpAuth) == 0 {
+                assert!(std::time::Instant::now() < deadline);
+            }
+            bob.client.step();
+            bob.collect();
+            assert!(bob.heard[before..].iter().all(|p| p.payload.len() != 3));
+            assert_eq!(stats[1].get(Counter::DropSrtpAuth), 1);
+            assert_eq!(dataplane.health().dead_worker(), None);
+        }
+    }
+}
