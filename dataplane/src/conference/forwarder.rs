@@ -1,16 +1,25 @@
 //! The forwarding core of one worker, without I/O: packets and time in, packets (through a sink) and events out.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::ids::EndpointId;
+use hashbrown::HashMap;
+
+use super::codec::Formats;
+use super::extension_map::Uris;
+use super::ingress;
+use super::room::{Env, Room};
+use crate::ids::{ConferenceId, EndpointId};
 use crate::io::{PacketSink, Path};
-use crate::ring::{Command, Event};
-use crate::stats::WorkerStats;
+use crate::ring::{Command, Event, NewEndpoint};
+use crate::stats::{Counter, WorkerStats};
 
 /// Index of an endpoint in its worker's forwarder; looked up once, then passed with every packet.
+/// A slot of an endpoint that is gone is harmless: its packets are dropped and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EndpointSlot {
+    room: u32,
     index: u32,
     generation: u32,
 }
@@ -20,71 +29,239 @@ pub struct EndpointSlot {
 pub struct ForwarderConfig {
     /// False passes payload types and extension ids through unchanged (a test knob).
     pub rewrite: bool,
+    /// Most endpoints of one conference.
+    pub max_endpoints_per_conference: usize,
+    /// Most sources of one endpoint.
+    pub max_sources_per_endpoint: usize,
+    /// Bytes of packets kept per video source for retransmission.
+    pub cache_bytes: usize,
 }
 
 impl Default for ForwarderConfig {
     fn default() -> Self {
-        Self { rewrite: true }
+        Self {
+            rewrite: true,
+            max_endpoints_per_conference: 1000,
+            max_sources_per_endpoint: 20,
+            cache_bytes: 512 * 1024,
+        }
     }
 }
 
 /// Forwards the media of all conferences of one worker.
 #[derive(Debug)]
 pub struct Forwarder {
-    _config: ForwarderConfig,
-    _stats: Arc<WorkerStats>,
+    config: ForwarderConfig,
+    stats: Arc<WorkerStats>,
+    epoch: Option<Instant>,
+    formats: Formats,
+    uris: Uris,
+    rooms: Vec<Option<(ConferenceId, Room)>>,
+    by_conference: HashMap<ConferenceId, usize, foldhash::fast::RandomState>,
+    by_endpoint: HashMap<EndpointId, EndpointSlot, foldhash::fast::RandomState>,
+    deadline: Option<Instant>,
+    events: VecDeque<Event>,
 }
 
 impl Forwarder {
     /// An empty forwarder.
     pub fn new(config: ForwarderConfig, stats: Arc<WorkerStats>) -> Self {
-        Self { _config: config, _stats: stats }
+        Self {
+            config,
+            stats,
+            epoch: None,
+            formats: Formats::default(),
+            uris: Uris::default(),
+            rooms: Vec::new(),
+            by_conference: HashMap::default(),
+            by_endpoint: HashMap::default(),
+            deadline: None,
+            events: VecDeque::with_capacity(64),
+        }
     }
 
-    /// Applies a command; those for ICE and DTLS are ignored.
-    pub fn handle_command(&mut self, _now: Instant, _command: Command) {}
+    /// Applies a command; those for ICE and DTLS are ignored, those for unknown ids are counted.
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::CreateConference { conference, feedback } => {
+                if self.by_conference.contains_key(&conference) {
+                    return;
+                }
+                let index = self.rooms.iter().position(Option::is_none).unwrap_or_else(|| {
+                    self.rooms.push(None);
+                    self.rooms.len() - 1
+                });
+                self.rooms[index] = Some((conference, Room::new(feedback)));
+                self.by_conference.insert(conference, index);
+            }
+            Command::ExpireConference { conference } => match self.by_conference.remove(&conference) {
+                Some(index) => {
+                    self.by_endpoint.retain(|_, slot| slot.room as usize != index);
+                    if let Some(place) = self.rooms.get_mut(index) {
+                        *place = None;
+                    }
+                }
+                None => self.stats.count(Counter::DropCommandUnknown),
+            },
+            Command::CreateEndpoint(new) => self.create_endpoint(now, *new),
+            Command::ExpireEndpoint { endpoint } => {
+                self.with_endpoint(now, endpoint, |room, env, index, _, _| room.leave(env, index));
+                self.by_endpoint.remove(&endpoint);
+            }
+            Command::SetSrtp { endpoint, keys } => self.with_endpoint(now, endpoint, |room, _, index, _, _| {
+                if let Some(endpoint) = room.endpoint(index) {
+                    endpoint.set_keys(&keys);
+                }
+            }),
+            Command::SetMedia { endpoint, media } => {
+                self.with_endpoint(now, endpoint, |room, env, index, formats, uris| {
+                    room.set_media(env, index, &media, formats, uris);
+                });
+            }
+            Command::SetSources { endpoint, sources } => {
+                self.with_endpoint(now, endpoint, |room, env, index, _, _| room.set_sources(env, index, &sources));
+            }
+            Command::SetConstraints { endpoint, constraints } => {
+                self.with_endpoint(now, endpoint, |room, env, index, _, _| {
+                    if let Some(endpoint) = room.endpoint(index)
+                        && endpoint.constraints != *constraints
+                    {
+                        endpoint.constraints = *constraints;
+                        room.touch(env.now);
+                    }
+                });
+            }
+            Command::SetForceMute { endpoint, audio, video } => {
+                self.with_endpoint(now, endpoint, |room, _, index, _, _| {
+                    if let Some(endpoint) = room.endpoint(index) {
+                        endpoint.force_mute = [audio, video];
+                    }
+                });
+            }
+            Command::SetRemoteIce { .. } | Command::SendDtls { .. } | Command::Shutdown => {}
+        }
+    }
+
+    fn create_endpoint(&mut self, now: Instant, new: NewEndpoint) {
+        if self.by_endpoint.contains_key(&new.endpoint) {
+            return;
+        }
+        let Some(index) = self.by_conference.get(&new.conference).copied() else {
+            return self.stats.count(Counter::DropCommandUnknown);
+        };
+        let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
+        let Some((_, room)) = self.rooms.get_mut(index).and_then(Option::as_mut) else { return };
+        let limit = env.config.max_endpoints_per_conference;
+        if room.endpoints.iter().flatten().count() >= limit {
+            tracing::warn!(conference = %new.conference, endpoint = new.label, limit, "endpoint refused: too many");
+            return env.stats.count(Counter::DropTableFull);
+        }
+        let (place, generation) = room.join(&mut env, new.endpoint);
+        let slot = EndpointSlot { room: index as u32, index: place as u32, generation };
+        self.by_endpoint.insert(new.endpoint, slot);
+        self.deadline = earlier(self.deadline, room.deadline);
+    }
+
+    fn with_endpoint(
+        &mut self,
+        now: Instant,
+        endpoint: EndpointId,
+        step: impl FnOnce(&mut Room, &mut Env<'_>, usize, &mut Formats, &mut Uris),
+    ) {
+        let slot = self.by_endpoint.get(&endpoint).copied();
+        let room = slot.and_then(|s| Some((s, self.rooms.get_mut(s.room as usize)?.as_mut()?)));
+        let Some((slot, (_, room))) = room else { return self.stats.count(Counter::DropCommandUnknown) };
+        let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
+        step(room, &mut env, slot.index as usize, &mut self.formats, &mut self.uris);
+        self.deadline = earlier(self.deadline, room.deadline);
+    }
 
     /// The slot of an endpoint.
-    pub fn slot(&self, _endpoint: EndpointId) -> Option<EndpointSlot> {
-        None
+    pub fn slot(&self, endpoint: EndpointId) -> Option<EndpointSlot> {
+        self.by_endpoint.get(&endpoint).copied()
     }
 
     /// Sets where the endpoint's packets go; `None` stops sending.
-    pub fn set_path(&mut self, _endpoint: EndpointId, _path: Option<Path>) {}
+    pub fn set_path(&mut self, endpoint: EndpointId, path: Option<Path>) {
+        if let Some(slot) = self.slot(endpoint)
+            && let Some((_, room)) = self.rooms.get_mut(slot.room as usize).and_then(Option::as_mut)
+            && let Some(endpoint) = room.endpoint(slot.index as usize)
+        {
+            endpoint.path = path;
+        }
+    }
 
     /// Tells of an authenticated sign of life other than media, e.g. ICE consent.
-    pub fn note_activity(&mut self, _now: Instant, _slot: EndpointSlot) {}
+    pub fn note_activity(&mut self, now: Instant, slot: EndpointSlot) {
+        self.with_slot(now, slot, |room, env| {
+            if let Some(endpoint) = room.endpoint(slot.index as usize) {
+                ingress::note_activity(env, endpoint);
+                room.wake(env.now + super::endpoint::ACTIVITY_TIMEOUT);
+            }
+        });
+    }
 
     /// Takes one SRTP packet.
-    pub fn handle_rtp(
-        &mut self,
-        _now: Instant,
-        _from: EndpointSlot,
-        _datagram: &mut [u8],
-        _sink: &mut impl PacketSink,
-    ) {
+    pub fn handle_rtp(&mut self, now: Instant, from: EndpointSlot, datagram: &mut [u8], sink: &mut impl PacketSink) {
+        self.with_slot(now, from, |room, env| room.handle_rtp(env, from.index as usize, datagram, sink));
     }
 
     /// Takes one SRTCP packet.
-    pub fn handle_rtcp(
-        &mut self,
-        _now: Instant,
-        _from: EndpointSlot,
-        _datagram: &mut [u8],
-        _sink: &mut impl PacketSink,
-    ) {
+    pub fn handle_rtcp(&mut self, now: Instant, from: EndpointSlot, datagram: &mut [u8], sink: &mut impl PacketSink) {
+        self.with_slot(now, from, |room, env| room.handle_rtcp(env, from.index as usize, datagram, sink));
+    }
+
+    #[inline]
+    fn with_slot(&mut self, now: Instant, slot: EndpointSlot, step: impl FnOnce(&mut Room, &mut Env<'_>)) {
+        let room = self.rooms.get_mut(slot.room as usize).and_then(Option::as_mut);
+        let Some((_, room)) = room else { return self.stats.count(Counter::DropUnknownAddress) };
+        if room.endpoint(slot.index as usize).is_none_or(|e| e.generation != slot.generation) {
+            return self.stats.count(Counter::DropUnknownAddress);
+        }
+        let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
+        step(room, &mut env);
+        self.deadline = earlier(self.deadline, room.deadline);
     }
 
     /// Runs what is due.
-    pub fn handle_timeout(&mut self, _now: Instant, _sink: &mut impl PacketSink) {}
+    pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl PacketSink) {
+        if self.deadline.is_none_or(|at| at > now) {
+            return;
+        }
+        self.deadline = None;
+        for (conference, room) in self.rooms.iter_mut().flatten() {
+            if room.deadline.is_some_and(|at| at <= now) {
+                let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
+                room.handle_timeout(&mut env, *conference, sink);
+            }
+            self.deadline = earlier(self.deadline, room.deadline);
+        }
+    }
 
     /// When `handle_timeout` wants to run next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.deadline
     }
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.events.pop_front()
+    }
+}
+
+fn env<'a>(
+    config: &'a ForwarderConfig,
+    stats: &'a WorkerStats,
+    epoch: &mut Option<Instant>,
+    events: &'a mut VecDeque<Event>,
+    now: Instant,
+) -> Env<'a> {
+    Env { now, epoch: *epoch.get_or_insert(now), stats, config, events }
+}
+
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }

@@ -1,5 +1,28 @@
 //! Conferences: sources, receivers, and the forwarding core between them.
+//!
+//! A packet's way: [`forwarder`] finds the room, `ingress` opens and parses it once, `projection` decides per leg,
+//! `rewrite` writes and seals it. RTCP goes through `control`, everything that waits for time through `timers`.
 
+mod arrivals;
+mod cache;
+mod codec;
+mod control;
+mod endpoint;
+mod extension_map;
+mod feedback;
 pub mod forwarder;
+mod ingress;
+mod keyframe;
+mod leg;
+mod nack;
+mod payload;
+mod projection;
+mod reports;
+mod rewrite;
+mod room;
+mod sequence;
+mod source;
+mod speaker;
+mod timers;
 
 pub use forwarder::{EndpointSlot, Forwarder, ForwarderConfig};

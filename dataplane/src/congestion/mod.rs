@@ -1,1 +1,3 @@
-//! To be written.
+//! Who gets which picture size.
+
+pub mod allocation;

@@ -1,0 +1,223 @@
+//! Header extensions by URI (RFC 8285): what an endpoint's ids mean, and which id it knows a meaning by.
+
+use hashbrown::HashMap;
+
+use crate::media::{HeaderExtension, MediaKind};
+use crate::rtp::{Extension, Packet};
+
+/// A URI, the same for all endpoints of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UriId(u16);
+
+impl UriId {
+    /// Client-to-mixer audio level (RFC 6464).
+    pub const AUDIO_LEVEL: Self = Self(0);
+    /// Transport-wide sequence number.
+    pub const TRANSPORT_CC: Self = Self(1);
+    /// Absolute send time.
+    pub const ABS_SEND_TIME: Self = Self(2);
+    /// AV1 dependency descriptor.
+    pub const DEPENDENCY_DESCRIPTOR: Self = Self(3);
+    /// The m-section of the sender: meaningless to a receiver.
+    pub const MID: Self = Self(4);
+    /// Stream id (RFC 8852).
+    pub const RID: Self = Self(5);
+    /// Repaired stream id (RFC 8852).
+    pub const REPAIRED_RID: Self = Self(6);
+    /// Video layers allocation: describes encodings that the receiver does not get.
+    pub const LAYERS_ALLOCATION: Self = Self(7);
+
+    /// Whether the value is passed on as it is; the others are dropped or written anew for each receiver.
+    const fn passes(self) -> bool {
+        !matches!(
+            self,
+            Self::TRANSPORT_CC
+                | Self::ABS_SEND_TIME
+                | Self::MID
+                | Self::RID
+                | Self::REPAIRED_RID
+                | Self::LAYERS_ALLOCATION
+        )
+    }
+}
+
+const KNOWN: [&str; 8] = [
+    "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
+    "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
+    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
+    "urn:ietf:params:rtp-hdrext:sdes:mid",
+    "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+    "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+    "http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00",
+];
+
+/// Most distinct URIs that one worker knows; further ones are treated as not negotiated.
+const MAX_URIS: usize = 256;
+
+/// All URIs that endpoints of this worker ever negotiated.
+#[derive(Debug)]
+pub struct Uris {
+    ids: HashMap<String, UriId, foldhash::fast::RandomState>,
+}
+
+impl Default for Uris {
+    fn default() -> Self {
+        let ids = KNOWN.iter().zip(0..).map(|(uri, i)| ((*uri).to_owned(), UriId(i))).collect();
+        Self { ids }
+    }
+}
+
+impl Uris {
+    fn intern(&mut self, uri: &str) -> Option<UriId> {
+        if let Some(id) = self.ids.get(uri) {
+            return Some(*id);
+        }
+        if self.ids.len() >= MAX_URIS {
+            return None;
+        }
+        let id = UriId(u16::try_from(self.ids.len()).ok()?);
+        self.ids.insert(uri.to_owned(), id);
+        Some(id)
+    }
+}
+
+/// The ids of one endpoint in one media kind.
+#[derive(Debug, Default)]
+struct Row {
+    by_id: Vec<Option<UriId>>,
+    by_uri: Vec<Option<u8>>,
+}
+
+/// One endpoint's extension ids, compiled for look-up in both directions.
+#[derive(Debug, Default)]
+pub struct ExtensionTable {
+    rows: [Row; 2],
+}
+
+fn row(kind: MediaKind) -> usize {
+    match kind {
+        MediaKind::Audio => 0,
+        MediaKind::Video => 1,
+    }
+}
+
+impl ExtensionTable {
+    /// Compiles what an endpoint negotiated.
+    pub fn compile(extensions: &[HeaderExtension], uris: &mut Uris) -> Self {
+        let mut table = Self::default();
+        for e in extensions.iter().filter(|e| e.id != 0) {
+            let Some(uri) = uris.intern(&e.uri) else { continue };
+            let row = &mut table.rows[row(e.kind)];
+            put(&mut row.by_id, usize::from(e.id), uri);
+            put(&mut row.by_uri, usize::from(uri.0), e.id);
+        }
+        table
+    }
+
+    /// What the endpoint means by an id.
+    #[inline]
+    pub fn uri(&self, kind: MediaKind, id: u8) -> Option<UriId> {
+        *self.rows[row(kind)].by_id.get(usize::from(id))?
+    }
+
+    /// The endpoint's id for a URI.
+    #[inline]
+    pub fn id(&self, kind: MediaKind, uri: UriId) -> Option<u8> {
+        *self.rows[row(kind)].by_uri.get(usize::from(uri.0))?
+    }
+}
+
+fn put<T: Clone>(list: &mut Vec<Option<T>>, index: usize, value: T) {
+    if list.len() <= index {
+        list.resize(index + 1, None);
+    }
+    if let Some(slot) = list.get_mut(index) {
+        *slot = Some(value);
+    }
+}
+
+/// Most extensions of one packet that are looked at; further ones are dropped.
+pub const MAX_EXTENSIONS: usize = 12;
+
+/// One received extension: where its value lies in the packet, and what it means.
+#[derive(Debug, Clone, Copy)]
+pub struct Received<'a> {
+    /// Its meaning.
+    pub uri: UriId,
+    /// The sender's id for it.
+    pub id: u8,
+    /// Its value.
+    pub data: &'a [u8],
+}
+
+/// The extensions of one packet, resolved once for all receivers.
+#[derive(Debug, Clone, Copy)]
+pub struct ReceivedExtensions<'a> {
+    list: [Received<'a>; MAX_EXTENSIONS],
+    len: usize,
+}
+
+impl<'a> ReceivedExtensions<'a> {
+    /// Resolves a packet's extensions by the sender's table; ids that it did not negotiate are left out.
+    pub fn resolve(packet: &Packet<'a>, kind: MediaKind, table: &ExtensionTable) -> Self {
+        let mut all = Self { list: [Received { uri: UriId::MID, id: 0, data: &[] }; MAX_EXTENSIONS], len: 0 };
+        for e in packet.extensions() {
+            if let Some(uri) = table.uri(kind, e.id)
+                && let Some(slot) = all.list.get_mut(all.len)
+            {
+                *slot = Received { uri, id: e.id, data: e.data };
+                all.len += 1;
+            }
+        }
+        all
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Received<'a>> {
+        self.list.iter().take(self.len)
+    }
+
+    /// The value of an extension.
+    pub fn get(&self, uri: UriId) -> Option<&'a [u8]> {
+        self.iter().find(|e| e.uri == uri).map(|e| e.data)
+    }
+}
+
+/// The extensions of one outgoing packet.
+#[derive(Debug)]
+pub struct OutgoingExtensions<'a> {
+    list: [Extension<'a>; MAX_EXTENSIONS + 1],
+    len: usize,
+}
+
+impl<'a> OutgoingExtensions<'a> {
+    /// Those that pass on, under the receiver's ids (the sender's own ids when `translate` is false).
+    pub fn select(
+        received: &ReceivedExtensions<'a>,
+        kind: MediaKind,
+        receiver: &ExtensionTable,
+        translate: bool,
+    ) -> Self {
+        let mut out = Self { list: [Extension { id: 0, data: &[] }; MAX_EXTENSIONS + 1], len: 0 };
+        for e in received.iter().filter(|e| e.uri.passes()) {
+            let id = if translate { receiver.id(kind, e.uri) } else { Some(e.id) };
+            if let Some(id) = id {
+                out.push(id, e.data);
+            }
+        }
+        out
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, id: u8, data: &'a [u8]) {
+        if let Some(slot) = self.list.get_mut(self.len) {
+            *slot = Extension { id, data };
+            self.len += 1;
+        }
+    }
+
+    /// All of them.
+    pub fn as_slice(&self) -> &[Extension<'a>] {
+        self.list.get(..self.len).unwrap_or(&[])
+    }
+}

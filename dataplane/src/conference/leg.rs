@@ -1,0 +1,85 @@
+//! What one receiver gets of one source: the rewriting state that belongs to the pair.
+
+use std::time::{Duration, Instant};
+
+use super::keyframe::Throttle;
+use super::projection::Projection;
+
+/// A packet is not sent again to the same receiver before this has passed.
+const RESEND_INTERVAL: Duration = Duration::from_millis(20);
+const RESENDS: usize = 64;
+
+/// One receiver of a source.
+#[derive(Debug)]
+pub struct Leg {
+    /// Index of the receiver in its conference.
+    pub receiver: usize,
+    /// The encoding that the allocation grants; `None` is nothing.
+    pub target: Option<u8>,
+    /// The outgoing stream.
+    pub projection: Projection,
+    /// Packet index of the next retransmission on the RTX SSRC.
+    pub rtx_index: i64,
+    /// Media packets sent, for sender reports.
+    pub packets: u32,
+    /// Payload bytes sent, for sender reports.
+    pub octets: u32,
+    /// Holds back this receiver's own keyframe requests.
+    pub requests: Throttle,
+    resent: [Option<(u16, Instant)>; RESENDS],
+    resent_at: usize,
+}
+
+/// Packet indices that a receiver's SRTP context has got to on the two SSRCs of a source. They outlive the leg:
+/// a source that comes back with the same SSRC must go on counting, or the receiver takes it for a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Indices {
+    /// Next index on the media SSRC.
+    pub media: i64,
+    /// Next index on the RTX SSRC.
+    pub rtx: i64,
+}
+
+impl Indices {
+    /// Where the counting starts for an SSRC; below 2^15, so that a lost first packet cannot confuse the roll-over
+    /// counter (RFC 3711 section 3.3.1).
+    pub fn first(ssrc: u32) -> Self {
+        let seed = ssrc.wrapping_mul(0x9e37_79b1) >> 18;
+        Self { media: i64::from(seed) + 1, rtx: 1 }
+    }
+}
+
+impl Leg {
+    /// A leg that has sent nothing yet.
+    pub fn new(receiver: usize, target: Option<u8>, indices: Indices) -> Self {
+        Self {
+            receiver,
+            target,
+            projection: Projection::new(indices.media),
+            rtx_index: indices.rtx,
+            packets: 0,
+            octets: 0,
+            requests: Throttle::default(),
+            resent: [None; RESENDS],
+            resent_at: 0,
+        }
+    }
+
+    /// Where a later leg on the same SSRCs has to go on.
+    pub fn indices(&self) -> Indices {
+        Indices { media: self.projection.next_sequence(), rtx: self.rtx_index }
+    }
+
+    /// Whether a packet may be sent again now; notes it if so.
+    pub fn may_resend(&mut self, now: Instant, sequence: u16) -> bool {
+        let recent = |r: &(u16, Instant)| r.0 == sequence && now.saturating_duration_since(r.1) < RESEND_INTERVAL;
+        if self.resent.iter().flatten().any(recent) {
+            return false;
+        }
+        if let Some(slot) = self.resent.get_mut(self.resent_at % RESENDS) {
+            *slot = Some((sequence, now));
+        }
+        self.resent_at = (self.resent_at + 1) % RESENDS;
+        true
+    }
+}

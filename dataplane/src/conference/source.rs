@@ -1,0 +1,245 @@
+//! What a sender publishes: one source, its encodings, and the legs that it goes out on.
+
+use std::time::{Duration, Instant};
+
+use super::cache::PacketCache;
+use super::keyframe::Throttle;
+use super::leg::Leg;
+use super::nack::NackGenerator;
+use super::reports::ReceptionStats;
+use super::sequence::{SequenceTracker, Unwrapper};
+use crate::media::{Encoding, MediaKind, SourceDescription, VideoType};
+
+/// Encodings of one source that are looked at; further ones are not received.
+pub const MAX_ENCODINGS: usize = 4;
+/// An encoding is silent after this long, if the others went on in the meantime.
+const SILENT: Duration = Duration::from_millis(500);
+const SILENT_FRAMES: u8 = 3;
+
+/// What an SSRC of a sender carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Input {
+    /// Index of the source in its conference.
+    pub source: usize,
+    /// Which encoding.
+    pub encoding: u8,
+    /// Whether it is the retransmission stream.
+    pub rtx: bool,
+}
+
+/// State of one received encoding.
+#[derive(Debug)]
+pub struct EncodingState {
+    /// Its SSRCs.
+    pub ssrcs: Encoding,
+    /// Sequence numbers.
+    pub sequence: SequenceTracker,
+    /// VP8 picture ids: 15 bits, and 7 bits for those who use the short form.
+    pub picture_id: Unwrapper<15>,
+    /// See `picture_id`.
+    pub short_picture_id: Unwrapper<7>,
+    /// Missing packets.
+    pub nack: NackGenerator,
+    /// Reception statistics.
+    pub reception: ReceptionStats,
+    /// Height of the last keyframe.
+    pub height: Option<u16>,
+    last_packet: Option<Instant>,
+    last_timestamp: u32,
+    missed_frames: u8,
+}
+
+impl EncodingState {
+    fn new(ssrcs: Encoding) -> Self {
+        Self {
+            ssrcs,
+            sequence: SequenceTracker::default(),
+            picture_id: Unwrapper::default(),
+            short_picture_id: Unwrapper::default(),
+            nack: NackGenerator::default(),
+            reception: ReceptionStats::default(),
+            height: None,
+            last_packet: None,
+            last_timestamp: 0,
+            missed_frames: 0,
+        }
+    }
+
+    fn active(&self, now: Instant) -> bool {
+        self.last_packet.is_some_and(|at| {
+            now.saturating_duration_since(at) < SILENT || self.missed_frames < SILENT_FRAMES
+        })
+    }
+}
+
+/// One source of a conference.
+#[derive(Debug)]
+pub struct Source {
+    /// Index of its owner in the conference.
+    pub owner: usize,
+    /// Source name.
+    pub name: String,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Camera or desktop.
+    pub video_type: VideoType,
+    /// From low to high.
+    pub encodings: Vec<EncodingState>,
+    /// One per other endpoint.
+    pub legs: Vec<Leg>,
+    /// Recent packets; video only, made at the first packet.
+    pub cache: Option<PacketCache>,
+    /// Holds back keyframe requests to the owner.
+    pub requests: Throttle,
+    /// FIR command number.
+    pub fir: u8,
+    /// The largest height that any receiver wants; none before the first receiver.
+    pub demand: Option<i32>,
+}
+
+impl Source {
+    /// A source that has sent nothing.
+    pub fn new(owner: usize, description: &SourceDescription) -> Self {
+        let encodings = description.encodings.iter().take(MAX_ENCODINGS).map(|e| EncodingState::new(*e)).collect();
+        Self {
+            owner,
+            name: description.name.clone(),
+            kind: description.kind,
+            video_type: description.video_type,
+            encodings,
+            legs: Vec::new(),
+            cache: None,
+            requests: Throttle::default(),
+            fir: 0,
+            demand: None,
+        }
+    }
+
+    /// The SSRCs that receivers know the source by: those of the first encoding.
+    pub fn outgoing(&self) -> Option<Encoding> {
+        self.encodings.first().map(|e| e.ssrcs)
+    }
+
+    /// Whether a new description can go on with this state: same kind, same SSRCs towards receivers.
+    pub fn continues(&self, description: &SourceDescription) -> bool {
+        let first = description.encodings.first().map(|e| e.ssrc);
+        self.name == description.name
+            && self.kind == description.kind
+            && first.is_some()
+            && self.outgoing().map(|e| e.ssrc) == first
+    }
+
+    /// Takes a new description; encodings that stay keep their state.
+    pub fn update(&mut self, description: &SourceDescription) {
+        self.video_type = description.video_type;
+        let mut old: Vec<EncodingState> = std::mem::take(&mut self.encodings);
+        let same_order = description.encodings.iter().take(MAX_ENCODINGS).zip(&old).all(|(n, o)| n.ssrc == o.ssrcs.ssrc);
+        for encoding in description.encodings.iter().take(MAX_ENCODINGS) {
+            let state = match old.iter().position(|o| o.ssrcs.ssrc == encoding.ssrc) {
+                Some(i) => EncodingState { ssrcs: *encoding, ..old.swap_remove(i) },
+                None => EncodingState::new(*encoding),
+            };
+            self.encodings.push(state);
+        }
+        if !same_order || self.cache.as_ref().is_some_and(|c| c.encodings() != self.encodings.len()) {
+            // Packets are cached, and legs forward, by the encoding's position: start afresh.
+            self.cache = None;
+            for leg in &mut self.legs {
+                let (receiver, indices, counts) = (leg.receiver, leg.indices(), (leg.packets, leg.octets));
+                *leg = Leg::new(receiver, leg.target, indices);
+                (leg.packets, leg.octets) = counts;
+            }
+        }
+    }
+
+    /// Notes a packet of an encoding, to tell which encodings the sender still sends.
+    pub fn note_packet(&mut self, now: Instant, encoding: u8, timestamp: u32) {
+        let encoding = usize::from(encoding);
+        let Some(state) = self.encodings.get_mut(encoding) else { return };
+        let new_frame = state.last_packet.is_none() || state.last_timestamp != timestamp;
+        state.last_packet = Some(now);
+        state.last_timestamp = timestamp;
+        state.missed_frames = 0;
+        if new_frame && self.encodings.len() > 1 {
+            for (i, other) in self.encodings.iter_mut().enumerate() {
+                if i != encoding {
+                    other.missed_frames = other.missed_frames.saturating_add(1);
+                }
+            }
+        }
+    }
+
+    /// What the sender sends at the moment, one bit per encoding.
+    pub fn active_encodings(&self, now: Instant) -> u8 {
+        if self.encodings.len() == 1 {
+            return 1;
+        }
+        let active = self.encodings.iter().zip(0..8).filter(|(e, _)| e.active(now));
+        active.fold(0, |mask, (_, i)| mask | 1 << i)
+    }
+}
+
+/// The highest active encoding up to the target, else the lowest active one, else the target itself.
+pub fn desired(active: u8, target: u8) -> u8 {
+    let up_to = active & (((1u16 << (target.min(7) + 1)) - 1) as u8);
+    if up_to != 0 {
+        7 - up_to.leading_zeros() as u8
+    } else if active != 0 {
+        active.trailing_zeros() as u8
+    } else {
+        target
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn desired_is_the_highest_active_up_to_the_target() {
+        assert_eq!(desired(0b111, 2), 2);
+        assert_eq!(desired(0b011, 2), 1);
+        assert_eq!(desired(0b101, 1), 0);
+        assert_eq!(desired(0b100, 1), 2);
+        assert_eq!(desired(0, 1), 1);
+    }
+
+    fn video(ssrcs: &[u32]) -> SourceDescription {
+        SourceDescription {
+            name: "a-v0".to_owned(),
+            kind: MediaKind::Video,
+            video_type: VideoType::Camera,
+            encodings: ssrcs.iter().map(|s| Encoding { ssrc: *s, rtx: Some(s + 1) }).collect(),
+        }
+    }
+
+    #[test]
+    fn an_encoding_is_silent_only_when_others_went_on() {
+        let start = Instant::now();
+        let mut source = Source::new(0, &video(&[1, 3]));
+        assert_eq!(source.active_encodings(start), 0);
+        source.note_packet(start, 0, 1);
+        source.note_packet(start, 1, 1);
+        let later = start + Duration::from_secs(2);
+        assert_eq!(source.active_encodings(later), 0b11, "a still screen: nobody sends");
+        for i in 0..3 {
+            source.note_packet(later, 0, 100 + i);
+        }
+        assert_eq!(source.active_encodings(later), 0b01);
+    }
+
+    #[test]
+    fn an_update_keeps_what_stays() {
+        let mut source = Source::new(0, &video(&[1, 3]));
+        source.encodings[1].height = Some(360);
+        source.legs.push(Leg::new(4, Some(1), Indices { media: 7, rtx: 2 }));
+        assert!(source.continues(&video(&[1, 3])));
+        assert!(!source.continues(&video(&[9])));
+        source.update(&video(&[1, 3, 5]));
+        assert_eq!(source.encodings[1].height, Some(360));
+        assert_eq!(source.encodings.len(), 3);
+        assert_eq!(source.legs[0].indices(), Indices { media: 7, rtx: 2 });
+    }
+
+    use crate::conference::leg::Indices;
+}
