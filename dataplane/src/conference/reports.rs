@@ -124,7 +124,7 @@ mod tests {
             stats.received(s, s as u32 * 3000, s * 3000);
         }
         let second = stats.report(now).unwrap();
-        assert_eq!((second.fraction_lost, second.cumulative_lost), (2 * 256 / 6, 2));
+        assert_eq!((second.fraction_lost, second.cumulative_lost), (85, 2));
         assert_eq!(stats.report(now), None);
     }
 

@@ -230,12 +230,13 @@ mod tests {
             Self { detector, now, changes: Vec::new() }
         }
 
-        /// `levels`: header levels of each endpoint, one packet per 20 ms.
+        /// `levels`: header levels of each endpoint, one packet per 20 ms. Speech has pauses, or it would be noise.
         fn run(&mut self, millis: u64, levels: &[u8]) {
-            for _ in 0..millis / 20 {
+            for n in 0..millis / 20 {
                 self.now += Duration::from_millis(20);
+                let pause = if n % 10 == 9 { 60 } else { 0 };
                 for (i, level) in levels.iter().enumerate() {
-                    self.detector.level(self.now, EndpointId(i as u32), *level);
+                    self.detector.level(self.now, EndpointId(i as u32), (*level + pause).min(127));
                 }
                 if self.detector.decide(self.now) {
                     self.changes.extend(self.detector.recent().first());
