@@ -3,6 +3,7 @@
 mod forward_call;
 
 use forward_call::*;
+use proptest::prelude::*;
 use ringbridge_dataplane::conference::ForwarderConfig;
 use ringbridge_dataplane::media::{Media, MediaKind};
 use ringbridge_dataplane::ring::Command;
@@ -39,7 +40,11 @@ fn every_receiver_gets_its_own_numbers_and_the_same_payload() {
             assert_eq!((v.header.payload_type, v.header.ssrc), (receiver.vp8, base + 1));
             assert_eq!(v.payload, video.payload);
             assert_eq!(v.header.marker, video.header.marker);
-            assert_eq!(v.header.get_extension_ids(), [receiver.tcc], "mid is dropped, transport-cc is the receiver's own");
+            assert_eq!(
+                v.header.get_extension_ids(),
+                [receiver.tcc],
+                "mid is dropped, transport-cc is the receiver's own"
+            );
             assert_eq!((a.header.payload_type, a.header.ssrc), (receiver.opus, base));
             assert_eq!(a.payload, audio.payload);
             assert_eq!(a.header.get_extension(receiver.level).unwrap(), vec![0x80 | 30]);
@@ -207,4 +212,101 @@ fn nothing_is_sent_to_who_negotiated_nothing() {
     call.send(0, &packet(111, 1, 1, 10, &[1; 9]));
     assert!(call.clients[1].take_rtp().is_empty());
     assert_eq!(call.count(Counter::DropReceiverLacksCodec), 1);
+}
+
+#[test]
+fn a_source_with_anothers_ssrc_is_refused() {
+    let mut call = three();
+    let endpoint = call.clients[1].id;
+    let mut thief = video_source("b-v1", &[77]);
+    thief.encodings[0].rtx = Some(11);
+    call.command(Command::SetSources { endpoint, sources: vec![thief, video_source("b-v2", &[1011])] });
+    assert_eq!(call.count(Counter::DropTableFull), 2);
+    call.send(1, &Camera::new(96, 77, 1, 180).one(true));
+    assert_eq!(call.count(Counter::DropUnknownSsrc), 1);
+}
+
+fn distinct(range: std::ops::Range<u8>, count: usize) -> impl Strategy<Value = Vec<u8>> {
+    Just(range.collect::<Vec<u8>>()).prop_shuffle().prop_map(move |mut v| {
+        v.truncate(count);
+        v
+    })
+}
+
+prop_compose! {
+    fn numbers()(pts in distinct(35..63, 4), ids in distinct(1..15, 4)) -> Numbers {
+        Numbers {
+            opus: pts[0], red: Some(pts[1]), vp8: pts[2], rtx: Some(pts[3]),
+            level: ids[0], mid: ids[1], tcc: ids[2], orientation: Some(ids[3]),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever the numbers of both sides: meaning, payload and header fields arrive as they were sent, and what the
+    /// receiver sends back under the numbers that it got arrives at the first one.
+    #[test]
+    fn any_numbers_round_trip(
+        a in numbers(),
+        b in numbers(),
+        payload in proptest::collection::vec(any::<u8>(), 1..1000),
+        level in any::<u8>(),
+        orientation in any::<u8>(),
+        marker in any::<bool>(),
+        timestamp in any::<u32>(),
+        sequence in any::<u16>(),
+    ) {
+        let mut call = Call::new();
+        call.join(a.media(), vec![audio_source("a-a0", 10), video_source("a-v0", &[11])]);
+        call.join(b.media(), vec![audio_source("b-a0", 20)]);
+        call.settle();
+        let mut audio = packet(a.opus, sequence, timestamp, 10, &payload);
+        audio.header.marker = marker;
+        call.send(0, &with_extension(audio, a.level, &[level]));
+        let got = call.clients[1].take_rtp();
+        prop_assert_eq!((got[0].header.payload_type, got[0].header.marker), (b.opus, marker));
+        prop_assert_eq!((got[0].header.timestamp, &got[0].payload[..]), (timestamp, &payload[..]));
+        prop_assert_eq!(got[0].header.get_extension_ids(), vec![b.level]);
+        let mut back = got[0].clone();
+        back.header.ssrc = 20;
+        call.send(1, &back);
+        let back = call.clients[0].take_rtp();
+        prop_assert_eq!(back[0].header.payload_type, a.opus);
+        prop_assert_eq!(back[0].header.get_extension(a.level).unwrap(), vec![level]);
+        prop_assert_eq!(&back[0].payload[..], &payload[..]);
+
+        let red_packet = packet(a.red.unwrap(), sequence.wrapping_add(1), timestamp, 10, &red(a.opus, &payload, &[1]));
+        call.send(0, &red_packet);
+        let got = call.clients[1].take_rtp();
+        prop_assert_eq!(got[0].header.payload_type, b.red.unwrap());
+        prop_assert_eq!(&got[0].payload[..], &red(b.opus, &payload, &[1])[..]);
+
+        let video = with_extension(Camera::new(a.vp8, 11, sequence, 180).one(true), a.orientation.unwrap(), &[orientation]);
+        call.send(0, &with_extension(video.clone(), a.mid, b"x"));
+        let got = call.clients[1].take_rtp();
+        prop_assert_eq!(got[0].header.payload_type, b.vp8);
+        prop_assert_eq!(&got[0].payload, &video.payload);
+        let mut ids = got[0].header.get_extension_ids();
+        ids.sort_unstable();
+        let mut expected = vec![b.orientation.unwrap(), b.tcc];
+        expected.sort_unstable();
+        prop_assert_eq!(ids, expected);
+        prop_assert_eq!(got[0].header.get_extension(b.orientation.unwrap()).unwrap(), vec![orientation]);
+    }
+
+    /// Bytes that are no packet, from a client with keys, never panic and always count.
+    #[test]
+    fn garbage_is_counted(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), rtcp in any::<bool>()) {
+        let mut call = three();
+        let slot = call.clients[0].slot;
+        if rtcp {
+            call.forwarder.handle_rtcp(call.now, slot, &mut bytes, &mut call.sink);
+        } else {
+            call.forwarder.handle_rtp(call.now, slot, &mut bytes, &mut call.sink);
+        }
+        let dropped: u64 = Counter::ALL.iter().filter(|c| c.metric() == "dropped").map(|c| call.count(*c)).sum();
+        prop_assert_eq!(dropped, 1);
+    }
 }

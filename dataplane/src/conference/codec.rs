@@ -136,9 +136,8 @@ fn parameter<'a>(pt: &'a PayloadType, name: &str) -> Option<&'a str> {
 
 /// The profile that `profile-level-id` names, level left out (RFC 6184 section 8.1, table 5).
 fn h264_profile(profile_level_id: &str) -> String {
-    let number = |range: std::ops::Range<usize>| {
-        profile_level_id.get(range).and_then(|hex| u8::from_str_radix(hex, 16).ok())
-    };
+    let number =
+        |range: std::ops::Range<usize>| profile_level_id.get(range).and_then(|hex| u8::from_str_radix(hex, 16).ok());
     let (Some(idc), Some(iop)) = (number(0..2), number(2..4)) else {
         return "constrained-baseline".to_owned();
     };

@@ -8,7 +8,7 @@ use super::payload::PayloadView;
 use super::projection::vp8::Picture;
 use super::reports::SenderClock;
 use super::rewrite::{self, MediaPacket, NotSent, SendContext, Stream};
-use super::room::{Env, Room};
+use super::room::{Env, Room, source_of};
 use super::source::desired;
 use crate::io::PacketSink;
 use crate::media::MediaKind;
@@ -110,10 +110,7 @@ impl Room {
 
     /// A receiver asks for a keyframe of what it gets of a source.
     fn keyframe_wish(&mut self, env: &Env<'_>, from: usize, ssrc: u32, sink: &mut impl PacketSink) {
-        let Some(source) = self.by_ssrc.get(&ssrc).and_then(|i| self.sources.get_mut(*i)).and_then(Option::as_deref_mut)
-        else {
-            return;
-        };
+        let Some(source) = source_of(&self.by_ssrc, &mut self.sources, ssrc) else { return };
         let active = source.active_encodings(env.now);
         let Ok(at) = source.legs.binary_search_by_key(&from, |l| l.receiver) else { return };
         let Some(leg) = source.legs.get_mut(at).filter(|_| source.kind == MediaKind::Video) else { return };
@@ -140,10 +137,7 @@ impl Room {
         sequence: u16,
         sink: &mut impl PacketSink,
     ) {
-        let Some(source) = self.by_ssrc.get(&ssrc).and_then(|i| self.sources.get_mut(*i)).and_then(Option::as_deref_mut)
-        else {
-            return;
-        };
+        let Some(source) = source_of(&self.by_ssrc, &mut self.sources, ssrc) else { return };
         let Some(out) = source.outgoing() else { return };
         let Ok(at) = source.legs.binary_search_by_key(&from, |l| l.receiver) else { return };
         let Some(leg) = source.legs.get_mut(at) else { return };
@@ -157,12 +151,11 @@ impl Room {
         let picture = Picture { id: cached.picture_id, tl0: view.vp8.and_then(|d| d.tl0_pic_idx) };
         let Some(output) = leg.projection.replay(sequence, rtp.timestamp(), picture) else { return };
         let packet = MediaPacket { rtp, kind: source.kind, format: cached.format, extensions, view };
-        let context =
-            SendContext { sender: &owner.formats, translate: env.config.rewrite, send_time: send_time(env) };
+        let context = SendContext { sender: &owner.formats, translate: env.config.rewrite, send_time: send_time(env) };
         let Some(shape) = rewrite::shape(&packet, context, &receiver.formats) else { return };
         let stream = match (shape.output().rtx, out.rtx) {
             (Some(payload_type), Some(ssrc)) => Stream::Rtx { ssrc, payload_type, index: leg.rtx_index },
-            _ if receiver.may_repeat_index() => Stream::Media { ssrc: out.ssrc },
+            _ if receiver.may_repeat_index() && output.sequence >= leg.repeat_from => Stream::Media { ssrc: out.ssrc },
             _ => return env.stats.count(Counter::DropCannotRepeat),
         };
         if !leg.may_resend(env.now, sequence) {

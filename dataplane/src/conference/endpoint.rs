@@ -11,7 +11,7 @@ use super::leg::Indices;
 use super::source::Input;
 use crate::ids::EndpointId;
 use crate::io::Path;
-use crate::media::{MediaKind, ReceiverConstraints};
+use crate::media::{Encoding, MediaKind, ReceiverConstraints};
 use crate::ring::{SrtpKeys, SrtpProfile};
 use crate::srtp::{Opener, Sealer};
 
@@ -19,8 +19,8 @@ use crate::srtp::{Opener, Sealer};
 pub const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(8);
 /// Time between receiver reports.
 pub const REPORT_INTERVAL: Duration = Duration::from_millis(500);
-/// Most sources of the past whose counters are remembered per receiver.
-const MAX_RETIRED: usize = 256;
+/// Most SSRCs of the past whose packet indices are remembered per receiver.
+const MAX_RETIRED: usize = 4096;
 
 /// State of one endpoint.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub struct Endpoint {
     pub active: bool,
     /// Names of the sources that it was last told to get.
     pub forwarded: Vec<String>,
-    retired: Vec<(u32, Indices)>,
+    retired: HashMap<u32, i64, foldhash::fast::RandomState>,
 }
 
 impl Endpoint {
@@ -88,18 +88,21 @@ impl Endpoint {
             last_activity: now,
             active: false,
             forwarded: Vec::new(),
-            retired: Vec::new(),
+            retired: HashMap::default(),
         }
     }
 
-    /// Installs keys. The same keys again change nothing: their counters must not restart.
-    pub fn set_keys(&mut self, keys: &SrtpKeys) {
+    /// Installs keys; false if they were in use already, and their counters must not restart.
+    pub fn set_keys(&mut self, keys: &SrtpKeys) -> bool {
         if self.keys.as_ref() == Some(keys) {
-            return;
+            return false;
         }
+        // New keys start new counting, on both sides.
+        self.retired.clear();
         self.opener = Some(Opener::new(&keys.inbound, keys.profile));
         self.sealer = Some(Sealer::new(&keys.outbound, keys.profile));
         self.keys = Some(*keys);
+        true
     }
 
     /// Whether a packet may be sealed again under its old index: AEAD forbids it unless every byte is the same
@@ -110,20 +113,58 @@ impl Endpoint {
         !differs || self.keys.is_some_and(|k| k.profile == SrtpProfile::Aes128CmHmacSha1_80)
     }
 
-    /// Remembers how far a leg got, for when its SSRC comes back.
-    pub fn retire(&mut self, ssrc: u32, indices: Indices) {
-        self.retired.retain(|(s, _)| *s != ssrc);
-        if self.retired.len() >= MAX_RETIRED {
-            self.retired.remove(0);
+    /// Remembers how far a leg got, for when one of its SSRCs comes back.
+    pub fn retire(&mut self, ssrcs: Encoding, indices: Indices) {
+        self.retired.insert(ssrcs.ssrc, indices.media);
+        if let Some(rtx) = ssrcs.rtx {
+            self.retired.insert(rtx, indices.rtx);
         }
-        self.retired.push((ssrc, indices));
     }
 
-    /// Where the counting on an SSRC goes on.
-    pub fn indices(&mut self, ssrc: u32) -> Indices {
-        match self.retired.iter().position(|(s, _)| *s == ssrc) {
-            Some(i) => self.retired.remove(i).1,
-            None => Indices::first(ssrc),
+    /// Where the counting on a source's SSRCs goes on. `None` when too many were used up under the present keys:
+    /// starting one of the forgotten again would use SRTP indices twice.
+    pub fn indices(&mut self, ssrcs: Encoding) -> Option<Indices> {
+        let full = self.retired.len() >= MAX_RETIRED;
+        let mut resume = |ssrc: u32| match self.retired.remove(&ssrc) {
+            Some(index) => Some(index),
+            None if full => None,
+            None => Some(first_index(ssrc)),
+        };
+        let media = resume(ssrcs.ssrc)?;
+        let rtx = match ssrcs.rtx {
+            Some(rtx) => resume(rtx)?,
+            None => 0,
+        };
+        Some(Indices { media, rtx })
+    }
+}
+
+/// Where the counting starts on an SSRC; below 2^15, so that a lost first packet cannot confuse the roll-over counter
+/// (RFC 3711 section 3.3.1).
+fn first_index(ssrc: u32) -> i64 {
+    i64::from(ssrc.wrapping_mul(0x9e37_79b1) >> 18) + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ssrc_goes_on_whatever_role_it_comes_back_in() {
+        let mut e = Endpoint::new(EndpointId(1), 1, Instant::now());
+        let first = e.indices(Encoding { ssrc: 5, rtx: Some(6) }).unwrap();
+        assert!(first.media < 1 << 15 && first.rtx < 1 << 15);
+        e.retire(Encoding { ssrc: 5, rtx: Some(6) }, Indices { media: 70_000, rtx: 900 });
+        assert_eq!(e.indices(Encoding { ssrc: 6, rtx: Some(5) }), Some(Indices { media: 900, rtx: 70_000 }));
+    }
+
+    #[test]
+    fn no_new_ssrcs_when_too_many_were_used_up() {
+        let mut e = Endpoint::new(EndpointId(1), 1, Instant::now());
+        for ssrc in 0..MAX_RETIRED as u32 {
+            e.retire(Encoding { ssrc, rtx: None }, Indices { media: 9, rtx: 0 });
         }
+        assert_eq!(e.indices(Encoding { ssrc: 1 << 20, rtx: None }), None);
+        assert_eq!(e.indices(Encoding { ssrc: 17, rtx: None }), Some(Indices { media: 9, rtx: 0 }));
     }
 }

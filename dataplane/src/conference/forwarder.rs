@@ -108,11 +108,9 @@ impl Forwarder {
                 self.with_endpoint(now, endpoint, |room, env, index, _, _| room.leave(env, index));
                 self.by_endpoint.remove(&endpoint);
             }
-            Command::SetSrtp { endpoint, keys } => self.with_endpoint(now, endpoint, |room, _, index, _, _| {
-                if let Some(endpoint) = room.endpoint(index) {
-                    endpoint.set_keys(&keys);
-                }
-            }),
+            Command::SetSrtp { endpoint, keys } => {
+                self.with_endpoint(now, endpoint, |room, _, index, _, _| room.set_keys(index, &keys));
+            }
             Command::SetMedia { endpoint, media } => {
                 self.with_endpoint(now, endpoint, |room, env, index, formats, uris| {
                     room.set_media(env, index, &media, formats, uris);

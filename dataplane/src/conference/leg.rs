@@ -20,6 +20,9 @@ pub struct Leg {
     pub projection: Projection,
     /// Packet index of the next retransmission on the RTX SSRC.
     pub rtx_index: i64,
+    /// First packet index that may be repeated on the media SSRC: earlier ones went out under other numbers, and
+    /// would not be the same bytes again.
+    pub repeat_from: i64,
     /// Media packets sent, for sender reports.
     pub packets: u32,
     /// Payload bytes sent, for sender reports.
@@ -40,15 +43,6 @@ pub struct Indices {
     pub rtx: i64,
 }
 
-impl Indices {
-    /// Where the counting starts for an SSRC; below 2^15, so that a lost first packet cannot confuse the roll-over
-    /// counter (RFC 3711 section 3.3.1).
-    pub fn first(ssrc: u32) -> Self {
-        let seed = ssrc.wrapping_mul(0x9e37_79b1) >> 18;
-        Self { media: i64::from(seed) + 1, rtx: 1 }
-    }
-}
-
 impl Leg {
     /// A leg that has sent nothing yet.
     pub fn new(receiver: usize, target: Option<u8>, indices: Indices) -> Self {
@@ -57,6 +51,7 @@ impl Leg {
             target,
             projection: Projection::new(indices.media),
             rtx_index: indices.rtx,
+            repeat_from: indices.media,
             packets: 0,
             octets: 0,
             requests: Throttle::default(),

@@ -83,7 +83,8 @@ impl ReceptionStats {
         let lost_now = expected_now - (self.received - self.received_before);
         self.expected_before = expected;
         self.received_before = self.received;
-        let fraction_lost = if expected_now <= 0 || lost_now <= 0 { 0 } else { (lost_now * 256 / expected_now).min(255) };
+        let fraction_lost =
+            if expected_now <= 0 || lost_now <= 0 { 0 } else { (lost_now * 256 / expected_now).min(255) };
         let lost = (expected - self.received).clamp(-0x80_0000, 0x7f_ffff);
         let (last_sr, delay_since_last_sr) = match self.clock {
             Some(clock) => {

@@ -148,8 +148,8 @@ pub fn send(
         timestamp: output.timestamp,
         ssrc,
     };
-    let header_len = header::write(&fields, packet.rtp.csrcs(), extensions.as_slice(), slot)
-        .map_err(|_| NotSent::Malformed)?;
+    let header_len =
+        header::write(&fields, packet.rtp.csrcs(), extensions.as_slice(), slot).map_err(|_| NotSent::Malformed)?;
     let body = slot.get_mut(header_len..).ok_or(NotSent::Malformed)?;
     let payload_len = match stream {
         Stream::Media { .. } => write_payload(packet, output, shape, &receiver.formats, context, body)?,

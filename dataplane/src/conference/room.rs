@@ -14,7 +14,7 @@ use super::source::{Input, Source};
 use super::speaker::SpeakerDetector;
 use crate::ids::EndpointId;
 use crate::media::{Media, MediaKind, SourceDescription};
-use crate::ring::{Event, FeedbackSsrcs};
+use crate::ring::{Event, FeedbackSsrcs, SrtpKeys};
 use crate::stats::{Counter, WorkerStats};
 
 /// Events that wait to be polled; further ones are dropped and counted.
@@ -46,6 +46,20 @@ impl Env<'_> {
     }
 }
 
+/// An SSRC towards receivers: the index of its source, and whether it is the retransmission stream. No two sources
+/// may share one, or SRTP indices would be used twice.
+pub type OutgoingSsrcs = HashMap<u32, (usize, bool), foldhash::fast::RandomState>;
+
+/// The source whose media goes out on an SSRC.
+pub fn source_of<'a>(
+    ssrcs: &OutgoingSsrcs,
+    sources: &'a mut [Option<Box<Source>>],
+    ssrc: u32,
+) -> Option<&'a mut Source> {
+    let (index, _) = ssrcs.get(&ssrc).filter(|(_, rtx)| !rtx)?;
+    sources.get_mut(*index)?.as_deref_mut()
+}
+
 /// One conference.
 #[derive(Debug)]
 pub struct Room {
@@ -55,8 +69,8 @@ pub struct Room {
     pub endpoints: Vec<Option<Box<Endpoint>>>,
     /// By index; a free place is `None`.
     pub sources: Vec<Option<Box<Source>>>,
-    /// Sources by the SSRC that receivers know them by.
-    pub by_ssrc: HashMap<u32, usize, foldhash::fast::RandomState>,
+    /// Sources by the SSRCs that receivers know them by.
+    pub by_ssrc: OutgoingSsrcs,
     /// Who speaks.
     pub speaker: SpeakerDetector,
     /// When `timers` has to look again.
@@ -106,7 +120,7 @@ impl Room {
         self.generations = self.generations.wrapping_add(1);
         let mut endpoint = Box::new(Endpoint::new(id, self.generations, env.now));
         for source in self.sources.iter_mut().flatten() {
-            add_leg(source, index, &mut endpoint);
+            add_leg(env, source, index, &mut endpoint);
         }
         self.endpoints[index] = Some(endpoint);
         self.speaker.add(id, env.now);
@@ -129,19 +143,38 @@ impl Room {
         self.touch(env.now);
     }
 
+    /// Installs an endpoint's SRTP keys. New keys start new counting of packets in both directions.
+    pub fn set_keys(&mut self, index: usize, keys: &SrtpKeys) {
+        let Some(endpoint) = self.endpoints.get_mut(index).and_then(Option::as_deref_mut) else { return };
+        if !endpoint.set_keys(keys) {
+            return;
+        }
+        for source in self.sources.iter_mut().flatten() {
+            if source.owner == index {
+                source.restart();
+            } else if let Some(outgoing) = source.outgoing()
+                && let Some(leg) = source.legs.iter_mut().find(|l| l.receiver == index)
+                && let Some(indices) = endpoint.indices(outgoing)
+            {
+                *leg = Leg::new(index, leg.target, indices);
+            }
+        }
+    }
+
     /// Replaces an endpoint's formats and extensions.
-    pub fn set_media(
-        &mut self,
-        env: &Env<'_>,
-        index: usize,
-        media: &Media,
-        formats: &mut Formats,
-        uris: &mut Uris,
-    ) {
+    pub fn set_media(&mut self, env: &Env<'_>, index: usize, media: &Media, formats: &mut Formats, uris: &mut Uris) {
         let Some(endpoint) = self.endpoint(index) else { return };
         endpoint.formats = FormatTable::compile(media, formats);
         endpoint.extensions = ExtensionTable::compile(&media.header_extensions, uris);
         endpoint.feedback = VideoFeedback::of(media);
+        for source in self.sources.iter_mut().flatten() {
+            if source.owner == index {
+                // What is cached was numbered by the old table.
+                source.cache = None;
+            } else if let Some(leg) = source.legs.iter_mut().find(|l| l.receiver == index) {
+                leg.repeat_from = leg.projection.next_sequence();
+            }
+        }
         self.touch(env.now);
     }
 
@@ -177,31 +210,40 @@ impl Room {
         }
         let mut source = Box::new(Source::new(owner, description));
         let Some(outgoing) = source.outgoing() else { return };
-        if self.by_ssrc.contains_key(&outgoing.ssrc) {
-            tracing::warn!(source = description.name, ssrc = outgoing.ssrc, "source refused: its SSRC is taken");
+        let taken = |ssrc: &u32| self.by_ssrc.contains_key(ssrc);
+        if taken(&outgoing.ssrc) || outgoing.rtx.as_ref().is_some_and(taken) || outgoing.rtx == Some(outgoing.ssrc) {
+            tracing::warn!(
+                source = description.name,
+                ssrc = outgoing.ssrc,
+                rtx = outgoing.rtx,
+                "source refused: an SSRC of it is taken"
+            );
             env.stats.count(Counter::DropTableFull);
             return;
         }
         for (index, endpoint) in self.endpoints.iter_mut().enumerate() {
             if let Some(endpoint) = endpoint.as_deref_mut().filter(|_| index != owner) {
-                add_leg(&mut source, index, endpoint);
+                add_leg(env, &mut source, index, endpoint);
             }
         }
         let place = self.sources.iter().position(Option::is_none).unwrap_or_else(|| {
             self.sources.push(None);
             self.sources.len() - 1
         });
-        self.by_ssrc.insert(outgoing.ssrc, place);
+        self.by_ssrc.insert(outgoing.ssrc, (place, false));
+        if let Some(rtx) = outgoing.rtx {
+            self.by_ssrc.insert(rtx, (place, true));
+        }
         self.sources[place] = Some(source);
     }
 
     fn remove_source(&mut self, index: usize) {
         let Some(source) = self.sources.get_mut(index).and_then(Option::take) else { return };
         let Some(outgoing) = source.outgoing() else { return };
-        self.by_ssrc.remove(&outgoing.ssrc);
+        self.by_ssrc.retain(|_, (source, _)| *source != index);
         for leg in &source.legs {
             if let Some(receiver) = self.endpoint(leg.receiver) {
-                receiver.retire(outgoing.ssrc, leg.indices());
+                receiver.retire(outgoing, leg.indices());
             }
         }
     }
@@ -223,11 +265,15 @@ impl Room {
 }
 
 /// Adds a leg; legs stay sorted by receiver.
-fn add_leg(source: &mut Source, receiver: usize, endpoint: &mut Endpoint) {
+fn add_leg(env: &Env<'_>, source: &mut Source, receiver: usize, endpoint: &mut Endpoint) {
     let Some(outgoing) = source.outgoing() else { return };
     // Audio always flows; video waits for the allocation.
     let target = (source.kind == MediaKind::Audio).then_some(0);
-    let leg = Leg::new(receiver, target, endpoint.indices(outgoing.ssrc));
+    let Some(indices) = endpoint.indices(outgoing) else {
+        tracing::warn!(endpoint = %endpoint.id, source = source.name, "source not forwarded: too many SSRCs used up");
+        return env.stats.count(Counter::DropTableFull);
+    };
+    let leg = Leg::new(receiver, target, indices);
     let at = source.legs.partition_point(|l| l.receiver < receiver);
     source.legs.insert(at, leg);
 }

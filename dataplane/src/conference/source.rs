@@ -66,9 +66,8 @@ impl EncodingState {
     }
 
     fn active(&self, now: Instant) -> bool {
-        self.last_packet.is_some_and(|at| {
-            now.saturating_duration_since(at) < SILENT || self.missed_frames < SILENT_FRAMES
-        })
+        self.last_packet
+            .is_some_and(|at| now.saturating_duration_since(at) < SILENT || self.missed_frames < SILENT_FRAMES)
     }
 }
 
@@ -122,18 +121,16 @@ impl Source {
 
     /// Whether a new description can go on with this state: same kind, same SSRCs towards receivers.
     pub fn continues(&self, description: &SourceDescription) -> bool {
-        let first = description.encodings.first().map(|e| e.ssrc);
-        self.name == description.name
-            && self.kind == description.kind
-            && first.is_some()
-            && self.outgoing().map(|e| e.ssrc) == first
+        let first = description.encodings.first().copied();
+        self.name == description.name && self.kind == description.kind && first.is_some() && self.outgoing() == first
     }
 
     /// Takes a new description; encodings that stay keep their state.
     pub fn update(&mut self, description: &SourceDescription) {
         self.video_type = description.video_type;
         let mut old: Vec<EncodingState> = std::mem::take(&mut self.encodings);
-        let same_order = description.encodings.iter().take(MAX_ENCODINGS).zip(&old).all(|(n, o)| n.ssrc == o.ssrcs.ssrc);
+        let same_order =
+            description.encodings.iter().take(MAX_ENCODINGS).zip(&old).all(|(n, o)| n.ssrc == o.ssrcs.ssrc);
         for encoding in description.encodings.iter().take(MAX_ENCODINGS) {
             let state = match old.iter().position(|o| o.ssrcs.ssrc == encoding.ssrc) {
                 Some(i) => EncodingState { ssrcs: *encoding, ..old.swap_remove(i) },
@@ -143,12 +140,24 @@ impl Source {
         }
         if !same_order || self.cache.as_ref().is_some_and(|c| c.encodings() != self.encodings.len()) {
             // Packets are cached, and legs forward, by the encoding's position: start afresh.
-            self.cache = None;
-            for leg in &mut self.legs {
-                let (receiver, indices, counts) = (leg.receiver, leg.indices(), (leg.packets, leg.octets));
-                *leg = Leg::new(receiver, leg.target, indices);
-                (leg.packets, leg.octets) = counts;
-            }
+            self.restart_legs();
+        }
+    }
+
+    /// Forgets what was received: the sender starts counting anew. Receivers see the stream go on.
+    pub fn restart(&mut self) {
+        for state in &mut self.encodings {
+            *state = EncodingState { height: state.height, ..EncodingState::new(state.ssrcs) };
+        }
+        self.restart_legs();
+    }
+
+    fn restart_legs(&mut self) {
+        self.cache = None;
+        for leg in &mut self.legs {
+            let (receiver, indices, counts) = (leg.receiver, leg.indices(), (leg.packets, leg.octets));
+            *leg = Leg::new(receiver, leg.target, indices);
+            (leg.packets, leg.octets) = counts;
         }
     }
 

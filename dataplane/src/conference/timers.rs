@@ -16,7 +16,12 @@ const SPACING: Duration = Duration::from_millis(5);
 
 impl Room {
     /// Runs what is due and sets the next deadline.
-    pub fn handle_timeout(&mut self, env: &mut Env<'_>, conference: crate::ids::ConferenceId, sink: &mut impl PacketSink) {
+    pub fn handle_timeout(
+        &mut self,
+        env: &mut Env<'_>,
+        conference: crate::ids::ConferenceId,
+        sink: &mut impl PacketSink,
+    ) {
         self.deadline = None;
         if self.speaker.decide(env.now) {
             env.emit(Event::DominantSpeaker { conference, recent: self.speaker.recent().to_vec() });

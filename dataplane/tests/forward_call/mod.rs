@@ -112,9 +112,8 @@ impl Call {
             controlling: true,
         })));
         let keys = keys(n as u8);
-        let context = |k: &MasterKey| {
-            Context::new(&k.key, &k.salt[..12], ProtectionProfile::AeadAes128Gcm, None, None).unwrap()
-        };
+        let context =
+            |k: &MasterKey| Context::new(&k.key, &k.salt[..12], ProtectionProfile::AeadAes128Gcm, None, None).unwrap();
         self.clients.push(Client {
             id: endpoint,
             slot: self.forwarder.slot(endpoint).unwrap(),
@@ -129,6 +128,15 @@ impl Call {
         self.command(Command::SetSources { endpoint, sources });
         self.forwarder.set_path(endpoint, Some(path(n)));
         n
+    }
+
+    /// Gives a client new keys, as after a new DTLS handshake.
+    pub fn rekey(&mut self, client: usize, tag: u8) {
+        let keys = keys(tag);
+        self.clients[client].outbound = context(&keys.inbound);
+        self.clients[client].inbound = context(&keys.outbound);
+        let endpoint = self.clients[client].id;
+        self.command(Command::SetSrtp { endpoint, keys: Box::new(keys) });
     }
 
     pub fn constrain(&mut self, client: usize, constraints: ReceiverConstraints) {
@@ -220,6 +228,10 @@ impl<T: Marshal> Marshal2 for T {
     }
 }
 
+pub fn context(k: &MasterKey) -> Context {
+    Context::new(&k.key, &k.salt[..12], ProtectionProfile::AeadAes128Gcm, None, None).unwrap()
+}
+
 pub fn path(client: usize) -> Path {
     Path { local: 0, remote: SocketAddr::from(([127, 0, 0, 1], 5000 + client as u16)) }
 }
@@ -256,6 +268,7 @@ pub fn extension(id: u8, kind: MediaKind, uri: &str) -> HeaderExtension {
     HeaderExtension { id, kind, uri: uri.to_owned() }
 }
 
+#[derive(Debug, Clone)]
 /// Numbers of one client. VP8's RTX and RED are left out when `None`.
 pub struct Numbers {
     pub opus: u8,

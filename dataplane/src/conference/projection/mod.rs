@@ -153,11 +153,8 @@ impl Projection {
 
     fn may_start(&self, current: Option<Segment>, input: &Input, desired: u8) -> bool {
         // A keyframe that was overtaken by what already went out must not start the same packets again.
-        let overtaken = self
-            .segments
-            .iter()
-            .flatten()
-            .any(|s| s.encoding == input.encoding && input.sequence <= s.in_last);
+        let overtaken =
+            self.segments.iter().flatten().any(|s| s.encoding == input.encoding && input.sequence <= s.in_last);
         if overtaken {
             return false;
         }
@@ -215,13 +212,8 @@ impl Projection {
         let Some(segment) = self.newest().copied().filter(|s| self.open && sequence > s.in_last) else { return };
         // Numbers between the last packet and the skipped one may still arrive: they keep their places.
         let out_start = sequence + segment.shift;
-        let next = Segment {
-            in_start: sequence + 1,
-            in_last: sequence,
-            out_start,
-            shift: segment.shift - 1,
-            ..segment
-        };
+        let next =
+            Segment { in_start: sequence + 1, in_last: sequence, out_start, shift: segment.shift - 1, ..segment };
         self.push(next);
     }
 
