@@ -297,7 +297,7 @@ fn forwarded_sources_follow_last_n() {
     let c = call.join(PLAIN.media(), vec![]);
     call.settle();
     let endpoint = call.clients[c].id;
-    let mut last = |call: &mut Call| {
+    let last = |call: &mut Call| {
         call.take_events().into_iter().rev().find_map(|e| match e {
             Event::ForwardedSources { endpoint: e, sources } if e == endpoint => Some(sources),
             _ => None,

@@ -166,11 +166,14 @@ pub struct OutputFormat {
 
 const NUMBERS: usize = 128;
 
+/// By RTX payload type: the associated payload type and its format.
+type RtxRow = [Option<(u8, Format)>; NUMBERS];
+
 /// One endpoint's numbers, compiled for look-up in both directions.
 #[derive(Debug)]
 pub struct FormatTable {
     media: [Box<[Option<Format>; NUMBERS]>; 2],
-    rtx: [Box<[Option<(u8, Format)>; NUMBERS]>; 2],
+    rtx: [Box<RtxRow>; 2],
     output: Vec<Option<OutputFormat>>,
 }
 

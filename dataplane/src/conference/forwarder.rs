@@ -147,14 +147,14 @@ impl Forwarder {
         let Some(index) = self.by_conference.get(&new.conference).copied() else {
             return self.stats.count(Counter::DropCommandUnknown);
         };
-        let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
+        let env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
         let Some((_, room)) = self.rooms.get_mut(index).and_then(Option::as_mut) else { return };
         let limit = env.config.max_endpoints_per_conference;
         if room.endpoints.iter().flatten().count() >= limit {
             tracing::warn!(conference = %new.conference, endpoint = new.label, limit, "endpoint refused: too many");
             return env.stats.count(Counter::DropTableFull);
         }
-        let (place, generation) = room.join(&mut env, new.endpoint);
+        let (place, generation) = room.join(&env, new.endpoint);
         let slot = EndpointSlot { room: index as u32, index: place as u32, generation };
         self.by_endpoint.insert(new.endpoint, slot);
         self.deadline = earlier(self.deadline, room.deadline);

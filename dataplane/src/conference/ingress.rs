@@ -201,7 +201,7 @@ fn fan_out(
     input: &ProjectionInput,
     sink: &mut impl PacketSink,
 ) -> Option<u8> {
-    let Some(ssrc) = source.outgoing().map(|e| e.ssrc) else { return None };
+    let ssrc = source.outgoing()?.ssrc;
     let context = SendContext { sender: &sender.formats, translate: env.config.rewrite, send_time: send_time(env) };
     let active = source.active_encodings(env.now);
     let mut wanted = None;
