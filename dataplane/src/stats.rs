@@ -52,10 +52,14 @@ counters! {
     DropStunUnknownUfrag = "dropped", "stun_unknown_ufrag";
     /// STUN with a wrong or missing MESSAGE-INTEGRITY.
     DropStunIntegrity = "dropped", "stun_integrity";
+    /// STUN response to no check that is under way from there (late, or forged).
+    DropStunUnknownTransaction = "dropped", "stun_unknown_transaction";
     /// Not STUN, from an address that no endpoint has verified.
     DropUnknownAddress = "dropped", "unknown_address";
     /// DTLS beyond the rate limit of its endpoint.
     DropDtlsRate = "dropped", "dtls_rate";
+    /// Something to send to an endpoint that has no valid address pair.
+    DropNoPath = "dropped", "no_path";
     /// SRTP or SRTCP before keys are known.
     DropNoKeys = "dropped", "no_keys";
     /// RTP that does not parse, including its extensions and padding.
@@ -88,12 +92,20 @@ counters! {
     DropHandoverFull = "dropped", "handover_full";
     /// The kernel refused a datagram.
     DropSendError = "dropped", "send_error";
+    /// A received datagram longer than the bridge takes.
+    DropOversized = "dropped", "oversized";
+    /// Datagrams that the kernel dropped because a socket's receive buffer was full.
+    DropSocketOverflow = "dropped", "socket_overflow";
+    /// Completions that an io_uring lost.
+    DropRingOverflow = "dropped", "ring_overflow";
     /// An event for a full event ring.
     DropEventFull = "dropped", "event_full";
     /// A command for a conference or endpoint that does not exist.
     DropCommandUnknown = "dropped", "command_unknown_id";
     /// A table with bounded size was full (addresses, SSRCs, sources).
     DropTableFull = "dropped", "table_full";
+    /// Times that io_uring had no receive buffer; the datagrams waited in the socket.
+    ReceiveBuffersExhausted = "receive_buffers_exhausted", "";
     /// Datagrams handed to the worker that owns their endpoint.
     Handovers = "handovers", "";
     /// Packets repeated because a receiver asked for them.

@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forward_call::{
-    CONFERENCE, Camera, FEEDBACK, JICOFO, OTHER, audio_source, keys, packet, path, video_source, with_extension,
+    CONFERENCE, Camera, FEEDBACK, JICOFO, OTHER, audio_source, context, keys, packet, path, video_source,
+    with_extension,
 };
 use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::ring::{Command, IceCredentials, NewEndpoint};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
-use webrtc_srtp::context::Context;
-use webrtc_srtp::protection_profile::ProtectionProfile;
 use webrtc_util::marshal::Marshal;
 
 thread_local! {
@@ -89,8 +88,7 @@ fn steady_state_allocates_nothing() {
     let mut sink = Sink { buffer: [0; MAX_DATAGRAM], committed: 0 };
     forwarder.handle_timeout(now, &mut sink);
     let slot = forwarder.slot(EndpointId(0)).unwrap();
-    let key = keys(0).inbound;
-    let mut client = Context::new(&key.key, &key.salt[..12], ProtectionProfile::AeadAes128Gcm, None, None).unwrap();
+    let mut client = context(&keys(0).inbound);
     let mut low = Camera::new(100, 11, 1, 180);
     let mut high = Camera::new(100, 12, 1, 360);
     let mut transport = 0u16;

@@ -1,1 +1,7 @@
-//! To be written.
+//! The bridge channel over WebSocket (bridge-protocol 5): typed messages, and the server that carries them.
+
+mod messages;
+mod server;
+
+pub use messages::{BridgeMessage, ClientMessage, HeightConstraint, ReceiverVideoConstraints};
+pub use server::{ChannelEvent, ChannelOut, MAX_MESSAGE, Registry, counters, router};

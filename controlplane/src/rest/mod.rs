@@ -1,1 +1,94 @@
-//! To be written.
+//! Health, version, statistics and metrics for operators (bridge-protocol 11.1, focus-protocol 9).
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// What the pages show.
+#[derive(Clone)]
+pub struct Ops {
+    /// `bridge` or `focus`.
+    pub name: String,
+    /// Whether the service works, or why not.
+    pub health: watch::Receiver<Result<(), String>>,
+    /// The JSON of `/stats` and `/colibri/stats`.
+    pub stats: watch::Receiver<serde_json::Value>,
+    /// The Prometheus text of `/metrics`.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl fmt::Debug for Ops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ops").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The server cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RestError {
+    /// The address cannot be bound.
+    #[error(
+        "cannot listen on {address} for health and statistics: {source}; choose another with --rest-listen or --focus-rest-listen"
+    )]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The server broke down.
+    #[error("the server for health and statistics ended: {0}")]
+    Serve(std::io::Error),
+}
+
+/// The pages.
+pub fn router(ops: Ops) -> Router {
+    Router::new()
+        .route("/about/health", get(health))
+        .route("/about/version", get(version))
+        .route("/colibri/stats", get(stats))
+        .route("/stats", get(stats))
+        .route("/metrics", get(metrics))
+        .with_state(ops)
+}
+
+/// Serves the pages until `shutdown`.
+pub async fn serve(listen: SocketAddr, ops: Ops, mut shutdown: watch::Receiver<bool>) -> Result<(), RestError> {
+    let listener = TcpListener::bind(listen).await.map_err(|source| RestError::Listen { address: listen, source })?;
+    let stopped = async move {
+        let _ = shutdown.wait_for(|stop| *stop).await;
+    };
+    axum::serve(listener, router(ops)).with_graceful_shutdown(stopped).await.map_err(RestError::Serve)
+}
+
+async fn health(State(ops): State<Ops>) -> Response {
+    match ops.health.borrow().clone() {
+        Ok(()) => (StatusCode::OK, "OK").into_response(),
+        Err(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason).into_response(),
+    }
+}
+
+async fn version(State(ops): State<Ops>) -> Response {
+    let body = serde_json::json!({
+        "name": format!("ringbridge {}", ops.name),
+        "version": env!("CARGO_PKG_VERSION"),
+        "os": std::env::consts::OS,
+    });
+    Json(body).into_response()
+}
+
+async fn stats(State(ops): State<Ops>) -> Response {
+    Json(ops.stats.borrow().clone()).into_response()
+}
+
+async fn metrics(State(ops): State<Ops>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (ops.metrics)()).into_response()
+}

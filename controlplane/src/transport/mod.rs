@@ -1,1 +1,7 @@
-//! To be written.
+//! DTLS handshakes (RFC 6347, RFC 5764) over the rings: the worker relays datagrams, this side holds the sessions.
+
+mod certificate;
+mod session;
+
+pub use certificate::{Certificate, Fingerprint};
+pub use session::{DtlsError, DtlsOutput, DtlsRole, DtlsSession};

@@ -12,7 +12,7 @@ use super::room::{Env, Room, source_of};
 use super::source::desired;
 use crate::io::PacketSink;
 use crate::media::MediaKind;
-use crate::rtcp::{self, Block};
+use crate::rtcp::{Block, Compound, SenderInfo, build, compound, nack};
 use crate::rtp::Packet;
 use crate::srtp::OpenError;
 use crate::stats::Counter;
@@ -43,35 +43,33 @@ impl Room {
                     OpenError::Auth => Counter::DropSrtcpAuth,
                     OpenError::Replay => Counter::DropSrtcpReplay,
                     OpenError::TooShort => Counter::DropRtcpMalformed,
-                    OpenError::TableFull => Counter::DropTableFull,
                 });
             }
         };
         note_activity(env, sender);
         self.wake(sender.last_activity + super::endpoint::ACTIVITY_TIMEOUT);
-        let mut compound = rtcp::Compound::new(datagram.get(..len).unwrap_or(&[]));
-        for block in &mut compound {
+        for block in Compound::new(datagram.get(..len).unwrap_or(&[])) {
             match block {
-                Block::SenderReport(report) => {
-                    let clock = SenderClock { ntp: report.ntp, rtp: report.rtp_timestamp, at: env.now };
-                    self.pass_sender_report(env, sender, report.ssrc, clock, sink);
+                Block::SenderReport { ssrc, info, .. } => {
+                    let clock = SenderClock { ntp: info.ntp, rtp: info.rtp, at: env.now };
+                    self.pass_sender_report(env, sender, ssrc, clock, sink);
                 }
-                Block::Nack(nack) => {
-                    for sequence in nack.sequences() {
-                        self.resend(env, from, sender, nack.media_ssrc(), sequence, sink);
+                Block::Nack { media, entries } => {
+                    for sequence in nack::sequences(entries) {
+                        self.resend(env, from, sender, media, sequence, sink);
                     }
                 }
-                Block::Pli(pli) => self.keyframe_wish(env, from, pli.media_ssrc, sink),
-                Block::Fir(fir) => {
-                    for entry in fir.entries() {
-                        self.keyframe_wish(env, from, entry.ssrc, sink);
+                Block::Pli { media } => self.keyframe_wish(env, from, media, sink),
+                Block::Fir { entries } => {
+                    for media in compound::fir_targets(entries) {
+                        self.keyframe_wish(env, from, media, sink);
                     }
                 }
-                Block::Twcc(_) => env.stats.count(Counter::TransportFeedbackReceived),
-                _ => {}
+                Block::Twcc { .. } => env.stats.count(Counter::TransportFeedbackReceived),
+                Block::Malformed => env.stats.count(Counter::DropRtcpMalformed),
+                Block::ReceiverReport { .. } | Block::Other { .. } => {}
             }
         }
-        env.stats.add(Counter::DropRtcpMalformed, compound.malformed() as u64);
     }
 
     /// Keeps a sender report, and gives every receiver its own version of it.
@@ -97,14 +95,10 @@ impl Room {
             let shift = leg.projection.timestamp_shift(input.encoding).filter(|_| leg.packets > 0);
             let Some(shift) = shift else { continue };
             let Some(receiver) = self.endpoints.get_mut(leg.receiver).and_then(Option::as_deref_mut) else { continue };
-            let report = rtcp::SenderReport {
-                ssrc: out.ssrc,
-                ntp: clock.ntp,
-                rtp_timestamp: clock.rtp.wrapping_add(shift),
-                packets: leg.packets,
-                octets: leg.octets,
-            };
-            feedback::send(env, receiver, sink, |out| rtcp::build::sender_report(out, &report));
+            let ssrc = out.ssrc;
+            let rtp = clock.rtp.wrapping_add(shift);
+            let info = SenderInfo { ntp: clock.ntp, rtp, packets: leg.packets, octets: leg.octets };
+            feedback::send(env, receiver, sink, |out| build::sender_report(ssrc, &info, out));
         }
     }
 
@@ -147,7 +141,7 @@ impl Room {
         let Some((bytes, cached)) = found else { return env.stats.count(Counter::NackCacheMiss) };
         let Ok(rtp) = Packet::parse(bytes) else { return };
         let extensions = ReceivedExtensions::resolve(&rtp, source.kind, &owner.extensions);
-        let view = PayloadView::of(cached.format.codec, rtp.payload(), &extensions);
+        let view = PayloadView::of(cached.format.codec, rtp.payload());
         let picture = Picture { id: cached.picture_id, tl0: view.vp8.and_then(|d| d.tl0_pic_idx) };
         let Some(output) = leg.projection.replay(sequence, rtp.timestamp(), picture) else { return };
         let packet = MediaPacket { rtp, kind: source.kind, format: cached.format, extensions, view };

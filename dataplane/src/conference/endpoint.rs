@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
-use super::arrivals::Arrivals;
 use super::codec::{FormatTable, VideoFeedback};
 use super::extension_map::{ExtensionTable, UriId};
 use super::leg::Indices;
@@ -13,6 +12,7 @@ use crate::ids::EndpointId;
 use crate::io::Path;
 use crate::media::{Encoding, MediaKind, ReceiverConstraints};
 use crate::ring::{SrtpKeys, SrtpProfile};
+use crate::rtcp::TwccRecorder;
 use crate::srtp::{Opener, Sealer};
 
 /// An endpoint is inactive after this long without a sign of life.
@@ -23,7 +23,6 @@ pub const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_RETIRED: usize = 4096;
 
 /// State of one endpoint.
-#[derive(Debug)]
 pub struct Endpoint {
     /// Its identity.
     pub id: EndpointId,
@@ -49,7 +48,7 @@ pub struct Endpoint {
     /// What its SSRCs carry.
     pub inputs: HashMap<u32, Input, foldhash::fast::RandomState>,
     /// Arrivals to report to it.
-    pub arrivals: Arrivals,
+    pub arrivals: TwccRecorder,
     /// SSRC of the packet that arrived last with a transport-wide sequence number.
     pub transport_media_ssrc: u32,
     /// Transport-wide sequence number of the last packet sent to it.
@@ -58,7 +57,7 @@ pub struct Endpoint {
     pub next_report: Option<Instant>,
     /// Last sign of life.
     pub last_activity: Instant,
-    /// What the control plane was told.
+    /// What the control plane believes: changes are told, and a new endpoint counts as active.
     pub active: bool,
     /// Names of the sources that it was last told to get.
     pub forwarded: Vec<String>,
@@ -81,12 +80,12 @@ impl Endpoint {
             force_mute: [false; 2],
             constraints: ReceiverConstraints::default(),
             inputs: HashMap::default(),
-            arrivals: Arrivals::default(),
+            arrivals: TwccRecorder::default(),
             transport_media_ssrc: 0,
             transport_sequence: 0,
             next_report: None,
             last_activity: now,
-            active: false,
+            active: true,
             forwarded: Vec::new(),
             retired: HashMap::default(),
         }

@@ -16,16 +16,14 @@ impl UriId {
     pub const TRANSPORT_CC: Self = Self(1);
     /// Absolute send time.
     pub const ABS_SEND_TIME: Self = Self(2);
-    /// AV1 dependency descriptor.
-    pub const DEPENDENCY_DESCRIPTOR: Self = Self(3);
     /// The m-section of the sender: meaningless to a receiver.
-    pub const MID: Self = Self(4);
+    pub const MID: Self = Self(3);
     /// Stream id (RFC 8852).
-    pub const RID: Self = Self(5);
+    pub const RID: Self = Self(4);
     /// Repaired stream id (RFC 8852).
-    pub const REPAIRED_RID: Self = Self(6);
+    pub const REPAIRED_RID: Self = Self(5);
     /// Video layers allocation: describes encodings that the receiver does not get.
-    pub const LAYERS_ALLOCATION: Self = Self(7);
+    pub const LAYERS_ALLOCATION: Self = Self(6);
 
     /// Whether the value is passed on as it is; the others are dropped or written anew for each receiver.
     const fn passes(self) -> bool {
@@ -41,11 +39,10 @@ impl UriId {
     }
 }
 
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 7] = [
     "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
     "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
     "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
-    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
     "urn:ietf:params:rtp-hdrext:sdes:mid",
     "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
     "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",

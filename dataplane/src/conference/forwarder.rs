@@ -49,7 +49,6 @@ impl Default for ForwarderConfig {
 }
 
 /// Forwards the media of all conferences of one worker.
-#[derive(Debug)]
 pub struct Forwarder {
     config: ForwarderConfig,
     stats: Arc<WorkerStats>,

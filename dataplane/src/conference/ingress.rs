@@ -61,7 +61,7 @@ impl Room {
             _ => return env.stats.count(Counter::DropRtpMalformed),
         };
         note_transport_sequence(env, self.feedback.video, sender, kind, &packet, sink);
-        let arrivals = sender.arrivals.deadline();
+        let arrivals = sender.arrivals.poll_timeout();
         let (payload_type, timestamp) = (packet.payload_type(), packet.timestamp());
         let (header_len, end) = (packet.header_len(), packet.payload_range().end);
         let Some(state) = source.encodings.get_mut(usize::from(input.encoding)) else { return };
@@ -136,7 +136,7 @@ impl Room {
         let Some(sequence) = state.sequence.closed(plain.sequence) else { return };
         let extensions = ReceivedExtensions::resolve(&rtp, kind, &sender.extensions);
         let view = match kind {
-            MediaKind::Video => PayloadView::of(format.codec, rtp.payload(), &extensions),
+            MediaKind::Video => PayloadView::of(format.codec, rtp.payload()),
             MediaKind::Audio => PayloadView::OPAQUE,
         };
         let picture = match view.vp8 {
@@ -255,7 +255,6 @@ fn open_counter(error: OpenError) -> Counter {
         OpenError::Auth => Counter::DropSrtpAuth,
         OpenError::Replay => Counter::DropSrtpReplay,
         OpenError::TooShort => Counter::DropRtpMalformed,
-        OpenError::TableFull => Counter::DropTableFull,
     }
 }
 
@@ -282,10 +281,8 @@ fn note_transport_sequence(
     let Some(id) = sender.extensions.id(kind, UriId::TRANSPORT_CC) else { return };
     let Some(sequence) = packet.extension(id).and_then(twcc::parse) else { return };
     sender.transport_media_ssrc = packet.ssrc();
-    sender.arrivals.received(env.now, sequence);
-    if sender.arrivals.ready(env.now, packet.marker()) {
-        feedback::transport(env, feedback_ssrc, sender, sink);
-    }
+    sender.arrivals.record(env.now, sequence, packet.marker());
+    feedback::transport(env, feedback_ssrc, sender, sink);
 }
 
 /// Turns a retransmission into the packet that it repeats, in place. `Ok(None)`: a padding probe.

@@ -3,7 +3,6 @@
 //! A packet's way: [`forwarder`] finds the room, `ingress` opens and parses it once, `projection` decides per leg,
 //! `rewrite` writes and seals it. RTCP goes through `control`, everything that waits for time through `timers`.
 
-mod arrivals;
 mod cache;
 mod codec;
 mod control;

@@ -1,9 +1,9 @@
 //! The one look into a payload that all receivers share: keyframe, height, VP8's picture fields.
 
 use super::codec::Codec;
-use super::extension_map::{ReceivedExtensions, UriId};
 use super::projection::Entry;
-use crate::rtp::{av1, dependency, h264, vp8, vp9};
+use crate::rtp::keyframe::{self, KeyframeStart};
+use crate::rtp::vp8;
 
 /// What a video payload says.
 #[derive(Debug, Clone, Copy)]
@@ -21,33 +21,24 @@ impl PayloadView {
     pub const OPAQUE: Self = Self { entry: Entry::Anywhere, height: None, vp8: None };
 
     /// Looks into a payload. One that does not parse is passed on as a packet that starts nothing.
-    pub fn of(codec: Codec, payload: &[u8], extensions: &ReceivedExtensions<'_>) -> Self {
-        let delta = Self { entry: Entry::Delta, height: None, vp8: None };
-        match codec {
-            Codec::Vp8 => match vp8::Descriptor::parse(payload) {
-                Ok(d) => {
-                    let entry = entry(d.is_keyframe_start(payload));
-                    Self { entry, height: d.keyframe_size(payload).map(|(_, h)| h), vp8: Some(d) }
-                }
-                Err(_) => delta,
-            },
-            Codec::Vp9 => match vp9::Descriptor::parse(payload) {
-                Ok(d) => Self { entry: entry(d.is_keyframe_start()), height: d.height(), vp8: None },
-                Err(_) => delta,
-            },
-            Codec::H264 => Self { entry: entry(h264::is_keyframe_start(payload)), height: None, vp8: None },
-            Codec::Av1 => {
-                let start = match extensions.get(UriId::DEPENDENCY_DESCRIPTOR) {
-                    Some(data) => dependency::starts_structure(data),
-                    None => av1::is_keyframe_start(payload),
-                };
-                Self { entry: entry(start), height: None, vp8: None }
+    pub fn of(codec: Codec, payload: &[u8]) -> Self {
+        let start = match codec {
+            Codec::Vp8 => {
+                let vp8 = vp8::Descriptor::parse(payload).ok();
+                return Self { vp8, ..Self::starting(keyframe::vp8(payload)) };
             }
-            Codec::Opus | Codec::Red | Codec::Other => Self::OPAQUE,
+            Codec::Vp9 => keyframe::vp9(payload),
+            Codec::H264 => keyframe::h264(payload),
+            Codec::Av1 => keyframe::av1(payload),
+            Codec::Opus | Codec::Red | Codec::Other => return Self::OPAQUE,
+        };
+        Self::starting(start)
+    }
+
+    fn starting(start: Option<KeyframeStart>) -> Self {
+        match start {
+            Some(start) => Self { entry: Entry::Keyframe, height: start.height, vp8: None },
+            None => Self { entry: Entry::Delta, height: None, vp8: None },
         }
     }
-}
-
-fn entry(keyframe: bool) -> Entry {
-    if keyframe { Entry::Keyframe } else { Entry::Delta }
 }

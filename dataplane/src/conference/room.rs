@@ -61,7 +61,6 @@ pub fn source_of<'a>(
 }
 
 /// One conference.
-#[derive(Debug)]
 pub struct Room {
     /// The bridge's SSRCs in it.
     pub feedback: FeedbackSsrcs,

@@ -52,16 +52,14 @@ impl Room {
             endpoint.active = false;
             env.emit(Event::Activity { endpoint: endpoint.id, active: false });
         }
-        if endpoint.arrivals.deadline().is_some_and(|at| at <= env.now) {
-            feedback::transport(env, self.feedback.video, endpoint, sink);
-        }
+        feedback::transport(env, self.feedback.video, endpoint, sink);
         if endpoint.next_report.is_some_and(|at| at <= env.now) {
             let sent = feedback::receiver_reports(env, self.feedback.video, endpoint, &mut self.sources, index, sink);
             // Silent endpoints are not reported on; their next packet starts the timer again.
             endpoint.next_report = sent.then_some(env.now + REPORT_INTERVAL);
         }
         let silence = endpoint.active.then_some(endpoint.last_activity + ACTIVITY_TIMEOUT);
-        earliest(earliest(silence, endpoint.arrivals.deadline()), endpoint.next_report)
+        earliest(earliest(silence, endpoint.arrivals.poll_timeout()), endpoint.next_report)
     }
 
     /// Grants every receiver its encodings, and tells the control plane what changed.

@@ -112,8 +112,9 @@ impl Call {
             controlling: true,
         })));
         let keys = keys(n as u8);
-        let context =
-            |k: &MasterKey| Context::new(&k.key, &k.salt[..12], ProtectionProfile::AeadAes128Gcm, None, None).unwrap();
+        let context = |k: &MasterKey| {
+            Context::new(&k.key[..16], &k.salt[..12], ProtectionProfile::AeadAes128Gcm, None, None).unwrap()
+        };
         self.clients.push(Client {
             id: endpoint,
             slot: self.forwarder.slot(endpoint).unwrap(),
@@ -229,7 +230,7 @@ impl<T: Marshal> Marshal2 for T {
 }
 
 pub fn context(k: &MasterKey) -> Context {
-    Context::new(&k.key, &k.salt[..12], ProtectionProfile::AeadAes128Gcm, None, None).unwrap()
+    Context::new(&k.key[..16], &k.salt[..12], ProtectionProfile::AeadAes128Gcm, None, None).unwrap()
 }
 
 pub fn path(client: usize) -> Path {
@@ -240,7 +241,9 @@ pub fn keys(n: u8) -> SrtpKeys {
     let master = |tag: u8| {
         let mut salt = [0; 14];
         salt[..12].fill(tag ^ 0x5a);
-        MasterKey { key: [tag; 16], salt }
+        let mut key = [0; 32];
+        key[..16].fill(tag);
+        MasterKey { key, salt }
     };
     SrtpKeys { profile: SrtpProfile::AeadAes128Gcm, inbound: master(2 * n + 1), outbound: master(2 * n + 2) }
 }

@@ -1,0 +1,389 @@
+//! The media side of a scripted participant: str0m as ICE, DTLS and SRTP, clips as its camera and microphone.
+//!
+//! Like str0m itself it does no I/O: datagrams and the time go in, datagrams come out.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use str0m::crypto::Fingerprint;
+use str0m::format::{Codec, FormatParams};
+use str0m::ice::IceCreds;
+use str0m::media::{Frequency, MediaKind, Mid, Pt};
+use str0m::net::{Protocol, Receive};
+use str0m::rtp::{Extension, ExtensionMap, ExtensionValues, RtpWrite, Ssrc};
+use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig, RtcError};
+
+use super::clips::{Clips, packetize_vp8};
+use super::jingle::{Offer, RemoteSource};
+
+const VIDEO_INTERVAL: Duration = Duration::from_micros(66_667);
+const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What arrived from one other participant.
+#[derive(Debug, Clone, Default, Serialize, PartialEq, Eq)]
+pub struct Received {
+    /// Video frames of which every packet came, from the first keyframe on.
+    pub video_frames: u64,
+    /// Frames with a hole.
+    pub video_broken: u64,
+    /// Keyframes.
+    pub video_keyframes: u64,
+    /// Audio packets.
+    pub audio_packets: u64,
+}
+
+#[derive(Debug, Default)]
+struct Assembly {
+    next: Option<u64>,
+    whole: bool,
+    keyframe_seen: bool,
+}
+
+/// The SSRCs that a participant sends with.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnSsrcs {
+    /// Audio.
+    pub audio: u32,
+    /// Video.
+    pub video: u32,
+    /// Video retransmissions.
+    pub video_rtx: u32,
+}
+
+/// One peer connection to the bridge.
+pub struct MediaSession {
+    rtc: Rtc,
+    clips: Arc<Clips>,
+    local: SocketAddr,
+    own: OwnSsrcs,
+    pts: (Pt, Pt),
+    connected: bool,
+    next_video: Instant,
+    next_audio: Instant,
+    video_frame: usize,
+    picture_id: u16,
+    sequences: (u64, u64),
+    timestamps: (u32, u32),
+    owners: BTreeMap<u32, (String, bool)>,
+    assemblies: BTreeMap<u32, Assembly>,
+    received: BTreeMap<String, Received>,
+}
+
+/// What to do next.
+pub enum Step {
+    /// Send a datagram to an address.
+    Send(SocketAddr, Vec<u8>),
+    /// Nothing until then, unless a datagram arrives.
+    Wait(Instant),
+}
+
+/// A session that cannot be set up or went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum MediaError {
+    /// str0m refused something.
+    #[error("media session: {0}")]
+    Rtc(#[from] RtcError),
+    /// The offer carries something unusable.
+    #[error("the offer's {what} is unusable: {value}")]
+    Offer {
+        /// Which part.
+        what: &'static str,
+        /// What it says.
+        value: String,
+    },
+}
+
+fn mids() -> (Mid, Mid) {
+    (Mid::from("audio"), Mid::from("video"))
+}
+
+fn unusable(what: &'static str, value: impl std::fmt::Display) -> MediaError {
+    MediaError::Offer { what, value: value.to_string() }
+}
+
+impl MediaSession {
+    /// Takes the focus's offer; `local` is the bound UDP address.
+    pub fn new(
+        now: Instant,
+        offer: &Offer,
+        local: SocketAddr,
+        own: OwnSsrcs,
+        clips: Arc<Clips>,
+    ) -> Result<Self, MediaError> {
+        let mut config = RtcConfig::new().clear_codecs().set_rtp_mode(true);
+        let mut extensions = ExtensionMap::empty();
+        for (uri, extension) in
+            [(super::AUDIO_LEVEL, Extension::AudioLevel), (super::TRANSPORT_CC, Extension::TransportSequenceNumber)]
+        {
+            if let Some(id) = offer.extensions.get(uri) {
+                extensions.set(*id, extension);
+            }
+        }
+        config = config.set_extension_map(extensions);
+        let pts = (Pt::from(offer.opus), Pt::from(offer.vp8));
+        let codecs = config.codec_config();
+        codecs.add_config(pts.0, None, Codec::Opus, Frequency::FORTY_EIGHT_KHZ, Some(2), FormatParams::default());
+        codecs.add_config(
+            pts.1,
+            offer.vp8_rtx.map(Pt::from),
+            Codec::Vp8,
+            Frequency::NINETY_KHZ,
+            None,
+            FormatParams::default(),
+        );
+        let mut rtc = config.build(now);
+        rtc.add_local_candidate(Candidate::host(local, "udp").map_err(|e| unusable("local address", e))?);
+        for (ip, port) in &offer.candidates {
+            let Ok(address) = ip.parse() else { continue };
+            let candidate = Candidate::host(SocketAddr::new(address, *port), "udp");
+            rtc.add_remote_candidate(candidate.map_err(|e| unusable("candidate", e))?);
+        }
+        let bytes: Result<Vec<u8>, _> =
+            offer.fingerprint.1.trim().split(':').map(|octet| u8::from_str_radix(octet, 16)).collect();
+        let bytes = bytes.map_err(|_| unusable("fingerprint", &offer.fingerprint.1))?;
+        let mut direct = rtc.direct_api();
+        direct.set_ice_controlling(false);
+        direct.set_remote_fingerprint(Fingerprint { hash_func: offer.fingerprint.0.clone(), bytes });
+        direct.set_remote_ice_credentials(IceCreds { ufrag: offer.ice.0.clone(), pass: offer.ice.1.clone() });
+        direct.start_dtls(true)?;
+        let (audio, video) = mids();
+        direct.declare_media(audio, MediaKind::Audio);
+        direct.declare_media(video, MediaKind::Video);
+        direct.declare_stream_tx(Ssrc::from(own.audio), None, audio, None);
+        direct.declare_stream_tx(Ssrc::from(own.video), offer.vp8_rtx.map(|_| Ssrc::from(own.video_rtx)), video, None);
+        let mut session = Self {
+            rtc,
+            clips,
+            local,
+            own,
+            pts,
+            connected: false,
+            next_video: now,
+            next_audio: now,
+            video_frame: 0,
+            picture_id: 0,
+            sequences: (1, 1),
+            timestamps: (0, 0),
+            owners: BTreeMap::new(),
+            assemblies: BTreeMap::new(),
+            received: BTreeMap::new(),
+        };
+        session.add_sources(&offer.sources);
+        Ok(session)
+    }
+
+    /// Our ICE credentials and certificate fingerprint, for the answer.
+    pub fn credentials(&mut self) -> ((String, String), String) {
+        let direct = self.rtc.direct_api();
+        let ice = direct.local_ice_credentials();
+        let hex: Vec<String> = direct.local_dtls_fingerprint().bytes.iter().map(|b| format!("{b:02X}")).collect();
+        ((ice.ufrag, ice.pass), hex.join(":"))
+    }
+
+    /// Expects what others publish.
+    pub fn add_sources(&mut self, sources: &[RemoteSource]) {
+        let (audio, video) = mids();
+        for source in sources {
+            let mid = if source.video { video } else { audio };
+            self.rtc.direct_api().expect_stream_rx(Ssrc::from(source.ssrc), source.rtx.map(Ssrc::from), mid, None);
+            self.owners.insert(source.ssrc, (source.owner.clone(), source.video));
+            self.received.entry(source.owner.clone()).or_default();
+        }
+    }
+
+    /// Forgets what others stopped publishing.
+    pub fn remove_sources(&mut self, sources: &[RemoteSource]) {
+        for source in sources {
+            self.rtc.direct_api().remove_stream_rx(Ssrc::from(source.ssrc));
+            self.owners.remove(&source.ssrc);
+            self.assemblies.remove(&source.ssrc);
+        }
+    }
+
+    /// What arrived so far, by owner.
+    pub fn received(&self) -> &BTreeMap<String, Received> {
+        &self.received
+    }
+
+    /// Whether ICE and DTLS are done.
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Takes a datagram; what str0m does not understand is ignored, as a browser would.
+    pub fn handle_datagram(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Result<(), MediaError> {
+        if let Ok(receive) = Receive::new(Protocol::Udp, source, self.local, datagram) {
+            self.rtc.handle_input(Input::Receive(now, receive))?;
+        }
+        Ok(())
+    }
+
+    /// Advances the clock, and sends what the camera and the microphone have by now.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), MediaError> {
+        self.rtc.handle_input(Input::Timeout(now))?;
+        if self.connected {
+            while self.next_audio <= now {
+                self.write_audio(now);
+                self.next_audio += AUDIO_INTERVAL;
+            }
+            while self.next_video <= now {
+                self.write_video(now);
+                self.next_video += VIDEO_INTERVAL;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self, now: Instant) -> Result<Step, MediaError> {
+        loop {
+            match self.rtc.poll_output()? {
+                Output::Transmit(transmit) => {
+                    return Ok(Step::Send(transmit.destination, transmit.contents.to_vec()));
+                }
+                Output::Event(event) => self.handle_event(now, event),
+                Output::Timeout(at) => {
+                    let media = self.next_audio.min(self.next_video);
+                    return Ok(Step::Wait(if self.connected { at.min(media) } else { at }));
+                }
+            }
+        }
+    }
+
+    fn handle_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Connected => {
+                self.connected = true;
+                (self.next_audio, self.next_video) = (now, now);
+            }
+            Event::KeyframeRequest(_) => self.video_frame = 0,
+            Event::RtpPacket(packet) => {
+                let ssrc = *packet.header.ssrc;
+                let Some((owner, video)) = self.owners.get(&ssrc) else { return };
+                let received = self.received.entry(owner.clone()).or_default();
+                if *video {
+                    let assembly = self.assemblies.entry(ssrc).or_default();
+                    assembly.push(*packet.seq_no, packet.header.marker, &packet.payload, received);
+                } else {
+                    received.audio_packets += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn write_audio(&mut self, now: Instant) {
+        let (sequence, _) = self.sequences;
+        let packet = &self.clips.audio[sequence as usize % self.clips.audio.len()];
+        let levels = ExtensionValues { audio_level: Some(-20), voice_activity: Some(true), ..Default::default() };
+        let write =
+            RtpWrite::new(self.pts.0, sequence.into(), self.timestamps.0, now, packet.as_slice()).ext_vals(levels);
+        if let Some(stream) = self.rtc.direct_api().stream_tx(&Ssrc::from(self.own.audio)) {
+            stream.write_rtp(write);
+        }
+        self.sequences.0 += 1;
+        self.timestamps.0 = self.timestamps.0.wrapping_add(960);
+    }
+
+    fn write_video(&mut self, now: Instant) {
+        let frame = &self.clips.video[self.video_frame];
+        let packets = packetize_vp8(frame, self.picture_id);
+        let last = packets.len().saturating_sub(1);
+        if let Some(stream) = self.rtc.direct_api().stream_tx(&Ssrc::from(self.own.video)) {
+            for (index, payload) in packets.into_iter().enumerate() {
+                let write = RtpWrite::new(self.pts.1, self.sequences.1.into(), self.timestamps.1, now, payload)
+                    .marker(index == last)
+                    .nackable(true);
+                stream.write_rtp(write);
+                self.sequences.1 += 1;
+            }
+        }
+        self.video_frame = (self.video_frame + 1) % self.clips.video.len();
+        self.picture_id = self.picture_id.wrapping_add(1) & 0x7fff;
+        self.timestamps.1 = self.timestamps.1.wrapping_add(6_000);
+    }
+}
+
+impl Assembly {
+    /// Counts frames by their markers; a frame is whole when no sequence number is missing since the last marker.
+    fn push(&mut self, sequence: u64, marker: bool, payload: &[u8], received: &mut Received) {
+        let continuous = self.next.is_none_or(|next| next == sequence);
+        let late = self.next.is_some_and(|next| sequence < next);
+        if late {
+            return;
+        }
+        let (start, keyframe) = vp8_start(payload);
+        if self.next.is_none() || start {
+            self.whole = start;
+        }
+        self.whole &= continuous;
+        if keyframe && start {
+            received.video_keyframes += 1;
+            self.keyframe_seen = true;
+        }
+        self.next = Some(sequence + 1);
+        if marker && self.keyframe_seen {
+            if self.whole {
+                received.video_frames += 1;
+            } else {
+                received.video_broken += 1;
+            }
+        }
+    }
+}
+
+/// Whether a payload starts a VP8 frame, and whether that frame is a keyframe (RFC 7741).
+fn vp8_start(payload: &[u8]) -> (bool, bool) {
+    let Some(&first) = payload.first() else { return (false, false) };
+    let mut at = 1;
+    if first & 0x80 != 0 {
+        let Some(&bits) = payload.get(1) else { return (false, false) };
+        at = 2;
+        if bits & 0x80 != 0 {
+            at += if payload.get(at).is_some_and(|id| id & 0x80 != 0) { 2 } else { 1 };
+        }
+        at += usize::from(bits & 0x40 != 0) + usize::from(bits & 0x30 != 0);
+    }
+    let start = first & 0x10 != 0 && first & 0x0f == 0;
+    (start, start && payload.get(at).is_some_and(|byte| byte & 1 == 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_with_a_hole_are_not_whole() {
+        let clips = Clips::load().expect("clips are built in");
+        let mut assembly = Assembly::default();
+        let mut received = Received::default();
+        let mut sequence = 100;
+        for (index, frame) in clips.video.iter().take(10).enumerate() {
+            let packets = packetize_vp8(frame, index as u16);
+            let last = packets.len() - 1;
+            for (at, payload) in packets.into_iter().enumerate() {
+                // The first packet of the sixth frame is lost.
+                if index != 5 || at != 0 {
+                    assembly.push(sequence, at == last, &payload, &mut received);
+                }
+                sequence += 1;
+            }
+        }
+        assert_eq!(received.video_keyframes, 1);
+        assert_eq!(received.video_frames + received.video_broken, if clips.video[5].len() > 1_100 { 10 } else { 9 });
+        assert!(received.video_frames <= 9);
+    }
+
+    #[test]
+    fn vp8_descriptors_of_all_lengths() {
+        assert_eq!(vp8_start(&[]), (false, false));
+        assert_eq!(vp8_start(&[0x10, 0x00]), (true, true));
+        assert_eq!(vp8_start(&[0x10, 0x01]), (true, false));
+        assert_eq!(vp8_start(&[0x90, 0x80, 0x81, 0x02, 0x00]), (true, true));
+        assert_eq!(vp8_start(&[0x90, 0xe0, 0x01, 0x02, 0x03, 0x01]), (true, false));
+        assert_eq!(vp8_start(&[0x80, 0x80]), (false, false));
+    }
+}

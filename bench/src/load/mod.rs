@@ -1,0 +1,84 @@
+//! Scripted participants: real signalling and real encryption, recorded media.
+
+mod clips;
+mod jingle;
+mod media;
+mod participant;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use jid::{BareJid, FullJid};
+use serde::Serialize;
+
+pub use media::Received;
+
+const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+/// Joins a room with participants that send a clip and count what arrives.
+#[derive(Debug, Clone, Args)]
+pub struct LoadArgs {
+    /// Address of the XMPP server.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub xmpp_host: String,
+    /// Its client port (plain TCP).
+    #[arg(long, default_value_t = 5222)]
+    pub xmpp_port: u16,
+    /// Domain with anonymous login.
+    #[arg(long, default_value = "meet.test")]
+    pub domain: String,
+    /// MUC service of the conferences.
+    #[arg(long, default_value = "conference.meet.test")]
+    pub muc: BareJid,
+    /// Full JID of the focus.
+    #[arg(long, default_value = "focus@auth.meet.test/focus")]
+    pub focus: FullJid,
+    /// Room, the part before the @.
+    #[arg(long)]
+    pub room: String,
+    /// How many participants.
+    #[arg(long, default_value_t = 1)]
+    pub participants: usize,
+    /// How long they stay, seconds.
+    #[arg(long, default_value_t = 30)]
+    pub seconds: u64,
+    /// Local address that the media sockets are bound to; must reach the bridge.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub local_address: IpAddr,
+}
+
+/// What one participant saw.
+#[derive(Debug, Serialize)]
+pub struct ParticipantReport {
+    /// Its endpoint id.
+    pub endpoint: String,
+    /// Whether its media session was connected at the end.
+    pub connected: bool,
+    /// What arrived, by sender.
+    pub received: std::collections::BTreeMap<String, Received>,
+    /// Why it ended early.
+    pub error: Option<String>,
+}
+
+/// Runs the load and prints one JSON object as the last line; false when a participant failed.
+pub async fn run(args: LoadArgs) -> Result<bool, Box<dyn std::error::Error>> {
+    let clips = Arc::new(clips::Clips::load()?);
+    let stay = Duration::from_secs(args.seconds);
+    let mut tasks = Vec::new();
+    for index in 0..args.participants {
+        let participant = participant::Participant::new(&args, index, clips.clone());
+        tasks.push(tokio::spawn(participant.run(stay)));
+        // A herd of joins at once is a test of its own; this one is about media.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let mut reports = Vec::new();
+    for task in tasks {
+        reports.push(task.await?);
+    }
+    let failed = reports.iter().any(|report| report.error.is_some() || !report.connected);
+    println!("{}", serde_json::json!({ "participants": args.participants, "reports": reports }));
+    Ok(!failed)
+}

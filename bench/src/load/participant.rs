@@ -1,0 +1,282 @@
+//! One scripted participant: anonymous login, conference request, room, Jingle, media, until its time is up.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{SinkExt, StreamExt};
+use jid::{FullJid, Jid};
+use minidom::Element;
+use tokio::net::UdpSocket;
+use tokio_tungstenite::tungstenite::Message as WsMessage;
+use tokio_xmpp::connect::DnsConfig;
+use tokio_xmpp::xmlstream::Timeouts;
+use tokio_xmpp::{Client, Event as XmppEvent, Stanza};
+use xmpp_parsers::iq::Iq;
+use xmpp_parsers::presence::{Presence, Type as PresenceType};
+
+use super::clips::Clips;
+use super::jingle::{self, Answer, Offer, ns};
+use super::media::{MediaSession, OwnSsrcs, Step};
+use super::{LoadArgs, ParticipantReport};
+
+const FOCUS: &str = "http://jitsi.org/protocol/focus";
+const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
+const MUC: &str = "http://jabber.org/protocol/muc";
+
+/// What the focus is told that we can do.
+const FEATURES: &[&str] = &[
+    "urn:xmpp:jingle:1",
+    "urn:xmpp:jingle:apps:rtp:1",
+    "urn:xmpp:jingle:transports:ice-udp:1",
+    "urn:xmpp:jingle:apps:dtls:0",
+    "urn:xmpp:jingle:apps:rtp:audio",
+    "urn:xmpp:jingle:apps:rtp:video",
+    "urn:ietf:rfc:4588",
+    "http://jitsi.org/tcc",
+    "http://jitsi.org/json-encoded-sources",
+    "http://jitsi.org/source-name",
+    "http://jitsi.org/receive-multiple-video-streams",
+];
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+pub(super) struct Participant {
+    args: LoadArgs,
+    endpoint: String,
+    room: String,
+    clips: Arc<Clips>,
+    session: Option<(String, MediaSession)>,
+    channel: Option<tokio::task::JoinHandle<()>>,
+    own: OwnSsrcs,
+    jid: Option<FullJid>,
+}
+
+impl Participant {
+    pub(super) fn new(args: &LoadArgs, index: usize, clips: Arc<Clips>) -> Self {
+        let random: u32 = rand::random();
+        Self {
+            room: format!("{}@{}", args.room, args.muc),
+            endpoint: format!("{random:08x}"),
+            args: LoadArgs { participants: index, ..args.clone() },
+            clips,
+            session: None,
+            channel: None,
+            own: OwnSsrcs { audio: rand::random(), video: rand::random(), video_rtx: rand::random() },
+            jid: None,
+        }
+    }
+
+    pub(super) async fn run(mut self, stay: Duration) -> ParticipantReport {
+        let error = self.take_part(stay).await.err().map(|error| error.to_string());
+        if let Some(channel) = self.channel.take() {
+            channel.abort();
+        }
+        let (connected, received) = match &self.session {
+            Some((_, session)) => (session.is_connected(), session.received().clone()),
+            None => Default::default(),
+        };
+        ParticipantReport { endpoint: self.endpoint, connected, received, error }
+    }
+
+    async fn take_part(&mut self, stay: Duration) -> Result<(), BoxError> {
+        let account: Jid = format!("load@{}", self.args.domain).parse()?;
+        let server = DnsConfig::addr(&format!("{}:{}", self.args.xmpp_host, self.args.xmpp_port));
+        let mut client = Client::new_plaintext(account, "", server, Timeouts::default());
+        let socket = UdpSocket::bind((self.args.local_address, 0)).await?;
+        let end = Instant::now() + stay;
+        let mut buffer = vec![0; 2_000];
+        let mut wake = end;
+        loop {
+            tokio::select! {
+                event = client.next() => match event {
+                    Some(XmppEvent::Online { bound_jid, .. }) => {
+                        self.jid = Some(bound_jid.try_into_full().map_err(|_| "the server bound no resource")?);
+                        client.send_stanza(self.conference_request()?.into()).await?;
+                    }
+                    Some(XmppEvent::Disconnected(error)) => return Err(error.into()),
+                    Some(XmppEvent::Stanza(stanza)) => self.handle_stanza(&mut client, &socket, stanza).await?,
+                    None => return Err("the XMPP stream ended".into()),
+                },
+                datagram = socket.recv_from(&mut buffer) => {
+                    let (length, source) = datagram?;
+                    if let Some((_, session)) = &mut self.session {
+                        session.handle_datagram(Instant::now(), source, &buffer[..length])?;
+                    }
+                }
+                () = tokio::time::sleep_until(wake.into()) => {}
+            }
+            let now = Instant::now();
+            wake = end;
+            if let Some((_, session)) = &mut self.session {
+                session.handle_timeout(now)?;
+                loop {
+                    match session.poll(now)? {
+                        Step::Send(to, datagram) => {
+                            socket.send_to(&datagram, to).await?;
+                        }
+                        Step::Wait(at) => {
+                            wake = wake.min(at.max(now + Duration::from_millis(1)));
+                            break;
+                        }
+                    }
+                }
+            }
+            if now >= end {
+                let mut leave = Presence::new(PresenceType::Unavailable);
+                leave.to = Some(format!("{}/{}", self.room, self.endpoint).parse()?);
+                client.send_stanza(leave.into()).await?;
+                return Ok(());
+            }
+        }
+    }
+
+    fn conference_request(&self) -> Result<Iq, BoxError> {
+        let conference: Element = format!(
+            "<conference xmlns='{FOCUS}' room='{}' machine-uid='{:032x}'>\
+             <property name='rtcstatsEnabled' value='false'/></conference>",
+            self.room, self.own.audio
+        )
+        .parse()?;
+        Ok(Iq::Set {
+            from: None,
+            to: Some(Jid::from(self.args.focus.clone())),
+            id: format!("conference-{:x}", rand::random::<u64>()),
+            payload: conference,
+        })
+    }
+
+    async fn handle_stanza(&mut self, client: &mut Client, socket: &UdpSocket, stanza: Stanza) -> Result<(), BoxError> {
+        let Stanza::Iq(iq) = stanza else { return Ok(()) };
+        match iq {
+            Iq::Result { payload: Some(payload), .. } if payload.is("conference", FOCUS) => {
+                if payload.attr("ready") == Some("true") {
+                    client.send_stanza(self.join()?.into()).await?;
+                } else {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    client.send_stanza(self.conference_request()?.into()).await?;
+                }
+            }
+            Iq::Error { error, from, .. } if from.as_ref() == Some(&Jid::from(self.args.focus.clone())) => {
+                return Err(format!("the focus refused the conference: {:?}", error.defined_condition).into());
+            }
+            Iq::Set { from, id, payload, .. } if payload.is("jingle", ns::JINGLE) => {
+                let result = Iq::Result { from: None, to: from.clone(), id, payload: None };
+                client.send_stanza(result.into()).await?;
+                self.handle_jingle(client, socket, from, &payload).await?;
+            }
+            Iq::Get { from, id, payload, .. } if payload.is("query", DISCO_INFO) => {
+                let node = match payload.attr("node") {
+                    Some(node) => {
+                        format!(" node='{}'", node.replace('&', "&amp;").replace('\'', "&apos;").replace('<', "&lt;"))
+                    }
+                    None => String::new(),
+                };
+                let features: String = FEATURES.iter().map(|var| format!("<feature var='{var}'/>")).collect();
+                let query: Element = format!(
+                    "<query xmlns='{DISCO_INFO}'{node}><identity category='client' type='bot'/>{features}</query>"
+                )
+                .parse()?;
+                let result = Iq::Result { from: None, to: from, id, payload: Some(query) };
+                client.send_stanza(result.into()).await?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn join(&self) -> Result<Presence, BoxError> {
+        let mut presence = Presence::new(PresenceType::None);
+        presence.to = Some(format!("{}/{}", self.room, self.endpoint).parse()?);
+        let sources =
+            format!(r#"{{"{0}-a0":{{"muted":false}},"{0}-v0":{{"muted":false,"videoType":"camera"}}}}"#, self.endpoint);
+        let text = |name: &str, value: &str| Element::builder(name, "jabber:client").append(value.to_owned()).build();
+        presence.payloads = vec![
+            Element::bare("x", MUC),
+            Element::builder("nick", "http://jabber.org/protocol/nick")
+                .append(format!("scripted {}", self.args.participants + 1))
+                .build(),
+            text("stats-id", "scripted"),
+            text("SourceInfo", &sources),
+            text("audiomuted", "false"),
+            text("videomuted", "false"),
+            text("videoType", "camera"),
+        ];
+        Ok(presence)
+    }
+
+    async fn handle_jingle(
+        &mut self,
+        client: &mut Client,
+        socket: &UdpSocket,
+        from: Option<Jid>,
+        jingle: &Element,
+    ) -> Result<(), BoxError> {
+        let focus = format!("{}/focus", self.room);
+        if from.map(|jid| jid.to_string()).as_deref() != Some(focus.as_str()) {
+            return Ok(());
+        }
+        match jingle.attr("action") {
+            Some("session-initiate") => {
+                let offer = Offer::parse(jingle)?;
+                let mut session =
+                    MediaSession::new(Instant::now(), &offer, socket.local_addr()?, self.own, self.clips.clone())?;
+                let (ice, fingerprint) = session.credentials();
+                let jid = self.jid.as_ref().map(ToString::to_string).unwrap_or_default();
+                let accept = offer.accept(&Answer {
+                    endpoint: &self.endpoint,
+                    jid: &jid,
+                    focus: &focus,
+                    ice,
+                    fingerprint,
+                    audio: self.own.audio,
+                    video: self.own.video,
+                    video_rtx: self.own.video_rtx,
+                })?;
+                let iq = Iq::Set {
+                    from: None,
+                    to: Some(focus.parse()?),
+                    id: format!("accept-{:x}", rand::random::<u64>()),
+                    payload: accept,
+                };
+                client.send_stanza(iq.into()).await?;
+                self.open_channel(offer.web_socket.clone());
+                self.session = Some((offer.sid.clone(), session));
+            }
+            Some("source-add") => {
+                if let Some((_, session)) = &mut self.session {
+                    session.add_sources(&jingle::sources(jingle));
+                }
+            }
+            Some("source-remove") => {
+                if let Some((_, session)) = &mut self.session {
+                    session.remove_sources(&jingle::sources(jingle));
+                }
+            }
+            Some("session-terminate") => self.session = None,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Opens the bridge channel and asks for everybody at 720; it is read only to keep it alive.
+    fn open_channel(&mut self, url: Option<String>) {
+        let Some(url) = url else { return };
+        if let Some(old) = self.channel.take() {
+            old.abort();
+        }
+        self.channel = Some(tokio::spawn(async move {
+            let mut channel = match tokio_tungstenite::connect_async(&url).await {
+                Ok((channel, _)) => channel,
+                Err(error) => {
+                    tracing::warn!(%error, %url, "the bridge channel did not open");
+                    return;
+                }
+            };
+            let wish =
+                r#"{"colibriClass":"ReceiverVideoConstraints","lastN":-1,"defaultConstraints":{"maxHeight":720}}"#;
+            if channel.send(WsMessage::text(wish)).await.is_ok() {
+                while let Some(Ok(_)) = channel.next().await {}
+            }
+        }));
+    }
+}

@@ -1,0 +1,250 @@
+//! Messages of the bridge channel (bridge-protocol 5.5 and 5.6), and those of clients from before source names
+//! (focus-protocol 12). Unknown fields are ignored, unknown classes are not an error.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The largest picture wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeightConstraint {
+    /// Pixels; -1 is unlimited, 0 is off.
+    #[serde(default = "unlimited")]
+    pub max_height: i32,
+    /// Frames per second; negative is unlimited, 0 is off.
+    #[serde(default = "unlimited_rate")]
+    pub max_frame_rate: f64,
+}
+
+fn unlimited() -> i32 {
+    -1
+}
+
+fn unlimited_rate() -> f64 {
+    -1.0
+}
+
+/// What a client wants to receive; absent fields keep their previous value.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReceiverVideoConstraints {
+    /// Video sources at most; -1 is unlimited.
+    pub last_n: Option<i32>,
+    /// Selected source names.
+    pub selected_sources: Option<Vec<String>>,
+    /// Source names on stage.
+    pub on_stage_sources: Option<Vec<String>>,
+    /// Older dialect: selected endpoints.
+    pub selected_endpoints: Option<Vec<String>>,
+    /// Older dialect: endpoints on stage.
+    pub on_stage_endpoints: Option<Vec<String>>,
+    /// For everything that `constraints` does not name.
+    pub default_constraints: Option<HeightConstraint>,
+    /// By source name; in the older dialect by endpoint.
+    pub constraints: Option<BTreeMap<String, HeightConstraint>>,
+    /// A limit that the client knows of, bit/s; -1 is none.
+    pub assumed_bandwidth_bps: Option<i64>,
+}
+
+/// Client to bridge.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(tag = "colibriClass")]
+pub enum ClientMessage {
+    /// Asks for a `ServerHello`.
+    ClientHello,
+    /// What it wants to receive.
+    ReceiverVideoConstraints(ReceiverVideoConstraints),
+    /// Older dialect: one height for everything.
+    #[serde(rename_all = "camelCase")]
+    ReceiverVideoConstraint {
+        /// Pixels.
+        max_frame_height: i32,
+    },
+    /// Older dialect: how many video sources.
+    #[serde(rename_all = "camelCase")]
+    LastNChangedEvent {
+        /// -1 is unlimited.
+        last_n: i32,
+    },
+    /// Older dialect: selected endpoints.
+    #[serde(rename_all = "camelCase")]
+    SelectedEndpointsChangedEvent {
+        /// Endpoint ids.
+        selected_endpoints: Vec<String>,
+    },
+    /// What one of its sources shows.
+    #[serde(rename_all = "camelCase")]
+    SourceVideoTypeMessage {
+        /// Source name.
+        source_name: String,
+        /// `camera`, `desktop`, `desktop_high_fps`, `none` or `disabled`, in any case.
+        video_type: String,
+    },
+    /// Older dialect: what its only source shows.
+    #[serde(rename_all = "camelCase")]
+    VideoTypeMessage {
+        /// As above.
+        video_type: String,
+    },
+    /// Which audio it wants.
+    ReceiverAudioSubscription(Map<String, Value>),
+    /// For one other endpoint, or for all.
+    EndpointMessage(Map<String, Value>),
+    /// Statistics for the others.
+    EndpointStats(Map<String, Value>),
+    /// A class that this bridge does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl ClientMessage {
+    /// Reads one text frame.
+    pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+}
+
+/// Bridge to client.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "colibriClass")]
+pub enum BridgeMessage {
+    /// Greeting.
+    ServerHello {
+        /// Version of the bridge, where announced.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
+    },
+    /// How high one of the client's sources is needed at most.
+    #[serde(rename_all = "camelCase")]
+    SenderSourceConstraints {
+        /// Source name.
+        source_name: String,
+        /// Pixels; -1 is unlimited, 0 is not needed.
+        max_height: i32,
+    },
+    /// Older dialect of the former.
+    #[serde(rename_all = "camelCase")]
+    SenderVideoConstraints {
+        /// The constraint.
+        video_constraints: IdealHeight,
+    },
+    /// Video sources that the client gets.
+    #[serde(rename_all = "camelCase")]
+    ForwardedSources {
+        /// Source names.
+        forwarded_sources: Vec<String>,
+    },
+    /// Older dialect of the former.
+    #[serde(rename_all = "camelCase")]
+    LastNEndpointsChangeEvent {
+        /// Endpoints whose video the client gets.
+        last_n_endpoints: Vec<String>,
+    },
+    /// An endpoint fell silent or is back.
+    EndpointConnectivityStatusChangeEvent {
+        /// Which.
+        endpoint: String,
+        /// The words `true` or `false`.
+        active: String,
+    },
+    /// Who speaks.
+    #[serde(rename_all = "camelCase")]
+    DominantSpeakerEndpointChangeEvent {
+        /// Now.
+        dominant_speaker_endpoint: String,
+        /// Before.
+        previous_speakers: Vec<String>,
+        /// Whether nobody does.
+        silence: bool,
+    },
+    /// An object of another client, passed on as it came with `from` filled in; its class is in it.
+    #[serde(untagged)]
+    Forwarded(Map<String, Value>),
+}
+
+/// A height in the older dialect.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IdealHeight {
+    /// Pixels.
+    pub ideal_height: i32,
+}
+
+impl BridgeMessage {
+    /// The older dialect's sender constraint.
+    pub fn ideal_height(ideal_height: i32) -> Self {
+        Self::SenderVideoConstraints { video_constraints: IdealHeight { ideal_height } }
+    }
+
+    /// The text frame.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|error| {
+            tracing::error!(%error, "a bridge message does not serialise; it is left out");
+            String::from("{}")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn constraints_of_both_dialects() {
+        let head = r#"{"colibriClass":"ReceiverVideoConstraints","lastN":-1,"future":1,
+            "defaultConstraints":{"maxHeight":180},"constraints":{"ab-v0":{"maxHeight":720,"maxFrameRate":15}}}"#;
+        let ClientMessage::ReceiverVideoConstraints(parsed) = ClientMessage::parse(head).expect("valid") else {
+            panic!("another class");
+        };
+        assert_eq!(parsed.last_n, Some(-1));
+        assert_eq!(parsed.constraints.expect("there")["ab-v0"].max_height, 720);
+        assert_eq!(parsed.selected_sources, None, "absent is not empty");
+        let lyno = r#"{"colibriClass":"LastNChangedEvent","lastN":4}"#;
+        assert_eq!(ClientMessage::parse(lyno).expect("valid"), ClientMessage::LastNChangedEvent { last_n: 4 });
+        assert_eq!(
+            ClientMessage::parse(r#"{"colibriClass":"SomethingNew","x":1}"#).expect("tolerated"),
+            ClientMessage::Unknown
+        );
+        assert!(ClientMessage::parse("{").is_err());
+        assert!(ClientMessage::parse(r#"{"colibriClass":"LastNChangedEvent","lastN":"many"}"#).is_err());
+    }
+
+    #[test]
+    fn what_is_sent_is_what_the_reference_sends() {
+        let texts = [
+            (BridgeMessage::ServerHello { version: None }, r#"{"colibriClass":"ServerHello"}"#),
+            (
+                BridgeMessage::SenderSourceConstraints { source_name: "a-v0".into(), max_height: 360 },
+                r#"{"colibriClass":"SenderSourceConstraints","sourceName":"a-v0","maxHeight":360}"#,
+            ),
+            (
+                BridgeMessage::EndpointConnectivityStatusChangeEvent { endpoint: "a".into(), active: "false".into() },
+                r#"{"colibriClass":"EndpointConnectivityStatusChangeEvent","endpoint":"a","active":"false"}"#,
+            ),
+            (
+                BridgeMessage::ideal_height(180),
+                r#"{"colibriClass":"SenderVideoConstraints","videoConstraints":{"idealHeight":180}}"#,
+            ),
+        ];
+        for (message, text) in texts {
+            assert_eq!(message.to_text(), text);
+        }
+        let Value::Object(object) =
+            serde_json::json!({"colibriClass":"EndpointMessage","from":"a","msgPayload":{"x":1}})
+        else {
+            panic!("an object");
+        };
+        let text = BridgeMessage::Forwarded(object.clone()).to_text();
+        assert_eq!(serde_json::from_str::<Map<String, Value>>(&text).expect("json"), object);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in "\\PC{0,200}") {
+            let _ = ClientMessage::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The process's certificate, and the check of the peer's against what signalling said.
+
+use dimpl::DtlsCertificate;
+use rand::RngCore;
+use ring::digest;
+
+use super::DtlsError;
+
+/// Our self-signed certificate: ECDSA P-256, one per process.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    pub(super) der: DtlsCertificate,
+    fingerprint: String,
+}
+
+impl Certificate {
+    /// Makes a new one.
+    pub fn generate() -> Result<Self, DtlsError> {
+        let failed = |error: rcgen::Error| DtlsError::Certificate(error.to_string());
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(failed)?;
+        let mut parameters = rcgen::CertificateParams::new(Vec::<String>::new()).map_err(failed)?;
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, "ringbridge");
+        // Firefox refuses two certificates of one issuer with the same serial number.
+        let mut serial = [0u8; 16];
+        rand::rng().fill_bytes(&mut serial);
+        serial[0] &= 0x7f;
+        parameters.serial_number = Some(serial.to_vec().into());
+        let certificate = parameters.self_signed(&key).map_err(failed)?.der().to_vec();
+        let fingerprint = hex(digest::digest(&digest::SHA256, &certificate).as_ref());
+        Ok(Self { der: DtlsCertificate { certificate, private_key: key.serialize_der() }, fingerprint })
+    }
+
+    /// SHA-256 of the certificate as signalling writes it: upper-case hex with colons.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+}
+
+/// A fingerprint that signalling gave for the peer (RFC 8122).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Hash function, e.g. `sha-256`.
+    pub hash: String,
+    /// Upper-case hex with colons.
+    pub value: String,
+}
+
+/// Checks a certificate against the signalled fingerprints of the strongest hash function among them
+/// (bridge-protocol 4.5).
+pub(super) fn verify(certificate: &[u8], signalled: &[Fingerprint]) -> Result<(), DtlsError> {
+    let strongest_first: [(&str, &digest::Algorithm); 4] = [
+        ("sha-512", &digest::SHA512),
+        ("sha-384", &digest::SHA384),
+        ("sha-256", &digest::SHA256),
+        ("sha-1", &digest::SHA1_FOR_LEGACY_USE_ONLY),
+    ];
+    for (name, algorithm) in strongest_first {
+        let mut values = signalled.iter().filter(|fingerprint| fingerprint.hash.eq_ignore_ascii_case(name)).peekable();
+        if values.peek().is_none() {
+            continue;
+        }
+        let actual = hex(digest::digest(algorithm, certificate).as_ref());
+        return match values.any(|fingerprint| fingerprint.value.trim().eq_ignore_ascii_case(&actual)) {
+            true => Ok(()),
+            false => Err(DtlsError::FingerprintMismatch { hash: name, actual }),
+        };
+    }
+    Err(DtlsError::NoUsableFingerprint)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strongest_signalled_hash_decides() {
+        let certificate = b"not really a certificate";
+        let print = |hash: &str, algorithm| Fingerprint {
+            hash: hash.into(),
+            value: hex(digest::digest(algorithm, certificate).as_ref()),
+        };
+        let good = print("sha-256", &digest::SHA256);
+        let wrong = Fingerprint { hash: "SHA-512".into(), value: "00:11".into() };
+        assert!(verify(certificate, std::slice::from_ref(&good)).is_ok());
+        assert!(verify(certificate, &[wrong.clone(), print("sha-512", &digest::SHA512)]).is_ok(), "any of them");
+        let mismatch = verify(certificate, &[good, wrong]);
+        assert!(matches!(mismatch, Err(DtlsError::FingerprintMismatch { hash: "sha-512", .. })), "{mismatch:?}");
+        assert!(matches!(verify(certificate, &[]), Err(DtlsError::NoUsableFingerprint)));
+        let unknown = Fingerprint { hash: "md5".into(), value: "00".into() };
+        assert!(matches!(verify(certificate, &[unknown]), Err(DtlsError::NoUsableFingerprint)));
+    }
+}

@@ -1,0 +1,246 @@
+//! One endpoint's DTLS session: datagrams and the time in, datagrams and SRTP keys out. No I/O.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use dimpl::{Config, Dtls, Output};
+use ringbridge_dataplane::ring::{MasterKey, SrtpKeys, SrtpProfile};
+
+use super::certificate::{self, Certificate, Fingerprint};
+
+/// Largest datagram that we send, bytes.
+const MTU: usize = 1_200;
+
+/// A handshake that takes longer has failed.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Which side we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DtlsRole {
+    /// We wait for the peer's ClientHello: its `setup` is `active`.
+    Server,
+    /// We start: its `setup` is `passive`.
+    Client,
+}
+
+/// Why there will be no keys.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DtlsError {
+    /// Our certificate could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Certificate(String),
+    /// The library does not take our configuration.
+    #[error("cannot configure DTLS: {0}")]
+    Configuration(String),
+    /// The peer's certificate is not the signalled one.
+    #[error(
+        "the peer's certificate has {hash} fingerprint {actual}, which was not signalled: somebody is in between, or signalling is stale"
+    )]
+    FingerprintMismatch {
+        /// Hash function that was compared.
+        hash: &'static str,
+        /// The certificate's digest.
+        actual: String,
+    },
+    /// Signalling gave no fingerprint that can be checked.
+    #[error("no signalled fingerprint uses sha-512, sha-384, sha-256 or sha-1: the session cannot be authenticated")]
+    NoUsableFingerprint,
+    /// The peer showed no certificate.
+    #[error("the peer showed no certificate: the session cannot be authenticated")]
+    NoPeerCertificate,
+    /// The peer negotiated no SRTP profile of ours.
+    #[error("the peer negotiated no SRTP profile of ours")]
+    NoSrtpProfile,
+    /// The handshake did not end in time.
+    #[error("the handshake did not end within 30 s: look for a firewall that drops large datagrams")]
+    Timeout,
+    /// The protocol failed.
+    #[error("the handshake failed: {0}")]
+    Protocol(String),
+}
+
+/// What a session wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DtlsOutput {
+    /// Send this datagram.
+    Datagram(Vec<u8>),
+    /// The handshake is done and the peer is who signalling said.
+    Connected(SrtpKeys),
+    /// Decrypted application data (SCTP).
+    ApplicationData(Vec<u8>),
+    /// It is over; nothing follows.
+    Failed(DtlsError),
+}
+
+/// One DTLS session.
+#[derive(Debug)]
+pub struct DtlsSession {
+    dtls: Dtls,
+    role: DtlsRole,
+    fingerprints: Vec<Fingerprint>,
+    deadline: Option<Instant>,
+    timer: Option<Instant>,
+    verified: bool,
+    connected: bool,
+    keys: Option<SrtpKeys>,
+    failed: bool,
+    outputs: VecDeque<DtlsOutput>,
+    buffer: Vec<u8>,
+}
+
+fn config() -> Result<Arc<Config>, DtlsError> {
+    static CONFIG: OnceLock<Result<Arc<Config>, DtlsError>> = OnceLock::new();
+    CONFIG
+        .get_or_init(|| {
+            Config::builder()
+                .with_crypto_provider(dimpl::crypto::rust_crypto::default_provider())
+                .require_client_certificate(true)
+                .mtu(MTU)
+                .handshake_timeout(HANDSHAKE_TIMEOUT)
+                .build()
+                .map(Arc::new)
+                .map_err(|error| DtlsError::Configuration(error.to_string()))
+        })
+        .clone()
+}
+
+impl DtlsSession {
+    /// A session that has not begun; `fingerprints` are those that signalling gave for the peer.
+    pub fn new(
+        now: Instant,
+        certificate: &Certificate,
+        role: DtlsRole,
+        fingerprints: Vec<Fingerprint>,
+    ) -> Result<Self, DtlsError> {
+        let mut dtls = Dtls::new_12(config()?, certificate.der.clone(), now);
+        dtls.set_active(role == DtlsRole::Client);
+        let mut session = Self {
+            dtls,
+            role,
+            fingerprints,
+            deadline: Some(now + HANDSHAKE_TIMEOUT),
+            timer: None,
+            verified: false,
+            connected: false,
+            keys: None,
+            failed: false,
+            outputs: VecDeque::new(),
+            buffer: vec![0; 2_048],
+        };
+        session.handle_timeout(now);
+        Ok(session)
+    }
+
+    /// Takes a datagram of the peer.
+    pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
+        self.step(now, Some(datagram));
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.step(now, None);
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.failed { None } else { [self.timer, self.deadline].into_iter().flatten().min() }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<DtlsOutput> {
+        self.outputs.pop_front()
+    }
+
+    fn step(&mut self, now: Instant, datagram: Option<&[u8]>) {
+        if self.failed {
+            return;
+        }
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            return self.fail(DtlsError::Timeout);
+        }
+        let advanced = self.dtls.handle_timeout(now).and_then(|()| match datagram {
+            Some(datagram) => self.dtls.handle_packet(datagram),
+            None => Ok(()),
+        });
+        // What the peer must hear of a failure is still sent.
+        self.drain();
+        if let Err(error) = advanced {
+            self.fail(match error {
+                dimpl::Error::Timeout(_) => DtlsError::Timeout,
+                dimpl::Error::CertificateError(error) if !self.verified => {
+                    tracing::debug!(%error, "the peer's certificate was refused");
+                    DtlsError::NoPeerCertificate
+                }
+                other => DtlsError::Protocol(other.to_string()),
+            });
+        }
+    }
+
+    fn drain(&mut self) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while !self.failed {
+            match self.dtls.poll_output(&mut buffer) {
+                Output::Packet(datagram) => self.outputs.push_back(DtlsOutput::Datagram(datagram.to_vec())),
+                Output::BufferTooSmall { needed } => buffer.resize(needed, 0),
+                Output::Timeout(at) => {
+                    self.timer = Some(at);
+                    break;
+                }
+                Output::PeerCert(certificate) => match certificate::verify(certificate, &self.fingerprints) {
+                    Ok(()) => self.verified = true,
+                    Err(error) => self.fail(error),
+                },
+                Output::KeyingMaterial(material, profile) => match keys(&material, profile, self.role) {
+                    Some(keys) => self.keys = Some(keys),
+                    None => self.fail(DtlsError::NoSrtpProfile),
+                },
+                Output::Connected => self.connected = true,
+                Output::ApplicationData(data) if self.verified => {
+                    self.outputs.push_back(DtlsOutput::ApplicationData(data.to_vec()));
+                }
+                Output::CloseNotify => self.fail(DtlsError::Protocol("the peer closed the session".into())),
+                _ => {}
+            }
+        }
+        self.buffer = buffer;
+        if self.connected && !self.failed && self.deadline.take().is_some() {
+            // The order of the library's outputs is its own affair: judge only when it has said everything.
+            match (self.verified, self.keys.take()) {
+                (false, _) => self.fail(DtlsError::NoPeerCertificate),
+                (true, None) => self.fail(DtlsError::NoSrtpProfile),
+                (true, Some(keys)) => self.outputs.push_back(DtlsOutput::Connected(keys)),
+            }
+        }
+    }
+
+    fn fail(&mut self, error: DtlsError) {
+        if !self.failed {
+            self.failed = true;
+            self.outputs.push_back(DtlsOutput::Failed(error));
+        }
+    }
+}
+
+/// Splits exported keying material (RFC 5764 section 4.2): client key, server key, client salt, server salt.
+fn keys(material: &[u8], profile: dimpl::SrtpProfile, role: DtlsRole) -> Option<SrtpKeys> {
+    let profile = match profile {
+        dimpl::SrtpProfile::AEAD_AES_256_GCM => SrtpProfile::AeadAes256Gcm,
+        dimpl::SrtpProfile::AEAD_AES_128_GCM => SrtpProfile::AeadAes128Gcm,
+        dimpl::SrtpProfile::AES128_CM_SHA1_80 => SrtpProfile::Aes128CmHmacSha1_80,
+        _ => return None,
+    };
+    let (key_len, salt_len) = (profile.key_len(), profile.salt_len());
+    let (keys, salts) = material.get(..2 * (key_len + salt_len))?.split_at(2 * key_len);
+    let master = |side: usize| {
+        let mut master = MasterKey { key: [0; 32], salt: [0; 14] };
+        master.key[..key_len].copy_from_slice(&keys[side * key_len..][..key_len]);
+        master.salt[..salt_len].copy_from_slice(&salts[side * salt_len..][..salt_len]);
+        master
+    };
+    let (client, server) = (master(0), master(1));
+    Some(match role {
+        DtlsRole::Server => SrtpKeys { profile, inbound: client, outbound: server },
+        DtlsRole::Client => SrtpKeys { profile, inbound: server, outbound: client },
+    })
+}

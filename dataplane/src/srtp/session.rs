@@ -1,0 +1,211 @@
+//! The two directions of one endpoint's SRTP session.
+
+use super::aead::{self, Aead};
+use super::ctr_hmac::{self, CtrHmac};
+use super::replay::ReplayWindow;
+use super::{OpenError, SealError};
+use crate::ring::{MasterKey, SrtpProfile};
+
+/// SSRCs whose state is kept per endpoint; the one unheard for longest makes room.
+const MAX_SSRCS: usize = 64;
+
+enum Cipher {
+    Aead(Box<Aead>),
+    CtrHmac(Box<CtrHmac>),
+}
+
+impl Cipher {
+    fn new(master: &MasterKey, profile: SrtpProfile) -> Self {
+        match profile {
+            SrtpProfile::AeadAes256Gcm | SrtpProfile::AeadAes128Gcm => Self::Aead(Box::new(Aead::new(master, profile))),
+            SrtpProfile::Aes128CmHmacSha1_80 => Self::CtrHmac(Box::new(CtrHmac::new(master))),
+        }
+    }
+
+    fn tag_len(&self) -> usize {
+        match self {
+            Self::Aead(_) => aead::TAG,
+            Self::CtrHmac(_) => ctr_hmac::TAG,
+        }
+    }
+}
+
+/// An opened RTP packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// Header and plain payload, bytes.
+    pub len: usize,
+    /// Rollover counter and sequence number: `ROC << 16 | seq`.
+    pub index: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stream {
+    ssrc: u32,
+    used: u64,
+    window: ReplayWindow,
+}
+
+/// Streams by SSRC, bounded, allocated once.
+struct Streams {
+    streams: Vec<Stream>,
+    clock: u64,
+}
+
+impl Streams {
+    fn new() -> Self {
+        Self { streams: Vec::with_capacity(MAX_SSRCS), clock: 0 }
+    }
+
+    fn window(&self, ssrc: u32) -> ReplayWindow {
+        self.streams.iter().find(|stream| stream.ssrc == ssrc).map(|stream| stream.window).unwrap_or_default()
+    }
+
+    /// Stores the advanced window; called only after the tag verified.
+    fn store(&mut self, ssrc: u32, window: ReplayWindow) {
+        self.clock += 1;
+        let used = self.clock;
+        if let Some(stream) = self.streams.iter_mut().find(|stream| stream.ssrc == ssrc) {
+            (stream.window, stream.used) = (window, used);
+            return;
+        }
+        let stream = Stream { ssrc, used, window };
+        if self.streams.len() < MAX_SSRCS {
+            self.streams.push(stream);
+        } else if let Some(oldest) = self.streams.iter_mut().min_by_key(|stream| stream.used) {
+            *oldest = stream;
+        }
+    }
+}
+
+/// Opens what one endpoint sends.
+pub struct Opener {
+    cipher: Cipher,
+    rtp: Streams,
+    rtcp: Streams,
+}
+
+impl Opener {
+    /// Derives the session keys of the direction towards the bridge.
+    pub fn new(master: &MasterKey, profile: SrtpProfile) -> Self {
+        Self { cipher: Cipher::new(master, profile), rtp: Streams::new(), rtcp: Streams::new() }
+    }
+
+    /// Authenticates and decrypts an RTP packet in place. `header_len` is the length of the RTP header with
+    /// contributing sources and extensions.
+    pub fn open_rtp(&mut self, packet: &mut [u8], header_len: usize) -> Result<Opened, OpenError> {
+        let tag = self.cipher.tag_len();
+        if header_len < 12 || packet.len() < header_len + tag {
+            return Err(OpenError::TooShort);
+        }
+        let sequence = u16::from_be_bytes([packet[2], packet[3]]);
+        let ssrc = u32::from_be_bytes([packet[8], packet[9], packet[10], packet[11]]);
+        let mut window = self.rtp.window(ssrc);
+        let index = window.estimate(sequence);
+        if !window.is_fresh(index) {
+            return Err(OpenError::Replay);
+        }
+        let roc = (index >> 16) as u32;
+        let verified = match &self.cipher {
+            Cipher::Aead(aead) => aead.open_rtp(packet, header_len, ssrc, roc, sequence),
+            Cipher::CtrHmac(ctr_hmac) => ctr_hmac.open_rtp(packet, header_len, ssrc, roc, sequence),
+        };
+        if !verified {
+            return Err(OpenError::Auth);
+        }
+        window.mark(index);
+        self.rtp.store(ssrc, window);
+        Ok(Opened { len: packet.len() - tag, index })
+    }
+
+    /// Authenticates and decrypts an SRTCP compound packet in place; returns its plain length.
+    pub fn open_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, OpenError> {
+        let tag = self.cipher.tag_len();
+        let Some(plain) = packet.len().checked_sub(tag + 4).filter(|plain| *plain >= 8) else {
+            return Err(OpenError::TooShort);
+        };
+        let at = match &self.cipher {
+            Cipher::Aead(_) => packet.len() - 4,
+            Cipher::CtrHmac(_) => plain,
+        };
+        let trailer = u32::from_be_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]]);
+        let ssrc = u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]);
+        let index = u64::from(trailer & 0x7fff_ffff);
+        let mut window = self.rtcp.window(ssrc);
+        if !window.is_fresh(index) {
+            return Err(OpenError::Replay);
+        }
+        let verified = match &self.cipher {
+            Cipher::Aead(aead) => aead.open_rtcp(packet, ssrc, trailer),
+            Cipher::CtrHmac(ctr_hmac) => ctr_hmac.open_rtcp(packet, ssrc, trailer),
+        };
+        if !verified {
+            return Err(OpenError::Auth);
+        }
+        window.mark(index);
+        self.rtcp.store(ssrc, window);
+        Ok(plain)
+    }
+}
+
+/// Seals what the bridge sends to one endpoint.
+pub struct Sealer {
+    cipher: Cipher,
+    rtcp_index: u32,
+}
+
+impl Sealer {
+    /// Derives the session keys of the direction from the bridge.
+    pub fn new(master: &MasterKey, profile: SrtpProfile) -> Self {
+        Self { cipher: Cipher::new(master, profile), rtcp_index: 0 }
+    }
+
+    /// Seals the RTP packet in `buffer[..len]` in place and returns the new length. `roc` is the rollover counter
+    /// of the packet's sequence number; the caller tracks it per outgoing SSRC, and never seals two different
+    /// packets with one (SSRC, ROC, sequence number).
+    pub fn seal_rtp(&self, buffer: &mut [u8], header_len: usize, len: usize, roc: u32) -> Result<usize, SealError> {
+        let need = len + self.cipher.tag_len();
+        if header_len < 12 || len < header_len {
+            return Err(SealError::TooShort);
+        }
+        if buffer.len() < need {
+            return Err(SealError::NoRoom { need, have: buffer.len() });
+        }
+        let sequence = u16::from_be_bytes([buffer[2], buffer[3]]);
+        let ssrc = u32::from_be_bytes([buffer[8], buffer[9], buffer[10], buffer[11]]);
+        match &self.cipher {
+            Cipher::Aead(aead) => {
+                if !aead.seal_rtp(buffer, header_len, len, ssrc, roc, sequence) {
+                    return Err(SealError::TooShort);
+                }
+            }
+            Cipher::CtrHmac(ctr_hmac) => ctr_hmac.seal_rtp(buffer, header_len, len, ssrc, roc, sequence),
+        }
+        Ok(need)
+    }
+
+    /// Seals the RTCP compound packet in `buffer[..len]` in place and returns the new length.
+    pub fn seal_rtcp(&mut self, buffer: &mut [u8], len: usize) -> Result<usize, SealError> {
+        let need = len + self.cipher.tag_len() + 4;
+        if len < 8 {
+            return Err(SealError::TooShort);
+        }
+        if buffer.len() < need {
+            return Err(SealError::NoRoom { need, have: buffer.len() });
+        }
+        if self.rtcp_index >= 0x7fff_ffff {
+            return Err(SealError::KeyUsedUp);
+        }
+        let ssrc = u32::from_be_bytes([buffer[4], buffer[5], buffer[6], buffer[7]]);
+        self.rtcp_index += 1;
+        match &self.cipher {
+            Cipher::Aead(aead) => {
+                if !aead.seal_rtcp(buffer, len, ssrc, self.rtcp_index) {
+                    return Err(SealError::TooShort);
+                }
+            }
+            Cipher::CtrHmac(ctr_hmac) => ctr_hmac.seal_rtcp(buffer, len, ssrc, self.rtcp_index),
+        }
+        Ok(need)
+    }
+}
