@@ -4,6 +4,7 @@
 //! The control plane talks to it only through [`ring::Command`] and [`ring::Event`].
 
 pub mod conference;
+pub mod congestion;
 pub mod demux;
 pub mod ice;
 pub mod ids;

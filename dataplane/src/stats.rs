@@ -82,6 +82,10 @@ counters! {
     DropForceMuted = "dropped", "force_muted";
     /// A packet for a receiver that did not negotiate its codec.
     DropReceiverLacksCodec = "dropped", "receiver_lacks_codec";
+    /// A packet that does not fit a datagram after rewriting, or whose payload contradicts itself.
+    DropRewriteFailed = "dropped", "rewrite_failed";
+    /// A packet to repeat for a receiver without RTX, which its AEAD keys forbid (RFC 7714 section 8.4).
+    DropCannotRepeat = "dropped", "cannot_repeat";
     /// Output with no free slot.
     DropOutputFull = "dropped", "output_full";
     /// A datagram for another worker whose ring is full.
@@ -110,6 +114,8 @@ counters! {
     NackCacheMiss = "nack_cache_misses", "";
     /// Packets that the bridge asked a sender to repeat.
     NackSent = "nack_requested_packets", "";
+    /// Transport-wide congestion control feedback from receivers.
+    TransportFeedbackReceived = "transport_feedback", "received";
     /// Keyframe requests sent to senders.
     KeyframeRequests = "keyframe_requests", "sent";
     /// Keyframe requests held back by the throttle.

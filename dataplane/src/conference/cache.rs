@@ -1,69 +1,127 @@
-//! Plain packets of one source, kept for retransmission and shared by all its receivers.
+//! Recent packets of one video source, in plaintext, for receivers that ask again. Shared by all of them.
 
-use crate::io::MAX_DATAGRAM;
+use super::codec::Format;
 
-/// Packets kept per video source.
-const CAPACITY: usize = 512;
+/// Packets kept per encoding.
+const ENTRIES: usize = 512;
 
-/// A ring of the newest packets; allocated once per source.
-pub struct PacketCache {
-    entries: Box<[Entry]>,
-    bytes: Box<[u8]>,
-    next: usize,
+/// What is kept beside a packet's bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct CachedPacket {
+    /// Format of the payload.
+    pub format: Format,
+    /// Extended picture id (VP8).
+    pub picture_id: Option<i64>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Entry {
-    encoding: u8,
-    used: bool,
-    len: u16,
-    index: u64,
+#[derive(Debug, Clone, Copy)]
+struct Record {
+    sequence: i64,
+    offset: u64,
+    len: usize,
+    packet: CachedPacket,
+}
+
+/// Bounded in packets and bytes; memory is taken once, when the source sends its first packet.
+#[derive(Debug)]
+pub struct PacketCache {
+    capacity: usize,
+    data: Box<[u8]>,
+    written: u64,
+    entries: Vec<Box<[Option<Record>]>>,
 }
 
 impl PacketCache {
-    /// An empty cache of 512 packets, 768 KiB.
-    pub fn new() -> Self {
-        Self {
-            entries: vec![Entry::default(); CAPACITY].into_boxed_slice(),
-            bytes: vec![0; CAPACITY * MAX_DATAGRAM].into_boxed_slice(),
-            next: 0,
-        }
+    /// A cache of `capacity` bytes for `encodings` encodings.
+    pub fn new(capacity: usize, encodings: usize) -> Self {
+        let entries = (0..encodings).map(|_| vec![None; ENTRIES].into_boxed_slice()).collect();
+        Self { capacity, data: vec![0; capacity].into_boxed_slice(), written: 0, entries }
     }
 
-    /// Stores a plain packet over the oldest one.
-    pub fn insert(&mut self, encoding: u8, index: u64, packet: &[u8]) {
-        let at = self.next * MAX_DATAGRAM;
-        let Some(slot) = self.bytes.get_mut(at..at + packet.len()).filter(|_| packet.len() <= MAX_DATAGRAM) else {
+    /// How many encodings it was made for.
+    pub fn encodings(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn entry(&mut self, encoding: u8, sequence: i64) -> Option<&mut Option<Record>> {
+        self.entries.get_mut(usize::from(encoding))?.get_mut(sequence.rem_euclid(ENTRIES as i64) as usize)
+    }
+
+    /// Keeps a packet; the oldest bytes make room.
+    pub fn insert(&mut self, encoding: u8, sequence: i64, bytes: &[u8], packet: CachedPacket) {
+        if bytes.len() > self.capacity {
             return;
-        };
-        slot.copy_from_slice(packet);
-        self.entries[self.next] = Entry { encoding, used: true, len: packet.len() as u16, index };
-        self.next = (self.next + 1) % CAPACITY;
+        }
+        let mut at = (self.written % self.capacity as u64) as usize;
+        if at + bytes.len() > self.capacity {
+            // Records do not wrap: the rest of the ring stays unused this time.
+            self.written += (self.capacity - at) as u64;
+            at = 0;
+        }
+        let offset = self.written;
+        let Some(entry) = self.entry(encoding, sequence) else { return };
+        *entry = Some(Record { sequence, offset, len: bytes.len(), packet });
+        if let Some(room) = self.data.get_mut(at..at + bytes.len()) {
+            room.copy_from_slice(bytes);
+        }
+        self.written += bytes.len() as u64;
     }
 
-    /// Finds a packet by encoding and extended sequence number.
-    pub fn get(&self, encoding: u8, index: u64) -> Option<&[u8]> {
-        let position =
-            self.entries.iter().position(|entry| entry.used && entry.encoding == encoding && entry.index == index)?;
-        let at = position * MAX_DATAGRAM;
-        self.bytes.get(at..at + usize::from(self.entries[position].len))
+    /// A packet, if it is still there.
+    pub fn get(&self, encoding: u8, sequence: i64) -> Option<(&[u8], CachedPacket)> {
+        let entries = self.entries.get(usize::from(encoding))?;
+        let record = (*entries.get(sequence.rem_euclid(ENTRIES as i64) as usize)?)?;
+        if record.sequence != sequence || self.written - record.offset > self.capacity as u64 {
+            return None;
+        }
+        let at = (record.offset % self.capacity as u64) as usize;
+        Some((self.data.get(at..at + record.len)?, record.packet))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conference::codec::{FormatTable, Formats};
+    use crate::media::{Media, MediaKind, PayloadType};
+    use proptest::prelude::*;
 
-    #[test]
-    fn the_newest_are_kept() {
-        let mut cache = PacketCache::new();
-        for index in 0..CAPACITY as u64 + 1 {
-            cache.insert((index % 2) as u8, index, &index.to_be_bytes());
+    fn format() -> Format {
+        let vp8 = PayloadType {
+            id: 96,
+            kind: MediaKind::Video,
+            name: "VP8".to_owned(),
+            clock_rate: 90_000,
+            channels: 1,
+            parameters: Vec::new(),
+            feedback: Vec::new(),
+        };
+        let media = Media { payload_types: vec![vp8], ..Media::default() };
+        FormatTable::compile(&media, &mut Formats::default()).media(MediaKind::Video, 96).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_hit_is_always_the_packet_itself(lens in proptest::collection::vec(1usize..1500, 1..900)) {
+            let packet = CachedPacket { format: format(), picture_id: None };
+            let mut cache = PacketCache::new(20_000, 2);
+            let mut buffer = [0u8; 1500];
+            for (i, len) in lens.iter().enumerate() {
+                let bytes = &mut buffer[..*len];
+                bytes.fill(i as u8);
+                cache.insert((i % 2) as u8, i as i64, bytes, packet);
+                prop_assert_eq!(cache.get((i % 2) as u8, i as i64).unwrap().0.len(), *len);
+            }
+            let mut hits = 0;
+            for (i, len) in lens.iter().enumerate() {
+                if let Some((bytes, _)) = cache.get((i % 2) as u8, i as i64) {
+                    hits += 1;
+                    prop_assert_eq!(bytes.len(), *len);
+                    prop_assert!(bytes.iter().all(|b| *b == i as u8));
+                }
+            }
+            prop_assert!(hits >= lens.len().min(12));
+            prop_assert!(cache.get(7, 0).is_none());
         }
-        assert_eq!(cache.get(0, 0), None, "overwritten");
-        assert_eq!(cache.get(1, 1), Some(&1u64.to_be_bytes()[..]));
-        assert_eq!(cache.get(0, 1), None, "another encoding");
-        cache.insert(0, 9_999, &[0; MAX_DATAGRAM + 1]);
-        assert_eq!(cache.get(0, 9_999), None, "too long to keep");
     }
 }

@@ -1,148 +1,169 @@
-//! One participant: its keys, its numbers, its wishes.
+//! One endpoint as the forwarding core sees it: keys, numbers, wishes, and where its packets go.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::extension_map::ExtensionMap;
-use super::format::FormatTable;
-use super::leg::OutputStream;
-use crate::ids::{ConferenceId, EndpointId};
-use crate::io::{MAX_DATAGRAM, PacketSink, Path};
-use crate::media::ReceiverConstraints;
+use hashbrown::HashMap;
+
+use super::codec::{FormatTable, VideoFeedback};
+use super::extension_map::{ExtensionTable, UriId};
+use super::leg::Indices;
+use super::source::Input;
+use crate::ids::EndpointId;
+use crate::io::Path;
+use crate::media::{Encoding, MediaKind, ReceiverConstraints};
+use crate::ring::{SrtpKeys, SrtpProfile};
 use crate::rtcp::TwccRecorder;
-use crate::srtp::{MAX_OVERHEAD, Opener, Sealer};
-use crate::stats::{Counter, WorkerStats};
+use crate::srtp::{Opener, Sealer};
 
-/// Outgoing SSRCs whose numbers are kept after their source went away.
-const MAX_RETIRED: usize = 64;
+/// An endpoint is inactive after this long without a sign of life.
+pub const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(8);
+/// Time between receiver reports.
+pub const REPORT_INTERVAL: Duration = Duration::from_millis(500);
+/// Most SSRCs of the past whose packet indices are remembered per receiver.
+const MAX_RETIRED: usize = 4096;
 
-/// What an incoming SSRC is.
-#[derive(Debug, Clone, Copy)]
-pub struct SsrcRole {
-    /// The SSRC.
-    pub ssrc: u32,
-    /// Index of the source.
-    pub source: usize,
-    /// Simulcast encoding.
-    pub encoding: u8,
-    /// Whether it carries retransmissions.
-    pub rtx: bool,
-}
-
-/// One endpoint on this worker.
+/// State of one endpoint.
 pub struct Endpoint {
     /// Its identity.
     pub id: EndpointId,
-    /// Where it is.
-    pub conference: ConferenceId,
-    /// Where its packets go; `None` while ICE has no pair.
+    /// Distinguishes it from earlier users of its place in the table.
+    pub generation: u32,
+    /// Where its packets go.
     pub path: Option<Path>,
     /// Opens what it sends.
     pub opener: Option<Opener>,
-    /// Seals what it gets.
+    /// Seals what it is sent.
     pub sealer: Option<Sealer>,
-    /// Payload types.
+    keys: Option<SrtpKeys>,
+    /// Its payload types.
     pub formats: FormatTable,
-    /// Header extensions.
-    pub extensions: ExtensionMap,
-    /// Incoming SSRCs.
-    pub ssrcs: Vec<SsrcRole>,
-    /// Sources that it publishes.
-    pub sources: Vec<usize>,
-    /// Whether its audio is dropped.
-    pub mute_audio: bool,
-    /// Whether its video is dropped.
-    pub mute_video: bool,
-    /// Whether it takes PLI; otherwise FIR.
-    pub takes_pli: bool,
-    /// Whether it wants transport-wide feedback on what it sends.
-    pub wants_twcc: bool,
+    /// Its extension ids.
+    pub extensions: ExtensionTable,
+    /// RTCP feedback that it negotiated.
+    pub feedback: VideoFeedback,
+    /// Drop its audio, its video.
+    pub force_mute: [bool; 2],
     /// What it wants to receive.
     pub constraints: ReceiverConstraints,
-    /// Records what it sends.
-    pub twcc: TwccRecorder,
-    /// Next transport-wide sequence number towards it.
-    pub next_transport_cc: u16,
-    /// Sequence number of the next FIR.
-    pub next_fir: u8,
-    /// Last authenticated packet or consent.
+    /// What its SSRCs carry.
+    pub inputs: HashMap<u32, Input, foldhash::fast::RandomState>,
+    /// Arrivals to report to it.
+    pub arrivals: TwccRecorder,
+    /// SSRC of the packet that arrived last with a transport-wide sequence number.
+    pub transport_media_ssrc: u32,
+    /// Transport-wide sequence number of the last packet sent to it.
+    pub transport_sequence: u16,
+    /// When the next receiver report goes out; none before it sends anything.
+    pub next_report: Option<Instant>,
+    /// Last sign of life.
     pub last_activity: Instant,
-    /// What the control plane was last told of its activity.
-    pub reported_active: bool,
-    /// Names of the video sources that it was last told it gets.
+    /// What the control plane believes: changes are told, and a new endpoint counts as active.
+    pub active: bool,
+    /// Names of the sources that it was last told to get.
     pub forwarded: Vec<String>,
-    retired: Vec<(u32, OutputStream)>,
+    retired: HashMap<u32, i64, foldhash::fast::RandomState>,
 }
 
 impl Endpoint {
-    /// An endpoint that negotiated nothing yet.
-    pub fn new(now: Instant, id: EndpointId, conference: ConferenceId) -> Self {
+    /// An endpoint without keys.
+    pub fn new(id: EndpointId, generation: u32, now: Instant) -> Self {
         Self {
             id,
-            conference,
+            generation,
             path: None,
             opener: None,
             sealer: None,
+            keys: None,
             formats: FormatTable::default(),
-            extensions: ExtensionMap::default(),
-            ssrcs: Vec::new(),
-            sources: Vec::new(),
-            mute_audio: false,
-            mute_video: false,
-            takes_pli: true,
-            wants_twcc: false,
+            extensions: ExtensionTable::default(),
+            feedback: VideoFeedback::default(),
+            force_mute: [false; 2],
             constraints: ReceiverConstraints::default(),
-            twcc: TwccRecorder::default(),
-            next_transport_cc: 1,
-            next_fir: 0,
+            inputs: HashMap::default(),
+            arrivals: TwccRecorder::default(),
+            transport_media_ssrc: 0,
+            transport_sequence: 0,
+            next_report: None,
             last_activity: now,
-            reported_active: true,
+            active: true,
             forwarded: Vec::new(),
-            retired: Vec::with_capacity(MAX_RETIRED),
+            retired: HashMap::default(),
         }
     }
 
-    /// What an SSRC of this endpoint is.
-    #[inline]
-    pub fn role(&self, ssrc: u32) -> Option<SsrcRole> {
-        self.ssrcs.iter().find(|role| role.ssrc == ssrc).copied()
-    }
-
-    /// Keeps the numbers of an outgoing SSRC whose source went away.
-    pub fn retire(&mut self, ssrc: u32, stream: OutputStream) {
-        self.retired.retain(|(retired, _)| *retired != ssrc);
-        if self.retired.len() == MAX_RETIRED {
-            self.retired.remove(0);
-        }
-        self.retired.push((ssrc, stream));
-    }
-
-    /// The numbers to go on with for an outgoing SSRC.
-    pub fn revive(&mut self, ssrc: u32) -> OutputStream {
-        match self.retired.iter().position(|(retired, _)| *retired == ssrc) {
-            Some(position) => self.retired.swap_remove(position).1,
-            None => OutputStream::default(),
-        }
-    }
-
-    /// Seals and sends what `build` writes into a buffer, if the endpoint can be reached.
-    pub fn send_rtcp(
-        &mut self,
-        sink: &mut impl PacketSink,
-        stats: &WorkerStats,
-        build: impl FnOnce(&mut [u8]) -> Option<usize>,
-    ) -> bool {
-        let (Some(path), Some(sealer)) = (self.path, self.sealer.as_mut()) else { return false };
-        let Some(slot) = sink.slot() else {
-            stats.count(Counter::DropOutputFull);
+    /// Installs keys; false if they were in use already, and their counters must not restart.
+    pub fn set_keys(&mut self, keys: &SrtpKeys) -> bool {
+        if self.keys.as_ref() == Some(keys) {
             return false;
-        };
-        let Some(len) = build(&mut slot[..MAX_DATAGRAM - MAX_OVERHEAD]) else { return false };
-        match sealer.seal_rtcp(slot, len) {
-            Ok(len) => {
-                sink.commit(len, path);
-                true
-            }
-            Err(_) => false,
         }
+        // New keys start new counting, on both sides.
+        self.retired.clear();
+        self.opener = Some(Opener::new(&keys.inbound, keys.profile));
+        self.sealer = Some(Sealer::new(&keys.outbound, keys.profile));
+        self.keys = Some(*keys);
+        true
+    }
+
+    /// Whether a packet may be sealed again under its old index: AEAD forbids it unless every byte is the same
+    /// (RFC 7714 section 8.4), and the extensions that are written anew for each sending differ.
+    pub fn may_repeat_index(&self) -> bool {
+        let fresh = [UriId::TRANSPORT_CC, UriId::ABS_SEND_TIME];
+        let differs = fresh.iter().any(|uri| self.extensions.id(MediaKind::Video, *uri).is_some());
+        !differs || self.keys.is_some_and(|k| k.profile == SrtpProfile::Aes128CmHmacSha1_80)
+    }
+
+    /// Remembers how far a leg got, for when one of its SSRCs comes back.
+    pub fn retire(&mut self, ssrcs: Encoding, indices: Indices) {
+        self.retired.insert(ssrcs.ssrc, indices.media);
+        if let Some(rtx) = ssrcs.rtx {
+            self.retired.insert(rtx, indices.rtx);
+        }
+    }
+
+    /// Where the counting on a source's SSRCs goes on. `None` when too many were used up under the present keys:
+    /// starting one of the forgotten again would use SRTP indices twice.
+    pub fn indices(&mut self, ssrcs: Encoding) -> Option<Indices> {
+        let full = self.retired.len() >= MAX_RETIRED;
+        let mut resume = |ssrc: u32| match self.retired.remove(&ssrc) {
+            Some(index) => Some(index),
+            None if full => None,
+            None => Some(first_index(ssrc)),
+        };
+        let media = resume(ssrcs.ssrc)?;
+        let rtx = match ssrcs.rtx {
+            Some(rtx) => resume(rtx)?,
+            None => 0,
+        };
+        Some(Indices { media, rtx })
+    }
+}
+
+/// Where the counting starts on an SSRC; below 2^15, so that a lost first packet cannot confuse the roll-over counter
+/// (RFC 3711 section 3.3.1).
+fn first_index(ssrc: u32) -> i64 {
+    i64::from(ssrc.wrapping_mul(0x9e37_79b1) >> 18) + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ssrc_goes_on_whatever_role_it_comes_back_in() {
+        let mut e = Endpoint::new(EndpointId(1), 1, Instant::now());
+        let first = e.indices(Encoding { ssrc: 5, rtx: Some(6) }).unwrap();
+        assert!(first.media < 1 << 15 && first.rtx < 1 << 15);
+        e.retire(Encoding { ssrc: 5, rtx: Some(6) }, Indices { media: 70_000, rtx: 900 });
+        assert_eq!(e.indices(Encoding { ssrc: 6, rtx: Some(5) }), Some(Indices { media: 900, rtx: 70_000 }));
+    }
+
+    #[test]
+    fn no_new_ssrcs_when_too_many_were_used_up() {
+        let mut e = Endpoint::new(EndpointId(1), 1, Instant::now());
+        for ssrc in 0..MAX_RETIRED as u32 {
+            e.retire(Encoding { ssrc, rtx: None }, Indices { media: 9, rtx: 0 });
+        }
+        assert_eq!(e.indices(Encoding { ssrc: 1 << 20, rtx: None }), None);
+        assert_eq!(e.indices(Encoding { ssrc: 17, rtx: None }), Some(Indices { media: 9, rtx: 0 }));
     }
 }

@@ -1,123 +1,220 @@
-//! Header extensions: ids differ per endpoint, URIs do not.
+//! Header extensions by URI (RFC 8285): what an endpoint's ids mean, and which id it knows a meaning by.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
-use crate::media::Media;
+use crate::media::{HeaderExtension, MediaKind};
+use crate::rtp::{Extension, Packet};
 
-/// Extensions that the bridge itself consumes or writes.
-pub mod uri {
-    /// RFC 6464.
-    pub const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+/// A URI, the same for all endpoints of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UriId(u16);
+
+impl UriId {
+    /// Client-to-mixer audio level (RFC 6464).
+    pub const AUDIO_LEVEL: Self = Self(0);
     /// Transport-wide sequence number.
-    pub const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+    pub const TRANSPORT_CC: Self = Self(1);
     /// Absolute send time.
-    pub const ABS_SEND_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time";
-    /// Names of the sender's own SDP that mean nothing to a receiver, and its send-time offset.
-    pub const NEVER_FORWARDED: [&str; 4] = [
-        "urn:ietf:params:rtp-hdrext:sdes:mid",
-        "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
-        "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
-        "urn:ietf:params:rtp-hdrext:toffset",
-    ];
-}
+    pub const ABS_SEND_TIME: Self = Self(2);
+    /// The m-section of the sender: meaningless to a receiver.
+    pub const MID: Self = Self(3);
+    /// Stream id (RFC 8852).
+    pub const RID: Self = Self(4);
+    /// Repaired stream id (RFC 8852).
+    pub const REPAIRED_RID: Self = Self(5);
+    /// Video layers allocation: describes encodings that the receiver does not get.
+    pub const LAYERS_ALLOCATION: Self = Self(6);
 
-/// What an extension is to the bridge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meaning {
-    /// Not negotiated, or meaningless to others: left out.
-    Dropped,
-    /// Audio level: read and forwarded.
-    AudioLevel,
-    /// Transport-wide sequence number: read, and replaced by the receiver's own.
-    TransportCc,
-    /// Forwarded under the receiver's id.
-    Forwarded(ExtensionIndex),
-}
-
-/// Index of a URI in the registry.
-pub type ExtensionIndex = u8;
-
-/// Index of the audio level, which is registered first.
-pub const AUDIO_LEVEL: ExtensionIndex = 0;
-
-const MAX_EXTENSIONS: usize = 64;
-
-/// URIs of one worker.
-#[derive(Debug)]
-pub struct ExtensionRegistry {
-    indices: HashMap<String, ExtensionIndex>,
-}
-
-impl Default for ExtensionRegistry {
-    fn default() -> Self {
-        Self { indices: HashMap::from([(uri::AUDIO_LEVEL.to_owned(), AUDIO_LEVEL)]) }
+    /// Whether the value is passed on as it is; the others are dropped or written anew for each receiver.
+    const fn passes(self) -> bool {
+        !matches!(
+            self,
+            Self::TRANSPORT_CC
+                | Self::ABS_SEND_TIME
+                | Self::MID
+                | Self::RID
+                | Self::REPAIRED_RID
+                | Self::LAYERS_ALLOCATION
+        )
     }
 }
 
-impl ExtensionRegistry {
-    fn intern(&mut self, uri: &str) -> Option<ExtensionIndex> {
-        if let Some(index) = self.indices.get(uri) {
-            return Some(*index);
+const KNOWN: [&str; 7] = [
+    "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
+    "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
+    "urn:ietf:params:rtp-hdrext:sdes:mid",
+    "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+    "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+    "http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00",
+];
+
+/// Most distinct URIs that one worker knows; further ones are treated as not negotiated.
+const MAX_URIS: usize = 256;
+
+/// All URIs that endpoints of this worker ever negotiated.
+#[derive(Debug)]
+pub struct Uris {
+    ids: HashMap<String, UriId, foldhash::fast::RandomState>,
+}
+
+impl Default for Uris {
+    fn default() -> Self {
+        let ids = KNOWN.iter().zip(0..).map(|(uri, i)| ((*uri).to_owned(), UriId(i))).collect();
+        Self { ids }
+    }
+}
+
+impl Uris {
+    fn intern(&mut self, uri: &str) -> Option<UriId> {
+        if let Some(id) = self.ids.get(uri) {
+            return Some(*id);
         }
-        let index = self.indices.len();
-        if index >= MAX_EXTENSIONS {
+        if self.ids.len() >= MAX_URIS {
             return None;
         }
-        self.indices.insert(uri.to_owned(), index as u8);
-        Some(index as u8)
+        let id = UriId(u16::try_from(self.ids.len()).ok()?);
+        self.ids.insert(uri.to_owned(), id);
+        Some(id)
     }
 }
 
-/// One endpoint's ids in both directions.
-#[derive(Debug, Clone)]
-pub struct ExtensionMap {
-    input: [Meaning; 256],
-    output: [u8; MAX_EXTENSIONS],
-    /// The endpoint's id of the transport-wide sequence number; zero when not negotiated for video.
-    pub transport_cc: u8,
+/// The ids of one endpoint in one media kind.
+#[derive(Debug, Default)]
+struct Row {
+    by_id: Vec<Option<UriId>>,
+    by_uri: Vec<Option<u8>>,
 }
 
-impl Default for ExtensionMap {
-    fn default() -> Self {
-        Self { input: [Meaning::Dropped; 256], output: [0; MAX_EXTENSIONS], transport_cc: 0 }
+/// One endpoint's extension ids, compiled for look-up in both directions.
+#[derive(Debug, Default)]
+pub struct ExtensionTable {
+    rows: [Row; 2],
+}
+
+fn row(kind: MediaKind) -> usize {
+    match kind {
+        MediaKind::Audio => 0,
+        MediaKind::Video => 1,
     }
 }
 
-impl ExtensionMap {
-    /// Compiles what signalling says.
-    pub fn new(media: &Media, registry: &mut ExtensionRegistry) -> Self {
-        let mut map = Self::default();
-        for extension in &media.header_extensions {
-            let meaning = match extension.uri.as_str() {
-                uri::AUDIO_LEVEL => Meaning::AudioLevel,
-                uri::TRANSPORT_CC => {
-                    map.transport_cc = extension.id;
-                    Meaning::TransportCc
-                }
-                uri::ABS_SEND_TIME => Meaning::Dropped,
-                other if uri::NEVER_FORWARDED.contains(&other) => Meaning::Dropped,
-                other => registry.intern(other).map_or(Meaning::Dropped, Meaning::Forwarded),
-            };
-            map.input[usize::from(extension.id)] = meaning;
-            match meaning {
-                Meaning::AudioLevel => map.output[usize::from(AUDIO_LEVEL)] = extension.id,
-                Meaning::Forwarded(index) => map.output[usize::from(index)] = extension.id,
-                Meaning::Dropped | Meaning::TransportCc => {}
+impl ExtensionTable {
+    /// Compiles what an endpoint negotiated.
+    pub fn compile(extensions: &[HeaderExtension], uris: &mut Uris) -> Self {
+        let mut table = Self::default();
+        for e in extensions.iter().filter(|e| e.id != 0) {
+            let Some(uri) = uris.intern(&e.uri) else { continue };
+            let row = &mut table.rows[row(e.kind)];
+            put(&mut row.by_id, usize::from(e.id), uri);
+            put(&mut row.by_uri, usize::from(uri.0), e.id);
+        }
+        table
+    }
+
+    /// What the endpoint means by an id.
+    #[inline]
+    pub fn uri(&self, kind: MediaKind, id: u8) -> Option<UriId> {
+        *self.rows[row(kind)].by_id.get(usize::from(id))?
+    }
+
+    /// The endpoint's id for a URI.
+    #[inline]
+    pub fn id(&self, kind: MediaKind, uri: UriId) -> Option<u8> {
+        *self.rows[row(kind)].by_uri.get(usize::from(uri.0))?
+    }
+}
+
+fn put<T: Clone>(list: &mut Vec<Option<T>>, index: usize, value: T) {
+    if list.len() <= index {
+        list.resize(index + 1, None);
+    }
+    if let Some(slot) = list.get_mut(index) {
+        *slot = Some(value);
+    }
+}
+
+/// Most extensions of one packet that are looked at; further ones are dropped.
+pub const MAX_EXTENSIONS: usize = 12;
+
+/// One received extension: where its value lies in the packet, and what it means.
+#[derive(Debug, Clone, Copy)]
+pub struct Received<'a> {
+    /// Its meaning.
+    pub uri: UriId,
+    /// The sender's id for it.
+    pub id: u8,
+    /// Its value.
+    pub data: &'a [u8],
+}
+
+/// The extensions of one packet, resolved once for all receivers.
+#[derive(Debug, Clone, Copy)]
+pub struct ReceivedExtensions<'a> {
+    list: [Received<'a>; MAX_EXTENSIONS],
+    len: usize,
+}
+
+impl<'a> ReceivedExtensions<'a> {
+    /// Resolves a packet's extensions by the sender's table; ids that it did not negotiate are left out.
+    pub fn resolve(packet: &Packet<'a>, kind: MediaKind, table: &ExtensionTable) -> Self {
+        let mut all = Self { list: [Received { uri: UriId::MID, id: 0, data: &[] }; MAX_EXTENSIONS], len: 0 };
+        for e in packet.extensions() {
+            if let Some(uri) = table.uri(kind, e.id)
+                && let Some(slot) = all.list.get_mut(all.len)
+            {
+                *slot = Received { uri, id: e.id, data: e.data };
+                all.len += 1;
             }
         }
-        map
+        all
     }
 
-    /// What an id of this endpoint means.
-    #[inline]
-    pub fn meaning(&self, id: u8) -> Meaning {
-        self.input[usize::from(id)]
+    fn iter(&self) -> impl Iterator<Item = &Received<'a>> {
+        self.list.iter().take(self.len)
     }
 
-    /// The id under which this endpoint expects an extension.
-    #[inline]
-    pub fn output(&self, index: ExtensionIndex) -> Option<u8> {
-        let id = *self.output.get(usize::from(index))?;
-        (id != 0).then_some(id)
+    /// The value of an extension.
+    pub fn get(&self, uri: UriId) -> Option<&'a [u8]> {
+        self.iter().find(|e| e.uri == uri).map(|e| e.data)
+    }
+}
+
+/// The extensions of one outgoing packet.
+#[derive(Debug)]
+pub struct OutgoingExtensions<'a> {
+    list: [Extension<'a>; MAX_EXTENSIONS + 1],
+    len: usize,
+}
+
+impl<'a> OutgoingExtensions<'a> {
+    /// Those that pass on, under the receiver's ids (the sender's own ids when `translate` is false).
+    pub fn select(
+        received: &ReceivedExtensions<'a>,
+        kind: MediaKind,
+        receiver: &ExtensionTable,
+        translate: bool,
+    ) -> Self {
+        let mut out = Self { list: [Extension { id: 0, data: &[] }; MAX_EXTENSIONS + 1], len: 0 };
+        for e in received.iter().filter(|e| e.uri.passes()) {
+            let id = if translate { receiver.id(kind, e.uri) } else { Some(e.id) };
+            if let Some(id) = id {
+                out.push(id, e.data);
+            }
+        }
+        out
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, id: u8, data: &'a [u8]) {
+        if let Some(slot) = self.list.get_mut(self.len) {
+            *slot = Extension { id, data };
+            self.len += 1;
+        }
+    }
+
+    /// All of them.
+    pub fn as_slice(&self) -> &[Extension<'a>] {
+        self.list.get(..self.len).unwrap_or(&[])
     }
 }

@@ -1,79 +1,65 @@
-//! The forwarder: conferences, endpoints and sources of one worker, and the time.
+//! The forwarding core of one worker, without I/O: packets and time in, packets (through a sink) and events out.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::endpoint::Endpoint;
-use super::extension_map::ExtensionRegistry;
-use super::format::CodecRegistry;
-use super::source::Source;
-use super::speaker::SpeakerDetector;
+use hashbrown::HashMap;
+
+use super::codec::Formats;
+use super::extension_map::Uris;
+use super::ingress;
+use super::room::{Env, Room};
 use crate::ids::{ConferenceId, EndpointId};
-use crate::io::{MAX_DATAGRAM, PacketSink, Path};
-use crate::ring::{Event, FeedbackSsrcs};
-use crate::rtcp::{ReportBlock, build};
+use crate::io::{PacketSink, Path};
+use crate::ring::{Command, Event, NewEndpoint};
 use crate::stats::{Counter, WorkerStats};
 
-/// How often slow things are looked at: activity, receiver reports, stopped encodings.
-const TICK: Duration = Duration::from_millis(100);
+/// Index of an endpoint in its worker's forwarder; looked up once, then passed with every packet.
+/// A slot of an endpoint that is gone is harmless: its packets are dropped and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EndpointSlot {
+    room: u32,
+    index: u32,
+    generation: u32,
+}
 
-/// Between two receiver reports.
-const REPORT_INTERVAL: Duration = Duration::from_millis(500);
-
-/// An endpoint without packets and consent for this long is inactive (bridge-protocol 5.6).
-const INACTIVE_AFTER: Duration = Duration::from_secs(8);
-
-/// Settings of a forwarder.
-#[derive(Debug, Clone, Copy)]
+/// Limits and knobs.
+#[derive(Debug, Clone)]
 pub struct ForwarderConfig {
-    /// Whether payload types and extension ids are translated; off only in tests.
+    /// False passes payload types and extension ids through unchanged (a test knob).
     pub rewrite: bool,
-    /// Endpoints at most.
-    pub max_endpoints: usize,
-    /// Sources per endpoint at most.
-    pub max_sources: usize,
+    /// Most endpoints of one conference.
+    pub max_endpoints_per_conference: usize,
+    /// Most sources of one endpoint.
+    pub max_sources_per_endpoint: usize,
+    /// Bytes of packets kept per video source for retransmission.
+    pub cache_bytes: usize,
 }
 
 impl Default for ForwarderConfig {
     fn default() -> Self {
-        Self { rewrite: true, max_endpoints: 5_000, max_sources: 20 }
+        Self {
+            rewrite: true,
+            max_endpoints_per_conference: 1000,
+            max_sources_per_endpoint: 20,
+            cache_bytes: 512 * 1024,
+        }
     }
 }
 
-/// Where an endpoint lives in this forwarder; goes stale with the endpoint and is checked on use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EndpointSlot {
-    pub(super) index: u32,
-    pub(super) id: EndpointId,
-}
-
-/// One conference on this worker.
-pub(super) struct Conference {
-    pub feedback: FeedbackSsrcs,
-    pub endpoints: Vec<usize>,
-    pub sources: Vec<usize>,
-    pub speaker: SpeakerDetector,
-    /// Whether targets have to be chosen again.
-    pub dirty: bool,
-}
-
-/// The forwarding core of one worker.
+/// Forwards the media of all conferences of one worker.
 pub struct Forwarder {
-    pub(super) config: ForwarderConfig,
-    pub(super) stats: Arc<WorkerStats>,
-    pub(super) conferences: HashMap<ConferenceId, Conference>,
-    pub(super) endpoints: Vec<Option<Box<Endpoint>>>,
-    pub(super) by_id: HashMap<EndpointId, usize>,
-    pub(super) sources: Vec<Option<Box<Source>>>,
-    pub(super) codecs: CodecRegistry,
-    pub(super) extensions: ExtensionRegistry,
-    pub(super) events: VecDeque<Event>,
-    pub(super) epoch: Option<Instant>,
-    pub(super) scratch: Box<[u8; MAX_DATAGRAM]>,
-    pub(super) loss_pending: bool,
-    next_tick: Option<Instant>,
-    next_report: Option<Instant>,
+    config: ForwarderConfig,
+    stats: Arc<WorkerStats>,
+    epoch: Option<Instant>,
+    formats: Formats,
+    uris: Uris,
+    rooms: Vec<Option<(ConferenceId, Room)>>,
+    by_conference: HashMap<ConferenceId, usize, foldhash::fast::RandomState>,
+    by_endpoint: HashMap<EndpointId, EndpointSlot, foldhash::fast::RandomState>,
+    deadline: Option<Instant>,
+    events: VecDeque<Event>,
 }
 
 impl Forwarder {
@@ -82,206 +68,197 @@ impl Forwarder {
         Self {
             config,
             stats,
-            conferences: HashMap::new(),
-            endpoints: Vec::new(),
-            by_id: HashMap::new(),
-            sources: Vec::new(),
-            codecs: CodecRegistry::default(),
-            extensions: ExtensionRegistry::default(),
-            events: VecDeque::new(),
             epoch: None,
-            scratch: Box::new([0; MAX_DATAGRAM]),
-            loss_pending: false,
-            next_tick: None,
-            next_report: None,
+            formats: Formats::default(),
+            uris: Uris::default(),
+            rooms: Vec::new(),
+            by_conference: HashMap::default(),
+            by_endpoint: HashMap::default(),
+            deadline: None,
+            events: VecDeque::with_capacity(64),
         }
     }
 
-    /// Where an endpoint lives, for the demux to remember.
+    /// Applies a command; those for ICE and DTLS are ignored, those for unknown ids are counted.
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::CreateConference { conference, feedback } => {
+                if self.by_conference.contains_key(&conference) {
+                    return;
+                }
+                let index = self.rooms.iter().position(Option::is_none).unwrap_or_else(|| {
+                    self.rooms.push(None);
+                    self.rooms.len() - 1
+                });
+                self.rooms[index] = Some((conference, Room::new(feedback)));
+                self.by_conference.insert(conference, index);
+            }
+            Command::ExpireConference { conference } => match self.by_conference.remove(&conference) {
+                Some(index) => {
+                    self.by_endpoint.retain(|_, slot| slot.room as usize != index);
+                    if let Some(place) = self.rooms.get_mut(index) {
+                        *place = None;
+                    }
+                }
+                None => self.stats.count(Counter::DropCommandUnknown),
+            },
+            Command::CreateEndpoint(new) => self.create_endpoint(now, *new),
+            Command::ExpireEndpoint { endpoint } => {
+                self.with_endpoint(now, endpoint, |room, env, index, _, _| room.leave(env, index));
+                self.by_endpoint.remove(&endpoint);
+            }
+            Command::SetSrtp { endpoint, keys } => {
+                self.with_endpoint(now, endpoint, |room, _, index, _, _| room.set_keys(index, &keys));
+            }
+            Command::SetMedia { endpoint, media } => {
+                self.with_endpoint(now, endpoint, |room, env, index, formats, uris| {
+                    room.set_media(env, index, &media, formats, uris);
+                });
+            }
+            Command::SetSources { endpoint, sources } => {
+                self.with_endpoint(now, endpoint, |room, env, index, _, _| room.set_sources(env, index, &sources));
+            }
+            Command::SetConstraints { endpoint, constraints } => {
+                self.with_endpoint(now, endpoint, |room, env, index, _, _| {
+                    if let Some(endpoint) = room.endpoint(index)
+                        && endpoint.constraints != *constraints
+                    {
+                        endpoint.constraints = *constraints;
+                        room.touch(env.now);
+                    }
+                });
+            }
+            Command::SetForceMute { endpoint, audio, video } => {
+                self.with_endpoint(now, endpoint, |room, _, index, _, _| {
+                    if let Some(endpoint) = room.endpoint(index) {
+                        endpoint.force_mute = [audio, video];
+                    }
+                });
+            }
+            Command::SetRemoteIce { .. } | Command::SendDtls { .. } | Command::Shutdown => {}
+        }
+    }
+
+    fn create_endpoint(&mut self, now: Instant, new: NewEndpoint) {
+        if self.by_endpoint.contains_key(&new.endpoint) {
+            return;
+        }
+        let Some(index) = self.by_conference.get(&new.conference).copied() else {
+            return self.stats.count(Counter::DropCommandUnknown);
+        };
+        let env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
+        let Some((_, room)) = self.rooms.get_mut(index).and_then(Option::as_mut) else { return };
+        let limit = env.config.max_endpoints_per_conference;
+        if room.endpoints.iter().flatten().count() >= limit {
+            tracing::warn!(conference = %new.conference, endpoint = new.label, limit, "endpoint refused: too many");
+            return env.stats.count(Counter::DropTableFull);
+        }
+        let (place, generation) = room.join(&env, new.endpoint);
+        let slot = EndpointSlot { room: index as u32, index: place as u32, generation };
+        self.by_endpoint.insert(new.endpoint, slot);
+        self.deadline = earlier(self.deadline, room.deadline);
+    }
+
+    fn with_endpoint(
+        &mut self,
+        now: Instant,
+        endpoint: EndpointId,
+        step: impl FnOnce(&mut Room, &mut Env<'_>, usize, &mut Formats, &mut Uris),
+    ) {
+        let slot = self.by_endpoint.get(&endpoint).copied();
+        let room = slot.and_then(|s| Some((s, self.rooms.get_mut(s.room as usize)?.as_mut()?)));
+        let Some((slot, (_, room))) = room else { return self.stats.count(Counter::DropCommandUnknown) };
+        let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
+        step(room, &mut env, slot.index as usize, &mut self.formats, &mut self.uris);
+        self.deadline = earlier(self.deadline, room.deadline);
+    }
+
+    /// The slot of an endpoint.
     pub fn slot(&self, endpoint: EndpointId) -> Option<EndpointSlot> {
-        self.by_id.get(&endpoint).map(|index| EndpointSlot { index: *index as u32, id: endpoint })
+        self.by_endpoint.get(&endpoint).copied()
     }
 
-    /// Endpoints and conferences on this worker.
-    pub fn population(&self) -> (usize, usize) {
-        (self.by_id.len(), self.conferences.len())
-    }
-
-    /// Where an endpoint's packets go; `None` stops sending to it.
+    /// Sets where the endpoint's packets go; `None` stops sending.
     pub fn set_path(&mut self, endpoint: EndpointId, path: Option<Path>) {
-        let endpoint = self.by_id.get(&endpoint).and_then(|index| self.endpoints.get_mut(*index)?.as_mut());
-        if let Some(endpoint) = endpoint {
+        if let Some(slot) = self.slot(endpoint)
+            && let Some((_, room)) = self.rooms.get_mut(slot.room as usize).and_then(Option::as_mut)
+            && let Some(endpoint) = room.endpoint(slot.index as usize)
+        {
             endpoint.path = path;
         }
     }
 
-    /// An endpoint gave a sign of life outside of media: consent (RFC 7675).
+    /// Tells of an authenticated sign of life other than media, e.g. ICE consent.
     pub fn note_activity(&mut self, now: Instant, slot: EndpointSlot) {
-        if let Some(endpoint) = self.endpoint_mut(slot) {
-            endpoint.last_activity = now;
+        self.with_slot(now, slot, |room, env| {
+            if let Some(endpoint) = room.endpoint(slot.index as usize) {
+                ingress::note_activity(env, endpoint);
+                room.wake(env.now + super::endpoint::ACTIVITY_TIMEOUT);
+            }
+        });
+    }
+
+    /// Takes one SRTP packet.
+    pub fn handle_rtp(&mut self, now: Instant, from: EndpointSlot, datagram: &mut [u8], sink: &mut impl PacketSink) {
+        self.with_slot(now, from, |room, env| room.handle_rtp(env, from.index as usize, datagram, sink));
+    }
+
+    /// Takes one SRTCP packet.
+    pub fn handle_rtcp(&mut self, now: Instant, from: EndpointSlot, datagram: &mut [u8], sink: &mut impl PacketSink) {
+        self.with_slot(now, from, |room, env| room.handle_rtcp(env, from.index as usize, datagram, sink));
+    }
+
+    #[inline]
+    fn with_slot(&mut self, now: Instant, slot: EndpointSlot, step: impl FnOnce(&mut Room, &mut Env<'_>)) {
+        let room = self.rooms.get_mut(slot.room as usize).and_then(Option::as_mut);
+        let Some((_, room)) = room else { return self.stats.count(Counter::DropUnknownAddress) };
+        if room.endpoint(slot.index as usize).is_none_or(|e| e.generation != slot.generation) {
+            return self.stats.count(Counter::DropUnknownAddress);
+        }
+        let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
+        step(room, &mut env);
+        self.deadline = earlier(self.deadline, room.deadline);
+    }
+
+    /// Runs what is due.
+    pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl PacketSink) {
+        if self.deadline.is_none_or(|at| at > now) {
+            return;
+        }
+        self.deadline = None;
+        for (conference, room) in self.rooms.iter_mut().flatten() {
+            if room.deadline.is_some_and(|at| at <= now) {
+                let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
+                room.handle_timeout(&mut env, *conference, sink);
+            }
+            self.deadline = earlier(self.deadline, room.deadline);
         }
     }
 
-    pub(super) fn endpoint_mut(&mut self, slot: EndpointSlot) -> Option<&mut Endpoint> {
-        let endpoint = self.endpoints.get_mut(slot.index as usize)?.as_deref_mut()?;
-        (endpoint.id == slot.id).then_some(endpoint)
+    /// When `handle_timeout` wants to run next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadline
     }
 
-    /// The next thing that the control plane should know.
+    /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
+}
 
-    /// When [`Self::handle_timeout`] wants to be called.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.loss_pending || self.conferences.values().any(|conference| conference.dirty) {
-            return self.epoch;
-        }
-        let twcc = self.endpoints.iter().flatten().filter_map(|endpoint| endpoint.twcc.poll_timeout());
-        let speakers = self.conferences.values().filter_map(|conference| conference.speaker.poll_timeout());
-        twcc.chain(speakers).chain(self.next_tick).chain(self.next_report).min()
-    }
+fn env<'a>(
+    config: &'a ForwarderConfig,
+    stats: &'a WorkerStats,
+    epoch: &mut Option<Instant>,
+    events: &'a mut VecDeque<Event>,
+    now: Instant,
+) -> Env<'a> {
+    Env { now, epoch: *epoch.get_or_insert(now), stats, config, events }
+}
 
-    /// Does what is due: retransmission requests, feedback, reports, allocation, decisions.
-    pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl PacketSink) {
-        self.epoch.get_or_insert(now);
-        if self.next_tick.is_none_or(|due| due <= now) {
-            self.next_tick = (!self.by_id.is_empty()).then(|| now + TICK);
-            self.refresh_activity(now);
-            self.loss_pending = true;
-        }
-        if std::mem::take(&mut self.loss_pending) {
-            self.send_nacks(now, sink);
-        }
-        self.decide_speakers(now);
-        self.allocate_dirty(now, sink);
-        self.send_feedback(now, sink);
-        if self.next_report.is_none_or(|due| due <= now) {
-            self.next_report = (!self.by_id.is_empty()).then(|| now + REPORT_INTERVAL);
-            self.send_reports(now, sink);
-        }
-    }
-
-    /// Wakes the timers up after the first endpoint came.
-    pub(super) fn start_timers(&mut self, now: Instant) {
-        self.epoch.get_or_insert(now);
-        self.next_tick.get_or_insert(now + TICK);
-        self.next_report.get_or_insert(now + REPORT_INTERVAL);
-    }
-
-    fn refresh_activity(&mut self, now: Instant) {
-        for source in self.sources.iter_mut().flatten().filter(|source| source.is_video()) {
-            if source.refresh_activity(now) {
-                if let Some(conference) = self.conferences.get_mut(&source.conference) {
-                    conference.dirty = true;
-                }
-            }
-        }
-        for endpoint in self.endpoints.iter_mut().flatten() {
-            let active = now.saturating_duration_since(endpoint.last_activity) < INACTIVE_AFTER;
-            if active != endpoint.reported_active {
-                endpoint.reported_active = active;
-                self.events.push_back(Event::Activity { endpoint: endpoint.id, active });
-            }
-        }
-    }
-
-    fn decide_speakers(&mut self, now: Instant) {
-        for (id, conference) in &mut self.conferences {
-            if conference.speaker.decide(now) {
-                conference.dirty = true;
-                let recent = conference.speaker.recent().to_vec();
-                self.events.push_back(Event::DominantSpeaker { conference: *id, recent });
-            }
-        }
-    }
-
-    fn send_nacks(&mut self, now: Instant, sink: &mut impl PacketSink) {
-        for source in self.sources.iter_mut().flatten().filter(|source| source.is_video()) {
-            let Some(conference) = self.conferences.get(&source.conference) else { continue };
-            let Some(owner) = self.endpoints.get_mut(source.owner).and_then(Option::as_deref_mut) else { continue };
-            for encoding in &mut source.encodings {
-                if encoding.loss.poll_timeout().is_none_or(|due| now < due) {
-                    continue;
-                }
-                let mut missing = [0u16; 128];
-                let count = encoding.loss.take_due(now, &mut missing);
-                if count == 0 {
-                    continue;
-                }
-                let (sender, media) = (conference.feedback.video, encoding.ssrc);
-                let missing = &missing[..count];
-                if owner.send_rtcp(sink, &self.stats, |out| build::nack(sender, media, missing, out)) {
-                    self.stats.add(Counter::NackSent, count as u64);
-                }
-            }
-        }
-    }
-
-    fn send_feedback(&mut self, now: Instant, sink: &mut impl PacketSink) {
-        for endpoint in self.endpoints.iter_mut().flatten() {
-            let Some(conference) = self.conferences.get(&endpoint.conference) else { continue };
-            let media = endpoint.ssrcs.first().map_or(0, |role| role.ssrc);
-            while endpoint.twcc.poll_timeout().is_some_and(|due| due <= now) {
-                let Some(len) =
-                    endpoint.twcc.take_feedback(now, conference.feedback.video, media, &mut self.scratch[..])
-                else {
-                    break;
-                };
-                let packet = &self.scratch[..len];
-                endpoint.send_rtcp(sink, &self.stats, |out| {
-                    out.get_mut(..len)?.copy_from_slice(packet);
-                    Some(len)
-                });
-            }
-        }
-    }
-
-    fn send_reports(&mut self, now: Instant, sink: &mut impl PacketSink) {
-        for endpoint in self.endpoints.iter_mut().flatten() {
-            let Some(conference) = self.conferences.get(&endpoint.conference) else { continue };
-            let nothing =
-                ReportBlock { ssrc: 0, fraction_lost: 0, lost: 0, highest: 0, jitter: 0, last_sr: 0, delay: 0 };
-            let mut blocks = [nothing; 31];
-            let mut count = 0;
-            for index in &endpoint.sources {
-                let Some(source) = self.sources.get_mut(*index).and_then(Option::as_deref_mut) else { continue };
-                for encoding in &mut source.encodings {
-                    if count < blocks.len() {
-                        if let Some(block) = encoding.reception.report(now, encoding.ssrc) {
-                            blocks[count] = block;
-                            count += 1;
-                        }
-                    }
-                }
-            }
-            if count == 0 {
-                continue;
-            }
-            let sender = conference.feedback.video;
-            endpoint.send_rtcp(sink, &self.stats, |out| build::receiver_report(sender, &blocks[..count], out));
-        }
-    }
-
-    /// Asks the owner of a source for a keyframe of one encoding, not more often than the throttle allows.
-    pub(super) fn request_keyframe(&mut self, now: Instant, source: usize, encoding: u8, sink: &mut impl PacketSink) {
-        let Some(source) = self.sources.get_mut(source).and_then(Option::as_deref_mut) else { return };
-        let Some(conference) = self.conferences.get(&source.conference) else { return };
-        let Some(state) = source.encodings.get_mut(usize::from(encoding)) else { return };
-        if !state.may_request_keyframe(now) {
-            self.stats.count(Counter::KeyframeRequestsThrottled);
-            return;
-        }
-        let Some(owner) = self.endpoints.get_mut(source.owner).and_then(Option::as_deref_mut) else { return };
-        let (sender, media, fir) = (conference.feedback.video, state.ssrc, owner.next_fir);
-        let sent = if owner.takes_pli {
-            owner.send_rtcp(sink, &self.stats, |out| build::pli(sender, media, out))
-        } else {
-            owner.next_fir = fir.wrapping_add(1);
-            owner.send_rtcp(sink, &self.stats, |out| build::fir(sender, media, fir, out))
-        };
-        if sent {
-            self.stats.count(Counter::KeyframeRequests);
-        }
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }

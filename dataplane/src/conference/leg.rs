@@ -1,92 +1,80 @@
-//! What one receiver gets of one source.
+//! What one receiver gets of one source: the rewriting state that belongs to the pair.
 
 use std::time::{Duration, Instant};
 
-use super::projection::{Outgoing, Projection};
+use super::keyframe::Throttle;
+use super::projection::Projection;
 
-/// Sent packets remembered for retransmission requests; a power of two.
-const REMEMBERED: usize = 256;
+/// A packet is not sent again to the same receiver before this has passed.
+const RESEND_INTERVAL: Duration = Duration::from_millis(20);
+const RESENDS: usize = 64;
 
-/// The same packet is not repeated more often than this.
-const REPEAT_INTERVAL: Duration = Duration::from_millis(20);
-
-/// What is needed to send a packet again exactly as it was.
-#[derive(Debug, Clone, Copy)]
-pub struct Sent {
-    /// The numbers that it left with.
-    pub out: Outgoing,
-    /// The encoding that it came from.
-    pub encoding: u8,
-    /// Its index there.
-    pub index: u64,
-    /// The transport-wide number that it left with.
-    pub transport_cc: u16,
-    at: Instant,
-}
-
-/// State that belongs to an outgoing SSRC rather than to the leg: it must survive while the receiver's keys live,
-/// since a sequence number may not be used twice with one key.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct OutputStream {
-    /// Sequence numbers, timestamps, picture ids.
+/// One receiver of a source.
+#[derive(Debug)]
+pub struct Leg {
+    /// Index of the receiver in its conference.
+    pub receiver: usize,
+    /// The encoding that the allocation grants; `None` is nothing.
+    pub target: Option<u8>,
+    /// The outgoing stream.
     pub projection: Projection,
-    /// Extended sequence number of the next retransmission.
-    pub next_rtx: u64,
-    /// Packets sent, for sender reports.
+    /// Packet index of the next retransmission on the RTX SSRC.
+    pub rtx_index: i64,
+    /// First packet index that may be repeated on the media SSRC: earlier ones went out under other numbers, and
+    /// would not be the same bytes again.
+    pub repeat_from: i64,
+    /// Media packets sent, for sender reports.
     pub packets: u32,
     /// Payload bytes sent, for sender reports.
     pub octets: u32,
+    /// Holds back this receiver's own keyframe requests.
+    pub requests: Throttle,
+    resent: [Option<(u16, Instant)>; RESENDS],
+    resent_at: usize,
 }
 
-/// One receiver of one source.
-pub struct Leg {
-    /// Index of the receiving endpoint.
-    pub receiver: usize,
-    /// The encoding that it should get.
-    pub target: Option<u8>,
-    /// The largest height that it wants, -1 unlimited; what `target` was chosen for.
-    pub max_height: i32,
-    /// The outgoing stream.
-    pub stream: OutputStream,
-    sent: Option<Box<[Option<Sent>]>>,
+/// Packet indices that a receiver's SRTP context has got to on the two SSRCs of a source. They outlive the leg:
+/// a source that comes back with the same SSRC must go on counting, or the receiver takes it for a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Indices {
+    /// Next index on the media SSRC.
+    pub media: i64,
+    /// Next index on the RTX SSRC.
+    pub rtx: i64,
 }
 
 impl Leg {
-    /// A leg that goes on with what was sent under this SSRC before. Video remembers what it sends.
-    pub fn new(receiver: usize, video: bool, stream: OutputStream) -> Self {
+    /// A leg that has sent nothing yet.
+    pub fn new(receiver: usize, target: Option<u8>, indices: Indices) -> Self {
         Self {
             receiver,
-            // Audio has one encoding and goes to everybody.
-            target: if video { None } else { Some(0) },
-            max_height: 0,
-            stream,
-            sent: video.then(|| vec![None; REMEMBERED].into_boxed_slice()),
+            target,
+            projection: Projection::new(indices.media),
+            rtx_index: indices.rtx,
+            repeat_from: indices.media,
+            packets: 0,
+            octets: 0,
+            requests: Throttle::default(),
+            resent: [None; RESENDS],
+            resent_at: 0,
         }
     }
 
-    /// Changes what the receiver should get.
-    pub fn set_target(&mut self, target: Option<u8>) {
-        if target.is_none() {
-            self.stream.projection.suspend();
-        }
-        self.target = target;
+    /// Where a later leg on the same SSRCs has to go on.
+    pub fn indices(&self) -> Indices {
+        Indices { media: self.projection.next_sequence(), rtx: self.rtx_index }
     }
 
-    /// Remembers a sent packet.
-    pub fn remember(&mut self, now: Instant, out: Outgoing, encoding: u8, index: u64, transport_cc: u16) {
-        if let Some(sent) = &mut self.sent {
-            sent[out.index as usize % REMEMBERED] = Some(Sent { out, encoding, index, transport_cc, at: now });
+    /// Whether a packet may be sent again now; notes it if so.
+    pub fn may_resend(&mut self, now: Instant, sequence: u16) -> bool {
+        let recent = |r: &(u16, Instant)| r.0 == sequence && now.saturating_duration_since(r.1) < RESEND_INTERVAL;
+        if self.resent.iter().flatten().any(recent) {
+            return false;
         }
-    }
-
-    /// What left under this sequence number, unless it was (re)sent just now; notes that it is repeated.
-    pub fn repeat(&mut self, now: Instant, sequence: u16) -> Option<Sent> {
-        let cell = self.sent.as_mut()?.get_mut(usize::from(sequence) % REMEMBERED)?;
-        let sent = cell.as_mut().filter(|sent| sent.out.index as u16 == sequence)?;
-        if now.saturating_duration_since(sent.at) < REPEAT_INTERVAL {
-            return None;
+        if let Some(slot) = self.resent.get_mut(self.resent_at % RESENDS) {
+            *slot = Some((sequence, now));
         }
-        sent.at = now;
-        Some(*sent)
+        self.resent_at = (self.resent_at + 1) % RESENDS;
+        true
     }
 }

@@ -1,23 +1,27 @@
-//! The forwarding core: what comes in from one endpoint goes out to the others, under the numbers that each of them
-//! negotiated. No I/O and no clock of its own; one [`Forwarder`] per worker.
+//! Conferences: sources, receivers, and the forwarding core between them.
 //!
-//! The layout is source-major: a source holds one leg per receiver, so that fan-out is one linear walk.
+//! A packet's way: [`forwarder`] finds the room, `ingress` opens and parses it once, `projection` decides per leg,
+//! `rewrite` writes and seals it. RTCP goes through `control`, everything that waits for time through `timers`.
 
-mod allocation;
 mod cache;
+mod codec;
+mod control;
 mod endpoint;
 mod extension_map;
-mod format;
-mod forwarder;
-mod input;
+mod feedback;
+pub mod forwarder;
+mod ingress;
+mod keyframe;
 mod leg;
-mod loss;
-mod output;
+mod nack;
+mod payload;
 mod projection;
-mod reception;
-mod rtcp_input;
-mod signalling;
+mod reports;
+mod rewrite;
+mod room;
+mod sequence;
 mod source;
 mod speaker;
+mod timers;
 
 pub use forwarder::{EndpointSlot, Forwarder, ForwarderConfig};

@@ -1,210 +1,254 @@
-//! What one endpoint publishes: encodings on the input side, one leg per receiver on the output side.
+//! What a sender publishes: one source, its encodings, and the legs that it goes out on.
 
 use std::time::{Duration, Instant};
 
 use super::cache::PacketCache;
+use super::keyframe::Throttle;
 use super::leg::Leg;
-use super::loss::LossDetector;
-use super::reception::Reception;
-use crate::ids::{ConferenceId, EndpointId};
-use crate::media::{MediaKind, SourceDescription};
-use crate::srtp::ReplayWindow;
+use super::nack::NackGenerator;
+use super::reports::ReceptionStats;
+use super::sequence::{SequenceTracker, Unwrapper};
+use crate::media::{Encoding, MediaKind, SourceDescription, VideoType};
 
-/// An encoding without a packet for this long is taken as stopped.
-const STOPPED_AFTER: Duration = Duration::from_millis(500);
+/// Encodings of one source that are looked at; further ones are not received.
+pub const MAX_ENCODINGS: usize = 4;
+/// An encoding is silent after this long, if the others went on in the meantime.
+const SILENT: Duration = Duration::from_millis(500);
+const SILENT_FRAMES: u8 = 3;
 
-/// Requests for a keyframe of one encoding are at least this far apart (bridge-protocol 7).
-const KEYFRAME_INTERVAL: Duration = Duration::from_millis(200);
-
-/// Heights assumed before a keyframe tells, by simulcast encoding from low to high.
-const NOMINAL_HEIGHTS: [u16; 3] = [180, 360, 720];
-
-/// Closes the holes that dropped packets leave in a sequence, so that receivers do not see them as loss.
-#[derive(Debug, Default)]
-pub struct SequenceCloser {
-    dropped: u64,
-    last: [u64; 16],
+/// What an SSRC of a sender carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Input {
+    /// Index of the source in its conference.
+    pub source: usize,
+    /// Which encoding.
+    pub encoding: u8,
+    /// Whether it is the retransmission stream.
+    pub rtx: bool,
 }
 
-impl SequenceCloser {
-    /// Notes that the packet with this extended sequence number goes no further.
-    pub fn drop(&mut self, index: u64) {
-        self.last[self.dropped as usize % 16] = index;
-        self.dropped += 1;
-    }
-
-    /// The index that a packet has when the dropped ones before it are not counted.
-    pub fn close(&self, index: u64) -> u64 {
-        let known = self.dropped.min(16) as usize;
-        let after = self.last[..known].iter().filter(|dropped| **dropped > index).count() as u64;
-        index.saturating_sub(self.dropped - after)
-    }
-}
-
-/// The input side of one encoding.
+/// State of one received encoding.
 #[derive(Debug)]
 pub struct EncodingState {
-    /// SSRC of its media.
-    pub ssrc: u32,
-    /// SSRC of its retransmissions.
-    pub rtx: Option<u32>,
-    /// Packets seen, originals and retransmissions alike.
-    pub seen: ReplayWindow,
-    /// Closes holes of dropped packets.
-    pub closer: SequenceCloser,
-    /// For receiver reports.
-    pub reception: Reception,
-    /// For retransmission requests (video).
-    pub loss: LossDetector,
-    /// Picture height from the last keyframe.
+    /// Its SSRCs.
+    pub ssrcs: Encoding,
+    /// Sequence numbers.
+    pub sequence: SequenceTracker,
+    /// VP8 picture ids: 15 bits, and 7 bits for those who use the short form.
+    pub picture_id: Unwrapper<15>,
+    /// See `picture_id`.
+    pub short_picture_id: Unwrapper<7>,
+    /// Missing packets.
+    pub nack: NackGenerator,
+    /// Reception statistics.
+    pub reception: ReceptionStats,
+    /// Height of the last keyframe.
     pub height: Option<u16>,
-    /// When the last packet came.
-    pub last_packet: Option<Instant>,
-    /// Whether packets come.
-    pub active: bool,
-    last_keyframe_request: Option<Instant>,
+    last_packet: Option<Instant>,
+    last_timestamp: u32,
+    missed_frames: u8,
 }
 
 impl EncodingState {
-    fn new(ssrc: u32, rtx: Option<u32>) -> Self {
+    fn new(ssrcs: Encoding) -> Self {
         Self {
-            ssrc,
-            rtx,
-            seen: ReplayWindow::default(),
-            closer: SequenceCloser::default(),
-            reception: Reception::default(),
-            loss: LossDetector::default(),
+            ssrcs,
+            sequence: SequenceTracker::default(),
+            picture_id: Unwrapper::default(),
+            short_picture_id: Unwrapper::default(),
+            nack: NackGenerator::default(),
+            reception: ReceptionStats::default(),
             height: None,
             last_packet: None,
-            active: false,
-            last_keyframe_request: None,
+            last_timestamp: 0,
+            missed_frames: 0,
         }
     }
 
-    /// Whether a keyframe may be asked for now; notes that it was.
-    pub fn may_request_keyframe(&mut self, now: Instant) -> bool {
-        let free =
-            self.last_keyframe_request.is_none_or(|last| now.saturating_duration_since(last) >= KEYFRAME_INTERVAL);
-        if free {
-            self.last_keyframe_request = Some(now);
-        }
-        free
+    fn active(&self, now: Instant) -> bool {
+        self.last_packet
+            .is_some_and(|at| now.saturating_duration_since(at) < SILENT || self.missed_frames < SILENT_FRAMES)
     }
 }
 
-/// One source and its receivers.
+/// One source of a conference.
+#[derive(Debug)]
 pub struct Source {
-    /// Index of the endpoint that publishes it.
+    /// Index of its owner in the conference.
     pub owner: usize,
-    /// Its identity.
-    pub owner_id: EndpointId,
-    /// Where.
-    pub conference: ConferenceId,
-    /// As signalled.
-    pub description: SourceDescription,
+    /// Source name.
+    pub name: String,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Camera or desktop.
+    pub video_type: VideoType,
     /// From low to high.
     pub encodings: Vec<EncodingState>,
-    /// One per receiver.
+    /// One per other endpoint.
     pub legs: Vec<Leg>,
-    /// Packets for retransmission (video).
+    /// Recent packets; video only, made at the first packet.
     pub cache: Option<PacketCache>,
-    /// The largest height that the owner was last told that anybody wants.
+    /// Holds back keyframe requests to the owner.
+    pub requests: Throttle,
+    /// FIR command number.
+    pub fir: u8,
+    /// The largest height that any receiver wants; none before the first receiver.
     pub demand: Option<i32>,
 }
 
 impl Source {
-    /// A source without receivers.
-    pub fn new(owner: usize, owner_id: EndpointId, conference: ConferenceId, description: SourceDescription) -> Self {
-        let encodings = description.encodings.iter().map(|e| EncodingState::new(e.ssrc, e.rtx)).collect();
-        let cache = (description.kind == MediaKind::Video).then(PacketCache::new);
-        Self { owner, owner_id, conference, description, encodings, legs: Vec::new(), cache, demand: None }
-    }
-
-    /// Whether it is video.
-    pub fn is_video(&self) -> bool {
-        self.description.kind == MediaKind::Video
-    }
-
-    /// The SSRC that receivers know it by: its first encoding's, since offers are stripped of simulcast.
-    pub fn output_ssrc(&self) -> u32 {
-        self.encodings.first().map_or(0, |encoding| encoding.ssrc)
-    }
-
-    /// The SSRC that receivers know its retransmissions by.
-    pub fn output_rtx(&self) -> Option<u32> {
-        self.encodings.first().and_then(|encoding| encoding.rtx)
-    }
-
-    /// Takes the signalled description again; true when the encodings are the same, so that all state stays.
-    pub fn update(&mut self, description: &SourceDescription) -> bool {
-        let same = self.description.kind == description.kind && self.description.encodings == description.encodings;
-        if same {
-            self.description = description.clone();
+    /// A source that has sent nothing.
+    pub fn new(owner: usize, description: &SourceDescription) -> Self {
+        let encodings = description.encodings.iter().take(MAX_ENCODINGS).map(|e| EncodingState::new(*e)).collect();
+        Self {
+            owner,
+            name: description.name.clone(),
+            kind: description.kind,
+            video_type: description.video_type,
+            encodings,
+            legs: Vec::new(),
+            cache: None,
+            requests: Throttle::default(),
+            fir: 0,
+            demand: None,
         }
-        same
     }
 
-    /// Re-reads which encodings are alive; true when that changed.
-    pub fn refresh_activity(&mut self, now: Instant) -> bool {
-        let mut changed = false;
-        for encoding in &mut self.encodings {
-            let active = encoding.last_packet.is_some_and(|last| now.saturating_duration_since(last) < STOPPED_AFTER);
-            changed |= active != encoding.active;
-            encoding.active = active;
+    /// The SSRCs that receivers know the source by: those of the first encoding.
+    pub fn outgoing(&self) -> Option<Encoding> {
+        self.encodings.first().map(|e| e.ssrcs)
+    }
+
+    /// Whether a new description can go on with this state: same kind, same SSRCs towards receivers.
+    pub fn continues(&self, description: &SourceDescription) -> bool {
+        let first = description.encodings.first().copied();
+        self.name == description.name && self.kind == description.kind && first.is_some() && self.outgoing() == first
+    }
+
+    /// Takes a new description; encodings that stay keep their state.
+    pub fn update(&mut self, description: &SourceDescription) {
+        self.video_type = description.video_type;
+        let mut old: Vec<EncodingState> = std::mem::take(&mut self.encodings);
+        let same_order =
+            description.encodings.iter().take(MAX_ENCODINGS).zip(&old).all(|(n, o)| n.ssrc == o.ssrcs.ssrc);
+        for encoding in description.encodings.iter().take(MAX_ENCODINGS) {
+            let state = match old.iter().position(|o| o.ssrcs.ssrc == encoding.ssrc) {
+                Some(i) => EncodingState { ssrcs: *encoding, ..old.swap_remove(i) },
+                None => EncodingState::new(*encoding),
+            };
+            self.encodings.push(state);
         }
-        changed
-    }
-
-    fn height(&self, encoding: usize) -> u16 {
-        let nominal = NOMINAL_HEIGHTS.get(encoding).copied().unwrap_or(u16::MAX);
-        self.encodings.get(encoding).and_then(|state| state.height).unwrap_or(nominal)
-    }
-
-    /// The encoding for a receiver that wants at most `max_height` pixels (-1 is unlimited, 0 is none): the highest
-    /// living one that fits, else the lowest living one, else the first.
-    pub fn encoding_for(&self, max_height: i32) -> Option<u8> {
-        if max_height == 0 || self.encodings.is_empty() {
-            return None;
+        if !same_order || self.cache.as_ref().is_some_and(|c| c.encodings() != self.encodings.len()) {
+            // Packets are cached, and legs forward, by the encoding's position: start afresh.
+            self.restart_legs();
         }
-        let alive = || (0..self.encodings.len()).filter(|index| self.encodings[*index].active);
-        let fitting = alive().filter(|index| max_height < 0 || i32::from(self.height(*index)) <= max_height).last();
-        Some(fitting.or_else(|| alive().next()).unwrap_or(0) as u8)
+    }
+
+    /// Forgets what was received: the sender starts counting anew. Receivers see the stream go on.
+    pub fn restart(&mut self) {
+        for state in &mut self.encodings {
+            *state = EncodingState { height: state.height, ..EncodingState::new(state.ssrcs) };
+        }
+        self.restart_legs();
+    }
+
+    fn restart_legs(&mut self) {
+        self.cache = None;
+        for leg in &mut self.legs {
+            let (receiver, indices, counts) = (leg.receiver, leg.indices(), (leg.packets, leg.octets));
+            *leg = Leg::new(receiver, leg.target, indices);
+            (leg.packets, leg.octets) = counts;
+        }
+    }
+
+    /// Notes a packet of an encoding, to tell which encodings the sender still sends.
+    pub fn note_packet(&mut self, now: Instant, encoding: u8, timestamp: u32) {
+        let encoding = usize::from(encoding);
+        let Some(state) = self.encodings.get_mut(encoding) else { return };
+        let new_frame = state.last_packet.is_none() || state.last_timestamp != timestamp;
+        state.last_packet = Some(now);
+        state.last_timestamp = timestamp;
+        state.missed_frames = 0;
+        if new_frame && self.encodings.len() > 1 {
+            for (i, other) in self.encodings.iter_mut().enumerate() {
+                if i != encoding {
+                    other.missed_frames = other.missed_frames.saturating_add(1);
+                }
+            }
+        }
+    }
+
+    /// What the sender sends at the moment, one bit per encoding.
+    pub fn active_encodings(&self, now: Instant) -> u8 {
+        if self.encodings.len() == 1 {
+            return 1;
+        }
+        let active = self.encodings.iter().zip(0..8).filter(|(e, _)| e.active(now));
+        active.fold(0, |mask, (_, i)| mask | 1 << i)
+    }
+}
+
+/// The highest active encoding up to the target, else the lowest active one, else the target itself.
+pub fn desired(active: u8, target: u8) -> u8 {
+    let up_to = active & (((1u16 << (target.min(7) + 1)) - 1) as u8);
+    if up_to != 0 {
+        7 - up_to.leading_zeros() as u8
+    } else if active != 0 {
+        active.trailing_zeros() as u8
+    } else {
+        target
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::{Encoding, VideoType};
 
     #[test]
-    fn dropped_packets_leave_no_hole_even_for_late_ones() {
-        let mut closer = SequenceCloser::default();
-        assert_eq!(closer.close(10), 10);
-        closer.drop(11);
-        closer.drop(13);
-        assert_eq!(closer.close(10), 10, "late, from before both");
-        assert_eq!(closer.close(12), 11);
-        assert_eq!(closer.close(14), 12);
+    fn desired_is_the_highest_active_up_to_the_target() {
+        assert_eq!(desired(0b111, 2), 2);
+        assert_eq!(desired(0b011, 2), 1);
+        assert_eq!(desired(0b101, 1), 0);
+        assert_eq!(desired(0b100, 1), 2);
+        assert_eq!(desired(0, 1), 1);
+    }
+
+    fn video(ssrcs: &[u32]) -> SourceDescription {
+        SourceDescription {
+            name: "a-v0".to_owned(),
+            kind: MediaKind::Video,
+            video_type: VideoType::Camera,
+            encodings: ssrcs.iter().map(|s| Encoding { ssrc: *s, rtx: Some(s + 1) }).collect(),
+        }
     }
 
     #[test]
-    fn the_highest_living_encoding_that_fits() {
-        let now = Instant::now();
-        let encodings = (1..=3).map(|ssrc| Encoding { ssrc, rtx: None }).collect();
-        let description =
-            SourceDescription { name: "a-v0".into(), kind: MediaKind::Video, video_type: VideoType::Camera, encodings };
-        let mut source = Source::new(0, EndpointId(1), ConferenceId(1), description);
-        assert_eq!(source.encoding_for(720), Some(0), "nothing came yet");
-        source.encodings.iter_mut().for_each(|encoding| encoding.last_packet = Some(now));
-        assert!(source.refresh_activity(now));
-        assert_eq!(source.encoding_for(720), Some(2));
-        assert_eq!(source.encoding_for(400), Some(1));
-        assert_eq!(source.encoding_for(90), Some(0), "never less than the lowest");
-        assert_eq!(source.encoding_for(-1), Some(2));
-        assert_eq!(source.encoding_for(0), None);
-        source.encodings[2].last_packet = now.checked_sub(STOPPED_AFTER);
-        assert!(source.refresh_activity(now));
-        assert_eq!(source.encoding_for(-1), Some(1), "the top one stopped");
+    fn an_encoding_is_silent_only_when_others_went_on() {
+        let start = Instant::now();
+        let mut source = Source::new(0, &video(&[1, 3]));
+        assert_eq!(source.active_encodings(start), 0);
+        source.note_packet(start, 0, 1);
+        source.note_packet(start, 1, 1);
+        let later = start + Duration::from_secs(2);
+        assert_eq!(source.active_encodings(later), 0b11, "a still screen: nobody sends");
+        for i in 0..3 {
+            source.note_packet(later, 0, 100 + i);
+        }
+        assert_eq!(source.active_encodings(later), 0b01);
     }
+
+    #[test]
+    fn an_update_keeps_what_stays() {
+        let mut source = Source::new(0, &video(&[1, 3]));
+        source.encodings[1].height = Some(360);
+        source.legs.push(Leg::new(4, Some(1), Indices { media: 7, rtx: 2 }));
+        assert!(source.continues(&video(&[1, 3])));
+        assert!(!source.continues(&video(&[9])));
+        source.update(&video(&[1, 3, 5]));
+        assert_eq!(source.encodings[1].height, Some(360));
+        assert_eq!(source.encodings.len(), 3);
+        assert_eq!(source.legs[0].indices(), Indices { media: 7, rtx: 2 });
+    }
+
+    use crate::conference::leg::Indices;
 }

@@ -1,0 +1,370 @@
+//! Formats (codec plus what makes it incompatible with its namesakes) and each endpoint's numbers for them.
+//!
+//! A [`FormatId`] is canonical for the worker: two endpoints that negotiated the same format under different payload
+//! types share it. RTX has no id of its own: it is a role, resolved through `apt` (RFC 4588 section 8.1).
+
+use hashbrown::HashMap;
+
+use crate::media::{Media, MediaKind, PayloadType};
+
+/// How a payload is parsed and rewritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// RFC 7741.
+    Vp8,
+    /// RFC 9628.
+    Vp9,
+    /// AOMedia's RTP payload format.
+    Av1,
+    /// RFC 6184.
+    H264,
+    /// RFC 7587.
+    Opus,
+    /// RFC 2198.
+    Red,
+    /// Anything else: forwarded whole, without a look inside.
+    Other,
+}
+
+impl Codec {
+    fn of(name: &str) -> Self {
+        match name {
+            "vp8" => Self::Vp8,
+            "vp9" => Self::Vp9,
+            "av1" | "av1x" => Self::Av1,
+            "h264" => Self::H264,
+            "opus" => Self::Opus,
+            "red" => Self::Red,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A format, the same for all endpoints of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FormatId(u16);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct FormatKey {
+    kind: MediaKind,
+    name: String,
+    clock_rate: u32,
+    channels: u8,
+    variant: String,
+}
+
+/// A canonical format as one endpoint's packet carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Format {
+    /// Its identity.
+    pub id: FormatId,
+    /// How to parse it.
+    pub codec: Codec,
+    /// RTP clock in Hz.
+    pub clock_rate: u32,
+}
+
+/// Most distinct formats that one worker knows; further ones are treated as not negotiated.
+const MAX_FORMATS: usize = 1024;
+
+/// All formats that endpoints of this worker ever negotiated.
+#[derive(Debug, Default)]
+pub struct Formats {
+    ids: HashMap<FormatKey, FormatId, foldhash::fast::RandomState>,
+}
+
+impl Formats {
+    /// The canonical format of a payload type; `None` for RTX and FEC, or when the table is full.
+    fn intern(&mut self, pt: &PayloadType) -> Option<Format> {
+        let mut name = pt.name.to_ascii_lowercase();
+        if is_repair(&name) {
+            return None;
+        }
+        let codec = Codec::of(&name);
+        if codec == Codec::Av1 {
+            name = "av1".to_owned();
+        }
+        let key = FormatKey {
+            kind: pt.kind,
+            variant: variant(codec, pt),
+            name,
+            clock_rate: pt.clock_rate,
+            channels: pt.channels.max(1),
+        };
+        let next = FormatId(u16::try_from(self.ids.len()).ok()?);
+        let id = match self.ids.get(&key) {
+            Some(id) => *id,
+            None if self.ids.len() < MAX_FORMATS => *self.ids.entry(key).or_insert(next),
+            None => return None,
+        };
+        Some(Format { id, codec, clock_rate: pt.clock_rate.max(1) })
+    }
+}
+
+fn is_repair(name: &str) -> bool {
+    matches!(name, "rtx" | "ulpfec" | "flexfec" | "flexfec-03")
+}
+
+/// The parameters that make two formats of one name incompatible (focus-protocol section 10).
+fn variant(codec: Codec, pt: &PayloadType) -> String {
+    match codec {
+        Codec::H264 => {
+            let profile = parameter(pt, "profile-level-id").unwrap_or_default();
+            let mode = parameter(pt, "packetization-mode").unwrap_or("0");
+            format!("{}/{}", h264_profile(profile), mode)
+        }
+        Codec::Vp9 => parameter(pt, "profile-id").unwrap_or("0").to_owned(),
+        Codec::Av1 => parameter(pt, "profile").unwrap_or("0").to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// A format parameter. Jicofo sends H264's as one element whose value carries the others behind semicolons.
+fn parameter<'a>(pt: &'a PayloadType, name: &str) -> Option<&'a str> {
+    pt.parameters.iter().find_map(|(key, value)| {
+        let mut parts = value.split(';').map(str::trim);
+        let first = parts.next()?;
+        if key.trim().eq_ignore_ascii_case(name) {
+            return Some(first);
+        }
+        parts.find_map(|part| {
+            let (k, v) = part.split_once('=')?;
+            k.trim().eq_ignore_ascii_case(name).then(|| v.trim())
+        })
+    })
+}
+
+/// The profile that `profile-level-id` names, level left out (RFC 6184 section 8.1, table 5).
+fn h264_profile(profile_level_id: &str) -> String {
+    let number =
+        |range: std::ops::Range<usize>| profile_level_id.get(range).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+    let (Some(idc), Some(iop)) = (number(0..2), number(2..4)) else {
+        return "constrained-baseline".to_owned();
+    };
+    let name = match (idc, iop) {
+        (0x42, iop) if iop & 0x4f == 0x40 => "constrained-baseline",
+        (0x4d, iop) if iop & 0x8f == 0x80 => "constrained-baseline",
+        (0x58, iop) if iop & 0xcf == 0xc0 => "constrained-baseline",
+        (0x42, iop) if iop & 0x4f == 0 => "baseline",
+        (0x58, iop) if iop & 0xcf == 0x80 => "baseline",
+        (0x4d, iop) if iop & 0xaf == 0 => "main",
+        (0x64, 0) => "high",
+        (0x64, 0x0c) => "constrained-high",
+        _ => return format!("{idc:02x}{iop:02x}"),
+    };
+    name.to_owned()
+}
+
+/// What a receiver calls a format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputFormat {
+    /// Payload type of the format.
+    pub payload_type: u8,
+    /// Payload type of its retransmissions.
+    pub rtx: Option<u8>,
+}
+
+const NUMBERS: usize = 128;
+
+/// By RTX payload type: the associated payload type and its format.
+type RtxRow = [Option<(u8, Format)>; NUMBERS];
+
+/// One endpoint's numbers, compiled for look-up in both directions.
+#[derive(Debug)]
+pub struct FormatTable {
+    media: [Box<[Option<Format>; NUMBERS]>; 2],
+    rtx: [Box<RtxRow>; 2],
+    output: Vec<Option<OutputFormat>>,
+}
+
+impl Default for FormatTable {
+    fn default() -> Self {
+        Self {
+            media: std::array::from_fn(|_| Box::new([None; NUMBERS])),
+            rtx: std::array::from_fn(|_| Box::new([None; NUMBERS])),
+            output: Vec::new(),
+        }
+    }
+}
+
+fn row(kind: MediaKind) -> usize {
+    match kind {
+        MediaKind::Audio => 0,
+        MediaKind::Video => 1,
+    }
+}
+
+impl FormatTable {
+    /// Compiles what an endpoint negotiated.
+    pub fn compile(media: &Media, formats: &mut Formats) -> Self {
+        let mut table = Self::default();
+        // The offer's numbers first: the latest negotiation then overwrites them where both have one.
+        table.add_inputs(&media.offered_payload_types, formats);
+        table.add_inputs(&media.payload_types, formats);
+        for pt in &media.payload_types {
+            let Some(format) = formats.intern(pt) else { continue };
+            let index = usize::from(format.id.0);
+            if table.output.len() <= index {
+                table.output.resize(index + 1, None);
+            }
+            let rtx = media.payload_types.iter().find(|r| r.kind == pt.kind && apt(r) == Some(pt.id)).map(|r| r.id);
+            // The first number wins: it stands for the endpoint's preference.
+            if let Some(slot) = table.output.get_mut(index)
+                && slot.is_none()
+                && pt.id < 128
+            {
+                *slot = Some(OutputFormat { payload_type: pt.id, rtx });
+            }
+        }
+        table
+    }
+
+    fn add_inputs(&mut self, list: &[PayloadType], formats: &mut Formats) {
+        for pt in list {
+            let number = usize::from(pt.id);
+            let row = row(pt.kind);
+            if let Some(apt) = apt(pt) {
+                let base = list.iter().find(|b| b.kind == pt.kind && b.id == apt);
+                if let Some(format) = base.and_then(|b| formats.intern(b))
+                    && let Some(slot) = self.rtx[row].get_mut(number)
+                {
+                    *slot = Some((apt, format));
+                }
+            } else if let Some(format) = formats.intern(pt)
+                && let Some(slot) = self.media[row].get_mut(number)
+            {
+                *slot = Some(format);
+            }
+        }
+    }
+
+    /// What the endpoint means by a payload type on a media SSRC.
+    #[inline]
+    pub fn media(&self, kind: MediaKind, payload_type: u8) -> Option<Format> {
+        *self.media[row(kind)].get(usize::from(payload_type))?
+    }
+
+    /// What the endpoint retransmits under a payload type on an RTX SSRC: the associated type and its format.
+    #[inline]
+    pub fn rtx(&self, kind: MediaKind, payload_type: u8) -> Option<(u8, Format)> {
+        *self.rtx[row(kind)].get(usize::from(payload_type))?
+    }
+
+    /// The endpoint's number for a format, if it negotiated that.
+    #[inline]
+    pub fn output(&self, format: FormatId) -> Option<OutputFormat> {
+        *self.output.get(usize::from(format.0))?
+    }
+}
+
+fn apt(pt: &PayloadType) -> Option<u8> {
+    if !pt.name.eq_ignore_ascii_case("rtx") {
+        return None;
+    }
+    parameter(pt, "apt")?.parse().ok()
+}
+
+/// RTCP feedback that an endpoint negotiated for video.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VideoFeedback {
+    /// Generic NACK.
+    pub nack: bool,
+    /// Picture loss indication.
+    pub pli: bool,
+    /// Full intra request.
+    pub fir: bool,
+    /// Transport-wide congestion control.
+    pub transport_cc: bool,
+}
+
+impl VideoFeedback {
+    /// Collects the feedback of all video payload types.
+    pub fn of(media: &Media) -> Self {
+        let has = |kind: &str, subtype: &str| {
+            media.payload_types.iter().filter(|pt| pt.kind == MediaKind::Video).any(|pt| {
+                pt.feedback.iter().any(|(k, s)| k.eq_ignore_ascii_case(kind) && s.eq_ignore_ascii_case(subtype))
+            })
+        };
+        Self {
+            nack: has("nack", ""),
+            pli: has("nack", "pli"),
+            fir: has("ccm", "fir"),
+            transport_cc: has("transport-cc", ""),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn video(id: u8, name: &str, parameters: &[(&str, &str)]) -> PayloadType {
+        PayloadType {
+            id,
+            kind: MediaKind::Video,
+            name: name.to_owned(),
+            clock_rate: 90_000,
+            channels: 1,
+            parameters: parameters.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            feedback: Vec::new(),
+        }
+    }
+
+    fn table(list: Vec<PayloadType>, formats: &mut Formats) -> FormatTable {
+        FormatTable::compile(&Media { payload_types: list, ..Media::default() }, formats)
+    }
+
+    #[test]
+    fn one_number_is_rtx_here_and_vp8_there() {
+        let mut formats = Formats::default();
+        let a = table(vec![video(100, "VP8", &[]), video(96, "rtx", &[("apt", "100")])], &mut formats);
+        let b = table(vec![video(96, "vp8", &[]), video(97, "rtx", &[("apt", "96")])], &mut formats);
+        let vp8 = a.media(MediaKind::Video, 100).unwrap();
+        assert_eq!(b.media(MediaKind::Video, 96), Some(vp8));
+        assert_eq!(a.media(MediaKind::Video, 96), None);
+        assert_eq!(a.rtx(MediaKind::Video, 96), Some((100, vp8)));
+        assert_eq!(b.output(vp8.id), Some(OutputFormat { payload_type: 96, rtx: Some(97) }));
+        assert_eq!(a.output(vp8.id), Some(OutputFormat { payload_type: 100, rtx: Some(96) }));
+    }
+
+    #[test]
+    fn the_offer_serves_numbers_that_the_answer_lacks() {
+        let mut formats = Formats::default();
+        let media = Media {
+            payload_types: vec![video(96, "VP8", &[]), video(97, "rtx", &[("apt", "96")])],
+            offered_payload_types: vec![video(100, "VP8", &[]), video(96, "rtx", &[("apt", "100")])],
+            ..Media::default()
+        };
+        let table = FormatTable::compile(&media, &mut formats);
+        let vp8 = table.media(MediaKind::Video, 96).unwrap();
+        assert_eq!(table.media(MediaKind::Video, 100), Some(vp8));
+        assert_eq!(table.rtx(MediaKind::Video, 96), Some((100, vp8)), "by role, although 96 is VP8 in the answer");
+        assert_eq!(table.rtx(MediaKind::Video, 97), Some((96, vp8)));
+        assert_eq!(table.output(vp8.id).unwrap().payload_type, 96);
+    }
+
+    #[test]
+    fn fmtp_tells_formats_apart() {
+        let mut formats = Formats::default();
+        let jicofo = [("profile-level-id", "42e01f;level-asymmetry-allowed=1;packetization-mode=1;")];
+        let split = [("profile-level-id", "42C01F"), ("packetization-mode", "1")];
+        let a = table(vec![video(107, "H264", &jicofo), video(101, "VP9", &[])], &mut formats);
+        let b = table(
+            vec![
+                video(50, "h264", &split),
+                video(51, "h264", &[("profile-level-id", "640034"), ("packetization-mode", "1")]),
+                video(52, "h264", &[("profile-level-id", "42e01f")]),
+                video(53, "VP9", &[("profile-id", "2")]),
+                video(54, "VP9", &[("profile-id", "0")]),
+            ],
+            &mut formats,
+        );
+        let h264 = a.media(MediaKind::Video, 107).unwrap();
+        assert_eq!(b.output(h264.id).unwrap().payload_type, 50);
+        let vp9 = a.media(MediaKind::Video, 101).unwrap();
+        assert_eq!(b.output(vp9.id).unwrap().payload_type, 54);
+        assert_ne!(b.media(MediaKind::Video, 51), b.media(MediaKind::Video, 50));
+        assert_ne!(b.media(MediaKind::Video, 52), b.media(MediaKind::Video, 50));
+        assert_eq!(a.output(b.media(MediaKind::Video, 53).unwrap().id), None);
+    }
+}

@@ -1,0 +1,173 @@
+//! RTCP in: sender reports go on to the legs, wishes of receivers go back to the sources.
+
+use super::endpoint::Endpoint;
+use super::extension_map::ReceivedExtensions;
+use super::feedback;
+use super::ingress::{note_activity, send_time};
+use super::payload::PayloadView;
+use super::projection::vp8::Picture;
+use super::reports::SenderClock;
+use super::rewrite::{self, MediaPacket, NotSent, SendContext, Stream};
+use super::room::{Env, Room, source_of};
+use super::source::desired;
+use crate::io::PacketSink;
+use crate::media::MediaKind;
+use crate::rtcp::{Block, Compound, SenderInfo, build, compound, nack};
+use crate::rtp::Packet;
+use crate::srtp::OpenError;
+use crate::stats::Counter;
+
+impl Room {
+    /// Takes one SRTCP packet of an endpoint.
+    pub fn handle_rtcp(&mut self, env: &mut Env<'_>, from: usize, datagram: &mut [u8], sink: &mut impl PacketSink) {
+        let Some(mut sender) = self.endpoints.get_mut(from).and_then(Option::take) else { return };
+        self.receive_rtcp(env, from, &mut sender, datagram, sink);
+        if let Some(place) = self.endpoints.get_mut(from) {
+            *place = Some(sender);
+        }
+    }
+
+    fn receive_rtcp(
+        &mut self,
+        env: &mut Env<'_>,
+        from: usize,
+        sender: &mut Endpoint,
+        datagram: &mut [u8],
+        sink: &mut impl PacketSink,
+    ) {
+        let Some(opener) = sender.opener.as_mut() else { return env.stats.count(Counter::DropNoKeys) };
+        let len = match opener.open_rtcp(datagram) {
+            Ok(len) => len,
+            Err(error) => {
+                return env.stats.count(match error {
+                    OpenError::Auth => Counter::DropSrtcpAuth,
+                    OpenError::Replay => Counter::DropSrtcpReplay,
+                    OpenError::TooShort => Counter::DropRtcpMalformed,
+                });
+            }
+        };
+        note_activity(env, sender);
+        self.wake(sender.last_activity + super::endpoint::ACTIVITY_TIMEOUT);
+        for block in Compound::new(datagram.get(..len).unwrap_or(&[])) {
+            match block {
+                Block::SenderReport { ssrc, info, .. } => {
+                    let clock = SenderClock { ntp: info.ntp, rtp: info.rtp, at: env.now };
+                    self.pass_sender_report(env, sender, ssrc, clock, sink);
+                }
+                Block::Nack { media, entries } => {
+                    for sequence in nack::sequences(entries) {
+                        self.resend(env, from, sender, media, sequence, sink);
+                    }
+                }
+                Block::Pli { media } => self.keyframe_wish(env, from, media, sink),
+                Block::Fir { entries } => {
+                    for media in compound::fir_targets(entries) {
+                        self.keyframe_wish(env, from, media, sink);
+                    }
+                }
+                Block::Twcc { .. } => env.stats.count(Counter::TransportFeedbackReceived),
+                Block::Malformed => env.stats.count(Counter::DropRtcpMalformed),
+                Block::ReceiverReport { .. } | Block::Other { .. } => {}
+            }
+        }
+    }
+
+    /// Keeps a sender report, and gives every receiver its own version of it.
+    fn pass_sender_report(
+        &mut self,
+        env: &Env<'_>,
+        sender: &Endpoint,
+        ssrc: u32,
+        clock: SenderClock,
+        sink: &mut impl PacketSink,
+    ) {
+        let Some(input) = sender.inputs.get(&ssrc).filter(|i| !i.rtx) else { return };
+        let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else { return };
+        let Some(out) = source.outgoing() else { return };
+        if let Some(state) = source.encodings.get_mut(usize::from(input.encoding)) {
+            state.reception.sender_report(clock);
+        }
+        if sender.force_mute[usize::from(source.kind == MediaKind::Video)] {
+            return;
+        }
+        for leg in &source.legs {
+            // Only the encoding that the receiver gets tells the time of its stream, and only once it gets something.
+            let shift = leg.projection.timestamp_shift(input.encoding).filter(|_| leg.packets > 0);
+            let Some(shift) = shift else { continue };
+            let Some(receiver) = self.endpoints.get_mut(leg.receiver).and_then(Option::as_deref_mut) else { continue };
+            let ssrc = out.ssrc;
+            let rtp = clock.rtp.wrapping_add(shift);
+            let info = SenderInfo { ntp: clock.ntp, rtp, packets: leg.packets, octets: leg.octets };
+            feedback::send(env, receiver, sink, |out| build::sender_report(ssrc, &info, out));
+        }
+    }
+
+    /// A receiver asks for a keyframe of what it gets of a source.
+    fn keyframe_wish(&mut self, env: &Env<'_>, from: usize, ssrc: u32, sink: &mut impl PacketSink) {
+        let Some(source) = source_of(&self.by_ssrc, &mut self.sources, ssrc) else { return };
+        let active = source.active_encodings(env.now);
+        let Ok(at) = source.legs.binary_search_by_key(&from, |l| l.receiver) else { return };
+        let Some(leg) = source.legs.get_mut(at).filter(|_| source.kind == MediaKind::Video) else { return };
+        let Some(target) = leg.target else { return };
+        let encoding = leg.projection.current().unwrap_or_else(|| desired(active, target));
+        if !leg.requests.ready(env.now) {
+            return env.stats.count(Counter::KeyframeRequestsThrottled);
+        }
+        leg.requests.used(env.now);
+        let Some(owner) = self.endpoints.get_mut(source.owner).and_then(Option::as_deref_mut) else { return };
+        if !source.requests.ready(env.now) {
+            return env.stats.count(Counter::KeyframeRequestsThrottled);
+        }
+        feedback::request_keyframe(env, self.feedback.video, source, owner, encoding, sink);
+    }
+
+    /// A receiver asks for a packet again.
+    fn resend(
+        &mut self,
+        env: &Env<'_>,
+        from: usize,
+        receiver: &mut Endpoint,
+        ssrc: u32,
+        sequence: u16,
+        sink: &mut impl PacketSink,
+    ) {
+        let Some(source) = source_of(&self.by_ssrc, &mut self.sources, ssrc) else { return };
+        let Some(out) = source.outgoing() else { return };
+        let Ok(at) = source.legs.binary_search_by_key(&from, |l| l.receiver) else { return };
+        let Some(leg) = source.legs.get_mut(at) else { return };
+        let Some(owner) = self.endpoints.get(source.owner).and_then(Option::as_deref) else { return };
+        let Some(cache) = &source.cache else { return };
+        let found = leg.projection.origin(sequence).and_then(|(encoding, number)| cache.get(encoding, number));
+        let Some((bytes, cached)) = found else { return env.stats.count(Counter::NackCacheMiss) };
+        let Ok(rtp) = Packet::parse(bytes) else { return };
+        let extensions = ReceivedExtensions::resolve(&rtp, source.kind, &owner.extensions);
+        let view = PayloadView::of(cached.format.codec, rtp.payload());
+        let picture = Picture { id: cached.picture_id, tl0: view.vp8.and_then(|d| d.tl0_pic_idx) };
+        let Some(output) = leg.projection.replay(sequence, rtp.timestamp(), picture) else { return };
+        let packet = MediaPacket { rtp, kind: source.kind, format: cached.format, extensions, view };
+        let context = SendContext { sender: &owner.formats, translate: env.config.rewrite, send_time: send_time(env) };
+        let Some(shape) = rewrite::shape(&packet, context, &receiver.formats) else { return };
+        let stream = match (shape.output().rtx, out.rtx) {
+            (Some(payload_type), Some(ssrc)) => Stream::Rtx { ssrc, payload_type, index: leg.rtx_index },
+            _ if receiver.may_repeat_index() && output.sequence >= leg.repeat_from => Stream::Media { ssrc: out.ssrc },
+            _ => return env.stats.count(Counter::DropCannotRepeat),
+        };
+        if !leg.may_resend(env.now, sequence) {
+            return;
+        }
+        match rewrite::send(&packet, &output, stream, shape, receiver, context, sink) {
+            Ok((_, payload)) => {
+                env.stats.count(Counter::Retransmissions);
+                if matches!(stream, Stream::Rtx { .. }) {
+                    leg.rtx_index += 1;
+                } else {
+                    leg.packets = leg.packets.wrapping_add(1);
+                    leg.octets = leg.octets.wrapping_add(payload as u32);
+                }
+            }
+            Err(NotSent::OutputFull) => env.stats.count(Counter::DropOutputFull),
+            Err(NotSent::Malformed) => env.stats.count(Counter::DropRewriteFailed),
+            Err(NotSent::NotReady) => {}
+        }
+    }
+}

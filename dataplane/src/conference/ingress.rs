@@ -1,0 +1,313 @@
+//! RTP in: open once, parse once, then one linear walk over the legs.
+
+use super::cache::{CachedPacket, PacketCache};
+use super::codec::Format;
+use super::endpoint::{Endpoint, REPORT_INTERVAL};
+use super::extension_map::{ReceivedExtensions, UriId};
+use super::feedback;
+use super::payload::PayloadView;
+use super::projection::vp8::Picture;
+use super::projection::{Entry, Input as ProjectionInput};
+use super::rewrite::{self, MediaPacket, NotSent, SendContext, Stream};
+use super::room::{Env, Room};
+use super::sequence::Arrival;
+use super::source::{Input, Source, desired};
+use crate::io::PacketSink;
+use crate::media::MediaKind;
+use crate::ring::Event;
+use crate::rtp::{Packet, audio_level::AudioLevel, rtx, twcc};
+use crate::srtp::OpenError;
+use crate::stats::Counter;
+
+/// An opened packet, RTX undone, padding cut.
+struct Plain<'a> {
+    bytes: &'a [u8],
+    sequence: i64,
+    /// `None`: the sender did not negotiate its payload type.
+    format: Option<Format>,
+}
+
+impl Room {
+    /// Takes one SRTP packet of an endpoint.
+    pub fn handle_rtp(&mut self, env: &mut Env<'_>, from: usize, datagram: &mut [u8], sink: &mut impl PacketSink) {
+        // The sender leaves the table while its packet goes round: legs never lead back to it.
+        let Some(mut sender) = self.endpoints.get_mut(from).and_then(Option::take) else { return };
+        self.receive(env, &mut sender, datagram, sink);
+        if let Some(place) = self.endpoints.get_mut(from) {
+            *place = Some(sender);
+        }
+    }
+
+    fn receive(&mut self, env: &mut Env<'_>, sender: &mut Endpoint, datagram: &mut [u8], sink: &mut impl PacketSink) {
+        let Some(opener) = sender.opener.as_mut() else { return env.stats.count(Counter::DropNoKeys) };
+        let (header_len, ssrc) = match Packet::parse_sealed(datagram) {
+            Ok(packet) => (packet.header_len(), packet.ssrc()),
+            Err(_) => return env.stats.count(Counter::DropRtpMalformed),
+        };
+        // Unknown SSRCs are not worth a place in the replay table.
+        let Some(input) = sender.inputs.get(&ssrc).copied() else { return env.stats.count(Counter::DropUnknownSsrc) };
+        let opened = match opener.open_rtp(datagram, header_len) {
+            Ok(opened) => opened,
+            Err(error) => return env.stats.count(open_counter(error)),
+        };
+        note_activity(env, sender);
+        self.wake(sender.last_activity + super::endpoint::ACTIVITY_TIMEOUT);
+        let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else {
+            return env.stats.count(Counter::DropUnknownSsrc);
+        };
+        let kind = source.kind;
+        let packet = match datagram.get(..opened.len).map(Packet::parse) {
+            Some(Ok(packet)) => packet,
+            _ => return env.stats.count(Counter::DropRtpMalformed),
+        };
+        note_transport_sequence(env, self.feedback.video, sender, kind, &packet, sink);
+        let arrivals = sender.arrivals.poll_timeout();
+        let (payload_type, timestamp) = (packet.payload_type(), packet.timestamp());
+        let (header_len, end) = (packet.header_len(), packet.payload_range().end);
+        let Some(state) = source.encodings.get_mut(usize::from(input.encoding)) else { return };
+        let plain = if input.rtx {
+            match undo_rtx(datagram, header_len, end, sender, kind, state) {
+                Ok(Some(plain)) => plain,
+                Ok(None) => return,
+                Err(counter) => return env.stats.count(counter),
+            }
+        } else {
+            let since_epoch = env.now.saturating_duration_since(env.epoch).as_micros();
+            let format = sender.formats.media(kind, payload_type);
+            let clock = u128::from(format.map_or(90_000, |f| f.clock_rate));
+            state.reception.received(opened.index as i64, timestamp, (since_epoch * clock / 1_000_000) as i64);
+            if let Some(first) = datagram.first_mut() {
+                *first &= !0x20;
+            }
+            Plain { bytes: datagram.get(..end).unwrap_or(&[]), sequence: opened.index as i64, format }
+        };
+        if let Some(at) = arrivals {
+            self.wake(at);
+        }
+        let next_report = *sender.next_report.get_or_insert(env.now + REPORT_INTERVAL);
+        self.wake(next_report);
+        self.place(env, sender, input, &plain, sink);
+    }
+
+    /// Numbers a packet, decides whether it goes on, and sends it round.
+    fn place(
+        &mut self,
+        env: &mut Env<'_>,
+        sender: &mut Endpoint,
+        input: Input,
+        plain: &Plain<'_>,
+        sink: &mut impl PacketSink,
+    ) {
+        let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else { return };
+        let kind = source.kind;
+        let Some(state) = source.encodings.get_mut(usize::from(input.encoding)) else { return };
+        let arrival = state.sequence.insert(plain.sequence);
+        if matches!(arrival, Arrival::Duplicate | Arrival::Old) {
+            return;
+        }
+        let muted = sender.force_mute[usize::from(kind == MediaKind::Video)];
+        let mut nack_due = None;
+        if kind == MediaKind::Video && !muted && sender.feedback.nack {
+            match arrival {
+                Arrival::Newest { skipped } => state.nack.advanced(env.now, plain.sequence, skipped),
+                _ => state.nack.received(plain.sequence),
+            }
+            if state.nack.deadline().is_some_and(|at| at <= env.now) {
+                feedback::nack(env, self.feedback.video, sender, state, sink);
+            }
+            nack_due = state.nack.deadline();
+        }
+        let rtp = match Packet::parse(plain.bytes) {
+            Ok(rtp) => rtp,
+            Err(_) => return env.stats.count(Counter::DropRtpMalformed),
+        };
+        let format = match plain.format {
+            Some(format) if !muted && !rtp.payload().is_empty() => format,
+            format => {
+                state.sequence.discard(plain.sequence, arrival);
+                if muted {
+                    env.stats.count(Counter::DropForceMuted);
+                } else if format.is_none() {
+                    env.stats.count(Counter::DropUnknownPayloadType);
+                }
+                return;
+            }
+        };
+        let Some(sequence) = state.sequence.closed(plain.sequence) else { return };
+        let extensions = ReceivedExtensions::resolve(&rtp, kind, &sender.extensions);
+        let view = match kind {
+            MediaKind::Video => PayloadView::of(format.codec, rtp.payload()),
+            MediaKind::Audio => PayloadView::OPAQUE,
+        };
+        let picture = match view.vp8 {
+            Some(d) => {
+                let id = d.picture_id.map(u32::from).map(|id| {
+                    if d.long_picture_id { state.picture_id.unwrap(id) } else { state.short_picture_id.unwrap(id) }
+                });
+                Picture { id, tl0: d.tl0_pic_idx }
+            }
+            None => Picture::default(),
+        };
+        let mut resized = false;
+        if view.height.is_some() && view.height != state.height {
+            state.height = view.height;
+            resized = true;
+        }
+        source.note_packet(env.now, input.encoding, rtp.timestamp());
+        if kind == MediaKind::Video {
+            let encodings = source.encodings.len();
+            let cache = source.cache.get_or_insert_with(|| PacketCache::new(env.config.cache_bytes, encodings));
+            let kept = CachedPacket { format, picture_id: picture.id };
+            cache.insert(input.encoding, sequence, plain.bytes, kept);
+        }
+        let mut speaker_due = None;
+        if let Some(level) = extensions.get(UriId::AUDIO_LEVEL).and_then(AudioLevel::parse)
+            && kind == MediaKind::Audio
+        {
+            self.speaker.level(env.now, sender.id, level.level);
+            speaker_due = self.speaker.deadline();
+        }
+        let packet = MediaPacket { rtp, kind, format, extensions, view };
+        let projected = ProjectionInput {
+            encoding: input.encoding,
+            sequence,
+            timestamp: rtp.timestamp(),
+            format: (kind == MediaKind::Video).then_some(format.id),
+            entry: view.entry,
+            picture,
+            clock_rate: format.clock_rate,
+        };
+        let wanted = fan_out(env, source, &mut self.endpoints, sender, &packet, &projected, sink);
+        if let Some(encoding) = wanted {
+            feedback::request_keyframe(env, self.feedback.video, source, sender, encoding, sink);
+        }
+        for at in [nack_due, speaker_due].into_iter().flatten() {
+            self.wake(at);
+        }
+        if resized {
+            self.touch(env.now);
+        }
+    }
+}
+
+/// Sends a packet to every receiver that is to have it. Returns the encoding that a keyframe is needed of.
+#[inline]
+fn fan_out(
+    env: &mut Env<'_>,
+    source: &mut Source,
+    endpoints: &mut [Option<Box<Endpoint>>],
+    sender: &Endpoint,
+    packet: &MediaPacket<'_>,
+    input: &ProjectionInput,
+    sink: &mut impl PacketSink,
+) -> Option<u8> {
+    let ssrc = source.outgoing()?.ssrc;
+    let context = SendContext { sender: &sender.formats, translate: env.config.rewrite, send_time: send_time(env) };
+    let active = source.active_encodings(env.now);
+    let mut wanted = None;
+    let mut forwarded = 0;
+    for leg in &mut source.legs {
+        let Some(receiver) = endpoints.get_mut(leg.receiver).and_then(Option::as_deref_mut) else { continue };
+        let Some(target) = leg.target else {
+            leg.projection.stop();
+            continue;
+        };
+        if receiver.sealer.is_none() || receiver.path.is_none() {
+            leg.projection.stop();
+            continue;
+        }
+        let Some(shape) = rewrite::shape(packet, context, &receiver.formats) else {
+            env.stats.count(Counter::DropReceiverLacksCodec);
+            if input.entry == Entry::Anywhere {
+                leg.projection.skip(input.sequence);
+            }
+            continue;
+        };
+        let desired = desired(active, target);
+        let output = leg.projection.project(env.now, input, desired);
+        if leg.projection.current() != Some(desired) && leg.requests.ready(env.now) {
+            wanted = wanted.max(Some(desired));
+        }
+        let Some(output) = output else { continue };
+        match rewrite::send(packet, &output, Stream::Media { ssrc }, shape, receiver, context, sink) {
+            Ok((_, payload)) => {
+                forwarded += 1;
+                leg.packets = leg.packets.wrapping_add(1);
+                leg.octets = leg.octets.wrapping_add(payload as u32);
+            }
+            Err(NotSent::OutputFull) => env.stats.count(Counter::DropOutputFull),
+            Err(NotSent::Malformed) => env.stats.count(Counter::DropRewriteFailed),
+            Err(NotSent::NotReady) => {}
+        }
+    }
+    env.stats.add(Counter::PacketsForwarded, forwarded);
+    wanted
+}
+
+/// The value of abs-send-time: seconds as 6.18 bits.
+pub fn send_time(env: &Env<'_>) -> u32 {
+    let micros = env.now.saturating_duration_since(env.epoch).as_micros();
+    ((micros << 18) / 1_000_000) as u32 & 0x00ff_ffff
+}
+
+fn open_counter(error: OpenError) -> Counter {
+    match error {
+        OpenError::Auth => Counter::DropSrtpAuth,
+        OpenError::Replay => Counter::DropSrtpReplay,
+        OpenError::TooShort => Counter::DropRtpMalformed,
+    }
+}
+
+/// Notes a sign of life.
+pub fn note_activity(env: &mut Env<'_>, endpoint: &mut Endpoint) {
+    endpoint.last_activity = env.now;
+    if !endpoint.active {
+        endpoint.active = true;
+        env.emit(Event::Activity { endpoint: endpoint.id, active: true });
+    }
+}
+
+fn note_transport_sequence(
+    env: &mut Env<'_>,
+    feedback_ssrc: u32,
+    sender: &mut Endpoint,
+    kind: MediaKind,
+    packet: &Packet<'_>,
+    sink: &mut impl PacketSink,
+) {
+    if !sender.feedback.transport_cc {
+        return;
+    }
+    let Some(id) = sender.extensions.id(kind, UriId::TRANSPORT_CC) else { return };
+    let Some(sequence) = packet.extension(id).and_then(twcc::parse) else { return };
+    sender.transport_media_ssrc = packet.ssrc();
+    sender.arrivals.record(env.now, sequence, packet.marker());
+    feedback::transport(env, feedback_ssrc, sender, sink);
+}
+
+/// Turns a retransmission into the packet that it repeats, in place. `Ok(None)`: a padding probe.
+fn undo_rtx<'a>(
+    datagram: &'a mut [u8],
+    header_len: usize,
+    end: usize,
+    sender: &Endpoint,
+    kind: MediaKind,
+    state: &super::source::EncodingState,
+) -> Result<Option<Plain<'a>>, Counter> {
+    let number = datagram.get(1).map_or(0, |b| b & 0x7f);
+    let Some((apt, format)) = sender.formats.rtx(kind, number) else { return Err(Counter::DropUnknownPayloadType) };
+    let Some((original, rest)) = datagram.get(header_len..end).and_then(rtx::parse) else { return Ok(None) };
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    let Some(sequence) = state.sequence.extend(original) else { return Ok(None) };
+    datagram.copy_within(..header_len, rtx::OSN_LEN);
+    let packet = datagram.get_mut(rtx::OSN_LEN..end).ok_or(Counter::DropRtpMalformed)?;
+    if let Some([first, second, s0, s1, _, _, _, _, ssrc @ ..]) = packet.get_mut(..12) {
+        *first &= !0x20;
+        *second = (*second & 0x80) | apt;
+        [*s0, *s1] = original.to_be_bytes();
+        ssrc.copy_from_slice(&state.ssrcs.ssrc.to_be_bytes());
+    }
+    Ok(Some(Plain { bytes: packet, sequence, format: Some(format) }))
+}

@@ -1,0 +1,278 @@
+//! One conference: its endpoints, its sources, and a leg for every pair of them.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use hashbrown::HashMap;
+
+use super::codec::{FormatTable, Formats, VideoFeedback};
+use super::endpoint::Endpoint;
+use super::extension_map::{ExtensionTable, Uris};
+use super::forwarder::ForwarderConfig;
+use super::leg::Leg;
+use super::source::{Input, Source};
+use super::speaker::SpeakerDetector;
+use crate::ids::EndpointId;
+use crate::media::{Media, MediaKind, SourceDescription};
+use crate::ring::{Event, FeedbackSsrcs, SrtpKeys};
+use crate::stats::{Counter, WorkerStats};
+
+/// Events that wait to be polled; further ones are dropped and counted.
+const MAX_EVENTS: usize = 8192;
+
+/// What a step may use besides the room itself.
+#[derive(Debug)]
+pub struct Env<'a> {
+    /// The time of the step.
+    pub now: Instant,
+    /// Start of the worker's clock.
+    pub epoch: Instant,
+    /// Counters.
+    pub stats: &'a WorkerStats,
+    /// Limits and knobs.
+    pub config: &'a ForwarderConfig,
+    /// Events to the control plane.
+    pub events: &'a mut VecDeque<Event>,
+}
+
+impl Env<'_> {
+    /// Queues an event.
+    pub fn emit(&mut self, event: Event) {
+        if self.events.len() < MAX_EVENTS {
+            self.events.push_back(event);
+        } else {
+            self.stats.count(Counter::DropEventFull);
+        }
+    }
+}
+
+/// An SSRC towards receivers: the index of its source, and whether it is the retransmission stream. No two sources
+/// may share one, or SRTP indices would be used twice.
+pub type OutgoingSsrcs = HashMap<u32, (usize, bool), foldhash::fast::RandomState>;
+
+/// The source whose media goes out on an SSRC.
+pub fn source_of<'a>(
+    ssrcs: &OutgoingSsrcs,
+    sources: &'a mut [Option<Box<Source>>],
+    ssrc: u32,
+) -> Option<&'a mut Source> {
+    let (index, _) = ssrcs.get(&ssrc).filter(|(_, rtx)| !rtx)?;
+    sources.get_mut(*index)?.as_deref_mut()
+}
+
+/// One conference.
+pub struct Room {
+    /// The bridge's SSRCs in it.
+    pub feedback: FeedbackSsrcs,
+    /// By index; a free place is `None`. Boxed so that a sender can be taken out while its packet goes round.
+    pub endpoints: Vec<Option<Box<Endpoint>>>,
+    /// By index; a free place is `None`.
+    pub sources: Vec<Option<Box<Source>>>,
+    /// Sources by the SSRCs that receivers know them by.
+    pub by_ssrc: OutgoingSsrcs,
+    /// Who speaks.
+    pub speaker: SpeakerDetector,
+    /// When `timers` has to look again.
+    pub deadline: Option<Instant>,
+    /// Wishes, sources or sizes changed: the allocation has to run.
+    pub dirty: bool,
+    generations: u32,
+}
+
+impl Room {
+    /// An empty conference.
+    pub fn new(feedback: FeedbackSsrcs) -> Self {
+        Self {
+            feedback,
+            endpoints: Vec::new(),
+            sources: Vec::new(),
+            by_ssrc: HashMap::default(),
+            speaker: SpeakerDetector::default(),
+            deadline: None,
+            dirty: false,
+            generations: 0,
+        }
+    }
+
+    /// Makes sure that timers run at `at` or before.
+    pub fn wake(&mut self, at: Instant) {
+        self.deadline = Some(self.deadline.map_or(at, |d| d.min(at)));
+    }
+
+    /// Asks for the allocation to run.
+    pub fn touch(&mut self, now: Instant) {
+        self.dirty = true;
+        self.wake(now);
+    }
+
+    /// An endpoint by index.
+    pub fn endpoint(&mut self, index: usize) -> Option<&mut Endpoint> {
+        self.endpoints.get_mut(index)?.as_deref_mut()
+    }
+
+    /// Adds an endpoint with legs of all sources; returns its index and generation.
+    pub fn join(&mut self, env: &Env<'_>, id: EndpointId) -> (usize, u32) {
+        let index = self.endpoints.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.endpoints.push(None);
+            self.endpoints.len() - 1
+        });
+        self.generations = self.generations.wrapping_add(1);
+        let mut endpoint = Box::new(Endpoint::new(id, self.generations, env.now));
+        for source in self.sources.iter_mut().flatten() {
+            add_leg(env, source, index, &mut endpoint);
+        }
+        self.endpoints[index] = Some(endpoint);
+        self.speaker.add(id, env.now);
+        self.touch(env.now);
+        (index, self.generations)
+    }
+
+    /// Removes an endpoint, its sources, and its legs.
+    pub fn leave(&mut self, env: &Env<'_>, index: usize) {
+        let Some(endpoint) = self.endpoints.get_mut(index).and_then(Option::take) else { return };
+        self.speaker.remove(endpoint.id);
+        for i in 0..self.sources.len() {
+            if self.sources[i].as_ref().is_some_and(|s| s.owner == index) {
+                self.remove_source(i);
+            }
+        }
+        for source in self.sources.iter_mut().flatten() {
+            source.legs.retain(|leg| leg.receiver != index);
+        }
+        self.touch(env.now);
+    }
+
+    /// Installs an endpoint's SRTP keys. New keys start new counting of packets in both directions.
+    pub fn set_keys(&mut self, index: usize, keys: &SrtpKeys) {
+        let Some(endpoint) = self.endpoints.get_mut(index).and_then(Option::as_deref_mut) else { return };
+        if !endpoint.set_keys(keys) {
+            return;
+        }
+        for source in self.sources.iter_mut().flatten() {
+            if source.owner == index {
+                source.restart();
+            } else if let Some(outgoing) = source.outgoing()
+                && let Some(leg) = source.legs.iter_mut().find(|l| l.receiver == index)
+                && let Some(indices) = endpoint.indices(outgoing)
+            {
+                *leg = Leg::new(index, leg.target, indices);
+            }
+        }
+    }
+
+    /// Replaces an endpoint's formats and extensions.
+    pub fn set_media(&mut self, env: &Env<'_>, index: usize, media: &Media, formats: &mut Formats, uris: &mut Uris) {
+        let Some(endpoint) = self.endpoint(index) else { return };
+        endpoint.formats = FormatTable::compile(media, formats);
+        endpoint.extensions = ExtensionTable::compile(&media.header_extensions, uris);
+        endpoint.feedback = VideoFeedback::of(media);
+        for source in self.sources.iter_mut().flatten() {
+            if source.owner == index {
+                // What is cached was numbered by the old table.
+                source.cache = None;
+            } else if let Some(leg) = source.legs.iter_mut().find(|l| l.receiver == index) {
+                leg.repeat_from = leg.projection.next_sequence();
+            }
+        }
+        self.touch(env.now);
+    }
+
+    /// Replaces the set of sources that an endpoint publishes. Those that go on keep their state.
+    pub fn set_sources(&mut self, env: &Env<'_>, index: usize, descriptions: &[SourceDescription]) {
+        let Some(owner) = self.endpoint(index).map(|e| e.id) else { return };
+        for i in 0..self.sources.len() {
+            let gone = self.sources[i]
+                .as_ref()
+                .is_some_and(|s| s.owner == index && !descriptions.iter().any(|d| s.continues(d)));
+            if gone {
+                self.remove_source(i);
+            }
+        }
+        let limit = env.config.max_sources_per_endpoint;
+        for (i, description) in descriptions.iter().enumerate() {
+            if i >= limit {
+                tracing::warn!(endpoint = %owner, source = description.name, limit, "source refused: too many");
+                env.stats.count(Counter::DropTableFull);
+                continue;
+            }
+            self.add_or_update(env, index, description);
+        }
+        self.rebuild_inputs(index);
+        self.touch(env.now);
+    }
+
+    fn add_or_update(&mut self, env: &Env<'_>, owner: usize, description: &SourceDescription) {
+        let known = self.sources.iter_mut().flatten().find(|s| s.owner == owner && s.continues(description));
+        if let Some(source) = known {
+            source.update(description);
+            return;
+        }
+        let mut source = Box::new(Source::new(owner, description));
+        let Some(outgoing) = source.outgoing() else { return };
+        let taken = |ssrc: &u32| self.by_ssrc.contains_key(ssrc);
+        if taken(&outgoing.ssrc) || outgoing.rtx.as_ref().is_some_and(taken) || outgoing.rtx == Some(outgoing.ssrc) {
+            tracing::warn!(
+                source = description.name,
+                ssrc = outgoing.ssrc,
+                rtx = outgoing.rtx,
+                "source refused: an SSRC of it is taken"
+            );
+            env.stats.count(Counter::DropTableFull);
+            return;
+        }
+        for (index, endpoint) in self.endpoints.iter_mut().enumerate() {
+            if let Some(endpoint) = endpoint.as_deref_mut().filter(|_| index != owner) {
+                add_leg(env, &mut source, index, endpoint);
+            }
+        }
+        let place = self.sources.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.sources.push(None);
+            self.sources.len() - 1
+        });
+        self.by_ssrc.insert(outgoing.ssrc, (place, false));
+        if let Some(rtx) = outgoing.rtx {
+            self.by_ssrc.insert(rtx, (place, true));
+        }
+        self.sources[place] = Some(source);
+    }
+
+    fn remove_source(&mut self, index: usize) {
+        let Some(source) = self.sources.get_mut(index).and_then(Option::take) else { return };
+        let Some(outgoing) = source.outgoing() else { return };
+        self.by_ssrc.retain(|_, (source, _)| *source != index);
+        for leg in &source.legs {
+            if let Some(receiver) = self.endpoint(leg.receiver) {
+                receiver.retire(outgoing, leg.indices());
+            }
+        }
+    }
+
+    fn rebuild_inputs(&mut self, index: usize) {
+        let Some(endpoint) = self.endpoints.get_mut(index).and_then(Option::as_deref_mut) else { return };
+        endpoint.inputs.clear();
+        for (i, source) in self.sources.iter().enumerate() {
+            let Some(source) = source.as_ref().filter(|s| s.owner == index) else { continue };
+            for (state, encoding) in source.encodings.iter().zip(0u8..) {
+                let input = Input { source: i, encoding, rtx: false };
+                endpoint.inputs.insert(state.ssrcs.ssrc, input);
+                if let Some(rtx) = state.ssrcs.rtx {
+                    endpoint.inputs.insert(rtx, Input { rtx: true, ..input });
+                }
+            }
+        }
+    }
+}
+
+/// Adds a leg; legs stay sorted by receiver.
+fn add_leg(env: &Env<'_>, source: &mut Source, receiver: usize, endpoint: &mut Endpoint) {
+    let Some(outgoing) = source.outgoing() else { return };
+    // Audio always flows; video waits for the allocation.
+    let target = (source.kind == MediaKind::Audio).then_some(0);
+    let Some(indices) = endpoint.indices(outgoing) else {
+        tracing::warn!(endpoint = %endpoint.id, source = source.name, "source not forwarded: too many SSRCs used up");
+        return env.stats.count(Counter::DropTableFull);
+    };
+    let leg = Leg::new(receiver, target, indices);
+    let at = source.legs.partition_point(|l| l.receiver < receiver);
+    source.legs.insert(at, leg);
+}

@@ -1,0 +1,142 @@
+//! From one receiver's wishes to one height limit and one target encoding per video source
+//! (bridge-protocol section 8.3, steps 1 to 3; no bandwidth limit is applied here).
+
+use crate::media::{ReceiverConstraints, VideoType};
+
+/// A source as a receiver may want it.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// Source name.
+    pub name: &'a str,
+    /// Camera, desktop, or nothing at the moment.
+    pub video_type: VideoType,
+}
+
+impl Candidate<'_> {
+    fn enabled(&self) -> bool {
+        !matches!(self.video_type, VideoType::None | VideoType::Disabled)
+    }
+}
+
+/// Height limits for one receiver: for every candidate, by its position. 0 is off, -1 unlimited.
+///
+/// `candidates` come in last-N order: sources of recent speakers first.
+pub fn limits(candidates: &[Candidate<'_>], constraints: &ReceiverConstraints) -> Vec<i32> {
+    let mut order: Vec<usize> = Vec::with_capacity(candidates.len());
+    for name in constraints.on_stage.iter().chain(&constraints.selected) {
+        let found = candidates.iter().position(|c| c.name == name.as_str() && c.enabled());
+        if let Some(i) = found
+            && !order.contains(&i)
+        {
+            order.push(i);
+        }
+    }
+    for enabled in [true, false] {
+        let rest: Vec<usize> =
+            (0..candidates.len()).filter(|i| candidates[*i].enabled() == enabled && !order.contains(i)).collect();
+        order.extend(rest);
+    }
+    let mut limits = vec![0; candidates.len()];
+    let mut left = usize::try_from(constraints.last_n).unwrap_or(usize::MAX);
+    for i in order {
+        if left == 0 {
+            break;
+        }
+        let wanted = constraints
+            .per_source
+            .iter()
+            .find(|(name, _)| name == candidates[i].name)
+            .map_or(constraints.default, |(_, c)| *c);
+        if wanted.max_height != 0 && wanted.max_frame_rate != 0 {
+            limits[i] = wanted.max_height.max(-1);
+            left -= 1;
+        }
+    }
+    limits
+}
+
+/// Height of an encoding whose keyframes have not told it.
+fn nominal_height(encoding: usize) -> i32 {
+    180i32.checked_shl(encoding.min(6) as u32).unwrap_or(i32::MAX)
+}
+
+/// The highest encoding that fits under a limit; the lowest one when none fits, none when the limit is 0.
+pub fn target(limit: i32, heights: impl ExactSizeIterator<Item = Option<u16>>) -> Option<u8> {
+    if limit == 0 {
+        return None;
+    }
+    let mut target = 0;
+    for (i, height) in heights.enumerate() {
+        let height = height.map_or(nominal_height(i), i32::from);
+        if limit < 0 || height <= limit {
+            target = i;
+        }
+    }
+    u8::try_from(target).ok()
+}
+
+/// The larger of two wishes, -1 being unlimited.
+pub fn larger(a: i32, b: i32) -> i32 {
+    if a < 0 || b < 0 { -1 } else { a.max(b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::VideoConstraint;
+    use proptest::prelude::*;
+
+    fn candidates<'a>(names: &[&'a str]) -> Vec<Candidate<'a>> {
+        names.iter().map(|name| Candidate { name, video_type: VideoType::Camera }).collect()
+    }
+
+    fn height(max_height: i32) -> VideoConstraint {
+        VideoConstraint { max_height, max_frame_rate: -1 }
+    }
+
+    #[test]
+    fn last_n_counts_stage_first_then_selected_then_speakers() {
+        let constraints = ReceiverConstraints {
+            last_n: 3,
+            on_stage: vec!["d-v0".to_owned()],
+            selected: vec!["c-v0".to_owned(), "d-v0".to_owned(), "gone".to_owned()],
+            default: height(180),
+            per_source: vec![("d-v0".to_owned(), height(720)), ("a-v0".to_owned(), height(0))],
+        };
+        let limits = limits(&candidates(&["a-v0", "b-v0", "c-v0", "d-v0", "e-v0"]), &constraints);
+        assert_eq!(limits, [0, 180, 180, 720, 0], "a source that is not wanted does not count");
+    }
+
+    #[test]
+    fn disabled_sources_come_last() {
+        let mut list = candidates(&["a-v0", "b-v0"]);
+        list[0].video_type = VideoType::None;
+        let constraints = ReceiverConstraints { last_n: 1, ..ReceiverConstraints::default() };
+        assert_eq!(limits(&list, &constraints), [0, 180]);
+    }
+
+    #[test]
+    fn targets() {
+        let nominal = || [None, None, None].into_iter();
+        assert_eq!(target(0, nominal()), None);
+        assert_eq!(target(90, nominal()), Some(0));
+        assert_eq!(target(180, nominal()), Some(0));
+        assert_eq!(target(360, nominal()), Some(1));
+        assert_eq!(target(719, nominal()), Some(1));
+        assert_eq!(target(-1, nominal()), Some(2));
+        assert_eq!(target(360, [Some(90), Some(180), Some(360)].into_iter()), Some(2));
+        assert_eq!(target(180, [Some(1080)].into_iter()), Some(0), "a single encoding is always forwarded");
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_last_n(count in 0usize..30, last_n in -1i32..40) {
+            let names: Vec<String> = (0..count).map(|i| format!("{i}-v0")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let constraints = ReceiverConstraints { last_n, ..ReceiverConstraints::default() };
+            let on = limits(&candidates(&names), &constraints).into_iter().filter(|l| *l != 0).count();
+            let expected = usize::try_from(last_n).map_or(count, |n| n.min(count));
+            prop_assert_eq!(on, expected);
+        }
+    }
+}

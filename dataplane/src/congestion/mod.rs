@@ -1,0 +1,3 @@
+//! Who gets which picture size.
+
+pub mod allocation;

@@ -1,0 +1,128 @@
+//! Steady-state forwarding allocates nothing: one sender of audio and video, ten receivers.
+
+mod forward_call;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forward_call::{
+    CONFERENCE, Camera, FEEDBACK, JICOFO, OTHER, audio_source, context, keys, packet, path, video_source,
+    with_extension,
+};
+use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
+use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
+use ringbridge_dataplane::ring::{Command, IceCredentials, NewEndpoint};
+use ringbridge_dataplane::stats::{Counter, WorkerStats};
+use webrtc_util::marshal::Marshal;
+
+thread_local! {
+    static COUNT: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+struct Counting;
+
+fn note() {
+    let _ = COUNT.try_with(|c| c.set(c.get().map(|n| n + 1)));
+}
+
+// SAFETY: every call goes to the system allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note();
+        // SAFETY: the caller's promises are the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note();
+        // SAFETY: as above.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Counts datagrams and forgets them.
+struct Sink {
+    buffer: [u8; MAX_DATAGRAM],
+    committed: u64,
+}
+
+impl PacketSink for Sink {
+    fn slot(&mut self) -> Option<&mut [u8]> {
+        Some(&mut self.buffer)
+    }
+
+    fn commit(&mut self, _len: usize, _path: Path) {
+        self.committed += 1;
+    }
+}
+
+#[test]
+fn steady_state_allocates_nothing() {
+    let stats = Arc::new(WorkerStats::default());
+    let mut forwarder = Forwarder::new(ForwarderConfig::default(), Arc::clone(&stats));
+    let mut now = Instant::now();
+    forwarder.handle_command(now, Command::CreateConference { conference: CONFERENCE, feedback: FEEDBACK });
+    for n in 0..11u8 {
+        let endpoint = EndpointId(u32::from(n));
+        let ice = IceCredentials { ufrag: String::new(), pwd: String::new() };
+        let new = NewEndpoint { conference: CONFERENCE, endpoint, label: String::new(), ice, controlling: true };
+        forwarder.handle_command(now, Command::CreateEndpoint(Box::new(new)));
+        forwarder.handle_command(now, Command::SetSrtp { endpoint, keys: Box::new(keys(n)) });
+        let media = if n % 2 == 0 { JICOFO.media() } else { OTHER.media() };
+        forwarder.handle_command(now, Command::SetMedia { endpoint, media: Box::new(media) });
+        let sources = if n == 0 { vec![audio_source("a-a0", 10), video_source("a-v0", &[11, 12])] } else { Vec::new() };
+        forwarder.handle_command(now, Command::SetSources { endpoint, sources });
+        forwarder.set_path(endpoint, Some(path(usize::from(n))));
+    }
+    let mut sink = Sink { buffer: [0; MAX_DATAGRAM], committed: 0 };
+    forwarder.handle_timeout(now, &mut sink);
+    let slot = forwarder.slot(EndpointId(0)).unwrap();
+    let mut client = context(&keys(0).inbound);
+    let mut low = Camera::new(100, 11, 1, 180);
+    let mut high = Camera::new(100, 12, 1, 360);
+    let mut transport = 0u16;
+    let mut measured = 0;
+    for i in 0..600u16 {
+        // Loss now and then, so that NACKs go out; each step is one audio and six video packets.
+        let mut packets = low.frame(i % 100 == 0, 3);
+        packets.extend(high.frame(i % 100 == 0, 3));
+        if i % 50 == 49 {
+            packets.remove(4);
+        }
+        let level = if i % 10 == 9 { 90 } else { 30 };
+        let audio = packet(111, i, 960 * u32::from(i), 10, &[3; 80]);
+        packets.push(with_extension(audio, JICOFO.level, &[level]));
+        for p in packets {
+            transport = transport.wrapping_add(1);
+            let p = with_extension(p, JICOFO.tcc, &transport.to_be_bytes());
+            let mut datagram = client.encrypt_rtp(&p.marshal().unwrap()).unwrap().to_vec();
+            if i >= 200 {
+                COUNT.set(Some(0));
+            }
+            forwarder.handle_rtp(now, slot, &mut datagram, &mut sink);
+            measured += COUNT.take().unwrap_or(0);
+        }
+        now += Duration::from_millis(20);
+        if i >= 200 {
+            COUNT.set(Some(0));
+        }
+        forwarder.handle_timeout(now, &mut sink);
+        measured += COUNT.take().unwrap_or(0);
+        while forwarder.poll_event().is_some() {}
+    }
+    assert_eq!(stats.get(Counter::PacketsForwarded), 600 * 4 * 10);
+    assert!(stats.get(Counter::NackSent) > 0);
+    assert!(sink.committed > 600 * 4 * 10 + 100, "reports and feedback went out too");
+    assert_eq!(measured, 0, "allocations in 400 steps");
+}

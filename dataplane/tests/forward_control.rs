@@ -1,0 +1,334 @@
+//! RTCP, counters, mute, activity, speakers.
+
+mod forward_call;
+
+use std::time::Duration;
+
+use forward_call::*;
+use ringbridge_dataplane::media::{ReceiverConstraints, VideoConstraint};
+use ringbridge_dataplane::ring::{Command, Event};
+use ringbridge_dataplane::stats::Counter;
+use rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
+use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtcp::receiver_report::ReceiverReport;
+use rtcp::sender_report::SenderReport;
+use rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
+
+fn three() -> Call {
+    let mut call = Call::new();
+    call.join(JICOFO.media(), vec![audio_source("a-a0", 10), video_source("a-v0", &[11, 12])]);
+    call.join(OTHER.media(), vec![audio_source("b-a0", 20)]);
+    call.join(PLAIN.media(), vec![audio_source("c-a0", 30)]);
+    call.settle();
+    call
+}
+
+fn pli(media_ssrc: u32) -> PictureLossIndication {
+    PictureLossIndication { sender_ssrc: 1, media_ssrc }
+}
+
+#[test]
+fn pli_and_fir_reach_the_owner_and_are_throttled() {
+    let mut call = three();
+    let mut camera = Camera::new(100, 11, 1, 180);
+    call.send(0, &camera.one(true));
+    call.clients[0].take_rtcp::<PictureLossIndication>();
+    let expected = PictureLossIndication { sender_ssrc: FEEDBACK.video, media_ssrc: 11 };
+    call.send_rtcp(1, &pli(11));
+    assert_eq!(call.clients[0].take_rtcp::<PictureLossIndication>(), std::slice::from_ref(&expected));
+    call.send_rtcp(1, &pli(11));
+    call.send_rtcp(2, &pli(11));
+    assert!(call.clients[0].take_rtcp::<PictureLossIndication>().is_empty());
+    assert_eq!(call.count(Counter::KeyframeRequestsThrottled), 2);
+    call.millis(200);
+    let fir = FullIntraRequest {
+        sender_ssrc: 1,
+        media_ssrc: 0,
+        fir: vec![FirEntry { ssrc: 999, sequence_number: 1 }, FirEntry { ssrc: 11, sequence_number: 1 }],
+    };
+    call.send_rtcp(2, &fir);
+    assert_eq!(call.clients[0].take_rtcp::<PictureLossIndication>(), [expected]);
+    call.send_rtcp(2, &pli(4711));
+    call.send_rtcp(0, &pli(11));
+    assert_eq!(call.count(Counter::KeyframeRequests), 2);
+}
+
+#[test]
+fn fir_where_the_sender_lacks_pli() {
+    let mut call = Call::new();
+    let mut media = JICOFO.media();
+    media.payload_types.iter_mut().for_each(|p| p.feedback.retain(|f| f.1 != "pli"));
+    call.join(media, vec![video_source("a-v0", &[11])]);
+    call.join(OTHER.media(), vec![]);
+    call.settle();
+    call.send(0, &Camera::new(100, 11, 1, 180).one(true));
+    for n in 0..2u8 {
+        call.send_rtcp(1, &pli(11));
+        let got = call.clients[0].take_rtcp::<FullIntraRequest>();
+        assert_eq!(got[0].fir, [FirEntry { ssrc: 11, sequence_number: n }]);
+        call.millis(200);
+    }
+}
+
+fn sender_report(ssrc: u32, ntp_time: u64, rtp_time: u32) -> SenderReport {
+    SenderReport { ssrc, ntp_time, rtp_time, packet_count: 77, octet_count: 7777, ..SenderReport::default() }
+}
+
+#[test]
+fn sender_reports_are_rewritten_for_what_each_receiver_gets() {
+    let mut call = three();
+    call.want(1, 360);
+    call.millis(10);
+    let mut low = Camera::new(100, 11, 1, 180);
+    let mut high = Camera::new(100, 12, 1, 360);
+    call.send_rtcp(0, &sender_report(11, 5, 6));
+    assert!(call.clients[1].take_rtcp::<SenderReport>().is_empty(), "nothing was sent yet");
+    let mut last = [0; 2];
+    for i in 0..4 {
+        call.millis(30);
+        let (l, h) = (low.one(i == 0), high.one(i == 0));
+        call.send(0, &l);
+        call.send(0, &h);
+        last = [l.header.timestamp, h.header.timestamp];
+    }
+    let rtp = [call.clients[1].take_rtp(), call.clients[2].take_rtp()];
+    let ntp = 0x0123_4567_89ab_cdef;
+    call.send_rtcp(0, &sender_report(11, ntp, last[0].wrapping_add(100)));
+    assert!(call.clients[1].take_rtcp::<SenderReport>().is_empty(), "it gets the other encoding");
+    let to_low = call.clients[2].take_rtcp::<SenderReport>();
+    call.send_rtcp(0, &sender_report(12, ntp, last[1].wrapping_add(100)));
+    let to_high = call.clients[1].take_rtcp::<SenderReport>();
+    assert!(call.clients[2].take_rtcp::<SenderReport>().is_empty());
+    for (reports, sent) in [(to_high, &rtp[0]), (to_low, &rtp[1])] {
+        let [report] = &reports[..] else { panic!("{} reports", reports.len()) };
+        let newest = sent.last().unwrap();
+        assert_eq!((report.ssrc, report.ntp_time), (11, ntp));
+        assert_eq!(report.rtp_time, newest.header.timestamp.wrapping_add(100));
+        assert_eq!(report.packet_count as usize, sent.len());
+        assert_eq!(report.octet_count as usize, sent.iter().map(|p| p.payload.len()).sum::<usize>());
+    }
+}
+
+#[test]
+fn receiver_reports_tell_loss_every_half_second() {
+    let mut call = three();
+    for i in [1u16, 2, 4] {
+        call.send(0, &packet(111, i, 960 * u32::from(i), 10, &[1; 20]));
+    }
+    call.send_rtcp(0, &sender_report(10, 0x1111_2222_3333_4444, 0));
+    call.millis(500);
+    let reports = call.clients[0].take_rtcp::<ReceiverReport>();
+    let [report] = &reports[..] else { panic!("{} reports", reports.len()) };
+    assert_eq!(report.ssrc, FEEDBACK.video);
+    let block = &report.reports[0];
+    assert_eq!((block.ssrc, block.fraction_lost, block.total_lost), (10, 64, 1));
+    assert_eq!((block.last_sequence_number, block.last_sender_report), (4, 0x2222_3333));
+    assert_eq!(block.delay, 32_768);
+    call.millis(2000);
+    assert!(call.clients[0].take_rtcp::<ReceiverReport>().is_empty(), "nothing to report in silence");
+}
+
+#[test]
+fn transport_feedback_covers_losses_and_the_tail() {
+    let mut call = three();
+    let mut camera = Camera::new(100, 11, 1, 180);
+    for n in [65_534u16, 65_535, 2, 3] {
+        call.millis(4);
+        let mut p = with_extension(camera.one(n == 65_534), JICOFO.tcc, &n.to_be_bytes());
+        p.header.marker = false;
+        call.send(0, &p);
+    }
+    assert!(call.clients[0].take_rtcp::<TransportLayerCc>().is_empty());
+    call.millis(100);
+    let got = call.clients[0].take_rtcp::<TransportLayerCc>();
+    let [feedback] = &got[..] else { panic!("{} messages", got.len()) };
+    assert_eq!((feedback.sender_ssrc, feedback.media_ssrc), (FEEDBACK.video, 11));
+    assert_eq!((feedback.base_sequence_number, feedback.packet_status_count, feedback.fb_pkt_count), (65_534, 6, 0));
+    let deltas: Vec<i64> = feedback.recv_deltas.iter().map(|d| d.delta).collect();
+    assert_eq!(deltas[1..], [4000, 4000, 4000], "microseconds");
+    // A frame's end after 20 ms does not wait for the timer; a probe on the RTX SSRC counts too.
+    call.millis(25);
+    let mut probe = rtx_of(&camera.one(false), 96, 1);
+    probe.payload = vec![].into();
+    probe.header.marker = true;
+    call.send(0, &with_extension(probe, JICOFO.tcc, &4u16.to_be_bytes()));
+    let got = call.clients[0].take_rtcp::<TransportLayerCc>();
+    assert_eq!((got[0].base_sequence_number, got[0].packet_status_count, got[0].fb_pkt_count), (4, 1, 1));
+}
+
+#[test]
+fn force_mute_drops_at_the_input_and_leaves_no_hole() {
+    let mut call = three();
+    let endpoint = call.clients[0].id;
+    let audio = |i: u16| packet(111, i, 960 * u32::from(i), 10, &[1; 20]);
+    let mut camera = Camera::new(100, 11, 1, 180);
+    call.send(0, &audio(1));
+    call.send(0, &camera.one(true));
+    call.command(Command::SetForceMute { endpoint, audio: true, video: false });
+    call.send(0, &audio(2));
+    call.send(0, &camera.one(false));
+    call.command(Command::SetForceMute { endpoint, audio: false, video: true });
+    call.send(0, &audio(3));
+    let muted = camera.one(false);
+    call.send(0, &muted);
+    call.send(0, &rtx_of(&camera.one(false), 96, 1));
+    assert_eq!(call.count(Counter::DropForceMuted), 3);
+    call.command(Command::SetForceMute { endpoint, audio: false, video: false });
+    call.send(0, &camera.one(false));
+    let got = call.clients[1].take_rtp();
+    for ssrc in [10, 11] {
+        let numbers: Vec<u16> =
+            got.iter().filter(|p| p.header.ssrc == ssrc).map(|p| p.header.sequence_number).collect();
+        let expected: Vec<u16> = (0..numbers.len() as u16).map(|i| numbers[0].wrapping_add(i)).collect();
+        assert_eq!(numbers, expected, "ssrc {ssrc}");
+    }
+    assert_eq!(got.len(), 2 + 3);
+}
+
+#[test]
+fn bad_packets_are_counted_exactly_and_disturb_nobody() {
+    let mut call = three();
+    let audio = |i: u16| packet(111, i, 960 * u32::from(i), 10, &[1; 20]);
+    let mut first = call.seal(0, &audio(1));
+    let replay = first.clone();
+    call.send_raw(0, &mut first);
+    call.send_raw(0, &mut replay.clone());
+    let mut forged = call.seal(0, &audio(2));
+    let good = forged.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    call.send_raw(0, &mut forged);
+    call.send_raw(0, &mut good.clone());
+    call.send(0, &packet(111, 1, 0, 4711, &[1; 20]));
+    call.send(0, &packet(77, 3, 0, 10, &[1; 20]));
+    call.send_raw(0, &mut [0x80, 111, 0]);
+    call.send_raw(0, &mut [0x80; 13]);
+    let mut short = replay[..20].to_vec();
+    call.send_raw(0, &mut short);
+    for (counter, expected) in [
+        (Counter::DropSrtpReplay, 1),
+        (Counter::DropSrtpAuth, 1),
+        (Counter::DropUnknownSsrc, 2),
+        (Counter::DropUnknownPayloadType, 1),
+        (Counter::DropRtpMalformed, 2),
+    ] {
+        assert_eq!(call.count(counter), expected, "{counter:?}");
+    }
+    assert_eq!(call.clients[1].take_rtp().len(), 2);
+    call.send(1, &packet(109, 1, 1, 20, &[2; 20]));
+    assert_eq!(call.clients[0].take_rtp().len(), 1);
+    assert_eq!(call.clients[2].take_rtp().len(), 3);
+}
+
+#[test]
+fn bad_rtcp_is_counted_exactly() {
+    let mut call = three();
+    let slot = call.clients[1].slot;
+    let mut garbage =
+        [0x81, 206, 0, 2, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 0x80, 0, 0, 1];
+    call.forwarder.handle_rtcp(call.now, slot, &mut garbage, &mut call.sink);
+    call.forwarder.handle_rtcp(call.now, slot, &mut [0x81, 206, 0, 2], &mut call.sink);
+    assert_eq!(call.count(Counter::DropSrtcpAuth), 1);
+    assert_eq!(call.count(Counter::DropRtcpMalformed), 1);
+}
+
+#[test]
+fn without_keys_or_room_everything_is_dropped_and_counted() {
+    let mut call = three();
+    call.sink.full = true;
+    call.send(0, &packet(111, 1, 1, 10, &[1; 20]));
+    assert_eq!(call.count(Counter::DropOutputFull), 2);
+    call.sink.full = false;
+    let slot = call.clients[0].slot;
+    let endpoint = call.clients[0].id;
+    call.command(Command::ExpireEndpoint { endpoint });
+    let mut datagram = call.seal(0, &packet(111, 2, 1, 10, &[1; 20]));
+    call.forwarder.handle_rtp(call.now, slot, &mut datagram, &mut call.sink);
+    assert_eq!(call.count(Counter::DropUnknownAddress), 1);
+    assert_eq!(call.forwarder.slot(endpoint), None);
+    call.command(Command::ExpireEndpoint { endpoint });
+    assert_eq!(call.count(Counter::DropCommandUnknown), 1);
+}
+
+#[test]
+fn activity_ends_after_eight_seconds_and_comes_back() {
+    let mut call = three();
+    call.take_events();
+    let endpoint = call.clients[0].id;
+    let activity = |events: Vec<Event>| -> Vec<Event> {
+        events.into_iter().filter(|e| matches!(e, Event::Activity { .. })).collect()
+    };
+    call.send(0, &packet(111, 1, 1, 10, &[1; 20]));
+    call.advance(Duration::from_secs(5));
+    let slot = call.clients[0].slot;
+    call.forwarder.note_activity(call.now, slot);
+    call.advance(Duration::from_millis(7990));
+    // The other two never sent anything.
+    assert!(
+        activity(call.take_events())
+            .iter()
+            .all(|e| !matches!(e, Event::Activity { endpoint: e, .. } if *e == endpoint))
+    );
+    call.millis(20);
+    assert_eq!(activity(call.take_events()), [Event::Activity { endpoint, active: false }]);
+    call.forwarder.note_activity(call.now, slot);
+    call.settle();
+    assert_eq!(activity(call.take_events()), [Event::Activity { endpoint, active: true }]);
+}
+
+#[test]
+fn the_speaker_is_announced_and_comes_first() {
+    let mut call = three();
+    let mut media = OTHER.media();
+    media.offered_payload_types.clear();
+    call.take_events();
+    for i in 0..60u16 {
+        let level = if i % 10 == 9 { 90 } else { 25 };
+        let p = packet(109, i, 960 * u32::from(i), 20, &[1; 20]);
+        call.send(1, &with_extension(p, OTHER.level, &[level]));
+        call.millis(20);
+    }
+    let speakers: Vec<Event> =
+        call.take_events().into_iter().filter(|e| matches!(e, Event::DominantSpeaker { .. })).collect();
+    let recent = vec![call.clients[1].id];
+    assert_eq!(speakers, [Event::DominantSpeaker { conference: CONFERENCE, recent }]);
+}
+
+#[test]
+fn forwarded_sources_follow_last_n() {
+    let mut call = Call::new();
+    call.join(JICOFO.media(), vec![video_source("a-v0", &[11])]);
+    call.join(OTHER.media(), vec![video_source("b-v0", &[21])]);
+    let c = call.join(PLAIN.media(), vec![]);
+    call.settle();
+    let endpoint = call.clients[c].id;
+    let last = |call: &mut Call| {
+        call.take_events().into_iter().rev().find_map(|e| match e {
+            Event::ForwardedSources { endpoint: e, sources } if e == endpoint => Some(sources),
+            _ => None,
+        })
+    };
+    assert_eq!(last(&mut call), Some(vec!["a-v0".to_owned(), "b-v0".to_owned()]));
+    let mut constraints = ReceiverConstraints {
+        last_n: 1,
+        on_stage: vec!["b-v0".to_owned()],
+        default: VideoConstraint { max_height: 720, max_frame_rate: -1 },
+        ..ReceiverConstraints::default()
+    };
+    call.constrain(c, constraints.clone());
+    assert_eq!(last(&mut call), Some(vec!["b-v0".to_owned()]));
+    constraints.last_n = 0;
+    call.constrain(c, constraints);
+    assert_eq!(last(&mut call), Some(vec![]));
+    let endpoint = call.clients[0].id;
+    call.command(Command::ExpireEndpoint { endpoint });
+    assert_eq!(last(&mut call), None, "what was not forwarded is not missed");
+}
+
+#[test]
+fn an_expired_conference_leaves_nothing() {
+    let mut call = three();
+    call.command(Command::ExpireConference { conference: CONFERENCE });
+    assert!(call.clients.iter().all(|c| call.forwarder.slot(c.id).is_none()));
+    call.advance(Duration::from_secs(20));
+    assert_eq!(call.forwarder.poll_timeout(), None);
+}
