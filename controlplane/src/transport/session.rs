@@ -34,7 +34,9 @@ pub enum DtlsError {
     #[error("cannot configure DTLS: {0}")]
     Configuration(String),
     /// The peer's certificate is not the signalled one.
-    #[error("the peer's certificate has {hash} fingerprint {actual}, which was not signalled: somebody is in between, or signalling is stale")]
+    #[error(
+        "the peer's certificate has {hash} fingerprint {actual}, which was not signalled: somebody is in between, or signalling is stale"
+    )]
     FingerprintMismatch {
         /// Hash function that was compared.
         hash: &'static str,
