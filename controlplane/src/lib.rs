@@ -3,10 +3,12 @@
 
 pub mod bridge;
 pub mod channel;
+pub mod cli;
 pub mod colibri;
 pub mod config;
 pub mod focus;
 pub mod jingle;
+pub mod logging;
 pub mod rest;
 pub mod transport;
 pub mod xmpp;

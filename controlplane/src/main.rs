@@ -1,2 +1,94 @@
-//! x
-fn main() {}
+//! `ringbridge`: the bridge, the focus, or both.
+
+use std::process::ExitCode;
+
+use ringbridge_controlplane::cli::{self, CliError, Request};
+use ringbridge_controlplane::config::Config;
+use ringbridge_controlplane::{bridge, focus, logging};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Configuration that cannot be used.
+const EXIT_CONFIG: u8 = 2;
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os()) {
+        Ok(Request::ShowConfig(table)) => {
+            print!("{table}");
+            ExitCode::SUCCESS
+        }
+        Ok(Request::Run(config)) => {
+            logging::start(&config.logging);
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+            match runtime {
+                Ok(runtime) => runtime.block_on(run(*config)),
+                Err(error) => {
+                    eprintln!("ringbridge: cannot start its runtime: {error}; look at the limits of this user (ulimit -a)");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Err(CliError::Usage(error)) => error.exit(),
+        Err(CliError::Config(errors)) => {
+            for error in errors {
+                eprintln!("ringbridge: {error}");
+            }
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+/// Runs the parts until one fails or a signal comes; then ends the others in order.
+async fn run(config: Config) -> ExitCode {
+    let (stop, stopped) = watch::channel(false);
+    let mut parts = tokio::task::JoinSet::new();
+    if let Some(settings) = config.bridge {
+        let stopped = stopped.clone();
+        parts.spawn(async move { bridge::run(settings, stopped).await.map_err(|error| error.to_string()) });
+    }
+    if let Some(settings) = config.focus {
+        parts.spawn(async move { focus::run(settings, stopped).await.map_err(|error| error.to_string()) });
+    }
+    let mut code = ExitCode::SUCCESS;
+    tokio::select! {
+        () = terminated() => tracing::info!("told to stop"),
+        Some(ended) = parts.join_next() => code = report(ended),
+    }
+    let _ = stop.send(true);
+    while let Some(ended) = parts.join_next().await {
+        if report(ended) != ExitCode::SUCCESS {
+            code = ExitCode::FAILURE;
+        }
+    }
+    code
+}
+
+fn report(ended: Result<Result<(), String>, tokio::task::JoinError>) -> ExitCode {
+    let error = match ended {
+        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(error)) => error,
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(%error, "ringbridge stops");
+    ExitCode::FAILURE
+}
+
+/// SIGTERM, SIGINT or SIGHUP.
+async fn terminated() {
+    let next = |kind| async move {
+        match signal(kind) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a signal cannot be caught; it will end the process at once");
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = next(SignalKind::terminate()) => {}
+        () = next(SignalKind::interrupt()) => {}
+        () = next(SignalKind::hangup()) => {}
+    }
+}

@@ -15,3 +15,7 @@ pub mod rtp;
 pub mod srtp;
 pub mod stats;
 pub mod worker;
+
+mod dataplane;
+
+pub use dataplane::{Dataplane, DataplaneConfig, DataplaneHealth, StartError};

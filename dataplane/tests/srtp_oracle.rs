@@ -28,7 +28,8 @@ fn oracle(profile: SrtpProfile, master: &MasterKey) -> Context {
         SrtpProfile::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
         SrtpProfile::Aes128CmHmacSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
     };
-    Context::new(&master.key[..profile.key_len()], &master.salt[..profile.salt_len()], name, None, None).expect("valid key lengths")
+    Context::new(&master.key[..profile.key_len()], &master.salt[..profile.salt_len()], name, None, None)
+        .expect("valid key lengths")
 }
 
 /// An RTP packet with one contributing source and a one-byte header extension.

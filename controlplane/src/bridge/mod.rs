@@ -1,11 +1,30 @@
 //! The bridge as an actor: one XMPP connection, the colibri2 state machine, DTLS sessions, bridge channels, and
 //! the rings of the data plane.
 
+mod actor;
+mod endpoints;
+mod messages;
+mod report;
+mod requests;
+mod wishes;
+mod workers;
+
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use jid::BareJid;
+use ringbridge_dataplane::ring::WorkerLink;
+use ringbridge_dataplane::stats::WorkerStats;
+use ringbridge_dataplane::{Dataplane, DataplaneConfig, StartError};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 
-use crate::xmpp::XmppSettings;
+use crate::channel::{self, Registry};
+use crate::colibri::transport::LocalTransport;
+use crate::rest::{self, RestError};
+use crate::transport::{Certificate, DtlsError};
+use crate::xmpp::{self, XmppSettings};
 
 /// What the bridge runs with.
 #[derive(Debug, Clone)]
@@ -40,4 +59,128 @@ pub struct BridgeSettings {
     pub region: Option<String>,
     /// Test only: forward with the sender's payload types and header-extension ids.
     pub disable_rewriting: bool,
+}
+
+/// Why the bridge does not start, or stops.
+#[derive(Debug, Error)]
+pub enum BridgeError {
+    /// Sockets, threads, I/O backends.
+    #[error("media workers do not start: {0}")]
+    Dataplane(#[from] StartError),
+    /// No certificate for DTLS.
+    #[error("no DTLS certificate: {0}")]
+    Certificate(DtlsError),
+    /// A listening socket.
+    #[error("cannot listen on {address} for {purpose}: {source}; choose another address or stop what uses it")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What for.
+        purpose: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The pages for operators.
+    #[error(transparent)]
+    Rest(#[from] RestError),
+    /// The nickname cannot be part of an address.
+    #[error("nickname {nickname:?} cannot be used in a room: {source}; choose another one")]
+    Nickname {
+        /// As configured.
+        nickname: String,
+        /// Why not.
+        source: jid::Error,
+    },
+    /// The workers' wake-ups cannot be waited for.
+    #[error("cannot wait for the media workers: {0}")]
+    Wakeup(std::io::Error),
+    /// The connection task is gone.
+    #[error("the XMPP connection task ended; this is a defect, please report it with the log before this line")]
+    XmppEnded,
+}
+
+/// Runs a bridge until `shutdown` becomes true.
+pub async fn run(settings: BridgeSettings, shutdown: watch::Receiver<bool>) -> Result<(), BridgeError> {
+    let mut dataplane = Dataplane::start(DataplaneConfig {
+        local_addresses: settings.local_addresses.clone(),
+        port: settings.port,
+        workers: settings.workers,
+        cores: settings.cores.clone(),
+        io: settings.io,
+        rewrite: !settings.disable_rewriting,
+        ..DataplaneConfig::default()
+    })?;
+    let (backend, reason) = dataplane.backend();
+    tracing::info!(workers = dataplane.workers(), backend, reason, addresses = ?dataplane.local_addresses(), "media workers run");
+    let port = dataplane.local_addresses().first().map_or(settings.port, SocketAddr::port);
+    let links = dataplane.take_links().into_iter().enumerate().map(|(i, link)| (link, dataplane.stats(i))).collect();
+    let result = run_on(BridgeSettings { port, ..settings }, links, shutdown).await;
+    // Joining the threads blocks for a moment.
+    let _ = tokio::task::spawn_blocking(move || dataplane.stop()).await;
+    result
+}
+
+/// Runs a bridge over workers that are already there, one link and its counters each.
+pub async fn run_on(
+    settings: BridgeSettings,
+    links: Vec<(WorkerLink, Arc<WorkerStats>)>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), BridgeError> {
+    let certificate = Certificate::generate().map_err(BridgeError::Certificate)?;
+    let transport = LocalTransport {
+        local_addresses: settings.local_addresses.clone(),
+        public_addresses: settings.public_addresses.clone(),
+        port: settings.port,
+        fingerprint: certificate.fingerprint().to_string(),
+        websocket_base_url: settings.websocket_base_url.clone(),
+        websocket_server_id: settings.websocket_server_id.clone(),
+    };
+    let registry = Registry::default();
+    let (channel_events, channel) = mpsc::channel(1024);
+    let router = channel::router(settings.websocket_server_id.clone(), registry.clone(), channel_events);
+    let listener = TcpListener::bind(settings.websocket_listen).await.map_err(|source| BridgeError::Listen {
+        address: settings.websocket_listen,
+        purpose: "the colibri WebSocket",
+        source,
+    })?;
+
+    let (health, health_seen) = watch::channel(Err("not connected to the XMPP server".to_owned()));
+    let (stats, stats_seen) = watch::channel(serde_json::Value::Object(serde_json::Map::new()));
+    let (report, report_seen) = watch::channel(report::Report::default());
+    let counters: Vec<_> = links.iter().map(|(_, stats)| Arc::clone(stats)).collect();
+    let ops = rest::Ops {
+        name: "bridge".to_owned(),
+        health: health_seen,
+        stats: stats_seen,
+        metrics: Arc::new(move || report_seen.borrow().to_prometheus(&counters)),
+    };
+    // Own stop signal: the servers go on until the bridge has said good-bye.
+    let (stop_servers, servers_stop) = watch::channel(false);
+    let mut wait = servers_stop.clone();
+    let websocket = tokio::spawn(async move {
+        let stopped = async move {
+            let _ = wait.wait_for(|stop| *stop).await;
+        };
+        axum::serve(listener, router).with_graceful_shutdown(stopped).await
+    });
+    let mut rest = tokio::spawn(rest::serve(settings.rest_listen, ops, servers_stop));
+
+    let (sender, events) = xmpp::connect(settings.xmpp.clone(), shutdown.clone());
+    let publish = actor::Publish { health, stats, report };
+    let actor = actor::Actor::new(&settings, transport, certificate, links, registry, sender, publish)?;
+    let inputs = actor::Inputs { xmpp: events, channel, shutdown };
+    let bridge = actor.run(inputs);
+    tokio::pin!(bridge);
+    let result = tokio::select! {
+        result = &mut bridge => result,
+        // It ends before the bridge only when it cannot listen.
+        ended = &mut rest => match ended {
+            Ok(Err(error)) => Err(BridgeError::Rest(error)),
+            _ => bridge.await,
+        },
+    };
+    let _ = stop_servers.send(true);
+    websocket.abort();
+    rest.abort();
+    result
 }

@@ -1,199 +1,250 @@
-//! What the bridge sends to clients (bridge-protocol 5.6, and the older dialect of focus-protocol 12).
+//! Messages of the bridge channel (bridge-protocol 5.5 and 5.6), and those of clients from before source names
+//! (focus-protocol 12). Unknown fields are ignored, unknown classes are not an error.
 
-use serde::{Deserialize, Serialize, Serializer};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// A message to a client.
+/// The largest picture wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeightConstraint {
+    /// Pixels; -1 is unlimited, 0 is off.
+    #[serde(default = "unlimited")]
+    pub max_height: i32,
+    /// Frames per second; negative is unlimited, 0 is off.
+    #[serde(default = "unlimited_rate")]
+    pub max_frame_rate: f64,
+}
+
+fn unlimited() -> i32 {
+    -1
+}
+
+fn unlimited_rate() -> f64 {
+    -1.0
+}
+
+/// What a client wants to receive; absent fields keep their previous value.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReceiverVideoConstraints {
+    /// Video sources at most; -1 is unlimited.
+    pub last_n: Option<i32>,
+    /// Selected source names.
+    pub selected_sources: Option<Vec<String>>,
+    /// Source names on stage.
+    pub on_stage_sources: Option<Vec<String>>,
+    /// Older dialect: selected endpoints.
+    pub selected_endpoints: Option<Vec<String>>,
+    /// Older dialect: endpoints on stage.
+    pub on_stage_endpoints: Option<Vec<String>>,
+    /// For everything that `constraints` does not name.
+    pub default_constraints: Option<HeightConstraint>,
+    /// By source name; in the older dialect by endpoint.
+    pub constraints: Option<BTreeMap<String, HeightConstraint>>,
+    /// A limit that the client knows of, bit/s; -1 is none.
+    pub assumed_bandwidth_bps: Option<i64>,
+}
+
+/// Client to bridge.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(tag = "colibriClass")]
+pub enum ClientMessage {
+    /// Asks for a `ServerHello`.
+    ClientHello,
+    /// What it wants to receive.
+    ReceiverVideoConstraints(ReceiverVideoConstraints),
+    /// Older dialect: one height for everything.
+    #[serde(rename_all = "camelCase")]
+    ReceiverVideoConstraint {
+        /// Pixels.
+        max_frame_height: i32,
+    },
+    /// Older dialect: how many video sources.
+    #[serde(rename_all = "camelCase")]
+    LastNChangedEvent {
+        /// -1 is unlimited.
+        last_n: i32,
+    },
+    /// Older dialect: selected endpoints.
+    #[serde(rename_all = "camelCase")]
+    SelectedEndpointsChangedEvent {
+        /// Endpoint ids.
+        selected_endpoints: Vec<String>,
+    },
+    /// What one of its sources shows.
+    #[serde(rename_all = "camelCase")]
+    SourceVideoTypeMessage {
+        /// Source name.
+        source_name: String,
+        /// `camera`, `desktop`, `desktop_high_fps`, `none` or `disabled`, in any case.
+        video_type: String,
+    },
+    /// Older dialect: what its only source shows.
+    #[serde(rename_all = "camelCase")]
+    VideoTypeMessage {
+        /// As above.
+        video_type: String,
+    },
+    /// Which audio it wants.
+    ReceiverAudioSubscription(Map<String, Value>),
+    /// For one other endpoint, or for all.
+    EndpointMessage(Map<String, Value>),
+    /// Statistics for the others.
+    EndpointStats(Map<String, Value>),
+    /// A class that this bridge does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl ClientMessage {
+    /// Reads one text frame.
+    pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+}
+
+/// Bridge to client.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "colibriClass", rename_all_fields = "camelCase")]
+#[serde(tag = "colibriClass")]
 pub enum BridgeMessage {
-    /// The greeting.
+    /// Greeting.
     ServerHello {
-        /// Version of the bridge, if it is announced.
+        /// Version of the bridge, where announced.
         #[serde(skip_serializing_if = "Option::is_none")]
         version: Option<String>,
     },
-    /// The dominant speaker, or the list of recent speakers, changed.
-    DominantSpeakerEndpointChangeEvent {
-        /// Endpoint id.
-        dominant_speaker_endpoint: String,
-        /// Up to ten earlier ones, the latest first.
-        previous_speakers: Vec<String>,
-        /// Whether nobody speaks now.
-        silence: bool,
-    },
-    /// An endpoint became inactive, or active again.
-    EndpointConnectivityStatusChangeEvent {
-        /// Endpoint id.
-        endpoint: String,
-        /// Clients expect the texts "true" and "false".
-        #[serde(serialize_with = "as_text")]
-        active: bool,
-    },
-    /// The video sources that the client is being sent.
-    ForwardedSources {
-        /// Source names.
-        forwarded_sources: Vec<String>,
-    },
-    /// SSRC rewriting: which source is behind which video SSRC.
-    VideoSourcesMap {
-        /// New and changed ones only.
-        mapped_sources: Vec<VideoSourceMapping>,
-    },
-    /// SSRC rewriting: which source is behind which audio SSRC.
-    AudioSourcesMap {
-        /// New and changed ones only.
-        mapped_sources: Vec<AudioSourceMapping>,
-    },
-    /// The largest height that anybody wants of one of the client's sources.
+    /// How high one of the client's sources is needed at most.
+    #[serde(rename_all = "camelCase")]
     SenderSourceConstraints {
         /// Source name.
         source_name: String,
-        /// Pixels; -1 is unlimited, 0 is nobody.
+        /// Pixels; -1 is unlimited, 0 is not needed.
         max_height: i32,
     },
-    /// What the bridge estimates of the client's downlink.
-    ConnectionStats {
-        /// Bit/s.
-        estimated_downlink_bandwidth: u64,
-    },
-    /// Older dialect of `ForwardedSources`: endpoints whose video is sent.
-    LastNEndpointsChangeEvent {
-        /// Endpoint ids.
-        last_n_endpoints: Vec<String>,
-    },
-    /// Older dialect of `SenderSourceConstraints`.
+    /// Older dialect of the former.
+    #[serde(rename_all = "camelCase")]
     SenderVideoConstraints {
         /// The constraint.
         video_constraints: IdealHeight,
     },
-    /// An object of another client (`EndpointMessage`, `EndpointStats`), with its `colibriClass`, `from` filled in.
+    /// Video sources that the client gets.
+    #[serde(rename_all = "camelCase")]
+    ForwardedSources {
+        /// Source names.
+        forwarded_sources: Vec<String>,
+    },
+    /// Older dialect of the former.
+    #[serde(rename_all = "camelCase")]
+    LastNEndpointsChangeEvent {
+        /// Endpoints whose video the client gets.
+        last_n_endpoints: Vec<String>,
+    },
+    /// An endpoint fell silent or is back.
+    EndpointConnectivityStatusChangeEvent {
+        /// Which.
+        endpoint: String,
+        /// The words `true` or `false`.
+        active: String,
+    },
+    /// Who speaks.
+    #[serde(rename_all = "camelCase")]
+    DominantSpeakerEndpointChangeEvent {
+        /// Now.
+        dominant_speaker_endpoint: String,
+        /// Before.
+        previous_speakers: Vec<String>,
+        /// Whether nobody does.
+        silence: bool,
+    },
+    /// An object of another client, passed on as it came with `from` filled in; its class is in it.
     #[serde(untagged)]
     Forwarded(Map<String, Value>),
 }
 
-/// One entry of [`BridgeMessage::VideoSourcesMap`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct VideoSourceMapping {
-    /// Source name.
-    pub source: String,
-    /// Endpoint id.
-    pub owner: String,
-    /// SSRC of the media packets.
-    pub ssrc: u32,
-    /// SSRC of the retransmissions.
-    pub rtx: u32,
-    /// `CAMERA`, `DESKTOP`, …
-    pub video_type: String,
-    /// Media section, where one was signalled.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mid: Option<String>,
-}
-
-/// One entry of [`BridgeMessage::AudioSourcesMap`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AudioSourceMapping {
-    /// Source name.
-    pub source: String,
-    /// Endpoint id.
-    pub owner: String,
-    /// SSRC of the media packets.
-    pub ssrc: u32,
-    /// Media section, where one was signalled.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mid: Option<String>,
-}
-
-/// A height that a sender should aim at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A height in the older dialect.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IdealHeight {
-    /// Pixels; 0 is off.
+    /// Pixels.
     pub ideal_height: i32,
 }
 
-fn as_text<S: Serializer>(value: &bool, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(if *value { "true" } else { "false" })
-}
-
 impl BridgeMessage {
-    /// The greeting, without a version.
-    pub fn hello() -> Self {
-        Self::ServerHello { version: None }
+    /// The older dialect's sender constraint.
+    pub fn ideal_height(ideal_height: i32) -> Self {
+        Self::SenderVideoConstraints { video_constraints: IdealHeight { ideal_height } }
     }
 
-    /// As one text frame.
-    pub fn to_json(&self) -> String {
-        // Plain text, numbers and maps with text keys always serialize.
-        serde_json::to_string(self).unwrap_or_default()
+    /// The text frame.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|error| {
+            tracing::error!(%error, "a bridge message does not serialise; it is left out");
+            String::from("{}")
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
-    fn as_the_reference_writes_them() {
-        let cases = [
-            (BridgeMessage::hello(), r#"{"colibriClass":"ServerHello"}"#),
-            (
-                BridgeMessage::SenderSourceConstraints { source_name: "ab12cd34-v0".into(), max_height: 360 },
-                r#"{"colibriClass":"SenderSourceConstraints","sourceName":"ab12cd34-v0","maxHeight":360}"#,
-            ),
-            (
-                BridgeMessage::EndpointConnectivityStatusChangeEvent { endpoint: "ab12cd34".into(), active: false },
-                r#"{"colibriClass":"EndpointConnectivityStatusChangeEvent","endpoint":"ab12cd34","active":"false"}"#,
-            ),
-            (
-                BridgeMessage::DominantSpeakerEndpointChangeEvent {
-                    dominant_speaker_endpoint: "a".into(),
-                    previous_speakers: vec!["b".into()],
-                    silence: false,
-                },
-                r#"{"colibriClass":"DominantSpeakerEndpointChangeEvent","dominantSpeakerEndpoint":"a","previousSpeakers":["b"],"silence":false}"#,
-            ),
-            (
-                BridgeMessage::ForwardedSources { forwarded_sources: vec![] },
-                r#"{"colibriClass":"ForwardedSources","forwardedSources":[]}"#,
-            ),
-            (
-                BridgeMessage::VideoSourcesMap {
-                    mapped_sources: vec![VideoSourceMapping {
-                        source: "ef56-v0".into(),
-                        owner: "ef56".into(),
-                        ssrc: 3_405_691_582,
-                        rtx: 305_419_896,
-                        video_type: "CAMERA".into(),
-                        mid: Some("v0".into()),
-                    }],
-                },
-                r#"{"colibriClass":"VideoSourcesMap","mappedSources":[{"source":"ef56-v0","owner":"ef56","ssrc":3405691582,"rtx":305419896,"videoType":"CAMERA","mid":"v0"}]}"#,
-            ),
-            (
-                BridgeMessage::LastNEndpointsChangeEvent { last_n_endpoints: vec!["a".into()] },
-                r#"{"colibriClass":"LastNEndpointsChangeEvent","lastNEndpoints":["a"]}"#,
-            ),
-            (
-                BridgeMessage::SenderVideoConstraints { video_constraints: IdealHeight { ideal_height: 180 } },
-                r#"{"colibriClass":"SenderVideoConstraints","videoConstraints":{"idealHeight":180}}"#,
-            ),
-        ];
-        for (message, expected) in cases {
-            assert_eq!(message.to_json(), expected);
-        }
+    fn constraints_of_both_dialects() {
+        let head = r#"{"colibriClass":"ReceiverVideoConstraints","lastN":-1,"future":1,
+            "defaultConstraints":{"maxHeight":180},"constraints":{"ab-v0":{"maxHeight":720,"maxFrameRate":15}}}"#;
+        let ClientMessage::ReceiverVideoConstraints(parsed) = ClientMessage::parse(head).expect("valid") else {
+            panic!("another class");
+        };
+        assert_eq!(parsed.last_n, Some(-1));
+        assert_eq!(parsed.constraints.expect("there")["ab-v0"].max_height, 720);
+        assert_eq!(parsed.selected_sources, None, "absent is not empty");
+        let lyno = r#"{"colibriClass":"LastNChangedEvent","lastN":4}"#;
+        assert_eq!(ClientMessage::parse(lyno).expect("valid"), ClientMessage::LastNChangedEvent { last_n: 4 });
+        assert_eq!(
+            ClientMessage::parse(r#"{"colibriClass":"SomethingNew","x":1}"#).expect("tolerated"),
+            ClientMessage::Unknown
+        );
+        assert!(ClientMessage::parse("{").is_err());
+        assert!(ClientMessage::parse(r#"{"colibriClass":"LastNChangedEvent","lastN":"many"}"#).is_err());
     }
 
     #[test]
-    fn a_forwarded_object_keeps_its_own_class() {
-        let Value::Object(body) =
-            serde_json::json!({"colibriClass": "EndpointMessage", "from": "a", "msgPayload": [1]})
+    fn what_is_sent_is_what_the_reference_sends() {
+        let texts = [
+            (BridgeMessage::ServerHello { version: None }, r#"{"colibriClass":"ServerHello"}"#),
+            (
+                BridgeMessage::SenderSourceConstraints { source_name: "a-v0".into(), max_height: 360 },
+                r#"{"colibriClass":"SenderSourceConstraints","sourceName":"a-v0","maxHeight":360}"#,
+            ),
+            (
+                BridgeMessage::EndpointConnectivityStatusChangeEvent { endpoint: "a".into(), active: "false".into() },
+                r#"{"colibriClass":"EndpointConnectivityStatusChangeEvent","endpoint":"a","active":"false"}"#,
+            ),
+            (
+                BridgeMessage::ideal_height(180),
+                r#"{"colibriClass":"SenderVideoConstraints","videoConstraints":{"idealHeight":180}}"#,
+            ),
+        ];
+        for (message, text) in texts {
+            assert_eq!(message.to_text(), text);
+        }
+        let Value::Object(object) =
+            serde_json::json!({"colibriClass":"EndpointMessage","from":"a","msgPayload":{"x":1}})
         else {
-            unreachable!("an object")
+            panic!("an object");
         };
-        let sent: Value = serde_json::from_str(&BridgeMessage::Forwarded(body.clone()).to_json()).expect("JSON");
-        assert_eq!(sent, Value::Object(body));
+        let text = BridgeMessage::Forwarded(object.clone()).to_text();
+        assert_eq!(serde_json::from_str::<Map<String, Value>>(&text).expect("json"), object);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in "\\PC{0,200}") {
+            let _ = ClientMessage::parse(&text);
+        }
     }
 }

@@ -1,1 +1,7 @@
-//! To be written.
+//! colibri2: its elements and the conference state machine (bridge-protocol section 3).
+
+pub mod bridge;
+mod conference;
+pub mod convert;
+pub mod elements;
+pub mod transport;

@@ -1,1 +1,12 @@
-//! To be written.
+//! Configuration: defaults, then a HOCON file, then the environment, then flags; the last one wins.
+//!
+//! Every setting is one row of [`keys::KEYS`], from which the flags, the environment variables, the check for unknown
+//! keys, and the listing of `ringbridge check-config` are made.
+
+pub mod keys;
+mod layers;
+mod settings;
+
+pub use layers::{ConfigError, Layers, Origin};
+pub(crate) use settings::listing;
+pub use settings::{Config, Logging, Parts};

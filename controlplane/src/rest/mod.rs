@@ -1,5 +1,6 @@
-//! Health, version, statistics and metrics over HTTP (bridge-protocol 11).
+//! Health, version, statistics and metrics for operators (bridge-protocol 11.1, focus-protocol 9).
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -8,61 +9,47 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// What is served.
+/// What the pages show.
 #[derive(Clone)]
 pub struct Ops {
-    /// Name in `/about/version`, e.g. `ringbridge`.
+    /// `bridge` or `focus`.
     pub name: String,
-    /// `Err` says why the part is unhealthy.
+    /// Whether the service works, or why not.
     pub health: watch::Receiver<Result<(), String>>,
-    /// The object at `/colibri/stats`.
-    pub stats: watch::Receiver<Value>,
-    /// Makes the Prometheus text of `/metrics`.
+    /// The JSON of `/stats` and `/colibri/stats`.
+    pub stats: watch::Receiver<serde_json::Value>,
+    /// The Prometheus text of `/metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
-/// Why nothing is served.
+impl fmt::Debug for Ops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ops").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The server cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RestError {
-    /// The address cannot be used.
+    /// The address cannot be bound.
     #[error(
-        "cannot listen on {address} for health and statistics: {source}; \
-         stop what uses the address (`ss -ltnp`), or choose another one in `bridge.rest.listen` or `focus.rest.listen`"
+        "cannot listen on {address} for health and statistics: {source}; choose another with --rest-listen or --focus-rest-listen"
     )]
     Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The server stopped.
-    #[error("the HTTP server at {address} stopped: {source}")]
-    Serve {
-        /// Where.
+        /// Which.
         address: SocketAddr,
         /// Why.
         source: std::io::Error,
     },
+    /// The server broke down.
+    #[error("the server for health and statistics ended: {0}")]
+    Serve(std::io::Error),
 }
 
-/// Serves `/about/health`, `/about/version`, `/colibri/stats`, `/stats` and `/metrics` until `shutdown` becomes true.
-pub async fn serve(listen: SocketAddr, ops: Ops, mut shutdown: watch::Receiver<bool>) -> Result<(), RestError> {
-    let listener = TcpListener::bind(listen).await.map_err(|source| RestError::Listen { address: listen, source })?;
-    let stopped = async move {
-        // An error means that nobody can ask for a shutdown any more.
-        let _ = shutdown.wait_for(|stop| *stop).await;
-    };
-    axum::serve(listener, router(ops))
-        .with_graceful_shutdown(stopped)
-        .await
-        .map_err(|source| RestError::Serve { address: listen, source })
-}
-
-/// The routes of [`serve`].
+/// The pages.
 pub fn router(ops: Ops) -> Router {
     Router::new()
         .route("/about/health", get(health))
@@ -73,22 +60,35 @@ pub fn router(ops: Ops) -> Router {
         .with_state(ops)
 }
 
-/// 200 and nothing, or 500 and the reason.
+/// Serves the pages until `shutdown`.
+pub async fn serve(listen: SocketAddr, ops: Ops, mut shutdown: watch::Receiver<bool>) -> Result<(), RestError> {
+    let listener = TcpListener::bind(listen).await.map_err(|source| RestError::Listen { address: listen, source })?;
+    let stopped = async move {
+        let _ = shutdown.wait_for(|stop| *stop).await;
+    };
+    axum::serve(listener, router(ops)).with_graceful_shutdown(stopped).await.map_err(RestError::Serve)
+}
+
 async fn health(State(ops): State<Ops>) -> Response {
-    match &*ops.health.borrow() {
-        Ok(()) => StatusCode::OK.into_response(),
-        Err(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason.clone()).into_response(),
+    match ops.health.borrow().clone() {
+        Ok(()) => (StatusCode::OK, "OK").into_response(),
+        Err(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason).into_response(),
     }
 }
 
-async fn version(State(ops): State<Ops>) -> Json<Value> {
-    Json(json!({"name": ops.name, "version": env!("CARGO_PKG_VERSION"), "os": std::env::consts::OS}))
+async fn version(State(ops): State<Ops>) -> Response {
+    let body = serde_json::json!({
+        "name": format!("ringbridge {}", ops.name),
+        "version": env!("CARGO_PKG_VERSION"),
+        "os": std::env::consts::OS,
+    });
+    Json(body).into_response()
 }
 
-async fn stats(State(ops): State<Ops>) -> Json<Value> {
-    Json(ops.stats.borrow().clone())
+async fn stats(State(ops): State<Ops>) -> Response {
+    Json(ops.stats.borrow().clone()).into_response()
 }
 
 async fn metrics(State(ops): State<Ops>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (ops.metrics)()).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (ops.metrics)()).into_response()
 }

@@ -1,6 +1,13 @@
 //! XMPP connections: login, reconnect with back-off, stanzas in order.
 
-use jid::BareJid;
+mod connection;
+pub mod iq;
+pub mod muc;
+mod stream;
+mod wire;
+
+use jid::{BareJid, FullJid};
+use tokio::sync::{mpsc, watch};
 
 /// How a connection is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,3 +34,51 @@ pub struct XmppSettings {
     /// Protection of the stream.
     pub security: Security,
 }
+
+/// What a connection reports, in order.
+#[derive(Debug)]
+pub enum XmppEvent {
+    /// Stanzas can be sent.
+    Online {
+        /// The address that the server bound.
+        jid: FullJid,
+        /// Whether the session survived (XEP-0198): nothing has to be joined again.
+        resumed: bool,
+    },
+    /// The connection is gone; it is being rebuilt.
+    Offline {
+        /// Why.
+        reason: String,
+    },
+    /// A stanza arrived.
+    Stanza(tokio_xmpp::Stanza),
+}
+
+/// Sends stanzas over the current connection; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct XmppSender {
+    queue: mpsc::Sender<tokio_xmpp::Stanza>,
+}
+
+impl XmppSender {
+    /// Queues a stanza and returns at once. While the connection is offline, stanzas are dropped.
+    pub fn send(&self, stanza: impl Into<tokio_xmpp::Stanza>) {
+        if let Err(error) = self.queue.try_send(stanza.into()) {
+            tracing::error!(%error, "XMPP stanza dropped: the queue is full or the connection task ended");
+        }
+    }
+}
+
+/// Connects, and reconnects for ever with back-off (1 s doubling to 10 s), until `shutdown` becomes true.
+///
+/// After `shutdown` the connection stays usable until every sender is dropped, 3 seconds at most, so that callers
+/// can say good-bye; then the stream is closed in order. Must be called within a tokio runtime.
+pub fn connect(settings: XmppSettings, shutdown: watch::Receiver<bool>) -> (XmppSender, mpsc::Receiver<XmppEvent>) {
+    let (queue, outgoing) = mpsc::channel(QUEUE);
+    let (events, received) = mpsc::channel(QUEUE);
+    tokio::spawn(connection::run(settings, shutdown, outgoing, events));
+    (XmppSender { queue }, received)
+}
+
+/// Stanzas that may wait in each direction.
+const QUEUE: usize = 4096;

@@ -27,7 +27,9 @@ impl Forwarder {
         let order = speaker_order(conference, &self.endpoints, &self.sources);
         let mut keyframes = Vec::new();
         for receiver_index in conference.endpoints.clone() {
-            let Some(receiver) = self.endpoints.get_mut(receiver_index).and_then(Option::as_deref_mut) else { continue };
+            let Some(receiver) = self.endpoints.get_mut(receiver_index).and_then(Option::as_deref_mut) else {
+                continue;
+            };
             let wanted = wanted_heights(receiver, &order, &self.sources);
             let mut forwarded = Vec::new();
             for (source_index, max_height) in wanted {
@@ -110,8 +112,11 @@ fn speaker_order(
 fn wanted_heights(receiver: &Endpoint, order: &[usize], sources: &[Option<Box<Source>>]) -> Vec<(usize, i32)> {
     let constraints = &receiver.constraints;
     let source = |index: usize| sources.get(index).and_then(Option::as_deref);
-    let mut candidates: Vec<usize> =
-        order.iter().copied().filter(|index| source(*index).is_some_and(|source| source.owner_id != receiver.id)).collect();
+    let mut candidates: Vec<usize> = order
+        .iter()
+        .copied()
+        .filter(|index| source(*index).is_some_and(|source| source.owner_id != receiver.id))
+        .collect();
     let preferred: Vec<&String> = constraints.on_stage.iter().chain(&constraints.selected).collect();
     candidates.sort_by_key(|index| {
         let name = source(*index).map(|source| &source.description.name);

@@ -9,8 +9,7 @@ pub mod uri {
     /// RFC 6464.
     pub const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
     /// Transport-wide sequence number.
-    pub const TRANSPORT_CC: &str =
-        "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+    pub const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
     /// Absolute send time.
     pub const ABS_SEND_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time";
     /// Names of the sender's own SDP that mean nothing to a receiver, and its send-time offset.

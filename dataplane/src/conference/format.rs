@@ -41,7 +41,8 @@ impl CodecRegistry {
         let name = format.name.to_ascii_lowercase();
         let parameter = |wanted: &str, default: &str| {
             // Jicofo packs all of H264's parameters into the value of the first one.
-            let all = format.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(";");
+            let all =
+                format.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(";");
             all.split(';')
                 .filter_map(|pair| pair.split_once('='))
                 .find(|(name, _)| name.trim().eq_ignore_ascii_case(wanted))
@@ -128,7 +129,9 @@ impl FormatTable {
                 Some(Some(Format::Media(codec))) if table.output[usize::from(*codec)] == NONE => {
                     table.output[usize::from(*codec)] = format.id;
                 }
-                Some(Some(Format::Retransmission { apt })) if *apt < 128 => table.output_rtx[usize::from(*apt)] = format.id,
+                Some(Some(Format::Retransmission { apt })) if *apt < 128 => {
+                    table.output_rtx[usize::from(*apt)] = format.id
+                }
                 _ => {}
             }
         }
@@ -219,7 +222,8 @@ mod tests {
     #[test]
     fn incompatible_formats_are_different_codecs() {
         let mut codecs = CodecRegistry::default();
-        let jicofo = format(107, "H264", &[("profile-level-id", "42e01f;level-asymmetry-allowed=1;packetization-mode=1;")]);
+        let jicofo =
+            format(107, "H264", &[("profile-level-id", "42e01f;level-asymmetry-allowed=1;packetization-mode=1;")]);
         let chrome = format(107, "H264", &[("packetization-mode", "1"), ("profile-level-id", "42e01f")]);
         let high = format(108, "H264", &[("packetization-mode", "1"), ("profile-level-id", "640c1f")]);
         let single = format(109, "H264", &[("packetization-mode", "0"), ("profile-level-id", "42e01f")]);

@@ -240,7 +240,8 @@ impl Forwarder {
     fn send_reports(&mut self, now: Instant, sink: &mut impl PacketSink) {
         for endpoint in self.endpoints.iter_mut().flatten() {
             let Some(conference) = self.conferences.get(&endpoint.conference) else { continue };
-            let nothing = ReportBlock { ssrc: 0, fraction_lost: 0, lost: 0, highest: 0, jitter: 0, last_sr: 0, delay: 0 };
+            let nothing =
+                ReportBlock { ssrc: 0, fraction_lost: 0, lost: 0, highest: 0, jitter: 0, last_sr: 0, delay: 0 };
             let mut blocks = [nothing; 31];
             let mut count = 0;
             for index in &endpoint.sources {

@@ -36,12 +36,7 @@ impl Forwarder {
     }
 
     /// Authenticates, unprotects and locates; `None` is a probe that carried nothing.
-    fn open_rtp(
-        &mut self,
-        now: Instant,
-        from: EndpointSlot,
-        datagram: &mut [u8],
-    ) -> Result<Option<Located>, Counter> {
+    fn open_rtp(&mut self, now: Instant, from: EndpointSlot, datagram: &mut [u8]) -> Result<Option<Located>, Counter> {
         let Some(endpoint) =
             self.endpoints.get_mut(from.index as usize).and_then(Option::as_deref_mut).filter(|e| e.id == from.id)
         else {
@@ -87,8 +82,7 @@ impl Forwarder {
         };
         let payload_type = packet.payload_type();
         let (codec, index, len) = if role.rtx {
-            let (codec, apt) =
-                endpoint.formats.retransmission(payload_type).ok_or(Counter::DropUnknownPayloadType)?;
+            let (codec, apt) = endpoint.formats.retransmission(payload_type).ok_or(Counter::DropUnknownPayloadType)?;
             let range = packet.payload_range();
             // Less than an original sequence number and a byte: a probe for bandwidth.
             let Some((original, _)) = rtx::parse(packet.payload()).filter(|(_, rest)| !rest.is_empty()) else {

@@ -111,8 +111,7 @@ impl Forwarder {
             Ok([Some(receiver), Some(owner)]) => [receiver, owner],
             _ => return,
         };
-        let (Some(path), Some(sealer), Some(leg)) =
-            (receiver.path, receiver.sealer.as_ref(), source.legs.get_mut(leg))
+        let (Some(path), Some(sealer), Some(leg)) = (receiver.path, receiver.sealer.as_ref(), source.legs.get_mut(leg))
         else {
             return;
         };

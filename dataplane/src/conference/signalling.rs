@@ -134,9 +134,7 @@ impl Forwarder {
             });
             let index = match same {
                 Some(position) => old.swap_remove(position),
-                None => {
-                    self.add_source(Source::new(owner, id, conference_id, description.clone()))
-                }
+                None => self.add_source(Source::new(owner, id, conference_id, description.clone())),
             };
             kept.push(index);
         }

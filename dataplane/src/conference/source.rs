@@ -83,9 +83,8 @@ impl EncodingState {
 
     /// Whether a keyframe may be asked for now; notes that it was.
     pub fn may_request_keyframe(&mut self, now: Instant) -> bool {
-        let free = self
-            .last_keyframe_request
-            .is_none_or(|last| now.saturating_duration_since(last) >= KEYFRAME_INTERVAL);
+        let free =
+            self.last_keyframe_request.is_none_or(|last| now.saturating_duration_since(last) >= KEYFRAME_INTERVAL);
         if free {
             self.last_keyframe_request = Some(now);
         }
@@ -149,8 +148,7 @@ impl Source {
     pub fn refresh_activity(&mut self, now: Instant) -> bool {
         let mut changed = false;
         for encoding in &mut self.encodings {
-            let active =
-                encoding.last_packet.is_some_and(|last| now.saturating_duration_since(last) < STOPPED_AFTER);
+            let active = encoding.last_packet.is_some_and(|last| now.saturating_duration_since(last) < STOPPED_AFTER);
             changed |= active != encoding.active;
             encoding.active = active;
         }
@@ -194,12 +192,8 @@ mod tests {
     fn the_highest_living_encoding_that_fits() {
         let now = Instant::now();
         let encodings = (1..=3).map(|ssrc| Encoding { ssrc, rtx: None }).collect();
-        let description = SourceDescription {
-            name: "a-v0".into(),
-            kind: MediaKind::Video,
-            video_type: VideoType::Camera,
-            encodings,
-        };
+        let description =
+            SourceDescription { name: "a-v0".into(), kind: MediaKind::Video, video_type: VideoType::Camera, encodings };
         let mut source = Source::new(0, EndpointId(1), ConferenceId(1), description);
         assert_eq!(source.encoding_for(720), Some(0), "nothing came yet");
         source.encodings.iter_mut().for_each(|encoding| encoding.last_packet = Some(now));

@@ -2,6 +2,12 @@
 
 use std::net::SocketAddr;
 
+mod error;
+mod eventfd;
+
+pub use error::IoError;
+pub use eventfd::EventFd;
+
 /// Largest datagram that is received or sent, bytes of UDP payload.
 pub const MAX_DATAGRAM: usize = 1500;
 

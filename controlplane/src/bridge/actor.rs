@@ -1,0 +1,474 @@
+//! The one task of the bridge: everything that happens to it, in order.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use jid::BareJid;
+use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::ring::{Command, Event, WorkerLink};
+use ringbridge_dataplane::stats::{Counter, WorkerStats};
+use serde_json::Value;
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio_xmpp::Stanza;
+
+use super::endpoints::{Action, Endpoints, NewEndpoint};
+use super::report::{Report, Traffic};
+use super::requests;
+use super::workers::Workers;
+use super::{BridgeError, BridgeSettings, messages};
+use crate::channel::{ChannelEvent, ChannelOut, Registry};
+use crate::colibri::bridge::{ColibriBridge, ColibriConfig, Output};
+use crate::colibri::transport::LocalTransport;
+use crate::transport::{Certificate, Fingerprint};
+use crate::xmpp::iq::Request;
+use crate::xmpp::muc::{MucChange, MucRoom, whois_anyone};
+use crate::xmpp::{XmppEvent, XmppSender};
+
+/// Interval of presence and statistics.
+const REPORT: Duration = Duration::from_secs(5);
+/// Interval of the inactivity check and of heartbeats.
+const TICK: Duration = Duration::from_millis(500);
+/// Wait before commands that found a full ring are tried again.
+const RETRY: Duration = Duration::from_millis(1);
+/// Wait before the brewery is joined again after a refusal or a kick.
+const REJOIN: Duration = Duration::from_secs(5);
+/// How long the connection may take to say good-bye.
+const GOODBYE: Duration = Duration::from_secs(4);
+
+/// Where the bridge publishes what it knows of itself.
+pub(super) struct Publish {
+    pub health: watch::Sender<Result<(), String>>,
+    pub stats: watch::Sender<Value>,
+    pub report: watch::Sender<Report>,
+}
+
+/// Where everything comes from.
+pub(super) struct Inputs {
+    pub xmpp: mpsc::Receiver<XmppEvent>,
+    pub channel: mpsc::Receiver<ChannelEvent>,
+    pub shutdown: watch::Receiver<bool>,
+}
+
+/// Messages that may wait for a client beyond its socket's own queue; one that reads slower is cut off.
+const CHANNEL_BACKLOG: usize = 1000;
+/// Wait before they are tried again.
+const CHANNEL_RETRY: Duration = Duration::from_millis(20);
+
+struct Channel {
+    connection: u64,
+    sender: mpsc::Sender<ChannelOut>,
+    waiting: VecDeque<ChannelOut>,
+}
+
+impl Channel {
+    /// Passes on what waits, in order; an error when the client is gone or too slow.
+    fn flush(&mut self) -> Result<(), &'static str> {
+        while let Some(message) = self.waiting.pop_front() {
+            match self.sender.try_send(message) {
+                Ok(()) => {}
+                Err(TrySendError::Full(message)) => {
+                    self.waiting.push_front(message);
+                    return if self.waiting.len() > CHANNEL_BACKLOG { Err("the client does not read") } else { Ok(()) };
+                }
+                // The server reports the end of the connection itself.
+                Err(TrySendError::Closed(_)) => self.waiting.clear(),
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) struct Actor {
+    brewery: BareJid,
+    room: MucRoom,
+    region: Option<String>,
+    colibri: ColibriBridge,
+    endpoints: Endpoints,
+    workers: Workers,
+    channels: HashMap<EndpointId, Channel>,
+    registry: Registry,
+    sender: XmppSender,
+    publish: Publish,
+    connected: bool,
+    rejoin: Option<Instant>,
+    shutting_down: bool,
+    traffic: Traffic,
+    reported: Instant,
+    received: u64,
+    sent: u64,
+}
+
+impl Actor {
+    pub fn new(
+        settings: &BridgeSettings,
+        transport: LocalTransport,
+        certificate: Certificate,
+        links: Vec<(WorkerLink, Arc<WorkerStats>)>,
+        registry: Registry,
+        sender: XmppSender,
+        publish: Publish,
+    ) -> Result<Self, BridgeError> {
+        let now = Instant::now();
+        let config = ColibriConfig {
+            transport,
+            workers: links.len(),
+            ufrag_prefix: |worker| ringbridge_dataplane::demux::ufrag_prefix(worker).to_string(),
+        };
+        let (links, stats) = links.into_iter().unzip();
+        Ok(Self {
+            brewery: settings.brewery.clone(),
+            room: MucRoom::new(&settings.brewery, &settings.nickname)
+                .map_err(|source| BridgeError::Nickname { nickname: settings.nickname.clone(), source })?,
+            region: settings.region.clone(),
+            colibri: ColibriBridge::new(now, config),
+            endpoints: Endpoints::new(certificate),
+            workers: Workers::new(now, links, stats).map_err(BridgeError::Wakeup)?,
+            channels: HashMap::new(),
+            registry,
+            sender,
+            publish,
+            connected: false,
+            rejoin: None,
+            shutting_down: false,
+            traffic: Traffic::default(),
+            reported: now,
+            received: 0,
+            sent: 0,
+        })
+    }
+
+    /// Runs until shutdown.
+    pub async fn run(mut self, mut inputs: Inputs) -> Result<(), BridgeError> {
+        let mut report = interval(REPORT);
+        let mut tick = interval(TICK);
+        report.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut events = Vec::new();
+        loop {
+            self.settle();
+            let deadline = self.deadline();
+            tokio::select! {
+                stop = async { inputs.shutdown.wait_for(|stop| *stop).await.is_ok() } => {
+                    tracing::info!(signalled = stop, "bridge stops");
+                    break;
+                }
+                result = self.workers.events(&mut events) => {
+                    result.map_err(BridgeError::Wakeup)?;
+                    let now = Instant::now();
+                    for event in events.drain(..) {
+                        self.handle_worker(now, event);
+                    }
+                }
+                event = inputs.xmpp.recv() => match event {
+                    Some(event) => self.handle_xmpp(event),
+                    None => return Err(BridgeError::XmppEnded),
+                },
+                Some(event) = inputs.channel.recv() => self.handle_channel(event),
+                () = sleep_until(deadline.into()) => self.handle_timeout(Instant::now()),
+                _ = tick.tick() => {
+                    let now = Instant::now();
+                    self.endpoints.check_first_activity(now);
+                    self.publish_health(now);
+                }
+                _ = report.tick() => self.report(Instant::now()),
+            }
+        }
+        self.say_goodbye(inputs.xmpp).await;
+        Ok(())
+    }
+
+    fn deadline(&self) -> Instant {
+        let mut deadline = self.colibri.poll_timeout();
+        for at in [self.endpoints.poll_timeout(), self.rejoin].into_iter().flatten() {
+            deadline = deadline.min(at);
+        }
+        if self.channels.values().any(|c| !c.waiting.is_empty()) {
+            deadline = deadline.min(Instant::now() + CHANNEL_RETRY);
+        }
+        if self.workers.backlog() {
+            deadline = deadline.min(Instant::now() + RETRY);
+        }
+        deadline
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.workers.retry();
+        self.flush_channels();
+        self.colibri.handle_timeout(now);
+        self.endpoints.handle_timeout(now);
+        if self.rejoin.is_some_and(|at| at <= now) {
+            self.rejoin = None;
+            self.join();
+        }
+    }
+
+    /// Does what the state machines ask for until they are quiet.
+    fn settle(&mut self) {
+        // Not only on the timer, which a busy bridge keeps moving ahead.
+        if self.workers.backlog() {
+            self.workers.retry();
+        }
+        loop {
+            if let Some(output) = self.colibri.poll_output() {
+                self.apply(output);
+            } else if let Some(action) = self.endpoints.poll_action() {
+                self.act(action);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn apply(&mut self, output: Output) {
+        let now = Instant::now();
+        match output {
+            Output::Command { worker, command } => self.workers.send(worker, command),
+            Output::EndpointCreated { endpoint, conference, conference_hex, label, password, worker, visitor } => {
+                self.registry.insert(&conference_hex, &label, &password, endpoint);
+                self.endpoints.insert(now, endpoint, NewEndpoint { conference, label, worker, visitor });
+            }
+            Output::EndpointExpired { endpoint, conference_hex, label, .. } => {
+                self.registry.remove(&conference_hex, &label);
+                self.endpoints.remove(endpoint);
+                if let Some(channel) = self.channels.remove(&endpoint) {
+                    let _ = channel.sender.try_send(ChannelOut::Close);
+                }
+            }
+            Output::RemoteDtls { endpoint, setup, fingerprints } => {
+                let fingerprints = fingerprints
+                    .into_iter()
+                    .map(|f| Fingerprint { hash: f.hash, value: f.value.trim().to_owned() })
+                    .collect();
+                self.endpoints.set_remote_dtls(now, endpoint, setup, fingerprints);
+            }
+            Output::InitialLastN { endpoint, last_n } => self.endpoints.set_initial_last_n(endpoint, last_n),
+            Output::SourcesChanged { endpoint, sources } => self.endpoints.set_sources(endpoint, sources),
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Command { worker, command } => self.workers.send(worker, command),
+            Action::Send { endpoint, message } => {
+                let Some(channel) = self.channels.get_mut(&endpoint) else { return };
+                channel.waiting.push_back(messages::encode(message));
+                self.sent += 1;
+                if let Err(reason) = channel.flush() {
+                    self.cut_off(endpoint, reason);
+                }
+            }
+            Action::VideoType { endpoint, source, video_type } => {
+                self.colibri.set_video_type(endpoint, &source, video_type);
+            }
+        }
+    }
+
+    fn handle_worker(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Ice { endpoint, state, .. } => {
+                self.colibri.handle_ice(now, endpoint, state);
+                self.endpoints.handle_ice(now, endpoint, state);
+            }
+            Event::Dtls { endpoint, datagram } => self.endpoints.handle_dtls(now, endpoint, datagram),
+            Event::Activity { endpoint, active } => {
+                self.colibri.handle_activity(now, endpoint, active);
+                self.endpoints.handle_activity(endpoint, active);
+            }
+            Event::DominantSpeaker { conference, recent } => self.endpoints.handle_speakers(conference, recent),
+            Event::ForwardedSources { endpoint, sources } => self.endpoints.handle_forwarded(endpoint, sources),
+            Event::SourceDemand { endpoint, source, max_height } => {
+                self.endpoints.handle_demand(endpoint, source, max_height);
+            }
+        }
+        // In order: what one event causes must reach the worker before what the next one causes.
+        self.settle();
+    }
+
+    // --- channel ----------------------------------------------------------------------------------------------
+
+    fn cut_off(&mut self, endpoint: EndpointId, reason: &str) {
+        tracing::warn!(%endpoint, reason, "bridge channel cut off");
+        self.channels.remove(&endpoint);
+        self.endpoints.handle_channel_closed(endpoint);
+    }
+
+    fn flush_channels(&mut self) {
+        let slow = |(id, channel): (&EndpointId, &mut Channel)| channel.flush().err().map(|reason| (*id, reason));
+        let slow: Vec<_> = self.channels.iter_mut().filter_map(slow).collect();
+        for (endpoint, reason) in slow {
+            self.cut_off(endpoint, reason);
+        }
+    }
+
+    fn handle_channel(&mut self, event: ChannelEvent) {
+        match event {
+            ChannelEvent::Opened { endpoint, connection, sender } => {
+                if !self.endpoints.contains(endpoint) {
+                    // It expired while the client connected.
+                    let _ = sender.try_send(ChannelOut::Close);
+                    return;
+                }
+                // Dropping the former sender closes the former socket.
+                self.channels.insert(endpoint, Channel { connection, sender, waiting: VecDeque::new() });
+                self.endpoints.handle_channel_opened(endpoint);
+            }
+            ChannelEvent::Message { endpoint, connection, message } => {
+                if self.channels.get(&endpoint).is_none_or(|c| c.connection != connection) {
+                    return;
+                }
+                self.received += 1;
+                if let Some(message) = messages::decode(message) {
+                    self.endpoints.handle_message(endpoint, message);
+                }
+            }
+            ChannelEvent::Closed { endpoint, connection } => {
+                if self.channels.get(&endpoint).is_some_and(|c| c.connection == connection) {
+                    self.channels.remove(&endpoint);
+                    self.endpoints.handle_channel_closed(endpoint);
+                }
+            }
+        }
+    }
+
+    // --- XMPP -------------------------------------------------------------------------------------------------
+
+    fn handle_xmpp(&mut self, event: XmppEvent) {
+        match event {
+            XmppEvent::Online { resumed, .. } => {
+                self.connected = true;
+                // A resumed session is still in the room.
+                if !(resumed && self.room.joined) {
+                    self.join();
+                }
+            }
+            XmppEvent::Offline { .. } => {
+                // Conferences and their media go on; whether the room still knows us shows when we are back.
+                self.connected = false;
+                self.rejoin = None;
+            }
+            XmppEvent::Stanza(Stanza::Presence(presence)) => match self.room.handle(&presence) {
+                Some(MucChange::Entered { created }) => {
+                    tracing::info!(room = %self.brewery, created, "brewery joined");
+                    if created {
+                        self.sender.send(whois_anyone(&self.brewery, "brewery-form"));
+                    }
+                }
+                Some(MucChange::Left) if !self.shutting_down => {
+                    tracing::warn!(room = %self.brewery, "removed from the brewery; joining again");
+                    self.rejoin = Some(Instant::now() + REJOIN);
+                }
+                Some(MucChange::Refused { condition }) => {
+                    tracing::error!(room = %self.brewery, nickname = %self.room.me.resource(), %condition,
+                        "brewery not joined; a conflict means that another bridge has this nickname");
+                    self.room.reset();
+                    self.rejoin = Some(Instant::now() + REJOIN);
+                }
+                _ => {}
+            },
+            XmppEvent::Stanza(Stanza::Iq(iq)) => {
+                if let Ok(request) = Request::from_iq(iq) {
+                    let now = Instant::now();
+                    let health = self.publish.health.borrow().clone();
+                    let answer = requests::answer(now, &request, &self.brewery, &health, &mut self.colibri);
+                    // The endpoint exists for the worker and the channel before its transport is known outside.
+                    self.settle();
+                    self.sender.send(answer);
+                }
+            }
+            XmppEvent::Stanza(Stanza::Message(_)) => {}
+        }
+    }
+
+    fn join(&mut self) {
+        if self.connected {
+            let stats = self.make_report().to_element(SystemTime::now());
+            let presence = self.room.join(vec![stats]);
+            self.sender.send(presence);
+        }
+    }
+
+    // --- reports ----------------------------------------------------------------------------------------------
+
+    fn publish_health(&mut self, now: Instant) {
+        self.workers.sample_heartbeat(now);
+        let health = self
+            .workers
+            .health(now)
+            .and_then(|()| self.connected.then_some(()).ok_or_else(|| "not connected to the XMPP server".to_owned()));
+        self.publish.health.send_if_modified(|known| {
+            if *known == health {
+                return false;
+            }
+            match &health {
+                Ok(()) => tracing::info!("bridge is healthy"),
+                Err(reason) => tracing::warn!(%reason, "bridge is unhealthy"),
+            }
+            *known = health;
+            true
+        });
+    }
+
+    fn make_report(&self) -> Report {
+        let counters = self.endpoints.counters();
+        Report {
+            totals: self.colibri.totals(),
+            traffic: self.traffic,
+            previous: self.traffic,
+            elapsed: REPORT,
+            stress: self.workers.stress(),
+            healthy: self.publish.health.borrow().is_ok(),
+            shutting_down: self.shutting_down,
+            region: self.region.clone(),
+            connected: self.connected,
+            joined: self.room.joined,
+            inactive_endpoints: self.endpoints.inactive(),
+            ice_succeeded: counters.ice_succeeded,
+            ice_failed: counters.ice_failed,
+            dtls_failed: counters.dtls_failed,
+            dominant_speaker_changes: counters.dominant_speaker_changes,
+            messages_received: self.received,
+            messages_sent: self.sent,
+        }
+    }
+
+    fn report(&mut self, now: Instant) {
+        self.workers.sample(now);
+        let traffic = Traffic {
+            packets_in: self.workers.total(Counter::PacketsReceived),
+            packets_out: self.workers.total(Counter::PacketsSent),
+            bytes_in: self.workers.total(Counter::BytesReceived),
+            bytes_out: self.workers.total(Counter::BytesSent),
+        };
+        let mut report = self.make_report();
+        report.previous = std::mem::replace(&mut self.traffic, traffic);
+        report.traffic = traffic;
+        report.elapsed = now.saturating_duration_since(std::mem::replace(&mut self.reported, now));
+        let time = SystemTime::now();
+        if self.connected && self.room.joined {
+            self.sender.send(self.room.update(vec![report.to_element(time)]));
+        }
+        self.publish.stats.send_replace(Value::Object(report.to_map(time)));
+        self.publish.report.send_replace(report);
+    }
+
+    /// Leaves the room, closes channels, stops the workers.
+    async fn say_goodbye(mut self, mut xmpp: mpsc::Receiver<XmppEvent>) {
+        self.shutting_down = true;
+        if self.connected {
+            let leave = self.room.leave();
+            self.sender.send(leave);
+        }
+        for (_, channel) in self.channels.drain() {
+            let _ = channel.sender.try_send(ChannelOut::Close);
+        }
+        for worker in 0..self.workers.len() {
+            self.workers.send(worker, Command::Shutdown);
+        }
+        // The connection closes its stream when the last sender is gone.
+        drop(self.sender);
+        let _ = tokio::time::timeout(GOODBYE, async { while xmpp.recv().await.is_some() {} }).await;
+    }
+}

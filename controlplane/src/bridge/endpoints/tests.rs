@@ -1,0 +1,329 @@
+use std::collections::BTreeMap;
+
+use ringbridge_dataplane::media::{Encoding, VideoConstraint, VideoType};
+use ringbridge_dataplane::ring::SrtpKeys;
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::bridge::wishes::WishPatch;
+
+const ROOM: ConferenceId = ConferenceId(1);
+
+struct Fixture {
+    endpoints: Endpoints,
+    now: Instant,
+}
+
+impl Fixture {
+    /// Endpoints `a`, `b`, ... with ids 1, 2, ... and open channels.
+    fn new(count: u32) -> Self {
+        let mut fixture = Self { endpoints: Endpoints::new(Certificate::generate().unwrap()), now: Instant::now() };
+        for n in 1..=count {
+            fixture.insert(n, false);
+            fixture.endpoints.handle_channel_opened(EndpointId(n));
+        }
+        fixture.actions();
+        fixture
+    }
+
+    fn insert(&mut self, n: u32, visitor: bool) {
+        let label = char::from(b'a' + u8::try_from(n).unwrap() - 1).to_string();
+        let new = NewEndpoint { conference: ROOM, label, worker: 3, visitor };
+        self.endpoints.insert(self.now, EndpointId(n), new);
+    }
+
+    fn actions(&mut self) -> Vec<Action> {
+        std::iter::from_fn(|| self.endpoints.poll_action()).collect()
+    }
+
+    fn messages(&mut self) -> Vec<(u32, ToClient)> {
+        let sent =
+            |action| if let Action::Send { endpoint, message } = action { Some((endpoint.0, message)) } else { None };
+        self.actions().into_iter().filter_map(sent).collect()
+    }
+
+    fn constraints(&mut self) -> Vec<(u32, ReceiverConstraints)> {
+        self.actions()
+            .into_iter()
+            .filter_map(|action| match action {
+                Action::Command { worker: 3, command: Command::SetConstraints { endpoint, constraints } } => {
+                    Some((endpoint.0, *constraints))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+fn video(name: &str, ssrc: u32) -> SourceDescription {
+    SourceDescription {
+        name: name.to_owned(),
+        kind: MediaKind::Video,
+        video_type: VideoType::Camera,
+        encodings: vec![Encoding { ssrc, rtx: None }],
+    }
+}
+
+fn fingerprints(certificate: &Certificate) -> Vec<Fingerprint> {
+    vec![Fingerprint { hash: "sha-256".to_owned(), value: certificate.fingerprint().to_string() }]
+}
+
+/// Drives a handshake with a peer that plays `role`; the keys of both sides.
+fn handshake(fixture: &mut Fixture, peer_role: DtlsRole, early: bool) -> (SrtpKeys, SrtpKeys) {
+    let id = EndpointId(1);
+    let peer_certificate = Certificate::generate().unwrap();
+    let ours = fingerprints(&fixture.endpoints.certificate);
+    let mut peer = DtlsSession::new(fixture.now, &peer_certificate, peer_role, ours).unwrap();
+    let setup = if peer_role == DtlsRole::Client { Setup::Active } else { Setup::Passive };
+    fixture.endpoints.handle_ice(fixture.now, id, IceState::Connected);
+    assert_eq!(fixture.actions(), [], "nothing before the role is known");
+    let (mut mine, mut theirs) = (None, None);
+    for round in 0..40 {
+        while let Some(output) = peer.poll_output() {
+            match output {
+                DtlsOutput::Datagram(datagram) => fixture.endpoints.handle_dtls(fixture.now, id, datagram),
+                DtlsOutput::Connected(keys) => theirs = Some(keys),
+                other => panic!("{other:?}"),
+            }
+        }
+        if round == 0 || (early && round < 2) {
+            assert_eq!(fixture.actions(), [], "datagrams wait for the role");
+        }
+        if round == usize::from(early) {
+            fixture.endpoints.set_remote_dtls(fixture.now, id, Some(setup), fingerprints(&peer_certificate));
+        }
+        for action in fixture.actions() {
+            match action {
+                Action::Command { worker: 3, command: Command::SendDtls { datagram, .. } } => {
+                    peer.handle_datagram(fixture.now, &datagram);
+                }
+                Action::Command { worker: 3, command: Command::SetSrtp { keys, .. } } => mine = Some(*keys),
+                other => panic!("{other:?}"),
+            }
+        }
+        if let (Some(mine), Some(theirs)) = (mine, theirs) {
+            return (mine, theirs);
+        }
+        fixture.now += Duration::from_millis(100);
+        fixture.endpoints.handle_timeout(fixture.now);
+        peer.handle_timeout(fixture.now);
+    }
+    panic!("no keys after 4 s")
+}
+
+#[test]
+fn dtls_takes_the_role_that_the_peer_leaves() {
+    for (role, early) in [(DtlsRole::Client, false), (DtlsRole::Client, true), (DtlsRole::Server, false)] {
+        let (mine, theirs) = handshake(&mut Fixture::new(1), role, early);
+        assert_eq!(mine.profile, theirs.profile);
+        assert!(mine.inbound == theirs.outbound && mine.outbound == theirs.inbound, "{role:?}");
+    }
+}
+
+#[test]
+fn a_wrong_fingerprint_gives_no_keys() {
+    let mut fixture = Fixture::new(1);
+    let id = EndpointId(1);
+    let peer_certificate = Certificate::generate().unwrap();
+    let ours = fingerprints(&fixture.endpoints.certificate);
+    let mut peer = DtlsSession::new(fixture.now, &peer_certificate, DtlsRole::Client, ours).unwrap();
+    let other = Certificate::generate().unwrap();
+    fixture.endpoints.handle_ice(fixture.now, id, IceState::Connected);
+    fixture.endpoints.set_remote_dtls(fixture.now, id, Some(Setup::Active), fingerprints(&other));
+    for _ in 0..20 {
+        while let Some(output) = peer.poll_output() {
+            if let DtlsOutput::Datagram(datagram) = output {
+                fixture.endpoints.handle_dtls(fixture.now, id, datagram);
+            }
+        }
+        for action in fixture.actions() {
+            match action {
+                Action::Command { command: Command::SendDtls { datagram, .. }, .. } => {
+                    peer.handle_datagram(fixture.now, &datagram)
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        fixture.now += Duration::from_millis(100);
+        fixture.endpoints.handle_timeout(fixture.now);
+        peer.handle_timeout(fixture.now);
+    }
+    assert_eq!(fixture.endpoints.counters().dtls_failed, 1);
+}
+
+#[test]
+fn a_client_is_told_everything_when_it_connects() {
+    let mut fixture = Fixture::new(2);
+    fixture.insert(3, false);
+    let third = EndpointId(3);
+    fixture.endpoints.set_sources(third, vec![video("c-v0", 9)]);
+    fixture.endpoints.handle_demand(third, "c-v0".to_owned(), 360);
+    fixture.endpoints.handle_forwarded(third, vec!["a-v0".to_owned()]);
+    fixture.endpoints.handle_activity(EndpointId(2), true);
+    fixture.endpoints.handle_activity(EndpointId(2), false);
+    fixture.endpoints.handle_speakers(ROOM, vec![EndpointId(2), EndpointId(1)]);
+    let for_third = fixture.messages().into_iter().filter(|(id, _)| *id == 3).count();
+    assert_eq!(for_third, 0, "nothing is queued without a channel");
+    fixture.endpoints.handle_channel_opened(third);
+    let told: Vec<_> = fixture.messages();
+    assert_eq!(
+        told,
+        [
+            ToClient::ServerHello,
+            ToClient::SenderSourceConstraints { source: "c-v0".to_owned(), max_height: 360 },
+            ToClient::ForwardedSources(vec!["a-v0".to_owned()]),
+            ToClient::Connectivity { endpoint: "b".to_owned(), active: false },
+            ToClient::DominantSpeaker { endpoint: "b".to_owned(), previous: vec!["a".to_owned()] },
+        ]
+        .map(|message| (3, message))
+    );
+    assert_eq!(fixture.endpoints.counters().dominant_speaker_changes, 1);
+}
+
+#[test]
+fn connectivity_is_told_on_change_only() {
+    let mut fixture = Fixture::new(2);
+    fixture.endpoints.handle_activity(EndpointId(1), true);
+    assert_eq!(fixture.messages(), [], "the first activity is expected");
+    fixture.endpoints.handle_activity(EndpointId(1), false);
+    fixture.endpoints.handle_activity(EndpointId(1), false);
+    fixture.endpoints.handle_activity(EndpointId(1), true);
+    let told = |active| ToClient::Connectivity { endpoint: "a".to_owned(), active };
+    assert_eq!(fixture.messages(), [(1, told(false)), (2, told(false)), (1, told(true)), (2, told(true))]);
+    // `b` never showed anything.
+    fixture.endpoints.check_first_activity(fixture.now + Duration::from_millis(14_999));
+    assert_eq!(fixture.messages(), []);
+    fixture.endpoints.check_first_activity(fixture.now + Duration::from_secs(15));
+    fixture.endpoints.check_first_activity(fixture.now + Duration::from_secs(16));
+    let told = ToClient::Connectivity { endpoint: "b".to_owned(), active: false };
+    assert_eq!(fixture.messages(), [(1, told.clone()), (2, told)]);
+    assert_eq!(fixture.endpoints.inactive(), 1);
+}
+
+fn body(value: Value) -> Map<String, Value> {
+    value.as_object().unwrap().clone()
+}
+
+#[test]
+fn messages_go_where_they_are_sent_with_the_true_sender() {
+    let mut fixture = Fixture::new(3);
+    let message =
+        json!({"colibriClass": "EndpointMessage", "to": "c", "from": "liar", "msgPayload": {"x": 1}, "more": true});
+    fixture
+        .endpoints
+        .handle_message(EndpointId(1), FromClient::Message { to: "c".to_owned(), body: body(message.clone()) });
+    let mut expected = body(message);
+    expected.insert("from".to_owned(), "a".into());
+    assert_eq!(fixture.messages(), [(3, ToClient::Forwarded(expected.clone()))]);
+    fixture.endpoints.handle_message(EndpointId(1), FromClient::Message { to: String::new(), body: expected.clone() });
+    assert_eq!(fixture.messages().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 3]);
+    fixture
+        .endpoints
+        .handle_message(EndpointId(1), FromClient::Message { to: "zz".to_owned(), body: expected.clone() });
+    assert_eq!(fixture.messages(), []);
+    fixture.insert(4, true);
+    fixture.endpoints.handle_message(EndpointId(4), FromClient::Message { to: String::new(), body: expected });
+    assert_eq!(fixture.messages(), [], "visitors are not heard");
+}
+
+#[test]
+fn statistics_of_large_conferences_go_to_the_interested() {
+    let mut fixture = Fixture::new(25);
+    let stats = || FromClient::Stats(body(json!({"colibriClass": "EndpointStats", "bitrate": 1})));
+    fixture.endpoints.set_sources(EndpointId(1), vec![video("a-v0", 5)]);
+    let patch = WishPatch { on_stage_sources: Some(vec!["a-v0".to_owned()]), ..WishPatch::default() };
+    fixture.endpoints.handle_message(EndpointId(7), FromClient::Wishes { patch, legacy: false });
+    fixture.actions();
+    fixture.endpoints.handle_message(EndpointId(1), stats());
+    assert_eq!(fixture.messages().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [7]);
+    fixture.endpoints.handle_speakers(ROOM, vec![EndpointId(1)]);
+    fixture.actions();
+    fixture.endpoints.handle_message(EndpointId(1), stats());
+    assert_eq!(fixture.messages().len(), 24);
+}
+
+#[test]
+fn wishes_reach_the_worker_when_they_change_something() {
+    let mut fixture = Fixture::new(2);
+    let first = EndpointId(1);
+    let patch = WishPatch { last_n: Some(4), ..WishPatch::default() };
+    fixture.endpoints.handle_message(first, FromClient::Wishes { patch: patch.clone(), legacy: false });
+    let told = fixture.constraints();
+    assert_eq!((told.len(), told[0].0, told[0].1.last_n), (1, 1, 4));
+    fixture.endpoints.handle_message(first, FromClient::Wishes { patch, legacy: false });
+    assert_eq!(fixture.constraints(), []);
+    fixture.endpoints.set_initial_last_n(first, 9);
+    assert_eq!(fixture.constraints(), [], "the client has spoken");
+    fixture.endpoints.handle_message(first, FromClient::LastN(-1));
+    assert_eq!(fixture.constraints()[0].1.last_n, -1);
+}
+
+#[test]
+fn the_older_dialect_names_endpoints() {
+    let mut fixture = Fixture::new(2);
+    let (first, second) = (EndpointId(1), EndpointId(2));
+    fixture.endpoints.set_sources(first, vec![video("a-v0", 5)]);
+    fixture.endpoints.handle_demand(first, "a-v0".to_owned(), -1);
+    fixture.endpoints.handle_forwarded(first, vec!["b-v0".to_owned()]);
+    fixture.actions();
+    let height = VideoConstraint { max_height: 720, max_frame_rate: -1 };
+    let patch = WishPatch {
+        selected_endpoints: Some(vec!["b".to_owned()]),
+        constraints: Some(BTreeMap::from([("b".to_owned(), height)])),
+        ..WishPatch::default()
+    };
+    fixture.endpoints.set_sources(second, vec![video("b-v0", 6)]);
+    fixture.endpoints.handle_message(first, FromClient::Wishes { patch, legacy: true });
+    let actions = fixture.actions();
+    let Action::Command { command: Command::SetConstraints { constraints, .. }, .. } = &actions[0] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(constraints.selected, ["b-v0"]);
+    assert_eq!(constraints.per_source, [("b-v0".to_owned(), height)]);
+    let sent: Vec<_> = actions
+        .iter()
+        .filter_map(|a| if let Action::Send { message, .. } = a { Some(message.clone()) } else { None })
+        .collect();
+    assert!(sent.contains(&ToClient::SenderVideoConstraints { ideal_height: 2160 }), "{sent:?}");
+    assert!(sent.contains(&ToClient::LastNEndpoints(vec!["b".to_owned()])), "{sent:?}");
+    // A second source of `b` is meant as well.
+    fixture.endpoints.set_sources(second, vec![video("b-v0", 6), video("b-v1", 7)]);
+    let told = fixture.constraints();
+    assert_eq!((told[0].0, told[0].1.selected.clone()), (1, vec!["b-v0".to_owned(), "b-v1".to_owned()]));
+}
+
+#[test]
+fn video_types_of_older_clients_mean_the_first_source() {
+    let mut fixture = Fixture::new(1);
+    let id = EndpointId(1);
+    let message = |source: Option<&str>| FromClient::VideoType {
+        source: source.map(str::to_owned),
+        video_type: VideoType::Desktop,
+    };
+    fixture.endpoints.handle_message(id, message(None));
+    fixture.endpoints.set_sources(id, vec![video("cam", 5)]);
+    fixture.endpoints.handle_message(id, message(None));
+    fixture.endpoints.handle_message(id, message(Some("x-v1")));
+    let named: Vec<_> = fixture
+        .actions()
+        .into_iter()
+        .filter_map(|a| if let Action::VideoType { source, .. } = a { Some(source) } else { None })
+        .collect();
+    assert_eq!(named, ["a-v0", "cam", "x-v1"]);
+}
+
+#[test]
+fn those_who_left_are_forgotten() {
+    let mut fixture = Fixture::new(2);
+    fixture.endpoints.handle_speakers(ROOM, vec![EndpointId(1), EndpointId(2)]);
+    fixture.actions();
+    fixture.endpoints.remove(EndpointId(1));
+    fixture.endpoints.handle_channel_opened(EndpointId(2));
+    let told = ToClient::DominantSpeaker { endpoint: "b".to_owned(), previous: Vec::new() };
+    assert!(fixture.messages().contains(&(2, told)));
+    fixture.endpoints.handle_dtls(fixture.now, EndpointId(1), vec![22]);
+    fixture.endpoints.handle_ice(fixture.now, EndpointId(1), IceState::Connected);
+    fixture.endpoints.remove(EndpointId(2));
+    assert_eq!(fixture.actions(), []);
+    assert!(fixture.endpoints.conferences.is_empty());
+}

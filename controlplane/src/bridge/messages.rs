@@ -1,0 +1,182 @@
+//! Between the channel's typed messages and what the bridge does with them.
+
+use ringbridge_dataplane::media::{VideoConstraint, VideoType};
+use serde_json::{Map, Value};
+
+use super::wishes::WishPatch;
+use crate::channel::{BridgeMessage, ChannelOut, ClientMessage, HeightConstraint, ReceiverVideoConstraints};
+use crate::colibri::convert;
+
+/// What a client asked.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum FromClient {
+    /// Wants a greeting.
+    Hello,
+    /// Wants other video; `legacy` when it named endpoints instead of sources.
+    Wishes { patch: WishPatch, legacy: bool },
+    /// Wants another number of video sources.
+    LastN(i32),
+    /// Says what a source shows; without a name it is the endpoint's first video source.
+    VideoType { source: Option<String>, video_type: VideoType },
+    /// A message for one endpoint, or for all when `to` is empty; `body` is the whole object.
+    Message { to: String, body: Map<String, Value> },
+    /// Statistics for the others; the whole object.
+    Stats(Map<String, Value>),
+}
+
+/// What the bridge tells a client.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum ToClient {
+    ServerHello,
+    SenderSourceConstraints {
+        source: String,
+        max_height: i32,
+    },
+    /// Older dialect of the former.
+    SenderVideoConstraints {
+        ideal_height: i32,
+    },
+    ForwardedSources(Vec<String>),
+    /// Older dialect of the former: endpoints.
+    LastNEndpoints(Vec<String>),
+    Connectivity {
+        endpoint: String,
+        active: bool,
+    },
+    DominantSpeaker {
+        endpoint: String,
+        previous: Vec<String>,
+    },
+    /// An object as it came from another client, `from` filled in.
+    Forwarded(Map<String, Value>),
+}
+
+/// What a client's message asks for; `None` for messages without effect on this bridge.
+pub(super) fn decode(message: ClientMessage) -> Option<FromClient> {
+    Some(match message {
+        ClientMessage::ClientHello => FromClient::Hello,
+        ClientMessage::ReceiverVideoConstraints(message) => {
+            let legacy = message.selected_endpoints.is_some() || message.on_stage_endpoints.is_some();
+            FromClient::Wishes { patch: patch(message), legacy }
+        }
+        ClientMessage::ReceiverVideoConstraint { max_frame_height } => {
+            let default = VideoConstraint { max_height: max_frame_height, max_frame_rate: -1 };
+            FromClient::Wishes { patch: WishPatch { default: Some(default), ..WishPatch::default() }, legacy: true }
+        }
+        ClientMessage::LastNChangedEvent { last_n } => FromClient::LastN(last_n),
+        ClientMessage::SelectedEndpointsChangedEvent { selected_endpoints } => {
+            let patch = WishPatch { selected_endpoints: Some(selected_endpoints), ..WishPatch::default() };
+            FromClient::Wishes { patch, legacy: true }
+        }
+        ClientMessage::SourceVideoTypeMessage { source_name, video_type } => {
+            FromClient::VideoType { source: Some(source_name), video_type: convert::video_type(&video_type) }
+        }
+        ClientMessage::VideoTypeMessage { video_type } => {
+            FromClient::VideoType { source: None, video_type: convert::video_type(&video_type) }
+        }
+        ClientMessage::EndpointMessage(body) => {
+            let to = body.get("to").and_then(Value::as_str).unwrap_or_default().to_owned();
+            FromClient::Message { to, body: with_class(body, "EndpointMessage") }
+        }
+        ClientMessage::EndpointStats(body) => FromClient::Stats(with_class(body, "EndpointStats")),
+        // Every receiver gets all audio.
+        ClientMessage::ReceiverAudioSubscription(_) | ClientMessage::Unknown => return None,
+    })
+}
+
+/// The tag is taken off by parsing; the others need it.
+fn with_class(mut body: Map<String, Value>, class: &str) -> Map<String, Value> {
+    body.insert("colibriClass".to_owned(), class.into());
+    body
+}
+
+fn patch(message: ReceiverVideoConstraints) -> WishPatch {
+    let height = |c: HeightConstraint| VideoConstraint {
+        max_height: c.max_height,
+        // Saturates; a rate of less than one picture per second is still one.
+        max_frame_rate: c.max_frame_rate.ceil() as i32,
+    };
+    WishPatch {
+        last_n: message.last_n,
+        selected_sources: message.selected_sources,
+        on_stage_sources: message.on_stage_sources,
+        selected_endpoints: message.selected_endpoints,
+        on_stage_endpoints: message.on_stage_endpoints,
+        default: message.default_constraints.map(height),
+        constraints: message.constraints.map(|map| map.into_iter().map(|(name, c)| (name, height(c))).collect()),
+    }
+}
+
+/// A message as the channel sends it.
+pub(super) fn encode(message: ToClient) -> ChannelOut {
+    ChannelOut::Message(match message {
+        ToClient::ServerHello => BridgeMessage::ServerHello { version: None },
+        ToClient::SenderSourceConstraints { source, max_height } => {
+            BridgeMessage::SenderSourceConstraints { source_name: source, max_height }
+        }
+        ToClient::SenderVideoConstraints { ideal_height } => BridgeMessage::ideal_height(ideal_height),
+        ToClient::ForwardedSources(forwarded_sources) => BridgeMessage::ForwardedSources { forwarded_sources },
+        ToClient::LastNEndpoints(last_n_endpoints) => BridgeMessage::LastNEndpointsChangeEvent { last_n_endpoints },
+        ToClient::Connectivity { endpoint, active } => {
+            BridgeMessage::EndpointConnectivityStatusChangeEvent { endpoint, active: active.to_string() }
+        }
+        ToClient::DominantSpeaker { endpoint, previous } => BridgeMessage::DominantSpeakerEndpointChangeEvent {
+            dominant_speaker_endpoint: endpoint,
+            previous_speakers: previous,
+            silence: false,
+        },
+        ToClient::Forwarded(body) => BridgeMessage::Forwarded(body),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(text: &str) -> Option<FromClient> {
+        decode(ClientMessage::parse(text).unwrap())
+    }
+
+    #[test]
+    fn constraints_become_a_patch() {
+        let text = r#"{"colibriClass":"ReceiverVideoConstraints","lastN":3,"onStageSources":["b-v0"],
+            "constraints":{"b-v0":{"maxHeight":720,"maxFrameRate":7.5}}}"#;
+        let Some(FromClient::Wishes { patch, legacy: false }) = decoded(text) else { panic!("not wishes") };
+        assert_eq!((patch.last_n, patch.selected_sources, patch.default), (Some(3), None, None));
+        let constraint = VideoConstraint { max_height: 720, max_frame_rate: 8 };
+        assert_eq!(patch.constraints.unwrap().into_iter().collect::<Vec<_>>(), [("b-v0".to_owned(), constraint)]);
+    }
+
+    #[test]
+    fn older_messages_mean_the_same() {
+        let legacy = |text| match decoded(text) {
+            Some(FromClient::Wishes { patch, legacy: true }) => patch,
+            other => panic!("{other:?}"),
+        };
+        let selected = legacy(r#"{"colibriClass":"SelectedEndpointsChangedEvent","selectedEndpoints":["b"]}"#);
+        assert_eq!(selected.selected_endpoints, Some(vec!["b".to_owned()]));
+        let height = legacy(r#"{"colibriClass":"ReceiverVideoConstraint","maxFrameHeight":360}"#);
+        assert_eq!(height.default.map(|d| d.max_height), Some(360));
+        legacy(r#"{"colibriClass":"ReceiverVideoConstraints","onStageEndpoints":[]}"#);
+        let shown = decoded(r#"{"colibriClass":"VideoTypeMessage","videoType":"DESKTOP"}"#);
+        assert_eq!(shown, Some(FromClient::VideoType { source: None, video_type: VideoType::Desktop }));
+        assert_eq!(decoded(r#"{"colibriClass":"LastNChangedEvent","lastN":-1}"#), Some(FromClient::LastN(-1)));
+    }
+
+    #[test]
+    fn a_message_keeps_its_class_and_content() {
+        let text = r#"{"colibriClass":"EndpointMessage","to":"b","msgPayload":{"x":[1,null]},"other":2}"#;
+        let Some(FromClient::Message { to, body }) = decoded(text) else { panic!("not a message") };
+        assert_eq!(to, "b");
+        let ChannelOut::Message(out) = encode(ToClient::Forwarded(body)) else { panic!("not a message") };
+        let (sent, came): (Value, Value) =
+            (serde_json::from_str(&out.to_text()).unwrap(), serde_json::from_str(text).unwrap());
+        assert_eq!(sent, came);
+    }
+
+    #[test]
+    fn messages_without_effect() {
+        assert_eq!(decoded(r#"{"colibriClass":"Novelty"}"#), None);
+        assert_eq!(decoded(r#"{"colibriClass":"ReceiverAudioSubscription","all":true}"#), None);
+    }
+}

@@ -1,0 +1,241 @@
+//! What the bridge tells of itself: presence stats, REST statistics, Prometheus text (bridge-protocol 2.4, 11).
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ringbridge_dataplane::stats::{Counter, WorkerStats};
+use serde_json::{Map, Value, json};
+use tokio_xmpp::minidom::Element;
+
+use crate::colibri::bridge::Totals;
+use crate::colibri::elements::ns::COLIBRI;
+
+/// Stress that a participant is expected to add; the reference's default.
+const PARTICIPANT_STRESS: f64 = 0.01;
+
+/// Packet and byte totals at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Traffic {
+    pub packets_in: u64,
+    pub packets_out: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+impl Traffic {
+    /// Kilobits and packets per second since `before`: in, out.
+    fn rates(&self, before: &Self, elapsed: Duration) -> [u64; 4] {
+        let seconds = elapsed.as_secs_f64().max(0.001);
+        let rate =
+            |now: u64, then: u64, factor: f64| (now.saturating_sub(then) as f64 * factor / seconds).round() as u64;
+        [
+            rate(self.bytes_in, before.bytes_in, 0.008),
+            rate(self.bytes_out, before.bytes_out, 0.008),
+            rate(self.packets_in, before.packets_in, 1.0),
+            rate(self.packets_out, before.packets_out, 1.0),
+        ]
+    }
+}
+
+/// Everything that a report is made of.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Report {
+    pub totals: Totals,
+    pub traffic: Traffic,
+    pub previous: Traffic,
+    /// Time between the two.
+    pub elapsed: Duration,
+    pub stress: f64,
+    pub healthy: bool,
+    pub shutting_down: bool,
+    pub region: Option<String>,
+    pub connected: bool,
+    pub joined: bool,
+    pub inactive_endpoints: usize,
+    pub ice_succeeded: u64,
+    pub ice_failed: u64,
+    pub dtls_failed: u64,
+    pub dominant_speaker_changes: u64,
+    pub messages_received: u64,
+    pub messages_sent: u64,
+}
+
+impl Report {
+    /// As served at `/colibri/stats`; the same map goes into the presence.
+    pub fn to_map(&self, now: SystemTime) -> Map<String, Value> {
+        let t = &self.totals;
+        let [rate_in, rate_out, packets_in, packets_out] = self.traffic.rates(&self.previous, self.elapsed);
+        let value = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "stress_level": (self.stress * 1e4).round() / 1e4,
+            "average_participant_stress": PARTICIPANT_STRESS,
+            "healthy": self.healthy,
+            "drain": false,
+            "graceful_shutdown": false,
+            "shutting_down": self.shutting_down,
+            "current_timestamp": timestamp(now),
+            "conferences": t.conferences,
+            "endpoints": t.endpoints,
+            "participants": t.endpoints,
+            "local_endpoints": t.endpoints,
+            "local_active_endpoints": t.endpoints.saturating_sub(self.inactive_endpoints),
+            "inactive_endpoints": self.inactive_endpoints,
+            "visitors": t.visitors,
+            "largest_conference": t.largest_conference,
+            "endpoints_sending_audio": t.endpoints_sending_audio,
+            "endpoints_sending_video": t.endpoints_sending_video,
+            "total_conferences_created": t.conferences_created,
+            "total_conferences_completed": t.conferences_completed,
+            "total_participants": t.endpoints_created,
+            "bit_rate_download": rate_in,
+            "bit_rate_upload": rate_out,
+            "packet_rate_download": packets_in,
+            "packet_rate_upload": packets_out,
+            "total_bytes_received": self.traffic.bytes_in,
+            "total_bytes_sent": self.traffic.bytes_out,
+            "total_packets_received": self.traffic.packets_in,
+            "total_packets_sent": self.traffic.packets_out,
+            "total_ice_succeeded": self.ice_succeeded,
+            "total_ice_failed": self.ice_failed,
+            "dtls_failed_endpoints": self.dtls_failed,
+            "total_dominant_speaker_changes": self.dominant_speaker_changes,
+            "total_colibri_web_socket_messages_received": self.messages_received,
+            "total_colibri_web_socket_messages_sent": self.messages_sent,
+            "octo_conferences": 0,
+            "octo_endpoints": 0,
+            "muc_clients_configured": 1,
+            "muc_clients_connected": u8::from(self.connected),
+            "mucs_configured": 1,
+            "mucs_joined": u8::from(self.joined),
+        });
+        let Value::Object(mut map) = value else { return Map::new() };
+        if let Some(region) = &self.region {
+            map.insert("region".to_owned(), Value::from(region.clone()));
+        }
+        map
+    }
+
+    /// The presence's `<stats/>`; every value is a string.
+    pub fn to_element(&self, now: SystemTime) -> Element {
+        let mut stats = Element::bare("stats", COLIBRI);
+        for (name, value) in self.to_map(now) {
+            let value = match value {
+                Value::String(text) => text,
+                other => other.to_string(),
+            };
+            let stat = StatElement { name, value };
+            stats.append_child(Element::from(stat));
+        }
+        stats
+    }
+
+    /// Gauges of the bridge and counters of every worker in Prometheus text format.
+    pub fn to_prometheus(&self, workers: &[Arc<WorkerStats>]) -> String {
+        let mut text = String::new();
+        let t = &self.totals;
+        for (name, help, value) in [
+            ("conferences", "Conferences now.", t.conferences as f64),
+            ("endpoints", "Endpoints now.", t.endpoints as f64),
+            ("visitors", "Visitors among the endpoints.", t.visitors as f64),
+            ("largest_conference", "Endpoints of the largest conference.", t.largest_conference as f64),
+            ("stress_level", "Share of time that the busiest worker works.", self.stress),
+            ("healthy", "1 when the health check passes.", f64::from(u8::from(self.healthy))),
+            ("xmpp_connected", "1 when the XMPP connection is up.", f64::from(u8::from(self.connected))),
+        ] {
+            let _ = write!(
+                text,
+                "# HELP ringbridge_{name} {help}\n# TYPE ringbridge_{name} gauge\nringbridge_{name} {value}\n"
+            );
+        }
+        let mut metrics: Vec<&str> = Vec::new();
+        for counter in Counter::ALL {
+            if !metrics.contains(&counter.metric()) {
+                metrics.push(counter.metric());
+            }
+        }
+        for metric in metrics {
+            let _ = writeln!(text, "# TYPE ringbridge_{metric} counter");
+            for counter in Counter::ALL.iter().filter(|c| c.metric() == metric) {
+                for (worker, stats) in workers.iter().enumerate() {
+                    let (reason, value) = (counter.reason(), stats.get(*counter));
+                    let _ = writeln!(text, "ringbridge_{metric}{{worker=\"{worker}\",reason=\"{reason}\"}} {value}");
+                }
+            }
+        }
+        text
+    }
+}
+
+#[derive(xso::AsXml, Debug)]
+#[xml(namespace = COLIBRI, name = "stat")]
+struct StatElement {
+    #[xml(attribute)]
+    name: String,
+    #[xml(attribute)]
+    value: String,
+}
+
+/// `yyyy-MM-dd HH:mm:ss.SSS` in UTC.
+fn timestamp(now: SystemTime) -> String {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    // Days to civil date in the proleptic Gregorian calendar, years starting in March.
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (h, m, s, ms) = (second / 3600, second / 60 % 60, second % 60, since.subsec_millis());
+    format!("{year:04}-{month:02}-{day:02} {h:02}:{m:02}:{s:02}.{ms:03}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_are_civil() {
+        let at = |seconds: u64| timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 7));
+        assert_eq!(at(0), "1970-01-01 00:00:00.007");
+        assert_eq!(at(951_782_400), "2000-02-29 00:00:00.007");
+        assert_eq!(at(1795479538), "2026-11-24 00:18:58.007");
+        assert_eq!(at(4_107_542_399), "2100-02-28 23:59:59.007");
+        assert_eq!(at(4_107_542_400), "2100-03-01 00:00:00.007");
+    }
+
+    #[test]
+    fn presence_has_what_jicofo_reads() {
+        let report = Report { healthy: true, region: Some("eu".to_owned()), stress: 0.25, ..Report::default() };
+        let element = report.to_element(SystemTime::now());
+        let value = |name: &str| {
+            element.children().find(|e| e.attr("name") == Some(name)).and_then(|e| e.attr("value")).map(str::to_owned)
+        };
+        assert_eq!(value("stress_level").as_deref(), Some("0.25"));
+        assert_eq!(value("drain").as_deref(), Some("false"));
+        assert_eq!(value("healthy").as_deref(), Some("true"));
+        assert_eq!(value("region").as_deref(), Some("eu"));
+        assert_eq!(value("average_participant_stress").as_deref(), Some("0.01"));
+        assert!(value("version").is_some());
+        assert_eq!(value("relay_id"), None, "relays are not served");
+    }
+
+    #[test]
+    fn prometheus_names_worker_and_reason() {
+        let stats = Arc::new(WorkerStats::default());
+        stats.add(Counter::DropNoKeys, 3);
+        let text = Report::default().to_prometheus(&[stats]);
+        assert!(text.contains("ringbridge_dropped{worker=\"0\",reason=\"no_keys\"} 3\n"), "{text}");
+        assert_eq!(text.matches("# TYPE ringbridge_dropped counter").count(), 1);
+    }
+
+    #[test]
+    fn rates_are_per_second() {
+        let now = Traffic { packets_in: 100, packets_out: 50, bytes_in: 125_000, bytes_out: 0 };
+        assert_eq!(now.rates(&Traffic::default(), Duration::from_secs(5)), [200, 0, 20, 10]);
+    }
+}

@@ -1,0 +1,180 @@
+//! IQs to the bridge: who may ask, and what is answered (bridge-protocol 2.3, 2.5).
+
+use std::time::Instant;
+
+use jid::BareJid;
+use tokio_xmpp::minidom::Element;
+use xmpp_parsers::disco::{DiscoInfoResult, Identity};
+use xmpp_parsers::iq::Iq;
+use xmpp_parsers::ns;
+use xmpp_parsers::ping::Ping;
+use xmpp_parsers::stanza_error::DefinedCondition;
+use xmpp_parsers::version::VersionResult;
+
+use crate::colibri::bridge::{ColibriBridge, Refusal};
+use crate::colibri::elements::{ConferenceModify, ns as c2};
+use crate::xmpp::iq::Request;
+
+const HEALTH: &str = "http://jitsi.org/protocol/healthcheck";
+const VERSION: &str = "jabber:iq:version";
+
+/// Answers one request.
+pub(super) fn answer(
+    now: Instant,
+    request: &Request,
+    brewery: &BareJid,
+    health: &Result<(), String>,
+    colibri: &mut ColibriBridge,
+) -> Iq {
+    let refuse = |condition, text: &str| request.refuse(condition, text);
+    // Only a full JID of the room is an occupant; the room itself and everybody else have no business here.
+    let occupant = request.from.as_ref().is_some_and(|from| from.to_bare() == *brewery && from.resource().is_some());
+    if !occupant {
+        tracing::debug!(from = ?request.from, payload = request.payload.name(), "IQ refused: not from the brewery");
+        return refuse(DefinedCondition::Forbidden, "only occupants of the brewery room may ask this bridge");
+    }
+    let payload = &request.payload;
+    if payload.is("conference-modify", c2::COLIBRI2) {
+        let parsed = ConferenceModify::try_from(payload.clone()).map_err(|error| {
+            tracing::warn!(from = ?request.from, %error, "malformed colibri2 request");
+            Refusal::malformed(error.to_string())
+        });
+        return match parsed.and_then(|parsed| colibri.handle(now, &parsed)) {
+            Ok(modified) => request.result(Some(modified.into())),
+            Err(refusal) => {
+                tracing::warn!(from = ?request.from, condition = ?refusal.condition, reason = ?refusal.reason,
+                    text = %refusal.text, "colibri2 request refused");
+                request.error(refusal.to_stanza_error())
+            }
+        };
+    }
+    if request.set {
+        return refuse(DefinedCondition::ServiceUnavailable, "");
+    }
+    if payload.is("healthcheck", HEALTH) {
+        return match health {
+            Ok(()) => request.result(None),
+            Err(text) => refuse(DefinedCondition::InternalServerError, text),
+        };
+    }
+    if payload.is("query", VERSION) {
+        return request.result(Some(
+            VersionResult {
+                name: "ringbridge".to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                os: Some(std::env::consts::OS.to_owned()),
+            }
+            .into(),
+        ));
+    }
+    if payload.is("query", ns::DISCO_INFO) {
+        return request.result(Some(disco(payload.attr("node").map(str::to_owned))));
+    }
+    if Ping::try_from(payload.clone()).is_ok() {
+        return request.result(None);
+    }
+    refuse(DefinedCondition::ServiceUnavailable, "")
+}
+
+fn disco(node: Option<String>) -> Element {
+    let features = [HEALTH, c2::COLIBRI2, c2::DTLS, c2::ICE_UDP, VERSION, ns::DISCO_INFO, ns::PING];
+    DiscoInfoResult {
+        node,
+        identities: vec![Identity { category: "component".into(), type_: "generic".into(), lang: None, name: None }],
+        features: features.into_iter().map(str::to_owned).collect(),
+        extensions: Vec::new(),
+    }
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::colibri::bridge::ColibriConfig;
+    use crate::colibri::transport::LocalTransport;
+    use xmpp_parsers::stanza_error::StanzaError;
+
+    fn ask(from: &str, set: bool, payload: &str, health: &Result<(), String>) -> Iq {
+        let now = Instant::now();
+        let mut colibri = ColibriBridge::new(
+            now,
+            ColibriConfig {
+                transport: LocalTransport {
+                    local_addresses: Vec::new(),
+                    public_addresses: Vec::new(),
+                    port: 1,
+                    fingerprint: String::new(),
+                    websocket_base_url: String::new(),
+                    websocket_server_id: String::new(),
+                },
+                workers: 1,
+                ufrag_prefix: |_| String::new(),
+            },
+        );
+        let request = Request {
+            from: Some(from.parse().unwrap()),
+            to: None,
+            id: "7".to_owned(),
+            payload: payload.parse().unwrap(),
+            set,
+        };
+        answer(now, &request, &"brewery@internal.x".parse().unwrap(), health, &mut colibri)
+    }
+
+    fn condition(iq: Iq) -> DefinedCondition {
+        match iq {
+            Iq::Error { error: StanzaError { defined_condition, .. }, to, id, .. } => {
+                assert!(to.is_some());
+                assert_eq!(id, "7");
+                defined_condition
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const FOCUS: &str = "brewery@internal.x/focus";
+
+    #[test]
+    fn only_occupants_are_served() {
+        for from in ["mallory@x/y", "brewery@internal.x", "brewery@other.x/focus"] {
+            let health = format!("<healthcheck xmlns='{HEALTH}'/>");
+            assert_eq!(condition(ask(from, false, &health, &Ok(()))), DefinedCondition::Forbidden, "{from}");
+        }
+        assert!(matches!(
+            ask("BREWERY@internal.x/focus", false, &format!("<healthcheck xmlns='{HEALTH}'/>"), &Ok(())),
+            Iq::Result { payload: None, .. }
+        ));
+    }
+
+    #[test]
+    fn health_version_disco_ping() {
+        let health = format!("<healthcheck xmlns='{HEALTH}'/>");
+        let sick = ask(FOCUS, false, &health, &Err("worker 0 has ended".to_owned()));
+        let Iq::Error { error, .. } = &sick else { panic!("{sick:?}") };
+        assert_eq!(error.texts.values().next().map(String::as_str), Some("worker 0 has ended"));
+        assert_eq!(condition(sick), DefinedCondition::InternalServerError);
+        let version = ask(FOCUS, false, "<query xmlns='jabber:iq:version'/>", &Ok(()));
+        let Iq::Result { payload: Some(version), .. } = version else { panic!("{version:?}") };
+        assert!(version.children().any(|e| e.name() == "version" && e.text() == env!("CARGO_PKG_VERSION")));
+        let disco = ask(FOCUS, false, "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>", &Ok(()));
+        let Iq::Result { payload: Some(disco), .. } = disco else { panic!("{disco:?}") };
+        assert!(disco.children().any(|e| e.attr("var") == Some(HEALTH)));
+        assert!(matches!(ask(FOCUS, false, "<ping xmlns='urn:xmpp:ping'/>", &Ok(())), Iq::Result { .. }));
+    }
+
+    #[test]
+    fn the_rest_is_unavailable_or_malformed() {
+        for (set, payload) in [
+            (true, "<graceful-shutdown xmlns='http://jitsi.org/protocol/colibri'/>"),
+            (true, "<force-shutdown xmlns='http://jitsi.org/protocol/colibri'/>"),
+            (false, "<what xmlns='urn:x'/>"),
+            (true, "<ping xmlns='urn:xmpp:ping'/>"),
+        ] {
+            assert_eq!(condition(ask(FOCUS, set, payload, &Ok(()))), DefinedCondition::ServiceUnavailable, "{payload}");
+        }
+        let bad = "<conference-modify xmlns='jitsi:colibri2'/>";
+        assert_eq!(condition(ask(FOCUS, true, bad, &Ok(()))), DefinedCondition::BadRequest);
+        let unknown = "<conference-modify xmlns='jitsi:colibri2' meeting-id='m'/>";
+        assert_eq!(condition(ask(FOCUS, false, unknown, &Ok(()))), DefinedCondition::ItemNotFound);
+    }
+}

@@ -1,0 +1,256 @@
+//! The control plane's ends of the workers' rings: commands that wait for room, wake-ups, heartbeats.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use ringbridge_dataplane::io::EventFd;
+use ringbridge_dataplane::ring::{Command, Event, WorkerLink};
+use ringbridge_dataplane::stats::{Counter, WorkerStats};
+use tokio::io::unix::AsyncFd;
+
+/// A worker whose loop counter stands still for this long is stalled.
+const STALLED: Duration = Duration::from_secs(10);
+/// Events taken from one worker in a row, so that the others get their turn.
+const BATCH: usize = 256;
+
+struct Worker {
+    link: WorkerLink,
+    wakeup: AsyncFd<EventFd>,
+    /// Commands that found the ring full, in order.
+    waiting: VecDeque<Command>,
+    stats: Arc<WorkerStats>,
+    turns: u64,
+    moved: Instant,
+    busy: u64,
+    sampled: Instant,
+    stress: f64,
+}
+
+/// The safe constructor is deprecated because a type may lie about its descriptor; an [`EventFd`] owns its own.
+#[allow(deprecated)]
+fn register(wakeup: EventFd) -> std::io::Result<AsyncFd<EventFd>> {
+    AsyncFd::new(wakeup)
+}
+
+/// All workers.
+pub(super) struct Workers {
+    workers: Vec<Worker>,
+}
+
+impl Workers {
+    /// Takes over the links; `stats` are in the same order.
+    pub fn new(now: Instant, links: Vec<WorkerLink>, stats: Vec<Arc<WorkerStats>>) -> std::io::Result<Self> {
+        let workers = links
+            .into_iter()
+            .zip(stats)
+            .map(|(link, stats)| {
+                Ok(Worker {
+                    wakeup: register(link.event_wakeup())?,
+                    link,
+                    waiting: VecDeque::new(),
+                    turns: stats.get(Counter::LoopTurns),
+                    moved: now,
+                    busy: stats.get(Counter::BusyNanos),
+                    sampled: now,
+                    stress: 0.0,
+                    stats,
+                })
+            })
+            .collect::<std::io::Result<_>>()?;
+        Ok(Self { workers })
+    }
+
+    /// Queues a command, behind those that wait.
+    pub fn send(&mut self, worker: usize, command: Command) {
+        let Some(worker) = self.workers.get_mut(worker) else {
+            tracing::error!(worker, "command for a worker that does not exist");
+            return;
+        };
+        if worker.waiting.is_empty() {
+            if let Err(command) = worker.link.send(command) {
+                worker.waiting.push_back(command);
+            }
+        } else {
+            worker.waiting.push_back(command);
+        }
+    }
+
+    /// Tries the waiting commands again, in order.
+    pub fn retry(&mut self) {
+        for worker in &mut self.workers {
+            while let Some(command) = worker.waiting.pop_front() {
+                if let Err(command) = worker.link.send(command) {
+                    worker.waiting.push_front(command);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Whether commands wait for room.
+    pub fn backlog(&self) -> bool {
+        self.workers.iter().any(|w| !w.waiting.is_empty())
+    }
+
+    /// Collects events of all workers; ready with at least one event.
+    pub fn poll_events(&mut self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> Poll<std::io::Result<()>> {
+        for worker in &mut self.workers {
+            loop {
+                let before = events.len();
+                while events.len() - before < BATCH {
+                    match worker.link.poll_event() {
+                        Some(event) => events.push(event),
+                        None => break,
+                    }
+                }
+                if events.len() > before {
+                    break;
+                }
+                // Empty: take the wake-up back, and look once more before sleeping.
+                match worker.wakeup.poll_read_ready(cx) {
+                    Poll::Ready(guard) => {
+                        let mut guard = guard?;
+                        worker.link.clear_wakeup();
+                        guard.clear_ready();
+                    }
+                    Poll::Pending => break,
+                }
+            }
+        }
+        if events.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Waits for events.
+    pub async fn events(&mut self, events: &mut Vec<Event>) -> std::io::Result<()> {
+        std::future::poll_fn(|cx| {
+            ready!(self.poll_events(cx, events))?;
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Number of workers.
+    pub fn len(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Reads heartbeats.
+    pub fn sample_heartbeat(&mut self, now: Instant) {
+        for worker in &mut self.workers {
+            let turns = worker.stats.get(Counter::LoopTurns);
+            if turns != worker.turns {
+                worker.turns = turns;
+                worker.moved = now;
+            }
+        }
+    }
+
+    /// Reads heartbeats and busy times.
+    pub fn sample(&mut self, now: Instant) {
+        self.sample_heartbeat(now);
+        for worker in &mut self.workers {
+            let busy = worker.stats.get(Counter::BusyNanos);
+            let elapsed = now.saturating_duration_since(worker.sampled).as_nanos();
+            if elapsed > 0 {
+                worker.stress = (busy.wrapping_sub(worker.busy) as f64 / elapsed as f64).min(1.0);
+                worker.busy = busy;
+                worker.sampled = now;
+            }
+        }
+    }
+
+    /// Share of time that the busiest worker spent working at the last sample, 0 to 1.
+    pub fn stress(&self) -> f64 {
+        self.workers.iter().map(|w| w.stress).fold(0.0, f64::max)
+    }
+
+    /// What is wrong with the workers, if anything.
+    pub fn health(&self, now: Instant) -> Result<(), String> {
+        for (index, worker) in self.workers.iter().enumerate() {
+            if worker.link.is_closed() {
+                return Err(format!("worker {index} has ended; restart the bridge"));
+            }
+            if now.saturating_duration_since(worker.moved) >= STALLED {
+                return Err(format!("worker {index} has not turned for {} s", STALLED.as_secs()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sum of a counter over all workers.
+    pub fn total(&self, counter: Counter) -> u64 {
+        self.workers.iter().map(|w| w.stats.get(counter)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringbridge_dataplane::ids::EndpointId;
+    use ringbridge_dataplane::ring::{ControlLink, IceState, links};
+
+    fn one(commands: usize) -> (Workers, ControlLink, Arc<WorkerStats>, Instant) {
+        let (link, control) = links(0, commands, 8).unwrap();
+        let stats = Arc::new(WorkerStats::default());
+        let now = Instant::now();
+        (Workers::new(now, vec![link], vec![Arc::clone(&stats)]).unwrap(), control, stats, now)
+    }
+
+    fn expire(n: u32) -> Command {
+        Command::ExpireEndpoint { endpoint: EndpointId(n) }
+    }
+
+    #[tokio::test]
+    async fn commands_that_do_not_fit_keep_their_order() {
+        let (mut workers, mut control, _stats, _) = one(2);
+        for n in 0..5 {
+            workers.send(0, expire(n));
+        }
+        assert!(workers.backlog());
+        let mut seen = Vec::new();
+        while workers.backlog() {
+            seen.extend(control.poll_command());
+            workers.retry();
+        }
+        seen.extend(std::iter::from_fn(|| control.poll_command()));
+        assert_eq!(seen, (0..5).map(expire).collect::<Vec<_>>());
+        workers.send(7, expire(0)); // no such worker: logged, not a panic
+    }
+
+    #[tokio::test]
+    async fn events_wake_the_reader_every_time() {
+        let (mut workers, mut control, _stats, _) = one(2);
+        for round in 0..3 {
+            let event = Event::Ice { endpoint: EndpointId(round), state: IceState::Connected, remote: None };
+            let sent = event.clone();
+            let writer = tokio::task::spawn_blocking(move || {
+                std::thread::sleep(Duration::from_millis(5));
+                control.send(sent).unwrap();
+                control
+            });
+            let mut events = Vec::new();
+            tokio::time::timeout(Duration::from_secs(5), workers.events(&mut events)).await.unwrap().unwrap();
+            assert_eq!(events, [event]);
+            control = writer.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn stalled_and_dead_workers_are_unhealthy() {
+        let (mut workers, control, stats, now) = one(2);
+        stats.count(Counter::LoopTurns);
+        stats.add(Counter::BusyNanos, 500_000_000);
+        workers.sample(now + Duration::from_secs(1));
+        assert_eq!(workers.health(now + Duration::from_secs(10)), Ok(()));
+        assert!((workers.stress() - 0.5).abs() < 1e-9);
+        workers.sample(now + Duration::from_secs(11));
+        assert!(workers.health(now + Duration::from_secs(11)).unwrap_err().contains("worker 0"));
+        stats.count(Counter::LoopTurns);
+        workers.sample(now + Duration::from_secs(12));
+        assert_eq!(workers.health(now + Duration::from_secs(12)), Ok(()));
+        drop(control);
+        assert!(workers.health(now + Duration::from_secs(12)).is_err());
+    }
+}

@@ -1,0 +1,145 @@
+//! The command line: subcommands, and one flag per setting.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::config::keys::{KEYS, Key, Kind, Part};
+use crate::config::{Config, ConfigError, Layers, Origin, Parts, listing};
+
+/// What the user asked for.
+#[derive(Debug)]
+pub enum Request {
+    /// Run.
+    Run(Box<Config>),
+    /// Print every setting with its origin.
+    ShowConfig(String),
+}
+
+/// Why nothing runs.
+#[derive(Debug)]
+pub enum CliError {
+    /// Wrong usage, `--help` or `--version`; clap prints it.
+    Usage(clap::Error),
+    /// Settings that cannot be used.
+    Config(Vec<ConfigError>),
+}
+
+/// The whole command line.
+pub fn command() -> Command {
+    let both = Parts { bridge: true, focus: true };
+    Command::new("ringbridge")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A media bridge for Jitsi conferences, with a focus of its own")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .after_help(
+            "Examples:\n  ringbridge all --config /etc/ringbridge/ringbridge.conf\n  \
+             ringbridge bridge --config bridge.conf --workers 2 --cores 2,3 --io uring\n  \
+             ringbridge check-config --config ringbridge.conf\n\n\
+             A setting may stand in the file (HOCON), in the environment (RINGBRIDGE_...), or be a flag; the later wins.",
+        )
+        .subcommand(part("bridge", "Run a media bridge; it serves any focus that speaks colibri2, Jicofo included", Parts { bridge: true, focus: false }))
+        .subcommand(part("focus", "Run the focus: rooms, owners, offers, choice of bridge", Parts { bridge: false, focus: true }))
+        .subcommand(part("all", "Run a bridge and the focus in one process; they still talk over XMPP", both))
+        .subcommand(part("check-config", "Check the configuration and print every setting with its origin; run nothing", both))
+}
+
+fn part(name: &'static str, about: &'static str, parts: Parts) -> Command {
+    let config = Arg::new("config")
+        .long("config")
+        .short('c')
+        .value_name("FILE")
+        .env("RINGBRIDGE_CONFIG")
+        .hide_env_values(true)
+        .value_parser(clap::value_parser!(PathBuf))
+        .help("Configuration file (HOCON)");
+    let wanted = |key: &&Key| match key.part {
+        Part::Common => true,
+        Part::Bridge => parts.bridge,
+        Part::Focus => parts.focus,
+    };
+    let flags = KEYS.iter().filter(wanted).map(|key| {
+        let heading = match key.part {
+            Part::Common => "XMPP and logging",
+            Part::Bridge => "Bridge",
+            Part::Focus => "Focus",
+        };
+        let help = match key.default {
+            "" => format!("{} [file: {}]", key.help, key.path),
+            default => format!("{} [default: {default}] [file: {}]", key.help, key.path),
+        };
+        let arg = Arg::new(key.path)
+            .long(key.flag)
+            .env(key.variable())
+            .hide_env(true)
+            .help(help)
+            .help_heading(heading)
+            .hide(key.hidden)
+            .action(ArgAction::Set);
+        match key.kind {
+            Kind::Switch => arg.num_args(0..=1).default_missing_value("true").value_name("true|false"),
+            Kind::Choice(words) => arg.value_name(words.join("|")),
+            Kind::File => arg.value_name("FILE"),
+            Kind::Jid => arg.value_name("JID"),
+            Kind::Socket => arg.value_name("ADDRESS:PORT"),
+            Kind::Addresses => arg.value_name("ADDRESS,..."),
+            Kind::Cores => arg.value_name("CORE,..."),
+            Kind::Number(..) => arg.value_name("NUMBER"),
+            Kind::Duration => arg.value_name("DURATION"),
+            Kind::Text | Kind::Secret => arg.value_name("TEXT"),
+        }
+    });
+    Command::new(name).about(about).arg(config).args(flags)
+}
+
+/// Reads arguments, environment and file.
+pub fn parse<I, T>(arguments: I) -> Result<Request, CliError>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let matches = command().try_get_matches_from(arguments).map_err(CliError::Usage)?;
+    let Some((name, matches)) = matches.subcommand() else {
+        return Err(CliError::Usage(command().error(clap::error::ErrorKind::MissingSubcommand, "give a subcommand")));
+    };
+    let parts = Parts { bridge: name != "focus", focus: name != "bridge" };
+    let (layers, mut errors) = layers(matches);
+    let config = Config::new(&layers, parts);
+    if let Err(more) = &config {
+        errors.extend(more.iter().cloned());
+    }
+    match config {
+        Ok(config) if errors.is_empty() => Ok(match name {
+            "check-config" => Request::ShowConfig(table(&layers, parts)),
+            _ => Request::Run(Box::new(config)),
+        }),
+        _ => Err(CliError::Config(errors)),
+    }
+}
+
+fn layers(matches: &ArgMatches) -> (Layers, Vec<ConfigError>) {
+    let mut layers = Layers::defaults();
+    let mut errors = Vec::new();
+    if let Some(path) = matches.get_one::<PathBuf>("config") {
+        errors.extend(layers.add_file(path));
+    }
+    for key in KEYS {
+        let Ok(Some(text)) = matches.try_get_one::<String>(key.path) else { continue };
+        let origin = match matches.value_source(key.path) {
+            Some(ValueSource::EnvVariable) => Origin::Environment(key.variable()),
+            _ => Origin::Flag(key.flag.to_owned()),
+        };
+        layers.set(key, text.clone(), origin);
+    }
+    (layers, errors)
+}
+
+fn table(layers: &Layers, parts: Parts) -> String {
+    let rows = listing(layers, parts);
+    let width = rows.iter().map(|(key, ..)| key.len()).max().unwrap_or(0);
+    let value_width = rows.iter().map(|(_, value, _)| value.len()).max().unwrap_or(0).min(60);
+    rows.iter().map(|(key, value, origin)| format!("{key:width$}  {value:value_width$}  {origin}\n")).collect()
+}

@@ -1,0 +1,587 @@
+//! The bridge's side of colibri2 as a state machine: requests and time in, answers and outputs out.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use jid::BareJid;
+use rand::Rng;
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::media::{SourceDescription, VideoType};
+use ringbridge_dataplane::ring::{Command, FeedbackSsrcs, IceCredentials, IceState, NewEndpoint};
+use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
+
+use super::conference::{Conference, EndpointState};
+use super::convert;
+use super::elements::{
+    CAP_SOURCE_NAMES, ColibriError, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, Reason, SctpRole,
+    Setup, Transport,
+};
+use super::transport::{LocalTransport, random_token};
+use crate::xmpp::iq::stanza_error;
+
+/// How often endpoints and conferences are checked for expiry.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// Sources whose type an endpoint may set.
+const MAX_VIDEO_TYPES: usize = 64;
+
+/// What the state machine is made with.
+#[derive(Debug, Clone)]
+pub struct ColibriConfig {
+    /// Our side of every transport.
+    pub transport: LocalTransport,
+    /// Number of workers, at least 1.
+    pub workers: usize,
+    /// First characters of the ufrags that belong to a worker.
+    pub ufrag_prefix: fn(usize) -> String,
+}
+
+/// Something that the caller must do, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send a command to a worker.
+    Command {
+        /// Index of the worker.
+        worker: usize,
+        /// What to send.
+        command: Command,
+    },
+    /// An endpoint came into being: its channel may be opened.
+    EndpointCreated {
+        /// Its identity.
+        endpoint: EndpointId,
+        /// Its conference.
+        conference: ConferenceId,
+        /// Id of the conference in web-socket URLs.
+        conference_hex: String,
+        /// Its name in the conference.
+        label: String,
+        /// Password of its channel.
+        password: String,
+        /// The worker that owns it.
+        worker: usize,
+        /// Visitors' messages are not forwarded.
+        visitor: bool,
+    },
+    /// An endpoint is gone: close its channel, forget its DTLS session.
+    EndpointExpired {
+        /// Its identity.
+        endpoint: EndpointId,
+        /// Its conference.
+        conference: ConferenceId,
+        /// Id of the conference in web-socket URLs.
+        conference_hex: String,
+        /// Its name in the conference.
+        label: String,
+    },
+    /// The remote side of DTLS became known or changed.
+    RemoteDtls {
+        /// Whose.
+        endpoint: EndpointId,
+        /// Its role, when it said one.
+        setup: Option<Setup>,
+        /// Fingerprints of its certificate, never empty.
+        fingerprints: Vec<Fingerprint>,
+    },
+    /// Last-n to use until the endpoint says what it wants.
+    InitialLastN {
+        /// Whose.
+        endpoint: EndpointId,
+        /// -1 is unlimited.
+        last_n: i32,
+    },
+    /// The endpoint's set of sources changed.
+    SourcesChanged {
+        /// Whose.
+        endpoint: EndpointId,
+        /// The complete new set.
+        sources: Vec<SourceDescription>,
+    },
+}
+
+/// A refused request (section 3.5).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// The stanza error's condition.
+    pub condition: DefinedCondition,
+    /// colibri2's reason, where it has one.
+    pub reason: Option<Reason>,
+    /// The unknown endpoint.
+    pub endpoint: Option<String>,
+    /// For people.
+    pub text: String,
+}
+
+impl Refusal {
+    fn new(condition: DefinedCondition, reason: Option<Reason>, text: impl Into<String>) -> Self {
+        Self { condition, reason, endpoint: None, text: text.into() }
+    }
+
+    /// A request that does not parse.
+    pub fn malformed(text: impl Into<String>) -> Self {
+        Self::new(DefinedCondition::BadRequest, None, text)
+    }
+
+    /// As it goes into the IQ.
+    pub fn to_stanza_error(&self) -> StanzaError {
+        let mut error = stanza_error(self.condition.clone(), &self.text);
+        error.other = self.reason.map(|reason| {
+            ColibriError { reason: Some(reason), endpoint: self.endpoint.as_deref().map(Endpoint::new) }.into()
+        });
+        error
+    }
+}
+
+/// An answer to a request.
+pub type Reply = Result<ConferenceModified, Refusal>;
+
+/// Totals for statistics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Conferences now.
+    pub conferences: usize,
+    /// Endpoints now.
+    pub endpoints: usize,
+    /// Visitors among them.
+    pub visitors: usize,
+    /// Endpoints of the largest conference.
+    pub largest_conference: usize,
+    /// Conferences ever created.
+    pub conferences_created: u64,
+    /// Conferences that ended.
+    pub conferences_completed: u64,
+    /// Endpoints ever created.
+    pub endpoints_created: u64,
+    /// Endpoints that publish audio.
+    pub endpoints_sending_audio: usize,
+    /// Endpoints that publish video.
+    pub endpoints_sending_video: usize,
+}
+
+/// All conferences of this bridge.
+#[derive(Debug)]
+pub struct ColibriBridge {
+    config: ColibriConfig,
+    conferences: HashMap<String, Conference>,
+    /// Meeting of every endpoint.
+    meetings: HashMap<EndpointId, String>,
+    outputs: VecDeque<Output>,
+    /// Endpoints and conferences per worker.
+    load: Vec<(usize, usize)>,
+    next_conference: u32,
+    next_endpoint: u32,
+    graceful_shutdown: bool,
+    next_check: Instant,
+    totals: Totals,
+}
+
+impl ColibriBridge {
+    /// A bridge without conferences.
+    pub fn new(now: Instant, config: ColibriConfig) -> Self {
+        let workers = config.workers.max(1);
+        Self {
+            config,
+            conferences: HashMap::new(),
+            meetings: HashMap::new(),
+            outputs: VecDeque::new(),
+            load: vec![(0, 0); workers],
+            next_conference: 1,
+            next_endpoint: 1,
+            graceful_shutdown: false,
+            next_check: now + CHECK_INTERVAL,
+            totals: Totals::default(),
+        }
+    }
+
+    /// In graceful shutdown new conferences are refused.
+    pub fn set_graceful_shutdown(&mut self, on: bool) {
+        self.graceful_shutdown = on;
+    }
+
+    /// Handles one request; requests must be passed in order of arrival.
+    pub fn handle(&mut self, now: Instant, request: &ConferenceModify) -> Reply {
+        let created = self.look_up(now, request)?;
+        // Out of the map while it changes: its endpoints and the bridge's own tables are changed together.
+        let Some(mut conference) = self.conferences.remove(&request.meeting_id) else {
+            return Err(Refusal::new(DefinedCondition::InternalServerError, None, "conference lost"));
+        };
+        let reply = self.modify(now, &mut conference, request, created);
+        let end = request.expire || (!request.create && conference.endpoints.is_empty());
+        if end && reply.is_ok() {
+            self.end_conference(conference, "requested or empty");
+        } else {
+            self.conferences.insert(request.meeting_id.clone(), conference);
+        }
+        reply
+    }
+
+    /// Finds or creates the conference; true when it was created.
+    fn look_up(&mut self, now: Instant, request: &ConferenceModify) -> Result<bool, Refusal> {
+        let exists = self.conferences.contains_key(&request.meeting_id);
+        if !request.create {
+            return exists.then_some(false).ok_or_else(|| {
+                let text = format!("no conference with meeting-id {:?}", request.meeting_id);
+                Refusal::new(DefinedCondition::ItemNotFound, Some(Reason::ConferenceNotFound), text)
+            });
+        }
+        if exists {
+            let text = format!("a conference with meeting-id {:?} exists", request.meeting_id);
+            return Err(Refusal::new(DefinedCondition::Conflict, Some(Reason::ConferenceAlreadyExists), text));
+        }
+        if self.graceful_shutdown {
+            let text = "this bridge shuts down and takes no new conferences";
+            return Err(Refusal::new(DefinedCondition::ServiceUnavailable, Some(Reason::GracefulShutdown), text));
+        }
+        if let Some(name) = &request.name
+            && !name.parse::<BareJid>().is_ok_and(|jid| jid.node().is_some())
+        {
+            let text = format!("conference name {name:?} is not a bare JID with a local part");
+            return Err(Refusal::new(DefinedCondition::BadRequest, None, text));
+        }
+        let mut rng = rand::rng();
+        let conference = Conference {
+            id: ConferenceId(self.next_conference),
+            meeting_id: request.meeting_id.clone(),
+            hex_id: format!("{:016x}", rng.random::<u64>()),
+            name: request.name.clone(),
+            worker: self.least_loaded(),
+            feedback: FeedbackSsrcs { audio: rng.random_range(1..=u32::MAX), video: rng.random_range(1..=u32::MAX) },
+            endpoints: Vec::new(),
+            created: now,
+        };
+        self.next_conference += 1;
+        self.totals.conferences_created += 1;
+        self.load[conference.worker].1 += 1;
+        tracing::info!(conference = %conference.id, meeting = %conference.meeting_id, name = conference.name.as_deref(),
+            worker = conference.worker, "conference created");
+        self.command(
+            conference.worker,
+            Command::CreateConference { conference: conference.id, feedback: conference.feedback },
+        );
+        self.conferences.insert(request.meeting_id.clone(), conference);
+        Ok(true)
+    }
+
+    fn least_loaded(&self) -> usize {
+        self.load.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(worker, _)| worker)
+    }
+
+    fn modify(
+        &mut self,
+        now: Instant,
+        conference: &mut Conference,
+        request: &ConferenceModify,
+        created: bool,
+    ) -> Reply {
+        validate(conference, request)?;
+        let mut reply = ConferenceModified::default();
+        let mut feedback = created;
+        for endpoint in &request.endpoints {
+            feedback |= endpoint.create && !endpoint.expire;
+            reply.endpoints.push(self.endpoint(now, conference, endpoint));
+        }
+        reply.sources = feedback.then(|| conference.feedback_sources());
+        Ok(reply)
+    }
+
+    /// Applies one validated endpoint element and describes the result.
+    fn endpoint(&mut self, now: Instant, conference: &mut Conference, request: &Endpoint) -> Endpoint {
+        let mut answer = Endpoint::new(&request.id);
+        if request.expire {
+            if let Some(index) = conference.endpoints.iter().position(|e| e.label == request.id) {
+                self.end_endpoint(conference, index, "requested");
+            }
+            answer.expire = true;
+            return answer;
+        }
+        if request.create {
+            answer.transport =
+                Some(Transport { ice: Some(self.create_endpoint(now, conference, request)), ..Transport::default() });
+        }
+        let worker = conference.worker;
+        let mut commands = Vec::new();
+        let mut outputs = Vec::new();
+        let Some(state) = conference.endpoint(&request.id) else { return answer };
+        let endpoint = state.id;
+        if request.stats_id.is_some() {
+            state.stats_id.clone_from(&request.stats_id);
+        }
+        if !request.media.is_empty() {
+            let before = state.media.clone();
+            convert::merge_media(&mut state.media, &request.media);
+            if state.media != before || request.create {
+                commands.push(Command::SetMedia { endpoint, media: Box::new(state.media.clone()) });
+            }
+        }
+        if let Some(last_n) = &request.initial_last_n {
+            outputs.push(Output::InitialLastN { endpoint, last_n: last_n.value });
+        }
+        if let Some(ice) = request.transport.as_ref().and_then(|t| t.ice.as_ref()) {
+            let fingerprints: Vec<_> =
+                ice.fingerprints.iter().filter(|f| !f.value.trim().is_empty()).cloned().collect();
+            // Once established, only an ICE restart changes ICE; DTLS fields count at any time (section 4.3).
+            if !state.established {
+                let candidates = convert::candidates(ice);
+                let credentials = convert::credentials(ice).filter(|c| state.remote.as_ref() != Some(c));
+                if credentials.is_some() || !candidates.is_empty() {
+                    if credentials.is_some() {
+                        state.remote.clone_from(&credentials);
+                    }
+                    commands.push(Command::SetRemoteIce { endpoint, credentials, candidates });
+                }
+            }
+            if !fingerprints.is_empty() {
+                let setup = fingerprints.iter().find_map(|f| f.setup);
+                outputs.push(Output::RemoteDtls { endpoint, setup, fingerprints });
+            }
+        }
+        if let Some(sources) = &request.sources {
+            let mut sources: Vec<_> = sources.media_sources.iter().filter_map(convert::source).collect();
+            state.override_video_types(&mut sources);
+            if sources != state.sources {
+                state.sources.clone_from(&sources);
+                commands.push(Command::SetSources { endpoint, sources: sources.clone() });
+                outputs.push(Output::SourcesChanged { endpoint, sources });
+            }
+        }
+        if let Some(mute) = request.force_mute
+            && mute != state.force_mute
+        {
+            state.force_mute = mute;
+            commands.push(Command::SetForceMute { endpoint, audio: mute.audio, video: mute.video });
+        }
+        // An ICE restart is declined by an answer without transport (section 4.6): Jicofo then invites again.
+        for command in commands {
+            self.command(worker, command);
+        }
+        self.outputs.extend(outputs);
+        answer
+    }
+
+    fn create_endpoint(
+        &mut self,
+        now: Instant,
+        conference: &mut Conference,
+        request: &Endpoint,
+    ) -> super::elements::IceTransport {
+        let worker = conference.worker;
+        let id = EndpointId(self.next_endpoint);
+        self.next_endpoint += 1;
+        let mut state = EndpointState::new(id, request.id.clone(), now);
+        state.visitor = is_visitor(request);
+        let ufrag = (self.config.ufrag_prefix)(worker) + &random_token(10);
+        let ice = IceCredentials { ufrag, pwd: random_token(26) };
+        let password = random_token(24);
+        let transport =
+            self.config.transport.describe(&ice.ufrag, &ice.pwd, &conference.hex_id, &request.id, &password);
+        let controlling = request.transport.as_ref().is_some_and(|t| t.ice_controlling);
+        tracing::info!(endpoint = %id, label = %request.id, conference = %conference.id, worker, "endpoint created");
+        self.load[worker].0 += 1;
+        self.totals.endpoints_created += 1;
+        self.meetings.insert(id, conference.meeting_id.clone());
+        self.command(
+            worker,
+            Command::CreateEndpoint(Box::new(NewEndpoint {
+                conference: conference.id,
+                endpoint: id,
+                label: request.id.clone(),
+                ice,
+                controlling,
+            })),
+        );
+        self.outputs.push_back(Output::EndpointCreated {
+            endpoint: id,
+            conference: conference.id,
+            conference_hex: conference.hex_id.clone(),
+            label: request.id.clone(),
+            password,
+            worker,
+            visitor: state.visitor,
+        });
+        conference.endpoints.push(state);
+        transport
+    }
+
+    fn end_endpoint(&mut self, conference: &mut Conference, index: usize, reason: &str) {
+        let state = conference.endpoints.remove(index);
+        tracing::info!(endpoint = %state.id, label = %state.label, conference = %conference.id, reason, "endpoint expired");
+        self.command(conference.worker, Command::ExpireEndpoint { endpoint: state.id });
+        self.forget(conference, state);
+    }
+
+    fn end_conference(&mut self, mut conference: Conference, reason: &str) {
+        tracing::info!(conference = %conference.id, meeting = %conference.meeting_id, reason, "conference expired");
+        self.totals.conferences_completed += 1;
+        self.load[conference.worker].1 = self.load[conference.worker].1.saturating_sub(1);
+        self.command(conference.worker, Command::ExpireConference { conference: conference.id });
+        for state in std::mem::take(&mut conference.endpoints) {
+            self.forget(&conference, state);
+        }
+    }
+
+    fn forget(&mut self, conference: &Conference, state: EndpointState) {
+        self.load[conference.worker].0 = self.load[conference.worker].0.saturating_sub(1);
+        self.meetings.remove(&state.id);
+        self.outputs.push_back(Output::EndpointExpired {
+            endpoint: state.id,
+            conference: conference.id,
+            conference_hex: conference.hex_id.clone(),
+            label: state.label,
+        });
+    }
+
+    fn command(&mut self, worker: usize, command: Command) {
+        self.outputs.push_back(Output::Command { worker, command });
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn state(&mut self, endpoint: EndpointId) -> Option<&mut EndpointState> {
+        let meeting = self.meetings.get(&endpoint)?;
+        self.conferences.get_mut(meeting)?.endpoints.iter_mut().find(|e| e.id == endpoint)
+    }
+
+    /// An endpoint became active or fell silent.
+    pub fn handle_activity(&mut self, now: Instant, endpoint: EndpointId, active: bool) {
+        if let Some(state) = self.state(endpoint) {
+            state.set_active(now, active);
+        }
+    }
+
+    /// An endpoint said what one of its sources shows; remembered when the source is not signalled yet.
+    pub fn set_video_type(&mut self, endpoint: EndpointId, source: &str, video_type: VideoType) {
+        let worker = self.meetings.get(&endpoint).and_then(|m| self.conferences.get(m)).map(|c| c.worker);
+        let (Some(worker), Some(state)) = (worker, self.state(endpoint)) else { return };
+        // Bounded: a client may name what it likes.
+        if state.video_types.len() < MAX_VIDEO_TYPES || state.video_types.contains_key(source) {
+            state.video_types.insert(source.to_owned(), video_type);
+        }
+        let mut sources = state.sources.clone();
+        state.override_video_types(&mut sources);
+        if sources != state.sources {
+            state.sources.clone_from(&sources);
+            self.command(worker, Command::SetSources { endpoint, sources: sources.clone() });
+            self.outputs.push_back(Output::SourcesChanged { endpoint, sources });
+        }
+    }
+
+    /// ICE of an endpoint changed its state.
+    pub fn handle_ice(&mut self, now: Instant, endpoint: EndpointId, ice: IceState) {
+        if let Some(state) = self.state(endpoint) {
+            state.established |= ice == IceState::Connected;
+            state.set_active(now, ice == IceState::Connected);
+        }
+    }
+
+    /// When [`ColibriBridge::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Instant {
+        self.next_check
+    }
+
+    /// Expires what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if now < self.next_check {
+            return;
+        }
+        self.next_check = now + CHECK_INTERVAL;
+        let meetings: Vec<String> = self.conferences.keys().cloned().collect();
+        for meeting in meetings {
+            let Some(mut conference) = self.conferences.remove(&meeting) else { continue };
+            let mut index = 0;
+            while let Some(state) = conference.endpoints.get(index) {
+                match state.expired(now) {
+                    Some(reason) => self.end_endpoint(&mut conference, index, reason),
+                    None => index += 1,
+                }
+            }
+            if conference.deserted(now) {
+                self.end_conference(conference, "empty");
+            } else {
+                self.conferences.insert(meeting, conference);
+            }
+        }
+    }
+
+    /// Current numbers.
+    pub fn totals(&self) -> Totals {
+        use ringbridge_dataplane::media::MediaKind;
+        let endpoints = || self.conferences.values().flat_map(|c| &c.endpoints);
+        let sending = |kind| endpoints().filter(|e| e.sources.iter().any(|s| s.kind == kind)).count();
+        Totals {
+            conferences: self.conferences.len(),
+            endpoints: self.meetings.len(),
+            visitors: endpoints().filter(|e| e.visitor).count(),
+            largest_conference: self.conferences.values().map(|c| c.endpoints.len()).max().unwrap_or(0),
+            endpoints_sending_audio: sending(MediaKind::Audio),
+            endpoints_sending_video: sending(MediaKind::Video),
+            ..self.totals
+        }
+    }
+}
+
+fn is_visitor(endpoint: &Endpoint) -> bool {
+    endpoint.muc_role.as_deref().is_some_and(|role| role.eq_ignore_ascii_case("visitor"))
+}
+
+/// Refuses a request before anything of the conference changes (sections 3.2 and 3.5).
+fn validate(conference: &mut Conference, request: &ConferenceModify) -> Result<(), Refusal> {
+    let unsupported =
+        |text: &str| Refusal::new(DefinedCondition::FeatureNotImplemented, Some(Reason::FeatureNotImplemented), text);
+    let bad = |text: String| Refusal::new(DefinedCondition::BadRequest, None, text);
+    let heavy = |e: &Endpoint| e.create || !e.media.is_empty() || e.transport.is_some() || e.sources.is_some();
+    let any_heavy = request.endpoints.iter().any(heavy);
+    if !request.endpoints.is_empty() && !request.relays.is_empty() {
+        return Err(unsupported("endpoints and relays in one request"));
+    }
+    if request.endpoints.len() > 1 && any_heavy {
+        return Err(unsupported("several endpoints in one request with create, media, transport or sources"));
+    }
+    if request.relays.len() > 1 {
+        return Err(unsupported("several relays in one request"));
+    }
+    if !request.relays.is_empty() {
+        let text = "relays between bridges are not served";
+        return Err(Refusal::new(DefinedCondition::FeatureNotImplemented, None, text));
+    }
+    for endpoint in &request.endpoints {
+        if endpoint.expire {
+            continue;
+        }
+        let id = &endpoint.id;
+        let known = conference.endpoint(id).map(|state| state.visitor);
+        if endpoint.create {
+            if known.is_some() {
+                let text = format!("endpoint {id:?} exists");
+                return Err(Refusal::new(DefinedCondition::Conflict, None, text));
+            }
+            let Some(transport) = &endpoint.transport else {
+                return Err(bad(format!("endpoint {id:?} is created without transport")));
+            };
+            if !endpoint.has_capability(CAP_SOURCE_NAMES) {
+                return Err(bad(format!("endpoint {id:?} lacks the capability {CAP_SOURCE_NAMES}")));
+            }
+            if let Some(sctp) = &transport.sctp {
+                if sctp.port.is_some_and(|port| port != 5000) && sctp.role != Some(SctpRole::Client) {
+                    return Err(bad(format!("endpoint {id:?} asks for an SCTP port other than 5000")));
+                }
+                let text = "SCTP data channels are not served; set jicofo.sctp.enabled=false to use web-sockets";
+                return Err(Refusal::new(DefinedCondition::FeatureNotImplemented, None, text));
+            }
+        } else if known.is_none() && any_heavy {
+            let mut refusal = Refusal::new(
+                DefinedCondition::ItemNotFound,
+                Some(Reason::UnknownEndpoint),
+                format!("no endpoint {id:?} in this conference"),
+            );
+            refusal.endpoint = Some(id.clone());
+            return Err(refusal);
+        }
+        let visitor = known.unwrap_or(false) || is_visitor(endpoint);
+        if visitor && endpoint.sources.as_ref().is_some_and(|s| !s.media_sources.is_empty()) {
+            return Err(bad(format!("visitor {id:?} has sources")));
+        }
+    }
+    Ok(())
+}

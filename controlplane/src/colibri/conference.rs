@@ -1,0 +1,127 @@
+//! State of one conference and of its endpoints, as signalled.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::media::{Media, SourceDescription, VideoType};
+use ringbridge_dataplane::ring::{FeedbackSsrcs, IceCredentials};
+
+use super::elements::{ForceMute, MediaSource, MediaType, Source, Sources};
+
+/// An endpoint that never showed any activity is expired after this time.
+const NEVER_ACTIVE: Duration = Duration::from_secs(120);
+/// An endpoint that fell silent is expired after this time.
+const INACTIVE: Duration = Duration::from_secs(60);
+/// An empty conference younger than this is left alone.
+const EMPTY_GRACE: Duration = Duration::from_secs(20);
+
+/// One endpoint.
+#[derive(Debug)]
+pub(super) struct EndpointState {
+    pub id: EndpointId,
+    pub label: String,
+    pub visitor: bool,
+    pub stats_id: Option<String>,
+    pub media: Media,
+    pub sources: Vec<SourceDescription>,
+    /// What the endpoint itself said of its sources; wins over signalling.
+    pub video_types: HashMap<String, VideoType>,
+    pub force_mute: ForceMute,
+    pub remote: Option<IceCredentials>,
+    pub established: bool,
+    created: Instant,
+    ever_active: bool,
+    silent_since: Option<Instant>,
+}
+
+impl EndpointState {
+    pub fn new(id: EndpointId, label: String, now: Instant) -> Self {
+        Self {
+            id,
+            label,
+            visitor: false,
+            stats_id: None,
+            media: Media::default(),
+            sources: Vec::new(),
+            video_types: HashMap::new(),
+            force_mute: ForceMute::default(),
+            remote: None,
+            established: false,
+            created: now,
+            ever_active: false,
+            silent_since: None,
+        }
+    }
+
+    /// Lets what the endpoint said win over signalling.
+    pub fn override_video_types(&self, sources: &mut [SourceDescription]) {
+        for source in sources {
+            if let Some(video_type) = self.video_types.get(&source.name) {
+                source.video_type = *video_type;
+            }
+        }
+    }
+
+    /// Something authenticated arrived, or nothing does any more.
+    pub fn set_active(&mut self, now: Instant, active: bool) {
+        if active {
+            self.ever_active = true;
+            self.silent_since = None;
+        } else if self.ever_active && self.silent_since.is_none() {
+            self.silent_since = Some(now);
+        }
+    }
+
+    /// Why it is to be expired now, if it is.
+    pub fn expired(&self, now: Instant) -> Option<&'static str> {
+        let passed = |since: Instant, limit: Duration| now.saturating_duration_since(since) >= limit;
+        if !self.ever_active && passed(self.created, NEVER_ACTIVE) {
+            return Some("never active");
+        }
+        self.silent_since.filter(|since| passed(*since, INACTIVE)).map(|_| "inactive")
+    }
+}
+
+/// One conference.
+#[derive(Debug)]
+pub(super) struct Conference {
+    pub id: ConferenceId,
+    pub meeting_id: String,
+    /// Random, in hexadecimal; part of web-socket URLs.
+    pub hex_id: String,
+    pub name: Option<String>,
+    pub worker: usize,
+    pub feedback: FeedbackSsrcs,
+    /// In order of creation.
+    pub endpoints: Vec<EndpointState>,
+    pub created: Instant,
+}
+
+impl Conference {
+    pub fn endpoint(&mut self, label: &str) -> Option<&mut EndpointState> {
+        self.endpoints.iter_mut().find(|e| e.label == label)
+    }
+
+    /// Whether the periodic check ends it.
+    pub fn deserted(&self, now: Instant) -> bool {
+        self.endpoints.is_empty() && now.saturating_duration_since(self.created) >= EMPTY_GRACE
+    }
+
+    /// The bridge's own sources.
+    pub fn feedback_sources(&self) -> Sources {
+        let source = |media_type, name: &str, ssrc| MediaSource {
+            media_type,
+            id: name.to_owned(),
+            synthetic: false,
+            sources: vec![Source { ssrc, name: Some(name.to_owned()), ..Source::default() }],
+            ssrc_groups: Vec::new(),
+        };
+        Sources {
+            media_sources: vec![
+                source(MediaType::Audio, "jvb-a0", self.feedback.audio),
+                source(MediaType::Video, "jvb-v0", self.feedback.video),
+            ],
+        }
+    }
+}

@@ -1,0 +1,629 @@
+//! The colibri2 elements (bridge-protocol section 3.1), used by the bridge and by the focus.
+//!
+//! Parsing is lenient: unknown attributes and children are ignored, booleans and enumerations are read without
+//! regard to case. A missing or malformed mandatory attribute is an error, which the bridge answers `bad-request`.
+//! Attributes that have their default value are not written.
+
+use std::borrow::Cow;
+
+use xso::error::Error;
+use xso::{AsXml, AsXmlText, FromXml, FromXmlText, TextCodec};
+
+/// Namespaces of colibri2 and of the elements that it carries.
+pub mod ns {
+    /// colibri2.
+    pub const COLIBRI2: &str = "jitsi:colibri2";
+    /// The first colibri: `<stats>` in presence, `<web-socket>` in transports.
+    pub const COLIBRI: &str = "http://jitsi.org/protocol/colibri";
+    /// Jingle ICE-UDP (XEP-0176).
+    pub const ICE_UDP: &str = "urn:xmpp:jingle:transports:ice-udp:1";
+    /// DTLS-SRTP in Jingle (XEP-0320).
+    pub const DTLS: &str = "urn:xmpp:jingle:apps:dtls:0";
+    /// Jingle RTP (XEP-0167).
+    pub const RTP: &str = "urn:xmpp:jingle:apps:rtp:1";
+    /// RTCP feedback (XEP-0293).
+    pub const RTCP_FB: &str = "urn:xmpp:jingle:apps:rtp:rtcp-fb:0";
+    /// RTP header extensions (XEP-0294).
+    pub const RTP_HDREXT: &str = "urn:xmpp:jingle:apps:rtp:rtp-hdrext:0";
+    /// Source-specific media attributes (XEP-0339).
+    pub const SSMA: &str = "urn:xmpp:jingle:apps:rtp:ssma:0";
+}
+
+/// A boolean attribute that is absent when false.
+struct TrueOrAbsent;
+
+impl TextCodec<bool> for TrueOrAbsent {
+    fn decode(&self, s: String) -> Result<bool, Error> {
+        Ok(s == "1" || s.eq_ignore_ascii_case("true"))
+    }
+
+    fn encode<'x>(&self, value: &'x bool) -> Result<Option<Cow<'x, str>>, Error> {
+        Ok(value.then_some(Cow::Borrowed("true")))
+    }
+}
+
+/// The opposite of a boolean attribute whose default is true: written as `false`, absent otherwise.
+struct FalseOrAbsent;
+
+impl TextCodec<bool> for FalseOrAbsent {
+    fn decode(&self, s: String) -> Result<bool, Error> {
+        Ok(s == "0" || s.eq_ignore_ascii_case("false"))
+    }
+
+    fn encode<'x>(&self, value: &'x bool) -> Result<Option<Cow<'x, str>>, Error> {
+        Ok(value.then_some(Cow::Borrowed("false")))
+    }
+}
+
+/// An optional number whose malformed value is read as absent.
+struct Lenient;
+
+impl<T: std::str::FromStr + ToString> TextCodec<Option<T>> for Lenient {
+    fn decode(&self, s: String) -> Result<Option<T>, Error> {
+        Ok(s.trim().parse().ok())
+    }
+
+    fn encode<'x>(&self, value: &'x Option<T>) -> Result<Option<Cow<'x, str>>, Error> {
+        Ok(value.as_ref().map(|v| Cow::Owned(v.to_string())))
+    }
+}
+
+macro_rules! text_enum {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// As written on the wire.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// As read from the wire, without regard to case.
+            pub fn parse(text: &str) -> Option<Self> {
+                let text = text.trim();
+                $(if text.eq_ignore_ascii_case($text) { return Some(Self::$variant); })*
+                None
+            }
+        }
+
+        impl FromXmlText for $name {
+            fn from_xml_text(text: String) -> Result<Self, Error> {
+                Self::parse(&text).ok_or(Error::Other(concat!("unknown value for ", stringify!($name))))
+            }
+        }
+
+        impl AsXmlText for $name {
+            fn as_xml_text(&self) -> Result<Cow<'_, str>, Error> {
+                Ok(Cow::Borrowed(self.as_str()))
+            }
+        }
+    };
+}
+
+text_enum! {
+    /// Type of a `media` or `media-source`.
+    MediaType {
+        /// Audio.
+        Audio = "audio",
+        /// Video.
+        Video = "video",
+    }
+}
+
+impl From<MediaType> for ringbridge_dataplane::media::MediaKind {
+    fn from(value: MediaType) -> Self {
+        match value {
+            MediaType::Audio => Self::Audio,
+            MediaType::Video => Self::Video,
+        }
+    }
+}
+
+text_enum! {
+    /// DTLS role in a fingerprint (RFC 4145).
+    Setup {
+        /// Sends the ClientHello.
+        Active = "active",
+        /// Waits for it.
+        Passive = "passive",
+        /// Leaves the choice to the answerer.
+        ActPass = "actpass",
+    }
+}
+
+text_enum! {
+    /// Side of an SCTP association.
+    SctpRole {
+        /// Opens it.
+        Client = "client",
+        /// Waits.
+        Server = "server",
+    }
+}
+
+text_enum! {
+    /// Why a colibri2 request was refused (section 3.5).
+    Reason {
+        /// A create for a meeting that exists.
+        ConferenceAlreadyExists = "CONFERENCE_ALREADY_EXISTS",
+        /// A request for a meeting that does not exist.
+        ConferenceNotFound = "CONFERENCE_NOT_FOUND",
+        /// The bridge takes no new conferences.
+        GracefulShutdown = "GRACEFUL_SHUTDOWN",
+        /// An update of an endpoint that does not exist.
+        UnknownEndpoint = "UNKNOWN_ENDPOINT",
+        /// A combination that the bridge does not serve.
+        FeatureNotImplemented = "FEATURE_NOT_IMPLEMENTED",
+        /// None of the others.
+        Unspecified = "UNSPECIFIED",
+    }
+}
+
+/// `<conference-modify>`: a request to a bridge.
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[xml(namespace = ns::COLIBRI2, name = "conference-modify")]
+pub struct ConferenceModify {
+    /// Opaque id of the meeting.
+    #[xml(attribute(name = "meeting-id"))]
+    pub meeting_id: String,
+    /// The room's bare JID; only with `create`.
+    #[xml(attribute(default))]
+    pub name: Option<String>,
+    /// Whether to create the conference.
+    #[xml(attribute(default, codec = TrueOrAbsent))]
+    pub create: bool,
+    /// Whether to end it.
+    #[xml(attribute(default, codec = TrueOrAbsent))]
+    pub expire: bool,
+    /// Whether `rtcstats-enabled` is false: statistics may not be collected by third parties.
+    #[xml(attribute(name = "rtcstats-enabled", default, codec = FalseOrAbsent))]
+    pub rtcstats_disabled: bool,
+    /// Endpoints to create, change or expire.
+    #[xml(child(n = ..))]
+    pub endpoints: Vec<Endpoint>,
+    /// Relays to create, change or expire.
+    #[xml(child(n = ..))]
+    pub relays: Vec<Relay>,
+}
+
+impl ConferenceModify {
+    /// An update without content; set what it is to say.
+    pub fn new(meeting_id: impl Into<String>) -> Self {
+        Self {
+            meeting_id: meeting_id.into(),
+            name: None,
+            create: false,
+            expire: false,
+            rtcstats_disabled: false,
+            endpoints: Vec::new(),
+            relays: Vec::new(),
+        }
+    }
+}
+
+/// `<conference-modified>`: the bridge's answer.
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[xml(namespace = ns::COLIBRI2, name = "conference-modified")]
+pub struct ConferenceModified {
+    /// One per endpoint of the request.
+    #[xml(child(n = ..))]
+    pub endpoints: Vec<Endpoint>,
+    /// One per relay of the request.
+    #[xml(child(n = ..))]
+    pub relays: Vec<Relay>,
+    /// The bridge's own feedback sources, when something was created.
+    #[xml(child(default))]
+    pub sources: Option<Sources>,
+}
+
+/// `<endpoint>`, in requests, in answers and in errors.
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[xml(namespace = ns::COLIBRI2, name = "endpoint")]
+pub struct Endpoint {
+    /// The MUC resource; opaque.
+    #[xml(attribute)]
+    pub id: String,
+    /// Whether to create it.
+    #[xml(attribute(default, codec = TrueOrAbsent))]
+    pub create: bool,
+    /// Whether to end it.
+    #[xml(attribute(default, codec = TrueOrAbsent))]
+    pub expire: bool,
+    /// Name for statistics.
+    #[xml(attribute(name = "stats-id", default))]
+    pub stats_id: Option<String>,
+    /// Role in the room; `visitor` is the only value that has an effect.
+    #[xml(attribute(name = "muc-role", default))]
+    pub muc_role: Option<String>,
+    /// Formats and header extensions, one per media type.
+    #[xml(child(n = ..))]
+    pub media: Vec<Media>,
+    /// ICE, DTLS, SCTP.
+    #[xml(child(default))]
+    pub transport: Option<Transport>,
+    /// The complete set of sources, when present.
+    #[xml(child(default))]
+    pub sources: Option<Sources>,
+    /// What is muted by force, when present.
+    #[xml(child(default))]
+    pub force_mute: Option<ForceMute>,
+    /// Capabilities of the client.
+    #[xml(child(n = ..))]
+    pub capabilities: Vec<Capability>,
+    /// Last-n to start with.
+    #[xml(child(default))]
+    pub initial_last_n: Option<InitialLastN>,
+}
+
+impl Endpoint {
+    /// An endpoint without content.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into(), ..Self::default() }
+    }
+
+    /// Whether the client has the named capability.
+    pub fn has_capability(&self, name: &str) -> bool {
+        self.capabilities.iter().any(|c| c.name == name)
+    }
+}
+
+/// Capability that every endpoint must have.
+pub const CAP_SOURCE_NAMES: &str = "source-names";
+/// Capability: the client understands source mappings.
+pub const CAP_SSRC_REWRITING: &str = "ssrc-rewriting";
+
+/// `<capability>`.
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[xml(namespace = ns::COLIBRI2, name = "capability")]
+pub struct Capability {
+    /// Its name.
+    #[xml(attribute)]
+    pub name: String,
+}
+
+/// `<initial-last-n>`.
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[xml(namespace = ns::COLIBRI2, name = "initial-last-n")]
+pub struct InitialLastN {
+    /// Number of video sources; -1 is unlimited.
+    #[xml(attribute)]
+    pub value: i32,
+}
+
+/// `<force-mute>`: absolute state of both media.
+#[derive(FromXml, AsXml, Debug, Clone, Copy, Default, PartialEq)]
+#[xml(namespace = ns::COLIBRI2, name = "force-mute")]
+pub struct ForceMute {
+    /// Audio is dropped.
+    #[xml(attribute(default, codec = TrueOrAbsent))]
+    pub audio: bool,
+    /// Video is dropped.
+    #[xml(attribute(default, codec = TrueOrAbsent))]
+    pub video: bool,
+}
+
+/// `<relay>`: a peer bridge. Its children are not kept: relays are not served.
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[xml(namespace = ns::COLIBRI2, name = "relay")]
+pub struct Relay {
+    /// The peer's relay id.
+    #[xml(attribute)]
+    pub id: String,
+    /// Whether to create it.
+    #[xml(attribute(default, codec = TrueOrAbsent))]
+    pub create: bool,
+    /// Whether to end it.
+    #[xml(attribute(default, codec = TrueOrAbsent))]
+    pub expire: bool,
+    /// Mesh that it belongs to.
+    #[xml(attribute(name = "mesh-id", default))]
+    pub mesh_id: Option<String>,
+}
+
+/// `<media>`: what an endpoint negotiated for one media type.
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[xml(namespace = ns::COLIBRI2, name = "media")]
+pub struct Media {
+    /// Audio or video.
+    #[xml(attribute = "type")]
+    pub media_type: MediaType,
+    /// Formats.
+    #[xml(child(n = ..))]
+    pub payload_types: Vec<PayloadType>,
+    /// Header extensions.
+    #[xml(child(n = ..))]
+    pub header_extensions: Vec<HeaderExtension>,
+    /// Whether one- and two-byte header extensions may be mixed.
+    #[xml(flag(namespace = ns::RTP_HDREXT, name = "extmap-allow-mixed"))]
+    pub extmap_allow_mixed: bool,
+}
+
+/// `<payload-type>` (XEP-0167).
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[xml(namespace = ns::RTP, name = "payload-type")]
+pub struct PayloadType {
+    /// Number on the wire.
+    #[xml(attribute)]
+    pub id: u8,
+    /// Encoding name.
+    #[xml(attribute(default))]
+    pub name: Option<String>,
+    /// Clock rate in Hz.
+    #[xml(attribute(default, codec = Lenient))]
+    pub clockrate: Option<u32>,
+    /// Channels; 1 when absent.
+    #[xml(attribute(default, codec = Lenient))]
+    pub channels: Option<u8>,
+    /// Packet time in milliseconds.
+    #[xml(attribute(default, codec = Lenient))]
+    pub ptime: Option<u32>,
+    /// Longest packet time in milliseconds.
+    #[xml(attribute(default, codec = Lenient))]
+    pub maxptime: Option<u32>,
+    /// Format parameters.
+    #[xml(child(n = ..))]
+    pub parameters: Vec<Parameter>,
+    /// RTCP feedback.
+    #[xml(child(n = ..))]
+    pub feedback: Vec<RtcpFeedback>,
+}
+
+/// `<parameter>` of a payload type; RED's list has no name.
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[xml(namespace = ns::RTP, name = "parameter")]
+pub struct Parameter {
+    /// Name.
+    #[xml(attribute(default))]
+    pub name: Option<String>,
+    /// Value.
+    #[xml(attribute(default))]
+    pub value: Option<String>,
+}
+
+/// `<rtcp-fb>` (XEP-0293).
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[xml(namespace = ns::RTCP_FB, name = "rtcp-fb")]
+pub struct RtcpFeedback {
+    /// Such as `nack`.
+    #[xml(attribute = "type")]
+    pub feedback_type: String,
+    /// Such as `pli`.
+    #[xml(attribute(default))]
+    pub subtype: Option<String>,
+}
+
+/// `<rtp-hdrext>` (XEP-0294).
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[xml(namespace = ns::RTP_HDREXT, name = "rtp-hdrext")]
+pub struct HeaderExtension {
+    /// Number on the wire.
+    #[xml(attribute)]
+    pub id: u8,
+    /// What it means.
+    #[xml(attribute)]
+    pub uri: String,
+    /// Direction.
+    #[xml(attribute(default))]
+    pub senders: Option<String>,
+}
+
+/// The outer `<transport>` (colibri2).
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[xml(namespace = ns::COLIBRI2, name = "transport")]
+pub struct Transport {
+    /// Whether the bridge is the controlling ICE agent.
+    #[xml(attribute(name = "ice-controlling", default, codec = TrueOrAbsent))]
+    pub ice_controlling: bool,
+    /// Whether a port of its own is wanted.
+    #[xml(attribute(name = "use-unique-port", default, codec = TrueOrAbsent))]
+    pub use_unique_port: bool,
+    /// Whether ICE is to be restarted.
+    #[xml(attribute(name = "ice-restart", default, codec = TrueOrAbsent))]
+    pub ice_restart: bool,
+    /// ICE and DTLS.
+    #[xml(child(default))]
+    pub ice: Option<IceTransport>,
+    /// The data channel's association.
+    #[xml(child(default))]
+    pub sctp: Option<Sctp>,
+}
+
+/// `<sctp>`.
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[xml(namespace = ns::COLIBRI2, name = "sctp")]
+pub struct Sctp {
+    /// Port, 5000.
+    #[xml(attribute(default))]
+    pub port: Option<u16>,
+    /// The bridge's side.
+    #[xml(attribute(default))]
+    pub role: Option<SctpRole>,
+}
+
+/// The Jingle `<transport>` (XEP-0176).
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[xml(namespace = ns::ICE_UDP, name = "transport")]
+pub struct IceTransport {
+    /// Username fragment.
+    #[xml(attribute(default))]
+    pub ufrag: Option<String>,
+    /// Password.
+    #[xml(attribute(default))]
+    pub pwd: Option<String>,
+    /// Number of the ICE restart that this belongs to.
+    #[xml(attribute(name = "ice-generation", default, codec = Lenient))]
+    pub ice_generation: Option<u32>,
+    /// Candidates.
+    #[xml(child(n = ..))]
+    pub candidates: Vec<Candidate>,
+    /// RTP and RTCP share one component.
+    #[xml(flag(name = "rtcp-mux"))]
+    pub rtcp_mux: bool,
+    /// Certificate fingerprints.
+    #[xml(child(n = ..))]
+    pub fingerprints: Vec<Fingerprint>,
+    /// Where the bridge channel can be opened.
+    #[xml(child(n = ..))]
+    pub web_sockets: Vec<WebSocket>,
+}
+
+/// `<candidate>` (XEP-0176).
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[xml(namespace = ns::ICE_UDP, name = "candidate")]
+pub struct Candidate {
+    /// Component, always 1.
+    #[xml(attribute(default, codec = Lenient))]
+    pub component: Option<u8>,
+    /// Foundation.
+    #[xml(attribute(default))]
+    pub foundation: Option<String>,
+    /// Generation, 0.
+    #[xml(attribute(default, codec = Lenient))]
+    pub generation: Option<u32>,
+    /// Identity within the session.
+    #[xml(attribute(default))]
+    pub id: Option<String>,
+    /// Address, or a host name (mDNS).
+    #[xml(attribute)]
+    pub ip: String,
+    /// Network index, 0.
+    #[xml(attribute(default, codec = Lenient))]
+    pub network: Option<u32>,
+    /// Port.
+    #[xml(attribute)]
+    pub port: u16,
+    /// Priority (RFC 8445 section 5.1.2).
+    #[xml(attribute(default, codec = Lenient))]
+    pub priority: Option<u32>,
+    /// `udp` in lower case; anything else is unreachable.
+    #[xml(attribute(default))]
+    pub protocol: Option<String>,
+    /// `host`, `srflx`, `prflx` or `relay`.
+    #[xml(attribute(name = "type", default))]
+    pub candidate_type: Option<String>,
+    /// Address of the base.
+    #[xml(attribute(name = "rel-addr", default))]
+    pub rel_addr: Option<String>,
+    /// Port of the base.
+    #[xml(attribute(name = "rel-port", default, codec = Lenient))]
+    pub rel_port: Option<u16>,
+    /// Kind of TCP candidate.
+    #[xml(attribute(default))]
+    pub tcptype: Option<String>,
+}
+
+/// `<fingerprint>` (XEP-0320).
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[xml(namespace = ns::DTLS, name = "fingerprint")]
+pub struct Fingerprint {
+    /// Hash function, e.g. `sha-256`.
+    #[xml(attribute)]
+    pub hash: String,
+    /// DTLS role.
+    #[xml(attribute(default))]
+    pub setup: Option<Setup>,
+    /// Upper-case hex with colons.
+    #[xml(text)]
+    pub value: String,
+}
+
+/// `<web-socket>`.
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[xml(namespace = ns::COLIBRI, name = "web-socket")]
+pub struct WebSocket {
+    /// URL that the client opens.
+    #[xml(attribute)]
+    pub url: String,
+}
+
+/// `<sources>`.
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[xml(namespace = ns::COLIBRI2, name = "sources")]
+pub struct Sources {
+    /// The sources.
+    #[xml(child(n = ..))]
+    pub media_sources: Vec<MediaSource>,
+}
+
+/// `<media-source>`.
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[xml(namespace = ns::COLIBRI2, name = "media-source")]
+pub struct MediaSource {
+    /// Audio or video.
+    #[xml(attribute = "type")]
+    pub media_type: MediaType,
+    /// Source name.
+    #[xml(attribute)]
+    pub id: String,
+    /// Made up by a translator.
+    #[xml(attribute(default, codec = TrueOrAbsent))]
+    pub synthetic: bool,
+    /// Every SSRC, retransmissions included.
+    #[xml(child(n = ..))]
+    pub sources: Vec<Source>,
+    /// SIM and FID groups.
+    #[xml(child(n = ..))]
+    pub ssrc_groups: Vec<SsrcGroup>,
+}
+
+/// `<source>` (XEP-0339 with Jitsi's attributes).
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[xml(namespace = ns::SSMA, name = "source")]
+pub struct Source {
+    /// SSRC.
+    #[xml(attribute)]
+    pub ssrc: u32,
+    /// Source name.
+    #[xml(attribute(default))]
+    pub name: Option<String>,
+    /// `camera`, `desktop`, ...
+    #[xml(attribute(name = "videoType", default))]
+    pub video_type: Option<String>,
+    /// RTP stream id.
+    #[xml(attribute(default))]
+    pub rid: Option<String>,
+    /// Parameters such as `cname` and `msid`.
+    #[xml(child(n = ..))]
+    pub parameters: Vec<SourceParameter>,
+}
+
+/// `<parameter>` of a source.
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[xml(namespace = ns::SSMA, name = "parameter")]
+pub struct SourceParameter {
+    /// Name.
+    #[xml(attribute)]
+    pub name: String,
+    /// Value.
+    #[xml(attribute(default))]
+    pub value: Option<String>,
+}
+
+/// `<ssrc-group>`.
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[xml(namespace = ns::SSMA, name = "ssrc-group")]
+pub struct SsrcGroup {
+    /// `SIM`, `FID`, `FEC-FR`.
+    #[xml(attribute)]
+    pub semantics: String,
+    /// SSRCs in order.
+    #[xml(child(n = ..))]
+    pub sources: Vec<Source>,
+}
+
+/// `<error>` of colibri2 inside a stanza error.
+///
+/// On the wire the endpoint is a sibling of this element; the typed stanza error holds one extension only, so
+/// [`crate::xmpp`] moves siblings into it on the way in and out of it on the way out.
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[xml(namespace = ns::COLIBRI2, name = "error")]
+pub struct ColibriError {
+    /// Why; absent is [`Reason::Unspecified`].
+    #[xml(attribute(default))]
+    pub reason: Option<Reason>,
+    /// The endpoint that is unknown.
+    #[xml(child(default))]
+    pub endpoint: Option<Endpoint>,
+}

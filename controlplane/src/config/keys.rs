@@ -1,0 +1,237 @@
+//! The settings, one row each.
+
+/// Which part of ringbridge reads a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Both.
+    Common,
+    /// `ringbridge bridge` and `ringbridge all`.
+    Bridge,
+    /// `ringbridge focus` and `ringbridge all`.
+    Focus,
+}
+
+/// What a value looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// A secret: masked wherever it is shown.
+    Secret,
+    /// Path of a file.
+    File,
+    /// `user@domain` or `room@service`.
+    Jid,
+    /// A whole number in this range.
+    Number(i64, i64),
+    /// `true` or `false`.
+    Switch,
+    /// IP address and port.
+    Socket,
+    /// IP addresses, in a list or separated by commas.
+    Addresses,
+    /// Core numbers, in a list or separated by commas.
+    Cores,
+    /// A span of time: `20 s`, `500 ms`, or a number of milliseconds.
+    Duration,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Path in the file.
+    pub path: &'static str,
+    /// Flag without the dashes; the environment variable is made from it.
+    pub flag: &'static str,
+    /// Who reads it.
+    pub part: Part,
+    /// What it looks like.
+    pub kind: Kind,
+    /// Used when nobody says anything; empty is none.
+    pub default: &'static str,
+    /// For the operator.
+    pub help: &'static str,
+    /// Not shown in `--help`.
+    pub hidden: bool,
+}
+
+impl Key {
+    /// Name of the environment variable.
+    pub fn variable(&self) -> String {
+        format!("RINGBRIDGE_{}", self.flag.replace('-', "_").to_ascii_uppercase())
+    }
+
+    /// The setting at a path.
+    pub fn find(path: &str) -> Option<&'static Key> {
+        KEYS.iter().find(|key| key.path == path)
+    }
+}
+
+const fn key(
+    path: &'static str,
+    flag: &'static str,
+    part: Part,
+    kind: Kind,
+    default: &'static str,
+    help: &'static str,
+) -> Key {
+    Key { path, flag, part, kind, default, help, hidden: false }
+}
+
+/// Every setting.
+pub const KEYS: &[Key] = &[
+    key("xmpp.host", "xmpp-host", Part::Common, Kind::Text, "127.0.0.1", "Name or address of the XMPP server"),
+    key("xmpp.port", "xmpp-port", Part::Common, Kind::Number(1, 65_535), "5222", "Its client port"),
+    key(
+        "xmpp.security",
+        "xmpp-security",
+        Part::Common,
+        Kind::Choice(&["required", "disabled"]),
+        "required",
+        "STARTTLS with a verified certificate, or plain TCP (only for a server on this host)",
+    ),
+    key(
+        "brewery",
+        "brewery",
+        Part::Common,
+        Kind::Jid,
+        "",
+        "Room in which bridges announce themselves, e.g. jvbbrewery@internal.auth.example.net",
+    ),
+    key("bridge.jid", "bridge-jid", Part::Bridge, Kind::Jid, "", "Account of the bridge, e.g. jvb@auth.example.net"),
+    key("bridge.password", "bridge-password", Part::Bridge, Kind::Secret, "", "Its password"),
+    key("bridge.password-file", "bridge-password-file", Part::Bridge, Kind::File, "", "File that holds its password"),
+    key("bridge.nickname", "nickname", Part::Bridge, Kind::Text, "ringbridge", "Name in the brewery, unique among its bridges"),
+    key(
+        "bridge.listen-addresses",
+        "local-address",
+        Part::Bridge,
+        Kind::Addresses,
+        "",
+        "Local addresses for media; without it all but loopback",
+    ),
+    key(
+        "bridge.public-addresses",
+        "public-address",
+        Part::Bridge,
+        Kind::Addresses,
+        "",
+        "Addresses under which a 1:1 NAT shows this host",
+    ),
+    key("bridge.port", "port", Part::Bridge, Kind::Number(1, 65_535), "10000", "UDP port for media"),
+    key(
+        "bridge.workers",
+        "workers",
+        Part::Bridge,
+        Kind::Number(0, 256),
+        "0",
+        "Media threads; 0 is one per core given by --cores, else one less than there are cores",
+    ),
+    key("bridge.cores", "cores", Part::Bridge, Kind::Cores, "", "Cores to pin them to, one each, e.g. 2,3"),
+    key(
+        "bridge.io",
+        "io",
+        Part::Bridge,
+        Kind::Choice(&["auto", "uring", "mmsg"]),
+        "auto",
+        "How packets enter and leave the kernel; auto measures at start",
+    ),
+    key(
+        "bridge.websocket.listen",
+        "websocket-listen",
+        Part::Bridge,
+        Kind::Socket,
+        "127.0.0.1:9090",
+        "Where the bridge channel listens",
+    ),
+    key(
+        "bridge.websocket.base-url",
+        "websocket-url",
+        Part::Bridge,
+        Kind::Text,
+        "ws://127.0.0.1:9090",
+        "How clients reach it, e.g. wss://meet.example.net; /colibri-ws/... is appended",
+    ),
+    key(
+        "bridge.websocket.server-id",
+        "websocket-server-id",
+        Part::Bridge,
+        Kind::Text,
+        "ringbridge",
+        "First part of that path; a reverse proxy in front of several bridges routes by it",
+    ),
+    key(
+        "bridge.rest.listen",
+        "rest-listen",
+        Part::Bridge,
+        Kind::Socket,
+        "127.0.0.1:8080",
+        "Where health, statistics and metrics of the bridge are served",
+    ),
+    key("bridge.region", "region", Part::Bridge, Kind::Text, "", "Region published to the focus"),
+    Key {
+        hidden: true,
+        ..key(
+            "bridge.disable-rewriting",
+            "test-disable-rewriting",
+            Part::Bridge,
+            Kind::Switch,
+            "false",
+            "Test only: forward under the sender's payload types and extension ids",
+        )
+    },
+    key("focus.jid", "focus-jid", Part::Focus, Kind::Jid, "", "Account of the focus, e.g. focus@auth.example.net"),
+    key("focus.password", "focus-password", Part::Focus, Kind::Secret, "", "Its password"),
+    key("focus.password-file", "focus-password-file", Part::Focus, Kind::File, "", "File that holds its password"),
+    key(
+        "focus.conference-muc",
+        "conference-muc",
+        Part::Focus,
+        Kind::Jid,
+        "",
+        "MUC service of the conferences, e.g. conference.example.net",
+    ),
+    key(
+        "focus.rest.listen",
+        "focus-rest-listen",
+        Part::Focus,
+        Kind::Socket,
+        "127.0.0.1:8888",
+        "Where health and statistics of the focus are served",
+    ),
+    key(
+        "focus.min-participants",
+        "min-participants",
+        Part::Focus,
+        Kind::Number(1, 100),
+        "2",
+        "Participants before media is allocated",
+    ),
+    key(
+        "focus.single-participant-timeout",
+        "single-participant-timeout",
+        Part::Focus,
+        Kind::Duration,
+        "20 s",
+        "Ends the media session of the last one left",
+    ),
+    key("focus.initial-timeout", "initial-timeout", Part::Focus, Kind::Duration, "15 s", "Leaves a room that nobody joins"),
+    key(
+        "logging.format",
+        "log-format",
+        Part::Common,
+        Kind::Choice(&["text", "json"]),
+        "text",
+        "How log lines look",
+    ),
+    key(
+        "logging.filter",
+        "log-filter",
+        Part::Common,
+        Kind::Text,
+        "info",
+        "Which log lines appear, e.g. info,ringbridge_controlplane=debug; RUST_LOG wins",
+    ),
+];

@@ -1,0 +1,279 @@
+//! From raw values to what the parts run with.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use jid::BareJid;
+use ringbridge_dataplane::io::IoChoice;
+
+use super::keys::{KEYS, Key, Kind, Part};
+use super::layers::{ConfigError, Layers};
+use crate::bridge::BridgeSettings;
+use crate::focus::FocusSettings;
+use crate::xmpp::{Security, XmppSettings};
+
+/// Which parts are to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    /// The bridge.
+    pub bridge: bool,
+    /// The focus.
+    pub focus: bool,
+}
+
+impl Parts {
+    fn include(self, part: Part) -> bool {
+        match part {
+            Part::Common => true,
+            Part::Bridge => self.bridge,
+            Part::Focus => self.focus,
+        }
+    }
+}
+
+/// How to log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logging {
+    /// JSON lines instead of text.
+    pub json: bool,
+    /// Filter directives.
+    pub filter: String,
+}
+
+/// Everything, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// For the bridge, if it runs.
+    pub bridge: Option<BridgeSettings>,
+    /// For the focus, if it runs.
+    pub focus: Option<FocusSettings>,
+    /// For the log.
+    pub logging: Logging,
+}
+
+impl Config {
+    /// Checks every value; all that is wrong comes back at once.
+    pub fn new(layers: &Layers, parts: Parts) -> Result<Self, Vec<ConfigError>> {
+        let mut reader = Reader { layers, errors: Vec::new() };
+        // Values that nobody reads this time are checked too: a bad one would surprise later.
+        for key in KEYS {
+            reader.check(key);
+        }
+        let bridge = parts.bridge.then(|| reader.bridge()).flatten();
+        let focus = parts.focus.then(|| reader.focus()).flatten();
+        let logging = Logging {
+            json: reader.text("logging.format").as_deref() == Some("json"),
+            filter: reader.text("logging.filter").unwrap_or_else(|| "info".to_owned()),
+        };
+        if reader.errors.is_empty() { Ok(Self { bridge, focus, logging }) } else { Err(reader.errors) }
+    }
+}
+
+/// Every setting with its value and origin, as `check-config` prints it.
+pub(crate) fn listing(layers: &Layers, parts: Parts) -> Vec<(&'static str, String, String)> {
+    KEYS.iter()
+        .filter(|key| parts.include(key.part) && !key.hidden)
+        .map(|key| match layers.get(key.path) {
+            Some(raw) => (key.path, shown(key, &raw.text), raw.origin.to_string()),
+            None => (key.path, String::new(), "not set".to_owned()),
+        })
+        .collect()
+}
+
+fn shown(key: &Key, text: &str) -> String {
+    if key.kind == Kind::Secret { "********".to_owned() } else { text.to_owned() }
+}
+
+struct Reader<'a> {
+    layers: &'a Layers,
+    errors: Vec<ConfigError>,
+}
+
+impl Reader<'_> {
+    fn text(&self, path: &str) -> Option<String> {
+        self.layers.get(path).map(|raw| raw.text.clone())
+    }
+
+    fn wrong(&mut self, key: &'static Key, remedy: impl Into<String>) {
+        if let Some(raw) = self.layers.get(key.path) {
+            self.errors.push(ConfigError::Value {
+                origin: raw.origin.clone(),
+                key: key.path,
+                value: shown(key, &raw.text),
+                remedy: remedy.into(),
+            });
+        }
+    }
+
+    fn check(&mut self, key: &'static Key) {
+        let Some(text) = self.text(key.path) else { return };
+        let remedy = match key.kind {
+            Kind::Text | Kind::Secret | Kind::File => None,
+            Kind::Jid => BareJid::from_str(&text).err().map(|error| format!("use the form name@service ({error})")),
+            Kind::Number(low, high) => match text.parse::<i64>() {
+                Ok(number) if (low..=high).contains(&number) => None,
+                _ => Some(format!("use a whole number from {low} to {high}")),
+            },
+            Kind::Switch => text.parse::<bool>().err().map(|_| "use true or false".to_owned()),
+            Kind::Socket => text
+                .parse::<SocketAddr>()
+                .err()
+                .map(|_| "use an IP address and a port, e.g. 127.0.0.1:8080 or [::]:8080".to_owned()),
+            Kind::Addresses => bad_item::<IpAddr>(&text).map(|item| format!("{item:?} is no IP address")),
+            Kind::Cores => bad_item::<usize>(&text).map(|item| format!("{item:?} is no core number; use e.g. 2,3")),
+            Kind::Duration => parse_duration(&text)
+                .is_none()
+                .then(|| "use a number with a unit, e.g. 20 s, 500 ms, 2 m".to_owned()),
+            Kind::Choice(words) => {
+                (!words.contains(&text.as_str())).then(|| format!("use one of: {}", words.join(", ")))
+            }
+        };
+        if let Some(remedy) = remedy {
+            self.wrong(key, remedy);
+        }
+    }
+
+    /// A value that the part cannot do without; `None` after an error was noted.
+    fn required<T: FromStr>(&mut self, path: &'static str) -> Option<T> {
+        let key = Key::find(path)?;
+        match self.text(path) {
+            // A value of the wrong form was reported by the check of all keys.
+            Some(text) => text.parse().ok(),
+            None => {
+                let remedy = format!("set it in the file, with --{} or with {}", key.flag, key.variable());
+                self.errors.push(ConfigError::Missing { key: key.path, remedy });
+                None
+            }
+        }
+    }
+
+    fn list<T: FromStr>(&self, path: &str) -> Vec<T> {
+        let text = self.text(path).unwrap_or_default();
+        text.split(',').filter_map(|item| item.trim().parse().ok()).collect()
+    }
+
+    fn duration(&self, path: &str) -> Option<Duration> {
+        parse_duration(&self.text(path)?)
+    }
+
+    fn password(&mut self, path: &'static str, file_path: &'static str) -> Option<String> {
+        let Some(file) = self.text(file_path) else { return self.required(path) };
+        match std::fs::read_to_string(&file) {
+            Ok(password) => Some(password.trim_end_matches(['\r', '\n']).to_owned()),
+            Err(error) => {
+                if let Some(key) = Key::find(file_path) {
+                    self.wrong(key, format!("cannot be read: {error}"));
+                }
+                None
+            }
+        }
+    }
+
+    fn xmpp(&mut self, jid: &'static str, password: Option<String>, resource: Option<&str>) -> Option<XmppSettings> {
+        let jid = self.required(jid);
+        Some(XmppSettings {
+            host: self.required("xmpp.host")?,
+            port: self.required("xmpp.port")?,
+            jid: jid?,
+            password: password?,
+            resource: resource.map(str::to_owned),
+            security: match self.text("xmpp.security").as_deref() {
+                Some("disabled") => Security::Disabled,
+                _ => Security::Required,
+            },
+        })
+    }
+
+    fn bridge(&mut self) -> Option<BridgeSettings> {
+        let password = self.password("bridge.password", "bridge.password-file");
+        let xmpp = self.xmpp("bridge.jid", password, None);
+        let brewery = self.required("brewery");
+        let cores: Vec<usize> = self.list("bridge.cores");
+        let workers = match self.required::<usize>("bridge.workers") {
+            Some(0) | None if !cores.is_empty() => cores.len(),
+            Some(0) | None => std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1)),
+            Some(workers) => workers,
+        };
+        if !cores.is_empty() && cores.len() < workers {
+            if let Some(key) = Key::find("bridge.cores") {
+                self.wrong(key, format!("{workers} workers need {workers} cores; give as many, or fewer --workers"));
+            }
+        }
+        let mut local_addresses: Vec<IpAddr> = self.list("bridge.listen-addresses");
+        if local_addresses.is_empty() {
+            local_addresses = interface_addresses();
+        }
+        Some(BridgeSettings {
+            xmpp: xmpp?,
+            brewery: brewery?,
+            nickname: self.required("bridge.nickname")?,
+            local_addresses,
+            public_addresses: self.list("bridge.public-addresses"),
+            port: self.required("bridge.port")?,
+            workers,
+            cores,
+            io: match self.text("bridge.io").as_deref() {
+                Some("uring") => IoChoice::Uring,
+                Some("mmsg") => IoChoice::Mmsg,
+                _ => IoChoice::Auto,
+            },
+            websocket_listen: self.required("bridge.websocket.listen")?,
+            websocket_base_url: self.required("bridge.websocket.base-url")?,
+            websocket_server_id: self.required("bridge.websocket.server-id")?,
+            rest_listen: self.required("bridge.rest.listen")?,
+            region: self.text("bridge.region"),
+            disable_rewriting: self.text("bridge.disable-rewriting").as_deref() == Some("true"),
+        })
+    }
+
+    fn focus(&mut self) -> Option<FocusSettings> {
+        let password = self.password("focus.password", "focus.password-file");
+        // Clients address the focus by this resource.
+        let xmpp = self.xmpp("focus.jid", password, Some("focus"));
+        let (brewery, conference_muc) = (self.required("brewery"), self.required("focus.conference-muc"));
+        Some(FocusSettings {
+            xmpp: xmpp?,
+            brewery: brewery?,
+            conference_muc: conference_muc?,
+            rest_listen: self.required("focus.rest.listen")?,
+            min_participants: self.required("focus.min-participants")?,
+            single_participant_timeout: self.duration("focus.single-participant-timeout")?,
+            initial_timeout: self.duration("focus.initial-timeout")?,
+        })
+    }
+}
+
+fn bad_item<T: FromStr>(list: &str) -> Option<String> {
+    list.split(',').map(str::trim).find(|item| item.parse::<T>().is_err()).map(str::to_owned)
+}
+
+/// HOCON's durations: a number and a unit, or milliseconds without one.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.parse().ok()?;
+    let seconds = match unit.trim() {
+        "" | "ms" | "millis" | "milliseconds" => number / 1_000.0,
+        "s" | "second" | "seconds" => number,
+        "m" | "minute" | "minutes" => number * 60.0,
+        "h" | "hour" | "hours" => number * 3_600.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// Addresses of this host that others can reach; loopback when there is nothing else.
+fn interface_addresses() -> Vec<IpAddr> {
+    let all: Vec<IpAddr> = if_addrs::get_if_addrs().unwrap_or_default().iter().map(|interface| interface.ip()).collect();
+    let reachable: Vec<IpAddr> = all.iter().copied().filter(|address| is_reachable(*address)).collect();
+    if reachable.is_empty() { vec![IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)] } else { reachable }
+}
+
+fn is_reachable(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local() && !v6.is_unspecified(),
+    }
+}

@@ -1,0 +1,211 @@
+//! One XML stream: TCP or STARTTLS, SASL, then resource binding or resumption (RFC 6120, XEP-0198).
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures::{SinkExt, StreamExt};
+use jid::{FullJid, Jid};
+use sasl::common::Credentials;
+use thiserror::Error;
+use tokio_xmpp::connect::{AsyncReadAndWrite, DnsConfig, ServerConnector, StartTlsServerConnector, TcpServerConnector};
+use tokio_xmpp::error::{AuthError, ProtocolError};
+use tokio_xmpp::minidom::Element;
+use tokio_xmpp::xmlstream::{ReadError, StreamHeader, Timeouts, XmlStream};
+use xmpp_parsers::bind::{BindQuery, BindResponse};
+use xmpp_parsers::iq::Iq;
+use xmpp_parsers::{ns, sm};
+
+use super::{Security, XmppSettings};
+
+/// A stream whose elements are still untyped.
+pub(super) type ElementStream = XmlStream<Box<dyn AsyncReadAndWrite + Send + 'static>, Element>;
+
+/// State that outlives a broken stream (XEP-0198).
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    /// Id for resumption; `None` when the server does not resume.
+    pub resume_id: Option<String>,
+    /// Whether acknowledgements are on.
+    pub managed: bool,
+    /// Stanzas that we received.
+    pub received: u32,
+    /// Stanzas that the server acknowledged.
+    pub acked: u32,
+    /// Stanzas sent and not acknowledged.
+    pub unacked: VecDeque<Element>,
+    /// Our address.
+    pub jid: Option<FullJid>,
+}
+
+impl Session {
+    /// Handles the counter of an `<a/>` or `<resumed/>`.
+    pub fn acknowledge(&mut self, h: u32) {
+        let n = (h.wrapping_sub(self.acked) as usize).min(self.unacked.len());
+        self.unacked.drain(..n);
+        self.acked = h;
+    }
+}
+
+/// An open stream.
+pub(super) struct Opened {
+    pub stream: ElementStream,
+    pub jid: FullJid,
+    pub resumed: bool,
+    /// Stanzas that came in while the stream was set up.
+    pub early: Vec<Element>,
+}
+
+/// Why a stream could not be opened.
+#[derive(Debug, Error)]
+pub(super) enum OpenError {
+    #[error("no address for host {host:?}: {error}; check the configured host name")]
+    Resolve { host: String, error: std::io::Error },
+    #[error("{host}:{port} does not answer: {error}; check that the XMPP server runs and the address is right")]
+    Connect { host: String, port: u16, error: tokio_xmpp::Error },
+    #[error(
+        "the server refuses the password of {account}; set the same password on both sides (prosodyctl passwd {account})"
+    )]
+    Password { account: jid::BareJid },
+    #[error("login of {account} failed: {error}")]
+    Login { account: jid::BareJid, error: tokio_xmpp::Error },
+    #[error(
+        "{host} offers no STARTTLS; enable TLS on the server, or set the security of this connection to disabled if the network is trusted"
+    )]
+    NoTls { host: String },
+    #[error("the account {account} has no user part; write it as user@domain")]
+    NoUser { account: jid::BareJid },
+    #[error("the server refused to bind a resource for {account}: {reason}")]
+    Bind { account: jid::BareJid, reason: String },
+    #[error("stream ended during setup: {0}")]
+    Ended(String),
+}
+
+const TIMEOUTS: Timeouts =
+    Timeouts { read_timeout: Duration::from_secs(60), response_timeout: Duration::from_secs(40) };
+
+/// Opens a stream, resuming `session` where both sides can.
+pub(super) async fn open(settings: &XmppSettings, session: &mut Session) -> Result<Opened, OpenError> {
+    let host = settings.host.clone();
+    let addresses = tokio::net::lookup_host((host.as_str(), settings.port))
+        .await
+        .map_err(|error| OpenError::Resolve { host: host.clone(), error })?;
+    let mut last = OpenError::Resolve { host: host.clone(), error: std::io::ErrorKind::NotFound.into() };
+    for address in addresses {
+        let dns = DnsConfig::addr(&address.to_string());
+        let result = match settings.security {
+            Security::Disabled => open_with(TcpServerConnector(dns), settings, session).await,
+            Security::Required => open_with(StartTlsServerConnector(dns), settings, session).await,
+        };
+        match result {
+            // Another address of the same host may answer; nothing else gets better by trying it.
+            Err(error @ OpenError::Connect { .. }) => last = error,
+            other => return other,
+        }
+    }
+    Err(last)
+}
+
+async fn open_with<C: ServerConnector>(
+    connector: C,
+    settings: &XmppSettings,
+    session: &mut Session,
+) -> Result<Opened, OpenError>
+where
+    C::Stream: Send + 'static,
+{
+    let account = settings.jid.clone();
+    let Some(user) = account.node() else { return Err(OpenError::NoUser { account }) };
+    let (pending, binding) = connector
+        .connect(&Jid::from(account.clone()), ns::JABBER_CLIENT, TIMEOUTS)
+        .await
+        .map_err(|error| match error {
+            tokio_xmpp::Error::Protocol(ProtocolError::NoTls) => OpenError::NoTls { host: settings.host.clone() },
+            error => OpenError::Connect { host: settings.host.clone(), port: settings.port, error },
+        })?;
+    let login_error = |error: tokio_xmpp::Error| OpenError::Login { account: account.clone(), error };
+    let (features, stream) = pending.recv_features().await.map_err(|e| login_error(e.into()))?;
+    let credentials = Credentials::default()
+        .with_username(user.as_str())
+        .with_password(settings.password.as_str())
+        .with_channel_binding(binding);
+    let stream =
+        tokio_xmpp::client_login(stream, features.sasl_mechanisms, credentials).await.map_err(|e| match e {
+            tokio_xmpp::Error::Auth(AuthError::Fail(_)) => OpenError::Password { account: account.clone() },
+            e => login_error(e),
+        })?;
+    let header = StreamHeader { to: Some(Cow::Borrowed(account.domain().as_str())), from: None, id: None };
+    let pending = stream.send_header(header).await.map_err(|e| login_error(e.into()))?;
+    let (features, stream) = pending.recv_features::<Element>().await.map_err(|e| login_error(e.into()))?;
+    let mut stream = stream.box_stream();
+    let mut early = Vec::new();
+
+    if let (Some(id), Some(jid)) = (session.resume_id.clone(), session.jid.clone()) {
+        let resume = sm::Resume { h: session.received, previd: sm::StreamId(id) };
+        stream.send(&resume).await.map_err(|e| OpenError::Ended(e.to_string()))?;
+        let answer = next_of(&mut stream, &mut early, |e| e.has_ns(ns::SM)).await?;
+        if answer.is("resumed", ns::SM) {
+            session.acknowledge(counter(&answer));
+            for stanza in &session.unacked {
+                stream.feed(stanza).await.map_err(|e| OpenError::Ended(e.to_string()))?;
+            }
+            SinkExt::<&Element>::flush(&mut stream).await.map_err(|e| OpenError::Ended(e.to_string()))?;
+            return Ok(Opened { stream, jid, resumed: true, early });
+        }
+    }
+
+    *session = Session::default();
+    let bind = Iq::from_set("bind", BindQuery::new(settings.resource.clone()));
+    stream.send(&bind).await.map_err(|e| OpenError::Ended(e.to_string()))?;
+    let answer = next_of(&mut stream, &mut early, |e| e.name() == "iq" && e.attr("id") == Some("bind")).await?;
+    let jid = answer
+        .get_child("bind", ns::BIND)
+        .and_then(|bind| BindResponse::try_from(bind.clone()).ok())
+        .map(FullJid::from)
+        .ok_or_else(|| OpenError::Bind { account: account.clone(), reason: String::from(&answer) })?;
+    session.jid = Some(jid.clone());
+
+    if features.stream_management.is_some() {
+        stream.send(&sm::Enable::new().with_resume()).await.map_err(|e| OpenError::Ended(e.to_string()))?;
+        let answer = next_of(&mut stream, &mut early, |e| e.has_ns(ns::SM)).await?;
+        if answer.is("enabled", ns::SM) {
+            session.managed = true;
+            if matches!(answer.attr("resume"), Some("true" | "1")) {
+                session.resume_id = answer.attr("id").map(str::to_owned);
+            }
+        }
+    }
+    Ok(Opened { stream, jid, resumed: false, early })
+}
+
+/// Value of `h`; a missing or malformed one acknowledges nothing.
+pub(super) fn counter(element: &Element) -> u32 {
+    element.attr("h").and_then(|h| h.parse().ok()).unwrap_or(0)
+}
+
+async fn next_of(
+    stream: &mut ElementStream,
+    early: &mut Vec<Element>,
+    wanted: impl Fn(&Element) -> bool,
+) -> Result<Element, OpenError> {
+    loop {
+        match stream.next().await {
+            Some(Ok(element)) if wanted(&element) => return Ok(element),
+            Some(Ok(element)) if element.has_ns(ns::STREAM) => return Err(OpenError::Ended(String::from(&element))),
+            Some(Ok(element)) => early.push(element),
+            Some(Err(ReadError::SoftTimeout)) => {}
+            Some(Err(error)) => return Err(OpenError::Ended(describe(&error))),
+            None => return Err(OpenError::Ended("connection closed".to_owned())),
+        }
+    }
+}
+
+/// A read error in words.
+pub(super) fn describe(error: &ReadError) -> String {
+    match error {
+        ReadError::HardError(error) => format!("connection lost: {error}"),
+        ReadError::ParseError(error) => format!("malformed XML from the server: {error}"),
+        ReadError::SoftTimeout => "server silent".to_owned(),
+        ReadError::StreamFooterReceived => "server closed the stream".to_owned(),
+    }
+}

@@ -1,0 +1,350 @@
+//! A bridge against a real Prosody: a scripted Jicofo allocates, updates and expires; the server crashes and returns.
+//! The workers are played by the test through their rings.
+
+mod prosody;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jid::Jid;
+use prosody::Prosody;
+use ringbridge_controlplane::bridge::{BridgeError, BridgeSettings, run_on};
+use ringbridge_controlplane::colibri::elements::*;
+use ringbridge_controlplane::xmpp::muc::MucRoom;
+use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender};
+use ringbridge_dataplane::io::IoChoice;
+use ringbridge_dataplane::ring::{Command, ControlLink, links};
+use ringbridge_dataplane::stats::{Counter, WorkerStats};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_xmpp::Stanza;
+use tokio_xmpp::minidom::Element;
+use xmpp_parsers::iq::Iq;
+use xmpp_parsers::presence::{Presence, Type};
+use xmpp_parsers::stanza_error::DefinedCondition;
+
+const WAIT: Duration = Duration::from_secs(20);
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], prosody::free_port()))
+}
+
+struct Bridge {
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<Result<(), BridgeError>>,
+    worker: ControlLink,
+    rest: SocketAddr,
+    /// Stops the fake worker's heart.
+    heart: Arc<AtomicBool>,
+}
+
+fn bridge(server: &Prosody) -> Bridge {
+    let (link, worker) = links(0, 64, 64).unwrap();
+    let stats = Arc::new(WorkerStats::default());
+    let rest = loopback();
+    let settings = BridgeSettings {
+        xmpp: server.account("jvb", None),
+        brewery: prosody::BREWERY.parse().unwrap(),
+        nickname: "ringbridge-1".to_owned(),
+        local_addresses: vec!["127.0.0.1".parse().unwrap()],
+        public_addresses: vec!["192.0.2.7".parse().unwrap()],
+        port: 10_000,
+        workers: 1,
+        cores: Vec::new(),
+        io: IoChoice::Auto,
+        websocket_listen: loopback(),
+        websocket_base_url: "ws://meet.test".to_owned(),
+        websocket_server_id: "rb1".to_owned(),
+        rest_listen: rest,
+        region: Some("here".to_owned()),
+        disable_rewriting: false,
+    };
+    let (stop, stopped) = watch::channel(false);
+    let heart = Arc::new(AtomicBool::new(true));
+    let (beats, counters) = (Arc::clone(&heart), Arc::clone(&stats));
+    tokio::spawn(async move {
+        while beats.load(Ordering::Relaxed) {
+            counters.count(Counter::LoopTurns);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let task = tokio::spawn(run_on(settings, vec![(link, stats)], stopped));
+    Bridge { stop, task, worker, rest, heart }
+}
+
+impl Bridge {
+    async fn command(&mut self) -> Command {
+        for _ in 0..1000 {
+            if let Some(command) = self.worker.poll_command() {
+                return command;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("no command for the worker within 5 s");
+    }
+
+    fn no_command(&mut self) {
+        assert_eq!(self.worker.poll_command(), None);
+    }
+}
+
+struct Jicofo {
+    sender: XmppSender,
+    events: mpsc::Receiver<XmppEvent>,
+    room: MucRoom,
+    ids: u32,
+    /// Presences of the bridge that came while something else was awaited.
+    presences: Vec<Presence>,
+    _stop: watch::Sender<bool>,
+}
+
+impl Jicofo {
+    fn new(server: &Prosody) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let (sender, events) = xmpp::connect(server.account("focus", Some("focus")), stopped);
+        let room = MucRoom::new(&prosody::BREWERY.parse().unwrap(), "focus").unwrap();
+        Self { sender, events, room, ids: 0, presences: Vec::new(), _stop: stop }
+    }
+
+    async fn next(&mut self) -> XmppEvent {
+        timeout(WAIT, self.events.recv()).await.expect("an event in time").expect("a connection")
+    }
+
+    async fn join(&mut self) {
+        loop {
+            if let XmppEvent::Online { .. } = self.next().await {
+                break;
+            }
+        }
+        let join = self.room.join(Vec::new());
+        self.sender.send(join);
+    }
+
+    /// The next presence of the bridge.
+    async fn bridge_presence(&mut self) -> Presence {
+        if !self.presences.is_empty() {
+            return self.presences.remove(0);
+        }
+        loop {
+            if let XmppEvent::Stanza(Stanza::Presence(presence)) = self.next().await
+                && presence.from.as_ref().and_then(|f| f.resource()).is_some_and(|r| r.as_str() == "ringbridge-1")
+            {
+                return presence;
+            }
+        }
+    }
+
+    /// The bridge's next presence with this stat; its value.
+    async fn stat(&mut self, name: &str) -> String {
+        loop {
+            let presence = self.bridge_presence().await;
+            let stats = presence.payloads.iter().find(|e| e.is("stats", ns::COLIBRI));
+            if let Some(value) =
+                stats.and_then(|s| s.children().find(|e| e.attr("name") == Some(name))).and_then(|e| e.attr("value"))
+            {
+                return value.to_owned();
+            }
+        }
+    }
+
+    async fn ask(&mut self, to: &str, payload: Element) -> Iq {
+        self.ids += 1;
+        let id = format!("q{}", self.ids);
+        let to: Jid = to.parse().unwrap();
+        self.sender.send(Iq::Get { from: None, to: Some(to.clone()), id: id.clone(), payload });
+        loop {
+            match self.next().await {
+                XmppEvent::Stanza(Stanza::Iq(iq)) => {
+                    let (from, found) = match &iq {
+                        Iq::Result { from, id, .. } | Iq::Error { from, id, .. } => (from, id),
+                        other => panic!("a request to the focus: {other:?}"),
+                    };
+                    if *found == id {
+                        assert_eq!(from.as_ref(), Some(&to), "answered from the address that was asked");
+                        return iq;
+                    }
+                }
+                XmppEvent::Stanza(Stanza::Presence(presence)) => self.presences.push(presence),
+                _ => {}
+            }
+        }
+    }
+
+    async fn modify(
+        &mut self,
+        request: ConferenceModify,
+    ) -> Result<ConferenceModified, (DefinedCondition, Option<ColibriError>)> {
+        match self.ask(&format!("{}/ringbridge-1", prosody::BREWERY), request.into()).await {
+            Iq::Result { payload, .. } => Ok(ConferenceModified::try_from(payload.expect("a payload")).unwrap()),
+            Iq::Error { error, .. } => {
+                Err((error.defined_condition, error.other.map(|e| ColibriError::try_from(e).unwrap())))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn create(id: &str) -> Endpoint {
+    Endpoint {
+        create: true,
+        transport: Some(Transport { ice_controlling: true, ..Transport::default() }),
+        capabilities: vec![Capability { name: CAP_SOURCE_NAMES.to_owned() }],
+        ..Endpoint::new(id)
+    }
+}
+
+#[tokio::test]
+async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
+    let Some(mut server) = Prosody::start() else { return };
+    let mut jicofo = Jicofo::new(&server);
+    jicofo.join().await;
+    let mut bridge = bridge(&server);
+
+    // Announced, and soon healthy.
+    assert_eq!(jicofo.stat("drain").await, "false");
+    while jicofo.stat("healthy").await != "true" {}
+    let health: Element = "<healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/>".parse().unwrap();
+    let me = format!("{}/ringbridge-1", prosody::BREWERY);
+    assert!(matches!(jicofo.ask(&me, health.clone()).await, Iq::Result { payload: None, .. }));
+
+    // Allocate.
+    let request = ConferenceModify {
+        create: true,
+        name: Some("room@conference.meet.test".to_owned()),
+        endpoints: vec![create("aaaa")],
+        ..ConferenceModify::new("meeting-1")
+    };
+    let reply = jicofo.modify(request.clone()).await.unwrap();
+    let ice = reply.endpoints[0].transport.as_ref().unwrap().ice.as_ref().unwrap();
+    let kinds: Vec<_> = ice.candidates.iter().map(|c| (c.ip.as_str(), c.candidate_type.as_deref().unwrap())).collect();
+    assert_eq!(kinds, [("127.0.0.1", "host"), ("192.0.2.7", "srflx")]);
+    assert!(ice.web_sockets[0].url.starts_with("ws://meet.test/colibri-ws/rb1/"));
+    assert_eq!(ice.fingerprints[0].setup, Some(Setup::ActPass));
+    assert!(reply.sources.is_some());
+    assert!(matches!(bridge.command().await, Command::CreateConference { .. }));
+    assert!(matches!(bridge.command().await, Command::CreateEndpoint(new) if new.label == "aaaa" && new.controlling));
+
+    // Refusals keep both of their children on the wire.
+    assert_eq!(
+        jicofo.modify(request).await.unwrap_err(),
+        (
+            DefinedCondition::Conflict,
+            Some(ColibriError { reason: Some(Reason::ConferenceAlreadyExists), endpoint: None })
+        )
+    );
+    let unknown = ConferenceModify {
+        endpoints: vec![Endpoint { sources: Some(Sources::default()), ..Endpoint::new("zzzz") }],
+        ..ConferenceModify::new("meeting-1")
+    };
+    let (condition, error) = jicofo.modify(unknown).await.unwrap_err();
+    assert_eq!(condition, DefinedCondition::ItemNotFound);
+    let error = error.unwrap();
+    assert_eq!((error.reason, error.endpoint.map(|e| e.id)), (Some(Reason::UnknownEndpoint), Some("zzzz".to_owned())));
+
+    // Update.
+    let ice = IceTransport {
+        ufrag: Some("remote".to_owned()),
+        pwd: Some("remote-password".to_owned()),
+        ..IceTransport::default()
+    };
+    let update = ConferenceModify {
+        endpoints: vec![Endpoint {
+            transport: Some(Transport { ice: Some(ice), ..Transport::default() }),
+            initial_last_n: Some(InitialLastN { value: 7 }),
+            ..Endpoint::new("aaaa")
+        }],
+        ..ConferenceModify::new("meeting-1")
+    };
+    let reply = jicofo.modify(update).await.unwrap();
+    assert_eq!(reply, ConferenceModified { endpoints: vec![Endpoint::new("aaaa")], ..ConferenceModified::default() });
+    assert!(
+        matches!(bridge.command().await, Command::SetRemoteIce { credentials: Some(c), .. } if c.ufrag == "remote")
+    );
+    assert!(matches!(bridge.command().await, Command::SetConstraints { constraints, .. } if constraints.last_n == 7));
+
+    // A server crash: the conference lives on, the bridge announces itself again.
+    server.kill();
+    loop {
+        if let XmppEvent::Offline { .. } = jicofo.next().await {
+            break;
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.run();
+    jicofo.join().await;
+    jicofo.presences.clear();
+    while jicofo.stat("conferences").await != "1" {}
+    bridge.no_command();
+    let second = ConferenceModify { endpoints: vec![create("bbbb")], ..ConferenceModify::new("meeting-1") };
+    assert!(jicofo.modify(second).await.unwrap().endpoints[0].transport.is_some());
+    assert!(matches!(bridge.command().await, Command::CreateEndpoint(new) if new.label == "bbbb"));
+
+    // Expire.
+    let end = ConferenceModify { expire: true, ..ConferenceModify::new("meeting-1") };
+    jicofo.modify(end.clone()).await.unwrap();
+    assert!(matches!(bridge.command().await, Command::ExpireConference { .. }));
+    let (condition, error) = jicofo.modify(end).await.unwrap_err();
+    assert_eq!((condition, error.unwrap().reason), (DefinedCondition::ItemNotFound, Some(Reason::ConferenceNotFound)));
+
+    // An orderly end: the room is left.
+    bridge.stop.send(true).unwrap();
+    timeout(WAIT, bridge.task).await.expect("an end").unwrap().unwrap();
+    while jicofo.bridge_presence().await.type_ != Type::Unavailable {}
+    assert!(matches!(bridge.worker.poll_command(), Some(Command::Shutdown)));
+}
+
+#[tokio::test]
+async fn strangers_are_refused_and_a_stalled_worker_is_reported() {
+    let Some(server) = Prosody::start() else { return };
+    let mut jicofo = Jicofo::new(&server);
+    jicofo.join().await;
+    let bridge = bridge(&server);
+    while jicofo.stat("healthy").await != "true" {}
+
+    // The bridge's own address, learnt from the room, asked from outside of it.
+    let (stop, stopped) = watch::channel(false);
+    let (sender, mut events) = xmpp::connect(server.account("jvb2", None), stopped);
+    loop {
+        if let XmppEvent::Online { .. } = timeout(WAIT, events.recv()).await.unwrap().unwrap() {
+            break;
+        }
+    }
+    let presence = jicofo.bridge_presence().await;
+    let user = presence.payloads.iter().find_map(|e| xmpp_parsers::muc::MucUser::try_from(e.clone()).ok()).unwrap();
+    let real = user.items[0].jid.clone().expect("the room shows real addresses");
+    let payload: Element = ConferenceModify { create: true, ..ConferenceModify::new("m") }.into();
+    sender.send(Iq::Set { from: None, to: Some(real.into()), id: "s".to_owned(), payload });
+    loop {
+        if let XmppEvent::Stanza(Stanza::Iq(iq)) = timeout(WAIT, events.recv()).await.unwrap().unwrap() {
+            let Iq::Error { error, .. } = iq else { panic!("{iq:?}") };
+            assert_eq!(error.defined_condition, DefinedCondition::Forbidden);
+            break;
+        }
+    }
+    drop(stop);
+
+    bridge.heart.store(false, Ordering::Relaxed);
+    while jicofo.stat("healthy").await != "false" {}
+    let health: Element = "<healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/>".parse().unwrap();
+    let answer = jicofo.ask(&format!("{}/ringbridge-1", prosody::BREWERY), health).await;
+    let Iq::Error { error, .. } = answer else { panic!("{answer:?}") };
+    assert_eq!(error.defined_condition, DefinedCondition::InternalServerError);
+    assert!(error.texts.values().any(|t| t.contains("worker 0")), "{error:?}");
+
+    let answer = http_get(bridge.rest, "/about/health").await;
+    assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
+    let answer = http_get(bridge.rest, "/metrics").await;
+    assert!(answer.contains("ringbridge_loop_turns{worker=\"0\",reason=\"\"} "), "{answer}");
+}
+
+async fn http_get(address: SocketAddr, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("REST listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(WAIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    answer
+}

@@ -1,0 +1,388 @@
+//! The colibri2 state machine: every row of bridge-protocol 3.5, ordering, transports, expiry.
+
+use std::time::{Duration, Instant};
+
+use ringbridge_controlplane::colibri::bridge::{ColibriBridge, ColibriConfig, Output, Refusal, Reply};
+use ringbridge_controlplane::colibri::elements::*;
+use ringbridge_controlplane::colibri::transport::LocalTransport;
+use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::ring::{Command, IceState};
+use tokio_xmpp::minidom::Element;
+use xmpp_parsers::stanza_error::DefinedCondition;
+
+struct Fixture {
+    bridge: ColibriBridge,
+    now: Instant,
+}
+
+impl Fixture {
+    fn new(workers: usize) -> Self {
+        let now = Instant::now();
+        let config = ColibriConfig {
+            transport: LocalTransport {
+                local_addresses: vec!["127.0.0.1".parse().unwrap()],
+                public_addresses: vec![],
+                port: 10_000,
+                fingerprint: "AB:CD".to_owned(),
+                websocket_base_url: "ws://127.0.0.1:9090".to_owned(),
+                websocket_server_id: "jvb1".to_owned(),
+            },
+            workers,
+            ufrag_prefix: |worker| char::from_digit(worker as u32, 36).unwrap().to_string(),
+        };
+        Self { bridge: ColibriBridge::new(now, config), now }
+    }
+
+    fn send(&mut self, xml: &str) -> Reply {
+        let element: Element =
+            xml.replacen("<conference-modify ", "<conference-modify xmlns='jitsi:colibri2' ", 1).parse().unwrap();
+        let request = ConferenceModify::try_from(element).unwrap();
+        self.bridge.handle(self.now, &request)
+    }
+
+    fn refused(&mut self, xml: &str) -> Refusal {
+        self.send(xml).expect_err(xml)
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.bridge.poll_output()).collect()
+    }
+
+    fn commands(&mut self) -> Vec<Command> {
+        self.outputs()
+            .into_iter()
+            .filter_map(|o| if let Output::Command { command, .. } = o { Some(command) } else { None })
+            .collect()
+    }
+
+    /// A conference `m` with the endpoint `a`.
+    fn with_endpoint() -> Self {
+        let mut fixture = Self::new(1);
+        fixture
+            .send(&format!(
+                "<conference-modify meeting-id='m' name='room@conference.x' create='true'>{}</conference-modify>",
+                create("a")
+            ))
+            .unwrap();
+        fixture.outputs();
+        fixture
+    }
+}
+
+fn create(id: &str) -> String {
+    format!(
+        "<endpoint id='{id}' create='true'><transport ice-controlling='true'/><capability name='source-names'/></endpoint>"
+    )
+}
+
+fn is(refusal: &Refusal, condition: DefinedCondition, reason: Option<Reason>) {
+    assert_eq!((&refusal.condition, refusal.reason), (&condition, reason), "{refusal:?}");
+    // And as an element, as it goes to Jicofo.
+    let error = refusal.to_stanza_error();
+    assert_eq!(error.defined_condition, condition);
+    let found = error.other.map(|e| ColibriError::try_from(e).unwrap());
+    assert_eq!(found.as_ref().and_then(|e| e.reason), reason);
+    assert_eq!(found.and_then(|e| e.endpoint).map(|e| e.id), refusal.endpoint);
+}
+
+#[test]
+fn create_of_an_existing_meeting() {
+    let refusal = Fixture::with_endpoint().refused("<conference-modify meeting-id='m' create='true'/>");
+    is(&refusal, DefinedCondition::Conflict, Some(Reason::ConferenceAlreadyExists));
+}
+
+#[test]
+fn unknown_meeting() {
+    let refusal = Fixture::with_endpoint().refused("<conference-modify meeting-id='n'/>");
+    is(&refusal, DefinedCondition::ItemNotFound, Some(Reason::ConferenceNotFound));
+}
+
+#[test]
+fn create_during_graceful_shutdown() {
+    let mut fixture = Fixture::with_endpoint();
+    fixture.bridge.set_graceful_shutdown(true);
+    let refusal = fixture.refused("<conference-modify meeting-id='n' create='true'/>");
+    is(&refusal, DefinedCondition::ServiceUnavailable, Some(Reason::GracefulShutdown));
+    // New endpoints of existing conferences are still welcome.
+    fixture.send(&format!("<conference-modify meeting-id='m'>{}</conference-modify>", create("b"))).unwrap();
+}
+
+#[test]
+fn update_of_an_unknown_endpoint() {
+    for content in ["<transport/>", "<sources/>", "<media type='audio'/>"] {
+        let refusal = Fixture::with_endpoint().refused(&format!(
+            "<conference-modify meeting-id='m'><endpoint id='zz'>{content}</endpoint></conference-modify>"
+        ));
+        is(&refusal, DefinedCondition::ItemNotFound, Some(Reason::UnknownEndpoint));
+        assert_eq!(refusal.endpoint.as_deref(), Some("zz"));
+    }
+}
+
+#[test]
+fn light_requests_for_unknown_endpoints_are_answered() {
+    let mut fixture = Fixture::with_endpoint();
+    let reply = fixture
+        .send("<conference-modify meeting-id='m'><endpoint id='a'><force-mute audio='true'/></endpoint>\
+               <endpoint id='zz'><force-mute audio='true'/></endpoint><endpoint id='yy' expire='true'/></conference-modify>")
+        .unwrap();
+    let expired = Endpoint { expire: true, ..Endpoint::new("yy") };
+    assert_eq!(reply.endpoints, [Endpoint::new("a"), Endpoint::new("zz"), expired]);
+    assert_eq!(reply.sources, None);
+    assert!(matches!(fixture.commands()[..], [Command::SetForceMute { audio: true, video: false, .. }]));
+}
+
+#[test]
+fn combinations_that_are_not_served() {
+    let feature = Some(Reason::FeatureNotImplemented);
+    for content in [
+        "<endpoint id='a'/><relay id='r' create='true'/>".to_owned(),
+        format!("<endpoint id='a'/>{}", create("b")),
+        "<endpoint id='a'><sources/></endpoint><endpoint id='b'/>".to_owned(),
+        "<relay id='r'/><relay id='s'/>".to_owned(),
+    ] {
+        let refusal = Fixture::with_endpoint()
+            .refused(&format!("<conference-modify meeting-id='m'>{content}</conference-modify>"));
+        is(&refusal, DefinedCondition::FeatureNotImplemented, feature);
+    }
+    let refusal = Fixture::with_endpoint()
+        .refused("<conference-modify meeting-id='m'><relay id='r' create='true'/></conference-modify>");
+    is(&refusal, DefinedCondition::FeatureNotImplemented, None);
+}
+
+#[test]
+fn endpoint_exists() {
+    let mut fixture = Fixture::with_endpoint();
+    let refusal = fixture.refused(&format!("<conference-modify meeting-id='m'>{}</conference-modify>", create("a")));
+    is(&refusal, DefinedCondition::Conflict, None);
+    assert!(fixture.outputs().is_empty(), "a refused request changes nothing");
+}
+
+#[test]
+fn bad_requests() {
+    for endpoint in [
+        "<endpoint id='b' create='true'><capability name='source-names'/></endpoint>",
+        "<endpoint id='b' create='true'><transport/></endpoint>",
+        "<endpoint id='b' create='true'><transport><sctp port='5001'/></transport><capability name='source-names'/></endpoint>",
+        "<endpoint id='b' create='true' muc-role='visitor'><transport/><capability name='source-names'/><sources>\
+         <media-source type='audio' id='b-a0'/></sources></endpoint>",
+    ] {
+        let mut fixture = Fixture::with_endpoint();
+        let refusal = fixture.refused(&format!("<conference-modify meeting-id='m'>{endpoint}</conference-modify>"));
+        is(&refusal, DefinedCondition::BadRequest, None);
+        assert!(fixture.outputs().is_empty(), "a refused request changes nothing");
+    }
+    for name in ["conference.x", "room@conference.x/nick", "@"] {
+        let refusal =
+            Fixture::new(1).refused(&format!("<conference-modify meeting-id='m' name='{name}' create='true'/>"));
+        is(&refusal, DefinedCondition::BadRequest, None);
+    }
+}
+
+#[test]
+fn sctp_is_declined_as_by_the_reference_without_it() {
+    for sctp in ["<sctp/>", "<sctp port='5000' role='server'/>", "<sctp role='client'/>"] {
+        let refusal = Fixture::with_endpoint().refused(&format!(
+            "<conference-modify meeting-id='m'><endpoint id='b' create='true'><transport>{sctp}</transport>\
+             <capability name='source-names'/></endpoint></conference-modify>"
+        ));
+        is(&refusal, DefinedCondition::FeatureNotImplemented, None);
+    }
+}
+
+#[test]
+fn a_create_is_answered_with_a_transport_of_the_owning_worker() {
+    let mut fixture = Fixture::new(3);
+    let mut workers = Vec::new();
+    for meeting in ["m0", "m1", "m2", "m3"] {
+        let reply = fixture
+            .send(&format!(
+                "<conference-modify meeting-id='{meeting}' create='true'>{}</conference-modify>",
+                create("a")
+            ))
+            .unwrap();
+        let transport = reply.endpoints[0].transport.clone().unwrap();
+        assert!(!transport.ice_controlling);
+        let ice = transport.ice.unwrap();
+        let outputs = fixture.outputs();
+        let [
+            Output::Command { worker, command: Command::CreateConference { conference, feedback } },
+            Output::Command { worker: second, command: Command::CreateEndpoint(new) },
+            Output::EndpointCreated { endpoint, conference_hex, label, password, worker: third, .. },
+        ] = &outputs[..]
+        else {
+            panic!("{outputs:?}")
+        };
+        assert!(worker == second && worker == third);
+        assert_eq!((new.conference, new.endpoint, new.controlling), (*conference, *endpoint, true));
+        assert_eq!(ice.ufrag.as_ref(), Some(&new.ice.ufrag));
+        assert_eq!(ice.pwd.as_ref(), Some(&new.ice.pwd));
+        assert!(new.ice.pwd.len() >= 22 && new.ice.ufrag.len() >= 4, "RFC 8445 section 5.3");
+        assert!(new.ice.ufrag.starts_with(&worker.to_string()));
+        assert_eq!(
+            ice.web_sockets[0].url,
+            format!("ws://127.0.0.1:9090/colibri-ws/jvb1/{conference_hex}/{label}?pwd={password}")
+        );
+        assert_eq!(password.len(), 24);
+        assert!(ice.rtcp_mux);
+        let ssrcs: Vec<_> =
+            reply.sources.unwrap().media_sources.iter().map(|s| (s.id.clone(), s.sources[0].ssrc)).collect();
+        assert_eq!(ssrcs, [("jvb-a0".to_owned(), feedback.audio), ("jvb-v0".to_owned(), feedback.video)]);
+        workers.push(*worker);
+    }
+    workers.sort_unstable();
+    assert_eq!(workers, [0, 0, 1, 2], "conferences go to the least loaded worker");
+}
+
+#[test]
+fn an_update_reaches_the_worker_in_order_and_once() {
+    let mut fixture = Fixture::with_endpoint();
+    let update = "<conference-modify meeting-id='m'><endpoint id='a'><transport>\
+        <transport xmlns='urn:xmpp:jingle:transports:ice-udp:1' ufrag='uu' pwd='pppp'>\
+        <fingerprint xmlns='urn:xmpp:jingle:apps:dtls:0' hash='sha-256' setup='active'>AA:BB</fingerprint></transport></transport>\
+        <sources><media-source type='audio' id='a-a0'><source xmlns='urn:xmpp:jingle:apps:rtp:ssma:0' ssrc='7'/></media-source></sources>\
+        <initial-last-n value='20'/></endpoint></conference-modify>";
+    let reply = fixture.send(update).unwrap();
+    assert_eq!(reply, ConferenceModified { endpoints: vec![Endpoint::new("a")], ..ConferenceModified::default() });
+    let outputs = fixture.outputs();
+    assert!(
+        matches!(&outputs[0], Output::Command { command: Command::SetRemoteIce { credentials: Some(c), .. }, .. } if c.ufrag == "uu")
+    );
+    assert!(
+        matches!(&outputs[1], Output::Command { command: Command::SetSources { sources, .. }, .. } if sources[0].encodings[0].ssrc == 7)
+    );
+    assert!(outputs.iter().any(|o| matches!(o, Output::InitialLastN { last_n: 20, .. })));
+    assert!(outputs.iter().any(|o| matches!(o, Output::RemoteDtls { setup: Some(Setup::Active), .. })));
+    fixture.send(update).unwrap();
+    assert_eq!(fixture.commands(), [], "the same again changes nothing for the worker");
+
+    // Established: ICE is left alone, DTLS fields still count.
+    fixture.bridge.handle_ice(fixture.now, EndpointId(1), IceState::Connected);
+    fixture.send(&update.replace("'uu'", "'vv'")).unwrap();
+    let outputs = fixture.outputs();
+    assert!(!outputs.iter().any(|o| matches!(o, Output::Command { .. })), "{outputs:?}");
+    assert!(outputs.iter().any(|o| matches!(o, Output::RemoteDtls { .. })));
+
+    // An empty element clears the sources.
+    fixture
+        .send("<conference-modify meeting-id='m'><endpoint id='a'><sources/></endpoint></conference-modify>")
+        .unwrap();
+    assert!(matches!(&fixture.commands()[..], [Command::SetSources { sources, .. }] if sources.is_empty()));
+}
+
+#[test]
+fn an_ice_restart_is_declined_without_an_error() {
+    let mut fixture = Fixture::with_endpoint();
+    let reply = fixture
+        .send("<conference-modify meeting-id='m'><endpoint id='a'><transport ice-restart='true'/></endpoint></conference-modify>")
+        .unwrap();
+    assert_eq!(reply.endpoints, [Endpoint::new("a")]);
+    assert!(fixture.outputs().is_empty());
+}
+
+#[test]
+fn the_last_endpoint_ends_the_conference() {
+    let mut fixture = Fixture::with_endpoint();
+    let reply =
+        fixture.send("<conference-modify meeting-id='m'><endpoint id='a' expire='true'/></conference-modify>").unwrap();
+    assert!(reply.endpoints[0].expire);
+    assert!(matches!(fixture.commands()[..], [Command::ExpireEndpoint { .. }, Command::ExpireConference { .. }]));
+    let refusal = fixture.refused("<conference-modify meeting-id='m'/>");
+    is(&refusal, DefinedCondition::ItemNotFound, Some(Reason::ConferenceNotFound));
+}
+
+#[test]
+fn expiring_the_conference_ends_its_endpoints() {
+    let mut fixture = Fixture::with_endpoint();
+    fixture.send("<conference-modify meeting-id='m' expire='true'/>").unwrap();
+    let outputs = fixture.outputs();
+    assert!(
+        matches!(&outputs[..], [Output::Command { command: Command::ExpireConference { .. }, .. }, Output::EndpointExpired { label, .. }] if label == "a")
+    );
+    assert_eq!(fixture.bridge.totals().endpoints, 0);
+}
+
+impl Fixture {
+    /// Lets time pass with the checks that the bridge asks for; commands of expiry.
+    fn pass(&mut self, seconds: u64) -> Vec<Command> {
+        let end = self.now + Duration::from_secs(seconds);
+        while self.bridge.poll_timeout() <= end {
+            self.now = self.bridge.poll_timeout();
+            self.bridge.handle_timeout(self.now);
+        }
+        self.now = end;
+        self.commands()
+    }
+}
+
+#[test]
+fn endpoints_without_activity_expire() {
+    let mut fixture = Fixture::with_endpoint();
+    assert_eq!(fixture.pass(119), []);
+    let expired = fixture.pass(61);
+    assert!(matches!(expired[..], [Command::ExpireEndpoint { .. }, Command::ExpireConference { .. }]), "{expired:?}");
+
+    let mut fixture = Fixture::with_endpoint();
+    fixture.bridge.handle_activity(fixture.now, EndpointId(1), true);
+    assert_eq!(fixture.pass(600), [], "active");
+    fixture.bridge.handle_activity(fixture.now, EndpointId(1), false);
+    assert_eq!(fixture.pass(59), []);
+    fixture.bridge.handle_activity(fixture.now, EndpointId(1), true);
+    assert_eq!(fixture.pass(600), [], "active again");
+    fixture.bridge.handle_activity(fixture.now, EndpointId(1), false);
+    assert!(matches!(fixture.pass(121)[..], [Command::ExpireEndpoint { .. }, Command::ExpireConference { .. }]));
+}
+
+#[test]
+fn empty_conferences_expire_at_the_check_after_20_s() {
+    let mut fixture = Fixture::new(1);
+    fixture.now += Duration::from_secs(45);
+    fixture.send("<conference-modify meeting-id='m' create='true'/>").unwrap();
+    fixture.outputs();
+    assert_eq!(fixture.pass(15), [], "the first check finds it 15 s old");
+    assert!(matches!(fixture.pass(60)[..], [Command::ExpireConference { .. }]));
+}
+
+/// Everything that was asked of the reference in the recordings is served.
+#[test]
+fn recorded_requests_are_served_in_order() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/fixtures/three-party-vp8/xmpp.xml");
+    let Ok(text) = std::fs::read_to_string(path) else {
+        println!("skipped: no fixture at {path}");
+        return;
+    };
+    let mut fixture = Fixture::new(2);
+    let mut created = 0;
+    for line in
+        text.split_inclusive("</x>\n").filter(|l| l.contains("via=\"recv\"") && l.contains("<conference-modify "))
+    {
+        let (start, end) = (line.find("<conference-modify ").unwrap(), line.find("</conference-modify>"));
+        let xml = match end {
+            Some(end) => &line[start..end + "</conference-modify>".len()],
+            None => &line[start..start + line[start..].find("/>").unwrap() + 2],
+        };
+        let element: Element = xml.parse().unwrap();
+        let request = ConferenceModify::try_from(element).unwrap();
+        let reply = fixture.bridge.handle(fixture.now, &request).unwrap_or_else(|e| panic!("{e:?}: {xml}"));
+        assert_eq!(reply.endpoints.len(), request.endpoints.len());
+        for (asked, answer) in request.endpoints.iter().zip(&reply.endpoints) {
+            assert_eq!(asked.id, answer.id);
+            assert_eq!(asked.create, answer.transport.is_some());
+            created += usize::from(asked.create);
+        }
+    }
+    assert_eq!(created, 3);
+    let commands = fixture.commands();
+    let formats = commands
+        .iter()
+        .filter(|c| matches!(c, Command::SetMedia { media, .. } if media.payload_types.len() == 10))
+        .count();
+    assert_eq!(formats, 3, "eight video and two audio formats each");
+    let simulcast = commands
+        .iter()
+        .filter(|c| {
+            matches!(c, Command::SetSources { sources, .. }
+        if sources.iter().any(|s| s.encodings.len() == 3 && s.encodings.iter().all(|e| e.rtx.is_some())))
+        })
+        .count();
+    assert_eq!(simulcast, 3);
+}

@@ -1,0 +1,165 @@
+//! A private Prosody for tests: loopback, random ports, its own configuration and data under `target/`.
+//!
+//! Virtual hosts `meet.test` (anonymous) and `auth.meet.test` (accounts focus, jvb, jvb2, all with [`PASSWORD`]),
+//! rooms at `conference.meet.test` and `internal.auth.meet.test`, as in focus-protocol 1.1.
+
+#![allow(dead_code)] // Each test binary uses its own part of the harness.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use ringbridge_controlplane::xmpp::{Security, XmppSettings};
+
+/// Password of every account.
+pub const PASSWORD: &str = "secret-of-the-test";
+/// The brewery room.
+pub const BREWERY: &str = "jvbbrewery@internal.auth.meet.test";
+
+/// A running server; killed when dropped.
+pub struct Prosody {
+    directory: PathBuf,
+    child: Option<Child>,
+    /// c2s port on 127.0.0.1.
+    pub port: u16,
+    /// HTTP port (BOSH at `/http-bind`, WebSocket at `/xmpp-websocket`).
+    pub http_port: u16,
+}
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free loopback port").port()
+}
+
+impl Prosody {
+    /// Starts a server, or says why the test is skipped and returns `None`.
+    pub fn start() -> Option<Self> {
+        Self::start_with("")
+    }
+
+    /// As [`Prosody::start`], with additional global configuration (Lua).
+    pub fn start_with(global: &str) -> Option<Self> {
+        // Not asked for its version: it would start.
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        if !std::env::split_paths(&path).any(|directory| directory.join("prosody").is_file()) {
+            eprintln!("skipped: prosody is not installed (apt-get install prosody)");
+            return None;
+        }
+        let name = format!("prosody-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let accounts = directory.join("data/auth%2emeet%2etest/accounts");
+        std::fs::create_dir_all(&accounts).expect("a data directory under target/");
+        for account in ["focus", "jvb", "jvb2"] {
+            let text = format!("return {{ [\"password\"] = \"{PASSWORD}\"; }};\n");
+            std::fs::write(accounts.join(format!("{account}.dat")), text).expect("an account file");
+        }
+        let mut server = Self { directory, child: None, port: free_port(), http_port: free_port() };
+        std::fs::write(server.directory.join("prosody.cfg.lua"), server.configuration(global))
+            .expect("a configuration");
+        server.run();
+        Some(server)
+    }
+
+    fn configuration(&self, global: &str) -> String {
+        let dir = self.directory.display();
+        let (port, http) = (self.port, self.http_port);
+        format!(
+            r#"
+run_as_root = true
+daemonize = false
+pidfile = "{dir}/prosody.pid"
+data_path = "{dir}/data"
+log = {{ debug = "{dir}/prosody.log" }}
+interfaces = {{ "127.0.0.1" }}
+c2s_ports = {{ {port} }}
+c2s_direct_tls_ports = {{ }}
+http_interfaces = {{ "127.0.0.1" }}
+http_ports = {{ {http} }}
+https_ports = {{ }}
+modules_enabled = {{ "roster", "saslauth", "disco", "ping", "smacks", "version", "bosh", "websocket" }}
+modules_disabled = {{ "s2s", "tls", "offline", "posix" }}
+c2s_require_encryption = false
+allow_unencrypted_plain_auth = true
+consider_websocket_secure = true
+consider_bosh_secure = true
+http_cors_override = {{ bosh = {{ enabled = true }}; websocket = {{ enabled = true }} }}
+{global}
+
+VirtualHost "meet.test"
+    authentication = "anonymous"
+
+VirtualHost "auth.meet.test"
+    authentication = "internal_plain"
+
+Component "conference.meet.test" "muc"
+    muc_room_locking = false
+    muc_room_default_public_jids = true
+    admins = {{ "focus@auth.meet.test" }}
+
+Component "internal.auth.meet.test" "muc"
+    muc_room_locking = false
+    muc_room_default_public_jids = true
+    admins = {{ "focus@auth.meet.test" }}
+"#
+        )
+    }
+
+    /// Starts the process, on the same ports and data as before; returns when it accepts connections.
+    pub fn run(&mut self) {
+        assert!(self.child.is_none(), "prosody already runs");
+        let output = std::fs::File::create(self.directory.join("output.log")).expect("a log file");
+        let child = Command::new("prosody")
+            .args(["-F", "--config"])
+            .arg(self.directory.join("prosody.cfg.lua"))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a second handle"))
+            .stderr(output)
+            .spawn()
+            .expect("prosody starts");
+        self.child = Some(child);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < deadline, "prosody does not listen:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Kills the process at once, as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// What the server logged.
+    pub fn log(&self) -> String {
+        let read = |name: &str| std::fs::read_to_string(self.directory.join(name)).unwrap_or_default();
+        read("output.log") + &read("prosody.log")
+    }
+
+    /// Settings of an account on `auth.meet.test`.
+    pub fn account(&self, user: &str, resource: Option<&str>) -> XmppSettings {
+        XmppSettings {
+            host: "127.0.0.1".to_owned(),
+            port: self.port,
+            jid: format!("{user}@auth.meet.test").parse().expect("a JID"),
+            password: PASSWORD.to_owned(),
+            resource: resource.map(str::to_owned),
+            security: Security::Disabled,
+        }
+    }
+}
+
+impl Drop for Prosody {
+    fn drop(&mut self) {
+        self.kill();
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.directory);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+// The end-to-end check: N participants meet, and WebRTC's own statistics say who decodes whom.
+import { join } from 'node:path';
+import { spawnSync } from 'node:child_process';
+import { Browser, camera } from './browsers.mjs';
+import { benchBinary } from './ringbridge.mjs';
+import { Background, sleep, until } from './process.mjs';
+
+/** A pair's video counts when it decodes at least this many frames a second over the measurement. */
+export const minimumFrameRate = 3;
+
+/** What of receiver's statistics changed between two readings, for one sender. */
+export function difference(before, after, sender) {
+  const [from, to] = [before?.remote[sender], after?.remote[sender]];
+  const seconds = (after.at - (before?.at ?? after.at)) / 1000;
+  // A track that was replaced meanwhile starts its counters again.
+  const grown = (kind, field) => {
+    const [a, b] = [from?.[kind]?.[field] ?? 0, to?.[kind]?.[field] ?? 0];
+    return b >= a ? b - a : b;
+  };
+  const frames = grown('video', 'framesDecoded');
+  const energy = grown('audio', 'energy');
+  return {
+    seconds, frames, energy,
+    audioPackets: grown('audio', 'packets'),
+    freezes: grown('video', 'freezeCount'),
+    frozen: grown('video', 'totalFreezesDuration'),
+    video: to?.video, audio: to?.audio,
+    videoOk: seconds > 0 && frames >= minimumFrameRate * seconds,
+    audioOk: energy > 0 && grown('audio', 'packets') > 0,
+  };
+}
+
+/** Whether `participant` has decoded video and heard something of all `names`. */
+async function meets(participant, names) {
+  const { remote } = await participant.stats();
+  return names.every(name => remote[name]?.video?.framesDecoded > 0 && remote[name]?.audio?.energy > 0);
+}
+
+/** Waits until all pairs decode; false when it takes longer than `timeout` milliseconds. */
+export async function everybodyMeets(participants, timeout) {
+  try {
+    await Promise.all(participants.map(one => until(`${one.name} decodes all`, timeout,
+      () => meets(one, participants.filter(other => other !== one).map(other => other.name)), 250)));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Reads the statistics of all, waits, reads again; `pairs` has one entry per (sender, receiver). */
+export async function measure(participants, milliseconds, senders = participants.map(one => one.name)) {
+  const before = await Promise.all(participants.map(one => one.stats()));
+  await sleep(milliseconds);
+  const after = await Promise.all(participants.map(one => one.stats()));
+  const pairs = [];
+  for (const [index, receiver] of participants.entries()) {
+    for (const sender of senders) {
+      if (sender === receiver.name) continue;
+      pairs.push({ sender, receiver: receiver.name, ...difference(before[index], after[index], sender) });
+    }
+  }
+  return { pairs, before, after };
+}
+
+/** A matrix sender × receiver for people. */
+export function matrix(pairs, senders, receivers) {
+  const cell = (sender, receiver) => {
+    if (sender === receiver) return '-';
+    const pair = pairs.find(one => one.sender === sender && one.receiver === receiver);
+    if (!pair) return '?';
+    const mark = ok => ok ? '' : ' NO';
+    return `${pair.frames} fr${mark(pair.videoOk)}, ${pair.energy.toExponential(1)}${mark(pair.audioOk)}`;
+  };
+  const rows = [['sender \\ receiver', ...receivers], ...senders.map(sender => [sender, ...receivers.map(receiver => cell(sender, receiver))])];
+  const widths = rows[0].map((_, column) => Math.max(...rows.map(row => row[column].length)));
+  return rows.map(row => row.map((text, column) => text.padEnd(widths[column])).join('  ').trimEnd()).join('\n');
+}
+
+const median = values => {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted.length ? sorted[Math.floor((sorted.length - 1) / 2)] : null;
+};
+
+/** Milliseconds from the later one's page start to the first frame, per pair of browsers. */
+export async function setupTimes(participants) {
+  const states = await Promise.all(participants.map(one => one.state()));
+  const times = [];
+  for (const receiver of states) {
+    for (const remote of receiver.participants) {
+      const sender = states.find(one => one.name === remote.name);
+      if (sender && remote.firstFrameAt) times.push(remote.firstFrameAt - Math.max(sender.startedAt, receiver.startedAt));
+    }
+  }
+  return times;
+}
+
+/** Scripted participants of bench, beside the browsers. */
+function startScripted({ stack, room, count, seconds }) {
+  const help = spawnSync(benchBinary(), ['load', '--help'], { encoding: 'utf8' });
+  if (help.status !== 0) {
+    throw new Error(`scripted participants need '${benchBinary()} load', which this build lacks; use --scripted 0 to use browsers only`);
+  }
+  return new Background('scripted', benchBinary(), ['load',
+    '--xmpp-host', '127.0.0.1', '--xmpp-port', String(stack.prosody.clientPort), '--domain', 'meet.test',
+    '--muc', 'conference.meet.test', '--focus', 'focus@auth.meet.test/focus', '--room', room,
+    '--participants', String(count), '--seconds', String(seconds)], { log: join(stack.folder, 'scripted.log') });
+}
+
+/** The last line of a log that is a JSON object. */
+function lastJson(text) {
+  for (const line of text.trim().split('\n').reverse()) {
+    try { return JSON.parse(line.trim()); } catch { /* not it */ }
+  }
+  return undefined;
+}
+
+/**
+ * Pairs of which a scripted participant is the receiver and got enough in `seconds`; undefined without a report.
+ * It counts whole frames and audio packets by sender; Opus comes in 50 packets a second, fewer in silence.
+ */
+export function scriptedPairs(report, seconds) {
+  if (!Array.isArray(report?.reports)) return undefined;
+  const streams = report.reports.flatMap(({ endpoint, received }) =>
+    Object.entries(received).filter(([sender]) => sender !== endpoint).map(([, figures]) => figures));
+  return {
+    video: streams.filter(one => one.video_frames >= minimumFrameRate * seconds).length,
+    audio: streams.filter(one => one.audio_packets >= 10 * seconds).length,
+  };
+}
+
+/**
+ * Runs the check on a running stack. Options: participants, seconds, codec, asymmetric, p2p, scripted.
+ * Returns the object of the last line; `ok` says whether all is well.
+ */
+export async function check(stack, options, say = console.log) {
+  const { participants: total, seconds, codec, asymmetric, p2p } = options;
+  const scripted = options.scripted ?? (total > 4 ? total - 2 : 0);
+  const browsers = total - scripted;
+  if (browsers < 1) throw new Error(`--scripted ${scripted}: at least one of ${total} participants must be a browser`);
+  const room = `check-${Date.now().toString(36)}`;
+  say(`${total} participants (${browsers} Chromium, ${scripted} scripted), camera ${camera.size} at ${camera.fps} fps,`
+    + ` codec ${codec ?? 'vp8'}${asymmetric ? ', the first with other numbers' : ''}${p2p ? ', peer to peer allowed' : ''}`);
+  const browser = await Browser.launch();
+  let load;
+  try {
+    const patience = 30000 + 5000 * total;
+    // They report when their time is over, so it is set beforehand: time to meet, the measurement, some air.
+    if (scripted) load = startScripted({ stack, room, count: scripted, seconds: seconds + Math.ceil(patience / 1000) });
+    const participants = [];
+    for (let number = 1; number <= browsers; number++) {
+      participants.push(await browser.join(stack.page.address, room, `p${number}`,
+        { codec, p2p, asymmetric: asymmetric && number === 1, size: options.size, fps: options.fps }));
+    }
+
+    let met = await everybodyMeets(participants, patience);
+    let others = [];
+    if (scripted) {
+      others = await until('the scripted participants are in the room', patience, async () => {
+        load.check();
+        const { participants: seen } = await participants[0].state();
+        const names = seen.map(one => one.name).filter(name => !participants.some(one => one.name === name));
+        return names.length >= scripted && names;
+      }, 500);
+      met = await Promise.all(participants.map(one => until('', patience, () => meets(one, others), 500).then(() => true, () => false)))
+        .then(all => met && all.every(Boolean));
+    }
+    if (!met) say('not all pairs decode yet; measuring what is there');
+
+    const senders = [...participants.map(one => one.name), ...others];
+    const long = seconds >= 120;
+    const watch = long ? watchMemory(stack, 60000) : undefined;
+    const freezes = long ? watchFreezes(participants, senders) : undefined;
+    const { pairs } = await measure(participants, seconds * 1000, senders);
+    const memory = watch?.stop();
+    const worst = freezes ? await freezes.stop() : undefined;
+
+    say('');
+    say(`decoded frames and audio energy over ${seconds} s:`);
+    say(matrix(pairs, senders, participants.map(one => one.name)));
+    const kinds = new Set(pairs.filter(one => one.video?.codec).map(one => `${one.receiver}: ${one.video.codec} ${one.video.payloadType}${one.video.p2p ? ' p2p' : ''}`));
+    say(`video formats received: ${[...kinds].join(', ') || 'none'}`);
+
+    let videoOk = pairs.filter(one => one.videoOk).length;
+    let audioOk = pairs.filter(one => one.audioOk).length;
+    let wrongCodec = 0;
+    if (codec) {
+      // A call that silently fell back to another codec is no proof.
+      wrongCodec = pairs.filter(one => participants.some(p => p.name === one.sender) && one.video?.codec?.toLowerCase() !== codec).length;
+      if (wrongCodec) say(`${wrongCodec} pairs do not use ${codec}`);
+    }
+    let renumbered = true;
+    if (asymmetric) {
+      const own = pairs.filter(one => one.receiver === 'p1').map(one => one.video?.payloadType);
+      const theirs = pairs.filter(one => one.receiver !== 'p1').map(one => one.video?.payloadType);
+      renumbered = own.length > 0 && own.every(number => number !== undefined && !theirs.includes(number));
+      if (!renumbered) say('the participant with other numbers does not receive other payload types');
+    }
+    let direct = true;
+    if (p2p && total === 2) {
+      direct = pairs.every(one => one.video?.p2p);
+      if (!direct) say('media does not flow peer to peer');
+    }
+    if (load) {
+      say('waiting for the report of the scripted participants');
+      await load.ended;
+      const ok = scriptedPairs(lastJson(load.tail(400)), seconds);
+      if (!ok) say(`the scripted participants left no report (${load.result}):\n${load.tail()}`);
+      videoOk += ok?.video ?? 0;
+      audioOk += ok?.audio ?? 0;
+    }
+
+    const times = await setupTimes(participants);
+    const errors = stack.errors();
+    for (const line of errors.slice(0, 10)) say(line);
+    const count = total * (total - 1);
+    const round = value => value === null || value === undefined ? null : Math.round(value);
+    const result = {
+      participants: total,
+      pairs: count,
+      video_ok: videoOk,
+      audio_ok: audioOk,
+      setup_ms_p50: round(median(times)),
+      setup_ms_max: times.length ? round(Math.max(...times)) : null,
+      seconds,
+      codec: codec ?? 'vp8',
+      browsers, scripted,
+      freezes: pairs.reduce((sum, one) => sum + one.freezes, 0),
+      frozen_ms: round(1000 * pairs.reduce((sum, one) => sum + one.frozen, 0)),
+      error_log_lines: errors.length,
+      ...worst && { max_freeze_ms: worst.longest },
+      ...memory && { rss_after_first_minute_mib: memory.first, rss_end_mib: memory.last, rss_growth_percent: memory.growth },
+    };
+    result.ok = videoOk === count && audioOk === count && !wrongCodec && renumbered && direct
+      && (!long || (errors.length === 0 && memory.growth <= 5 && worst.longest <= 500));
+    if (!result.ok) for (const one of participants) sayTrouble(one, pairs, say);
+    return result;
+  } finally {
+    await load?.stop();
+    await browser.close();
+  }
+}
+
+/** What a participant with trouble wrote to its console. */
+function sayTrouble(participant, pairs, say) {
+  if (pairs.every(one => one.receiver !== participant.name || (one.videoOk && one.audioOk))) return;
+  const lines = participant.console.filter(line => /^(error|exception)/.test(line)).slice(-5);
+  for (const line of lines) say(`  ${participant.name}: ${line.slice(0, 300)}`);
+}
+
+/** Follows the memory of the ringbridge processes; growth counts from `settle` milliseconds on. */
+function watchMemory(stack, settle) {
+  const mebibytes = () => stack.processes().reduce((sum, one) => sum + one.process.memory(), 0) / 2 ** 20;
+  let first;
+  const timer = setTimeout(() => { first = mebibytes(); }, settle);
+  return {
+    stop() {
+      clearTimeout(timer);
+      const last = mebibytes();
+      first ??= last;
+      const digits = value => Number(value.toFixed(1));
+      return { first: digits(first), last: digits(last), growth: digits(100 * (last - first) / first) };
+    },
+  };
+}
+
+/**
+ * Finds the longest freeze: the figures are totals, so between two readings one new freeze gives its length,
+ * and several give at most their sum.
+ */
+function watchFreezes(participants, senders) {
+  let longest = 0;
+  let before = new Map();
+  let busy = Promise.resolve();
+  const look = async () => {
+    const now = new Map(await Promise.all(participants.map(async one => [one.name, await one.stats()])));
+    for (const [receiver, stats] of now) {
+      for (const sender of senders) {
+        if (sender === receiver || !before.has(receiver)) continue;
+        longest = Math.max(longest, difference(before.get(receiver), stats, sender).frozen * 1000);
+      }
+    }
+    before = now;
+  };
+  const timer = setInterval(() => { busy = busy.then(look).catch(() => {}); }, 2000);
+  return {
+    async stop() {
+      clearInterval(timer);
+      await busy;
+      await look();
+      return { longest: Math.round(longest) };
+    },
+  };
+}

@@ -1,0 +1,153 @@
+// tools/demo: runs the demo, or with --check the end-to-end check.
+import { writeFileSync, mkdirSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Background } from './process.mjs';
+import { prepare, Stack } from './stack.mjs';
+
+const usage = `Usage: tools/demo [--io uring|mmsg]
+       tools/demo --check [--participants N] [--seconds S] [--codec vp8|vp9|h264|av1] [--asymmetric] [--p2p]
+                  [--io uring|mmsg] [--disable-rewriting] [--scripted K] [--size WxH] [--fps N]
+       tools/demo --screenshot FILE.png
+
+Without --check: installs what is missing, builds, starts Prosody and ringbridge, serves a conference page and prints
+its address. Ctrl-C stops all of it. What it writes lies under target/demo.
+
+  --check              drive headless Chromium participants, measure, print a matrix and one JSON object; the exit code
+                       is 0 only when every participant decodes everybody's video and hears everybody
+  --participants N     2 to 50, default 3; above 4 scripted participants fill the room beside two browsers
+  --seconds S          length of the measurement, default 10; from 120 on memory, freezes and the log count too
+  --codec NAME         the video codec that all prefer; another codec on the wire fails the check
+  --asymmetric         the first participant uses other payload types and header-extension ids
+  --p2p                allow peer to peer; with two participants media must flow so
+  --io NAME            the bridge's I/O backend; default: it chooses
+  --disable-rewriting  test only: the bridge forwards numbers as they are, so that --asymmetric must fail
+  --scripted K         how many of the participants are scripted
+  --size WxH, --fps N  the fake camera of the check, default 320x180 at 15
+  --screenshot FILE    take a picture of a call of three
+`;
+
+function arguments_() {
+  let values;
+  try {
+    ({ values } = parseArgs({
+      options: {
+        check: { type: 'boolean' }, help: { type: 'boolean', short: 'h' },
+        participants: { type: 'string' }, seconds: { type: 'string' }, codec: { type: 'string' },
+        asymmetric: { type: 'boolean' }, p2p: { type: 'boolean' }, io: { type: 'string' },
+        'disable-rewriting': { type: 'boolean' }, scripted: { type: 'string' },
+        size: { type: 'string' }, fps: { type: 'string' }, screenshot: { type: 'string' },
+      },
+    }));
+  } catch (error) {
+    throw new UsageError(error.message);
+  }
+  const number = (name, fallback, min, max) => {
+    if (values[name] === undefined) return fallback;
+    const value = Number(values[name]);
+    if (!Number.isInteger(value) || value < min || value > max) {
+      throw new UsageError(`--${name} ${values[name]}: give a whole number from ${min} to ${max}`);
+    }
+    return value;
+  };
+  const choice = (name, ...choices) => {
+    if (values[name] !== undefined && !choices.includes(values[name])) {
+      throw new UsageError(`--${name} ${values[name]}: choose one of ${choices.join(', ')}`);
+    }
+    return values[name];
+  };
+  if (values.size !== undefined && !/^\d+x\d+$/.test(values.size)) throw new UsageError(`--size ${values.size}: give WIDTHxHEIGHT`);
+  const participants = number('participants', 3, 2, 50);
+  return {
+    ...values,
+    participants,
+    seconds: number('seconds', 10, 1, 86400),
+    scripted: number('scripted', undefined, 0, participants - 1),
+    fps: number('fps', undefined, 1, 60),
+    codec: choice('codec', 'vp8', 'vp9', 'h264', 'av1'),
+    io: choice('io', 'auto', 'uring', 'mmsg'),
+    disableRewriting: values['disable-rewriting'],
+  };
+}
+
+class UsageError extends Error {}
+
+/** Waits for Ctrl-C or SIGTERM. */
+const interrupted = new Promise(done => {
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(name, () => done(name));
+});
+
+async function screenshot(stack, file) {
+  const { Browser } = await import('./browsers.mjs');
+  const { everybodyMeets } = await import('./check.mjs');
+  const browser = await Browser.launch();
+  try {
+    const size = { size: '640x360', fps: 15 };
+    const names = ['Ada', 'Grace', 'Edsger'];
+    const participants = [];
+    for (const name of names) {
+      participants.push(await browser.join(stack.page.address, 'lounge', name, size, { width: 1280, height: 760 }));
+    }
+    if (!await everybodyMeets(participants, 45000)) throw new Error('the three did not meet; no picture taken');
+    // The first seconds are at a low rate while bandwidth is probed.
+    await new Promise(resolve => setTimeout(resolve, 8000));
+    mkdirSync(dirname(resolve(file)), { recursive: true });
+    writeFileSync(file, await participants[0].page.screenshot({ type: 'png' }));
+  } finally {
+    await browser.close();
+  }
+}
+
+async function main() {
+  const options = arguments_();
+  if (options.help) {
+    process.stdout.write(usage);
+    return 0;
+  }
+  const scripted = options.check && (options.scripted ?? (options.participants > 4 ? options.participants - 2 : 0)) > 0;
+  const { clientFolder } = await prepare({ browser: options.check || Boolean(options.screenshot), bench: scripted });
+  const stack = new Stack({ clientFolder, folder: options.check || options.screenshot ? 'check' : 'run', io: options.io, disableRewriting: options.disableRewriting });
+  try {
+    const work = (async () => {
+      await stack.start();
+      if (options.check) {
+        const { check } = await import('./check.mjs');
+        const { ok, ...result } = await check(stack, options);
+        console.log(JSON.stringify(result));
+        return ok ? 0 : 1;
+      }
+      if (options.screenshot) {
+        await screenshot(stack, options.screenshot);
+        console.log(options.screenshot);
+        return 0;
+      }
+      console.log(`\nOpen  ${stack.page.address}  in two or three browser tabs.\n\nLogs: ${stack.folder}\nCtrl-C stops everything.`);
+      for (const one of [...stack.processes(), stack.prosody]) {
+        one.process.ended.then(result => {
+          if (!stopping) console.error(`${one.process.name} ended by itself (${result}):\n${one.process.tail()}`);
+        });
+      }
+      await interrupted;
+      return 0;
+    })();
+    return await Promise.race([work, interrupted.then(() => 130)]);
+  } finally {
+    stopping = true;
+    await stack.stop();
+  }
+}
+
+let stopping = false;
+try {
+  process.exitCode = await main();
+} catch (error) {
+  if (error instanceof UsageError) {
+    console.error(`${error.message}\n\n${usage}`);
+    process.exitCode = 2;
+  } else {
+    console.error(`tools/demo: ${error.message}`);
+    process.exitCode = 1;
+  }
+}
+await Promise.all([...Background.all].map(child => child.stop(1000)));
+process.exit();

@@ -1,0 +1,46 @@
+// Serves the conference page, the client library and the page's settings.
+import { createServer } from 'node:http';
+import { readFile } from 'node:fs/promises';
+import { extname, join, normalize } from 'node:path';
+import { toolsFolder } from './paths.mjs';
+
+const types = {
+  '.html': 'text/html; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+  '.css': 'text/css; charset=utf-8',
+  '.svg': 'image/svg+xml',
+};
+
+/** Starts the server; `settings` is what the page finds under settings.json. Returns {address, stop}. */
+export function servePage({ port, clientFolder, settings }) {
+  const folders = {
+    '/client/': clientFolder,
+    '/jquery/': join(toolsFolder, 'node_modules/jquery/dist'),
+    '/': join(toolsFolder, 'page'),
+  };
+  const server = createServer(async (request, response) => {
+    const path = normalize(decodeURIComponent(new URL(request.url, 'http://page').pathname));
+    if (path === '/settings.json') {
+      response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'no-store' });
+      response.end(JSON.stringify(settings()));
+      return;
+    }
+    const prefix = Object.keys(folders).find(name => path.startsWith(name));
+    const name = path.endsWith('/') ? 'index.html' : path.slice(prefix.length);
+    try {
+      const body = await readFile(join(folders[prefix], name));
+      response.writeHead(200, { 'content-type': types[extname(name)] ?? 'application/octet-stream', 'cache-control': 'no-cache' });
+      response.end(body);
+    } catch {
+      response.writeHead(404, { 'content-type': 'text/plain' });
+      response.end('not found\n');
+    }
+  });
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, '127.0.0.1', () => resolve({
+      address: `http://127.0.0.1:${port}/`,
+      stop: () => new Promise(done => { server.closeAllConnections(); server.close(done); }),
+    }));
+  });
+}

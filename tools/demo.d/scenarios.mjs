@@ -1,0 +1,286 @@
+// tools/check-scenarios: calls in which something happens, each with its own fresh stack.
+import { Browser } from './browsers.mjs';
+import { everybodyMeets, measure, matrix } from './check.mjs';
+import { Background, sleep, until } from './process.mjs';
+import { prepare, Stack } from './stack.mjs';
+
+/** Throws unless `condition`; the message says what was found. */
+function expect(condition, message) {
+  if (!condition) throw new Error(message);
+}
+
+const seconds = milliseconds => `${(milliseconds / 1000).toFixed(1)} s`;
+
+/** Waits for something true and returns after how many milliseconds it came. */
+async function timed(what, timeout, condition) {
+  const start = Date.now();
+  await until(what, timeout, condition, 100);
+  return Date.now() - start;
+}
+
+/** All of `participants` decode fresh video of all others, counted from now on. */
+async function allMoving(participants, timeout, { p2p } = {}) {
+  const names = participants.map(one => one.name);
+  const base = await Promise.all(participants.map(one => one.stats()));
+  return timed(`video moves between ${names.join(', ')}${p2p === undefined ? '' : p2p ? ' peer to peer' : ' over the bridge'}`, timeout, async () => {
+    const now = await Promise.all(participants.map(one => one.stats()));
+    return participants.every((receiver, index) => names.filter(name => name !== receiver.name).every(name => {
+      const [from, to] = [base[index].remote[name]?.video, now[index].remote[name]?.video];
+      if (!to || (p2p !== undefined && to.p2p !== p2p)) return false;
+      // Another track or connection starts its count again.
+      const frames = to.framesDecoded >= (from?.framesDecoded ?? 0) ? to.framesDecoded - (from?.framesDecoded ?? 0) : to.framesDecoded;
+      return frames >= 5;
+    }));
+  });
+}
+
+/** Every pair decodes both kinds over two seconds; else the error holds the matrix. */
+async function allDecode(participants) {
+  const { pairs } = await measure(participants, 2000);
+  const names = participants.map(one => one.name);
+  expect(pairs.every(one => one.videoOk && one.audioOk), `not all pairs decode:\n${matrix(pairs, names, names)}`);
+  return pairs;
+}
+
+class Call {
+  constructor(stack, browser) {
+    Object.assign(this, { stack, browser, room: `s-${Math.random().toString(36).slice(2, 10)}`, all: [] });
+  }
+  async join(name, query = {}, room = this.room) {
+    const participant = await this.browser.join(this.stack.page.address, room, name, query);
+    this.all.push(participant);
+    return participant;
+  }
+  async meet(...names) {
+    const participants = [];
+    for (const name of names) participants.push(await this.join(name));
+    expect(await everybodyMeets(participants, 45000), `${names.join(', ')} did not meet within 45 s`);
+    return participants;
+  }
+}
+
+/** name → {stack: options of Stack, run(call) → figures in words}. */
+const scenarios = {
+  p2p: {
+    about: 'two go peer to peer; a third joins and all are on the bridge within 5 s, without a reload',
+    async run(call) {
+      const a = await call.join('p1', { p2p: true });
+      const b = await call.join('p2', { p2p: true });
+      const direct = await allMoving([a, b], 45000, { p2p: true });
+      await allDecode([a, b]);
+      const sessions = await Promise.all([a, b].map(one => one.state().then(state => state.session)));
+      const c = await call.join('p3', { p2p: true });
+      // The five seconds count from the moment that the others see the third.
+      await until('the others see the third', 20000, async () => (await a.state()).participants.length === 2, 50);
+      const start = Date.now();
+      await allMoving([a, b, c], 20000, { p2p: false });
+      const moved = Date.now() - start;
+      expect(moved <= 5000, `all on the bridge only after ${seconds(moved)}`);
+      await allDecode([a, b, c]);
+      const after = await Promise.all([a, b].map(one => one.state().then(state => state.session)));
+      expect(String(after) === String(sessions), 'a page started a new session');
+      return `peer to peer after ${seconds(direct)}, all three on the bridge ${seconds(moved)} after the third came`;
+    },
+  },
+
+  'p2p-blocked': {
+    about: 'peer to peer cannot connect: the two stay on, or return to, the bridge',
+    async run(call) {
+      const a = await call.join('p1', { p2p: true, 'block-p2p': true });
+      const b = await call.join('p2', { p2p: true, 'block-p2p': true });
+      const bridge = await allMoving([a, b], 45000, { p2p: false });
+      const attempted = await timed('a peer-to-peer attempt has failed', 60000, async () =>
+        (await a.state()).connections.some(one => one.p2p && ['failed', 'closed'].includes(one.ice)));
+      const again = await allMoving([a, b], 10000, { p2p: false });
+      await allDecode([a, b]);
+      return `over the bridge after ${seconds(bridge)}; the attempt failed after ${seconds(attempted)} more, media goes on (checked in ${seconds(again)})`;
+    },
+  },
+
+  owner: {
+    about: 'the first participant is owner, the second not; the owner leaves, another becomes owner',
+    async run(call) {
+      const a = await call.join('p1');
+      await until('the first is owner', 20000, async () => (await a.state()).owner);
+      const b = await call.join('p2');
+      const c = await call.join('p3');
+      expect(await everybodyMeets([a, b, c], 45000), 'the three did not meet');
+      for (const one of [b, c]) expect(!(await one.state()).owner, `${one.name} is owner beside the first`);
+      await a.leave();
+      const later = await timed('another is owner', 10000, async () =>
+        (await Promise.all([b, c].map(one => one.state()))).filter(state => state.owner).length === 1);
+      return `the next owner was there ${seconds(later)} after the first left`;
+    },
+  },
+
+  alone: {
+    about: 'one participant: no media session, the bridge reports zero conferences',
+    async run(call) {
+      const a = await call.join('p1');
+      await until('in the room', 20000, async () => (await a.state()).state === 'joined');
+      await sleep(3000);
+      const stats = await call.stack.bridges[0].bridgeStats();
+      expect(stats.conferences === 0, `the bridge reports ${stats.conferences} conferences`);
+      const state = await a.state();
+      expect(state.connections.length === 0, `${state.connections.length} peer connections for one participant`);
+      expect(/second participant/.test(state.notice), `the page says '${state.notice}'`);
+      const b = await call.join('p2');
+      expect(await everybodyMeets([a, b], 45000), 'the two did not meet');
+      // Presence and statistics are refreshed every few seconds.
+      await until('the bridge reports one conference', 15000, async () => (await call.stack.bridges[0].bridgeStats()).conferences === 1);
+      return 'conferences: 0 with one participant, 1 with two';
+    },
+  },
+
+  'kill-bridge': {
+    about: 'SIGKILL of the bridge mid-call; media is back for all within 10 s of a bridge being there',
+    stack: { split: true },
+    async run(call) {
+      const all = await call.meet('p1', 'p2', 'p3');
+      const bridge = call.stack.bridges[0];
+      await bridge.kill();
+      await sleep(3000);
+      await bridge.start();
+      const start = Date.now();
+      await allMoving(all, 30000);
+      const back = Date.now() - start;
+      expect(back <= 10000, `media back only after ${seconds(back)}`);
+      await allDecode(all);
+      return `media back for three ${seconds(back)} after the bridge was`;
+    },
+  },
+
+  'kill-prosody': {
+    about: 'Prosody dies mid-call: media keeps flowing meanwhile; it returns and signalling recovers',
+    async run(call) {
+      const all = await call.meet('p1', 'p2', 'p3');
+      await call.stack.prosody.kill();
+      await sleep(1000);
+      const { pairs } = await measure(all, 6000);
+      const names = all.map(one => one.name);
+      expect(pairs.every(one => one.videoOk && one.audioOk), `media stopped while Prosody was away:\n${matrix(pairs, names, names)}`);
+      await call.stack.prosody.start();
+      const health = await timed('the focus is healthy again', 60000, async () => await call.stack.focus.focusHealth() === 200);
+      const rejoined = await timed('all are in the room again', 60000, async () =>
+        (await Promise.all(all.map(one => one.state()))).every(state => state.state === 'joined' && state.session > 1 && state.participants.length === 2));
+      expect(await everybodyMeets(all, 45000), 'they did not meet again');
+      await sleep(1000);
+      await allDecode(all);
+      const fourth = await call.join('p4');
+      expect(await everybodyMeets([...all, fourth], 45000), 'a newcomer was not let in');
+      return `media flowed for 7 s without Prosody; focus healthy ${seconds(health)}, all back ${seconds(health + rejoined)} after its return; a newcomer joined`;
+    },
+  },
+
+  'no-bridge': {
+    about: 'no bridge: the page says so, the focus is not healthy, the call starts by itself when the bridge returns',
+    stack: { split: true },
+    async run(call) {
+      const bridge = call.stack.bridges[0];
+      await bridge.stop();
+      const noticed = await timed('the focus is not healthy', 30000, async () => await call.stack.focus.focusHealth() !== 200);
+      const code = await call.stack.focus.focusHealth();
+      const a = await call.join('p1');
+      const b = await call.join('p2');
+      await until('the pages say that there is no bridge', 20000, async () =>
+        (await Promise.all([a, b].map(one => one.state()))).every(state => /No bridge available/.test(state.notice)));
+      await bridge.start();
+      const started = await allMoving([a, b], 30000);
+      await allDecode([a, b]);
+      expect(await call.stack.focus.focusHealth() === 200, 'the focus is still not healthy');
+      return `health ${code} after ${seconds(noticed)}; media ${seconds(started)} after the bridge returned`;
+    },
+  },
+
+  'two-bridges': {
+    about: 'a second bridge with lower load gets the second conference',
+    stack: { split: true, bridges: 2 },
+    async run(call) {
+      const counts = () => Promise.all(call.stack.bridges.map(one => one.bridgeStats().then(stats => stats.conferences)));
+      const first = [await call.join('p1'), await call.join('p2')];
+      expect(await everybodyMeets(first, 45000), 'the first two did not meet');
+      await until('one bridge has the first conference', 15000, async () => (await counts()).reduce((a, b) => a + b, 0) === 1);
+      const before = await counts();
+      const second = [await call.join('q1', {}, `${call.room}-b`), await call.join('q2', {}, `${call.room}-b`)];
+      expect(await everybodyMeets(second, 45000), 'the second two did not meet');
+      await until('two conferences', 15000, async () => (await counts()).reduce((a, b) => a + b, 0) === 2);
+      const after = await counts();
+      expect(after.every(count => count === 1), `conferences per bridge: ${before} and then ${after}`);
+      return `conferences per bridge: ${before}, then ${after}`;
+    },
+  },
+
+  reload: {
+    about: 'a page is reloaded and is back in the call',
+    async run(call) {
+      const all = await call.meet('p1', 'p2', 'p3');
+      const old = (await all[1].state()).id;
+      const start = Date.now();
+      await all[1].reload();
+      await until('the page is in the room again', 20000, async () => (await all[1].state()).state === 'joined');
+      expect(await everybodyMeets(all, 45000), 'they did not meet again');
+      const back = Date.now() - start;
+      await until('the old participant is gone', 20000, async () =>
+        (await all[0].state()).participants.every(one => one.id !== old));
+      await allDecode(all);
+      return `back ${seconds(back)} after the reload`;
+    },
+  },
+};
+
+const names = process.argv.slice(2).filter(word => !word.startsWith('-'));
+if (process.argv.includes('--help') || process.argv.includes('-h')) {
+  console.log('Usage: tools/check-scenarios [NAME...]\n\nRuns the named scenarios, or all:');
+  for (const [name, { about }] of Object.entries(scenarios)) console.log(`  ${name.padEnd(14)} ${about}`);
+  process.exit(0);
+}
+const unknown = names.filter(name => !scenarios[name]);
+if (unknown.length) {
+  console.error(`no scenario ${unknown.join(', ')}; there are ${Object.keys(scenarios).join(', ')}`);
+  process.exit(2);
+}
+
+/** Runs one scenario; true when it passed. */
+async function runOne(name, clientFolder) {
+  const { stack: options, run } = scenarios[name];
+  const stack = new Stack({ clientFolder, folder: `scenario-${name}`, ...options });
+  let browser, call;
+  const start = Date.now();
+  try {
+    await stack.start();
+    browser = await Browser.launch();
+    call = new Call(stack, browser);
+    const figures = await run(call);
+    console.log(`PASS ${name}: ${figures} (${seconds(Date.now() - start)})`);
+    return true;
+  } catch (error) {
+    console.log(`FAIL ${name}: ${error.message} (${seconds(Date.now() - start)})`);
+    for (const line of stack.errors().slice(0, 5)) console.log(`  log: ${line}`);
+    for (const one of call?.all ?? []) {
+      const state = await one.state().catch(() => undefined);
+      if (state) console.log(`  ${one.name}: ${state.state}, '${state.notice}', ${JSON.stringify(state.connections)}`);
+      for (const line of one.console.filter(text => /^(error|exception)/.test(text)).slice(-3)) console.log(`    ${line.slice(0, 200)}`);
+    }
+    return false;
+  } finally {
+    await browser?.close();
+    await stack.stop();
+  }
+}
+
+let failed = 0;
+let passed = 0;
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130));
+try {
+  const { clientFolder } = await prepare({ browser: true });
+  for (const name of names.length ? names : Object.keys(scenarios)) {
+    if (await runOne(name, clientFolder)) passed++;
+    else failed++;
+  }
+  console.log(`scenarios: ${passed} passed, ${failed} failed`);
+} catch (error) {
+  console.error(`tools/check-scenarios: ${error.message}`);
+  failed++;
+}
+await Promise.all([...Background.all].map(child => child.stop(1000)));
+process.exit(failed ? 1 : 0);

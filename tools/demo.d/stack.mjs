@@ -1,0 +1,98 @@
+// Everything that a call needs: Prosody, ringbridge (one process or several), the page.
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { demoFolder } from './paths.mjs';
+import { freePort } from './ports.mjs';
+import { installClient, installDebian, requireNodeModules } from './install.mjs';
+import { Prosody } from './prosody.mjs';
+import { build, Ringbridge } from './ringbridge.mjs';
+import { servePage } from './page-server.mjs';
+import { until } from './process.mjs';
+
+const password = () => randomBytes(18).toString('base64url');
+
+/** Installs and builds what a stack needs. */
+export async function prepare({ browser = false, bench = false } = {}) {
+  requireNodeModules();
+  await installDebian('prosody', ...(browser ? ['chromium'] : []));
+  const clientFolder = await installClient();
+  await build('ringbridge-controlplane', ...(bench ? ['ringbridge-bench'] : []));
+  return { clientFolder };
+}
+
+export class Stack {
+  /**
+   * `split` runs the focus and `bridges` bridges as processes of their own instead of one `ringbridge all`.
+   * `io`, `disableRewriting`: handed to the bridges.
+   */
+  constructor({ clientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting } = {}) {
+    Object.assign(this, { clientFolder, split, bridgeCount: bridges, io, disableRewriting });
+    this.folder = join(demoFolder, folder);
+  }
+
+  async start() {
+    rmSync(this.folder, { recursive: true, force: true });
+    mkdirSync(this.folder, { recursive: true });
+    const accounts = { focus: password(), jvb: password() };
+    this.prosody = new Prosody({
+      folder: this.folder,
+      clientPort: await freePort(5222),
+      httpPort: await freePort(5280),
+      accounts,
+    });
+    await this.prosody.start();
+    const focusRestPort = await freePort(8888);
+    const options = async number => ({
+      xmppPort: this.prosody.clientPort,
+      bridgePassword: accounts.jvb,
+      focusPassword: accounts.focus,
+      nickname: `jvb${number}`,
+      mediaPort: await freePort(10000, 'udp'),
+      websocketPort: await freePort(9090),
+      bridgeRestPort: await freePort(8081),
+      focusRestPort,
+      io: this.io,
+      disableRewriting: this.disableRewriting,
+    });
+    if (this.split) {
+      this.bridges = [];
+      for (let number = 1; number <= this.bridgeCount; number++) {
+        this.bridges.push(new Ringbridge('bridge', `bridge${number}`, this.folder, await options(number)));
+      }
+      this.focus = new Ringbridge('focus', 'focus', this.folder, { ...this.bridges[0].options });
+      await Promise.all([this.focus, ...this.bridges].map(process => process.start()));
+    } else {
+      this.all = new Ringbridge('all', 'ringbridge', this.folder, await options(1));
+      this.bridges = [this.all];
+      this.focus = this.all;
+      await this.all.start();
+    }
+    await until('the focus is healthy', 20000, async () => {
+      for (const one of this.processes()) one.process.check();
+      return await this.focus.focusHealth() === 200;
+    }).catch(error => {
+      throw new Error(`${error.message}\n${this.focus.process.tail()}`);
+    });
+    this.page = await servePage({
+      port: await freePort(8080),
+      clientFolder: this.clientFolder,
+      settings: () => ({
+        websocketUrl: this.prosody.websocketUrl,
+        domain: 'meet.test',
+        muc: 'conference.meet.test',
+        focus: 'focus@auth.meet.test/focus',
+      }),
+    });
+  }
+
+  processes() { return this.all ? [this.all] : [this.focus, ...(this.bridges ?? [])].filter(Boolean); }
+
+  errors() { return this.processes().flatMap(one => one.errors().map(line => `${one.name}: ${line}`)); }
+
+  async stop() {
+    await this.page?.stop();
+    await Promise.all(this.processes().map(one => one.stop()));
+    await this.prosody?.stop();
+  }
+}

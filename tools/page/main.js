@@ -1,0 +1,257 @@
+// The conference page: reads its address, keeps a session alive, shows it, and offers a hook to tests.
+import { connections, wrapPeerConnections } from './peer-connections.js';
+import { Session } from './session.js';
+import { readStats } from './stats.js';
+import { describe, View } from './view.js';
+
+const query = new URLSearchParams(location.search);
+const flag = name => ['1', 'true', ''].includes(query.get(name) ?? '0');
+const [width, height] = (query.get('size') ?? '640x360').split('x').map(Number);
+const options = {
+  room: query.get('room') ?? '',
+  name: query.get('name') ?? '',
+  codec: (query.get('codec') ?? '').toLowerCase(),
+  p2p: flag('p2p'),
+  blockP2p: flag('block-p2p'),
+  asymmetric: flag('asymmetric'),
+  simulcast: query.get('simulcast') !== '0',
+  width, height,
+  fps: Number(query.get('fps') ?? 24),
+};
+
+const view = new View();
+const events = [];
+const record = detail => {
+  events.push({ at: Date.now(), ...detail });
+  if (events.length > 2000) events.splice(0, 1000);
+};
+
+/** The session in use, and the one before it whose media stays until the new one has some. */
+let current, previous;
+let hungUp = false;
+let retries = 0;
+const wanted = { audio: false, video: false };   // muted?
+const rates = new Map();
+let startedAt;
+
+if (!query.get('room') || !query.get('name')) {
+  Object.assign(options, await view.askForRoom(options));
+  const address = new URL(location.href);
+  address.searchParams.set('room', options.room);
+  address.searchParams.set('name', options.name);
+  if (options.codec) address.searchParams.set('codec', options.codec);
+  history.replaceState(null, '', address);
+}
+
+wrapPeerConnections({ ...options, session: () => current?.number });
+const { JitsiMeetJS } = window;
+JitsiMeetJS.setLogLevel(JitsiMeetJS.logLevels[(query.get('log') ?? 'warn').toUpperCase()] ?? JitsiMeetJS.logLevels.WARN);
+JitsiMeetJS.init({ disableAudioLevels: true, enableAnalyticsLogging: false, disableThirdPartyRequests: true, sourceNameSignaling: query.get('names') !== '0' });
+const settings = await (await fetch('settings.json')).json();
+
+function start() {
+  const session = new Session(settings, options);
+  startedAt ??= Date.now();
+  current = session;
+  session.addEventListener('changed', event => {
+    record(event.detail);
+    if (session === current && event.detail.name === 'joined') {
+      for (const kind of ['audio', 'video']) if (wanted[kind]) session.setMuted(kind, true);
+    }
+    render();
+  });
+  session.addEventListener('lost', () => restart(session));
+  session.start().catch(error => {
+    record({ name: 'start-failed', error: String(error?.stack ?? error) });
+    restart(session);
+  });
+}
+
+/** Starts over after a loss; what the lost session still receives stays on screen. */
+function restart(lost) {
+  if (hungUp || lost !== current) return;
+  // The elder of two lost sessions goes, unless it is the one with the media.
+  if (!previous || !hasMedia(previous)) {
+    if (previous) retire(previous);
+    previous = lost;
+  } else {
+    retire(lost);
+  }
+  const delay = Math.min(5000, 500 * 2 ** retries++);
+  record({ name: 'restart', delay });
+  setTimeout(() => { if (!hungUp) start(); }, delay);
+  render();
+}
+
+const hasMedia = session => [...session.remotes.values()].some(remote => remote.tracks.video?.getTrack()?.readyState === 'live');
+
+function retire(session) {
+  record({ name: 'retired', session: session.number });
+  session.end().finally(() => {
+    for (const { pc, session: number } of connections) if (number === session.number) pc.close();
+  });
+}
+
+/** The new session takes over once one of its remote videos moves, or when it has nobody to show after a while. */
+function takeOver() {
+  if (!previous || current.state !== 'joined') return;
+  const moving = [...current.remotes.values()].some(remote => remote.firstFrameAt);
+  if (moving || Date.now() - current.joinedAt > 15000) {
+    retries = 0;
+    const old = previous;
+    previous = undefined;
+    retire(old);
+  }
+}
+
+function render() {
+  const shown = previous ?? current;
+  if (!shown) return;
+  const keys = new Set(['self']);
+  const self = view.tile('self', true);
+  const camera = current.localTrack('video') ?? shown.localTrack('video');
+  self.attach('video', camera);
+  self.show({ name: options.name, muted: wanted.audio, dark: wanted.video || !camera, speaker: Boolean(current.id) && current.speaker === current.id, self: true });
+  for (const session of new Set([shown, current])) {
+    for (const remote of session.remotes.values()) {
+      const key = `${session.number}/${remote.id}`;
+      keys.add(key);
+      const tile = view.tile(key);
+      // Until the new session takes over its tiles are loaded, not shown.
+      tile.node.hidden = session !== shown;
+      if (tile.attached.video !== remote.tracks.video && remote.tracks.video) {
+        tile.video.onloadeddata = () => {
+          remote.firstFrameAt ??= Date.now();
+          record({ name: 'first-frame', id: remote.id, session: session.number });
+          takeOver();
+          render();
+        };
+      }
+      tile.attach('video', remote.tracks.video);
+      tile.attach('audio', session === shown ? remote.tracks.audio : undefined);
+      tile.show({
+        name: remote.name, muted: remote.muted.audio, dark: remote.muted.video || !remote.tracks.video,
+        speaker: session.speaker === remote.id, self: false,
+      });
+    }
+  }
+  view.keepTiles(keys);
+  const path = current.p2p ? 'p2p' : current.state === 'joined' && current.remotes.size ? 'bridge' : undefined;
+  view.badges({ path, role: current.role });
+  const [text, calm] = message();
+  view.notice(text, calm);
+  view.button('mute', wanted.audio, wanted.audio ? 'Unmute' : 'Mute');
+  view.button('camera', wanted.video, wanted.video ? 'Camera on' : 'Camera off');
+}
+
+/** What the line above the tiles says: [text, whether it is nothing to worry about]. */
+function message() {
+  if (hungUp) return ['You left. Reload the page to join again.', true];
+  if (previous || current.state === 'lost') return ['Connection to the server lost, reconnecting …'];
+  if (current.state === 'connecting') return ['Connecting …', true];
+  if (current.bridgeMissing) return ['No bridge available. The call starts by itself as soon as one is there.'];
+  if (!current.remotes.size) return ['Waiting for the second participant. Open this address in another tab.', true];
+  return [undefined];
+}
+
+/** Bits per second since the last call for this key. */
+function rate(key, bytes) {
+  const now = performance.now();
+  const before = rates.get(key);
+  rates.set(key, { bytes, now });
+  return before && bytes >= before.bytes ? (bytes - before.bytes) * 8000 / (now - before.now) : 0;
+}
+
+async function refreshFigures() {
+  const { inbound, outbound } = await readStats();
+  let up = 0, down = 0;
+  const lines = [];
+  for (const [index, figures] of outbound.entries()) {
+    const bits = rate(`out/${figures.session}/${figures.p2p}/${index}`, figures.bytes);
+    up += bits;
+    if (bits) lines.push(describe(figures, bits));
+  }
+  view.tiles.get('self')?.setFacts(lines);
+  for (const session of new Set([previous, current].filter(Boolean))) {
+    for (const remote of session.remotes.values()) {
+      const tile = view.tiles.get(`${session.number}/${remote.id}`);
+      if (!tile) continue;
+      const facts = ['video', 'audio'].map(kind => {
+        const figures = inbound.get(remote.tracks[kind]?.getTrack()?.id);
+        if (!figures) return '';
+        const bits = rate(`in/${session.number}/${remote.id}/${kind}/${figures.p2p}`, figures.bytes);
+        down += bits;
+        if (kind === 'audio') tile.setLevel(figures.level);
+        return describe(figures, bits);
+      });
+      tile.setFacts(facts);
+    }
+  }
+  view.rates(up, down);
+}
+
+view.startCall(options.room);
+view.find('mute').onclick = () => toggle('audio');
+view.find('camera').onclick = () => toggle('video');
+view.find('hang-up').onclick = () => hangUp();
+
+async function toggle(kind, muted = !wanted[kind]) {
+  wanted[kind] = muted;
+  await current.setMuted(kind, muted).catch(error => record({ name: 'mute-failed', error: String(error) }));
+  render();
+}
+
+async function hangUp() {
+  hungUp = true;
+  await Promise.all([previous, current].filter(Boolean).map(session => session.end()));
+  view.keepTiles(new Set());
+  view.notice(...message());
+}
+
+start();
+render();
+const period = Number(query.get('poll') ?? 1000);
+setInterval(() => { takeOver(); if (!document.hidden && !hungUp) refreshFigures().catch(() => {}); }, period);
+
+// For tests: the figures behind what is shown. Times are Date.now() milliseconds.
+window.__ringbridge = {
+  events, connections, options,
+  get session() { return current; },
+  hangUp,
+  setMuted: toggle,
+  state: () => ({
+    name: options.name,
+    id: current.id,
+    state: current.state,
+    session: current.number,
+    startedAt,
+    joinedAt: current.joinedAt,
+    role: current.role,
+    owner: current.role === 'moderator',
+    p2p: current.p2p,
+    bridgeMissing: current.bridgeMissing,
+    notice: view.find('notice').hidden ? '' : view.find('notice').textContent,
+    speaker: current.speaker,
+    participants: [...current.named()].map(([name, { id, role, muted, joinedAt, firstFrameAt, tracks }]) =>
+      ({ id, name, role, muted, joinedAt, firstFrameAt, tracks: Object.keys(tracks) })),
+    connections: connections.map(({ pc, p2p, session }) => ({ p2p, session, ice: pc.iceConnectionState, state: pc.connectionState })),
+  }),
+  /** {remote: {name → {id, video, audio}}, outbound: [...]}; of two sessions the one that receives more recently wins. */
+  stats: async () => {
+    const { inbound, outbound } = await readStats();
+    const remote = {};
+    for (const session of [previous, current].filter(Boolean)) {
+      for (const [name, one] of session.named()) {
+        const figures = {
+          id: one.id,
+          session: session.number,
+          firstFrameAt: one.firstFrameAt,
+          video: inbound.get(one.tracks.video?.getTrack()?.id),
+          audio: inbound.get(one.tracks.audio?.getTrack()?.id),
+        };
+        if (!remote[name] || figures.video?.framesDecoded || !remote[name].video) remote[name] = figures;
+      }
+    }
+    return { at: Date.now(), remote, outbound };
+  },
+};

@@ -1,0 +1,251 @@
+// One XMPP connection and one conference of the client library, with what the page wants to know of them.
+
+/** A remote participant. */
+class Remote {
+  constructor(id, name) {
+    this.id = id;
+    this.name = name;
+    this.role = 'none';
+    this.tracks = {};
+    this.muted = { audio: false, video: false };
+    this.joinedAt = Date.now();
+    this.firstFrameAt = undefined;
+  }
+}
+
+export class Session extends EventTarget {
+  /** `settings` come from the server, `options` from the page's address. */
+  constructor(settings, options) {
+    super();
+    Object.assign(this, { settings, options });
+    this.number = Session.count = (Session.count ?? 0) + 1;
+    this.remotes = new Map();
+    this.localTracks = [];
+    this.state = 'connecting';
+    this.role = 'none';
+    this.p2p = false;
+    this.bridgeMissing = false;
+    this.speaker = undefined;
+    this.joinedAt = undefined;
+  }
+
+  get id() { return this.conference?.myUserId(); }
+  get ended() { return this.state === 'ended'; }
+
+  #changed(name, detail = {}) {
+    this.dispatchEvent(new CustomEvent('changed', { detail: { name, session: this.number, ...detail } }));
+  }
+
+  /** The connection or the conference is lost: the page starts another session. */
+  #lost(reason) {
+    if (this.state === 'lost' || this.ended) return;
+    this.state = 'lost';
+    this.#changed('lost', { reason });
+    this.dispatchEvent(new CustomEvent('lost', { detail: reason }));
+  }
+
+  async start() {
+    const { domain, muc, focus, websocketUrl } = this.settings;
+    const { JitsiMeetJS } = window;
+    // Only the peer-to-peer connection gets an iceTransportPolicy: peer-connections.js tells the two kinds apart by it.
+    const p2p = { enabled: this.options.p2p, stunServers: [], iceTransportPolicy: 'all', backToP2PDelay: 3 };
+    this.localTracks = await this.#capture();
+    if (this.ended) return this.#disposeTracks();
+    this.#changed('captured', { kinds: this.localTracks.map(track => track.getType()) });
+    this.connection = new JitsiMeetJS.JitsiConnection(null, undefined, {
+      hosts: { domain, muc, focus },
+      focusUserJid: focus.split('/')[0],
+      serviceUrl: `${websocketUrl}?room=${encodeURIComponent(this.options.room)}`,
+      enableWebsocketResume: true,
+      p2p,
+    });
+    const events = JitsiMeetJS.events.connection;
+    this.connection.addEventListener(events.CONNECTION_ESTABLISHED, () => this.#join(p2p));
+    this.connection.addEventListener(events.CONNECTION_FAILED, (error, message) => this.#lost(`${error} ${message ?? ''}`));
+    this.connection.addEventListener(events.CONNECTION_DISCONNECTED, message => this.#lost(message || 'disconnected'));
+    this.connection.connect();
+  }
+
+  async #capture() {
+    const { width, height, fps } = this.options;
+    const tracks = [];
+    for (const device of ['audio', 'video']) {
+      try {
+        tracks.push(...await window.JitsiMeetJS.createLocalTracks({
+          devices: [device],
+          constraints: {
+            video: { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: fps, max: fps } },
+          },
+        }));
+      } catch (error) {
+        this.#changed('capture-failed', { device, error: String(error?.message ?? error) });
+      }
+    }
+    return tracks;
+  }
+
+  #join(p2p) {
+    // A resumed stream says 'established' again.
+    if (this.conference || this.ended) return;
+    const { room, name, codec } = this.options;
+    const libraryCodec = ['vp8', 'vp9', 'h264'].includes(codec) ? codec.toUpperCase() : undefined;
+    const conference = this.connection.initJitsiConference(room.toLowerCase(), {
+      p2p,
+      openBridgeChannel: 'websocket',
+      enableNoAudioDetection: false,
+      enableNoisyMicDetection: false,
+      enableTalkWhileMuted: false,
+      channelLastN: -1,
+      // One codec for everybody in the page's own hands, see peer-connections.js; H.264 and AV1 are sent as one encoding.
+      disableSimulcast: codec === 'av1' || codec === 'h264' || this.options.simulcast === false,
+      ...(libraryCodec && { videoQuality: { preferredCodec: libraryCodec, enforcePreferredCodec: true } }),
+    });
+    this.conference = conference;
+    const on = (event, handler) => {
+      const name = window.JitsiMeetJS.events.conference[event];
+      if (name) conference.on(name, handler);
+    };
+
+    on('CONFERENCE_JOINED', () => {
+      this.state = 'joined';
+      this.joinedAt = Date.now();
+      this.role = conference.getRole() ?? this.role;
+      this.#changed('joined', { id: conference.myUserId() });
+    });
+    on('CONFERENCE_LEFT', () => this.#changed('left'));
+    on('CONFERENCE_FAILED', (error, ...details) => {
+      this.#changed('conference-failed', { error, details: details.map(String) });
+      if (error === 'conference.videobridgeNotAvailable') {
+        this.bridgeMissing = true;
+        this.#changed('bridge-missing');
+      } else if (['conference.focusDisconnected', 'conference.offerAnswerFailed'].includes(error)) {
+        // The library tries again by itself.
+      } else {
+        this.#lost(error);
+      }
+    });
+    on('CONFERENCE_ERROR', (error, ...details) => this.#changed('conference-error', { error, details: details.map(String) }));
+    on('KICKED', () => this.#lost('kicked'));
+    on('CONNECTION_INTERRUPTED', () => this.#changed('media-interrupted'));
+    on('CONNECTION_RESTORED', () => this.#changed('media-restored'));
+    on('CONNECTION_ESTABLISHED', () => this.#changed('media-established'));
+    on('_MEDIA_SESSION_STARTED', session => {
+      if (!session?.isP2P) this.bridgeMissing = false;
+      this.#changed('media-session', { p2p: Boolean(session?.isP2P) });
+    });
+    on('DATA_CHANNEL_OPENED', () => {
+      this.#wantFullSize();
+      this.#changed('bridge-channel');
+    });
+    on('P2P_STATUS', (_, p2p) => {
+      this.p2p = p2p;
+      this.#changed('p2p', { p2p });
+    });
+    on('USER_JOINED', (id, user) => {
+      this.remotes.set(id, new Remote(id, user.getDisplayName() || id));
+      this.remotes.get(id).role = user.getRole();
+      this.#changed('user-joined', { id });
+    });
+    on('USER_LEFT', id => {
+      this.remotes.delete(id);
+      this.#changed('user-left', { id });
+    });
+    on('USER_ROLE_CHANGED', (id, role) => {
+      if (id === conference.myUserId()) this.role = role;
+      else if (this.remotes.has(id)) this.remotes.get(id).role = role;
+      this.#changed('role', { id, role });
+    });
+    on('DISPLAY_NAME_CHANGED', (id, name) => {
+      if (this.remotes.has(id)) this.remotes.get(id).name = name || id;
+      this.#changed('name', { id });
+    });
+    on('TRACK_ADDED', track => {
+      if (track.isLocal()) return;
+      const remote = this.#remote(track.getParticipantId());
+      remote.tracks[track.getType()] = track;
+      remote.muted[track.getType()] = track.isMuted();
+      this.bridgeMissing = false;
+      this.#wantFullSize();
+      this.#changed('track-added', { id: remote.id, kind: track.getType() });
+    });
+    on('TRACK_REMOVED', track => {
+      if (track.isLocal()) return;
+      const remote = this.remotes.get(track.getParticipantId());
+      if (remote?.tracks[track.getType()] === track) delete remote.tracks[track.getType()];
+      this.#changed('track-removed', { id: track.getParticipantId(), kind: track.getType() });
+    });
+    on('TRACK_MUTE_CHANGED', track => {
+      if (!track.isLocal()) {
+        const remote = this.remotes.get(track.getParticipantId());
+        if (remote) remote.muted[track.getType()] = track.isMuted();
+      }
+      this.#changed('mute');
+    });
+    on('DOMINANT_SPEAKER_CHANGED', id => {
+      this.speaker = id;
+      this.#changed('speaker', { id });
+    });
+
+    conference.setDisplayName(name);
+    for (const track of this.localTracks) {
+      conference.addTrack(track).catch(error => this.#changed('add-track-failed', { error: String(error) }));
+    }
+    conference.join();
+  }
+
+  #remote(id) {
+    if (!this.remotes.has(id)) {
+      this.remotes.set(id, new Remote(id, this.conference.getParticipantById(id)?.getDisplayName() || id));
+    }
+    return this.remotes.get(id);
+  }
+
+  /** Asks the bridge for every video at full size. */
+  #wantFullSize() {
+    const ids = [...this.remotes.keys()];
+    try {
+      this.conference.setReceiverConstraints({
+        lastN: -1,
+        selectedEndpoints: [],
+        onStageEndpoints: ids.slice(0, 1),
+        defaultConstraints: { maxHeight: 2160 },
+        constraints: {},
+      });
+      this.conference.setSenderVideoConstraint(2160)?.catch?.(() => {});
+    } catch (error) {
+      this.#changed('constraints-failed', { error: String(error) });
+    }
+  }
+
+  /** Remote participants under names that differ: of namesakes the later ones carry their id. */
+  named() {
+    const names = new Map();
+    for (const remote of this.remotes.values()) {
+      names.set(names.has(remote.name) ? `${remote.name} ${remote.id}` : remote.name, remote);
+    }
+    return names;
+  }
+
+  localTrack(kind) { return this.localTracks.find(track => track.getType() === kind); }
+
+  /** Mutes or unmutes 'audio' or 'video'. */
+  async setMuted(kind, muted) {
+    const track = this.localTrack(kind);
+    if (track && track.isMuted() !== muted) await (muted ? track.mute() : track.unmute());
+  }
+
+  #disposeTracks() { return Promise.all(this.localTracks.map(track => track.dispose().catch(() => {}))); }
+
+  /** Leaves for good and frees what it used. */
+  async end() {
+    if (this.ended) return;
+    const reachable = this.state === 'joined';
+    this.state = 'ended';
+    // A server that is away must not hold this up.
+    const patience = new Promise(resolve => setTimeout(resolve, reachable ? 3000 : 200));
+    const quiet = promise => Promise.resolve(promise).catch(() => {});
+    await Promise.race([patience, quiet((async () => this.conference?.leave())())]);
+    await quiet(this.#disposeTracks());
+    await Promise.race([patience, quiet((async () => this.connection?.disconnect())())]);
+  }
+}

@@ -1,0 +1,50 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { difference, matrix, scriptedPairs } from '../demo.d/check.mjs';
+import { freePort } from '../demo.d/ports.mjs';
+import { createServer } from 'node:net';
+
+const reading = (at, frames, energy, packets) => ({
+  at,
+  remote: { a: { video: { framesDecoded: frames, freezeCount: 0, totalFreezesDuration: 0 }, audio: { energy, packets } } },
+});
+
+test('a pair that stands still is not ok', () => {
+  const still = difference(reading(0, 100, 1, 50), reading(10000, 100, 1, 50), 'a');
+  assert.deepEqual([still.videoOk, still.audioOk], [false, false]);
+  const moving = difference(reading(0, 100, 1, 50), reading(10000, 250, 1.5, 550), 'a');
+  assert.deepEqual([moving.videoOk, moving.audioOk, moving.frames], [true, true, 150]);
+});
+
+test('silence with packets is not audio', () => {
+  assert.equal(difference(reading(0, 0, 1, 50), reading(10000, 150, 1, 550), 'a').audioOk, false);
+});
+
+test('a sender that is missing is not ok', () => {
+  const nobody = { at: 10000, remote: {} };
+  assert.deepEqual([difference(nobody, nobody, 'a').videoOk, difference(nobody, nobody, 'a').audioOk], [false, false]);
+});
+
+test('a new track starts its count again', () => {
+  assert.equal(difference(reading(0, 1000, 5, 900), reading(10000, 60, 0.2, 100), 'a').frames, 60);
+});
+
+test('the matrix marks what failed', () => {
+  const text = matrix([{ sender: 'a', receiver: 'b', frames: 0, energy: 0, videoOk: false, audioOk: false }], ['a', 'b'], ['a', 'b']);
+  assert.match(text, /a +- +0 fr NO, 0\.0e\+0 NO/);
+});
+
+test('a taken port is replaced', async () => {
+  const server = createServer();
+  await new Promise(done => server.listen(0, '127.0.0.1', done));
+  const { port } = server.address();
+  const chosen = await freePort(port);
+  server.close();
+  assert.notEqual(chosen, port);
+});
+
+test('scripted receivers count by sender, themselves excepted', () => {
+  const received = { a: { video_frames: 150, audio_packets: 500 }, b: { video_frames: 2, audio_packets: 500 }, me: { video_frames: 150, audio_packets: 500 } };
+  assert.deepEqual(scriptedPairs({ reports: [{ endpoint: 'me', received }] }, 10), { video: 1, audio: 2 });
+  assert.equal(scriptedPairs(undefined, 10), undefined);
+});
