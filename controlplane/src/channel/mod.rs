@@ -5,3 +5,5 @@ mod server;
 
 pub use messages::{BridgeMessage, ClientMessage, HeightConstraint, ReceiverVideoConstraints};
 pub use server::{ChannelEvent, ChannelOut, MAX_MESSAGE, Registry, counters, router};
+#[doc(hidden)]
+pub use server::{Timing, router_with};
