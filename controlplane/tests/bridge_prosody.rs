@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::{SinkExt, StreamExt};
 use jid::Jid;
 use prosody::Prosody;
-use ringbridge_controlplane::bridge::{BridgeError, BridgeSettings, run_on};
+use ringbridge_controlplane::bridge::{BridgeError, BridgeSettings, run, run_on};
 use ringbridge_controlplane::colibri::elements::*;
 use ringbridge_controlplane::xmpp::muc::MucRoom;
 use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender};
 use ringbridge_dataplane::io::IoChoice;
-use ringbridge_dataplane::ring::{Command, ControlLink, links};
+use ringbridge_dataplane::ring::{Command, ControlLink, Event, links};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -36,15 +37,13 @@ struct Bridge {
     task: tokio::task::JoinHandle<Result<(), BridgeError>>,
     worker: ControlLink,
     rest: SocketAddr,
+    websocket: SocketAddr,
     /// Stops the fake worker's heart.
     heart: Arc<AtomicBool>,
 }
 
-fn bridge(server: &Prosody) -> Bridge {
-    let (link, worker) = links(0, 64, 64).unwrap();
-    let stats = Arc::new(WorkerStats::default());
-    let rest = loopback();
-    let settings = BridgeSettings {
+fn settings(server: &Prosody, rest: SocketAddr, websocket: SocketAddr) -> BridgeSettings {
+    BridgeSettings {
         xmpp: server.account("jvb", None),
         brewery: prosody::BREWERY.parse().unwrap(),
         nickname: "ringbridge-1".to_owned(),
@@ -54,13 +53,20 @@ fn bridge(server: &Prosody) -> Bridge {
         workers: 1,
         cores: Vec::new(),
         io: IoChoice::Auto,
-        websocket_listen: loopback(),
+        websocket_listen: websocket,
         websocket_base_url: "ws://meet.test".to_owned(),
         websocket_server_id: "rb1".to_owned(),
         rest_listen: rest,
         region: Some("here".to_owned()),
         disable_rewriting: false,
-    };
+    }
+}
+
+fn bridge(server: &Prosody) -> Bridge {
+    let (link, worker) = links(0, 64, 64).unwrap();
+    let stats = Arc::new(WorkerStats::default());
+    let (rest, websocket) = (loopback(), loopback());
+    let settings = settings(server, rest, websocket);
     let (stop, stopped) = watch::channel(false);
     let heart = Arc::new(AtomicBool::new(true));
     let (beats, counters) = (Arc::clone(&heart), Arc::clone(&stats));
@@ -71,7 +77,7 @@ fn bridge(server: &Prosody) -> Bridge {
         }
     });
     let task = tokio::spawn(run_on(settings, vec![(link, stats)], stopped));
-    Bridge { stop, task, worker, rest, heart }
+    Bridge { stop, task, worker, rest, websocket, heart }
 }
 
 impl Bridge {
@@ -223,8 +229,11 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
     assert!(ice.web_sockets[0].url.starts_with("ws://meet.test/colibri-ws/rb1/"));
     assert_eq!(ice.fingerprints[0].setup, Some(Setup::ActPass));
     assert!(reply.sources.is_some());
+    let url = ice.web_sockets[0].url.clone();
     assert!(matches!(bridge.command().await, Command::CreateConference { .. }));
-    assert!(matches!(bridge.command().await, Command::CreateEndpoint(new) if new.label == "aaaa" && new.controlling));
+    let Command::CreateEndpoint(new) = bridge.command().await else { panic!("not created") };
+    assert_eq!((new.label.as_str(), new.controlling), ("aaaa", true));
+    let endpoint = new.endpoint;
 
     // Refusals keep both of their children on the wire.
     assert_eq!(
@@ -264,6 +273,21 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
     );
     assert!(matches!(bridge.command().await, Command::SetConstraints { constraints, .. } if constraints.last_n == 7));
 
+    // The channel: greeted, heard, told.
+    let Some((_, path)) = url.split_once("meet.test") else { panic!("{url}") };
+    let wrong = format!("ws://{}{path}x", bridge.websocket);
+    assert!(tokio_tungstenite::connect_async(wrong).await.is_err(), "a wrong password");
+    let (mut client, _) = tokio_tungstenite::connect_async(format!("ws://{}{path}", bridge.websocket)).await.unwrap();
+    assert_eq!(heard(&mut client).await["colibriClass"], "ServerHello");
+    assert_eq!(heard(&mut client).await["forwardedSources"], serde_json::json!([]));
+    let wish = r#"{"colibriClass":"ReceiverVideoConstraints","constraints":{"b-v0":{"maxHeight":720}}}"#;
+    client.send(wish.into()).await.unwrap();
+    assert!(matches!(bridge.command().await, Command::SetConstraints { constraints, .. }
+        if constraints.last_n == 7 && constraints.per_source[0].1.max_height == 720));
+    let demand = Event::SourceDemand { endpoint, source: "aaaa-v0".to_owned(), max_height: 360 };
+    bridge.worker.send(demand).unwrap();
+    assert_eq!(heard(&mut client).await["maxHeight"], 360);
+
     // A server crash: the conference lives on, the bridge announces itself again.
     server.kill();
     loop {
@@ -281,12 +305,20 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
     assert!(jicofo.modify(second).await.unwrap().endpoints[0].transport.is_some());
     assert!(matches!(bridge.command().await, Command::CreateEndpoint(new) if new.label == "bbbb"));
 
+    // The media plane did not notice: the channel is still open, and closes with the endpoint.
+    bridge.worker.send(Event::ForwardedSources { endpoint, sources: vec!["b-v0".to_owned()] }).unwrap();
+    assert_eq!(heard(&mut client).await["forwardedSources"][0], "b-v0");
+
     // Expire.
     let end = ConferenceModify { expire: true, ..ConferenceModify::new("meeting-1") };
     jicofo.modify(end.clone()).await.unwrap();
     assert!(matches!(bridge.command().await, Command::ExpireConference { .. }));
     let (condition, error) = jicofo.modify(end).await.unwrap_err();
     assert_eq!((condition, error.unwrap().reason), (DefinedCondition::ItemNotFound, Some(Reason::ConferenceNotFound)));
+
+    let close = timeout(WAIT, client.next()).await.unwrap().unwrap().unwrap();
+    let tokio_tungstenite::tungstenite::Message::Close(Some(frame)) = close else { panic!("{close:?}") };
+    assert_eq!(u16::from(frame.code), 1001);
 
     // An orderly end: the room is left.
     bridge.stop.send(true).unwrap();
@@ -339,6 +371,13 @@ async fn strangers_are_refused_and_a_stalled_worker_is_reported() {
     assert!(answer.contains("ringbridge_loop_turns{worker=\"0\",reason=\"\"} "), "{answer}");
 }
 
+type Client = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+
+async fn heard(client: &mut Client) -> serde_json::Value {
+    let message = timeout(WAIT, client.next()).await.expect("a message in time").expect("an open socket").unwrap();
+    serde_json::from_str(message.to_text().unwrap()).unwrap()
+}
+
 async fn http_get(address: SocketAddr, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("REST listens");
@@ -347,4 +386,29 @@ async fn http_get(address: SocketAddr, path: &str) -> String {
     let mut answer = String::new();
     timeout(WAIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
     answer
+}
+
+#[tokio::test]
+async fn runs_over_the_real_data_plane() {
+    let Some(server) = Prosody::start() else { return };
+    let mut jicofo = Jicofo::new(&server);
+    jicofo.join().await;
+    let (stop, stopped) = watch::channel(false);
+    let settings = BridgeSettings { port: 0, workers: 2, ..settings(&server, loopback(), loopback()) };
+    let task = tokio::spawn(run(settings, stopped));
+    while jicofo.stat("healthy").await != "true" {}
+
+    let request = ConferenceModify { create: true, endpoints: vec![create("aaaa")], ..ConferenceModify::new("m") };
+    let reply = jicofo.modify(request).await.unwrap();
+    let ice = reply.endpoints[0].transport.as_ref().unwrap().ice.as_ref().unwrap();
+    let port = ice.candidates[0].port;
+    assert_ne!(port, 0, "the bound port is advertised");
+    assert!(std::net::UdpSocket::bind(("127.0.0.1", port)).is_err(), "and somebody has it");
+    // Still healthy after the workers have had time to stall.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let health: Element = "<healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/>".parse().unwrap();
+    let answer = jicofo.ask(&format!("{}/ringbridge-1", prosody::BREWERY), health).await;
+    assert!(matches!(answer, Iq::Result { payload: None, .. }), "{answer:?}");
+    stop.send(true).unwrap();
+    timeout(WAIT, task).await.expect("an end").unwrap().unwrap();
 }

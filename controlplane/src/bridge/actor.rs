@@ -339,6 +339,8 @@ impl Actor {
         match event {
             XmppEvent::Online { resumed, .. } => {
                 self.connected = true;
+                // The focus asks at once, and holds a wrong answer against us for a minute.
+                self.publish_health(Instant::now());
                 // A resumed session is still in the room.
                 if !(resumed && self.room.joined) {
                     self.join();

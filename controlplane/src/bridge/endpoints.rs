@@ -219,6 +219,8 @@ impl Endpoints {
                 tracing::info!(endpoint = %id, %label, "ICE connected");
                 if !std::mem::replace(&mut endpoint.dtls.ice_connected, true) {
                     self.counters.ice_succeeded += 1;
+                    // Workers report changes only, and take a new endpoint for active.
+                    self.set_active(id, true);
                 }
                 self.start_dtls(now, id);
             }
@@ -247,8 +249,15 @@ impl Endpoints {
         self.drain_dtls(id);
     }
 
-    /// The endpoint became active or fell silent.
+    /// The endpoint became active or fell silent. Silence before the first activity is no news: that has
+    /// its own, longer limit.
     pub fn handle_activity(&mut self, id: EndpointId, active: bool) {
+        if active || self.endpoints.get(&id).is_some_and(|e| e.active.is_some()) {
+            self.set_active(id, active);
+        }
+    }
+
+    fn set_active(&mut self, id: EndpointId, active: bool) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         let before = endpoint.active.replace(active);
         // The first activity is what everybody expects.
@@ -535,7 +544,7 @@ impl Endpoints {
         let late = |e: &Endpoint| e.active.is_none() && now.saturating_duration_since(e.created) >= FIRST_ACTIVITY;
         let silent: Vec<EndpointId> = self.endpoints.iter().filter(|(_, e)| late(e)).map(|(id, _)| *id).collect();
         for id in silent {
-            self.handle_activity(id, false);
+            self.set_active(id, false);
         }
     }
 }

@@ -184,7 +184,7 @@ async fn send(stream: &mut ElementStream, session: &mut Session, stanza: Stanza)
     stream.send(&element).await?;
     if session.managed {
         session.unacked.push_back(element);
-        if session.unacked.len() % ACK_AFTER == 0 {
+        if session.unacked.len().is_multiple_of(ACK_AFTER) {
             stream.send(&sm::R).await?;
         }
     }

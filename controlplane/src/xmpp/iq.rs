@@ -22,6 +22,7 @@ pub struct Request {
 
 impl Request {
     /// The request in an IQ; gives results and errors back.
+    #[allow(clippy::result_large_err)] // The caller gives it away and wants it back.
     pub fn from_iq(iq: Iq) -> Result<Self, Iq> {
         match iq {
             Iq::Get { from, to, id, payload } => Ok(Self { from, to, id, payload, set: false }),

@@ -37,6 +37,7 @@ pub struct XmppSettings {
 
 /// What a connection reports, in order.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Nearly every event is a stanza: a box each would cost more.
 pub enum XmppEvent {
     /// Stanzas can be sent.
     Online {

@@ -190,7 +190,8 @@ fn connectivity_is_told_on_change_only() {
     fixture.endpoints.handle_activity(EndpointId(1), true);
     let told = |active| ToClient::Connectivity { endpoint: "a".to_owned(), active };
     assert_eq!(fixture.messages(), [(1, told(false)), (2, told(false)), (1, told(true)), (2, told(true))]);
-    // `b` never showed anything.
+    // `b` never showed anything; the worker says so too early.
+    fixture.endpoints.handle_activity(EndpointId(2), false);
     fixture.endpoints.check_first_activity(fixture.now + Duration::from_millis(14_999));
     assert_eq!(fixture.messages(), []);
     fixture.endpoints.check_first_activity(fixture.now + Duration::from_secs(15));
@@ -198,6 +199,18 @@ fn connectivity_is_told_on_change_only() {
     let told = ToClient::Connectivity { endpoint: "b".to_owned(), active: false };
     assert_eq!(fixture.messages(), [(1, told.clone()), (2, told)]);
     assert_eq!(fixture.endpoints.inactive(), 1);
+    // It connects late.
+    fixture.endpoints.handle_ice(fixture.now, EndpointId(2), IceState::Connected);
+    let told = ToClient::Connectivity { endpoint: "b".to_owned(), active: true };
+    assert_eq!(fixture.messages(), [(1, told.clone()), (2, told)]);
+}
+
+#[test]
+fn a_connected_endpoint_counts_as_active() {
+    let mut fixture = Fixture::new(1);
+    fixture.endpoints.handle_ice(fixture.now, EndpointId(1), IceState::Connected);
+    fixture.endpoints.check_first_activity(fixture.now + Duration::from_secs(60));
+    assert_eq!(fixture.messages(), []);
 }
 
 fn body(value: Value) -> Map<String, Value> {
