@@ -16,6 +16,7 @@ use ringbridge_dataplane::ids::EndpointId;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::counters;
 use super::messages::{BridgeMessage, ClientMessage};
 
 /// Largest message taken, bytes; a longer one closes the socket with 1009.
@@ -45,22 +46,6 @@ impl Default for Timing {
 /// An oversized message is read up to this size, bytes: only then does its sender hear why the socket closes.
 /// One that is larger still breaks the connection.
 const MAX_READ: usize = 4 * MAX_MESSAGE;
-
-/// What the channel server counted since the process started.
-pub mod counters {
-    use std::sync::atomic::AtomicU64;
-
-    /// Connections refused: bad path, wrong password, unknown endpoint.
-    pub static REFUSED: AtomicU64 = AtomicU64::new(0);
-    /// Messages that are no valid JSON of their class, and binary ones.
-    pub static MALFORMED: AtomicU64 = AtomicU64::new(0);
-    /// Messages of a class that this bridge does not know.
-    pub static UNKNOWN_CLASS: AtomicU64 = AtomicU64::new(0);
-    /// Messages longer than the limit.
-    pub static OVERSIZED: AtomicU64 = AtomicU64::new(0);
-    /// Clients cut off because they did not read, or said nothing, for too long.
-    pub static STALLED: AtomicU64 = AtomicU64::new(0);
-}
 
 /// What happens on the channels.
 #[derive(Debug)]
