@@ -220,10 +220,8 @@ impl Reader<'_> {
         let base_url: Option<String> = self.required("bridge.websocket.base-url");
         let cores: Vec<usize> = self.list("bridge.cores");
         let workers: usize = self.required("bridge.workers")?;
-        if !cores.is_empty() && cores.len() < workers {
-            if let Some(key) = Key::find("bridge.cores") {
-                self.wrong(key, format!("{workers} workers need {workers} cores; give as many, or fewer --workers"));
-            }
+        if let (true, Some(key)) = (!cores.is_empty() && cores.len() < workers, Key::find("bridge.cores")) {
+            self.wrong(key, format!("{workers} workers need {workers} cores; give as many, or fewer --workers"));
         }
         Some(BridgeSettings {
             xmpp: xmpp?,

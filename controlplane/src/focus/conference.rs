@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use jid::{BareJid, FullJid};
+use jid::FullJid;
 
 use super::offer::Features;
 use super::sources::ConferenceSources;
@@ -124,8 +124,6 @@ pub(super) enum RoomState {
 /// One conference.
 #[derive(Debug)]
 pub(super) struct Conference {
-    /// The room.
-    pub room: BareJid,
     /// Id towards the bridge.
     pub meeting_id: String,
     /// How far the room is.
@@ -153,7 +151,8 @@ pub(super) struct Conference {
 impl Conference {
     /// Members in order of arrival.
     pub fn by_arrival(&self) -> Vec<String> {
-        let mut nicks: Vec<(&u64, &String)> = self.members.iter().map(|(nick, member)| (&member.arrival, nick)).collect();
+        let mut nicks: Vec<(&u64, &String)> =
+            self.members.iter().map(|(nick, member)| (&member.arrival, nick)).collect();
         nicks.sort();
         nicks.into_iter().map(|(_, nick)| nick.clone()).collect()
     }

@@ -27,11 +27,16 @@ const ETHERPAD: &str = "http://jitsi.org/jitmeet/etherpad";
 /// Our nickname: clients know the focus by it.
 const NICK: &str = "focus";
 
-/// How long a member's first message may wait for what it can do.
+/// Capability hashes remembered.
 const CAPS_CACHE: usize = 1_000;
 
 fn build(xml: &str) -> Option<Element> {
     xml.parse().ok()
+}
+
+/// Text for an attribute in single quotes.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&apos;")
 }
 
 impl Focus {
@@ -65,7 +70,6 @@ impl Focus {
             property.and_then(|property| property.attr("value")).and_then(|value| value.parse().ok())
         };
         let conference = Conference {
-            room: room.clone(),
             meeting_id: self.random_id(),
             state: RoomState::Joining(vec![request.clone()]),
             members: Default::default(),
@@ -91,9 +95,10 @@ impl Focus {
     fn conference_ready(&self, request: &Request, room: &BareJid) -> Iq {
         let focus = self.settings.xmpp.jid.to_string();
         let xml = format!(
-            "<conference xmlns='{}' room='{room}' ready='true' focusjid='{focus}'>\
+            "<conference xmlns='{}' room='{}' ready='true' focusjid='{focus}'>\
              <property name='authentication' value='false'/></conference>",
-            ns::FOCUS
+            ns::FOCUS,
+            escape(&room.to_string())
         );
         request.result(build(&xml))
     }
@@ -259,7 +264,10 @@ impl Focus {
         let Some((nick, jid)) = candidate else { return };
         tracing::info!(%room, endpoint = %nick, "made owner");
         conference.owner = Some(nick.clone());
-        let xml = format!("<query xmlns='{MUC_ADMIN}'><item affiliation='owner' jid='{}'/></query>", jid.to_bare());
+        let xml = format!(
+            "<query xmlns='{MUC_ADMIN}'><item affiliation='owner' jid='{}'/></query>",
+            escape(&jid.to_bare().to_string())
+        );
         if let Some(query) = build(&xml) {
             self.notify(&room.to_string(), query);
         }
@@ -277,10 +285,12 @@ impl Focus {
             return true;
         }
         member.stage = Stage::Discovering;
-        let mut query = Element::builder("query", DISCO_INFO).build();
-        if let Some((node, ver)) = &member.caps {
-            query.set_attr(Default::default(), tokio_xmpp::minidom::rxml::xml_ncname!("node").to_owned(), format!("{node}#{ver}"));
-        }
+        let node = match &member.caps {
+            Some((node, ver)) => format!(" node='{}'", escape(&format!("{node}#{ver}"))),
+            None => String::new(),
+        };
+        let query = build(&format!("<query xmlns='{DISCO_INFO}'{node}/>"))
+            .unwrap_or_else(|| Element::bare("query", DISCO_INFO));
         let pending = Pending::Disco { room: room.clone(), nick: nick.to_owned(), ver };
         self.request(now, &format!("{room}/{nick}"), false, query, pending);
         false
@@ -360,9 +370,12 @@ impl Focus {
         match (name, namespace.as_str()) {
             ("conference", ns::FOCUS) => self.conference_request(now, request),
             ("jingle", ns::JINGLE) => Some(self.jingle(now, request)),
-            ("mute", "http://jitsi.org/jitmeet/audio" | "http://jitsi.org/jitmeet/video" | "http://jitsi.org/jitmeet/desktop") => {
-                Some(self.mute(request))
-            }
+            (
+                "mute",
+                "http://jitsi.org/jitmeet/audio"
+                | "http://jitsi.org/jitmeet/video"
+                | "http://jitsi.org/jitmeet/desktop",
+            ) => Some(self.mute(request)),
             ("ping", "urn:xmpp:ping") if !request.set => Some(request.result(None)),
             ("query", "jabber:iq:version") if !request.set => {
                 let version = env!("CARGO_PKG_VERSION");
@@ -375,7 +388,9 @@ impl Focus {
                  <feature var='{DISCO_INFO}'/><feature var='urn:xmpp:ping'/><feature var='jabber:iq:version'/>\
                  <feature var='https://jitsi.org/meet/jicofo/terminate-restart'/></query>"
             )))),
-            ("dial", "urn:xmpp:rayo:1") => Some(request.refuse(DefinedCondition::FeatureNotImplemented, "no SIP gateway")),
+            ("dial", "urn:xmpp:rayo:1") => {
+                Some(request.refuse(DefinedCondition::FeatureNotImplemented, "no SIP gateway"))
+            }
             _ => Some(request.refuse(DefinedCondition::ServiceUnavailable, "")),
         }
     }
@@ -398,19 +413,20 @@ impl Focus {
         };
         let target = Self::occupant(&target).filter(|(other, _)| *other == room).map(|(_, nick)| nick);
         let session = |nick: &str| conference.members.get(nick).filter(|member| member.has_endpoint());
-        let (Some(by), Some(target)) =
-            (session(&muter), target.filter(|target| session(target).is_some()))
-        else {
+        let (Some(by), Some(target)) = (session(&muter), target.filter(|target| session(target).is_some())) else {
             return request.refuse(DefinedCondition::InternalServerError, "both need a session");
         };
         let other = muter != target;
         if other && (!by.moderator || !on) {
-            return request.refuse(DefinedCondition::NotAllowed, "only moderators mute others, and nobody unmutes them");
+            return request
+                .refuse(DefinedCondition::NotAllowed, "only moderators mute others, and nobody unmutes them");
         }
         if other {
             let xml = format!(
-                "<mute xmlns='{}' jid='{room}/{target}' actor='{room}/{muter}'>true</mute>",
-                request.payload.ns()
+                "<mute xmlns='{}' jid='{}' actor='{}'>true</mute>",
+                request.payload.ns(),
+                escape(&format!("{room}/{target}")),
+                escape(&format!("{room}/{muter}"))
             );
             if let Some(mute) = build(&xml) {
                 self.notify(&format!("{room}/{target}"), mute);
