@@ -264,10 +264,7 @@ impl Focus {
         let Some((nick, jid)) = candidate else { return };
         tracing::info!(%room, endpoint = %nick, "made owner");
         conference.owner = Some(nick.clone());
-        let xml = format!(
-            "<query xmlns='{MUC_ADMIN}'><item affiliation='owner' jid='{}'/></query>",
-            escape(&jid.to_bare().to_string())
-        );
+        let xml = format!("<query xmlns='{MUC_ADMIN}'><item affiliation='owner' jid='{}'/></query>", escape(&jid.to_bare().to_string()));
         if let Some(query) = build(&xml) {
             self.notify(&room.to_string(), query);
         }
@@ -289,8 +286,7 @@ impl Focus {
             Some((node, ver)) => format!(" node='{}'", escape(&format!("{node}#{ver}"))),
             None => String::new(),
         };
-        let query = build(&format!("<query xmlns='{DISCO_INFO}'{node}/>"))
-            .unwrap_or_else(|| Element::bare("query", DISCO_INFO));
+        let query = build(&format!("<query xmlns='{DISCO_INFO}'{node}/>")).unwrap_or_else(|| Element::bare("query", DISCO_INFO));
         let pending = Pending::Disco { room: room.clone(), nick: nick.to_owned(), ver };
         self.request(now, &format!("{room}/{nick}"), false, query, pending);
         false
