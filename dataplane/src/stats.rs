@@ -84,12 +84,20 @@ counters! {
     DropHandoverFull = "dropped", "handover_full";
     /// The kernel refused a datagram.
     DropSendError = "dropped", "send_error";
+    /// A received datagram longer than the bridge takes.
+    DropOversized = "dropped", "oversized";
+    /// Datagrams that the kernel dropped because a socket's receive buffer was full.
+    DropSocketOverflow = "dropped", "socket_overflow";
+    /// Completions that an io_uring lost.
+    DropRingOverflow = "dropped", "ring_overflow";
     /// An event for a full event ring.
     DropEventFull = "dropped", "event_full";
     /// A command for a conference or endpoint that does not exist.
     DropCommandUnknown = "dropped", "command_unknown_id";
     /// A table with bounded size was full (addresses, SSRCs, sources).
     DropTableFull = "dropped", "table_full";
+    /// Times that io_uring had no receive buffer; the datagrams waited in the socket.
+    ReceiveBuffersExhausted = "receive_buffers_exhausted", "";
     /// Datagrams handed to the worker that owns their endpoint.
     Handovers = "handovers", "";
     /// Packets repeated because a receiver asked for them.

@@ -109,7 +109,7 @@ impl Layers {
         if let Err(error) = std::fs::File::open(path) {
             return unreadable(error.to_string());
         }
-        let loaded = HoconLoader::new().no_url_include().strict().load_file(path).and_then(HoconLoader::hocon);
+        let loaded = HoconLoader::new().strict().load_file(path).and_then(HoconLoader::hocon);
         match loaded {
             Ok(tree) => self.add_tree("", &tree, &Origin::File(path.to_owned())),
             Err(error) => unreadable(error.to_string()),

@@ -1,10 +1,25 @@
 //! The focus: rooms, owners, offers, bridges.
 
+mod brewery;
+mod bridges;
+mod conference;
+mod machine;
+mod offer;
+mod rooms;
+mod sessions;
+mod sources;
+
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jid::BareJid;
+use tokio::sync::watch;
 
-use crate::xmpp::XmppSettings;
+use crate::rest;
+use crate::xmpp::{self, XmppEvent, XmppSettings};
+
+pub use machine::{Focus, Input};
 
 /// What the focus runs with.
 #[derive(Debug, Clone)]
@@ -23,4 +38,108 @@ pub struct FocusSettings {
     pub single_participant_timeout: std::time::Duration,
     /// Leaves a room that nobody joins.
     pub initial_timeout: std::time::Duration,
+}
+
+/// Why the focus ended.
+#[derive(Debug, thiserror::Error)]
+pub enum FocusError {
+    /// The brewery is no valid room.
+    #[error("brewery {brewery:?} cannot be joined as focus: {source}; correct the setting brewery")]
+    Brewery {
+        /// The setting.
+        brewery: String,
+        /// What is wrong with it.
+        source: jid::Error,
+    },
+    /// Health and statistics cannot be served.
+    #[error(transparent)]
+    Rest(#[from] rest::RestError),
+}
+
+/// How often health and statistics are published.
+const PUBLISH: Duration = Duration::from_secs(1);
+
+/// Runs the focus until `shutdown`.
+pub async fn run(settings: FocusSettings, mut shutdown: watch::Receiver<bool>) -> Result<(), FocusError> {
+    let brewery = settings.brewery.to_string();
+    let rest_listen = settings.rest_listen;
+    let (sender, mut events) = xmpp::connect(settings.xmpp.clone(), shutdown.clone());
+    let mut focus = Focus::new(settings).map_err(|source| FocusError::Brewery { brewery, source })?;
+    let (health, health_seen) = watch::channel(focus.health(Instant::now()));
+    let (stats, stats_seen) = watch::channel(focus.stats(Instant::now()));
+    let for_metrics = stats_seen.clone();
+    let ops = rest::Ops {
+        name: "focus".to_owned(),
+        health: health_seen,
+        stats: stats_seen,
+        metrics: Arc::new(move || prometheus(&for_metrics.borrow())),
+    };
+    let mut rest = tokio::spawn(rest::serve(rest_listen, ops, shutdown.clone()));
+    let mut publish = tokio::time::interval(PUBLISH);
+    loop {
+        let due = focus.poll_timeout();
+        let timeout = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = events.recv() => {
+                let now = Instant::now();
+                match event {
+                    Some(XmppEvent::Online { jid, resumed }) => {
+                        tracing::info!(%jid, resumed, "focus online");
+                        focus.handle(now, Input::Online { resumed, jid: jid.to_string() });
+                    }
+                    Some(XmppEvent::Offline { reason }) => {
+                        tracing::warn!(reason, "focus offline");
+                        focus.handle(now, Input::Offline);
+                    }
+                    Some(XmppEvent::Stanza(stanza)) => focus.handle(now, Input::Stanza(Box::new(stanza))),
+                    None => return Ok(()),
+                }
+            }
+            () = timeout => focus.handle_timeout(Instant::now()),
+            _ = publish.tick() => {}
+            ended = &mut rest => match ended {
+                Ok(Err(error)) => return Err(error.into()),
+                _ => return Ok(()),
+            },
+            _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+        }
+        while let Some(stanza) = focus.poll_output() {
+            sender.send(stanza);
+        }
+        let now = Instant::now();
+        health.send_if_modified(|old| {
+            let new = focus.health(now);
+            let changed = *old != new;
+            *old = new;
+            changed
+        });
+        stats.send_if_modified(|old| {
+            let new = focus.stats(now);
+            let changed = *old != new;
+            *old = new;
+            changed
+        });
+    }
+}
+
+/// The numbers of the statistics as Prometheus gauges.
+fn prometheus(stats: &serde_json::Value) -> String {
+    let mut text = String::new();
+    let mut add = |name: &str, value: &serde_json::Value| {
+        if let Some(number) = value.as_f64() {
+            text.push_str(&format!("# TYPE ringbridge_focus_{name} gauge\nringbridge_focus_{name} {number}\n"));
+        }
+    };
+    for (name, value) in stats.as_object().into_iter().flatten() {
+        match value.as_object() {
+            Some(group) => group.iter().for_each(|(inner, value)| add(&format!("{name}_{inner}"), value)),
+            None => add(name, value),
+        }
+    }
+    text
 }

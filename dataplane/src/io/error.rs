@@ -29,7 +29,9 @@ pub enum IoError {
     #[error("{0} local addresses given; a worker takes 1 to 64")]
     SocketCount(usize),
     /// The core is not one that this process may use.
-    #[error("cannot pin a worker to core {core}: {source}; this process may use cores {allowed:?}, choose from them with --cores")]
+    #[error(
+        "cannot pin a worker to core {core}: {source}; this process may use cores {allowed:?}, choose from them with --cores"
+    )]
     Core {
         /// The core asked for.
         core: usize,

@@ -1,14 +1,66 @@
 //! Datagrams in and out of the kernel. The one folder with `unsafe`.
+//!
+//! Two backends stand behind [`PacketIo`]: [`Uring`] (io_uring) and [`Mmsg`] (`recvmmsg`/`sendmmsg`).
+//! [`probe`] picks one and says why. A worker is generic over the trait and looks like this:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//! use ringbridge_dataplane::io::*;
+//! use ringbridge_dataplane::stats::WorkerStats;
+//!
+//! fn echo(mut io: impl PacketIo) -> std::io::Result<()> {
+//!     loop {
+//!         let received = io.receive(Duration::from_millis(10))?;
+//!         let (batch, tx) = io.parts();
+//!         for i in 0..received {
+//!             let Some(datagram) = batch.get(i) else { continue };
+//!             let Some(slot) = tx.slot() else { continue };
+//!             slot[..datagram.data.len()].copy_from_slice(datagram.data);
+//!             tx.commit(datagram.data.len(), datagram.path);
+//!         }
+//!         tx.flush()?;
+//!     }
+//! }
+//!
+//! let sockets = bind_sockets(&["127.0.0.1".parse().unwrap()], 10_000, &SocketOptions::default()).unwrap();
+//! let (wake, stats) = (EventFd::new().unwrap(), Arc::new(WorkerStats::default()));
+//! // On the worker's own thread: an io_uring belongs to the thread that made it.
+//! match probe(IoChoice::Auto).unwrap().backend {
+//!     Backend::Uring => echo(Uring::new(sockets, wake, IoLimits::default(), stats).unwrap()),
+//!     Backend::Mmsg => echo(Mmsg::new(sockets, wake, IoLimits::default(), stats).unwrap()),
+//! }
+//! .unwrap();
+//! ```
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+mod address;
+mod affinity;
 mod error;
 mod eventfd;
+mod mmsg;
+mod offload;
+mod outbox;
+pub mod plan;
+mod probe;
+mod provided;
+mod rx;
+mod slab;
+mod socket;
+mod uring;
 
+pub use affinity::{allowed_cores, pin_to_core};
 pub use error::IoError;
 pub use eventfd::EventFd;
+pub use mmsg::{Mmsg, MmsgTx};
+pub use probe::{Backend, Probed, probe};
+pub use rx::{Received, RxBatch};
+pub use socket::{SocketOptions, bind_sockets};
+pub use uring::{Uring, UringTx};
 
-/// Largest datagram that is received or sent, bytes of UDP payload.
+/// Largest datagram that is received or sent, bytes of UDP payload. Longer ones are dropped and counted.
 pub const MAX_DATAGRAM: usize = 1500;
 
 /// Where a datagram came from or goes to.
@@ -28,6 +80,61 @@ pub trait PacketSink {
 
     /// Queues the first `len` bytes of the slot handed out last.
     fn commit(&mut self, len: usize, path: Path);
+}
+
+/// Hands what was committed to the kernel.
+pub trait Flush {
+    /// Sends everything that is queued, now: never waits to fill a batch, never waits for a full socket.
+    /// Datagrams that the kernel refuses are counted (`DropSendError`), not an error; an error means that the
+    /// backend is unusable.
+    fn flush(&mut self) -> std::io::Result<()>;
+}
+
+/// One worker's sockets: receives in batches, sends in batches.
+pub trait PacketIo {
+    /// The sending half.
+    type Tx: PacketSink + Flush;
+
+    /// Forgets the previous batch, then waits at most `timeout` for datagrams or for the wake-up eventfd (which it
+    /// drains) and returns how many datagrams lie in the new batch: zero after a timeout, a signal or a wake-up
+    /// without datagrams. A zero timeout only looks. Does not flush.
+    fn receive(&mut self, timeout: Duration) -> std::io::Result<usize>;
+
+    /// The received batch and the sender, borrowed together so that a step can read one and write the other.
+    fn parts(&mut self) -> (&mut RxBatch, &mut Self::Tx);
+
+    /// What the sockets' kernel offers, for the start-up log.
+    fn offloads(&self) -> Offloads;
+}
+
+/// Kernel offloads in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offloads {
+    /// Sends runs of equal datagrams as one message (`UDP_SEGMENT`).
+    pub gso: bool,
+    /// Receives runs of equal datagrams as one message (`UDP_GRO`).
+    pub gro: bool,
+}
+
+/// Bounds of one worker's buffers, all allocated at start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IoLimits {
+    /// Receive buffers that the io_uring backend provides to the kernel, rounded up to a power of two, at most
+    /// 32,768. One takes 65,792 bytes with GRO and 2,048 without. What finds no buffer waits in the socket.
+    pub rx_buffers: usize,
+    /// Datagrams that can be queued between two flushes; 1,536 bytes each.
+    pub tx_slots: usize,
+    /// Received messages (with GRO: runs of datagrams) per batch; also the number of `recvmmsg` buffers.
+    pub batch: usize,
+    /// Whether to use GSO and GRO where the kernel has them.
+    pub offload: bool,
+}
+
+impl Default for IoLimits {
+    /// 256 receive buffers (16 MiB with GRO), 2,048 slots (3 MiB), 64 messages per batch, offloads on.
+    fn default() -> Self {
+        Self { rx_buffers: 256, tx_slots: 2048, batch: 64, offload: true }
+    }
 }
 
 /// Which backend to use.

@@ -1,0 +1,264 @@
+//! The bridges of the brewery room: what they report, how well they are, which one is next (focus-protocol 7).
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tokio_xmpp::minidom::Element;
+
+/// Endpoints added this recently count on top of the reported stress.
+const RAMP_UP: Duration = Duration::from_secs(20);
+
+/// A bridge that failed is left alone for this long.
+const FAILURE_RESET: Duration = Duration::from_secs(60);
+
+/// Between two health checks of a bridge.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Stats element of bridges.
+const COLIBRI: &str = "http://jitsi.org/protocol/colibri";
+
+/// One bridge.
+#[derive(Debug)]
+pub struct Bridge {
+    stress: f64,
+    endpoint_stress: f64,
+    graceful_shutdown: bool,
+    shutting_down: bool,
+    draining: bool,
+    failed_at: Option<Instant>,
+    healthy: bool,
+    added: Vec<Instant>,
+    /// Its region.
+    pub region: Option<String>,
+    /// Its version with its release.
+    pub version: Option<String>,
+    next_check: Instant,
+    retried: bool,
+}
+
+impl Bridge {
+    fn new(now: Instant) -> Self {
+        Self {
+            stress: 0.0,
+            endpoint_stress: 0.01,
+            graceful_shutdown: false,
+            shutting_down: false,
+            draining: true,
+            failed_at: None,
+            healthy: true,
+            added: Vec::new(),
+            region: None,
+            version: None,
+            next_check: now + HEALTH_INTERVAL,
+            retried: false,
+        }
+    }
+
+    fn update(&mut self, stats: &Element) {
+        let get = |name: &str| {
+            let stat = stats.children().find(|child| child.name() == "stat" && child.attr("name") == Some(name));
+            stat.and_then(|stat| stat.attr("value"))
+        };
+        let switch = |name: &str| get(name).map(|value| value.eq_ignore_ascii_case("true"));
+        let number = |name: &str| get(name).and_then(|value| value.parse::<f64>().ok()).filter(|value| value.is_finite());
+        self.stress = number("stress_level").unwrap_or(self.stress);
+        self.endpoint_stress = number("average_participant_stress").unwrap_or(self.endpoint_stress);
+        // Once shutting down, always shutting down: a bridge that comes back is a new occupant.
+        self.graceful_shutdown |= switch("graceful_shutdown").unwrap_or(false);
+        self.shutting_down |= switch("shutting_down").unwrap_or(false);
+        self.draining = switch("drain").unwrap_or(self.draining);
+        self.region = get("region").map(str::to_owned);
+        self.version = get("version").map(|version| match get("release") {
+            Some(release) => format!("{version}-{release}"),
+            None => version.to_owned(),
+        });
+    }
+
+    /// Reported stress plus that of the endpoints added just now.
+    fn corrected_stress(&self, now: Instant) -> f64 {
+        let recent = self.added.iter().filter(|at| now.saturating_duration_since(**at) < RAMP_UP).count();
+        self.stress + recent as f64 * self.endpoint_stress
+    }
+
+    /// Whether it may take endpoints.
+    pub fn is_operational(&self, now: Instant) -> bool {
+        self.healthy && self.failed_at.is_none_or(|at| now.saturating_duration_since(at) >= FAILURE_RESET)
+    }
+}
+
+/// What a presence in the brewery meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BridgeChange {
+    /// A new bridge.
+    Added(String),
+    /// Its conferences have to move.
+    ShuttingDown(String),
+}
+
+/// All bridges, by occupant JID.
+#[derive(Debug, Default)]
+pub struct Bridges {
+    bridges: BTreeMap<String, Bridge>,
+}
+
+impl Bridges {
+    /// Takes an available presence of an occupant; occupants without statistics are no bridges.
+    pub fn presence(&mut self, now: Instant, occupant: &str, payloads: &[Element]) -> Option<BridgeChange> {
+        let stats = payloads.iter().find(|payload| payload.is("stats", COLIBRI))?;
+        let added = !self.bridges.contains_key(occupant);
+        let bridge = self.bridges.entry(occupant.to_owned()).or_insert_with(|| Bridge::new(now));
+        let before = bridge.shutting_down;
+        bridge.update(stats);
+        if added {
+            return Some(BridgeChange::Added(occupant.to_owned()));
+        }
+        (bridge.shutting_down && !before).then(|| BridgeChange::ShuttingDown(occupant.to_owned()))
+    }
+
+    /// An occupant left; true when it was a bridge.
+    pub fn left(&mut self, occupant: &str) -> bool {
+        self.bridges.remove(occupant).is_some()
+    }
+
+    /// Forgets all: the connection is gone.
+    pub fn clear(&mut self) {
+        self.bridges.clear();
+    }
+
+    /// One bridge.
+    pub fn get(&self, occupant: &str) -> Option<&Bridge> {
+        self.bridges.get(occupant)
+    }
+
+    /// How many there are, and how many may take endpoints.
+    pub fn count(&self, now: Instant) -> (usize, usize) {
+        (self.bridges.len(), self.bridges.values().filter(|bridge| bridge.is_operational(now)).count())
+    }
+
+    /// The best bridge for a new conference: operational, not shutting down, rather not draining, rather not in graceful
+    /// shutdown, then the least stressed (focus-protocol 7.3).
+    pub fn select(&self, now: Instant) -> Option<String> {
+        self.bridges
+            .iter()
+            .filter(|(_, bridge)| bridge.is_operational(now) && !bridge.shutting_down)
+            .min_by(|(_, a), (_, b)| {
+                let reluctance = |bridge: &Bridge| (bridge.draining, bridge.graceful_shutdown);
+                reluctance(a)
+                    .cmp(&reluctance(b))
+                    .then(a.corrected_stress(now).total_cmp(&b.corrected_stress(now)))
+            })
+            .map(|(occupant, _)| occupant.clone())
+    }
+
+    /// Notes that an endpoint was added.
+    pub fn endpoint_added(&mut self, now: Instant, occupant: &str) {
+        if let Some(bridge) = self.bridges.get_mut(occupant) {
+            bridge.added.retain(|at| now.saturating_duration_since(*at) < RAMP_UP);
+            bridge.added.push(now);
+        }
+    }
+
+    /// Notes that a request failed in a way that says that the bridge is broken.
+    pub fn failed(&mut self, now: Instant, occupant: &str) {
+        if let Some(bridge) = self.bridges.get_mut(occupant) {
+            bridge.failed_at = Some(now);
+        }
+    }
+
+    /// Notes that it is on its way out.
+    pub fn graceful_shutdown(&mut self, occupant: &str) {
+        if let Some(bridge) = self.bridges.get_mut(occupant) {
+            bridge.graceful_shutdown = true;
+        }
+    }
+
+    /// The bridges whose health is to be asked for now.
+    pub fn due_checks(&mut self, now: Instant) -> Vec<String> {
+        let mut due = Vec::new();
+        for (occupant, bridge) in &mut self.bridges {
+            if bridge.next_check <= now {
+                bridge.next_check = now + HEALTH_INTERVAL;
+                due.push(occupant.clone());
+            }
+        }
+        due
+    }
+
+    /// When the next health check is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.bridges.values().map(|bridge| bridge.next_check).min()
+    }
+
+    /// A health check was answered well.
+    pub fn check_passed(&mut self, occupant: &str) {
+        if let Some(bridge) = self.bridges.get_mut(occupant) {
+            (bridge.healthy, bridge.retried) = (true, false);
+        }
+    }
+
+    /// A health check was answered with an error: the bridge is ill, and its conferences have to move.
+    pub fn check_failed(&mut self, now: Instant, occupant: &str) {
+        if let Some(bridge) = self.bridges.get_mut(occupant) {
+            (bridge.healthy, bridge.failed_at) = (false, Some(now));
+        }
+    }
+
+    /// A health check was not answered: once is a hiccup, twice in a row takes it out of the choice.
+    pub fn check_timed_out(&mut self, now: Instant, occupant: &str) {
+        if let Some(bridge) = self.bridges.get_mut(occupant) {
+            if bridge.retried {
+                (bridge.healthy, bridge.failed_at) = (false, Some(now));
+            } else {
+                bridge.retried = true;
+                bridge.next_check = now + HEALTH_INTERVAL / 2;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stats(pairs: &[(&str, &str)]) -> Vec<Element> {
+        let stats: String = pairs.iter().map(|(name, value)| format!("<stat name='{name}' value='{value}'/>")).collect();
+        vec![format!("<stats xmlns='{COLIBRI}'>{stats}</stats>").parse().expect("well-formed")]
+    }
+
+    #[test]
+    fn the_least_stressed_bridge_counts_what_was_just_added() {
+        let now = Instant::now();
+        let mut bridges = Bridges::default();
+        assert_eq!(bridges.presence(now, "b/focus", &[]), None, "no bridge");
+        assert_eq!(
+            bridges.presence(now, "b/1", &stats(&[("stress_level", "0.10"), ("drain", "false")])),
+            Some(BridgeChange::Added("b/1".into()))
+        );
+        bridges.presence(now, "b/2", &stats(&[("stress_level", "0.11"), ("drain", "false")]));
+        bridges.presence(now, "b/3", &stats(&[("stress_level", "0.0")]));
+        assert_eq!(bridges.select(now).as_deref(), Some("b/1"), "the third never said that it does not drain");
+        bridges.endpoint_added(now, "b/1");
+        bridges.endpoint_added(now, "b/1");
+        assert_eq!(bridges.select(now).as_deref(), Some("b/2"));
+        assert_eq!(bridges.select(now + RAMP_UP).as_deref(), Some("b/1"));
+    }
+
+    #[test]
+    fn failures_take_a_bridge_out_for_a_minute() {
+        let now = Instant::now();
+        let mut bridges = Bridges::default();
+        bridges.presence(now, "b/1", &stats(&[("drain", "false")]));
+        bridges.check_timed_out(now, "b/1");
+        assert_eq!(bridges.count(now), (1, 1), "one silence is a hiccup");
+        bridges.check_timed_out(now, "b/1");
+        assert_eq!(bridges.select(now), None);
+        bridges.check_passed("b/1");
+        assert_eq!(bridges.select(now + Duration::from_secs(59)), None);
+        assert_eq!(bridges.select(now + FAILURE_RESET).as_deref(), Some("b/1"));
+        assert_eq!(
+            bridges.presence(now, "b/1", &stats(&[("shutting_down", "true")])),
+            Some(BridgeChange::ShuttingDown("b/1".into()))
+        );
+        assert_eq!(bridges.select(now + FAILURE_RESET), None);
+    }
+}

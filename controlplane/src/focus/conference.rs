@@ -1,0 +1,170 @@
+//! One conference of the focus: its room, its members, and their sessions on a bridge.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use jid::{BareJid, FullJid};
+
+use super::offer::Features;
+use super::sources::ConferenceSources;
+use crate::colibri::elements::Media;
+use crate::jingle::SourceSet;
+use crate::xmpp::iq::Request;
+
+/// Restarts that a client asks for are at least this far apart.
+const RESTART_INTERVAL: Duration = Duration::from_secs(5);
+
+/// And at most so many in a minute.
+const RESTARTS_PER_MINUTE: usize = 5;
+
+/// Where a member's session with the bridge stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Stage {
+    /// No session.
+    Idle,
+    /// What the client can do is being asked.
+    Discovering,
+    /// The bridge was asked for an endpoint.
+    Allocating,
+    /// The client was sent an offer.
+    Offered,
+    /// The client accepted.
+    Active,
+}
+
+/// One member of the room.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// Real address, as far as the room shows it.
+    pub real_jid: Option<FullJid>,
+    /// In order of arrival.
+    pub arrival: u64,
+    /// Whether the room says that it is an owner.
+    pub owner: bool,
+    /// Whether it may moderate.
+    pub moderator: bool,
+    /// Passed to the bridge.
+    pub stats_id: Option<String>,
+    /// Node and hash of its capabilities.
+    pub caps: Option<(String, String)>,
+    /// What it can do, once known.
+    pub features: Option<Features>,
+    /// Where its session stands.
+    pub stage: Stage,
+    /// Jingle session id.
+    pub sid: String,
+    /// What it was offered.
+    pub offered: Vec<Media>,
+    /// Sources of others that it was told of.
+    pub told: BTreeMap<String, SourceSet>,
+    /// When it asked for restarts.
+    pub restarts: Vec<Instant>,
+}
+
+impl Member {
+    /// A member without a session.
+    pub fn new(arrival: u64) -> Self {
+        Self {
+            real_jid: None,
+            arrival,
+            owner: false,
+            moderator: false,
+            stats_id: None,
+            caps: None,
+            features: None,
+            stage: Stage::Idle,
+            sid: String::new(),
+            offered: Vec::new(),
+            told: BTreeMap::new(),
+            restarts: Vec::new(),
+        }
+    }
+
+    /// Whether the bridge has, or will have, an endpoint for it.
+    pub fn has_endpoint(&self) -> bool {
+        matches!(self.stage, Stage::Allocating | Stage::Offered | Stage::Active)
+    }
+
+    /// Whether a restart may be granted now; notes that it was.
+    pub fn may_restart(&mut self, now: Instant) -> bool {
+        self.restarts.retain(|at| now.saturating_duration_since(*at) < Duration::from_secs(60));
+        let spaced = self.restarts.last().is_none_or(|last| now.saturating_duration_since(*last) >= RESTART_INTERVAL);
+        let free = spaced && self.restarts.len() < RESTARTS_PER_MINUTE;
+        if free {
+            self.restarts.push(now);
+        }
+        free
+    }
+}
+
+/// The conference on its bridge.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct BridgeSession {
+    /// Our id, told to clients.
+    pub id: String,
+    /// Occupant JID of the bridge.
+    pub bridge: String,
+    /// Whether the creating request was sent.
+    pub created: bool,
+    /// The bridge's own sources, from its first answer.
+    pub feedback: Option<SourceSet>,
+}
+
+/// How far the room is.
+#[derive(Debug)]
+pub(super) enum RoomState {
+    /// Our join was sent; these requests wait for it.
+    Joining(Vec<Request>),
+    /// Our settings were sent; these requests wait for them.
+    Configuring(Vec<Request>),
+    /// Everything stands.
+    Ready,
+}
+
+/// One conference.
+#[derive(Debug)]
+pub(super) struct Conference {
+    /// The room.
+    pub room: BareJid,
+    /// Id towards the bridge.
+    pub meeting_id: String,
+    /// How far the room is.
+    pub state: RoomState,
+    /// Members by nickname, which is the endpoint id.
+    pub members: BTreeMap<String, Member>,
+    /// Who was made owner.
+    pub owner: Option<String>,
+    /// Session on a bridge.
+    pub session: Option<BridgeSession>,
+    /// Everybody's sources.
+    pub sources: ConferenceSources,
+    /// Whether the room is told that there is no bridge.
+    pub no_bridge: bool,
+    /// Participants after the n-th start muted: audio, video.
+    pub start_muted: (Option<usize>, Option<usize>),
+    /// When an empty room is given up.
+    pub initial_deadline: Option<Instant>,
+    /// When the session of the last one left ends.
+    pub single_deadline: Option<Instant>,
+    /// When it began.
+    pub created: Instant,
+}
+
+impl Conference {
+    /// Members in order of arrival.
+    pub fn by_arrival(&self) -> Vec<String> {
+        let mut nicks: Vec<(&u64, &String)> = self.members.iter().map(|(nick, member)| (&member.arrival, nick)).collect();
+        nicks.sort();
+        nicks.into_iter().map(|(_, nick)| nick.clone()).collect()
+    }
+
+    /// How many members have a session or are about to.
+    pub fn sessions(&self) -> usize {
+        self.members.values().filter(|member| member.has_endpoint()).count()
+    }
+
+    /// When something is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.initial_deadline, self.single_deadline].into_iter().flatten().min()
+    }
+}

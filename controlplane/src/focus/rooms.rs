@@ -1,0 +1,421 @@
+//! Rooms: conference requests, joining, members, owners (focus-protocol 2, 3).
+
+use std::time::{Duration, Instant};
+
+use jid::{BareJid, Jid};
+use tokio_xmpp::minidom::Element;
+use xmpp_parsers::disco::DiscoInfoResult;
+use xmpp_parsers::iq::Iq;
+use xmpp_parsers::muc::MucUser;
+use xmpp_parsers::muc::user::{Affiliation, Role, Status};
+use xmpp_parsers::presence::{Presence, Type};
+use xmpp_parsers::stanza_error::DefinedCondition;
+
+use super::conference::{Conference, Member, RoomState, Stage};
+use super::machine::{Answer, Focus, Pending};
+use super::offer::Features;
+use crate::jingle::ns;
+use crate::xmpp::iq::Request;
+use crate::xmpp::muc::{MucRoom, whois_anyone};
+
+const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
+const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
+const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
+const CAPS: &str = "http://jabber.org/protocol/caps";
+const ETHERPAD: &str = "http://jitsi.org/jitmeet/etherpad";
+
+/// Our nickname: clients know the focus by it.
+const NICK: &str = "focus";
+
+/// How long a member's first message may wait for what it can do.
+const CAPS_CACHE: usize = 1_000;
+
+fn build(xml: &str) -> Option<Element> {
+    xml.parse().ok()
+}
+
+impl Focus {
+    /// Answers a `<conference/>` request; `None` when the answer comes later.
+    pub(super) fn conference_request(&mut self, now: Instant, request: &Request) -> Option<Iq> {
+        let refuse = |condition, text: &str| Some(request.refuse(condition, text));
+        let Some(room) = request.payload.attr("room").and_then(|room| room.parse::<BareJid>().ok()) else {
+            return refuse(DefinedCondition::BadRequest, "the room attribute is missing or is no room JID");
+        };
+        let ours = room.domain() == self.settings.conference_muc.domain() && room.node().is_some();
+        if !ours {
+            return refuse(DefinedCondition::BadRequest, "this focus does not serve rooms of that service");
+        }
+        if !self.online {
+            return refuse(DefinedCondition::ServiceUnavailable, "");
+        }
+        if let Some(conference) = self.conferences.get_mut(&room) {
+            if conference.members.is_empty() {
+                conference.initial_deadline = Some(now + self.settings.initial_timeout);
+            }
+            match &mut conference.state {
+                RoomState::Joining(waiting) | RoomState::Configuring(waiting) => {
+                    waiting.push(request.clone());
+                    return None;
+                }
+                RoomState::Ready => return Some(self.conference_ready(request, &room)),
+            }
+        }
+        let limit = |name: &str| {
+            let property = request.payload.children().find(|child| child.attr("name") == Some(name));
+            property.and_then(|property| property.attr("value")).and_then(|value| value.parse().ok())
+        };
+        let conference = Conference {
+            room: room.clone(),
+            meeting_id: self.random_id(),
+            state: RoomState::Joining(vec![request.clone()]),
+            members: Default::default(),
+            owner: None,
+            session: None,
+            sources: Default::default(),
+            no_bridge: false,
+            start_muted: (limit("startAudioMuted"), limit("startVideoMuted")),
+            initial_deadline: Some(now + self.settings.initial_timeout),
+            single_deadline: None,
+            created: now,
+        };
+        tracing::info!(%room, meeting = %conference.meeting_id, "conference created");
+        self.totals.conferences += 1;
+        self.conferences.insert(room.clone(), conference);
+        if let Ok(mut muc) = MucRoom::new(&room, NICK) {
+            let presence = muc.join(self.own_payloads(&room));
+            self.send(presence);
+        }
+        None
+    }
+
+    fn conference_ready(&self, request: &Request, room: &BareJid) -> Iq {
+        let focus = self.settings.xmpp.jid.to_string();
+        let xml = format!(
+            "<conference xmlns='{}' room='{room}' ready='true' focusjid='{focus}'>\
+             <property name='authentication' value='false'/></conference>",
+            ns::FOCUS
+        );
+        request.result(build(&xml))
+    }
+
+    /// What our presence in a room says (focus-protocol 3.2).
+    fn own_payloads(&self, room: &BareJid) -> Vec<Element> {
+        let name = room.node().map_or("", |node| node.as_str());
+        let no_bridge = self.conferences.get(room).is_some_and(|conference| conference.no_bridge);
+        let mut payloads = vec![Element::builder("etherpad", ETHERPAD).append(name.to_owned()).build()];
+        payloads.extend(build(&format!(
+            "<versions xmlns='{}'><component name='focus'>ringbridge {}</component></versions>",
+            ns::JITMEET,
+            env!("CARGO_PKG_VERSION")
+        )));
+        payloads.extend(build(&format!(
+            "<conference-properties xmlns='{}'><property key='support-terminate-restart' value='true'/>\
+             <property key='bridge-count' value='{}'/></conference-properties>",
+            ns::FOCUS,
+            usize::from(self.conferences.get(room).is_some_and(|conference| conference.session.is_some()))
+        )));
+        if no_bridge {
+            payloads.push(Element::bare("bridgeNotAvailable", ns::FOCUS));
+        }
+        payloads
+    }
+
+    /// Tells the room of what changed.
+    pub(super) fn announce(&mut self, room: &BareJid) {
+        if let Ok(muc) = MucRoom::new(room, NICK) {
+            let presence = muc.update(self.own_payloads(room));
+            self.send(presence);
+        }
+    }
+
+    pub(super) fn room_presence(&mut self, now: Instant, presence: Presence) {
+        let Some((room, nick)) = presence.from.as_ref().and_then(Self::occupant) else { return };
+        if !self.conferences.contains_key(&room) {
+            return;
+        }
+        let user = presence
+            .payloads
+            .iter()
+            .find(|payload| payload.is("x", MUC_USER))
+            .and_then(|payload| MucUser::try_from(payload.clone()).ok())
+            .unwrap_or_default();
+        let me = nick == NICK || user.status.contains(&Status::SelfPresence);
+        match (presence.type_.clone(), me) {
+            (Type::Error, true) => self.join_failed(&room, &presence),
+            (Type::Unavailable, true) => {
+                tracing::warn!(%room, "removed from the room; the conference ends");
+                self.end_conference(now, &room, false);
+            }
+            (Type::None, true) => self.room_entered(now, &room),
+            (Type::Unavailable, false) => self.member_left(now, &room, &nick),
+            (Type::None, false) => self.member_seen(now, &room, &nick, &presence, &user),
+            _ => {}
+        }
+    }
+
+    fn join_failed(&mut self, room: &BareJid, presence: &Presence) {
+        let reason = presence.payloads.iter().find(|payload| payload.name() == "error").map(String::from);
+        tracing::error!(%room, reason, "the room cannot be joined; is the focus an admin of the MUC service?");
+        let Some(conference) = self.conferences.remove(room) else { return };
+        if let RoomState::Joining(waiting) | RoomState::Configuring(waiting) = conference.state {
+            for request in waiting {
+                let refusal = request.refuse(DefinedCondition::ServiceUnavailable, "the focus cannot join the room");
+                self.send(refusal);
+            }
+        }
+    }
+
+    fn room_entered(&mut self, now: Instant, room: &BareJid) {
+        let Some(conference) = self.conferences.get_mut(room) else { return };
+        let RoomState::Joining(waiting) = &mut conference.state else { return };
+        conference.state = RoomState::Configuring(std::mem::take(waiting));
+        // Clients must see our real address, or they would not take us for the focus.
+        if let Iq::Set { payload, .. } = whois_anyone(room, "room-form") {
+            self.request(now, &room.to_string(), true, payload, Pending::RoomForm(room.clone()));
+        }
+    }
+
+    /// The settings are in place, or were refused, which leaves the room as its service made it.
+    pub(super) fn room_configured(&mut self, now: Instant, room: &BareJid) {
+        let Some(conference) = self.conferences.get_mut(room) else { return };
+        let state = std::mem::replace(&mut conference.state, RoomState::Ready);
+        if let RoomState::Configuring(waiting) | RoomState::Joining(waiting) = state {
+            for request in waiting {
+                let answer = self.conference_ready(&request, room);
+                self.send(answer);
+            }
+        }
+        self.announce(room);
+        self.elect_owner(room);
+        self.invite_missing(now, room);
+    }
+
+    fn member_seen(&mut self, now: Instant, room: &BareJid, nick: &str, presence: &Presence, user: &MucUser) {
+        self.arrivals += 1;
+        let arrival = self.arrivals;
+        let Some(conference) = self.conferences.get_mut(room) else { return };
+        let item = user.items.first();
+        if item.is_some_and(|item| item.role == Role::None) {
+            return;
+        }
+        let new = !conference.members.contains_key(nick);
+        let member = conference.members.entry(nick.to_owned()).or_insert_with(|| Member::new(arrival));
+        if let Some(item) = item {
+            member.real_jid = item.jid.clone().or(member.real_jid.take());
+            member.owner = item.affiliation == Affiliation::Owner;
+            member.moderator = item.role == Role::Moderator || member.owner || item.affiliation == Affiliation::Admin;
+        }
+        let text = |name: &str| presence.payloads.iter().find(|payload| payload.name() == name).map(Element::text);
+        member.stats_id = text("stats-id").or(member.stats_id.take());
+        if let Some(caps) = presence.payloads.iter().find(|payload| payload.is("c", CAPS)) {
+            if let (Some(node), Some(ver)) = (caps.attr("node"), caps.attr("ver")) {
+                member.caps = Some((node.to_owned(), ver.to_owned()));
+            }
+        }
+        if !new {
+            return;
+        }
+        self.totals.participants += 1;
+        conference.initial_deadline = None;
+        tracing::info!(%room, endpoint = nick, members = conference.members.len(), "member joined");
+        self.elect_owner(room);
+        self.invite_missing(now, room);
+    }
+
+    fn member_left(&mut self, now: Instant, room: &BareJid, nick: &str) {
+        let Some(conference) = self.conferences.get_mut(room) else { return };
+        let Some(member) = conference.members.remove(nick) else { return };
+        tracing::info!(%room, endpoint = nick, members = conference.members.len(), "member left");
+        conference.sources.clear(nick);
+        for other in conference.members.values_mut() {
+            other.told.remove(nick);
+        }
+        if conference.owner.as_deref() == Some(nick) {
+            conference.owner = None;
+        }
+        if conference.members.is_empty() {
+            self.end_conference(now, room, true);
+            return;
+        }
+        if member.has_endpoint() {
+            self.expire_endpoint(now, room, nick);
+        }
+        self.elect_owner(room);
+        self.watch_last_one(now, room);
+    }
+
+    /// Makes somebody owner when nobody is: an owner that the room knows already, else who came first.
+    fn elect_owner(&mut self, room: &BareJid) {
+        let Some(conference) = self.conferences.get_mut(room) else { return };
+        if conference.owner.is_some() || !matches!(conference.state, RoomState::Ready) {
+            return;
+        }
+        let order = conference.by_arrival();
+        if let Some(owner) = order.iter().find(|nick| conference.members.get(*nick).is_some_and(|m| m.owner)) {
+            conference.owner = Some(owner.clone());
+            return;
+        }
+        let candidate = order.iter().find_map(|nick| Some((nick, conference.members.get(nick)?.real_jid.clone()?)));
+        let Some((nick, jid)) = candidate else { return };
+        tracing::info!(%room, endpoint = %nick, "made owner");
+        conference.owner = Some(nick.clone());
+        let xml = format!("<query xmlns='{MUC_ADMIN}'><item affiliation='owner' jid='{}'/></query>", jid.to_bare());
+        if let Some(query) = build(&xml) {
+            self.notify(&room.to_string(), query);
+        }
+    }
+
+    /// Asks for what a member can do; true when it is known already.
+    pub(super) fn discover(&mut self, now: Instant, room: &BareJid, nick: &str) -> bool {
+        let Some(member) = self.conferences.get_mut(room).and_then(|c| c.members.get_mut(nick)) else { return false };
+        if member.features.is_some() {
+            return true;
+        }
+        let ver = member.caps.as_ref().map(|(_, ver)| ver.clone());
+        if let Some(features) = ver.as_ref().and_then(|ver| self.caps.get(ver)) {
+            member.features = Some(*features);
+            return true;
+        }
+        member.stage = Stage::Discovering;
+        let mut query = Element::builder("query", DISCO_INFO).build();
+        if let Some((node, ver)) = &member.caps {
+            query.set_attr(Default::default(), tokio_xmpp::minidom::rxml::xml_ncname!("node").to_owned(), format!("{node}#{ver}"));
+        }
+        let pending = Pending::Disco { room: room.clone(), nick: nick.to_owned(), ver };
+        self.request(now, &format!("{room}/{nick}"), false, query, pending);
+        false
+    }
+
+    pub(super) fn discovered(&mut self, now: Instant, room: &BareJid, nick: &str, ver: Option<String>, answer: Answer) {
+        let result = match answer {
+            Answer::Result(Some(payload)) => DiscoInfoResult::try_from(payload).ok(),
+            _ => None,
+        };
+        let features = match &result {
+            Some(result) => Features::from_vars(result.features.iter().map(AsRef::as_ref)),
+            // Somebody who does not answer may still be able to take part.
+            None => Features::UNKNOWN,
+        };
+        if let (Some(ver), Some(_)) = (ver, &result) {
+            if self.caps.len() < CAPS_CACHE {
+                self.caps.insert(ver, features);
+            }
+        }
+        if let Some(member) = self.conferences.get_mut(room).and_then(|c| c.members.get_mut(nick)) {
+            member.features = Some(features);
+            if member.stage == Stage::Discovering {
+                member.stage = Stage::Idle;
+            }
+        }
+        self.invite_missing(now, room);
+    }
+
+    /// Ends a conference; `leave` where we are still in the room.
+    pub(super) fn end_conference(&mut self, now: Instant, room: &BareJid, leave: bool) {
+        let Some(conference) = self.conferences.remove(room) else { return };
+        tracing::info!(%room, seconds = now.saturating_duration_since(conference.created).as_secs(), "conference ended");
+        if let Some(session) = conference.session.filter(|session| session.created) {
+            self.expire_on_bridge(now, &session.bridge, &conference.meeting_id);
+        }
+        if leave {
+            if let Ok(mut muc) = MucRoom::new(room, NICK) {
+                let presence = muc.leave();
+                self.send(presence);
+            }
+        }
+    }
+
+    pub(super) fn conference_timeouts(&mut self, now: Instant) {
+        let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        let rooms: Vec<(BareJid, bool, bool)> = self
+            .conferences
+            .iter()
+            .map(|(room, conference)| (room.clone(), due(conference.initial_deadline), due(conference.single_deadline)))
+            .filter(|(_, initial, single)| *initial || *single)
+            .collect();
+        for (room, initial, _) in rooms {
+            if initial {
+                self.end_conference(now, &room, true);
+            } else {
+                self.end_last_session(now, &room);
+            }
+        }
+    }
+
+    /// Starts or stops the clock of the last one left (focus-protocol 3.5).
+    pub(super) fn watch_last_one(&mut self, now: Instant, room: &BareJid) {
+        let timeout: Duration = self.settings.single_participant_timeout;
+        let Some(conference) = self.conferences.get_mut(room) else { return };
+        if conference.members.len() == 1 && conference.sessions() == 1 {
+            conference.single_deadline.get_or_insert(now + timeout);
+        } else if conference.members.len() > 1 {
+            conference.single_deadline = None;
+        }
+    }
+
+    /// Everything that is asked of the focus.
+    pub(super) fn serve(&mut self, now: Instant, request: &Request) -> Option<Iq> {
+        let payload = &request.payload;
+        let (name, namespace) = (payload.name(), payload.ns());
+        match (name, namespace.as_str()) {
+            ("conference", ns::FOCUS) => self.conference_request(now, request),
+            ("jingle", ns::JINGLE) => Some(self.jingle(now, request)),
+            ("mute", "http://jitsi.org/jitmeet/audio" | "http://jitsi.org/jitmeet/video" | "http://jitsi.org/jitmeet/desktop") => {
+                Some(self.mute(request))
+            }
+            ("ping", "urn:xmpp:ping") if !request.set => Some(request.result(None)),
+            ("query", "jabber:iq:version") if !request.set => {
+                let version = env!("CARGO_PKG_VERSION");
+                Some(request.result(build(&format!(
+                    "<query xmlns='jabber:iq:version'><name>ringbridge focus</name><version>{version}</version></query>"
+                ))))
+            }
+            ("query", DISCO_INFO) if !request.set => Some(request.result(build(&format!(
+                "<query xmlns='{DISCO_INFO}'><identity category='component' type='generic' name='focus'/>\
+                 <feature var='{DISCO_INFO}'/><feature var='urn:xmpp:ping'/><feature var='jabber:iq:version'/>\
+                 <feature var='https://jitsi.org/meet/jicofo/terminate-restart'/></query>"
+            )))),
+            ("dial", "urn:xmpp:rayo:1") => Some(request.refuse(DefinedCondition::FeatureNotImplemented, "no SIP gateway")),
+            _ => Some(request.refuse(DefinedCondition::ServiceUnavailable, "")),
+        }
+    }
+
+    /// Mutes a participant (focus-protocol 8.1).
+    fn mute(&mut self, request: &Request) -> Iq {
+        let on = match request.payload.text().trim() {
+            "true" => true,
+            "false" => false,
+            _ => return request.refuse(DefinedCondition::BadRequest, "the text has to be true or false"),
+        };
+        let Some((room, muter)) = request.from.as_ref().and_then(Self::occupant) else {
+            return request.refuse(DefinedCondition::BadRequest, "only occupants of a room can mute");
+        };
+        let Some(target) = request.payload.attr("jid").and_then(|jid| jid.parse::<Jid>().ok()) else {
+            return request.refuse(DefinedCondition::BadRequest, "the jid attribute is missing or is no address");
+        };
+        let Some(conference) = self.conferences.get(&room) else {
+            return request.refuse(DefinedCondition::ItemNotFound, "no such conference");
+        };
+        let target = Self::occupant(&target).filter(|(other, _)| *other == room).map(|(_, nick)| nick);
+        let session = |nick: &str| conference.members.get(nick).filter(|member| member.has_endpoint());
+        let (Some(by), Some(target)) =
+            (session(&muter), target.filter(|target| session(target).is_some()))
+        else {
+            return request.refuse(DefinedCondition::InternalServerError, "both need a session");
+        };
+        let other = muter != target;
+        if other && (!by.moderator || !on) {
+            return request.refuse(DefinedCondition::NotAllowed, "only moderators mute others, and nobody unmutes them");
+        }
+        if other {
+            let xml = format!(
+                "<mute xmlns='{}' jid='{room}/{target}' actor='{room}/{muter}'>true</mute>",
+                request.payload.ns()
+            );
+            if let Some(mute) = build(&xml) {
+                self.notify(&format!("{room}/{target}"), mute);
+            }
+        }
+        request.result(None)
+    }
+}

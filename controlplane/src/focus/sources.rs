@@ -1,0 +1,291 @@
+//! The sources of one conference: who publishes what, whether that is acceptable, and what others are told
+//! (focus-protocol 5.4 to 5.7).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::colibri::elements as c2;
+use crate::jingle::{OwnedGroup, OwnedSource, SourceSet};
+
+/// SSRCs and groups per participant at most.
+const MAX: usize = 20;
+
+/// Why sources are refused; the text goes to the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// An SSRC of zero.
+    #[error("SSRC 0 is not allowed")]
+    ZeroSsrc,
+    /// An SSRC that somebody has.
+    #[error("SSRC {0} is already used in this conference")]
+    SsrcTaken(u32),
+    /// An msid that somebody else has.
+    #[error("msid {0:?} is already used by another participant")]
+    MsidTaken(String),
+    /// Too many.
+    #[error("more than 20 sources or groups")]
+    TooMany,
+    /// A group names an SSRC without a source.
+    #[error("a group names SSRC {0}, which has no source")]
+    UnknownInGroup(u32),
+    /// A FID group that is no pair.
+    #[error("a FID group needs exactly two SSRCs, not {0}")]
+    BadFid(usize),
+    /// Grouped sources differ in their msid, or have none.
+    #[error("the sources of a group need one and the same msid")]
+    GroupMsid,
+    /// Something to be removed is not there.
+    #[error("SSRC {0} is not a source of this participant")]
+    NotThere(u32),
+}
+
+/// Everybody's sources.
+#[derive(Debug, Default)]
+pub struct ConferenceSources {
+    by_owner: BTreeMap<String, SourceSet>,
+}
+
+impl ConferenceSources {
+    /// Adds to an owner's sources, all or nothing, and returns what was added with names filled in.
+    pub fn add(&mut self, owner: &str, added: SourceSet) -> Result<SourceSet, SourceError> {
+        let mut added = added;
+        name_sources(owner, &mut added);
+        let mut taken: BTreeSet<u32> =
+            self.by_owner.values().flat_map(|set| &set.sources).map(|source| source.ssrc).collect();
+        for source in &added.sources {
+            if source.ssrc == 0 {
+                return Err(SourceError::ZeroSsrc);
+            }
+            if !taken.insert(source.ssrc) {
+                return Err(SourceError::SsrcTaken(source.ssrc));
+            }
+            let others = self.by_owner.iter().filter(|(other, _)| *other != owner).flat_map(|(_, set)| &set.sources);
+            if let Some(msid) = source.msid.as_ref() {
+                if others.into_iter().any(|other| other.msid.as_ref() == Some(msid)) {
+                    return Err(SourceError::MsidTaken(msid.clone()));
+                }
+            }
+        }
+        let mut union = self.by_owner.get(owner).cloned().unwrap_or_default();
+        union.sources.extend(added.sources.iter().cloned());
+        added.groups.retain(|group| !union.groups.contains(group));
+        union.groups.extend(added.groups.iter().cloned());
+        check(&union)?;
+        self.by_owner.insert(owner.to_owned(), union);
+        Ok(added)
+    }
+
+    /// Removes from an owner's sources, by SSRC; groups with a removed SSRC go too. Returns what was removed.
+    pub fn remove(&mut self, owner: &str, removed: &SourceSet) -> Result<SourceSet, SourceError> {
+        let set = self.by_owner.entry(owner.to_owned()).or_default();
+        let gone: BTreeSet<u32> = removed.sources.iter().map(|source| source.ssrc).collect();
+        if let Some(missing) = gone.iter().find(|ssrc| !set.sources.iter().any(|source| source.ssrc == **ssrc)) {
+            return Err(SourceError::NotThere(*missing));
+        }
+        let (sources, kept) = std::mem::take(&mut set.sources).into_iter().partition(|source| gone.contains(&source.ssrc));
+        set.sources = kept;
+        let touched = |group: &OwnedGroup| group.ssrcs.iter().any(|ssrc| gone.contains(ssrc));
+        let (groups, kept) = std::mem::take(&mut set.groups).into_iter().partition(touched);
+        set.groups = kept;
+        Ok(SourceSet { sources, groups })
+    }
+
+    /// Takes all of an owner's sources away.
+    pub fn clear(&mut self, owner: &str) -> SourceSet {
+        self.by_owner.remove(owner).unwrap_or_default()
+    }
+
+    /// An owner's sources.
+    pub fn of(&self, owner: &str) -> SourceSet {
+        self.by_owner.get(owner).cloned().unwrap_or_default()
+    }
+
+    /// What a receiver is to know: everybody else's sources without simulcast.
+    pub fn for_receiver(&self, receiver: &str) -> BTreeMap<String, SourceSet> {
+        self.by_owner
+            .iter()
+            .filter(|(owner, set)| *owner != receiver && !set.is_empty())
+            .map(|(owner, set)| (owner.clone(), strip_simulcast(set)))
+            .collect()
+    }
+}
+
+fn check(set: &SourceSet) -> Result<(), SourceError> {
+    if set.sources.len() > MAX || set.groups.len() > MAX {
+        return Err(SourceError::TooMany);
+    }
+    for group in &set.groups {
+        if group.semantics.eq_ignore_ascii_case("FID") && group.ssrcs.len() != 2 {
+            return Err(SourceError::BadFid(group.ssrcs.len()));
+        }
+        let mut msid = None;
+        for ssrc in &group.ssrcs {
+            let source = set.sources.iter().find(|source| source.ssrc == *ssrc);
+            let source = source.ok_or(SourceError::UnknownInGroup(*ssrc))?;
+            let own = source.msid.as_ref().ok_or(SourceError::GroupMsid)?;
+            if *msid.get_or_insert(own) != own {
+                return Err(SourceError::GroupMsid);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives nameless sources the name that the reference bridge would assume; one name per msid.
+fn name_sources(owner: &str, set: &mut SourceSet) {
+    for video in [false, true] {
+        let mut msids: Vec<Option<String>> = Vec::new();
+        for source in set.sources.iter_mut().filter(|source| source.video == video && source.name.is_none()) {
+            let index = msids.iter().position(|msid| *msid == source.msid).unwrap_or_else(|| {
+                msids.push(source.msid.clone());
+                msids.len() - 1
+            });
+            source.name = Some(format!("{owner}-{}{index}", if video { 'v' } else { 'a' }));
+        }
+    }
+}
+
+/// Of each SIM group only the first SSRC stays, with its FID partner.
+pub fn strip_simulcast(set: &SourceSet) -> SourceSet {
+    let is_sim = |group: &&OwnedGroup| group.semantics.eq_ignore_ascii_case("SIM");
+    let upper: BTreeSet<u32> =
+        set.groups.iter().filter(is_sim).flat_map(|group| group.ssrcs.iter().skip(1).copied()).collect();
+    let partners: BTreeSet<u32> = set
+        .groups
+        .iter()
+        .filter(|group| !is_sim(group) && group.ssrcs.first().is_some_and(|first| upper.contains(first)))
+        .flat_map(|group| group.ssrcs.iter().skip(1).copied())
+        .collect();
+    let hidden = |ssrc: &u32| upper.contains(ssrc) || partners.contains(ssrc);
+    SourceSet {
+        sources: set.sources.iter().filter(|source| !hidden(&source.ssrc)).cloned().collect(),
+        groups: set
+            .groups
+            .iter()
+            .filter(|group| !is_sim(group) && !group.ssrcs.iter().any(hidden))
+            .cloned()
+            .collect(),
+    }
+}
+
+/// What `after` has that `before` has not, and the other way round: to add, to remove.
+pub fn difference(before: &SourceSet, after: &SourceSet) -> (SourceSet, SourceSet) {
+    let minus = |a: &SourceSet, b: &SourceSet| SourceSet {
+        sources: a.sources.iter().filter(|s| !b.sources.iter().any(|o| o.ssrc == s.ssrc)).cloned().collect(),
+        groups: a.groups.iter().filter(|group| !b.groups.contains(group)).cloned().collect(),
+    };
+    (minus(after, before), minus(before, after))
+}
+
+/// The complete set as colibri2 wants it: one media-source per name, groups with their first SSRC.
+pub fn to_colibri(set: &SourceSet) -> c2::Sources {
+    let mut media_sources: Vec<c2::MediaSource> = Vec::new();
+    let plain = |source: &OwnedSource| c2::Source {
+        ssrc: source.ssrc,
+        name: source.name.clone(),
+        video_type: source.video_type.clone(),
+        ..c2::Source::default()
+    };
+    for source in &set.sources {
+        let id = source.name.clone().unwrap_or_default();
+        match media_sources.iter_mut().find(|media| media.id == id) {
+            Some(media) => media.sources.push(plain(source)),
+            None => media_sources.push(c2::MediaSource {
+                media_type: if source.video { c2::MediaType::Video } else { c2::MediaType::Audio },
+                id,
+                synthetic: false,
+                sources: vec![plain(source)],
+                ssrc_groups: Vec::new(),
+            }),
+        }
+    }
+    for group in &set.groups {
+        let first = group.ssrcs.first().copied().unwrap_or_default();
+        let home = media_sources.iter_mut().find(|media| media.sources.iter().any(|source| source.ssrc == first));
+        if let Some(media) = home {
+            media.ssrc_groups.push(c2::SsrcGroup {
+                semantics: group.semantics.clone(),
+                sources: group.ssrcs.iter().map(|ssrc| c2::Source { ssrc: *ssrc, ..c2::Source::default() }).collect(),
+            });
+        }
+    }
+    c2::Sources { media_sources }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn source(ssrc: u32, msid: &str) -> OwnedSource {
+        OwnedSource { ssrc, name: None, msid: Some(msid.to_owned()), video_type: None, video: true }
+    }
+
+    fn group(semantics: &str, ssrcs: &[u32]) -> OwnedGroup {
+        OwnedGroup { semantics: semantics.to_owned(), ssrcs: ssrcs.to_vec(), video: true }
+    }
+
+    fn simulcast() -> SourceSet {
+        SourceSet {
+            sources: (1..=6).map(|ssrc| source(ssrc, "a-video m")).collect(),
+            groups: vec![group("SIM", &[1, 2, 3]), group("FID", &[1, 4]), group("FID", &[2, 5]), group("FID", &[3, 6])],
+        }
+    }
+
+    #[test]
+    fn receivers_learn_one_encoding_and_the_bridge_all() {
+        let mut sources = ConferenceSources::default();
+        let added = sources.add("a", simulcast()).expect("valid");
+        assert!(added.sources.iter().all(|source| source.name.as_deref() == Some("a-v0")));
+        let told = &sources.for_receiver("b")["a"];
+        assert_eq!(told.sources.iter().map(|source| source.ssrc).collect::<Vec<_>>(), [1, 4]);
+        assert_eq!(told.groups, [group("FID", &[1, 4])]);
+        assert!(sources.for_receiver("a").is_empty(), "never its own");
+        let colibri = to_colibri(&sources.of("a"));
+        assert_eq!(colibri.media_sources.len(), 1);
+        assert_eq!(colibri.media_sources[0].sources.len(), 6);
+        assert_eq!(colibri.media_sources[0].ssrc_groups.len(), 4);
+    }
+
+    #[test]
+    fn bad_sources_are_refused_whole() {
+        let mut sources = ConferenceSources::default();
+        sources.add("a", simulcast()).expect("valid");
+        let one = |ssrc, msid: &str| SourceSet { sources: vec![source(ssrc, msid)], groups: vec![] };
+        assert_eq!(sources.add("b", one(0, "x")), Err(SourceError::ZeroSsrc));
+        assert_eq!(sources.add("b", one(1, "x")), Err(SourceError::SsrcTaken(1)));
+        assert_eq!(sources.add("a", one(1, "a-video m")), Err(SourceError::SsrcTaken(1)));
+        assert_eq!(sources.add("b", one(9, "a-video m")), Err(SourceError::MsidTaken("a-video m".into())));
+        let with = |groups| SourceSet { sources: vec![source(9, "x"), source(10, "y")], groups };
+        assert_eq!(sources.add("b", with(vec![group("FID", &[9, 11])])), Err(SourceError::UnknownInGroup(11)));
+        assert_eq!(sources.add("b", with(vec![group("FID", &[9])])), Err(SourceError::BadFid(1)));
+        assert_eq!(sources.add("b", with(vec![group("FID", &[9, 10])])), Err(SourceError::GroupMsid));
+        let many = SourceSet { sources: (100..121).map(|ssrc| source(ssrc, "z")).collect(), groups: vec![] };
+        assert_eq!(sources.add("b", many), Err(SourceError::TooMany));
+        assert!(sources.of("b").is_empty(), "nothing of all that stayed");
+        assert_eq!(sources.remove("b", &one(1, "x")), Err(SourceError::NotThere(1)));
+        let removed = sources.remove("a", &one(2, "a-video m")).expect("there");
+        assert_eq!(removed.groups.len(), 2, "SIM and its FID go with it");
+    }
+
+    proptest! {
+        #[test]
+        fn a_difference_leads_from_one_to_the_other(
+            before in proptest::collection::btree_set(1u32..30, 0..12),
+            after in proptest::collection::btree_set(1u32..30, 0..12),
+        ) {
+            let set = |ssrcs: &BTreeSet<u32>| SourceSet {
+                sources: ssrcs.iter().map(|ssrc| source(*ssrc, "m")).collect(),
+                groups: vec![],
+            };
+            let (add, remove) = difference(&set(&before), &set(&after));
+            let mut result: BTreeSet<u32> = before.clone();
+            for source in &remove.sources {
+                prop_assert!(result.remove(&source.ssrc));
+            }
+            for source in &add.sources {
+                prop_assert!(result.insert(source.ssrc));
+            }
+            prop_assert_eq!(result, after);
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The backend of `recvmmsg` and `sendmmsg`: one system call per socket and batch, with GSO and GRO.
+
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::address::{NAME_LEN, Name, decode};
+use super::offload::{self, CONTROL_LEN, Control};
+use super::outbox::{Outbox, errno};
+use super::rx::RxBatch;
+use super::slab::Slab;
+use super::{EventFd, Flush, IoError, IoLimits, Offloads, PacketIo, PacketSink, Path};
+use crate::stats::{Counter, WorkerStats};
+
+/// Most messages that the kernel takes in one `sendmmsg`.
+const MAX_VECTOR: usize = 1024;
+
+/// `recvmmsg`/`sendmmsg` over one worker's sockets.
+pub struct Mmsg {
+    rx: RxBatch,
+    tx: MmsgTx,
+    wake: EventFd,
+    /// What `ppoll` waits for: the sockets, then the eventfd.
+    poll: Vec<libc::pollfd>,
+    /// Socket that is read first, so that a busy one does not starve the others.
+    turn: usize,
+    /// Message `i` receives into buffer `i` of the batch's slab, `names[i]` and `controls[i]`.
+    headers: Box<[libc::mmsghdr]>,
+    names: Box<[Name]>,
+    controls: Box<[Control]>,
+    iovecs: Box<[libc::iovec]>,
+    /// Last drop report of each socket.
+    drops: Vec<u32>,
+    offloads: Offloads,
+    stats: Arc<WorkerStats>,
+}
+
+/// Sending half of [`Mmsg`].
+pub struct MmsgTx {
+    sockets: Vec<UdpSocket>,
+    outbox: Outbox,
+}
+
+impl Mmsg {
+    /// Takes over the sockets of one worker. `wake` ends a wait.
+    pub fn new(
+        sockets: Vec<UdpSocket>,
+        wake: EventFd,
+        limits: IoLimits,
+        stats: Arc<WorkerStats>,
+    ) -> Result<Self, IoError> {
+        if sockets.is_empty() || sockets.len() > 64 {
+            return Err(IoError::SocketCount(sockets.len()));
+        }
+        let batch = limits.batch;
+        if !(1..=MAX_VECTOR).contains(&batch) {
+            return Err(IoError::Limit { name: "batch", value: batch, min: 1, max: MAX_VECTOR });
+        }
+        for socket in &sockets {
+            socket
+                .set_nonblocking(true)
+                .map_err(|source| IoError::Allocate { what: "a non-blocking socket", source })?;
+        }
+        let offloads = offload::enable(&sockets, limits.offload);
+        let slab = Slab::new(batch, offload::buffer_len(offloads.gro), "the receive buffers")?;
+        let mut names: Box<[Name]> = vec![Name([0; NAME_LEN]); batch].into();
+        let mut controls: Box<[Control]> = vec![Control([0; CONTROL_LEN]); batch].into();
+        let mut iovecs: Box<[libc::iovec]> =
+            (0..batch).map(|i| libc::iovec { iov_base: slab.pointer(i).cast(), iov_len: slab.stride() }).collect();
+        let headers = (0..batch)
+            .map(|i| {
+                // SAFETY: mmsghdr is integers and pointers; all zeroes is a value of it (an empty message).
+                let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+                header.msg_hdr.msg_name = (&raw mut names[i]).cast();
+                header.msg_hdr.msg_iov = &raw mut iovecs[i];
+                header.msg_hdr.msg_iovlen = 1;
+                header.msg_hdr.msg_control = (&raw mut controls[i]).cast();
+                header
+            })
+            .collect();
+        let fds = sockets.iter().map(AsRawFd::as_raw_fd).chain([wake.as_raw_fd()]);
+        Ok(Self {
+            rx: RxBatch::new(slab, batch, stats.clone()),
+            poll: fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect(),
+            turn: 0,
+            headers,
+            names,
+            controls,
+            iovecs,
+            drops: vec![0; sockets.len()],
+            offloads,
+            tx: MmsgTx { outbox: Outbox::new(&limits, sockets.len(), offloads.gso, stats.clone())?, sockets },
+            wake,
+            stats,
+        })
+    }
+
+    /// Waits until something is readable; true when it is.
+    fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
+        let timeout = libc::timespec {
+            tv_sec: timeout.as_secs().min(86_400) as libc::time_t,
+            tv_nsec: timeout.subsec_nanos() as libc::c_long,
+        };
+        // SAFETY: `poll` holds as many entries as given, all of open descriptors; no signal mask.
+        let ready =
+            unsafe { libc::ppoll(self.poll.as_mut_ptr(), self.poll.len() as libc::nfds_t, &timeout, std::ptr::null()) };
+        match ready {
+            -1 => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+                error => Err(error),
+            },
+            ready => Ok(ready > 0),
+        }
+    }
+
+    /// Reads one socket into the free buffers from `used` on; returns how many buffers are used then.
+    fn read_socket(&mut self, local: usize, used: usize) -> io::Result<usize> {
+        let free = &mut self.headers[used..];
+        for header in free.iter_mut() {
+            header.msg_hdr.msg_namelen = NAME_LEN as u32;
+            header.msg_hdr.msg_controllen = CONTROL_LEN as _;
+            header.msg_hdr.msg_flags = 0;
+        }
+        // SAFETY: the headers point at names, controls, iovecs and buffers of this struct, which do not move and
+        // are as long as the headers say; nothing borrows the buffers, as the batch was cleared.
+        let result = unsafe {
+            libc::recvmmsg(
+                self.tx.sockets[local].as_raw_fd(),
+                free.as_mut_ptr(),
+                free.len() as u32,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        if result < 0 {
+            return match errno() {
+                // Also errors of datagrams sent earlier, which UDP reports here: nothing was received.
+                libc::EAGAIN
+                | libc::EINTR
+                | libc::ECONNREFUSED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::ENOMEM
+                | libc::ENOBUFS => Ok(used),
+                error => Err(io::Error::from_raw_os_error(error)),
+            };
+        }
+        let now_used = used + result as usize;
+        for i in used..now_used {
+            let header = &self.headers[i];
+            let control_len = header.msg_hdr.msg_controllen.min(CONTROL_LEN as _);
+            let ancillary = offload::parse_control(&self.controls[i].0[..control_len]);
+            if let Some(drops) = ancillary.drops {
+                let lost = drops.wrapping_sub(std::mem::replace(&mut self.drops[local], drops));
+                self.stats.add(Counter::DropSocketOverflow, u64::from(lost));
+            }
+            let Some(remote) = decode(&self.names[i].0[..(header.msg_hdr.msg_namelen as usize).min(NAME_LEN)]) else {
+                self.stats.count(Counter::DropUnknownAddress);
+                continue;
+            };
+            let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            let path = Path { local: local as u8, remote };
+            let len = (header.msg_len as usize).min(self.iovecs[i].iov_len);
+            self.rx.push(path, i, 0, len, ancillary.segment, truncated);
+        }
+        Ok(now_used)
+    }
+}
+
+impl PacketIo for Mmsg {
+    type Tx = MmsgTx;
+
+    fn receive(&mut self, timeout: Duration) -> io::Result<usize> {
+        self.rx.clear();
+        if !self.wait(timeout)? {
+            return Ok(0);
+        }
+        let sockets = self.tx.sockets.len();
+        if self.poll[sockets].revents != 0 {
+            self.wake.drain();
+        }
+        self.turn = (self.turn + 1) % sockets;
+        let mut used = 0;
+        for k in 0..sockets {
+            let local = (self.turn + k) % sockets;
+            if self.poll[local].revents != 0 && used < self.headers.len() {
+                used = self.read_socket(local, used)?;
+            }
+        }
+        Ok(self.rx.len())
+    }
+
+    fn parts(&mut self) -> (&mut RxBatch, &mut MmsgTx) {
+        (&mut self.rx, &mut self.tx)
+    }
+
+    fn offloads(&self) -> Offloads {
+        self.offloads
+    }
+}
+
+impl PacketSink for MmsgTx {
+    fn slot(&mut self) -> Option<&mut [u8]> {
+        if self.outbox.is_full() {
+            self.flush().ok()?;
+        }
+        self.outbox.slot()
+    }
+
+    fn commit(&mut self, len: usize, path: Path) {
+        self.outbox.commit(len, path);
+    }
+}
+
+impl Flush for MmsgTx {
+    fn flush(&mut self) -> io::Result<()> {
+        if self.outbox.is_empty() {
+            return Ok(());
+        }
+        let messages = self.outbox.prepare();
+        let mut at = 0;
+        while at < messages {
+            let local = self.outbox.local(at);
+            let end = (at..messages).find(|&i| self.outbox.local(i) != local).unwrap_or(messages);
+            at = self.send(local, at, end);
+        }
+        self.outbox.clear();
+        Ok(())
+    }
+}
+
+impl MmsgTx {
+    /// Sends messages `at..end`, all of one socket; returns `end`.
+    fn send(&mut self, local: usize, mut at: usize, end: usize) -> usize {
+        while at < end {
+            let count = (end - at).min(MAX_VECTOR);
+            let headers = self.outbox.headers().wrapping_add(at);
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            // SAFETY: `prepare` wrote these headers; `at + count` is within their number, and what they point at
+            // stays in place until `clear`.
+            let sent = unsafe { libc::sendmmsg(self.sockets[local].as_raw_fd(), headers, count as u32, flags as _) };
+            if sent > 0 {
+                (at..at + sent as usize).for_each(|i| self.outbox.sent(i));
+                at += sent as usize;
+                continue;
+            }
+            match errno() {
+                libc::EINTR => {}
+                libc::EAGAIN => {
+                    // The socket is full: late media is worth less than a loop that goes on.
+                    (at..end).for_each(|i| self.outbox.refused(i, libc::EAGAIN, &self.sockets[local]));
+                    return end;
+                }
+                error => {
+                    self.outbox.refused(at, error, &self.sockets[local]);
+                    at += 1;
+                }
+            }
+        }
+        end
+    }
+}

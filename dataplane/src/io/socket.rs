@@ -1,0 +1,135 @@
+//! The UDP sockets of one worker.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::IoError;
+
+/// How sockets are bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Wanted kernel receive buffer, bytes.
+    pub receive_buffer: usize,
+    /// Wanted kernel send buffer, bytes.
+    pub send_buffer: usize,
+    /// Whether the port must be free. True for the first worker of a process: sockets share the port between
+    /// workers (`SO_REUSEPORT`), which would also share it silently with another bridge of the same user.
+    pub check_port_free: bool,
+}
+
+impl Default for SocketOptions {
+    /// 4 MiB each way, port checked.
+    fn default() -> Self {
+        Self { receive_buffer: 4 << 20, send_buffer: 4 << 20, check_port_free: true }
+    }
+}
+
+/// Binds one socket per address, all on one port, shared with the other workers; the index in the result is
+/// [`super::Path::local`]. Port 0 takes a free one (the same for all addresses).
+pub fn bind_sockets(addresses: &[IpAddr], port: u16, options: &SocketOptions) -> Result<Vec<UdpSocket>, IoError> {
+    if addresses.is_empty() || addresses.len() > 64 {
+        return Err(IoError::SocketCount(addresses.len()));
+    }
+    if options.check_port_free && port != 0 {
+        for &ip in addresses {
+            let address = SocketAddr::new(ip, port);
+            let probe = open(address)?;
+            probe.bind(&address.into()).map_err(|source| bind_error(address, source))?;
+        }
+    }
+    let mut port = port;
+    let mut sockets = Vec::with_capacity(addresses.len());
+    for &ip in addresses {
+        let address = SocketAddr::new(ip, port);
+        let failed = |step| move |source| IoError::Socket { address, step, source };
+        let socket = open(address)?;
+        socket.set_reuse_port(true).map_err(failed("SO_REUSEPORT"))?;
+        socket.set_nonblocking(true).map_err(failed("O_NONBLOCK"))?;
+        grow_buffers(&socket, address, options);
+        socket.bind(&address.into()).map_err(|source| bind_error(address, source))?;
+        let socket = UdpSocket::from(socket);
+        port = socket.local_addr().map_err(failed("getsockname"))?.port();
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+fn open(address: SocketAddr) -> Result<Socket, IoError> {
+    let failed = |step| move |source| IoError::Socket { address, step, source };
+    let socket =
+        Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP)).map_err(failed("socket"))?;
+    if address.is_ipv6() {
+        // IPv4 has sockets of its own, so that a path says which address a packet really used.
+        socket.set_only_v6(true).map_err(failed("IPV6_V6ONLY"))?;
+    }
+    Ok(socket)
+}
+
+fn bind_error(address: SocketAddr, source: io::Error) -> IoError {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => IoError::PortTaken(address),
+        io::ErrorKind::AddrNotAvailable => IoError::AddressUnknown(address.ip()),
+        io::ErrorKind::PermissionDenied => IoError::PortForbidden(address),
+        _ => IoError::Socket { address, step: "bind", source },
+    }
+}
+
+/// Asks for large buffers; the kernel silently gives less than asked for, so the result is read back.
+fn grow_buffers(socket: &Socket, address: SocketAddr, options: &SocketOptions) {
+    // Linux doubles the number for its own bookkeeping and reports the doubled one.
+    let _ = socket.set_recv_buffer_size(options.receive_buffer);
+    let _ = socket.set_send_buffer_size(options.send_buffer);
+    let receive = socket.recv_buffer_size().unwrap_or(0) / 2;
+    let send = socket.send_buffer_size().unwrap_or(0) / 2;
+    if receive < options.receive_buffer {
+        tracing::warn!(
+            %address, wanted = options.receive_buffer, got = receive,
+            "UDP receive buffer is smaller than wanted: bursts may be lost; raise sysctl net.core.rmem_max"
+        );
+    }
+    if send < options.send_buffer {
+        tracing::warn!(
+            %address, wanted = options.send_buffer, got = send,
+            "UDP send buffer is smaller than wanted: bursts may be lost; raise sysctl net.core.wmem_max"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn workers_share_a_port_but_a_second_bridge_does_not() {
+        let first = bind_sockets(&[LOOPBACK], 0, &SocketOptions::default()).unwrap();
+        let port = first[0].local_addr().unwrap().port();
+        let next = SocketOptions { check_port_free: false, ..Default::default() };
+        let second = bind_sockets(&[LOOPBACK], port, &next).unwrap();
+        assert_eq!(second[0].local_addr().unwrap().port(), port);
+        let error = bind_sockets(&[LOOPBACK], port, &SocketOptions::default()).unwrap_err();
+        assert!(matches!(error, IoError::PortTaken(address) if address.port() == port));
+        let text = error.to_string();
+        assert!(text.contains(&port.to_string()) && text.contains("127.0.0.1") && text.contains("--port"), "{text}");
+    }
+
+    #[test]
+    fn bad_addresses_are_named() {
+        let error = bind_sockets(&["192.0.2.1".parse().unwrap()], 0, &SocketOptions::default()).unwrap_err();
+        assert!(matches!(error, IoError::AddressUnknown(ip) if ip.to_string() == "192.0.2.1"), "{error}");
+        assert!(matches!(bind_sockets(&[], 0, &SocketOptions::default()), Err(IoError::SocketCount(0))));
+        assert!(matches!(bind_sockets(&[LOOPBACK; 65], 0, &SocketOptions::default()), Err(IoError::SocketCount(65))));
+    }
+
+    #[test]
+    fn several_addresses_get_one_port() {
+        let addresses = [LOOPBACK, "127.0.0.2".parse().unwrap()];
+        let sockets = bind_sockets(&addresses, 0, &SocketOptions::default()).unwrap();
+        assert_eq!(sockets.len(), 2);
+        assert_eq!(sockets[0].local_addr().unwrap().port(), sockets[1].local_addr().unwrap().port());
+        assert_eq!(sockets[1].local_addr().unwrap().ip(), addresses[1]);
+    }
+}

@@ -1,0 +1,422 @@
+//! The backend of io_uring: multishot receives into provided buffers, batched sends, one system call per turn and
+//! direction.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use io_uring::types::{CancelBuilder, Fixed, RecvMsgOut, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+use super::address::{NAME_LEN, decode};
+use super::offload::{self, CONTROL_LEN};
+use super::outbox::Outbox;
+use super::provided::{BufferRing, GROUP};
+use super::rx::RxBatch;
+use super::slab::Slab;
+use super::{EventFd, Flush, IoError, IoLimits, Offloads, PacketIo, PacketSink, Path};
+use crate::stats::{Counter, WorkerStats};
+
+/// Submission entries; more messages than this go in several submissions.
+const SUBMISSIONS: u32 = 512;
+/// Where the payload starts in a provided buffer: after the kernel's header, name and control messages.
+const PAYLOAD_OFFSET: usize = 16 + NAME_LEN + CONTROL_LEN;
+
+/// Kinds of requests, in the upper half of their user data; the lower half is a socket or message index.
+const RECEIVE: u64 = 1;
+const SEND: u64 = 2;
+const WAKE: u64 = 3;
+
+/// io_uring over one worker's sockets. Belongs to the thread that made it.
+pub struct Uring {
+    /// Not dropped, but leaked, when the kernel does not let go of the buffers.
+    inner: ManuallyDrop<Inner>,
+}
+
+/// The ring is in the first field, so that it is dropped before the memory that its requests point at.
+struct Inner {
+    tx: UringTx,
+    buffers: BufferRing,
+    rx: RxBatch,
+    /// Buffers of the current batch, lent again when it is forgotten.
+    in_batch: Vec<u16>,
+    batch: usize,
+    /// Last drop report of each socket.
+    drops: Vec<u32>,
+    wake: EventFd,
+    offloads: Offloads,
+    stats: Arc<WorkerStats>,
+}
+
+/// Sending half of [`Uring`]; owns the ring, as a flush may find receives completed.
+pub struct UringTx {
+    ring: IoUring,
+    sockets: Vec<UdpSocket>,
+    outbox: Outbox,
+    /// Template of all receives: says how much room name and control messages get.
+    template: Box<libc::msghdr>,
+    /// Messages of the current flush that the kernel still has.
+    outstanding: usize,
+    /// Completed receives not yet in a batch. Bounded: each holds a provided buffer.
+    received: VecDeque<Completed>,
+    /// Sockets (and last the eventfd) whose multishot request has ended.
+    ended: Vec<bool>,
+    woken: bool,
+    /// Completions that the kernel says it lost.
+    lost: u32,
+    /// Error of a receive that makes no sense to repeat.
+    failure: Option<i32>,
+    stats: Arc<WorkerStats>,
+}
+
+struct Completed {
+    local: u8,
+    buffer: u16,
+    /// Bytes that the kernel wrote, its header included; 0 when it only gave the buffer back.
+    len: usize,
+}
+
+impl Uring {
+    /// Takes over the sockets of one worker; call it on the worker's thread. `wake` ends a wait.
+    pub fn new(
+        sockets: Vec<UdpSocket>,
+        wake: EventFd,
+        limits: IoLimits,
+        stats: Arc<WorkerStats>,
+    ) -> Result<Self, IoError> {
+        if sockets.is_empty() || sockets.len() > 64 {
+            return Err(IoError::SocketCount(sockets.len()));
+        }
+        for (name, value) in [("batch", limits.batch), ("rx_buffers", limits.rx_buffers)] {
+            if !(1..=32_768).contains(&value) {
+                return Err(IoError::Limit { name, value, min: 1, max: 32_768 });
+            }
+        }
+        for socket in &sockets {
+            // io_uring fails requests of non-blocking files at once instead of waiting for data.
+            socket.set_nonblocking(false).map_err(|source| IoError::Allocate { what: "a blocking socket", source })?;
+        }
+        let buffers = limits.rx_buffers.next_power_of_two();
+        let ring = build_ring(buffers)?;
+        let fds: Vec<_> = sockets.iter().map(AsRawFd::as_raw_fd).chain([wake.as_raw_fd()]).collect();
+        let registered = ring.submitter().register_files(&fds);
+        registered.map_err(|source| IoError::Uring { step: "registering sockets", source })?;
+
+        let offloads = offload::enable(&sockets, limits.offload);
+        let slab = Slab::new(buffers, offload::buffer_len(offloads.gro), "the receive buffers")?;
+        let buffer_ring = BufferRing::register(&ring, &slab)?;
+        // SAFETY: msghdr is integers and pointers; all zeroes is a value of it (an empty message).
+        let mut template: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
+        template.msg_namelen = NAME_LEN as u32;
+        template.msg_controllen = CONTROL_LEN as _;
+        let batch = limits.batch.min(buffers);
+        let mut inner = Inner {
+            in_batch: Vec::with_capacity(batch),
+            batch,
+            drops: vec![0; sockets.len()],
+            rx: RxBatch::new(slab, batch, stats.clone()),
+            buffers: buffer_ring,
+            tx: UringTx {
+                ring,
+                outbox: Outbox::new(&limits, sockets.len(), offloads.gso, stats.clone())?,
+                template,
+                outstanding: 0,
+                received: VecDeque::with_capacity(buffers),
+                ended: vec![true; sockets.len() + 1],
+                woken: false,
+                lost: 0,
+                failure: None,
+                stats: stats.clone(),
+                sockets,
+            },
+            wake,
+            offloads,
+            stats,
+        };
+        let started = inner.tx.arm().and_then(|()| inner.tx.submit());
+        let this = Self { inner: ManuallyDrop::new(inner) };
+        started.map_err(|source| IoError::Uring { step: "submitting the first receives", source })?;
+        Ok(this)
+    }
+}
+
+/// A ring with the cheapest completion mode that this kernel has.
+fn build_ring(buffers: usize) -> Result<IoUring, IoError> {
+    // Every lent buffer and every submission can complete at once: the completion queue never overflows.
+    let completions = (buffers as u32 + SUBMISSIONS + 128).next_power_of_two();
+    let mut builder = IoUring::builder();
+    builder.setup_clamp().setup_cqsize(completions).setup_submit_all().setup_coop_taskrun().setup_taskrun_flag();
+    let coop = builder.clone();
+    match builder.setup_single_issuer().setup_defer_taskrun().build(SUBMISSIONS) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => coop.build(SUBMISSIONS),
+        result => result,
+    }
+    .map_err(|source| IoError::Uring { step: "creating a ring", source })
+}
+
+impl PacketIo for Uring {
+    type Tx = UringTx;
+
+    fn receive(&mut self, timeout: Duration) -> io::Result<usize> {
+        let inner = &mut *self.inner;
+        let timeout = timeout.min(Duration::from_secs(86_400));
+        inner.forget_batch();
+        inner.tx.reap();
+        // Requests end for want of buffers; now there are some. They are armed even if there is no need to wait.
+        inner.tx.arm()?;
+        let mut deadline = None;
+        while inner.tx.received.is_empty() && !inner.tx.woken && inner.tx.failure.is_none() {
+            let left = match deadline {
+                None if timeout.is_zero() => Duration::ZERO,
+                None => {
+                    deadline = Instant::now().checked_add(timeout);
+                    timeout
+                }
+                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+            };
+            inner.tx.wait(left)?;
+            if left.is_zero() {
+                break;
+            }
+            if inner.tx.received.is_empty() {
+                inner.tx.arm()?;
+            }
+        }
+        inner.tx.submit()?;
+        if std::mem::take(&mut inner.tx.woken) {
+            inner.wake.drain();
+        }
+        if let Some(error) = inner.tx.failure.take() {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        inner.take_received();
+        Ok(inner.rx.len())
+    }
+
+    fn parts(&mut self) -> (&mut RxBatch, &mut UringTx) {
+        let inner = &mut *self.inner;
+        (&mut inner.rx, &mut inner.tx)
+    }
+
+    fn offloads(&self) -> Offloads {
+        self.inner.offloads
+    }
+}
+
+impl Inner {
+    fn forget_batch(&mut self) {
+        self.rx.clear();
+        if !self.in_batch.is_empty() {
+            self.in_batch.drain(..).for_each(|buffer| self.buffers.lend(&self.rx.slab, buffer));
+            self.buffers.publish();
+        }
+    }
+
+    /// Moves completed receives into the batch.
+    fn take_received(&mut self) {
+        while self.in_batch.len() < self.batch {
+            let Some(Completed { local, buffer, len }) = self.tx.received.pop_front() else { break };
+            self.in_batch.push(buffer);
+            // SAFETY: the kernel gave this buffer back with the completion and gets it again in `forget_batch`.
+            let bytes = unsafe { self.rx.slab.bytes(usize::from(buffer), 0, len) };
+            let Ok(message) = RecvMsgOut::parse(bytes, &self.tx.template) else { continue };
+            let ancillary = offload::parse_control(message.control_data());
+            if let Some(drops) = ancillary.drops {
+                let lost = drops.wrapping_sub(std::mem::replace(&mut self.drops[usize::from(local)], drops));
+                self.stats.add(Counter::DropSocketOverflow, u64::from(lost));
+            }
+            let Some(remote) = decode(message.name_data()) else {
+                self.stats.count(Counter::DropUnknownAddress);
+                continue;
+            };
+            let (payload, truncated) = (message.payload_data().len(), message.is_payload_truncated());
+            let path = Path { local, remote };
+            self.rx.push(path, usize::from(buffer), PAYLOAD_OFFSET, payload, ancillary.segment, truncated);
+        }
+    }
+}
+
+impl PacketSink for UringTx {
+    fn slot(&mut self) -> Option<&mut [u8]> {
+        if self.outbox.is_full() {
+            self.flush().ok()?;
+        }
+        self.outbox.slot()
+    }
+
+    fn commit(&mut self, len: usize, path: Path) {
+        self.outbox.commit(len, path);
+    }
+}
+
+impl Flush for UringTx {
+    fn flush(&mut self) -> io::Result<()> {
+        if self.outbox.is_empty() {
+            return Ok(());
+        }
+        let messages = self.outbox.prepare();
+        let headers = self.outbox.headers();
+        for i in 0..messages {
+            let socket = Fixed(self.outbox.local(i) as u32);
+            // SAFETY: `i` is below the number of prepared headers.
+            let header = unsafe { &raw const (*headers.add(i)).msg_hdr };
+            // DONTWAIT completes within the submission; a full socket gives EAGAIN instead of a late datagram.
+            let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32;
+            let entry = opcode::SendMsg::new(socket, header).flags(flags).build();
+            self.push(entry.user_data(SEND << 32 | i as u64))?;
+            self.outstanding += 1;
+        }
+        self.submit()?;
+        self.reap();
+        while self.outstanding > 0 {
+            self.wait(Duration::from_millis(10))?;
+        }
+        self.outbox.clear();
+        Ok(())
+    }
+}
+
+impl UringTx {
+    /// Queues a request; makes room by a submission.
+    fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
+        if self.ring.submission().is_full() {
+            self.submit()?;
+            self.reap();
+        }
+        // SAFETY: what requests point at (headers of the outbox, template, buffers) is owned by this backend, does
+        // not move, and stays until they complete: `flush` waits for sends, and `Drop` for the rest.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        pushed.map_err(|_| io::Error::from_raw_os_error(libc::EBUSY))
+    }
+
+    /// Starts every multishot request that has ended.
+    fn arm(&mut self) -> io::Result<()> {
+        for i in 0..self.ended.len() {
+            if !self.ended[i] {
+                continue;
+            }
+            let file = Fixed(i as u32);
+            let entry = if i < self.sockets.len() {
+                let receive = opcode::RecvMsgMulti::new(file, &raw const *self.template, GROUP).build();
+                receive.user_data(RECEIVE << 32 | i as u64)
+            } else {
+                let poll = opcode::PollAdd::new(file, libc::POLLIN as u32).multi(true).build();
+                poll.user_data(WAKE << 32)
+            };
+            self.push(entry)?;
+            self.ended[i] = false;
+        }
+        Ok(())
+    }
+
+    /// Hands queued requests to the kernel.
+    fn submit(&mut self) -> io::Result<()> {
+        let mut refused = 0;
+        while !self.ring.submission().is_empty() {
+            match self.ring.submit() {
+                Ok(_) => {}
+                Err(error) if is_passing(&error) && refused < 1000 => {
+                    refused += 1;
+                    self.reap();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits, waits for a completion at most `timeout` (zero: only looks), and takes what there is.
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        let result = if timeout.is_zero() {
+            // Sees pending completions by the task-run flag.
+            self.ring.submit()
+        } else {
+            let time = Timespec::from(timeout);
+            self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&time))
+        };
+        self.reap();
+        match result {
+            Err(error) if error.raw_os_error() != Some(libc::ETIME) && !is_passing(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes completions.
+    fn reap(&mut self) {
+        let Self { ring, sockets, outbox, outstanding, received, ended, woken, lost, failure, stats, .. } = self;
+        let completions = ring.completion();
+        let overflow = completions.overflow();
+        if overflow != *lost {
+            stats.add(Counter::DropRingOverflow, u64::from(overflow.wrapping_sub(std::mem::replace(lost, overflow))));
+        }
+        for completion in completions {
+            let (result, flags) = (completion.result(), completion.flags());
+            let index = completion.user_data() as u32 as usize;
+            match completion.user_data() >> 32 {
+                RECEIVE => {
+                    if let Some(buffer) = cqueue::buffer_select(flags) {
+                        received.push_back(Completed { local: index as u8, buffer, len: result.max(0) as usize });
+                    }
+                    if !cqueue::more(flags) {
+                        ended[index] = true;
+                    }
+                    match -result {
+                        libc::ENOBUFS => stats.count(Counter::ReceiveBuffersExhausted),
+                        error @ (libc::EINVAL | libc::EBADF | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EFAULT) => {
+                            *failure = Some(error)
+                        }
+                        _ => {}
+                    }
+                }
+                SEND => {
+                    *outstanding = outstanding.saturating_sub(1);
+                    if result >= 0 {
+                        outbox.sent(index);
+                    } else {
+                        outbox.refused(index, -result, &sockets[outbox.local(index)]);
+                    }
+                }
+                WAKE => {
+                    *woken |= result > 0;
+                    if !cqueue::more(flags) {
+                        ended[sockets.len()] = true;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends all requests; false when the kernel still has some after a while.
+    fn cancel(&mut self) -> bool {
+        let _ = self.submit();
+        let limit = Timespec::from(Duration::from_millis(100));
+        let _ = self.ring.submitter().register_sync_cancel(Some(limit), CancelBuilder::any());
+        for _ in 0..20 {
+            self.reap();
+            if self.outstanding == 0 && self.ended.iter().all(|&ended| ended) {
+                return true;
+            }
+            let _ = self.wait(Duration::from_millis(10));
+        }
+        false
+    }
+}
+
+/// Errors of io_uring_enter that go away by themselves or by taking completions.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        if self.inner.tx.cancel() {
+            // SAFETY: dropped once, here; no request points into its memory any more. Otherwise it is leaked.
+            unsafe { ManuallyDrop::drop(&mut self.inner) };
+        }
+    }
+}
