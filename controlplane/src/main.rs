@@ -23,7 +23,9 @@ fn main() -> ExitCode {
             match runtime {
                 Ok(runtime) => runtime.block_on(run(*config)),
                 Err(error) => {
-                    eprintln!("ringbridge: cannot start its runtime: {error}; look at the limits of this user (ulimit -a)");
+                    eprintln!(
+                        "ringbridge: cannot start its runtime: {error}; look at the limits of this user (ulimit -a)"
+                    );
                     ExitCode::FAILURE
                 }
             }

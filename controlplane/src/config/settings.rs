@@ -122,9 +122,9 @@ impl Reader<'_> {
                 .map(|_| "use an IP address and a port, e.g. 127.0.0.1:8080 or [::]:8080".to_owned()),
             Kind::Addresses => bad_item::<IpAddr>(&text).map(|item| format!("{item:?} is no IP address")),
             Kind::Cores => bad_item::<usize>(&text).map(|item| format!("{item:?} is no core number; use e.g. 2,3")),
-            Kind::Duration => parse_duration(&text)
-                .is_none()
-                .then(|| "use a number with a unit, e.g. 20 s, 500 ms, 2 m".to_owned()),
+            Kind::Duration => {
+                parse_duration(&text).is_none().then(|| "use a number with a unit, e.g. 20 s, 500 ms, 2 m".to_owned())
+            }
             Kind::Choice(words) => {
                 (!words.contains(&text.as_str())).then(|| format!("use one of: {}", words.join(", ")))
             }
@@ -192,7 +192,9 @@ impl Reader<'_> {
         let cores: Vec<usize> = self.list("bridge.cores");
         let workers = match self.required::<usize>("bridge.workers") {
             Some(0) | None if !cores.is_empty() => cores.len(),
-            Some(0) | None => std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1)),
+            Some(0) | None => {
+                std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
+            }
             Some(workers) => workers,
         };
         if !cores.is_empty() && cores.len() < workers {
@@ -266,7 +268,8 @@ fn parse_duration(text: &str) -> Option<Duration> {
 
 /// Addresses of this host that others can reach; loopback when there is nothing else.
 fn interface_addresses() -> Vec<IpAddr> {
-    let all: Vec<IpAddr> = if_addrs::get_if_addrs().unwrap_or_default().iter().map(|interface| interface.ip()).collect();
+    let all: Vec<IpAddr> =
+        if_addrs::get_if_addrs().unwrap_or_default().iter().map(|interface| interface.ip()).collect();
     let reachable: Vec<IpAddr> = all.iter().copied().filter(|address| is_reachable(*address)).collect();
     if reachable.is_empty() { vec![IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)] } else { reachable }
 }

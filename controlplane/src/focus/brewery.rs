@@ -88,8 +88,10 @@ impl Focus {
     }
 
     pub(super) fn health_error(&mut self, now: Instant, bridge: &str, error: &StanzaError) {
-        let ill =
-            matches!(error.defined_condition, DefinedCondition::InternalServerError | DefinedCondition::ServiceUnavailable);
+        let ill = matches!(
+            error.defined_condition,
+            DefinedCondition::InternalServerError | DefinedCondition::ServiceUnavailable
+        );
         tracing::warn!(%bridge, condition = ?error.defined_condition, moving = ill, "bridge health check failed");
         if ill {
             self.bridges.check_failed(now, bridge);

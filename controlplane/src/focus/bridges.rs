@@ -60,7 +60,8 @@ impl Bridge {
             stat.and_then(|stat| stat.attr("value"))
         };
         let switch = |name: &str| get(name).map(|value| value.eq_ignore_ascii_case("true"));
-        let number = |name: &str| get(name).and_then(|value| value.parse::<f64>().ok()).filter(|value| value.is_finite());
+        let number =
+            |name: &str| get(name).and_then(|value| value.parse::<f64>().ok()).filter(|value| value.is_finite());
         self.stress = number("stress_level").unwrap_or(self.stress);
         self.endpoint_stress = number("average_participant_stress").unwrap_or(self.endpoint_stress);
         // Once shutting down, always shutting down: a bridge that comes back is a new occupant.
@@ -143,9 +144,7 @@ impl Bridges {
             .filter(|(_, bridge)| bridge.is_operational(now) && !bridge.shutting_down)
             .min_by(|(_, a), (_, b)| {
                 let reluctance = |bridge: &Bridge| (bridge.draining, bridge.graceful_shutdown);
-                reluctance(a)
-                    .cmp(&reluctance(b))
-                    .then(a.corrected_stress(now).total_cmp(&b.corrected_stress(now)))
+                reluctance(a).cmp(&reluctance(b)).then(a.corrected_stress(now).total_cmp(&b.corrected_stress(now)))
             })
             .map(|(occupant, _)| occupant.clone())
     }
@@ -221,7 +220,8 @@ mod tests {
     use super::*;
 
     fn stats(pairs: &[(&str, &str)]) -> Vec<Element> {
-        let stats: String = pairs.iter().map(|(name, value)| format!("<stat name='{name}' value='{value}'/>")).collect();
+        let stats: String =
+            pairs.iter().map(|(name, value)| format!("<stat name='{name}' value='{value}'/>")).collect();
         vec![format!("<stats xmlns='{COLIBRI}'>{stats}</stats>").parse().expect("well-formed")]
     }
 

@@ -153,7 +153,8 @@ pub(super) struct Conference {
 impl Conference {
     /// Members in order of arrival.
     pub fn by_arrival(&self) -> Vec<String> {
-        let mut nicks: Vec<(&u64, &String)> = self.members.iter().map(|(nick, member)| (&member.arrival, nick)).collect();
+        let mut nicks: Vec<(&u64, &String)> =
+            self.members.iter().map(|(nick, member)| (&member.arrival, nick)).collect();
         nicks.sort();
         nicks.into_iter().map(|(_, nick)| nick.clone()).collect()
     }

@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::colibri::elements::{
-    HeaderExtension, IceTransport, Media, MediaType, Parameter, PayloadType, RtcpFeedback,
-};
+use crate::colibri::elements::{HeaderExtension, IceTransport, Media, MediaType, Parameter, PayloadType, RtcpFeedback};
 use crate::jingle::{
     BridgeSession, Content, Description, Group, GroupContent, Jingle, SourceSet, StartMuted, json_sources, xml_sources,
 };
@@ -54,13 +52,7 @@ impl Features {
 const VIDEO: [(u8, &str, u8, bool, Option<(&str, &str)>); 4] = [
     (41, "AV1", 42, true, None),
     (100, "VP8", 96, true, None),
-    (
-        107,
-        "H264",
-        99,
-        false,
-        Some(("profile-level-id", "42e01f;level-asymmetry-allowed=1;packetization-mode=1;")),
-    ),
+    (107, "H264", 99, false, Some(("profile-level-id", "42e01f;level-asymmetry-allowed=1;packetization-mode=1;"))),
     (101, "VP9", 97, true, None),
 ];
 
@@ -142,10 +134,7 @@ pub fn media(features: Features) -> Vec<Media> {
             }
         }
         let mut header_extensions = vec![
-            extension(
-                11,
-                "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
-            ),
+            extension(11, "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"),
             extension(10, "urn:ietf:params:rtp-hdrext:sdes:mid"),
             extension(3, "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"),
         ];

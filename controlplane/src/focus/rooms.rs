@@ -279,7 +279,11 @@ impl Focus {
         member.stage = Stage::Discovering;
         let mut query = Element::builder("query", DISCO_INFO).build();
         if let Some((node, ver)) = &member.caps {
-            query.set_attr(Default::default(), tokio_xmpp::minidom::rxml::xml_ncname!("node").to_owned(), format!("{node}#{ver}"));
+            query.set_attr(
+                tokio_xmpp::minidom::rxml::Namespace::NONE,
+                tokio_xmpp::minidom::rxml::xml_ncname!("node").to_owned(),
+                format!("{node}#{ver}"),
+            );
         }
         let pending = Pending::Disco { room: room.clone(), nick: nick.to_owned(), ver };
         self.request(now, &format!("{room}/{nick}"), false, query, pending);
@@ -360,9 +364,12 @@ impl Focus {
         match (name, namespace.as_str()) {
             ("conference", ns::FOCUS) => self.conference_request(now, request),
             ("jingle", ns::JINGLE) => Some(self.jingle(now, request)),
-            ("mute", "http://jitsi.org/jitmeet/audio" | "http://jitsi.org/jitmeet/video" | "http://jitsi.org/jitmeet/desktop") => {
-                Some(self.mute(request))
-            }
+            (
+                "mute",
+                "http://jitsi.org/jitmeet/audio"
+                | "http://jitsi.org/jitmeet/video"
+                | "http://jitsi.org/jitmeet/desktop",
+            ) => Some(self.mute(request)),
             ("ping", "urn:xmpp:ping") if !request.set => Some(request.result(None)),
             ("query", "jabber:iq:version") if !request.set => {
                 let version = env!("CARGO_PKG_VERSION");
@@ -375,7 +382,9 @@ impl Focus {
                  <feature var='{DISCO_INFO}'/><feature var='urn:xmpp:ping'/><feature var='jabber:iq:version'/>\
                  <feature var='https://jitsi.org/meet/jicofo/terminate-restart'/></query>"
             )))),
-            ("dial", "urn:xmpp:rayo:1") => Some(request.refuse(DefinedCondition::FeatureNotImplemented, "no SIP gateway")),
+            ("dial", "urn:xmpp:rayo:1") => {
+                Some(request.refuse(DefinedCondition::FeatureNotImplemented, "no SIP gateway"))
+            }
             _ => Some(request.refuse(DefinedCondition::ServiceUnavailable, "")),
         }
     }
@@ -398,14 +407,13 @@ impl Focus {
         };
         let target = Self::occupant(&target).filter(|(other, _)| *other == room).map(|(_, nick)| nick);
         let session = |nick: &str| conference.members.get(nick).filter(|member| member.has_endpoint());
-        let (Some(by), Some(target)) =
-            (session(&muter), target.filter(|target| session(target).is_some()))
-        else {
+        let (Some(by), Some(target)) = (session(&muter), target.filter(|target| session(target).is_some())) else {
             return request.refuse(DefinedCondition::InternalServerError, "both need a session");
         };
         let other = muter != target;
         if other && (!by.moderator || !on) {
-            return request.refuse(DefinedCondition::NotAllowed, "only moderators mute others, and nobody unmutes them");
+            return request
+                .refuse(DefinedCondition::NotAllowed, "only moderators mute others, and nobody unmutes them");
         }
         if other {
             let xml = format!(

@@ -14,8 +14,7 @@ use super::machine::{Answer, Focus, Pending};
 use super::offer::{self, Features, Offer};
 use super::sources::{difference, to_colibri};
 use crate::colibri::elements::{
-    CAP_SOURCE_NAMES, Capability, ColibriError, ConferenceModified, ConferenceModify, Endpoint, IceTransport, Media,
-    MediaType, Reason as ColibriReason, Sources, Transport,
+    CAP_SOURCE_NAMES, Capability, ColibriError, ConferenceModified, ConferenceModify, Endpoint, IceTransport, MediaType, Reason as ColibriReason, Sources, Transport,
 };
 use crate::jingle::{Content, Jingle, OwnedSource, Reason, SourceSet, json_sources, xml_sources};
 use crate::xmpp::iq::Request;
@@ -330,10 +329,8 @@ impl Focus {
     fn update_endpoint(&mut self, now: Instant, room: &BareJid, endpoint: Endpoint) {
         let Some(conference) = self.conferences.get(room) else { return };
         let Some(session) = conference.session.clone() else { return };
-        let request = ConferenceModify {
-            endpoints: vec![endpoint],
-            ..ConferenceModify::new(conference.meeting_id.clone())
-        };
+        let request =
+            ConferenceModify { endpoints: vec![endpoint], ..ConferenceModify::new(conference.meeting_id.clone()) };
         let pending = Pending::Update { room: room.clone(), session: session.id };
         self.request(now, &session.bridge, true, request.into(), pending);
     }
@@ -386,7 +383,7 @@ impl Focus {
             return request.refuse(DefinedCondition::BadRequest, "unknown session");
         }
         if !matches!(member.stage, Stage::Offered | Stage::Active) {
-            return request.refuse(DefinedCondition::Gone, "session ended");
+            return request.refuse(DefinedCondition::Gone { new_address: None }, "session ended");
         }
         let outcome = match jingle.action.as_str() {
             "session-accept" => self.accept(now, &room, &nick, &jingle),

@@ -81,7 +81,8 @@ impl ConferenceSources {
         if let Some(missing) = gone.iter().find(|ssrc| !set.sources.iter().any(|source| source.ssrc == **ssrc)) {
             return Err(SourceError::NotThere(*missing));
         }
-        let (sources, kept) = std::mem::take(&mut set.sources).into_iter().partition(|source| gone.contains(&source.ssrc));
+        let (sources, kept) =
+            std::mem::take(&mut set.sources).into_iter().partition(|source| gone.contains(&source.ssrc));
         set.sources = kept;
         let touched = |group: &OwnedGroup| group.ssrcs.iter().any(|ssrc| gone.contains(ssrc));
         let (groups, kept) = std::mem::take(&mut set.groups).into_iter().partition(touched);
@@ -158,12 +159,7 @@ pub fn strip_simulcast(set: &SourceSet) -> SourceSet {
     let hidden = |ssrc: &u32| upper.contains(ssrc) || partners.contains(ssrc);
     SourceSet {
         sources: set.sources.iter().filter(|source| !hidden(&source.ssrc)).cloned().collect(),
-        groups: set
-            .groups
-            .iter()
-            .filter(|group| !is_sim(group) && !group.ssrcs.iter().any(hidden))
-            .cloned()
-            .collect(),
+        groups: set.groups.iter().filter(|group| !is_sim(group) && !group.ssrcs.iter().any(hidden)).cloned().collect(),
     }
 }
 

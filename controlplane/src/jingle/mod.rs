@@ -341,19 +341,21 @@ pub fn xml_sources(owners: &BTreeMap<String, SourceSet>, contents: &mut Vec<Cont
         let mut sources = Vec::new();
         let mut groups = Vec::new();
         for (owner, set) in owners {
-            sources.extend(set.sources.iter().filter(|source| source.video == video).map(|source| JingleSource {
-                ssrc: Some(source.ssrc.to_string()),
-                name: source.name.clone(),
-                video_type: source.video_type.clone(),
-                parameters: source
-                    .msid
-                    .iter()
-                    .map(|msid| crate::colibri::elements::SourceParameter {
-                        name: "msid".to_owned(),
-                        value: Some(msid.clone()),
-                    })
-                    .collect(),
-                info: Some(SsrcInfo { owner: owner.clone() }),
+            sources.extend(set.sources.iter().filter(|source| source.video == video).map(|source| {
+                JingleSource {
+                    ssrc: Some(source.ssrc.to_string()),
+                    name: source.name.clone(),
+                    video_type: source.video_type.clone(),
+                    parameters: source
+                        .msid
+                        .iter()
+                        .map(|msid| crate::colibri::elements::SourceParameter {
+                            name: "msid".to_owned(),
+                            value: Some(msid.clone()),
+                        })
+                        .collect(),
+                    info: Some(SsrcInfo { owner: owner.clone() }),
+                }
             }));
             groups.extend(set.groups.iter().filter(|group| group.video == video).map(|group| SsrcGroup {
                 semantics: group.semantics.clone(),
