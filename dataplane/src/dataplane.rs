@@ -1,14 +1,21 @@
 //! The crate's front door: starts the workers, hands out their links, stops them.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
+use crate::conference::ForwarderConfig;
 use crate::demux::MAX_WORKERS;
-use crate::io::{IoChoice, IoError};
-use crate::ring::{Command, Wakeup, WorkerLink};
+use crate::io::{Backend, IoChoice, IoError, IoLimits, Mmsg, SocketOptions, Uring, bind_sockets, pin_to_core, probe};
+use crate::ring::{self, Command, ControlLink, Wakeup, WorkerLink};
 use crate::stats::WorkerStats;
+use crate::worker::peers::{Peers, mesh};
+use crate::worker::{Worker, WorkerConfig};
+
+/// Entries of the address table per endpoint: most endpoints are seen at one or two addresses.
+const ADDRESSES_PER_ENDPOINT: usize = 4;
 
 /// How to start the dataplane.
 #[derive(Debug, Clone)]
@@ -25,6 +32,12 @@ pub struct DataplaneConfig {
     pub io: IoChoice,
     /// Whether payload types and header extensions are translated per receiver.
     pub rewrite: bool,
+    /// Most endpoints of one worker.
+    pub max_endpoints: usize,
+    /// Kernel buffers of the sockets.
+    pub sockets: SocketOptions,
+    /// Buffers of each worker.
+    pub limits: IoLimits,
     /// Entries of each command ring.
     pub command_ring: usize,
     /// Entries of each event ring.
@@ -42,6 +55,9 @@ impl Default for DataplaneConfig {
             cores: Vec::new(),
             io: IoChoice::Auto,
             rewrite: true,
+            max_endpoints: 4096,
+            sockets: SocketOptions::default(),
+            limits: IoLimits::default(),
             command_ring: 4096,
             event_ring: 4096,
             handover_ring: 512,
@@ -74,6 +90,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// A worker ended while it started.
+    #[error("a worker thread ended while it started; its log line says why")]
+    Died,
 }
 
 /// Tells whether workers have died; cheap to clone and to ask.
@@ -121,7 +140,82 @@ impl Dataplane {
         if !config.cores.is_empty() && config.cores.len() < config.workers {
             return Err(StartError::Cores { workers: config.workers, cores: config.cores.len() });
         }
-        Err(StartError::Workers(config.workers))
+        let probed = probe(config.io)?;
+        let mut sockets = Vec::with_capacity(config.workers);
+        let mut port = config.port;
+        for worker in 0..config.workers {
+            let options = SocketOptions { check_port_free: worker == 0, ..config.sockets };
+            let set = bind_sockets(&config.local_addresses, port, &options)?;
+            port = set.first().and_then(|socket| socket.local_addr().ok()).map_or(port, |address| address.port());
+            sockets.push(set);
+        }
+        let local_addresses: Vec<SocketAddr> =
+            config.local_addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+
+        let mut links = Vec::new();
+        let mut controls = Vec::new();
+        for worker in 0..config.workers {
+            let (link, control) = ring::links(worker, config.command_ring, config.event_ring)?;
+            links.push(link);
+            controls.push(control);
+        }
+        let wakeups: Vec<Wakeup> = controls.iter().map(|control| control.wakeup().clone()).collect();
+        let peers = mesh(&wakeups, config.handover_ring);
+        let mut dataplane = Self {
+            links,
+            stats: (0..config.workers).map(|_| Arc::default()).collect(),
+            wakeups,
+            threads: Vec::new(),
+            stop: Arc::default(),
+            health: DataplaneHealth::new(config.workers),
+            backend: (probed.backend.name(), probed.reason),
+            local_addresses,
+        };
+
+        let (ready_tx, ready_rx) = mpsc::channel();
+        let parts = sockets.into_iter().zip(controls).zip(peers).zip(dataplane.stats.clone());
+        for (index, (((sockets, control), peers), stats)) in parts.enumerate() {
+            let worker_config = WorkerConfig {
+                index,
+                sockets: dataplane.local_addresses.clone().into(),
+                max_endpoints: config.max_endpoints,
+                max_addresses: config.max_endpoints.saturating_mul(ADDRESSES_PER_ENDPOINT),
+                forwarder: ForwarderConfig { rewrite: config.rewrite, ..ForwarderConfig::default() },
+            };
+            let start = WorkerStart {
+                config: worker_config,
+                core: config.cores.get(index).copied(),
+                backend: probed.backend,
+                limits: config.limits,
+                sockets,
+                control,
+                peers,
+                stats,
+                stop: Arc::clone(&dataplane.stop),
+                health: dataplane.health.clone(),
+                ready: ready_tx.clone(),
+            };
+            let name = format!("rb-worker-{index}");
+            let thread = std::thread::Builder::new().name(name.clone()).spawn(move || start.run());
+            // An error drops `dataplane`, which stops the workers that run already.
+            dataplane.threads.push(thread.map_err(|source| StartError::Thread { name, source })?);
+        }
+        drop(ready_tx);
+        for _ in 0..config.workers {
+            match ready_rx.recv() {
+                Ok(result) => result?,
+                Err(_) => return Err(StartError::Died),
+            }
+        }
+        tracing::info!(
+            workers = config.workers,
+            cores = ?config.cores,
+            addresses = ?dataplane.local_addresses,
+            backend = dataplane.backend.0,
+            reason = %dataplane.backend.1,
+            "dataplane started"
+        );
+        Ok(dataplane)
     }
 
     /// Number of workers.
@@ -142,6 +236,15 @@ impl Dataplane {
     /// The bound addresses, by socket index.
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.local_addresses
+    }
+
+    /// The addresses to offer as host candidates: the bound ones, each wildcard replaced by the address that the
+    /// default route leaves from (nothing is sent to find out), or by loopback where there is no route.
+    pub fn candidate_addresses(&self) -> Vec<SocketAddr> {
+        self.local_addresses
+            .iter()
+            .map(|address| SocketAddr::new(resolve_wildcard(address.ip()), address.port()))
+            .collect()
     }
 
     /// The rings, one per worker in order; the first call gets them, later ones an empty list.
@@ -176,5 +279,107 @@ impl Dataplane {
 impl Drop for Dataplane {
     fn drop(&mut self) {
         self.shut_down();
+    }
+}
+
+fn resolve_wildcard(ip: IpAddr) -> IpAddr {
+    if !ip.is_unspecified() {
+        return ip;
+    }
+    // Documentation addresses (RFC 5737, RFC 3849): connecting a UDP socket only asks the routing table.
+    let (far, loopback): (SocketAddr, IpAddr) = match ip {
+        IpAddr::V4(_) => (([192, 0, 2, 1], 9).into(), std::net::Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(_) => (([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9).into(), std::net::Ipv6Addr::LOCALHOST.into()),
+    };
+    let route = UdpSocket::bind((ip, 0)).and_then(|socket| {
+        socket.connect(far)?;
+        socket.local_addr()
+    });
+    route.map(|address| address.ip()).ok().filter(|ip| !ip.is_unspecified()).unwrap_or(loopback)
+}
+
+/// What a worker's thread takes along.
+struct WorkerStart {
+    config: WorkerConfig,
+    core: Option<usize>,
+    backend: Backend,
+    limits: IoLimits,
+    sockets: Vec<UdpSocket>,
+    control: ControlLink,
+    peers: Peers,
+    stats: Arc<WorkerStats>,
+    stop: Arc<AtomicBool>,
+    health: DataplaneHealth,
+    ready: mpsc::Sender<Result<(), IoError>>,
+}
+
+impl WorkerStart {
+    fn run(self) {
+        let (index, health) = (self.config.index, self.health.clone());
+        supervise(index, &health, || self.work());
+    }
+
+    fn work(self) -> std::io::Result<()> {
+        if let Some(Err(error)) = self.core.map(pin_to_core) {
+            let _ = self.ready.send(Err(error));
+            return Ok(());
+        }
+        let wake = self.control.wakeup().event_fd().clone();
+        let worker = Worker::new(self.config, self.control, self.peers, Arc::clone(&self.stats));
+        match self.backend {
+            Backend::Uring => match Uring::new(self.sockets, wake, self.limits, self.stats) {
+                Ok(io) => {
+                    let _ = self.ready.send(Ok(()));
+                    worker.run(io, &self.stop)
+                }
+                Err(error) => {
+                    let _ = self.ready.send(Err(error));
+                    Ok(())
+                }
+            },
+            Backend::Mmsg => match Mmsg::new(self.sockets, wake, self.limits, self.stats) {
+                Ok(io) => {
+                    let _ = self.ready.send(Ok(()));
+                    worker.run(io, &self.stop)
+                }
+                Err(error) => {
+                    let _ = self.ready.send(Err(error));
+                    Ok(())
+                }
+            },
+        }
+    }
+}
+
+/// The body of a worker's thread: whatever ends it but a shutdown makes the bridge unhealthy.
+fn supervise(worker: usize, health: &DataplaneHealth, work: impl FnOnce() -> std::io::Result<()>) {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::error!(worker, %error, "worker died: its I/O failed");
+            health.report_dead(worker);
+        }
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+            tracing::error!(worker, panic = text, "worker died: this is a bug, please report it");
+            health.report_dead(worker);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_worker_is_reported() {
+        let health = DataplaneHealth::new(3);
+        supervise(0, &health, || Ok(()));
+        assert_eq!(health.dead_worker(), None);
+        supervise(2, &health, || Err(std::io::Error::other("no more sockets")));
+        assert_eq!(health.dead_worker(), Some(2));
+        supervise(1, &health, || panic!("a bug"));
+        assert_eq!(health.clone().dead_worker(), Some(1), "clones see the same");
     }
 }

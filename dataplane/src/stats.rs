@@ -52,10 +52,14 @@ counters! {
     DropStunUnknownUfrag = "dropped", "stun_unknown_ufrag";
     /// STUN with a wrong or missing MESSAGE-INTEGRITY.
     DropStunIntegrity = "dropped", "stun_integrity";
+    /// STUN response to no check that is under way from there (late, or forged).
+    DropStunUnknownTransaction = "dropped", "stun_unknown_transaction";
     /// Not STUN, from an address that no endpoint has verified.
     DropUnknownAddress = "dropped", "unknown_address";
     /// DTLS beyond the rate limit of its endpoint.
     DropDtlsRate = "dropped", "dtls_rate";
+    /// Something to send to an endpoint that has no valid address pair.
+    DropNoPath = "dropped", "no_path";
     /// SRTP or SRTCP before keys are known.
     DropNoKeys = "dropped", "no_keys";
     /// RTP that does not parse, including its extensions and padding.

@@ -1,1 +1,430 @@
-//! To be written.
+//! A worker: receives, demultiplexes, forwards, sends. [`Worker`] is sans-I/O; [`Worker::run`] drives it.
+
+mod bucket;
+mod endpoints;
+mod outbox;
+pub(crate) mod peers;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use hashbrown::HashSet;
+use ring::rand::SystemRandom;
+
+use crate::conference::{Forwarder, ForwarderConfig};
+use crate::demux::{AddressTable, EndpointIndex, Owner, Protocol, ufrag_prefix, worker_of_ufrag};
+use crate::ice::stun::{Class, Message};
+use crate::ice::{Agent, AgentConfig, AgentEvent, Context, transaction_owner};
+use crate::ids::{ConferenceId, EndpointId};
+use crate::io::{Flush, PacketIo, PacketSink, Path};
+use crate::ring::{Command, ControlLink, Event, IceState, NewEndpoint};
+use crate::stats::{Counter, WorkerStats};
+
+use bucket::Bucket;
+use endpoints::{Endpoint, Endpoints};
+use outbox::Outbox;
+use peers::{PeerMessage, Peers};
+
+/// The longest that a worker sleeps.
+pub const MAX_SLEEP: Duration = Duration::from_millis(10);
+/// Commands and peer messages that are handled before media gets its turn again.
+const STEP: usize = 256;
+/// DTLS datagrams per second and endpoint, and how many at once.
+const DTLS_RATE: u32 = 200;
+const DTLS_BURST: u32 = 100;
+
+/// Bounds and identity of one worker.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkerConfig {
+    /// Its index.
+    pub index: usize,
+    /// Local addresses by socket index.
+    pub sockets: Arc<[SocketAddr]>,
+    /// Most endpoints.
+    pub max_endpoints: usize,
+    /// Entries of the address table.
+    pub max_addresses: usize,
+    /// The forwarder's knobs.
+    pub forwarder: ForwarderConfig,
+}
+
+/// One worker's state: everything of its endpoints but sockets.
+pub(crate) struct Worker {
+    config: WorkerConfig,
+    stats: Arc<WorkerStats>,
+    random: SystemRandom,
+    endpoints: Endpoints,
+    conferences: HashSet<ConferenceId, foldhash::fast::RandomState>,
+    addresses: AddressTable,
+    forwarder: Forwarder,
+    link: ControlLink,
+    peers: Peers,
+    outbox: Outbox,
+}
+
+/// Whether the loop goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// All that was queued is done.
+    Idle,
+    /// More is queued: do not sleep.
+    More,
+    /// A shutdown was asked for.
+    Stop,
+}
+
+impl Worker {
+    pub fn new(config: WorkerConfig, link: ControlLink, peers: Peers, stats: Arc<WorkerStats>) -> Self {
+        Self {
+            random: SystemRandom::new(),
+            endpoints: Endpoints::default(),
+            conferences: HashSet::default(),
+            addresses: AddressTable::new(config.max_addresses),
+            forwarder: Forwarder::new(config.forwarder.clone(), Arc::clone(&stats)),
+            link,
+            peers,
+            outbox: Outbox::default(),
+            config,
+            stats,
+        }
+    }
+
+    /// The loop: receive, step, flush, events. Ends by [`Command::Shutdown`], by `stop`, or by an I/O failure.
+    pub fn run<I: PacketIo>(mut self, mut io: I, stop: &AtomicBool) -> std::io::Result<()> {
+        let mut timeout = Duration::ZERO;
+        loop {
+            let received = io.receive(timeout)?;
+            let now = Instant::now();
+            // `receive` has drained the eventfd; from here on, new wake-ups write it again.
+            self.link.wakeup().clear();
+            let (batch, tx) = io.parts();
+            let mut bytes = 0;
+            for i in 0..received {
+                let Some(datagram) = batch.get(i) else { continue };
+                bytes += datagram.data.len() as u64;
+                self.handle_datagram(now, datagram.path, datagram.data, None, tx);
+            }
+            self.stats.add(Counter::PacketsReceived, received as u64);
+            self.stats.add(Counter::BytesReceived, bytes);
+            let peers = self.handle_peers(now, tx);
+            let commands = self.handle_commands(now, tx);
+            self.handle_timers(now, tx);
+            // Nothing stays queued while the loop sleeps.
+            tx.flush()?;
+            self.handle_events();
+            self.stats.count(Counter::LoopTurns);
+            if commands == Step::Stop || stop.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            let end = Instant::now();
+            timeout = match (peers, commands) {
+                (Step::Idle, Step::Idle) => self.sleep(end),
+                _ => Duration::ZERO,
+            };
+            self.stats.add(Counter::BusyNanos, end.saturating_duration_since(now).as_nanos() as u64);
+        }
+    }
+
+    /// Takes one datagram; `via` is the worker that handed it over, if any.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        path: Path,
+        datagram: &mut [u8],
+        via: Option<usize>,
+        sink: &mut impl PacketSink,
+    ) {
+        let Some(protocol) = Protocol::of(datagram) else {
+            return self.stats.count(Counter::DropUnknownProtocol);
+        };
+        if protocol == Protocol::Stun {
+            return self.handle_stun(now, path, datagram, via, sink);
+        }
+        let index = match self.addresses.get(&path) {
+            Some(Owner::Endpoint(index)) => index,
+            Some(Owner::Worker(worker)) if via.is_none() => {
+                return self.hand_over(usize::from(worker), path, datagram);
+            }
+            _ => {
+                if let Some(via) = via {
+                    // It steers by what is no longer true.
+                    self.peers.send(via, PeerMessage::Release { path });
+                }
+                return self.stats.count(Counter::DropUnknownAddress);
+            }
+        };
+        let Some(endpoint) = self.endpoints.get_mut(index) else {
+            return self.stats.count(Counter::DropUnknownAddress);
+        };
+        match (protocol, endpoint.slot) {
+            (Protocol::Rtp, Some(slot)) => self.forwarder.handle_rtp(now, slot, datagram, sink),
+            (Protocol::Rtcp, Some(slot)) => self.forwarder.handle_rtcp(now, slot, datagram, sink),
+            (Protocol::Dtls, _) => {
+                if !endpoint.dtls_rate.take(now) {
+                    return self.stats.count(Counter::DropDtlsRate);
+                }
+                let event = Event::Dtls { endpoint: endpoint.id, datagram: datagram.to_vec() };
+                self.outbox.send(event, &mut self.link, &self.stats);
+            }
+            _ => self.stats.count(Counter::DropNoKeys),
+        }
+    }
+
+    fn handle_stun(
+        &mut self,
+        now: Instant,
+        path: Path,
+        datagram: &mut [u8],
+        via: Option<usize>,
+        sink: &mut impl PacketSink,
+    ) {
+        let Ok(message) = Message::parse(datagram) else {
+            return self.stats.count(Counter::DropStunMalformed);
+        };
+        let (index, owner, unknown) = match message.class {
+            Class::Request => {
+                let Some((ufrag, _)) = message.ufrags() else {
+                    return self.stats.count(Counter::DropStunMalformed);
+                };
+                let owner = std::str::from_utf8(ufrag).ok().and_then(worker_of_ufrag);
+                (self.endpoints.index_of_ufrag(ufrag), owner, Counter::DropStunUnknownUfrag)
+            }
+            Class::Success | Class::Error => {
+                let (worker, endpoint) = transaction_owner(&message.transaction);
+                let index = self.endpoints.index_of(endpoint).filter(|_| usize::from(worker) == self.config.index);
+                (index, Some(usize::from(worker)), Counter::DropStunUnknownTransaction)
+            }
+            // A keep-alive: it did its work on the way.
+            Class::Indication => return,
+        };
+        let Some(index) = index else {
+            return match owner {
+                Some(owner) if via.is_none() && owner != self.config.index && owner < self.peers.workers() => {
+                    self.hand_over(owner, path, datagram)
+                }
+                _ => self.stats.count(unknown),
+            };
+        };
+        let Some(endpoint) = self.endpoints.get_mut(index) else { return };
+        let mut context = Context { sink, stats: &self.stats, random: &self.random };
+        let authentic = endpoint.agent.handle_message(now, path, &message, &mut context);
+        if let (true, Some(slot)) = (authentic, endpoint.slot) {
+            self.forwarder.note_activity(now, slot);
+        }
+        self.settle(now, index, via);
+    }
+
+    fn hand_over(&mut self, worker: usize, path: Path, datagram: &[u8]) {
+        if self.peers.send_datagram(worker, path, datagram) {
+            self.stats.count(Counter::Handovers);
+        } else {
+            self.stats.count(Counter::DropHandoverFull);
+        }
+    }
+
+    /// Carries out what an agent reported, and plans its next timer.
+    fn settle(&mut self, now: Instant, index: EndpointIndex, via: Option<usize>) {
+        while let Some(endpoint) = self.endpoints.get_mut(index) {
+            let Some(event) = endpoint.agent.poll_event() else { break };
+            let id = endpoint.id;
+            match event {
+                AgentEvent::Learnt { path, round_trip } => {
+                    match self.addresses.learn(path, Owner::Endpoint(index), round_trip) {
+                        Err(_) => self.stats.count(Counter::DropTableFull),
+                        Ok(false) => {}
+                        Ok(true) => {
+                            if let Some(via) = via {
+                                self.addresses.told(&path, via as u8);
+                                self.peers.send(via, PeerMessage::Claim { path, round_trip });
+                            }
+                        }
+                    }
+                }
+                AgentEvent::Forgotten { path } => self.forget(path, index),
+                AgentEvent::Connected { path } => {
+                    tracing::debug!(endpoint = %endpoint.label, remote = %path.remote, "ICE connected");
+                    self.forwarder.set_path(id, Some(path));
+                    let event = Event::Ice { endpoint: id, state: IceState::Connected, remote: Some(path.remote) };
+                    self.outbox.send(event, &mut self.link, &self.stats);
+                }
+                AgentEvent::Disconnected => {
+                    tracing::info!(endpoint = %endpoint.label, "ICE disconnected");
+                    self.forwarder.set_path(id, None);
+                    let event = Event::Ice { endpoint: id, state: IceState::Disconnected, remote: None };
+                    self.outbox.send(event, &mut self.link, &self.stats);
+                }
+            }
+        }
+        self.endpoints.schedule(index, now + Duration::from_millis(1));
+    }
+
+    fn forget(&mut self, path: Path, index: EndpointIndex) {
+        let Some(told) = self.addresses.forget(&path, Owner::Endpoint(index)) else { return };
+        for worker in (0..self.peers.workers()).filter(|worker| told >> (worker % 64) & 1 == 1) {
+            self.peers.send(worker, PeerMessage::Release { path });
+        }
+    }
+
+    /// Takes what other workers queued, within bounds.
+    pub fn handle_peers(&mut self, now: Instant, sink: &mut impl PacketSink) -> Step {
+        let mut step = Step::Idle;
+        for worker in 0..self.peers.workers() {
+            for turn in 0..STEP {
+                let Some(message) = self.peers.poll(worker) else { break };
+                match message {
+                    PeerMessage::Datagram { path, len, mut data } => {
+                        if let Some(datagram) = data.get_mut(..usize::from(len)) {
+                            self.handle_datagram(now, path, datagram, Some(worker), sink);
+                        }
+                    }
+                    PeerMessage::Claim { path, round_trip } => {
+                        if self.addresses.learn(path, Owner::Worker(worker as u8), round_trip).is_err() {
+                            self.stats.count(Counter::DropTableFull);
+                        }
+                    }
+                    PeerMessage::Release { path } => {
+                        self.addresses.forget(&path, Owner::Worker(worker as u8));
+                    }
+                }
+                if turn + 1 == STEP {
+                    step = Step::More;
+                }
+            }
+        }
+        step
+    }
+
+    /// Takes what the control plane queued, within bounds.
+    pub fn handle_commands(&mut self, now: Instant, sink: &mut impl PacketSink) -> Step {
+        for _ in 0..STEP {
+            match self.link.poll_command() {
+                None => return Step::Idle,
+                Some(Command::Shutdown) => return Step::Stop,
+                Some(command) => self.handle_command(now, command, sink),
+            }
+        }
+        Step::More
+    }
+
+    fn handle_command(&mut self, now: Instant, command: Command, sink: &mut impl PacketSink) {
+        match command {
+            Command::CreateConference { conference, .. } => {
+                self.conferences.insert(conference);
+                self.forwarder.handle_command(now, command);
+            }
+            Command::ExpireConference { conference } => {
+                if !self.conferences.remove(&conference) {
+                    return self.stats.count(Counter::DropCommandUnknown);
+                }
+                for endpoint in self.endpoints.of_conference(conference) {
+                    self.remove_endpoint(endpoint);
+                }
+                self.forwarder.handle_command(now, command);
+            }
+            Command::CreateEndpoint(new) => self.create_endpoint(now, new),
+            Command::ExpireEndpoint { endpoint } => {
+                if self.remove_endpoint(endpoint) {
+                    self.forwarder.handle_command(now, command);
+                } else {
+                    self.stats.count(Counter::DropCommandUnknown);
+                }
+            }
+            Command::SetRemoteIce { endpoint, credentials, candidates } => {
+                let Some(index) = self.endpoints.index_of(endpoint) else {
+                    return self.stats.count(Counter::DropCommandUnknown);
+                };
+                let Some(endpoint) = self.endpoints.get_mut(index) else { return };
+                endpoint.agent.set_remote(now, credentials, &candidates);
+                let mut context = Context { sink, stats: &self.stats, random: &self.random };
+                endpoint.agent.handle_timeout(now, &mut context);
+                self.settle(now, index, None);
+            }
+            Command::SendDtls { endpoint, datagram } => {
+                let Some(endpoint) = self.endpoints.index_of(endpoint).and_then(|index| self.endpoints.get_mut(index))
+                else {
+                    return self.stats.count(Counter::DropCommandUnknown);
+                };
+                let Some(path) = endpoint.agent.selected() else { return self.stats.count(Counter::DropNoPath) };
+                let slot = sink.slot().and_then(|slot| slot.get_mut(..datagram.len()));
+                let Some(slot) = slot else { return self.stats.count(Counter::DropOutputFull) };
+                slot.copy_from_slice(&datagram);
+                sink.commit(datagram.len(), path);
+            }
+            // Media, sources, keys, wishes; the forwarder counts ids that it does not know. `Shutdown` does not get here.
+            command => self.forwarder.handle_command(now, command),
+        }
+    }
+
+    fn create_endpoint(&mut self, now: Instant, new: Box<NewEndpoint>) {
+        let NewEndpoint { conference, endpoint: id, .. } = *new;
+        if !self.conferences.contains(&conference) {
+            return self.stats.count(Counter::DropCommandUnknown);
+        }
+        if self.endpoints.len() >= self.config.max_endpoints {
+            tracing::warn!(endpoint = %new.label, limit = self.config.max_endpoints, "worker has no room for an endpoint");
+            return self.stats.count(Counter::DropTableFull);
+        }
+        if !new.ice.ufrag.starts_with(ufrag_prefix(self.config.index)) {
+            tracing::warn!(endpoint = %new.label, worker = self.config.index, "ufrag lacks the tag of its worker");
+        }
+        let config = AgentConfig {
+            endpoint: id,
+            worker: self.config.index as u8,
+            local: new.ice.clone(),
+            controlling: new.controlling,
+            sockets: Arc::clone(&self.config.sockets),
+        };
+        let agent = Agent::new(config, &self.random);
+        let rate = Bucket::new(DTLS_RATE, DTLS_BURST);
+        if !self.endpoints.insert(Endpoint::new(id, conference, new.label.clone(), agent, rate)) {
+            tracing::error!(endpoint = %new.label, "endpoint id or ufrag is taken; endpoint refused");
+            return self.stats.count(Counter::DropCommandUnknown);
+        }
+        self.forwarder.handle_command(now, Command::CreateEndpoint(new));
+        let slot = self.forwarder.slot(id);
+        if let Some(endpoint) = self.endpoints.index_of(id).and_then(|index| self.endpoints.get_mut(index)) {
+            endpoint.slot = slot;
+        }
+    }
+
+    fn remove_endpoint(&mut self, id: EndpointId) -> bool {
+        let Some((index, endpoint)) = self.endpoints.remove(id) else { return false };
+        for path in endpoint.agent.learnt_paths() {
+            self.forget(path, index);
+        }
+        true
+    }
+
+    /// Runs what is due.
+    pub fn handle_timers(&mut self, now: Instant, sink: &mut impl PacketSink) {
+        while let Some(index) = self.endpoints.pop_due(now) {
+            if let Some(endpoint) = self.endpoints.get_mut(index) {
+                let mut context = Context { sink: &mut *sink, stats: &self.stats, random: &self.random };
+                endpoint.agent.handle_timeout(now, &mut context);
+            }
+            self.settle(now, index, None);
+        }
+        if self.forwarder.poll_timeout().is_some_and(|at| at <= now) {
+            self.forwarder.handle_timeout(now, sink);
+        }
+    }
+
+    /// Hands events to the control plane and wakes the workers that got something.
+    pub fn handle_events(&mut self) {
+        self.outbox.retry(&mut self.link);
+        while let Some(event) = self.forwarder.poll_event() {
+            self.outbox.send(event, &mut self.link, &self.stats);
+        }
+        self.peers.wake();
+    }
+
+    /// How long the loop may sleep.
+    pub fn sleep(&self, now: Instant) -> Duration {
+        let next = [self.endpoints.next_timer(), self.forwarder.poll_timeout()].into_iter().flatten().min();
+        let sleep = next.map_or(MAX_SLEEP, |at| at.saturating_duration_since(now).min(MAX_SLEEP));
+        // A full event ring wakes nobody when it has room again.
+        if self.outbox.is_empty() { sleep } else { sleep.min(Duration::from_millis(1)) }
+    }
+}

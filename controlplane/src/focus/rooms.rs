@@ -99,9 +99,10 @@ impl Focus {
     fn conference_answer(&self, request: &Request, room: &BareJid, ready: bool) -> Iq {
         let focus = self.settings.xmpp.jid.to_string();
         let xml = format!(
-            "<conference xmlns='{}' room='{room}' ready='{ready}' focusjid='{focus}'>\
+            "<conference xmlns='{}' room='{}' ready='{ready}' focusjid='{focus}'>\
              <property name='authentication' value='false'/><property name='visitors-supported' value='false'/></conference>",
-            ns::FOCUS
+            ns::FOCUS,
+            escaped(&room.to_string())
         );
         request.result(build(&xml))
     }
@@ -281,7 +282,10 @@ impl Focus {
         let Some((nick, jid)) = candidate else { return };
         tracing::info!(%room, endpoint = %nick, "made owner");
         conference.owner = Some(nick.clone());
-        let xml = format!("<query xmlns='{MUC_ADMIN}'><item affiliation='owner' jid='{}'/></query>", jid.to_bare());
+        let xml = format!(
+            "<query xmlns='{MUC_ADMIN}'><item affiliation='owner' jid='{}'/></query>",
+            escaped(&jid.to_bare().to_string())
+        );
         if let Some(query) = build(&xml) {
             self.notify(&room.to_string(), query);
         }

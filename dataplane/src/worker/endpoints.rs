@@ -1,0 +1,130 @@
+//! The endpoints of one worker: by index (the address table), id (commands), ufrag (STUN), and by timer.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Instant;
+
+use hashbrown::HashMap;
+
+use crate::conference::EndpointSlot;
+use crate::demux::EndpointIndex;
+use crate::ice::Agent;
+use crate::ids::{ConferenceId, EndpointId};
+
+use super::bucket::Bucket;
+
+/// What a worker keeps of one endpoint; its media state lies in the forwarder.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub id: EndpointId,
+    pub conference: ConferenceId,
+    pub label: String,
+    pub agent: Agent,
+    pub slot: Option<EndpointSlot>,
+    pub dtls_rate: Bucket,
+    /// The earliest deadline that stands in the heap for it.
+    timer: Option<Instant>,
+}
+
+impl Endpoint {
+    pub fn new(id: EndpointId, conference: ConferenceId, label: String, agent: Agent, dtls_rate: Bucket) -> Self {
+        Self { id, conference, label, agent, slot: None, dtls_rate, timer: None }
+    }
+}
+
+type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Endpoints {
+    places: Vec<Option<Endpoint>>,
+    free: Vec<EndpointIndex>,
+    by_id: FastMap<EndpointId, EndpointIndex>,
+    by_ufrag: FastMap<Box<[u8]>, EndpointIndex>,
+    timers: BinaryHeap<Reverse<(Instant, EndpointIndex, EndpointId)>>,
+}
+
+impl Endpoints {
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Adds an endpoint; false when its id or ufrag is taken.
+    pub fn insert(&mut self, endpoint: Endpoint) -> bool {
+        let ufrag: Box<[u8]> = endpoint.agent.local_ufrag().as_bytes().into();
+        if self.by_id.contains_key(&endpoint.id) || self.by_ufrag.contains_key(&ufrag) {
+            return false;
+        }
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            (self.places.len() - 1) as EndpointIndex
+        });
+        self.by_id.insert(endpoint.id, index);
+        self.by_ufrag.insert(ufrag, index);
+        if let Some(place) = self.places.get_mut(index as usize) {
+            *place = Some(endpoint);
+        }
+        true
+    }
+
+    pub fn remove(&mut self, id: EndpointId) -> Option<(EndpointIndex, Endpoint)> {
+        let index = self.by_id.remove(&id)?;
+        let endpoint = self.places.get_mut(index as usize)?.take()?;
+        self.by_ufrag.remove(endpoint.agent.local_ufrag().as_bytes());
+        self.free.push(index);
+        Some((index, endpoint))
+    }
+
+    pub fn index_of(&self, id: EndpointId) -> Option<EndpointIndex> {
+        self.by_id.get(&id).copied()
+    }
+
+    pub fn index_of_ufrag(&self, ufrag: &[u8]) -> Option<EndpointIndex> {
+        self.by_ufrag.get(ufrag).copied()
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, index: EndpointIndex) -> Option<&mut Endpoint> {
+        self.places.get_mut(index as usize)?.as_mut()
+    }
+
+    /// Ids of the endpoints of a conference.
+    pub fn of_conference(&self, conference: ConferenceId) -> Vec<EndpointId> {
+        self.places.iter().flatten().filter(|e| e.conference == conference).map(|e| e.id).collect()
+    }
+
+    /// Takes the agent's deadline, but no time before `not_before`, into the heap when it is earlier than what stands
+    /// there.
+    pub fn schedule(&mut self, index: EndpointIndex, not_before: Instant) {
+        let Some(endpoint) = self.places.get_mut(index as usize).and_then(Option::as_mut) else { return };
+        let Some(at) = endpoint.agent.poll_timeout().map(|at| at.max(not_before)) else { return };
+        if endpoint.timer.is_none_or(|timer| at < timer) {
+            endpoint.timer = Some(at);
+            self.timers.push(Reverse((at, index, endpoint.id)));
+        }
+    }
+
+    /// An endpoint whose timer is due. Call [`Self::schedule`] when it has been served.
+    pub fn pop_due(&mut self, now: Instant) -> Option<EndpointIndex> {
+        while let Some(Reverse((at, index, id))) = self.timers.peek().copied() {
+            if at > now {
+                return None;
+            }
+            self.timers.pop();
+            // Entries of removed endpoints, and those overtaken by an earlier one, are stale.
+            match self.get_mut(index) {
+                Some(endpoint) if endpoint.id == id && endpoint.timer == Some(at) => {
+                    endpoint.timer = None;
+                    return Some(index);
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// When the next timer is due.
+    pub fn next_timer(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((at, ..))| *at)
+    }
+}
