@@ -11,7 +11,7 @@ use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 use super::conference::{BridgeSession, Member, RoomState, Stage};
 use super::machine::{Answer, Focus, Pending};
 use super::offer::{self, Features, Offer};
-use super::sources::difference;
+use super::sources::{difference, only};
 use crate::colibri::elements::{
     CAP_SOURCE_NAMES, Capability, ColibriError, ConferenceModified, ConferenceModify, Endpoint, MediaType,
     Reason as ColibriReason, Sctp, Sources, Transport,
@@ -183,7 +183,7 @@ impl Focus {
         member.told = conference.sources.for_receiver(nick, features.audio, features.video);
         let mut sources = member.told.clone();
         if let Some(feedback) = &session.feedback {
-            sources.insert(BRIDGE_OWNER.to_owned(), feedback.clone());
+            sources.insert(BRIDGE_OWNER.to_owned(), only(feedback.clone(), features.audio, features.video));
         }
         let beyond = |limit: Option<usize>| limit.is_some_and(|limit| members > limit);
         let (audio, video) = conference.start_muted;

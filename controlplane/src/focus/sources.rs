@@ -120,7 +120,8 @@ impl ConferenceSources {
     }
 }
 
-fn only(mut set: SourceSet, audio: bool, video: bool) -> SourceSet {
+/// Only the media that a receiver supports.
+pub fn only(mut set: SourceSet, audio: bool, video: bool) -> SourceSet {
     let keep = |is_video: bool| if is_video { video } else { audio };
     set.sources.retain(|source| keep(source.video));
     set.groups.retain(|group| keep(group.video));

@@ -63,6 +63,8 @@ pub struct Bridge {
     pub answers: Answers,
     pub health: Answers,
     pub requests: Vec<ConferenceModify>,
+    /// Ids of their IQs.
+    pub ids: Vec<String>,
     pub checks: usize,
 }
 
@@ -292,12 +294,15 @@ impl World {
             match bridge.health.clone() {
                 Answers::Nothing => {}
                 Answers::Error(condition, reason) => self.give(&error_iq(id, to, condition, reason)),
-                _ => self.give(&format!("<iq xmlns='jabber:client' type='result' id='{id}' from='{to}' to='{FOCUS}'/>")),
+                _ => {
+                    self.give(&format!("<iq xmlns='jabber:client' type='result' id='{id}' from='{to}' to='{FOCUS}'/>"))
+                }
             }
             return;
         }
         let request = ConferenceModify::try_from(payload).expect("a colibri2 request");
         bridge.requests.push(request.clone());
+        bridge.ids.push(id.to_owned());
         match bridge.answers.clone() {
             Answers::Nothing => {}
             Answers::Error(condition, reason) => self.give(&error_iq(id, to, condition, reason)),
@@ -313,6 +318,7 @@ impl World {
 
     fn client_iq(&mut self, id: &str, to: &str, room: &str, nick: &str, payload: Element) {
         let key = (room.to_owned(), nick.to_owned());
+        let from = escape(to);
         let Some(client) = self.clients.get_mut(&key) else {
             return self.give(&error_iq(id, to, "item-not-found", None));
         };
@@ -321,7 +327,7 @@ impl World {
             let features: String = client.features.iter().map(|f| format!("<feature var='{f}'/>")).collect();
             if client.answers_disco {
                 self.give(&format!(
-                    "<iq xmlns='jabber:client' type='result' id='{id}' from='{to}' to='{FOCUS}'>\
+                    "<iq xmlns='jabber:client' type='result' id='{id}' from='{from}' to='{FOCUS}'>\
                      <query xmlns='http://jabber.org/protocol/disco#info'>{features}</query></iq>"
                 ));
             }
@@ -338,7 +344,7 @@ impl World {
             client.sid.clone_from(&jingle.sid);
             client.bridge_session = jingle.bridge_session.clone().unwrap().id.unwrap();
         }
-        self.give(&format!("<iq xmlns='jabber:client' type='result' id='{id}' from='{to}' to='{FOCUS}'/>"));
+        self.give(&format!("<iq xmlns='jabber:client' type='result' id='{id}' from='{from}' to='{FOCUS}'/>"));
         if accepts {
             let accept = self.accept_of(room, nick);
             let xml = self.jingle_iq(room, nick, accept).0;
@@ -382,7 +388,13 @@ impl World {
         self.next += 1;
         let id = format!("c{}", self.next);
         let xml = String::from(&Element::from(jingle));
-        (format!("<iq xmlns='jabber:client' type='set' id='{id}' from='{room}/{nick}' to='{FOCUS}'>{xml}</iq>"), id)
+        (
+            format!(
+                "<iq xmlns='jabber:client' type='set' id='{id}' from='{room}/{}' to='{FOCUS}'>{xml}</iq>",
+                escape(nick)
+            ),
+            id,
+        )
     }
 
     /// A client sends a Jingle element; returns the condition of the error, or nothing.
@@ -396,7 +408,9 @@ impl World {
     pub fn ask(&mut self, from: &str, kind: &str, payload: &str) -> Option<Element> {
         self.next += 1;
         let id = format!("a{}", self.next);
-        self.feed(&format!("<iq xmlns='jabber:client' type='{kind}' id='{id}' from='{from}' to='{FOCUS}'>{payload}</iq>"));
+        self.feed(&format!(
+            "<iq xmlns='jabber:client' type='{kind}' id='{id}' from='{from}' to='{FOCUS}'>{payload}</iq>"
+        ));
         self.replies.get(&id).cloned()
     }
 
@@ -416,7 +430,7 @@ impl World {
         assert_eq!(conference.attr("focusjid"), Some("focus@auth.meet.test"));
         self.next += 100;
         let mut client = Client {
-            real: format!("{nick}-{}@meet.test/web", self.next),
+            real: format!("u{}@meet.test/web", self.next),
             features: HEAD.to_vec(),
             answers_disco: true,
             hash: HASH,
@@ -439,11 +453,13 @@ impl World {
     fn client_presence(&self, room: &str, nick: &str) -> String {
         let client = &self.clients[&(room.to_owned(), nick.to_owned())];
         let role = if client.affiliation == "owner" { "moderator" } else { "participant" };
+        let nick = escape(nick);
+        let real = escape(&client.real);
         format!(
             "<presence xmlns='jabber:client' from='{room}/{nick}' to='{FOCUS}'><stats-id>stats-{nick}</stats-id>\
              <c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://jitsi.org/jitsi-meet' ver='{}'/>\
              <x xmlns='http://jabber.org/protocol/muc#user'><item role='{role}' affiliation='{}' jid='{}'/></x></presence>",
-            client.hash, client.affiliation, client.real
+            client.hash, client.affiliation, real
         )
     }
 
@@ -463,7 +479,9 @@ impl World {
 
     pub fn kill_bridge(&mut self, nick: &str) -> Bridge {
         let bridge = self.bridges.remove(nick).expect("a bridge");
-        self.feed(&format!("<presence xmlns='jabber:client' type='unavailable' from='{BREWERY}/{nick}' to='{FOCUS}'/>"));
+        self.feed(&format!(
+            "<presence xmlns='jabber:client' type='unavailable' from='{BREWERY}/{nick}' to='{FOCUS}'/>"
+        ));
         bridge
     }
 
@@ -472,6 +490,11 @@ impl World {
         let latest = self.presences.iter().rev().find(|(r, _)| r == room).expect("a presence");
         latest.1.payloads.iter().any(|p| p.is("bridgeNotAvailable", "http://jitsi.org/protocol/focus"))
     }
+}
+
+/// For attributes and text.
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&apos;")
 }
 
 pub fn condition(reply: &Element) -> Option<String> {
@@ -492,6 +515,7 @@ fn bridge_presence(nick: &str, stats: &[(&str, &str)]) -> String {
 }
 
 fn error_iq(id: &str, from: &str, condition: &str, reason: Option<&str>) -> String {
+    let from = escape(from);
     let reason = reason.map(|reason| format!("<error xmlns='jitsi:colibri2' reason='{reason}'/>")).unwrap_or_default();
     format!(
         "<iq xmlns='jabber:client' type='error' id='{id}' from='{from}' to='{FOCUS}'><error type='cancel'>\
@@ -515,7 +539,11 @@ fn modified(request: &ConferenceModify, nick: &str, transports: bool) -> Confere
                 web_sockets: vec![WebSocket { url: format!("wss://meet.test/colibri-ws/{nick}/x/{}", endpoint.id) }],
                 ..IceTransport::default()
             }),
-            sctp: endpoint.transport.as_ref().and_then(|t| t.sctp.clone()).map(|_| Sctp { port: Some(5000), role: None }),
+            sctp: endpoint
+                .transport
+                .as_ref()
+                .and_then(|t| t.sctp.clone())
+                .map(|_| Sctp { port: Some(5000), role: None }),
             ..Transport::default()
         }),
         ..Endpoint::new(endpoint.id.clone())
@@ -550,7 +578,8 @@ pub fn source(nick: &str, ssrc: u32, media: &str, named: bool) -> JingleSource {
 /// Three layers and their retransmissions, with one msid.
 pub fn video_sources(nick: &str, first: u32, named: bool) -> (Vec<JingleSource>, Vec<JingleGroup>) {
     let msid = source(nick, first, "video", named).parameters;
-    let sources = (first..first + 6).map(|s| JingleSource { parameters: msid.clone(), ..source(nick, s, "video", named) });
+    let sources =
+        (first..first + 6).map(|s| JingleSource { parameters: msid.clone(), ..source(nick, s, "video", named) });
     let group = |semantics: &str, ssrcs: &[u32]| JingleGroup {
         semantics: Some(semantics.to_owned()),
         sources: ssrcs.iter().map(|s| JingleSource { ssrc: Some(s.to_string()), ..Default::default() }).collect(),
