@@ -3,6 +3,7 @@
 mod focus_world;
 
 use focus_world::*;
+use proptest::prelude::*;
 use ringbridge_controlplane::focus::Input;
 
 fn call(bridges: &[(&str, &[(&str, &str)])]) -> World {
@@ -313,4 +314,109 @@ fn the_end_of_the_focus_is_orderly() {
     world.settle();
     assert!(world.bridge("jvb1").requests.last().unwrap().expire);
     assert!(world.rooms.is_empty(), "{:?}", world.rooms);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Join(usize),
+    Leave(usize),
+    Restart(usize),
+    AddBridge(usize),
+    KillBridge(usize),
+    BridgeAnswers(usize, usize),
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..5usize).prop_map(Step::Join),
+        3 => (0..5usize).prop_map(Step::Leave),
+        1 => (0..5usize).prop_map(Step::Restart),
+        2 => (0..3usize).prop_map(Step::AddBridge),
+        1 => (0..3usize).prop_map(Step::KillBridge),
+        2 => (0..3usize, 0..5usize).prop_map(|(bridge, how)| Step::BridgeAnswers(bridge, how)),
+        3 => (0..40u64).prop_map(Step::Pass),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Whatever happens in whatever order: whoever is in a room with others and has a working bridge gets media in the
+    /// end, and nothing stays on any bridge when all have left.
+    #[test]
+    fn any_order_of_events_ends_well(steps in proptest::collection::vec(step(), 0..60)) {
+        let mut world = World::new();
+        let mut joined = 0;
+        let mut present: [Option<String>; 5] = Default::default();
+        for step in steps {
+            match step {
+                Step::Join(who) if present[who].is_none() => {
+                    joined += 1;
+                    let nick = format!("client{joined}");
+                    world.join(ROOM, &nick, |_| {});
+                    present[who] = Some(nick);
+                }
+                Step::Leave(who) => if let Some(nick) = present[who].take() {
+                    world.leave(ROOM, &nick);
+                },
+                Step::Restart(who) => if let Some(nick) = &present[who] {
+                    let client = world.client(ROOM, nick).clone();
+                    let xml = format!(
+                        "<jingle xmlns='urn:xmpp:jingle:1' action='session-terminate' sid='{}'>\
+                         <bridge-session xmlns='http://jitsi.org/protocol/focus' id='{}' restart='true'/></jingle>",
+                        client.sid, client.bridge_session
+                    );
+                    world.ask(&format!("{ROOM}/{nick}"), "set", &xml);
+                },
+                Step::AddBridge(which) => world.add_bridge(&format!("jvb{which}"), &[]),
+                Step::KillBridge(which) => if world.bridges.contains_key(&format!("jvb{which}")) {
+                    world.kill_bridge(&format!("jvb{which}"));
+                },
+                Step::BridgeAnswers(which, how) => if let Some(bridge) = world.bridges.get_mut(&format!("jvb{which}")) {
+                    bridge.answers = match how {
+                        0 => Answers::Nothing,
+                        1 => Answers::Error("service-unavailable", None),
+                        2 => Answers::Error("item-not-found", Some("CONFERENCE_NOT_FOUND")),
+                        _ => Answers::Well,
+                    };
+                },
+                Step::Pass(seconds) => world.pass(seconds),
+                Step::Join(_) => {}
+            }
+        }
+        // Everything works again, and there has been time to notice it; restarts beyond the limit are not made up for.
+        for bridge in world.bridges.values_mut() {
+            bridge.answers = Answers::Well;
+        }
+        world.add_bridge("fresh", &[("stress_level", "0")]);
+        world.pass(120);
+        let here: Vec<String> = present.iter().flatten().cloned().collect();
+        if here.len() >= 2 {
+            for nick in &here {
+                let client = world.client(ROOM, nick).clone();
+                let offered = client.jingles.iter().rposition(|j| j.action == "session-initiate");
+                prop_assert!(offered.is_some(), "{nick} was never invited");
+                let ended = client.jingles.iter().rposition(|j| j.action == "session-terminate");
+                prop_assert!(ended < offered, "{nick} was left without media: {:?}", client.actions());
+            }
+            prop_assert!(!world.says_no_bridge(ROOM));
+        }
+        for nick in &here {
+            world.leave(ROOM, nick);
+        }
+        world.pass(60);
+        prop_assert_eq!(&world.focus.stats(world.now)["conferences"], &serde_json::json!(0));
+        for (nick, bridge) in &world.bridges {
+            let mut open = std::collections::BTreeSet::new();
+            for request in &bridge.requests {
+                if request.create {
+                    open.insert(&request.meeting_id);
+                } else if request.expire {
+                    open.remove(&request.meeting_id);
+                }
+            }
+            prop_assert!(open.is_empty(), "left on {nick}: {open:?}");
+        }
+    }
 }

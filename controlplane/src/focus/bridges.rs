@@ -277,7 +277,7 @@ mod tests {
         bridges.check_timed_out(now, "b/1");
         assert_eq!(bridges.select(now, None), None);
         bridges.check_passed("b/1");
-        assert_eq!(bridges.select(now + Duration::from_secs(59)), None);
+        assert_eq!(bridges.select(now + Duration::from_secs(59), None), None);
         assert_eq!(bridges.select(now + FAILURE_RESET, None).as_deref(), Some("b/1"));
         assert_eq!(
             bridges.presence(now, "b/1", &stats(&[("shutting_down", "true")])),
