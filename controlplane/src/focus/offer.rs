@@ -63,12 +63,23 @@ impl Features {
     }
 }
 
-/// Video formats: payload type, name, rtx payload type, whether rtx carries feedback, parameter.
-const VIDEO: [(u8, &str, u8, bool, Option<(&str, &str)>); 4] = [
-    (41, "AV1", 42, true, None),
-    (100, "VP8", 96, true, None),
-    (107, "H264", 99, false, Some(("profile-level-id", "42e01f;level-asymmetry-allowed=1;packetization-mode=1;"))),
-    (101, "VP9", 97, true, None),
+/// A video format of the offer, with the numbers of the reference.
+struct VideoFormat {
+    id: u8,
+    name: &'static str,
+    rtx: u8,
+    /// Whether its rtx format repeats the feedback.
+    rtx_feedback: bool,
+    parameter: Option<(&'static str, &'static str)>,
+}
+
+const H264: (&str, &str) = ("profile-level-id", "42e01f;level-asymmetry-allowed=1;packetization-mode=1;");
+
+const VIDEO: [VideoFormat; 4] = [
+    VideoFormat { id: 41, name: "AV1", rtx: 42, rtx_feedback: true, parameter: None },
+    VideoFormat { id: 100, name: "VP8", rtx: 96, rtx_feedback: true, parameter: None },
+    VideoFormat { id: 107, name: "H264", rtx: 99, rtx_feedback: false, parameter: Some(H264) },
+    VideoFormat { id: 101, name: "VP9", rtx: 97, rtx_feedback: true, parameter: None },
 ];
 
 /// Order of the rtx formats behind the others.
@@ -131,20 +142,20 @@ pub fn media(features: Features) -> Vec<Media> {
         let base = || vec![feedback("ccm", "fir"), feedback("nack", ""), feedback("nack", "pli")];
         let mut payload_types: Vec<PayloadType> = VIDEO
             .iter()
-            .map(|(id, name, _, _, parameter)| {
+            .map(|format| {
                 let mut fb = base();
                 if features.remb && !features.tcc {
                     fb.push(feedback("goog-remb", ""));
                 }
                 fb.extend(tcc());
-                payload_type(*id, name, 90_000, parameter.as_slice(), fb)
+                payload_type(format.id, format.name, 90_000, format.parameter.as_slice(), fb)
             })
             .collect();
         if features.rtx {
             for rtx in RTX_ORDER {
-                if let Some((id, _, _, carries, _)) = VIDEO.iter().find(|(_, _, number, ..)| *number == rtx) {
-                    let fb = if *carries { base() } else { vec![] };
-                    payload_types.push(payload_type(rtx, "rtx", 90_000, &[("apt", &id.to_string())], fb));
+                if let Some(format) = VIDEO.iter().find(|format| format.rtx == rtx) {
+                    let fb = if format.rtx_feedback { base() } else { vec![] };
+                    payload_types.push(payload_type(rtx, "rtx", 90_000, &[("apt", &format.id.to_string())], fb));
                 }
             }
         }

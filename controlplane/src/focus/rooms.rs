@@ -225,10 +225,10 @@ impl Focus {
         let text = |name: &str| presence.payloads.iter().find(|payload| payload.name() == name).map(Element::text);
         member.stats_id = text("stats-id").or(member.stats_id.take());
         member.region = text("jitsi_participant_region").filter(|region| !region.is_empty()).or(member.region.take());
-        if let Some(caps) = presence.payloads.iter().find(|payload| payload.is("c", CAPS)) {
-            if let (Some(node), Some(ver)) = (caps.attr("node"), caps.attr("ver")) {
-                member.caps = Some((node.to_owned(), ver.to_owned()));
-            }
+        if let Some(caps) = presence.payloads.iter().find(|payload| payload.is("c", CAPS))
+            && let (Some(node), Some(ver)) = (caps.attr("node"), caps.attr("ver"))
+        {
+            member.caps = Some((node.to_owned(), ver.to_owned()));
         }
         if !new {
             // Real addresses may become visible late.
@@ -331,10 +331,10 @@ impl Focus {
             // Somebody who does not answer may still be able to take part.
             None => Features::UNKNOWN,
         };
-        if let (Some(ver), Some(_)) = (ver, &result) {
-            if self.caps.len() < CAPS_CACHE {
-                self.caps.insert(ver, features);
-            }
+        if let (Some(ver), Some(_)) = (ver, &result)
+            && self.caps.len() < CAPS_CACHE
+        {
+            self.caps.insert(ver, features);
         }
         if let Some(member) = self.conferences.get_mut(room).and_then(|c| c.members.get_mut(nick)) {
             member.features = Some(features);
@@ -353,11 +353,9 @@ impl Focus {
         if let Some(session) = conference.session.filter(|session| session.created) {
             self.expire_on_bridge(&session.bridge, &conference.meeting_id);
         }
-        if leave {
-            if let Ok(mut muc) = MucRoom::new(room, NICK) {
-                let presence = muc.leave();
-                self.send(presence);
-            }
+        if leave && let Ok(mut muc) = MucRoom::new(room, NICK) {
+            let presence = muc.leave();
+            self.send(presence);
         }
     }
 

@@ -64,10 +64,10 @@ impl ConferenceSources {
                 return Err(SourceError::SsrcTaken(source.ssrc));
             }
             let others = self.by_owner.iter().filter(|(other, _)| *other != owner).flat_map(|(_, set)| &set.sources);
-            if let Some(msid) = source.msid.as_ref() {
-                if others.into_iter().any(|other| other.msid.as_ref() == Some(msid)) {
-                    return Err(SourceError::MsidTaken(msid.clone()));
-                }
+            if let Some(msid) = source.msid.as_ref()
+                && others.into_iter().any(|other| other.msid.as_ref() == Some(msid))
+            {
+                return Err(SourceError::MsidTaken(msid.clone()));
             }
         }
         union.sources.extend(added.sources.iter().cloned());

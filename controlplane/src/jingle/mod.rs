@@ -584,15 +584,14 @@ mod tests {
                  <ssrc-group xmlns='urn:xmpp:jingle:apps:rtp:ssma:0' semantics='{semantics}'/></description></content></jingle>",
                 ns::JINGLE, ns::RTP, escape(&ssrc)
             );
-            if let Ok(element) = xml.parse::<Element>() {
-                if let Ok(jingle) = Jingle::try_from(element) {
+            if let Ok(element) = xml.parse::<Element>()
+                && let Ok(jingle) = Jingle::try_from(element) {
                     let read = SourceSet::from_contents(&jingle.contents);
                     let valid = ssrc.trim().parse::<u32>().is_ok_and(|ssrc| ssrc > 0);
                     let known = media == "audio" || media == "video";
                     prop_assert_eq!(read.is_err(), known && !valid);
                     prop_assert_eq!(read.unwrap_or_default().sources.len(), usize::from(known && valid));
                 }
-            }
         }
     }
 }
