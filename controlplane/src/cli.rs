@@ -44,7 +44,7 @@ pub fn command() -> Command {
         .subcommand(part("bridge", "Run a media bridge; it serves any focus that speaks colibri2, Jicofo included", Parts { bridge: true, focus: false }))
         .subcommand(part("focus", "Run the focus: rooms, owners, offers, choice of bridge", Parts { bridge: false, focus: true }))
         .subcommand(part("all", "Run a bridge and the focus in one process; they still talk over XMPP", both))
-        .subcommand(part("check-config", "Check the configuration and print every setting with its origin; run nothing", both))
+        .subcommand(part("check-config", "Check the configuration of the parts that are configured and print every setting with its origin; run nothing", both))
 }
 
 fn part(name: &'static str, about: &'static str, parts: Parts) -> Command {
@@ -84,6 +84,9 @@ fn part(name: &'static str, about: &'static str, parts: Parts) -> Command {
             Kind::Choice(words) => arg.value_name(words.join("|")),
             Kind::File => arg.value_name("FILE"),
             Kind::Jid => arg.value_name("JID"),
+            Kind::Service => arg.value_name("DOMAIN"),
+            Kind::Url => arg.value_name("URL"),
+            Kind::Filter => arg.value_name("FILTER"),
             Kind::Socket => arg.value_name("ADDRESS:PORT"),
             Kind::Addresses => arg.value_name("ADDRESS,..."),
             Kind::Cores => arg.value_name("CORE,..."),
@@ -105,8 +108,12 @@ where
     let Some((name, matches)) = matches.subcommand() else {
         return Err(CliError::Usage(command().error(clap::error::ErrorKind::MissingSubcommand, "give a subcommand")));
     };
-    let parts = Parts { bridge: name != "focus", focus: name != "bridge" };
-    let (layers, mut errors) = layers(matches);
+    let (mut layers, mut errors) = layers(matches);
+    let parts = match name {
+        "check-config" => configured(&layers),
+        _ => Parts { bridge: name != "focus", focus: name != "bridge" },
+    };
+    layers.derive();
     let config = Config::new(&layers, parts);
     if let Err(more) = &config {
         errors.extend(more.iter().cloned());
@@ -120,15 +127,28 @@ where
     }
 }
 
+/// The parts that somebody configured; both when there is nothing of either.
+fn configured(layers: &Layers) -> Parts {
+    let set = |part| {
+        KEYS.iter()
+            .filter(|key| key.part == part)
+            .any(|key| layers.get(key.path).is_some_and(|raw| raw.origin != Origin::Default))
+    };
+    let (bridge, focus) = (set(Part::Bridge), set(Part::Focus));
+    Parts { bridge: bridge || !focus, focus: focus || !bridge }
+}
+
 fn layers(matches: &ArgMatches) -> (Layers, Vec<ConfigError>) {
     let mut layers = Layers::defaults();
-    let mut errors = Vec::new();
+    let mut errors = Layers::check_environment(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
     if let Some(path) = matches.get_one::<PathBuf>("config") {
         errors.extend(layers.add_file(path));
     }
     for key in KEYS {
         let Ok(Some(text)) = matches.try_get_one::<String>(key.path) else { continue };
         let origin = match matches.value_source(key.path) {
+            // Compose files and units set variables that they have no value for.
+            Some(ValueSource::EnvVariable) if text.is_empty() => continue,
             Some(ValueSource::EnvVariable) => Origin::Environment(key.variable()),
             _ => Origin::Flag(key.flag.to_owned()),
         };

@@ -1,6 +1,7 @@
 //! `ringbridge`: the bridge, the focus, or both.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use ringbridge_controlplane::cli::{self, CliError, Request};
 use ringbridge_controlplane::config::Config;
@@ -10,6 +11,9 @@ use tokio::sync::watch;
 
 /// Configuration that cannot be used.
 const EXIT_CONFIG: u8 = 2;
+
+/// How long the parts may take to say good-bye to rooms, clients and servers.
+const GOODBYE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
@@ -57,12 +61,19 @@ async fn run(config: Config) -> ExitCode {
         Some(ended) = parts.join_next() => code = report(ended),
     }
     let _ = stop.send(true);
-    while let Some(ended) = parts.join_next().await {
-        if report(ended) != ExitCode::SUCCESS {
-            code = ExitCode::FAILURE;
+    let others = async {
+        while let Some(ended) = parts.join_next().await {
+            if report(ended) != ExitCode::SUCCESS {
+                code = ExitCode::FAILURE;
+            }
         }
+    };
+    tokio::select! {
+        () = others => return code,
+        () = terminated() => tracing::warn!("told to stop again: ending at once"),
+        () = tokio::time::sleep(GOODBYE) => tracing::error!(seconds = GOODBYE.as_secs(), "not ended in time: ending at once"),
     }
-    code
+    ExitCode::FAILURE
 }
 
 fn report(ended: Result<Result<(), String>, tokio::task::JoinError>) -> ExitCode {

@@ -1,23 +1,32 @@
 //! The bridge channel over real sockets: who gets in, what is carried, how it ends.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use ringbridge_controlplane::channel::{
-    BridgeMessage, ChannelEvent, ChannelOut, ClientMessage, MAX_MESSAGE, Registry, router,
+    BridgeMessage, ChannelEvent, ChannelOut, ClientMessage, MAX_MESSAGE, Registry, Timing, counters, router_with,
 };
 use ringbridge_dataplane::ids::EndpointId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
 async fn server() -> (SocketAddr, Registry, mpsc::Receiver<ChannelEvent>) {
+    server_with(Timing::default()).await
+}
+
+async fn server_with(timing: Timing) -> (SocketAddr, Registry, mpsc::Receiver<ChannelEvent>) {
     let registry = Registry::default();
     registry.insert("c0ffee", "ab12", "secret", EndpointId(7));
     let (events, received) = mpsc::channel(16);
-    let router = router("jvb1".into(), registry.clone(), events);
+    let router = router_with("jvb1".into(), registry.clone(), events, timing);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -76,6 +85,10 @@ async fn messages_pass_both_ways_and_nonsense_is_dropped() {
     sender.send(ChannelOut::Message(BridgeMessage::ServerHello { version: None })).await.expect("queued");
     let hello = socket.next().await.expect("a frame").expect("fine");
     assert_eq!(hello, Message::text(r#"{"colibriClass":"ServerHello"}"#));
+    let malformed = counters::MALFORMED.load(Ordering::Relaxed);
+    let unknown = counters::UNKNOWN_CLASS.load(Ordering::Relaxed);
+    socket.send(Message::binary(vec![1, 2, 3])).await.expect("sent");
+    socket.send(Message::text(r#"{"colibriClass":"FromTheFuture"}"#)).await.expect("sent");
     for text in ["nonsense", r#"{"colibriClass":"LastNChangedEvent","lastN":"x"}"#, r#"{"colibriClass":"ClientHello"}"#]
     {
         socket.send(Message::text(text)).await.expect("sent");
@@ -86,6 +99,8 @@ async fn messages_pass_both_ways_and_nonsense_is_dropped() {
         }
         other => panic!("{other:?}"),
     }
+    assert_eq!(counters::MALFORMED.load(Ordering::Relaxed), malformed + 3);
+    assert_eq!(counters::UNKNOWN_CLASS.load(Ordering::Relaxed), unknown + 1);
     sender.send(ChannelOut::Close).await.expect("queued");
     assert_eq!(close_code(&mut socket).await, Some((1001, "endpoint closed".into())));
     assert!(matches!(events.recv().await, Some(ChannelEvent::Closed { connection: on, .. }) if on == connection));
@@ -104,17 +119,109 @@ async fn a_second_socket_replaces_the_first() {
 }
 
 #[tokio::test]
+async fn plain_http_gets_the_same_answers() {
+    let (address, _registry, _events) = server().await;
+    for (path, status) in [("/colibri-ws/jvb1/c0ffee/ab12?pwd=wrong", "403"), (GOOD, "400")] {
+        let mut stream = TcpStream::connect(address).await.expect("connects");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answered");
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn an_oversized_message_closes_only_its_own_socket() {
     let (address, registry, mut events) = server().await;
     registry.insert("c0ffee", "cd34", "other", EndpointId(8));
-    let mut big = connect(address, GOOD).await.expect("opens");
-    let (_, _sender) = opened(&mut events).await;
     let mut other = connect(address, "/colibri-ws/jvb1/c0ffee/cd34?pwd=other").await.expect("opens");
     let Some(ChannelEvent::Opened { sender: kept, .. }) = events.recv().await else { panic!("not opened") };
-    let _ = big.send(Message::text("x".repeat(MAX_MESSAGE + 1))).await;
-    let closed = tokio::time::timeout(std::time::Duration::from_secs(5), close_code(&mut big)).await.expect("closes");
-    assert!(closed.as_ref().is_none_or(|(code, _)| *code == 1009), "{closed:?}");
-    assert!(matches!(events.recv().await, Some(ChannelEvent::Closed { endpoint: EndpointId(7), .. })));
+    // The largest that is taken, one byte more, and far more than is even read.
+    for (size, closed) in [(MAX_MESSAGE, false), (MAX_MESSAGE + 1, true), (64 * MAX_MESSAGE, true)] {
+        let before = counters::OVERSIZED.load(Ordering::Relaxed);
+        let mut big = connect(address, GOOD).await.expect("opens");
+        let (_, sender) = opened(&mut events).await;
+        let padding = "x".repeat(size - r#"{"colibriClass":"ClientHello","p":""}"#.len());
+        let text = format!(r#"{{"colibriClass":"ClientHello","p":"{padding}"}}"#);
+        assert_eq!(text.len(), size);
+        // The largest cannot be sent whole: the server stops reading.
+        let _ = timeout(Duration::from_secs(2), big.send(Message::text(text))).await;
+        if closed {
+            let event = events.recv().await;
+            assert!(matches!(event, Some(ChannelEvent::Closed { endpoint: EndpointId(7), .. })), "{event:?}");
+            assert_eq!(counters::OVERSIZED.load(Ordering::Relaxed), before + 1);
+            if size < 2 * MAX_MESSAGE {
+                assert_eq!(close_code(&mut big).await, Some((1009, "message too big".into())));
+            }
+        } else {
+            let event = events.recv().await;
+            assert!(
+                matches!(event, Some(ChannelEvent::Message { message: ClientMessage::ClientHello, .. })),
+                "{event:?}"
+            );
+            drop((sender, big));
+            assert!(matches!(events.recv().await, Some(ChannelEvent::Closed { .. })));
+        }
+    }
     kept.send(ChannelOut::Message(BridgeMessage::ServerHello { version: None })).await.expect("queued");
     assert!(other.next().await.expect("a frame").is_ok());
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_off() {
+    let timing = Timing { write: Duration::from_millis(300), ..Timing::default() };
+    let (address, _registry, mut events) = server_with(timing).await;
+    let stalled = counters::STALLED.load(Ordering::Relaxed);
+    let _silent = connect(address, GOOD).await.expect("opens");
+    let (_, sender) = opened(&mut events).await;
+    let serde_json::Value::Object(body) =
+        serde_json::json!({"colibriClass": "EndpointMessage", "x": "x".repeat(60_000)})
+    else {
+        panic!("an object")
+    };
+    tokio::spawn(async move {
+        while sender.send(ChannelOut::Message(BridgeMessage::Forwarded(body.clone()))).await.is_ok() {}
+    });
+    let event = events.recv().await;
+    assert!(matches!(event, Some(ChannelEvent::Closed { endpoint: EndpointId(7), .. })), "{event:?}");
+    assert!(counters::STALLED.load(Ordering::Relaxed) > stalled);
+}
+
+#[tokio::test]
+async fn a_silent_client_is_pinged_and_then_closed() {
+    let ms = Duration::from_millis;
+    let timing = Timing { ping: ms(100), idle: ms(350), ..Timing::default() };
+    let (address, _registry, mut events) = server_with(timing).await;
+    let mut silent = connect(address, GOOD).await.expect("opens");
+    let (_, _sender) = opened(&mut events).await;
+    // The client's library answers pings only while it is read from, which begins after the close.
+    let event = events.recv().await;
+    assert!(matches!(event, Some(ChannelEvent::Closed { endpoint: EndpointId(7), .. })), "{event:?}");
+    let mut pings = 0;
+    loop {
+        match silent.next().await {
+            Some(Ok(Message::Ping(_))) => pings += 1,
+            Some(Ok(Message::Close(Some(frame)))) => break assert_eq!(u16::from(frame.code), 1001),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((1..=3).contains(&pings), "{pings} pings");
+}
+
+#[tokio::test]
+async fn a_client_that_answers_pings_stays() {
+    let ms = Duration::from_millis;
+    let timing = Timing { ping: ms(50), idle: ms(400), ..Timing::default() };
+    let (address, _registry, mut events) = server_with(timing).await;
+    let mut socket = connect(address, GOOD).await.expect("opens");
+    let (_, _sender) = opened(&mut events).await;
+    // Twice the idle timeout is more than sixteen pings.
+    let pings = async {
+        for _ in 0..17 {
+            assert!(matches!(socket.next().await, Some(Ok(Message::Ping(_)))));
+        }
+    };
+    timeout(Duration::from_secs(5), pings).await.expect("pings go on");
+    assert!(events.try_recv().is_err(), "still open");
 }

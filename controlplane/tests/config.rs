@@ -1,8 +1,10 @@
 //! Configuration from file, environment and flags.
 
 use std::io::Write;
+use std::process::Command;
 
 use ringbridge_controlplane::cli::{CliError, Request, parse};
+use ringbridge_controlplane::config::keys::KEYS;
 use ringbridge_controlplane::xmpp::Security;
 
 const GOOD: &str = r#"
@@ -107,4 +109,140 @@ fn a_password_file_and_masked_secrets() {
     assert!(table.lines().any(|line| line.starts_with("xmpp.port") && line.ends_with("default")), "{table}");
     let missing = errors(file.parse("bridge", &["--bridge-password-file", "/nonexistent"]));
     assert!(missing[0].contains("cannot be read"), "{missing:?}");
+}
+
+#[test]
+fn the_stronger_layer_decides_over_the_password() {
+    let password = File::new("weaker", "from-file\n");
+    let path = password.0.to_str().expect("UTF-8");
+    let in_file = File::new("both", &GOOD.replace("password = \"s3cret\"", &format!("password-file = {path:?}")));
+    let Ok(Request::Run(config)) = in_file.parse("bridge", &["--bridge-password", "flag"]) else { panic!("refused") };
+    assert_eq!(config.bridge.expect("bridge").xmpp.password, "flag");
+    let twice = File::new("twice", &GOOD.replace("\"s3cret\"", &format!("x\n  password-file = {path:?}")));
+    let errors = errors(twice.parse("bridge", &[]));
+    assert!(errors.len() == 1 && errors[0].contains("bridge.password is set in the same place"), "{errors:?}");
+}
+
+#[test]
+fn values_are_checked_for_what_they_are_used_for() {
+    let file = File::new("kinds", GOOD);
+    for (flag, value, remedy) in [
+        ("--bridge-jid", "auth.example.net", "the part before the @ is missing"),
+        ("--conference-muc", "room@conference.example.net", "use the service alone: conference.example.net"),
+        ("--websocket-url", "https://meet.example.net", "browsers need a WebSocket address: wss://meet.example.net"),
+        ("--websocket-url", "meet.example.net", "e.g. wss://meet.example.net"),
+        ("--local-address", "192.0.2.1,eth0", "\"eth0\" is no IP address"),
+        ("--cores", "0-3", "is no core number"),
+        ("--workers", "5", "5 workers need 5 cores"),
+        ("--initial-timeout", "soon", "use a number with a unit"),
+        ("--log-filter", "ringbridge=loud", "use levels"),
+    ] {
+        let errors = errors(file.parse("all", &[flag, value]));
+        assert!(errors.len() == 1 && errors[0].contains(remedy) && errors[0].contains(flag), "{flag}: {errors:?}");
+    }
+}
+
+#[test]
+fn what_follows_from_other_settings() {
+    let bare = GOOD.replace("listen-addresses = [\"192.0.2.1\", \"2001:db8::1\"]", "nickname = jvb7");
+    let file = File::new("derived", &bare);
+    let Ok(Request::Run(config)) = file.parse("bridge", &["--websocket-listen", "192.0.2.9:9091"]) else {
+        panic!("refused")
+    };
+    let bridge = config.bridge.expect("bridge");
+    assert_eq!(
+        (bridge.websocket_base_url.as_str(), bridge.websocket_server_id.as_str()),
+        ("ws://192.0.2.9:9091", "jvb7")
+    );
+    assert!(!bridge.local_addresses.is_empty());
+    let errors = errors(file.parse("bridge", &["--websocket-listen", "0.0.0.0:9090"]));
+    assert!(errors[0].starts_with("bridge.websocket.base-url is not set"), "{errors:?}");
+    let Ok(Request::Run(config)) = file.parse("bridge", &["--websocket-url", "wss://meet.example.net/"]) else {
+        panic!("refused")
+    };
+    assert_eq!(config.bridge.expect("bridge").websocket_base_url, "wss://meet.example.net");
+}
+
+#[test]
+fn a_misspelt_secret_is_not_shown() {
+    let file = File::new("misspelt", &GOOD.replace("password = \"s3cret\"", "pasword = \"s3cret\""));
+    let errors = errors(file.parse("bridge", &[])).join("\n");
+    assert!(errors.contains("did you mean \"bridge.password\"?") && !errors.contains("s3cret"), "{errors}");
+}
+
+/// The program itself, with nothing in its environment but these variables.
+fn program(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_ringbridge"))
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .expect("runs");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), text.into_owned())
+}
+
+#[test]
+fn check_config_shows_origins_of_all_layers() {
+    let file = File::new("origins", GOOD);
+    let path = file.0.to_str().expect("UTF-8");
+    let arguments = ["check-config", "--config", path, "--region", "north"];
+    let (code, table) =
+        program(&arguments, &[("RINGBRIDGE_PORT", "12345"), ("RINGBRIDGE_IO", ""), ("RUST_LOG", "off")]);
+    assert_eq!(code, Some(0), "{table}");
+    for (key, value, origin) in [
+        ("bridge.port", "12345", "environment RINGBRIDGE_PORT"),
+        ("bridge.region", "north", "flag --region"),
+        ("bridge.io", "auto", "default"),
+        ("bridge.workers", "2", "from the cores"),
+        ("bridge.password", "********", path),
+        ("focus.conference-muc", "conference.example.net", path),
+    ] {
+        let row = table.lines().find(|line| line.split_whitespace().next() == Some(key)).unwrap_or_default();
+        assert!(row.contains(value) && row.ends_with(origin), "{key}: {row:?} in\n{table}");
+    }
+    assert!(!table.contains("s3cret"));
+}
+
+#[test]
+fn check_config_looks_at_the_configured_part_alone() {
+    let text = "brewery = \"b@internal.example.net\"\nfocus { jid = \"focus@auth.example.net\", password = x, conference-muc = \"c.example.net\" }";
+    let file = File::new("focus-only", text);
+    let (code, table) = program(&["check-config", "--config", file.0.to_str().expect("UTF-8")], &[]);
+    assert_eq!(code, Some(0), "{table}");
+    assert!(table.contains("focus.jid") && !table.contains("bridge.jid"), "{table}");
+}
+
+#[test]
+fn mistakes_end_the_program_with_2_before_anything_starts() {
+    let file = File::new("exit", GOOD);
+    let path = file.0.to_str().expect("UTF-8");
+    for (arguments, environment, expected) in [
+        (vec!["all", "--config", path], ("RINGBRIDGE_PROT", "1"), "did you mean \"RINGBRIDGE_PORT\"?"),
+        (
+            vec!["bridge", "--config", path],
+            ("RINGBRIDGE_PORT", "tcp://10.0.0.1"),
+            "environment RINGBRIDGE_PORT: bridge.port",
+        ),
+        (vec!["check-config", "--config", "/nonexistent"], ("X", ""), "/nonexistent: cannot be read"),
+        (vec!["bridge", "--config", path, "--prot", "1"], ("X", ""), "--port"),
+    ] {
+        let (code, text) = program(&arguments, &[environment]);
+        assert_eq!(code, Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(expected), "{arguments:?}: {text}");
+    }
+}
+
+/// The operator's page lists every setting as it is: this test is what keeps it true.
+#[test]
+fn the_page_about_configuration_is_complete() {
+    let page = include_str!("../../docs/configuration.md");
+    for key in KEYS.iter().filter(|key| !key.hidden) {
+        let default = if key.default.is_empty() { String::new() } else { format!("`{}`", key.default) };
+        let row = format!("| `{}` | `--{}` | `{}` | {default} |", key.path, key.flag, key.variable());
+        assert!(page.contains(&row), "docs/configuration.md lacks a row that begins with\n{row}");
+    }
+    assert!(
+        page.lines().filter(|line| line.starts_with("| `")).count() == KEYS.iter().filter(|key| !key.hidden).count()
+    );
 }

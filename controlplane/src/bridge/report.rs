@@ -163,6 +163,7 @@ impl Report {
                 }
             }
         }
+        text.push_str(&crate::channel::counters::to_prometheus());
         text
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 /// The largest picture wanted.
@@ -11,10 +11,10 @@ use serde_json::{Map, Value};
 #[serde(rename_all = "camelCase")]
 pub struct HeightConstraint {
     /// Pixels; -1 is unlimited, 0 is off.
-    #[serde(default = "unlimited")]
+    #[serde(default = "unlimited", deserialize_with = "int")]
     pub max_height: i32,
     /// Frames per second; negative is unlimited, 0 is off.
-    #[serde(default = "unlimited_rate")]
+    #[serde(default = "unlimited_rate", deserialize_with = "rate")]
     pub max_frame_rate: f64,
 }
 
@@ -26,11 +26,30 @@ fn unlimited_rate() -> f64 {
     -1.0
 }
 
+/// A JavaScript number where an integer is meant: fractions are cut, and infinity, which JSON writes as null, is -1.
+fn int<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
+    // `as` saturates.
+    Ok(Option::<f64>::deserialize(deserializer)?.map_or(-1, |number| number as i32))
+}
+
+fn optional_int<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.map(|number| number as i32))
+}
+
+fn optional_long<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.map(|number| number as i64))
+}
+
+fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(-1.0))
+}
+
 /// What a client wants to receive; absent fields keep their previous value.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReceiverVideoConstraints {
     /// Video sources at most; -1 is unlimited.
+    #[serde(default, deserialize_with = "optional_int")]
     pub last_n: Option<i32>,
     /// Selected source names.
     pub selected_sources: Option<Vec<String>>,
@@ -45,6 +64,7 @@ pub struct ReceiverVideoConstraints {
     /// By source name; in the older dialect by endpoint.
     pub constraints: Option<BTreeMap<String, HeightConstraint>>,
     /// A limit that the client knows of, bit/s; -1 is none.
+    #[serde(default, deserialize_with = "optional_long")]
     pub assumed_bandwidth_bps: Option<i64>,
 }
 
@@ -60,12 +80,14 @@ pub enum ClientMessage {
     #[serde(rename_all = "camelCase")]
     ReceiverVideoConstraint {
         /// Pixels.
+        #[serde(deserialize_with = "int")]
         max_frame_height: i32,
     },
     /// Older dialect: how many video sources.
     #[serde(rename_all = "camelCase")]
     LastNChangedEvent {
         /// -1 is unlimited.
+        #[serde(deserialize_with = "int")]
         last_n: i32,
     },
     /// Older dialect: selected endpoints.
@@ -210,6 +232,41 @@ mod tests {
         );
         assert!(ClientMessage::parse("{").is_err());
         assert!(ClientMessage::parse(r#"{"colibriClass":"LastNChangedEvent","lastN":"many"}"#).is_err());
+    }
+
+    #[test]
+    fn numbers_as_javascript_writes_them() {
+        let text = r#"{"colibriClass":"ReceiverVideoConstraints","lastN":3.0,"assumedBandwidthBps":1e6,"selectedSources":null,
+            "defaultConstraints":{"maxHeight":359.7,"maxFrameRate":null},"constraints":{"a-v0":{"maxHeight":null},"b-v0":{}}}"#;
+        let ClientMessage::ReceiverVideoConstraints(parsed) = ClientMessage::parse(text).expect("valid") else {
+            panic!("another class");
+        };
+        let height = |max_height| HeightConstraint { max_height, max_frame_rate: -1.0 };
+        assert_eq!((parsed.last_n, parsed.assumed_bandwidth_bps), (Some(3), Some(1_000_000)));
+        assert_eq!((parsed.selected_sources, parsed.default_constraints), (None, Some(height(359))));
+        let constraints = parsed.constraints.expect("there");
+        assert_eq!((constraints["a-v0"], constraints["b-v0"]), (height(-1), height(-1)));
+    }
+
+    /// Every text frame that real clients sent in the recordings; none is of an unknown class.
+    #[test]
+    fn recorded_messages_parse() {
+        let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/fixtures"));
+        let mut parsed = 0;
+        // The recordings lie beside the repository; without them there is nothing to check.
+        for scenario in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Ok(lines) = std::fs::read_to_string(scenario.path().join("bridge-channel.jsonl")) else { continue };
+            for line in lines.lines() {
+                let entry: Value = serde_json::from_str(line).expect("a recorded line");
+                if entry["dir"] == "client->bridge" {
+                    let text = entry["msg"].to_string();
+                    let message = ClientMessage::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+                    assert_ne!(message, ClientMessage::Unknown, "{text}");
+                    parsed += 1;
+                }
+            }
+        }
+        assert!(parsed > 100 || !folder.exists(), "only {parsed} recorded messages");
     }
 
     #[test]

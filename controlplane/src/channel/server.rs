@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
@@ -13,8 +14,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use ringbridge_dataplane::ids::EndpointId;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout};
 
+use super::counters;
 use super::messages::{BridgeMessage, ClientMessage};
 
 /// Largest message taken, bytes; a longer one closes the socket with 1009.
@@ -23,23 +25,27 @@ pub const MAX_MESSAGE: usize = 64 * 1024;
 /// Messages waiting for one client; a client that does not read is cut off.
 const QUEUE: usize = 50;
 
-/// A ping after so much silence of ours.
-const PING_AFTER: Duration = Duration::from_secs(15);
-
-/// A client that says nothing for so long, not even a pong, is gone.
-const IDLE: Duration = Duration::from_secs(60);
-
-/// What the channel server counted since the process started.
-pub mod counters {
-    use std::sync::atomic::AtomicU64;
-
-    /// Connections refused: bad path, wrong password, unknown endpoint.
-    pub static REFUSED: AtomicU64 = AtomicU64::new(0);
-    /// Messages that are no valid JSON of their class.
-    pub static MALFORMED: AtomicU64 = AtomicU64::new(0);
-    /// Messages longer than the limit.
-    pub static OVERSIZED: AtomicU64 = AtomicU64::new(0);
+/// How patient a server is.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// A ping after so much silence of ours.
+    pub ping: Duration,
+    /// A client that says nothing for so long, not even a pong, is gone.
+    pub idle: Duration,
+    /// Longest that one write may wait for a client that does not read; also for its answer to our good-bye.
+    pub write: Duration,
 }
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { ping: Duration::from_secs(15), idle: Duration::from_secs(60), write: Duration::from_secs(10) }
+    }
+}
+
+/// An oversized message is read up to this size, bytes: only then does its sender hear why the socket closes.
+/// One that is larger still breaks the connection.
+const MAX_READ: usize = 4 * MAX_MESSAGE;
 
 /// What happens on the channels.
 #[derive(Debug)]
@@ -124,14 +130,26 @@ struct Server {
     server_id: String,
     registry: Registry,
     events: mpsc::Sender<ChannelEvent>,
+    timing: Timing,
 }
 
 /// The routes of the bridge channel.
 pub fn router(server_id: String, registry: Registry, events: mpsc::Sender<ChannelEvent>) -> Router {
+    router_with(server_id, registry, events, Timing::default())
+}
+
+/// [`router`] with another patience, for tests.
+#[doc(hidden)]
+pub fn router_with(
+    server_id: String,
+    registry: Registry,
+    events: mpsc::Sender<ChannelEvent>,
+    timing: Timing,
+) -> Router {
     Router::new()
         .route("/colibri-ws/{server}/{conference}/{endpoint}", get(upgrade))
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "invalid path") })
-        .with_state(Server { server_id, registry, events })
+        .with_state(Server { server_id, registry, events, timing })
 }
 
 fn refuse(status: StatusCode, reason: &'static str) -> Response {
@@ -143,7 +161,7 @@ async fn upgrade(
     State(server): State<Server>,
     Path((server_id, conference, endpoint)): Path<(String, String, String)>,
     RawQuery(query): RawQuery,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     if server_id != server.server_id {
         return refuse(StatusCode::NOT_FOUND, "server ID mismatch");
@@ -153,73 +171,157 @@ async fn upgrade(
         tracing::warn!(%conference, %endpoint, "bridge channel refused: unknown endpoint or wrong password");
         return refuse(StatusCode::FORBIDDEN, "authentication failed");
     };
-    upgrade
-        .max_message_size(MAX_MESSAGE)
-        .max_frame_size(MAX_MESSAGE)
-        .on_upgrade(move |socket| carry(socket, id, endpoint, server.events))
+    match upgrade {
+        Ok(upgrade) => upgrade
+            .max_message_size(MAX_READ)
+            .max_frame_size(MAX_READ)
+            .on_upgrade(move |socket| carry(socket, id, endpoint, server.events, server.timing)),
+        // Plain HTTP with the right password.
+        Err(rejection) => rejection.into_response(),
+    }
 }
 
-async fn carry(mut socket: WebSocket, endpoint: EndpointId, name: String, events: mpsc::Sender<ChannelEvent>) {
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// We close it, with a code and a reason (RFC 6455 section 7.4).
+    Close(u16, &'static str),
+    /// The client closed it, or it broke.
+    Gone,
+}
+
+const REPLACED: End = End::Close(1000, "replaced");
+const EXPIRED: End = End::Close(1001, "endpoint closed");
+const IDLED: End = End::Close(1001, "idle");
+const TOO_BIG: End = End::Close(1009, "message too big");
+
+async fn carry(
+    mut socket: WebSocket,
+    endpoint: EndpointId,
+    name: String,
+    events: mpsc::Sender<ChannelEvent>,
+    timing: Timing,
+) {
     static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
     let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-    let (sender, mut outgoing) = mpsc::channel(QUEUE);
+    let (sender, outgoing) = mpsc::channel(QUEUE);
     if events.send(ChannelEvent::Opened { endpoint, connection, sender }).await.is_err() {
         return;
     }
     tracing::debug!(endpoint = %name, connection, "bridge channel open");
-    let (mut heard, mut said) = (Instant::now(), Instant::now());
-    let (code, reason) = loop {
-        tokio::select! {
-            out = outgoing.recv() => match out {
-                Some(ChannelOut::Message(message)) => {
+    let mut carrier = Carrier { socket: &mut socket, endpoint, connection, name: &name, events: &events, timing };
+    let end = carrier.run(outgoing).await;
+    tracing::debug!(endpoint = %name, connection, ?end, "bridge channel closed");
+    // Before the good-bye: a client that does not answer it must not keep its endpoint's channel.
+    let _ = events.send(ChannelEvent::Closed { endpoint, connection }).await;
+    if let End::Close(code, reason) = end {
+        let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+        // Closing with unread input would reset the connection, and the client would not see the code.
+        let goodbye = async {
+            if socket.send(close).await.is_ok() {
+                while let Some(Ok(_)) = socket.recv().await {}
+            }
+        };
+        let _ = timeout(timing.write, goodbye).await;
+    }
+}
+
+/// One open connection.
+struct Carrier<'a> {
+    socket: &'a mut WebSocket,
+    endpoint: EndpointId,
+    connection: u64,
+    name: &'a str,
+    events: &'a mpsc::Sender<ChannelEvent>,
+    timing: Timing,
+}
+
+impl Carrier<'_> {
+    async fn run(&mut self, mut outgoing: mpsc::Receiver<ChannelOut>) -> End {
+        let (mut heard, mut said) = (Instant::now(), Instant::now());
+        loop {
+            let end = tokio::select! {
+                out = outgoing.recv() => {
                     said = Instant::now();
-                    if socket.send(Message::text(message.to_text())).await.is_err() {
-                        break (1006, "");
+                    match out {
+                        Some(ChannelOut::Message(message)) => self.send(Message::text(message.to_text())).await,
+                        Some(ChannelOut::Close) => Some(EXPIRED),
+                        None => Some(REPLACED),
                     }
                 }
-                Some(ChannelOut::Close) => break (1001, "endpoint closed"),
-                None => break (1000, "replaced"),
-            },
-            received = socket.recv() => match received {
-                Some(Ok(Message::Text(text))) => {
+                received = self.socket.recv() => {
                     heard = Instant::now();
-                    match ClientMessage::parse(&text) {
-                        Ok(message) => {
-                            if events.send(ChannelEvent::Message { endpoint, connection, message }).await.is_err() {
-                                break (1001, "endpoint closed");
-                            }
-                        }
-                        Err(error) => {
-                            counters::MALFORMED.fetch_add(1, Ordering::Relaxed);
-                            tracing::debug!(endpoint = %name, %error, "malformed bridge message dropped");
-                        }
-                    }
+                    self.receive(received).await
                 }
-                Some(Ok(Message::Close(_))) | None => break (1006, ""),
-                Some(Ok(_)) => heard = Instant::now(),
-                Some(Err(error)) => {
-                    if error.to_string().contains("too long") || error.to_string().contains("too large") {
-                        counters::OVERSIZED.fetch_add(1, Ordering::Relaxed);
-                        break (1009, "message too big");
-                    }
-                    break (1006, "");
+                () = sleep_until(said + self.timing.ping) => {
+                    said = Instant::now();
+                    self.send(Message::Ping(Default::default())).await
                 }
-            },
-            () = tokio::time::sleep_until((said + PING_AFTER).min(heard + IDLE)) => {
-                if heard.elapsed() >= IDLE {
-                    break (1001, "idle");
+                () = sleep_until(heard + self.timing.idle) => {
+                    counters::STALLED.fetch_add(1, Ordering::Relaxed);
+                    Some(IDLED)
                 }
-                said = Instant::now();
-                if socket.send(Message::Ping(Default::default())).await.is_err() {
-                    break (1006, "");
-                }
+            };
+            if let Some(end) = end {
+                return end;
             }
         }
-    };
-    // 1006 is never sent: the peer is gone or has said good-bye.
-    if code != 1006 {
-        let _ = socket.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
     }
-    tracing::debug!(endpoint = %name, connection, code, "bridge channel closed");
-    let _ = events.send(ChannelEvent::Closed { endpoint, connection }).await;
+
+    async fn send(&mut self, message: Message) -> Option<End> {
+        match timeout(self.timing.write, self.socket.send(message)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(_)) => Some(End::Gone),
+            Err(_) => {
+                counters::STALLED.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(endpoint = %self.name, "bridge channel cut off: the client does not read");
+                Some(End::Gone)
+            }
+        }
+    }
+
+    async fn receive(&mut self, received: Option<Result<Message, axum::Error>>) -> Option<End> {
+        let text = match received {
+            Some(Ok(Message::Text(text))) => text,
+            Some(Ok(Message::Binary(_))) => {
+                counters::MALFORMED.fetch_add(1, Ordering::Relaxed);
+                return None;
+            }
+            // The library answers pings.
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => return None,
+            Some(Ok(Message::Close(_))) | None => return Some(End::Gone),
+            Some(Err(error)) => return Some(if is_oversized(error) { self.oversized() } else { End::Gone }),
+        };
+        if text.len() > MAX_MESSAGE {
+            return Some(self.oversized());
+        }
+        match ClientMessage::parse(&text) {
+            Ok(ClientMessage::Unknown) => {
+                counters::UNKNOWN_CLASS.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(endpoint = %self.name, "bridge message of an unknown class dropped");
+            }
+            Ok(message) => {
+                let (endpoint, connection) = (self.endpoint, self.connection);
+                if self.events.send(ChannelEvent::Message { endpoint, connection, message }).await.is_err() {
+                    return Some(EXPIRED);
+                }
+            }
+            Err(error) => {
+                counters::MALFORMED.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(endpoint = %self.name, %error, "malformed bridge message dropped");
+            }
+        }
+        None
+    }
+
+    fn oversized(&self) -> End {
+        counters::OVERSIZED.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(endpoint = %self.name, limit = MAX_MESSAGE, "bridge channel closed: message too big");
+        TOO_BIG
+    }
+}
+
+/// Whether reading failed because a message was larger than [`MAX_READ`].
+fn is_oversized(error: axum::Error) -> bool {
+    matches!(error.into_inner().downcast_ref(), Some(tungstenite::Error::Capacity(_)))
 }

@@ -22,6 +22,12 @@ pub enum Kind {
     File,
     /// `user@domain` or `room@service`.
     Jid,
+    /// Domain of an XMPP service.
+    Service,
+    /// Base of a WebSocket address, `ws://…` or `wss://…`, without a path of our own.
+    Url,
+    /// Filter of log lines.
+    Filter,
     /// A whole number in this range.
     Number(i64, i64),
     /// `true` or `false`.
@@ -157,17 +163,17 @@ pub const KEYS: &[Key] = &[
         "bridge.websocket.base-url",
         "websocket-url",
         Part::Bridge,
-        Kind::Text,
-        "ws://127.0.0.1:9090",
-        "How clients reach it, e.g. wss://meet.example.net; /colibri-ws/... is appended",
+        Kind::Url,
+        "",
+        "How clients reach it, e.g. wss://meet.example.net; /colibri-ws/... is appended; without it the address above",
     ),
     key(
         "bridge.websocket.server-id",
         "websocket-server-id",
         Part::Bridge,
         Kind::Text,
-        "ringbridge",
-        "First part of that path; a reverse proxy in front of several bridges routes by it",
+        "",
+        "First part of that path; a reverse proxy in front of several bridges routes by it; without it the nickname",
     ),
     key(
         "bridge.rest.listen",
@@ -196,7 +202,7 @@ pub const KEYS: &[Key] = &[
         "focus.conference-muc",
         "conference-muc",
         Part::Focus,
-        Kind::Jid,
+        Kind::Service,
         "",
         "MUC service of the conferences, e.g. conference.example.net",
     ),
@@ -237,7 +243,7 @@ pub const KEYS: &[Key] = &[
         "logging.filter",
         "log-filter",
         Part::Common,
-        Kind::Text,
+        Kind::Filter,
         "info",
         "Which log lines appear, e.g. info,ringbridge_controlplane=debug; RUST_LOG wins",
     ),

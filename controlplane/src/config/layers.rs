@@ -2,17 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use hocon::{Hocon, HoconLoader};
+use hocon::Hocon;
+use strsim::osa_distance;
 
-use super::keys::{KEYS, Key};
+use super::keys::{KEYS, Key, Kind};
+use super::{file, host};
+
+/// Shown in place of a secret.
+pub(super) const MASK: &str = "********";
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// Built in.
     Default,
+    /// Made from something else, which is named.
+    Derived(&'static str),
     /// The configuration file.
     File(PathBuf),
     /// An environment variable.
@@ -21,10 +29,23 @@ pub enum Origin {
     Flag(String),
 }
 
+impl Origin {
+    /// The higher one wins.
+    pub(super) fn strength(&self) -> u8 {
+        match self {
+            Self::Default | Self::Derived(_) => 0,
+            Self::File(_) => 1,
+            Self::Environment(_) => 2,
+            Self::Flag(_) => 3,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Derived(from) => write!(f, "from {from}"),
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::Flag(name) => write!(f, "flag --{name}"),
@@ -104,15 +125,54 @@ impl Layers {
 
     /// Adds a file over what is there.
     pub fn add_file(&mut self, path: &Path) -> Vec<ConfigError> {
-        let unreadable = |reason: String| vec![ConfigError::File { path: path.to_owned(), reason }];
-        // Checked first: the loader takes a missing file for an empty one.
-        if let Err(error) = std::fs::File::open(path) {
-            return unreadable(error.to_string());
-        }
-        let loaded = HoconLoader::new().strict().load_file(path).and_then(HoconLoader::hocon);
-        match loaded {
+        match file::load(path) {
             Ok(tree) => self.add_tree("", &tree, &Origin::File(path.to_owned())),
-            Err(error) => unreadable(error.to_string()),
+            Err(reason) => vec![ConfigError::File { path: path.to_owned(), reason }],
+        }
+    }
+
+    /// Looks through the environment for variables that are ours but misspelt. Others that merely begin like ours
+    /// are left alone: orchestrators make variables from the names of services.
+    pub fn check_environment(names: impl IntoIterator<Item = String>) -> Vec<ConfigError> {
+        let known: Vec<String> =
+            KEYS.iter().map(Key::variable).chain(std::iter::once("RINGBRIDGE_CONFIG".to_owned())).collect();
+        let misspelt = |name: String| {
+            let nearest = known.iter().min_by_key(|variable| osa_distance(&name, variable))?;
+            let typing_error = (1..=2).contains(&osa_distance(&name, nearest));
+            (typing_error && !known.contains(&name)).then(|| ConfigError::Unknown {
+                origin: Origin::Environment(name.clone()),
+                // It may be meant as a secret.
+                value: MASK.to_owned(),
+                hint: format!("did you mean {nearest:?}?"),
+                key: name,
+            })
+        };
+        names.into_iter().filter(|name| name.starts_with("RINGBRIDGE_")).filter_map(misspelt).collect()
+    }
+
+    /// Fills in what follows from other settings or from this host.
+    pub fn derive(&mut self) {
+        let text = |path: &str| self.get(path).map(|raw| raw.text.clone()).unwrap_or_default();
+        let addresses: Vec<String> = host::addresses().iter().map(ToString::to_string).collect();
+        let workers = match text("bridge.workers").as_str() {
+            "0" => host::workers(&text("bridge.cores")).to_string(),
+            _ => String::new(),
+        };
+        // Nobody can connect to 0.0.0.0: then the URL has to be given.
+        let url = match text("bridge.websocket.listen").parse::<SocketAddr>() {
+            Ok(listen) if !listen.ip().is_unspecified() => format!("ws://{listen}"),
+            _ => String::new(),
+        };
+        for (path, value, from) in [
+            ("bridge.listen-addresses", addresses.join(","), "the interfaces of this host"),
+            ("bridge.workers", workers, "the cores"),
+            ("bridge.websocket.base-url", url, "bridge.websocket.listen"),
+            ("bridge.websocket.server-id", text("bridge.nickname"), "bridge.nickname"),
+        ] {
+            let given = self.get(path).is_some_and(|raw| raw.text != "0");
+            if let (Some(key), false) = (Key::find(path), given || value.is_empty()) {
+                self.set(key, value, Origin::Derived(from));
+            }
         }
     }
 
@@ -128,11 +188,14 @@ impl Layers {
                 Vec::new()
             }
             None => {
-                let hint = match nearest(path) {
-                    Some(known) => format!("did you mean {known:?}?"),
+                let nearest = nearest(path);
+                let hint = match nearest {
+                    Some(known) => format!("did you mean {:?}?", known.path),
                     None => "see docs/configuration.md for the keys that there are".to_owned(),
                 };
-                vec![ConfigError::Unknown { origin: origin.clone(), key: path.to_owned(), value: text, hint }]
+                // A misspelt key of a secret still holds the secret.
+                let value = if nearest.is_some_and(|key| key.kind == Kind::Secret) { MASK.to_owned() } else { text };
+                vec![ConfigError::Unknown { origin: origin.clone(), key: path.to_owned(), value, hint }]
             }
         }
     }
@@ -161,27 +224,19 @@ fn text_of(leaf: &Hocon) -> Option<String> {
     })
 }
 
-/// The known path that an unknown one most likely means.
-fn nearest(path: &str) -> Option<&'static str> {
+/// The setting that an unknown path most likely means: a misspelt one, or one that was put into another section.
+fn nearest(path: &str) -> Option<&'static Key> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    let distance = |key: &&Key| distance(path, key.path).min(1 + distance(&last(path), &last(key.path)));
-    KEYS.iter().min_by_key(distance).filter(|key| distance(key) <= path.len() / 3 + 1).map(|key| key.path)
-}
-
-/// Levenshtein's edit distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+    let score = |key: &'static Key| {
+        let whole = osa_distance(path, key.path);
+        let part = osa_distance(&last(path), &last(key.path));
+        if whole <= path.len() / 3 {
+            Some((whole, key))
+        } else {
+            (part <= last(path).len() / 4).then_some((whole + part, key))
         }
-    }
-    row[b.len()]
+    };
+    KEYS.iter().filter_map(score).min_by_key(|(score, _)| *score).map(|(_, key)| key)
 }
 
 #[cfg(test)]
@@ -190,9 +245,32 @@ mod tests {
 
     #[test]
     fn misspelt_keys_are_recognised() {
+        let nearest = |path| nearest(path).map(|key| key.path);
         assert_eq!(nearest("bridge.prot"), Some("bridge.port"));
         assert_eq!(nearest("xmpp.hsot"), Some("xmpp.host"));
         assert_eq!(nearest("focus.conference-muc-jid"), Some("focus.conference-muc"));
+        assert_eq!(nearest("nickname"), Some("bridge.nickname"));
+        assert_eq!(nearest("xmpp.conference-muc"), Some("focus.conference-muc"));
+        assert_eq!(nearest("videobridge.ice.udp.port"), Some("bridge.port"));
         assert_eq!(nearest("something.else.entirely"), None);
+    }
+
+    #[test]
+    fn misspelt_variables_are_errors_and_those_of_others_are_not() {
+        let names = [
+            "RINGBRIDGE_PROT",
+            "RINGBRIDGE_PORT",
+            "RINGBRIDGE_CONFIG",
+            "RINGBRIDGE_BENCH",
+            "RINGBRIDGE_SERVICE_HOST",
+            "PATH",
+        ];
+        let errors = Layers::check_environment(names.map(str::to_owned));
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(texts.len(), 1, "{texts:?}");
+        assert!(
+            texts[0].contains("RINGBRIDGE_PROT") && texts[0].contains("did you mean \"RINGBRIDGE_PORT\"?"),
+            "{texts:?}"
+        );
     }
 }

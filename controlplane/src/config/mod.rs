@@ -3,6 +3,8 @@
 //! Every setting is one row of [`keys::KEYS`], from which the flags, the environment variables, the check for unknown
 //! keys, and the listing of `ringbridge check-config` are made.
 
+mod file;
+mod host;
 pub mod keys;
 mod layers;
 mod settings;

@@ -1,14 +1,16 @@
 //! From raw values to what the parts run with.
 
+use std::cmp::Ordering;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
 use jid::BareJid;
 use ringbridge_dataplane::io::IoChoice;
+use tracing_subscriber::EnvFilter;
 
 use super::keys::{KEYS, Key, Kind, Part};
-use super::layers::{ConfigError, Layers};
+use super::layers::{ConfigError, Layers, MASK};
 use crate::bridge::BridgeSettings;
 use crate::focus::FocusSettings;
 use crate::xmpp::{Security, XmppSettings};
@@ -82,7 +84,7 @@ pub(crate) fn listing(layers: &Layers, parts: Parts) -> Vec<(&'static str, Strin
 }
 
 fn shown(key: &Key, text: &str) -> String {
-    if key.kind == Kind::Secret { "********".to_owned() } else { text.to_owned() }
+    if key.kind == Kind::Secret { MASK.to_owned() } else { text.to_owned() }
 }
 
 struct Reader<'a> {
@@ -110,7 +112,20 @@ impl Reader<'_> {
         let Some(text) = self.text(key.path) else { return };
         let remedy = match key.kind {
             Kind::Text | Kind::Secret | Kind::File => None,
-            Kind::Jid => BareJid::from_str(&text).err().map(|error| format!("use the form name@service ({error})")),
+            Kind::Jid => match BareJid::from_str(&text) {
+                Ok(jid) if jid.node().is_some() => None,
+                Ok(_) => Some(format!("the part before the @ is missing; use the form name@{text}")),
+                Err(error) => Some(format!("use the form name@service ({error})")),
+            },
+            Kind::Service => match BareJid::from_str(&text) {
+                Ok(jid) if jid.node().is_none() => None,
+                Ok(jid) => Some(format!("use the service alone: {}", jid.domain())),
+                Err(error) => Some(format!("use a domain, e.g. conference.example.net ({error})")),
+            },
+            Kind::Url => url_remedy(&text),
+            Kind::Filter => EnvFilter::try_new(&text)
+                .err()
+                .map(|error| format!("{error}; use levels, e.g. info or info,ringbridge_controlplane=debug")),
             Kind::Number(low, high) => match text.parse::<i64>() {
                 Ok(number) if (low..=high).contains(&number) => None,
                 _ => Some(format!("use a whole number from {low} to {high}")),
@@ -157,17 +172,30 @@ impl Reader<'_> {
         parse_duration(&self.text(path)?)
     }
 
+    /// From the setting or from the file, whichever was said by the stronger layer.
     fn password(&mut self, path: &'static str, file_path: &'static str) -> Option<String> {
-        let Some(file) = self.text(file_path) else { return self.required(path) };
-        match std::fs::read_to_string(&file) {
-            Ok(password) => Some(password.trim_end_matches(['\r', '\n']).to_owned()),
-            Err(error) => {
-                if let Some(key) = Key::find(file_path) {
-                    self.wrong(key, format!("cannot be read: {error}"));
+        let Some(file) = self.layers.get(file_path) else { return self.required(path) };
+        if let (Some(password), Some(key)) = (self.layers.get(path), Key::find(file_path)) {
+            match password.origin.strength().cmp(&file.origin.strength()) {
+                Ordering::Greater => return Some(password.text.clone()),
+                Ordering::Equal => {
+                    self.wrong(key, format!("{path} is set in the same place; keep one of them"));
+                    return None;
                 }
-                None
+                Ordering::Less => {}
             }
         }
+        let remedy = match std::fs::read_to_string(&file.text) {
+            Ok(password) => match password.trim_end_matches(['\r', '\n']) {
+                "" => "the file is empty; write the password into it".to_owned(),
+                password => return Some(password.to_owned()),
+            },
+            Err(error) => format!("cannot be read: {error}; give the path of a file that this user may read"),
+        };
+        if let Some(key) = Key::find(file_path) {
+            self.wrong(key, remedy);
+        }
+        None
     }
 
     fn xmpp(&mut self, jid: &'static str, password: Option<String>, resource: Option<&str>) -> Option<XmppSettings> {
@@ -189,28 +217,17 @@ impl Reader<'_> {
         let password = self.password("bridge.password", "bridge.password-file");
         let xmpp = self.xmpp("bridge.jid", password, None);
         let brewery = self.required("brewery");
+        let base_url: Option<String> = self.required("bridge.websocket.base-url");
         let cores: Vec<usize> = self.list("bridge.cores");
-        let workers = match self.required::<usize>("bridge.workers") {
-            Some(0) | None if !cores.is_empty() => cores.len(),
-            Some(0) | None => {
-                std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
-            }
-            Some(workers) => workers,
-        };
-        if !cores.is_empty() && cores.len() < workers {
-            if let Some(key) = Key::find("bridge.cores") {
-                self.wrong(key, format!("{workers} workers need {workers} cores; give as many, or fewer --workers"));
-            }
-        }
-        let mut local_addresses: Vec<IpAddr> = self.list("bridge.listen-addresses");
-        if local_addresses.is_empty() {
-            local_addresses = interface_addresses();
+        let workers: usize = self.required("bridge.workers")?;
+        if let (true, Some(key)) = (!cores.is_empty() && cores.len() < workers, Key::find("bridge.cores")) {
+            self.wrong(key, format!("{workers} workers need {workers} cores; give as many, or fewer --workers"));
         }
         Some(BridgeSettings {
             xmpp: xmpp?,
             brewery: brewery?,
             nickname: self.required("bridge.nickname")?,
-            local_addresses,
+            local_addresses: self.list("bridge.listen-addresses"),
             public_addresses: self.list("bridge.public-addresses"),
             port: self.required("bridge.port")?,
             workers,
@@ -221,7 +238,7 @@ impl Reader<'_> {
                 _ => IoChoice::Auto,
             },
             websocket_listen: self.required("bridge.websocket.listen")?,
-            websocket_base_url: self.required("bridge.websocket.base-url")?,
+            websocket_base_url: base_url?.trim_end_matches('/').to_owned(),
             websocket_server_id: self.required("bridge.websocket.server-id")?,
             rest_listen: self.required("bridge.rest.listen")?,
             region: self.text("bridge.region"),
@@ -267,17 +284,17 @@ fn parse_duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// Addresses of this host that others can reach; loopback when there is nothing else.
-fn interface_addresses() -> Vec<IpAddr> {
-    let all: Vec<IpAddr> =
-        if_addrs::get_if_addrs().unwrap_or_default().iter().map(|interface| interface.ip()).collect();
-    let reachable: Vec<IpAddr> = all.iter().copied().filter(|address| is_reachable(*address)).collect();
-    if reachable.is_empty() { vec![IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)] } else { reachable }
-}
-
-fn is_reachable(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
-        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local() && !v6.is_unspecified(),
-    }
+/// What is wrong with the base of a WebSocket address.
+fn url_remedy(text: &str) -> Option<String> {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Some(format!("use ws:// or wss:// before it, e.g. wss://{text}"));
+    };
+    let meant = match scheme {
+        "ws" | "wss" if rest.trim_matches('/').is_empty() => return Some("the name of the host is missing".to_owned()),
+        "ws" | "wss" if rest.contains(['?', '#', ' ']) => return Some("use host, port and path alone".to_owned()),
+        "ws" | "wss" => return None,
+        "http" => "ws",
+        _ => "wss",
+    };
+    Some(format!("browsers need a WebSocket address: {meant}://{rest}"))
 }

@@ -15,6 +15,14 @@ const MTU: usize = 1_200;
 /// A handshake that takes longer has failed.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// First wait before a flight is sent again; doubles each time. Above the round trip of nearly everybody, far below
+/// the second that RFC 6347 names for networks in general.
+const RETRANSMIT_AFTER: Duration = Duration::from_millis(250);
+
+/// How often a flight is sent again. The library also takes one off for each repetition of the peer, and browsers begin
+/// to repeat after 50 ms: the timeout of the handshake is what shall end it, not this.
+const RETRIES: usize = 64;
+
 /// Which side we are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DtlsRole {
@@ -97,6 +105,9 @@ fn config() -> Result<Arc<Config>, DtlsError> {
                 .with_crypto_provider(dimpl::crypto::rust_crypto::default_provider())
                 .require_client_certificate(true)
                 .mtu(MTU)
+                .use_server_cookie(false)
+                .flight_start_rto(RETRANSMIT_AFTER)
+                .flight_retries(RETRIES)
                 .handshake_timeout(HANDSHAKE_TIMEOUT)
                 .build()
                 .map(Arc::new)

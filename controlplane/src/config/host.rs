@@ -1,0 +1,58 @@
+//! What this host suggests where nothing is configured.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Addresses that others can reach; loopback when there is nothing else.
+pub(super) fn addresses() -> Vec<IpAddr> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for address in interfaces.iter().map(|interface| interface.ip()).filter(|address| is_reachable(*address)) {
+        // One address may be on several interfaces.
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() { vec![IpAddr::V4(Ipv4Addr::LOCALHOST)] } else { addresses }
+}
+
+fn is_reachable(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local() && !v6.is_unspecified(),
+    }
+}
+
+/// Media threads: one per core of this list; without a list all cores but one, which the control plane gets.
+pub(super) fn workers(cores: &str) -> usize {
+    match cores.split(',').filter(|core| !core.trim().is_empty()).count() {
+        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1)),
+        listed => listed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_and_link_local_are_not_advertised() {
+        for (address, reachable) in [
+            ("127.0.0.1", false),
+            ("169.254.1.1", false),
+            ("::1", false),
+            ("fe80::1", false),
+            ("192.0.2.1", true),
+            ("10.0.0.1", true),
+            ("2001:db8::1", true),
+        ] {
+            assert_eq!(is_reachable(address.parse().expect("an address")), reachable, "{address}");
+        }
+        assert!(!addresses().is_empty());
+    }
+
+    #[test]
+    fn listed_cores_decide() {
+        assert_eq!((workers("2,3"), workers("7")), (2, 1));
+        assert!(workers("") >= 1);
+    }
+}
