@@ -259,6 +259,7 @@ impl Reader<'_> {
             min_participants: self.required("focus.min-participants")?,
             single_participant_timeout: self.duration("focus.single-participant-timeout")?,
             initial_timeout: self.duration("focus.initial-timeout")?,
+            sctp: false,
         })
     }
 }

@@ -19,6 +19,7 @@ impl Focus {
         match self.brewery.handle(presence) {
             Some(MucChange::Entered { created }) => {
                 tracing::info!(brewery = %self.settings.brewery, "brewery joined");
+                self.brewery_retry = None;
                 if created {
                     self.send(whois_anyone(&self.settings.brewery, "brewery-form"));
                 }
@@ -50,7 +51,7 @@ impl Focus {
                 tracing::info!(%bridge, "bridge shuts down; its conferences move");
                 self.move_away(now, &bridge);
             }
-            None => {}
+            None => self.start_waiting(now),
         }
     }
 
@@ -74,9 +75,12 @@ impl Focus {
         }
     }
 
-    /// Starts the conferences that had no bridge.
-    fn start_waiting(&mut self, now: Instant) {
-        let waiting = self.conferences.iter().filter(|(_, conference)| conference.session.is_none());
+    /// Starts the conferences that had no bridge, once there is one.
+    pub(super) fn start_waiting(&mut self, now: Instant) {
+        if self.bridges.select(now, None).is_none() {
+            return;
+        }
+        let waiting = self.conferences.iter().filter(|(_, conference)| conference.no_bridge);
         let rooms: Vec<BareJid> = waiting.map(|(room, _)| room.clone()).collect();
         for room in rooms {
             self.invite_missing(now, &room);
@@ -100,7 +104,7 @@ impl Focus {
     }
 
     /// Tells a bridge that a conference is over.
-    pub(super) fn expire_on_bridge(&mut self, _now: Instant, bridge: &str, meeting_id: &str) {
+    pub(super) fn expire_on_bridge(&mut self, bridge: &str, meeting_id: &str) {
         let expire = ConferenceModify { expire: true, ..ConferenceModify::new(meeting_id) };
         self.notify(bridge, expire.into());
     }

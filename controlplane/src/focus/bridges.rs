@@ -28,6 +28,8 @@ pub struct Bridge {
     failed_at: Option<Instant>,
     healthy: bool,
     added: Vec<Instant>,
+    /// Version of ringbridge, when it is one: it understands changed media in updates.
+    pub ringbridge: Option<String>,
     /// Its region.
     pub region: Option<String>,
     /// Its version with its release.
@@ -47,6 +49,7 @@ impl Bridge {
             failed_at: None,
             healthy: true,
             added: Vec::new(),
+            ringbridge: None,
             region: None,
             version: None,
             next_check: now + HEALTH_INTERVAL,
@@ -68,6 +71,7 @@ impl Bridge {
         self.graceful_shutdown |= switch("graceful_shutdown").unwrap_or(false);
         self.shutting_down |= switch("shutting_down").unwrap_or(false);
         self.draining = switch("drain").unwrap_or(self.draining);
+        self.ringbridge = get("ringbridge").map(str::to_owned);
         self.region = get("region").map(str::to_owned);
         self.version = get("version").map(|version| match get("release") {
             Some(release) => format!("{version}-{release}"),
@@ -137,16 +141,32 @@ impl Bridges {
     }
 
     /// The best bridge for a new conference: operational, not shutting down, rather not draining, rather not in graceful
-    /// shutdown, then the least stressed (focus-protocol 7.3).
-    pub fn select(&self, now: Instant) -> Option<String> {
+    /// shutdown, in the participant's region if there is one, then the least stressed (focus-protocol 7.3, 7.4).
+    pub fn select(&self, now: Instant, region: Option<&str>) -> Option<String> {
         self.bridges
             .iter()
             .filter(|(_, bridge)| bridge.is_operational(now) && !bridge.shutting_down)
             .min_by(|(_, a), (_, b)| {
-                let reluctance = |bridge: &Bridge| (bridge.draining, bridge.graceful_shutdown);
+                let elsewhere = |bridge: &Bridge| region.is_some() && bridge.region.as_deref() != region;
+                let reluctance = |bridge: &Bridge| (bridge.draining, bridge.graceful_shutdown, elsewhere(bridge));
                 reluctance(a).cmp(&reluctance(b)).then(a.corrected_stress(now).total_cmp(&b.corrected_stress(now)))
             })
             .map(|(occupant, _)| occupant.clone())
+    }
+
+    /// Whether a bridge may take endpoints.
+    pub fn is_operational(&self, now: Instant, occupant: &str) -> bool {
+        self.bridges.get(occupant).is_some_and(|bridge| bridge.is_operational(now))
+    }
+
+    /// Whether there is a bridge that is operational and means to stay.
+    pub fn has_usable(&self, now: Instant) -> bool {
+        self.bridges.values().any(|b| b.is_operational(now) && !b.graceful_shutdown && !b.shutting_down)
+    }
+
+    /// How many are on their way out.
+    pub fn count_in_shutdown(&self) -> usize {
+        self.bridges.values().filter(|bridge| bridge.graceful_shutdown || bridge.shutting_down).count()
     }
 
     /// Notes that an endpoint was added.
@@ -236,11 +256,15 @@ mod tests {
         );
         bridges.presence(now, "b/2", &stats(&[("stress_level", "0.11"), ("drain", "false")]));
         bridges.presence(now, "b/3", &stats(&[("stress_level", "0.0")]));
-        assert_eq!(bridges.select(now).as_deref(), Some("b/1"), "the third never said that it does not drain");
+        assert_eq!(bridges.select(now, None).as_deref(), Some("b/1"), "the third never said that it does not drain");
+        let far = [("stress_level", "0.4"), ("drain", "false"), ("region", "far")];
+        bridges.presence(now, "b/4", &stats(&far));
+        assert_eq!(bridges.select(now, Some("far")).as_deref(), Some("b/4"), "the participant's region comes first");
+        assert_eq!(bridges.select(now, Some("unheard-of")).as_deref(), Some("b/1"));
         bridges.endpoint_added(now, "b/1");
         bridges.endpoint_added(now, "b/1");
-        assert_eq!(bridges.select(now).as_deref(), Some("b/2"));
-        assert_eq!(bridges.select(now + RAMP_UP).as_deref(), Some("b/1"));
+        assert_eq!(bridges.select(now, None).as_deref(), Some("b/2"));
+        assert_eq!(bridges.select(now + RAMP_UP, None).as_deref(), Some("b/1"));
     }
 
     #[test]
@@ -251,14 +275,14 @@ mod tests {
         bridges.check_timed_out(now, "b/1");
         assert_eq!(bridges.count(now), (1, 1), "one silence is a hiccup");
         bridges.check_timed_out(now, "b/1");
-        assert_eq!(bridges.select(now), None);
+        assert_eq!(bridges.select(now, None), None);
         bridges.check_passed("b/1");
-        assert_eq!(bridges.select(now + Duration::from_secs(59)), None);
-        assert_eq!(bridges.select(now + FAILURE_RESET).as_deref(), Some("b/1"));
+        assert_eq!(bridges.select(now + Duration::from_secs(59), None), None);
+        assert_eq!(bridges.select(now + FAILURE_RESET, None).as_deref(), Some("b/1"));
         assert_eq!(
             bridges.presence(now, "b/1", &stats(&[("shutting_down", "true")])),
             Some(BridgeChange::ShuttingDown("b/1".into()))
         );
-        assert_eq!(bridges.select(now + FAILURE_RESET), None);
+        assert_eq!(bridges.select(now + FAILURE_RESET, None), None);
     }
 }

@@ -17,6 +17,13 @@ const RESTART_INTERVAL: Duration = Duration::from_secs(5);
 /// And at most so many in a minute.
 const RESTARTS_PER_MINUTE: usize = 5;
 
+/// So many ended sessions are told from unknown ones.
+const PAST_SIDS: usize = 8;
+
+/// Sessions on one bridge that fail this often within [`FAILURE_WINDOW`] condemn the bridge.
+const FAILURES: usize = 3;
+const FAILURE_WINDOW: Duration = Duration::from_secs(30);
+
 /// Where a member's session with the bridge stands.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Stage {
@@ -30,6 +37,8 @@ pub(super) enum Stage {
     Offered,
     /// The client accepted.
     Active,
+    /// The session failed, or the client ended it: not invited again unless something else happens.
+    Ended,
 }
 
 /// One member of the room.
@@ -51,8 +60,14 @@ pub(super) struct Member {
     pub features: Option<Features>,
     /// Where its session stands.
     pub stage: Stage,
-    /// Jingle session id.
+    /// Number of its latest invitation: answers to older ones are late.
+    pub invite: u64,
+    /// Where it is, for the choice of the bridge.
+    pub region: Option<String>,
+    /// Jingle session id; empty when there is no session.
     pub sid: String,
+    /// Ids of sessions that ended, the latest last.
+    pub past_sids: Vec<String>,
     /// What it was offered.
     pub offered: Vec<Media>,
     /// Sources of others that it was told of.
@@ -73,7 +88,10 @@ impl Member {
             caps: None,
             features: None,
             stage: Stage::Idle,
+            invite: 0,
+            region: None,
             sid: String::new(),
+            past_sids: Vec::new(),
             offered: Vec::new(),
             told: BTreeMap::new(),
             restarts: Vec::new(),
@@ -83,6 +101,20 @@ impl Member {
     /// Whether the bridge has, or will have, an endpoint for it.
     pub fn has_endpoint(&self) -> bool {
         matches!(self.stage, Stage::Allocating | Stage::Offered | Stage::Active)
+    }
+
+    /// Ends its session and returns the id of it, empty when it was never offered one.
+    pub fn end_session(&mut self, stage: Stage) -> String {
+        self.stage = stage;
+        self.told.clear();
+        let sid = std::mem::take(&mut self.sid);
+        if !sid.is_empty() {
+            if self.past_sids.len() >= PAST_SIDS {
+                self.past_sids.remove(0);
+            }
+            self.past_sids.push(sid.clone());
+        }
+        sid
     }
 
     /// Whether a restart may be granted now; notes that it was.
@@ -144,6 +176,8 @@ pub(super) struct Conference {
     pub initial_deadline: Option<Instant>,
     /// When the session of the last one left ends.
     pub single_deadline: Option<Instant>,
+    /// When sessions on bridges failed.
+    pub failures: Vec<Instant>,
     /// When it began.
     pub created: Instant,
 }
@@ -160,6 +194,13 @@ impl Conference {
     /// How many members have a session or are about to.
     pub fn sessions(&self) -> usize {
         self.members.values().filter(|member| member.has_endpoint()).count()
+    }
+
+    /// Notes that the session on the bridge failed; true when that happens so often that the bridge must be at fault.
+    pub fn note_failure(&mut self, now: Instant) -> bool {
+        self.failures.retain(|at| now.saturating_duration_since(*at) < FAILURE_WINDOW);
+        self.failures.push(now);
+        self.failures.len() >= FAILURES
     }
 
     /// When something is due.

@@ -23,8 +23,15 @@ const IQ_TIMEOUT: Duration = Duration::from_secs(15);
 /// A brewery that could not be joined is tried again after this.
 const BREWERY_RETRY: Duration = Duration::from_secs(5);
 
+/// A join of the brewery that is not answered at all is sent again after this.
+const BREWERY_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Conferences of rooms that the server forgot stay on the bridge so long, unless their room starts again.
 const ORPHAN_LIFETIME: Duration = Duration::from_secs(60);
+
+/// Their bridge may come back later than we do: asked again this often, and not for ever.
+const ORPHAN_RETRY: Duration = Duration::from_secs(10);
+const ORPHAN_FORGOTTEN: Duration = Duration::from_secs(600);
 
 /// What the shell tells the focus.
 #[derive(Debug)]
@@ -40,6 +47,8 @@ pub enum Input {
     Offline,
     /// A stanza arrived.
     Stanza(Box<Stanza>),
+    /// The focus is to end: bridges are told, rooms are left.
+    Shutdown,
 }
 
 /// What an outstanding IQ of ours is for.
@@ -50,9 +59,9 @@ pub(super) enum Pending {
     /// What a member can do.
     Disco { room: BareJid, nick: String, ver: Option<String> },
     /// An endpoint on a bridge.
-    Allocate { room: BareJid, nick: String, session: String },
+    Allocate { room: BareJid, nick: String, session: String, invite: u64 },
     /// A change of an endpoint.
-    Update { room: BareJid, session: String },
+    Update { room: BareJid, nick: String, session: String },
     /// A session-initiate, answered or not.
     Initiate { room: BareJid, nick: String, sid: String },
     /// Health of a bridge.
@@ -77,6 +86,7 @@ pub(super) struct Orphan {
     pub meeting_id: String,
     pub bridge: String,
     pub deadline: Instant,
+    pub forgotten: Instant,
 }
 
 /// The focus.
@@ -91,8 +101,9 @@ pub struct Focus {
     pub(super) orphans: Vec<Orphan>,
     pub(super) caps: BTreeMap<String, Features>,
     pub(super) arrivals: u64,
+    pub(super) invites: u64,
     pub(super) totals: Totals,
-    pending: BTreeMap<String, (Instant, Pending)>,
+    pending: BTreeMap<String, (Instant, Jid, Pending)>,
     outputs: VecDeque<Stanza>,
     next_id: u64,
     token: u64,
@@ -123,6 +134,7 @@ impl Focus {
             orphans: Vec::new(),
             caps: BTreeMap::new(),
             arrivals: 0,
+            invites: 0,
             totals: Totals::default(),
             pending: BTreeMap::new(),
             outputs: VecDeque::new(),
@@ -138,11 +150,17 @@ impl Focus {
             Input::Online { resumed, jid } => {
                 self.online = true;
                 self.jid = jid;
-                if !resumed {
+                if resumed {
+                    // Answers may still come: the time that we were away does not count.
+                    for (due, ..) in self.pending.values_mut() {
+                        *due = now + IQ_TIMEOUT;
+                    }
+                } else {
                     self.forget_rooms(now);
-                    self.join_brewery();
+                    self.join_brewery(now);
                 }
             }
+            Input::Shutdown => self.shut_down(now),
             Input::Offline => self.online = false,
             Input::Stanza(stanza) => match *stanza {
                 Stanza::Presence(presence) => self.handle_presence(now, presence),
@@ -152,40 +170,64 @@ impl Focus {
         }
     }
 
-    /// Lets time pass.
+    /// Lets time pass. While the connection is away nothing is due: what we would say is lost, and silence means nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if !self.online {
+            return;
+        }
         let late: Vec<String> =
-            self.pending.iter().filter(|(_, (due, _))| *due <= now).map(|(id, _)| id.clone()).collect();
+            self.pending.iter().filter(|(_, (due, ..))| *due <= now).map(|(id, _)| id.clone()).collect();
         for id in late {
-            if let Some((_, pending)) = self.pending.remove(&id) {
+            if let Some((.., pending)) = self.pending.remove(&id) {
                 self.answered(now, pending, Answer::Timeout);
             }
         }
-        if self.online && self.brewery_retry.is_some_and(|due| due <= now) {
-            self.join_brewery();
+        if self.brewery_retry.is_some_and(|due| due <= now) {
+            self.join_brewery(now);
         }
-        if self.online {
-            for bridge in self.bridges.due_checks(now) {
-                self.check_health(now, bridge);
-            }
+        for bridge in self.bridges.due_checks(now) {
+            self.check_health(now, bridge);
         }
         self.conference_timeouts(now);
         let (due, waiting) = std::mem::take(&mut self.orphans).into_iter().partition(|orphan| orphan.deadline <= now);
         self.orphans = waiting;
         let due: Vec<Orphan> = due;
         for orphan in due {
-            self.expire_on_bridge(now, &orphan.bridge, &orphan.meeting_id);
+            self.expire_orphan(now, orphan);
         }
+    }
+
+    /// Ends what is left of a conference on its bridge; while the bridge is away this waits.
+    pub(super) fn expire_orphan(&mut self, now: Instant, orphan: Orphan) {
+        if self.online && self.bridges.get(&orphan.bridge).is_some() {
+            tracing::info!(room = %orphan.room, bridge = %orphan.bridge, "conference of a lost room expired");
+            self.expire_on_bridge(&orphan.bridge, &orphan.meeting_id);
+        } else if now < orphan.forgotten {
+            self.orphans.push(Orphan { deadline: now + ORPHAN_RETRY, ..orphan });
+        }
+    }
+
+    fn shut_down(&mut self, now: Instant) {
+        for room in self.conferences.keys().cloned().collect::<Vec<_>>() {
+            self.end_conference(now, &room, true);
+        }
+        for orphan in std::mem::take(&mut self.orphans) {
+            self.expire_on_bridge(&orphan.bridge, &orphan.meeting_id);
+        }
+        let presence = self.brewery.leave();
+        self.send(presence);
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let pending = self.pending.values().map(|(due, _)| *due);
+        if !self.online {
+            return None;
+        }
+        let pending = self.pending.values().map(|(due, ..)| *due);
         let conferences = self.conferences.values().filter_map(Conference::poll_timeout);
         let orphans = self.orphans.iter().map(|orphan| orphan.deadline);
-        let checks = self.bridges.poll_timeout().filter(|_| self.online);
-        let retry = self.brewery_retry.filter(|_| self.online);
-        pending.chain(conferences).chain(orphans).chain(checks).chain(retry).min()
+        let others = [self.bridges.poll_timeout(), self.brewery_retry].into_iter().flatten();
+        pending.chain(conferences).chain(orphans).chain(others).min()
     }
 
     /// The next stanza to send.
@@ -198,10 +240,7 @@ impl Focus {
         if !self.online {
             return Err("not connected to the XMPP server".to_owned());
         }
-        match self.bridges.count(now) {
-            (_, 0) => Err("No operational bridges available".to_owned()),
-            _ => Ok(()),
-        }
+        if self.bridges.has_usable(now) { Ok(()) } else { Err("No operational bridges available".to_owned()) }
     }
 
     /// Statistics (focus-protocol 9).
@@ -219,6 +258,7 @@ impl Focus {
             "bridge_selector": {
                 "bridge_count": bridges,
                 "operational_bridge_count": operational,
+                "in_shutdown_bridge_count": self.bridges.count_in_shutdown(),
                 "lost_bridges": self.totals.lost_bridges,
             },
         })
@@ -236,12 +276,12 @@ impl Focus {
         };
         self.next_id += 1;
         let id = format!("rb{:x}-{}", self.token, self.next_id);
+        self.pending.insert(id.clone(), (now + IQ_TIMEOUT, to.clone(), pending));
         let to = Some(to);
         let iq = match set {
-            true => Iq::Set { from: None, to, id: id.clone(), payload },
-            false => Iq::Get { from: None, to, id: id.clone(), payload },
+            true => Iq::Set { from: None, to, id, payload },
+            false => Iq::Get { from: None, to, id, payload },
         };
-        self.pending.insert(id, (now + IQ_TIMEOUT, pending));
         self.send(iq);
     }
 
@@ -261,8 +301,8 @@ impl Focus {
         format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
     }
 
-    fn join_brewery(&mut self) {
-        self.brewery_retry = None;
+    fn join_brewery(&mut self, now: Instant) {
+        self.brewery_retry = Some(now + BREWERY_TIMEOUT);
         let presence = self.brewery.join(Vec::new());
         self.send(presence);
     }
@@ -280,6 +320,7 @@ impl Focus {
                     meeting_id: conference.meeting_id,
                     bridge: session.bridge,
                     deadline: now + ORPHAN_LIFETIME,
+                    forgotten: now + ORPHAN_FORGOTTEN,
                 });
             }
         }
@@ -296,13 +337,13 @@ impl Focus {
 
     fn handle_iq(&mut self, now: Instant, iq: Iq) {
         match iq {
-            Iq::Result { id, payload, .. } => {
-                if let Some((_, pending)) = self.pending.remove(&id) {
+            Iq::Result { from, id, payload, .. } => {
+                if let Some(pending) = self.take_pending(&id, from.as_ref()) {
                     self.answered(now, pending, Answer::Result(payload));
                 }
             }
-            Iq::Error { id, error, .. } => {
-                if let Some((_, pending)) = self.pending.remove(&id) {
+            Iq::Error { from, id, error, .. } => {
+                if let Some(pending) = self.take_pending(&id, from.as_ref()) {
                     self.answered(now, pending, Answer::Error(Box::new(error)));
                 }
             }
@@ -317,15 +358,30 @@ impl Focus {
         }
     }
 
+    /// What an answer is for. Ids can be guessed by those who saw others: only who was asked may answer.
+    fn take_pending(&mut self, id: &str, from: Option<&Jid>) -> Option<Pending> {
+        let (_, to, _) = self.pending.get(id)?;
+        if from != Some(to) {
+            tracing::warn!(id, ?from, asked = %to, "answer dropped: it comes from somebody else");
+            return None;
+        }
+        self.pending.remove(id).map(|(.., pending)| pending)
+    }
+
     fn answered(&mut self, now: Instant, pending: Pending, answer: Answer) {
         match pending {
             Pending::RoomForm(room) => self.room_configured(now, &room),
             Pending::Disco { room, nick, ver } => self.discovered(now, &room, &nick, ver, answer),
-            Pending::Allocate { room, nick, session } => self.allocated(now, &room, &nick, &session, answer),
-            Pending::Update { room, session } => self.updated(now, &room, &session, answer),
+            Pending::Allocate { room, nick, session, invite } => {
+                self.allocated(now, &room, &nick, (&session, invite), answer);
+            }
+            Pending::Update { room, nick, session } => self.updated(now, &room, &nick, &session, answer),
             Pending::Initiate { room, nick, sid } => self.initiated(now, &room, &nick, &sid, answer),
             Pending::Health { bridge } => match answer {
-                Answer::Result(_) => self.bridges.check_passed(&bridge),
+                Answer::Result(_) => {
+                    self.bridges.check_passed(&bridge);
+                    self.start_waiting(now);
+                }
                 Answer::Timeout => self.bridges.check_timed_out(now, &bridge),
                 Answer::Error(error) => self.health_error(now, &bridge, &error),
             },

@@ -2,6 +2,7 @@
 
 mod brewery;
 mod bridges;
+mod clients;
 mod conference;
 mod machine;
 mod offer;
@@ -38,6 +39,8 @@ pub struct FocusSettings {
     pub single_participant_timeout: std::time::Duration,
     /// Leaves a room that nobody joins.
     pub initial_timeout: std::time::Duration,
+    /// Offers data channels over SCTP to clients and asks bridges for them; off until the bridge has SCTP.
+    pub sctp: bool,
 }
 
 /// Why the focus ended.
@@ -106,7 +109,14 @@ pub async fn run(settings: FocusSettings, mut shutdown: watch::Receiver<bool>) -
                 Ok(Err(error)) => return Err(error.into()),
                 _ => return Ok(()),
             },
-            _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+            _ = shutdown.wait_for(|stop| *stop) => {
+                // The connection stays usable until the sender is dropped.
+                focus.handle(Instant::now(), Input::Shutdown);
+                while let Some(stanza) = focus.poll_output() {
+                    sender.send(stanza);
+                }
+                return Ok(());
+            }
         }
         while let Some(stanza) = focus.poll_output() {
             sender.send(stanza);

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::colibri::elements::{HeaderExtension, IceTransport, Media, MediaType, Parameter, PayloadType, RtcpFeedback};
 use crate::jingle::{
-    BridgeSession, Content, Description, Group, GroupContent, Jingle, SourceSet, StartMuted, json_sources, xml_sources,
+    BridgeSession, Content, Description, Group, GroupContent, Jingle, SctpMap, SourceSet, StartMuted, Transport,
+    json_sources, xml_sources,
 };
 
 /// What a client can do, from its disco features (focus-protocol 4).
@@ -23,12 +24,24 @@ pub struct Features {
     pub remb: bool,
     /// Sources in compact JSON.
     pub json_sources: bool,
+    /// Data channels over SCTP.
+    pub sctp: bool,
+    /// Expects a bridge that maps sources to a few SSRCs.
+    pub ssrc_rewriting: bool,
 }
 
 impl Features {
     /// What is assumed of a client that does not say.
-    pub const UNKNOWN: Self =
-        Self { audio: true, video: true, rtx: false, tcc: false, remb: false, json_sources: false };
+    pub const UNKNOWN: Self = Self {
+        audio: true,
+        video: true,
+        rtx: false,
+        tcc: false,
+        remb: false,
+        json_sources: false,
+        sctp: false,
+        ssrc_rewriting: false,
+    };
 
     /// Reads disco features.
     pub fn from_vars<'a>(vars: impl Iterator<Item = &'a str>) -> Self {
@@ -40,6 +53,8 @@ impl Features {
                 "urn:ietf:rfc:4588" => features.rtx = true,
                 "http://jitsi.org/tcc" => features.tcc = true,
                 "http://jitsi.org/remb" => features.remb = true,
+                "urn:xmpp:jingle:transports:dtls-sctp:1" => features.sctp = true,
+                "http://jitsi.org/ssrc-rewriting-1" => features.ssrc_rewriting = true,
                 "http://jitsi.org/json-encoded-sources" => features.json_sources = true,
                 _ => {}
             }
@@ -48,12 +63,23 @@ impl Features {
     }
 }
 
-/// Video formats: payload type, name, rtx payload type, whether rtx carries feedback, parameter.
-const VIDEO: [(u8, &str, u8, bool, Option<(&str, &str)>); 4] = [
-    (41, "AV1", 42, true, None),
-    (100, "VP8", 96, true, None),
-    (107, "H264", 99, false, Some(("profile-level-id", "42e01f;level-asymmetry-allowed=1;packetization-mode=1;"))),
-    (101, "VP9", 97, true, None),
+/// A video format of the offer, with the numbers of the reference.
+struct VideoFormat {
+    id: u8,
+    name: &'static str,
+    rtx: u8,
+    /// Whether its rtx format repeats the feedback.
+    rtx_feedback: bool,
+    parameter: Option<(&'static str, &'static str)>,
+}
+
+const H264: (&str, &str) = ("profile-level-id", "42e01f;level-asymmetry-allowed=1;packetization-mode=1;");
+
+const VIDEO: [VideoFormat; 4] = [
+    VideoFormat { id: 41, name: "AV1", rtx: 42, rtx_feedback: true, parameter: None },
+    VideoFormat { id: 100, name: "VP8", rtx: 96, rtx_feedback: true, parameter: None },
+    VideoFormat { id: 107, name: "H264", rtx: 99, rtx_feedback: false, parameter: Some(H264) },
+    VideoFormat { id: 101, name: "VP9", rtx: 97, rtx_feedback: true, parameter: None },
 ];
 
 /// Order of the rtx formats behind the others.
@@ -116,20 +142,20 @@ pub fn media(features: Features) -> Vec<Media> {
         let base = || vec![feedback("ccm", "fir"), feedback("nack", ""), feedback("nack", "pli")];
         let mut payload_types: Vec<PayloadType> = VIDEO
             .iter()
-            .map(|(id, name, _, _, parameter)| {
+            .map(|format| {
                 let mut fb = base();
                 if features.remb && !features.tcc {
                     fb.push(feedback("goog-remb", ""));
                 }
                 fb.extend(tcc());
-                payload_type(*id, name, 90_000, parameter.as_slice(), fb)
+                payload_type(format.id, format.name, 90_000, format.parameter.as_slice(), fb)
             })
             .collect();
         if features.rtx {
             for rtx in RTX_ORDER {
-                if let Some((id, _, _, carries, _)) = VIDEO.iter().find(|(_, _, number, ..)| *number == rtx) {
-                    let fb = if *carries { base() } else { vec![] };
-                    payload_types.push(payload_type(rtx, "rtx", 90_000, &[("apt", &id.to_string())], fb));
+                if let Some(format) = VIDEO.iter().find(|format| format.rtx == rtx) {
+                    let fb = if format.rtx_feedback { base() } else { vec![] };
+                    payload_types.push(payload_type(rtx, "rtx", 90_000, &[("apt", &format.id.to_string())], fb));
                 }
             }
         }
@@ -164,13 +190,18 @@ pub struct Offer<'a> {
     pub json: bool,
     /// Who starts muted: audio, video.
     pub start_muted: (bool, bool),
+    /// Port of the bridge's SCTP association, where data channels are offered.
+    pub sctp_port: Option<u16>,
 }
 
 impl Offer<'_> {
     /// The session-initiate.
     pub fn to_jingle(&self) -> Jingle {
         let mut contents: Vec<Content> = self.media.iter().map(|media| self.content(media)).collect();
-        let names = self.media.iter().map(|media| GroupContent { name: media.media_type.as_str().to_owned() });
+        if let Some(port) = self.sctp_port {
+            contents.push(self.data_content(port));
+        }
+        let names = contents.iter().filter_map(|content| content.name.clone()).map(|name| GroupContent { name });
         let group = Group { semantics: "BUNDLE".to_owned(), contents: names.collect() };
         let json_message = self.json.then(|| json_sources(self.sources));
         if !self.json {
@@ -206,7 +237,22 @@ impl Offer<'_> {
                 rtcp_mux: true,
                 ..Description::default()
             }),
-            transport: Some(self.transport.clone()),
+            transport: Some(self.transport.clone().into()),
+        }
+    }
+
+    fn data_content(&self, port: u16) -> Content {
+        let sctpmap = SctpMap {
+            number: Some(port.to_string()),
+            protocol: Some("webrtc-datachannel".to_owned()),
+            streams: Some("1024".to_owned()),
+        };
+        Content {
+            creator: Some("initiator".to_owned()),
+            name: Some("data".to_owned()),
+            senders: Some("both".to_owned()),
+            description: Some(Description { media: Some("application".to_owned()), ..Description::default() }),
+            transport: Some(Transport { sctpmap: Some(sctpmap), ..self.transport.clone().into() }),
         }
     }
 }
@@ -260,8 +306,7 @@ pub fn answered_media(contents: &[Content], offered: &[Media]) -> Option<Vec<Med
 mod tests {
     use super::*;
 
-    const BROWSER: Features =
-        Features { audio: true, video: true, rtx: true, tcc: true, remb: true, json_sources: true };
+    const BROWSER: Features = Features { rtx: true, tcc: true, remb: true, json_sources: true, ..Features::UNKNOWN };
 
     #[test]
     fn the_offer_has_the_reference_numbers() {
@@ -290,6 +335,7 @@ mod tests {
             sources: &sources,
             json: true,
             start_muted: (false, false),
+            sctp_port: None,
         };
         let mut contents = offer.to_jingle().contents;
         assert_eq!(answered_media(&contents, &offered), None);

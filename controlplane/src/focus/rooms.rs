@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use jid::{BareJid, Jid};
 use tokio_xmpp::minidom::Element;
+use xmpp_parsers::caps::{compute_disco, hash_caps};
 use xmpp_parsers::disco::DiscoInfoResult;
+use xmpp_parsers::hashes::Algo;
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::muc::MucUser;
 use xmpp_parsers::muc::user::{Affiliation, Role, Status};
@@ -27,16 +29,16 @@ const ETHERPAD: &str = "http://jitsi.org/jitmeet/etherpad";
 /// Our nickname: clients know the focus by it.
 const NICK: &str = "focus";
 
-/// Capability hashes remembered.
+/// Capability hashes that are remembered.
 const CAPS_CACHE: usize = 1_000;
 
 fn build(xml: &str) -> Option<Element> {
     xml.parse().ok()
 }
 
-/// Text for an attribute in single quotes.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&apos;")
+/// Text that goes into an attribute of built XML: nicknames are anything.
+fn escaped(text: &str) -> String {
+    String::from_utf8_lossy(&tokio_xmpp::minidom::element::escape(text.as_bytes())).into_owned()
 }
 
 impl Focus {
@@ -48,7 +50,7 @@ impl Focus {
         };
         let ours = room.domain() == self.settings.conference_muc.domain() && room.node().is_some();
         if !ours {
-            return refuse(DefinedCondition::BadRequest, "this focus does not serve rooms of that service");
+            return refuse(DefinedCondition::NotAllowed, "this focus does not serve rooms of that service");
         }
         if !self.online {
             return refuse(DefinedCondition::ServiceUnavailable, "");
@@ -62,7 +64,7 @@ impl Focus {
                     waiting.push(request.clone());
                     return None;
                 }
-                RoomState::Ready => return Some(self.conference_ready(request, &room)),
+                RoomState::Ready => return Some(self.conference_answer(request, &room, true)),
             }
         }
         let limit = |name: &str| {
@@ -80,6 +82,7 @@ impl Focus {
             start_muted: (limit("startAudioMuted"), limit("startVideoMuted")),
             initial_deadline: Some(now + self.settings.initial_timeout),
             single_deadline: None,
+            failures: Vec::new(),
             created: now,
         };
         tracing::info!(%room, meeting = %conference.meeting_id, "conference created");
@@ -92,13 +95,14 @@ impl Focus {
         None
     }
 
-    fn conference_ready(&self, request: &Request, room: &BareJid) -> Iq {
+    /// `ready='false'` makes clients ask again after a second or more; an error would be the end for today's client.
+    fn conference_answer(&self, request: &Request, room: &BareJid, ready: bool) -> Iq {
         let focus = self.settings.xmpp.jid.to_string();
         let xml = format!(
-            "<conference xmlns='{}' room='{}' ready='true' focusjid='{focus}'>\
-             <property name='authentication' value='false'/></conference>",
+            "<conference xmlns='{}' room='{}' ready='{ready}' focusjid='{focus}'>\
+             <property name='authentication' value='false'/><property name='visitors-supported' value='false'/></conference>",
             ns::FOCUS,
-            escape(&room.to_string())
+            escaped(&room.to_string())
         );
         request.result(build(&xml))
     }
@@ -160,13 +164,20 @@ impl Focus {
 
     fn join_failed(&mut self, room: &BareJid, presence: &Presence) {
         let reason = presence.payloads.iter().find(|payload| payload.name() == "error").map(String::from);
+        if self.conferences.get(room).is_none_or(|conference| !matches!(conference.state, RoomState::Joining(_))) {
+            tracing::warn!(%room, reason, "our presence was refused");
+            return;
+        }
         tracing::error!(%room, reason, "the room cannot be joined; is the focus an admin of the MUC service?");
         let Some(conference) = self.conferences.remove(room) else { return };
-        if let RoomState::Joining(waiting) | RoomState::Configuring(waiting) = conference.state {
-            for request in waiting {
-                let refusal = request.refuse(DefinedCondition::ServiceUnavailable, "the focus cannot join the room");
-                self.send(refusal);
-            }
+        self.answer_waiting(room, conference.state, false);
+    }
+
+    fn answer_waiting(&mut self, room: &BareJid, state: RoomState, ready: bool) {
+        let (RoomState::Joining(waiting) | RoomState::Configuring(waiting)) = state else { return };
+        for request in waiting {
+            let answer = self.conference_answer(&request, room, ready);
+            self.send(answer);
         }
     }
 
@@ -184,13 +195,9 @@ impl Focus {
     pub(super) fn room_configured(&mut self, now: Instant, room: &BareJid) {
         let Some(conference) = self.conferences.get_mut(room) else { return };
         let state = std::mem::replace(&mut conference.state, RoomState::Ready);
-        if let RoomState::Configuring(waiting) | RoomState::Joining(waiting) = state {
-            for request in waiting {
-                let answer = self.conference_ready(&request, room);
-                self.send(answer);
-            }
-        }
+        // Our presence first: who is let in is to find it there.
         self.announce(room);
+        self.answer_waiting(room, state, true);
         self.elect_owner(room);
         self.invite_missing(now, room);
     }
@@ -200,7 +207,12 @@ impl Focus {
         let arrival = self.arrivals;
         let Some(conference) = self.conferences.get_mut(room) else { return };
         let item = user.items.first();
-        if item.is_some_and(|item| item.role == Role::None) {
+        let standing = |item: &xmpp_parsers::muc::user::Item| {
+            matches!(item.affiliation, Affiliation::Owner | Affiliation::Admin)
+                || matches!(item.role, Role::Moderator | Role::Participant)
+        };
+        if item.is_some_and(|item| !standing(item)) {
+            // Visitors are not served.
             return;
         }
         let new = !conference.members.contains_key(nick);
@@ -212,12 +224,15 @@ impl Focus {
         }
         let text = |name: &str| presence.payloads.iter().find(|payload| payload.name() == name).map(Element::text);
         member.stats_id = text("stats-id").or(member.stats_id.take());
-        if let Some(caps) = presence.payloads.iter().find(|payload| payload.is("c", CAPS)) {
-            if let (Some(node), Some(ver)) = (caps.attr("node"), caps.attr("ver")) {
-                member.caps = Some((node.to_owned(), ver.to_owned()));
-            }
+        member.region = text("jitsi_participant_region").filter(|region| !region.is_empty()).or(member.region.take());
+        if let Some(caps) = presence.payloads.iter().find(|payload| payload.is("c", CAPS))
+            && let (Some(node), Some(ver)) = (caps.attr("node"), caps.attr("ver"))
+        {
+            member.caps = Some((node.to_owned(), ver.to_owned()));
         }
         if !new {
+            // Real addresses may become visible late.
+            self.elect_owner(room);
             return;
         }
         self.totals.participants += 1;
@@ -232,7 +247,9 @@ impl Focus {
         let Some(member) = conference.members.remove(nick) else { return };
         tracing::info!(%room, endpoint = nick, members = conference.members.len(), "member left");
         conference.sources.clear(nick);
-        for other in conference.members.values_mut() {
+        // Clients drop the sources of who leaves by themselves, except those that expect a bridge to do it.
+        let expects = |other: &Member| other.features.is_some_and(|features| features.ssrc_rewriting);
+        for other in conference.members.values_mut().filter(|other| !expects(other)) {
             other.told.remove(nick);
         }
         if conference.owner.as_deref() == Some(nick) {
@@ -242,6 +259,7 @@ impl Focus {
             self.end_conference(now, room, true);
             return;
         }
+        self.tell_others(room);
         if member.has_endpoint() {
             self.expire_endpoint(now, room, nick);
         }
@@ -264,7 +282,10 @@ impl Focus {
         let Some((nick, jid)) = candidate else { return };
         tracing::info!(%room, endpoint = %nick, "made owner");
         conference.owner = Some(nick.clone());
-        let xml = format!("<query xmlns='{MUC_ADMIN}'><item affiliation='owner' jid='{}'/></query>", escape(&jid.to_bare().to_string()));
+        let xml = format!(
+            "<query xmlns='{MUC_ADMIN}'><item affiliation='owner' jid='{}'/></query>",
+            escaped(&jid.to_bare().to_string())
+        );
         if let Some(query) = build(&xml) {
             self.notify(&room.to_string(), query);
         }
@@ -282,11 +303,14 @@ impl Focus {
             return true;
         }
         member.stage = Stage::Discovering;
-        let node = match &member.caps {
-            Some((node, ver)) => format!(" node='{}'", escape(&format!("{node}#{ver}"))),
-            None => String::new(),
-        };
-        let query = build(&format!("<query xmlns='{DISCO_INFO}'{node}/>")).unwrap_or_else(|| Element::bare("query", DISCO_INFO));
+        let mut query = Element::builder("query", DISCO_INFO).build();
+        if let Some((node, ver)) = &member.caps {
+            query.set_attr(
+                tokio_xmpp::minidom::rxml::Namespace::NONE,
+                tokio_xmpp::minidom::rxml::xml_ncname!("node").to_owned(),
+                format!("{node}#{ver}"),
+            );
+        }
         let pending = Pending::Disco { room: room.clone(), nick: nick.to_owned(), ver };
         self.request(now, &format!("{room}/{nick}"), false, query, pending);
         false
@@ -297,15 +321,20 @@ impl Focus {
             Answer::Result(Some(payload)) => DiscoInfoResult::try_from(payload).ok(),
             _ => None,
         };
+        // XEP-0115 section 5.4: unproven claims about a hash are for this member only.
+        let ver = ver.filter(|ver| {
+            let hash = |result| hash_caps(&compute_disco(result), Algo::Sha_1).ok().map(|hash| hash.to_base64());
+            result.as_ref().and_then(hash).as_ref() == Some(ver)
+        });
         let features = match &result {
             Some(result) => Features::from_vars(result.features.iter().map(AsRef::as_ref)),
             // Somebody who does not answer may still be able to take part.
             None => Features::UNKNOWN,
         };
-        if let (Some(ver), Some(_)) = (ver, &result) {
-            if self.caps.len() < CAPS_CACHE {
-                self.caps.insert(ver, features);
-            }
+        if let (Some(ver), Some(_)) = (ver, &result)
+            && self.caps.len() < CAPS_CACHE
+        {
+            self.caps.insert(ver, features);
         }
         if let Some(member) = self.conferences.get_mut(room).and_then(|c| c.members.get_mut(nick)) {
             member.features = Some(features);
@@ -320,14 +349,13 @@ impl Focus {
     pub(super) fn end_conference(&mut self, now: Instant, room: &BareJid, leave: bool) {
         let Some(conference) = self.conferences.remove(room) else { return };
         tracing::info!(%room, seconds = now.saturating_duration_since(conference.created).as_secs(), "conference ended");
+        self.answer_waiting(room, conference.state, false);
         if let Some(session) = conference.session.filter(|session| session.created) {
-            self.expire_on_bridge(now, &session.bridge, &conference.meeting_id);
+            self.expire_on_bridge(&session.bridge, &conference.meeting_id);
         }
-        if leave {
-            if let Ok(mut muc) = MucRoom::new(room, NICK) {
-                let presence = muc.leave();
-                self.send(presence);
-            }
+        if leave && let Ok(mut muc) = MucRoom::new(room, NICK) {
+            let presence = muc.leave();
+            self.send(presence);
         }
     }
 
@@ -343,7 +371,7 @@ impl Focus {
             if initial {
                 self.end_conference(now, &room, true);
             } else {
-                self.end_last_session(now, &room);
+                self.end_last_session(&room);
             }
         }
     }
@@ -384,6 +412,9 @@ impl Focus {
                  <feature var='{DISCO_INFO}'/><feature var='urn:xmpp:ping'/><feature var='jabber:iq:version'/>\
                  <feature var='https://jitsi.org/meet/jicofo/terminate-restart'/></query>"
             )))),
+            ("jibri", "http://jitsi.org/protocol/jibri") => {
+                Some(request.refuse(DefinedCondition::FeatureNotImplemented, "no recorder"))
+            }
             ("dial", "urn:xmpp:rayo:1") => {
                 Some(request.refuse(DefinedCondition::FeatureNotImplemented, "no SIP gateway"))
             }
@@ -414,15 +445,15 @@ impl Focus {
         };
         let other = muter != target;
         if other && (!by.moderator || !on) {
-            return request
-                .refuse(DefinedCondition::NotAllowed, "only moderators mute others, and nobody unmutes them");
+            let text = "only moderators mute others, and nobody unmutes them";
+            return request.refuse(DefinedCondition::NotAllowed, text);
         }
         if other {
             let xml = format!(
                 "<mute xmlns='{}' jid='{}' actor='{}'>true</mute>",
                 request.payload.ns(),
-                escape(&format!("{room}/{target}")),
-                escape(&format!("{room}/{muter}"))
+                escaped(&format!("{room}/{target}")),
+                escaped(&format!("{room}/{muter}"))
             );
             if let Some(mute) = build(&xml) {
                 self.notify(&format!("{room}/{target}"), mute);

@@ -6,19 +6,17 @@ use std::time::Instant;
 
 use jid::BareJid;
 use tokio_xmpp::minidom::Element;
-use xmpp_parsers::iq::Iq;
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
-use super::conference::{BridgeSession, RoomState, Stage};
+use super::conference::{BridgeSession, Member, RoomState, Stage};
 use super::machine::{Answer, Focus, Pending};
 use super::offer::{self, Features, Offer};
-use super::sources::{difference, to_colibri};
+use super::sources::{difference, only};
 use crate::colibri::elements::{
-    CAP_SOURCE_NAMES, Capability, ColibriError, ConferenceModified, ConferenceModify, Endpoint, IceTransport,
-    MediaType, Reason as ColibriReason, Sources, Transport,
+    CAP_SOURCE_NAMES, Capability, ColibriError, ConferenceModified, ConferenceModify, Endpoint, MediaType,
+    Reason as ColibriReason, Sctp, Sources, Transport,
 };
-use crate::jingle::{Content, Jingle, OwnedSource, Reason, SourceSet, json_sources, xml_sources};
-use crate::xmpp::iq::Request;
+use crate::jingle::{Jingle, OwnedSource, Reason, SourceSet, json_sources, xml_sources};
 
 /// Owner of the bridge's own sources.
 const BRIDGE_OWNER: &str = "jvb";
@@ -45,11 +43,21 @@ impl Focus {
 
     /// Asks a bridge for an endpoint.
     fn allocate(&mut self, now: Instant, room: &BareJid, nick: &str) {
-        let current = self.conferences.get(room).and_then(|conference| conference.session.clone());
-        let session = match current {
-            Some(session) => session,
+        let Some(conference) = self.conferences.get(room) else { return };
+        let region = conference.members.get(nick).and_then(|member| member.region.clone());
+        let chosen = || self.bridges.select(now, region.as_deref());
+        let session = match conference.session.clone() {
+            Some(session) if self.bridges.is_operational(now, &session.bridge) => session,
+            Some(_) => {
+                // One bridge per conference: a newcomer whom the present one cannot serve takes everybody along.
+                match chosen() {
+                    Some(_) => self.reinvite_all(now, room, None),
+                    None => self.set_no_bridge(room, true),
+                }
+                return;
+            }
             None => {
-                let Some(bridge) = self.bridges.select(now) else {
+                let Some(bridge) = chosen() else {
                     self.set_no_bridge(room, true);
                     return;
                 };
@@ -58,19 +66,28 @@ impl Focus {
             }
         };
         self.set_no_bridge(room, false);
+        self.invites += 1;
+        let invite = self.invites;
+        let sctp = self.settings.sctp;
         let Some(conference) = self.conferences.get_mut(room) else { return };
         let create = !session.created;
         conference.session = Some(BridgeSession { created: true, ..session.clone() });
         let Some(member) = conference.members.get_mut(nick) else { return };
+        let features = member.features.unwrap_or(Features::UNKNOWN);
         member.stage = Stage::Allocating;
+        member.invite = invite;
         member.told.clear();
-        member.offered = offer::media(member.features.unwrap_or(Features::UNKNOWN));
+        member.offered = offer::media(features);
         let endpoint = Endpoint {
             create: true,
             stats_id: member.stats_id.clone(),
             capabilities: vec![Capability { name: CAP_SOURCE_NAMES.to_owned() }],
             media: member.offered.clone(),
-            transport: Some(Transport { ice_controlling: true, ..Transport::default() }),
+            transport: Some(Transport {
+                ice_controlling: true,
+                sctp: (sctp && features.sctp).then(Sctp::default),
+                ..Transport::default()
+            }),
             sources: Some(Sources::default()),
             ..Endpoint::new(nick)
         };
@@ -81,7 +98,7 @@ impl Focus {
             ..ConferenceModify::new(conference.meeting_id.clone())
         };
         self.bridges.endpoint_added(now, &session.bridge);
-        let pending = Pending::Allocate { room: room.clone(), nick: nick.to_owned(), session: session.id };
+        let pending = Pending::Allocate { room: room.clone(), nick: nick.to_owned(), session: session.id, invite };
         self.request(now, &session.bridge, true, request.into(), pending);
         if create {
             self.announce(room);
@@ -95,7 +112,7 @@ impl Focus {
         self.orphans = others;
         let mine: Vec<super::machine::Orphan> = mine;
         for orphan in mine {
-            self.expire_on_bridge(now, &orphan.bridge, &orphan.meeting_id);
+            self.expire_orphan(now, orphan);
         }
     }
 
@@ -110,9 +127,21 @@ impl Focus {
         }
     }
 
-    pub(super) fn allocated(&mut self, now: Instant, room: &BareJid, nick: &str, session: &str, answer: Answer) {
-        let current = self.conferences.get(room).and_then(|conference| conference.session.as_ref());
-        if current.is_none_or(|current| current.id != session) {
+    /// The bridge's answer to the invitation `invite` of a member, in our session `session` on that bridge.
+    pub(super) fn allocated(
+        &mut self,
+        now: Instant,
+        room: &BareJid,
+        nick: &str,
+        (session, invite): (&str, u64),
+        answer: Answer,
+    ) {
+        let Some(conference) = self.conferences.get(room) else { return };
+        if conference.session.as_ref().is_none_or(|current| current.id != session) {
+            return;
+        }
+        let asked = |member: &Member| member.invite == invite && member.stage == Stage::Allocating;
+        if !conference.members.get(nick).is_some_and(asked) {
             return;
         }
         match answer {
@@ -127,12 +156,9 @@ impl Focus {
 
     fn send_offer(&mut self, now: Instant, room: &BareJid, nick: &str, payload: Option<Element>) {
         let modified = payload.and_then(|payload| ConferenceModified::try_from(payload).ok()).unwrap_or_default();
-        let transport: Option<IceTransport> = modified
-            .endpoints
-            .into_iter()
-            .find(|endpoint| endpoint.id == nick)
-            .and_then(|endpoint| endpoint.transport)
-            .and_then(|transport| transport.ice);
+        let transport =
+            modified.endpoints.into_iter().find(|e| e.id == nick).and_then(|e| e.transport).unwrap_or_default();
+        let sctp_port = transport.sctp.as_ref().and_then(|sctp| sctp.port);
         let initiator = self.jid.clone();
         let sid = self.random_id().replace('-', "");
         let region = |focus: &Self, bridge: &str| focus.bridges.get(bridge).and_then(|bridge| bridge.region.clone());
@@ -143,20 +169,21 @@ impl Focus {
         let Some(session) = conference.session.as_mut() else { return };
         if session.feedback.is_none() {
             session.feedback = modified.sources.as_ref().map(feedback_sources);
+            conference.sources.reserve(session.feedback.as_ref().unwrap_or(&SourceSet::default()));
         }
-        let Some(member) = conference.members.get_mut(nick).filter(|member| member.stage == Stage::Allocating) else {
-            return;
-        };
-        let Some(transport) = transport else {
-            tracing::error!(%room, endpoint = nick, "the bridge's answer has no transport; this member gets no media");
-            member.stage = Stage::Idle;
-            return;
-        };
-        member.told = conference.sources.for_receiver(nick);
+        let Some(member) = conference.members.get_mut(nick) else { return };
         let features = member.features.unwrap_or(Features::UNKNOWN);
+        let sctp = self.settings.sctp && features.sctp;
+        let Some(transport) = transport.ice.filter(|_| !sctp || sctp_port.is_some()) else {
+            tracing::error!(%room, endpoint = nick, "the bridge's answer has no transport; this member gets no media");
+            member.stage = Stage::Ended;
+            self.expire_endpoint(now, room, nick);
+            return;
+        };
+        member.told = conference.sources.for_receiver(nick, features.audio, features.video);
         let mut sources = member.told.clone();
         if let Some(feedback) = &session.feedback {
-            sources.insert(BRIDGE_OWNER.to_owned(), feedback.clone());
+            sources.insert(BRIDGE_OWNER.to_owned(), only(feedback.clone(), features.audio, features.video));
         }
         let beyond = |limit: Option<usize>| limit.is_some_and(|limit| members > limit);
         let (audio, video) = conference.start_muted;
@@ -170,6 +197,7 @@ impl Focus {
             sources: &sources,
             json: features.json_sources,
             start_muted: (beyond(audio), beyond(video)),
+            sctp_port: sctp_port.filter(|_| sctp),
         };
         let jingle = offer.to_jingle();
         member.sid.clone_from(&sid);
@@ -186,16 +214,16 @@ impl Focus {
         tracing::warn!(%room, endpoint = nick, %bridge, condition = ?error.defined_condition, ?reason, "allocation refused");
         match (&error.defined_condition, reason) {
             (DefinedCondition::ItemNotFound, Some(ColibriReason::ConferenceNotFound))
-            | (DefinedCondition::Conflict, _) => self.reinvite_all(now, room, None),
+            | (DefinedCondition::Conflict, _) => self.session_failed(now, room),
             (DefinedCondition::ServiceUnavailable, Some(ColibriReason::GracefulShutdown)) => {
                 self.bridges.graceful_shutdown(&bridge);
                 self.reinvite_all(now, room, None);
             }
             (DefinedCondition::BadRequest | DefinedCondition::ItemNotFound, _) => {
-                // Idle would be invited again at the next change; this one has to come back by itself.
                 if let Some(member) = self.conferences.get_mut(room).and_then(|c| c.members.get_mut(nick)) {
-                    member.stage = Stage::Discovering;
+                    member.stage = Stage::Ended;
                 }
+                self.expire_if_unused(room);
             }
             _ => self.bridge_failed(now, room),
         }
@@ -210,12 +238,30 @@ impl Focus {
         self.reinvite_all(now, room, None);
     }
 
-    pub(super) fn updated(&mut self, now: Instant, room: &BareJid, session: &str, answer: Answer) {
+    /// The conference's session on its bridge does not exist as it should: everybody gets another one.
+    fn session_failed(&mut self, now: Instant, room: &BareJid) {
+        let Some(conference) = self.conferences.get_mut(room) else { return };
+        if conference.note_failure(now) {
+            tracing::error!(%room, "sessions on this bridge fail again and again; it is left alone");
+            self.bridge_failed(now, room);
+        } else {
+            self.reinvite_all(now, room, None);
+        }
+    }
+
+    pub(super) fn updated(&mut self, now: Instant, room: &BareJid, nick: &str, session: &str, answer: Answer) {
         let current = self.conferences.get(room).and_then(|conference| conference.session.as_ref());
         if current.is_none_or(|current| current.id != session) {
             return;
         }
-        let Answer::Error(error) = answer else { return };
+        let error = match answer {
+            Answer::Error(error) => error,
+            Answer::Timeout => {
+                tracing::warn!(%room, endpoint = nick, "the bridge did not answer an update");
+                return;
+            }
+            Answer::Result(_) => return,
+        };
         let unknown = error
             .other
             .clone()
@@ -223,125 +269,143 @@ impl Focus {
             .filter(|colibri| colibri.reason == Some(ColibriReason::UnknownEndpoint))
             .and_then(|colibri| colibri.endpoint)
             .map(|endpoint| endpoint.id);
-        tracing::warn!(%room, condition = ?error.defined_condition, ?unknown, "update refused; members are invited again");
-        self.reinvite_all(now, room, unknown.as_deref());
+        tracing::warn!(%room, endpoint = nick, condition = ?error.defined_condition, ?unknown, "update refused");
+        match (&error.defined_condition, unknown) {
+            (_, Some(unknown)) => self.reinvite_all(now, room, Some(&unknown)),
+            // What a client sent does not suit the bridge: that is no reason to disturb the others.
+            (DefinedCondition::BadRequest, None) => self.fail_member(now, room, nick),
+            _ => self.session_failed(now, room),
+        }
     }
 
     pub(super) fn initiated(&mut self, now: Instant, room: &BareJid, nick: &str, sid: &str, answer: Answer) {
         let Answer::Error(error) = answer else { return };
-        let member = self.conferences.get_mut(room).and_then(|conference| conference.members.get_mut(nick));
-        let Some(member) = member.filter(|member| member.sid == sid) else { return };
-        tracing::warn!(%room, endpoint = nick, condition = ?error.defined_condition, "the client refused its offer");
-        member.stage = Stage::Discovering;
-        self.expire_endpoint(now, room, nick);
-        self.terminate(room, nick, "general-error", "jingle session failed");
+        let member = self.conferences.get(room).and_then(|conference| conference.members.get(nick));
+        if member.is_some_and(|member| member.sid == sid) {
+            tracing::warn!(%room, endpoint = nick, condition = ?error.defined_condition, "the client refused its offer");
+            self.fail_member(now, room, nick);
+        }
     }
 
-    fn terminate(&mut self, room: &BareJid, nick: &str, condition: &str, text: &str) {
-        let sid = self.conferences.get(room).and_then(|c| c.members.get(nick)).map(|member| member.sid.clone());
-        let Some(sid) = sid.filter(|sid| !sid.is_empty()) else { return };
-        let jingle = Jingle { reason: Some(Reason::new(condition, text)), ..Jingle::new("session-terminate", &sid) };
+    /// Ends the session of a member for good: it stays in the room without media.
+    pub(super) fn fail_member(&mut self, now: Instant, room: &BareJid, nick: &str) {
+        let sid = self.end_session(room, nick, Stage::Ended);
+        self.expire_endpoint(now, room, nick);
+        self.terminate(room, nick, &sid, "general-error", "jingle session failed");
+    }
+
+    fn terminate(&mut self, room: &BareJid, nick: &str, sid: &str, condition: &str, text: &str) {
+        if sid.is_empty() {
+            return;
+        }
+        let jingle = Jingle { reason: Some(Reason::new(condition, text)), ..Jingle::new("session-terminate", sid) };
         self.notify(&format!("{room}/{nick}"), jingle.into());
     }
 
     /// Invites one member again, or all with a new session on a bridge.
     pub(super) fn reinvite_all(&mut self, now: Instant, room: &BareJid, only: Option<&str>) {
-        let Some(conference) = self.conferences.get_mut(room) else { return };
-        if only.is_none() {
-            if let Some(session) = conference.session.take() {
-                let meeting_id = conference.meeting_id.clone();
-                // A new id: the bridge may still hold the old conference, or be another one.
-                conference.meeting_id = String::new();
-                if self.bridges.get(&session.bridge).is_some() {
-                    self.expire_on_bridge(now, &session.bridge, &meeting_id);
-                }
-                let fresh = self.random_id();
-                if let Some(conference) = self.conferences.get_mut(room) {
-                    conference.meeting_id = fresh;
-                }
-            }
-        }
         let Some(conference) = self.conferences.get(room) else { return };
         let affected = |nick: &String| {
             only.is_none_or(|only| only == nick) && conference.members.get(nick).is_some_and(|m| m.has_endpoint())
         };
         let nicks: Vec<String> = conference.by_arrival().into_iter().filter(affected).collect();
-        for nick in &nicks {
-            self.totals.moved += 1;
-            self.end_session(room, nick);
-            self.terminate(room, nick, "success", "moving");
+        if only.is_none() {
+            self.drop_bridge_session(room);
+        }
+        // All at once: sessions that end are told nothing of each other.
+        let mut ended = Vec::new();
+        for nick in nicks {
+            let Some(conference) = self.conferences.get_mut(room) else { return };
+            conference.sources.clear(&nick);
+            let Some(member) = conference.members.get_mut(&nick) else { continue };
+            ended.push((member.end_session(Stage::Idle), nick));
+        }
+        self.totals.moved += ended.len() as u64;
+        self.tell_others(room);
+        for (sid, nick) in ended {
+            self.terminate(room, &nick, &sid, "success", "moving");
         }
         self.invite_missing(now, room);
     }
 
-    /// Forgets a member's session and tells the others that its sources are gone.
-    fn end_session(&mut self, room: &BareJid, nick: &str) {
+    /// Invites one member again whose endpoint on the bridge is of no use any more.
+    pub(super) fn reinvite_fresh(&mut self, now: Instant, room: &BareJid, nick: &str) {
+        let sid = self.end_session(room, nick, Stage::Idle);
+        self.expire_endpoint(now, room, nick);
+        self.terminate(room, nick, &sid, "success", "moving");
+        self.invite_missing(now, room);
+    }
+
+    /// Ends the conference on its bridge. The next session has a new meeting id: this bridge may still hold the old
+    /// conference when it gets the next request.
+    fn drop_bridge_session(&mut self, room: &BareJid) {
+        let fresh = self.random_id();
         let Some(conference) = self.conferences.get_mut(room) else { return };
-        conference.sources.clear(nick);
-        if let Some(member) = conference.members.get_mut(nick) {
-            member.stage = Stage::Idle;
-            member.told.clear();
+        let Some(session) = conference.session.take() else { return };
+        let meeting_id = std::mem::replace(&mut conference.meeting_id, fresh);
+        if self.bridges.get(&session.bridge).is_some() {
+            self.expire_on_bridge(&session.bridge, &meeting_id);
         }
+    }
+
+    /// Forgets a member's session, tells the others that its sources are gone, and returns the session's id.
+    pub(super) fn end_session(&mut self, room: &BareJid, nick: &str, stage: Stage) -> String {
+        let Some(conference) = self.conferences.get_mut(room) else { return String::new() };
+        conference.sources.clear(nick);
+        let sid = conference.members.get_mut(nick).map(|member| member.end_session(stage));
         self.tell_others(room);
+        sid.unwrap_or_default()
     }
 
     /// The last one left has waited long enough.
-    pub(super) fn end_last_session(&mut self, now: Instant, room: &BareJid) {
+    pub(super) fn end_last_session(&mut self, room: &BareJid) {
         let Some(conference) = self.conferences.get_mut(room) else { return };
         conference.single_deadline = None;
         if conference.members.len() != 1 {
             return;
         }
-        let meeting_id = conference.meeting_id.clone();
-        let session = conference.session.take();
         let nicks = conference.by_arrival();
-        let fresh = self.random_id();
-        if let Some(conference) = self.conferences.get_mut(room) {
-            conference.meeting_id = fresh;
-        }
-        if let Some(session) = session {
-            self.expire_on_bridge(now, &session.bridge, &meeting_id);
-        }
+        self.drop_bridge_session(room);
         for nick in nicks {
-            self.end_session(room, &nick);
-            self.terminate(room, &nick, "expired", "Idle session timeout");
+            let sid = self.end_session(room, &nick, Stage::Idle);
+            self.terminate(room, &nick, &sid, "expired", "Idle session timeout");
         }
         self.announce(room);
     }
 
     /// Takes a member's endpoint off the bridge; the conference with it when it was the last.
     pub(super) fn expire_endpoint(&mut self, now: Instant, room: &BareJid, nick: &str) {
-        let Some(conference) = self.conferences.get_mut(room) else { return };
-        let Some(session) = conference.session.clone() else { return };
-        if conference.sessions() == 0 {
-            conference.session = None;
-            let meeting_id = std::mem::take(&mut conference.meeting_id);
-            let fresh = self.random_id();
-            if let Some(conference) = self.conferences.get_mut(room) {
-                conference.meeting_id = fresh;
-            }
-            self.expire_on_bridge(now, &session.bridge, &meeting_id);
-            return;
+        if !self.expire_if_unused(room) {
+            self.update_endpoint(now, room, Endpoint { expire: true, ..Endpoint::new(nick) });
         }
-        let endpoint = Endpoint { expire: true, ..Endpoint::new(nick) };
-        self.update_endpoint(now, room, endpoint);
     }
 
-    fn update_endpoint(&mut self, now: Instant, room: &BareJid, endpoint: Endpoint) {
+    /// Ends the conference on its bridge when nobody has an endpoint there any more; true when there is none now.
+    fn expire_if_unused(&mut self, room: &BareJid) -> bool {
+        let Some(conference) = self.conferences.get(room) else { return true };
+        if conference.sessions() == 0 {
+            self.drop_bridge_session(room);
+        }
+        self.conferences.get(room).is_none_or(|conference| conference.session.is_none())
+    }
+
+    pub(super) fn update_endpoint(&mut self, now: Instant, room: &BareJid, endpoint: Endpoint) {
         let Some(conference) = self.conferences.get(room) else { return };
         let Some(session) = conference.session.clone() else { return };
+        let nick = endpoint.id.clone();
         let request =
             ConferenceModify { endpoints: vec![endpoint], ..ConferenceModify::new(conference.meeting_id.clone()) };
-        let pending = Pending::Update { room: room.clone(), session: session.id };
+        let pending = Pending::Update { room: room.clone(), nick, session: session.id };
         self.request(now, &session.bridge, true, request.into(), pending);
     }
 
     /// Tells every member with a running session what changed for it since it was last told.
-    fn tell_others(&mut self, room: &BareJid) {
+    pub(super) fn tell_others(&mut self, room: &BareJid) {
         let Some(conference) = self.conferences.get_mut(room) else { return };
         let mut messages = Vec::new();
         for (nick, member) in conference.members.iter_mut().filter(|(_, member)| member.stage == Stage::Active) {
-            let now_known = conference.sources.for_receiver(nick);
+            let features = member.features.unwrap_or(Features::UNKNOWN);
+            let now_known = conference.sources.for_receiver(nick, features.audio, features.video);
             let (mut add, mut remove) = (BTreeMap::new(), BTreeMap::new());
             let nothing = SourceSet::default();
             let owners: std::collections::BTreeSet<&String> = now_known.keys().chain(member.told.keys()).collect();
@@ -354,7 +418,7 @@ impl Focus {
                     }
                 }
             }
-            let json = member.features.unwrap_or(Features::UNKNOWN).json_sources;
+            let json = features.json_sources;
             for (action, owners) in [("source-remove", remove), ("source-add", add)] {
                 if !owners.is_empty() {
                     messages.push((nick.clone(), sources_jingle(action, &member.sid, &owners, json)));
@@ -366,141 +430,6 @@ impl Focus {
             self.notify(&format!("{room}/{nick}"), jingle.into());
         }
     }
-
-    /// A Jingle IQ of a client (focus-protocol 5.1).
-    pub(super) fn jingle(&mut self, now: Instant, request: &Request) -> Iq {
-        let Some((room, nick)) = request.from.as_ref().and_then(Self::occupant) else {
-            return request.refuse(DefinedCondition::BadRequest, "only occupants of a room have sessions");
-        };
-        let jingle = match Jingle::try_from(request.payload.clone()) {
-            Ok(jingle) => jingle,
-            Err(error) => return request.refuse(DefinedCondition::BadRequest, &error.to_string()),
-        };
-        let member = self.conferences.get(&room).and_then(|conference| conference.members.get(&nick));
-        let Some(member) = member else {
-            return request.refuse(DefinedCondition::ItemNotFound, "no such conference or member");
-        };
-        if member.sid != jingle.sid {
-            return request.refuse(DefinedCondition::BadRequest, "unknown session");
-        }
-        if !matches!(member.stage, Stage::Offered | Stage::Active) {
-            return request.refuse(DefinedCondition::Gone { new_address: None }, "session ended");
-        }
-        let outcome = match jingle.action.as_str() {
-            "session-accept" => self.accept(now, &room, &nick, &jingle),
-            "transport-info" => self.transport_info(now, &room, &nick, &jingle),
-            "source-add" | "addsource" => self.change_sources(now, &room, &nick, &jingle, true),
-            "source-remove" | "removesource" => self.change_sources(now, &room, &nick, &jingle, false),
-            "session-terminate" => self.client_terminates(now, &room, &nick, &jingle),
-            "session-info" => self.session_info(&jingle),
-            other => Err((DefinedCondition::FeatureNotImplemented, format!("{other} is not supported"))),
-        };
-        match outcome {
-            Ok(()) => request.result(None),
-            Err((condition, text)) => {
-                tracing::warn!(%room, endpoint = %nick, action = %jingle.action, text, "Jingle request refused");
-                request.refuse(condition, &text)
-            }
-        }
-    }
-
-    fn accept(&mut self, now: Instant, room: &BareJid, nick: &str, jingle: &Jingle) -> Outcome {
-        let Some(conference) = self.conferences.get_mut(room) else { return Ok(()) };
-        let Some(member) = conference.members.get_mut(nick) else { return Ok(()) };
-        let transport = transport_of(&jingle.contents).ok_or_else(missing_transport)?;
-        if let Err(error) = conference.sources.add(nick, SourceSet::from_contents(&jingle.contents)) {
-            return Err((DefinedCondition::BadRequest, error.to_string()));
-        }
-        member.stage = Stage::Active;
-        let answered = offer::answered_media(&jingle.contents, &member.offered);
-        let last_n = jingle.contents.iter().find_map(|content| content.description.as_ref()?.initial_last_n.clone());
-        let endpoint = Endpoint {
-            stats_id: member.stats_id.clone(),
-            // Our extension: under which numbers this endpoint really talks (docs/decisions.md).
-            media: answered.unwrap_or_default(),
-            transport: Some(Transport { ice: Some(transport), ..Transport::default() }),
-            sources: Some(to_colibri(&conference.sources.of(nick))),
-            initial_last_n: last_n,
-            ..Endpoint::new(nick)
-        };
-        self.update_endpoint(now, room, endpoint);
-        self.tell_others(room);
-        Ok(())
-    }
-
-    fn transport_info(&mut self, now: Instant, room: &BareJid, nick: &str, jingle: &Jingle) -> Outcome {
-        let transport = transport_of(&jingle.contents).ok_or_else(missing_transport)?;
-        let transport = Some(Transport { ice: Some(transport), ..Transport::default() });
-        self.update_endpoint(now, room, Endpoint { transport, ..Endpoint::new(nick) });
-        Ok(())
-    }
-
-    fn change_sources(&mut self, now: Instant, room: &BareJid, nick: &str, jingle: &Jingle, add: bool) -> Outcome {
-        let Some(conference) = self.conferences.get_mut(room) else { return Ok(()) };
-        let change = SourceSet::from_contents(&jingle.contents);
-        let changed = match add {
-            true => conference.sources.add(nick, change),
-            false => conference.sources.remove(nick, &change),
-        };
-        changed.map_err(|error| (DefinedCondition::BadRequest, error.to_string()))?;
-        let sources = Some(to_colibri(&conference.sources.of(nick)));
-        self.update_endpoint(now, room, Endpoint { sources, ..Endpoint::new(nick) });
-        self.tell_others(room);
-        Ok(())
-    }
-
-    fn client_terminates(&mut self, now: Instant, room: &BareJid, nick: &str, jingle: &Jingle) -> Outcome {
-        let Some(conference) = self.conferences.get_mut(room) else { return Ok(()) };
-        let session = jingle.bridge_session.clone().unwrap_or_default();
-        let current = conference.session.as_ref().map(|session| session.id.clone());
-        if session.id != current {
-            return Err((DefinedCondition::ItemNotFound, "that bridge session is not the current one".to_owned()));
-        }
-        let restart = session.restart.as_deref() == Some("true");
-        let granted = restart && conference.members.get_mut(nick).is_some_and(|member| member.may_restart(now));
-        tracing::info!(%room, endpoint = nick, restart, granted, "client ended its session");
-        self.end_session(room, nick);
-        self.expire_endpoint(now, room, nick);
-        if granted {
-            self.totals.restarts += 1;
-            self.invite_missing(now, room);
-            return Ok(());
-        }
-        if let Some(member) = self.conferences.get_mut(room).and_then(|c| c.members.get_mut(nick)) {
-            // Not idle: nobody who ended the session is invited again unasked.
-            member.stage = Stage::Discovering;
-        }
-        if restart { Err((DefinedCondition::ResourceConstraint, "rate-limited".to_owned())) } else { Ok(()) }
-    }
-
-    fn session_info(&mut self, jingle: &Jingle) -> Outcome {
-        let ice_restart = jingle.bridge_session.as_ref().is_some_and(|session| session.ice_restart.is_some());
-        if ice_restart {
-            return Err((DefinedCondition::FeatureNotImplemented, "ICE restart in place is not supported".to_owned()));
-        }
-        Ok(())
-    }
-}
-
-type Outcome = Result<(), (DefinedCondition, String)>;
-
-fn missing_transport() -> (DefinedCondition, String) {
-    (DefinedCondition::BadRequest, "no content has a transport".to_owned())
-}
-
-/// The transport of the first content that has one: with BUNDLE they are all the same.
-fn transport_of(contents: &[Content]) -> Option<IceTransport> {
-    let mut transports = contents.iter().filter_map(|content| content.transport.clone());
-    let mut first = transports.next()?;
-    // Trickled candidates may be spread over the contents.
-    for other in transports {
-        for candidate in other.candidates {
-            if !first.candidates.contains(&candidate) {
-                first.candidates.push(candidate);
-            }
-        }
-    }
-    Some(first)
 }
 
 /// The bridge's own sources with the msids that clients look for.

@@ -30,6 +30,9 @@ pub enum SourceError {
     /// A FID group that is no pair.
     #[error("a FID group needs exactly two SSRCs, not {0}")]
     BadFid(usize),
+    /// Two sources of a kind that do not belong together have one msid.
+    #[error("msid {0:?} is used by two sources of the same kind that are in no common group")]
+    MsidConflict(String),
     /// Grouped sources differ in their msid, or have none.
     #[error("the sources of a group need one and the same msid")]
     GroupMsid,
@@ -42,15 +45,17 @@ pub enum SourceError {
 #[derive(Debug, Default)]
 pub struct ConferenceSources {
     by_owner: BTreeMap<String, SourceSet>,
+    reserved: BTreeSet<u32>,
 }
 
 impl ConferenceSources {
     /// Adds to an owner's sources, all or nothing, and returns what was added with names filled in.
     pub fn add(&mut self, owner: &str, added: SourceSet) -> Result<SourceSet, SourceError> {
         let mut added = added;
-        name_sources(owner, &mut added);
-        let mut taken: BTreeSet<u32> =
-            self.by_owner.values().flat_map(|set| &set.sources).map(|source| source.ssrc).collect();
+        let mut union = self.by_owner.get(owner).cloned().unwrap_or_default();
+        name_sources(owner, &union, &mut added);
+        let all = self.by_owner.values().flat_map(|set| &set.sources).map(|source| source.ssrc);
+        let mut taken: BTreeSet<u32> = all.chain(self.reserved.iter().copied()).collect();
         for source in &added.sources {
             if source.ssrc == 0 {
                 return Err(SourceError::ZeroSsrc);
@@ -59,13 +64,12 @@ impl ConferenceSources {
                 return Err(SourceError::SsrcTaken(source.ssrc));
             }
             let others = self.by_owner.iter().filter(|(other, _)| *other != owner).flat_map(|(_, set)| &set.sources);
-            if let Some(msid) = source.msid.as_ref() {
-                if others.into_iter().any(|other| other.msid.as_ref() == Some(msid)) {
-                    return Err(SourceError::MsidTaken(msid.clone()));
-                }
+            if let Some(msid) = source.msid.as_ref()
+                && others.into_iter().any(|other| other.msid.as_ref() == Some(msid))
+            {
+                return Err(SourceError::MsidTaken(msid.clone()));
             }
         }
-        let mut union = self.by_owner.get(owner).cloned().unwrap_or_default();
         union.sources.extend(added.sources.iter().cloned());
         added.groups.retain(|group| !union.groups.contains(group));
         union.groups.extend(added.groups.iter().cloned());
@@ -100,14 +104,28 @@ impl ConferenceSources {
         self.by_owner.get(owner).cloned().unwrap_or_default()
     }
 
-    /// What a receiver is to know: everybody else's sources without simulcast.
-    pub fn for_receiver(&self, receiver: &str) -> BTreeMap<String, SourceSet> {
+    /// The bridge's own SSRCs, which nobody else may use.
+    pub fn reserve(&mut self, feedback: &SourceSet) {
+        self.reserved = feedback.sources.iter().map(|source| source.ssrc).collect();
+    }
+
+    /// What a receiver is to know: everybody else's sources of the media that it supports, without simulcast.
+    pub fn for_receiver(&self, receiver: &str, audio: bool, video: bool) -> BTreeMap<String, SourceSet> {
         self.by_owner
             .iter()
-            .filter(|(owner, set)| *owner != receiver && !set.is_empty())
-            .map(|(owner, set)| (owner.clone(), strip_simulcast(set)))
+            .filter(|(owner, _)| *owner != receiver)
+            .map(|(owner, set)| (owner.clone(), only(strip_simulcast(set), audio, video)))
+            .filter(|(_, set)| !set.is_empty())
             .collect()
     }
+}
+
+/// Only the media that a receiver supports.
+pub fn only(mut set: SourceSet, audio: bool, video: bool) -> SourceSet {
+    let keep = |is_video: bool| if is_video { video } else { audio };
+    set.sources.retain(|source| keep(source.video));
+    set.groups.retain(|group| keep(group.video));
+    set
 }
 
 fn check(set: &SourceSet) -> Result<(), SourceError> {
@@ -128,20 +146,42 @@ fn check(set: &SourceSet) -> Result<(), SourceError> {
             }
         }
     }
+    check_msids(set)
+}
+
+/// Within one kind of media, every SIM group with its FID groups, every other FID group, and every single source needs an
+/// msid of its own.
+fn check_msids(set: &SourceSet) -> Result<(), SourceError> {
+    let sim = |ssrc: u32| set.groups.iter().position(|g| g.semantics == "SIM" && g.ssrcs.contains(&ssrc));
+    let mut owners: BTreeMap<(bool, &str), String> = BTreeMap::new();
+    for source in &set.sources {
+        let Some(msid) = source.msid.as_deref() else { continue };
+        let fid = set.groups.iter().find(|g| g.semantics == "FID" && g.ssrcs.contains(&source.ssrc));
+        let primary = fid.and_then(|group| group.ssrcs.first().copied()).unwrap_or(source.ssrc);
+        let unit = sim(primary).map_or_else(|| format!("ssrc {primary}"), |index| format!("SIM {index}"));
+        if owners.entry((source.video, msid)).or_insert_with(|| unit.clone()) != &unit {
+            return Err(SourceError::MsidConflict(msid.to_owned()));
+        }
+    }
     Ok(())
 }
 
-/// Gives nameless sources the name that the reference bridge would assume; one name per msid.
-fn name_sources(owner: &str, set: &mut SourceSet) {
-    for video in [false, true] {
-        let mut msids: Vec<Option<String>> = Vec::new();
-        for source in set.sources.iter_mut().filter(|source| source.video == video && source.name.is_none()) {
-            let index = msids.iter().position(|msid| *msid == source.msid).unwrap_or_else(|| {
-                msids.push(source.msid.clone());
-                msids.len() - 1
-            });
-            source.name = Some(format!("{owner}-{}{index}", if video { 'v' } else { 'a' }));
-        }
+/// Gives nameless sources the name that the reference bridge would assume, `<owner>-a0` or `-v0`: one name per msid, and
+/// the next free number for another msid of the same kind.
+fn name_sources(owner: &str, present: &SourceSet, added: &mut SourceSet) {
+    let all = || present.sources.iter().chain(&added.sources).filter_map(|s| Some((s, s.name.clone()?)));
+    let mut taken: BTreeSet<String> = all().map(|(_, name)| name).collect();
+    let mut names: BTreeMap<(bool, Option<String>), String> =
+        all().map(|(source, name)| ((source.video, source.msid.clone()), name)).collect();
+    for source in added.sources.iter_mut().filter(|source| source.name.is_none()) {
+        let name = names.entry((source.video, source.msid.clone())).or_insert_with(|| {
+            let kind = if source.video { 'v' } else { 'a' };
+            let free = (0u32..).map(|n| format!("{owner}-{kind}{n}")).find(|name| !taken.contains(name));
+            let free = free.unwrap_or_default();
+            taken.insert(free.clone());
+            free
+        });
+        source.name = Some(name.clone());
     }
 }
 
@@ -232,10 +272,11 @@ mod tests {
         let mut sources = ConferenceSources::default();
         let added = sources.add("a", simulcast()).expect("valid");
         assert!(added.sources.iter().all(|source| source.name.as_deref() == Some("a-v0")));
-        let told = &sources.for_receiver("b")["a"];
+        let told = &sources.for_receiver("b", true, true)["a"];
         assert_eq!(told.sources.iter().map(|source| source.ssrc).collect::<Vec<_>>(), [1, 4]);
         assert_eq!(told.groups, [group("FID", &[1, 4])]);
-        assert!(sources.for_receiver("a").is_empty(), "never its own");
+        assert!(sources.for_receiver("b", true, false).is_empty(), "no video for who has none");
+        assert!(sources.for_receiver("a", true, true).is_empty(), "never its own");
         let colibri = to_colibri(&sources.of("a"));
         assert_eq!(colibri.media_sources.len(), 1);
         assert_eq!(colibri.media_sources[0].sources.len(), 6);
@@ -257,10 +298,23 @@ mod tests {
         assert_eq!(sources.add("b", with(vec![group("FID", &[9, 10])])), Err(SourceError::GroupMsid));
         let many = SourceSet { sources: (100..121).map(|ssrc| source(ssrc, "z")).collect(), groups: vec![] };
         assert_eq!(sources.add("b", many), Err(SourceError::TooMany));
+        let twins = SourceSet { sources: vec![source(9, "x"), source(10, "x")], groups: vec![] };
+        assert_eq!(sources.add("b", twins), Err(SourceError::MsidConflict("x".into())));
+        sources.reserve(&one(77, "mixedmslabel"));
+        assert_eq!(sources.add("b", one(77, "x")), Err(SourceError::SsrcTaken(77)));
         assert!(sources.of("b").is_empty(), "nothing of all that stayed");
         assert_eq!(sources.remove("b", &one(1, "x")), Err(SourceError::NotThere(1)));
         let removed = sources.remove("a", &one(2, "a-video m")).expect("there");
         assert_eq!(removed.groups.len(), 2, "SIM and its FID go with it");
+    }
+
+    #[test]
+    fn names_are_filled_in_once_per_msid() {
+        let mut sources = ConferenceSources::default();
+        sources.add("a", simulcast()).expect("valid");
+        let screen = SourceSet { sources: vec![source(20, "screen s")], groups: vec![] };
+        let added = sources.add("a", screen).expect("valid");
+        assert_eq!(added.sources[0].name.as_deref(), Some("a-v1"), "v0 is the camera");
     }
 
     proptest! {

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use tokio_xmpp::minidom::Element;
 use xso::{AsXml, FromXml};
 
-use crate::colibri::elements::{HeaderExtension, IceTransport, InitialLastN, PayloadType, Source, SsrcGroup};
+use crate::colibri::elements::{
+    Candidate, Fingerprint, HeaderExtension, IceTransport, InitialLastN, MediaType, PayloadType, WebSocket, ns as c2,
+};
 
 /// Namespaces.
 pub mod ns {
@@ -24,6 +26,8 @@ pub mod ns {
     pub const JITMEET: &str = "http://jitsi.org/jitmeet";
     /// The focus.
     pub const FOCUS: &str = "http://jitsi.org/protocol/focus";
+    /// SCTP over DTLS (XEP-0343).
+    pub const SCTPMAP: &str = "urn:xmpp:jingle:transports:dtls-sctp:1";
     /// Muted at start.
     pub const START_MUTED: &str = "http://jitsi.org/jitmeet/start-muted";
 }
@@ -32,11 +36,11 @@ pub mod ns {
 #[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
 #[xml(namespace = ns::JINGLE, name = "jingle")]
 pub struct Jingle {
-    /// What is asked, e.g. `session-initiate`.
-    #[xml(attribute)]
+    /// What is asked, e.g. `session-initiate`; empty when missing.
+    #[xml(attribute(default))]
     pub action: String,
-    /// Session id.
-    #[xml(attribute)]
+    /// Session id; empty when missing.
+    #[xml(attribute(default))]
     pub sid: String,
     /// Who began the session.
     #[xml(attribute(default))]
@@ -62,6 +66,9 @@ pub struct Jingle {
     /// Sources in compact form.
     #[xml(child(default))]
     pub json_message: Option<JsonMessage>,
+    /// State of ICE, in `session-info`.
+    #[xml(child(default))]
+    pub ice_state: Option<IceState>,
 }
 
 impl Jingle {
@@ -89,7 +96,82 @@ pub struct Content {
     pub description: Option<Description>,
     /// ICE and DTLS.
     #[xml(child(default))]
-    pub transport: Option<IceTransport>,
+    pub transport: Option<Transport>,
+}
+
+/// The ICE `<transport/>` of a content: that of colibri2 and an SCTP association.
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[xml(namespace = c2::ICE_UDP, name = "transport")]
+pub struct Transport {
+    /// Username fragment.
+    #[xml(attribute(default))]
+    pub ufrag: Option<String>,
+    /// Password.
+    #[xml(attribute(default))]
+    pub pwd: Option<String>,
+    /// Number of the ICE restart.
+    #[xml(attribute(name = "ice-generation", default))]
+    pub ice_generation: Option<String>,
+    /// RTCP shares the port.
+    #[xml(flag(name = "rtcp-mux"))]
+    pub rtcp_mux: bool,
+    /// Certificate fingerprints.
+    #[xml(child(n = ..))]
+    pub fingerprints: Vec<Fingerprint>,
+    /// Candidates.
+    #[xml(child(n = ..))]
+    pub candidates: Vec<Candidate>,
+    /// Where the bridge channel can be opened.
+    #[xml(child(n = ..))]
+    pub web_sockets: Vec<WebSocket>,
+    /// Of a `data` content.
+    #[xml(child(default))]
+    pub sctpmap: Option<SctpMap>,
+}
+
+impl From<IceTransport> for Transport {
+    fn from(ice: IceTransport) -> Self {
+        Self {
+            ufrag: ice.ufrag,
+            pwd: ice.pwd,
+            ice_generation: ice.ice_generation.map(|generation| generation.to_string()),
+            rtcp_mux: ice.rtcp_mux,
+            fingerprints: ice.fingerprints,
+            candidates: ice.candidates,
+            web_sockets: ice.web_sockets,
+            sctpmap: None,
+        }
+    }
+}
+
+impl From<Transport> for IceTransport {
+    /// What a client says; URLs are for bridges to give, and are dropped.
+    fn from(transport: Transport) -> Self {
+        Self {
+            ufrag: transport.ufrag,
+            pwd: transport.pwd,
+            ice_generation: transport.ice_generation.and_then(|generation| generation.parse().ok()),
+            candidates: transport.candidates,
+            rtcp_mux: transport.rtcp_mux,
+            fingerprints: transport.fingerprints,
+            web_sockets: Vec::new(),
+        }
+    }
+}
+
+/// `<sctpmap/>`.
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[xml(namespace = ns::SCTPMAP, name = "sctpmap")]
+pub struct SctpMap {
+    /// SCTP port.
+    #[xml(attribute(default))]
+    pub number: Option<String>,
+    /// `webrtc-datachannel`.
+    #[xml(attribute(default))]
+    pub protocol: Option<String>,
+    /// Number of streams.
+    #[xml(attribute(default))]
+    pub streams: Option<String>,
 }
 
 /// `<description/>` of an RTP session.
@@ -110,7 +192,7 @@ pub struct Description {
     pub sources: Vec<JingleSource>,
     /// Groups of sources.
     #[xml(child(n = ..))]
-    pub ssrc_groups: Vec<SsrcGroup>,
+    pub ssrc_groups: Vec<JingleGroup>,
     /// Header extensions.
     #[xml(child(n = ..))]
     pub header_extensions: Vec<HeaderExtension>,
@@ -146,12 +228,24 @@ pub struct JingleSource {
     pub info: Option<SsrcInfo>,
 }
 
+/// `<ssrc-group/>` as clients exchange it.
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[xml(namespace = c2::SSMA, name = "ssrc-group")]
+pub struct JingleGroup {
+    /// `SIM` or `FID`.
+    #[xml(attribute(default))]
+    pub semantics: Option<String>,
+    /// SSRCs in order.
+    #[xml(child(n = ..))]
+    pub sources: Vec<JingleSource>,
+}
+
 /// `<ssrc-info/>`.
 #[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
 #[xml(namespace = ns::JITMEET, name = "ssrc-info")]
 pub struct SsrcInfo {
     /// Endpoint id.
-    #[xml(attribute)]
+    #[xml(attribute(default))]
     pub owner: String,
 }
 
@@ -172,12 +266,21 @@ impl Reason {
     }
 }
 
+/// `<ice-state/>`.
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[xml(namespace = ns::FOCUS, name = "ice-state")]
+pub struct IceState {
+    /// Such as `failed`.
+    #[xml(text)]
+    pub state: String,
+}
+
 /// `<group/>`.
 #[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
 #[xml(namespace = ns::GROUPING, name = "group")]
 pub struct Group {
     /// `BUNDLE`.
-    #[xml(attribute)]
+    #[xml(attribute(default))]
     pub semantics: String,
     /// Names of contents.
     #[xml(child(n = ..))]
@@ -189,7 +292,7 @@ pub struct Group {
 #[xml(namespace = ns::GROUPING, name = "content")]
 pub struct GroupContent {
     /// Its name.
-    #[xml(attribute)]
+    #[xml(attribute(default))]
     pub name: String,
 }
 
@@ -198,10 +301,10 @@ pub struct GroupContent {
 #[xml(namespace = ns::START_MUTED, name = "startmuted")]
 pub struct StartMuted {
     /// The microphone.
-    #[xml(attribute)]
+    #[xml(attribute(default))]
     pub audio: bool,
     /// The camera.
-    #[xml(attribute)]
+    #[xml(attribute(default))]
     pub video: bool,
 }
 
@@ -273,34 +376,49 @@ impl SourceSet {
         self.sources.is_empty() && self.groups.is_empty()
     }
 
-    /// What the contents of a client's IQ say; sources without an SSRC (rid-based) are left out.
-    pub fn from_contents(contents: &[Content]) -> Self {
+    /// What the contents of a client's IQ say. Left out: sources without an SSRC (rid-based), other media than audio and
+    /// video, empty and repeated groups, and groups of unknown semantics.
+    pub fn from_contents(contents: &[Content]) -> Result<Self, InvalidSsrc> {
         let mut set = Self::default();
         for content in contents {
             let Some(description) = &content.description else { continue };
             let kind = description.media.as_deref().or(content.name.as_deref());
-            let video = kind.is_some_and(|kind| kind.eq_ignore_ascii_case("video"));
+            let Some(media) = kind.and_then(MediaType::parse) else { continue };
+            let video = media == MediaType::Video;
             for source in &description.sources {
-                let Some(ssrc) = source.ssrc.as_deref().and_then(|ssrc| ssrc.trim().parse().ok()) else { continue };
+                let Some(ssrc) = &source.ssrc else { continue };
                 let msid = source.parameters.iter().find(|parameter| parameter.name == "msid");
                 set.sources.push(OwnedSource {
-                    ssrc,
-                    name: source.name.clone(),
-                    msid: msid.and_then(|parameter| parameter.value.clone()),
+                    ssrc: parse_ssrc(ssrc)?,
+                    name: source.name.clone().filter(|name| !name.is_empty()),
+                    msid: msid.and_then(|parameter| parameter.value.clone()).filter(|msid| !msid.is_empty()),
                     video_type: source.video_type.clone(),
                     video,
                 });
             }
             for group in &description.ssrc_groups {
-                let ssrcs: Vec<u32> = group.sources.iter().map(|source: &Source| source.ssrc).collect();
-                let group = OwnedGroup { semantics: group.semantics.clone(), ssrcs, video };
+                let semantics = group.semantics.as_deref().unwrap_or_default().to_ascii_uppercase();
+                if semantics != "SIM" && semantics != "FID" {
+                    continue;
+                }
+                let ssrcs = group.sources.iter().filter_map(|source| source.ssrc.as_deref()).map(parse_ssrc);
+                let group = OwnedGroup { semantics, ssrcs: ssrcs.collect::<Result<_, _>>()?, video };
                 if !group.ssrcs.is_empty() && !set.groups.contains(&group) {
                     set.groups.push(group);
                 }
             }
         }
-        set
+        Ok(set)
     }
+}
+
+/// An `ssrc` attribute that is no SSRC.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no SSRC: a number from 1 to 4294967295 is needed")]
+pub struct InvalidSsrc(pub String);
+
+fn parse_ssrc(text: &str) -> Result<u32, InvalidSsrc> {
+    text.trim().parse().ok().filter(|ssrc| *ssrc > 0).ok_or_else(|| InvalidSsrc(text.to_owned()))
 }
 
 /// The compact JSON of focus-protocol 5.4: owner → [video sources, video groups, audio sources, audio groups].
@@ -357,9 +475,15 @@ pub fn xml_sources(owners: &BTreeMap<String, SourceSet>, contents: &mut Vec<Cont
                     info: Some(SsrcInfo { owner: owner.clone() }),
                 }
             }));
-            groups.extend(set.groups.iter().filter(|group| group.video == video).map(|group| SsrcGroup {
-                semantics: group.semantics.clone(),
-                sources: group.ssrcs.iter().map(|ssrc| Source { ssrc: *ssrc, ..Source::default() }).collect(),
+            groups.extend(set.groups.iter().filter(|group| group.video == video).map(|group| {
+                JingleGroup {
+                    semantics: Some(group.semantics.clone()),
+                    sources: group
+                        .ssrcs
+                        .iter()
+                        .map(|ssrc| JingleSource { ssrc: Some(ssrc.to_string()), ..JingleSource::default() })
+                        .collect(),
+                }
             }));
         }
         if sources.is_empty() && groups.is_empty() {
@@ -423,7 +547,7 @@ mod tests {
         let element: Element = jingle.clone().into();
         let again = Jingle::try_from(element).expect("parses");
         assert_eq!(again, jingle);
-        let read = SourceSet::from_contents(&again.contents);
+        let read = SourceSet::from_contents(&again.contents).expect("valid");
         let mut expected = set().remove("ab").expect("there");
         expected.sources.sort_by_key(|source| (source.video, source.ssrc));
         assert_eq!(read, expected);
@@ -452,7 +576,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_attributes_never_panic(ssrc in "\\PC{0,12}", media in "[a-z]{0,8}", semantics in "[A-Z]{0,4}") {
+        fn arbitrary_attributes_never_panic(ssrc in "\\PC{0,12}|[0-9]{1,11}", media in "[a-z]{1,8}|audio|video", semantics in "[A-Z]{0,4}") {
             let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&apos;");
             let xml = format!(
                 "<jingle xmlns='{}' action='source-add' sid='1'><content name='x'><description xmlns='{}' media='{media}'>\
@@ -460,12 +584,14 @@ mod tests {
                  <ssrc-group xmlns='urn:xmpp:jingle:apps:rtp:ssma:0' semantics='{semantics}'/></description></content></jingle>",
                 ns::JINGLE, ns::RTP, escape(&ssrc)
             );
-            if let Ok(element) = xml.parse::<Element>() {
-                if let Ok(jingle) = Jingle::try_from(element) {
-                    let set = SourceSet::from_contents(&jingle.contents);
-                    prop_assert_eq!(set.sources.len(), usize::from(ssrc.trim().parse::<u32>().is_ok()));
+            if let Ok(element) = xml.parse::<Element>()
+                && let Ok(jingle) = Jingle::try_from(element) {
+                    let read = SourceSet::from_contents(&jingle.contents);
+                    let valid = ssrc.trim().parse::<u32>().is_ok_and(|ssrc| ssrc > 0);
+                    let known = media == "audio" || media == "video";
+                    prop_assert_eq!(read.is_err(), known && !valid);
+                    prop_assert_eq!(read.unwrap_or_default().sources.len(), usize::from(known && valid));
                 }
-            }
         }
     }
 }

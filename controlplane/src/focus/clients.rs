@@ -1,0 +1,208 @@
+//! What clients ask within their Jingle sessions (focus-protocol 5.5 to 5.10).
+
+use std::time::Instant;
+
+use jid::BareJid;
+use xmpp_parsers::iq::Iq;
+use xmpp_parsers::stanza_error::DefinedCondition;
+
+use super::conference::{Member, Stage};
+use super::machine::Focus;
+use super::offer;
+use super::sources::to_colibri;
+use crate::colibri::elements::{Endpoint, IceTransport, Transport};
+use crate::jingle::{Content, Jingle, SourceSet};
+use crate::xmpp::iq::Request;
+
+/// `Err` is refused with that condition and text.
+type Outcome = Result<(), (DefinedCondition, String)>;
+
+fn refusal(condition: DefinedCondition, text: impl ToString) -> (DefinedCondition, String) {
+    (condition, text.to_string())
+}
+
+fn bad_request(text: impl ToString) -> (DefinedCondition, String) {
+    refusal(DefinedCondition::BadRequest, text)
+}
+
+impl Focus {
+    /// A Jingle IQ of a client (focus-protocol 5.1).
+    pub(super) fn jingle(&mut self, now: Instant, request: &Request) -> Iq {
+        let Some((room, nick)) = request.from.as_ref().and_then(Self::occupant) else {
+            return request.refuse(DefinedCondition::BadRequest, "only occupants of a room have sessions");
+        };
+        let jingle = match Jingle::try_from(request.payload.clone()) {
+            Ok(jingle) => jingle,
+            Err(error) => return request.refuse(DefinedCondition::BadRequest, &error.to_string()),
+        };
+        let outcome = self.jingle_action(now, &room, &nick, &jingle);
+        match outcome {
+            Ok(()) => request.result(None),
+            Err((condition, text)) => {
+                tracing::warn!(%room, endpoint = %nick, action = %jingle.action, text, "Jingle request refused");
+                request.refuse(condition, &text)
+            }
+        }
+    }
+
+    fn jingle_action(&mut self, now: Instant, room: &BareJid, nick: &str, jingle: &Jingle) -> Outcome {
+        let member = self.conferences.get(room).and_then(|conference| conference.members.get(nick));
+        let member = member.ok_or_else(|| refusal(DefinedCondition::ItemNotFound, "no such conference or member"))?;
+        if jingle.action.is_empty() {
+            return Err(bad_request("the action is missing"));
+        }
+        current_session(member, jingle)?;
+        match jingle.action.as_str() {
+            "session-accept" => self.accept(now, room, nick, jingle),
+            "transport-info" => self.transport_info(now, room, nick, jingle),
+            "source-add" | "addsource" => self.change_sources(now, room, nick, jingle, true),
+            "source-remove" | "removesource" => self.change_sources(now, room, nick, jingle, false),
+            "session-terminate" => self.client_terminates(now, room, nick, jingle),
+            "session-info" => self.session_info(now, room, nick, jingle),
+            other => Err(refusal(DefinedCondition::FeatureNotImplemented, format!("{other} is not supported"))),
+        }
+    }
+
+    fn accept(&mut self, now: Instant, room: &BareJid, nick: &str, jingle: &Jingle) -> Outcome {
+        let Some(conference) = self.conferences.get_mut(room) else { return Ok(()) };
+        let Some(member) = conference.members.get_mut(nick) else { return Ok(()) };
+        if member.stage != Stage::Offered {
+            return Err(bad_request("this session is accepted already"));
+        }
+        let transport = transport_of(&jingle.contents).ok_or_else(missing_transport)?;
+        let sources = SourceSet::from_contents(&jingle.contents).map_err(|error| error.to_string());
+        let added =
+            sources.and_then(|sources| conference.sources.add(nick, sources).map_err(|error| error.to_string()));
+        if let Err(text) = added {
+            // The session is over for both sides: the client knows no other way back than another offer.
+            self.end_session(room, nick, Stage::Ended);
+            self.expire_endpoint(now, room, nick);
+            return Err(bad_request(text));
+        }
+        member.stage = Stage::Active;
+        // Our extension, for our own bridge: under which numbers this endpoint really talks.
+        let ours = conference.session.as_ref().and_then(|session| self.bridges.get(&session.bridge));
+        let translates = ours.is_some_and(|bridge| bridge.ringbridge.is_some());
+        let answered = offer::answered_media(&jingle.contents, &member.offered).filter(|_| translates);
+        let last_n = jingle.contents.iter().find_map(|content| content.description.as_ref()?.initial_last_n.clone());
+        let endpoint = Endpoint {
+            stats_id: member.stats_id.clone(),
+            media: answered.unwrap_or_default(),
+            transport: Some(Transport { ice: Some(transport), ..Transport::default() }),
+            sources: Some(to_colibri(&conference.sources.of(nick))),
+            initial_last_n: last_n,
+            ..Endpoint::new(nick)
+        };
+        self.update_endpoint(now, room, endpoint);
+        self.tell_others(room);
+        Ok(())
+    }
+
+    fn transport_info(&mut self, now: Instant, room: &BareJid, nick: &str, jingle: &Jingle) -> Outcome {
+        let transport = transport_of(&jingle.contents).ok_or_else(missing_transport)?;
+        let transport = Some(Transport { ice: Some(transport), ..Transport::default() });
+        self.update_endpoint(now, room, Endpoint { transport, ..Endpoint::new(nick) });
+        Ok(())
+    }
+
+    fn change_sources(&mut self, now: Instant, room: &BareJid, nick: &str, jingle: &Jingle, add: bool) -> Outcome {
+        let Some(conference) = self.conferences.get_mut(room) else { return Ok(()) };
+        if conference.members.get(nick).is_none_or(|member| member.stage != Stage::Active) {
+            return Err(bad_request("this session is not accepted yet"));
+        }
+        let change = SourceSet::from_contents(&jingle.contents).map_err(bad_request)?;
+        let changed = match add {
+            true => conference.sources.add(nick, change),
+            false => conference.sources.remove(nick, &change),
+        };
+        changed.map_err(bad_request)?;
+        let sources = Some(to_colibri(&conference.sources.of(nick)));
+        self.update_endpoint(now, room, Endpoint { sources, ..Endpoint::new(nick) });
+        self.tell_others(room);
+        Ok(())
+    }
+
+    fn client_terminates(&mut self, now: Instant, room: &BareJid, nick: &str, jingle: &Jingle) -> Outcome {
+        self.check_bridge_session(room, jingle)?;
+        let restart = jingle.bridge_session.as_ref().is_some_and(|session| session.restart.as_deref() == Some("true"));
+        let granted = restart && self.may_restart(now, room, nick);
+        tracing::info!(%room, endpoint = nick, restart, granted, "client ended its session");
+        self.end_session(room, nick, if granted { Stage::Idle } else { Stage::Ended });
+        self.expire_endpoint(now, room, nick);
+        if granted {
+            self.totals.restarts += 1;
+            self.invite_missing(now, room);
+        }
+        if restart && !granted { Err(rate_limited()) } else { Ok(()) }
+    }
+
+    fn session_info(&mut self, now: Instant, room: &BareJid, nick: &str, jingle: &Jingle) -> Outcome {
+        if jingle.bridge_session.as_ref().is_some_and(|session| session.ice_restart.is_some()) {
+            // The client falls back to a restart of its session.
+            let text = "ICE restart in place is not supported";
+            return Err(refusal(DefinedCondition::FeatureNotImplemented, text));
+        }
+        if jingle.ice_state.as_ref().is_some_and(|ice| ice.state.trim() == "failed") {
+            self.check_bridge_session(room, jingle)?;
+            if !self.may_restart(now, room, nick) {
+                return Err(rate_limited());
+            }
+            tracing::info!(%room, endpoint = nick, "ICE failed; invited again");
+            self.totals.restarts += 1;
+            self.reinvite_fresh(now, room, nick);
+        }
+        Ok(())
+    }
+
+    fn may_restart(&mut self, now: Instant, room: &BareJid, nick: &str) -> bool {
+        let member = self.conferences.get_mut(room).and_then(|conference| conference.members.get_mut(nick));
+        member.is_some_and(|member| member.may_restart(now))
+    }
+
+    /// Requests about a bridge session that is not the current one are late.
+    fn check_bridge_session(&self, room: &BareJid, jingle: &Jingle) -> Outcome {
+        let current = self.conferences.get(room).and_then(|c| c.session.as_ref()).map(|session| session.id.as_str());
+        let named = jingle.bridge_session.as_ref().and_then(|session| session.id.as_deref());
+        if named.is_none() || named != current {
+            let text = "that bridge session is not the current one";
+            return Err(refusal(DefinedCondition::ItemNotFound, text));
+        }
+        Ok(())
+    }
+}
+
+/// A request has to be about the session that runs (focus-protocol 5.1).
+fn current_session(member: &Member, jingle: &Jingle) -> Outcome {
+    if !jingle.sid.is_empty() && member.sid == jingle.sid {
+        return Ok(());
+    }
+    if !member.past_sids.contains(&jingle.sid) {
+        return Err(bad_request("unknown session"));
+    }
+    let gone = jingle.action == "session-accept" || member.sid.is_empty();
+    let condition = if gone { DefinedCondition::Gone { new_address: None } } else { DefinedCondition::ItemNotFound };
+    Err(refusal(condition, "session ended"))
+}
+
+fn missing_transport() -> (DefinedCondition, String) {
+    bad_request("no content has a transport")
+}
+
+fn rate_limited() -> (DefinedCondition, String) {
+    refusal(DefinedCondition::ResourceConstraint, "rate-limited")
+}
+
+/// The transport of the first content that has one: with BUNDLE they are all the same.
+fn transport_of(contents: &[Content]) -> Option<IceTransport> {
+    let mut transports = contents.iter().filter_map(|content| content.transport.clone());
+    let mut first = transports.next()?;
+    // Trickled candidates may be spread over the contents.
+    for other in transports {
+        for candidate in other.candidates {
+            if !first.candidates.contains(&candidate) {
+                first.candidates.push(candidate);
+            }
+        }
+    }
+    Some(first.into())
+}

@@ -1,0 +1,606 @@
+//! A small world for the focus, with a clock of its own: a MUC service, bridges and clients that answer by themselves,
+//! each as the test wants it.
+
+#![allow(dead_code)] // Each test binary uses its own part.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ringbridge_controlplane::colibri::elements::{
+    ConferenceModified, ConferenceModify, Endpoint, Fingerprint, IceTransport, MediaSource, MediaType, Sctp, Setup,
+    Source, SourceParameter, Sources, Transport, WebSocket,
+};
+use ringbridge_controlplane::focus::{Focus, FocusSettings, Input};
+use ringbridge_controlplane::jingle::{self, Content, Jingle, JingleGroup, JingleSource};
+use ringbridge_controlplane::xmpp::{Security, XmppSettings};
+use tokio_xmpp::Stanza;
+use tokio_xmpp::minidom::Element;
+use xmpp_parsers::iq::Iq;
+use xmpp_parsers::presence::{Presence, Type};
+
+pub const FOCUS: &str = "focus@auth.meet.test/focus";
+pub const ROOM: &str = "room@conference.meet.test";
+pub const BREWERY: &str = "jvbbrewery@internal.auth.meet.test";
+const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
+
+/// Features of today's client, whose caps hash is [`HASH`].
+pub const HEAD: &[&str] = &[
+    "http://jabber.org/protocol/caps",
+    "http://jitsi.org/json-encoded-sources",
+    "http://jitsi.org/receive-multiple-video-streams",
+    "http://jitsi.org/remb",
+    "http://jitsi.org/source-name",
+    "http://jitsi.org/start-muted-room-metadata",
+    "http://jitsi.org/tcc",
+    "http://jitsi.org/visitors-1",
+    "urn:ietf:rfc:4588",
+    "urn:xmpp:jingle:1",
+    "urn:xmpp:jingle:apps:dtls:0",
+    "urn:xmpp:jingle:apps:rtp:1",
+    "urn:xmpp:jingle:apps:rtp:audio",
+    "urn:xmpp:jingle:apps:rtp:video",
+    "urn:xmpp:jingle:transports:dtls-sctp:1",
+    "urn:xmpp:jingle:transports:ice-udp:1",
+    "urn:xmpp:rayo:client:1",
+];
+/// As recorded in fixtures/three-party-vp8.
+pub const HASH: &str = "dtzK/3xhISaXUMVg59IpXxdvKyQ=";
+
+/// How a bridge answers requests.
+#[derive(Clone, Default)]
+pub enum Answers {
+    #[default]
+    Well,
+    Nothing,
+    /// Condition, and reason of colibri2.
+    Error(&'static str, Option<&'static str>),
+    /// A result without transports.
+    NoTransport,
+}
+
+#[derive(Default)]
+pub struct Bridge {
+    pub answers: Answers,
+    pub health: Answers,
+    pub requests: Vec<ConferenceModify>,
+    /// Ids of their IQs.
+    pub ids: Vec<String>,
+    pub checks: usize,
+}
+
+#[derive(Clone)]
+pub struct Client {
+    pub real: String,
+    pub features: Vec<&'static str>,
+    pub answers_disco: bool,
+    pub hash: &'static str,
+    pub asked: usize,
+    /// Answer every offer with a session-accept.
+    pub accepts: bool,
+    /// First SSRC: audio; video are the six after it (three layers), and their names.
+    pub ssrc: u32,
+    pub named: bool,
+    /// Everything that Jingle told it, in order.
+    pub jingles: Vec<Jingle>,
+    pub mutes: Vec<Element>,
+    pub affiliation: &'static str,
+    pub sid: String,
+    pub bridge_session: String,
+}
+
+impl Client {
+    pub fn actions(&self) -> Vec<&str> {
+        self.jingles.iter().map(|jingle| jingle.action.as_str()).collect()
+    }
+
+    pub fn last(&self, action: &str) -> &Jingle {
+        let found = self.jingles.iter().rev().find(|jingle| jingle.action == action);
+        found.unwrap_or_else(|| panic!("no {action} in {:?}", self.actions()))
+    }
+}
+
+pub struct World {
+    pub focus: Focus,
+    pub now: Instant,
+    pub rooms: BTreeMap<String, bool>,
+    pub refuses_joins: bool,
+    pub bridges: BTreeMap<String, Bridge>,
+    pub clients: BTreeMap<(String, String), Client>,
+    /// Answers to what was asked of the focus, by id.
+    pub replies: BTreeMap<String, Element>,
+    /// The focus's own presence in each room, latest last.
+    pub presences: Vec<(String, Presence)>,
+    pub admin: Vec<Element>,
+    next: u32,
+}
+
+pub fn settings() -> FocusSettings {
+    FocusSettings {
+        xmpp: XmppSettings {
+            host: "127.0.0.1".into(),
+            port: 5222,
+            jid: "focus@auth.meet.test".parse().unwrap(),
+            password: String::new(),
+            resource: Some("focus".into()),
+            security: Security::Disabled,
+        },
+        brewery: BREWERY.parse().unwrap(),
+        conference_muc: "conference.meet.test".parse().unwrap(),
+        rest_listen: "127.0.0.1:0".parse().unwrap(),
+        min_participants: 2,
+        single_participant_timeout: Duration::from_secs(20),
+        initial_timeout: Duration::from_secs(15),
+        sctp: false,
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(settings())
+    }
+
+    pub fn with(settings: FocusSettings) -> Self {
+        let now = Instant::now();
+        let mut world = Self {
+            focus: Focus::new(settings).unwrap(),
+            now,
+            rooms: BTreeMap::new(),
+            refuses_joins: false,
+            bridges: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            presences: Vec::new(),
+            admin: Vec::new(),
+            next: 0,
+        };
+        world.online(false);
+        world
+    }
+
+    pub fn online(&mut self, resumed: bool) {
+        self.focus.handle(self.now, Input::Online { resumed, jid: FOCUS.to_owned() });
+        self.settle();
+    }
+
+    /// Lets time pass, timer by timer.
+    pub fn pass(&mut self, seconds: u64) {
+        let until = self.now + Duration::from_secs(seconds);
+        for _ in 0..10_000 {
+            match self.focus.poll_timeout().filter(|due| *due <= until) {
+                Some(due) => {
+                    self.now = self.now.max(due);
+                    self.focus.handle_timeout(self.now);
+                    self.settle();
+                }
+                None => {
+                    self.now = until;
+                    return;
+                }
+            }
+        }
+        panic!("timers do not advance");
+    }
+
+    /// Gives the focus a stanza and carries out what follows.
+    pub fn feed(&mut self, xml: &str) {
+        self.give(xml);
+        self.settle();
+    }
+
+    fn give(&mut self, xml: &str) {
+        let element: Element = xml.parse().unwrap_or_else(|error| panic!("{error}: {xml}"));
+        let stanza = match element.name() {
+            "iq" => Stanza::Iq(Iq::try_from(element).unwrap_or_else(|error| panic!("{error}: {xml}"))),
+            _ => Stanza::Presence(Presence::try_from(element).unwrap_or_else(|error| panic!("{error}: {xml}"))),
+        };
+        self.focus.handle(self.now, Input::Stanza(Box::new(stanza)));
+    }
+
+    /// Everything that the focus sends is answered, until it is silent.
+    pub fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let Some(stanza) = self.focus.poll_output() else { return };
+            match stanza {
+                Stanza::Presence(presence) => self.presence(presence),
+                Stanza::Iq(iq) => self.iq(iq),
+                Stanza::Message(message) => panic!("the focus sends no messages: {message:?}"),
+            }
+        }
+        panic!("the focus does not become silent");
+    }
+
+    fn presence(&mut self, presence: Presence) {
+        let to = presence.to.clone().unwrap().to_string();
+        let room = to.trim_end_matches("/focus").to_owned();
+        if presence.type_ == Type::Unavailable {
+            self.rooms.remove(&room);
+            return;
+        }
+        let join = presence.payloads.iter().any(|p| p.is("x", "http://jabber.org/protocol/muc"));
+        self.presences.push((room.clone(), presence));
+        if !join {
+            return;
+        }
+        if self.refuses_joins {
+            self.give(&format!(
+                "<presence xmlns='jabber:client' type='error' from='{to}' to='{FOCUS}'><error type='cancel'>\
+                 <not-allowed xmlns='{STANZAS}'/></error></presence>"
+            ));
+            return;
+        }
+        self.rooms.insert(room.clone(), true);
+        let others: Vec<String> = self.clients.keys().filter(|(r, _)| *r == room).map(|(_, n)| n.clone()).collect();
+        for nick in others {
+            let xml = self.client_presence(&room, &nick);
+            self.give(&xml);
+        }
+        if room == BREWERY {
+            for nick in self.bridges.keys().cloned().collect::<Vec<_>>() {
+                let xml = bridge_presence(&nick, &[]);
+                self.give(&xml);
+            }
+        }
+        self.give(&format!(
+            "<presence xmlns='jabber:client' from='{to}' to='{FOCUS}'><x xmlns='http://jabber.org/protocol/muc#user'>\
+             <item role='moderator' affiliation='owner' jid='{FOCUS}'/><status code='110'/></x></presence>"
+        ));
+    }
+
+    fn iq(&mut self, iq: Iq) {
+        let (id, to) = (iq.id().to_owned(), iq.to().map(ToString::to_string).unwrap_or_default());
+        let (payload, set) = match iq {
+            Iq::Set { payload, .. } => (payload, true),
+            Iq::Get { payload, .. } => (payload, false),
+            answer => {
+                self.replies.insert(id, answer.into());
+                return;
+            }
+        };
+        if let Some(nick) = to.strip_prefix(&format!("{BREWERY}/")) {
+            return self.bridge_iq(&id, &to, nick, payload);
+        }
+        match to.split_once('/') {
+            None => {
+                assert!(set, "a room is only configured");
+                let result = format!("<iq xmlns='jabber:client' type='result' id='{id}' from='{to}' to='{FOCUS}'/>");
+                if payload.ns() == "http://jabber.org/protocol/muc#admin" {
+                    self.make_owner(&to, &payload);
+                    self.admin.push(payload);
+                }
+                self.give(&result);
+            }
+            Some((room, nick)) => self.client_iq(&id, &to, room, nick, payload),
+        }
+    }
+
+    fn make_owner(&mut self, room: &str, query: &Element) {
+        let jid = query.children().next().and_then(|item| item.attr("jid")).unwrap().to_owned();
+        let of = |client: &Client| client.real.split('/').next() == Some(&jid);
+        let nicks: Vec<String> =
+            self.clients.iter().filter(|((r, _), c)| r == room && of(c)).map(|((_, n), _)| n.clone()).collect();
+        for nick in nicks {
+            self.client(room, &nick).affiliation = "owner";
+            let xml = self.client_presence(room, &nick);
+            self.give(&xml);
+        }
+    }
+
+    fn bridge_iq(&mut self, id: &str, to: &str, nick: &str, payload: Element) {
+        let Some(bridge) = self.bridges.get_mut(nick) else {
+            return self.give(&error_iq(id, to, "item-not-found", None));
+        };
+        if payload.name() == "healthcheck" {
+            bridge.checks += 1;
+            match bridge.health.clone() {
+                Answers::Nothing => {}
+                Answers::Error(condition, reason) => self.give(&error_iq(id, to, condition, reason)),
+                _ => {
+                    self.give(&format!("<iq xmlns='jabber:client' type='result' id='{id}' from='{to}' to='{FOCUS}'/>"))
+                }
+            }
+            return;
+        }
+        let request = ConferenceModify::try_from(payload).expect("a colibri2 request");
+        bridge.requests.push(request.clone());
+        bridge.ids.push(id.to_owned());
+        match bridge.answers.clone() {
+            Answers::Nothing => {}
+            Answers::Error(condition, reason) => self.give(&error_iq(id, to, condition, reason)),
+            answers => {
+                let answer = modified(&request, nick, matches!(answers, Answers::Well));
+                let xml = String::from(&Element::from(answer));
+                self.give(&format!(
+                    "<iq xmlns='jabber:client' type='result' id='{id}' from='{to}' to='{FOCUS}'>{xml}</iq>"
+                ));
+            }
+        }
+    }
+
+    fn client_iq(&mut self, id: &str, to: &str, room: &str, nick: &str, payload: Element) {
+        let key = (room.to_owned(), nick.to_owned());
+        let from = escape(to);
+        let Some(client) = self.clients.get_mut(&key) else {
+            return self.give(&error_iq(id, to, "item-not-found", None));
+        };
+        if payload.name() == "query" {
+            client.asked += 1;
+            let features: String = client.features.iter().map(|f| format!("<feature var='{f}'/>")).collect();
+            if client.answers_disco {
+                self.give(&format!(
+                    "<iq xmlns='jabber:client' type='result' id='{id}' from='{from}' to='{FOCUS}'>\
+                     <query xmlns='http://jabber.org/protocol/disco#info'>{features}</query></iq>"
+                ));
+            }
+            return;
+        }
+        if payload.name() == "mute" {
+            client.mutes.push(payload);
+            return;
+        }
+        let jingle = Jingle::try_from(payload).expect("a Jingle element");
+        client.jingles.push(jingle.clone());
+        let accepts = client.accepts && jingle.action == "session-initiate";
+        if jingle.action == "session-initiate" {
+            client.sid.clone_from(&jingle.sid);
+            client.bridge_session = jingle.bridge_session.clone().unwrap().id.unwrap();
+        }
+        self.give(&format!("<iq xmlns='jabber:client' type='result' id='{id}' from='{from}' to='{FOCUS}'/>"));
+        if accepts {
+            let accept = self.accept_of(room, nick);
+            let xml = self.jingle_iq(room, nick, accept).0;
+            self.give(&xml);
+        }
+    }
+
+    pub fn client(&mut self, room: &str, nick: &str) -> &mut Client {
+        self.clients.get_mut(&(room.to_owned(), nick.to_owned())).expect("a client")
+    }
+
+    pub fn bridge(&mut self, nick: &str) -> &mut Bridge {
+        self.bridges.get_mut(nick).expect("a bridge")
+    }
+
+    /// A session-accept of the last offer with one audio and one simulcast video source.
+    pub fn accept_of(&mut self, room: &str, nick: &str) -> Jingle {
+        let client = self.client(room, nick).clone();
+        let mut accept = client.last("session-initiate").clone();
+        accept.action = "session-accept".into();
+        (accept.json_message, accept.bridge_session, accept.start_muted) = (None, None, None);
+        let transport = jingle::Transport {
+            ufrag: Some(format!("u{nick}")),
+            pwd: Some("p".into()),
+            fingerprints: vec![fingerprint(Setup::Active)],
+            ..Default::default()
+        };
+        for content in &mut accept.contents {
+            content.transport = Some(transport.clone());
+            let description = content.description.as_mut().unwrap();
+            (description.sources, description.ssrc_groups) = match description.media.as_deref() {
+                Some("audio") => (vec![source(nick, client.ssrc, "audio", client.named)], Vec::new()),
+                Some("video") => video_sources(nick, client.ssrc + 1, client.named),
+                _ => Default::default(),
+            };
+        }
+        accept
+    }
+
+    fn jingle_iq(&mut self, room: &str, nick: &str, jingle: Jingle) -> (String, String) {
+        self.next += 1;
+        let id = format!("c{}", self.next);
+        let xml = String::from(&Element::from(jingle));
+        (
+            format!(
+                "<iq xmlns='jabber:client' type='set' id='{id}' from='{room}/{}' to='{FOCUS}'>{xml}</iq>",
+                escape(nick)
+            ),
+            id,
+        )
+    }
+
+    /// A client sends a Jingle element; returns the condition of the error, or nothing.
+    pub fn jingle(&mut self, room: &str, nick: &str, jingle: Jingle) -> Option<String> {
+        let (xml, id) = self.jingle_iq(room, nick, jingle);
+        self.feed(&xml);
+        condition(&self.replies[&id])
+    }
+
+    /// Any IQ from a full address; the answer.
+    pub fn ask(&mut self, from: &str, kind: &str, payload: &str) -> Option<Element> {
+        self.next += 1;
+        let id = format!("a{}", self.next);
+        self.feed(&format!(
+            "<iq xmlns='jabber:client' type='{kind}' id='{id}' from='{from}' to='{FOCUS}'>{payload}</iq>"
+        ));
+        self.replies.get(&id).cloned()
+    }
+
+    pub fn request_conference(&mut self, room: &str) -> Option<Element> {
+        let payload = format!(
+            "<conference xmlns='http://jitsi.org/protocol/focus' room='{room}' machine-uid='1'>\
+             <property name='startAudioMuted' value='2'/><property name='disableRtx' value='false'/></conference>"
+        );
+        self.ask("3f2a@meet.test/web", "set", &payload)
+    }
+
+    /// A client asks for the conference and enters the room.
+    pub fn join(&mut self, room: &str, nick: &str, change: impl FnOnce(&mut Client)) {
+        let answer = self.request_conference(room).expect("an answer");
+        let conference = answer.children().next().unwrap_or_else(|| panic!("{}", String::from(&answer)));
+        assert_eq!(conference.attr("ready"), Some("true"));
+        assert_eq!(conference.attr("focusjid"), Some("focus@auth.meet.test"));
+        self.next += 100;
+        let mut client = Client {
+            real: format!("u{}@meet.test/web", self.next),
+            features: HEAD.to_vec(),
+            answers_disco: true,
+            hash: HASH,
+            asked: 0,
+            accepts: true,
+            ssrc: 1_000 + self.next * 10,
+            named: true,
+            jingles: Vec::new(),
+            mutes: Vec::new(),
+            affiliation: "none",
+            sid: String::new(),
+            bridge_session: String::new(),
+        };
+        change(&mut client);
+        self.clients.insert((room.to_owned(), nick.to_owned()), client);
+        let xml = self.client_presence(room, nick);
+        self.feed(&xml);
+    }
+
+    fn client_presence(&self, room: &str, nick: &str) -> String {
+        let client = &self.clients[&(room.to_owned(), nick.to_owned())];
+        let role = if client.affiliation == "owner" { "moderator" } else { "participant" };
+        let nick = escape(nick);
+        let real = escape(&client.real);
+        format!(
+            "<presence xmlns='jabber:client' from='{room}/{nick}' to='{FOCUS}'><stats-id>stats-{nick}</stats-id>\
+             <c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://jitsi.org/jitsi-meet' ver='{}'/>\
+             <x xmlns='http://jabber.org/protocol/muc#user'><item role='{role}' affiliation='{}' jid='{}'/></x></presence>",
+            client.hash, client.affiliation, real
+        )
+    }
+
+    pub fn leave(&mut self, room: &str, nick: &str) -> Client {
+        let client = self.clients.remove(&(room.to_owned(), nick.to_owned())).expect("a client");
+        self.feed(&format!(
+            "<presence xmlns='jabber:client' type='unavailable' from='{room}/{nick}' to='{FOCUS}'>\
+             <x xmlns='http://jabber.org/protocol/muc#user'><item role='none' affiliation='none'/></x></presence>"
+        ));
+        client
+    }
+
+    pub fn add_bridge(&mut self, nick: &str, stats: &[(&str, &str)]) {
+        self.bridges.entry(nick.to_owned()).or_default();
+        self.feed(&bridge_presence(nick, stats));
+    }
+
+    pub fn kill_bridge(&mut self, nick: &str) -> Bridge {
+        let bridge = self.bridges.remove(nick).expect("a bridge");
+        self.feed(&format!(
+            "<presence xmlns='jabber:client' type='unavailable' from='{BREWERY}/{nick}' to='{FOCUS}'/>"
+        ));
+        bridge
+    }
+
+    /// Whether the focus's presence in the room says that there is no bridge.
+    pub fn says_no_bridge(&self, room: &str) -> bool {
+        let latest = self.presences.iter().rev().find(|(r, _)| r == room).expect("a presence");
+        latest.1.payloads.iter().any(|p| p.is("bridgeNotAvailable", "http://jitsi.org/protocol/focus"))
+    }
+}
+
+/// For attributes and text.
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&apos;")
+}
+
+pub fn condition(reply: &Element) -> Option<String> {
+    let error = reply.children().find(|child| child.name() == "error")?;
+    error.children().find(|c| c.ns() == STANZAS && c.name() != "text").map(|c| c.name().to_owned())
+}
+
+fn bridge_presence(nick: &str, stats: &[(&str, &str)]) -> String {
+    let mut all = vec![("drain", "false"), ("version", "2.3"), ("stress_level", "0.1")];
+    all.extend(stats);
+    let unique: BTreeMap<&str, &str> = all.into_iter().collect();
+    let stats: String = unique.iter().map(|(name, value)| format!("<stat name='{name}' value='{value}'/>")).collect();
+    format!(
+        "<presence xmlns='jabber:client' from='{BREWERY}/{nick}' to='{FOCUS}'>\
+         <stats xmlns='http://jitsi.org/protocol/colibri'>{stats}</stats>\
+         <x xmlns='http://jabber.org/protocol/muc#user'><item role='participant' affiliation='none'/></x></presence>"
+    )
+}
+
+fn error_iq(id: &str, from: &str, condition: &str, reason: Option<&str>) -> String {
+    let from = escape(from);
+    let reason = reason.map(|reason| format!("<error xmlns='jitsi:colibri2' reason='{reason}'/>")).unwrap_or_default();
+    format!(
+        "<iq xmlns='jabber:client' type='error' id='{id}' from='{from}' to='{FOCUS}'><error type='cancel'>\
+         <{condition} xmlns='{STANZAS}'/>{reason}</error></iq>"
+    )
+}
+
+fn fingerprint(setup: Setup) -> Fingerprint {
+    Fingerprint { hash: "sha-256".into(), setup: Some(setup), value: "AB:CD".into() }
+}
+
+fn modified(request: &ConferenceModify, nick: &str, transports: bool) -> ConferenceModified {
+    let created: Vec<&Endpoint> = request.endpoints.iter().filter(|endpoint| endpoint.create).collect();
+    let endpoints = created.iter().map(|endpoint| Endpoint {
+        transport: transports.then(|| Transport {
+            ice: Some(IceTransport {
+                ufrag: Some(format!("{nick}{}", endpoint.id)),
+                pwd: Some("pwd".into()),
+                rtcp_mux: true,
+                fingerprints: vec![fingerprint(Setup::ActPass)],
+                web_sockets: vec![WebSocket { url: format!("wss://meet.test/colibri-ws/{nick}/x/{}", endpoint.id) }],
+                ..IceTransport::default()
+            }),
+            sctp: endpoint
+                .transport
+                .as_ref()
+                .and_then(|t| t.sctp.clone())
+                .map(|_| Sctp { port: Some(5000), role: None }),
+            ..Transport::default()
+        }),
+        ..Endpoint::new(endpoint.id.clone())
+    });
+    let feedback = |media_type, id: &str, ssrc| MediaSource {
+        media_type,
+        id: id.to_owned(),
+        synthetic: false,
+        sources: vec![Source { ssrc, name: Some(id.to_owned()), ..Source::default() }],
+        ssrc_groups: Vec::new(),
+    };
+    let sources = Sources {
+        media_sources: vec![feedback(MediaType::Audio, "jvb-a0", 7), feedback(MediaType::Video, "jvb-v0", 8)],
+    };
+    ConferenceModified {
+        endpoints: endpoints.collect(),
+        relays: Vec::new(),
+        sources: (!created.is_empty()).then_some(sources),
+    }
+}
+
+pub fn source(nick: &str, ssrc: u32, media: &str, named: bool) -> JingleSource {
+    JingleSource {
+        ssrc: Some(ssrc.to_string()),
+        name: named.then(|| format!("{nick}-{}0", &media[..1])),
+        video_type: None,
+        parameters: vec![SourceParameter { name: "msid".into(), value: Some(format!("{nick}-{media}-0 track{ssrc}")) }],
+        info: None,
+    }
+}
+
+/// Three layers and their retransmissions, with one msid.
+pub fn video_sources(nick: &str, first: u32, named: bool) -> (Vec<JingleSource>, Vec<JingleGroup>) {
+    let msid = source(nick, first, "video", named).parameters;
+    let sources =
+        (first..first + 6).map(|s| JingleSource { parameters: msid.clone(), ..source(nick, s, "video", named) });
+    let group = |semantics: &str, ssrcs: &[u32]| JingleGroup {
+        semantics: Some(semantics.to_owned()),
+        sources: ssrcs.iter().map(|s| JingleSource { ssrc: Some(s.to_string()), ..Default::default() }).collect(),
+    };
+    let f = first;
+    let fids = [[f, f + 3], [f + 1, f + 4], [f + 2, f + 5]].map(|pair| group("FID", &pair));
+    (sources.collect(), std::iter::once(group("SIM", &[f, f + 1, f + 2])).chain(fids).collect())
+}
+
+/// A content with sources only, for source-add.
+pub fn content(media: &str, sources: Vec<JingleSource>) -> Content {
+    Content {
+        name: Some(media.to_owned()),
+        description: Some(jingle::Description { media: Some(media.to_owned()), sources, ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// Source names by owner, of the JSON of an offer or a source-add or -remove.
+pub fn owners(jingle: &Jingle) -> BTreeMap<String, serde_json::Value> {
+    let text = &jingle.json_message.as_ref().expect("JSON sources").text;
+    let json: serde_json::Value = serde_json::from_str(text).expect("JSON");
+    json["sources"].as_object().expect("an object").iter().map(|(k, v)| (k.clone(), v.clone())).collect()
+}
