@@ -1,6 +1,8 @@
 //! The control plane of ringbridge: XMPP, colibri2, the focus, DTLS handshakes and the bridge channel.
 //! It never touches a media packet.
 
+#![recursion_limit = "256"]
+
 pub mod bridge;
 pub mod channel;
 pub mod cli;

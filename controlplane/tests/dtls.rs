@@ -19,12 +19,15 @@ fn fingerprint_of(certificate: &Certificate) -> Vec<Fingerprint> {
     vec![Fingerprint { hash: "sha-256".into(), value: certificate.fingerprint().to_owned() }]
 }
 
+/// Changes datagrams on their way.
+type Damage = Box<dyn FnMut(&mut Vec<u8>)>;
+
 struct Pair {
     now: Instant,
     sides: [DtlsSession; 2],
     keys: [Option<SrtpKeys>; 2],
     errors: [Option<DtlsError>; 2],
-    damage: Option<Box<dyn FnMut(&mut Vec<u8>)>>,
+    damage: Option<Damage>,
 }
 
 impl Pair {
@@ -108,7 +111,7 @@ fn one_in_five(seed: u64) -> impl FnMut() -> bool {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        (state >> 33) % 5 == 0
+        (state >> 33).is_multiple_of(5)
     }
 }
 
