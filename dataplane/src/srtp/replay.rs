@@ -3,7 +3,7 @@
 /// Packets that may arrive late, counted back from the newest.
 pub const WINDOW: u64 = 128;
 
-/// Which indices were seen: a bit for each of the last [`WINDOW`].
+/// Which indices were seen: a bit for each of the last 128.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ReplayWindow {
     newest: u64,
