@@ -1,4 +1,4 @@
-//! A worker: receives, demultiplexes, forwards, sends. [`Worker`] is sans-I/O; [`Worker::run`] drives it.
+//! A worker: receives, demultiplexes, forwards, sends. `Worker` is sans-I/O; `Worker::run` drives it.
 
 mod bucket;
 mod endpoints;

@@ -70,7 +70,7 @@ impl<'a> Iterator for Extensions<'a> {
     }
 }
 
-/// Bytes that [`write`] needs for these extensions: zero for none, else a multiple of four.
+/// Bytes that [`write()`] needs for these extensions: zero for none, else a multiple of four.
 pub fn encoded_len(extensions: &[Extension<'_>]) -> usize {
     if extensions.is_empty() {
         return 0;
