@@ -36,7 +36,7 @@ export class Browser {
     page.on('console', message => participant.console.push(`${message.type()}: ${message.text()}`));
     page.on('pageerror', error => participant.console.push(`exception: ${error.message}`));
     const url = new URL(address);
-    for (const [key, value] of Object.entries({ room, name, size: camera.size, fps: camera.fps, log: 'warn', ...query })) {
+    for (const [key, value] of Object.entries({ room, name, size: camera.size, fps: camera.fps, log: process.env.PAGE_LOG ?? 'warn', ...query })) {
       if (value !== undefined && value !== false) url.searchParams.set(key, value === true ? '1' : value);
     }
     await page.goto(url.href);

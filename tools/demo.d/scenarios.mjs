@@ -1,4 +1,6 @@
 // tools/check-scenarios: calls in which something happens, each with its own fresh stack.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Browser } from './browsers.mjs';
 import { everybodyMeets, measure, matrix } from './check.mjs';
 import { Background, sleep, until } from './process.mjs';
@@ -259,7 +261,8 @@ async function runOne(name, clientFolder) {
     for (const one of call?.all ?? []) {
       const state = await one.state().catch(() => undefined);
       if (state) console.log(`  ${one.name}: ${state.state}, '${state.notice}', ${JSON.stringify(state.connections)}`);
-      for (const line of one.console.filter(text => /^(error|exception)/.test(text)).slice(-3)) console.log(`    ${line.slice(0, 200)}`);
+      for (const line of one.console.filter(text => /^(error|exception)/.test(text)).slice(-3)) console.log(`    ${line.slice(0, 400)}`);
+      writeFileSync(join(stack.folder, `${one.name}.console.log`), one.console.join('\n') + '\n');
     }
     return false;
   } finally {

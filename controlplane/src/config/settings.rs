@@ -215,7 +215,9 @@ impl Reader<'_> {
 
     fn bridge(&mut self) -> Option<BridgeSettings> {
         let password = self.password("bridge.password", "bridge.password-file");
-        let xmpp = self.xmpp("bridge.jid", password, None);
+        // A process that starts again takes the place of its dead stream, which leaves the brewery at once.
+        let nickname: String = self.required("bridge.nickname")?;
+        let xmpp = self.xmpp("bridge.jid", password, Some(&nickname));
         let brewery = self.required("brewery");
         let base_url: Option<String> = self.required("bridge.websocket.base-url");
         let cores: Vec<usize> = self.list("bridge.cores");
@@ -226,7 +228,7 @@ impl Reader<'_> {
         Some(BridgeSettings {
             xmpp: xmpp?,
             brewery: brewery?,
-            nickname: self.required("bridge.nickname")?,
+            nickname,
             local_addresses: self.list("bridge.listen-addresses"),
             public_addresses: self.list("bridge.public-addresses"),
             port: self.required("bridge.port")?,

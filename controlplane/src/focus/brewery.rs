@@ -45,6 +45,7 @@ impl Focus {
         match self.bridges.presence(now, &occupant, &presence.payloads) {
             Some(BridgeChange::Added(bridge)) => {
                 tracing::info!(%bridge, "bridge found");
+                self.leave_silent(now);
                 self.start_waiting(now);
             }
             Some(BridgeChange::ShuttingDown(bridge)) => {
@@ -100,6 +101,24 @@ impl Focus {
         if ill {
             self.bridges.check_failed(now, bridge);
             self.move_away(now, bridge);
+        }
+    }
+
+    pub(super) fn health_silence(&mut self, now: Instant, bridge: &str) {
+        if self.bridges.check_timed_out(now, bridge) {
+            tracing::warn!(%bridge, "bridge does not answer; its conferences move as soon as there is another one");
+            self.leave_silent(now);
+        }
+    }
+
+    /// Moves conferences away from bridges that do not answer, if there is a better one: a bridge that is only cut off
+    /// from us may still forward.
+    fn leave_silent(&mut self, now: Instant) {
+        if self.bridges.select(now, None).is_none() {
+            return;
+        }
+        for bridge in self.bridges.silent() {
+            self.move_away(now, &bridge);
         }
     }
 

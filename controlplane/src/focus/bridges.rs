@@ -12,7 +12,10 @@ const RAMP_UP: Duration = Duration::from_secs(20);
 const FAILURE_RESET: Duration = Duration::from_secs(60);
 
 /// Between two health checks of a bridge.
-const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
+///
+/// A bridge process that dies stays in the brewery for as long as the server keeps its stream for resumption
+/// (XEP-0198), so that silence is the first sign of its death.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Stats element of bridges.
 const COLIBRI: &str = "http://jitsi.org/protocol/colibri";
@@ -35,7 +38,8 @@ pub struct Bridge {
     /// Its version with its release.
     pub version: Option<String>,
     next_check: Instant,
-    retried: bool,
+    /// Health checks in a row that were not answered.
+    silences: u32,
 }
 
 impl Bridge {
@@ -53,7 +57,7 @@ impl Bridge {
             region: None,
             version: None,
             next_check: now + HEALTH_INTERVAL,
-            retried: false,
+            silences: 0,
         }
     }
 
@@ -85,9 +89,16 @@ impl Bridge {
         self.stress + recent as f64 * self.endpoint_stress
     }
 
+    /// One silence is a hiccup, two in a row are not.
+    fn is_silent(&self) -> bool {
+        self.silences >= 2
+    }
+
     /// Whether it may take endpoints.
     pub fn is_operational(&self, now: Instant) -> bool {
-        self.healthy && self.failed_at.is_none_or(|at| now.saturating_duration_since(at) >= FAILURE_RESET)
+        self.healthy
+            && !self.is_silent()
+            && self.failed_at.is_none_or(|at| now.saturating_duration_since(at) >= FAILURE_RESET)
     }
 }
 
@@ -211,7 +222,7 @@ impl Bridges {
     /// A health check was answered well.
     pub fn check_passed(&mut self, occupant: &str) {
         if let Some(bridge) = self.bridges.get_mut(occupant) {
-            (bridge.healthy, bridge.retried) = (true, false);
+            (bridge.healthy, bridge.silences) = (true, 0);
         }
     }
 
@@ -222,16 +233,20 @@ impl Bridges {
         }
     }
 
-    /// A health check was not answered: once is a hiccup, twice in a row takes it out of the choice.
-    pub fn check_timed_out(&mut self, now: Instant, occupant: &str) {
-        if let Some(bridge) = self.bridges.get_mut(occupant) {
-            if bridge.retried {
-                (bridge.healthy, bridge.failed_at) = (false, Some(now));
-            } else {
-                bridge.retried = true;
-                bridge.next_check = now + HEALTH_INTERVAL / 2;
-            }
+    /// A health check was not answered; true when that makes two in a row: the bridge is out of the choice until it
+    /// answers again.
+    pub fn check_timed_out(&mut self, now: Instant, occupant: &str) -> bool {
+        let Some(bridge) = self.bridges.get_mut(occupant) else { return false };
+        bridge.silences = bridge.silences.saturating_add(1);
+        if bridge.silences == 1 {
+            bridge.next_check = now;
         }
+        bridge.silences == 2
+    }
+
+    /// Those that do not answer.
+    pub fn silent(&self) -> Vec<String> {
+        self.bridges.iter().filter(|(_, bridge)| bridge.is_silent()).map(|(occupant, _)| occupant.clone()).collect()
     }
 }
 
@@ -272,10 +287,13 @@ mod tests {
         let now = Instant::now();
         let mut bridges = Bridges::default();
         bridges.presence(now, "b/1", &stats(&[("drain", "false")]));
-        bridges.check_timed_out(now, "b/1");
+        assert!(!bridges.check_timed_out(now, "b/1"));
         assert_eq!(bridges.count(now), (1, 1), "one silence is a hiccup");
-        bridges.check_timed_out(now, "b/1");
-        assert_eq!(bridges.select(now, None), None);
+        assert!(bridges.check_timed_out(now, "b/1"));
+        assert_eq!((bridges.select(now, None), bridges.silent()), (None, vec!["b/1".to_owned()]));
+        bridges.check_passed("b/1");
+        assert_eq!(bridges.select(now, None).as_deref(), Some("b/1"), "silence is forgiven at once, errors are not");
+        bridges.check_failed(now, "b/1");
         bridges.check_passed("b/1");
         assert_eq!(bridges.select(now + Duration::from_secs(59), None), None);
         assert_eq!(bridges.select(now + FAILURE_RESET, None).as_deref(), Some("b/1"));

@@ -20,6 +20,9 @@ use crate::xmpp::muc::MucRoom;
 /// An IQ without an answer for this long failed (focus-protocol 11).
 const IQ_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// A bridge that lives answers a health check much sooner.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A brewery that could not be joined is tried again after this.
 const BREWERY_RETRY: Duration = Duration::from_secs(5);
 
@@ -66,6 +69,11 @@ pub(super) enum Pending {
     Initiate { room: BareJid, nick: String, sid: String },
     /// Health of a bridge.
     Health { bridge: String },
+}
+
+/// How long an answer may take.
+fn patience(pending: &Pending) -> Duration {
+    if matches!(pending, Pending::Health { .. }) { HEALTH_TIMEOUT } else { IQ_TIMEOUT }
 }
 
 /// How an IQ of ours ended.
@@ -152,8 +160,8 @@ impl Focus {
                 self.jid = jid;
                 if resumed {
                     // Answers may still come: the time that we were away does not count.
-                    for (due, ..) in self.pending.values_mut() {
-                        *due = now + IQ_TIMEOUT;
+                    for (due, _, pending) in self.pending.values_mut() {
+                        *due = now + patience(pending);
                     }
                 } else {
                     self.forget_rooms(now);
@@ -276,7 +284,7 @@ impl Focus {
         };
         self.next_id += 1;
         let id = format!("rb{:x}-{}", self.token, self.next_id);
-        self.pending.insert(id.clone(), (now + IQ_TIMEOUT, to.clone(), pending));
+        self.pending.insert(id.clone(), (now + patience(&pending), to.clone(), pending));
         let to = Some(to);
         let iq = match set {
             true => Iq::Set { from: None, to, id, payload },
@@ -382,7 +390,7 @@ impl Focus {
                     self.bridges.check_passed(&bridge);
                     self.start_waiting(now);
                 }
-                Answer::Timeout => self.bridges.check_timed_out(now, &bridge),
+                Answer::Timeout => self.health_silence(now, &bridge),
                 Answer::Error(error) => self.health_error(now, &bridge, &error),
             },
         }

@@ -246,7 +246,7 @@ impl Focus {
         let Some(conference) = self.conferences.get_mut(room) else { return };
         let Some(member) = conference.members.remove(nick) else { return };
         tracing::info!(%room, endpoint = nick, members = conference.members.len(), "member left");
-        conference.sources.clear(nick);
+        conference.sources.forget(nick);
         // Clients drop the sources of who leaves by themselves, except those that expect a bridge to do it.
         let expects = |other: &Member| other.features.is_some_and(|features| features.ssrc_rewriting);
         for other in conference.members.values_mut().filter(|other| !expects(other)) {

@@ -9,6 +9,9 @@ use crate::jingle::{OwnedGroup, OwnedSource, SourceSet};
 /// SSRCs and groups per participant at most.
 const MAX: usize = 20;
 
+/// Msids remembered per participant at most.
+const MAX_WITHDRAWN: usize = 200;
+
 /// Why sources are refused; the text goes to the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
@@ -46,13 +49,37 @@ pub enum SourceError {
 pub struct ConferenceSources {
     by_owner: BTreeMap<String, SourceSet>,
     reserved: BTreeSet<u32>,
+    withdrawn: BTreeMap<String, BTreeMap<String, Withdrawn>>,
 }
+
+/// An msid that its owner announced and took back. Chromium refuses a second media section with the same msid, even
+/// where the first is inactive, so each return gets a name of its own.
+#[derive(Debug, Default)]
+struct Withdrawn {
+    times: u32,
+}
+
+impl Withdrawn {
+    fn alias(&self, msid: &str) -> String {
+        format!("{msid}{ALIAS}{}", self.times)
+    }
+}
+
+/// Between an msid and the number of times that it was withdrawn.
+const ALIAS: &str = "-again";
 
 impl ConferenceSources {
     /// Adds to an owner's sources, all or nothing, and returns what was added with names filled in.
     pub fn add(&mut self, owner: &str, added: SourceSet) -> Result<SourceSet, SourceError> {
         let mut added = added;
         let mut union = self.by_owner.get(owner).cloned().unwrap_or_default();
+        if let Some(withdrawn) = self.withdrawn.get(owner) {
+            for msid in added.sources.iter_mut().filter_map(|source| source.msid.as_mut()) {
+                if let Some(before) = withdrawn.get(msid) {
+                    *msid = before.alias(msid);
+                }
+            }
+        }
         name_sources(owner, &union, &mut added);
         let all = self.by_owner.values().flat_map(|set| &set.sources).map(|source| source.ssrc);
         let mut taken: BTreeSet<u32> = all.chain(self.reserved.iter().copied()).collect();
@@ -91,12 +118,39 @@ impl ConferenceSources {
         let touched = |group: &OwnedGroup| group.ssrcs.iter().any(|ssrc| gone.contains(ssrc));
         let (groups, kept) = std::mem::take(&mut set.groups).into_iter().partition(touched);
         set.groups = kept;
-        Ok(SourceSet { sources, groups })
+        let removed = SourceSet { sources, groups };
+        self.note_withdrawn(owner, &removed);
+        Ok(removed)
     }
 
     /// Takes all of an owner's sources away.
     pub fn clear(&mut self, owner: &str) -> SourceSet {
-        self.by_owner.remove(owner).unwrap_or_default()
+        let removed = self.by_owner.remove(owner).unwrap_or_default();
+        self.note_withdrawn(owner, &removed);
+        removed
+    }
+
+    /// An owner left the room.
+    pub fn forget(&mut self, owner: &str) {
+        self.by_owner.remove(owner);
+        self.withdrawn.remove(owner);
+    }
+
+    /// Counts the msids that no source of the owner has any more.
+    fn note_withdrawn(&mut self, owner: &str, removed: &SourceSet) {
+        let left = self.by_owner.get(owner);
+        let kept = |msid: &str| left.is_some_and(|set| set.sources.iter().any(|s| s.msid.as_deref() == Some(msid)));
+        let gone: BTreeSet<&str> =
+            removed.sources.iter().filter_map(|s| s.msid.as_deref()).filter(|msid| !kept(msid)).collect();
+        let withdrawn = self.withdrawn.entry(owner.to_owned()).or_default();
+        for msid in gone {
+            let msid =
+                withdrawn.iter().find(|(original, before)| before.alias(original) == *msid).map_or(msid, |(o, _)| o);
+            let msid = msid.to_owned();
+            if withdrawn.len() < MAX_WITHDRAWN || withdrawn.contains_key(&msid) {
+                withdrawn.entry(msid).or_default().times += 1;
+            }
+        }
     }
 
     /// An owner's sources.
@@ -265,6 +319,22 @@ mod tests {
             sources: (1..=6).map(|ssrc| source(ssrc, "a-video m")).collect(),
             groups: vec![group("SIM", &[1, 2, 3]), group("FID", &[1, 4]), group("FID", &[2, 5]), group("FID", &[3, 6])],
         }
+    }
+
+    #[test]
+    fn a_withdrawn_msid_returns_under_another_name() {
+        let mut sources = ConferenceSources::default();
+        let one = |ssrc| SourceSet { sources: vec![source(ssrc, "s t")], groups: Vec::new() };
+        let msid = |set: SourceSet| set.sources[0].msid.clone();
+        assert_eq!(msid(sources.add("a", one(1)).expect("valid")).as_deref(), Some("s t"));
+        for alias in ["s t-again1", "s t-again2"] {
+            sources.remove("a", &one(1)).expect("known by its SSRC");
+            assert_eq!(msid(sources.add("a", one(1)).expect("valid")).as_deref(), Some(alias));
+        }
+        sources.clear("a");
+        assert_eq!(msid(sources.add("a", one(1)).expect("valid")).as_deref(), Some("s t-again3"));
+        sources.forget("a");
+        assert_eq!(msid(sources.add("a", one(1)).expect("valid")).as_deref(), Some("s t"));
     }
 
     #[test]
