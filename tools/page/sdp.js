@@ -94,7 +94,8 @@ export function deadCandidate(candidate) {
   const words = candidate.split(' ');
   if (words.length > 5) {
     words[4] = '127.0.0.1';
-    words[5] = '9';
+    // Chromium ignores candidates with ports below 1024.
+    words[5] = '65535';
   }
   return words.join(' ');
 }
