@@ -242,6 +242,22 @@ fn audio_and_video_cross_the_bridge() {
             bob.collect();
             assert!(bob.heard[before..].iter().all(|p| p.payload.len() != 3));
             assert_eq!(stats[1].get(Counter::DropSrtpAuth), 1);
+            // What was heard is not heard again.
+            let once = alice.sealed(ALICE.opus, ALICE.audio_ssrc, round * 960 + 1920, vec![4; 5]);
+            alice.client.send(&once);
+            alice.client.send(&once);
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+            while stats[1].get(Counter::DropSrtpReplay) == 0
+                || !bob.heard[before..].iter().any(|p| p.payload[..] == [4; 5])
+            {
+                assert!(std::time::Instant::now() < deadline);
+                bob.client.step();
+                bob.collect();
+            }
+            bob.client.step();
+            bob.collect();
+            assert_eq!(bob.heard[before..].iter().filter(|p| p.payload[..] == [4; 5]).count(), 1);
+            assert_eq!(stats[1].get(Counter::DropSrtpReplay), 1);
             assert_eq!(dataplane.health().dead_worker(), None);
         }
     }

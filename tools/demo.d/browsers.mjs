@@ -40,6 +40,7 @@ export class Browser {
       if (value !== undefined && value !== false) url.searchParams.set(key, value === true ? '1' : value);
     }
     await page.goto(url.href);
+    await participant.ready();
     return participant;
   }
 
@@ -56,7 +57,14 @@ export class Participant {
 
   state() { return this.hook('ringbridge.state()'); }
   stats() { return this.hook('ringbridge.stats()'); }
-  reload() { return this.page.reload(); }
+
+  /** The page's program runs some time after the page has loaded. */
+  ready() { return this.page.waitForFunction('window.__ringbridge'); }
+
+  async reload() {
+    await this.page.reload();
+    await this.ready();
+  }
 
   async leave() {
     await this.hook('ringbridge.hangUp()').catch(() => {});

@@ -152,6 +152,26 @@ const scenarios = {
     },
   },
 
+  'kill-one-of-two': {
+    about: 'SIGKILL of the bridge that has the call; the other bridge takes over within 10 s',
+    stack: { split: true, bridges: 2 },
+    async run(call) {
+      const all = await call.meet('p1', 'p2', 'p3');
+      const counts = () => Promise.all(call.stack.bridges.map(one => one.bridgeStats().then(stats => stats.conferences)));
+      await until('one bridge has the conference', 15000, async () => (await counts()).reduce((a, b) => a + b, 0) === 1);
+      const index = (await counts()).indexOf(1);
+      await call.stack.bridges[index].kill();
+      const start = Date.now();
+      await allMoving(all, 30000);
+      const back = Date.now() - start;
+      expect(back <= 10000, `media back only after ${seconds(back)}`);
+      await allDecode(all);
+      await until('the other bridge reports the conference', 15000, async () =>
+        (await call.stack.bridges[1 - index].bridgeStats()).conferences === 1);
+      return `media back for three ${seconds(back)} after the kill`;
+    },
+  },
+
   'kill-prosody': {
     about: 'Prosody dies mid-call: media keeps flowing meanwhile; it returns and signalling recovers',
     async run(call) {
