@@ -1,6 +1,7 @@
 //! A bridge against a real Prosody: a scripted Jicofo allocates, updates and expires; the server crashes and returns.
 //! The workers are played by the test through their rings.
 
+mod http;
 mod prosody;
 
 use std::net::SocketAddr;
@@ -365,9 +366,9 @@ async fn strangers_are_refused_and_a_stalled_worker_is_reported() {
     assert_eq!(error.defined_condition, DefinedCondition::InternalServerError);
     assert!(error.texts.values().any(|t| t.contains("worker 0")), "{error:?}");
 
-    let answer = http_get(bridge.rest, "/about/health").await;
+    let answer = http::get(bridge.rest, "/about/health").await;
     assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
-    let answer = http_get(bridge.rest, "/metrics").await;
+    let answer = http::get(bridge.rest, "/metrics").await;
     assert!(answer.contains("ringbridge_loop_turns{worker=\"0\",reason=\"\"} "), "{answer}");
 }
 
@@ -376,16 +377,6 @@ type Client = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStre
 async fn heard(client: &mut Client) -> serde_json::Value {
     let message = timeout(WAIT, client.next()).await.expect("a message in time").expect("an open socket").unwrap();
     serde_json::from_str(message.to_text().unwrap()).unwrap()
-}
-
-async fn http_get(address: SocketAddr, path: &str) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(address).await.expect("REST listens");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    timeout(WAIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-    answer
 }
 
 #[tokio::test]

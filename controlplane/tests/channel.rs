@@ -1,5 +1,7 @@
 //! The bridge channel over real sockets: who gets in, what is carried, how it ends.
 
+mod http;
+
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,8 +11,6 @@ use ringbridge_controlplane::channel::{
     BridgeMessage, ChannelEvent, ChannelOut, ClientMessage, MAX_MESSAGE, Registry, Timing, counters, router_with,
 };
 use ringbridge_dataplane::ids::EndpointId;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -122,11 +122,7 @@ async fn a_second_socket_replaces_the_first() {
 async fn plain_http_gets_the_same_answers() {
     let (address, _registry, _events) = server().await;
     for (path, status) in [("/colibri-ws/jvb1/c0ffee/ab12?pwd=wrong", "403"), (GOOD, "400")] {
-        let mut stream = TcpStream::connect(address).await.expect("connects");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("answered");
+        let answer = http::get(address, path).await;
         assert_eq!(answer.split(' ').nth(1), Some(status), "{answer}");
     }
 }

@@ -1,6 +1,7 @@
 //! The focus and a bridge, both as they run, against a real Prosody: two clients meet, one leaves, the server crashes.
 
 mod focus_world;
+mod http;
 mod prosody;
 
 use std::net::SocketAddr;
@@ -183,21 +184,11 @@ async fn until(a: &mut Client, b: &mut Client, what: &str, holds: impl Fn(&Clien
     timeout(WAIT, all).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
-async fn http_get(address: SocketAddr, path: &str) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(address).await.expect("REST listens");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    timeout(WAIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-    answer
-}
-
 async fn until_http(address: SocketAddr, path: &str, expected: &str) -> String {
     let mut answer = String::new();
     for _ in 0..200 {
         if tokio::net::TcpStream::connect(address).await.is_ok() {
-            answer = http_get(address, path).await;
+            answer = http::get(address, path).await;
             if answer.contains(expected) {
                 return answer;
             }
@@ -229,7 +220,7 @@ async fn a_call_over_a_real_server_and_over_its_crash() {
     assert!(transport.web_sockets[0].url.starts_with("ws://meet.test/colibri-ws/rb1/"));
     assert_eq!(transport.candidates[0].ip, "127.0.0.1");
     until_http(rest, "/stats", "\"participants\":2").await;
-    assert!(http_get(rest, "/metrics").await.contains("ringbridge_focus_conferences 1"));
+    assert!(http::get(rest, "/metrics").await.contains("ringbridge_focus_conferences 1"));
 
     // Everything that the bridge was told suited it: nobody is invited again.
     let settled = async {

@@ -8,7 +8,9 @@ use std::thread::JoinHandle;
 
 use crate::conference::ForwarderConfig;
 use crate::demux::MAX_WORKERS;
-use crate::io::{Backend, IoChoice, IoError, IoLimits, Mmsg, SocketOptions, Uring, bind_sockets, pin_to_core, probe};
+use crate::io::{
+    Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Uring, bind_sockets, pin_to_core, probe,
+};
 use crate::ring::{self, Command, ControlLink, Wakeup, WorkerLink};
 use crate::stats::WorkerStats;
 use crate::worker::peers::{Peers, mesh};
@@ -326,27 +328,29 @@ impl WorkerStart {
         }
         let wake = self.control.wakeup().event_fd().clone();
         let worker = Worker::new(self.config, self.control, self.peers, Arc::clone(&self.stats));
+        let (ready, stop) = (self.ready, self.stop);
         match self.backend {
-            Backend::Uring => match Uring::new(self.sockets, wake, self.limits, self.stats) {
-                Ok(io) => {
-                    let _ = self.ready.send(Ok(()));
-                    worker.run(io, &self.stop)
-                }
-                Err(error) => {
-                    let _ = self.ready.send(Err(error));
-                    Ok(())
-                }
-            },
-            Backend::Mmsg => match Mmsg::new(self.sockets, wake, self.limits, self.stats) {
-                Ok(io) => {
-                    let _ = self.ready.send(Ok(()));
-                    worker.run(io, &self.stop)
-                }
-                Err(error) => {
-                    let _ = self.ready.send(Err(error));
-                    Ok(())
-                }
-            },
+            Backend::Uring => serve(worker, Uring::new(self.sockets, wake, self.limits, self.stats), &ready, &stop),
+            Backend::Mmsg => serve(worker, Mmsg::new(self.sockets, wake, self.limits, self.stats), &ready, &stop),
+        }
+    }
+}
+
+/// Says whether the backend is there, and runs the worker on it.
+fn serve<I: PacketIo>(
+    worker: Worker,
+    io: Result<I, IoError>,
+    ready: &mpsc::Sender<Result<(), IoError>>,
+    stop: &AtomicBool,
+) -> std::io::Result<()> {
+    match io {
+        Ok(io) => {
+            let _ = ready.send(Ok(()));
+            worker.run(io, stop)
+        }
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            Ok(())
         }
     }
 }

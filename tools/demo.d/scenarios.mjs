@@ -253,7 +253,8 @@ const scenarios = {
 const names = process.argv.slice(2).filter(word => !word.startsWith('-'));
 if (process.argv.includes('--help') || process.argv.includes('-h')) {
   console.log('Usage: tools/check-scenarios [NAME...]\n\nRuns the named scenarios, or all:');
-  for (const [name, { about }] of Object.entries(scenarios)) console.log(`  ${name.padEnd(14)} ${about}`);
+  for (const [name, { about }] of Object.entries(scenarios)) console.log(`  ${name.padEnd(15)} ${about}`);
+  console.log('\nA scenario that fails leaves what its pages said in target/demo/scenario-NAME; PAGE_LOG=debug makes them say more.');
   process.exit(0);
 }
 const unknown = names.filter(name => !scenarios[name]);

@@ -49,24 +49,15 @@ pub enum SourceError {
 pub struct ConferenceSources {
     by_owner: BTreeMap<String, SourceSet>,
     reserved: BTreeSet<u32>,
-    withdrawn: BTreeMap<String, BTreeMap<String, Withdrawn>>,
+    /// By owner: msids that it announced and took back, and how often.
+    withdrawn: BTreeMap<String, BTreeMap<String, u32>>,
 }
 
-/// An msid that its owner announced and took back. Chromium refuses a second media section with the same msid, even
-/// where the first is inactive, so each return gets a name of its own.
-#[derive(Debug, Default)]
-struct Withdrawn {
-    times: u32,
+/// What an msid is called when it returns. Chromium refuses a second media section with the same msid, even where the
+/// first is inactive, so each return gets a name of its own.
+fn alias(msid: &str, times_withdrawn: u32) -> String {
+    format!("{msid}-again{times_withdrawn}")
 }
-
-impl Withdrawn {
-    fn alias(&self, msid: &str) -> String {
-        format!("{msid}{ALIAS}{}", self.times)
-    }
-}
-
-/// Between an msid and the number of times that it was withdrawn.
-const ALIAS: &str = "-again";
 
 impl ConferenceSources {
     /// Adds to an owner's sources, all or nothing, and returns what was added with names filled in.
@@ -75,8 +66,8 @@ impl ConferenceSources {
         let mut union = self.by_owner.get(owner).cloned().unwrap_or_default();
         if let Some(withdrawn) = self.withdrawn.get(owner) {
             for msid in added.sources.iter_mut().filter_map(|source| source.msid.as_mut()) {
-                if let Some(before) = withdrawn.get(msid) {
-                    *msid = before.alias(msid);
+                if let Some(times) = withdrawn.get(msid) {
+                    *msid = alias(msid, *times);
                 }
             }
         }
@@ -124,10 +115,9 @@ impl ConferenceSources {
     }
 
     /// Takes all of an owner's sources away.
-    pub fn clear(&mut self, owner: &str) -> SourceSet {
+    pub fn clear(&mut self, owner: &str) {
         let removed = self.by_owner.remove(owner).unwrap_or_default();
         self.note_withdrawn(owner, &removed);
-        removed
     }
 
     /// An owner left the room.
@@ -144,11 +134,10 @@ impl ConferenceSources {
             removed.sources.iter().filter_map(|s| s.msid.as_deref()).filter(|msid| !kept(msid)).collect();
         let withdrawn = self.withdrawn.entry(owner.to_owned()).or_default();
         for msid in gone {
-            let msid =
-                withdrawn.iter().find(|(original, before)| before.alias(original) == *msid).map_or(msid, |(o, _)| o);
-            let msid = msid.to_owned();
+            let original = withdrawn.iter().find(|(original, times)| alias(original, **times) == *msid);
+            let msid = original.map_or(msid, |(original, _)| original).to_owned();
             if withdrawn.len() < MAX_WITHDRAWN || withdrawn.contains_key(&msid) {
-                withdrawn.entry(msid).or_default().times += 1;
+                *withdrawn.entry(msid).or_default() += 1;
             }
         }
     }
