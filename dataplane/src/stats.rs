@@ -42,6 +42,8 @@ counters! {
     PacketsForwarded = "packets_forwarded", "";
     /// Nanoseconds that the worker spent working (not waiting).
     BusyNanos = "busy_nanoseconds", "";
+    /// System calls of the packet path: receiving, sending, waiting.
+    Syscalls = "syscalls", "";
     /// Turns of the loop; a worker whose number stands still is stalled.
     LoopTurns = "loop_turns", "";
     /// First byte fits no protocol of RFC 7983, or the datagram is empty.

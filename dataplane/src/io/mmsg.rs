@@ -103,6 +103,7 @@ impl Mmsg {
             tv_sec: timeout.as_secs().min(86_400) as libc::time_t,
             tv_nsec: timeout.subsec_nanos() as libc::c_long,
         };
+        self.stats.count(Counter::Syscalls);
         // SAFETY: `poll` holds as many entries as given, all of open descriptors; no signal mask.
         let ready =
             unsafe { libc::ppoll(self.poll.as_mut_ptr(), self.poll.len() as libc::nfds_t, &timeout, std::ptr::null()) };
@@ -123,6 +124,7 @@ impl Mmsg {
             header.msg_hdr.msg_controllen = CONTROL_LEN as _;
             header.msg_hdr.msg_flags = 0;
         }
+        self.stats.count(Counter::Syscalls);
         // SAFETY: the headers point at names, controls, iovecs and buffers of this struct, which do not move and
         // are as long as the headers say; nothing borrows the buffers, as the batch was cleared.
         let result = unsafe {
@@ -238,6 +240,7 @@ impl MmsgTx {
             let count = (end - at).min(MAX_VECTOR);
             let headers = self.outbox.headers().wrapping_add(at);
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            self.outbox.count_syscall();
             // SAFETY: `prepare` wrote these headers; `at + count` is within their number, and what they point at
             // stays in place until `clear`.
             let sent = unsafe { libc::sendmmsg(self.sockets[local].as_raw_fd(), headers, count as u32, flags as _) };

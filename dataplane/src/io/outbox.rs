@@ -112,6 +112,11 @@ impl Outbox {
         usize::from(self.plan.messages()[i].path.local)
     }
 
+    /// Counts a system call that sends.
+    pub(super) fn count_syscall(&self) {
+        self.stats.count(Counter::Syscalls);
+    }
+
     /// Counts message `i` as sent.
     pub(super) fn sent(&self, i: usize) {
         let message = &self.plan.messages()[i];
@@ -137,6 +142,7 @@ impl Outbox {
             header.msg_iovlen = 1;
             header.msg_control = std::ptr::null_mut();
             header.msg_controllen = 0;
+            self.count_syscall();
             // SAFETY: name and iovec belong to message `i` and stay in place; the slot holds `iov_len` bytes.
             let result = unsafe { libc::sendmsg(socket.as_raw_fd(), &header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
             if result >= 0 {

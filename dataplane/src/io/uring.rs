@@ -317,6 +317,7 @@ impl UringTx {
     fn submit(&mut self) -> io::Result<()> {
         let mut refused = 0;
         while !self.ring.submission().is_empty() {
+            self.stats.count(Counter::Syscalls);
             match self.ring.submit() {
                 Ok(_) => {}
                 Err(error) if is_passing(&error) && refused < 1000 => {
@@ -331,6 +332,7 @@ impl UringTx {
 
     /// Submits, waits for a completion at most `timeout` (zero: only looks), and takes what there is.
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        self.stats.count(Counter::Syscalls);
         let result = if timeout.is_zero() {
             // Sees pending completions by the task-run flag.
             self.ring.submit()

@@ -1,0 +1,173 @@
+//! One participant: ICE by the crate `is`, DTLS, SRTP. Datagrams and the time in, datagrams out; no I/O.
+
+use std::collections::VecDeque;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::time::{Duration, Instant};
+
+use is::stun::{StunMessage, StunPacket};
+use is::{Candidate, IceAgent, IceCreds, Protocol};
+use ringbridge_controlplane::transport::{Certificate, DtlsError, DtlsOutput, DtlsSession};
+use ringbridge_dataplane::ring::SrtpKeys;
+use ringbridge_dataplane::srtp::Sealer;
+use webrtc_srtp::context::Context;
+use webrtc_srtp::protection_profile::ProtectionProfile;
+
+use super::GeneratorError;
+use super::sdp::Remote;
+
+/// SRTP of one client. Sealing is ringbridge's own; opening is the crate webrtc-srtp's, so that the check of what a
+/// bridge sends is not ringbridge checking itself.
+pub struct Srtp {
+    /// Seals what the client sends.
+    pub seal: Sealer,
+    /// Opens what the client receives.
+    pub open: Context,
+}
+
+impl Srtp {
+    /// From the client's point of view: `outbound` seals.
+    pub fn new(keys: &SrtpKeys) -> Result<Self, GeneratorError> {
+        use ringbridge_dataplane::ring::SrtpProfile as Ours;
+        let profile = match keys.profile {
+            Ours::AeadAes256Gcm => ProtectionProfile::AeadAes256Gcm,
+            Ours::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
+            Ours::Aes128CmHmacSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
+        };
+        let (key, salt) = (keys.profile.key_len(), keys.profile.salt_len());
+        let open = Context::new(&keys.inbound.key[..key], &keys.inbound.salt[..salt], profile, None, None)
+            .map_err(|error| GeneratorError::Oracle(error.to_string()))?;
+        Ok(Self { seal: Sealer::new(&keys.outbound, keys.profile), open })
+    }
+}
+
+/// See the module.
+pub struct Client {
+    /// Its own address.
+    pub address: SocketAddrV4,
+    /// Where the bridge is; known once ICE has chosen.
+    pub bridge: Option<SocketAddrV4>,
+    /// Present once DTLS is done.
+    pub srtp: Option<Srtp>,
+    /// Why it will never be.
+    pub failure: Option<DtlsError>,
+    /// The profile that was negotiated.
+    pub profile: Option<ringbridge_dataplane::ring::SrtpProfile>,
+    agent: IceAgent,
+    dtls: Option<DtlsSession>,
+    remote: Option<Remote>,
+    outgoing: VecDeque<(SocketAddrV4, Vec<u8>)>,
+}
+
+impl Client {
+    /// A client that knows only itself.
+    pub fn new(address: SocketAddrV4) -> Self {
+        let mut agent = IceAgent::new(IceCreds::new());
+        if let Ok(candidate) = Candidate::host(SocketAddr::V4(address), Protocol::Udp) {
+            agent.add_local_candidate(candidate);
+        }
+        Self {
+            address,
+            bridge: None,
+            srtp: None,
+            failure: None,
+            profile: None,
+            agent,
+            dtls: None,
+            remote: None,
+            outgoing: VecDeque::new(),
+        }
+    }
+
+    /// Its ICE credentials: (ufrag, password).
+    pub fn credentials(&self) -> (String, String) {
+        let credentials = self.agent.local_credentials();
+        (credentials.ufrag.clone(), credentials.pass.clone())
+    }
+
+    /// Learns the bridge's transport; checks begin.
+    pub fn set_remote(&mut self, remote: Remote, controlling: bool) {
+        self.agent.set_controlling(controlling || remote.lite);
+        self.agent.set_remote_credentials(IceCreds { ufrag: remote.ufrag.clone(), pass: remote.pwd.clone() });
+        for candidate in &remote.candidates {
+            if let Ok(candidate) = Candidate::host(SocketAddr::V4(*candidate), Protocol::Udp) {
+                self.agent.add_remote_candidate(candidate);
+            }
+        }
+        self.remote = Some(remote);
+    }
+
+    /// Skips ICE and DTLS: for forwarders that have none (the floor).
+    pub fn set_plain(&mut self, bridge: SocketAddrV4, keys: &SrtpKeys) -> Result<(), GeneratorError> {
+        self.bridge = Some(bridge);
+        self.profile = Some(keys.profile);
+        self.srtp = Some(Srtp::new(keys)?);
+        Ok(())
+    }
+
+    /// Takes a datagram that is not SRTP.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddrV4, datagram: &[u8]) {
+        if datagram.first().is_some_and(|first| *first < 4) {
+            if let Ok(message) = StunMessage::parse(datagram) {
+                let (source, destination) = (SocketAddr::V4(from), SocketAddr::V4(self.address));
+                self.agent.handle_packet(now, StunPacket { proto: Protocol::Udp, source, destination, message });
+            }
+        } else if let Some(dtls) = &mut self.dtls {
+            dtls.handle_datagram(now, datagram);
+        }
+    }
+
+    /// Lets time pass and starts what has become possible.
+    pub fn handle_timeout(&mut self, now: Instant, certificate: &Certificate) {
+        if self.remote.is_none() {
+            return;
+        }
+        self.agent.handle_timeout(now);
+        while let Some(transmit) = self.agent.poll_transmit() {
+            if let SocketAddr::V4(to) = transmit.destination {
+                self.outgoing.push_back((to, transmit.contents.to_vec()));
+            }
+        }
+        while let Some(event) = self.agent.poll_event() {
+            if let is::IceAgentEvent::NominatedSend { destination: SocketAddr::V4(to), .. } = event {
+                self.bridge = Some(to);
+            }
+        }
+        if let (None, Some(_), Some(remote)) = (&self.dtls, self.bridge, &self.remote) {
+            match DtlsSession::new(now, certificate, remote.role, remote.fingerprints.clone()) {
+                Ok(session) => self.dtls = Some(session),
+                Err(error) => self.failure = Some(error),
+            }
+        }
+        if let Some(dtls) = &mut self.dtls {
+            if dtls.poll_timeout().is_some_and(|at| at <= now) {
+                dtls.handle_timeout(now);
+            }
+            while let Some(output) = dtls.poll_output() {
+                match output {
+                    DtlsOutput::Datagram(datagram) => {
+                        self.outgoing.extend(self.bridge.map(|bridge| (bridge, datagram)));
+                    }
+                    DtlsOutput::Connected(keys) => {
+                        self.profile = Some(keys.profile);
+                        self.srtp = Srtp::new(&keys).ok();
+                    }
+                    DtlsOutput::ApplicationData(_) => {}
+                    DtlsOutput::Failed(error) => self.failure = Some(error),
+                }
+            }
+        }
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<(SocketAddrV4, Vec<u8>)> {
+        self.outgoing.pop_front()
+    }
+
+    /// When time matters next.
+    pub fn poll_timeout(&mut self, now: Instant) -> Instant {
+        let far = now + Duration::from_secs(1);
+        let ice = if self.remote.is_some() { self.agent.poll_timeout() } else { None };
+        let dtls = self.dtls.as_ref().and_then(DtlsSession::poll_timeout);
+        [ice, dtls].into_iter().flatten().min().unwrap_or(far).min(far)
+    }
+}

@@ -1,0 +1,87 @@
+//! What was sent lately: a receiver's packet is looked up by its payload, which tells when it was sent and that it
+//! arrived unchanged.
+
+use std::hash::BuildHasher;
+use std::time::Instant;
+
+use ringbridge_dataplane::rtp::vp8::Descriptor;
+
+/// Packets remembered; at 100,000 packets a second this is more than half a second.
+const ENTRIES: usize = 1 << 16;
+/// Payload bytes kept of each.
+const PAYLOAD: usize = 1500;
+
+/// What was sent with a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// When.
+    pub at: Instant,
+    /// By which stream.
+    pub stream: usize,
+    /// Number of the packet in its stream.
+    pub number: u64,
+}
+
+/// See the module. Allocates only when it is made.
+pub struct Ledger {
+    sent: Vec<Option<(u64, usize, Sent)>>,
+    payloads: Vec<u8>,
+    hasher: foldhash::fast::FixedState,
+}
+
+/// The part of a payload that no bridge may touch: all of it, but for VP8's descriptor, where picture ids are renumbered.
+fn untouched(vp8: bool, payload: &[u8]) -> &[u8] {
+    let skip = if vp8 { Descriptor::parse(payload).map_or(0, |descriptor| descriptor.len) } else { 0 };
+    payload.get(skip..).unwrap_or(&[])
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            sent: vec![None; ENTRIES],
+            payloads: vec![0; ENTRIES * PAYLOAD],
+            hasher: foldhash::fast::FixedState::with_seed(0x72_69_6e_67),
+        }
+    }
+}
+
+impl Ledger {
+    /// Notes a payload that goes out now.
+    pub fn note(&mut self, vp8: bool, payload: &[u8], sent: Sent) {
+        let kept = untouched(vp8, payload);
+        let kept = &kept[..kept.len().min(PAYLOAD)];
+        let hash = self.hasher.hash_one(kept);
+        let slot = hash as usize % ENTRIES;
+        self.payloads[slot * PAYLOAD..][..kept.len()].copy_from_slice(kept);
+        self.sent[slot] = Some((hash, kept.len(), sent));
+    }
+
+    /// What was sent with this very payload, if it was.
+    pub fn find(&self, vp8: bool, payload: &[u8]) -> Option<Sent> {
+        let kept = untouched(vp8, payload);
+        let hash = self.hasher.hash_one(kept);
+        let slot = hash as usize % ENTRIES;
+        let (known, len, sent) = self.sent[slot]?;
+        (known == hash && self.payloads[slot * PAYLOAD..][..len] == *kept).then_some(sent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_payload_is_not_found() {
+        let mut ledger = Ledger::default();
+        let sent = Sent { at: Instant::now(), stream: 3, number: 77 };
+        // A descriptor with a 15-bit picture id, then data.
+        let mut payload = vec![0x90, 0x80, 0x81, 0x02, 1, 2, 3, 4];
+        ledger.note(true, &payload, sent);
+        payload[3] = 9;
+        assert_eq!(ledger.find(true, &payload), Some(sent), "picture ids may differ");
+        payload[6] ^= 1;
+        assert_eq!(ledger.find(true, &payload), None);
+        payload[6] ^= 1;
+        assert_eq!(ledger.find(false, &payload), None, "another codec counts every byte");
+    }
+}

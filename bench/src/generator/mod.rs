@@ -1,0 +1,42 @@
+//! The load generator: clients with real ICE and DTLS-SRTP, streams that are due at their times, and the check of what
+//! comes back.
+
+pub mod client;
+pub mod ledger;
+pub mod media_numbers;
+pub mod receiver;
+pub mod sdp;
+pub mod socket;
+pub mod world;
+
+/// Why a run cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum GeneratorError {
+    /// Sockets.
+    #[error("the generator's socket failed: {0}; check `ulimit -n` and net.core.rmem_max")]
+    Socket(#[from] std::io::Error),
+    /// The second implementation of SRTP refused its keys.
+    #[error("webrtc-srtp refused the negotiated keys: {0}")]
+    Oracle(String),
+    /// DTLS of the generator.
+    #[error("client {client}: {error}")]
+    Dtls {
+        /// Which client.
+        client: usize,
+        /// What happened.
+        error: ringbridge_controlplane::transport::DtlsError,
+    },
+    /// A client did not get through.
+    #[error("client {client} has no {what} after {seconds} s; the bridge's log says more")]
+    Timeout {
+        /// Which client.
+        client: usize,
+        /// What is missing.
+        what: &'static str,
+        /// How long it waited.
+        seconds: u64,
+    },
+    /// Sealing a packet.
+    #[error("a packet of client {0} could not be sealed")]
+    Seal(usize),
+}

@@ -1,0 +1,186 @@
+//! What one receiver got: every packet is counted, those of a sampled receiver are decrypted and compared.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use ringbridge_dataplane::media::MediaKind;
+use ringbridge_dataplane::rtp::Packet;
+use ringbridge_dataplane::rtp::vp8::Descriptor;
+use webrtc_srtp::context::Context;
+
+use super::ledger::Ledger;
+use super::media_numbers::Numbers;
+
+/// What a receiver expects of the streams that it is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected {
+    /// Its payload types, where the bridge is known to keep to them.
+    pub numbers: Option<Numbers>,
+}
+
+/// Sums over receivers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// RTP packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// RTCP packets.
+    pub rtcp: u64,
+    /// Audio among the sampled packets.
+    pub audio: u64,
+    /// Missing sequence numbers.
+    pub lost: u64,
+    /// Packets that came late or twice.
+    pub disordered: u64,
+    /// Packets that a sampled receiver decrypted and found equal to what was sent.
+    pub verified: u64,
+    /// The same that did not decrypt, differ, or bear a wrong payload type or picture id.
+    pub wrong: u64,
+}
+
+impl Counts {
+    /// Adds another receiver's.
+    pub fn add(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.rtcp += other.rtcp;
+        self.audio += other.audio;
+        self.lost += other.lost;
+        self.disordered += other.disordered;
+        self.verified += other.verified;
+        self.wrong += other.wrong;
+    }
+}
+
+/// Sequence of one incoming SSRC.
+#[derive(Debug, Clone, Copy)]
+struct Incoming {
+    ssrc: u32,
+    highest: u16,
+    /// Stream and picture id of the last packet that was verified.
+    picture: Option<(u64, u16)>,
+}
+
+/// See the module.
+pub struct Receiver {
+    /// What was counted since the last [`Self::reset`].
+    pub counts: Counts,
+    /// The first thing that was wrong.
+    pub complaint: Option<String>,
+    sampled: bool,
+    expected: Expected,
+    incoming: Vec<Incoming>,
+}
+
+impl Receiver {
+    /// A receiver; `sampled` ones decrypt.
+    pub fn new(sampled: bool, expected: Expected) -> Self {
+        Self { counts: Counts::default(), complaint: None, sampled, expected, incoming: Vec::with_capacity(64) }
+    }
+
+    /// Whether it decrypts.
+    pub fn is_sampled(&self) -> bool {
+        self.sampled
+    }
+
+    /// Starts counting anew; sequences go on.
+    pub fn reset(&mut self) {
+        self.counts = Counts::default();
+    }
+
+    /// Forgets sequences too: the streams were stopped and go on later.
+    pub fn interrupt(&mut self) {
+        self.incoming.clear();
+    }
+
+    /// Takes one SRTP packet. `open` decrypts, if this receiver is sampled.
+    pub fn handle_rtp(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        open: Option<&mut Context>,
+        ledger: &Ledger,
+        kinds: &[(MediaKind, bool)],
+        latency: &mut Histogram<u64>,
+    ) {
+        let [_, _, s0, s1, _, _, _, _, a, b, c, d, ..] = *datagram else { return self.complain("an RTP packet is cut") };
+        let (sequence, ssrc) = (u16::from_be_bytes([s0, s1]), u32::from_be_bytes([a, b, c, d]));
+        self.counts.packets += 1;
+        self.counts.bytes += datagram.len() as u64;
+        let at = match self.incoming.iter().position(|incoming| incoming.ssrc == ssrc) {
+            Some(at) => {
+                let ahead = sequence.wrapping_sub(self.incoming[at].highest);
+                if ahead == 0 || ahead > 0x8000 {
+                    // It was counted as lost when a later one came first.
+                    self.counts.lost = self.counts.lost.saturating_sub(u64::from(ahead != 0));
+                    self.counts.disordered += 1;
+                } else {
+                    self.counts.lost += u64::from(ahead) - 1;
+                    self.incoming[at].highest = sequence;
+                }
+                at
+            }
+            None => {
+                self.incoming.push(Incoming { ssrc, highest: sequence, picture: None });
+                self.incoming.len() - 1
+            }
+        };
+        if let (true, Some(open)) = (self.sampled, open) {
+            match self.verify(now, at, datagram, open, ledger, kinds, latency) {
+                Ok(()) => self.counts.verified += 1,
+                Err(complaint) => self.complain(complaint),
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn verify(
+        &mut self,
+        now: Instant,
+        at: usize,
+        datagram: &[u8],
+        open: &mut Context,
+        ledger: &Ledger,
+        kinds: &[(MediaKind, bool)],
+        latency: &mut Histogram<u64>,
+    ) -> Result<(), &'static str> {
+        let plain: Bytes = open.decrypt_rtp(datagram).map_err(|_| "a packet does not decrypt")?;
+        let packet = Packet::parse(&plain).map_err(|_| "a packet does not parse")?;
+        let payload = packet.payload();
+        let found = ledger.find(true, payload).or_else(|| ledger.find(false, payload));
+        let sent = found.ok_or("a payload was never sent")?;
+        let Some(&(kind, vp8)) = kinds.get(sent.stream) else { return Err("a stream does not exist") };
+        if let Some(numbers) = self.expected.numbers {
+            let wanted = if kind == MediaKind::Audio { numbers.opus } else { numbers.video };
+            if packet.payload_type() != wanted {
+                return Err("a payload type is not the receiver's own");
+            }
+        }
+        self.counts.audio += u64::from(kind == MediaKind::Audio);
+        // Saturates beyond a minute, which no bridge needs.
+        latency.saturating_record(now.saturating_duration_since(sent.at).as_nanos() as u64);
+        if vp8 {
+            let id = Descriptor::parse(payload).ok().and_then(|d| d.picture_id).ok_or("a picture id is gone")?;
+            let incoming = &mut self.incoming[at];
+            // The frame's own number was put into the ledger's packet number by the generator's order: within one
+            // stream a later packet never has an earlier picture.
+            if let Some((number, last)) = incoming.picture
+                && sent.number > number
+                && id.wrapping_sub(last) & 0x7fff > 0x4000
+            {
+                return Err("a picture id goes backwards");
+            }
+            if incoming.picture.is_none_or(|(number, _)| sent.number > number) {
+                incoming.picture = Some((sent.number, id));
+            }
+        }
+        Ok(())
+    }
+
+    fn complain(&mut self, complaint: &str) {
+        self.counts.wrong += 1;
+        self.complaint.get_or_insert_with(|| complaint.to_owned());
+    }
+}

@@ -1,0 +1,351 @@
+//! All clients of one bridge under test: sends what is due, takes what comes, keeps ICE and DTLS going.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use ringbridge_controlplane::transport::Certificate;
+use ringbridge_dataplane::media::MediaKind;
+use ringbridge_dataplane::ring::SrtpKeys;
+use ringbridge_dataplane::rtp::extension::Extension;
+use ringbridge_dataplane::rtp::header::{self, HeaderFields};
+
+use super::GeneratorError;
+use super::client::Client;
+use super::ledger::{Ledger, Sent};
+use super::media_numbers::Numbers;
+use super::receiver::{Counts, Expected, Receiver};
+use super::sdp::{Local, Remote};
+use super::socket::ClientSocket;
+use crate::media::Track;
+
+/// How often clients' timers are looked at.
+const TIMERS: Duration = Duration::from_millis(5);
+/// How long a client may take to connect.
+const CONNECT: Duration = Duration::from_secs(20);
+
+/// One stream of a client.
+struct Stream {
+    client: usize,
+    ssrc: u32,
+    track: Box<dyn Track>,
+    /// Extended RTP sequence number of the next packet.
+    sequence: u64,
+    packets: u64,
+    /// Where the track's time begins.
+    started: Instant,
+}
+
+/// What was measured in a window.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// Sums over all receivers.
+    pub counts: Counts,
+    /// Packets that clients sent.
+    pub sent: u64,
+    /// Time from a packet's sending to its arrival at a sampled receiver, nanoseconds.
+    pub latency: Histogram<u64>,
+    /// The longest that a packet was sent after it was due.
+    pub late: Duration,
+    /// Packets that the generator's own socket lost.
+    pub overflowed: u32,
+    /// The first mismatch that a sampled receiver found.
+    pub complaint: Option<String>,
+}
+
+/// See the module.
+pub struct World {
+    socket: ClientSocket,
+    /// Third octet's upper part: keeps the addresses of several worlds apart.
+    net: u8,
+    port: u16,
+    certificate: Certificate,
+    clients: Vec<Client>,
+    receivers: Vec<Receiver>,
+    numbers: Vec<Numbers>,
+    streams: Vec<Stream>,
+    kinds: Vec<(MediaKind, bool)>,
+    ledger: Ledger,
+    latency: Histogram<u64>,
+    due: BinaryHeap<Reverse<(Instant, usize)>>,
+    playing: bool,
+    next_timers: Instant,
+    late: Duration,
+    sent: u64,
+    overflowed: u32,
+    payload: Vec<u8>,
+    packet: Vec<u8>,
+}
+
+/// A client by number.
+pub type ClientId = usize;
+
+impl World {
+    /// No clients yet. Worlds with different `net` have different addresses.
+    pub fn new(net: u8) -> Result<Self, GeneratorError> {
+        let socket = ClientSocket::bind()?;
+        let certificate =
+            Certificate::generate().map_err(|error| GeneratorError::Dtls { client: 0, error })?;
+        Ok(Self {
+            port: socket.port()?,
+            socket,
+            net,
+            certificate,
+            clients: Vec::new(),
+            receivers: Vec::new(),
+            numbers: Vec::new(),
+            streams: Vec::new(),
+            kinds: Vec::new(),
+            ledger: Ledger::default(),
+            latency: latencies(),
+            due: BinaryHeap::new(),
+            playing: false,
+            next_timers: Instant::now(),
+            late: Duration::ZERO,
+            sent: 0,
+            overflowed: 0,
+            payload: Vec::with_capacity(2048),
+            packet: vec![0; 2048],
+        })
+    }
+
+    /// Adds a client; `sampled` ones decrypt and compare what they get.
+    pub fn add_client(&mut self, numbers: Numbers, sampled: bool, expected: Expected) -> ClientId {
+        let id = self.clients.len();
+        // 127.net.1.0 and up; never .0.0, which is not an address of a host.
+        let host = id as u32 + 256;
+        let ip = Ipv4Addr::new(127, self.net, (host >> 8) as u8, host as u8);
+        self.clients.push(Client::new(SocketAddrV4::new(ip, self.port)));
+        self.receivers.push(Receiver::new(sampled, expected));
+        self.numbers.push(numbers);
+        id
+    }
+
+    /// Adds a stream of a client; returns its SSRC.
+    pub fn add_stream(&mut self, client: ClientId, track: Box<dyn Track>) -> u32 {
+        let index = self.streams.len();
+        let ssrc = 0x5000_0000 | (client as u32) << 8 | (index as u32 & 0xff);
+        self.kinds.push((track.kind(), track.is_vp8()));
+        let now = Instant::now();
+        self.streams.push(Stream { client, ssrc, track, sequence: 1000, packets: 0, started: now });
+        if self.playing {
+            self.due.push(Reverse((now, index)));
+        }
+        ssrc
+    }
+
+    /// The clients.
+    pub fn clients(&self) -> &[Client] {
+        &self.clients
+    }
+
+    /// The streams that a client publishes.
+    pub fn streams_of(&self, client: ClientId) -> Vec<(MediaKind, u32)> {
+        let of = self.streams.iter().filter(|stream| stream.client == client);
+        of.map(|stream| (stream.track.kind(), stream.ssrc)).collect()
+    }
+
+    /// What a client negotiated.
+    pub fn numbers_of(&self, client: ClientId) -> Numbers {
+        self.numbers[client]
+    }
+
+    /// Calls `describe` with a client's side of the transport.
+    pub fn describe<T>(&self, id: ClientId, describe: impl FnOnce(&Local<'_>) -> T) -> T {
+        let (ufrag, pwd) = self.clients[id].credentials();
+        let fingerprint = self.certificate.fingerprint();
+        describe(&Local { ufrag: &ufrag, pwd: &pwd, address: self.clients[id].address, fingerprint })
+    }
+
+    /// Gives a client the bridge's transport.
+    pub fn set_remote(&mut self, id: ClientId, remote: Remote, controlling: bool) {
+        self.clients[id].set_remote(remote, controlling);
+        self.next_timers = Instant::now();
+    }
+
+    /// A client without ICE and DTLS.
+    pub fn set_plain(&mut self, id: ClientId, bridge: SocketAddrV4, keys: &SrtpKeys) -> Result<(), GeneratorError> {
+        self.clients[id].set_plain(bridge, keys)
+    }
+
+    /// Whether a client can send and receive.
+    pub fn is_connected(&self, id: ClientId) -> Result<bool, GeneratorError> {
+        let client = &self.clients[id];
+        match &client.failure {
+            Some(error) => Err(GeneratorError::Dtls { client: id, error: error.clone() }),
+            None => Ok(client.srtp.is_some()),
+        }
+    }
+
+    /// Steps until a client is connected; `idle` runs at every step (it serves a bridge in the same process).
+    pub fn connect<E: From<GeneratorError>>(
+        &mut self,
+        id: ClientId,
+        mut idle: impl FnMut(Instant) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let deadline = Instant::now() + CONNECT;
+        while !self.is_connected(id)? {
+            let now = Instant::now();
+            if now > deadline {
+                let what = if self.clients[id].bridge.is_none() { "ICE connection" } else { "DTLS session" };
+                return Err(GeneratorError::Timeout { client: id, what, seconds: CONNECT.as_secs() }.into());
+            }
+            self.step(now)?;
+            idle(now)?;
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+
+    /// Starts all streams, or lets them go on where they stopped.
+    pub fn play(&mut self) {
+        let now = Instant::now();
+        self.playing = true;
+        self.due.clear();
+        let first = self.streams.iter().map(|stream| stream.track.next_due()).min().unwrap_or_default();
+        for (index, stream) in self.streams.iter_mut().enumerate() {
+            stream.started = now.checked_sub(first).unwrap_or(now);
+            self.due.push(Reverse((stream.started + stream.track.next_due(), index)));
+        }
+    }
+
+    /// Stops all streams. What is under way still arrives at later steps.
+    pub fn pause(&mut self) {
+        self.playing = false;
+        self.due.clear();
+    }
+
+    /// Sends what is due, takes what came, runs timers; returns how many packets came.
+    pub fn step(&mut self, now: Instant) -> Result<usize, GeneratorError> {
+        while let Some(Reverse((at, index))) = self.due.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.due.pop();
+            self.late = self.late.max(now.saturating_duration_since(at));
+            self.send_due(at, index)?;
+        }
+        let received = self.receive()?;
+        if now >= self.next_timers {
+            self.next_timers = now + TIMERS;
+            self.handle_timers(now)?;
+        }
+        Ok(received)
+    }
+
+    /// Sends every packet of a stream that is due at `at`.
+    fn send_due(&mut self, at: Instant, index: usize) -> Result<(), GeneratorError> {
+        let stream = &mut self.streams[index];
+        while stream.started + stream.track.next_due() <= at {
+            let track_packet = stream.track.next(&mut self.payload);
+            let client = &self.clients[stream.client];
+            let (Some(srtp), Some(bridge)) = (&client.srtp, client.bridge) else { continue };
+            let numbers = &self.numbers[stream.client];
+            let (kind, vp8) = self.kinds[index];
+            let fields = HeaderFields {
+                padding: false,
+                marker: track_packet.marker,
+                payload_type: if kind == MediaKind::Audio { numbers.opus } else { numbers.video },
+                sequence: stream.sequence as u16,
+                timestamp: track_packet.timestamp,
+                ssrc: stream.ssrc,
+            };
+            let level = [track_packet.level.unwrap_or(127)];
+            let extensions = [Extension { id: numbers.level, data: &level }];
+            let extensions = if track_packet.level.is_some() { &extensions[..] } else { &[] };
+            let sealed = header::write(&fields, std::iter::empty(), extensions, &mut self.packet).ok().and_then(|at| {
+                let end = at + self.payload.len();
+                self.packet.get_mut(at..end)?.copy_from_slice(&self.payload);
+                srtp.seal.seal_rtp(&mut self.packet, at, end, (stream.sequence >> 16) as u32).ok()
+            });
+            let len = sealed.ok_or(GeneratorError::Seal(stream.client))?;
+            let sent = Sent { at: Instant::now(), stream: index, number: stream.packets };
+            self.ledger.note(vp8, &self.payload, sent);
+            self.socket.send(*client.address.ip(), bridge, &self.packet[..len])?;
+            stream.sequence += 1;
+            stream.packets += 1;
+            self.sent += 1;
+        }
+        if self.playing {
+            self.due.push(Reverse((stream.started + stream.track.next_due(), index)));
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<usize, GeneratorError> {
+        let Self { socket, net, clients, receivers, ledger, kinds, latency, .. } = self;
+        let mut now = None;
+        let mut touched = false;
+        let received = socket.receive(|to, from, datagram| {
+            let now = *now.get_or_insert_with(Instant::now);
+            let [_, of, high, low] = to.octets();
+            let id = (usize::from(high) << 8 | usize::from(low)).wrapping_sub(256);
+            let (Some(client), Some(receiver)) = (clients.get_mut(id).filter(|_| of == *net), receivers.get_mut(id))
+            else {
+                return;
+            };
+            match datagram {
+                [128..=191, 192..=223, ..] => receiver.counts.rtcp += 1,
+                [128..=191, ..] => {
+                    let open = client.srtp.as_mut().map(|srtp| &mut srtp.open);
+                    receiver.handle_rtp(now, datagram, open, ledger, kinds, latency);
+                }
+                _ => {
+                    client.handle_datagram(now, from, datagram);
+                    touched = true;
+                }
+            }
+        })?;
+        if touched {
+            self.next_timers = Instant::now();
+        }
+        Ok(received)
+    }
+
+    fn handle_timers(&mut self, now: Instant) -> Result<(), GeneratorError> {
+        for client in &mut self.clients {
+            client.handle_timeout(now, &self.certificate);
+            while let Some((to, datagram)) = client.poll_transmit() {
+                self.socket.send(*client.address.ip(), to, &datagram)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a window: what was counted before is forgotten.
+    pub fn reset(&mut self) {
+        self.latency.reset();
+        self.late = Duration::ZERO;
+        self.sent = 0;
+        self.overflowed = self.socket.overflowed;
+        self.receivers.iter_mut().for_each(Receiver::reset);
+    }
+
+    /// Ends a window.
+    pub fn measured(&self) -> Measured {
+        let mut counts = Counts::default();
+        self.receivers.iter().for_each(|receiver| counts.add(&receiver.counts));
+        Measured {
+            counts,
+            sent: self.sent,
+            latency: self.latency.clone(),
+            late: self.late,
+            overflowed: self.socket.overflowed.wrapping_sub(self.overflowed),
+            complaint: self.receivers.iter().find_map(|receiver| receiver.complaint.clone()),
+        }
+    }
+
+    /// What each receiver got, by client.
+    pub fn receivers(&self) -> &[Receiver] {
+        &self.receivers
+    }
+}
+
+/// Up to a minute in nanoseconds, three digits.
+pub fn latencies() -> Histogram<u64> {
+    let made = Histogram::new_with_bounds(1, 60_000_000_000, 3);
+    // These bounds are valid for the crate: 2 * low <= high, and at most five digits.
+    made.unwrap_or_else(|_| unreachable!("constant bounds"))
+}

@@ -1,0 +1,70 @@
+//! Speech-shaped audio: a packet every 20 ms, with a level.
+
+use std::time::Duration;
+
+use ringbridge_dataplane::media::MediaKind;
+
+use super::{Numbers, Track, TrackPacket};
+
+/// Opus at about 40 kbit/s.
+const PAYLOAD: usize = 100;
+const FRAME: Duration = Duration::from_millis(20);
+
+/// Packets of random content and sizes.
+#[derive(Debug)]
+pub struct GeneratedAudio {
+    numbers: Numbers,
+    packet: u32,
+    /// Spreads the participants' packets over the 20 ms, as clocks that know nothing of each other do.
+    phase: Duration,
+}
+
+impl GeneratedAudio {
+    /// A stream; seeds make streams differ, in content and in phase.
+    pub fn new(seed: u64) -> Self {
+        let mut numbers = Numbers::new(seed);
+        let phase = Duration::from_micros(numbers.next() % 20_000);
+        Self { numbers, packet: 0, phase }
+    }
+}
+
+impl Track for GeneratedAudio {
+    fn kind(&self) -> MediaKind {
+        MediaKind::Audio
+    }
+
+    fn is_vp8(&self) -> bool {
+        false
+    }
+
+    fn next_due(&self) -> Duration {
+        self.phase + FRAME * self.packet
+    }
+
+    fn next(&mut self, payload: &mut Vec<u8>) -> TrackPacket {
+        payload.resize(PAYLOAD - 20 + (self.numbers.next() % 41) as usize, 0);
+        self.numbers.fill(payload);
+        // Two seconds of speech, two of silence.
+        let level = if self.packet / 100 % 2 == 0 { 20 } else { 90 };
+        self.packet += 1;
+        TrackPacket { timestamp: (self.packet - 1) * 960, marker: self.packet == 1, level: Some(level) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fifty_packets_a_second() {
+        let mut track = GeneratedAudio::new(3);
+        let (mut packets, mut payload) = (0, Vec::new());
+        while track.next_due() < Duration::from_secs(1) {
+            let packet = track.next(&mut payload);
+            assert_eq!(packet.timestamp, packets * 960);
+            assert!((PAYLOAD - 20..=PAYLOAD + 20).contains(&payload.len()));
+            packets += 1;
+        }
+        assert!((49..=50).contains(&packets));
+    }
+}

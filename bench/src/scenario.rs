@@ -1,0 +1,171 @@
+//! Who takes part in a run, in which rooms, publishing what.
+
+use clap::ValueEnum;
+use ringbridge_dataplane::media::MediaKind;
+
+use crate::generator::media_numbers::Numbers;
+use crate::generator::receiver::Expected;
+use crate::generator::world::World;
+use crate::media::Track;
+use crate::media::audio::GeneratedAudio;
+use crate::media::video::{GeneratedVideo, VideoShape};
+use crate::subject::{Subject, SubjectError};
+
+/// The shapes of conferences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// One publishes video to all others.
+    Fanout,
+    /// All publish video and audio to all.
+    Mesh,
+    /// Many conferences of two, both publishing video and audio.
+    Rooms,
+    /// All publish audio to all.
+    Audio,
+    /// One publishes video and audio to a large audience.
+    Webinar,
+}
+
+impl Shape {
+    /// Participants beside the publisher (fanout, webinar), in the conference (mesh, audio), or conferences (rooms).
+    pub const fn usual_size(self) -> usize {
+        match self {
+            Self::Fanout => 50,
+            Self::Mesh | Self::Audio => 20,
+            Self::Rooms => 50,
+            Self::Webinar => 500,
+        }
+    }
+
+    /// As on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fanout => "fanout",
+            Self::Mesh => "mesh",
+            Self::Rooms => "rooms",
+            Self::Audio => "audio",
+            Self::Webinar => "webinar",
+        }
+    }
+}
+
+/// A scenario with its size.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Scenario {
+    /// The shape.
+    pub shape: Shape,
+    /// See [`Shape::usual_size`].
+    pub size: usize,
+    /// Each video stream.
+    #[serde(skip)]
+    pub video: VideoShape,
+}
+
+/// One participant of a scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Role {
+    room: usize,
+    video: bool,
+    audio: bool,
+}
+
+impl Scenario {
+    /// A scenario with generated media of the usual shape.
+    pub fn new(shape: Shape, size: usize) -> Self {
+        Self { shape, size, video: VideoShape::default() }
+    }
+
+    fn roles(&self) -> Vec<Role> {
+        let role = |room, video, audio| Role { room, video, audio };
+        match self.shape {
+            Shape::Fanout | Shape::Webinar => {
+                let publisher = role(0, true, self.shape == Shape::Webinar);
+                std::iter::once(publisher).chain((0..self.size).map(|_| role(0, false, false))).collect()
+            }
+            Shape::Mesh => vec![role(0, true, true); self.size],
+            Shape::Audio => vec![role(0, false, true); self.size],
+            Shape::Rooms => (0..self.size).flat_map(|room| [role(room, true, true); 2]).collect(),
+        }
+    }
+
+    /// Packets that should arrive for every packet that is sent, when all are forwarded.
+    pub fn fan_out(&self) -> u64 {
+        match self.shape {
+            Shape::Fanout | Shape::Webinar => self.size as u64,
+            Shape::Mesh | Shape::Audio => self.size.saturating_sub(1) as u64,
+            Shape::Rooms => 1,
+        }
+    }
+
+    /// Brings everybody in. `tracks` replaces the generated media of the first publisher (a recording).
+    /// About `samples` receivers decrypt.
+    pub fn join(
+        &self,
+        world: &mut World,
+        subject: &mut dyn Subject,
+        samples: usize,
+        mut tracks: Vec<Box<dyn Track>>,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<(), SubjectError> {
+        let roles = self.roles();
+        let total = roles.len();
+        let stride = (total / samples.max(1)).max(1);
+        for (i, role) in roles.into_iter().enumerate() {
+            // Every third has other numbers, where the bridge translates.
+            let other = subject.translates() && i % 3 == 2;
+            let numbers = if other { Numbers::OTHER } else { Numbers::USUAL };
+            let sampled = samples > 0 && (i % stride == stride - 1 || i + 1 == total);
+            let expected = Expected { numbers: subject.translates().then_some(numbers) };
+            let client = world.add_client(numbers, sampled, expected);
+            let recorded = std::mem::take(&mut tracks);
+            if !recorded.is_empty() {
+                for track in recorded {
+                    world.add_stream(client, track);
+                }
+            } else {
+                if role.video {
+                    world.add_stream(client, Box::new(GeneratedVideo::new(self.video, client as u64 + 1)));
+                }
+                if role.audio {
+                    world.add_stream(client, Box::new(GeneratedAudio::new(client as u64 + 1)));
+                }
+            }
+            subject.join(world, client, role.room)?;
+            if i == 0 && matches!(self.shape, Shape::Fanout | Shape::Webinar) {
+                // Some servers offer a stream only once its packets flow.
+                world.play();
+            }
+            progress(i + 1, total);
+        }
+        world.pause();
+        Ok(())
+    }
+
+    /// Kinds of what is published, for labels.
+    pub fn kinds(&self) -> &'static [MediaKind] {
+        match self.shape {
+            Shape::Fanout => &[MediaKind::Video],
+            Shape::Audio => &[MediaKind::Audio],
+            _ => &[MediaKind::Video, MediaKind::Audio],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_have_their_participants() {
+        let count = |shape, size| {
+            let roles = Scenario::new(shape, size).roles();
+            (roles.len(), roles.iter().filter(|r| r.video).count(), roles.iter().filter(|r| r.audio).count())
+        };
+        assert_eq!(count(Shape::Fanout, 50), (51, 1, 0));
+        assert_eq!(count(Shape::Webinar, 500), (501, 1, 1));
+        assert_eq!(count(Shape::Mesh, 20), (20, 20, 20));
+        assert_eq!(count(Shape::Audio, 20), (20, 0, 20));
+        assert_eq!(count(Shape::Rooms, 3), (6, 6, 6));
+    }
+}

@@ -1,0 +1,74 @@
+//! What is put to the test: ringbridge's dataplane in this process, another forwarder as a process, or a bare loop that
+//! shows what the kernel alone costs.
+
+pub mod bare;
+pub mod in_process;
+pub mod peer;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Instant;
+
+use crate::cpu::CpuTime;
+use crate::generator::GeneratorError;
+use crate::generator::world::{ClientId, World};
+
+/// Why a subject cannot be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum SubjectError {
+    /// It is not on this machine; the text has the remedy.
+    #[error("{0}")]
+    Missing(String),
+    /// The dataplane did not start.
+    #[error(transparent)]
+    Dataplane(#[from] ringbridge_dataplane::StartError),
+    /// Its sockets or cores.
+    #[error(transparent)]
+    Io(#[from] ringbridge_dataplane::io::IoError),
+    /// A worker does not take commands.
+    #[error("the worker's command ring is full: the worker has stopped or is too slow")]
+    RingFull,
+    /// The generator's side.
+    #[error(transparent)]
+    Generator(#[from] GeneratorError),
+    /// The other process broke the protocol or ended.
+    #[error("{name}: {what}")]
+    Peer {
+        /// Its name.
+        name: String,
+        /// What happened.
+        what: String,
+    },
+    /// Its processor time cannot be read.
+    #[error("cannot read processor time from /proc: {0}")]
+    Cpu(#[source] io::Error),
+}
+
+/// What a subject counts of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnCounters {
+    /// Packets forwarded, once per receiver.
+    pub forwarded: u64,
+    /// System calls of the packet path.
+    pub syscalls: u64,
+    /// Dropped, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+}
+
+/// A forwarder under test.
+pub trait Subject {
+    /// As in the table.
+    fn name(&self) -> &str;
+    /// Brings a client in and waits until it is connected. Its streams are known already.
+    fn join(&mut self, world: &mut World, client: ClientId, room: usize) -> Result<(), SubjectError>;
+    /// Does what the subject needs done in this process; called about every millisecond.
+    fn poll(&mut self, now: Instant) -> Result<(), SubjectError>;
+    /// Processor time of its packet path.
+    fn cpu(&self) -> Result<CpuTime, SubjectError>;
+    /// Its own counters, if it has some.
+    fn counters(&self) -> Option<OwnCounters>;
+    /// Resident memory of the process that it runs in, bytes.
+    fn resident(&self) -> Result<u64, SubjectError>;
+    /// Whether receivers get the payload types that they negotiated, so that the check can insist.
+    fn translates(&self) -> bool;
+}

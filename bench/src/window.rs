@@ -1,0 +1,102 @@
+//! One measured stretch of traffic through a subject.
+
+use std::time::{Duration, Instant};
+
+use crate::cpu::CpuTime;
+use crate::generator::world::{Measured, World};
+use crate::subject::{OwnCounters, Subject, SubjectError};
+
+/// Before counting starts: caches fill, keyframes come.
+pub const WARM_UP: Duration = Duration::from_millis(500);
+/// How often a subject is polled while media flows.
+const POLL: Duration = Duration::from_millis(1);
+
+/// What a window showed.
+#[derive(Debug, Clone)]
+pub struct Window {
+    /// How long it was.
+    pub elapsed: Duration,
+    /// The generator's side.
+    pub measured: Measured,
+    /// Processor time of the subject.
+    pub cpu: CpuTime,
+    /// Differences of the subject's own counters.
+    pub own: Option<OwnCounters>,
+}
+
+impl Window {
+    /// Processor time per packet that arrived, nanoseconds.
+    pub fn nanos_per_packet(&self) -> f64 {
+        self.cpu.total.as_nanos() as f64 / self.measured.counts.packets.max(1) as f64
+    }
+
+    /// Share of packets that are missing, 0 to 1.
+    pub fn loss(&self) -> f64 {
+        let counts = &self.measured.counts;
+        counts.lost as f64 / (counts.packets + counts.lost).max(1) as f64
+    }
+
+    /// A percentile of the added latency.
+    pub fn latency(&self, quantile: f64) -> Duration {
+        Duration::from_nanos(self.measured.latency.value_at_quantile(quantile))
+    }
+
+    /// System calls per forwarded packet, if the subject counts them.
+    pub fn syscalls_per_packet(&self) -> Option<f64> {
+        let own = self.own.as_ref()?;
+        (own.forwarded > 0).then(|| own.syscalls as f64 / own.forwarded as f64)
+    }
+}
+
+/// Plays for a while. `idle` runs every millisecond (other subjects stay connected by it).
+pub fn run(
+    world: &mut World,
+    subject: &mut dyn Subject,
+    duration: Duration,
+    mut idle: impl FnMut(Instant) -> Result<(), SubjectError>,
+) -> Result<Window, SubjectError> {
+    world.play();
+    spin(world, subject, WARM_UP, &mut idle)?;
+    world.reset();
+    let (cpu, own, start) = (subject.cpu()?, subject.counters(), Instant::now());
+    spin(world, subject, duration, &mut idle)?;
+    let (elapsed, cpu) = (start.elapsed(), subject.cpu()?.since(&cpu));
+    let own = subject.counters().zip(own).map(|(now, before)| difference(now, &before));
+    let measured = world.measured();
+    world.pause();
+    // What is still under way belongs to no window.
+    spin(world, subject, Duration::from_millis(50), &mut idle)?;
+    Ok(Window { elapsed, measured, cpu, own })
+}
+
+fn spin(
+    world: &mut World,
+    subject: &mut dyn Subject,
+    duration: Duration,
+    idle: &mut impl FnMut(Instant) -> Result<(), SubjectError>,
+) -> Result<(), SubjectError> {
+    let start = Instant::now();
+    let mut next_poll = start;
+    loop {
+        let now = Instant::now();
+        if now.saturating_duration_since(start) >= duration {
+            return Ok(());
+        }
+        world.step(now)?;
+        if now >= next_poll {
+            next_poll = now + POLL;
+            subject.poll(now)?;
+            idle(now)?;
+        }
+    }
+}
+
+fn difference(now: OwnCounters, before: &OwnCounters) -> OwnCounters {
+    let earlier = |reason| before.dropped.get(reason).copied().unwrap_or(0);
+    let dropped = now.dropped.iter().map(|(reason, n)| (*reason, n - earlier(reason))).filter(|(_, n)| *n > 0);
+    OwnCounters {
+        forwarded: now.forwarded - before.forwarded,
+        syscalls: now.syscalls - before.syscalls,
+        dropped: dropped.collect(),
+    }
+}
