@@ -1,11 +1,20 @@
 //! `ringbridge-bench`: load generator and benchmarks of ringbridge.
 
+mod arena;
+mod compare;
+mod cores;
 mod cpu;
+mod crypto;
+mod floor;
 mod generator;
 mod load;
 mod media;
+mod memory;
+mod progress;
 mod replay;
+mod saturate;
 mod scenario;
+mod step;
 mod subject;
 mod window;
 
@@ -25,6 +34,27 @@ enum Command {
     Load(load::LoadArgs),
     /// Play media through a forwarder and measure what it costs.
     Replay(replay::ReplayArgs),
+    /// What this host allows: copying, sealing, and the kernel's price of a packet.
+    Floor(floor::FloorArgs),
+    /// ringbridge against the floor, and against others that this host can run.
+    Compare(compare::CompareArgs),
+    /// The highest load that loses less than 0.01 % and keeps p99 of the added latency under 5 ms.
+    Saturate(saturate::SaturateArgs),
+    /// Resident memory of the dataplane per endpoint.
+    Memory {
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The forward step alone, without sockets: for callgrind and allocation counts.
+    Step {
+        /// Receivers of the one publisher.
+        #[arg(long, default_value_t = 50)]
+        receivers: u32,
+        /// Packets that the publisher sends.
+        #[arg(long, default_value_t = 1000)]
+        packets: usize,
+    },
 }
 
 fn main() -> std::process::ExitCode {
@@ -37,6 +67,14 @@ fn main() -> std::process::ExitCode {
             .map_err(Into::into)
             .and_then(|runtime| runtime.block_on(load::run(args)).map_err(Into::into)),
         Command::Replay(args) => replay::run(&args).map_err(Into::into),
+        Command::Floor(args) => floor::run(&args).map_err(Into::into),
+        Command::Compare(args) => compare::run(&args).map_err(Into::into),
+        Command::Saturate(args) => saturate::run(&args).map_err(Into::into),
+        Command::Memory { json } => memory::run(json).map_err(Into::into),
+        Command::Step { receivers, packets } => {
+            println!("{}", serde_json::to_string(&step::run(receivers, packets)).unwrap_or_default());
+            Ok(true)
+        }
     };
     match result {
         Ok(true) => std::process::ExitCode::SUCCESS,

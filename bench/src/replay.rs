@@ -114,7 +114,7 @@ pub fn run(args: &ReplayArgs) -> Result<bool, SubjectError> {
         }
     };
     // After the forwarder has started: threads and processes inherit the cores that they may use.
-    ringbridge_dataplane::io::pin_to_core(args.generator_core)?;
+    crate::cores::pin(&[args.generator_core])?;
     let mut world = World::new(1)?;
     scenario.join(&mut world, subject.as_mut(), args.samples, Vec::new(), |_, _| {})?;
     let window = window::run(&mut world, subject.as_mut(), Duration::from_secs_f64(args.seconds), |_| Ok(()))?;

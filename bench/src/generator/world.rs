@@ -199,6 +199,11 @@ impl World {
         Ok(())
     }
 
+    /// Changes the bit rate of every video stream that can.
+    pub fn set_bitrate(&mut self, bitrate: u64) {
+        self.streams.iter_mut().for_each(|stream| stream.track.set_bitrate(bitrate));
+    }
+
     /// Starts all streams, or lets them go on where they stopped.
     pub fn play(&mut self) {
         let now = Instant::now();

@@ -43,12 +43,16 @@ pub struct GeneratedVideo {
     left: usize,
     keyframe: bool,
     first: bool,
+    /// Spreads the participants' frames over the frame interval, as clocks that know nothing of each other do.
+    phase: Duration,
 }
 
 impl GeneratedVideo {
     /// A stream; seeds make streams differ.
     pub fn new(shape: VideoShape, seed: u64) -> Self {
-        let mut this = Self { shape, numbers: Numbers::new(seed), frame: 0, left: 0, keyframe: true, first: true };
+        let mut numbers = Numbers::new(seed);
+        let phase = Duration::from_micros(numbers.next() % (1_000_000 / u64::from(shape.frame_rate.max(1))));
+        let mut this = Self { shape, numbers, frame: 0, left: 0, keyframe: true, first: true, phase };
         this.begin();
         this
     }
@@ -75,7 +79,11 @@ impl Track for GeneratedVideo {
     }
 
     fn next_due(&self) -> Duration {
-        Duration::from_nanos(self.frame * 1_000_000_000 / u64::from(self.shape.frame_rate.max(1)))
+        self.phase + Duration::from_nanos(self.frame * 1_000_000_000 / u64::from(self.shape.frame_rate.max(1)))
+    }
+
+    fn set_bitrate(&mut self, bitrate: u64) {
+        self.shape.bitrate = bitrate;
     }
 
     fn next(&mut self, payload: &mut Vec<u8>) -> TrackPacket {

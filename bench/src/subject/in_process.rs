@@ -260,7 +260,8 @@ impl Subject for InProcess {
     }
 }
 
-fn media(numbers: Numbers) -> Media {
+/// Formats and extensions of a participant.
+pub fn media(numbers: Numbers) -> Media {
     let format = |id, kind, name: &str, clock_rate, channels| PayloadType {
         id,
         kind,
@@ -286,7 +287,8 @@ fn media(numbers: Numbers) -> Media {
     }
 }
 
-fn sources(client: ClientId, streams: &[(MediaKind, u32)]) -> Vec<SourceDescription> {
+/// What a participant publishes: (kind, SSRC) each.
+pub fn sources(client: ClientId, streams: &[(MediaKind, u32)]) -> Vec<SourceDescription> {
     let describe = |(index, (kind, ssrc)): (usize, &(MediaKind, u32))| SourceDescription {
         name: format!("client{client}-{}{index}", if *kind == MediaKind::Audio { 'a' } else { 'v' }),
         kind: *kind,

@@ -25,6 +25,9 @@ pub enum SubjectError {
     /// Its sockets or cores.
     #[error(transparent)]
     Io(#[from] ringbridge_dataplane::io::IoError),
+    /// The cores of the benchmark itself.
+    #[error(transparent)]
+    Core(#[from] crate::cores::CoreError),
     /// A worker does not take commands.
     #[error("the worker's command ring is full: the worker has stopped or is too slow")]
     RingFull,

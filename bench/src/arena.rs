@@ -1,0 +1,157 @@
+//! A subject with its clients, ready to play; and several of them taking turns on the same cores.
+
+use std::time::{Duration, Instant};
+
+use ringbridge_dataplane::io::{IoChoice, IoLimits};
+use ringbridge_dataplane::ring::SrtpProfile;
+
+use crate::cores;
+use crate::generator::world::World;
+use crate::media::Track;
+use crate::progress::Progress;
+use crate::scenario::Scenario;
+use crate::subject::bare::{Bare, Method};
+use crate::subject::in_process::{InProcess, Options};
+use crate::subject::peer::Peer;
+use crate::subject::{Subject, SubjectError};
+use crate::window::{self, Window};
+
+/// How often those who wait for their turn are kept alive.
+const KEEP_ALIVE: Duration = Duration::from_millis(100);
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub enum Contestant {
+    /// ringbridge's dataplane in this process.
+    Ringbridge(Options),
+    /// A bare loop.
+    Bare(Method, usize),
+    /// A peer's program on a core.
+    Peer(std::path::PathBuf, usize),
+}
+
+impl Contestant {
+    /// ringbridge on one core with a backend.
+    pub fn ringbridge(io: IoChoice, core: usize) -> Self {
+        Self::Ringbridge(Options { io, cores: vec![core], limits: IoLimits::default(), last_n: -1 })
+    }
+
+    fn start(&self, name: &str) -> Result<Box<dyn Subject>, SubjectError> {
+        Ok(match self {
+            Self::Ringbridge(options) => Box::new(InProcess::start(name, options)?),
+            Self::Bare(method, core) => Box::new(Bare::start(*method, *core)?),
+            Self::Peer(program, core) => Box::new(Peer::start(name, program, *core)?),
+        })
+    }
+}
+
+/// One subject and its clients.
+pub struct Arena {
+    /// Its name in tables and JSON.
+    pub name: String,
+    /// The clients.
+    pub world: World,
+    /// The forwarder.
+    pub subject: Box<dyn Subject>,
+    /// Windows so far.
+    pub windows: Vec<Window>,
+}
+
+impl Arena {
+    /// Starts a subject and brings everybody in. `net` keeps addresses apart.
+    pub fn new(
+        name: &str,
+        contestant: &Contestant,
+        scenario: &Scenario,
+        net: u8,
+        samples: usize,
+        tracks: Vec<Box<dyn Track>>,
+    ) -> Result<Self, SubjectError> {
+        // What is started inherits the cores of this thread, and must be free to choose its own.
+        let generator = cores::current();
+        cores::pin(cores::all())?;
+        let started = contestant.start(name);
+        cores::pin(&generator)?;
+        let mut subject = started?;
+        let mut world = World::new(net)?;
+        let bar = Progress::new(&format!("{name}: joining"));
+        scenario.join(&mut world, subject.as_mut(), samples, tracks, |done, all| bar.set(done, all))?;
+        Ok(Self { name: name.to_owned(), world, subject, windows: Vec::new() })
+    }
+
+    /// SRTP profile that was negotiated with the first client.
+    pub fn profile(&self) -> Option<SrtpProfile> {
+        self.world.clients().first().and_then(|client| client.profile)
+    }
+}
+
+/// Lets every arena play in turn, `rounds` times.
+pub fn alternate(arenas: &mut [Arena], rounds: usize, duration: Duration, what: &str) -> Result<(), SubjectError> {
+    let bar = Progress::new(what);
+    let all = rounds * arenas.len();
+    for round in 0..rounds {
+        for place in 0..arenas.len() {
+            bar.set(round * arenas.len() + place, all);
+            // Every other round backwards: nobody always follows the same one.
+            let at = if round % 2 == 0 { place } else { arenas.len() - 1 - place };
+            let (before, rest) = arenas.split_at_mut(at);
+            let Some((arena, after)) = rest.split_first_mut() else { continue };
+            let mut next = Instant::now();
+            let window = window::run(&mut arena.world, arena.subject.as_mut(), duration, |now| {
+                if now >= next {
+                    next = now + KEEP_ALIVE;
+                    for other in before.iter_mut().chain(after.iter_mut()) {
+                        other.world.step(now)?;
+                        other.subject.poll(now)?;
+                    }
+                }
+                Ok(())
+            })?;
+            arena.windows.push(window);
+        }
+    }
+    Ok(())
+}
+
+/// Ratios of two arenas' costs per packet, round by round.
+pub fn ratios(ours: &[Window], theirs: &[Window]) -> Vec<f64> {
+    ours.iter().zip(theirs).map(|(our, their)| our.nanos_per_packet() / their.nanos_per_packet()).collect()
+}
+
+/// Median, least and greatest.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Spread {
+    /// Half are above.
+    pub median: f64,
+    /// The least.
+    pub min: f64,
+    /// The greatest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of some values; `None` of none.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
+        values.sort_by(f64::total_cmp);
+        let median = match values.len() {
+            0 => return None,
+            n if n % 2 == 1 => values[n / 2],
+            n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
+        };
+        Some(Self { median, min: values[0], max: values[values.len() - 1] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spread_of_some_values() {
+        let spread = Spread::of([3.0, 1.0, f64::NAN, 2.0]).unwrap();
+        assert_eq!((spread.median, spread.min, spread.max), (2.0, 1.0, 3.0));
+        assert_eq!(Spread::of([4.0, 2.0]).unwrap().median, 3.0);
+        assert_eq!(Spread::of([]), None);
+    }
+}

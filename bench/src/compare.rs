@@ -1,0 +1,285 @@
+//! `compare`: ringbridge and others in turn on the same cores, with the same generator and the same packets.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use ringbridge_dataplane::io::{Backend, IoChoice};
+use serde::Serialize;
+
+use crate::arena::{Arena, Contestant, Spread, alternate, ratios};
+use crate::floor::{crypto_on, payload_of};
+use crate::scenario::{Scenario, Shape};
+use crate::subject::SubjectError;
+use crate::subject::bare::Method;
+use crate::window::Window;
+use crate::{cores, memory, saturate, step};
+
+/// Pairs of windows behind every ratio.
+const ROUNDS: usize = 5;
+
+/// ringbridge against the floor, and against others that this host can run.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Seconds to measure each contestant in each scenario, all rounds together.
+    #[arg(long, default_value_t = 60.0)]
+    seconds: f64,
+    /// Folder of the peers' programs, made by bench/peers/build.
+    #[arg(long, default_value = "target/peers")]
+    peers: PathBuf,
+    /// Only these peers (names as in the JSON); `none` for no peer.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Core of the forwarders.
+    #[arg(long, default_value_t = 0)]
+    core: usize,
+    /// Core of the generator.
+    #[arg(long, default_value_t = 1)]
+    generator_core: usize,
+    /// Print one JSON object as the last line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Names in the JSON and programs of the peers.
+const PEERS: [(&str, &str); 6] = [
+    ("tokio_uring", "peer-tokio-uring"),
+    ("tokio_webrtc_rs", "peer-webrtc-rs"),
+    ("janus", "peer-janus"),
+    ("livekit", "peer-livekit"),
+    ("pion", "peer-pion"),
+    ("str0m", "peer-str0m"),
+];
+
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    /// Ours divided by theirs; null where it could not run.
+    ratios: BTreeMap<&'static str, Option<f64>>,
+    /// Least and greatest of the pairs behind a ratio.
+    spread: BTreeMap<&'static str, Spread>,
+    /// Why something could not run.
+    missing: BTreeMap<&'static str, String>,
+    allocs_per_packet: Option<f64>,
+    syscalls_per_packet: BTreeMap<&'static str, Option<f64>>,
+    bytes_per_receiver: Option<f64>,
+    bytes_per_idle_endpoint: Option<f64>,
+    /// The backend that `auto` chose: the one whose cost is compared.
+    backend: &'static str,
+    /// Nanoseconds of processor time per forwarded packet, by scenario and contestant.
+    nanos: BTreeMap<String, Spread>,
+    /// SRTP profile that each contestant negotiated in `fanout`.
+    profiles: BTreeMap<String, String>,
+    /// Share of packets lost.
+    loss: BTreeMap<String, f64>,
+}
+
+impl Report {
+    fn ratio(&mut self, name: &'static str, values: Vec<f64>) {
+        let spread = Spread::of(values);
+        self.ratios.insert(name, spread.map(|spread| spread.median));
+        if let Some(spread) = spread {
+            self.spread.insert(name, spread);
+        }
+    }
+
+    fn note(&mut self, scenario: &str, arenas: &[Arena]) {
+        for arena in arenas {
+            let name = format!("{scenario}/{}", arena.name);
+            if let Some(spread) = Spread::of(arena.windows.iter().map(Window::nanos_per_packet)) {
+                self.nanos.insert(name.clone(), spread);
+            }
+            let loss = Spread::of(arena.windows.iter().map(Window::loss)).map_or(0.0, |loss| loss.median);
+            self.loss.insert(name.clone(), loss);
+            if let Some(profile) = arena.profile() {
+                self.profiles.insert(name, format!("{profile:?}"));
+            }
+        }
+    }
+}
+
+/// Runs it; false when a payload that ringbridge forwarded was wrong.
+pub fn run(args: &CompareArgs) -> Result<bool, SubjectError> {
+    cores::all();
+    let backend = ringbridge_dataplane::io::probe(IoChoice::Auto)?.backend;
+    cores::pin(&[args.generator_core])?;
+    let mut report = Report { backend: backend.name(), ..Report::default() };
+    let mut right = true;
+    let turn = Duration::from_secs_f64(args.seconds / ROUNDS as f64);
+
+    right &= fanout(args, backend, turn, &mut report)?;
+    for (name, shape) in [("floor_mesh20", Shape::Mesh), ("floor_audio", Shape::Audio)] {
+        let scenario = Scenario::new(shape, 20);
+        let mut arenas = ours(args.core, &scenario, 3)?;
+        arenas.extend(bare(args.core, &scenario, 10));
+        alternate(&mut arenas, ROUNDS, turn, shape.name())?;
+        right &= check(&arenas);
+        floor_ratio(args.core, name, &scenario, backend, &arenas, &mut report)?;
+        report.note(shape.name(), &arenas);
+    }
+    growth(args, backend, turn, &mut report)?;
+    let contestant = Contestant::ringbridge(choice(backend), args.core);
+    match saturate::latency_over_echo(&contestant, args.core, ROUNDS, turn) {
+        Ok(values) => report.ratio("latency_p99_over_echo", values),
+        Err(error) => {
+            report.ratios.insert("latency_p99_over_echo", None);
+            report.missing.insert("latency_p99_over_echo", error.to_string());
+        }
+    }
+    let memory = memory::measure()?;
+    report.bytes_per_receiver = Some(memory.per_receiver);
+    report.bytes_per_idle_endpoint = Some(memory.per_idle_endpoint);
+    let steps = step::run(50, 5000);
+    report.allocs_per_packet = Some(steps.allocations as f64 / steps.forwarded.max(1) as f64);
+
+    print(&report);
+    if args.json {
+        println!("{}", serde_json::to_string(&report).unwrap_or_default());
+    }
+    Ok(right)
+}
+
+fn choice(backend: Backend) -> IoChoice {
+    match backend {
+        Backend::Uring => IoChoice::Uring,
+        Backend::Mmsg => IoChoice::Mmsg,
+    }
+}
+
+/// Both of ringbridge's backends, as far as the host allows.
+fn ours(core: usize, scenario: &Scenario, samples: usize) -> Result<Vec<Arena>, SubjectError> {
+    let mut arenas = Vec::new();
+    for (net, name, io) in [(1, "mmsg", IoChoice::Mmsg), (2, "uring", IoChoice::Uring)] {
+        match Arena::new(name, &Contestant::ringbridge(io, core), scenario, net, samples, Vec::new()) {
+            Ok(arena) => arenas.push(arena),
+            Err(SubjectError::Dataplane(error)) if io == IoChoice::Uring => eprintln!("uring: {error}"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(arenas)
+}
+
+/// The bare loops; the best of them is the floor.
+fn bare(core: usize, scenario: &Scenario, first_net: u8) -> Vec<Arena> {
+    let methods = [Method::Sendmmsg, Method::Gso, Method::GsoConnected];
+    let start = |(net, method): (u8, Method)| {
+        Arena::new(method.name(), &Contestant::Bare(method, core), scenario, net, 0, Vec::new()).ok()
+    };
+    (first_net..).zip(methods).filter_map(start).collect()
+}
+
+fn named<'a>(arenas: &'a [Arena], name: &str) -> Option<&'a Arena> {
+    arenas.iter().find(|arena| arena.name == name)
+}
+
+/// Cost per packet against the sum of the best bare loop, copy, seal and the share of opening, round by round.
+fn floor_ratio(
+    core: usize,
+    name: &'static str,
+    scenario: &Scenario,
+    backend: Backend,
+    arenas: &[Arena],
+    report: &mut Report,
+) -> Result<(), SubjectError> {
+    let Some(ours) = named(arenas, backend.name()) else { return Ok(()) };
+    let Some(first) = ours.windows.first() else { return Ok(()) };
+    let crypto = crypto_on(core, payload_of(first))?;
+    let seal = ours.profile().map_or(crypto.seal_aes128_gcm, |profile| crypto.seal(profile));
+    let fixed = crypto.copy + seal + crypto.open_aes128_gcm / scenario.fan_out() as f64;
+    let best = Method::FORWARD
+        .iter()
+        .filter_map(|method| named(arenas, method.name()))
+        .min_by(|a, b| median(a).total_cmp(&median(b)));
+    let Some(best) = best else { return Ok(()) };
+    let values = ours.windows.iter().zip(&best.windows);
+    report.ratio(name, values.map(|(our, io)| our.nanos_per_packet() / (io.nanos_per_packet() + fixed)).collect());
+    Ok(())
+}
+
+fn median(arena: &Arena) -> f64 {
+    Spread::of(arena.windows.iter().map(Window::nanos_per_packet)).map_or(f64::INFINITY, |spread| spread.median)
+}
+
+fn fanout(args: &CompareArgs, backend: Backend, turn: Duration, report: &mut Report) -> Result<bool, SubjectError> {
+    let scenario = Scenario::new(Shape::Fanout, 50);
+    let mut arenas = ours(args.core, &scenario, 3)?;
+    arenas.extend(bare(args.core, &scenario, 10));
+    for (net, (name, program)) in (20..).zip(PEERS) {
+        report.ratios.insert(name, None);
+        if !args.only.is_empty() && !args.only.iter().any(|only| only == name) {
+            report.missing.insert(name, "not asked for (--only)".into());
+            continue;
+        }
+        let contestant = Contestant::Peer(args.peers.join(program), args.core);
+        match Arena::new(name, &contestant, &scenario, net, 3, Vec::new()) {
+            Ok(arena) => arenas.push(arena),
+            Err(error) => {
+                report.missing.insert(name, error.to_string());
+            }
+        }
+    }
+    alternate(&mut arenas, ROUNDS, turn, "fanout")?;
+    let right = check(&arenas);
+    floor_ratio(args.core, "floor_fanout50", &scenario, backend, &arenas, report)?;
+    for (name, _) in PEERS {
+        if let (Some(ours), Some(theirs)) = (named(&arenas, backend.name()), named(&arenas, name)) {
+            report.ratio(name, ratios(&ours.windows, &theirs.windows));
+        }
+    }
+    for name in ["uring", "mmsg"] {
+        let syscalls = named(&arenas, name).and_then(|arena| {
+            Spread::of(arena.windows.iter().filter_map(Window::syscalls_per_packet)).map(|spread| spread.median)
+        });
+        report.syscalls_per_packet.insert(name, syscalls);
+    }
+    report.note("fanout", &arenas);
+    Ok(right)
+}
+
+fn growth(args: &CompareArgs, backend: Backend, turn: Duration, report: &mut Report) -> Result<(), SubjectError> {
+    let mut arenas = Vec::new();
+    for (net, size, name) in [(1, 10, "10"), (2, 500, "500")] {
+        let mut scenario = Scenario::new(Shape::Fanout, size);
+        // The same number of forwarded packets a second, or the small one would mostly measure sleeping.
+        scenario.video.bitrate = 500_000 * 500 / size as u64;
+        let contestant = Contestant::ringbridge(choice(backend), args.core);
+        arenas.push(Arena::new(name, &contestant, &scenario, net, 1, Vec::new())?);
+    }
+    alternate(&mut arenas, ROUNDS, turn, "growth")?;
+    report.ratio("growth_500_over_10", ratios(&arenas[1].windows, &arenas[0].windows));
+    report.note("growth", &arenas);
+    Ok(())
+}
+
+/// Whether ringbridge's sampled receivers found everything as it was sent.
+fn check(arenas: &[Arena]) -> bool {
+    let mut right = true;
+    for arena in arenas.iter().filter(|arena| ["mmsg", "uring"].contains(&arena.name.as_str())) {
+        for window in arena.windows.iter().filter(|window| window.measured.counts.wrong > 0) {
+            let complaint = window.measured.complaint.as_deref().unwrap_or("");
+            eprintln!("{}: {} packets were wrong: {complaint}", arena.name, window.measured.counts.wrong);
+            right = false;
+        }
+    }
+    right
+}
+
+fn print(report: &Report) {
+    println!("processor time per forwarded packet, ns (median, least, greatest), loss; ringbridge is {}", report.backend);
+    for (name, spread) in &report.nanos {
+        let loss = report.loss.get(name).copied().unwrap_or(0.0);
+        println!("  {name:<36}{:>9.0}{:>9.0}{:>9.0}{:>10.4} %", spread.median, spread.min, spread.max, loss * 100.0);
+    }
+    println!("ratios, ours / theirs (median, least, greatest)");
+    for (name, ratio) in &report.ratios {
+        match (ratio, report.spread.get(name)) {
+            (Some(ratio), Some(spread)) => println!("  {name:<24}{ratio:>8.3}{:>9.3}{:>9.3}", spread.min, spread.max),
+            _ => println!("  {name:<24}    null  {}", report.missing.get(name).map_or("", String::as_str)),
+        }
+    }
+    println!("system calls per forwarded packet: {:?}", report.syscalls_per_packet);
+    println!(
+        "allocations per forwarded packet: {:?}; bytes per webinar receiver: {:?}; per idle endpoint: {:?}",
+        report.allocs_per_packet, report.bytes_per_receiver, report.bytes_per_idle_endpoint
+    );
+}

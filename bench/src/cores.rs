@@ -1,0 +1,57 @@
+//! Which cores the benchmark's own thread runs on. New threads and processes inherit them.
+
+use std::sync::OnceLock;
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+/// A core that this process cannot have.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot run on cores {wanted:?}: {source}; this process may use {allowed:?}, choose with --core and --generator-core")]
+pub struct CoreError {
+    wanted: Vec<usize>,
+    allowed: Vec<usize>,
+    source: nix::Error,
+}
+
+/// The cores that this process was started with; the first call must come before anything is pinned.
+pub fn all() -> &'static [usize] {
+    static ALL: OnceLock<Vec<usize>> = OnceLock::new();
+    ALL.get_or_init(current)
+}
+
+/// Cores of this thread, ascending.
+pub fn current() -> Vec<usize> {
+    let set = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
+    (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false)).collect()
+}
+
+/// Moves this thread to some cores.
+pub fn pin(cores: &[usize]) -> Result<(), CoreError> {
+    let failed = |source| CoreError { wanted: cores.to_vec(), allowed: current(), source };
+    let mut set = CpuSet::new();
+    for core in cores {
+        set.set(*core).map_err(failed)?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_goes_where_it_may_and_back() {
+        std::thread::spawn(|| {
+            let all = current();
+            pin(&all[..1]).unwrap();
+            assert_eq!(current(), all[..1]);
+            pin(&all).unwrap();
+            assert_eq!(current(), all);
+            let error = pin(&[900]).unwrap_err().to_string();
+            assert!(error.contains("[900]") && error.contains("--generator-core"), "{error}");
+        })
+        .join()
+        .unwrap();
+    }
+}

@@ -1,0 +1,179 @@
+//! `saturate`: the highest load that loses less than 0.01 % and keeps p99 of the added latency under 5 ms.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::arena::{Arena, Contestant};
+use crate::cores;
+use crate::progress::Progress;
+use crate::replay::Io;
+use crate::scenario::{Scenario, Shape};
+use crate::subject::SubjectError;
+use crate::subject::bare::Method;
+use crate::window::{self, Window};
+
+/// Loss that still counts as none.
+const LOSS: f64 = 0.0001;
+/// p99 of the added latency that is still good.
+const LATENCY: Duration = Duration::from_millis(5);
+/// One load is tried this long.
+const TRY: Duration = Duration::from_millis(1500);
+/// The search ends when the bounds are this close.
+const CLOSE: f64 = 1.06;
+/// Bits a second that the search begins with, per video stream.
+const START: f64 = 250_000.0;
+/// No host carries this much of one stream.
+const END: f64 = 2e9;
+
+/// The highest load that loses less than 0.01 % and keeps p99 of the added latency under 5 ms.
+#[derive(Debug, Args)]
+pub struct SaturateArgs {
+    /// Shape of the conferences; their load is varied by the bit rate of the video.
+    #[arg(long, value_enum, default_value = "fanout")]
+    scenario: Shape,
+    /// See `replay`.
+    #[arg(long)]
+    size: Option<usize>,
+    /// I/O backend.
+    #[arg(long, value_enum, default_value = "auto")]
+    io: Io,
+    /// Cores of the workers.
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    cores: Vec<usize>,
+    /// Core of the generator.
+    #[arg(long, default_value_t = 1)]
+    generator_core: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The last load that was carried.
+#[derive(Debug, Clone, Serialize)]
+pub struct Saturation {
+    /// Bits a second of each video stream.
+    pub bitrate: u64,
+    /// Packets forwarded a second.
+    pub packets_per_second: f64,
+    /// Share of one core that the forwarder used.
+    pub busy: f64,
+    /// p99 of the added latency, microseconds.
+    pub p99_micros: u64,
+    /// System calls per forwarded packet, where they are counted.
+    pub syscalls_per_packet: Option<f64>,
+    /// What ended the search: `loss`, `latency`, or `generator` when the generator itself could not go on.
+    pub limit: &'static str,
+}
+
+/// What is too much in a window, if anything.
+fn limit(window: &Window) -> Option<&'static str> {
+    if window.measured.late > LATENCY || window.measured.overflowed > 0 {
+        Some("generator")
+    } else if window.loss() > LOSS || window.measured.counts.packets == 0 {
+        Some("loss")
+    } else if window.latency(0.99) > LATENCY {
+        Some("latency")
+    } else {
+        None
+    }
+}
+
+/// Searches with an arena that is ready; leaves it at the last load tried.
+pub fn find(arena: &mut Arena) -> Result<Option<Saturation>, SubjectError> {
+    let bar = Progress::new(&format!("{}: saturating", arena.name));
+    let (mut low, mut high, mut step) = (0.0, f64::INFINITY, 0);
+    let (mut best, mut ended_by) = (None, "loss");
+    let mut bitrate = START;
+    while bitrate < END && (high.is_infinite() || low == 0.0 || high / low > CLOSE) && step < 40 {
+        step += 1;
+        bar.set(step, 40);
+        arena.world.set_bitrate(bitrate as u64);
+        let mut window = window::run(&mut arena.world, arena.subject.as_mut(), TRY, |_| Ok(()))?;
+        if limit(&window).is_some() {
+            // Once more: a machine's hiccup is not the forwarder's limit.
+            window = window::run(&mut arena.world, arena.subject.as_mut(), TRY, |_| Ok(()))?;
+        }
+        match limit(&window) {
+            None => {
+                low = bitrate;
+                let seconds = window.elapsed.as_secs_f64();
+                best = Some(Saturation {
+                    bitrate: bitrate as u64,
+                    packets_per_second: window.measured.counts.packets as f64 / seconds,
+                    busy: window.cpu.total.as_secs_f64() / seconds,
+                    p99_micros: window.latency(0.99).as_micros() as u64,
+                    syscalls_per_packet: window.syscalls_per_packet(),
+                    limit: "loss",
+                });
+            }
+            Some(reason) => (high, ended_by) = (bitrate, reason),
+        }
+        bitrate = if high.is_infinite() {
+            bitrate * 1.6
+        } else if low == 0.0 {
+            bitrate / 2.0
+        } else {
+            (low * high).sqrt()
+        };
+        if bitrate < 10_000.0 {
+            break;
+        }
+    }
+    Ok(best.map(|best| Saturation { limit: ended_by, ..best }))
+}
+
+/// Runs it.
+pub fn run(args: &SaturateArgs) -> Result<bool, SubjectError> {
+    cores::all();
+    cores::pin(&[args.generator_core])?;
+    let scenario = Scenario::new(args.scenario, args.size.unwrap_or(args.scenario.usual_size()));
+    let mut contestant = Contestant::ringbridge(args.io.into(), 0);
+    if let Contestant::Ringbridge(options) = &mut contestant {
+        options.cores.clone_from(&args.cores);
+    }
+    let mut arena = Arena::new("ringbridge", &contestant, &scenario, 1, 3, Vec::new())?;
+    let found = find(&mut arena)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&found).unwrap_or_default());
+    } else if let Some(found) = &found {
+        println!(
+            "{:.0} packets/s ({:.2} Mbit/s per video stream), {:.0} % of a core, p99 {} us, syscalls per packet {:.4}; \
+             limit: {}",
+            found.packets_per_second,
+            found.bitrate as f64 / 1e6,
+            found.busy * 100.0,
+            found.p99_micros,
+            found.syscalls_per_packet.unwrap_or(f64::NAN),
+            found.limit
+        );
+    } else {
+        println!("no load was carried without loss; look at `replay` for the reason");
+    }
+    Ok(found.is_some())
+}
+
+/// p99 of the added latency at half of saturation over that of a bare echo fed with the same packets, pair by pair.
+pub fn latency_over_echo(
+    contestant: &Contestant,
+    core: usize,
+    rounds: usize,
+    turn: Duration,
+) -> Result<Vec<f64>, SubjectError> {
+    let scenario = Scenario::new(Shape::Rooms, 50);
+    let mut ours = Arena::new("rooms", contestant, &scenario, 1, 10, Vec::new())?;
+    let Some(found) = find(&mut ours)? else {
+        return Err(SubjectError::Missing("no load was carried without loss".into()));
+    };
+    let echo = Contestant::Bare(Method::Echo, core);
+    let mut echo = Arena::new("echo", &echo, &scenario, 2, 10, Vec::new())?;
+    for arena in [&mut ours, &mut echo] {
+        arena.world.set_bitrate(found.bitrate / 2);
+    }
+    let mut arenas = [ours, echo];
+    crate::arena::alternate(&mut arenas, rounds, turn, "latency")?;
+    let p99 = |window: &Window| window.latency(0.99).as_secs_f64();
+    let [ours, echo] = &arenas;
+    Ok(ours.windows.iter().zip(&echo.windows).map(|(our, their)| p99(our) / p99(their)).collect())
+}

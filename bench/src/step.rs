@@ -1,0 +1,138 @@
+//! The forward step alone, in this thread and without sockets: one publisher of 1,200-byte packets, many receivers.
+//! What counts instructions (callgrind) and allocations runs this.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
+use ringbridge_dataplane::media::{MediaKind, ReceiverConstraints, VideoConstraint};
+use ringbridge_dataplane::ring::{
+    Command, FeedbackSsrcs, IceCredentials, MasterKey, NewEndpoint, SrtpKeys, SrtpProfile,
+};
+use ringbridge_dataplane::rtp::header::{self, HeaderFields};
+use ringbridge_dataplane::srtp::Sealer;
+use ringbridge_dataplane::stats::{Counter, WorkerStats};
+
+use crate::generator::media_numbers::Numbers;
+use crate::media::Track;
+use crate::media::video::{GeneratedVideo, VideoShape};
+use crate::subject::in_process::{media, sources};
+
+const SSRC: u32 = 0x5000_0000;
+
+/// Counts datagrams; slots take turns as in a worker's output.
+struct Sink {
+    slots: Vec<u8>,
+    committed: usize,
+}
+
+impl PacketSink for Sink {
+    fn slot(&mut self) -> Option<&mut [u8]> {
+        let slot = self.committed % (self.slots.len() / MAX_DATAGRAM);
+        self.slots.get_mut(slot * MAX_DATAGRAM..(slot + 1) * MAX_DATAGRAM)
+    }
+
+    fn commit(&mut self, _len: usize, _path: Path) {
+        self.committed += 1;
+    }
+}
+
+/// What the step did.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub struct Steps {
+    /// Packets forwarded, once per receiver.
+    pub forwarded: u64,
+    /// Allocations while forwarding.
+    pub allocations: u64,
+}
+
+/// Forwards `packets` packets to `receivers` receivers, after a warm-up of one second of video.
+pub fn run(receivers: u32, packets: usize) -> Steps {
+    let stats = Arc::new(WorkerStats::default());
+    let mut forwarder = Forwarder::new(ForwarderConfig::default(), Arc::clone(&stats));
+    let mut now = Instant::now();
+    let conference = ConferenceId(1);
+    let feedback = FeedbackSsrcs { audio: 1, video: 2 };
+    forwarder.handle_command(now, Command::CreateConference { conference, feedback });
+    for n in 0..=receivers {
+        let endpoint = EndpointId(n);
+        let ice = IceCredentials { ufrag: String::new(), pwd: String::new() };
+        let new = NewEndpoint { conference, endpoint, label: String::new(), ice, controlling: true };
+        forwarder.handle_command(now, Command::CreateEndpoint(Box::new(new)));
+        forwarder.handle_command(now, Command::SetSrtp { endpoint, keys: Box::new(keys(n)) });
+        let numbers = if n % 3 == 2 { Numbers::OTHER } else { Numbers::USUAL };
+        forwarder.handle_command(now, Command::SetMedia { endpoint, media: Box::new(media(numbers)) });
+        let published = if n == 0 { sources(0, &[(MediaKind::Video, SSRC)]) } else { Vec::new() };
+        forwarder.handle_command(now, Command::SetSources { endpoint, sources: published });
+        let default = VideoConstraint { max_height: 2160, max_frame_rate: -1 };
+        let constraints = Box::new(ReceiverConstraints { default, ..ReceiverConstraints::default() });
+        forwarder.handle_command(now, Command::SetConstraints { endpoint, constraints });
+        let remote = SocketAddr::from(([127, 9, (n >> 8) as u8, n as u8], 4000));
+        forwarder.set_path(endpoint, Some(Path { local: 0, remote }));
+    }
+    let mut sink = Sink { slots: vec![0; 2048 * MAX_DATAGRAM], committed: 0 };
+    forwarder.handle_timeout(now, &mut sink);
+    let Some(publisher) = forwarder.slot(EndpointId(0)) else { return Steps { forwarded: 0, allocations: 0 } };
+    let datagrams = sealed(packets + 300);
+    let mut step = |range: std::ops::Range<usize>| {
+        let mut datagram = [0; MAX_DATAGRAM];
+        for sealed in datagrams.get(range).unwrap_or_default() {
+            let Some(buffer) = datagram.get_mut(..sealed.len()) else { continue };
+            buffer.copy_from_slice(sealed);
+            now += Duration::from_millis(4);
+            forwarder.handle_rtp(now, publisher, buffer, &mut sink);
+        }
+    };
+    step(0..300);
+    let before = stats.get(Counter::PacketsForwarded);
+    let allocations = allocation_counter::measure(|| step(300..300 + packets)).count_total;
+    Steps { forwarded: stats.get(Counter::PacketsForwarded) - before, allocations }
+}
+
+fn keys(n: u32) -> SrtpKeys {
+    let master = |part: u8| {
+        let mut key = [part; 32];
+        key[..4].copy_from_slice(&n.to_be_bytes());
+        MasterKey { key, salt: [part; 14] }
+    };
+    SrtpKeys { profile: SrtpProfile::AeadAes128Gcm, inbound: master(1), outbound: master(2) }
+}
+
+fn sealed(packets: usize) -> Vec<Vec<u8>> {
+    let sealer = Sealer::new(&keys(0).inbound, SrtpProfile::AeadAes128Gcm);
+    let mut track = GeneratedVideo::new(VideoShape::default(), 1);
+    let mut payload = Vec::new();
+    let seal = |n: usize| {
+        let packet = track.next(&mut payload);
+        let fields = HeaderFields {
+            padding: false,
+            marker: packet.marker,
+            payload_type: Numbers::USUAL.video,
+            sequence: n as u16,
+            timestamp: packet.timestamp,
+            ssrc: SSRC,
+        };
+        let mut buffer = vec![0; MAX_DATAGRAM];
+        let at = header::write(&fields, std::iter::empty(), &[], &mut buffer).unwrap_or(0);
+        let end = at + payload.len();
+        buffer[at..end].copy_from_slice(&payload);
+        let len = sealer.seal_rtp(&mut buffer, at, end, (n >> 16) as u32).unwrap_or(0);
+        buffer.truncate(len);
+        buffer
+    };
+    (1..=packets).map(seal).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_packet_goes_to_every_receiver_without_allocations() {
+        let steps = run(10, 500);
+        assert_eq!((steps.forwarded, steps.allocations), (5000, 0));
+    }
+}
