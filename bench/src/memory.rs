@@ -20,7 +20,8 @@ use crate::generator::media_numbers::Numbers;
 use crate::subject::SubjectError;
 use crate::subject::in_process::{media, sources};
 
-const IDLE: u32 = 2000;
+/// Below the most endpoints of one conference.
+const IDLE: u32 = 900;
 const AUDIENCE: u32 = 500;
 
 /// Bytes of resident memory of the dataplane.

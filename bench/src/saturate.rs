@@ -22,15 +22,14 @@ const LATENCY: Duration = Duration::from_millis(5);
 const TRY: Duration = Duration::from_millis(1500);
 /// The search ends when the bounds are this close.
 const CLOSE: f64 = 1.06;
-/// Bits a second that the search begins with, per video stream.
-const START: f64 = 250_000.0;
-/// No host carries this much of one stream.
-const END: f64 = 2e9;
+/// The search begins with the scenario's own speed, and ends where no host gets to.
+const START: f64 = 1.0;
+const END: f64 = 10_000.0;
 
 /// The highest load that loses less than 0.01 % and keeps p99 of the added latency under 5 ms.
 #[derive(Debug, Args)]
 pub struct SaturateArgs {
-    /// Shape of the conferences; their load is varied by the bit rate of the video.
+    /// Shape of the conferences; their load is varied by playing faster than in real time.
     #[arg(long, value_enum, default_value = "fanout")]
     scenario: Shape,
     /// See `replay`.
@@ -53,8 +52,8 @@ pub struct SaturateArgs {
 /// The last load that was carried.
 #[derive(Debug, Clone, Serialize)]
 pub struct Saturation {
-    /// Bits a second of each video stream.
-    pub bitrate: u64,
+    /// How many times faster than in real time everything was played.
+    pub speed: f64,
     /// Packets forwarded a second.
     pub packets_per_second: f64,
     /// Share of one core that the forwarder used.
@@ -85,11 +84,11 @@ pub fn find(arena: &mut Arena) -> Result<Option<Saturation>, SubjectError> {
     let bar = Progress::new(&format!("{}: saturating", arena.name));
     let (mut low, mut high, mut step) = (0.0, f64::INFINITY, 0);
     let (mut best, mut ended_by) = (None, "loss");
-    let mut bitrate = START;
-    while bitrate < END && (high.is_infinite() || low == 0.0 || high / low > CLOSE) && step < 40 {
+    let mut speed = START;
+    while speed < END && (high.is_infinite() || low == 0.0 || high / low > CLOSE) && step < 40 {
         step += 1;
         bar.set(step, 40);
-        arena.world.set_bitrate(bitrate as u64);
+        arena.world.set_speed(speed);
         let mut window = window::run(&mut arena.world, arena.subject.as_mut(), TRY, |_| Ok(()))?;
         if limit(&window).is_some() {
             // Once more: a machine's hiccup is not the forwarder's limit.
@@ -97,10 +96,10 @@ pub fn find(arena: &mut Arena) -> Result<Option<Saturation>, SubjectError> {
         }
         match limit(&window) {
             None => {
-                low = bitrate;
+                low = speed;
                 let seconds = window.elapsed.as_secs_f64();
                 best = Some(Saturation {
-                    bitrate: bitrate as u64,
+                    speed,
                     packets_per_second: window.measured.counts.packets as f64 / seconds,
                     busy: window.cpu.total.as_secs_f64() / seconds,
                     p99_micros: window.latency(0.99).as_micros() as u64,
@@ -108,16 +107,16 @@ pub fn find(arena: &mut Arena) -> Result<Option<Saturation>, SubjectError> {
                     limit: "loss",
                 });
             }
-            Some(reason) => (high, ended_by) = (bitrate, reason),
+            Some(reason) => (high, ended_by) = (speed, reason),
         }
-        bitrate = if high.is_infinite() {
-            bitrate * 1.6
+        speed = if high.is_infinite() {
+            speed * 1.6
         } else if low == 0.0 {
-            bitrate / 2.0
+            speed / 2.0
         } else {
             (low * high).sqrt()
         };
-        if bitrate < 10_000.0 {
+        if speed < 0.02 {
             break;
         }
     }
@@ -139,10 +138,10 @@ pub fn run(args: &SaturateArgs) -> Result<bool, SubjectError> {
         println!("{}", serde_json::to_string(&found).unwrap_or_default());
     } else if let Some(found) = &found {
         println!(
-            "{:.0} packets/s ({:.2} Mbit/s per video stream), {:.0} % of a core, p99 {} us, syscalls per packet {:.4}; \
+            "{:.0} packets/s ({:.1} times real time), {:.0} % of a core, p99 {} us, syscalls per packet {:.4}; \
              limit: {}",
             found.packets_per_second,
-            found.bitrate as f64 / 1e6,
+            found.speed,
             found.busy * 100.0,
             found.p99_micros,
             found.syscalls_per_packet.unwrap_or(f64::NAN),
@@ -169,7 +168,7 @@ pub fn latency_over_echo(
     let echo = Contestant::Bare(Method::Echo, core);
     let mut echo = Arena::new("echo", &echo, &scenario, 2, 10, Vec::new())?;
     for arena in [&mut ours, &mut echo] {
-        arena.world.set_bitrate(found.bitrate / 2);
+        arena.world.set_speed(found.speed / 2.0);
     }
     let mut arenas = [ours, echo];
     crate::arena::alternate(&mut arenas, rounds, turn, "latency")?;

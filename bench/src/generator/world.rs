@@ -38,6 +38,13 @@ struct Stream {
     started: Instant,
 }
 
+impl Stream {
+    /// When its next packet is due, when everything runs `speed` times as fast.
+    fn due(&self, speed: f64) -> Instant {
+        self.started + self.track.next_due().div_f64(speed)
+    }
+}
+
 /// What was measured in a window.
 #[derive(Debug, Clone)]
 pub struct Measured {
@@ -71,6 +78,7 @@ pub struct World {
     latency: Histogram<u64>,
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     playing: bool,
+    speed: f64,
     next_timers: Instant,
     late: Duration,
     sent: u64,
@@ -102,6 +110,7 @@ impl World {
             latency: latencies(),
             due: BinaryHeap::new(),
             playing: false,
+            speed: 1.0,
             next_timers: Instant::now(),
             late: Duration::ZERO,
             sent: 0,
@@ -199,9 +208,10 @@ impl World {
         Ok(())
     }
 
-    /// Changes the bit rate of every video stream that can.
-    pub fn set_bitrate(&mut self, bitrate: u64) {
-        self.streams.iter_mut().for_each(|stream| stream.track.set_bitrate(bitrate));
+    /// Plays everything so many times as fast, from the next [`Self::play`] on: more frames a second of the same size,
+    /// as from more participants.
+    pub fn set_speed(&mut self, speed: f64) {
+        self.speed = speed;
     }
 
     /// Starts all streams, or lets them go on where they stopped.
@@ -211,8 +221,8 @@ impl World {
         self.due.clear();
         let first = self.streams.iter().map(|stream| stream.track.next_due()).min().unwrap_or_default();
         for (index, stream) in self.streams.iter_mut().enumerate() {
-            stream.started = now.checked_sub(first).unwrap_or(now);
-            self.due.push(Reverse((stream.started + stream.track.next_due(), index)));
+            stream.started = now.checked_sub(first.div_f64(self.speed)).unwrap_or(now);
+            self.due.push(Reverse((stream.due(self.speed), index)));
         }
     }
 
@@ -243,7 +253,7 @@ impl World {
     /// Sends every packet of a stream that is due at `at`.
     fn send_due(&mut self, at: Instant, index: usize) -> Result<(), GeneratorError> {
         let stream = &mut self.streams[index];
-        while stream.started + stream.track.next_due() <= at {
+        while stream.due(self.speed) <= at {
             let track_packet = stream.track.next(&mut self.payload);
             let client = &self.clients[stream.client];
             let (Some(srtp), Some(bridge)) = (&client.srtp, client.bridge) else { continue };
@@ -274,7 +284,7 @@ impl World {
             self.sent += 1;
         }
         if self.playing {
-            self.due.push(Reverse((stream.started + stream.track.next_due(), index)));
+            self.due.push(Reverse((stream.due(self.speed), index)));
         }
         Ok(())
     }

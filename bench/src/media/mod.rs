@@ -26,8 +26,6 @@ pub trait Track {
     fn is_vp8(&self) -> bool;
     /// When the next packet is due, since the track's start.
     fn next_due(&self) -> Duration;
-    /// Changes the bit rate from the next frame on, where the track can.
-    fn set_bitrate(&mut self, _bitrate: u64) {}
     /// Writes the next packet's payload (replacing what is in `payload`).
     fn next(&mut self, payload: &mut Vec<u8>) -> TrackPacket;
 }
