@@ -81,7 +81,7 @@ impl Arena {
 
     /// SRTP profile that was negotiated with the first client.
     pub fn profile(&self) -> Option<SrtpProfile> {
-        self.world.clients().first().and_then(|client| client.profile)
+        self.world.clients().first().and_then(|client| client.keys).map(|keys| keys.profile)
     }
 }
 

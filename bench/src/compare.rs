@@ -240,11 +240,11 @@ fn fanout(args: &CompareArgs, backend: Backend, turn: Duration, report: &mut Rep
 fn growth(args: &CompareArgs, backend: Backend, turn: Duration, report: &mut Report) -> Result<(), SubjectError> {
     let mut arenas = Vec::new();
     for (net, size, name) in [(1, 10, "10"), (2, 500, "500")] {
-        let mut scenario = Scenario::new(Shape::Fanout, size);
-        // The same number of forwarded packets a second, or the small one would mostly measure sleeping.
-        scenario.video.bitrate = 500_000 * 500 / size as u64;
         let contestant = Contestant::ringbridge(choice(backend), args.core);
-        arenas.push(Arena::new(name, &contestant, &scenario, net, 1, Vec::new())?);
+        let mut arena = Arena::new(name, &contestant, &Scenario::new(Shape::Fanout, size), net, 1, Vec::new())?;
+        // As many forwarded packets a second, in frames of the same size, or the small one would mostly measure sleeping.
+        arena.world.set_speed(500.0 / size as f64);
+        arenas.push(arena);
     }
     alternate(&mut arenas, ROUNDS, turn, "growth")?;
     report.ratio("growth_500_over_10", ratios(&arenas[1].windows, &arenas[0].windows));

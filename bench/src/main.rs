@@ -1,24 +1,8 @@
 //! `ringbridge-bench`: load generator and benchmarks of ringbridge.
 
-mod arena;
-mod compare;
-mod cores;
-mod cpu;
-mod crypto;
-mod floor;
-mod generator;
-mod load;
-mod media;
-mod memory;
-mod progress;
-mod replay;
-mod saturate;
-mod scenario;
-mod step;
-mod subject;
-mod window;
 
 use clap::{Parser, Subcommand};
+use ringbridge_bench::{compare, floor, load, memory, replay, saturate, scale, step};
 
 /// Load generator and benchmarks of ringbridge.
 #[derive(Debug, Parser)]
@@ -40,6 +24,8 @@ enum Command {
     Compare(compare::CompareArgs),
     /// The highest load that loses less than 0.01 % and keeps p99 of the added latency under 5 ms.
     Saturate(saturate::SaturateArgs),
+    /// How the cost of a packet grows with receivers, with conferences, and with workers.
+    Scale(scale::ScaleArgs),
     /// Resident memory of the dataplane per endpoint.
     Memory {
         /// Print one JSON object.
@@ -70,6 +56,7 @@ fn main() -> std::process::ExitCode {
         Command::Floor(args) => floor::run(&args).map_err(Into::into),
         Command::Compare(args) => compare::run(&args).map_err(Into::into),
         Command::Saturate(args) => saturate::run(&args).map_err(Into::into),
+        Command::Scale(args) => scale::run(&args).map_err(Into::into),
         Command::Memory { json } => memory::run(json).map_err(Into::into),
         Command::Step { receivers, packets } => {
             println!("{}", serde_json::to_string(&step::run(receivers, packets)).unwrap_or_default());

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::demux::ufrag_prefix;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
-use ringbridge_dataplane::media::MediaKind;
 use ringbridge_dataplane::ring::{
     Command, FeedbackSsrcs, IceCredentials, MasterKey, NewEndpoint, SrtpKeys, SrtpProfile, WorkerLink,
 };
@@ -17,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cpu;
 use crate::generator::media_numbers::Numbers;
+use crate::media::Codec;
 use crate::subject::SubjectError;
 use crate::subject::in_process::{media, sources};
 
@@ -68,7 +68,7 @@ pub fn run(json: bool) -> Result<bool, SubjectError> {
     let idle = resident()?;
     populate(&mut link, 3, 10_000, AUDIENCE)?;
     settle(&mut link);
-    let streams = [(MediaKind::Video, 1), (MediaKind::Audio, 2)];
+    let streams = [(Codec::Vp8, 1), (Codec::Opus, 2)];
     send(&mut link, Command::SetSources { endpoint: EndpointId(10_000), sources: sources(0, &streams) })?;
     settle(&mut link);
     let audience = resident()?;

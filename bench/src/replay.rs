@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use ringbridge_dataplane::io::{IoChoice, IoLimits};
 
 use crate::generator::world::World;
+use crate::media::{Codec, Track, capture};
 use crate::scenario::{Scenario, Shape};
 use crate::subject::bare::{Bare, Method};
 use crate::subject::in_process::{InProcess, Options};
@@ -74,6 +75,12 @@ pub struct ReplayArgs {
     /// Most video sources per receiver; -1 is all.
     #[arg(long, default_value_t = -1, allow_hyphen_values = true)]
     last_n: i32,
+    /// Play this capture (pcap, pcapng, rtpdump of plain RTP) instead of the first publisher's generated media.
+    #[arg(long)]
+    capture: Option<PathBuf>,
+    /// Payload types in the capture.
+    #[arg(long, value_delimiter = ',', value_parser = payload_type, default_value = "100=VP8,101=VP9,41=AV1,107=H264,111=opus,96=VP8,98=VP9,45=AV1,102=H264")]
+    payload_types: Vec<(u8, Codec)>,
     /// Bits per second of each video stream.
     #[arg(long, default_value_t = 2_500_000)]
     bitrate: u64,
@@ -89,6 +96,15 @@ pub struct ReplayArgs {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+}
+
+fn payload_type(text: &str) -> Result<(u8, Codec), String> {
+    let (number, codec) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NUMBER=CODEC"))?;
+    let number: u8 = number.parse().map_err(|_| format!("payload type {number:?} is not a number"))?;
+    if number > 127 {
+        return Err(format!("payload type {number} is above 127"));
+    }
+    Ok((number, codec.parse()?))
 }
 
 /// Runs it; false when what arrived was wrong.
@@ -115,8 +131,13 @@ pub fn run(args: &ReplayArgs) -> Result<bool, SubjectError> {
     };
     // After the forwarder has started: threads and processes inherit the cores that they may use.
     crate::cores::pin(&[args.generator_core])?;
+    let mut tracks: Vec<Box<dyn Track>> = Vec::new();
+    if let Some(path) = &args.capture {
+        let codecs = args.payload_types.iter().copied().collect();
+        tracks.extend(capture::read(path, &codecs)?.into_iter().map(|track| Box::new(track) as Box<dyn Track>));
+    }
     let mut world = World::new(1)?;
-    scenario.join(&mut world, subject.as_mut(), args.samples, Vec::new(), |_, _| {})?;
+    scenario.join(&mut world, subject.as_mut(), args.samples, tracks, |_, _| {})?;
     let window = window::run(&mut world, subject.as_mut(), Duration::from_secs_f64(args.seconds), |_| Ok(()))?;
     println!("{:.0} ns/packet, {:?}", window.nanos_per_packet(), window.measured.counts);
     println!(

@@ -1,7 +1,6 @@
 //! Who takes part in a run, in which rooms, publishing what.
 
 use clap::ValueEnum;
-use ringbridge_dataplane::media::MediaKind;
 
 use crate::generator::media_numbers::Numbers;
 use crate::generator::receiver::Expected;
@@ -140,15 +139,6 @@ impl Scenario {
         }
         world.pause();
         Ok(())
-    }
-
-    /// Kinds of what is published, for labels.
-    pub fn kinds(&self) -> &'static [MediaKind] {
-        match self.shape {
-            Shape::Fanout => &[MediaKind::Video],
-            Shape::Audio => &[MediaKind::Audio],
-            _ => &[MediaKind::Video, MediaKind::Audio],
-        }
     }
 }
 

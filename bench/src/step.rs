@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
-use ringbridge_dataplane::media::{MediaKind, ReceiverConstraints, VideoConstraint};
+use ringbridge_dataplane::media::{ReceiverConstraints, VideoConstraint};
 use ringbridge_dataplane::ring::{
     Command, FeedbackSsrcs, IceCredentials, MasterKey, NewEndpoint, SrtpKeys, SrtpProfile,
 };
@@ -17,7 +17,7 @@ use ringbridge_dataplane::srtp::Sealer;
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 
 use crate::generator::media_numbers::Numbers;
-use crate::media::Track;
+use crate::media::{Codec, Track};
 use crate::media::video::{GeneratedVideo, VideoShape};
 use crate::subject::in_process::{media, sources};
 
@@ -65,7 +65,7 @@ pub fn run(receivers: u32, packets: usize) -> Steps {
         forwarder.handle_command(now, Command::SetSrtp { endpoint, keys: Box::new(keys(n)) });
         let numbers = if n % 3 == 2 { Numbers::OTHER } else { Numbers::USUAL };
         forwarder.handle_command(now, Command::SetMedia { endpoint, media: Box::new(media(numbers)) });
-        let published = if n == 0 { sources(0, &[(MediaKind::Video, SSRC)]) } else { Vec::new() };
+        let published = if n == 0 { sources(0, &[(Codec::Vp8, SSRC)]) } else { Vec::new() };
         forwarder.handle_command(now, Command::SetSources { endpoint, sources: published });
         let default = VideoConstraint { max_height: 2160, max_frame_rate: -1 };
         let constraints = Box::new(ReceiverConstraints { default, ..ReceiverConstraints::default() });
@@ -110,7 +110,7 @@ fn sealed(packets: usize) -> Vec<Vec<u8>> {
         let fields = HeaderFields {
             padding: false,
             marker: packet.marker,
-            payload_type: Numbers::USUAL.video,
+            payload_type: Numbers::USUAL.payload_type(Codec::Vp8),
             sequence: n as u16,
             timestamp: packet.timestamp,
             ssrc: SSRC,

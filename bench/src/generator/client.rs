@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, SocketAddrV4};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use is::stun::{StunMessage, StunPacket};
 use is::{Candidate, IceAgent, IceCreds, Protocol};
@@ -50,8 +50,8 @@ pub struct Client {
     pub srtp: Option<Srtp>,
     /// Why it will never be.
     pub failure: Option<DtlsError>,
-    /// The profile that was negotiated.
-    pub profile: Option<ringbridge_dataplane::ring::SrtpProfile>,
+    /// What DTLS agreed on.
+    pub keys: Option<SrtpKeys>,
     agent: IceAgent,
     dtls: Option<DtlsSession>,
     remote: Option<Remote>,
@@ -70,7 +70,7 @@ impl Client {
             bridge: None,
             srtp: None,
             failure: None,
-            profile: None,
+            keys: None,
             agent,
             dtls: None,
             remote: None,
@@ -99,7 +99,7 @@ impl Client {
     /// Skips ICE and DTLS: for forwarders that have none (the floor).
     pub fn set_plain(&mut self, bridge: SocketAddrV4, keys: &SrtpKeys) -> Result<(), GeneratorError> {
         self.bridge = Some(bridge);
-        self.profile = Some(keys.profile);
+        self.keys = Some(*keys);
         self.srtp = Some(Srtp::new(keys)?);
         Ok(())
     }
@@ -148,8 +148,8 @@ impl Client {
                         self.outgoing.extend(self.bridge.map(|bridge| (bridge, datagram)));
                     }
                     DtlsOutput::Connected(keys) => {
-                        self.profile = Some(keys.profile);
                         self.srtp = Srtp::new(&keys).ok();
+                        self.keys = Some(keys);
                     }
                     DtlsOutput::ApplicationData(_) => {}
                     DtlsOutput::Failed(error) => self.failure = Some(error),
@@ -161,13 +161,5 @@ impl Client {
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<(SocketAddrV4, Vec<u8>)> {
         self.outgoing.pop_front()
-    }
-
-    /// When time matters next.
-    pub fn poll_timeout(&mut self, now: Instant) -> Instant {
-        let far = now + Duration::from_secs(1);
-        let ice = if self.remote.is_some() { self.agent.poll_timeout() } else { None };
-        let dtls = self.dtls.as_ref().and_then(DtlsSession::poll_timeout);
-        [ice, dtls].into_iter().flatten().min().unwrap_or(far).min(far)
     }
 }

@@ -8,6 +8,8 @@ use ringbridge_dataplane::rtp::vp8::Descriptor;
 
 /// Packets remembered; at 100,000 packets a second this is more than half a second.
 const ENTRIES: usize = 1 << 16;
+/// Packets that share one place of the index; the oldest makes room.
+const WAYS: usize = 4;
 /// Payload bytes kept of each.
 const PAYLOAD: usize = 1500;
 
@@ -24,8 +26,12 @@ pub struct Sent {
 
 /// See the module. Allocates only when it is made.
 pub struct Ledger {
+    /// The latest packets, in a ring: hash, payload length, what was sent.
     sent: Vec<Option<(u64, usize, Sent)>>,
     payloads: Vec<u8>,
+    next: usize,
+    /// Places in the ring by hash, the newest first.
+    index: Vec<[u32; WAYS]>,
     hasher: foldhash::fast::FixedState,
 }
 
@@ -40,6 +46,8 @@ impl Default for Ledger {
         Self {
             sent: vec![None; ENTRIES],
             payloads: vec![0; ENTRIES * PAYLOAD],
+            next: 0,
+            index: vec![[0; WAYS]; ENTRIES],
             hasher: foldhash::fast::FixedState::with_seed(0x72_69_6e_67),
         }
     }
@@ -51,18 +59,23 @@ impl Ledger {
         let kept = untouched(vp8, payload);
         let kept = &kept[..kept.len().min(PAYLOAD)];
         let hash = self.hasher.hash_one(kept);
-        let slot = hash as usize % ENTRIES;
-        self.payloads[slot * PAYLOAD..][..kept.len()].copy_from_slice(kept);
-        self.sent[slot] = Some((hash, kept.len(), sent));
+        let place = self.next;
+        self.next = (self.next + 1) % ENTRIES;
+        self.payloads[place * PAYLOAD..][..kept.len()].copy_from_slice(kept);
+        self.sent[place] = Some((hash, kept.len(), sent));
+        let places = &mut self.index[hash as usize % ENTRIES];
+        places.copy_within(..WAYS - 1, 1);
+        places[0] = place as u32;
     }
 
-    /// What was sent with this very payload, if it was.
+    /// What was sent with this very payload, if it was; the latest of several.
     pub fn find(&self, vp8: bool, payload: &[u8]) -> Option<Sent> {
         let kept = untouched(vp8, payload);
         let hash = self.hasher.hash_one(kept);
-        let slot = hash as usize % ENTRIES;
-        let (known, len, sent) = self.sent[slot]?;
-        (known == hash && self.payloads[slot * PAYLOAD..][..len] == *kept).then_some(sent)
+        self.index[hash as usize % ENTRIES].iter().find_map(|place| {
+            let (known, len, sent) = self.sent[*place as usize]?;
+            (known == hash && self.payloads[*place as usize * PAYLOAD..][..len] == *kept).then_some(sent)
+        })
     }
 }
 

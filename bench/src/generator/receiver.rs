@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use ringbridge_dataplane::media::MediaKind;
 use ringbridge_dataplane::rtp::Packet;
 use ringbridge_dataplane::rtp::vp8::Descriptor;
 use webrtc_srtp::context::Context;
 
 use super::ledger::Ledger;
 use super::media_numbers::Numbers;
+use crate::media::Codec;
 
 /// What a receiver expects of the streams that it is sent.
 #[derive(Debug, Clone, Copy)]
@@ -80,19 +80,9 @@ impl Receiver {
         Self { counts: Counts::default(), complaint: None, sampled, expected, incoming: Vec::with_capacity(64) }
     }
 
-    /// Whether it decrypts.
-    pub fn is_sampled(&self) -> bool {
-        self.sampled
-    }
-
     /// Starts counting anew; sequences go on.
     pub fn reset(&mut self) {
         self.counts = Counts::default();
-    }
-
-    /// Forgets sequences too: the streams were stopped and go on later.
-    pub fn interrupt(&mut self) {
-        self.incoming.clear();
     }
 
     /// Takes one SRTP packet. `open` decrypts, if this receiver is sampled.
@@ -102,7 +92,7 @@ impl Receiver {
         datagram: &[u8],
         open: Option<&mut Context>,
         ledger: &Ledger,
-        kinds: &[(MediaKind, bool)],
+        codecs: &[Codec],
         latency: &mut Histogram<u64>,
     ) {
         let [_, _, s0, s1, _, _, _, _, a, b, c, d, ..] = *datagram else { return self.complain("an RTP packet is cut") };
@@ -128,7 +118,7 @@ impl Receiver {
             }
         };
         if let (true, Some(open)) = (self.sampled, open) {
-            match self.verify(now, at, datagram, open, ledger, kinds, latency) {
+            match self.verify(now, at, datagram, open, ledger, codecs, latency) {
                 Ok(()) => self.counts.verified += 1,
                 Err(complaint) => self.complain(complaint),
             }
@@ -143,7 +133,7 @@ impl Receiver {
         datagram: &[u8],
         open: &mut Context,
         ledger: &Ledger,
-        kinds: &[(MediaKind, bool)],
+        codecs: &[Codec],
         latency: &mut Histogram<u64>,
     ) -> Result<(), &'static str> {
         let plain: Bytes = open.decrypt_rtp(datagram).map_err(|_| "a packet does not decrypt")?;
@@ -151,17 +141,16 @@ impl Receiver {
         let payload = packet.payload();
         let found = ledger.find(true, payload).or_else(|| ledger.find(false, payload));
         let sent = found.ok_or("a payload was never sent")?;
-        let Some(&(kind, vp8)) = kinds.get(sent.stream) else { return Err("a stream does not exist") };
+        let Some(&codec) = codecs.get(sent.stream) else { return Err("a stream does not exist") };
         if let Some(numbers) = self.expected.numbers {
-            let wanted = if kind == MediaKind::Audio { numbers.opus } else { numbers.video };
-            if packet.payload_type() != wanted {
+            if packet.payload_type() != numbers.payload_type(codec) {
                 return Err("a payload type is not the receiver's own");
             }
         }
-        self.counts.audio += u64::from(kind == MediaKind::Audio);
+        self.counts.audio += u64::from(codec == Codec::Opus);
         // Saturates beyond a minute, which no bridge needs.
         latency.saturating_record(now.saturating_duration_since(sent.at).as_nanos() as u64);
-        if vp8 {
+        if codec == Codec::Vp8 {
             let id = Descriptor::parse(payload).ok().and_then(|d| d.picture_id).ok_or("a picture id is gone")?;
             let incoming = &mut self.incoming[at];
             // The frame's own number was put into the ledger's packet number by the generator's order: within one

@@ -8,6 +8,7 @@ use ringbridge_controlplane::transport::{DtlsRole, Fingerprint};
 use ringbridge_dataplane::media::MediaKind;
 
 use super::media_numbers::Numbers;
+use crate::media::Codec;
 
 /// Why a peer's description is of no use.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -161,19 +162,18 @@ fn transport(out: &mut String, local: &Local<'_>, setup: &str) {
     );
 }
 
-/// The offer of a publisher: one section for each of its streams (kind, SSRC).
-pub fn offer(local: &Local<'_>, numbers: &Numbers, streams: &[(MediaKind, u32)]) -> String {
+/// The offer of a publisher: one section for each of its streams (codec, SSRC).
+pub fn offer(local: &Local<'_>, numbers: &Numbers, streams: &[(Codec, u32)]) -> String {
     let mut out = String::new();
     session(&mut out, &(0..streams.len()).map(|mid| mid.to_string()).collect::<Vec<_>>());
-    for (mid, (kind, ssrc)) in streams.iter().enumerate() {
-        let (media, pt, codec) = match kind {
-            MediaKind::Audio => ("audio", numbers.opus, "opus/48000/2"),
-            MediaKind::Video => ("video", numbers.video, "VP8/90000"),
-        };
+    for (mid, (codec, ssrc)) in streams.iter().enumerate() {
+        let media = if codec.kind() == MediaKind::Audio { "audio" } else { "video" };
+        let pt = numbers.payload_type(*codec);
+        let channels = if codec.channels() > 1 { "/2" } else { "" };
         let _ = write!(out, "m={media} {} UDP/TLS/RTP/SAVPF {pt}\r\n", local.address.port());
         transport(&mut out, local, "actpass");
-        let _ = write!(out, "a=mid:{mid}\r\na=sendonly\r\na=rtpmap:{pt} {codec}\r\n");
-        if *kind == MediaKind::Video {
+        let _ = write!(out, "a=mid:{mid}\r\na=sendonly\r\na=rtpmap:{pt} {}/{}{channels}\r\n", codec.name(), codec.clock_rate());
+        if codec.kind() == MediaKind::Video {
             let _ = write!(out, "a=rtcp-fb:{pt} nack\r\na=rtcp-fb:{pt} nack pli\r\n");
         }
         let _ = write!(
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn an_offer_and_its_answer_read_back() {
-        let text = offer(&local(), &Numbers::USUAL, &[(MediaKind::Video, 7), (MediaKind::Audio, 8)]);
+        let text = offer(&local(), &Numbers::USUAL, &[(Codec::Vp8, 7), (Codec::Opus, 8)]);
         let remote = parse(&text).unwrap();
         assert_eq!((remote.ufrag.as_str(), remote.candidates.len(), remote.lite), ("abcd", 1, false));
         assert_eq!(remote.role, DtlsRole::Client);
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         assert_eq!(parse("v=0"), Err(SdpError::Missing("ice-ufrag")));
-        let text = offer(&local(), &Numbers::USUAL, &[(MediaKind::Video, 7)]).replace("udp", "tcp");
+        let text = offer(&local(), &Numbers::USUAL, &[(Codec::Vp8, 7)]).replace("udp", "tcp");
         assert_eq!(parse(&text), Err(SdpError::Missing("UDP candidate on IPv4")));
     }
 }

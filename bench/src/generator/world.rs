@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use ringbridge_controlplane::transport::Certificate;
-use ringbridge_dataplane::media::MediaKind;
 use ringbridge_dataplane::ring::SrtpKeys;
 use ringbridge_dataplane::rtp::extension::Extension;
 use ringbridge_dataplane::rtp::header::{self, HeaderFields};
@@ -19,7 +18,7 @@ use super::media_numbers::Numbers;
 use super::receiver::{Counts, Expected, Receiver};
 use super::sdp::{Local, Remote};
 use super::socket::ClientSocket;
-use crate::media::Track;
+use crate::media::{Codec, Track};
 
 /// How often clients' timers are looked at.
 const TIMERS: Duration = Duration::from_millis(5);
@@ -73,7 +72,7 @@ pub struct World {
     receivers: Vec<Receiver>,
     numbers: Vec<Numbers>,
     streams: Vec<Stream>,
-    kinds: Vec<(MediaKind, bool)>,
+    codecs: Vec<Codec>,
     ledger: Ledger,
     latency: Histogram<u64>,
     due: BinaryHeap<Reverse<(Instant, usize)>>,
@@ -105,7 +104,7 @@ impl World {
             receivers: Vec::new(),
             numbers: Vec::new(),
             streams: Vec::new(),
-            kinds: Vec::new(),
+            codecs: Vec::new(),
             ledger: Ledger::default(),
             latency: latencies(),
             due: BinaryHeap::new(),
@@ -136,7 +135,7 @@ impl World {
     pub fn add_stream(&mut self, client: ClientId, track: Box<dyn Track>) -> u32 {
         let index = self.streams.len();
         let ssrc = 0x5000_0000 | (client as u32) << 8 | (index as u32 & 0xff);
-        self.kinds.push((track.kind(), track.is_vp8()));
+        self.codecs.push(track.codec());
         let now = Instant::now();
         self.streams.push(Stream { client, ssrc, track, sequence: 1000, packets: 0, started: now });
         if self.playing {
@@ -151,9 +150,9 @@ impl World {
     }
 
     /// The streams that a client publishes.
-    pub fn streams_of(&self, client: ClientId) -> Vec<(MediaKind, u32)> {
+    pub fn streams_of(&self, client: ClientId) -> Vec<(Codec, u32)> {
         let of = self.streams.iter().filter(|stream| stream.client == client);
-        of.map(|stream| (stream.track.kind(), stream.ssrc)).collect()
+        of.map(|stream| (stream.track.codec(), stream.ssrc)).collect()
     }
 
     /// What a client negotiated.
@@ -258,11 +257,11 @@ impl World {
             let client = &self.clients[stream.client];
             let (Some(srtp), Some(bridge)) = (&client.srtp, client.bridge) else { continue };
             let numbers = &self.numbers[stream.client];
-            let (kind, vp8) = self.kinds[index];
+            let codec = self.codecs[index];
             let fields = HeaderFields {
                 padding: false,
                 marker: track_packet.marker,
-                payload_type: if kind == MediaKind::Audio { numbers.opus } else { numbers.video },
+                payload_type: numbers.payload_type(codec),
                 sequence: stream.sequence as u16,
                 timestamp: track_packet.timestamp,
                 ssrc: stream.ssrc,
@@ -277,7 +276,7 @@ impl World {
             });
             let len = sealed.ok_or(GeneratorError::Seal(stream.client))?;
             let sent = Sent { at: Instant::now(), stream: index, number: stream.packets };
-            self.ledger.note(vp8, &self.payload, sent);
+            self.ledger.note(codec == Codec::Vp8, &self.payload, sent);
             self.socket.send(*client.address.ip(), bridge, &self.packet[..len])?;
             stream.sequence += 1;
             stream.packets += 1;
@@ -290,7 +289,7 @@ impl World {
     }
 
     fn receive(&mut self) -> Result<usize, GeneratorError> {
-        let Self { socket, net, clients, receivers, ledger, kinds, latency, .. } = self;
+        let Self { socket, net, clients, receivers, ledger, codecs, latency, .. } = self;
         let mut now = None;
         let mut touched = false;
         let received = socket.receive(|to, from, datagram| {
@@ -305,7 +304,7 @@ impl World {
                 [128..=191, 192..=223, ..] => receiver.counts.rtcp += 1,
                 [128..=191, ..] => {
                     let open = client.srtp.as_mut().map(|srtp| &mut srtp.open);
-                    receiver.handle_rtp(now, datagram, open, ledger, kinds, latency);
+                    receiver.handle_rtp(now, datagram, open, ledger, codecs, latency);
                 }
                 _ => {
                     client.handle_datagram(now, from, datagram);

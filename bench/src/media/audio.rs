@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use ringbridge_dataplane::media::MediaKind;
-
-use super::{Numbers, Track, TrackPacket};
+use super::{Codec, Numbers, Track, TrackPacket};
 
 /// Opus at about 40 kbit/s.
 const PAYLOAD: usize = 100;
@@ -29,12 +27,8 @@ impl GeneratedAudio {
 }
 
 impl Track for GeneratedAudio {
-    fn kind(&self) -> MediaKind {
-        MediaKind::Audio
-    }
-
-    fn is_vp8(&self) -> bool {
-        false
+    fn codec(&self) -> Codec {
+        Codec::Opus
     }
 
     fn next_due(&self) -> Duration {

@@ -1,11 +1,76 @@
 //! What the generator plays: frame-shaped video, speech-shaped audio, or a recording.
 
 pub mod audio;
+pub mod capture;
 pub mod video;
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use ringbridge_dataplane::media::MediaKind;
+
+/// What a track is encoded with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    /// VP8.
+    Vp8,
+    /// VP9.
+    Vp9,
+    /// AV1.
+    Av1,
+    /// H264, constrained baseline, packetization mode 1.
+    H264,
+    /// Opus.
+    Opus,
+}
+
+impl Codec {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Vp8, Self::Vp9, Self::Av1, Self::H264, Self::Opus];
+
+    /// As signalling writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vp8 => "VP8",
+            Self::Vp9 => "VP9",
+            Self::Av1 => "AV1",
+            Self::H264 => "H264",
+            Self::Opus => "opus",
+        }
+    }
+
+    /// Audio or video.
+    pub const fn kind(self) -> MediaKind {
+        if matches!(self, Self::Opus) { MediaKind::Audio } else { MediaKind::Video }
+    }
+
+    /// Of its RTP timestamps, Hz.
+    pub const fn clock_rate(self) -> u32 {
+        if matches!(self, Self::Opus) { 48_000 } else { 90_000 }
+    }
+
+    /// Audio channels.
+    pub const fn channels(self) -> u8 {
+        if matches!(self, Self::Opus) { 2 } else { 1 }
+    }
+
+    /// Format parameters.
+    pub const fn parameters(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::H264 => &[("level-asymmetry-allowed", "1"), ("packetization-mode", "1"), ("profile-level-id", "42e01f")],
+            _ => &[],
+        }
+    }
+}
+
+impl FromStr for Codec {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name));
+        known.ok_or_else(|| format!("codec {name:?} is unknown; choose from VP8, VP9, AV1, H264, opus"))
+    }
+}
 
 /// One packet of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +85,8 @@ pub struct TrackPacket {
 
 /// A source of packets in order of time.
 pub trait Track {
-    /// Audio or video.
-    fn kind(&self) -> MediaKind;
-    /// Whether payloads begin with a VP8 descriptor.
-    fn is_vp8(&self) -> bool;
+    /// What it is encoded with.
+    fn codec(&self) -> Codec;
     /// When the next packet is due, since the track's start.
     fn next_due(&self) -> Duration;
     /// Writes the next packet's payload (replacing what is in `payload`).

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use ringbridge_dataplane::media::MediaKind;
-
-use super::{Numbers, Track, TrackPacket};
+use super::{Codec, Numbers, Track, TrackPacket};
 
 /// VP8 payload descriptor with 15-bit picture id, TL0PICIDX and temporal id (RFC 7741 section 4.2).
 const DESCRIPTOR: usize = 6;
@@ -73,12 +71,8 @@ impl GeneratedVideo {
 }
 
 impl Track for GeneratedVideo {
-    fn kind(&self) -> MediaKind {
-        MediaKind::Video
-    }
-
-    fn is_vp8(&self) -> bool {
-        true
+    fn codec(&self) -> Codec {
+        Codec::Vp8
     }
 
     fn next_due(&self) -> Duration {

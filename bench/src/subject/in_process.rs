@@ -25,6 +25,7 @@ use crate::generator::GeneratorError;
 use crate::generator::media_numbers::Numbers;
 use crate::generator::sdp::Remote;
 use crate::generator::world::{ClientId, World};
+use crate::media::Codec;
 
 /// How the dataplane is to run.
 #[derive(Debug, Clone)]
@@ -262,36 +263,32 @@ impl Subject for InProcess {
 
 /// Formats and extensions of a participant.
 pub fn media(numbers: Numbers) -> Media {
-    let format = |id, kind, name: &str, clock_rate, channels| PayloadType {
-        id,
-        kind,
-        name: name.into(),
-        clock_rate,
-        channels,
-        parameters: Vec::new(),
-        feedback: match kind {
+    let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+    let format = |codec: Codec| PayloadType {
+        id: numbers.payload_type(codec),
+        kind: codec.kind(),
+        name: codec.name().into(),
+        clock_rate: codec.clock_rate(),
+        channels: codec.channels(),
+        parameters: owned(codec.parameters()),
+        feedback: match codec.kind() {
             MediaKind::Audio => Vec::new(),
-            MediaKind::Video => [("nack", ""), ("nack", "pli"), ("ccm", "fir")]
-                .map(|(name, parameter)| (name.to_owned(), parameter.to_owned()))
-                .into(),
+            MediaKind::Video => owned(&[("nack", ""), ("nack", "pli"), ("ccm", "fir")]),
         },
     };
     let level = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
     Media {
-        payload_types: vec![
-            format(numbers.opus, MediaKind::Audio, "opus", 48_000, 2),
-            format(numbers.video, MediaKind::Video, "VP8", 90_000, 1),
-        ],
+        payload_types: Codec::ALL.map(format).into(),
         header_extensions: vec![HeaderExtension { id: numbers.level, kind: MediaKind::Audio, uri: level.into() }],
         ..Media::default()
     }
 }
 
-/// What a participant publishes: (kind, SSRC) each.
-pub fn sources(client: ClientId, streams: &[(MediaKind, u32)]) -> Vec<SourceDescription> {
-    let describe = |(index, (kind, ssrc)): (usize, &(MediaKind, u32))| SourceDescription {
-        name: format!("client{client}-{}{index}", if *kind == MediaKind::Audio { 'a' } else { 'v' }),
-        kind: *kind,
+/// What a participant publishes: (codec, SSRC) each.
+pub fn sources(client: ClientId, streams: &[(Codec, u32)]) -> Vec<SourceDescription> {
+    let describe = |(index, (codec, ssrc)): (usize, &(Codec, u32))| SourceDescription {
+        name: format!("client{client}-{}{index}", if codec.kind() == MediaKind::Audio { 'a' } else { 'v' }),
+        kind: codec.kind(),
         video_type: VideoType::Camera,
         encodings: vec![Encoding { ssrc: *ssrc, rtx: None }],
     };

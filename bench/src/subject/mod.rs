@@ -28,6 +28,9 @@ pub enum SubjectError {
     /// The cores of the benchmark itself.
     #[error(transparent)]
     Core(#[from] crate::cores::CoreError),
+    /// A capture that cannot be played.
+    #[error(transparent)]
+    Capture(#[from] crate::media::capture::CaptureError),
     /// A worker does not take commands.
     #[error("the worker's command ring is full: the worker has stopped or is too slow")]
     RingFull,

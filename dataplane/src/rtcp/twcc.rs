@@ -25,8 +25,9 @@ pub struct TwccRecorder {
     base: u64,
     /// One past the newest that arrived.
     end: u64,
-    /// Arrival by `sequence % CAPACITY`, microseconds since the epoch; negative is not received.
-    arrivals: Box<[i64; CAPACITY]>,
+    /// Arrival by `sequence % CAPACITY`, microseconds since the epoch; negative is not received. Empty before the first:
+    /// most endpoints of a large conference send nothing.
+    arrivals: Box<[i64]>,
     last_feedback: Option<Instant>,
     pending: bool,
     marker: bool,
@@ -39,7 +40,7 @@ impl Default for TwccRecorder {
             epoch: None,
             base: 0,
             end: 0,
-            arrivals: Box::new([-1; CAPACITY]),
+            arrivals: Box::default(),
             last_feedback: None,
             pending: false,
             marker: false,
@@ -53,6 +54,7 @@ impl TwccRecorder {
     pub fn record(&mut self, now: Instant, sequence: u16, marker: bool) {
         let epoch = *self.epoch.get_or_insert(now);
         if self.end == 0 {
+            self.arrivals = vec![-1; CAPACITY].into();
             // Far from zero, so that packets that come late do not underflow.
             self.base = 0x1_0000 + u64::from(sequence);
             self.end = self.base;

@@ -8,6 +8,8 @@ use crate::ring::{MasterKey, SrtpProfile};
 
 /// SSRCs whose state is kept per endpoint; the one unheard for longest makes room.
 const MAX_SSRCS: usize = 64;
+/// Audio, and three encodings of video with their retransmissions.
+const USUAL_SSRCS: usize = 8;
 
 enum Cipher {
     Aead(Box<Aead>),
@@ -46,7 +48,7 @@ struct Stream {
     window: ReplayWindow,
 }
 
-/// Streams by SSRC, bounded, allocated once.
+/// Streams by SSRC, bounded; room for most endpoints' at first, more when more come.
 struct Streams {
     streams: Vec<Stream>,
     clock: u64,
@@ -54,7 +56,7 @@ struct Streams {
 
 impl Streams {
     fn new() -> Self {
-        Self { streams: Vec::with_capacity(MAX_SSRCS), clock: 0 }
+        Self { streams: Vec::with_capacity(USUAL_SSRCS), clock: 0 }
     }
 
     fn window(&self, ssrc: u32) -> ReplayWindow {

@@ -1,0 +1,21 @@
+//! Load generator and benchmarks of ringbridge: clients with real ICE and DTLS-SRTP, media, the forwarders that are
+//! compared, and what is measured of them.
+
+pub mod arena;
+pub mod compare;
+pub mod cores;
+pub mod cpu;
+pub mod crypto;
+pub mod floor;
+pub mod generator;
+pub mod load;
+pub mod media;
+pub mod memory;
+pub mod progress;
+pub mod replay;
+pub mod saturate;
+pub mod scale;
+pub mod scenario;
+pub mod step;
+pub mod subject;
+pub mod window;
