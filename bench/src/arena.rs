@@ -73,7 +73,7 @@ impl Arena {
         let started = contestant.start(name);
         cores::pin(&generator)?;
         let mut subject = started?;
-        let mut world = World::new(net)?;
+        let mut world = World::new(net, false)?;
         let bar = Progress::new(&format!("{name}: joining"));
         scenario.join(&mut world, subject.as_mut(), samples, tracks, |done, all| bar.set(done, all))?;
         Ok(Self { name: name.to_owned(), world, subject, windows: Vec::new() })

@@ -266,7 +266,10 @@ fn check(arenas: &[Arena]) -> bool {
 }
 
 fn print(report: &Report) {
-    println!("processor time per forwarded packet, ns (median, least, greatest), loss; ringbridge is {}", report.backend);
+    println!(
+        "processor time per forwarded packet, ns (median, least, greatest), loss; ringbridge is {}",
+        report.backend
+    );
     for (name, spread) in &report.nanos {
         let loss = report.loss.get(name).copied().unwrap_or(0.0);
         println!("  {name:<36}{:>9.0}{:>9.0}{:>9.0}{:>10.4} %", spread.median, spread.min, spread.max, loss * 100.0);

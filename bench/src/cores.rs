@@ -7,7 +7,9 @@ use nix::unistd::Pid;
 
 /// A core that this process cannot have.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot run on cores {wanted:?}: {source}; this process may use {allowed:?}, choose with --core and --generator-core")]
+#[error(
+    "cannot run on cores {wanted:?}: {source}; this process may use {allowed:?}, choose with --core and --generator-core"
+)]
 pub struct CoreError {
     wanted: Vec<usize>,
     allowed: Vec<usize>,

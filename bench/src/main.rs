@@ -1,6 +1,5 @@
 //! `ringbridge-bench`: load generator and benchmarks of ringbridge.
 
-
 use clap::{Parser, Subcommand};
 use ringbridge_bench::{compare, floor, load, memory, replay, saturate, scale, step};
 

@@ -1,10 +1,12 @@
 //! `replay`: one scenario through one forwarder.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use ringbridge_dataplane::io::{IoChoice, IoLimits};
+use serde::Serialize;
 
 use crate::generator::world::World;
 use crate::media::{Codec, Track, capture};
@@ -13,7 +15,7 @@ use crate::subject::bare::{Bare, Method};
 use crate::subject::in_process::{InProcess, Options};
 use crate::subject::peer::Peer;
 use crate::subject::{Subject, SubjectError};
-use crate::window;
+use crate::window::{self, Window};
 
 /// What forwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -81,6 +83,12 @@ pub struct ReplayArgs {
     /// Payload types in the capture.
     #[arg(long, value_delimiter = ',', value_parser = payload_type, default_value = "100=VP8,101=VP9,41=AV1,107=H264,111=opus,96=VP8,98=VP9,45=AV1,102=H264")]
     payload_types: Vec<(u8, Codec)>,
+    /// Take runs of packets whole: as on hosts whose network card cuts them (tx-udp-segmentation).
+    #[arg(long)]
+    offload: bool,
+    /// Play so many times faster than in real time.
+    #[arg(long, default_value_t = 1.0)]
+    speed: f64,
     /// Bits per second of each video stream.
     #[arg(long, default_value_t = 2_500_000)]
     bitrate: u64,
@@ -136,22 +144,104 @@ pub fn run(args: &ReplayArgs) -> Result<bool, SubjectError> {
         let codecs = args.payload_types.iter().copied().collect();
         tracks.extend(capture::read(path, &codecs)?.into_iter().map(|track| Box::new(track) as Box<dyn Track>));
     }
-    let mut world = World::new(1)?;
+    let mut world = World::new(1, args.offload)?;
     scenario.join(&mut world, subject.as_mut(), args.samples, tracks, |_, _| {})?;
+    world.set_speed(args.speed);
     let window = window::run(&mut world, subject.as_mut(), Duration::from_secs_f64(args.seconds), |_| Ok(()))?;
-    println!("{:.0} ns/packet, {:?}", window.nanos_per_packet(), window.measured.counts);
-    println!(
-        "loss {:.4} p50 {:?} p99 {:?} p99.9 {:?} late {:?} overflow {} user {:?} sys/pkt {:?} own {:?} {:?}",
-        window.loss(),
-        window.latency(0.5),
-        window.latency(0.99),
-        window.latency(0.999),
-        window.measured.late,
-        window.measured.overflowed,
-        window.cpu.user_share(),
-        window.syscalls_per_packet(),
-        window.own,
-        window.measured.complaint
-    );
-    Ok(window.measured.counts.wrong == 0)
+    let report = Report::of(&scenario, subject.as_ref(), &window)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&report).unwrap_or_default());
+    } else {
+        report.print();
+    }
+    Ok(report.wrong == 0 && (args.samples == 0 || report.verified > 0))
+}
+
+/// What `replay` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    scenario: Scenario,
+    bridge: String,
+    seconds: f64,
+    /// Packets that clients sent.
+    sent: u64,
+    /// Packets that arrived, once per receiver.
+    forwarded: u64,
+    /// Packets that would have arrived, had all been forwarded to all.
+    expected: u64,
+    /// Share of sequence numbers missing at receivers, 0 to 1.
+    loss: f64,
+    /// Packets that the generator's own socket lost.
+    generator_lost: u64,
+    /// The longest that a packet was sent after it was due, microseconds.
+    generator_late_micros: u64,
+    /// Processor time of the bridge per forwarded packet, nanoseconds.
+    cpu_nanos_per_packet: f64,
+    /// The part of it in user mode, 0 to 1, by the kernel's clock ticks.
+    cpu_user_share: Option<f64>,
+    /// Added latency, microseconds.
+    latency_micros: BTreeMap<&'static str, f64>,
+    syscalls_per_packet: Option<f64>,
+    /// Of the process that the bridge runs in, bytes; with ringbridge it is the generator's, too.
+    resident: u64,
+    /// What the bridge says that it dropped, by reason.
+    dropped: BTreeMap<&'static str, u64>,
+    /// Packets of sampled receivers that were as they had been sent.
+    verified: u64,
+    /// Packets of sampled receivers that were not.
+    wrong: u64,
+    complaint: Option<String>,
+}
+
+impl Report {
+    fn of(scenario: &Scenario, subject: &dyn Subject, window: &Window) -> Result<Self, SubjectError> {
+        let counts = &window.measured.counts;
+        let micros = |quantile| window.latency(quantile).as_nanos() as f64 / 1000.0;
+        Ok(Self {
+            scenario: *scenario,
+            bridge: subject.name().to_owned(),
+            seconds: window.elapsed.as_secs_f64(),
+            sent: window.measured.sent,
+            forwarded: counts.packets,
+            expected: window.measured.sent * scenario.fan_out(),
+            loss: window.loss(),
+            generator_lost: window.measured.overflowed,
+            generator_late_micros: window.measured.late.as_micros() as u64,
+            cpu_nanos_per_packet: window.nanos_per_packet(),
+            cpu_user_share: window.cpu.user_share(),
+            latency_micros: [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)]
+                .map(|(name, quantile)| (name, micros(quantile)))
+                .into(),
+            syscalls_per_packet: window.syscalls_per_packet(),
+            resident: subject.resident()?,
+            dropped: window.own.as_ref().map(|own| own.dropped.clone()).unwrap_or_default(),
+            verified: counts.verified,
+            wrong: counts.wrong,
+            complaint: window.measured.complaint.clone(),
+        })
+    }
+
+    fn print(&self) {
+        let row = |name: &str, value: String| println!("{name:<34}{value}");
+        row("scenario", format!("{} of {}, {:.1} s", self.scenario.shape.name(), self.scenario.size, self.seconds));
+        row("bridge", self.bridge.clone());
+        row("forwarded packets", format!("{} ({} sent, {} expected)", self.forwarded, self.sent, self.expected));
+        row("loss", format!("{:.4} %", self.loss * 100.0));
+        row("processor time per packet", format!("{:.0} ns", self.cpu_nanos_per_packet));
+        if let Some(share) = self.cpu_user_share {
+            row("  in user mode", format!("{:.0} %", share * 100.0));
+        }
+        let latency: Vec<_> = self.latency_micros.iter().map(|(name, micros)| format!("{name} {micros:.0}")).collect();
+        row("added latency, us", latency.join(", "));
+        if let Some(syscalls) = self.syscalls_per_packet {
+            row("system calls per packet", format!("{syscalls:.4}"));
+        }
+        row("resident memory", format!("{:.1} MiB", self.resident as f64 / f64::from(1 << 20)));
+        row("dropped by the bridge", format!("{:?}", self.dropped));
+        row("generator", format!("lost {}, at most {} us late", self.generator_lost, self.generator_late_micros));
+        row("sampled packets", format!("{} as sent, {} wrong", self.verified, self.wrong));
+        if let Some(complaint) = &self.complaint {
+            row("first complaint", complaint.clone());
+        }
+    }
 }

@@ -17,8 +17,8 @@ use ringbridge_dataplane::srtp::Sealer;
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 
 use crate::generator::media_numbers::Numbers;
-use crate::media::{Codec, Track};
 use crate::media::video::{GeneratedVideo, VideoShape};
+use crate::media::{Codec, Track};
 use crate::subject::in_process::{media, sources};
 
 const SSRC: u32 = 0x5000_0000;

@@ -95,7 +95,9 @@ impl Receiver {
         codecs: &[Codec],
         latency: &mut Histogram<u64>,
     ) {
-        let [_, _, s0, s1, _, _, _, _, a, b, c, d, ..] = *datagram else { return self.complain("an RTP packet is cut") };
+        let [_, _, s0, s1, _, _, _, _, a, b, c, d, ..] = *datagram else {
+            return self.complain("an RTP packet is cut");
+        };
         let (sequence, ssrc) = (u16::from_be_bytes([s0, s1]), u32::from_be_bytes([a, b, c, d]));
         self.counts.packets += 1;
         self.counts.bytes += datagram.len() as u64;

@@ -172,7 +172,12 @@ pub fn offer(local: &Local<'_>, numbers: &Numbers, streams: &[(Codec, u32)]) -> 
         let channels = if codec.channels() > 1 { "/2" } else { "" };
         let _ = write!(out, "m={media} {} UDP/TLS/RTP/SAVPF {pt}\r\n", local.address.port());
         transport(&mut out, local, "actpass");
-        let _ = write!(out, "a=mid:{mid}\r\na=sendonly\r\na=rtpmap:{pt} {}/{}{channels}\r\n", codec.name(), codec.clock_rate());
+        let _ = write!(
+            out,
+            "a=mid:{mid}\r\na=sendonly\r\na=rtpmap:{pt} {}/{}{channels}\r\n",
+            codec.name(),
+            codec.clock_rate()
+        );
         if codec.kind() == MediaKind::Video {
             let _ = write!(out, "a=rtcp-fb:{pt} nack\r\na=rtcp-fb:{pt} nack pli\r\n");
         }

@@ -1,19 +1,15 @@
 //! One UDP socket for all clients of a run. Each client has a loopback address of its own, so one system call takes
 //! packets of many clients, and the generator costs little beside the bridge under test.
 
-use std::io;
-use std::io::IoSliceMut;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::fs;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 
-use nix::errno::Errno;
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmsg, setsockopt, sockopt,
-};
+use nix::sys::socket::{setsockopt, sockopt};
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
-/// Packets taken by one system call.
-const BATCH: usize = 64;
-/// Bytes kept of a packet; longer ones are cut.
+/// Bytes of a buffer: a run of packets with GRO, one packet without (longer ones are cut).
+const RUN: usize = 65_536;
 const PACKET: usize = 2048;
 /// Kernel receive buffer wanted, bytes: a keyframe for 500 receivers.
 const RECEIVE_BUFFER: usize = 64 << 20;
@@ -21,30 +17,24 @@ const RECEIVE_BUFFER: usize = 64 << 20;
 /// See the module.
 pub struct ClientSocket {
     socket: UdpSocket,
-    headers: MultiHeaders<SockaddrIn>,
+    state: UdpSocketState,
     buffers: Vec<u8>,
-    /// Packets that the kernel dropped because the generator was too slow.
-    pub overflowed: u32,
+    buffer: usize,
 }
 
 impl ClientSocket {
-    /// Binds a free port on all loopback addresses.
-    pub fn bind() -> io::Result<Self> {
+    /// Binds a free port on all loopback addresses. With `gro`, a run of packets that was sent as one message (GSO)
+    /// arrives as one: the sender's kernel does not cut it, as if its network card did (`tx-udp-segmentation`).
+    pub fn bind(gro: bool) -> io::Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.set_nonblocking(true)?;
-        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
-        setsockopt(&socket, sockopt::RxqOvfl, &1)?;
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        setsockopt(&socket, sockopt::UdpGroSegment, &gro)?;
         // Beyond net.core.rmem_max only for root; what the generator loses is reported as its own loss.
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
         }
-        let space = nix::cmsg_space!(nix::libc::in_pktinfo, u32);
-        Ok(Self {
-            headers: MultiHeaders::preallocate(BATCH, Some(space)),
-            buffers: vec![0; BATCH * PACKET],
-            socket,
-            overflowed: 0,
-        })
+        let buffer = if gro { RUN } else { PACKET };
+        Ok(Self { socket, state, buffers: vec![0; BATCH_SIZE * buffer], buffer })
     }
 
     /// The port that all clients share.
@@ -52,60 +42,49 @@ impl ClientSocket {
         Ok(self.socket.local_addr()?.port())
     }
 
+    /// Packets that the kernel dropped because the generator was too slow, since the start.
+    pub fn overflowed(&self) -> u64 {
+        let port = self.port().map_or_else(|_| String::new(), |port| format!(":{port:04X}"));
+        let table = fs::read_to_string("/proc/net/udp").unwrap_or_default();
+        let line =
+            table.lines().find(|line| line.split_ascii_whitespace().nth(1).is_some_and(|at| at.ends_with(&port)));
+        line.and_then(|line| line.split_ascii_whitespace().last()?.parse().ok()).unwrap_or(0)
+    }
+
     /// Sends from a client's address. A full socket is not an error: the packet is lost, as on a network.
-    pub fn send(&self, from: Ipv4Addr, to: SocketAddrV4, bytes: &[u8]) -> io::Result<bool> {
-        let source = nix::libc::in_addr { s_addr: u32::from_ne_bytes(from.octets()) };
-        let info = nix::libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: source, ipi_addr: source };
-        let sent = sendmsg(
-            self.socket.as_raw_fd(),
-            &[io::IoSlice::new(bytes)],
-            &[ControlMessage::Ipv4PacketInfo(&info)],
-            MsgFlags::empty(),
-            Some(&SockaddrIn::from(to)),
-        );
-        match sent {
-            Ok(_) => Ok(true),
-            Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ECONNREFUSED) => Ok(false),
-            Err(error) => Err(error.into()),
+    pub fn send(&self, from: Ipv4Addr, to: SocketAddrV4, bytes: &[u8]) -> io::Result<()> {
+        let transmit = Transmit {
+            destination: SocketAddr::V4(to),
+            ecn: None,
+            contents: bytes,
+            segment_size: None,
+            src_ip: Some(IpAddr::V4(from)),
+        };
+        match self.state.try_send(UdpSockRef::from(&self.socket), &transmit) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused) => {
+                Err(error)
+            }
+            _ => Ok(()),
         }
     }
 
     /// Takes what lies there, at most one batch, without waiting: (client's address, sender's address, bytes).
     pub fn receive(&mut self, mut take: impl FnMut(Ipv4Addr, SocketAddrV4, &[u8])) -> io::Result<usize> {
-        let mut buffers = self.buffers.chunks_exact_mut(PACKET);
-        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
-            std::array::from_fn(|_| [IoSliceMut::new(buffers.next().unwrap_or_default())]);
-        let received = recvmmsg(
-            self.socket.as_raw_fd(),
-            &mut self.headers,
-            slices.iter_mut(),
-            MsgFlags::MSG_DONTWAIT,
-            None,
-        );
-        let messages = match received {
-            Ok(messages) => messages,
-            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNREFUSED) => return Ok(0),
-            Err(error) => return Err(error.into()),
+        let mut buffers = self.buffers.chunks_exact_mut(self.buffer);
+        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+            std::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
+        let mut metas = [RecvMeta::default(); BATCH_SIZE];
+        let received = match self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas) {
+            Ok(received) => received,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused) => 0,
+            Err(error) => return Err(error),
         };
-        let mut count = 0;
-        for message in messages {
-            count += 1;
-            let mut to = None;
-            for control in message.cmsgs()? {
-                match control {
-                    ControlMessageOwned::Ipv4PacketInfo(info) => {
-                        to = Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()));
-                    }
-                    ControlMessageOwned::RxqOvfl(dropped) => self.overflowed = dropped,
-                    _ => {}
-                }
-            }
-            let from = message.address.map(SocketAddrV4::from);
-            if let (Some(to), Some(from), Some(bytes)) = (to, from, message.iovs().next()) {
-                take(to, from, bytes);
+        for (meta, bytes) in metas.iter().zip(&slices).take(received) {
+            if let (Some(IpAddr::V4(to)), SocketAddr::V4(from)) = (meta.dst_ip, meta.addr) {
+                bytes[..meta.len.min(bytes.len())].chunks(meta.stride.max(1)).for_each(|packet| take(to, from, packet));
             }
         }
-        Ok(count)
+        Ok(received)
     }
 }
 
@@ -116,22 +95,24 @@ mod tests {
     #[test]
     fn clients_share_a_socket_and_keep_their_addresses() {
         let (one, two) = (Ipv4Addr::new(127, 1, 0, 1), Ipv4Addr::new(127, 1, 0, 2));
-        let mut socket = ClientSocket::bind().unwrap();
-        let port = socket.port().unwrap();
-        for turn in 0..3u8 {
-            for i in 0..100u8 {
-                let (from, to) = if i % 2 == 0 { (one, two) } else { (two, one) };
-                assert!(socket.send(from, SocketAddrV4::new(to, port), &[turn, i]).unwrap());
+        for gro in [false, true] {
+            let mut socket = ClientSocket::bind(gro).unwrap();
+            let port = socket.port().unwrap();
+            for turn in 0..3u8 {
+                for i in 0..100u8 {
+                    let (from, to) = if i % 2 == 0 { (one, two) } else { (two, one) };
+                    socket.send(from, SocketAddrV4::new(to, port), &[turn, i]).unwrap();
+                }
+                let mut seen = Vec::new();
+                while seen.len() < 100 {
+                    socket.receive(|to, from, bytes| seen.push((to, *from.ip(), bytes.to_vec()))).unwrap();
+                }
+                let expect: Vec<_> = (0..100u8)
+                    .map(|i| if i % 2 == 0 { (two, one, vec![turn, i]) } else { (one, two, vec![turn, i]) })
+                    .collect();
+                assert_eq!(seen, expect);
             }
-            let mut seen = Vec::new();
-            while seen.len() < 100 {
-                socket.receive(|to, from, bytes| seen.push((to, *from.ip(), bytes.to_vec()))).unwrap();
-            }
-            let expect: Vec<_> = (0..100u8)
-                .map(|i| if i % 2 == 0 { (two, one, vec![turn, i]) } else { (one, two, vec![turn, i]) })
-                .collect();
-            assert_eq!(seen, expect);
+            assert_eq!(socket.overflowed(), 0);
         }
-        assert_eq!(socket.overflowed, 0);
     }
 }

@@ -56,7 +56,7 @@ pub struct Measured {
     /// The longest that a packet was sent after it was due.
     pub late: Duration,
     /// Packets that the generator's own socket lost.
-    pub overflowed: u32,
+    pub overflowed: u64,
     /// The first mismatch that a sampled receiver found.
     pub complaint: Option<String>,
 }
@@ -81,7 +81,7 @@ pub struct World {
     next_timers: Instant,
     late: Duration,
     sent: u64,
-    overflowed: u32,
+    overflowed: u64,
     payload: Vec<u8>,
     packet: Vec<u8>,
 }
@@ -91,10 +91,10 @@ pub type ClientId = usize;
 
 impl World {
     /// No clients yet. Worlds with different `net` have different addresses.
-    pub fn new(net: u8) -> Result<Self, GeneratorError> {
-        let socket = ClientSocket::bind()?;
-        let certificate =
-            Certificate::generate().map_err(|error| GeneratorError::Dtls { client: 0, error })?;
+    /// For `gro` see [`ClientSocket::bind`].
+    pub fn new(net: u8, gro: bool) -> Result<Self, GeneratorError> {
+        let socket = ClientSocket::bind(gro)?;
+        let certificate = Certificate::generate().map_err(|error| GeneratorError::Dtls { client: 0, error })?;
         Ok(Self {
             port: socket.port()?,
             socket,
@@ -333,7 +333,7 @@ impl World {
         self.latency.reset();
         self.late = Duration::ZERO;
         self.sent = 0;
-        self.overflowed = self.socket.overflowed;
+        self.overflowed = self.socket.overflowed();
         self.receivers.iter_mut().for_each(Receiver::reset);
     }
 
@@ -346,7 +346,7 @@ impl World {
             sent: self.sent,
             latency: self.latency.clone(),
             late: self.late,
-            overflowed: self.socket.overflowed.wrapping_sub(self.overflowed),
+            overflowed: self.socket.overflowed().saturating_sub(self.overflowed),
             complaint: self.receivers.iter().find_map(|receiver| receiver.complaint.clone()),
         }
     }

@@ -212,8 +212,7 @@ impl RecordedTrack {
         let turn = last.at.saturating_sub(first.at) + GAP;
         let gap = (GAP.as_millis() as u32) * (self.codec.clock_rate() / 1000);
         self.time += turn;
-        self.timestamps =
-            self.timestamps.wrapping_add(last.timestamp.wrapping_sub(first.timestamp)).wrapping_add(gap);
+        self.timestamps = self.timestamps.wrapping_add(last.timestamp.wrapping_sub(first.timestamp)).wrapping_add(gap);
         self.at = 0;
     }
 }
@@ -315,11 +314,12 @@ mod tests {
         for bytes in [dump(&packets), pcap_of(&packets)] {
             let seen = if bytes.starts_with(b"#!") { rtpdump(&bytes) } else { pcap(&bytes) };
             let tracks = tracks(&seen.unwrap(), &codecs()).unwrap();
-            assert_eq!(tracks.iter().map(|t| (t.codec(), t.packets())).collect::<Vec<_>>(), [
-                (Codec::Vp8, 2),
-                (Codec::Opus, 1)
-            ]);
-            let expect = [(0, 10, vec![1]), (10, 20, vec![2, 2]), (43, 20 + 2970, vec![1]), (53, 30 + 2970, vec![2, 2])];
+            assert_eq!(
+                tracks.iter().map(|t| (t.codec(), t.packets())).collect::<Vec<_>>(),
+                [(Codec::Vp8, 2), (Codec::Opus, 1)]
+            );
+            let expect =
+                [(0, 10, vec![1]), (10, 20, vec![2, 2]), (43, 20 + 2970, vec![1]), (53, 30 + 2970, vec![2, 2])];
             assert_eq!(played(tracks[0].clone(), 4), expect);
         }
     }

@@ -57,7 +57,9 @@ impl Codec {
     /// Format parameters.
     pub const fn parameters(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::H264 => &[("level-asymmetry-allowed", "1"), ("packetization-mode", "1"), ("profile-level-id", "42e01f")],
+            Self::H264 => {
+                &[("level-asymmetry-allowed", "1"), ("packetization-mode", "1"), ("profile-level-id", "42e01f")]
+            }
             _ => &[],
         }
     }

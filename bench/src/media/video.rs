@@ -52,7 +52,8 @@ impl GeneratedVideo {
     pub fn new(shape: VideoShape, seed: u64) -> Self {
         let mut numbers = Numbers::new(seed);
         let phase = Duration::from_micros(numbers.next() % (1_000_000 / u64::from(shape.frame_rate.max(1))));
-        let mut this = Self { shape, numbers, frame: 0, left: 0, keyframe: true, first: true, phase, keyframe_phase: 0 };
+        let mut this =
+            Self { shape, numbers, frame: 0, left: 0, keyframe: true, first: true, phase, keyframe_phase: 0 };
         this.keyframe_phase = this.numbers.next() % u64::from(shape.keyframe_interval.max(1));
         this.begin();
         this

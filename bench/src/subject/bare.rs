@@ -254,9 +254,11 @@ impl Loop {
                     std::array::from_fn(|_| [IoSliceMut::new(parts.next().unwrap_or_default())]);
                 let flags = MsgFlags::MSG_WAITFORONE;
                 match recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), flags, None) {
-                    Ok(messages) => batch.extend(messages.enumerate().filter_map(|(i, message)| {
-                        Some((SocketAddrV4::from(message.address?), i, message.bytes))
-                    })),
+                    Ok(messages) => batch.extend(
+                        messages
+                            .enumerate()
+                            .filter_map(|(i, message)| Some((SocketAddrV4::from(message.address?), i, message.bytes))),
+                    ),
                     Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNREFUSED) => continue,
                     Err(error) => return Err(error.into()),
                 }

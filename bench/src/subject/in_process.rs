@@ -13,9 +13,7 @@ use ringbridge_dataplane::media::{
     Encoding, HeaderExtension, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint,
     VideoType,
 };
-use ringbridge_dataplane::ring::{
-    Command, Event, FeedbackSsrcs, IceCredentials, IceState, NewEndpoint, WorkerLink,
-};
+use ringbridge_dataplane::ring::{Command, Event, FeedbackSsrcs, IceCredentials, IceState, NewEndpoint, WorkerLink};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use ringbridge_dataplane::{Dataplane, DataplaneConfig};
 
@@ -172,13 +170,8 @@ impl Subject for InProcess {
             let credentials = IceCredentials { ufrag: local.ufrag.to_owned(), pwd: local.pwd.to_owned() };
             (credentials, local.fingerprint.to_owned())
         });
-        let new = NewEndpoint {
-            conference,
-            endpoint,
-            label: format!("client{client}"),
-            ice: ice.clone(),
-            controlling: true,
-        };
+        let new =
+            NewEndpoint { conference, endpoint, label: format!("client{client}"), ice: ice.clone(), controlling: true };
         self.send(worker, Command::CreateEndpoint(Box::new(new)))?;
         let candidates = Vec::new();
         self.send(worker, Command::SetRemoteIce { endpoint, credentials: Some(credentials), candidates })?;

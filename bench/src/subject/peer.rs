@@ -78,8 +78,7 @@ impl Peer {
                 }
             });
         }
-        let mut peer =
-            Self { name: name.to_owned(), version: String::new(), child, input, replies, pids: Vec::new() };
+        let mut peer = Self { name: name.to_owned(), version: String::new(), child, input, replies, pids: Vec::new() };
         match peer.replies.recv_timeout(PATIENCE) {
             Ok(Reply::Ready { pids, version }) => (peer.pids, peer.version) = (pids, version),
             Ok(Reply::Missing(reason)) => return Err(SubjectError::Missing(reason)),

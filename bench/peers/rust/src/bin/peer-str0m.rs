@@ -83,9 +83,10 @@ impl Hub {
             Request::Subscribe { id } => {
                 let mut rtc = self.rtc()?;
                 let mut changes = rtc.sdp_api();
-                let mids = self.kinds.values().map(|kind| {
-                    (*kind, changes.add_media(*kind, Direction::SendOnly, None, None, None))
-                });
+                let mids = self
+                    .kinds
+                    .values()
+                    .map(|kind| (*kind, changes.add_media(*kind, Direction::SendOnly, None, None, None)));
                 let mids = mids.collect();
                 let (offer, pending) = changes.apply().ok_or("nothing is published")?;
                 self.participants.push(Participant { id, rtc, pending: Some(pending), mids });
@@ -141,7 +142,8 @@ impl Hub {
             let pt = participant.rtc.codec_config().iter().find(wanted).map(|p| p.pt());
             let Some(pt) = pt else { continue };
             if let Some(stream) = participant.rtc.direct_api().stream_tx_by_mid(mid, None) {
-                let write = RtpWrite::new(pt, packet.seq_no, packet.header.timestamp, packet.timestamp, packet.payload.clone());
+                let write =
+                    RtpWrite::new(pt, packet.seq_no, packet.header.timestamp, packet.timestamp, packet.payload.clone());
                 stream.write_rtp(write.marker(packet.header.marker));
             }
             let _ = participant.rtc.handle_input(Input::Timeout(Instant::now()));
