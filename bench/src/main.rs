@@ -1,7 +1,7 @@
 //! `ringbridge-bench`: load generator and benchmarks of ringbridge.
 
 use clap::{Parser, Subcommand};
-use ringbridge_bench::{compare, floor, load, memory, replay, saturate, scale, step};
+use ringbridge_bench::{compare, floor, load, memory, overload, replay, saturate, scale};
 
 /// Load generator and benchmarks of ringbridge.
 #[derive(Debug, Parser)]
@@ -25,20 +25,13 @@ enum Command {
     Saturate(saturate::SaturateArgs),
     /// How the cost of a packet grows with receivers, with conferences, and with workers.
     Scale(scale::ScaleArgs),
+    /// Twice the load that can be carried, then half of it: what is lost, and how soon all is well again.
+    Overload(overload::OverloadArgs),
     /// Resident memory of the dataplane per endpoint.
     Memory {
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
-    },
-    /// The forward step alone, without sockets: for callgrind and allocation counts.
-    Step {
-        /// Receivers of the one publisher.
-        #[arg(long, default_value_t = 50)]
-        receivers: u32,
-        /// Packets that the publisher sends.
-        #[arg(long, default_value_t = 1000)]
-        packets: usize,
     },
 }
 
@@ -48,19 +41,16 @@ fn main() -> std::process::ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let result: Result<bool, Box<dyn std::error::Error>> = match Cli::parse().command {
-        Command::Load(args) => tokio::runtime::Runtime::new()
-            .map_err(Into::into)
-            .and_then(|runtime| runtime.block_on(load::run(args)).map_err(Into::into)),
+        Command::Load(args) => {
+            tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(load::run(args)))
+        }
         Command::Replay(args) => replay::run(&args).map_err(Into::into),
         Command::Floor(args) => floor::run(&args).map_err(Into::into),
         Command::Compare(args) => compare::run(&args).map_err(Into::into),
         Command::Saturate(args) => saturate::run(&args).map_err(Into::into),
         Command::Scale(args) => scale::run(&args).map_err(Into::into),
+        Command::Overload(args) => overload::run(&args).map_err(Into::into),
         Command::Memory { json } => memory::run(json).map_err(Into::into),
-        Command::Step { receivers, packets } => {
-            println!("{}", serde_json::to_string(&step::run(receivers, packets)).unwrap_or_default());
-            Ok(true)
-        }
     };
     match result {
         Ok(true) => std::process::ExitCode::SUCCESS,

@@ -30,10 +30,21 @@ impl Window {
         self.cpu.total.as_nanos() as f64 / self.measured.counts.packets.max(1) as f64
     }
 
+    /// Packets that arrived, as a share of those sent times the fan-out.
+    pub fn delivered(&self, fan_out: u64) -> f64 {
+        self.measured.counts.packets as f64 / (self.measured.sent * fan_out).max(1) as f64
+    }
+
     /// Share of packets that are missing, 0 to 1.
     pub fn loss(&self) -> f64 {
         let counts = &self.measured.counts;
         counts.lost as f64 / (counts.packets + counts.lost).max(1) as f64
+    }
+
+    /// The same of audio alone.
+    pub fn audio_loss(&self) -> f64 {
+        let counts = &self.measured.counts;
+        counts.audio_lost as f64 / (counts.audio + counts.audio_lost).max(1) as f64
     }
 
     /// A percentile of the added latency.
@@ -53,10 +64,21 @@ pub fn run(
     world: &mut World,
     subject: &mut dyn Subject,
     duration: Duration,
+    idle: impl FnMut(Instant) -> Result<(), SubjectError>,
+) -> Result<Window, SubjectError> {
+    run_after(world, subject, WARM_UP, duration, idle)
+}
+
+/// The same with another time before counting starts.
+pub fn run_after(
+    world: &mut World,
+    subject: &mut dyn Subject,
+    warm_up: Duration,
+    duration: Duration,
     mut idle: impl FnMut(Instant) -> Result<(), SubjectError>,
 ) -> Result<Window, SubjectError> {
     world.play();
-    spin(world, subject, WARM_UP, &mut idle)?;
+    spin(world, subject, warm_up, &mut idle)?;
     world.reset();
     let (cpu, own, start) = (subject.cpu()?, subject.counters(), Instant::now());
     spin(world, subject, duration, &mut idle)?;

@@ -181,6 +181,7 @@ impl Dataplane {
                 index,
                 sockets: dataplane.local_addresses.clone().into(),
                 max_endpoints: config.max_endpoints,
+                batch: config.limits.batch,
                 max_addresses: config.max_endpoints.saturating_mul(ADDRESSES_PER_ENDPOINT),
                 forwarder: ForwarderConfig { rewrite: config.rewrite, ..ForwarderConfig::default() },
             };

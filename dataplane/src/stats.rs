@@ -44,6 +44,8 @@ counters! {
     BusyNanos = "busy_nanoseconds", "";
     /// System calls of the packet path: receiving, sending, waiting.
     Syscalls = "syscalls", "";
+    /// How much the worker leaves out, 0 (nothing) to 18 (all video); a gauge.
+    SheddingLevel = "shedding_level", "";
     /// Turns of the loop; a worker whose number stands still is stalled.
     LoopTurns = "loop_turns", "";
     /// First byte fits no protocol of RFC 7983, or the datagram is empty.
@@ -88,6 +90,8 @@ counters! {
     DropRewriteFailed = "dropped", "rewrite_failed";
     /// A packet to repeat for a receiver without RTX, which its AEAD keys forbid (RFC 7714 section 8.4).
     DropCannotRepeat = "dropped", "cannot_repeat";
+    /// Video of a receiver that a worker at its limit leaves out.
+    DropShed = "dropped", "shed";
     /// Output with no free slot.
     DropOutputFull = "dropped", "output_full";
     /// A datagram for another worker whose ring is full.
@@ -124,6 +128,13 @@ counters! {
     KeyframeRequestsThrottled = "keyframe_requests", "throttled";
 }
 
+impl Counter {
+    /// Whether it may also go down.
+    pub const fn is_gauge(self) -> bool {
+        matches!(self, Self::SheddingLevel)
+    }
+}
+
 /// The counters of one worker.
 #[derive(Debug)]
 pub struct WorkerStats {
@@ -148,6 +159,11 @@ impl WorkerStats {
     #[inline]
     pub fn count(&self, counter: Counter) {
         self.add(counter, 1);
+    }
+
+    /// Sets a gauge; only the owning worker calls this.
+    pub fn set(&self, counter: Counter, value: u64) {
+        self.values[counter as usize].store(value, Ordering::Relaxed);
     }
 
     /// Reads one counter.

@@ -16,6 +16,7 @@ use hashbrown::HashSet;
 use ring::rand::SystemRandom;
 
 use crate::conference::{Forwarder, ForwarderConfig};
+use crate::congestion::shedding::LoadMeter;
 use crate::demux::{AddressTable, EndpointIndex, Owner, Protocol, ufrag_prefix, worker_of_ufrag};
 use crate::ice::stun::{Class, Message};
 use crate::ice::{Agent, AgentConfig, AgentEvent, Context, transaction_owner};
@@ -46,6 +47,8 @@ pub(crate) struct WorkerConfig {
     pub sockets: Arc<[SocketAddr]>,
     /// Most endpoints.
     pub max_endpoints: usize,
+    /// Messages per received batch: a full one says that more is waiting.
+    pub batch: usize,
     /// Entries of the address table.
     pub max_addresses: usize,
     /// The forwarder's knobs.
@@ -64,6 +67,7 @@ pub(crate) struct Worker {
     link: ControlLink,
     peers: Peers,
     outbox: Outbox,
+    load: LoadMeter,
 }
 
 /// Whether the loop goes on.
@@ -88,6 +92,7 @@ impl Worker {
             link,
             peers,
             outbox: Outbox::default(),
+            load: LoadMeter::default(),
             config,
             stats,
         }
@@ -125,8 +130,27 @@ impl Worker {
                 (Step::Idle, Step::Idle) => self.sleep(end),
                 _ => Duration::ZERO,
             };
-            self.stats.add(Counter::BusyNanos, end.saturating_duration_since(now).as_nanos() as u64);
+            let work = end.saturating_duration_since(now);
+            self.stats.add(Counter::BusyNanos, work.as_nanos() as u64);
+            self.note_load(end, work, received >= self.config.batch);
         }
+    }
+
+    fn note_load(&mut self, now: Instant, work: Duration, full: bool) {
+        let Some(shedding) = self.load.turn(now, work, full, self.stats.get(Counter::DropSocketOverflow)) else {
+            return;
+        };
+        let before = self.stats.get(Counter::SheddingLevel);
+        if before == 0 {
+            tracing::warn!(
+                worker = self.config.index,
+                "worker is at its limit and leaves out video; add workers or bridges"
+            );
+        } else if shedding.level() == 0 {
+            tracing::info!(worker = self.config.index, "worker carries everything again");
+        }
+        self.stats.set(Counter::SheddingLevel, u64::from(shedding.level()));
+        self.forwarder.set_shedding(shedding);
     }
 
     /// Takes one datagram; `via` is the worker that handed it over, if any.

@@ -28,8 +28,10 @@ pub struct Counts {
     pub bytes: u64,
     /// RTCP packets.
     pub rtcp: u64,
-    /// Audio among the sampled packets.
+    /// Audio among the packets, by payload type.
     pub audio: u64,
+    /// Audio among the missing ones.
+    pub audio_lost: u64,
     /// Missing sequence numbers.
     pub lost: u64,
     /// Packets that came late or twice.
@@ -47,6 +49,7 @@ impl Counts {
         self.bytes += other.bytes;
         self.rtcp += other.rtcp;
         self.audio += other.audio;
+        self.audio_lost += other.audio_lost;
         self.lost += other.lost;
         self.disordered += other.disordered;
         self.verified += other.verified;
@@ -61,6 +64,18 @@ struct Incoming {
     highest: u16,
     /// Stream and picture id of the last packet that was verified.
     picture: Option<(u64, u16)>,
+}
+
+/// What a sampled receiver's packets are compared with.
+pub struct Oracle<'a> {
+    /// Decrypts what this receiver gets.
+    pub open: &'a mut Context,
+    /// What was sent.
+    pub ledger: &'a Ledger,
+    /// Codecs by stream.
+    pub codecs: &'a [Codec],
+    /// Where latencies are noted, nanoseconds.
+    pub latency: &'a mut Histogram<u64>,
 }
 
 /// See the module.
@@ -85,22 +100,16 @@ impl Receiver {
         self.counts = Counts::default();
     }
 
-    /// Takes one SRTP packet. `open` decrypts, if this receiver is sampled.
-    pub fn handle_rtp(
-        &mut self,
-        now: Instant,
-        datagram: &[u8],
-        open: Option<&mut Context>,
-        ledger: &Ledger,
-        codecs: &[Codec],
-        latency: &mut Histogram<u64>,
-    ) {
-        let [_, _, s0, s1, _, _, _, _, a, b, c, d, ..] = *datagram else {
+    /// Takes one SRTP packet; a sampled receiver with keys asks the oracle.
+    pub fn handle_rtp(&mut self, now: Instant, datagram: &[u8], oracle: Option<Oracle<'_>>) {
+        let [_, second, s0, s1, _, _, _, _, a, b, c, d, ..] = *datagram else {
             return self.complain("an RTP packet is cut");
         };
         let (sequence, ssrc) = (u16::from_be_bytes([s0, s1]), u32::from_be_bytes([a, b, c, d]));
         self.counts.packets += 1;
         self.counts.bytes += datagram.len() as u64;
+        let audio = self.is_audio(second & 0x7f);
+        self.counts.audio += u64::from(audio);
         let at = match self.incoming.iter().position(|incoming| incoming.ssrc == ssrc) {
             Some(at) => {
                 let ahead = sequence.wrapping_sub(self.incoming[at].highest);
@@ -109,7 +118,9 @@ impl Receiver {
                     self.counts.lost = self.counts.lost.saturating_sub(u64::from(ahead != 0));
                     self.counts.disordered += 1;
                 } else {
-                    self.counts.lost += u64::from(ahead) - 1;
+                    let skipped = u64::from(ahead) - 1;
+                    self.counts.lost += skipped;
+                    self.counts.audio_lost += if audio { skipped } else { 0 };
                     self.incoming[at].highest = sequence;
                 }
                 at
@@ -119,24 +130,20 @@ impl Receiver {
                 self.incoming.len() - 1
             }
         };
-        if let (true, Some(open)) = (self.sampled, open) {
-            match self.verify(now, at, datagram, open, ledger, codecs, latency) {
+        if let Some(oracle) = oracle.filter(|_| self.sampled) {
+            match self.verify(now, at, datagram, oracle) {
                 Ok(()) => self.counts.verified += 1,
                 Err(complaint) => self.complain(complaint),
             }
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn verify(
         &mut self,
         now: Instant,
         at: usize,
         datagram: &[u8],
-        open: &mut Context,
-        ledger: &Ledger,
-        codecs: &[Codec],
-        latency: &mut Histogram<u64>,
+        Oracle { open, ledger, codecs, latency }: Oracle<'_>,
     ) -> Result<(), &'static str> {
         let plain: Bytes = open.decrypt_rtp(datagram).map_err(|_| "a packet does not decrypt")?;
         let packet = Packet::parse(&plain).map_err(|_| "a packet does not parse")?;
@@ -144,19 +151,15 @@ impl Receiver {
         let found = ledger.find(true, payload).or_else(|| ledger.find(false, payload));
         let sent = found.ok_or("a payload was never sent")?;
         let Some(&codec) = codecs.get(sent.stream) else { return Err("a stream does not exist") };
-        if let Some(numbers) = self.expected.numbers {
-            if packet.payload_type() != numbers.payload_type(codec) {
-                return Err("a payload type is not the receiver's own");
-            }
+        if self.expected.numbers.is_some_and(|numbers| numbers.payload_type(codec) != packet.payload_type()) {
+            return Err("a payload type is not the receiver's own");
         }
-        self.counts.audio += u64::from(codec == Codec::Opus);
         // Saturates beyond a minute, which no bridge needs.
         latency.saturating_record(now.saturating_duration_since(sent.at).as_nanos() as u64);
         if codec == Codec::Vp8 {
             let id = Descriptor::parse(payload).ok().and_then(|d| d.picture_id).ok_or("a picture id is gone")?;
             let incoming = &mut self.incoming[at];
-            // The frame's own number was put into the ledger's packet number by the generator's order: within one
-            // stream a later packet never has an earlier picture.
+            // Within one stream a later packet never belongs to an earlier picture.
             if let Some((number, last)) = incoming.picture
                 && sent.number > number
                 && id.wrapping_sub(last) & 0x7fff > 0x4000
@@ -168,6 +171,11 @@ impl Receiver {
             }
         }
         Ok(())
+    }
+
+    fn is_audio(&self, payload_type: u8) -> bool {
+        let numbers = self.expected.numbers.unwrap_or(Numbers::USUAL);
+        payload_type == numbers.payload_type(Codec::Opus)
     }
 
     fn complain(&mut self, complaint: &str) {

@@ -15,7 +15,7 @@ use super::GeneratorError;
 use super::client::Client;
 use super::ledger::{Ledger, Sent};
 use super::media_numbers::Numbers;
-use super::receiver::{Counts, Expected, Receiver};
+use super::receiver::{Counts, Expected, Oracle, Receiver};
 use super::sdp::{Local, Remote};
 use super::socket::ClientSocket;
 use crate::media::{Codec, Track};
@@ -304,7 +304,7 @@ impl World {
                 [128..=191, 192..=223, ..] => receiver.counts.rtcp += 1,
                 [128..=191, ..] => {
                     let open = client.srtp.as_mut().map(|srtp| &mut srtp.open);
-                    receiver.handle_rtp(now, datagram, open, ledger, codecs, latency);
+                    receiver.handle_rtp(now, datagram, open.map(|open| Oracle { open, ledger, codecs, latency }));
                 }
                 _ => {
                     client.handle_datagram(now, from, datagram);

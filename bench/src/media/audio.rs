@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Codec, Numbers, Track, TrackPacket};
+use super::{Codec, Noise, Track, TrackPacket};
 
 /// Opus at about 40 kbit/s.
 const PAYLOAD: usize = 100;
@@ -11,7 +11,7 @@ const FRAME: Duration = Duration::from_millis(20);
 /// Packets of random content and sizes.
 #[derive(Debug)]
 pub struct GeneratedAudio {
-    numbers: Numbers,
+    noise: Noise,
     packet: u32,
     /// Spreads the participants' packets over the 20 ms, as clocks that know nothing of each other do.
     phase: Duration,
@@ -20,9 +20,9 @@ pub struct GeneratedAudio {
 impl GeneratedAudio {
     /// A stream; seeds make streams differ, in content and in phase.
     pub fn new(seed: u64) -> Self {
-        let mut numbers = Numbers::new(seed);
-        let phase = Duration::from_micros(numbers.next() % 20_000);
-        Self { numbers, packet: 0, phase }
+        let mut noise = Noise::new(seed);
+        let phase = Duration::from_micros(noise.draw() % 20_000);
+        Self { noise, packet: 0, phase }
     }
 }
 
@@ -36,10 +36,10 @@ impl Track for GeneratedAudio {
     }
 
     fn next(&mut self, payload: &mut Vec<u8>) -> TrackPacket {
-        payload.resize(PAYLOAD - 20 + (self.numbers.next() % 41) as usize, 0);
-        self.numbers.fill(payload);
+        payload.resize(PAYLOAD - 20 + (self.noise.draw() % 41) as usize, 0);
+        self.noise.fill(payload);
         // Two seconds of speech, two of silence.
-        let level = if self.packet / 100 % 2 == 0 { 20 } else { 90 };
+        let level = if (self.packet / 100).is_multiple_of(2) { 20 } else { 90 };
         self.packet += 1;
         TrackPacket { timestamp: (self.packet - 1) * 960, marker: self.packet == 1, level: Some(level) }
     }

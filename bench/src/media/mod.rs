@@ -97,16 +97,16 @@ pub trait Track {
 
 /// A cheap, seeded sequence of numbers: content and jitter that are the same in every run.
 #[derive(Debug, Clone)]
-pub struct Numbers(u64);
+pub struct Noise(u64);
 
-impl Numbers {
+impl Noise {
     /// Seeded; equal seeds give equal sequences.
     pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// The next number (xorshift64*).
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -116,7 +116,7 @@ impl Numbers {
     /// Fills a buffer.
     pub fn fill(&mut self, buffer: &mut [u8]) {
         for chunk in buffer.chunks_mut(8) {
-            chunk.copy_from_slice(&self.next().to_le_bytes()[..chunk.len()]);
+            chunk.copy_from_slice(&self.draw().to_le_bytes()[..chunk.len()]);
         }
     }
 }

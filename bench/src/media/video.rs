@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Codec, Numbers, Track, TrackPacket};
+use super::{Codec, Noise, Track, TrackPacket};
 
 /// VP8 payload descriptor with 15-bit picture id, TL0PICIDX and temporal id (RFC 7741 section 4.2).
 const DESCRIPTOR: usize = 6;
@@ -35,7 +35,7 @@ impl Default for VideoShape {
 #[derive(Debug)]
 pub struct GeneratedVideo {
     shape: VideoShape,
-    numbers: Numbers,
+    noise: Noise,
     frame: u64,
     /// Bytes of the present frame that are still to be sent; 0 before a frame begins.
     left: usize,
@@ -50,11 +50,10 @@ pub struct GeneratedVideo {
 impl GeneratedVideo {
     /// A stream; seeds make streams differ.
     pub fn new(shape: VideoShape, seed: u64) -> Self {
-        let mut numbers = Numbers::new(seed);
-        let phase = Duration::from_micros(numbers.next() % (1_000_000 / u64::from(shape.frame_rate.max(1))));
-        let mut this =
-            Self { shape, numbers, frame: 0, left: 0, keyframe: true, first: true, phase, keyframe_phase: 0 };
-        this.keyframe_phase = this.numbers.next() % u64::from(shape.keyframe_interval.max(1));
+        let mut noise = Noise::new(seed);
+        let phase = Duration::from_micros(noise.draw() % (1_000_000 / u64::from(shape.frame_rate.max(1))));
+        let mut this = Self { shape, noise, frame: 0, left: 0, keyframe: true, first: true, phase, keyframe_phase: 0 };
+        this.keyframe_phase = this.noise.draw() % u64::from(shape.keyframe_interval.max(1));
         this.begin();
         this
     }
@@ -65,7 +64,7 @@ impl GeneratedVideo {
         let per_interval = self.shape.bitrate / 8 * interval / u64::from(self.shape.frame_rate.max(1));
         let usual = per_interval / (interval - 1 + factor);
         self.keyframe = self.frame == 0 || (self.frame + self.keyframe_phase).is_multiple_of(interval);
-        let size = if self.keyframe { usual * factor } else { usual * (70 + self.numbers.next() % 61) / 100 };
+        let size = if self.keyframe { usual * factor } else { usual * (70 + self.noise.draw() % 61) / 100 };
         self.left = (size as usize).max(KEYFRAME_HEADER + 16);
         self.first = true;
     }
@@ -93,7 +92,7 @@ impl Track for GeneratedVideo {
             self.frame as u8,
             0x00,
         ]);
-        self.numbers.fill(&mut payload[DESCRIPTOR..]);
+        self.noise.fill(&mut payload[DESCRIPTOR..]);
         if self.first {
             // The P bit of the frame tag says whether the frame depends on others.
             payload[DESCRIPTOR] = payload[DESCRIPTOR] & 0xfe | u8::from(!self.keyframe);

@@ -30,8 +30,8 @@ enum Reply {
     Ready { pids: Vec<u32>, version: String },
     Missing(String),
     Answer { id: usize, sdp: String },
-    Offer { id: usize, sdp: String },
-    Accepted { id: usize },
+    Offer { sdp: String },
+    Accepted {},
     Failed { id: usize, error: String },
 }
 
@@ -144,7 +144,7 @@ impl Subject for Peer {
             world.set_remote(client, sdp::parse(&answer).map_err(malformed)?, true);
         } else {
             self.ask(&Request::Subscribe { id: client })?;
-            let Reply::Offer { sdp: offer, .. } = self.reply(world)? else {
+            let Reply::Offer { sdp: offer } = self.reply(world)? else {
                 return Err(self.failed("answered `subscribe` with something else"));
             };
             let remote = sdp::parse(&offer).map_err(malformed)?;
@@ -152,7 +152,7 @@ impl Subject for Peer {
             // Checks may come before the peer says that it accepts.
             world.set_remote(client, remote, false);
             self.ask(&Request::Answer { id: client, sdp: &answer })?;
-            let Reply::Accepted { .. } = self.reply(world)? else {
+            let Reply::Accepted {} = self.reply(world)? else {
                 return Err(self.failed("did not accept an answer"));
             };
         }

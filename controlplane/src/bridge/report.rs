@@ -157,8 +157,10 @@ impl Report {
             }
         }
         for metric in metrics {
-            let _ = writeln!(text, "# TYPE ringbridge_{metric} counter");
-            for counter in Counter::ALL.iter().filter(|c| c.metric() == metric) {
+            let mut counters = Counter::ALL.iter().filter(|c| c.metric() == metric).peekable();
+            let kind = if counters.peek().is_some_and(|c| c.is_gauge()) { "gauge" } else { "counter" };
+            let _ = writeln!(text, "# TYPE ringbridge_{metric} {kind}");
+            for counter in counters {
                 for (worker, stats) in workers.iter().enumerate() {
                     let (reason, value) = (counter.reason(), stats.get(*counter));
                     let _ = writeln!(text, "ringbridge_{metric}{{worker=\"{worker}\",reason=\"{reason}\"}} {value}");

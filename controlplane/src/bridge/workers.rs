@@ -154,14 +154,17 @@ impl Workers {
             let busy = worker.stats.get(Counter::BusyNanos);
             let elapsed = now.saturating_duration_since(worker.sampled).as_nanos();
             if elapsed > 0 {
-                worker.stress = (busy.wrapping_sub(worker.busy) as f64 / elapsed as f64).min(1.0);
+                let busy_share = (busy.wrapping_sub(worker.busy) as f64 / elapsed as f64).min(1.0);
+                // A worker that leaves video out has less to do than it was given: its limit is what counts.
+                let shedding = worker.stats.get(Counter::SheddingLevel) > 0;
+                worker.stress = if shedding { 1.0 } else { busy_share };
                 worker.busy = busy;
                 worker.sampled = now;
             }
         }
     }
 
-    /// Share of time that the busiest worker spent working at the last sample, 0 to 1.
+    /// Share of time that the busiest worker spent working at the last sample, 0 to 1; 1 while one leaves video out.
     pub fn stress(&self) -> f64 {
         self.workers.iter().map(|w| w.stress).fold(0.0, f64::max)
     }

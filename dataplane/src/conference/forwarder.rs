@@ -10,6 +10,7 @@ use super::codec::Formats;
 use super::extension_map::Uris;
 use super::ingress;
 use super::room::{Env, Room};
+use crate::congestion::shedding::Shedding;
 use crate::ids::{ConferenceId, EndpointId};
 use crate::io::{PacketSink, Path};
 use crate::ring::{Command, Event, NewEndpoint};
@@ -60,6 +61,7 @@ pub struct Forwarder {
     by_endpoint: HashMap<EndpointId, EndpointSlot, foldhash::fast::RandomState>,
     deadline: Option<Instant>,
     events: VecDeque<Event>,
+    shedding: Shedding,
 }
 
 impl Forwarder {
@@ -76,6 +78,7 @@ impl Forwarder {
             by_endpoint: HashMap::default(),
             deadline: None,
             events: VecDeque::with_capacity(64),
+            shedding: Shedding::default(),
         }
     }
 
@@ -146,7 +149,7 @@ impl Forwarder {
         let Some(index) = self.by_conference.get(&new.conference).copied() else {
             return self.stats.count(Counter::DropCommandUnknown);
         };
-        let env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
+        let env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, self.shedding, now);
         let Some((_, room)) = self.rooms.get_mut(index).and_then(Option::as_mut) else { return };
         let limit = env.config.max_endpoints_per_conference;
         if room.endpoints.iter().flatten().count() >= limit {
@@ -168,7 +171,7 @@ impl Forwarder {
         let slot = self.by_endpoint.get(&endpoint).copied();
         let room = slot.and_then(|s| Some((s, self.rooms.get_mut(s.room as usize)?.as_mut()?)));
         let Some((slot, (_, room))) = room else { return self.stats.count(Counter::DropCommandUnknown) };
-        let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
+        let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, self.shedding, now);
         step(room, &mut env, slot.index as usize, &mut self.formats, &mut self.uris);
         self.deadline = earlier(self.deadline, room.deadline);
     }
@@ -186,6 +189,11 @@ impl Forwarder {
         {
             endpoint.path = path;
         }
+    }
+
+    /// Leaves out more or less from now on.
+    pub fn set_shedding(&mut self, shedding: Shedding) {
+        self.shedding = shedding;
     }
 
     /// Tells of an authenticated sign of life other than media, e.g. ICE consent.
@@ -215,7 +223,7 @@ impl Forwarder {
         if room.endpoint(slot.index as usize).is_none_or(|e| e.generation != slot.generation) {
             return self.stats.count(Counter::DropUnknownAddress);
         }
-        let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
+        let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, self.shedding, now);
         step(room, &mut env);
         self.deadline = earlier(self.deadline, room.deadline);
     }
@@ -228,7 +236,7 @@ impl Forwarder {
         self.deadline = None;
         for (conference, room) in self.rooms.iter_mut().flatten() {
             if room.deadline.is_some_and(|at| at <= now) {
-                let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
+                let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, self.shedding, now);
                 room.handle_timeout(&mut env, *conference, sink);
             }
             self.deadline = earlier(self.deadline, room.deadline);
@@ -251,9 +259,10 @@ fn env<'a>(
     stats: &'a WorkerStats,
     epoch: &mut Option<Instant>,
     events: &'a mut VecDeque<Event>,
+    shedding: Shedding,
     now: Instant,
 ) -> Env<'a> {
-    Env { now, epoch: *epoch.get_or_insert(now), stats, config, events }
+    Env { now, epoch: *epoch.get_or_insert(now), stats, config, events, shedding }
 }
 
 fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {

@@ -216,6 +216,12 @@ fn fan_out(
             leg.projection.stop();
             continue;
         }
+        if packet.kind == MediaKind::Video && !env.shedding.spares(leg.receiver) {
+            // Stopped, not thinned out: it goes on with a keyframe.
+            leg.projection.stop();
+            env.stats.count(Counter::DropShed);
+            continue;
+        }
         let Some(shape) = rewrite::shape(packet, context, &receiver.formats) else {
             env.stats.count(Counter::DropReceiverLacksCodec);
             if input.entry == Entry::Anywhere {
@@ -223,7 +229,7 @@ fn fan_out(
             }
             continue;
         };
-        let desired = desired(active, target);
+        let desired = desired(active, env.shedding.cap(active, target));
         let output = leg.projection.project(env.now, input, desired);
         if leg.projection.current() != Some(desired) && leg.requests.ready(env.now) {
             wanted = wanted.max(Some(desired));

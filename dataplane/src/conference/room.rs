@@ -12,6 +12,7 @@ use super::forwarder::ForwarderConfig;
 use super::leg::Leg;
 use super::source::{Input, Source};
 use super::speaker::SpeakerDetector;
+use crate::congestion::shedding::Shedding;
 use crate::ids::EndpointId;
 use crate::media::{Media, MediaKind, SourceDescription};
 use crate::ring::{Event, FeedbackSsrcs, SrtpKeys};
@@ -33,6 +34,8 @@ pub struct Env<'a> {
     pub config: &'a ForwarderConfig,
     /// Events to the control plane.
     pub events: &'a mut VecDeque<Event>,
+    /// What the worker leaves out for want of time.
+    pub shedding: Shedding,
 }
 
 impl Env<'_> {

@@ -1,3 +1,4 @@
-//! Who gets which picture size.
+//! Who gets which picture size, and what is left out when a worker cannot carry everything.
 
 pub mod allocation;
+pub mod shedding;

@@ -18,7 +18,7 @@ const REGULAR: Duration = Duration::from_millis(100);
 const DELTA_MICROS: i64 = 250;
 
 /// Records arrivals by transport-wide sequence number and writes feedback.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct TwccRecorder {
     epoch: Option<Instant>,
     /// First extended sequence number that is not reported yet.
@@ -32,21 +32,6 @@ pub struct TwccRecorder {
     pending: bool,
     marker: bool,
     feedback_count: u8,
-}
-
-impl Default for TwccRecorder {
-    fn default() -> Self {
-        Self {
-            epoch: None,
-            base: 0,
-            end: 0,
-            arrivals: Box::default(),
-            last_feedback: None,
-            pending: false,
-            marker: false,
-            feedback_count: 0,
-        }
-    }
 }
 
 impl TwccRecorder {

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringbridge_bench_peers::{Reply, Request, reply, start};
 use tokio::sync::mpsc;
@@ -10,7 +11,6 @@ use webrtc::api::media_engine::MediaEngine;
 use webrtc::api::setting_engine::SettingEngine;
 use webrtc::api::{API, APIBuilder};
 use webrtc::ice::mdns::MulticastDnsMode;
-use webrtc::ice_transport::ice_candidate_type::RTCIceCandidateType;
 use webrtc::peer_connection::RTCPeerConnection;
 use webrtc::peer_connection::configuration::RTCConfiguration;
 use webrtc::peer_connection::sdp::session_description::RTCSessionDescription;
@@ -37,7 +37,9 @@ fn main() -> Result<(), Error> {
         settings.set_include_loopback_candidate(true);
         settings.set_ip_filter(Box::new(|ip| ip.is_loopback() && ip.is_ipv4()));
         settings.set_ice_multicast_dns_mode(MulticastDnsMode::Disabled);
-        settings.set_nat_1to1_ips(Vec::new(), RTCIceCandidateType::Host);
+        // Others have their turns in between.
+        let patience = Duration::from_secs(600);
+        settings.set_ice_timeouts(Some(patience), Some(patience), Some(Duration::from_secs(2)));
         let api = APIBuilder::new().with_media_engine(media).with_setting_engine(settings).build();
         let mut hub = Hub { api, connections: HashMap::new(), tracks: Arc::default() };
         while let Some(request) = receiver.recv().await {
@@ -84,7 +86,7 @@ impl Hub {
                     if self.tracks.lock().is_ok_and(|tracks| !tracks.is_empty()) {
                         break;
                     }
-                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
                 }
                 let connection = self.connect(id).await?;
                 let tracks = self.tracks.lock().map_err(|error| error.to_string())?.clone();

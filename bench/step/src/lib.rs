@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
-use ringbridge_dataplane::media::{ReceiverConstraints, VideoConstraint};
+use ringbridge_dataplane::media::{
+    Encoding, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint, VideoType,
+};
 use ringbridge_dataplane::ring::{
     Command, FeedbackSsrcs, IceCredentials, MasterKey, NewEndpoint, SrtpKeys, SrtpProfile,
 };
@@ -16,12 +18,14 @@ use ringbridge_dataplane::rtp::header::{self, HeaderFields};
 use ringbridge_dataplane::srtp::Sealer;
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 
-use crate::generator::media_numbers::Numbers;
-use crate::media::video::{GeneratedVideo, VideoShape};
-use crate::media::{Codec, Track};
-use crate::subject::in_process::{media, sources};
-
 const SSRC: u32 = 0x5000_0000;
+/// VP8 of the publisher and of two receivers in three; and of the third.
+const NUMBERS: [u8; 2] = [96, 100];
+/// Packets of one frame, and their payload.
+const FRAME: usize = 9;
+const PAYLOAD: usize = 1_200;
+/// Packets before counting begins.
+const WARM_UP: usize = 300;
 
 /// Counts datagrams; slots take turns as in a worker's output.
 struct Sink {
@@ -41,7 +45,7 @@ impl PacketSink for Sink {
 }
 
 /// What the step did.
-#[derive(Debug, Clone, Copy, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Steps {
     /// Packets forwarded, once per receiver.
     pub forwarded: u64,
@@ -49,7 +53,7 @@ pub struct Steps {
     pub allocations: u64,
 }
 
-/// Forwards `packets` packets to `receivers` receivers, after a warm-up of one second of video.
+/// Forwards `packets` packets to `receivers` receivers, after a warm-up.
 pub fn run(receivers: u32, packets: usize) -> Steps {
     let stats = Arc::new(WorkerStats::default());
     let mut forwarder = Forwarder::new(ForwarderConfig::default(), Arc::clone(&stats));
@@ -63,9 +67,9 @@ pub fn run(receivers: u32, packets: usize) -> Steps {
         let new = NewEndpoint { conference, endpoint, label: String::new(), ice, controlling: true };
         forwarder.handle_command(now, Command::CreateEndpoint(Box::new(new)));
         forwarder.handle_command(now, Command::SetSrtp { endpoint, keys: Box::new(keys(n)) });
-        let numbers = if n % 3 == 2 { Numbers::OTHER } else { Numbers::USUAL };
-        forwarder.handle_command(now, Command::SetMedia { endpoint, media: Box::new(media(numbers)) });
-        let published = if n == 0 { sources(0, &[(Codec::Vp8, SSRC)]) } else { Vec::new() };
+        let number = NUMBERS[usize::from(n % 3 == 2)];
+        forwarder.handle_command(now, Command::SetMedia { endpoint, media: Box::new(media(number)) });
+        let published = if n == 0 { vec![source()] } else { Vec::new() };
         forwarder.handle_command(now, Command::SetSources { endpoint, sources: published });
         let default = VideoConstraint { max_height: 2160, max_frame_rate: -1 };
         let constraints = Box::new(ReceiverConstraints { default, ..ReceiverConstraints::default() });
@@ -76,7 +80,7 @@ pub fn run(receivers: u32, packets: usize) -> Steps {
     let mut sink = Sink { slots: vec![0; 2048 * MAX_DATAGRAM], committed: 0 };
     forwarder.handle_timeout(now, &mut sink);
     let Some(publisher) = forwarder.slot(EndpointId(0)) else { return Steps { forwarded: 0, allocations: 0 } };
-    let datagrams = sealed(packets + 300);
+    let datagrams = sealed(packets + WARM_UP);
     let mut step = |range: std::ops::Range<usize>| {
         let mut datagram = [0; MAX_DATAGRAM];
         for sealed in datagrams.get(range).unwrap_or_default() {
@@ -86,9 +90,9 @@ pub fn run(receivers: u32, packets: usize) -> Steps {
             forwarder.handle_rtp(now, publisher, buffer, &mut sink);
         }
     };
-    step(0..300);
+    step(0..WARM_UP);
     let before = stats.get(Counter::PacketsForwarded);
-    let allocations = allocation_counter::measure(|| step(300..300 + packets)).count_total;
+    let allocations = allocation_counter::measure(|| step(WARM_UP..WARM_UP + packets)).count_total;
     Steps { forwarded: stats.get(Counter::PacketsForwarded) - before, allocations }
 }
 
@@ -101,29 +105,53 @@ fn keys(n: u32) -> SrtpKeys {
     SrtpKeys { profile: SrtpProfile::AeadAes128Gcm, inbound: master(1), outbound: master(2) }
 }
 
+fn media(vp8: u8) -> Media {
+    let feedback = [("nack", ""), ("nack", "pli")].map(|(name, parameter)| (name.to_owned(), parameter.to_owned()));
+    let vp8 = PayloadType {
+        id: vp8,
+        kind: MediaKind::Video,
+        name: "VP8".into(),
+        clock_rate: 90_000,
+        channels: 1,
+        parameters: Vec::new(),
+        feedback: feedback.into(),
+    };
+    Media { payload_types: vec![vp8], ..Media::default() }
+}
+
+fn source() -> SourceDescription {
+    let encodings = vec![Encoding { ssrc: SSRC, rtx: None }];
+    SourceDescription { name: "publisher-v0".into(), kind: MediaKind::Video, video_type: VideoType::Camera, encodings }
+}
+
+/// Frames of nine packets; the first is a keyframe, the others depend on it.
 fn sealed(packets: usize) -> Vec<Vec<u8>> {
     let sealer = Sealer::new(&keys(0).inbound, SrtpProfile::AeadAes128Gcm);
-    let mut track = GeneratedVideo::new(VideoShape::default(), 1);
-    let mut payload = Vec::new();
     let seal = |n: usize| {
-        let packet = track.next(&mut payload);
+        let frame = n / FRAME;
         let fields = HeaderFields {
             padding: false,
-            marker: packet.marker,
-            payload_type: Numbers::USUAL.payload_type(Codec::Vp8),
-            sequence: n as u16,
-            timestamp: packet.timestamp,
+            marker: n % FRAME == FRAME - 1,
+            payload_type: NUMBERS[0],
+            sequence: n as u16 + 1,
+            timestamp: frame as u32 * 3_000,
             ssrc: SSRC,
         };
         let mut buffer = vec![0; MAX_DATAGRAM];
         let at = header::write(&fields, std::iter::empty(), &[], &mut buffer).unwrap_or(0);
-        let end = at + payload.len();
-        buffer[at..end].copy_from_slice(&payload);
-        let len = sealer.seal_rtp(&mut buffer, at, end, (n >> 16) as u32).unwrap_or(0);
+        let end = at + PAYLOAD;
+        // Payload descriptor with picture id and TL0PICIDX (RFC 7741), then a keyframe's header or a P bit.
+        let start = if n.is_multiple_of(FRAME) { 0x10 } else { 0 };
+        let id = (frame & 0x7fff) as u16;
+        let body = [0x80 | start, 0xe0, 0x80 | (id >> 8) as u8, id as u8, frame as u8, 0];
+        buffer[at..at + body.len()].copy_from_slice(&body);
+        let vp8 = if n == 0 { [0, 0, 0, 0x9d, 0x01, 0x2a, 0, 5, 0xd0, 2] } else { [1; 10] };
+        buffer[at + body.len()..at + body.len() + vp8.len()].copy_from_slice(&vp8);
+        let len = sealer.seal_rtp(&mut buffer, at, end, ((n + 1) >> 16) as u32).unwrap_or(0);
         buffer.truncate(len);
         buffer
     };
-    (1..=packets).map(seal).collect()
+    (0..packets).map(seal).collect()
 }
 
 #[cfg(test)]
@@ -133,6 +161,6 @@ mod tests {
     #[test]
     fn every_packet_goes_to_every_receiver_without_allocations() {
         let steps = run(10, 500);
-        assert_eq!((steps.forwarded, steps.allocations), (5000, 0));
+        assert_eq!(steps, Steps { forwarded: 5000, allocations: 0 });
     }
 }

@@ -1,0 +1,104 @@
+//! `overload`: twice the load that can be carried, then half of it. Video is left out by policy, audio stays, and all
+//! comes back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::arena::{Arena, Contestant};
+use crate::replay::Io;
+use crate::scenario::{Scenario, Shape};
+use crate::subject::SubjectError;
+use crate::window::{self, Window};
+use crate::{cores, saturate};
+
+/// Twice the load that can be carried, then half of it: what is lost, and how soon all is well again.
+#[derive(Debug, Args)]
+pub struct OverloadArgs {
+    /// Receivers of the publisher's video and audio.
+    #[arg(long, default_value_t = 50)]
+    size: usize,
+    /// Seconds of overload.
+    #[arg(long, default_value_t = 30.0)]
+    seconds: f64,
+    /// I/O backend.
+    #[arg(long, value_enum, default_value = "auto")]
+    io: Io,
+    /// Core of the worker.
+    #[arg(long, default_value_t = 0)]
+    core: usize,
+    /// Core of the generator.
+    #[arg(long, default_value_t = 1)]
+    generator_core: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Times real time that was carried without loss.
+    saturation: f64,
+    /// Share of audio packets lost at twice that, 0 to 1.
+    audio_loss: f64,
+    /// Share of all packets whose loss was no policy: missing sequence numbers at receivers.
+    loss: f64,
+    /// Packets left out or dropped under overload, by the bridge's own reasons.
+    dropped: BTreeMap<&'static str, u64>,
+    /// Packets that the generator itself lost or sent more than 5 ms late.
+    generator_limit: bool,
+    /// Seconds from the end of the overload until everything is forwarded again.
+    recovery_seconds: Option<f64>,
+}
+
+/// Runs it; false when audio suffered or recovery was slow.
+pub fn run(args: &OverloadArgs) -> Result<bool, SubjectError> {
+    cores::all();
+    cores::pin(&[args.generator_core])?;
+    let scenario = Scenario::new(Shape::Webinar, args.size);
+    let contestant = Contestant::ringbridge(args.io.into(), args.core);
+    let mut arena = Arena::new("ringbridge", &contestant, &scenario, 1, 3, Vec::new())?;
+    let Some(found) = saturate::find(&mut arena)? else {
+        return Err(SubjectError::Missing("no load was carried without loss; look at `replay` for the reason".into()));
+    };
+    let mut play = |speed: f64, seconds: f64, warm_up: Duration| -> Result<Window, SubjectError> {
+        arena.world.set_speed(speed);
+        let duration = Duration::from_secs_f64(seconds);
+        window::run_after(&mut arena.world, arena.subject.as_mut(), warm_up, duration, |_| Ok(()))
+    };
+    let over = play(found.speed * 2.0, args.seconds, Duration::ZERO)?;
+    // In steps of a quarter of a second: the first in which nothing is left out ends the recovery.
+    let mut recovery = None;
+    for step in 1..=20 {
+        let window = play(found.speed / 2.0, 0.2, Duration::ZERO)?;
+        let shed = window.own.as_ref().and_then(|own| own.dropped.get("shed")).copied().unwrap_or(0);
+        if shed == 0 && window.measured.counts.packets * 10 > window.measured.sent * scenario.fan_out() * 9 {
+            recovery = Some(f64::from(step) * 0.25);
+            break;
+        }
+    }
+    let report = Report {
+        saturation: found.speed,
+        audio_loss: over.audio_loss(),
+        loss: over.loss(),
+        dropped: over.own.as_ref().map(|own| own.dropped.clone()).unwrap_or_default(),
+        generator_limit: over.measured.overflowed > 0 || over.measured.late > Duration::from_millis(5),
+        recovery_seconds: recovery,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string(&report).unwrap_or_default());
+    } else {
+        println!("carried without loss           {:.1} times real time", report.saturation);
+        println!("at twice that, audio lost      {:.3} %", report.audio_loss * 100.0);
+        println!("  packets missing in sequence  {:.3} %", report.loss * 100.0);
+        println!("  left out or dropped          {:?}", report.dropped);
+        println!("  the generator kept up        {}", !report.generator_limit);
+        match report.recovery_seconds {
+            Some(seconds) => println!("all forwarded again after      {seconds:.2} s"),
+            None => println!("all forwarded again            not within 5 s"),
+        }
+    }
+    Ok(report.audio_loss < 0.01 && report.recovery_seconds.is_some_and(|seconds| seconds <= 2.0))
+}
