@@ -28,6 +28,11 @@ impl Shedding {
     /// The highest level: no video at all.
     pub const MAX: Self = Self { level: CAPS + GROUPS };
 
+    /// A level, at most [`Self::MAX`].
+    pub fn at(level: u8) -> Self {
+        Self { level: level.min(Self::MAX.level) }
+    }
+
     /// For the gauge; 0 to 18.
     pub fn level(self) -> u8 {
         self.level
@@ -142,7 +147,7 @@ mod tests {
 
     #[test]
     fn encodings_go_first_and_receivers_one_by_one() {
-        let at = |level| Shedding { level };
+        let at = Shedding::at;
         assert_eq!([0, 1, 2, 9].map(|level| at(level).cap(0b111, 2)), [2, 1, 0, 0]);
         assert_eq!([0, 1].map(|level| at(level).cap(0b1, 0)), [0, 0], "a single encoding cannot be lowered");
         let spared = |level| (0..160).filter(|receiver| at(level).spares(*receiver)).count();
