@@ -10,6 +10,9 @@ use crate::media::audio::GeneratedAudio;
 use crate::media::video::{GeneratedVideo, VideoShape};
 use crate::subject::{Subject, SubjectError};
 
+/// Clients that connect at the same time: handshakes mostly wait.
+const TOGETHER: usize = 25;
+
 /// The shapes of conferences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -110,6 +113,7 @@ impl Scenario {
         let roles = self.roles();
         let total = roles.len();
         let stride = (total / samples.max(1)).max(1);
+        let mut connecting = Vec::with_capacity(TOGETHER);
         for (i, role) in roles.into_iter().enumerate() {
             // Every third has other numbers, where the bridge translates.
             let other = subject.translates() && i % 3 == 2;
@@ -131,11 +135,17 @@ impl Scenario {
                 }
             }
             subject.join(world, client, role.room)?;
+            connecting.push(client);
+            // The first is waited for: some servers offer a stream only once its packets flow.
+            if i == 0 || connecting.len() == TOGETHER || i + 1 == total {
+                for client in connecting.drain(..) {
+                    world.connect(client, |now| subject.poll(now))?;
+                }
+                progress(i + 1, total);
+            }
             if i == 0 && matches!(self.shape, Shape::Fanout | Shape::Webinar) {
-                // Some servers offer a stream only once its packets flow.
                 world.play();
             }
-            progress(i + 1, total);
         }
         world.pause();
         Ok(())

@@ -25,7 +25,7 @@ pub enum CaptureError {
         source: std::io::Error,
     },
     /// Neither of the three formats.
-    #[error("{path} is no pcap, pcapng or rtpdump file: {what}; record one with tools/record")]
+    #[error("{path} is no pcap, pcapng or rtpdump file: {what}")]
     Format {
         /// The file.
         path: PathBuf,

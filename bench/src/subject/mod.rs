@@ -65,7 +65,7 @@ pub struct OwnCounters {
 pub trait Subject {
     /// As in the table.
     fn name(&self) -> &str;
-    /// Brings a client in and waits until it is connected. Its streams are known already.
+    /// Brings a client in; it then connects by itself, see [`World::connect`]. Its streams are known already.
     fn join(&mut self, world: &mut World, client: ClientId, room: usize) -> Result<(), SubjectError>;
     /// Does what the subject needs done in this process; called about every millisecond.
     fn poll(&mut self, now: Instant) -> Result<(), SubjectError>;

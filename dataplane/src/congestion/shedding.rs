@@ -65,6 +65,8 @@ pub struct LoadMeter {
     busy: Duration,
     pressed: Duration,
     overflow: u64,
+    /// The last window was pressed: a keyframe for a large audience fills one window, overload the next one, too.
+    was_pressed: bool,
     shedding: Shedding,
 }
 
@@ -85,13 +87,15 @@ impl LoadMeter {
         let (busy, pressed, lost) = (share(self.busy), share(self.pressed), overflow > self.overflow);
         (self.started, self.busy, self.pressed, self.overflow) = (Some(now), Duration::ZERO, Duration::ZERO, overflow);
         let before = self.shedding;
-        self.shedding.level = self.next(busy, pressed, lost);
+        let is_pressed = pressed >= PRESSED;
+        let again = std::mem::replace(&mut self.was_pressed, is_pressed) && is_pressed;
+        self.shedding.level = self.next(busy, again, lost);
         (self.shedding != before).then_some(self.shedding)
     }
 
-    fn next(&self, busy: f64, pressed: f64, lost: bool) -> u8 {
+    fn next(&self, busy: f64, pressed: bool, lost: bool) -> u8 {
         let level = self.shedding.level;
-        if lost || pressed >= PRESSED {
+        if lost || pressed {
             // What is lost already is lost at random: hurry.
             return (level + if lost { 2 } else { 1 }).min(Shedding::MAX.level);
         }
@@ -143,6 +147,19 @@ mod tests {
             let levels = simulate(&mut meter, &mut now, 0.4, Duration::from_secs(2), &mut overflow);
             assert_eq!(levels.last(), Some(&0), "at {load}: recovers within two seconds");
         }
+    }
+
+    #[test]
+    fn one_burst_is_no_overload() {
+        let (mut meter, start) = (LoadMeter::default(), Instant::now());
+        let mut turn = |millis, work, full| {
+            meter.turn(start + Duration::from_millis(millis), Duration::from_millis(work), full, 0)
+        };
+        assert_eq!(turn(0, 0, false), None);
+        assert_eq!(turn(60, 60, true), None, "a keyframe for 500 receivers");
+        assert_eq!(turn(120, 10, false), None);
+        assert_eq!(turn(180, 60, true), None);
+        assert_eq!(turn(240, 60, true), Some(Shedding::at(1)));
     }
 
     #[test]
