@@ -1,12 +1,13 @@
 //! `ringbridge`: the bridge, the focus, or both.
 
 use std::process::ExitCode;
+use std::task::Poll;
 use std::time::Duration;
 
 use ringbridge_controlplane::cli::{self, CliError, Request};
 use ringbridge_controlplane::config::Config;
 use ringbridge_controlplane::{bridge, focus, logging};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Configuration that cannot be used.
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
 
 /// Runs the parts until one fails or a signal comes; then ends the others in order.
 async fn run(config: Config) -> ExitCode {
+    let mut terminations = Terminations::catch();
     let (stop, stopped) = watch::channel(false);
     let mut parts = tokio::task::JoinSet::new();
     if let Some(settings) = config.bridge {
@@ -57,7 +59,7 @@ async fn run(config: Config) -> ExitCode {
     }
     let mut code = ExitCode::SUCCESS;
     tokio::select! {
-        () = terminated() => tracing::info!("told to stop"),
+        () = terminations.next() => tracing::info!("told to stop"),
         Some(ended) = parts.join_next() => code = report(ended),
     }
     let _ = stop.send(true);
@@ -70,7 +72,7 @@ async fn run(config: Config) -> ExitCode {
     };
     tokio::select! {
         () = others => return code,
-        () = terminated() => tracing::warn!("told to stop again: ending at once"),
+        () = terminations.next() => tracing::warn!("told to stop again: ending at once"),
         () = tokio::time::sleep(GOODBYE) => tracing::error!(seconds = GOODBYE.as_secs(), "not ended in time: ending at once"),
     }
     ExitCode::FAILURE
@@ -86,22 +88,32 @@ fn report(ended: Result<Result<(), String>, tokio::task::JoinError>) -> ExitCode
     ExitCode::FAILURE
 }
 
-/// SIGTERM, SIGINT or SIGHUP.
-async fn terminated() {
-    let next = |kind| async move {
-        match signal(kind) {
-            Ok(mut signal) => {
-                signal.recv().await;
+/// The signals that end the process in order: SIGTERM, SIGINT and SIGHUP.
+struct Terminations(Vec<Signal>);
+
+impl Terminations {
+    /// Catches them from now on; before, each of them ends the process at once.
+    fn catch() -> Self {
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        let caught = kinds.into_iter().filter_map(|kind| {
+            signal(kind)
+                .inspect_err(
+                    |error| tracing::warn!(%error, ?kind, "a signal cannot be caught; it will end the process at once"),
+                )
+                .ok()
+        });
+        Self(caught.collect())
+    }
+
+    /// Ends when the next of them comes.
+    async fn next(&mut self) {
+        std::future::poll_fn(|context| {
+            if self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready()) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
             }
-            Err(error) => {
-                tracing::warn!(%error, "a signal cannot be caught; it will end the process at once");
-                std::future::pending::<()>().await;
-            }
-        }
-    };
-    tokio::select! {
-        () = next(SignalKind::terminate()) => {}
-        () = next(SignalKind::interrupt()) => {}
-        () = next(SignalKind::hangup()) => {}
+        })
+        .await;
     }
 }
