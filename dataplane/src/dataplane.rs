@@ -11,9 +11,9 @@ use crate::demux::MAX_WORKERS;
 use crate::io::{
     Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Uring, bind_sockets, pin_to_core, probe,
 };
+use crate::peers::{Peers, mesh};
 use crate::ring::{self, Command, ControlLink, Wakeup, WorkerLink};
 use crate::stats::WorkerStats;
-use crate::worker::peers::{Peers, mesh};
 use crate::worker::{Worker, WorkerConfig};
 
 /// Entries of the address table per endpoint: most endpoints are seen at one or two addresses.

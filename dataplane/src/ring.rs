@@ -115,7 +115,7 @@ pub struct NewEndpoint {
 /// Control plane to worker. A command for an unknown conference or endpoint is dropped and counted.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Starts an empty conference on this worker.
+    /// Starts an empty conference on this worker. One that outgrows a worker exists on several.
     CreateConference {
         /// Its identity.
         conference: ConferenceId,
@@ -129,6 +129,16 @@ pub enum Command {
     },
     /// Adds an endpoint.
     CreateEndpoint(Box<NewEndpoint>),
+    /// Adds an endpoint of the conference that lives on another worker. Its media comes from there, opened; its
+    /// `SetMedia`, `SetSources` and `ExpireEndpoint` go to every worker that takes part, all else to its home.
+    CreateRemoteEndpoint {
+        /// The conference; must exist on this worker, too.
+        conference: ConferenceId,
+        /// Its identity.
+        endpoint: EndpointId,
+        /// Index of the worker that it lives on.
+        home: usize,
+    },
     /// Removes an endpoint and its sources.
     ExpireEndpoint {
         /// Which.
@@ -226,7 +236,7 @@ pub enum Event {
         /// Whether it is active.
         active: bool,
     },
-    /// The dominant speaker of a conference changed.
+    /// The dominant speaker of a conference changed. Of several workers, the home of the oldest endpoint tells it.
     DominantSpeaker {
         /// Where.
         conference: ConferenceId,
@@ -240,7 +250,8 @@ pub enum Event {
         /// Source names.
         sources: Vec<String>,
     },
-    /// The largest height that any receiver wants of a source changed (bridge channel `SenderSourceConstraints`).
+    /// The largest height that any receiver on any worker wants of a source changed (bridge channel
+    /// `SenderSourceConstraints`). The owner's home tells it.
     SourceDemand {
         /// The owner of the source.
         endpoint: EndpointId,

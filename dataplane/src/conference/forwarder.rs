@@ -11,8 +11,9 @@ use super::extension_map::Uris;
 use super::ingress;
 use super::room::{Env, Room};
 use crate::ids::{ConferenceId, EndpointId};
-use crate::io::{PacketSink, Path};
-use crate::ring::{Command, Event, NewEndpoint};
+use crate::io::{IoError, PacketSink, Path};
+use crate::peers::{Crossing, Note, PeerMessage, Peers, mesh};
+use crate::ring::{Command, Event, Wakeup};
 use crate::stats::{Counter, WorkerStats};
 
 /// Index of an endpoint in its worker's forwarder; looked up once, then passed with every packet.
@@ -55,16 +56,34 @@ pub struct Forwarder {
     epoch: Option<Instant>,
     formats: Formats,
     uris: Uris,
-    rooms: Vec<Option<(ConferenceId, Room)>>,
+    rooms: Vec<Option<Room>>,
     by_conference: HashMap<ConferenceId, usize, foldhash::fast::RandomState>,
     by_endpoint: HashMap<EndpointId, EndpointSlot, foldhash::fast::RandomState>,
     deadline: Option<Instant>,
     events: VecDeque<Event>,
+    pub(crate) peers: Peers,
 }
 
 impl Forwarder {
-    /// An empty forwarder.
+    /// An empty forwarder of the only worker.
     pub fn new(config: ForwarderConfig, stats: Arc<WorkerStats>) -> Self {
+        Self::with_peers(config, stats, Peers::none())
+    }
+
+    /// Empty forwarders that hand each other what crosses, one for each entry of `stats`; `capacity` is the entries of
+    /// each ring between two of them. For whoever drives forwarders without workers around them.
+    pub fn connected(
+        config: &ForwarderConfig,
+        stats: &[Arc<WorkerStats>],
+        capacity: usize,
+    ) -> Result<Vec<Self>, IoError> {
+        let wakeups: Vec<Wakeup> = stats.iter().map(|_| Wakeup::new()).collect::<Result<_, _>>()?;
+        let parts = stats.iter().zip(mesh(&wakeups, capacity));
+        Ok(parts.map(|(stats, peers)| Self::with_peers(config.clone(), Arc::clone(stats), peers)).collect())
+    }
+
+    /// An empty forwarder of one of several workers.
+    pub(crate) fn with_peers(config: ForwarderConfig, stats: Arc<WorkerStats>, peers: Peers) -> Self {
         Self {
             config,
             stats,
@@ -76,6 +95,7 @@ impl Forwarder {
             by_endpoint: HashMap::default(),
             deadline: None,
             events: VecDeque::with_capacity(64),
+            peers,
         }
     }
 
@@ -90,7 +110,7 @@ impl Forwarder {
                     self.rooms.push(None);
                     self.rooms.len() - 1
                 });
-                self.rooms[index] = Some((conference, Room::new(feedback)));
+                self.rooms[index] = Some(Room::new(conference, feedback));
                 self.by_conference.insert(conference, index);
             }
             Command::ExpireConference { conference } => match self.by_conference.remove(&conference) {
@@ -102,7 +122,13 @@ impl Forwarder {
                 }
                 None => self.stats.count(Counter::DropCommandUnknown),
             },
-            Command::CreateEndpoint(new) => self.create_endpoint(now, *new),
+            Command::CreateEndpoint(new) => self.create_endpoint(now, new.conference, new.endpoint, None),
+            Command::CreateRemoteEndpoint { conference, endpoint, home } => {
+                if home == self.peers.index() || home >= self.peers.workers() {
+                    return self.stats.count(Counter::DropCommandUnknown);
+                }
+                self.create_endpoint(now, conference, endpoint, Some(home));
+            }
             Command::ExpireEndpoint { endpoint } => {
                 self.with_endpoint(now, endpoint, |room, env, index, _, _| room.leave(env, index));
                 self.by_endpoint.remove(&endpoint);
@@ -139,23 +165,23 @@ impl Forwarder {
         }
     }
 
-    fn create_endpoint(&mut self, now: Instant, new: NewEndpoint) {
-        if self.by_endpoint.contains_key(&new.endpoint) {
+    fn create_endpoint(&mut self, now: Instant, conference: ConferenceId, endpoint: EndpointId, home: Option<usize>) {
+        if self.by_endpoint.contains_key(&endpoint) {
             return;
         }
-        let Some(index) = self.by_conference.get(&new.conference).copied() else {
+        let Some(index) = self.by_conference.get(&conference).copied() else {
             return self.stats.count(Counter::DropCommandUnknown);
         };
-        let env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
-        let Some((_, room)) = self.rooms.get_mut(index).and_then(Option::as_mut) else { return };
+        let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, &mut self.peers, now);
+        let Some(room) = self.rooms.get_mut(index).and_then(Option::as_mut) else { return };
         let limit = env.config.max_endpoints_per_conference;
         if room.endpoints.iter().flatten().count() >= limit {
-            tracing::warn!(conference = %new.conference, endpoint = new.label, limit, "endpoint refused: too many");
+            tracing::warn!(%conference, %endpoint, limit, "endpoint refused: too many");
             return env.stats.count(Counter::DropTableFull);
         }
-        let (place, generation) = room.join(&env, new.endpoint);
+        let (place, generation) = room.join(&mut env, endpoint, home);
         let slot = EndpointSlot { room: index as u32, index: place as u32, generation };
-        self.by_endpoint.insert(new.endpoint, slot);
+        self.by_endpoint.insert(endpoint, slot);
         self.deadline = earlier(self.deadline, room.deadline);
     }
 
@@ -167,8 +193,8 @@ impl Forwarder {
     ) {
         let slot = self.by_endpoint.get(&endpoint).copied();
         let room = slot.and_then(|s| Some((s, self.rooms.get_mut(s.room as usize)?.as_mut()?)));
-        let Some((slot, (_, room))) = room else { return self.stats.count(Counter::DropCommandUnknown) };
-        let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
+        let Some((slot, room)) = room else { return self.stats.count(Counter::DropCommandUnknown) };
+        let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, &mut self.peers, now);
         step(room, &mut env, slot.index as usize, &mut self.formats, &mut self.uris);
         self.deadline = earlier(self.deadline, room.deadline);
     }
@@ -181,7 +207,7 @@ impl Forwarder {
     /// Sets where the endpoint's packets go; `None` stops sending.
     pub fn set_path(&mut self, endpoint: EndpointId, path: Option<Path>) {
         if let Some(slot) = self.slot(endpoint)
-            && let Some((_, room)) = self.rooms.get_mut(slot.room as usize).and_then(Option::as_mut)
+            && let Some(room) = self.rooms.get_mut(slot.room as usize).and_then(Option::as_mut)
             && let Some(endpoint) = room.endpoint(slot.index as usize)
         {
             endpoint.path = path;
@@ -208,14 +234,58 @@ impl Forwarder {
         self.with_slot(now, from, |room, env| room.handle_rtcp(env, from.index as usize, datagram, sink));
     }
 
+    /// Takes what other forwarders sent, where no worker does.
+    pub fn handle_peers(&mut self, now: Instant, sink: &mut impl PacketSink) {
+        for worker in 0..self.peers.workers() {
+            while let Some(message) = self.peers.poll(worker) {
+                match message {
+                    PeerMessage::Media { crossing, len, data } => {
+                        let packet = data.get(..usize::from(len)).unwrap_or(&[]);
+                        self.handle_crossing(now, worker, crossing, packet, sink);
+                    }
+                    PeerMessage::Note(note) => self.handle_note(now, worker, note, sink),
+                    // Steering is the workers' business.
+                    PeerMessage::Datagram { .. } | PeerMessage::Claim { .. } | PeerMessage::Release { .. } => {}
+                }
+            }
+        }
+        self.peers.wake();
+    }
+
+    /// Takes a packet that its home, `worker`, has opened.
+    pub(crate) fn handle_crossing(
+        &mut self,
+        now: Instant,
+        worker: usize,
+        crossing: Crossing,
+        packet: &[u8],
+        sink: &mut impl PacketSink,
+    ) {
+        let Some(slot) = self.slot(crossing.endpoint) else { return self.stats.count(Counter::DropCrossingUnknown) };
+        let index = slot.index as usize;
+        self.with_slot(now, slot, |room, env| room.handle_crossing(env, worker, index, crossing, packet, sink));
+    }
+
+    /// Takes a note of another worker. One about an endpoint that is not known here came too early or too late: whoever
+    /// is early is asked again.
+    pub(crate) fn handle_note(&mut self, now: Instant, worker: usize, note: Note, sink: &mut impl PacketSink) {
+        let (Note::KeyframeWish { endpoint, .. }
+        | Note::Demand { endpoint, .. }
+        | Note::TellDemand { endpoint }
+        | Note::SenderReport { endpoint, .. }) = note;
+        let Some(slot) = self.slot(endpoint) else { return };
+        let index = slot.index as usize;
+        self.with_slot(now, slot, |room, env| room.handle_note(env, worker, index, note, sink));
+    }
+
     #[inline]
     fn with_slot(&mut self, now: Instant, slot: EndpointSlot, step: impl FnOnce(&mut Room, &mut Env<'_>)) {
         let room = self.rooms.get_mut(slot.room as usize).and_then(Option::as_mut);
-        let Some((_, room)) = room else { return self.stats.count(Counter::DropUnknownAddress) };
+        let Some(room) = room else { return self.stats.count(Counter::DropUnknownAddress) };
         if room.endpoint(slot.index as usize).is_none_or(|e| e.generation != slot.generation) {
             return self.stats.count(Counter::DropUnknownAddress);
         }
-        let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
+        let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, &mut self.peers, now);
         step(room, &mut env);
         self.deadline = earlier(self.deadline, room.deadline);
     }
@@ -226,10 +296,10 @@ impl Forwarder {
             return;
         }
         self.deadline = None;
-        for (conference, room) in self.rooms.iter_mut().flatten() {
+        for room in self.rooms.iter_mut().flatten() {
             if room.deadline.is_some_and(|at| at <= now) {
-                let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, now);
-                room.handle_timeout(&mut env, *conference, sink);
+                let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, &mut self.peers, now);
+                room.handle_timeout(&mut env, sink);
             }
             self.deadline = earlier(self.deadline, room.deadline);
         }
@@ -251,9 +321,10 @@ fn env<'a>(
     stats: &'a WorkerStats,
     epoch: &mut Option<Instant>,
     events: &'a mut VecDeque<Event>,
+    peers: &'a mut Peers,
     now: Instant,
 ) -> Env<'a> {
-    Env { now, epoch: *epoch.get_or_insert(now), stats, config, events }
+    Env { now, epoch: *epoch.get_or_insert(now), stats, config, events, peers }
 }
 
 fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
