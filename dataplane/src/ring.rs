@@ -129,8 +129,8 @@ pub enum Command {
     },
     /// Adds an endpoint.
     CreateEndpoint(Box<NewEndpoint>),
-    /// Adds an endpoint of the conference that lives on another worker. Its media comes from there, opened; its
-    /// `SetMedia`, `SetSources` and `ExpireEndpoint` go to every worker that takes part, all else to its home.
+    /// Adds an endpoint of the conference that lives on another worker: its media comes from there, opened. Which
+    /// commands of it go here, too, says [`Command::is_shared`].
     CreateRemoteEndpoint {
         /// The conference; must exist on this worker, too.
         conference: ConferenceId,
@@ -199,6 +199,13 @@ pub enum Command {
     },
     /// Ends the worker's loop after what is queued before it.
     Shutdown,
+}
+
+impl Command {
+    /// Whether it goes to every worker that takes part in the endpoint's conference, and not only to the endpoint's home.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::SetMedia { .. } | Self::SetSources { .. } | Self::ExpireEndpoint { .. })
+    }
 }
 
 /// State of an endpoint's ICE session.

@@ -112,7 +112,7 @@ fn keyframe_requests_of_all_workers_are_one() {
     for client in [C, D, B] {
         call.send_rtcp(client, &pli(11));
     }
-    assert_eq!(call.clients[A].take_rtcp::<PictureLossIndication>(), [expected.clone()]);
+    assert_eq!(call.clients[A].take_rtcp::<PictureLossIndication>(), std::slice::from_ref(&expected));
     assert_eq!(call.count(Counter::KeyframeRequests), 1);
     call.millis(250);
     call.send_rtcp(D, &pli(11));

@@ -112,18 +112,15 @@ impl Call {
 
     /// Gives a command to all that need it, as the control plane does.
     pub fn command(&mut self, command: Command) {
-        let (endpoint, shared) = match &command {
-            Command::ExpireEndpoint { endpoint }
-            | Command::SetMedia { endpoint, .. }
-            | Command::SetSources { endpoint, .. } => (*endpoint, true),
+        let home = match &command {
             Command::SetSrtp { endpoint, .. }
             | Command::SetConstraints { endpoint, .. }
-            | Command::SetForceMute { endpoint, .. } => (*endpoint, false),
-            _ => (EndpointId(0), true),
+            | Command::SetForceMute { endpoint, .. } => self.clients.iter().find(|c| c.id == *endpoint).map(|c| c.home),
+            _ => None,
         };
-        let home = self.clients.iter().find(|c| c.id == endpoint).map_or(0, |c| c.home);
+        assert!(home.is_none() || !command.is_shared());
         for (worker, forwarder) in self.forwarders.iter_mut().enumerate() {
-            if shared || worker == home {
+            if home.is_none_or(|home| home == worker) {
                 forwarder.handle_command(self.now, command.clone());
             }
         }
