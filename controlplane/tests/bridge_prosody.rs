@@ -52,6 +52,7 @@ fn settings(server: &Prosody, rest: SocketAddr, websocket: SocketAddr) -> Bridge
         public_addresses: vec!["192.0.2.7".parse().unwrap()],
         port: 10_000,
         workers: 1,
+        spill_endpoints: 50,
         cores: Vec::new(),
         io: IoChoice::Auto,
         websocket_listen: websocket,

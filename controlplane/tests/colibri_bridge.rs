@@ -17,6 +17,10 @@ struct Fixture {
 
 impl Fixture {
     fn new(workers: usize) -> Self {
+        Self::spilling(workers, 50)
+    }
+
+    fn spilling(workers: usize, spill_endpoints: usize) -> Self {
         let now = Instant::now();
         let config = ColibriConfig {
             transport: LocalTransport {
@@ -28,6 +32,7 @@ impl Fixture {
                 websocket_server_id: "jvb1".to_owned(),
             },
             workers,
+            spill_endpoints,
             ufrag_prefix: |worker| char::from_digit(worker as u32, 36).unwrap().to_string(),
         };
         Self { bridge: ColibriBridge::new(now, config), now }
@@ -385,4 +390,131 @@ fn recorded_requests_are_served_in_order() {
         })
         .count();
     assert_eq!(simulcast, 3);
+}
+
+/// An update of one endpoint.
+fn update(id: &str, content: &str) -> String {
+    format!("<conference-modify meeting-id='m'><endpoint id='{id}'>{content}</endpoint></conference-modify>")
+}
+
+const OPUS: &str = "<media type='audio'><payload-type xmlns='urn:xmpp:jingle:apps:rtp:1' id='111' name='opus' \
+    clockrate='48000' channels='2'/></media>";
+
+fn sources(id: &str, ssrc: u32) -> String {
+    format!(
+        "<sources><media-source type='audio' id='{id}-a0'>\
+        <source xmlns='urn:xmpp:jingle:apps:rtp:ssma:0' ssrc='{ssrc}'/></media-source></sources>"
+    )
+}
+
+impl Fixture {
+    /// Commands with their workers.
+    fn sent(&mut self) -> Vec<(usize, Command)> {
+        let command = |o| if let Output::Command { worker, command } = o { Some((worker, command)) } else { None };
+        self.outputs().into_iter().filter_map(command).collect()
+    }
+}
+
+#[test]
+fn a_conference_that_outgrows_its_worker_spills() {
+    let mut fixture = Fixture::spilling(2, 2);
+    fixture.send("<conference-modify meeting-id='m' create='true'/>").unwrap();
+    for (id, ssrc) in [("a", 1), ("b", 2)] {
+        fixture.send(&format!("<conference-modify meeting-id='m'>{}</conference-modify>", create(id))).unwrap();
+        fixture.send(&update(id, &(OPUS.to_owned() + &sources(id, ssrc)))).unwrap();
+    }
+    assert!(fixture.sent().iter().all(|(worker, _)| *worker == 0), "it fits");
+
+    // The third one lives elsewhere. That worker is told of the others, and worker 0 of it.
+    let reply =
+        fixture.send(&format!("<conference-modify meeting-id='m'>{}</conference-modify>", create("c"))).unwrap();
+    let ufrag = reply.endpoints[0].transport.clone().unwrap().ice.unwrap().ufrag.unwrap();
+    assert!(ufrag.starts_with('1'), "{ufrag}");
+    let outputs = fixture.outputs();
+    assert!(outputs.iter().any(|o| matches!(o, Output::EndpointCreated { label, worker: 1, .. } if label == "c")));
+    let described: Vec<String> = outputs
+        .iter()
+        .filter_map(|o| if let Output::Command { worker, command } = o { Some((worker, command)) } else { None })
+        .map(|(worker, command)| match command {
+            Command::CreateConference { .. } => format!("{worker}: conference"),
+            Command::CreateEndpoint(new) => format!("{worker}: {}", new.label),
+            Command::CreateRemoteEndpoint { endpoint, home, .. } => format!("{worker}: {endpoint} at {home}"),
+            Command::SetMedia { endpoint, .. } => format!("{worker}: media of {endpoint}"),
+            Command::SetSources { endpoint, .. } => format!("{worker}: sources of {endpoint}"),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        described,
+        [
+            "1: conference",
+            "1: endpoint-1 at 0",
+            "1: media of endpoint-1",
+            "1: sources of endpoint-1",
+            "1: endpoint-2 at 0",
+            "1: media of endpoint-2",
+            "1: sources of endpoint-2",
+            "1: c",
+            "0: endpoint-3 at 1",
+        ]
+    );
+
+    // What all must know goes to all, what is its home's own business to its home.
+    let transport = "<transport><transport xmlns='urn:xmpp:jingle:transports:ice-udp:1' ufrag='uu' pwd='pppp'/></transport>\
+        <force-mute audio='true' video='false'/>";
+    fixture.send(&update("c", &(OPUS.to_owned() + &sources("c", 3) + transport))).unwrap();
+    let sent = fixture.sent();
+    let to = |shared: bool| -> Vec<usize> {
+        let mut to: Vec<_> = sent.iter().filter(|(_, c)| c.is_shared() == shared).map(|(worker, _)| *worker).collect();
+        to.sort_unstable();
+        to
+    };
+    assert_eq!((to(true), to(false)), (vec![0, 0, 1, 1], vec![1, 1]), "{sent:?}");
+    fixture.bridge.set_video_type(EndpointId(3), "c-a0", ringbridge_dataplane::media::VideoType::Desktop);
+    assert_eq!(fixture.sent().len(), 2);
+
+    // The last one over there takes the conference along, and the rest goes on.
+    fixture.send("<conference-modify meeting-id='m'><endpoint id='c' expire='true'/></conference-modify>").unwrap();
+    let sent = fixture.sent();
+    assert!(
+        matches!(
+            sent[..],
+            [
+                (0, Command::ExpireEndpoint { endpoint: EndpointId(3) }),
+                (1, Command::ExpireEndpoint { endpoint: EndpointId(3) }),
+                (1, Command::ExpireConference { .. })
+            ]
+        ),
+        "{sent:?}"
+    );
+    fixture.send(&format!("<conference-modify meeting-id='m'>{}</conference-modify>", create("d"))).unwrap();
+    assert!(matches!(fixture.sent()[0], (1, Command::CreateConference { .. })));
+    fixture.send("<conference-modify meeting-id='m' expire='true'/>").unwrap();
+    let ended: Vec<_> = fixture.sent().into_iter().map(|(worker, _)| worker).collect();
+    assert_eq!(ended, [0, 1]);
+    // Nothing is left on either: the next two conferences go to one each.
+    for (meeting, worker) in [("n", 0), ("o", 1)] {
+        let name =
+            format!("<conference-modify meeting-id='{meeting}' create='true'>{}</conference-modify>", create("a"));
+        fixture.send(&name).unwrap();
+        assert!(fixture.sent().iter().all(|(to, _)| *to == worker));
+    }
+}
+
+#[test]
+fn a_busy_worker_spills_before_its_share_is_full() {
+    let mut fixture = Fixture::spilling(2, 50);
+    fixture.send("<conference-modify meeting-id='m' create='true'/>").unwrap();
+    let mut homes = Vec::new();
+    for (n, stress) in [(1, [0.1, 0.0]), (2, [0.9, 0.2]), (3, [0.9, 0.95]), (4, [0.3, 0.3])] {
+        fixture.bridge.set_stress(stress);
+        fixture
+            .send(&format!("<conference-modify meeting-id='m'>{}</conference-modify>", create(&format!("e{n}"))))
+            .unwrap();
+        homes.extend(fixture.outputs().iter().find_map(|o| match o {
+            Output::EndpointCreated { worker, .. } => Some(*worker),
+            _ => None,
+        }));
+    }
+    assert_eq!(homes, [0, 1, 0, 0]);
 }

@@ -49,6 +49,7 @@ fn start_bridge(server: &Prosody, stopped: watch::Receiver<bool>) -> tokio::task
         public_addresses: Vec::new(),
         port: 0,
         workers: 1,
+        spill_endpoints: 50,
         cores: Vec::new(),
         io: IoChoice::Auto,
         websocket_listen: loopback(),

@@ -11,9 +11,9 @@ use crate::demux::MAX_WORKERS;
 use crate::io::{
     Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Uring, bind_sockets, pin_to_core, probe,
 };
+use crate::peers::{Peers, mesh};
 use crate::ring::{self, Command, ControlLink, Wakeup, WorkerLink};
 use crate::stats::WorkerStats;
-use crate::worker::peers::{Peers, mesh};
 use crate::worker::{Worker, WorkerConfig};
 
 /// Entries of the address table per endpoint: most endpoints are seen at one or two addresses.
@@ -44,7 +44,7 @@ pub struct DataplaneConfig {
     pub command_ring: usize,
     /// Entries of each event ring.
     pub event_ring: usize,
-    /// Entries of each worker-to-worker ring; 1,536 bytes each.
+    /// Entries of each worker-to-worker ring, for handovers and for media of shared conferences; 1,536 bytes each.
     pub handover_ring: usize,
 }
 
@@ -62,7 +62,7 @@ impl Default for DataplaneConfig {
             limits: IoLimits::default(),
             command_ring: 4096,
             event_ring: 4096,
-            handover_ring: 512,
+            handover_ring: 1024,
         }
     }
 }

@@ -18,5 +18,6 @@ pub mod stats;
 pub mod worker;
 
 mod dataplane;
+mod peers;
 
 pub use dataplane::{Dataplane, DataplaneConfig, DataplaneHealth, StartError};

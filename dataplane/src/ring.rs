@@ -115,7 +115,7 @@ pub struct NewEndpoint {
 /// Control plane to worker. A command for an unknown conference or endpoint is dropped and counted.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Starts an empty conference on this worker.
+    /// Starts an empty conference on this worker. One that outgrows a worker exists on several.
     CreateConference {
         /// Its identity.
         conference: ConferenceId,
@@ -129,6 +129,16 @@ pub enum Command {
     },
     /// Adds an endpoint.
     CreateEndpoint(Box<NewEndpoint>),
+    /// Adds an endpoint of the conference that lives on another worker: its media comes from there, opened. Which
+    /// commands of it go here, too, says [`Command::is_shared`].
+    CreateRemoteEndpoint {
+        /// The conference; must exist on this worker, too.
+        conference: ConferenceId,
+        /// Its identity.
+        endpoint: EndpointId,
+        /// Index of the worker that it lives on.
+        home: usize,
+    },
     /// Removes an endpoint and its sources.
     ExpireEndpoint {
         /// Which.
@@ -191,6 +201,13 @@ pub enum Command {
     Shutdown,
 }
 
+impl Command {
+    /// Whether it goes to every worker that takes part in the endpoint's conference, and not only to the endpoint's home.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::SetMedia { .. } | Self::SetSources { .. } | Self::ExpireEndpoint { .. })
+    }
+}
+
 /// State of an endpoint's ICE session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IceState {
@@ -226,7 +243,7 @@ pub enum Event {
         /// Whether it is active.
         active: bool,
     },
-    /// The dominant speaker of a conference changed.
+    /// The dominant speaker of a conference changed. Of several workers, the home of the oldest endpoint tells it.
     DominantSpeaker {
         /// Where.
         conference: ConferenceId,
@@ -240,7 +257,8 @@ pub enum Event {
         /// Source names.
         sources: Vec<String>,
     },
-    /// The largest height that any receiver wants of a source changed (bridge channel `SenderSourceConstraints`).
+    /// The largest height that any receiver on any worker wants of a source changed (bridge channel
+    /// `SenderSourceConstraints`). The owner's home tells it.
     SourceDemand {
         /// The owner of the source.
         endpoint: EndpointId,

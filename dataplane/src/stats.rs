@@ -96,6 +96,10 @@ counters! {
     DropOutputFull = "dropped", "output_full";
     /// A datagram for another worker whose ring is full.
     DropHandoverFull = "dropped", "handover_full";
+    /// An opened packet for receivers on another worker whose ring is full; counted once per worker.
+    DropCrossingFull = "dropped", "crossing_full";
+    /// An opened packet from another worker for a source that is not known here (yet, or any more).
+    DropCrossingUnknown = "dropped", "crossing_unknown_source";
     /// The kernel refused a datagram.
     DropSendError = "dropped", "send_error";
     /// A received datagram longer than the bridge takes.
@@ -114,6 +118,8 @@ counters! {
     ReceiveBuffersExhausted = "receive_buffers_exhausted", "";
     /// Datagrams handed to the worker that owns their endpoint.
     Handovers = "handovers", "";
+    /// Opened packets given to another worker that has receivers of the conference, once per worker.
+    Crossings = "crossings", "";
     /// Packets repeated because a receiver asked for them.
     Retransmissions = "retransmissions", "";
     /// Packets asked for by a receiver that the cache no longer had.

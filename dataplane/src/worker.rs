@@ -3,7 +3,6 @@
 mod bucket;
 mod endpoints;
 mod outbox;
-pub(crate) mod peers;
 #[cfg(test)]
 mod tests;
 
@@ -22,13 +21,13 @@ use crate::ice::stun::{Class, Message};
 use crate::ice::{Agent, AgentConfig, AgentEvent, Context, transaction_owner};
 use crate::ids::{ConferenceId, EndpointId};
 use crate::io::{Flush, PacketIo, PacketSink, Path};
+use crate::peers::{PeerMessage, Peers};
 use crate::ring::{Command, ControlLink, Event, IceState, NewEndpoint};
 use crate::stats::{Counter, WorkerStats};
 
 use bucket::Bucket;
 use endpoints::{Endpoint, Endpoints};
 use outbox::Outbox;
-use peers::{PeerMessage, Peers};
 
 /// The longest that a worker sleeps.
 pub const MAX_SLEEP: Duration = Duration::from_millis(10);
@@ -65,7 +64,6 @@ pub(crate) struct Worker {
     addresses: AddressTable,
     forwarder: Forwarder,
     link: ControlLink,
-    peers: Peers,
     outbox: Outbox,
     load: LoadMeter,
 }
@@ -88,9 +86,8 @@ impl Worker {
             endpoints: Endpoints::default(),
             conferences: HashSet::default(),
             addresses: AddressTable::new(config.max_addresses),
-            forwarder: Forwarder::new(config.forwarder.clone(), Arc::clone(&stats)),
+            forwarder: Forwarder::with_peers(config.forwarder.clone(), Arc::clone(&stats), peers),
             link,
-            peers,
             outbox: Outbox::default(),
             load: LoadMeter::default(),
             config,
@@ -118,6 +115,8 @@ impl Worker {
             let peers = self.handle_peers(now, tx);
             let commands = self.handle_commands(now, tx);
             self.handle_timers(now, tx);
+            // Before the sending, which takes its time: the others can work meanwhile.
+            self.forwarder.peers().wake();
             // Nothing stays queued while the loop sleeps.
             tx.flush()?;
             self.handle_events();
@@ -176,7 +175,7 @@ impl Worker {
             _ => {
                 if let Some(via) = via {
                     // It steers by what is no longer true.
-                    self.peers.send(via, PeerMessage::Release { path });
+                    self.forwarder.peers().send(via, PeerMessage::Release { path });
                 }
                 return self.stats.count(Counter::DropUnknownAddress);
             }
@@ -227,7 +226,9 @@ impl Worker {
         };
         let Some(index) = index else {
             return match owner {
-                Some(owner) if via.is_none() && owner != self.config.index && owner < self.peers.workers() => {
+                Some(owner)
+                    if via.is_none() && owner != self.config.index && owner < self.forwarder.peers().workers() =>
+                {
                     self.hand_over(owner, path, datagram)
                 }
                 _ => self.stats.count(unknown),
@@ -243,7 +244,7 @@ impl Worker {
     }
 
     fn hand_over(&mut self, worker: usize, path: Path, datagram: &[u8]) {
-        if self.peers.send_datagram(worker, path, datagram) {
+        if self.forwarder.peers().send_datagram(worker, path, datagram) {
             self.stats.count(Counter::Handovers);
         } else {
             self.stats.count(Counter::DropHandoverFull);
@@ -263,7 +264,7 @@ impl Worker {
                         Ok(true) => {
                             if let Some(via) = via {
                                 self.addresses.told(&path, via as u8);
-                                self.peers.send(via, PeerMessage::Claim { path, round_trip });
+                                self.forwarder.peers().send(via, PeerMessage::Claim { path, round_trip });
                             }
                         }
                     }
@@ -288,23 +289,28 @@ impl Worker {
 
     fn forget(&mut self, path: Path, index: EndpointIndex) {
         let Some(told) = self.addresses.forget(&path, Owner::Endpoint(index)) else { return };
-        for worker in (0..self.peers.workers()).filter(|worker| told >> (worker % 64) & 1 == 1) {
-            self.peers.send(worker, PeerMessage::Release { path });
+        for worker in (0..self.forwarder.peers().workers()).filter(|worker| told >> (worker % 64) & 1 == 1) {
+            self.forwarder.peers().send(worker, PeerMessage::Release { path });
         }
     }
 
     /// Takes what other workers queued, within bounds.
     pub fn handle_peers(&mut self, now: Instant, sink: &mut impl PacketSink) -> Step {
         let mut step = Step::Idle;
-        for worker in 0..self.peers.workers() {
+        for worker in 0..self.forwarder.peers().workers() {
             for turn in 0..STEP {
-                let Some(message) = self.peers.poll(worker) else { break };
+                let Some(message) = self.forwarder.peers().poll(worker) else { break };
                 match message {
                     PeerMessage::Datagram { path, len, mut data } => {
                         if let Some(datagram) = data.get_mut(..usize::from(len)) {
                             self.handle_datagram(now, path, datagram, Some(worker), sink);
                         }
                     }
+                    PeerMessage::Media { crossing, len, data } => {
+                        let packet = data.get(..usize::from(len)).unwrap_or(&[]);
+                        self.forwarder.handle_crossing(now, worker, crossing, packet, sink);
+                    }
+                    PeerMessage::Note(note) => self.forwarder.handle_note(now, worker, note, sink),
                     PeerMessage::Claim { path, round_trip } => {
                         if self.addresses.learn(path, Owner::Worker(worker as u8), round_trip).is_err() {
                             self.stats.count(Counter::DropTableFull);
@@ -351,7 +357,8 @@ impl Worker {
             }
             Command::CreateEndpoint(new) => self.create_endpoint(now, new),
             Command::ExpireEndpoint { endpoint } => {
-                if self.remove_endpoint(endpoint) {
+                // One that lives elsewhere is known to the forwarder only.
+                if self.remove_endpoint(endpoint) || self.forwarder.slot(endpoint).is_some() {
                     self.forwarder.handle_command(now, command);
                 } else {
                     self.stats.count(Counter::DropCommandUnknown);
@@ -437,20 +444,23 @@ impl Worker {
         }
     }
 
-    /// Hands events to the control plane and wakes the workers that got something.
+    /// Hands events to the control plane.
     pub fn handle_events(&mut self) {
         self.outbox.retry(&mut self.link);
         while let Some(event) = self.forwarder.poll_event() {
             self.outbox.send(event, &mut self.link, &self.stats);
         }
-        self.peers.wake();
     }
 
     /// How long the loop may sleep.
-    pub fn sleep(&self, now: Instant) -> Duration {
+    pub fn sleep(&mut self, now: Instant) -> Duration {
         let next = [self.endpoints.next_timer(), self.forwarder.poll_timeout()].into_iter().flatten().min();
         let sleep = next.map_or(MAX_SLEEP, |at| at.saturating_duration_since(now).min(MAX_SLEEP));
-        // A full event ring wakes nobody when it has room again.
-        if self.outbox.is_empty() { sleep } else { sleep.min(Duration::from_millis(1)) }
+        // Full rings wake nobody when they have room again.
+        if self.outbox.is_empty() && !self.forwarder.peers().backlog() {
+            sleep
+        } else {
+            sleep.min(Duration::from_millis(1))
+        }
     }
 }

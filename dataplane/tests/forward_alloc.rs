@@ -1,4 +1,4 @@
-//! Steady-state forwarding allocates nothing: one sender of audio and video, ten receivers.
+//! Steady-state forwarding allocates nothing: one sender of audio and video, ten receivers, on one worker or on two.
 
 mod forward_call;
 
@@ -69,25 +69,44 @@ impl PacketSink for Sink {
 
 #[test]
 fn steady_state_allocates_nothing() {
-    let stats = Arc::new(WorkerStats::default());
-    let mut forwarder = Forwarder::new(ForwarderConfig::default(), Arc::clone(&stats));
+    steady_state(1);
+}
+
+#[test]
+fn crossing_to_another_worker_allocates_nothing() {
+    steady_state(2);
+}
+
+fn steady_state(workers: usize) {
+    let stats: Vec<Arc<WorkerStats>> = (0..workers).map(|_| Arc::default()).collect();
+    let mut forwarders = Forwarder::connected(&ForwarderConfig::default(), &stats, 64).unwrap();
     let mut now = Instant::now();
-    forwarder.handle_command(now, Command::CreateConference { conference: CONFERENCE, feedback: FEEDBACK });
     for n in 0..11u8 {
         let endpoint = EndpointId(u32::from(n));
-        let ice = IceCredentials { ufrag: String::new(), pwd: String::new() };
-        let new = NewEndpoint { conference: CONFERENCE, endpoint, label: String::new(), ice, controlling: true };
-        forwarder.handle_command(now, Command::CreateEndpoint(Box::new(new)));
-        forwarder.handle_command(now, Command::SetSrtp { endpoint, keys: Box::new(keys(n)) });
-        let media = if n % 2 == 0 { JICOFO.media() } else { OTHER.media() };
-        forwarder.handle_command(now, Command::SetMedia { endpoint, media: Box::new(media) });
-        let sources = if n == 0 { vec![audio_source("a-a0", 10), video_source("a-v0", &[11, 12])] } else { Vec::new() };
-        forwarder.handle_command(now, Command::SetSources { endpoint, sources });
-        forwarder.set_path(endpoint, Some(path(usize::from(n))));
+        let home = usize::from(n) % workers;
+        for (worker, forwarder) in forwarders.iter_mut().enumerate() {
+            forwarder.handle_command(now, Command::CreateConference { conference: CONFERENCE, feedback: FEEDBACK });
+            if worker == home {
+                let ice = IceCredentials { ufrag: String::new(), pwd: String::new() };
+                let new =
+                    NewEndpoint { conference: CONFERENCE, endpoint, label: String::new(), ice, controlling: true };
+                forwarder.handle_command(now, Command::CreateEndpoint(Box::new(new)));
+                forwarder.handle_command(now, Command::SetSrtp { endpoint, keys: Box::new(keys(n)) });
+                forwarder.set_path(endpoint, Some(path(usize::from(n))));
+            } else {
+                let remote = Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint, home };
+                forwarder.handle_command(now, remote);
+            }
+            let media = if n % 2 == 0 { JICOFO.media() } else { OTHER.media() };
+            forwarder.handle_command(now, Command::SetMedia { endpoint, media: Box::new(media) });
+            let sources =
+                if n == 0 { vec![audio_source("a-a0", 10), video_source("a-v0", &[11, 12])] } else { Vec::new() };
+            forwarder.handle_command(now, Command::SetSources { endpoint, sources });
+        }
     }
     let mut sink = Sink { buffer: [0; MAX_DATAGRAM], committed: 0 };
-    forwarder.handle_timeout(now, &mut sink);
-    let slot = forwarder.slot(EndpointId(0)).unwrap();
+    forwarders.iter_mut().for_each(|f| f.handle_timeout(now, &mut sink));
+    let slot = forwarders[0].slot(EndpointId(0)).unwrap();
     let mut client = context(&keys(0).inbound);
     let mut low = Camera::new(100, 11, 1, 180);
     let mut high = Camera::new(100, 12, 1, 360);
@@ -110,19 +129,23 @@ fn steady_state_allocates_nothing() {
             if i >= 200 {
                 COUNT.set(Some(0));
             }
-            forwarder.handle_rtp(now, slot, &mut datagram, &mut sink);
+            forwarders[0].handle_rtp(now, slot, &mut datagram, &mut sink);
+            forwarders.iter_mut().for_each(|f| f.handle_peers(now, &mut sink));
             measured += COUNT.take().unwrap_or(0);
         }
         now += Duration::from_millis(20);
         if i >= 200 {
             COUNT.set(Some(0));
         }
-        forwarder.handle_timeout(now, &mut sink);
+        forwarders.iter_mut().for_each(|f| f.handle_timeout(now, &mut sink));
         measured += COUNT.take().unwrap_or(0);
-        while forwarder.poll_event().is_some() {}
+        forwarders.iter_mut().for_each(|f| while f.poll_event().is_some() {});
     }
-    assert_eq!(stats.get(Counter::PacketsForwarded), 600 * 4 * 10);
-    assert!(stats.get(Counter::NackSent) > 0);
+    let count = |counter| stats.iter().map(|s| s.get(counter)).sum::<u64>();
+    assert_eq!(count(Counter::PacketsForwarded), 600 * 4 * 10);
+    // One packet of seven is lost every 50 steps.
+    assert_eq!(count(Counter::Crossings), if workers == 1 { 0 } else { 600 * 7 - 12 });
+    assert!(count(Counter::NackSent) > 0);
     assert!(sink.committed > 600 * 4 * 10 + 100, "reports and feedback went out too");
     assert_eq!(measured, 0, "allocations in 400 steps");
 }

@@ -222,11 +222,11 @@ fn bad_packets_are_counted_exactly_and_disturb_nobody() {
 #[test]
 fn bad_rtcp_is_counted_exactly() {
     let mut call = three();
-    let slot = call.clients[1].slot;
+    let Client { home, slot, .. } = call.clients[1];
     let mut garbage =
         [0x81, 206, 0, 2, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 0x80, 0, 0, 1];
-    call.forwarder.handle_rtcp(call.now, slot, &mut garbage, &mut call.sink);
-    call.forwarder.handle_rtcp(call.now, slot, &mut [0x81, 206, 0, 2], &mut call.sink);
+    call.forwarders[home].handle_rtcp(call.now, slot, &mut garbage, &mut call.sink);
+    call.forwarders[home].handle_rtcp(call.now, slot, &mut [0x81, 206, 0, 2], &mut call.sink);
     assert_eq!(call.count(Counter::DropSrtcpAuth), 1);
     assert_eq!(call.count(Counter::DropRtcpMalformed), 1);
 }
@@ -242,11 +242,11 @@ fn without_keys_or_room_everything_is_dropped_and_counted() {
     let endpoint = call.clients[0].id;
     call.command(Command::ExpireEndpoint { endpoint });
     let mut datagram = call.seal(0, &packet(111, 2, 1, 10, &[1; 20]));
-    call.forwarder.handle_rtp(call.now, slot, &mut datagram, &mut call.sink);
+    call.forwarders[0].handle_rtp(call.now, slot, &mut datagram, &mut call.sink);
     assert_eq!(call.count(Counter::DropUnknownAddress), 1);
-    assert_eq!(call.forwarder.slot(endpoint), None);
+    assert_eq!(call.forwarders[0].slot(endpoint), None);
     call.command(Command::ExpireEndpoint { endpoint });
-    assert_eq!(call.count(Counter::DropCommandUnknown), 1);
+    assert_eq!(call.stats[0].get(Counter::DropCommandUnknown), 1);
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn activity_ends_after_eight_seconds_and_comes_back() {
     call.send(0, &packet(111, 1, 1, 10, &[1; 20]));
     call.advance(Duration::from_secs(5));
     let slot = call.clients[0].slot;
-    call.forwarder.note_activity(call.now, slot);
+    call.forwarders[0].note_activity(call.now, slot);
     call.advance(Duration::from_millis(7990));
     // The other two never sent anything.
     assert!(
@@ -270,7 +270,7 @@ fn activity_ends_after_eight_seconds_and_comes_back() {
     );
     call.millis(20);
     assert_eq!(activity(call.take_events()), [Event::Activity { endpoint, active: false }]);
-    call.forwarder.note_activity(call.now, slot);
+    call.forwarders[0].note_activity(call.now, slot);
     call.settle();
     assert_eq!(activity(call.take_events()), [Event::Activity { endpoint, active: true }]);
 }
@@ -328,7 +328,7 @@ fn forwarded_sources_follow_last_n() {
 fn an_expired_conference_leaves_nothing() {
     let mut call = three();
     call.command(Command::ExpireConference { conference: CONFERENCE });
-    assert!(call.clients.iter().all(|c| call.forwarder.slot(c.id).is_none()));
+    assert!(call.clients.iter().all(|c| call.forwarders[0].slot(c.id).is_none()));
     call.advance(Duration::from_secs(20));
-    assert_eq!(call.forwarder.poll_timeout(), None);
+    assert_eq!(call.forwarders[0].poll_timeout(), None);
 }

@@ -40,7 +40,7 @@ fn video_stops_for_some_and_audio_for_nobody() {
     };
     assert_eq!(count(&mut call), [(10, 20); RECEIVERS]);
 
-    call.forwarder.set_shedding(Shedding::at(6));
+    call.forwarders[0].set_shedding(Shedding::at(6));
     (0..10).for_each(|_| round(&mut call, &mut camera, &mut sequence, false));
     let got = count(&mut call);
     assert!(got.iter().all(|(audio, _)| *audio == 10), "{got:?}");
@@ -50,7 +50,7 @@ fn video_stops_for_some_and_audio_for_nobody() {
 
     // Room again: they ask for a keyframe, and get nothing undecodable before it.
     call.clients[0].take_rtcp::<PictureLossIndication>();
-    call.forwarder.set_shedding(Shedding::default());
+    call.forwarders[0].set_shedding(Shedding::default());
     (0..5).for_each(|_| round(&mut call, &mut camera, &mut sequence, false));
     assert_eq!(count(&mut call).iter().filter(|(_, video)| *video == 0).count(), 4);
     assert!(!call.clients[0].take_rtcp::<PictureLossIndication>().is_empty());

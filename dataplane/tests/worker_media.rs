@@ -1,10 +1,10 @@
-//! Two clients in one conference exchange audio and video through a real dataplane on loopback: ICE by the crate `is`,
-//! SRTP by webrtc-srtp, keys installed by command, payload types that differ.
+//! Two clients in one conference exchange audio and video through a real dataplane on loopback, living on one worker or
+//! on two: ICE by the crate `is`, SRTP by webrtc-srtp, keys installed by command, payload types that differ.
 
 mod worker_client;
 
 use bytes::Bytes;
-use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::media::{
     Encoding, HeaderExtension, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint,
     VideoType,
@@ -57,11 +57,26 @@ fn context(key: MasterKey, profile: SrtpProfile) -> Context {
     Context::new(&key.key[..profile.key_len()], &key.salt[..profile.salt_len()], theirs, None, None).unwrap()
 }
 
-fn join(link: &mut WorkerLink, client: Client, numbers: &'static Numbers, profile: SrtpProfile) -> Participant {
+/// Gives a command to the endpoint's home, and to the other workers of its conference where they need it.
+fn send(links: &mut [WorkerLink], home: usize, spread: bool, command: &Command) {
+    for link in links.iter_mut().filter(|l| l.worker() == home || (spread && command.is_shared())) {
+        link.send(command.clone()).unwrap();
+    }
+}
+
+fn join(
+    links: &mut [WorkerLink],
+    home: usize,
+    spread: bool,
+    client: Client,
+    numbers: &'static Numbers,
+    profile: SrtpProfile,
+) -> Participant {
+    let mut give = |command| send(links, home, spread, &command);
     let endpoint = EndpointId(client.endpoint);
     let seed = client.endpoint as u8 * 16;
     let (inbound, outbound) = (key(seed + 1, profile), key(seed + 2, profile));
-    link.send(Command::SetSrtp { endpoint, keys: Box::new(SrtpKeys { profile, inbound, outbound }) }).unwrap();
+    give(Command::SetSrtp { endpoint, keys: Box::new(SrtpKeys { profile, inbound, outbound }) });
     let format = |id, kind, name: &str, clock_rate, channels| PayloadType {
         id,
         kind,
@@ -86,7 +101,7 @@ fn join(link: &mut WorkerLink, client: Client, numbers: &'static Numbers, profil
         }],
         ..Media::default()
     };
-    link.send(Command::SetMedia { endpoint, media: Box::new(media) }).unwrap();
+    give(Command::SetMedia { endpoint, media: Box::new(media) });
     let source = |kind, suffix, ssrc| SourceDescription {
         name: format!("client{}-{suffix}", client.endpoint),
         kind,
@@ -95,10 +110,10 @@ fn join(link: &mut WorkerLink, client: Client, numbers: &'static Numbers, profil
     };
     let sources =
         vec![source(MediaKind::Audio, "a0", numbers.audio_ssrc), source(MediaKind::Video, "v0", numbers.video_ssrc)];
-    link.send(Command::SetSources { endpoint, sources }).unwrap();
+    give(Command::SetSources { endpoint, sources });
     let default = VideoConstraint { max_height: 720, max_frame_rate: -1 };
     let constraints = Box::new(ReceiverConstraints { default, ..ReceiverConstraints::default() });
-    link.send(Command::SetConstraints { endpoint, constraints }).unwrap();
+    give(Command::SetConstraints { endpoint, constraints });
     Participant {
         client,
         numbers,
@@ -175,16 +190,36 @@ impl Participant {
 
 #[test]
 fn audio_and_video_cross_the_bridge() {
+    exchange([1, 1]);
+}
+
+#[test]
+fn audio_and_video_cross_between_workers() {
+    exchange([0, 1]);
+}
+
+/// Alice and Bob live on the workers of `homes`.
+fn exchange(homes: [usize; 2]) {
+    let spread = homes[0] != homes[1];
     for io in backends() {
         for profile in [SrtpProfile::AeadAes256Gcm, SrtpProfile::AeadAes128Gcm, SrtpProfile::Aes128CmHmacSha1_80] {
             // Two workers: whichever the kernel picks for a client, its packets arrive.
             let (dataplane, mut links) = start(io, 2);
             let bridge = dataplane.local_addresses()[0];
-            create_conference(&mut links[1], 1);
-            create_endpoint(&mut links[1], 1, 1);
-            create_endpoint(&mut links[1], 1, 2);
-            let mut alice = join(&mut links[1], Client::new(bridge, 1, 1), &ALICE, profile);
-            let mut bob = join(&mut links[1], Client::new(bridge, 1, 2), &BOB, profile);
+            for worker in if spread { 0..2 } else { 1..2 } {
+                create_conference(&mut links[worker], 1);
+            }
+            for (endpoint, home) in (1..).zip(homes) {
+                create_endpoint(&mut links[home], 1, endpoint);
+                if spread {
+                    let (conference, endpoint) = (ConferenceId(1), EndpointId(endpoint));
+                    let remote = Command::CreateRemoteEndpoint { conference, endpoint, home };
+                    links[1 - home].send(remote).unwrap();
+                }
+            }
+            let [a, b] = homes;
+            let mut alice = join(&mut links, a, spread, Client::new(bridge, a, 1), &ALICE, profile);
+            let mut bob = join(&mut links, b, spread, Client::new(bridge, b, 2), &BOB, profile);
             let mut events = Vec::new();
             let stats = [dataplane.stats(0), dataplane.stats(1)];
 
@@ -235,19 +270,19 @@ fn audio_and_video_cross_the_bridge() {
             *forged.last_mut().unwrap() ^= 1;
             alice.client.send(&forged);
             let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-            while stats[1].get(Counter::DropSrtpAuth) == 0 {
+            while stats[a].get(Counter::DropSrtpAuth) == 0 {
                 assert!(std::time::Instant::now() < deadline);
             }
             bob.client.step();
             bob.collect();
             assert!(bob.heard[before..].iter().all(|p| p.payload.len() != 3));
-            assert_eq!(stats[1].get(Counter::DropSrtpAuth), 1);
+            assert_eq!(stats[a].get(Counter::DropSrtpAuth), 1);
             // What was heard is not heard again.
             let once = alice.sealed(ALICE.opus, ALICE.audio_ssrc, round * 960 + 1920, vec![4; 5]);
             alice.client.send(&once);
             alice.client.send(&once);
             let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-            while stats[1].get(Counter::DropSrtpReplay) == 0
+            while stats[a].get(Counter::DropSrtpReplay) == 0
                 || !bob.heard[before..].iter().any(|p| p.payload[..] == [4; 5])
             {
                 assert!(std::time::Instant::now() < deadline);
@@ -257,7 +292,9 @@ fn audio_and_video_cross_the_bridge() {
             bob.client.step();
             bob.collect();
             assert_eq!(bob.heard[before..].iter().filter(|p| p.payload[..] == [4; 5]).count(), 1);
-            assert_eq!(stats[1].get(Counter::DropSrtpReplay), 1);
+            assert_eq!(stats[a].get(Counter::DropSrtpReplay), 1);
+            let crossings = stats.each_ref().map(|s| s.get(Counter::Crossings) > 0);
+            assert_eq!(crossings, [spread; 2]);
             assert_eq!(dataplane.health().dead_worker(), None);
         }
     }

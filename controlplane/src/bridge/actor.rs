@@ -115,6 +115,7 @@ impl Actor {
         let config = ColibriConfig {
             transport,
             workers: links.len(),
+            spill_endpoints: settings.spill_endpoints,
             ufrag_prefix: |worker| ringbridge_dataplane::demux::ufrag_prefix(worker).to_string(),
         };
         let (links, stats) = links.into_iter().unzip();
@@ -438,6 +439,7 @@ impl Actor {
 
     fn report(&mut self, now: Instant) {
         self.workers.sample(now);
+        self.colibri.set_stress(self.workers.stresses());
         let traffic = Traffic {
             packets_in: self.workers.total(Counter::PacketsReceived),
             packets_out: self.workers.total(Counter::PacketsSent),

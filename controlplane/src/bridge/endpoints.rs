@@ -281,6 +281,10 @@ impl Endpoints {
     /// The order of speakers changed.
     pub fn handle_speakers(&mut self, conference: ConferenceId, recent: Vec<EndpointId>) {
         let Some(state) = self.conferences.get_mut(&conference) else { return };
+        if state.speakers == recent {
+            // Another worker of the conference has taken over the telling.
+            return;
+        }
         if state.speakers.first() != recent.first() {
             self.counters.dominant_speaker_changes += 1;
         }

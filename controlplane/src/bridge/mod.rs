@@ -43,6 +43,8 @@ pub struct BridgeSettings {
     pub port: u16,
     /// Number of workers.
     pub workers: usize,
+    /// Endpoints of one conference on one worker before new ones go to another.
+    pub spill_endpoints: usize,
     /// Cores to pin them to, one each in order; empty lets the kernel choose.
     pub cores: Vec<usize>,
     /// Which I/O backend.

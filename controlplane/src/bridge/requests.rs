@@ -108,6 +108,7 @@ mod tests {
                     websocket_server_id: String::new(),
                 },
                 workers: 1,
+                spill_endpoints: 1,
                 ufrag_prefix: |_| String::new(),
             },
         );

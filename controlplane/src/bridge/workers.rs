@@ -164,9 +164,14 @@ impl Workers {
         }
     }
 
-    /// Share of time that the busiest worker spent working at the last sample, 0 to 1; 1 while one leaves video out.
+    /// Share of time that each worker spent working at the last sample, 0 to 1.
+    pub fn stresses(&self) -> impl Iterator<Item = f64> {
+        self.workers.iter().map(|w| w.stress)
+    }
+
+    /// The same of the busiest worker; 1 while one leaves video out.
     pub fn stress(&self) -> f64 {
-        self.workers.iter().map(|w| w.stress).fold(0.0, f64::max)
+        self.stresses().fold(0.0, f64::max)
     }
 
     /// What is wrong with the workers, if anything.

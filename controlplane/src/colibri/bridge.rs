@@ -13,10 +13,11 @@ use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 use super::conference::{Conference, EndpointState};
 use super::convert;
 use super::elements::{
-    CAP_SOURCE_NAMES, ColibriError, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, Reason, SctpRole,
-    Setup, Transport,
+    ColibriError, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, Reason, Setup, Transport,
 };
+use super::placement::Placement;
 use super::transport::{LocalTransport, random_token};
+use super::validation::{is_visitor, validate};
 use crate::xmpp::iq::stanza_error;
 
 /// How often endpoints and conferences are checked for expiry.
@@ -31,6 +32,8 @@ pub struct ColibriConfig {
     pub transport: LocalTransport,
     /// Number of workers, at least 1.
     pub workers: usize,
+    /// Endpoints of one conference on one worker before new ones go to another.
+    pub spill_endpoints: usize,
     /// First characters of the ufrags that belong to a worker.
     pub ufrag_prefix: fn(usize) -> String,
 }
@@ -112,7 +115,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(condition: DefinedCondition, reason: Option<Reason>, text: impl Into<String>) -> Self {
+    pub(super) fn new(condition: DefinedCondition, reason: Option<Reason>, text: impl Into<String>) -> Self {
         Self { condition, reason, endpoint: None, text: text.into() }
     }
 
@@ -165,8 +168,7 @@ pub struct ColibriBridge {
     /// Meeting of every endpoint.
     meetings: HashMap<EndpointId, String>,
     outputs: VecDeque<Output>,
-    /// Endpoints and conferences per worker.
-    load: Vec<(usize, usize)>,
+    placement: Placement,
     next_conference: u32,
     next_endpoint: u32,
     graceful_shutdown: bool,
@@ -177,13 +179,12 @@ pub struct ColibriBridge {
 impl ColibriBridge {
     /// A bridge without conferences.
     pub fn new(now: Instant, config: ColibriConfig) -> Self {
-        let workers = config.workers.max(1);
         Self {
+            placement: Placement::new(config.workers, config.spill_endpoints),
             config,
             conferences: HashMap::new(),
             meetings: HashMap::new(),
             outputs: VecDeque::new(),
-            load: vec![(0, 0); workers],
             next_conference: 1,
             next_endpoint: 1,
             graceful_shutdown: false,
@@ -195,6 +196,11 @@ impl ColibriBridge {
     /// In graceful shutdown new conferences are refused.
     pub fn set_graceful_shutdown(&mut self, on: bool) {
         self.graceful_shutdown = on;
+    }
+
+    /// Takes the workers' stress, in order: new endpoints go where there is less.
+    pub fn set_stress(&mut self, stress: impl IntoIterator<Item = f64>) {
+        self.placement.set_stress(stress);
     }
 
     /// Handles one request; requests must be passed in order of arrival.
@@ -238,31 +244,25 @@ impl ColibriBridge {
             return Err(Refusal::new(DefinedCondition::BadRequest, None, text));
         }
         let mut rng = rand::rng();
+        let worker = self.placement.for_conference();
         let conference = Conference {
             id: ConferenceId(self.next_conference),
             meeting_id: request.meeting_id.clone(),
             hex_id: format!("{:016x}", rng.random::<u64>()),
             name: request.name.clone(),
-            worker: self.least_loaded(),
+            workers: vec![worker],
             feedback: FeedbackSsrcs { audio: rng.random_range(1..=u32::MAX), video: rng.random_range(1..=u32::MAX) },
             endpoints: Vec::new(),
             created: now,
         };
         self.next_conference += 1;
         self.totals.conferences_created += 1;
-        self.load[conference.worker].1 += 1;
+        self.placement.count_conference(worker, 1);
         tracing::info!(conference = %conference.id, meeting = %conference.meeting_id, name = conference.name.as_deref(),
-            worker = conference.worker, "conference created");
-        self.command(
-            conference.worker,
-            Command::CreateConference { conference: conference.id, feedback: conference.feedback },
-        );
+            worker, "conference created");
+        self.command(worker, Command::CreateConference { conference: conference.id, feedback: conference.feedback });
         self.conferences.insert(request.meeting_id.clone(), conference);
         Ok(true)
-    }
-
-    fn least_loaded(&self) -> usize {
-        self.load.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(worker, _)| worker)
     }
 
     fn modify(
@@ -297,11 +297,10 @@ impl ColibriBridge {
             answer.transport =
                 Some(Transport { ice: Some(self.create_endpoint(now, conference, request)), ..Transport::default() });
         }
-        let worker = conference.worker;
         let mut commands = Vec::new();
         let mut outputs = Vec::new();
         let Some(state) = conference.endpoint(&request.id) else { return answer };
-        let endpoint = state.id;
+        let (endpoint, home) = (state.id, state.worker);
         if request.stats_id.is_some() {
             state.stats_id.clone_from(&request.stats_id);
         }
@@ -351,7 +350,7 @@ impl ColibriBridge {
         }
         // An ICE restart is declined by an answer without transport (section 4.6): Jicofo then invites again.
         for command in commands {
-            self.command(worker, command);
+            self.send(conference, home, command);
         }
         self.outputs.extend(outputs);
         answer
@@ -363,10 +362,13 @@ impl ColibriBridge {
         conference: &mut Conference,
         request: &Endpoint,
     ) -> super::elements::IceTransport {
-        let worker = conference.worker;
+        let worker = self.placement.for_endpoint(&conference.shares());
+        if !conference.workers.contains(&worker) {
+            self.spill(conference, worker);
+        }
         let id = EndpointId(self.next_endpoint);
         self.next_endpoint += 1;
-        let mut state = EndpointState::new(id, request.id.clone(), now);
+        let mut state = EndpointState::new(id, request.id.clone(), worker, now);
         state.visitor = is_visitor(request);
         let ufrag = (self.config.ufrag_prefix)(worker) + &random_token(10);
         let ice = IceCredentials { ufrag, pwd: random_token(26) };
@@ -375,7 +377,7 @@ impl ColibriBridge {
             self.config.transport.describe(&ice.ufrag, &ice.pwd, &conference.hex_id, &request.id, &password);
         let controlling = request.transport.as_ref().is_some_and(|t| t.ice_controlling);
         tracing::info!(endpoint = %id, label = %request.id, conference = %conference.id, worker, "endpoint created");
-        self.load[worker].0 += 1;
+        self.placement.count_endpoint(worker, 1);
         self.totals.endpoints_created += 1;
         self.meetings.insert(id, conference.meeting_id.clone());
         self.command(
@@ -388,6 +390,10 @@ impl ColibriBridge {
                 controlling,
             })),
         );
+        for other in conference.workers.iter().copied().filter(|other| *other != worker) {
+            let remote = Command::CreateRemoteEndpoint { conference: conference.id, endpoint: id, home: worker };
+            self.command(other, remote);
+        }
         self.outputs.push_back(Output::EndpointCreated {
             endpoint: id,
             conference: conference.id,
@@ -401,25 +407,44 @@ impl ColibriBridge {
         transport
     }
 
+    /// Makes a conference known to one more worker, with all its endpoints.
+    fn spill(&mut self, conference: &mut Conference, worker: usize) {
+        tracing::info!(conference = %conference.id, endpoints = conference.endpoints.len(), worker, "conference spills");
+        conference.workers.push(worker);
+        self.placement.count_conference(worker, 1);
+        for command in conference.introduce() {
+            self.command(worker, command);
+        }
+    }
+
     fn end_endpoint(&mut self, conference: &mut Conference, index: usize, reason: &str) {
         let state = conference.endpoints.remove(index);
         tracing::info!(endpoint = %state.id, label = %state.label, conference = %conference.id, reason, "endpoint expired");
-        self.command(conference.worker, Command::ExpireEndpoint { endpoint: state.id });
+        let worker = state.worker;
+        self.send(conference, worker, Command::ExpireEndpoint { endpoint: state.id });
         self.forget(conference, state);
+        // Nobody is left there to receive anything.
+        if conference.workers.len() > 1 && !conference.endpoints.iter().any(|e| e.worker == worker) {
+            conference.workers.retain(|other| *other != worker);
+            self.placement.count_conference(worker, -1);
+            self.command(worker, Command::ExpireConference { conference: conference.id });
+        }
     }
 
     fn end_conference(&mut self, mut conference: Conference, reason: &str) {
         tracing::info!(conference = %conference.id, meeting = %conference.meeting_id, reason, "conference expired");
         self.totals.conferences_completed += 1;
-        self.load[conference.worker].1 = self.load[conference.worker].1.saturating_sub(1);
-        self.command(conference.worker, Command::ExpireConference { conference: conference.id });
+        for worker in conference.workers.iter().copied() {
+            self.placement.count_conference(worker, -1);
+            self.command(worker, Command::ExpireConference { conference: conference.id });
+        }
         for state in std::mem::take(&mut conference.endpoints) {
             self.forget(&conference, state);
         }
     }
 
     fn forget(&mut self, conference: &Conference, state: EndpointState) {
-        self.load[conference.worker].0 = self.load[conference.worker].0.saturating_sub(1);
+        self.placement.count_endpoint(state.worker, -1);
         self.meetings.remove(&state.id);
         self.outputs.push_back(Output::EndpointExpired {
             endpoint: state.id,
@@ -431,6 +456,15 @@ impl ColibriBridge {
 
     fn command(&mut self, worker: usize, command: Command) {
         self.outputs.push_back(Output::Command { worker, command });
+    }
+
+    /// Sends a command about an endpoint to its home, or to all workers of its conference.
+    fn send(&mut self, conference: &Conference, home: usize, command: Command) {
+        let others = conference.workers.iter().copied().filter(|worker| *worker != home && command.is_shared());
+        for worker in others {
+            self.command(worker, command.clone());
+        }
+        self.command(home, command);
     }
 
     /// What is to be done next.
@@ -452,8 +486,10 @@ impl ColibriBridge {
 
     /// An endpoint said what one of its sources shows; remembered when the source is not signalled yet.
     pub fn set_video_type(&mut self, endpoint: EndpointId, source: &str, video_type: VideoType) {
-        let worker = self.meetings.get(&endpoint).and_then(|m| self.conferences.get(m)).map(|c| c.worker);
-        let (Some(worker), Some(state)) = (worker, self.state(endpoint)) else { return };
+        let conference = self.meetings.get(&endpoint).and_then(|meeting| self.conferences.get_mut(meeting));
+        let Some(conference) = conference else { return };
+        let workers = conference.workers.clone();
+        let Some(state) = conference.endpoints.iter_mut().find(|e| e.id == endpoint) else { return };
         // Bounded: a client may name what it likes.
         if state.video_types.len() < MAX_VIDEO_TYPES || state.video_types.contains_key(source) {
             state.video_types.insert(source.to_owned(), video_type);
@@ -462,7 +498,9 @@ impl ColibriBridge {
         state.override_video_types(&mut sources);
         if sources != state.sources {
             state.sources.clone_from(&sources);
-            self.command(worker, Command::SetSources { endpoint, sources: sources.clone() });
+            for worker in workers {
+                self.command(worker, Command::SetSources { endpoint, sources: sources.clone() });
+            }
             self.outputs.push_back(Output::SourcesChanged { endpoint, sources });
         }
     }
@@ -519,69 +557,4 @@ impl ColibriBridge {
             ..self.totals
         }
     }
-}
-
-fn is_visitor(endpoint: &Endpoint) -> bool {
-    endpoint.muc_role.as_deref().is_some_and(|role| role.eq_ignore_ascii_case("visitor"))
-}
-
-/// Refuses a request before anything of the conference changes (sections 3.2 and 3.5).
-fn validate(conference: &mut Conference, request: &ConferenceModify) -> Result<(), Refusal> {
-    let unsupported =
-        |text: &str| Refusal::new(DefinedCondition::FeatureNotImplemented, Some(Reason::FeatureNotImplemented), text);
-    let bad = |text: String| Refusal::new(DefinedCondition::BadRequest, None, text);
-    let heavy = |e: &Endpoint| e.create || !e.media.is_empty() || e.transport.is_some() || e.sources.is_some();
-    let any_heavy = request.endpoints.iter().any(heavy);
-    if !request.endpoints.is_empty() && !request.relays.is_empty() {
-        return Err(unsupported("endpoints and relays in one request"));
-    }
-    if request.endpoints.len() > 1 && any_heavy {
-        return Err(unsupported("several endpoints in one request with create, media, transport or sources"));
-    }
-    if request.relays.len() > 1 {
-        return Err(unsupported("several relays in one request"));
-    }
-    if !request.relays.is_empty() {
-        let text = "relays between bridges are not served";
-        return Err(Refusal::new(DefinedCondition::FeatureNotImplemented, None, text));
-    }
-    for endpoint in &request.endpoints {
-        if endpoint.expire {
-            continue;
-        }
-        let id = &endpoint.id;
-        let known = conference.endpoint(id).map(|state| state.visitor);
-        if endpoint.create {
-            if known.is_some() {
-                let text = format!("endpoint {id:?} exists");
-                return Err(Refusal::new(DefinedCondition::Conflict, None, text));
-            }
-            let Some(transport) = &endpoint.transport else {
-                return Err(bad(format!("endpoint {id:?} is created without transport")));
-            };
-            if !endpoint.has_capability(CAP_SOURCE_NAMES) {
-                return Err(bad(format!("endpoint {id:?} lacks the capability {CAP_SOURCE_NAMES}")));
-            }
-            if let Some(sctp) = &transport.sctp {
-                if sctp.port.is_some_and(|port| port != 5000) && sctp.role != Some(SctpRole::Client) {
-                    return Err(bad(format!("endpoint {id:?} asks for an SCTP port other than 5000")));
-                }
-                let text = "SCTP data channels are not served; set jicofo.sctp.enabled=false to use web-sockets";
-                return Err(Refusal::new(DefinedCondition::FeatureNotImplemented, None, text));
-            }
-        } else if known.is_none() && any_heavy {
-            let mut refusal = Refusal::new(
-                DefinedCondition::ItemNotFound,
-                Some(Reason::UnknownEndpoint),
-                format!("no endpoint {id:?} in this conference"),
-            );
-            refusal.endpoint = Some(id.clone());
-            return Err(refusal);
-        }
-        let visitor = known.unwrap_or(false) || is_visitor(endpoint);
-        if visitor && endpoint.sources.as_ref().is_some_and(|s| !s.media_sources.is_empty()) {
-            return Err(bad(format!("visitor {id:?} has sources")));
-        }
-    }
-    Ok(())
 }

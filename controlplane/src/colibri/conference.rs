@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::media::{Media, SourceDescription, VideoType};
-use ringbridge_dataplane::ring::{FeedbackSsrcs, IceCredentials};
+use ringbridge_dataplane::ring::{Command, FeedbackSsrcs, IceCredentials};
 
 use super::elements::{ForceMute, MediaSource, MediaType, Source, Sources};
+use super::placement::Share;
 
 /// An endpoint that never showed any activity is expired after this time.
 const NEVER_ACTIVE: Duration = Duration::from_secs(120);
@@ -21,6 +22,8 @@ const EMPTY_GRACE: Duration = Duration::from_secs(20);
 pub(super) struct EndpointState {
     pub id: EndpointId,
     pub label: String,
+    /// Its home.
+    pub worker: usize,
     pub visitor: bool,
     pub stats_id: Option<String>,
     pub media: Media,
@@ -36,10 +39,11 @@ pub(super) struct EndpointState {
 }
 
 impl EndpointState {
-    pub fn new(id: EndpointId, label: String, now: Instant) -> Self {
+    pub fn new(id: EndpointId, label: String, worker: usize, now: Instant) -> Self {
         Self {
             id,
             label,
+            worker,
             visitor: false,
             stats_id: None,
             media: Media::default(),
@@ -91,7 +95,8 @@ pub(super) struct Conference {
     /// Random, in hexadecimal; part of web-socket URLs.
     pub hex_id: String,
     pub name: Option<String>,
-    pub worker: usize,
+    /// Those that it exists on, in the order in which it got there; never none.
+    pub workers: Vec<usize>,
     pub feedback: FeedbackSsrcs,
     /// In order of creation.
     pub endpoints: Vec<EndpointState>,
@@ -101,6 +106,28 @@ pub(super) struct Conference {
 impl Conference {
     pub fn endpoint(&mut self, label: &str) -> Option<&mut EndpointState> {
         self.endpoints.iter_mut().find(|e| e.label == label)
+    }
+
+    /// How many of its endpoints each worker has.
+    pub fn shares(&self) -> Vec<Share> {
+        let endpoints = |worker| self.endpoints.iter().filter(|e| e.worker == worker).count();
+        self.workers.iter().map(|worker| Share { worker: *worker, endpoints: endpoints(*worker) }).collect()
+    }
+
+    /// What a worker that none of its endpoints lives on has to be told of it.
+    pub fn introduce(&self) -> Vec<Command> {
+        let mut commands = vec![Command::CreateConference { conference: self.id, feedback: self.feedback }];
+        for state in &self.endpoints {
+            let endpoint = state.id;
+            commands.push(Command::CreateRemoteEndpoint { conference: self.id, endpoint, home: state.worker });
+            if state.media != Media::default() {
+                commands.push(Command::SetMedia { endpoint, media: Box::new(state.media.clone()) });
+            }
+            if !state.sources.is_empty() {
+                commands.push(Command::SetSources { endpoint, sources: state.sources.clone() });
+            }
+        }
+        commands
     }
 
     /// Whether the periodic check ends it.

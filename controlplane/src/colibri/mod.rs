@@ -4,4 +4,6 @@ pub mod bridge;
 mod conference;
 pub mod convert;
 pub mod elements;
+mod placement;
 pub mod transport;
+mod validation;

@@ -142,6 +142,14 @@ pub const KEYS: &[Key] = &[
         "0",
         "Media threads; 0 is one per core given by --cores, else one less than there are cores",
     ),
+    key(
+        "bridge.spill-endpoints",
+        "spill-endpoints",
+        Part::Bridge,
+        Kind::Number(1, 1000),
+        "50",
+        "Endpoints of one conference that share a worker before new ones go to another; fewer when the worker is busy",
+    ),
     key("bridge.cores", "cores", Part::Bridge, Kind::Cores, "", "Cores to pin them to, one each, e.g. 2,3"),
     key(
         "bridge.io",

@@ -233,6 +233,7 @@ impl Reader<'_> {
             public_addresses: self.list("bridge.public-addresses"),
             port: self.required("bridge.port")?,
             workers,
+            spill_endpoints: self.required("bridge.spill-endpoints")?,
             cores,
             io: match self.text("bridge.io").as_deref() {
                 Some("uring") => IoChoice::Uring,

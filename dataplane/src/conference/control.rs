@@ -6,12 +6,14 @@ use super::feedback;
 use super::ingress::{note_activity, send_time};
 use super::payload::PayloadView;
 use super::projection::vp8::Picture;
+use super::remote::workers_of;
 use super::reports::SenderClock;
 use super::rewrite::{self, MediaPacket, NotSent, SendContext, Stream};
 use super::room::{Env, Room, source_of};
-use super::source::desired;
+use super::source::{Input, desired};
 use crate::io::PacketSink;
 use crate::media::MediaKind;
+use crate::peers::Note;
 use crate::rtcp::{Block, Compound, SenderInfo, build, compound, nack};
 use crate::rtp::Packet;
 use crate::srtp::OpenError;
@@ -75,21 +77,33 @@ impl Room {
     /// Keeps a sender report, and gives every receiver its own version of it.
     fn pass_sender_report(
         &mut self,
-        env: &Env<'_>,
+        env: &mut Env<'_>,
         sender: &Endpoint,
         ssrc: u32,
         clock: SenderClock,
         sink: &mut impl PacketSink,
     ) {
-        let Some(input) = sender.inputs.get(&ssrc).filter(|i| !i.rtx) else { return };
+        let Some(input) = sender.inputs.get(&ssrc).copied().filter(|i| !i.rtx) else { return };
         let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else { return };
-        let Some(out) = source.outgoing() else { return };
         if let Some(state) = source.encodings.get_mut(usize::from(input.encoding)) {
             state.reception.sender_report(clock);
         }
         if sender.force_mute[usize::from(source.kind == MediaKind::Video)] {
             return;
         }
+        let note = Note::SenderReport { endpoint: sender.id, ssrc, ntp: clock.ntp, rtp: clock.rtp };
+        for worker in workers_of(source.crosses_to(self.away)) {
+            if !env.peers.send_note(worker, note) {
+                env.stats.count(Counter::DropCrossingFull);
+            }
+        }
+        self.report_to_legs(env, input, clock, sink);
+    }
+
+    /// Gives every receiver here its own version of a sender report.
+    pub fn report_to_legs(&mut self, env: &Env<'_>, input: Input, clock: SenderClock, sink: &mut impl PacketSink) {
+        let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else { return };
+        let Some(out) = source.outgoing() else { return };
         for leg in &source.legs {
             // Only the encoding that the receiver gets tells the time of its stream, and only once it gets something.
             let shift = leg.projection.timestamp_shift(input.encoding).filter(|_| leg.packets > 0);
@@ -103,7 +117,7 @@ impl Room {
     }
 
     /// A receiver asks for a keyframe of what it gets of a source.
-    fn keyframe_wish(&mut self, env: &Env<'_>, from: usize, ssrc: u32, sink: &mut impl PacketSink) {
+    fn keyframe_wish(&mut self, env: &mut Env<'_>, from: usize, ssrc: u32, sink: &mut impl PacketSink) {
         let Some(source) = source_of(&self.by_ssrc, &mut self.sources, ssrc) else { return };
         let active = source.active_encodings(env.now);
         let Ok(at) = source.legs.binary_search_by_key(&from, |l| l.receiver) else { return };

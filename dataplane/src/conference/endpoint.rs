@@ -28,6 +28,8 @@ pub struct Endpoint {
     pub id: EndpointId,
     /// Distinguishes it from earlier users of its place in the table.
     pub generation: u32,
+    /// The worker that it lives on, when that is another one: then its packets come opened, and none go to it.
+    pub home: Option<usize>,
     /// Where its packets go.
     pub path: Option<Path>,
     /// Opens what it sends.
@@ -70,6 +72,7 @@ impl Endpoint {
         Self {
             id,
             generation,
+            home: None,
             path: None,
             opener: None,
             sealer: None,

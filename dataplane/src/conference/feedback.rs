@@ -4,6 +4,7 @@ use super::endpoint::Endpoint;
 use super::room::Env;
 use super::source::{EncodingState, Source};
 use crate::io::{MAX_DATAGRAM, PacketSink};
+use crate::peers::Note;
 use crate::rtcp::{ReportBlock, build};
 use crate::srtp::MAX_OVERHEAD;
 use crate::stats::Counter;
@@ -46,9 +47,10 @@ pub fn nack(env: &Env<'_>, from: u32, owner: &mut Endpoint, state: &mut Encoding
     }
 }
 
-/// Asks the owner of a source for a keyframe, unless that was done just before. True when the request went out.
+/// Asks the owner of a source for a keyframe, unless that was done just before. True when the request went out: to the
+/// owner, or to its home.
 pub fn request_keyframe(
-    env: &Env<'_>,
+    env: &mut Env<'_>,
     from: u32,
     source: &mut Source,
     owner: &mut Endpoint,
@@ -60,6 +62,10 @@ pub fn request_keyframe(
     }
     let state = source.encodings.get(usize::from(encoding)).or_else(|| source.encodings.first());
     let Some(ssrc) = state.map(|e| e.ssrcs.ssrc) else { return false };
+    if let Some(home) = owner.home {
+        source.requests.used(env.now);
+        return env.peers.send_note(home, Note::KeyframeWish { endpoint: owner.id, ssrc });
+    }
     let sent = if owner.feedback.pli {
         send(env, owner, sink, |out| build::pli(from, ssrc, out))
     } else if owner.feedback.fir {

@@ -12,8 +12,9 @@ use super::ingress;
 use super::room::{Env, Room};
 use crate::congestion::shedding::Shedding;
 use crate::ids::{ConferenceId, EndpointId};
-use crate::io::{PacketSink, Path};
-use crate::ring::{Command, Event, NewEndpoint};
+use crate::io::{IoError, PacketSink, Path};
+use crate::peers::{Crossing, Note, PeerMessage, Peers, mesh};
+use crate::ring::{Command, Event, Wakeup};
 use crate::stats::{Counter, WorkerStats};
 
 /// Index of an endpoint in its worker's forwarder; looked up once, then passed with every packet.
@@ -51,34 +52,67 @@ impl Default for ForwarderConfig {
 
 /// Forwards the media of all conferences of one worker.
 pub struct Forwarder {
-    config: ForwarderConfig,
-    stats: Arc<WorkerStats>,
-    epoch: Option<Instant>,
+    surroundings: Surroundings,
     formats: Formats,
     uris: Uris,
-    rooms: Vec<Option<(ConferenceId, Room)>>,
+    rooms: Vec<Option<Room>>,
     by_conference: HashMap<ConferenceId, usize, foldhash::fast::RandomState>,
     by_endpoint: HashMap<EndpointId, EndpointSlot, foldhash::fast::RandomState>,
     deadline: Option<Instant>,
+}
+
+/// What all rooms of a worker have in common.
+struct Surroundings {
+    config: ForwarderConfig,
+    stats: Arc<WorkerStats>,
+    epoch: Option<Instant>,
     events: VecDeque<Event>,
     shedding: Shedding,
+    peers: Peers,
+}
+
+impl Surroundings {
+    fn env(&mut self, now: Instant) -> Env<'_> {
+        let Self { config, stats, epoch, events, shedding, peers } = self;
+        Env { now, epoch: *epoch.get_or_insert(now), stats, config, events, shedding: *shedding, peers }
+    }
 }
 
 impl Forwarder {
-    /// An empty forwarder.
+    /// An empty forwarder of the only worker.
     pub fn new(config: ForwarderConfig, stats: Arc<WorkerStats>) -> Self {
+        Self::with_peers(config, stats, Peers::none())
+    }
+
+    /// Empty forwarders that hand each other what crosses, one for each entry of `stats`; `capacity` is the entries of
+    /// each ring between two of them. For whoever drives forwarders without workers around them.
+    pub fn connected(
+        config: &ForwarderConfig,
+        stats: &[Arc<WorkerStats>],
+        capacity: usize,
+    ) -> Result<Vec<Self>, IoError> {
+        let wakeups: Vec<Wakeup> = stats.iter().map(|_| Wakeup::new()).collect::<Result<_, _>>()?;
+        let parts = stats.iter().zip(mesh(&wakeups, capacity));
+        Ok(parts.map(|(stats, peers)| Self::with_peers(config.clone(), Arc::clone(stats), peers)).collect())
+    }
+
+    /// An empty forwarder of one of several workers.
+    pub(crate) fn with_peers(config: ForwarderConfig, stats: Arc<WorkerStats>, peers: Peers) -> Self {
         Self {
-            config,
-            stats,
-            epoch: None,
+            surroundings: Surroundings {
+                config,
+                stats,
+                epoch: None,
+                events: VecDeque::with_capacity(64),
+                shedding: Shedding::default(),
+                peers,
+            },
             formats: Formats::default(),
             uris: Uris::default(),
             rooms: Vec::new(),
             by_conference: HashMap::default(),
             by_endpoint: HashMap::default(),
             deadline: None,
-            events: VecDeque::with_capacity(64),
-            shedding: Shedding::default(),
         }
     }
 
@@ -93,7 +127,7 @@ impl Forwarder {
                     self.rooms.push(None);
                     self.rooms.len() - 1
                 });
-                self.rooms[index] = Some((conference, Room::new(feedback)));
+                self.rooms[index] = Some(Room::new(conference, feedback));
                 self.by_conference.insert(conference, index);
             }
             Command::ExpireConference { conference } => match self.by_conference.remove(&conference) {
@@ -103,9 +137,15 @@ impl Forwarder {
                         *place = None;
                     }
                 }
-                None => self.stats.count(Counter::DropCommandUnknown),
+                None => self.surroundings.stats.count(Counter::DropCommandUnknown),
             },
-            Command::CreateEndpoint(new) => self.create_endpoint(now, *new),
+            Command::CreateEndpoint(new) => self.create_endpoint(now, new.conference, new.endpoint, None),
+            Command::CreateRemoteEndpoint { conference, endpoint, home } => {
+                if home == self.surroundings.peers.index() || home >= self.surroundings.peers.workers() {
+                    return self.surroundings.stats.count(Counter::DropCommandUnknown);
+                }
+                self.create_endpoint(now, conference, endpoint, Some(home));
+            }
             Command::ExpireEndpoint { endpoint } => {
                 self.with_endpoint(now, endpoint, |room, env, index, _, _| room.leave(env, index));
                 self.by_endpoint.remove(&endpoint);
@@ -142,23 +182,23 @@ impl Forwarder {
         }
     }
 
-    fn create_endpoint(&mut self, now: Instant, new: NewEndpoint) {
-        if self.by_endpoint.contains_key(&new.endpoint) {
+    fn create_endpoint(&mut self, now: Instant, conference: ConferenceId, endpoint: EndpointId, home: Option<usize>) {
+        if self.by_endpoint.contains_key(&endpoint) {
             return;
         }
-        let Some(index) = self.by_conference.get(&new.conference).copied() else {
-            return self.stats.count(Counter::DropCommandUnknown);
+        let Some(index) = self.by_conference.get(&conference).copied() else {
+            return self.surroundings.stats.count(Counter::DropCommandUnknown);
         };
-        let env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, self.shedding, now);
-        let Some((_, room)) = self.rooms.get_mut(index).and_then(Option::as_mut) else { return };
+        let mut env = self.surroundings.env(now);
+        let Some(room) = self.rooms.get_mut(index).and_then(Option::as_mut) else { return };
         let limit = env.config.max_endpoints_per_conference;
         if room.endpoints.iter().flatten().count() >= limit {
-            tracing::warn!(conference = %new.conference, endpoint = new.label, limit, "endpoint refused: too many");
+            tracing::warn!(%conference, %endpoint, limit, "endpoint refused: too many");
             return env.stats.count(Counter::DropTableFull);
         }
-        let (place, generation) = room.join(&env, new.endpoint);
+        let (place, generation) = room.join(&mut env, endpoint, home);
         let slot = EndpointSlot { room: index as u32, index: place as u32, generation };
-        self.by_endpoint.insert(new.endpoint, slot);
+        self.by_endpoint.insert(endpoint, slot);
         self.deadline = earlier(self.deadline, room.deadline);
     }
 
@@ -170,8 +210,8 @@ impl Forwarder {
     ) {
         let slot = self.by_endpoint.get(&endpoint).copied();
         let room = slot.and_then(|s| Some((s, self.rooms.get_mut(s.room as usize)?.as_mut()?)));
-        let Some((slot, (_, room))) = room else { return self.stats.count(Counter::DropCommandUnknown) };
-        let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, self.shedding, now);
+        let Some((slot, room)) = room else { return self.surroundings.stats.count(Counter::DropCommandUnknown) };
+        let mut env = self.surroundings.env(now);
         step(room, &mut env, slot.index as usize, &mut self.formats, &mut self.uris);
         self.deadline = earlier(self.deadline, room.deadline);
     }
@@ -184,16 +224,21 @@ impl Forwarder {
     /// Sets where the endpoint's packets go; `None` stops sending.
     pub fn set_path(&mut self, endpoint: EndpointId, path: Option<Path>) {
         if let Some(slot) = self.slot(endpoint)
-            && let Some((_, room)) = self.rooms.get_mut(slot.room as usize).and_then(Option::as_mut)
+            && let Some(room) = self.rooms.get_mut(slot.room as usize).and_then(Option::as_mut)
             && let Some(endpoint) = room.endpoint(slot.index as usize)
         {
             endpoint.path = path;
         }
     }
 
+    /// The rings to and from the other workers.
+    pub(crate) fn peers(&mut self) -> &mut Peers {
+        &mut self.surroundings.peers
+    }
+
     /// Leaves out more or less from now on.
     pub fn set_shedding(&mut self, shedding: Shedding) {
-        self.shedding = shedding;
+        self.surroundings.shedding = shedding;
     }
 
     /// Tells of an authenticated sign of life other than media, e.g. ICE consent.
@@ -216,14 +261,60 @@ impl Forwarder {
         self.with_slot(now, from, |room, env| room.handle_rtcp(env, from.index as usize, datagram, sink));
     }
 
+    /// Takes what other forwarders sent, where no worker does.
+    pub fn handle_peers(&mut self, now: Instant, sink: &mut impl PacketSink) {
+        for worker in 0..self.surroundings.peers.workers() {
+            while let Some(message) = self.surroundings.peers.poll(worker) {
+                match message {
+                    PeerMessage::Media { crossing, len, data } => {
+                        let packet = data.get(..usize::from(len)).unwrap_or(&[]);
+                        self.handle_crossing(now, worker, crossing, packet, sink);
+                    }
+                    PeerMessage::Note(note) => self.handle_note(now, worker, note, sink),
+                    // Steering is the workers' business.
+                    PeerMessage::Datagram { .. } | PeerMessage::Claim { .. } | PeerMessage::Release { .. } => {}
+                }
+            }
+        }
+        self.surroundings.peers.wake();
+    }
+
+    /// Takes a packet that its home, `worker`, has opened.
+    pub(crate) fn handle_crossing(
+        &mut self,
+        now: Instant,
+        worker: usize,
+        crossing: Crossing,
+        packet: &[u8],
+        sink: &mut impl PacketSink,
+    ) {
+        let Some(slot) = self.slot(crossing.endpoint) else {
+            return self.surroundings.stats.count(Counter::DropCrossingUnknown);
+        };
+        let index = slot.index as usize;
+        self.with_slot(now, slot, |room, env| room.handle_crossing(env, worker, index, crossing, packet, sink));
+    }
+
+    /// Takes a note of another worker. One about an endpoint that is not known here came too early or too late: whoever
+    /// is early is asked again.
+    pub(crate) fn handle_note(&mut self, now: Instant, worker: usize, note: Note, sink: &mut impl PacketSink) {
+        let (Note::KeyframeWish { endpoint, .. }
+        | Note::Demand { endpoint, .. }
+        | Note::TellDemand { endpoint }
+        | Note::SenderReport { endpoint, .. }) = note;
+        let Some(slot) = self.slot(endpoint) else { return };
+        let index = slot.index as usize;
+        self.with_slot(now, slot, |room, env| room.handle_note(env, worker, index, note, sink));
+    }
+
     #[inline]
     fn with_slot(&mut self, now: Instant, slot: EndpointSlot, step: impl FnOnce(&mut Room, &mut Env<'_>)) {
         let room = self.rooms.get_mut(slot.room as usize).and_then(Option::as_mut);
-        let Some((_, room)) = room else { return self.stats.count(Counter::DropUnknownAddress) };
+        let Some(room) = room else { return self.surroundings.stats.count(Counter::DropUnknownAddress) };
         if room.endpoint(slot.index as usize).is_none_or(|e| e.generation != slot.generation) {
-            return self.stats.count(Counter::DropUnknownAddress);
+            return self.surroundings.stats.count(Counter::DropUnknownAddress);
         }
-        let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, self.shedding, now);
+        let mut env = self.surroundings.env(now);
         step(room, &mut env);
         self.deadline = earlier(self.deadline, room.deadline);
     }
@@ -234,10 +325,10 @@ impl Forwarder {
             return;
         }
         self.deadline = None;
-        for (conference, room) in self.rooms.iter_mut().flatten() {
+        for room in self.rooms.iter_mut().flatten() {
             if room.deadline.is_some_and(|at| at <= now) {
-                let mut env = env(&self.config, &self.stats, &mut self.epoch, &mut self.events, self.shedding, now);
-                room.handle_timeout(&mut env, *conference, sink);
+                let mut env = self.surroundings.env(now);
+                room.handle_timeout(&mut env, sink);
             }
             self.deadline = earlier(self.deadline, room.deadline);
         }
@@ -250,19 +341,8 @@ impl Forwarder {
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.surroundings.events.pop_front()
     }
-}
-
-fn env<'a>(
-    config: &'a ForwarderConfig,
-    stats: &'a WorkerStats,
-    epoch: &mut Option<Instant>,
-    events: &'a mut VecDeque<Event>,
-    shedding: Shedding,
-    now: Instant,
-) -> Env<'a> {
-    Env { now, epoch: *epoch.get_or_insert(now), stats, config, events, shedding }
 }
 
 fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {

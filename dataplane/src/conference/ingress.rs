@@ -14,6 +14,7 @@ use super::sequence::Arrival;
 use super::source::{Input, Source, desired};
 use crate::io::PacketSink;
 use crate::media::MediaKind;
+use crate::peers::Crossing;
 use crate::ring::Event;
 use crate::rtp::{Packet, audio_level::AudioLevel, rtx, twcc};
 use crate::srtp::OpenError;
@@ -25,6 +26,20 @@ struct Plain<'a> {
     sequence: i64,
     /// `None`: the sender did not negotiate its payload type.
     format: Option<Format>,
+    /// The payload type of the retransmission that it came as.
+    repeated_as: Option<u8>,
+}
+
+/// A packet on its way to the receivers, by the numbering that all of them see.
+pub struct Numbered<'a> {
+    /// The packet.
+    pub rtp: Packet<'a>,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// Extended sequence number, discarded packets closed up.
+    pub sequence: i64,
+    /// Format of its payload.
+    pub format: Format,
 }
 
 impl Room {
@@ -79,7 +94,8 @@ impl Room {
             if let Some(first) = datagram.first_mut() {
                 *first &= !0x20;
             }
-            Plain { bytes: datagram.get(..end).unwrap_or(&[]), sequence: opened.index as i64, format }
+            let bytes = datagram.get(..end).unwrap_or(&[]);
+            Plain { bytes, sequence: opened.index as i64, format, repeated_as: None }
         };
         if let Some(at) = arrivals {
             self.wake(at);
@@ -89,7 +105,7 @@ impl Room {
         self.place(env, sender, input, &plain, sink);
     }
 
-    /// Numbers a packet, decides whether it goes on, and sends it round.
+    /// Numbers a packet, decides whether it goes on, and sends it round, here and on other workers.
     fn place(
         &mut self,
         env: &mut Env<'_>,
@@ -134,6 +150,30 @@ impl Room {
             }
         };
         let Some(sequence) = state.sequence.closed(plain.sequence) else { return };
+        let (away, restarts) = (source.crosses_to(self.away), source.restarts);
+        if let Some(at) = nack_due {
+            self.wake(at);
+        }
+        self.distribute(env, sender, input, &Numbered { rtp, bytes: plain.bytes, sequence, format }, sink);
+        if away != 0 {
+            let crossing = Crossing { endpoint: sender.id, sequence, restarts, repeated_as: plain.repeated_as };
+            Self::cross(env, away, crossing, plain.bytes);
+        }
+    }
+
+    /// Looks into a packet, keeps it, and gives it to every receiver here that is to have it.
+    pub fn distribute(
+        &mut self,
+        env: &mut Env<'_>,
+        sender: &mut Endpoint,
+        input: Input,
+        numbered: &Numbered<'_>,
+        sink: &mut impl PacketSink,
+    ) {
+        let Numbered { rtp, bytes, sequence, format } = *numbered;
+        let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else { return };
+        let kind = source.kind;
+        let Some(state) = source.encodings.get_mut(usize::from(input.encoding)) else { return };
         let extensions = ReceivedExtensions::resolve(&rtp, kind, &sender.extensions);
         let view = match kind {
             MediaKind::Video => PayloadView::of(format.codec, rtp.payload()),
@@ -158,7 +198,7 @@ impl Room {
             let encodings = source.encodings.len();
             let cache = source.cache.get_or_insert_with(|| PacketCache::new(env.config.cache_bytes, encodings));
             let kept = CachedPacket { format, picture_id: picture.id };
-            cache.insert(input.encoding, sequence, plain.bytes, kept);
+            cache.insert(input.encoding, sequence, bytes, kept);
         }
         let mut speaker_due = None;
         if let Some(level) = extensions.get(UriId::AUDIO_LEVEL).and_then(AudioLevel::parse)
@@ -181,7 +221,7 @@ impl Room {
         if let Some(encoding) = wanted {
             feedback::request_keyframe(env, self.feedback.video, source, sender, encoding, sink);
         }
-        for at in [nack_due, speaker_due].into_iter().flatten() {
+        if let Some(at) = speaker_due {
             self.wake(at);
         }
         if resized {
@@ -315,5 +355,5 @@ fn undo_rtx<'a>(
         [*s0, *s1] = original.to_be_bytes();
         ssrc.copy_from_slice(&state.ssrcs.ssrc.to_be_bytes());
     }
-    Ok(Some(Plain { bytes: packet, sequence, format: Some(format) }))
+    Ok(Some(Plain { bytes: packet, sequence, format: Some(format), repeated_as: Some(number) }))
 }

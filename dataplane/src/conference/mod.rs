@@ -1,7 +1,7 @@
 //! Conferences: sources, receivers, and the forwarding core between them.
 //!
 //! A packet's way: [`forwarder`] finds the room, `ingress` opens and parses it once, `projection` decides per leg,
-//! `rewrite` writes and seals it. RTCP goes through `control`, everything that waits for time through `timers`.
+//! `rewrite` writes and seals it; `remote` takes it to other workers. RTCP goes through `control`, everything that waits for time through `timers`.
 
 mod cache;
 mod codec;
@@ -16,6 +16,7 @@ mod leg;
 mod nack;
 mod payload;
 mod projection;
+mod remote;
 mod reports;
 mod rewrite;
 mod room;

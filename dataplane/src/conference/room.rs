@@ -13,8 +13,9 @@ use super::leg::Leg;
 use super::source::{Input, Source};
 use super::speaker::SpeakerDetector;
 use crate::congestion::shedding::Shedding;
-use crate::ids::EndpointId;
+use crate::ids::{ConferenceId, EndpointId};
 use crate::media::{Media, MediaKind, SourceDescription};
+use crate::peers::Peers;
 use crate::ring::{Event, FeedbackSsrcs, SrtpKeys};
 use crate::stats::{Counter, WorkerStats};
 
@@ -36,6 +37,8 @@ pub struct Env<'a> {
     pub events: &'a mut VecDeque<Event>,
     /// What the worker leaves out for want of time.
     pub shedding: Shedding,
+    /// The other workers.
+    pub peers: &'a mut Peers,
 }
 
 impl Env<'_> {
@@ -65,6 +68,8 @@ pub fn source_of<'a>(
 
 /// One conference.
 pub struct Room {
+    /// Its identity.
+    pub id: ConferenceId,
     /// The bridge's SSRCs in it.
     pub feedback: FeedbackSsrcs,
     /// By index; a free place is `None`. Boxed so that a sender can be taken out while its packet goes round.
@@ -79,13 +84,18 @@ pub struct Room {
     pub deadline: Option<Instant>,
     /// Wishes, sources or sizes changed: the allocation has to run.
     pub dirty: bool,
+    /// Other workers that have endpoints of it, one bit each.
+    pub away: u64,
+    /// This worker tells who speaks.
+    pub lead: bool,
     generations: u32,
 }
 
 impl Room {
     /// An empty conference.
-    pub fn new(feedback: FeedbackSsrcs) -> Self {
+    pub fn new(id: ConferenceId, feedback: FeedbackSsrcs) -> Self {
         Self {
+            id,
             feedback,
             endpoints: Vec::new(),
             sources: Vec::new(),
@@ -93,6 +103,8 @@ impl Room {
             speaker: SpeakerDetector::default(),
             deadline: None,
             dirty: false,
+            away: 0,
+            lead: false,
             generations: 0,
         }
     }
@@ -113,25 +125,29 @@ impl Room {
         self.endpoints.get_mut(index)?.as_deref_mut()
     }
 
-    /// Adds an endpoint with legs of all sources; returns its index and generation.
-    pub fn join(&mut self, env: &Env<'_>, id: EndpointId) -> (usize, u32) {
+    /// Adds an endpoint, with legs of all sources unless it lives on another worker; returns its index and generation.
+    pub fn join(&mut self, env: &mut Env<'_>, id: EndpointId, home: Option<usize>) -> (usize, u32) {
         let index = self.endpoints.iter().position(Option::is_none).unwrap_or_else(|| {
             self.endpoints.push(None);
             self.endpoints.len() - 1
         });
         self.generations = self.generations.wrapping_add(1);
         let mut endpoint = Box::new(Endpoint::new(id, self.generations, env.now));
-        for source in self.sources.iter_mut().flatten() {
-            add_leg(env, source, index, &mut endpoint);
+        endpoint.home = home;
+        match home {
+            // Its home watches over it.
+            Some(_) => endpoint.active = false,
+            None => self.sources.iter_mut().flatten().for_each(|s| add_leg(env, s, index, &mut endpoint)),
         }
         self.endpoints[index] = Some(endpoint);
         self.speaker.add(id, env.now);
+        self.update_workers(env);
         self.touch(env.now);
         (index, self.generations)
     }
 
     /// Removes an endpoint, its sources, and its legs.
-    pub fn leave(&mut self, env: &Env<'_>, index: usize) {
+    pub fn leave(&mut self, env: &mut Env<'_>, index: usize) {
         let Some(endpoint) = self.endpoints.get_mut(index).and_then(Option::take) else { return };
         self.speaker.remove(endpoint.id);
         for i in 0..self.sources.len() {
@@ -142,6 +158,7 @@ impl Room {
         for source in self.sources.iter_mut().flatten() {
             source.legs.retain(|leg| leg.receiver != index);
         }
+        self.update_workers(env);
         self.touch(env.now);
     }
 
@@ -181,8 +198,8 @@ impl Room {
     }
 
     /// Replaces the set of sources that an endpoint publishes. Those that go on keep their state.
-    pub fn set_sources(&mut self, env: &Env<'_>, index: usize, descriptions: &[SourceDescription]) {
-        let Some(owner) = self.endpoint(index).map(|e| e.id) else { return };
+    pub fn set_sources(&mut self, env: &mut Env<'_>, index: usize, descriptions: &[SourceDescription]) {
+        let Some((owner, local)) = self.endpoint(index).map(|e| (e.id, e.home.is_none())) else { return };
         for i in 0..self.sources.len() {
             let gone = self.sources[i]
                 .as_ref()
@@ -201,6 +218,9 @@ impl Room {
             self.add_or_update(env, index, description);
         }
         self.rebuild_inputs(index);
+        if local {
+            self.ask_for_demands(env, owner);
+        }
         self.touch(env.now);
     }
 
@@ -224,7 +244,7 @@ impl Room {
             return;
         }
         for (index, endpoint) in self.endpoints.iter_mut().enumerate() {
-            if let Some(endpoint) = endpoint.as_deref_mut().filter(|_| index != owner) {
+            if let Some(endpoint) = endpoint.as_deref_mut().filter(|e| index != owner && e.home.is_none()) {
                 add_leg(env, &mut source, index, endpoint);
             }
         }

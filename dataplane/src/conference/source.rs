@@ -92,8 +92,23 @@ pub struct Source {
     pub requests: Throttle,
     /// FIR command number.
     pub fir: u8,
-    /// The largest height that any receiver wants; none before the first receiver.
+    /// The largest height that any receiver wants, as told last; none before the first receiver.
     pub demand: Option<i32>,
+    /// What the receivers on other workers want.
+    pub remote_demands: Vec<RemoteDemand>,
+    /// Workers on which nobody wants it, one bit each.
+    pub unwanted: u64,
+    /// How often the numbering started anew.
+    pub restarts: u32,
+}
+
+/// What the receivers on another worker want of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemoteDemand {
+    /// The worker.
+    pub worker: usize,
+    /// Pixels; -1 is unlimited, 0 is nobody.
+    pub max_height: i32,
 }
 
 impl Source {
@@ -111,6 +126,9 @@ impl Source {
             requests: Throttle::default(),
             fir: 0,
             demand: None,
+            remote_demands: Vec::new(),
+            unwanted: 0,
+            restarts: 0,
         }
     }
 
@@ -149,6 +167,7 @@ impl Source {
         for state in &mut self.encodings {
             *state = EncodingState { height: state.height, ..EncodingState::new(state.ssrcs) };
         }
+        self.restarts = self.restarts.wrapping_add(1);
         self.restart_legs();
     }
 

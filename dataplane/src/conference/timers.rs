@@ -8,23 +8,22 @@ use super::room::{Env, Room};
 use super::source::Source;
 use crate::congestion::allocation::{self, Candidate};
 use crate::io::PacketSink;
-use crate::media::{MediaKind, VideoType};
+use crate::media::{Encoding, MediaKind, VideoType};
+use crate::peers::Note;
 use crate::ring::Event;
+use crate::stats::Counter;
 
 /// Least time between two runs over a conference, so that many timers share one.
 const SPACING: Duration = Duration::from_millis(5);
 
 impl Room {
     /// Runs what is due and sets the next deadline.
-    pub fn handle_timeout(
-        &mut self,
-        env: &mut Env<'_>,
-        conference: crate::ids::ConferenceId,
-        sink: &mut impl PacketSink,
-    ) {
+    pub fn handle_timeout(&mut self, env: &mut Env<'_>, sink: &mut impl PacketSink) {
         self.deadline = None;
         if self.speaker.decide(env.now) {
-            env.emit(Event::DominantSpeaker { conference, recent: self.speaker.recent().to_vec() });
+            if self.lead {
+                env.emit(Event::DominantSpeaker { conference: self.id, recent: self.speaker.recent().to_vec() });
+            }
             self.dirty = true;
         }
         if std::mem::take(&mut self.dirty) {
@@ -47,7 +46,7 @@ impl Room {
     }
 
     fn endpoint_timeout(&mut self, env: &mut Env<'_>, index: usize, sink: &mut impl PacketSink) -> Option<Instant> {
-        let endpoint = self.endpoints.get_mut(index).and_then(Option::as_deref_mut)?;
+        let endpoint = self.endpoints.get_mut(index).and_then(Option::as_deref_mut).filter(|e| e.home.is_none())?;
         if endpoint.active && env.now.saturating_duration_since(endpoint.last_activity) >= ACTIVITY_TIMEOUT {
             endpoint.active = false;
             env.emit(Event::Activity { endpoint: endpoint.id, active: false });
@@ -67,7 +66,8 @@ impl Room {
         let order = self.last_n_order();
         let mut demands: Vec<Option<i32>> = vec![None; self.sources.len()];
         for receiver in 0..self.endpoints.len() {
-            let Some(endpoint) = self.endpoints.get_mut(receiver).and_then(Option::as_deref_mut) else { continue };
+            let endpoint = self.endpoints.get_mut(receiver).and_then(Option::as_deref_mut);
+            let Some(endpoint) = endpoint.filter(|e| e.home.is_none()) else { continue };
             let offered: Vec<(usize, &Source)> = order
                 .iter()
                 .filter_map(|i| Some((*i, self.sources.get(*i)?.as_deref()?)))
@@ -98,6 +98,10 @@ impl Room {
                     && let Some(leg) = source.legs.get_mut(at)
                 {
                     leg.target = target;
+                    if target.is_none() {
+                        // Here, because a source that nobody wants does not even cross to this worker.
+                        leg.projection.stop();
+                    }
                 }
             }
         }
@@ -107,15 +111,24 @@ impl Room {
     fn announce_demand(&mut self, env: &mut Env<'_>, order: &[usize], demands: &[Option<i32>]) {
         for i in order {
             let Some(source) = self.sources.get_mut(*i).and_then(Option::as_deref_mut) else { continue };
-            let demand = demands.get(*i).copied().flatten();
+            let demand = source.merged_demand(demands.get(*i).copied().flatten());
             // Before the first receiver nothing was said; after the last one left, nobody wants it.
             let demand = if source.demand.is_some() { Some(demand.unwrap_or(0)) } else { demand };
             let Some(max_height) = demand.filter(|_| demand != source.demand) else { continue };
-            source.demand = demand;
-            if let Some(owner) = self.endpoints.get(source.owner).and_then(Option::as_deref) {
-                let source = source.name.clone();
-                env.emit(Event::SourceDemand { endpoint: owner.id, source, max_height });
+            let Some(owner) = self.endpoints.get(source.owner).and_then(Option::as_deref) else { continue };
+            let endpoint = owner.id;
+            match (owner.home, source.outgoing()) {
+                (None, _) => env.emit(Event::SourceDemand { endpoint, source: source.name.clone(), max_height }),
+                (Some(home), Some(Encoding { ssrc, .. })) => {
+                    if !env.peers.send_note(home, Note::Demand { endpoint, ssrc, max_height }) {
+                        env.stats.count(Counter::DropCrossingFull);
+                        self.dirty = true;
+                        continue;
+                    }
+                }
+                (Some(_), None) => {}
             }
+            source.demand = demand;
         }
     }
 

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::ice::stun::{Writer, integrity_key};
 use crate::io::MAX_DATAGRAM;
-use crate::ring::{self, FeedbackSsrcs, IceCredentials, WorkerLink};
+use crate::media::{Encoding, Media, MediaKind, PayloadType, SourceDescription, VideoType};
+use crate::ring::{self, FeedbackSsrcs, IceCredentials, MasterKey, SrtpKeys, SrtpProfile, WorkerLink};
 
 struct Out(Vec<u8>, Vec<(Path, Vec<u8>)>);
 
@@ -30,7 +31,7 @@ struct Rig {
 fn rig(max_addresses: usize, handover_ring: usize) -> Rig {
     let (mut links, controls): (Vec<_>, Vec<_>) = (0..2).map(|worker| ring::links(worker, 64, 64).unwrap()).unzip();
     let wakeups: Vec<_> = controls.iter().map(|control| control.wakeup().clone()).collect();
-    let peers = peers::mesh(&wakeups, handover_ring);
+    let peers = crate::peers::mesh(&wakeups, handover_ring);
     let mut workers = Vec::new();
     for (index, (control, peers)) in controls.into_iter().zip(peers).enumerate() {
         let config = WorkerConfig {
@@ -150,6 +151,110 @@ fn the_address_table_is_bounded() {
     }
     assert_eq!((rig.workers[0].addresses.len(), rig.count(0, Counter::DropTableFull)), (4, 6));
     assert_eq!(rig.out.1.len(), 10, "answered all the same");
+}
+
+/// Puts an endpoint with keys and a verified path on a worker, and its stand-in on the other.
+fn connect(rig: &mut Rig, home: usize, id: u32, port: u16, sources: &[u32]) -> EndpointId {
+    let (conference, endpoint) = (ConferenceId(1), EndpointId(id));
+    let master = |tag| MasterKey { key: [tag; 32], salt: [tag; 14] };
+    let keys = SrtpKeys { profile: SrtpProfile::AeadAes128Gcm, inbound: master(id as u8), outbound: master(100) };
+    let opus = PayloadType {
+        id: 111,
+        kind: MediaKind::Audio,
+        name: "opus".into(),
+        clock_rate: 48_000,
+        channels: 2,
+        parameters: Vec::new(),
+        feedback: Vec::new(),
+    };
+    let media = Box::new(Media { payload_types: vec![opus], ..Media::default() });
+    let audio = |ssrc: &u32| SourceDescription {
+        name: format!("{ssrc}-a0"),
+        kind: MediaKind::Audio,
+        video_type: VideoType::Camera,
+        encodings: vec![Encoding { ssrc: *ssrc, rtx: None }],
+    };
+    let ice = IceCredentials { ufrag: format!("{home}u{id}"), pwd: "password".into() };
+    let new = NewEndpoint { conference, endpoint, label: format!("{id}"), ice, controlling: true };
+    for worker in 0..2 {
+        let feedback = FeedbackSsrcs { audio: 1, video: 2 };
+        rig.links[worker].send(Command::CreateConference { conference, feedback }).unwrap();
+        let create = match worker == home {
+            true => Command::CreateEndpoint(Box::new(new.clone())),
+            false => Command::CreateRemoteEndpoint { conference, endpoint, home },
+        };
+        rig.links[worker].send(create).unwrap();
+        rig.links[worker].send(Command::SetMedia { endpoint, media: media.clone() }).unwrap();
+        let sources = sources.iter().map(audio).collect();
+        rig.links[worker].send(Command::SetSources { endpoint, sources }).unwrap();
+        if worker == home {
+            rig.links[worker].send(Command::SetSrtp { endpoint, keys: Box::new(keys) }).unwrap();
+        }
+        rig.workers[worker].handle_commands(rig.now, &mut rig.out);
+    }
+    let path = Path { local: 0, remote: ([198, 51, 100, 1], port).into() };
+    let index = rig.workers[home].endpoints.index_of(endpoint).unwrap();
+    rig.workers[home].addresses.learn(path, Owner::Endpoint(index), true).unwrap();
+    rig.workers[home].forwarder.set_path(endpoint, Some(path));
+    endpoint
+}
+
+/// Opus of SSRC 77, sealed by the endpoint whose keys [`connect`] made.
+fn sealed(id: u32, sequence: u16) -> Vec<u8> {
+    let mut data = vec![0x80, 111, 0, 0, 0, 0, 0, 1, 0, 0, 0, 77];
+    data[2..4].copy_from_slice(&sequence.to_be_bytes());
+    data.resize(12 + 40 + 16, 7);
+    let key = MasterKey { key: [id as u8; 32], salt: [id as u8; 14] };
+    crate::srtp::Sealer::new(&key, SrtpProfile::AeadAes128Gcm).seal_rtp(&mut data, 12, 52, 0).unwrap();
+    data
+}
+
+#[test]
+fn media_reaches_receivers_on_the_other_worker() {
+    let mut rig = rig(16, 16);
+    connect(&mut rig, 0, 10, 10, &[77]);
+    connect(&mut rig, 0, 11, 11, &[]);
+    let first = connect(&mut rig, 1, 12, 12, &[]);
+    let second = connect(&mut rig, 1, 13, 13, &[]);
+    rig.receive(0, 10, &sealed(10, 1));
+    let ports = |rig: &mut Rig| rig.out.1.drain(..).map(|(path, _)| path.remote.port()).collect::<Vec<_>>();
+    assert_eq!(ports(&mut rig), [11], "here at once");
+    rig.exchange();
+    assert_eq!(ports(&mut rig), [12, 13], "there in its own turn");
+    assert_eq!((rig.count(0, Counter::Crossings), rig.count(1, Counter::PacketsForwarded)), (1, 2));
+    // It arrives at the wrong worker: handed over to its home, opened there, and given back opened.
+    let path = Path { local: 0, remote: ([198, 51, 100, 1], 10).into() };
+    rig.workers[1].addresses.learn(path, Owner::Worker(0), true).unwrap();
+    rig.receive(1, 10, &sealed(10, 2));
+    rig.exchange();
+    assert_eq!(ports(&mut rig), [11, 12, 13]);
+    // The last receiver there takes the crossing along, and the other way round nothing is left behind.
+    for endpoint in [first, second] {
+        for link in &mut rig.links {
+            link.send(Command::ExpireEndpoint { endpoint }).unwrap();
+        }
+    }
+    for worker in &mut rig.workers {
+        worker.handle_commands(rig.now, &mut rig.out);
+    }
+    rig.receive(0, 10, &sealed(10, 3));
+    rig.exchange();
+    assert_eq!(ports(&mut rig), [11]);
+    assert_eq!(rig.count(0, Counter::Crossings), 2);
+    assert_eq!(rig.count(0, Counter::DropCommandUnknown) + rig.count(1, Counter::DropCommandUnknown), 0);
+}
+
+#[test]
+fn crossings_beyond_the_ring_are_dropped_and_counted() {
+    let mut rig = rig(16, 4);
+    connect(&mut rig, 0, 10, 10, &[77]);
+    connect(&mut rig, 1, 12, 12, &[]);
+    // What the joining itself had to tell.
+    rig.exchange();
+    for sequence in 0..10 {
+        rig.receive(0, 10, &sealed(10, sequence));
+    }
+    assert_eq!((rig.count(0, Counter::Crossings), rig.count(0, Counter::DropCrossingFull)), (4, 6));
 }
 
 proptest! {

@@ -1,4 +1,4 @@
-//! A conference around one `Forwarder`: clients made of webrtc-rs parts (SRTP, RTP, RTCP), time under control.
+//! A conference around one `Forwarder`, or several: clients made of webrtc-rs parts (SRTP, RTP, RTCP), time under control.
 #![allow(dead_code)]
 
 use std::net::SocketAddr;
@@ -25,6 +25,12 @@ pub const ORIENTATION: &str = "urn:3gpp:video-orientation";
 pub const CONFERENCE: ConferenceId = ConferenceId(1);
 pub const FEEDBACK: FeedbackSsrcs = FeedbackSsrcs { audio: 0xaaaa, video: 0xbbbb };
 
+/// Workers that [`Call::new`] spreads clients over: three where a whole suite runs that way.
+const WORKERS: usize = match env!("CARGO_CRATE_NAME").as_bytes() {
+    b"forward_spread" => 3,
+    _ => 1,
+};
+
 /// Takes datagrams into a list.
 pub struct VecSink {
     buffer: Box<[u8; MAX_DATAGRAM]>,
@@ -48,6 +54,8 @@ pub type RtcpPacket = Box<dyn rtcp::packet::Packet + Send + Sync>;
 
 pub struct Client {
     pub id: EndpointId,
+    /// The forwarder that it lives on.
+    pub home: usize,
     pub slot: EndpointSlot,
     outbound: Context,
     inbound: Context,
@@ -73,8 +81,8 @@ impl Client {
 }
 
 pub struct Call {
-    pub forwarder: Forwarder,
-    pub stats: Arc<WorkerStats>,
+    pub forwarders: Vec<Forwarder>,
+    pub stats: Vec<Arc<WorkerStats>>,
     pub sink: VecSink,
     pub now: Instant,
     pub events: Vec<Event>,
@@ -87,37 +95,70 @@ impl Call {
     }
 
     pub fn with(config: ForwarderConfig) -> Self {
-        let stats = Arc::new(WorkerStats::default());
-        let mut forwarder = Forwarder::new(config, Arc::clone(&stats));
-        let now = Instant::now();
-        forwarder.handle_command(now, Command::CreateConference { conference: CONFERENCE, feedback: FEEDBACK });
-        let sink = VecSink { buffer: Box::new([0; MAX_DATAGRAM]), datagrams: Vec::new(), full: false };
-        Self { forwarder, stats, sink, now, events: Vec::new(), clients: Vec::new() }
+        Self::spread(config, WORKERS, 64)
     }
 
+    /// On several workers; `ring` is the entries of each ring between two of them.
+    pub fn spread(config: ForwarderConfig, workers: usize, ring: usize) -> Self {
+        let stats: Vec<Arc<WorkerStats>> = (0..workers).map(|_| Arc::default()).collect();
+        let mut forwarders = Forwarder::connected(&config, &stats, ring).unwrap();
+        let now = Instant::now();
+        for forwarder in &mut forwarders {
+            forwarder.handle_command(now, Command::CreateConference { conference: CONFERENCE, feedback: FEEDBACK });
+        }
+        let sink = VecSink { buffer: Box::new([0; MAX_DATAGRAM]), datagrams: Vec::new(), full: false };
+        Self { forwarders, stats, sink, now, events: Vec::new(), clients: Vec::new() }
+    }
+
+    /// Gives a command to all that need it, as the control plane does.
     pub fn command(&mut self, command: Command) {
-        self.forwarder.handle_command(self.now, command);
+        let home = match &command {
+            Command::SetSrtp { endpoint, .. }
+            | Command::SetConstraints { endpoint, .. }
+            | Command::SetForceMute { endpoint, .. } => self.clients.iter().find(|c| c.id == *endpoint).map(|c| c.home),
+            _ => None,
+        };
+        assert!(home.is_none() || !command.is_shared());
+        for (worker, forwarder) in self.forwarders.iter_mut().enumerate() {
+            if home.is_none_or(|home| home == worker) {
+                forwarder.handle_command(self.now, command.clone());
+            }
+        }
         self.settle();
     }
 
-    /// Adds a client that is connected and publishes `sources`; returns its number.
+    /// Adds a client that is connected and publishes `sources`, on the workers in turn; returns its number.
     pub fn join(&mut self, media: Media, sources: Vec<SourceDescription>) -> usize {
+        self.join_on(self.clients.len() % self.forwarders.len(), media, sources)
+    }
+
+    /// The same on a worker of choice.
+    pub fn join_on(&mut self, home: usize, media: Media, sources: Vec<SourceDescription>) -> usize {
         let n = self.clients.len();
         let endpoint = EndpointId(100 + n as u32);
-        self.command(Command::CreateEndpoint(Box::new(NewEndpoint {
+        for (worker, forwarder) in self.forwarders.iter_mut().enumerate() {
+            if worker == home {
+                continue;
+            }
+            let remote = Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint, home };
+            forwarder.handle_command(self.now, remote);
+        }
+        let create = Command::CreateEndpoint(Box::new(NewEndpoint {
             conference: CONFERENCE,
             endpoint,
             label: format!("client{n}"),
             ice: IceCredentials { ufrag: "u".to_owned(), pwd: "p".to_owned() },
             controlling: true,
-        })));
+        }));
+        self.forwarders[home].handle_command(self.now, create);
         let keys = keys(n as u8);
         let context = |k: &MasterKey| {
             Context::new(&k.key[..16], &k.salt[..12], ProtectionProfile::AeadAes128Gcm, None, None).unwrap()
         };
         self.clients.push(Client {
             id: endpoint,
-            slot: self.forwarder.slot(endpoint).unwrap(),
+            home,
+            slot: self.forwarders[home].slot(endpoint).unwrap(),
             outbound: context(&keys.inbound),
             inbound: context(&keys.outbound),
             media: media.clone(),
@@ -127,7 +168,7 @@ impl Call {
         self.command(Command::SetSrtp { endpoint, keys: Box::new(keys) });
         self.command(Command::SetMedia { endpoint, media: Box::new(media) });
         self.command(Command::SetSources { endpoint, sources });
-        self.forwarder.set_path(endpoint, Some(path(n)));
+        self.forwarders[home].set_path(endpoint, Some(path(n)));
         n
     }
 
@@ -161,24 +202,25 @@ impl Call {
     }
 
     pub fn send_raw(&mut self, client: usize, datagram: &mut [u8]) {
-        self.forwarder.handle_rtp(self.now, self.clients[client].slot, datagram, &mut self.sink);
+        let Client { home, slot, .. } = self.clients[client];
+        self.forwarders[home].handle_rtp(self.now, slot, datagram, &mut self.sink);
         self.deliver();
     }
 
     pub fn send_rtcp(&mut self, client: usize, packet: &dyn Marshal2) {
         let plain = packet.bytes();
         let mut datagram = self.clients[client].outbound.encrypt_rtcp(&plain).unwrap().to_vec();
-        self.forwarder.handle_rtcp(self.now, self.clients[client].slot, &mut datagram, &mut self.sink);
+        let Client { home, slot, .. } = self.clients[client];
+        self.forwarders[home].handle_rtcp(self.now, slot, &mut datagram, &mut self.sink);
         self.deliver();
     }
 
     /// Lets time pass, running every timer at its time.
     pub fn advance(&mut self, duration: Duration) {
         let end = self.now + duration;
-        while let Some(at) = self.forwarder.poll_timeout().filter(|at| *at <= end) {
+        while let Some(at) = self.forwarders.iter().filter_map(Forwarder::poll_timeout).min().filter(|at| *at <= end) {
             self.now = self.now.max(at);
-            self.forwarder.handle_timeout(self.now, &mut self.sink);
-            self.deliver();
+            self.settle();
         }
         self.now = end;
     }
@@ -189,11 +231,26 @@ impl Call {
 
     /// Runs what is due without letting time pass.
     pub fn settle(&mut self) {
-        self.forwarder.handle_timeout(self.now, &mut self.sink);
-        self.deliver();
+        // Twice where what one tells another makes something due there.
+        for _ in 0..self.forwarders.len().min(2) {
+            for forwarder in &mut self.forwarders {
+                forwarder.handle_timeout(self.now, &mut self.sink);
+            }
+            self.deliver();
+        }
     }
 
-    fn deliver(&mut self) {
+    /// Lets the forwarders take what they sent each other, there and back.
+    fn exchange(&mut self) {
+        for _ in 0..if self.forwarders.len() > 1 { 3 } else { 0 } {
+            for forwarder in &mut self.forwarders {
+                forwarder.handle_peers(self.now, &mut self.sink);
+            }
+        }
+    }
+
+    pub fn deliver(&mut self) {
+        self.exchange();
         for (to, datagram) in std::mem::take(&mut self.sink.datagrams) {
             let client = &mut self.clients[usize::from(to.remote.port() - 5000)];
             if matches!(datagram[1], 192..=223) {
@@ -204,13 +261,14 @@ impl Call {
                 client.rtp.push(RtpPacket::unmarshal(&mut plain).expect("RTP parses at the client"));
             }
         }
-        while let Some(event) = self.forwarder.poll_event() {
-            self.events.push(event);
+        for forwarder in &mut self.forwarders {
+            self.events.extend(std::iter::from_fn(|| forwarder.poll_event()));
         }
     }
 
+    /// Sum over the workers.
     pub fn count(&self, counter: Counter) -> u64 {
-        self.stats.get(counter)
+        self.stats.iter().map(|stats| stats.get(counter)).sum()
     }
 
     pub fn take_events(&mut self) -> Vec<Event> {

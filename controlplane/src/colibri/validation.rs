@@ -1,0 +1,73 @@
+//! Which requests about a conference are refused, before anything of it changes (sections 3.2 and 3.5).
+
+use xmpp_parsers::stanza_error::DefinedCondition;
+
+use super::bridge::Refusal;
+use super::conference::Conference;
+use super::elements::{CAP_SOURCE_NAMES, ConferenceModify, Endpoint, Reason, SctpRole};
+
+/// Whether the request is about a visitor.
+pub(super) fn is_visitor(endpoint: &Endpoint) -> bool {
+    endpoint.muc_role.as_deref().is_some_and(|role| role.eq_ignore_ascii_case("visitor"))
+}
+
+/// Refuses what cannot be served.
+pub(super) fn validate(conference: &mut Conference, request: &ConferenceModify) -> Result<(), Refusal> {
+    let unsupported =
+        |text: &str| Refusal::new(DefinedCondition::FeatureNotImplemented, Some(Reason::FeatureNotImplemented), text);
+    let bad = |text: String| Refusal::new(DefinedCondition::BadRequest, None, text);
+    let heavy = |e: &Endpoint| e.create || !e.media.is_empty() || e.transport.is_some() || e.sources.is_some();
+    let any_heavy = request.endpoints.iter().any(heavy);
+    if !request.endpoints.is_empty() && !request.relays.is_empty() {
+        return Err(unsupported("endpoints and relays in one request"));
+    }
+    if request.endpoints.len() > 1 && any_heavy {
+        return Err(unsupported("several endpoints in one request with create, media, transport or sources"));
+    }
+    if request.relays.len() > 1 {
+        return Err(unsupported("several relays in one request"));
+    }
+    if !request.relays.is_empty() {
+        let text = "relays between bridges are not served";
+        return Err(Refusal::new(DefinedCondition::FeatureNotImplemented, None, text));
+    }
+    for endpoint in &request.endpoints {
+        if endpoint.expire {
+            continue;
+        }
+        let id = &endpoint.id;
+        let known = conference.endpoint(id).map(|state| state.visitor);
+        if endpoint.create {
+            if known.is_some() {
+                let text = format!("endpoint {id:?} exists");
+                return Err(Refusal::new(DefinedCondition::Conflict, None, text));
+            }
+            let Some(transport) = &endpoint.transport else {
+                return Err(bad(format!("endpoint {id:?} is created without transport")));
+            };
+            if !endpoint.has_capability(CAP_SOURCE_NAMES) {
+                return Err(bad(format!("endpoint {id:?} lacks the capability {CAP_SOURCE_NAMES}")));
+            }
+            if let Some(sctp) = &transport.sctp {
+                if sctp.port.is_some_and(|port| port != 5000) && sctp.role != Some(SctpRole::Client) {
+                    return Err(bad(format!("endpoint {id:?} asks for an SCTP port other than 5000")));
+                }
+                let text = "SCTP data channels are not served; set jicofo.sctp.enabled=false to use web-sockets";
+                return Err(Refusal::new(DefinedCondition::FeatureNotImplemented, None, text));
+            }
+        } else if known.is_none() && any_heavy {
+            let mut refusal = Refusal::new(
+                DefinedCondition::ItemNotFound,
+                Some(Reason::UnknownEndpoint),
+                format!("no endpoint {id:?} in this conference"),
+            );
+            refusal.endpoint = Some(id.clone());
+            return Err(refusal);
+        }
+        let visitor = known.unwrap_or(false) || is_visitor(endpoint);
+        if visitor && endpoint.sources.as_ref().is_some_and(|s| !s.media_sources.is_empty()) {
+            return Err(bad(format!("visitor {id:?} has sources")));
+        }
+    }
+    Ok(())
+}

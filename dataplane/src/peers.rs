@@ -1,0 +1,260 @@
+//! Worker-to-worker rings: datagrams that the kernel gave to the wrong worker, what the owner says of their path, and
+//! the media and feedback of conferences that several workers share.
+
+use std::collections::VecDeque;
+
+use crate::ids::EndpointId;
+use crate::io::{MAX_DATAGRAM, Path};
+use crate::ring::Wakeup;
+
+/// Notes that wait for room in one ring; further ones are refused.
+const MAX_WAITING: usize = 4096;
+
+/// What goes with a packet that crosses to another worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Crossing {
+    /// Who sent it.
+    pub endpoint: EndpointId,
+    /// Extended sequence number, discarded packets closed up.
+    pub sequence: i64,
+    /// How often the source's numbering has started anew.
+    pub restarts: u32,
+    /// The payload type that it came under, if it came as a retransmission.
+    pub repeated_as: Option<u8>,
+}
+
+/// What workers that share a conference tell each other beside media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// To the home of `endpoint`: receivers here need a keyframe of its encoding `ssrc`.
+    KeyframeWish {
+        /// The sender.
+        endpoint: EndpointId,
+        /// Its encoding.
+        ssrc: u32,
+    },
+    /// To the home of `endpoint`: the largest height that receivers here want of a source.
+    Demand {
+        /// The sender.
+        endpoint: EndpointId,
+        /// SSRC of the source's first encoding.
+        ssrc: u32,
+        /// Pixels; -1 is unlimited, 0 is nobody.
+        max_height: i32,
+    },
+    /// From the home of `endpoint`, which has new sources: repeat your demands.
+    TellDemand {
+        /// The sender.
+        endpoint: EndpointId,
+    },
+    /// From the home of `endpoint`: a sender report arrived.
+    SenderReport {
+        /// The sender.
+        endpoint: EndpointId,
+        /// Its encoding.
+        ssrc: u32,
+        /// NTP time of the report.
+        ntp: u64,
+        /// RTP time of the same moment.
+        rtp: u32,
+    },
+}
+
+/// One entry of a peer ring; every entry has room for a datagram.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug)]
+pub(crate) enum PeerMessage {
+    /// For an endpoint of the receiving worker.
+    Datagram {
+        /// How it came in.
+        path: Path,
+        /// Bytes that count.
+        len: u16,
+        /// The datagram.
+        data: [u8; MAX_DATAGRAM],
+    },
+    /// An opened packet, for all receivers that live on the receiving worker.
+    Media {
+        /// What it is.
+        crossing: Crossing,
+        /// Bytes that count.
+        len: u16,
+        /// RTP, retransmission undone, padding cut.
+        data: [u8; MAX_DATAGRAM],
+    },
+    /// About a conference that both workers take part in.
+    Note(Note),
+    /// The path belongs to an endpoint of the sending worker: hand its datagrams over.
+    Claim {
+        /// The path.
+        path: Path,
+        /// Proven by an answer to a check.
+        round_trip: bool,
+    },
+    /// The path does not belong to an endpoint of the sending worker (any more).
+    Release {
+        /// The path.
+        path: Path,
+    },
+}
+
+/// One worker's ends of its rings to and from all others.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    index: usize,
+    to: Vec<Option<Outgoing>>,
+    from: Vec<Option<rtrb::Consumer<PeerMessage>>>,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    ring: rtrb::Producer<PeerMessage>,
+    wakeup: Wakeup,
+    /// Something was queued since the last wake-up.
+    dirty: bool,
+    /// Notes that found the ring full. They must not get lost: nothing would repeat them.
+    waiting: VecDeque<Note>,
+}
+
+impl Outgoing {
+    fn send(&mut self, message: PeerMessage) -> bool {
+        self.dirty = true;
+        self.ring.push(message).is_ok()
+    }
+
+    /// Sends what waits; true when nothing waits any more.
+    fn retry(&mut self) -> bool {
+        while let Some(note) = self.waiting.front().copied() {
+            if !self.send(PeerMessage::Note(note)) {
+                return false;
+            }
+            self.waiting.pop_front();
+        }
+        true
+    }
+}
+
+/// Connects every worker with every other; `wakeups` are theirs, in order.
+pub(crate) fn mesh(wakeups: &[Wakeup], capacity: usize) -> Vec<Peers> {
+    let count = wakeups.len();
+    let nobody =
+        |index| Peers { index, to: (0..count).map(|_| None).collect(), from: (0..count).map(|_| None).collect() };
+    let mut peers: Vec<Peers> = (0..count).map(nobody).collect();
+    for sender in 0..count {
+        for (receiver, wakeup) in wakeups.iter().enumerate().filter(|(receiver, _)| *receiver != sender) {
+            let (producer, consumer) = rtrb::RingBuffer::new(capacity);
+            let outgoing =
+                Outgoing { ring: producer, wakeup: wakeup.clone(), dirty: false, waiting: VecDeque::with_capacity(64) };
+            peers[sender].to[receiver] = Some(outgoing);
+            peers[receiver].from[sender] = Some(consumer);
+        }
+    }
+    peers
+}
+
+impl Peers {
+    /// The ends of a worker that is the only one.
+    pub fn none() -> Self {
+        Self { index: 0, to: vec![None], from: vec![None] }
+    }
+
+    /// This worker.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Number of workers, this one included.
+    pub fn workers(&self) -> usize {
+        self.to.len()
+    }
+
+    /// Queues a message; false when the ring is full or there is no such worker.
+    pub fn send(&mut self, worker: usize, message: PeerMessage) -> bool {
+        let Some(Some(peer)) = self.to.get_mut(worker) else { return false };
+        peer.send(message)
+    }
+
+    /// Queues a datagram; false when the ring is full, there is no such worker, or the datagram is too long.
+    pub fn send_datagram(&mut self, worker: usize, path: Path, datagram: &[u8]) -> bool {
+        let mut data = [0; MAX_DATAGRAM];
+        let Some(room) = data.get_mut(..datagram.len()) else { return false };
+        room.copy_from_slice(datagram);
+        self.send(worker, PeerMessage::Datagram { path, len: datagram.len() as u16, data })
+    }
+
+    /// Queues an opened packet; false as above.
+    pub fn send_media(&mut self, worker: usize, crossing: Crossing, packet: &[u8]) -> bool {
+        let mut data = [0; MAX_DATAGRAM];
+        let Some(room) = data.get_mut(..packet.len()) else { return false };
+        room.copy_from_slice(packet);
+        self.send(worker, PeerMessage::Media { crossing, len: packet.len() as u16, data })
+    }
+
+    /// Queues a note; it waits when the ring is full. False when too many wait, or there is no such worker.
+    pub fn send_note(&mut self, worker: usize, note: Note) -> bool {
+        let Some(Some(peer)) = self.to.get_mut(worker) else { return false };
+        if peer.retry() && peer.send(PeerMessage::Note(note)) {
+            return true;
+        }
+        let room = peer.waiting.len() < MAX_WAITING;
+        if room {
+            peer.waiting.push_back(note);
+        }
+        room
+    }
+
+    /// The next message of `worker`.
+    pub fn poll(&mut self, worker: usize) -> Option<PeerMessage> {
+        self.from.get_mut(worker)?.as_mut()?.pop().ok()
+    }
+
+    /// Sends what waits and wakes the workers that got something: once per turn, not per datagram.
+    pub fn wake(&mut self) {
+        for peer in self.to.iter_mut().flatten() {
+            peer.retry();
+            if std::mem::take(&mut peer.dirty) {
+                peer.wakeup.wake();
+            }
+        }
+    }
+
+    /// Whether notes wait for room.
+    pub fn backlog(&self) -> bool {
+        self.to.iter().flatten().any(|peer| !peer.waiting.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demand(max_height: i32) -> Note {
+        Note::Demand { endpoint: EndpointId(1), ssrc: 1, max_height }
+    }
+
+    #[test]
+    fn notes_wait_for_room_in_order_and_media_does_not() {
+        let wakeups = [Wakeup::new().unwrap(), Wakeup::new().unwrap()];
+        let mut peers = mesh(&wakeups, 2);
+        let [a, b] = &mut peers[..] else { panic!() };
+        let crossing = Crossing { endpoint: EndpointId(1), sequence: 1, restarts: 0, repeated_as: None };
+        assert!(a.send_media(1, crossing, &[1; 1500]));
+        assert!(!a.send_media(1, crossing, &[1; 1501]), "too long");
+        assert!((0..4).all(|height| a.send_note(1, demand(height))));
+        assert!(!a.send_media(1, crossing, &[1; 10]));
+        assert!(a.backlog());
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            while let Some(message) = b.poll(0) {
+                seen.extend(match message {
+                    PeerMessage::Note(note) => Some(note),
+                    _ => None,
+                });
+            }
+            a.wake();
+        }
+        assert_eq!(seen, [demand(0), demand(1), demand(2), demand(3)]);
+        assert!(!a.backlog());
+        assert!(!a.send_note(7, demand(0)), "no such worker");
+    }
+}
