@@ -9,7 +9,8 @@ use std::thread::JoinHandle;
 use crate::conference::ForwarderConfig;
 use crate::demux::MAX_WORKERS;
 use crate::io::{
-    Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Uring, bind_sockets, pin_to_core, probe,
+    Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Steering, Uring, bind_sockets, pin_to_core,
+    probe,
 };
 use crate::peers::{Peers, mesh};
 use crate::ring::{self, Command, ControlLink, Wakeup, WorkerLink};
@@ -32,6 +33,8 @@ pub struct DataplaneConfig {
     pub cores: Vec<usize>,
     /// Which I/O backend.
     pub io: IoChoice,
+    /// Whether the kernel is told which worker a sender belongs to, where there are several and it can be told.
+    pub steer: bool,
     /// Whether payload types and header extensions are translated per receiver.
     pub rewrite: bool,
     /// Most endpoints of one worker.
@@ -56,6 +59,7 @@ impl Default for DataplaneConfig {
             workers: 1,
             cores: Vec::new(),
             io: IoChoice::Auto,
+            steer: true,
             rewrite: true,
             max_endpoints: 4096,
             sockets: SocketOptions::default(),
@@ -130,6 +134,7 @@ pub struct Dataplane {
     stop: Arc<AtomicBool>,
     health: DataplaneHealth,
     backend: (&'static str, String),
+    steered: bool,
     local_addresses: Vec<SocketAddr>,
 }
 
@@ -151,6 +156,7 @@ impl Dataplane {
             port = set.first().and_then(|socket| socket.local_addr().ok()).map_or(port, |address| address.port());
             sockets.push(set);
         }
+        let steering = steer(&config, &sockets);
         let local_addresses: Vec<SocketAddr> =
             config.local_addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
 
@@ -171,6 +177,7 @@ impl Dataplane {
             stop: Arc::default(),
             health: DataplaneHealth::new(config.workers),
             backend: (probed.backend.name(), probed.reason),
+            steered: steering.is_some(),
             local_addresses,
         };
 
@@ -183,6 +190,7 @@ impl Dataplane {
                 max_endpoints: config.max_endpoints,
                 batch: config.limits.batch,
                 max_addresses: config.max_endpoints.saturating_mul(ADDRESSES_PER_ENDPOINT),
+                steering: steering.clone(),
                 forwarder: ForwarderConfig { rewrite: config.rewrite, ..ForwarderConfig::default() },
             };
             let start = WorkerStart {
@@ -216,6 +224,7 @@ impl Dataplane {
             addresses = ?dataplane.local_addresses,
             backend = dataplane.backend.0,
             reason = %dataplane.backend.1,
+            steering = dataplane.steered,
             "dataplane started"
         );
         Ok(dataplane)
@@ -234,6 +243,11 @@ impl Dataplane {
     /// Name of the I/O backend and why it was chosen.
     pub fn backend(&self) -> (&'static str, &str) {
         (self.backend.0, &self.backend.1)
+    }
+
+    /// Whether the kernel is told which worker a sender belongs to.
+    pub fn is_steered(&self) -> bool {
+        self.steered
     }
 
     /// The bound addresses, by socket index.
@@ -283,6 +297,18 @@ impl Drop for Dataplane {
     fn drop(&mut self) {
         self.shut_down();
     }
+}
+
+/// Steering, where it is of use and allowed.
+fn steer(config: &DataplaneConfig, sockets: &[Vec<UdpSocket>]) -> Option<Steering> {
+    // A single worker gets everything anyway.
+    if config.workers < 2 || !config.steer {
+        return None;
+    }
+    let paths = config.max_endpoints.saturating_mul(config.workers);
+    Steering::attach(sockets, paths)
+        .inspect_err(|error| tracing::warn!(%error, "several workers without steering"))
+        .ok()
 }
 
 fn resolve_wildcard(ip: IpAddr) -> IpAddr {

@@ -118,6 +118,8 @@ counters! {
     ReceiveBuffersExhausted = "receive_buffers_exhausted", "";
     /// Datagrams handed to the worker that owns their endpoint.
     Handovers = "handovers", "";
+    /// Paths that the kernel would not steer (its map was full): their packets are handed over.
+    SteeringRefused = "steering", "refused";
     /// Opened packets given to another worker that has receivers of the conference, once per worker.
     Crossings = "crossings", "";
     /// Packets repeated because a receiver asked for them.

@@ -20,7 +20,7 @@ use crate::demux::{AddressTable, EndpointIndex, Owner, Protocol, ufrag_prefix, w
 use crate::ice::stun::{Class, Message};
 use crate::ice::{Agent, AgentConfig, AgentEvent, Context, transaction_owner};
 use crate::ids::{ConferenceId, EndpointId};
-use crate::io::{Flush, PacketIo, PacketSink, Path};
+use crate::io::{Flush, PacketIo, PacketSink, Path, Steering};
 use crate::peers::{PeerMessage, Peers};
 use crate::ring::{Command, ControlLink, Event, IceState, NewEndpoint};
 use crate::stats::{Counter, WorkerStats};
@@ -50,6 +50,8 @@ pub(crate) struct WorkerConfig {
     pub batch: usize,
     /// Entries of the address table.
     pub max_addresses: usize,
+    /// Tells the kernel whose packets come to this worker, where it takes that.
+    pub steering: Option<Steering>,
     /// The forwarder's knobs.
     pub forwarder: ForwarderConfig,
 }
@@ -262,6 +264,12 @@ impl Worker {
                         Err(_) => self.stats.count(Counter::DropTableFull),
                         Ok(false) => {}
                         Ok(true) => {
+                            // A mere request may come from a forged address, and the map is everybody's.
+                            if let (Some(steering), true) = (&self.config.steering, round_trip)
+                                && steering.claim(&path, self.config.index).is_err()
+                            {
+                                self.stats.count(Counter::SteeringRefused);
+                            }
                             if let Some(via) = via {
                                 self.addresses.told(&path, via as u8);
                                 self.forwarder.peers().send(via, PeerMessage::Claim { path, round_trip });
@@ -289,6 +297,9 @@ impl Worker {
 
     fn forget(&mut self, path: Path, index: EndpointIndex) {
         let Some(told) = self.addresses.forget(&path, Owner::Endpoint(index)) else { return };
+        if let Some(steering) = &self.config.steering {
+            steering.release(&path, self.config.index);
+        }
         for worker in (0..self.forwarder.peers().workers()).filter(|worker| told >> (worker % 64) & 1 == 1) {
             self.forwarder.peers().send(worker, PeerMessage::Release { path });
         }

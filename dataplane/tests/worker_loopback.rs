@@ -187,7 +187,7 @@ fn a_dtls_flood_of_one_endpoint_is_cut() {
 #[test]
 fn datagrams_on_the_wrong_worker_reach_the_endpoint() {
     for io in backends() {
-        let (dataplane, mut links) = start(io, 2);
+        let (dataplane, mut links) = start_steered(io, 2, false);
         create_conference(&mut links[0], 1);
         let mut clients: Vec<_> = (0..12)
             .map(|endpoint| {
@@ -225,6 +225,38 @@ fn datagrams_on_the_wrong_worker_reach_the_endpoint() {
             assert!(Instant::now() < deadline);
         }
         assert_eq!(dataplane.stats(1).get(Counter::Handovers), handovers, "nothing is handed over any more");
+    }
+}
+
+#[test]
+fn the_kernel_delivers_to_the_owner_once_it_is_known() {
+    for io in backends() {
+        let (dataplane, mut links) = start(io, 2);
+        if !dataplane.is_steered() {
+            return eprintln!("skipped: this process may not load programs");
+        }
+        create_conference(&mut links[0], 1);
+        create_conference(&mut links[1], 2);
+        let mut clients: Vec<_> = (0..12)
+            .map(|endpoint| {
+                let home = endpoint as usize % 2;
+                create_endpoint(&mut links[home], home as u32 + 1, endpoint);
+                Client::new(dataplane.local_addresses()[0], home, endpoint)
+            })
+            .collect();
+        let mut events = Vec::new();
+        until(&mut clients, &mut links, &mut events, |clients, events| {
+            clients.iter().all(|c| is_connected(events, c.endpoint) && c.agent.state().is_connected())
+        });
+        let handovers = || [0, 1].map(|worker| dataplane.stats(worker).get(Counter::Handovers));
+        let before = handovers();
+        for client in &clients {
+            client.send(&dtls(client.endpoint as u8));
+        }
+        until(&mut clients, &mut links, &mut events, |clients, events| {
+            clients.iter().all(|c| dtls_of(events, c.endpoint) == [dtls(c.endpoint as u8)])
+        });
+        assert_eq!(handovers(), before, "in steady state nothing is handed over");
     }
 }
 

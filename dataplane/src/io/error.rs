@@ -48,6 +48,14 @@ pub enum IoError {
         /// Why.
         source: io::Error,
     },
+    /// The kernel does not take the steering program.
+    #[error("cannot steer packets to their workers: {step}: {source}; {}", steering_remedy(source))]
+    Steering {
+        /// What failed.
+        step: &'static str,
+        /// Why.
+        source: io::Error,
+    },
     /// A limit is out of range.
     #[error("{name} is {value}; it must be between {min} and {max}")]
     Limit {
@@ -68,6 +76,15 @@ pub enum IoError {
         /// Why.
         source: io::Error,
     },
+}
+
+fn steering_remedy(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EPERM) | Some(libc::EACCES) => {
+            "grant CAP_BPF (AmbientCapabilities=CAP_BPF in the unit); until then workers hand packets to each other"
+        }
+        _ => "workers hand packets to each other instead",
+    }
 }
 
 fn uring_remedy(source: &io::Error) -> &'static str {

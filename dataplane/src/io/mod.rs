@@ -49,6 +49,7 @@ mod provided;
 mod rx;
 mod slab;
 mod socket;
+mod steering;
 mod uring;
 
 pub use affinity::{allowed_cores, pin_to_core};
@@ -58,6 +59,7 @@ pub use mmsg::{Mmsg, MmsgTx};
 pub use probe::{Backend, Probed, probe};
 pub use rx::{Received, RxBatch};
 pub use socket::{SocketOptions, bind_sockets};
+pub use steering::Steering;
 pub use uring::{Uring, UringTx};
 
 /// Largest datagram that is received or sent, bytes of UDP payload. Longer ones are dropped and counted.

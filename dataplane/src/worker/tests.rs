@@ -39,6 +39,7 @@ fn rig(max_addresses: usize, handover_ring: usize) -> Rig {
             sockets: vec!["192.0.2.1:10000".parse().unwrap()].into(),
             max_endpoints: 8,
             batch: 64,
+            steering: None,
             max_addresses,
             forwarder: ForwarderConfig::default(),
         };

@@ -19,11 +19,16 @@ pub fn backends() -> Vec<IoChoice> {
 }
 
 pub fn start(io: IoChoice, workers: usize) -> (Dataplane, Vec<WorkerLink>) {
+    start_steered(io, workers, true)
+}
+
+pub fn start_steered(io: IoChoice, workers: usize, steer: bool) -> (Dataplane, Vec<WorkerLink>) {
     let mut dataplane = Dataplane::start(DataplaneConfig {
         local_addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
         port: 0,
         workers,
         io,
+        steer,
         ..DataplaneConfig::default()
     })
     .expect("the dataplane starts on loopback");

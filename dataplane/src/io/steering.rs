@@ -1,0 +1,358 @@
+//! Has the kernel deliver a path's datagrams to the worker that owns the endpoint: a program on the sockets that share
+//! the port (`SO_ATTACH_REUSEPORT_EBPF`) looks the sender up in a map that the workers write.
+//!
+//! What is not in the map goes where the kernel's hash sends it, as without the program, and is handed over by ring.
+
+use std::ffi::c_void;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+
+use super::{IoError, Path};
+
+// Commands of bpf(2).
+const MAP_CREATE: libc::c_int = 0;
+const MAP_LOOKUP: libc::c_int = 1;
+const MAP_UPDATE: libc::c_int = 2;
+const MAP_DELETE: libc::c_int = 3;
+const PROG_LOAD: libc::c_int = 5;
+
+const MAP_TYPE_HASH: u32 = 1;
+const MAP_TYPE_REUSEPORT_SOCKARRAY: u32 = 20;
+const NO_PREALLOC: u32 = 1;
+const PROG_TYPE_SK_REUSEPORT: u32 = 21;
+const SO_ATTACH_REUSEPORT_EBPF: libc::c_int = 52;
+
+/// Sender's address (IPv4 in the first four bytes), its port in network order, index of the local socket, zeros.
+type Key = [u8; 24];
+
+/// Where senders are steered to. Clones share the map.
+#[derive(Debug, Clone)]
+pub struct Steering(Arc<OwnedFd>);
+
+impl Steering {
+    /// Puts the program on every local address. `sockets` holds each worker's sockets, in the order of their local
+    /// addresses; `paths` bounds the map. An error when the kernel or the process's privileges do not allow it.
+    pub fn attach(sockets: &[Vec<UdpSocket>], paths: usize) -> Result<Self, IoError> {
+        let failed = |step| move |source| IoError::Steering { step, source };
+        let max_entries = u32::try_from(paths).unwrap_or(u32::MAX);
+        let map = create_map(MAP_TYPE_HASH, size_of::<Key>() as u32, 4, max_entries, NO_PREALLOC)
+            .map_err(failed("creating the map of senders"))?;
+        let addresses = sockets.first().map_or(0, Vec::len);
+        for local in 0..addresses {
+            let workers: Vec<&UdpSocket> = sockets.iter().filter_map(|set| set.get(local)).collect();
+            let group = create_map(MAP_TYPE_REUSEPORT_SOCKARRAY, 4, 8, workers.len() as u32, 0)
+                .map_err(failed("creating the map of sockets"))?;
+            for (worker, socket) in workers.iter().enumerate() {
+                let (key, fd) = ((worker as u32).to_ne_bytes(), u64::from(socket.as_raw_fd().unsigned_abs()));
+                update(&group, &key, &fd.to_ne_bytes()).map_err(failed("naming a worker's socket"))?;
+            }
+            let Some(first) = workers.first() else { continue };
+            let ipv6 = first.local_addr().map_err(failed("getsockname"))?.is_ipv6();
+            let program = load(&program(&map, &group, local as u16, ipv6)).map_err(failed("loading the program"))?;
+            attach(first, &program).map_err(failed("attaching the program"))?;
+        }
+        Ok(Self(Arc::new(map)))
+    }
+
+    /// Steers a path to a worker from now on, whoever had it before.
+    pub fn claim(&self, path: &Path, worker: usize) -> io::Result<()> {
+        update(&self.0, &key(path), &(worker as u32).to_ne_bytes())
+    }
+
+    /// Ends the steering of a path, if it still leads to this worker.
+    pub fn release(&self, path: &Path, worker: usize) {
+        let key = key(path);
+        let mut owner = [0; 4];
+        let mut attr = Element::new(&self.0, &key, owner.as_mut_ptr());
+        // SAFETY: key and owner have the sizes that the map was made with, and outlive the call.
+        if unsafe { bpf(MAP_LOOKUP, &mut attr) }.is_ok() && u32::from_ne_bytes(owner) as usize == worker {
+            let mut attr = Element::new(&self.0, &key, std::ptr::null_mut());
+            // An entry that is gone already is as good.
+            // SAFETY: as above; deleting reads the key only.
+            let _ = unsafe { bpf(MAP_DELETE, &mut attr) };
+        }
+    }
+}
+
+fn key(path: &Path) -> Key {
+    let mut key = [0; 24];
+    match path.remote {
+        SocketAddr::V4(remote) => key[..4].copy_from_slice(&remote.ip().octets()),
+        SocketAddr::V6(remote) => key[..16].copy_from_slice(&remote.ip().octets()),
+    }
+    key[16..18].copy_from_slice(&path.remote.port().to_be_bytes());
+    key[18..20].copy_from_slice(&u16::from(path.local).to_ne_bytes());
+    key
+}
+
+/// `struct bpf_insn`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Instruction {
+    code: u8,
+    /// Destination register in the low half, source in the high one.
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+/// The few instructions that the program is made of.
+mod assembly {
+    use super::Instruction;
+
+    pub const FRAME: u8 = 10;
+
+    const fn instruction(code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> Instruction {
+        Instruction { code, registers: dst | src << 4, offset, immediate }
+    }
+    pub const fn set(dst: u8, value: i32) -> Instruction {
+        instruction(0xb7, dst, 0, 0, value)
+    }
+    pub const fn copy(dst: u8, src: u8) -> Instruction {
+        instruction(0xbf, dst, src, 0, 0)
+    }
+    pub const fn add(dst: u8, value: i32) -> Instruction {
+        instruction(0x07, dst, 0, 0, value)
+    }
+    pub const fn store_u64(at: i16, value: i32) -> Instruction {
+        instruction(0x7a, FRAME, 0, at, value)
+    }
+    pub const fn store_u16(at: i16, value: i32) -> Instruction {
+        instruction(0x6a, FRAME, 0, at, value)
+    }
+    pub const fn load_u32(dst: u8, src: u8) -> Instruction {
+        instruction(0x61, dst, src, 0, 0)
+    }
+    pub const fn spill_u32(at: i16, src: u8) -> Instruction {
+        instruction(0x63, FRAME, src, at, 0)
+    }
+    pub const fn call(helper: i32) -> Instruction {
+        instruction(0x85, 0, 0, 0, helper)
+    }
+    /// Jumps to the end; `program` fills in how far that is.
+    pub const fn end_if_zero(dst: u8) -> Instruction {
+        instruction(0x15, dst, 0, 0, 0)
+    }
+    /// Likewise.
+    pub const fn end_unless_zero(dst: u8) -> Instruction {
+        instruction(0x55, dst, 0, 0, 0)
+    }
+    pub const fn is_jump(instruction: &Instruction) -> bool {
+        matches!(instruction.code, 0x15 | 0x55)
+    }
+    /// A map's descriptor, which takes the place of two instructions.
+    pub const fn map(dst: u8, fd: i32) -> [Instruction; 2] {
+        const MAP_FD: u8 = 1;
+        [instruction(0x18, dst, MAP_FD, 0, fd), instruction(0, 0, 0, 0, 0)]
+    }
+    pub const fn end() -> Instruction {
+        instruction(0x95, 0, 0, 0, 0)
+    }
+}
+
+/// Looks the sender up, and selects the socket of the worker found. Always passes: without a selection the kernel's own
+/// hash decides.
+fn program(senders: &OwnedFd, group: &OwnedFd, local: u16, ipv6: bool) -> Vec<Instruction> {
+    use assembly::*;
+    const CONTEXT: u8 = 6;
+    /// The key on the stack, its fields, and the worker's number.
+    const KEY: i16 = -24;
+    const PORT: i16 = KEY + 16;
+    const LOCAL: i16 = KEY + 18;
+    const WORKER: i16 = -32;
+    // Helpers of the kernel, by number.
+    const MAP_LOOKUP_ELEM: i32 = 1;
+    const SKB_LOAD_BYTES: i32 = 26;
+    const SKB_LOAD_BYTES_RELATIVE: i32 = 68;
+    const SK_SELECT_REUSEPORT: i32 = 82;
+    const NETWORK_HEADER: i32 = 1;
+    const PASS: i32 = 1;
+    let (offset, len) = if ipv6 { (8, 16) } else { (12, 4) };
+    let [senders0, senders1] = map(1, senders.as_raw_fd());
+    let [group0, group1] = map(2, group.as_raw_fd());
+    let mut code = vec![copy(CONTEXT, 1), store_u64(KEY, 0), store_u64(KEY + 8, 0), store_u64(KEY + 16, 0)];
+    code.push(store_u16(LOCAL, i32::from(local)));
+    // The source port: the first two bytes of the UDP header, where the packet's data begins.
+    code.extend([copy(1, CONTEXT), set(2, 0), copy(3, FRAME), add(3, PORT.into()), set(4, 2), call(SKB_LOAD_BYTES)]);
+    code.push(end_unless_zero(0));
+    // The source address.
+    code.extend([copy(1, CONTEXT), set(2, offset), copy(3, FRAME), add(3, KEY.into()), set(4, len)]);
+    code.extend([set(5, NETWORK_HEADER), call(SKB_LOAD_BYTES_RELATIVE)]);
+    code.push(end_unless_zero(0));
+    code.extend([senders0, senders1, copy(2, FRAME), add(2, KEY.into()), call(MAP_LOOKUP_ELEM)]);
+    code.push(end_if_zero(0));
+    code.extend([load_u32(1, 0), spill_u32(WORKER, 1)]);
+    code.extend([copy(1, CONTEXT), group0, group1, copy(3, FRAME), add(3, WORKER.into()), set(4, 0)]);
+    code.push(call(SK_SELECT_REUSEPORT));
+    let target = code.len();
+    for (at, jump) in code.iter_mut().enumerate().filter(|(_, i)| is_jump(i)) {
+        jump.offset = (target - at - 1) as i16;
+    }
+    code.extend([set(0, PASS), end()]);
+    code
+}
+
+fn create_map(kind: u32, key: u32, value: u32, entries: u32, flags: u32) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Create {
+        kind: u32,
+        key_size: u32,
+        value_size: u32,
+        max_entries: u32,
+        flags: u32,
+    }
+    let mut attr = Create { kind, key_size: key, value_size: value, max_entries: entries, flags };
+    // SAFETY: plain numbers.
+    let fd = unsafe { bpf(MAP_CREATE, &mut attr) }?;
+    // SAFETY: the kernel has just given it to us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What the commands on one entry of a map take.
+#[repr(C)]
+struct Element {
+    map: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+impl Element {
+    fn new(map: &OwnedFd, key: &[u8], value: *mut u8) -> Self {
+        Self { map: map.as_raw_fd().unsigned_abs(), key: key.as_ptr() as u64, value: value as u64, flags: 0 }
+    }
+}
+
+fn update(map: &OwnedFd, key: &[u8], value: &[u8]) -> io::Result<()> {
+    let mut attr = Element::new(map, key, value.as_ptr().cast_mut());
+    // SAFETY: key and value have the sizes that the map was made with; the kernel reads them during the call.
+    unsafe { bpf(MAP_UPDATE, &mut attr) }.map(drop)
+}
+
+fn load(code: &[Instruction]) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        instructions: u32,
+        code: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log: u64,
+    }
+    let license = c"Apache-2.0";
+    let mut attr = Load {
+        kind: PROG_TYPE_SK_REUSEPORT,
+        instructions: code.len() as u32,
+        code: code.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+    };
+    // SAFETY: code and licence outlive the call; the kernel verifies the program.
+    let fd = unsafe { bpf(PROG_LOAD, &mut attr) }?;
+    // SAFETY: the kernel has just given it to us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The kernel keeps the program, and through it the maps, as long as the sockets live.
+fn attach(socket: &UdpSocket, program: &OwnedFd) -> io::Result<()> {
+    let fd = program.as_raw_fd();
+    let (value, len) = ((&raw const fd).cast::<c_void>(), size_of_val(&fd) as libc::socklen_t);
+    // SAFETY: the value is an int that lives during the call.
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, value, len) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// One call of bpf(2); the result is a descriptor where the command makes one.
+///
+/// # Safety
+/// `attr` must be what the command takes, and pointers in it must be valid for it.
+unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_int> {
+    // SAFETY: the caller's promise; the size says how much of `attr` the kernel may read.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::io::{SocketOptions, bind_sockets};
+
+    const LOOPBACKS: [IpAddr; 2] =
+        [IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
+
+    /// Which worker's socket the next datagram arrives at.
+    fn arrives_at(workers: &[Vec<UdpSocket>], local: usize) -> Option<usize> {
+        for _ in 0..1000 {
+            for (worker, sockets) in workers.iter().enumerate() {
+                if sockets[local].recv_from(&mut [0; 64]).is_ok() {
+                    return Some(worker);
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        None
+    }
+
+    #[test]
+    fn a_claimed_sender_reaches_its_worker() {
+        let mut port = 0;
+        let workers: Vec<Vec<UdpSocket>> = (0..3)
+            .map(|worker| {
+                let options = SocketOptions { check_port_free: worker == 0, ..Default::default() };
+                let set = bind_sockets(&LOOPBACKS, port, &options).unwrap();
+                port = set[0].local_addr().unwrap().port();
+                set
+            })
+            .collect();
+        let steering = match Steering::attach(&workers, 100) {
+            Ok(steering) => steering,
+            Err(IoError::Steering { source, .. }) if source.raw_os_error() == Some(libc::EPERM) => {
+                return eprintln!("skipped: this process may not load programs ({source})");
+            }
+            Err(error) => panic!("{error}"),
+        };
+        for (local, ip) in LOOPBACKS.iter().enumerate() {
+            for i in 0..30 {
+                let client = UdpSocket::bind((*ip, 0)).unwrap();
+                client.connect(workers[0][local].local_addr().unwrap()).unwrap();
+                let path = Path { local: local as u8, remote: client.local_addr().unwrap() };
+                client.send(b"who gets this?").unwrap();
+                let hashed = arrives_at(&workers, local).expect("the kernel's own choice");
+                let wanted = i % 3;
+                steering.claim(&path, wanted).unwrap();
+                for _ in 0..3 {
+                    client.send(b"the owner").unwrap();
+                    assert_eq!(arrives_at(&workers, local), Some(wanted), "{ip}");
+                }
+                steering.release(&path, (wanted + 1) % 3);
+                client.send(b"still the owner").unwrap();
+                assert_eq!(arrives_at(&workers, local), Some(wanted), "only the owner can let go");
+                steering.release(&path, wanted);
+                client.send(b"as before").unwrap();
+                assert_eq!(arrives_at(&workers, local), Some(hashed));
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_map_is_an_error() {
+        let workers = [bind_sockets(&LOOPBACKS[..1], 0, &SocketOptions::default()).unwrap()];
+        let Ok(steering) = Steering::attach(&workers, 1) else {
+            return eprintln!("skipped: this process may not load programs");
+        };
+        let path = |port: u16| Path { local: 0, remote: ([127, 0, 0, 1], port).into() };
+        steering.claim(&path(1), 0).unwrap();
+        assert!(steering.claim(&path(2), 0).is_err());
+        steering.release(&path(1), 0);
+        steering.claim(&path(2), 0).unwrap();
+    }
+}
