@@ -13,6 +13,7 @@ pub mod media;
 pub mod memory;
 pub mod overload;
 pub mod progress;
+pub mod record;
 pub mod replay;
 pub mod saturate;
 pub mod scale;

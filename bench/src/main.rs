@@ -1,7 +1,7 @@
 //! `ringbridge-bench`: load generator and benchmarks of ringbridge.
 
 use clap::{Parser, Subcommand};
-use ringbridge_bench::{compare, floor, load, memory, overload, replay, saturate, scale};
+use ringbridge_bench::{compare, floor, load, memory, overload, record, replay, saturate, scale};
 
 /// Load generator and benchmarks of ringbridge.
 #[derive(Debug, Parser)]
@@ -17,6 +17,8 @@ enum Command {
     Load(load::LoadArgs),
     /// Play media through a forwarder and measure what it costs.
     Replay(replay::ReplayArgs),
+    /// Record what a WebRTC sender sends, for `replay --capture`; `tools/record` does that with Chromium.
+    Record(record::RecordArgs),
     /// What this host allows: copying, sealing, and the kernel's price of a packet.
     Floor(floor::FloorArgs),
     /// ringbridge against the floor, and against others that this host can run.
@@ -45,6 +47,7 @@ fn main() -> std::process::ExitCode {
             tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(load::run(args)))
         }
         Command::Replay(args) => replay::run(&args).map_err(Into::into),
+        Command::Record(args) => record::run(&args).map_err(Into::into),
         Command::Floor(args) => floor::run(&args).map_err(Into::into),
         Command::Compare(args) => compare::run(&args).map_err(Into::into),
         Command::Saturate(args) => saturate::run(&args).map_err(Into::into),

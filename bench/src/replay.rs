@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use ringbridge_dataplane::io::{IoChoice, IoLimits};
+use ringbridge_dataplane::io::{IoChoice, IoExtras, IoLimits};
 use serde::Serialize;
 
 use crate::generator::world::World;
@@ -74,6 +74,9 @@ pub struct ReplayArgs {
     /// I/O backend of ringbridge.
     #[arg(long, value_enum, default_value = "auto")]
     io: Io,
+    /// Extras of kernel and card: sqpoll, zero-copy, busy-poll=MICROSECONDS.
+    #[arg(long, default_value = "")]
+    io_options: IoExtras,
     /// Most video sources per receiver; -1 is all.
     #[arg(long, default_value_t = -1, allow_hyphen_values = true)]
     last_n: i32,
@@ -124,7 +127,7 @@ pub fn run(args: &ReplayArgs) -> Result<bool, SubjectError> {
             let options = Options {
                 io: args.io.into(),
                 cores: vec![args.core],
-                limits: IoLimits::default(),
+                limits: IoLimits { extras: args.io_options, ..IoLimits::default() },
                 last_n: args.last_n,
             };
             Box::new(InProcess::start("ringbridge", &options)?)

@@ -83,6 +83,7 @@ fn part(name: &'static str, about: &'static str, parts: Parts) -> Command {
             Kind::Switch => arg.num_args(0..=1).default_missing_value("true").value_name("true|false"),
             Kind::Choice(words) => arg.value_name(words.join("|")),
             Kind::File => arg.value_name("FILE"),
+            Kind::IoOptions => arg.value_name("OPTIONS"),
             Kind::Jid => arg.value_name("JID"),
             Kind::Service => arg.value_name("DOMAIN"),
             Kind::Url => arg.value_name("URL"),

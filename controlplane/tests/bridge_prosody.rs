@@ -53,6 +53,7 @@ fn settings(server: &Prosody, rest: SocketAddr, websocket: SocketAddr) -> Bridge
         port: 10_000,
         workers: 1,
         spill_endpoints: 50,
+        io_options: Default::default(),
         cores: Vec::new(),
         io: IoChoice::Auto,
         websocket_listen: websocket,

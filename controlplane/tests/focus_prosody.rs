@@ -50,6 +50,7 @@ fn start_bridge(server: &Prosody, stopped: watch::Receiver<bool>) -> tokio::task
         port: 0,
         workers: 1,
         spill_endpoints: 50,
+        io_options: Default::default(),
         cores: Vec::new(),
         io: IoChoice::Auto,
         websocket_listen: loopback(),

@@ -147,7 +147,12 @@ impl Dataplane {
         if !config.cores.is_empty() && config.cores.len() < config.workers {
             return Err(StartError::Cores { workers: config.workers, cores: config.cores.len() });
         }
-        let probed = probe(config.io)?;
+        // Whoever asks for an option of io_uring asks for io_uring.
+        let io = match (config.io, config.limits.extras.of_uring()) {
+            (IoChoice::Auto, Some(_)) => IoChoice::Uring,
+            (io, _) => io,
+        };
+        let probed = probe(io)?;
         let mut sockets = Vec::with_capacity(config.workers);
         let mut port = config.port;
         for worker in 0..config.workers {

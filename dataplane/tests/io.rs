@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::io::{
-    EventFd, Flush, IoChoice, IoError, IoLimits, MAX_DATAGRAM, Mmsg, PacketIo, PacketSink, Path, SocketOptions, Uring,
-    bind_sockets, probe,
+    EventFd, Flush, IoChoice, IoError, IoExtras, IoLimits, MAX_DATAGRAM, Mmsg, PacketIo, PacketSink, Path,
+    SocketOptions, Uring, bind_sockets, probe,
 };
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 
@@ -127,6 +127,60 @@ fn uring_allowed() -> bool {
     }
 }
 
+fn zero_copy(
+    sockets: Vec<UdpSocket>,
+    wake: EventFd,
+    limits: IoLimits,
+    stats: Arc<WorkerStats>,
+) -> Result<Uring, IoError> {
+    let extras = IoExtras { zero_copy: true, ..limits.extras };
+    Uring::new(sockets, wake, IoLimits { extras, ..limits }, stats)
+}
+
+fn sqpoll(sockets: Vec<UdpSocket>, wake: EventFd, limits: IoLimits, stats: Arc<WorkerStats>) -> Result<Uring, IoError> {
+    let extras = IoExtras { sqpoll: true, ..limits.extras };
+    Uring::new(sockets, wake, IoLimits { extras, ..limits }, stats)
+}
+
+/// Whether the kernel has what a constructor asks for.
+fn allowed<T: PacketIo>(new: Constructor<T>) -> bool {
+    let sockets = bind_sockets(&[V4], 0, &SocketOptions::default()).unwrap();
+    let made = new(sockets, EventFd::new().unwrap(), IoLimits::default(), Arc::default());
+    made.inspect_err(|error| eprintln!("skipped: {error}")).is_ok()
+}
+
+#[test]
+fn mmsg_refuses_what_only_uring_has() {
+    let sockets = bind_sockets(&[V4], 0, &SocketOptions::default()).unwrap();
+    let extras = IoExtras { zero_copy: true, ..Default::default() };
+    let made = Mmsg::new(sockets, EventFd::new().unwrap(), IoLimits { extras, ..Default::default() }, Arc::default());
+    let text = made.map(drop).unwrap_err().to_string();
+    assert!(text.contains("zero-copy") && text.contains("--io uring"), "{text}");
+}
+
+fn busily<T: PacketIo>(new: Constructor<T>) {
+    let extras = IoExtras { busy_poll: 50, ..Default::default() };
+    let sockets = bind_sockets(&[V4], 0, &SocketOptions::default()).unwrap();
+    match new(sockets, EventFd::new().unwrap(), IoLimits { extras, ..Default::default() }, Arc::default()) {
+        Ok(_) => {
+            let mut rig = Rig::new(new, &[V4], IoLimits { extras, ..Default::default() });
+            let (socket, _) = peer();
+            socket.send_to(b"polled", rig.addresses[0]).unwrap();
+            rig.echo(1);
+            assert_eq!(read(&socket).0, b"polled");
+        }
+        Err(error) => eprintln!("skipped: {error}"),
+    }
+}
+
+#[test]
+fn a_wait_may_poll_the_card() {
+    busily(Mmsg::new);
+    if uring_allowed() {
+        busily(Uring::new);
+    }
+}
+
 fn v6_allowed() -> bool {
     let allowed = UdpSocket::bind((V6, 0)).is_ok();
     if !allowed {
@@ -139,6 +193,12 @@ macro_rules! on_both_backends {
     ($($name:ident),* $(,)?) => {
         mod mmsg { $(#[test] fn $name() { super::$name(super::Mmsg::new) })* }
         mod uring { $(#[test] fn $name() { if super::uring_allowed() { super::$name(super::Uring::new) } })* }
+        mod uring_with_zero_copy {
+            $(#[test] fn $name() { if super::allowed(super::zero_copy) { super::$name(super::zero_copy) } })*
+        }
+        mod uring_with_sqpoll {
+            $(#[test] fn $name() { if super::allowed(super::sqpoll) { super::$name(super::sqpoll) } })*
+        }
     };
 }
 

@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use jid::BareJid;
+use ringbridge_dataplane::io::IoLimits;
 use ringbridge_dataplane::ring::WorkerLink;
 use ringbridge_dataplane::stats::WorkerStats;
 use ringbridge_dataplane::{Dataplane, DataplaneConfig, StartError};
@@ -49,6 +50,8 @@ pub struct BridgeSettings {
     pub cores: Vec<usize>,
     /// Which I/O backend.
     pub io: ringbridge_dataplane::io::IoChoice,
+    /// Extras of kernel and card.
+    pub io_options: ringbridge_dataplane::io::IoExtras,
     /// Where the colibri WebSocket listens.
     pub websocket_listen: SocketAddr,
     /// Base of the URLs given to clients, e.g. `wss://meet.example.net`; the path `/colibri-ws/...` is appended.
@@ -109,6 +112,7 @@ pub async fn run(settings: BridgeSettings, shutdown: watch::Receiver<bool>) -> R
         workers: settings.workers,
         cores: settings.cores.clone(),
         io: settings.io,
+        limits: IoLimits { extras: settings.io_options, ..IoLimits::default() },
         rewrite: !settings.disable_rewriting,
         ..DataplaneConfig::default()
     })?;

@@ -38,6 +38,8 @@ pub enum Kind {
     Addresses,
     /// Core numbers, in a list or separated by commas.
     Cores,
+    /// Extras of the packet path's I/O: words of [`ringbridge_dataplane::io::IoExtras`].
+    IoOptions,
     /// A span of time: `20 s`, `500 ms`, or a number of milliseconds.
     Duration,
     /// One of these words.
@@ -158,6 +160,14 @@ pub const KEYS: &[Key] = &[
         Kind::Choice(&["auto", "uring", "mmsg"]),
         "auto",
         "How packets enter and leave the kernel; auto measures at start",
+    ),
+    key(
+        "bridge.io-options",
+        "io-options",
+        Part::Bridge,
+        Kind::IoOptions,
+        "",
+        "Extras of kernel and card, off by default: sqpoll, zero-copy (both io_uring), busy-poll=MICROSECONDS",
     ),
     key(
         "bridge.websocket.listen",

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jid::BareJid;
-use ringbridge_dataplane::io::IoChoice;
+use ringbridge_dataplane::io::{IoChoice, IoExtras};
 use tracing_subscriber::EnvFilter;
 
 use super::keys::{KEYS, Key, Kind, Part};
@@ -137,6 +137,7 @@ impl Reader<'_> {
                 .map(|_| "use an IP address and a port, e.g. 127.0.0.1:8080 or [::]:8080".to_owned()),
             Kind::Addresses => bad_item::<IpAddr>(&text).map(|item| format!("{item:?} is no IP address")),
             Kind::Cores => bad_item::<usize>(&text).map(|item| format!("{item:?} is no core number; use e.g. 2,3")),
+            Kind::IoOptions => text.parse::<IoExtras>().err().map(|error| error.to_string()),
             Kind::Duration => {
                 parse_duration(&text).is_none().then(|| "use a number with a unit, e.g. 20 s, 500 ms, 2 m".to_owned())
             }
@@ -240,6 +241,7 @@ impl Reader<'_> {
                 Some("mmsg") => IoChoice::Mmsg,
                 _ => IoChoice::Auto,
             },
+            io_options: self.text("bridge.io-options").unwrap_or_default().parse().unwrap_or_default(),
             websocket_listen: self.required("bridge.websocket.listen")?,
             websocket_base_url: base_url?.trim_end_matches('/').to_owned(),
             websocket_server_id: self.required("bridge.websocket.server-id")?,

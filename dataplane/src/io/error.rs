@@ -56,6 +56,14 @@ pub enum IoError {
         /// Why.
         source: io::Error,
     },
+    /// Asked for with mmsg.
+    #[error("I/O option {0} is one of io_uring; add --io uring, or leave it out")]
+    NeedsUring(&'static str),
+    /// The kernel does not busy-poll.
+    #[error(
+        "cannot poll the network card busily: {0}; it needs CAP_NET_ADMIN, with io_uring Linux 6.9; leave out the I/O option busy-poll"
+    )]
+    BusyPoll(io::Error),
     /// A limit is out of range.
     #[error("{name} is {value}; it must be between {min} and {max}")]
     Limit {

@@ -63,6 +63,7 @@ impl Mmsg {
                 .set_nonblocking(true)
                 .map_err(|source| IoError::Allocate { what: "a non-blocking socket", source })?;
         }
+        limits.extras.without_uring()?.poll_busily(&sockets)?;
         let offloads = offload::enable(&sockets, limits.offload);
         let slab = Slab::new(batch, offload::buffer_len(offloads.gro), "the receive buffers")?;
         let mut names: Box<[Name]> = vec![Name([0; NAME_LEN]); batch].into();

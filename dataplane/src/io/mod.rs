@@ -40,6 +40,7 @@ mod address;
 mod affinity;
 mod error;
 mod eventfd;
+mod extras;
 mod mmsg;
 mod offload;
 mod outbox;
@@ -55,6 +56,7 @@ mod uring;
 pub use affinity::{allowed_cores, pin_to_core};
 pub use error::IoError;
 pub use eventfd::EventFd;
+pub use extras::{IoExtras, UnknownExtra};
 pub use mmsg::{Mmsg, MmsgTx};
 pub use probe::{Backend, Probed, probe};
 pub use rx::{Received, RxBatch};
@@ -130,12 +132,14 @@ pub struct IoLimits {
     pub batch: usize,
     /// Whether to use GSO and GRO where the kernel has them.
     pub offload: bool,
+    /// What is off unless asked for.
+    pub extras: IoExtras,
 }
 
 impl Default for IoLimits {
     /// 256 receive buffers (16 MiB with GRO), 2,048 slots (3 MiB), 64 messages per batch, offloads on.
     fn default() -> Self {
-        Self { rx_buffers: 256, tx_slots: 2048, batch: 64, offload: true }
+        Self { rx_buffers: 256, tx_slots: 2048, batch: 64, offload: true, extras: IoExtras::default() }
     }
 }
 

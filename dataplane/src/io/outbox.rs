@@ -8,13 +8,17 @@ use std::sync::Arc;
 
 use super::address::{NAME_LEN, Name, encode};
 use super::offload::SegmentControl;
-use super::plan::Plan;
+use super::plan::{MAX_SEGMENTS, Plan};
 use super::slab::Slab;
 use super::{IoError, IoLimits, MAX_DATAGRAM, Path};
 use crate::stats::{Counter, WorkerStats};
 
 /// Bytes of a slot: [`MAX_DATAGRAM`] rounded up to whole cache lines.
 const SLOT_LEN: usize = 1536;
+
+/// Datagrams of one message that is sent without copying: the kernel takes 17 pages (`MAX_SKB_FRAGS`), and a slot may lie
+/// on two.
+const ZERO_COPY_SEGMENTS: usize = 8;
 
 pub(super) struct Outbox {
     slab: Slab,
@@ -40,7 +44,7 @@ impl Outbox {
         let no_header: libc::mmsghdr = unsafe { std::mem::zeroed() };
         Ok(Self {
             slab: Slab::new(slots, SLOT_LEN, "the send buffers")?,
-            plan: Plan::new(slots),
+            plan: Plan::new(slots, if limits.extras.zero_copy { ZERO_COPY_SEGMENTS } else { MAX_SEGMENTS }),
             headers: vec![no_header; slots].into(),
             names: vec![Name([0; NAME_LEN]); slots].into(),
             controls: vec![SegmentControl::new(0); slots].into(),

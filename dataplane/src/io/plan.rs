@@ -36,6 +36,7 @@ impl Message {
 /// Queued datagrams, and after [`Plan::build`] the messages that carry them. Never allocates after `new`.
 pub struct Plan {
     capacity: usize,
+    max_segments: usize,
     queued: Vec<(Path, usize)>,
     /// In the order of their first datagrams.
     grouped: Vec<Message>,
@@ -52,10 +53,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Room for `capacity` datagrams.
-    pub fn new(capacity: usize) -> Self {
+    /// Room for `capacity` datagrams, in messages of at most `max_segments` (up to [`MAX_SEGMENTS`]).
+    pub fn new(capacity: usize, max_segments: usize) -> Self {
         Self {
             capacity,
+            max_segments: max_segments.min(MAX_SEGMENTS),
             queued: Vec::with_capacity(capacity),
             grouped: Vec::with_capacity(capacity),
             sorted: Vec::with_capacity(capacity),
@@ -162,11 +164,12 @@ impl Plan {
     }
 
     fn append(&mut self, message: usize, len: usize) -> bool {
+        let max_segments = self.max_segments;
         let message = &mut self.grouped[message];
         let fits = !message.closed
             && len > 0
             && len <= message.segment
-            && message.count < MAX_SEGMENTS
+            && message.count < max_segments
             && message.bytes + len <= MAX_RUN_BYTES;
         if fits {
             message.count += 1;
@@ -224,7 +227,7 @@ mod tests {
 
     /// (local, port, segment, numbers of the datagrams) of every message.
     fn built(datagrams: &[(u8, u16, usize)], gso: bool) -> Vec<(u8, u16, usize, Vec<u32>)> {
-        let mut plan = Plan::new(datagrams.len());
+        let mut plan = Plan::new(datagrams.len(), MAX_SEGMENTS);
         for &(local, port, len) in datagrams {
             assert!(plan.push(path(local, port), len));
         }
@@ -264,9 +267,17 @@ mod tests {
 
     #[test]
     fn full_plan_refuses() {
-        let mut plan = Plan::new(1);
+        let mut plan = Plan::new(1, MAX_SEGMENTS);
         assert!(plan.push(path(0, 1), 1));
         assert!(!plan.push(path(0, 1), 1) && plan.is_full());
+    }
+
+    #[test]
+    fn messages_have_no_more_segments_than_wanted() {
+        let mut plan = Plan::new(20, 8);
+        (0..20).for_each(|_| assert!(plan.push(path(0, 1), 100)));
+        plan.build(|_| true);
+        assert_eq!(plan.messages().iter().map(|m| m.count).collect::<Vec<_>>(), [8, 8, 4]);
     }
 
     proptest! {
@@ -275,7 +286,7 @@ mod tests {
             datagrams in prop::collection::vec((0u8..3, 1u16..6, prop_oneof![Just(1200usize), Just(90), 0usize..1501]), 0..400),
             again in any::<bool>(), gso_mask in 0u8..8,
         ) {
-            let mut plan = Plan::new(400);
+            let mut plan = Plan::new(400, MAX_SEGMENTS);
             for _ in 0..=usize::from(again) {
                 plan.clear();
                 for &(local, port, len) in &datagrams {

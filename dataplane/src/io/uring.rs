@@ -23,6 +23,10 @@ use crate::stats::{Counter, WorkerStats};
 
 /// Submission entries; more messages than this go in several submissions.
 const SUBMISSIONS: u32 = 512;
+/// Milliseconds without submissions after which the kernel's polling thread sleeps.
+const SQPOLL_IDLE: u32 = 10;
+/// Looks at the completions of sends, with SQPOLL, before the worker waits for them.
+const SQPOLL_SPINS: u32 = 10_000;
 /// Where the payload starts in a provided buffer: after the kernel's header, name and control messages.
 const PAYLOAD_OFFSET: usize = 16 + NAME_LEN + CONTROL_LEN;
 
@@ -68,6 +72,8 @@ pub struct UringTx {
     woken: bool,
     /// Completions that the kernel says it lost.
     lost: u32,
+    zero_copy: bool,
+    sqpoll: bool,
     /// Error of a receive that makes no sense to repeat.
     failure: Option<i32>,
     stats: Arc<WorkerStats>,
@@ -101,7 +107,9 @@ impl Uring {
             socket.set_nonblocking(false).map_err(|source| IoError::Allocate { what: "a blocking socket", source })?;
         }
         let buffers = limits.rx_buffers.next_power_of_two();
-        let ring = build_ring(buffers)?;
+        let ring = build_ring(buffers, limits.extras.sqpoll)?;
+        limits.extras.poll_busily(&sockets)?;
+        limits.extras.poll_ring_busily(ring.as_raw_fd())?;
         let fds: Vec<_> = sockets.iter().map(AsRawFd::as_raw_fd).chain([wake.as_raw_fd()]).collect();
         let registered = ring.submitter().register_files(&fds);
         registered.map_err(|source| IoError::Uring { step: "registering sockets", source })?;
@@ -129,6 +137,8 @@ impl Uring {
                 ended: vec![true; sockets.len() + 1],
                 woken: false,
                 lost: 0,
+                zero_copy: limits.extras.zero_copy,
+                sqpoll: limits.extras.sqpoll,
                 failure: None,
                 stats: stats.clone(),
                 sockets,
@@ -145,11 +155,17 @@ impl Uring {
 }
 
 /// A ring with the cheapest completion mode that this kernel has.
-fn build_ring(buffers: usize) -> Result<IoUring, IoError> {
+fn build_ring(buffers: usize, sqpoll: bool) -> Result<IoUring, IoError> {
     // Every lent buffer and every submission can complete at once: the completion queue never overflows.
     let completions = (buffers as u32 + SUBMISSIONS + 128).next_power_of_two();
     let mut builder = IoUring::builder();
-    builder.setup_clamp().setup_cqsize(completions).setup_submit_all().setup_coop_taskrun().setup_taskrun_flag();
+    builder.setup_clamp().setup_cqsize(completions).setup_submit_all();
+    if sqpoll {
+        // The kernel's thread runs what the other modes have the worker run.
+        let built = builder.setup_single_issuer().setup_sqpoll(SQPOLL_IDLE).build(SUBMISSIONS);
+        return built.map_err(|source| IoError::Uring { step: "creating a ring with SQPOLL", source });
+    }
+    builder.setup_coop_taskrun().setup_taskrun_flag();
     let coop = builder.clone();
     match builder.setup_single_issuer().setup_defer_taskrun().build(SUBMISSIONS) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => coop.build(SUBMISSIONS),
@@ -266,12 +282,23 @@ impl Flush for UringTx {
             let header = unsafe { &raw const (*headers.add(i)).msg_hdr };
             // DONTWAIT completes within the submission; a full socket gives EAGAIN instead of a late datagram.
             let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32;
-            let entry = opcode::SendMsg::new(socket, header).flags(flags).build();
+            let entry = if self.zero_copy {
+                opcode::SendMsgZc::new(socket, header).flags(flags).build()
+            } else {
+                opcode::SendMsg::new(socket, header).flags(flags).build()
+            };
             self.push(entry.user_data(SEND << 32 | i as u64))?;
             self.outstanding += 1;
         }
         self.submit()?;
         self.reap();
+        for _ in 0..SQPOLL_SPINS {
+            if !self.sqpoll || self.outstanding == 0 {
+                break;
+            }
+            std::hint::spin_loop();
+            self.reap();
+        }
         while self.outstanding > 0 {
             self.wait(Duration::from_millis(10))?;
         }
@@ -317,6 +344,14 @@ impl UringTx {
     fn submit(&mut self) -> io::Result<()> {
         let mut refused = 0;
         while !self.ring.submission().is_empty() {
+            if self.sqpoll && !self.ring.submission().need_wakeup() {
+                // The kernel's thread is at it. What waits for room needs it to have got somewhere.
+                if !self.ring.submission().is_full() {
+                    return Ok(());
+                }
+                std::hint::spin_loop();
+                continue;
+            }
             self.stats.count(Counter::Syscalls);
             match self.ring.submit() {
                 Ok(_) => {}
@@ -375,11 +410,14 @@ impl UringTx {
                     }
                 }
                 SEND => {
-                    *outstanding = outstanding.saturating_sub(1);
-                    if result >= 0 {
-                        outbox.sent(index);
-                    } else {
-                        outbox.refused(index, -result, &sockets[outbox.local(index)]);
+                    // A zero-copy send that went out completes once more, when the card is done with the buffer.
+                    if !cqueue::more(flags) {
+                        *outstanding = outstanding.saturating_sub(1);
+                    }
+                    match result {
+                        _ if cqueue::notif(flags) => {}
+                        0.. => outbox.sent(index),
+                        _ => outbox.refused(index, -result, &sockets[outbox.local(index)]),
                     }
                 }
                 WAKE => {
@@ -396,8 +434,13 @@ impl UringTx {
     /// Ends all requests; false when the kernel still has some after a while.
     fn cancel(&mut self) -> bool {
         let _ = self.submit();
-        let limit = Timespec::from(Duration::from_millis(100));
-        let _ = self.ring.submitter().register_sync_cancel(Some(limit), CancelBuilder::any());
+        if self.sqpoll {
+            // The requests are those of the kernel's thread, which has to cancel them itself.
+            let _ = self.push(opcode::AsyncCancel2::new(CancelBuilder::any()).build());
+        } else {
+            let limit = Timespec::from(Duration::from_millis(100));
+            let _ = self.ring.submitter().register_sync_cancel(Some(limit), CancelBuilder::any());
+        }
         for _ in 0..20 {
             self.reap();
             if self.outstanding == 0 && self.ended.iter().all(|&ended| ended) {
