@@ -1,5 +1,7 @@
 // The conference page: reads its address, keeps a session alive, shows it, and offers a hook to tests.
+import { bridgeMessages, wrapWebSocket } from './bridge-channel.js';
 import { connections, wrapPeerConnections } from './peer-connections.js';
+import { drawScreen } from './screen.js';
 import { Session } from './session.js';
 import { readStats } from './stats.js';
 import { describe, View } from './view.js';
@@ -17,7 +19,14 @@ const options = {
   simulcast: query.get('simulcast') !== '0',
   width, height,
   fps: Number(query.get('fps') ?? 24),
+  // 'audio' or 'video' alone, or 'none'.
+  send: query.get('send') ?? '',
+  scalability: query.get('scalability') ?? '',
+  relay: query.get('relay') ?? '',
+  // WxH@FPS: what is shared where there is no screen.
+  screen: /^(\d+)x(\d+)@(\d+)$/.exec(query.get('screen') ?? '')?.slice(1).map(Number),
 };
+options.shareFps = options.screen?.[2];
 
 const view = new View();
 const events = [];
@@ -31,6 +40,8 @@ let current, previous;
 let hungUp = false;
 let retries = 0;
 const wanted = { audio: false, video: false };   // muted?
+/** What the bridge is asked for, see Session.want. */
+const wish = { lastN: -1, stage: undefined, stageHeight: 2160, height: 2160, heights: {} };
 const rates = new Map();
 let startedAt;
 
@@ -43,6 +54,8 @@ if (!query.get('room') || !query.get('name')) {
   history.replaceState(null, '', address);
 }
 
+wrapWebSocket(message => record({ name: 'bridge-message', class: message.colibriClass }));
+if (options.screen) drawScreen({ width: options.screen[0], height: options.screen[1], fps: options.screen[2] });
 wrapPeerConnections({ ...options, session: () => current?.number });
 const { JitsiMeetJS } = window;
 JitsiMeetJS.setLogLevel(JitsiMeetJS.logLevels[(query.get('log') ?? 'warn').toUpperCase()] ?? JitsiMeetJS.logLevels.WARN);
@@ -50,7 +63,7 @@ JitsiMeetJS.init({ disableAudioLevels: true, enableAnalyticsLogging: false, disa
 const settings = await (await fetch('settings.json')).json();
 
 function start() {
-  const session = new Session(settings, options);
+  const session = new Session(settings, options, wish);
   startedAt ??= Date.now();
   current = session;
   session.addEventListener('changed', event => {
@@ -211,7 +224,47 @@ async function hangUp() {
 start();
 render();
 const period = Number(query.get('poll') ?? 1000);
-setInterval(() => { takeOver(); if (!document.hidden && !hungUp) refreshFigures().catch(() => {}); }, period);
+setInterval(() => { takeOver(); scale(); if (!document.hidden && !hungUp) refreshFigures().catch(() => {}); }, period);
+
+/**
+ * {at, remote: {name → {id, video, audio}}, outbound, cameras, pairs}; of two sessions the one that receives more
+ * recently wins.
+ */
+async function stats() {
+  const { inbound, ...own } = await readStats();
+  const remote = {};
+  for (const session of [previous, current].filter(Boolean)) {
+    for (const [name, one] of session.named()) {
+      const figures = {
+        id: one.id,
+        session: session.number,
+        firstFrameAt: one.firstFrameAt,
+        video: inbound.get(one.tracks.video?.getTrack()?.id),
+        audio: inbound.get(one.tracks.audio?.getTrack()?.id),
+      };
+      if (!remote[name] || figures.video?.framesDecoded || !remote[name].video) remote[name] = figures;
+    }
+  }
+  return { at: Date.now(), remote, ...own };
+}
+
+const readings = [];
+let watching;
+
+/** Gives every video encoder the scalability mode that was asked for; the library knows none. */
+function scale() {
+  if (!options.scalability) return;
+  for (const { pc, p2p } of connections) {
+    if (p2p || pc.connectionState !== 'connected') continue;
+    for (const sender of pc.getSenders()) {
+      if (sender.track?.kind !== 'video') continue;
+      const parameters = sender.getParameters();
+      if (parameters.encodings.length !== 1 || parameters.encodings[0].scalabilityMode === options.scalability) continue;
+      parameters.encodings[0].scalabilityMode = options.scalability;
+      sender.setParameters(parameters).catch(error => record({ name: 'scalability-failed', error: String(error) }));
+    }
+  }
+}
 
 // For tests: the figures behind what is shown. Times are Date.now() milliseconds.
 window.__ringbridge = {
@@ -236,22 +289,14 @@ window.__ringbridge = {
       ({ id, name, role, muted, joinedAt, firstFrameAt, tracks: Object.keys(tracks) })),
     connections: connections.map(({ pc, p2p, session }) => ({ p2p, session, ice: pc.iceConnectionState, state: pc.connectionState })),
   }),
-  /** {remote: {name → {id, video, audio}}, outbound: [...]}; of two sessions the one that receives more recently wins. */
-  stats: async () => {
-    const { inbound, outbound } = await readStats();
-    const remote = {};
-    for (const session of [previous, current].filter(Boolean)) {
-      for (const [name, one] of session.named()) {
-        const figures = {
-          id: one.id,
-          session: session.number,
-          firstFrameAt: one.firstFrameAt,
-          video: inbound.get(one.tracks.video?.getTrack()?.id),
-          audio: inbound.get(one.tracks.audio?.getTrack()?.id),
-        };
-        if (!remote[name] || figures.video?.framesDecoded || !remote[name].video) remote[name] = figures;
-      }
-    }
-    return { at: Date.now(), remote, outbound };
+  bridgeMessages,
+  want: changes => current.want(changes),
+  shareScreen: () => current.shareScreen(),
+  stats,
+  /** Reads the statistics every `period` milliseconds from now on; `samples` hands over what was read since. */
+  watch: period => {
+    clearInterval(watching);
+    watching = setInterval(() => stats().then(one => { if (readings.push(one) > 20000) readings.splice(0, 10000); }, () => {}), period);
   },
+  samples: () => readings.splice(0),
 };
