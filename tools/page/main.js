@@ -1,10 +1,11 @@
 // The conference page: reads its address, keeps a session alive, shows it, and offers a hook to tests.
+import { Bandwidth } from './bandwidth.js';
 import { bridgeMessages, wrapWebSocket } from './bridge-channel.js';
 import { connections, wrapPeerConnections } from './peer-connections.js';
 import { drawScreen } from './screen.js';
 import { Session } from './session.js';
 import { readStats } from './stats.js';
-import { describe, View } from './view.js';
+import { describe, describeFreezes, View } from './view.js';
 
 const query = new URLSearchParams(location.search);
 const flag = name => ['1', 'true', ''].includes(query.get(name) ?? '0');
@@ -28,7 +29,8 @@ const options = {
 };
 options.shareFps = options.screen?.[2];
 
-const view = new View();
+const view = new View(key => stage(key));
+const bandwidth = new Bandwidth(view.find('bandwidth'));
 const events = [];
 const record = detail => {
   events.push({ at: Date.now(), ...detail });
@@ -144,7 +146,7 @@ function render() {
       tile.attach('audio', session === shown ? remote.tracks.audio : undefined);
       tile.show({
         name: remote.name, muted: remote.muted.audio, dark: remote.muted.video || !remote.tracks.video,
-        speaker: session.speaker === remote.id, self: false,
+        speaker: session.speaker === remote.id, self: false, onStage: wish.stage?.includes(remote.name),
       });
     }
   }
@@ -195,18 +197,46 @@ async function refreshFigures() {
         const bits = rate(`in/${session.number}/${remote.id}/${kind}/${figures.p2p}`, figures.bytes);
         down += bits;
         if (kind === 'audio') tile.setLevel(figures.level);
-        return describe(figures, bits);
+        else tile.setQuality(figures.framesPerSecond ? figures.frameHeight : 0, wish.stage?.includes(remote.name) ? wish.stageHeight : wish.height);
+        return [describe(figures, bits), kind === 'video' ? describeFreezes(figures) : ''];
       });
-      tile.setFacts(facts);
+      tile.setFacts(facts.flat());
     }
   }
   view.rates(up, down);
+  await refreshBandwidth();
+}
+
+/** Shows what the bridge says of everybody's downlink. */
+async function refreshBandwidth() {
+  const names = new Map([[current.id, `${options.name} (you)`], ...[...current.remotes.values()].map(remote => [remote.id, remote.name])]
+    .filter(([id]) => id));
+  const figures = await bandwidth.refresh(names);
+  view.tiles.get('self')?.setDownlink(figures.get(current.id));
+  for (const { id } of current.remotes.values()) view.tiles.get(`${current.number}/${id}`)?.setDownlink(figures.get(id));
+}
+
+/** Brings a tile on stage, or takes it down when it is there. */
+function stage(key) {
+  const remote = [...current.remotes.values()].find(one => `${current.number}/${one.id}` === key);
+  if (!remote) return;
+  current.want({ stage: wish.stage?.includes(remote.name) ? undefined : [remote.name] });
+  render();
 }
 
 view.startCall(options.room);
 view.find('mute').onclick = () => toggle('audio');
 view.find('camera').onclick = () => toggle('video');
 view.find('hang-up').onclick = () => hangUp();
+for (const [id, field] of [['last-n', 'lastN'], ['tile-height', 'height'], ['stage-height', 'stageHeight']]) {
+  view.find(id).onchange = ({ target }) => current.want({ [field]: Number(target.value) });
+}
+view.find('show-bandwidth').onclick = () => showBandwidth(view.find('bandwidth').hidden);
+
+function showBandwidth(shown) {
+  view.find('bandwidth').hidden = !shown;
+  view.button('show-bandwidth', shown, 'Downlinks');
+}
 
 async function toggle(kind, muted = !wanted[kind]) {
   wanted[kind] = muted;
@@ -290,7 +320,8 @@ window.__ringbridge = {
     connections: connections.map(({ pc, p2p, session }) => ({ p2p, session, ice: pc.iceConnectionState, state: pc.connectionState })),
   }),
   bridgeMessages,
-  want: changes => current.want(changes),
+  want: changes => { current.want(changes); render(); },
+  showBandwidth,
   shareScreen: () => current.shareScreen(),
   stats,
   /** Reads the statistics every `period` milliseconds from now on; `samples` hands over what was read since. */

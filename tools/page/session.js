@@ -204,8 +204,8 @@ export class Session extends EventTarget {
   }
 
   /**
-   * What to ask the bridge for: `lastN`, `stage` (names), `height` of everybody else, `heights` by name, and
-   * `stageHeight`. Absent fields keep their value.
+   * What to ask the bridge for: `lastN`, `stage` (names) at `stageHeight`, `height` of everybody else, `heights` by
+   * name. Absent fields keep their value; without a stage the first participant is preferred.
    */
   want(wish) {
     Object.assign(this.wish, wish);
@@ -218,7 +218,7 @@ export class Session extends EventTarget {
     const known = names => names.map(name => byName.get(name)).filter(Boolean);
     const onStage = stage ? known(stage) : [...this.remotes.keys()].slice(0, 1);
     const constraints = {};
-    for (const id of onStage) constraints[id] = { maxHeight: stageHeight };
+    if (stage) for (const id of onStage) constraints[id] = { maxHeight: stageHeight };
     for (const [name, maxHeight] of Object.entries(heights)) {
       if (byName.has(name)) constraints[byName.get(name)] = { maxHeight };
     }

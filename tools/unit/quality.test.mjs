@@ -79,3 +79,11 @@ test('what could not be measured does not pass', () => {
 test('the forwarded set is the stage, then the last speakers', () => {
   assert.deepEqual(expectedSet('s', ['a', 's', 'b', 'me', 'c', 'd'], 'me', 4), ['s', 'a', 'b', 'c']);
 });
+
+test('the plot scales to round numbers and moves left', async () => {
+  const { ceiling, points } = await import('../page/bandwidth.js');
+  assert.deepEqual([100000, 100001, 640000, 2500000].map(ceiling), [100000, 200000, 1000000, 5000000]);
+  const history = [{ at: 0, bits: 5 }, { at: 60000, bits: 50 }, { at: 120000, bits: 100 }, { at: 120000, bits: undefined }];
+  assert.equal(points(history, 120000, 100, 300, 90), '0.0,85.5 150.0,45.0 300.0,0.0');
+  assert.equal(points(history, 180000, 100, 300, 90), '0.0,45.0 150.0,0.0');
+});
