@@ -160,6 +160,7 @@ export class Session extends EventTarget {
     });
     on('DISPLAY_NAME_CHANGED', (id, name) => {
       if (this.remotes.has(id)) this.remotes.get(id).name = name || id;
+      this.#sendWish();
       this.#changed('name', { id });
     });
     on('TRACK_ADDED', track => {
