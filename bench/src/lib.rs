@@ -8,6 +8,7 @@ pub mod cpu;
 pub mod crypto;
 pub mod floor;
 pub mod generator;
+pub mod impair;
 pub mod load;
 pub mod media;
 pub mod memory;

@@ -15,12 +15,13 @@ export const camera = { size: '320x180', fps: 15 };
 
 /** One browser process for all participants: it shares the fake camera and the GPU process. */
 export class Browser {
-  static async launch() {
+  /** `video` is a Y4M file for the fake camera, `more` further flags. */
+  static async launch({ video, more = [] } = {}) {
     const browser = new Browser();
     browser.chromium = await chromium.launch({
       executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
       headless: true,
-      args: flags,
+      args: [...flags, ...video ? [`--use-file-for-fake-video-capture=${video}`] : [], ...more],
       ignoreDefaultArgs: ['--mute-audio'],
       // Ctrl-C is handled by us, in order.
       handleSIGINT: false, handleSIGTERM: false, handleSIGHUP: false,

@@ -94,16 +94,16 @@ export async function setupTimes(participants) {
   return times;
 }
 
-/** Scripted participants of bench, beside the browsers. */
-function startScripted({ stack, room, count, seconds }) {
+/** Scripted participants of bench, beside the browsers; `more` are further options of `ringbridge-bench load`. */
+export function startScripted({ stack, room, count, seconds, more = [], name = 'scripted' }) {
   const help = spawnSync(benchBinary(), ['load', '--help'], { encoding: 'utf8' });
   if (help.status !== 0) {
     throw new Error(`scripted participants need '${benchBinary()} load', which this build lacks; use --scripted 0 to use browsers only`);
   }
-  return new Background('scripted', benchBinary(), ['load',
+  return new Background(name, benchBinary(), ['load',
     '--xmpp-host', '127.0.0.1', '--xmpp-port', String(stack.prosody.clientPort), '--domain', 'meet.test',
     '--muc', 'conference.meet.test', '--focus', 'focus@auth.meet.test/focus', '--room', room,
-    '--participants', String(count), '--seconds', String(seconds)], { log: join(stack.folder, 'scripted.log') });
+    '--participants', String(count), '--seconds', String(seconds), ...more], { log: join(stack.folder, `${name}.log`) });
 }
 
 /** The last line of a log that is a JSON object. */

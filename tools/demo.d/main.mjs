@@ -90,7 +90,10 @@ async function screenshot(stack, file) {
     }
     if (!await everybodyMeets(participants, 45000)) throw new Error('the three did not meet; no picture taken');
     // The first seconds are at a low rate while bandwidth is probed.
-    await new Promise(resolve => setTimeout(resolve, 8000));
+    const first = participants[0];
+    await first.hook("ringbridge.showBandwidth(true)");
+    await first.hook("ringbridge.want({ stage: ['Grace'], height: 180 })");
+    await new Promise(resolve => setTimeout(resolve, 20000));
     mkdirSync(dirname(resolve(file)), { recursive: true });
     writeFileSync(file, await participants[0].page.screenshot({ type: 'png' }));
   } finally {

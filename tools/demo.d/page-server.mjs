@@ -11,8 +11,11 @@ const types = {
   '.svg': 'image/svg+xml',
 };
 
-/** Starts the server; `settings` is what the page finds under settings.json. Returns {address, stop}. */
-export function servePage({ port, clientFolder, settings }) {
+/**
+ * Starts the server; `settings` is what the page finds under settings.json, `bandwidth` (asynchronous) what it finds
+ * under bandwidth.json. Returns {address, stop}.
+ */
+export function servePage({ port, clientFolder, settings, bandwidth = async () => [] }) {
   const folders = {
     '/client/': clientFolder,
     '/jquery/': join(toolsFolder, 'node_modules/jquery/dist'),
@@ -20,9 +23,10 @@ export function servePage({ port, clientFolder, settings }) {
   };
   const server = createServer(async (request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url, 'http://page').pathname));
-    if (path === '/settings.json') {
+    const made = { '/settings.json': settings, '/bandwidth.json': bandwidth }[path];
+    if (made) {
       response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'no-store' });
-      response.end(JSON.stringify(settings()));
+      response.end(JSON.stringify(await made()));
       return;
     }
     const prefix = Object.keys(folders).find(name => path.startsWith(name));

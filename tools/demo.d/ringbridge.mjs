@@ -72,6 +72,7 @@ export class Ringbridge {
   focusUrl(path) { return `http://127.0.0.1:${this.options.focusRestPort}${path}`; }
 
   async bridgeStats() { return (await fetch(this.bridgeUrl('/colibri/stats'))).json(); }
+  async bandwidth() { return (await fetch(this.bridgeUrl('/debug/bandwidth'))).json(); }
   async bridgeHealth() { return (await fetch(this.bridgeUrl('/about/health'))).status; }
   async focusHealth() { return (await fetch(this.focusUrl('/about/health'))).status; }
 

@@ -83,7 +83,13 @@ export class Stack {
         muc: 'conference.meet.test',
         focus: 'focus@auth.meet.test/focus',
       }),
+      bandwidth: () => this.bandwidth(),
     });
+  }
+
+  /** What the bridges say of the bandwidth of every receiver; of a bridge that does not answer, nothing. */
+  async bandwidth() {
+    return (await Promise.all(this.bridges.map(one => one.bandwidth().catch(() => [])))).flat();
   }
 
   processes() { return this.all ? [this.all] : [this.focus, ...(this.bridges ?? [])].filter(Boolean); }

@@ -1,8 +1,11 @@
 // The conference page: reads its address, keeps a session alive, shows it, and offers a hook to tests.
+import { Bandwidth } from './bandwidth.js';
+import { bridgeMessages, wrapWebSocket } from './bridge-channel.js';
 import { connections, wrapPeerConnections } from './peer-connections.js';
+import { drawScreen } from './screen.js';
 import { Session } from './session.js';
 import { readStats } from './stats.js';
-import { describe, View } from './view.js';
+import { describe, describeFreezes, View } from './view.js';
 
 const query = new URLSearchParams(location.search);
 const flag = name => ['1', 'true', ''].includes(query.get(name) ?? '0');
@@ -17,9 +20,17 @@ const options = {
   simulcast: query.get('simulcast') !== '0',
   width, height,
   fps: Number(query.get('fps') ?? 24),
+  // 'audio' or 'video' alone, or 'none'.
+  send: query.get('send') ?? '',
+  scalability: query.get('scalability') ?? '',
+  relay: query.get('relay') ?? '',
+  // WxH@FPS: what is shared where there is no screen.
+  screen: /^(\d+)x(\d+)@(\d+)$/.exec(query.get('screen') ?? '')?.slice(1).map(Number),
 };
+options.shareFps = options.screen?.[2];
 
-const view = new View();
+const view = new View(key => stage(key));
+const bandwidth = new Bandwidth(view.find('bandwidth'));
 const events = [];
 const record = detail => {
   events.push({ at: Date.now(), ...detail });
@@ -31,6 +42,8 @@ let current, previous;
 let hungUp = false;
 let retries = 0;
 const wanted = { audio: false, video: false };   // muted?
+/** What the bridge is asked for, see Session.want. */
+const wish = { lastN: -1, stage: undefined, stageHeight: 2160, height: 2160, heights: {} };
 const rates = new Map();
 let startedAt;
 
@@ -43,6 +56,8 @@ if (!query.get('room') || !query.get('name')) {
   history.replaceState(null, '', address);
 }
 
+wrapWebSocket(message => record({ name: 'bridge-message', class: message.colibriClass }));
+if (options.screen) drawScreen({ width: options.screen[0], height: options.screen[1], fps: options.screen[2] });
 wrapPeerConnections({ ...options, session: () => current?.number });
 const { JitsiMeetJS } = window;
 JitsiMeetJS.setLogLevel(JitsiMeetJS.logLevels[(query.get('log') ?? 'warn').toUpperCase()] ?? JitsiMeetJS.logLevels.WARN);
@@ -50,7 +65,7 @@ JitsiMeetJS.init({ disableAudioLevels: true, enableAnalyticsLogging: false, disa
 const settings = await (await fetch('settings.json')).json();
 
 function start() {
-  const session = new Session(settings, options);
+  const session = new Session(settings, options, wish);
   startedAt ??= Date.now();
   current = session;
   session.addEventListener('changed', event => {
@@ -131,7 +146,7 @@ function render() {
       tile.attach('audio', session === shown ? remote.tracks.audio : undefined);
       tile.show({
         name: remote.name, muted: remote.muted.audio, dark: remote.muted.video || !remote.tracks.video,
-        speaker: session.speaker === remote.id, self: false,
+        speaker: session.speaker === remote.id, self: false, onStage: wish.stage?.includes(remote.name),
       });
     }
   }
@@ -182,18 +197,46 @@ async function refreshFigures() {
         const bits = rate(`in/${session.number}/${remote.id}/${kind}/${figures.p2p}`, figures.bytes);
         down += bits;
         if (kind === 'audio') tile.setLevel(figures.level);
-        return describe(figures, bits);
+        else tile.setQuality(figures.framesPerSecond ? figures.frameHeight : 0, wish.stage?.includes(remote.name) ? wish.stageHeight : wish.height);
+        return [describe(figures, bits), kind === 'video' ? describeFreezes(figures) : ''];
       });
-      tile.setFacts(facts);
+      tile.setFacts(facts.flat());
     }
   }
   view.rates(up, down);
+  await refreshBandwidth();
+}
+
+/** Shows what the bridge says of everybody's downlink. */
+async function refreshBandwidth() {
+  const names = new Map([[current.id, `${options.name} (you)`], ...[...current.remotes.values()].map(remote => [remote.id, remote.name])]
+    .filter(([id]) => id));
+  const figures = await bandwidth.refresh(names);
+  view.tiles.get('self')?.setDownlink(figures.get(current.id));
+  for (const { id } of current.remotes.values()) view.tiles.get(`${current.number}/${id}`)?.setDownlink(figures.get(id));
+}
+
+/** Brings a tile on stage, or takes it down when it is there. */
+function stage(key) {
+  const remote = [...current.remotes.values()].find(one => `${current.number}/${one.id}` === key);
+  if (!remote) return;
+  current.want({ stage: wish.stage?.includes(remote.name) ? undefined : [remote.name] });
+  render();
 }
 
 view.startCall(options.room);
 view.find('mute').onclick = () => toggle('audio');
 view.find('camera').onclick = () => toggle('video');
 view.find('hang-up').onclick = () => hangUp();
+for (const [id, field] of [['last-n', 'lastN'], ['tile-height', 'height'], ['stage-height', 'stageHeight']]) {
+  view.find(id).onchange = ({ target }) => current.want({ [field]: Number(target.value) });
+}
+view.find('show-bandwidth').onclick = () => showBandwidth(view.find('bandwidth').hidden);
+
+function showBandwidth(shown) {
+  view.find('bandwidth').hidden = !shown;
+  view.button('show-bandwidth', shown, 'Downlinks');
+}
 
 async function toggle(kind, muted = !wanted[kind]) {
   wanted[kind] = muted;
@@ -211,7 +254,47 @@ async function hangUp() {
 start();
 render();
 const period = Number(query.get('poll') ?? 1000);
-setInterval(() => { takeOver(); if (!document.hidden && !hungUp) refreshFigures().catch(() => {}); }, period);
+setInterval(() => { takeOver(); scale(); if (!document.hidden && !hungUp) refreshFigures().catch(() => {}); }, period);
+
+/**
+ * {at, remote: {name → {id, video, audio}}, outbound, cameras, pairs}; of two sessions the one that receives more
+ * recently wins.
+ */
+async function stats() {
+  const { inbound, ...own } = await readStats();
+  const remote = {};
+  for (const session of [previous, current].filter(Boolean)) {
+    for (const [name, one] of session.named()) {
+      const figures = {
+        id: one.id,
+        session: session.number,
+        firstFrameAt: one.firstFrameAt,
+        video: inbound.get(one.tracks.video?.getTrack()?.id),
+        audio: inbound.get(one.tracks.audio?.getTrack()?.id),
+      };
+      if (!remote[name] || figures.video?.framesDecoded || !remote[name].video) remote[name] = figures;
+    }
+  }
+  return { at: Date.now(), remote, ...own };
+}
+
+const readings = [];
+let watching;
+
+/** Gives every video encoder the scalability mode that was asked for; the library knows none. */
+function scale() {
+  if (!options.scalability) return;
+  for (const { pc, p2p } of connections) {
+    if (p2p || pc.connectionState !== 'connected') continue;
+    for (const sender of pc.getSenders()) {
+      if (sender.track?.kind !== 'video') continue;
+      const parameters = sender.getParameters();
+      if (parameters.encodings.length !== 1 || parameters.encodings[0].scalabilityMode === options.scalability) continue;
+      parameters.encodings[0].scalabilityMode = options.scalability;
+      sender.setParameters(parameters).catch(error => record({ name: 'scalability-failed', error: String(error) }));
+    }
+  }
+}
 
 // For tests: the figures behind what is shown. Times are Date.now() milliseconds.
 window.__ringbridge = {
@@ -236,22 +319,15 @@ window.__ringbridge = {
       ({ id, name, role, muted, joinedAt, firstFrameAt, tracks: Object.keys(tracks) })),
     connections: connections.map(({ pc, p2p, session }) => ({ p2p, session, ice: pc.iceConnectionState, state: pc.connectionState })),
   }),
-  /** {remote: {name → {id, video, audio}}, outbound: [...]}; of two sessions the one that receives more recently wins. */
-  stats: async () => {
-    const { inbound, outbound } = await readStats();
-    const remote = {};
-    for (const session of [previous, current].filter(Boolean)) {
-      for (const [name, one] of session.named()) {
-        const figures = {
-          id: one.id,
-          session: session.number,
-          firstFrameAt: one.firstFrameAt,
-          video: inbound.get(one.tracks.video?.getTrack()?.id),
-          audio: inbound.get(one.tracks.audio?.getTrack()?.id),
-        };
-        if (!remote[name] || figures.video?.framesDecoded || !remote[name].video) remote[name] = figures;
-      }
-    }
-    return { at: Date.now(), remote, outbound };
+  bridgeMessages,
+  want: changes => { current.want(changes); render(); },
+  showBandwidth,
+  shareScreen: () => current.shareScreen(),
+  stats,
+  /** Reads the statistics every `period` milliseconds from now on; `samples` hands over what was read since. */
+  watch: period => {
+    clearInterval(watching);
+    watching = setInterval(() => stats().then(one => { if (readings.push(one) > 20000) readings.splice(0, 10000); }, () => {}), period);
   },
+  samples: () => readings.splice(0),
 };

@@ -1,14 +1,15 @@
 // Wraps RTCPeerConnection so that the page sees every connection of the client library and can change descriptions.
-import { deadCandidate, deadCandidates, preferCodec, renumber } from './sdp.js';
+import { deadCandidate, deadCandidates, preferCodec, renumber, throughRelay, withoutCandidates } from './sdp.js';
 
 /** All connections that were ever made: {pc, p2p, session}. */
 export const connections = [];
 
 /**
  * Replaces window.RTCPeerConnection. `options`: codec (lower case) to put first, asymmetric (other numbers on the
- * bridge connection), blockP2p (peer-to-peer candidates lead nowhere). `session()` says which session is being set up.
+ * bridge connection), blockP2p (peer-to-peer candidates lead nowhere), relay ("address:port" in front of the bridge).
+ * `session()` says which session is being set up.
  */
-export function wrapPeerConnections({ codec, asymmetric, blockP2p, session }) {
+export function wrapPeerConnections({ codec, asymmetric, blockP2p, relay, session }) {
   const Native = window.RTCPeerConnection;
   const change = (record, description) => {
     let { sdp } = description;
@@ -25,15 +26,28 @@ export function wrapPeerConnections({ codec, asymmetric, blockP2p, session }) {
       this.#record = { pc: this, p2p: configuration?.iceTransportPolicy === 'all', session: session() };
       connections.push(this.#record);
     }
+    get #relayed() { return Boolean(relay) && !this.#record.p2p; }
     setRemoteDescription(description, ...rest) {
       let changed = change(this.#record, description);
+      if (this.#relayed && changed.sdp) changed = { type: changed.type, sdp: throughRelay(changed.sdp, relay) };
       if (this.#record.p2p && blockP2p) changed = { ...changed, sdp: deadCandidates(changed.sdp) };
       return super.setRemoteDescription(changed, ...rest);
     }
     setLocalDescription(description, ...rest) {
       return super.setLocalDescription(description ? change(this.#record, description) : description, ...rest);
     }
+    // The bridge must not hear of our own address, or its checks would find a way around the relay.
+    get localDescription() {
+      const description = super.localDescription;
+      if (!description || !this.#relayed) return description;
+      return new RTCSessionDescription({ type: description.type, sdp: withoutCandidates(description.sdp) });
+    }
+    get onicecandidate() { return super.onicecandidate; }
+    set onicecandidate(handler) {
+      super.onicecandidate = handler && (event => { if (!this.#relayed || !event.candidate) handler.call(this, event); });
+    }
     addIceCandidate(candidate, ...rest) {
+      if (this.#relayed && candidate?.candidate) return Promise.resolve();
       if (this.#record.p2p && blockP2p && candidate?.candidate) {
         const { sdpMid, sdpMLineIndex } = candidate;
         candidate = { sdpMid, sdpMLineIndex, candidate: deadCandidate(candidate.candidate) };

@@ -102,3 +102,23 @@ export function deadCandidate(candidate) {
 
 /** A description whose candidates all lead nowhere. */
 export const deadCandidates = sdp => sdp.replace(/^a=candidate:.*$/gm, line => deadCandidate(line.trimEnd()));
+
+/** A description whose UDP candidates all lead to `relay` ("address:port"); candidates of other protocols are left out. */
+export function throughRelay(sdp, relay) {
+  const [address, port] = relay.split(':');
+  let first = true;
+  return joined(sections(sdp).map(lines => lines.flatMap(line => {
+    if (!line.startsWith('a=candidate:')) return [line];
+    const words = line.split(' ');
+    // One is enough: all of them would be the same.
+    if (words[2]?.toLowerCase() !== 'udp' || words[1] !== '1' || !first) return [];
+    first = false;
+    words[4] = address;
+    words[5] = port;
+    return [words.join(' ')];
+  })));
+}
+
+/** A description that tells no candidate: the other side can only answer on the path that we choose. */
+export const withoutCandidates = sdp => joined(sections(sdp).map(lines =>
+  lines.filter(line => !line.startsWith('a=candidate:') && !line.startsWith('a=end-of-candidates'))));

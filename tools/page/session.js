@@ -14,10 +14,10 @@ class Remote {
 }
 
 export class Session extends EventTarget {
-  /** `settings` come from the server, `options` from the page's address. */
-  constructor(settings, options) {
+  /** `settings` come from the server, `options` from the page's address, `wish` is as in `want` and shared by sessions. */
+  constructor(settings, options, wish) {
     super();
-    Object.assign(this, { settings, options });
+    Object.assign(this, { settings, options, wish });
     this.number = Session.count = (Session.count ?? 0) + 1;
     this.remotes = new Map();
     this.localTracks = [];
@@ -70,6 +70,7 @@ export class Session extends EventTarget {
     const { width, height, fps } = this.options;
     const tracks = [];
     for (const device of ['audio', 'video']) {
+      if (this.options.send && this.options.send !== device) continue;
       try {
         tracks.push(...await window.JitsiMeetJS.createLocalTracks({
           devices: [device],
@@ -98,6 +99,7 @@ export class Session extends EventTarget {
       channelLastN: -1,
       // One codec for everybody in the page's own hands, see peer-connections.js; H.264 and AV1 are sent as one encoding.
       disableSimulcast: codec === 'av1' || codec === 'h264' || this.options.simulcast === false,
+      ...(this.options.shareFps && { desktopSharingFrameRate: { min: 5, max: this.options.shareFps } }),
       ...(libraryCodec && { videoQuality: { preferredCodec: libraryCodec, enforcePreferredCodec: true } }),
     });
     this.conference = conference;
@@ -134,7 +136,8 @@ export class Session extends EventTarget {
       this.#changed('media-session', { p2p: Boolean(session?.isP2P) });
     });
     on('DATA_CHANNEL_OPENED', () => {
-      this.#wantFullSize();
+      this.#sendWish();
+      this.conference.setSenderVideoConstraint(2160)?.catch?.(() => {});
       this.#changed('bridge-channel');
     });
     on('P2P_STATUS', (_, p2p) => {
@@ -157,6 +160,7 @@ export class Session extends EventTarget {
     });
     on('DISPLAY_NAME_CHANGED', (id, name) => {
       if (this.remotes.has(id)) this.remotes.get(id).name = name || id;
+      this.#sendWish();
       this.#changed('name', { id });
     });
     on('TRACK_ADDED', track => {
@@ -165,7 +169,7 @@ export class Session extends EventTarget {
       remote.tracks[track.getType()] = track;
       remote.muted[track.getType()] = track.isMuted();
       this.bridgeMissing = false;
-      this.#wantFullSize();
+      this.#sendWish();
       this.#changed('track-added', { id: remote.id, kind: track.getType() });
     });
     on('TRACK_REMOVED', track => {
@@ -200,21 +204,47 @@ export class Session extends EventTarget {
     return this.remotes.get(id);
   }
 
-  /** Asks the bridge for every video at full size. */
-  #wantFullSize() {
-    const ids = [...this.remotes.keys()];
+  /**
+   * What to ask the bridge for: `lastN`, `stage` (names) at `stageHeight`, `height` of everybody else, `heights` by
+   * name. Absent fields keep their value; without a stage the first participant is preferred.
+   */
+  want(wish) {
+    Object.assign(this.wish, wish);
+    this.#sendWish();
+  }
+
+  #sendWish() {
+    const { lastN, stage, height, stageHeight, heights } = this.wish;
+    const byName = new Map([...this.named()].map(([name, { id }]) => [name, id]));
+    const known = names => names.map(name => byName.get(name)).filter(Boolean);
+    const onStage = stage ? known(stage) : [...this.remotes.keys()].slice(0, 1);
+    const constraints = {};
+    if (stage) for (const id of onStage) constraints[id] = { maxHeight: stageHeight };
+    for (const [name, maxHeight] of Object.entries(heights)) {
+      if (byName.has(name)) constraints[byName.get(name)] = { maxHeight };
+    }
     try {
-      this.conference.setReceiverConstraints({
-        lastN: -1,
+      this.conference?.setReceiverConstraints({
+        lastN,
         selectedEndpoints: [],
-        onStageEndpoints: ids.slice(0, 1),
-        defaultConstraints: { maxHeight: 2160 },
-        constraints: {},
+        onStageEndpoints: onStage,
+        defaultConstraints: { maxHeight: height },
+        constraints,
       });
-      this.conference.setSenderVideoConstraint(2160)?.catch?.(() => {});
     } catch (error) {
       this.#changed('constraints-failed', { error: String(error) });
     }
+  }
+
+  /** Shares the screen instead of the camera. */
+  async shareScreen() {
+    const [screen] = await window.JitsiMeetJS.createLocalTracks({ devices: ['desktop'] });
+    const camera = this.localTrack('video');
+    if (camera) await this.conference.replaceTrack(camera, screen);
+    else await this.conference.addTrack(screen);
+    this.localTracks = [...this.localTracks.filter(track => track !== camera), screen];
+    await camera?.dispose();
+    this.#changed('screen-shared');
   }
 
   /** Remote participants under names that differ: of namesakes the later ones carry their id. */

@@ -10,20 +10,27 @@ const element = (tag, attributes = {}, ...children) => {
   return node;
 };
 
-const kilobits = bits => bits >= 999500 ? `${(bits / 1e6).toFixed(1)} Mbit/s` : `${Math.round(bits / 1000)} kbit/s`;
+export const kilobits = bits => bits >= 999500 ? `${(bits / 1e6).toFixed(1)} Mbit/s` : `${Math.round(bits / 1000)} kbit/s`;
 
-/** One participant's tile. */
+/** One participant's tile: the picture, what is known of it, and the way to bring it on stage. */
 class Tile {
-  constructor(self) {
+  constructor(self, onStage) {
     this.video = element('video', { autoplay: true, playsInline: true, muted: true });
     this.audio = self ? undefined : element('audio', { autoplay: true });
     this.initial = element('div', { class: 'initial' });
+    this.quality = element('span', { class: 'quality' });
     this.facts = element('div', { class: 'facts' });
     this.label = element('div', { class: 'label' });
     this.level = element('div', { class: 'level' });
+    this.downlink = element('div', { class: 'downlink' });
     this.node = element('article', { class: 'tile dark' + (self ? ' self' : '') },
-      this.video, this.initial, this.facts, this.label, this.level);
+      this.video, this.initial, element('div', { class: 'corner' }, this.quality, this.facts), this.downlink, this.label, this.level);
     if (this.audio) this.node.append(this.audio);
+    if (!self) {
+      this.stage = element('button', { type: 'button', class: 'to-stage', title: 'Bring on stage, or back', textContent: 'Stage' });
+      this.stage.onclick = onStage;
+      this.node.append(this.stage);
+    }
     this.attached = {};
   }
 
@@ -35,20 +42,45 @@ class Tile {
     media.srcObject = track ? new MediaStream([track.getTrack()]) : null;
   }
 
-  show({ name, muted, dark, speaker, self }) {
+  show({ name, muted, dark, speaker, self, onStage }) {
     this.initial.textContent = (name.trim()[0] ?? '?').toUpperCase();
     this.label.replaceChildren(self ? `${name} (you)` : name);
     if (muted) this.label.append(element('span', { class: 'muted', textContent: 'muted' }));
     this.node.classList.toggle('dark', dark);
     this.node.classList.toggle('speaker', speaker);
+    this.node.classList.toggle('stage', Boolean(onStage));
+    this.stage?.setAttribute('aria-pressed', Boolean(onStage));
   }
 
   setLevel(level) { this.level.style.transform = `scaleX(${Math.min(1, Math.sqrt(level) * 1.5).toFixed(2)})`; }
   setFacts(lines) { this.facts.textContent = lines.filter(Boolean).join('\n'); }
+
+  /** The chip in the corner: the layer in words, green when it is what was asked for, amber when it is less. */
+  setQuality(height, asked) {
+    this.quality.textContent = height ? `${layer(height)} ${height}p` : '';
+    this.quality.classList.toggle('less', Boolean(height) && height < Math.min(asked, 720));
+  }
+
+  /** How much of this participant's downlink is used: bits per second; undefined hides it. */
+  setDownlink(figures) {
+    this.downlink.hidden = !figures;
+    if (!figures) return;
+    const { estimate_bps: estimate, target_bps: target, sent_bps: sent } = figures;
+    const share = bits => `${Math.min(100, 100 * bits / Math.max(estimate, target, sent, 1)).toFixed(1)}%`;
+    this.downlink.style.setProperty('--estimate', share(estimate));
+    this.downlink.style.setProperty('--target', share(target));
+    this.downlink.style.setProperty('--sent', share(sent));
+    this.downlink.title = `downlink: ${kilobits(sent)} sent, ${kilobits(target)} target, ${kilobits(estimate)} estimated`;
+  }
 }
 
+/** The usual name of a layer by its height. */
+const layer = height => height <= 200 ? 'LD' : height <= 400 ? 'SD' : height <= 800 ? 'HD' : 'FHD';
+
 export class View {
-  constructor() {
+  /** `onStage` is called with the key of a tile that is to go on stage, or to leave it. */
+  constructor(onStage) {
+    this.onStage = onStage;
     this.tiles = new Map();
     this.find = id => document.getElementById(id);
   }
@@ -79,7 +111,7 @@ export class View {
   /** The tile with this key, made when new. */
   tile(key, self = false) {
     if (!this.tiles.has(key)) {
-      const tile = new Tile(self);
+      const tile = new Tile(self, () => this.onStage(key));
       this.tiles.set(key, tile);
       this.find('tiles').append(tile.node);
       this.#arrange();
@@ -98,7 +130,12 @@ export class View {
   }
 
   #arrange() {
-    this.find('tiles').style.setProperty('--columns', Math.ceil(Math.sqrt(this.tiles.size)));
+    const shown = [...this.tiles.values()].filter(tile => !tile.node.hidden);
+    const staged = shown.filter(tile => tile.node.classList.contains('stage')).length;
+    const tiles = this.find('tiles');
+    tiles.classList.toggle('staged', staged > 0);
+    const columns = staged ? Math.max(2, shown.length - staged) : Math.ceil(Math.sqrt(shown.length));
+    tiles.style.setProperty('--columns', Math.max(1, columns));
   }
 
   badges({ path, role }) {
@@ -126,13 +163,20 @@ export class View {
   }
 }
 
-/** "VP8 100  320×180  240 kbit/s" */
+/** "VP8 100  320×180  15 fps  240 kbit/s" */
 export function describe(figures, bits) {
   if (!figures?.codec) return '';
   const size = figures.frameWidth ?? figures.width;
+  const rate = figures.framesPerSecond ?? (figures.kind === 'video' ? figures.fps : undefined);
   return [
     `${figures.codec} ${figures.payloadType}`,
     size ? `${size}×${figures.frameHeight ?? figures.height}` : '',
+    rate ? `${Math.round(rate)} fps` : '',
     kilobits(bits),
   ].filter(Boolean).join('  ');
+}
+
+/** "2 freezes, 0.8 s", or nothing without freezes. */
+export function describeFreezes({ freezeCount, totalFreezesDuration }) {
+  return freezeCount ? `${freezeCount} freeze${freezeCount > 1 ? 's' : ''}, ${totalFreezesDuration.toFixed(1)} s` : '';
 }

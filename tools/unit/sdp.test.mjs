@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { deadCandidate, deadCandidates, preferCodec, renumber } from '../page/sdp.js';
+import { deadCandidate, deadCandidates, preferCodec, renumber, throughRelay, withoutCandidates } from '../page/sdp.js';
 
 const offer = [
   'v=0', 'o=- 1 3 IN IP4 0.0.0.0', 's=-', 't=0 0', 'a=group:BUNDLE audio video',
@@ -53,4 +53,16 @@ test('dead candidates keep their form', () => {
   assert.equal(deadCandidate('candidate:1 1 udp 5 192.0.2.7 10000 typ host'), 'candidate:1 1 udp 5 127.0.0.1 65535 typ host');
   assert.match(deadCandidates(offer), /a=candidate:1 1 udp 2130706431 127\.0\.0\.1 65535 typ host generation 0/);
   assert.equal(deadCandidates(offer).split('\n').length, offer.split('\n').length);
+});
+
+test('a relay takes the place of the UDP candidates, once', () => {
+  const two = offer.replace('a=mid:video', 'a=candidate:2 1 udp 5 192.0.2.8 10000 typ host\r\na=candidate:3 1 tcp 5 192.0.2.7 443 typ host\r\na=mid:video');
+  const lines = throughRelay(two, '127.0.0.1:20000').split('\r\n').filter(line => line.startsWith('a=candidate:'));
+  assert.deepEqual(lines, ['a=candidate:1 1 udp 2130706431 127.0.0.1 20000 typ host generation 0']);
+  assert.equal(throughRelay(throughRelay(two, '127.0.0.1:20000'), '127.0.0.1:20000'), throughRelay(two, '127.0.0.1:20000'));
+});
+
+test('without candidates nothing else is missing', () => {
+  const kept = offer.split('\r\n').filter(line => !line.startsWith('a=candidate:'));
+  assert.deepEqual(withoutCandidates(offer).split('\r\n'), kept);
 });

@@ -18,6 +18,7 @@ use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig, RtcError};
 
 use super::clips::{Clips, packetize_vp8};
 use super::jingle::{Offer, RemoteSource};
+use super::speech::Speech;
 
 const VIDEO_INTERVAL: Duration = Duration::from_micros(66_667);
 const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
@@ -59,6 +60,7 @@ pub struct MediaSession {
     clips: Arc<Clips>,
     local: SocketAddr,
     own: OwnSsrcs,
+    speech: Speech,
     pts: (Pt, Pt),
     connected: bool,
     next_video: Instant,
@@ -159,6 +161,7 @@ impl MediaSession {
             clips,
             local,
             own,
+            speech: Speech::Always,
             pts,
             connected: false,
             next_video: now,
@@ -173,6 +176,11 @@ impl MediaSession {
         };
         session.add_sources(&offer.sources);
         Ok(session)
+    }
+
+    /// Says when the microphone is loud; without it, always.
+    pub fn set_speech(&mut self, speech: Speech) {
+        self.speech = speech;
     }
 
     /// Our ICE credentials and certificate fingerprint, for the answer.
@@ -278,7 +286,13 @@ impl MediaSession {
     fn write_audio(&mut self, now: Instant) {
         let (sequence, _) = self.sequences;
         let packet = &self.clips.audio[sequence as usize % self.clips.audio.len()];
-        let levels = ExtensionValues { audio_level: Some(-20), voice_activity: Some(true), ..Default::default() };
+        let loud = self.speech.is_loud(now);
+        // -127 dBov is what a silent microphone says (RFC 6464).
+        let levels = ExtensionValues {
+            audio_level: Some(if loud { -20 } else { -127 }),
+            voice_activity: Some(loud),
+            ..Default::default()
+        };
         let write =
             RtpWrite::new(self.pts.0, sequence.into(), self.timestamps.0, now, packet.as_slice()).ext_vals(levels);
         if let Some(stream) = self.rtc.direct_api().stream_tx(&Ssrc::from(self.own.audio)) {

@@ -4,6 +4,7 @@ mod clips;
 mod jingle;
 mod media;
 mod participant;
+mod speech;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -45,6 +46,9 @@ pub struct LoadArgs {
     /// How long they stay, seconds.
     #[arg(long, default_value_t = 30)]
     pub seconds: u64,
+    /// They speak in turn, each this many seconds; without it all speak all the time.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub speak_seconds: Option<u64>,
     /// Local address that the media sockets are bound to; must reach the bridge.
     #[arg(long, default_value = "127.0.0.1")]
     pub local_address: IpAddr,
@@ -68,8 +72,13 @@ pub async fn run(args: LoadArgs) -> Result<bool, Box<dyn std::error::Error>> {
     let clips = Arc::new(clips::Clips::load()?);
     let stay = Duration::from_secs(args.seconds);
     let mut tasks = Vec::new();
+    let turns = args.speak_seconds.map(|seconds| (std::time::Instant::now(), Duration::from_secs(seconds)));
     for index in 0..args.participants {
-        let participant = participant::Participant::new(&args, index, clips.clone());
+        let speech = match turns {
+            Some((start, length)) => speech::Speech::in_turn(start, length, index, args.participants),
+            None => speech::Speech::Always,
+        };
+        let participant = participant::Participant::new(&args, index, clips.clone(), speech);
         tasks.push(tokio::spawn(participant.run(stay)));
         // A herd of joins at once is a test of its own; this one is about media.
         tokio::time::sleep(Duration::from_millis(200)).await;

@@ -17,6 +17,7 @@ use xmpp_parsers::presence::{Presence, Type as PresenceType};
 use super::clips::Clips;
 use super::jingle::{self, Answer, Offer, ns};
 use super::media::{MediaSession, OwnSsrcs, Step};
+use super::speech::Speech;
 use super::{LoadArgs, ParticipantReport};
 
 const FOCUS: &str = "http://jitsi.org/protocol/focus";
@@ -45,6 +46,7 @@ pub(super) struct Participant {
     endpoint: String,
     room: String,
     clips: Arc<Clips>,
+    speech: Speech,
     session: Option<(String, MediaSession)>,
     channel: Option<tokio::task::JoinHandle<()>>,
     own: OwnSsrcs,
@@ -52,13 +54,14 @@ pub(super) struct Participant {
 }
 
 impl Participant {
-    pub(super) fn new(args: &LoadArgs, index: usize, clips: Arc<Clips>) -> Self {
+    pub(super) fn new(args: &LoadArgs, index: usize, clips: Arc<Clips>, speech: Speech) -> Self {
         let random: u32 = rand::random();
         Self {
             room: format!("{}@{}", args.room, args.muc),
             endpoint: format!("{random:08x}"),
             args: LoadArgs { participants: index, ..args.clone() },
             clips,
+            speech,
             session: None,
             channel: None,
             own: OwnSsrcs { audio: rand::random(), video: rand::random(), video_rtx: rand::random() },
@@ -220,6 +223,7 @@ impl Participant {
                 let offer = Offer::parse(jingle)?;
                 let mut session =
                     MediaSession::new(Instant::now(), &offer, socket.local_addr()?, self.own, self.clips.clone())?;
+                session.set_speech(self.speech);
                 let (ice, fingerprint) = session.credentials();
                 let jid = self.jid.as_ref().map(ToString::to_string).unwrap_or_default();
                 let accept = offer.accept(&Answer {

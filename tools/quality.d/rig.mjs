@@ -1,0 +1,161 @@
+// What a quality scenario works with: a stack, a browser with a camera, relays, scripted participants, readings.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Browser } from '../demo.d/browsers.mjs';
+import { startScripted } from '../demo.d/check.mjs';
+import { Impairment } from '../demo.d/impair.mjs';
+import { sleep, until } from '../demo.d/process.mjs';
+import { Stack } from '../demo.d/stack.mjs';
+import { cameraClip } from './clip.mjs';
+import { grown, senderTrouble } from './figures.mjs';
+
+/** Idle and total processor time so far, ticks. */
+function processors() {
+  const [idle, wait, ...rest] = (words => [words[3], words[4], words[0], words[1], words[2], words[5], words[6], words[7]])(
+    readFileSync('/proc/stat', 'utf8').split('\n')[0].trim().split(/\s+/).slice(1).map(Number));
+  return { idle: idle + wait, total: idle + wait + rest.reduce((sum, one) => sum + one, 0) };
+}
+
+export class Rig {
+  /** Starts everything; `relays` is the number of impaired participants. */
+  static async open(name, { clientFolder, relays = 0, say }) {
+    const rig = new Rig();
+    Object.assign(rig, { name, say, pages: [], load: [], readings: new Map() });
+    rig.stack = new Stack({ clientFolder, folder: `quality-${name}` });
+    try {
+      await rig.stack.start();
+      if (relays) {
+        rig.relay = await Impairment.start({
+          mediaPort: rig.stack.bridges[0].options.mediaPort, relays, log: join(rig.stack.folder, 'impair.log'),
+        });
+      }
+      rig.browser = await Browser.launch({ video: cameraClip() });
+      rig.newRoom();
+      return rig;
+    } catch (error) {
+      await rig.close();
+      throw error;
+    }
+  }
+
+  newRoom() { this.room = `q-${Math.random().toString(36).slice(2, 10)}`; }
+
+  /**
+   * Opens a page whose readings are kept, one every `period` milliseconds. `relay` is the number of its relay;
+   * `query` as of the page.
+   */
+  async join(name, { relay, period = 100, ...query } = {}) {
+    const page = await this.browser.join(this.stack.page.address, this.room, name,
+      { poll: 5000, ...query, relay: relay === undefined ? undefined : this.relay.addresses[relay] });
+    this.pages.push(page);
+    this.readings.set(name, []);
+    await page.hook(`ringbridge.watch(${period})`);
+    await until(`${name} is in the room`, 30000, async () => (await page.state()).state === 'joined');
+    return page;
+  }
+
+  async leave(page) {
+    await this.read();
+    this.pages = this.pages.filter(one => one !== page);
+    await page.leave();
+  }
+
+  /** Everybody leaves; the next scenario starts in another room. */
+  async clear() {
+    await Promise.all(this.pages.map(page => page.leave()));
+    await Promise.all(this.load.map(one => one.stop()));
+    Object.assign(this, { pages: [], load: [], readings: new Map() });
+    this.newRoom();
+  }
+
+  scripted(count, seconds, more = []) {
+    const one = startScripted({ stack: this.stack, room: this.room, count, seconds, more, name: `scripted${this.load.length}` });
+    this.load.push(one);
+    return one;
+  }
+
+  /** Asks the bridge for something in the name of a page; returns when. */
+  async want(page, wish) {
+    await page.hook(`ringbridge.want(${JSON.stringify(wish)})`);
+    return Date.now();
+  }
+
+  /** Fetches the readings of all pages; `samples` has them. */
+  async read() {
+    for (const page of this.pages) this.readings.get(page.name).push(...await page.hook('ringbridge.samples()'));
+  }
+
+  async samples(page) {
+    await this.read();
+    return this.readings.get(page.name);
+  }
+
+  /** Waits until the page's latest reading meets `condition`; false when it takes longer than `timeout` milliseconds. */
+  async waitFor(page, timeout, condition) {
+    try {
+      await until('', timeout, async () => {
+        const latest = (await this.samples(page)).at(-1);
+        return latest && condition(latest);
+      }, 200);
+      return true;
+    } catch (error) {
+      if (error.final) throw error;
+      return false;
+    }
+  }
+
+  /** Waits until `receiver` decodes `sender` at `height`. */
+  seen(receiver, sender, height, timeout = 40000) {
+    return this.waitFor(receiver, timeout, ({ remote }) => {
+      const video = remote[sender]?.video;
+      return video?.framesDecoded > 0 && (height === undefined || video.frameHeight === height);
+    });
+  }
+
+  /** Waits until the sender encodes at `height`: its estimate of the way to the bridge starts low. */
+  sends(sender, height, timeout = 60000) {
+    return this.waitFor(sender, timeout, ({ outbound }) => outbound.some(one => one.kind === 'video' && one.height === height && one.fps > 0));
+  }
+
+  /** Starts to watch the processors; the function that it returns tells the percent that was idle. */
+  idle() {
+    const before = processors();
+    return () => {
+      const after = processors();
+      return 100 * (after.idle - before.idle) / Math.max(1, after.total - before.total);
+    };
+  }
+
+  /** Why the sender or the machine would be to blame for what was measured from `from` on; undefined when they are not. */
+  async trouble(sender, fps, from, idle) {
+    return senderTrouble((await this.samples(sender)).filter(one => one.at >= from), fps, idle);
+  }
+
+  /** What the bridge says of a page's bandwidth, where it says something. */
+  async bandwidth(page) {
+    const { id } = await page.state();
+    return (await this.stack.bandwidth()).find(one => one.endpoint === id);
+  }
+
+  /** Messages of the bridge to a page since `from`. */
+  async messages(page, from = 0) {
+    return page.hook(`ringbridge.bridgeMessages.filter(one => one.at >= ${from})`);
+  }
+
+  /** Leaves what was read beside the logs. */
+  save() {
+    writeFileSync(join(this.stack.folder, 'readings.json'), JSON.stringify({
+      readings: Object.fromEntries(this.readings), relay: this.relay?.reports ?? [],
+    }));
+    for (const page of this.pages) writeFileSync(join(this.stack.folder, `${page.name}.console.log`), page.console.join('\n') + '\n');
+  }
+
+  async close() {
+    await Promise.all(this.load.map(one => one.stop()));
+    await this.browser?.close();
+    await this.relay?.stop();
+    await this.stack.stop();
+  }
+}
+
+export { grown, sleep };

@@ -1,0 +1,39 @@
+import { atLeast, atMost, reached, round, series, syncDrift, within } from '../figures.mjs';
+import { sleep } from '../rig.mjs';
+import { fps, notReady, pair, watcher } from './call.mjs';
+
+const asks = [360, 180, 720, 180, 360, 720, 360, 180, 360, 720];
+
+export const sync = {
+  about: 'the distance between audio and video over ten switches of the layer',
+  async run(rig) {
+    const call = await pair(rig);
+    if (!call.ready) return notReady(call);
+    const { tx, rx } = call;
+    const hold = await rig.join('hold', { ...watcher, period: 1000 });
+    await rig.want(hold, { stage: ['tx'], stageHeight: 720 });
+    await sleep(6000);
+    const idle = rig.idle();
+    const begin = Date.now();
+    await sleep(4000);
+    const times = [];
+    for (const height of asks) {
+      times.push({ height, at: await rig.want(rx, { stageHeight: height }) });
+      await sleep(4000);
+    }
+    const busy = idle();
+    const samples = (await rig.samples(rx)).filter(one => one.at >= begin);
+    const readings = series(samples, 'tx');
+    const switched = times.filter(({ height, at }, index) =>
+      reached(within(readings, at, times[index + 1]?.at ?? Infinity), at, one => one.frameHeight === height) !== null).length;
+    const drift = syncDrift(samples, 'tx');
+    return {
+      figures: { audio_before_video_ms: drift.first, windows: drift.windows, idle_percent: round(busy) },
+      checks: [
+        atLeast('switches seen', switched, asks.length, 'switches'),
+        atMost('drift between audio and video', drift.drift, 40, 'ms'),
+      ],
+      excuse: await rig.trouble(tx, fps, begin, busy),
+    };
+  },
+};
