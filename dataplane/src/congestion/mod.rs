@@ -1,4 +1,6 @@
-//! Who gets which picture size, and what is left out when a worker cannot carry everything.
+//! Who gets which picture size, how much a path carries, and what is left out when a worker cannot carry everything.
 
 pub mod allocation;
+pub mod estimator;
+pub mod prober;
 pub mod shedding;
