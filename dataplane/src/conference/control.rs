@@ -123,7 +123,7 @@ impl Room {
         let Ok(at) = source.legs.binary_search_by_key(&from, |l| l.receiver) else { return };
         let Some(leg) = source.legs.get_mut(at).filter(|_| source.kind == MediaKind::Video) else { return };
         let Some(target) = leg.target else { return };
-        let encoding = leg.projection.current().unwrap_or_else(|| desired(active, target));
+        let encoding = leg.projection.current().unwrap_or_else(|| desired(active, target.encoding));
         if !leg.requests.ready(env.now) {
             return env.stats.count(Counter::KeyframeRequestsThrottled);
         }

@@ -12,6 +12,7 @@ use super::forwarder::ForwarderConfig;
 use super::leg::Leg;
 use super::source::{Input, Source};
 use super::speaker::SpeakerDetector;
+use crate::congestion::layer::LayerId;
 use crate::congestion::shedding::Shedding;
 use crate::ids::{ConferenceId, EndpointId};
 use crate::media::{Media, MediaKind, SourceDescription};
@@ -290,7 +291,7 @@ impl Room {
 fn add_leg(env: &Env<'_>, source: &mut Source, receiver: usize, endpoint: &mut Endpoint) {
     let Some(outgoing) = source.outgoing() else { return };
     // Audio always flows; video waits for the allocation.
-    let target = (source.kind == MediaKind::Audio).then_some(0);
+    let target = (source.kind == MediaKind::Audio).then_some(LayerId::whole(0));
     let Some(indices) = endpoint.indices(outgoing) else {
         tracing::warn!(endpoint = %endpoint.id, source = source.name, "source not forwarded: too many SSRCs used up");
         return env.stats.count(Counter::DropTableFull);

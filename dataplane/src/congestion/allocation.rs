@@ -1,6 +1,7 @@
 //! From one receiver's wishes to one height limit and one target encoding per video source
 //! (bridge-protocol section 8.3, steps 1 to 3; no bandwidth limit is applied here).
 
+use super::layer::LayerId;
 use crate::media::{ReceiverConstraints, VideoType};
 
 /// A source as a receiver may want it.
@@ -60,8 +61,8 @@ fn nominal_height(encoding: usize) -> i32 {
     180i32.checked_shl(encoding.min(6) as u32).unwrap_or(i32::MAX)
 }
 
-/// The highest encoding that fits under a limit; the lowest one when none fits, none when the limit is 0.
-pub fn target(limit: i32, heights: impl ExactSizeIterator<Item = Option<u16>>) -> Option<u8> {
+/// The highest encoding that fits under a limit, whole; the lowest one when none fits, none when the limit is 0.
+pub fn target(limit: i32, heights: impl ExactSizeIterator<Item = Option<u16>>) -> Option<LayerId> {
     if limit == 0 {
         return None;
     }
@@ -72,7 +73,7 @@ pub fn target(limit: i32, heights: impl ExactSizeIterator<Item = Option<u16>>) -
             target = i;
         }
     }
-    u8::try_from(target).ok()
+    u8::try_from(target).ok().map(LayerId::whole)
 }
 
 /// The larger of two wishes, -1 being unlimited.
@@ -118,6 +119,7 @@ mod tests {
     #[test]
     fn targets() {
         let nominal = || [None, None, None].into_iter();
+        let target = |limit, heights| target(limit, heights).map(|layer| layer.encoding);
         assert_eq!(target(0, nominal()), None);
         assert_eq!(target(90, nominal()), Some(0));
         assert_eq!(target(180, nominal()), Some(0));
@@ -125,7 +127,8 @@ mod tests {
         assert_eq!(target(719, nominal()), Some(1));
         assert_eq!(target(-1, nominal()), Some(2));
         assert_eq!(target(360, [Some(90), Some(180), Some(360)].into_iter()), Some(2));
-        assert_eq!(target(180, [Some(1080)].into_iter()), Some(0), "a single encoding is always forwarded");
+        let single = super::target(180, [Some(1080)].into_iter());
+        assert_eq!(single, Some(LayerId::whole(0)), "a single encoding is always forwarded");
     }
 
     proptest! {

@@ -2,5 +2,6 @@
 
 pub mod allocation;
 pub mod estimator;
+pub mod layer;
 pub mod prober;
 pub mod shedding;
