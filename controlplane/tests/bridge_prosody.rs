@@ -53,6 +53,8 @@ fn settings(server: &Prosody, rest: SocketAddr, websocket: SocketAddr) -> Bridge
         port: 10_000,
         workers: 1,
         spill_endpoints: 50,
+        congestion_control: true,
+        start_bitrate: 2_500_000,
         cores: Vec::new(),
         io: IoChoice::Auto,
         websocket_listen: websocket,

@@ -50,6 +50,8 @@ fn start_bridge(server: &Prosody, stopped: watch::Receiver<bool>) -> tokio::task
         port: 0,
         workers: 1,
         spill_endpoints: 50,
+        congestion_control: true,
+        start_bitrate: 2_500_000,
         cores: Vec::new(),
         io: IoChoice::Auto,
         websocket_listen: loopback(),

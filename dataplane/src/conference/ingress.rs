@@ -244,7 +244,12 @@ fn fan_out(
     sink: &mut impl PacketSink,
 ) -> Option<u8> {
     let ssrc = source.outgoing()?.ssrc;
-    let context = SendContext { sender: &sender.formats, translate: env.config.rewrite, send_time: send_time(env) };
+    let context = SendContext {
+        sender: &sender.formats,
+        translate: env.config.rewrite,
+        send_time: send_time(env),
+        micros: env.micros() as u32,
+    };
     let active = source.active_encodings(env.now);
     let mut wanted = None;
     let mut forwarded = 0;

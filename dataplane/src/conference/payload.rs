@@ -23,7 +23,7 @@ pub struct PayloadView {
 
 impl PayloadView {
     /// A payload that nothing is known about.
-    pub const OPAQUE: Self = 
+    pub const OPAQUE: Self =
         Self { entry: Entry::Anywhere, height: None, frame: Frame::WHOLE, begins: None, vp8: None };
 
     /// Looks into a payload. One that does not parse is passed on as a packet that starts nothing.
@@ -31,7 +31,8 @@ impl PayloadView {
         let start = match codec {
             Codec::Vp8 => {
                 let Ok(vp8) = vp8::Descriptor::parse(payload) else { return Self::starting(None) };
-                let start = vp8.is_keyframe_start(payload).then(|| vp8.keyframe_size(payload).map(|(_, height)| height));
+                let start =
+                    vp8.is_keyframe_start(payload).then(|| vp8.keyframe_size(payload).map(|(_, height)| height));
                 return Self {
                     frame: Frame::vp8(&vp8),
                     begins: Some(vp8.frame_start()),

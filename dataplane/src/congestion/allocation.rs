@@ -1,6 +1,7 @@
 //! From one receiver's wishes to one height limit and one target encoding per video source
-//! (bridge-protocol section 8.3, steps 1 to 3; no bandwidth limit is applied here).
+//! (bridge-protocol section 8.3, steps 1 to 3; [`super::division`] then divides the bandwidth).
 
+use super::ladder::nominal_height;
 use super::layer::LayerId;
 use crate::media::{ReceiverConstraints, VideoType};
 
@@ -43,22 +44,13 @@ pub fn limits(candidates: &[Candidate<'_>], constraints: &ReceiverConstraints) -
         if left == 0 {
             break;
         }
-        let wanted = constraints
-            .per_source
-            .iter()
-            .find(|(name, _)| name == candidates[i].name)
-            .map_or(constraints.default, |(_, c)| *c);
+        let wanted = constraints.of(candidates[i].name);
         if wanted.max_height != 0 && wanted.max_frame_rate != 0 {
             limits[i] = wanted.max_height.max(-1);
             left -= 1;
         }
     }
     limits
-}
-
-/// Height of an encoding whose keyframes have not told it.
-fn nominal_height(encoding: usize) -> i32 {
-    180i32.checked_shl(encoding.min(6) as u32).unwrap_or(i32::MAX)
 }
 
 /// The highest encoding that fits under a limit, whole; the lowest one when none fits, none when the limit is 0.
@@ -103,6 +95,7 @@ mod tests {
             selected: vec!["c-v0".to_owned(), "d-v0".to_owned(), "gone".to_owned()],
             default: height(180),
             per_source: vec![("d-v0".to_owned(), height(720)), ("a-v0".to_owned(), height(0))],
+            assumed_bandwidth: None,
         };
         let limits = limits(&candidates(&["a-v0", "b-v0", "c-v0", "d-v0", "e-v0"]), &constraints);
         assert_eq!(limits, [0, 180, 180, 720, 0], "a source that is not wanted does not count");

@@ -119,7 +119,7 @@ impl LossBased {
         self.count += 1;
         self.average = self.average();
         if self.average <= HARMLESS || self.count < LEAST_OBSERVATIONS {
-            self.limit = self.limit.map(|limit| limit * 1.08).filter(|limit| *limit < delay_based);
+            self.limit = self.limit.map(|limit| limit * 1.03).filter(|limit| *limit < delay_based);
             return;
         }
         self.decide(delay_based, acked);
