@@ -54,6 +54,8 @@ fn settings(server: &Prosody, rest: SocketAddr, websocket: SocketAddr) -> Bridge
         workers: 1,
         spill_endpoints: 50,
         io_options: Default::default(),
+        congestion_control: true,
+        start_bitrate: 2_500_000,
         cores: Vec::new(),
         io: IoChoice::Auto,
         websocket_listen: websocket,

@@ -51,6 +51,8 @@ fn start_bridge(server: &Prosody, stopped: watch::Receiver<bool>) -> tokio::task
         workers: 1,
         spill_endpoints: 50,
         io_options: Default::default(),
+        congestion_control: true,
+        start_bitrate: 2_500_000,
         cores: Vec::new(),
         io: IoChoice::Auto,
         websocket_listen: loopback(),

@@ -24,7 +24,8 @@ async fn start() -> Served {
     let (_, stats) = watch::channel(json!({"conferences": 2}));
     let (stop, stopped) = watch::channel(false);
     let metrics = Arc::new(|| "conferences 2\n".to_owned());
-    let ops = Ops { name: "bridge".into(), health: seen, stats, metrics };
+    let (_, bandwidth) = watch::channel(json!([{"endpoint": "ab12cd34", "estimate_bps": 900_000}]));
+    let ops = Ops { name: "bridge".into(), health: seen, stats, metrics, bandwidth: Some(bandwidth) };
     let server = tokio::spawn(serve(address, ops, stopped));
     while TcpStream::connect(address).await.is_err() {
         tokio::task::yield_now().await;
@@ -58,6 +59,8 @@ async fn the_pages() {
     let (status, head, body) = get(served.address, "/metrics").await;
     assert_eq!((status, body.as_str()), (200, "conferences 2\n"));
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    let (status, _, body) = get(served.address, "/debug/bandwidth").await;
+    assert_eq!((status, body.as_str()), (200, r#"[{"endpoint":"ab12cd34","estimate_bps":900000}]"#));
     assert_eq!(get(served.address, "/elsewhere").await.0, 404);
     served.stop.send_replace(true);
     served.server.await.expect("no panic").expect("ends in order");
@@ -69,7 +72,7 @@ async fn an_address_in_use_is_named_with_a_remedy() {
     let (_, health) = watch::channel(Ok(()));
     let (_, stats) = watch::channel(json!({}));
     let (_stop, stopped) = watch::channel(false);
-    let ops = Ops { name: "focus".into(), health, stats, metrics: Arc::new(String::new) };
+    let ops = Ops { name: "focus".into(), health, stats, metrics: Arc::new(String::new), bandwidth: None };
     let error = serve(served.address, ops, stopped).await.expect_err("in use").to_string();
     assert!(error.contains(&served.address.to_string()) && error.contains("--rest-listen"), "{error}");
 }

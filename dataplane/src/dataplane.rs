@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use crate::conference::ForwarderConfig;
+use crate::congestion::estimator::Bounds;
 use crate::demux::MAX_WORKERS;
 use crate::io::{
     Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Steering, Uring, bind_sockets, pin_to_core,
@@ -37,6 +38,10 @@ pub struct DataplaneConfig {
     pub steer: bool,
     /// Whether payload types and header extensions are translated per receiver.
     pub rewrite: bool,
+    /// Sends no receiver more than its path is estimated to carry.
+    pub congestion_control: bool,
+    /// Bounds of those estimates.
+    pub bandwidth: Bounds,
     /// Most endpoints of one worker.
     pub max_endpoints: usize,
     /// Kernel buffers of the sockets.
@@ -61,6 +66,8 @@ impl Default for DataplaneConfig {
             io: IoChoice::Auto,
             steer: true,
             rewrite: true,
+            congestion_control: true,
+            bandwidth: Bounds::default(),
             max_endpoints: 4096,
             sockets: SocketOptions::default(),
             limits: IoLimits::default(),
@@ -196,7 +203,12 @@ impl Dataplane {
                 batch: config.limits.batch,
                 max_addresses: config.max_endpoints.saturating_mul(ADDRESSES_PER_ENDPOINT),
                 steering: steering.clone(),
-                forwarder: ForwarderConfig { rewrite: config.rewrite, ..ForwarderConfig::default() },
+                forwarder: ForwarderConfig {
+                    rewrite: config.rewrite,
+                    congestion_control: config.congestion_control,
+                    bandwidth: config.bandwidth,
+                    ..ForwarderConfig::default()
+                },
             };
             let start = WorkerStart {
                 config: worker_config,

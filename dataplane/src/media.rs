@@ -116,6 +116,15 @@ pub struct ReceiverConstraints {
     pub default: VideoConstraint,
     /// By source name.
     pub per_source: Vec<(String, VideoConstraint)>,
+    /// Bits per second that the client wants to be taken for what its path carries, in place of the estimate.
+    pub assumed_bandwidth: Option<u64>,
+}
+
+impl ReceiverConstraints {
+    /// What is wanted of one source.
+    pub fn of(&self, source: &str) -> VideoConstraint {
+        self.per_source.iter().find(|(name, _)| name == source).map_or(self.default, |(_, c)| *c)
+    }
 }
 
 impl Default for ReceiverConstraints {
@@ -127,6 +136,7 @@ impl Default for ReceiverConstraints {
             selected: Vec::new(),
             default: VideoConstraint { max_height: 180, max_frame_rate: -1 },
             per_source: Vec::new(),
+            assumed_bandwidth: None,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::ids::{ConferenceId, EndpointId};
 use crate::io::{EventFd, IoError};
@@ -217,6 +218,23 @@ pub enum IceState {
     Disconnected,
 }
 
+/// What is known of the way to a receiver. Rates are bits per second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// What its path carries; `None` while that is not known and no limit applies.
+    pub estimate_bps: Option<u64>,
+    /// What the allocation grants it.
+    pub target_bps: u64,
+    /// What it would be granted if its path carried everything.
+    pub ideal_bps: u64,
+    /// What it was sent in the last second, RTP in all.
+    pub sent_bps: u64,
+    /// Round-trip time.
+    pub rtt: Option<Duration>,
+    /// Packets lost lately, out of a thousand.
+    pub lost_per_mille: u16,
+}
+
 /// Worker to control plane.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -256,6 +274,13 @@ pub enum Event {
         endpoint: EndpointId,
         /// Source names.
         sources: Vec<String>,
+    },
+    /// The way to a receiver changed; told at most once a second.
+    Bandwidth {
+        /// The receiver.
+        endpoint: EndpointId,
+        /// The present state.
+        bandwidth: Bandwidth,
     },
     /// The largest height that any receiver on any worker wants of a source changed (bridge channel
     /// `SenderSourceConstraints`). The owner's home tells it.

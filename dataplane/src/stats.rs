@@ -124,6 +124,10 @@ counters! {
     Crossings = "crossings", "";
     /// Packets repeated because a receiver asked for them.
     Retransmissions = "retransmissions", "";
+    /// Packets repeated to find out whether a receiver's path carries more.
+    ProbePackets = "probe_packets", "";
+    /// Packets asked for by a receiver whose path has no room for more of them.
+    DropRepairBudget = "dropped", "repair_budget";
     /// Packets asked for by a receiver that the cache no longer had.
     NackCacheMiss = "nack_cache_misses", "";
     /// Packets that the bridge asked a sender to repeat.

@@ -43,6 +43,7 @@ pub(super) struct Publish {
     pub health: watch::Sender<Result<(), String>>,
     pub stats: watch::Sender<Value>,
     pub report: watch::Sender<Report>,
+    pub bandwidth: watch::Sender<Value>,
 }
 
 /// Where everything comes from.
@@ -173,6 +174,9 @@ impl Actor {
                     let now = Instant::now();
                     self.endpoints.check_first_activity(now);
                     self.publish_health(now);
+                    if let Some(bandwidths) = self.endpoints.take_bandwidths() {
+                        self.publish.bandwidth.send_replace(bandwidths);
+                    }
                 }
                 _ = report.tick() => self.report(Instant::now()),
             }
@@ -280,6 +284,7 @@ impl Actor {
             }
             Event::DominantSpeaker { conference, recent } => self.endpoints.handle_speakers(conference, recent),
             Event::ForwardedSources { endpoint, sources } => self.endpoints.handle_forwarded(endpoint, sources),
+            Event::Bandwidth { endpoint, bandwidth } => self.endpoints.handle_bandwidth(endpoint, bandwidth),
             Event::SourceDemand { endpoint, source, max_height } => {
                 self.endpoints.handle_demand(endpoint, source, max_height);
             }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::media::{MediaKind, ReceiverConstraints, SourceDescription};
-use ringbridge_dataplane::ring::{Command, IceState};
+use ringbridge_dataplane::ring::{Bandwidth, Command, IceState};
 
 use super::messages::{FromClient, ToClient};
 use super::wishes::Wishes;
@@ -67,6 +67,7 @@ struct Endpoint {
     forwarded: Vec<String>,
     /// Height that the others want of each of its sources.
     demand: BTreeMap<String, i32>,
+    bandwidth: Option<Bandwidth>,
     dtls: Dtls,
 }
 
@@ -93,6 +94,8 @@ pub(super) struct Endpoints {
     certificate: Certificate,
     endpoints: HashMap<EndpointId, Endpoint>,
     conferences: HashMap<ConferenceId, Conference>,
+    /// Some bandwidth is news, or its endpoint is gone.
+    bandwidth_changed: bool,
     actions: VecDeque<Action>,
     timers: BinaryHeap<Reverse<(Instant, EndpointId)>>,
     counters: EndpointCounters,
@@ -105,6 +108,7 @@ impl Endpoints {
             certificate,
             endpoints: HashMap::new(),
             conferences: HashMap::new(),
+            bandwidth_changed: false,
             actions: VecDeque::new(),
             timers: BinaryHeap::new(),
             counters: EndpointCounters::default(),
@@ -148,6 +152,7 @@ impl Endpoints {
             sources: Vec::new(),
             forwarded: Vec::new(),
             demand: BTreeMap::new(),
+            bandwidth: None,
             dtls: Dtls::default(),
         };
         self.endpoints.insert(id, endpoint);
@@ -308,6 +313,35 @@ impl Endpoints {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         endpoint.forwarded = sources;
         self.send_forwarded(id);
+    }
+
+    /// The way to a receiver changed.
+    pub fn handle_bandwidth(&mut self, id: EndpointId, bandwidth: Bandwidth) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        endpoint.bandwidth = Some(bandwidth);
+        self.bandwidth_changed = true;
+    }
+
+    /// What is known of the ways to all receivers, as served at `/debug/bandwidth`; `None` when that is not news.
+    pub fn take_bandwidths(&mut self) -> Option<serde_json::Value> {
+        if !std::mem::take(&mut self.bandwidth_changed) {
+            return None;
+        }
+        let mut known: Vec<_> = self.endpoints.iter().filter_map(|(id, e)| Some((id, e, e.bandwidth?))).collect();
+        known.sort_by_key(|(id, ..)| **id);
+        let rows = known.into_iter().map(|(_, endpoint, b)| {
+            serde_json::json!({
+                "conference": endpoint.conference.to_string(),
+                "endpoint": endpoint.label,
+                "estimate_bps": b.estimate_bps,
+                "target_bps": b.target_bps,
+                "ideal_bps": b.ideal_bps,
+                "sent_bps": b.sent_bps,
+                "rtt_ms": b.rtt.map(|rtt| rtt.as_millis() as u64),
+                "loss": f64::from(b.lost_per_mille) / 1000.0,
+            })
+        });
+        Some(rows.collect())
     }
 
     fn send_forwarded(&mut self, id: EndpointId) {

@@ -104,6 +104,7 @@ fn patch(message: ReceiverVideoConstraints) -> WishPatch {
         on_stage_endpoints: message.on_stage_endpoints,
         default: message.default_constraints.map(height),
         constraints: message.constraints.map(|map| map.into_iter().map(|(name, c)| (name, height(c))).collect()),
+        assumed_bandwidth: message.assumed_bandwidth_bps,
     }
 }
 

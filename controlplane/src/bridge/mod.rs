@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use jid::BareJid;
+use ringbridge_dataplane::congestion::estimator::Bounds;
 use ringbridge_dataplane::io::IoLimits;
 use ringbridge_dataplane::ring::WorkerLink;
 use ringbridge_dataplane::stats::WorkerStats;
@@ -46,6 +47,10 @@ pub struct BridgeSettings {
     pub workers: usize,
     /// Endpoints of one conference on one worker before new ones go to another.
     pub spill_endpoints: usize,
+    /// Sends no receiver more than its path is estimated to carry.
+    pub congestion_control: bool,
+    /// What a path is believed to carry before anything is known, bits per second.
+    pub start_bitrate: u64,
     /// Cores to pin them to, one each in order; empty lets the kernel choose.
     pub cores: Vec<usize>,
     /// Which I/O backend.
@@ -114,6 +119,8 @@ pub async fn run(settings: BridgeSettings, shutdown: watch::Receiver<bool>) -> R
         io: settings.io,
         limits: IoLimits { extras: settings.io_options, ..IoLimits::default() },
         rewrite: !settings.disable_rewriting,
+        congestion_control: settings.congestion_control,
+        bandwidth: Bounds { start: settings.start_bitrate, ..Bounds::default() },
         ..DataplaneConfig::default()
     })?;
     let (backend, reason) = dataplane.backend();
@@ -152,6 +159,7 @@ pub async fn run_on(
 
     let (health, health_seen) = watch::channel(Err("not connected to the XMPP server".to_owned()));
     let (stats, stats_seen) = watch::channel(serde_json::Value::Object(serde_json::Map::new()));
+    let (bandwidth, bandwidth_seen) = watch::channel(serde_json::Value::Array(Vec::new()));
     let (report, report_seen) = watch::channel(report::Report::default());
     let counters: Vec<_> = links.iter().map(|(_, stats)| Arc::clone(stats)).collect();
     let ops = rest::Ops {
@@ -159,6 +167,7 @@ pub async fn run_on(
         health: health_seen,
         stats: stats_seen,
         metrics: Arc::new(move || report_seen.borrow().to_prometheus(&counters)),
+        bandwidth: Some(bandwidth_seen),
     };
     // Own stop signal: the servers go on until the bridge has said good-bye.
     let (stop_servers, servers_stop) = watch::channel(false);
@@ -172,7 +181,7 @@ pub async fn run_on(
     let mut rest = tokio::spawn(rest::serve(settings.rest_listen, ops, servers_stop));
 
     let (sender, events) = xmpp::connect(settings.xmpp.clone(), shutdown.clone());
-    let publish = actor::Publish { health, stats, report };
+    let publish = actor::Publish { health, stats, report, bandwidth };
     let actor = actor::Actor::new(&settings, transport, certificate, links, registry, sender, publish)?;
     let inputs = actor::Inputs { xmpp: events, channel, shutdown };
     let bridge = actor.run(inputs);

@@ -19,6 +19,8 @@ pub(super) struct WishPatch {
     pub default: Option<VideoConstraint>,
     /// By source name, or by endpoint in the older dialect.
     pub constraints: Option<BTreeMap<String, VideoConstraint>>,
+    /// Bits per second; negative takes it back.
+    pub assumed_bandwidth: Option<i64>,
 }
 
 /// The merged state.
@@ -33,6 +35,7 @@ pub(super) struct Wishes {
     on_stage_endpoints: Vec<String>,
     default: Option<VideoConstraint>,
     constraints: BTreeMap<String, VideoConstraint>,
+    assumed_bandwidth: Option<u64>,
 }
 
 impl Wishes {
@@ -61,6 +64,9 @@ impl Wishes {
         set(&mut self.selected_endpoints, patch.selected_endpoints);
         set(&mut self.on_stage_endpoints, patch.on_stage_endpoints);
         set(&mut self.constraints, patch.constraints);
+        if let Some(bandwidth) = patch.assumed_bandwidth {
+            self.assumed_bandwidth = u64::try_from(bandwidth).ok();
+        }
     }
 
     /// Only last-n changes (`LastNChangedEvent`): the rest stays as before the first full message.
@@ -98,6 +104,7 @@ impl Wishes {
             selected: expand(&self.selected_sources, &self.selected_endpoints),
             default: self.default.unwrap_or(before.default),
             per_source: per_source.into_iter().collect(),
+            assumed_bandwidth: self.assumed_bandwidth,
         }
     }
 

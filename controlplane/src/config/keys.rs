@@ -152,6 +152,22 @@ pub const KEYS: &[Key] = &[
         "50",
         "Endpoints of one conference that share a worker before new ones go to another; fewer when the worker is busy",
     ),
+    key(
+        "bridge.congestion-control",
+        "congestion-control",
+        Part::Bridge,
+        Kind::Choice(&["on", "off"]),
+        "on",
+        "Sends no receiver more video than its path is estimated to carry",
+    ),
+    key(
+        "bridge.start-bitrate",
+        "start-bitrate",
+        Part::Bridge,
+        Kind::Number(30_000, 20_000_000),
+        "2500000",
+        "What a path is believed to carry before anything is known, bits per second",
+    ),
     key("bridge.cores", "cores", Part::Bridge, Kind::Cores, "", "Cores to pin them to, one each, e.g. 2,3"),
     key(
         "bridge.io",

@@ -235,6 +235,8 @@ impl Reader<'_> {
             port: self.required("bridge.port")?,
             workers,
             spill_endpoints: self.required("bridge.spill-endpoints")?,
+            congestion_control: self.text("bridge.congestion-control").as_deref() != Some("off"),
+            start_bitrate: self.required("bridge.start-bitrate")?,
             cores,
             io: match self.text("bridge.io").as_deref() {
                 Some("uring") => IoChoice::Uring,

@@ -76,6 +76,7 @@ pub async fn run(settings: FocusSettings, mut shutdown: watch::Receiver<bool>) -
         health: health_seen,
         stats: stats_seen,
         metrics: Arc::new(move || prometheus(&for_metrics.borrow())),
+        bandwidth: None,
     };
     let mut rest = tokio::spawn(rest::serve(rest_listen, ops, shutdown.clone()));
     let mut publish = tokio::time::interval(PUBLISH);

@@ -23,6 +23,8 @@ pub struct Ops {
     pub stats: watch::Receiver<serde_json::Value>,
     /// The Prometheus text of `/metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// The JSON of `/debug/bandwidth`; a focus has none.
+    pub bandwidth: Option<watch::Receiver<serde_json::Value>>,
 }
 
 impl fmt::Debug for Ops {
@@ -57,6 +59,7 @@ pub fn router(ops: Ops) -> Router {
         .route("/colibri/stats", get(stats))
         .route("/stats", get(stats))
         .route("/metrics", get(metrics))
+        .route("/debug/bandwidth", get(bandwidth))
         .with_state(ops)
 }
 
@@ -87,6 +90,13 @@ async fn version(State(ops): State<Ops>) -> Response {
 
 async fn stats(State(ops): State<Ops>) -> Response {
     Json(ops.stats.borrow().clone()).into_response()
+}
+
+async fn bandwidth(State(ops): State<Ops>) -> Response {
+    match &ops.bandwidth {
+        Some(bandwidth) => Json(bandwidth.borrow().clone()).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 async fn metrics(State(ops): State<Ops>) -> Response {

@@ -275,6 +275,8 @@ pub struct VideoFeedback {
     pub fir: bool,
     /// Transport-wide congestion control.
     pub transport_cc: bool,
+    /// Receiver estimated maximum bitrate.
+    pub remb: bool,
 }
 
 impl VideoFeedback {
@@ -290,6 +292,7 @@ impl VideoFeedback {
             pli: has("nack", "pli"),
             fir: has("ccm", "fir"),
             transport_cc: has("transport-cc", ""),
+            remb: has("goog-remb", ""),
         }
     }
 }

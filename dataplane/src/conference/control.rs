@@ -1,5 +1,7 @@
 //! RTCP in: sender reports go on to the legs, wishes of receivers go back to the sources.
 
+use std::time::Duration;
+
 use super::endpoint::Endpoint;
 use super::extension_map::ReceivedExtensions;
 use super::feedback;
@@ -14,10 +16,22 @@ use super::source::{Input, desired};
 use crate::io::PacketSink;
 use crate::media::MediaKind;
 use crate::peers::Note;
-use crate::rtcp::{Block, Compound, SenderInfo, build, compound, nack};
+use crate::rtcp::{Block, Compound, Feedback, SenderInfo, build, compound, nack};
 use crate::rtp::Packet;
 use crate::srtp::OpenError;
 use crate::stats::Counter;
+
+/// Recent packets that a probe repeats in turn.
+const PROBED: i64 = 32;
+
+/// Why a packet is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// The receiver misses it.
+    Asked,
+    /// To see whether the path carries more.
+    Probe,
+}
 
 impl Room {
     /// Takes one SRTCP packet of an endpoint.
@@ -58,7 +72,7 @@ impl Room {
                 }
                 Block::Nack { media, entries } => {
                     for sequence in nack::sequences(entries) {
-                        self.resend(env, from, sender, media, sequence, sink);
+                        self.resend(env, from, sender, media, sequence, Reason::Asked, sink);
                     }
                 }
                 Block::Pli { media } => self.keyframe_wish(env, from, media, sink),
@@ -67,11 +81,54 @@ impl Room {
                         self.keyframe_wish(env, from, media, sink);
                     }
                 }
-                Block::Twcc { .. } => env.stats.count(Counter::TransportFeedbackReceived),
+                Block::Twcc { body } => self.transport_feedback(env, sender, body),
+                Block::Remb { bitrate } => {
+                    let now = env.micros();
+                    if let Some(downlink) = sender.downlink.as_deref_mut() {
+                        downlink.remb(now, bitrate);
+                        self.wake(env.now);
+                    }
+                }
                 Block::Malformed => env.stats.count(Counter::DropRtcpMalformed),
                 Block::ReceiverReport { .. } | Block::Other { .. } => {}
             }
         }
+    }
+
+    /// A receiver tells what became of the packets that it was sent.
+    fn transport_feedback(&mut self, env: &Env<'_>, receiver: &mut Endpoint, body: &[u8]) {
+        let Some(feedback) = Feedback::parse(body) else { return env.stats.count(Counter::DropRtcpMalformed) };
+        env.stats.count(Counter::TransportFeedbackReceived);
+        let now = env.micros();
+        let Some(downlink) = receiver.downlink.as_deref_mut() else { return };
+        downlink.feedback(now, &feedback);
+        if env.config.congestion_control && downlink.needs_allocation(now) {
+            self.wake(env.now);
+        } else if let Some(at) = downlink.poll_timeout(now) {
+            self.wake(env.epoch + Duration::from_micros(at));
+        }
+    }
+
+    /// Sends one packet of a probe: a repeat of a recent one. False when there is none to be had.
+    pub fn send_probe(
+        &mut self,
+        env: &Env<'_>,
+        to: usize,
+        receiver: &mut Endpoint,
+        sink: &mut impl PacketSink,
+    ) -> bool {
+        let flowing = self.sources.iter().flatten().filter(|s| s.kind == MediaKind::Video).find_map(|source| {
+            let at = source.legs.binary_search_by_key(&to, |l| l.receiver).ok()?;
+            let leg = source.legs.get(at).filter(|l| l.packets > 0 && l.projection.current().is_some())?;
+            let out = source.outgoing().filter(|out| out.rtx.is_some())?;
+            Some((out.ssrc, leg.projection.next_sequence() as u16, leg.rtx_index))
+        });
+        let Some((ssrc, next, turn)) = flowing else { return false };
+        // The last few in turn: one of them may even be missing.
+        (1..=PROBED).any(|back| {
+            let sequence = next.wrapping_sub((turn.rem_euclid(PROBED) + back) as u16 % (2 * PROBED as u16) + 1);
+            self.resend(env, to, receiver, ssrc, sequence, Reason::Probe, sink)
+        })
     }
 
     /// Keeps a sender report, and gives every receiver its own version of it.
@@ -123,7 +180,7 @@ impl Room {
         let Ok(at) = source.legs.binary_search_by_key(&from, |l| l.receiver) else { return };
         let Some(leg) = source.legs.get_mut(at).filter(|_| source.kind == MediaKind::Video) else { return };
         let Some(target) = leg.target else { return };
-        let encoding = leg.projection.current().unwrap_or_else(|| desired(active, target));
+        let encoding = leg.projection.current().unwrap_or_else(|| desired(active, target.encoding));
         if !leg.requests.ready(env.now) {
             return env.stats.count(Counter::KeyframeRequestsThrottled);
         }
@@ -135,7 +192,8 @@ impl Room {
         feedback::request_keyframe(env, self.feedback.video, source, owner, encoding, sink);
     }
 
-    /// A receiver asks for a packet again.
+    /// Sends a packet again; true when it went out.
+    #[allow(clippy::too_many_arguments)]
     fn resend(
         &mut self,
         env: &Env<'_>,
@@ -143,45 +201,75 @@ impl Room {
         receiver: &mut Endpoint,
         ssrc: u32,
         sequence: u16,
+        reason: Reason,
         sink: &mut impl PacketSink,
-    ) {
-        let Some(source) = source_of(&self.by_ssrc, &mut self.sources, ssrc) else { return };
-        let Some(out) = source.outgoing() else { return };
-        let Ok(at) = source.legs.binary_search_by_key(&from, |l| l.receiver) else { return };
-        let Some(leg) = source.legs.get_mut(at) else { return };
-        let Some(owner) = self.endpoints.get(source.owner).and_then(Option::as_deref) else { return };
-        let Some(cache) = &source.cache else { return };
+    ) -> bool {
+        let Some(source) = source_of(&self.by_ssrc, &mut self.sources, ssrc) else { return false };
+        let Some(out) = source.outgoing() else { return false };
+        let Ok(at) = source.legs.binary_search_by_key(&from, |l| l.receiver) else { return false };
+        let Some(leg) = source.legs.get_mut(at) else { return false };
+        let Some(owner) = self.endpoints.get(source.owner).and_then(Option::as_deref) else { return false };
+        let Some(cache) = &source.cache else { return false };
         let found = leg.projection.origin(sequence).and_then(|(encoding, number)| cache.get(encoding, number));
-        let Some((bytes, cached)) = found else { return env.stats.count(Counter::NackCacheMiss) };
-        let Ok(rtp) = Packet::parse(bytes) else { return };
+        let Some((bytes, cached)) = found else {
+            if reason == Reason::Asked {
+                env.stats.count(Counter::NackCacheMiss);
+            }
+            return false;
+        };
+        let Ok(rtp) = Packet::parse(bytes) else { return false };
         let extensions = ReceivedExtensions::resolve(&rtp, source.kind, &owner.extensions);
         let view = PayloadView::of(cached.format.codec, rtp.payload());
         let picture = Picture { id: cached.picture_id, tl0: view.vp8.and_then(|d| d.tl0_pic_idx) };
-        let Some(output) = leg.projection.replay(sequence, rtp.timestamp(), picture) else { return };
+        let Some(output) = leg.projection.replay(sequence, rtp.timestamp(), picture) else { return false };
         let packet = MediaPacket { rtp, kind: source.kind, format: cached.format, extensions, view };
-        let context = SendContext { sender: &owner.formats, translate: env.config.rewrite, send_time: send_time(env) };
-        let Some(shape) = rewrite::shape(&packet, context, &receiver.formats) else { return };
+        let context = SendContext {
+            sender: &owner.formats,
+            translate: env.config.rewrite,
+            send_time: send_time(env),
+            micros: env.micros() as u32,
+        };
+        let Some(shape) = rewrite::shape(&packet, context, &receiver.formats) else { return false };
         let stream = match (shape.output().rtx, out.rtx) {
             (Some(payload_type), Some(ssrc)) => Stream::Rtx { ssrc, payload_type, index: leg.rtx_index },
-            _ if receiver.may_repeat_index() && output.sequence >= leg.repeat_from => Stream::Media { ssrc: out.ssrc },
-            _ => return env.stats.count(Counter::DropCannotRepeat),
+            _ if reason == Reason::Asked && receiver.may_repeat_index() && output.sequence >= leg.repeat_from => {
+                Stream::Media { ssrc: out.ssrc }
+            }
+            _ => {
+                if reason == Reason::Asked {
+                    env.stats.count(Counter::DropCannotRepeat);
+                }
+                return false;
+            }
         };
-        if !leg.may_resend(env.now, sequence) {
-            return;
+        if reason == Reason::Asked {
+            if !leg.may_resend(env.now, sequence) {
+                return false;
+            }
+            let (now, size) = (env.micros(), bytes.len());
+            if receiver.downlink.as_deref_mut().is_some_and(|d| !d.may_repeat(now, size)) {
+                env.stats.count(Counter::DropRepairBudget);
+                return false;
+            }
         }
         match rewrite::send(&packet, &output, stream, shape, receiver, context, sink) {
             Ok((_, payload)) => {
-                env.stats.count(Counter::Retransmissions);
+                env.stats.count(match reason {
+                    Reason::Asked => Counter::Retransmissions,
+                    Reason::Probe => Counter::ProbePackets,
+                });
                 if matches!(stream, Stream::Rtx { .. }) {
                     leg.rtx_index += 1;
                 } else {
                     leg.packets = leg.packets.wrapping_add(1);
                     leg.octets = leg.octets.wrapping_add(payload as u32);
                 }
+                return true;
             }
             Err(NotSent::OutputFull) => env.stats.count(Counter::DropOutputFull),
             Err(NotSent::Malformed) => env.stats.count(Counter::DropRewriteFailed),
             Err(NotSent::NotReady) => {}
         }
+        false
     }
 }

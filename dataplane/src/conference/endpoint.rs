@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 
 use super::codec::{FormatTable, VideoFeedback};
+use super::downlink::Downlink;
 use super::extension_map::{ExtensionTable, UriId};
 use super::leg::Indices;
 use super::source::Input;
@@ -53,8 +54,8 @@ pub struct Endpoint {
     pub arrivals: TwccRecorder,
     /// SSRC of the packet that arrived last with a transport-wide sequence number.
     pub transport_media_ssrc: u32,
-    /// Transport-wide sequence number of the last packet sent to it.
-    pub transport_sequence: u16,
+    /// The way to it, once it negotiated to tell of that.
+    pub downlink: Option<Box<Downlink>>,
     /// When the next receiver report goes out; none before it sends anything.
     pub next_report: Option<Instant>,
     /// Last sign of life.
@@ -85,7 +86,7 @@ impl Endpoint {
             inputs: HashMap::default(),
             arrivals: TwccRecorder::default(),
             transport_media_ssrc: 0,
-            transport_sequence: 0,
+            downlink: None,
             next_report: None,
             last_activity: now,
             active: true,

@@ -10,6 +10,7 @@ use super::codec::Formats;
 use super::extension_map::Uris;
 use super::ingress;
 use super::room::{Env, Room};
+use crate::congestion::estimator::Bounds;
 use crate::congestion::shedding::Shedding;
 use crate::ids::{ConferenceId, EndpointId};
 use crate::io::{IoError, PacketSink, Path};
@@ -37,6 +38,10 @@ pub struct ForwarderConfig {
     pub max_sources_per_endpoint: usize,
     /// Bytes of packets kept per video source for retransmission.
     pub cache_bytes: usize,
+    /// Sends no receiver more than its path is estimated to carry.
+    pub congestion_control: bool,
+    /// Bounds of those estimates.
+    pub bandwidth: Bounds,
 }
 
 impl Default for ForwarderConfig {
@@ -46,6 +51,8 @@ impl Default for ForwarderConfig {
             max_endpoints_per_conference: 1000,
             max_sources_per_endpoint: 20,
             cache_bytes: 512 * 1024,
+            congestion_control: true,
+            bandwidth: Bounds::default(),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::projection::{Entry, Input as ProjectionInput};
 use super::rewrite::{self, MediaPacket, NotSent, SendContext, Stream};
 use super::room::{Env, Room};
 use super::sequence::Arrival;
-use super::source::{Input, Source, desired};
+use super::source::{Input, Noted, Source, desired};
 use crate::io::PacketSink;
 use crate::media::MediaKind;
 use crate::peers::Crossing;
@@ -193,7 +193,9 @@ impl Room {
             state.height = view.height;
             resized = true;
         }
-        source.note_packet(env.now, input.encoding, rtp.timestamp());
+        let (timestamp, bytes_of_payload) = (rtp.timestamp(), rtp.payload().len());
+        let noted = Noted { timestamp, frame: view.frame, begins: view.begins, bytes: bytes_of_payload };
+        source.note_packet(env.now, input.encoding, &noted);
         if kind == MediaKind::Video {
             let encodings = source.encodings.len();
             let cache = source.cache.get_or_insert_with(|| PacketCache::new(env.config.cache_bytes, encodings));
@@ -242,7 +244,12 @@ fn fan_out(
     sink: &mut impl PacketSink,
 ) -> Option<u8> {
     let ssrc = source.outgoing()?.ssrc;
-    let context = SendContext { sender: &sender.formats, translate: env.config.rewrite, send_time: send_time(env) };
+    let context = SendContext {
+        sender: &sender.formats,
+        translate: env.config.rewrite,
+        send_time: send_time(env),
+        micros: env.micros() as u32,
+    };
     let active = source.active_encodings(env.now);
     let mut wanted = None;
     let mut forwarded = 0;
@@ -269,7 +276,7 @@ fn fan_out(
             }
             continue;
         };
-        let desired = desired(active, env.shedding.cap(active, target));
+        let desired = desired(active, env.shedding.cap(active, target.encoding));
         let output = leg.projection.project(env.now, input, desired);
         if leg.projection.current() != Some(desired) && leg.requests.ready(env.now) {
             wanted = wanted.max(Some(desired));

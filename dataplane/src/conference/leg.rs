@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::keyframe::Throttle;
 use super::projection::Projection;
+use crate::congestion::layer::LayerId;
 
 /// A packet is not sent again to the same receiver before this has passed.
 const RESEND_INTERVAL: Duration = Duration::from_millis(20);
@@ -14,8 +15,8 @@ const RESENDS: usize = 64;
 pub struct Leg {
     /// Index of the receiver in its conference.
     pub receiver: usize,
-    /// The encoding that the allocation grants; `None` is nothing.
-    pub target: Option<u8>,
+    /// The layer that the allocation grants; `None` is nothing.
+    pub target: Option<LayerId>,
     /// The outgoing stream.
     pub projection: Projection,
     /// Packet index of the next retransmission on the RTX SSRC.
@@ -45,7 +46,7 @@ pub struct Indices {
 
 impl Leg {
     /// A leg that has sent nothing yet.
-    pub fn new(receiver: usize, target: Option<u8>, indices: Indices) -> Self {
+    pub fn new(receiver: usize, target: Option<LayerId>, indices: Indices) -> Self {
         Self {
             receiver,
             target,

@@ -6,13 +6,17 @@
 mod cache;
 mod codec;
 mod control;
+mod downlink;
 mod endpoint;
 mod extension_map;
 mod feedback;
 pub mod forwarder;
+mod frame;
+mod grants;
 mod ingress;
 mod keyframe;
 mod leg;
+mod meter;
 mod nack;
 mod payload;
 mod projection;

@@ -1,6 +1,7 @@
 //! One packet for one receiver: its payload type, extension ids, SSRC, numbers; sealed and queued.
 
 use super::codec::{Codec, Format, FormatTable, OutputFormat};
+use super::downlink::Downlink;
 use super::endpoint::Endpoint;
 use super::extension_map::{OutgoingExtensions, ReceivedExtensions, UriId};
 use super::payload::PayloadView;
@@ -109,6 +110,8 @@ pub struct SendContext<'a> {
     pub translate: bool,
     /// Absolute send time, 24 bits of 6.18 fixed point seconds.
     pub send_time: u32,
+    /// The low half of the worker's clock, microseconds.
+    pub micros: u32,
 }
 
 /// Rewrites, seals and queues one packet; returns (datagram bytes, payload bytes).
@@ -129,7 +132,7 @@ pub fn send(
         OutgoingExtensions::select(&packet.extensions, packet.kind, &receiver.extensions, context.translate);
     let transport_cc = receiver.extensions.id(packet.kind, UriId::TRANSPORT_CC).filter(|_| video);
     let send_time_id = receiver.extensions.id(packet.kind, UriId::ABS_SEND_TIME).filter(|_| video);
-    let transport_sequence = receiver.transport_sequence.wrapping_add(1);
+    let transport_sequence = receiver.downlink.as_deref().map_or(0, Downlink::next_sequence);
     let (transport_bytes, send_time) = (transport_sequence.to_be_bytes(), context.send_time.to_be_bytes());
     if let Some(id) = transport_cc {
         extensions.push(id, &transport_bytes);
@@ -165,8 +168,8 @@ pub fn send(
         .seal_rtp(slot, header_len, header_len + payload_len, (index >> 16) as u32)
         .map_err(|_| NotSent::Malformed)?;
     sink.commit(len, path);
-    if transport_cc.is_some() {
-        receiver.transport_sequence = transport_sequence;
+    if let Some(downlink) = receiver.downlink.as_deref_mut() {
+        downlink.sent(context.micros, len, transport_cc.is_some());
     }
     Ok((len, payload_len))
 }

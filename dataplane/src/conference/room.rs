@@ -6,12 +6,14 @@ use std::time::Instant;
 use hashbrown::HashMap;
 
 use super::codec::{FormatTable, Formats, VideoFeedback};
+use super::downlink::{Downlink, micros};
 use super::endpoint::Endpoint;
-use super::extension_map::{ExtensionTable, Uris};
+use super::extension_map::{ExtensionTable, UriId, Uris};
 use super::forwarder::ForwarderConfig;
 use super::leg::Leg;
 use super::source::{Input, Source};
 use super::speaker::SpeakerDetector;
+use crate::congestion::layer::LayerId;
 use crate::congestion::shedding::Shedding;
 use crate::ids::{ConferenceId, EndpointId};
 use crate::media::{Media, MediaKind, SourceDescription};
@@ -42,6 +44,11 @@ pub struct Env<'a> {
 }
 
 impl Env<'_> {
+    /// Microseconds of the worker's clock.
+    pub fn micros(&self) -> u64 {
+        micros(self.epoch, self.now)
+    }
+
     /// Queues an event.
     pub fn emit(&mut self, event: Event) {
         if self.events.len() < MAX_EVENTS {
@@ -186,6 +193,10 @@ impl Room {
         endpoint.formats = FormatTable::compile(media, formats);
         endpoint.extensions = ExtensionTable::compile(&media.header_extensions, uris);
         endpoint.feedback = VideoFeedback::of(media);
+        let numbered = endpoint.extensions.id(MediaKind::Video, UriId::TRANSPORT_CC).is_some();
+        if endpoint.home.is_none() && endpoint.downlink.is_none() && (numbered || endpoint.feedback.remb) {
+            endpoint.downlink = Some(Box::new(Downlink::new(env.config.bandwidth)));
+        }
         for source in self.sources.iter_mut().flatten() {
             if source.owner == index {
                 // What is cached was numbered by the old table.
@@ -290,7 +301,7 @@ impl Room {
 fn add_leg(env: &Env<'_>, source: &mut Source, receiver: usize, endpoint: &mut Endpoint) {
     let Some(outgoing) = source.outgoing() else { return };
     // Audio always flows; video waits for the allocation.
-    let target = (source.kind == MediaKind::Audio).then_some(0);
+    let target = (source.kind == MediaKind::Audio).then_some(LayerId::whole(0));
     let Some(indices) = endpoint.indices(outgoing) else {
         tracing::warn!(endpoint = %endpoint.id, source = source.name, "source not forwarded: too many SSRCs used up");
         return env.stats.count(Counter::DropTableFull);

@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use super::cache::PacketCache;
+use super::frame::Frame;
 use super::keyframe::Throttle;
 use super::leg::Leg;
+use super::meter::Meter;
 use super::nack::NackGenerator;
 use super::reports::ReceptionStats;
 use super::sequence::{SequenceTracker, Unwrapper};
+use crate::congestion::layer::{Layer, LayerId, Layers, MAX_ENCODINGS, MAX_SPATIAL, MAX_TEMPORAL, Point};
 use crate::media::{Encoding, MediaKind, SourceDescription, VideoType};
 
-/// Encodings of one source that are looked at; further ones are not received.
-pub const MAX_ENCODINGS: usize = 4;
 /// An encoding is silent after this long, if the others went on in the meantime.
 const SILENT: Duration = Duration::from_millis(500);
 const SILENT_FRAMES: u8 = 3;
@@ -44,6 +45,8 @@ pub struct EncodingState {
     pub reception: ReceptionStats,
     /// Height of the last keyframe.
     pub height: Option<u16>,
+    /// What its layers bring.
+    pub meter: Meter,
     last_packet: Option<Instant>,
     last_timestamp: u32,
     missed_frames: u8,
@@ -59,6 +62,7 @@ impl EncodingState {
             nack: NackGenerator::default(),
             reception: ReceptionStats::default(),
             height: None,
+            meter: Meter::default(),
             last_packet: None,
             last_timestamp: 0,
             missed_frames: 0,
@@ -69,6 +73,19 @@ impl EncodingState {
         self.last_packet
             .is_some_and(|at| now.saturating_duration_since(at) < SILENT || self.missed_frames < SILENT_FRAMES)
     }
+}
+
+/// What [`Source::note_packet`] needs to know of a packet.
+#[derive(Debug, Clone, Copy)]
+pub struct Noted {
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// Its frame.
+    pub frame: Frame,
+    /// Whether it is the first packet of its frame, where the payload says so.
+    pub begins: Option<bool>,
+    /// Bytes of payload.
+    pub bytes: usize,
 }
 
 /// One source of a conference.
@@ -180,18 +197,48 @@ impl Source {
         }
     }
 
-    /// Notes a packet of an encoding, to tell which encodings the sender still sends.
-    pub fn note_packet(&mut self, now: Instant, encoding: u8, timestamp: u32) {
+    /// Notes a packet of an encoding, to tell what the sender still sends. True when it is the first one seen of the
+    /// newest picture.
+    pub fn note_packet(&mut self, now: Instant, encoding: u8, packet: &Noted) -> bool {
         let encoding = usize::from(encoding);
-        let Some(state) = self.encodings.get_mut(encoding) else { return };
-        let new_frame = state.last_packet.is_none() || state.last_timestamp != timestamp;
+        let Some(state) = self.encodings.get_mut(encoding) else { return false };
+        let step = packet.timestamp.wrapping_sub(state.last_timestamp);
+        let picture = state.last_packet.is_none() || (1..1 << 31).contains(&step);
         state.last_packet = Some(now);
-        state.last_timestamp = timestamp;
         state.missed_frames = 0;
-        if new_frame && self.encodings.len() > 1 {
+        if picture {
+            state.last_timestamp = packet.timestamp;
+        }
+        if self.kind == MediaKind::Video {
+            state.meter.count(now, &packet.frame, picture, packet.begins.unwrap_or(picture), packet.bytes);
+        }
+        if picture && self.encodings.len() > 1 {
             for (i, other) in self.encodings.iter_mut().enumerate() {
                 if i != encoding {
                     other.missed_frames = other.missed_frames.saturating_add(1);
+                }
+            }
+        }
+        picture
+    }
+
+    /// The layers that were seen in packets and still come, ascending. Replaces what `out` held.
+    pub fn layers(&self, now: Instant, out: &mut Layers) {
+        out.clear();
+        let active = self.active_encodings(now);
+        for (state, encoding) in self.encodings.iter().zip(0u8..).filter(|(_, i)| active >> i & 1 != 0) {
+            for spatial in 0..MAX_SPATIAL as u8 {
+                for temporal in 0..MAX_TEMPORAL as u8 {
+                    let point = Point::new(spatial, temporal);
+                    if state.meter.seen(point) {
+                        let rate = state.meter.rate(now, point);
+                        out.push(Layer {
+                            id: LayerId { encoding, spatial, temporal },
+                            height: state.height,
+                            frame_rate: rate.frame_rate,
+                            bitrate: rate.bitrate,
+                        });
+                    }
                 }
             }
         }
@@ -246,21 +293,26 @@ mod tests {
         let start = Instant::now();
         let mut source = Source::new(0, &video(&[1, 3]));
         assert_eq!(source.active_encodings(start), 0);
-        source.note_packet(start, 0, 1);
-        source.note_packet(start, 1, 1);
+        let noted = |timestamp| Noted { timestamp, frame: Frame::layer(0, 0), begins: None, bytes: 10 };
+        assert!(source.note_packet(start, 0, &noted(1)));
+        assert!(!source.note_packet(start, 0, &noted(1)));
+        source.note_packet(start, 1, &noted(1));
         let later = start + Duration::from_secs(2);
         assert_eq!(source.active_encodings(later), 0b11, "a still screen: nobody sends");
         for i in 0..3 {
-            source.note_packet(later, 0, 100 + i);
+            source.note_packet(later, 0, &noted(100 + i));
         }
         assert_eq!(source.active_encodings(later), 0b01);
+        let mut layers = Layers::default();
+        source.layers(later, &mut layers);
+        assert_eq!(layers.iter().map(|l| l.id).collect::<Vec<_>>(), [LayerId { encoding: 0, spatial: 0, temporal: 0 }]);
     }
 
     #[test]
     fn an_update_keeps_what_stays() {
         let mut source = Source::new(0, &video(&[1, 3]));
         source.encodings[1].height = Some(360);
-        source.legs.push(Leg::new(4, Some(1), Indices { media: 7, rtx: 2 }));
+        source.legs.push(Leg::new(4, Some(LayerId::whole(1)), Indices { media: 7, rtx: 2 }));
         assert!(source.continues(&video(&[1, 3])));
         assert!(!source.continues(&video(&[9])));
         source.update(&video(&[1, 3, 5]));

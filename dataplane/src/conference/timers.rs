@@ -1,20 +1,18 @@
-//! Everything that waits for time: the allocation, reports, the tail of feedback, repeated NACKs, the speaker, silence.
+//! Everything that waits for time: the allocation, estimates and probes, reports, the tail of feedback, repeated NACKs, the speaker, silence.
 
 use std::time::{Duration, Instant};
 
-use super::endpoint::{ACTIVITY_TIMEOUT, REPORT_INTERVAL};
+use super::endpoint::{ACTIVITY_TIMEOUT, Endpoint, REPORT_INTERVAL};
 use super::feedback;
 use super::room::{Env, Room};
-use super::source::Source;
-use crate::congestion::allocation::{self, Candidate};
 use crate::io::PacketSink;
-use crate::media::{Encoding, MediaKind, VideoType};
-use crate::peers::Note;
+use crate::media::MediaKind;
 use crate::ring::Event;
-use crate::stats::Counter;
 
 /// Least time between two runs over a conference, so that many timers share one.
 const SPACING: Duration = Duration::from_millis(5);
+/// Packets of a probe that one receiver is sent in one run.
+const MOST_AT_ONCE: usize = 64;
 
 impl Room {
     /// Runs what is due and sets the next deadline.
@@ -28,10 +26,13 @@ impl Room {
         }
         if std::mem::take(&mut self.dirty) {
             self.allocate(env);
+        } else {
+            self.reallocate(env);
         }
         let mut next = self.speaker.deadline();
         for i in 0..self.endpoints.len() {
             next = earliest(next, self.endpoint_timeout(env, i, sink));
+            next = earliest(next, self.downlink_timeout(env, i, sink));
         }
         for source in self.sources.iter_mut().flatten().filter(|s| s.kind == MediaKind::Video) {
             let Some(owner) = self.endpoints.get_mut(source.owner).and_then(Option::as_deref_mut) else { continue };
@@ -43,6 +44,51 @@ impl Room {
             }
         }
         self.deadline = next.map(|at| at.max(env.now + SPACING));
+    }
+
+    /// Looks after what is known of a receiver's path, and sends the packets of a probe.
+    fn downlink_timeout(&mut self, env: &mut Env<'_>, index: usize, sink: &mut impl PacketSink) -> Option<Instant> {
+        let now = env.micros();
+        let due = |e: &Endpoint| e.downlink.as_deref().and_then(|d| d.poll_timeout(now)).is_some();
+        let place = self.endpoints.get_mut(index)?;
+        if !place.as_deref().is_some_and(due) {
+            return None;
+        }
+        // Taken out, as for a packet of its own: a probe repeats what the room has cached.
+        let mut endpoint = place.take()?;
+        let at = self.tend_downlink(env, index, &mut endpoint, sink);
+        if let Some(place) = self.endpoints.get_mut(index) {
+            *place = Some(endpoint);
+        }
+        at.map(|at| env.epoch + Duration::from_micros(at))
+    }
+
+    fn tend_downlink(
+        &mut self,
+        env: &mut Env<'_>,
+        index: usize,
+        endpoint: &mut Endpoint,
+        sink: &mut impl PacketSink,
+    ) -> Option<u64> {
+        let now = env.micros();
+        let probes = env.config.congestion_control && endpoint.feedback.transport_cc;
+        let downlink = endpoint.downlink.as_deref_mut()?;
+        downlink.tick(now, probes);
+        for _ in 0..MOST_AT_ONCE {
+            if endpoint.downlink.as_deref().is_none_or(|d| d.prober.due(now).is_none()) {
+                break;
+            }
+            if !self.send_probe(env, index, endpoint, sink)
+                && let Some(downlink) = endpoint.downlink.as_deref_mut()
+            {
+                downlink.prober.abort(now, &mut downlink.estimator);
+            }
+        }
+        let downlink = endpoint.downlink.as_deref_mut()?;
+        if let Some(bandwidth) = downlink.report(now, None) {
+            env.emit(Event::Bandwidth { endpoint: endpoint.id, bandwidth });
+        }
+        downlink.poll_timeout(now)
     }
 
     fn endpoint_timeout(&mut self, env: &mut Env<'_>, index: usize, sink: &mut impl PacketSink) -> Option<Instant> {
@@ -59,96 +105,6 @@ impl Room {
         }
         let silence = endpoint.active.then_some(endpoint.last_activity + ACTIVITY_TIMEOUT);
         earliest(earliest(silence, endpoint.arrivals.poll_timeout()), endpoint.next_report)
-    }
-
-    /// Grants every receiver its encodings, and tells the control plane what changed.
-    fn allocate(&mut self, env: &mut Env<'_>) {
-        let order = self.last_n_order();
-        let mut demands: Vec<Option<i32>> = vec![None; self.sources.len()];
-        for receiver in 0..self.endpoints.len() {
-            let endpoint = self.endpoints.get_mut(receiver).and_then(Option::as_deref_mut);
-            let Some(endpoint) = endpoint.filter(|e| e.home.is_none()) else { continue };
-            let offered: Vec<(usize, &Source)> = order
-                .iter()
-                .filter_map(|i| Some((*i, self.sources.get(*i)?.as_deref()?)))
-                .filter(|(_, s)| s.owner != receiver)
-                .collect();
-            let candidates: Vec<Candidate<'_>> =
-                offered.iter().map(|(_, s)| Candidate { name: &s.name, video_type: s.video_type }).collect();
-            let limits = allocation::limits(&candidates, &endpoint.constraints);
-            let mut forwarded = Vec::new();
-            let mut targets = Vec::with_capacity(offered.len());
-            for ((i, source), limit) in offered.iter().zip(&limits) {
-                let shown = !matches!(source.video_type, VideoType::None | VideoType::Disabled);
-                if *limit != 0 && shown {
-                    forwarded.push(source.name.clone());
-                }
-                if let Some(demand) = demands.get_mut(*i) {
-                    *demand = Some(allocation::larger(demand.unwrap_or(0), *limit));
-                }
-                targets.push((*i, allocation::target(*limit, source.encodings.iter().map(|e| e.height))));
-            }
-            if forwarded != endpoint.forwarded {
-                endpoint.forwarded.clone_from(&forwarded);
-                env.emit(Event::ForwardedSources { endpoint: endpoint.id, sources: forwarded });
-            }
-            for (i, target) in targets {
-                let Some(source) = self.sources.get_mut(i).and_then(Option::as_deref_mut) else { continue };
-                if let Ok(at) = source.legs.binary_search_by_key(&receiver, |l| l.receiver)
-                    && let Some(leg) = source.legs.get_mut(at)
-                {
-                    leg.target = target;
-                    if target.is_none() {
-                        // Here, because a source that nobody wants does not even cross to this worker.
-                        leg.projection.stop();
-                    }
-                }
-            }
-        }
-        self.announce_demand(env, &order, &demands);
-    }
-
-    fn announce_demand(&mut self, env: &mut Env<'_>, order: &[usize], demands: &[Option<i32>]) {
-        for i in order {
-            let Some(source) = self.sources.get_mut(*i).and_then(Option::as_deref_mut) else { continue };
-            let demand = source.merged_demand(demands.get(*i).copied().flatten());
-            // Before the first receiver nothing was said; after the last one left, nobody wants it.
-            let demand = if source.demand.is_some() { Some(demand.unwrap_or(0)) } else { demand };
-            let Some(max_height) = demand.filter(|_| demand != source.demand) else { continue };
-            let Some(owner) = self.endpoints.get(source.owner).and_then(Option::as_deref) else { continue };
-            let endpoint = owner.id;
-            match (owner.home, source.outgoing()) {
-                (None, _) => env.emit(Event::SourceDemand { endpoint, source: source.name.clone(), max_height }),
-                (Some(home), Some(Encoding { ssrc, .. })) => {
-                    if !env.peers.send_note(home, Note::Demand { endpoint, ssrc, max_height }) {
-                        env.stats.count(Counter::DropCrossingFull);
-                        self.dirty = true;
-                        continue;
-                    }
-                }
-                (Some(_), None) => {}
-            }
-            source.demand = demand;
-        }
-    }
-
-    /// Video sources, those of recent speakers first, then in the order of joining.
-    fn last_n_order(&self) -> Vec<usize> {
-        let rank = |owner: usize| {
-            let endpoint = self.endpoints.get(owner).and_then(Option::as_deref);
-            let spoke = endpoint.and_then(|e| self.speaker.recent().iter().position(|r| *r == e.id));
-            (spoke.unwrap_or(usize::MAX), endpoint.map(|e| e.id))
-        };
-        let mut order: Vec<(_, usize)> = self
-            .sources
-            .iter()
-            .enumerate()
-            .filter_map(|(i, s)| Some((i, s.as_deref()?)))
-            .filter(|(_, s)| s.kind == MediaKind::Video)
-            .map(|(i, s)| (rank(s.owner), i))
-            .collect();
-        order.sort_unstable();
-        order.into_iter().map(|(_, i)| i).collect()
     }
 }
 

@@ -1,6 +1,8 @@
 //! From one receiver's wishes to one height limit and one target encoding per video source
-//! (bridge-protocol section 8.3, steps 1 to 3; no bandwidth limit is applied here).
+//! (bridge-protocol section 8.3, steps 1 to 3; [`super::division`] then divides the bandwidth).
 
+use super::ladder::nominal_height;
+use super::layer::LayerId;
 use crate::media::{ReceiverConstraints, VideoType};
 
 /// A source as a receiver may want it.
@@ -42,11 +44,7 @@ pub fn limits(candidates: &[Candidate<'_>], constraints: &ReceiverConstraints) -
         if left == 0 {
             break;
         }
-        let wanted = constraints
-            .per_source
-            .iter()
-            .find(|(name, _)| name == candidates[i].name)
-            .map_or(constraints.default, |(_, c)| *c);
+        let wanted = constraints.of(candidates[i].name);
         if wanted.max_height != 0 && wanted.max_frame_rate != 0 {
             limits[i] = wanted.max_height.max(-1);
             left -= 1;
@@ -55,13 +53,8 @@ pub fn limits(candidates: &[Candidate<'_>], constraints: &ReceiverConstraints) -
     limits
 }
 
-/// Height of an encoding whose keyframes have not told it.
-fn nominal_height(encoding: usize) -> i32 {
-    180i32.checked_shl(encoding.min(6) as u32).unwrap_or(i32::MAX)
-}
-
-/// The highest encoding that fits under a limit; the lowest one when none fits, none when the limit is 0.
-pub fn target(limit: i32, heights: impl ExactSizeIterator<Item = Option<u16>>) -> Option<u8> {
+/// The highest encoding that fits under a limit, whole; the lowest one when none fits, none when the limit is 0.
+pub fn target(limit: i32, heights: impl ExactSizeIterator<Item = Option<u16>>) -> Option<LayerId> {
     if limit == 0 {
         return None;
     }
@@ -72,7 +65,7 @@ pub fn target(limit: i32, heights: impl ExactSizeIterator<Item = Option<u16>>) -
             target = i;
         }
     }
-    u8::try_from(target).ok()
+    u8::try_from(target).ok().map(LayerId::whole)
 }
 
 /// The larger of two wishes, -1 being unlimited.
@@ -102,6 +95,7 @@ mod tests {
             selected: vec!["c-v0".to_owned(), "d-v0".to_owned(), "gone".to_owned()],
             default: height(180),
             per_source: vec![("d-v0".to_owned(), height(720)), ("a-v0".to_owned(), height(0))],
+            assumed_bandwidth: None,
         };
         let limits = limits(&candidates(&["a-v0", "b-v0", "c-v0", "d-v0", "e-v0"]), &constraints);
         assert_eq!(limits, [0, 180, 180, 720, 0], "a source that is not wanted does not count");
@@ -118,6 +112,7 @@ mod tests {
     #[test]
     fn targets() {
         let nominal = || [None, None, None].into_iter();
+        let target = |limit, heights| target(limit, heights).map(|layer| layer.encoding);
         assert_eq!(target(0, nominal()), None);
         assert_eq!(target(90, nominal()), Some(0));
         assert_eq!(target(180, nominal()), Some(0));
@@ -125,7 +120,8 @@ mod tests {
         assert_eq!(target(719, nominal()), Some(1));
         assert_eq!(target(-1, nominal()), Some(2));
         assert_eq!(target(360, [Some(90), Some(180), Some(360)].into_iter()), Some(2));
-        assert_eq!(target(180, [Some(1080)].into_iter()), Some(0), "a single encoding is always forwarded");
+        let single = super::target(180, [Some(1080)].into_iter());
+        assert_eq!(single, Some(LayerId::whole(0)), "a single encoding is always forwarded");
     }
 
     proptest! {

@@ -77,7 +77,12 @@ pub enum Block<'a> {
         /// From the base sequence number on.
         body: &'a [u8],
     },
-    /// Anything else that is well-formed: SDES, BYE, XR, APP, REMB.
+    /// Receiver estimated maximum bitrate (draft-alvestrand-rmcat-remb-03).
+    Remb {
+        /// Bits per second.
+        bitrate: u64,
+    },
+    /// Anything else that is well-formed: SDES, BYE, XR, APP.
     Other {
         /// Packet type.
         packet_type: u8,
@@ -157,6 +162,14 @@ fn parse(packet: &[u8]) -> Option<Block<'_>> {
             let entries = body.get(8..)?;
             Block::Fir { entries: entries.get(..entries.len() / 8 * 8)? }
         }
+        (pt::PSFB, 15) => match body.get(8..) {
+            Some([b'R', b'E', b'M', b'B', _, first, second, third, ..]) => {
+                let exponent = u32::from(first >> 2);
+                let mantissa = u64::from(first & 3) << 16 | u64::from(*second) << 8 | u64::from(*third);
+                Block::Remb { bitrate: mantissa.saturating_mul(1u64.checked_shl(exponent).unwrap_or(u64::MAX)) }
+            }
+            _ => Block::Other { packet_type },
+        },
         _ => Block::Other { packet_type },
     })
 }

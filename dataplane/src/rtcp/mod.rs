@@ -3,9 +3,11 @@
 pub mod build;
 pub mod compound;
 pub mod nack;
+pub mod transport_feedback;
 pub mod twcc;
 
 pub use compound::{Block, Compound, ReportBlock, SenderInfo};
+pub use transport_feedback::Feedback;
 pub use twcc::TwccRecorder;
 
 /// Packet types (RFC 3550 section 12.1, RFC 4585 section 6.1).

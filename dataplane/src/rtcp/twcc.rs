@@ -25,8 +25,8 @@ pub struct TwccRecorder {
     base: u64,
     /// One past the newest that arrived.
     end: u64,
-    /// Arrival by `sequence % CAPACITY`, microseconds since the epoch; negative is not received. Empty before the first:
-    /// most endpoints of a large conference send nothing.
+    /// Arrival by `sequence % CAPACITY`, microseconds since the epoch; negative is not received. Kept after they were
+    /// reported, too. Empty before the first: most endpoints of a large conference send nothing.
     arrivals: Box<[i64]>,
     last_feedback: Option<Instant>,
     pending: bool,
@@ -46,28 +46,24 @@ impl TwccRecorder {
         }
         let delta = sequence.wrapping_sub(self.end as u16) as i16;
         let Some(extended) = self.end.checked_add_signed(i64::from(delta)) else { return };
-        if extended < self.base {
-            // Reported as lost already; the sender's estimator prefers silence to a correction.
-            return;
-        }
-        if extended >= self.base + CAPACITY as u64 {
-            if extended >= self.end + CAPACITY as u64 {
-                self.arrivals.fill(-1);
-                (self.base, self.end) = (extended, extended);
-            } else {
-                let base = extended + 1 - CAPACITY as u64;
-                for skipped in self.base..base {
-                    self.arrivals[skipped as usize % CAPACITY] = -1;
-                }
-                self.base = base;
-            }
-        }
         let micros = now.saturating_duration_since(epoch).as_micros() as i64;
-        let cell = &mut self.arrivals[extended as usize % CAPACITY];
-        if *cell < 0 {
-            *cell = micros;
+        if extended >= self.end {
+            let window = (extended + 1).saturating_sub(CAPACITY as u64);
+            for skipped in self.end.max(window)..extended {
+                self.arrivals[skipped as usize % CAPACITY] = -1;
+            }
+            // After a jump beyond the window, what lies between was not lost but numbered anew.
+            self.base = if extended >= self.end + CAPACITY as u64 { extended } else { self.base.max(window) };
+            self.end = extended + 1;
+        } else {
+            let cell = &self.arrivals[extended as usize % CAPACITY];
+            if extended + (CAPACITY as u64) < self.end || *cell >= 0 {
+                return;
+            }
+            // Late, and perhaps reported as lost: reported again from here on, or the sender takes reordering for loss.
+            self.base = self.base.min(extended);
         }
-        self.end = self.end.max(extended + 1);
+        self.arrivals[extended as usize % CAPACITY] = micros;
         self.pending = true;
         self.marker |= marker;
         self.last_feedback.get_or_insert(now);
@@ -139,9 +135,6 @@ impl TwccRecorder {
         out[16..19].copy_from_slice(&(reference as u32).to_be_bytes()[1..]);
         out[19] = self.feedback_count;
         self.feedback_count = self.feedback_count.wrapping_add(1);
-        for reported in self.base..self.base + count as u64 {
-            self.arrivals[reported as usize % CAPACITY] = -1;
-        }
         self.base += count as u64;
         self.pending = self.base < self.end;
         if !self.pending {
@@ -223,6 +216,31 @@ mod tests {
         assert_eq!(recorder.poll_timeout(), Some(start + Duration::from_millis(120)));
         let len = recorder.take_feedback(start + Duration::from_millis(120), 1, 2, &mut out).expect("due");
         assert_eq!(read(&out[..len]).iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
+    fn what_was_reported_lost_and_arrives_late_is_reported_again() {
+        let start = Instant::now();
+        let mut recorder = TwccRecorder::default();
+        let mut out = [0; 1_200];
+        for sequence in [1, 2, 4, 5] {
+            recorder.record(start + Duration::from_millis(u64::from(sequence)), sequence, false);
+        }
+        let len = recorder.take_feedback(start + Duration::from_millis(101), 1, 2, &mut out).expect("due");
+        assert_eq!(read(&out[..len]).iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [1, 2, 4, 5]);
+        recorder.record(start + Duration::from_millis(110), 3, false);
+        recorder.record(start + Duration::from_millis(111), 5, false);
+        let len = recorder.take_feedback(start + Duration::from_millis(211), 1, 2, &mut out).expect("due");
+        assert_eq!(read(&out[..len]), [(3, 436), (4, 12), (5, 16)]);
+        // Numbers come round again without being taken for what was there before.
+        for sequence in (6..=700u16).filter(|s| s % 2 == 0) {
+            recorder.record(start + Duration::from_millis(300), sequence, false);
+        }
+        let mut received = vec![];
+        while let Some(len) = recorder.take_feedback(start + Duration::from_secs(1), 1, 2, &mut out) {
+            received.extend(read(&out[..len]).iter().map(|(sequence, _)| *sequence));
+        }
+        assert_eq!(received, (189..=700u16).filter(|s| s % 2 == 0).collect::<Vec<_>>());
     }
 
     proptest! {

@@ -1,0 +1,171 @@
+//! The allocation at work: grants every receiver its layers, and tells the control plane what changed.
+
+use super::room::{Env, Room};
+use super::source::Source;
+use crate::congestion::allocation::{self, Candidate};
+use crate::congestion::division::{Want, divide};
+use crate::congestion::ladder::Ladder;
+use crate::congestion::layer::{LayerId, Layers};
+use crate::media::{Encoding, MediaKind, VideoType};
+use crate::peers::Note;
+use crate::ring::Event;
+use crate::stats::Counter;
+
+/// A little above what is wanted, so that a path that carries just that is found to do so.
+const WANTED: f64 = 1.1;
+
+/// How much of the source at a place a receiver may want: pixels, -1 unlimited, 0 nothing.
+type Limits = Vec<(usize, i32)>;
+
+impl Room {
+    /// Grants every receiver its layers.
+    pub fn allocate(&mut self, env: &mut Env<'_>) {
+        let order = self.last_n_order();
+        let mut demands: Vec<Option<i32>> = vec![None; self.sources.len()];
+        for receiver in 0..self.endpoints.len() {
+            for (source, limit) in self.allocate_for(env, receiver, &order) {
+                if let Some(demand) = demands.get_mut(source) {
+                    *demand = Some(allocation::larger(demand.unwrap_or(0), limit));
+                }
+            }
+        }
+        self.announce_demand(env, &order, &demands);
+    }
+
+    /// The same for the receivers whose path changed. What they want stays the same, so no sender needs to know.
+    pub fn reallocate(&mut self, env: &mut Env<'_>) {
+        let mut order = None;
+        for receiver in 0..self.endpoints.len() {
+            let endpoint = self.endpoints.get(receiver).and_then(Option::as_deref);
+            let Some(downlink) = endpoint.and_then(|e| e.downlink.as_deref()) else { continue };
+            if env.config.congestion_control && downlink.needs_allocation(env.micros()) {
+                let order = order.get_or_insert_with(|| self.last_n_order());
+                self.allocate_for(env, receiver, order);
+            }
+        }
+    }
+
+    /// Grants one receiver its layers; returns what it may want, whatever its path carries.
+    fn allocate_for(&mut self, env: &mut Env<'_>, receiver: usize, order: &[usize]) -> Limits {
+        let now = env.micros();
+        let endpoint = self.endpoints.get_mut(receiver).and_then(Option::as_deref_mut);
+        let Some(endpoint) = endpoint.filter(|e| e.home.is_none()) else { return Vec::new() };
+        let offered: Vec<(usize, &Source)> = order
+            .iter()
+            .filter_map(|i| Some((*i, self.sources.get(*i)?.as_deref()?)))
+            .filter(|(_, s)| s.owner != receiver)
+            .collect();
+        let candidates: Vec<Candidate<'_>> =
+            offered.iter().map(|(_, s)| Candidate { name: &s.name, video_type: s.video_type }).collect();
+        let constraints = &endpoint.constraints;
+        let limits = allocation::limits(&candidates, constraints);
+        let mut layers = Layers::default();
+        let mut targets: Vec<Option<LayerId>> = vec![None; offered.len()];
+        // Place in `offered`, and the want.
+        let mut wants: Vec<(usize, Want)> = Vec::with_capacity(offered.len());
+        for (place, ((_, source), limit)) in offered.iter().zip(&limits).enumerate() {
+            source.layers(env.now, &mut layers);
+            let frame_rate = constraints.of(&source.name).max_frame_rate;
+            let ladder = Ladder::of(&layers, source.video_type, *limit, frame_rate);
+            if ladder.steps().is_empty() {
+                // Nothing seen of it yet: whatever comes first tells.
+                targets[place] = allocation::target(*limit, source.encodings.iter().map(|e| e.height));
+                continue;
+            }
+            let at = source.legs.binary_search_by_key(&receiver, |l| l.receiver);
+            let before = at.ok().and_then(|at| source.legs.get(at)).and_then(|leg| leg.target);
+            let on_stage = constraints.on_stage.contains(&source.name);
+            wants.push((place, Want { ladder, on_stage, before }));
+        }
+        wants.sort_by_key(|(place, want)| {
+            let source = offered.get(*place).map(|(_, s)| *s);
+            let within = |list: &[String]| list.iter().position(|n| source.is_some_and(|s| *n == s.name));
+            let stage = within(&constraints.on_stage).unwrap_or(usize::MAX);
+            let selected = within(&constraints.selected).unwrap_or(usize::MAX);
+            let screen = source.is_some_and(|s| matches!(s.video_type, VideoType::Desktop | VideoType::DesktopHighFps));
+            (!want.on_stage, stage, selected, !screen, *place)
+        });
+        let (places, wants): (Vec<usize>, Vec<Want>) = wants.into_iter().unzip();
+        let known = endpoint.downlink.as_deref().filter(|_| env.config.congestion_control);
+        let available = constraints.assumed_bandwidth.or_else(|| known.and_then(|d| d.available(now)));
+        let division = divide(&wants, available);
+        for (place, granted) in places.iter().zip(&division.granted) {
+            if let Some(target) = targets.get_mut(*place) {
+                *target = *granted;
+            }
+        }
+        if let Some(downlink) = endpoint.downlink.as_deref_mut() {
+            let wanted = (division.ideal as f64 * WANTED) as u64;
+            let available = downlink.available(now);
+            downlink.allocated(now, available, division.bitrate, wanted);
+        }
+        let shown = |s: &Source| !matches!(s.video_type, VideoType::None | VideoType::Disabled);
+        let forwarded: Vec<String> = offered
+            .iter()
+            .zip(&targets)
+            .filter(|((_, source), target)| target.is_some() && shown(source))
+            .map(|((_, source), _)| source.name.clone())
+            .collect();
+        if forwarded != endpoint.forwarded {
+            endpoint.forwarded.clone_from(&forwarded);
+            env.emit(Event::ForwardedSources { endpoint: endpoint.id, sources: forwarded });
+        }
+        let places: Vec<usize> = offered.iter().map(|(i, _)| *i).collect();
+        for (i, target) in places.iter().zip(&targets) {
+            let Some(source) = self.sources.get_mut(*i).and_then(Option::as_deref_mut) else { continue };
+            if let Ok(at) = source.legs.binary_search_by_key(&receiver, |l| l.receiver)
+                && let Some(leg) = source.legs.get_mut(at)
+            {
+                leg.target = *target;
+                if target.is_none() {
+                    // Here, because a source that nobody wants does not even cross to this worker.
+                    leg.projection.stop();
+                }
+            }
+        }
+        places.into_iter().zip(limits).collect()
+    }
+
+    fn announce_demand(&mut self, env: &mut Env<'_>, order: &[usize], demands: &[Option<i32>]) {
+        for i in order {
+            let Some(source) = self.sources.get_mut(*i).and_then(Option::as_deref_mut) else { continue };
+            let demand = source.merged_demand(demands.get(*i).copied().flatten());
+            // Before the first receiver nothing was said; after the last one left, nobody wants it.
+            let demand = if source.demand.is_some() { Some(demand.unwrap_or(0)) } else { demand };
+            let Some(max_height) = demand.filter(|_| demand != source.demand) else { continue };
+            let Some(owner) = self.endpoints.get(source.owner).and_then(Option::as_deref) else { continue };
+            let endpoint = owner.id;
+            match (owner.home, source.outgoing()) {
+                (None, _) => env.emit(Event::SourceDemand { endpoint, source: source.name.clone(), max_height }),
+                (Some(home), Some(Encoding { ssrc, .. })) => {
+                    if !env.peers.send_note(home, Note::Demand { endpoint, ssrc, max_height }) {
+                        env.stats.count(Counter::DropCrossingFull);
+                        self.dirty = true;
+                        continue;
+                    }
+                }
+                (Some(_), None) => {}
+            }
+            source.demand = demand;
+        }
+    }
+
+    /// Video sources, those of recent speakers first, then in the order of joining.
+    fn last_n_order(&self) -> Vec<usize> {
+        let rank = |owner: usize| {
+            let endpoint = self.endpoints.get(owner).and_then(Option::as_deref);
+            let spoke = endpoint.and_then(|e| self.speaker.recent().iter().position(|r| *r == e.id));
+            (spoke.unwrap_or(usize::MAX), endpoint.map(|e| e.id))
+        };
+        let mut order: Vec<(_, usize)> = self
+            .sources
+            .iter()
+            .enumerate()
+            .filter_map(|(i, s)| Some((i, s.as_deref()?)))
+            .filter(|(_, s)| s.kind == MediaKind::Video)
+            .map(|(i, s)| (rank(s.owner), i))
+            .collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, i)| i).collect()
+    }
+}

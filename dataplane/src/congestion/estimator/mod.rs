@@ -1,0 +1,268 @@
+//! How much one receiver's path carries, from its transport-wide feedback: send-side estimation after GoogCC
+//! (draft-ietf-rmcat-gcc-02; bridge-protocol section 8.1), without I/O, in microseconds of the worker's clock.
+//!
+//! [`history`] keeps what was sent. Feedback goes to [`groups`] and [`trendline`] (does a queue grow?), [`queue`] (how long
+//! is it?), [`throughput`] (what arrives?), [`loss`] and [`probe`]; [`rate_control`] makes a rate of it.
+
+pub mod groups;
+pub mod history;
+pub mod loss;
+pub mod probe;
+pub mod queue;
+pub mod rate_control;
+pub mod throughput;
+pub mod trendline;
+
+use groups::Groups;
+use history::{Fate, SentHistory};
+use loss::LossBased;
+use probe::{Cluster, ProbeMeter};
+use queue::QueueDelay;
+use rate_control::{Input, RateControl, Verdict};
+use throughput::Throughput;
+use trendline::Trendline;
+
+use crate::rtcp::Feedback;
+
+/// Silence of the feedback, while packets are under way, that means the path is stuck: microseconds.
+const STUCK: u64 = 600_000;
+/// Two probes confirm each other within this time.
+const CONFIRMED_WITHIN: u64 = 2_000_000;
+/// A probe needs a queue shorter than this.
+const CALM: u64 = 15_000;
+/// Queueing delay above which what is sent is cut further, so that the queue drains within a second.
+const DRAIN: u64 = 80_000;
+const DRAIN_TIME: f64 = 700_000.0;
+/// Never below this share of the capacity while draining.
+const DRAIN_LEAST: f64 = 0.1;
+
+/// Bounds of an estimate, bits per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Before the first feedback.
+    pub start: u64,
+    /// Never less.
+    pub min: u64,
+    /// Never more.
+    pub max: u64,
+}
+
+impl Default for Bounds {
+    /// The reference's: 2,500 kbit/s at first, 30 kbit/s to 20 Mbit/s.
+    fn default() -> Self {
+        Self { start: 2_500_000, min: 30_000, max: 20_000_000 }
+    }
+}
+
+/// What feedback made of the path's picture.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The rate went down.
+    pub decreased: bool,
+    /// What a probe was seen to carry, bits per second.
+    pub probed: Option<u64>,
+    /// Packets that were reported missing for the first time.
+    pub lost: u32,
+}
+
+/// The estimator of one receiver.
+#[derive(Debug)]
+pub struct Estimator {
+    /// What was sent.
+    pub history: SentHistory,
+    groups: Groups,
+    trendline: Trendline,
+    queue: QueueDelay,
+    throughput: Throughput,
+    loss: LossBased,
+    probe: ProbeMeter,
+    rate: RateControl,
+    reference: Option<i64>,
+    round_trip: Option<u64>,
+    last_feedback: Option<u64>,
+    sent_at_feedback: u64,
+    acked: Option<f64>,
+    shown: Option<(u64, f64)>,
+}
+
+impl Estimator {
+    /// An estimator without feedback.
+    pub fn new(bounds: Bounds) -> Self {
+        let bits = |rate: u64| rate as f64;
+        Self {
+            history: SentHistory::default(),
+            groups: Groups::default(),
+            trendline: Trendline::default(),
+            queue: QueueDelay::default(),
+            throughput: Throughput::default(),
+            loss: LossBased::default(),
+            probe: ProbeMeter::default(),
+            rate: RateControl::new(bits(bounds.start), bits(bounds.min), bits(bounds.max)),
+            reference: None,
+            round_trip: None,
+            last_feedback: None,
+            sent_at_feedback: 0,
+            acked: None,
+            shown: None,
+        }
+    }
+
+    /// What the path carries, bits per second.
+    pub fn estimate(&self) -> u64 {
+        let target = self.rate.target();
+        self.loss.limit().map_or(target, |limit| limit.min(target)) as u64
+    }
+
+    /// What may be sent at present, bits per second: less than the estimate while a queue has to drain.
+    pub fn budget(&self) -> u64 {
+        let (estimate, queue) = (self.estimate(), self.queue.delay());
+        if queue <= DRAIN {
+            return estimate;
+        }
+        let capacity = self.acked.unwrap_or(estimate as f64).min(estimate as f64 / 0.85);
+        let share = (1.0 - (queue - DRAIN / 2) as f64 / DRAIN_TIME).max(DRAIN_LEAST);
+        ((capacity * share) as u64).min(estimate)
+    }
+
+    /// Microseconds that packets wait at present.
+    pub fn queue_delay(&self) -> u64 {
+        self.queue.delay()
+    }
+
+    /// Share of packets lost lately, 0 to 1.
+    pub fn loss(&self) -> f64 {
+        self.loss.loss()
+    }
+
+    /// Round-trip time in microseconds, with the time that the receiver held its feedback back.
+    pub fn round_trip(&self) -> Option<u64> {
+        self.round_trip
+    }
+
+    /// Whether the path was ever heard of.
+    pub fn heard(&self) -> bool {
+        self.last_feedback.is_some()
+    }
+
+    /// Whether the queue is short and nothing was lowered just before: a probe would tell something.
+    pub fn is_calm(&self, now: u64) -> bool {
+        let settled = self.rate.decreased().is_none_or(|at| now.saturating_sub(at) > 500_000);
+        self.heard() && settled && self.queue.delay() < CALM && self.trendline.usage() != trendline::Usage::Over
+    }
+
+    /// The next packets of this cluster are a probe.
+    pub fn start_probe(&mut self, cluster: Cluster) {
+        self.probe.start(cluster);
+    }
+
+    /// Whether the outcome of a probe is awaited.
+    pub fn probing(&self) -> bool {
+        self.probe.pending()
+    }
+
+    /// Gives up waiting for a probe's outcome.
+    pub fn cancel_probe(&mut self) {
+        self.probe.cancel();
+    }
+
+    /// Takes a feedback packet.
+    pub fn feedback(&mut self, now: u64, feedback: &Feedback<'_>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let reference = self.unwrap_reference(feedback.reference());
+        let (mut least_delay, mut newest_sent) = (None, None);
+        for (sequence, status) in feedback.packets() {
+            let Some(sent) = self.history.settle(now, sequence, status.is_received()) else { continue };
+            match (sent.before, status.is_received()) {
+                (Fate::Unknown, received) => {
+                    self.loss.packet(sent.size, received);
+                    outcome.lost += u32::from(!received);
+                }
+                (Fate::Missing, true) => self.loss.found(),
+                (Fate::Received, _) | (Fate::Missing, false) => continue,
+            }
+            let Some(arrival) = status.arrival().and_then(|at| u64::try_from(reference + at).ok()) else { continue };
+            newest_sent = newest_sent.max(Some(sent.at));
+            let delay = arrival as i64 - sent.at as i64;
+            least_delay = Some(least_delay.map_or(delay, |least: i64| least.min(delay)));
+            self.throughput.received(arrival, sent.size);
+            if sent.cluster != 0 {
+                self.probe.packet(sent.cluster, sent.at, arrival, sent.size);
+            }
+            if let Some(delta) = self.groups.packet(sent.at, arrival) {
+                self.trendline.update(delta);
+            }
+        }
+        self.last_feedback = Some(now);
+        self.sent_at_feedback = self.history.sent();
+        let Some(newest_sent) = newest_sent else {
+            self.loss.update(now, self.rate.target(), self.acked);
+            return outcome;
+        };
+        let sample = now.saturating_sub(newest_sent);
+        self.round_trip = Some(self.round_trip.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
+        if let Some(least) = least_delay {
+            self.queue.feedback(now, least);
+        }
+        let short = self.throughput.rate(150_000).map(|rate| rate as f64);
+        self.acked = self.throughput.rate(500_000).map(|rate| rate as f64);
+        let input = Input {
+            now,
+            usage: self.trendline.usage(),
+            queue: self.queue.delay(),
+            latest_queue: self.queue.latest(),
+            limited: self.loss.limit().is_some_and(|limit| limit < self.rate.target()),
+            acked_short: short,
+            acked: self.acked,
+            round_trip: sample,
+        };
+        match self.rate.update(input) {
+            Verdict::Go => {}
+            Verdict::Decreased => outcome.decreased = true,
+            Verdict::Rebase => self.queue.rebase(),
+        }
+        outcome.probed = self.probe.take();
+        if let Some(rate) = outcome.probed.filter(|_| !outcome.decreased && self.queue.delay() < STUCK) {
+            self.raise(now, rate as f64);
+        }
+        self.loss.update(now, self.rate.target(), self.acked);
+        outcome
+    }
+
+    /// Takes what a probe showed. Jitter can make one look better than the path is: where the capacity seemed known, two
+    /// have to agree.
+    fn raise(&mut self, now: u64, rate: f64) {
+        let refutes = self.rate.capacity().is_some_and(|capacity| rate > capacity * 1.02);
+        let before = self.shown.take().filter(|(at, _)| now.saturating_sub(*at) < CONFIRMED_WITHIN);
+        match before {
+            None if refutes => self.shown = Some((now, rate)),
+            before => {
+                let rate = before.map_or(rate, |(_, first)| first.min(rate));
+                self.rate.raise(rate);
+                self.loss.raise(rate);
+            }
+        }
+    }
+
+    /// Looks whether feedback is overdue; true when the estimate went down for it.
+    pub fn check(&mut self, now: u64) -> bool {
+        let Some(last) = self.last_feedback else { return false };
+        let patience = STUCK + self.round_trip.unwrap_or(0);
+        // A few packets under way are nothing to conclude from.
+        if self.history.sent() < self.sent_at_feedback + 5 || now.saturating_sub(last) < patience {
+            return false;
+        }
+        self.last_feedback = Some(now);
+        self.rate.scale(now, 0.7);
+        true
+    }
+
+    /// Reference times have 24 bits of 64 ms; returns microseconds that go on growing.
+    fn unwrap_reference(&mut self, reference: u32) -> i64 {
+        const TICK: i64 = 64_000;
+        let last = *self.reference.get_or_insert(i64::from(reference) + (1 << 24));
+        let step = (reference.wrapping_sub(last as u32) << 8) as i32 >> 8;
+        let unwrapped = last + i64::from(step);
+        self.reference = Some(last.max(unwrapped));
+        unwrapped * TICK
+    }
+}

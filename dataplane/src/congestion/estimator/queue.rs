@@ -1,0 +1,80 @@
+//! How long packets wait on the way: one-way delay above the least of the last seconds. Clocks need not agree.
+
+/// The least delay is taken over one to two of these, so that a new route or a drifting clock is believed in the end.
+const PERIOD: u64 = 10_000_000;
+/// A queue is what even the luckiest packet of this time had to wait for: jitter is not.
+const LOOK_BACK: u64 = 200_000;
+const FEEDBACKS: usize = 8;
+
+/// Tracks the queueing delay.
+#[derive(Debug, Default)]
+pub struct QueueDelay {
+    base: Option<[i64; 2]>,
+    base_since: u64,
+    recent: [(u64, i64); FEEDBACKS],
+    at: usize,
+    delay: u64,
+    latest: u64,
+}
+
+impl QueueDelay {
+    /// Takes the least one-way delay of the packets of one feedback: microseconds, with any constant offset.
+    pub fn feedback(&mut self, now: u64, least: i64) {
+        let base = self.base.get_or_insert([least; 2]);
+        if now.saturating_sub(self.base_since) > PERIOD {
+            *base = [base[1], least];
+            self.base_since = now;
+        }
+        base[1] = base[1].min(least);
+        let base = base[0].min(base[1]);
+        self.latest = (least - base).max(0) as u64;
+        self.recent[self.at % FEEDBACKS] = (now, least);
+        self.at += 1;
+        let known = self.recent.get(..self.at.min(FEEDBACKS)).unwrap_or(&[]);
+        let recent = known.iter().filter(|(at, _)| now.saturating_sub(*at) <= LOOK_BACK).map(|(_, least)| *least);
+        self.delay = recent.min().map_or(0, |least| (least - base).max(0) as u64);
+    }
+
+    /// Believes that the present delay is the path's own.
+    pub fn rebase(&mut self) {
+        if let Some(base) = &mut self.base {
+            let now = base[0].min(base[1]).saturating_add_unsigned(self.delay);
+            *base = [now; 2];
+            self.delay = 0;
+        }
+    }
+
+    /// The same by the last feedback alone: earlier to grow, but jitter passes for a queue.
+    pub fn latest(&self) -> u64 {
+        self.latest
+    }
+
+    /// Microseconds that packets wait at present.
+    pub fn delay(&self) -> u64 {
+        self.delay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_is_no_queue_a_shift_is_one_until_it_is_believed() {
+        let mut queue = QueueDelay::default();
+        let mut now = 0;
+        let mut feed = |queue: &mut QueueDelay, least: i64| {
+            now += 50_000;
+            queue.feedback(now, least);
+            queue.delay()
+        };
+        for i in 0..100i64 {
+            assert!(feed(&mut queue, -3_000_000 + i % 3 * 20_000) <= 20_000);
+        }
+        let grown = (0..8).map(|_| feed(&mut queue, -2_900_000)).last();
+        assert_eq!(grown, Some(100_000));
+        queue.rebase();
+        assert_eq!(feed(&mut queue, -2_900_000), 0);
+        assert_eq!((0..800).map(|_| feed(&mut queue, -2_500_000)).last(), Some(0), "ten to twenty seconds later");
+    }
+}

@@ -1,0 +1,234 @@
+//! A receiver behind a link of limited rate, in virtual time: what it is sent follows what its path carries.
+
+mod forward_call;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use forward_call::*;
+use ringbridge_dataplane::conference::ForwarderConfig;
+use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::media::*;
+use ringbridge_dataplane::ring::Event;
+use ringbridge_dataplane::rtcp::TwccRecorder;
+use ringbridge_dataplane::stats::Counter;
+use webrtc_util::marshal::MarshalSize;
+
+/// Bytes of a frame of each encoding at 30 frames per second: 150, 480 and 1,920 kbit/s.
+const FRAMES: [usize; 3] = [625, 2_000, 8_000];
+const HEIGHTS: [u16; 3] = [180, 360, 720];
+
+/// Raw feedback, as it comes off the wire.
+struct Raw(Vec<u8>);
+
+impl Marshal2 for Raw {
+    fn bytes(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.0)
+    }
+}
+
+/// Three simulcast encodings; keyframes when asked for.
+struct Simulcast {
+    cameras: Vec<Camera>,
+    wanted: Vec<bool>,
+}
+
+impl Simulcast {
+    fn new(ssrc: u32) -> Self {
+        let cameras = (0..3).map(|i| Camera::new(JICOFO.vp8, ssrc + i, 1, HEIGHTS[i as usize])).collect();
+        Self { cameras, wanted: vec![true; 3] }
+    }
+
+    fn frame(&mut self) -> Vec<RtpPacket> {
+        let mut packets = Vec::new();
+        for ((camera, wanted), size) in self.cameras.iter_mut().zip(&mut self.wanted).zip(FRAMES) {
+            let key = std::mem::take(wanted);
+            let size = if key { size * 2 } else { size };
+            for mut packet in camera.frame(key, size.div_ceil(1_000)) {
+                let mut payload = packet.payload.to_vec();
+                payload.resize(payload.len().max(size.min(1_000)), 0x55);
+                packet.payload = payload.into();
+                packets.push(packet);
+            }
+        }
+        packets
+    }
+}
+
+/// What the receiver saw in one second.
+#[derive(Debug, Clone, Copy, Default)]
+struct Second {
+    bits: u64,
+    /// Longest wait in the link's queue, microseconds.
+    queue: u64,
+    height: u16,
+}
+
+struct World {
+    call: Call,
+    sender: usize,
+    receiver: usize,
+    source: Simulcast,
+    recorder: TwccRecorder,
+    rate: f64,
+    queue: Duration,
+    busy_until: Instant,
+    on_the_way: VecDeque<(Instant, RtpPacket)>,
+    feedback: VecDeque<(Instant, Vec<u8>)>,
+    height: u16,
+    next_frame: Instant,
+    /// False: the receiver never says anything.
+    tells: bool,
+}
+
+const DELAY: Duration = Duration::from_millis(20);
+
+impl World {
+    fn new(config: ForwarderConfig, media: Media, rate: f64) -> Self {
+        let mut call = Call::spread(config, 1, 64);
+        let sender = call.join(JICOFO.media(), vec![video_source("a-v0", &[11, 12, 13])]);
+        let receiver = call.join(media, vec![]);
+        call.want(receiver, 720);
+        let start = call.now;
+        Self {
+            call,
+            sender,
+            receiver,
+            source: Simulcast::new(11),
+            recorder: TwccRecorder::default(),
+            rate,
+            queue: Duration::from_secs(1),
+            busy_until: start,
+            on_the_way: VecDeque::new(),
+            feedback: VecDeque::new(),
+            height: 0,
+            next_frame: start,
+            tells: true,
+        }
+    }
+
+    fn millisecond(&mut self, second: &mut Second) {
+        self.call.millis(1);
+        let now = self.call.now;
+        if now >= self.next_frame {
+            self.next_frame += Duration::from_micros(33_333);
+            for packet in self.source.frame() {
+                self.call.send(self.sender, &packet);
+            }
+        }
+        for wish in self.call.clients[self.sender]
+            .take_rtcp::<rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication>()
+        {
+            self.source.wanted[(wish.media_ssrc - 11) as usize] = true;
+        }
+        for packet in self.call.clients[self.receiver].take_rtp() {
+            let waits = self.busy_until.saturating_duration_since(now);
+            second.queue = second.queue.max(waits.as_micros() as u64);
+            if waits > self.queue {
+                continue;
+            }
+            let bytes = packet.marshal_size() + 16;
+            self.busy_until = self.busy_until.max(now) + Duration::from_secs_f64(bytes as f64 * 8.0 / self.rate);
+            self.on_the_way.push_back((self.busy_until + DELAY, packet));
+        }
+        while self.on_the_way.front().is_some_and(|(at, _)| *at <= now) {
+            let (at, packet) = self.on_the_way.pop_front().unwrap();
+            second.bits += (packet.marshal_size() as u64 + 16) * 8;
+            let id = self.call.clients[self.receiver].extension(MediaKind::Video, TCC);
+            if let Some(value) = packet.header.get_extension(id) {
+                self.recorder.record(at, u16::from_be_bytes([value[0], value[1]]), packet.header.marker);
+            }
+            // The keyframe header of `vp8` tells the size.
+            if packet.header.ssrc == 11
+                && packet.payload.get(6).is_some_and(|b| b & 1 == 0)
+                && packet.payload[0] & 0x10 != 0
+            {
+                self.height = u16::from_le_bytes([packet.payload[14], packet.payload[15]]);
+            }
+        }
+        let mut out = [0; 1_200];
+        while let Some(len) = self.recorder.take_feedback(now, 99, 11, &mut out) {
+            self.feedback.push_back((now + DELAY, out[..len].to_vec()));
+        }
+        while self.feedback.front().is_some_and(|(at, _)| *at <= now) {
+            let (_, packet) = self.feedback.pop_front().unwrap();
+            if self.tells {
+                self.call.send_rtcp(self.receiver, &Raw(packet));
+            }
+        }
+        second.height = self.height;
+    }
+
+    /// Lets seconds pass.
+    fn run(&mut self, seconds: usize) -> Vec<Second> {
+        (0..seconds)
+            .map(|_| {
+                let mut second = Second::default();
+                (0..1000).for_each(|_| self.millisecond(&mut second));
+                second
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn a_squeezed_link_gets_less_and_gets_the_top_layer_back() {
+    let mut world = World::new(ForwarderConfig::default(), JICOFO.media(), 3e6);
+    let free = world.run(10);
+    assert_eq!(free[4].height, 720, "{free:?}");
+    assert!(free[9].bits > 1_900_000 && free[9].queue < 60_000, "{free:?}");
+    world.rate = 400_000.0;
+    let squeezed = world.run(12);
+    assert_eq!(squeezed[1].height, 180, "within two seconds: {squeezed:?}");
+    assert!(squeezed[3..].iter().all(|s| s.queue < 150_000), "{squeezed:?}");
+    world.rate = 3e6;
+    let back = world.run(10);
+    assert_eq!(back[9].height, 720, "{back:?}");
+    assert!(world.call.count(Counter::ProbePackets) > 0);
+    let told = world.call.take_events().into_iter().filter_map(|e| match e {
+        Event::Bandwidth { endpoint: EndpointId(101), bandwidth } => Some(bandwidth),
+        _ => None,
+    });
+    let told: Vec<_> = told.collect();
+    assert!((10..=33).contains(&told.len()), "at most once a second: {}", told.len());
+    let last = told.last().unwrap();
+    assert!(last.estimate_bps > Some(2_000_000) && last.target_bps > 1_900_000, "{last:?}");
+    assert!((1_900_000..3_000_000).contains(&last.sent_bps), "{last:?}");
+    assert!(last.rtt.is_some_and(|rtt| (40..200).contains(&rtt.as_millis())), "{last:?}");
+}
+
+#[test]
+fn a_receiver_that_tells_nothing_is_not_held_back() {
+    let mut world = World::new(ForwarderConfig::default(), JICOFO.media(), 9e6);
+    world.tells = false;
+    let seconds = world.run(6);
+    assert_eq!(seconds[5].height, 720, "{seconds:?}");
+    assert_eq!(world.call.count(Counter::ProbePackets), 0);
+}
+
+#[test]
+fn without_congestion_control_everything_is_sent() {
+    let config = ForwarderConfig { congestion_control: false, ..ForwarderConfig::default() };
+    let mut world = World::new(config, JICOFO.media(), 400_000.0);
+    let seconds = world.run(6);
+    assert!(seconds[5].queue > 900_000, "{seconds:?}");
+}
+
+#[test]
+fn without_rtx_there_are_no_probes() {
+    let mut world = World::new(ForwarderConfig::default(), Numbers { rtx: None, ..JICOFO }.media(), 400_000.0);
+    let seconds = world.run(8);
+    assert_eq!(seconds[7].height, 180, "{seconds:?}");
+    assert_eq!(world.call.count(Counter::ProbePackets), 0);
+}
+
+#[test]
+fn assumed_bandwidth_takes_the_place_of_the_estimate() {
+    let mut world = World::new(ForwarderConfig::default(), JICOFO.media(), 9e6);
+    let default = VideoConstraint { max_height: 720, max_frame_rate: -1 };
+    let assumed = ReceiverConstraints { default, assumed_bandwidth: Some(600_000), ..ReceiverConstraints::default() };
+    world.call.constrain(world.receiver, assumed);
+    let seconds = world.run(5);
+    assert_eq!(seconds[4].height, 360, "{seconds:?}");
+}

@@ -1,0 +1,290 @@
+//! A link in virtual time: rate, propagation delay, a queue with a tail, jitter, loss; and a bridge that sends a stream
+//! over it as large as its estimator allows. Feedback is written and read as on the wire.
+#![allow(dead_code)]
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use ringbridge_dataplane::congestion::estimator::{Bounds, Estimator};
+use ringbridge_dataplane::congestion::prober::Prober;
+use ringbridge_dataplane::rtcp::{Block, Compound, Feedback, TwccRecorder};
+
+/// Numbers that look random and are the same every time.
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % n.max(1)
+    }
+
+    pub fn unit(&mut self) -> f64 {
+        self.below(1 << 30) as f64 / (1u64 << 30) as f64
+    }
+
+    pub fn between(&mut self, low: f64, high: f64) -> f64 {
+        low + (high - low) * self.unit()
+    }
+}
+
+/// Times are microseconds, rates bits per second.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// From when on, how much; the first starts at 0.
+    pub rate: Vec<(u64, f64)>,
+    pub delay: u64,
+    /// How long a packet may wait before it is dropped instead.
+    pub queue: u64,
+    /// Each packet is late by up to this much; overtaking is possible.
+    pub jitter: u64,
+    /// Share of packets that are held back behind later ones.
+    pub reordered: f64,
+    pub loss: f64,
+    /// Everything is lost in between.
+    pub outage: Option<(u64, u64)>,
+}
+
+impl Link {
+    pub fn constant(rate: f64) -> Self {
+        Self {
+            rate: vec![(0, rate)],
+            delay: 20_000,
+            queue: 400_000,
+            jitter: 0,
+            reordered: 0.0,
+            loss: 0.0,
+            outage: None,
+        }
+    }
+
+    pub fn rate_at(&self, now: u64) -> f64 {
+        self.rate.iter().rev().find(|(from, _)| *from <= now).map_or(self.rate[0].1, |(_, rate)| *rate)
+    }
+}
+
+/// What the bridge would send if it could.
+#[derive(Debug, Clone, Copy)]
+pub struct Demand {
+    pub wanted: u64,
+    pub frame_rate: u64,
+    /// A keyframe every so many frames, five times as large.
+    pub keyframes: Option<u64>,
+    /// It sends at most this much; what is missing to `wanted` is not there to be sent.
+    pub available: u64,
+}
+
+impl Demand {
+    pub const GREEDY: Self = Self { wanted: 20_000_000, frame_rate: 30, keyframes: None, available: u64::MAX };
+}
+
+/// What could be seen at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    pub at: u64,
+    pub estimate: u64,
+    pub budget: u64,
+    /// What the first packet of the last frame had to wait, in truth: the queue that was there before it.
+    pub queue: u64,
+    /// What the estimator believes of it.
+    pub believed: u64,
+    pub loss: f64,
+    pub lost: u64,
+    pub sent: u64,
+}
+
+pub struct Simulation {
+    pub link: Link,
+    pub demand: Demand,
+    pub random: Random,
+    pub now: u64,
+    pub estimator: Estimator,
+    pub prober: Prober,
+    pub probing: bool,
+    start: Instant,
+    receiver: TwccRecorder,
+    /// When the link has sent what is in its queue.
+    busy_until: u64,
+    arrivals: Vec<(u64, u16, bool)>,
+    feedback: VecDeque<(u64, Vec<u8>)>,
+    next_frame: u64,
+    frames: u64,
+    next_poll: u64,
+    debt: f64,
+    queue: u64,
+    pub lost: u64,
+    pub sent: u64,
+    pub sent_bytes: u64,
+    pub decreases: Vec<u64>,
+}
+
+/// What lies between the two clocks; feedback knows only the receiver's.
+const CLOCK_OFFSET: u64 = 777_000_123;
+
+impl Simulation {
+    pub fn new(seed: u64, link: Link, demand: Demand) -> Self {
+        Self {
+            link,
+            demand,
+            random: Random::new(seed),
+            now: 1_000_000,
+            estimator: Estimator::new(Bounds::default()),
+            prober: Prober::default(),
+            probing: true,
+            start: Instant::now(),
+            receiver: TwccRecorder::default(),
+            busy_until: 0,
+            arrivals: Vec::new(),
+            feedback: VecDeque::new(),
+            next_frame: 1_000_000,
+            frames: 0,
+            next_poll: 1_000_000,
+            debt: 0.0,
+            queue: 0,
+            lost: 0,
+            sent: 0,
+            sent_bytes: 0,
+            decreases: Vec::new(),
+        }
+    }
+
+    fn instant(&self, micros: u64) -> Instant {
+        self.start + Duration::from_micros(micros + CLOCK_OFFSET)
+    }
+
+    fn send(&mut self, size: u64, marker: bool) {
+        let sequence = self.estimator.history.next_sequence();
+        self.estimator.history.push(self.now as u32, size as u16, self.prober.cluster());
+        self.prober.sent(size);
+        self.sent += 1;
+        self.sent_bytes += size;
+        let outage = self.link.outage.is_some_and(|(from, to)| (from..to).contains(&self.now));
+        let waits = self.busy_until.saturating_sub(self.now);
+        if outage || waits > self.link.queue || self.random.unit() < self.link.loss {
+            self.lost += 1;
+            return;
+        }
+        // The rate may change while the packet waits.
+        let from = self.now + waits;
+        self.busy_until = from + (size as f64 * 8e6 / self.link.rate_at(from)) as u64;
+        let mut late = self.random.below(self.link.jitter + 1);
+        if self.random.unit() < self.link.reordered {
+            late += 15_000;
+        }
+        self.arrivals.push((self.busy_until + self.link.delay + late, sequence, marker));
+    }
+
+    fn frame(&mut self) {
+        let rate = self.estimator.budget().min(self.demand.available) as f64;
+        let mut size = rate / 8.0 / self.demand.frame_rate as f64 * self.random.between(0.8, 1.2);
+        if self.demand.keyframes.is_some_and(|every| self.frames.is_multiple_of(every)) {
+            // The encoder takes it out of the frames that follow.
+            self.debt += size * 4.0;
+            size *= 5.0;
+        } else {
+            let paid = (size * 0.3).min(self.debt);
+            self.debt -= paid;
+            size -= paid;
+        }
+        self.frames += 1;
+        self.queue = self.busy_until.saturating_sub(self.now);
+        let packets = ((size / 1_200.0).ceil() as u64).max(1);
+        for i in 0..packets {
+            self.send((size / packets as f64).max(60.0) as u64, i + 1 == packets);
+        }
+        self.next_frame += 1_000_000 / self.demand.frame_rate;
+    }
+
+    fn poll(&mut self) {
+        if self.estimator.check(self.now) {
+            self.decreases.push(self.now);
+        }
+        if self.probing {
+            self.prober.poll(self.now, &mut self.estimator, self.demand.wanted);
+            while let Some(size) = self.prober.due(self.now) {
+                self.send(size, false);
+            }
+        }
+        let tick = self.prober.poll_timeout(self.now).map_or(u64::MAX, |at| at.max(self.now + 1_000));
+        self.next_poll = tick.min(self.now + 25_000);
+    }
+
+    fn receive(&mut self) {
+        let Some(i) = (0..self.arrivals.len()).min_by_key(|i| self.arrivals[*i].0) else { return };
+        let (at, sequence, marker) = self.arrivals.swap_remove(i);
+        let at = self.instant(at);
+        self.receiver.record(at, sequence, marker);
+        self.report();
+    }
+
+    fn report(&mut self) {
+        let now = self.instant(self.now);
+        let mut out = [0; 1_200];
+        while let Some(len) = self.receiver.take_feedback(now, 1, 2, &mut out) {
+            let at = self.now + self.link.delay;
+            self.feedback.push_back((at, out[..len].to_vec()));
+        }
+    }
+
+    fn take_feedback(&mut self) {
+        let Some((_, packet)) = self.feedback.pop_front() else { return };
+        let Some(Block::Twcc { body }) = Compound::new(&packet).next() else { panic!("no feedback") };
+        let outcome = self.estimator.feedback(self.now, &Feedback::parse(body).expect("it is whole"));
+        if outcome.decreased {
+            self.decreases.push(self.now);
+        }
+        if let Some(rate) = outcome.probed {
+            self.prober.result(self.now, rate);
+        }
+    }
+
+    /// Lets time pass; returns what could be seen, every 100 ms.
+    pub fn run(&mut self, duration: u64) -> Vec<Sample> {
+        let end = self.now + duration;
+        let mut samples = Vec::new();
+        let mut next_sample = self.now + 100_000;
+        loop {
+            let arrival = self.arrivals.iter().map(|a| a.0).min().unwrap_or(u64::MAX);
+            let report = self.receiver.poll_timeout().map_or(u64::MAX, |at| {
+                (at.saturating_duration_since(self.start).as_micros() as u64).saturating_sub(CLOCK_OFFSET)
+            });
+            let feedback = self.feedback.front().map_or(u64::MAX, |f| f.0);
+            let times = [arrival, report, feedback, self.next_frame, self.next_poll, next_sample];
+            let next = times.into_iter().min().unwrap_or(end);
+            if next >= end {
+                self.now = end;
+                return samples;
+            }
+            self.now = self.now.max(next);
+            if next == arrival {
+                self.receive();
+            } else if next == report {
+                self.report();
+            } else if next == feedback {
+                self.take_feedback();
+            } else if next == self.next_frame {
+                self.frame();
+            } else if next == self.next_poll {
+                self.poll();
+            } else {
+                next_sample += 100_000;
+                samples.push(Sample {
+                    at: self.now,
+                    estimate: self.estimator.estimate(),
+                    budget: self.estimator.budget(),
+                    queue: self.queue,
+                    believed: self.estimator.queue_delay(),
+                    loss: self.estimator.loss(),
+                    lost: self.lost,
+                    sent: self.sent,
+                });
+            }
+        }
+    }
+}
