@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::bridge::wishes::WishPatch;
+use crate::transport::{DtlsOutput, DtlsSession};
 
 const ROOM: ConferenceId = ConferenceId(1);
 
@@ -20,7 +21,7 @@ impl Fixture {
         let mut fixture = Self { endpoints: Endpoints::new(Certificate::generate().unwrap()), now: Instant::now() };
         for n in 1..=count {
             fixture.insert(n, false);
-            fixture.endpoints.handle_channel_opened(EndpointId(n));
+            fixture.endpoints.handle_channel_opened(EndpointId(n), Carrier::WebSocket);
         }
         fixture.actions();
         fixture
@@ -28,7 +29,7 @@ impl Fixture {
 
     fn insert(&mut self, n: u32, visitor: bool) {
         let label = char::from(b'a' + u8::try_from(n).unwrap() - 1).to_string();
-        let new = NewEndpoint { conference: ROOM, label, worker: 3, visitor };
+        let new = NewEndpoint { conference: ROOM, label, worker: 3, visitor, sctp: true };
         self.endpoints.insert(self.now, EndpointId(n), new);
     }
 
@@ -164,7 +165,7 @@ fn a_client_is_told_everything_when_it_connects() {
     fixture.endpoints.handle_speakers(ROOM, vec![EndpointId(2), EndpointId(1)]);
     let for_third = fixture.messages().into_iter().filter(|(id, _)| *id == 3).count();
     assert_eq!(for_third, 0, "nothing is queued without a channel");
-    fixture.endpoints.handle_channel_opened(third);
+    fixture.endpoints.handle_channel_opened(third, Carrier::WebSocket);
     let told: Vec<_> = fixture.messages();
     assert_eq!(
         told,
@@ -192,10 +193,10 @@ fn connectivity_is_told_on_change_only() {
     assert_eq!(fixture.messages(), [(1, told(false)), (2, told(false)), (1, told(true)), (2, told(true))]);
     // `b` never showed anything; the worker says so too early.
     fixture.endpoints.handle_activity(EndpointId(2), false);
-    fixture.endpoints.check_first_activity(fixture.now + Duration::from_millis(14_999));
+    fixture.endpoints.check_late(fixture.now + Duration::from_millis(14_999));
     assert_eq!(fixture.messages(), []);
-    fixture.endpoints.check_first_activity(fixture.now + Duration::from_secs(15));
-    fixture.endpoints.check_first_activity(fixture.now + Duration::from_secs(16));
+    fixture.endpoints.check_late(fixture.now + Duration::from_secs(15));
+    fixture.endpoints.check_late(fixture.now + Duration::from_secs(16));
     let told = ToClient::Connectivity { endpoint: "b".to_owned(), active: false };
     assert_eq!(fixture.messages(), [(1, told.clone()), (2, told)]);
     assert_eq!(fixture.endpoints.inactive(), 1);
@@ -209,7 +210,7 @@ fn connectivity_is_told_on_change_only() {
 fn a_connected_endpoint_counts_as_active() {
     let mut fixture = Fixture::new(1);
     fixture.endpoints.handle_ice(fixture.now, EndpointId(1), IceState::Connected);
-    fixture.endpoints.check_first_activity(fixture.now + Duration::from_secs(60));
+    fixture.endpoints.check_late(fixture.now + Duration::from_secs(60));
     assert_eq!(fixture.messages(), []);
 }
 
@@ -224,18 +225,18 @@ fn messages_go_where_they_are_sent_with_the_true_sender() {
         json!({"colibriClass": "EndpointMessage", "to": "c", "from": "liar", "msgPayload": {"x": 1}, "more": true});
     fixture
         .endpoints
-        .handle_message(EndpointId(1), FromClient::Message { to: "c".to_owned(), body: body(message.clone()) });
+        .handle_message(EndpointId(1), Carrier::WebSocket, FromClient::Message { to: "c".to_owned(), body: body(message.clone()) });
     let mut expected = body(message);
     expected.insert("from".to_owned(), "a".into());
     assert_eq!(fixture.messages(), [(3, ToClient::Forwarded(expected.clone()))]);
-    fixture.endpoints.handle_message(EndpointId(1), FromClient::Message { to: String::new(), body: expected.clone() });
+    fixture.endpoints.handle_message(EndpointId(1), Carrier::WebSocket, FromClient::Message { to: String::new(), body: expected.clone() });
     assert_eq!(fixture.messages().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 3]);
     fixture
         .endpoints
-        .handle_message(EndpointId(1), FromClient::Message { to: "zz".to_owned(), body: expected.clone() });
+        .handle_message(EndpointId(1), Carrier::WebSocket, FromClient::Message { to: "zz".to_owned(), body: expected.clone() });
     assert_eq!(fixture.messages(), []);
     fixture.insert(4, true);
-    fixture.endpoints.handle_message(EndpointId(4), FromClient::Message { to: String::new(), body: expected });
+    fixture.endpoints.handle_message(EndpointId(4), Carrier::WebSocket, FromClient::Message { to: String::new(), body: expected });
     assert_eq!(fixture.messages(), [], "visitors are not heard");
 }
 
@@ -245,15 +246,15 @@ fn statistics_of_large_conferences_go_to_the_interested() {
     let stats = || FromClient::Stats(body(json!({"colibriClass": "EndpointStats", "bitrate": 1})));
     fixture.endpoints.set_sources(EndpointId(1), vec![video("a-v0", 5)]);
     let patch = WishPatch { on_stage_sources: Some(vec!["a-v0".to_owned()]), ..WishPatch::default() };
-    fixture.endpoints.handle_message(EndpointId(7), FromClient::Wishes { patch, legacy: false });
+    fixture.endpoints.handle_message(EndpointId(7), Carrier::WebSocket, FromClient::Wishes { patch, legacy: false });
     fixture.actions();
-    fixture.endpoints.handle_message(EndpointId(1), stats());
+    fixture.endpoints.handle_message(EndpointId(1), Carrier::WebSocket, stats());
     assert_eq!(fixture.messages().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [7]);
     fixture.endpoints.handle_speakers(ROOM, vec![EndpointId(1)]);
     assert!(!fixture.messages().is_empty());
     fixture.endpoints.handle_speakers(ROOM, vec![EndpointId(1)]);
     assert!(fixture.messages().is_empty(), "another worker says the same");
-    fixture.endpoints.handle_message(EndpointId(1), stats());
+    fixture.endpoints.handle_message(EndpointId(1), Carrier::WebSocket, stats());
     assert_eq!(fixture.messages().len(), 24);
 }
 
@@ -262,14 +263,14 @@ fn wishes_reach_the_worker_when_they_change_something() {
     let mut fixture = Fixture::new(2);
     let first = EndpointId(1);
     let patch = WishPatch { last_n: Some(4), ..WishPatch::default() };
-    fixture.endpoints.handle_message(first, FromClient::Wishes { patch: patch.clone(), legacy: false });
+    fixture.endpoints.handle_message(first, Carrier::WebSocket, FromClient::Wishes { patch: patch.clone(), legacy: false });
     let told = fixture.constraints();
     assert_eq!((told.len(), told[0].0, told[0].1.last_n), (1, 1, 4));
-    fixture.endpoints.handle_message(first, FromClient::Wishes { patch, legacy: false });
+    fixture.endpoints.handle_message(first, Carrier::WebSocket, FromClient::Wishes { patch, legacy: false });
     assert_eq!(fixture.constraints(), []);
     fixture.endpoints.set_initial_last_n(first, 9);
     assert_eq!(fixture.constraints(), [], "the client has spoken");
-    fixture.endpoints.handle_message(first, FromClient::LastN(-1));
+    fixture.endpoints.handle_message(first, Carrier::WebSocket, FromClient::LastN(-1));
     assert_eq!(fixture.constraints()[0].1.last_n, -1);
 }
 
@@ -288,7 +289,7 @@ fn the_older_dialect_names_endpoints() {
         ..WishPatch::default()
     };
     fixture.endpoints.set_sources(second, vec![video("b-v0", 6)]);
-    fixture.endpoints.handle_message(first, FromClient::Wishes { patch, legacy: true });
+    fixture.endpoints.handle_message(first, Carrier::WebSocket, FromClient::Wishes { patch, legacy: true });
     let actions = fixture.actions();
     let Action::Command { command: Command::SetConstraints { constraints, .. }, .. } = &actions[0] else {
         panic!("{actions:?}")
@@ -315,10 +316,10 @@ fn video_types_of_older_clients_mean_the_first_source() {
         source: source.map(str::to_owned),
         video_type: VideoType::Desktop,
     };
-    fixture.endpoints.handle_message(id, message(None));
+    fixture.endpoints.handle_message(id, Carrier::WebSocket, message(None));
     fixture.endpoints.set_sources(id, vec![video("cam", 5)]);
-    fixture.endpoints.handle_message(id, message(None));
-    fixture.endpoints.handle_message(id, message(Some("x-v1")));
+    fixture.endpoints.handle_message(id, Carrier::WebSocket, message(None));
+    fixture.endpoints.handle_message(id, Carrier::WebSocket, message(Some("x-v1")));
     let named: Vec<_> = fixture
         .actions()
         .into_iter()
@@ -333,7 +334,7 @@ fn those_who_left_are_forgotten() {
     fixture.endpoints.handle_speakers(ROOM, vec![EndpointId(1), EndpointId(2)]);
     fixture.actions();
     fixture.endpoints.remove(EndpointId(1));
-    fixture.endpoints.handle_channel_opened(EndpointId(2));
+    fixture.endpoints.handle_channel_opened(EndpointId(2), Carrier::WebSocket);
     let told = ToClient::DominantSpeaker { endpoint: "b".to_owned(), previous: Vec::new() };
     assert!(fixture.messages().contains(&(2, told)));
     fixture.endpoints.handle_dtls(fixture.now, EndpointId(1), vec![22]);
