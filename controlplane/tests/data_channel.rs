@@ -227,7 +227,12 @@ fn exchange(world: &mut World, seed: u64) {
         world.bridge.send(text).expect("open");
     }
     let all = |w: &mut World| w.client.texts().len() == 12 && w.outputs.len() == 12;
-    assert!(world.run(Duration::from_secs(600), all), "seed {seed}: {} and {}", world.client.texts().len(), world.outputs.len());
+    assert!(
+        world.run(Duration::from_secs(600), all),
+        "seed {seed}: {} and {}",
+        world.client.texts().len(),
+        world.outputs.len()
+    );
     assert_eq!(world.client.texts(), down, "seed {seed}");
     assert_eq!(world.texts(), up, "seed {seed}");
 }
@@ -300,9 +305,9 @@ fn a_newer_channel_takes_the_place() {
     world.outputs.clear();
     world.client.write(2, PayloadProtocolIdentifier::String, b"new");
     world.bridge.send("answer").expect("open");
-    assert!(world.run(Duration::from_secs(10), |w| !w.outputs.is_empty() && !w.client.texts().is_empty()));
+    let all = |w: &mut World| !w.outputs.is_empty() && !w.client.texts().is_empty() && w.client.closed;
+    assert!(world.run(Duration::from_secs(10), all), "the former stream is reset");
     assert_eq!((world.texts(), world.client.texts()), (vec!["new".to_owned()], vec!["answer".to_owned()]));
-    assert!(world.client.closed, "the former stream is reset");
 }
 
 #[test]
@@ -369,7 +374,8 @@ async fn echo(conn: Arc<dyn Conn + Send + Sync>) {
                 DataChannelOutput::Closed => return,
             }
         }
-        let wait = channel.poll_timeout().map_or(Duration::from_secs(60), |at| at.saturating_duration_since(Instant::now()));
+        let wait =
+            channel.poll_timeout().map_or(Duration::from_secs(60), |at| at.saturating_duration_since(Instant::now()));
         tokio::select! {
             received = conn.recv(&mut buffer) => match received {
                 Ok(length) => channel.handle_packet(Instant::now(), &buffer[..length]),

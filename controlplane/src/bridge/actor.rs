@@ -228,7 +228,16 @@ impl Actor {
         let now = Instant::now();
         match output {
             Output::Command { worker, command } => self.workers.send(worker, command),
-            Output::EndpointCreated { endpoint, conference, conference_hex, label, password, worker, visitor, sctp } => {
+            Output::EndpointCreated {
+                endpoint,
+                conference,
+                conference_hex,
+                label,
+                password,
+                worker,
+                visitor,
+                sctp,
+            } => {
                 self.registry.insert(&conference_hex, &label, &password, endpoint);
                 self.endpoints.insert(now, endpoint, NewEndpoint { conference, label, worker, visitor, sctp });
             }

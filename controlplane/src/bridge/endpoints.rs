@@ -239,7 +239,7 @@ impl Endpoints {
             }
         };
         endpoint.secure.set_remote(now, &self.certificate, role, fingerprints);
-        self.drain(now, id);
+        self.drain(id);
     }
 
     /// Last-n of signalling.
@@ -278,7 +278,7 @@ impl Endpoints {
                     // Workers report changes only, and take a new endpoint for active.
                     self.set_active(id, true);
                 }
-                self.drain(now, id);
+                self.drain(id);
             }
             IceState::Disconnected => {
                 let connected_before = endpoint.secure.ice_connected();
@@ -294,7 +294,7 @@ impl Endpoints {
     pub fn handle_dtls(&mut self, now: Instant, id: EndpointId, datagram: Vec<u8>) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         endpoint.secure.handle_datagram(now, datagram);
-        self.drain(now, id);
+        self.drain(id);
     }
 
     /// The endpoint became active or fell silent. Silence before the first activity is no news: that has
@@ -539,7 +539,7 @@ impl Endpoints {
     // --- DTLS and time ----------------------------------------------------------------------------------------
 
     /// Passes on what an endpoint's DTLS and data channel want done.
-    fn drain(&mut self, now: Instant, id: EndpointId) {
+    fn drain(&mut self, id: EndpointId) {
         loop {
             let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
             let (worker, label) = (endpoint.worker, &endpoint.label);
@@ -595,7 +595,7 @@ impl Endpoints {
         for id in &written {
             if let Some(endpoint) = self.endpoints.get_mut(id) {
                 endpoint.secure.handle_timeout(now);
-                self.drain(now, *id);
+                self.drain(*id);
             }
         }
         !written.is_empty()
@@ -623,7 +623,7 @@ impl Endpoints {
             if endpoint.secure.poll_timeout().is_some_and(|at| at <= now) {
                 endpoint.secure.handle_timeout(now);
             }
-            self.drain(now, id);
+            self.drain(id);
         }
     }
 

@@ -29,8 +29,11 @@ pub fn to_prometheus() -> String {
     let value = REFUSED.load(Ordering::Relaxed);
     // Writing to a text cannot fail.
     let _ = writeln!(text, "# TYPE {metric} counter\n{metric} {value}");
-    let closed =
-        [("stalled", &STALLED), ("too_many_streams", &SCTP_REFUSED), ("data_channel_replaced", &DATA_CHANNELS_REPLACED)];
+    let closed = [
+        ("stalled", &STALLED),
+        ("too_many_streams", &SCTP_REFUSED),
+        ("data_channel_replaced", &DATA_CHANNELS_REPLACED),
+    ];
     let dropped = [
         ("malformed", &MALFORMED),
         ("unknown_class", &UNKNOWN_CLASS),
@@ -38,8 +41,7 @@ pub fn to_prometheus() -> String {
         ("unread", &UNREAD),
         ("no_association", &SCTP_DROPPED),
     ];
-    for (metric, counters) in
-        [("ringbridge_channel_closed", &closed[..]), ("ringbridge_channel_dropped", &dropped[..])]
+    for (metric, counters) in [("ringbridge_channel_closed", &closed[..]), ("ringbridge_channel_dropped", &dropped[..])]
     {
         let _ = writeln!(text, "# TYPE {metric} counter");
         for (reason, counter) in counters {

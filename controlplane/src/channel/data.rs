@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -271,12 +271,7 @@ fn packets(transmit: Transmit, outputs: &mut VecDeque<DataChannelOutput>) {
 }
 
 /// Reads the complete messages of one stream.
-fn read(
-    association: &mut Association,
-    id: u16,
-    channel: &mut Option<u16>,
-    outputs: &mut VecDeque<DataChannelOutput>,
-) {
+fn read(association: &mut Association, id: u16, channel: &mut Option<u16>, outputs: &mut VecDeque<DataChannelOutput>) {
     loop {
         // The stream may be gone: a reset that came with the message.
         let message = match association.stream(id).and_then(|mut stream| stream.read_sctp()) {

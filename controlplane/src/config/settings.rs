@@ -227,7 +227,8 @@ impl Reader<'_> {
         let websocket = self.switch("bridge.websocket.enabled");
         let sctp = self.switch("bridge.sctp.enabled");
         if let (false, false, Some(key)) = (websocket, sctp, Key::find("bridge.sctp.enabled")) {
-            let remedy = "clients would have no bridge channel and see no video: switch this or bridge.websocket.enabled on";
+            let remedy =
+                "clients would have no bridge channel and see no video: switch this or bridge.websocket.enabled on";
             self.wrong(key, remedy);
         }
         // Nobody is given an address that nobody serves.
