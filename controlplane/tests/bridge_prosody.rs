@@ -58,11 +58,12 @@ fn settings(server: &Prosody, rest: SocketAddr, websocket: SocketAddr) -> Bridge
         start_bitrate: 2_500_000,
         cores: Vec::new(),
         io: IoChoice::Auto,
-        websocket_listen: websocket,
+        websocket_listen: Some(websocket),
         websocket_base_url: "ws://meet.test".to_owned(),
         websocket_server_id: "rb1".to_owned(),
         rest_listen: rest,
         region: Some("here".to_owned()),
+        sctp: true,
         disable_rewriting: false,
     }
 }

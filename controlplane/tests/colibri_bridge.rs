@@ -21,6 +21,10 @@ impl Fixture {
     }
 
     fn spilling(workers: usize, spill_endpoints: usize) -> Self {
+        Self::with(workers, spill_endpoints, true)
+    }
+
+    fn with(workers: usize, spill_endpoints: usize, sctp: bool) -> Self {
         let now = Instant::now();
         let config = ColibriConfig {
             transport: LocalTransport {
@@ -33,6 +37,7 @@ impl Fixture {
             },
             workers,
             spill_endpoints,
+            sctp,
             ufrag_prefix: |worker| char::from_digit(worker as u32, 36).unwrap().to_string(),
         };
         Self { bridge: ColibriBridge::new(now, config), now }
@@ -62,7 +67,11 @@ impl Fixture {
 
     /// A conference `m` with the endpoint `a`.
     fn with_endpoint() -> Self {
-        let mut fixture = Self::new(1);
+        Self::with_endpoint_and(true)
+    }
+
+    fn with_endpoint_and(sctp: bool) -> Self {
+        let mut fixture = Self::with(1, 50, sctp);
         fixture
             .send(&format!(
                 "<conference-modify meeting-id='m' name='room@conference.x' create='true'>{}</conference-modify>",
@@ -183,15 +192,39 @@ fn bad_requests() {
     }
 }
 
+/// A request that creates `b` with this `<sctp/>`.
+fn with_sctp(sctp: &str) -> String {
+    format!(
+        "<conference-modify meeting-id='m'><endpoint id='b' create='true'><transport>{sctp}</transport>\
+         <capability name='source-names'/></endpoint></conference-modify>"
+    )
+}
+
 #[test]
-fn sctp_is_declined_as_by_the_reference_without_it() {
-    for sctp in ["<sctp/>", "<sctp port='5000' role='server'/>", "<sctp role='client'/>"] {
-        let refusal = Fixture::with_endpoint().refused(&format!(
-            "<conference-modify meeting-id='m'><endpoint id='b' create='true'><transport>{sctp}</transport>\
-             <capability name='source-names'/></endpoint></conference-modify>"
-        ));
-        is(&refusal, DefinedCondition::FeatureNotImplemented, None);
+fn a_data_channel_is_answered_with_its_port_when_asked_for() {
+    for (asked, served) in [("<sctp/>", true), ("<sctp port='5000' role='server'/>", true), ("", false)] {
+        let mut fixture = Fixture::with_endpoint();
+        let reply = fixture.send(&with_sctp(asked)).expect("served");
+        let sctp = reply.endpoints[0].transport.as_ref().expect("transport").sctp.clone();
+        let expected = served.then_some(Sctp { port: Some(5000), role: Some(SctpRole::Server) });
+        assert_eq!(sctp, expected, "{asked}");
+        let outputs = fixture.outputs();
+        let created = outputs.iter().find_map(|o| match o {
+            Output::EndpointCreated { sctp, .. } => Some(*sctp),
+            _ => None,
+        });
+        assert_eq!(created, Some(served));
     }
+}
+
+#[test]
+fn sctp_is_declined_as_by_the_reference_when_off_or_reversed() {
+    let mut off = Fixture::with_endpoint_and(false);
+    for sctp in ["<sctp/>", "<sctp port='5000' role='server'/>", "<sctp role='client'/>"] {
+        is(&off.refused(&with_sctp(sctp)), DefinedCondition::FeatureNotImplemented, None);
+    }
+    let reversed = Fixture::with_endpoint().refused(&with_sctp("<sctp role='client'/>"));
+    is(&reversed, DefinedCondition::FeatureNotImplemented, None);
 }
 
 #[test]

@@ -55,11 +55,12 @@ fn start_bridge(server: &Prosody, stopped: watch::Receiver<bool>) -> tokio::task
         start_bitrate: 2_500_000,
         cores: Vec::new(),
         io: IoChoice::Auto,
-        websocket_listen: loopback(),
+        websocket_listen: Some(loopback()),
         websocket_base_url: "ws://meet.test".to_owned(),
         websocket_server_id: "rb1".to_owned(),
         rest_listen: loopback(),
         region: None,
+        sctp: true,
         disable_rewriting: false,
     };
     tokio::spawn(async move { bridge::run(settings, stopped).await.expect("the bridge runs") })

@@ -129,11 +129,11 @@ export function scriptedPairs(report, seconds) {
 }
 
 /**
- * Runs the check on a running stack. Options: participants, seconds, codec, asymmetric, p2p, scripted.
+ * Runs the check on a running stack. Options: participants, seconds, codec, asymmetric, p2p, scripted, channel.
  * Returns the object of the last line; `ok` says whether all is well.
  */
 export async function check(stack, options, say = console.log) {
-  const { participants: total, seconds, codec, asymmetric, p2p } = options;
+  const { participants: total, seconds, codec, asymmetric, p2p, channel } = options;
   const scripted = options.scripted ?? (total > 4 ? total - 2 : 0);
   const browsers = total - scripted;
   if (browsers < 1) throw new Error(`--scripted ${scripted}: at least one of ${total} participants must be a browser`);
@@ -195,6 +195,13 @@ export async function check(stack, options, say = console.log) {
       renumbered = own.length > 0 && own.every(number => number !== undefined && !theirs.includes(number));
       if (!renumbered) say('the participant with other numbers does not receive other payload types');
     }
+    let carried = true;
+    if (channel) {
+      const stats = await stack.bridges[0].bridgeStats();
+      const [data, socket] = ['data_channel', 'colibri_web_socket'].map(name => stats[`total_${name}_messages_received`]);
+      carried = channel === 'sctp' ? data >= browsers && socket === 0 : socket >= browsers && data === 0;
+      say(`bridge channel messages: ${data} over data channels, ${socket} over WebSockets`);
+    }
     let direct = true;
     if (p2p && total === 2) {
       direct = pairs.every(one => one.video?.p2p);
@@ -230,7 +237,7 @@ export async function check(stack, options, say = console.log) {
       ...worst && { max_freeze_ms: worst.longest },
       ...memory && { rss_after_first_minute_mib: memory.first, rss_end_mib: memory.last, rss_growth_percent: memory.growth },
     };
-    result.ok = videoOk === count && audioOk === count && !wrongCodec && renumbered && direct
+    result.ok = videoOk === count && audioOk === count && !wrongCodec && renumbered && direct && carried
       && (!long || (errors.length === 0 && memory.growth <= 5 && worst.longest <= 500));
     if (!result.ok) for (const one of participants) sayTrouble(one, pairs, say);
     return result;

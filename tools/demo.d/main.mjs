@@ -8,6 +8,7 @@ import { prepare, Stack } from './stack.mjs';
 const usage = `Usage: tools/demo [--io uring|mmsg]
        tools/demo --check [--participants N] [--seconds S] [--codec vp8|vp9|h264|av1] [--asymmetric] [--p2p]
                   [--io uring|mmsg] [--disable-rewriting] [--scripted K] [--size WxH] [--fps N]
+                  [--channel websocket|sctp]
        tools/demo --screenshot FILE.png
 
 Without --check: installs what is missing, builds, starts Prosody and ringbridge, serves a conference page and prints
@@ -21,6 +22,8 @@ its address. Ctrl-C stops all of it. What it writes lies under target/demo.
   --asymmetric         the first participant uses other payload types and header-extension ids
   --p2p                allow peer to peer; with two participants media must flow so
   --io NAME            the bridge's I/O backend; default: it chooses
+  --channel NAME       what the bridge channel runs over, default websocket; with sctp the bridge offers no WebSocket;
+                       the check fails unless messages came over it, and none over the other
   --disable-rewriting  test only: the bridge forwards numbers as they are, so that --asymmetric must fail
   --scripted K         how many of the participants are scripted
   --size WxH, --fps N  the fake camera of the check, default 320x180 at 15
@@ -36,7 +39,7 @@ function arguments_() {
         participants: { type: 'string' }, seconds: { type: 'string' }, codec: { type: 'string' },
         asymmetric: { type: 'boolean' }, p2p: { type: 'boolean' }, io: { type: 'string' },
         'disable-rewriting': { type: 'boolean' }, scripted: { type: 'string' },
-        size: { type: 'string' }, fps: { type: 'string' }, screenshot: { type: 'string' },
+        size: { type: 'string' }, fps: { type: 'string' }, channel: { type: 'string' }, screenshot: { type: 'string' },
       },
     }));
   } catch (error) {
@@ -65,6 +68,7 @@ function arguments_() {
     scripted: number('scripted', undefined, 0, participants - 1),
     fps: number('fps', undefined, 1, 60),
     codec: choice('codec', 'vp8', 'vp9', 'h264', 'av1'),
+    channel: choice('channel', 'websocket', 'sctp'),
     io: choice('io', 'auto', 'uring', 'mmsg'),
     disableRewriting: values['disable-rewriting'],
   };
@@ -109,7 +113,7 @@ async function main() {
   }
   const scripted = options.check && (options.scripted ?? (options.participants > 4 ? options.participants - 2 : 0)) > 0;
   const { clientFolder } = await prepare({ browser: options.check || Boolean(options.screenshot), bench: scripted });
-  const stack = new Stack({ clientFolder, folder: options.check || options.screenshot ? 'check' : 'run', io: options.io, disableRewriting: options.disableRewriting });
+  const stack = new Stack({ clientFolder, folder: options.check || options.screenshot ? 'check' : 'run', io: options.io, disableRewriting: options.disableRewriting, channel: options.channel });
   try {
     const work = (async () => {
       await stack.start();

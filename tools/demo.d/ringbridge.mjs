@@ -32,6 +32,7 @@ bridge {
   workers = ${o.workers ?? 1}
   io = ${text(o.io ?? 'auto')}
   websocket {
+    enabled = ${o.channel !== 'sctp'}
     listen = "127.0.0.1:${o.websocketPort}"
     base-url = "ws://127.0.0.1:${o.websocketPort}"
     server-id = ${text(o.nickname)}

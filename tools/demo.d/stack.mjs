@@ -26,8 +26,8 @@ export class Stack {
    * `split` runs the focus and `bridges` bridges as processes of their own instead of one `ringbridge all`.
    * `io`, `disableRewriting`: handed to the bridges.
    */
-  constructor({ clientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting } = {}) {
-    Object.assign(this, { clientFolder, split, bridgeCount: bridges, io, disableRewriting });
+  constructor({ clientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting, channel } = {}) {
+    Object.assign(this, { clientFolder, split, bridgeCount: bridges, io, disableRewriting, channel });
     this.folder = join(demoFolder, folder);
   }
 
@@ -54,6 +54,7 @@ export class Stack {
       focusRestPort,
       io: this.io,
       disableRewriting: this.disableRewriting,
+      channel: this.channel,
     });
     if (this.split) {
       this.bridges = [];

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_xmpp::Stanza;
 
-use super::endpoints::{Action, Endpoints, NewEndpoint};
+use super::endpoints::{Action, Carrier, Endpoints, NewEndpoint};
 use super::report::{Report, Traffic};
 use super::requests;
 use super::workers::Workers;
@@ -117,6 +117,7 @@ impl Actor {
             transport,
             workers: links.len(),
             spill_endpoints: settings.spill_endpoints,
+            sctp: settings.sctp,
             ufrag_prefix: |worker| ringbridge_dataplane::demux::ufrag_prefix(worker).to_string(),
         };
         let (links, stats) = links.into_iter().unzip();
@@ -172,7 +173,7 @@ impl Actor {
                 () = sleep_until(deadline.into()) => self.handle_timeout(Instant::now()),
                 _ = tick.tick() => {
                     let now = Instant::now();
-                    self.endpoints.check_first_activity(now);
+                    self.endpoints.check_late(now);
                     self.publish_health(now);
                     if let Some(bandwidths) = self.endpoints.take_bandwidths() {
                         self.publish.bandwidth.send_replace(bandwidths);
@@ -221,7 +222,7 @@ impl Actor {
                 self.apply(output);
             } else if let Some(action) = self.endpoints.poll_action() {
                 self.act(action);
-            } else {
+            } else if !self.endpoints.flush(Instant::now()) {
                 return;
             }
         }
@@ -231,9 +232,18 @@ impl Actor {
         let now = Instant::now();
         match output {
             Output::Command { worker, command } => self.workers.send(worker, command),
-            Output::EndpointCreated { endpoint, conference, conference_hex, label, password, worker, visitor } => {
+            Output::EndpointCreated {
+                endpoint,
+                conference,
+                conference_hex,
+                label,
+                password,
+                worker,
+                visitor,
+                sctp,
+            } => {
                 self.registry.insert(&conference_hex, &label, &password, endpoint);
-                self.endpoints.insert(now, endpoint, NewEndpoint { conference, label, worker, visitor });
+                self.endpoints.insert(now, endpoint, NewEndpoint { conference, label, worker, visitor, sctp });
             }
             Output::EndpointExpired { endpoint, conference_hex, label, .. } => {
                 self.registry.remove(&conference_hex, &label);
@@ -259,7 +269,7 @@ impl Actor {
             Action::Command { worker, command } => self.workers.send(worker, command),
             Action::Send { endpoint, message } => {
                 let Some(channel) = self.channels.get_mut(&endpoint) else { return };
-                channel.waiting.push_back(messages::encode(message));
+                channel.waiting.push_back(ChannelOut::Message(messages::encode(message)));
                 self.sent += 1;
                 if let Err(reason) = channel.flush() {
                     self.cut_off(endpoint, reason);
@@ -298,7 +308,7 @@ impl Actor {
     fn cut_off(&mut self, endpoint: EndpointId, reason: &str) {
         tracing::warn!(%endpoint, reason, "bridge channel cut off");
         self.channels.remove(&endpoint);
-        self.endpoints.handle_channel_closed(endpoint);
+        self.endpoints.handle_channel_closed(endpoint, Carrier::WebSocket);
     }
 
     fn flush_channels(&mut self) {
@@ -319,7 +329,7 @@ impl Actor {
                 }
                 // Dropping the former sender closes the former socket.
                 self.channels.insert(endpoint, Channel { connection, sender, waiting: VecDeque::new() });
-                self.endpoints.handle_channel_opened(endpoint);
+                self.endpoints.handle_channel_opened(endpoint, Carrier::WebSocket);
             }
             ChannelEvent::Message { endpoint, connection, message } => {
                 if self.channels.get(&endpoint).is_none_or(|c| c.connection != connection) {
@@ -327,13 +337,13 @@ impl Actor {
                 }
                 self.received += 1;
                 if let Some(message) = messages::decode(message) {
-                    self.endpoints.handle_message(endpoint, message);
+                    self.endpoints.handle_message(endpoint, Carrier::WebSocket, message);
                 }
             }
             ChannelEvent::Closed { endpoint, connection } => {
                 if self.channels.get(&endpoint).is_some_and(|c| c.connection == connection) {
                     self.channels.remove(&endpoint);
-                    self.endpoints.handle_channel_closed(endpoint);
+                    self.endpoints.handle_channel_closed(endpoint, Carrier::WebSocket);
                 }
             }
         }
@@ -437,6 +447,9 @@ impl Actor {
             ice_failed: counters.ice_failed,
             dtls_failed: counters.dtls_failed,
             dominant_speaker_changes: counters.dominant_speaker_changes,
+            endpoints_without_channel: counters.without_channel,
+            data_messages_received: counters.data_messages_received,
+            data_messages_sent: counters.data_messages_sent,
             messages_received: self.received,
             messages_sent: self.sent,
         }

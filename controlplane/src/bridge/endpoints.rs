@@ -3,21 +3,28 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::media::{MediaKind, ReceiverConstraints, SourceDescription};
 use ringbridge_dataplane::ring::{Bandwidth, Command, IceState};
 
-use super::messages::{FromClient, ToClient};
+use super::messages::{self, FromClient, ToClient};
+use super::secure::{Secure, SecureOutput};
 use super::wishes::Wishes;
+use crate::channel::{ClientMessage, NotSent, counters};
 use crate::colibri::elements::Setup;
-use crate::transport::{Certificate, DtlsOutput, DtlsRole, DtlsSession, Fingerprint};
+use crate::transport::{Certificate, DtlsRole, Fingerprint};
 
 /// An endpoint without any activity is shown as inactive after this time.
 const FIRST_ACTIVITY: Duration = Duration::from_secs(15);
-/// DTLS datagrams kept until the role is known.
-const EARLY_DATAGRAMS: usize = 16;
+/// An endpoint without a channel so long after DTLS is counted.
+const CHANNEL_DELAY: Duration = Duration::from_secs(30);
+/// Bytes that may wait on a data channel before messages of other clients are left out for its client.
+const BUFFERED_OF_OTHERS: usize = 256 * 1024;
+/// Bytes that may wait before the channel is closed: its client does not read.
+const BUFFERED: usize = 1024 * 1024;
 /// In larger conferences statistics go only to those who care about the sender.
 const STATS_TO_ALL: usize = 20;
 
@@ -26,7 +33,7 @@ const STATS_TO_ALL: usize = 20;
 pub(super) enum Action {
     /// Send a command to a worker.
     Command { worker: usize, command: Command },
-    /// Send a message over the endpoint's channel, if it has one.
+    /// Send a message over the endpoint's WebSocket.
     Send { endpoint: EndpointId, message: ToClient },
     /// Tell the colibri2 state machine what a source shows.
     VideoType { endpoint: EndpointId, source: String, video_type: ringbridge_dataplane::media::VideoType },
@@ -39,6 +46,53 @@ pub(super) struct EndpointCounters {
     pub ice_failed: u64,
     pub dtls_failed: u64,
     pub dominant_speaker_changes: u64,
+    /// Endpoints that had no channel 30 s after DTLS.
+    pub without_channel: u64,
+    pub data_messages_received: u64,
+    pub data_messages_sent: u64,
+}
+
+/// What carries an endpoint's bridge channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carrier {
+    /// The colibri WebSocket.
+    WebSocket,
+    /// The SCTP data channel.
+    Data,
+}
+
+/// Which carriers are open, and which one is used.
+#[derive(Debug, Clone, Copy, Default)]
+struct Channels {
+    websocket: bool,
+    data: bool,
+    /// The one that the client used last.
+    last: Option<Carrier>,
+}
+
+impl Channels {
+    fn is_open(self, carrier: Carrier) -> bool {
+        match carrier {
+            Carrier::WebSocket => self.websocket,
+            Carrier::Data => self.data,
+        }
+    }
+
+    fn set(&mut self, carrier: Carrier, open: bool) {
+        match carrier {
+            Carrier::WebSocket => self.websocket = open,
+            Carrier::Data => self.data = open,
+        }
+        if open {
+            self.last = Some(carrier);
+        }
+    }
+
+    /// The one that the client used last; if that is closed, the other (section 5.2).
+    fn current(self) -> Option<Carrier> {
+        let open = |carrier: &Carrier| self.is_open(*carrier);
+        self.last.into_iter().chain([Carrier::WebSocket, Carrier::Data]).find(open)
+    }
 }
 
 /// A new endpoint.
@@ -48,6 +102,8 @@ pub(super) struct NewEndpoint {
     pub label: String,
     pub worker: usize,
     pub visitor: bool,
+    /// Whether signalling asked for a data channel.
+    pub sctp: bool,
 }
 
 struct Endpoint {
@@ -58,7 +114,9 @@ struct Endpoint {
     created: Instant,
     /// As reported to the others; `None` until the first activity or the first report.
     active: Option<bool>,
-    channel: bool,
+    channels: Channels,
+    /// Whether it ever had a channel, or was counted for having none.
+    channel_seen: bool,
     legacy: bool,
     wishes: Wishes,
     /// What the worker was told last.
@@ -68,18 +126,9 @@ struct Endpoint {
     /// Height that the others want of each of its sources.
     demand: BTreeMap<String, i32>,
     bandwidth: Option<Bandwidth>,
-    dtls: Dtls,
-}
-
-#[derive(Default)]
-struct Dtls {
-    ice_connected: bool,
-    role: Option<DtlsRole>,
-    fingerprints: Vec<Fingerprint>,
-    session: Option<DtlsSession>,
-    early: VecDeque<Vec<u8>>,
-    connected: bool,
-    failed: bool,
+    secure: Secure,
+    /// The earliest of its entries in the heap of timers.
+    timer: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -98,6 +147,8 @@ pub(super) struct Endpoints {
     bandwidth_changed: bool,
     actions: VecDeque<Action>,
     timers: BinaryHeap<Reverse<(Instant, EndpointId)>>,
+    /// Endpoints whose data channel was written to.
+    written: HashSet<EndpointId>,
     counters: EndpointCounters,
 }
 
@@ -111,6 +162,7 @@ impl Endpoints {
             bandwidth_changed: false,
             actions: VecDeque::new(),
             timers: BinaryHeap::new(),
+            written: HashSet::new(),
             counters: EndpointCounters::default(),
         }
     }
@@ -145,7 +197,8 @@ impl Endpoints {
             visitor: new.visitor,
             created: now,
             active: None,
-            channel: false,
+            channels: Channels::default(),
+            channel_seen: false,
             legacy: false,
             wishes: Wishes::default(),
             constraints: ReceiverConstraints::default(),
@@ -153,7 +206,8 @@ impl Endpoints {
             forwarded: Vec::new(),
             demand: BTreeMap::new(),
             bandwidth: None,
-            dtls: Dtls::default(),
+            secure: Secure::new(new.sctp),
+            timer: None,
         };
         self.endpoints.insert(id, endpoint);
     }
@@ -181,14 +235,16 @@ impl Endpoints {
         fingerprints: Vec<Fingerprint>,
     ) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        let dtls = &mut endpoint.dtls;
-        dtls.fingerprints = fingerprints;
-        match setup {
-            Some(Setup::Active) => dtls.role = Some(DtlsRole::Server),
-            Some(Setup::Passive) => dtls.role = Some(DtlsRole::Client),
-            other => tracing::debug!(endpoint = %id, setup = ?other, "DTLS role not decided by this setup"),
-        }
-        self.start_dtls(now, id);
+        let role = match setup {
+            Some(Setup::Active) => Some(DtlsRole::Server),
+            Some(Setup::Passive) => Some(DtlsRole::Client),
+            other => {
+                tracing::debug!(endpoint = %id, setup = ?other, "DTLS role not decided by this setup");
+                None
+            }
+        };
+        endpoint.secure.set_remote(now, &self.certificate, role, fingerprints);
+        self.drain(id);
     }
 
     /// Last-n of signalling.
@@ -222,16 +278,17 @@ impl Endpoints {
         match state {
             IceState::Connected => {
                 tracing::info!(endpoint = %id, %label, "ICE connected");
-                if !std::mem::replace(&mut endpoint.dtls.ice_connected, true) {
+                if endpoint.secure.set_ice_connected(now, &self.certificate) {
                     self.counters.ice_succeeded += 1;
                     // Workers report changes only, and take a new endpoint for active.
                     self.set_active(id, true);
                 }
-                self.start_dtls(now, id);
+                self.drain(id);
             }
             IceState::Disconnected => {
-                tracing::warn!(endpoint = %id, %label, connected_before = endpoint.dtls.ice_connected, "ICE disconnected");
-                if !endpoint.dtls.ice_connected {
+                let connected_before = endpoint.secure.ice_connected();
+                tracing::warn!(endpoint = %id, %label, connected_before, "ICE disconnected");
+                if !connected_before {
                     self.counters.ice_failed += 1;
                 }
             }
@@ -241,17 +298,8 @@ impl Endpoints {
     /// A DTLS datagram arrived.
     pub fn handle_dtls(&mut self, now: Instant, id: EndpointId, datagram: Vec<u8>) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        match &mut endpoint.dtls.session {
-            Some(session) => session.handle_datagram(now, &datagram),
-            None if endpoint.dtls.failed => return,
-            None => {
-                if endpoint.dtls.early.len() < EARLY_DATAGRAMS {
-                    endpoint.dtls.early.push_back(datagram);
-                }
-                return;
-            }
-        }
-        self.drain_dtls(id);
+        endpoint.secure.handle_datagram(now, datagram);
+        self.drain(id);
     }
 
     /// The endpoint became active or fell silent. Silence before the first activity is no news: that has
@@ -379,11 +427,15 @@ impl Endpoints {
     // --- channel ----------------------------------------------------------------------------------------------
 
     /// A channel opened: says what the client must know (section 5.3).
-    pub fn handle_channel_opened(&mut self, id: EndpointId) {
+    pub fn handle_channel_opened(&mut self, id: EndpointId, carrier: Carrier) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        endpoint.channel = true;
+        endpoint.channels.set(carrier, true);
+        endpoint.channel_seen = true;
         let (conference, demand) = (endpoint.conference, endpoint.demand.clone());
-        self.send(id, ToClient::ServerHello);
+        // Over a data channel the client asks first.
+        if carrier == Carrier::WebSocket {
+            self.send(id, ToClient::ServerHello);
+        }
         for (source, max_height) in demand {
             self.send_demand(id, source, max_height);
         }
@@ -401,15 +453,16 @@ impl Endpoints {
     }
 
     /// The channel closed.
-    pub fn handle_channel_closed(&mut self, id: EndpointId) {
+    pub fn handle_channel_closed(&mut self, id: EndpointId, carrier: Carrier) {
         if let Some(endpoint) = self.endpoints.get_mut(&id) {
-            endpoint.channel = false;
+            endpoint.channels.set(carrier, false);
         }
     }
 
     /// A message arrived on the channel.
-    pub fn handle_message(&mut self, id: EndpointId, message: FromClient) {
+    pub fn handle_message(&mut self, id: EndpointId, carrier: Carrier, message: FromClient) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        endpoint.channels.last = Some(carrier);
         match message {
             FromClient::Hello => self.send(id, ToClient::ServerHello),
             FromClient::Wishes { patch, legacy } => {
@@ -488,66 +541,98 @@ impl Endpoints {
         self.conferences.get(&conference).map(|c| c.members.clone()).unwrap_or_default()
     }
 
-    fn send(&mut self, endpoint: EndpointId, message: ToClient) {
-        if self.endpoints.get(&endpoint).is_some_and(|e| e.channel) {
-            self.actions.push_back(Action::Send { endpoint, message });
+    fn send(&mut self, id: EndpointId, message: ToClient) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        match endpoint.channels.current() {
+            None => {}
+            Some(Carrier::WebSocket) => self.actions.push_back(Action::Send { endpoint: id, message }),
+            Some(Carrier::Data) => {
+                let buffered = endpoint.secure.buffered();
+                if buffered > BUFFERED_OF_OTHERS && matches!(message, ToClient::Forwarded(_)) {
+                    counters::UNREAD.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+                if buffered > BUFFERED {
+                    counters::STALLED.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(endpoint = %id, label = %endpoint.label, "data channel closed: the client does not read");
+                    endpoint.secure.close_channel();
+                    endpoint.channels.set(Carrier::Data, false);
+                } else {
+                    match endpoint.secure.send(&messages::encode(message).to_text()) {
+                        Ok(()) => self.counters.data_messages_sent += 1,
+                        Err(NotSent::TooLarge) => drop(counters::OVERSIZED.fetch_add(1, Ordering::Relaxed)),
+                        // Its end is on its way to us.
+                        Err(NotSent::Closed) => {}
+                    }
+                }
+                self.written.insert(id);
+            }
         }
     }
 
     // --- DTLS and time ----------------------------------------------------------------------------------------
 
-    /// Starts the handshake once packets can flow and both sides know their role.
-    fn start_dtls(&mut self, now: Instant, id: EndpointId) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        let dtls = &mut endpoint.dtls;
-        let Some(role) = dtls.role else { return };
-        if !dtls.ice_connected || dtls.session.is_some() || dtls.failed || dtls.fingerprints.is_empty() {
-            return;
-        }
-        match DtlsSession::new(now, &self.certificate, role, dtls.fingerprints.clone()) {
-            Ok(mut session) => {
-                for datagram in dtls.early.drain(..) {
-                    session.handle_datagram(now, &datagram);
+    /// Passes on what an endpoint's DTLS and data channel want done.
+    fn drain(&mut self, id: EndpointId) {
+        loop {
+            let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+            let (worker, label) = (endpoint.worker, &endpoint.label);
+            let Some(output) = endpoint.secure.poll_output() else {
+                return self.arm(id);
+            };
+            match output {
+                SecureOutput::Datagram(datagram) => {
+                    let command = Command::SendDtls { endpoint: id, datagram };
+                    self.actions.push_back(Action::Command { worker, command });
                 }
-                dtls.session = Some(session);
-                self.drain_dtls(id);
-            }
-            Err(error) => {
-                tracing::error!(endpoint = %id, label = %endpoint.label, %error, "DTLS cannot start");
-                dtls.failed = true;
-                self.counters.dtls_failed += 1;
+                SecureOutput::Keys(keys) => {
+                    tracing::info!(endpoint = %id, %label, profile = ?keys.profile, "DTLS connected");
+                    let command = Command::SetSrtp { endpoint: id, keys: Box::new(keys) };
+                    self.actions.push_back(Action::Command { worker, command });
+                }
+                SecureOutput::Failed { error, before } => {
+                    tracing::error!(endpoint = %id, %label, %error, "DTLS failed");
+                    self.counters.dtls_failed += u64::from(before);
+                }
+                SecureOutput::ChannelOpened => {
+                    tracing::debug!(endpoint = %id, %label, "data channel open");
+                    self.handle_channel_opened(id, Carrier::Data);
+                }
+                SecureOutput::ChannelClosed => {
+                    tracing::debug!(endpoint = %id, %label, "data channel closed");
+                    self.handle_channel_closed(id, Carrier::Data);
+                }
+                SecureOutput::Text(text) => {
+                    self.counters.data_messages_received += 1;
+                    if let Some(message) = ClientMessage::receive(label, &text).and_then(messages::decode) {
+                        self.handle_message(id, Carrier::Data, message);
+                    }
+                }
             }
         }
     }
 
-    fn drain_dtls(&mut self, id: EndpointId) {
+    /// Sets the endpoint's timer, unless one as early is set.
+    fn arm(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        let (worker, label) = (endpoint.worker, &endpoint.label);
-        let dtls = &mut endpoint.dtls;
-        let Some(session) = &mut dtls.session else { return };
-        let mut command = |command| self.actions.push_back(Action::Command { worker, command });
-        while let Some(output) = session.poll_output() {
-            match output {
-                DtlsOutput::Datagram(datagram) => command(Command::SendDtls { endpoint: id, datagram }),
-                DtlsOutput::Connected(keys) => {
-                    tracing::info!(endpoint = %id, %label, profile = ?keys.profile, "DTLS connected");
-                    dtls.connected = true;
-                    command(Command::SetSrtp { endpoint: id, keys: Box::new(keys) });
-                }
-                // SCTP, which is not served: the create was refused when asked for.
-                DtlsOutput::ApplicationData(_) => {}
-                DtlsOutput::Failed(error) => {
-                    tracing::error!(endpoint = %id, %label, %error, "DTLS failed");
-                    self.counters.dtls_failed += u64::from(!dtls.connected);
-                    dtls.failed = true;
-                }
-            }
-        }
-        if dtls.failed {
-            dtls.session = None;
-        } else if let Some(at) = session.poll_timeout() {
+        if let Some(at) = endpoint.secure.poll_timeout()
+            && endpoint.timer.is_none_or(|set| at < set)
+        {
+            endpoint.timer = Some(at);
             self.timers.push(Reverse((at, id)));
         }
+    }
+
+    /// Sends what was written to data channels since the last call; false when there was nothing.
+    pub fn flush(&mut self, now: Instant) -> bool {
+        let written = std::mem::take(&mut self.written);
+        for id in &written {
+            if let Some(endpoint) = self.endpoints.get_mut(id) {
+                endpoint.secure.handle_timeout(now);
+                self.drain(*id);
+            }
+        }
+        !written.is_empty()
     }
 
     /// When [`Endpoints::handle_timeout`] wants to be called.
@@ -555,7 +640,7 @@ impl Endpoints {
         self.timers.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Lets DTLS repeat what was lost.
+    /// Lets DTLS and SCTP repeat what was lost.
     pub fn handle_timeout(&mut self, now: Instant) {
         // Each endpoint once, however many timers it left behind.
         let mut due = HashSet::new();
@@ -567,18 +652,27 @@ impl Endpoints {
             due.insert(id);
         }
         for id in due {
-            let session = self.endpoints.get_mut(&id).and_then(|e| e.dtls.session.as_mut());
-            if let Some(session) = session
-                && session.poll_timeout().is_some_and(|at| at <= now)
-            {
-                session.handle_timeout(now);
-                self.drain_dtls(id);
+            let Some(endpoint) = self.endpoints.get_mut(&id) else { continue };
+            endpoint.timer = None;
+            if endpoint.secure.poll_timeout().is_some_and(|at| at <= now) {
+                endpoint.secure.handle_timeout(now);
             }
+            self.drain(id);
         }
     }
 
-    /// Reports endpoints that never showed any activity; called twice a second.
-    pub fn check_first_activity(&mut self, now: Instant) {
+    /// Reports endpoints that never showed any activity, counts those without a channel; called twice a second.
+    pub fn check_late(&mut self, now: Instant) {
+        let overdue = |e: &Endpoint| {
+            let connected = e.secure.connected();
+            !e.channel_seen && connected.is_some_and(|at| now.saturating_duration_since(at) >= CHANNEL_DELAY)
+        };
+        for (id, endpoint) in self.endpoints.iter_mut().filter(|(_, e)| overdue(e)) {
+            tracing::warn!(endpoint = %id, label = %endpoint.label, "no bridge channel 30 s after DTLS; check that clients \
+                reach the WebSocket address, or that the focus offers data channels");
+            endpoint.channel_seen = true;
+            self.counters.without_channel += 1;
+        }
         let late = |e: &Endpoint| e.active.is_none() && now.saturating_duration_since(e.created) >= FIRST_ACTIVITY;
         let silent: Vec<EndpointId> = self.endpoints.iter().filter(|(_, e)| late(e)).map(|(id, _)| *id).collect();
         for id in silent {

@@ -4,7 +4,7 @@ use ringbridge_dataplane::media::{VideoConstraint, VideoType};
 use serde_json::{Map, Value};
 
 use super::wishes::WishPatch;
-use crate::channel::{BridgeMessage, ChannelOut, ClientMessage, HeightConstraint, ReceiverVideoConstraints};
+use crate::channel::{BridgeMessage, ClientMessage, HeightConstraint, ReceiverVideoConstraints};
 use crate::colibri::convert;
 
 /// What a client asked.
@@ -109,8 +109,8 @@ fn patch(message: ReceiverVideoConstraints) -> WishPatch {
 }
 
 /// A message as the channel sends it.
-pub(super) fn encode(message: ToClient) -> ChannelOut {
-    ChannelOut::Message(match message {
+pub(super) fn encode(message: ToClient) -> BridgeMessage {
+    match message {
         ToClient::ServerHello => BridgeMessage::ServerHello { version: None },
         ToClient::SenderSourceConstraints { source, max_height } => {
             BridgeMessage::SenderSourceConstraints { source_name: source, max_height }
@@ -127,7 +127,7 @@ pub(super) fn encode(message: ToClient) -> ChannelOut {
             silence: false,
         },
         ToClient::Forwarded(body) => BridgeMessage::Forwarded(body),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -169,7 +169,7 @@ mod tests {
         let text = r#"{"colibriClass":"EndpointMessage","to":"b","msgPayload":{"x":[1,null]},"other":2}"#;
         let Some(FromClient::Message { to, body }) = decoded(text) else { panic!("not a message") };
         assert_eq!(to, "b");
-        let ChannelOut::Message(out) = encode(ToClient::Forwarded(body)) else { panic!("not a message") };
+        let out = encode(ToClient::Forwarded(body));
         let (sent, came): (Value, Value) =
             (serde_json::from_str(&out.to_text()).unwrap(), serde_json::from_str(text).unwrap());
         assert_eq!(sent, came);

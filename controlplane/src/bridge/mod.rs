@@ -6,6 +6,7 @@ mod endpoints;
 mod messages;
 mod report;
 mod requests;
+mod secure;
 mod wishes;
 mod workers;
 
@@ -57,14 +58,17 @@ pub struct BridgeSettings {
     pub io: ringbridge_dataplane::io::IoChoice,
     /// Extras of kernel and card.
     pub io_options: ringbridge_dataplane::io::IoExtras,
-    /// Where the colibri WebSocket listens.
-    pub websocket_listen: SocketAddr,
-    /// Base of the URLs given to clients, e.g. `wss://meet.example.net`; the path `/colibri-ws/...` is appended.
+    /// Where the colibri WebSocket listens, if it is served.
+    pub websocket_listen: Option<SocketAddr>,
+    /// Base of the URLs given to clients, e.g. `wss://meet.example.net`; the path `/colibri-ws/...` is appended. Without it
+    /// clients are given none.
     pub websocket_base_url: String,
     /// First path component of those URLs.
     pub websocket_server_id: String,
     /// Where health, statistics and metrics are served.
     pub rest_listen: SocketAddr,
+    /// Whether clients may use an SCTP data channel as bridge channel.
+    pub sctp: bool,
     /// Region published in presence.
     pub region: Option<String>,
     /// Test only: forward with the sender's payload types and header-extension ids.
@@ -151,11 +155,14 @@ pub async fn run_on(
     let registry = Registry::default();
     let (channel_events, channel) = mpsc::channel(1024);
     let router = channel::router(settings.websocket_server_id.clone(), registry.clone(), channel_events);
-    let listener = TcpListener::bind(settings.websocket_listen).await.map_err(|source| BridgeError::Listen {
-        address: settings.websocket_listen,
-        purpose: "the colibri WebSocket",
-        source,
-    })?;
+    let listener = match settings.websocket_listen {
+        Some(address) => Some(TcpListener::bind(address).await.map_err(|source| BridgeError::Listen {
+            address,
+            purpose: "the colibri WebSocket",
+            source,
+        })?),
+        None => None,
+    };
 
     let (health, health_seen) = watch::channel(Err("not connected to the XMPP server".to_owned()));
     let (stats, stats_seen) = watch::channel(serde_json::Value::Object(serde_json::Map::new()));
@@ -176,7 +183,10 @@ pub async fn run_on(
         let stopped = async move {
             let _ = wait.wait_for(|stop| *stop).await;
         };
-        axum::serve(listener, router).with_graceful_shutdown(stopped).await
+        match listener {
+            Some(listener) => axum::serve(listener, router).with_graceful_shutdown(stopped).await,
+            None => Ok(stopped.await),
+        }
     });
     let mut rest = tokio::spawn(rest::serve(settings.rest_listen, ops, servers_stop));
 

@@ -109,6 +109,7 @@ mod tests {
                 },
                 workers: 1,
                 spill_endpoints: 1,
+                sctp: true,
                 ufrag_prefix: |_| String::new(),
             },
         );

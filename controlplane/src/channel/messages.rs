@@ -2,9 +2,12 @@
 //! (focus-protocol 12). Unknown fields are ignored, unknown classes are not an error.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
+
+use super::counters;
 
 /// The largest picture wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -125,6 +128,23 @@ impl ClientMessage {
     /// Reads one text frame.
     pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(text)
+    }
+
+    /// Reads one message off a channel; what is of no use is counted.
+    pub fn receive(endpoint: &str, text: &[u8]) -> Option<Self> {
+        match serde_json::from_slice(text) {
+            Ok(Self::Unknown) => {
+                counters::UNKNOWN_CLASS.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(%endpoint, "bridge message of an unknown class dropped");
+                None
+            }
+            Ok(message) => Some(message),
+            Err(error) => {
+                counters::MALFORMED.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(%endpoint, %error, "malformed bridge message dropped");
+                None
+            }
+        }
     }
 }
 

@@ -295,20 +295,10 @@ impl Carrier<'_> {
         if text.len() > MAX_MESSAGE {
             return Some(self.oversized());
         }
-        match ClientMessage::parse(&text) {
-            Ok(ClientMessage::Unknown) => {
-                counters::UNKNOWN_CLASS.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(endpoint = %self.name, "bridge message of an unknown class dropped");
-            }
-            Ok(message) => {
-                let (endpoint, connection) = (self.endpoint, self.connection);
-                if self.events.send(ChannelEvent::Message { endpoint, connection, message }).await.is_err() {
-                    return Some(EXPIRED);
-                }
-            }
-            Err(error) => {
-                counters::MALFORMED.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(endpoint = %self.name, %error, "malformed bridge message dropped");
+        if let Some(message) = ClientMessage::receive(self.name, text.as_bytes()) {
+            let (endpoint, connection) = (self.endpoint, self.connection);
+            if self.events.send(ChannelEvent::Message { endpoint, connection, message }).await.is_err() {
+                return Some(EXPIRED);
             }
         }
         None

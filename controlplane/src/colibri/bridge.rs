@@ -13,7 +13,7 @@ use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 use super::conference::{Conference, EndpointState};
 use super::convert;
 use super::elements::{
-    ColibriError, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, Reason, Setup, Transport,
+    ColibriError, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, Reason, Sctp, SctpRole, Setup, Transport,
 };
 use super::placement::Placement;
 use super::transport::{LocalTransport, random_token};
@@ -25,6 +25,9 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Sources whose type an endpoint may set.
 const MAX_VIDEO_TYPES: usize = 64;
 
+/// Port of every SCTP association, on both sides.
+pub(super) const SCTP_PORT: u16 = 5000;
+
 /// What the state machine is made with.
 #[derive(Debug, Clone)]
 pub struct ColibriConfig {
@@ -34,6 +37,8 @@ pub struct ColibriConfig {
     pub workers: usize,
     /// Endpoints of one conference on one worker before new ones go to another.
     pub spill_endpoints: usize,
+    /// Whether data channels are served beside web-sockets.
+    pub sctp: bool,
     /// First characters of the ufrags that belong to a worker.
     pub ufrag_prefix: fn(usize) -> String,
 }
@@ -64,6 +69,8 @@ pub enum Output {
         worker: usize,
         /// Visitors' messages are not forwarded.
         visitor: bool,
+        /// Whether a data channel was asked for.
+        sctp: bool,
     },
     /// An endpoint is gone: close its channel, forget its DTLS session.
     EndpointExpired {
@@ -272,7 +279,7 @@ impl ColibriBridge {
         request: &ConferenceModify,
         created: bool,
     ) -> Reply {
-        validate(conference, request)?;
+        validate(conference, request, self.config.sctp)?;
         let mut reply = ConferenceModified::default();
         let mut feedback = created;
         for endpoint in &request.endpoints {
@@ -294,8 +301,13 @@ impl ColibriBridge {
             return answer;
         }
         if request.create {
-            answer.transport =
-                Some(Transport { ice: Some(self.create_endpoint(now, conference, request)), ..Transport::default() });
+            let sctp = request.transport.as_ref().is_some_and(|t| t.sctp.is_some());
+            answer.transport = Some(Transport {
+                ice: Some(self.create_endpoint(now, conference, request)),
+                // The client starts the association (section 5.1).
+                sctp: sctp.then_some(Sctp { port: Some(SCTP_PORT), role: Some(SctpRole::Server) }),
+                ..Transport::default()
+            });
         }
         let mut commands = Vec::new();
         let mut outputs = Vec::new();
@@ -402,6 +414,7 @@ impl ColibriBridge {
             password,
             worker,
             visitor: state.visitor,
+            sctp: request.transport.as_ref().is_some_and(|t| t.sctp.is_some()),
         });
         conference.endpoints.push(state);
         transport

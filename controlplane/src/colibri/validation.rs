@@ -2,7 +2,7 @@
 
 use xmpp_parsers::stanza_error::DefinedCondition;
 
-use super::bridge::Refusal;
+use super::bridge::{Refusal, SCTP_PORT};
 use super::conference::Conference;
 use super::elements::{CAP_SOURCE_NAMES, ConferenceModify, Endpoint, Reason, SctpRole};
 
@@ -11,8 +11,8 @@ pub(super) fn is_visitor(endpoint: &Endpoint) -> bool {
     endpoint.muc_role.as_deref().is_some_and(|role| role.eq_ignore_ascii_case("visitor"))
 }
 
-/// Refuses what cannot be served.
-pub(super) fn validate(conference: &mut Conference, request: &ConferenceModify) -> Result<(), Refusal> {
+/// Refuses what cannot be served; `sctp` says whether data channels are.
+pub(super) fn validate(conference: &mut Conference, request: &ConferenceModify, sctp: bool) -> Result<(), Refusal> {
     let unsupported =
         |text: &str| Refusal::new(DefinedCondition::FeatureNotImplemented, Some(Reason::FeatureNotImplemented), text);
     let bad = |text: String| Refusal::new(DefinedCondition::BadRequest, None, text);
@@ -48,12 +48,18 @@ pub(super) fn validate(conference: &mut Conference, request: &ConferenceModify) 
             if !endpoint.has_capability(CAP_SOURCE_NAMES) {
                 return Err(bad(format!("endpoint {id:?} lacks the capability {CAP_SOURCE_NAMES}")));
             }
-            if let Some(sctp) = &transport.sctp {
-                if sctp.port.is_some_and(|port| port != 5000) && sctp.role != Some(SctpRole::Client) {
-                    return Err(bad(format!("endpoint {id:?} asks for an SCTP port other than 5000")));
+            if let Some(asked) = &transport.sctp {
+                if !sctp {
+                    let text = "SCTP data channels are switched off here: set bridge.sctp.enabled=true, or jicofo.sctp.enabled=false";
+                    return Err(Refusal::new(DefinedCondition::FeatureNotImplemented, None, text));
                 }
-                let text = "SCTP data channels are not served; set jicofo.sctp.enabled=false to use web-sockets";
-                return Err(Refusal::new(DefinedCondition::FeatureNotImplemented, None, text));
+                if asked.role == Some(SctpRole::Client) {
+                    let text = "this bridge opens no SCTP association to an endpoint";
+                    return Err(Refusal::new(DefinedCondition::FeatureNotImplemented, None, text));
+                }
+                if asked.port.is_some_and(|port| port != SCTP_PORT) {
+                    return Err(bad(format!("endpoint {id:?} asks for an SCTP port other than {SCTP_PORT}")));
+                }
             }
         } else if known.is_none() && any_heavy {
             let mut refusal = Refusal::new(

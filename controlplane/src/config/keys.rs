@@ -186,6 +186,14 @@ pub const KEYS: &[Key] = &[
         "Extras of kernel and card, off by default: sqpoll, zero-copy (both io_uring), busy-poll=MICROSECONDS",
     ),
     key(
+        "bridge.websocket.enabled",
+        "websocket",
+        Part::Bridge,
+        Kind::Switch,
+        "true",
+        "Serve the bridge channel over WebSockets; without it data channels are the only one",
+    ),
+    key(
         "bridge.websocket.listen",
         "websocket-listen",
         Part::Bridge,
@@ -208,6 +216,14 @@ pub const KEYS: &[Key] = &[
         Kind::Text,
         "",
         "First part of that path; a reverse proxy in front of several bridges routes by it; without it the nickname",
+    ),
+    key(
+        "bridge.sctp.enabled",
+        "sctp",
+        Part::Bridge,
+        Kind::Switch,
+        "true",
+        "Serve the bridge channel over SCTP data channels too, which Jicofo asks for by default",
     ),
     key(
         "bridge.rest.listen",
@@ -247,6 +263,14 @@ pub const KEYS: &[Key] = &[
         Kind::Socket,
         "127.0.0.1:8888",
         "Where health and statistics of the focus are served",
+    ),
+    key(
+        "focus.sctp.enabled",
+        "focus-sctp",
+        Part::Focus,
+        Kind::Switch,
+        "true",
+        "Offer a data channel to clients that can use one; a client may still choose the WebSocket",
     ),
     key(
         "focus.min-participants",

@@ -199,6 +199,10 @@ impl Reader<'_> {
         None
     }
 
+    fn switch(&mut self, path: &'static str) -> bool {
+        self.text(path).as_deref() == Some("true")
+    }
+
     fn xmpp(&mut self, jid: &'static str, password: Option<String>, resource: Option<&str>) -> Option<XmppSettings> {
         let jid = self.required(jid);
         Some(XmppSettings {
@@ -220,7 +224,16 @@ impl Reader<'_> {
         let nickname: String = self.required("bridge.nickname")?;
         let xmpp = self.xmpp("bridge.jid", password, Some(&nickname));
         let brewery = self.required("brewery");
-        let base_url: Option<String> = self.required("bridge.websocket.base-url");
+        let websocket = self.switch("bridge.websocket.enabled");
+        let sctp = self.switch("bridge.sctp.enabled");
+        if let (false, false, Some(key)) = (websocket, sctp, Key::find("bridge.sctp.enabled")) {
+            let remedy =
+                "clients would have no bridge channel and see no video: switch this or bridge.websocket.enabled on";
+            self.wrong(key, remedy);
+        }
+        // Nobody is given an address that nobody serves.
+        let base_url: Option<String> =
+            if websocket { self.required("bridge.websocket.base-url") } else { Some(String::new()) };
         let cores: Vec<usize> = self.list("bridge.cores");
         let workers: usize = self.required("bridge.workers")?;
         if let (true, Some(key)) = (!cores.is_empty() && cores.len() < workers, Key::find("bridge.cores")) {
@@ -244,12 +257,13 @@ impl Reader<'_> {
                 _ => IoChoice::Auto,
             },
             io_options: self.text("bridge.io-options").unwrap_or_default().parse().unwrap_or_default(),
-            websocket_listen: self.required("bridge.websocket.listen")?,
+            websocket_listen: if websocket { Some(self.required("bridge.websocket.listen")?) } else { None },
             websocket_base_url: base_url?.trim_end_matches('/').to_owned(),
             websocket_server_id: self.required("bridge.websocket.server-id")?,
             rest_listen: self.required("bridge.rest.listen")?,
             region: self.text("bridge.region"),
-            disable_rewriting: self.text("bridge.disable-rewriting").as_deref() == Some("true"),
+            sctp,
+            disable_rewriting: self.switch("bridge.disable-rewriting"),
         })
     }
 
@@ -266,7 +280,7 @@ impl Reader<'_> {
             min_participants: self.required("focus.min-participants")?,
             single_participant_timeout: self.duration("focus.single-participant-timeout")?,
             initial_timeout: self.duration("focus.initial-timeout")?,
-            sctp: false,
+            sctp: self.switch("focus.sctp.enabled"),
         })
     }
 }

@@ -148,6 +148,18 @@ impl DtlsSession {
         self.step(now, Some(datagram));
     }
 
+    /// Sends application data (an SCTP packet) once the handshake is done; before and after there is nobody to send to.
+    pub fn send(&mut self, now: Instant, data: &[u8]) {
+        if self.failed || !self.connected {
+            return;
+        }
+        let sent = self.dtls.handle_timeout(now).and_then(|()| self.dtls.send_application_data(data));
+        self.drain();
+        if let Err(error) = sent {
+            self.fail(DtlsError::Protocol(error.to_string()));
+        }
+    }
+
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.step(now, None);

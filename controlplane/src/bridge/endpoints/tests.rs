@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::bridge::wishes::WishPatch;
+use crate::transport::{DtlsOutput, DtlsSession};
 
 const ROOM: ConferenceId = ConferenceId(1);
 
@@ -20,7 +21,7 @@ impl Fixture {
         let mut fixture = Self { endpoints: Endpoints::new(Certificate::generate().unwrap()), now: Instant::now() };
         for n in 1..=count {
             fixture.insert(n, false);
-            fixture.endpoints.handle_channel_opened(EndpointId(n));
+            fixture.endpoints.handle_channel_opened(EndpointId(n), Carrier::WebSocket);
         }
         fixture.actions();
         fixture
@@ -28,7 +29,7 @@ impl Fixture {
 
     fn insert(&mut self, n: u32, visitor: bool) {
         let label = char::from(b'a' + u8::try_from(n).unwrap() - 1).to_string();
-        let new = NewEndpoint { conference: ROOM, label, worker: 3, visitor };
+        let new = NewEndpoint { conference: ROOM, label, worker: 3, visitor, sctp: true };
         self.endpoints.insert(self.now, EndpointId(n), new);
     }
 
@@ -164,7 +165,7 @@ fn a_client_is_told_everything_when_it_connects() {
     fixture.endpoints.handle_speakers(ROOM, vec![EndpointId(2), EndpointId(1)]);
     let for_third = fixture.messages().into_iter().filter(|(id, _)| *id == 3).count();
     assert_eq!(for_third, 0, "nothing is queued without a channel");
-    fixture.endpoints.handle_channel_opened(third);
+    fixture.endpoints.handle_channel_opened(third, Carrier::WebSocket);
     let told: Vec<_> = fixture.messages();
     assert_eq!(
         told,
@@ -192,10 +193,10 @@ fn connectivity_is_told_on_change_only() {
     assert_eq!(fixture.messages(), [(1, told(false)), (2, told(false)), (1, told(true)), (2, told(true))]);
     // `b` never showed anything; the worker says so too early.
     fixture.endpoints.handle_activity(EndpointId(2), false);
-    fixture.endpoints.check_first_activity(fixture.now + Duration::from_millis(14_999));
+    fixture.endpoints.check_late(fixture.now + Duration::from_millis(14_999));
     assert_eq!(fixture.messages(), []);
-    fixture.endpoints.check_first_activity(fixture.now + Duration::from_secs(15));
-    fixture.endpoints.check_first_activity(fixture.now + Duration::from_secs(16));
+    fixture.endpoints.check_late(fixture.now + Duration::from_secs(15));
+    fixture.endpoints.check_late(fixture.now + Duration::from_secs(16));
     let told = ToClient::Connectivity { endpoint: "b".to_owned(), active: false };
     assert_eq!(fixture.messages(), [(1, told.clone()), (2, told)]);
     assert_eq!(fixture.endpoints.inactive(), 1);
@@ -209,7 +210,7 @@ fn connectivity_is_told_on_change_only() {
 fn a_connected_endpoint_counts_as_active() {
     let mut fixture = Fixture::new(1);
     fixture.endpoints.handle_ice(fixture.now, EndpointId(1), IceState::Connected);
-    fixture.endpoints.check_first_activity(fixture.now + Duration::from_secs(60));
+    fixture.endpoints.check_late(fixture.now + Duration::from_secs(60));
     assert_eq!(fixture.messages(), []);
 }
 
@@ -222,20 +223,32 @@ fn messages_go_where_they_are_sent_with_the_true_sender() {
     let mut fixture = Fixture::new(3);
     let message =
         json!({"colibriClass": "EndpointMessage", "to": "c", "from": "liar", "msgPayload": {"x": 1}, "more": true});
-    fixture
-        .endpoints
-        .handle_message(EndpointId(1), FromClient::Message { to: "c".to_owned(), body: body(message.clone()) });
+    fixture.endpoints.handle_message(
+        EndpointId(1),
+        Carrier::WebSocket,
+        FromClient::Message { to: "c".to_owned(), body: body(message.clone()) },
+    );
     let mut expected = body(message);
     expected.insert("from".to_owned(), "a".into());
     assert_eq!(fixture.messages(), [(3, ToClient::Forwarded(expected.clone()))]);
-    fixture.endpoints.handle_message(EndpointId(1), FromClient::Message { to: String::new(), body: expected.clone() });
+    fixture.endpoints.handle_message(
+        EndpointId(1),
+        Carrier::WebSocket,
+        FromClient::Message { to: String::new(), body: expected.clone() },
+    );
     assert_eq!(fixture.messages().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 3]);
-    fixture
-        .endpoints
-        .handle_message(EndpointId(1), FromClient::Message { to: "zz".to_owned(), body: expected.clone() });
+    fixture.endpoints.handle_message(
+        EndpointId(1),
+        Carrier::WebSocket,
+        FromClient::Message { to: "zz".to_owned(), body: expected.clone() },
+    );
     assert_eq!(fixture.messages(), []);
     fixture.insert(4, true);
-    fixture.endpoints.handle_message(EndpointId(4), FromClient::Message { to: String::new(), body: expected });
+    fixture.endpoints.handle_message(
+        EndpointId(4),
+        Carrier::WebSocket,
+        FromClient::Message { to: String::new(), body: expected },
+    );
     assert_eq!(fixture.messages(), [], "visitors are not heard");
 }
 
@@ -245,15 +258,15 @@ fn statistics_of_large_conferences_go_to_the_interested() {
     let stats = || FromClient::Stats(body(json!({"colibriClass": "EndpointStats", "bitrate": 1})));
     fixture.endpoints.set_sources(EndpointId(1), vec![video("a-v0", 5)]);
     let patch = WishPatch { on_stage_sources: Some(vec!["a-v0".to_owned()]), ..WishPatch::default() };
-    fixture.endpoints.handle_message(EndpointId(7), FromClient::Wishes { patch, legacy: false });
+    fixture.endpoints.handle_message(EndpointId(7), Carrier::WebSocket, FromClient::Wishes { patch, legacy: false });
     fixture.actions();
-    fixture.endpoints.handle_message(EndpointId(1), stats());
+    fixture.endpoints.handle_message(EndpointId(1), Carrier::WebSocket, stats());
     assert_eq!(fixture.messages().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [7]);
     fixture.endpoints.handle_speakers(ROOM, vec![EndpointId(1)]);
     assert!(!fixture.messages().is_empty());
     fixture.endpoints.handle_speakers(ROOM, vec![EndpointId(1)]);
     assert!(fixture.messages().is_empty(), "another worker says the same");
-    fixture.endpoints.handle_message(EndpointId(1), stats());
+    fixture.endpoints.handle_message(EndpointId(1), Carrier::WebSocket, stats());
     assert_eq!(fixture.messages().len(), 24);
 }
 
@@ -262,14 +275,18 @@ fn wishes_reach_the_worker_when_they_change_something() {
     let mut fixture = Fixture::new(2);
     let first = EndpointId(1);
     let patch = WishPatch { last_n: Some(4), ..WishPatch::default() };
-    fixture.endpoints.handle_message(first, FromClient::Wishes { patch: patch.clone(), legacy: false });
+    fixture.endpoints.handle_message(
+        first,
+        Carrier::WebSocket,
+        FromClient::Wishes { patch: patch.clone(), legacy: false },
+    );
     let told = fixture.constraints();
     assert_eq!((told.len(), told[0].0, told[0].1.last_n), (1, 1, 4));
-    fixture.endpoints.handle_message(first, FromClient::Wishes { patch, legacy: false });
+    fixture.endpoints.handle_message(first, Carrier::WebSocket, FromClient::Wishes { patch, legacy: false });
     assert_eq!(fixture.constraints(), []);
     fixture.endpoints.set_initial_last_n(first, 9);
     assert_eq!(fixture.constraints(), [], "the client has spoken");
-    fixture.endpoints.handle_message(first, FromClient::LastN(-1));
+    fixture.endpoints.handle_message(first, Carrier::WebSocket, FromClient::LastN(-1));
     assert_eq!(fixture.constraints()[0].1.last_n, -1);
 }
 
@@ -288,7 +305,7 @@ fn the_older_dialect_names_endpoints() {
         ..WishPatch::default()
     };
     fixture.endpoints.set_sources(second, vec![video("b-v0", 6)]);
-    fixture.endpoints.handle_message(first, FromClient::Wishes { patch, legacy: true });
+    fixture.endpoints.handle_message(first, Carrier::WebSocket, FromClient::Wishes { patch, legacy: true });
     let actions = fixture.actions();
     let Action::Command { command: Command::SetConstraints { constraints, .. }, .. } = &actions[0] else {
         panic!("{actions:?}")
@@ -315,10 +332,10 @@ fn video_types_of_older_clients_mean_the_first_source() {
         source: source.map(str::to_owned),
         video_type: VideoType::Desktop,
     };
-    fixture.endpoints.handle_message(id, message(None));
+    fixture.endpoints.handle_message(id, Carrier::WebSocket, message(None));
     fixture.endpoints.set_sources(id, vec![video("cam", 5)]);
-    fixture.endpoints.handle_message(id, message(None));
-    fixture.endpoints.handle_message(id, message(Some("x-v1")));
+    fixture.endpoints.handle_message(id, Carrier::WebSocket, message(None));
+    fixture.endpoints.handle_message(id, Carrier::WebSocket, message(Some("x-v1")));
     let named: Vec<_> = fixture
         .actions()
         .into_iter()
@@ -333,7 +350,7 @@ fn those_who_left_are_forgotten() {
     fixture.endpoints.handle_speakers(ROOM, vec![EndpointId(1), EndpointId(2)]);
     fixture.actions();
     fixture.endpoints.remove(EndpointId(1));
-    fixture.endpoints.handle_channel_opened(EndpointId(2));
+    fixture.endpoints.handle_channel_opened(EndpointId(2), Carrier::WebSocket);
     let told = ToClient::DominantSpeaker { endpoint: "b".to_owned(), previous: Vec::new() };
     assert!(fixture.messages().contains(&(2, told)));
     fixture.endpoints.handle_dtls(fixture.now, EndpointId(1), vec![22]);
@@ -341,4 +358,208 @@ fn those_who_left_are_forgotten() {
     fixture.endpoints.remove(EndpointId(2));
     assert_eq!(fixture.actions(), []);
     assert!(fixture.endpoints.conferences.is_empty());
+}
+
+/// A client with DTLS and SCTP of its own; the other end of endpoint 1.
+struct Browser {
+    dtls: DtlsSession,
+    sctp: sctp_proto::Endpoint,
+    handle: sctp_proto::AssociationHandle,
+    association: sctp_proto::Association,
+    secured: bool,
+    received: Vec<String>,
+}
+
+impl Browser {
+    fn new(fixture: &mut Fixture) -> Self {
+        let id = EndpointId(1);
+        let certificate = Certificate::generate().unwrap();
+        let ours = fingerprints(&fixture.endpoints.certificate);
+        let dtls = DtlsSession::new(fixture.now, &certificate, DtlsRole::Client, ours).unwrap();
+        fixture.endpoints.handle_ice(fixture.now, id, IceState::Connected);
+        fixture.endpoints.set_remote_dtls(fixture.now, id, Some(Setup::Active), fingerprints(&certificate));
+        let mut sctp = sctp_proto::Endpoint::new(Default::default(), None);
+        let peer = "127.0.0.1:5000".parse().unwrap();
+        let (handle, association) = sctp.connect(sctp_proto::ClientConfig::new(), peer).unwrap();
+        Self { dtls, sctp, handle, association, secured: false, received: Vec::new() }
+    }
+
+    fn write(&mut self, kind: sctp_proto::PayloadProtocolIdentifier, content: &[u8]) {
+        if self.association.stream(0).is_err() {
+            self.association.open_stream(0, kind).unwrap();
+        }
+        self.association.stream(0).unwrap().write_with_ppi(content, kind).unwrap();
+    }
+
+    /// Moves datagrams both ways for some time.
+    fn run(&mut self, fixture: &mut Fixture, mut done: impl FnMut(&mut Self) -> bool) -> bool {
+        use sctp_proto::{DatagramEvent, Event, Payload, PayloadProtocolIdentifier, StreamEvent};
+        let id = EndpointId(1);
+        for _ in 0..200 {
+            fixture.endpoints.flush(fixture.now);
+            for action in fixture.actions() {
+                if let Action::Command { command: Command::SendDtls { datagram, .. }, .. } = action {
+                    assert!(datagram.len() <= 1_200, "{} bytes", datagram.len());
+                    self.dtls.handle_datagram(fixture.now, &datagram);
+                }
+            }
+            while let Some(output) = self.dtls.poll_output() {
+                match output {
+                    DtlsOutput::Datagram(datagram) => fixture.endpoints.handle_dtls(fixture.now, id, datagram),
+                    DtlsOutput::Connected(_) => self.secured = true,
+                    DtlsOutput::ApplicationData(packet) => {
+                        let peer = "127.0.0.1:5000".parse().unwrap();
+                        let event = self.sctp.handle(fixture.now, peer, None, None, packet.into());
+                        if let Some((_, DatagramEvent::AssociationEvent(event))) = event {
+                            self.association.handle_event(event);
+                        }
+                    }
+                    DtlsOutput::Failed(error) => panic!("{error}"),
+                }
+            }
+            while let Some(event) = self.association.poll_endpoint_event() {
+                let _ = self.sctp.handle_event(self.handle, event);
+            }
+            while let Some(event) = self.association.poll() {
+                let Event::Stream(StreamEvent::Readable { id }) = event else { continue };
+                let mut stream = self.association.stream(id).unwrap();
+                while let Ok(Some(message)) = stream.read_sctp() {
+                    let mut content = vec![0; message.len()];
+                    message.read(&mut content).unwrap();
+                    if message.ppi == PayloadProtocolIdentifier::String {
+                        self.received.push(String::from_utf8(content).unwrap());
+                    }
+                }
+            }
+            if self.secured {
+                while let Some(transmit) = self.association.poll_transmit(fixture.now) {
+                    let Payload::RawEncode(packets) = transmit.payload else { continue };
+                    packets.iter().for_each(|packet| self.dtls.send(fixture.now, packet));
+                }
+            }
+            if done(self) {
+                return true;
+            }
+            fixture.now += Duration::from_millis(20);
+            self.dtls.handle_timeout(fixture.now);
+            self.association.handle_timeout(fixture.now);
+            fixture.endpoints.handle_timeout(fixture.now);
+        }
+        false
+    }
+}
+
+const OPEN: &[u8] = b"\x03\0\0\0\0\0\0\0\0\x03\0\0JVB";
+
+#[test]
+fn a_data_channel_carries_what_the_web_socket_carries() {
+    use sctp_proto::PayloadProtocolIdentifier::{Dcep, String as Text};
+    let mut fixture = Fixture::new(2);
+    let (first, second) = (EndpointId(1), EndpointId(2));
+    fixture.endpoints.handle_channel_closed(first, Carrier::WebSocket);
+    fixture.endpoints.set_sources(first, vec![video("a-v0", 5)]);
+    fixture.endpoints.handle_demand(first, "a-v0".to_owned(), 360);
+    let mut browser = Browser::new(&mut fixture);
+    assert!(browser.run(&mut fixture, |b| b.secured && !b.association.is_handshaking()));
+    browser.write(Dcep, OPEN);
+    assert!(browser.run(&mut fixture, |b| b.received.len() == 2), "{:?}", browser.received);
+    // No greeting before the client's own (section 5.3).
+    assert!(
+        browser.received[0].contains("SenderSourceConstraints") && browser.received[1].contains("ForwardedSources")
+    );
+    browser.write(Text, br#"{"colibriClass":"ClientHello"}"#);
+    assert!(browser.run(&mut fixture, |b| b.received.len() == 3));
+    assert_eq!(browser.received[2], r#"{"colibriClass":"ServerHello"}"#);
+
+    browser.write(Text, br#"{"colibriClass":"EndpointMessage","to":"b","msgPayload":{"x":1}}"#);
+    browser.write(Text, br#"{"colibriClass":"ReceiverVideoConstraints","lastN":3}"#);
+    browser.write(Text, b"not JSON");
+    let mut told = Vec::new();
+    let mut wanted = false;
+    for _ in 0..50 {
+        browser.run(&mut fixture, |_| true);
+        fixture.now += Duration::from_millis(20);
+        browser.association.handle_timeout(fixture.now);
+        for action in fixture.actions() {
+            match action {
+                Action::Send { endpoint, message } => told.push((endpoint, message)),
+                Action::Command { command: Command::SetConstraints { constraints, .. }, .. } => {
+                    wanted |= constraints.last_n == 3;
+                }
+                Action::Command { command: Command::SendDtls { datagram, .. }, .. } => {
+                    browser.dtls.handle_datagram(fixture.now, &datagram);
+                }
+                _ => {}
+            }
+        }
+    }
+    let message = body(json!({"colibriClass":"EndpointMessage","to":"b","msgPayload":{"x":1},"from":"a"}));
+    assert_eq!(told, [(second, ToClient::Forwarded(message))]);
+    assert!(wanted);
+
+    let reply = FromClient::Message { to: "a".to_owned(), body: body(json!({"colibriClass":"EndpointMessage","n":1})) };
+    fixture.endpoints.handle_message(second, Carrier::WebSocket, reply);
+    let count = browser.received.len();
+    assert!(browser.run(&mut fixture, |b| b.received.len() == count + 1));
+    assert!(browser.received[count].contains(r#""from":"b""#), "{:?}", browser.received);
+    let counters = fixture.endpoints.counters();
+    assert_eq!((counters.data_messages_received, counters.data_messages_sent), (4, 4));
+}
+
+#[test]
+fn a_client_that_does_not_read_loses_first_the_others_messages_then_the_channel() {
+    use sctp_proto::PayloadProtocolIdentifier::Dcep;
+    let mut fixture = Fixture::new(2);
+    let first = EndpointId(1);
+    fixture.endpoints.handle_channel_closed(first, Carrier::WebSocket);
+    let mut browser = Browser::new(&mut fixture);
+    assert!(browser.run(&mut fixture, |b| b.secured && !b.association.is_handshaking()));
+    browser.write(Dcep, OPEN);
+    assert!(browser.run(&mut fixture, |b| !b.received.is_empty()));
+    let sent = fixture.endpoints.counters().data_messages_sent;
+    let text = "x".repeat(10_000);
+    let message = || FromClient::Message {
+        to: "a".to_owned(),
+        body: body(json!({"colibriClass": "EndpointMessage", "msgPayload": text})),
+    };
+    for _ in 0..100 {
+        fixture.endpoints.handle_message(EndpointId(2), Carrier::WebSocket, message());
+    }
+    let taken = fixture.endpoints.counters().data_messages_sent - sent;
+    assert!((20..40).contains(&taken), "{taken} messages of 10 kB are in a buffer of 256 kB");
+    for n in 0..200 {
+        fixture.endpoints.handle_forwarded(first, vec![format!("{n}-{text}")]);
+    }
+    let taken = fixture.endpoints.counters().data_messages_sent - sent;
+    assert!((90..130).contains(&taken), "{taken} messages in a buffer of 1 MiB");
+    // Closed: nobody is written to any more.
+    fixture.endpoints.handle_forwarded(first, vec!["a".to_owned()]);
+    assert_eq!(fixture.endpoints.counters().data_messages_sent - sent, taken);
+}
+
+#[test]
+fn the_channel_that_was_used_last_is_used() {
+    let mut channels = Channels::default();
+    assert_eq!(channels.current(), None);
+    channels.set(Carrier::WebSocket, true);
+    channels.set(Carrier::Data, true);
+    assert_eq!(channels.current(), Some(Carrier::Data));
+    channels.last = Some(Carrier::WebSocket);
+    assert_eq!(channels.current(), Some(Carrier::WebSocket));
+    channels.set(Carrier::WebSocket, false);
+    assert_eq!(channels.current(), Some(Carrier::Data));
+    channels.set(Carrier::Data, false);
+    assert_eq!(channels.current(), None);
+}
+
+#[test]
+fn endpoints_without_a_channel_are_counted_once() {
+    let mut fixture = Fixture::new(0);
+    fixture.insert(1, false);
+    let mut browser = Browser::new(&mut fixture);
+    assert!(browser.run(&mut fixture, |b| b.secured));
+    for (seconds, counted) in [(29, 0), (31, 1), (90, 1)] {
+        fixture.endpoints.check_late(fixture.now + Duration::from_secs(seconds));
+        assert_eq!(fixture.endpoints.counters().without_channel, counted, "after {seconds} s");
+    }
 }

@@ -1,0 +1,194 @@
+//! The secured side of one endpoint: DTLS over the worker's datagrams, and the data channel inside it.
+//! A state machine: signalling, datagrams, messages and the time in, [`SecureOutput`]s out.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use ringbridge_dataplane::ring::SrtpKeys;
+
+use crate::channel::{DataChannel, DataChannelOutput, NotSent};
+use crate::transport::{Certificate, DtlsError, DtlsOutput, DtlsRole, DtlsSession, Fingerprint};
+
+/// DTLS datagrams kept until the role is known.
+const EARLY_DATAGRAMS: usize = 16;
+
+/// Something that the caller must do, in order.
+#[derive(Debug)]
+pub(super) enum SecureOutput {
+    /// Send this datagram.
+    Datagram(Vec<u8>),
+    /// Media can be encrypted.
+    Keys(SrtpKeys),
+    /// The handshake, or the session, failed; `before` when there were no keys yet.
+    Failed { error: DtlsError, before: bool },
+    /// The client opened the data channel.
+    ChannelOpened,
+    /// A text message came on it.
+    Text(Vec<u8>),
+    /// It is closed.
+    ChannelClosed,
+}
+
+/// DTLS, SCTP and what is known of the peer before they start.
+#[derive(Debug, Default)]
+pub(super) struct Secure {
+    ice_connected: bool,
+    role: Option<DtlsRole>,
+    fingerprints: Vec<Fingerprint>,
+    session: Option<DtlsSession>,
+    early: VecDeque<Vec<u8>>,
+    connected: Option<Instant>,
+    failed: bool,
+    data: Option<DataChannel>,
+    outputs: VecDeque<SecureOutput>,
+}
+
+impl Secure {
+    /// Nothing is known yet; SCTP is spoken where signalling asked for it.
+    pub fn new(sctp: bool) -> Self {
+        Self { data: sctp.then(DataChannel::new), ..Self::default() }
+    }
+
+    /// Whether ICE was connected at some time.
+    pub fn ice_connected(&self) -> bool {
+        self.ice_connected
+    }
+
+    /// When the handshake ended well.
+    pub fn connected(&self) -> Option<Instant> {
+        self.connected
+    }
+
+    /// The peer's fingerprints and, where it said one, the role that is left for us.
+    pub fn set_remote(
+        &mut self,
+        now: Instant,
+        certificate: &Certificate,
+        role: Option<DtlsRole>,
+        fingerprints: Vec<Fingerprint>,
+    ) {
+        self.fingerprints = fingerprints;
+        self.role = role.or(self.role);
+        self.start(now, certificate);
+    }
+
+    /// Packets can flow; true the first time.
+    pub fn set_ice_connected(&mut self, now: Instant, certificate: &Certificate) -> bool {
+        let first = !std::mem::replace(&mut self.ice_connected, true);
+        self.start(now, certificate);
+        first
+    }
+
+    /// Starts the handshake once packets can flow and both sides know their role.
+    fn start(&mut self, now: Instant, certificate: &Certificate) {
+        let Some(role) = self.role else { return };
+        if !self.ice_connected || self.session.is_some() || self.failed || self.fingerprints.is_empty() {
+            return;
+        }
+        match DtlsSession::new(now, certificate, role, self.fingerprints.clone()) {
+            Ok(mut session) => {
+                for datagram in self.early.drain(..) {
+                    session.handle_datagram(now, &datagram);
+                }
+                self.session = Some(session);
+                self.drain(now);
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Takes a datagram of the peer.
+    pub fn handle_datagram(&mut self, now: Instant, datagram: Vec<u8>) {
+        match &mut self.session {
+            Some(session) => session.handle_datagram(now, &datagram),
+            None => {
+                if !self.failed && self.early.len() < EARLY_DATAGRAMS {
+                    self.early.push_back(datagram);
+                }
+                return;
+            }
+        }
+        self.drain(now);
+    }
+
+    /// Lets time pass, and sends what was written.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let Some(session) = &mut self.session {
+            session.handle_timeout(now);
+            if let Some(data) = &mut self.data {
+                data.handle_timeout(now);
+            }
+            self.drain(now);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let session = self.session.as_ref()?;
+        [session.poll_timeout(), self.data.as_ref().and_then(DataChannel::poll_timeout)].into_iter().flatten().min()
+    }
+
+    /// Writes a message to the data channel; [`Self::handle_timeout`] sends it.
+    pub fn send(&mut self, text: &str) -> Result<(), NotSent> {
+        self.data.as_mut().ok_or(NotSent::Closed)?.send(text)
+    }
+
+    /// Bytes of messages that the client has not acknowledged.
+    pub fn buffered(&mut self) -> usize {
+        self.data.as_mut().map_or(0, DataChannel::buffered)
+    }
+
+    /// Closes the data channel; [`Self::handle_timeout`] tells the client.
+    pub fn close_channel(&mut self) {
+        if let Some(data) = &mut self.data {
+            data.close();
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<SecureOutput> {
+        self.outputs.pop_front()
+    }
+
+    fn drain(&mut self, now: Instant) {
+        let mut failure = None;
+        while let Some(session) = &mut self.session {
+            if let Some(output) = session.poll_output() {
+                match output {
+                    DtlsOutput::Datagram(datagram) => self.outputs.push_back(SecureOutput::Datagram(datagram)),
+                    DtlsOutput::Connected(keys) => {
+                        self.connected = Some(now);
+                        self.outputs.push_back(SecureOutput::Keys(keys));
+                    }
+                    DtlsOutput::ApplicationData(packet) => {
+                        if let Some(data) = &mut self.data {
+                            data.handle_packet(now, &packet);
+                        }
+                    }
+                    DtlsOutput::Failed(error) => failure = Some(error),
+                }
+            } else if let Some(output) = self.data.as_mut().and_then(DataChannel::poll_output) {
+                match output {
+                    DataChannelOutput::Packet(packet) => session.send(now, &packet),
+                    DataChannelOutput::Opened => self.outputs.push_back(SecureOutput::ChannelOpened),
+                    DataChannelOutput::Text(text) => self.outputs.push_back(SecureOutput::Text(text)),
+                    DataChannelOutput::Closed => self.outputs.push_back(SecureOutput::ChannelClosed),
+                }
+            } else {
+                break;
+            }
+        }
+        if let Some(error) = failure {
+            self.fail(error);
+        }
+    }
+
+    fn fail(&mut self, error: DtlsError) {
+        if self.data.take().is_some_and(|data| data.is_open()) {
+            self.outputs.push_back(SecureOutput::ChannelClosed);
+        }
+        self.session = None;
+        self.failed = true;
+        self.outputs.push_back(SecureOutput::Failed { error, before: self.connected.is_none() });
+    }
+}
