@@ -24,6 +24,7 @@ const options = {
   send: query.get('send') ?? '',
   scalability: query.get('scalability') ?? '',
   relay: query.get('relay') ?? '',
+  lipSync: flag('lip-sync'),
   // WxH@FPS: what is shared where there is no screen.
   screen: /^(\d+)x(\d+)@(\d+)$/.exec(query.get('screen') ?? '')?.slice(1).map(Number),
 };

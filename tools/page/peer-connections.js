@@ -1,15 +1,16 @@
 // Wraps RTCPeerConnection so that the page sees every connection of the client library and can change descriptions.
-import { deadCandidate, deadCandidates, preferCodec, renumber, throughRelay, withoutCandidates } from './sdp.js';
+import { deadCandidate, deadCandidates, inOneStream, preferCodec, renumber, throughRelay, withoutCandidates } from './sdp.js';
 
 /** All connections that were ever made: {pc, p2p, session}. */
 export const connections = [];
 
 /**
  * Replaces window.RTCPeerConnection. `options`: codec (lower case) to put first, asymmetric (other numbers on the
- * bridge connection), blockP2p (peer-to-peer candidates lead nowhere), relay ("address:port" in front of the bridge).
+ * bridge connection), blockP2p (peer-to-peer candidates lead nowhere), relay ("address:port" in front of the bridge),
+ * lipSync (audio and video of a participant in one stream).
  * `session()` says which session is being set up.
  */
-export function wrapPeerConnections({ codec, asymmetric, blockP2p, relay, session }) {
+export function wrapPeerConnections({ codec, asymmetric, blockP2p, relay, lipSync, session }) {
   const Native = window.RTCPeerConnection;
   const change = (record, description) => {
     let { sdp } = description;
@@ -29,6 +30,7 @@ export function wrapPeerConnections({ codec, asymmetric, blockP2p, relay, sessio
     get #relayed() { return Boolean(relay) && !this.#record.p2p; }
     setRemoteDescription(description, ...rest) {
       let changed = change(this.#record, description);
+      if (lipSync && changed.sdp) changed = { type: changed.type, sdp: inOneStream(changed.sdp) };
       if (this.#relayed && changed.sdp) changed = { type: changed.type, sdp: throughRelay(changed.sdp, relay) };
       if (this.#record.p2p && blockP2p) changed = { ...changed, sdp: deadCandidates(changed.sdp) };
       return super.setRemoteDescription(changed, ...rest);

@@ -122,3 +122,6 @@ export function throughRelay(sdp, relay) {
 /** A description that tells no candidate: the other side can only answer on the path that we choose. */
 export const withoutCandidates = sdp => joined(sections(sdp).map(lines =>
   lines.filter(line => !line.startsWith('a=candidate:') && !line.startsWith('a=end-of-candidates'))));
+
+/** A description in which a participant's audio and video belong to one stream, so that the browser keeps them in step. */
+export const inOneStream = sdp => sdp.replace(/(msid:[^\s-]+)-(?:audio|video)-/g, '$1-av-');

@@ -57,7 +57,7 @@ async function runOne(name, { clientFolder, codec, say }) {
     };
   } finally {
     await rig.read().catch(() => {});
-    rig.save();
+    await rig.save();
     await rig.close();
   }
 }

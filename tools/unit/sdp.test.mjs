@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { deadCandidate, deadCandidates, preferCodec, renumber, throughRelay, withoutCandidates } from '../page/sdp.js';
+import { deadCandidate, deadCandidates, inOneStream, preferCodec, renumber, throughRelay, withoutCandidates } from '../page/sdp.js';
 
 const offer = [
   'v=0', 'o=- 1 3 IN IP4 0.0.0.0', 's=-', 't=0 0', 'a=group:BUNDLE audio video',
@@ -65,4 +65,9 @@ test('a relay takes the place of the UDP candidates, once', () => {
 test('without candidates nothing else is missing', () => {
   const kept = offer.split('\r\n').filter(line => !line.startsWith('a=candidate:'));
   assert.deepEqual(withoutCandidates(offer).split('\r\n'), kept);
+});
+
+test('audio and video of one participant share a stream, others do not', () => {
+  const sdp = 'a=ssrc:1 msid:ab12-audio-0-1 t1\r\na=ssrc:2 msid:ab12-video-0-1 t2\r\na=msid:cd34-video-0-1 t3\r\n';
+  assert.equal(inOneStream(sdp), 'a=ssrc:1 msid:ab12-av-0-1 t1\r\na=ssrc:2 msid:ab12-av-0-1 t2\r\na=msid:cd34-av-0-1 t3\r\n');
 });

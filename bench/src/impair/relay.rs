@@ -182,7 +182,7 @@ impl Relays {
     pub fn report(&mut self, now: Instant, to: &mut impl Write) -> io::Result<()> {
         for (number, relay) in self.relays.iter_mut().enumerate() {
             let line = Line {
-                at: (now - self.start).as_secs_f64(),
+                at: ((now - self.start).as_secs_f64() * 1_000.0).round() / 1_000.0,
                 relay: number,
                 up: relay.up.figures().report(now),
                 down: relay.down.figures().report(now),

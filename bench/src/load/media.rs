@@ -286,13 +286,8 @@ impl MediaSession {
     fn write_audio(&mut self, now: Instant) {
         let (sequence, _) = self.sequences;
         let packet = &self.clips.audio[sequence as usize % self.clips.audio.len()];
-        let loud = self.speech.is_loud(now);
-        // -127 dBov is what a silent microphone says (RFC 6464).
-        let levels = ExtensionValues {
-            audio_level: Some(if loud { -20 } else { -127 }),
-            voice_activity: Some(loud),
-            ..Default::default()
-        };
+        let (level, voice) = self.speech.level(now, sequence);
+        let levels = ExtensionValues { audio_level: Some(level), voice_activity: Some(voice), ..Default::default() };
         let write =
             RtpWrite::new(self.pts.0, sequence.into(), self.timestamps.0, now, packet.as_slice()).ext_vals(levels);
         if let Some(stream) = self.rtc.direct_api().stream_tx(&Ssrc::from(self.own.audio)) {

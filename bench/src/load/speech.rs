@@ -29,6 +29,20 @@ impl Speech {
         }
     }
 
+    /// Level of packet `number`, dBov (RFC 6464), and whether it holds voice.
+    ///
+    /// A level that never changes is noise to a speaker detector: turns have words with pauses, and silence has a floor.
+    pub fn level(&self, now: Instant, number: u64) -> (i8, bool) {
+        let wobble = (number * 7 % 9) as i8;
+        match self {
+            Self::Always => (-20, true),
+            Self::InTurn { .. } if !self.is_loud(now) => (-70 - wobble / 2, false),
+            // Words of 0.8 s, pauses of 0.1 s.
+            Self::InTurn { .. } if number % 45 < 40 => (-18 - wobble, true),
+            Self::InTurn { .. } => (-55, false),
+        }
+    }
+
     /// Whether it speaks now.
     pub fn is_loud(&self, now: Instant) -> bool {
         match *self {
@@ -55,6 +69,9 @@ mod tests {
             let loud: Vec<_> = (0..4).filter(|index| all[*index].is_loud(now)).collect();
             assert_eq!(loud, [speaker], "after {seconds} s");
         }
+        let levels: std::collections::BTreeSet<_> = (0..90).map(|number| all[0].level(start, number)).collect();
+        assert!(levels.len() > 5 && levels.iter().all(|(level, voice)| *voice == (*level > -30)), "{levels:?}");
+        assert!((0..90).all(|number| all[1].level(start, number).0 < -60));
         assert!(Speech::Always.is_loud(start));
         assert!(Speech::in_turn(start, length, 0, 0).is_loud(start));
     }

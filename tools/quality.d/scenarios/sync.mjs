@@ -7,7 +7,7 @@ const asks = [360, 180, 720, 180, 360, 720, 360, 180, 360, 720];
 export const sync = {
   about: 'the distance between audio and video over ten switches of the layer',
   async run(rig) {
-    const call = await pair(rig);
+    const call = await pair(rig, { receiver: { 'lip-sync': true } });
     if (!call.ready) return notReady(call);
     const { tx, rx } = call;
     const hold = await rig.join('hold', { ...watcher, period: 1000 });
