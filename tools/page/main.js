@@ -17,7 +17,8 @@ const options = {
   p2p: flag('p2p'),
   blockP2p: flag('block-p2p'),
   asymmetric: flag('asymmetric'),
-  simulcast: query.get('simulcast') !== '0',
+  // By default the codec decides, see session.js.
+  simulcast: query.has('simulcast') ? flag('simulcast') : undefined,
   width, height,
   fps: Number(query.get('fps') ?? 24),
   // 'audio' or 'video' alone, or 'none'.

@@ -9,15 +9,20 @@ export function drawScreen({ width, height, fps }) {
     Object.assign(canvas, { width, height });
     const pen = canvas.getContext('2d');
     let frame = 0;
+    const slideFrames = fps * 4;
     const draw = () => {
-      const slide = Math.floor(frame / (fps * 4));
+      const slide = Math.floor(frame / slideFrames);
       pen.fillStyle = '#fbfbf8';
-      pen.fillRect(0, 0, width, height);
-      pen.fillStyle = '#223';
-      pen.font = `${Math.round(height / 36)}px sans-serif`;
-      for (let line = 0; line < 26; line++) {
-        const text = Array.from({ length: 14 }, (_, at) => words[(slide * 7 + line * 5 + at * (slide + 3)) % words.length]).join(' ');
-        pen.fillText(`${slide + 1}.${line + 1}  ${text}`, width / 24, height / 14 + line * height / 28);
+      if (frame % slideFrames === 0) {
+        pen.fillRect(0, 0, width, height);
+        pen.fillStyle = '#223';
+        pen.font = `${Math.round(height / 36)}px sans-serif`;
+        for (let line = 0; line < 26; line++) {
+          const text = Array.from({ length: 14 }, (_, at) => words[(slide * 7 + line * 5 + at * (slide + 3)) % words.length]).join(' ');
+          pen.fillText(`${slide + 1}.${line + 1}  ${text}`, width / 24, height / 14 + line * height / 28);
+        }
+      } else {
+        pen.fillRect(0, height - 24, width, 24);
       }
       pen.fillStyle = '#d33';
       pen.fillRect((frame * 24) % width, height - 24, 24, 24);

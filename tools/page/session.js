@@ -98,9 +98,13 @@ export class Session extends EventTarget {
       enableTalkWhileMuted: false,
       channelLastN: -1,
       // One codec for everybody in the page's own hands, see peer-connections.js; H.264 and AV1 are sent as one encoding.
-      disableSimulcast: codec === 'av1' || codec === 'h264' || this.options.simulcast === false,
+      disableSimulcast: !(this.options.simulcast ?? (codec !== 'av1' && codec !== 'h264')),
       ...(this.options.shareFps && { desktopSharingFrameRate: { min: 5, max: this.options.shareFps } }),
-      ...(libraryCodec && { videoQuality: { preferredCodec: libraryCodec, enforcePreferredCodec: true } }),
+      // The rates per layer are those of Jitsi Meet's own configuration.
+      videoQuality: {
+        maxBitratesVideo: { VP8: { low: 200000, standard: 500000, high: 1500000 } },
+        ...(libraryCodec && { preferredCodec: libraryCodec, enforcePreferredCodec: true }),
+      },
     });
     this.conference = conference;
     const on = (event, handler) => {

@@ -115,15 +115,25 @@ export function throughput(reports, direction = 'down') {
   return round((reports.at(-1)[direction].bytes - reports[0][direction].bytes) * 8 / milliseconds);
 }
 
+/** Distances of the estimated playout times of audio and video: [{at, offset}] in milliseconds. */
+const syncOffsets = (samples, sender) => samples.flatMap(({ at, remote }) => {
+  const [audio, video] = [remote[sender]?.audio?.playout, remote[sender]?.video?.playout];
+  return audio && video ? [{ at, offset: audio - video }] : [];
+});
+
+/** How far that distance jumped at `at`: its median in the two seconds after it against those before; null without readings. */
+export function syncStep(samples, sender, at) {
+  const offsets = syncOffsets(samples, sender);
+  const [before, after] = [within(offsets, at - 2000, at), within(offsets, at + 500, at + 2500)].map(part => median(part.map(one => one.offset)));
+  return before === null || after === null ? null : round(after - before);
+}
+
 /**
  * How far the distance between audio and video moved, milliseconds: {first, drift, windows}. The distance is that of
  * the estimated playout times, its median over each window; the first window is the reference.
  */
 export function syncDrift(samples, sender, window = 1000) {
-  const offsets = samples.flatMap(({ at, remote }) => {
-    const [audio, video] = [remote[sender]?.audio?.playout, remote[sender]?.video?.playout];
-    return audio && video ? [{ at, offset: audio - video }] : [];
-  });
+  const offsets = syncOffsets(samples, sender);
   if (!offsets.length) return { first: null, drift: null, windows: 0 };
   const medians = [];
   for (let start = offsets[0].at; start + window <= offsets.at(-1).at; start += window) {

@@ -31,6 +31,10 @@ export class Rig {
       }
       rig.browser = await Browser.launch({ video: cameraClip() });
       rig.newRoom();
+      rig.bandwidths = [];
+      rig.poll = setInterval(async () => {
+        for (const one of await rig.stack.bandwidth()) rig.bandwidths.push({ at: Date.now(), ...one });
+      }, 500);
       return rig;
     } catch (error) {
       await rig.close();
@@ -46,7 +50,9 @@ export class Rig {
    */
   async join(name, { relay, period = 100, ...query } = {}) {
     const page = await this.browser.join(this.stack.page.address, this.room, name,
-      { poll: 5000, ...query, relay: relay === undefined ? undefined : this.relay.addresses[relay] });
+      { poll: 5000, ...query, relay: relay === undefined ? undefined : this.relay.addresses[relay] },
+      // Nobody looks: painting the tiles would take the processor from the encoder.
+      { width: 160, height: 120 });
     this.pages.push(page);
     this.readings.set(name, []);
     await page.hook(`ringbridge.watch(${period})`);
@@ -131,10 +137,10 @@ export class Rig {
     return senderTrouble((await this.samples(sender)).filter(one => one.at >= from), fps, idle);
   }
 
-  /** What the bridge says of a page's bandwidth, where it says something. */
-  async bandwidth(page) {
+  /** What the bridge said of a page's bandwidth, twice a second, from `from` to `to`. */
+  async bandwidth(page, from, to = Infinity) {
     const { id } = await page.state();
-    return (await this.stack.bandwidth()).find(one => one.endpoint === id);
+    return this.bandwidths.filter(one => one.endpoint === id && one.at >= from && one.at <= to);
   }
 
   /** Messages of the bridge to a page since `from`. */
@@ -153,6 +159,7 @@ export class Rig {
   }
 
   async close() {
+    clearInterval(this.poll);
     await Promise.all(this.load.map(one => one.stop()));
     await this.browser?.close();
     await this.relay?.stop();

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
-  atLeast, atMost, concealedPercent, freezes, frozenPercent, grown, queueSettled, reached, senderTrouble, series, syncDrift, throughput,
+  atLeast, atMost, concealedPercent, freezes, frozenPercent, grown, queueSettled, reached, senderTrouble, series, syncDrift, syncStep, throughput,
 } from '../quality.d/figures.mjs';
 import { expectedSet } from '../quality.d/scenarios/lastn.mjs';
 
@@ -55,6 +55,9 @@ test('drift is what changes between audio and video', () => {
   const samples = Array.from({ length: 100 }, (_, index) => ({ at: index * 100,
     remote: { a: { audio: { playout: index * 100 + 20 }, video: { playout: index * 100 - (index > 50 ? 30 : 0) } } } }));
   assert.deepEqual(syncDrift(samples, 'a'), { first: 20, drift: 30, windows: 9 });
+  assert.equal(syncStep(samples, 'a', 5050), 30);
+  assert.equal(syncStep(samples, 'a', 3000), 0);
+  assert.equal(syncStep(samples, 'a', 20000), null);
   assert.equal(syncDrift([], 'a').drift, null);
 });
 

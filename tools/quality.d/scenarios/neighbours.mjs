@@ -1,4 +1,4 @@
-import { atLeast, perSecond, round, series, usual, within } from '../figures.mjs';
+import { atLeast, perSecond, round, series, throughput, usual, within } from '../figures.mjs';
 import { sleep } from '../rig.mjs';
 import { fps } from './call.mjs';
 
@@ -40,14 +40,21 @@ export const neighbours = {
       worstHeight = Math.min(worstHeight ?? Infinity, height);
       figures.pairs[`${sender} at ${receiver}`] = { fps_before: round(was, 2), fps_after: round(is, 2), height_after: usual(after, 'frameHeight') };
     }
-    const squeezed = series(await rig.samples(slow), 'a');
-    figures.slow = { fps_of_a: round(perSecond(within(squeezed, bad + 5000), 'framesDecoded'), 1), height_of_a: usual(within(squeezed, bad + 5000), 'frameHeight') };
+    const own = await rig.samples(slow);
+    const link = rig.relay.between(bad + 5000, end);
+    figures.slow = {
+      kbps: throughput(link), queue_p99_ms: round(Math.max(0, ...link.map(one => one.down.queue_p99_ms))),
+      fps: Object.fromEntries(names.map(name => [name, round(perSecond(within(series(own, name), bad + 5000, end), 'framesDecoded'), 1)])),
+    };
+    const moving = Object.values(figures.slow.fps).filter(one => one >= 5).length;
     figures.idle_percent = round(busy);
     const begins = await Promise.all([...pages.values()].map(page => rig.trouble(page, fps, good, busy)));
     return {
       figures,
       checks: [
         atLeast('frame rate of the others, worst pair', round(worstRate, 1), 98, '% of unimpaired'),
+        // 300 kbit/s carry the audio and one small picture.
+        atLeast('pictures that move at the slow one', moving, 1, 'of 3'),
         atLeast('resolution of the others, worst pair', round(worstHeight, 1), 98, '% of unimpaired'),
       ],
       excuse: begins.find(Boolean),
