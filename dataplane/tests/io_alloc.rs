@@ -47,7 +47,7 @@ fn steady_state_allocates_nothing<T: PacketIo>(new: Constructor<T>) {
     let address = sockets[0].local_addr().unwrap();
     let wake = EventFd::new().unwrap();
     // Small limits: running into them must not allocate either.
-    let limits = IoLimits { rx_buffers: 16, tx_slots: 32, batch: 8, offload: true };
+    let limits = IoLimits { rx_buffers: 16, tx_slots: 32, batch: 8, offload: true, ..IoLimits::default() };
     let mut io = new(sockets, wake.clone(), limits, Arc::default()).unwrap();
     let peers: Vec<_> = (0..5).map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
     let payload = [7; 1600];
