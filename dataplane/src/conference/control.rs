@@ -65,7 +65,8 @@ impl Room {
         self.wake(sender.last_activity + super::endpoint::ACTIVITY_TIMEOUT);
         for block in Compound::new(datagram.get(..len).unwrap_or(&[])) {
             match block {
-                Block::SenderReport { ssrc, info, .. } => {
+                Block::SenderReport { ssrc, info, reports } => {
+                    note_round_trip(env, sender, reports);
                     let clock = SenderClock { ntp: info.ntp, rtp: info.rtp, at: env.now };
                     self.pass_sender_report(env, sender, ssrc, clock, sink);
                 }
@@ -89,7 +90,8 @@ impl Room {
                     }
                 }
                 Block::Malformed => env.stats.count(Counter::DropRtcpMalformed),
-                Block::ReceiverReport { .. } | Block::Other { .. } => {}
+                Block::ReceiverReport { reports, .. } => note_round_trip(env, sender, reports),
+                Block::Other { .. } => {}
             }
         }
     }
@@ -103,7 +105,7 @@ impl Room {
         downlink.feedback(now, &feedback);
         if env.config.congestion_control && downlink.needs_allocation(now) {
             self.wake(env.now);
-        } else if let Some(at) = downlink.poll_timeout(now) {
+        } else if let Some(at) = downlink.due(now) {
             self.wake(env.epoch + Duration::from_micros(at));
         }
     }
@@ -168,7 +170,9 @@ impl Room {
             let ssrc = out.ssrc;
             let rtp = clock.rtp.wrapping_add(shift);
             let info = SenderInfo { ntp: clock.ntp, rtp, packets: leg.packets, octets: leg.octets };
-            feedback::send(env, receiver, sink, |out| build::sender_report(ssrc, &info, out));
+            if feedback::send(env, receiver, sink, |out| build::sender_report(ssrc, &info, out)) {
+                receiver.round_trip.sent(env.micros(), clock.ntp);
+            }
         }
     }
 
@@ -243,7 +247,7 @@ impl Room {
             }
         };
         if reason == Reason::Asked {
-            if !leg.may_resend(env.now, sequence) {
+            if !leg.may_resend(env.now, sequence, receiver.rtt()) {
                 return false;
             }
             let (now, size) = (env.micros(), bytes.len());
@@ -271,5 +275,12 @@ impl Room {
             Err(NotSent::NotReady) => {}
         }
         false
+    }
+}
+
+/// Report blocks tell the round-trip time.
+fn note_round_trip(env: &Env<'_>, endpoint: &mut Endpoint, reports: &[u8]) {
+    for block in compound::report_blocks(reports) {
+        endpoint.round_trip.reported(env.micros(), block.last_sr, block.delay);
     }
 }

@@ -126,7 +126,7 @@ impl Room {
         if kind == MediaKind::Video && !muted && sender.feedback.nack {
             match arrival {
                 Arrival::Newest { skipped } => state.nack.advanced(env.now, plain.sequence, skipped),
-                _ => state.nack.received(plain.sequence),
+                _ => state.nack.received(env.now, plain.sequence, plain.repeated_as.is_some()),
             }
             if state.nack.deadline().is_some_and(|at| at <= env.now) {
                 feedback::nack(env, self.feedback.video, sender, state, sink);

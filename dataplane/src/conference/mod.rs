@@ -26,6 +26,7 @@ mod remote;
 mod reports;
 mod rewrite;
 mod room;
+mod round_trip;
 mod sequence;
 mod source;
 mod speaker;
