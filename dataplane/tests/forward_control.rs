@@ -332,3 +332,39 @@ fn an_expired_conference_leaves_nothing() {
     call.advance(Duration::from_secs(20));
     assert_eq!(call.forwarders[0].poll_timeout(), None);
 }
+
+/// A sender is asked again for a packet when it can have answered, by the round-trip time that its reports tell.
+#[test]
+fn a_sender_is_asked_again_after_its_own_round_trip() {
+    use rtcp::receiver_report::ReceiverReport;
+    use rtcp::reception_report::ReceptionReport;
+    use rtcp::sender_report::SenderReport;
+    use rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
+    let mut call = Call::new();
+    let (a, b) = (
+        call.join(JICOFO.media(), vec![video_source("a-v0", &[11])]),
+        call.join(JICOFO.media(), vec![video_source("b-v0", &[21])]),
+    );
+    call.want(a, 720);
+    // b's picture and its report go to a, which answers 40 ms later.
+    let mut other = Camera::new(JICOFO.vp8, 21, 1, 360);
+    let key = other.one(true);
+    call.send(b, &key);
+    let ntp = 0x1111_2222_3333_4444;
+    let report = SenderReport { ssrc: 21, ntp_time: ntp, rtp_time: key.header.timestamp, ..SenderReport::default() };
+    call.send_rtcp(b, &report);
+    assert_eq!(call.clients[a].take_rtcp::<SenderReport>().len(), 1);
+    call.millis(40);
+    let block = ReceptionReport { ssrc: 21, last_sender_report: 0x2222_3333, ..ReceptionReport::default() };
+    call.send_rtcp(a, &ReceiverReport { ssrc: 1, reports: vec![block], ..ReceiverReport::default() });
+    let mut camera = Camera::new(JICOFO.vp8, 11, 1, 180);
+    call.send(a, &camera.one(true));
+    camera.one(false);
+    call.send(a, &camera.one(false));
+    let asked = |call: &mut Call| call.clients[a].take_rtcp::<TransportLayerNack>().len();
+    assert_eq!(asked(&mut call), 1);
+    call.millis(55);
+    assert_eq!(asked(&mut call), 0);
+    call.millis(10);
+    assert_eq!(asked(&mut call), 1, "after one and a quarter of the round trip, and 10 ms");
+}

@@ -7,12 +7,11 @@ use super::extension_map::ReceivedExtensions;
 use super::feedback;
 use super::ingress::{note_activity, send_time};
 use super::payload::PayloadView;
-use super::projection::vp8::Picture;
 use super::remote::workers_of;
 use super::reports::SenderClock;
 use super::rewrite::{self, MediaPacket, NotSent, SendContext, Stream};
 use super::room::{Env, Room, source_of};
-use super::source::{Input, desired};
+use super::source::Input;
 use crate::io::PacketSink;
 use crate::media::MediaKind;
 use crate::peers::Note;
@@ -66,7 +65,8 @@ impl Room {
         self.wake(sender.last_activity + super::endpoint::ACTIVITY_TIMEOUT);
         for block in Compound::new(datagram.get(..len).unwrap_or(&[])) {
             match block {
-                Block::SenderReport { ssrc, info, .. } => {
+                Block::SenderReport { ssrc, info, reports } => {
+                    note_round_trip(env, sender, reports);
                     let clock = SenderClock { ntp: info.ntp, rtp: info.rtp, at: env.now };
                     self.pass_sender_report(env, sender, ssrc, clock, sink);
                 }
@@ -90,7 +90,8 @@ impl Room {
                     }
                 }
                 Block::Malformed => env.stats.count(Counter::DropRtcpMalformed),
-                Block::ReceiverReport { .. } | Block::Other { .. } => {}
+                Block::ReceiverReport { reports, .. } => note_round_trip(env, sender, reports),
+                Block::Other { .. } => {}
             }
         }
     }
@@ -104,7 +105,7 @@ impl Room {
         downlink.feedback(now, &feedback);
         if env.config.congestion_control && downlink.needs_allocation(now) {
             self.wake(env.now);
-        } else if let Some(at) = downlink.poll_timeout(now) {
+        } else if let Some(at) = downlink.due(now) {
             self.wake(env.epoch + Duration::from_micros(at));
         }
     }
@@ -169,18 +170,20 @@ impl Room {
             let ssrc = out.ssrc;
             let rtp = clock.rtp.wrapping_add(shift);
             let info = SenderInfo { ntp: clock.ntp, rtp, packets: leg.packets, octets: leg.octets };
-            feedback::send(env, receiver, sink, |out| build::sender_report(ssrc, &info, out));
+            if feedback::send(env, receiver, sink, |out| build::sender_report(ssrc, &info, out)) {
+                receiver.round_trip.sent(env.micros(), clock.ntp);
+            }
         }
     }
 
     /// A receiver asks for a keyframe of what it gets of a source.
     fn keyframe_wish(&mut self, env: &mut Env<'_>, from: usize, ssrc: u32, sink: &mut impl PacketSink) {
         let Some(source) = source_of(&self.by_ssrc, &mut self.sources, ssrc) else { return };
-        let active = source.active_encodings(env.now);
+        let active = source.active(env.now);
         let Ok(at) = source.legs.binary_search_by_key(&from, |l| l.receiver) else { return };
         let Some(leg) = source.legs.get_mut(at).filter(|_| source.kind == MediaKind::Video) else { return };
         let Some(target) = leg.target else { return };
-        let encoding = leg.projection.current().unwrap_or_else(|| desired(active, target.encoding));
+        let encoding = leg.projection.current().unwrap_or_else(|| active.desired(env.shedding, target).encoding);
         if !leg.requests.ready(env.now) {
             return env.stats.count(Counter::KeyframeRequestsThrottled);
         }
@@ -220,9 +223,10 @@ impl Room {
         let Ok(rtp) = Packet::parse(bytes) else { return false };
         let extensions = ReceivedExtensions::resolve(&rtp, source.kind, &owner.extensions);
         let view = PayloadView::of(cached.format.codec, rtp.payload());
-        let picture = Picture { id: cached.picture_id, tl0: view.vp8.and_then(|d| d.tl0_pic_idx) };
-        let Some(output) = leg.projection.replay(sequence, rtp.timestamp(), picture) else { return false };
-        let packet = MediaPacket { rtp, kind: source.kind, format: cached.format, extensions, view };
+        let output = leg.projection.replay(sequence, rtp.timestamp(), cached.picture, &cached.frame);
+        let Some(output) = output else { return false };
+        let packet =
+            MediaPacket { rtp, kind: source.kind, format: cached.format, extensions, view, picture: cached.picture };
         let context = SendContext {
             sender: &owner.formats,
             translate: env.config.rewrite,
@@ -243,7 +247,7 @@ impl Room {
             }
         };
         if reason == Reason::Asked {
-            if !leg.may_resend(env.now, sequence) {
+            if !leg.may_resend(env.now, sequence, receiver.rtt()) {
                 return false;
             }
             let (now, size) = (env.micros(), bytes.len());
@@ -271,5 +275,12 @@ impl Room {
             Err(NotSent::NotReady) => {}
         }
         false
+    }
+}
+
+/// Report blocks tell the round-trip time.
+fn note_round_trip(env: &Env<'_>, endpoint: &mut Endpoint, reports: &[u8]) {
+    for block in compound::report_blocks(reports) {
+        endpoint.round_trip.reported(env.micros(), block.last_sr, block.delay);
     }
 }

@@ -13,9 +13,10 @@ pub const TICK: u64 = 100_000;
 const UNHEARD: u64 = 2_000_000;
 /// A change of the budget that the allocation follows: up, as a share; down, any that what is granted exceeds.
 const RISE: f64 = 1.03;
-/// Least time between two allocations for one receiver, and most while it gets less than it wants.
+/// Least time between two allocations for one receiver; most while it gets less than it wants, and at all.
 const SPACING: u64 = 100_000;
 const REVIEW: u64 = 500_000;
+const LONGEST: u64 = 1_000_000;
 /// Time between two reports to the control plane.
 const REPORT: u64 = 1_000_000;
 /// Share of the budget that repeated packets may take, and how much of that at once.
@@ -36,7 +37,6 @@ pub struct Downlink {
     pub granted: u64,
     /// What it would grant if the path carried it.
     pub wanted: u64,
-    /// The control plane's word on what the path carries, in place of the estimate (`assumedBandwidthBps`).
     bytes: u64,
     since: Option<u64>,
     allocated_at: u64,
@@ -50,6 +50,7 @@ pub struct Downlink {
     repeated: u64,
     repeated_rate: u64,
     ticked_at: u64,
+    next_tick: Option<u64>,
 }
 
 impl Downlink {
@@ -73,6 +74,7 @@ impl Downlink {
             repeated: 0,
             repeated_rate: 0,
             ticked_at: 0,
+            next_tick: None,
         }
     }
 
@@ -143,7 +145,7 @@ impl Downlink {
             (Some(before), Some(available)) => {
                 let limited = self.granted < self.wanted || self.granted * 10 > available * 8;
                 let rise = available as f64 > before as f64 * RISE && self.granted < self.wanted;
-                (rise && elapsed >= SPACING) || (limited && elapsed >= REVIEW)
+                (rise && elapsed >= SPACING) || (limited && elapsed >= REVIEW) || elapsed >= LONGEST
             }
         }
     }
@@ -180,13 +182,17 @@ impl Downlink {
         }
     }
 
-    /// When [`Self::tick`] wants to run next; `None` while nothing is known and nothing was sent.
-    pub fn poll_timeout(&self, now: u64) -> Option<u64> {
-        if self.estimator.history.sent() == 0 && self.remb.is_none() {
-            return None;
-        }
+    /// When [`Self::tick`] is due; `None` while nothing is known and nothing was sent.
+    pub fn due(&self, now: u64) -> Option<u64> {
+        let idle = self.estimator.history.sent() == 0 && self.remb.is_none();
+        (!idle).then(|| self.next_tick.unwrap_or(now))
+    }
+
+    /// Sets the next tick, and returns it.
+    pub fn schedule(&mut self, now: u64) -> Option<u64> {
         let regular = (now / TICK + 1) * TICK;
-        Some(self.prober.poll_timeout(now).map_or(regular, |at| at.min(regular)))
+        self.next_tick = Some(self.prober.poll_timeout(now).map_or(regular, |at| at.min(regular)));
+        self.due(now)
     }
 
     /// What to tell the control plane, at most once a second and only when it is news.

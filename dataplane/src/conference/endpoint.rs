@@ -8,6 +8,7 @@ use super::codec::{FormatTable, VideoFeedback};
 use super::downlink::Downlink;
 use super::extension_map::{ExtensionTable, UriId};
 use super::leg::Indices;
+use super::round_trip::RoundTrip;
 use super::source::Input;
 use crate::ids::EndpointId;
 use crate::io::Path;
@@ -54,6 +55,8 @@ pub struct Endpoint {
     pub arrivals: TwccRecorder,
     /// SSRC of the packet that arrived last with a transport-wide sequence number.
     pub transport_media_ssrc: u32,
+    /// Round-trip time to it, by reports.
+    pub round_trip: RoundTrip,
     /// The way to it, once it negotiated to tell of that.
     pub downlink: Option<Box<Downlink>>,
     /// When the next receiver report goes out; none before it sends anything.
@@ -86,6 +89,7 @@ impl Endpoint {
             inputs: HashMap::default(),
             arrivals: TwccRecorder::default(),
             transport_media_ssrc: 0,
+            round_trip: RoundTrip::default(),
             downlink: None,
             next_report: None,
             last_activity: now,
@@ -106,6 +110,12 @@ impl Endpoint {
         self.sealer = Some(Sealer::new(&keys.outbound, keys.profile));
         self.keys = Some(*keys);
         true
+    }
+
+    /// Round-trip time to it, by reports or else by transport-wide feedback.
+    pub fn rtt(&self) -> Option<Duration> {
+        let by_feedback = || self.downlink.as_deref().and_then(|d| d.estimator.round_trip());
+        self.round_trip.value().or_else(by_feedback).map(Duration::from_micros)
     }
 
     /// Whether a packet may be sealed again under its old index: AEAD forbids it unless every byte is the same

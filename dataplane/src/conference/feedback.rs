@@ -37,7 +37,7 @@ pub fn send(
 /// Asks the sender of an encoding for the packets that are due.
 pub fn nack(env: &Env<'_>, from: u32, owner: &mut Endpoint, state: &mut EncodingState, sink: &mut impl PacketSink) {
     let mut numbers = [0u16; MAX_NACKED];
-    let count = state.nack.due(env.now, &mut numbers);
+    let count = state.nack.due(env.now, owner.rtt(), &mut numbers);
     let numbers = numbers.get(..count).unwrap_or(&[]);
     if numbers.is_empty() {
         return;

@@ -1,5 +1,7 @@
 //! The allocation at work: grants every receiver its layers, and tells the control plane what changed.
 
+use std::time::Instant;
+
 use super::room::{Env, Room};
 use super::source::Source;
 use crate::congestion::allocation::{self, Candidate};
@@ -14,6 +16,25 @@ use crate::stats::Counter;
 /// A little above what is wanted, so that a path that carries just that is found to do so.
 const WANTED: f64 = 1.1;
 
+/// What sources offer, looked up once for all receivers of one run.
+#[derive(Default)]
+struct Offers {
+    layers: Vec<Option<Box<Layers>>>,
+}
+
+impl Offers {
+    fn of(&mut self, place: usize, source: &Source, now: Instant) -> &Layers {
+        if self.layers.len() <= place {
+            self.layers.resize_with(place + 1, || None);
+        }
+        self.layers[place].get_or_insert_with(|| {
+            let mut layers = Box::<Layers>::default();
+            source.layers(now, &mut layers);
+            layers
+        })
+    }
+}
+
 /// How much of the source at a place a receiver may want: pixels, -1 unlimited, 0 nothing.
 type Limits = Vec<(usize, i32)>;
 
@@ -22,8 +43,9 @@ impl Room {
     pub fn allocate(&mut self, env: &mut Env<'_>) {
         let order = self.last_n_order();
         let mut demands: Vec<Option<i32>> = vec![None; self.sources.len()];
+        let mut offers = Offers::default();
         for receiver in 0..self.endpoints.len() {
-            for (source, limit) in self.allocate_for(env, receiver, &order) {
+            for (source, limit) in self.allocate_for(env, receiver, &order, &mut offers) {
                 if let Some(demand) = demands.get_mut(source) {
                     *demand = Some(allocation::larger(demand.unwrap_or(0), limit));
                 }
@@ -34,19 +56,19 @@ impl Room {
 
     /// The same for the receivers whose path changed. What they want stays the same, so no sender needs to know.
     pub fn reallocate(&mut self, env: &mut Env<'_>) {
-        let mut order = None;
+        let (mut order, mut offers) = (None, Offers::default());
         for receiver in 0..self.endpoints.len() {
             let endpoint = self.endpoints.get(receiver).and_then(Option::as_deref);
             let Some(downlink) = endpoint.and_then(|e| e.downlink.as_deref()) else { continue };
             if env.config.congestion_control && downlink.needs_allocation(env.micros()) {
                 let order = order.get_or_insert_with(|| self.last_n_order());
-                self.allocate_for(env, receiver, order);
+                self.allocate_for(env, receiver, order, &mut offers);
             }
         }
     }
 
     /// Grants one receiver its layers; returns what it may want, whatever its path carries.
-    fn allocate_for(&mut self, env: &mut Env<'_>, receiver: usize, order: &[usize]) -> Limits {
+    fn allocate_for(&mut self, env: &mut Env<'_>, receiver: usize, order: &[usize], offers: &mut Offers) -> Limits {
         let now = env.micros();
         let endpoint = self.endpoints.get_mut(receiver).and_then(Option::as_deref_mut);
         let Some(endpoint) = endpoint.filter(|e| e.home.is_none()) else { return Vec::new() };
@@ -59,17 +81,16 @@ impl Room {
             offered.iter().map(|(_, s)| Candidate { name: &s.name, video_type: s.video_type }).collect();
         let constraints = &endpoint.constraints;
         let limits = allocation::limits(&candidates, constraints);
-        let mut layers = Layers::default();
         let mut targets: Vec<Option<LayerId>> = vec![None; offered.len()];
         // Place in `offered`, and the want.
         let mut wants: Vec<(usize, Want)> = Vec::with_capacity(offered.len());
-        for (place, ((_, source), limit)) in offered.iter().zip(&limits).enumerate() {
-            source.layers(env.now, &mut layers);
+        for (place, ((index, source), limit)) in offered.iter().zip(&limits).enumerate() {
+            let layers = offers.of(*index, source, env.now);
             let frame_rate = constraints.of(&source.name).max_frame_rate;
-            let ladder = Ladder::of(&layers, source.video_type, *limit, frame_rate);
+            let ladder = Ladder::of(layers, source.video_type, *limit, frame_rate);
+            // Of a source of which nothing was seen, whatever comes first tells.
+            targets[place] = allocation::target(*limit, source.encodings.iter().map(|e| e.height()));
             if ladder.steps().is_empty() {
-                // Nothing seen of it yet: whatever comes first tells.
-                targets[place] = allocation::target(*limit, source.encodings.iter().map(|e| e.height));
                 continue;
             }
             let at = source.legs.binary_search_by_key(&receiver, |l| l.receiver);
@@ -91,7 +112,8 @@ impl Room {
         let division = divide(&wants, available);
         for (place, granted) in places.iter().zip(&division.granted) {
             if let Some(target) = targets.get_mut(*place) {
-                *target = *granted;
+                // Without a limit, what the sender adds later is welcome at once.
+                *target = if available.is_none() { (*target).max(*granted) } else { *granted };
             }
         }
         if let Some(downlink) = endpoint.downlink.as_deref_mut() {

@@ -5,10 +5,16 @@ use std::time::{Duration, Instant};
 use super::keyframe::Throttle;
 use super::projection::Projection;
 use crate::congestion::layer::LayerId;
+use crate::media::MediaKind;
 
-/// A packet is not sent again to the same receiver before this has passed.
+/// A packet is not sent again to the same receiver before this has passed, or, where the round-trip time is known, before
+/// the receiver can have missed the repetition.
 const RESEND_INTERVAL: Duration = Duration::from_millis(20);
+const SHORTEST_RESEND: Duration = Duration::from_millis(5);
 const RESENDS: usize = 64;
+/// Runs of the output that are remembered. Where every second picture is left out, a second of video takes fifteen.
+const VIDEO_RUNS: usize = 48;
+const AUDIO_RUNS: usize = 4;
 
 /// One receiver of a source.
 #[derive(Debug)]
@@ -46,11 +52,11 @@ pub struct Indices {
 
 impl Leg {
     /// A leg that has sent nothing yet.
-    pub fn new(receiver: usize, target: Option<LayerId>, indices: Indices) -> Self {
+    pub fn new(receiver: usize, kind: MediaKind, target: Option<LayerId>, indices: Indices) -> Self {
         Self {
             receiver,
             target,
-            projection: Projection::new(indices.media),
+            projection: Projection::new(indices.media, if kind == MediaKind::Video { VIDEO_RUNS } else { AUDIO_RUNS }),
             rtx_index: indices.rtx,
             repeat_from: indices.media,
             packets: 0,
@@ -67,8 +73,9 @@ impl Leg {
     }
 
     /// Whether a packet may be sent again now; notes it if so.
-    pub fn may_resend(&mut self, now: Instant, sequence: u16) -> bool {
-        let recent = |r: &(u16, Instant)| r.0 == sequence && now.saturating_duration_since(r.1) < RESEND_INTERVAL;
+    pub fn may_resend(&mut self, now: Instant, sequence: u16, round_trip: Option<Duration>) -> bool {
+        let interval = round_trip.map_or(RESEND_INTERVAL, |rtt| (rtt * 9 / 10).max(SHORTEST_RESEND));
+        let recent = |r: &(u16, Instant)| r.0 == sequence && now.saturating_duration_since(r.1) < interval;
         if self.resent.iter().flatten().any(recent) {
             return false;
         }

@@ -49,18 +49,19 @@ impl Room {
     /// Looks after what is known of a receiver's path, and sends the packets of a probe.
     fn downlink_timeout(&mut self, env: &mut Env<'_>, index: usize, sink: &mut impl PacketSink) -> Option<Instant> {
         let now = env.micros();
-        let due = |e: &Endpoint| e.downlink.as_deref().and_then(|d| d.poll_timeout(now)).is_some();
+        let at = |at: u64| env.epoch + Duration::from_micros(at);
         let place = self.endpoints.get_mut(index)?;
-        if !place.as_deref().is_some_and(due) {
-            return None;
+        let due = place.as_deref()?.downlink.as_deref()?.due(now)?;
+        if due > now {
+            return Some(at(due));
         }
         // Taken out, as for a packet of its own: a probe repeats what the room has cached.
         let mut endpoint = place.take()?;
-        let at = self.tend_downlink(env, index, &mut endpoint, sink);
+        let next = self.tend_downlink(env, index, &mut endpoint, sink);
         if let Some(place) = self.endpoints.get_mut(index) {
             *place = Some(endpoint);
         }
-        at.map(|at| env.epoch + Duration::from_micros(at))
+        next.map(|next| env.epoch + Duration::from_micros(next))
     }
 
     fn tend_downlink(
@@ -84,11 +85,12 @@ impl Room {
                 downlink.prober.abort(now, &mut downlink.estimator);
             }
         }
+        let round_trip = endpoint.round_trip.value();
         let downlink = endpoint.downlink.as_deref_mut()?;
-        if let Some(bandwidth) = downlink.report(now, None) {
+        if let Some(bandwidth) = downlink.report(now, round_trip) {
             env.emit(Event::Bandwidth { endpoint: endpoint.id, bandwidth });
         }
-        downlink.poll_timeout(now)
+        downlink.schedule(now)
     }
 
     fn endpoint_timeout(&mut self, env: &mut Env<'_>, index: usize, sink: &mut impl PacketSink) -> Option<Instant> {
