@@ -67,6 +67,19 @@ impl Arena {
         samples: usize,
         tracks: Vec<Box<dyn Track>>,
     ) -> Result<Self, SubjectError> {
+        Self::beside(&mut [], name, contestant, scenario, net, samples, tracks)
+    }
+
+    /// The same while others wait for it and must not lose their connections.
+    pub fn beside(
+        others: &mut [Self],
+        name: &str,
+        contestant: &Contestant,
+        scenario: &Scenario,
+        net: u8,
+        samples: usize,
+        tracks: Vec<Box<dyn Track>>,
+    ) -> Result<Self, SubjectError> {
         // What is started inherits the cores of this thread, and must be free to choose its own.
         let generator = cores::current();
         cores::pin(cores::all())?;
@@ -75,7 +88,12 @@ impl Arena {
         let mut subject = started?;
         let mut world = World::new(net, false)?;
         let bar = Progress::new(&format!("{name}: joining"));
-        scenario.join(&mut world, subject.as_mut(), samples, tracks, |done, all| bar.set(done, all))?;
+        let mut next = Instant::now();
+        scenario.join(&mut world, subject.as_mut(), samples, tracks, |done, all| {
+            bar.set(done, all);
+            // Who has failed is told when its turn comes.
+            let _ = keep_alive(others.iter_mut(), &mut next, Instant::now());
+        })?;
         Ok(Self { name: name.to_owned(), world, subject, windows: Vec::new() })
     }
 
@@ -83,6 +101,22 @@ impl Arena {
     pub fn profile(&self) -> Option<SrtpProfile> {
         self.world.clients().first().and_then(|client| client.keys).map(|keys| keys.profile)
     }
+}
+
+/// Lets those who wait answer what came for them, when it is time for it.
+fn keep_alive<'a>(
+    others: impl Iterator<Item = &'a mut Arena>,
+    next: &mut Instant,
+    now: Instant,
+) -> Result<(), SubjectError> {
+    if now >= *next {
+        *next = now + KEEP_ALIVE;
+        for other in others {
+            other.world.step(now)?;
+            other.subject.poll(now)?;
+        }
+    }
+    Ok(())
 }
 
 /// Lets every arena play in turn, `rounds` times.
@@ -98,14 +132,7 @@ pub fn alternate(arenas: &mut [Arena], rounds: usize, duration: Duration, what: 
             let Some((arena, after)) = rest.split_first_mut() else { continue };
             let mut next = Instant::now();
             let window = window::run(&mut arena.world, arena.subject.as_mut(), duration, |now| {
-                if now >= next {
-                    next = now + KEEP_ALIVE;
-                    for other in before.iter_mut().chain(after.iter_mut()) {
-                        other.world.step(now)?;
-                        other.subject.poll(now)?;
-                    }
-                }
-                Ok(())
+                keep_alive(before.iter_mut().chain(after.iter_mut()), &mut next, now)
             })?;
             arena.windows.push(window);
         }

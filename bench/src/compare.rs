@@ -45,14 +45,14 @@ pub struct CompareArgs {
     json: bool,
 }
 
-/// Names in the JSON, and the peers' programs where there is one.
-const PEERS: [(&str, Option<&str>); 6] = [
-    ("tokio_uring", Some("peer-tokio-uring")),
-    ("tokio_webrtc_rs", Some("peer-webrtc-rs")),
-    ("janus", None),
-    ("livekit", None),
-    ("pion", Some("peer-pion")),
-    ("str0m", Some("peer-str0m")),
+/// Names in the JSON, and the peers' programs.
+const PEERS: [(&str, &str); 6] = [
+    ("tokio_uring", "peer-tokio-uring"),
+    ("tokio_webrtc_rs", "peer-webrtc-rs"),
+    ("janus", "peer-janus"),
+    ("livekit", "peer-livekit"),
+    ("pion", "peer-pion"),
+    ("str0m", "peer-str0m"),
 ];
 
 #[derive(Debug, Default, Serialize)]
@@ -213,12 +213,8 @@ fn fanout(args: &CompareArgs, backend: Backend, turn: Duration, report: &mut Rep
             report.missing.insert(name, "not asked for (--only)".into());
             continue;
         }
-        let Some(program) = program else {
-            report.missing.insert(name, "has no adaptor yet, see bench/peers/README.md".into());
-            continue;
-        };
         let contestant = Contestant::Peer(args.peers.join(program), args.core);
-        match Arena::new(name, &contestant, &scenario, net, 3, Vec::new()) {
+        match Arena::beside(&mut arenas, name, &contestant, &scenario, net, 3, Vec::new()) {
             Ok(arena) => arenas.push(arena),
             Err(error) => {
                 report.missing.insert(name, error.to_string());

@@ -101,7 +101,7 @@ impl Scenario {
     }
 
     /// Brings everybody in. `tracks` replaces the generated media of the first publisher (a recording).
-    /// About `samples` receivers decrypt.
+    /// About `samples` receivers decrypt. `progress` is called often, with how many of how many are in.
     pub fn join(
         &self,
         world: &mut World,
@@ -135,13 +135,16 @@ impl Scenario {
                 }
             }
             subject.join(world, client, role.room)?;
+            progress(i, total);
             connecting.push(client);
             // The first is waited for: some servers offer a stream only once its packets flow.
             if i == 0 || connecting.len() == TOGETHER || i + 1 == total {
                 for client in connecting.drain(..) {
-                    world.connect(client, |now| subject.poll(now))?;
+                    world.connect(client, |now| {
+                        progress(i, total);
+                        subject.poll(now)
+                    })?;
                 }
-                progress(i + 1, total);
             }
             if i == 0 && matches!(self.shape, Shape::Fanout | Shape::Webinar) {
                 world.play();

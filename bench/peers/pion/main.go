@@ -94,6 +94,8 @@ func run(core int) error {
 	settings.SetIPFilter(func(ip net.IP) bool { return ip.IsLoopback() && ip.To4() != nil })
 	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	// Others have their turns in between.
+	settings.SetICETimeouts(10*time.Minute, 10*time.Minute, 2*time.Second)
 	settings.SetICEUDPMux(webrtc.NewICEUDPMux(nil, socket))
 	h := &hub{
 		api:         webrtc.NewAPI(webrtc.WithMediaEngine(media), webrtc.WithSettingEngine(settings)),

@@ -164,29 +164,43 @@ fn transport(out: &mut String, local: &Local<'_>, setup: &str) {
 
 /// The offer of a publisher: one section for each of its streams (codec, SSRC).
 pub fn offer(local: &Local<'_>, numbers: &Numbers, streams: &[(Codec, u32)]) -> String {
+    let streams: Vec<_> = streams.iter().map(|(codec, ssrc)| (*codec, Some(*ssrc))).collect();
+    offer_of(local, numbers, &streams)
+}
+
+/// The offer of a subscriber, for peers whose subscribers offer: one section for each stream that it wants.
+pub fn offer_to_receive(local: &Local<'_>, numbers: &Numbers, codecs: &[Codec]) -> String {
+    let streams: Vec<_> = codecs.iter().map(|codec| (*codec, None)).collect();
+    offer_of(local, numbers, &streams)
+}
+
+/// One section for each stream; those without an SSRC are received.
+fn offer_of(local: &Local<'_>, numbers: &Numbers, streams: &[(Codec, Option<u32>)]) -> String {
     let mut out = String::new();
     session(&mut out, &(0..streams.len()).map(|mid| mid.to_string()).collect::<Vec<_>>());
     for (mid, (codec, ssrc)) in streams.iter().enumerate() {
         let media = if codec.kind() == MediaKind::Audio { "audio" } else { "video" };
         let pt = numbers.payload_type(*codec);
         let channels = if codec.channels() > 1 { "/2" } else { "" };
+        let direction = if ssrc.is_some() { "sendonly" } else { "recvonly" };
         let _ = write!(out, "m={media} {} UDP/TLS/RTP/SAVPF {pt}\r\n", local.address.port());
         transport(&mut out, local, "actpass");
         let _ = write!(
             out,
-            "a=mid:{mid}\r\na=sendonly\r\na=rtpmap:{pt} {}/{}{channels}\r\n",
+            "a=mid:{mid}\r\na={direction}\r\na=rtpmap:{pt} {}/{}{channels}\r\n",
             codec.name(),
             codec.clock_rate()
         );
         if codec.kind() == MediaKind::Video {
             let _ = write!(out, "a=rtcp-fb:{pt} nack\r\na=rtcp-fb:{pt} nack pli\r\n");
         }
-        let _ = write!(
-            out,
-            "a=extmap:{} urn:ietf:params:rtp-hdrext:sdes:mid\r\na=msid:bench {media}\r\na=ssrc:{ssrc} cname:bench\r\n\
-             a=ssrc:{ssrc} msid:bench {media}\r\n",
-            numbers.mid
-        );
+        let _ = write!(out, "a=extmap:{} urn:ietf:params:rtp-hdrext:sdes:mid\r\n", numbers.mid);
+        if let Some(ssrc) = ssrc {
+            let _ = write!(
+                out,
+                "a=msid:bench {media}\r\na=ssrc:{ssrc} cname:bench\r\na=ssrc:{ssrc} msid:bench {media}\r\n"
+            );
+        }
     }
     out
 }
@@ -231,6 +245,16 @@ mod tests {
         assert_eq!(back.role, DtlsRole::Server, "the answer was active");
         assert_eq!(back.sections[1].mid, "1");
         assert!(back.sections[0].attributes.iter().any(|a| a == "rtpmap:96 VP8/90000"));
+    }
+
+    #[test]
+    fn an_offer_to_receive_sends_nothing() {
+        let text = offer_to_receive(&local(), &Numbers::USUAL, &[Codec::Vp8, Codec::Opus]);
+        assert_eq!(text.matches("a=recvonly").count(), 2);
+        assert!(!text.contains("ssrc") && !text.contains("msid:bench") && !text.contains("sendonly"), "{text}");
+        let remote = parse(&text).unwrap();
+        assert_eq!(remote.sections.iter().map(|s| s.mid.as_str()).collect::<Vec<_>>(), ["0", "1"]);
+        assert!(remote.sections[1].attributes.iter().any(|a| a == "rtpmap:111 opus/48000/2"));
     }
 
     #[test]

@@ -19,20 +19,43 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Request<'a> {
-    Publish { id: usize, sdp: &'a str },
-    Subscribe { id: usize },
-    Answer { id: usize, sdp: &'a str },
+    Publish {
+        id: usize,
+        sdp: &'a str,
+    },
+    Subscribe {
+        id: usize,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sdp: Option<&'a str>,
+    },
+    Answer {
+        id: usize,
+        sdp: &'a str,
+    },
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Reply {
-    Ready { pids: Vec<u32>, version: String },
+    Ready {
+        pids: Vec<u32>,
+        version: String,
+        #[serde(default)]
+        subscribers_offer: bool,
+    },
     Missing(String),
-    Answer { id: usize, sdp: String },
-    Offer { sdp: String },
+    Answer {
+        id: usize,
+        sdp: String,
+    },
+    Offer {
+        sdp: String,
+    },
     Accepted {},
-    Failed { id: usize, error: String },
+    Failed {
+        id: usize,
+        error: String,
+    },
 }
 
 /// See the module.
@@ -44,6 +67,8 @@ pub struct Peer {
     input: Option<ChildStdin>,
     replies: Receiver<Reply>,
     pids: Vec<u32>,
+    /// Its subscribers offer what they want, as in WHEP; to others it offers.
+    subscribers_offer: bool,
 }
 
 impl Peer {
@@ -78,9 +103,19 @@ impl Peer {
                 }
             });
         }
-        let mut peer = Self { name: name.to_owned(), version: String::new(), child, input, replies, pids: Vec::new() };
+        let mut peer = Self {
+            name: name.to_owned(),
+            version: String::new(),
+            child,
+            input,
+            replies,
+            pids: Vec::new(),
+            subscribers_offer: false,
+        };
         match peer.replies.recv_timeout(PATIENCE) {
-            Ok(Reply::Ready { pids, version }) => (peer.pids, peer.version) = (pids, version),
+            Ok(Reply::Ready { pids, version, subscribers_offer }) => {
+                (peer.pids, peer.version, peer.subscribers_offer) = (pids, version, subscribers_offer);
+            }
             Ok(Reply::Missing(reason)) => return Err(SubjectError::Missing(reason)),
             Ok(other) => return Err(failed(format!("said {other:?} before it was ready"))),
             Err(_) => return Err(failed("did not start within 30 s; set PEER_LOG=1 to see its log".into())),
@@ -123,6 +158,21 @@ impl Peer {
     }
 }
 
+impl Peer {
+    /// Waits for the answer to a client's offer.
+    fn take_answer(&mut self, world: &mut World, client: ClientId) -> Result<(), SubjectError> {
+        let Reply::Answer { id, sdp: answer } = self.reply(world)? else {
+            return Err(self.failed("answered an offer with something else"));
+        };
+        if id != client {
+            return Err(self.failed(format!("answered client {id} instead of {client}")));
+        }
+        let remote = sdp::parse(&answer).map_err(|error| self.failed(error.to_string()))?;
+        world.set_remote(client, remote, true);
+        Ok(())
+    }
+}
+
 impl Subject for Peer {
     fn name(&self) -> &str {
         &self.name
@@ -130,24 +180,23 @@ impl Subject for Peer {
 
     fn join(&mut self, world: &mut World, client: ClientId, _room: usize) -> Result<(), SubjectError> {
         let streams = world.streams_of(client);
-        let malformed = |error: sdp::SdpError| SubjectError::Peer { name: "peer".into(), what: error.to_string() };
+        let numbers = world.numbers_of(client);
         if !streams.is_empty() {
-            let numbers = world.numbers_of(client);
             let offer = world.describe(client, |local| sdp::offer(local, &numbers, &streams));
             self.ask(&Request::Publish { id: client, sdp: &offer })?;
-            let Reply::Answer { id, sdp: answer } = self.reply(world)? else {
-                return Err(self.failed("answered `publish` with something else"));
-            };
-            if id != client {
-                return Err(self.failed(format!("answered client {id} instead of {client}")));
-            }
-            world.set_remote(client, sdp::parse(&answer).map_err(malformed)?, true);
+            self.take_answer(world, client)
+        } else if self.subscribers_offer {
+            let published = (0..client).flat_map(|other| world.streams_of(other));
+            let codecs: Vec<_> = published.map(|(codec, _)| codec).collect();
+            let offer = world.describe(client, |local| sdp::offer_to_receive(local, &numbers, &codecs));
+            self.ask(&Request::Subscribe { id: client, sdp: Some(&offer) })?;
+            self.take_answer(world, client)
         } else {
-            self.ask(&Request::Subscribe { id: client })?;
+            self.ask(&Request::Subscribe { id: client, sdp: None })?;
             let Reply::Offer { sdp: offer } = self.reply(world)? else {
                 return Err(self.failed("answered `subscribe` with something else"));
             };
-            let remote = sdp::parse(&offer).map_err(malformed)?;
+            let remote = sdp::parse(&offer).map_err(|error| self.failed(error.to_string()))?;
             let answer = world.describe(client, |local| sdp::answer(local, &remote));
             // Checks may come before the peer says that it accepts.
             world.set_remote(client, remote, false);
@@ -155,8 +204,8 @@ impl Subject for Peer {
             let Reply::Accepted {} = self.reply(world)? else {
                 return Err(self.failed("did not accept an answer"));
             };
+            Ok(())
         }
-        Ok(())
     }
 
     fn poll(&mut self, _now: Instant) -> Result<(), SubjectError> {

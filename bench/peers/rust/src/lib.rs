@@ -41,6 +41,8 @@ pub enum Reply {
         /// What this is.
         version: String,
     },
+    /// Instead of `Ready`: why this peer cannot run here, and the remedy.
+    Missing(String),
     /// To `Publish`.
     Answer {
         /// Who.
@@ -77,18 +79,38 @@ pub fn reply(reply: &Reply) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Moves the process to the core of `--core N`, says `Ready`, and reads requests on a thread of its own, which ends the
-/// process with standard input. Call it before other threads start.
+/// [`pin`] and [`serve`], for a forwarder in this process, which ends with standard input.
 pub fn start(version: &str) -> Receiver<Request> {
+    pin(std::process::id());
+    serve(&[std::process::id()], version, || std::process::exit(0))
+}
+
+/// Moves all threads of a process to the core of `--core N`. Threads and processes that they start later inherit it.
+pub fn pin(pid: u32) {
     let mut arguments = std::env::args().skip_while(|argument| argument != "--core").skip(1);
-    if let Some(core) = arguments.next().and_then(|core| core.parse().ok()) {
-        let mut set = nix::sched::CpuSet::new();
-        let pinned = set.set(core).and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set));
-        if let Err(error) = pinned {
-            eprintln!("cannot run on core {core}: {error}");
-            std::process::exit(1);
+    let Some(core) = arguments.next().and_then(|core| core.parse().ok()) else { return };
+    if let Err(error) = pin_to(pid, core) {
+        eprintln!("cannot run on core {core}: {error}");
+        std::process::exit(1);
+    }
+}
+
+fn pin_to(pid: u32, core: usize) -> std::io::Result<()> {
+    let mut set = nix::sched::CpuSet::new();
+    set.set(core)?;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let Some(task) = task?.file_name().to_str().and_then(|task| task.parse().ok()) else { continue };
+        match nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(task), &set) {
+            // It has just ended.
+            Err(nix::errno::Errno::ESRCH) => {}
+            other => other?,
         }
     }
+    Ok(())
+}
+
+/// Says `Ready` and reads requests on a thread of its own, which calls `ended` at the end of standard input.
+pub fn serve(pids: &[u32], version: &str, ended: impl FnOnce() + Send + 'static) -> Receiver<Request> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -101,8 +123,8 @@ pub fn start(version: &str) -> Receiver<Request> {
                 Err(error) => eprintln!("not a request: {error}: {line}"),
             }
         }
-        std::process::exit(0);
+        ended();
     });
-    reply(&Reply::Ready { pids: vec![std::process::id()], version: version.to_owned() });
+    reply(&Reply::Ready { pids: pids.to_vec(), version: version.to_owned() });
     receiver
 }
