@@ -313,13 +313,16 @@ impl Interface {
     const KINDS: [&str; 2] = ["dummy", "bridge"];
 
     fn add() -> Result<Self, Error> {
+        const REMEDY: &str = "run the benchmark in a network namespace of its own: unshare --map-root-user --net sh -c \
+                              'ip link set lo up && ringbridge-bench compare'";
+        if !alone()? {
+            return Err(format!("Janus needs an interface and a route that this host should not get; {REMEDY}").into());
+        }
         let name = format!("rbjanus{}", std::process::id());
         let added = Self::KINDS.iter().map(|kind| ip(&["link", "add", &name, "type", kind]));
         added.reduce(Result::or).unwrap_or(Ok(())).map_err(|refused| {
             format!(
-                "Janus takes no candidates from the loopback interface and needs one of its own, which cannot be added \
-                 ({refused}); run the benchmark as root (CAP_NET_ADMIN), or in a network namespace: unshare \
-                 --map-root-user --net sh -c 'ip link set lo up && ringbridge-bench compare'"
+                "Janus takes no candidates from the loopback interface, and none can be added ({refused}); {REMEDY}"
             )
         })?;
         let interface = Self { name };
@@ -339,6 +342,12 @@ impl Drop for Interface {
             eprintln!("{error}; remove it with: ip link delete {}", self.name);
         }
     }
+}
+
+/// Whether loopback is the only interface of this network namespace, so that nobody else's routes are touched.
+fn alone() -> Result<bool, Error> {
+    let table = fs::read_to_string("/proc/self/net/dev")?;
+    Ok(table.lines().skip(2).filter_map(|line| line.split_once(':')).all(|(name, _)| name.trim() == "lo"))
 }
 
 fn ip(arguments: &[&str]) -> Result<(), String> {
