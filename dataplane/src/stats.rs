@@ -86,6 +86,8 @@ counters! {
     DropForceMuted = "dropped", "force_muted";
     /// A packet for a receiver that did not negotiate its codec.
     DropReceiverLacksCodec = "dropped", "receiver_lacks_codec";
+    /// Video whose dependency descriptor cannot be read: no keyframe came before it, or it is damaged.
+    DropDependencyUnknown = "dropped", "dependency_unknown";
     /// A packet that does not fit a datagram after rewriting, or whose payload contradicts itself.
     DropRewriteFailed = "dropped", "rewrite_failed";
     /// A packet to repeat for a receiver without RTX, which its AEAD keys forbid (RFC 7714 section 8.4).

@@ -1,6 +1,8 @@
 //! Recent packets of one video source, in plaintext, for receivers that ask again. Shared by all of them.
 
 use super::codec::Format;
+use super::frame::Frame;
+use super::projection::picture::Picture;
 
 /// Packets kept per encoding.
 const ENTRIES: usize = 512;
@@ -10,8 +12,10 @@ const ENTRIES: usize = 512;
 pub struct CachedPacket {
     /// Format of the payload.
     pub format: Format,
-    /// Extended picture id (VP8).
-    pub picture_id: Option<i64>,
+    /// Its frame.
+    pub frame: Frame,
+    /// Its picture numbers.
+    pub picture: Picture,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -103,7 +107,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_hit_is_always_the_packet_itself(lens in proptest::collection::vec(1usize..1500, 1..900)) {
-            let packet = CachedPacket { format: format(), picture_id: None };
+            let packet = CachedPacket { format: format(), frame: Frame::WHOLE, picture: Picture::default() };
             let mut cache = PacketCache::new(20_000, 2);
             let mut buffer = [0u8; 1500];
             for (i, len) in lens.iter().enumerate() {

@@ -7,12 +7,11 @@ use super::extension_map::ReceivedExtensions;
 use super::feedback;
 use super::ingress::{note_activity, send_time};
 use super::payload::PayloadView;
-use super::projection::vp8::Picture;
 use super::remote::workers_of;
 use super::reports::SenderClock;
 use super::rewrite::{self, MediaPacket, NotSent, SendContext, Stream};
 use super::room::{Env, Room, source_of};
-use super::source::{Input, desired};
+use super::source::Input;
 use crate::io::PacketSink;
 use crate::media::MediaKind;
 use crate::peers::Note;
@@ -176,11 +175,11 @@ impl Room {
     /// A receiver asks for a keyframe of what it gets of a source.
     fn keyframe_wish(&mut self, env: &mut Env<'_>, from: usize, ssrc: u32, sink: &mut impl PacketSink) {
         let Some(source) = source_of(&self.by_ssrc, &mut self.sources, ssrc) else { return };
-        let active = source.active_encodings(env.now);
+        let active = source.active(env.now);
         let Ok(at) = source.legs.binary_search_by_key(&from, |l| l.receiver) else { return };
         let Some(leg) = source.legs.get_mut(at).filter(|_| source.kind == MediaKind::Video) else { return };
         let Some(target) = leg.target else { return };
-        let encoding = leg.projection.current().unwrap_or_else(|| desired(active, target.encoding));
+        let encoding = leg.projection.current().unwrap_or_else(|| active.desired(env.shedding, target).encoding);
         if !leg.requests.ready(env.now) {
             return env.stats.count(Counter::KeyframeRequestsThrottled);
         }
@@ -220,9 +219,10 @@ impl Room {
         let Ok(rtp) = Packet::parse(bytes) else { return false };
         let extensions = ReceivedExtensions::resolve(&rtp, source.kind, &owner.extensions);
         let view = PayloadView::of(cached.format.codec, rtp.payload());
-        let picture = Picture { id: cached.picture_id, tl0: view.vp8.and_then(|d| d.tl0_pic_idx) };
-        let Some(output) = leg.projection.replay(sequence, rtp.timestamp(), picture) else { return false };
-        let packet = MediaPacket { rtp, kind: source.kind, format: cached.format, extensions, view };
+        let output = leg.projection.replay(sequence, rtp.timestamp(), cached.picture, &cached.frame);
+        let Some(output) = output else { return false };
+        let packet =
+            MediaPacket { rtp, kind: source.kind, format: cached.format, extensions, view, picture: cached.picture };
         let context = SendContext {
             sender: &owner.formats,
             translate: env.config.rewrite,

@@ -25,6 +25,9 @@ impl UriId {
     /// Video layers allocation: describes encodings that the receiver does not get.
     pub const LAYERS_ALLOCATION: Self = Self(6);
 
+    /// Dependency descriptor: written anew where the bridge routes by it.
+    pub const DEPENDENCY: Self = Self(7);
+
     /// Whether the value is passed on as it is; the others are dropped or written anew for each receiver.
     const fn passes(self) -> bool {
         !matches!(
@@ -35,11 +38,12 @@ impl UriId {
                 | Self::RID
                 | Self::REPAIRED_RID
                 | Self::LAYERS_ALLOCATION
+                | Self::DEPENDENCY
         )
     }
 }
 
-const KNOWN: [&str; 7] = [
+const KNOWN: [&str; 8] = [
     "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
     "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
     "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
@@ -47,6 +51,7 @@ const KNOWN: [&str; 7] = [
     "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
     "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
     "http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00",
+    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
 ];
 
 /// Most distinct URIs that one worker knows; further ones are treated as not negotiated.

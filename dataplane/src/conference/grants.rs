@@ -69,7 +69,7 @@ impl Room {
             let ladder = Ladder::of(&layers, source.video_type, *limit, frame_rate);
             if ladder.steps().is_empty() {
                 // Nothing seen of it yet: whatever comes first tells.
-                targets[place] = allocation::target(*limit, source.encodings.iter().map(|e| e.height));
+                targets[place] = allocation::target(*limit, source.encodings.iter().map(|e| e.height()));
                 continue;
             }
             let at = source.legs.binary_search_by_key(&receiver, |l| l.receiver);

@@ -1,17 +1,17 @@
 //! RTP in: open once, parse once, then one linear walk over the legs.
 
 use super::cache::{CachedPacket, PacketCache};
-use super::codec::Format;
+use super::codec::{Codec, Format};
 use super::endpoint::{Endpoint, REPORT_INTERVAL};
 use super::extension_map::{ReceivedExtensions, UriId};
 use super::feedback;
-use super::payload::PayloadView;
-use super::projection::vp8::Picture;
+use super::payload::{Descriptor, PayloadView};
+use super::projection::picture::Picture;
 use super::projection::{Entry, Input as ProjectionInput};
 use super::rewrite::{self, MediaPacket, NotSent, SendContext, Stream};
 use super::room::{Env, Room};
 use super::sequence::Arrival;
-use super::source::{Input, Noted, Source, desired};
+use super::source::{EncodingState, Input, Noted, Source};
 use crate::io::PacketSink;
 use crate::media::MediaKind;
 use crate::peers::Crossing;
@@ -175,31 +175,29 @@ impl Room {
         let kind = source.kind;
         let Some(state) = source.encodings.get_mut(usize::from(input.encoding)) else { return };
         let extensions = ReceivedExtensions::resolve(&rtp, kind, &sender.extensions);
-        let view = match kind {
+        let mut view = match kind {
             MediaKind::Video => PayloadView::of(format.codec, rtp.payload()),
             MediaKind::Audio => PayloadView::OPAQUE,
         };
-        let picture = match view.vp8 {
-            Some(d) => {
-                let id = d.picture_id.map(u32::from).map(|id| {
-                    if d.long_picture_id { state.picture_id.unwrap(id) } else { state.short_picture_id.unwrap(id) }
-                });
-                Picture { id, tl0: d.tl0_pic_idx }
-            }
-            None => Picture::default(),
+        let routed = extensions.get(UriId::DEPENDENCY).filter(|_| routes_by_dependency(format.codec, kind));
+        let picture = match routed {
+            Some(data) => match route(state, &mut view, data) {
+                Some(picture) => picture,
+                None => return self.leave_out(env, input, sequence),
+            },
+            None => picture_of(state, &view),
         };
-        let mut resized = false;
-        if view.height.is_some() && view.height != state.height {
-            state.height = view.height;
-            resized = true;
+        let resized = view.entry == Entry::Keyframe && view.heights != [0; 3] && view.heights != state.heights;
+        if resized {
+            state.heights = view.heights;
         }
         let (timestamp, bytes_of_payload) = (rtp.timestamp(), rtp.payload().len());
         let noted = Noted { timestamp, frame: view.frame, begins: view.begins, bytes: bytes_of_payload };
-        source.note_packet(env.now, input.encoding, &noted);
+        let place = source.note_packet(env.now, input.encoding, &noted);
         if kind == MediaKind::Video {
             let encodings = source.encodings.len();
             let cache = source.cache.get_or_insert_with(|| PacketCache::new(env.config.cache_bytes, encodings));
-            let kept = CachedPacket { format, picture_id: picture.id };
+            let kept = CachedPacket { format, frame: view.frame, picture };
             cache.insert(input.encoding, sequence, bytes, kept);
         }
         let mut speaker_due = None;
@@ -209,13 +207,18 @@ impl Room {
             self.speaker.level(env.now, sender.id, level.level);
             speaker_due = self.speaker.deadline();
         }
-        let packet = MediaPacket { rtp, kind, format, extensions, view };
+        let packet = MediaPacket { rtp, kind, format, extensions, view, picture };
         let projected = ProjectionInput {
             encoding: input.encoding,
             sequence,
             timestamp: rtp.timestamp(),
             format: (kind == MediaKind::Video).then_some(format.id),
             entry: view.entry,
+            frame: view.frame,
+            begins: view.begins.unwrap_or(place.first),
+            first: place.first,
+            newest: place.newest,
+            closes_ids: format.codec == Codec::Vp8,
             picture,
             clock_rate: format.clock_rate,
         };
@@ -226,10 +229,54 @@ impl Room {
         if let Some(at) = speaker_due {
             self.wake(at);
         }
-        if resized {
+        if resized || place.layers_changed {
             self.touch(env.now);
         }
     }
+}
+
+impl Room {
+    /// Closes every receiver's numbering over a packet that none can be sent.
+    fn leave_out(&mut self, env: &Env<'_>, input: Input, sequence: i64) {
+        env.stats.count(Counter::DropDependencyUnknown);
+        let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else { return };
+        for leg in source.legs.iter_mut().filter(|leg| leg.projection.current() == Some(input.encoding)) {
+            leg.projection.skip(sequence);
+        }
+    }
+}
+
+/// Whether a codec's streams are routed by the dependency descriptor, where they carry one. VP8 and VP9 say enough in their
+/// own; theirs is not passed on, since it would contradict the rewritten one.
+fn routes_by_dependency(codec: Codec, kind: MediaKind) -> bool {
+    kind == MediaKind::Video && matches!(codec, Codec::Av1 | Codec::H264 | Codec::Other)
+}
+
+/// Takes a packet's place from its dependency descriptor; `None` when that cannot be read.
+fn route(state: &mut EncodingState, view: &mut PayloadView, data: &[u8]) -> Option<Picture> {
+    let dependencies = state.dependencies.get_or_insert_default();
+    let routed = dependencies.read(data).ok()?;
+    view.frame = routed.frame;
+    view.begins = Some(routed.begins);
+    view.entry = if routed.keyframe { Entry::Keyframe } else { Entry::Delta };
+    if routed.keyframe {
+        view.heights = dependencies.heights();
+    }
+    Some(routed.picture)
+}
+
+/// The numbers that a codec's own descriptor gives a packet's picture.
+fn picture_of(state: &mut EncodingState, view: &PayloadView) -> Picture {
+    let (id, long, tl0) = match &view.descriptor {
+        Descriptor::None => return Picture::default(),
+        Descriptor::Vp8(d) => (d.picture_id, d.long_picture_id, d.tl0_pic_idx),
+        Descriptor::Vp9(d) => (d.picture_id, d.long_picture_id, d.tl0_pic_idx),
+    };
+    let unwrap = |id: u16| match long {
+        true => state.picture_id.unwrap(u32::from(id)),
+        false => state.short_picture_id.unwrap(u32::from(id)),
+    };
+    Picture { id: id.map(unwrap), tl0, templates: None }
 }
 
 /// Sends a packet to every receiver that is to have it. Returns the encoding that a keyframe is needed of.
@@ -250,7 +297,7 @@ fn fan_out(
         send_time: send_time(env),
         micros: env.micros() as u32,
     };
-    let active = source.active_encodings(env.now);
+    let active = source.active_now();
     let mut wanted = None;
     let mut forwarded = 0;
     for leg in &mut source.legs {
@@ -276,10 +323,10 @@ fn fan_out(
             }
             continue;
         };
-        let desired = desired(active, env.shedding.cap(active, target.encoding));
+        let desired = active.desired(env.shedding, target);
         let output = leg.projection.project(env.now, input, desired);
-        if leg.projection.current() != Some(desired) && leg.requests.ready(env.now) {
-            wanted = wanted.max(Some(desired));
+        if leg.projection.awaits_keyframe(desired) && leg.requests.ready(env.now) {
+            wanted = wanted.max(Some(desired.encoding));
         }
         let Some(output) = output else { continue };
         match rewrite::send(packet, &output, Stream::Media { ssrc }, shape, receiver, context, sink) {
@@ -345,7 +392,7 @@ fn undo_rtx<'a>(
     end: usize,
     sender: &Endpoint,
     kind: MediaKind,
-    state: &super::source::EncodingState,
+    state: &EncodingState,
 ) -> Result<Option<Plain<'a>>, Counter> {
     let number = datagram.get(1).map_or(0, |b| b & 0x7f);
     let Some((apt, format)) = sender.formats.rtx(kind, number) else { return Err(Counter::DropUnknownPayloadType) };

@@ -5,10 +5,14 @@ use std::time::{Duration, Instant};
 use super::keyframe::Throttle;
 use super::projection::Projection;
 use crate::congestion::layer::LayerId;
+use crate::media::MediaKind;
 
 /// A packet is not sent again to the same receiver before this has passed.
 const RESEND_INTERVAL: Duration = Duration::from_millis(20);
 const RESENDS: usize = 64;
+/// Runs of the output that are remembered. Where every second picture is left out, a second of video takes fifteen.
+const VIDEO_RUNS: usize = 48;
+const AUDIO_RUNS: usize = 4;
 
 /// One receiver of a source.
 #[derive(Debug)]
@@ -46,11 +50,11 @@ pub struct Indices {
 
 impl Leg {
     /// A leg that has sent nothing yet.
-    pub fn new(receiver: usize, target: Option<LayerId>, indices: Indices) -> Self {
+    pub fn new(receiver: usize, kind: MediaKind, target: Option<LayerId>, indices: Indices) -> Self {
         Self {
             receiver,
             target,
-            projection: Projection::new(indices.media),
+            projection: Projection::new(indices.media, if kind == MediaKind::Video { VIDEO_RUNS } else { AUDIO_RUNS }),
             rtx_index: indices.rtx,
             repeat_from: indices.media,
             packets: 0,

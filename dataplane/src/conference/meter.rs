@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::active::{SILENT, SILENT_PICTURES};
 use super::frame::Frame;
 use crate::congestion::layer::{MAX_POINTS, MAX_SPATIAL, MAX_TEMPORAL, Point};
 
@@ -29,6 +30,8 @@ pub struct Meter {
     pictures: u32,
     /// Number of the last picture with a frame of exactly this layer; zero is never.
     last_seen: [u32; MAX_POINTS],
+    /// The same for a spatial layer, and when that was.
+    last_spatial: [Option<(u32, Instant)>; MAX_SPATIAL],
 }
 
 /// What one point brings.
@@ -46,8 +49,9 @@ fn slot(elapsed: Duration) -> u64 {
 }
 
 impl Meter {
-    /// Counts a packet; `picture` when it is the first one seen of a new picture, `begins` of a new frame.
-    pub fn count(&mut self, now: Instant, frame: &Frame, picture: bool, begins: bool, bytes: usize) {
+    /// Counts a packet; `picture` when it is the first one seen of a new picture, `begins` of a new frame. True when it
+    /// is the first one of its layer.
+    pub fn count(&mut self, now: Instant, frame: &Frame, picture: bool, begins: bool, bytes: usize) -> bool {
         let start = *self.start.get_or_insert(now);
         let at = slot(now.saturating_duration_since(start));
         if at > self.at {
@@ -61,19 +65,21 @@ impl Meter {
             self.pictures = self.pictures.wrapping_add(1).max(1);
         }
         let layer = Point::new(frame.spatial, frame.temporal);
-        self.last_seen[layer.index()] = self.pictures.max(1);
+        let new = std::mem::replace(&mut self.last_seen[layer.index()], self.pictures.max(1)) == 0;
+        self.last_spatial[usize::from(layer.spatial())] = Some((self.pictures, now));
         let slot = &mut self.slots[(self.at % SLOTS as u64) as usize];
         for (i, total) in slot.bytes.iter_mut().enumerate() {
-            *total += if frame.needed.contains_index(i) { bytes as u32 } else { 0 };
+            *total = total.saturating_add(if frame.needed.contains_index(i) { bytes as u32 } else { 0 });
         }
         if begins {
             // A picture counts once for each point: with the frame of the point's own spatial layer.
             let first = layer.index();
             let row = usize::from(layer.spatial()) * MAX_TEMPORAL + MAX_TEMPORAL;
             for count in slot.frames.get_mut(first..row).unwrap_or(&mut []) {
-                *count += 1;
+                *count = count.saturating_add(1);
             }
         }
+        new
     }
 
     /// Whether frames of exactly this layer come, judged by the other frames of the encoding.
@@ -100,11 +106,13 @@ impl Meter {
     }
 
     /// The spatial layers of which frames come, one bit each.
-    pub fn spatial(&self) -> u8 {
-        (0..MAX_SPATIAL as u8).fold(0, |mask, spatial| {
-            let seen = (0..MAX_TEMPORAL as u8).any(|temporal| self.seen(Point::new(spatial, temporal)));
-            mask | u8::from(seen) << spatial
-        })
+    #[inline]
+    pub fn spatial(&self, now: Instant) -> u8 {
+        let comes = |last: &(u32, Instant)| {
+            self.pictures.wrapping_sub(last.0) < SILENT_PICTURES || now.saturating_duration_since(last.1) < SILENT
+        };
+        let all = self.last_spatial.iter().enumerate();
+        all.fold(0, |mask, (spatial, last)| mask | u8::from(last.as_ref().is_some_and(comes)) << spatial)
     }
 }
 
@@ -135,7 +143,7 @@ mod tests {
             assert!(meter.seen(Point::new(0, temporal)));
         }
         assert!(!meter.seen(Point::new(0, 3)) && !meter.seen(Point::new(1, 0)));
-        assert_eq!(meter.spatial(), 1);
+        assert_eq!(meter.spatial(now), 1);
         let later = meter.rate(now + Duration::from_secs(2), Point::new(0, 2));
         assert_eq!((later.bitrate, later.frame_rate), (0, 0.0));
     }
@@ -149,6 +157,21 @@ mod tests {
             meter.count(start + Duration::from_millis(2000), &Frame::layer(0, (i % 2) as u8), true, true, 10);
         }
         assert!(!meter.seen(Point::new(0, 2)) && meter.seen(Point::new(0, 1)));
+    }
+
+    #[test]
+    fn a_spatial_layer_that_ends_is_noticed_within_300_ms() {
+        let (mut meter, start) = (Meter::default(), Instant::now());
+        let at = |i: u64| start + Duration::from_millis(33 * i);
+        for i in 0..40 {
+            meter.count(at(i), &Frame::layer(0, 0), true, true, 10);
+            if i <= 30 {
+                meter.count(at(i), &Frame::layer(1, 0), false, true, 10);
+            }
+            let expected = if at(i) < at(30) + SILENT { 0b11 } else { 0b01 };
+            assert_eq!(meter.spatial(at(i)), expected, "picture {i}");
+        }
+        assert_eq!(meter.spatial(at(400)), 0b01, "a still screen changes nothing");
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! A packet's way: [`forwarder`] finds the room, `ingress` opens and parses it once, `projection` decides per leg,
 //! `rewrite` writes and seals it; `remote` takes it to other workers. RTCP goes through `control`, everything that waits for time through `timers`.
 
+mod active;
 mod cache;
 mod codec;
 mod control;
+mod dependency;
 mod downlink;
 mod endpoint;
 mod extension_map;

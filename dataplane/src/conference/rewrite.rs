@@ -4,11 +4,12 @@ use super::codec::{Codec, Format, FormatTable, OutputFormat};
 use super::downlink::Downlink;
 use super::endpoint::Endpoint;
 use super::extension_map::{OutgoingExtensions, ReceivedExtensions, UriId};
-use super::payload::PayloadView;
+use super::payload::{Descriptor, PayloadView};
 use super::projection::Output;
+use super::projection::picture::Picture;
 use crate::io::PacketSink;
 use crate::media::MediaKind;
-use crate::rtp::{Packet, header, red, rtx};
+use crate::rtp::{Packet, dependency, extension, header, red, rtx};
 
 /// A received media packet, parsed once for all receivers.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,8 @@ pub struct MediaPacket<'a> {
     pub extensions: ReceivedExtensions<'a>,
     /// What its payload says.
     pub view: PayloadView,
+    /// The numbers that the sender gave its picture.
+    pub picture: Picture,
 }
 
 /// The stream that a packet goes out on.
@@ -139,13 +142,21 @@ pub fn send(
     } else if let Some(id) = send_time_id {
         extensions.push(id, send_time.get(1..).unwrap_or(&[]));
     }
+    let mut dependency = None;
+    if let Some((templates, _)) = packet.picture.templates
+        && let Some(data) = packet.extensions.get(UriId::DEPENDENCY)
+        && let Some(id) = receiver.extensions.id(packet.kind, UriId::DEPENDENCY)
+    {
+        extensions.push(id, data);
+        dependency = Some((id, templates));
+    }
     let (ssrc, payload_type, index) = match stream {
         Stream::Media { ssrc } => (ssrc, shape.output().payload_type, output.sequence),
         Stream::Rtx { ssrc, payload_type, index } => (ssrc, payload_type, index),
     };
     let fields = header::HeaderFields {
         padding: false,
-        marker: packet.rtp.marker(),
+        marker: packet.rtp.marker() || output.ends_picture,
         payload_type,
         sequence: index as u16,
         timestamp: output.timestamp,
@@ -153,6 +164,12 @@ pub fn send(
     };
     let header_len =
         header::write(&fields, packet.rtp.csrcs(), extensions.as_slice(), slot).map_err(|_| NotSent::Malformed)?;
+    if let Some((id, templates)) = dependency
+        && let Some(data) = extension::find_mut(slot.get_mut(..header_len).unwrap_or(&mut []), id)
+    {
+        let shift = output.picture.templates.map_or(0, |(start, _)| start.wrapping_sub(templates));
+        dependency::patch(data, output.picture.id.unwrap_or(0) as u16, shift);
+    }
     let body = slot.get_mut(header_len..).ok_or(NotSent::Malformed)?;
     let payload_len = match stream {
         Stream::Media { .. } => write_payload(packet, output, shape, &receiver.formats, context, body)?,
@@ -185,9 +202,16 @@ fn write_payload(
     out: &mut [u8],
 ) -> Result<usize, NotSent> {
     let payload = packet.rtp.payload();
-    if let Some(vp8) = &packet.view.vp8 {
-        let id = (output.picture.id.unwrap_or(0) & 0x7fff) as u16;
-        return vp8.rewrite(payload, id, output.picture.tl0.unwrap_or(0), out).map_err(|_| NotSent::Malformed);
+    let (id, tl0) = ((output.picture.id.unwrap_or(0) & 0x7fff) as u16, output.picture.tl0.unwrap_or(0));
+    match &packet.view.descriptor {
+        Descriptor::Vp8(vp8) => return vp8.rewrite(payload, id, tl0, out).map_err(|_| NotSent::Malformed),
+        Descriptor::Vp9(vp9) => {
+            let out = out.get_mut(..payload.len()).ok_or(NotSent::Malformed)?;
+            out.copy_from_slice(payload);
+            vp9.patch(out, id, tl0);
+            return Ok(payload.len());
+        }
+        Descriptor::None => {}
     }
     let payload = match shape {
         Shape::Primary(_) => red::primary(payload).map_err(|_| NotSent::Malformed)?.data,

@@ -182,7 +182,7 @@ impl Room {
                 && let Some(leg) = source.legs.iter_mut().find(|l| l.receiver == index)
                 && let Some(indices) = endpoint.indices(outgoing)
             {
-                *leg = Leg::new(index, leg.target, indices);
+                *leg = Leg::new(index, source.kind, leg.target, indices);
             }
         }
     }
@@ -306,7 +306,7 @@ fn add_leg(env: &Env<'_>, source: &mut Source, receiver: usize, endpoint: &mut E
         tracing::warn!(endpoint = %endpoint.id, source = source.name, "source not forwarded: too many SSRCs used up");
         return env.stats.count(Counter::DropTableFull);
     };
-    let leg = Leg::new(receiver, target, indices);
+    let leg = Leg::new(receiver, source.kind, target, indices);
     let at = source.legs.partition_point(|l| l.receiver < receiver);
     source.legs.insert(at, leg);
 }

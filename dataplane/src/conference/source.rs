@@ -1,8 +1,10 @@
 //! What a sender publishes: one source, its encodings, and the legs that it goes out on.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::active::{Active, Activity};
 use super::cache::PacketCache;
+use super::dependency::Dependencies;
 use super::frame::Frame;
 use super::keyframe::Throttle;
 use super::leg::Leg;
@@ -12,10 +14,6 @@ use super::reports::ReceptionStats;
 use super::sequence::{SequenceTracker, Unwrapper};
 use crate::congestion::layer::{Layer, LayerId, Layers, MAX_ENCODINGS, MAX_SPATIAL, MAX_TEMPORAL, Point};
 use crate::media::{Encoding, MediaKind, SourceDescription, VideoType};
-
-/// An encoding is silent after this long, if the others went on in the meantime.
-const SILENT: Duration = Duration::from_millis(500);
-const SILENT_FRAMES: u8 = 3;
 
 /// What an SSRC of a sender carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +33,7 @@ pub struct EncodingState {
     pub ssrcs: Encoding,
     /// Sequence numbers.
     pub sequence: SequenceTracker,
-    /// VP8 picture ids: 15 bits, and 7 bits for those who use the short form.
+    /// VP8 and VP9 picture ids: 15 bits, and 7 bits for those who use the short form.
     pub picture_id: Unwrapper<15>,
     /// See `picture_id`.
     pub short_picture_id: Unwrapper<7>,
@@ -43,13 +41,14 @@ pub struct EncodingState {
     pub nack: NackGenerator,
     /// Reception statistics.
     pub reception: ReceptionStats,
-    /// Height of the last keyframe.
-    pub height: Option<u16>,
+    /// What its dependency descriptors refer to; none before the first one.
+    pub dependencies: Option<Box<Dependencies>>,
+    /// Heights of the last keyframe by spatial layer; zero where not told.
+    pub heights: [u16; MAX_SPATIAL],
     /// What its layers bring.
     pub meter: Meter,
-    last_packet: Option<Instant>,
+    activity: Activity,
     last_timestamp: u32,
-    missed_frames: u8,
 }
 
 impl EncodingState {
@@ -61,17 +60,21 @@ impl EncodingState {
             short_picture_id: Unwrapper::default(),
             nack: NackGenerator::default(),
             reception: ReceptionStats::default(),
-            height: None,
+            dependencies: None,
+            heights: [0; MAX_SPATIAL],
             meter: Meter::default(),
-            last_packet: None,
+            activity: Activity::default(),
             last_timestamp: 0,
-            missed_frames: 0,
         }
     }
 
-    fn active(&self, now: Instant) -> bool {
-        self.last_packet
-            .is_some_and(|at| now.saturating_duration_since(at) < SILENT || self.missed_frames < SILENT_FRAMES)
+    /// Height of its highest spatial layer in pixels, where a keyframe told.
+    pub fn height(&self) -> Option<u16> {
+        self.heights.iter().rev().copied().find(|height| *height != 0)
+    }
+
+    fn height_of(&self, spatial: u8) -> Option<u16> {
+        self.heights.get(usize::from(spatial)).copied().filter(|height| *height != 0)
     }
 }
 
@@ -86,6 +89,17 @@ pub struct Noted {
     pub begins: Option<bool>,
     /// Bytes of payload.
     pub bytes: usize,
+}
+
+/// What [`Source::note_packet`] found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// It is the first packet seen of the newest picture of its encoding.
+    pub first: bool,
+    /// It belongs to that picture.
+    pub newest: bool,
+    /// A layer came or went.
+    pub layers_changed: bool,
 }
 
 /// One source of a conference.
@@ -117,6 +131,8 @@ pub struct Source {
     pub unwanted: u64,
     /// How often the numbering started anew.
     pub restarts: u32,
+    /// The layers that the sender sent when its last packet came.
+    active: Active,
 }
 
 /// What the receivers on another worker want of a source.
@@ -146,6 +162,7 @@ impl Source {
             remote_demands: Vec::new(),
             unwanted: 0,
             restarts: 0,
+            active: Active::default(),
         }
     }
 
@@ -182,7 +199,7 @@ impl Source {
     /// Forgets what was received: the sender starts counting anew. Receivers see the stream go on.
     pub fn restart(&mut self) {
         for state in &mut self.encodings {
-            *state = EncodingState { height: state.height, ..EncodingState::new(state.ssrcs) };
+            *state = EncodingState { heights: state.heights, ..EncodingState::new(state.ssrcs) };
         }
         self.restarts = self.restarts.wrapping_add(1);
         self.restart_legs();
@@ -192,49 +209,57 @@ impl Source {
         self.cache = None;
         for leg in &mut self.legs {
             let (receiver, indices, counts) = (leg.receiver, leg.indices(), (leg.packets, leg.octets));
-            *leg = Leg::new(receiver, leg.target, indices);
+            *leg = Leg::new(receiver, self.kind, leg.target, indices);
             (leg.packets, leg.octets) = counts;
         }
     }
 
-    /// Notes a packet of an encoding, to tell what the sender still sends. True when it is the first one seen of the
-    /// newest picture.
-    pub fn note_packet(&mut self, now: Instant, encoding: u8, packet: &Noted) -> bool {
+    /// Notes a packet of an encoding, to tell what the sender still sends.
+    pub fn note_packet(&mut self, now: Instant, encoding: u8, packet: &Noted) -> Place {
         let encoding = usize::from(encoding);
-        let Some(state) = self.encodings.get_mut(encoding) else { return false };
+        let mut place = Place { first: false, newest: false, layers_changed: false };
+        let Some(state) = self.encodings.get_mut(encoding) else { return place };
         let step = packet.timestamp.wrapping_sub(state.last_timestamp);
-        let picture = state.last_packet.is_none() || (1..1 << 31).contains(&step);
-        state.last_packet = Some(now);
-        state.missed_frames = 0;
-        if picture {
+        place.first = !state.activity.any() || (1..1 << 31).contains(&step);
+        place.newest = place.first || step == 0;
+        state.activity.packet(now);
+        if place.first {
             state.last_timestamp = packet.timestamp;
         }
-        if self.kind == MediaKind::Video {
-            state.meter.count(now, &packet.frame, picture, packet.begins.unwrap_or(picture), packet.bytes);
+        if self.kind == MediaKind::Audio {
+            return place;
         }
-        if picture && self.encodings.len() > 1 {
+        let begins = packet.begins.unwrap_or(place.first);
+        place.layers_changed = state.meter.count(now, &packet.frame, place.first, begins, packet.bytes);
+        if place.first && self.encodings.len() > 1 {
             for (i, other) in self.encodings.iter_mut().enumerate() {
                 if i != encoding {
-                    other.missed_frames = other.missed_frames.saturating_add(1);
+                    other.activity.other();
                 }
             }
         }
-        picture
+        let active = self.active(now);
+        if active != self.active {
+            self.active = active;
+            place.layers_changed = true;
+        }
+        place
     }
 
     /// The layers that were seen in packets and still come, ascending. Replaces what `out` held.
     pub fn layers(&self, now: Instant, out: &mut Layers) {
         out.clear();
-        let active = self.active_encodings(now);
-        for (state, encoding) in self.encodings.iter().zip(0u8..).filter(|(_, i)| active >> i & 1 != 0) {
-            for spatial in 0..MAX_SPATIAL as u8 {
+        let active = self.active(now);
+        for (state, encoding) in self.encodings.iter().zip(0u8..).filter(|(_, i)| active.encodings >> i & 1 != 0) {
+            let sent = active.spatial.get(usize::from(encoding)).copied().unwrap_or(0);
+            for spatial in (0..MAX_SPATIAL as u8).filter(|s| sent >> s & 1 != 0) {
                 for temporal in 0..MAX_TEMPORAL as u8 {
                     let point = Point::new(spatial, temporal);
                     if state.meter.seen(point) {
                         let rate = state.meter.rate(now, point);
                         out.push(Layer {
                             id: LayerId { encoding, spatial, temporal },
-                            height: state.height,
+                            height: state.height_of(spatial),
                             frame_rate: rate.frame_rate,
                             bitrate: rate.bitrate,
                         });
@@ -244,40 +269,22 @@ impl Source {
         }
     }
 
-    /// What the sender sends at the moment, one bit per encoding.
-    pub fn active_encodings(&self, now: Instant) -> u8 {
-        if self.encodings.len() == 1 {
-            return 1;
-        }
-        let active = self.encodings.iter().zip(0..8).filter(|(e, _)| e.active(now));
-        active.fold(0, |mask, (_, i)| mask | 1 << i)
+    /// What the sender sent when its last packet came.
+    pub fn active_now(&self) -> Active {
+        self.active
     }
-}
 
-/// The highest active encoding up to the target, else the lowest active one, else the target itself.
-pub fn desired(active: u8, target: u8) -> u8 {
-    let up_to = active & (((1u16 << (target.min(7) + 1)) - 1) as u8);
-    if up_to != 0 {
-        7 - up_to.leading_zeros() as u8
-    } else if active != 0 {
-        active.trailing_zeros() as u8
-    } else {
-        target
+    /// What the sender sends at the moment.
+    pub fn active(&self, now: Instant) -> Active {
+        Active::of(now, self.encodings.iter().map(|e| (&e.activity, &e.meter)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    #[test]
-    fn desired_is_the_highest_active_up_to_the_target() {
-        assert_eq!(desired(0b111, 2), 2);
-        assert_eq!(desired(0b011, 2), 1);
-        assert_eq!(desired(0b101, 1), 0);
-        assert_eq!(desired(0b100, 1), 2);
-        assert_eq!(desired(0, 1), 1);
-    }
+    use super::*;
 
     fn video(ssrcs: &[u32]) -> SourceDescription {
         SourceDescription {
@@ -292,17 +299,21 @@ mod tests {
     fn an_encoding_is_silent_only_when_others_went_on() {
         let start = Instant::now();
         let mut source = Source::new(0, &video(&[1, 3]));
-        assert_eq!(source.active_encodings(start), 0);
+        let active = |source: &Source, at| source.active(at).encodings;
+        assert_eq!(active(&source, start), 0);
         let noted = |timestamp| Noted { timestamp, frame: Frame::layer(0, 0), begins: None, bytes: 10 };
-        assert!(source.note_packet(start, 0, &noted(1)));
-        assert!(!source.note_packet(start, 0, &noted(1)));
+        assert_eq!(source.note_packet(start, 0, &noted(1)), Place { first: true, newest: true, layers_changed: true });
+        assert_eq!(
+            source.note_packet(start, 0, &noted(1)),
+            Place { first: false, newest: true, layers_changed: false }
+        );
         source.note_packet(start, 1, &noted(1));
         let later = start + Duration::from_secs(2);
-        assert_eq!(source.active_encodings(later), 0b11, "a still screen: nobody sends");
+        assert_eq!(active(&source, later), 0b11, "a still screen: nobody sends");
         for i in 0..3 {
             source.note_packet(later, 0, &noted(100 + i));
         }
-        assert_eq!(source.active_encodings(later), 0b01);
+        assert_eq!(active(&source, later), 0b01);
         let mut layers = Layers::default();
         source.layers(later, &mut layers);
         assert_eq!(layers.iter().map(|l| l.id).collect::<Vec<_>>(), [LayerId { encoding: 0, spatial: 0, temporal: 0 }]);
@@ -311,12 +322,12 @@ mod tests {
     #[test]
     fn an_update_keeps_what_stays() {
         let mut source = Source::new(0, &video(&[1, 3]));
-        source.encodings[1].height = Some(360);
-        source.legs.push(Leg::new(4, Some(LayerId::whole(1)), Indices { media: 7, rtx: 2 }));
+        source.encodings[1].heights[0] = 360;
+        source.legs.push(Leg::new(4, MediaKind::Video, Some(LayerId::whole(1)), Indices { media: 7, rtx: 2 }));
         assert!(source.continues(&video(&[1, 3])));
         assert!(!source.continues(&video(&[9])));
         source.update(&video(&[1, 3, 5]));
-        assert_eq!(source.encodings[1].height, Some(360));
+        assert_eq!(source.encodings[1].height(), Some(360));
         assert_eq!(source.encodings.len(), 3);
         assert_eq!(source.legs[0].indices(), Indices { media: 7, rtx: 2 });
     }

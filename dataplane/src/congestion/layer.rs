@@ -102,6 +102,11 @@ impl Point {
         Self(spatial * MAX_TEMPORAL as u8 + temporal)
     }
 
+    /// All points of an encoding, from low to high.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..MAX_POINTS as u8).map(Self)
+    }
+
     /// Its spatial layer.
     pub const fn spatial(self) -> u8 {
         self.0 / MAX_TEMPORAL as u8
@@ -210,11 +215,7 @@ mod tests {
     #[test]
     fn points_of_layers() {
         let members = |points: Points| {
-            (0..MAX_POINTS as u8)
-                .map(Point)
-                .filter(|p| points.contains(*p))
-                .map(|p| (p.spatial(), p.temporal()))
-                .collect::<Vec<_>>()
+            Point::all().filter(|p| points.contains(*p)).map(|p| (p.spatial(), p.temporal())).collect::<Vec<_>>()
         };
         assert_eq!(members(Points::from(1, 2, false)), [(1, 2), (1, 3)]);
         assert_eq!(members(Points::from(1, 3, true)), [(1, 3), (2, 3)]);

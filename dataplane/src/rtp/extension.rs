@@ -70,6 +70,22 @@ impl<'a> Iterator for Extensions<'a> {
     }
 }
 
+/// The value of an extension within a written header of an RTP packet, for patching.
+pub fn find_mut(header: &mut [u8], id: u8) -> Option<&mut [u8]> {
+    let start = 12 + 4 * usize::from(header.first()? & 0x0f);
+    let profile = super::u16_at(header, start)?;
+    let mut elements = Extensions::new(profile, header.get(start + 4..)?);
+    let before = |rest: &[u8]| header.len() - rest.len();
+    let (mut found, mut end) = (0, 0);
+    while let Some(element) = elements.next() {
+        if element.id == id {
+            (found, end) = (element.data.len(), before(elements.rest));
+            break;
+        }
+    }
+    header.get_mut(end.checked_sub(found)?..end).filter(|data| !data.is_empty())
+}
+
 /// Bytes that [`write()`] needs for these extensions: zero for none, else a multiple of four.
 pub fn encoded_len(extensions: &[Extension<'_>]) -> usize {
     if extensions.is_empty() {

@@ -1,4 +1,4 @@
-//! Does a packet start a keyframe? One answer per codec, from the payload alone (AV1: and its dependency descriptor).
+//! Does a packet start a keyframe? One answer per codec, from the payload alone; VP9's descriptor tells it itself.
 
 use super::vp8;
 
@@ -15,45 +15,6 @@ pub fn vp8(payload: &[u8]) -> Option<KeyframeStart> {
     descriptor
         .is_keyframe_start(payload)
         .then(|| KeyframeStart { height: descriptor.keyframe_size(payload).map(|(_, height)| height) })
-}
-
-/// VP9 (RFC 9628 section 4.2): start of a frame of the lowest spatial layer that is not inter-picture predicted.
-pub fn vp9(payload: &[u8]) -> Option<KeyframeStart> {
-    let first = *payload.first()?;
-    let (has_id, inter, has_layers, flexible, begins, has_structure) = (
-        first & 0x80 != 0,
-        first & 0x40 != 0,
-        first & 0x20 != 0,
-        first & 0x10 != 0,
-        first & 0x08 != 0,
-        first & 0x02 != 0,
-    );
-    if inter || !begins {
-        return None;
-    }
-    let mut at = 1;
-    if has_id {
-        at += if payload.get(at)? & 0x80 != 0 { 2 } else { 1 };
-    }
-    if has_layers {
-        if payload.get(at)? >> 1 & 0x07 != 0 {
-            return None;
-        }
-        at += if flexible { 1 } else { 2 };
-    }
-    let height = if has_structure { vp9_height(payload.get(at..)?) } else { None };
-    Some(KeyframeStart { height })
-}
-
-/// Height of the highest spatial layer in a scalability structure (RFC 9628 section 4.2.1).
-fn vp9_height(structure: &[u8]) -> Option<u16> {
-    let first = *structure.first()?;
-    if first & 0x10 == 0 {
-        return None;
-    }
-    let top = usize::from(first >> 5);
-    let height = structure.get(1 + top * 4 + 2..1 + top * 4 + 4)?;
-    Some(u16::from_be_bytes([height[0], height[1]]))
 }
 
 /// H264 (RFC 6184): an SPS or an IDR slice, alone, in a STAP-A, or at the start of an FU-A.
@@ -92,17 +53,6 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn vp9_keyframes_of_the_base_layer_only() {
-        // I, L, B, V; picture id 7 bits; layer byte sid 0; TL0PICIDX; structure with one layer of 320x180.
-        let key = [0xaa, 0x01, 0x00, 0x05, 0x10, 0x01, 0x40, 0x00, 0xb4, 0xff];
-        assert_eq!(vp9(&key), Some(KeyframeStart { height: Some(180) }));
-        let upper = [0xa8, 0x01, 0x02, 0x05];
-        assert_eq!(vp9(&upper), None);
-        let inter = [0xe8, 0x01, 0x00, 0x05];
-        assert_eq!(vp9(&inter), None);
-    }
-
-    #[test]
     fn h264_keyframes_in_all_packetisations() {
         assert!(h264(&[0x65, 1]).is_some());
         assert!(h264(&[0x41, 1]).is_none());
@@ -121,7 +71,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_payloads_do_not_panic(payload in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let _ = (vp8(&payload), vp9(&payload), h264(&payload), av1(&payload));
+            let _ = (vp8(&payload), h264(&payload), av1(&payload));
         }
     }
 }

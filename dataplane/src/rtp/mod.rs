@@ -3,6 +3,7 @@
 //! Every parser takes bytes that came off a wire: lengths are checked, errors are plain values, nothing allocates.
 
 pub mod audio_level;
+pub mod dependency;
 pub mod extension;
 pub mod header;
 pub mod keyframe;
@@ -11,6 +12,7 @@ pub mod red;
 pub mod rtx;
 pub mod twcc;
 pub mod vp8;
+pub mod vp9;
 
 pub use extension::{Extension, Extensions};
 pub use header::HeaderFields;

@@ -1,19 +1,22 @@
 //! One receiver's view of one source: a single continuous stream made of pieces of its encodings.
 //!
-//! The stream is a list of segments. Within a segment input and output differ by constants, so that late packets,
-//! and packets that the receiver asks for again, map both ways without any memory per packet.
+//! The stream is a list of runs. Within a run input and output differ by constants, so that late packets, and packets
+//! that the receiver asks for again, map both ways without any memory per packet. A run ends where something is left
+//! out, where another encoding begins, and where the operating point changes.
 
-pub mod vp8;
+pub mod picture;
 
 use std::time::Instant;
 
 use super::codec::FormatId;
-use vp8::{Picture, PictureShift};
+use super::frame::{Frame, Opens};
+use crate::congestion::layer::{LayerId, MAX_ENCODINGS, MAX_TEMPORAL, Point, Points};
+use picture::{Picture, PictureShift};
 
-/// Segments that late packets and NACKs can still be mapped through.
-const SEGMENTS: usize = 8;
 /// Input jumps beyond this are closed instead of passed on.
 const MAX_JUMP: i64 = 1000;
+/// The temporal layer that is left of an encoding while a lower one is awaited: half the frames, for a moment.
+const FAREWELL_TEMPORAL: u8 = 1;
 
 /// Whether a packet is a point where a decoder can start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +42,17 @@ pub struct Input {
     pub format: Option<FormatId>,
     /// Whether a decoder can start here.
     pub entry: Entry,
-    /// VP8's picture fields.
+    /// Its frame.
+    pub frame: Frame,
+    /// Whether it is the first packet of its frame.
+    pub begins: bool,
+    /// Whether it is the first packet seen of the newest picture of its encoding.
+    pub first: bool,
+    /// Whether it belongs to the newest picture seen of its encoding.
+    pub newest: bool,
+    /// Whether receivers take a missing picture id for a lost picture, so that numbers have to close up (VP8).
+    pub closes_ids: bool,
+    /// The codec's picture numbers.
     pub picture: Picture,
     /// RTP clock in Hz.
     pub clock_rate: u32,
@@ -52,28 +65,45 @@ pub struct Output {
     pub sequence: i64,
     /// RTP timestamp.
     pub timestamp: u32,
-    /// VP8's picture fields.
+    /// The codec's picture numbers.
     pub picture: Picture,
+    /// Whether it is the last packet that the receiver gets of the picture, although the sender sent more.
+    pub ends_picture: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Segment {
-    encoding: u8,
-    format: Option<FormatId>,
+struct Run {
     in_start: i64,
-    in_last: i64,
     out_start: i64,
-    shift: i64,
-    timestamp_shift: u32,
     picture_shift: PictureShift,
+    timestamp_shift: u32,
+    format: Option<FormatId>,
+    encoding: u8,
+    point: Point,
 }
 
-impl Segment {
-    fn map(&self, sequence: i64, timestamp: u32, picture: Picture) -> Output {
+impl Run {
+    const EMPTY: Self = Self {
+        in_start: 0,
+        out_start: 0,
+        picture_shift: PictureShift::NONE,
+        timestamp_shift: 0,
+        format: None,
+        encoding: 0,
+        point: Point::TOP,
+    };
+
+    fn output(&self, sequence: i64) -> i64 {
+        sequence - self.in_start + self.out_start
+    }
+
+    #[inline]
+    fn map(&self, sequence: i64, timestamp: u32, picture: Picture, frame: &Frame) -> Output {
         Output {
-            sequence: sequence + self.shift,
+            sequence: self.output(sequence),
             timestamp: timestamp.wrapping_add(self.timestamp_shift),
             picture: self.picture_shift.apply(picture),
+            ends_picture: frame.ends && frame.spatial == self.point.spatial(),
         }
     }
 }
@@ -81,10 +111,20 @@ impl Segment {
 /// State of the output stream.
 #[derive(Debug)]
 pub struct Projection {
-    segments: [Option<Segment>; SEGMENTS],
+    run: Run,
     open: bool,
+    /// Newest input of the run.
+    in_last: i64,
+    /// Newest input of the encodings that were forwarded before.
+    in_newest: [i64; MAX_ENCODINGS],
+    /// Points all of whose frames since the last keyframe went out: the receiver may be given any of them at once.
+    intact: Points,
     first_sequence: i64,
     last: Option<Last>,
+    /// Earlier runs, that late packets and NACKs can still be mapped through; a ring.
+    past: Box<[Run]>,
+    past_at: usize,
+    past_len: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -96,14 +136,32 @@ struct Last {
 }
 
 impl Projection {
-    /// A stream whose first packet gets `first_sequence`.
-    pub fn new(first_sequence: i64) -> Self {
-        Self { segments: [None; SEGMENTS], open: false, first_sequence, last: None }
+    /// A stream whose first packet gets `first_sequence`, and that remembers `past` runs.
+    pub fn new(first_sequence: i64, past: usize) -> Self {
+        Self {
+            run: Run::EMPTY,
+            open: false,
+            in_last: i64::MIN / 2,
+            in_newest: [i64::MIN / 2; MAX_ENCODINGS],
+            intact: Points::NONE,
+            first_sequence,
+            last: None,
+            past: vec![Run::EMPTY; past.max(1)].into_boxed_slice(),
+            past_at: 0,
+            past_len: 0,
+        }
     }
 
     /// The encoding that is being forwarded.
     pub fn current(&self) -> Option<u8> {
-        if self.open { self.newest().map(|s| s.encoding) } else { None }
+        self.open.then_some(self.run.encoding)
+    }
+
+    /// Whether it takes a keyframe to get to a layer.
+    #[inline]
+    pub fn awaits_keyframe(&self, desired: LayerId) -> bool {
+        let there = self.open && self.run.encoding == desired.encoding;
+        !there || (self.run.point.spatial() != desired.spatial && !self.intact.contains(desired.point()))
     }
 
     /// The number that the next new packet gets.
@@ -111,10 +169,9 @@ impl Projection {
         self.last.map_or(self.first_sequence, |l| l.sequence + 1)
     }
 
-    /// What the current segment adds to timestamps of `encoding`, for sender reports.
+    /// What the current run adds to timestamps of `encoding`, for sender reports.
     pub fn timestamp_shift(&self, encoding: u8) -> Option<u32> {
-        let segment = self.newest().filter(|_| self.open)?;
-        (segment.encoding == encoding).then_some(segment.timestamp_shift)
+        (self.current() == Some(encoding)).then_some(self.run.timestamp_shift)
     }
 
     /// Stops: what follows has to start at a keyframe.
@@ -122,43 +179,56 @@ impl Projection {
         self.open = false;
     }
 
-    fn newest(&self) -> Option<&Segment> {
-        self.segments.first()?.as_ref()
-    }
-
-    /// Places a packet, or drops it. `desired` is the encoding that should be forwarded; the current one stays until a
-    /// keyframe allows the step.
+    /// Places a packet, or drops it. `desired` is the layer that should be forwarded; the current one stays until the
+    /// stream allows the step.
     #[inline]
-    pub fn project(&mut self, now: Instant, input: &Input, desired: u8) -> Option<Output> {
-        let current = self.newest().copied().filter(|_| self.open);
-        match current {
-            Some(s) if s.encoding == input.encoding && (s.format.is_none() || s.format == input.format) => {
-                if input.sequence < s.in_start {
-                    return self.place_late(input);
-                }
-                if input.sequence - s.in_last > MAX_JUMP {
-                    self.continue_after_jump(input, s);
-                }
-                self.place(now, input)
-            }
-            _ => {
-                if input.entry != Entry::Delta && self.may_start(current, input, desired) {
-                    self.start(now, input);
-                    return self.place(now, input);
-                }
-                if self.open { self.place_late(input) } else { None }
-            }
+    pub fn project(&mut self, now: Instant, input: &Input, desired: LayerId) -> Option<Output> {
+        let same =
+            self.run.encoding == input.encoding && (self.run.format.is_none() || self.run.format == input.format);
+        if !(self.open && same) {
+            return self.project_other(now, input, desired);
         }
+        if input.sequence < self.run.in_start {
+            return self.place_late(now, input);
+        }
+        if input.sequence - self.in_last > MAX_JUMP {
+            self.continue_after_jump(input);
+        }
+        let moves = input.first || input.begins;
+        if moves && input.sequence > self.in_last {
+            self.step(input, desired);
+        }
+        if !input.frame.needed.contains(self.run.point) {
+            self.leave_out(input);
+            return None;
+        }
+        Some(self.place(now, input))
     }
 
-    fn may_start(&self, current: Option<Segment>, input: &Input, desired: u8) -> bool {
+    #[cold]
+    fn project_other(&mut self, now: Instant, input: &Input, desired: LayerId) -> Option<Output> {
+        if input.entry != Entry::Delta && self.may_start(input, desired.encoding) {
+            self.start(now, input, desired);
+            if !input.frame.needed.contains(self.run.point) {
+                self.leave_out(input);
+                return None;
+            }
+            return Some(self.place(now, input));
+        }
+        if self.open { self.place_late(now, input) } else { None }
+    }
+
+    fn may_start(&self, input: &Input, desired: u8) -> bool {
         // A keyframe that was overtaken by what already went out must not start the same packets again.
-        let overtaken =
-            self.segments.iter().flatten().any(|s| s.encoding == input.encoding && input.sequence <= s.in_last);
-        if overtaken {
+        let newest = if self.run.encoding == input.encoding { Some(self.in_last) } else { self.newest(input.encoding) };
+        if newest.is_some_and(|newest| input.sequence <= newest) {
             return false;
         }
-        match current.map(|s| s.encoding) {
+        // Nor one that was overtaken by a picture that did not go out.
+        if input.entry == Entry::Keyframe && !input.newest {
+            return false;
+        }
+        match self.current() {
             None => input.encoding <= desired,
             // A new format on the same encoding.
             Some(current) if current == input.encoding => true,
@@ -167,16 +237,16 @@ impl Projection {
         }
     }
 
-    fn push(&mut self, segment: Segment) {
-        self.segments.rotate_right(1);
-        self.segments[0] = Some(segment);
-        self.open = true;
+    fn newest(&self, encoding: u8) -> Option<i64> {
+        self.in_newest.get(usize::from(encoding)).copied()
     }
 
-    fn start(&mut self, now: Instant, input: &Input) {
-        let out_start = self.next_sequence();
+    fn start(&mut self, now: Instant, input: &Input, desired: LayerId) {
+        if let Some(newest) = self.in_newest.get_mut(usize::from(self.run.encoding)) {
+            *newest = self.in_last;
+        }
         let (timestamp_shift, picture_shift) = match self.last {
-            None => (0, PictureShift::default()),
+            None => (0, PictureShift::NONE),
             Some(last) => {
                 let elapsed = now.saturating_duration_since(last.at).as_micros();
                 let ticks = (elapsed.saturating_mul(u128::from(input.clock_rate)) / 1_000_000).max(1);
@@ -184,43 +254,124 @@ impl Projection {
                 (next.wrapping_sub(input.timestamp), PictureShift::following(last.picture, input.picture))
             }
         };
-        self.push(Segment {
-            encoding: input.encoding,
-            format: input.format,
+        let run = Run {
             in_start: input.sequence,
-            in_last: input.sequence,
-            out_start,
-            shift: out_start - input.sequence,
-            timestamp_shift,
+            out_start: self.next_sequence(),
             picture_shift,
-        });
+            timestamp_shift,
+            format: input.format,
+            encoding: input.encoding,
+            point: if input.encoding == desired.encoding { desired.point() } else { Point::TOP },
+        };
+        self.push(run);
+        self.in_last = input.sequence - 1;
+        self.intact = Points::ALL;
+        self.open = true;
     }
 
-    fn continue_after_jump(&mut self, input: &Input, segment: Segment) {
-        let out_start = self.next_sequence();
-        self.push(Segment {
-            in_start: input.sequence,
-            in_last: input.sequence,
-            out_start,
-            shift: out_start - input.sequence,
-            ..segment
+    fn continue_after_jump(&mut self, input: &Input) {
+        self.push(Run { in_start: input.sequence, out_start: self.next_sequence(), ..self.run });
+        self.in_last = input.sequence - 1;
+    }
+
+    /// Begins a run; the one before goes to the past, unless nothing can ever fall into it.
+    fn push(&mut self, run: Run) {
+        if self.last.is_some() && self.run.out_start < run.out_start {
+            if let Some(slot) = self.past.get_mut(self.past_at) {
+                *slot = self.run;
+            }
+            self.past_at = (self.past_at + 1) % self.past.len();
+            self.past_len = (self.past_len + 1).min(self.past.len());
+        }
+        self.run = run;
+    }
+
+    /// All runs that are remembered, the newest first.
+    fn runs(&self) -> impl Iterator<Item = &Run> {
+        let past = (1..=self.past_len).filter_map(move |back| {
+            let len = self.past.len();
+            self.past.get((self.past_at + len - back) % len)
         });
+        std::iter::once(&self.run).chain(past)
+    }
+
+    /// Moves the operating point towards the desired one, as far as this frame allows.
+    fn step(&mut self, input: &Input, desired: LayerId) {
+        let now = self.run.point;
+        if input.entry == Entry::Keyframe {
+            self.intact = Points::ALL;
+        }
+        let wish = if desired.encoding == self.run.encoding {
+            desired.point()
+        } else if desired.encoding > self.run.encoding {
+            Point::new(now.spatial(), u8::MAX)
+        } else {
+            Point::new(now.spatial(), FAREWELL_TEMPORAL)
+        };
+        if wish == now {
+            return;
+        }
+        let frame = &input.frame;
+        let opened = match frame.opens {
+            Opens::Nothing => Points::NONE,
+            Opens::Temporal => self.intact.next_temporal().and(frame.needed).and(Points::at_temporal(frame.temporal)),
+            Opens::Spatial => self.intact.next_spatial().and(frame.needed).and(Points::at_spatial(frame.spatial)),
+            Opens::Points(points) if frame.needed.contains(now) => points,
+            Opens::Points(_) => Points::NONE,
+        };
+        // Within a picture what is left out cannot be fetched any more, but what comes can be taken.
+        let at_hand = if input.first || input.entry == Entry::Keyframe { self.intact } else { Points::NONE };
+        let next = nearest(now, wish, at_hand.or(opened));
+        if next == now {
+            return;
+        }
+        self.intact = self.intact.or(Points::one(next));
+        // What is missing just before may be the beginning of this picture: then it shares its fate.
+        let at = if input.begins { input.sequence } else { self.in_last + 1 };
+        if self.run.in_start >= at {
+            self.run.point = next;
+        } else {
+            self.push(Run { in_start: at, out_start: self.run.output(at), point: next, ..self.run });
+        }
+    }
+
+    /// Closes the numbering over a packet that this receiver is not sent.
+    fn leave_out(&mut self, input: &Input) {
+        self.intact = self.intact.without(input.frame.needed);
+        if input.sequence <= self.in_last {
+            // Late: numbers after it are used already, its own stays empty.
+            return;
+        }
+        let picture_shift = self.run.picture_shift;
+        let picture_shift = if input.first && input.closes_ids { picture_shift.closed() } else { picture_shift };
+        self.close(input.sequence, picture_shift);
     }
 
     /// Closes the numbering over a packet that this receiver cannot be sent. Only for streams that start anywhere.
     pub fn skip(&mut self, sequence: i64) {
-        let Some(segment) = self.newest().copied().filter(|s| self.open && sequence > s.in_last) else { return };
-        // Numbers between the last packet and the skipped one may still arrive: they keep their places.
-        let out_start = sequence + segment.shift;
-        let next =
-            Segment { in_start: sequence + 1, in_last: sequence, out_start, shift: segment.shift - 1, ..segment };
-        self.push(next);
+        if self.open && sequence > self.in_last {
+            self.close(sequence, self.run.picture_shift);
+        }
     }
 
-    fn place(&mut self, now: Instant, input: &Input) -> Option<Output> {
-        let segment = self.segments.first_mut()?.as_mut()?;
-        segment.in_last = segment.in_last.max(input.sequence);
-        let output = segment.map(input.sequence, input.timestamp, input.picture);
+    fn close(&mut self, sequence: i64, picture_shift: PictureShift) {
+        // Numbers between the last packet and the closed one may still arrive: they keep their places.
+        let out_start = self.run.output(sequence);
+        self.push(Run { in_start: sequence + 1, out_start, picture_shift, ..self.run });
+        self.in_last = sequence;
+    }
+
+    #[inline]
+    fn place(&mut self, now: Instant, input: &Input) -> Output {
+        self.in_last = self.in_last.max(input.sequence);
+        let output = self.run.map(input.sequence, input.timestamp, input.picture, &input.frame);
+        self.note(now, &output);
+        output
+    }
+
+    /// Remembers the newest packet that went out.
+    #[inline]
+    fn note(&mut self, now: Instant, output: &Output) {
         match &mut self.last {
             Some(last) if last.sequence >= output.sequence => {}
             last => {
@@ -233,163 +384,67 @@ impl Projection {
                 });
             }
         }
+    }
+
+    /// A packet of an earlier run goes where it would have gone, if its place was left free.
+    #[cold]
+    fn place_late(&mut self, now: Instant, input: &Input) -> Option<Output> {
+        let output = self.free_place(input)?;
+        self.note(now, &output);
         Some(output)
     }
 
-    /// A packet of an earlier segment goes where it would have gone, if its place was left free.
-    fn place_late(&mut self, input: &Input) -> Option<Output> {
-        let mut end = i64::MAX;
-        for segment in self.segments.iter().flatten() {
-            let output = segment.map(input.sequence, input.timestamp, input.picture);
-            if segment.encoding == input.encoding && input.sequence >= segment.in_start && output.sequence < end {
-                return (end != i64::MAX).then_some(output);
+    fn free_place(&self, input: &Input) -> Option<Output> {
+        let mut end: Option<i64> = None;
+        for run in self.runs() {
+            if run.encoding == input.encoding && input.sequence >= run.in_start {
+                let free = end.is_some_and(|end| run.output(input.sequence) < end);
+                let wanted = free && input.frame.needed.contains(run.point);
+                return wanted.then(|| run.map(input.sequence, input.timestamp, input.picture, &input.frame));
             }
-            end = segment.out_start;
+            // A switch may have taken numbers that were kept for what never came.
+            end = Some(end.map_or(run.out_start, |end| end.min(run.out_start)));
         }
         None
     }
 
-    /// Which input packet a receiver means by a sequence number of the output: (encoding, input sequence number).
-    pub fn origin(&self, sequence: u16) -> Option<(u8, i64)> {
+    fn run_of(&self, sequence: u16) -> Option<(&Run, i64)> {
         let last = self.last?.sequence;
         let output = last + i64::from(sequence.wrapping_sub(last as u16) as i16);
-        let segment = self.segments.iter().flatten().find(|s| output >= s.out_start)?;
-        Some((segment.encoding, output - segment.shift))
+        Some((self.runs().find(|run| output >= run.out_start)?, output))
     }
 
-    /// Where a packet found by [`Projection::origin`] goes when it is sent again.
-    pub fn replay(&self, sequence: u16, timestamp: u32, picture: Picture) -> Option<Output> {
-        let (_, input) = self.origin(sequence)?;
-        let last = self.last?.sequence;
-        let output = last + i64::from(sequence.wrapping_sub(last as u16) as i16);
-        let segment = self.segments.iter().flatten().find(|s| output >= s.out_start)?;
-        Some(segment.map(input, timestamp, picture))
+    /// Which input packet a receiver means by a sequence number of the output: (encoding, input sequence number).
+    pub fn origin(&self, sequence: u16) -> Option<(u8, i64)> {
+        let (run, output) = self.run_of(sequence)?;
+        Some((run.encoding, output - run.out_start + run.in_start))
     }
+
+    /// Where a packet found by [`Projection::origin`] goes when it is sent again; none when it never was meant to go.
+    pub fn replay(&self, sequence: u16, timestamp: u32, picture: Picture, frame: &Frame) -> Option<Output> {
+        let (run, output) = self.run_of(sequence)?;
+        let input = output - run.out_start + run.in_start;
+        frame.needed.contains(run.point).then(|| run.map(input, timestamp, picture, frame))
+    }
+}
+
+/// The point among those at hand, or the present one, that is closest to the wish: first in picture size, then in frame
+/// rate, and rather below it than above.
+fn nearest(now: Point, wish: Point, at_hand: Points) -> Point {
+    let between = now.spatial().min(wish.spatial())..=now.spatial().max(wish.spatial());
+    let distance = |point: Point| {
+        let temporal = if point.temporal() > wish.temporal() {
+            MAX_TEMPORAL as u8 + point.temporal() - wish.temporal()
+        } else {
+            wish.temporal() - point.temporal()
+        };
+        (point.spatial().abs_diff(wish.spatial()), temporal)
+    };
+    let all = between.flat_map(|spatial| (0..MAX_TEMPORAL as u8).map(move |temporal| Point::new(spatial, temporal)));
+    all.filter(|point| at_hand.contains(*point) || *point == now).min_by_key(|p| distance(*p)).unwrap_or(now)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::time::Duration;
-
-    fn packet(encoding: u8, sequence: i64, timestamp: u32, keyframe: bool) -> Input {
-        Input {
-            encoding,
-            sequence,
-            timestamp,
-            format: None,
-            entry: if keyframe { Entry::Keyframe } else { Entry::Delta },
-            picture: Picture { id: Some(sequence / 2), tl0: Some((sequence / 2) as u8) },
-            clock_rate: 90_000,
-        }
-    }
-
-    #[test]
-    fn waits_for_a_keyframe_and_keeps_the_old_encoding_until_then() {
-        let now = Instant::now();
-        let mut p = Projection::new(100);
-        assert_eq!(p.project(now, &packet(0, 10, 0, false), 0), None);
-        assert_eq!(p.project(now, &packet(1, 10, 0, true), 0), None, "higher than desired");
-        assert_eq!(p.project(now, &packet(0, 11, 3000, true), 0).unwrap().sequence, 100);
-        assert_eq!(p.project(now, &packet(0, 12, 6000, false), 2).unwrap().sequence, 101);
-        assert_eq!(p.project(now, &packet(2, 900, 77, false), 2), None);
-        let later = now + Duration::from_millis(40);
-        let switched = p.project(later, &packet(2, 901, 99, true), 2).unwrap();
-        assert_eq!(switched.sequence, 102);
-        assert_eq!(switched.timestamp, 6000 + 3600);
-        assert_eq!(switched.picture, Picture { id: Some(7), tl0: Some(7) });
-        assert_eq!(p.project(later, &packet(0, 13, 9000, false), 2), None);
-        assert_eq!(p.current(), Some(2));
-        assert_eq!(p.origin(101), Some((0, 12)));
-        assert_eq!(p.origin(102), Some((2, 901)));
-        assert_eq!(p.origin(99), None);
-    }
-
-    #[test]
-    fn a_lost_packet_of_the_old_encoding_fills_its_own_hole_only() {
-        let now = Instant::now();
-        let mut p = Projection::new(1);
-        p.project(now, &packet(0, 1, 0, true), 0).unwrap();
-        p.project(now, &packet(0, 3, 0, false), 0).unwrap();
-        assert_eq!(p.project(now, &packet(1, 50, 0, true), 1).unwrap().sequence, 4);
-        assert_eq!(p.project(now, &packet(0, 2, 0, false), 1).unwrap().sequence, 2);
-        assert_eq!(p.project(now, &packet(0, 4, 0, false), 1), None, "its place belongs to the new encoding");
-    }
-
-    #[test]
-    fn a_late_keyframe_does_not_restart_what_went_out() {
-        let now = Instant::now();
-        let mut p = Projection::new(1);
-        p.project(now, &packet(0, 1, 0, true), 0).unwrap();
-        p.project(now, &packet(0, 5, 0, false), 0).unwrap();
-        p.stop();
-        assert_eq!(p.project(now, &packet(0, 4, 0, true), 0), None);
-        assert_eq!(p.project(now, &packet(0, 6, 0, false), 0), None);
-        assert_eq!(p.project(now, &packet(0, 7, 0, true), 0).unwrap().sequence, 6);
-    }
-
-    #[test]
-    fn skipped_packets_close_up() {
-        let now = Instant::now();
-        let mut p = Projection::new(1);
-        let mut audio = packet(0, 1, 0, false);
-        audio.entry = Entry::Anywhere;
-        assert_eq!(p.project(now, &audio, 0).unwrap().sequence, 1);
-        p.skip(3);
-        audio.sequence = 4;
-        assert_eq!(p.project(now, &audio, 0).unwrap().sequence, 3);
-        audio.sequence = 2;
-        assert_eq!(p.project(now, &audio, 0).unwrap().sequence, 2);
-    }
-
-    proptest! {
-        /// Three encodings sent without loss, any course of wishes: the output has no hole, repeats nothing, its
-        /// timestamps never run backwards, and every number leads back to the packet that it came from.
-        #[test]
-        fn output_is_continuous(
-            frames in proptest::collection::vec((proptest::bool::weighted(0.2), 0u8..3, 1usize..4), 1..150),
-            start in 0i64..70_000,
-        ) {
-            let mut now = Instant::now();
-            let mut p = Projection::new(start);
-            let mut next = [1_000i64, 40_000, 90_000];
-            let mut sent: Vec<(Output, u8, i64)> = Vec::new();
-            for (i, (keyframe, desired, packets)) in frames.into_iter().enumerate() {
-                now += Duration::from_millis(33);
-                for encoding in 0..3u8 {
-                    for n in 0..packets {
-                        let sequence = next[usize::from(encoding)];
-                        next[usize::from(encoding)] += 1;
-                        let timestamp = (i as u32) * 2970 + u32::from(encoding) * 1_000_000;
-                        let input = packet(encoding, sequence, timestamp, keyframe && n == 0);
-                        if let Some(output) = p.project(now, &input, desired) {
-                            if let Some((last, ..)) = sent.last() {
-                                prop_assert_eq!(output.sequence, last.sequence + 1);
-                                prop_assert!(output.timestamp.wrapping_sub(last.timestamp) < 1 << 31);
-                            } else {
-                                prop_assert_eq!(output.sequence, start);
-                            }
-                            prop_assert_eq!(p.origin(output.sequence as u16), Some((encoding, sequence)));
-                            prop_assert_eq!(p.replay(output.sequence as u16, input.timestamp, input.picture), Some(output));
-                            sent.push((output, encoding, sequence));
-                        }
-                    }
-                }
-            }
-        }
-
-        /// Reordered and duplicated-free input on one encoding: every output number is used at most once.
-        #[test]
-        fn reordering_never_repeats_a_number(order in Just((1i64..200).collect::<Vec<_>>()).prop_shuffle()) {
-            let now = Instant::now();
-            let mut p = Projection::new(0);
-            let mut seen = std::collections::HashSet::new();
-            for sequence in order {
-                if let Some(output) = p.project(now, &packet(0, sequence, 0, sequence % 10 == 1), 0) {
-                    prop_assert!(seen.insert(output.sequence));
-                }
-            }
-        }
-    }
-}
+mod simulation;
+#[cfg(test)]
+mod tests;

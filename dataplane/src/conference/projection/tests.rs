@@ -1,0 +1,134 @@
+//! Single steps of the projection.
+
+use super::*;
+use proptest::prelude::*;
+use std::time::Duration;
+
+fn project(p: &mut Projection, now: Instant, input: &Input, desired: u8) -> Option<Output> {
+    p.project(now, input, LayerId::whole(desired))
+}
+
+fn packet(encoding: u8, sequence: i64, timestamp: u32, keyframe: bool) -> Input {
+    Input {
+        encoding,
+        sequence,
+        timestamp,
+        format: None,
+        entry: if keyframe { Entry::Keyframe } else { Entry::Delta },
+        frame: Frame::WHOLE,
+        begins: keyframe || sequence % 2 == 0,
+        first: sequence % 2 == 0,
+        newest: true,
+        closes_ids: true,
+        picture: Picture { id: Some(sequence / 2), tl0: Some((sequence / 2) as u8), templates: None },
+        clock_rate: 90_000,
+    }
+}
+
+#[test]
+fn waits_for_a_keyframe_and_keeps_the_old_encoding_until_then() {
+    let now = Instant::now();
+    let mut p = Projection::new(100, 8);
+    assert_eq!(project(&mut p, now, &packet(0, 10, 0, false), 0), None);
+    assert_eq!(project(&mut p, now, &packet(1, 10, 0, true), 0), None, "higher than desired");
+    assert_eq!(project(&mut p, now, &packet(0, 11, 3000, true), 0).unwrap().sequence, 100);
+    assert_eq!(project(&mut p, now, &packet(0, 12, 6000, false), 2).unwrap().sequence, 101);
+    assert_eq!(project(&mut p, now, &packet(2, 900, 77, false), 2), None);
+    let later = now + Duration::from_millis(40);
+    let switched = project(&mut p, later, &packet(2, 901, 99, true), 2).unwrap();
+    assert_eq!(switched.sequence, 102);
+    assert_eq!(switched.timestamp, 6000 + 3600);
+    assert_eq!(switched.picture, Picture { id: Some(7), tl0: Some(7), templates: None });
+    assert_eq!(project(&mut p, later, &packet(0, 13, 9000, false), 2), None);
+    assert_eq!(p.current(), Some(2));
+    assert_eq!(p.origin(101), Some((0, 12)));
+    assert_eq!(p.origin(102), Some((2, 901)));
+    assert_eq!(p.origin(99), None);
+}
+
+#[test]
+fn a_lost_packet_of_the_old_encoding_fills_its_own_hole_only() {
+    let now = Instant::now();
+    let mut p = Projection::new(1, 8);
+    project(&mut p, now, &packet(0, 1, 0, true), 0).unwrap();
+    project(&mut p, now, &packet(0, 3, 0, false), 0).unwrap();
+    assert_eq!(project(&mut p, now, &packet(1, 50, 0, true), 1).unwrap().sequence, 4);
+    assert_eq!(project(&mut p, now, &packet(0, 2, 0, false), 1).unwrap().sequence, 2);
+    assert_eq!(project(&mut p, now, &packet(0, 4, 0, false), 1), None, "its place belongs to the new encoding");
+}
+
+#[test]
+fn a_late_keyframe_does_not_restart_what_went_out() {
+    let now = Instant::now();
+    let mut p = Projection::new(1, 8);
+    project(&mut p, now, &packet(0, 1, 0, true), 0).unwrap();
+    project(&mut p, now, &packet(0, 5, 0, false), 0).unwrap();
+    p.stop();
+    assert_eq!(project(&mut p, now, &packet(0, 4, 0, true), 0), None);
+    assert_eq!(project(&mut p, now, &packet(0, 6, 0, false), 0), None);
+    assert_eq!(project(&mut p, now, &packet(0, 7, 0, true), 0).unwrap().sequence, 6);
+}
+
+#[test]
+fn skipped_packets_close_up() {
+    let now = Instant::now();
+    let mut p = Projection::new(1, 8);
+    let mut audio = packet(0, 1, 0, false);
+    audio.entry = Entry::Anywhere;
+    assert_eq!(project(&mut p, now, &audio, 0).unwrap().sequence, 1);
+    p.skip(3);
+    audio.sequence = 4;
+    assert_eq!(project(&mut p, now, &audio, 0).unwrap().sequence, 3);
+    audio.sequence = 2;
+    assert_eq!(project(&mut p, now, &audio, 0).unwrap().sequence, 2);
+}
+
+proptest! {
+    /// Three encodings sent without loss, any course of wishes: the output has no hole, repeats nothing, its
+    /// timestamps never run backwards, and every number leads back to the packet that it came from.
+    #[test]
+    fn output_is_continuous(
+        frames in proptest::collection::vec((proptest::bool::weighted(0.2), 0u8..3, 1usize..4), 1..150),
+        start in 0i64..70_000,
+    ) {
+        let mut now = Instant::now();
+        let mut p = Projection::new(start, 8);
+        let mut next = [1_000i64, 40_000, 90_000];
+        let mut sent: Vec<(Output, u8, i64)> = Vec::new();
+        for (i, (keyframe, desired, packets)) in frames.into_iter().enumerate() {
+            now += Duration::from_millis(33);
+            for encoding in 0..3u8 {
+                for n in 0..packets {
+                    let sequence = next[usize::from(encoding)];
+                    next[usize::from(encoding)] += 1;
+                    let timestamp = (i as u32) * 2970 + u32::from(encoding) * 1_000_000;
+                    let input = packet(encoding, sequence, timestamp, keyframe && n == 0);
+                    if let Some(output) = project(&mut p, now, &input, desired) {
+                        if let Some((last, ..)) = sent.last() {
+                            prop_assert_eq!(output.sequence, last.sequence + 1);
+                            prop_assert!(output.timestamp.wrapping_sub(last.timestamp) < 1 << 31);
+                        } else {
+                            prop_assert_eq!(output.sequence, start);
+                        }
+                        prop_assert_eq!(p.origin(output.sequence as u16), Some((encoding, sequence)));
+                        prop_assert_eq!(p.replay(output.sequence as u16, input.timestamp, input.picture, &input.frame), Some(output));
+                        sent.push((output, encoding, sequence));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reordered and duplicated-free input on one encoding: every output number is used at most once.
+    #[test]
+    fn reordering_never_repeats_a_number(order in Just((1i64..200).collect::<Vec<_>>()).prop_shuffle()) {
+        let now = Instant::now();
+        let mut p = Projection::new(0, 8);
+        let mut seen = std::collections::HashSet::new();
+        for sequence in order {
+            if let Some(output) = project(&mut p, now, &packet(0, sequence, 0, sequence % 10 == 1), 0) {
+                prop_assert!(seen.insert(output.sequence));
+            }
+        }
+    }
+}
