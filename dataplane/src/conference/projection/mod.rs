@@ -314,6 +314,8 @@ impl Projection {
         let frame = &input.frame;
         let opened = match frame.opens {
             Opens::Nothing => Points::NONE,
+            // Without its beginning it would go out in part.
+            Opens::Temporal | Opens::Spatial if !input.begins => Points::NONE,
             Opens::Temporal => self.intact.next_temporal().and(frame.needed).and(Points::at_temporal(frame.temporal)),
             Opens::Spatial => self.intact.next_spatial().and(frame.needed).and(Points::at_spatial(frame.spatial)),
             Opens::Points(points) if frame.needed.contains(now) => points,
@@ -326,8 +328,9 @@ impl Projection {
             return;
         }
         self.intact = self.intact.or(Points::one(next));
-        // What is missing just before may be the beginning of this picture: then it shares its fate.
-        let at = if input.begins { input.sequence } else { self.in_last + 1 };
+        // What is missing just before may be the beginning of this picture: then it shares its fate, if that is to be left
+        // out. What it shares with the point before goes out in any case.
+        let at = if input.begins || next > now { input.sequence } else { self.in_last + 1 };
         if self.run.in_start >= at {
             self.run.point = next;
         } else {

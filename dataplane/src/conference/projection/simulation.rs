@@ -10,7 +10,7 @@ use crate::congestion::layer::LayerId;
 const PICTURES: usize = 240;
 /// From here on nothing changes any more and nothing is lost: the wish has to be fulfilled at the end.
 const CALM: usize = 150;
-const SEEDS: u64 = 250;
+const SEEDS: u64 = 150;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Codec {
@@ -67,6 +67,7 @@ struct Encoder {
     keyframe_due: Option<usize>,
 }
 
+#[derive(Debug)]
 struct Sent {
     input: Input,
     frame: usize,
