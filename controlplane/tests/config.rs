@@ -62,8 +62,8 @@ fn a_file_is_read_and_flags_win() {
     let (bridge, focus) = (config.bridge.expect("bridge"), config.focus.expect("focus"));
     assert_eq!((bridge.port, bridge.workers, bridge.cores.as_slice()), (12_000, 2, &[0, 1][..]));
     assert_eq!(bridge.local_addresses.len(), 2);
-    assert_eq!(bridge.xmpp.security, Security::Disabled);
-    assert_eq!(bridge.xmpp.password, "s3cret");
+    assert_eq!(bridge.connections[0].xmpp.security, Security::Disabled);
+    assert_eq!(bridge.connections[0].xmpp.password, "s3cret");
     assert_eq!(focus.xmpp.resource.as_deref(), Some("focus"));
     assert_eq!(focus.initial_timeout, std::time::Duration::from_secs(3));
     assert_eq!(focus.single_participant_timeout, std::time::Duration::from_secs(20));
@@ -103,7 +103,7 @@ fn a_password_file_and_masked_secrets() {
     let flag = password.0.to_str().expect("UTF-8").to_owned();
     let file = File::new("secret", GOOD);
     let Ok(Request::Run(config)) = file.parse("bridge", &["--bridge-password-file", &flag]) else { panic!("refused") };
-    assert_eq!(config.bridge.expect("bridge").xmpp.password, "from-file");
+    assert_eq!(config.bridge.expect("bridge").connections[0].xmpp.password, "from-file");
     let Ok(Request::ShowConfig(table)) = file.parse("check-config", &[]) else { panic!("refused") };
     assert!(!table.contains("s3cret") && table.contains("********"), "{table}");
     assert!(table.lines().any(|line| line.starts_with("xmpp.port") && line.ends_with("default")), "{table}");
@@ -117,7 +117,7 @@ fn the_stronger_layer_decides_over_the_password() {
     let path = password.0.to_str().expect("UTF-8");
     let in_file = File::new("both", &GOOD.replace("password = \"s3cret\"", &format!("password-file = {path:?}")));
     let Ok(Request::Run(config)) = in_file.parse("bridge", &["--bridge-password", "flag"]) else { panic!("refused") };
-    assert_eq!(config.bridge.expect("bridge").xmpp.password, "flag");
+    assert_eq!(config.bridge.expect("bridge").connections[0].xmpp.password, "flag");
     let twice = File::new("twice", &GOOD.replace("\"s3cret\"", &format!("x\n  password-file = {path:?}")));
     let errors = errors(twice.parse("bridge", &[]));
     assert!(errors.len() == 1 && errors[0].contains("bridge.password is set in the same place"), "{errors:?}");

@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::keys::{KEYS, Key, Kind, Part};
 use super::layers::{ConfigError, Layers, MASK};
-use crate::bridge::BridgeSettings;
+use crate::bridge::{BridgeSettings, ShardSettings, ShutdownSettings};
 use crate::focus::FocusSettings;
 use crate::xmpp::{Security, XmppSettings};
 
@@ -239,10 +239,9 @@ impl Reader<'_> {
         if let (true, Some(key)) = (!cores.is_empty() && cores.len() < workers, Key::find("bridge.cores")) {
             self.wrong(key, format!("{workers} workers need {workers} cores; give as many, or fewer --workers"));
         }
+        let connection = ShardSettings { id: "xmpp".to_owned(), xmpp: xmpp?, breweries: vec![brewery?], nickname };
         Some(BridgeSettings {
-            xmpp: xmpp?,
-            brewery: brewery?,
-            nickname,
+            connections: vec![connection],
             local_addresses: self.list("bridge.listen-addresses"),
             public_addresses: self.list("bridge.public-addresses"),
             port: self.required("bridge.port")?,
@@ -262,6 +261,14 @@ impl Reader<'_> {
             websocket_server_id: self.required("bridge.websocket.server-id")?,
             rest_listen: self.required("bridge.rest.listen")?,
             region: self.text("bridge.region"),
+            drain: self.switch("bridge.drain"),
+            shutdown: ShutdownSettings {
+                graceful_max_duration: self.duration("bridge.shutdown.graceful-max-duration")?,
+                graceful_min_participants: self.required("bridge.shutdown.graceful-min-participants")?,
+                shutting_down_delay: self.duration("bridge.shutdown.delay")?,
+            },
+            shutdown_over_rest: self.switch("bridge.shutdown.over-rest"),
+            shutdown_over_xmpp: self.switch("bridge.shutdown.over-xmpp"),
             sctp,
             disable_rewriting: self.switch("bridge.disable-rewriting"),
         })

@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 
 use ringbridge_dataplane::media::{Encoding, VideoConstraint, VideoType};
 use ringbridge_dataplane::ring::SrtpKeys;
-use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::bridge::wishes::WishPatch;
@@ -199,7 +198,7 @@ fn connectivity_is_told_on_change_only() {
     fixture.endpoints.check_late(fixture.now + Duration::from_secs(16));
     let told = ToClient::Connectivity { endpoint: "b".to_owned(), active: false };
     assert_eq!(fixture.messages(), [(1, told.clone()), (2, told)]);
-    assert_eq!(fixture.endpoints.inactive(), 1);
+    assert_eq!(fixture.endpoints.silent(), 1);
     // It connects late.
     fixture.endpoints.handle_ice(fixture.now, EndpointId(2), IceState::Connected);
     let told = ToClient::Connectivity { endpoint: "b".to_owned(), active: true };
