@@ -53,6 +53,7 @@ fn settings(server: &Prosody, rest: SocketAddr, websocket: SocketAddr) -> Bridge
         }],
         local_addresses: vec!["127.0.0.1".parse().unwrap()],
         public_addresses: vec!["192.0.2.7".parse().unwrap()],
+        advertise_private: true,
         port: 10_000,
         workers: 1,
         spill_endpoints: 50,
@@ -469,4 +470,67 @@ async fn runs_over_the_real_data_plane() {
     assert!(matches!(answer, Iq::Result { payload: None, .. }), "{answer:?}");
     stop.send(true).unwrap();
     timeout(WAIT, task).await.expect("an end").unwrap().unwrap();
+}
+
+/// Open descriptors of this process.
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("proc(5)").count()
+}
+
+#[tokio::test]
+async fn thirty_joins_and_leaves_in_any_order_leave_no_socket_and_no_endpoint() {
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+    let Some(server) = Prosody::start() else { return };
+    let mut jicofo = Jicofo::new(&server);
+    jicofo.join().await;
+    let mut bridge = bridge(&server);
+    while jicofo.stat("healthy").await != "true" {}
+    let commands = async |bridge: &mut Bridge| while bridge.worker.poll_command().is_some() {};
+    let before = descriptors();
+    for seed in 0..3 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut present: Vec<(String, Option<Client>)> = Vec::new();
+        let (mut joined, mut exists) = (0, false);
+        while joined < 30 || !present.is_empty() {
+            commands(&mut bridge).await;
+            if joined < 30 && (present.is_empty() || random.random_bool(0.6)) {
+                let id = format!("e{seed}x{joined}");
+                let request =
+                    ConferenceModify { create: !exists, endpoints: vec![create(&id)], ..ConferenceModify::new("m") };
+                let reply = jicofo.modify(request).await.expect("allocated");
+                exists = true;
+                let ice = reply.endpoints[0].transport.as_ref().unwrap().ice.as_ref().unwrap();
+                let path = ice.web_sockets[0].url.strip_prefix("ws://meet.test").expect("the configured base");
+                let url = format!("ws://{}{path}", bridge.websocket);
+                let client = if random.random_bool(0.7) {
+                    let (mut client, _) = tokio_tungstenite::connect_async(url).await.expect("connects");
+                    assert_eq!(heard(&mut client).await["colibriClass"], "ServerHello");
+                    Some(client)
+                } else {
+                    None
+                };
+                present.push((id, client));
+                joined += 1;
+            } else {
+                let (id, client) = present.swap_remove(random.random_range(0..present.len()));
+                // Some close the page first.
+                let client = if random.random_bool(0.5) { client } else { None };
+                let gone = Endpoint { expire: true, ..Endpoint::new(&id) };
+                jicofo.modify(ConferenceModify { endpoints: vec![gone], ..ConferenceModify::new("m") }).await.unwrap();
+                exists = !present.is_empty();
+                drop(client);
+            }
+        }
+    }
+    let debug = http::get(bridge.rest, "/debug?full=true").await;
+    assert!(debug.contains("\"conferences\":{}"), "{debug}");
+    while jicofo.stat("endpoints").await != "0" {}
+    // Closing takes the sockets a moment.
+    for _ in 0..100 {
+        if descriptors() <= before {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{} descriptors at the end, {before} at the start", descriptors());
 }

@@ -50,6 +50,7 @@ fn start_bridge(server: &Prosody, stopped: watch::Receiver<bool>) -> tokio::task
         }],
         local_addresses: vec!["127.0.0.1".parse().unwrap()],
         public_addresses: Vec::new(),
+        advertise_private: true,
         port: 0,
         workers: 1,
         spill_endpoints: 50,

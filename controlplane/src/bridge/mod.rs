@@ -29,7 +29,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::channel::{self, Registry};
-use crate::colibri::transport::LocalTransport;
+use crate::colibri::transport::{LocalTransport, PublicAddress};
 use crate::rest::{self, RestError};
 use crate::transport::{Certificate, DtlsError};
 use crate::xmpp;
@@ -47,8 +47,10 @@ pub struct BridgeSettings {
     pub connections: Vec<ShardSettings>,
     /// Local addresses to bind and to advertise as host candidates.
     pub local_addresses: Vec<IpAddr>,
-    /// Public addresses behind a 1:1 NAT, advertised as server-reflexive candidates.
-    pub public_addresses: Vec<IpAddr>,
+    /// Public addresses of a NAT, advertised as server-reflexive candidates.
+    pub public_addresses: Vec<PublicAddress>,
+    /// Whether private addresses are advertised to everybody.
+    pub advertise_private: bool,
     /// The media port.
     pub port: u16,
     /// Number of workers.
@@ -173,6 +175,7 @@ async fn run_probing(
     let transport = LocalTransport {
         local_addresses: settings.local_addresses.clone(),
         public_addresses: settings.public_addresses.clone(),
+        advertise_private: settings.advertise_private,
         port: settings.port,
         fingerprint: certificate.fingerprint().to_string(),
         websocket_base_url: settings.websocket_base_url.clone(),

@@ -134,6 +134,7 @@ mod tests {
                 transport: LocalTransport {
                     local_addresses: Vec::new(),
                     public_addresses: Vec::new(),
+                    advertise_private: true,
                     port: 1,
                     fingerprint: String::new(),
                     websocket_base_url: String::new(),

@@ -13,10 +13,11 @@ use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 use super::conference::{Conference, EndpointState};
 use super::convert;
 use super::elements::{
-    ColibriError, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, Reason, Sctp, SctpRole, Setup, Transport,
+    CAP_PRIVATE_ADDRESSES, ColibriError, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, Reason, Sctp,
+    SctpRole, Setup, Transport,
 };
 use super::placement::Placement;
-use super::transport::{LocalTransport, random_token};
+use super::transport::{LocalTransport, NewTransport, random_token};
 use super::validation::{is_visitor, validate};
 use crate::xmpp::iq::stanza_error;
 
@@ -398,8 +399,14 @@ impl ColibriBridge {
         let ufrag = (self.config.ufrag_prefix)(worker) + &random_token(10);
         let ice = IceCredentials { ufrag, pwd: random_token(26) };
         let password = random_token(24);
-        let transport =
-            self.config.transport.describe(&ice.ufrag, &ice.pwd, &conference.hex_id, &request.id, &password);
+        let transport = self.config.transport.describe(&NewTransport {
+            ufrag: &ice.ufrag,
+            pwd: &ice.pwd,
+            conference: &conference.hex_id,
+            endpoint: &request.id,
+            password: &password,
+            private: request.has_capability(CAP_PRIVATE_ADDRESSES),
+        });
         let controlling = request.transport.as_ref().is_some_and(|t| t.ice_controlling);
         tracing::info!(endpoint = %id, label = %request.id, conference = %conference.id, worker, "endpoint created");
         self.placement.count_endpoint(worker, 1);
