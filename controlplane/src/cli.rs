@@ -5,17 +5,20 @@ use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap_complete::Shell;
 
 use crate::config::keys::{KEYS, Key, Kind, Part};
-use crate::config::{Config, ConfigError, Layers, Origin, Parts, listing};
+use crate::config::{Config, ConfigError, Layers, Origin, Parts, listing, notes};
 
 /// What the user asked for.
 #[derive(Debug)]
 pub enum Request {
     /// Run.
     Run(Box<Config>),
-    /// Print every setting with its origin.
-    ShowConfig(String),
+    /// Print every setting with its origin; with a configuration, try its XMPP connections.
+    ShowConfig(String, Option<Box<Config>>),
+    /// Print this: a manual page, or completions for a shell.
+    Print(Vec<u8>),
 }
 
 /// Why nothing runs.
@@ -44,7 +47,32 @@ pub fn command() -> Command {
         .subcommand(part("bridge", "Run a media bridge; it serves any focus that speaks colibri2, Jicofo included", Parts { bridge: true, focus: false }))
         .subcommand(part("focus", "Run the focus: rooms, owners, offers, choice of bridge", Parts { bridge: false, focus: true }))
         .subcommand(part("all", "Run a bridge and the focus in one process; they still talk over XMPP", both))
-        .subcommand(part("check-config", "Check the configuration of the parts that are configured and print every setting with its origin; run nothing", both))
+        .subcommand(
+            part("check-config", "Check the configuration of the parts that are configured and print every setting with its origin; run nothing", both)
+                .arg(Arg::new("connect").long("connect").action(ArgAction::SetTrue).help("Log in to the XMPP servers too")),
+        )
+        .subcommand(Command::new("man").hide(true).about("Print the manual page"))
+        .subcommand(
+            Command::new("completions")
+                .hide(true)
+                .about("Print completions for a shell")
+                .arg(Arg::new("shell").required(true).value_parser(clap::value_parser!(Shell))),
+        )
+}
+
+/// The manual page, the subcommands' options included.
+fn manual() -> Vec<u8> {
+    let mut text = Vec::new();
+    let whole = command();
+    // Writing to memory cannot fail.
+    let _ = clap_mangen::Man::new(whole.clone()).section("1").render(&mut text);
+    for part in whole.get_subcommands().filter(|part| !part.is_hide_set()) {
+        let name = format!("ringbridge {}", part.get_name());
+        let man = clap_mangen::Man::new(part.clone().name(name.clone()).display_name(name));
+        let _ = man.render_synopsis_section(&mut text);
+        let _ = man.render_options_section(&mut text);
+    }
+    text
 }
 
 fn part(name: &'static str, about: &'static str, parts: Parts) -> Command {
@@ -89,7 +117,7 @@ fn part(name: &'static str, about: &'static str, parts: Parts) -> Command {
             Kind::Url => arg.value_name("URL"),
             Kind::Filter => arg.value_name("FILTER"),
             Kind::Socket => arg.value_name("ADDRESS:PORT"),
-            Kind::Addresses => arg.value_name("ADDRESS,..."),
+            Kind::Addresses | Kind::PublicAddresses => arg.value_name("ADDRESS,..."),
             Kind::Cores => arg.value_name("CORE,..."),
             Kind::Number(..) => arg.value_name("NUMBER"),
             Kind::Duration => arg.value_name("DURATION"),
@@ -109,6 +137,16 @@ where
     let Some((name, matches)) = matches.subcommand() else {
         return Err(CliError::Usage(command().error(clap::error::ErrorKind::MissingSubcommand, "give a subcommand")));
     };
+    match name {
+        "man" => return Ok(Request::Print(manual())),
+        "completions" => {
+            let shell = matches.get_one::<Shell>("shell").copied().unwrap_or(Shell::Bash);
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut command(), "ringbridge", &mut text);
+            return Ok(Request::Print(text));
+        }
+        _ => {}
+    }
     let (mut layers, mut errors) = layers(matches);
     let parts = match name {
         "check-config" => configured(&layers),
@@ -121,7 +159,10 @@ where
     }
     match config {
         Ok(config) if errors.is_empty() => Ok(match name {
-            "check-config" => Request::ShowConfig(table(&layers, parts)),
+            "check-config" => {
+                let connect = matches.get_flag("connect").then(|| Box::new(config));
+                Request::ShowConfig(table(&layers, parts), connect)
+            }
             _ => Request::Run(Box::new(config)),
         }),
         _ => Err(CliError::Config(errors)),
@@ -135,7 +176,7 @@ fn configured(layers: &Layers) -> Parts {
             .filter(|key| key.part == part)
             .any(|key| layers.get(key.path).is_some_and(|raw| raw.origin != Origin::Default))
     };
-    let (bridge, focus) = (set(Part::Bridge), set(Part::Focus));
+    let (bridge, focus) = (set(Part::Bridge) || !layers.connections().is_empty(), set(Part::Focus));
     Parts { bridge: bridge || !focus, focus: focus || !bridge }
 }
 
@@ -145,6 +186,8 @@ fn layers(matches: &ArgMatches) -> (Layers, Vec<ConfigError>) {
     if let Some(path) = matches.get_one::<PathBuf>("config") {
         errors.extend(layers.add_file(path));
     }
+    // Stronger than a file, weaker than our own variables.
+    layers.add_docker(|name| std::env::var(name).ok());
     for key in KEYS {
         let Ok(Some(text)) = matches.try_get_one::<String>(key.path) else { continue };
         let origin = match matches.value_source(key.path) {
@@ -162,5 +205,12 @@ fn table(layers: &Layers, parts: Parts) -> String {
     let rows = listing(layers, parts);
     let width = rows.iter().map(|(key, ..)| key.len()).max().unwrap_or(0);
     let value_width = rows.iter().map(|(_, value, _)| value.len()).max().unwrap_or(0).min(60);
-    rows.iter().map(|(key, value, origin)| format!("{key:width$}  {value:value_width$}  {origin}\n")).collect()
+    let mut table: String =
+        rows.iter().map(|(key, value, origin)| format!("{key:width$}  {value:value_width$}  {origin}\n")).collect();
+    let notes = notes(layers);
+    if !notes.is_empty() {
+        table += "\nXMPP connections, and settings of Jitsi Videobridge:\n";
+        table.extend(notes.iter().map(|note| format!("{note}\n")));
+    }
+    table
 }

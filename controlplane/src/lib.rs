@@ -11,6 +11,7 @@ pub mod config;
 pub mod focus;
 pub mod jingle;
 pub mod logging;
+pub mod notify;
 pub mod rest;
 pub mod transport;
 pub mod xmpp;

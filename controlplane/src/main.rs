@@ -1,12 +1,14 @@
 //! `ringbridge`: the bridge, the focus, or both.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::task::Poll;
 use std::time::Duration;
 
 use ringbridge_controlplane::cli::{self, CliError, Request};
 use ringbridge_controlplane::config::Config;
-use ringbridge_controlplane::{bridge, focus, logging};
+use ringbridge_controlplane::notify::Notifier;
+use ringbridge_controlplane::{bridge, focus, logging, xmpp};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -18,9 +20,9 @@ const GOODBYE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
-        Ok(Request::ShowConfig(table)) => {
+        Ok(Request::ShowConfig(table, connect)) => {
             print!("{table}");
-            ExitCode::SUCCESS
+            connect.map_or(ExitCode::SUCCESS, |config| try_connections(&config))
         }
         Ok(Request::Run(config)) => {
             logging::start(&config.logging);
@@ -35,6 +37,10 @@ fn main() -> ExitCode {
                 }
             }
         }
+        Ok(Request::Print(text)) => match std::io::stdout().write_all(&text) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
         Err(CliError::Usage(error)) => error.exit(),
         Err(CliError::Config(errors)) => {
             for error in errors {
@@ -43,6 +49,30 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_CONFIG)
         }
     }
+}
+
+/// Logs in with every XMPP account once, a line each.
+fn try_connections(config: &Config) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("ringbridge: cannot start its runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let bridge = config.bridge.iter().flat_map(|bridge| &bridge.connections).map(|connection| &connection.xmpp);
+    let accounts = bridge.chain(config.focus.iter().map(|focus| &focus.xmpp));
+    let mut code = ExitCode::SUCCESS;
+    for account in accounts {
+        match runtime.block_on(xmpp::probe(account)) {
+            Ok(()) => println!("{} logs in at {}:{}", account.jid, account.host, account.port),
+            Err(error) => {
+                eprintln!("ringbridge: {error}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
 }
 
 /// Runs the parts until one fails or a signal comes; then ends the others in order.
@@ -58,9 +88,17 @@ async fn run(config: Config) -> ExitCode {
         parts.spawn(async move { focus::run(settings, stopped).await.map_err(|error| error.to_string()) });
     }
     let mut code = ExitCode::SUCCESS;
+    let notifier = Notifier::from_environment();
+    if let Some(notifier) = &notifier {
+        notifier.ready();
+    }
     tokio::select! {
+        () = watchdog(notifier.as_ref()) => {}
         () = terminations.next() => tracing::info!("told to stop"),
         Some(ended) = parts.join_next() => code = report(ended),
+    }
+    if let Some(notifier) = &notifier {
+        notifier.stopping();
     }
     let _ = stop.send(true);
     let others = async {
@@ -76,6 +114,17 @@ async fn run(config: Config) -> ExitCode {
         () = tokio::time::sleep(GOODBYE) => tracing::error!(seconds = GOODBYE.as_secs(), "not ended in time: ending at once"),
     }
     ExitCode::FAILURE
+}
+
+/// Tells systemd for ever that we live; the runtime that cannot do that is stuck.
+async fn watchdog(notifier: Option<&Notifier>) {
+    let Some((notifier, interval)) = notifier.and_then(|notifier| Some((notifier, notifier.interval()?))) else {
+        return std::future::pending().await;
+    };
+    loop {
+        notifier.alive();
+        tokio::time::sleep(interval).await;
+    }
 }
 
 fn report(ended: Result<Result<(), String>, tokio::task::JoinError>) -> ExitCode {

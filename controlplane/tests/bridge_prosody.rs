@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::{SinkExt, StreamExt};
 use jid::Jid;
 use prosody::Prosody;
-use ringbridge_controlplane::bridge::{BridgeError, BridgeSettings, run, run_on};
+use ringbridge_controlplane::bridge::{BridgeError, BridgeSettings, ShardSettings, ShutdownSettings, run, run_on};
 use ringbridge_controlplane::colibri::elements::*;
 use ringbridge_controlplane::xmpp::muc::MucRoom;
 use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender};
@@ -45,11 +45,15 @@ struct Bridge {
 
 fn settings(server: &Prosody, rest: SocketAddr, websocket: SocketAddr) -> BridgeSettings {
     BridgeSettings {
-        xmpp: server.account("jvb", None),
-        brewery: prosody::BREWERY.parse().unwrap(),
-        nickname: "ringbridge-1".to_owned(),
+        connections: vec![ShardSettings {
+            id: "xmpp".to_owned(),
+            xmpp: server.account("jvb", None),
+            breweries: vec![prosody::BREWERY.parse().unwrap()],
+            nickname: "ringbridge-1".to_owned(),
+        }],
         local_addresses: vec!["127.0.0.1".parse().unwrap()],
         public_addresses: vec!["192.0.2.7".parse().unwrap()],
+        advertise_private: true,
         port: 10_000,
         workers: 1,
         spill_endpoints: 50,
@@ -64,15 +68,24 @@ fn settings(server: &Prosody, rest: SocketAddr, websocket: SocketAddr) -> Bridge
         rest_listen: rest,
         region: Some("here".to_owned()),
         sctp: true,
+        drain: false,
+        shutdown: ShutdownSettings::default(),
+        shutdown_over_rest: true,
+        shutdown_over_xmpp: false,
         disable_rewriting: false,
     }
 }
 
 fn bridge(server: &Prosody) -> Bridge {
+    bridge_with(server, |_| {})
+}
+
+fn bridge_with(server: &Prosody, change: impl FnOnce(&mut BridgeSettings)) -> Bridge {
     let (link, worker) = links(0, 64, 64).unwrap();
     let stats = Arc::new(WorkerStats::default());
     let (rest, websocket) = (loopback(), loopback());
-    let settings = settings(server, rest, websocket);
+    let mut settings = settings(server, rest, websocket);
+    change(&mut settings);
     let (stop, stopped) = watch::channel(false);
     let heart = Arc::new(AtomicBool::new(true));
     let (beats, counters) = (Arc::clone(&heart), Arc::clone(&stats));
@@ -377,6 +390,56 @@ async fn strangers_are_refused_and_a_stalled_worker_is_reported() {
     assert!(answer.contains("ringbridge_loop_turns{worker=\"0\",reason=\"\"} "), "{answer}");
 }
 
+/// A POST to the operators' pages; its status.
+async fn post(address: SocketAddr, path: &str, body: &str) -> String {
+    let length = body.len();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}");
+    let answer = http::send(address, format!("{head}\r\n\r\n{body}")).await;
+    answer.split(' ').nth(1).expect("a status").to_owned()
+}
+
+#[tokio::test]
+async fn drain_and_graceful_shutdown_to_the_end() {
+    let Some(server) = Prosody::start() else { return };
+    let mut jicofo = Jicofo::new(&server);
+    jicofo.join().await;
+    let shutdown = ShutdownSettings { shutting_down_delay: Duration::from_secs(1), ..ShutdownSettings::default() };
+    let mut bridge = bridge_with(&server, |settings| settings.shutdown = shutdown);
+    while jicofo.stat("healthy").await != "true" {}
+    let create_in = |meeting: &str, id: &str| ConferenceModify {
+        create: true,
+        endpoints: vec![create(id)],
+        ..ConferenceModify::new(meeting)
+    };
+    jicofo.modify(create_in("m", "aaaa")).await.unwrap();
+
+    // Told at once, and nothing is refused.
+    assert_eq!(post(bridge.rest, "/colibri/drain/enable", "").await, "200");
+    while jicofo.stat("drain").await != "true" {}
+    assert!(http::get(bridge.rest, "/colibri/drain").await.ends_with("{\"drain\":true}"));
+    jicofo.modify(create_in("n", "bbbb")).await.unwrap();
+    let debug = http::get(bridge.rest, "/debug?full=true").await;
+    let debug: serde_json::Value = serde_json::from_str(debug.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!((&debug["drain"], &debug["shutdown_state"]), (&true.into(), &"RUNNING".into()));
+    let conferences = debug["conferences"].as_object().unwrap();
+    let shown = conferences.values().find(|c| c["meeting_id"] == "n").expect("the conference is shown");
+    assert_eq!(shown["endpoints"]["bbbb"]["channel"]["data_channel"], false);
+
+    assert_eq!(post(bridge.rest, "/colibri/shutdown", r#"{"graceful-shutdown":"true"}"#).await, "200");
+    while jicofo.stat("graceful_shutdown").await != "true" {}
+    let (condition, error) = jicofo.modify(create_in("o", "cccc")).await.unwrap_err();
+    assert_eq!(condition, DefinedCondition::ServiceUnavailable);
+    assert_eq!(error.and_then(|e| e.reason), Some(Reason::GracefulShutdown));
+    let more = ConferenceModify { endpoints: vec![create("dddd")], ..ConferenceModify::new("m") };
+    jicofo.modify(more).await.expect("a running conference takes new endpoints");
+
+    for meeting in ["m", "n"] {
+        jicofo.modify(ConferenceModify { expire: true, ..ConferenceModify::new(meeting) }).await.unwrap();
+    }
+    while jicofo.stat("shutting_down").await != "true" {}
+    timeout(WAIT, &mut bridge.task).await.expect("the bridge ends by itself").unwrap().unwrap();
+}
+
 type Client = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
 async fn heard(client: &mut Client) -> serde_json::Value {
@@ -407,4 +470,67 @@ async fn runs_over_the_real_data_plane() {
     assert!(matches!(answer, Iq::Result { payload: None, .. }), "{answer:?}");
     stop.send(true).unwrap();
     timeout(WAIT, task).await.expect("an end").unwrap().unwrap();
+}
+
+/// Open descriptors of this process.
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("proc(5)").count()
+}
+
+#[tokio::test]
+async fn thirty_joins_and_leaves_in_any_order_leave_no_socket_and_no_endpoint() {
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+    let Some(server) = Prosody::start() else { return };
+    let mut jicofo = Jicofo::new(&server);
+    jicofo.join().await;
+    let mut bridge = bridge(&server);
+    while jicofo.stat("healthy").await != "true" {}
+    let commands = async |bridge: &mut Bridge| while bridge.worker.poll_command().is_some() {};
+    let before = descriptors();
+    for seed in 0..3 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut present: Vec<(String, Option<Client>)> = Vec::new();
+        let (mut joined, mut exists) = (0, false);
+        while joined < 30 || !present.is_empty() {
+            commands(&mut bridge).await;
+            if joined < 30 && (present.is_empty() || random.random_bool(0.6)) {
+                let id = format!("e{seed}x{joined}");
+                let request =
+                    ConferenceModify { create: !exists, endpoints: vec![create(&id)], ..ConferenceModify::new("m") };
+                let reply = jicofo.modify(request).await.expect("allocated");
+                exists = true;
+                let ice = reply.endpoints[0].transport.as_ref().unwrap().ice.as_ref().unwrap();
+                let path = ice.web_sockets[0].url.strip_prefix("ws://meet.test").expect("the configured base");
+                let url = format!("ws://{}{path}", bridge.websocket);
+                let client = if random.random_bool(0.7) {
+                    let (mut client, _) = tokio_tungstenite::connect_async(url).await.expect("connects");
+                    assert_eq!(heard(&mut client).await["colibriClass"], "ServerHello");
+                    Some(client)
+                } else {
+                    None
+                };
+                present.push((id, client));
+                joined += 1;
+            } else {
+                let (id, client) = present.swap_remove(random.random_range(0..present.len()));
+                // Some close the page first.
+                let client = if random.random_bool(0.5) { client } else { None };
+                let gone = Endpoint { expire: true, ..Endpoint::new(&id) };
+                jicofo.modify(ConferenceModify { endpoints: vec![gone], ..ConferenceModify::new("m") }).await.unwrap();
+                exists = !present.is_empty();
+                drop(client);
+            }
+        }
+    }
+    let debug = http::get(bridge.rest, "/debug?full=true").await;
+    assert!(debug.contains("\"conferences\":{}"), "{debug}");
+    while jicofo.stat("endpoints").await != "0" {}
+    // Closing takes the sockets a moment.
+    for _ in 0..100 {
+        if descriptors() <= before {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{} descriptors at the end, {before} at the start", descriptors());
 }

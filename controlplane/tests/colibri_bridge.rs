@@ -30,6 +30,7 @@ impl Fixture {
             transport: LocalTransport {
                 local_addresses: vec!["127.0.0.1".parse().unwrap()],
                 public_addresses: vec![],
+                advertise_private: true,
                 port: 10_000,
                 fingerprint: "AB:CD".to_owned(),
                 websocket_base_url: "ws://127.0.0.1:9090".to_owned(),

@@ -62,8 +62,8 @@ fn a_file_is_read_and_flags_win() {
     let (bridge, focus) = (config.bridge.expect("bridge"), config.focus.expect("focus"));
     assert_eq!((bridge.port, bridge.workers, bridge.cores.as_slice()), (12_000, 2, &[0, 1][..]));
     assert_eq!(bridge.local_addresses.len(), 2);
-    assert_eq!(bridge.xmpp.security, Security::Disabled);
-    assert_eq!(bridge.xmpp.password, "s3cret");
+    assert_eq!(bridge.connections[0].xmpp.security, Security::Disabled);
+    assert_eq!(bridge.connections[0].xmpp.password, "s3cret");
     assert_eq!(focus.xmpp.resource.as_deref(), Some("focus"));
     assert_eq!(focus.initial_timeout, std::time::Duration::from_secs(3));
     assert_eq!(focus.single_participant_timeout, std::time::Duration::from_secs(20));
@@ -103,8 +103,8 @@ fn a_password_file_and_masked_secrets() {
     let flag = password.0.to_str().expect("UTF-8").to_owned();
     let file = File::new("secret", GOOD);
     let Ok(Request::Run(config)) = file.parse("bridge", &["--bridge-password-file", &flag]) else { panic!("refused") };
-    assert_eq!(config.bridge.expect("bridge").xmpp.password, "from-file");
-    let Ok(Request::ShowConfig(table)) = file.parse("check-config", &[]) else { panic!("refused") };
+    assert_eq!(config.bridge.expect("bridge").connections[0].xmpp.password, "from-file");
+    let Ok(Request::ShowConfig(table, None)) = file.parse("check-config", &[]) else { panic!("refused") };
     assert!(!table.contains("s3cret") && table.contains("********"), "{table}");
     assert!(table.lines().any(|line| line.starts_with("xmpp.port") && line.ends_with("default")), "{table}");
     let missing = errors(file.parse("bridge", &["--bridge-password-file", "/nonexistent"]));
@@ -117,7 +117,7 @@ fn the_stronger_layer_decides_over_the_password() {
     let path = password.0.to_str().expect("UTF-8");
     let in_file = File::new("both", &GOOD.replace("password = \"s3cret\"", &format!("password-file = {path:?}")));
     let Ok(Request::Run(config)) = in_file.parse("bridge", &["--bridge-password", "flag"]) else { panic!("refused") };
-    assert_eq!(config.bridge.expect("bridge").xmpp.password, "flag");
+    assert_eq!(config.bridge.expect("bridge").connections[0].xmpp.password, "flag");
     let twice = File::new("twice", &GOOD.replace("\"s3cret\"", &format!("x\n  password-file = {path:?}")));
     let errors = errors(twice.parse("bridge", &[]));
     assert!(errors.len() == 1 && errors[0].contains("bridge.password is set in the same place"), "{errors:?}");
@@ -245,4 +245,128 @@ fn the_page_about_configuration_is_complete() {
     assert!(
         page.lines().filter(|line| line.starts_with("| `")).count() == KEYS.iter().filter(|key| !key.hidden).count()
     );
+}
+
+/// As an operator of Jitsi Videobridge has it, more or less: the package's file, and what documentation adds.
+const JVB: &str = r#"
+videobridge {
+  http-servers {
+    public { port = 9090 }
+    private { host = "0.0.0.0", port = 8080 }
+  }
+  websockets { enabled = true, domain = "meet.example.net:443", tls = true, server-id = "jvb-1" }
+  ice { udp { port = 10010 } }
+  apis {
+    rest { enabled = true }
+    xmpp-client {
+      configs {
+        shard1 { HOSTNAME = "one.example.net", DOMAIN = "auth.one.example.net", USERNAME = "jvb", PASSWORD = "s3cret"
+          MUC_JIDS = "jvbbrewery@internal.auth.one.example.net", MUC_NICKNAME = "jvb-1" }
+        shard2 { HOSTNAME = "localhost", USERNAME = "jvb", PASSWORD = "s3cret2", MUC_JIDS = "b@internal.two.example.net"
+          DOMAIN = "auth.two.example.net", MUC_NICKNAME = "jvb-1", DISABLE_CERTIFICATE_VERIFICATION = true }
+      }
+    }
+  }
+  rest { shutdown { enabled = true } }
+  stats { interval = 5 seconds }
+  cc { trust-bwe = true }
+  shutdown { graceful-shutdown-max-duration = 2 hours }
+  load-management { reducer-enabled = true, }
+}
+ice4j {
+  harvest {
+    mapping {
+      stun { addresses = [ "stun.example.net:443" ] }
+      static-mappings = [ { local-address = "10.0.0.5", public-address = "198.51.100.7", public-port = 443 }
+        { local-address = "10.0.0.6", public-address = "198.51.100.8", name = "second" } ]
+    }
+    allowed-addresses = [ "10.0.0.5", "10.0.0.6" ]
+  }
+}
+include "custom-jvb.conf"
+"#;
+
+#[test]
+fn a_file_of_the_reference_starts_a_bridge() {
+    let file = File::new("jvb", JVB);
+    let config = match file.parse("bridge", &[]) {
+        Ok(Request::Run(config)) => config,
+        other => panic!("{other:?}"),
+    };
+    let bridge = config.bridge.expect("bridge");
+    let hosts: Vec<_> = bridge.connections.iter().map(|c| (c.id.as_str(), c.xmpp.host.as_str())).collect();
+    assert_eq!(hosts, [("shard1", "one.example.net"), ("shard2", "localhost")]);
+    assert_eq!(bridge.connections[0].xmpp.security, Security::Required);
+    assert_eq!(bridge.connections[1].xmpp.security, Security::IfPossible);
+    assert!(bridge.connections[0].xmpp.verify_certificate && !bridge.connections[1].xmpp.verify_certificate);
+    assert_eq!((bridge.port, bridge.shutdown_over_rest), (10_010, true));
+    assert_eq!(bridge.shutdown.graceful_max_duration, std::time::Duration::from_secs(7_200));
+    assert_eq!(bridge.rest_listen.to_string(), "0.0.0.0:8080");
+    assert_eq!(bridge.websocket_listen.map(|a| a.to_string()).as_deref(), Some("0.0.0.0:9090"));
+    assert_eq!(bridge.websocket_base_url, "wss://meet.example.net:443");
+    assert_eq!(bridge.websocket_server_id, "jvb-1");
+    assert_eq!(bridge.local_addresses.len(), 2);
+    let public: Vec<_> = bridge.public_addresses.iter().map(|p| (p.address.to_string(), p.port)).collect();
+    assert_eq!(public, [("198.51.100.7".to_owned(), Some(443)), ("198.51.100.8".to_owned(), None)]);
+
+    let Ok(Request::ShowConfig(table, None)) = file.parse("check-config", &[]) else { panic!("refused") };
+    for line in [
+        "videobridge.ice.udp.port = 10010  is bridge.port",
+        "videobridge.cc.trust-bwe = true  ignored: ",
+        "ice4j.harvest.mapping.stun.addresses = stun.example.net:443  ignored: public addresses are not discovered",
+        "connection shard1: jvb at one.example.net, room jvbbrewery@internal.auth.one.example.net",
+    ] {
+        assert!(table.contains(line), "{line} is not in\n{table}");
+    }
+    assert!(!table.contains("s3cret"), "{table}");
+}
+
+#[test]
+fn mistakes_in_a_file_of_the_reference() {
+    let broken =
+        JVB.replace("udp { port = 10010 }", "udp { prot = 10010 }").replace("HOSTNAME = \"one", "HOSTNMAE = \"one");
+    let file = File::new("jvb-bad", &broken);
+    let all = errors(file.parse("bridge", &[])).join("\n");
+    for part in
+        ["did you mean \"videobridge.ice.udp.port\"", "connection shard1: hostnmae", "did you mean \"hostname\""]
+    {
+        assert!(all.contains(part), "{part} is not in\n{all}");
+    }
+    assert!(!all.contains("s3cret"), "{all}");
+}
+
+#[test]
+fn the_environment_of_the_docker_image_starts_a_bridge() {
+    let output = Command::new(env!("CARGO_BIN_EXE_ringbridge"))
+        .arg("check-config")
+        .env_clear()
+        .envs([
+            ("JVB_AUTH_USER", "jvb"),
+            ("JVB_AUTH_PASSWORD", "s3cret"),
+            ("JVB_BREWERY_MUC", "jvbbrewery"),
+            ("JVB_PORT", "10020"),
+            ("JVB_ADVERTISE_IPS", "198.51.100.7"),
+            ("JVB_STUN_SERVERS", "stun.example.net:443"),
+            ("XMPP_SERVER", "xmpp.meet.jitsi"),
+            ("XMPP_AUTH_DOMAIN", "auth.meet.jitsi"),
+            ("XMPP_INTERNAL_MUC_DOMAIN", "internal-muc.meet.jitsi"),
+            ("COLIBRI_REST_ENABLED", "true"),
+            ("HOSTNAME", "c0ffee"),
+            ("TZ", "UTC"),
+        ])
+        .output()
+        .expect("runs");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}{err}");
+    let shows = |key: &str, value: &str| {
+        out.lines().any(|line| line.starts_with(&format!("{key} ")) && line.contains(&format!(" {value} ")))
+    };
+    assert!(shows("bridge.port", "10020") && shows("bridge.public-addresses", "198.51.100.7"), "{out}");
+    assert!(shows("bridge.websocket.enabled", "false") && shows("bridge.rest.listen", "0.0.0.0:8080"), "{out}");
+    assert!(
+        out.contains("connection shard0: jvb at xmpp.meet.jitsi, room jvbbrewery@internal-muc.meet.jitsi"),
+        "{out}"
+    );
+    assert!(out.contains("JVB_STUN_SERVERS = stun.example.net:443  ignored: "), "{out}");
+    assert!(!out.contains("s3cret"), "{out}");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use focus_world::{HASH, HEAD, owners, source, video_sources};
 use prosody::Prosody;
-use ringbridge_controlplane::bridge::{self, BridgeSettings};
+use ringbridge_controlplane::bridge::{self, BridgeSettings, ShardSettings, ShutdownSettings};
 use ringbridge_controlplane::colibri::elements::{Fingerprint, Setup};
 use ringbridge_controlplane::focus::{self, FocusSettings};
 use ringbridge_controlplane::jingle::{self, Jingle};
@@ -42,11 +42,15 @@ fn start_focus(server: &Prosody, rest: SocketAddr, stopped: watch::Receiver<bool
 
 fn start_bridge(server: &Prosody, stopped: watch::Receiver<bool>) -> tokio::task::JoinHandle<()> {
     let settings = BridgeSettings {
-        xmpp: server.account("jvb", None),
-        brewery: prosody::BREWERY.parse().unwrap(),
-        nickname: "ringbridge-1".to_owned(),
+        connections: vec![ShardSettings {
+            id: "xmpp".to_owned(),
+            xmpp: server.account("jvb", None),
+            breweries: vec![prosody::BREWERY.parse().unwrap()],
+            nickname: "ringbridge-1".to_owned(),
+        }],
         local_addresses: vec!["127.0.0.1".parse().unwrap()],
         public_addresses: Vec::new(),
+        advertise_private: true,
         port: 0,
         workers: 1,
         spill_endpoints: 50,
@@ -61,6 +65,10 @@ fn start_bridge(server: &Prosody, stopped: watch::Receiver<bool>) -> tokio::task
         rest_listen: loopback(),
         region: None,
         sctp: true,
+        drain: false,
+        shutdown: ShutdownSettings::default(),
+        shutdown_over_rest: true,
+        shutdown_over_xmpp: false,
         disable_rewriting: false,
     };
     tokio::spawn(async move { bridge::run(settings, stopped).await.expect("the bridge runs") })

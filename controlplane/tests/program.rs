@@ -94,3 +94,18 @@ fn an_address_in_use_ends_it_and_is_named() {
         assert!(log.contains(&format!("cannot listen on {address}")), "{log}");
     }
 }
+
+#[test]
+fn manual_page_and_completions_are_made_from_the_flags() {
+    let print = |arguments: &[&str]| {
+        let output =
+            std::process::Command::new(env!("CARGO_BIN_EXE_ringbridge")).args(arguments).output().expect("runs");
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let manual = print(&["man"]);
+    assert!(manual.contains(".TH ringbridge 1") && manual.contains("advertise\\-private\\-addresses"), "{manual}");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(print(&["completions", shell]).contains("check-config"), "{shell}");
+    }
+}

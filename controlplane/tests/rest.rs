@@ -5,37 +5,47 @@ mod http;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ringbridge_controlplane::rest::{Ops, RestError, serve};
+use ringbridge_controlplane::rest::{Ask, Family, Kind, Operator, OperatorRequest, Ops, RestError, serve};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 struct Served {
     address: SocketAddr,
+    requests: mpsc::Receiver<OperatorRequest>,
     health: watch::Sender<Result<(), String>>,
     stop: watch::Sender<bool>,
     server: tokio::task::JoinHandle<Result<(), RestError>>,
 }
 
 async fn start() -> Served {
+    start_with(true).await
+}
+
+async fn start_with(shutdown: bool) -> Served {
     // A port that was free a moment ago.
     let address = TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr()).expect("loopback");
     let (health, seen) = watch::channel(Ok(()));
     let (_, stats) = watch::channel(json!({"conferences": 2}));
     let (stop, stopped) = watch::channel(false);
-    let metrics = Arc::new(|| "conferences 2\n".to_owned());
+    let metrics = Arc::new(|| vec![Family::single("conferences", "Now.", Kind::Gauge, 2.0)]);
     let (_, bandwidth) = watch::channel(json!([{"endpoint": "ab12cd34", "estimate_bps": 900_000}]));
-    let ops = Ops { name: "bridge".into(), health: seen, stats, metrics, bandwidth: Some(bandwidth) };
+    let (sender, requests) = mpsc::channel(4);
+    let operator = Some(Operator { requests: sender, shutdown });
+    let ops = Ops { name: "bridge".into(), health: seen, stats, metrics, operator, bandwidth: Some(bandwidth) };
     let server = tokio::spawn(serve(address, ops, stopped));
     while TcpStream::connect(address).await.is_err() {
         tokio::task::yield_now().await;
     }
-    Served { address, health, stop, server }
+    Served { address, requests, health, stop, server }
 }
 
 /// Status, head and body.
 async fn get(address: SocketAddr, path: &str) -> (u16, String, String) {
-    let answer = http::get(address, path).await;
+    parts(&http::get(address, path).await)
+}
+
+fn parts(answer: &str) -> (u16, String, String) {
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     (status, head.to_ascii_lowercase(), body.to_owned())
@@ -44,7 +54,8 @@ async fn get(address: SocketAddr, path: &str) -> (u16, String, String) {
 #[tokio::test]
 async fn the_pages() {
     let served = start().await;
-    assert_eq!(get(served.address, "/about/health").await.0, 200);
+    let (status, _, body) = get(served.address, "/about/health").await;
+    assert_eq!((status, body.as_str()), (200, ""));
     let _ = served.health.send_replace(Err("the XMPP server is gone".into()));
     let (status, _, reason) = get(served.address, "/about/health").await;
     assert_eq!((status, reason.as_str()), (500, "the XMPP server is gone"));
@@ -57,7 +68,8 @@ async fn the_pages() {
     let version: Value = serde_json::from_str(&version).expect("JSON");
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
     let (status, head, body) = get(served.address, "/metrics").await;
-    assert_eq!((status, body.as_str()), (200, "conferences 2\n"));
+    let expected = "# HELP conferences Now.\n# TYPE conferences gauge\nconferences 2\n";
+    assert_eq!((status, body.as_str()), (200, expected));
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     let (status, _, body) = get(served.address, "/debug/bandwidth").await;
     assert_eq!((status, body.as_str()), (200, r#"[{"endpoint":"ab12cd34","estimate_bps":900000}]"#));
@@ -72,7 +84,67 @@ async fn an_address_in_use_is_named_with_a_remedy() {
     let (_, health) = watch::channel(Ok(()));
     let (_, stats) = watch::channel(json!({}));
     let (_stop, stopped) = watch::channel(false);
-    let ops = Ops { name: "focus".into(), health, stats, metrics: Arc::new(String::new), bandwidth: None };
+    let ops = Ops { name: "focus".into(), health, stats, metrics: Arc::new(Vec::new), operator: None, bandwidth: None };
     let error = serve(served.address, ops, stopped).await.expect_err("in use").to_string();
     assert!(error.contains(&served.address.to_string()) && error.contains("--rest-listen"), "{error}");
+}
+
+/// What the bridge was asked, and what was answered to the client.
+async fn asked(served: &mut Served, request: &str, answer: Value) -> (Ask, u16, String) {
+    let client = tokio::spawn(http::send(served.address, request.to_owned()));
+    let request = tokio::time::timeout(std::time::Duration::from_secs(20), served.requests.recv()).await;
+    let request = request.expect("asked in time").expect("the server runs");
+    request.reply.send(answer).expect("the server waits");
+    let (status, _, body) = parts(&client.await.expect("no panic"));
+    (request.ask, status, body)
+}
+
+fn post(path: &str, body: &str) -> String {
+    let length = body.len();
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+fn get_request(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+}
+
+#[tokio::test]
+async fn what_an_operator_asks_reaches_the_bridge() {
+    let mut served = start().await;
+    let (ask, status, body) = asked(&mut served, &get_request("/colibri/drain"), Value::Bool(false)).await;
+    assert_eq!((ask, status, body.as_str()), (Ask::Drain, 200, r#"{"drain":false}"#));
+    for (path, on) in [("/colibri/drain/enable", true), ("/colibri/drain/disable", false)] {
+        let (ask, status, body) = asked(&mut served, &post(path, ""), Value::Bool(true)).await;
+        assert_eq!((ask, status, body.as_str()), (Ask::SetDrain(on), 200, ""));
+    }
+    for (body, graceful) in [(r#"{"graceful-shutdown":"true"}"#, true), (r#"{"graceful-shutdown":false}"#, false)] {
+        let (ask, status, _) = asked(&mut served, &post("/colibri/shutdown", body), Value::Bool(true)).await;
+        assert_eq!((ask, status), (Ask::Shutdown { graceful }, 200));
+    }
+    let view = |conference: Option<&str>, endpoint: Option<&str>, full| Ask::Debug {
+        conference: conference.map(str::to_owned),
+        endpoint: endpoint.map(str::to_owned),
+        full,
+    };
+    for (path, expected) in [
+        ("/debug", view(None, None, false)),
+        ("/debug?full=true", view(None, None, true)),
+        ("/debug/c0ffee", view(Some("c0ffee"), None, true)),
+        ("/debug/c0ffee/ab12", view(Some("c0ffee"), Some("ab12"), true)),
+    ] {
+        let (ask, status, body) = asked(&mut served, &get_request(path), json!({"drain": true})).await;
+        assert_eq!((ask, status, body.as_str()), (expected, 200, r#"{"drain":true}"#));
+    }
+    assert_eq!(asked(&mut served, &get_request("/debug/nobody"), Value::Null).await.1, 404);
+}
+
+#[tokio::test]
+async fn a_shutdown_is_served_only_where_allowed_and_only_with_a_body() {
+    let served = start_with(false).await;
+    let request = post("/colibri/shutdown", r#"{"graceful-shutdown":true}"#);
+    assert_eq!(parts(&http::send(served.address, request).await).0, 404);
+    let served = start().await;
+    let (status, _, remedy) = parts(&http::send(served.address, post("/colibri/shutdown", "{}")).await);
+    assert_eq!(status, 400);
+    assert!(remedy.contains("graceful-shutdown"), "{remedy}");
 }

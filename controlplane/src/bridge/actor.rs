@@ -4,28 +4,30 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use jid::BareJid;
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::ring::{Command, Event, WorkerLink};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
-use tokio_xmpp::Stanza;
 
 use super::endpoints::{Action, Carrier, Endpoints, NewEndpoint};
+use super::lifecycle::{Lifecycle, Stage};
+use super::load::{self, HostLoad};
+use super::probe::{self, PortProbe};
 use super::report::{Report, Traffic};
 use super::requests;
+use super::shards::Shards;
 use super::workers::Workers;
 use super::{BridgeError, BridgeSettings, messages};
 use crate::channel::{ChannelEvent, ChannelOut, Registry};
 use crate::colibri::bridge::{ColibriBridge, ColibriConfig, Output};
+use crate::colibri::debug::{self, View};
 use crate::colibri::transport::LocalTransport;
+use crate::rest::{Ask, OperatorRequest};
 use crate::transport::{Certificate, Fingerprint};
-use crate::xmpp::iq::Request;
-use crate::xmpp::muc::{MucChange, MucRoom, whois_anyone};
-use crate::xmpp::{XmppEvent, XmppSender};
+use crate::xmpp::XmppEvent;
 
 /// Interval of presence and statistics.
 const REPORT: Duration = Duration::from_secs(5);
@@ -33,8 +35,6 @@ const REPORT: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(500);
 /// Wait before commands that found a full ring are tried again.
 const RETRY: Duration = Duration::from_millis(1);
-/// Wait before the brewery is joined again after a refusal or a kick.
-const REJOIN: Duration = Duration::from_secs(5);
 /// How long the connection may take to say good-bye.
 const GOODBYE: Duration = Duration::from_secs(4);
 
@@ -48,7 +48,9 @@ pub(super) struct Publish {
 
 /// Where everything comes from.
 pub(super) struct Inputs {
-    pub xmpp: mpsc::Receiver<XmppEvent>,
+    /// Which connection, and what happened.
+    pub xmpp: mpsc::Receiver<(usize, XmppEvent)>,
+    pub operator: mpsc::Receiver<OperatorRequest>,
     pub channel: mpsc::Receiver<ChannelEvent>,
     pub shutdown: watch::Receiver<bool>,
 }
@@ -83,19 +85,22 @@ impl Channel {
 }
 
 pub(super) struct Actor {
-    brewery: BareJid,
-    room: MucRoom,
     region: Option<String>,
     colibri: ColibriBridge,
     endpoints: Endpoints,
     workers: Workers,
     channels: HashMap<EndpointId, Channel>,
     registry: Registry,
-    sender: XmppSender,
+    shards: Shards,
     publish: Publish,
-    connected: bool,
-    rejoin: Option<Instant>,
-    shutting_down: bool,
+    life: Lifecycle,
+    /// The stage that everybody knows of.
+    announced: Stage,
+    shutdown_over_xmpp: bool,
+    load: HostLoad,
+    probe: PortProbe,
+    started: SystemTime,
+    leaving: bool,
     traffic: Traffic,
     reported: Instant,
     received: u64,
@@ -109,7 +114,8 @@ impl Actor {
         certificate: Certificate,
         links: Vec<(WorkerLink, Arc<WorkerStats>)>,
         registry: Registry,
-        sender: XmppSender,
+        shards: Shards,
+        probe: Vec<std::net::SocketAddr>,
         publish: Publish,
     ) -> Result<Self, BridgeError> {
         let now = Instant::now();
@@ -122,20 +128,21 @@ impl Actor {
         };
         let (links, stats) = links.into_iter().unzip();
         Ok(Self {
-            brewery: settings.brewery.clone(),
-            room: MucRoom::new(&settings.brewery, &settings.nickname)
-                .map_err(|source| BridgeError::Nickname { nickname: settings.nickname.clone(), source })?,
             region: settings.region.clone(),
             colibri: ColibriBridge::new(now, config),
             endpoints: Endpoints::new(certificate),
             workers: Workers::new(now, links, stats).map_err(BridgeError::Wakeup)?,
             channels: HashMap::new(),
             registry,
-            sender,
+            shards,
             publish,
-            connected: false,
-            rejoin: None,
-            shutting_down: false,
+            life: Lifecycle::new(settings.shutdown, settings.drain),
+            announced: Stage::Running,
+            shutdown_over_xmpp: settings.shutdown_over_xmpp,
+            load: HostLoad::new(now),
+            probe: PortProbe::new(now, probe),
+            started: SystemTime::now(),
+            leaving: false,
             traffic: Traffic::default(),
             reported: now,
             received: 0,
@@ -152,6 +159,11 @@ impl Actor {
         let mut events = Vec::new();
         loop {
             self.settle();
+            self.follow_life(Instant::now());
+            if self.life.stage() == Stage::Ended {
+                tracing::info!("bridge stops: its shutdown is complete");
+                break;
+            }
             let deadline = self.deadline();
             tokio::select! {
                 stop = async { inputs.shutdown.wait_for(|stop| *stop).await.is_ok() } => {
@@ -166,10 +178,11 @@ impl Actor {
                     }
                 }
                 event = inputs.xmpp.recv() => match event {
-                    Some(event) => self.handle_xmpp(event),
+                    Some((connection, event)) => self.handle_xmpp(connection, event),
                     None => return Err(BridgeError::XmppEnded),
                 },
                 Some(event) = inputs.channel.recv() => self.handle_channel(event),
+                Some(request) = inputs.operator.recv() => self.handle_operator(request),
                 () = sleep_until(deadline.into()) => self.handle_timeout(Instant::now()),
                 _ = tick.tick() => {
                     let now = Instant::now();
@@ -188,7 +201,9 @@ impl Actor {
 
     fn deadline(&self) -> Instant {
         let mut deadline = self.colibri.poll_timeout();
-        for at in [self.endpoints.poll_timeout(), self.rejoin].into_iter().flatten() {
+        for at in
+            [self.endpoints.poll_timeout(), self.shards.poll_timeout(), self.life.poll_timeout()].into_iter().flatten()
+        {
             deadline = deadline.min(at);
         }
         if self.channels.values().any(|c| !c.waiting.is_empty()) {
@@ -205,10 +220,9 @@ impl Actor {
         self.flush_channels();
         self.colibri.handle_timeout(now);
         self.endpoints.handle_timeout(now);
-        if self.rejoin.is_some_and(|at| at <= now) {
-            self.rejoin = None;
-            self.join();
-        }
+        self.life.handle_timeout(now);
+        self.shards.handle_timeout(now);
+        self.join();
     }
 
     /// Does what the state machines ask for until they are quiet.
@@ -351,71 +365,122 @@ impl Actor {
 
     // --- XMPP -------------------------------------------------------------------------------------------------
 
-    fn handle_xmpp(&mut self, event: XmppEvent) {
-        match event {
-            XmppEvent::Online { resumed, .. } => {
-                self.connected = true;
-                // The focus asks at once, and holds a wrong answer against us for a minute.
-                self.publish_health(Instant::now());
-                // A resumed session is still in the room.
-                if !(resumed && self.room.joined) {
-                    self.join();
-                }
-            }
-            XmppEvent::Offline { .. } => {
-                // Conferences and their media go on; whether the room still knows us shows when we are back.
-                self.connected = false;
-                self.rejoin = None;
-            }
-            XmppEvent::Stanza(Stanza::Presence(presence)) => match self.room.handle(&presence) {
-                Some(MucChange::Entered { created }) => {
-                    tracing::info!(room = %self.brewery, created, "brewery joined");
-                    if created {
-                        self.sender.send(whois_anyone(&self.brewery, "brewery-form"));
-                    }
-                }
-                Some(MucChange::Left) if !self.shutting_down => {
-                    tracing::warn!(room = %self.brewery, "removed from the brewery; joining again");
-                    self.rejoin = Some(Instant::now() + REJOIN);
-                }
-                Some(MucChange::Refused { condition }) => {
-                    tracing::error!(room = %self.brewery, nickname = %self.room.me.resource(), %condition,
-                        "brewery not joined; a conflict means that another bridge has this nickname");
-                    self.room.reset();
-                    self.rejoin = Some(Instant::now() + REJOIN);
-                }
-                _ => {}
-            },
-            XmppEvent::Stanza(Stanza::Iq(iq)) => {
-                if let Ok(request) = Request::from_iq(iq) {
-                    let now = Instant::now();
-                    let health = self.publish.health.borrow().clone();
-                    let answer = requests::answer(now, &request, &self.brewery, &health, &mut self.colibri);
-                    // The endpoint exists for the worker and the channel before its transport is known outside.
-                    self.settle();
-                    self.sender.send(answer);
-                }
-            }
-            XmppEvent::Stanza(Stanza::Message(_)) => {}
+    fn handle_xmpp(&mut self, connection: usize, event: XmppEvent) {
+        let now = Instant::now();
+        let request = self.shards.handle(now, connection, event);
+        // The focus asks at once, and holds a wrong answer against us for a minute.
+        self.publish_health(now);
+        self.join();
+        if let Some(request) = request {
+            let health = self.publish.health.borrow().clone();
+            let context = requests::Context {
+                health: &health,
+                colibri: &mut self.colibri,
+                lifecycle: self.shutdown_over_xmpp.then_some(&mut self.life),
+            };
+            let answer = requests::answer(now, &request, |jid| self.shards.is_brewery(connection, jid), context);
+            // The endpoint exists for the worker and the channel before its transport is known outside.
+            self.settle();
+            self.shards.answer(connection, answer);
         }
     }
 
     fn join(&mut self) {
-        if self.connected {
+        if self.shards.join_due() {
             let stats = self.make_report().to_element(SystemTime::now());
-            let presence = self.room.join(vec![stats]);
-            self.sender.send(presence);
+            self.shards.join(&stats);
         }
+    }
+
+    // --- operators --------------------------------------------------------------------------------------------
+
+    fn handle_operator(&mut self, request: OperatorRequest) {
+        let now = Instant::now();
+        let answer = match request.ask {
+            Ask::Drain => Value::from(self.life.drain),
+            Ask::SetDrain(drain) => {
+                if std::mem::replace(&mut self.life.drain, drain) != drain {
+                    tracing::info!(drain, "drain mode changed");
+                    self.announce();
+                }
+                Value::Bool(true)
+            }
+            Ask::Shutdown { graceful } => {
+                tracing::warn!(graceful, "shutdown requested");
+                Value::from(if graceful {
+                    self.life.shut_down_gracefully(now, self.colibri.endpoint_count())
+                } else {
+                    self.life.shut_down(now)
+                })
+            }
+            Ask::Debug { conference, endpoint, full } => {
+                let view = View { conference: conference.as_deref(), endpoint: endpoint.as_deref(), full };
+                self.debug(view)
+            }
+        };
+        // Who asked may have gone.
+        let _ = request.reply.send(answer);
+    }
+
+    fn debug(&self, view: View<'_>) -> Value {
+        let Some(conferences) = debug::conferences(&self.colibri, view, |id| self.endpoints.debug(id)) else {
+            return Value::Null;
+        };
+        let health = self.publish.health.borrow().clone();
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let stress = self.workers.stress().max(self.load.stress());
+        json!({
+            "shutdown_state": self.life.stage().name(),
+            "drain": self.life.drain,
+            "time": since.as_millis() as u64,
+            "load_management": {
+                "state": if stress >= 1.0 { "OVERLOADED" } else { "NOT_OVERLOADED" },
+                "stress": stress.to_string(),
+                "reducer_enabled": "false",
+            },
+            "workers": self.workers.stresses().map(|stress| json!({ "stress": stress })).collect::<Value>(),
+            "conferences": conferences,
+            "health": {
+                "success": health.is_ok(),
+                "hardFailure": health.is_err(),
+                "responseCode": Value::Null,
+                "message": health.err(),
+            },
+        })
+    }
+
+    /// Goes along with a shutdown, and tells everybody of it.
+    fn follow_life(&mut self, now: Instant) {
+        self.life.set_endpoints(now, self.colibri.endpoint_count());
+        let stage = self.life.stage();
+        if stage != self.announced {
+            tracing::info!(stage = stage.name(), endpoints = self.colibri.endpoint_count(), "shutdown goes on");
+            self.announced = stage;
+            self.colibri.set_graceful_shutdown(stage != Stage::Running);
+            self.announce();
+        }
+    }
+
+    /// Publishes the last report with what changed of ourselves.
+    fn announce(&self) {
+        let report = self.publish.report.borrow().clone();
+        let stage = self.life.stage();
+        self.publish(Report {
+            drain: self.life.drain,
+            graceful_shutdown: stage != Stage::Running,
+            shutting_down: matches!(stage, Stage::ShuttingDown | Stage::Ended),
+            ..report
+        });
     }
 
     // --- reports ----------------------------------------------------------------------------------------------
 
     fn publish_health(&mut self, now: Instant) {
         self.workers.sample_heartbeat(now);
-        let health = self
-            .workers
-            .health(now)
-            .and_then(|()| self.connected.then_some(()).ok_or_else(|| "not connected to the XMPP server".to_owned()));
+        if let Some(target) = self.probe.handle(now, self.workers.total(Counter::PacketsReceived)) {
+            probe::send(target);
+        }
+        let health = self.workers.health(now).and_then(|()| self.probe.health()).and_then(|()| self.shards.health());
         self.publish.health.send_if_modified(|known| {
             if *known == health {
                 return false;
@@ -431,18 +496,30 @@ impl Actor {
 
     fn make_report(&self) -> Report {
         let counters = self.endpoints.counters();
+        let stage = self.life.stage();
+        let ((connections, connected), (rooms, joined)) = (self.shards.connections(), self.shards.rooms());
         Report {
             totals: self.colibri.totals(),
             traffic: self.traffic,
             previous: self.traffic,
             elapsed: REPORT,
-            stress: self.workers.stress(),
+            worker_stress: self.workers.stress(),
+            host_stress: self.load.stress(),
             healthy: self.publish.health.borrow().is_ok(),
-            shutting_down: self.shutting_down,
+            drain: self.life.drain,
+            graceful_shutdown: stage != Stage::Running,
+            shutting_down: self.leaving || matches!(stage, Stage::ShuttingDown | Stage::Ended),
             region: self.region.clone(),
-            connected: self.connected,
-            joined: self.room.joined,
-            inactive_endpoints: self.endpoints.inactive(),
+            connections,
+            connected,
+            rooms,
+            joined,
+            xmpp_disconnects: self.shards.disconnects,
+            started: Some(self.started),
+            threads: load::threads(),
+            silent_endpoints: self.endpoints.silent(),
+            endpoints_disconnected: counters.disconnected,
+            endpoints_reconnected: counters.reconnected,
             ice_succeeded: counters.ice_succeeded,
             ice_failed: counters.ice_failed,
             dtls_failed: counters.dtls_failed,
@@ -457,6 +534,7 @@ impl Actor {
 
     fn report(&mut self, now: Instant) {
         self.workers.sample(now);
+        self.load.sample(now);
         self.colibri.set_stress(self.workers.stresses());
         let traffic = Traffic {
             packets_in: self.workers.total(Counter::PacketsReceived),
@@ -468,29 +546,28 @@ impl Actor {
         report.previous = std::mem::replace(&mut self.traffic, traffic);
         report.traffic = traffic;
         report.elapsed = now.saturating_duration_since(std::mem::replace(&mut self.reported, now));
+        self.publish(report);
+    }
+
+    fn publish(&self, report: Report) {
         let time = SystemTime::now();
-        if self.connected && self.room.joined {
-            self.sender.send(self.room.update(vec![report.to_element(time)]));
-        }
+        self.shards.publish(&report.to_element(time));
         self.publish.stats.send_replace(Value::Object(report.to_map(time)));
         self.publish.report.send_replace(report);
     }
 
-    /// Leaves the room, closes channels, stops the workers.
-    async fn say_goodbye(mut self, mut xmpp: mpsc::Receiver<XmppEvent>) {
-        self.shutting_down = true;
-        if self.connected {
-            let leave = self.room.leave();
-            self.sender.send(leave);
-        }
+    /// Leaves the rooms, closes channels, stops the workers.
+    async fn say_goodbye(mut self, mut xmpp: mpsc::Receiver<(usize, XmppEvent)>) {
+        self.leaving = true;
+        self.shards.leave();
         for (_, channel) in self.channels.drain() {
             let _ = channel.sender.try_send(ChannelOut::Close);
         }
         for worker in 0..self.workers.len() {
             self.workers.send(worker, Command::Shutdown);
         }
-        // The connection closes its stream when the last sender is gone.
-        drop(self.sender);
+        // The connections close their streams when the last senders are gone.
+        drop(self.shards);
         let _ = tokio::time::timeout(GOODBYE, async { while xmpp.recv().await.is_some() {} }).await;
     }
 }

@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
-use ringbridge_dataplane::media::{MediaKind, ReceiverConstraints, SourceDescription};
+use ringbridge_dataplane::media::{MediaKind, ReceiverConstraints, SourceDescription, VideoConstraint};
 use ringbridge_dataplane::ring::{Bandwidth, Command, IceState};
+use serde_json::{Map, Value, json};
 
 use super::messages::{self, FromClient, ToClient};
 use super::secure::{Secure, SecureOutput};
@@ -46,6 +47,9 @@ pub(super) struct EndpointCounters {
     pub ice_failed: u64,
     pub dtls_failed: u64,
     pub dominant_speaker_changes: u64,
+    /// Times that an endpoint fell silent, and came back.
+    pub disconnected: u64,
+    pub reconnected: u64,
     /// Endpoints that had no channel 30 s after DTLS.
     pub without_channel: u64,
     pub data_messages_received: u64,
@@ -182,9 +186,37 @@ impl Endpoints {
         self.counters
     }
 
-    /// Endpoints that are reported as inactive.
-    pub fn inactive(&self) -> usize {
+    /// Endpoints of which nothing arrives.
+    pub fn silent(&self) -> usize {
         self.endpoints.values().filter(|e| e.active == Some(false)).count()
+    }
+
+    /// What the debug page shows of an endpoint beyond signalling.
+    pub fn debug(&self, id: EndpointId) -> Option<Map<String, Value>> {
+        let endpoint = self.endpoints.get(&id)?;
+        let height = |c: &VideoConstraint| json!({ "max_height": c.max_height, "max_frame_rate": c.max_frame_rate });
+        let c = &endpoint.constraints;
+        let shown = json!({
+            "active": endpoint.active,
+            "ice_connected": endpoint.secure.ice_connected(),
+            "dtls_connected": endpoint.secure.connected().is_some(),
+            "channel": {
+                "web_socket": endpoint.channels.websocket,
+                "data_channel": endpoint.channels.data,
+                "used": endpoint.channels.current().map(|carrier| format!("{carrier:?}")),
+                "older_dialect": endpoint.legacy,
+            },
+            "wants": {
+                "last_n": c.last_n,
+                "on_stage": c.on_stage,
+                "selected": c.selected,
+                "default": height(&c.default),
+                "constraints": c.per_source.iter().map(|(name, c)| (name.clone(), height(c))).collect::<Map<_, _>>(),
+            },
+            "forwarded_sources": endpoint.forwarded,
+            "wanted_of_it": endpoint.demand,
+        });
+        if let Value::Object(shown) = shown { Some(shown) } else { None }
     }
 
     /// An endpoint was created.
@@ -315,6 +347,7 @@ impl Endpoints {
         let before = endpoint.active.replace(active);
         // The first activity is what everybody expects.
         if before != Some(active) && (before.is_some() || !active) {
+            *(if active { &mut self.counters.reconnected } else { &mut self.counters.disconnected }) += 1;
             self.announce_connectivity(id, active);
         }
     }

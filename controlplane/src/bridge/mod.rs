@@ -1,19 +1,24 @@
-//! The bridge as an actor: one XMPP connection, the colibri2 state machine, DTLS sessions, bridge channels, and
+//! The bridge as an actor: its XMPP connections, the colibri2 state machine, DTLS sessions, bridge channels, and
 //! the rings of the data plane.
 
 mod actor;
 mod endpoints;
+mod lifecycle;
+mod load;
 mod messages;
+mod metrics;
+mod probe;
 mod report;
 mod requests;
 mod secure;
+mod shards;
 mod wishes;
 mod workers;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use jid::BareJid;
 use ringbridge_dataplane::congestion::estimator::Bounds;
 use ringbridge_dataplane::io::IoLimits;
 use ringbridge_dataplane::ring::WorkerLink;
@@ -24,24 +29,28 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::channel::{self, Registry};
-use crate::colibri::transport::LocalTransport;
+use crate::colibri::transport::{LocalTransport, PublicAddress};
 use crate::rest::{self, RestError};
 use crate::transport::{Certificate, DtlsError};
-use crate::xmpp::{self, XmppSettings};
+use crate::xmpp;
+
+pub use lifecycle::ShutdownSettings;
+pub use shards::ShardSettings;
+
+/// XMPP events that may wait, of all connections.
+const EVENTS: usize = 4096;
 
 /// What the bridge runs with.
 #[derive(Debug, Clone)]
 pub struct BridgeSettings {
-    /// Its account.
-    pub xmpp: XmppSettings,
-    /// The brewery room, e.g. `jvbbrewery@internal.auth.example.net`.
-    pub brewery: BareJid,
-    /// Nickname in the brewery; unique among its bridges.
-    pub nickname: String,
+    /// Its XMPP connections, at least one.
+    pub connections: Vec<ShardSettings>,
     /// Local addresses to bind and to advertise as host candidates.
     pub local_addresses: Vec<IpAddr>,
-    /// Public addresses behind a 1:1 NAT, advertised as server-reflexive candidates.
-    pub public_addresses: Vec<IpAddr>,
+    /// Public addresses of a NAT, advertised as server-reflexive candidates.
+    pub public_addresses: Vec<PublicAddress>,
+    /// Whether private addresses are advertised to everybody.
+    pub advertise_private: bool,
     /// The media port.
     pub port: u16,
     /// Number of workers.
@@ -71,6 +80,14 @@ pub struct BridgeSettings {
     pub sctp: bool,
     /// Region published in presence.
     pub region: Option<String>,
+    /// Whether it drains from the start.
+    pub drain: bool,
+    /// How patient a shutdown is.
+    pub shutdown: ShutdownSettings,
+    /// Whether `POST /colibri/shutdown` is served.
+    pub shutdown_over_rest: bool,
+    /// Whether occupants of the brewery may ask for a shutdown.
+    pub shutdown_over_xmpp: bool,
     /// Test only: forward with the sender's payload types and header-extension ids.
     pub disable_rewriting: bool,
 }
@@ -131,7 +148,8 @@ pub async fn run(settings: BridgeSettings, shutdown: watch::Receiver<bool>) -> R
     tracing::info!(workers = dataplane.workers(), backend, reason, addresses = ?dataplane.local_addresses(), "media workers run");
     let port = dataplane.local_addresses().first().map_or(settings.port, SocketAddr::port);
     let links = dataplane.take_links().into_iter().enumerate().map(|(i, link)| (link, dataplane.stats(i))).collect();
-    let result = run_on(BridgeSettings { port, ..settings }, links, shutdown).await;
+    let addresses = dataplane.local_addresses().to_vec();
+    let result = run_probing(BridgeSettings { port, ..settings }, links, addresses, shutdown).await;
     // Joining the threads blocks for a moment.
     let _ = tokio::task::spawn_blocking(move || dataplane.stop()).await;
     result
@@ -143,10 +161,21 @@ pub async fn run_on(
     links: Vec<(WorkerLink, Arc<WorkerStats>)>,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), BridgeError> {
+    run_probing(settings, links, Vec::new(), shutdown).await
+}
+
+/// The same, with addresses of the media port at which probes must arrive.
+async fn run_probing(
+    settings: BridgeSettings,
+    links: Vec<(WorkerLink, Arc<WorkerStats>)>,
+    probe: Vec<SocketAddr>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), BridgeError> {
     let certificate = Certificate::generate().map_err(BridgeError::Certificate)?;
     let transport = LocalTransport {
         local_addresses: settings.local_addresses.clone(),
         public_addresses: settings.public_addresses.clone(),
+        advertise_private: settings.advertise_private,
         port: settings.port,
         fingerprint: certificate.fingerprint().to_string(),
         websocket_base_url: settings.websocket_base_url.clone(),
@@ -168,12 +197,14 @@ pub async fn run_on(
     let (stats, stats_seen) = watch::channel(serde_json::Value::Object(serde_json::Map::new()));
     let (bandwidth, bandwidth_seen) = watch::channel(serde_json::Value::Array(Vec::new()));
     let (report, report_seen) = watch::channel(report::Report::default());
+    let (operator, operator_seen) = mpsc::channel(16);
     let counters: Vec<_> = links.iter().map(|(_, stats)| Arc::clone(stats)).collect();
     let ops = rest::Ops {
         name: "bridge".to_owned(),
         health: health_seen,
         stats: stats_seen,
-        metrics: Arc::new(move || report_seen.borrow().to_prometheus(&counters)),
+        metrics: Arc::new(move || report_seen.borrow().metrics(SystemTime::now(), &counters)),
+        operator: Some(rest::Operator { requests: operator, shutdown: settings.shutdown_over_rest }),
         bandwidth: Some(bandwidth_seen),
     };
     // Own stop signal: the servers go on until the bridge has said good-bye.
@@ -190,10 +221,25 @@ pub async fn run_on(
     });
     let mut rest = tokio::spawn(rest::serve(settings.rest_listen, ops, servers_stop));
 
-    let (sender, events) = xmpp::connect(settings.xmpp.clone(), shutdown.clone());
+    let (events, xmpp) = mpsc::channel(EVENTS);
+    let mut senders = Vec::new();
+    for (index, connection) in settings.connections.iter().enumerate() {
+        let (sender, mut received) = xmpp::connect(connection.xmpp.clone(), shutdown.clone());
+        senders.push(sender);
+        let events = events.clone();
+        tokio::spawn(async move {
+            while let Some(event) = received.recv().await {
+                if events.send((index, event)).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    drop(events);
+    let shards = shards::Shards::new(&settings.connections, senders)?;
     let publish = actor::Publish { health, stats, report, bandwidth };
-    let actor = actor::Actor::new(&settings, transport, certificate, links, registry, sender, publish)?;
-    let inputs = actor::Inputs { xmpp: events, channel, shutdown };
+    let actor = actor::Actor::new(&settings, transport, certificate, links, registry, shards, probe, publish)?;
+    let inputs = actor::Inputs { xmpp, operator: operator_seen, channel, shutdown };
     let bridge = actor.run(inputs);
     tokio::pin!(bridge);
     let result = tokio::select! {

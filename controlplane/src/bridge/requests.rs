@@ -11,6 +11,7 @@ use xmpp_parsers::ping::Ping;
 use xmpp_parsers::stanza_error::DefinedCondition;
 use xmpp_parsers::version::VersionResult;
 
+use super::lifecycle::Lifecycle;
 use crate::colibri::bridge::{ColibriBridge, Refusal};
 use crate::colibri::elements::{ConferenceModify, ns as c2};
 use crate::xmpp::iq::Request;
@@ -18,17 +19,25 @@ use crate::xmpp::iq::Request;
 const HEALTH: &str = "http://jitsi.org/protocol/healthcheck";
 const VERSION: &str = "jabber:iq:version";
 
-/// Answers one request.
+/// What a request may look at and change.
+pub(super) struct Context<'a> {
+    pub health: &'a Result<(), String>,
+    pub colibri: &'a mut ColibriBridge,
+    /// Where shutdown over XMPP is allowed.
+    pub lifecycle: Option<&'a mut Lifecycle>,
+}
+
+/// Answers one request; `is_brewery` says which rooms' occupants may ask.
 pub(super) fn answer(
     now: Instant,
     request: &Request,
-    brewery: &BareJid,
-    health: &Result<(), String>,
-    colibri: &mut ColibriBridge,
+    is_brewery: impl Fn(&BareJid) -> bool,
+    context: Context<'_>,
 ) -> Iq {
+    let Context { health, colibri, lifecycle } = context;
     let refuse = |condition, text: &str| request.refuse(condition, text);
     // Only a full JID of the room is an occupant; the room itself and everybody else have no business here.
-    let occupant = request.from.as_ref().is_some_and(|from| from.to_bare() == *brewery && from.resource().is_some());
+    let occupant = request.from.as_ref().is_some_and(|from| is_brewery(&from.to_bare()) && from.resource().is_some());
     if !occupant {
         tracing::debug!(from = ?request.from, payload = request.payload.name(), "IQ refused: not from the brewery");
         return refuse(DefinedCondition::Forbidden, "only occupants of the brewery room may ask this bridge");
@@ -49,7 +58,19 @@ pub(super) fn answer(
         };
     }
     if request.set {
-        return refuse(DefinedCondition::ServiceUnavailable, "");
+        let graceful = payload.is("graceful-shutdown", c2::COLIBRI);
+        return match lifecycle {
+            Some(lifecycle) if graceful || payload.is("force-shutdown", c2::COLIBRI) => {
+                tracing::warn!(from = ?request.from, graceful, "shutdown requested over XMPP");
+                if graceful {
+                    lifecycle.shut_down_gracefully(now, colibri.endpoint_count());
+                } else {
+                    lifecycle.shut_down(now);
+                }
+                request.result(None)
+            }
+            _ => refuse(DefinedCondition::ServiceUnavailable, ""),
+        };
     }
     if payload.is("healthcheck", HEALTH) {
         return match health {
@@ -90,11 +111,22 @@ fn disco(node: Option<String>) -> Element {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bridge::lifecycle::ShutdownSettings;
     use crate::colibri::bridge::ColibriConfig;
     use crate::colibri::transport::LocalTransport;
     use xmpp_parsers::stanza_error::StanzaError;
 
     fn ask(from: &str, set: bool, payload: &str, health: &Result<(), String>) -> Iq {
+        ask_of(from, set, payload, health, None)
+    }
+
+    fn ask_of(
+        from: &str,
+        set: bool,
+        payload: &str,
+        health: &Result<(), String>,
+        lifecycle: Option<&mut Lifecycle>,
+    ) -> Iq {
         let now = Instant::now();
         let mut colibri = ColibriBridge::new(
             now,
@@ -102,6 +134,7 @@ mod tests {
                 transport: LocalTransport {
                     local_addresses: Vec::new(),
                     public_addresses: Vec::new(),
+                    advertise_private: true,
                     port: 1,
                     fingerprint: String::new(),
                     websocket_base_url: String::new(),
@@ -120,7 +153,8 @@ mod tests {
             payload: payload.parse().unwrap(),
             set,
         };
-        answer(now, &request, &"brewery@internal.x".parse().unwrap(), health, &mut colibri)
+        let brewery: BareJid = "brewery@internal.x".parse().unwrap();
+        answer(now, &request, |jid| *jid == brewery, Context { health, colibri: &mut colibri, lifecycle })
     }
 
     fn condition(iq: Iq) -> DefinedCondition {
@@ -162,6 +196,20 @@ mod tests {
         let Iq::Result { payload: Some(disco), .. } = disco else { panic!("{disco:?}") };
         assert!(disco.children().any(|e| e.attr("var") == Some(HEALTH)));
         assert!(matches!(ask(FOCUS, false, "<ping xmlns='urn:xmpp:ping'/>", &Ok(())), Iq::Result { .. }));
+    }
+
+    #[test]
+    fn a_shutdown_where_it_is_allowed() {
+        for (name, stage) in [("graceful-shutdown", "SHUTTING_DOWN"), ("force-shutdown", "SHUTTING_DOWN")] {
+            let mut life = Lifecycle::new(ShutdownSettings::default(), false);
+            let payload = format!("<{name} xmlns='http://jitsi.org/protocol/colibri'/>");
+            let answer = ask_of(FOCUS, true, &payload, &Ok(()), Some(&mut life));
+            assert!(matches!(answer, Iq::Result { payload: None, .. }), "{answer:?}");
+            // There is nobody to wait for.
+            assert_eq!(life.stage().name(), stage);
+            let answer = ask_of("mallory@x/y", true, &payload, &Ok(()), Some(&mut life));
+            assert_eq!(condition(answer), DefinedCondition::Forbidden);
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What the bridge channel counted since the process started.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::rest::{Family, Kind};
 
 /// Connections refused: bad path, wrong password, unknown endpoint.
 pub static REFUSED: AtomicU64 = AtomicU64::new(0);
@@ -22,13 +23,8 @@ pub static SCTP_REFUSED: AtomicU64 = AtomicU64::new(0);
 /// Data channels that a newer one of the same endpoint replaced.
 pub static DATA_CHANNELS_REPLACED: AtomicU64 = AtomicU64::new(0);
 
-/// The counters as Prometheus text.
-pub fn to_prometheus() -> String {
-    let mut text = String::new();
-    let metric = "ringbridge_channel_refused";
-    let value = REFUSED.load(Ordering::Relaxed);
-    // Writing to a text cannot fail.
-    let _ = writeln!(text, "# TYPE {metric} counter\n{metric} {value}");
+/// The counters as metrics.
+pub fn families() -> Vec<Family> {
     let closed = [
         ("stalled", &STALLED),
         ("too_many_streams", &SCTP_REFUSED),
@@ -41,13 +37,15 @@ pub fn to_prometheus() -> String {
         ("unread", &UNREAD),
         ("no_association", &SCTP_DROPPED),
     ];
-    for (metric, counters) in [("ringbridge_channel_closed", &closed[..]), ("ringbridge_channel_dropped", &dropped[..])]
-    {
-        let _ = writeln!(text, "# TYPE {metric} counter");
-        for (reason, counter) in counters {
-            let value = counter.load(Ordering::Relaxed);
-            let _ = writeln!(text, "{metric}{{reason=\"{reason}\"}} {value}");
-        }
-    }
-    text
+    let by_reason = |name: &str, help: &str, counters: &[(&str, &AtomicU64)]| {
+        let family = Family::new(name, help, Kind::PlainCounter);
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        counters.iter().fold(family, |family, (reason, counter)| family.with(&[("reason", reason)], value(counter)))
+    };
+    let refused = REFUSED.load(Ordering::Relaxed) as f64;
+    vec![
+        Family::single("ringbridge_channel_refused", "Web-sockets refused.", Kind::PlainCounter, refused),
+        by_reason("ringbridge_channel_closed", "Bridge channels that we ended.", &closed),
+        by_reason("ringbridge_channel_dropped", "Messages and packets of bridge channels left out.", &dropped),
+    ]
 }

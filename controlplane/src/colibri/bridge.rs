@@ -13,10 +13,11 @@ use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 use super::conference::{Conference, EndpointState};
 use super::convert;
 use super::elements::{
-    ColibriError, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, Reason, Sctp, SctpRole, Setup, Transport,
+    CAP_PRIVATE_ADDRESSES, ColibriError, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, Reason, Sctp,
+    SctpRole, Setup, Transport,
 };
 use super::placement::Placement;
-use super::transport::{LocalTransport, random_token};
+use super::transport::{LocalTransport, NewTransport, random_token};
 use super::validation::{is_visitor, validate};
 use crate::xmpp::iq::stanza_error;
 
@@ -165,6 +166,18 @@ pub struct Totals {
     pub endpoints_sending_audio: usize,
     /// Endpoints that publish video.
     pub endpoints_sending_video: usize,
+    /// Endpoints that publish nothing.
+    pub receive_only_endpoints: usize,
+    /// Conferences in which nobody publishes anything.
+    pub inactive_conferences: usize,
+    /// Those of two endpoints among them: most likely they are peer to peer.
+    pub p2p_conferences: usize,
+    /// Endpoints of inactive conferences.
+    pub inactive_endpoints: usize,
+    /// Visitors ever created.
+    pub visitors_created: u64,
+    /// Duration of the conferences that ended.
+    pub conference_time: Duration,
 }
 
 /// All conferences of this bridge.
@@ -220,7 +233,7 @@ impl ColibriBridge {
         let reply = self.modify(now, &mut conference, request, created);
         let end = request.expire || (!request.create && conference.endpoints.is_empty());
         if end && reply.is_ok() {
-            self.end_conference(conference, "requested or empty");
+            self.end_conference(now, conference, "requested or empty");
         } else {
             self.conferences.insert(request.meeting_id.clone(), conference);
         }
@@ -257,6 +270,7 @@ impl ColibriBridge {
             meeting_id: request.meeting_id.clone(),
             hex_id: format!("{:016x}", rng.random::<u64>()),
             name: request.name.clone(),
+            rtcstats: !request.rtcstats_disabled,
             workers: vec![worker],
             feedback: FeedbackSsrcs { audio: rng.random_range(1..=u32::MAX), video: rng.random_range(1..=u32::MAX) },
             endpoints: Vec::new(),
@@ -385,12 +399,19 @@ impl ColibriBridge {
         let ufrag = (self.config.ufrag_prefix)(worker) + &random_token(10);
         let ice = IceCredentials { ufrag, pwd: random_token(26) };
         let password = random_token(24);
-        let transport =
-            self.config.transport.describe(&ice.ufrag, &ice.pwd, &conference.hex_id, &request.id, &password);
+        let transport = self.config.transport.describe(&NewTransport {
+            ufrag: &ice.ufrag,
+            pwd: &ice.pwd,
+            conference: &conference.hex_id,
+            endpoint: &request.id,
+            password: &password,
+            private: request.has_capability(CAP_PRIVATE_ADDRESSES),
+        });
         let controlling = request.transport.as_ref().is_some_and(|t| t.ice_controlling);
         tracing::info!(endpoint = %id, label = %request.id, conference = %conference.id, worker, "endpoint created");
         self.placement.count_endpoint(worker, 1);
         self.totals.endpoints_created += 1;
+        self.totals.visitors_created += u64::from(state.visitor);
         self.meetings.insert(id, conference.meeting_id.clone());
         self.command(
             worker,
@@ -444,9 +465,10 @@ impl ColibriBridge {
         }
     }
 
-    fn end_conference(&mut self, mut conference: Conference, reason: &str) {
+    fn end_conference(&mut self, now: Instant, mut conference: Conference, reason: &str) {
         tracing::info!(conference = %conference.id, meeting = %conference.meeting_id, reason, "conference expired");
         self.totals.conferences_completed += 1;
+        self.totals.conference_time += now.saturating_duration_since(conference.created);
         for worker in conference.workers.iter().copied() {
             self.placement.count_conference(worker, -1);
             self.command(worker, Command::ExpireConference { conference: conference.id });
@@ -548,7 +570,7 @@ impl ColibriBridge {
                 }
             }
             if conference.deserted(now) {
-                self.end_conference(conference, "empty");
+                self.end_conference(now, conference, "empty");
             } else {
                 self.conferences.insert(meeting, conference);
             }
@@ -560,6 +582,7 @@ impl ColibriBridge {
         use ringbridge_dataplane::media::MediaKind;
         let endpoints = || self.conferences.values().flat_map(|c| &c.endpoints);
         let sending = |kind| endpoints().filter(|e| e.sources.iter().any(|s| s.kind == kind)).count();
+        let inactive = || self.conferences.values().filter(|c| c.endpoints.iter().all(|e| e.sources.is_empty()));
         Totals {
             conferences: self.conferences.len(),
             endpoints: self.meetings.len(),
@@ -567,7 +590,21 @@ impl ColibriBridge {
             largest_conference: self.conferences.values().map(|c| c.endpoints.len()).max().unwrap_or(0),
             endpoints_sending_audio: sending(MediaKind::Audio),
             endpoints_sending_video: sending(MediaKind::Video),
+            receive_only_endpoints: endpoints().filter(|e| e.sources.is_empty()).count(),
+            inactive_conferences: inactive().count(),
+            p2p_conferences: inactive().filter(|c| c.endpoints.len() == 2).count(),
+            inactive_endpoints: inactive().map(|c| c.endpoints.len()).sum(),
             ..self.totals
         }
+    }
+
+    /// Endpoints now.
+    pub fn endpoint_count(&self) -> usize {
+        self.meetings.len()
+    }
+
+    /// All conferences, in no order.
+    pub(super) fn conferences(&self) -> impl Iterator<Item = &Conference> {
+        self.conferences.values()
     }
 }

@@ -95,6 +95,8 @@ pub(super) struct Conference {
     /// Random, in hexadecimal; part of web-socket URLs.
     pub hex_id: String,
     pub name: Option<String>,
+    /// Whether third parties may collect statistics of it.
+    pub rtcstats: bool,
     /// Those that it exists on, in the order in which it got there; never none.
     pub workers: Vec<usize>,
     pub feedback: FeedbackSsrcs,

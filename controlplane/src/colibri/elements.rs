@@ -269,6 +269,8 @@ impl Endpoint {
     }
 }
 
+/// The endpoint reaches private addresses of the bridge.
+pub const CAP_PRIVATE_ADDRESSES: &str = "private-address-connectivity";
 /// Capability that every endpoint must have.
 pub const CAP_SOURCE_NAMES: &str = "source-names";
 /// Capability: the client understands source mappings.

@@ -3,6 +3,7 @@
 pub mod bridge;
 mod conference;
 pub mod convert;
+pub mod debug;
 pub mod elements;
 mod placement;
 pub mod transport;

@@ -1,18 +1,65 @@
 //! What the bridge says of its own transport: credentials, candidates, URLs (sections 4.1, 4.2, 5.2).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
 
 use rand::Rng;
 
 use super::elements::{Candidate, Fingerprint, IceTransport, Setup, WebSocket};
+
+/// An address under which a NAT shows this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublicAddress {
+    /// The local address behind it; without one the first of the same family.
+    pub local: Option<IpAddr>,
+    /// As others see it.
+    pub address: IpAddr,
+    /// The media port as others see it, where it differs.
+    pub port: Option<u16>,
+}
+
+impl FromStr for PublicAddress {
+    type Err = String;
+
+    /// `198.51.100.7`, `198.51.100.7#443`, or with the local address `10.0.0.5=198.51.100.7#443`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let ip = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| format!("{text:?} is no IP address"));
+        let (local, public) = match text.split_once('=') {
+            Some((local, public)) => (Some(ip(local)?), public),
+            None => (None, text),
+        };
+        let (address, port) = match public.split_once('#') {
+            Some((address, port)) => {
+                let number = port.trim().parse::<u16>().ok().filter(|port| *port > 0);
+                (address, Some(number.ok_or_else(|| format!("{port:?} is no port"))?))
+            }
+            None => (public, None),
+        };
+        let address = ip(address)?;
+        if local.is_some_and(|local| local.is_ipv4() != address.is_ipv4()) {
+            return Err(format!("{text:?} maps an address of one family to one of the other"));
+        }
+        Ok(Self { local, address, port })
+    }
+}
+
+/// Whether only hosts of the same private network can reach an address (RFC 1918, RFC 4193, and the older fec0::/10).
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_private(),
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.segments()[0] & 0xffc0 == 0xfec0,
+    }
+}
 
 /// The part of the configuration that transports are made of.
 #[derive(Debug, Clone)]
 pub struct LocalTransport {
     /// Bound addresses, advertised as host candidates.
     pub local_addresses: Vec<IpAddr>,
-    /// Addresses of a 1:1 NAT in front of them, advertised as server-reflexive candidates.
-    pub public_addresses: Vec<IpAddr>,
+    /// Addresses of a NAT in front of them, advertised as server-reflexive candidates.
+    pub public_addresses: Vec<PublicAddress>,
+    /// Whether private addresses are advertised to everybody, and not only to endpoints that say they reach them.
+    pub advertise_private: bool,
     /// The media port.
     pub port: u16,
     /// SHA-256 fingerprint of our certificate, upper case with colons.
@@ -25,7 +72,8 @@ pub struct LocalTransport {
 
 impl LocalTransport {
     /// The Jingle transport of a new endpoint.
-    pub fn describe(&self, ufrag: &str, pwd: &str, conference: &str, endpoint: &str, password: &str) -> IceTransport {
+    pub fn describe(&self, new: &NewTransport<'_>) -> IceTransport {
+        let NewTransport { ufrag, pwd, conference, endpoint, password, private } = *new;
         let url = (!self.websocket_base_url.is_empty()).then(|| {
             let base = self.websocket_base_url.trim_end_matches('/');
             let server = &self.websocket_server_id;
@@ -37,7 +85,7 @@ impl LocalTransport {
             ufrag: Some(ufrag.to_owned()),
             pwd: Some(pwd.to_owned()),
             ice_generation: None,
-            candidates: self.candidates(),
+            candidates: self.candidates(private),
             rtcp_mux: true,
             fingerprints: vec![Fingerprint {
                 hash: "sha-256".to_owned(),
@@ -49,7 +97,8 @@ impl LocalTransport {
     }
 
     /// Host candidates for local addresses, then server-reflexive ones for public addresses of the same family.
-    pub fn candidates(&self) -> Vec<Candidate> {
+    /// `private` says that the endpoint reaches private addresses.
+    pub fn candidates(&self, private: bool) -> Vec<Candidate> {
         let mut hosts: Vec<IpAddr> = self.local_addresses.iter().copied().filter(|a| !a.is_unspecified()).collect();
         hosts.sort_by_key(|address| match address {
             IpAddr::V6(v6) if v6.is_unicast_link_local() => 1,
@@ -58,23 +107,30 @@ impl LocalTransport {
         });
         let preference = |index: usize| 65_535u32.saturating_sub(u32::try_from(index).unwrap_or(u32::MAX));
         let mut candidates = Vec::new();
-        for (index, address) in hosts.iter().enumerate() {
+        let hidden = |address: &IpAddr| !(private || self.advertise_private) && is_private(*address);
+        for (index, address) in hosts.iter().enumerate().filter(|(_, address)| !hidden(address)) {
             candidates.push(self.candidate("host", 126, preference(index), candidates.len() + 1, *address, None));
         }
         for public in &self.public_addresses {
-            let base = hosts.iter().enumerate().find(|(_, a)| a.is_ipv4() == public.is_ipv4());
+            let base = hosts.iter().enumerate().find(|(_, host)| match public.local {
+                Some(local) => **host == local,
+                None => host.is_ipv4() == public.address.is_ipv4(),
+            });
             let Some((index, base)) = base else { continue };
-            if base == public {
+            let port = public.port.unwrap_or(self.port);
+            if *base == public.address && port == self.port {
                 continue;
             }
-            candidates.push(self.candidate(
-                "srflx",
-                100,
-                preference(index),
-                candidates.len() + 1,
-                *public,
-                Some(*base),
-            ));
+            let foundation = candidates.len() + 1;
+            let mut candidate =
+                self.candidate("srflx", 100, preference(index), foundation, public.address, Some(*base));
+            candidate.port = port;
+            if hidden(base) {
+                // RFC 8839 section 5.1: what stands for an address that is not told.
+                candidate.rel_addr = Some(Ipv4Addr::UNSPECIFIED.to_string());
+                candidate.rel_port = Some(9);
+            }
+            candidates.push(candidate);
         }
         candidates
     }
@@ -108,6 +164,23 @@ impl LocalTransport {
     }
 }
 
+/// What a transport is described for.
+#[derive(Debug, Clone, Copy)]
+pub struct NewTransport<'a> {
+    /// Our ICE username fragment.
+    pub ufrag: &'a str,
+    /// Our ICE password.
+    pub pwd: &'a str,
+    /// Id of the conference in web-socket URLs.
+    pub conference: &'a str,
+    /// Name of the endpoint.
+    pub endpoint: &'a str,
+    /// Password of its web-socket.
+    pub password: &'a str,
+    /// Whether it reaches private addresses.
+    pub private: bool,
+}
+
 /// Percent-encodes all but the unreserved characters of RFC 3986: endpoint ids are opaque.
 fn path_component(text: &str) -> String {
     use std::fmt::Write;
@@ -133,10 +206,10 @@ mod tests {
     use super::*;
 
     fn local(addresses: &[&str], public: &[&str]) -> LocalTransport {
-        let parse = |list: &[&str]| list.iter().map(|a| a.parse().unwrap()).collect();
         LocalTransport {
-            local_addresses: parse(addresses),
-            public_addresses: parse(public),
+            local_addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            public_addresses: public.iter().map(|a| a.parse().unwrap()).collect(),
+            advertise_private: true,
             port: 10_000,
             fingerprint: "AB".to_owned(),
             websocket_base_url: "wss://meet.x/".to_owned(),
@@ -144,9 +217,44 @@ mod tests {
         }
     }
 
+    fn shown(candidates: &[Candidate]) -> Vec<String> {
+        let related = |c: &Candidate| c.rel_addr.clone().map(|r| format!(" of {r}")).unwrap_or_default();
+        let kind = |c: &Candidate| c.candidate_type.clone().unwrap_or_default();
+        candidates.iter().map(|c| format!("{} {}#{}{}", kind(c), c.ip, c.port, related(c))).collect()
+    }
+
+    #[test]
+    fn mappings_have_addresses_and_ports_of_their_own() {
+        let public = ["198.51.100.7#443", "10.0.0.2=203.0.113.9", "2001:db8::7", "192.0.2.99=203.0.113.1"];
+        let mut transport = local(&["10.0.0.1", "10.0.0.2", "fd00::1"], &public);
+        let reflexive = [
+            "srflx 198.51.100.7#443 of 10.0.0.1",
+            "srflx 203.0.113.9#10000 of 10.0.0.2",
+            "srflx 2001:db8::7#10000 of fd00::1",
+        ];
+        let hosts = ["host fd00::1#10000", "host 10.0.0.1#10000", "host 10.0.0.2#10000"];
+        assert_eq!(
+            shown(&transport.candidates(false)),
+            [hosts, reflexive].concat(),
+            "the last has no such local address"
+        );
+        transport.advertise_private = false;
+        let hidden: Vec<String> =
+            reflexive.iter().map(|c| format!("{} of 0.0.0.0", c.split(" of ").next().unwrap())).collect();
+        assert_eq!(shown(&transport.candidates(false)), hidden);
+        assert_eq!(shown(&transport.candidates(true)).len(), 6, "this endpoint says that it reaches them");
+    }
+
+    #[test]
+    fn public_addresses_that_make_no_sense() {
+        for text in ["", "meet.example.net", "198.51.100.7#0", "198.51.100.7#x", "10.0.0.1=2001:db8::1", "=1.2.3.4"] {
+            assert!(text.parse::<PublicAddress>().is_err(), "{text}");
+        }
+    }
+
     #[test]
     fn one_address_has_the_reference_priority() {
-        let candidates = local(&["127.0.0.1"], &[]).candidates();
+        let candidates = local(&["127.0.0.1"], &[]).candidates(false);
         assert_eq!(candidates.len(), 1);
         // As recorded from the reference in fixtures/three-party-vp8.
         assert_eq!(candidates[0].priority, Some(2_130_706_431));
@@ -155,7 +263,7 @@ mod tests {
 
     #[test]
     fn families_and_nat() {
-        let candidates = local(&["10.0.0.1", "2001:db8::1"], &["192.0.2.7", "10.0.0.1"]).candidates();
+        let candidates = local(&["10.0.0.1", "2001:db8::1"], &["192.0.2.7", "10.0.0.1"]).candidates(false);
         let seen: Vec<_> = candidates.iter().map(|c| (c.ip.as_str(), c.candidate_type.as_deref().unwrap())).collect();
         assert_eq!(seen, [("2001:db8::1", "host"), ("10.0.0.1", "host"), ("192.0.2.7", "srflx")]);
         assert_eq!(candidates[2].rel_addr.as_deref(), Some("10.0.0.1"));
@@ -164,7 +272,14 @@ mod tests {
 
     #[test]
     fn url_escapes_the_endpoint() {
-        let transport = local(&["127.0.0.1"], &[]).describe("u", "p", "c0ffee", "a b/c", "pw");
+        let transport = local(&["127.0.0.1"], &[]).describe(&NewTransport {
+            ufrag: "u",
+            pwd: "p",
+            conference: "c0ffee",
+            endpoint: "a b/c",
+            password: "pw",
+            private: false,
+        });
         assert_eq!(transport.web_sockets[0].url, "wss://meet.x/colibri-ws/jvb1/c0ffee/a%20b%2Fc?pwd=pw");
         assert_eq!(transport.fingerprints[0].setup, Some(Setup::ActPass));
     }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use hocon::{Error, Hocon, HoconLoader};
 
+use super::reference::SECTIONS;
+
 /// Includes within includes; a file that includes itself ends here.
 const DEPTH: u8 = 10;
 
@@ -13,13 +15,17 @@ const DEPTH: u8 = 10;
 pub(super) fn load(path: &Path) -> Result<Hocon, String> {
     // Checked first: the loader takes a missing file for an empty one.
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let strict = HoconLoader::new().strict();
-    let loaded = strict.load_file(path).map_err(|error| match error {
+    // The reference's files end with an include that need not exist, and HOCON leaves such includes out.
+    let reference = SECTIONS.iter().any(|section| text.lines().any(|line| line.trim_start().starts_with(section)));
+    let loader = if reference { HoconLoader::new() } else { HoconLoader::new().strict() };
+    let loaded = loader.load_file(path).map_err(|error| match error {
         Error::Include { path } => format!("it includes {path:?}, which cannot be read"),
         error => syntax_error(&text).unwrap_or_else(|| format!("{error}; a file that it includes may be broken")),
     })?;
     match loaded.hocon() {
         Err(Error::KeyNotFound { .. }) => {}
+        // Without strictness what is not found stays in the tree.
+        Ok(_) if reference => {}
         result => return result.map_err(|error| error.to_string()),
     }
     // Some substitution finds nothing. That is an error, unless it is an optional one: then its key is not set.

@@ -2,11 +2,35 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+/// Which addresses of this host may be used.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Filter {
+    /// Interfaces; none is all.
+    pub allowed_interfaces: Vec<String>,
+    /// Interfaces that are left out.
+    pub blocked_interfaces: Vec<String>,
+    /// Addresses that are left out.
+    pub blocked_addresses: Vec<IpAddr>,
+    /// Whether IPv6 is left out.
+    pub no_ipv6: bool,
+}
+
+impl Filter {
+    fn takes(&self, interface: &str, address: IpAddr) -> bool {
+        let named = |list: &[String]| list.iter().any(|name| name == interface);
+        (self.allowed_interfaces.is_empty() || named(&self.allowed_interfaces))
+            && !named(&self.blocked_interfaces)
+            && !self.blocked_addresses.contains(&address)
+            && !(self.no_ipv6 && address.is_ipv6())
+    }
+}
+
 /// Addresses that others can reach; loopback when there is nothing else.
-pub(super) fn addresses() -> Vec<IpAddr> {
+pub(super) fn addresses(filter: &Filter) -> Vec<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     let mut addresses: Vec<IpAddr> = Vec::new();
-    for address in interfaces.iter().map(|interface| interface.ip()).filter(|address| is_reachable(*address)) {
+    let taken = interfaces.iter().filter(|interface| filter.takes(&interface.name, interface.ip()));
+    for address in taken.map(|interface| interface.ip()).filter(|address| is_reachable(*address)) {
         // One address may be on several interfaces.
         if !addresses.contains(&address) {
             addresses.push(address);
@@ -47,7 +71,21 @@ mod tests {
         ] {
             assert_eq!(is_reachable(address.parse().expect("an address")), reachable, "{address}");
         }
-        assert!(!addresses().is_empty());
+        assert!(!addresses(&Filter::default()).is_empty());
+    }
+
+    #[test]
+    fn interfaces_and_addresses_are_filtered() {
+        let filter = Filter {
+            allowed_interfaces: vec!["eth0".to_owned(), "eth1".to_owned()],
+            blocked_interfaces: vec!["eth1".to_owned()],
+            blocked_addresses: vec!["192.0.2.9".parse().expect("an address")],
+            no_ipv6: true,
+        };
+        let takes = |interface: &str, address: &str| filter.takes(interface, address.parse().expect("an address"));
+        assert!(takes("eth0", "192.0.2.1") && !takes("eth1", "192.0.2.1") && !takes("docker0", "192.0.2.1"));
+        assert!(!takes("eth0", "192.0.2.9") && !takes("eth0", "2001:db8::1"));
+        assert!(Filter::default().takes("any", "2001:db8::1".parse().expect("an address")));
     }
 
     #[test]

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use hocon::Hocon;
 use strsim::osa_distance;
 
+use super::connections::RawConnection;
 use super::keys::{KEYS, Key, Kind};
-use super::{file, host};
+use super::reference::{self, Use};
+use super::{docker, file, host};
 
 /// Shown in place of a secret.
 pub(super) const MASK: &str = "********";
@@ -88,6 +90,20 @@ pub enum ConfigError {
         /// What would be right.
         remedy: String,
     },
+    /// One of several XMPP connections cannot be used.
+    #[error("{origin}: connection {id}: {field} = {value:?}: {remedy}")]
+    Connection {
+        /// Where.
+        origin: Origin,
+        /// Which connection.
+        id: String,
+        /// Which field of it.
+        field: String,
+        /// The value, masked where secret.
+        value: String,
+        /// What would be right.
+        remedy: String,
+    },
     /// Nobody said it and there is no default.
     #[error("{key} is not set: {remedy}")]
     Missing {
@@ -111,6 +127,11 @@ pub struct Raw {
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
     values: BTreeMap<&'static str, Raw>,
+    connections: Vec<RawConnection>,
+    /// What became of settings of the reference, in words.
+    notes: Vec<String>,
+    /// Values of the reference that make one of ours together.
+    parts: BTreeMap<String, String>,
 }
 
 impl Layers {
@@ -126,7 +147,16 @@ impl Layers {
     /// Adds a file over what is there.
     pub fn add_file(&mut self, path: &Path) -> Vec<ConfigError> {
         match file::load(path) {
-            Ok(tree) => self.add_tree("", &tree, &Origin::File(path.to_owned())),
+            Ok(tree) => {
+                let origin = Origin::File(path.to_owned());
+                let mut errors = self.add_tree("", &tree, &origin);
+                if let Hocon::Hash(sections) = &tree
+                    && reference::SECTIONS.iter().any(|section| sections.contains_key(*section))
+                {
+                    errors.extend(self.finish_reference(&origin));
+                }
+                errors
+            }
             Err(reason) => vec![ConfigError::File { path: path.to_owned(), reason }],
         }
     }
@@ -150,10 +180,44 @@ impl Layers {
         names.into_iter().filter(|name| name.starts_with("RINGBRIDGE_")).filter_map(misspelt).collect()
     }
 
+    /// Adds the environment of docker-jitsi-meet's bridge, if it is one.
+    pub fn add_docker(&mut self, variable: impl Fn(&str) -> Option<String>) {
+        let Some(docker) = docker::read(variable) else { return };
+        for (path, value, name) in docker.values {
+            if let Some(key) = Key::find(path) {
+                self.notes.push(format!("{name} is {path}"));
+                self.set(key, value, Origin::Environment(name.to_owned()));
+            }
+        }
+        for (name, value, why) in docker.ignored {
+            self.notes.push(format!("{name} = {value}  ignored: {why}"));
+        }
+        self.connections = docker.connections;
+    }
+
+    /// XMPP connections that are given one by one.
+    pub fn connections(&self) -> &[RawConnection] {
+        &self.connections
+    }
+
+    /// What became of settings of the reference.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// Fills in what follows from other settings or from this host.
     pub fn derive(&mut self) {
         let text = |path: &str| self.get(path).map(|raw| raw.text.clone()).unwrap_or_default();
-        let addresses: Vec<String> = host::addresses().iter().map(ToString::to_string).collect();
+        let list = |path: &str| -> Vec<String> {
+            text(path).split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+        };
+        let filter = host::Filter {
+            allowed_interfaces: list("bridge.allowed-interfaces"),
+            blocked_interfaces: list("bridge.blocked-interfaces"),
+            blocked_addresses: list("bridge.blocked-addresses").iter().filter_map(|a| a.parse().ok()).collect(),
+            no_ipv6: text("bridge.ipv6") == "false",
+        };
+        let addresses: Vec<String> = host::addresses(&filter).iter().map(ToString::to_string).collect();
         let workers = match text("bridge.workers").as_str() {
             "0" => host::workers(&text("bridge.cores")).to_string(),
             _ => String::new(),
@@ -177,6 +241,14 @@ impl Layers {
     }
 
     fn add_tree(&mut self, path: &str, tree: &Hocon, origin: &Origin) -> Vec<ConfigError> {
+        let section = path.split('.').next().unwrap_or_default();
+        if reference::SECTIONS.contains(&section) {
+            return self.add_reference(path, tree, origin);
+        }
+        if path == "bridge.connections" {
+            self.add_connections(tree, origin);
+            return Vec::new();
+        }
         if let Hocon::Hash(children) = tree {
             let child_path = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
             return children.iter().flat_map(|(name, child)| self.add_tree(&child_path(name), child, origin)).collect();
@@ -198,6 +270,105 @@ impl Layers {
                 vec![ConfigError::Unknown { origin: origin.clone(), key: path.to_owned(), value, hint }]
             }
         }
+    }
+
+    fn add_connections(&mut self, tree: &Hocon, origin: &Origin) {
+        let Hocon::Hash(connections) = tree else { return };
+        let mut ids: Vec<&String> = connections.keys().collect();
+        ids.sort();
+        for id in ids {
+            let Some(Hocon::Hash(fields)) = connections.get(id) else { continue };
+            let mut connection = RawConnection::new(id, origin.clone());
+            for (field, value) in fields {
+                connection = connection.with(field, &text_of(value).unwrap_or_default());
+            }
+            self.connections.push(connection);
+        }
+    }
+
+    /// A key of the reference's file, with what lies below it.
+    fn add_reference(&mut self, path: &str, tree: &Hocon, origin: &Origin) -> Vec<ConfigError> {
+        if path == "videobridge.apis.xmpp-client.configs" {
+            self.add_connections(tree, origin);
+            return Vec::new();
+        }
+        if path == "ice4j.harvest.mapping.static-mappings" {
+            let mappings =
+                if let Hocon::Array(items) = tree { items.iter().filter_map(mapping).collect() } else { Vec::new() };
+            if let (Some(key), false) = (Key::find("bridge.public-addresses"), mappings.is_empty()) {
+                self.notes.push(format!("{path} is {}", key.path));
+                self.set(key, mappings.join(","), origin.clone());
+            }
+            return Vec::new();
+        }
+        if let Hocon::Hash(children) = tree {
+            let mut names: Vec<&String> = children.keys().collect();
+            names.sort();
+            let children = names.into_iter().filter_map(|name| Some((name, children.get(name)?)));
+            return children
+                .flat_map(|(name, child)| self.add_reference(&format!("{path}.{name}"), child, origin))
+                .collect();
+        }
+        let Some(text) = text_of(tree) else { return Vec::new() };
+        match reference::find(path) {
+            Err(meant) => {
+                let (origin, key) = (origin.clone(), path.to_owned());
+                return vec![ConfigError::Unknown {
+                    origin,
+                    key,
+                    value: text,
+                    hint: format!("did you mean {meant:?}?"),
+                }];
+            }
+            Ok(Use::Ignored(why)) => self.notes.push(format!("{path} = {text}  ignored: {why}")),
+            Ok(Use::Special) => drop(self.parts.insert(path.to_owned(), text)),
+            Ok(Use::Key(own)) => {
+                if let Some(key) = Key::find(own) {
+                    self.notes.push(format!("{path} = {text}  is {own}"));
+                    self.set(key, text, origin.clone());
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    /// Puts together what the reference says in parts, and takes over its other defaults.
+    fn finish_reference(&mut self, origin: &Origin) -> Vec<ConfigError> {
+        let parts = std::mem::take(&mut self.parts);
+        let part = |path: &str| parts.get(path).map(String::as_str);
+        let address = |host: Option<&str>, default: &str, port: &str| {
+            let host = match host.unwrap_or(default) {
+                "localhost" => "127.0.0.1",
+                host => host,
+            };
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+        };
+        let mut set = |path: &'static str, value: String, from: &str| {
+            if let Some(key) = Key::find(path) {
+                self.notes.push(format!("{from} is {path}"));
+                self.set(key, value, origin.clone());
+            }
+        };
+        let server = |which: &str, what: &str| format!("videobridge.http-servers.{which}.{what}");
+        let (host, port) = (server("private", "host"), server("private", "port"));
+        if part(&host).is_some() || part(&port).is_some() {
+            let listen = address(part(&host), "127.0.0.1", part(&port).unwrap_or("8080"));
+            set("bridge.rest.listen", listen, "videobridge.http-servers.private");
+        }
+        let (host, port) = (server("public", "host"), server("public", "port"));
+        if let Some(port) = part(&port).filter(|port| !port.starts_with('-')) {
+            set("bridge.websocket.listen", address(part(&host), "0.0.0.0", port), "videobridge.http-servers.public");
+        }
+        let domains = part("videobridge.websockets.domains").or(part("videobridge.websockets.domain"));
+        if let Some(domain) = domains.and_then(|domains| domains.split(',').next()) {
+            let scheme = if part("videobridge.websockets.tls") == Some("true") { "wss" } else { "ws" };
+            set("bridge.websocket.base-url", format!("{scheme}://{domain}"), "videobridge.websockets.domain");
+        }
+        let off = self.get("bridge.websocket.enabled").is_some_and(|raw| raw.origin == Origin::Default);
+        if let (true, Some(key)) = (off, Key::find("bridge.websocket.enabled")) {
+            self.set(key, "false".to_owned(), Origin::Derived("the reference's default"));
+        }
+        Vec::new()
     }
 
     /// Sets one value over what is there.
@@ -222,6 +393,15 @@ fn text_of(leaf: &Hocon) -> Option<String> {
         Hocon::Null => return None,
         other => format!("{other:?}"),
     })
+}
+
+/// One of the reference's static mappings in our form; `None` when it names no public address.
+fn mapping(mapping: &Hocon) -> Option<String> {
+    let Hocon::Hash(fields) = mapping else { return None };
+    let field = |name: &str| fields.get(name).and_then(text_of).filter(|text| !text.is_empty());
+    let local = field("local-address").map(|local| format!("{local}=")).unwrap_or_default();
+    let port = field("public-port").map(|port| format!("#{port}")).unwrap_or_default();
+    Some(format!("{local}{}{port}", field("public-address")?))
 }
 
 /// The setting that an unknown path most likely means: a misspelt one, or one that was put into another section.

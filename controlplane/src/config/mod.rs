@@ -3,12 +3,15 @@
 //! Every setting is one row of [`keys::KEYS`], from which the flags, the environment variables, the check for unknown
 //! keys, and the listing of `ringbridge check-config` are made.
 
+mod connections;
+mod docker;
 mod file;
 mod host;
 pub mod keys;
 mod layers;
+mod reference;
 mod settings;
 
 pub use layers::{ConfigError, Layers, Origin};
-pub(crate) use settings::listing;
 pub use settings::{Config, Logging, Parts};
+pub(crate) use settings::{listing, notes};

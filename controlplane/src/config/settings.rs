@@ -9,9 +9,11 @@ use jid::BareJid;
 use ringbridge_dataplane::io::{IoChoice, IoExtras};
 use tracing_subscriber::EnvFilter;
 
+use super::connections::RawConnection;
 use super::keys::{KEYS, Key, Kind, Part};
 use super::layers::{ConfigError, Layers, MASK};
-use crate::bridge::BridgeSettings;
+use crate::bridge::{BridgeSettings, ShardSettings, ShutdownSettings};
+use crate::colibri::transport::PublicAddress;
 use crate::focus::FocusSettings;
 use crate::xmpp::{Security, XmppSettings};
 
@@ -83,6 +85,13 @@ pub(crate) fn listing(layers: &Layers, parts: Parts) -> Vec<(&'static str, Strin
         .collect()
 }
 
+/// What became of settings of the reference, and the connections; one line each.
+pub(crate) fn notes(layers: &Layers) -> Vec<String> {
+    let connections = layers.connections().iter();
+    let connections = connections.map(|c| format!("connection {}: {}  ({})", c.id, c.describe(), c.origin));
+    connections.chain(layers.notes().iter().cloned()).collect()
+}
+
 fn shown(key: &Key, text: &str) -> String {
     if key.kind == Kind::Secret { MASK.to_owned() } else { text.to_owned() }
 }
@@ -136,6 +145,7 @@ impl Reader<'_> {
                 .err()
                 .map(|_| "use an IP address and a port, e.g. 127.0.0.1:8080 or [::]:8080".to_owned()),
             Kind::Addresses => bad_item::<IpAddr>(&text).map(|item| format!("{item:?} is no IP address")),
+            Kind::PublicAddresses => text.split(',').find_map(|item| item.trim().parse::<PublicAddress>().err()),
             Kind::Cores => bad_item::<usize>(&text).map(|item| format!("{item:?} is no core number; use e.g. 2,3")),
             Kind::IoOptions => text.parse::<IoExtras>().err().map(|error| error.to_string()),
             Kind::Duration => {
@@ -213,17 +223,38 @@ impl Reader<'_> {
             resource: resource.map(str::to_owned),
             security: match self.text("xmpp.security").as_deref() {
                 Some("disabled") => Security::Disabled,
+                Some("if-possible") => Security::IfPossible,
                 _ => Security::Required,
             },
+            verify_certificate: self.switch("xmpp.verify-certificate"),
+            ca_file: self.text("xmpp.ca-file").map(Into::into),
         })
     }
 
-    fn bridge(&mut self) -> Option<BridgeSettings> {
+    /// The connections that are given one by one, or the one that the settings describe.
+    fn connections(&mut self) -> Option<Vec<ShardSettings>> {
+        let raw = self.layers.connections();
+        if !raw.is_empty() {
+            let checked: Vec<_> = raw.iter().map(RawConnection::settings).collect();
+            let mut connections = Vec::new();
+            for connection in checked {
+                match connection {
+                    Ok(connection) => connections.push(connection),
+                    Err(errors) => self.errors.extend(errors),
+                }
+            }
+            return Some(connections);
+        }
         let password = self.password("bridge.password", "bridge.password-file");
         // A process that starts again takes the place of its dead stream, which leaves the brewery at once.
         let nickname: String = self.required("bridge.nickname")?;
         let xmpp = self.xmpp("bridge.jid", password, Some(&nickname));
         let brewery = self.required("brewery");
+        Some(vec![ShardSettings { id: "xmpp".to_owned(), xmpp: xmpp?, breweries: vec![brewery?], nickname }])
+    }
+
+    fn bridge(&mut self) -> Option<BridgeSettings> {
+        let connections = self.connections();
         let websocket = self.switch("bridge.websocket.enabled");
         let sctp = self.switch("bridge.sctp.enabled");
         if let (false, false, Some(key)) = (websocket, sctp, Key::find("bridge.sctp.enabled")) {
@@ -240,11 +271,10 @@ impl Reader<'_> {
             self.wrong(key, format!("{workers} workers need {workers} cores; give as many, or fewer --workers"));
         }
         Some(BridgeSettings {
-            xmpp: xmpp?,
-            brewery: brewery?,
-            nickname,
+            connections: connections?,
             local_addresses: self.list("bridge.listen-addresses"),
             public_addresses: self.list("bridge.public-addresses"),
+            advertise_private: self.switch("bridge.advertise-private-addresses"),
             port: self.required("bridge.port")?,
             workers,
             spill_endpoints: self.required("bridge.spill-endpoints")?,
@@ -262,6 +292,14 @@ impl Reader<'_> {
             websocket_server_id: self.required("bridge.websocket.server-id")?,
             rest_listen: self.required("bridge.rest.listen")?,
             region: self.text("bridge.region"),
+            drain: self.switch("bridge.drain"),
+            shutdown: ShutdownSettings {
+                graceful_max_duration: self.duration("bridge.shutdown.graceful-max-duration")?,
+                graceful_min_participants: self.required("bridge.shutdown.graceful-min-participants")?,
+                shutting_down_delay: self.duration("bridge.shutdown.delay")?,
+            },
+            shutdown_over_rest: self.switch("bridge.shutdown.over-rest"),
+            shutdown_over_xmpp: self.switch("bridge.shutdown.over-xmpp"),
             sctp,
             disable_rewriting: self.switch("bridge.disable-rewriting"),
         })

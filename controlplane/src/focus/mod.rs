@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use jid::BareJid;
 use tokio::sync::watch;
 
-use crate::rest;
+use crate::rest::{self, Family, Kind};
 use crate::xmpp::{self, XmppEvent, XmppSettings};
 
 pub use machine::{Focus, Input};
@@ -75,7 +75,8 @@ pub async fn run(settings: FocusSettings, mut shutdown: watch::Receiver<bool>) -
         name: "focus".to_owned(),
         health: health_seen,
         stats: stats_seen,
-        metrics: Arc::new(move || prometheus(&for_metrics.borrow())),
+        metrics: Arc::new(move || metrics(&for_metrics.borrow())),
+        operator: None,
         bandwidth: None,
     };
     let mut rest = tokio::spawn(rest::serve(rest_listen, ops, shutdown.clone()));
@@ -138,12 +139,13 @@ pub async fn run(settings: FocusSettings, mut shutdown: watch::Receiver<bool>) -
     }
 }
 
-/// The numbers of the statistics as Prometheus gauges.
-fn prometheus(stats: &serde_json::Value) -> String {
-    let mut text = String::new();
+/// The numbers of the statistics as gauges.
+fn metrics(stats: &serde_json::Value) -> Vec<Family> {
+    let mut families = Vec::new();
     let mut add = |name: &str, value: &serde_json::Value| {
         if let Some(number) = value.as_f64() {
-            text.push_str(&format!("# TYPE ringbridge_focus_{name} gauge\nringbridge_focus_{name} {number}\n"));
+            let help = format!("As {name} in /stats.");
+            families.push(Family::single(format!("ringbridge_focus_{name}"), help, Kind::Gauge, number));
         }
     };
     for (name, value) in stats.as_object().into_iter().flatten() {
@@ -152,5 +154,5 @@ fn prometheus(stats: &serde_json::Value) -> String {
             None => add(name, value),
         }
     }
-    text
+    families
 }

@@ -1,16 +1,22 @@
-//! Health, version, statistics and metrics for operators (bridge-protocol 11.1, focus-protocol 9).
+//! Health, version, statistics, metrics and what an operator may ask for (bridge-protocol 11.1, focus-protocol 9).
+
+mod exposition;
+mod operator;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+pub use exposition::{Family, Format, Kind};
+pub use operator::{Ask, Operator, OperatorRequest};
 
 /// What the pages show.
 #[derive(Clone)]
@@ -21,8 +27,10 @@ pub struct Ops {
     pub health: watch::Receiver<Result<(), String>>,
     /// The JSON of `/stats` and `/colibri/stats`.
     pub stats: watch::Receiver<serde_json::Value>,
-    /// The Prometheus text of `/metrics`.
-    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// The metrics of `/metrics`.
+    pub metrics: Arc<dyn Fn() -> Vec<Family> + Send + Sync>,
+    /// For what is asked of a bridge; a focus has nothing of that.
+    pub operator: Option<Operator>,
     /// The JSON of `/debug/bandwidth`; a focus has none.
     pub bandwidth: Option<watch::Receiver<serde_json::Value>>,
 }
@@ -53,14 +61,19 @@ pub enum RestError {
 
 /// The pages.
 pub fn router(ops: Ops) -> Router {
-    Router::new()
+    let operator = ops.operator.clone().map(operator::router);
+    let pages = Router::new()
         .route("/about/health", get(health))
         .route("/about/version", get(version))
         .route("/colibri/stats", get(stats))
         .route("/stats", get(stats))
         .route("/metrics", get(metrics))
         .route("/debug/bandwidth", get(bandwidth))
-        .with_state(ops)
+        .with_state(ops);
+    match operator {
+        Some(operator) => pages.merge(operator),
+        None => pages,
+    }
 }
 
 /// Serves the pages until `shutdown`.
@@ -74,7 +87,8 @@ pub async fn serve(listen: SocketAddr, ops: Ops, mut shutdown: watch::Receiver<b
 
 async fn health(State(ops): State<Ops>) -> Response {
     match ops.health.borrow().clone() {
-        Ok(()) => (StatusCode::OK, "OK").into_response(),
+        // Without a body, as the reference.
+        Ok(()) => StatusCode::OK.into_response(),
         Err(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason).into_response(),
     }
 }
@@ -99,6 +113,7 @@ async fn bandwidth(State(ops): State<Ops>) -> Response {
     }
 }
 
-async fn metrics(State(ops): State<Ops>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (ops.metrics)()).into_response()
+async fn metrics(State(ops): State<Ops>, headers: HeaderMap) -> Response {
+    let format = Format::accepted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
+    ([(header::CONTENT_TYPE, format.content_type())], format.write(&(ops.metrics)())).into_response()
 }

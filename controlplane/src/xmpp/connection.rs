@@ -37,8 +37,6 @@ pub(super) async fn run(
     mut outgoing: mpsc::Receiver<Stanza>,
     events: mpsc::Sender<XmppEvent>,
 ) {
-    // More than one rustls provider may be compiled in, and then there is no default; losing the race is fine.
-    let _ = tokio_xmpp::rustls::crypto::ring::default_provider().install_default();
     let mut session = Session::default();
     let mut backoff = BACKOFF_FIRST;
     loop {

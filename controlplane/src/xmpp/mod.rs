@@ -4,7 +4,10 @@ mod connection;
 pub mod iq;
 pub mod muc;
 mod stream;
+mod tls;
 mod wire;
+
+use std::path::PathBuf;
 
 use jid::{BareJid, FullJid};
 use tokio::sync::{mpsc, watch};
@@ -12,8 +15,10 @@ use tokio::sync::{mpsc, watch};
 /// How a connection is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Security {
-    /// STARTTLS with a verified certificate, or no connection.
+    /// STARTTLS, or no connection.
     Required,
+    /// STARTTLS where the server offers it, else plain TCP.
+    IfPossible,
     /// Plain TCP: only for a server on this host or in a trusted network.
     Disabled,
 }
@@ -33,6 +38,10 @@ pub struct XmppSettings {
     pub resource: Option<String>,
     /// Protection of the stream.
     pub security: Security,
+    /// Whether the server's certificate must be one that an authority vouches for.
+    pub verify_certificate: bool,
+    /// Authorities beside the system's, a file in PEM form.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// What a connection reports, in order.
@@ -79,6 +88,19 @@ pub fn connect(settings: XmppSettings, shutdown: watch::Receiver<bool>) -> (Xmpp
     let (events, received) = mpsc::channel(QUEUE);
     tokio::spawn(connection::run(settings, shutdown, outgoing, events));
     (XmppSender { queue }, received)
+}
+
+/// Logs in once and out again; the error names what is wrong and the remedy.
+pub async fn probe(settings: &XmppSettings) -> Result<(), String> {
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+    let mut session = stream::Session::default();
+    // A resource of its own: the one in use must not be taken away.
+    let settings = XmppSettings { resource: None, ..settings.clone() };
+    match tokio::time::timeout(PATIENCE, stream::open(&settings, &mut session)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("{}:{} does not answer within {} s", settings.host, settings.port, PATIENCE.as_secs())),
+    }
 }
 
 /// Stanzas that may wait in each direction.

@@ -1,22 +1,24 @@
-//! One XML stream: TCP or STARTTLS, SASL, then resource binding or resumption (RFC 6120, XEP-0198).
+//! One XML stream over TCP or TLS: SASL, then resource binding or resumption (RFC 6120, XEP-0198).
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
-use jid::{FullJid, Jid};
+use jid::FullJid;
 use sasl::common::Credentials;
 use thiserror::Error;
-use tokio_xmpp::connect::{AsyncReadAndWrite, DnsConfig, ServerConnector, StartTlsServerConnector, TcpServerConnector};
-use tokio_xmpp::error::{AuthError, ProtocolError};
+use tokio_xmpp::connect::AsyncReadAndWrite;
+use tokio_xmpp::error::AuthError;
 use tokio_xmpp::minidom::Element;
 use tokio_xmpp::xmlstream::{ReadError, StreamHeader, Timeouts, XmlStream};
 use xmpp_parsers::bind::{BindQuery, BindResponse};
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::{ns, sm};
 
-use super::{Security, XmppSettings};
+use super::{XmppSettings, tls};
 
 /// A stream whose elements are still untyped.
 pub(super) type ElementStream = XmlStream<Box<dyn AsyncReadAndWrite + Send + 'static>, Element>;
@@ -62,7 +64,15 @@ pub(super) enum OpenError {
     #[error("no address for host {host:?}: {error}; check the configured host name")]
     Resolve { host: String, error: std::io::Error },
     #[error("{host}:{port} does not answer: {error}; check that the XMPP server runs and the address is right")]
-    Connect { host: String, port: u16, error: tokio_xmpp::Error },
+    Connect { host: String, port: u16, error: String },
+    #[error(
+        "the certificate of {host} is not trusted for {domain} ({reason}); give the server a certificate for that name, name its authority with xmpp.ca-file, or set xmpp.verify-certificate=false if the network is trusted"
+    )]
+    Certificate { host: String, domain: String, reason: String },
+    #[error("TLS with {host} failed: {error}; the server needs TLS 1.2 or newer")]
+    Tls { host: String, error: String },
+    #[error("{path}: no authorities can be read: {reason}; xmpp.ca-file needs certificates in PEM form", path = .path.display())]
+    Authorities { path: PathBuf, reason: String },
     #[error(
         "the server refuses the password of {account}; set the same password on both sides (prosodyctl passwd {account})"
     )]
@@ -81,7 +91,7 @@ pub(super) enum OpenError {
     Ended(String),
 }
 
-const TIMEOUTS: Timeouts =
+pub(super) const TIMEOUTS: Timeouts =
     Timeouts { read_timeout: Duration::from_secs(60), response_timeout: Duration::from_secs(40) };
 
 /// Opens a stream, resuming `session` where both sides can.
@@ -92,12 +102,7 @@ pub(super) async fn open(settings: &XmppSettings, session: &mut Session) -> Resu
         .map_err(|error| OpenError::Resolve { host: host.clone(), error })?;
     let mut last = OpenError::Resolve { host: host.clone(), error: std::io::ErrorKind::NotFound.into() };
     for address in addresses {
-        let dns = DnsConfig::addr(&address.to_string());
-        let result = match settings.security {
-            Security::Disabled => open_with(TcpServerConnector(dns), settings, session).await,
-            Security::Required => open_with(StartTlsServerConnector(dns), settings, session).await,
-        };
-        match result {
+        match open_at(address, settings, session).await {
             // Another address of the same host may answer; nothing else gets better by trying it.
             Err(error @ OpenError::Connect { .. }) => last = error,
             other => return other,
@@ -106,23 +111,10 @@ pub(super) async fn open(settings: &XmppSettings, session: &mut Session) -> Resu
     Err(last)
 }
 
-async fn open_with<C: ServerConnector>(
-    connector: C,
-    settings: &XmppSettings,
-    session: &mut Session,
-) -> Result<Opened, OpenError>
-where
-    C::Stream: Send + 'static,
-{
+async fn open_at(address: SocketAddr, settings: &XmppSettings, session: &mut Session) -> Result<Opened, OpenError> {
     let account = settings.jid.clone();
     let Some(user) = account.node() else { return Err(OpenError::NoUser { account }) };
-    let (pending, binding) = connector
-        .connect(&Jid::from(account.clone()), ns::JABBER_CLIENT, TIMEOUTS)
-        .await
-        .map_err(|error| match error {
-            tokio_xmpp::Error::Protocol(ProtocolError::NoTls) => OpenError::NoTls { host: settings.host.clone() },
-            error => OpenError::Connect { host: settings.host.clone(), port: settings.port, error },
-        })?;
+    let (pending, binding) = tls::connect(settings, address).await?;
     let login_error = |error: tokio_xmpp::Error| OpenError::Login { account: account.clone(), error };
     let (features, stream) = pending.recv_features().await.map_err(|e| login_error(e.into()))?;
     let credentials = Credentials::default()

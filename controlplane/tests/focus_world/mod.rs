@@ -123,6 +123,8 @@ pub fn settings() -> FocusSettings {
             password: String::new(),
             resource: Some("focus".into()),
             security: Security::Disabled,
+            verify_certificate: true,
+            ca_file: None,
         },
         brewery: BREWERY.parse().unwrap(),
         conference_muc: "conference.meet.test".parse().unwrap(),

@@ -1,5 +1,7 @@
 //! One plain HTTP request, and all that is answered.
 
+#![allow(dead_code)] // Each test binary uses its own part.
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,8 +10,12 @@ use tokio::net::TcpStream;
 
 /// The answer to a GET: status line, head and body.
 pub async fn get(address: SocketAddr, path: &str) -> String {
+    send(address, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await
+}
+
+/// The answer to any request that asks for the connection to be closed.
+pub async fn send(address: SocketAddr, request: String) -> String {
     let mut stream = TcpStream::connect(address).await.expect("somebody listens");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = String::new();
     let read = stream.read_to_string(&mut answer);

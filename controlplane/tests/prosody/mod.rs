@@ -151,6 +151,8 @@ Component "internal.auth.meet.test" "muc"
             password: PASSWORD.to_owned(),
             resource: resource.map(str::to_owned),
             security: Security::Disabled,
+            verify_certificate: true,
+            ca_file: None,
         }
     }
 }

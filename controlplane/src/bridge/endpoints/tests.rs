@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 
 use ringbridge_dataplane::media::{Encoding, VideoConstraint, VideoType};
 use ringbridge_dataplane::ring::SrtpKeys;
-use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::bridge::wishes::WishPatch;
@@ -199,7 +198,7 @@ fn connectivity_is_told_on_change_only() {
     fixture.endpoints.check_late(fixture.now + Duration::from_secs(16));
     let told = ToClient::Connectivity { endpoint: "b".to_owned(), active: false };
     assert_eq!(fixture.messages(), [(1, told.clone()), (2, told)]);
-    assert_eq!(fixture.endpoints.inactive(), 1);
+    assert_eq!(fixture.endpoints.silent(), 1);
     // It connects late.
     fixture.endpoints.handle_ice(fixture.now, EndpointId(2), IceState::Connected);
     let told = ToClient::Connectivity { endpoint: "b".to_owned(), active: true };
@@ -561,5 +560,49 @@ fn endpoints_without_a_channel_are_counted_once() {
     for (seconds, counted) in [(29, 0), (31, 1), (90, 1)] {
         fixture.endpoints.check_late(fixture.now + Duration::from_secs(seconds));
         assert_eq!(fixture.endpoints.counters().without_channel, counted, "after {seconds} s");
+    }
+}
+
+/// Joins, leaves, channels and handshakes in an order that the seed gives.
+#[test]
+fn joins_and_leaves_leave_nothing_behind() {
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+    for seed in 0..20 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut fixture = Fixture::new(0);
+        let certificate = Certificate::generate().unwrap();
+        let (mut present, mut next) = (Vec::new(), 1);
+        while next <= 30 || !present.is_empty() {
+            if next <= 30 && (present.is_empty() || random.random_bool(0.5)) {
+                let id = EndpointId(next);
+                let conference = ConferenceId(random.random_range(1..4));
+                let new = NewEndpoint { conference, label: format!("e{next}"), worker: 0, visitor: false, sctp: true };
+                fixture.endpoints.insert(fixture.now, id, new);
+                if random.random_bool(0.7) {
+                    fixture.endpoints.handle_channel_opened(id, Carrier::WebSocket);
+                    fixture.endpoints.handle_speakers(conference, vec![id]);
+                }
+                if random.random_bool(0.7) {
+                    // A handshake that never ends has timers of its own.
+                    fixture.endpoints.handle_ice(fixture.now, id, IceState::Connected);
+                    let fingerprints = fingerprints(&certificate);
+                    fixture.endpoints.set_remote_dtls(fixture.now, id, Some(Setup::Passive), fingerprints);
+                }
+                present.push(id);
+                next += 1;
+            } else {
+                let id = present.swap_remove(random.random_range(0..present.len()));
+                fixture.endpoints.remove(id);
+            }
+            fixture.now += Duration::from_millis(random.random_range(0..500));
+            fixture.endpoints.handle_timeout(fixture.now);
+            fixture.actions();
+        }
+        // What is left is timers of those who went, which run out.
+        fixture.endpoints.handle_timeout(fixture.now + Duration::from_secs(60));
+        let left = &fixture.endpoints;
+        assert!(left.endpoints.is_empty() && left.conferences.is_empty(), "seed {seed}");
+        assert!(left.timers.is_empty() && left.written.is_empty(), "seed {seed}");
+        assert_eq!(fixture.actions(), [], "seed {seed}");
     }
 }

@@ -1,0 +1,157 @@
+//! How busy the host is, from the kernel's own accounts (bridge-protocol 11.5). Parsing is apart from reading.
+
+use std::time::Instant;
+
+/// Processor time that counts as full: beyond it latency suffers. The reference's.
+const FULL: f64 = 0.9;
+
+/// Processor time of the host since it started, in clock ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct HostTime {
+    idle: u64,
+    total: u64,
+}
+
+/// The first line of `/proc/stat` (proc(5)): user, nice, system, idle, iowait, irq, softirq, steal. Steal counts as
+/// busy: it is time that another guest had and we wanted.
+fn host_time(stat: &str) -> Option<HostTime> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?;
+    let fields: Vec<u64> = fields.split_whitespace().take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
+    let idle = fields.get(3)?.checked_add(*fields.get(4)?)?;
+    Some(HostTime { idle, total: fields.iter().try_fold(0u64, |sum, field| sum.checked_add(*field))? })
+}
+
+/// `cpu.max` of a cgroup (v2): how many processors' time it may have; `None` is no limit.
+fn quota(cpu_max: &str) -> Option<f64> {
+    let (quota, period) = cpu_max.trim().split_once(' ')?;
+    let (quota, period): (f64, f64) = (quota.parse().ok()?, period.parse().ok()?);
+    (period > 0.0).then_some(quota / period)
+}
+
+/// `usage_usec` of a cgroup's `cpu.stat`, microseconds.
+fn usage(cpu_stat: &str) -> Option<u64> {
+    cpu_stat.lines().find_map(|line| line.strip_prefix("usage_usec "))?.trim().parse().ok()
+}
+
+/// What was read at one moment.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sample {
+    host: Option<HostTime>,
+    /// Microseconds used and processors allowed, when this cgroup has a limit.
+    group: Option<(u64, f64)>,
+}
+
+impl Sample {
+    fn read() -> Self {
+        let read = |path: &str| std::fs::read_to_string(path).ok();
+        let group = || Some((usage(&read("/sys/fs/cgroup/cpu.stat")?)?, quota(&read("/sys/fs/cgroup/cpu.max")?)?));
+        Self { host: read("/proc/stat").and_then(|stat| host_time(&stat)), group: group() }
+    }
+
+    /// Share of the processors' time between two samples, 0 to 1; of the cgroup's share where that is scarcer.
+    fn busy_since(&self, before: &Self, elapsed_seconds: f64) -> Option<f64> {
+        let host = || {
+            let (now, then) = (self.host?, before.host?);
+            let total = now.total.checked_sub(then.total).filter(|total| *total > 0)?;
+            let idle = now.idle.saturating_sub(then.idle).min(total);
+            Some(1.0 - idle as f64 / total as f64)
+        };
+        let group = || {
+            let ((used, allowed), (before, _)) = (self.group?, before.group?);
+            let used = used.saturating_sub(before) as f64 / 1e6;
+            (elapsed_seconds > 0.0 && allowed > 0.0).then(|| (used / elapsed_seconds / allowed).min(1.0))
+        };
+        match (host(), group()) {
+            (Some(host), Some(group)) => Some(host.max(group)),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+/// Processor load of the host, sampled.
+#[derive(Debug)]
+pub(super) struct HostLoad {
+    sample: Sample,
+    at: Instant,
+    stress: f64,
+}
+
+impl HostLoad {
+    pub fn new(now: Instant) -> Self {
+        Self { sample: Sample::read(), at: now, stress: 0.0 }
+    }
+
+    /// Reads the kernel's accounts.
+    pub fn sample(&mut self, now: Instant) {
+        let sample = Sample::read();
+        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
+        if let Some(busy) = sample.busy_since(&self.sample, elapsed) {
+            self.stress = busy / FULL;
+        }
+        (self.sample, self.at) = (sample, now);
+    }
+
+    /// 1 is as much as the host should have to do.
+    pub fn stress(&self) -> f64 {
+        self.stress
+    }
+}
+
+/// Threads of this process.
+pub(super) fn threads() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    threads_of(&status).unwrap_or(0)
+}
+
+fn threads_of(status: &str) -> Option<u64> {
+    status.lines().find_map(|line| line.strip_prefix("Threads:"))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAT: &str = "cpu  100 0 50 800 50 0 0 0 0 0\ncpu0 1 2 3\n";
+
+    #[test]
+    fn steal_is_busy_and_waiting_for_disks_is_not() {
+        let before = Sample { host: host_time(STAT), group: None };
+        assert_eq!(before.host, Some(HostTime { idle: 850, total: 1000 }));
+        let now = Sample { host: host_time("cpu  120 0 50 830 70 0 0 30 0 0\n"), group: None };
+        // 20 user, 30 steal, 30 idle, 20 waiting.
+        assert_eq!(now.busy_since(&before, 5.0), Some(0.5));
+        assert_eq!(before.busy_since(&now, 5.0), None, "a clock that goes back says nothing");
+    }
+
+    #[test]
+    fn the_scarcer_of_host_and_container_counts() {
+        assert_eq!((quota("150000 100000\n"), quota("max 100000\n"), quota("")), (Some(1.5), None, None));
+        assert_eq!(usage("usage_usec 2500000\nuser_usec 1\n"), Some(2_500_000));
+        let before = Sample { host: host_time(STAT), group: Some((0, 1.5)) };
+        let now = Sample { host: host_time("cpu  110 0 50 890 50 0 0 0\n"), group: Some((6_000_000, 1.5)) };
+        let busy = now.busy_since(&before, 5.0).expect("both are known");
+        assert!((busy - 0.8).abs() < 1e-9, "{busy}");
+    }
+
+    #[test]
+    fn nonsense_is_nothing() {
+        for stat in ["", "cpu", "cpu  1 2 3", "cpu  a b c d e f g h", "intr 5"] {
+            assert_eq!(host_time(stat), None, "{stat:?}");
+        }
+        assert_eq!(threads_of("Name:\tx\nThreads:\t12\n"), Some(12));
+    }
+
+    #[test]
+    fn this_host_is_read() {
+        let start = Instant::now();
+        let mut load = HostLoad::new(start);
+        let mut work = 0u64;
+        while start.elapsed().as_millis() < 60 {
+            work = work.wrapping_add(1);
+        }
+        assert!(work > 0);
+        load.sample(Instant::now());
+        assert!((0.0..=1.0 / FULL).contains(&load.stress()) && load.stress() > 0.0, "{}", load.stress());
+        assert!(threads() >= 1);
+    }
+}

@@ -1,0 +1,190 @@
+//! The bridge's metrics: the reference's names where the meaning is the same, made from the same statistics, then our own.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ringbridge_dataplane::stats::{Counter, WorkerStats};
+use serde_json::Value;
+
+use super::report::Report;
+use crate::channel;
+use crate::rest::{Family, Kind};
+
+/// Names after `jitsi_jvb_`, the statistic that each shows, its unit's factor, and what it means.
+const GAUGES: &[(&str, &str, f64, &str)] = &[
+    ("graceful_shutdown", "graceful_shutdown", 1.0, "Whether the bridge takes no new conferences."),
+    ("shutting_down", "shutting_down", 1.0, "Whether the bridge is shutting down."),
+    ("drain_mode", "drain", 1.0, "Whether the bridge drains."),
+    ("healthy", "healthy", 1.0, "Whether the health check passes."),
+    ("stress", "stress_level", 1.0, "Load; 1 is as much as the host should carry."),
+    ("local_endpoints", "local_endpoints", 1.0, "Endpoints now."),
+    ("current_endpoints", "endpoints", 1.0, "Endpoints now, those of other bridges included."),
+    ("current_visitors", "visitors", 1.0, "Visitors now."),
+    ("conferences", "conferences", 1.0, "Conferences now."),
+    ("conferences_inactive", "inactive_conferences", 1.0, "Conferences in which nobody sends."),
+    ("conferences_p2p", "p2p_conferences", 1.0, "Inactive conferences of two."),
+    ("largest_conference", "largest_conference", 1.0, "Endpoints of the largest conference."),
+    ("active_endpoints", "local_active_endpoints", 1.0, "Endpoints in conferences in which somebody sends."),
+    ("endpoints_inactive", "inactive_endpoints", 1.0, "Endpoints in conferences in which nobody sends."),
+    ("endpoints_recvonly", "receive_only_endpoints", 1.0, "Endpoints that send nothing."),
+    ("endpoints_sending_audio", "endpoints_sending_audio", 1.0, "Endpoints that publish audio."),
+    ("endpoints_sending_video", "endpoints_sending_video", 1.0, "Endpoints that publish video."),
+    ("incoming_bitrate", "bit_rate_download", 1_000.0, "Bits received per second."),
+    ("outgoing_bitrate", "bit_rate_upload", 1_000.0, "Bits sent per second."),
+    ("incoming_packet_rate", "packet_rate_download", 1.0, "Packets received per second."),
+    ("outgoing_packet_rate", "packet_rate_upload", 1.0, "Packets sent per second."),
+    ("muc_clients_configured", "muc_clients_configured", 1.0, "XMPP connections that are configured."),
+    ("muc_clients_connected", "muc_clients_connected", 1.0, "XMPP connections that are up."),
+    (
+        "mucs_connected",
+        "mucs_configured",
+        1.0,
+        "Brewery rooms that are configured; the reference's name is misleading.",
+    ),
+    ("mucs_joined", "mucs_joined", 1.0, "Brewery rooms that are joined."),
+    ("thread_count", "threads", 1.0, "Threads of the process."),
+];
+
+/// The same for what only goes up.
+const COUNTERS: &[(&str, &str, &str)] = &[
+    ("conferences_created", "total_conferences_created", "Conferences created."),
+    ("conferences_completed", "total_conferences_completed", "Conferences that ended."),
+    ("conference_seconds", "total_conference_seconds", "Duration of those that ended, seconds."),
+    ("endpoints", "total_participants", "Endpoints created."),
+    ("visitors", "total_visitors", "Visitors created."),
+    (
+        "endpoints_no_message_transport_after_delay",
+        "num_eps_no_msg_transport_after_delay",
+        "Endpoints without a bridge channel 30 s after DTLS.",
+    ),
+    ("data_channel_messages_received", "total_data_channel_messages_received", "Messages received over data channels."),
+    ("data_channel_messages_sent", "total_data_channel_messages_sent", "Messages sent over data channels."),
+    (
+        "colibri_web_socket_messages_received",
+        "total_colibri_web_socket_messages_received",
+        "Messages received over web-sockets.",
+    ),
+    ("colibri_web_socket_messages_sent", "total_colibri_web_socket_messages_sent", "Messages sent over web-sockets."),
+    ("packets_received", "total_packets_received", "Datagrams received."),
+    ("packets_sent", "total_packets_sent", "Datagrams sent."),
+    ("bytes_received", "total_bytes_received", "Bytes received."),
+    ("bytes_sent", "total_bytes_sent", "Bytes sent."),
+    ("dominant_speaker_changes", "total_dominant_speaker_changes", "Changes of the dominant speaker."),
+    ("endpoints_ice_failed", "endpoints_ice_failed", "Endpoints whose ICE never connected."),
+    ("endpoints_dtls_failed", "dtls_failed_endpoints", "Endpoints whose DTLS failed."),
+    ("ice_failed", "total_ice_failed", "ICE agents that failed."),
+    ("ice_succeeded", "total_ice_succeeded", "ICE agents that connected."),
+    ("endpoints_disconnected", "endpoints_disconnected", "Times that an endpoint fell silent."),
+    ("endpoints_reconnected", "endpoints_reconnected", "Times that a silent endpoint came back."),
+];
+
+impl Report {
+    /// Everything at `/metrics`.
+    pub fn metrics(&self, now: SystemTime, workers: &[Arc<WorkerStats>]) -> Vec<Family> {
+        let stats = self.to_map(now);
+        let value = |stat: &str| match stats.get(stat) {
+            Some(Value::Bool(on)) => Some(f64::from(u8::from(*on))),
+            other => other.and_then(Value::as_f64),
+        };
+        let mut families = Vec::new();
+        for (name, stat, factor, help) in GAUGES {
+            if let Some(value) = value(stat) {
+                families.push(Family::single(format!("jitsi_jvb_{name}"), *help, Kind::Gauge, value * factor));
+            }
+        }
+        for (name, stat, help) in COUNTERS {
+            if let Some(value) = value(stat) {
+                families.push(Family::single(format!("jitsi_jvb_{name}"), *help, Kind::Counter, value));
+            }
+        }
+        let single = |name: &str, help: &str, kind, value| Family::single(name, help, kind, value);
+        let disconnects = self.xmpp_disconnects as f64;
+        let help = "Times that an XMPP connection was lost.";
+        families.push(single("jitsi_jvb_xmpp_disconnects", help, Kind::Counter, disconnects));
+        let since_epoch = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let started = self.started.map_or(0, since_epoch) as f64;
+        families.push(single(
+            "jitsi_jvb_startup_time",
+            "When the bridge started, ms since 1970.",
+            Kind::Gauge,
+            started,
+        ));
+        for (name, help, value) in [
+            ("conferences", "Conferences now.", self.totals.conferences as f64),
+            ("endpoints", "Endpoints now.", self.totals.endpoints as f64),
+            ("visitors", "Visitors among the endpoints.", self.totals.visitors as f64),
+            ("largest_conference", "Endpoints of the largest conference.", self.totals.largest_conference as f64),
+            ("endpoints_silent", "Endpoints of which nothing arrives.", self.silent_endpoints as f64),
+            ("stress_level", "The busier of the busiest worker and the host.", self.stress()),
+            ("worker_stress", "Share of time that the busiest worker works.", self.worker_stress),
+            ("host_stress", "Processor load of the host, or of its share; 1 at 90 %.", self.host_stress),
+            ("healthy", "1 when the health check passes.", f64::from(u8::from(self.healthy))),
+            ("xmpp_connected", "XMPP connections that are up.", self.connected as f64),
+        ] {
+            families.push(single(&format!("ringbridge_{name}"), help, Kind::Gauge, value));
+        }
+        families.extend(worker_counters(workers));
+        families.extend(channel::counters::families());
+        families
+    }
+}
+
+/// The workers' counters, by worker and reason.
+fn worker_counters(workers: &[Arc<WorkerStats>]) -> Vec<Family> {
+    let mut families: Vec<(&str, Family)> = Vec::new();
+    for counter in Counter::ALL {
+        let metric = counter.metric();
+        let index = families.iter().position(|(name, _)| *name == metric).unwrap_or_else(|| {
+            let kind = if counter.is_gauge() { Kind::Gauge } else { Kind::PlainCounter };
+            let help = format!("The workers' {}, see dataplane/src/stats.rs.", metric.replace('_', " "));
+            families.push((metric, Family::new(format!("ringbridge_{metric}"), help, kind)));
+            families.len() - 1
+        });
+        for (worker, stats) in workers.iter().enumerate() {
+            let labels = [("worker", worker.to_string()), ("reason", counter.reason().to_owned())];
+            families[index].1.samples.push((labels.into(), stats.get(*counter) as f64));
+        }
+    }
+    families.into_iter().map(|(_, family)| family).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rest::Format;
+
+    #[test]
+    fn workers_and_reasons_are_labels() {
+        let stats = Arc::new(WorkerStats::default());
+        stats.add(Counter::DropNoKeys, 3);
+        let text = Format::Text.write(&Report::default().metrics(SystemTime::now(), &[stats]));
+        assert!(text.contains("ringbridge_dropped{worker=\"0\",reason=\"no_keys\"} 3\n"), "{text}");
+        assert_eq!(text.matches("# TYPE ringbridge_dropped counter").count(), 1);
+    }
+
+    #[test]
+    fn every_statistic_that_is_named_exists() {
+        let stats = Report::default().to_map(SystemTime::now());
+        for stat in GAUGES.iter().map(|row| row.1).chain(COUNTERS.iter().map(|row| row.1)) {
+            assert!(stats.contains_key(stat), "{stat}");
+        }
+    }
+
+    /// The names and kinds that the reference uses, in its own recording.
+    #[test]
+    fn the_references_names_are_spelt_as_it_does() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/fixtures/three-party-vp8/metrics.txt");
+        let Ok(recorded) = std::fs::read_to_string(path) else {
+            println!("skipped: {path} is not here");
+            return;
+        };
+        let text = Format::Text.write(&Report::default().metrics(SystemTime::now(), &[]));
+        let types = text.lines().filter(|line| line.starts_with("# TYPE jitsi_jvb_"));
+        let mut compared = 0;
+        for line in types {
+            assert!(recorded.lines().any(|known| known == line), "{line}");
+            compared += 1;
+        }
+        assert!(compared > 40, "{compared}");
+    }
+}

@@ -1,0 +1,137 @@
+//! Whether the media port lives: when nothing arrives at all, a datagram to ourselves must.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+/// Quiet time before a probe, and between probes.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// Probes in a row that may get lost.
+const TRIES: u32 = 3;
+/// What a probe says: nothing that a worker takes for media.
+const PROBE: &[u8] = &[0xff];
+
+/// Watches the number of received datagrams, and asks for probes.
+#[derive(Debug)]
+pub(super) struct PortProbe {
+    addresses: Vec<SocketAddr>,
+    next: usize,
+    received: u64,
+    /// When something arrived last, or the last probe was sent.
+    since: Instant,
+    /// Probes that nothing followed, and where the last went.
+    unanswered: u32,
+    target: Option<SocketAddr>,
+}
+
+impl PortProbe {
+    /// Watches these addresses, one after the other; none is never wrong.
+    pub fn new(now: Instant, addresses: Vec<SocketAddr>) -> Self {
+        Self { addresses, next: 0, received: 0, since: now, unanswered: 0, target: None }
+    }
+
+    /// Takes the number of datagrams received so far; where to send a probe now, if anywhere.
+    pub fn handle(&mut self, now: Instant, received: u64) -> Option<SocketAddr> {
+        if received != self.received {
+            (self.received, self.since, self.unanswered) = (received, now, 0);
+            self.target = None;
+            return None;
+        }
+        if now.saturating_duration_since(self.since) < INTERVAL || self.addresses.is_empty() {
+            return None;
+        }
+        self.since = now;
+        match self.target {
+            // The same again until it is clear whether that address lives.
+            Some(_) => self.unanswered += 1,
+            None => {
+                self.target = self.addresses.get(self.next % self.addresses.len()).copied();
+                self.next = self.next.wrapping_add(1);
+            }
+        }
+        self.target
+    }
+
+    /// What is wrong with the port, if anything.
+    pub fn health(&self) -> Result<(), String> {
+        match self.target {
+            Some(address) if self.unanswered >= TRIES => Err(format!(
+                "no datagram reaches {address}: the address left this host, its socket is dead, or a firewall drops \
+                 what the host sends to itself"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Sends a probe; whether it went out shows in what arrives.
+pub(super) fn send(target: SocketAddr) {
+    let any: SocketAddr = match target {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let sent = UdpSocket::bind(any).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        socket.send_to(PROBE, target)
+    });
+    if let Err(error) = sent {
+        tracing::debug!(%target, %error, "media port not probed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn traffic_needs_no_probes() {
+        let start = Instant::now();
+        let mut probe = PortProbe::new(start, vec!["192.0.2.1:10000".parse().unwrap()]);
+        for second in 0..60 {
+            assert_eq!(probe.handle(at(start, second), second + 1), None);
+        }
+        assert_eq!(probe.health(), Ok(()));
+    }
+
+    #[test]
+    fn probes_go_round_and_what_arrives_is_health() {
+        let start = Instant::now();
+        let addresses: Vec<SocketAddr> =
+            vec!["192.0.2.1:10000".parse().unwrap(), "[2001:db8::1]:10000".parse().unwrap()];
+        let mut probe = PortProbe::new(start, addresses.clone());
+        let mut probed = Vec::new();
+        for second in 0..40 {
+            // Every probe arrives.
+            probed.extend(probe.handle(at(start, second), probed.len() as u64));
+            assert_eq!(probe.health(), Ok(()));
+        }
+        assert!(probed.len() >= 10 && probed[..4] == [addresses[0], addresses[1], addresses[0], addresses[1]]);
+    }
+
+    #[test]
+    fn a_dead_port_is_noticed_within_ten_seconds_and_so_is_its_return() {
+        let start = Instant::now();
+        let address: SocketAddr = "192.0.2.1:10000".parse().unwrap();
+        let mut probe = PortProbe::new(start, vec![address]);
+        let dead = (0..=10).find(|second| {
+            probe.handle(at(start, *second), 0);
+            probe.health().is_err()
+        });
+        assert!(dead.is_some_and(|second| second > 2), "{dead:?}: one lost probe says nothing");
+        assert!(probe.health().unwrap_err().contains("192.0.2.1:10000"));
+        probe.handle(at(start, 11), 1);
+        assert_eq!(probe.health(), Ok(()));
+    }
+
+    #[test]
+    fn a_probe_arrives() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        send(socket.local_addr().unwrap());
+        let mut buffer = [0; 8];
+        assert_eq!(socket.recv(&mut buffer).unwrap(), PROBE.len());
+    }
+}

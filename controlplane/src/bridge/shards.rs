@@ -1,0 +1,205 @@
+//! The bridge's XMPP connections and, on each, the brewery rooms that it announces itself in (bridge-protocol 2.1, 2.2).
+
+use std::time::{Duration, Instant};
+
+use jid::BareJid;
+use tokio_xmpp::Stanza;
+use tokio_xmpp::minidom::Element;
+use xmpp_parsers::iq::Iq;
+use xmpp_parsers::presence::Presence;
+
+use super::BridgeError;
+use crate::xmpp::iq::Request;
+use crate::xmpp::muc::{MucChange, MucRoom, whois_anyone};
+use crate::xmpp::{XmppEvent, XmppSender, XmppSettings};
+
+/// Wait before a brewery is joined again after a refusal or a kick.
+const REJOIN: Duration = Duration::from_secs(5);
+
+/// One XMPP connection of a bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardSettings {
+    /// What logs call it.
+    pub id: String,
+    /// The account.
+    pub xmpp: XmppSettings,
+    /// Brewery rooms, e.g. `jvbbrewery@internal.auth.example.net`.
+    pub breweries: Vec<BareJid>,
+    /// Nickname there; unique among the bridges of a room.
+    pub nickname: String,
+}
+
+/// A brewery room.
+struct Brewery {
+    room: MucRoom,
+    /// To be joined as soon as there is something to announce.
+    due: bool,
+    /// When it is to be joined again.
+    rejoin: Option<Instant>,
+}
+
+struct Shard {
+    id: String,
+    sender: XmppSender,
+    connected: bool,
+    breweries: Vec<Brewery>,
+}
+
+/// All connections.
+pub(super) struct Shards {
+    shards: Vec<Shard>,
+    /// Times that a connection was lost.
+    pub disconnects: u64,
+    leaving: bool,
+}
+
+impl Shards {
+    /// Takes the connections over, in the order of their settings.
+    pub fn new(settings: &[ShardSettings], senders: Vec<XmppSender>) -> Result<Self, BridgeError> {
+        let brewery = |nickname: &str, jid: &BareJid| {
+            let room = MucRoom::new(jid, nickname)
+                .map_err(|source| BridgeError::Nickname { nickname: nickname.to_owned(), source })?;
+            Ok(Brewery { room, due: false, rejoin: None })
+        };
+        let shards = settings.iter().zip(senders).map(|(settings, sender)| {
+            let breweries = settings.breweries.iter().map(|jid| brewery(&settings.nickname, jid));
+            let breweries = breweries.collect::<Result<_, BridgeError>>()?;
+            Ok(Shard { id: settings.id.clone(), sender, connected: false, breweries })
+        });
+        Ok(Self { shards: shards.collect::<Result<_, BridgeError>>()?, disconnects: 0, leaving: false })
+    }
+
+    /// Takes what one connection reports; a request that it brought has to be answered there.
+    pub fn handle(&mut self, now: Instant, index: usize, event: XmppEvent) -> Option<Request> {
+        let shard = self.shards.get_mut(index)?;
+        match event {
+            XmppEvent::Online { resumed, .. } => {
+                shard.connected = true;
+                for brewery in &mut shard.breweries {
+                    // A resumed session is still in the room.
+                    brewery.due = !(resumed && brewery.room.joined);
+                }
+            }
+            XmppEvent::Offline { .. } => {
+                // Conferences and their media go on; whether the room still knows us shows when we are back.
+                shard.connected = false;
+                self.disconnects += 1;
+                for brewery in &mut shard.breweries {
+                    (brewery.due, brewery.rejoin) = (false, None);
+                }
+            }
+            XmppEvent::Stanza(Stanza::Presence(presence)) => shard.presence(now, &presence, self.leaving),
+            XmppEvent::Stanza(Stanza::Iq(iq)) => return Request::from_iq(iq).ok(),
+            XmppEvent::Stanza(Stanza::Message(_)) => {}
+        }
+        None
+    }
+
+    /// Whether the address is a brewery room of that connection.
+    pub fn is_brewery(&self, index: usize, jid: &BareJid) -> bool {
+        self.shards.get(index).is_some_and(|shard| shard.breweries.iter().any(|b| b.room.room() == *jid))
+    }
+
+    /// Sends an answer over the connection that brought the request.
+    pub fn answer(&self, index: usize, iq: Iq) {
+        if let Some(shard) = self.shards.get(index) {
+            shard.sender.send(iq);
+        }
+    }
+
+    /// Whether a room waits to be joined.
+    pub fn join_due(&self) -> bool {
+        self.shards.iter().any(|shard| shard.connected && shard.breweries.iter().any(|b| b.due))
+    }
+
+    /// Joins the rooms that wait for it.
+    pub fn join(&mut self, stats: &Element) {
+        for shard in self.shards.iter_mut().filter(|shard| shard.connected) {
+            for brewery in shard.breweries.iter_mut().filter(|brewery| brewery.due) {
+                brewery.due = false;
+                shard.sender.send(brewery.room.join(vec![stats.clone()]));
+            }
+        }
+    }
+
+    /// Announces new statistics in every room that we are in.
+    pub fn publish(&self, stats: &Element) {
+        for shard in self.shards.iter().filter(|shard| shard.connected) {
+            for brewery in shard.breweries.iter().filter(|brewery| brewery.room.joined) {
+                shard.sender.send(brewery.room.update(vec![stats.clone()]));
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.shards.iter().flat_map(|shard| &shard.breweries).filter_map(|brewery| brewery.rejoin).min()
+    }
+
+    /// Makes rooms due that are to be joined again.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for brewery in self.shards.iter_mut().flat_map(|shard| &mut shard.breweries) {
+            if brewery.rejoin.is_some_and(|at| at <= now) {
+                (brewery.due, brewery.rejoin) = (true, None);
+            }
+        }
+    }
+
+    /// Leaves all rooms, and none is joined again.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+        for shard in self.shards.iter_mut().filter(|shard| shard.connected) {
+            for brewery in &mut shard.breweries {
+                shard.sender.send(brewery.room.leave());
+            }
+        }
+    }
+
+    /// Connections: how many, and how many are up.
+    pub fn connections(&self) -> (usize, usize) {
+        (self.shards.len(), self.shards.iter().filter(|shard| shard.connected).count())
+    }
+
+    /// Rooms: how many, and how many we are in.
+    pub fn rooms(&self) -> (usize, usize) {
+        let rooms = || self.shards.iter().flat_map(|shard| shard.breweries.iter().map(move |b| (shard, b)));
+        (rooms().count(), rooms().filter(|(shard, brewery)| shard.connected && brewery.room.joined).count())
+    }
+
+    /// What is wrong: without any connection nobody can give the bridge work.
+    pub fn health(&self) -> Result<(), String> {
+        match self.shards.iter().map(|shard| shard.id.as_str()).collect::<Vec<_>>().as_slice() {
+            _ if self.connections().1 > 0 => Ok(()),
+            [_] => Err("not connected to the XMPP server".to_owned()),
+            all => Err(format!("not connected to any XMPP server ({})", all.join(", "))),
+        }
+    }
+}
+
+impl Shard {
+    fn presence(&mut self, now: Instant, presence: &Presence, leaving: bool) {
+        for brewery in &mut self.breweries {
+            let Some(change) = brewery.room.handle(presence) else { continue };
+            let room = brewery.room.room();
+            match change {
+                MucChange::Entered { created } => {
+                    tracing::info!(%room, connection = %self.id, created, "brewery joined");
+                    if created {
+                        self.sender.send(whois_anyone(&room, "brewery-form"));
+                    }
+                }
+                MucChange::Left if !leaving => {
+                    tracing::warn!(%room, connection = %self.id, "removed from the brewery; joining again");
+                    brewery.rejoin = Some(now + REJOIN);
+                }
+                MucChange::Refused { condition } => {
+                    tracing::error!(%room, connection = %self.id, nickname = %brewery.room.me.resource(), %condition,
+                        "brewery not joined; a conflict means that another bridge has this nickname");
+                    brewery.room.reset();
+                    brewery.rejoin = Some(now + REJOIN);
+                }
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The environment of docker-jitsi-meet's bridge container (bridge-protocol 12.1).
+
+use super::connections::RawConnection;
+use super::layers::Origin;
+
+/// Without it the container does not start either: its presence says that this environment is meant.
+const MARK: &str = "JVB_AUTH_PASSWORD";
+
+/// Variables that change nothing here, and why.
+const IGNORED: &[(&str, &str)] = &[
+    ("JVB_STUN_SERVERS", "public addresses are not discovered; set JVB_ADVERTISE_IPS"),
+    ("JVB_DISABLE_STUN", "public addresses are not discovered; set JVB_ADVERTISE_IPS"),
+    ("DISABLE_AWS_HARVESTER", "public addresses are not discovered; set JVB_ADVERTISE_IPS"),
+    ("COLIBRI_REST_ENABLED", "statistics are always served, on the private address"),
+    ("JVB_REQUIRE_VALID_ADDRESS", "the health check looks at workers, media port and XMPP by itself"),
+    ("JVB_OCTO_RELAY_ID", "relays between bridges are not served"),
+    ("JVB_OCTO_BIND_ADDRESS", "relays between bridges are not served"),
+    ("BWE_ESTIMATOR_ENGINE", "there is one estimator"),
+    ("JVB_CC_TRUST_BWE", "the estimate is always trusted"),
+    ("ENABLE_VLA", "layers are measured"),
+    ("JVB_PREFER_SCTP", "clients choose; both channels are served where they are on"),
+    ("JVB_INSTANCE_ID", "for side services"),
+    ("VIDEOBRIDGE_MAX_MEMORY", "there is no Java machine"),
+    ("JVB_LOG_FILE", "the log goes to the standard output"),
+];
+
+/// What the environment says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Docker {
+    /// Our key, its value, the variable.
+    pub values: Vec<(&'static str, String, &'static str)>,
+    /// XMPP connections.
+    pub connections: Vec<RawConnection>,
+    /// Variables that are set and change nothing: name, value, why.
+    pub ignored: Vec<(&'static str, String, &'static str)>,
+}
+
+/// Reads the variables; `None` when this is another environment.
+pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> Option<Docker> {
+    let get = |name: &str| variable(name).filter(|value| !value.is_empty());
+    let or = |name: &str, default: &str| get(name).unwrap_or_else(|| default.to_owned());
+    let on = |name: &str| {
+        get(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
+    };
+    let password = get(MARK)?;
+    let mut docker = Docker::default();
+    let mut set = |key, name: &'static str, value: Option<String>| {
+        if let Some(value) = value {
+            docker.values.push((key, value, name));
+        }
+    };
+    set("bridge.port", "JVB_PORT", get("JVB_PORT"));
+    let advertised = get("JVB_ADVERTISE_IPS").or_else(|| get("DOCKER_HOST_ADDRESS"));
+    set("bridge.public-addresses", "JVB_ADVERTISE_IPS", advertised);
+    let private = get("JVB_ADVERTISE_PRIVATE_CANDIDATES").map(|_| on("JVB_ADVERTISE_PRIVATE_CANDIDATES").to_string());
+    set("bridge.advertise-private-addresses", "JVB_ADVERTISE_PRIVATE_CANDIDATES", private);
+    let shutdown = get("SHUTDOWN_REST_ENABLED").map(|_| on("SHUTDOWN_REST_ENABLED").to_string());
+    set("bridge.shutdown.over-rest", "SHUTDOWN_REST_ENABLED", shutdown);
+    if on("ENABLE_OCTO") {
+        set("bridge.region", "JVB_OCTO_REGION", Some(or("JVB_OCTO_REGION", "europe")));
+    }
+    // As the image's template: the private server on all addresses of the container, and no WebSocket.
+    set("bridge.rest.listen", MARK, Some("0.0.0.0:8080".to_owned()));
+    set("bridge.websocket.enabled", MARK, Some("false".to_owned()));
+
+    let prefix = if on("ENABLE_JVB_XMPP_SERVER") { "JVB_" } else { "" };
+    let own = |name: &str, default: &str| or(&format!("{prefix}{name}"), default);
+    let port = own("XMPP_PORT", if prefix.is_empty() { "5222" } else { "6222" });
+    let room = format!(
+        "{}@{}",
+        or("JVB_BREWERY_MUC", "jvbbrewery"),
+        own("XMPP_INTERNAL_MUC_DOMAIN", "internal-muc.meet.jitsi")
+    );
+    let servers = own("XMPP_SERVER", "xmpp.meet.jitsi");
+    for (index, server) in servers.split(',').map(str::trim).filter(|server| !server.is_empty()).enumerate() {
+        // An IPv6 address has colons of its own, and then no port.
+        let (host, port) = match server.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') => (host, port),
+            _ => (server, port.as_str()),
+        };
+        let connection =
+            RawConnection::new(&format!("shard{index}"), Origin::Environment(format!("{prefix}XMPP_SERVER")))
+                .with("hostname", host)
+                .with("port", port)
+                .with("domain", &own("XMPP_AUTH_DOMAIN", "auth.meet.jitsi"))
+                .with("username", &or("JVB_AUTH_USER", "jvb"))
+                .with("password", &password)
+                .with("muc-jids", &room)
+                .with("muc-nickname", &get("JVB_MUC_NICKNAME").unwrap_or_else(|| or("HOSTNAME", "ringbridge")))
+                .with("disable-certificate-verification", "true");
+        docker.connections.push(connection);
+    }
+    docker.ignored = IGNORED.iter().filter_map(|(name, why)| Some((*name, get(name)?, *why))).collect();
+    Some(docker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(pairs: &[(&str, &str)]) -> Option<Docker> {
+        read(|name| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn other_environments_are_left_alone() {
+        assert_eq!(from(&[("JVB_PORT", "10000"), ("XMPP_SERVER", "x")]), None);
+        assert_eq!(from(&[("JVB_AUTH_PASSWORD", "")]), None);
+    }
+
+    #[test]
+    fn the_least_that_the_image_needs() {
+        let docker = from(&[("JVB_AUTH_PASSWORD", "s3cret"), ("HOSTNAME", "c0ffee")]).expect("meant");
+        let settings = docker.connections[0].settings().expect("complete");
+        assert_eq!(settings.xmpp.host, "xmpp.meet.jitsi");
+        assert_eq!(settings.xmpp.jid.to_string(), "jvb@auth.meet.jitsi");
+        assert_eq!(settings.breweries[0].to_string(), "jvbbrewery@internal-muc.meet.jitsi");
+        assert_eq!((settings.nickname.as_str(), settings.xmpp.verify_certificate), ("c0ffee", false));
+        assert!(docker.values.contains(&("bridge.websocket.enabled", "false".to_owned(), MARK)));
+    }
+
+    #[test]
+    fn several_servers_and_what_changes_nothing() {
+        let docker = from(&[
+            ("JVB_AUTH_PASSWORD", "s3cret"),
+            ("XMPP_SERVER", "one.example.net,two.example.net:5333"),
+            ("JVB_PORT", "20000"),
+            ("JVB_ADVERTISE_IPS", "198.51.100.7#443,203.0.113.9"),
+            ("JVB_ADVERTISE_PRIVATE_CANDIDATES", "0"),
+            ("ENABLE_OCTO", "1"),
+            ("JVB_STUN_SERVERS", "stun.example.net:443"),
+        ])
+        .expect("meant");
+        let ports: Vec<_> = docker.connections.iter().map(|c| c.settings().expect("complete").xmpp.port).collect();
+        assert_eq!(ports, [5222, 5333]);
+        let value = |key| docker.values.iter().find(|(known, ..)| *known == key).map(|(_, value, _)| value.as_str());
+        assert_eq!(value("bridge.port"), Some("20000"));
+        assert_eq!(value("bridge.public-addresses"), Some("198.51.100.7#443,203.0.113.9"));
+        assert_eq!(
+            (value("bridge.advertise-private-addresses"), value("bridge.region")),
+            (Some("false"), Some("europe"))
+        );
+        assert_eq!(docker.ignored.iter().map(|(name, ..)| *name).collect::<Vec<_>>(), ["JVB_STUN_SERVERS"]);
+    }
+
+    #[test]
+    fn a_server_for_bridges_alone() {
+        let docker = from(&[
+            ("JVB_AUTH_PASSWORD", "s3cret"),
+            ("XMPP_SERVER", "xmpp.example.net"),
+            ("ENABLE_JVB_XMPP_SERVER", "1"),
+            ("JVB_XMPP_SERVER", "jvb-xmpp.example.net"),
+            ("JVB_XMPP_AUTH_DOMAIN", "auth.jvb.example.net"),
+        ])
+        .expect("meant");
+        let settings = docker.connections[0].settings().expect("complete");
+        assert_eq!((settings.xmpp.host.as_str(), settings.xmpp.port), ("jvb-xmpp.example.net", 6222));
+        assert_eq!(settings.xmpp.jid.to_string(), "jvb@auth.jvb.example.net");
+    }
+}

@@ -1,0 +1,469 @@
+//! A scripted Jicofo: replays the recorded colibri2 requests and REST calls of `../shared/fixtures` against ringbridge's
+//! bridge over a real Prosody, and compares the answers with the recorded ones. `tools/conformance` runs it alone.
+//!
+//! What differs from one run to the next by nature (ids, ports, keys, addresses) is made equal before. A difference that
+//! is meant has its explanation in [`EXPLAINED`]; any other one fails the run.
+
+mod http;
+mod prosody;
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prosody::Prosody;
+use ringbridge_controlplane::bridge::{BridgeSettings, ShardSettings, ShutdownSettings, run_on};
+use ringbridge_controlplane::xmpp::muc::{MucChange, MucRoom};
+use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender};
+use ringbridge_dataplane::io::IoChoice;
+use ringbridge_dataplane::ring::links;
+use ringbridge_dataplane::stats::{Counter, WorkerStats};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio_xmpp::Stanza;
+use tokio_xmpp::minidom::Element;
+use xmpp_parsers::iq::Iq;
+
+/// Parts of differing lines, and why they may differ.
+const EXPLAINED: &[(&str, &str)] = &[];
+
+const COLIBRI2: &str = "jitsi:colibri2";
+const NICK: &str = "jvb1";
+const WAIT: Duration = Duration::from_secs(20);
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let (mut wanted, mut as_json) = (None, false);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--scenario" => wanted = arguments.next(),
+            "--json" => as_json = true,
+            // What cargo's own test runner understands.
+            "--nocapture" | "--quiet" | "-q" | "--include-ignored" => {}
+            "--list" => return ExitCode::SUCCESS,
+            // A filter of test names: ours is one test.
+            other if !other.starts_with('-') => {}
+            other => {
+                eprintln!("conformance: unknown argument {other:?}; use --scenario NAME and --json");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures");
+    let mut names: Vec<String> = std::fs::read_dir(&fixtures)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.path().join("xmpp.xml").is_file())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| wanted.as_ref().is_none_or(|wanted| wanted == name))
+        .collect();
+    names.sort();
+    if names.is_empty() {
+        println!("skipped: no recordings in {}", fixtures.display());
+        // Whoever names a scenario wants it.
+        return if wanted.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    }
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let mut reports = Vec::new();
+    for name in &names {
+        let Some(report) = runtime.block_on(scenario(&fixtures.join(name), name)) else {
+            println!("skipped: no Prosody");
+            return ExitCode::SUCCESS;
+        };
+        if !as_json {
+            report.print();
+        }
+        reports.push(report);
+    }
+    let ok = reports.iter().all(Report::is_ok);
+    if as_json {
+        let scenarios: Vec<Value> = reports.iter().map(Report::to_json).collect();
+        println!("{}", json!({ "scenarios": scenarios, "ok": ok }));
+    }
+    if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What one scenario gave.
+struct Report {
+    name: String,
+    /// Answers compared.
+    compared: usize,
+    /// Answers that are equal.
+    equal: usize,
+    /// Requests that the recording has no answer to: its bridge was dead.
+    unanswered: usize,
+    differences: Vec<Difference>,
+}
+
+struct Difference {
+    /// Which request.
+    request: String,
+    /// Lines that only the recording has, and only ours.
+    recorded: Vec<String>,
+    ours: Vec<String>,
+    explanation: Option<&'static str>,
+}
+
+impl Report {
+    fn is_ok(&self) -> bool {
+        self.compared > 0 && self.differences.iter().all(|difference| difference.explanation.is_some())
+    }
+
+    fn compare(&mut self, request: &str, recorded: BTreeSet<String>, ours: BTreeSet<String>) {
+        self.compared += 1;
+        let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>();
+        let (recorded, ours) = (only(&recorded, &ours), only(&ours, &recorded));
+        if recorded.is_empty() && ours.is_empty() {
+            self.equal += 1;
+            return;
+        }
+        let explains = |part: &str| recorded.iter().chain(&ours).all(|line| line.contains(part));
+        let explanation = EXPLAINED.iter().find(|(part, _)| explains(part)).map(|(_, why)| *why);
+        self.differences.push(Difference { request: request.to_owned(), recorded, ours, explanation });
+    }
+
+    fn print(&self) {
+        let Self { name, compared, equal, unanswered, .. } = self;
+        println!(
+            "{name}: {equal} of {compared} answers equal, {unanswered} requests that the recorded bridge never answered"
+        );
+        for difference in &self.differences {
+            println!("  {}: {}", difference.request, difference.explanation.unwrap_or("NOT EXPLAINED"));
+            difference.recorded.iter().for_each(|line| println!("    recorded  {line}"));
+            difference.ours.iter().for_each(|line| println!("    ours      {line}"));
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let differences: Vec<Value> = self
+            .differences
+            .iter()
+            .map(|d| json!({ "request": d.request, "recorded": d.recorded, "ours": d.ours, "explanation": d.explanation }))
+            .collect();
+        json!({
+            "scenario": self.name,
+            "answers": self.compared,
+            "equal": self.equal,
+            "unanswered_in_recording": self.unanswered,
+            "differences": differences,
+            "ok": self.is_ok(),
+        })
+    }
+}
+
+/// What happens in a scenario, in order.
+enum Step {
+    /// Jicofo asks; the answer as it reached it.
+    Request { id: String, set: bool, payload: Element, answer: Option<Element> },
+    /// The bridge starts again.
+    Restart,
+    /// A call of the REST interface.
+    Rest { method: String, path: String, body: String, status: u16, answer: String },
+}
+
+fn attribute<'a>(element: &'a Element, name: &'a str) -> &'a str {
+    element.attr(name).unwrap_or_default()
+}
+
+/// Reads a recording.
+fn steps(folder: &Path) -> Vec<Step> {
+    let text = std::fs::read_to_string(folder.join("xmpp.xml")).expect("a recording");
+    let lines: Vec<Element> = text
+        .lines()
+        .filter(|line| line.starts_with("<x "))
+        .filter_map(|line| line.replacen("<x ", "<x xmlns='jabber:client' ", 1).parse().ok())
+        .collect();
+    let mut answers = HashMap::new();
+    for line in &lines {
+        let Some(stanza) = line.children().next() else { continue };
+        if (attribute(line, "via"), attribute(line, "peer"), stanza.name()) == ("send", "focus", "iq")
+            && ["result", "error"].contains(&attribute(stanza, "type"))
+        {
+            answers.insert(attribute(stanza, "id").to_owned(), stanza.clone());
+        }
+    }
+    let mut steps: Vec<(f64, Step)> = Vec::new();
+    let mut session = None;
+    for line in &lines {
+        let Some(stanza) = line.children().next() else { continue };
+        if attribute(line, "via") != "recv" {
+            continue;
+        }
+        let at: f64 = attribute(line, "t").parse().expect("a time");
+        if attribute(line, "peer") == "bridge" {
+            let now = attribute(line, "session").to_owned();
+            if session.replace(now.clone()).is_some_and(|before| before != now) {
+                steps.push((at, Step::Restart));
+            }
+        }
+        let request = stanza.children().find(|child| child.is("conference-modify", COLIBRI2));
+        if let (Some(payload), "focus") = (request, attribute(line, "peer")) {
+            let id = attribute(stanza, "id").to_owned();
+            let answer = answers.remove(&id);
+            let set = attribute(stanza, "type") == "set";
+            steps.push((at, Step::Request { id, set, payload: payload.clone(), answer }));
+        }
+    }
+    let events = std::fs::read_to_string(folder.join("events.jsonl")).unwrap_or_default();
+    for event in events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        let what = event["what"].as_str().unwrap_or_default();
+        let (Some((method, path)), Some(status), Some(at)) =
+            (what.split_once(' '), event["status"].as_u64(), event["t"].as_f64())
+        else {
+            continue;
+        };
+        if ["GET", "POST"].contains(&method) && path.starts_with('/') {
+            let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+            let step = Step::Rest {
+                method: method.to_owned(),
+                path: path.to_owned(),
+                body: text("request"),
+                status: u16::try_from(status).expect("a status"),
+                answer: text("body"),
+            };
+            steps.push((at, step));
+        }
+    }
+    // Stable: equal times keep their order.
+    steps.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    steps.into_iter().map(|(_, step)| step).collect()
+}
+
+/// Replays one scenario; `None` without a Prosody.
+async fn scenario(folder: &PathBuf, name: &str) -> Option<Report> {
+    let server = Prosody::start()?;
+    let mut bridge = Bridge::start(&server);
+    let mut jicofo = Jicofo::start(&server).await;
+    jicofo.bridge_arrives().await;
+    let mut report = Report { name: name.to_owned(), compared: 0, equal: 0, unanswered: 0, differences: Vec::new() };
+    for step in steps(folder) {
+        match step {
+            Step::Restart => {
+                bridge.stop().await;
+                jicofo.bridge_leaves().await;
+                bridge = Bridge::start(&server);
+                jicofo.bridge_arrives().await;
+            }
+            Step::Request { answer: None, .. } => report.unanswered += 1,
+            Step::Request { answer: Some(answer), .. } if is_of_the_server(&answer) => report.unanswered += 1,
+            Step::Request { id, set, payload, answer: Some(answer) } => {
+                let ours = jicofo.ask(&id, set, payload).await;
+                report.compare(&id, canonical(&answer), canonical(&ours));
+            }
+            Step::Rest { method, path, body, status, answer } => {
+                let length = body.len();
+                let request = format!(
+                    "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+                );
+                let ours = http::send(bridge.rest, request).await;
+                let (head, body) = ours.split_once("\r\n\r\n").expect("a head and a body");
+                let status_of = |head: &str| head.split(' ').nth(1).unwrap_or_default().to_owned();
+                let lines =
+                    |status: String, body: &str| BTreeSet::from([format!("status {status}"), format!("body {body}")]);
+                report.compare(
+                    &format!("{method} {path}"),
+                    lines(status.to_string(), &answer),
+                    lines(status_of(head), body),
+                );
+            }
+        }
+    }
+    bridge.stop().await;
+    Some(report)
+}
+
+/// Whether the XMPP server answered in the place of a bridge that was dead: the error names the room, or the session.
+fn is_of_the_server(answer: &Element) -> bool {
+    answer.children().filter(|child| child.name() == "error").any(|error| {
+        error.attr("by").is_some() || error.children().any(|condition| condition.name() == "recipient-unavailable")
+    })
+}
+
+/// The bridge under test; its worker only beats.
+struct Bridge {
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+    rest: SocketAddr,
+    heart: tokio::task::JoinHandle<()>,
+}
+
+impl Bridge {
+    fn start(server: &Prosody) -> Self {
+        let loopback = || SocketAddr::from(([127, 0, 0, 1], prosody::free_port()));
+        let (rest, websocket) = (loopback(), loopback());
+        let settings = BridgeSettings {
+            connections: vec![ShardSettings {
+                id: "xmpp".to_owned(),
+                xmpp: server.account("jvb", Some(NICK)),
+                breweries: vec![prosody::BREWERY.parse().expect("a room")],
+                nickname: NICK.to_owned(),
+            }],
+            local_addresses: vec!["127.0.0.1".parse().expect("an address")],
+            public_addresses: Vec::new(),
+            advertise_private: true,
+            port: 10_000,
+            workers: 1,
+            spill_endpoints: 50,
+            cores: Vec::new(),
+            io: IoChoice::Auto,
+            io_options: Default::default(),
+            start_bitrate: 2_500_000,
+            congestion_control: true,
+            websocket_listen: Some(websocket),
+            websocket_base_url: format!("ws://{websocket}"),
+            websocket_server_id: NICK.to_owned(),
+            rest_listen: rest,
+            region: None,
+            sctp: true,
+            drain: false,
+            shutdown: ShutdownSettings::default(),
+            shutdown_over_rest: true,
+            shutdown_over_xmpp: false,
+            disable_rewriting: false,
+        };
+        let (link, mut worker) = links(0, 4096, 64).expect("a ring");
+        let stats = Arc::new(WorkerStats::default());
+        let counters = Arc::clone(&stats);
+        let heart = tokio::spawn(async move {
+            loop {
+                counters.count(Counter::LoopTurns);
+                while worker.poll_command().is_some() {}
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let (stop, stopped) = watch::channel(false);
+        let task =
+            tokio::spawn(async move { run_on(settings, vec![(link, stats)], stopped).await.expect("the bridge runs") });
+        Self { stop, task, rest, heart }
+    }
+
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        tokio::time::timeout(WAIT, self.task).await.expect("the bridge ends").expect("no panic");
+        self.heart.abort();
+    }
+}
+
+struct Jicofo {
+    sender: XmppSender,
+    events: mpsc::Receiver<XmppEvent>,
+    room: MucRoom,
+    _stop: watch::Sender<bool>,
+}
+
+impl Jicofo {
+    async fn start(server: &Prosody) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let (sender, events) = xmpp::connect(server.account("focus", Some("focus")), stopped);
+        let room = MucRoom::new(&prosody::BREWERY.parse().expect("a room"), "focus").expect("a nickname");
+        let mut jicofo = Self { sender, events, room, _stop: stop };
+        while !matches!(jicofo.event().await, XmppEvent::Online { .. }) {}
+        let join = jicofo.room.join(Vec::new());
+        jicofo.sender.send(join);
+        jicofo
+    }
+
+    async fn event(&mut self) -> XmppEvent {
+        tokio::time::timeout(WAIT, self.events.recv()).await.expect("something in time").expect("a connection")
+    }
+
+    async fn until(&mut self, wanted: impl Fn(&MucRoom, Option<&MucChange>) -> bool) {
+        while !wanted(&self.room, None) {
+            if let XmppEvent::Stanza(Stanza::Presence(presence)) = self.event().await {
+                let change = self.room.handle(&presence);
+                if wanted(&self.room, change.as_ref()) {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn bridge_arrives(&mut self) {
+        self.until(|room, _| room.joined && room.occupants.contains_key(NICK)).await;
+    }
+
+    async fn bridge_leaves(&mut self) {
+        self.until(|room, _| !room.occupants.contains_key(NICK)).await;
+    }
+
+    async fn ask(&mut self, id: &str, set: bool, payload: Element) -> Element {
+        let to = Some(format!("{}/{NICK}", prosody::BREWERY).parse().expect("an address"));
+        let id = id.to_owned();
+        let request = if set {
+            Iq::Set { from: None, to, id: id.clone(), payload }
+        } else {
+            Iq::Get { from: None, to, id: id.clone(), payload }
+        };
+        self.sender.send(request);
+        loop {
+            match self.event().await {
+                XmppEvent::Stanza(Stanza::Iq(iq)) if *iq.id() == id => return Element::from(iq),
+                XmppEvent::Stanza(Stanza::Presence(presence)) => drop(self.room.handle(&presence)),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A stanza as lines, one per attribute and text, without what differs by nature. The order of children does not count.
+fn canonical(stanza: &Element) -> BTreeSet<String> {
+    let mut lines = BTreeSet::from([format!("iq@type={}", attribute(stanza, "type"))]);
+    for child in stanza.children() {
+        describe(child, "iq", &mut lines);
+    }
+    lines
+}
+
+fn describe(element: &Element, parent: &str, lines: &mut BTreeSet<String>) {
+    let key = match element.name() {
+        "endpoint" | "media-source" | "relay" => format!("[{}]", attribute(element, "id")),
+        "candidate" => format!("[{} {}]", attribute(element, "type"), attribute(element, "protocol")),
+        _ => String::new(),
+    };
+    let path = format!("{parent}/{}{key}", element.name());
+    lines.insert(format!("{path} xmlns={}", element.ns()));
+    for ((_, name), value) in element.attrs() {
+        let name = name.to_string();
+        let by_nature = matches!(
+            (element.name(), name.as_str()),
+            ("transport", "ufrag" | "pwd")
+                | ("candidate", "id" | "ip" | "port" | "rel-addr" | "rel-port")
+                | ("source", "ssrc")
+        );
+        let value = match (element.name(), name.as_str()) {
+            _ if by_nature => "*".to_owned(),
+            ("web-socket", "url") => shape_of_url(value),
+            _ => value.to_owned(),
+        };
+        lines.insert(format!("{path}@{name}={value}"));
+    }
+    let text = element.text();
+    if !text.trim().is_empty() {
+        // A fingerprint counts by its form.
+        let text =
+            if element.name() == "fingerprint" { format!("{} bytes", text.trim().split(':').count()) } else { text };
+        lines.insert(format!("{path} text={text}"));
+    }
+    for child in element.children() {
+        describe(child, &path, lines);
+    }
+}
+
+/// `ws://host/colibri-ws/server/conference/endpoint?pwd=secret`, of which scheme, path and endpoint count.
+fn shape_of_url(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let parts: Vec<&str> = rest.split('/').collect();
+    match parts.as_slice() {
+        [_, path, server, _, last] => {
+            let (endpoint, query) = last.split_once('?').unwrap_or((last, ""));
+            let password = query.split_once('=').map_or("", |(name, _)| name);
+            format!("{scheme}://*/{path}/{server}/*/{endpoint}?{password}=*")
+        }
+        _ => url.to_owned(),
+    }
+}
