@@ -220,7 +220,8 @@ fn what_a_pacer_would_bring() {
         for seed in 0..40 {
             let rate = Random::new(seed).between(0.8e6, 4e6);
             let available = (rate * 0.7) as u64;
-            let demand = Demand { keyframes: Some(150), pace, wanted: available, available, ..Demand::GREEDY };
+            let demand =
+                Demand { keyframes: Some(150), audio: true, pace, wanted: available, available, ..Demand::GREEDY };
             let mut simulation = Simulation::new(seed, Link::constant(rate), demand);
             simulation.run(10 * SECOND);
             simulation.audio_waits.clear();

@@ -76,6 +76,8 @@ pub struct Demand {
     pub frame_rate: u64,
     /// A keyframe every so many frames, five times as large.
     pub keyframes: Option<u64>,
+    /// Audio goes beside it.
+    pub audio: bool,
     /// Video leaves at this multiple of the estimate at most; `None` sends frames whole.
     pub pace: Option<f64>,
     /// It sends at most this much; what is missing to `wanted` is not there to be sent.
@@ -84,7 +86,7 @@ pub struct Demand {
 
 impl Demand {
     pub const GREEDY: Self =
-        Self { wanted: 20_000_000, frame_rate: 30, keyframes: None, pace: None, available: u64::MAX };
+        Self { wanted: 20_000_000, frame_rate: 30, keyframes: None, audio: false, pace: None, available: u64::MAX };
 }
 
 /// What could be seen at a time.
@@ -164,7 +166,7 @@ impl Simulation {
             decreases: Vec::new(),
             waiting: VecDeque::new(),
             next_release: u64::MAX,
-            next_audio: 1_000_000,
+            next_audio: if demand.audio { 1_000_000 } else { u64::MAX },
             audio_waits: Vec::new(),
             frame_times: Vec::new(),
         }
@@ -235,7 +237,7 @@ impl Simulation {
             self.waiting.pop_front();
             self.send(size, marker);
             if marker {
-                self.frame_times.push(self.busy_until - made);
+                self.frame_times.push(self.busy_until.saturating_sub(made));
             }
         }
         self.next_release = if self.waiting.is_empty() { u64::MAX } else { self.now + step };
