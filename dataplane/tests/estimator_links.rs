@@ -209,3 +209,41 @@ fn silence_of_the_feedback_lowers_the_rate() {
     simulation.run(8 * SECOND);
     assert!(simulation.estimator.estimate() > 2_400_000, "{}", simulation.estimator.estimate());
 }
+
+/// What a pacer would bring: audio waits behind keyframes without one, and keyframes wait with one. The figures stand in
+/// docs/decisions.md; the bridge has none.
+#[test]
+fn what_a_pacer_would_bring() {
+    let mut rows = Vec::new();
+    for pace in [None, Some(2.5), Some(1.25)] {
+        let (mut audio, mut frames) = (Vec::new(), Vec::new());
+        for seed in 0..40 {
+            let rate = Random::new(seed).between(0.8e6, 4e6);
+            let available = (rate * 0.7) as u64;
+            let demand =
+                Demand { keyframes: Some(150), audio: true, pace, wanted: available, available, ..Demand::GREEDY };
+            let mut simulation = Simulation::new(seed, Link::constant(rate), demand);
+            simulation.run(10 * SECOND);
+            simulation.audio_waits.clear();
+            simulation.frame_times.clear();
+            simulation.run(30 * SECOND);
+            audio.append(&mut simulation.audio_waits);
+            frames.append(&mut simulation.frame_times);
+        }
+        let at = |list: &mut Vec<u64>, share: f64| {
+            list.sort_unstable();
+            list[((list.len() - 1) as f64 * share) as usize] / 1000
+        };
+        let row = [
+            at(&mut audio, 0.5),
+            at(&mut audio, 0.95),
+            at(&mut audio, 1.0),
+            at(&mut frames, 0.5),
+            at(&mut frames, 1.0),
+        ];
+        println!("pace {pace:?}: audio waits {:?} ms, frames take {:?} ms", &row[..3], &row[3..]);
+        rows.push(row);
+    }
+    // Audio behind a keyframe: no more than the jitter that a browser's buffer takes in its stride.
+    assert!(rows[0][1] < 60 && rows[0][2] < 250, "{rows:?}");
+}

@@ -15,6 +15,7 @@ use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::ring::{Command, IceCredentials, NewEndpoint};
+use ringbridge_dataplane::rtcp::TwccRecorder;
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use webrtc_util::marshal::Marshal;
 
@@ -69,15 +70,22 @@ impl PacketSink for Sink {
 
 #[test]
 fn steady_state_allocates_nothing() {
-    steady_state(1);
+    steady_state(1, false);
+}
+
+/// A receiver tells what became of its packets. What it is granted is decided anew once a second at least, between
+/// packets; that may allocate.
+#[test]
+fn feedback_allocates_nothing() {
+    steady_state(1, true);
 }
 
 #[test]
 fn crossing_to_another_worker_allocates_nothing() {
-    steady_state(2);
+    steady_state(2, false);
 }
 
-fn steady_state(workers: usize) {
+fn steady_state(workers: usize, feedback: bool) {
     let stats: Vec<Arc<WorkerStats>> = (0..workers).map(|_| Arc::default()).collect();
     let mut forwarders = Forwarder::connected(&ForwarderConfig::default(), &stats, 64).unwrap();
     let mut now = Instant::now();
@@ -111,6 +119,9 @@ fn steady_state(workers: usize) {
     let mut low = Camera::new(100, 11, 1, 180);
     let mut high = Camera::new(100, 12, 1, 360);
     let mut transport = 0u16;
+    let (mut recorder, mut numbered) = (TwccRecorder::default(), 0u16);
+    let mut receiver = context(&keys(1).inbound);
+    let receiver_slot = forwarders[1 % workers].slot(EndpointId(1)).unwrap();
     let mut measured = 0;
     for i in 0..600u16 {
         // Loss now and then, so that NACKs go out; each step is one audio and six video packets.
@@ -133,8 +144,21 @@ fn steady_state(workers: usize) {
             forwarders.iter_mut().for_each(|f| f.handle_peers(now, &mut sink));
             measured += COUNT.take().unwrap_or(0);
         }
+        let mut report = [0; 1_200];
+        for _ in 0..if feedback { 3 } else { 0 } {
+            numbered += 1;
+            recorder.record(now, numbered, false);
+        }
+        while let Some(len) = recorder.take_feedback(now, 1, 11, &mut report) {
+            let mut datagram = receiver.encrypt_rtcp(&report[..len]).unwrap().to_vec();
+            if i >= 200 {
+                COUNT.set(Some(0));
+            }
+            forwarders[0].handle_rtcp(now, receiver_slot, &mut datagram, &mut sink);
+            measured += COUNT.take().unwrap_or(0);
+        }
         now += Duration::from_millis(20);
-        if i >= 200 {
+        if i >= 200 && !feedback {
             COUNT.set(Some(0));
         }
         forwarders.iter_mut().for_each(|f| f.handle_timeout(now, &mut sink));
@@ -143,6 +167,8 @@ fn steady_state(workers: usize) {
     }
     let count = |counter| stats.iter().map(|s| s.get(counter)).sum::<u64>();
     assert_eq!(count(Counter::PacketsForwarded), 600 * 4 * 10);
+    let reports = if feedback { 100..121 } else { 0..1 };
+    assert!(reports.contains(&count(Counter::TransportFeedbackReceived)));
     // One packet of seven is lost every 50 steps.
     assert_eq!(count(Counter::Crossings), if workers == 1 { 0 } else { 600 * 7 - 12 });
     assert!(count(Counter::NackSent) > 0);

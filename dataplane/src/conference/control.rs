@@ -184,7 +184,7 @@ impl Room {
         let Some(leg) = source.legs.get_mut(at).filter(|_| source.kind == MediaKind::Video) else { return };
         let Some(target) = leg.target else { return };
         let encoding = leg.projection.current().unwrap_or_else(|| active.desired(env.shedding, target).encoding);
-        if !leg.requests.ready(env.now) {
+        if !leg.requests.ready(env.now) || !leg.wishes.take(env.now) {
             return env.stats.count(Counter::KeyframeRequestsThrottled);
         }
         leg.requests.used(env.now);

@@ -17,6 +17,8 @@ const RISE: f64 = 1.03;
 const SPACING: u64 = 100_000;
 const REVIEW: u64 = 500_000;
 const LONGEST: u64 = 1_000_000;
+/// A little above what is wanted, so that a path that carries just that is found to do so.
+const WANTED: f64 = 1.1;
 /// Time between two reports to the control plane.
 const REPORT: u64 = 1_000_000;
 /// Share of the budget that repeated packets may take, and how much of that at once.
@@ -36,7 +38,7 @@ pub struct Downlink {
     /// What the allocation granted.
     pub granted: u64,
     /// What it would grant if the path carried it.
-    pub wanted: u64,
+    pub ideal: u64,
     bytes: u64,
     since: Option<u64>,
     allocated_at: u64,
@@ -60,7 +62,7 @@ impl Downlink {
             estimator: Estimator::new(bounds),
             prober: Prober::default(),
             granted: 0,
-            wanted: 0,
+            ideal: 0,
             bytes: 0,
             since: None,
             allocated_at: 0,
@@ -126,9 +128,9 @@ impl Downlink {
     }
 
     /// Notes what the allocation made of `available`.
-    pub fn allocated(&mut self, now: u64, available: Option<u64>, granted: u64, wanted: u64) {
+    pub fn allocated(&mut self, now: u64, available: Option<u64>, granted: u64, ideal: u64) {
         (self.allocated_at, self.allocated_for) = (now, available);
-        (self.granted, self.wanted) = (granted, wanted);
+        (self.granted, self.ideal) = (granted, ideal);
     }
 
     /// Whether the allocation should run again for this receiver.
@@ -143,8 +145,8 @@ impl Downlink {
                 elapsed >= SPACING / 4 || available * 10 < before * 9
             }
             (Some(before), Some(available)) => {
-                let limited = self.granted < self.wanted || self.granted * 10 > available * 8;
-                let rise = available as f64 > before as f64 * RISE && self.granted < self.wanted;
+                let limited = self.granted < self.ideal || self.granted * 10 > available * 8;
+                let rise = available as f64 > before as f64 * RISE && self.granted < self.ideal;
                 (rise && elapsed >= SPACING) || (limited && elapsed >= REVIEW) || elapsed >= LONGEST
             }
         }
@@ -178,7 +180,8 @@ impl Downlink {
         }
         self.estimator.check(now);
         if probes {
-            self.prober.poll(now, &mut self.estimator, self.wanted);
+            let wanted = (self.ideal as f64 * WANTED) as u64;
+            self.prober.poll(now, &mut self.estimator, wanted);
         }
     }
 
@@ -209,7 +212,7 @@ impl Downlink {
                 .budget(now)
                 .map(|_| if self.estimator.heard() { self.estimator.estimate() } else { self.remb.map_or(0, |r| r.1) }),
             target_bps: self.granted,
-            ideal_bps: self.wanted,
+            ideal_bps: self.ideal,
             sent_bps: bytes * 8_000_000 / elapsed.max(1),
             rtt: round_trip.map(Duration::from_micros),
             lost_per_mille: (self.estimator.loss() * 1000.0) as u16,

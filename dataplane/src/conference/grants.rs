@@ -13,9 +13,6 @@ use crate::peers::Note;
 use crate::ring::Event;
 use crate::stats::Counter;
 
-/// A little above what is wanted, so that a path that carries just that is found to do so.
-const WANTED: f64 = 1.1;
-
 /// What sources offer, looked up once for all receivers of one run.
 #[derive(Default)]
 struct Offers {
@@ -112,14 +109,16 @@ impl Room {
         let division = divide(&wants, available);
         for (place, granted) in places.iter().zip(&division.granted) {
             if let Some(target) = targets.get_mut(*place) {
-                // Without a limit, what the sender adds later is welcome at once.
-                *target = if available.is_none() { (*target).max(*granted) } else { *granted };
+                // Without a limit, an encoding that the sender adds later is welcome at once.
+                let higher = target.map(|t| t.encoding) > granted.map(|g| g.encoding);
+                if available.is_some() || !higher {
+                    *target = *granted;
+                }
             }
         }
         if let Some(downlink) = endpoint.downlink.as_deref_mut() {
-            let wanted = (division.ideal as f64 * WANTED) as u64;
             let available = downlink.available(now);
-            downlink.allocated(now, available, division.bitrate, wanted);
+            downlink.allocated(now, available, division.bitrate, division.ideal);
         }
         let shown = |s: &Source| !matches!(s.video_type, VideoType::None | VideoType::Disabled);
         let forwarded: Vec<String> = offered

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::keyframe::Throttle;
+use super::keyframe::{Allowance, Throttle};
 use super::projection::Projection;
 use crate::congestion::layer::LayerId;
 use crate::media::MediaKind;
@@ -36,6 +36,8 @@ pub struct Leg {
     pub octets: u32,
     /// Holds back this receiver's own keyframe requests.
     pub requests: Throttle,
+    /// How many it may still wish for.
+    pub wishes: Allowance,
     resent: [Option<(u16, Instant)>; RESENDS],
     resent_at: usize,
 }
@@ -62,6 +64,7 @@ impl Leg {
             packets: 0,
             octets: 0,
             requests: Throttle::default(),
+            wishes: Allowance::default(),
             resent: [None; RESENDS],
             resent_at: 0,
         }

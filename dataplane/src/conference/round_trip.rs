@@ -35,7 +35,7 @@ impl RoundTrip {
         if last_sr == 0 {
             return;
         }
-        let delay = u64::from(delay) * 1_000_000 >> 16;
+        let delay = (u64::from(delay) * 1_000_000) >> 16;
         let Some((_, at)) = self.sent.iter().find(|(ntp, _)| *ntp == last_sr) else { return };
         let Some(sample) = now.saturating_sub(*at).checked_sub(delay).filter(|rtt| *rtt <= LONGEST) else { return };
         self.value = Some(self.value.map_or(sample, |value| (value * 7 + sample) / 8));

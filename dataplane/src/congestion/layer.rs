@@ -146,7 +146,7 @@ impl Points {
         let low = Point::new(spatial, temporal);
         let row = (Self::ROW << low.temporal()) & Self::ROW;
         let shift = low.spatial() as u16 * MAX_TEMPORAL as u16;
-        Self(if upper { row * (Self::COLUMN << shift & Self::ALL.0) & Self::ALL.0 } else { row << shift })
+        Self(if upper { (row * ((Self::COLUMN << shift) & Self::ALL.0)) & Self::ALL.0 } else { row << shift })
     }
 
     /// The points of all spatial layers at one temporal layer.

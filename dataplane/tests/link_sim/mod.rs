@@ -76,12 +76,17 @@ pub struct Demand {
     pub frame_rate: u64,
     /// A keyframe every so many frames, five times as large.
     pub keyframes: Option<u64>,
+    /// Audio goes beside it.
+    pub audio: bool,
+    /// Video leaves at this multiple of the estimate at most; `None` sends frames whole.
+    pub pace: Option<f64>,
     /// It sends at most this much; what is missing to `wanted` is not there to be sent.
     pub available: u64,
 }
 
 impl Demand {
-    pub const GREEDY: Self = Self { wanted: 20_000_000, frame_rate: 30, keyframes: None, available: u64::MAX };
+    pub const GREEDY: Self =
+        Self { wanted: 20_000_000, frame_rate: 30, keyframes: None, audio: false, pace: None, available: u64::MAX };
 }
 
 /// What could be seen at a time.
@@ -122,6 +127,14 @@ pub struct Simulation {
     pub sent: u64,
     pub sent_bytes: u64,
     pub decreases: Vec<u64>,
+    /// Video that waits to be paced out: size, end of frame, when its frame was made.
+    waiting: VecDeque<(u64, bool, u64)>,
+    next_release: u64,
+    next_audio: u64,
+    /// What each audio packet had to wait in the link's queue.
+    pub audio_waits: Vec<u64>,
+    /// How long each frame took from the bridge to the end of the link.
+    pub frame_times: Vec<u64>,
 }
 
 /// What lies between the two clocks; feedback knows only the receiver's.
@@ -151,6 +164,11 @@ impl Simulation {
             sent: 0,
             sent_bytes: 0,
             decreases: Vec::new(),
+            waiting: VecDeque::new(),
+            next_release: u64::MAX,
+            next_audio: if demand.audio { 1_000_000 } else { u64::MAX },
+            audio_waits: Vec::new(),
+            frame_times: Vec::new(),
         }
     }
 
@@ -196,9 +214,40 @@ impl Simulation {
         self.queue = self.busy_until.saturating_sub(self.now);
         let packets = ((size / 1_200.0).ceil() as u64).max(1);
         for i in 0..packets {
-            self.send((size / packets as f64).max(60.0) as u64, i + 1 == packets);
+            let packet = ((size / packets as f64).max(60.0) as u64, i + 1 == packets, self.now);
+            self.waiting.push_back(packet);
         }
+        self.release();
         self.next_frame += 1_000_000 / self.demand.frame_rate;
+    }
+
+    /// Sends what the pacer lets go; without one, everything.
+    fn release(&mut self) {
+        let step = 5_000;
+        let rate = self.demand.pace.map(|factor| self.estimator.estimate() as f64 * factor);
+        let mut budget = rate.map_or(f64::INFINITY, |rate| rate * step as f64 / 8e6);
+        if self.next_release != u64::MAX && self.next_release > self.now {
+            return;
+        }
+        while let Some((size, marker, made)) = self.waiting.front().copied() {
+            if budget <= 0.0 {
+                break;
+            }
+            budget -= size as f64;
+            self.waiting.pop_front();
+            self.send(size, marker);
+            if marker {
+                self.frame_times.push(self.busy_until.saturating_sub(made));
+            }
+        }
+        self.next_release = if self.waiting.is_empty() { u64::MAX } else { self.now + step };
+    }
+
+    /// 32 kbit/s of audio, which is neither numbered nor paced.
+    fn audio(&mut self) {
+        self.next_audio += 20_000;
+        self.audio_waits.push(self.busy_until.saturating_sub(self.now));
+        self.busy_until = self.busy_until.max(self.now) + (80.0 * 8e6 / self.link.rate_at(self.now)) as u64;
     }
 
     fn poll(&mut self) {
@@ -255,7 +304,8 @@ impl Simulation {
                 (at.saturating_duration_since(self.start).as_micros() as u64).saturating_sub(CLOCK_OFFSET)
             });
             let feedback = self.feedback.front().map_or(u64::MAX, |f| f.0);
-            let times = [arrival, report, feedback, self.next_frame, self.next_poll, next_sample];
+            let video = self.next_frame.min(self.next_release);
+            let times = [arrival, report, feedback, video, self.next_audio, self.next_poll, next_sample];
             let next = times.into_iter().min().unwrap_or(end);
             if next >= end {
                 self.now = end;
@@ -268,8 +318,12 @@ impl Simulation {
                 self.report();
             } else if next == feedback {
                 self.take_feedback();
+            } else if next == self.next_release {
+                self.release();
             } else if next == self.next_frame {
                 self.frame();
+            } else if next == self.next_audio {
+                self.audio();
             } else if next == self.next_poll {
                 self.poll();
             } else {

@@ -2,6 +2,7 @@
 
 /// The least delay is taken over one to two of these, so that a new route or a drifting clock is believed in the end.
 const PERIOD: u64 = 10_000_000;
+const IDLE: u64 = 3 * PERIOD;
 /// A queue is what even the luckiest packet of this time had to wait for: jitter is not.
 const LOOK_BACK: u64 = 200_000;
 const FEEDBACKS: usize = 8;
@@ -20,6 +21,10 @@ pub struct QueueDelay {
 impl QueueDelay {
     /// Takes the least one-way delay of the packets of one feedback: microseconds, with any constant offset.
     pub fn feedback(&mut self, now: u64, least: i64) {
+        if now.saturating_sub(self.base_since) > IDLE {
+            // After a pause the clocks may have drifted apart.
+            (self.base, self.base_since) = (None, now);
+        }
         let base = self.base.get_or_insert([least; 2]);
         if now.saturating_sub(self.base_since) > PERIOD {
             *base = [base[1], least];
