@@ -7,10 +7,10 @@ export const connections = [];
 /**
  * Replaces window.RTCPeerConnection. `options`: codec (lower case) to put first, asymmetric (other numbers on the
  * bridge connection), blockP2p (peer-to-peer candidates lead nowhere), relay ("address:port" in front of the bridge),
- * lipSync (audio and video of a participant in one stream).
+ * lipSync (audio and video of a participant in one stream), bitrates (most bits per second of each encoding, from low).
  * `session()` says which session is being set up.
  */
-export function wrapPeerConnections({ codec, asymmetric, blockP2p, relay, lipSync, session }) {
+export function wrapPeerConnections({ codec, asymmetric, blockP2p, relay, lipSync, bitrates, session }) {
   const Native = window.RTCPeerConnection;
   const change = (record, description) => {
     let { sdp } = description;
@@ -57,6 +57,15 @@ export function wrapPeerConnections({ codec, asymmetric, blockP2p, relay, lipSyn
       return super.addIceCandidate(candidate, ...rest);
     }
   }
+  const setParameters = RTCRtpSender.prototype.setParameters;
+  RTCRtpSender.prototype.setParameters = function (parameters, ...rest) {
+    if (bitrates && this.track?.kind === 'video' && parameters.encodings.length === bitrates.length) {
+      for (const [index, encoding] of parameters.encodings.entries()) {
+        encoding.maxBitrate = Math.min(encoding.maxBitrate ?? Infinity, bitrates[index]);
+      }
+    }
+    return setParameters.call(this, parameters, ...rest);
+  };
   window.RTCPeerConnection = Wrapped;
   window.webkitRTCPeerConnection = Wrapped;
 }

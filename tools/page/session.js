@@ -100,11 +100,7 @@ export class Session extends EventTarget {
       // One codec for everybody in the page's own hands, see peer-connections.js; H.264 and AV1 are sent as one encoding.
       disableSimulcast: !(this.options.simulcast ?? (codec !== 'av1' && codec !== 'h264')),
       ...(this.options.shareFps && { desktopSharingFrameRate: { min: 5, max: this.options.shareFps } }),
-      // The rates per layer are those of Jitsi Meet's own configuration.
-      videoQuality: {
-        maxBitratesVideo: { VP8: { low: 200000, standard: 500000, high: 1500000 } },
-        ...(libraryCodec && { preferredCodec: libraryCodec, enforcePreferredCodec: true }),
-      },
+      ...(libraryCodec && { videoQuality: { preferredCodec: libraryCodec, enforcePreferredCodec: true } }),
     });
     this.conference = conference;
     const on = (event, handler) => {

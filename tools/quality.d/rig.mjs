@@ -153,7 +153,7 @@ export class Rig {
     const messages = {};
     for (const page of this.pages) messages[page.name] = await this.messages(page).catch(() => []);
     writeFileSync(join(this.stack.folder, 'readings.json'), JSON.stringify({
-      readings: Object.fromEntries(this.readings), messages, relay: this.relay?.reports ?? [],
+      readings: Object.fromEntries(this.readings), messages, bandwidth: this.bandwidths, relay: this.relay?.reports ?? [],
     }));
     for (const page of this.pages) writeFileSync(join(this.stack.folder, `${page.name}.console.log`), page.console.join('\n') + '\n');
   }

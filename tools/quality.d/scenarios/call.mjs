@@ -1,6 +1,7 @@
 // The call that most scenarios begin with: one sender of a 720p camera, receivers that only look.
 export const fps = 15;
-export const camera = { size: '1280x720', fps };
+/** The rates per layer are those of Jitsi Meet's own configuration. */
+export const camera = { size: '1280x720', fps, bitrates: '200,500,1500' };
 /** Receives only, so that its processor is free to decode. */
 export const watcher = { send: 'none' };
 
