@@ -161,6 +161,7 @@ impl Room {
     /// Gives every receiver here its own version of a sender report.
     pub fn report_to_legs(&mut self, env: &Env<'_>, input: Input, clock: SenderClock, sink: &mut impl PacketSink) {
         let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else { return };
+        source.note_clock(input.encoding, clock);
         let Some(out) = source.outgoing() else { return };
         for leg in &source.legs {
             // Only the encoding that the receiver gets tells the time of its stream, and only once it gets something.

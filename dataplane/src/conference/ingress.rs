@@ -187,6 +187,7 @@ impl Room {
             },
             None => picture_of(state, &view),
         };
+        let ahead = state.ahead;
         let resized = view.entry == Entry::Keyframe && view.heights != [0; 3] && view.heights != state.heights;
         if resized {
             state.heights = view.heights;
@@ -221,6 +222,7 @@ impl Room {
             closes_ids: format.codec == Codec::Vp8,
             picture,
             clock_rate: format.clock_rate,
+            ahead,
         };
         let wanted = fan_out(env, source, &mut self.endpoints, sender, &packet, &projected, sink);
         if let Some(encoding) = wanted {

@@ -30,6 +30,15 @@ pub struct SenderClock {
     pub at: Instant,
 }
 
+impl SenderClock {
+    /// RTP time of a video stream at another NTP time (32.32 fixed point).
+    pub fn rtp_at(&self, ntp: u64) -> u32 {
+        const RATE: i128 = 90_000;
+        let step = (i128::from(ntp.wrapping_sub(self.ntp) as i64) * RATE) >> 32;
+        self.rtp.wrapping_add(step as u32)
+    }
+}
+
 /// Counts what arrives on one SSRC.
 #[derive(Debug, Default)]
 pub struct ReceptionStats {
@@ -127,6 +136,13 @@ mod tests {
         let second = stats.report(now).unwrap();
         assert_eq!((second.fraction_lost, second.cumulative_lost), (85, 2));
         assert_eq!(stats.report(now), None);
+    }
+
+    #[test]
+    fn rtp_time_at_another_moment() {
+        let clock = SenderClock { ntp: 5 << 32, rtp: 1000, at: Instant::now() };
+        assert_eq!(clock.rtp_at(6 << 32), 91_000);
+        assert_eq!(clock.rtp_at((5 << 32) - (1 << 31)), 1000u32.wrapping_sub(45_000));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::keyframe::Throttle;
 use super::leg::Leg;
 use super::meter::Meter;
 use super::nack::NackGenerator;
-use super::reports::ReceptionStats;
+use super::reports::{ReceptionStats, SenderClock};
 use super::sequence::{SequenceTracker, Unwrapper};
 use crate::congestion::layer::{Layer, LayerId, Layers, MAX_ENCODINGS, MAX_SPATIAL, MAX_TEMPORAL, Point};
 use crate::media::{Encoding, MediaKind, SourceDescription, VideoType};
@@ -49,6 +49,9 @@ pub struct EncodingState {
     pub meter: Meter,
     activity: Activity,
     last_timestamp: u32,
+    clock: Option<SenderClock>,
+    /// How far its timestamps are ahead of the first encoding's, once sender reports told.
+    pub ahead: Option<u32>,
 }
 
 impl EncodingState {
@@ -65,6 +68,8 @@ impl EncodingState {
             meter: Meter::default(),
             activity: Activity::default(),
             last_timestamp: 0,
+            clock: None,
+            ahead: None,
         }
     }
 
@@ -244,6 +249,16 @@ impl Source {
             place.layers_changed = true;
         }
         place
+    }
+
+    /// Notes an encoding's sender report: two encodings' clocks tell how their timestamps relate.
+    pub fn note_clock(&mut self, encoding: u8, clock: SenderClock) {
+        let Some(state) = self.encodings.get_mut(usize::from(encoding)) else { return };
+        state.clock = Some(clock);
+        let Some(first) = self.encodings.first().and_then(|e| e.clock) else { return };
+        for state in &mut self.encodings {
+            state.ahead = state.clock.map(|clock| clock.rtp_at(first.ntp).wrapping_sub(first.rtp));
+        }
     }
 
     /// The layers that were seen in packets and still come, ascending. Replaces what `out` held.

@@ -32,7 +32,7 @@ pub struct Bits {
 impl Bits {
     pub fn put(&mut self, value: u32, count: usize) {
         for i in (0..count).rev() {
-            if self.used % 8 == 0 {
+            if self.used.is_multiple_of(8) {
                 self.bytes.push(0);
             }
             *self.bytes.last_mut().unwrap() |= ((value >> i & 1) as u8) << (7 - self.used % 8);
@@ -98,6 +98,7 @@ impl Structure {
 }
 
 /// A descriptor; `index` is the template's place, not its id.
+#[allow(clippy::too_many_arguments, reason = "the fields, in the order of the wire")]
 pub fn descriptor(
     starts: bool,
     ends: bool,

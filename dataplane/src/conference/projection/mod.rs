@@ -56,6 +56,8 @@ pub struct Input {
     pub picture: Picture,
     /// RTP clock in Hz.
     pub clock_rate: u32,
+    /// How far the timestamps of its encoding are ahead of the first encoding's, once sender reports told.
+    pub ahead: Option<u32>,
 }
 
 /// Where a packet goes in the output stream.
@@ -121,6 +123,8 @@ pub struct Projection {
     intact: Points,
     first_sequence: i64,
     last: Option<Last>,
+    /// What the output adds to timestamps of the first encoding, once that is known: it never changes.
+    timestamp_base: Option<u32>,
     /// Earlier runs, that late packets and NACKs can still be mapped through; a ring.
     past: Box<[Run]>,
     past_at: usize,
@@ -146,6 +150,7 @@ impl Projection {
             intact: Points::NONE,
             first_sequence,
             last: None,
+            timestamp_base: None,
             past: vec![Run::EMPTY; past.max(1)].into_boxed_slice(),
             past_at: 0,
             past_len: 0,
@@ -248,10 +253,7 @@ impl Projection {
         let (timestamp_shift, picture_shift) = match self.last {
             None => (0, PictureShift::NONE),
             Some(last) => {
-                let elapsed = now.saturating_duration_since(last.at).as_micros();
-                let ticks = (elapsed.saturating_mul(u128::from(input.clock_rate)) / 1_000_000).max(1);
-                let next = last.timestamp.wrapping_add(ticks as u32);
-                (next.wrapping_sub(input.timestamp), PictureShift::following(last.picture, input.picture))
+                (self.timestamp_shift_after(now, last, input), PictureShift::following(last.picture, input.picture))
             }
         };
         let run = Run {
@@ -267,6 +269,30 @@ impl Projection {
         self.in_last = input.sequence - 1;
         self.intact = Points::ALL;
         self.open = true;
+    }
+
+    /// What a new run adds to timestamps. Sender reports tell it exactly, so that sound and picture stay together over
+    /// any number of switches; without them, the time that passed does.
+    fn timestamp_shift_after(&self, now: Instant, last: Last, input: &Input) -> u32 {
+        let rate = u64::from(input.clock_rate);
+        let elapsed = now.saturating_duration_since(last.at).as_micros() as u64;
+        let ticks = (elapsed.saturating_mul(rate) / 1_000_000).max(1);
+        let same = self.run.encoding == input.encoding && self.run.format == input.format;
+        let exact = match (self.timestamp_base, input.ahead) {
+            (Some(base), Some(ahead)) => Some(base.wrapping_sub(ahead)),
+            _ => same.then_some(self.run.timestamp_shift),
+        };
+        if let Some(shift) = exact {
+            let step = i64::from(input.timestamp.wrapping_add(shift).wrapping_sub(last.timestamp) as i32);
+            if step > 0 && step <= (ticks + rate) as i64 {
+                return shift;
+            }
+            // The same moment as the last picture of the other encoding, or just before.
+            if step <= 0 && step >= -(rate as i64) / 5 {
+                return last.timestamp.wrapping_add(1).wrapping_sub(input.timestamp);
+            }
+        }
+        last.timestamp.wrapping_add(ticks as u32).wrapping_sub(input.timestamp)
     }
 
     fn continue_after_jump(&mut self, input: &Input) {
@@ -300,6 +326,9 @@ impl Projection {
         let now = self.run.point;
         if input.entry == Entry::Keyframe {
             self.intact = Points::ALL;
+        }
+        if self.timestamp_base.is_none() {
+            self.timestamp_base = input.ahead.map(|ahead| self.run.timestamp_shift.wrapping_add(ahead));
         }
         let wish = if desired.encoding == self.run.encoding {
             desired.point()

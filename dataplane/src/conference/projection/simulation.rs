@@ -199,6 +199,7 @@ impl Sender {
                     closes_ids: shape.codec == Codec::Vp8,
                     picture: Picture { id: Some(encoder.picture), tl0, templates: None },
                     clock_rate: 90_000,
+                    ahead: None,
                 };
                 self.packets.push(Sent { input, frame: id });
             }

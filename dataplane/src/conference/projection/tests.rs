@@ -22,6 +22,7 @@ fn packet(encoding: u8, sequence: i64, timestamp: u32, keyframe: bool) -> Input 
         closes_ids: true,
         picture: Picture { id: Some(sequence / 2), tl0: Some((sequence / 2) as u8), templates: None },
         clock_rate: 90_000,
+        ahead: None,
     }
 }
 
@@ -81,6 +82,31 @@ fn skipped_packets_close_up() {
     assert_eq!(project(&mut p, now, &audio, 0).unwrap().sequence, 3);
     audio.sequence = 2;
     assert_eq!(project(&mut p, now, &audio, 0).unwrap().sequence, 2);
+}
+
+#[test]
+fn sender_reports_keep_time_exact_over_any_number_of_switches() {
+    let start = Instant::now();
+    let mut p = Projection::new(1, 8);
+    // The second encoding's clock is 5000 ticks ahead; packets arrive with up to 40 ms of jitter.
+    let ahead = [0u32, 5000];
+    let mut first = None;
+    for i in 0..60u32 {
+        let wanted = (i / 6 % 2) as u8;
+        for encoding in 0..2u8 {
+            let now = start + Duration::from_millis(u64::from(33 * i + i * 7 % 40));
+            let timestamp = i * 2970 + ahead[usize::from(encoding)];
+            let mut input = packet(encoding, i64::from(i) * 2, timestamp, i % 6 == 0);
+            input.ahead = Some(ahead[usize::from(encoding)]);
+            if let Some(output) = project(&mut p, now, &input, wanted) {
+                let capture = i * 2970;
+                let first = *first.get_or_insert(output.timestamp.wrapping_sub(capture));
+                let drift = output.timestamp.wrapping_sub(capture).wrapping_sub(first) as i32;
+                // A switch within one picture takes the next tick.
+                assert!((0..=1).contains(&drift), "{drift} ticks at {i}");
+            }
+        }
+    }
 }
 
 proptest! {
