@@ -19,8 +19,7 @@ fn start(name: &str) -> Option<(Prosody, PathBuf)> {
     std::fs::write(&key_file, key.serialize_pem()).expect("written");
     std::fs::write(&file, certificate.pem()).expect("written");
     let server = Prosody::start_with(&format!(
-        "modules_disabled = {{ \"s2s\", \"offline\", \"posix\" }}\nc2s_require_encryption = true\n\
-         ssl = {{ key = \"{}\"; certificate = \"{}\" }}",
+        "ssl = {{ key = \"{}\"; certificate = \"{}\" }}",
         key_file.display(),
         file.display()
     ))?;

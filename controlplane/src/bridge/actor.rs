@@ -527,6 +527,7 @@ impl Actor {
             endpoints_without_channel: counters.without_channel,
             data_messages_received: counters.data_messages_received,
             data_messages_sent: counters.data_messages_sent,
+            paths: self.endpoints.paths(),
             messages_received: self.received,
             messages_sent: self.sent,
         }

@@ -7,9 +7,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
-use ringbridge_dataplane::media::{MediaKind, ReceiverConstraints, SourceDescription, VideoConstraint};
+use ringbridge_dataplane::media::{MediaKind, ReceiverConstraints, SourceDescription};
 use ringbridge_dataplane::ring::{Bandwidth, Command, IceState};
-use serde_json::{Map, Value, json};
+
+mod debug;
+mod paths;
+
+pub(super) use paths::Paths;
 
 use super::messages::{self, FromClient, ToClient};
 use super::secure::{Secure, SecureOutput};
@@ -147,6 +151,8 @@ pub(super) struct Endpoints {
     certificate: Certificate,
     endpoints: HashMap<EndpointId, Endpoint>,
     conferences: HashMap<ConferenceId, Conference>,
+    /// When clients were told last what the way to them carries.
+    told_estimates: Option<Instant>,
     /// Some bandwidth is news, or its endpoint is gone.
     bandwidth_changed: bool,
     actions: VecDeque<Action>,
@@ -163,6 +169,7 @@ impl Endpoints {
             certificate,
             endpoints: HashMap::new(),
             conferences: HashMap::new(),
+            told_estimates: None,
             bandwidth_changed: false,
             actions: VecDeque::new(),
             timers: BinaryHeap::new(),
@@ -189,34 +196,6 @@ impl Endpoints {
     /// Endpoints of which nothing arrives.
     pub fn silent(&self) -> usize {
         self.endpoints.values().filter(|e| e.active == Some(false)).count()
-    }
-
-    /// What the debug page shows of an endpoint beyond signalling.
-    pub fn debug(&self, id: EndpointId) -> Option<Map<String, Value>> {
-        let endpoint = self.endpoints.get(&id)?;
-        let height = |c: &VideoConstraint| json!({ "max_height": c.max_height, "max_frame_rate": c.max_frame_rate });
-        let c = &endpoint.constraints;
-        let shown = json!({
-            "active": endpoint.active,
-            "ice_connected": endpoint.secure.ice_connected(),
-            "dtls_connected": endpoint.secure.connected().is_some(),
-            "channel": {
-                "web_socket": endpoint.channels.websocket,
-                "data_channel": endpoint.channels.data,
-                "used": endpoint.channels.current().map(|carrier| format!("{carrier:?}")),
-                "older_dialect": endpoint.legacy,
-            },
-            "wants": {
-                "last_n": c.last_n,
-                "on_stage": c.on_stage,
-                "selected": c.selected,
-                "default": height(&c.default),
-                "constraints": c.per_source.iter().map(|(name, c)| (name.clone(), height(c))).collect::<Map<_, _>>(),
-            },
-            "forwarded_sources": endpoint.forwarded,
-            "wanted_of_it": endpoint.demand,
-        });
-        if let Value::Object(shown) = shown { Some(shown) } else { None }
     }
 
     /// An endpoint was created.
@@ -394,35 +373,6 @@ impl Endpoints {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         endpoint.forwarded = sources;
         self.send_forwarded(id);
-    }
-
-    /// The way to a receiver changed.
-    pub fn handle_bandwidth(&mut self, id: EndpointId, bandwidth: Bandwidth) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        endpoint.bandwidth = Some(bandwidth);
-        self.bandwidth_changed = true;
-    }
-
-    /// What is known of the ways to all receivers, as served at `/debug/bandwidth`; `None` when that is not news.
-    pub fn take_bandwidths(&mut self) -> Option<serde_json::Value> {
-        if !std::mem::take(&mut self.bandwidth_changed) {
-            return None;
-        }
-        let mut known: Vec<_> = self.endpoints.iter().filter_map(|(id, e)| Some((id, e, e.bandwidth?))).collect();
-        known.sort_by_key(|(id, ..)| **id);
-        let rows = known.into_iter().map(|(_, endpoint, b)| {
-            serde_json::json!({
-                "conference": endpoint.conference.to_string(),
-                "endpoint": endpoint.label,
-                "estimate_bps": b.estimate_bps,
-                "target_bps": b.target_bps,
-                "ideal_bps": b.ideal_bps,
-                "sent_bps": b.sent_bps,
-                "rtt_ms": b.rtt.map(|rtt| rtt.as_millis() as u64),
-                "loss": f64::from(b.lost_per_mille) / 1000.0,
-            })
-        });
-        Some(rows.collect())
     }
 
     fn send_forwarded(&mut self, id: EndpointId) {
@@ -696,6 +646,7 @@ impl Endpoints {
 
     /// Reports endpoints that never showed any activity, counts those without a channel; called twice a second.
     pub fn check_late(&mut self, now: Instant) {
+        self.tell_estimates(now);
         let overdue = |e: &Endpoint| {
             let connected = e.secure.connected();
             !e.channel_seen && connected.is_some_and(|at| now.saturating_duration_since(at) >= CHANNEL_DELAY)

@@ -47,6 +47,8 @@ pub(super) enum ToClient {
         endpoint: String,
         previous: Vec<String>,
     },
+    /// What the way to the client carries, bit/s.
+    ConnectionStats(u64),
     /// An object as it came from another client, `from` filled in.
     Forwarded(Map<String, Value>),
 }
@@ -126,6 +128,7 @@ pub(super) fn encode(message: ToClient) -> BridgeMessage {
             previous_speakers: previous,
             silence: false,
         },
+        ToClient::ConnectionStats(bps) => BridgeMessage::ConnectionStats { estimated_downlink_bandwidth: bps },
         ToClient::Forwarded(body) => BridgeMessage::Forwarded(body),
     }
 }

@@ -33,6 +33,14 @@ const GAUGES: &[(&str, &str, f64, &str)] = &[
     ("outgoing_bitrate", "bit_rate_upload", 1_000.0, "Bits sent per second."),
     ("incoming_packet_rate", "packet_rate_download", 1.0, "Packets received per second."),
     ("outgoing_packet_rate", "packet_rate_upload", 1.0, "Packets sent per second."),
+    ("average_rtt", "rtt_aggregate", 1.0, "Mean round-trip time to the endpoints, milliseconds."),
+    ("outgoing_loss_fraction", "outgoing_loss", 1.0, "Mean share of packets to the endpoints that are lost."),
+    (
+        "endpoints_with_high_outgoing_loss",
+        "endpoints_with_high_outgoing_loss",
+        1.0,
+        "Endpoints that lose more than a tenth.",
+    ),
     ("muc_clients_configured", "muc_clients_configured", 1.0, "XMPP connections that are configured."),
     ("muc_clients_connected", "muc_clients_connected", 1.0, "XMPP connections that are up."),
     (

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value, json};
 use tokio_xmpp::minidom::Element;
 
+use super::endpoints::Paths;
 use crate::colibri::bridge::Totals;
 use crate::colibri::elements::ns::COLIBRI;
 
@@ -72,6 +73,7 @@ pub(super) struct Report {
     pub endpoints_without_channel: u64,
     pub data_messages_received: u64,
     pub data_messages_sent: u64,
+    pub paths: Paths,
     pub messages_received: u64,
     pub messages_sent: u64,
 }
@@ -89,10 +91,7 @@ impl Report {
         let value = json!({
             // Not measured here yet, or nothing that this bridge has (docs/coverage.md): always the same.
             "incoming_loss": 0.0,
-            "outgoing_loss": 0.0,
             "overall_loss": 0.0,
-            "endpoints_with_high_outgoing_loss": 0,
-            "rtt_aggregate": 0.0,
             "num_eps_oversending": 0,
             "endpoints_with_suspended_sources": 0,
             "endpoints_with_spurious_remb": 0,
@@ -142,6 +141,9 @@ impl Report {
             "visitors": t.visitors,
             "endpoints_sending_audio": t.endpoints_sending_audio,
             "endpoints_sending_video": t.endpoints_sending_video,
+            "outgoing_loss": self.paths.outgoing_loss,
+            "endpoints_with_high_outgoing_loss": self.paths.high_loss,
+            "rtt_aggregate": self.paths.rtt_ms,
             "endpoints_disconnected": self.endpoints_disconnected,
             "endpoints_reconnected": self.endpoints_reconnected,
             "total_conferences_created": t.conferences_created,

@@ -201,6 +201,12 @@ pub enum BridgeMessage {
         /// Whether nobody does.
         silence: bool,
     },
+    /// What the way to the client carries.
+    #[serde(rename_all = "camelCase")]
+    ConnectionStats {
+        /// Bits per second.
+        estimated_downlink_bandwidth: u64,
+    },
     /// An object of another client, passed on as it came with `from` filled in; its class is in it.
     #[serde(untagged)]
     Forwarded(Map<String, Value>),
@@ -300,6 +306,10 @@ mod tests {
             (
                 BridgeMessage::EndpointConnectivityStatusChangeEvent { endpoint: "a".into(), active: "false".into() },
                 r#"{"colibriClass":"EndpointConnectivityStatusChangeEvent","endpoint":"a","active":"false"}"#,
+            ),
+            (
+                BridgeMessage::ConnectionStats { estimated_downlink_bandwidth: 2_500_000 },
+                r#"{"colibriClass":"ConnectionStats","estimatedDownlinkBandwidth":2500000}"#,
             ),
             (
                 BridgeMessage::ideal_height(180),

@@ -15,17 +15,16 @@ const DEPTH: u8 = 10;
 pub(super) fn load(path: &Path) -> Result<Hocon, String> {
     // Checked first: the loader takes a missing file for an empty one.
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    // The reference's files end with an include that need not exist, and HOCON leaves such includes out.
-    let reference = SECTIONS.iter().any(|section| text.lines().any(|line| line.trim_start().starts_with(section)));
-    let loader = if reference { HoconLoader::new() } else { HoconLoader::new().strict() };
-    let loaded = loader.load_file(path).map_err(|error| match error {
+    if SECTIONS.iter().any(|section| text.lines().any(|line| line.trim_start().starts_with(section))) {
+        return load_reference(path);
+    }
+    let strict = HoconLoader::new().strict();
+    let loaded = strict.load_file(path).map_err(|error| match error {
         Error::Include { path } => format!("it includes {path:?}, which cannot be read"),
         error => syntax_error(&text).unwrap_or_else(|| format!("{error}; a file that it includes may be broken")),
     })?;
     match loaded.hocon() {
         Err(Error::KeyNotFound { .. }) => {}
-        // Without strictness what is not found stays in the tree.
-        Ok(_) if reference => {}
         result => return result.map_err(|error| error.to_string()),
     }
     // Some substitution finds nothing. That is an error, unless it is an optional one: then its key is not set.
@@ -34,6 +33,32 @@ pub(super) fn load(path: &Path) -> Result<Hocon, String> {
     let tree =
         HoconLoader::new().load_file(path).and_then(|loader| loader.hocon()).map_err(|error| error.to_string())?;
     without_optional(tree, &required)
+}
+
+/// Reads a file of the reference. It ends with an include that need not exist, and HOCON leaves such includes out; the
+/// loader does not.
+fn load_reference(path: &Path) -> Result<Hocon, String> {
+    let text = inlined(path, DEPTH)?;
+    let mut required = HashSet::new();
+    substitutions(path, DEPTH, &mut required);
+    let broken = |error: Error| syntax_error(&text).unwrap_or_else(|| error.to_string());
+    let tree = HoconLoader::new().load_str(&text).and_then(|loader| loader.hocon()).map_err(broken)?;
+    without_optional(tree, &required)
+}
+
+/// A file with what it includes in place.
+fn inlined(path: &Path, depth: u8) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut whole = String::new();
+    for line in text.lines() {
+        match included(path, line) {
+            None => whole.push_str(line),
+            Some(file) if file.is_file() && depth > 0 => whole.push_str(&inlined(&file, depth - 1)?),
+            Some(_) => {}
+        }
+        whole.push('\n');
+    }
+    Ok(whole)
 }
 
 /// Replaces values whose optional substitution found nothing by null.

@@ -67,6 +67,9 @@ impl Prosody {
     fn configuration(&self, global: &str) -> String {
         let dir = self.directory.display();
         let (port, http) = (self.port, self.http_port);
+        // Without a certificate there is no TLS.
+        let tls = if global.contains("ssl =") { "" } else { "\"tls\", " };
+        let encryption = tls.is_empty();
         format!(
             r#"
 run_as_root = true
@@ -81,8 +84,8 @@ http_interfaces = {{ "127.0.0.1" }}
 http_ports = {{ {http} }}
 https_ports = {{ }}
 modules_enabled = {{ "roster", "saslauth", "disco", "ping", "smacks", "version", "bosh", "websocket" }}
-modules_disabled = {{ "s2s", "tls", "offline", "posix" }}
-c2s_require_encryption = false
+modules_disabled = {{ "s2s", {tls}"offline", "posix" }}
+c2s_require_encryption = {encryption}
 allow_unencrypted_plain_auth = true
 consider_websocket_secure = true
 consider_bosh_secure = true

@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use ringbridge_dataplane::media::{Encoding, VideoConstraint, VideoType};
 use ringbridge_dataplane::ring::SrtpKeys;
 
+use serde_json::{Map, Value, json};
+
 use super::*;
 use crate::bridge::wishes::WishPatch;
 use crate::transport::{DtlsOutput, DtlsSession};
@@ -605,4 +607,28 @@ fn joins_and_leaves_leave_nothing_behind() {
         assert!(left.timers.is_empty() && left.written.is_empty(), "seed {seed}");
         assert_eq!(fixture.actions(), [], "seed {seed}");
     }
+}
+
+#[test]
+fn clients_are_told_what_the_way_to_them_carries() {
+    let mut fixture = Fixture::new(3);
+    let bandwidth = |estimate_bps, rtt: Option<u64>, lost_per_mille| Bandwidth {
+        estimate_bps,
+        target_bps: 0,
+        ideal_bps: 0,
+        sent_bps: 0,
+        rtt: rtt.map(Duration::from_millis),
+        lost_per_mille,
+    };
+    assert_eq!(fixture.endpoints.paths(), Paths::default());
+    fixture.endpoints.handle_bandwidth(EndpointId(1), bandwidth(Some(900_000), Some(30), 0));
+    fixture.endpoints.handle_bandwidth(EndpointId(2), bandwidth(None, Some(10), 200));
+    assert_eq!(fixture.endpoints.paths(), Paths { rtt_ms: 20.0, outgoing_loss: 0.1, high_loss: 1 });
+    let told = |fixture: &mut Fixture, seconds| {
+        fixture.endpoints.check_late(fixture.now + Duration::from_secs(seconds));
+        fixture.messages().into_iter().filter(|(_, m)| matches!(m, ToClient::ConnectionStats(_))).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut fixture, 0), [(1, ToClient::ConnectionStats(900_000))]);
+    assert_eq!(told(&mut fixture, 9), []);
+    assert_eq!(told(&mut fixture, 10), [(1, ToClient::ConnectionStats(900_000))]);
 }
