@@ -159,6 +159,7 @@ function render() {
   view.badges({ path, role: current.role });
   const [text, calm] = message();
   view.notice(text, calm);
+  view.wish(wish);
   view.button('mute', wanted.audio, wanted.audio ? 'Unmute' : 'Mute');
   view.button('camera', wanted.video, wanted.video ? 'Camera on' : 'Camera off');
 }

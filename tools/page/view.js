@@ -55,10 +55,11 @@ class Tile {
   setLevel(level) { this.level.style.transform = `scaleX(${Math.min(1, Math.sqrt(level) * 1.5).toFixed(2)})`; }
   setFacts(lines) { this.facts.textContent = lines.filter(Boolean).join('\n'); }
 
-  /** The chip in the corner: the layer in words, green when it is what was asked for, amber when it is less. */
+  /** The chip in the corner: the layer in words; amber when the sender has more and more was asked for. */
   setQuality(height, asked) {
+    this.best = Math.max(this.best ?? 0, height);
     this.quality.textContent = height ? `${layer(height)} ${height}p` : '';
-    this.quality.classList.toggle('less', Boolean(height) && height < Math.min(asked, 720));
+    this.quality.classList.toggle('less', Boolean(height) && height < Math.min(asked, this.best));
   }
 
   /** How much of this participant's downlink is used: bits per second; undefined hides it. */
@@ -155,6 +156,11 @@ export class View {
   }
 
   rates(up, down) { this.find('rates').textContent = `↑ ${kilobits(up)}   ↓ ${kilobits(down)}`; }
+
+  /** Shows in the footer what is asked for. */
+  wish({ lastN, height, stageHeight }) {
+    for (const [id, value] of [['last-n', lastN], ['tile-height', height], ['stage-height', stageHeight]]) this.find(id).value = String(value);
+  }
 
   button(id, pressed, label) {
     const button = this.find(id);
