@@ -55,6 +55,9 @@ pub struct Arena {
     pub subject: Box<dyn Subject>,
     /// Windows so far.
     pub windows: Vec<Window>,
+    /// Why it takes no part any more; only peers fail without ending the run.
+    pub failure: Option<SubjectError>,
+    is_peer: bool,
 }
 
 impl Arena {
@@ -91,10 +94,10 @@ impl Arena {
         let mut next = Instant::now();
         scenario.join(&mut world, subject.as_mut(), samples, tracks, |done, all| {
             bar.set(done, all);
-            // Who has failed is told when its turn comes.
-            let _ = keep_alive(others.iter_mut(), &mut next, Instant::now());
+            keep_alive(others.iter_mut(), &mut next, Instant::now());
         })?;
-        Ok(Self { name: name.to_owned(), world, subject, windows: Vec::new() })
+        let is_peer = matches!(contestant, Contestant::Peer(..));
+        Ok(Self { name: name.to_owned(), world, subject, windows: Vec::new(), failure: None, is_peer })
     }
 
     /// SRTP profile that was negotiated with the first client.
@@ -103,23 +106,17 @@ impl Arena {
     }
 }
 
-/// Lets those who wait answer what came for them, when it is time for it.
-fn keep_alive<'a>(
-    others: impl Iterator<Item = &'a mut Arena>,
-    next: &mut Instant,
-    now: Instant,
-) -> Result<(), SubjectError> {
+/// Lets those who wait answer what came for them, when it is time for it. Who has failed shows it at its own turn.
+fn keep_alive<'a>(others: impl Iterator<Item = &'a mut Arena>, next: &mut Instant, now: Instant) {
     if now >= *next {
         *next = now + KEEP_ALIVE;
-        for other in others {
-            other.world.step(now)?;
-            other.subject.poll(now)?;
+        for other in others.filter(|other| other.failure.is_none()) {
+            let _ = other.world.step(now).map_err(SubjectError::from).and_then(|_| other.subject.poll(now));
         }
     }
-    Ok(())
 }
 
-/// Lets every arena play in turn, `rounds` times.
+/// Lets every arena play in turn, `rounds` times. A peer that fails is left out from then on.
 pub fn alternate(arenas: &mut [Arena], rounds: usize, duration: Duration, what: &str) -> Result<(), SubjectError> {
     let bar = Progress::new(what);
     let all = rounds * arenas.len();
@@ -130,11 +127,23 @@ pub fn alternate(arenas: &mut [Arena], rounds: usize, duration: Duration, what: 
             let at = if round % 2 == 0 { place } else { arenas.len() - 1 - place };
             let (before, rest) = arenas.split_at_mut(at);
             let Some((arena, after)) = rest.split_first_mut() else { continue };
+            if arena.failure.is_some() {
+                continue;
+            }
             let mut next = Instant::now();
             let window = window::run(&mut arena.world, arena.subject.as_mut(), duration, |now| {
-                keep_alive(before.iter_mut().chain(after.iter_mut()), &mut next, now)
-            })?;
-            arena.windows.push(window);
+                keep_alive(before.iter_mut().chain(after.iter_mut()), &mut next, now);
+                Ok(())
+            });
+            match window {
+                Ok(window) => arena.windows.push(window),
+                Err(error) if arena.is_peer => {
+                    // Nothing more for it: what is sent to nobody costs the others time.
+                    arena.world.pause();
+                    arena.failure = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(())

@@ -226,6 +226,10 @@ fn fanout(args: &CompareArgs, backend: Backend, turn: Duration, report: &mut Rep
     floor_ratio(args.core, "floor_fanout50", &scenario, backend, &arenas, report)?;
     for (name, _) in PEERS {
         let (Some(ours), Some(theirs)) = (named(&arenas, backend.name()), named(&arenas, name)) else { continue };
+        if let Some(error) = &theirs.failure {
+            report.missing.insert(name, error.to_string());
+            continue;
+        }
         // Who forwards less than was sent costs nothing per packet that it should have forwarded.
         match theirs.windows.iter().map(|window| window.delivered(scenario.fan_out())).reduce(f64::min) {
             Some(least) if least < DELIVERED => {

@@ -152,21 +152,27 @@ impl Janus {
         )?;
         let interface = Interface::add()?;
         let folder = Folder::make(&libraries, &interface.name)?;
-        let mut child = Command::new("janus")
-            .args(["--config", &folder.file("janus.jcfg"), "--configs-folder", &folder.file("")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::from(io::stderr()))
-            .spawn()
-            .map_err(|error| format!("cannot start janus: {error}"))?;
-        let socket = match connected(&folder.0.join("api"), &mut child) {
-            Ok(socket) => socket,
-            Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(error);
+        // Its transport's thread may look whether it is wanted before that is said, and Janus ends for want of a
+        // transport: on one core always, so that it is moved later, and on a busy host now and then.
+        let deadline = Instant::now() + PATIENCE;
+        let (child, socket) = loop {
+            let mut child = Command::new("janus")
+                .args(["--config", &folder.file("janus.jcfg"), "--configs-folder", &folder.file("")])
+                .stdin(Stdio::null())
+                .stdout(Stdio::from(io::stderr()))
+                .spawn()
+                .map_err(|error| format!("cannot start janus: {error}"))?;
+            match connected(&folder.0.join("api"), &mut child) {
+                Ok(socket) => break (child, socket),
+                Err(error) => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    if Instant::now() > deadline {
+                        return Err(error);
+                    }
+                }
             }
         };
-        // Not earlier: on one core, its transport's thread may look whether it is wanted before that is said, and ends.
         pin(child.id());
         let version = String::new();
         let (_interface, _folder) = (interface, folder);
