@@ -231,6 +231,48 @@ fn bad_rtcp_is_counted_exactly() {
     assert_eq!(call.count(Counter::DropRtcpMalformed), 1);
 }
 
+/// RTCP as it is on the wire.
+struct Raw(Vec<u8>);
+
+impl Marshal2 for Raw {
+    fn bytes(&self) -> bytes::Bytes {
+        self.0.clone().into()
+    }
+}
+
+#[test]
+fn blocks_of_no_interest_are_skipped_and_damaged_ones_counted_without_harm_to_the_rest() {
+    let mut call = three();
+    let mut camera = Camera::new(100, 11, 1, 180);
+    call.send(0, &camera.one(true));
+    call.clients.iter_mut().for_each(|c| drop((c.take_rtp(), c.take_rtcp::<SenderReport>())));
+    let wish = [0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 11];
+    let receiver_report = [0x80, 201, 0, 1, 0, 0, 0, 1];
+    let sdes = [0x81, 202, 0, 3, 0, 0, 0, 1, 1, 4, b'n', b'a', b'm', b'e', 0, 0];
+    let xr = [0x80, 207, 0, 4, 0, 0, 0, 1, 4, 0, 0, 2, 1, 2, 3, 4, 5, 6, 7, 8];
+    let app = [0x80, 204, 0, 2, 0, 0, 0, 1, b't', b'e', b's', b't'];
+    let unknown = [0x80, 211, 0, 1, 0, 0, 0, 1];
+    let bye = [0x81, 203, 0, 1, 0, 0, 0, 1];
+    // Two report blocks are promised, none is there; a NACK without a media SSRC; a transport feedback without a body.
+    let short_report = [0x82, 201, 0, 1, 0, 0, 0, 1];
+    let short_nack = [0x81, 205, 0, 1, 0, 0, 0, 1];
+    let short_feedback = [0x8f, 205, 0, 2, 0, 0, 0, 1, 0, 0, 0, 11];
+    let parts: [&[u8]; 10] =
+        [&receiver_report, &sdes, &xr, &short_report, &app, &short_nack, &unknown, &short_feedback, &bye, &wish];
+    call.send_rtcp(1, &Raw(parts.concat()));
+    assert_eq!(call.clients[0].take_rtcp::<PictureLossIndication>().len(), 1, "the wish behind them is heard");
+    assert_eq!(call.count(Counter::DropRtcpMalformed), 3);
+    // A length beyond the end: what came before it counts.
+    call.millis(250);
+    call.send_rtcp(1, &Raw([&wish[..], &[0x81, 206, 0, 9, 0, 0, 0, 1]].concat()));
+    assert_eq!(call.clients[0].take_rtcp::<PictureLossIndication>().len(), 1, "reduced size, without a report");
+    assert_eq!(call.count(Counter::DropRtcpMalformed), 4);
+    // Who says goodbye and goes on is heard: only the control plane takes an endpoint away.
+    call.send_rtcp(0, &Raw(vec![0x81, 203, 0, 1, 0, 0, 0, 11]));
+    call.send(0, &camera.one(false));
+    assert_eq!(call.clients[1].take_rtp().len(), 1);
+}
+
 #[test]
 fn without_keys_or_room_everything_is_dropped_and_counted() {
     let mut call = three();
