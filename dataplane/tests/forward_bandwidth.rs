@@ -63,6 +63,8 @@ struct Second {
     /// Longest wait in the link's queue, microseconds.
     queue: u64,
     height: u16,
+    /// Milliseconds in which nothing waited.
+    free: u64,
 }
 
 struct World {
@@ -158,6 +160,7 @@ impl World {
             }
         }
         second.height = self.height;
+        second.free += u64::from(self.busy_until <= now);
     }
 
     /// Lets seconds pass.
@@ -231,4 +234,18 @@ fn assumed_bandwidth_takes_the_place_of_the_estimate() {
     world.call.constrain(world.receiver, assumed);
     let seconds = world.run(5);
     assert_eq!(seconds[4].height, 360, "{seconds:?}");
+}
+
+/// One stream far above what the link carries: it pauses until the queue has drained, again and again, so that audio has
+/// a chance; where a lower layer fits, it is given at once.
+#[test]
+fn a_stream_that_never_fits_leaves_room() {
+    let mut world = World::new(ForwarderConfig::default(), JICOFO.media(), 120_000.0);
+    world.source.cameras.truncate(1);
+    let seconds = world.run(20);
+    let free: u64 = seconds[5..].iter().map(|s| s.free).sum();
+    assert!(free > 1_000, "{free} ms of 15 s: {seconds:?}");
+    world.rate = 2e6;
+    let seconds = world.run(6);
+    assert!(seconds[5].bits > 140_000 && seconds[5].queue < 50_000, "{seconds:?}");
 }

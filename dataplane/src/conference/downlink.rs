@@ -23,7 +23,15 @@ const WANTED: f64 = 1.1;
 const REPORT: u64 = 1_000_000;
 /// Share of the budget that repeated packets may take, and how much of that at once.
 const REPAIR_SHARE: f64 = 0.25;
-const REPAIR_LEAST: f64 = 100_000.0;
+const REPAIR_LEAST: f64 = 20_000.0;
+/// A queue this long makes repeated packets come too late, and gets the less of them; microseconds.
+const LONG_QUEUE: u64 = 150_000;
+const REPAIR_QUEUED: f64 = 0.25;
+/// With a queue this long, and more sent than the path carries although only the least is, video pauses until it drained.
+const PAUSE_QUEUE: u64 = 250_000;
+const LONGEST_PAUSE: u64 = 2_000_000;
+/// Time between two pauses.
+const BETWEEN_PAUSES: u64 = 1_500_000;
 const REPAIR_BURST: f64 = 0.5;
 /// REMB that was not repeated for this long is out of date.
 const REMB_AGE: u64 = 5_000_000;
@@ -53,6 +61,8 @@ pub struct Downlink {
     repeated_rate: u64,
     ticked_at: u64,
     next_tick: Option<u64>,
+    paused: Option<u64>,
+    resumed: u64,
 }
 
 impl Downlink {
@@ -77,6 +87,8 @@ impl Downlink {
             repeated_rate: 0,
             ticked_at: 0,
             next_tick: None,
+            paused: None,
+            resumed: 0,
         }
     }
 
@@ -135,6 +147,9 @@ impl Downlink {
 
     /// Whether the allocation should run again for this receiver.
     pub fn needs_allocation(&self, now: u64) -> bool {
+        if let Some(until) = self.paused {
+            return now >= until;
+        }
         let available = self.available(now);
         let elapsed = now.saturating_sub(self.allocated_at);
         match (self.allocated_for, available) {
@@ -152,10 +167,35 @@ impl Downlink {
         }
     }
 
+    /// Whether so much waits on the way that nothing undecodable should be added to it.
+    pub fn is_queued(&self) -> bool {
+        self.estimator.heard() && self.estimator.queue_delay() > LONG_QUEUE
+    }
+
+    /// Whether video pauses: for as long as the queue takes to drain. `oversent` is whether the least is too much.
+    pub fn pauses(&mut self, now: u64, oversent: bool) -> bool {
+        if let Some(until) = self.paused {
+            if now < until {
+                return true;
+            }
+            (self.paused, self.resumed) = (None, now);
+        }
+        let queue = self.estimator.queue_delay();
+        let due = now.saturating_sub(self.resumed) >= BETWEEN_PAUSES;
+        if oversent && due && self.estimator.heard() && queue > PAUSE_QUEUE {
+            // What was sent since the feedback waits behind it, too.
+            self.paused = Some(now + (2 * queue).min(LONGEST_PAUSE));
+        }
+        self.paused.is_some()
+    }
+
     /// Whether a packet of this size may be sent again, now that so much of the path is taken by such packets.
     pub fn may_repeat(&mut self, now: u64, size: usize) -> bool {
         let Some(budget) = self.budget(now) else { return true };
-        let rate = (budget as f64 * REPAIR_SHARE).max(REPAIR_LEAST);
+        let queued = self.is_queued();
+        let carried = if self.estimator.heard() { self.estimator.estimate() } else { budget };
+        let share = if queued { REPAIR_SHARE * REPAIR_QUEUED } else { REPAIR_SHARE };
+        let rate = (carried as f64 * share).max(REPAIR_LEAST);
         let elapsed = now.saturating_sub(self.repair_at) as f64 / 1e6;
         self.repair_at = now;
         self.repair = (self.repair + rate * elapsed).min(rate * REPAIR_BURST);

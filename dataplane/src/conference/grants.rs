@@ -116,9 +116,14 @@ impl Room {
                 }
             }
         }
+        let (mut paused, mut queued) = (false, false);
         if let Some(downlink) = endpoint.downlink.as_deref_mut() {
             let available = downlink.available(now);
             downlink.allocated(now, available, division.bitrate, division.ideal);
+            if env.config.congestion_control && constraints.assumed_bandwidth.is_none() {
+                paused = downlink.pauses(now, division.oversent);
+                queued = downlink.is_queued();
+            }
         }
         let shown = |s: &Source| !matches!(s.video_type, VideoType::None | VideoType::Disabled);
         let forwarded: Vec<String> = offered
@@ -137,8 +142,10 @@ impl Room {
             if let Ok(at) = source.legs.binary_search_by_key(&receiver, |l| l.receiver)
                 && let Some(leg) = source.legs.get_mut(at)
             {
-                leg.target = *target;
-                if target.is_none() {
+                leg.target = target.filter(|_| !paused);
+                // Over a long queue the old encoding does not go on until the new one begins: that would be late, too.
+                let lower = leg.target.map(|t| t.encoding) < leg.projection.current();
+                if leg.target.is_none() || (queued && lower) {
                     // Here, because a source that nobody wants does not even cross to this worker.
                     leg.projection.stop();
                 }
