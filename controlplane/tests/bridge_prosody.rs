@@ -485,14 +485,13 @@ async fn thirty_joins_and_leaves_in_any_order_leave_no_socket_and_no_endpoint() 
     jicofo.join().await;
     let mut bridge = bridge(&server);
     while jicofo.stat("healthy").await != "true" {}
-    let commands = async |bridge: &mut Bridge| while bridge.worker.poll_command().is_some() {};
     let before = descriptors();
     for seed in 0..3 {
         let mut random = StdRng::seed_from_u64(seed);
         let mut present: Vec<(String, Option<Client>)> = Vec::new();
         let (mut joined, mut exists) = (0, false);
         while joined < 30 || !present.is_empty() {
-            commands(&mut bridge).await;
+            while bridge.worker.poll_command().is_some() {}
             if joined < 30 && (present.is_empty() || random.random_bool(0.6)) {
                 let id = format!("e{seed}x{joined}");
                 let request =

@@ -9,7 +9,7 @@ mod prosody;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,6 +157,7 @@ impl Report {
 }
 
 /// What happens in a scenario, in order.
+#[allow(clippy::large_enum_variant)] // Some dozens of them.
 enum Step {
     /// Jicofo asks; the answer as it reached it.
     Request { id: String, set: bool, payload: Element, answer: Option<Element> },
@@ -235,7 +236,7 @@ fn steps(folder: &Path) -> Vec<Step> {
 }
 
 /// Replays one scenario; `None` without a Prosody.
-async fn scenario(folder: &PathBuf, name: &str) -> Option<Report> {
+async fn scenario(folder: &Path, name: &str) -> Option<Report> {
     let server = Prosody::start()?;
     let mut bridge = Bridge::start(&server);
     let mut jicofo = Jicofo::start(&server).await;

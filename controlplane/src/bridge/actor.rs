@@ -46,6 +46,16 @@ pub(super) struct Publish {
     pub bandwidth: watch::Sender<Value>,
 }
 
+/// What the bridge reaches beyond its workers.
+pub(super) struct Outside {
+    /// Who may open a WebSocket.
+    pub registry: Registry,
+    /// XMPP.
+    pub shards: Shards,
+    /// Addresses of the media port at which probes must arrive.
+    pub probe: Vec<std::net::SocketAddr>,
+}
+
 /// Where everything comes from.
 pub(super) struct Inputs {
     /// Which connection, and what happened.
@@ -113,9 +123,7 @@ impl Actor {
         transport: LocalTransport,
         certificate: Certificate,
         links: Vec<(WorkerLink, Arc<WorkerStats>)>,
-        registry: Registry,
-        shards: Shards,
-        probe: Vec<std::net::SocketAddr>,
+        outside: Outside,
         publish: Publish,
     ) -> Result<Self, BridgeError> {
         let now = Instant::now();
@@ -133,14 +141,14 @@ impl Actor {
             endpoints: Endpoints::new(certificate),
             workers: Workers::new(now, links, stats).map_err(BridgeError::Wakeup)?,
             channels: HashMap::new(),
-            registry,
-            shards,
+            registry: outside.registry,
+            shards: outside.shards,
             publish,
             life: Lifecycle::new(settings.shutdown, settings.drain),
             announced: Stage::Running,
             shutdown_over_xmpp: settings.shutdown_over_xmpp,
             load: HostLoad::new(now),
-            probe: PortProbe::new(now, probe),
+            probe: PortProbe::new(now, outside.probe),
             started: SystemTime::now(),
             leaving: false,
             traffic: Traffic::default(),

@@ -105,13 +105,12 @@ impl Report {
                 families.push(Family::single(format!("jitsi_jvb_{name}"), *help, Kind::Counter, value));
             }
         }
-        let single = |name: &str, help: &str, kind, value| Family::single(name, help, kind, value);
         let disconnects = self.xmpp_disconnects as f64;
         let help = "Times that an XMPP connection was lost.";
-        families.push(single("jitsi_jvb_xmpp_disconnects", help, Kind::Counter, disconnects));
+        families.push(Family::single("jitsi_jvb_xmpp_disconnects", help, Kind::Counter, disconnects));
         let since_epoch = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         let started = self.started.map_or(0, since_epoch) as f64;
-        families.push(single(
+        families.push(Family::single(
             "jitsi_jvb_startup_time",
             "When the bridge started, ms since 1970.",
             Kind::Gauge,
@@ -129,7 +128,7 @@ impl Report {
             ("healthy", "1 when the health check passes.", f64::from(u8::from(self.healthy))),
             ("xmpp_connected", "XMPP connections that are up.", self.connected as f64),
         ] {
-            families.push(single(&format!("ringbridge_{name}"), help, Kind::Gauge, value));
+            families.push(Family::single(format!("ringbridge_{name}"), help, Kind::Gauge, value));
         }
         families.extend(worker_counters(workers));
         families.extend(channel::counters::families());

@@ -216,7 +216,10 @@ async fn run_probing(
         };
         match listener {
             Some(listener) => axum::serve(listener, router).with_graceful_shutdown(stopped).await,
-            None => Ok(stopped.await),
+            None => {
+                stopped.await;
+                Ok(())
+            }
         }
     });
     let mut rest = tokio::spawn(rest::serve(settings.rest_listen, ops, servers_stop));
@@ -238,7 +241,14 @@ async fn run_probing(
     drop(events);
     let shards = shards::Shards::new(&settings.connections, senders)?;
     let publish = actor::Publish { health, stats, report, bandwidth };
-    let actor = actor::Actor::new(&settings, transport, certificate, links, registry, shards, probe, publish)?;
+    let actor = actor::Actor::new(
+        &settings,
+        transport,
+        certificate,
+        links,
+        actor::Outside { registry, shards, probe },
+        publish,
+    )?;
     let inputs = actor::Inputs { xmpp, operator: operator_seen, channel, shutdown };
     let bridge = actor.run(inputs);
     tokio::pin!(bridge);

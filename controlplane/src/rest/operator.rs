@@ -51,11 +51,19 @@ pub struct Operator {
 }
 
 impl Operator {
-    async fn ask(&self, ask: Ask) -> Result<Value, Response> {
+    async fn ask(&self, ask: Ask) -> Result<Value, Gone> {
         let (reply, answer) = oneshot::channel();
-        let gone = || (StatusCode::SERVICE_UNAVAILABLE, "the bridge is about to end").into_response();
-        self.requests.send(OperatorRequest { ask, reply }).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())
+        self.requests.send(OperatorRequest { ask, reply }).await.map_err(|_| Gone)?;
+        answer.await.map_err(|_| Gone)
+    }
+}
+
+/// The bridge does not answer any more.
+struct Gone;
+
+impl IntoResponse for Gone {
+    fn into_response(self) -> Response {
+        (StatusCode::SERVICE_UNAVAILABLE, "the bridge is about to end").into_response()
     }
 }
 
@@ -77,14 +85,14 @@ pub(super) fn router(operator: Operator) -> Router {
 async fn drain(State(operator): State<Operator>) -> Response {
     match operator.ask(Ask::Drain).await {
         Ok(drain) => Json(json!({ "drain": drain })).into_response(),
-        Err(response) => response,
+        Err(gone) => gone.into_response(),
     }
 }
 
 async fn set_drain(operator: Operator, on: bool) -> Response {
     match operator.ask(Ask::SetDrain(on)).await {
         Ok(_) => StatusCode::OK.into_response(),
-        Err(response) => response,
+        Err(gone) => gone.into_response(),
     }
 }
 
@@ -105,7 +113,7 @@ async fn shutdown(State(operator): State<Operator>, body: axum::body::Bytes) -> 
     };
     match operator.ask(Ask::Shutdown { graceful }).await {
         Ok(_) => StatusCode::OK.into_response(),
-        Err(response) => response,
+        Err(gone) => gone.into_response(),
     }
 }
 
@@ -134,7 +142,7 @@ async fn show(operator: Operator, conference: Option<String>, endpoint: Option<S
     match operator.ask(Ask::Debug { conference, endpoint, full }).await {
         Ok(Value::Null) => (StatusCode::NOT_FOUND, "no such conference or endpoint on this bridge").into_response(),
         Ok(view) => Json(view).into_response(),
-        Err(response) => response,
+        Err(gone) => gone.into_response(),
     }
 }
 

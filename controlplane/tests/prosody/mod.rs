@@ -68,8 +68,8 @@ impl Prosody {
         let dir = self.directory.display();
         let (port, http) = (self.port, self.http_port);
         // Without a certificate there is no TLS.
-        let tls = if global.contains("ssl =") { "" } else { "\"tls\", " };
-        let encryption = tls.is_empty();
+        let encryption = global.contains("ssl =");
+        let (on, off) = if encryption { ("\"tls\", ", "") } else { ("", "\"tls\", ") };
         format!(
             r#"
 run_as_root = true
@@ -83,8 +83,8 @@ c2s_direct_tls_ports = {{ }}
 http_interfaces = {{ "127.0.0.1" }}
 http_ports = {{ {http} }}
 https_ports = {{ }}
-modules_enabled = {{ "roster", "saslauth", "disco", "ping", "smacks", "version", "bosh", "websocket" }}
-modules_disabled = {{ "s2s", {tls}"offline", "posix" }}
+modules_enabled = {{ {on}"roster", "saslauth", "disco", "ping", "smacks", "version", "bosh", "websocket" }}
+modules_disabled = {{ "s2s", {off}"offline", "posix" }}
 c2s_require_encryption = {encryption}
 allow_unencrypted_plain_auth = true
 consider_websocket_secure = true
