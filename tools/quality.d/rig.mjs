@@ -68,6 +68,8 @@ export class Rig {
 
   /** Everybody leaves; the next scenario starts in another room. */
   async clear() {
+    await this.read();
+    await this.save(`-${this.parts = (this.parts ?? 0) + 1}`);
     await Promise.all(this.pages.map(page => page.leave()));
     await Promise.all(this.load.map(one => one.stop()));
     Object.assign(this, { pages: [], load: [], readings: new Map() });
@@ -148,11 +150,11 @@ export class Rig {
     return page.hook(`ringbridge.bridgeMessages.filter(one => one.at >= ${from})`);
   }
 
-  /** Leaves what was read beside the logs. */
-  async save() {
+  /** Leaves what was read beside the logs; `suffix` tells the parts of a scenario apart. */
+  async save(suffix = '') {
     const messages = {};
     for (const page of this.pages) messages[page.name] = await this.messages(page).catch(() => []);
-    writeFileSync(join(this.stack.folder, 'readings.json'), JSON.stringify({
+    writeFileSync(join(this.stack.folder, `readings${suffix}.json`), JSON.stringify({
       readings: Object.fromEntries(this.readings), messages, bandwidth: this.bandwidths, relay: this.relay?.reports ?? [],
     }));
     for (const page of this.pages) writeFileSync(join(this.stack.folder, `${page.name}.console.log`), page.console.join('\n') + '\n');
