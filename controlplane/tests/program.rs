@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Ports that were free a moment ago: bridge channel, bridge pages, focus pages, XMPP (where nobody listens), media.
@@ -67,8 +68,16 @@ fn log(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// A child that another test is starting holds this one's listeners until it runs, and their ports are in use that long.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn without_an_xmpp_server_it_is_unhealthy_and_ends_in_order() {
+    let _alone = alone();
     for signal in ["-TERM", "-INT"] {
         let ports = Ports::find();
         let child = ports.start();
@@ -84,6 +93,7 @@ fn without_an_xmpp_server_it_is_unhealthy_and_ends_in_order() {
 
 #[test]
 fn an_address_in_use_ends_it_and_is_named() {
+    let _alone = alone();
     let ports = Ports::find();
     for occupied in [0, 1, 2] {
         let address = format!("127.0.0.1:{}", ports.0[occupied]);
@@ -97,6 +107,7 @@ fn an_address_in_use_ends_it_and_is_named() {
 
 #[test]
 fn manual_page_and_completions_are_made_from_the_flags() {
+    let _alone = alone();
     let print = |arguments: &[&str]| {
         let output =
             std::process::Command::new(env!("CARGO_BIN_EXE_ringbridge")).args(arguments).output().expect("runs");

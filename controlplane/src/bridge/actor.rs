@@ -187,6 +187,8 @@ impl Actor {
                 }
                 event = inputs.xmpp.recv() => match event {
                     Some((connection, event)) => self.handle_xmpp(connection, event),
+                    // The same signal ends the connections; they may be the first to follow it.
+                    None if *inputs.shutdown.borrow() => break,
                     None => return Err(BridgeError::XmppEnded),
                 },
                 Some(event) = inputs.channel.recv() => self.handle_channel(event),
