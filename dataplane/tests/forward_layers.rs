@@ -9,6 +9,7 @@ use dependency_writer::{Structure, descriptor, l1t3};
 use forward_call::*;
 use ringbridge_dataplane::media::*;
 use ringbridge_dataplane::rtp::{dependency::Descriptor, vp9};
+use ringbridge_dataplane::stats::Counter;
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};
 
@@ -265,6 +266,8 @@ fn av1_simulcast_goes_by_dependency_descriptors_that_stay_continuous() {
     for p in low.picture(0, false, 11) {
         call.send(0, &p);
     }
+    assert_eq!(call.count(Counter::DropDependencyUnknown), 2);
+    assert_eq!(call.clients[0].take_rtcp::<PictureLossIndication>().len(), 1, "but it is asked for");
     let mut now = 0;
     let mut send = |call: &mut Call, low: &mut Av1, high: &mut Av1, key: bool, count: usize| {
         for i in 0..count {

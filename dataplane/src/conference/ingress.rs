@@ -183,7 +183,7 @@ impl Room {
         let picture = match routed {
             Some(data) => match route(state, &mut view, data) {
                 Some(picture) => picture,
-                None => return self.leave_out(env, input, sequence),
+                None => return self.leave_out(env, sender, input, sequence, sink),
             },
             None => picture_of(state, &view),
         };
@@ -238,12 +238,22 @@ impl Room {
 }
 
 impl Room {
-    /// Closes every receiver's numbering over a packet that none can be sent.
-    fn leave_out(&mut self, env: &Env<'_>, input: Input, sequence: i64) {
+    /// Closes every receiver's numbering over a packet that none can be sent, and asks for the keyframe that it takes.
+    fn leave_out(
+        &mut self,
+        env: &mut Env<'_>,
+        sender: &mut Endpoint,
+        input: Input,
+        sequence: i64,
+        sink: &mut impl PacketSink,
+    ) {
         env.stats.count(Counter::DropDependencyUnknown);
         let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else { return };
         for leg in source.legs.iter_mut().filter(|leg| leg.projection.current() == Some(input.encoding)) {
             leg.projection.skip(sequence);
+        }
+        if source.legs.iter().any(|leg| leg.target.is_some()) {
+            feedback::request_keyframe(env, self.feedback.video, source, sender, input.encoding, sink);
         }
     }
 }
