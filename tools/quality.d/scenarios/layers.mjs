@@ -3,10 +3,10 @@ import { sleep } from '../rig.mjs';
 import { fps, notReady, pair, watcher } from './call.mjs';
 
 const asks = [360, 180, 360, 720];
-/** Page options per codec; H.264 is asked for simulcast, AV1 for scalable layers. */
+/** Page options per codec; H.264 is asked for simulcast, VP9 and AV1 for scalable layers. */
 const codecs = {
   vp8: {},
-  vp9: { codec: 'vp9' },
+  vp9: { codec: 'vp9', simulcast: 0, scalability: 'L3T3_KEY' },
   av1: { codec: 'av1', scalability: 'L3T3_KEY' },
   h264: { codec: 'h264', simulcast: 1 },
 };
