@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         }
     };
     let version = format!("Janus {}, videoroom", hub.janus.version);
-    for request in serve(&[hub.janus.child.id()], &version, || {}) {
+    for request in serve(&[hub.janus.process.0.id()], &version, || {}) {
         let (Request::Publish { id, .. } | Request::Subscribe { id } | Request::Answer { id, .. }) = request;
         match hub.handle(request) {
             Ok(answer) => reply(&answer),
@@ -54,11 +54,32 @@ struct Hub {
     handles: HashMap<usize, u64>,
     /// Participants that publish.
     feeds: Vec<usize>,
+    // These go last.
+    _interface: Interface,
+    _folder: Folder,
 }
 
 impl Hub {
     fn start() -> Result<Self, Error> {
-        let mut hub = Self { janus: Janus::start()?, handles: HashMap::new(), feeds: Vec::new() };
+        let libraries = libraries().ok_or(
+            "Janus with its videoroom plugin and its Unix socket transport is not installed; on Debian: \
+             apt-get install --no-install-recommends janus",
+        )?;
+        let interface = Interface::add()?;
+        let folder = Folder::make(&libraries, &interface.name)?;
+        // Its transport's thread may look whether it is wanted before that is said, and Janus ends for want of a
+        // transport: on one core always, so that it is moved later, and on a busy host now and then.
+        let deadline = Instant::now() + PATIENCE;
+        let janus = loop {
+            match Janus::start(&folder) {
+                Ok(janus) => break janus,
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(error) => eprintln!("once more: {error}"),
+            }
+        };
+        pin(janus.process.0.id());
+        let (handles, feeds) = (HashMap::new(), Vec::new());
+        let mut hub = Self { janus, handles, feeds, _interface: interface, _folder: folder };
         let handle = hub.janus.attach()?;
         let room = json!({
             "request": "create", "room": ROOM, "publishers": 1000, "bitrate": 0, "videocodec": "vp8", "audiocodec": "opus",
@@ -132,51 +153,36 @@ impl std::fmt::Display for JanusError {
 
 impl std::error::Error for JanusError {}
 
+/// Janus itself; ends when it is dropped.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The process, and a session of its API.
 struct Janus {
     version: String,
     socket: UnixStream,
     session: u64,
     transactions: u64,
-    child: Child,
-    // These go last.
-    _interface: Interface,
-    _folder: Folder,
+    process: Process,
 }
 
 impl Janus {
-    fn start() -> Result<Self, Error> {
-        let libraries = libraries().ok_or(
-            "Janus with its videoroom plugin and its Unix socket transport is not installed; on Debian: \
-             apt-get install --no-install-recommends janus",
-        )?;
-        let interface = Interface::add()?;
-        let folder = Folder::make(&libraries, &interface.name)?;
-        // Its transport's thread may look whether it is wanted before that is said, and Janus ends for want of a
-        // transport: on one core always, so that it is moved later, and on a busy host now and then.
-        let deadline = Instant::now() + PATIENCE;
-        let (child, socket) = loop {
-            let mut child = Command::new("janus")
-                .args(["--config", &folder.file("janus.jcfg"), "--configs-folder", &folder.file("")])
-                .stdin(Stdio::null())
-                .stdout(Stdio::from(io::stderr()))
-                .spawn()
-                .map_err(|error| format!("cannot start janus: {error}"))?;
-            match connected(&folder.0.join("api"), &mut child) {
-                Ok(socket) => break (child, socket),
-                Err(error) => {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    if Instant::now() > deadline {
-                        return Err(error);
-                    }
-                }
-            }
-        };
-        pin(child.id());
-        let version = String::new();
-        let (_interface, _folder) = (interface, folder);
-        let mut janus = Self { version, socket, session: 0, transactions: 0, child, _interface, _folder };
+    fn start(folder: &Folder) -> Result<Self, Error> {
+        let child = Command::new("janus")
+            .args(["--config", &folder.file("janus.jcfg"), "--configs-folder", &folder.file("")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(io::stderr()))
+            .spawn()
+            .map_err(|error| format!("cannot start janus: {error}"))?;
+        let mut process = Process(child);
+        let socket = connected(&folder.0.join("api"), &mut process.0)?;
+        let mut janus = Self { version: String::new(), socket, session: 0, transactions: 0, process };
         let info = janus.ask(json!({ "janus": "info" }))?;
         info["version_string"].as_str().unwrap_or("").clone_into(&mut janus.version);
         janus.session = janus.ask(json!({ "janus": "create" }))?["data"]["id"].as_u64().ok_or("no session")?;
@@ -218,13 +224,6 @@ impl Janus {
             let failed = reply["janus"] == "error" || !reply["plugindata"]["data"]["error_code"].is_null();
             return if failed { Err(refused(&reply)) } else { Ok(reply) };
         }
-    }
-}
-
-impl Drop for Janus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
