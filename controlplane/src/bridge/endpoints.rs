@@ -20,7 +20,7 @@ use super::secure::{Secure, SecureOutput};
 use super::wishes::Wishes;
 use crate::channel::{ClientMessage, NotSent, counters};
 use crate::colibri::elements::Setup;
-use crate::transport::{Certificate, DtlsRole, Fingerprint};
+use crate::transport::{Certificate, DtlsError, DtlsRole, Fingerprint};
 
 /// An endpoint without any activity is shown as inactive after this time.
 const FIRST_ACTIVITY: Duration = Duration::from_secs(15);
@@ -572,6 +572,9 @@ impl Endpoints {
                     tracing::info!(endpoint = %id, %label, profile = ?keys.profile, "DTLS connected");
                     let command = Command::SetSrtp { endpoint: id, keys: Box::new(keys) };
                     self.actions.push_back(Action::Command { worker, command });
+                }
+                SecureOutput::Failed { error: DtlsError::Closed, before: false } => {
+                    tracing::info!(endpoint = %id, %label, "the client closed its session");
                 }
                 SecureOutput::Failed { error, before } => {
                     tracing::error!(endpoint = %id, %label, %error, "DTLS failed");

@@ -57,6 +57,9 @@ pub enum DtlsError {
     /// The peer showed no certificate.
     #[error("the peer showed no certificate: the session cannot be authenticated")]
     NoPeerCertificate,
+    /// The peer said goodbye (`close_notify`), as a page does that leaves.
+    #[error("the peer closed the session")]
+    Closed,
     /// The peer negotiated no SRTP profile of ours.
     #[error("the peer negotiated no SRTP profile of ours")]
     NoSrtpProfile,
@@ -222,7 +225,7 @@ impl DtlsSession {
                 Output::ApplicationData(data) if self.verified => {
                     self.outputs.push_back(DtlsOutput::ApplicationData(data.to_vec()));
                 }
-                Output::CloseNotify => self.fail(DtlsError::Protocol("the peer closed the session".into())),
+                Output::CloseNotify => self.fail(DtlsError::Closed),
                 _ => {}
             }
         }
