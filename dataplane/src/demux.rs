@@ -113,6 +113,11 @@ impl AddressTable {
         Ok(true)
     }
 
+    /// Whether an owner has a path and has proven it by a round trip.
+    pub fn is_proven(&self, path: &Path, owner: Owner) -> bool {
+        self.entries.get(path).is_some_and(|entry| entry.owner == owner && entry.round_trip)
+    }
+
     /// Notes that `worker` steers this path to us.
     pub fn told(&mut self, path: &Path, worker: u8) {
         if let Some(entry) = self.entries.get_mut(path) {
@@ -184,6 +189,7 @@ mod tests {
         assert_eq!(table.learn(path(1), victim, false), Ok(true));
         assert_eq!(table.learn(path(1), thief, false), Ok(true), "neither has proven anything");
         assert_eq!(table.learn(path(1), victim, true), Ok(true));
+        assert!(table.is_proven(&path(1), victim) && !table.is_proven(&path(1), thief));
         assert_eq!(table.learn(path(1), thief, false), Ok(false));
         assert_eq!(table.get(&path(1)), Some(victim));
         assert_eq!(table.learn(path(1), thief, true), Ok(true), "the address moved on");

@@ -260,12 +260,15 @@ impl Worker {
             let id = endpoint.id;
             match event {
                 AgentEvent::Learnt { path, round_trip } => {
-                    match self.addresses.learn(path, Owner::Endpoint(index), round_trip) {
+                    let owner = Owner::Endpoint(index);
+                    // What was proven before and came here by itself is steered already.
+                    let steered = via.is_none() && self.addresses.is_proven(&path, owner);
+                    match self.addresses.learn(path, owner, round_trip) {
                         Err(_) => self.stats.count(Counter::DropTableFull),
                         Ok(false) => {}
                         Ok(true) => {
                             // A mere request may come from a forged address, and the map is everybody's.
-                            if let (Some(steering), true) = (&self.config.steering, round_trip)
+                            if let (Some(steering), true) = (&self.config.steering, round_trip && !steered)
                                 && steering.claim(&path, self.config.index).is_err()
                             {
                                 self.stats.count(Counter::SteeringRefused);

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::endpoint::Endpoint;
 use super::extension_map::ReceivedExtensions;
 use super::feedback;
-use super::ingress::{note_activity, send_time};
+use super::ingress::{note_activity, send_context};
 use super::payload::PayloadView;
 use super::remote::workers_of;
 use super::reports::SenderClock;
-use super::rewrite::{self, MediaPacket, NotSent, SendContext, Stream};
+use super::rewrite::{self, MediaPacket, NotSent, Stream};
 use super::room::{Env, Room, source_of};
 use super::source::Input;
 use crate::io::PacketSink;
@@ -228,12 +228,7 @@ impl Room {
         let Some(output) = output else { return false };
         let packet =
             MediaPacket { rtp, kind: source.kind, format: cached.format, extensions, view, picture: cached.picture };
-        let context = SendContext {
-            sender: &owner.formats,
-            translate: env.config.rewrite,
-            send_time: send_time(env),
-            micros: env.micros() as u32,
-        };
+        let context = send_context(env, &owner.formats);
         let Some(shape) = rewrite::shape(&packet, context, &receiver.formats) else { return false };
         let stream = match (shape.output().rtx, out.rtx) {
             (Some(payload_type), Some(ssrc)) => Stream::Rtx { ssrc, payload_type, index: leg.rtx_index },

@@ -1,7 +1,7 @@
 //! RTP in: open once, parse once, then one linear walk over the legs.
 
 use super::cache::{CachedPacket, PacketCache};
-use super::codec::{Codec, Format};
+use super::codec::{Codec, Format, FormatTable};
 use super::endpoint::{Endpoint, REPORT_INTERVAL};
 use super::extension_map::{ReceivedExtensions, UriId};
 use super::feedback;
@@ -303,12 +303,7 @@ fn fan_out(
     sink: &mut impl PacketSink,
 ) -> Option<u8> {
     let ssrc = source.outgoing()?.ssrc;
-    let context = SendContext {
-        sender: &sender.formats,
-        translate: env.config.rewrite,
-        send_time: send_time(env),
-        micros: env.micros() as u32,
-    };
+    let context = send_context(env, &sender.formats);
     let active = source.active_now();
     let mut wanted = None;
     let mut forwarded = 0;
@@ -356,10 +351,17 @@ fn fan_out(
     wanted
 }
 
-/// The value of abs-send-time: seconds as 6.18 bits.
-pub fn send_time(env: &Env<'_>) -> u32 {
-    let micros = env.now.saturating_duration_since(env.epoch).as_micros();
-    ((micros << 18) / 1_000_000) as u32 & 0x00ff_ffff
+/// What every packet that this sender's packet becomes has in common.
+#[inline]
+pub fn send_context<'a>(env: &Env<'_>, sender: &'a FormatTable) -> SendContext<'a> {
+    let micros = env.micros();
+    SendContext {
+        sender,
+        translate: env.config.rewrite,
+        // abs-send-time: seconds as 6.18 bits.
+        send_time: ((u128::from(micros) << 18) / 1_000_000) as u32 & 0x00ff_ffff,
+        micros: micros as u32,
+    }
 }
 
 fn open_counter(error: OpenError) -> Counter {

@@ -1,12 +1,12 @@
 //! What some kernels and cards have beyond the usual, and not every host gains from: off unless asked for.
 
-use std::ffi::c_void;
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::str::FromStr;
 
 use super::IoError;
+use super::socket::set_option;
 
 /// The longest busy poll that makes sense, microseconds: after it a timer would have been as good.
 const MAX_BUSY_POLL: u32 = 10_000;
@@ -67,7 +67,7 @@ impl IoExtras {
         }
         for socket in sockets {
             for (option, value) in [(libc::SO_BUSY_POLL, self.busy_poll), (libc::SO_PREFER_BUSY_POLL, 1)] {
-                set(socket.as_raw_fd(), option, value).map_err(IoError::BusyPoll)?;
+                set_option(socket, libc::SOL_SOCKET, option, value as libc::c_int).map_err(IoError::BusyPoll)?;
             }
         }
         Ok(())
@@ -89,16 +89,6 @@ impl IoExtras {
         // SAFETY: the structure is as long as the kernel's, and lives during the call.
         let result = unsafe { libc::syscall(libc::SYS_io_uring_register, ring, REGISTER_NAPI, &raw mut napi, 1) };
         if result < 0 { Err(IoError::BusyPoll(io::Error::last_os_error())) } else { Ok(()) }
-    }
-}
-
-fn set(fd: RawFd, option: libc::c_int, value: u32) -> io::Result<()> {
-    let value = value as libc::c_int;
-    let (pointer, len) = ((&raw const value).cast::<c_void>(), size_of_val(&value) as libc::socklen_t);
-    // SAFETY: the value is an int that lives during the call.
-    match unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, pointer, len) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
     }
 }
 

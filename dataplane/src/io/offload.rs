@@ -1,11 +1,10 @@
 //! GSO, GRO and drop reports of UDP sockets: switching them on, and their control messages.
 
 use std::ffi::c_int;
-use std::io;
 use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
 
 use super::Offloads;
+use super::socket::set_option;
 
 /// Room for the control messages of one received message: GRO segment size and socket drops.
 pub(super) const CONTROL_LEN: usize = 64;
@@ -82,14 +81,6 @@ pub(super) fn enable(sockets: &[UdpSocket], wanted: bool) -> Offloads {
         all(libc::SOL_UDP, libc::UDP_GRO, 0);
     }
     Offloads { gso, gro }
-}
-
-fn set_option(socket: &UdpSocket, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
-    // SAFETY: the value pointer is valid for reads of the size given.
-    let result = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size_of::<c_int>() as u32)
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Bytes of a receive buffer: the largest UDP payload and the headers that io_uring writes before it; not a multiple

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -65,6 +66,20 @@ fn open(address: SocketAddr) -> Result<Socket, IoError> {
         socket.set_only_v6(true).map_err(failed("IPV6_V6ONLY"))?;
     }
     Ok(socket)
+}
+
+/// `setsockopt` of an int.
+pub(super) fn set_option(
+    socket: &UdpSocket,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    // SAFETY: the value pointer is valid for reads of the size given.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size_of::<libc::c_int>() as u32)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn bind_error(address: SocketAddr, source: io::Error) -> IoError {

@@ -3,12 +3,12 @@
 //!
 //! What is not in the map goes where the kernel's hash sends it, as without the program, and is handed over by ring.
 
-use std::ffi::c_void;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
+use super::socket::set_option;
 use super::{IoError, Path};
 
 // Commands of bpf(2).
@@ -51,7 +51,9 @@ impl Steering {
             let Some(first) = workers.first() else { continue };
             let ipv6 = first.local_addr().map_err(failed("getsockname"))?.is_ipv6();
             let program = load(&program(&map, &group, local as u16, ipv6)).map_err(failed("loading the program"))?;
-            attach(first, &program).map_err(failed("attaching the program"))?;
+            // The kernel keeps the program, and through it the maps, as long as the sockets live.
+            set_option(first, libc::SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, program.as_raw_fd())
+                .map_err(failed("attaching the program"))?;
         }
         Ok(Self(Arc::new(map)))
     }
@@ -256,16 +258,6 @@ fn load(code: &[Instruction]) -> io::Result<OwnedFd> {
     let fd = unsafe { bpf(PROG_LOAD, &mut attr) }?;
     // SAFETY: the kernel has just given it to us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// The kernel keeps the program, and through it the maps, as long as the sockets live.
-fn attach(socket: &UdpSocket, program: &OwnedFd) -> io::Result<()> {
-    let fd = program.as_raw_fd();
-    let (value, len) = ((&raw const fd).cast::<c_void>(), size_of_val(&fd) as libc::socklen_t);
-    // SAFETY: the value is an int that lives during the call.
-    let result =
-        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, value, len) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// One call of bpf(2); the result is a descriptor where the command makes one.
