@@ -12,7 +12,7 @@ pub enum MediaKind {
 }
 
 /// One negotiated payload type (Jingle `payload-type`, XEP-0167).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PayloadType {
     /// The number on the wire, 0..=127.
     pub id: u8,
@@ -31,7 +31,7 @@ pub struct PayloadType {
 }
 
 /// One negotiated RTP header extension (RFC 8285, XEP-0294).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HeaderExtension {
     /// The id on the wire: 1..=14 in the one-byte form, up to 255 in the two-byte form.
     pub id: u8,
@@ -42,7 +42,7 @@ pub struct HeaderExtension {
 }
 
 /// Everything that an endpoint negotiated for its media; a new value replaces the old one.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Media {
     /// The numbers of the endpoint's latest negotiation: what it expects to receive, and what it sends.
     pub payload_types: Vec<PayloadType>,

@@ -54,7 +54,7 @@ struct FormatKey {
 }
 
 /// A canonical format as one endpoint's packet carries it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Format {
     /// Its identity.
     pub id: FormatId,
@@ -156,7 +156,7 @@ fn h264_profile(profile_level_id: &str) -> String {
 }
 
 /// What a receiver calls a format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OutputFormat {
     /// Payload type of the format.
     pub payload_type: u8,
@@ -170,7 +170,7 @@ const NUMBERS: usize = 128;
 type RtxRow = [Option<(u8, Format)>; NUMBERS];
 
 /// One endpoint's numbers, compiled for look-up in both directions.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct FormatTable {
     media: [Box<[Option<Format>; NUMBERS]>; 2],
     rtx: [Box<RtxRow>; 2],

@@ -222,14 +222,14 @@ impl Room {
             return false;
         };
         let Ok(rtp) = Packet::parse(bytes) else { return false };
-        let extensions = ReceivedExtensions::resolve(&rtp, source.kind, &owner.extensions);
+        let extensions = ReceivedExtensions::resolve(&rtp, source.kind, &owner.negotiated.extensions);
         let view = PayloadView::of(cached.format.codec, rtp.payload());
         let output = leg.projection.replay(sequence, rtp.timestamp(), cached.picture, &cached.frame);
         let Some(output) = output else { return false };
         let packet =
             MediaPacket { rtp, kind: source.kind, format: cached.format, extensions, view, picture: cached.picture };
-        let context = send_context(env, &owner.formats);
-        let Some(shape) = rewrite::shape(&packet, context, &receiver.formats) else { return false };
+        let context = send_context(env, &owner.negotiated.formats);
+        let Some(shape) = rewrite::shape(&packet, context, &receiver.negotiated.formats) else { return false };
         let stream = match (shape.output().rtx, out.rtx) {
             (Some(payload_type), Some(ssrc)) => Stream::Rtx { ssrc, payload_type, index: leg.rtx_index },
             _ if reason == Reason::Asked && receiver.may_repeat_index() && output.sequence >= leg.repeat_from => {

@@ -1,13 +1,14 @@
 //! One endpoint as the forwarding core sees it: keys, numbers, wishes, and where its packets go.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
-use super::codec::{FormatTable, VideoFeedback};
 use super::downlink::Downlink;
-use super::extension_map::{ExtensionTable, UriId};
+use super::extension_map::UriId;
 use super::leg::Indices;
+use super::negotiated::Negotiated;
 use super::round_trip::RoundTrip;
 use super::source::Input;
 use crate::ids::EndpointId;
@@ -39,12 +40,8 @@ pub struct Endpoint {
     /// Seals what it is sent.
     pub sealer: Option<Sealer>,
     keys: Option<SrtpKeys>,
-    /// Its payload types.
-    pub formats: FormatTable,
-    /// Its extension ids.
-    pub extensions: ExtensionTable,
-    /// RTCP feedback that it negotiated.
-    pub feedback: VideoFeedback,
+    /// Its payload types, extension ids, and RTCP feedback.
+    pub negotiated: Arc<Negotiated>,
     /// Drop its audio, its video.
     pub force_mute: [bool; 2],
     /// What it wants to receive.
@@ -72,7 +69,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// An endpoint without keys.
-    pub fn new(id: EndpointId, generation: u32, now: Instant) -> Self {
+    pub fn new(id: EndpointId, generation: u32, negotiated: Arc<Negotiated>, now: Instant) -> Self {
         Self {
             id,
             generation,
@@ -81,9 +78,7 @@ impl Endpoint {
             opener: None,
             sealer: None,
             keys: None,
-            formats: FormatTable::default(),
-            extensions: ExtensionTable::default(),
-            feedback: VideoFeedback::default(),
+            negotiated,
             force_mute: [false; 2],
             constraints: ReceiverConstraints::default(),
             inputs: HashMap::default(),
@@ -122,7 +117,7 @@ impl Endpoint {
     /// (RFC 7714 section 8.4), and the extensions that are written anew for each sending differ.
     pub fn may_repeat_index(&self) -> bool {
         let fresh = [UriId::TRANSPORT_CC, UriId::ABS_SEND_TIME];
-        let differs = fresh.iter().any(|uri| self.extensions.id(MediaKind::Video, *uri).is_some());
+        let differs = fresh.iter().any(|uri| self.negotiated.extensions.id(MediaKind::Video, *uri).is_some());
         !differs || self.keys.is_some_and(|k| k.profile == SrtpProfile::Aes128CmHmacSha1_80)
     }
 
@@ -164,7 +159,7 @@ mod tests {
 
     #[test]
     fn an_ssrc_goes_on_whatever_role_it_comes_back_in() {
-        let mut e = Endpoint::new(EndpointId(1), 1, Instant::now());
+        let mut e = Endpoint::new(EndpointId(1), 1, Arc::default(), Instant::now());
         let first = e.indices(Encoding { ssrc: 5, rtx: Some(6) }).unwrap();
         assert!(first.media < 1 << 15 && first.rtx < 1 << 15);
         e.retire(Encoding { ssrc: 5, rtx: Some(6) }, Indices { media: 70_000, rtx: 900 });
@@ -173,7 +168,7 @@ mod tests {
 
     #[test]
     fn no_new_ssrcs_when_too_many_were_used_up() {
-        let mut e = Endpoint::new(EndpointId(1), 1, Instant::now());
+        let mut e = Endpoint::new(EndpointId(1), 1, Arc::default(), Instant::now());
         for ssrc in 0..MAX_RETIRED as u32 {
             e.retire(Encoding { ssrc, rtx: None }, Indices { media: 9, rtx: 0 });
         }

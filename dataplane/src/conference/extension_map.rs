@@ -85,14 +85,14 @@ impl Uris {
 }
 
 /// The ids of one endpoint in one media kind.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 struct Row {
     by_id: Vec<Option<UriId>>,
     by_uri: Vec<Option<u8>>,
 }
 
 /// One endpoint's extension ids, compiled for look-up in both directions.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct ExtensionTable {
     rows: [Row; 2],
 }

@@ -66,9 +66,9 @@ pub fn request_keyframe(
         source.requests.used(env.now);
         return env.peers.send_note(home, Note::KeyframeWish { endpoint: owner.id, ssrc });
     }
-    let sent = if owner.feedback.pli {
+    let sent = if owner.negotiated.feedback.pli {
         send(env, owner, sink, |out| build::pli(from, ssrc, out))
-    } else if owner.feedback.fir {
+    } else if owner.negotiated.feedback.fir {
         let number = source.fir;
         source.fir = source.fir.wrapping_add(1);
         send(env, owner, sink, |out| build::fir(from, ssrc, number, out))

@@ -6,9 +6,8 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 
-use super::codec::Formats;
-use super::extension_map::Uris;
 use super::ingress;
+use super::negotiated::Negotiations;
 use super::room::{Env, Room};
 use crate::congestion::estimator::Bounds;
 use crate::congestion::shedding::Shedding;
@@ -60,8 +59,7 @@ impl Default for ForwarderConfig {
 /// Forwards the media of all conferences of one worker.
 pub struct Forwarder {
     surroundings: Surroundings,
-    formats: Formats,
-    uris: Uris,
+    negotiations: Negotiations,
     rooms: Vec<Option<Room>>,
     by_conference: HashMap<ConferenceId, usize, foldhash::fast::RandomState>,
     by_endpoint: HashMap<EndpointId, EndpointSlot, foldhash::fast::RandomState>,
@@ -114,8 +112,7 @@ impl Forwarder {
                 shedding: Shedding::default(),
                 peers,
             },
-            formats: Formats::default(),
-            uris: Uris::default(),
+            negotiations: Negotiations::default(),
             rooms: Vec::new(),
             by_conference: HashMap::default(),
             by_endpoint: HashMap::default(),
@@ -154,22 +151,22 @@ impl Forwarder {
                 self.create_endpoint(now, conference, endpoint, Some(home));
             }
             Command::ExpireEndpoint { endpoint } => {
-                self.with_endpoint(now, endpoint, |room, env, index, _, _| room.leave(env, index));
+                self.with_endpoint(now, endpoint, |room, env, index, _| room.leave(env, index));
                 self.by_endpoint.remove(&endpoint);
             }
             Command::SetSrtp { endpoint, keys } => {
-                self.with_endpoint(now, endpoint, |room, _, index, _, _| room.set_keys(index, &keys));
+                self.with_endpoint(now, endpoint, |room, _, index, _| room.set_keys(index, &keys));
             }
             Command::SetMedia { endpoint, media } => {
-                self.with_endpoint(now, endpoint, |room, env, index, formats, uris| {
-                    room.set_media(env, index, &media, formats, uris);
+                self.with_endpoint(now, endpoint, |room, env, index, negotiations| {
+                    room.set_media(env, index, negotiations.compile(&media));
                 });
             }
             Command::SetSources { endpoint, sources } => {
-                self.with_endpoint(now, endpoint, |room, env, index, _, _| room.set_sources(env, index, &sources));
+                self.with_endpoint(now, endpoint, |room, env, index, _| room.set_sources(env, index, &sources));
             }
             Command::SetConstraints { endpoint, constraints } => {
-                self.with_endpoint(now, endpoint, |room, env, index, _, _| {
+                self.with_endpoint(now, endpoint, |room, env, index, _| {
                     if let Some(endpoint) = room.endpoint(index)
                         && endpoint.constraints != *constraints
                     {
@@ -179,7 +176,7 @@ impl Forwarder {
                 });
             }
             Command::SetForceMute { endpoint, audio, video } => {
-                self.with_endpoint(now, endpoint, |room, _, index, _, _| {
+                self.with_endpoint(now, endpoint, |room, _, index, _| {
                     if let Some(endpoint) = room.endpoint(index) {
                         endpoint.force_mute = [audio, video];
                     }
@@ -203,7 +200,7 @@ impl Forwarder {
             tracing::warn!(%conference, %endpoint, limit, "endpoint refused: too many");
             return env.stats.count(Counter::DropTableFull);
         }
-        let (place, generation) = room.join(&mut env, endpoint, home);
+        let (place, generation) = room.join(&mut env, endpoint, home, self.negotiations.nothing());
         let slot = EndpointSlot { room: index as u32, index: place as u32, generation };
         self.by_endpoint.insert(endpoint, slot);
         self.deadline = earlier(self.deadline, room.deadline);
@@ -213,13 +210,13 @@ impl Forwarder {
         &mut self,
         now: Instant,
         endpoint: EndpointId,
-        step: impl FnOnce(&mut Room, &mut Env<'_>, usize, &mut Formats, &mut Uris),
+        step: impl FnOnce(&mut Room, &mut Env<'_>, usize, &mut Negotiations),
     ) {
         let slot = self.by_endpoint.get(&endpoint).copied();
         let room = slot.and_then(|s| Some((s, self.rooms.get_mut(s.room as usize)?.as_mut()?)));
         let Some((slot, room)) = room else { return self.surroundings.stats.count(Counter::DropCommandUnknown) };
         let mut env = self.surroundings.env(now);
-        step(room, &mut env, slot.index as usize, &mut self.formats, &mut self.uris);
+        step(room, &mut env, slot.index as usize, &mut self.negotiations);
         self.deadline = earlier(self.deadline, room.deadline);
     }
 

@@ -88,7 +88,7 @@ impl Room {
             }
         } else {
             let since_epoch = env.now.saturating_duration_since(env.epoch).as_micros();
-            let format = sender.formats.media(kind, payload_type);
+            let format = sender.negotiated.formats.media(kind, payload_type);
             let clock = u128::from(format.map_or(90_000, |f| f.clock_rate));
             state.reception.received(opened.index as i64, timestamp, (since_epoch * clock / 1_000_000) as i64);
             if let Some(first) = datagram.first_mut() {
@@ -123,7 +123,7 @@ impl Room {
         }
         let muted = sender.force_mute[usize::from(kind == MediaKind::Video)];
         let mut nack_due = None;
-        if kind == MediaKind::Video && !muted && sender.feedback.nack {
+        if kind == MediaKind::Video && !muted && sender.negotiated.feedback.nack {
             match arrival {
                 Arrival::Newest { skipped } => state.nack.advanced(env.now, plain.sequence, skipped),
                 _ => state.nack.received(env.now, plain.sequence, plain.repeated_as.is_some()),
@@ -174,7 +174,7 @@ impl Room {
         let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else { return };
         let kind = source.kind;
         let Some(state) = source.encodings.get_mut(usize::from(input.encoding)) else { return };
-        let extensions = ReceivedExtensions::resolve(&rtp, kind, &sender.extensions);
+        let extensions = ReceivedExtensions::resolve(&rtp, kind, &sender.negotiated.extensions);
         let mut view = match kind {
             MediaKind::Video => PayloadView::of(format.codec, rtp.payload()),
             MediaKind::Audio => PayloadView::OPAQUE,
@@ -303,7 +303,7 @@ fn fan_out(
     sink: &mut impl PacketSink,
 ) -> Option<u8> {
     let ssrc = source.outgoing()?.ssrc;
-    let context = send_context(env, &sender.formats);
+    let context = send_context(env, &sender.negotiated.formats);
     let active = source.active_now();
     let mut wanted = None;
     let mut forwarded = 0;
@@ -323,7 +323,7 @@ fn fan_out(
             env.stats.count(Counter::DropShed);
             continue;
         }
-        let Some(shape) = rewrite::shape(packet, context, &receiver.formats) else {
+        let Some(shape) = rewrite::shape(packet, context, &receiver.negotiated.formats) else {
             env.stats.count(Counter::DropReceiverLacksCodec);
             if input.entry == Entry::Anywhere {
                 leg.projection.skip(input.sequence);
@@ -389,10 +389,10 @@ fn note_transport_sequence(
     packet: &Packet<'_>,
     sink: &mut impl PacketSink,
 ) {
-    if !sender.feedback.transport_cc {
+    if !sender.negotiated.feedback.transport_cc {
         return;
     }
-    let Some(id) = sender.extensions.id(kind, UriId::TRANSPORT_CC) else { return };
+    let Some(id) = sender.negotiated.extensions.id(kind, UriId::TRANSPORT_CC) else { return };
     let Some(sequence) = packet.extension(id).and_then(twcc::parse) else { return };
     sender.transport_media_ssrc = packet.ssrc();
     sender.arrivals.record(env.now, sequence, packet.marker());
@@ -409,7 +409,9 @@ fn undo_rtx<'a>(
     state: &EncodingState,
 ) -> Result<Option<Plain<'a>>, Counter> {
     let number = datagram.get(1).map_or(0, |b| b & 0x7f);
-    let Some((apt, format)) = sender.formats.rtx(kind, number) else { return Err(Counter::DropUnknownPayloadType) };
+    let Some((apt, format)) = sender.negotiated.formats.rtx(kind, number) else {
+        return Err(Counter::DropUnknownPayloadType);
+    };
     let Some((original, rest)) = datagram.get(header_len..end).and_then(rtx::parse) else { return Ok(None) };
     if rest.is_empty() {
         return Ok(None);

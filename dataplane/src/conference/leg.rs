@@ -13,8 +13,8 @@ const RESEND_INTERVAL: Duration = Duration::from_millis(20);
 const SHORTEST_RESEND: Duration = Duration::from_millis(5);
 const RESENDS: usize = 64;
 /// Runs of the output that are remembered. Where every second picture is left out, a second of video takes fifteen.
-const VIDEO_RUNS: usize = 48;
-const AUDIO_RUNS: usize = 4;
+const VIDEO_RUNS: u16 = 48;
+const AUDIO_RUNS: u16 = 4;
 
 /// One receiver of a source.
 #[derive(Debug)]
@@ -38,8 +38,14 @@ pub struct Leg {
     pub requests: Throttle,
     /// How many it may still wish for.
     pub wishes: Allowance,
-    resent: [Option<(u16, Instant)>; RESENDS],
-    resent_at: usize,
+    resent: Option<Box<Resent>>,
+}
+
+/// What was sent again lately, a ring. Apart from the leg, whose neighbours every packet walks over; few legs ever need it.
+#[derive(Debug)]
+struct Resent {
+    list: [Option<(u16, Instant)>; RESENDS],
+    at: usize,
 }
 
 /// Packet indices that a receiver's SRTP context has got to on the two SSRCs of a source. They outlive the leg:
@@ -65,8 +71,7 @@ impl Leg {
             octets: 0,
             requests: Throttle::default(),
             wishes: Allowance::default(),
-            resent: [None; RESENDS],
-            resent_at: 0,
+            resent: None,
         }
     }
 
@@ -78,14 +83,15 @@ impl Leg {
     /// Whether a packet may be sent again now; notes it if so.
     pub fn may_resend(&mut self, now: Instant, sequence: u16, round_trip: Option<Duration>) -> bool {
         let interval = round_trip.map_or(RESEND_INTERVAL, |rtt| (rtt * 9 / 10).max(SHORTEST_RESEND));
+        let resent = self.resent.get_or_insert_with(|| Box::new(Resent { list: [None; RESENDS], at: 0 }));
         let recent = |r: &(u16, Instant)| r.0 == sequence && now.saturating_duration_since(r.1) < interval;
-        if self.resent.iter().flatten().any(recent) {
+        if resent.list.iter().flatten().any(recent) {
             return false;
         }
-        if let Some(slot) = self.resent.get_mut(self.resent_at % RESENDS) {
+        if let Some(slot) = resent.list.get_mut(resent.at) {
             *slot = Some((sequence, now));
         }
-        self.resent_at = (self.resent_at + 1) % RESENDS;
+        resent.at = (resent.at + 1) % RESENDS;
         true
     }
 }

@@ -20,6 +20,7 @@ mod keyframe;
 mod leg;
 mod meter;
 mod nack;
+mod negotiated;
 mod payload;
 mod projection;
 mod remote;

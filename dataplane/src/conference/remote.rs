@@ -100,8 +100,8 @@ impl Room {
             source.restarts = crossing.restarts;
         }
         let format = match crossing.repeated_as {
-            Some(number) => sender.formats.rtx(source.kind, number).map(|(_, format)| format),
-            None => sender.formats.media(source.kind, rtp.payload_type()),
+            Some(number) => sender.negotiated.formats.rtx(source.kind, number).map(|(_, format)| format),
+            None => sender.negotiated.formats.media(source.kind, rtp.payload_type()),
         };
         let Some(format) = format else { return env.stats.count(Counter::DropUnknownPayloadType) };
         self.distribute(

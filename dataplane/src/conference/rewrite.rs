@@ -132,9 +132,9 @@ pub fn send(
     let slot = sink.slot().ok_or(NotSent::OutputFull)?;
     let video = packet.kind == MediaKind::Video;
     let mut extensions =
-        OutgoingExtensions::select(&packet.extensions, packet.kind, &receiver.extensions, context.translate);
-    let transport_cc = receiver.extensions.id(packet.kind, UriId::TRANSPORT_CC).filter(|_| video);
-    let send_time_id = receiver.extensions.id(packet.kind, UriId::ABS_SEND_TIME).filter(|_| video);
+        OutgoingExtensions::select(&packet.extensions, packet.kind, &receiver.negotiated.extensions, context.translate);
+    let transport_cc = receiver.negotiated.extensions.id(packet.kind, UriId::TRANSPORT_CC).filter(|_| video);
+    let send_time_id = receiver.negotiated.extensions.id(packet.kind, UriId::ABS_SEND_TIME).filter(|_| video);
     let transport_sequence = receiver.downlink.as_deref().map_or(0, Downlink::next_sequence);
     let (transport_bytes, send_time) = (transport_sequence.to_be_bytes(), context.send_time.to_be_bytes());
     if let Some(id) = transport_cc {
@@ -145,7 +145,7 @@ pub fn send(
     let mut dependency = None;
     if let Some((templates, _)) = packet.picture.templates
         && let Some(data) = packet.extensions.get(UriId::DEPENDENCY)
-        && let Some(id) = receiver.extensions.id(packet.kind, UriId::DEPENDENCY)
+        && let Some(id) = receiver.negotiated.extensions.id(packet.kind, UriId::DEPENDENCY)
     {
         extensions.push(id, data);
         dependency = Some((id, templates));
@@ -172,13 +172,13 @@ pub fn send(
     }
     let body = slot.get_mut(header_len..).ok_or(NotSent::Malformed)?;
     let payload_len = match stream {
-        Stream::Media { .. } => write_payload(packet, output, shape, &receiver.formats, context, body)?,
+        Stream::Media { .. } => write_payload(packet, output, shape, &receiver.negotiated.formats, context, body)?,
         Stream::Rtx { .. } => {
             if !rtx::write(output.sequence as u16, body) {
                 return Err(NotSent::Malformed);
             }
             let rest = body.get_mut(rtx::OSN_LEN..).ok_or(NotSent::Malformed)?;
-            rtx::OSN_LEN + write_payload(packet, output, shape, &receiver.formats, context, rest)?
+            rtx::OSN_LEN + write_payload(packet, output, shape, &receiver.negotiated.formats, context, rest)?
         }
     };
     let len = sealer

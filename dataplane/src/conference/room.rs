@@ -1,22 +1,23 @@
 //! One conference: its endpoints, its sources, and a leg for every pair of them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use hashbrown::HashMap;
 
-use super::codec::{FormatTable, Formats, VideoFeedback};
 use super::downlink::{Downlink, micros};
 use super::endpoint::Endpoint;
-use super::extension_map::{ExtensionTable, UriId, Uris};
+use super::extension_map::UriId;
 use super::forwarder::ForwarderConfig;
 use super::leg::Leg;
+use super::negotiated::Negotiated;
 use super::source::{Input, Source};
 use super::speaker::SpeakerDetector;
 use crate::congestion::layer::LayerId;
 use crate::congestion::shedding::Shedding;
 use crate::ids::{ConferenceId, EndpointId};
-use crate::media::{Media, MediaKind, SourceDescription};
+use crate::media::{MediaKind, SourceDescription};
 use crate::peers::Peers;
 use crate::ring::{Event, FeedbackSsrcs, SrtpKeys};
 use crate::stats::{Counter, WorkerStats};
@@ -133,13 +134,19 @@ impl Room {
     }
 
     /// Adds an endpoint, with legs of all sources unless it lives on another worker; returns its index and generation.
-    pub fn join(&mut self, env: &mut Env<'_>, id: EndpointId, home: Option<usize>) -> (usize, u32) {
+    pub fn join(
+        &mut self,
+        env: &mut Env<'_>,
+        id: EndpointId,
+        home: Option<usize>,
+        negotiated: Arc<Negotiated>,
+    ) -> (usize, u32) {
         let index = self.endpoints.iter().position(Option::is_none).unwrap_or_else(|| {
             self.endpoints.push(None);
             self.endpoints.len() - 1
         });
         self.generations = self.generations.wrapping_add(1);
-        let mut endpoint = Box::new(Endpoint::new(id, self.generations, env.now));
+        let mut endpoint = Box::new(Endpoint::new(id, self.generations, negotiated, env.now));
         endpoint.home = home;
         match home {
             // Its home watches over it.
@@ -188,15 +195,13 @@ impl Room {
     }
 
     /// Replaces an endpoint's formats and extensions.
-    pub fn set_media(&mut self, env: &Env<'_>, index: usize, media: &Media, formats: &mut Formats, uris: &mut Uris) {
+    pub fn set_media(&mut self, env: &Env<'_>, index: usize, negotiated: Arc<Negotiated>) {
         let Some(endpoint) = self.endpoint(index) else { return };
-        endpoint.formats = FormatTable::compile(media, formats);
-        endpoint.extensions = ExtensionTable::compile(&media.header_extensions, uris);
-        endpoint.feedback = VideoFeedback::of(media);
-        let numbered = endpoint.extensions.id(MediaKind::Video, UriId::TRANSPORT_CC).is_some();
-        if endpoint.home.is_none() && endpoint.downlink.is_none() && (numbered || endpoint.feedback.remb) {
+        let numbered = negotiated.extensions.id(MediaKind::Video, UriId::TRANSPORT_CC).is_some();
+        if endpoint.home.is_none() && endpoint.downlink.is_none() && (numbered || negotiated.feedback.remb) {
             endpoint.downlink = Some(Box::new(Downlink::new(env.config.bandwidth)));
         }
+        endpoint.negotiated = negotiated;
         for source in self.sources.iter_mut().flatten() {
             if source.owner == index {
                 // What is cached was numbered by the old table.

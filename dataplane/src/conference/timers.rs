@@ -72,7 +72,7 @@ impl Room {
         sink: &mut impl PacketSink,
     ) -> Option<u64> {
         let now = env.micros();
-        let probes = env.config.congestion_control && endpoint.feedback.transport_cc;
+        let probes = env.config.congestion_control && endpoint.negotiated.feedback.transport_cc;
         let downlink = endpoint.downlink.as_deref_mut()?;
         downlink.tick(now, probes);
         for _ in 0..MOST_AT_ONCE {

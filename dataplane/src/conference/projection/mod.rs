@@ -125,10 +125,40 @@ pub struct Projection {
     last: Option<Last>,
     /// What the output adds to timestamps of the first encoding, once that is known: it never changes.
     timestamp_base: Option<u32>,
-    /// Earlier runs, that late packets and NACKs can still be mapped through; a ring.
-    past: Box<[Run]>,
-    past_at: usize,
-    past_len: usize,
+    past: Past,
+}
+
+/// Earlier runs, that late packets and NACKs can still be mapped through. Memory is taken at the first one: most streams of
+/// a large conference never switch.
+#[derive(Debug)]
+struct Past {
+    runs: Box<[Run]>,
+    limit: u16,
+    at: u16,
+    len: u16,
+}
+
+impl Past {
+    fn new(limit: u16) -> Self {
+        Self { runs: Box::default(), limit: limit.max(1), at: 0, len: 0 }
+    }
+
+    fn push(&mut self, run: Run) {
+        if self.runs.is_empty() {
+            self.runs = vec![Run::EMPTY; usize::from(self.limit)].into_boxed_slice();
+        }
+        if let Some(slot) = self.runs.get_mut(usize::from(self.at)) {
+            *slot = run;
+        }
+        self.at = (self.at + 1) % self.limit;
+        self.len = (self.len + 1).min(self.limit);
+    }
+
+    /// The newest first.
+    fn iter(&self) -> impl Iterator<Item = &Run> {
+        let (at, limit) = (usize::from(self.at), usize::from(self.limit));
+        (1..=usize::from(self.len)).filter_map(move |back| self.runs.get((at + limit - back) % limit))
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -141,7 +171,7 @@ struct Last {
 
 impl Projection {
     /// A stream whose first packet gets `first_sequence`, and that remembers `past` runs.
-    pub fn new(first_sequence: i64, past: usize) -> Self {
+    pub fn new(first_sequence: i64, past: u16) -> Self {
         Self {
             run: Run::EMPTY,
             open: false,
@@ -151,9 +181,7 @@ impl Projection {
             first_sequence,
             last: None,
             timestamp_base: None,
-            past: vec![Run::EMPTY; past.max(1)].into_boxed_slice(),
-            past_at: 0,
-            past_len: 0,
+            past: Past::new(past),
         }
     }
 
@@ -303,22 +331,14 @@ impl Projection {
     /// Begins a run; the one before goes to the past, unless nothing can ever fall into it.
     fn push(&mut self, run: Run) {
         if self.last.is_some() && self.run.out_start < run.out_start {
-            if let Some(slot) = self.past.get_mut(self.past_at) {
-                *slot = self.run;
-            }
-            self.past_at = (self.past_at + 1) % self.past.len();
-            self.past_len = (self.past_len + 1).min(self.past.len());
+            self.past.push(self.run);
         }
         self.run = run;
     }
 
     /// All runs that are remembered, the newest first.
     fn runs(&self) -> impl Iterator<Item = &Run> {
-        let past = (1..=self.past_len).filter_map(move |back| {
-            let len = self.past.len();
-            self.past.get((self.past_at + len - back) % len)
-        });
-        std::iter::once(&self.run).chain(past)
+        std::iter::once(&self.run).chain(self.past.iter())
     }
 
     /// Moves the operating point towards the desired one, as far as this frame allows.
