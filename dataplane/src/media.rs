@@ -125,6 +125,13 @@ impl ReceiverConstraints {
     pub fn of(&self, source: &str) -> VideoConstraint {
         self.per_source.iter().find(|(name, _)| name == source).map_or(self.default, |(_, c)| *c)
     }
+
+    /// How important a source is to the endpoint, the smallest first: on stage, selected, a screen, anything else.
+    pub fn rank(&self, source: &str, video_type: VideoType) -> (usize, usize, bool) {
+        let within = |list: &[String]| list.iter().position(|name| name == source).unwrap_or(usize::MAX);
+        let screen = matches!(video_type, VideoType::Desktop | VideoType::DesktopHighFps);
+        (within(&self.on_stage), within(&self.selected), !screen)
+    }
 }
 
 impl Default for ReceiverConstraints {

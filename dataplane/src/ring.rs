@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::ids::{ConferenceId, EndpointId};
 use crate::io::{EventFd, IoError};
-use crate::media::{Media, ReceiverConstraints, SourceDescription};
+use crate::media::{Encoding, Media, MediaKind, ReceiverConstraints, SourceDescription, VideoType};
 
 /// SSRCs that the bridge itself uses as RTCP sender in one conference (colibri2 `<sources>`, `jvb-a0` and `jvb-v0`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +189,21 @@ pub enum Command {
         /// The new value.
         constraints: Box<ReceiverConstraints>,
     },
+    /// Gives the endpoint everything on a bounded set of the bridge's own SSRCs (bridge-protocol section 6.6). Once, before
+    /// its keys.
+    SetSsrcRewriting {
+        /// Whose.
+        endpoint: EndpointId,
+        /// How many.
+        rewriting: SsrcRewriting,
+    },
+    /// Its client was told what its SSRCs carry: packets may go.
+    MappingsTold {
+        /// Whose.
+        endpoint: EndpointId,
+        /// The number of the newest [`Event::SourcesMapped`] that it was told.
+        announcement: u64,
+    },
     /// Drops the endpoint's audio or video at the input.
     SetForceMute {
         /// Whose.
@@ -207,6 +222,32 @@ impl Command {
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::SetMedia { .. } | Self::SetSources { .. } | Self::ExpireEndpoint { .. })
     }
+}
+
+/// How many SSRCs of the bridge's own an endpoint gets everything on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SsrcRewriting {
+    /// Most SSRCs of audio.
+    pub audio: usize,
+    /// Most pairs of SSRCs of video, media and retransmission.
+    pub video: usize,
+    /// Where the numbers come from; any value.
+    pub seed: u64,
+}
+
+/// What an SSRC of the bridge's own carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MappedSource {
+    /// Source name.
+    pub name: String,
+    /// Its owner.
+    pub owner: EndpointId,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Camera or desktop; meaningless for audio.
+    pub video_type: VideoType,
+    /// The SSRCs that the receiver gets it on.
+    pub ssrcs: Encoding,
 }
 
 /// State of an endpoint's ICE session.
@@ -274,6 +315,15 @@ pub enum Event {
         endpoint: EndpointId,
         /// Source names.
         sources: Vec<String>,
+    },
+    /// What the SSRCs of a receiver carry changed (bridge channel `AudioSourcesMap`, `VideoSourcesMap`).
+    SourcesMapped {
+        /// The receiver.
+        endpoint: EndpointId,
+        /// Counts up; to be answered by [`Command::MappingsTold`].
+        announcement: u64,
+        /// Everything that is carried now.
+        sources: Vec<MappedSource>,
     },
     /// The way to a receiver changed; told at most once a second.
     Bandwidth {

@@ -92,6 +92,8 @@ counters! {
     DropRewriteFailed = "dropped", "rewrite_failed";
     /// A packet to repeat for a receiver without RTX, which its AEAD keys forbid (RFC 7714 section 8.4).
     DropCannotRepeat = "dropped", "cannot_repeat";
+    /// Audio for a receiver with SSRC rewriting that has no SSRC for it, or was not told yet what its SSRC carries.
+    DropUnmapped = "dropped", "ssrc_unmapped";
     /// Video of a receiver that a worker at its limit leaves out.
     DropShed = "dropped", "shed";
     /// Output with no free slot.
@@ -116,6 +118,8 @@ counters! {
     DropCommandUnknown = "dropped", "command_unknown_id";
     /// A table with bounded size was full (addresses, SSRCs, sources).
     DropTableFull = "dropped", "table_full";
+    /// SSRCs that were taken from one source for another, of receivers with SSRC rewriting.
+    SsrcRemaps = "ssrc_remaps", "";
     /// Times that io_uring had no receive buffer; the datagrams waited in the socket.
     ReceiveBuffersExhausted = "receive_buffers_exhausted", "";
     /// Datagrams handed to the worker that owns their endpoint.

@@ -10,10 +10,10 @@ use super::payload::PayloadView;
 use super::remote::workers_of;
 use super::reports::SenderClock;
 use super::rewrite::{self, MediaPacket, NotSent, Stream};
-use super::room::{Env, Room, source_of};
-use super::source::Input;
+use super::room::{Env, Room};
+use super::source::{Input, Source};
 use crate::io::PacketSink;
-use crate::media::MediaKind;
+use crate::media::{Encoding, MediaKind};
 use crate::peers::Note;
 use crate::rtcp::{Block, Compound, Feedback, SenderInfo, build, compound, nack};
 use crate::rtp::Packet;
@@ -71,14 +71,15 @@ impl Room {
                     self.pass_sender_report(env, sender, ssrc, clock, sink);
                 }
                 Block::Nack { media, entries } => {
+                    let Some(place) = self.source_on(sender, media) else { continue };
                     for sequence in nack::sequences(entries) {
-                        self.resend(env, from, sender, media, sequence, Reason::Asked, sink);
+                        self.resend(env, from, sender, place, sequence, Reason::Asked, sink);
                     }
                 }
-                Block::Pli { media } => self.keyframe_wish(env, from, media, sink),
+                Block::Pli { media } => self.keyframe_wish(env, from, sender, media, sink),
                 Block::Fir { entries } => {
                     for media in compound::fir_targets(entries) {
-                        self.keyframe_wish(env, from, media, sink);
+                        self.keyframe_wish(env, from, sender, media, sink);
                     }
                 }
                 Block::Twcc { body } => self.transport_feedback(env, sender, body),
@@ -118,18 +119,27 @@ impl Room {
         receiver: &mut Endpoint,
         sink: &mut impl PacketSink,
     ) -> bool {
-        let flowing = self.sources.iter().flatten().filter(|s| s.kind == MediaKind::Video).find_map(|source| {
+        let flowing = self.sources.iter().enumerate().find_map(|(place, source)| {
+            let source = source.as_deref().filter(|s| s.kind == MediaKind::Video)?;
             let at = source.legs.binary_search_by_key(&to, |l| l.receiver).ok()?;
             let leg = source.legs.get(at).filter(|l| l.packets > 0 && l.projection.current().is_some())?;
-            let out = source.outgoing().filter(|out| out.rtx.is_some())?;
-            Some((out.ssrc, leg.projection.next_sequence() as u16, leg.rtx_index))
+            outgoing(source, place, receiver).filter(|out| out.rtx.is_some())?;
+            Some((place, leg.projection.next_sequence() as u16, leg.rtx_index))
         });
-        let Some((ssrc, next, turn)) = flowing else { return false };
+        let Some((place, next, turn)) = flowing else { return false };
         // The last few in turn: one of them may even be missing.
         (1..=PROBED).any(|back| {
             let sequence = next.wrapping_sub((turn.rem_euclid(PROBED) + back) as u16 % (2 * PROBED as u16) + 1);
-            self.resend(env, to, receiver, ssrc, sequence, Reason::Probe, sink)
+            self.resend(env, to, receiver, place, sequence, Reason::Probe, sink)
         })
+    }
+
+    /// The source that a receiver gets on a media SSRC.
+    fn source_on(&self, receiver: &Endpoint, ssrc: u32) -> Option<usize> {
+        match receiver.ssrc_slots.as_deref() {
+            Some(slots) => slots.source(ssrc),
+            None => self.by_ssrc.get(&ssrc).filter(|(_, rtx)| !rtx).map(|(place, _)| *place),
+        }
     }
 
     /// Keeps a sender report, and gives every receiver its own version of it.
@@ -162,13 +172,12 @@ impl Room {
     pub fn report_to_legs(&mut self, env: &Env<'_>, input: Input, clock: SenderClock, sink: &mut impl PacketSink) {
         let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else { return };
         source.note_clock(input.encoding, clock);
-        let Some(out) = source.outgoing() else { return };
         for leg in &source.legs {
             // Only the encoding that the receiver gets tells the time of its stream, and only once it gets something.
             let shift = leg.projection.timestamp_shift(input.encoding).filter(|_| leg.packets > 0);
             let Some(shift) = shift else { continue };
             let Some(receiver) = self.endpoints.get_mut(leg.receiver).and_then(Option::as_deref_mut) else { continue };
-            let ssrc = out.ssrc;
+            let ssrc = leg.ssrc;
             let rtp = clock.rtp.wrapping_add(shift);
             let info = SenderInfo { ntp: clock.ntp, rtp, packets: leg.packets, octets: leg.octets };
             if feedback::send(env, receiver, sink, |out| build::sender_report(ssrc, &info, out)) {
@@ -178,8 +187,16 @@ impl Room {
     }
 
     /// A receiver asks for a keyframe of what it gets of a source.
-    fn keyframe_wish(&mut self, env: &mut Env<'_>, from: usize, ssrc: u32, sink: &mut impl PacketSink) {
-        let Some(source) = source_of(&self.by_ssrc, &mut self.sources, ssrc) else { return };
+    fn keyframe_wish(
+        &mut self,
+        env: &mut Env<'_>,
+        from: usize,
+        receiver: &Endpoint,
+        ssrc: u32,
+        sink: &mut impl PacketSink,
+    ) {
+        let Some(place) = self.source_on(receiver, ssrc) else { return };
+        let Some(source) = self.sources.get_mut(place).and_then(Option::as_deref_mut) else { return };
         let active = source.active(env.now);
         let Ok(at) = source.legs.binary_search_by_key(&from, |l| l.receiver) else { return };
         let Some(leg) = source.legs.get_mut(at).filter(|_| source.kind == MediaKind::Video) else { return };
@@ -203,13 +220,13 @@ impl Room {
         env: &Env<'_>,
         from: usize,
         receiver: &mut Endpoint,
-        ssrc: u32,
+        place: usize,
         sequence: u16,
         reason: Reason,
         sink: &mut impl PacketSink,
     ) -> bool {
-        let Some(source) = source_of(&self.by_ssrc, &mut self.sources, ssrc) else { return false };
-        let Some(out) = source.outgoing() else { return false };
+        let Some(source) = self.sources.get_mut(place).and_then(Option::as_deref_mut) else { return false };
+        let Some(out) = outgoing(source, place, receiver) else { return false };
         let Ok(at) = source.legs.binary_search_by_key(&from, |l| l.receiver) else { return false };
         let Some(leg) = source.legs.get_mut(at) else { return false };
         let Some(owner) = self.endpoints.get(source.owner).and_then(Option::as_deref) else { return false };
@@ -271,6 +288,14 @@ impl Room {
             Err(NotSent::NotReady) => {}
         }
         false
+    }
+}
+
+/// The SSRCs that a receiver gets a source on.
+fn outgoing(source: &Source, place: usize, receiver: &Endpoint) -> Option<Encoding> {
+    match receiver.ssrc_slots.as_deref() {
+        Some(slots) => slots.kind(source.kind).ssrcs(place),
+        None => source.outgoing(),
     }
 }
 

@@ -7,10 +7,11 @@ use hashbrown::HashMap;
 
 use super::downlink::Downlink;
 use super::extension_map::UriId;
-use super::leg::Indices;
+use super::leg::{Indices, first_index};
 use super::negotiated::Negotiated;
 use super::round_trip::RoundTrip;
 use super::source::Input;
+use super::ssrc_slots::SsrcSlots;
 use crate::ids::EndpointId;
 use crate::io::Path;
 use crate::media::{Encoding, MediaKind, ReceiverConstraints};
@@ -54,6 +55,8 @@ pub struct Endpoint {
     pub transport_media_ssrc: u32,
     /// Round-trip time to it, by reports.
     pub round_trip: RoundTrip,
+    /// The SSRCs that it gets everything on, if it asked for such.
+    pub ssrc_slots: Option<Box<SsrcSlots>>,
     /// The way to it, once it negotiated to tell of that.
     pub downlink: Option<Box<Downlink>>,
     /// When the next receiver report goes out; none before it sends anything.
@@ -85,6 +88,7 @@ impl Endpoint {
             arrivals: TwccRecorder::default(),
             transport_media_ssrc: 0,
             round_trip: RoundTrip::default(),
+            ssrc_slots: None,
             downlink: None,
             next_report: None,
             last_activity: now,
@@ -145,12 +149,6 @@ impl Endpoint {
         };
         Some(Indices { media, rtx })
     }
-}
-
-/// Where the counting starts on an SSRC; below 2^15, so that a lost first packet cannot confuse the roll-over counter
-/// (RFC 3711 section 3.3.1).
-fn first_index(ssrc: u32) -> i64 {
-    i64::from(ssrc.wrapping_mul(0x9e37_79b1) >> 18) + 1
 }
 
 #[cfg(test)]

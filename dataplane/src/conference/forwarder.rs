@@ -175,6 +175,16 @@ impl Forwarder {
                     }
                 });
             }
+            Command::SetSsrcRewriting { endpoint, rewriting } => {
+                self.with_endpoint(now, endpoint, |room, env, index, _| {
+                    room.set_ssrc_rewriting(env, index, &rewriting);
+                });
+            }
+            Command::MappingsTold { endpoint, announcement } => {
+                self.with_endpoint(now, endpoint, |room, env, index, _| {
+                    room.mappings_told(env, index, announcement);
+                });
+            }
             Command::SetForceMute { endpoint, audio, video } => {
                 self.with_endpoint(now, endpoint, |room, _, index, _| {
                     if let Some(endpoint) = room.endpoint(index) {

@@ -42,6 +42,9 @@ impl Room {
         let mut demands: Vec<Option<i32>> = vec![None; self.sources.len()];
         let mut offers = Offers::default();
         for receiver in 0..self.endpoints.len() {
+            self.map_video(env, receiver, &order);
+            // Before it hears that any of it is forwarded.
+            self.announce_mappings(env, receiver);
             for (source, limit) in self.allocate_for(env, receiver, &order, &mut offers) {
                 if let Some(demand) = demands.get_mut(source) {
                     *demand = Some(allocation::larger(demand.unwrap_or(0), limit));
@@ -77,7 +80,13 @@ impl Room {
         let candidates: Vec<Candidate<'_>> =
             offered.iter().map(|(_, s)| Candidate { name: &s.name, video_type: s.video_type }).collect();
         let constraints = &endpoint.constraints;
-        let limits = allocation::limits(&candidates, constraints);
+        let mut limits = allocation::limits(&candidates, constraints);
+        let slots = endpoint.ssrc_slots.as_deref();
+        for ((place, _), limit) in offered.iter().zip(&mut limits) {
+            if slots.is_some_and(|slots| slots.kind(MediaKind::Video).ssrcs(*place).is_none()) {
+                *limit = 0;
+            }
+        }
         let mut targets: Vec<Option<LayerId>> = vec![None; offered.len()];
         // Place in `offered`, and the want.
         let mut wants: Vec<(usize, Want)> = Vec::with_capacity(offered.len());
@@ -96,12 +105,8 @@ impl Room {
             wants.push((place, Want { ladder, on_stage, before }));
         }
         wants.sort_by_key(|(place, want)| {
-            let source = offered.get(*place).map(|(_, s)| *s);
-            let within = |list: &[String]| list.iter().position(|n| source.is_some_and(|s| *n == s.name));
-            let stage = within(&constraints.on_stage).unwrap_or(usize::MAX);
-            let selected = within(&constraints.selected).unwrap_or(usize::MAX);
-            let screen = source.is_some_and(|s| matches!(s.video_type, VideoType::Desktop | VideoType::DesktopHighFps));
-            (!want.on_stage, stage, selected, !screen, *place)
+            let rank = offered.get(*place).map(|(_, source)| constraints.rank(&source.name, source.video_type));
+            (!want.on_stage, rank, *place)
         });
         let (places, wants): (Vec<usize>, Vec<Want>) = wants.into_iter().unzip();
         let known = endpoint.downlink.as_deref().filter(|_| env.config.congestion_control);
@@ -142,7 +147,8 @@ impl Room {
             if let Ok(at) = source.legs.binary_search_by_key(&receiver, |l| l.receiver)
                 && let Some(leg) = source.legs.get_mut(at)
             {
-                leg.target = target.filter(|_| !paused);
+                let told = slots.is_none_or(|slots| slots.is_told(MediaKind::Video, *i));
+                leg.target = target.filter(|_| !paused && told);
                 // Over a long queue the old encoding does not go on until the new one begins: that would be late, too.
                 let lower = leg.target.map(|t| t.encoding) < leg.projection.current();
                 if leg.target.is_none() || (queued && lower) {
@@ -164,7 +170,9 @@ impl Room {
             let Some(owner) = self.endpoints.get(source.owner).and_then(Option::as_deref) else { continue };
             let endpoint = owner.id;
             match (owner.home, source.outgoing()) {
-                (None, _) => env.emit(Event::SourceDemand { endpoint, source: source.name.clone(), max_height }),
+                (None, _) => {
+                    env.emit(Event::SourceDemand { endpoint, source: source.name.clone(), max_height });
+                }
                 (Some(home), Some(Encoding { ssrc, .. })) => {
                     if !env.peers.send_note(home, Note::Demand { endpoint, ssrc, max_height }) {
                         env.stats.count(Counter::DropCrossingFull);

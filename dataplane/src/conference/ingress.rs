@@ -5,6 +5,7 @@ use super::codec::{Codec, Format, FormatTable};
 use super::endpoint::{Endpoint, REPORT_INTERVAL};
 use super::extension_map::{ReceivedExtensions, UriId};
 use super::feedback;
+use super::leg::NO_SSRC;
 use super::payload::{Descriptor, PayloadView};
 use super::projection::picture::Picture;
 use super::projection::{Entry, Input as ProjectionInput};
@@ -224,12 +225,15 @@ impl Room {
             clock_rate: format.clock_rate,
             ahead,
         };
-        let wanted = fan_out(env, source, &mut self.endpoints, sender, &packet, &projected, sink);
-        if let Some(encoding) = wanted {
+        let fanned = fan_out(env, input.source, source, &mut self.endpoints, sender, &packet, &projected, sink);
+        if let Some(encoding) = fanned.keyframe {
             feedback::request_keyframe(env, self.feedback.video, source, sender, encoding, sink);
         }
         if let Some(at) = speaker_due {
             self.wake(at);
+        }
+        if fanned.unmapped {
+            self.wake(env.now);
         }
         if resized || place.layers_changed {
             self.touch(env.now);
@@ -291,26 +295,38 @@ fn picture_of(state: &mut EncodingState, view: &PayloadView) -> Picture {
     Picture { id: id.map(unwrap), tl0, templates: None }
 }
 
-/// Sends a packet to every receiver that is to have it. Returns the encoding that a keyframe is needed of.
+/// What a packet's way round left to do.
+struct Fanned {
+    /// The encoding that a keyframe is needed of.
+    keyframe: Option<u8>,
+    /// A receiver waits for an SSRC to get the source on.
+    unmapped: bool,
+}
+
+/// Sends a packet to every receiver that is to have it.
 #[inline]
+#[allow(clippy::too_many_arguments)]
 fn fan_out(
     env: &mut Env<'_>,
+    place: usize,
     source: &mut Source,
     endpoints: &mut [Option<Box<Endpoint>>],
     sender: &Endpoint,
     packet: &MediaPacket<'_>,
     input: &ProjectionInput,
     sink: &mut impl PacketSink,
-) -> Option<u8> {
-    let ssrc = source.outgoing()?.ssrc;
+) -> Fanned {
     let context = send_context(env, &sender.negotiated.formats);
     let active = source.active_now();
-    let mut wanted = None;
+    let mut fanned = Fanned { keyframe: None, unmapped: false };
     let mut forwarded = 0;
     for leg in &mut source.legs {
         let Some(receiver) = endpoints.get_mut(leg.receiver).and_then(Option::as_deref_mut) else { continue };
         let Some(target) = leg.target else {
             leg.projection.stop();
+            if packet.kind == MediaKind::Audio {
+                fanned.unmapped |= note_unmapped(env, leg.ssrc, receiver, place);
+            }
             continue;
         };
         if receiver.sealer.is_none() || receiver.path.is_none() {
@@ -333,10 +349,10 @@ fn fan_out(
         let desired = active.desired(env.shedding, target);
         let output = leg.projection.project(env.now, input, desired);
         if leg.projection.awaits_keyframe(desired) && leg.requests.ready(env.now) {
-            wanted = wanted.max(Some(desired.encoding));
+            fanned.keyframe = fanned.keyframe.max(Some(desired.encoding));
         }
         let Some(output) = output else { continue };
-        match rewrite::send(packet, &output, Stream::Media { ssrc }, shape, receiver, context, sink) {
+        match rewrite::send(packet, &output, Stream::Media { ssrc: leg.ssrc }, shape, receiver, context, sink) {
             Ok((_, payload)) => {
                 forwarded += 1;
                 leg.packets = leg.packets.wrapping_add(1);
@@ -348,7 +364,16 @@ fn fan_out(
         }
     }
     env.stats.add(Counter::PacketsForwarded, forwarded);
-    wanted
+    fanned
+}
+
+/// Audio that a receiver has no SSRC for, or not yet. True when it has to be given one.
+#[cold]
+fn note_unmapped(env: &Env<'_>, ssrc: u32, receiver: &mut Endpoint, place: usize) -> bool {
+    env.stats.count(Counter::DropUnmapped);
+    let ready = receiver.sealer.is_some() && receiver.path.is_some();
+    let slots = receiver.ssrc_slots.as_deref_mut().filter(|_| ready && ssrc == NO_SSRC);
+    slots.is_some_and(|slots| slots.wait(env.now, place))
 }
 
 /// What every packet that this sender's packet becomes has in common.

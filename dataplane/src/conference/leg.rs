@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::keyframe::{Allowance, Throttle};
-use super::projection::Projection;
+use super::projection::{Last, Projection};
 use crate::congestion::layer::LayerId;
-use crate::media::MediaKind;
+use crate::media::{Encoding, MediaKind};
 
 /// A packet is not sent again to the same receiver before this has passed, or, where the round-trip time is known, before
 /// the receiver can have missed the repetition.
@@ -16,11 +16,16 @@ const RESENDS: usize = 64;
 const VIDEO_RUNS: u16 = 48;
 const AUDIO_RUNS: u16 = 4;
 
+/// Stands for no SSRC.
+pub const NO_SSRC: u32 = 0;
+
 /// One receiver of a source.
 #[derive(Debug)]
 pub struct Leg {
     /// Index of the receiver in its conference.
     pub receiver: usize,
+    /// The SSRC that the media goes out on; [`NO_SSRC`] while the receiver's SSRCs carry other sources.
+    pub ssrc: u32,
     /// The layer that the allocation grants; `None` is nothing.
     pub target: Option<LayerId>,
     /// The outgoing stream.
@@ -58,17 +63,67 @@ pub struct Indices {
     pub rtx: i64,
 }
 
+/// Where the streams of a leg go on: on another leg that gets its SSRCs, or on the same one when its sender starts anew.
+#[derive(Debug, Clone, Copy)]
+pub struct Resume {
+    indices: Indices,
+    last: Option<Last>,
+    packets: u32,
+    octets: u32,
+}
+
+impl Resume {
+    /// Of SSRCs that nothing went out on.
+    pub fn first(ssrcs: Encoding) -> Self {
+        Self::at(Indices::first(ssrcs))
+    }
+
+    /// At packet indices that were got to before.
+    pub fn at(indices: Indices) -> Self {
+        Self { indices, last: None, packets: 0, octets: 0 }
+    }
+}
+
+impl Indices {
+    /// Where the counting starts on SSRCs that nothing went out on.
+    pub fn first(ssrcs: Encoding) -> Self {
+        Self { media: first_index(ssrcs.ssrc), rtx: ssrcs.rtx.map_or(0, first_index) }
+    }
+}
+
+/// Where the counting starts on an SSRC; below 2^15, so that a lost first packet cannot confuse the roll-over counter
+/// (RFC 3711 section 3.3.1).
+pub fn first_index(ssrc: u32) -> i64 {
+    i64::from(ssrc.wrapping_mul(0x9e37_79b1) >> 18) + 1
+}
+
 impl Leg {
     /// A leg that has sent nothing yet.
-    pub fn new(receiver: usize, kind: MediaKind, target: Option<LayerId>, indices: Indices) -> Self {
+    pub fn new(receiver: usize, ssrc: u32, kind: MediaKind, target: Option<LayerId>, indices: Indices) -> Self {
+        Self::resuming(receiver, ssrc, kind, target, Resume::at(indices))
+    }
+
+    /// A leg that sends nothing before the receiver has SSRCs for it.
+    pub fn without_ssrc(receiver: usize, kind: MediaKind) -> Self {
+        Self {
+            projection: Projection::new(0, 1),
+            ..Self::new(receiver, NO_SSRC, kind, None, Indices { media: 0, rtx: 0 })
+        }
+    }
+
+    /// A leg whose streams go on where others ended.
+    pub fn resuming(receiver: usize, ssrc: u32, kind: MediaKind, target: Option<LayerId>, resume: Resume) -> Self {
+        let Resume { indices, last, packets, octets } = resume;
+        let runs = if kind == MediaKind::Video { VIDEO_RUNS } else { AUDIO_RUNS };
         Self {
             receiver,
+            ssrc,
             target,
-            projection: Projection::new(indices.media, if kind == MediaKind::Video { VIDEO_RUNS } else { AUDIO_RUNS }),
+            projection: Projection::following(last, indices.media, runs),
             rtx_index: indices.rtx,
             repeat_from: indices.media,
-            packets: 0,
-            octets: 0,
+            packets,
+            octets,
             requests: Throttle::default(),
             wishes: Allowance::default(),
             resent: None,
@@ -78,6 +133,19 @@ impl Leg {
     /// Where a later leg on the same SSRCs has to go on.
     pub fn indices(&self) -> Indices {
         Indices { media: self.projection.next_sequence(), rtx: self.rtx_index }
+    }
+
+    /// Where its streams go on.
+    pub fn resume(&self) -> Resume {
+        let (packets, octets) = (self.packets, self.octets);
+        Resume { indices: self.indices(), last: self.projection.last(), packets, octets }
+    }
+
+    /// The sender starts anew; the receiver sees the streams go on.
+    pub fn restart(&mut self, kind: MediaKind) {
+        if self.ssrc != NO_SSRC {
+            *self = Self::resuming(self.receiver, self.ssrc, kind, self.target, self.resume());
+        }
     }
 
     /// Whether a packet may be sent again now; notes it if so.

@@ -2,6 +2,7 @@
 //!
 //! A packet's way: [`forwarder`] finds the room, `ingress` opens and parses it once, `projection` decides per leg,
 //! `rewrite` writes and seals it; `remote` takes it to other workers. RTCP goes through `control`, everything that waits for time through `timers`.
+//! `mapping` and `ssrc_slots` give receivers with SSRC rewriting their bounded set of SSRCs.
 
 mod active;
 mod cache;
@@ -18,6 +19,7 @@ mod grants;
 mod ingress;
 mod keyframe;
 mod leg;
+mod mapping;
 mod meter;
 mod nack;
 mod negotiated;
@@ -31,6 +33,7 @@ mod round_trip;
 mod sequence;
 mod source;
 mod speaker;
+mod ssrc_slots;
 mod timers;
 
 pub use forwarder::{EndpointSlot, Forwarder, ForwarderConfig};

@@ -10,16 +10,17 @@ use super::downlink::{Downlink, micros};
 use super::endpoint::Endpoint;
 use super::extension_map::UriId;
 use super::forwarder::ForwarderConfig;
-use super::leg::Leg;
+use super::leg::{Leg, NO_SSRC, Resume};
 use super::negotiated::Negotiated;
 use super::source::{Input, Source};
 use super::speaker::SpeakerDetector;
+use super::ssrc_slots::SsrcSlots;
 use crate::congestion::layer::LayerId;
 use crate::congestion::shedding::Shedding;
 use crate::ids::{ConferenceId, EndpointId};
 use crate::media::{MediaKind, SourceDescription};
 use crate::peers::Peers;
-use crate::ring::{Event, FeedbackSsrcs, SrtpKeys};
+use crate::ring::{Event, FeedbackSsrcs, SrtpKeys, SsrcRewriting};
 use crate::stats::{Counter, WorkerStats};
 
 /// Events that wait to be polled; further ones are dropped and counted.
@@ -50,13 +51,15 @@ impl Env<'_> {
         micros(self.epoch, self.now)
     }
 
-    /// Queues an event.
-    pub fn emit(&mut self, event: Event) {
-        if self.events.len() < MAX_EVENTS {
+    /// Queues an event; false when there is no room.
+    pub fn emit(&mut self, event: Event) -> bool {
+        let room = self.events.len() < MAX_EVENTS;
+        if room {
             self.events.push_back(event);
         } else {
             self.stats.count(Counter::DropEventFull);
         }
+        room
     }
 }
 
@@ -160,13 +163,28 @@ impl Room {
         (index, self.generations)
     }
 
+    /// Gives an endpoint everything on SSRCs of the bridge's own from now on. For a new endpoint, before its keys.
+    pub fn set_ssrc_rewriting(&mut self, env: &Env<'_>, index: usize, settings: &SsrcRewriting) {
+        let Some(endpoint) = self.endpoint(index).filter(|e| e.home.is_none() && e.ssrc_slots.is_none()) else {
+            return;
+        };
+        endpoint.ssrc_slots = Some(Box::new(SsrcSlots::new(settings)));
+        for source in self.sources.iter_mut().flatten() {
+            let kind = source.kind;
+            if let Some(leg) = source.leg(index) {
+                *leg = Leg::without_ssrc(index, kind);
+            }
+        }
+        self.touch(env.now);
+    }
+
     /// Removes an endpoint, its sources, and its legs.
     pub fn leave(&mut self, env: &mut Env<'_>, index: usize) {
         let Some(endpoint) = self.endpoints.get_mut(index).and_then(Option::take) else { return };
         self.speaker.remove(endpoint.id);
         for i in 0..self.sources.len() {
             if self.sources[i].as_ref().is_some_and(|s| s.owner == index) {
-                self.remove_source(i);
+                self.remove_source(env.now, i);
             }
         }
         for source in self.sources.iter_mut().flatten() {
@@ -182,15 +200,30 @@ impl Room {
         if !endpoint.set_keys(keys) {
             return;
         }
-        for source in self.sources.iter_mut().flatten() {
+        for (place, source) in self.sources.iter_mut().enumerate() {
+            let Some(source) = source.as_deref_mut() else { continue };
             if source.owner == index {
                 source.restart();
-            } else if let Some(outgoing) = source.outgoing()
-                && let Some(leg) = source.legs.iter_mut().find(|l| l.receiver == index)
-                && let Some(indices) = endpoint.indices(outgoing)
-            {
-                *leg = Leg::new(index, source.kind, leg.target, indices);
+                continue;
             }
+            let Some(outgoing) = source.outgoing() else { continue };
+            let kind = source.kind;
+            let Some(leg) = source.leg(index) else { continue };
+            match endpoint.ssrc_slots.as_deref() {
+                None => {
+                    if let Some(indices) = endpoint.indices(outgoing) {
+                        *leg = Leg::new(index, outgoing.ssrc, kind, leg.target, indices);
+                    }
+                }
+                Some(slots) => {
+                    if let Some(ssrcs) = slots.kind(kind).ssrcs(place) {
+                        *leg = Leg::resuming(index, ssrcs.ssrc, kind, leg.target, Resume::first(ssrcs));
+                    }
+                }
+            }
+        }
+        if let Some(slots) = endpoint.ssrc_slots.as_deref_mut() {
+            slots.restart();
         }
     }
 
@@ -221,7 +254,7 @@ impl Room {
                 .as_ref()
                 .is_some_and(|s| s.owner == index && !descriptions.iter().any(|d| s.continues(d)));
             if gone {
-                self.remove_source(i);
+                self.remove_source(env.now, i);
             }
         }
         let limit = env.config.max_sources_per_endpoint;
@@ -275,13 +308,19 @@ impl Room {
         self.sources[place] = Some(source);
     }
 
-    fn remove_source(&mut self, index: usize) {
+    fn remove_source(&mut self, now: Instant, index: usize) {
         let Some(source) = self.sources.get_mut(index).and_then(Option::take) else { return };
         let Some(outgoing) = source.outgoing() else { return };
         self.by_ssrc.retain(|_, (source, _)| *source != index);
         for leg in &source.legs {
-            if let Some(receiver) = self.endpoint(leg.receiver) {
-                receiver.retire(outgoing, leg.indices());
+            let Some(receiver) = self.endpoint(leg.receiver) else { continue };
+            match receiver.ssrc_slots.as_deref_mut() {
+                None => receiver.retire(outgoing, leg.indices()),
+                Some(slots) => {
+                    if leg.ssrc != NO_SSRC {
+                        slots.release(now, source.kind, index, leg.resume());
+                    }
+                }
             }
         }
     }
@@ -305,13 +344,15 @@ impl Room {
 /// Adds a leg; legs stay sorted by receiver.
 fn add_leg(env: &Env<'_>, source: &mut Source, receiver: usize, endpoint: &mut Endpoint) {
     let Some(outgoing) = source.outgoing() else { return };
+    let at = source.legs.partition_point(|l| l.receiver < receiver);
+    if endpoint.ssrc_slots.is_some() {
+        return source.legs.insert(at, Leg::without_ssrc(receiver, source.kind));
+    }
     // Audio always flows; video waits for the allocation.
     let target = (source.kind == MediaKind::Audio).then_some(LayerId::whole(0));
     let Some(indices) = endpoint.indices(outgoing) else {
         tracing::warn!(endpoint = %endpoint.id, source = source.name, "source not forwarded: too many SSRCs used up");
         return env.stats.count(Counter::DropTableFull);
     };
-    let leg = Leg::new(receiver, source.kind, target, indices);
-    let at = source.legs.partition_point(|l| l.receiver < receiver);
-    source.legs.insert(at, leg);
+    source.legs.insert(at, Leg::new(receiver, outgoing.ssrc, source.kind, target, indices));
 }

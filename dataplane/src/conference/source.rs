@@ -176,6 +176,12 @@ impl Source {
         self.encodings.first().map(|e| e.ssrcs)
     }
 
+    /// Its leg to a receiver.
+    pub fn leg(&mut self, receiver: usize) -> Option<&mut Leg> {
+        let at = self.legs.binary_search_by_key(&receiver, |leg| leg.receiver).ok()?;
+        self.legs.get_mut(at)
+    }
+
     /// Whether a new description can go on with this state: same kind, same SSRCs towards receivers.
     pub fn continues(&self, description: &SourceDescription) -> bool {
         let first = description.encodings.first().copied();
@@ -213,9 +219,7 @@ impl Source {
     fn restart_legs(&mut self) {
         self.cache = None;
         for leg in &mut self.legs {
-            let (receiver, indices, counts) = (leg.receiver, leg.indices(), (leg.packets, leg.octets));
-            *leg = Leg::new(receiver, self.kind, leg.target, indices);
-            (leg.packets, leg.octets) = counts;
+            leg.restart(self.kind);
         }
     }
 
@@ -338,7 +342,7 @@ mod tests {
     fn an_update_keeps_what_stays() {
         let mut source = Source::new(0, &video(&[1, 3]));
         source.encodings[1].heights[0] = 360;
-        source.legs.push(Leg::new(4, MediaKind::Video, Some(LayerId::whole(1)), Indices { media: 7, rtx: 2 }));
+        source.legs.push(Leg::new(4, 1, MediaKind::Video, Some(LayerId::whole(1)), Indices { media: 7, rtx: 2 }));
         assert!(source.continues(&video(&[1, 3])));
         assert!(!source.continues(&video(&[9])));
         source.update(&video(&[1, 3, 5]));

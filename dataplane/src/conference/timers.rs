@@ -31,6 +31,10 @@ impl Room {
         }
         let mut next = self.speaker.deadline();
         for i in 0..self.endpoints.len() {
+            self.map_audio(env, i);
+            if self.announce_mappings(env, i) {
+                next = earliest(next, Some(env.now + SPACING));
+            }
             next = earliest(next, self.endpoint_timeout(env, i, sink));
             next = earliest(next, self.downlink_timeout(env, i, sink));
         }

@@ -19,6 +19,7 @@ enum Subject {
     Activity(EndpointId),
     DominantSpeaker(ConferenceId),
     ForwardedSources(EndpointId),
+    SourcesMapped(EndpointId),
     Bandwidth(EndpointId),
     SourceDemand(EndpointId, String),
 }
@@ -30,6 +31,7 @@ impl Subject {
             Event::Activity { endpoint, .. } => Self::Activity(*endpoint),
             Event::DominantSpeaker { conference, .. } => Self::DominantSpeaker(*conference),
             Event::ForwardedSources { endpoint, .. } => Self::ForwardedSources(*endpoint),
+            Event::SourcesMapped { endpoint, .. } => Self::SourcesMapped(*endpoint),
             Event::Bandwidth { endpoint, .. } => Self::Bandwidth(*endpoint),
             Event::SourceDemand { endpoint, source, .. } => Self::SourceDemand(*endpoint, source.clone()),
             Event::Dtls { .. } => return None,

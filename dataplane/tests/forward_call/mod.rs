@@ -115,6 +115,8 @@ impl Call {
         let home = match &command {
             Command::SetSrtp { endpoint, .. }
             | Command::SetConstraints { endpoint, .. }
+            | Command::SetSsrcRewriting { endpoint, .. }
+            | Command::MappingsTold { endpoint, .. }
             | Command::SetForceMute { endpoint, .. } => self.clients.iter().find(|c| c.id == *endpoint).map(|c| c.home),
             _ => None,
         };
@@ -132,8 +134,30 @@ impl Call {
         self.join_on(self.clients.len() % self.forwarders.len(), media, sources)
     }
 
-    /// The same on a worker of choice.
+    /// A client that gets everything on so many SSRCs of the bridge's own, on the first worker.
+    pub fn join_rewriting(
+        &mut self,
+        audio: usize,
+        video: usize,
+        media: Media,
+        sources: Vec<SourceDescription>,
+    ) -> usize {
+        let rewriting = SsrcRewriting { audio, video, seed: 7 };
+        self.join_with(0, Some(rewriting), media, sources)
+    }
+
+    /// The same as [`Self::join`] on a worker of choice.
     pub fn join_on(&mut self, home: usize, media: Media, sources: Vec<SourceDescription>) -> usize {
+        self.join_with(home, None, media, sources)
+    }
+
+    fn join_with(
+        &mut self,
+        home: usize,
+        rewriting: Option<SsrcRewriting>,
+        media: Media,
+        sources: Vec<SourceDescription>,
+    ) -> usize {
         let n = self.clients.len();
         let endpoint = EndpointId(100 + n as u32);
         for (worker, forwarder) in self.forwarders.iter_mut().enumerate() {
@@ -165,6 +189,9 @@ impl Call {
             rtp: Vec::new(),
             rtcp: Vec::new(),
         });
+        if let Some(rewriting) = rewriting {
+            self.command(Command::SetSsrcRewriting { endpoint, rewriting });
+        }
         self.command(Command::SetSrtp { endpoint, keys: Box::new(keys) });
         self.command(Command::SetMedia { endpoint, media: Box::new(media) });
         self.command(Command::SetSources { endpoint, sources });

@@ -15,6 +15,8 @@ use picture::{Picture, PictureShift};
 
 /// Input jumps beyond this are closed instead of passed on.
 const MAX_JUMP: i64 = 1000;
+/// No packet yet.
+const NEVER: i64 = i64::MIN / 2;
 /// The temporal layer that is left of an encoding while a lower one is awaited: half the frames, for a moment.
 const FAREWELL_TEMPORAL: u8 = 1;
 
@@ -87,7 +89,8 @@ struct Run {
 impl Run {
     const EMPTY: Self = Self {
         in_start: 0,
-        out_start: 0,
+        // Nothing ever went out under it.
+        out_start: i64::MAX,
         picture_shift: PictureShift::NONE,
         timestamp_shift: 0,
         format: None,
@@ -161,8 +164,9 @@ impl Past {
     }
 }
 
+/// The newest packet that went out.
 #[derive(Debug, Clone, Copy)]
-struct Last {
+pub struct Last {
     sequence: i64,
     timestamp: u32,
     at: Instant,
@@ -175,14 +179,29 @@ impl Projection {
         Self {
             run: Run::EMPTY,
             open: false,
-            in_last: i64::MIN / 2,
-            in_newest: [i64::MIN / 2; MAX_ENCODINGS],
+            in_last: NEVER,
+            in_newest: [NEVER; MAX_ENCODINGS],
             intact: Points::NONE,
             first_sequence,
             last: None,
             timestamp_base: None,
             past: Past::new(past),
         }
+    }
+
+    /// A stream that goes on where another one on the same SSRC ended.
+    pub fn following(last: Option<Last>, first_sequence: i64, past: u16) -> Self {
+        Self { last, ..Self::new(first_sequence, past) }
+    }
+
+    /// The newest packet that went out.
+    pub fn last(&self) -> Option<Last> {
+        self.last
+    }
+
+    /// When it went out.
+    pub fn last_at(&self) -> Option<Instant> {
+        self.last.map(|last| last.at)
     }
 
     /// The encoding that is being forwarded.
@@ -305,7 +324,9 @@ impl Projection {
         let rate = u64::from(input.clock_rate);
         let elapsed = now.saturating_duration_since(last.at).as_micros() as u64;
         let ticks = (elapsed.saturating_mul(rate) / 1_000_000).max(1);
-        let same = self.run.encoding == input.encoding && self.run.format == input.format;
+        // What went before on this SSRC may have been another sender's.
+        let begun = self.in_last != NEVER;
+        let same = begun && self.run.encoding == input.encoding && self.run.format == input.format;
         let exact = match (self.timestamp_base, input.ahead) {
             (Some(base), Some(ahead)) => Some(base.wrapping_sub(ahead)),
             _ => same.then_some(self.run.timestamp_shift),

@@ -1,0 +1,158 @@
+//! SSRC rewriting at work: gives sources of a conference the slots of a receiver, moves the state of the streams from leg
+//! to leg, and tells the control plane. Packets of a source go only once the client was told what its SSRC carries.
+
+use super::leg::Leg;
+use super::room::{Env, Room};
+use super::ssrc_slots::Need;
+use crate::congestion::allocation::{self, Candidate};
+use crate::congestion::layer::LayerId;
+use crate::media::{MediaKind, VideoType};
+use crate::ring::{Event, MappedSource};
+use crate::stats::Counter;
+
+impl Room {
+    /// Gives slots to the video that a receiver wants, and spare ones to what it may want later, so that its client knows
+    /// the SSRCs by then. `order` is the last-n order of the video sources.
+    pub fn map_video(&mut self, env: &mut Env<'_>, receiver: usize, order: &[usize]) {
+        let Some(endpoint) = self.endpoints.get_mut(receiver).and_then(Option::as_deref_mut) else { return };
+        let Some(slots) = endpoint.ssrc_slots.as_deref_mut() else { return };
+        let offered: Vec<_> = order
+            .iter()
+            .filter_map(|place| Some((*place, self.sources.get(*place)?.as_deref()?)))
+            .filter(|(_, source)| source.owner != receiver)
+            .collect();
+        let candidates: Vec<Candidate<'_>> =
+            offered.iter().map(|(_, s)| Candidate { name: &s.name, video_type: s.video_type }).collect();
+        let constraints = &endpoint.constraints;
+        let limits = allocation::limits(&candidates, constraints);
+        let mut wishes: Vec<(usize, Need)> = Vec::with_capacity(offered.len());
+        let mut ranked: Vec<_> = offered.iter().zip(&limits).enumerate().collect();
+        ranked.sort_by_key(|(at, ((_, source), limit))| {
+            (**limit == 0, constraints.rank(&source.name, source.video_type), *at)
+        });
+        for (_, ((place, source), limit)) in ranked {
+            if !matches!(source.video_type, VideoType::None | VideoType::Disabled) {
+                wishes.push((*place, if *limit == 0 { Need::Spare } else { Need::Urgent }));
+            }
+        }
+        let most = wishes.len().min(slots.kind(MediaKind::Video).limit());
+        wishes.truncate(most);
+        let wanted: Vec<usize> = wishes.iter().map(|(place, _)| *place).collect();
+        for place in &wanted {
+            slots.kind_mut(MediaKind::Video).touch(*place, env.now);
+        }
+        for (place, need) in wishes {
+            self.give_slot(env, receiver, place, need, |other| wanted.contains(&other));
+        }
+    }
+
+    /// Gives slots to the audio that waits for one. Those who spoke lately get one at once, and keep it while they send.
+    pub fn map_audio(&mut self, env: &mut Env<'_>, receiver: usize) {
+        let Some(slots) = self.endpoint(receiver).and_then(|e| e.ssrc_slots.as_deref_mut()) else { return };
+        let Some(mut waiting) = slots.next_waiting() else { return };
+        let carried: Vec<usize> = slots.kind(MediaKind::Audio).sources().collect();
+        for place in carried {
+            let Some(source) = self.sources.get_mut(place).and_then(Option::as_deref_mut) else { continue };
+            let Some(at) = source.leg(receiver).and_then(|leg| leg.projection.last_at()) else { continue };
+            if let Some(slots) = self.endpoint(receiver).and_then(|e| e.ssrc_slots.as_deref_mut()) {
+                slots.kind_mut(MediaKind::Audio).touch(place, at);
+            }
+        }
+        let speaks = |room: &Self, place: usize| {
+            let owner = room.sources.get(place).and_then(Option::as_deref).map(|source| source.owner);
+            let endpoint = owner.and_then(|owner| room.endpoints.get(owner)?.as_deref());
+            endpoint.is_some_and(|endpoint| room.speaker.recent().contains(&endpoint.id))
+        };
+        let speakers: Vec<usize> = (0..self.sources.len()).filter(|place| speaks(self, *place)).collect();
+        loop {
+            let need = if speakers.contains(&waiting) { Need::Urgent } else { Need::Wanted };
+            let granted = self.give_slot(env, receiver, waiting, need, |other| speakers.contains(&other));
+            let Some(slots) = self.endpoint(receiver).and_then(|e| e.ssrc_slots.as_deref_mut()) else { return };
+            if !granted {
+                slots.refuse(env.now);
+            }
+            match slots.next_waiting() {
+                Some(next) => waiting = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Gives a source a slot, if it has none; false when there is none for it.
+    fn give_slot(
+        &mut self,
+        env: &Env<'_>,
+        receiver: usize,
+        place: usize,
+        need: Need,
+        keep: impl Fn(usize) -> bool,
+    ) -> bool {
+        let Some(endpoint) = self.endpoints.get_mut(receiver).and_then(Option::as_deref_mut) else { return false };
+        let (inputs, feedback) = (&endpoint.inputs, self.feedback);
+        let Some(slots) = endpoint.ssrc_slots.as_deref_mut() else { return false };
+        let Some(source) = self.sources.get_mut(place).and_then(Option::as_deref_mut) else { return true };
+        let kind = source.kind;
+        if slots.kind(kind).ssrcs(place).is_some() {
+            return true;
+        }
+        let taken = |ssrc| inputs.contains_key(&ssrc) || ssrc == feedback.audio || ssrc == feedback.video;
+        let Some(granted) = slots.grant(env.now, kind, (place, &source.name), need, keep, taken) else { return false };
+        let mut resume = granted.resume;
+        if let Some(evicted) = granted.evicted {
+            env.stats.count(Counter::SsrcRemaps);
+            let former = self.sources.get_mut(evicted).and_then(Option::as_deref_mut);
+            if let Some(leg) = former.and_then(|source| source.leg(receiver)) {
+                resume = leg.resume();
+                *leg = Leg::without_ssrc(receiver, kind);
+            }
+        }
+        let source = self.sources.get_mut(place).and_then(Option::as_deref_mut);
+        if let Some(leg) = source.and_then(|source| source.leg(receiver)) {
+            *leg = Leg::resuming(receiver, granted.ssrcs.ssrc, kind, None, resume);
+        }
+        true
+    }
+
+    /// Tells the control plane which SSRCs carry what, where that changed. True when it has to be tried again.
+    pub fn announce_mappings(&mut self, env: &mut Env<'_>, receiver: usize) -> bool {
+        let Some(endpoint) = self.endpoints.get_mut(receiver).and_then(Option::as_deref_mut) else { return false };
+        let Some((announcement, carried)) = endpoint.ssrc_slots.as_deref_mut().and_then(|slots| slots.announce())
+        else {
+            return false;
+        };
+        let id = endpoint.id;
+        let mapped = carried.into_iter().filter_map(|carried| {
+            let source = self.sources.get(carried.source)?.as_deref()?;
+            let owner = self.endpoints.get(source.owner)?.as_deref()?.id;
+            let (kind, video_type) = (carried.kind, source.video_type);
+            Some(MappedSource { name: source.name.clone(), owner, kind, video_type, ssrcs: carried.ssrcs })
+        });
+        let sources = mapped.collect();
+        if env.emit(Event::SourcesMapped { endpoint: id, announcement, sources }) {
+            return false;
+        }
+        if let Some(slots) = self.endpoint(receiver).and_then(|e| e.ssrc_slots.as_deref_mut()) {
+            slots.announce_again();
+        }
+        true
+    }
+
+    /// The client was told: what waited for that may go.
+    pub fn mappings_told(&mut self, env: &Env<'_>, receiver: usize, announcement: u64) {
+        let Some(slots) = self.endpoints.get_mut(receiver).and_then(Option::as_deref_mut) else { return };
+        let Some(slots) = slots.ssrc_slots.as_deref_mut() else { return };
+        if !slots.told(announcement) {
+            return;
+        }
+        for place in slots.kind(MediaKind::Audio).sources() {
+            let source = self.sources.get_mut(place).and_then(Option::as_deref_mut);
+            if let Some(leg) = source.and_then(|source| source.leg(receiver))
+                && slots.is_told(MediaKind::Audio, place)
+            {
+                leg.target = Some(LayerId::whole(0));
+            }
+        }
+        // Video gets its layers from the allocation.
+        self.touch(env.now);
+    }
+}
