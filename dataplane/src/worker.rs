@@ -115,9 +115,9 @@ impl Worker {
             self.stats.add(Counter::PacketsReceived, received as u64);
             self.stats.add(Counter::BytesReceived, bytes);
             let peers = self.handle_peers(now, tx);
+            self.release(now, tx);
             let commands = self.handle_commands(now, tx);
             self.handle_timers(now, tx);
-            // Before the sending, which takes its time: the others can work meanwhile.
             self.forwarder.peers().wake();
             // Nothing stays queued while the loop sleeps.
             tx.flush()?;
@@ -137,6 +137,13 @@ impl Worker {
         }
     }
 
+    /// Gives the media of a batch to its receivers.
+    fn release(&mut self, now: Instant, sink: &mut impl PacketSink) {
+        // Before the sealing and sending, which takes its time: the others can work meanwhile.
+        self.forwarder.peers().wake();
+        self.forwarder.release(now, sink);
+    }
+
     fn note_load(&mut self, now: Instant, work: Duration, full: bool) {
         let Some(shedding) = self.load.turn(now, work, full, self.stats.get(Counter::DropSocketOverflow)) else {
             return;
@@ -154,7 +161,7 @@ impl Worker {
         self.forwarder.set_shedding(shedding);
     }
 
-    /// Takes one datagram; `via` is the worker that handed it over, if any.
+    /// Takes one datagram, whose media waits for [`Self::release`]; `via` is the worker that handed it over, if any.
     pub fn handle_datagram(
         &mut self,
         now: Instant,
@@ -186,7 +193,7 @@ impl Worker {
             return self.stats.count(Counter::DropUnknownAddress);
         };
         match (protocol, endpoint.slot) {
-            (Protocol::Rtp, Some(slot)) => self.forwarder.handle_rtp(now, slot, datagram, sink),
+            (Protocol::Rtp, Some(slot)) => self.forwarder.gather_rtp(now, slot, datagram, sink),
             (Protocol::Rtcp, Some(slot)) => self.forwarder.handle_rtcp(now, slot, datagram, sink),
             (Protocol::Dtls, _) => {
                 if !endpoint.dtls_rate.take(now) {
@@ -308,7 +315,7 @@ impl Worker {
         }
     }
 
-    /// Takes what other workers queued, within bounds.
+    /// Takes what other workers queued, within bounds; media waits for [`Self::release`].
     pub fn handle_peers(&mut self, now: Instant, sink: &mut impl PacketSink) -> Step {
         let mut step = Step::Idle;
         for worker in 0..self.forwarder.peers().workers() {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::endpoint::Endpoint;
 use super::extension_map::ReceivedExtensions;
+use super::fan_out::send_context;
 use super::feedback;
-use super::ingress::{note_activity, send_context};
+use super::ingress::note_activity;
 use super::payload::PayloadView;
 use super::remote::workers_of;
 use super::reports::SenderClock;

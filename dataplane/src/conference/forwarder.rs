@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 
+use super::burst::Burst;
 use super::ingress;
 use super::negotiated::Negotiations;
 use super::room::{Env, Room};
@@ -74,12 +75,13 @@ struct Surroundings {
     events: VecDeque<Event>,
     shedding: Shedding,
     peers: Peers,
+    burst: Burst,
 }
 
 impl Surroundings {
     fn env(&mut self, now: Instant) -> Env<'_> {
-        let Self { config, stats, epoch, events, shedding, peers } = self;
-        Env { now, epoch: *epoch.get_or_insert(now), stats, config, events, shedding: *shedding, peers }
+        let Self { config, stats, epoch, events, shedding, peers, burst } = self;
+        Env { now, epoch: *epoch.get_or_insert(now), stats, config, events, shedding: *shedding, peers, burst }
     }
 }
 
@@ -111,6 +113,7 @@ impl Forwarder {
                 events: VecDeque::with_capacity(64),
                 shedding: Shedding::default(),
                 peers,
+                burst: Burst::new(),
             },
             negotiations: Negotiations::default(),
             rooms: Vec::new(),
@@ -122,6 +125,12 @@ impl Forwarder {
 
     /// Applies a command; those for ICE and DTLS are ignored, those for unknown ids are counted.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
+        if !self.surroundings.burst.is_empty() {
+            // A packet of before must not meet the conferences and keys of after.
+            debug_assert!(false, "a command came before the release of a burst");
+            self.surroundings.stats.add(Counter::DropOutputFull, self.surroundings.burst.len() as u64);
+            self.surroundings.burst.clear();
+        }
         match command {
             Command::CreateConference { conference, feedback } => {
                 if self.by_conference.contains_key(&conference) {
@@ -131,7 +140,7 @@ impl Forwarder {
                     self.rooms.push(None);
                     self.rooms.len() - 1
                 });
-                self.rooms[index] = Some(Room::new(conference, feedback));
+                self.rooms[index] = Some(Room::new(conference, index as u32, feedback));
                 self.by_conference.insert(conference, index);
             }
             Command::ExpireConference { conference } => match self.by_conference.remove(&conference) {
@@ -265,9 +274,38 @@ impl Forwarder {
         });
     }
 
-    /// Takes one SRTP packet.
+    /// Takes one SRTP packet, and gives it to its receivers.
     pub fn handle_rtp(&mut self, now: Instant, from: EndpointSlot, datagram: &mut [u8], sink: &mut impl PacketSink) {
+        self.gather_rtp(now, from, datagram, sink);
+        self.release(now, sink);
+    }
+
+    /// Takes one SRTP packet. It goes to its receivers with the others of its batch, when [`Self::release`] is called:
+    /// after the batch, and before any command.
+    pub fn gather_rtp(&mut self, now: Instant, from: EndpointSlot, datagram: &mut [u8], sink: &mut impl PacketSink) {
         self.with_slot(now, from, |room, env| room.handle_rtp(env, from.index as usize, datagram, sink));
+        if self.surroundings.burst.is_full() {
+            self.release(now, sink);
+        }
+    }
+
+    /// Gives what was gathered to its receivers.
+    pub fn release(&mut self, now: Instant, sink: &mut impl PacketSink) {
+        if self.surroundings.burst.is_empty() {
+            return;
+        }
+        let mut burst = std::mem::take(&mut self.surroundings.burst);
+        let mut done = 0;
+        while let Some((place, members)) = burst.next_room(done) {
+            done |= members;
+            if let Some(room) = self.rooms.get_mut(place as usize).and_then(Option::as_mut) {
+                let mut env = self.surroundings.env(now);
+                room.fan_out(&mut env, &burst, members, sink);
+                self.deadline = earlier(self.deadline, room.deadline);
+            }
+        }
+        burst.clear();
+        self.surroundings.burst = burst;
     }
 
     /// Takes one SRTCP packet.
@@ -291,9 +329,10 @@ impl Forwarder {
             }
         }
         self.surroundings.peers.wake();
+        self.release(now, sink);
     }
 
-    /// Takes a packet that its home, `worker`, has opened.
+    /// Takes a packet that its home, `worker`, has opened; it goes on with [`Self::release`].
     pub(crate) fn handle_crossing(
         &mut self,
         now: Instant,
@@ -307,6 +346,9 @@ impl Forwarder {
         };
         let index = slot.index as usize;
         self.with_slot(now, slot, |room, env| room.handle_crossing(env, worker, index, crossing, packet, sink));
+        if self.surroundings.burst.is_full() {
+            self.release(now, sink);
+        }
     }
 
     /// Takes a note of another worker. One about an endpoint that is not known here came too early or too late: whoever

@@ -1,18 +1,17 @@
-//! RTP in: open once, parse once, then one linear walk over the legs.
+//! RTP in: opened once, parsed once, and kept until its batch goes to the receivers.
 
+use super::burst::Parts;
 use super::cache::{CachedPacket, PacketCache};
-use super::codec::{Codec, Format, FormatTable};
+use super::codec::{Codec, Format};
 use super::endpoint::{Endpoint, REPORT_INTERVAL};
 use super::extension_map::{ReceivedExtensions, UriId};
 use super::feedback;
-use super::leg::NO_SSRC;
 use super::payload::{Descriptor, PayloadView};
 use super::projection::picture::Picture;
 use super::projection::{Entry, Input as ProjectionInput};
-use super::rewrite::{self, MediaPacket, NotSent, SendContext, Stream};
 use super::room::{Env, Room};
 use super::sequence::Arrival;
-use super::source::{EncodingState, Input, Noted, Source};
+use super::source::{EncodingState, Input, Noted};
 use crate::io::PacketSink;
 use crate::media::MediaKind;
 use crate::peers::Crossing;
@@ -162,7 +161,7 @@ impl Room {
         }
     }
 
-    /// Looks into a packet, keeps it, and gives it to every receiver here that is to have it.
+    /// Looks into a packet, keeps it, and lets it wait for the receivers here.
     pub fn distribute(
         &mut self,
         env: &mut Env<'_>,
@@ -209,7 +208,6 @@ impl Room {
             self.speaker.level(env.now, sender.id, level.level);
             speaker_due = self.speaker.deadline();
         }
-        let packet = MediaPacket { rtp, kind, format, extensions, view, picture };
         let projected = ProjectionInput {
             encoding: input.encoding,
             sequence,
@@ -225,15 +223,13 @@ impl Room {
             clock_rate: format.clock_rate,
             ahead,
         };
-        let fanned = fan_out(env, input.source, source, &mut self.endpoints, sender, &packet, &projected, sink);
-        if let Some(encoding) = fanned.keyframe {
-            feedback::request_keyframe(env, self.feedback.video, source, sender, encoding, sink);
+        let active = source.active_now();
+        let parts = Parts { bytes, format, view, picture, input: projected, active, sender: &sender.negotiated };
+        if !env.burst.push(self.place, input.source, parts) {
+            env.stats.count(Counter::DropOutputFull);
         }
         if let Some(at) = speaker_due {
             self.wake(at);
-        }
-        if fanned.unmapped {
-            self.wake(env.now);
         }
         if resized || place.layers_changed {
             self.touch(env.now);
@@ -253,8 +249,8 @@ impl Room {
     ) {
         env.stats.count(Counter::DropDependencyUnknown);
         let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else { return };
-        for leg in source.legs.iter_mut().filter(|leg| leg.projection.current() == Some(input.encoding)) {
-            leg.projection.skip(sequence);
+        if !env.burst.skip(self.place, input.source, input.encoding, sequence) {
+            env.stats.count(Counter::DropOutputFull);
         }
         if source.legs.iter().any(|leg| leg.target.is_some()) {
             feedback::request_keyframe(env, self.feedback.video, source, sender, input.encoding, sink);
@@ -293,100 +289,6 @@ fn picture_of(state: &mut EncodingState, view: &PayloadView) -> Picture {
         false => state.short_picture_id.unwrap(u32::from(id)),
     };
     Picture { id: id.map(unwrap), tl0, templates: None }
-}
-
-/// What a packet's way round left to do.
-struct Fanned {
-    /// The encoding that a keyframe is needed of.
-    keyframe: Option<u8>,
-    /// A receiver waits for an SSRC to get the source on.
-    unmapped: bool,
-}
-
-/// Sends a packet to every receiver that is to have it.
-#[inline]
-#[allow(clippy::too_many_arguments)]
-fn fan_out(
-    env: &mut Env<'_>,
-    place: usize,
-    source: &mut Source,
-    endpoints: &mut [Option<Box<Endpoint>>],
-    sender: &Endpoint,
-    packet: &MediaPacket<'_>,
-    input: &ProjectionInput,
-    sink: &mut impl PacketSink,
-) -> Fanned {
-    let context = send_context(env, &sender.negotiated.formats);
-    let active = source.active_now();
-    let mut fanned = Fanned { keyframe: None, unmapped: false };
-    let mut forwarded = 0;
-    for leg in &mut source.legs {
-        let Some(receiver) = endpoints.get_mut(leg.receiver).and_then(Option::as_deref_mut) else { continue };
-        let Some(target) = leg.target else {
-            leg.projection.stop();
-            if packet.kind == MediaKind::Audio {
-                fanned.unmapped |= note_unmapped(env, leg.ssrc, receiver, place);
-            }
-            continue;
-        };
-        if receiver.sealer.is_none() || receiver.path.is_none() {
-            leg.projection.stop();
-            continue;
-        }
-        if packet.kind == MediaKind::Video && !env.shedding.spares(leg.receiver) {
-            // Stopped, not thinned out: it goes on with a keyframe.
-            leg.projection.stop();
-            env.stats.count(Counter::DropShed);
-            continue;
-        }
-        let Some(shape) = rewrite::shape(packet, context, &receiver.negotiated.formats) else {
-            env.stats.count(Counter::DropReceiverLacksCodec);
-            if input.entry == Entry::Anywhere {
-                leg.projection.skip(input.sequence);
-            }
-            continue;
-        };
-        let desired = active.desired(env.shedding, target);
-        let output = leg.projection.project(env.now, input, desired);
-        if leg.projection.awaits_keyframe(desired) && leg.requests.ready(env.now) {
-            fanned.keyframe = fanned.keyframe.max(Some(desired.encoding));
-        }
-        let Some(output) = output else { continue };
-        match rewrite::send(packet, &output, Stream::Media { ssrc: leg.ssrc }, shape, receiver, context, sink) {
-            Ok((_, payload)) => {
-                forwarded += 1;
-                leg.packets = leg.packets.wrapping_add(1);
-                leg.octets = leg.octets.wrapping_add(payload as u32);
-            }
-            Err(NotSent::OutputFull) => env.stats.count(Counter::DropOutputFull),
-            Err(NotSent::Malformed) => env.stats.count(Counter::DropRewriteFailed),
-            Err(NotSent::NotReady) => {}
-        }
-    }
-    env.stats.add(Counter::PacketsForwarded, forwarded);
-    fanned
-}
-
-/// Audio that a receiver has no SSRC for, or not yet. True when it has to be given one.
-#[cold]
-fn note_unmapped(env: &Env<'_>, ssrc: u32, receiver: &mut Endpoint, place: usize) -> bool {
-    env.stats.count(Counter::DropUnmapped);
-    let ready = receiver.sealer.is_some() && receiver.path.is_some();
-    let slots = receiver.ssrc_slots.as_deref_mut().filter(|_| ready && ssrc == NO_SSRC);
-    slots.is_some_and(|slots| slots.wait(env.now, place))
-}
-
-/// What every packet that this sender's packet becomes has in common.
-#[inline]
-pub fn send_context<'a>(env: &Env<'_>, sender: &'a FormatTable) -> SendContext<'a> {
-    let micros = env.micros();
-    SendContext {
-        sender,
-        translate: env.config.rewrite,
-        // abs-send-time: seconds as 6.18 bits.
-        send_time: ((u128::from(micros) << 18) / 1_000_000) as u32 & 0x00ff_ffff,
-        micros: micros as u32,
-    }
 }
 
 fn open_counter(error: OpenError) -> Counter {

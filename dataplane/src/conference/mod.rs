@@ -1,10 +1,11 @@
 //! Conferences: sources, receivers, and the forwarding core between them.
 //!
-//! A packet's way: [`forwarder`] finds the room, `ingress` opens and parses it once, `projection` decides per leg,
-//! `rewrite` writes and seals it; `remote` takes it to other workers. RTCP goes through `control`, everything that waits for time through `timers`.
+//! A packet's way: [`forwarder`] finds the room, `ingress` opens and parses it once, `burst` keeps it until its batch is
+//! read, `fan_out` walks over the receivers, `projection` decides per leg, `rewrite` writes and seals it; `remote` takes it to other workers. RTCP goes through `control`, everything that waits for time through `timers`.
 //! `mapping` and `ssrc_slots` give receivers with SSRC rewriting their bounded set of SSRCs.
 
 mod active;
+mod burst;
 mod cache;
 mod codec;
 mod control;
@@ -12,6 +13,7 @@ mod dependency;
 mod downlink;
 mod endpoint;
 mod extension_map;
+mod fan_out;
 mod feedback;
 pub mod forwarder;
 mod frame;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 
+use super::burst::Burst;
 use super::downlink::{Downlink, micros};
 use super::endpoint::Endpoint;
 use super::extension_map::UriId;
@@ -43,6 +44,8 @@ pub struct Env<'a> {
     pub shedding: Shedding,
     /// The other workers.
     pub peers: &'a mut Peers,
+    /// Packets that wait for their receivers.
+    pub burst: &'a mut Burst,
 }
 
 impl Env<'_> {
@@ -81,6 +84,8 @@ pub fn source_of<'a>(
 pub struct Room {
     /// Its identity.
     pub id: ConferenceId,
+    /// Its index in the worker.
+    pub place: u32,
     /// The bridge's SSRCs in it.
     pub feedback: FeedbackSsrcs,
     /// By index; a free place is `None`. Boxed so that a sender can be taken out while its packet goes round.
@@ -104,9 +109,10 @@ pub struct Room {
 
 impl Room {
     /// An empty conference.
-    pub fn new(id: ConferenceId, feedback: FeedbackSsrcs) -> Self {
+    pub fn new(id: ConferenceId, place: u32, feedback: FeedbackSsrcs) -> Self {
         Self {
             id,
+            place,
             feedback,
             endpoints: Vec::new(),
             sources: Vec::new(),

@@ -65,12 +65,14 @@ impl Rig {
     fn receive(&mut self, worker: usize, port: u16, datagram: &[u8]) {
         let path = Path { local: 0, remote: ([198, 51, 100, 1], port).into() };
         self.workers[worker].handle_datagram(self.now, path, &mut datagram.to_vec(), None, &mut self.out);
+        self.workers[worker].release(self.now, &mut self.out);
     }
 
     fn exchange(&mut self) {
         for _ in 0..3 {
             for worker in &mut self.workers {
                 worker.handle_peers(self.now, &mut self.out);
+                worker.release(self.now, &mut self.out);
             }
         }
     }

@@ -234,6 +234,18 @@ impl Call {
         self.deliver();
     }
 
+    /// Gives a batch to the forwarders, and its packets to their receivers only when it ends.
+    pub fn send_batch(&mut self, batch: &mut [(usize, Vec<u8>)]) {
+        for (client, datagram) in batch {
+            let Client { home, slot, .. } = self.clients[*client];
+            self.forwarders[home].gather_rtp(self.now, slot, datagram, &mut self.sink);
+        }
+        for forwarder in &mut self.forwarders {
+            forwarder.release(self.now, &mut self.sink);
+        }
+        self.deliver();
+    }
+
     pub fn send_rtcp(&mut self, client: usize, packet: &dyn Marshal2) {
         let plain = packet.bytes();
         let mut datagram = self.clients[client].outbound.encrypt_rtcp(&plain).unwrap().to_vec();

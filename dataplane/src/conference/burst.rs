@@ -1,0 +1,167 @@
+//! Packets that came in one batch, opened and looked into, until they go to the receivers together.
+//!
+//! A receiver is given all packets of a burst before the next receiver is looked at: its keys and numbers are in the
+//! processor's first cache by then, its packets lie side by side in the output, where the kernel takes them as one message,
+//! and the output needs no more memory than stays in the second cache until the kernel has read it.
+
+use std::sync::Arc;
+
+use super::active::Active;
+use super::codec::Format;
+use super::negotiated::Negotiated;
+use super::payload::PayloadView;
+use super::projection::Input;
+use super::projection::picture::Picture;
+use crate::io::MAX_DATAGRAM;
+
+/// Most packets of a burst: as many as an output of 32 receivers per flush takes, and one bit each in a word.
+pub const MAX_BURST: usize = 32;
+
+/// A set of packets of the burst, one bit each.
+pub type Members = u32;
+
+/// What waits.
+#[derive(Debug)]
+pub struct Burst {
+    waiting: Vec<Waiting>,
+    bytes: Vec<u8>,
+}
+
+/// One packet, or the place of one that no receiver can be sent.
+#[derive(Debug)]
+pub struct Waiting {
+    /// Index of its conference in the worker.
+    pub room: u32,
+    /// Index of its source in the conference.
+    pub source: usize,
+    /// What is to be done.
+    pub step: Step,
+}
+
+/// What is to be done with every receiver.
+#[expect(clippy::large_enum_variant, reason = "lies in memory that is taken once; most are of the large variant")]
+#[derive(Debug)]
+pub enum Step {
+    /// Send it.
+    Forward(Opened),
+    /// Close the numbering over it.
+    Skip {
+        /// Simulcast encoding.
+        encoding: u8,
+        /// Extended sequence number.
+        sequence: i64,
+    },
+}
+
+/// A packet that was opened, RTX undone.
+#[derive(Debug)]
+pub struct Opened {
+    /// Where its bytes lie in the burst.
+    start: usize,
+    len: usize,
+    /// Its canonical format.
+    pub format: Format,
+    /// What its payload says.
+    pub view: PayloadView,
+    /// The numbers that the sender gave its picture.
+    pub picture: Picture,
+    /// Its place in its stream.
+    pub input: Input,
+    /// What the sender sent when it came.
+    pub active: Active,
+    /// The sender's numbers.
+    pub sender: Arc<Negotiated>,
+}
+
+/// What [`Burst::push`] takes of an opened packet.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// The packet.
+    pub bytes: &'a [u8],
+    /// See [`Opened::format`].
+    pub format: Format,
+    /// See [`Opened::view`].
+    pub view: PayloadView,
+    /// See [`Opened::picture`].
+    pub picture: Picture,
+    /// See [`Opened::input`].
+    pub input: Input,
+    /// See [`Opened::active`].
+    pub active: Active,
+    /// See [`Opened::sender`].
+    pub sender: &'a Arc<Negotiated>,
+}
+
+impl Default for Burst {
+    /// No packets and no memory.
+    fn default() -> Self {
+        Self { waiting: Vec::new(), bytes: Vec::new() }
+    }
+}
+
+impl Burst {
+    /// No packets, and memory for all that may come.
+    pub fn new() -> Self {
+        Self { waiting: Vec::with_capacity(MAX_BURST), bytes: Vec::with_capacity(MAX_BURST * MAX_DATAGRAM) }
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Whether no other packet fits.
+    pub fn is_full(&self) -> bool {
+        self.waiting.len() >= MAX_BURST || self.bytes.len() + MAX_DATAGRAM > self.bytes.capacity()
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Adds a packet; false when there is no room.
+    pub fn push(&mut self, room: u32, source: usize, parts: Parts<'_>) -> bool {
+        if self.waiting.len() >= MAX_BURST || self.bytes.len() + parts.bytes.len() > self.bytes.capacity() {
+            return false;
+        }
+        let Parts { bytes, format, view, picture, input, active, sender } = parts;
+        let (start, len) = (self.bytes.len(), bytes.len());
+        self.bytes.extend_from_slice(bytes);
+        let opened = Opened { start, len, format, view, picture, input, active, sender: Arc::clone(sender) };
+        self.waiting.push(Waiting { room, source, step: Step::Forward(opened) });
+        true
+    }
+
+    /// Adds the place of a packet that no receiver can be sent; false when there is no room.
+    pub fn skip(&mut self, room: u32, source: usize, encoding: u8, sequence: i64) -> bool {
+        let fits = self.waiting.len() < MAX_BURST;
+        if fits {
+            self.waiting.push(Waiting { room, source, step: Step::Skip { encoding, sequence } });
+        }
+        fits
+    }
+
+    /// All that waits, in the order in which it came.
+    pub fn waiting(&self) -> &[Waiting] {
+        &self.waiting
+    }
+
+    /// A packet's bytes.
+    pub fn bytes(&self, opened: &Opened) -> &[u8] {
+        self.bytes.get(opened.start..opened.start + opened.len).unwrap_or(&[])
+    }
+
+    /// The conference of the first packet that is not in `done`, and all packets of that conference.
+    pub fn next_room(&self, done: Members) -> Option<(u32, Members)> {
+        let room = self.waiting.get((!done).trailing_zeros() as usize)?.room;
+        let of_room = |(i, waiting): (usize, &Waiting)| Members::from(waiting.room == room) << i;
+        Some((room, self.waiting.iter().enumerate().map(of_room).fold(0, |members, one| members | one)))
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.waiting.clear();
+        self.bytes.clear();
+    }
+}

@@ -1,0 +1,198 @@
+//! A burst's way to the receivers: one receiver after the other, and to each of them what is to go there of every packet,
+//! translated and sealed.
+
+use super::burst::{Burst, MAX_BURST, Members, Opened, Step};
+use super::codec::FormatTable;
+use super::endpoint::Endpoint;
+use super::extension_map::ReceivedExtensions;
+use super::feedback;
+use super::leg::{Leg, NO_SSRC};
+use super::projection::Entry;
+use super::rewrite::{self, MediaPacket, NotSent, SendContext, Stream};
+use super::room::{Env, Room};
+use crate::io::PacketSink;
+use crate::media::MediaKind;
+use crate::rtp::Packet;
+use crate::stats::Counter;
+
+/// A source with packets in the burst.
+#[derive(Debug, Clone, Copy, Default)]
+struct Feeding {
+    /// Its index in the conference.
+    source: usize,
+    /// The leg that is looked at next: they are sorted by receiver.
+    leg: usize,
+    /// The encoding that a keyframe is needed of.
+    keyframe: Option<u8>,
+}
+
+/// One member of the burst, parsed once for all receivers.
+struct Member<'a> {
+    /// Which of the feeding sources it is of.
+    feeding: usize,
+    errand: Errand<'a>,
+}
+
+#[expect(clippy::large_enum_variant, reason = "lies on the stack; most are of the large variant")]
+enum Errand<'a> {
+    Forward { packet: MediaPacket<'a>, opened: &'a Opened, context: SendContext<'a> },
+    Skip { encoding: u8, sequence: i64 },
+}
+
+/// What a burst's way round left to do.
+#[derive(Debug, Default)]
+struct Rest {
+    forwarded: u64,
+    /// A receiver waits for an SSRC to get a source on.
+    unmapped: bool,
+}
+
+impl Room {
+    /// Gives the packets in `members`, all of this conference, to every receiver that is to have them.
+    pub fn fan_out(&mut self, env: &mut Env<'_>, burst: &Burst, members: Members, sink: &mut impl PacketSink) {
+        let mut feedings = [Feeding::default(); MAX_BURST];
+        let mut feeding_count = 0;
+        let mut list: [Option<Member<'_>>; MAX_BURST] = [const { None }; MAX_BURST];
+        let mut count = 0;
+        for (_, waiting) in burst.waiting().iter().enumerate().filter(|(i, _)| members >> i & 1 == 1) {
+            let Some(source) = self.sources.get(waiting.source).and_then(Option::as_deref) else { continue };
+            let known = feedings.iter().take(feeding_count).position(|f| f.source == waiting.source);
+            let feeding = known.unwrap_or(feeding_count);
+            if known.is_none()
+                && let Some(new) = feedings.get_mut(feeding_count)
+            {
+                *new = Feeding { source: waiting.source, ..Feeding::default() };
+                feeding_count += 1;
+            }
+            let errand = match &waiting.step {
+                Step::Skip { encoding, sequence } => Errand::Skip { encoding: *encoding, sequence: *sequence },
+                Step::Forward(opened) => {
+                    let Ok(rtp) = Packet::parse(burst.bytes(opened)) else { continue };
+                    let (kind, sender) = (source.kind, &*opened.sender);
+                    let extensions = ReceivedExtensions::resolve(&rtp, kind, &sender.extensions);
+                    let Opened { format, view, picture, .. } = *opened;
+                    let packet = MediaPacket { rtp, kind, format, extensions, view, picture };
+                    Errand::Forward { packet, opened, context: send_context(env, &sender.formats) }
+                }
+            };
+            if let Some(slot) = list.get_mut(count) {
+                *slot = Some(Member { feeding, errand });
+                count += 1;
+            }
+        }
+        let list = list.get(..count).unwrap_or(&[]);
+        let feedings = feedings.get_mut(..feeding_count).unwrap_or(&mut []);
+        let mut rest = Rest::default();
+        for index in 0..self.endpoints.len() {
+            let Some(receiver) = self.endpoints.get_mut(index).and_then(Option::as_deref_mut) else { continue };
+            for member in list.iter().flatten() {
+                let Some(feeding) = feedings.get_mut(member.feeding) else { continue };
+                let Some(source) = self.sources.get_mut(feeding.source).and_then(Option::as_deref_mut) else {
+                    continue;
+                };
+                while source.legs.get(feeding.leg).is_some_and(|leg| leg.receiver < index) {
+                    feeding.leg += 1;
+                }
+                let Some(leg) = source.legs.get_mut(feeding.leg).filter(|leg| leg.receiver == index) else { continue };
+                serve(env, feeding, leg, receiver, &member.errand, sink, &mut rest);
+            }
+        }
+        env.stats.add(Counter::PacketsForwarded, rest.forwarded);
+        for feeding in feedings.iter() {
+            if let Some(encoding) = feeding.keyframe
+                && let Some(source) = self.sources.get_mut(feeding.source).and_then(Option::as_deref_mut)
+                && let Some(owner) = self.endpoints.get_mut(source.owner).and_then(Option::as_deref_mut)
+            {
+                feedback::request_keyframe(env, self.feedback.video, source, owner, encoding, sink);
+            }
+        }
+        if rest.unmapped {
+            self.wake(env.now);
+        }
+    }
+}
+
+/// Does one errand for one receiver.
+#[inline]
+fn serve(
+    env: &mut Env<'_>,
+    feeding: &mut Feeding,
+    leg: &mut Leg,
+    receiver: &mut Endpoint,
+    errand: &Errand<'_>,
+    sink: &mut impl PacketSink,
+    rest: &mut Rest,
+) {
+    let (packet, opened, context) = match errand {
+        Errand::Forward { packet, opened, context } => (packet, *opened, *context),
+        Errand::Skip { encoding, sequence } => {
+            if leg.projection.current() == Some(*encoding) {
+                leg.projection.skip(*sequence);
+            }
+            return;
+        }
+    };
+    let input = &opened.input;
+    let Some(target) = leg.target else {
+        leg.projection.stop();
+        if packet.kind == MediaKind::Audio {
+            rest.unmapped |= note_unmapped(env, leg.ssrc, receiver, feeding.source);
+        }
+        return;
+    };
+    if receiver.sealer.is_none() || receiver.path.is_none() {
+        leg.projection.stop();
+        return;
+    }
+    if packet.kind == MediaKind::Video && !env.shedding.spares(leg.receiver) {
+        // Stopped, not thinned out: it goes on with a keyframe.
+        leg.projection.stop();
+        env.stats.count(Counter::DropShed);
+        return;
+    }
+    let Some(shape) = rewrite::shape(packet, context, &receiver.negotiated.formats) else {
+        env.stats.count(Counter::DropReceiverLacksCodec);
+        if input.entry == Entry::Anywhere {
+            leg.projection.skip(input.sequence);
+        }
+        return;
+    };
+    let desired = opened.active.desired(env.shedding, target);
+    let output = leg.projection.project(env.now, input, desired);
+    if leg.projection.awaits_keyframe(desired) && leg.requests.ready(env.now) {
+        feeding.keyframe = feeding.keyframe.max(Some(desired.encoding));
+    }
+    let Some(output) = output else { return };
+    match rewrite::send(packet, &output, Stream::Media { ssrc: leg.ssrc }, shape, receiver, context, sink) {
+        Ok((_, payload)) => {
+            rest.forwarded += 1;
+            leg.packets = leg.packets.wrapping_add(1);
+            leg.octets = leg.octets.wrapping_add(payload as u32);
+        }
+        Err(NotSent::OutputFull) => env.stats.count(Counter::DropOutputFull),
+        Err(NotSent::Malformed) => env.stats.count(Counter::DropRewriteFailed),
+        Err(NotSent::NotReady) => {}
+    }
+}
+
+/// Audio that a receiver has no SSRC for, or not yet. True when it has to be given one.
+#[cold]
+fn note_unmapped(env: &Env<'_>, ssrc: u32, receiver: &mut Endpoint, source: usize) -> bool {
+    env.stats.count(Counter::DropUnmapped);
+    let ready = receiver.sealer.is_some() && receiver.path.is_some();
+    let slots = receiver.ssrc_slots.as_deref_mut().filter(|_| ready && ssrc == NO_SSRC);
+    slots.is_some_and(|slots| slots.wait(env.now, source))
+}
+
+/// What every packet that this sender's packet becomes has in common.
+#[inline]
+pub fn send_context<'a>(env: &Env<'_>, sender: &'a FormatTable) -> SendContext<'a> {
+    let micros = env.micros();
+    SendContext {
+        sender,
+        translate: env.config.rewrite,
+        // abs-send-time: seconds as 6.18 bits.
+        send_time: ((u128::from(micros) << 18) / 1_000_000) as u32 & 0x00ff_ffff,
+        micros: micros as u32,
+    }
+}

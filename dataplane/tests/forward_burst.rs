@@ -1,0 +1,150 @@
+//! A batch that goes to its receivers together is, to each of them, the same as its packets one by one.
+
+mod forward_call;
+
+use forward_call::*;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use ringbridge_dataplane::conference::ForwarderConfig;
+use ringbridge_dataplane::media::MediaKind;
+use ringbridge_dataplane::stats::Counter;
+
+const CLIENTS: usize = 5;
+
+/// Everybody publishes sound and a camera in two layers; numbers differ, and one cannot decode VP8 at all.
+fn call(workers: usize) -> Call {
+    let mut call = Call::spread(ForwarderConfig::default(), workers, 256);
+    for n in 0..CLIENTS {
+        let mut media = [JICOFO, OTHER, PLAIN][n % 3].media();
+        if n == 4 {
+            media.payload_types.retain(|pt| pt.kind == MediaKind::Audio);
+        }
+        let first = 100 * (n as u32 + 1);
+        let sources =
+            vec![audio_source(&format!("{n}-a0"), first), video_source(&format!("{n}-v0"), &[first + 1, first + 2])];
+        call.join(media, sources);
+    }
+    call.settle();
+    call
+}
+
+fn opus_of(n: usize) -> u8 {
+    [JICOFO, OTHER, PLAIN][n % 3].opus
+}
+
+fn vp8_of(n: usize) -> u8 {
+    [JICOFO, OTHER, PLAIN][n % 3].vp8
+}
+
+/// SSRC, sequence number, timestamp, payload.
+type Got = (u32, u16, u32, Vec<u8>);
+
+/// What every client got, in order.
+fn received(call: &mut Call) -> Vec<Vec<Got>> {
+    let of = |p: RtpPacket| (p.header.ssrc, p.header.sequence_number, p.header.timestamp, p.payload.to_vec());
+    call.clients.iter_mut().map(|client| client.take_rtp().into_iter().map(of).collect()).collect()
+}
+
+fn play(seed: u64, workers: usize) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let (mut single, mut batched) = (call(workers), call(workers));
+    batched.now = single.now;
+    let mut cameras: Vec<[Camera; 2]> = (0..CLIENTS)
+        .map(|n| {
+            let ssrc = 100 * (n as u32 + 1);
+            [Camera::new(vp8_of(n), ssrc + 1, 1, 180), Camera::new(vp8_of(n), ssrc + 2, 1, 360)]
+        })
+        .collect();
+    let mut sound = [0u16; CLIENTS];
+    let mut total = 0;
+    for round in 0..60 {
+        let mut batch = Vec::new();
+        for _ in 0..random.random_range(1..12) {
+            let n = random.random_range(0..CLIENTS);
+            if random.random_bool(0.3) {
+                sound[n] += 1;
+                let sequence = sound[n];
+                batch.push((
+                    n,
+                    packet(opus_of(n), sequence, u32::from(sequence) * 960, 100 * (n as u32 + 1), &[n as u8; 40]),
+                ));
+            } else {
+                let layer = random.random_range(0..2);
+                let (key, packets) = (round == 0 || random.random_bool(0.4), random.random_range(1..9));
+                let frame = cameras[n][layer].frame(key, packets);
+                batch.extend(frame.into_iter().filter(|_| !random.random_bool(0.02)).map(|p| (n, p)));
+            }
+        }
+        total += batch.len();
+        let mut sealed: Vec<_> = batch.iter().map(|(n, p)| (*n, batched.seal(*n, p))).collect();
+        batched.send_batch(&mut sealed);
+        for (n, p) in &batch {
+            single.send(*n, p);
+        }
+        if round % 7 == 3 {
+            let (client, height) = (random.random_range(0..CLIENTS), [180, 360][random.random_range(0..2)]);
+            single.want(client, height);
+            batched.want(client, height);
+        }
+        if workers == 1 {
+            assert_eq!(received(&mut batched), received(&mut single), "seed {seed}, round {round}");
+        }
+        let step = random.random_range(1..40);
+        single.millis(step);
+        batched.millis(step);
+    }
+    assert!(total > 500, "{total} packets");
+    for counter in [Counter::PacketsForwarded, Counter::DropReceiverLacksCodec, Counter::Crossings] {
+        assert_eq!(batched.count(counter), single.count(counter), "{counter:?}, seed {seed}");
+    }
+    let forwarded = batched.count(Counter::PacketsForwarded);
+    assert!(forwarded > total as u64, "{forwarded} of {total} sent");
+    assert!(batched.count(Counter::DropReceiverLacksCodec) > 0);
+    assert_eq!(batched.count(Counter::DropOutputFull), 0);
+    if workers > 1 {
+        // Who crosses first differs; what comes of each stream does not.
+        let by_stream = |call: &mut Call| {
+            let mut all = received(call);
+            all.iter_mut().for_each(|packets| packets.sort());
+            all
+        };
+        assert_eq!(by_stream(&mut batched), by_stream(&mut single), "seed {seed}");
+    }
+}
+
+#[test]
+fn to_each_receiver_it_is_the_same() {
+    (1..=6).for_each(|seed| play(seed, 1));
+}
+
+#[test]
+fn over_several_workers_too() {
+    (1..=3).for_each(|seed| play(seed, 2));
+}
+
+#[test]
+fn a_receiver_is_given_a_batch_in_one_piece() {
+    let mut call = call(1);
+    let frame = Camera::new(vp8_of(0), 101, 1, 180).frame(true, 8);
+    for (n, p) in frame.iter().enumerate() {
+        let mut datagram = call.seal(0, p);
+        let slot = call.clients[0].slot;
+        call.forwarders[0].gather_rtp(call.now, slot, &mut datagram, &mut call.sink);
+        assert!(call.sink.datagrams.is_empty(), "packet {n} waits");
+    }
+    call.forwarders[0].release(call.now, &mut call.sink);
+    let ports: Vec<_> = call.sink.datagrams.iter().map(|(to, _)| to.remote.port()).collect();
+    // Client 4 has no VP8.
+    let expected: Vec<_> = (1..4).flat_map(|n| [5000 + n; 8]).collect();
+    assert_eq!(ports, expected);
+}
+
+#[test]
+fn a_batch_of_any_length_fits() {
+    let mut call = call(1);
+    let mut camera = Camera::new(vp8_of(0), 101, 1, 180);
+    let mut batch: Vec<_> = camera.frame(true, 200).iter().map(|p| (0, call.seal(0, p))).collect();
+    call.send_batch(&mut batch);
+    assert_eq!(received(&mut call).iter().map(Vec::len).collect::<Vec<_>>(), [0, 200, 200, 200, 0]);
+    assert_eq!(call.count(Counter::DropOutputFull), 0);
+}
