@@ -57,6 +57,8 @@ fn settings(server: &Prosody, rest: SocketAddr, websocket: SocketAddr) -> Bridge
         port: 10_000,
         workers: 1,
         spill_endpoints: 50,
+        audio_ssrcs: 50,
+        video_ssrcs: 50,
         io_options: Default::default(),
         congestion_control: true,
         start_bitrate: 2_500_000,

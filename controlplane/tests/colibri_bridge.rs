@@ -38,6 +38,8 @@ impl Fixture {
             },
             workers,
             spill_endpoints,
+            audio_ssrcs: 50,
+            video_ssrcs: 50,
             sctp,
             ufrag_prefix: |worker| char::from_digit(worker as u32, 36).unwrap().to_string(),
         };
@@ -551,4 +553,29 @@ fn a_busy_worker_spills_before_its_share_is_full() {
         }));
     }
     assert_eq!(homes, [0, 1, 0, 0]);
+}
+
+#[test]
+fn ssrc_rewriting_is_for_those_who_ask_for_it() {
+    let mut fixture = Fixture::new(1);
+    let rewriting = create("b").replace("<transport", "<capability name='ssrc-rewriting'/><transport");
+    let request = format!(
+        "<conference-modify meeting-id='m' name='room@conference.x' create='true'>{}{rewriting}</conference-modify>",
+        create("a")
+    );
+    fixture.send(&request).unwrap();
+    let commands = fixture.commands();
+    let asked: Vec<_> = commands
+        .iter()
+        .enumerate()
+        .filter_map(|(at, command)| match command {
+            Command::SetSsrcRewriting { endpoint, rewriting } => {
+                Some((at, *endpoint, (rewriting.audio, rewriting.video)))
+            }
+            _ => None,
+        })
+        .collect();
+    let created = commands.iter().position(|c| matches!(c, Command::CreateEndpoint(new) if new.label == "b")).unwrap();
+    let Command::CreateEndpoint(new) = &commands[created] else { unreachable!() };
+    assert_eq!(asked, [(created + 1, new.endpoint, (50, 50))], "before anything else is known of it");
 }

@@ -310,6 +310,8 @@ impl Bridge {
             port: 10_000,
             workers: 1,
             spill_endpoints: 50,
+            audio_ssrcs: 50,
+            video_ssrcs: 50,
             cores: Vec::new(),
             io: IoChoice::Auto,
             io_options: Default::default(),

@@ -525,3 +525,39 @@ fn data_channels_are_offered_when_asked_for() {
     let group: Vec<_> = offer.group.as_ref().unwrap().contents.iter().map(|c| c.name.as_str()).collect();
     assert_eq!(group, ["audio", "video", "data"]);
 }
+
+/// A client that expects SSRC rewriting hears of the others from the bridge, not from the focus.
+#[test]
+fn with_ssrc_rewriting_the_bridge_tells_of_the_sources() {
+    let mut world = world_with_bridge();
+    for (nick, rewriting) in [("alice", true), ("bob", false), ("carol", true)] {
+        world.join(ROOM, nick, |client| {
+            if rewriting {
+                client.features.push("http://jitsi.org/ssrc-rewriting-1");
+                client.hash = "rewriting";
+            }
+        });
+    }
+    for (nick, rewriting) in [("alice", true), ("bob", false), ("carol", true)] {
+        let requests = &world.bridge("jvb1").requests;
+        let created = requests.iter().flat_map(|r| &r.endpoints).find(|e| e.id == nick && e.create).unwrap();
+        assert_eq!(created.has_capability("ssrc-rewriting"), rewriting, "{nick}");
+        assert!(created.has_capability("source-names"));
+        let client = world.client(ROOM, nick);
+        let offered = owners(client.last("session-initiate"));
+        let told: Vec<&str> = client.actions().into_iter().filter(|action| action.starts_with("source")).collect();
+        assert!(offered.contains_key("jvb"), "{nick}");
+        if rewriting {
+            assert_eq!((offered.len(), told), (1, vec![]), "{nick}");
+        } else {
+            assert!(offered.len() > 1 || !told.is_empty(), "{nick}");
+        }
+    }
+    // What one of them has itself goes to the bridge, and to those without.
+    let remove = source("alice", world.client(ROOM, "alice").ssrc, "audio", true);
+    let sid = world.client(ROOM, "alice").sid.clone();
+    let jingle = Jingle { contents: vec![content("audio", vec![remove])], ..Jingle::new("source-remove", &sid) };
+    assert_eq!(world.jingle(ROOM, "alice", jingle), None);
+    assert_eq!(world.client(ROOM, "bob").actions().last(), Some(&"source-remove"));
+    assert_eq!(world.client(ROOM, "carol").actions(), ["session-initiate"]);
+}

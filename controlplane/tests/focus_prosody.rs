@@ -54,6 +54,8 @@ fn start_bridge(server: &Prosody, stopped: watch::Receiver<bool>) -> tokio::task
         port: 0,
         workers: 1,
         spill_endpoints: 50,
+        audio_ssrcs: 50,
+        video_ssrcs: 50,
         io_options: Default::default(),
         congestion_control: true,
         start_bitrate: 2_500_000,

@@ -149,7 +149,8 @@ export async function check(stack, options, say = console.log) {
     const participants = [];
     for (let number = 1; number <= browsers; number++) {
       participants.push(await browser.join(stack.page.address, room, `p${number}`,
-        { codec, p2p, asymmetric: asymmetric && number === 1, size: options.size, fps: options.fps }));
+        { codec, p2p, asymmetric: asymmetric && number === 1, size: options.size, fps: options.fps,
+          client: options.mixed && number === 1 ? 'packaged' : undefined }));
     }
 
     let met = await everybodyMeets(participants, patience);
@@ -202,6 +203,10 @@ export async function check(stack, options, say = console.log) {
       carried = channel === 'sctp' ? data >= browsers && socket === 0 : socket >= browsers && data === 0;
       say(`bridge channel messages: ${data} over data channels, ${socket} over WebSockets`);
     }
+    let rewritten = true;
+    if (options.client) {
+      rewritten = await foreignSsrcs(participants.slice(options.mixed ? 1 : 0), participants, say);
+    }
     let direct = true;
     if (p2p && total === 2) {
       direct = pairs.every(one => one.video?.p2p);
@@ -237,7 +242,7 @@ export async function check(stack, options, say = console.log) {
       ...worst && { max_freeze_ms: worst.longest },
       ...memory && { rss_after_first_minute_mib: memory.first, rss_end_mib: memory.last, rss_growth_percent: memory.growth },
     };
-    result.ok = videoOk === count && audioOk === count && !wrongCodec && renumbered && direct && carried
+    result.ok = videoOk === count && audioOk === count && !wrongCodec && renumbered && direct && carried && rewritten
       && (!long || (errors.length === 0 && memory.growth <= 5 && worst.longest <= 500));
     if (!result.ok) for (const one of participants) sayTrouble(one, pairs, say);
     return result;
@@ -245,6 +250,20 @@ export async function check(stack, options, say = console.log) {
     await load?.stop();
     await browser.close();
   }
+}
+
+/** Whether none of what `receivers` get comes on an SSRC that a sender uses; that is, whether the bridge rewrites. */
+async function foreignSsrcs(receivers, senders, say) {
+  const sent = new Set((await Promise.all(senders.map(one => one.stats()))).flatMap(one => one.outbound.map(stream => stream.ssrc)));
+  let ok = true;
+  for (const receiver of receivers) {
+    const { remote } = await receiver.stats();
+    const got = Object.values(remote).flatMap(one => [one.video?.ssrc, one.audio?.ssrc]).filter(ssrc => ssrc !== undefined);
+    const own = got.filter(ssrc => sent.has(ssrc));
+    say(`${receiver.name} receives ${new Set(got).size} SSRCs, ${own.length} of them a sender's own`);
+    ok &&= got.length > 0 && own.length === 0;
+  }
+  return ok;
 }
 
 /** What a participant with trouble wrote to its console. */

@@ -1,6 +1,6 @@
 // tools/demo: runs the demo, or with --check the end-to-end check.
-import { writeFileSync, mkdirSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { existsSync, writeFileSync, mkdirSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Background } from './process.mjs';
 import { prepare, Stack } from './stack.mjs';
@@ -8,7 +8,7 @@ import { prepare, Stack } from './stack.mjs';
 const usage = `Usage: tools/demo [--io uring|mmsg]
        tools/demo --check [--participants N] [--seconds S] [--codec vp8|vp9|h264|av1] [--asymmetric] [--p2p]
                   [--io uring|mmsg] [--disable-rewriting] [--scripted K] [--size WxH] [--fps N]
-                  [--channel websocket|sctp]
+                  [--channel websocket|sctp] [--client FOLDER [--mixed] [--ssrcs N]]
        tools/demo --screenshot FILE.png
 
 Without --check: installs what is missing, builds, starts Prosody and ringbridge, serves a conference page and prints
@@ -24,6 +24,11 @@ its address. Ctrl-C stops all of it. What it writes lies under target/demo.
   --io NAME            the bridge's I/O backend; default: it chooses
   --channel NAME       what the bridge channel runs over, default websocket; with sctp the bridge offers no WebSocket;
                        the check fails unless messages came over it, and none over the other
+  --client FOLDER      use the lib-jitsi-meet.min.js in this folder, a current one, with SSRC rewriting; such a build lies
+                       in dist/umd of lib-jitsi-meet's releases (lib-jitsi-meet.tgz). The check fails unless all received
+                       SSRCs are the bridge's own
+  --mixed              with --client: the first participant keeps the packaged library
+  --ssrcs N            how many SSRCs of each kind a client with SSRC rewriting gets, default 50
   --disable-rewriting  test only: the bridge forwards numbers as they are, so that --asymmetric must fail
   --scripted K         how many of the participants are scripted
   --size WxH, --fps N  the fake camera of the check, default 320x180 at 15
@@ -39,7 +44,8 @@ function arguments_() {
         participants: { type: 'string' }, seconds: { type: 'string' }, codec: { type: 'string' },
         asymmetric: { type: 'boolean' }, p2p: { type: 'boolean' }, io: { type: 'string' },
         'disable-rewriting': { type: 'boolean' }, scripted: { type: 'string' },
-        size: { type: 'string' }, fps: { type: 'string' }, channel: { type: 'string' }, screenshot: { type: 'string' },
+        size: { type: 'string' }, fps: { type: 'string' }, channel: { type: 'string' }, client: { type: 'string' }, mixed: { type: 'boolean' },
+        ssrcs: { type: 'string' }, screenshot: { type: 'string' },
       },
     }));
   } catch (error) {
@@ -60,6 +66,10 @@ function arguments_() {
     return values[name];
   };
   if (values.size !== undefined && !/^\d+x\d+$/.test(values.size)) throw new UsageError(`--size ${values.size}: give WIDTHxHEIGHT`);
+  if (values.client !== undefined && !existsSync(join(values.client, 'lib-jitsi-meet.min.js'))) {
+    throw new UsageError(`--client ${values.client}: there is no lib-jitsi-meet.min.js in it`);
+  }
+  if (values.mixed && !values.client) throw new UsageError('--mixed needs --client');
   const participants = number('participants', 3, 2, 50);
   return {
     ...values,
@@ -70,6 +80,7 @@ function arguments_() {
     codec: choice('codec', 'vp8', 'vp9', 'h264', 'av1'),
     channel: choice('channel', 'websocket', 'sctp'),
     io: choice('io', 'auto', 'uring', 'mmsg'),
+    ssrcs: number('ssrcs', undefined, 1, 1000),
     disableRewriting: values['disable-rewriting'],
   };
 }
@@ -113,7 +124,8 @@ async function main() {
   }
   const scripted = options.check && (options.scripted ?? (options.participants > 4 ? options.participants - 2 : 0)) > 0;
   const { clientFolder } = await prepare({ browser: options.check || Boolean(options.screenshot), bench: scripted });
-  const stack = new Stack({ clientFolder, folder: options.check || options.screenshot ? 'check' : 'run', io: options.io, disableRewriting: options.disableRewriting, channel: options.channel });
+  const stack = new Stack({ clientFolder, folder: options.check || options.screenshot ? 'check' : 'run', io: options.io, disableRewriting: options.disableRewriting,
+    channel: options.channel, ssrcs: options.ssrcs, currentClientFolder: options.client && resolve(options.client) });
   try {
     const work = (async () => {
       await stack.start();

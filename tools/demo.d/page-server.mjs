@@ -12,12 +12,13 @@ const types = {
 };
 
 /**
- * Starts the server; `settings` is what the page finds under settings.json, `bandwidth` (asynchronous) what it finds
+ * Starts the server; `currentClientFolder` is that of another client library if there is one, `settings` is what the page finds under settings.json, `bandwidth` (asynchronous) what it finds
  * under bandwidth.json. Returns {address, stop}.
  */
-export function servePage({ port, clientFolder, settings, bandwidth = async () => [] }) {
+export function servePage({ port, clientFolder, currentClientFolder, settings, bandwidth = async () => [] }) {
   const folders = {
     '/client/': clientFolder,
+    ...currentClientFolder && { '/current/': currentClientFolder },
     '/jquery/': join(toolsFolder, 'node_modules/jquery/dist'),
     '/': join(toolsFolder, 'page'),
   };

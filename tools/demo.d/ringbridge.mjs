@@ -39,6 +39,7 @@ bridge {
   }
   rest { listen = "127.0.0.1:${o.bridgeRestPort}" }
   disable-rewriting = ${o.disableRewriting ?? false}
+  ssrc-limit { audio = ${o.ssrcs ?? 50}, video = ${o.ssrcs ?? 50} }
 }
 focus {
   jid = "focus@auth.meet.test"

@@ -24,10 +24,10 @@ export async function prepare({ browser = false, bench = false } = {}) {
 export class Stack {
   /**
    * `split` runs the focus and `bridges` bridges as processes of their own instead of one `ringbridge all`.
-   * `io`, `disableRewriting`: handed to the bridges.
+   * `io`, `disableRewriting`, `ssrcs`: handed to the bridges. `currentClientFolder` has another client library for the page.
    */
-  constructor({ clientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting, channel } = {}) {
-    Object.assign(this, { clientFolder, split, bridgeCount: bridges, io, disableRewriting, channel });
+  constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting, channel, ssrcs } = {}) {
+    Object.assign(this, { clientFolder, currentClientFolder, split, bridgeCount: bridges, io, disableRewriting, channel, ssrcs });
     this.folder = join(demoFolder, folder);
   }
 
@@ -55,6 +55,7 @@ export class Stack {
       io: this.io,
       disableRewriting: this.disableRewriting,
       channel: this.channel,
+      ssrcs: this.ssrcs,
     });
     if (this.split) {
       this.bridges = [];
@@ -78,11 +79,14 @@ export class Stack {
     this.page = await servePage({
       port: await freePort(8080),
       clientFolder: this.clientFolder,
+      currentClientFolder: this.currentClientFolder,
       settings: () => ({
         websocketUrl: this.prosody.websocketUrl,
         domain: 'meet.test',
         muc: 'conference.meet.test',
         focus: 'focus@auth.meet.test/focus',
+        current: Boolean(this.currentClientFolder),
+        channel: this.channel,
       }),
       bandwidth: () => this.bandwidth(),
     });

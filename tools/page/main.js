@@ -63,10 +63,24 @@ if (!query.get('room') || !query.get('name')) {
 wrapWebSocket(message => record({ name: 'bridge-message', class: message.colibriClass }));
 if (options.screen) drawScreen({ width: options.screen[0], height: options.screen[1], fps: options.screen[2] });
 wrapPeerConnections({ ...options, session: () => current?.number });
+const settings = await (await fetch('settings.json')).json();
+// The library of this page: the packaged one, or a current one where the server has it.
+options.current = settings.current && query.get('client') !== 'packaged';
+await loadClient(options.current ? 'current' : 'client');
 const { JitsiMeetJS } = window;
 JitsiMeetJS.setLogLevel(JitsiMeetJS.logLevels[(query.get('log') ?? 'warn').toUpperCase()] ?? JitsiMeetJS.logLevels.WARN);
 JitsiMeetJS.init({ disableAudioLevels: true, enableAnalyticsLogging: false, disableThirdPartyRequests: true, sourceNameSignaling: query.get('names') !== '0' });
-const settings = await (await fetch('settings.json')).json();
+
+/** Loads the client library, once everything that it uses is wrapped. */
+function loadClient(folder) {
+  return new Promise((resolve, reject) => {
+    const script = document.createElement('script');
+    script.onload = resolve;
+    script.onerror = () => reject(new Error(`${folder}/lib-jitsi-meet.min.js does not load`));
+    script.src = `${folder}/lib-jitsi-meet.min.js`;
+    document.head.append(script);
+  });
+}
 
 function start() {
   const session = new Session(settings, options, wish);

@@ -58,6 +58,9 @@ export class Session extends EventTarget {
       serviceUrl: `${websocketUrl}?room=${encodeURIComponent(this.options.room)}`,
       enableWebsocketResume: true,
       p2p,
+      // Only a current library knows these: SSRC rewriting, and the channel that the page was opened for.
+      flags: { ssrcRewritingEnabled: this.options.current },
+      bridgeChannel: { preferSctp: this.settings.channel !== 'websocket' },
     });
     const events = JitsiMeetJS.events.connection;
     this.connection.addEventListener(events.CONNECTION_ESTABLISHED, () => this.#join(p2p));
@@ -218,16 +221,19 @@ export class Session extends EventTarget {
     const byName = new Map([...this.named()].map(([name, { id }]) => [name, id]));
     const known = names => names.map(name => byName.get(name)).filter(Boolean);
     const onStage = stage ? known(stage) : [...this.remotes.keys()].slice(0, 1);
+    // A current library asks for sources, the packaged one for endpoints.
+    const video = id => this.options.current ? `${id}-v0` : id;
     const constraints = {};
-    if (stage) for (const id of onStage) constraints[id] = { maxHeight: stageHeight };
+    if (stage) for (const id of onStage) constraints[video(id)] = { maxHeight: stageHeight };
     for (const [name, maxHeight] of Object.entries(heights)) {
-      if (byName.has(name)) constraints[byName.get(name)] = { maxHeight };
+      if (byName.has(name)) constraints[video(byName.get(name))] = { maxHeight };
     }
+    const kind = this.options.current ? 'Sources' : 'Endpoints';
     try {
       this.conference?.setReceiverConstraints({
         lastN,
-        selectedEndpoints: [],
-        onStageEndpoints: onStage,
+        [`selected${kind}`]: [],
+        [`onStage${kind}`]: onStage.map(video),
         defaultConstraints: { maxHeight: height },
         constraints,
       });

@@ -132,6 +132,8 @@ impl Actor {
             workers: links.len(),
             spill_endpoints: settings.spill_endpoints,
             sctp: settings.sctp,
+            audio_ssrcs: settings.audio_ssrcs,
+            video_ssrcs: settings.video_ssrcs,
             ufrag_prefix: |worker| ringbridge_dataplane::demux::ufrag_prefix(worker).to_string(),
         };
         let (links, stats) = links.into_iter().unzip();
@@ -318,6 +320,9 @@ impl Actor {
             }
             Event::DominantSpeaker { conference, recent } => self.endpoints.handle_speakers(conference, recent),
             Event::ForwardedSources { endpoint, sources } => self.endpoints.handle_forwarded(endpoint, sources),
+            Event::SourcesMapped { endpoint, announcement, sources } => {
+                self.endpoints.handle_mapped(endpoint, announcement, sources);
+            }
             Event::Bandwidth { endpoint, bandwidth } => self.endpoints.handle_bandwidth(endpoint, bandwidth),
             Event::SourceDemand { endpoint, source, max_height } => {
                 self.endpoints.handle_demand(endpoint, source, max_height);

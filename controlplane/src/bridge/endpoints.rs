@@ -11,6 +11,7 @@ use ringbridge_dataplane::media::{MediaKind, ReceiverConstraints, SourceDescript
 use ringbridge_dataplane::ring::{Bandwidth, Command, IceState};
 
 mod debug;
+mod mappings;
 mod paths;
 
 pub(super) use paths::Paths;
@@ -134,6 +135,7 @@ struct Endpoint {
     /// Height that the others want of each of its sources.
     demand: BTreeMap<String, i32>,
     bandwidth: Option<Bandwidth>,
+    mappings: mappings::Mappings,
     secure: Secure,
     /// The earliest of its entries in the heap of timers.
     timer: Option<Instant>,
@@ -159,6 +161,8 @@ pub(super) struct Endpoints {
     timers: BinaryHeap<Reverse<(Instant, EndpointId)>>,
     /// Endpoints whose data channel was written to.
     written: HashSet<EndpointId>,
+    /// Endpoints that were told what their SSRCs carry, and whose workers do not know yet.
+    told: HashSet<EndpointId>,
     counters: EndpointCounters,
 }
 
@@ -174,6 +178,7 @@ impl Endpoints {
             actions: VecDeque::new(),
             timers: BinaryHeap::new(),
             written: HashSet::new(),
+            told: HashSet::new(),
             counters: EndpointCounters::default(),
         }
     }
@@ -217,6 +222,7 @@ impl Endpoints {
             forwarded: Vec::new(),
             demand: BTreeMap::new(),
             bandwidth: None,
+            mappings: mappings::Mappings::default(),
             secure: Secure::new(new.sctp),
             timer: None,
         };
@@ -423,6 +429,7 @@ impl Endpoints {
             self.send_demand(id, source, max_height);
         }
         self.send_forwarded(id);
+        self.retell_mappings(id);
         for member in self.members(conference) {
             let Some(other) = self.endpoints.get(&member) else { continue };
             if other.active == Some(false) && !other.visitor {
@@ -609,7 +616,7 @@ impl Endpoints {
         }
     }
 
-    /// Sends what was written to data channels since the last call; false when there was nothing.
+    /// Sends what was written to data channels since the last call, and what depends on that; false when there was nothing.
     pub fn flush(&mut self, now: Instant) -> bool {
         let written = std::mem::take(&mut self.written);
         for id in &written {
@@ -618,7 +625,9 @@ impl Endpoints {
                 self.drain(*id);
             }
         }
-        !written.is_empty()
+        let told = !self.told.is_empty();
+        self.confirm_mappings();
+        told || !written.is_empty()
     }
 
     /// When [`Endpoints::handle_timeout`] wants to be called.

@@ -4,7 +4,9 @@ use ringbridge_dataplane::media::{VideoConstraint, VideoType};
 use serde_json::{Map, Value};
 
 use super::wishes::WishPatch;
-use crate::channel::{BridgeMessage, ClientMessage, HeightConstraint, ReceiverVideoConstraints};
+use crate::channel::{
+    AudioSourceMapping, BridgeMessage, ClientMessage, HeightConstraint, ReceiverVideoConstraints, VideoSourceMapping,
+};
 use crate::colibri::convert;
 
 /// What a client asked.
@@ -47,6 +49,10 @@ pub(super) enum ToClient {
         endpoint: String,
         previous: Vec<String>,
     },
+    /// What the SSRCs of its video carry; what is new.
+    VideoSources(Vec<VideoSourceMapping>),
+    /// What the SSRCs of its audio carry; what is new.
+    AudioSources(Vec<AudioSourceMapping>),
     /// What the way to the client carries, bit/s.
     ConnectionStats(u64),
     /// An object as it came from another client, `from` filled in.
@@ -128,6 +134,8 @@ pub(super) fn encode(message: ToClient) -> BridgeMessage {
             previous_speakers: previous,
             silence: false,
         },
+        ToClient::VideoSources(mapped_sources) => BridgeMessage::VideoSourcesMap { mapped_sources },
+        ToClient::AudioSources(mapped_sources) => BridgeMessage::AudioSourcesMap { mapped_sources },
         ToClient::ConnectionStats(bps) => BridgeMessage::ConnectionStats { estimated_downlink_bandwidth: bps },
         ToClient::Forwarded(body) => BridgeMessage::Forwarded(body),
     }

@@ -57,6 +57,10 @@ pub struct BridgeSettings {
     pub workers: usize,
     /// Endpoints of one conference on one worker before new ones go to another.
     pub spill_endpoints: usize,
+    /// SSRCs on which a client with SSRC rewriting gets all audio.
+    pub audio_ssrcs: usize,
+    /// Pairs of SSRCs on which it gets all video.
+    pub video_ssrcs: usize,
     /// Sends no receiver more than its path is estimated to carry.
     pub congestion_control: bool,
     /// What a path is believed to carry before anything is known, bits per second.

@@ -142,6 +142,8 @@ mod tests {
                 },
                 workers: 1,
                 spill_endpoints: 1,
+                audio_ssrcs: 50,
+                video_ssrcs: 50,
                 sctp: true,
                 ufrag_prefix: |_| String::new(),
             },

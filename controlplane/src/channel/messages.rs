@@ -201,6 +201,18 @@ pub enum BridgeMessage {
         /// Whether nobody does.
         silence: bool,
     },
+    /// What SSRCs of the client's video carry from now on; those that are not named are as before.
+    #[serde(rename_all = "camelCase")]
+    VideoSourcesMap {
+        /// The news.
+        mapped_sources: Vec<VideoSourceMapping>,
+    },
+    /// The same of its audio.
+    #[serde(rename_all = "camelCase")]
+    AudioSourcesMap {
+        /// The news.
+        mapped_sources: Vec<AudioSourceMapping>,
+    },
     /// What the way to the client carries.
     #[serde(rename_all = "camelCase")]
     ConnectionStats {
@@ -210,6 +222,33 @@ pub enum BridgeMessage {
     /// An object of another client, passed on as it came with `from` filled in; its class is in it.
     #[serde(untagged)]
     Forwarded(Map<String, Value>),
+}
+
+/// What a pair of SSRCs of video carries (bridge-protocol 6.6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VideoSourceMapping {
+    /// Source name.
+    pub source: String,
+    /// Endpoint that it belongs to.
+    pub owner: String,
+    /// SSRC of the media packets.
+    pub ssrc: u32,
+    /// SSRC of the retransmissions.
+    pub rtx: u32,
+    /// `CAMERA`, `DESKTOP` and so on.
+    pub video_type: &'static str,
+}
+
+/// What an SSRC of audio carries (bridge-protocol 6.6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AudioSourceMapping {
+    /// Source name.
+    pub source: String,
+    /// Endpoint that it belongs to.
+    pub owner: String,
+    /// SSRC.
+    pub ssrc: u32,
 }
 
 /// A height in the older dialect.
@@ -310,6 +349,24 @@ mod tests {
             (
                 BridgeMessage::ConnectionStats { estimated_downlink_bandwidth: 2_500_000 },
                 r#"{"colibriClass":"ConnectionStats","estimatedDownlinkBandwidth":2500000}"#,
+            ),
+            (
+                BridgeMessage::VideoSourcesMap {
+                    mapped_sources: vec![VideoSourceMapping {
+                        source: "a-v0".into(),
+                        owner: "a".into(),
+                        ssrc: 3_405_691_582,
+                        rtx: 305_419_896,
+                        video_type: "CAMERA",
+                    }],
+                },
+                r#"{"colibriClass":"VideoSourcesMap","mappedSources":[{"source":"a-v0","owner":"a","ssrc":3405691582,"rtx":305419896,"videoType":"CAMERA"}]}"#,
+            ),
+            (
+                BridgeMessage::AudioSourcesMap {
+                    mapped_sources: vec![AudioSourceMapping { source: "a-a0".into(), owner: "a".into(), ssrc: 7 }],
+                },
+                r#"{"colibriClass":"AudioSourcesMap","mappedSources":[{"source":"a-a0","owner":"a","ssrc":7}]}"#,
             ),
             (
                 BridgeMessage::ideal_height(180),

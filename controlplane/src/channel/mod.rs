@@ -8,7 +8,9 @@ mod messages;
 mod server;
 
 pub use data::{DataChannel, DataChannelOutput, MAX_SCTP_MESSAGE, NotSent};
-pub use messages::{BridgeMessage, ClientMessage, HeightConstraint, ReceiverVideoConstraints};
+pub use messages::{
+    AudioSourceMapping, BridgeMessage, ClientMessage, HeightConstraint, ReceiverVideoConstraints, VideoSourceMapping,
+};
 pub use server::{ChannelEvent, ChannelOut, MAX_MESSAGE, Registry, router};
 #[doc(hidden)]
 pub use server::{Timing, router_with};

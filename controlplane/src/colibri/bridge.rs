@@ -7,14 +7,14 @@ use jid::BareJid;
 use rand::Rng;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::media::{SourceDescription, VideoType};
-use ringbridge_dataplane::ring::{Command, FeedbackSsrcs, IceCredentials, IceState, NewEndpoint};
+use ringbridge_dataplane::ring::{Command, FeedbackSsrcs, IceCredentials, IceState, NewEndpoint, SsrcRewriting};
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
 use super::conference::{Conference, EndpointState};
 use super::convert;
 use super::elements::{
-    CAP_PRIVATE_ADDRESSES, ColibriError, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, Reason, Sctp,
-    SctpRole, Setup, Transport,
+    CAP_PRIVATE_ADDRESSES, CAP_SSRC_REWRITING, ColibriError, ConferenceModified, ConferenceModify, Endpoint,
+    Fingerprint, Reason, Sctp, SctpRole, Setup, Transport,
 };
 use super::placement::Placement;
 use super::transport::{LocalTransport, NewTransport, random_token};
@@ -40,6 +40,10 @@ pub struct ColibriConfig {
     pub spill_endpoints: usize,
     /// Whether data channels are served beside web-sockets.
     pub sctp: bool,
+    /// SSRCs on which an endpoint with SSRC rewriting gets all audio.
+    pub audio_ssrcs: usize,
+    /// Pairs of SSRCs on which it gets all video.
+    pub video_ssrcs: usize,
     /// First characters of the ufrags that belong to a worker.
     pub ufrag_prefix: fn(usize) -> String,
 }
@@ -423,6 +427,11 @@ impl ColibriBridge {
                 controlling,
             })),
         );
+        if request.has_capability(CAP_SSRC_REWRITING) {
+            let (audio, video) = (self.config.audio_ssrcs, self.config.video_ssrcs);
+            let rewriting = SsrcRewriting { audio, video, seed: rand::rng().random() };
+            self.command(worker, Command::SetSsrcRewriting { endpoint: id, rewriting });
+        }
         for other in conference.workers.iter().copied().filter(|other| *other != worker) {
             let remote = Command::CreateRemoteEndpoint { conference: conference.id, endpoint: id, home: worker };
             self.command(other, remote);

@@ -197,6 +197,22 @@ pub const KEYS: &[Key] = &[
         "Endpoints of one conference that share a worker before new ones go to another; fewer when the worker is busy",
     ),
     key(
+        "bridge.ssrc-limit.audio",
+        "ssrc-limit-audio",
+        Part::Bridge,
+        Kind::Number(1, 1000),
+        "50",
+        "SSRCs on which a client with SSRC rewriting gets all audio",
+    ),
+    key(
+        "bridge.ssrc-limit.video",
+        "ssrc-limit-video",
+        Part::Bridge,
+        Kind::Number(1, 1000),
+        "50",
+        "Pairs of SSRCs, media and retransmissions, on which it gets all video",
+    ),
+    key(
         "bridge.congestion-control",
         "congestion-control",
         Part::Bridge,

@@ -278,6 +278,8 @@ impl Reader<'_> {
             port: self.required("bridge.port")?,
             workers,
             spill_endpoints: self.required("bridge.spill-endpoints")?,
+            audio_ssrcs: self.required("bridge.ssrc-limit.audio")?,
+            video_ssrcs: self.required("bridge.ssrc-limit.video")?,
             congestion_control: self.text("bridge.congestion-control").as_deref() != Some("off"),
             start_bitrate: self.required("bridge.start-bitrate")?,
             cores,

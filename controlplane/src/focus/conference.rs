@@ -70,6 +70,8 @@ pub(super) struct Member {
     pub past_sids: Vec<String>,
     /// What it was offered.
     pub offered: Vec<Media>,
+    /// The bridge tells it of the others' sources, not we.
+    pub ssrc_rewriting: bool,
     /// Sources of others that it was told of.
     pub told: BTreeMap<String, SourceSet>,
     /// When it asked for restarts.
@@ -93,6 +95,7 @@ impl Member {
             sid: String::new(),
             past_sids: Vec::new(),
             offered: Vec::new(),
+            ssrc_rewriting: false,
             told: BTreeMap::new(),
             restarts: Vec::new(),
         }

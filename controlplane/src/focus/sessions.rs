@@ -11,10 +11,10 @@ use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 use super::conference::{BridgeSession, Member, RoomState, Stage};
 use super::machine::{Answer, Focus, Pending};
 use super::offer::{self, Features, Offer};
-use super::sources::{difference, only};
+use super::sources::{ConferenceSources, difference, only};
 use crate::colibri::elements::{
-    CAP_SOURCE_NAMES, Capability, ColibriError, ConferenceModified, ConferenceModify, Endpoint, MediaType,
-    Reason as ColibriReason, Sctp, Sources, Transport,
+    CAP_SOURCE_NAMES, CAP_SSRC_REWRITING, Capability, ColibriError, ConferenceModified, ConferenceModify, Endpoint,
+    MediaType, Reason as ColibriReason, Sctp, Sources, Transport,
 };
 use crate::jingle::{Jingle, OwnedSource, Reason, SourceSet, json_sources, xml_sources};
 
@@ -78,10 +78,13 @@ impl Focus {
         member.invite = invite;
         member.told.clear();
         member.offered = offer::media(features);
+        member.ssrc_rewriting = features.ssrc_rewriting;
+        let rewriting = features.ssrc_rewriting.then_some(CAP_SSRC_REWRITING);
+        let capabilities = [CAP_SOURCE_NAMES].into_iter().chain(rewriting);
         let endpoint = Endpoint {
             create: true,
             stats_id: member.stats_id.clone(),
-            capabilities: vec![Capability { name: CAP_SOURCE_NAMES.to_owned() }],
+            capabilities: capabilities.map(|name| Capability { name: name.to_owned() }).collect(),
             media: member.offered.clone(),
             transport: Some(Transport {
                 ice_controlling: true,
@@ -180,7 +183,7 @@ impl Focus {
             self.expire_endpoint(now, room, nick);
             return;
         };
-        member.told = conference.sources.for_receiver(nick, features.audio, features.video);
+        member.told = known_to(&conference.sources, nick, member);
         let mut sources = member.told.clone();
         if let Some(feedback) = &session.feedback {
             sources.insert(BRIDGE_OWNER.to_owned(), only(feedback.clone(), features.audio, features.video));
@@ -405,7 +408,7 @@ impl Focus {
         let mut messages = Vec::new();
         for (nick, member) in conference.members.iter_mut().filter(|(_, member)| member.stage == Stage::Active) {
             let features = member.features.unwrap_or(Features::UNKNOWN);
-            let now_known = conference.sources.for_receiver(nick, features.audio, features.video);
+            let now_known = known_to(&conference.sources, nick, member);
             let (mut add, mut remove) = (BTreeMap::new(), BTreeMap::new());
             let nothing = SourceSet::default();
             let owners: std::collections::BTreeSet<&String> = now_known.keys().chain(member.told.keys()).collect();
@@ -429,6 +432,15 @@ impl Focus {
         for (nick, jingle) in messages {
             self.notify(&format!("{room}/{nick}"), jingle.into());
         }
+    }
+}
+
+/// The sources of others that a member is to know from us. With SSRC rewriting the bridge tells it.
+fn known_to(sources: &ConferenceSources, nick: &str, member: &Member) -> BTreeMap<String, SourceSet> {
+    let features = member.features.unwrap_or(Features::UNKNOWN);
+    match member.ssrc_rewriting {
+        true => BTreeMap::new(),
+        false => sources.for_receiver(nick, features.audio, features.video),
     }
 }
 
