@@ -137,9 +137,10 @@ pub struct IoLimits {
 }
 
 impl Default for IoLimits {
-    /// 256 receive buffers (16 MiB with GRO), 2,048 slots (3 MiB), 64 messages per batch, offloads on.
+    /// 256 receive buffers (16 MiB with GRO), 256 slots, 64 messages per batch, offloads on. The slots' 384 KiB stay in a
+    /// core's second cache until the kernel has read them: with 2,048, 500 receivers cost a quarter more per packet.
     fn default() -> Self {
-        Self { rx_buffers: 256, tx_slots: 2048, batch: 64, offload: true, extras: IoExtras::default() }
+        Self { rx_buffers: 256, tx_slots: 256, batch: 64, offload: true, extras: IoExtras::default() }
     }
 }
 
