@@ -559,11 +559,12 @@ fn a_busy_worker_spills_before_its_share_is_full() {
 fn ssrc_rewriting_is_for_those_who_ask_for_it() {
     let mut fixture = Fixture::new(1);
     let rewriting = create("b").replace("<transport", "<capability name='ssrc-rewriting'/><transport");
-    let request = format!(
-        "<conference-modify meeting-id='m' name='room@conference.x' create='true'>{}{rewriting}</conference-modify>",
-        create("a")
-    );
-    fixture.send(&request).unwrap();
+    let room = "name='room@conference.x' create='true'";
+    for (attributes, endpoint) in [(room, create("a")), ("", rewriting)] {
+        fixture
+            .send(&format!("<conference-modify meeting-id='m' {attributes}>{endpoint}</conference-modify>"))
+            .unwrap();
+    }
     let commands = fixture.commands();
     let asked: Vec<_> = commands
         .iter()

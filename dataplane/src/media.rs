@@ -118,6 +118,34 @@ pub struct ReceiverConstraints {
     pub per_source: Vec<(String, VideoConstraint)>,
     /// Bits per second that the client wants to be taken for what its path carries, in place of the estimate.
     pub assumed_bandwidth: Option<u64>,
+    /// Which audio.
+    pub audio: AudioSubscription,
+}
+
+/// Which audio an endpoint wants to receive (bridge channel `ReceiverAudioSubscription`, bridge-protocol 9.4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AudioSubscription {
+    /// Whether it wants what neither list names.
+    pub all: bool,
+    /// Names of sources that it wants in any case.
+    pub include: Vec<String>,
+    /// Names of sources that it does not want; goes before `include`.
+    pub exclude: Vec<String>,
+}
+
+impl Default for AudioSubscription {
+    /// Everything.
+    fn default() -> Self {
+        Self { all: true, include: Vec::new(), exclude: Vec::new() }
+    }
+}
+
+impl AudioSubscription {
+    /// Whether a source is wanted.
+    pub fn wants(&self, source: &str) -> bool {
+        let named = |list: &[String]| list.iter().any(|name| name == source);
+        !named(&self.exclude) && (self.all || named(&self.include))
+    }
 }
 
 impl ReceiverConstraints {
@@ -144,6 +172,7 @@ impl Default for ReceiverConstraints {
             default: VideoConstraint { max_height: 180, max_frame_rate: -1 },
             per_source: Vec::new(),
             assumed_bandwidth: None,
+            audio: AudioSubscription::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ mod forward_call;
 use std::time::Duration;
 
 use forward_call::*;
-use ringbridge_dataplane::media::{ReceiverConstraints, VideoConstraint};
+use ringbridge_dataplane::media::{AudioSubscription, ReceiverConstraints, VideoConstraint};
 use ringbridge_dataplane::ring::{Command, Event};
 use ringbridge_dataplane::stats::Counter;
 use rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
@@ -409,4 +409,52 @@ fn a_sender_is_asked_again_after_its_own_round_trip() {
     assert_eq!(asked(&mut call), 0);
     call.millis(10);
     assert_eq!(asked(&mut call), 1, "after one and a quarter of the round trip, and 10 ms");
+}
+
+#[test]
+fn a_receiver_gets_the_audio_that_it_subscribed_to() {
+    let mut call = Call::new();
+    for n in 0..3 {
+        call.join(JICOFO.media(), vec![audio_source(&format!("{n}-a0"), 100 + n)]);
+    }
+    let receiver = call.join(OTHER.media(), Vec::new());
+    let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let mut sequence = 0;
+    let mut heard = |call: &mut Call, senders: u32| -> Vec<u32> {
+        sequence += 1;
+        for n in 0..senders {
+            call.send(
+                n as usize + usize::from(n == 3),
+                &packet(111, sequence, u32::from(sequence) * 960, 100 + n, &[1; 40]),
+            );
+        }
+        call.clients[receiver].take_rtp().iter().map(|p| p.header.ssrc).collect()
+    };
+    let subscribe = |call: &mut Call, all, include: &[&str], exclude: &[&str]| {
+        let audio = AudioSubscription { all, include: names(include), exclude: names(exclude) };
+        call.constrain(receiver, ReceiverConstraints { audio, ..Default::default() });
+    };
+    assert_eq!(heard(&mut call, 3), [100, 101, 102]);
+    subscribe(&mut call, true, &[], &["1-a0"]);
+    assert_eq!(heard(&mut call, 3), [100, 102]);
+    subscribe(&mut call, false, &["1-a0", "2-a0", "3-a0"], &["2-a0"]);
+    assert_eq!(heard(&mut call, 3), [101]);
+    // Names count for sources that appear later, too.
+    call.join(JICOFO.media(), vec![audio_source("3-a0", 103)]);
+    assert_eq!(heard(&mut call, 4), [101, 103]);
+    subscribe(&mut call, false, &[], &[]);
+    assert_eq!(heard(&mut call, 4), []);
+    // What was left out leaves no gap.
+    let before: Vec<u16> = {
+        subscribe(&mut call, true, &[], &[]);
+        heard(&mut call, 1);
+        call.send(0, &packet(111, 50, 48_000, 100, &[1; 40]));
+        call.clients[receiver].take_rtp().iter().map(|p| p.header.sequence_number).collect()
+    };
+    subscribe(&mut call, false, &[], &[]);
+    call.send(0, &packet(111, 51, 48_960, 100, &[1; 40]));
+    subscribe(&mut call, true, &[], &[]);
+    call.send(0, &packet(111, 52, 49_920, 100, &[1; 40]));
+    let after = call.clients[receiver].take_rtp();
+    assert_eq!(after.iter().map(|p| p.header.sequence_number).collect::<Vec<_>>(), [before[0] + 1]);
 }

@@ -6,5 +6,7 @@
 mod control;
 #[path = "forward_rewrite.rs"]
 mod rewrite;
+#[path = "forward_ssrc_rewriting.rs"]
+mod ssrc_rewriting;
 #[path = "forward_video.rs"]
 mod video;

@@ -429,3 +429,29 @@ fn numbers_wrap_around() {
     }
     assert_eq!(m.call.count(Counter::SsrcRemaps), 119);
 }
+
+#[test]
+fn audio_that_is_not_wanted_takes_no_ssrc() {
+    let mut m = Meeting::new(2, 1, 1);
+    let subscribe = |m: &mut Meeting, exclude: &str| {
+        let audio = AudioSubscription { exclude: vec![exclude.to_owned()], ..AudioSubscription::default() };
+        m.call.constrain(m.receiver, ReceiverConstraints { audio, ..Default::default() });
+    };
+    subscribe(&mut m, "0-a0");
+    m.say(0);
+    m.say(1);
+    m.tell();
+    assert_eq!(m.names(Audio), ["1-a0"]);
+    m.say(1);
+    assert_eq!(m.got().len(), 1);
+    subscribe(&mut m, "1-a0");
+    m.call.millis(600);
+    m.say(1);
+    m.say(0);
+    m.tell();
+    assert_eq!(m.names(Audio), ["0-a0"], "the SSRC of what is not wanted any more");
+    m.say(1);
+    m.say(0);
+    let got = m.got();
+    assert_eq!(got.iter().map(|p| p.payload[0]).collect::<Vec<_>>(), [0]);
+}

@@ -139,7 +139,7 @@ export async function check(stack, options, say = console.log) {
   if (browsers < 1) throw new Error(`--scripted ${scripted}: at least one of ${total} participants must be a browser`);
   const room = `check-${Date.now().toString(36)}`;
   say(`${total} participants (${browsers} Chromium, ${scripted} scripted), camera ${camera.size} at ${camera.fps} fps,`
-    + ` codec ${codec ?? 'vp8'}${asymmetric ? ', the first with other numbers' : ''}${p2p ? ', peer to peer allowed' : ''}`);
+    + ` codec ${codec ?? (options.client ? "as the client likes" : 'vp8')}${asymmetric ? ', the first with other numbers' : ''}${p2p ? ', peer to peer allowed' : ''}`);
   const browser = await Browser.launch();
   let load;
   try {
@@ -234,7 +234,7 @@ export async function check(stack, options, say = console.log) {
       setup_ms_p50: round(median(times)),
       setup_ms_max: times.length ? round(Math.max(...times)) : null,
       seconds,
-      codec: codec ?? 'vp8',
+      codec: codec ?? (options.client ? "the client's choice" : 'vp8'),
       browsers, scripted,
       freezes: pairs.reduce((sum, one) => sum + one.freezes, 0),
       frozen_ms: round(1000 * pairs.reduce((sum, one) => sum + one.frozen, 0)),

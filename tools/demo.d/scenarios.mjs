@@ -1,6 +1,7 @@
 // tools/check-scenarios: calls in which something happens, each with its own fresh stack.
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
 import { Browser } from './browsers.mjs';
 import { everybodyMeets, measure, matrix } from './check.mjs';
 import { Background, sleep, until } from './process.mjs';
@@ -248,14 +249,72 @@ const scenarios = {
       return `back ${seconds(back)} after the reload`;
     },
   },
+
+  remap: {
+    about: 'SSRC rewriting with one SSRC of each kind: the stage changes, a participant leaves, another comes',
+    stack: { ssrcs: 1 },
+    current: true,
+    async run(call) {
+      const [viewer, b, c] = await Promise.all(['p1', 'p2', 'p3'].map(name => call.join(name)));
+      await until('all are in the room', 30000, async () => (await viewer.state()).participants.length === 2);
+      const seen = new Set();
+      // The packets come on the same SSRC, and the library has moved the track to its new owner.
+      const shows = async name => {
+        await viewer.hook(`ringbridge.want(${JSON.stringify({ stage: [name], stageHeight: 180, height: 0 })})`);
+        const figures = async () => {
+          const { remote } = await viewer.stats();
+          const others = Object.keys(remote).filter(other => other !== name && remote[other].video);
+          return others.length === 0 ? remote[name]?.video : undefined;
+        };
+        const start = Date.now();
+        await until(`p1 has the track of ${name} alone`, 15000, figures, 50);
+        const base = (await figures())?.framesDecoded ?? 0;
+        await until(`p1 decodes ${name}`, 15000, async () => (await figures())?.framesDecoded >= base + 5, 50);
+        seen.add((await figures()).ssrc);
+        return Date.now() - start;
+      };
+      const times = [];
+      for (const name of ['p2', 'p3', 'p2', 'p3', 'p2']) times.push(await shows(name));
+      await b.leave();
+      times.push(await shows('p3'));
+      const d = await call.join('p4');
+      await until('p4 is seen', 20000, async () => (await viewer.state()).participants.some(one => one.name === 'p4'));
+      times.push(await shows('p4'), await shows('p3'));
+      expect(seen.size === 1, `video came on the SSRCs ${[...seen]}`);
+      const own = new Set((await Promise.all([c, d].map(one => one.stats()))).flatMap(one => one.outbound.map(stream => stream.ssrc)));
+      expect(![...seen].some(ssrc => own.has(ssrc)), 'the SSRC is a sender\'s own');
+      const { remote } = await viewer.stats();
+      expect(Object.values(remote).filter(one => one.audio?.packets > 0).length === 1, 'one audio SSRC is not one voice');
+      const worst = Math.max(...times.slice(1));
+      expect(worst <= 5000, `another participant shown only after ${seconds(worst)}`);
+      return `${times.length - 1} times another one on the same SSRC, shown within ${seconds(worst)}`;
+    },
+  },
 };
 
-const names = process.argv.slice(2).filter(word => !word.startsWith('-'));
-if (process.argv.includes('--help') || process.argv.includes('-h')) {
-  console.log('Usage: tools/check-scenarios [NAME...]\n\nRuns the named scenarios, or all:');
+let options;
+try {
+  options = parseArgs({ allowPositionals: true, options: { client: { type: 'string' }, help: { type: 'boolean', short: 'h' } } });
+} catch (error) {
+  console.error(`${error.message}; see tools/check-scenarios --help`);
+  process.exit(2);
+}
+const currentClientFolder = options.values.client && resolve(options.values.client);
+if (currentClientFolder && !existsSync(join(currentClientFolder, 'lib-jitsi-meet.min.js'))) {
+  console.error(`--client ${options.values.client}: there is no lib-jitsi-meet.min.js in it`);
+  process.exit(2);
+}
+const names = options.positionals;
+if (options.values.help) {
+  console.log('Usage: tools/check-scenarios [--client FOLDER] [NAME...]\n\nRuns the named scenarios, or all; --client as for tools/demo:');
   for (const [name, { about }] of Object.entries(scenarios)) console.log(`  ${name.padEnd(15)} ${about}`);
   console.log('\nA scenario that fails leaves what its pages said in target/demo/scenario-NAME; PAGE_LOG=debug makes them say more.');
   process.exit(0);
+}
+const wanting = names.filter(name => scenarios[name]?.current && !currentClientFolder);
+if (wanting.length) {
+  console.error(`${wanting.join(', ')}: needs a client library that knows SSRC rewriting, give its folder with --client`);
+  process.exit(2);
 }
 const unknown = names.filter(name => !scenarios[name]);
 if (unknown.length) {
@@ -266,7 +325,7 @@ if (unknown.length) {
 /** Runs one scenario; true when it passed. */
 async function runOne(name, clientFolder) {
   const { stack: options, run } = scenarios[name];
-  const stack = new Stack({ clientFolder, folder: `scenario-${name}`, ...options });
+  const stack = new Stack({ clientFolder, currentClientFolder, folder: `scenario-${name}`, ...options });
   let browser, call;
   const start = Date.now();
   try {
@@ -297,7 +356,8 @@ let passed = 0;
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130));
 try {
   const { clientFolder } = await prepare({ browser: true });
-  for (const name of names.length ? names : Object.keys(scenarios)) {
+  const possible = Object.keys(scenarios).filter(name => currentClientFolder || !scenarios[name].current);
+  for (const name of names.length ? names : possible) {
     if (await runOne(name, clientFolder)) passed++;
     else failed++;
   }

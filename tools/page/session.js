@@ -103,7 +103,8 @@ export class Session extends EventTarget {
       // One codec for everybody in the page's own hands, see peer-connections.js; H.264 and AV1 are sent as one encoding.
       disableSimulcast: !(this.options.simulcast ?? (codec !== 'av1' && codec !== 'h264')),
       ...(this.options.shareFps && { desktopSharingFrameRate: { min: 5, max: this.options.shareFps } }),
-      ...(libraryCodec && { videoQuality: { preferredCodec: libraryCodec, enforcePreferredCodec: true } }),
+      ...(this.options.current && codec && { videoQuality: { codecPreferenceOrder: [codec.toUpperCase()] } }),
+      ...(libraryCodec && !this.options.current && { videoQuality: { preferredCodec: libraryCodec, enforcePreferredCodec: true } }),
     });
     this.conference = conference;
     const on = (event, handler) => {

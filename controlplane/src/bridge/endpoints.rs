@@ -472,6 +472,10 @@ impl Endpoints {
                 endpoint.wishes.set_last_n(last_n);
                 self.update_constraints(id);
             }
+            FromClient::Audio(audio) => {
+                endpoint.wishes.set_audio(audio);
+                self.update_constraints(id);
+            }
             FromClient::VideoType { source, video_type } => {
                 let first = || endpoint.sources.iter().find(|s| s.kind == MediaKind::Video).map(|s| s.name.clone());
                 let source = source.or_else(first).unwrap_or_else(|| format!("{}-v0", endpoint.label));

@@ -1,11 +1,12 @@
 //! Between the channel's typed messages and what the bridge does with them.
 
-use ringbridge_dataplane::media::{VideoConstraint, VideoType};
+use ringbridge_dataplane::media::{AudioSubscription, VideoConstraint, VideoType};
 use serde_json::{Map, Value};
 
 use super::wishes::WishPatch;
 use crate::channel::{
-    AudioSourceMapping, BridgeMessage, ClientMessage, HeightConstraint, ReceiverVideoConstraints, VideoSourceMapping,
+    AudioSourceMapping, AudioSubscriptionMode, BridgeMessage, ClientMessage, HeightConstraint,
+    ReceiverAudioSubscription, ReceiverVideoConstraints, VideoSourceMapping,
 };
 use crate::colibri::convert;
 
@@ -18,6 +19,8 @@ pub(super) enum FromClient {
     Wishes { patch: WishPatch, legacy: bool },
     /// Wants another number of video sources.
     LastN(i32),
+    /// Wants other audio.
+    Audio(AudioSubscription),
     /// Says what a source shows; without a name it is the endpoint's first video source.
     VideoType { source: Option<String>, video_type: VideoType },
     /// A message for one endpoint, or for all when `to` is empty; `body` is the whole object.
@@ -87,9 +90,24 @@ pub(super) fn decode(message: ClientMessage) -> Option<FromClient> {
             FromClient::Message { to, body: with_class(body, "EndpointMessage") }
         }
         ClientMessage::EndpointStats(body) => FromClient::Stats(with_class(body, "EndpointStats")),
-        // Every receiver gets all audio.
-        ClientMessage::ReceiverAudioSubscription(_) | ClientMessage::Unknown => return None,
+        ClientMessage::ReceiverAudioSubscription(message) => FromClient::Audio(subscription(message)),
+        ClientMessage::Unknown => return None,
     })
+}
+
+fn subscription(message: ReceiverAudioSubscription) -> AudioSubscription {
+    let list = message.list.unwrap_or_default();
+    let (all, include, exclude) = match message.mode {
+        Some(AudioSubscriptionMode::All) => (true, Vec::new(), Vec::new()),
+        Some(AudioSubscriptionMode::None) => (false, Vec::new(), Vec::new()),
+        Some(AudioSubscriptionMode::Include) => (false, list, Vec::new()),
+        Some(AudioSubscriptionMode::Exclude) => (true, Vec::new(), list),
+        None => {
+            let (include, exclude) = (message.include.unwrap_or_default(), message.exclude.unwrap_or_default());
+            (message.all.unwrap_or(false), include, exclude)
+        }
+    };
+    AudioSubscription { all, include, exclude }
 }
 
 /// The tag is taken off by parsing; the others need it.
@@ -189,6 +207,27 @@ mod tests {
     #[test]
     fn messages_without_effect() {
         assert_eq!(decoded(r#"{"colibriClass":"Novelty"}"#), None);
-        assert_eq!(decoded(r#"{"colibriClass":"ReceiverAudioSubscription","all":true}"#), None);
+    }
+
+    #[test]
+    fn audio_subscriptions_of_both_dialects() {
+        let audio = |fields: &str| {
+            let text = format!(r#"{{"colibriClass":"ReceiverAudioSubscription"{fields}}}"#);
+            match decoded(&text) {
+                Some(FromClient::Audio(AudioSubscription { all, include, exclude })) => (all, include, exclude),
+                other => panic!("{other:?}"),
+            }
+        };
+        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let (none, ab) = (names(&[]), names(&["a-a0", "b-a0"]));
+        assert_eq!(audio(""), (false, none.clone(), none.clone()));
+        let fields = r#","all":true,"include":[],"exclude":["a-a0","b-a0"]"#;
+        assert_eq!(audio(fields), (true, none.clone(), ab.clone()));
+        let list = r#","list":["a-a0","b-a0"],"all":true"#;
+        assert_eq!(audio(&format!(r#","mode":"All"{list}"#)), (true, none.clone(), none.clone()));
+        assert_eq!(audio(&format!(r#","mode":"None"{list}"#)), (false, none.clone(), none.clone()));
+        assert_eq!(audio(&format!(r#","mode":"Include"{list}"#)), (false, ab.clone(), none.clone()));
+        assert_eq!(audio(&format!(r#","mode":"Exclude"{list}"#)), (true, none, ab));
+        assert!(ClientMessage::parse(r#"{"colibriClass":"ReceiverAudioSubscription","mode":"Some"}"#).is_err());
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ringbridge_dataplane::media::{ReceiverConstraints, VideoConstraint};
+use ringbridge_dataplane::media::{AudioSubscription, ReceiverConstraints, VideoConstraint};
 
 /// Height that a client gets of everything it does not name when its first message has no default.
 const FIRST_DEFAULT: VideoConstraint = VideoConstraint { max_height: 180, max_frame_rate: -1 };
@@ -36,6 +36,7 @@ pub(super) struct Wishes {
     default: Option<VideoConstraint>,
     constraints: BTreeMap<String, VideoConstraint>,
     assumed_bandwidth: Option<u64>,
+    audio: AudioSubscription,
 }
 
 impl Wishes {
@@ -74,6 +75,11 @@ impl Wishes {
         self.last_n = Some(last_n);
     }
 
+    /// Which audio it wants from now on.
+    pub fn set_audio(&mut self, audio: AudioSubscription) {
+        self.audio = audio;
+    }
+
     /// With every endpoint name replaced by its video sources; `sources_of` is `None` for a name that is no endpoint.
     pub fn resolve(&self, sources_of: impl Fn(&str) -> Option<Vec<String>>) -> ReceiverConstraints {
         let expand = |sources: &[String], endpoints: &[String]| {
@@ -105,6 +111,7 @@ impl Wishes {
             default: self.default.unwrap_or(before.default),
             per_source: per_source.into_iter().collect(),
             assumed_bandwidth: self.assumed_bandwidth,
+            audio: self.audio.clone(),
         }
     }
 
@@ -140,6 +147,10 @@ mod tests {
         assert_eq!(wishes.resolve(no_endpoints), ReceiverConstraints::default());
         wishes.set_initial_last_n(20);
         assert_eq!(wishes.resolve(no_endpoints).last_n, 20);
+        let audio = AudioSubscription { all: false, include: vec!["b-a0".to_owned()], exclude: Vec::new() };
+        wishes.set_audio(audio.clone());
+        assert_eq!(wishes.resolve(no_endpoints).audio, audio);
+        assert_eq!(wishes.resolve(no_endpoints).last_n, 20, "that is no word on video");
     }
 
     #[test]

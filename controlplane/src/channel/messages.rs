@@ -71,6 +71,34 @@ pub struct ReceiverVideoConstraints {
     pub assumed_bandwidth_bps: Option<i64>,
 }
 
+/// Which audio a client wants.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct ReceiverAudioSubscription {
+    /// Whether it wants what neither list names; absent is no.
+    pub all: Option<bool>,
+    /// Source names that it wants in any case.
+    pub include: Option<Vec<String>>,
+    /// Source names that it does not want, whatever the others say.
+    pub exclude: Option<Vec<String>>,
+    /// Older dialect, in place of the former.
+    pub mode: Option<AudioSubscriptionMode>,
+    /// Older dialect: the names that `mode` is about.
+    pub list: Option<Vec<String>>,
+}
+
+/// Which audio, in the older dialect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum AudioSubscriptionMode {
+    /// All.
+    All,
+    /// None.
+    None,
+    /// Only what the list names.
+    Include,
+    /// All but what the list names.
+    Exclude,
+}
+
 /// Client to bridge.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "colibriClass")]
@@ -114,7 +142,7 @@ pub enum ClientMessage {
         video_type: String,
     },
     /// Which audio it wants.
-    ReceiverAudioSubscription(Map<String, Value>),
+    ReceiverAudioSubscription(ReceiverAudioSubscription),
     /// For one other endpoint, or for all.
     EndpointMessage(Map<String, Value>),
     /// Statistics for the others.

@@ -9,7 +9,8 @@ mod server;
 
 pub use data::{DataChannel, DataChannelOutput, MAX_SCTP_MESSAGE, NotSent};
 pub use messages::{
-    AudioSourceMapping, BridgeMessage, ClientMessage, HeightConstraint, ReceiverVideoConstraints, VideoSourceMapping,
+    AudioSourceMapping, AudioSubscriptionMode, BridgeMessage, ClientMessage, HeightConstraint,
+    ReceiverAudioSubscription, ReceiverVideoConstraints, VideoSourceMapping,
 };
 pub use server::{ChannelEvent, ChannelOut, MAX_MESSAGE, Registry, router};
 #[doc(hidden)]

@@ -135,7 +135,7 @@ fn serve(
     let input = &opened.input;
     let Some(target) = leg.target else {
         leg.projection.stop();
-        if packet.kind == MediaKind::Audio {
+        if packet.kind == MediaKind::Audio && !leg.unwanted {
             rest.unmapped |= note_unmapped(env, leg.ssrc, receiver, feeding.source);
         }
         return;

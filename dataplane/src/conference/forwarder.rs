@@ -176,12 +176,7 @@ impl Forwarder {
             }
             Command::SetConstraints { endpoint, constraints } => {
                 self.with_endpoint(now, endpoint, |room, env, index, _| {
-                    if let Some(endpoint) = room.endpoint(index)
-                        && endpoint.constraints != *constraints
-                    {
-                        endpoint.constraints = *constraints;
-                        room.touch(env.now);
-                    }
+                    room.set_constraints(env, index, *constraints);
                 });
             }
             Command::SetSsrcRewriting { endpoint, rewriting } => {

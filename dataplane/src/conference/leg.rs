@@ -26,6 +26,8 @@ pub struct Leg {
     pub receiver: usize,
     /// The SSRC that the media goes out on; [`NO_SSRC`] while the receiver's SSRCs carry other sources.
     pub ssrc: u32,
+    /// The receiver does not want the source, whatever it has SSRCs for; audio only.
+    pub unwanted: bool,
     /// The layer that the allocation grants; `None` is nothing.
     pub target: Option<LayerId>,
     /// The outgoing stream.
@@ -118,6 +120,7 @@ impl Leg {
         Self {
             receiver,
             ssrc,
+            unwanted: false,
             target,
             projection: Projection::following(last, indices.media, runs),
             rtx_index: indices.rtx,
@@ -144,8 +147,13 @@ impl Leg {
     /// The sender starts anew; the receiver sees the streams go on.
     pub fn restart(&mut self, kind: MediaKind) {
         if self.ssrc != NO_SSRC {
-            *self = Self::resuming(self.receiver, self.ssrc, kind, self.target, self.resume());
+            self.renew(Self::resuming(self.receiver, self.ssrc, kind, self.target, self.resume()));
         }
+    }
+
+    /// Becomes another leg of the same source to the same receiver.
+    pub fn renew(&mut self, leg: Self) {
+        *self = Self { unwanted: self.unwanted, ..leg };
     }
 
     /// Whether a packet may be sent again now; notes it if so.

@@ -103,12 +103,12 @@ impl Room {
             let former = self.sources.get_mut(evicted).and_then(Option::as_deref_mut);
             if let Some(leg) = former.and_then(|source| source.leg(receiver)) {
                 resume = leg.resume();
-                *leg = Leg::without_ssrc(receiver, kind);
+                leg.renew(Leg::without_ssrc(receiver, kind));
             }
         }
         let source = self.sources.get_mut(place).and_then(Option::as_deref_mut);
         if let Some(leg) = source.and_then(|source| source.leg(receiver)) {
-            *leg = Leg::resuming(receiver, granted.ssrcs.ssrc, kind, None, resume);
+            leg.renew(Leg::resuming(receiver, granted.ssrcs.ssrc, kind, None, resume));
         }
         true
     }
@@ -148,6 +148,7 @@ impl Room {
             let source = self.sources.get_mut(place).and_then(Option::as_deref_mut);
             if let Some(leg) = source.and_then(|source| source.leg(receiver))
                 && slots.is_told(MediaKind::Audio, place)
+                && !leg.unwanted
             {
                 leg.target = Some(LayerId::whole(0));
             }

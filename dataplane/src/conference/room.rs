@@ -19,7 +19,7 @@ use super::ssrc_slots::SsrcSlots;
 use crate::congestion::layer::LayerId;
 use crate::congestion::shedding::Shedding;
 use crate::ids::{ConferenceId, EndpointId};
-use crate::media::{MediaKind, SourceDescription};
+use crate::media::{MediaKind, ReceiverConstraints, SourceDescription};
 use crate::peers::Peers;
 use crate::ring::{Event, FeedbackSsrcs, SrtpKeys, SsrcRewriting};
 use crate::stats::{Counter, WorkerStats};
@@ -178,7 +178,7 @@ impl Room {
         for source in self.sources.iter_mut().flatten() {
             let kind = source.kind;
             if let Some(leg) = source.leg(index) {
-                *leg = Leg::without_ssrc(index, kind);
+                leg.renew(Leg::without_ssrc(index, kind));
             }
         }
         self.touch(env.now);
@@ -218,12 +218,12 @@ impl Room {
             match endpoint.ssrc_slots.as_deref() {
                 None => {
                     if let Some(indices) = endpoint.indices(outgoing) {
-                        *leg = Leg::new(index, outgoing.ssrc, kind, leg.target, indices);
+                        leg.renew(Leg::new(index, outgoing.ssrc, kind, leg.target, indices));
                     }
                 }
                 Some(slots) => {
                     if let Some(ssrcs) = slots.kind(kind).ssrcs(place) {
-                        *leg = Leg::resuming(index, ssrcs.ssrc, kind, leg.target, Resume::first(ssrcs));
+                        leg.renew(Leg::resuming(index, ssrcs.ssrc, kind, leg.target, Resume::first(ssrcs)));
                     }
                 }
             }
@@ -231,6 +231,26 @@ impl Room {
         if let Some(slots) = endpoint.ssrc_slots.as_deref_mut() {
             slots.restart();
         }
+    }
+
+    /// Replaces what an endpoint wants to receive.
+    pub fn set_constraints(&mut self, env: &Env<'_>, index: usize, constraints: ReceiverConstraints) {
+        let Some(endpoint) = self.endpoints.get_mut(index).and_then(Option::as_deref_mut) else { return };
+        if endpoint.constraints == constraints {
+            return;
+        }
+        endpoint.constraints = constraints;
+        for (place, source) in self.sources.iter_mut().enumerate() {
+            let Some(source) = source.as_deref_mut().filter(|s| s.kind == MediaKind::Audio) else { continue };
+            let wanted = endpoint.constraints.audio.wants(&source.name);
+            if let Some(leg) = source.leg(index) {
+                leg.unwanted = !wanted;
+                let slots = endpoint.ssrc_slots.as_deref();
+                let told = slots.is_none_or(|slots| slots.is_told(MediaKind::Audio, place));
+                leg.target = (wanted && told).then_some(LayerId::whole(0));
+            }
+        }
+        self.touch(env.now);
     }
 
     /// Replaces an endpoint's formats and extensions.
@@ -351,14 +371,19 @@ impl Room {
 fn add_leg(env: &Env<'_>, source: &mut Source, receiver: usize, endpoint: &mut Endpoint) {
     let Some(outgoing) = source.outgoing() else { return };
     let at = source.legs.partition_point(|l| l.receiver < receiver);
+    let unwanted = source.kind == MediaKind::Audio && !endpoint.constraints.audio.wants(&source.name);
     if endpoint.ssrc_slots.is_some() {
-        return source.legs.insert(at, Leg::without_ssrc(receiver, source.kind));
+        let mut leg = Leg::without_ssrc(receiver, source.kind);
+        leg.unwanted = unwanted;
+        return source.legs.insert(at, leg);
     }
-    // Audio always flows; video waits for the allocation.
-    let target = (source.kind == MediaKind::Audio).then_some(LayerId::whole(0));
+    // Audio that is wanted always flows; video waits for the allocation.
+    let target = (source.kind == MediaKind::Audio && !unwanted).then_some(LayerId::whole(0));
     let Some(indices) = endpoint.indices(outgoing) else {
         tracing::warn!(endpoint = %endpoint.id, source = source.name, "source not forwarded: too many SSRCs used up");
         return env.stats.count(Counter::DropTableFull);
     };
-    source.legs.insert(at, Leg::new(receiver, outgoing.ssrc, source.kind, target, indices));
+    let mut leg = Leg::new(receiver, outgoing.ssrc, source.kind, target, indices);
+    leg.unwanted = unwanted;
+    source.legs.insert(at, leg);
 }

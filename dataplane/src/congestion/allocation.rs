@@ -95,7 +95,7 @@ mod tests {
             selected: vec!["c-v0".to_owned(), "d-v0".to_owned(), "gone".to_owned()],
             default: height(180),
             per_source: vec![("d-v0".to_owned(), height(720)), ("a-v0".to_owned(), height(0))],
-            assumed_bandwidth: None,
+            ..ReceiverConstraints::default()
         };
         let limits = limits(&candidates(&["a-v0", "b-v0", "c-v0", "d-v0", "e-v0"]), &constraints);
         assert_eq!(limits, [0, 180, 180, 720, 0], "a source that is not wanted does not count");
