@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::downlink::Downlink;
 use super::endpoint::Endpoint;
 use super::extension_map::ReceivedExtensions;
 use super::fan_out::send_context;
@@ -232,7 +233,14 @@ impl Room {
         let Some(leg) = source.legs.get_mut(at) else { return false };
         let Some(owner) = self.endpoints.get(source.owner).and_then(Option::as_deref) else { return false };
         let Some(cache) = &source.cache else { return false };
-        let found = leg.projection.origin(sequence).and_then(|(encoding, number)| cache.get(encoding, number));
+        let origin = leg.projection.origin(sequence);
+        let gone = origin.is_some_and(|(encoding, _)| leg.projection.current() != Some(encoding));
+        if gone && reason == Reason::Asked && receiver.downlink.as_deref().is_some_and(Downlink::is_queued) {
+            // Of an encoding that was given up for the queue: it would only make that longer.
+            env.stats.count(Counter::DropRepairBudget);
+            return false;
+        }
+        let found = origin.and_then(|(encoding, number)| cache.get(encoding, number));
         let Some((bytes, cached)) = found else {
             if reason == Reason::Asked {
                 env.stats.count(Counter::NackCacheMiss);

@@ -172,7 +172,8 @@ impl Downlink {
         self.estimator.heard() && self.estimator.queue_delay() > LONG_QUEUE
     }
 
-    /// Whether video pauses: for as long as the queue takes to drain. `oversent` is whether the least is too much.
+    /// Whether video pauses: for as long as the queue takes to drain. Only where even the least that was granted is more than
+    /// the path carries; what merely has to wait while the queue drains arrives sooner behind it than after it.
     pub fn pauses(&mut self, now: u64, oversent: bool) -> bool {
         if let Some(until) = self.paused {
             if now < until {
@@ -182,7 +183,8 @@ impl Downlink {
         }
         let queue = self.estimator.queue_delay();
         let due = now.saturating_sub(self.resumed) >= BETWEEN_PAUSES;
-        if oversent && due && self.estimator.heard() && queue > PAUSE_QUEUE {
+        if oversent && self.granted > self.estimator.estimate() && due && self.estimator.heard() && queue > PAUSE_QUEUE
+        {
             // What was sent since the feedback waits behind it, too.
             self.paused = Some(now + (2 * queue).min(LONGEST_PAUSE));
         }
