@@ -352,3 +352,40 @@ fn av1_goes_on_without_descriptors_when_a_keyframe_brings_no_structure() {
     }
     assert_eq!(described(&mut call), [true; 4], "a structure is believed again");
 }
+
+/// A packet that the sender lost leaves a hole before anybody knows whether the receiver was to have it.
+#[test]
+fn the_hole_of_a_layer_that_is_not_forwarded_is_closed_when_it_is_asked_for() {
+    let mut call = Call::new();
+    call.join(JICOFO.media(), vec![video_source("a-v0", &[11])]);
+    call.join(OTHER.media(), vec![]);
+    call.settle();
+    let mut sender = Temporal::new();
+    sender.send(&mut call, 60);
+    want_rate(&mut call, 1, 15);
+    call.settle();
+    sender.send(&mut call, 40);
+    call.clients[1].take_rtp();
+    let lost: Vec<RtpPacket> = loop {
+        call.millis(33);
+        let (layer, packets) = sender.frame();
+        if layer == 2 {
+            break packets;
+        }
+        packets.iter().for_each(|p| call.send(0, p));
+    };
+    sender.send(&mut call, 1);
+    let before = call.clients[1].take_rtp();
+    lost.iter().for_each(|p| call.send(0, p));
+    assert!(call.clients[1].take_rtp().is_empty(), "not of its layer");
+    let first = before.last().unwrap().header.sequence_number.wrapping_sub(3);
+    for (number, sent) in (first..first.wrapping_add(2)).zip(&lost) {
+        assert!(!before.iter().any(|p| p.header.sequence_number == number), "a hole");
+        let nacks = vec![NackPair { packet_id: number, lost_packets: 0 }];
+        call.send_rtcp(1, &TransportLayerNack { sender_ssrc: 1, media_ssrc: 11, nacks });
+        let answer = call.clients[1].take_rtp();
+        assert_eq!(answer.len(), 1);
+        assert_eq!(answer[0].payload[..], number.to_be_bytes(), "the number and nothing of {:?}", sent.header);
+        call.millis(30);
+    }
+}

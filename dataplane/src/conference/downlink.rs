@@ -33,6 +33,8 @@ const LONGEST_PAUSE: u64 = 2_000_000;
 /// Time between two pauses.
 const BETWEEN_PAUSES: u64 = 1_500_000;
 const REPAIR_BURST: f64 = 0.5;
+/// Share of packets lost above which repetitions are sent twice.
+const LOSSY: f64 = 0.03;
 /// REMB that was not repeated for this long is out of date.
 const REMB_AGE: u64 = 5_000_000;
 
@@ -165,6 +167,11 @@ impl Downlink {
                 (rise && elapsed >= SPACING) || (limited && elapsed >= REVIEW) || elapsed >= LONGEST
             }
         }
+    }
+
+    /// Whether so much is lost on a way without a long queue that repetitions are worth having twice.
+    pub fn is_lossy(&self) -> bool {
+        self.estimator.loss() > LOSSY && !self.is_queued()
     }
 
     /// Whether so much waits on the way that nothing undecodable should be added to it.

@@ -17,7 +17,7 @@ const INHERENT_MOST: f64 = 0.2;
 const PREFER: f64 = 0.02;
 const PREFER_UNTIL: f64 = 0.15;
 /// Above this much loss, what is sent is bounded at once: the rate is `BALANCE / (loss - TOLERATED)` bits per second.
-const TOLERATED: f64 = 0.05;
+const TOLERATED: f64 = 0.08;
 const BALANCE: f64 = 75_000.0;
 /// Below this much nothing is limited.
 const HARMLESS: f64 = 0.02;
@@ -247,8 +247,9 @@ mod tests {
         assert_eq!(settle(0.0, 1e9, 2e6), 2e6);
         assert!(settle(0.02, 1e9, 2e6) > 1.9e6, "{}", settle(0.02, 1e9, 2e6));
         assert!(settle(0.05, 1e9, 2e6) > 1.6e6, "{}", settle(0.05, 1e9, 2e6));
-        let ten = settle(0.1, 1e9, 2e6);
-        assert!((0.8e6..1.6e6).contains(&ten), "{ten}");
+        assert!(settle(0.1, 1e9, 2e6) > 1.6e6, "{}", settle(0.1, 1e9, 2e6));
+        let heavy = settle(0.2, 1e9, 2e6);
+        assert!(heavy < 1.2e6, "{heavy}");
     }
 
     #[test]
