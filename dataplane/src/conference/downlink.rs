@@ -26,7 +26,7 @@ const REPAIR_SHARE: f64 = 0.25;
 const REPAIR_LEAST: f64 = 20_000.0;
 /// A queue this long makes repeated packets come too late, and gets the less of them; microseconds.
 const LONG_QUEUE: u64 = 150_000;
-const REPAIR_QUEUED: f64 = 0.25;
+const REPAIR_QUEUED: f64 = 0.5;
 /// With a queue this long, and more sent than the path carries although only the least is, video pauses until it drained.
 const PAUSE_QUEUE: u64 = 250_000;
 const LONGEST_PAUSE: u64 = 2_000_000;
@@ -179,8 +179,8 @@ impl Downlink {
         self.estimator.heard() && self.estimator.queue_delay() > LONG_QUEUE
     }
 
-    /// Whether video pauses: for as long as the queue takes to drain. Only where even the least that was granted is more than
-    /// the path carries; what merely has to wait while the queue drains arrives sooner behind it than after it.
+    /// Whether video pauses. Where the least that was granted is more than the path carries, for as long as the queue takes to
+    /// drain; else until half of it is gone: a full queue would drop the keyframe that everything waits for.
     pub fn pauses(&mut self, now: u64, oversent: bool) -> bool {
         if let Some(until) = self.paused {
             if now < until {
