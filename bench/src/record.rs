@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use ringbridge_controlplane::transport::Certificate;
+use ringbridge_dataplane::rtcp::build;
 use serde::{Deserialize, Serialize};
 
 use crate::generator::client::Client;
@@ -33,6 +34,10 @@ pub struct RecordArgs {
     /// Bits per second that the sender is asked to start with and not to go below, since nobody reports what arrives.
     #[arg(long, default_value_t = 2_500_000)]
     bitrate: u64,
+    /// Ask for a keyframe of every video stream this often, in milliseconds, so that there are places where a receiver can
+    /// change between layers; 0 is never.
+    #[arg(long, default_value_t = 0)]
+    keyframes: u64,
     /// Loopback address to receive on.
     #[arg(long, default_value = "127.0.0.1")]
     address: Ipv4Addr,
@@ -101,12 +106,15 @@ pub fn run(args: &RecordArgs) -> Result<bool, RecordError> {
     let (id, offer) = offer(&lines())?;
     let remote = sdp::parse(&offer)?;
     let (ufrag, pwd) = client.credentials();
+    let video = number_of_video(&remote);
     let local = Local { ufrag: &ufrag, pwd: &pwd, address, fingerprint: certificate.fingerprint() };
     say(&Reply::Answer { id, sdp: answer(&local, &remote, &offer, args.bitrate) })?;
     client.set_remote(remote, false);
 
     let mut recording = Recording::default();
-    receive(&socket, &mut client, &certificate, Duration::from_secs_f64(args.seconds), &mut recording)?;
+    let keyframes = (args.keyframes > 0).then(|| Duration::from_millis(args.keyframes));
+    let keyframes = Keyframes { every: keyframes, next: None, payload_type: video };
+    receive(&socket, &mut client, &certificate, Duration::from_secs_f64(args.seconds), &mut recording, keyframes)?;
     let file = args.file.display();
     std::fs::write(&args.file, &recording.dump).map_err(failed(&format!("cannot write {file}")))?;
     let Recording { packets, undecryptable, streams, .. } = recording;
@@ -162,7 +170,45 @@ fn answer(local: &Local<'_>, remote: &Remote, offer: &str, bitrate: u64) -> Stri
         }
     }
     // The video section is the last one of what tools/record offers; its lines may stand anywhere in it.
-    sdp::answer(local, &remote) + &video
+    let mut text = sdp::answer(local, &remote) + &video;
+    // Without it a dependency descriptor with a structure of three spatial layers does not fit a packet (RFC 8285).
+    if offer.contains("a=extmap-allow-mixed")
+        && let Some(media) = text.find("m=")
+    {
+        text.insert_str(media, "a=extmap-allow-mixed\r\n");
+    }
+    text
+}
+
+/// The payload type that video will come in: the first one of its section.
+fn number_of_video(remote: &Remote) -> Option<u8> {
+    let section = remote.sections.iter().find(|section| section.media == "video")?;
+    section.formats.split(' ').nth(1)?.parse().ok()
+}
+
+/// When to ask for keyframes.
+struct Keyframes {
+    every: Option<Duration>,
+    next: Option<Instant>,
+    payload_type: Option<u8>,
+}
+
+impl Keyframes {
+    /// Sends what is due.
+    fn ask(&mut self, now: Instant, socket: &UdpSocket, client: &mut Client, streams: &BTreeMap<u32, Stream>) {
+        let (Some(every), Some(srtp), Some(bridge)) = (self.every, &mut client.srtp, client.bridge) else { return };
+        if *self.next.get_or_insert(now + every) > now {
+            return;
+        }
+        self.next = Some(now + every);
+        let video = streams.iter().filter(|(_, stream)| Some(stream.payload_type) == self.payload_type);
+        for (ssrc, _) in video {
+            let mut packet = [0; 128];
+            let sealed = build::pli(1, *ssrc, &mut packet).and_then(|len| srtp.seal.seal_rtcp(&mut packet, len).ok());
+            // One that is lost is asked for again.
+            let _ = sealed.map(|len| socket.send_to(packet.get(..len).unwrap_or(&[]), bridge));
+        }
+    }
 }
 
 /// An rtpdump file in the making (the format of rtptools).
@@ -203,6 +249,7 @@ fn receive(
     certificate: &Certificate,
     length: Duration,
     recording: &mut Recording,
+    mut keyframes: Keyframes,
 ) -> Result<(), RecordError> {
     let failed = |source| RecordError::Io { what: "the socket failed".into(), source };
     let started = Instant::now();
@@ -244,6 +291,7 @@ fn receive(
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
             Err(error) => return Err(failed(error)),
         }
+        keyframes.ask(now, socket, client, &recording.streams);
         let Some(srtp) = &mut client.srtp else { continue };
         for (at, datagram) in early.drain(..) {
             match srtp.open.decrypt_rtp(&datagram) {
@@ -286,11 +334,17 @@ mod tests {
             address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5000),
             fingerprint: "AB:CD",
         };
-        let offer = "v=0\r\na=ice-ufrag:x\r\na=ice-pwd:y\r\na=fingerprint:sha-256 AA\r\na=setup:actpass\r\n\
+        let offer = "v=0\r\na=extmap-allow-mixed\r\na=ice-ufrag:x\r\na=ice-pwd:y\r\na=fingerprint:sha-256 AA\r\na=setup:actpass\r\n\
             m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\na=mid:0\r\n\
             a=rtpmap:96 VP8/90000\r\na=rid:0 send\r\na=rid:1 send\r\na=simulcast:send 0;1\r\n";
         let text = answer(&local, &sdp::parse(offer).unwrap(), offer, 2_500_000);
-        for line in ["a=rid:0 recv", "a=rid:1 recv", "a=simulcast:recv 0;1", "x-google-min-bitrate=2500"] {
+        for line in [
+            "a=extmap-allow-mixed",
+            "a=rid:0 recv",
+            "a=rid:1 recv",
+            "a=simulcast:recv 0;1",
+            "x-google-min-bitrate=2500",
+        ] {
             assert!(text.contains(line), "{line} is missing in {text}");
         }
     }

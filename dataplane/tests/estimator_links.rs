@@ -50,7 +50,8 @@ fn a_constant_link_is_known_after_ten_seconds() {
         let (low, high) = (shares().fold(9.0, f64::min), shares().fold(0.0, f64::max));
         let mean = shares().sum::<f64>() / shares().count() as f64;
         let (least, least_mean) = if demand.keyframes.is_some() { (0.4, 0.6) } else { (0.6, 0.7) };
-        if low >= least && mean >= least_mean && high <= 1.05 {
+        // 105 %, in whole percent: on a slow link one packet of a window is more than one.
+        if low >= least && mean >= least_mean && high < 1.055 {
             Ok(())
         } else {
             Err(format!("{low:.2} {mean:.2} {high:.2} {text}"))
@@ -106,6 +107,43 @@ fn a_drop_is_followed_within_two_seconds_and_the_queue_drains_within_three() {
             Ok(())
         } else {
             Err(format!("{high:.2} {first} {later} {text}"))
+        }
+    });
+}
+
+/// A camera in layers beside three voices: once the link is narrow, what is left of it is found out and used.
+#[test]
+fn a_narrow_link_is_used_by_layers_beside_audio() {
+    on_links(200, |seed| {
+        let mut random = Random::new(seed);
+        let audio = 1 + random.below(3);
+        let at = 12 * SECOND + random.below(SECOND);
+        let narrow = 300e3 + 96e3 + random.between(0.0, 300e3);
+        let link = Link {
+            rate: vec![(0, 3e6), (at, narrow)],
+            delay: random.below(50_000) + 2_000,
+            queue: 300_000 + random.below(600_000),
+            ..Link::constant(0.0)
+        };
+        let free = narrow - 32e3 * audio as f64;
+        let demand = Demand {
+            audio,
+            wanted: 2_300_000,
+            frame_rate: 15,
+            steps: &[60_000, 110_000, 160_000, 210_000, 260_000, 310_000, 500_000, 760_000, 2_100_000],
+            ..Demand::GREEDY
+        };
+        let text = format!("{link:?} {demand:?}");
+        let mut simulation = Simulation::new(seed, link, demand);
+        simulation.run(at + 5 * SECOND - 1_000_000);
+        let before = simulation.sent_bytes;
+        let samples = simulation.run(12 * SECOND);
+        let used = (simulation.sent_bytes - before) as f64 * 8.0 / 12.0 / free;
+        let estimate = samples.iter().map(|s| s.estimate as f64).sum::<f64>() / samples.len() as f64 / free;
+        if used >= 0.55 && estimate >= 0.7 {
+            Ok(())
+        } else {
+            Err(format!("used {used:.2} estimate {estimate:.2} {text}"))
         }
     });
 }
@@ -221,7 +259,7 @@ fn what_a_pacer_would_bring() {
             let rate = Random::new(seed).between(0.8e6, 4e6);
             let available = (rate * 0.7) as u64;
             let demand =
-                Demand { keyframes: Some(150), audio: true, pace, wanted: available, available, ..Demand::GREEDY };
+                Demand { keyframes: Some(150), audio: 1, pace, wanted: available, available, ..Demand::GREEDY };
             let mut simulation = Simulation::new(seed, Link::constant(rate), demand);
             simulation.run(10 * SECOND);
             simulation.audio_waits.clear();

@@ -308,3 +308,84 @@ fn av1_simulcast_goes_by_dependency_descriptors_that_stay_continuous() {
     assert!(got[slow_from..].iter().take(18).all(|p| p.payload[1] == 0), "the base layer alone");
     assert!(frames.iter().rev().take(4).any(|(_, temporal)| *temporal == 2), "all layers again, without a keyframe");
 }
+
+/// A sender that may not attach a structure of more than 16 bytes leaves the descriptor of a keyframe's first packet out.
+#[test]
+fn av1_goes_on_without_descriptors_when_a_keyframe_brings_no_structure() {
+    let mut call = Call::new();
+    call.join(media("AV1", 41, Some(11)), vec![video_source("a-v0", &[11])]);
+    call.join(media("AV1", 45, Some(8)), vec![]);
+    call.settle();
+    let mut camera = Av1 { ssrc: 11, sequence: 100, frame: 7, position: 0, structure: l1t3(5) };
+    let mut now = 0;
+    let mut send = |call: &mut Call, camera: &mut Av1, key: bool, bare: bool| {
+        call.millis(33);
+        now += 2970;
+        for (part, mut p) in camera.picture(now, key, 11).into_iter().enumerate() {
+            if bare && key && part == 0 {
+                // A new coded video sequence (AV1 RTP specification, section 4.4).
+                p.payload = vec![0x18, 0, 7].into();
+                p.header.extensions.clear();
+                p.header.extension = false;
+            }
+            call.send(0, &p);
+        }
+    };
+    send(&mut call, &mut camera, true, false);
+    send(&mut call, &mut camera, false, false);
+    call.clients[0].take_rtcp::<PictureLossIndication>();
+    let described = |call: &mut Call| -> Vec<bool> {
+        let got = call.clients[1].take_rtp();
+        follow(&got);
+        got.iter().map(|p| p.header.get_extension(8).is_some()).collect()
+    };
+    assert_eq!(described(&mut call), [true; 4]);
+    camera.structure = l1t3(30);
+    for i in 0..5 {
+        send(&mut call, &mut camera, i == 0, true);
+    }
+    assert_eq!(described(&mut call), [false; 10], "all of it, since nothing says what could be left out");
+    assert_eq!(call.count(Counter::DropDependencyUnknown), 0);
+    assert!(call.clients[0].take_rtcp::<PictureLossIndication>().is_empty());
+    for i in 0..2 {
+        send(&mut call, &mut camera, i == 0, false);
+    }
+    assert_eq!(described(&mut call), [true; 4], "a structure is believed again");
+}
+
+/// A packet that the sender lost leaves a hole before anybody knows whether the receiver was to have it.
+#[test]
+fn the_hole_of_a_layer_that_is_not_forwarded_is_closed_when_it_is_asked_for() {
+    let mut call = Call::new();
+    call.join(JICOFO.media(), vec![video_source("a-v0", &[11])]);
+    call.join(OTHER.media(), vec![]);
+    call.settle();
+    let mut sender = Temporal::new();
+    sender.send(&mut call, 60);
+    want_rate(&mut call, 1, 15);
+    call.settle();
+    sender.send(&mut call, 40);
+    call.clients[1].take_rtp();
+    let lost: Vec<RtpPacket> = loop {
+        call.millis(33);
+        let (layer, packets) = sender.frame();
+        if layer == 2 {
+            break packets;
+        }
+        packets.iter().for_each(|p| call.send(0, p));
+    };
+    sender.send(&mut call, 1);
+    let before = call.clients[1].take_rtp();
+    lost.iter().for_each(|p| call.send(0, p));
+    assert!(call.clients[1].take_rtp().is_empty(), "not of its layer");
+    let first = before.last().unwrap().header.sequence_number.wrapping_sub(3);
+    for (number, sent) in (first..first.wrapping_add(2)).zip(&lost) {
+        assert!(!before.iter().any(|p| p.header.sequence_number == number), "a hole");
+        let nacks = vec![NackPair { packet_id: number, lost_packets: 0 }];
+        call.send_rtcp(1, &TransportLayerNack { sender_ssrc: 1, media_ssrc: 11, nacks });
+        let answer = call.clients[1].take_rtp();
+        assert_eq!(answer.len(), 1);
+        assert_eq!(answer[0].payload[..], number.to_be_bytes(), "the number and nothing of {:?}", sent.header);
+        call.millis(30);
+    }
+}

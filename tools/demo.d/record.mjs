@@ -1,5 +1,6 @@
 // Records what Chromium sends, with `ringbridge-bench record` as the other side of a peer connection.
 import { spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -17,6 +18,9 @@ ringbridge-bench replay --capture FILE.
   --seconds N                (10)
   --simulcast N              encodings, each half the size of the next (vp8 and h264: 3, others: 1)
   --svc MODE                 scalability mode of each encoding (vp9 and av1: L3T3_KEY, others: L1T3)
+  --keyframes MS             ask for a keyframe of every encoding this often (0: never)
+
+FILE.sdp gets the description that the packets go by: payload types and header extensions.
 `;
 
 let parsed;
@@ -26,6 +30,7 @@ try {
     options: {
       codec: { type: 'string', default: 'vp8' }, size: { type: 'string', default: '1280x720' },
       seconds: { type: 'string', default: '10' }, simulcast: { type: 'string' }, svc: { type: 'string' },
+      keyframes: { type: 'string', default: '0' },
       help: { type: 'boolean' },
     },
   });
@@ -56,6 +61,12 @@ async function offer({ codec, width, height, encodings, svc }) {
   const known = RTCRtpSender.getCapabilities('video').codecs;
   const wanted = known.filter(c => c.mimeType === `video/${codec}`);
   if (wanted.length === 0) throw new Error(`this Chromium does not encode ${codec}`);
+  // Chromium does not offer it by itself.
+  const extensions = video.getHeaderExtensionsToNegotiate();
+  for (const extension of extensions) {
+    if (extension.uri.includes('dependency-descriptor')) extension.direction = 'sendrecv';
+  }
+  video.setHeaderExtensionsToNegotiate(extensions);
   video.setCodecPreferences([...wanted, ...known.filter(c => c.mimeType === 'video/rtx')]);
   await connection.setLocalDescription();
   if (connection.iceGatheringState !== 'complete') {
@@ -67,7 +78,7 @@ async function offer({ codec, width, height, encodings, svc }) {
 }
 
 const bench = process.env.RINGBRIDGE_BENCH ?? join(targetFolder, 'release', 'ringbridge-bench');
-const recorder = spawn(bench, ['record', '--seconds', values.seconds, file], { stdio: ['pipe', 'pipe', 'inherit'] });
+const recorder = spawn(bench, ['record', '--seconds', values.seconds, '--keyframes', values.keyframes, file], { stdio: ['pipe', 'pipe', 'inherit'] });
 recorder.on('error', error => fail(`cannot start ${bench}: ${error.message}; cargo build --release -p ringbridge-bench`));
 const lines = createInterface({ input: recorder.stdout })[Symbol.asyncIterator]();
 const ended = once(recorder, 'exit');
@@ -82,6 +93,7 @@ try {
   await page.route('https://record.invalid/', route => route.fulfill({ contentType: 'text/html', body: '' }));
   await page.goto('https://record.invalid/');
   const sdp = await page.evaluate(offer, { codec: codecs[values.codec], width, height, encodings, svc });
+  writeFileSync(`${file}.sdp`, sdp);
   recorder.stdin.write(`${JSON.stringify({ publish: { id: 0, sdp } })}\n`);
   const { answer } = await reply();
   if (answer) {

@@ -1,5 +1,5 @@
 // Wraps RTCPeerConnection so that the page sees every connection of the client library and can change descriptions.
-import { deadCandidate, deadCandidates, inOneStream, preferCodec, renumber, throughRelay, withoutCandidates } from './sdp.js';
+import { deadCandidate, deadCandidates, inOneStream, preferCodec, renumber, throughRelay, withMixedExtensions, withoutCandidates } from './sdp.js';
 
 /** All connections that were ever made: {pc, p2p, session}. */
 export const connections = [];
@@ -30,6 +30,7 @@ export function wrapPeerConnections({ codec, asymmetric, blockP2p, relay, lipSyn
     get #relayed() { return Boolean(relay) && !this.#record.p2p; }
     setRemoteDescription(description, ...rest) {
       let changed = change(this.#record, description);
+      if (!this.#record.p2p && changed.sdp) changed = { type: changed.type, sdp: withMixedExtensions(changed.sdp) };
       if (lipSync && changed.sdp) changed = { type: changed.type, sdp: inOneStream(changed.sdp) };
       if (this.#relayed && changed.sdp) changed = { type: changed.type, sdp: throughRelay(changed.sdp, relay) };
       if (this.#record.p2p && blockP2p) changed = { ...changed, sdp: deadCandidates(changed.sdp) };

@@ -125,3 +125,14 @@ export const withoutCandidates = sdp => joined(sections(sdp).map(lines =>
 
 /** A description in which a participant's audio and video belong to one stream, so that the browser keeps them in step. */
 export const inOneStream = sdp => sdp.replace(/(msid:[^\s-]+)-(?:audio|video)-/g, '$1-av-');
+
+/**
+ * A description that allows one- and two-byte header extensions on one connection, as the offer of the focus does. The client
+ * library of this page is older than that element and drops it; without it a sender cannot attach a dependency descriptor
+ * whose structure is above 16 bytes, as that of AV1 with three spatial layers is.
+ */
+export const withMixedExtensions = sdp => {
+  const parts = sections(sdp);
+  if (!parts[0].includes('a=extmap-allow-mixed')) parts[0].push('a=extmap-allow-mixed');
+  return joined(parts);
+};

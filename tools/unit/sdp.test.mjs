@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { deadCandidate, deadCandidates, inOneStream, preferCodec, renumber, throughRelay, withoutCandidates } from '../page/sdp.js';
+import { deadCandidate, deadCandidates, inOneStream, preferCodec, renumber, throughRelay, withMixedExtensions, withoutCandidates } from '../page/sdp.js';
 
 const offer = [
   'v=0', 'o=- 1 3 IN IP4 0.0.0.0', 's=-', 't=0 0', 'a=group:BUNDLE audio video',
@@ -70,4 +70,11 @@ test('without candidates nothing else is missing', () => {
 test('audio and video of one participant share a stream, others do not', () => {
   const sdp = 'a=ssrc:1 msid:ab12-audio-0-1 t1\r\na=ssrc:2 msid:ab12-video-0-1 t2\r\na=msid:cd34-video-0-1 t3\r\n';
   assert.equal(inOneStream(sdp), 'a=ssrc:1 msid:ab12-av-0-1 t1\r\na=ssrc:2 msid:ab12-av-0-1 t2\r\na=msid:cd34-av-0-1 t3\r\n');
+});
+
+test('mixed header extensions are allowed once, for the whole session', () => {
+  const once = withMixedExtensions(offer);
+  assert.match(once.split('m=')[0], /\r\na=extmap-allow-mixed\r\n/);
+  assert.equal(withMixedExtensions(once), once);
+  assert.equal(once.replace('a=extmap-allow-mixed\r\n', ''), offer);
 });

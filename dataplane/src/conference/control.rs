@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use super::downlink::Downlink;
 use super::endpoint::Endpoint;
 use super::extension_map::ReceivedExtensions;
 use super::fan_out::send_context;
 use super::feedback;
 use super::ingress::note_activity;
 use super::payload::PayloadView;
+use super::projection::picture::Picture;
 use super::remote::workers_of;
 use super::reports::SenderClock;
 use super::rewrite::{self, MediaPacket, NotSent, Stream};
@@ -31,6 +33,8 @@ enum Reason {
     Asked,
     /// To see whether the path carries more.
     Probe,
+    /// It would be missed too late.
+    Guard,
 }
 
 impl Room {
@@ -105,6 +109,7 @@ impl Room {
         let now = env.micros();
         let Some(downlink) = receiver.downlink.as_deref_mut() else { return };
         downlink.feedback(now, &feedback);
+        self.lossy |= downlink.is_lossy();
         if env.config.congestion_control && downlink.needs_allocation(now) {
             self.wake(env.now);
         } else if let Some(at) = downlink.due(now) {
@@ -232,7 +237,14 @@ impl Room {
         let Some(leg) = source.legs.get_mut(at) else { return false };
         let Some(owner) = self.endpoints.get(source.owner).and_then(Option::as_deref) else { return false };
         let Some(cache) = &source.cache else { return false };
-        let found = leg.projection.origin(sequence).and_then(|(encoding, number)| cache.get(encoding, number));
+        let origin = leg.projection.origin(sequence);
+        let gone = origin.is_some_and(|(encoding, _)| leg.projection.current() != Some(encoding));
+        if gone && reason == Reason::Asked && receiver.downlink.as_deref().is_some_and(Downlink::is_queued) {
+            // Of an encoding that was given up for the queue: it would only make that longer.
+            env.stats.count(Counter::DropRepairBudget);
+            return false;
+        }
+        let found = origin.and_then(|(encoding, number)| cache.get(encoding, number));
         let Some((bytes, cached)) = found else {
             if reason == Reason::Asked {
                 env.stats.count(Counter::NackCacheMiss);
@@ -243,9 +255,26 @@ impl Room {
         let extensions = ReceivedExtensions::resolve(&rtp, source.kind, &owner.negotiated.extensions);
         let view = PayloadView::of(cached.format.codec, rtp.payload());
         let output = leg.projection.replay(sequence, rtp.timestamp(), cached.picture, &cached.frame);
-        let Some(output) = output else { return false };
-        let packet =
+        let mut packet =
             MediaPacket { rtp, kind: source.kind, format: cached.format, extensions, view, picture: cached.picture };
+        let output = match output {
+            Some(output) => output,
+            // It was lost on the way here, and turned out to be of a layer that this receiver is not sent: an empty packet
+            // ends the waiting for it.
+            None if reason == Reason::Asked => {
+                let (place, header) = (leg.projection.vacant(sequence), bytes.get(..packet.rtp.header_len()));
+                let (Some(place), Some(Ok(empty))) = (place, header.map(Packet::parse)) else { return false };
+                packet = MediaPacket {
+                    rtp: empty,
+                    extensions: ReceivedExtensions::NONE,
+                    view: PayloadView::OPAQUE,
+                    picture: Picture::default(),
+                    ..packet
+                };
+                place
+            }
+            None => return false,
+        };
         let context = send_context(env, &owner.negotiated.formats);
         let Some(shape) = rewrite::shape(&packet, context, &receiver.negotiated.formats) else { return false };
         let stream = match (shape.output().rtx, out.rtx) {
@@ -264,31 +293,68 @@ impl Room {
             if !leg.may_resend(env.now, sequence, receiver.rtt()) {
                 return false;
             }
+        }
+        // What was lost once is lost again often enough where much is lost, and then it is too late for its picture.
+        let lossy = receiver.downlink.as_deref().is_some_and(Downlink::is_lossy);
+        let copies = if reason == Reason::Asked && lossy { 2 } else { 1 };
+        let mut stream = stream;
+        let mut any = false;
+        for _ in 0..copies {
             let (now, size) = (env.micros(), bytes.len());
-            if receiver.downlink.as_deref_mut().is_some_and(|d| !d.may_repeat(now, size)) {
+            if reason != Reason::Probe && receiver.downlink.as_deref_mut().is_some_and(|d| !d.may_repeat(now, size)) {
                 env.stats.count(Counter::DropRepairBudget);
-                return false;
+                break;
             }
-        }
-        match rewrite::send(&packet, &output, stream, shape, receiver, context, sink) {
-            Ok((_, payload)) => {
-                env.stats.count(match reason {
-                    Reason::Asked => Counter::Retransmissions,
-                    Reason::Probe => Counter::ProbePackets,
-                });
-                if matches!(stream, Stream::Rtx { .. }) {
-                    leg.rtx_index += 1;
-                } else {
-                    leg.packets = leg.packets.wrapping_add(1);
-                    leg.octets = leg.octets.wrapping_add(payload as u32);
+            match rewrite::send(&packet, &output, stream, shape, receiver, context, sink) {
+                Ok((_, payload)) => {
+                    any = true;
+                    env.stats.count(match reason {
+                        Reason::Asked | Reason::Guard => Counter::Retransmissions,
+                        Reason::Probe => Counter::ProbePackets,
+                    });
+                    if let Stream::Rtx { index, .. } = &mut stream {
+                        *index += 1;
+                        leg.rtx_index = *index;
+                    } else {
+                        leg.packets = leg.packets.wrapping_add(1);
+                        leg.octets = leg.octets.wrapping_add(payload as u32);
+                        // The same number again is the same packet again: receivers drop it.
+                        break;
+                    }
                 }
-                return true;
+                Err(NotSent::OutputFull) => {
+                    env.stats.count(Counter::DropOutputFull);
+                    break;
+                }
+                Err(NotSent::Malformed) => {
+                    env.stats.count(Counter::DropRewriteFailed);
+                    break;
+                }
+                Err(NotSent::NotReady) => break,
             }
-            Err(NotSent::OutputFull) => env.stats.count(Counter::DropOutputFull),
-            Err(NotSent::Malformed) => env.stats.count(Counter::DropRewriteFailed),
-            Err(NotSent::NotReady) => {}
         }
-        false
+        any
+    }
+
+    /// Sends the last packet of a picture twice to receivers that lose much: a receiver notices that it is missing only when
+    /// the next picture comes, and then a repetition is late.
+    pub fn guard_last(&mut self, env: &Env<'_>, place: usize, sink: &mut impl PacketSink) {
+        let mut any = false;
+        for to in 0..self.endpoints.len() {
+            let lossy = |e: &Endpoint| e.downlink.as_deref().is_some_and(Downlink::is_lossy);
+            let Some(mut receiver) = self.endpoints.get_mut(to).and_then(|e| e.take_if(|e| lossy(e))) else { continue };
+            any = true;
+            let source = self.sources.get(place).and_then(Option::as_deref);
+            let leg = source.and_then(|s| s.legs.get(s.legs.binary_search_by_key(&to, |l| l.receiver).ok()?));
+            let last = leg.filter(|l| l.target.is_some() && l.packets > 0).map(|l| l.projection.next_sequence() - 1);
+            if let Some(last) = last {
+                self.resend(env, to, &mut receiver, place, last as u16, Reason::Guard, sink);
+            }
+            if let Some(home) = self.endpoints.get_mut(to) {
+                *home = Some(receiver);
+            }
+        }
+        self.lossy = any;
     }
 }
 

@@ -14,6 +14,7 @@ pub struct Dependencies {
     /// The decode target that each point stands for.
     targets: [u8; MAX_POINTS],
     frame_number: Unwrapper<16>,
+    distrusted: bool,
 }
 
 /// What one descriptor says.
@@ -30,12 +31,24 @@ pub struct Routed {
 }
 
 impl Dependencies {
+    /// A keyframe came without a structure, as from senders that may not attach one of more than 16 bytes: until one comes,
+    /// descriptors say nothing.
+    pub fn distrust(&mut self) {
+        (self.distrusted, self.structure) = (true, None);
+    }
+
+    /// Whether what cannot be read is to be passed on without a descriptor.
+    pub fn is_distrusted(&self) -> bool {
+        self.distrusted
+    }
+
     /// Reads a descriptor. Before the first keyframe nothing can be said of a frame.
     pub fn read(&mut self, data: &[u8]) -> Result<Routed, RtpError> {
         let descriptor = Descriptor::parse(data, &mut self.structure)?;
         let structure = self.structure.as_deref().ok_or(RtpError::Invalid("dependency descriptor"))?;
         if descriptor.has_structure {
             self.targets = targets(structure);
+            self.distrusted = false;
         }
         let template = descriptor.frame;
         let members = |mask: u32| {

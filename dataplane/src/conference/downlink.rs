@@ -26,13 +26,15 @@ const REPAIR_SHARE: f64 = 0.25;
 const REPAIR_LEAST: f64 = 20_000.0;
 /// A queue this long makes repeated packets come too late, and gets the less of them; microseconds.
 const LONG_QUEUE: u64 = 150_000;
-const REPAIR_QUEUED: f64 = 0.25;
+const REPAIR_QUEUED: f64 = 0.5;
 /// With a queue this long, and more sent than the path carries although only the least is, video pauses until it drained.
 const PAUSE_QUEUE: u64 = 250_000;
 const LONGEST_PAUSE: u64 = 2_000_000;
 /// Time between two pauses.
 const BETWEEN_PAUSES: u64 = 1_500_000;
 const REPAIR_BURST: f64 = 0.5;
+/// Share of packets lost above which repetitions are sent twice.
+const LOSSY: f64 = 0.03;
 /// REMB that was not repeated for this long is out of date.
 const REMB_AGE: u64 = 5_000_000;
 
@@ -167,12 +169,18 @@ impl Downlink {
         }
     }
 
+    /// Whether so much is lost on a way without a long queue that repetitions are worth having twice.
+    pub fn is_lossy(&self) -> bool {
+        self.estimator.loss() > LOSSY && !self.is_queued()
+    }
+
     /// Whether so much waits on the way that nothing undecodable should be added to it.
     pub fn is_queued(&self) -> bool {
         self.estimator.heard() && self.estimator.queue_delay() > LONG_QUEUE
     }
 
-    /// Whether video pauses: for as long as the queue takes to drain. `oversent` is whether the least is too much.
+    /// Whether video pauses. Where the least that was granted is more than the path carries, for as long as the queue takes to
+    /// drain; else until half of it is gone: a full queue would drop the keyframe that everything waits for.
     pub fn pauses(&mut self, now: u64, oversent: bool) -> bool {
         if let Some(until) = self.paused {
             if now < until {
@@ -182,7 +190,8 @@ impl Downlink {
         }
         let queue = self.estimator.queue_delay();
         let due = now.saturating_sub(self.resumed) >= BETWEEN_PAUSES;
-        if oversent && due && self.estimator.heard() && queue > PAUSE_QUEUE {
+        if oversent && self.granted > self.estimator.estimate() && due && self.estimator.heard() && queue > PAUSE_QUEUE
+        {
             // What was sent since the feedback waits behind it, too.
             self.paused = Some(now + (2 * queue).min(LONGEST_PAUSE));
         }

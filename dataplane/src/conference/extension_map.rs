@@ -161,9 +161,12 @@ pub struct ReceivedExtensions<'a> {
 }
 
 impl<'a> ReceivedExtensions<'a> {
+    /// None at all.
+    pub const NONE: Self = Self { list: [Received { uri: UriId::MID, id: 0, data: &[] }; MAX_EXTENSIONS], len: 0 };
+
     /// Resolves a packet's extensions by the sender's table; ids that it did not negotiate are left out.
     pub fn resolve(packet: &Packet<'a>, kind: MediaKind, table: &ExtensionTable) -> Self {
-        let mut all = Self { list: [Received { uri: UriId::MID, id: 0, data: &[] }; MAX_EXTENSIONS], len: 0 };
+        let mut all = Self::NONE;
         for e in packet.extensions() {
             if let Some(uri) = table.uri(kind, e.id)
                 && let Some(slot) = all.list.get_mut(all.len)

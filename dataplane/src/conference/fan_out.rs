@@ -106,6 +106,14 @@ impl Room {
                 feedback::request_keyframe(env, self.feedback.video, source, owner, encoding, sink);
             }
         }
+        if self.lossy {
+            for (number, feeding) in feedings.iter().enumerate() {
+                let last = list.iter().flatten().rev().find(|member| member.feeding == number);
+                if last.is_some_and(ends_picture) {
+                    self.guard_last(env, feeding.source, sink);
+                }
+            }
+        }
         if rest.unmapped {
             self.wake(env.now);
         }
@@ -194,5 +202,15 @@ pub fn send_context<'a>(env: &Env<'_>, sender: &'a FormatTable) -> SendContext<'
         // abs-send-time: seconds as 6.18 bits.
         send_time: ((u128::from(micros) << 18) / 1_000_000) as u32 & 0x00ff_ffff,
         micros: micros as u32,
+    }
+}
+
+/// Whether it is the last packet of a picture, at its time.
+fn ends_picture(member: &Member<'_>) -> bool {
+    match &member.errand {
+        Errand::Forward { packet, opened, .. } => {
+            packet.kind == MediaKind::Video && opened.input.newest && packet.rtp.marker()
+        }
+        Errand::Skip { .. } => false,
     }
 }

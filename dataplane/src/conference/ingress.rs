@@ -185,7 +185,14 @@ impl Room {
                 Some(picture) => picture,
                 None => return self.leave_out(env, sender, input, sequence, sink),
             },
-            None => picture_of(state, &view),
+            None => {
+                if view.entry == Entry::Keyframe
+                    && let Some(dependencies) = &mut state.dependencies
+                {
+                    dependencies.distrust();
+                }
+                picture_of(state, &view)
+            }
         };
         let ahead = state.ahead;
         let resized = view.entry == Entry::Keyframe && view.heights != [0; 3] && view.heights != state.heights;
@@ -264,10 +271,14 @@ fn routes_by_dependency(codec: Codec, kind: MediaKind) -> bool {
     kind == MediaKind::Video && matches!(codec, Codec::Av1 | Codec::H264 | Codec::Other)
 }
 
-/// Takes a packet's place from its dependency descriptor; `None` when that cannot be read.
+/// Takes a packet's place from its dependency descriptor; `None` when that cannot be read but should be.
 fn route(state: &mut EncodingState, view: &mut PayloadView, data: &[u8]) -> Option<Picture> {
     let dependencies = state.dependencies.get_or_insert_default();
-    let routed = dependencies.read(data).ok()?;
+    let routed = match dependencies.read(data) {
+        Ok(routed) => routed,
+        Err(_) if dependencies.is_distrusted() => return Some(Picture::default()),
+        Err(_) => return None,
+    };
     view.frame = routed.frame;
     view.begins = Some(routed.begins);
     view.entry = if routed.keyframe { Entry::Keyframe } else { Entry::Delta };

@@ -104,6 +104,8 @@ pub struct Room {
     pub away: u64,
     /// This worker tells who speaks.
     pub lead: bool,
+    /// A receiver here loses much.
+    pub lossy: bool,
     generations: u32,
 }
 
@@ -122,6 +124,7 @@ impl Room {
             dirty: false,
             away: 0,
             lead: false,
+            lossy: false,
             generations: 0,
         }
     }

@@ -11,7 +11,7 @@ const HEADROOM: f64 = 1.1;
 pub struct Want {
     /// In which steps it can be had; empty while nothing of it was seen.
     pub ladder: Ladder,
-    /// Whether others have to wait until it has reached its preferred step.
+    /// Whether others get what is left when it has reached its preferred step, or can get no further towards that.
     pub on_stage: bool,
     /// What it was granted before.
     pub before: Option<LayerId>,
@@ -85,9 +85,10 @@ pub fn divide(wants: &[Want], available: Option<u64>) -> Division {
                 spent = spent - want.cost(*at) + want.cost(Some(step));
                 *at = Some(step);
                 changed = true;
-            }
-            if want.on_stage && at.is_none_or(|at| at < preferred) {
-                break;
+                // It may get further before others have their turn. Where it cannot, what is left is theirs.
+                if want.on_stage && step < preferred {
+                    break;
+                }
             }
         }
         if !changed {
@@ -148,7 +149,12 @@ mod tests {
     fn the_stage_comes_first_up_to_its_preferred_step() {
         let stage = Want { on_stage: true, ..camera(720) };
         let wants = [stage, camera(180), camera(180)];
-        assert_eq!(encodings(&divide(&wants, Some(400_000))), [Some(0), None, None]);
+        assert_eq!(encodings(&divide(&wants, Some(140_000))), [Some(0), None, None]);
+        assert_eq!(
+            encodings(&divide(&wants, Some(400_000))),
+            [Some(0), Some(0), Some(0)],
+            "too little for its next step"
+        );
         assert_eq!(encodings(&divide(&wants, Some(700_000))), [Some(1), Some(0), None]);
         assert_eq!(encodings(&divide(&wants, Some(1_500_000))), [Some(1), Some(0), Some(0)]);
         assert_eq!(encodings(&divide(&wants, Some(2_600_000))), [Some(2), Some(0), Some(0)]);

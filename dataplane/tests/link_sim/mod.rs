@@ -76,8 +76,10 @@ pub struct Demand {
     pub frame_rate: u64,
     /// A keyframe every so many frames, five times as large.
     pub keyframes: Option<u64>,
-    /// Audio goes beside it.
-    pub audio: bool,
+    /// So many streams of audio go beside it.
+    pub audio: u64,
+    /// Rates that it can be had at, rising; the lowest is sent whatever there is. Empty: any rate.
+    pub steps: &'static [u64],
     /// Video leaves at this multiple of the estimate at most; `None` sends frames whole.
     pub pace: Option<f64>,
     /// It sends at most this much; what is missing to `wanted` is not there to be sent.
@@ -85,8 +87,15 @@ pub struct Demand {
 }
 
 impl Demand {
-    pub const GREEDY: Self =
-        Self { wanted: 20_000_000, frame_rate: 30, keyframes: None, audio: false, pace: None, available: u64::MAX };
+    pub const GREEDY: Self = Self {
+        wanted: 20_000_000,
+        frame_rate: 30,
+        keyframes: None,
+        audio: 0,
+        steps: &[],
+        pace: None,
+        available: u64::MAX,
+    };
 }
 
 /// What could be seen at a time.
@@ -166,7 +175,7 @@ impl Simulation {
             decreases: Vec::new(),
             waiting: VecDeque::new(),
             next_release: u64::MAX,
-            next_audio: if demand.audio { 1_000_000 } else { u64::MAX },
+            next_audio: if demand.audio > 0 { 1_000_000 } else { u64::MAX },
             audio_waits: Vec::new(),
             frame_times: Vec::new(),
         }
@@ -199,7 +208,9 @@ impl Simulation {
     }
 
     fn frame(&mut self) {
-        let rate = self.estimator.budget().min(self.demand.available) as f64;
+        let budget = self.estimator.budget().min(self.demand.available);
+        let steps = self.demand.steps;
+        let rate = steps.iter().rev().find(|step| **step <= budget).or(steps.first()).copied().unwrap_or(budget) as f64;
         let mut size = rate / 8.0 / self.demand.frame_rate as f64 * self.random.between(0.8, 1.2);
         if self.demand.keyframes.is_some_and(|every| self.frames.is_multiple_of(every)) {
             // The encoder takes it out of the frames that follow.
@@ -243,11 +254,12 @@ impl Simulation {
         self.next_release = if self.waiting.is_empty() { u64::MAX } else { self.now + step };
     }
 
-    /// 32 kbit/s of audio, which is neither numbered nor paced.
+    /// 32 kbit/s of audio for each stream, which is neither numbered nor paced.
     fn audio(&mut self) {
         self.next_audio += 20_000;
         self.audio_waits.push(self.busy_until.saturating_sub(self.now));
-        self.busy_until = self.busy_until.max(self.now) + (80.0 * 8e6 / self.link.rate_at(self.now)) as u64;
+        let size = 80.0 * self.demand.audio as f64;
+        self.busy_until = self.busy_until.max(self.now) + (size * 8e6 / self.link.rate_at(self.now)) as u64;
     }
 
     fn poll(&mut self) {

@@ -499,6 +499,20 @@ impl Projection {
         let input = output - run.out_start + run.in_start;
         frame.needed.contains(run.point).then(|| run.map(input, timestamp, picture, frame))
     }
+
+    /// A number that [`Projection::origin`] leads to a packet that was not meant to go: an empty packet may take it. Within
+    /// what went out last, so that time does not run backwards by much.
+    pub fn vacant(&self, sequence: u16) -> Option<Output> {
+        let (_, output) = self.run_of(sequence)?;
+        let last = self.last?;
+        let picture = Picture::default();
+        (output < last.sequence).then_some(Output {
+            sequence: output,
+            timestamp: last.timestamp,
+            picture,
+            ends_picture: false,
+        })
+    }
 }
 
 /// The point among those at hand, or the present one, that is closest to the wish: first in picture size, then in frame

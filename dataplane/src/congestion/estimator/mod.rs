@@ -74,6 +74,8 @@ pub struct Estimator {
     trendline: Trendline,
     queue: QueueDelay,
     throughput: Throughput,
+    /// What of the same packets was sent when.
+    sending: Throughput,
     loss: LossBased,
     probe: ProbeMeter,
     rate: RateControl,
@@ -95,6 +97,7 @@ impl Estimator {
             trendline: Trendline::default(),
             queue: QueueDelay::default(),
             throughput: Throughput::default(),
+            sending: Throughput::default(),
             loss: LossBased::default(),
             probe: ProbeMeter::default(),
             rate: RateControl::new(bits(bounds.start), bits(bounds.min), bits(bounds.max)),
@@ -172,9 +175,11 @@ impl Estimator {
         let (mut least_delay, mut newest_sent) = (None, None);
         for (sequence, status) in feedback.packets() {
             let Some(sent) = self.history.settle(now, sequence, status.is_received()) else { continue };
+            // What was lost at a rate that was too much for the queue is accounted for by the decrease.
+            let given_up = self.rate.cut().is_some_and(|at| sent.at <= at);
             match (sent.before, status.is_received()) {
                 (Fate::Unknown, received) => {
-                    self.loss.packet(sent.size, received);
+                    self.loss.packet(sent.size, received || given_up);
                     outcome.lost += u32::from(!received);
                 }
                 (Fate::Missing, true) => self.loss.found(),
@@ -185,6 +190,7 @@ impl Estimator {
             let delay = arrival as i64 - sent.at as i64;
             least_delay = Some(least_delay.map_or(delay, |least: i64| least.min(delay)));
             self.throughput.received(arrival, sent.size);
+            self.sending.received(sent.at, sent.size);
             if sent.cluster != 0 {
                 self.probe.packet(sent.cluster, sent.at, arrival, sent.size);
             }
@@ -213,6 +219,7 @@ impl Estimator {
             limited: self.loss.limit().is_some_and(|limit| limit < self.rate.target()),
             acked_short: short,
             acked: self.acked,
+            sent: self.sending.rate(500_000).map(|rate| rate as f64),
             round_trip: sample,
         };
         match self.rate.update(input) {

@@ -25,6 +25,8 @@ const RELIEF: f64 = 0.97;
 const QUIET: f64 = 0.6;
 /// Decreases over a standing queue that does not shrink before it is believed to be the path's.
 const STUBBORN: u8 = 4;
+/// A decrease to less than this share gives up the rate that was sent at, and with it what that rate lost.
+const CUT: f64 = 0.8;
 /// Above this share of the known capacity, growth is additive; a rate beyond `OUTGROWN` of it refutes it.
 const NEAR: f64 = 0.95;
 const OUTGROWN: f64 = 1.15;
@@ -51,6 +53,8 @@ pub struct Input {
     pub acked_short: Option<f64>,
     /// The same in the last half second.
     pub acked: Option<f64>,
+    /// Bits per second at which what arrived in the last half second had been sent.
+    pub sent: Option<f64>,
     /// Round-trip time, microseconds.
     pub round_trip: u64,
 }
@@ -62,6 +66,7 @@ pub struct RateControl {
     bounds: (f64, f64),
     last: Option<u64>,
     decreased: Option<u64>,
+    cut: Option<u64>,
     capacity: Option<(u64, f64)>,
     holding: bool,
     standing_since: Option<u64>,
@@ -89,6 +94,7 @@ impl RateControl {
             bounds: (min, max),
             last: None,
             decreased: None,
+            cut: None,
             capacity: None,
             holding: false,
             standing_since: None,
@@ -106,6 +112,11 @@ impl RateControl {
     /// When it went down last.
     pub fn decreased(&self) -> Option<u64> {
         self.decreased
+    }
+
+    /// When a queue made it go down by much: what was sent before that was too much.
+    pub fn cut(&self) -> Option<u64> {
+        self.cut
     }
 
     /// The path was seen to carry this much.
@@ -164,6 +175,12 @@ impl RateControl {
                 self.stubborn = 0;
             }
             self.queue_at_decrease = queue;
+            let little = |rate: Option<f64>| rate.is_some_and(|rate| rate < self.target * QUIET);
+            if !surge && little(input.sent) && little(input.acked) {
+                // What waits is from before: so little is sent that what arrives of it says nothing of the path.
+                self.decreased = Some(now);
+                return Verdict::Go;
+            }
             return self.decrease(input);
         }
         match usage {
@@ -199,6 +216,9 @@ impl RateControl {
         self.capacity = Some((input.now, known));
         let next = known * BACK_OFF;
         self.decreased = Some(input.now);
+        if next < self.target * CUT {
+            self.cut = Some(input.now);
+        }
         if next < self.target {
             self.target = next.clamp(self.bounds.0, self.bounds.1);
         }
