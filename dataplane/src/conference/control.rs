@@ -289,10 +289,8 @@ impl Room {
                 return false;
             }
         };
-        if reason == Reason::Asked {
-            if !leg.may_resend(env.now, sequence, receiver.rtt()) {
-                return false;
-            }
+        if reason == Reason::Asked && !leg.may_resend(env.now, sequence, receiver.rtt()) {
+            return false;
         }
         // What was lost once is lost again often enough where much is lost, and then it is too late for its picture.
         let lossy = receiver.downlink.as_deref().is_some_and(Downlink::is_lossy);
