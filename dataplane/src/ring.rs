@@ -274,6 +274,10 @@ pub struct Bandwidth {
     pub rtt: Option<Duration>,
     /// Packets lost lately, out of a thousand.
     pub lost_per_mille: u16,
+    /// Sources that it wants and that its path has no room for.
+    pub suspended: u16,
+    /// It sends REMB although it negotiated transport-wide feedback.
+    pub spurious_remb: bool,
 }
 
 /// Worker to control plane.

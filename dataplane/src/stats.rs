@@ -40,6 +40,14 @@ counters! {
     BytesSent = "bytes_sent", "";
     /// RTP packets forwarded, counted once per receiver.
     PacketsForwarded = "packets_forwarded", "";
+    /// RTP packets that senders numbered, repeated ones apart, by receiver reports.
+    RtpExpected = "rtp_expected", "";
+    /// Those of them that did not come, or came later.
+    RtpLost = "rtp_lost", "";
+    /// Keyframes that came, each encoding on its own.
+    KeyframesReceived = "keyframes_received", "";
+    /// Layers of video that came or went.
+    LayeringChanges = "layering_changes_received", "";
     /// Nanoseconds that the worker spent working (not waiting).
     BusyNanos = "busy_nanoseconds", "";
     /// System calls of the packet path: receiving, sending, waiting.

@@ -458,3 +458,68 @@ fn a_receiver_gets_the_audio_that_it_subscribed_to() {
     let after = call.clients[receiver].take_rtp();
     assert_eq!(after.iter().map(|p| p.header.sequence_number).collect::<Vec<_>>(), [before[0] + 1]);
 }
+
+#[test]
+fn what_came_and_what_did_not_is_counted() {
+    let mut call = Call::new();
+    let sender = call.join(JICOFO.media(), vec![video_source("a-v0", &[11])]);
+    call.join(OTHER.media(), Vec::new());
+    let mut camera = Camera::new(100, 11, 1, 180);
+    for i in 0..20 {
+        for (n, p) in camera.frame(i % 10 == 0, 2).iter().enumerate() {
+            if (i, n) != (5, 1) {
+                call.send(sender, p);
+            }
+        }
+        call.millis(30);
+    }
+    call.millis(600);
+    assert_eq!((call.count(Counter::RtpExpected), call.count(Counter::RtpLost)), (40, 1));
+    assert_eq!(call.count(Counter::KeyframesReceived), 2);
+    assert!(call.count(Counter::LayeringChanges) > 0);
+}
+
+#[test]
+fn the_control_plane_hears_of_video_left_out_and_of_remb_in_vain() {
+    let mut call = Call::new();
+    for (n, ssrc) in [(0, 11), (1, 21)] {
+        call.join(JICOFO.media(), vec![video_source(&format!("{n}-v0"), &[ssrc])]);
+    }
+    let receiver = call.join(JICOFO.media(), Vec::new());
+    let default = VideoConstraint { max_height: 720, max_frame_rate: -1 };
+    // Room for the least of one.
+    let assumed = ReceiverConstraints { default, assumed_bandwidth: Some(1_000), ..Default::default() };
+    call.constrain(receiver, assumed);
+    let mut cameras = [Camera::new(100, 11, 1, 180), Camera::new(100, 21, 1, 180)];
+    for i in 0..100 {
+        for (n, camera) in cameras.iter_mut().enumerate() {
+            let p = camera.one(i % 30 == 0);
+            call.send(n, &p);
+        }
+        call.millis(30);
+    }
+    let id = call.clients[receiver].id;
+    let last = |call: &mut Call| {
+        let told = call.take_events().into_iter().filter_map(|e| match e {
+            Event::Bandwidth { endpoint, bandwidth } if endpoint == id => Some(bandwidth),
+            _ => None,
+        });
+        told.last().expect("at least one report")
+    };
+    let before = last(&mut call);
+    assert_eq!((before.suspended, before.spurious_remb), (1, false), "{before:?}");
+    let remb = rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate {
+        sender_ssrc: 1,
+        bitrate: 1e6,
+        ssrcs: vec![11],
+    };
+    call.send_rtcp(receiver, &remb);
+    call.constrain(receiver, ReceiverConstraints { default, ..Default::default() });
+    for (n, camera) in cameras.iter_mut().enumerate() {
+        let p = camera.one(true);
+        call.send(n, &p);
+    }
+    call.millis(2_500);
+    let after = last(&mut call);
+    assert_eq!((after.suspended, after.spurious_remb), (0, true), "{after:?}");
+}

@@ -543,6 +543,8 @@ impl Actor {
             data_messages_received: counters.data_messages_received,
             data_messages_sent: counters.data_messages_sent,
             paths: self.endpoints.paths(),
+            keyframes: self.workers.total(Counter::KeyframesReceived),
+            layering_changes: self.workers.total(Counter::LayeringChanges),
             messages_received: self.received,
             messages_sent: self.sent,
         }
@@ -557,6 +559,8 @@ impl Actor {
             packets_out: self.workers.total(Counter::PacketsSent),
             bytes_in: self.workers.total(Counter::BytesReceived),
             bytes_out: self.workers.total(Counter::BytesSent),
+            rtp_expected: self.workers.total(Counter::RtpExpected),
+            rtp_lost: self.workers.total(Counter::RtpLost),
         };
         let mut report = self.make_report();
         report.previous = std::mem::replace(&mut self.traffic, traffic);

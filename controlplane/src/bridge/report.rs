@@ -19,9 +19,19 @@ pub(super) struct Traffic {
     pub packets_out: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// RTP packets that senders numbered, and those that did not come.
+    pub rtp_expected: u64,
+    pub rtp_lost: u64,
 }
 
 impl Traffic {
+    /// Share of the senders' packets since `before` that did not come.
+    fn loss(&self, before: &Self) -> f64 {
+        let expected = self.rtp_expected.saturating_sub(before.rtp_expected);
+        let lost = self.rtp_lost.saturating_sub(before.rtp_lost);
+        if expected == 0 { 0.0 } else { (lost as f64 / expected as f64).min(1.0) }
+    }
+
     /// Kilobits and packets per second since `before`: in, out.
     fn rates(&self, before: &Self, elapsed: Duration) -> [u64; 4] {
         let seconds = elapsed.as_secs_f64().max(0.001);
@@ -74,6 +84,8 @@ pub(super) struct Report {
     pub data_messages_received: u64,
     pub data_messages_sent: u64,
     pub paths: Paths,
+    pub keyframes: u64,
+    pub layering_changes: u64,
     pub messages_received: u64,
     pub messages_sent: u64,
 }
@@ -88,15 +100,12 @@ impl Report {
     pub fn to_map(&self, now: SystemTime) -> Map<String, Value> {
         let t = &self.totals;
         let [rate_in, rate_out, packets_in, packets_out] = self.traffic.rates(&self.previous, self.elapsed);
+        let incoming_loss = self.traffic.loss(&self.previous);
+        // Each direction as much as it carries.
+        let weight = |rate: u64| rate as f64 / (packets_in + packets_out).max(1) as f64;
+        let overall_loss = incoming_loss * weight(packets_in) + self.paths.outgoing_loss * weight(packets_out);
         let value = json!({
             // Not measured here yet, or nothing that this bridge has (docs/coverage.md): always the same.
-            "incoming_loss": 0.0,
-            "overall_loss": 0.0,
-            "num_eps_oversending": 0,
-            "endpoints_with_suspended_sources": 0,
-            "endpoints_with_spurious_remb": 0,
-            "total_keyframes_received": 0,
-            "total_layering_changes_received": 0,
             "total_video_stream_milliseconds_received": 0,
             "preemptive_kfr_sent": 0,
             "preemptive_kfr_suppressed": 0,
@@ -141,7 +150,14 @@ impl Report {
             "visitors": t.visitors,
             "endpoints_sending_audio": t.endpoints_sending_audio,
             "endpoints_sending_video": t.endpoints_sending_video,
+            "incoming_loss": incoming_loss,
             "outgoing_loss": self.paths.outgoing_loss,
+            "overall_loss": overall_loss,
+            "num_eps_oversending": self.paths.oversending,
+            "endpoints_with_suspended_sources": self.paths.suspended,
+            "endpoints_with_spurious_remb": self.paths.spurious_remb,
+            "total_keyframes_received": self.keyframes,
+            "total_layering_changes_received": self.layering_changes,
             "endpoints_with_high_outgoing_loss": self.paths.high_loss,
             "rtt_aggregate": self.paths.rtt_ms,
             "endpoints_disconnected": self.endpoints_disconnected,
@@ -289,8 +305,22 @@ mod tests {
     }
 
     #[test]
+    fn losses_are_shares_of_what_each_direction_carries() {
+        let previous = Traffic { rtp_expected: 1_000, rtp_lost: 900, ..Traffic::default() };
+        let traffic =
+            Traffic { rtp_expected: 1_200, rtp_lost: 950, packets_in: 500, packets_out: 1_500, ..Traffic::default() };
+        let paths = Paths { outgoing_loss: 0.01, oversending: 2, ..Paths::default() };
+        let report = Report { traffic, previous, paths, elapsed: Duration::from_secs(5), ..Report::default() };
+        let map = report.to_map(SystemTime::now());
+        assert_eq!((&map["incoming_loss"], &map["num_eps_oversending"]), (&json!(0.25), &json!(2)));
+        let overall = map["overall_loss"].as_f64().expect("a number");
+        assert!((overall - (0.25 * 0.25 + 0.75 * 0.01)).abs() < 1e-9, "{overall}");
+        assert_eq!(Report::default().to_map(SystemTime::now())["overall_loss"], json!(0.0));
+    }
+
+    #[test]
     fn rates_are_per_second() {
-        let now = Traffic { packets_in: 100, packets_out: 50, bytes_in: 125_000, bytes_out: 0 };
+        let now = Traffic { packets_in: 100, packets_out: 50, bytes_in: 125_000, ..Traffic::default() };
         assert_eq!(now.rates(&Traffic::default(), Duration::from_secs(5)), [200, 0, 20, 10]);
     }
 }

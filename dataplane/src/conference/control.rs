@@ -90,8 +90,9 @@ impl Room {
                 Block::Twcc { body } => self.transport_feedback(env, sender, body),
                 Block::Remb { bitrate } => {
                     let now = env.micros();
+                    let spurious = sender.negotiated.feedback.transport_cc;
                     if let Some(downlink) = sender.downlink.as_deref_mut() {
-                        downlink.remb(now, bitrate);
+                        downlink.remb(now, bitrate, spurious);
                         self.wake(env.now);
                     }
                 }

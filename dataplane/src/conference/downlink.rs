@@ -49,6 +49,9 @@ pub struct Downlink {
     pub granted: u64,
     /// What it would grant if the path carried it.
     pub ideal: u64,
+    /// Wanted sources that it left out.
+    suspended: u16,
+    spurious_remb: bool,
     bytes: u64,
     since: Option<u64>,
     allocated_at: u64,
@@ -75,6 +78,8 @@ impl Downlink {
             prober: Prober::default(),
             granted: 0,
             ideal: 0,
+            suspended: 0,
+            spurious_remb: false,
             bytes: 0,
             since: None,
             allocated_at: 0,
@@ -119,8 +124,10 @@ impl Downlink {
         outcome
     }
 
-    /// Takes a receiver's own estimate (REMB); heeded as long as it sends no transport-wide feedback.
-    pub fn remb(&mut self, now: u64, bitrate: u64) {
+    /// Takes a receiver's own estimate (REMB); heeded as long as it sends no transport-wide feedback;
+    /// `spurious` is whether it negotiated to send that instead.
+    pub fn remb(&mut self, now: u64, bitrate: u64, spurious: bool) {
+        self.spurious_remb |= spurious;
         self.remb = Some((now, bitrate));
     }
 
@@ -142,7 +149,8 @@ impl Downlink {
     }
 
     /// Notes what the allocation made of `available`.
-    pub fn allocated(&mut self, now: u64, available: Option<u64>, granted: u64, ideal: u64) {
+    pub fn allocated(&mut self, now: u64, available: Option<u64>, granted: u64, ideal: u64, suspended: u16) {
+        self.suspended = suspended;
         (self.allocated_at, self.allocated_for) = (now, available);
         (self.granted, self.ideal) = (granted, ideal);
     }
@@ -265,6 +273,8 @@ impl Downlink {
             sent_bps: bytes * 8_000_000 / elapsed.max(1),
             rtt: round_trip.map(Duration::from_micros),
             lost_per_mille: (self.estimator.loss() * 1000.0) as u16,
+            suspended: self.suspended,
+            spurious_remb: self.spurious_remb,
         };
         (report != self.reported).then(|| {
             self.reported = report;

@@ -112,6 +112,8 @@ pub fn receiver_reports(
         for state in &mut source.encodings {
             let Some(report) = state.reception.report(env.now) else { continue };
             any = true;
+            env.stats.add(Counter::RtpExpected, report.expected);
+            env.stats.add(Counter::RtpLost, report.lost);
             if let Some(block) = blocks.get_mut(count) {
                 *block = ReportBlock {
                     ssrc: state.ssrcs.ssrc,

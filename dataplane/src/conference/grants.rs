@@ -124,7 +124,9 @@ impl Room {
         let (mut paused, mut queued) = (false, false);
         if let Some(downlink) = endpoint.downlink.as_deref_mut() {
             let available = downlink.available(now);
-            downlink.allocated(now, available, division.bitrate, division.ideal);
+            let suspended = division.granted.iter().filter(|granted| granted.is_none()).count();
+            let suspended = u16::try_from(suspended).unwrap_or(u16::MAX);
+            downlink.allocated(now, available, division.bitrate, division.ideal, suspended);
             if env.config.congestion_control && constraints.assumed_bandwidth.is_none() {
                 paused = downlink.pauses(now, division.oversent);
                 queued = downlink.is_queued();

@@ -238,6 +238,12 @@ impl Room {
         if let Some(at) = speaker_due {
             self.wake(at);
         }
+        // Of what crosses to other workers, only its home counts.
+        if sender.home.is_none() {
+            let keyframe = kind == MediaKind::Video && view.entry == Entry::Keyframe && place.first;
+            env.stats.add(Counter::KeyframesReceived, u64::from(keyframe));
+            env.stats.add(Counter::LayeringChanges, u64::from(place.layers_changed));
+        }
         if resized || place.layers_changed {
             self.touch(env.now);
         }

@@ -7,6 +7,10 @@ use std::time::Instant;
 pub struct Reception {
     /// Share of packets lost since the last report, in 1/256.
     pub fraction_lost: u8,
+    /// Packets numbered since the last report.
+    pub expected: u64,
+    /// Those of them that were lost.
+    pub lost: u64,
     /// Packets lost since the start; 24 bits, signed.
     pub cumulative_lost: i32,
     /// Extended highest sequence number.
@@ -103,6 +107,8 @@ impl ReceptionStats {
             None => (0, 0),
         };
         Some(Reception {
+            expected: expected_now.max(0) as u64,
+            lost: lost_now.max(0) as u64,
             fraction_lost: fraction_lost as u8,
             cumulative_lost: lost as i32,
             highest: self.highest as u32,
@@ -129,12 +135,14 @@ mod tests {
         stats.sender_report(SenderClock { ntp: 0x1111_2222_3333_4444, rtp: 0, at: now });
         let first = stats.report(now + Duration::from_millis(500)).unwrap();
         assert_eq!((first.fraction_lost, first.cumulative_lost, first.highest, first.jitter), (0, 0, 10, 0));
+        assert_eq!((first.expected, first.lost), (10, 0));
         assert_eq!((first.last_sr, first.delay_since_last_sr), (0x2222_3333, 32_768));
         for s in [12, 14, 15, 16] {
             stats.received(s, s as u32 * 3000, s * 3000);
         }
         let second = stats.report(now).unwrap();
         assert_eq!((second.fraction_lost, second.cumulative_lost), (85, 2));
+        assert_eq!((second.expected, second.lost), (6, 2));
         assert_eq!(stats.report(now), None);
     }
 

@@ -21,6 +21,12 @@ pub(in crate::bridge) struct Paths {
     pub outgoing_loss: f64,
     /// Endpoints that lose more than a tenth.
     pub high_loss: usize,
+    /// Endpoints that are granted more than their path is estimated to carry.
+    pub oversending: usize,
+    /// Endpoints that want video for which their path has no room.
+    pub suspended: usize,
+    /// Endpoints that send REMB although they negotiated transport-wide feedback.
+    pub spurious_remb: usize,
 }
 
 impl Endpoints {
@@ -64,6 +70,9 @@ impl Endpoints {
             rtt_ms: mean(&mut known().filter_map(|b| b.rtt).map(|rtt| rtt.as_secs_f64() * 1_000.0)),
             outgoing_loss: mean(&mut known().map(|b| f64::from(b.lost_per_mille) / 1_000.0)),
             high_loss: known().filter(|b| b.lost_per_mille > HIGH_LOSS).count(),
+            oversending: known().filter(|b| b.estimate_bps.is_some_and(|estimate| b.target_bps > estimate)).count(),
+            suspended: known().filter(|b| b.suspended > 0).count(),
+            spurious_remb: known().filter(|b| b.spurious_remb).count(),
         }
     }
 

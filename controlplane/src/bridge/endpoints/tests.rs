@@ -615,16 +615,21 @@ fn clients_are_told_what_the_way_to_them_carries() {
     let mut fixture = Fixture::new(3);
     let bandwidth = |estimate_bps, rtt: Option<u64>, lost_per_mille| Bandwidth {
         estimate_bps,
-        target_bps: 0,
-        ideal_bps: 0,
-        sent_bps: 0,
         rtt: rtt.map(Duration::from_millis),
         lost_per_mille,
+        ..Bandwidth::default()
     };
     assert_eq!(fixture.endpoints.paths(), Paths::default());
     fixture.endpoints.handle_bandwidth(EndpointId(1), bandwidth(Some(900_000), Some(30), 0));
     fixture.endpoints.handle_bandwidth(EndpointId(2), bandwidth(None, Some(10), 200));
-    assert_eq!(fixture.endpoints.paths(), Paths { rtt_ms: 20.0, outgoing_loss: 0.1, high_loss: 1 });
+    let expected = Paths { rtt_ms: 20.0, outgoing_loss: 0.1, high_loss: 1, ..Paths::default() };
+    assert_eq!(fixture.endpoints.paths(), expected);
+    let over = Bandwidth { target_bps: 901_000, suspended: 2, ..bandwidth(Some(900_000), Some(30), 0) };
+    fixture.endpoints.handle_bandwidth(EndpointId(1), over);
+    let remb = Bandwidth { target_bps: 5_000_000, spurious_remb: true, ..bandwidth(None, Some(10), 200) };
+    fixture.endpoints.handle_bandwidth(EndpointId(2), remb);
+    let expected = Paths { oversending: 1, suspended: 1, spurious_remb: 1, ..expected };
+    assert_eq!(fixture.endpoints.paths(), expected, "what is not estimated is not exceeded");
     let told = |fixture: &mut Fixture, seconds| {
         fixture.endpoints.check_late(fixture.now + Duration::from_secs(seconds));
         fixture.messages().into_iter().filter(|(_, m)| matches!(m, ToClient::ConnectionStats(_))).collect::<Vec<_>>()
