@@ -1,7 +1,9 @@
 //! The command line: subcommands, and one flag per setting.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -9,6 +11,7 @@ use clap_complete::Shell;
 
 use crate::config::keys::{KEYS, Key, Kind, Part};
 use crate::config::{Config, ConfigError, Layers, Origin, Parts, listing, notes};
+use crate::top;
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub enum Request {
     Run(Box<Config>),
     /// Print every setting with its origin; with a configuration, try its XMPP connections.
     ShowConfig(String, Option<Box<Config>>),
+    /// Show a running bridge.
+    Top(top::Options),
     /// Print this: a manual page, or completions for a shell.
     Print(Vec<u8>),
 }
@@ -41,7 +46,8 @@ pub fn command() -> Command {
         .after_help(
             "Examples:\n  ringbridge all --config /etc/ringbridge/ringbridge.conf\n  \
              ringbridge bridge --config bridge.conf --workers 2 --cores 2,3 --io uring\n  \
-             ringbridge check-config --config ringbridge.conf\n\n\
+             ringbridge check-config --config ringbridge.conf\n  \
+             ringbridge top\n\n\
              A setting may stand in the file (HOCON), in the environment (RINGBRIDGE_...), or be a flag; the later wins.",
         )
         .subcommand(part("bridge", "Run a media bridge; it serves any focus that speaks colibri2, Jicofo included", Parts { bridge: true, focus: false }))
@@ -51,6 +57,7 @@ pub fn command() -> Command {
             part("check-config", "Check the configuration of the parts that are configured and print every setting with its origin; run nothing", both)
                 .arg(Arg::new("connect").long("connect").action(ArgAction::SetTrue).help("Log in to the XMPP servers too")),
         )
+        .subcommand(top_command())
         .subcommand(Command::new("man").hide(true).about("Print the manual page"))
         .subcommand(
             Command::new("completions")
@@ -58,6 +65,34 @@ pub fn command() -> Command {
                 .about("Print completions for a shell")
                 .arg(Arg::new("shell").required(true).value_parser(clap::value_parser!(Shell))),
         )
+}
+
+fn top_command() -> Command {
+    Command::new("top")
+        .about("Show workers, drops, conferences and endpoints of a running bridge, live")
+        .arg(
+            Arg::new("address")
+                .value_name("HOST:PORT")
+                .help("Where the bridge serves its statistics [default: bridge.rest.listen of the configuration, 127.0.0.1:8080 without one]"),
+        )
+        .arg(config_file())
+        .arg(
+            Arg::new("interval")
+                .long("interval")
+                .value_name("SECONDS")
+                .default_value("1")
+                .value_parser(seconds)
+                .help("Time between two readings"),
+        )
+        .arg(Arg::new("once").long("once").action(ArgAction::SetTrue).help("Print everything once, as plain text"))
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print everything once, as one JSON object"))
+}
+
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    match text.parse() {
+        Ok(seconds @ 0.1..=3600.0) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("give seconds between 0.1 and 3600"),
+    }
 }
 
 /// The manual page, the subcommands' options included.
@@ -75,15 +110,18 @@ fn manual() -> Vec<u8> {
     text
 }
 
-fn part(name: &'static str, about: &'static str, parts: Parts) -> Command {
-    let config = Arg::new("config")
+fn config_file() -> Arg {
+    Arg::new("config")
         .long("config")
         .short('c')
         .value_name("FILE")
         .env("RINGBRIDGE_CONFIG")
         .hide_env_values(true)
         .value_parser(clap::value_parser!(PathBuf))
-        .help("Configuration file (HOCON)");
+        .help("Configuration file (HOCON)")
+}
+
+fn part(name: &'static str, about: &'static str, parts: Parts) -> Command {
     let wanted = |key: &&Key| match key.part {
         Part::Common => true,
         Part::Bridge => parts.bridge,
@@ -124,7 +162,7 @@ fn part(name: &'static str, about: &'static str, parts: Parts) -> Command {
             Kind::Text | Kind::Secret => arg.value_name("TEXT"),
         }
     });
-    Command::new(name).about(about).arg(config).args(flags)
+    Command::new(name).about(about).arg(config_file()).args(flags)
 }
 
 /// Reads arguments, environment and file.
@@ -145,6 +183,7 @@ where
             clap_complete::generate(shell, &mut command(), "ringbridge", &mut text);
             return Ok(Request::Print(text));
         }
+        "top" => return top_options(matches).map(Request::Top).map_err(CliError::Config),
         _ => {}
     }
     let (mut layers, mut errors) = layers(matches);
@@ -166,6 +205,38 @@ where
             _ => Request::Run(Box::new(config)),
         }),
         _ => Err(CliError::Config(errors)),
+    }
+}
+
+fn top_options(matches: &ArgMatches) -> Result<top::Options, Vec<ConfigError>> {
+    let address = match matches.get_one::<String>("address") {
+        Some(address) => address.clone(),
+        None => {
+            let (mut layers, errors) = layers(matches);
+            if !errors.is_empty() {
+                return Err(errors);
+            }
+            layers.derive();
+            layers.get("bridge.rest.listen").map(|raw| reachable(&raw.text)).unwrap_or_default()
+        }
+    };
+    let interval = matches.get_one::<Duration>("interval").copied().unwrap_or(Duration::from_secs(1));
+    let output = match (matches.get_flag("json"), matches.get_flag("once")) {
+        (true, _) => top::Output::Json,
+        (false, true) => top::Output::Text,
+        (false, false) => top::Output::Live,
+    };
+    Ok(top::Options { address, interval, output })
+}
+
+/// Where a service can be reached that listens at this address: on this host if it listens everywhere.
+fn reachable(listen: &str) -> String {
+    match listen.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_unspecified() => {
+            let host = if address.is_ipv4() { "127.0.0.1" } else { "[::1]" };
+            format!("{host}:{}", address.port())
+        }
+        _ => listen.to_owned(),
     }
 }
 

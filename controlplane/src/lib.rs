@@ -13,5 +13,6 @@ pub mod jingle;
 pub mod logging;
 pub mod notify;
 pub mod rest;
+pub mod top;
 pub mod transport;
 pub mod xmpp;

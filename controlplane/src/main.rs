@@ -8,7 +8,7 @@ use std::time::Duration;
 use ringbridge_controlplane::cli::{self, CliError, Request};
 use ringbridge_controlplane::config::Config;
 use ringbridge_controlplane::notify::Notifier;
-use ringbridge_controlplane::{bridge, focus, logging, xmpp};
+use ringbridge_controlplane::{bridge, focus, logging, top, xmpp};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -37,6 +37,13 @@ fn main() -> ExitCode {
                 }
             }
         }
+        Ok(Request::Top(options)) => match top::run(&options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("ringbridge top: {error}");
+                ExitCode::FAILURE
+            }
+        },
         Ok(Request::Print(text)) => match std::io::stdout().write_all(&text) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,

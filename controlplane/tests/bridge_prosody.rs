@@ -2,6 +2,7 @@
 //! The workers are played by the test through their rings.
 
 mod http;
+mod jicofo;
 mod prosody;
 
 use std::net::SocketAddr;
@@ -10,21 +11,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
-use jid::Jid;
+use jicofo::{Jicofo, create};
 use prosody::Prosody;
 use ringbridge_controlplane::bridge::{BridgeError, BridgeSettings, ShardSettings, ShutdownSettings, run, run_on};
 use ringbridge_controlplane::colibri::elements::*;
-use ringbridge_controlplane::xmpp::muc::MucRoom;
-use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender};
+use ringbridge_controlplane::xmpp::{self, XmppEvent};
 use ringbridge_dataplane::io::IoChoice;
 use ringbridge_dataplane::ring::{Command, ControlLink, Event, links};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_xmpp::Stanza;
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::iq::Iq;
-use xmpp_parsers::presence::{Presence, Type};
+use xmpp_parsers::presence::Type;
 use xmpp_parsers::stanza_error::DefinedCondition;
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -52,6 +52,7 @@ fn settings(server: &Prosody, rest: SocketAddr, websocket: SocketAddr) -> Bridge
             nickname: "ringbridge-1".to_owned(),
         }],
         local_addresses: vec!["127.0.0.1".parse().unwrap()],
+        chosen_by: None,
         public_addresses: vec!["192.0.2.7".parse().unwrap()],
         advertise_private: true,
         port: 10_000,
@@ -117,109 +118,49 @@ impl Bridge {
     }
 }
 
-struct Jicofo {
-    sender: XmppSender,
-    events: mpsc::Receiver<XmppEvent>,
-    room: MucRoom,
-    ids: u32,
-    /// Presences of the bridge that came while something else was awaited.
-    presences: Vec<Presence>,
-    _stop: watch::Sender<bool>,
+/// The JSON of an answer.
+fn body(answer: &str) -> serde_json::Value {
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    serde_json::from_str(body).expect("JSON")
 }
 
-impl Jicofo {
-    fn new(server: &Prosody) -> Self {
-        let (stop, stopped) = watch::channel(false);
-        let (sender, events) = xmpp::connect(server.account("focus", Some("focus")), stopped);
-        let room = MucRoom::new(&prosody::BREWERY.parse().unwrap(), "focus").unwrap();
-        Self { sender, events, room, ids: 0, presences: Vec::new(), _stop: stop }
-    }
-
-    async fn next(&mut self) -> XmppEvent {
-        timeout(WAIT, self.events.recv()).await.expect("an event in time").expect("a connection")
-    }
-
-    async fn join(&mut self) {
-        loop {
-            if let XmppEvent::Online { .. } = self.next().await {
-                break;
-            }
+/// Everything that a recorded page of the reference has is on ours, with the same type.
+fn has_all_of(ours: &serde_json::Value, recording: &str) {
+    use serde_json::Value;
+    let path = format!("{}/../../shared/fixtures/{recording}", env!("CARGO_MANIFEST_DIR"));
+    let Ok(recorded) = std::fs::read_to_string(&path) else {
+        eprintln!("skipped: {path} is not here");
+        return;
+    };
+    fn compare(ours: &Value, recorded: &Value, at: &str) -> usize {
+        assert_eq!(std::mem::discriminant(ours), std::mem::discriminant(recorded), "{at}: {ours} for {recorded}");
+        let (Value::Object(ours), Value::Object(recorded)) = (ours, recorded) else { return 1 };
+        // Ids are no keys: the first of each stands for all.
+        if ["/conferences", "/conferences/*/endpoints"].contains(&at) {
+            let first = |map: &serde_json::Map<String, Value>| map.values().next().cloned().expect("one at least");
+            return compare(&first(ours), &first(recorded), &format!("{at}/*"));
         }
-        let join = self.room.join(Vec::new());
-        self.sender.send(join);
+        let compared = recorded.iter().filter(|(key, _)| *key != JITTER).map(|(key, value)| {
+            let own = ours.get(key).unwrap_or_else(|| panic!("{at}/{key} is missing"));
+            compare(own, value, &format!("{at}/{key}"))
+        });
+        compared.sum()
     }
-
-    /// The next presence of the bridge.
-    async fn bridge_presence(&mut self) -> Presence {
-        if !self.presences.is_empty() {
-            return self.presences.remove(0);
-        }
-        loop {
-            if let XmppEvent::Stanza(Stanza::Presence(presence)) = self.next().await
-                && presence.from.as_ref().and_then(|f| f.resource()).is_some_and(|r| r.as_str() == "ringbridge-1")
-            {
-                return presence;
-            }
-        }
-    }
-
-    /// The bridge's next presence with this stat; its value.
-    async fn stat(&mut self, name: &str) -> String {
-        loop {
-            let presence = self.bridge_presence().await;
-            let stats = presence.payloads.iter().find(|e| e.is("stats", ns::COLIBRI));
-            if let Some(value) =
-                stats.and_then(|s| s.children().find(|e| e.attr("name") == Some(name))).and_then(|e| e.attr("value"))
-            {
-                return value.to_owned();
-            }
-        }
-    }
-
-    async fn ask(&mut self, to: &str, payload: Element) -> Iq {
-        self.ids += 1;
-        let id = format!("q{}", self.ids);
-        let to: Jid = to.parse().unwrap();
-        self.sender.send(Iq::Get { from: None, to: Some(to.clone()), id: id.clone(), payload });
-        loop {
-            match self.next().await {
-                XmppEvent::Stanza(Stanza::Iq(iq)) => {
-                    let (from, found) = match &iq {
-                        Iq::Result { from, id, .. } | Iq::Error { from, id, .. } => (from, id),
-                        other => panic!("a request to the focus: {other:?}"),
-                    };
-                    if *found == id {
-                        assert_eq!(from.as_ref(), Some(&to), "answered from the address that was asked");
-                        return iq;
-                    }
-                }
-                XmppEvent::Stanza(Stanza::Presence(presence)) => self.presences.push(presence),
-                _ => {}
-            }
-        }
-    }
-
-    async fn modify(
-        &mut self,
-        request: ConferenceModify,
-    ) -> Result<ConferenceModified, (DefinedCondition, Option<ColibriError>)> {
-        match self.ask(&format!("{}/ringbridge-1", prosody::BREWERY), request.into()).await {
-            Iq::Result { payload, .. } => Ok(ConferenceModified::try_from(payload.expect("a payload")).unwrap()),
-            Iq::Error { error, .. } => {
-                Err((error.defined_condition, error.other.map(|e| ColibriError::try_from(e).unwrap())))
-            }
-            other => panic!("{other:?}"),
-        }
-    }
+    /// Only there with `stats.transit-time.enable-jitter`, which is off by default.
+    const JITTER: &str = "overall_bridge_jitter";
+    let recorded: Value = serde_json::from_str(&recorded).expect("a recording");
+    assert!(compare(ours, &recorded, "") > 10);
 }
 
-fn create(id: &str) -> Endpoint {
-    Endpoint {
-        create: true,
-        transport: Some(Transport { ice_controlling: true, ..Transport::default() }),
-        capabilities: vec![Capability { name: CAP_SOURCE_NAMES.to_owned() }],
-        ..Endpoint::new(id)
-    }
+/// What `ringbridge top --json` prints of a bridge.
+async fn top(rest: SocketAddr) -> serde_json::Value {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_ringbridge"))
+        .args(["top", &rest.to_string(), "--json", "--interval", "0.1"])
+        .output()
+        .await
+        .expect("runs");
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
 #[tokio::test]
@@ -240,7 +181,7 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
     let request = ConferenceModify {
         create: true,
         name: Some("room@conference.meet.test".to_owned()),
-        endpoints: vec![create("aaaa")],
+        endpoints: vec![Endpoint { stats_id: Some("Ann-x1".to_owned()), ..create("aaaa") }],
         ..ConferenceModify::new("meeting-1")
     };
     let reply = jicofo.modify(request.clone()).await.unwrap();
@@ -255,6 +196,27 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
     let Command::CreateEndpoint(new) = bridge.command().await else { panic!("not created") };
     assert_eq!((new.label.as_str(), new.controlling), ("aaaa", true));
     let endpoint = new.endpoint;
+
+    // An operator sees it, and scripts made for the reference find what they look for.
+    let debug = http::get(bridge.rest, "/debug").await;
+    has_all_of(&body(&debug), "three-party-vp8/jvb-debug.json");
+    assert!(http::get(bridge.rest, "/about/health").await.ends_with("\r\n\r\n"), "no body, as recorded");
+    // Refreshed every five seconds.
+    loop {
+        let stats = body(&http::get(bridge.rest, "/colibri/stats").await);
+        if stats["conferences"] == 1 {
+            has_all_of(&stats, "three-party-vp8/stats.json");
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let seen = top(bridge.rest).await;
+    assert_eq!((&seen["healthy"], &seen["xmpp_connected"]), (&true.into(), &1.into()), "{seen}");
+    let row = &seen["conferences"][0];
+    assert_eq!((&row["name"], &row["endpoints"]), (&"room@conference.meet.test".into(), &1.into()), "{seen}");
+    let row = &seen["endpoints"][0];
+    assert_eq!((&row["endpoint"], &row["state"], &row["worker"]), (&"aaaa".into(), &"new".into(), &0.into()), "{seen}");
+    assert_eq!(seen["workers"].as_array().map(Vec::len), Some(1), "{seen}");
 
     // Refusals keep both of their children on the wire.
     assert_eq!(

@@ -370,3 +370,30 @@ fn the_environment_of_the_docker_image_starts_a_bridge() {
     assert!(out.contains("JVB_STUN_SERVERS = stun.example.net:443  ignored: "), "{out}");
     assert!(!out.contains("s3cret"), "{out}");
 }
+
+#[test]
+fn top_finds_the_bridge_of_a_configuration() {
+    use ringbridge_controlplane::top::Output;
+    use std::time::Duration;
+
+    let options = |result| match result {
+        Ok(Request::Top(options)) => options,
+        other => panic!("not top: {other:?}"),
+    };
+    for (listen, address) in
+        [("192.0.2.1:8081", "192.0.2.1:8081"), ("0.0.0.0:8081", "127.0.0.1:8081"), ("[::]:8081", "[::1]:8081")]
+    {
+        let file = File::new("top", &format!("{GOOD}\nbridge.rest.listen = \"{listen}\"\n"));
+        let found = options(file.parse("top", &[]));
+        assert_eq!((found.address.as_str(), found.output), (address, Output::Live));
+    }
+    let found = options(parse(["ringbridge", "top", "bridge-1:8080", "--json", "--once", "--interval", "0.5"]));
+    assert_eq!((found.address.as_str(), found.output), ("bridge-1:8080", Output::Json));
+    assert_eq!(found.interval, Duration::from_millis(500));
+    for wrong in ["0", "-1", "x", "inf", "NaN"] {
+        let result = parse(["ringbridge", "top", &format!("--interval={wrong}")]);
+        assert!(matches!(result, Err(CliError::Usage(_))), "{wrong}");
+    }
+    let broken = File::new("top-broken", "bridge { rest { listn = 1 } }");
+    assert!(errors(broken.parse("top", &[]))[0].contains("bridge.rest.listn"));
+}

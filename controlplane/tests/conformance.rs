@@ -305,6 +305,7 @@ impl Bridge {
                 nickname: NICK.to_owned(),
             }],
             local_addresses: vec!["127.0.0.1".parse().expect("an address")],
+            chosen_by: None,
             public_addresses: Vec::new(),
             advertise_private: true,
             port: 10_000,

@@ -49,6 +49,7 @@ fn start_bridge(server: &Prosody, stopped: watch::Receiver<bool>) -> tokio::task
             nickname: "ringbridge-1".to_owned(),
         }],
         local_addresses: vec!["127.0.0.1".parse().unwrap()],
+        chosen_by: None,
         public_addresses: Vec::new(),
         advertise_private: true,
         port: 0,

@@ -116,7 +116,34 @@ fn manual_page_and_completions_are_made_from_the_flags() {
     };
     let manual = print(&["man"]);
     assert!(manual.contains(".TH ringbridge 1") && manual.contains("advertise\\-private\\-addresses"), "{manual}");
+    assert!(manual.contains("\\-\\-interval"), "top has its options there: {manual}");
     for shell in ["bash", "zsh", "fish"] {
-        assert!(print(&["completions", shell]).contains("check-config"), "{shell}");
+        let completions = print(&["completions", shell]);
+        assert!(completions.contains("check-config") && completions.contains("top"), "{shell}");
     }
+}
+
+#[test]
+fn top_without_a_bridge_is_one_line_with_a_remedy() {
+    let _alone = alone();
+    let ports = Ports::find();
+    for flag in ["--once", "--json"] {
+        let address = format!("127.0.0.1:{}", ports.0[0]);
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_ringbridge")).args(["top", &address, flag]).output().expect("runs");
+        let log = log(&output);
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{log}");
+        assert_eq!(log.lines().count(), 1, "{log}");
+        assert!(log.contains(&address) && log.contains("refused") && log.contains("bridge.rest.listen"), "{log}");
+    }
+    // A focus has other pages.
+    let child = ports.start();
+    assert_eq!(health(ports.0[2]), "500");
+    let address = format!("127.0.0.1:{}", ports.0[2]);
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_ringbridge")).args(["top", &address, "--once"]).output().expect("runs");
+    let error = log(&output);
+    assert!(error.contains("bridge.rest.listen") && error.lines().count() == 1, "{error}");
+    tell(&child, "-TERM");
+    assert!(child.wait_with_output().expect("ends").status.success());
 }

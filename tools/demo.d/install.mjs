@@ -12,7 +12,7 @@ const client = {
 };
 
 /** Debian packages by the program that shows that they are there. */
-const programs = { prosody: '/usr/bin/prosody', chromium: '/usr/bin/chromium' };
+const programs = { prosody: '/usr/bin/prosody', chromium: '/usr/bin/chromium', faketime: '/usr/bin/faketime' };
 
 /** Installs the named Debian packages that are missing. */
 export async function installDebian(...packages) {
@@ -25,6 +25,14 @@ export async function installDebian(...packages) {
   const environment = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
   await run('apt-get', ['update', '-q'], { env: environment });
   await run('apt-get', ['install', '-y', '-q', '--no-install-recommends', ...missing], { env: environment });
+}
+
+/** The library of the package faketime that sets a process's clock. */
+export function fakeClock() {
+  const libraries = readdirSync('/usr/lib').map(name => join('/usr/lib', name, 'faketime/libfaketimeMT.so.1'));
+  const library = libraries.find(path => existsSync(path));
+  if (!library) throw new Error('libfaketimeMT.so.1 is not under /usr/lib: apt-get install faketime');
+  return library;
 }
 
 /**

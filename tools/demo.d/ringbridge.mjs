@@ -61,7 +61,7 @@ export class Ringbridge {
 
   async start() {
     this.process = new Background(this.name, binary(), [this.kind, '--config', this.configuration],
-      { log: this.log, env: { RUST_LOG: process.env.RUST_LOG ?? 'info' } });
+      { log: this.log, env: { RUST_LOG: process.env.RUST_LOG ?? 'info', ...this.options.environment } });
     await until(`${this.name} answers on its REST port`, 15000, async () => {
       this.process.check();
       if (this.kind !== 'focus') await fetch(this.bridgeUrl('/about/health'));
@@ -75,6 +75,7 @@ export class Ringbridge {
 
   async bridgeStats() { return (await fetch(this.bridgeUrl('/colibri/stats'))).json(); }
   async bandwidth() { return (await fetch(this.bridgeUrl('/debug/bandwidth'))).json(); }
+  async debug() { return (await fetch(this.bridgeUrl('/debug'))).json(); }
   async bridgeHealth() { return (await fetch(this.bridgeUrl('/about/health'))).status; }
   async focusHealth() { return (await fetch(this.focusUrl('/about/health'))).status; }
 

@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util';
 import { Browser } from './browsers.mjs';
 import { everybodyMeets, measure, matrix } from './check.mjs';
 import { Background, sleep, until } from './process.mjs';
+import { installDebian } from './install.mjs';
 import { prepare, Stack } from './stack.mjs';
 
 /** Throws unless `condition`; the message says what was found. */
@@ -233,6 +234,37 @@ const scenarios = {
     },
   },
 
+  'clock-jump': {
+    about: 'the clock of focus and bridge jumps a day ahead, then to a month ago: nobody notices, and a newcomer gets in',
+    stack: { clock: true },
+    install: ['faketime'],
+    async run(call) {
+      const all = await call.meet('p1', 'p2', 'p3');
+      const bridge = call.stack.bridges[0];
+      const day = 24 * 3600 * 1000;
+      const offset = async () => (await bridge.debug()).time - Date.now();
+      expect(Math.abs(await offset()) < day / 2, 'the clock is wrong from the start');
+      const sessions = await Promise.all(all.map(one => one.state().then(state => state.session)));
+      for (const [jump, days] of [['+1d', 1], ['-30d', -30]]) {
+        call.stack.setClock(jump);
+        expect(Math.abs(await offset() - days * day) < day / 2, `the clock did not jump by ${jump}`);
+        // Longer than health checks, consent, reports and the focus's patience take to notice something.
+        const { pairs } = await measure(all, 12000);
+        const names = all.map(one => one.name);
+        expect(pairs.every(one => one.videoOk && one.audioOk), `media stopped after ${jump}:\n${matrix(pairs, names, names)}`);
+        expect(await bridge.bridgeHealth() === 200 && await call.stack.focus.focusHealth() === 200, `unhealthy after ${jump}`);
+        const stats = await bridge.bridgeStats();
+        expect(stats.endpoints === 3 && stats.muc_clients_connected === 1, `after ${jump}: ${stats.endpoints} endpoints, ${stats.muc_clients_connected} XMPP connections`);
+      }
+      const after = await Promise.all(all.map(one => one.state().then(state => state.session)));
+      expect(String(after) === String(sessions), 'a page started a new session');
+      const start = Date.now();
+      const fourth = await call.join('p4');
+      expect(await everybodyMeets([...all, fourth], 45000), 'a newcomer was not let in');
+      return `media of three went on for 24 s through both jumps; a newcomer joined after ${seconds(Date.now() - start)}`;
+    },
+  },
+
   reload: {
     about: 'a page is reloaded and is back in the call',
     async run(call) {
@@ -324,11 +356,12 @@ if (unknown.length) {
 
 /** Runs one scenario; true when it passed. */
 async function runOne(name, clientFolder) {
-  const { stack: options, run } = scenarios[name];
+  const { stack: options, install = [], run } = scenarios[name];
   const stack = new Stack({ clientFolder, currentClientFolder, folder: `scenario-${name}`, ...options });
   let browser, call;
   const start = Date.now();
   try {
+    await installDebian(...install);
     await stack.start();
     browser = await Browser.launch();
     call = new Call(stack, browser);

@@ -1,10 +1,10 @@
 // Everything that a call needs: Prosody, ringbridge (one process or several), the page.
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { demoFolder } from './paths.mjs';
 import { freePort } from './ports.mjs';
-import { installClient, installDebian, requireNodeModules } from './install.mjs';
+import { fakeClock, installClient, installDebian, requireNodeModules } from './install.mjs';
 import { Prosody } from './prosody.mjs';
 import { build, Ringbridge } from './ringbridge.mjs';
 import { servePage } from './page-server.mjs';
@@ -25,9 +25,10 @@ export class Stack {
   /**
    * `split` runs the focus and `bridges` bridges as processes of their own instead of one `ringbridge all`.
    * `io`, `disableRewriting`, `ssrcs`: handed to the bridges. `currentClientFolder` has another client library for the page.
+   * `clock`: the processes' clock can be set, see `setClock`.
    */
-  constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting, channel, ssrcs } = {}) {
-    Object.assign(this, { clientFolder, currentClientFolder, split, bridgeCount: bridges, io, disableRewriting, channel, ssrcs });
+  constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting, channel, ssrcs, clock } = {}) {
+    Object.assign(this, { clientFolder, currentClientFolder, split, bridgeCount: bridges, io, disableRewriting, channel, ssrcs, clock });
     this.folder = join(demoFolder, folder);
   }
 
@@ -43,6 +44,7 @@ export class Stack {
     });
     await this.prosody.start();
     const focusRestPort = await freePort(8888);
+    const environment = this.clock ? this.clockEnvironment() : {};
     const options = async number => ({
       xmppPort: this.prosody.clientPort,
       bridgePassword: accounts.jvb,
@@ -56,6 +58,7 @@ export class Stack {
       disableRewriting: this.disableRewriting,
       channel: this.channel,
       ssrcs: this.ssrcs,
+      environment,
     });
     if (this.split) {
       this.bridges = [];
@@ -90,6 +93,25 @@ export class Stack {
       }),
       bandwidth: () => this.bandwidth(),
     });
+  }
+
+  /** Lets libfaketime tell the processes what time of day it is; the monotonic clock stays the kernel's. */
+  clockEnvironment() {
+    this.setClock('+0');
+    return {
+      LD_PRELOAD: fakeClock(),
+      FAKETIME_TIMESTAMP_FILE: join(this.folder, 'clock'),
+      FAKETIME_NO_CACHE: '1',
+      FAKETIME_DONT_FAKE_MONOTONIC: '1',
+    };
+  }
+
+  /** Sets the processes' clock, as an offset that faketime understands: '+1d', '-30d'. */
+  setClock(offset) {
+    const path = join(this.folder, 'clock');
+    // In one step: the file is read at every look at the clock.
+    writeFileSync(`${path}.new`, `${offset}\n`);
+    renameSync(`${path}.new`, path);
   }
 
   /** What the bridges say of the bandwidth of every receiver; of a bridge that does not answer, nothing. */

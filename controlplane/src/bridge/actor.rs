@@ -1,6 +1,7 @@
 //! The one task of the bridge: everything that happens to it, in order.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,6 +13,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
+use super::addresses::{Addresses, Change};
 use super::endpoints::{Action, Carrier, Endpoints, NewEndpoint};
 use super::lifecycle::{Lifecycle, Stage};
 use super::load::{self, HostLoad};
@@ -25,6 +27,7 @@ use crate::channel::{ChannelEvent, ChannelOut, Registry};
 use crate::colibri::bridge::{ColibriBridge, ColibriConfig, Output};
 use crate::colibri::debug::{self, View};
 use crate::colibri::transport::LocalTransport;
+use crate::config::host::{self, AddressFilter};
 use crate::rest::{Ask, OperatorRequest};
 use crate::transport::{Certificate, Fingerprint};
 use crate::xmpp::XmppEvent;
@@ -53,7 +56,7 @@ pub(super) struct Outside {
     /// XMPP.
     pub shards: Shards,
     /// Addresses of the media port at which probes must arrive.
-    pub probe: Vec<std::net::SocketAddr>,
+    pub probe: Vec<SocketAddr>,
 }
 
 /// Where everything comes from.
@@ -109,6 +112,8 @@ pub(super) struct Actor {
     shutdown_over_xmpp: bool,
     load: HostLoad,
     probe: PortProbe,
+    addresses: Addresses,
+    chosen_by: Option<AddressFilter>,
     started: SystemTime,
     leaving: bool,
     traffic: Traffic,
@@ -150,6 +155,8 @@ impl Actor {
             announced: Stage::Running,
             shutdown_over_xmpp: settings.shutdown_over_xmpp,
             load: HostLoad::new(now),
+            addresses: Addresses::new(now, outside.probe.iter().map(SocketAddr::ip).collect()),
+            chosen_by: settings.chosen_by.clone(),
             probe: PortProbe::new(now, outside.probe),
             started: SystemTime::now(),
             leaving: false,
@@ -167,18 +174,18 @@ impl Actor {
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut events = Vec::new();
-        loop {
+        let ended = loop {
             self.settle();
             self.follow_life(Instant::now());
             if self.life.stage() == Stage::Ended {
                 tracing::info!("bridge stops: its shutdown is complete");
-                break;
+                break Ok(());
             }
             let deadline = self.deadline();
             tokio::select! {
                 stop = async { inputs.shutdown.wait_for(|stop| *stop).await.is_ok() } => {
                     tracing::info!(signalled = stop, "bridge stops");
-                    break;
+                    break Ok(());
                 }
                 result = self.workers.events(&mut events) => {
                     result.map_err(BridgeError::Wakeup)?;
@@ -190,7 +197,7 @@ impl Actor {
                 event = inputs.xmpp.recv() => match event {
                     Some((connection, event)) => self.handle_xmpp(connection, event),
                     // The same signal ends the connections; they may be the first to follow it.
-                    None if *inputs.shutdown.borrow() => break,
+                    None if *inputs.shutdown.borrow() => break Ok(()),
                     None => return Err(BridgeError::XmppEnded),
                 },
                 Some(event) = inputs.channel.recv() => self.handle_channel(event),
@@ -198,6 +205,9 @@ impl Actor {
                 () = sleep_until(deadline.into()) => self.handle_timeout(Instant::now()),
                 _ = tick.tick() => {
                     let now = Instant::now();
+                    if let Err(moved) = self.follow_addresses(now) {
+                        break Err(moved);
+                    }
                     self.endpoints.check_late(now);
                     self.publish_health(now);
                     if let Some(bandwidths) = self.endpoints.take_bandwidths() {
@@ -206,9 +216,9 @@ impl Actor {
                 }
                 _ = report.tick() => self.report(Instant::now()),
             }
-        }
+        };
         self.say_goodbye(inputs.xmpp).await;
-        Ok(())
+        ended
     }
 
     fn deadline(&self) -> Instant {
@@ -488,6 +498,36 @@ impl Actor {
         });
     }
 
+    // --- addresses --------------------------------------------------------------------------------------------
+
+    /// Looks at the host now and then; an error when only a new start helps.
+    fn follow_addresses(&mut self, now: Instant) -> Result<(), BridgeError> {
+        if !self.addresses.due(now) {
+            return Ok(());
+        }
+        let choice = self.chosen_by.as_ref().map(host::addresses).unwrap_or_default();
+        let changes = self.addresses.handle(now, &host::present(), &choice);
+        for change in &changes {
+            match change {
+                Change::Lost(address) => {
+                    tracing::warn!(%address, "a media address left this host: new endpoints are not told it");
+                }
+                Change::Back(address) => tracing::info!(%address, "a media address is on this host again"),
+                Change::Unserved(address) => {
+                    tracing::warn!(%address, "this host has a new address, which is served from the next start on");
+                }
+            }
+        }
+        if !changes.is_empty() {
+            self.colibri.set_local_addresses(self.addresses.advertised());
+            self.probe.set_addresses(self.addresses.advertised());
+        }
+        match self.addresses.moved(now) {
+            Some((before, now)) => Err(BridgeError::AddressesMoved { before, now }),
+            None => Ok(()),
+        }
+    }
+
     // --- reports ----------------------------------------------------------------------------------------------
 
     fn publish_health(&mut self, now: Instant) {
@@ -495,7 +535,12 @@ impl Actor {
         if let Some(target) = self.probe.handle(now, self.workers.total(Counter::PacketsReceived)) {
             probe::send(target);
         }
-        let health = self.workers.health(now).and_then(|()| self.probe.health()).and_then(|()| self.shards.health());
+        let health = self
+            .workers
+            .health(now)
+            .and_then(|()| self.addresses.health())
+            .and_then(|()| self.probe.health())
+            .and_then(|()| self.shards.health());
         self.publish.health.send_if_modified(|known| {
             if *known == health {
                 return false;

@@ -2,6 +2,7 @@
 //! the rings of the data plane.
 
 mod actor;
+mod addresses;
 mod endpoints;
 mod lifecycle;
 mod load;
@@ -30,6 +31,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::channel::{self, Registry};
 use crate::colibri::transport::{LocalTransport, PublicAddress};
+use crate::config::host::AddressFilter;
 use crate::rest::{self, RestError};
 use crate::transport::{Certificate, DtlsError};
 use crate::xmpp;
@@ -47,6 +49,8 @@ pub struct BridgeSettings {
     pub connections: Vec<ShardSettings>,
     /// Local addresses to bind and to advertise as host candidates.
     pub local_addresses: Vec<IpAddr>,
+    /// What they were chosen by among those of this host; none when the operator named them.
+    pub chosen_by: Option<AddressFilter>,
     /// Public addresses of a NAT, advertised as server-reflexive candidates.
     pub public_addresses: Vec<PublicAddress>,
     /// Whether private addresses are advertised to everybody.
@@ -129,6 +133,17 @@ pub enum BridgeError {
     /// The workers' wake-ups cannot be waited for.
     #[error("cannot wait for the media workers: {0}")]
     Wakeup(std::io::Error),
+    /// Nothing that is bound can be reached any more.
+    #[error(
+        "the addresses of this host changed from {before} to {now}; ending, so that the next start serves those \
+         (systemd does that by itself)"
+    )]
+    AddressesMoved {
+        /// Bound.
+        before: String,
+        /// What could be bound now.
+        now: String,
+    },
     /// The connection task is gone.
     #[error("the XMPP connection task ended; this is a defect, please report it with the log before this line")]
     XmppEnded,

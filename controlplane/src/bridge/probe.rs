@@ -1,6 +1,6 @@
 //! Whether the media port lives: when nothing arrives at all, a datagram to ourselves must.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// Quiet time before a probe, and between probes.
@@ -13,6 +13,8 @@ const PROBE: &[u8] = &[0xff];
 /// Watches the number of received datagrams, and asks for probes.
 #[derive(Debug)]
 pub(super) struct PortProbe {
+    bound: Vec<SocketAddr>,
+    /// Those of them that are probed.
     addresses: Vec<SocketAddr>,
     next: usize,
     received: u64,
@@ -26,7 +28,7 @@ pub(super) struct PortProbe {
 impl PortProbe {
     /// Watches these addresses, one after the other; none is never wrong.
     pub fn new(now: Instant, addresses: Vec<SocketAddr>) -> Self {
-        Self { addresses, next: 0, received: 0, since: now, unanswered: 0, target: None }
+        Self { bound: addresses.clone(), addresses, next: 0, received: 0, since: now, unanswered: 0, target: None }
     }
 
     /// Takes the number of datagrams received so far; where to send a probe now, if anywhere.
@@ -49,6 +51,14 @@ impl PortProbe {
             }
         }
         self.target
+    }
+
+    /// Only these addresses are on the host now.
+    pub fn set_addresses(&mut self, living: &[IpAddr]) {
+        self.addresses = self.bound.iter().copied().filter(|bound| living.contains(&bound.ip())).collect();
+        if self.target.is_some_and(|target| !self.addresses.contains(&target)) {
+            (self.target, self.unanswered) = (None, 0);
+        }
     }
 
     /// What is wrong with the port, if anything.
@@ -124,6 +134,24 @@ mod tests {
         assert!(probe.health().unwrap_err().contains("192.0.2.1:10000"));
         probe.handle(at(start, 11), 1);
         assert_eq!(probe.health(), Ok(()));
+    }
+
+    #[test]
+    fn an_address_that_left_the_host_is_not_probed() {
+        let start = Instant::now();
+        let addresses: Vec<SocketAddr> =
+            ["192.0.2.1:10000", "192.0.2.2:10000"].map(|text| text.parse().unwrap()).into();
+        let mut probe = PortProbe::new(start, addresses.clone());
+        // Nothing arrives at the first one.
+        for second in 0..=10 {
+            probe.handle(at(start, second), 0);
+        }
+        assert!(probe.health().unwrap_err().contains("192.0.2.1"));
+        probe.set_addresses(&[addresses[1].ip()]);
+        assert_eq!(probe.health(), Ok(()));
+        assert_eq!(probe.handle(at(start, 12), 0), Some(addresses[1]));
+        probe.set_addresses(&[addresses[0].ip(), addresses[1].ip()]);
+        assert_eq!(probe.handle(at(start, 14), 0), Some(addresses[1]), "the one under way goes on");
     }
 
     #[test]

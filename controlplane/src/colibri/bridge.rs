@@ -1,6 +1,7 @@
 //! The bridge's side of colibri2 as a state machine: requests and time in, answers and outputs out.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use jid::BareJid;
@@ -225,6 +226,11 @@ impl ColibriBridge {
     /// Takes the workers' stress, in order: new endpoints go where there is less.
     pub fn set_stress(&mut self, stress: impl IntoIterator<Item = f64>) {
         self.placement.set_stress(stress);
+    }
+
+    /// The addresses that new endpoints are told from now on.
+    pub fn set_local_addresses(&mut self, addresses: &[IpAddr]) {
+        self.config.transport.local_addresses = addresses.to_vec();
     }
 
     /// Handles one request; requests must be passed in order of arrival.

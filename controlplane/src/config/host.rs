@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Which addresses of this host may be used.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Filter {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AddressFilter {
     /// Interfaces; none is all.
     pub allowed_interfaces: Vec<String>,
     /// Interfaces that are left out.
@@ -15,7 +15,7 @@ pub(super) struct Filter {
     pub no_ipv6: bool,
 }
 
-impl Filter {
+impl AddressFilter {
     fn takes(&self, interface: &str, address: IpAddr) -> bool {
         let named = |list: &[String]| list.iter().any(|name| name == interface);
         (self.allowed_interfaces.is_empty() || named(&self.allowed_interfaces))
@@ -25,8 +25,13 @@ impl Filter {
     }
 }
 
+/// All addresses of this host.
+pub fn present() -> Vec<IpAddr> {
+    if_addrs::get_if_addrs().unwrap_or_default().iter().map(|interface| interface.ip()).collect()
+}
+
 /// Addresses that others can reach; loopback when there is nothing else.
-pub(super) fn addresses(filter: &Filter) -> Vec<IpAddr> {
+pub fn addresses(filter: &AddressFilter) -> Vec<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     let mut addresses: Vec<IpAddr> = Vec::new();
     let taken = interfaces.iter().filter(|interface| filter.takes(&interface.name, interface.ip()));
@@ -71,12 +76,12 @@ mod tests {
         ] {
             assert_eq!(is_reachable(address.parse().expect("an address")), reachable, "{address}");
         }
-        assert!(!addresses(&Filter::default()).is_empty());
+        assert!(!addresses(&AddressFilter::default()).is_empty());
     }
 
     #[test]
     fn interfaces_and_addresses_are_filtered() {
-        let filter = Filter {
+        let filter = AddressFilter {
             allowed_interfaces: vec!["eth0".to_owned(), "eth1".to_owned()],
             blocked_interfaces: vec!["eth1".to_owned()],
             blocked_addresses: vec!["192.0.2.9".parse().expect("an address")],
@@ -85,7 +90,7 @@ mod tests {
         let takes = |interface: &str, address: &str| filter.takes(interface, address.parse().expect("an address"));
         assert!(takes("eth0", "192.0.2.1") && !takes("eth1", "192.0.2.1") && !takes("docker0", "192.0.2.1"));
         assert!(!takes("eth0", "192.0.2.9") && !takes("eth0", "2001:db8::1"));
-        assert!(Filter::default().takes("any", "2001:db8::1".parse().expect("an address")));
+        assert!(AddressFilter::default().takes("any", "2001:db8::1".parse().expect("an address")));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use hocon::Hocon;
 use strsim::osa_distance;
 
 use super::connections::RawConnection;
+use super::host::AddressFilter;
 use super::keys::{KEYS, Key, Kind};
 use super::reference::{self, Use};
 use super::{docker, file, host};
@@ -208,16 +209,7 @@ impl Layers {
     /// Fills in what follows from other settings or from this host.
     pub fn derive(&mut self) {
         let text = |path: &str| self.get(path).map(|raw| raw.text.clone()).unwrap_or_default();
-        let list = |path: &str| -> Vec<String> {
-            text(path).split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
-        };
-        let filter = host::Filter {
-            allowed_interfaces: list("bridge.allowed-interfaces"),
-            blocked_interfaces: list("bridge.blocked-interfaces"),
-            blocked_addresses: list("bridge.blocked-addresses").iter().filter_map(|a| a.parse().ok()).collect(),
-            no_ipv6: text("bridge.ipv6") == "false",
-        };
-        let addresses: Vec<String> = host::addresses(&filter).iter().map(ToString::to_string).collect();
+        let addresses: Vec<String> = host::addresses(&self.address_filter()).iter().map(ToString::to_string).collect();
         let workers = match text("bridge.workers").as_str() {
             "0" => host::workers(&text("bridge.cores")).to_string(),
             _ => String::new(),
@@ -237,6 +229,20 @@ impl Layers {
             if let (Some(key), false) = (Key::find(path), given || value.is_empty()) {
                 self.set(key, value, Origin::Derived(from));
             }
+        }
+    }
+
+    /// Which addresses of this host may be used.
+    pub(super) fn address_filter(&self) -> AddressFilter {
+        let text = |path: &str| self.get(path).map(|raw| raw.text.as_str()).unwrap_or_default();
+        let list = |path: &str| -> Vec<String> {
+            text(path).split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+        };
+        AddressFilter {
+            allowed_interfaces: list("bridge.allowed-interfaces"),
+            blocked_interfaces: list("bridge.blocked-interfaces"),
+            blocked_addresses: list("bridge.blocked-addresses").iter().filter_map(|a| a.parse().ok()).collect(),
+            no_ipv6: text("bridge.ipv6") == "false",
         }
     }
 

@@ -6,7 +6,7 @@
 mod connections;
 mod docker;
 mod file;
-mod host;
+pub mod host;
 pub mod keys;
 mod layers;
 mod reference;

@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::connections::RawConnection;
 use super::keys::{KEYS, Key, Kind, Part};
-use super::layers::{ConfigError, Layers, MASK};
+use super::layers::{ConfigError, Layers, MASK, Origin};
 use crate::bridge::{BridgeSettings, ShardSettings, ShutdownSettings};
 use crate::colibri::transport::PublicAddress;
 use crate::focus::FocusSettings;
@@ -273,6 +273,11 @@ impl Reader<'_> {
         Some(BridgeSettings {
             connections: connections?,
             local_addresses: self.list("bridge.listen-addresses"),
+            chosen_by: self
+                .layers
+                .get("bridge.listen-addresses")
+                .filter(|raw| matches!(raw.origin, Origin::Derived(_)))
+                .map(|_| self.layers.address_filter()),
             public_addresses: self.list("bridge.public-addresses"),
             advertise_private: self.switch("bridge.advertise-private-addresses"),
             port: self.required("bridge.port")?,

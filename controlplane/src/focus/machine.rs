@@ -98,6 +98,7 @@ pub(super) struct Orphan {
 }
 
 /// The focus.
+#[derive(Debug)]
 pub struct Focus {
     pub(super) settings: FocusSettings,
     pub(super) jid: String,

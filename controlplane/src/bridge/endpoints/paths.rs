@@ -44,8 +44,9 @@ impl Endpoints {
         }
         let mut known: Vec<_> = self.endpoints.iter().filter_map(|(id, e)| Some((id, e, e.bandwidth?))).collect();
         known.sort_by_key(|(id, ..)| **id);
-        let rows = known.into_iter().map(|(_, endpoint, b)| {
+        let rows = known.into_iter().map(|(id, endpoint, b)| {
             serde_json::json!({
+                "number": id.0,
                 "conference": endpoint.conference.to_string(),
                 "endpoint": endpoint.label,
                 "estimate_bps": b.estimate_bps,
