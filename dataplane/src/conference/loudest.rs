@@ -105,6 +105,11 @@ mod tests {
         }
         assert_eq!(next(&mut loudest, &[10, 80, 60, 20], None), [1, 2]);
         assert_eq!(next(&mut loudest, &[10, 80, 60, 90], None), [1, 2], "one packet is half of its loudness");
+        assert_eq!(
+            next(&mut loudest, &[10, 80, 60, 90], None),
+            [1, 2, 3],
+            "overtaken, which it learns with its next packet"
+        );
         assert_eq!(next(&mut loudest, &[10, 80, 60, 90], None), [1, 3]);
         assert_eq!(next(&mut loudest, &[10, 80, 60, 90], Some(0)), [0, 1, 3], "the dominant speaker pauses for breath");
     }
