@@ -62,6 +62,7 @@ fn settings(server: &Prosody, rest: SocketAddr, websocket: SocketAddr) -> Bridge
         video_ssrcs: 50,
         io_options: Default::default(),
         congestion_control: true,
+        loudest_only: None,
         start_bitrate: 2_500_000,
         cores: Vec::new(),
         io: IoChoice::Auto,

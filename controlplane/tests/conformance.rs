@@ -318,6 +318,7 @@ impl Bridge {
             io_options: Default::default(),
             start_bitrate: 2_500_000,
             congestion_control: true,
+            loudest_only: None,
             websocket_listen: Some(websocket),
             websocket_base_url: format!("ws://{websocket}"),
             websocket_server_id: NICK.to_owned(),

@@ -59,6 +59,7 @@ fn start_bridge(server: &Prosody, stopped: watch::Receiver<bool>) -> tokio::task
         video_ssrcs: 50,
         io_options: Default::default(),
         congestion_control: true,
+        loudest_only: None,
         start_bitrate: 2_500_000,
         cores: Vec::new(),
         io: IoChoice::Auto,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use crate::conference::ForwarderConfig;
+use crate::conference::{ForwarderConfig, LoudestOnly};
 use crate::congestion::estimator::Bounds;
 use crate::demux::MAX_WORKERS;
 use crate::io::{
@@ -42,6 +42,8 @@ pub struct DataplaneConfig {
     pub congestion_control: bool,
     /// Bounds of those estimates.
     pub bandwidth: Bounds,
+    /// Forwards the audio of the loudest of a conference alone; `None` forwards everybody's.
+    pub loudest_only: Option<LoudestOnly>,
     /// Most endpoints of one worker.
     pub max_endpoints: usize,
     /// Kernel buffers of the sockets.
@@ -68,6 +70,7 @@ impl Default for DataplaneConfig {
             rewrite: true,
             congestion_control: true,
             bandwidth: Bounds::default(),
+            loudest_only: None,
             max_endpoints: 4096,
             sockets: SocketOptions::default(),
             limits: IoLimits::default(),
@@ -207,6 +210,7 @@ impl Dataplane {
                     rewrite: config.rewrite,
                     congestion_control: config.congestion_control,
                     bandwidth: config.bandwidth,
+                    loudest_only: config.loudest_only,
                     ..ForwarderConfig::default()
                 },
             };

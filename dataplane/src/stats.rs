@@ -92,6 +92,8 @@ counters! {
     DropUnknownPayloadType = "dropped", "unknown_payload_type";
     /// Audio or video of an endpoint that is force-muted.
     DropForceMuted = "dropped", "force_muted";
+    /// Audio of somebody who is not among the loudest, where only those are forwarded.
+    DropNotLoudest = "dropped", "not_loudest";
     /// A packet for a receiver that did not negotiate its codec.
     DropReceiverLacksCodec = "dropped", "receiver_lacks_codec";
     /// Video whose dependency descriptor cannot be read: no keyframe came before it, or it is damaged.

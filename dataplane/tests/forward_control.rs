@@ -5,6 +5,7 @@ mod forward_call;
 use std::time::Duration;
 
 use forward_call::*;
+use ringbridge_dataplane::conference::{ForwarderConfig, LoudestOnly};
 use ringbridge_dataplane::media::{AudioSubscription, ReceiverConstraints, VideoConstraint};
 use ringbridge_dataplane::ring::{Command, Event};
 use ringbridge_dataplane::stats::Counter;
@@ -522,4 +523,50 @@ fn the_control_plane_hears_of_video_left_out_and_of_remb_in_vain() {
     call.millis(2_500);
     let after = last(&mut call);
     assert_eq!((after.suspended, after.spurious_remb), (0, true), "{after:?}");
+}
+
+/// Of four voices the two loudest go on, and nobody sees a hole where others were left out.
+#[test]
+fn the_loudest_alone_are_forwarded_where_that_is_asked_for() {
+    let only = LoudestOnly { count: 2, dominant: false };
+    let mut call = Call::with(ForwarderConfig { loudest_only: Some(only), ..ForwarderConfig::default() });
+    for n in 0..4u32 {
+        call.join(JICOFO.media(), vec![audio_source(&format!("{n}-a0"), 11 + n)]);
+    }
+    let listener = call.join(JICOFO.media(), vec![]);
+    call.settle();
+    let mut sequence = 0;
+    let mut speak = |call: &mut Call, levels: [u8; 4], packets: u16| {
+        for _ in 0..packets {
+            call.millis(20);
+            sequence += 1;
+            for (n, level) in levels.iter().enumerate() {
+                let p = packet(111, sequence, u32::from(sequence) * 960, 11 + n as u32, &[n as u8; 40]);
+                call.send(n, &with_extension(p, JICOFO.level, &[*level]));
+            }
+        }
+    };
+    // -dBov: the noise of each first, so that its floor is known.
+    speak(&mut call, [110; 4], 10);
+    call.clients[listener].take_rtp();
+    speak(&mut call, [20, 90, 30, 80], 25);
+    let heard = |got: &[RtpPacket], ssrc: u32| got.iter().filter(|p| p.header.ssrc == ssrc).count();
+    let first = call.clients[listener].take_rtp();
+    assert!(heard(&first, 11) >= 24 && heard(&first, 13) >= 24, "{} {}", heard(&first, 11), heard(&first, 13));
+    assert!(heard(&first, 12) + heard(&first, 14) <= 4);
+    speak(&mut call, [90, 20, 100, 30], 25);
+    let second = call.clients[listener].take_rtp();
+    assert!(heard(&second, 12) >= 20 && heard(&second, 14) >= 20);
+    assert!(call.count(Counter::DropNotLoudest) >= 80);
+    let audio = AudioSubscription { include: vec!["0-a0".to_owned()], ..AudioSubscription::default() };
+    call.constrain(listener, ReceiverConstraints { audio, ..ReceiverConstraints::default() });
+    speak(&mut call, [90, 20, 100, 30], 10);
+    assert_eq!(heard(&call.clients[listener].take_rtp(), 11), 10, "asked for by name");
+    for ssrc in 11..15 {
+        let of: Vec<&RtpPacket> = first.iter().chain(&second).filter(|p| p.header.ssrc == ssrc).collect();
+        for pair in of.windows(2) {
+            let step = pair[1].header.sequence_number.wrapping_sub(pair[0].header.sequence_number);
+            assert_eq!(step, 1, "a hole in {ssrc}");
+        }
+    }
 }

@@ -27,11 +27,11 @@ fn scripts(length: u64) -> Vec<(String, Vec<Wish>)> {
     };
     let mut all = vec![
         turns("top", &[(720, -1)]),
-        turns("down and up", &[(720, -1), (360, -1), (180, -1), (360, -1), (720, -1)]),
-        turns("ends", &[(90, -1), (720, -1), (90, -1), (720, -1)]),
+        turns("down and up", &[(720, -1), (180, -1), (90, -1), (180, -1), (720, -1)]),
+        turns("ends", &[(1, -1), (720, -1), (1, -1), (720, -1)]),
         turns("frame rates", &[(720, -1), (720, 15), (720, 7), (720, 15), (720, -1)]),
-        turns("both", &[(180, 7), (720, 15), (360, -1), (720, 7), (180, -1)]),
-        turns("off and on", &[(720, -1), (0, -1), (180, -1), (0, -1), (720, -1)]),
+        turns("both", &[(90, 7), (720, 15), (180, -1), (720, 7), (90, -1)]),
+        turns("off and on", &[(720, -1), (0, -1), (90, -1), (0, -1), (720, -1)]),
     ];
     for seed in 1..=4u64 {
         let mut state = seed;
@@ -39,7 +39,7 @@ fn scripts(length: u64) -> Vec<(String, Vec<Wish>)> {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % n
         };
-        let wish = |_| ([90, 180, 360, 720][draw(4) as usize], [-1, -1, 15, 7][draw(4) as usize]);
+        let wish = |_| ([1, 90, 180, 720][draw(4) as usize], [-1, -1, 15, 7][draw(4) as usize]);
         let wishes: Vec<(i32, i32)> = (0..length / 400).map(wish).collect();
         all.push(turns(&format!("random {seed}"), &wishes));
     }

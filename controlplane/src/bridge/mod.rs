@@ -20,6 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use ringbridge_dataplane::conference::LoudestOnly;
 use ringbridge_dataplane::congestion::estimator::Bounds;
 use ringbridge_dataplane::io::IoLimits;
 use ringbridge_dataplane::ring::WorkerLink;
@@ -69,6 +70,8 @@ pub struct BridgeSettings {
     pub congestion_control: bool,
     /// What a path is believed to carry before anything is known, bits per second.
     pub start_bitrate: u64,
+    /// Forwards the audio of the loudest of a conference alone; `None` forwards everybody's.
+    pub loudest_only: Option<LoudestOnly>,
     /// Cores to pin them to, one each in order; empty lets the kernel choose.
     pub cores: Vec<usize>,
     /// Which I/O backend.
@@ -161,6 +164,7 @@ pub async fn run(settings: BridgeSettings, shutdown: watch::Receiver<bool>) -> R
         rewrite: !settings.disable_rewriting,
         congestion_control: settings.congestion_control,
         bandwidth: Bounds { start: settings.start_bitrate, ..Bounds::default() },
+        loudest_only: settings.loudest_only,
         ..DataplaneConfig::default()
     })?;
     let (backend, reason) = dataplane.backend();

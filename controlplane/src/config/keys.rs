@@ -228,6 +228,23 @@ pub const KEYS: &[Key] = &[
         "2500000",
         "What a path is believed to carry before anything is known, bits per second",
     ),
+    key(
+        "bridge.loudest.only",
+        "loudest-only",
+        Part::Bridge,
+        Kind::Switch,
+        "false",
+        "Forward the audio of the loudest of a conference alone",
+    ),
+    key("bridge.loudest.count", "loudest-count", Part::Bridge, Kind::Number(1, 1000), "3", "How many those are"),
+    key(
+        "bridge.loudest.dominant",
+        "loudest-dominant",
+        Part::Bridge,
+        Kind::Switch,
+        "true",
+        "Forward the dominant speaker too, however quiet at the moment",
+    ),
     key("bridge.cores", "cores", Part::Bridge, Kind::Cores, "", "Cores to pin them to, one each, e.g. 2,3"),
     key(
         "bridge.io",

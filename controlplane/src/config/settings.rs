@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jid::BareJid;
+use ringbridge_dataplane::conference::LoudestOnly;
 use ringbridge_dataplane::io::{IoChoice, IoExtras};
 use tracing_subscriber::EnvFilter;
 
@@ -287,6 +288,7 @@ impl Reader<'_> {
             video_ssrcs: self.required("bridge.ssrc-limit.video")?,
             congestion_control: self.text("bridge.congestion-control").as_deref() != Some("off"),
             start_bitrate: self.required("bridge.start-bitrate")?,
+            loudest_only: self.loudest_only()?,
             cores,
             io: match self.text("bridge.io").as_deref() {
                 Some("uring") => IoChoice::Uring,
@@ -310,6 +312,13 @@ impl Reader<'_> {
             sctp,
             disable_rewriting: self.switch("bridge.disable-rewriting"),
         })
+    }
+
+    /// The outer `None` is a value that is wrong, the inner one everybody.
+    fn loudest_only(&mut self) -> Option<Option<LoudestOnly>> {
+        let (only, dominant) = (self.switch("bridge.loudest.only"), self.switch("bridge.loudest.dominant"));
+        let count = self.required("bridge.loudest.count")?;
+        Some(only.then_some(LoudestOnly { count, dominant }))
     }
 
     fn focus(&mut self) -> Option<FocusSettings> {

@@ -30,6 +30,10 @@ const REPAIR_QUEUED: f64 = 0.5;
 /// With a queue this long, and more sent than the path carries although only the least is, video pauses until it drained.
 const PAUSE_QUEUE: u64 = 250_000;
 const LONGEST_PAUSE: u64 = 2_000_000;
+/// Enough for a keyframe to find room in the queue; longer would be a freeze of its own.
+const SHORT_PAUSE: u64 = 450_000;
+/// The least that is granted is hopeless when it exceeds the estimate by this factor.
+const HOPELESS: f64 = 1.3;
 /// Time between two pauses.
 const BETWEEN_PAUSES: u64 = 1_500_000;
 const REPAIR_BURST: f64 = 0.5;
@@ -187,9 +191,10 @@ impl Downlink {
         self.estimator.heard() && self.estimator.queue_delay() > LONG_QUEUE
     }
 
-    /// Whether video pauses. Where the least that was granted is more than the path carries, for as long as the queue takes to
-    /// drain; else until half of it is gone: a full queue would drop the keyframe that everything waits for.
-    pub fn pauses(&mut self, now: u64, oversent: bool) -> bool {
+    /// Whether video pauses. Where the least that was granted is far more than the path carries, for as long as the queue takes
+    /// to drain; else, and where a lower encoding is to begin (`lower`), until there is room in it: a full queue would drop the
+    /// keyframe that everything waits for.
+    pub fn pauses(&mut self, now: u64, oversent: bool, lower: bool) -> bool {
         if let Some(until) = self.paused {
             if now < until {
                 return true;
@@ -198,10 +203,12 @@ impl Downlink {
         }
         let queue = self.estimator.queue_delay();
         let due = now.saturating_sub(self.resumed) >= BETWEEN_PAUSES;
-        if oversent && self.granted > self.estimator.estimate() && due && self.estimator.heard() && queue > PAUSE_QUEUE
-        {
+        let long = if lower { queue > LONG_QUEUE } else { oversent && queue > PAUSE_QUEUE };
+        if long && due && self.estimator.heard() {
             // What was sent since the feedback waits behind it, too.
-            self.paused = Some(now + (2 * queue).min(LONGEST_PAUSE));
+            let hopeless = oversent && self.granted as f64 > self.estimator.estimate() as f64 * HOPELESS;
+            let longest = if hopeless { LONGEST_PAUSE } else { SHORT_PAUSE };
+            self.paused = Some(now + (2 * queue).min(longest));
         }
         self.paused.is_some()
     }

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 
 use super::burst::Burst;
 use super::ingress;
+use super::loudest::LoudestOnly;
 use super::negotiated::Negotiations;
 use super::room::{Env, Room};
 use crate::congestion::estimator::Bounds;
@@ -42,6 +43,8 @@ pub struct ForwarderConfig {
     pub congestion_control: bool,
     /// Bounds of those estimates.
     pub bandwidth: Bounds,
+    /// Forwards the loudest of a conference alone; `None` forwards everybody.
+    pub loudest_only: Option<LoudestOnly>,
 }
 
 impl Default for ForwarderConfig {
@@ -53,6 +56,7 @@ impl Default for ForwarderConfig {
             cache_bytes: 512 * 1024,
             congestion_control: true,
             bandwidth: Bounds::default(),
+            loudest_only: None,
         }
     }
 }

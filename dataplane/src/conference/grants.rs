@@ -128,8 +128,14 @@ impl Room {
             let suspended = u16::try_from(suspended).unwrap_or(u16::MAX);
             downlink.allocated(now, available, division.bitrate, division.ideal, suspended);
             if env.config.congestion_control && constraints.assumed_bandwidth.is_none() {
-                paused = downlink.pauses(now, division.oversent);
                 queued = downlink.is_queued();
+                let begins_lower = |(source, target): (&Source, &Option<LayerId>)| {
+                    let at = source.legs.binary_search_by_key(&receiver, |l| l.receiver).ok();
+                    let current = at.and_then(|at| source.legs.get(at)).and_then(|leg| leg.projection.current());
+                    target.is_some_and(|t| current > Some(t.encoding))
+                };
+                let lower = queued && offered.iter().map(|(_, s)| *s).zip(&targets).any(begins_lower);
+                paused = downlink.pauses(now, division.oversent, lower);
             }
         }
         let shown = |s: &Source| !matches!(s.video_type, VideoType::None | VideoType::Disabled);

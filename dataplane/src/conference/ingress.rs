@@ -208,12 +208,17 @@ impl Room {
             let kept = CachedPacket { format, frame: view.frame, picture };
             cache.insert(input.encoding, sequence, bytes, kept);
         }
-        let mut speaker_due = None;
+        let (mut speaker_due, mut quiet) = (None, false);
         if let Some(level) = extensions.get(UriId::AUDIO_LEVEL).and_then(AudioLevel::parse)
             && kind == MediaKind::Audio
         {
-            self.speaker.level(env.now, sender.id, level.level);
+            let loudness = self.speaker.level(env.now, sender.id, level.level);
             speaker_due = self.speaker.deadline();
+            if let Some(only) = env.config.loudest_only {
+                let dominant = self.speaker.is_dominant(sender.id);
+                quiet = !self.loudest.passes(env.now, input.source, loudness, dominant, only)
+                    && !self.endpoints.iter().flatten().any(|e| e.constraints.audio.include.contains(&source.name));
+            }
         }
         let projected = ProjectionInput {
             encoding: input.encoding,
@@ -232,7 +237,13 @@ impl Room {
         };
         let active = source.active_now();
         let parts = Parts { bytes, format, view, picture, input: projected, active, sender: &sender.negotiated };
-        if !env.burst.push(self.place, input.source, parts) {
+        let kept = if quiet {
+            env.stats.count(Counter::DropNotLoudest);
+            env.burst.skip(self.place, input.source, input.encoding, sequence)
+        } else {
+            env.burst.push(self.place, input.source, parts)
+        };
+        if !kept {
             env.stats.count(Counter::DropOutputFull);
         }
         if let Some(at) = speaker_due {

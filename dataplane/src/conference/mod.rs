@@ -21,6 +21,7 @@ mod grants;
 mod ingress;
 mod keyframe;
 mod leg;
+mod loudest;
 mod mapping;
 mod meter;
 mod nack;
@@ -39,3 +40,4 @@ mod ssrc_slots;
 mod timers;
 
 pub use forwarder::{EndpointSlot, Forwarder, ForwarderConfig};
+pub use loudest::LoudestOnly;

@@ -12,6 +12,7 @@ use super::endpoint::Endpoint;
 use super::extension_map::UriId;
 use super::forwarder::ForwarderConfig;
 use super::leg::{Leg, NO_SSRC, Resume};
+use super::loudest::Loudest;
 use super::negotiated::Negotiated;
 use super::source::{Input, Source};
 use super::speaker::SpeakerDetector;
@@ -96,6 +97,8 @@ pub struct Room {
     pub by_ssrc: OutgoingSsrcs,
     /// Who speaks.
     pub speaker: SpeakerDetector,
+    /// Who is loud enough to be forwarded, where that is asked for.
+    pub loudest: Loudest,
     /// When `timers` has to look again.
     pub deadline: Option<Instant>,
     /// Wishes, sources or sizes changed: the allocation has to run.
@@ -120,6 +123,7 @@ impl Room {
             sources: Vec::new(),
             by_ssrc: HashMap::default(),
             speaker: SpeakerDetector::default(),
+            loudest: Loudest::default(),
             deadline: None,
             dirty: false,
             away: 0,
@@ -334,11 +338,13 @@ impl Room {
         if let Some(rtx) = outgoing.rtx {
             self.by_ssrc.insert(rtx, (place, true));
         }
+        self.loudest.reserve(self.sources.len());
         self.sources[place] = Some(source);
     }
 
     fn remove_source(&mut self, now: Instant, index: usize) {
         let Some(source) = self.sources.get_mut(index).and_then(Option::take) else { return };
+        self.loudest.remove(index);
         let Some(outgoing) = source.outgoing() else { return };
         self.by_ssrc.retain(|_, (source, _)| *source != index);
         for leg in &source.legs {

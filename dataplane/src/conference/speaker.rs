@@ -156,13 +156,21 @@ impl SpeakerDetector {
         &self.recent
     }
 
-    /// Takes the level of one audio packet: 0 is the loudest, 127 silence (RFC 6464).
-    pub fn level(&mut self, now: Instant, endpoint: EndpointId, level: u8) {
-        let Some(speaker) = self.speakers.iter_mut().find(|s| s.endpoint == endpoint) else { return };
+    /// Whether an endpoint is the dominant speaker.
+    pub fn is_dominant(&self, endpoint: EndpointId) -> bool {
+        self.dominant == Some(endpoint)
+    }
+
+    /// Takes the level of one audio packet: 0 is the loudest, 127 silence (RFC 6464). Returns its loudness, 0 to 127, which
+    /// is 0 for what does not rise above the endpoint's own noise.
+    pub fn level(&mut self, now: Instant, endpoint: EndpointId, level: u8) -> u8 {
+        let Some(speaker) = self.speakers.iter_mut().find(|s| s.endpoint == endpoint) else { return 0 };
         speaker.last = now;
         speaker.level(LEVELS.saturating_sub(level));
         self.last_level = Some(now);
         self.next_decision.get_or_insert(now);
+        let loudness = LEVELS.saturating_sub(level);
+        if loudness < speaker.min_level.saturating_add(SUB_UNIT) { 0 } else { loudness }
     }
 
     /// When a decision is due; none while everybody is silent.
