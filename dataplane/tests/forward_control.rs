@@ -501,11 +501,11 @@ fn the_control_plane_hears_of_video_left_out_and_of_remb_in_vain() {
     }
     let id = call.clients[receiver].id;
     let last = |call: &mut Call| {
-        let told = call.take_events().into_iter().filter_map(|e| match e {
+        let mut told = call.take_events().into_iter().filter_map(|e| match e {
             Event::Bandwidth { endpoint, bandwidth } if endpoint == id => Some(bandwidth),
             _ => None,
         });
-        told.last().expect("at least one report")
+        told.next_back().expect("at least one report")
     };
     let before = last(&mut call);
     assert_eq!((before.suspended, before.spurious_remb), (1, false), "{before:?}");
