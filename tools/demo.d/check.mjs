@@ -145,7 +145,8 @@ export async function check(stack, options, say = console.log) {
   try {
     const patience = 30000 + 5000 * total;
     // They report when their time is over, so it is set beforehand: time to meet, the measurement, some air.
-    if (scripted) load = startScripted({ stack, room, count: scripted, seconds: seconds + Math.ceil(patience / 1000) });
+    if (scripted) load = startScripted({ stack, room, count: scripted, seconds: seconds + Math.ceil(patience / 1000),
+      more: options.ssrcRewriting ? ['--ssrc-rewriting'] : [] });
     const participants = [];
     for (let number = 1; number <= browsers; number++) {
       participants.push(await browser.join(stack.page.address, room, `p${number}`,

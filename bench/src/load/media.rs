@@ -202,6 +202,18 @@ impl MediaSession {
         }
     }
 
+    /// SSRCs carry what the bridge says from now on; those that are not named are as before.
+    pub fn map_sources(&mut self, sources: &[RemoteSource]) {
+        let new: Vec<RemoteSource> =
+            sources.iter().filter(|source| !self.owners.contains_key(&source.ssrc)).cloned().collect();
+        self.add_sources(&new);
+        for source in sources {
+            self.assemblies.remove(&source.ssrc);
+            self.owners.insert(source.ssrc, (source.owner.clone(), source.video));
+            self.received.entry(source.owner.clone()).or_default();
+        }
+    }
+
     /// Forgets what others stopped publishing.
     pub fn remove_sources(&mut self, sources: &[RemoteSource]) {
         for source in sources {

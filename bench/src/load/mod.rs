@@ -2,6 +2,7 @@
 
 mod clips;
 mod jingle;
+mod mappings;
 mod media;
 mod participant;
 mod speech;
@@ -49,6 +50,9 @@ pub struct LoadArgs {
     /// They speak in turn, each this many seconds; without it all speak all the time.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub speak_seconds: Option<u64>,
+    /// They ask for SSRC rewriting, as a current lib-jitsi-meet does, and count only what comes on SSRCs that the bridge named.
+    #[arg(long)]
+    pub ssrc_rewriting: bool,
     /// Local address that the media sockets are bound to; must reach the bridge.
     #[arg(long, default_value = "127.0.0.1")]
     pub local_address: IpAddr,

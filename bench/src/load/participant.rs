@@ -7,6 +7,7 @@ use futures::{SinkExt, StreamExt};
 use jid::{FullJid, Jid};
 use minidom::Element;
 use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message as WsMessage;
 use tokio_xmpp::connect::DnsConfig;
 use tokio_xmpp::xmlstream::Timeouts;
@@ -15,7 +16,8 @@ use xmpp_parsers::iq::Iq;
 use xmpp_parsers::presence::{Presence, Type as PresenceType};
 
 use super::clips::Clips;
-use super::jingle::{self, Answer, Offer, ns};
+use super::jingle::{self, Answer, Offer, RemoteSource, ns};
+use super::mappings;
 use super::media::{MediaSession, OwnSsrcs, Step};
 use super::speech::Speech;
 use super::{LoadArgs, ParticipantReport};
@@ -39,6 +41,9 @@ const FEATURES: &[&str] = &[
     "http://jitsi.org/receive-multiple-video-streams",
 ];
 
+/// What it is told besides with SSRC rewriting.
+const SSRC_REWRITING: &str = "http://jitsi.org/ssrc-rewriting-1";
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 pub(super) struct Participant {
@@ -49,6 +54,8 @@ pub(super) struct Participant {
     speech: Speech,
     session: Option<(String, MediaSession)>,
     channel: Option<tokio::task::JoinHandle<()>>,
+    /// What the bridge says that its SSRCs carry.
+    mapped: (mpsc::UnboundedSender<Vec<RemoteSource>>, mpsc::UnboundedReceiver<Vec<RemoteSource>>),
     own: OwnSsrcs,
     jid: Option<FullJid>,
 }
@@ -64,6 +71,7 @@ impl Participant {
             speech,
             session: None,
             channel: None,
+            mapped: mpsc::unbounded_channel(),
             own: OwnSsrcs { audio: rand::random(), video: rand::random(), video_rtx: rand::random() },
             jid: None,
         }
@@ -104,6 +112,11 @@ impl Participant {
                     let (length, source) = datagram?;
                     if let Some((_, session)) = &mut self.session {
                         session.handle_datagram(Instant::now(), source, &buffer[..length])?;
+                    }
+                }
+                Some(sources) = self.mapped.1.recv() => {
+                    if let Some((_, session)) = self.session.as_mut().filter(|_| self.args.ssrc_rewriting) {
+                        session.map_sources(&sources);
                     }
                 }
                 () = tokio::time::sleep_until(wake.into()) => {}
@@ -174,7 +187,9 @@ impl Participant {
                     }
                     None => String::new(),
                 };
-                let features: String = FEATURES.iter().map(|var| format!("<feature var='{var}'/>")).collect();
+                let rewriting = self.args.ssrc_rewriting.then_some(&SSRC_REWRITING);
+                let features: String =
+                    FEATURES.iter().chain(rewriting).map(|var| format!("<feature var='{var}'/>")).collect();
                 let query: Element = format!(
                     "<query xmlns='{DISCO_INFO}'{node}><identity category='client' type='bot'/>{features}</query>"
                 )
@@ -220,7 +235,11 @@ impl Participant {
         }
         match jingle.attr("action") {
             Some("session-initiate") => {
-                let offer = Offer::parse(jingle)?;
+                let mut offer = Offer::parse(jingle)?;
+                if self.args.ssrc_rewriting {
+                    // The bridge has to tell.
+                    offer.sources.clear();
+                }
                 let mut session =
                     MediaSession::new(Instant::now(), &offer, socket.local_addr()?, self.own, self.clips.clone())?;
                 session.set_speech(self.speech);
@@ -246,6 +265,9 @@ impl Participant {
                 self.open_channel(offer.web_socket.clone());
                 self.session = Some((offer.sid.clone(), session));
             }
+            Some("source-add" | "source-remove") if self.args.ssrc_rewriting => {
+                return Err("the focus tells of sources although the bridge does".into());
+            }
             Some("source-add") => {
                 if let Some((_, session)) = &mut self.session {
                     session.add_sources(&jingle::sources(jingle));
@@ -262,12 +284,13 @@ impl Participant {
         Ok(())
     }
 
-    /// Opens the bridge channel and asks for everybody at 720; it is read only to keep it alive.
+    /// Opens the bridge channel and asks for everybody at 720; of what it says only the mappings matter.
     fn open_channel(&mut self, url: Option<String>) {
         let Some(url) = url else { return };
         if let Some(old) = self.channel.take() {
             old.abort();
         }
+        let mapped = self.mapped.0.clone();
         self.channel = Some(tokio::spawn(async move {
             let mut channel = match tokio_tungstenite::connect_async(&url).await {
                 Ok((channel, _)) => channel,
@@ -279,7 +302,15 @@ impl Participant {
             let wish =
                 r#"{"colibriClass":"ReceiverVideoConstraints","lastN":-1,"defaultConstraints":{"maxHeight":720}}"#;
             if channel.send(WsMessage::text(wish)).await.is_ok() {
-                while let Some(Ok(_)) = channel.next().await {}
+                while let Some(Ok(message)) = channel.next().await {
+                    let WsMessage::Text(text) = message else { continue };
+                    match mappings::read(&text) {
+                        Ok(sources) if sources.is_empty() => {}
+                        // The participant may have left.
+                        Ok(sources) => drop(mapped.send(sources)),
+                        Err(error) => tracing::warn!(%error, %text, "a bridge message does not parse"),
+                    }
+                }
             }
         }));
     }

@@ -27,9 +27,11 @@ impl Endpoints {
                 "on_stage": c.on_stage,
                 "selected": c.selected,
                 "default": height(&c.default),
+                "audio": { "all": c.audio.all, "include": c.audio.include, "exclude": c.audio.exclude },
                 "constraints": c.per_source.iter().map(|(name, c)| (name.clone(), height(c))).collect::<Map<_, _>>(),
             },
             "forwarded_sources": endpoint.forwarded,
+            "mapped_sources": endpoint.mappings.shown(),
             "wanted_of_it": endpoint.demand,
         });
         if let Value::Object(shown) = shown { Some(shown) } else { None }

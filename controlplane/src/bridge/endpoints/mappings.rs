@@ -3,6 +3,7 @@
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::{MediaKind, VideoType};
 use ringbridge_dataplane::ring::{Command, MappedSource};
+use serde_json::{Value, json};
 
 use super::{Action, Endpoints, ToClient};
 use crate::channel::{AudioSourceMapping, VideoSourceMapping};
@@ -15,6 +16,17 @@ pub(super) struct Mappings {
     announcement: u64,
     /// What the client was told over the channel that it has.
     told: Vec<MappedSource>,
+}
+
+impl Mappings {
+    /// For the debug view; empty without SSRC rewriting.
+    pub(super) fn shown(&self) -> Value {
+        let shown = |mapped: &MappedSource| {
+            let told = self.told.contains(mapped);
+            json!({ "source": mapped.name, "ssrc": mapped.ssrcs.ssrc, "rtx": mapped.ssrcs.rtx, "told": told })
+        };
+        self.current.iter().map(shown).collect()
+    }
 }
 
 impl Endpoints {

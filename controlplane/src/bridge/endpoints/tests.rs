@@ -706,6 +706,12 @@ fn without_a_channel_nothing_is_told_and_a_new_one_is_told_everything() {
     fixture.endpoints.handle_mapped(id, 1, vec![camera.clone()]);
     fixture.endpoints.handle_mapped(id, 2, vec![voice, camera]);
     assert_eq!(fixture.settled(), []);
+    let shown = |fixture: &Fixture| fixture.endpoints.debug(id).unwrap()["mapped_sources"].clone();
+    let expected = json!([
+        { "source": "b-a0", "ssrc": 20, "rtx": null, "told": false },
+        { "source": "b-v0", "ssrc": 10, "rtx": 11, "told": false },
+    ]);
+    assert_eq!(shown(&fixture), expected);
     for _ in 0..2 {
         fixture.endpoints.handle_channel_opened(id, Carrier::WebSocket);
         let expected = [
@@ -717,6 +723,7 @@ fn without_a_channel_nothing_is_told_and_a_new_one_is_told_everything() {
         ];
         assert_eq!(fixture.settled(), expected);
     }
+    assert_eq!(shown(&fixture)[1]["told"], json!(true));
     // One that never had a mapping is told none.
     fixture.endpoints.handle_channel_opened(EndpointId(2), Carrier::WebSocket);
     assert_eq!(fixture.messages(), [(2, ToClient::ServerHello), (2, ToClient::ForwardedSources(Vec::new()))]);

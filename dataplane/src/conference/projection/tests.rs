@@ -158,3 +158,66 @@ proptest! {
         }
     }
 }
+
+/// An SSRC of the bridge's own that carried one sender's stream goes on with another's: whatever the codecs, all numbers
+/// follow, also across their ends.
+#[test]
+fn another_senders_stream_follows_on_the_same_ssrc() {
+    let mut now = Instant::now();
+    let mut formats = crate::conference::codec::Formats::default();
+    let mut format = |name: &str| {
+        let vp = crate::media::PayloadType {
+            id: 96,
+            kind: crate::media::MediaKind::Video,
+            name: name.to_owned(),
+            clock_rate: 90_000,
+            channels: 1,
+            parameters: Vec::new(),
+            feedback: Vec::new(),
+        };
+        let media = crate::media::Media { payload_types: vec![vp], ..Default::default() };
+        let table = crate::conference::codec::FormatTable::compile(&media, &mut formats);
+        table.media(crate::media::MediaKind::Video, 96).map(|format| format.id)
+    };
+    let (av1, vp9) = (format("AV1"), format("VP9"));
+    let of = |format, sequence, timestamp, id, tl0, templates| Input {
+        format,
+        picture: Picture { id: Some(id), tl0, templates },
+        ..packet(0, sequence, timestamp, true)
+    };
+    let (mut resume, mut next) = (None, 65_535);
+    let mut last: Option<Output> = None;
+    let senders = [
+        of(av1, 7, u32::MAX - 100, 65_535, None, Some((60, 5))),
+        of(av1, 40_000, 5, 3, None, Some((0, 9))),
+        of(vp9, 1, 77_000_000, 9_000, Some(255), None),
+        of(vp9, 90_000, 1_000, 2, Some(7), None),
+        of(av1, 65_000, 900, 12, None, Some((63, 4))),
+    ];
+    let mut templates = None;
+    for sender in senders {
+        let mut p = Projection::following(resume, next, 4);
+        assert_eq!((p.current(), p.origin(next as u16), p.origin((next - 1) as u16)), (None, None, None));
+        let delta = Input { entry: Entry::Delta, sequence: sender.sequence - 1, ..sender };
+        assert_eq!(project(&mut p, now, &delta, 0), None, "not without a keyframe");
+        let first = project(&mut p, now, &sender, 0).unwrap();
+        assert_eq!(first.sequence, next);
+        if let Some(last) = last {
+            assert_eq!(first.timestamp.wrapping_sub(last.timestamp), 3_600, "40 ms passed");
+            assert_eq!(first.picture.id, last.picture.id.map(|id| id + 1));
+        }
+        if let (Some(tl0), Some(Some(before))) = (first.picture.tl0, last.map(|l| l.picture.tl0)) {
+            assert_eq!(tl0, u8::wrapping_add(before, 1));
+        }
+        if let Some((start, count)) = first.picture.templates {
+            // Also when another codec was in between.
+            if let Some((before, count)) = templates {
+                assert_eq!(start, u8::wrapping_add(before, count) & 0x3f);
+            }
+            templates = Some((start, count));
+        }
+        (resume, next, last) = (p.last(), p.next_sequence(), Some(first));
+        now += Duration::from_millis(40);
+    }
+    assert_eq!(next, 65_535 + 5);
+}
