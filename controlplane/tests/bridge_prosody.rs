@@ -13,10 +13,9 @@ use std::time::Duration;
 use futures::{SinkExt, StreamExt};
 use jicofo::{Jicofo, create};
 use prosody::Prosody;
-use ringbridge_controlplane::bridge::{BridgeError, BridgeSettings, ShardSettings, ShutdownSettings, run, run_on};
+use ringbridge_controlplane::bridge::{BridgeError, BridgeSettings, ShutdownSettings, run, run_on};
 use ringbridge_controlplane::colibri::elements::*;
 use ringbridge_controlplane::xmpp::{self, XmppEvent};
-use ringbridge_dataplane::io::IoChoice;
 use ringbridge_dataplane::ring::{Command, ControlLink, Event, links};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use tokio::sync::watch;
@@ -29,10 +28,6 @@ use xmpp_parsers::stanza_error::DefinedCondition;
 
 const WAIT: Duration = Duration::from_secs(20);
 
-fn loopback() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], prosody::free_port()))
-}
-
 struct Bridge {
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<Result<(), BridgeError>>,
@@ -43,40 +38,12 @@ struct Bridge {
     heart: Arc<AtomicBool>,
 }
 
-fn settings(server: &Prosody, rest: SocketAddr, websocket: SocketAddr) -> BridgeSettings {
+fn settings(server: &Prosody) -> BridgeSettings {
     BridgeSettings {
-        connections: vec![ShardSettings {
-            id: "xmpp".to_owned(),
-            xmpp: server.account("jvb", None),
-            breweries: vec![prosody::BREWERY.parse().unwrap()],
-            nickname: "ringbridge-1".to_owned(),
-        }],
-        local_addresses: vec!["127.0.0.1".parse().unwrap()],
-        chosen_by: None,
         public_addresses: vec!["192.0.2.7".parse().unwrap()],
-        advertise_private: true,
-        port: 10_000,
-        workers: 1,
-        spill_endpoints: 50,
-        audio_ssrcs: 50,
-        video_ssrcs: 50,
-        io_options: Default::default(),
-        congestion_control: true,
-        loudest_only: None,
-        start_bitrate: 2_500_000,
-        cores: Vec::new(),
-        io: IoChoice::Auto,
-        websocket_listen: Some(websocket),
-        websocket_base_url: "ws://meet.test".to_owned(),
         websocket_server_id: "rb1".to_owned(),
-        rest_listen: rest,
         region: Some("here".to_owned()),
-        sctp: true,
-        drain: false,
-        shutdown: ShutdownSettings::default(),
-        shutdown_over_rest: true,
-        shutdown_over_xmpp: false,
-        disable_rewriting: false,
+        ..server.bridge("ringbridge-1")
     }
 }
 
@@ -87,9 +54,9 @@ fn bridge(server: &Prosody) -> Bridge {
 fn bridge_with(server: &Prosody, change: impl FnOnce(&mut BridgeSettings)) -> Bridge {
     let (link, worker) = links(0, 64, 64).unwrap();
     let stats = Arc::new(WorkerStats::default());
-    let (rest, websocket) = (loopback(), loopback());
-    let mut settings = settings(server, rest, websocket);
+    let mut settings = settings(server);
     change(&mut settings);
+    let (rest, websocket) = (settings.rest_listen, settings.websocket_listen.expect("served"));
     let (stop, stopped) = watch::channel(false);
     let heart = Arc::new(AtomicBool::new(true));
     let (beats, counters) = (Arc::clone(&heart), Arc::clone(&stats));
@@ -418,7 +385,7 @@ async fn runs_over_the_real_data_plane() {
     let mut jicofo = Jicofo::new(&server);
     jicofo.join().await;
     let (stop, stopped) = watch::channel(false);
-    let settings = BridgeSettings { port: 0, workers: 2, ..settings(&server, loopback(), loopback()) };
+    let settings = BridgeSettings { port: 0, workers: 2, ..settings(&server) };
     let task = tokio::spawn(run(settings, stopped));
     while jicofo.stat("healthy").await != "true" {}
 

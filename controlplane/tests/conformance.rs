@@ -15,10 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prosody::Prosody;
-use ringbridge_controlplane::bridge::{BridgeSettings, ShardSettings, ShutdownSettings, run_on};
+use ringbridge_controlplane::bridge::run_on;
 use ringbridge_controlplane::xmpp::muc::{MucChange, MucRoom};
 use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender};
-use ringbridge_dataplane::io::IoChoice;
 use ringbridge_dataplane::ring::links;
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use serde_json::{Value, json};
@@ -295,42 +294,10 @@ struct Bridge {
 
 impl Bridge {
     fn start(server: &Prosody) -> Self {
-        let loopback = || SocketAddr::from(([127, 0, 0, 1], prosody::free_port()));
-        let (rest, websocket) = (loopback(), loopback());
-        let settings = BridgeSettings {
-            connections: vec![ShardSettings {
-                id: "xmpp".to_owned(),
-                xmpp: server.account("jvb", Some(NICK)),
-                breweries: vec![prosody::BREWERY.parse().expect("a room")],
-                nickname: NICK.to_owned(),
-            }],
-            local_addresses: vec!["127.0.0.1".parse().expect("an address")],
-            chosen_by: None,
-            public_addresses: Vec::new(),
-            advertise_private: true,
-            port: 10_000,
-            workers: 1,
-            spill_endpoints: 50,
-            audio_ssrcs: 50,
-            video_ssrcs: 50,
-            cores: Vec::new(),
-            io: IoChoice::Auto,
-            io_options: Default::default(),
-            start_bitrate: 2_500_000,
-            congestion_control: true,
-            loudest_only: None,
-            websocket_listen: Some(websocket),
-            websocket_base_url: format!("ws://{websocket}"),
-            websocket_server_id: NICK.to_owned(),
-            rest_listen: rest,
-            region: None,
-            sctp: true,
-            drain: false,
-            shutdown: ShutdownSettings::default(),
-            shutdown_over_rest: true,
-            shutdown_over_xmpp: false,
-            disable_rewriting: false,
-        };
+        let mut settings = server.bridge(NICK);
+        settings.connections[0].xmpp.resource = Some(NICK.to_owned());
+        settings.websocket_base_url = settings.websocket_listen.map(|listen| format!("ws://{listen}")).expect("served");
+        let rest = settings.rest_listen;
         let (link, mut worker) = links(0, 4096, 64).expect("a ring");
         let stats = Arc::new(WorkerStats::default());
         let counters = Arc::clone(&stats);

@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use focus_world::{HASH, HEAD, owners, source, video_sources};
 use prosody::Prosody;
-use ringbridge_controlplane::bridge::{self, BridgeSettings, ShardSettings, ShutdownSettings};
+use ringbridge_controlplane::bridge::{self, BridgeSettings};
 use ringbridge_controlplane::colibri::elements::{Fingerprint, Setup};
 use ringbridge_controlplane::focus::{self, FocusSettings};
 use ringbridge_controlplane::jingle::{self, Jingle};
 use ringbridge_controlplane::xmpp::iq::Request;
 use ringbridge_controlplane::xmpp::muc::{MucChange, MucRoom};
 use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender};
-use ringbridge_dataplane::io::IoChoice;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_xmpp::Stanza;
@@ -41,40 +40,7 @@ fn start_focus(server: &Prosody, rest: SocketAddr, stopped: watch::Receiver<bool
 }
 
 fn start_bridge(server: &Prosody, stopped: watch::Receiver<bool>) -> tokio::task::JoinHandle<()> {
-    let settings = BridgeSettings {
-        connections: vec![ShardSettings {
-            id: "xmpp".to_owned(),
-            xmpp: server.account("jvb", None),
-            breweries: vec![prosody::BREWERY.parse().unwrap()],
-            nickname: "ringbridge-1".to_owned(),
-        }],
-        local_addresses: vec!["127.0.0.1".parse().unwrap()],
-        chosen_by: None,
-        public_addresses: Vec::new(),
-        advertise_private: true,
-        port: 0,
-        workers: 1,
-        spill_endpoints: 50,
-        audio_ssrcs: 50,
-        video_ssrcs: 50,
-        io_options: Default::default(),
-        congestion_control: true,
-        loudest_only: None,
-        start_bitrate: 2_500_000,
-        cores: Vec::new(),
-        io: IoChoice::Auto,
-        websocket_listen: Some(loopback()),
-        websocket_base_url: "ws://meet.test".to_owned(),
-        websocket_server_id: "rb1".to_owned(),
-        rest_listen: loopback(),
-        region: None,
-        sctp: true,
-        drain: false,
-        shutdown: ShutdownSettings::default(),
-        shutdown_over_rest: true,
-        shutdown_over_xmpp: false,
-        disable_rewriting: false,
-    };
+    let settings = BridgeSettings { port: 0, ..server.bridge("ringbridge-1") };
     tokio::spawn(async move { bridge::run(settings, stopped).await.expect("the bridge runs") })
 }
 
@@ -234,7 +200,7 @@ async fn a_call_over_a_real_server_and_over_its_crash() {
     assert!(alice.moderator, "the first is moderator");
     let offer = alice.jingles.iter().find(|j| j.action == "session-initiate").unwrap();
     let transport = offer.contents[0].transport.as_ref().unwrap();
-    assert!(transport.web_sockets[0].url.starts_with("ws://meet.test/colibri-ws/rb1/"));
+    assert!(transport.web_sockets[0].url.starts_with("ws://meet.test/colibri-ws/ringbridge-1/"));
     assert_eq!(transport.candidates[0].ip, "127.0.0.1");
     until_http(rest, "/stats", "\"participants\":2").await;
     assert!(http::get(rest, "/metrics").await.contains("ringbridge_focus_conferences 1"));

@@ -5,13 +5,15 @@
 
 #![allow(dead_code)] // Each test binary uses its own part of the harness.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use ringbridge_controlplane::bridge::{BridgeSettings, ShardSettings, ShutdownSettings};
 use ringbridge_controlplane::xmpp::{Security, XmppSettings};
+use ringbridge_dataplane::io::IoChoice;
 
 /// Password of every account.
 pub const PASSWORD: &str = "secret-of-the-test";
@@ -143,6 +145,46 @@ Component "internal.auth.meet.test" "muc"
     pub fn log(&self) -> String {
         let read = |name: &str| std::fs::read_to_string(self.directory.join(name)).unwrap_or_default();
         read("output.log") + &read("prosody.log")
+    }
+
+    /// Settings of a bridge on loopback that this server knows as `jvb`, with ports of its own for its pages and WebSockets;
+    /// everything else as it is where nothing is configured.
+    pub fn bridge(&self, nickname: &str) -> BridgeSettings {
+        let loopback = || SocketAddr::from(([127, 0, 0, 1], free_port()));
+        BridgeSettings {
+            connections: vec![ShardSettings {
+                id: "xmpp".to_owned(),
+                xmpp: self.account("jvb", None),
+                breweries: vec![BREWERY.parse().expect("a room")],
+                nickname: nickname.to_owned(),
+            }],
+            local_addresses: vec![Ipv4Addr::LOCALHOST.into()],
+            chosen_by: None,
+            public_addresses: Vec::new(),
+            advertise_private: true,
+            port: 10_000,
+            workers: 1,
+            spill_endpoints: 50,
+            audio_ssrcs: 50,
+            video_ssrcs: 50,
+            congestion_control: true,
+            loudest_only: None,
+            start_bitrate: 2_500_000,
+            cores: Vec::new(),
+            io: IoChoice::Auto,
+            io_options: Default::default(),
+            websocket_listen: Some(loopback()),
+            websocket_base_url: "ws://meet.test".to_owned(),
+            websocket_server_id: nickname.to_owned(),
+            rest_listen: loopback(),
+            sctp: true,
+            region: None,
+            drain: false,
+            shutdown: ShutdownSettings::default(),
+            shutdown_over_rest: true,
+            shutdown_over_xmpp: false,
+            disable_rewriting: false,
+        }
     }
 
     /// Settings of an account on `auth.meet.test`.
