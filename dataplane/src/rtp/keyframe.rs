@@ -1,6 +1,6 @@
 //! Does a packet start a keyframe? One answer per codec, from the payload alone; VP9's descriptor tells it itself.
 
-use super::vp8;
+use super::{sps, vp8};
 
 /// Where a keyframe starts, as far as the payload tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,6 +22,7 @@ pub fn h264(payload: &[u8]) -> Option<KeyframeStart> {
     const IDR: u8 = 5;
     const SPS: u8 = 7;
     let kind = payload.first()? & 0x1f;
+    let mut set = (kind == SPS).then_some(payload);
     let starts = match kind {
         IDR | SPS => true,
         24 => {
@@ -31,6 +32,7 @@ pub fn h264(payload: &[u8]) -> Option<KeyframeStart> {
                 let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
                 let Some((unit, after)) = after.split_at_checked(length) else { break false };
                 if unit.first().is_some_and(|byte| matches!(byte & 0x1f, IDR | SPS)) {
+                    set = Some(unit);
                     break true;
                 }
                 rest = after;
@@ -39,7 +41,7 @@ pub fn h264(payload: &[u8]) -> Option<KeyframeStart> {
         28 => payload.get(1).is_some_and(|byte| byte & 0x80 != 0 && matches!(byte & 0x1f, IDR | SPS)),
         _ => false,
     };
-    starts.then(KeyframeStart::default)
+    starts.then(|| KeyframeStart { height: set.and_then(sps::height) })
 }
 
 /// AV1 (AV1 RTP specification 4.4): the N bit marks the first packet of a coded video sequence.

@@ -10,6 +10,7 @@ pub mod keyframe;
 pub mod packet;
 pub mod red;
 pub mod rtx;
+pub mod sps;
 pub mod twcc;
 pub mod vp8;
 pub mod vp9;
