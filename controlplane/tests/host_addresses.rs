@@ -32,9 +32,19 @@ fn address(change: &str, address: &str) {
     ip(&["address", change, &format!("{address}/32"), "dev", "lo"]);
 }
 
-fn start(server: &Prosody, log: &std::path::Path) -> Child {
+/// A running bridge; killed when dropped.
+struct Bridge(Child);
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(server: &Prosody, log: &std::path::Path) -> Bridge {
     let log = std::fs::File::options().create(true).append(true).open(log).expect("a log file");
-    Command::new(env!("CARGO_BIN_EXE_ringbridge"))
+    let child = Command::new(env!("CARGO_BIN_EXE_ringbridge"))
         .args(["bridge", "--xmpp-host", "127.0.0.1", "--xmpp-port", &server.port.to_string()])
         .args(["--xmpp-security", "disabled", "--brewery", prosody::BREWERY, "--bridge-jid", "jvb@auth.meet.test"])
         .args(["--nickname", "ringbridge-1", "--workers", "1", "--io", "mmsg"])
@@ -44,7 +54,8 @@ fn start(server: &Prosody, log: &std::path::Path) -> Child {
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
-        .expect("starts")
+        .expect("starts");
+    Bridge(child)
 }
 
 /// A new endpoint of a new conference: its transport.
@@ -196,7 +207,7 @@ async fn inside() {
     let start_of_wait = Instant::now();
     let mut sick = String::new();
     let status = loop {
-        if let Some(status) = bridge.try_wait().expect("a child") {
+        if let Some(status) = bridge.0.try_wait().expect("a child") {
             break status;
         }
         let health = health().await;
@@ -217,13 +228,11 @@ async fn inside() {
     assert!(told.contains(&changed), "{told}");
 
     // As systemd would.
-    let mut bridge = start(&server, &log);
+    let _bridge = start(&server, &log);
     healthy().await;
     jicofo.presences.clear();
     while jicofo.stat("healthy").await != "true" {}
     let anew = allocate(&mut jicofo, "m-anew").await;
     assert_eq!(addresses(&anew), [LATER]);
     assert!(answers(&anew, LATER).await);
-    bridge.kill().expect("killed");
-    let _ = bridge.wait();
 }
