@@ -207,8 +207,7 @@ impl Downlink {
         if long && due && self.estimator.heard() {
             // What was sent since the feedback waits behind it, too.
             let hopeless = oversent && self.granted as f64 > self.estimator.estimate() as f64 * HOPELESS;
-            let longest = if hopeless { LONGEST_PAUSE } else { SHORT_PAUSE };
-            self.paused = Some(now + (2 * queue).min(longest));
+            self.paused = Some(now + if hopeless { (2 * queue).min(LONGEST_PAUSE) } else { SHORT_PAUSE });
         }
         self.paused.is_some()
     }
