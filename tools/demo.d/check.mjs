@@ -215,6 +215,7 @@ export async function check(stack, options, say = console.log) {
     }
     if (load) {
       say('waiting for the report of the scripted participants');
+      load.signal('SIGTERM');
       await load.ended;
       const ok = scriptedPairs(lastJson(load.tail(400)), seconds);
       if (!ok) say(`the scripted participants left no report (${load.result}):\n${load.tail()}`);

@@ -157,7 +157,12 @@ impl Receiver {
         // Saturates beyond a minute, which no bridge needs.
         latency.saturating_record(now.saturating_duration_since(sent.at).as_nanos() as u64);
         if codec == Codec::Vp8 {
-            let id = Descriptor::parse(payload).ok().and_then(|d| d.picture_id).ok_or("a picture id is gone")?;
+            let id = match (sent.picture_id, Descriptor::parse(payload).ok().and_then(|d| d.picture_id)) {
+                (true, Some(id)) => id,
+                (true, None) => return Err("a picture id is gone"),
+                (false, Some(_)) => return Err("a picture id was never sent"),
+                (false, None) => return Ok(()),
+            };
             let incoming = &mut self.incoming[at];
             // Within one stream a later packet never belongs to an earlier picture.
             if let Some((number, last)) = incoming.picture

@@ -10,6 +10,7 @@ use ringbridge_controlplane::transport::Certificate;
 use ringbridge_dataplane::ring::SrtpKeys;
 use ringbridge_dataplane::rtp::extension::Extension;
 use ringbridge_dataplane::rtp::header::{self, HeaderFields};
+use ringbridge_dataplane::rtp::vp8::Descriptor;
 
 use super::GeneratorError;
 use super::client::Client;
@@ -275,8 +276,10 @@ impl World {
                 srtp.seal.seal_rtp(&mut self.packet, at, end, (stream.sequence >> 16) as u32).ok()
             });
             let len = sealed.ok_or(GeneratorError::Seal(stream.client))?;
-            let sent = Sent { at: Instant::now(), stream: index, number: stream.packets };
-            self.ledger.note(codec == Codec::Vp8, &self.payload, sent);
+            let vp8 = codec == Codec::Vp8;
+            let picture_id = vp8 && Descriptor::parse(&self.payload).is_ok_and(|d| d.picture_id.is_some());
+            let sent = Sent { at: Instant::now(), stream: index, number: stream.packets, picture_id };
+            self.ledger.note(vp8, &self.payload, sent);
             self.socket.send(*client.address.ip(), bridge, &self.packet[..len])?;
             stream.sequence += 1;
             stream.packets += 1;

@@ -44,7 +44,7 @@ pub struct LoadArgs {
     /// How many participants.
     #[arg(long, default_value_t = 1)]
     pub participants: usize,
-    /// How long they stay, seconds.
+    /// How long they stay at most, seconds; SIGTERM makes them leave and report.
     #[arg(long, default_value_t = 30)]
     pub seconds: u64,
     /// They speak in turn, each this many seconds; without it all speak all the time.
@@ -76,6 +76,13 @@ pub async fn run(args: LoadArgs) -> Result<bool, Box<dyn std::error::Error>> {
     let clips = Arc::new(clips::Clips::load()?);
     let stay = Duration::from_secs(args.seconds);
     let mut tasks = Vec::new();
+    let (leave, told) = tokio::sync::watch::channel(false);
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    // Kept for as long as the participants: without it they would not hear of anything.
+    let waits = tokio::spawn(async move {
+        terminate.recv().await;
+        let _ = leave.send(true);
+    });
     let turns = args.speak_seconds.map(|seconds| (std::time::Instant::now(), Duration::from_secs(seconds)));
     for index in 0..args.participants {
         let speech = match turns {
@@ -83,7 +90,7 @@ pub async fn run(args: LoadArgs) -> Result<bool, Box<dyn std::error::Error>> {
             None => speech::Speech::Always,
         };
         let participant = participant::Participant::new(&args, index, clips.clone(), speech);
-        tasks.push(tokio::spawn(participant.run(stay)));
+        tasks.push(tokio::spawn(participant.run(stay, told.clone())));
         // A herd of joins at once is a test of its own; this one is about media.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -91,6 +98,7 @@ pub async fn run(args: LoadArgs) -> Result<bool, Box<dyn std::error::Error>> {
     for task in tasks {
         reports.push(task.await?);
     }
+    waits.abort();
     let failed = reports.iter().any(|report| report.error.is_some() || !report.connected);
     println!("{}", serde_json::json!({ "participants": args.participants, "reports": reports }));
     Ok(!failed)

@@ -7,7 +7,7 @@ use futures::{SinkExt, StreamExt};
 use jid::{FullJid, Jid};
 use minidom::Element;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::tungstenite::Message as WsMessage;
 use tokio_xmpp::connect::DnsConfig;
 use tokio_xmpp::xmlstream::Timeouts;
@@ -77,8 +77,9 @@ impl Participant {
         }
     }
 
-    pub(super) async fn run(mut self, stay: Duration) -> ParticipantReport {
-        let error = self.take_part(stay).await.err().map(|error| error.to_string());
+    /// Stays for a time, or until it is told to leave.
+    pub(super) async fn run(mut self, stay: Duration, leave: watch::Receiver<bool>) -> ParticipantReport {
+        let error = self.take_part(stay, leave).await.err().map(|error| error.to_string());
         if let Some(channel) = self.channel.take() {
             channel.abort();
         }
@@ -89,12 +90,12 @@ impl Participant {
         ParticipantReport { endpoint: self.endpoint, connected, received, error }
     }
 
-    async fn take_part(&mut self, stay: Duration) -> Result<(), BoxError> {
+    async fn take_part(&mut self, stay: Duration, mut leave: watch::Receiver<bool>) -> Result<(), BoxError> {
         let account: Jid = format!("load@{}", self.args.domain).parse()?;
         let server = DnsConfig::addr(&format!("{}:{}", self.args.xmpp_host, self.args.xmpp_port));
         let mut client = Client::new_plaintext(account, "", server, Timeouts::default());
         let socket = UdpSocket::bind((self.args.local_address, 0)).await?;
-        let end = Instant::now() + stay;
+        let mut end = Instant::now() + stay;
         let mut buffer = vec![0; 2_000];
         let mut wake = end;
         loop {
@@ -119,6 +120,7 @@ impl Participant {
                         session.map_sources(&sources);
                     }
                 }
+                Ok(()) = leave.changed() => end = Instant::now(),
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
             let now = Instant::now();
