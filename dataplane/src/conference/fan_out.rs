@@ -50,9 +50,25 @@ struct Rest {
 impl Room {
     /// Gives the packets in `members`, all of this conference, to every receiver that is to have them.
     pub fn fan_out(&mut self, env: &mut Env<'_>, burst: &Burst, members: Members, sink: &mut impl PacketSink) {
-        let mut feedings = [Feeding::default(); MAX_BURST];
+        // Small conferences mostly have one packet in a burst: no need to lay out a table for 32.
+        match members.count_ones() {
+            0 | 1 => self.fan_out_up_to::<1>(env, burst, members, sink),
+            _ => self.fan_out_up_to::<MAX_BURST>(env, burst, members, sink),
+        }
+    }
+
+    /// The same for at most `N` packets.
+    #[inline]
+    fn fan_out_up_to<const N: usize>(
+        &mut self,
+        env: &mut Env<'_>,
+        burst: &Burst,
+        members: Members,
+        sink: &mut impl PacketSink,
+    ) {
+        let mut feedings = [Feeding::default(); N];
         let mut feeding_count = 0;
-        let mut list: [Option<Member<'_>>; MAX_BURST] = [const { None }; MAX_BURST];
+        let mut list: [Option<Member<'_>>; N] = [const { None }; N];
         let mut count = 0;
         for (_, waiting) in burst.waiting().iter().enumerate().filter(|(i, _)| members >> i & 1 == 1) {
             let Some(source) = self.sources.get(waiting.source).and_then(Option::as_deref) else { continue };
