@@ -71,6 +71,13 @@ pub enum VideoType {
     Disabled,
 }
 
+impl VideoType {
+    /// Whether there is anything to see.
+    pub const fn is_shown(self) -> bool {
+        !matches!(self, Self::None | Self::Disabled)
+    }
+}
+
 /// One simulcast encoding of a source: its media SSRC and the SSRC of its retransmissions (RFC 4588).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoding {

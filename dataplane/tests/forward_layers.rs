@@ -70,8 +70,9 @@ fn tid(p: &RtpPacket) -> u8 {
     p.payload[5] >> 6
 }
 
-#[test]
-fn vp8_temporal_layers_go_at_once_and_come_back_at_a_sync_frame() {
+/// A sender of three temporal layers, and a receiver that got all of 60 frames and then wished for 15 a second; 40 more
+/// were sent, and what of them came to it is still to be taken.
+fn at_half_rate() -> (Call, Temporal) {
     let mut call = Call::new();
     call.join(JICOFO.media(), vec![video_source("a-v0", &[11])]);
     call.join(OTHER.media(), vec![]);
@@ -82,6 +83,12 @@ fn vp8_temporal_layers_go_at_once_and_come_back_at_a_sync_frame() {
     want_rate(&mut call, 1, 15);
     call.settle();
     sender.send(&mut call, 40);
+    (call, sender)
+}
+
+#[test]
+fn vp8_temporal_layers_go_at_once_and_come_back_at_a_sync_frame() {
+    let (mut call, mut sender) = at_half_rate();
     let slow = call.clients[1].take_rtp();
     assert_eq!(slow.len(), 40);
     assert!(slow.iter().all(|p| tid(p) < 2));
@@ -356,15 +363,7 @@ fn av1_goes_on_without_descriptors_when_a_keyframe_brings_no_structure() {
 /// A packet that the sender lost leaves a hole before anybody knows whether the receiver was to have it.
 #[test]
 fn the_hole_of_a_layer_that_is_not_forwarded_is_closed_when_it_is_asked_for() {
-    let mut call = Call::new();
-    call.join(JICOFO.media(), vec![video_source("a-v0", &[11])]);
-    call.join(OTHER.media(), vec![]);
-    call.settle();
-    let mut sender = Temporal::new();
-    sender.send(&mut call, 60);
-    want_rate(&mut call, 1, 15);
-    call.settle();
-    sender.send(&mut call, 40);
+    let (mut call, mut sender) = at_half_rate();
     call.clients[1].take_rtp();
     let lost: Vec<RtpPacket> = loop {
         call.millis(33);

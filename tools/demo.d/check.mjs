@@ -144,7 +144,7 @@ export async function check(stack, options, say = console.log) {
   let load;
   try {
     const patience = 30000 + 5000 * total;
-    // They report when their time is over, so it is set beforehand: time to meet, the measurement, some air.
+    // They report when they are told to leave; at the latest after the time to meet, the measurement, and some air.
     if (scripted) load = startScripted({ stack, room, count: scripted, seconds: seconds + Math.ceil(patience / 1000),
       more: options.ssrcRewriting ? ['--ssrc-rewriting'] : [] });
     const participants = [];

@@ -505,8 +505,8 @@ impl Actor {
         if !self.addresses.due(now) {
             return Ok(());
         }
-        let choice = self.chosen_by.as_ref().map(host::addresses).unwrap_or_default();
-        let changes = self.addresses.handle(now, &host::present(), &choice);
+        let (present, choice) = host::survey(self.chosen_by.as_ref());
+        let changes = self.addresses.handle(now, &present, &choice);
         for change in &changes {
             match change {
                 Change::Lost(address) => {

@@ -103,6 +103,17 @@ pub fn video_type(text: &str) -> VideoType {
     }
 }
 
+/// A `videoType` as the bridge writes it; [`video_type`] reads it back.
+pub fn video_type_name(video_type: VideoType) -> &'static str {
+    match video_type {
+        VideoType::Camera => "CAMERA",
+        VideoType::Desktop => "DESKTOP",
+        VideoType::DesktopHighFps => "DESKTOP_HIGH_FPS",
+        VideoType::None => "NONE",
+        VideoType::Disabled => "DISABLED",
+    }
+}
+
 /// Credentials, when complete.
 pub fn credentials(ice: &IceTransport) -> Option<IceCredentials> {
     match (&ice.ufrag, &ice.pwd) {

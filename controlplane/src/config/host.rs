@@ -25,14 +25,19 @@ impl AddressFilter {
     }
 }
 
-/// All addresses of this host.
-pub fn present() -> Vec<IpAddr> {
-    if_addrs::get_if_addrs().unwrap_or_default().iter().map(|interface| interface.ip()).collect()
+/// One look at this host: all its addresses, and those of them that a filter, if any, lets the bridge choose.
+pub fn survey(filter: Option<&AddressFilter>) -> (Vec<IpAddr>, Vec<IpAddr>) {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let chosen = filter.map(|filter| choose(&interfaces, filter)).unwrap_or_default();
+    (interfaces.iter().map(|interface| interface.ip()).collect(), chosen)
 }
 
 /// Addresses that others can reach; loopback when there is nothing else.
 pub fn addresses(filter: &AddressFilter) -> Vec<IpAddr> {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    survey(Some(filter)).1
+}
+
+fn choose(interfaces: &[if_addrs::Interface], filter: &AddressFilter) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     let taken = interfaces.iter().filter(|interface| filter.takes(&interface.name, interface.ip()));
     for address in taken.map(|interface| interface.ip()).filter(|address| is_reachable(*address)) {

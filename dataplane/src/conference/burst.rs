@@ -4,6 +4,7 @@
 //! processor's first cache by then, its packets lie side by side in the output, where the kernel takes them as one message,
 //! and the output needs no more memory than stays in the second cache until the kernel has read it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::active::Active;
@@ -11,17 +12,16 @@ use super::codec::Format;
 use super::negotiated::Negotiated;
 use super::payload::PayloadView;
 use super::projection::Input;
-use super::projection::picture::Picture;
 use crate::io::MAX_DATAGRAM;
 
-/// Most packets of a burst: as many as an output of 32 receivers per flush takes, and one bit each in a word.
+/// Most packets of a burst: one bit each in a word, and what one receiver is given of it is an eighth of the output.
 pub const MAX_BURST: usize = 32;
 
 /// A set of packets of the burst, one bit each.
 pub type Members = u32;
 
-/// What waits.
-#[derive(Debug)]
+/// What waits. The default has no memory, and takes nothing.
+#[derive(Debug, Default)]
 pub struct Burst {
     waiting: Vec<Waiting>,
     bytes: Vec<u8>,
@@ -39,11 +39,15 @@ pub struct Waiting {
 }
 
 /// What is to be done with every receiver.
-#[expect(clippy::large_enum_variant, reason = "lies in memory that is taken once; most are of the large variant")]
 #[derive(Debug)]
 pub enum Step {
     /// Send it.
-    Forward(Opened),
+    Forward {
+        /// Where its bytes lie in the burst.
+        bytes: Range<usize>,
+        /// The rest.
+        opened: Opened,
+    },
     /// Close the numbering over it.
     Skip {
         /// Simulcast encoding.
@@ -53,50 +57,19 @@ pub enum Step {
     },
 }
 
-/// A packet that was opened, RTX undone.
+/// What is known of a packet that was opened, RTX undone.
 #[derive(Debug)]
 pub struct Opened {
-    /// Where its bytes lie in the burst.
-    start: usize,
-    len: usize,
     /// Its canonical format.
     pub format: Format,
     /// What its payload says.
     pub view: PayloadView,
-    /// The numbers that the sender gave its picture.
-    pub picture: Picture,
     /// Its place in its stream.
     pub input: Input,
     /// What the sender sent when it came.
     pub active: Active,
     /// The sender's numbers.
     pub sender: Arc<Negotiated>,
-}
-
-/// What [`Burst::push`] takes of an opened packet.
-#[derive(Debug)]
-pub struct Parts<'a> {
-    /// The packet.
-    pub bytes: &'a [u8],
-    /// See [`Opened::format`].
-    pub format: Format,
-    /// See [`Opened::view`].
-    pub view: PayloadView,
-    /// See [`Opened::picture`].
-    pub picture: Picture,
-    /// See [`Opened::input`].
-    pub input: Input,
-    /// See [`Opened::active`].
-    pub active: Active,
-    /// See [`Opened::sender`].
-    pub sender: &'a Arc<Negotiated>,
-}
-
-impl Default for Burst {
-    /// No packets and no memory.
-    fn default() -> Self {
-        Self { waiting: Vec::new(), bytes: Vec::new() }
-    }
 }
 
 impl Burst {
@@ -121,15 +94,14 @@ impl Burst {
     }
 
     /// Adds a packet; false when there is no room.
-    pub fn push(&mut self, room: u32, source: usize, parts: Parts<'_>) -> bool {
-        if self.waiting.len() >= MAX_BURST || self.bytes.len() + parts.bytes.len() > self.bytes.capacity() {
+    pub fn push(&mut self, room: u32, source: usize, bytes: &[u8], opened: Opened) -> bool {
+        let start = self.bytes.len();
+        if self.waiting.len() >= MAX_BURST || start + bytes.len() > self.bytes.capacity() {
             return false;
         }
-        let Parts { bytes, format, view, picture, input, active, sender } = parts;
-        let (start, len) = (self.bytes.len(), bytes.len());
         self.bytes.extend_from_slice(bytes);
-        let opened = Opened { start, len, format, view, picture, input, active, sender: Arc::clone(sender) };
-        self.waiting.push(Waiting { room, source, step: Step::Forward(opened) });
+        let step = Step::Forward { bytes: start..self.bytes.len(), opened };
+        self.waiting.push(Waiting { room, source, step });
         true
     }
 
@@ -148,8 +120,8 @@ impl Burst {
     }
 
     /// A packet's bytes.
-    pub fn bytes(&self, opened: &Opened) -> &[u8] {
-        self.bytes.get(opened.start..opened.start + opened.len).unwrap_or(&[])
+    pub fn bytes(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.clone()).unwrap_or(&[])
     }
 
     /// The conference of the first packet that is not in `done`, and all packets of that conference.

@@ -8,6 +8,7 @@ use super::extension_map::ReceivedExtensions;
 use super::fan_out::send_context;
 use super::feedback;
 use super::ingress::note_activity;
+use super::leg;
 use super::payload::PayloadView;
 use super::projection::picture::Picture;
 use super::remote::workers_of;
@@ -128,8 +129,7 @@ impl Room {
     ) -> bool {
         let flowing = self.sources.iter().enumerate().find_map(|(place, source)| {
             let source = source.as_deref().filter(|s| s.kind == MediaKind::Video)?;
-            let at = source.legs.binary_search_by_key(&to, |l| l.receiver).ok()?;
-            let leg = source.legs.get(at).filter(|l| l.packets > 0 && l.projection.current().is_some())?;
+            let leg = source.leg(to).filter(|l| l.packets > 0 && l.projection.current().is_some())?;
             outgoing(source, place, receiver).filter(|out| out.rtx.is_some())?;
             Some((place, leg.projection.next_sequence() as u16, leg.rtx_index))
         });
@@ -145,7 +145,7 @@ impl Room {
     fn source_on(&self, receiver: &Endpoint, ssrc: u32) -> Option<usize> {
         match receiver.ssrc_slots.as_deref() {
             Some(slots) => slots.source(ssrc),
-            None => self.by_ssrc.get(&ssrc).filter(|(_, rtx)| !rtx).map(|(place, _)| *place),
+            None => self.place_of(ssrc),
         }
     }
 
@@ -205,7 +205,7 @@ impl Room {
         let Some(place) = self.source_on(receiver, ssrc) else { return };
         let Some(source) = self.sources.get_mut(place).and_then(Option::as_deref_mut) else { return };
         let active = source.active(env.now);
-        let Ok(at) = source.legs.binary_search_by_key(&from, |l| l.receiver) else { return };
+        let Some(at) = leg::position(&source.legs, from) else { return };
         let Some(leg) = source.legs.get_mut(at).filter(|_| source.kind == MediaKind::Video) else { return };
         let Some(target) = leg.target else { return };
         let encoding = leg.projection.current().unwrap_or_else(|| active.desired(env.shedding, target).encoding);
@@ -234,7 +234,7 @@ impl Room {
     ) -> bool {
         let Some(source) = self.sources.get_mut(place).and_then(Option::as_deref_mut) else { return false };
         let Some(out) = outgoing(source, place, receiver) else { return false };
-        let Ok(at) = source.legs.binary_search_by_key(&from, |l| l.receiver) else { return false };
+        let Some(at) = leg::position(&source.legs, from) else { return false };
         let Some(leg) = source.legs.get_mut(at) else { return false };
         let Some(owner) = self.endpoints.get(source.owner).and_then(Option::as_deref) else { return false };
         let Some(cache) = &source.cache else { return false };
@@ -344,7 +344,7 @@ impl Room {
             let Some(mut receiver) = self.endpoints.get_mut(to).and_then(|e| e.take_if(|e| lossy(e))) else { continue };
             any = true;
             let source = self.sources.get(place).and_then(Option::as_deref);
-            let leg = source.and_then(|s| s.legs.get(s.legs.binary_search_by_key(&to, |l| l.receiver).ok()?));
+            let leg = source.and_then(|source| source.leg(to));
             let last = leg.filter(|l| l.target.is_some() && l.packets > 0).map(|l| l.projection.next_sequence() - 1);
             if let Some(last) = last {
                 self.resend(env, to, &mut receiver, place, last as u16, Reason::Guard, sink);

@@ -82,11 +82,11 @@ impl Room {
             }
             let errand = match &waiting.step {
                 Step::Skip { encoding, sequence } => Errand::Skip { encoding: *encoding, sequence: *sequence },
-                Step::Forward(opened) => {
-                    let Ok(rtp) = Packet::parse(burst.bytes(opened)) else { continue };
+                Step::Forward { bytes, opened } => {
+                    let Ok(rtp) = Packet::parse(burst.bytes(bytes)) else { continue };
                     let (kind, sender) = (source.kind, &*opened.sender);
                     let extensions = ReceivedExtensions::resolve(&rtp, kind, &sender.extensions);
-                    let Opened { format, view, picture, .. } = *opened;
+                    let (format, view, picture) = (opened.format, opened.view, opened.input.picture);
                     let packet = MediaPacket { rtp, kind, format, extensions, view, picture };
                     Errand::Forward { packet, opened, context: send_context(env, &sender.formats) }
                 }

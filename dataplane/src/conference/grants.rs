@@ -8,7 +8,7 @@ use crate::congestion::allocation::{self, Candidate};
 use crate::congestion::division::{Want, divide};
 use crate::congestion::ladder::Ladder;
 use crate::congestion::layer::{LayerId, Layers};
-use crate::media::{Encoding, MediaKind, VideoType};
+use crate::media::{Encoding, MediaKind, ReceiverConstraints};
 use crate::peers::Note;
 use crate::ring::Event;
 use crate::stats::Counter;
@@ -34,6 +34,25 @@ impl Offers {
 
 /// How much of the source at a place a receiver may want: pixels, -1 unlimited, 0 nothing.
 type Limits = Vec<(usize, i32)>;
+
+/// The sources of others in the order of last-n, with their places; and of each how much a receiver may want by its
+/// constraints.
+pub fn offered<'a>(
+    sources: &'a [Option<Box<Source>>],
+    order: &[usize],
+    receiver: usize,
+    constraints: &ReceiverConstraints,
+) -> (Vec<(usize, &'a Source)>, Vec<i32>) {
+    let offered: Vec<(usize, &Source)> = order
+        .iter()
+        .filter_map(|place| Some((*place, sources.get(*place)?.as_deref()?)))
+        .filter(|(_, source)| source.owner != receiver)
+        .collect();
+    let candidates: Vec<Candidate<'_>> =
+        offered.iter().map(|(_, source)| Candidate { name: &source.name, video_type: source.video_type }).collect();
+    let limits = allocation::limits(&candidates, constraints);
+    (offered, limits)
+}
 
 impl Room {
     /// Grants every receiver its layers.
@@ -72,15 +91,8 @@ impl Room {
         let now = env.micros();
         let endpoint = self.endpoints.get_mut(receiver).and_then(Option::as_deref_mut);
         let Some(endpoint) = endpoint.filter(|e| e.home.is_none()) else { return Vec::new() };
-        let offered: Vec<(usize, &Source)> = order
-            .iter()
-            .filter_map(|i| Some((*i, self.sources.get(*i)?.as_deref()?)))
-            .filter(|(_, s)| s.owner != receiver)
-            .collect();
-        let candidates: Vec<Candidate<'_>> =
-            offered.iter().map(|(_, s)| Candidate { name: &s.name, video_type: s.video_type }).collect();
         let constraints = &endpoint.constraints;
-        let mut limits = allocation::limits(&candidates, constraints);
+        let (offered, mut limits) = offered(&self.sources, order, receiver, constraints);
         let slots = endpoint.ssrc_slots.as_deref();
         for ((place, _), limit) in offered.iter().zip(&mut limits) {
             if slots.is_some_and(|slots| slots.kind(MediaKind::Video).ssrcs(*place).is_none()) {
@@ -99,8 +111,7 @@ impl Room {
             if ladder.steps().is_empty() {
                 continue;
             }
-            let at = source.legs.binary_search_by_key(&receiver, |l| l.receiver);
-            let before = at.ok().and_then(|at| source.legs.get(at)).and_then(|leg| leg.target);
+            let before = source.leg(receiver).and_then(|leg| leg.target);
             let on_stage = constraints.on_stage.contains(&source.name);
             wants.push((place, Want { ladder, on_stage, before }));
         }
@@ -130,19 +141,17 @@ impl Room {
             if env.config.congestion_control && constraints.assumed_bandwidth.is_none() {
                 queued = downlink.is_queued();
                 let begins_lower = |(source, target): (&Source, &Option<LayerId>)| {
-                    let at = source.legs.binary_search_by_key(&receiver, |l| l.receiver).ok();
-                    let current = at.and_then(|at| source.legs.get(at)).and_then(|leg| leg.projection.current());
+                    let current = source.leg(receiver).and_then(|leg| leg.projection.current());
                     target.is_some_and(|t| current > Some(t.encoding))
                 };
                 let lower = queued && offered.iter().map(|(_, s)| *s).zip(&targets).any(begins_lower);
                 paused = downlink.pauses(now, division.oversent, lower);
             }
         }
-        let shown = |s: &Source| !matches!(s.video_type, VideoType::None | VideoType::Disabled);
         let forwarded: Vec<String> = offered
             .iter()
             .zip(&targets)
-            .filter(|((_, source), target)| target.is_some() && shown(source))
+            .filter(|((_, source), target)| target.is_some() && source.video_type.is_shown())
             .map(|((_, source), _)| source.name.clone())
             .collect();
         if forwarded != endpoint.forwarded {
@@ -152,9 +161,7 @@ impl Room {
         let places: Vec<usize> = offered.iter().map(|(i, _)| *i).collect();
         for (i, target) in places.iter().zip(&targets) {
             let Some(source) = self.sources.get_mut(*i).and_then(Option::as_deref_mut) else { continue };
-            if let Ok(at) = source.legs.binary_search_by_key(&receiver, |l| l.receiver)
-                && let Some(leg) = source.legs.get_mut(at)
-            {
+            if let Some(leg) = source.leg_mut(receiver) {
                 let told = slots.is_none_or(|slots| slots.is_told(MediaKind::Video, *i));
                 leg.target = target.filter(|_| !paused && told);
                 // Over a long queue the old encoding does not go on until the new one begins: that would be late, too.

@@ -1,6 +1,8 @@
 //! RTP in: opened once, parsed once, and kept until its batch goes to the receivers.
 
-use super::burst::Parts;
+use std::sync::Arc;
+
+use super::burst::Opened;
 use super::cache::{CachedPacket, PacketCache};
 use super::codec::{Codec, Format};
 use super::endpoint::{Endpoint, REPORT_INTERVAL};
@@ -236,12 +238,12 @@ impl Room {
             ahead,
         };
         let active = source.active_now();
-        let parts = Parts { bytes, format, view, picture, input: projected, active, sender: &sender.negotiated };
         let kept = if quiet {
             env.stats.count(Counter::DropNotLoudest);
             env.burst.skip(self.place, input.source, input.encoding, sequence)
         } else {
-            env.burst.push(self.place, input.source, parts)
+            let opened = Opened { format, view, input: projected, active, sender: Arc::clone(&sender.negotiated) };
+            env.burst.push(self.place, input.source, bytes, opened)
         };
         if !kept {
             env.stats.count(Counter::DropOutputFull);

@@ -99,6 +99,11 @@ pub fn first_index(ssrc: u32) -> i64 {
     i64::from(ssrc.wrapping_mul(0x9e37_79b1) >> 18) + 1
 }
 
+/// Where a receiver's leg is among those of a source, which are sorted by receiver.
+pub fn position(legs: &[Leg], receiver: usize) -> Option<usize> {
+    legs.binary_search_by_key(&receiver, |leg| leg.receiver).ok()
+}
+
 impl Leg {
     /// A leg that has sent nothing yet.
     pub fn new(receiver: usize, ssrc: u32, kind: MediaKind, target: Option<LayerId>, indices: Indices) -> Self {

@@ -1,12 +1,12 @@
 //! SSRC rewriting at work: gives sources of a conference the slots of a receiver, moves the state of the streams from leg
 //! to leg, and tells the control plane. Packets of a source go only once the client was told what its SSRC carries.
 
+use super::grants::offered;
 use super::leg::Leg;
 use super::room::{Env, Room};
 use super::ssrc_slots::Need;
-use crate::congestion::allocation::{self, Candidate};
 use crate::congestion::layer::LayerId;
-use crate::media::{MediaKind, VideoType};
+use crate::media::MediaKind;
 use crate::ring::{Event, MappedSource};
 use crate::stats::Counter;
 
@@ -16,22 +16,15 @@ impl Room {
     pub fn map_video(&mut self, env: &mut Env<'_>, receiver: usize, order: &[usize]) {
         let Some(endpoint) = self.endpoints.get_mut(receiver).and_then(Option::as_deref_mut) else { return };
         let Some(slots) = endpoint.ssrc_slots.as_deref_mut() else { return };
-        let offered: Vec<_> = order
-            .iter()
-            .filter_map(|place| Some((*place, self.sources.get(*place)?.as_deref()?)))
-            .filter(|(_, source)| source.owner != receiver)
-            .collect();
-        let candidates: Vec<Candidate<'_>> =
-            offered.iter().map(|(_, s)| Candidate { name: &s.name, video_type: s.video_type }).collect();
         let constraints = &endpoint.constraints;
-        let limits = allocation::limits(&candidates, constraints);
+        let (offered, limits) = offered(&self.sources, order, receiver, constraints);
         let mut wishes: Vec<(usize, Need)> = Vec::with_capacity(offered.len());
         let mut ranked: Vec<_> = offered.iter().zip(&limits).enumerate().collect();
         ranked.sort_by_key(|(at, ((_, source), limit))| {
             (**limit == 0, constraints.rank(&source.name, source.video_type), *at)
         });
         for (_, ((place, source), limit)) in ranked {
-            if !matches!(source.video_type, VideoType::None | VideoType::Disabled) {
+            if source.video_type.is_shown() {
                 wishes.push((*place, if *limit == 0 { Need::Spare } else { Need::Urgent }));
             }
         }
@@ -101,13 +94,13 @@ impl Room {
         if let Some(evicted) = granted.evicted {
             env.stats.count(Counter::SsrcRemaps);
             let former = self.sources.get_mut(evicted).and_then(Option::as_deref_mut);
-            if let Some(leg) = former.and_then(|source| source.leg(receiver)) {
+            if let Some(leg) = former.and_then(|source| source.leg_mut(receiver)) {
                 resume = leg.resume();
                 leg.renew(Leg::without_ssrc(receiver, kind));
             }
         }
         let source = self.sources.get_mut(place).and_then(Option::as_deref_mut);
-        if let Some(leg) = source.and_then(|source| source.leg(receiver)) {
+        if let Some(leg) = source.and_then(|source| source.leg_mut(receiver)) {
             leg.renew(Leg::resuming(receiver, granted.ssrcs.ssrc, kind, None, resume));
         }
         true
@@ -146,7 +139,7 @@ impl Room {
         }
         for place in slots.kind(MediaKind::Audio).sources() {
             let source = self.sources.get_mut(place).and_then(Option::as_deref_mut);
-            if let Some(leg) = source.and_then(|source| source.leg(receiver))
+            if let Some(leg) = source.and_then(|source| source.leg_mut(receiver))
                 && slots.is_told(MediaKind::Audio, place)
                 && !leg.unwanted
             {

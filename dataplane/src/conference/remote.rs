@@ -6,7 +6,7 @@ use super::endpoint::Endpoint;
 use super::feedback;
 use super::ingress::Numbered;
 use super::reports::SenderClock;
-use super::room::{Env, Room, source_of};
+use super::room::{Env, Room};
 use super::source::{RemoteDemand, Source};
 use crate::congestion::allocation;
 use crate::io::PacketSink;
@@ -140,7 +140,8 @@ impl Room {
                 }
             }
             (Note::Demand { ssrc, max_height, .. }, None) => {
-                if let Some(source) = source_of(&self.by_ssrc, &mut self.sources, ssrc).filter(|s| s.owner == index) {
+                let source = self.place_of(ssrc).and_then(|place| self.sources.get_mut(place)?.as_deref_mut());
+                if let Some(source) = source.filter(|s| s.owner == index) {
                     source.set_remote_demand(worker, max_height);
                     self.touch(env.now);
                 }

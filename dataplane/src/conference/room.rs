@@ -71,16 +71,6 @@ impl Env<'_> {
 /// may share one, or SRTP indices would be used twice.
 pub type OutgoingSsrcs = HashMap<u32, (usize, bool), foldhash::fast::RandomState>;
 
-/// The source whose media goes out on an SSRC.
-pub fn source_of<'a>(
-    ssrcs: &OutgoingSsrcs,
-    sources: &'a mut [Option<Box<Source>>],
-    ssrc: u32,
-) -> Option<&'a mut Source> {
-    let (index, _) = ssrcs.get(&ssrc).filter(|(_, rtx)| !rtx)?;
-    sources.get_mut(*index)?.as_deref_mut()
-}
-
 /// One conference.
 pub struct Room {
     /// Its identity.
@@ -144,6 +134,11 @@ impl Room {
         self.wake(now);
     }
 
+    /// Index of the source whose media goes out on an SSRC.
+    pub fn place_of(&self, ssrc: u32) -> Option<usize> {
+        self.by_ssrc.get(&ssrc).filter(|(_, rtx)| !rtx).map(|(place, _)| *place)
+    }
+
     /// An endpoint by index.
     pub fn endpoint(&mut self, index: usize) -> Option<&mut Endpoint> {
         self.endpoints.get_mut(index)?.as_deref_mut()
@@ -184,7 +179,7 @@ impl Room {
         endpoint.ssrc_slots = Some(Box::new(SsrcSlots::new(settings)));
         for source in self.sources.iter_mut().flatten() {
             let kind = source.kind;
-            if let Some(leg) = source.leg(index) {
+            if let Some(leg) = source.leg_mut(index) {
                 leg.renew(Leg::without_ssrc(index, kind));
             }
         }
@@ -221,7 +216,7 @@ impl Room {
             }
             let Some(outgoing) = source.outgoing() else { continue };
             let kind = source.kind;
-            let Some(leg) = source.leg(index) else { continue };
+            let Some(leg) = source.leg_mut(index) else { continue };
             match endpoint.ssrc_slots.as_deref() {
                 None => {
                     if let Some(indices) = endpoint.indices(outgoing) {
@@ -250,7 +245,7 @@ impl Room {
         for (place, source) in self.sources.iter_mut().enumerate() {
             let Some(source) = source.as_deref_mut().filter(|s| s.kind == MediaKind::Audio) else { continue };
             let wanted = endpoint.constraints.audio.wants(&source.name);
-            if let Some(leg) = source.leg(index) {
+            if let Some(leg) = source.leg_mut(index) {
                 leg.unwanted = !wanted;
                 let slots = endpoint.ssrc_slots.as_deref();
                 let told = slots.is_none_or(|slots| slots.is_told(MediaKind::Audio, place));
@@ -272,7 +267,7 @@ impl Room {
             if source.owner == index {
                 // What is cached was numbered by the old table.
                 source.cache = None;
-            } else if let Some(leg) = source.legs.iter_mut().find(|l| l.receiver == index) {
+            } else if let Some(leg) = source.leg_mut(index) {
                 leg.repeat_from = leg.projection.next_sequence();
             }
         }

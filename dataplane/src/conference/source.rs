@@ -7,7 +7,7 @@ use super::cache::PacketCache;
 use super::dependency::Dependencies;
 use super::frame::Frame;
 use super::keyframe::Throttle;
-use super::leg::Leg;
+use super::leg::{self, Leg};
 use super::meter::Meter;
 use super::nack::NackGenerator;
 use super::reports::{ReceptionStats, SenderClock};
@@ -177,8 +177,13 @@ impl Source {
     }
 
     /// Its leg to a receiver.
-    pub fn leg(&mut self, receiver: usize) -> Option<&mut Leg> {
-        let at = self.legs.binary_search_by_key(&receiver, |leg| leg.receiver).ok()?;
+    pub fn leg(&self, receiver: usize) -> Option<&Leg> {
+        self.legs.get(leg::position(&self.legs, receiver)?)
+    }
+
+    /// The same, to change it.
+    pub fn leg_mut(&mut self, receiver: usize) -> Option<&mut Leg> {
+        let at = leg::position(&self.legs, receiver)?;
         self.legs.get_mut(at)
     }
 

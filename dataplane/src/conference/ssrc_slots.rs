@@ -117,12 +117,6 @@ impl Slots {
         let rank = |(at, slot): &(usize, &Slot)| (!rested(slot), slot.used, *at);
         taken.filter(|(_, slot)| spared(slot)).min_by_key(rank).map(|(at, _)| Choice::Slot(at))
     }
-
-    /// The source on an SSRC, and whether that is the retransmission stream.
-    fn carried(&self, ssrc: u32) -> Option<(usize, bool)> {
-        let slot = self.slots.iter().find(|slot| slot.ssrcs.ssrc == ssrc || slot.ssrcs.rtx == Some(ssrc))?;
-        Some((slot.source?, slot.ssrcs.ssrc != ssrc))
-    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -285,8 +279,7 @@ impl SsrcSlots {
 
     /// The source that a receiver means by a media SSRC.
     pub fn source(&self, ssrc: u32) -> Option<usize> {
-        let carried = self.video.carried(ssrc).or_else(|| self.audio.carried(ssrc))?;
-        (!carried.1).then_some(carried.0)
+        self.video.slots.iter().chain(&self.audio.slots).find(|slot| slot.ssrcs.ssrc == ssrc)?.source
     }
 
     /// Whether the receiver knows what a source's SSRC carries, so that packets may go.

@@ -14,19 +14,13 @@ pub struct Candidate<'a> {
     pub video_type: VideoType,
 }
 
-impl Candidate<'_> {
-    fn enabled(&self) -> bool {
-        !matches!(self.video_type, VideoType::None | VideoType::Disabled)
-    }
-}
-
 /// Height limits for one receiver: for every candidate, by its position. 0 is off, -1 unlimited.
 ///
 /// `candidates` come in last-N order: sources of recent speakers first.
 pub fn limits(candidates: &[Candidate<'_>], constraints: &ReceiverConstraints) -> Vec<i32> {
     let mut order: Vec<usize> = Vec::with_capacity(candidates.len());
     for name in constraints.on_stage.iter().chain(&constraints.selected) {
-        let found = candidates.iter().position(|c| c.name == name.as_str() && c.enabled());
+        let found = candidates.iter().position(|c| c.name == name.as_str() && c.video_type.is_shown());
         if let Some(i) = found
             && !order.contains(&i)
         {
@@ -34,8 +28,9 @@ pub fn limits(candidates: &[Candidate<'_>], constraints: &ReceiverConstraints) -
         }
     }
     for enabled in [true, false] {
-        let rest: Vec<usize> =
-            (0..candidates.len()).filter(|i| candidates[*i].enabled() == enabled && !order.contains(i)).collect();
+        let rest: Vec<usize> = (0..candidates.len())
+            .filter(|i| candidates[*i].video_type.is_shown() == enabled && !order.contains(i))
+            .collect();
         order.extend(rest);
     }
     let mut limits = vec![0; candidates.len()];

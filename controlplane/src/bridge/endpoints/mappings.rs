@@ -1,12 +1,13 @@
 //! SSRC rewriting: clients are told what the SSRCs that they get carry (bridge-protocol 6.6), and workers that they were.
 
 use ringbridge_dataplane::ids::EndpointId;
-use ringbridge_dataplane::media::{MediaKind, VideoType};
+use ringbridge_dataplane::media::MediaKind;
 use ringbridge_dataplane::ring::{Command, MappedSource};
 use serde_json::{Value, json};
 
 use super::{Action, Endpoints, ToClient};
 use crate::channel::{AudioSourceMapping, VideoSourceMapping};
+use crate::colibri::convert;
 
 /// What the SSRCs of one receiver carry.
 #[derive(Debug, Default)]
@@ -62,7 +63,7 @@ impl Endpoints {
             let (source, ssrc) = (mapped.name, mapped.ssrcs.ssrc);
             match (mapped.kind, mapped.ssrcs.rtx) {
                 (MediaKind::Video, Some(rtx)) => {
-                    let video_type = video_type(mapped.video_type);
+                    let video_type = convert::video_type_name(mapped.video_type);
                     video.push(VideoSourceMapping { source, owner, ssrc, rtx, video_type });
                 }
                 _ => audio.push(AudioSourceMapping { source, owner, ssrc }),
@@ -87,15 +88,5 @@ impl Endpoints {
                 self.actions.push_back(Action::Command { worker: endpoint.worker, command });
             }
         }
-    }
-}
-
-fn video_type(video_type: VideoType) -> &'static str {
-    match video_type {
-        VideoType::Camera => "CAMERA",
-        VideoType::Desktop => "DESKTOP",
-        VideoType::DesktopHighFps => "DESKTOP_HIGH_FPS",
-        VideoType::None => "NONE",
-        VideoType::Disabled => "DISABLED",
     }
 }
