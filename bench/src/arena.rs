@@ -16,6 +16,9 @@ use crate::subject::peer::Peer;
 use crate::subject::{Subject, SubjectError};
 use crate::window::{self, Window};
 
+/// Before a peer's packets count. LiveKit's server forwards nothing after a pause until the next keyframe, which the
+/// generated video brings every two seconds.
+const PEER_WARM_UP: Duration = Duration::from_millis(2500);
 /// How often those who wait for their turn are kept alive.
 const KEEP_ALIVE: Duration = Duration::from_millis(100);
 
@@ -131,7 +134,8 @@ pub fn alternate(arenas: &mut [Arena], rounds: usize, duration: Duration, what: 
                 continue;
             }
             let mut next = Instant::now();
-            let window = window::run(&mut arena.world, arena.subject.as_mut(), duration, |now| {
+            let warm_up = if arena.is_peer { PEER_WARM_UP } else { window::WARM_UP };
+            let window = window::run_after(&mut arena.world, arena.subject.as_mut(), warm_up, duration, |now| {
                 keep_alive(before.iter_mut().chain(after.iter_mut()), &mut next, now);
                 Ok(())
             });

@@ -38,6 +38,23 @@ impl CpuTime {
     }
 }
 
+/// Threads of a process, ascending.
+pub fn tasks_of(pid: u32) -> io::Result<Vec<u32>> {
+    let names = fs::read_dir(format!("/proc/{pid}/task"))?;
+    let mut tasks: Vec<u32> = names.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect();
+    tasks.sort_unstable();
+    Ok(tasks)
+}
+
+/// Of some threads of a process; those that ended do not count.
+pub fn of_tasks(pid: u32, tasks: &[u32]) -> CpuTime {
+    let mut sum = CpuTime::default();
+    for time in tasks.iter().filter_map(|task| of_task(format!("/proc/{pid}/task/{task}").as_ref()).ok()) {
+        sum.add(time);
+    }
+    sum
+}
+
 /// Of all threads of a process whose names begin with `prefix` (empty: all).
 pub fn of_process(pid: u32, prefix: &str) -> io::Result<CpuTime> {
     let mut sum = CpuTime::default();

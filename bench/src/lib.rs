@@ -20,4 +20,5 @@ pub mod saturate;
 pub mod scale;
 pub mod scenario;
 pub mod subject;
+pub mod tune;
 pub mod window;

@@ -1,7 +1,7 @@
 //! `ringbridge-bench`: load generator and benchmarks of ringbridge.
 
 use clap::{Parser, Subcommand};
-use ringbridge_bench::{compare, floor, impair, load, memory, overload, record, replay, saturate, scale};
+use ringbridge_bench::{compare, floor, impair, load, memory, overload, record, replay, saturate, scale, tune};
 
 /// Load generator and benchmarks of ringbridge.
 #[derive(Debug, Parser)]
@@ -29,6 +29,8 @@ enum Command {
     Saturate(saturate::SaturateArgs),
     /// How the cost of a packet grows with receivers, with conferences, and with workers.
     Scale(scale::ScaleArgs),
+    /// What each of ringbridge's I/O options costs or brings on this host.
+    Tune(tune::TuneArgs),
     /// Twice the load that can be carried, then half of it: what is lost, and how soon all is well again.
     Overload(overload::OverloadArgs),
     /// Resident memory of the dataplane per endpoint.
@@ -55,6 +57,7 @@ fn main() -> std::process::ExitCode {
         Command::Compare(args) => compare::run(&args).map_err(Into::into),
         Command::Saturate(args) => saturate::run(&args).map_err(Into::into),
         Command::Scale(args) => scale::run(&args).map_err(Into::into),
+        Command::Tune(args) => tune::run(&args).map_err(Into::into),
         Command::Overload(args) => overload::run(&args).map_err(Into::into),
         Command::Memory { json } => memory::run(json).map_err(Into::into),
     };

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::arena::{Arena, Contestant};
 use crate::cores;
+use crate::media::video::VideoShape;
 use crate::replay::Io;
 use crate::scenario::{Scenario, Shape};
 use crate::subject::SubjectError;
@@ -20,6 +21,8 @@ const CONFERENCES: [usize; 6] = [1, 5, 20, 50, 100, 300];
 const RATE: f64 = 50_000.0;
 /// Fastest that a scenario is played: frames of one stream must not overtake each other.
 const FASTEST: f64 = 100.0;
+/// Bits per second of each camera in rooms of two: 600 of them at 2.5 Mbit/s are more than one core can generate.
+const ROOM_BITRATE: u64 = 300_000;
 
 /// How the cost of a packet grows with receivers, with conferences, and with workers.
 #[derive(Debug, Args)]
@@ -70,15 +73,15 @@ struct Curves {
 pub fn run(args: &ScaleArgs) -> Result<bool, SubjectError> {
     cores::all();
     cores::pin(&[args.generator_core])?;
-    let curve = |shape, sizes: &[usize]| -> Result<Vec<Point>, SubjectError> {
+    let curve = |sizes: &[usize], scenario: fn(usize) -> Scenario| -> Result<Vec<Point>, SubjectError> {
         let one = &args.cores[..1.min(args.cores.len())];
-        sizes.iter().map(|n| point(args, one, Scenario::new(shape, *n), *n)).collect()
+        sizes.iter().map(|n| point(args, one, scenario(*n), *n)).collect()
     };
     let curves = Curves {
-        receivers: curve(Shape::Fanout, &RECEIVERS)?,
-        conferences: curve(Shape::Rooms, &CONFERENCES)?,
+        receivers: curve(&RECEIVERS, |n| Scenario::new(Shape::Fanout, n))?,
+        conferences: curve(&CONFERENCES, rooms)?,
         workers: (1..=args.cores.len())
-            .map(|n| point(args, &args.cores[..n], Scenario::new(Shape::Rooms, 50), n))
+            .map(|n| point(args, &args.cores[..n], rooms(50), n))
             .collect::<Result<_, _>>()?,
     };
     if let Some(file) = &args.svg {
@@ -97,6 +100,11 @@ pub fn run(args: &ScaleArgs) -> Result<bool, SubjectError> {
         }
     }
     Ok(true)
+}
+
+fn rooms(n: usize) -> Scenario {
+    let video = VideoShape { bitrate: ROOM_BITRATE, ..VideoShape::default() };
+    Scenario { video, ..Scenario::new(Shape::Rooms, n) }
 }
 
 fn named(curves: &Curves) -> [(&'static str, &[Point]); 3] {

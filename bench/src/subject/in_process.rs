@@ -49,6 +49,8 @@ struct Handshake {
 pub struct InProcess {
     name: String,
     dataplane: Dataplane,
+    /// Threads that came with the dataplane: workers, and those that the kernel runs for their rings (SQPOLL).
+    threads: Vec<u32>,
     links: Vec<WorkerLink>,
     stats: Vec<std::sync::Arc<WorkerStats>>,
     bridge: SocketAddrV4,
@@ -61,6 +63,8 @@ pub struct InProcess {
 impl InProcess {
     /// Starts the workers on loopback.
     pub fn start(name: &str, options: &Options) -> Result<Self, SubjectError> {
+        let tasks = || cpu::tasks_of(std::process::id()).map_err(SubjectError::Cpu);
+        let before = tasks()?;
         let mut dataplane = Dataplane::start(DataplaneConfig {
             local_addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
             port: 0,
@@ -70,6 +74,7 @@ impl InProcess {
             limits: options.limits,
             ..DataplaneConfig::default()
         })?;
+        let threads = tasks()?.into_iter().filter(|task| !before.contains(task)).collect();
         let bridge = dataplane.local_addresses().iter().find_map(|address| match address {
             SocketAddr::V4(v4) => Some(*v4),
             SocketAddr::V6(_) => None,
@@ -82,6 +87,7 @@ impl InProcess {
             links: dataplane.take_links(),
             stats: (0..dataplane.workers()).map(|worker| dataplane.stats(worker)).collect(),
             dataplane,
+            threads,
             bridge,
             certificate,
             handshakes: HashMap::new(),
@@ -227,7 +233,7 @@ impl Subject for InProcess {
     }
 
     fn cpu(&self) -> Result<CpuTime, SubjectError> {
-        cpu::of_process(std::process::id(), "rb-worker").map_err(SubjectError::Cpu)
+        Ok(cpu::of_tasks(std::process::id(), &self.threads))
     }
 
     fn counters(&self) -> Option<OwnCounters> {

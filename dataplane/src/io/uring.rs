@@ -13,6 +13,7 @@ use io_uring::types::{CancelBuilder, Fixed, RecvMsgOut, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::address::{NAME_LEN, decode};
+use super::affinity::off_these_cores;
 use super::offload::{self, CONTROL_LEN};
 use super::outbox::Outbox;
 use super::provided::{BufferRing, GROUP};
@@ -25,6 +26,9 @@ use crate::stats::{Counter, WorkerStats};
 const SUBMISSIONS: u32 = 512;
 /// Milliseconds without submissions after which the kernel's polling thread sleeps.
 const SQPOLL_IDLE: u32 = 10;
+/// Flags of `io_uring_enter(2)`: wait for completions, and the argument is a structure that holds the time to wait.
+const ENTER_GETEVENTS: u32 = 1;
+const ENTER_EXT_ARG: u32 = 1 << 3;
 /// Looks at the completions of sends, with SQPOLL, before the worker waits for them.
 const SQPOLL_SPINS: u32 = 10_000;
 /// Where the payload starts in a provided buffer: after the kernel's header, name and control messages.
@@ -161,8 +165,9 @@ fn build_ring(buffers: usize, sqpoll: bool) -> Result<IoUring, IoError> {
     let mut builder = IoUring::builder();
     builder.setup_clamp().setup_cqsize(completions).setup_submit_all();
     if sqpoll {
-        // The kernel's thread runs what the other modes have the worker run.
-        let built = builder.setup_single_issuer().setup_sqpoll(SQPOLL_IDLE).build(SUBMISSIONS);
+        // The kernel's thread runs what the other modes have the worker run; on the worker's core it would be in its way.
+        builder.setup_single_issuer().setup_sqpoll(SQPOLL_IDLE);
+        let built = off_these_cores(|| builder.build(SUBMISSIONS));
         return built.map_err(|source| IoError::Uring { step: "creating a ring with SQPOLL", source });
     }
     builder.setup_coop_taskrun().setup_taskrun_flag();
@@ -373,7 +378,14 @@ impl UringTx {
             self.ring.submit()
         } else {
             let time = Timespec::from(timeout);
-            self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&time))
+            let args = SubmitArgs::new().timespec(&time);
+            if self.sqpoll && self.ring.submission().is_empty() {
+                // `submit_with_args` wakes the kernel's thread at every wait, and then it never sleeps.
+                // SAFETY: nothing is submitted, and `args` with the time that it points at outlives the call.
+                unsafe { self.ring.submitter().enter(0, 1, ENTER_GETEVENTS | ENTER_EXT_ARG, Some(&args)) }
+            } else {
+                self.ring.submitter().submit_with_args(1, &args)
+            }
         };
         self.reap();
         match result {

@@ -1,0 +1,166 @@
+//! `tune`: what each way to reach the kernel costs or brings on this host, against the same backend without it.
+
+use std::time::Duration;
+
+use clap::Args;
+use ringbridge_dataplane::io::{IoChoice, IoExtras, IoLimits};
+use serde::Serialize;
+
+use crate::arena::{Arena, Contestant, Spread, alternate, ratios};
+use crate::cores;
+use crate::scenario::{Scenario, Shape};
+use crate::subject::SubjectError;
+use crate::subject::in_process::Options;
+use crate::window::Window;
+
+/// Pairs of windows behind every ratio.
+const ROUNDS: usize = 9;
+
+/// What each of `--io-options` costs or brings here, and what the offloads do.
+#[derive(Debug, Args)]
+pub struct TuneArgs {
+    /// Shape of the conferences.
+    #[arg(long, value_enum, default_value = "fanout")]
+    scenario: Shape,
+    /// See `replay`.
+    #[arg(long)]
+    size: Option<usize>,
+    /// Seconds to measure each way.
+    #[arg(long, default_value_t = 9.0)]
+    seconds: f64,
+    /// Microseconds of busy polling to try.
+    #[arg(long, default_value_t = 50)]
+    busy_poll: u32,
+    /// Play so many times faster than in real time.
+    #[arg(long, default_value_t = 1.0)]
+    speed: f64,
+    /// Core of the forwarder.
+    #[arg(long, default_value_t = 0)]
+    core: usize,
+    /// Core of the generator.
+    #[arg(long, default_value_t = 1)]
+    generator_core: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One way, measured.
+#[derive(Debug, Serialize)]
+struct Row {
+    io: &'static str,
+    /// What differs from the backend's usual ways: an I/O option, or `no-offload` for neither GSO nor GRO.
+    option: &'static str,
+    /// Why it could not run here.
+    error: Option<String>,
+    /// Processor time per forwarded packet, nanoseconds; a thread that the kernel runs for the ring is counted.
+    nanos: Option<Spread>,
+    /// That over the backend's usual way, round by round.
+    ratio: Option<Spread>,
+    /// p99 of the added latency, microseconds.
+    p99_micros: Option<Spread>,
+    /// System calls per forwarded packet.
+    syscalls_per_packet: Option<Spread>,
+}
+
+/// Options of one backend that are compared with each other: its name, and the name and limits of each way to use it.
+type Group = (&'static str, IoChoice, Vec<(&'static str, IoLimits)>);
+
+/// Ways that take turns with each other, the backend's usual one first. The kernel's thread of SQPOLL takes a core even
+/// between its turns, so it has a group of its own.
+fn groups(busy_poll: u32) -> Vec<Group> {
+    let (usual, none) = (IoLimits::default(), IoExtras::default());
+    let extras = |extras| IoLimits { extras, ..usual };
+    let no_offload = ("no-offload", IoLimits { offload: false, ..usual });
+    let busy_poll = ("busy-poll", extras(IoExtras { busy_poll, ..none }));
+    let zero_copy = ("zero-copy", extras(IoExtras { zero_copy: true, ..none }));
+    let sqpoll = ("sqpoll", extras(IoExtras { sqpoll: true, ..none }));
+    vec![
+        ("mmsg", IoChoice::Mmsg, vec![("", usual), no_offload, busy_poll]),
+        ("uring", IoChoice::Uring, vec![("", usual), no_offload, busy_poll, zero_copy]),
+        ("uring", IoChoice::Uring, vec![("", usual), sqpoll]),
+    ]
+}
+
+/// Runs it.
+pub fn run(args: &TuneArgs) -> Result<bool, SubjectError> {
+    cores::all();
+    cores::pin(&[args.generator_core])?;
+    let scenario = Scenario::new(args.scenario, args.size.unwrap_or(args.scenario.usual_size()));
+    let mut rows = Vec::new();
+    for (name, io, ways) in groups(args.busy_poll) {
+        let (mut options, mut arenas) = (Vec::new(), Vec::new());
+        for (net, (option, limits)) in (1..).zip(ways) {
+            let contestant = Contestant::Ringbridge(Options { io, cores: vec![args.core], limits, last_n: -1 });
+            match Arena::new(&format!("{name} {option}"), &contestant, &scenario, net, 1, Vec::new()) {
+                Ok(mut arena) => {
+                    arena.world.set_speed(args.speed);
+                    options.push(option);
+                    arenas.push(arena);
+                }
+                Err(error) => rows.push(Row::missing(name, option, &error)),
+            }
+        }
+        alternate(&mut arenas, ROUNDS, Duration::from_secs_f64(args.seconds / ROUNDS as f64), name)?;
+        let usual = options.iter().position(|option| option.is_empty()).map(|at| &arenas[at].windows);
+        rows.extend(options.iter().zip(&arenas).map(|(option, arena)| Row::of(name, option, arena, usual)));
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(&rows).unwrap_or_default());
+    } else {
+        print(&rows);
+    }
+    Ok(true)
+}
+
+impl Row {
+    fn missing(io: &'static str, option: &'static str, error: &SubjectError) -> Self {
+        let (nanos, ratio, p99_micros, syscalls_per_packet) = (None, None, None, None);
+        Self { io, option, error: Some(error.to_string()), nanos, ratio, p99_micros, syscalls_per_packet }
+    }
+
+    fn of(io: &'static str, option: &'static str, arena: &Arena, usual: Option<&Vec<Window>>) -> Self {
+        let windows = &arena.windows;
+        Self {
+            io,
+            option,
+            error: None,
+            nanos: Spread::of(windows.iter().map(Window::nanos_per_packet)),
+            ratio: usual.and_then(|usual| Spread::of(ratios(windows, usual))),
+            p99_micros: Spread::of(windows.iter().map(|window| window.latency(0.99).as_micros() as f64)),
+            syscalls_per_packet: Spread::of(windows.iter().filter_map(Window::syscalls_per_packet)),
+        }
+    }
+}
+
+fn print(rows: &[Row]) {
+    println!("                      ns/packet   ratio (least, greatest)   p99 us   calls/packet");
+    for row in rows {
+        let name = format!("{} {}", row.io, row.option);
+        if let Some(error) = &row.error {
+            println!("{name:<20} not here: {error}");
+            continue;
+        }
+        let median = |spread: &Option<Spread>| spread.map_or(f64::NAN, |spread| spread.median);
+        let ratio = row
+            .ratio
+            .map_or(String::new(), |ratio| format!("{:.2} ({:.2} to {:.2})", ratio.median, ratio.min, ratio.max));
+        let (nanos, p99, calls) = (median(&row.nanos), median(&row.p99_micros), median(&row.syscalls_per_packet));
+        println!("{name:<20}{nanos:>11.0}   {ratio:<24}{p99:>8.0}{calls:>15.4}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_is_measured_against_its_backend_as_it_usually_is() {
+        let groups = groups(50);
+        assert_eq!(groups.iter().map(|(_, _, ways)| ways.len()).collect::<Vec<_>>(), [3, 4, 2]);
+        for (_, _, ways) in groups {
+            assert_eq!(ways[0], ("", IoLimits::default()));
+            assert!(ways[1..].iter().all(|(option, limits)| !option.is_empty() && *limits != IoLimits::default()));
+        }
+    }
+}
