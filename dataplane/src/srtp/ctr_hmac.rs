@@ -3,7 +3,8 @@
 use aes::Aes128;
 use aes::cipher::{InnerIvInit, KeyInit, StreamCipher};
 use ctr::{Ctr128BE, CtrCore};
-use ring::hmac;
+use hmac::{Hmac, Mac};
+use sha1::Sha1;
 
 use super::kdf::{Label, derive};
 use crate::ring::{MasterKey, SrtpProfile};
@@ -20,17 +21,19 @@ pub struct CtrHmac {
 struct Half {
     cipher: Aes128,
     salt: [u8; 14],
-    authentication: hmac::Key,
+    authentication: Hmac<Sha1>,
 }
 
 impl Half {
     fn new(master: &MasterKey, encryption: Label, authentication: Label, salt: Label) -> Self {
         let profile = SrtpProfile::Aes128CmHmacSha1_80;
-        let key: [u8; 20] = derive(master, profile, authentication);
+        // RFC 2104 pads keys that are shorter than a block with zeros.
+        let mut key = [0u8; 64];
+        key[..20].copy_from_slice(&derive::<20>(master, profile, authentication));
         Self {
             cipher: Aes128::new(&derive::<16>(master, profile, encryption).into()),
             salt: derive(master, profile, salt),
-            authentication: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &key),
+            authentication: <Hmac<Sha1> as KeyInit>::new(&key.into()),
         }
     }
 
@@ -49,10 +52,10 @@ impl Half {
     }
 
     fn tag(&self, parts: [&[u8]; 2]) -> [u8; TAG] {
-        let mut context = hmac::Context::with_key(&self.authentication);
+        let mut context = self.authentication.clone();
         parts.iter().for_each(|part| context.update(part));
         let mut tag = [0u8; TAG];
-        tag.copy_from_slice(&context.sign().as_ref()[..TAG]);
+        tag.copy_from_slice(&context.finalize().into_bytes()[..TAG]);
         tag
     }
 
