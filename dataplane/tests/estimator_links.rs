@@ -187,6 +187,32 @@ fn jitter_and_reordering_cause_no_false_decrease() {
     });
 }
 
+/// A camera on a wide link, when 50 ms of jitter begin: packets of a picture wait for the latest of them, so that each picture
+/// is late by about as much, from one to the next.
+#[test]
+fn jitter_that_begins_is_no_queue() {
+    on_links(300, |seed| {
+        let mut random = Random::new(seed);
+        let at = 6 * SECOND + random.below(2 * SECOND);
+        let link = Link {
+            jitter: 20_000 + random.below(30_001),
+            jitter_from: at,
+            in_order: random.below(4) != 0,
+            reordered: 0.02,
+            delay: 2_000 + random.below(80_000),
+            ..Link::constant(20e6)
+        };
+        let available = 1_000_000 + random.below(1_200_000);
+        let frame_rate = [15, 30][random.below(2) as usize];
+        let demand = Demand { wanted: available, available, frame_rate, ..Demand::GREEDY };
+        let text = format!("{link:?} {demand:?}");
+        let samples = Simulation::new(seed, link, demand).run(30 * SECOND);
+        // A camera's rate goes up and down by a quarter.
+        let low = since(&samples, at).map(|s| s.budget as f64 / available as f64).fold(9.0, f64::min);
+        if low >= 1.1 { Ok(()) } else { Err(format!("{low:.2} {text}")) }
+    });
+}
+
 #[test]
 fn random_loss_slows_down_as_little_as_it_does_the_reference() {
     for (loss, least) in [(0.02, 0.7), (0.05, 0.55), (0.1, 0.25)] {

@@ -32,22 +32,35 @@ impl Marshal2 for Raw {
 struct Simulcast {
     cameras: Vec<Camera>,
     wanted: Vec<bool>,
+    /// The frame's place in libwebrtc's pattern of three temporal layers; `None` has one.
+    temporal: Option<usize>,
 }
 
 impl Simulcast {
     fn new(ssrc: u32) -> Self {
         let cameras = (0..3).map(|i| Camera::new(JICOFO.vp8, ssrc + i, 1, HEIGHTS[i as usize])).collect();
-        Self { cameras, wanted: vec![true; 3] }
+        Self { cameras, wanted: vec![true; 3], temporal: None }
     }
 
     fn frame(&mut self) -> Vec<RtpPacket> {
         let mut packets = Vec::new();
+        let place = self.temporal.map(|at| at % 8);
+        self.temporal = self.temporal.map(|at| at + 1);
+        let (tid, share) = place.map_or((0, 100), |at| [(0u8, 320), (2, 140), (1, 200), (2, 140)][at % 4]);
+        // Those of the first half refer to the base layer alone, but for the second of the highest.
+        let sync = tid > 0 && place.is_some_and(|at| at < 3);
         for ((camera, wanted), size) in self.cameras.iter_mut().zip(&mut self.wanted).zip(FRAMES) {
             let key = std::mem::take(wanted);
-            let size = if key { size * 2 } else { size };
+            let size = if key { size * 2 } else { size * share / 100 };
+            if tid > 0 {
+                camera.tl0 = camera.tl0.wrapping_sub(1);
+            }
             for mut packet in camera.frame(key, size.div_ceil(1_000)) {
                 let mut payload = packet.payload.to_vec();
                 payload.resize(payload.len().max(size.min(1_000)), 0x55);
+                if !key {
+                    payload[5] = tid << 6 | u8::from(sync) << 5;
+                }
                 packet.payload = payload.into();
                 packets.push(packet);
             }
@@ -65,6 +78,8 @@ struct Second {
     height: u16,
     /// Milliseconds in which nothing waited.
     free: u64,
+    /// Longest time without a picture that can be decoded without anything sent again, milliseconds.
+    gap: u64,
 }
 
 struct World {
@@ -79,6 +94,9 @@ struct World {
     on_the_way: VecDeque<(Instant, RtpPacket)>,
     feedback: VecDeque<(Instant, Vec<u8>)>,
     height: u16,
+    /// The number that the next packet of an intact stream has; none after a loss, until the next keyframe.
+    intact: Option<u16>,
+    last_picture: Instant,
     next_frame: Instant,
     /// False: the receiver never says anything.
     tells: bool,
@@ -105,6 +123,8 @@ impl World {
             on_the_way: VecDeque::new(),
             feedback: VecDeque::new(),
             height: 0,
+            intact: None,
+            last_picture: start,
             next_frame: start,
             tells: true,
         }
@@ -114,7 +134,9 @@ impl World {
         self.call.millis(1);
         let now = self.call.now;
         if now >= self.next_frame {
-            self.next_frame += Duration::from_micros(33_333);
+            // With temporal layers at half the rate, as cameras that spare their processor.
+            let frame_rate = if self.source.temporal.is_some() { 15.0 } else { 30.0 };
+            self.next_frame += Duration::from_secs_f64(1.0 / frame_rate);
             for packet in self.source.frame() {
                 self.call.send(self.sender, &packet);
             }
@@ -141,12 +163,18 @@ impl World {
             if let Some(value) = packet.header.get_extension(id) {
                 self.recorder.record(at, u16::from_be_bytes([value[0], value[1]]), packet.header.marker);
             }
-            // The keyframe header of `vp8` tells the size.
-            if packet.header.ssrc == 11
-                && packet.payload.get(6).is_some_and(|b| b & 1 == 0)
-                && packet.payload[0] & 0x10 != 0
-            {
-                self.height = u16::from_le_bytes([packet.payload[14], packet.payload[15]]);
+            if packet.header.ssrc == 11 {
+                // The keyframe header of `vp8` tells the size.
+                let keyframe = packet.payload.get(6).is_some_and(|b| b & 1 == 0) && packet.payload[0] & 0x10 != 0;
+                if keyframe {
+                    self.height = u16::from_le_bytes([packet.payload[14], packet.payload[15]]);
+                }
+                let number = packet.header.sequence_number;
+                let intact = keyframe || self.intact == Some(number);
+                self.intact = intact.then(|| number.wrapping_add(1));
+                if intact && packet.header.marker {
+                    self.last_picture = now;
+                }
             }
         }
         let mut out = [0; 1_200];
@@ -161,6 +189,7 @@ impl World {
         }
         second.height = self.height;
         second.free += u64::from(self.busy_until <= now);
+        second.gap = second.gap.max(now.duration_since(self.last_picture).as_millis() as u64);
     }
 
     /// Lets seconds pass.
@@ -199,6 +228,38 @@ fn a_squeezed_link_gets_less_and_gets_the_top_layer_back() {
     assert!(last.estimate_bps > Some(2_000_000) && last.target_bps > 1_900_000, "{last:?}");
     assert!((1_900_000..3_000_000).contains(&last.sent_bps), "{last:?}");
     assert!(last.rtt.is_some_and(|rtt| (40..200).contains(&rtt.as_millis())), "{last:?}");
+}
+
+/// Few frames are left of the lowest encoding on a narrow link; what that link carries more is found all the same.
+#[test]
+fn temporal_layers_fill_a_narrow_link_and_do_not_hide_a_wide_one() {
+    let mut world = World::new(ForwarderConfig::default(), JICOFO.media(), 3e6);
+    world.source.temporal = Some(0);
+    let free = world.run(10);
+    assert!(free[9].height == 720 && free[9].bits > 1_900_000, "{free:?}");
+    world.rate = 200_000.0;
+    let squeezed = world.run(25);
+    assert!(squeezed[6..].iter().all(|s| s.height == 180 && s.gap < 500), "{squeezed:?}");
+    let used = squeezed[10..].iter().map(|s| s.bits).sum::<u64>() / 15;
+    assert!(used > 120_000, "{used} of 200,000 bits per second: {squeezed:?}");
+    world.rate = 3e6;
+    let back = world.run(10);
+    assert_eq!(back[9].height, 720, "{back:?}");
+}
+
+/// The queue of a link that shrinks is full at once: what follows must find room in it, or the picture stands for seconds.
+#[test]
+fn a_squeeze_stops_the_picture_for_less_than_a_second() {
+    for (rate, queue) in [(400_000.0, 600), (400_000.0, 300), (300_000.0, 500), (600_000.0, 800)] {
+        let mut world = World::new(ForwarderConfig::default(), JICOFO.media(), 3e6);
+        world.queue = Duration::from_millis(queue);
+        world.run(10);
+        world.rate = rate;
+        let squeezed = world.run(12);
+        let gap = squeezed.iter().map(|s| s.gap).max().unwrap();
+        assert!(gap < 1_000, "{gap} ms at {rate} with {queue} ms: {squeezed:?}");
+        assert!(squeezed[4..].iter().all(|s| s.gap < 250), "{rate} with {queue} ms: {squeezed:?}");
+    }
 }
 
 #[test]

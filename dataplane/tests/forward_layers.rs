@@ -223,8 +223,9 @@ fn vp9_spatial_layers_change_at_keyframes_and_pictures_end_with_a_marker() {
     assert!(ends.into_iter().all(|pair| pair[0].header.marker), "every picture ends");
 }
 
-/// AV1 on one encoding, L1T3 by dependency descriptor.
-struct Av1 {
+/// One encoding, L1T3 by dependency descriptor: AV1 as number 41, VP8 as number 100.
+struct Described {
+    number: u8,
     ssrc: u32,
     sequence: u16,
     frame: u16,
@@ -232,7 +233,7 @@ struct Av1 {
     structure: Structure,
 }
 
-impl Av1 {
+impl Described {
     fn picture(&mut self, now: u32, key: bool, id: u8) -> Vec<RtpPacket> {
         if key {
             self.position = 0;
@@ -245,8 +246,13 @@ impl Av1 {
             .map(|part| {
                 let dd =
                     descriptor(part == 0, part == 1, index, self.frame, &self.structure, key && part == 0, None, None);
-                let mut p =
-                    packet(41, self.sequence, now.wrapping_add(self.ssrc * 77), self.ssrc, &[0x10, temporal, 7]);
+                let payload = match self.number {
+                    // As libwebrtc sends it beside a descriptor: no picture id, no layer.
+                    100 => [u8::from(part == 0) << 4, u8::from(!key), temporal],
+                    _ => [0x10, 7, temporal],
+                };
+                let time = now.wrapping_add(self.ssrc * 77);
+                let mut p = packet(self.number, self.sequence, time, self.ssrc, &payload);
                 p.header.extension = true;
                 p.header.extension_profile = 0x1000;
                 p.header.set_extension(id, Bytes::from(dd)).unwrap();
@@ -258,17 +264,21 @@ impl Av1 {
     }
 }
 
-#[test]
-fn av1_simulcast_goes_by_dependency_descriptors_that_stay_continuous() {
+/// Two encodings of `name`, which the sender calls `number`; one receiver goes from the low to the high one, to a low frame rate
+/// and back. Returns what it got, and what another one got that wants the same but negotiated no descriptors.
+fn simulcast_by_descriptors(name: &str, number: u8) -> [Vec<RtpPacket>; 2] {
     let mut call = Call::new();
-    call.join(media("AV1", 41, Some(11)), vec![video_source("a-v0", &[11, 12])]);
-    call.join(media("AV1", 45, Some(8)), vec![]);
+    call.join(media(name, number, Some(11)), vec![video_source("a-v0", &[11, 12])]);
+    call.join(media(name, 45, Some(8)), vec![]);
+    call.join(media(name, 47, None), vec![]);
     call.settle();
-    call.want(1, 180);
+    let wish = |call: &mut Call, height| [1, 2].map(|client| call.want(client, height));
+    let wish_rate = |call: &mut Call, rate| [1, 2].map(|client| want_rate(call, client, rate));
+    wish(&mut call, 180);
     call.settle();
     let structure = |height| Structure { sizes: vec![(height * 16 / 9, height)], ..l1t3(5) };
-    let mut low = Av1 { ssrc: 11, sequence: 100, frame: 65_530, position: 0, structure: structure(180) };
-    let mut high = Av1 { ssrc: 12, sequence: 900, frame: 200, position: 0, structure: structure(360) };
+    let mut low = Described { number, ssrc: 11, sequence: 100, frame: 65_530, position: 0, structure: structure(180) };
+    let mut high = Described { number, ssrc: 12, sequence: 900, frame: 200, position: 0, structure: structure(360) };
     // Nothing can be said of what comes before a structure.
     for p in low.picture(0, false, 11) {
         call.send(0, &p);
@@ -276,7 +286,7 @@ fn av1_simulcast_goes_by_dependency_descriptors_that_stay_continuous() {
     assert_eq!(call.count(Counter::DropDependencyUnknown), 2);
     assert_eq!(call.clients[0].take_rtcp::<PictureLossIndication>().len(), 1, "but it is asked for");
     let mut now = 0;
-    let mut send = |call: &mut Call, low: &mut Av1, high: &mut Av1, key: bool, count: usize| {
+    let mut send = |call: &mut Call, low: &mut Described, high: &mut Described, key: bool, count: usize| {
         for i in 0..count {
             call.millis(33);
             now += 2970;
@@ -286,34 +296,59 @@ fn av1_simulcast_goes_by_dependency_descriptors_that_stay_continuous() {
         }
     };
     send(&mut call, &mut low, &mut high, true, 8);
-    call.want(1, 360);
+    wish(&mut call, 360);
     call.settle();
     send(&mut call, &mut low, &mut high, false, 4);
     assert!(!call.clients[0].take_rtcp::<PictureLossIndication>().is_empty());
     send(&mut call, &mut low, &mut high, true, 40);
-    want_rate(&mut call, 1, 8);
+    wish_rate(&mut call, 8);
     call.settle();
     send(&mut call, &mut low, &mut high, false, 40);
-    let slow_from = call.clients[1].rtp.len() - 20;
-    want_rate(&mut call, 1, -1);
+    let slow_from = [1, 2].map(|client| call.clients[client].rtp.len() - 20);
+    wish_rate(&mut call, -1);
     call.settle();
     send(&mut call, &mut low, &mut high, false, 8);
-    let got = call.clients[1].take_rtp();
-    follow(&got);
+    assert!(call.clients[0].take_rtcp::<PictureLossIndication>().is_empty(), "the frame rate needs no keyframe");
+    [(1, slow_from[0]), (2, slow_from[1])].map(|(client, slow_from)| {
+        let got = call.clients[client].take_rtp();
+        follow(&got);
+        assert!(got[slow_from..].iter().take(18).all(|p| p.payload[2] == 0), "the base layer alone");
+        assert!(got.iter().rev().take(8).any(|p| p.payload[2] == 2), "all layers again");
+        got
+    })
+}
+
+/// The descriptors that a receiver got under id 8 describe one continuous stream.
+fn descriptors_follow(got: &[RtpPacket]) {
     let mut known = None;
-    let mut frames: Vec<(u16, u8)> = Vec::new();
-    for p in &got {
+    let mut frames: Vec<u16> = Vec::new();
+    for p in got {
         let dd = p.header.get_extension(8).expect("a descriptor under the receiver's id");
         let parsed = Descriptor::parse(&dd, &mut known).expect("templates fit the structure");
-        assert_eq!(parsed.frame.temporal, p.payload[1], "the template is the one that the sender meant");
+        assert_eq!(parsed.frame.temporal, p.payload[2], "the template is the one that the sender meant");
         if parsed.starts {
-            frames.push((parsed.frame_number, parsed.frame.temporal));
+            frames.push(parsed.frame_number);
         }
     }
     assert_eq!(known.unwrap().heights(), [360]);
-    assert!(frames.windows(2).all(|pair| (1..=4).contains(&pair[1].0.wrapping_sub(pair[0].0))), "{frames:?}");
-    assert!(got[slow_from..].iter().take(18).all(|p| p.payload[1] == 0), "the base layer alone");
-    assert!(frames.iter().rev().take(4).any(|(_, temporal)| *temporal == 2), "all layers again, without a keyframe");
+    assert!(frames.windows(2).all(|pair| (1..=4).contains(&pair[1].wrapping_sub(pair[0]))), "{frames:?}");
+}
+
+#[test]
+fn av1_simulcast_goes_by_dependency_descriptors_that_stay_continuous() {
+    let [got, bare] = simulcast_by_descriptors("AV1", 41);
+    descriptors_follow(&got);
+    assert!(bare.iter().all(|p| p.header.get_extension(8).is_none()));
+}
+
+/// VP8 beside descriptors has neither picture ids nor layers of its own.
+#[test]
+fn vp8_without_picture_ids_goes_by_dependency_descriptors() {
+    let [got, bare] = simulcast_by_descriptors("VP8", 100);
+    descriptors_follow(&got);
+    assert_eq!(got.len(), bare.len());
+    assert!(got.iter().zip(&bare).all(|(a, b)| a.payload == b.payload));
+    assert!(bare.iter().all(|p| p.header.get_extension(8).is_none()));
 }
 
 /// A sender that may not attach a structure of more than 16 bytes leaves the descriptor of a keyframe's first packet out.
@@ -323,9 +358,9 @@ fn av1_goes_on_without_descriptors_when_a_keyframe_brings_no_structure() {
     call.join(media("AV1", 41, Some(11)), vec![video_source("a-v0", &[11])]);
     call.join(media("AV1", 45, Some(8)), vec![]);
     call.settle();
-    let mut camera = Av1 { ssrc: 11, sequence: 100, frame: 7, position: 0, structure: l1t3(5) };
+    let mut camera = Described { number: 41, ssrc: 11, sequence: 100, frame: 7, position: 0, structure: l1t3(5) };
     let mut now = 0;
-    let mut send = |call: &mut Call, camera: &mut Av1, key: bool, bare: bool| {
+    let mut send = |call: &mut Call, camera: &mut Described, key: bool, bare: bool| {
         call.millis(33);
         now += 2970;
         for (part, mut p) in camera.picture(now, key, 11).into_iter().enumerate() {

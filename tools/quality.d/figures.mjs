@@ -130,15 +130,17 @@ export function syncStep(samples, sender, at) {
 
 /**
  * How far the distance between audio and video moved, milliseconds: {first, drift, windows}. The distance is that of
- * the estimated playout times, its median over each window; the first window is the reference.
+ * the estimated playout times, its median over each window; the first window is the reference. With `buffers` the time in
+ * the receiver's buffers does not count: what is left came out of step before it.
  */
-export function syncDrift(samples, sender, window = 1000) {
+export function syncDrift(samples, sender, { window = 1000, buffers = false } = {}) {
+  const waited = (from, kind) => bufferDelay(within(series(samples, sender, kind), from, from + window)) ?? 0;
   const offsets = syncOffsets(samples, sender);
   if (!offsets.length) return { first: null, drift: null, windows: 0 };
   const medians = [];
   for (let start = offsets[0].at; start + window <= offsets.at(-1).at; start += window) {
     const value = median(within(offsets, start, start + window).map(one => one.offset));
-    if (value !== null) medians.push(value);
+    if (value !== null) medians.push(buffers ? value - waited(start, 'video') + waited(start, 'audio') : value);
   }
   if (!medians.length) return { first: null, drift: null, windows: 0 };
   return {

@@ -61,6 +61,19 @@ test('drift is what changes between audio and video', () => {
   assert.equal(syncDrift([], 'a').drift, null);
 });
 
+test("drift that the receiver's buffers explain is theirs", () => {
+  // The video's buffer grows from 10 to 40 ms halfway; 15 pictures and 50 packets a second pass through.
+  const samples = Array.from({ length: 100 }, (_, index) => {
+    const emitted = index * 1.5, late = Math.max(0, index - 50) * 1.5;
+    return { at: index * 100, remote: { a: {
+      audio: { playout: index * 100 + 20, bufferDelay: index * 5 * 0.03, bufferEmitted: index * 5 },
+      video: { playout: index * 100 - (index > 50 ? 30 : 0), bufferDelay: emitted * 0.01 + late * 0.03, bufferEmitted: emitted },
+    } } };
+  });
+  assert.equal(syncDrift(samples, 'a').drift, 30);
+  assert.ok(syncDrift(samples, 'a', { buffers: true }).drift <= 3);
+});
+
 test('a slow sender is told from a slow bridge', () => {
   const sender = (cpu, frames, captured = 15) => Array.from({ length: 11 }, (_, second) => ({
     at: second * 1000, cameras: [{ frames: captured * second }],

@@ -134,9 +134,9 @@ impl Room {
             Some((place, leg.projection.next_sequence() as u16, leg.rtx_index))
         });
         let Some((place, next, turn)) = flowing else { return false };
-        // The last few in turn: one of them may even be missing.
-        (1..=PROBED).any(|back| {
-            let sequence = next.wrapping_sub((turn.rem_euclid(PROBED) + back) as u16 % (2 * PROBED as u16) + 1);
+        // The last few in turn: one of them may even be missing. Of a slow stream only the newest are still there.
+        (0..PROBED).any(|back| {
+            let sequence = next.wrapping_sub(((turn + back).rem_euclid(PROBED) + 1) as u16);
             self.resend(env, to, receiver, place, sequence, Reason::Probe, sink)
         })
     }

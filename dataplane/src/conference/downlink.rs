@@ -29,11 +29,13 @@ const LONG_QUEUE: u64 = 150_000;
 const REPAIR_QUEUED: f64 = 0.5;
 /// With a queue this long, and more sent than the path carries although only the least is, video pauses until it drained.
 const PAUSE_QUEUE: u64 = 250_000;
-const LONGEST_PAUSE: u64 = 2_000_000;
-/// Enough for a keyframe to find room in the queue; longer would be a freeze of its own.
 const SHORT_PAUSE: u64 = 450_000;
-/// The least that is granted is hopeless when it exceeds the estimate by this factor.
-const HOPELESS: f64 = 1.3;
+const LONGEST_PAUSE: u64 = 2_000_000;
+/// A queue that grew this long where a lower encoding is to begin is a link that shrank: soon it will be full.
+const SHRUNK_QUEUE: u64 = 100_000;
+/// With what it takes the sender to make a keyframe, enough for that to find room in the queue; longer would be a freeze of
+/// its own.
+const KEYFRAME_PAUSE: u64 = 300_000;
 /// Time between two pauses.
 const BETWEEN_PAUSES: u64 = 1_500_000;
 const REPAIR_BURST: f64 = 0.5;
@@ -191,9 +193,9 @@ impl Downlink {
         self.estimator.heard() && self.estimator.queue_delay() > LONG_QUEUE
     }
 
-    /// Whether video pauses. Where the least that was granted is far more than the path carries, for as long as the queue takes
-    /// to drain; else, and where a lower encoding is to begin (`lower`), until there is room in it: a full queue would drop the
-    /// keyframe that everything waits for.
+    /// Whether video pauses. Where a lower encoding is to begin (`lower`), until there is room in the queue: a full one would
+    /// drop the keyframe that everything waits for. Where even the least that was granted is more than the path carries, for as
+    /// long as the queue takes to drain.
     pub fn pauses(&mut self, now: u64, oversent: bool, lower: bool) -> bool {
         if let Some(until) = self.paused {
             if now < until {
@@ -201,15 +203,21 @@ impl Downlink {
             }
             (self.paused, self.resumed) = (None, now);
         }
+        let due = now.saturating_sub(self.resumed) >= BETWEEN_PAUSES && self.estimator.heard();
         let queue = self.estimator.queue_delay();
-        let due = now.saturating_sub(self.resumed) >= BETWEEN_PAUSES;
-        let long = if lower { queue > LONG_QUEUE } else { oversent && queue > PAUSE_QUEUE };
-        if long && due && self.estimator.heard() {
+        // What is given up anyway need not wait for the jitter to be told from the queue.
+        if lower && due && queue.max(self.estimator.latest_queue()) > SHRUNK_QUEUE {
+            self.paused = Some(now + KEYFRAME_PAUSE);
+        } else if oversent && due && queue > PAUSE_QUEUE {
             // What was sent since the feedback waits behind it, too.
-            let hopeless = oversent && self.granted as f64 > self.estimator.estimate() as f64 * HOPELESS;
-            self.paused = Some(now + if hopeless { (2 * queue).min(LONGEST_PAUSE) } else { SHORT_PAUSE });
+            self.paused = Some(now + (queue * 5 / 2).clamp(SHORT_PAUSE, LONGEST_PAUSE));
         }
         self.paused.is_some()
+    }
+
+    /// Ends a pause for which there is no reason any more.
+    pub fn end_pause(&mut self) {
+        self.paused = None;
     }
 
     /// Whether a packet of this size may be sent again, now that so much of the path is taken by such packets.
@@ -251,7 +259,8 @@ impl Downlink {
     /// When [`Self::tick`] is due; `None` while nothing is known and nothing was sent.
     pub fn due(&self, now: u64) -> Option<u64> {
         let idle = self.estimator.history.sent() == 0 && self.remb.is_none();
-        (!idle).then(|| self.next_tick.unwrap_or(now))
+        let next = self.next_tick.unwrap_or(now);
+        (!idle).then(|| self.paused.map_or(next, |until| next.min(until)))
     }
 
     /// Sets the next tick, and returns it.

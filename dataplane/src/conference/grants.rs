@@ -144,8 +144,10 @@ impl Room {
                     let current = source.leg(receiver).and_then(|leg| leg.projection.current());
                     target.is_some_and(|t| current > Some(t.encoding))
                 };
-                let lower = queued && offered.iter().map(|(_, s)| *s).zip(&targets).any(begins_lower);
+                let lower = offered.iter().map(|(_, s)| *s).zip(&targets).any(begins_lower);
                 paused = downlink.pauses(now, division.oversent, lower);
+            } else {
+                downlink.end_pause();
             }
         }
         let forwarded: Vec<String> = offered

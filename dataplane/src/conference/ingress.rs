@@ -14,6 +14,7 @@ use super::projection::{Entry, Input as ProjectionInput};
 use super::room::{Env, Room};
 use super::sequence::Arrival;
 use super::source::{EncodingState, Input, Noted};
+use crate::congestion::layer::MAX_SPATIAL;
 use crate::io::PacketSink;
 use crate::media::MediaKind;
 use crate::peers::Crossing;
@@ -181,7 +182,7 @@ impl Room {
             MediaKind::Video => PayloadView::of(format.codec, rtp.payload()),
             MediaKind::Audio => PayloadView::OPAQUE,
         };
-        let routed = extensions.get(UriId::DEPENDENCY).filter(|_| routes_by_dependency(format.codec, kind));
+        let routed = extensions.get(UriId::DEPENDENCY).filter(|_| routes_by_dependency(format.codec, kind, &view));
         let picture = match routed {
             Some(data) => match route(state, &mut view, data) {
                 Some(picture) => picture,
@@ -232,7 +233,8 @@ impl Room {
             begins: view.begins.unwrap_or(place.first),
             first: place.first,
             newest: place.newest,
-            closes_ids: format.codec == Codec::Vp8,
+            // Frame numbers of a dependency descriptor keep their holes: what refers to a frame counts in them.
+            closes_ids: format.codec == Codec::Vp8 && picture.templates.is_none(),
             picture,
             clock_rate: format.clock_rate,
             ahead,
@@ -284,10 +286,16 @@ impl Room {
     }
 }
 
-/// Whether a codec's streams are routed by the dependency descriptor, where they carry one. VP8 and VP9 say enough in their
-/// own; theirs is not passed on, since it would contradict the rewritten one.
-fn routes_by_dependency(codec: Codec, kind: MediaKind) -> bool {
-    kind == MediaKind::Video && matches!(codec, Codec::Av1 | Codec::H264 | Codec::Other)
+/// Whether a packet is routed by its dependency descriptor, where it carries one. VP8 and VP9 that number their pictures say
+/// enough in their own, and the other is not passed on, since it would contradict the rewritten one; libwebrtc leaves VP8's
+/// numbers and layers out where it may send the other.
+fn routes_by_dependency(codec: Codec, kind: MediaKind, view: &PayloadView) -> bool {
+    let numbered = match &view.descriptor {
+        Descriptor::None => matches!(codec, Codec::Vp8 | Codec::Vp9),
+        Descriptor::Vp8(d) => d.picture_id.is_some(),
+        Descriptor::Vp9(d) => d.picture_id.is_some(),
+    };
+    kind == MediaKind::Video && !numbered
 }
 
 /// Takes a packet's place from its dependency descriptor; `None` when that cannot be read but should be.
@@ -301,7 +309,7 @@ fn route(state: &mut EncodingState, view: &mut PayloadView, data: &[u8]) -> Opti
     view.frame = routed.frame;
     view.begins = Some(routed.begins);
     view.entry = if routed.keyframe { Entry::Keyframe } else { Entry::Delta };
-    if routed.keyframe {
+    if routed.keyframe && dependencies.heights() != [0; MAX_SPATIAL] {
         view.heights = dependencies.heights();
     }
     Some(routed.picture)

@@ -42,8 +42,12 @@ pub struct Link {
     pub delay: u64,
     /// How long a packet may wait before it is dropped instead.
     pub queue: u64,
-    /// Each packet is late by up to this much; overtaking is possible.
+    /// Each packet is late by up to this much.
     pub jitter: u64,
+    /// When that begins.
+    pub jitter_from: u64,
+    /// Whether packets of different lateness stay in order: they wait for each other.
+    pub in_order: bool,
     /// Share of packets that are held back behind later ones.
     pub reordered: f64,
     pub loss: f64,
@@ -58,6 +62,8 @@ impl Link {
             delay: 20_000,
             queue: 400_000,
             jitter: 0,
+            jitter_from: 0,
+            in_order: false,
             reordered: 0.0,
             loss: 0.0,
             outage: None,
@@ -125,6 +131,8 @@ pub struct Simulation {
     receiver: TwccRecorder,
     /// When the link has sent what is in its queue.
     busy_until: u64,
+    /// When the last packet that was not held back arrives.
+    horizon: u64,
     arrivals: Vec<(u64, u16, bool)>,
     feedback: VecDeque<(u64, Vec<u8>)>,
     next_frame: u64,
@@ -162,6 +170,7 @@ impl Simulation {
             start: Instant::now(),
             receiver: TwccRecorder::default(),
             busy_until: 0,
+            horizon: 0,
             arrivals: Vec::new(),
             feedback: VecDeque::new(),
             next_frame: 1_000_000,
@@ -200,11 +209,17 @@ impl Simulation {
         // The rate may change while the packet waits.
         let from = self.now + waits;
         self.busy_until = from + (size as f64 * 8e6 / self.link.rate_at(from)) as u64;
-        let mut late = self.random.below(self.link.jitter + 1);
-        if self.random.unit() < self.link.reordered {
-            late += 15_000;
+        let jitter = if self.now >= self.link.jitter_from { self.link.jitter } else { 0 };
+        let mut at = self.busy_until + self.link.delay + self.random.below(jitter + 1);
+        if self.link.in_order {
+            at = at.max(self.horizon);
         }
-        self.arrivals.push((self.busy_until + self.link.delay + late, sequence, marker));
+        if self.random.unit() < self.link.reordered {
+            at += 15_000;
+        } else {
+            self.horizon = at;
+        }
+        self.arrivals.push((at, sequence, marker));
     }
 
     fn frame(&mut self) {

@@ -128,6 +128,8 @@ pub struct Projection {
     last: Option<Last>,
     /// What the output adds to timestamps of the first encoding, once that is known: it never changes.
     timestamp_base: Option<u32>,
+    /// What the run should add to timestamps, where its first pictures were overtaken by those of the run before.
+    overtaken: Option<u32>,
     past: Past,
 }
 
@@ -185,6 +187,7 @@ impl Projection {
             first_sequence,
             last: None,
             timestamp_base: None,
+            overtaken: None,
             past: Past::new(past),
         }
     }
@@ -248,6 +251,9 @@ impl Projection {
         }
         let moves = input.first || input.begins;
         if moves && input.sequence > self.in_last {
+            if let Some(exact) = self.overtaken.filter(|_| input.first) {
+                self.catch_up(exact, input);
+            }
             self.step(input, desired);
         }
         if !input.frame.needed.contains(self.run.point) {
@@ -297,6 +303,7 @@ impl Projection {
         if let Some(newest) = self.in_newest.get_mut(usize::from(self.run.encoding)) {
             *newest = self.in_last;
         }
+        self.overtaken = None;
         let (timestamp_shift, picture_shift) = match self.last {
             None => (0, PictureShift::NONE),
             Some(last) => {
@@ -320,7 +327,7 @@ impl Projection {
 
     /// What a new run adds to timestamps. Sender reports tell it exactly, so that sound and picture stay together over
     /// any number of switches; without them, the time that passed does.
-    fn timestamp_shift_after(&self, now: Instant, last: Last, input: &Input) -> u32 {
+    fn timestamp_shift_after(&mut self, now: Instant, last: Last, input: &Input) -> u32 {
         let rate = u64::from(input.clock_rate);
         let elapsed = now.saturating_duration_since(last.at).as_micros() as u64;
         let ticks = (elapsed.saturating_mul(rate) / 1_000_000).max(1);
@@ -338,10 +345,25 @@ impl Projection {
             }
             // The same moment as the last picture of the other encoding, or just before.
             if step <= 0 && step >= -(rate as i64) / 5 {
-                return last.timestamp.wrapping_add(1).wrapping_sub(input.timestamp);
+                self.overtaken = Some(shift).filter(|_| step < 0);
+                return next_tick(last, input);
             }
         }
         last.timestamp.wrapping_add(ticks as u32).wrapping_sub(input.timestamp)
+    }
+
+    /// A picture after one that was overtaken: at its own time as soon as that does not run backwards, so that sound and
+    /// picture are apart for no longer than that.
+    #[cold]
+    fn catch_up(&mut self, exact: u32, input: &Input) {
+        let Some(last) = self.last else { return };
+        let due = input.timestamp.wrapping_add(exact).wrapping_sub(last.timestamp) as i32 > 0;
+        let timestamp_shift = if due { exact } else { next_tick(last, input) };
+        if due {
+            self.overtaken = None;
+        }
+        let out_start = self.run.output(input.sequence);
+        self.push(Run { in_start: input.sequence, out_start, timestamp_shift, ..self.run });
     }
 
     fn continue_after_jump(&mut self, input: &Input) {
@@ -513,6 +535,11 @@ impl Projection {
             ends_picture: false,
         })
     }
+}
+
+/// What places a packet just after the last one that went out.
+fn next_tick(last: Last, input: &Input) -> u32 {
+    last.timestamp.wrapping_add(1).wrapping_sub(input.timestamp)
 }
 
 /// The point among those at hand, or the present one, that is closest to the wish: first in picture size, then in frame

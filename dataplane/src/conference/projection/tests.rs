@@ -109,6 +109,39 @@ fn sender_reports_keep_time_exact_over_any_number_of_switches() {
     }
 }
 
+/// The higher encoding comes two pictures later: its first pictures after a switch squeeze in behind what went out, then
+/// everything is at its own time again.
+#[test]
+fn what_was_overtaken_returns_to_its_own_time() {
+    let start = Instant::now();
+    let mut p = Projection::new(1, 8);
+    let ahead = [0u32, 5000];
+    let late = [0i64, 2];
+    let (mut outputs, mut first) = (Vec::new(), None);
+    for i in 0..60i64 {
+        for encoding in 0..2u8 {
+            let at = usize::from(encoding);
+            let picture = i - late[at];
+            if picture < 0 {
+                continue;
+            }
+            let capture = picture as u32 * 2970;
+            let mut input = packet(encoding, picture * 2, capture + ahead[at], picture % 20 == 0);
+            input.ahead = Some(ahead[at]);
+            let now = start + Duration::from_millis(33 * i as u64);
+            if let Some(output) = project(&mut p, now, &input, (i >= 19) as u8) {
+                let first = *first.get_or_insert(output.timestamp.wrapping_sub(capture));
+                outputs.push((output.timestamp, encoding, output.timestamp.wrapping_sub(capture).wrapping_sub(first)));
+            }
+        }
+    }
+    assert!(outputs.windows(2).all(|pair| pair[1].0 > pair[0].0), "time runs backwards: {outputs:?}");
+    let late: Vec<u32> = outputs.iter().filter(|(_, encoding, _)| *encoding == 1).map(|(.., late)| *late).collect();
+    assert_eq!(late[..4], [2 * 2970 + 1, 2970 + 2, 3, 0], "{outputs:?}");
+    assert!(late[3..].iter().all(|late| *late == 0) && late.len() > 30, "{outputs:?}");
+    assert_eq!(p.timestamp_shift(1), Some(0u32.wrapping_sub(5000)), "which is what sender reports are given");
+}
+
 proptest! {
     /// Three encodings sent without loss, any course of wishes: the output has no hole, repeats nothing, its
     /// timestamps never run backwards, and every number leads back to the packet that it came from.

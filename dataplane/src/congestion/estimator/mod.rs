@@ -2,8 +2,9 @@
 //! (draft-ietf-rmcat-gcc-02; bridge-protocol section 8.1), without I/O, in microseconds of the worker's clock.
 //!
 //! [`history`] keeps what was sent. Feedback goes to [`groups`] and [`trendline`] (does a queue grow?), [`queue`] (how long
-//! is it?), [`throughput`] (what arrives?), [`loss`] and [`probe`]; [`rate_control`] makes a rate of it.
+//! is it?), [`dispersion`] (what of that is the link itself?), [`throughput`] (what arrives?), [`loss`] and [`probe`]; [`rate_control`] makes a rate of it.
 
+pub mod dispersion;
 pub mod groups;
 pub mod history;
 pub mod loss;
@@ -13,6 +14,7 @@ pub mod rate_control;
 pub mod throughput;
 pub mod trendline;
 
+use dispersion::Dispersion;
 use groups::Groups;
 use history::{Fate, SentHistory};
 use loss::LossBased;
@@ -73,6 +75,7 @@ pub struct Estimator {
     groups: Groups,
     trendline: Trendline,
     queue: QueueDelay,
+    dispersion: Dispersion,
     throughput: Throughput,
     /// What of the same packets was sent when.
     sending: Throughput,
@@ -96,6 +99,7 @@ impl Estimator {
             groups: Groups::default(),
             trendline: Trendline::default(),
             queue: QueueDelay::default(),
+            dispersion: Dispersion::default(),
             throughput: Throughput::default(),
             sending: Throughput::default(),
             loss: LossBased::default(),
@@ -130,6 +134,11 @@ impl Estimator {
     /// Microseconds that packets wait at present.
     pub fn queue_delay(&self) -> u64 {
         self.queue.delay()
+    }
+
+    /// The same by the last feedback alone: earlier to grow, but jitter passes for a queue.
+    pub fn latest_queue(&self) -> u64 {
+        self.queue.latest()
     }
 
     /// Share of packets lost lately, 0 to 1.
@@ -172,7 +181,7 @@ impl Estimator {
     pub fn feedback(&mut self, now: u64, feedback: &Feedback<'_>) -> Outcome {
         let mut outcome = Outcome::default();
         let reference = self.unwrap_reference(feedback.reference());
-        let (mut least_delay, mut newest_sent) = (None, None);
+        let (mut least_delay, mut newest_sent): (Option<(i64, i64)>, _) = (None, None);
         for (sequence, status) in feedback.packets() {
             let Some(sent) = self.history.settle(now, sequence, status.is_received()) else { continue };
             // What was lost at a rate that was too much for the queue is accounted for by the decrease.
@@ -187,8 +196,10 @@ impl Estimator {
             }
             let Some(arrival) = status.arrival().and_then(|at| u64::try_from(reference + at).ok()) else { continue };
             newest_sent = newest_sent.max(Some(sent.at));
+            self.dispersion.packet(sequence, sent.at, arrival, sent.size);
             let delay = arrival as i64 - sent.at as i64;
-            least_delay = Some(least_delay.map_or(delay, |least: i64| least.min(delay)));
+            let waited = delay - self.dispersion.of(sent.size) as i64;
+            least_delay = Some(least_delay.map_or((delay, waited), |(d, w)| (d.min(delay), w.min(waited))));
             self.throughput.received(arrival, sent.size);
             self.sending.received(sent.at, sent.size);
             if sent.cluster != 0 {
@@ -206,8 +217,8 @@ impl Estimator {
         };
         let sample = now.saturating_sub(newest_sent);
         self.round_trip = Some(self.round_trip.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
-        if let Some(least) = least_delay {
-            self.queue.feedback(now, least);
+        if let Some((least, waited)) = least_delay {
+            self.queue.feedback(now, least, waited);
         }
         let short = self.throughput.rate(150_000).map(|rate| rate as f64);
         self.acked = self.throughput.rate(500_000).map(|rate| rate as f64);
@@ -216,6 +227,7 @@ impl Estimator {
             usage: self.trendline.usage(),
             queue: self.queue.delay(),
             latest_queue: self.queue.latest(),
+            lasting_queue: self.queue.lasting(),
             limited: self.loss.limit().is_some_and(|limit| limit < self.rate.target()),
             acked_short: short,
             acked: self.acked,

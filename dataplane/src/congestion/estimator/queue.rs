@@ -5,7 +5,9 @@ const PERIOD: u64 = 10_000_000;
 const IDLE: u64 = 3 * PERIOD;
 /// A queue is what even the luckiest packet of this time had to wait for: jitter is not.
 const LOOK_BACK: u64 = 200_000;
-const FEEDBACKS: usize = 8;
+/// The same where jitter must not pass for one at all: seven pictures at 15 frames a second.
+const LONG_LOOK_BACK: u64 = 500_000;
+const FEEDBACKS: usize = 12;
 
 /// Tracks the queueing delay.
 #[derive(Debug, Default)]
@@ -16,11 +18,14 @@ pub struct QueueDelay {
     at: usize,
     delay: u64,
     latest: u64,
+    lasting: u64,
 }
 
 impl QueueDelay {
-    /// Takes the least one-way delay of the packets of one feedback: microseconds, with any constant offset.
-    pub fn feedback(&mut self, now: u64, least: i64) {
+    /// Takes the least one-way delay of the packets of one feedback: microseconds, with any constant offset. `waited` is the
+    /// same without the packets' own time on the link, `least` what the delay of an empty path is told from: it does not
+    /// depend on how well that time is known.
+    pub fn feedback(&mut self, now: u64, least: i64, waited: i64) {
         if now.saturating_sub(self.base_since) > IDLE {
             // After a pause the clocks may have drifted apart.
             (self.base, self.base_since) = (None, now);
@@ -32,12 +37,15 @@ impl QueueDelay {
         }
         base[1] = base[1].min(least);
         let base = base[0].min(base[1]);
-        self.latest = (least - base).max(0) as u64;
-        self.recent[self.at % FEEDBACKS] = (now, least);
+        self.latest = (waited - base).max(0) as u64;
+        self.recent[self.at % FEEDBACKS] = (now, waited);
         self.at += 1;
         let known = self.recent.get(..self.at.min(FEEDBACKS)).unwrap_or(&[]);
-        let recent = known.iter().filter(|(at, _)| now.saturating_sub(*at) <= LOOK_BACK).map(|(_, least)| *least);
-        self.delay = recent.min().map_or(0, |least| (least - base).max(0) as u64);
+        let within = |time: u64| {
+            let recent = known.iter().filter(|(at, _)| now.saturating_sub(*at) <= time).map(|(_, least)| *least);
+            recent.min().map_or(0, |least| (least - base).max(0) as u64)
+        };
+        (self.delay, self.lasting) = (within(LOOK_BACK), within(LONG_LOOK_BACK));
     }
 
     /// Believes that the present delay is the path's own.
@@ -45,13 +53,18 @@ impl QueueDelay {
         if let Some(base) = &mut self.base {
             let now = base[0].min(base[1]).saturating_add_unsigned(self.delay);
             *base = [now; 2];
-            self.delay = 0;
+            (self.delay, self.lasting) = (0, 0);
         }
     }
 
     /// The same by the last feedback alone: earlier to grow, but jitter passes for a queue.
     pub fn latest(&self) -> u64 {
         self.latest
+    }
+
+    /// The same over a longer time: later to grow, but no jitter passes for a queue.
+    pub fn lasting(&self) -> u64 {
+        self.lasting
     }
 
     /// Microseconds that packets wait at present.
@@ -70,7 +83,7 @@ mod tests {
         let mut now = 0;
         let mut feed = |queue: &mut QueueDelay, least: i64| {
             now += 50_000;
-            queue.feedback(now, least);
+            queue.feedback(now, least, least);
             queue.delay()
         };
         for i in 0..100i64 {

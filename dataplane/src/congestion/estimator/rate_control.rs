@@ -12,8 +12,10 @@ const LEAST_STEP: f64 = 4_000.0;
 /// A queue that stops the increase, and one that is overuse although it does not grow; microseconds.
 const HOLD: u64 = 20_000;
 const STANDING: u64 = 50_000;
-/// A gradient without at least this much of a queue is none to act upon.
+/// A gradient without at least this much of a queue is none to act upon; with little of it, only when it lasts.
 const NOTICEABLE: u64 = 15_000;
+const LASTING: u64 = 32_000;
+const OBVIOUS: u64 = 70_000;
 /// A queue that got this much shorter since the last feedback is being taken care of already.
 const SHRINKS: u64 = 3_000;
 /// A queue this long that grows this fast from one feedback to the next is a collapse: the gradient's filter is too slow.
@@ -33,6 +35,8 @@ const OUTGROWN: f64 = 1.15;
 /// For this long, the estimate stays within this share of it.
 const CAPACITY_FRESH: u64 = 10_000_000;
 const BEYOND: f64 = 1.03;
+/// How far the estimate grows beyond what arrives: a step from one temporal layer to the next is up to two thirds.
+const UNUSED: f64 = 1.9;
 /// A capacity is forgotten after this long.
 const CAPACITY_AGE: u64 = 30_000_000;
 
@@ -47,6 +51,8 @@ pub struct Input {
     pub queue: u64,
     /// The same by the last feedback alone.
     pub latest_queue: u64,
+    /// The same over a longer time than `queue`.
+    pub lasting_queue: u64,
     /// Losses limit what is sent below the target.
     pub limited: bool,
     /// Bits per second that arrived in the last 150 ms.
@@ -156,7 +162,9 @@ impl RateControl {
         let previous = std::mem::replace(&mut self.previous_queue, input.latest_queue);
         let surge = input.latest_queue > SURGE.max(previous + SURGE_STEP);
         let shrinks = input.latest_queue + SHRINKS < previous;
-        let over = (usage == Usage::Over && !quiet && !shrinks && input.latest_queue > NOTICEABLE) || surge;
+        // When jitter begins, delays grow from one picture to the next as they do over a queue, but not those of all packets.
+        let real = input.latest_queue > NOTICEABLE && (input.lasting_queue > LASTING || input.latest_queue > OBVIOUS);
+        let over = (usage == Usage::Over && !quiet && !shrinks && real) || surge;
         if over || still_standing {
             if self.decreased.is_some_and(|at| !waited(at, response)) {
                 // Too soon after the last one, unless that was far from enough.
@@ -243,7 +251,7 @@ impl RateControl {
             Some((_, capacity)) => (self.target * 1.15f64.powf(seconds)).min(capacity * NEAR),
             None => self.target * GROWTH.powf(seconds),
         };
-        let limit = input.acked.map_or(self.target, |acked| acked * 1.5 + 10_000.0);
+        let limit = input.acked.map_or(self.target, |acked| acked * UNUSED + 10_000.0);
         // What is not used cannot be trusted to grow.
         self.target = next.min(limit.max(self.target)).clamp(self.bounds.0, self.bounds.1);
     }
