@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use tokio_xmpp::minidom::Element;
 
 use super::endpoints::Paths;
-use crate::colibri::bridge::Totals;
 use crate::colibri::elements::ns::COLIBRI;
+use crate::colibri::totals::Totals;
 
 /// Stress that a participant is expected to add; the reference's default.
 const PARTICIPANT_STRESS: f64 = 0.01;
