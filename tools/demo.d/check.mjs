@@ -107,7 +107,7 @@ export function startScripted({ stack, room, count, seconds, more = [], name = '
 }
 
 /** The last line of a log that is a JSON object. */
-function lastJson(text) {
+export function lastJson(text) {
   for (const line of text.trim().split('\n').reverse()) {
     try { return JSON.parse(line.trim()); } catch { /* not it */ }
   }
@@ -262,7 +262,7 @@ export async function check(stack, options, say = console.log) {
 }
 
 /** Slower than speech and cameras are, see --light. */
-const lightPace = ['--video-fps', '5', '--audio-interval', '100'];
+export const lightPace = ['--video-fps', '5', '--audio-interval', '100'];
 
 /** What the bridge's statistics say wrongly of one conference of `total`; they are made every five seconds. */
 async function wrongStatistics(bridge, total) {

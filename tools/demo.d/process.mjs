@@ -1,6 +1,6 @@
 // Child processes: run to the end, or keep in the background with a log file and stop for certain.
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync } from 'node:fs';
 
 /** Runs a program to its end; its output goes to standard error. Rejects when it fails. */
 export function run(program, args, options = {}) {
@@ -77,6 +77,12 @@ export class Background {
   memory() {
     const match = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${this.pid}/status`, 'utf8'));
     return match ? Number(match[1]) * 1024 : 0;
+  }
+
+  /** What it holds of the operating system: open files and sockets, threads. */
+  held() {
+    const count = folder => readdirSync(`/proc/${this.pid}/${folder}`).length;
+    return { files: count('fd'), threads: count('task') };
   }
 
   signal(name) {

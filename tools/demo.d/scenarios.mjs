@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Browser } from './browsers.mjs';
-import { everybodyMeets, measure, matrix } from './check.mjs';
+import { everybodyMeets, lastJson, lightPace, measure, matrix, startScripted } from './check.mjs';
 import { Background, sleep, until } from './process.mjs';
 import { installDebian } from './install.mjs';
 import { prepare, Stack } from './stack.mjs';
@@ -63,7 +63,48 @@ class Call {
   }
 }
 
-/** name → {stack: options of Stack, run(call) → figures in words}. */
+/** Bytes by which the memory of a bridge may differ from round to round without a leak: half a kilobyte a participant would show. */
+const mostGrowth = 256 * 1024;
+
+/** Three conferences of six: one leaves, one is killed without a word, one has SSRC rewriting. */
+async function conferencesComeAndGo(stack, room) {
+  const starts = [{ more: [] }, { more: [], killed: true }, { more: ['--ssrc-rewriting'] }];
+  const loads = starts.map(({ more, killed }, index) => ({ killed, load: startScripted({
+    stack, room: `${room}-${index}`, count: 6, seconds: 60, name: `scripted${index}`, more: [...lightPace, ...more],
+  }) }));
+  await until('18 participants have media', 40000, async () => {
+    for (const { load } of loads) load.check();
+    const debug = await stack.bridges[0].debug(true);
+    const endpoints = Object.values(debug.conferences).flatMap(one => Object.values(one.endpoints));
+    return endpoints.length === 18 && endpoints.every(one => one.forwarded_sources?.length === 5);
+  }, 500);
+  await sleep(2000);
+  await Promise.all(loads.map(async ({ load, killed }) => {
+    load.signal(killed ? 'SIGKILL' : 'SIGTERM');
+    await load.ended;
+    if (killed) return;
+    const report = lastJson(load.tail(400));
+    expect(report?.reports?.every(one => one.connected && !one.error && one.occupants.length === 5), `${load.name} was not well:\n${load.tail(3)}`);
+  }));
+}
+
+/** Waits until the bridge holds nothing of any conference, and reads what its process holds. */
+async function atRest(stack) {
+  const bridge = stack.bridges[0];
+  let left;
+  await until('nothing is held', 90000, async () => {
+    const text = await (await fetch(bridge.bridgeUrl('/metrics'))).text();
+    left = text.split('\n').filter(line => /^ringbridge_(control_)?held\b/.test(line) && !line.endsWith(' 0'));
+    const focus = await (await fetch(bridge.focusUrl('/colibri/stats'))).json();
+    for (const [name, value] of Object.entries(focus)) if (/conferences|participants/.test(name) && !/total/.test(name) && value) left.push(`focus ${name} ${value}`);
+    return left.length === 0;
+  }, 500).catch(error => { throw new Error(`${error.message}: ${left}`); });
+  // Closed connections are cleaned up a moment later.
+  await sleep(1000);
+  return { memory: bridge.process.memory(), ...bridge.process.held() };
+}
+
+/** name → {stack: options of Stack, browser: false for none, run(call) → figures in words}. */
 const scenarios = {
   p2p: {
     about: 'two go peer to peer; a third joins and all are on the bridge within 5 s, without a reload',
@@ -265,6 +306,29 @@ const scenarios = {
     },
   },
 
+  leaks: {
+    about: 'conferences come and go in rounds: after each nothing is held, and memory, sockets, threads stand still',
+    browser: false,
+    async run(call) {
+      const { stack } = call;
+      const [rounds, settled] = [8, 3];
+      const readings = [];
+      for (let round = 1; round <= rounds; round++) {
+        await conferencesComeAndGo(stack, `${call.room}-${round}`);
+        readings.push(await atRest(stack));
+      }
+      // The first rounds fill allocators, caches and thread pools.
+      const [first, last] = [readings[settled - 1], readings.at(-1)];
+      const words = readings.map(one => `${(one.memory / 1024).toFixed(0)} kB, ${one.files} files, ${one.threads} threads`).join('; ');
+      expect(last.files <= first.files && last.threads <= first.threads, `more is open after the last round: ${words}`);
+      const grown = last.memory - Math.max(first.memory, readings[settled].memory);
+      expect(grown <= mostGrowth, `${(grown / 1024).toFixed(0)} kB more after ${rounds - settled - 1} more rounds: ${words}`);
+      return `${rounds} rounds of ${3 * 6} participants; after rounds ${settled} and ${rounds}: `
+        + `${(first.memory / 1024).toFixed(0)} and ${(last.memory / 1024).toFixed(0)} kB, ${first.files} and ${last.files} files, `
+        + `${first.threads} and ${last.threads} threads; nothing held in between`;
+    },
+  },
+
   reload: {
     about: 'a page is reloaded and is back in the call',
     async run(call) {
@@ -356,14 +420,14 @@ if (unknown.length) {
 
 /** Runs one scenario; true when it passed. */
 async function runOne(name, clientFolder) {
-  const { stack: options, install = [], run } = scenarios[name];
+  const { stack: options, install = [], browser: needed = true, run } = scenarios[name];
   const stack = new Stack({ clientFolder, currentClientFolder, folder: `scenario-${name}`, ...options });
   let browser, call;
   const start = Date.now();
   try {
     await installDebian(...install);
     await stack.start();
-    browser = await Browser.launch();
+    browser = needed ? await Browser.launch() : undefined;
     call = new Call(stack, browser);
     const figures = await run(call);
     console.log(`PASS ${name}: ${figures} (${seconds(Date.now() - start)})`);
@@ -388,7 +452,7 @@ let failed = 0;
 let passed = 0;
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130));
 try {
-  const { clientFolder } = await prepare({ browser: true });
+  const { clientFolder } = await prepare({ browser: true, bench: true });
   const possible = Object.keys(scenarios).filter(name => currentClientFolder || !scenarios[name].current);
   for (const name of names.length ? names : possible) {
     if (await runOne(name, clientFolder)) passed++;

@@ -16,7 +16,7 @@ use super::endpoints::{Action, Carrier, Endpoints, NewEndpoint};
 use super::lifecycle::{Lifecycle, Stage};
 use super::load::{self, HostLoad};
 use super::probe::{self, PortProbe};
-use super::report::{Report, Traffic};
+use super::report::{Held, Report, Traffic};
 use super::requests;
 use super::shards::Shards;
 use super::websockets::{self, WebSockets};
@@ -282,9 +282,9 @@ impl Actor {
 
     fn handle_worker(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Ice { endpoint, state, .. } => {
+            Event::Ice { endpoint, state, relayed, .. } => {
                 self.colibri.handle_ice(now, endpoint, state);
-                self.endpoints.handle_ice(now, endpoint, state);
+                self.endpoints.handle_ice(now, endpoint, state, relayed);
             }
             Event::Dtls { endpoint, datagram } => self.endpoints.handle_dtls(now, endpoint, datagram),
             Event::Activity { endpoint, active } => {
@@ -532,6 +532,7 @@ impl Actor {
             endpoints_disconnected: counters.disconnected,
             endpoints_reconnected: counters.reconnected,
             ice_succeeded: counters.ice_succeeded,
+            ice_succeeded_relayed: counters.ice_succeeded_relayed,
             ice_failed: counters.ice_failed,
             dtls_failed: counters.dtls_failed,
             dominant_speaker_changes: counters.dominant_speaker_changes,
@@ -541,8 +542,21 @@ impl Actor {
             paths: self.endpoints.paths(),
             keyframes: self.workers.total(Counter::KeyframesReceived),
             layering_changes: self.workers.total(Counter::LayeringChanges),
+            video_millis: self.workers.total(Counter::VideoMillis),
+            held: self.held(),
             messages_received: self.websockets.received,
             messages_sent: self.websockets.sent,
+        }
+    }
+
+    /// How much the control plane keeps for conferences; 0 each when all have ended.
+    fn held(&self) -> Held {
+        Held {
+            conferences: self.colibri.conference_count(),
+            endpoints: self.endpoints.len(),
+            timers: self.endpoints.timers(),
+            websockets: self.websockets.len(),
+            channel_passwords: self.registry.len(),
         }
     }
 

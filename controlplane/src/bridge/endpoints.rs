@@ -1,8 +1,7 @@
 //! What the bridge knows of its endpoints beyond signalling: DTLS, the bridge channel, what they receive and send.
 //! A state machine: events of the workers and of channels in, [`Action`]s out.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
@@ -44,6 +43,8 @@ pub(super) enum Action {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct EndpointCounters {
     pub ice_succeeded: u64,
+    /// Over a relayed candidate of the client.
+    pub ice_succeeded_relayed: u64,
     pub ice_failed: u64,
     pub dtls_failed: u64,
     pub dominant_speaker_changes: u64,
@@ -89,7 +90,7 @@ struct Endpoint {
     bandwidth: Option<Bandwidth>,
     mappings: mappings::Mappings,
     secure: Secure,
-    /// The earliest of its entries in the heap of timers.
+    /// Its entry among the timers.
     timer: Option<Instant>,
 }
 
@@ -110,7 +111,8 @@ pub(super) struct Endpoints {
     /// Some bandwidth is news, or its endpoint is gone.
     bandwidth_changed: bool,
     actions: VecDeque<Action>,
-    timers: BinaryHeap<Reverse<(Instant, EndpointId)>>,
+    /// At most one per endpoint.
+    timers: BTreeSet<(Instant, EndpointId)>,
     /// Endpoints whose data channel was written to.
     written: HashSet<EndpointId>,
     /// Endpoints that were told what their SSRCs carry, and whose workers do not know yet.
@@ -128,7 +130,7 @@ impl Endpoints {
             told_estimates: None,
             bandwidth_changed: false,
             actions: VecDeque::new(),
-            timers: BinaryHeap::new(),
+            timers: BTreeSet::new(),
             written: HashSet::new(),
             told: HashSet::new(),
             counters: EndpointCounters::default(),
@@ -143,6 +145,16 @@ impl Endpoints {
     /// Whether it exists.
     pub fn contains(&self, id: EndpointId) -> bool {
         self.endpoints.contains_key(&id)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// Deadlines that wait.
+    pub fn timers(&self) -> usize {
+        self.timers.len()
     }
 
     /// Totals.
@@ -184,6 +196,9 @@ impl Endpoints {
     /// An endpoint expired.
     pub fn remove(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.remove(&id) else { return };
+        if let Some(at) = endpoint.timer {
+            self.timers.remove(&(at, id));
+        }
         if let Some(conference) = self.conferences.get_mut(&endpoint.conference) {
             conference.members.retain(|m| *m != id);
             conference.speakers.retain(|m| *m != id);
@@ -240,8 +255,8 @@ impl Endpoints {
 
     // --- workers ----------------------------------------------------------------------------------------------
 
-    /// ICE changed its state.
-    pub fn handle_ice(&mut self, now: Instant, id: EndpointId, state: IceState) {
+    /// ICE changed its state; `relayed`: it is connected to a relayed candidate of the client.
+    pub fn handle_ice(&mut self, now: Instant, id: EndpointId, state: IceState, relayed: bool) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         let label = &endpoint.label;
         match state {
@@ -249,6 +264,7 @@ impl Endpoints {
                 tracing::info!(endpoint = %id, %label, "ICE connected");
                 if endpoint.secure.set_ice_connected(now, &self.certificate) {
                     self.counters.ice_succeeded += 1;
+                    self.counters.ice_succeeded_relayed += u64::from(relayed);
                     // Workers report changes only, and take a new endpoint for active.
                     self.set_active(id, true);
                 }
@@ -430,14 +446,14 @@ impl Endpoints {
         }
     }
 
-    /// Sets the endpoint's timer, unless one as early is set.
+    /// Sets the endpoint's timer to what its session waits for.
     fn arm(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        if let Some(at) = endpoint.secure.poll_timeout()
-            && endpoint.timer.is_none_or(|set| at < set)
-        {
-            endpoint.timer = Some(at);
-            self.timers.push(Reverse((at, id)));
+        let due = endpoint.secure.poll_timeout();
+        let set = std::mem::replace(&mut endpoint.timer, due);
+        if set != due {
+            set.map(|at| self.timers.remove(&(at, id)));
+            due.map(|at| self.timers.insert((at, id)));
         }
     }
 
@@ -457,26 +473,16 @@ impl Endpoints {
 
     /// When [`Endpoints::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((at, _))| *at)
+        self.timers.first().map(|(at, _)| *at)
     }
 
     /// Lets DTLS and SCTP repeat what was lost.
     pub fn handle_timeout(&mut self, now: Instant) {
-        // Each endpoint once, however many timers it left behind.
-        let mut due = HashSet::new();
-        while let Some(Reverse((at, id))) = self.timers.peek().copied() {
-            if at > now {
-                break;
-            }
-            self.timers.pop();
-            due.insert(id);
-        }
+        // Each once: a session that is still not content has to wait for the next call.
+        let due: Vec<EndpointId> = self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect();
         for id in due {
             let Some(endpoint) = self.endpoints.get_mut(&id) else { continue };
-            endpoint.timer = None;
-            if endpoint.secure.poll_timeout().is_some_and(|at| at <= now) {
-                endpoint.secure.handle_timeout(now);
-            }
+            endpoint.secure.handle_timeout(now);
             self.drain(id);
         }
     }

@@ -72,6 +72,11 @@ impl WebSockets {
         current
     }
 
+    /// Endpoints that have one.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// Closes what the endpoint has.
     pub fn close(&mut self, endpoint: EndpointId) {
         if let Some(socket) = self.open.remove(&endpoint) {

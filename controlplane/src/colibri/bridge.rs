@@ -530,6 +530,11 @@ impl ColibriBridge {
         self.totals.with(self.conferences.values())
     }
 
+    /// Conferences now.
+    pub fn conference_count(&self) -> usize {
+        self.conferences.len()
+    }
+
     /// Endpoints now.
     pub fn endpoint_count(&self) -> usize {
         self.meetings.len()

@@ -18,7 +18,7 @@ impl Browser {
         let certificate = Certificate::generate().unwrap();
         let ours = fingerprints(&fixture.endpoints.certificate);
         let dtls = DtlsSession::new(fixture.now, &certificate, DtlsRole::Client, ours).unwrap();
-        fixture.endpoints.handle_ice(fixture.now, id, IceState::Connected);
+        fixture.endpoints.handle_ice(fixture.now, id, IceState::Connected, false);
         fixture.endpoints.set_remote_dtls(fixture.now, id, Some(Setup::Active), fingerprints(&certificate));
         let mut sctp = sctp_proto::Endpoint::new(Default::default(), None);
         let peer = "127.0.0.1:5000".parse().unwrap();
