@@ -25,10 +25,12 @@ export class Stack {
   /**
    * `split` runs the focus and `bridges` bridges as processes of their own instead of one `ringbridge all`.
    * `io`, `disableRewriting`, `ssrcs`: handed to the bridges. `currentClientFolder` has another client library for the page.
-   * `clock`: the processes' clock can be set, see `setClock`.
+   * `clock`: the processes' clock can be set, see `setClock`. `resumption`: see Prosody. `environment`: of the processes.
    */
-  constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting, channel, ssrcs, clock } = {}) {
-    Object.assign(this, { clientFolder, currentClientFolder, split, bridgeCount: bridges, io, disableRewriting, channel, ssrcs, clock });
+  constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting, channel, ssrcs, clock, resumption,
+    environment = {} } = {}) {
+    Object.assign(this, { clientFolder, currentClientFolder, split, bridgeCount: bridges, io, disableRewriting, channel, ssrcs, clock, resumption,
+      environment });
     this.folder = join(demoFolder, folder);
   }
 
@@ -41,10 +43,11 @@ export class Stack {
       clientPort: await freePort(5222),
       httpPort: await freePort(5280),
       accounts,
+      resumption: this.resumption,
     });
     await this.prosody.start();
     const focusRestPort = await freePort(8888);
-    const environment = this.clock ? this.clockEnvironment() : {};
+    const environment = { ...this.environment, ...this.clock ? this.clockEnvironment() : {} };
     const options = async number => ({
       xmppPort: this.prosody.clientPort,
       bridgePassword: accounts.jvb,
