@@ -45,6 +45,7 @@ export class Background {
     // Its own process group, so that Ctrl-C reaches only us and we stop things in order.
     this.child = spawn(program, args, { stdio: ['ignore', output, output], env: { ...process.env, ...env }, cwd, detached: true });
     closeSync(output);
+    this.started = Date.now();
     this.ended = new Promise(resolve => {
       this.child.on('close', (code, signal) => {
         this.result = signal ?? `exit code ${code}`;
