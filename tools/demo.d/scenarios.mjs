@@ -316,7 +316,7 @@ const scenarios = {
     async run(call) {
       const { stack } = call;
       // The first rounds fill caches and tables.
-      const [rounds, settled] = [8, 3];
+      const [rounds, settled] = [6, 3];
       const rests = [];
       for (let round = 1; round <= rounds; round++) {
         await conferencesComeAndGo(stack, `${call.room}-${round}`);

@@ -452,8 +452,10 @@ impl Endpoints {
         let due = endpoint.secure.poll_timeout();
         let set = std::mem::replace(&mut endpoint.timer, due);
         if set != due {
-            set.map(|at| self.timers.remove(&(at, id)));
-            due.map(|at| self.timers.insert((at, id)));
+            if let Some(at) = set {
+                self.timers.remove(&(at, id));
+            }
+            self.timers.extend(due.map(|at| (at, id)));
         }
     }
 
