@@ -187,6 +187,10 @@ where
         _ => {}
     }
     let (mut layers, mut errors) = layers(matches);
+    if errors.iter().any(|error| matches!(error, ConfigError::File { .. })) {
+        // What else is missing may well be in that file.
+        return Err(CliError::Config(errors));
+    }
     let parts = match name {
         "check-config" => configured(&layers),
         _ => Parts { bridge: name != "focus", focus: name != "bridge" },

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use ringbridge_controlplane::colibri::bridge::{ColibriBridge, ColibriConfig, Output, Refusal, Reply};
+use ringbridge_controlplane::colibri::bridge::{ColibriBridge, ColibriConfig, Output, Reply};
 use ringbridge_controlplane::colibri::elements::*;
+use ringbridge_controlplane::colibri::refusal::Refusal;
 use ringbridge_controlplane::colibri::transport::LocalTransport;
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::ring::{Command, IceState};

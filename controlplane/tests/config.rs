@@ -230,6 +230,9 @@ fn mistakes_end_the_program_with_2_before_anything_starts() {
         let (code, text) = program(&arguments, &[environment]);
         assert_eq!(code, Some(2), "{arguments:?}: {text}");
         assert!(text.contains(expected), "{arguments:?}: {text}");
+        if expected.ends_with("cannot be read") {
+            assert_eq!(text.trim().lines().count(), 1, "what else is missing may be in the file: {text}");
+        }
     }
 }
 

@@ -291,6 +291,8 @@ pub enum Event {
         state: IceState,
         /// Remote address of the selected pair, when connected.
         remote: Option<SocketAddr>,
+        /// Whether that is a relayed (TURN) candidate of the endpoint.
+        relayed: bool,
     },
     /// A DTLS datagram arrived over a verified pair (rate-limited per endpoint).
     Dtls {

@@ -48,6 +48,16 @@ counters! {
     KeyframesReceived = "keyframes_received", "";
     /// Layers of video that came or went.
     LayeringChanges = "layering_changes_received", "";
+    /// Milliseconds of video that came, each encoding on its own; in steps of half a second, the interval of receiver reports.
+    VideoMillis = "video_milliseconds_received", "";
+    /// Endpoints that the worker keeps, those of other workers apart; a gauge, like all that is held.
+    HeldEndpoints = "held", "endpoints";
+    /// Conferences that it has a part of.
+    HeldConferences = "held", "conferences";
+    /// Addresses that it knows the endpoints of.
+    HeldAddresses = "held", "addresses";
+    /// Deadlines of endpoints that it waits for.
+    HeldTimers = "held", "timers";
     /// Nanoseconds that the worker spent working (not waiting).
     BusyNanos = "busy_nanoseconds", "";
     /// System calls of the packet path: receiving, sending, waiting.
@@ -159,7 +169,10 @@ counters! {
 impl Counter {
     /// Whether it may also go down.
     pub const fn is_gauge(self) -> bool {
-        matches!(self, Self::SheddingLevel)
+        matches!(
+            self,
+            Self::SheddingLevel | Self::HeldEndpoints | Self::HeldConferences | Self::HeldAddresses | Self::HeldTimers
+        )
     }
 }
 

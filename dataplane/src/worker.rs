@@ -122,6 +122,7 @@ impl Worker {
             // Nothing stays queued while the loop sleeps.
             tx.flush()?;
             self.handle_events();
+            self.note_held();
             self.stats.count(Counter::LoopTurns);
             if commands == Step::Stop || stop.load(Ordering::Acquire) {
                 return Ok(());
@@ -142,6 +143,18 @@ impl Worker {
         // Before the sealing and sending, which takes its time: the others can work meanwhile.
         self.forwarder.peers().wake();
         self.forwarder.release(now, sink);
+    }
+
+    /// Shows how much is kept: what stays when everybody has left is a leak.
+    fn note_held(&self) {
+        for (counter, held) in [
+            (Counter::HeldEndpoints, self.endpoints.len()),
+            (Counter::HeldConferences, self.conferences.len()),
+            (Counter::HeldAddresses, self.addresses.len()),
+            (Counter::HeldTimers, self.endpoints.timers()),
+        ] {
+            self.stats.set(counter, held as u64);
+        }
     }
 
     fn note_load(&mut self, now: Instant, work: Duration, full: bool) {
@@ -290,14 +303,17 @@ impl Worker {
                 AgentEvent::Forgotten { path } => self.forget(path, index),
                 AgentEvent::Connected { path } => {
                     tracing::debug!(endpoint = %endpoint.label, remote = %path.remote, "ICE connected");
+                    let relayed = endpoint.agent.is_relayed(path);
                     self.forwarder.set_path(id, Some(path));
-                    let event = Event::Ice { endpoint: id, state: IceState::Connected, remote: Some(path.remote) };
+                    let event =
+                        Event::Ice { endpoint: id, state: IceState::Connected, remote: Some(path.remote), relayed };
                     self.outbox.send(event, &mut self.link, &self.stats);
                 }
                 AgentEvent::Disconnected => {
                     tracing::info!(endpoint = %endpoint.label, "ICE disconnected");
                     self.forwarder.set_path(id, None);
-                    let event = Event::Ice { endpoint: id, state: IceState::Disconnected, remote: None };
+                    let event =
+                        Event::Ice { endpoint: id, state: IceState::Disconnected, remote: None, relayed: false };
                     self.outbox.send(event, &mut self.link, &self.stats);
                 }
             }

@@ -130,6 +130,28 @@ fn receiver_reports_tell_loss_every_half_second() {
 }
 
 #[test]
+fn video_counts_in_half_seconds_for_each_encoding() {
+    let mut call = three();
+    let mut cameras = [Camera::new(100, 11, 1, 180), Camera::new(100, 12, 1, 360)];
+    call.send(0, &packet(111, 1, 960, 10, &[1; 20]));
+    call.millis(500);
+    assert_eq!(call.count(Counter::VideoMillis), 0, "audio is none");
+    for encodings in [2, 1] {
+        for _ in 0..4 {
+            for camera in &mut cameras[..encodings] {
+                call.send(0, &camera.one(true));
+            }
+            call.millis(250);
+        }
+    }
+    call.millis(5_000);
+    let counted = call.count(Counter::VideoMillis);
+    assert!((2_500..=3_500).contains(&counted), "{counted} ms of two encodings for a second and one for another");
+    call.millis(5_000);
+    assert_eq!(call.count(Counter::VideoMillis), counted);
+}
+
+#[test]
 fn transport_feedback_covers_losses_and_the_tail() {
     let mut call = three();
     let mut camera = Camera::new(100, 11, 1, 180);

@@ -416,6 +416,8 @@ fn a_relay_is_nominated_only_when_nothing_else_works() {
             assert_eq!(first, relay);
             assert!(*after >= 2 * SECOND && *after < 3 * SECOND, "{after:?}");
             assert_eq!(bridge.connected(), Some(relay.parse().unwrap()));
+            assert!(bridge.agent.is_relayed(path(relay.parse().unwrap())));
+            assert!(!bridge.agent.is_relayed(path(direct.parse().unwrap())));
         }
     }
 }

@@ -107,7 +107,7 @@ export function startScripted({ stack, room, count, seconds, more = [], name = '
 }
 
 /** The last line of a log that is a JSON object. */
-function lastJson(text) {
+export function lastJson(text) {
   for (const line of text.trim().split('\n').reverse()) {
     try { return JSON.parse(line.trim()); } catch { /* not it */ }
   }
@@ -116,20 +116,20 @@ function lastJson(text) {
 
 /**
  * Pairs of which a scripted participant is the receiver and got enough in `seconds`; undefined without a report.
- * It counts whole frames and audio packets by sender; Opus comes in 50 packets a second, fewer in silence.
+ * It counts whole frames and audio packets by sender; `audio` packets a second are enough.
  */
-export function scriptedPairs(report, seconds) {
+export function scriptedPairs(report, seconds, audio = 10) {
   if (!Array.isArray(report?.reports)) return undefined;
   const streams = report.reports.flatMap(({ endpoint, received }) =>
     Object.entries(received).filter(([sender]) => sender !== endpoint).map(([, figures]) => figures));
   return {
     video: streams.filter(one => one.video_frames >= minimumFrameRate * seconds).length,
-    audio: streams.filter(one => one.audio_packets >= 10 * seconds).length,
+    audio: streams.filter(one => one.audio_packets >= audio * seconds).length,
   };
 }
 
 /**
- * Runs the check on a running stack. Options: participants, seconds, codec, asymmetric, p2p, scripted, channel.
+ * Runs the check on a running stack. Options: participants, seconds, codec, asymmetric, p2p, scripted, channel, light.
  * Returns the object of the last line; `ok` says whether all is well.
  */
 export async function check(stack, options, say = console.log) {
@@ -146,7 +146,7 @@ export async function check(stack, options, say = console.log) {
     const patience = 30000 + 5000 * total;
     // They report when they are told to leave; at the latest after the time to meet, the measurement, and some air.
     if (scripted) load = startScripted({ stack, room, count: scripted, seconds: seconds + Math.ceil(patience / 1000),
-      more: options.ssrcRewriting ? ['--ssrc-rewriting'] : [] });
+      more: [...options.ssrcRewriting ? ['--ssrc-rewriting'] : [], ...options.light ? lightPace : []] });
     const participants = [];
     for (let number = 1; number <= browsers; number++) {
       participants.push(await browser.join(stack.page.address, room, `p${number}`,
@@ -197,6 +197,7 @@ export async function check(stack, options, say = console.log) {
       renumbered = own.length > 0 && own.every(number => number !== undefined && !theirs.includes(number));
       if (!renumbered) say('the participant with other numbers does not receive other payload types');
     }
+    let known = [];
     let carried = true;
     if (channel) {
       const stats = await stack.bridges[0].bridgeStats();
@@ -208,6 +209,8 @@ export async function check(stack, options, say = console.log) {
     if (options.client) {
       rewritten = await foreignSsrcs(participants.slice(options.mixed ? 1 : 0), participants, say);
     }
+    const wrong = p2p ? [] : await wrongStatistics(stack.bridges[0], total);
+    for (const line of wrong) say(`statistics of the bridge: ${line}`);
     let direct = true;
     if (p2p && total === 2) {
       direct = pairs.every(one => one.video?.p2p);
@@ -217,7 +220,11 @@ export async function check(stack, options, say = console.log) {
       say('waiting for the report of the scripted participants');
       load.signal('SIGTERM');
       await load.ended;
-      const ok = scriptedPairs(lastJson(load.tail(400)), seconds);
+      const report = lastJson(load.tail(400));
+      const ok = scriptedPairs(report, seconds, options.light ? 5 : 10);
+      const pages = await Promise.all(participants.map(one => one.state()));
+      known = roomMistakes(report, pages);
+      for (const line of known) say(`the room: ${line}`);
       if (!ok) say(`the scripted participants left no report (${load.result}):\n${load.tail()}`);
       videoOk += ok?.video ?? 0;
       audioOk += ok?.audio ?? 0;
@@ -244,7 +251,7 @@ export async function check(stack, options, say = console.log) {
       ...worst && { max_freeze_ms: worst.longest },
       ...memory && { rss_after_first_minute_mib: memory.first, rss_end_mib: memory.last, rss_growth_percent: memory.growth },
     };
-    result.ok = videoOk === count && audioOk === count && !wrongCodec && renumbered && direct && carried && rewritten
+    result.ok = videoOk === count && audioOk === count && !wrongCodec && renumbered && direct && carried && rewritten && !wrong.length && !known.length
       && (!long || (errors.length === 0 && memory.growth <= 5 && worst.longest <= 500));
     if (!result.ok) for (const one of participants) sayTrouble(one, pairs, say);
     return result;
@@ -252,6 +259,48 @@ export async function check(stack, options, say = console.log) {
     await load?.stop();
     await browser.close();
   }
+}
+
+/** Slower than speech and cameras are, see --light. */
+export const lightPace = ['--video-fps', '5', '--audio-interval', '100'];
+
+/** What the bridge's statistics say wrongly of one conference of `total`; they are made every five seconds. */
+async function wrongStatistics(bridge, total) {
+  const expected = {
+    conferences: 1, largest_conference: total, endpoints: total, local_active_endpoints: total, inactive_endpoints: 0,
+    endpoints_sending_audio: total, endpoints_sending_video: total, receive_only_endpoints: 0,
+    total_ice_failed: 0, dtls_failed_endpoints: 0,
+  };
+  let wrong = [];
+  await until('', 11000, async () => {
+    const stats = await bridge.bridgeStats();
+    wrong = Object.entries(expected).filter(([name, value]) => stats[name] !== value).map(([name, value]) => `${name} ${stats[name]} instead of ${value}`);
+    return !wrong.length;
+  }, 1000).catch(() => {});
+  return wrong;
+}
+
+/**
+ * What the scripted participants and the pages do not agree on: everybody sees everybody, and the same single owner.
+ * `pages` are the pages' states.
+ */
+export function roomMistakes(report, pages) {
+  if (!Array.isArray(report?.reports)) return ['the scripted participants left no report'];
+  const all = [...report.reports.map(one => one.endpoint), ...pages.map(page => page.id)];
+  const same = (a, b) => a.length === b.length && a.every(one => b.includes(one));
+  const mistakes = [];
+  for (const { endpoint, occupants, owners, received } of report.reports) {
+    const others = all.filter(one => one !== endpoint);
+    if (!same(others, occupants)) mistakes.push(`${endpoint} saw ${occupants.length} others instead of ${others.length}`);
+    // The bridge's own feedback sources have an owner of their own, who sends nothing.
+    const senders = Object.keys(received).filter(sender => received[sender].audio_packets || received[sender].video_frames);
+    if (!same(others, senders)) mistakes.push(`${endpoint} received media of ${senders.length} instead of ${others.length}`);
+    if (owners.length !== 1 || owners[0] !== report.reports[0].owners[0]) mistakes.push(`${endpoint} saw the owners ${owners}`);
+  }
+  for (const page of pages) {
+    if (page.owner !== (page.id === report.reports[0].owners[0])) mistakes.push(`${page.id} says that it is ${page.owner ? 'an' : 'no'} owner`);
+  }
+  return mistakes;
 }
 
 /** Whether none of what `receivers` get comes on an SSRC that a sender uses; that is, whether the bridge rewrites. */

@@ -8,7 +8,7 @@ import { prepare, Stack } from './stack.mjs';
 const usage = `Usage: tools/demo [--io uring|mmsg]
        tools/demo --check [--participants N] [--seconds S] [--codec vp8|vp9|h264|av1] [--asymmetric] [--p2p]
                   [--io uring|mmsg] [--disable-rewriting] [--scripted K] [--size WxH] [--fps N]
-                  [--channel websocket|sctp] [--client FOLDER [--mixed]] [--ssrc-rewriting] [--ssrcs N]
+                  [--channel websocket|sctp] [--client FOLDER [--mixed]] [--ssrc-rewriting] [--ssrcs N] [--light]
        tools/demo --screenshot FILE.png
 
 Without --check: installs what is missing, builds, starts Prosody and ringbridge, serves a conference page and prints
@@ -31,6 +31,8 @@ its address. Ctrl-C stops all of it. What it writes lies under target/demo.
   --ssrcs N            how many SSRCs of each kind a client with SSRC rewriting gets, default 50
   --disable-rewriting  test only: the bridge forwards numbers as they are, so that --asymmetric must fail
   --scripted K         how many of the participants are scripted
+  --light              the scripted participants send 5 frames and 10 audio packets a second instead of 15 and 50, so that
+                       two cores carry 20 of them
   --ssrc-rewriting     the scripted participants ask for SSRC rewriting, and count only what comes on SSRCs that the
                        bridge named
   --size WxH, --fps N  the fake camera of the check, default 320x180 at 15
@@ -47,7 +49,7 @@ function arguments_() {
         asymmetric: { type: 'boolean' }, p2p: { type: 'boolean' }, io: { type: 'string' },
         'disable-rewriting': { type: 'boolean' }, scripted: { type: 'string' },
         size: { type: 'string' }, fps: { type: 'string' }, channel: { type: 'string' }, client: { type: 'string' }, mixed: { type: 'boolean' },
-        'ssrc-rewriting': { type: 'boolean' },
+        'ssrc-rewriting': { type: 'boolean' }, light: { type: 'boolean' },
         ssrcs: { type: 'string' }, screenshot: { type: 'string' },
       },
     }));

@@ -1,6 +1,6 @@
 // Child processes: run to the end, or keep in the background with a log file and stop for certain.
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync } from 'node:fs';
 
 /** Runs a program to its end; its output goes to standard error. Rejects when it fails. */
 export function run(program, args, options = {}) {
@@ -45,6 +45,7 @@ export class Background {
     // Its own process group, so that Ctrl-C reaches only us and we stop things in order.
     this.child = spawn(program, args, { stdio: ['ignore', output, output], env: { ...process.env, ...env }, cwd, detached: true });
     closeSync(output);
+    this.started = Date.now();
     this.ended = new Promise(resolve => {
       this.child.on('close', (code, signal) => {
         this.result = signal ?? `exit code ${code}`;
@@ -77,6 +78,12 @@ export class Background {
   memory() {
     const match = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${this.pid}/status`, 'utf8'));
     return match ? Number(match[1]) * 1024 : 0;
+  }
+
+  /** What it holds of the operating system: open files and sockets, threads. */
+  held() {
+    const count = folder => readdirSync(`/proc/${this.pid}/${folder}`).length;
+    return { files: count('fd'), threads: count('task') };
   }
 
   signal(name) {

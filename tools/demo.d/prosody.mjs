@@ -8,8 +8,8 @@ import { Background, until } from './process.mjs';
 const encoded = name => name.replace(/[^A-Za-z0-9]/g, c => '%' + c.charCodeAt(0).toString(16).padStart(2, '0'));
 
 export class Prosody {
-  /** `accounts` maps user names on auth.meet.test to passwords. */
-  constructor({ folder, clientPort, httpPort, accounts }) {
+  /** `accounts` maps user names on auth.meet.test to passwords; a lost stream can be resumed for `resumption` seconds. */
+  constructor({ folder, clientPort, httpPort, accounts, resumption = 60 }) {
     Object.assign(this, { folder, clientPort, httpPort });
     this.configuration = join(folder, 'prosody.cfg.lua');
     const data = join(folder, 'prosody-data');
@@ -47,7 +47,7 @@ http_cors_override = { websocket = { enabled = true, origins = "*" } }
 
 modules_enabled = { "saslauth", "disco", "ping", "version", "smacks", "websocket" }
 modules_disabled = { "s2s", "tls", "offline" }
-smacks_hibernation_time = 60
+smacks_hibernation_time = ${resumption}
 muc_room_cache_size = 10000
 
 VirtualHost "meet.test"

@@ -75,7 +75,7 @@ export class Ringbridge {
 
   async bridgeStats() { return (await fetch(this.bridgeUrl('/colibri/stats'))).json(); }
   async bandwidth() { return (await fetch(this.bridgeUrl('/debug/bandwidth'))).json(); }
-  async debug() { return (await fetch(this.bridgeUrl('/debug'))).json(); }
+  async debug(full = false) { return (await fetch(this.bridgeUrl(`/debug?full=${full}`))).json(); }
   async bridgeHealth() { return (await fetch(this.bridgeUrl('/about/health'))).status; }
   async focusHealth() { return (await fetch(this.focusUrl('/about/health'))).status; }
 

@@ -6,6 +6,7 @@ import { demoFolder } from './paths.mjs';
 import { freePort } from './ports.mjs';
 import { fakeClock, installClient, installDebian, requireNodeModules } from './install.mjs';
 import { Prosody } from './prosody.mjs';
+import { heapEnvironment } from './heap.mjs';
 import { build, Ringbridge } from './ringbridge.mjs';
 import { servePage } from './page-server.mjs';
 import { until } from './process.mjs';
@@ -25,10 +26,11 @@ export class Stack {
   /**
    * `split` runs the focus and `bridges` bridges as processes of their own instead of one `ringbridge all`.
    * `io`, `disableRewriting`, `ssrcs`: handed to the bridges. `currentClientFolder` has another client library for the page.
-   * `clock`: the processes' clock can be set, see `setClock`.
+   * `clock`: the processes' clock can be set, see `setClock`. `resumption`: see Prosody.
+   * `heap`: the process notes its allocations in the file `heapFile`, see heap.mjs.
    */
-  constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting, channel, ssrcs, clock } = {}) {
-    Object.assign(this, { clientFolder, currentClientFolder, split, bridgeCount: bridges, io, disableRewriting, channel, ssrcs, clock });
+  constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting, channel, ssrcs, clock, resumption, heap } = {}) {
+    Object.assign(this, { clientFolder, currentClientFolder, split, bridgeCount: bridges, io, disableRewriting, channel, ssrcs, clock, resumption, heap });
     this.folder = join(demoFolder, folder);
   }
 
@@ -41,10 +43,12 @@ export class Stack {
       clientPort: await freePort(5222),
       httpPort: await freePort(5280),
       accounts,
+      resumption: this.resumption,
     });
     await this.prosody.start();
     const focusRestPort = await freePort(8888);
-    const environment = this.clock ? this.clockEnvironment() : {};
+    this.heapFile = join(this.folder, 'heap');
+    const environment = { ...this.heap ? heapEnvironment(this.heapFile) : {}, ...this.clock ? this.clockEnvironment() : {} };
     const options = async number => ({
       xmppPort: this.prosody.clientPort,
       bridgePassword: accounts.jvb,

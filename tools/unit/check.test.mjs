@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { difference, matrix, scriptedPairs } from '../demo.d/check.mjs';
+import { difference, matrix, roomMistakes, scriptedPairs } from '../demo.d/check.mjs';
 import { freePort } from '../demo.d/ports.mjs';
 import { createServer } from 'node:net';
 
@@ -47,4 +47,25 @@ test('scripted receivers count by sender, themselves excepted', () => {
   const received = { a: { video_frames: 150, audio_packets: 500 }, b: { video_frames: 2, audio_packets: 500 }, me: { video_frames: 150, audio_packets: 500 } };
   assert.deepEqual(scriptedPairs({ reports: [{ endpoint: 'me', received }] }, 10), { video: 1, audio: 2 });
   assert.equal(scriptedPairs(undefined, 10), undefined);
+});
+
+test('a room in which all agree has no mistakes, and each disagreement is named', () => {
+  const media = { audio_packets: 1, video_frames: 0 };
+  const report = () => ({ reports: [
+    { endpoint: 'a', occupants: ['b', 'p'], owners: ['p'], received: { b: { ...media }, p: { ...media }, jvb: { audio_packets: 0, video_frames: 0 } } },
+    { endpoint: 'b', occupants: ['a', 'p'], owners: ['p'], received: { a: { ...media }, p: { ...media } } },
+  ] });
+  const pages = [{ id: 'p', owner: true }];
+  assert.deepEqual(roomMistakes(report(), pages), []);
+  const wrong = (change, text) => {
+    const changed = report();
+    change(changed.reports);
+    assert.match(roomMistakes(changed, pages).join(), text);
+  };
+  wrong(([a]) => a.occupants.pop(), /a saw 1 others instead of 2/);
+  wrong(([a]) => { a.received.b.audio_packets = 0; }, /a received media of 1 instead of 2/);
+  wrong(([, b]) => { b.owners = ['a']; }, /b saw the owners a/);
+  wrong(([, b]) => b.owners.push('a'), /b saw the owners p,a/);
+  assert.match(roomMistakes(report(), [{ id: 'p', owner: false }]).join(), /p says that it is no owner/);
+  assert.deepEqual(roomMistakes(undefined, pages), ['the scripted participants left no report']);
 });

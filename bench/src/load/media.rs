@@ -20,8 +20,26 @@ use super::clips::{Clips, packetize_vp8};
 use super::jingle::{Offer, RemoteSource};
 use super::speech::Speech;
 
-const VIDEO_INTERVAL: Duration = Duration::from_micros(66_667);
-const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
+/// How often a participant sends.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Between two video frames.
+    pub video: Duration,
+    /// Between two audio packets; each holds 20 ms, what lies between is left out as in silence.
+    pub audio: Duration,
+}
+
+impl Pace {
+    /// `fps` frames of video a second, and an audio packet every `audio_ms` milliseconds.
+    pub fn new(fps: u32, audio_ms: u64) -> Self {
+        Self { video: Duration::from_secs(1) / fps.max(1), audio: Duration::from_millis(audio_ms.max(20)) }
+    }
+
+    /// In ticks of a media clock (Hz), to the nearest.
+    fn ticks(interval: Duration, clock: u128) -> u32 {
+        ((interval.as_nanos() * clock + 500_000_000) / 1_000_000_000) as u32
+    }
+}
 
 /// What arrived from one other participant.
 #[derive(Debug, Clone, Default, Serialize, PartialEq, Eq)]
@@ -61,6 +79,7 @@ pub struct MediaSession {
     local: SocketAddr,
     own: OwnSsrcs,
     speech: Speech,
+    pace: Pace,
     pts: (Pt, Pt),
     connected: bool,
     next_video: Instant,
@@ -162,6 +181,7 @@ impl MediaSession {
             local,
             own,
             speech: Speech::Always,
+            pace: Pace::new(15, 20),
             pts,
             connected: false,
             next_video: now,
@@ -181,6 +201,11 @@ impl MediaSession {
     /// Says when the microphone is loud; without it, always.
     pub fn set_speech(&mut self, speech: Speech) {
         self.speech = speech;
+    }
+
+    /// Says how often it sends; without it 15 frames and 50 audio packets a second.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
     }
 
     /// Our ICE credentials and certificate fingerprint, for the answer.
@@ -247,11 +272,11 @@ impl MediaSession {
         if self.connected {
             while self.next_audio <= now {
                 self.write_audio(now);
-                self.next_audio += AUDIO_INTERVAL;
+                self.next_audio += self.pace.audio;
             }
             while self.next_video <= now {
                 self.write_video(now);
-                self.next_video += VIDEO_INTERVAL;
+                self.next_video += self.pace.video;
             }
         }
         Ok(())
@@ -306,7 +331,7 @@ impl MediaSession {
             stream.write_rtp(write);
         }
         self.sequences.0 += 1;
-        self.timestamps.0 = self.timestamps.0.wrapping_add(960);
+        self.timestamps.0 = self.timestamps.0.wrapping_add(Pace::ticks(self.pace.audio, 48_000));
     }
 
     fn write_video(&mut self, now: Instant) {
@@ -324,7 +349,7 @@ impl MediaSession {
         }
         self.video_frame = (self.video_frame + 1) % self.clips.video.len();
         self.picture_id = self.picture_id.wrapping_add(1) & 0x7fff;
-        self.timestamps.1 = self.timestamps.1.wrapping_add(6_000);
+        self.timestamps.1 = self.timestamps.1.wrapping_add(Pace::ticks(self.pace.video, 90_000));
     }
 }
 
@@ -396,6 +421,14 @@ mod tests {
         assert_eq!(received.video_keyframes, 1);
         assert_eq!(received.video_frames + received.video_broken, if clips.video[5].len() > 1_100 { 10 } else { 9 });
         assert!(received.video_frames <= 9);
+    }
+
+    #[test]
+    fn paces_in_ticks_of_their_clocks() {
+        let ticks = |pace: Pace| (Pace::ticks(pace.video, 90_000), Pace::ticks(pace.audio, 48_000));
+        assert_eq!(ticks(Pace::new(15, 20)), (6_000, 960));
+        assert_eq!(ticks(Pace::new(5, 100)), (18_000, 4_800));
+        assert_eq!(ticks(Pace::new(0, 0)), (90_000, 960));
     }
 
     #[test]

@@ -50,6 +50,12 @@ pub struct LoadArgs {
     /// They speak in turn, each this many seconds; without it all speak all the time.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub speak_seconds: Option<u64>,
+    /// Frames of video that each sends a second.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub video_fps: u32,
+    /// Milliseconds from one audio packet to the next; above 20 what lies between is left out, as in silence.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(20..=1_000))]
+    pub audio_interval: u64,
     /// They ask for SSRC rewriting, as a current lib-jitsi-meet does, and count only what comes on SSRCs that the bridge named.
     #[arg(long)]
     pub ssrc_rewriting: bool,
@@ -65,6 +71,10 @@ pub struct ParticipantReport {
     pub endpoint: String,
     /// Whether its media session was connected at the end.
     pub connected: bool,
+    /// Nicknames of the others in the room at the end, without the focus.
+    pub occupants: std::collections::BTreeSet<String>,
+    /// Of all in the room, itself included, those who own it.
+    pub owners: std::collections::BTreeSet<String>,
     /// What arrived, by sender.
     pub received: std::collections::BTreeMap<String, Received>,
     /// Why it ended early.

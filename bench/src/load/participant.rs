@@ -1,5 +1,6 @@
 //! One scripted participant: anonymous login, conference request, room, Jingle, media, until its time is up.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,13 +19,14 @@ use xmpp_parsers::presence::{Presence, Type as PresenceType};
 use super::clips::Clips;
 use super::jingle::{self, Answer, Offer, RemoteSource, ns};
 use super::mappings;
-use super::media::{MediaSession, OwnSsrcs, Step};
+use super::media::{MediaSession, OwnSsrcs, Pace, Step};
 use super::speech::Speech;
 use super::{LoadArgs, ParticipantReport};
 
 const FOCUS: &str = "http://jitsi.org/protocol/focus";
 const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 const MUC: &str = "http://jabber.org/protocol/muc";
+const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 
 /// What the focus is told that we can do.
 const FEATURES: &[&str] = &[
@@ -58,6 +60,8 @@ pub(super) struct Participant {
     mapped: (mpsc::UnboundedSender<Vec<RemoteSource>>, mpsc::UnboundedReceiver<Vec<RemoteSource>>),
     own: OwnSsrcs,
     jid: Option<FullJid>,
+    /// Who is in the room by nickname, and whether it owns the room.
+    occupants: BTreeMap<String, bool>,
 }
 
 impl Participant {
@@ -74,6 +78,7 @@ impl Participant {
             mapped: mpsc::unbounded_channel(),
             own: OwnSsrcs { audio: rand::random(), video: rand::random(), video_rtx: rand::random() },
             jid: None,
+            occupants: BTreeMap::new(),
         }
     }
 
@@ -87,7 +92,9 @@ impl Participant {
             Some((_, session)) => (session.is_connected(), session.received().clone()),
             None => Default::default(),
         };
-        ParticipantReport { endpoint: self.endpoint, connected, received, error }
+        let owners = self.occupants.iter().filter(|(_, owner)| **owner).map(|(nick, _)| nick.clone()).collect();
+        let occupants: BTreeSet<String> = self.occupants.into_keys().filter(|nick| *nick != self.endpoint).collect();
+        ParticipantReport { endpoint: self.endpoint, connected, occupants, owners, received, error }
     }
 
     async fn take_part(&mut self, stay: Duration, mut leave: watch::Receiver<bool>) -> Result<(), BoxError> {
@@ -100,6 +107,9 @@ impl Participant {
         let mut wake = end;
         loop {
             tokio::select! {
+                // In this order: whoever is told to leave has not yet seen the others go.
+                biased;
+                Ok(()) = leave.changed() => end = Instant::now(),
                 event = client.next() => match event {
                     Some(XmppEvent::Online { bound_jid, .. }) => {
                         self.jid = Some(bound_jid.try_into_full().map_err(|_| "the server bound no resource")?);
@@ -109,18 +119,17 @@ impl Participant {
                     Some(XmppEvent::Stanza(stanza)) => self.handle_stanza(&mut client, &socket, stanza).await?,
                     None => return Err("the XMPP stream ended".into()),
                 },
+                Some(sources) = self.mapped.1.recv() => {
+                    if let Some((_, session)) = self.session.as_mut().filter(|_| self.args.ssrc_rewriting) {
+                        session.map_sources(&sources);
+                    }
+                }
                 datagram = socket.recv_from(&mut buffer) => {
                     let (length, source) = datagram?;
                     if let Some((_, session)) = &mut self.session {
                         session.handle_datagram(Instant::now(), source, &buffer[..length])?;
                     }
                 }
-                Some(sources) = self.mapped.1.recv() => {
-                    if let Some((_, session)) = self.session.as_mut().filter(|_| self.args.ssrc_rewriting) {
-                        session.map_sources(&sources);
-                    }
-                }
-                Ok(()) = leave.changed() => end = Instant::now(),
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
             let now = Instant::now();
@@ -164,7 +173,14 @@ impl Participant {
     }
 
     async fn handle_stanza(&mut self, client: &mut Client, socket: &UdpSocket, stanza: Stanza) -> Result<(), BoxError> {
-        let Stanza::Iq(iq) = stanza else { return Ok(()) };
+        let iq = match stanza {
+            Stanza::Iq(iq) => iq,
+            Stanza::Presence(presence) => {
+                self.handle_presence(&presence);
+                return Ok(());
+            }
+            Stanza::Message(_) => return Ok(()),
+        };
         match iq {
             Iq::Result { payload: Some(payload), .. } if payload.is("conference", FOCUS) => {
                 if payload.attr("ready") == Some("true") {
@@ -202,6 +218,23 @@ impl Participant {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Follows who is in the room.
+    fn handle_presence(&mut self, presence: &Presence) {
+        let Some(Ok(from)) = presence.from.clone().map(Jid::try_into_full) else { return };
+        let nick = from.resource().to_string();
+        if from.to_bare().to_string() != self.room || nick == "focus" {
+            return;
+        }
+        if presence.type_ == PresenceType::Unavailable {
+            self.occupants.remove(&nick);
+            return;
+        }
+        let user = presence.payloads.iter().find(|payload| payload.is("x", MUC_USER));
+        let item = user.and_then(|user| user.get_child("item", MUC_USER));
+        let owner = item.and_then(|item| item.attr("affiliation")) == Some("owner");
+        self.occupants.insert(nick, owner);
     }
 
     fn join(&self) -> Result<Presence, BoxError> {
@@ -245,6 +278,7 @@ impl Participant {
                 let mut session =
                     MediaSession::new(Instant::now(), &offer, socket.local_addr()?, self.own, self.clips.clone())?;
                 session.set_speech(self.speech);
+                session.set_pace(Pace::new(self.args.video_fps, self.args.audio_interval));
                 let (ice, fingerprint) = session.credentials();
                 let jid = self.jid.as_ref().map(ToString::to_string).unwrap_or_default();
                 let accept = offer.accept(&Answer {

@@ -1,6 +1,5 @@
 //! The one task of the bridge: everything that happens to it, in order.
 
-use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -9,8 +8,7 @@ use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::ring::{Command, Event, WorkerLink};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::addresses::{Addresses, Change};
@@ -18,9 +16,10 @@ use super::endpoints::{Action, Carrier, Endpoints, NewEndpoint};
 use super::lifecycle::{Lifecycle, Stage};
 use super::load::{self, HostLoad};
 use super::probe::{self, PortProbe};
-use super::report::{Report, Traffic};
+use super::report::{Held, Report, Traffic};
 use super::requests;
 use super::shards::Shards;
+use super::websockets::{self, WebSockets};
 use super::workers::Workers;
 use super::{BridgeError, BridgeSettings, messages};
 use crate::channel::{ChannelEvent, ChannelOut, Registry};
@@ -68,41 +67,12 @@ pub(super) struct Inputs {
     pub shutdown: watch::Receiver<bool>,
 }
 
-/// Messages that may wait for a client beyond its socket's own queue; one that reads slower is cut off.
-const CHANNEL_BACKLOG: usize = 1000;
-/// Wait before they are tried again.
-const CHANNEL_RETRY: Duration = Duration::from_millis(20);
-
-struct Channel {
-    connection: u64,
-    sender: mpsc::Sender<ChannelOut>,
-    waiting: VecDeque<ChannelOut>,
-}
-
-impl Channel {
-    /// Passes on what waits, in order; an error when the client is gone or too slow.
-    fn flush(&mut self) -> Result<(), &'static str> {
-        while let Some(message) = self.waiting.pop_front() {
-            match self.sender.try_send(message) {
-                Ok(()) => {}
-                Err(TrySendError::Full(message)) => {
-                    self.waiting.push_front(message);
-                    return if self.waiting.len() > CHANNEL_BACKLOG { Err("the client does not read") } else { Ok(()) };
-                }
-                // The server reports the end of the connection itself.
-                Err(TrySendError::Closed(_)) => self.waiting.clear(),
-            }
-        }
-        Ok(())
-    }
-}
-
 pub(super) struct Actor {
     region: Option<String>,
     colibri: ColibriBridge,
     endpoints: Endpoints,
     workers: Workers,
-    channels: HashMap<EndpointId, Channel>,
+    websockets: WebSockets,
     registry: Registry,
     shards: Shards,
     publish: Publish,
@@ -118,8 +88,6 @@ pub(super) struct Actor {
     leaving: bool,
     traffic: Traffic,
     reported: Instant,
-    received: u64,
-    sent: u64,
 }
 
 impl Actor {
@@ -147,7 +115,7 @@ impl Actor {
             colibri: ColibriBridge::new(now, config),
             endpoints: Endpoints::new(certificate),
             workers: Workers::new(now, links, stats).map_err(BridgeError::Wakeup)?,
-            channels: HashMap::new(),
+            websockets: WebSockets::default(),
             registry: outside.registry,
             shards: outside.shards,
             publish,
@@ -162,8 +130,6 @@ impl Actor {
             leaving: false,
             traffic: Traffic::default(),
             reported: now,
-            received: 0,
-            sent: 0,
         })
     }
 
@@ -228,8 +194,8 @@ impl Actor {
         {
             deadline = deadline.min(at);
         }
-        if self.channels.values().any(|c| !c.waiting.is_empty()) {
-            deadline = deadline.min(Instant::now() + CHANNEL_RETRY);
+        if self.websockets.backlog() {
+            deadline = deadline.min(Instant::now() + websockets::RETRY);
         }
         if self.workers.backlog() {
             deadline = deadline.min(Instant::now() + RETRY);
@@ -239,7 +205,9 @@ impl Actor {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.workers.retry();
-        self.flush_channels();
+        for endpoint in self.websockets.flush() {
+            self.handle_cut_off(endpoint);
+        }
         self.colibri.handle_timeout(now);
         self.endpoints.handle_timeout(now);
         self.life.handle_timeout(now);
@@ -284,9 +252,7 @@ impl Actor {
             Output::EndpointExpired { endpoint, conference_hex, label, .. } => {
                 self.registry.remove(&conference_hex, &label);
                 self.endpoints.remove(endpoint);
-                if let Some(channel) = self.channels.remove(&endpoint) {
-                    let _ = channel.sender.try_send(ChannelOut::Close);
-                }
+                self.websockets.close(endpoint);
             }
             Output::RemoteDtls { endpoint, setup, fingerprints } => {
                 let fingerprints = fingerprints
@@ -304,11 +270,8 @@ impl Actor {
         match action {
             Action::Command { worker, command } => self.workers.send(worker, command),
             Action::Send { endpoint, message } => {
-                let Some(channel) = self.channels.get_mut(&endpoint) else { return };
-                channel.waiting.push_back(ChannelOut::Message(messages::encode(message)));
-                self.sent += 1;
-                if let Err(reason) = channel.flush() {
-                    self.cut_off(endpoint, reason);
+                if self.websockets.send(endpoint, messages::encode(message)).is_err() {
+                    self.handle_cut_off(endpoint);
                 }
             }
             Action::VideoType { endpoint, source, video_type } => {
@@ -319,9 +282,9 @@ impl Actor {
 
     fn handle_worker(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Ice { endpoint, state, .. } => {
+            Event::Ice { endpoint, state, relayed, .. } => {
                 self.colibri.handle_ice(now, endpoint, state);
-                self.endpoints.handle_ice(now, endpoint, state);
+                self.endpoints.handle_ice(now, endpoint, state, relayed);
             }
             Event::Dtls { endpoint, datagram } => self.endpoints.handle_dtls(now, endpoint, datagram),
             Event::Activity { endpoint, active } => {
@@ -344,18 +307,9 @@ impl Actor {
 
     // --- channel ----------------------------------------------------------------------------------------------
 
-    fn cut_off(&mut self, endpoint: EndpointId, reason: &str) {
-        tracing::warn!(%endpoint, reason, "bridge channel cut off");
-        self.channels.remove(&endpoint);
+    fn handle_cut_off(&mut self, endpoint: EndpointId) {
+        tracing::warn!(%endpoint, "bridge channel cut off: the client does not read");
         self.endpoints.handle_channel_closed(endpoint, Carrier::WebSocket);
-    }
-
-    fn flush_channels(&mut self) {
-        let slow = |(id, channel): (&EndpointId, &mut Channel)| channel.flush().err().map(|reason| (*id, reason));
-        let slow: Vec<_> = self.channels.iter_mut().filter_map(slow).collect();
-        for (endpoint, reason) in slow {
-            self.cut_off(endpoint, reason);
-        }
     }
 
     fn handle_channel(&mut self, event: ChannelEvent) {
@@ -366,22 +320,19 @@ impl Actor {
                     let _ = sender.try_send(ChannelOut::Close);
                     return;
                 }
-                // Dropping the former sender closes the former socket.
-                self.channels.insert(endpoint, Channel { connection, sender, waiting: VecDeque::new() });
+                self.websockets.insert(endpoint, connection, sender);
                 self.endpoints.handle_channel_opened(endpoint, Carrier::WebSocket);
             }
             ChannelEvent::Message { endpoint, connection, message } => {
-                if self.channels.get(&endpoint).is_none_or(|c| c.connection != connection) {
+                if !self.websockets.receive(endpoint, connection) {
                     return;
                 }
-                self.received += 1;
                 if let Some(message) = messages::decode(message) {
                     self.endpoints.handle_message(endpoint, Carrier::WebSocket, message);
                 }
             }
             ChannelEvent::Closed { endpoint, connection } => {
-                if self.channels.get(&endpoint).is_some_and(|c| c.connection == connection) {
-                    self.channels.remove(&endpoint);
+                if self.websockets.remove(endpoint, connection) {
                     self.endpoints.handle_channel_closed(endpoint, Carrier::WebSocket);
                 }
             }
@@ -581,6 +532,7 @@ impl Actor {
             endpoints_disconnected: counters.disconnected,
             endpoints_reconnected: counters.reconnected,
             ice_succeeded: counters.ice_succeeded,
+            ice_succeeded_relayed: counters.ice_succeeded_relayed,
             ice_failed: counters.ice_failed,
             dtls_failed: counters.dtls_failed,
             dominant_speaker_changes: counters.dominant_speaker_changes,
@@ -590,8 +542,21 @@ impl Actor {
             paths: self.endpoints.paths(),
             keyframes: self.workers.total(Counter::KeyframesReceived),
             layering_changes: self.workers.total(Counter::LayeringChanges),
-            messages_received: self.received,
-            messages_sent: self.sent,
+            video_millis: self.workers.total(Counter::VideoMillis),
+            held: self.held(),
+            messages_received: self.websockets.received,
+            messages_sent: self.websockets.sent,
+        }
+    }
+
+    /// How much the control plane keeps for conferences; 0 each when all have ended.
+    fn held(&self) -> Held {
+        Held {
+            conferences: self.colibri.conference_count(),
+            endpoints: self.endpoints.len(),
+            timers: self.endpoints.timers(),
+            websockets: self.websockets.len(),
+            channel_passwords: self.registry.len(),
         }
     }
 
@@ -625,9 +590,7 @@ impl Actor {
     async fn say_goodbye(mut self, mut xmpp: mpsc::Receiver<(usize, XmppEvent)>) {
         self.leaving = true;
         self.shards.leave();
-        for (_, channel) in self.channels.drain() {
-            let _ = channel.sender.try_send(ChannelOut::Close);
-        }
+        self.websockets.close_all();
         for worker in 0..self.workers.len() {
             self.workers.send(worker, Command::Shutdown);
         }

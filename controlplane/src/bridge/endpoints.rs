@@ -1,25 +1,26 @@
 //! What the bridge knows of its endpoints beyond signalling: DTLS, the bridge channel, what they receive and send.
 //! A state machine: events of the workers and of channels in, [`Action`]s out.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
-use std::sync::atomic::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::media::{MediaKind, ReceiverConstraints, SourceDescription};
 use ringbridge_dataplane::ring::{Bandwidth, Command, IceState};
 
+mod channel;
 mod debug;
 mod mappings;
 mod paths;
 
+pub(super) use channel::Carrier;
+use channel::Channels;
 pub(super) use paths::Paths;
 
-use super::messages::{self, FromClient, ToClient};
+use super::messages::{self, ToClient};
 use super::secure::{Secure, SecureOutput};
 use super::wishes::Wishes;
-use crate::channel::{ClientMessage, NotSent, counters};
+use crate::channel::ClientMessage;
 use crate::colibri::elements::Setup;
 use crate::transport::{Certificate, DtlsError, DtlsRole, Fingerprint};
 
@@ -27,13 +28,6 @@ use crate::transport::{Certificate, DtlsError, DtlsRole, Fingerprint};
 const FIRST_ACTIVITY: Duration = Duration::from_secs(15);
 /// An endpoint without a channel so long after DTLS is counted.
 const CHANNEL_DELAY: Duration = Duration::from_secs(30);
-/// Bytes that may wait on a data channel before messages of other clients are left out for its client.
-const BUFFERED_OF_OTHERS: usize = 256 * 1024;
-/// Bytes that may wait before the channel is closed: its client does not read.
-const BUFFERED: usize = 1024 * 1024;
-/// In larger conferences statistics go only to those who care about the sender.
-const STATS_TO_ALL: usize = 20;
-
 /// Something that the caller must do, in order.
 #[derive(Debug, PartialEq)]
 pub(super) enum Action {
@@ -49,6 +43,8 @@ pub(super) enum Action {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct EndpointCounters {
     pub ice_succeeded: u64,
+    /// Over a relayed candidate of the client.
+    pub ice_succeeded_relayed: u64,
     pub ice_failed: u64,
     pub dtls_failed: u64,
     pub dominant_speaker_changes: u64,
@@ -59,49 +55,6 @@ pub(super) struct EndpointCounters {
     pub without_channel: u64,
     pub data_messages_received: u64,
     pub data_messages_sent: u64,
-}
-
-/// What carries an endpoint's bridge channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Carrier {
-    /// The colibri WebSocket.
-    WebSocket,
-    /// The SCTP data channel.
-    Data,
-}
-
-/// Which carriers are open, and which one is used.
-#[derive(Debug, Clone, Copy, Default)]
-struct Channels {
-    websocket: bool,
-    data: bool,
-    /// The one that the client used last.
-    last: Option<Carrier>,
-}
-
-impl Channels {
-    fn is_open(self, carrier: Carrier) -> bool {
-        match carrier {
-            Carrier::WebSocket => self.websocket,
-            Carrier::Data => self.data,
-        }
-    }
-
-    fn set(&mut self, carrier: Carrier, open: bool) {
-        match carrier {
-            Carrier::WebSocket => self.websocket = open,
-            Carrier::Data => self.data = open,
-        }
-        if open {
-            self.last = Some(carrier);
-        }
-    }
-
-    /// The one that the client used last; if that is closed, the other (section 5.2).
-    fn current(self) -> Option<Carrier> {
-        let open = |carrier: &Carrier| self.is_open(*carrier);
-        self.last.into_iter().chain([Carrier::WebSocket, Carrier::Data]).find(open)
-    }
 }
 
 /// A new endpoint.
@@ -137,7 +90,7 @@ struct Endpoint {
     bandwidth: Option<Bandwidth>,
     mappings: mappings::Mappings,
     secure: Secure,
-    /// The earliest of its entries in the heap of timers.
+    /// Its entry among the timers.
     timer: Option<Instant>,
 }
 
@@ -158,7 +111,8 @@ pub(super) struct Endpoints {
     /// Some bandwidth is news, or its endpoint is gone.
     bandwidth_changed: bool,
     actions: VecDeque<Action>,
-    timers: BinaryHeap<Reverse<(Instant, EndpointId)>>,
+    /// At most one per endpoint.
+    timers: BTreeSet<(Instant, EndpointId)>,
     /// Endpoints whose data channel was written to.
     written: HashSet<EndpointId>,
     /// Endpoints that were told what their SSRCs carry, and whose workers do not know yet.
@@ -176,7 +130,7 @@ impl Endpoints {
             told_estimates: None,
             bandwidth_changed: false,
             actions: VecDeque::new(),
-            timers: BinaryHeap::new(),
+            timers: BTreeSet::new(),
             written: HashSet::new(),
             told: HashSet::new(),
             counters: EndpointCounters::default(),
@@ -191,6 +145,16 @@ impl Endpoints {
     /// Whether it exists.
     pub fn contains(&self, id: EndpointId) -> bool {
         self.endpoints.contains_key(&id)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// Deadlines that wait.
+    pub fn timers(&self) -> usize {
+        self.timers.len()
     }
 
     /// Totals.
@@ -232,6 +196,9 @@ impl Endpoints {
     /// An endpoint expired.
     pub fn remove(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.remove(&id) else { return };
+        if let Some(at) = endpoint.timer {
+            self.timers.remove(&(at, id));
+        }
         if let Some(conference) = self.conferences.get_mut(&endpoint.conference) {
             conference.members.retain(|m| *m != id);
             conference.speakers.retain(|m| *m != id);
@@ -288,8 +255,8 @@ impl Endpoints {
 
     // --- workers ----------------------------------------------------------------------------------------------
 
-    /// ICE changed its state.
-    pub fn handle_ice(&mut self, now: Instant, id: EndpointId, state: IceState) {
+    /// ICE changed its state; `relayed`: it is connected to a relayed candidate of the client.
+    pub fn handle_ice(&mut self, now: Instant, id: EndpointId, state: IceState, relayed: bool) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         let label = &endpoint.label;
         match state {
@@ -297,6 +264,7 @@ impl Endpoints {
                 tracing::info!(endpoint = %id, %label, "ICE connected");
                 if endpoint.secure.set_ice_connected(now, &self.certificate) {
                     self.counters.ice_succeeded += 1;
+                    self.counters.ice_succeeded_relayed += u64::from(relayed);
                     // Workers report changes only, and take a new endpoint for active.
                     self.set_active(id, true);
                 }
@@ -413,108 +381,6 @@ impl Endpoints {
         self.send(id, ToClient::SenderSourceConstraints { source, max_height });
     }
 
-    // --- channel ----------------------------------------------------------------------------------------------
-
-    /// A channel opened: says what the client must know (section 5.3).
-    pub fn handle_channel_opened(&mut self, id: EndpointId, carrier: Carrier) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        endpoint.channels.set(carrier, true);
-        endpoint.channel_seen = true;
-        let (conference, demand) = (endpoint.conference, endpoint.demand.clone());
-        // Over a data channel the client asks first.
-        if carrier == Carrier::WebSocket {
-            self.send(id, ToClient::ServerHello);
-        }
-        for (source, max_height) in demand {
-            self.send_demand(id, source, max_height);
-        }
-        self.send_forwarded(id);
-        self.retell_mappings(id);
-        for member in self.members(conference) {
-            let Some(other) = self.endpoints.get(&member) else { continue };
-            if other.active == Some(false) && !other.visitor {
-                let endpoint = other.label.clone();
-                self.send(id, ToClient::Connectivity { endpoint, active: false });
-            }
-        }
-        if let Some(message) = self.speaker_message(conference) {
-            self.send(id, message);
-        }
-    }
-
-    /// The channel closed.
-    pub fn handle_channel_closed(&mut self, id: EndpointId, carrier: Carrier) {
-        if let Some(endpoint) = self.endpoints.get_mut(&id) {
-            endpoint.channels.set(carrier, false);
-        }
-    }
-
-    /// A message arrived on the channel.
-    pub fn handle_message(&mut self, id: EndpointId, carrier: Carrier, message: FromClient) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        endpoint.channels.last = Some(carrier);
-        match message {
-            FromClient::Hello => self.send(id, ToClient::ServerHello),
-            FromClient::Wishes { patch, legacy } => {
-                let newly_legacy = legacy && !std::mem::replace(&mut endpoint.legacy, true);
-                let demand = endpoint.demand.clone();
-                endpoint.wishes.apply(patch);
-                self.update_constraints(id);
-                if newly_legacy {
-                    // What it was told so far it did not understand.
-                    for (source, max_height) in demand {
-                        self.send_demand(id, source, max_height);
-                    }
-                    self.send_forwarded(id);
-                }
-            }
-            FromClient::LastN(last_n) => {
-                endpoint.wishes.set_last_n(last_n);
-                self.update_constraints(id);
-            }
-            FromClient::Audio(audio) => {
-                endpoint.wishes.set_audio(audio);
-                self.update_constraints(id);
-            }
-            FromClient::VideoType { source, video_type } => {
-                let first = || endpoint.sources.iter().find(|s| s.kind == MediaKind::Video).map(|s| s.name.clone());
-                let source = source.or_else(first).unwrap_or_else(|| format!("{}-v0", endpoint.label));
-                self.actions.push_back(Action::VideoType { endpoint: id, source, video_type });
-            }
-            FromClient::Message { to, mut body } => {
-                if endpoint.visitor {
-                    return;
-                }
-                let conference = endpoint.conference;
-                body.insert("from".to_owned(), endpoint.label.clone().into());
-                for member in self.members(conference) {
-                    let Some(other) = self.endpoints.get(&member) else { continue };
-                    if member != id && (to.is_empty() || other.label == to) {
-                        self.send(member, ToClient::Forwarded(body.clone()));
-                    }
-                }
-            }
-            FromClient::Stats(mut body) => {
-                if endpoint.visitor {
-                    return;
-                }
-                let conference = endpoint.conference;
-                let label = endpoint.label.clone();
-                let sources: Vec<String> = endpoint.sources.iter().map(|s| s.name.clone()).collect();
-                body.insert("from".to_owned(), label.clone().into());
-                let members = self.members(conference);
-                let speaks = self.conferences.get(&conference).is_some_and(|c| c.speakers.contains(&id));
-                let everybody = members.len() <= STATS_TO_ALL || speaks;
-                for member in members {
-                    let Some(other) = self.endpoints.get(&member) else { continue };
-                    if member != id && (everybody || other.wishes.interested_in(&label, &sources)) {
-                        self.send(member, ToClient::Forwarded(body.clone()));
-                    }
-                }
-            }
-        }
-    }
-
     fn update_constraints(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get(&id) else { return };
         let members = self.members(endpoint.conference);
@@ -533,35 +399,6 @@ impl Endpoints {
 
     fn members(&self, conference: ConferenceId) -> Vec<EndpointId> {
         self.conferences.get(&conference).map(|c| c.members.clone()).unwrap_or_default()
-    }
-
-    fn send(&mut self, id: EndpointId, message: ToClient) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        match endpoint.channels.current() {
-            None => {}
-            Some(Carrier::WebSocket) => self.actions.push_back(Action::Send { endpoint: id, message }),
-            Some(Carrier::Data) => {
-                let buffered = endpoint.secure.buffered();
-                if buffered > BUFFERED_OF_OTHERS && matches!(message, ToClient::Forwarded(_)) {
-                    counters::UNREAD.fetch_add(1, Ordering::Relaxed);
-                    return;
-                }
-                if buffered > BUFFERED {
-                    counters::STALLED.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(endpoint = %id, label = %endpoint.label, "data channel closed: the client does not read");
-                    endpoint.secure.close_channel();
-                    endpoint.channels.set(Carrier::Data, false);
-                } else {
-                    match endpoint.secure.send(&messages::encode(message).to_text()) {
-                        Ok(()) => self.counters.data_messages_sent += 1,
-                        Err(NotSent::TooLarge) => drop(counters::OVERSIZED.fetch_add(1, Ordering::Relaxed)),
-                        // Its end is on its way to us.
-                        Err(NotSent::Closed) => {}
-                    }
-                }
-                self.written.insert(id);
-            }
-        }
     }
 
     // --- DTLS and time ----------------------------------------------------------------------------------------
@@ -609,14 +446,16 @@ impl Endpoints {
         }
     }
 
-    /// Sets the endpoint's timer, unless one as early is set.
+    /// Sets the endpoint's timer to what its session waits for.
     fn arm(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        if let Some(at) = endpoint.secure.poll_timeout()
-            && endpoint.timer.is_none_or(|set| at < set)
-        {
-            endpoint.timer = Some(at);
-            self.timers.push(Reverse((at, id)));
+        let due = endpoint.secure.poll_timeout();
+        let set = std::mem::replace(&mut endpoint.timer, due);
+        if set != due {
+            if let Some(at) = set {
+                self.timers.remove(&(at, id));
+            }
+            self.timers.extend(due.map(|at| (at, id)));
         }
     }
 
@@ -636,26 +475,16 @@ impl Endpoints {
 
     /// When [`Endpoints::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((at, _))| *at)
+        self.timers.first().map(|(at, _)| *at)
     }
 
     /// Lets DTLS and SCTP repeat what was lost.
     pub fn handle_timeout(&mut self, now: Instant) {
-        // Each endpoint once, however many timers it left behind.
-        let mut due = HashSet::new();
-        while let Some(Reverse((at, id))) = self.timers.peek().copied() {
-            if at > now {
-                break;
-            }
-            self.timers.pop();
-            due.insert(id);
-        }
+        // Each once: a session that is still not content has to wait for the next call.
+        let due: Vec<EndpointId> = self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect();
         for id in due {
             let Some(endpoint) = self.endpoints.get_mut(&id) else { continue };
-            endpoint.timer = None;
-            if endpoint.secure.poll_timeout().is_some_and(|at| at <= now) {
-                endpoint.secure.handle_timeout(now);
-            }
+            endpoint.secure.handle_timeout(now);
             self.drain(id);
         }
     }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use serde_json::Value;
 
-use super::report::Report;
+use super::report::{Held, Report};
 use crate::channel;
 use crate::rest::{Family, Kind};
 
@@ -99,11 +99,19 @@ const COUNTERS: &[(&str, &str, &str)] = &[
     ("bytes_sent", "total_bytes_sent", "Bytes sent."),
     ("keyframes_received", "total_keyframes_received", "Keyframes received."),
     ("layering_changes_received", "total_layering_changes_received", "Layers of video that came or went."),
+    (
+        "video_milliseconds_received",
+        "total_video_stream_milliseconds_received",
+        "Milliseconds of video received, each encoding on its own.",
+    ),
     ("dominant_speaker_changes", "total_dominant_speaker_changes", "Changes of the dominant speaker."),
     ("endpoints_ice_failed", "endpoints_ice_failed", "Endpoints whose ICE never connected."),
     ("endpoints_dtls_failed", "dtls_failed_endpoints", "Endpoints whose DTLS failed."),
     ("ice_failed", "total_ice_failed", "ICE agents that failed."),
     ("ice_succeeded", "total_ice_succeeded", "ICE agents that connected."),
+    ("ice_succeeded_relayed", "total_ice_succeeded_relayed", "Of those the ones over a client's relayed candidate."),
+    ("preemptive_keyframe_requests_sent", "preemptive_kfr_sent", "Always 0, see docs/coverage.md."),
+    ("preemptive_keyframe_requests_suppressed", "preemptive_kfr_suppressed", "Always 0, see docs/coverage.md."),
     ("endpoints_disconnected", "endpoints_disconnected", "Times that an endpoint fell silent."),
     ("endpoints_reconnected", "endpoints_reconnected", "Times that a silent endpoint came back."),
 ];
@@ -152,9 +160,28 @@ impl Report {
         ] {
             families.push(Family::single(format!("ringbridge_{name}"), help, Kind::Gauge, value));
         }
+        families.push(self.held.family());
         families.extend(worker_counters(workers));
         families.extend(channel::counters::families());
         families
+    }
+}
+
+impl Held {
+    /// One sample for each kind of thing.
+    fn family(self) -> Family {
+        let help = "What the control plane keeps for conferences; 0 when all have ended.";
+        let mut family = Family::new("ringbridge_control_held", help, Kind::Gauge);
+        for (reason, held) in [
+            ("conferences", self.conferences),
+            ("endpoints", self.endpoints),
+            ("timers", self.timers),
+            ("websockets", self.websockets),
+            ("channel_passwords", self.channel_passwords),
+        ] {
+            family.samples.push(([("reason", reason.to_owned())].into(), held as f64));
+        }
+        family
     }
 }
 

@@ -13,6 +13,7 @@ mod report;
 mod requests;
 mod secure;
 mod shards;
+mod websockets;
 mod wishes;
 mod workers;
 

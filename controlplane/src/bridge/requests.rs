@@ -12,8 +12,9 @@ use xmpp_parsers::stanza_error::DefinedCondition;
 use xmpp_parsers::version::VersionResult;
 
 use super::lifecycle::Lifecycle;
-use crate::colibri::bridge::{ColibriBridge, Refusal};
+use crate::colibri::bridge::ColibriBridge;
 use crate::colibri::elements::{ConferenceModify, ns as c2};
+use crate::colibri::refusal::Refusal;
 use crate::xmpp::iq::Request;
 
 const HEALTH: &str = "http://jitsi.org/protocol/healthcheck";

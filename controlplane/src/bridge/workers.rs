@@ -231,7 +231,8 @@ mod tests {
     async fn events_wake_the_reader_every_time() {
         let (mut workers, mut control, _stats, _) = one(2);
         for round in 0..3 {
-            let event = Event::Ice { endpoint: EndpointId(round), state: IceState::Connected, remote: None };
+            let event =
+                Event::Ice { endpoint: EndpointId(round), state: IceState::Connected, remote: None, relayed: false };
             let sent = event.clone();
             let writer = tokio::task::spawn_blocking(move || {
                 std::thread::sleep(Duration::from_millis(5));

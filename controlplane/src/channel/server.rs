@@ -110,6 +110,11 @@ impl Registry {
         self.lock().remove(&(conference.to_owned(), endpoint.to_owned()));
     }
 
+    /// How many may connect.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     fn authenticate(&self, conference: &str, endpoint: &str, password: &str) -> Option<EndpointId> {
         let endpoints = self.lock();
         let registered = endpoints.get(&(conference.to_owned(), endpoint.to_owned()))?;

@@ -9,18 +9,19 @@ use rand::Rng;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::media::{SourceDescription, VideoType};
 use ringbridge_dataplane::ring::{Command, FeedbackSsrcs, IceCredentials, IceState, NewEndpoint, SsrcRewriting};
-use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
+use xmpp_parsers::stanza_error::DefinedCondition;
 
 use super::conference::{Conference, EndpointState};
 use super::convert;
 use super::elements::{
-    CAP_PRIVATE_ADDRESSES, CAP_SSRC_REWRITING, ColibriError, ConferenceModified, ConferenceModify, Endpoint,
-    Fingerprint, Reason, Sctp, SctpRole, Setup, Transport,
+    CAP_PRIVATE_ADDRESSES, CAP_SSRC_REWRITING, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, Reason,
+    Sctp, SctpRole, Setup, Transport,
 };
 use super::placement::Placement;
+use super::refusal::Refusal;
+use super::totals::Totals;
 use super::transport::{LocalTransport, NewTransport, random_token};
 use super::validation::{is_visitor, validate};
-use crate::xmpp::iq::stanza_error;
 
 /// How often endpoints and conferences are checked for expiry.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -114,76 +115,8 @@ pub enum Output {
     },
 }
 
-/// A refused request (section 3.5).
-#[derive(Debug, Clone, PartialEq)]
-pub struct Refusal {
-    /// The stanza error's condition.
-    pub condition: DefinedCondition,
-    /// colibri2's reason, where it has one.
-    pub reason: Option<Reason>,
-    /// The unknown endpoint.
-    pub endpoint: Option<String>,
-    /// For people.
-    pub text: String,
-}
-
-impl Refusal {
-    pub(super) fn new(condition: DefinedCondition, reason: Option<Reason>, text: impl Into<String>) -> Self {
-        Self { condition, reason, endpoint: None, text: text.into() }
-    }
-
-    /// A request that does not parse.
-    pub fn malformed(text: impl Into<String>) -> Self {
-        Self::new(DefinedCondition::BadRequest, None, text)
-    }
-
-    /// As it goes into the IQ.
-    pub fn to_stanza_error(&self) -> StanzaError {
-        let mut error = stanza_error(self.condition.clone(), &self.text);
-        error.other = self.reason.map(|reason| {
-            ColibriError { reason: Some(reason), endpoint: self.endpoint.as_deref().map(Endpoint::new) }.into()
-        });
-        error
-    }
-}
-
 /// An answer to a request.
 pub type Reply = Result<ConferenceModified, Refusal>;
-
-/// Totals for statistics.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Conferences now.
-    pub conferences: usize,
-    /// Endpoints now.
-    pub endpoints: usize,
-    /// Visitors among them.
-    pub visitors: usize,
-    /// Endpoints of the largest conference.
-    pub largest_conference: usize,
-    /// Conferences ever created.
-    pub conferences_created: u64,
-    /// Conferences that ended.
-    pub conferences_completed: u64,
-    /// Endpoints ever created.
-    pub endpoints_created: u64,
-    /// Endpoints that publish audio.
-    pub endpoints_sending_audio: usize,
-    /// Endpoints that publish video.
-    pub endpoints_sending_video: usize,
-    /// Endpoints that publish nothing.
-    pub receive_only_endpoints: usize,
-    /// Conferences in which nobody publishes anything.
-    pub inactive_conferences: usize,
-    /// Those of two endpoints among them: most likely they are peer to peer.
-    pub p2p_conferences: usize,
-    /// Endpoints of inactive conferences.
-    pub inactive_endpoints: usize,
-    /// Visitors ever created.
-    pub visitors_created: u64,
-    /// Duration of the conferences that ended.
-    pub conference_time: Duration,
-}
 
 /// All conferences of this bridge.
 #[derive(Debug)]
@@ -594,23 +527,12 @@ impl ColibriBridge {
 
     /// Current numbers.
     pub fn totals(&self) -> Totals {
-        use ringbridge_dataplane::media::MediaKind;
-        let endpoints = || self.conferences.values().flat_map(|c| &c.endpoints);
-        let sending = |kind| endpoints().filter(|e| e.sources.iter().any(|s| s.kind == kind)).count();
-        let inactive = || self.conferences.values().filter(|c| c.endpoints.iter().all(|e| e.sources.is_empty()));
-        Totals {
-            conferences: self.conferences.len(),
-            endpoints: self.meetings.len(),
-            visitors: endpoints().filter(|e| e.visitor).count(),
-            largest_conference: self.conferences.values().map(|c| c.endpoints.len()).max().unwrap_or(0),
-            endpoints_sending_audio: sending(MediaKind::Audio),
-            endpoints_sending_video: sending(MediaKind::Video),
-            receive_only_endpoints: endpoints().filter(|e| e.sources.is_empty()).count(),
-            inactive_conferences: inactive().count(),
-            p2p_conferences: inactive().filter(|c| c.endpoints.len() == 2).count(),
-            inactive_endpoints: inactive().map(|c| c.endpoints.len()).sum(),
-            ..self.totals
-        }
+        self.totals.with(self.conferences.values())
+    }
+
+    /// Conferences now.
+    pub fn conference_count(&self) -> usize {
+        self.conferences.len()
     }
 
     /// Endpoints now.

@@ -7,7 +7,16 @@
 use std::borrow::Cow;
 
 use xso::error::Error;
-use xso::{AsXml, AsXmlText, FromXml, FromXmlText, TextCodec};
+use xso::{AsXml, AsXmlText, FromXml, FromXmlText};
+
+mod jingle;
+mod text;
+
+pub use jingle::{
+    Candidate, Fingerprint, HeaderExtension, IceTransport, Parameter, PayloadType, RtcpFeedback, Setup, Source,
+    SourceParameter, SsrcGroup, WebSocket,
+};
+use text::{FalseOrAbsent, TrueOrAbsent, text_enum};
 
 /// Namespaces of colibri2 and of the elements that it carries.
 pub mod ns {
@@ -29,79 +38,6 @@ pub mod ns {
     pub const SSMA: &str = "urn:xmpp:jingle:apps:rtp:ssma:0";
 }
 
-/// A boolean attribute that is absent when false.
-struct TrueOrAbsent;
-
-impl TextCodec<bool> for TrueOrAbsent {
-    fn decode(&self, s: String) -> Result<bool, Error> {
-        Ok(s == "1" || s.eq_ignore_ascii_case("true"))
-    }
-
-    fn encode<'x>(&self, value: &'x bool) -> Result<Option<Cow<'x, str>>, Error> {
-        Ok(value.then_some(Cow::Borrowed("true")))
-    }
-}
-
-/// The opposite of a boolean attribute whose default is true: written as `false`, absent otherwise.
-struct FalseOrAbsent;
-
-impl TextCodec<bool> for FalseOrAbsent {
-    fn decode(&self, s: String) -> Result<bool, Error> {
-        Ok(s == "0" || s.eq_ignore_ascii_case("false"))
-    }
-
-    fn encode<'x>(&self, value: &'x bool) -> Result<Option<Cow<'x, str>>, Error> {
-        Ok(value.then_some(Cow::Borrowed("false")))
-    }
-}
-
-/// An optional number whose malformed value is read as absent.
-struct Lenient;
-
-impl<T: std::str::FromStr + ToString> TextCodec<Option<T>> for Lenient {
-    fn decode(&self, s: String) -> Result<Option<T>, Error> {
-        Ok(s.trim().parse().ok())
-    }
-
-    fn encode<'x>(&self, value: &'x Option<T>) -> Result<Option<Cow<'x, str>>, Error> {
-        Ok(value.as_ref().map(|v| Cow::Owned(v.to_string())))
-    }
-}
-
-macro_rules! text_enum {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$vdoc])* $variant,)* }
-
-        impl $name {
-            /// As written on the wire.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-
-            /// As read from the wire, without regard to case.
-            pub fn parse(text: &str) -> Option<Self> {
-                let text = text.trim();
-                $(if text.eq_ignore_ascii_case($text) { return Some(Self::$variant); })*
-                None
-            }
-        }
-
-        impl FromXmlText for $name {
-            fn from_xml_text(text: String) -> Result<Self, Error> {
-                Self::parse(&text).ok_or(Error::Other(concat!("unknown value for ", stringify!($name))))
-            }
-        }
-
-        impl AsXmlText for $name {
-            fn as_xml_text(&self) -> Result<Cow<'_, str>, Error> {
-                Ok(Cow::Borrowed(self.as_str()))
-            }
-        }
-    };
-}
-
 text_enum! {
     /// Type of a `media` or `media-source`.
     MediaType {
@@ -118,18 +54,6 @@ impl From<MediaType> for ringbridge_dataplane::media::MediaKind {
             MediaType::Audio => Self::Audio,
             MediaType::Video => Self::Video,
         }
-    }
-}
-
-text_enum! {
-    /// DTLS role in a fingerprint (RFC 4145).
-    Setup {
-        /// Sends the ClientHello.
-        Active = "active",
-        /// Waits for it.
-        Passive = "passive",
-        /// Leaves the choice to the answerer.
-        ActPass = "actpass",
     }
 }
 
@@ -342,75 +266,6 @@ pub struct Media {
     pub extmap_allow_mixed: bool,
 }
 
-/// `<payload-type>` (XEP-0167).
-#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
-#[xml(namespace = ns::RTP, name = "payload-type")]
-pub struct PayloadType {
-    /// Number on the wire.
-    #[xml(attribute)]
-    pub id: u8,
-    /// Encoding name.
-    #[xml(attribute(default))]
-    pub name: Option<String>,
-    /// Clock rate in Hz.
-    #[xml(attribute(default, codec = Lenient))]
-    pub clockrate: Option<u32>,
-    /// Channels; 1 when absent.
-    #[xml(attribute(default, codec = Lenient))]
-    pub channels: Option<u8>,
-    /// Packet time in milliseconds.
-    #[xml(attribute(default, codec = Lenient))]
-    pub ptime: Option<u32>,
-    /// Longest packet time in milliseconds.
-    #[xml(attribute(default, codec = Lenient))]
-    pub maxptime: Option<u32>,
-    /// Format parameters.
-    #[xml(child(n = ..))]
-    pub parameters: Vec<Parameter>,
-    /// RTCP feedback.
-    #[xml(child(n = ..))]
-    pub feedback: Vec<RtcpFeedback>,
-}
-
-/// `<parameter>` of a payload type; RED's list has no name.
-#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
-#[xml(namespace = ns::RTP, name = "parameter")]
-pub struct Parameter {
-    /// Name.
-    #[xml(attribute(default))]
-    pub name: Option<String>,
-    /// Value.
-    #[xml(attribute(default))]
-    pub value: Option<String>,
-}
-
-/// `<rtcp-fb>` (XEP-0293).
-#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
-#[xml(namespace = ns::RTCP_FB, name = "rtcp-fb")]
-pub struct RtcpFeedback {
-    /// Such as `nack`.
-    #[xml(attribute = "type")]
-    pub feedback_type: String,
-    /// Such as `pli`.
-    #[xml(attribute(default))]
-    pub subtype: Option<String>,
-}
-
-/// `<rtp-hdrext>` (XEP-0294).
-#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
-#[xml(namespace = ns::RTP_HDREXT, name = "rtp-hdrext")]
-pub struct HeaderExtension {
-    /// Number on the wire.
-    #[xml(attribute)]
-    pub id: u8,
-    /// What it means.
-    #[xml(attribute)]
-    pub uri: String,
-    /// Direction.
-    #[xml(attribute(default))]
-    pub senders: Option<String>,
-}
-
 /// The outer `<transport>` (colibri2).
 #[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
 #[xml(namespace = ns::COLIBRI2, name = "transport")]
@@ -444,102 +299,6 @@ pub struct Sctp {
     pub role: Option<SctpRole>,
 }
 
-/// The Jingle `<transport>` (XEP-0176).
-#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
-#[xml(namespace = ns::ICE_UDP, name = "transport")]
-pub struct IceTransport {
-    /// Username fragment.
-    #[xml(attribute(default))]
-    pub ufrag: Option<String>,
-    /// Password.
-    #[xml(attribute(default))]
-    pub pwd: Option<String>,
-    /// Number of the ICE restart that this belongs to.
-    #[xml(attribute(name = "ice-generation", default, codec = Lenient))]
-    pub ice_generation: Option<u32>,
-    /// Candidates.
-    #[xml(child(n = ..))]
-    pub candidates: Vec<Candidate>,
-    /// RTP and RTCP share one component.
-    #[xml(flag(name = "rtcp-mux"))]
-    pub rtcp_mux: bool,
-    /// Certificate fingerprints.
-    #[xml(child(n = ..))]
-    pub fingerprints: Vec<Fingerprint>,
-    /// Where the bridge channel can be opened.
-    #[xml(child(n = ..))]
-    pub web_sockets: Vec<WebSocket>,
-}
-
-/// `<candidate>` (XEP-0176).
-#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
-#[xml(namespace = ns::ICE_UDP, name = "candidate")]
-pub struct Candidate {
-    /// Component, always 1.
-    #[xml(attribute(default, codec = Lenient))]
-    pub component: Option<u8>,
-    /// Foundation.
-    #[xml(attribute(default))]
-    pub foundation: Option<String>,
-    /// Generation, 0.
-    #[xml(attribute(default, codec = Lenient))]
-    pub generation: Option<u32>,
-    /// Identity within the session.
-    #[xml(attribute(default))]
-    pub id: Option<String>,
-    /// Address, or a host name (mDNS).
-    #[xml(attribute)]
-    pub ip: String,
-    /// Network index, 0.
-    #[xml(attribute(default, codec = Lenient))]
-    pub network: Option<u32>,
-    /// Port.
-    #[xml(attribute)]
-    pub port: u16,
-    /// Priority (RFC 8445 section 5.1.2).
-    #[xml(attribute(default, codec = Lenient))]
-    pub priority: Option<u32>,
-    /// `udp` in lower case; anything else is unreachable.
-    #[xml(attribute(default))]
-    pub protocol: Option<String>,
-    /// `host`, `srflx`, `prflx` or `relay`.
-    #[xml(attribute(name = "type", default))]
-    pub candidate_type: Option<String>,
-    /// Address of the base.
-    #[xml(attribute(name = "rel-addr", default))]
-    pub rel_addr: Option<String>,
-    /// Port of the base.
-    #[xml(attribute(name = "rel-port", default, codec = Lenient))]
-    pub rel_port: Option<u16>,
-    /// Kind of TCP candidate.
-    #[xml(attribute(default))]
-    pub tcptype: Option<String>,
-}
-
-/// `<fingerprint>` (XEP-0320).
-#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
-#[xml(namespace = ns::DTLS, name = "fingerprint")]
-pub struct Fingerprint {
-    /// Hash function, e.g. `sha-256`.
-    #[xml(attribute)]
-    pub hash: String,
-    /// DTLS role.
-    #[xml(attribute(default))]
-    pub setup: Option<Setup>,
-    /// Upper-case hex with colons.
-    #[xml(text)]
-    pub value: String,
-}
-
-/// `<web-socket>`.
-#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
-#[xml(namespace = ns::COLIBRI, name = "web-socket")]
-pub struct WebSocket {
-    /// URL that the client opens.
-    #[xml(attribute)]
-    pub url: String,
-}
-
 /// `<sources>`.
 #[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
 #[xml(namespace = ns::COLIBRI2, name = "sources")]
@@ -568,51 +327,6 @@ pub struct MediaSource {
     /// SIM and FID groups.
     #[xml(child(n = ..))]
     pub ssrc_groups: Vec<SsrcGroup>,
-}
-
-/// `<source>` (XEP-0339 with Jitsi's attributes).
-#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
-#[xml(namespace = ns::SSMA, name = "source")]
-pub struct Source {
-    /// SSRC.
-    #[xml(attribute)]
-    pub ssrc: u32,
-    /// Source name.
-    #[xml(attribute(default))]
-    pub name: Option<String>,
-    /// `camera`, `desktop`, ...
-    #[xml(attribute(name = "videoType", default))]
-    pub video_type: Option<String>,
-    /// RTP stream id.
-    #[xml(attribute(default))]
-    pub rid: Option<String>,
-    /// Parameters such as `cname` and `msid`.
-    #[xml(child(n = ..))]
-    pub parameters: Vec<SourceParameter>,
-}
-
-/// `<parameter>` of a source.
-#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
-#[xml(namespace = ns::SSMA, name = "parameter")]
-pub struct SourceParameter {
-    /// Name.
-    #[xml(attribute)]
-    pub name: String,
-    /// Value.
-    #[xml(attribute(default))]
-    pub value: Option<String>,
-}
-
-/// `<ssrc-group>`.
-#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
-#[xml(namespace = ns::SSMA, name = "ssrc-group")]
-pub struct SsrcGroup {
-    /// `SIM`, `FID`, `FEC-FR`.
-    #[xml(attribute)]
-    pub semantics: String,
-    /// SSRCs in order.
-    #[xml(child(n = ..))]
-    pub sources: Vec<Source>,
 }
 
 /// `<error>` of colibri2 inside a stanza error.

@@ -6,5 +6,7 @@ pub mod convert;
 pub mod debug;
 pub mod elements;
 mod placement;
+pub mod refusal;
+pub mod totals;
 pub mod transport;
 mod validation;

@@ -2,9 +2,10 @@
 
 use xmpp_parsers::stanza_error::DefinedCondition;
 
-use super::bridge::{Refusal, SCTP_PORT};
+use super::bridge::SCTP_PORT;
 use super::conference::Conference;
 use super::elements::{CAP_SOURCE_NAMES, ConferenceModify, Endpoint, Reason, SctpRole};
+use super::refusal::Refusal;
 
 /// Whether the request is about a visitor.
 pub(super) fn is_visitor(endpoint: &Endpoint) -> bool {

@@ -42,6 +42,8 @@ fn load_reference(path: &Path) -> Result<Hocon, String> {
     let mut required = HashSet::new();
     substitutions(path, DEPTH, &mut required);
     let broken = |error: Error| syntax_error(&text).unwrap_or_else(|| error.to_string());
+    // Without strictness a text that is no HOCON is taken for an empty one, with it a substitution may find nothing.
+    HoconLoader::new().strict().load_str(&text).map_err(broken)?;
     let tree = HoconLoader::new().load_str(&text).and_then(|loader| loader.hocon()).map_err(broken)?;
     without_optional(tree, &required)
 }
@@ -196,6 +198,8 @@ mod tests {
             ("open", "a {\n  b = [1, 2]\n", "at its end \"}\" is missing"),
             ("key", "a = 1\njust words here\nb = 2", "line 2: \"just words here\""),
             ("include", "a = 1\ninclude \"absent.conf\"\n", "it includes \"absent.conf\""),
+            ("comma", "videobridge {\n  a = \"x\" b = 1\n}\n", "line 2: \"a = \\\"x\\\" b = 1\""),
+            ("closing", "videobridge {\n  ice { udp { port = 10001 }\n}\n", "at its end \"}\" is missing"),
         ] {
             let error = read(name, text).expect_err("refused");
             assert!(error.contains(expected), "{name}: {error}");

@@ -1,9 +1,10 @@
 //! RTCP that the bridge originates or passes on: built in an output slot, sealed and queued.
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, REPORT_INTERVAL};
 use super::room::Env;
 use super::source::{EncodingState, Source};
 use crate::io::{MAX_DATAGRAM, PacketSink};
+use crate::media::MediaKind;
 use crate::peers::Note;
 use crate::rtcp::{ReportBlock, build};
 use crate::srtp::MAX_OVERHEAD;
@@ -114,6 +115,9 @@ pub fn receiver_reports(
             any = true;
             env.stats.add(Counter::RtpExpected, report.expected);
             env.stats.add(Counter::RtpLost, report.lost);
+            if source.kind == MediaKind::Video {
+                env.stats.add(Counter::VideoMillis, REPORT_INTERVAL.as_millis() as u64);
+            }
             if let Some(block) = blocks.get_mut(count) {
                 *block = ReportBlock {
                     ssrc: state.ssrcs.ssrc,

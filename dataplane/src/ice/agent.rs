@@ -161,6 +161,11 @@ impl Agent {
         self.selected
     }
 
+    /// Whether the peer's end of a path is a relayed (TURN) candidate, as far as was signalled.
+    pub fn is_relayed(&self, path: Path) -> bool {
+        self.pairs.iter().any(|pair| pair.path == path && pair.relayed)
+    }
+
     /// Sets the peer's credentials (new ones restart the checks) and adds candidates.
     pub fn set_remote(&mut self, now: Instant, credentials: Option<IceCredentials>, candidates: &[RemoteCandidate]) {
         if let Some(credentials) = credentials {

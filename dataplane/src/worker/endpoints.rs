@@ -49,6 +49,11 @@ impl Endpoints {
         self.by_id.len()
     }
 
+    /// Deadlines in the heap, those of endpoints that are gone included.
+    pub fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
     /// Adds an endpoint; false when its id or ufrag is taken.
     pub fn insert(&mut self, endpoint: Endpoint) -> bool {
         let ufrag: Box<[u8]> = endpoint.agent.local_ufrag().as_bytes().into();

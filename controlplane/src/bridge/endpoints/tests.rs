@@ -1,14 +1,17 @@
 use std::collections::BTreeMap;
 
 use ringbridge_dataplane::media::{Encoding, VideoConstraint, VideoType};
-use ringbridge_dataplane::ring::{MappedSource, SrtpKeys};
+use ringbridge_dataplane::ring::SrtpKeys;
 
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::bridge::messages::FromClient;
 use crate::bridge::wishes::WishPatch;
-use crate::channel::{AudioSourceMapping, VideoSourceMapping};
 use crate::transport::{DtlsOutput, DtlsSession};
+
+mod data_channel;
+mod mappings;
 
 const ROOM: ConferenceId = ConferenceId(1);
 
@@ -78,7 +81,7 @@ fn handshake(fixture: &mut Fixture, peer_role: DtlsRole, early: bool) -> (SrtpKe
     let ours = fingerprints(&fixture.endpoints.certificate);
     let mut peer = DtlsSession::new(fixture.now, &peer_certificate, peer_role, ours).unwrap();
     let setup = if peer_role == DtlsRole::Client { Setup::Active } else { Setup::Passive };
-    fixture.endpoints.handle_ice(fixture.now, id, IceState::Connected);
+    fixture.endpoints.handle_ice(fixture.now, id, IceState::Connected, false);
     assert_eq!(fixture.actions(), [], "nothing before the role is known");
     let (mut mine, mut theirs) = (None, None);
     for round in 0..40 {
@@ -131,7 +134,7 @@ fn a_wrong_fingerprint_gives_no_keys() {
     let ours = fingerprints(&fixture.endpoints.certificate);
     let mut peer = DtlsSession::new(fixture.now, &peer_certificate, DtlsRole::Client, ours).unwrap();
     let other = Certificate::generate().unwrap();
-    fixture.endpoints.handle_ice(fixture.now, id, IceState::Connected);
+    fixture.endpoints.handle_ice(fixture.now, id, IceState::Connected, false);
     fixture.endpoints.set_remote_dtls(fixture.now, id, Some(Setup::Active), fingerprints(&other));
     for _ in 0..20 {
         while let Some(output) = peer.poll_output() {
@@ -203,7 +206,7 @@ fn connectivity_is_told_on_change_only() {
     assert_eq!(fixture.messages(), [(1, told.clone()), (2, told)]);
     assert_eq!(fixture.endpoints.silent(), 1);
     // It connects late.
-    fixture.endpoints.handle_ice(fixture.now, EndpointId(2), IceState::Connected);
+    fixture.endpoints.handle_ice(fixture.now, EndpointId(2), IceState::Connected, false);
     let told = ToClient::Connectivity { endpoint: "b".to_owned(), active: true };
     assert_eq!(fixture.messages(), [(1, told.clone()), (2, told)]);
 }
@@ -211,9 +214,19 @@ fn connectivity_is_told_on_change_only() {
 #[test]
 fn a_connected_endpoint_counts_as_active() {
     let mut fixture = Fixture::new(1);
-    fixture.endpoints.handle_ice(fixture.now, EndpointId(1), IceState::Connected);
+    fixture.endpoints.handle_ice(fixture.now, EndpointId(1), IceState::Connected, false);
     fixture.endpoints.check_late(fixture.now + Duration::from_secs(60));
     assert_eq!(fixture.messages(), []);
+}
+
+#[test]
+fn relayed_paths_count_when_they_are_an_endpoints_first() {
+    let mut fixture = Fixture::new(2);
+    for (endpoint, relayed, counted) in [(1, false, (1, 0)), (1, true, (1, 0)), (2, true, (2, 1)), (2, true, (2, 1))] {
+        fixture.endpoints.handle_ice(fixture.now, EndpointId(endpoint), IceState::Connected, relayed);
+        let counters = fixture.endpoints.counters();
+        assert_eq!((counters.ice_succeeded, counters.ice_succeeded_relayed), counted);
+    }
 }
 
 fn body(value: Value) -> Map<String, Value> {
@@ -356,214 +369,10 @@ fn those_who_left_are_forgotten() {
     let told = ToClient::DominantSpeaker { endpoint: "b".to_owned(), previous: Vec::new() };
     assert!(fixture.messages().contains(&(2, told)));
     fixture.endpoints.handle_dtls(fixture.now, EndpointId(1), vec![22]);
-    fixture.endpoints.handle_ice(fixture.now, EndpointId(1), IceState::Connected);
+    fixture.endpoints.handle_ice(fixture.now, EndpointId(1), IceState::Connected, false);
     fixture.endpoints.remove(EndpointId(2));
     assert_eq!(fixture.actions(), []);
     assert!(fixture.endpoints.conferences.is_empty());
-}
-
-/// A client with DTLS and SCTP of its own; the other end of endpoint 1.
-struct Browser {
-    dtls: DtlsSession,
-    sctp: sctp_proto::Endpoint,
-    handle: sctp_proto::AssociationHandle,
-    association: sctp_proto::Association,
-    secured: bool,
-    received: Vec<String>,
-}
-
-impl Browser {
-    fn new(fixture: &mut Fixture) -> Self {
-        let id = EndpointId(1);
-        let certificate = Certificate::generate().unwrap();
-        let ours = fingerprints(&fixture.endpoints.certificate);
-        let dtls = DtlsSession::new(fixture.now, &certificate, DtlsRole::Client, ours).unwrap();
-        fixture.endpoints.handle_ice(fixture.now, id, IceState::Connected);
-        fixture.endpoints.set_remote_dtls(fixture.now, id, Some(Setup::Active), fingerprints(&certificate));
-        let mut sctp = sctp_proto::Endpoint::new(Default::default(), None);
-        let peer = "127.0.0.1:5000".parse().unwrap();
-        let (handle, association) = sctp.connect(sctp_proto::ClientConfig::new(), peer).unwrap();
-        Self { dtls, sctp, handle, association, secured: false, received: Vec::new() }
-    }
-
-    fn write(&mut self, kind: sctp_proto::PayloadProtocolIdentifier, content: &[u8]) {
-        if self.association.stream(0).is_err() {
-            self.association.open_stream(0, kind).unwrap();
-        }
-        self.association.stream(0).unwrap().write_with_ppi(content, kind).unwrap();
-    }
-
-    /// Moves datagrams both ways for some time.
-    fn run(&mut self, fixture: &mut Fixture, mut done: impl FnMut(&mut Self) -> bool) -> bool {
-        use sctp_proto::{DatagramEvent, Event, Payload, PayloadProtocolIdentifier, StreamEvent};
-        let id = EndpointId(1);
-        for _ in 0..200 {
-            fixture.endpoints.flush(fixture.now);
-            for action in fixture.actions() {
-                if let Action::Command { command: Command::SendDtls { datagram, .. }, .. } = action {
-                    assert!(datagram.len() <= 1_200, "{} bytes", datagram.len());
-                    self.dtls.handle_datagram(fixture.now, &datagram);
-                }
-            }
-            while let Some(output) = self.dtls.poll_output() {
-                match output {
-                    DtlsOutput::Datagram(datagram) => fixture.endpoints.handle_dtls(fixture.now, id, datagram),
-                    DtlsOutput::Connected(_) => self.secured = true,
-                    DtlsOutput::ApplicationData(packet) => {
-                        let peer = "127.0.0.1:5000".parse().unwrap();
-                        let event = self.sctp.handle(fixture.now, peer, None, None, packet.into());
-                        if let Some((_, DatagramEvent::AssociationEvent(event))) = event {
-                            self.association.handle_event(event);
-                        }
-                    }
-                    DtlsOutput::Failed(error) => panic!("{error}"),
-                }
-            }
-            while let Some(event) = self.association.poll_endpoint_event() {
-                let _ = self.sctp.handle_event(self.handle, event);
-            }
-            while let Some(event) = self.association.poll() {
-                let Event::Stream(StreamEvent::Readable { id }) = event else { continue };
-                let mut stream = self.association.stream(id).unwrap();
-                while let Ok(Some(message)) = stream.read_sctp() {
-                    let mut content = vec![0; message.len()];
-                    message.read(&mut content).unwrap();
-                    if message.ppi == PayloadProtocolIdentifier::String {
-                        self.received.push(String::from_utf8(content).unwrap());
-                    }
-                }
-            }
-            if self.secured {
-                while let Some(transmit) = self.association.poll_transmit(fixture.now) {
-                    let Payload::RawEncode(packets) = transmit.payload else { continue };
-                    packets.iter().for_each(|packet| self.dtls.send(fixture.now, packet));
-                }
-            }
-            if done(self) {
-                return true;
-            }
-            fixture.now += Duration::from_millis(20);
-            self.dtls.handle_timeout(fixture.now);
-            self.association.handle_timeout(fixture.now);
-            fixture.endpoints.handle_timeout(fixture.now);
-        }
-        false
-    }
-}
-
-const OPEN: &[u8] = b"\x03\0\0\0\0\0\0\0\0\x03\0\0JVB";
-
-#[test]
-fn a_data_channel_carries_what_the_web_socket_carries() {
-    use sctp_proto::PayloadProtocolIdentifier::{Dcep, String as Text};
-    let mut fixture = Fixture::new(2);
-    let (first, second) = (EndpointId(1), EndpointId(2));
-    fixture.endpoints.handle_channel_closed(first, Carrier::WebSocket);
-    fixture.endpoints.set_sources(first, vec![video("a-v0", 5)]);
-    fixture.endpoints.handle_demand(first, "a-v0".to_owned(), 360);
-    let mut browser = Browser::new(&mut fixture);
-    assert!(browser.run(&mut fixture, |b| b.secured && !b.association.is_handshaking()));
-    browser.write(Dcep, OPEN);
-    assert!(browser.run(&mut fixture, |b| b.received.len() == 2), "{:?}", browser.received);
-    // No greeting before the client's own (section 5.3).
-    assert!(
-        browser.received[0].contains("SenderSourceConstraints") && browser.received[1].contains("ForwardedSources")
-    );
-    browser.write(Text, br#"{"colibriClass":"ClientHello"}"#);
-    assert!(browser.run(&mut fixture, |b| b.received.len() == 3));
-    assert_eq!(browser.received[2], r#"{"colibriClass":"ServerHello"}"#);
-
-    browser.write(Text, br#"{"colibriClass":"EndpointMessage","to":"b","msgPayload":{"x":1}}"#);
-    browser.write(Text, br#"{"colibriClass":"ReceiverVideoConstraints","lastN":3}"#);
-    browser.write(Text, b"not JSON");
-    let mut told = Vec::new();
-    let mut wanted = false;
-    for _ in 0..50 {
-        browser.run(&mut fixture, |_| true);
-        fixture.now += Duration::from_millis(20);
-        browser.association.handle_timeout(fixture.now);
-        for action in fixture.actions() {
-            match action {
-                Action::Send { endpoint, message } => told.push((endpoint, message)),
-                Action::Command { command: Command::SetConstraints { constraints, .. }, .. } => {
-                    wanted |= constraints.last_n == 3;
-                }
-                Action::Command { command: Command::SendDtls { datagram, .. }, .. } => {
-                    browser.dtls.handle_datagram(fixture.now, &datagram);
-                }
-                _ => {}
-            }
-        }
-    }
-    let message = body(json!({"colibriClass":"EndpointMessage","to":"b","msgPayload":{"x":1},"from":"a"}));
-    assert_eq!(told, [(second, ToClient::Forwarded(message))]);
-    assert!(wanted);
-
-    let reply = FromClient::Message { to: "a".to_owned(), body: body(json!({"colibriClass":"EndpointMessage","n":1})) };
-    fixture.endpoints.handle_message(second, Carrier::WebSocket, reply);
-    let count = browser.received.len();
-    assert!(browser.run(&mut fixture, |b| b.received.len() == count + 1));
-    assert!(browser.received[count].contains(r#""from":"b""#), "{:?}", browser.received);
-    let counters = fixture.endpoints.counters();
-    assert_eq!((counters.data_messages_received, counters.data_messages_sent), (4, 4));
-}
-
-#[test]
-fn a_client_that_does_not_read_loses_first_the_others_messages_then_the_channel() {
-    use sctp_proto::PayloadProtocolIdentifier::Dcep;
-    let mut fixture = Fixture::new(2);
-    let first = EndpointId(1);
-    fixture.endpoints.handle_channel_closed(first, Carrier::WebSocket);
-    let mut browser = Browser::new(&mut fixture);
-    assert!(browser.run(&mut fixture, |b| b.secured && !b.association.is_handshaking()));
-    browser.write(Dcep, OPEN);
-    assert!(browser.run(&mut fixture, |b| !b.received.is_empty()));
-    let sent = fixture.endpoints.counters().data_messages_sent;
-    let text = "x".repeat(10_000);
-    let message = || FromClient::Message {
-        to: "a".to_owned(),
-        body: body(json!({"colibriClass": "EndpointMessage", "msgPayload": text})),
-    };
-    for _ in 0..100 {
-        fixture.endpoints.handle_message(EndpointId(2), Carrier::WebSocket, message());
-    }
-    let taken = fixture.endpoints.counters().data_messages_sent - sent;
-    assert!((20..40).contains(&taken), "{taken} messages of 10 kB are in a buffer of 256 kB");
-    for n in 0..200 {
-        fixture.endpoints.handle_forwarded(first, vec![format!("{n}-{text}")]);
-    }
-    let taken = fixture.endpoints.counters().data_messages_sent - sent;
-    assert!((90..130).contains(&taken), "{taken} messages in a buffer of 1 MiB");
-    // Closed: nobody is written to any more.
-    fixture.endpoints.handle_forwarded(first, vec!["a".to_owned()]);
-    assert_eq!(fixture.endpoints.counters().data_messages_sent - sent, taken);
-}
-
-#[test]
-fn the_channel_that_was_used_last_is_used() {
-    let mut channels = Channels::default();
-    assert_eq!(channels.current(), None);
-    channels.set(Carrier::WebSocket, true);
-    channels.set(Carrier::Data, true);
-    assert_eq!(channels.current(), Some(Carrier::Data));
-    channels.last = Some(Carrier::WebSocket);
-    assert_eq!(channels.current(), Some(Carrier::WebSocket));
-    channels.set(Carrier::WebSocket, false);
-    assert_eq!(channels.current(), Some(Carrier::Data));
-    channels.set(Carrier::Data, false);
-    assert_eq!(channels.current(), None);
-}
-
-#[test]
-fn endpoints_without_a_channel_are_counted_once() {
-    let mut fixture = Fixture::new(0);
-    fixture.insert(1, false);
-    let mut browser = Browser::new(&mut fixture);
-    assert!(browser.run(&mut fixture, |b| b.secured));
-    for (seconds, counted) in [(29, 0), (31, 1), (90, 1)] {
-        fixture.endpoints.check_late(fixture.now + Duration::from_secs(seconds));
-        assert_eq!(fixture.endpoints.counters().without_channel, counted, "after {seconds} s");
-    }
 }
 
 /// Joins, leaves, channels and handshakes in an order that the seed gives.
@@ -587,7 +396,7 @@ fn joins_and_leaves_leave_nothing_behind() {
                 }
                 if random.random_bool(0.7) {
                     // A handshake that never ends has timers of its own.
-                    fixture.endpoints.handle_ice(fixture.now, id, IceState::Connected);
+                    fixture.endpoints.handle_ice(fixture.now, id, IceState::Connected, false);
                     let fingerprints = fingerprints(&certificate);
                     fixture.endpoints.set_remote_dtls(fixture.now, id, Some(Setup::Passive), fingerprints);
                 }
@@ -600,9 +409,9 @@ fn joins_and_leaves_leave_nothing_behind() {
             fixture.now += Duration::from_millis(random.random_range(0..500));
             fixture.endpoints.handle_timeout(fixture.now);
             fixture.actions();
+            let kept = &fixture.endpoints;
+            assert!(kept.timers.len() <= kept.endpoints.len(), "seed {seed}: {} timers", kept.timers.len());
         }
-        // What is left is timers of those who went, which run out.
-        fixture.endpoints.handle_timeout(fixture.now + Duration::from_secs(60));
         let left = &fixture.endpoints;
         assert!(left.endpoints.is_empty() && left.conferences.is_empty(), "seed {seed}");
         assert!(left.timers.is_empty() && left.written.is_empty(), "seed {seed}");
@@ -637,94 +446,4 @@ fn clients_are_told_what_the_way_to_them_carries() {
     assert_eq!(told(&mut fixture, 0), [(1, ToClient::ConnectionStats(900_000))]);
     assert_eq!(told(&mut fixture, 9), []);
     assert_eq!(told(&mut fixture, 10), [(1, ToClient::ConnectionStats(900_000))]);
-}
-
-fn mapped(name: &str, owner: u32, kind: MediaKind, ssrc: u32) -> MappedSource {
-    let rtx = (kind == MediaKind::Video).then_some(ssrc + 1);
-    let (name, owner, video_type) = (name.to_owned(), EndpointId(owner), VideoType::Desktop);
-    MappedSource { name, owner, kind, video_type, ssrcs: Encoding { ssrc, rtx } }
-}
-
-fn video_map(source: &str, owner: &str, ssrc: u32) -> ToClient {
-    let (source, owner) = (source.to_owned(), owner.to_owned());
-    ToClient::VideoSources(vec![VideoSourceMapping { source, owner, ssrc, rtx: ssrc + 1, video_type: "DESKTOP" }])
-}
-
-fn audio_map(source: &str, owner: &str, ssrc: u32) -> ToClient {
-    ToClient::AudioSources(vec![AudioSourceMapping { source: source.to_owned(), owner: owner.to_owned(), ssrc }])
-}
-
-impl Fixture {
-    /// Everything that is to be done until all is quiet, the messages and confirmations of it in order.
-    fn settled(&mut self) -> Vec<Result<ToClient, u64>> {
-        let mut out = Vec::new();
-        loop {
-            for action in self.actions() {
-                match action {
-                    Action::Send { endpoint: EndpointId(1), message } => out.push(Ok(message)),
-                    Action::Command { worker: 3, command: Command::MappingsTold { endpoint, announcement } } => {
-                        assert_eq!(endpoint, EndpointId(1));
-                        out.push(Err(announcement));
-                    }
-                    other => panic!("{other:?}"),
-                }
-            }
-            if !self.endpoints.flush(self.now) {
-                return out;
-            }
-        }
-    }
-}
-
-#[test]
-fn a_client_is_told_what_is_new_of_its_ssrcs_and_the_worker_after_that() {
-    let mut fixture = Fixture::new(3);
-    let id = EndpointId(1);
-    let (camera, voice) = (mapped("b-v0", 2, MediaKind::Video, 10), mapped("b-a0", 2, MediaKind::Audio, 20));
-    fixture.endpoints.handle_mapped(id, 1, vec![voice.clone(), camera.clone()]);
-    let expected = vec![Ok(video_map("b-v0", "b", 10)), Ok(audio_map("b-a0", "b", 20)), Err(1)];
-    assert_eq!(fixture.settled(), expected);
-    // Another source on a known SSRC, the other one unchanged, and one of somebody who has left just now.
-    let remapped = mapped("c-v0", 3, MediaKind::Video, 10);
-    let gone = mapped("z-v0", 99, MediaKind::Video, 30);
-    fixture.endpoints.handle_mapped(id, 2, vec![voice.clone(), remapped.clone(), gone]);
-    assert_eq!(fixture.settled(), [Ok(video_map("c-v0", "c", 10)), Err(2)]);
-    // One less is nothing to tell, but the worker waits for the answer.
-    fixture.endpoints.handle_mapped(id, 3, vec![voice.clone()]);
-    assert_eq!(fixture.settled(), [Err(3)]);
-    // And its return is news.
-    fixture.endpoints.handle_mapped(id, 4, vec![voice, remapped]);
-    assert_eq!(fixture.settled(), [Ok(video_map("c-v0", "c", 10)), Err(4)]);
-}
-
-#[test]
-fn without_a_channel_nothing_is_told_and_a_new_one_is_told_everything() {
-    let mut fixture = Fixture::new(2);
-    let id = EndpointId(1);
-    fixture.endpoints.handle_channel_closed(id, Carrier::WebSocket);
-    let (camera, voice) = (mapped("b-v0", 2, MediaKind::Video, 10), mapped("b-a0", 2, MediaKind::Audio, 20));
-    fixture.endpoints.handle_mapped(id, 1, vec![camera.clone()]);
-    fixture.endpoints.handle_mapped(id, 2, vec![voice, camera]);
-    assert_eq!(fixture.settled(), []);
-    let shown = |fixture: &Fixture| fixture.endpoints.debug(id).unwrap()["mapped_sources"].clone();
-    let expected = json!([
-        { "source": "b-a0", "ssrc": 20, "rtx": null, "told": false },
-        { "source": "b-v0", "ssrc": 10, "rtx": 11, "told": false },
-    ]);
-    assert_eq!(shown(&fixture), expected);
-    for _ in 0..2 {
-        fixture.endpoints.handle_channel_opened(id, Carrier::WebSocket);
-        let expected = [
-            Ok(ToClient::ServerHello),
-            Ok(ToClient::ForwardedSources(Vec::new())),
-            Ok(video_map("b-v0", "b", 10)),
-            Ok(audio_map("b-a0", "b", 20)),
-            Err(2),
-        ];
-        assert_eq!(fixture.settled(), expected);
-    }
-    assert_eq!(shown(&fixture)[1]["told"], json!(true));
-    // One that never had a mapping is told none.
-    fixture.endpoints.handle_channel_opened(EndpointId(2), Carrier::WebSocket);
-    assert_eq!(fixture.messages(), [(2, ToClient::ServerHello), (2, ToClient::ForwardedSources(Vec::new()))]);
 }

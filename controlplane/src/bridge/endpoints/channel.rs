@@ -1,0 +1,211 @@
+//! The bridge channel: which carrier it runs over, what clients say on it, and what they are told.
+
+use std::sync::atomic::Ordering;
+
+use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::media::MediaKind;
+
+use super::super::messages::{self, FromClient, ToClient};
+use super::{Action, Endpoints};
+use crate::channel::{NotSent, counters};
+
+/// Bytes that may wait on a data channel before messages of other clients are left out for its client.
+const BUFFERED_OF_OTHERS: usize = 256 * 1024;
+/// Bytes that may wait before the channel is closed: its client does not read.
+const BUFFERED: usize = 1024 * 1024;
+/// In larger conferences statistics go only to those who care about the sender.
+const STATS_TO_ALL: usize = 20;
+
+/// What carries an endpoint's bridge channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::bridge) enum Carrier {
+    /// The colibri WebSocket.
+    WebSocket,
+    /// The SCTP data channel.
+    Data,
+}
+
+/// Which carriers are open, and which one is used.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Channels {
+    pub(super) websocket: bool,
+    pub(super) data: bool,
+    /// The one that the client used last.
+    last: Option<Carrier>,
+}
+
+impl Channels {
+    fn is_open(self, carrier: Carrier) -> bool {
+        match carrier {
+            Carrier::WebSocket => self.websocket,
+            Carrier::Data => self.data,
+        }
+    }
+
+    pub(super) fn set(&mut self, carrier: Carrier, open: bool) {
+        match carrier {
+            Carrier::WebSocket => self.websocket = open,
+            Carrier::Data => self.data = open,
+        }
+        if open {
+            self.last = Some(carrier);
+        }
+    }
+
+    /// The one that the client used last; if that is closed, the other (section 5.2).
+    pub(super) fn current(self) -> Option<Carrier> {
+        let open = |carrier: &Carrier| self.is_open(*carrier);
+        self.last.into_iter().chain([Carrier::WebSocket, Carrier::Data]).find(open)
+    }
+}
+
+impl Endpoints {
+    /// A channel opened: says what the client must know (section 5.3).
+    pub fn handle_channel_opened(&mut self, id: EndpointId, carrier: Carrier) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        endpoint.channels.set(carrier, true);
+        endpoint.channel_seen = true;
+        let (conference, demand) = (endpoint.conference, endpoint.demand.clone());
+        // Over a data channel the client asks first.
+        if carrier == Carrier::WebSocket {
+            self.send(id, ToClient::ServerHello);
+        }
+        for (source, max_height) in demand {
+            self.send_demand(id, source, max_height);
+        }
+        self.send_forwarded(id);
+        self.retell_mappings(id);
+        for member in self.members(conference) {
+            let Some(other) = self.endpoints.get(&member) else { continue };
+            if other.active == Some(false) && !other.visitor {
+                let endpoint = other.label.clone();
+                self.send(id, ToClient::Connectivity { endpoint, active: false });
+            }
+        }
+        if let Some(message) = self.speaker_message(conference) {
+            self.send(id, message);
+        }
+    }
+
+    /// The channel closed.
+    pub fn handle_channel_closed(&mut self, id: EndpointId, carrier: Carrier) {
+        if let Some(endpoint) = self.endpoints.get_mut(&id) {
+            endpoint.channels.set(carrier, false);
+        }
+    }
+
+    /// A message arrived on the channel.
+    pub fn handle_message(&mut self, id: EndpointId, carrier: Carrier, message: FromClient) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        endpoint.channels.last = Some(carrier);
+        match message {
+            FromClient::Hello => self.send(id, ToClient::ServerHello),
+            FromClient::Wishes { patch, legacy } => {
+                let newly_legacy = legacy && !std::mem::replace(&mut endpoint.legacy, true);
+                let demand = endpoint.demand.clone();
+                endpoint.wishes.apply(patch);
+                self.update_constraints(id);
+                if newly_legacy {
+                    // What it was told so far it did not understand.
+                    for (source, max_height) in demand {
+                        self.send_demand(id, source, max_height);
+                    }
+                    self.send_forwarded(id);
+                }
+            }
+            FromClient::LastN(last_n) => {
+                endpoint.wishes.set_last_n(last_n);
+                self.update_constraints(id);
+            }
+            FromClient::Audio(audio) => {
+                endpoint.wishes.set_audio(audio);
+                self.update_constraints(id);
+            }
+            FromClient::VideoType { source, video_type } => {
+                let first = || endpoint.sources.iter().find(|s| s.kind == MediaKind::Video).map(|s| s.name.clone());
+                let source = source.or_else(first).unwrap_or_else(|| format!("{}-v0", endpoint.label));
+                self.actions.push_back(Action::VideoType { endpoint: id, source, video_type });
+            }
+            FromClient::Message { to, mut body } => {
+                if endpoint.visitor {
+                    return;
+                }
+                let conference = endpoint.conference;
+                body.insert("from".to_owned(), endpoint.label.clone().into());
+                for member in self.members(conference) {
+                    let Some(other) = self.endpoints.get(&member) else { continue };
+                    if member != id && (to.is_empty() || other.label == to) {
+                        self.send(member, ToClient::Forwarded(body.clone()));
+                    }
+                }
+            }
+            FromClient::Stats(mut body) => {
+                if endpoint.visitor {
+                    return;
+                }
+                let conference = endpoint.conference;
+                let label = endpoint.label.clone();
+                let sources: Vec<String> = endpoint.sources.iter().map(|s| s.name.clone()).collect();
+                body.insert("from".to_owned(), label.clone().into());
+                let members = self.members(conference);
+                let speaks = self.conferences.get(&conference).is_some_and(|c| c.speakers.contains(&id));
+                let everybody = members.len() <= STATS_TO_ALL || speaks;
+                for member in members {
+                    let Some(other) = self.endpoints.get(&member) else { continue };
+                    if member != id && (everybody || other.wishes.interested_in(&label, &sources)) {
+                        self.send(member, ToClient::Forwarded(body.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, id: EndpointId, message: ToClient) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        match endpoint.channels.current() {
+            None => {}
+            Some(Carrier::WebSocket) => self.actions.push_back(Action::Send { endpoint: id, message }),
+            Some(Carrier::Data) => {
+                let buffered = endpoint.secure.buffered();
+                if buffered > BUFFERED_OF_OTHERS && matches!(message, ToClient::Forwarded(_)) {
+                    counters::UNREAD.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+                if buffered > BUFFERED {
+                    counters::STALLED.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(endpoint = %id, label = %endpoint.label, "data channel closed: the client does not read");
+                    endpoint.secure.close_channel();
+                    endpoint.channels.set(Carrier::Data, false);
+                } else {
+                    match endpoint.secure.send(&messages::encode(message).to_text()) {
+                        Ok(()) => self.counters.data_messages_sent += 1,
+                        Err(NotSent::TooLarge) => drop(counters::OVERSIZED.fetch_add(1, Ordering::Relaxed)),
+                        // Its end is on its way to us.
+                        Err(NotSent::Closed) => {}
+                    }
+                }
+                self.written.insert(id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_channel_that_was_used_last_is_used() {
+        let mut channels = Channels::default();
+        assert_eq!(channels.current(), None);
+        channels.set(Carrier::WebSocket, true);
+        channels.set(Carrier::Data, true);
+        assert_eq!(channels.current(), Some(Carrier::Data));
+        channels.last = Some(Carrier::WebSocket);
+        assert_eq!(channels.current(), Some(Carrier::WebSocket));
+        channels.set(Carrier::WebSocket, false);
+        assert_eq!(channels.current(), Some(Carrier::Data));
+        channels.set(Carrier::Data, false);
+        assert_eq!(channels.current(), None);
+    }
+}

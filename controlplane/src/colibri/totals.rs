@@ -1,0 +1,64 @@
+//! How many conferences and endpoints there are, and were.
+
+use std::time::Duration;
+
+use ringbridge_dataplane::media::MediaKind;
+
+use super::conference::Conference;
+
+/// Totals for statistics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Conferences now.
+    pub conferences: usize,
+    /// Endpoints now.
+    pub endpoints: usize,
+    /// Visitors among them.
+    pub visitors: usize,
+    /// Endpoints of the largest conference.
+    pub largest_conference: usize,
+    /// Conferences ever created.
+    pub conferences_created: u64,
+    /// Conferences that ended.
+    pub conferences_completed: u64,
+    /// Endpoints ever created.
+    pub endpoints_created: u64,
+    /// Endpoints that publish audio.
+    pub endpoints_sending_audio: usize,
+    /// Endpoints that publish video.
+    pub endpoints_sending_video: usize,
+    /// Endpoints that publish nothing.
+    pub receive_only_endpoints: usize,
+    /// Conferences in which nobody publishes anything.
+    pub inactive_conferences: usize,
+    /// Those of two endpoints among them: most likely they are peer to peer.
+    pub p2p_conferences: usize,
+    /// Endpoints of inactive conferences.
+    pub inactive_endpoints: usize,
+    /// Visitors ever created.
+    pub visitors_created: u64,
+    /// Duration of the conferences that ended.
+    pub conference_time: Duration,
+}
+
+impl Totals {
+    /// What was counted so far, with the numbers of the conferences that there are.
+    pub(super) fn with<'a>(self, conferences: impl Iterator<Item = &'a Conference> + Clone) -> Self {
+        let endpoints = || conferences.clone().flat_map(|c| &c.endpoints);
+        let sending = |kind| endpoints().filter(|e| e.sources.iter().any(|s| s.kind == kind)).count();
+        let inactive = || conferences.clone().filter(|c| c.endpoints.iter().all(|e| e.sources.is_empty()));
+        Self {
+            conferences: conferences.clone().count(),
+            endpoints: endpoints().count(),
+            visitors: endpoints().filter(|e| e.visitor).count(),
+            largest_conference: conferences.clone().map(|c| c.endpoints.len()).max().unwrap_or(0),
+            endpoints_sending_audio: sending(MediaKind::Audio),
+            endpoints_sending_video: sending(MediaKind::Video),
+            receive_only_endpoints: endpoints().filter(|e| e.sources.is_empty()).count(),
+            inactive_conferences: inactive().count(),
+            p2p_conferences: inactive().filter(|c| c.endpoints.len() == 2).count(),
+            inactive_endpoints: inactive().map(|c| c.endpoints.len()).sum(),
+            ..self
+        }
+    }
+}
