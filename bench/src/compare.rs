@@ -8,7 +8,7 @@ use clap::Args;
 use ringbridge_dataplane::io::{Backend, IoChoice};
 use serde::Serialize;
 
-use crate::arena::{Arena, Contestant, Spread, alternate, ratios};
+use crate::arena::{Arena, Contestant, DELIVERED, Spread, alternate, ratios};
 use crate::floor::{crypto_on, payload_of};
 use crate::scenario::{Scenario, Shape};
 use crate::subject::SubjectError;
@@ -17,14 +17,12 @@ use crate::window::Window;
 use crate::{cores, memory, saturate};
 
 /// Pairs of windows behind every ratio.
-const ROUNDS: usize = 5;
-/// Share of packets that a contestant must deliver for its cost to count; the edges of a window blur it a little.
-const DELIVERED: f64 = 0.9;
+const ROUNDS: usize = 9;
 
 /// ringbridge against the floor, and against others that this host can run.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// Seconds that ringbridge is measured: three scenarios, two backends, five rounds. Others are measured as long in
+    /// Seconds that ringbridge is measured: three scenarios, two backends, nine rounds. Others are measured as long in
     /// each scenario that they are in, so that 60 makes about eight minutes in all.
     #[arg(long, default_value_t = 60.0)]
     seconds: f64,
@@ -231,7 +229,7 @@ fn fanout(args: &CompareArgs, backend: Backend, turn: Duration, report: &mut Rep
             continue;
         }
         // Who forwards less than was sent costs nothing per packet that it should have forwarded.
-        match theirs.windows.iter().map(|window| window.delivered(scenario.fan_out())).reduce(f64::min) {
+        match theirs.windows.iter().map(|window| window.delivered(theirs.fan_out)).reduce(f64::min) {
             Some(least) if least < DELIVERED => {
                 let text = format!("delivered only {:.0} % of a round's packets", least * 100.0);
                 report.missing.insert(name, text);
