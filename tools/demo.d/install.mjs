@@ -12,7 +12,9 @@ const client = {
 };
 
 /** Debian packages by the program that shows that they are there. */
-const programs = { prosody: '/usr/bin/prosody', chromium: '/usr/bin/chromium', faketime: '/usr/bin/faketime' };
+const programs = {
+  prosody: '/usr/bin/prosody', chromium: '/usr/bin/chromium', faketime: '/usr/bin/faketime', heaptrack: '/usr/bin/heaptrack',
+};
 
 /** Installs the named Debian packages that are missing. */
 export async function installDebian(...packages) {

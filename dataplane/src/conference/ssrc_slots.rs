@@ -13,7 +13,9 @@ use crate::ring::SsrcRewriting;
 /// A source that nobody waits for does not take the slot of one that was sent this recently: two of them would take it
 /// from each other with every packet.
 const IDLE: Duration = Duration::from_millis(500);
-/// A client needs a moment to make a track for a new SSRC, and heeds no new owner before.
+/// A client needs a moment to make a track for a new SSRC, and heeds no new owner before: it would show the first one for good.
+const FIRST: Duration = Duration::from_secs(1);
+/// So that it follows at leisure, free ones rest this long before they carry another source.
 const REST: Duration = Duration::from_secs(5);
 /// Sources that may wait for a slot at the same time.
 const WAITING: usize = 64;
@@ -32,6 +34,8 @@ struct Slot {
     used: Instant,
     /// When the present name got it.
     since: Instant,
+    /// When its SSRCs were new to the client.
+    made: Instant,
     /// Where its streams go on, while it carries nothing.
     resume: Resume,
     /// The announcement that tells of its source; none before the first one that does.
@@ -88,7 +92,8 @@ impl Slots {
     }
 
     /// The slot for a source that has none: the one it had before; a free one that the client knows for long enough; a new
-    /// one; any free one; and if there is need, the least recently used of those that can be spared.
+    /// one; any free one; and if there is need, the least recently used of those that can be spared. Of the last two, only what
+    /// the client has made a track of by now.
     fn choose(&self, now: Instant, name: &str, need: Need, keep: impl Fn(usize) -> bool) -> Option<Choice> {
         let free = || self.slots.iter().enumerate().filter(|(_, slot)| slot.source.is_none());
         let oldest = |(at, slot): &(usize, &Slot)| (slot.used, *at);
@@ -102,7 +107,8 @@ impl Slots {
         if self.slots.len() < self.limit {
             return Some(Choice::New);
         }
-        if let Some((at, _)) = free().min_by_key(oldest) {
+        let settled = |slot: &Slot| now.saturating_duration_since(slot.made) >= FIRST;
+        if let Some((at, _)) = free().filter(|(_, slot)| settled(slot)).min_by_key(oldest) {
             return Some(Choice::Slot(at));
         }
         let spared = |slot: &Slot| {
@@ -115,7 +121,12 @@ impl Slots {
         };
         let taken = self.slots.iter().enumerate().filter(|(_, slot)| slot.source.is_some());
         let rank = |(at, slot): &(usize, &Slot)| (!rested(slot), slot.used, *at);
-        taken.filter(|(_, slot)| spared(slot)).min_by_key(rank).map(|(at, _)| Choice::Slot(at))
+        taken.filter(|(_, slot)| settled(slot) && spared(slot)).min_by_key(rank).map(|(at, _)| Choice::Slot(at))
+    }
+
+    /// When the next slot can be given to another source that could not before.
+    fn settles(&self, now: Instant) -> Option<Instant> {
+        self.slots.iter().map(|slot| slot.made + FIRST).filter(|at| *at > now).min()
     }
 }
 
@@ -163,6 +174,8 @@ pub struct SsrcSlots {
     news: bool,
     waiting: Vec<usize>,
     refused_until: Option<Instant>,
+    /// When video that got no slot may get one.
+    video_again: Option<Instant>,
 }
 
 impl SsrcSlots {
@@ -177,6 +190,7 @@ impl SsrcSlots {
             news: false,
             waiting: Vec::with_capacity(WAITING),
             refused_until: None,
+            video_again: None,
         }
     }
 
@@ -234,6 +248,7 @@ impl SsrcSlots {
             name: String::new(),
             used: now,
             since: now,
+            made: now,
             resume: Resume::first(ssrcs),
             told: None,
         };
@@ -314,6 +329,16 @@ impl SsrcSlots {
         let news = announcement > self.told;
         self.told = self.told.max(announcement);
         news
+    }
+
+    /// Notes whether video that must be seen got no slot.
+    pub fn short_of_video(&mut self, now: Instant, short: bool) {
+        self.video_again = self.video.settles(now).filter(|_| short);
+    }
+
+    /// When to look again whether video gets a slot.
+    pub fn video_again(&self) -> Option<Instant> {
+        self.video_again
     }
 
     /// Notes that a source without a slot sends; false when that is known, or pointless at the moment.

@@ -24,12 +24,13 @@ impl Room {
             }
             self.dirty = true;
         }
+        self.dirty |= self.video_again().is_some_and(|at| at <= env.now);
         if std::mem::take(&mut self.dirty) {
             self.allocate(env);
         } else {
             self.reallocate(env);
         }
-        let mut next = self.speaker.deadline();
+        let mut next = earliest(self.speaker.deadline(), self.video_again());
         for i in 0..self.endpoints.len() {
             self.map_audio(env, i);
             if self.announce_mappings(env, i) {

@@ -95,6 +95,22 @@ fn audio_in_use_keeps_its_slot_and_a_speaker_gets_one_at_once() {
 }
 
 #[test]
+fn ssrcs_that_the_client_just_heard_of_keep_their_first_source() {
+    let mut rig = Rig::new();
+    for source in 0..3 {
+        rig.video(source, &[]).unwrap();
+        rig.millis(100);
+    }
+    assert!(rig.video(3, &[3]).is_none(), "the client would show the first source for good");
+    rig.slots.short_of_video(rig.now, true);
+    assert_eq!(rig.slots.video_again(), Some(rig.now + Duration::from_millis(700)));
+    rig.millis(700);
+    assert_eq!(rig.video(3, &[3]).unwrap().evicted, Some(0));
+    rig.slots.short_of_video(rig.now, false);
+    assert_eq!(rig.slots.video_again(), None);
+}
+
+#[test]
 fn spare_sources_evict_nobody() {
     let mut rig = Rig::new();
     for source in 0..3 {
