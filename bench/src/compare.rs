@@ -9,12 +9,13 @@ use ringbridge_dataplane::io::{Backend, IoChoice};
 use serde::Serialize;
 
 use crate::arena::{Arena, Contestant, DELIVERED, Spread, alternate, ratios};
+use crate::cores::{self, CoreArgs};
 use crate::floor::{crypto_on, payload_of};
 use crate::scenario::{Scenario, Shape};
 use crate::subject::SubjectError;
 use crate::subject::bare::Method;
 use crate::window::Window;
-use crate::{cores, memory, saturate};
+use crate::{memory, saturate};
 
 /// Pairs of windows behind every ratio.
 const ROUNDS: usize = 9;
@@ -32,12 +33,8 @@ pub struct CompareArgs {
     /// Only these peers (names as in the JSON); `none` for no peer.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Core of the forwarders.
-    #[arg(long, default_value_t = 0)]
-    core: usize,
-    /// Core of the generator.
-    #[arg(long, default_value_t = 1)]
-    generator_core: usize,
+    #[command(flatten)]
+    cores: CoreArgs,
     /// Print one JSON object as the last line.
     #[arg(long)]
     json: bool,
@@ -103,7 +100,7 @@ impl Report {
 pub fn run(args: &CompareArgs) -> Result<bool, SubjectError> {
     cores::all();
     let backend = ringbridge_dataplane::io::probe(IoChoice::Auto)?.backend;
-    cores::pin(&[args.generator_core])?;
+    cores::pin(&[args.cores.generator_core])?;
     let mut report = Report { backend: backend.name(), ..Report::default() };
     let mut right = true;
     let turn = Duration::from_secs_f64(args.seconds / (3 * 2 * ROUNDS) as f64);
@@ -111,16 +108,16 @@ pub fn run(args: &CompareArgs) -> Result<bool, SubjectError> {
     right &= fanout(args, backend, turn, &mut report)?;
     for (name, shape) in [("floor_mesh20", Shape::Mesh), ("floor_audio", Shape::Audio)] {
         let scenario = Scenario::new(shape, 20);
-        let mut arenas = ours(args.core, &scenario, 3)?;
-        arenas.extend(bare(args.core, &scenario, 10));
+        let mut arenas = ours(args.cores.core, &scenario, 3)?;
+        arenas.extend(bare(args.cores.core, &scenario, 10));
         alternate(&mut arenas, ROUNDS, turn, shape.name())?;
         right &= check(&arenas);
-        floor_ratio(args.core, name, &scenario, backend, &arenas, &mut report)?;
+        floor_ratio(args.cores.core, name, &scenario, backend, &arenas, &mut report)?;
         report.note(shape.name(), &arenas);
     }
     growth(args, backend, turn, &mut report)?;
-    let contestant = Contestant::ringbridge(choice(backend), args.core);
-    match saturate::latency_over_echo(&contestant, args.core, ROUNDS, turn) {
+    let contestant = Contestant::ringbridge(choice(backend), args.cores.core);
+    match saturate::latency_over_echo(&contestant, args.cores.core, ROUNDS, turn) {
         Ok(values) => report.ratio("latency_p99_over_echo", values),
         Err(error) => {
             report.ratios.insert("latency_p99_over_echo", None);
@@ -203,15 +200,15 @@ fn median(arena: &Arena) -> f64 {
 
 fn fanout(args: &CompareArgs, backend: Backend, turn: Duration, report: &mut Report) -> Result<bool, SubjectError> {
     let scenario = Scenario::new(Shape::Fanout, 50);
-    let mut arenas = ours(args.core, &scenario, 3)?;
-    arenas.extend(bare(args.core, &scenario, 10));
+    let mut arenas = ours(args.cores.core, &scenario, 3)?;
+    arenas.extend(bare(args.cores.core, &scenario, 10));
     for (net, (name, program)) in (20..).zip(PEERS) {
         report.ratios.insert(name, None);
         if !args.only.is_empty() && !args.only.iter().any(|only| only == name) {
             report.missing.insert(name, "not asked for (--only)".into());
             continue;
         }
-        let contestant = Contestant::Peer(args.peers.join(program), args.core);
+        let contestant = Contestant::Peer(args.peers.join(program), args.cores.core);
         match Arena::beside(&mut arenas, name, &contestant, &scenario, net, 3, Vec::new()) {
             Ok(arena) => arenas.push(arena),
             Err(error) => {
@@ -221,7 +218,7 @@ fn fanout(args: &CompareArgs, backend: Backend, turn: Duration, report: &mut Rep
     }
     alternate(&mut arenas, ROUNDS, turn, "fanout")?;
     let right = check(&arenas);
-    floor_ratio(args.core, "floor_fanout50", &scenario, backend, &arenas, report)?;
+    floor_ratio(args.cores.core, "floor_fanout50", &scenario, backend, &arenas, report)?;
     for (name, _) in PEERS {
         let (Some(ours), Some(theirs)) = (named(&arenas, backend.name()), named(&arenas, name)) else { continue };
         if let Some(error) = &theirs.failure {
@@ -250,7 +247,7 @@ fn fanout(args: &CompareArgs, backend: Backend, turn: Duration, report: &mut Rep
 fn growth(args: &CompareArgs, backend: Backend, turn: Duration, report: &mut Report) -> Result<(), SubjectError> {
     let mut arenas = Vec::new();
     for (net, size, name) in [(1, 10, "10"), (2, 500, "500")] {
-        let contestant = Contestant::ringbridge(choice(backend), args.core);
+        let contestant = Contestant::ringbridge(choice(backend), args.cores.core);
         let mut arena = Arena::new(name, &contestant, &Scenario::new(Shape::Fanout, size), net, 1, Vec::new())?;
         // As many forwarded packets a second, in frames of the same size, or the small one would mostly measure sleeping.
         arena.world.set_speed(500.0 / size as f64);

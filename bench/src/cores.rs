@@ -16,6 +16,23 @@ pub struct CoreError {
     source: nix::Error,
 }
 
+/// The two cores of a measurement, as on the command line.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct CoreArgs {
+    /// Core of the forwarder.
+    #[arg(long, default_value_t = 0)]
+    pub core: usize,
+    /// Core of the generator.
+    #[arg(long, default_value_t = 1)]
+    pub generator_core: usize,
+}
+
+/// Remembers the cores that this process was started with, and makes this thread the generator.
+pub fn generate_on(core: usize) -> Result<(), CoreError> {
+    all();
+    pin(&[core])
+}
+
 /// The cores that this process was started with; the first call must come before anything is pinned.
 pub fn all() -> &'static [usize] {
     static ALL: OnceLock<Vec<usize>> = OnceLock::new();

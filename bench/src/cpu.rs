@@ -38,35 +38,32 @@ impl CpuTime {
     }
 }
 
-/// Threads of a process, ascending.
+/// Threads of a process.
 pub fn tasks_of(pid: u32) -> io::Result<Vec<u32>> {
     let names = fs::read_dir(format!("/proc/{pid}/task"))?;
-    let mut tasks: Vec<u32> = names.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect();
-    tasks.sort_unstable();
-    Ok(tasks)
+    Ok(names.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect())
 }
 
-/// Of some threads of a process; those that ended do not count.
-pub fn of_tasks(pid: u32, tasks: &[u32]) -> CpuTime {
+/// Of some threads of a process. A thread that ends while we look is one that does not count any more.
+pub fn of_tasks(pid: u32, tasks: &[u32]) -> io::Result<CpuTime> {
     let mut sum = CpuTime::default();
-    for time in tasks.iter().filter_map(|task| of_task(format!("/proc/{pid}/task/{task}").as_ref()).ok()) {
-        sum.add(time);
+    for task in tasks {
+        match of_task(format!("/proc/{pid}/task/{task}").as_ref()) {
+            Ok(time) => sum.add(time),
+            Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH) => {
+            }
+            Err(error) => return Err(error),
+        }
     }
-    sum
+    Ok(sum)
 }
 
 /// Of all threads of a process whose names begin with `prefix` (empty: all).
 pub fn of_process(pid: u32, prefix: &str) -> io::Result<CpuTime> {
-    let mut sum = CpuTime::default();
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let path = task?.path();
-        // A thread that ends while we look is one that does not count any more.
-        let Ok(name) = fs::read_to_string(path.join("comm")) else { continue };
-        if name.starts_with(prefix) {
-            sum.add(of_task(&path)?);
-        }
-    }
-    Ok(sum)
+    let name = |task: &u32| fs::read_to_string(format!("/proc/{pid}/task/{task}/comm"));
+    let named: Vec<u32> =
+        tasks_of(pid)?.into_iter().filter(|task| name(task).is_ok_and(|name| name.starts_with(prefix))).collect();
+    of_tasks(pid, &named)
 }
 
 fn of_task(path: &std::path::Path) -> io::Result<CpuTime> {

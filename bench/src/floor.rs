@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::arena::{Arena, Contestant, Spread, alternate};
-use crate::cores;
+use crate::cores::{self, CoreArgs};
 use crate::crypto::{self, CryptoCost};
 use crate::scenario::{Scenario, Shape};
 use crate::subject::SubjectError;
@@ -20,12 +20,8 @@ pub struct FloorArgs {
     /// Seconds to measure each way to send, in each scenario.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Core of the loop.
-    #[arg(long, default_value_t = 0)]
-    core: usize,
-    /// Core of the generator.
-    #[arg(long, default_value_t = 1)]
-    generator_core: usize,
+    #[command(flatten)]
+    cores: CoreArgs,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -73,15 +69,14 @@ pub fn crypto_on(core: usize, payload: usize) -> Result<CryptoCost, SubjectError
 
 /// Runs it.
 pub fn run(args: &FloorArgs) -> Result<bool, SubjectError> {
-    cores::all();
-    cores::pin(&[args.generator_core])?;
-    let crypto = [crypto_on(args.core, 1200)?, crypto_on(args.core, 100)?];
+    cores::generate_on(args.cores.generator_core)?;
+    let crypto = [crypto_on(args.cores.core, 1200)?, crypto_on(args.cores.core, 100)?];
     let mut floors = Vec::new();
     for shape in [Shape::Fanout, Shape::Mesh, Shape::Audio] {
         let scenario = Scenario::new(shape, shape.usual_size());
         let mut arenas = Vec::new();
         for (net, method) in (1..).zip(Method::FORWARD) {
-            let contestant = Contestant::Bare(method, args.core);
+            let contestant = Contestant::Bare(method, args.cores.core);
             match Arena::new(method.name(), &contestant, &scenario, net, 0, Vec::new()) {
                 Ok(arena) => arenas.push((method, arena)),
                 Err(error) => eprintln!("{}: {error}", method.name()),

@@ -8,11 +8,12 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::arena::{Arena, Contestant};
+use crate::cores::{self, CoreArgs};
 use crate::replay::Io;
+use crate::saturate;
 use crate::scenario::{Scenario, Shape};
 use crate::subject::SubjectError;
 use crate::window::{self, Window};
-use crate::{cores, saturate};
 
 /// Twice the load that can be carried, then half of it: what is lost, and how soon all is well again.
 #[derive(Debug, Args)]
@@ -26,12 +27,8 @@ pub struct OverloadArgs {
     /// I/O backend.
     #[arg(long, value_enum, default_value = "auto")]
     io: Io,
-    /// Core of the worker.
-    #[arg(long, default_value_t = 0)]
-    core: usize,
-    /// Core of the generator.
-    #[arg(long, default_value_t = 1)]
-    generator_core: usize,
+    #[command(flatten)]
+    cores: CoreArgs,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -55,10 +52,9 @@ struct Report {
 
 /// Runs it; false when audio suffered or recovery was slow.
 pub fn run(args: &OverloadArgs) -> Result<bool, SubjectError> {
-    cores::all();
-    cores::pin(&[args.generator_core])?;
+    cores::generate_on(args.cores.generator_core)?;
     let scenario = Scenario::new(Shape::Webinar, args.size);
-    let contestant = Contestant::ringbridge(args.io.into(), args.core);
+    let contestant = Contestant::ringbridge(args.io.into(), args.cores.core);
     let mut arena = Arena::new("ringbridge", &contestant, &scenario, 1, 3, Vec::new())?;
     let Some(found) = saturate::find(&mut arena)? else {
         return Err(SubjectError::Missing("no load was carried without loss; look at `replay` for the reason".into()));

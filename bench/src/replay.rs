@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use ringbridge_dataplane::io::{IoChoice, IoExtras, IoLimits};
 use serde::Serialize;
 
+use crate::cores::{self, CoreArgs};
 use crate::generator::world::World;
 use crate::media::{Codec, Track, capture};
 use crate::scenario::{Scenario, Shape};
@@ -98,12 +99,8 @@ pub struct ReplayArgs {
     /// Receivers that decrypt and compare what they get.
     #[arg(long, default_value_t = 3)]
     samples: usize,
-    /// Core of the forwarder.
-    #[arg(long, default_value_t = 0)]
-    core: usize,
-    /// Core of the generator.
-    #[arg(long, default_value_t = 1)]
-    generator_core: usize,
+    #[command(flatten)]
+    cores: CoreArgs,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -126,22 +123,22 @@ pub fn run(args: &ReplayArgs) -> Result<bool, SubjectError> {
         Bridge::Ringbridge => {
             let options = Options {
                 io: args.io.into(),
-                cores: vec![args.core],
+                cores: vec![args.cores.core],
                 limits: IoLimits { extras: args.io_options, ..IoLimits::default() },
                 last_n: args.last_n,
             };
             Box::new(InProcess::start("ringbridge", &options)?)
         }
-        Bridge::Bare => Box::new(Bare::start(Method::Gso, args.core)?),
-        Bridge::BareMmsg => Box::new(Bare::start(Method::Mmsg, args.core)?),
-        Bridge::BareUring => Box::new(Bare::start(Method::Uring, args.core)?),
+        Bridge::Bare => Box::new(Bare::start(Method::Gso, args.cores.core)?),
+        Bridge::BareMmsg => Box::new(Bare::start(Method::Mmsg, args.cores.core)?),
+        Bridge::BareUring => Box::new(Bare::start(Method::Uring, args.cores.core)?),
         Bridge::Peer => {
             let missing = || SubjectError::Missing("--bridge peer needs --peer PROGRAM".into());
-            Box::new(Peer::start("peer", args.peer.as_deref().ok_or_else(missing)?, args.core)?)
+            Box::new(Peer::start("peer", args.peer.as_deref().ok_or_else(missing)?, args.cores.core)?)
         }
     };
     // After the forwarder has started: threads and processes inherit the cores that they may use.
-    crate::cores::pin(&[args.generator_core])?;
+    cores::pin(&[args.cores.generator_core])?;
     let mut tracks: Vec<Box<dyn Track>> = Vec::new();
     if let Some(path) = &args.capture {
         let codecs = args.payload_types.iter().copied().collect();

@@ -125,8 +125,7 @@ pub fn find(arena: &mut Arena) -> Result<Option<Saturation>, SubjectError> {
 
 /// Runs it.
 pub fn run(args: &SaturateArgs) -> Result<bool, SubjectError> {
-    cores::all();
-    cores::pin(&[args.generator_core])?;
+    cores::generate_on(args.generator_core)?;
     let scenario = Scenario::new(args.scenario, args.size.unwrap_or(args.scenario.usual_size()));
     let mut contestant = Contestant::ringbridge(args.io.into(), 0);
     if let Contestant::Ringbridge(options) = &mut contestant {

@@ -71,8 +71,7 @@ struct Curves {
 
 /// Runs it.
 pub fn run(args: &ScaleArgs) -> Result<bool, SubjectError> {
-    cores::all();
-    cores::pin(&[args.generator_core])?;
+    cores::generate_on(args.generator_core)?;
     let curve = |sizes: &[usize], scenario: fn(usize) -> Scenario| -> Result<Vec<Point>, SubjectError> {
         let one = &args.cores[..1.min(args.cores.len())];
         sizes.iter().map(|n| point(args, one, scenario(*n), *n)).collect()

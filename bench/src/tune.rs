@@ -7,7 +7,7 @@ use ringbridge_dataplane::io::{IoChoice, IoExtras, IoLimits};
 use serde::Serialize;
 
 use crate::arena::{Arena, Contestant, Spread, alternate, ratios};
-use crate::cores;
+use crate::cores::{self, CoreArgs};
 use crate::scenario::{Scenario, Shape};
 use crate::subject::SubjectError;
 use crate::subject::in_process::Options;
@@ -34,12 +34,8 @@ pub struct TuneArgs {
     /// Play so many times faster than in real time.
     #[arg(long, default_value_t = 1.0)]
     speed: f64,
-    /// Core of the forwarder.
-    #[arg(long, default_value_t = 0)]
-    core: usize,
-    /// Core of the generator.
-    #[arg(long, default_value_t = 1)]
-    generator_core: usize,
+    #[command(flatten)]
+    cores: CoreArgs,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -84,14 +80,13 @@ fn groups(busy_poll: u32) -> Vec<Group> {
 
 /// Runs it.
 pub fn run(args: &TuneArgs) -> Result<bool, SubjectError> {
-    cores::all();
-    cores::pin(&[args.generator_core])?;
+    cores::generate_on(args.cores.generator_core)?;
     let scenario = Scenario::new(args.scenario, args.size.unwrap_or(args.scenario.usual_size()));
     let mut rows = Vec::new();
     for (name, io, ways) in groups(args.busy_poll) {
         let (mut options, mut arenas) = (Vec::new(), Vec::new());
         for (net, (option, limits)) in (1..).zip(ways) {
-            let contestant = Contestant::Ringbridge(Options { io, cores: vec![args.core], limits, last_n: -1 });
+            let contestant = Contestant::Ringbridge(Options { io, cores: vec![args.cores.core], limits, last_n: -1 });
             match Arena::new(&format!("{name} {option}"), &contestant, &scenario, net, 1, Vec::new()) {
                 Ok(mut arena) => {
                     arena.world.set_speed(args.speed);

@@ -105,7 +105,7 @@ async function atRest(stack) {
   return { at: (Date.now() - bridge.process.started) / 1000, ...bridge.process.held() };
 }
 
-/** name → {stack: options of Stack, browser: false for none, run(call) → figures in words}. */
+/** name → {stack: options of Stack, scripted: scripted participants instead of a browser, run(call) → figures in words}. */
 const scenarios = {
   p2p: {
     about: 'two go peer to peer; a third joins and all are on the bridge within 5 s, without a reload',
@@ -309,7 +309,7 @@ const scenarios = {
 
   leaks: {
     about: 'conferences come and go in rounds: after each nothing is held, and memory in use, sockets, threads stand still',
-    browser: false,
+    scripted: true,
     // Whoever is killed is gone soon.
     stack: { resumption: 2, heap: true },
     install: ['heaptrack'],
@@ -433,14 +433,14 @@ if (unknown.length) {
 
 /** Runs one scenario; true when it passed. */
 async function runOne(name, clientFolder) {
-  const { stack: options, install = [], browser: needed = true, run } = scenarios[name];
+  const { stack: options, install = [], scripted, run } = scenarios[name];
   const stack = new Stack({ clientFolder, currentClientFolder, folder: `scenario-${name}`, ...options });
   let browser, call;
   const start = Date.now();
   try {
     await installDebian(...install);
     await stack.start();
-    browser = needed ? await Browser.launch() : undefined;
+    browser = scripted ? undefined : await Browser.launch();
     call = new Call(stack, browser);
     const figures = await run(call);
     console.log(`PASS ${name}: ${figures} (${seconds(Date.now() - start)})`);
@@ -465,9 +465,11 @@ let failed = 0;
 let passed = 0;
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130));
 try {
-  const { clientFolder } = await prepare({ browser: true, bench: true });
   const possible = Object.keys(scenarios).filter(name => currentClientFolder || !scenarios[name].current);
-  for (const name of names.length ? names : possible) {
+  const chosen = names.length ? names : possible;
+  const scripted = name => scenarios[name].scripted;
+  const { clientFolder } = await prepare({ browser: !chosen.every(scripted), bench: chosen.some(scripted) });
+  for (const name of chosen) {
     if (await runOne(name, clientFolder)) passed++;
     else failed++;
   }

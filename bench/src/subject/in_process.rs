@@ -233,7 +233,7 @@ impl Subject for InProcess {
     }
 
     fn cpu(&self) -> Result<CpuTime, SubjectError> {
-        Ok(cpu::of_tasks(std::process::id(), &self.threads))
+        cpu::of_tasks(std::process::id(), &self.threads).map_err(SubjectError::Cpu)
     }
 
     fn counters(&self) -> Option<OwnCounters> {

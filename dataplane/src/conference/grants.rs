@@ -58,6 +58,7 @@ impl Room {
     /// Grants every receiver its layers.
     pub fn allocate(&mut self, env: &mut Env<'_>) {
         let order = self.last_n_order();
+        self.slots_settle = None;
         let mut demands: Vec<Option<i32>> = vec![None; self.sources.len()];
         let mut offers = Offers::default();
         for receiver in 0..self.endpoints.len() {

@@ -1,12 +1,11 @@
 //! SSRC rewriting at work: gives sources of a conference the slots of a receiver, moves the state of the streams from leg
 //! to leg, and tells the control plane. Packets of a source go only once the client was told what its SSRC carries.
 
-use std::time::Instant;
-
 use super::grants::offered;
 use super::leg::Leg;
 use super::room::{Env, Room};
 use super::ssrc_slots::Need;
+use super::timers::earliest;
 use crate::congestion::layer::LayerId;
 use crate::media::MediaKind;
 use crate::ring::{Event, MappedSource};
@@ -41,14 +40,9 @@ impl Room {
             let granted = self.give_slot(env, receiver, place, need, |other| wanted.contains(&other));
             short |= !granted && need == Need::Urgent;
         }
-        if let Some(slots) = self.endpoint(receiver).and_then(|e| e.ssrc_slots.as_deref_mut()) {
-            slots.short_of_video(env.now, short);
-        }
-    }
-
-    /// When video waits for a slot that its receiver's client does not know for long enough yet.
-    pub fn video_again(&self) -> Option<Instant> {
-        self.endpoints.iter().flatten().filter_map(|e| e.ssrc_slots.as_deref()?.video_again()).min()
+        let slots = self.endpoint(receiver).and_then(|e| e.ssrc_slots.as_deref());
+        let settles = slots.filter(|_| short).and_then(|slots| slots.kind(MediaKind::Video).settles(env.now));
+        self.slots_settle = earliest(self.slots_settle, settles);
     }
 
     /// Gives slots to the audio that waits for one. Those who spoke lately get one at once, and keep it while they send.

@@ -93,6 +93,8 @@ pub struct Room {
     pub deadline: Option<Instant>,
     /// Wishes, sources or sizes changed: the allocation has to run.
     pub dirty: bool,
+    /// When video that found no SSRC may find one: its receiver's client knows one of them for long enough by then.
+    pub slots_settle: Option<Instant>,
     /// Other workers that have endpoints of it, one bit each.
     pub away: u64,
     /// This worker tells who speaks.
@@ -116,6 +118,7 @@ impl Room {
             loudest: Loudest::default(),
             deadline: None,
             dirty: false,
+            slots_settle: None,
             away: 0,
             lead: false,
             lossy: false,

@@ -125,7 +125,7 @@ impl Slots {
     }
 
     /// When the next slot can be given to another source that could not before.
-    fn settles(&self, now: Instant) -> Option<Instant> {
+    pub fn settles(&self, now: Instant) -> Option<Instant> {
         self.slots.iter().map(|slot| slot.made + FIRST).filter(|at| *at > now).min()
     }
 }
@@ -174,8 +174,6 @@ pub struct SsrcSlots {
     news: bool,
     waiting: Vec<usize>,
     refused_until: Option<Instant>,
-    /// When video that got no slot may get one.
-    video_again: Option<Instant>,
 }
 
 impl SsrcSlots {
@@ -190,7 +188,6 @@ impl SsrcSlots {
             news: false,
             waiting: Vec::with_capacity(WAITING),
             refused_until: None,
-            video_again: None,
         }
     }
 
@@ -329,16 +326,6 @@ impl SsrcSlots {
         let news = announcement > self.told;
         self.told = self.told.max(announcement);
         news
-    }
-
-    /// Notes whether video that must be seen got no slot.
-    pub fn short_of_video(&mut self, now: Instant, short: bool) {
-        self.video_again = self.video.settles(now).filter(|_| short);
-    }
-
-    /// When to look again whether video gets a slot.
-    pub fn video_again(&self) -> Option<Instant> {
-        self.video_again
     }
 
     /// Notes that a source without a slot sends; false when that is known, or pointless at the moment.

@@ -24,13 +24,13 @@ impl Room {
             }
             self.dirty = true;
         }
-        self.dirty |= self.video_again().is_some_and(|at| at <= env.now);
+        self.dirty |= self.slots_settle.is_some_and(|at| at <= env.now);
         if std::mem::take(&mut self.dirty) {
             self.allocate(env);
         } else {
             self.reallocate(env);
         }
-        let mut next = earliest(self.speaker.deadline(), self.video_again());
+        let mut next = earliest(self.speaker.deadline(), self.slots_settle);
         for i in 0..self.endpoints.len() {
             self.map_audio(env, i);
             if self.announce_mappings(env, i) {
@@ -115,7 +115,8 @@ impl Room {
     }
 }
 
-fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+/// The earlier of two deadlines.
+pub fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),

@@ -102,12 +102,11 @@ fn ssrcs_that_the_client_just_heard_of_keep_their_first_source() {
         rig.millis(100);
     }
     assert!(rig.video(3, &[3]).is_none(), "the client would show the first source for good");
-    rig.slots.short_of_video(rig.now, true);
-    assert_eq!(rig.slots.video_again(), Some(rig.now + Duration::from_millis(700)));
+    assert_eq!(rig.slots.kind(MediaKind::Video).settles(rig.now), Some(rig.now + Duration::from_millis(700)));
     rig.millis(700);
     assert_eq!(rig.video(3, &[3]).unwrap().evicted, Some(0));
-    rig.slots.short_of_video(rig.now, false);
-    assert_eq!(rig.slots.video_again(), None);
+    rig.millis(200);
+    assert_eq!(rig.slots.kind(MediaKind::Video).settles(rig.now), None);
 }
 
 #[test]
