@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use super::connections::RawConnection;
 use super::keys::{KEYS, Key, Kind, Part};
 use super::layers::{ConfigError, Layers, MASK, Origin};
+use super::values;
 use crate::bridge::{BridgeSettings, ShardSettings, ShutdownSettings};
 use crate::colibri::transport::PublicAddress;
 use crate::focus::FocusSettings;
@@ -140,7 +141,7 @@ impl Reader<'_> {
                 Ok(number) if (low..=high).contains(&number) => None,
                 _ => Some(format!("use a whole number from {low} to {high}")),
             },
-            Kind::Switch => text.parse::<bool>().err().map(|_| "use true or false".to_owned()),
+            Kind::Switch => values::switch(&text).is_none().then(|| "use true or false".to_owned()),
             Kind::Socket => text
                 .parse::<SocketAddr>()
                 .err()
@@ -149,9 +150,9 @@ impl Reader<'_> {
             Kind::PublicAddresses => text.split(',').find_map(|item| item.trim().parse::<PublicAddress>().err()),
             Kind::Cores => bad_item::<usize>(&text).map(|item| format!("{item:?} is no core number; use e.g. 2,3")),
             Kind::IoOptions => text.parse::<IoExtras>().err().map(|error| error.to_string()),
-            Kind::Duration => {
-                parse_duration(&text).is_none().then(|| "use a number with a unit, e.g. 20 s, 500 ms, 2 m".to_owned())
-            }
+            Kind::Duration => values::duration(&text)
+                .is_none()
+                .then(|| "use a number with a unit, e.g. 20 s, 500 ms, 2 m, 1 d".to_owned()),
             Kind::Choice(words) => {
                 (!words.contains(&text.as_str())).then(|| format!("use one of: {}", words.join(", ")))
             }
@@ -181,7 +182,7 @@ impl Reader<'_> {
     }
 
     fn duration(&self, path: &str) -> Option<Duration> {
-        parse_duration(&self.text(path)?)
+        values::duration(&self.text(path)?)
     }
 
     /// From the setting or from the file, whichever was said by the stronger layer.
@@ -211,7 +212,7 @@ impl Reader<'_> {
     }
 
     fn switch(&mut self, path: &'static str) -> bool {
-        self.text(path).as_deref() == Some("true")
+        self.text(path).as_deref().and_then(values::switch) == Some(true)
     }
 
     fn xmpp(&mut self, jid: &'static str, password: Option<String>, resource: Option<&str>) -> Option<XmppSettings> {
@@ -343,22 +344,6 @@ impl Reader<'_> {
 
 fn bad_item<T: FromStr>(list: &str) -> Option<String> {
     list.split(',').map(str::trim).find(|item| item.parse::<T>().is_err()).map(str::to_owned)
-}
-
-/// HOCON's durations: a number and a unit, or milliseconds without one.
-fn parse_duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: f64 = number.parse().ok()?;
-    let seconds = match unit.trim() {
-        "" | "ms" | "millis" | "milliseconds" => number / 1_000.0,
-        "s" | "second" | "seconds" => number,
-        "m" | "minute" | "minutes" => number * 60.0,
-        "h" | "hour" | "hours" => number * 3_600.0,
-        _ => return None,
-    };
-    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// What is wrong with the base of a WebSocket address.
