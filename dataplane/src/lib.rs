@@ -17,6 +17,7 @@ pub mod srtp;
 pub mod stats;
 pub mod worker;
 
+mod budget;
 mod dataplane;
 mod peers;
 

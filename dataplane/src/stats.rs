@@ -138,6 +138,10 @@ counters! {
     DropCommandUnknown = "dropped", "command_unknown_id";
     /// A table with bounded size was full (addresses, SSRCs, sources).
     DropTableFull = "dropped", "table_full";
+    /// Formats that an endpoint negotiated beyond its or its conference's share; it does without them.
+    FormatsRefused = "negotiation_refused", "formats";
+    /// Header extensions that an endpoint negotiated beyond its or its conference's share; it does without them.
+    ExtensionsRefused = "negotiation_refused", "extensions";
     /// SSRCs that were taken from one source for another, of receivers with SSRC rewriting.
     SsrcRemaps = "ssrc_remaps", "";
     /// Times that io_uring had no receive buffer; the datagrams waited in the socket.

@@ -1,6 +1,5 @@
 //! A worker: receives, demultiplexes, forwards, sends. `Worker` is sans-I/O; `Worker::run` drives it.
 
-mod bucket;
 mod endpoints;
 mod outbox;
 #[cfg(test)]
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashSet;
 use ring::rand::SystemRandom;
 
+use crate::budget::Budget;
 use crate::conference::{Forwarder, ForwarderConfig};
 use crate::congestion::shedding::LoadMeter;
 use crate::demux::{AddressTable, EndpointIndex, Owner, Protocol, ufrag_prefix, worker_of_ufrag};
@@ -25,7 +25,6 @@ use crate::peers::{PeerMessage, Peers};
 use crate::ring::{Command, ControlLink, Event, IceState, NewEndpoint};
 use crate::stats::{Counter, WorkerStats};
 
-use bucket::Bucket;
 use endpoints::{Endpoint, Endpoints};
 use outbox::Outbox;
 
@@ -447,7 +446,7 @@ impl Worker {
             sockets: Arc::clone(&self.config.sockets),
         };
         let agent = Agent::new(config, &self.random);
-        let rate = Bucket::new(DTLS_RATE, DTLS_BURST);
+        let rate = Budget::new(DTLS_RATE, DTLS_BURST);
         if !self.endpoints.insert(Endpoint::new(id, conference, new.label.clone(), agent, rate)) {
             tracing::error!(endpoint = %new.label, "endpoint id or ufrag is taken; endpoint refused");
             return self.stats.count(Counter::DropCommandUnknown);

@@ -64,6 +64,7 @@ impl Room {
                     OpenError::Auth => Counter::DropSrtcpAuth,
                     OpenError::Replay => Counter::DropSrtcpReplay,
                     OpenError::TooShort => Counter::DropRtcpMalformed,
+                    OpenError::TooManySsrcs => Counter::DropTableFull,
                 });
             }
         };

@@ -107,7 +107,7 @@ impl Endpoint {
         self.retired.clear();
         self.opener = Some(Opener::new(&keys.inbound, keys.profile));
         self.sealer = Some(Sealer::new(&keys.outbound, keys.profile));
-        self.keys = Some(*keys);
+        self.keys = Some(keys.clone());
         true
     }
 
@@ -122,7 +122,7 @@ impl Endpoint {
     pub fn may_repeat_index(&self) -> bool {
         let fresh = [UriId::TRANSPORT_CC, UriId::ABS_SEND_TIME];
         let differs = fresh.iter().any(|uri| self.negotiated.extensions.id(MediaKind::Video, *uri).is_some());
-        !differs || self.keys.is_some_and(|k| k.profile == SrtpProfile::Aes128CmHmacSha1_80)
+        !differs || self.keys.as_ref().is_some_and(|k| k.profile == SrtpProfile::Aes128CmHmacSha1_80)
     }
 
     /// Remembers how far a leg got, for when one of its SSRCs comes back.

@@ -172,7 +172,8 @@ impl Forwarder {
             }
             Command::SetMedia { endpoint, media } => {
                 self.with_endpoint(now, endpoint, |room, env, index, negotiations| {
-                    room.set_media(env, index, negotiations.compile(&media));
+                    let negotiated = negotiations.compile(&media, &mut room.vocabulary, env.stats);
+                    room.set_media(env, index, negotiated);
                 });
             }
             Command::SetSources { endpoint, sources } => {

@@ -334,6 +334,7 @@ fn open_counter(error: OpenError) -> Counter {
         OpenError::Auth => Counter::DropSrtpAuth,
         OpenError::Replay => Counter::DropSrtpReplay,
         OpenError::TooShort => Counter::DropRtpMalformed,
+        OpenError::TooManySsrcs => Counter::DropTableFull,
     }
 }
 

@@ -38,6 +38,8 @@ mod source;
 mod speaker;
 mod ssrc_slots;
 mod timers;
+mod vocabulary;
+mod well_known;
 
 pub use forwarder::{EndpointSlot, Forwarder, ForwarderConfig};
 pub use loudest::LoudestOnly;

@@ -17,6 +17,7 @@ use super::negotiated::Negotiated;
 use super::source::{Input, Source};
 use super::speaker::SpeakerDetector;
 use super::ssrc_slots::SsrcSlots;
+use super::vocabulary::Vocabulary;
 use crate::congestion::layer::LayerId;
 use crate::congestion::shedding::Shedding;
 use crate::ids::{ConferenceId, EndpointId};
@@ -85,6 +86,8 @@ pub struct Room {
     pub sources: Vec<Option<Box<Source>>>,
     /// Sources by the SSRCs that receivers know them by.
     pub by_ssrc: OutgoingSsrcs,
+    /// What its endpoints negotiated beside the well known.
+    pub vocabulary: Vocabulary,
     /// Who speaks.
     pub speaker: SpeakerDetector,
     /// Who is loud enough to be forwarded, where that is asked for.
@@ -114,6 +117,7 @@ impl Room {
             endpoints: Vec::new(),
             sources: Vec::new(),
             by_ssrc: HashMap::default(),
+            vocabulary: Vocabulary::default(),
             speaker: SpeakerDetector::default(),
             loudest: Loudest::default(),
             deadline: None,

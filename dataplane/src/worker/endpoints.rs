@@ -6,12 +6,11 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 
+use crate::budget::Budget;
 use crate::conference::EndpointSlot;
 use crate::demux::EndpointIndex;
 use crate::ice::Agent;
 use crate::ids::{ConferenceId, EndpointId};
-
-use super::bucket::Bucket;
 
 /// What a worker keeps of one endpoint; its media state lies in the forwarder.
 #[derive(Debug)]
@@ -21,13 +20,13 @@ pub(super) struct Endpoint {
     pub label: String,
     pub agent: Agent,
     pub slot: Option<EndpointSlot>,
-    pub dtls_rate: Bucket,
+    pub dtls_rate: Budget,
     /// The earliest deadline that stands in the heap for it.
     timer: Option<Instant>,
 }
 
 impl Endpoint {
-    pub fn new(id: EndpointId, conference: ConferenceId, label: String, agent: Agent, dtls_rate: Bucket) -> Self {
+    pub fn new(id: EndpointId, conference: ConferenceId, label: String, agent: Agent, dtls_rate: Budget) -> Self {
         Self { id, conference, label, agent, slot: None, dtls_rate, timer: None }
     }
 }

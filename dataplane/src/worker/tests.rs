@@ -191,7 +191,7 @@ fn connect(rig: &mut Rig, home: usize, id: u32, port: u16, sources: &[u32]) -> E
         let sources = sources.iter().map(audio).collect();
         rig.links[worker].send(Command::SetSources { endpoint, sources }).unwrap();
         if worker == home {
-            rig.links[worker].send(Command::SetSrtp { endpoint, keys: Box::new(keys) }).unwrap();
+            rig.links[worker].send(Command::SetSrtp { endpoint, keys: Box::new(keys.clone()) }).unwrap();
         }
         rig.workers[worker].handle_commands(rig.now, &mut rig.out);
     }
