@@ -327,7 +327,7 @@ fn damaged_records_never_give_different_keys() {
         pair.run(|| false);
         if let [Some(client), Some(server)] = &pair.keys {
             connected += 1;
-            assert_eq!((client.inbound, client.outbound), (server.outbound, server.inbound), "seed {seed}");
+            assert_eq!((&client.inbound, &client.outbound), (&server.outbound, &server.inbound), "seed {seed}");
         }
     }
     assert!((20..=100).contains(&connected), "{connected} of 100 connected");

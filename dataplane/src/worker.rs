@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use hashbrown::HashSet;
 use ring::rand::SystemRandom;
 
-use crate::budget::Budget;
 use crate::conference::{Forwarder, ForwarderConfig};
 use crate::congestion::shedding::LoadMeter;
 use crate::demux::{AddressTable, EndpointIndex, Owner, Protocol, ufrag_prefix, worker_of_ufrag};
@@ -32,9 +31,6 @@ use outbox::Outbox;
 pub const MAX_SLEEP: Duration = Duration::from_millis(10);
 /// Commands and peer messages that are handled before media gets its turn again.
 const STEP: usize = 256;
-/// DTLS datagrams per second and endpoint, and how many at once.
-const DTLS_RATE: u32 = 200;
-const DTLS_BURST: u32 = 100;
 
 /// Bounds and identity of one worker.
 #[derive(Debug, Clone)]
@@ -446,8 +442,7 @@ impl Worker {
             sockets: Arc::clone(&self.config.sockets),
         };
         let agent = Agent::new(config, &self.random);
-        let rate = Budget::new(DTLS_RATE, DTLS_BURST);
-        if !self.endpoints.insert(Endpoint::new(id, conference, new.label.clone(), agent, rate)) {
+        if !self.endpoints.insert(Endpoint::new(id, conference, new.label.clone(), agent)) {
             tracing::error!(endpoint = %new.label, "endpoint id or ufrag is taken; endpoint refused");
             return self.stats.count(Counter::DropCommandUnknown);
         }

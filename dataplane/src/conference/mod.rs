@@ -13,6 +13,7 @@ mod dependency;
 mod downlink;
 mod endpoint;
 mod extension_map;
+mod fair_share;
 mod fan_out;
 mod feedback;
 pub mod forwarder;

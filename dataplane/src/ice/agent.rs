@@ -14,6 +14,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::ids::EndpointId;
 use crate::io::{PacketSink, Path};
+use crate::limits::StunRequests;
 use crate::ring::{IceCredentials, RemoteCandidate};
 use crate::stats::{Counter, WorkerStats};
 
@@ -103,6 +104,7 @@ pub struct Agent {
     first_valid: Option<Instant>,
     nominate_at: Option<Instant>,
     events: VecDeque<AgentEvent>,
+    requests: StunRequests,
 }
 
 impl std::fmt::Debug for Agent {
@@ -142,6 +144,7 @@ impl Agent {
             first_valid: None,
             nominate_at: None,
             events: VecDeque::new(),
+            requests: StunRequests::new(),
             config,
         }
     }
@@ -245,6 +248,10 @@ impl Agent {
         if !message.verify(key) {
             cx.stats.count(Counter::DropStunIntegrity);
             return false;
+        }
+        if message.class == Class::Request && !self.requests.take(now) {
+            cx.stats.count(Counter::DropStunRate);
+            return true;
         }
         match message.class {
             Class::Request => self.handle_request(now, path, message, cx),

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 
-use crate::budget::Budget;
 use crate::conference::EndpointSlot;
 use crate::demux::EndpointIndex;
 use crate::ice::Agent;
 use crate::ids::{ConferenceId, EndpointId};
+use crate::limits::DtlsDatagrams;
 
 /// What a worker keeps of one endpoint; its media state lies in the forwarder.
 #[derive(Debug)]
@@ -20,14 +20,14 @@ pub(super) struct Endpoint {
     pub label: String,
     pub agent: Agent,
     pub slot: Option<EndpointSlot>,
-    pub dtls_rate: Budget,
+    pub dtls_rate: DtlsDatagrams,
     /// The earliest deadline that stands in the heap for it.
     timer: Option<Instant>,
 }
 
 impl Endpoint {
-    pub fn new(id: EndpointId, conference: ConferenceId, label: String, agent: Agent, dtls_rate: Budget) -> Self {
-        Self { id, conference, label, agent, slot: None, dtls_rate, timer: None }
+    pub fn new(id: EndpointId, conference: ConferenceId, label: String, agent: Agent) -> Self {
+        Self { id, conference, label, agent, slot: None, dtls_rate: DtlsDatagrams::new(), timer: None }
     }
 }
 
