@@ -19,6 +19,12 @@ pub type Complaints = Budget<1, 10>;
 /// until its keys change, and has room for so many.
 pub const MAX_PUBLISHED: u32 = 128;
 
+/// Requests with a wrong MESSAGE-INTEGRITY for one endpoint that are found out: from paths that it has not shown to be its own,
+/// and from those that it has. Then no request from there is looked at for a while.
+pub type ForgedRequests = Budget<50, 100>;
+/// See [`ForgedRequests`].
+pub type ForgedOnKnownPaths = Budget<200, 400>;
+
 /// What an endpoint's RTCP costs, in units of about a tenth of a microsecond; see [`rtcp`]. A receiver of fifty videos that loses
 /// a fifth of its packets takes a tenth of it.
 pub type RtcpWork = Budget<40_000, 16_384>;

@@ -222,7 +222,7 @@ impl Worker {
         via: Option<usize>,
         sink: &mut impl PacketSink,
     ) {
-        let Ok(message) = Message::parse(datagram) else {
+        let Ok(message) = Message::read_unchecked(datagram) else {
             return self.stats.count(Counter::DropStunMalformed);
         };
         let (index, owner, unknown) = match message.class {
@@ -251,6 +251,10 @@ impl Worker {
                 _ => self.stats.count(unknown),
             };
         };
+        // Only now, since it costs more than to find out that nobody is meant.
+        if !message.is_intact() {
+            return self.stats.count(Counter::DropStunMalformed);
+        }
         let Some(endpoint) = self.endpoints.get_mut(index) else { return };
         let mut context = Context { sink, stats: &self.stats, random: &self.random };
         let authentic = endpoint.agent.handle_message(now, path, &message, &mut context);

@@ -455,6 +455,31 @@ fn new_remote_credentials_restart_the_checks_while_media_goes_on() {
 }
 
 #[test]
+fn forged_requests_without_end_are_not_hashed_and_do_not_end_what_goes_on() {
+    let mut world = World::new(true, false, BRIDGE_PWD);
+    world.bridge.signal(world.now, &[]);
+    world.run(SECOND);
+    world.assert_connected();
+    let mut forged = request(5, 9);
+    // Another's password; whoever forges leaves FINGERPRINT out or writes it anew.
+    let end = forged.len() - 8;
+    forged.truncate(end);
+    forged[end - 1] ^= 1;
+    let length = (end - 20) as u16;
+    forged[2..4].copy_from_slice(&length.to_be_bytes());
+    let start = world.now;
+    for i in 0..10_000u64 {
+        let now = start + Duration::from_micros(100 * i);
+        world.bridge.receive(now, SocketAddr::from(([203, 0, 113, (i % 200) as u8], 7)), &forged);
+    }
+    let stats = &world.bridge.stats;
+    assert!(stats.get(Counter::DropStunIntegrity) <= 160, "{}", stats.get(Counter::DropStunIntegrity));
+    assert!(stats.get(Counter::DropStunRate) >= 9_840);
+    world.run(SECOND * 40);
+    world.assert_connected();
+}
+
+#[test]
 fn requests_without_end_are_answered_at_a_rate_and_cost_the_others_nothing() {
     let now = Instant::now();
     let mut bridge = Bridge::new(true);
