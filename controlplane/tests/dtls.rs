@@ -82,7 +82,7 @@ impl Pair {
 fn both_sides_get_the_same_keys_crosswise() {
     let mut pair = Pair::new(fingerprint_of);
     pair.run(|| false);
-    let (client, server) = (pair.keys[0].expect("client"), pair.keys[1].expect("server"));
+    let (client, server) = (pair.keys[0].clone().expect("client"), pair.keys[1].clone().expect("server"));
     assert_eq!(client.inbound, server.outbound);
     assert_eq!(client.outbound, server.inbound);
     assert_ne!(client.inbound, client.outbound);
@@ -325,9 +325,9 @@ fn damaged_records_never_give_different_keys() {
             }
         }));
         pair.run(|| false);
-        if let [Some(client), Some(server)] = pair.keys {
+        if let [Some(client), Some(server)] = &pair.keys {
             connected += 1;
-            assert_eq!((client.inbound, client.outbound), (server.outbound, server.inbound), "seed {seed}");
+            assert_eq!((&client.inbound, &client.outbound), (&server.outbound, &server.inbound), "seed {seed}");
         }
     }
     assert!((20..=100).contains(&connected), "{connected} of 100 connected");
