@@ -1,6 +1,7 @@
 //! The control plane of ringbridge: XMPP, colibri2, the focus, DTLS handshakes and the bridge channel.
 //! It never touches a media packet.
 
+#![forbid(unsafe_code)]
 #![recursion_limit = "256"]
 
 pub mod bridge;
@@ -8,6 +9,7 @@ pub mod channel;
 pub mod cli;
 pub mod colibri;
 pub mod config;
+pub mod door;
 pub mod focus;
 pub mod jingle;
 pub mod logging;

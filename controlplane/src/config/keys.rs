@@ -38,6 +38,8 @@ pub enum Kind {
     Addresses,
     /// Addresses of a NAT: `198.51.100.7`, with a port `198.51.100.7#443`, for one local address `10.0.0.5=198.51.100.7`.
     PublicAddresses,
+    /// Names of hosts, in a list or separated by commas.
+    HostNames,
     /// Core numbers, in a list or separated by commas.
     Cores,
     /// Extras of the packet path's I/O: words of [`ringbridge_dataplane::io::IoExtras`].
@@ -118,6 +120,14 @@ pub const KEYS: &[Key] = &[
         Kind::Jid,
         "",
         "Room in which bridges announce themselves, e.g. jvbbrewery@internal.auth.example.net",
+    ),
+    key(
+        "rest.host-names",
+        "rest-host-names",
+        Part::Common,
+        Kind::HostNames,
+        "",
+        "Names under which the pages for operators answer, beside addresses, names without a dot and this host's own",
     ),
     key("bridge.jid", "bridge-jid", Part::Bridge, Kind::Jid, "", "Account of the bridge, e.g. jvb@auth.example.net"),
     key("bridge.password", "bridge-password", Part::Bridge, Kind::Secret, "", "Its password"),

@@ -56,6 +56,8 @@ pub struct Config {
     pub focus: Option<FocusSettings>,
     /// For the log.
     pub logging: Logging,
+    /// Names under which the operators' pages answer, beside those that need no mention.
+    pub rest_names: Vec<String>,
 }
 
 impl Config {
@@ -72,7 +74,8 @@ impl Config {
             json: reader.text("logging.format").as_deref() == Some("json"),
             filter: reader.text("logging.filter").unwrap_or_else(|| "info".to_owned()),
         };
-        if reader.errors.is_empty() { Ok(Self { bridge, focus, logging }) } else { Err(reader.errors) }
+        let rest_names = reader.list("rest.host-names");
+        if reader.errors.is_empty() { Ok(Self { bridge, focus, logging, rest_names }) } else { Err(reader.errors) }
     }
 }
 
@@ -148,6 +151,11 @@ impl Reader<'_> {
                 .map(|_| "use an IP address and a port, e.g. 127.0.0.1:8080 or [::]:8080".to_owned()),
             Kind::Addresses => bad_item::<IpAddr>(&text).map(|item| format!("{item:?} is no IP address")),
             Kind::PublicAddresses => text.split(',').find_map(|item| item.trim().parse::<PublicAddress>().err()),
+            Kind::HostNames => text
+                .split(',')
+                .map(str::trim)
+                .find(|name| !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')))
+                .map(|name| format!("{name:?} is no host name; use names alone, without scheme and port")),
             Kind::Cores => bad_item::<usize>(&text).map(|item| format!("{item:?} is no core number; use e.g. 2,3")),
             Kind::IoOptions => text.parse::<IoExtras>().err().map(|error| error.to_string()),
             Kind::Duration => values::duration(&text)
