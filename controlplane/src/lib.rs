@@ -3,6 +3,7 @@
 
 #![recursion_limit = "256"]
 
+pub mod brewery;
 pub mod bridge;
 pub mod channel;
 pub mod cli;
@@ -12,6 +13,7 @@ pub mod focus;
 pub mod jingle;
 pub mod logging;
 pub mod notify;
+pub mod pace;
 pub mod rest;
 pub mod top;
 pub mod transport;

@@ -142,6 +142,7 @@ impl RawConnection {
                 },
                 breweries,
                 nickname,
+                trusted: Vec::new(),
             }),
             _ => Err(errors),
         }

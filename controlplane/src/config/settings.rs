@@ -148,6 +148,9 @@ impl Reader<'_> {
             Kind::Addresses => bad_item::<IpAddr>(&text).map(|item| format!("{item:?} is no IP address")),
             Kind::PublicAddresses => text.split(',').find_map(|item| item.trim().parse::<PublicAddress>().err()),
             Kind::Cores => bad_item::<usize>(&text).map(|item| format!("{item:?} is no core number; use e.g. 2,3")),
+            Kind::Accounts => bad_item::<BareJid>(&text).map(|item| {
+                format!("{item:?} is no account and no domain; use e.g. auth.example.net or focus@auth.example.net")
+            }),
             Kind::IoOptions => text.parse::<IoExtras>().err().map(|error| error.to_string()),
             Kind::Duration => {
                 parse_duration(&text).is_none().then(|| "use a number with a unit, e.g. 20 s, 500 ms, 2 m".to_owned())
@@ -234,13 +237,14 @@ impl Reader<'_> {
 
     /// The connections that are given one by one, or the one that the settings describe.
     fn connections(&mut self) -> Option<Vec<ShardSettings>> {
+        let trusted = self.list("brewery-trusted");
         let raw = self.layers.connections();
         if !raw.is_empty() {
             let checked: Vec<_> = raw.iter().map(RawConnection::settings).collect();
             let mut connections = Vec::new();
             for connection in checked {
                 match connection {
-                    Ok(connection) => connections.push(connection),
+                    Ok(connection) => connections.push(ShardSettings { trusted: trusted.clone(), ..connection }),
                     Err(errors) => self.errors.extend(errors),
                 }
             }
@@ -251,7 +255,7 @@ impl Reader<'_> {
         let nickname: String = self.required("bridge.nickname")?;
         let xmpp = self.xmpp("bridge.jid", password, Some(&nickname));
         let brewery = self.required("brewery");
-        Some(vec![ShardSettings { id: "xmpp".to_owned(), xmpp: xmpp?, breweries: vec![brewery?], nickname }])
+        Some(vec![ShardSettings { id: "xmpp".to_owned(), xmpp: xmpp?, breweries: vec![brewery?], nickname, trusted }])
     }
 
     fn bridge(&mut self) -> Option<BridgeSettings> {
@@ -329,12 +333,14 @@ impl Reader<'_> {
         Some(FocusSettings {
             xmpp: xmpp?,
             brewery: brewery?,
+            brewery_trusted: self.list("brewery-trusted"),
             conference_muc: conference_muc?,
             rest_listen: self.required("focus.rest.listen")?,
             min_participants: self.required("focus.min-participants")?,
             single_participant_timeout: self.duration("focus.single-participant-timeout")?,
             initial_timeout: self.duration("focus.initial-timeout")?,
             sctp: self.switch("focus.sctp.enabled"),
+            max_conferences: self.required("focus.max-conferences")?,
         })
     }
 }
