@@ -81,6 +81,18 @@ fn one_guest_begins_few_rooms_and_others_do_not_wait() {
 }
 
 #[test]
+fn rooms_that_show_addresses_are_not_configured() {
+    for (open, configured) in [(true, 0), (false, 1)] {
+        let mut world = world();
+        world.open_rooms = open;
+        world.join(ROOM, "alice", |_| {});
+        world.join(ROOM, "bob", |_| {});
+        assert!(world.client(ROOM, "bob").actions().contains(&"session-initiate"));
+        assert_eq!((world.configured, world.client(ROOM, "alice").affiliation), (configured, "owner"));
+    }
+}
+
+#[test]
 fn many_guests_share_the_places_for_rooms_that_are_set_up() {
     let mut world = world();
     world.holds_joins = true;

@@ -208,7 +208,7 @@ impl Focus {
                 tracing::warn!(%room, "removed from the room; the conference ends");
                 self.end_conference(now, &room, false);
             }
-            (Type::None, true) => self.room_entered(now, &room),
+            (Type::None, true) => self.room_entered(now, &room, user.status.contains(&Status::NonAnonymousRoom)),
             (Type::Unavailable, false) => self.member_left(now, &room, &nick),
             (Type::None, false) => self.member_seen(now, &room, &nick, &presence, &user),
             _ => {}
@@ -234,10 +234,16 @@ impl Focus {
         }
     }
 
-    fn room_entered(&mut self, now: Instant, room: &BareJid) {
+    /// We are in; `open` says that the room shows real addresses already.
+    fn room_entered(&mut self, now: Instant, room: &BareJid, open: bool) {
         let Some(conference) = self.conferences.get_mut(room) else { return };
         let RoomState::Joining(waiting) = &mut conference.state else { return };
         conference.state = RoomState::Configuring(std::mem::take(waiting));
+        if open {
+            // The form is four fifths of what a room costs the server, and it would change nothing.
+            self.room_configured(now, room);
+            return;
+        }
         // Clients must see our real address, or they would not take us for the focus.
         if let Iq::Set { payload, .. } = whois_anyone(room, "room-form") {
             self.request(now, &room.to_string(), true, payload, Pending::RoomForm(room.clone()));

@@ -106,6 +106,10 @@ pub struct World {
     pub refuses_joins: bool,
     /// The service does not answer joins of conferences.
     pub holds_joins: bool,
+    /// Rooms show real addresses from the start.
+    pub open_rooms: bool,
+    /// Rooms that were configured.
+    pub configured: usize,
     /// The server answers no pings.
     pub slow_server: bool,
     pub bridges: BTreeMap<String, Bridge>,
@@ -155,6 +159,8 @@ impl World {
             rooms: BTreeMap::new(),
             refuses_joins: false,
             holds_joins: false,
+            open_rooms: false,
+            configured: 0,
             slow_server: false,
             bridges: BTreeMap::new(),
             clients: BTreeMap::new(),
@@ -275,9 +281,10 @@ impl World {
                 self.give(&xml);
             }
         }
+        let open = if self.open_rooms { "<status code='100'/>" } else { "" };
         self.give(&format!(
             "<presence xmlns='jabber:client' from='{to}' to='{FOCUS}'><x xmlns='http://jabber.org/protocol/muc#user'>\
-             <item role='moderator' affiliation='owner' jid='{FOCUS}'/><status code='110'/></x></presence>"
+             <item role='moderator' affiliation='owner' jid='{FOCUS}'/>{open}<status code='110'/></x></presence>"
         ));
     }
 
@@ -307,6 +314,8 @@ impl World {
                 if payload.ns() == "http://jabber.org/protocol/muc#admin" {
                     self.make_owner(&to, &payload);
                     self.admin.push(payload);
+                } else {
+                    self.configured += 1;
                 }
                 self.give(&result);
             }
