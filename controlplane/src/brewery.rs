@@ -15,8 +15,8 @@ const MAX_STRANGERS: usize = 256;
 
 /// Presence without a real address is asked for again after this: the room may be about to show addresses.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
-/// And after this when that did not help.
-const NEXT_LOOK: Duration = Duration::from_secs(60);
+/// And after twice as long each time when that did not help, up to this.
+const LONGEST_LOOK: Duration = Duration::from_secs(60);
 
 /// What to do about occupants that do not count.
 pub const REMEDY: &str = "if it is to count, list its account or domain in brewery-trusted; otherwise keep guests out of the brewery's MUC service";
@@ -88,7 +88,8 @@ impl Brewery {
             MucChange::OccupantJoined(nick) | MucChange::OccupantChanged(nick) => {
                 let standing = self.standing(nick);
                 if standing == Standing::Hidden && self.look.is_none() {
-                    self.look = Some(now + if self.looks == 0 { FIRST_LOOK } else { NEXT_LOOK });
+                    let wait = FIRST_LOOK.saturating_mul(1 << self.looks.min(8));
+                    self.look = Some(now + wait.min(LONGEST_LOOK));
                 }
                 let count = |occupant: &Occupant| self.trust.judge(Some(occupant)) != Standing::Trusted;
                 // Who counts is always remembered, however many others there are.
@@ -218,7 +219,13 @@ mod tests {
         let at = brewery.poll_look().expect("soon");
         assert!(!brewery.take_look(now) && brewery.take_look(at));
         brewery.handle(at, &presence("focus", "affiliation='none'"));
-        assert_eq!(brewery.poll_look(), Some(at + NEXT_LOOK), "still hidden: not so soon again");
+        assert_eq!(brewery.poll_look(), Some(at + 2 * FIRST_LOOK), "still hidden: not so soon again");
+        let mut at = at;
+        for _ in 0..20 {
+            let before = std::mem::replace(&mut at, brewery.poll_look().expect("again"));
+            assert!(brewery.take_look(at) && at - before <= LONGEST_LOOK);
+            brewery.handle(at, &presence("focus", "affiliation='none'"));
+        }
         brewery.handle(at, &presence("focus", "affiliation='none' jid='focus@auth.x/focus'"));
         assert_eq!(brewery.standing("focus"), Standing::Trusted);
     }
