@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![recursion_limit = "256"]
 
+pub mod brewery;
 pub mod bridge;
 pub mod channel;
 pub mod cli;
@@ -14,6 +15,7 @@ pub mod focus;
 pub mod jingle;
 pub mod logging;
 pub mod notify;
+pub mod pace;
 pub mod rest;
 pub mod top;
 pub mod transport;

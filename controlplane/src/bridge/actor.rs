@@ -350,7 +350,7 @@ impl Actor {
                 colibri: &mut self.colibri,
                 lifecycle: self.shutdown_over_xmpp.then_some(&mut self.life),
             };
-            let answer = requests::answer(now, &request, |jid| self.shards.is_brewery(connection, jid), context);
+            let answer = requests::answer(now, &request, |from| self.shards.standing(now, connection, from), context);
             // The endpoint exists for the worker and the channel before its transport is known outside.
             self.settle();
             self.shards.answer(connection, answer);

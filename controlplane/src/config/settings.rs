@@ -157,6 +157,9 @@ impl Reader<'_> {
                 .find(|name| !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')))
                 .map(|name| format!("{name:?} is no host name; use names alone, without scheme and port")),
             Kind::Cores => bad_item::<usize>(&text).map(|item| format!("{item:?} is no core number; use e.g. 2,3")),
+            Kind::Accounts => bad_item::<BareJid>(&text).map(|item| {
+                format!("{item:?} is no account and no domain; use e.g. auth.example.net or focus@auth.example.net")
+            }),
             Kind::IoOptions => text.parse::<IoExtras>().err().map(|error| error.to_string()),
             Kind::Duration => values::duration(&text)
                 .is_none()
@@ -244,13 +247,14 @@ impl Reader<'_> {
 
     /// The connections that are given one by one, or the one that the settings describe.
     fn connections(&mut self) -> Option<Vec<ShardSettings>> {
+        let trusted = self.list("brewery-trusted");
         let raw = self.layers.connections();
         if !raw.is_empty() {
             let checked: Vec<_> = raw.iter().map(RawConnection::settings).collect();
             let mut connections = Vec::new();
             for connection in checked {
                 match connection {
-                    Ok(connection) => connections.push(connection),
+                    Ok(connection) => connections.push(ShardSettings { trusted: trusted.clone(), ..connection }),
                     Err(errors) => self.errors.extend(errors),
                 }
             }
@@ -261,7 +265,7 @@ impl Reader<'_> {
         let nickname: String = self.required("bridge.nickname")?;
         let xmpp = self.xmpp("bridge.jid", password, Some(&nickname));
         let brewery = self.required("brewery");
-        Some(vec![ShardSettings { id: "xmpp".to_owned(), xmpp: xmpp?, breweries: vec![brewery?], nickname }])
+        Some(vec![ShardSettings { id: "xmpp".to_owned(), xmpp: xmpp?, breweries: vec![brewery?], nickname, trusted }])
     }
 
     fn bridge(&mut self) -> Option<BridgeSettings> {
@@ -340,12 +344,14 @@ impl Reader<'_> {
         Some(FocusSettings {
             xmpp: xmpp?,
             brewery: brewery?,
+            brewery_trusted: self.list("brewery-trusted"),
             conference_muc: conference_muc?,
             rest_listen: self.required("focus.rest.listen")?,
             min_participants: self.required("focus.min-participants")?,
             single_participant_timeout: self.duration("focus.single-participant-timeout")?,
             initial_timeout: self.duration("focus.initial-timeout")?,
             sctp: self.switch("focus.sctp.enabled"),
+            max_conferences: self.required("focus.max-conferences")?,
         })
     }
 }
