@@ -2,6 +2,7 @@
 //! things that do not exist, and the line of a syntax error.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use hocon::{Error, Hocon, HoconLoader};
@@ -11,17 +12,52 @@ use super::reference::SECTIONS;
 /// Includes within includes; a file that includes itself ends here.
 const DEPTH: u8 = 10;
 
+/// Brackets within brackets; the loader calls itself for each.
+const NESTING: usize = 64;
+
 /// Reads a file; the error says why it cannot be used.
 pub(super) fn load(path: &Path) -> Result<Hocon, String> {
     // Checked first: the loader takes a missing file for an empty one.
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    if let Some(file) = too_deep(path, &text, DEPTH) {
+        return Err(format!("{} has brackets more than {NESTING} deep; there is no setting there", file.display()));
+    }
+    // The loader gives up with a panic on some of what it does not know.
+    catch_unwind(AssertUnwindSafe(|| load_text(path, &text))).unwrap_or_else(|_| {
+        Err("it has something that is not understood, e.g. an optional substitution (${?X}) that finds nothing within a \
+             list or two levels deep; write the value out"
+            .to_owned())
+    })
+}
+
+/// The file, of this one and those that it includes, whose brackets are nested too deeply.
+fn too_deep(path: &Path, text: &str, depth: u8) -> Option<PathBuf> {
+    let mut open = Vec::new();
+    for line in text.lines() {
+        // One line may open any number of them.
+        let mut deepest = 0;
+        brackets(line, &mut open, &mut deepest);
+        if deepest > NESTING {
+            return Some(path.to_owned());
+        }
+        if let Some(file) = included(path, line).filter(|file| depth > 0 && file.is_file())
+            && let Ok(text) = std::fs::read_to_string(&file)
+            && let Some(found) = too_deep(&file, &text, depth - 1)
+        {
+            return Some(found);
+        }
+    }
+    None
+}
+
+fn load_text(path: &Path, text: &str) -> Result<Hocon, String> {
     if SECTIONS.iter().any(|section| text.lines().any(|line| line.trim_start().starts_with(section))) {
         return load_reference(path);
     }
     let strict = HoconLoader::new().strict();
     let loaded = strict.load_file(path).map_err(|error| match error {
         Error::Include { path } => format!("it includes {path:?}, which cannot be read"),
-        error => syntax_error(&text).unwrap_or_else(|| format!("{error}; a file that it includes may be broken")),
+        error => syntax_error(text).unwrap_or_else(|| format!("{error}; a file that it includes may be broken")),
     })?;
     match loaded.hocon() {
         Err(Error::KeyNotFound { .. }) => {}
@@ -119,7 +155,7 @@ fn syntax_error(text: &str) -> Option<String> {
         let line = if line.trim_start().starts_with("include") { "" } else { line };
         so_far.push_str(line);
         so_far.push('\n');
-        brackets(line, &mut open);
+        brackets(line, &mut open, &mut 0);
         let closing: String = open.iter().rev().map(|bracket| format!("\n{bracket}")).collect();
         if HoconLoader::new().strict().load_str(&format!("{so_far}{closing}")).is_err() {
             return Some(format!(
@@ -133,8 +169,8 @@ fn syntax_error(text: &str) -> Option<String> {
     (!open.is_empty()).then(|| format!("at its end {:?} is missing", open.iter().rev().collect::<String>()))
 }
 
-/// Follows a line's brackets; `open` holds what would close them.
-fn brackets(line: &str, open: &mut Vec<char>) {
+/// Follows a line's brackets; `open` holds what would close them, `deepest` the most that it held.
+fn brackets(line: &str, open: &mut Vec<char>, deepest: &mut usize) {
     let (mut quoted, mut before) = (false, ' ');
     for c in line.chars() {
         match c {
@@ -147,6 +183,7 @@ fn brackets(line: &str, open: &mut Vec<char>) {
             '}' | ']' => drop(open.pop()),
             _ => {}
         }
+        *deepest = open.len().max(*deepest);
         before = c;
     }
 }
@@ -179,6 +216,17 @@ mod tests {
         assert_eq!((tree["bridge"]["port"].as_i64(), tree["bridge"]["workers"].as_i64()), (Some(11), Some(3)));
         assert_eq!(tree["bridge"]["home"].as_string(), std::env::var("HOME").ok());
         assert_eq!((&tree["bridge"]["nickname"], &tree["bridge"]["region"]), (&Hocon::Null, &Hocon::Null));
+    }
+
+    #[test]
+    fn what_the_loader_gives_up_on_is_an_error() {
+        let error = read("panic", "bridge.websocket { base-url = ${?RINGBRIDGE_NO_SUCH} }\n").expect_err("refused");
+        assert!(error.contains("not understood"), "{error}");
+        for text in ["{".repeat(100_000), "a = ".to_owned() + &"[".repeat(100_000), "a {\n".repeat(65)] {
+            let error = read("deep", &text).expect_err("refused");
+            assert!(error.contains("more than 64 deep"), "{error}");
+        }
+        assert!(read("flat", &("a {\n".repeat(60) + &"}\n".repeat(60))).is_ok());
     }
 
     #[test]
