@@ -18,6 +18,7 @@ pub mod sctp;
 pub mod sink;
 pub mod stun;
 pub mod xml;
+pub mod xmpp;
 
 /// The load generator's readers alone: the whole of it would bring in another WebRTC stack.
 #[allow(dead_code, missing_docs)]

@@ -39,6 +39,8 @@ mod sink;
 mod stun;
 #[path = "../../../fuzz/src/xml.rs"]
 mod xml;
+#[path = "../../../fuzz/src/xmpp.rs"]
+mod xmpp;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -139,4 +141,4 @@ macro_rules! targets {
     };
 }
 
-targets!(parsers, stun, forwarder, ice, dtls, sctp, channel, colibri, focus, config, capture);
+targets!(parsers, stun, forwarder, ice, dtls, sctp, channel, colibri, focus, config, capture, xmpp);

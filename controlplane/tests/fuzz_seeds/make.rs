@@ -45,6 +45,7 @@ fn make_seeds() {
     }
     configuration(&seeds, &shared.join("cases"));
     captures(&seeds, &shared.join("cases/captures"));
+    streams(&seeds);
     parsers(&seeds);
     stun(&seeds);
     machines(&seeds);
@@ -54,6 +55,7 @@ fn make_seeds() {
 fn stanzas(seeds: &Seeds, name: &str, scenario: &Path) {
     let Ok(text) = fs::read_to_string(scenario.join("xmpp.xml")) else { return };
     let (mut modifies, mut iqs, mut presences) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let mut stanzas = BTreeSet::new();
     for chunk in text.split_inclusive("</x>\n").filter_map(|chunk| chunk.find("<x t=").map(|start| &chunk[start..])) {
         let xml = chunk.replacen("<x ", "<x xmlns='jabber:client' ", 1);
         let Ok(element) = xml.trim().parse::<Element>() else { continue };
@@ -78,6 +80,10 @@ fn stanzas(seeds: &Seeds, name: &str, scenario: &Path) {
                 }
                 iqs.push(line);
             }
+        }
+        let (whole, role) = (String::from(stanza), if matches!(by, "focus" | "bridge") { by } else { "client" });
+        if whole.len() < 2_500 && stanzas.insert(format!("{}-{role}", stanza.name())) {
+            seeds.write("xmpp", &format!("{name}-{}-{role}", stanza.name()), format!("@{whole}"));
         }
         if by != "focus" && by != "bridge" && stanza.name() == "presence" && to.contains("conference.") {
             let content: String = stanza.children().map(|child| String::from(child).replace('\n', " ")).collect();
@@ -105,6 +111,31 @@ fn stanzas(seeds: &Seeds, name: &str, scenario: &Path) {
         if iq.len() < LONGEST / 2 && kinds.insert(kind.clone()) {
             seeds.write("focus", &format!("one-{kind}"), format!("a\n{iq}\nt1\n"));
         }
+    }
+}
+
+/// Bytes of streams by hand; stanzas come out of the recordings.
+fn streams(seeds: &Seeds) {
+    let nested = "<a>".repeat(70) + &"</a>".repeat(70);
+    for (name, content) in [
+        (
+            "content",
+            "\u{d}<body>x &lt; &#x41; y</body><x xmlns='jabber:x:oob'><url>u</url></x><![CDATA[<a>]]>".to_owned(),
+        ),
+        ("namespaces", "\u{1}<p:a xmlns:p='urn:p' p:b='1'><b xmlns=''/><c xmlns='urn:c'/></p:a>".to_owned()),
+        ("malformed", "\u{5}<a b='1' b='2'/><!-- c --><?x y?>&unknown;<p:a/>".to_owned()),
+        ("deep", format!("\u{ff}<iq type='get' from='g@h/1' id='a>b'>{nested}</iq><presence/>")),
+        (
+            "stream",
+            "\u{8} <r xmlns='urn:xmpp:sm:3'/><stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+            </stream:error></stream:stream>"
+                .to_owned(),
+        ),
+    ] {
+        // The first character is the first byte.
+        let mut bytes = vec![content.chars().next().map_or(0, |first| first as u32 as u8)];
+        bytes.extend(content.chars().skip(1).collect::<String>().bytes());
+        seeds.write("xmpp", name, bytes);
     }
 }
 
