@@ -4,6 +4,8 @@
 mod actor;
 mod addresses;
 mod endpoints;
+#[doc(hidden)]
+pub mod fuzzing;
 mod lifecycle;
 mod load;
 mod messages;
