@@ -2,6 +2,7 @@
 //! compared, and what is measured of them.
 
 pub mod arena;
+pub mod attack;
 pub mod compare;
 pub mod cores;
 pub mod cpu;
