@@ -26,7 +26,9 @@ export class Rig {
       this.room = `witness-${short()}`;
       this.witnesses = new Witnesses(this.stack, this.room, { nice: process.getuid() === 0 ? -5 : 0 });
       await this.witnesses.meet();
-      await sleep(1500);
+      // The control plane's gauges are refreshed every few seconds.
+      await until('the bridge says that it holds the witnesses', 20000, async () =>
+        Object.entries(await this.held()).some(([name, value]) => /control_held.*endpoints/.test(name) && value >= 3), 500);
     }
     return this;
   }
