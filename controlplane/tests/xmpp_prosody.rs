@@ -1,8 +1,11 @@
 //! The XMPP connection against a real Prosody.
 
+mod guest;
 mod prosody;
 
 use std::time::Duration;
+
+use guest::Guest;
 
 use prosody::Prosody;
 use ringbridge_controlplane::xmpp::muc::{MucChange, MucRoom, whois_anyone};
@@ -118,6 +121,119 @@ async fn a_cut_connection_is_resumed() {
         {
             break;
         }
+    }
+}
+
+/// Anybody may log in as a guest and write to any address. With a session that is resumed, as the focus has it, whatever ends
+/// the stream comes back with it.
+#[tokio::test(flavor = "multi_thread")] // The guest blocks its thread.
+async fn no_stanza_of_a_guest_ends_the_connection() {
+    let Some(server) = Prosody::start() else { return };
+    let (_stop, stopped) = watch::channel(false);
+    let (sender, mut events) = xmpp::connect(server.account("focus", Some("focus")), stopped);
+    let (jid, _) = online(&mut events).await;
+    let deep = |levels: usize, open: &str, close: &str| open.repeat(levels) + &close.repeat(levels);
+    let long = "x".repeat(40_000);
+    let contents = [
+        deep(4_000, "<a>", "</a>"),
+        deep(8_000, "<a>", "</a>"),
+        deep(3_000, "<a xmlns='urn:b'>", "</a>"),
+        format!("<a b='{}'/>", "x".repeat(8_200)),
+        format!("<a b='{long}'/>"),
+        format!("<{long}/>"),
+        format!("<a {long}='b'/>"),
+        format!("<a xmlns='{long}'/>"),
+        format!("<a xmlns:{long}='b'/>"),
+        format!("<body>{}</body>", "&apos;".repeat(30_000)),
+        format!("<body><![CDATA[{}]]></body>", "'".repeat(250_000)),
+        "<a/>".repeat(40_000),
+        "<p:a xmlns:p='urn:p' p:b='1' xmlns:q='urn:p' q:c='2'/>".to_owned(),
+        "<message xmlns='jabber:client'/><iq/><presence type='x'/>".to_owned(),
+        "<x xmlns='http://etherx.jabber.org/streams'/><error/>".to_owned(),
+        "<body>\u{feff}\u{10ffff}\u{fffd}</body>".to_owned(),
+    ];
+    for (index, content) in contents.iter().enumerate() {
+        let mut guest = Guest::login(server.port);
+        for (kind, attributes) in [
+            ("message", ""),
+            ("message", "type='error' id='e'"),
+            ("presence", ""),
+            ("iq", "type='get' id='g'"),
+            ("iq", "type='result' id='r'"),
+        ] {
+            guest.write(&format!("<{kind} {attributes} to='{jid}'>{content}</{kind}>"));
+        }
+        // What is still acknowledged and answered: the server says that it had not to be given again.
+        guest.write(&format!("<iq type='get' id='last-{index}' to='{jid}'><last xmlns='urn:test'/></iq>"));
+        loop {
+            match next(&mut events).await {
+                XmppEvent::Stanza(Stanza::Iq(iq)) if *iq.id() == format!("last-{index}") => break,
+                XmppEvent::Stanza(_) => {}
+                other => panic!("{index}: {other:?}"),
+            }
+        }
+    }
+    // Requests that were skipped are answered.
+    let mut guest = Guest::login(server.port);
+    guest.write(&format!("<iq type='set' id='deep' to='{jid}'>{}</iq>", contents[0]));
+    let answer = guest.hear("deeper than 64");
+    assert!(answer.contains("not-acceptable"), "{answer}");
+    let dropped = xmpp::XmppCounters::family(std::iter::once(sender.counters().as_ref()));
+    let depth = dropped.samples.iter().find(|(labels, _)| labels[0].1 == "depth").unwrap();
+    assert!(depth.1 >= 15.0, "{dropped:?}");
+}
+
+/// What the two ends of a conflict do is up to them: the one that lost must not take its place back at once.
+#[tokio::test]
+async fn two_processes_with_one_account_do_not_fight() {
+    let Some(server) = Prosody::start() else { return };
+    let (_stop, stopped) = watch::channel(false);
+    let (_first, mut first_events) = xmpp::connect(server.account("focus", Some("focus")), stopped.clone());
+    online(&mut first_events).await;
+    let (_second, mut second_events) = xmpp::connect(server.account("focus", Some("focus")), stopped);
+    online(&mut second_events).await;
+    let XmppEvent::Offline { reason } = next(&mut first_events).await else { panic!("still online") };
+    assert!(reason.contains("another process"), "{reason}");
+    assert!(timeout(Duration::from_secs(3), second_events.recv()).await.is_err(), "the second was thrown out");
+}
+
+/// A bridge's stream is not resumable: once it is dead nobody may choose it, whatever the server's patience.
+#[tokio::test]
+async fn a_stream_without_resumption_leaves_the_brewery_with_its_connection() {
+    let Some(server) = Prosody::start_with("smacks_hibernation_time = 600") else { return };
+    let (_stop, stopped) = watch::channel(false);
+    let (watcher, mut watched) = xmpp::connect(server.account("focus", None), stopped.clone());
+    online(&mut watched).await;
+    let mut room = MucRoom::new(&prosody::BREWERY.parse().unwrap(), "focus").unwrap();
+    enter(&mut room, &watcher, &mut watched).await;
+    for (resumption, leaves) in [(false, true), (true, false)] {
+        let settings = xmpp::XmppSettings { resumption, ..server.account("jvb", Some("jvb")) };
+        let runtime = std::thread::spawn({
+            let stopped = stopped.clone();
+            move || {
+                // No task runs after the block: nothing is said at the end, as when a process is killed.
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let (sender, mut events) = xmpp::connect(settings, stopped);
+                    online(&mut events).await;
+                    let mut room = MucRoom::new(&prosody::BREWERY.parse().unwrap(), "jvb").unwrap();
+                    enter(&mut room, &sender, &mut events).await;
+                });
+            }
+        });
+        let mut gone = false;
+        let watch = async {
+            loop {
+                if let XmppEvent::Stanza(Stanza::Presence(presence)) = next(&mut watched).await
+                    && room.handle(&presence) == Some(MucChange::OccupantLeft("jvb".to_owned()))
+                {
+                    break;
+                }
+            }
+        };
+        gone |= timeout(Duration::from_secs(4), watch).await.is_ok();
+        runtime.join().unwrap();
+        assert_eq!(gone, leaves, "resumption: {resumption}");
     }
 }
 

@@ -36,7 +36,7 @@ use crate::colibri::transport::{LocalTransport, PublicAddress};
 use crate::config::host::AddressFilter;
 use crate::rest::{self, RestError};
 use crate::transport::{Certificate, DtlsError};
-use crate::xmpp;
+use crate::xmpp::{self, XmppCounters, XmppSender};
 
 pub use lifecycle::ShutdownSettings;
 pub use shards::ShardSettings;
@@ -217,6 +217,23 @@ async fn run_probing(
         None => None,
     };
 
+    let (events, xmpp) = mpsc::channel(EVENTS);
+    let mut senders = Vec::new();
+    for (index, connection) in settings.connections.iter().enumerate() {
+        let (sender, mut received) = xmpp::connect(connection.xmpp.clone(), shutdown.clone());
+        senders.push(sender);
+        let events = events.clone();
+        tokio::spawn(async move {
+            while let Some(event) = received.recv().await {
+                if events.send((index, event)).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    drop(events);
+    let xmpp_counters: Vec<_> = senders.iter().map(XmppSender::counters).collect();
+
     let (health, health_seen) = watch::channel(Err("not connected to the XMPP server".to_owned()));
     let (stats, stats_seen) = watch::channel(serde_json::Value::Object(serde_json::Map::new()));
     let (bandwidth, bandwidth_seen) = watch::channel(serde_json::Value::Array(Vec::new()));
@@ -227,7 +244,11 @@ async fn run_probing(
         name: "bridge".to_owned(),
         health: health_seen,
         stats: stats_seen,
-        metrics: Arc::new(move || report_seen.borrow().metrics(SystemTime::now(), &counters)),
+        metrics: Arc::new(move || {
+            let mut families = report_seen.borrow().metrics(SystemTime::now(), &counters);
+            families.push(XmppCounters::family(xmpp_counters.iter().map(Arc::as_ref)));
+            families
+        }),
         operator: Some(rest::Operator { requests: operator, shutdown: settings.shutdown_over_rest }),
         bandwidth: Some(bandwidth_seen),
     };
@@ -248,21 +269,6 @@ async fn run_probing(
     });
     let mut rest = tokio::spawn(rest::serve(settings.rest_listen, ops, servers_stop));
 
-    let (events, xmpp) = mpsc::channel(EVENTS);
-    let mut senders = Vec::new();
-    for (index, connection) in settings.connections.iter().enumerate() {
-        let (sender, mut received) = xmpp::connect(connection.xmpp.clone(), shutdown.clone());
-        senders.push(sender);
-        let events = events.clone();
-        tokio::spawn(async move {
-            while let Some(event) = received.recv().await {
-                if events.send((index, event)).await.is_err() {
-                    return;
-                }
-            }
-        });
-    }
-    drop(events);
     let shards = shards::Shards::new(&settings.connections, senders)?;
     let publish = actor::Publish { health, stats, report, bandwidth };
     let actor = actor::Actor::new(

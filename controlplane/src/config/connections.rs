@@ -139,6 +139,7 @@ impl RawConnection {
                     security,
                     verify_certificate: !unverified,
                     ca_file: optional("ca-file").map(PathBuf::from),
+                    resumption: false,
                 },
                 breweries,
                 nickname,

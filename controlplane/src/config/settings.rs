@@ -229,6 +229,7 @@ impl Reader<'_> {
             },
             verify_certificate: self.switch("xmpp.verify-certificate"),
             ca_file: self.text("xmpp.ca-file").map(Into::into),
+            resumption: false,
         })
     }
 
@@ -325,6 +326,7 @@ impl Reader<'_> {
         let password = self.password("focus.password", "focus.password-file");
         // Clients address the focus by this resource.
         let xmpp = self.xmpp("focus.jid", password, Some("focus"));
+        let xmpp = xmpp.map(|xmpp| XmppSettings { resumption: true, ..xmpp });
         let (brewery, conference_muc) = (self.required("brewery"), self.required("focus.conference-muc"));
         Some(FocusSettings {
             xmpp: xmpp?,

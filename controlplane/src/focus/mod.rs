@@ -18,7 +18,7 @@ use jid::BareJid;
 use tokio::sync::watch;
 
 use crate::rest::{self, Family, Kind};
-use crate::xmpp::{self, XmppEvent, XmppSettings};
+use crate::xmpp::{self, XmppCounters, XmppEvent, XmppSettings};
 
 pub use machine::{Focus, Input};
 
@@ -67,6 +67,7 @@ pub async fn run(settings: FocusSettings, mut shutdown: watch::Receiver<bool>) -
     let brewery = settings.brewery.to_string();
     let rest_listen = settings.rest_listen;
     let (sender, mut events) = xmpp::connect(settings.xmpp.clone(), shutdown.clone());
+    let xmpp_counters = sender.counters();
     let mut focus = Focus::new(settings).map_err(|source| FocusError::Brewery { brewery, source })?;
     let (health, health_seen) = watch::channel(focus.health(Instant::now()));
     let (stats, stats_seen) = watch::channel(focus.stats(Instant::now()));
@@ -75,7 +76,11 @@ pub async fn run(settings: FocusSettings, mut shutdown: watch::Receiver<bool>) -
         name: "focus".to_owned(),
         health: health_seen,
         stats: stats_seen,
-        metrics: Arc::new(move || metrics(&for_metrics.borrow())),
+        metrics: Arc::new(move || {
+            let mut families = metrics(&for_metrics.borrow());
+            families.push(XmppCounters::family(std::iter::once(xmpp_counters.as_ref())));
+            families
+        }),
         operator: None,
         bandwidth: None,
     };

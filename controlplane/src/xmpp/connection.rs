@@ -1,34 +1,94 @@
 //! The task behind [`super::connect`]: opens streams, moves stanzas, pings, and starts over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{SinkExt, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_xmpp::Stanza;
 use tokio_xmpp::minidom::Element;
-use tokio_xmpp::xmlstream::ReadError;
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::ping::Ping;
+use xmpp_parsers::stanza_error::DefinedCondition;
 use xmpp_parsers::{ns, sm};
 
-use super::stream::{self, ElementStream, OpenError, Opened, Session};
+use super::counters::{Left, XmppCounters};
+use super::element_stream::{ElementStream, SendError};
+use super::reader::{Item, Unfit, is_stanza};
+use super::stream::{self, OpenError, Opened, Session};
 use super::{XmppEvent, XmppSettings, wire};
 
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// A stream that lived so long is no sign of a fault that comes back at once.
+const STEADY: Duration = Duration::from_secs(30);
+/// Pause after another process took the account's place, doubled each time: two that throw each other out serve nobody.
+const CONFLICT_FIRST: Duration = Duration::from_secs(120);
+const CONFLICT_MAX: Duration = Duration::from_secs(3_600);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const GOODBYE: Duration = Duration::from_secs(3);
 /// An acknowledgement is asked for after so many unacknowledged stanzas.
 const ACK_AFTER: usize = 16;
+/// Unacknowledged stanzas that are kept for a resumption; beyond it the server is taken not to acknowledge.
+const MAX_UNACKED: usize = 4_096;
+/// At most one log line about unreadable stanzas in so long.
+const LOG_EVERY: Duration = Duration::from_secs(30);
 
 /// How serving a stream ended.
 enum Ended {
     /// The stream broke: open another.
     Broken(String),
+    /// Another process logged in with the same account and resource.
+    Conflict,
     /// Nobody wants the connection any more.
     Done,
+}
+
+impl From<SendError> for Ended {
+    fn from(error: SendError) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+/// One account's connection over its streams.
+struct Connection {
+    settings: XmppSettings,
+    session: Session,
+    events: mpsc::Sender<XmppEvent>,
+    counters: Arc<XmppCounters>,
+    /// When unreadable stanzas were last logged, and how many came since.
+    logged: Option<Instant>,
+    unlogged: u64,
+}
+
+/// Pauses between streams.
+struct Pauses {
+    backoff: Duration,
+    conflict: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self { backoff: BACKOFF_FIRST, conflict: CONFLICT_FIRST }
+    }
+}
+
+impl Pauses {
+    /// A stream ended, or was not to be opened (`lived` is zero then); how long to wait before the next.
+    fn after(&mut self, lived: Duration, conflict: bool) -> Duration {
+        if lived >= STEADY {
+            self.backoff = BACKOFF_FIRST;
+        }
+        if lived >= CONFLICT_MAX {
+            self.conflict = CONFLICT_FIRST;
+        }
+        let (pause, most) =
+            if conflict { (&mut self.conflict, CONFLICT_MAX) } else { (&mut self.backoff, BACKOFF_MAX) };
+        let now = *pause;
+        *pause = (*pause * 2).min(most);
+        now
+    }
 }
 
 pub(super) async fn run(
@@ -36,47 +96,56 @@ pub(super) async fn run(
     mut shutdown: watch::Receiver<bool>,
     mut outgoing: mpsc::Receiver<Stanza>,
     events: mpsc::Sender<XmppEvent>,
+    counters: Arc<XmppCounters>,
 ) {
-    let mut session = Session::default();
-    let mut backoff = BACKOFF_FIRST;
+    let mut pauses = Pauses::default();
+    let mut connection =
+        Connection { settings, session: Session::default(), events, counters, logged: None, unlogged: 0 };
     loop {
         let opened = {
-            let attempt = timeout(OPEN_TIMEOUT, stream::open(&settings, &mut session));
-            match drop_while(attempt, &mut shutdown, &mut outgoing).await {
+            let attempt = timeout(OPEN_TIMEOUT, stream::open(&connection.settings, &mut connection.session));
+            match drop_while(attempt, &mut shutdown, &mut outgoing, &connection.counters).await {
                 Some(Ok(result)) => result,
                 Some(Err(_)) => Err(OpenError::Ended(format!("no answer within {} s", OPEN_TIMEOUT.as_secs()))),
                 None => return,
             }
         };
-        match opened {
+        let account = connection.settings.jid.clone();
+        let pause = match opened {
             Ok(opened) => {
-                backoff = BACKOFF_FIRST;
-                tracing::info!(jid = %opened.jid, resumed = opened.resumed, host = %settings.host, "XMPP connected");
-                let online = XmppEvent::Online { jid: opened.jid.clone(), resumed: opened.resumed };
-                if events.send(online).await.is_err() {
-                    return;
-                }
-                match serve(opened, &mut session, &mut shutdown, &mut outgoing, &events).await {
+                let began = Instant::now();
+                let (pause, reason) = match connection.serve(opened, &mut shutdown, &mut outgoing).await {
                     Ended::Done => return,
                     Ended::Broken(reason) => {
-                        tracing::warn!(account = %settings.jid, %reason, "XMPP connection lost; reconnecting");
-                        if events.send(XmppEvent::Offline { reason }).await.is_err() {
-                            return;
-                        }
+                        let pause = pauses.after(began.elapsed(), false);
+                        tracing::warn!(%account, %reason, retry_in = ?pause, "XMPP connection lost; reconnecting");
+                        (pause, reason)
                     }
+                    Ended::Conflict => {
+                        let pause = pauses.after(began.elapsed(), true);
+                        tracing::error!(%account, resource = ?connection.settings.resource, retry_in = ?pause,
+                            "another process logged in with this account and resource and took our place; stop one of the two, or give each a nickname (bridge) or account (focus) of its own");
+                        (pause, "another process uses this account and resource".to_owned())
+                    }
+                };
+                if connection.events.send(XmppEvent::Offline { reason }).await.is_err() {
+                    return;
                 }
-            }
-            Err(error @ OpenError::Password { .. }) => {
-                tracing::error!(account = %settings.jid, %error, retry_in = ?backoff, "XMPP login refused");
+                pause
             }
             Err(error) => {
-                tracing::warn!(account = %settings.jid, %error, retry_in = ?backoff, "XMPP connection failed");
+                let pause = pauses.after(Duration::ZERO, false);
+                if matches!(error, OpenError::Password { .. }) {
+                    tracing::error!(%account, %error, retry_in = ?pause, "XMPP login refused");
+                } else {
+                    tracing::warn!(%account, %error, retry_in = ?pause, "XMPP connection failed");
+                }
+                pause
             }
-        }
-        if drop_while(tokio::time::sleep(backoff), &mut shutdown, &mut outgoing).await.is_none() {
+        };
+        if drop_while(tokio::time::sleep(pause), &mut shutdown, &mut outgoing, &connection.counters).await.is_none() {
             return;
         }
-        backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }
 
@@ -85,6 +154,7 @@ async fn drop_while<F: Future>(
     future: F,
     shutdown: &mut watch::Receiver<bool>,
     outgoing: &mut mpsc::Receiver<Stanza>,
+    counters: &XmppCounters,
 ) -> Option<F::Output> {
     tokio::pin!(future);
     loop {
@@ -94,6 +164,7 @@ async fn drop_while<F: Future>(
             output = &mut future => return Some(output),
             stanza = outgoing.recv() => {
                 stanza.as_ref()?;
+                counters.count(Left::Offline);
                 tracing::debug!("XMPP stanza dropped: offline");
             }
         }
@@ -105,115 +176,196 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-async fn serve(
-    opened: Opened,
-    session: &mut Session,
-    shutdown: &mut watch::Receiver<bool>,
-    outgoing: &mut mpsc::Receiver<Stanza>,
-    events: &mpsc::Sender<XmppEvent>,
-) -> Ended {
-    let Opened { mut stream, early, .. } = opened;
-    for element in early {
-        if let Err(ended) = take(element, &mut stream, session, events).await {
-            return ended;
-        }
-    }
-    let mut ping = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
-    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Pings since the last sign of life.
-    let mut unanswered = 0;
-    let mut pings = 0u64;
-    let mut goodbye: Option<Instant> = None;
-    loop {
-        tokio::select! {
-            biased;
-            () = stopped(shutdown), if goodbye.is_none() => goodbye = Some(Instant::now() + GOODBYE),
-            () = async { if let Some(at) = goodbye { tokio::time::sleep_until(at).await } }, if goodbye.is_some() => {
-                close(stream).await;
-                return Ended::Done;
-            }
-            item = stream.next() => {
-                unanswered = 0;
-                match item {
-                    Some(Ok(element)) => if let Err(ended) = take(element, &mut stream, session, events).await {
-                        return ended;
-                    },
-                    Some(Err(ReadError::SoftTimeout)) => {}
-                    Some(Err(error)) => return Ended::Broken(stream::describe(&error)),
-                    None => return Ended::Broken("connection closed".to_owned()),
-                }
-            }
-            stanza = outgoing.recv() => {
-                let Some(stanza) = stanza else {
-                    close(stream).await;
-                    return Ended::Done;
-                };
-                if let Err(error) = send(&mut stream, session, stanza).await {
-                    return Ended::Broken(format!("connection lost: {error}"));
-                }
-            }
-            _ = ping.tick() => {
-                if unanswered >= 2 {
-                    return Ended::Broken("two pings without an answer".to_owned());
-                }
-                unanswered += 1;
-                pings += 1;
-                let iq = Iq::from_get(format!("{}{pings}", wire::PING_ID), Ping);
-                if let Err(error) = send(&mut stream, session, iq.into()).await {
-                    return Ended::Broken(format!("connection lost: {error}"));
-                }
-            }
-        }
-    }
-}
-
 async fn close(mut stream: ElementStream) {
-    let _ = timeout(Duration::from_secs(1), SinkExt::<&Element>::close(&mut stream)).await;
+    let _ = timeout(Duration::from_secs(1), stream.close()).await;
 }
 
-async fn send(stream: &mut ElementStream, session: &mut Session, stanza: Stanza) -> std::io::Result<()> {
-    let element = match wire::to_element(&stanza) {
-        Ok(element) => element,
-        Err(error) => {
-            tracing::error!(%error, "XMPP stanza dropped: it cannot be written as XML");
+impl Connection {
+    async fn serve(
+        &mut self,
+        opened: Opened,
+        shutdown: &mut watch::Receiver<bool>,
+        outgoing: &mut mpsc::Receiver<Stanza>,
+    ) -> Ended {
+        let Opened { mut stream, jid, resumed, early } = opened;
+        tracing::info!(%jid, resumed, host = %self.settings.host, "XMPP connected");
+        let received = self.session.received;
+        if self.events.send(XmppEvent::Online { jid, resumed }).await.is_err() {
+            return Ended::Done;
+        }
+        let ended = match self.carry(&mut stream, early, shutdown, outgoing).await {
+            Ok(()) => {
+                close(stream).await;
+                Ended::Done
+            }
+            Err(ended) => ended,
+        };
+        self.session.served(resumed, received);
+        ended
+    }
+
+    /// Moves stanzas both ways until the stream breaks, or nobody wants it any more.
+    async fn carry(
+        &mut self,
+        stream: &mut ElementStream,
+        early: Vec<Item>,
+        shutdown: &mut watch::Receiver<bool>,
+        outgoing: &mut mpsc::Receiver<Stanza>,
+    ) -> Result<(), Ended> {
+        for item in early {
+            self.take(item, stream).await?;
+        }
+        let mut ping = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Pings since the last sign of life.
+        let mut unanswered = 0;
+        let mut pings = 0u64;
+        let mut goodbye: Option<Instant> = None;
+        loop {
+            // In no fixed order: who floods us with stanzas must not keep ours from being sent.
+            tokio::select! {
+                () = stopped(shutdown), if goodbye.is_none() => goodbye = Some(Instant::now() + GOODBYE),
+                () = async { if let Some(at) = goodbye { tokio::time::sleep_until(at).await } }, if goodbye.is_some() => {
+                    return Ok(());
+                }
+                item = stream.next() => {
+                    unanswered = 0;
+                    let item = item.map_err(|error| Ended::Broken(format!("connection lost: {error}")))?;
+                    self.take(item, stream).await?;
+                }
+                stanza = outgoing.recv() => match stanza {
+                    Some(stanza) => self.send(stream, stanza).await?,
+                    None => return Ok(()),
+                },
+                _ = ping.tick() => {
+                    if unanswered >= 2 {
+                        return Err(Ended::Broken("two pings without an answer".to_owned()));
+                    }
+                    unanswered += 1;
+                    pings += 1;
+                    self.send(stream, Iq::from_get(format!("{}{pings}", wire::PING_ID), Ping).into()).await?;
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, stream: &mut ElementStream, stanza: Stanza) -> Result<(), Ended> {
+        let sent = match wire::to_element(&stanza) {
+            Ok(element) => stream.send([&element]).await.map(|()| element),
+            Err(error) => Err(SendError::Unwritable(error.to_string())),
+        };
+        let element = match sent {
+            Ok(element) => element,
+            Err(SendError::Unwritable(error)) => {
+                self.counters.count(Left::Unwritable);
+                tracing::error!(%error, "XMPP stanza dropped: it cannot be written as XML");
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if self.session.managed {
+            self.session.unacked.push_back(element);
+            if self.session.unacked.len() > MAX_UNACKED {
+                self.session.resume_id = None;
+                return Err(Ended::Broken(format!("the server acknowledged none of {MAX_UNACKED} stanzas")));
+            }
+            if self.session.unacked.len().is_multiple_of(ACK_AFTER) {
+                stream.send_nonza(&sm::R).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles what the server sent.
+    async fn take(&mut self, item: Item, stream: &mut ElementStream) -> Result<(), Ended> {
+        match item {
+            Item::Element(element) => self.take_element(element, stream).await,
+            Item::Unreadable { head, stanza, unfit } => self.skip(head, stanza, unfit, stream).await,
+            Item::End => {
+                self.session.resume_id = None;
+                Err(Ended::Broken("closed by the server".to_owned()))
+            }
+        }
+    }
+
+    async fn take_element(&mut self, element: Element, stream: &mut ElementStream) -> Result<(), Ended> {
+        if element.has_ns(ns::SM) {
+            match element.name() {
+                "r" => stream.send_nonza(&sm::A::new(self.session.received)).await?,
+                "a" => self.session.acknowledge(stream::counter(&element)),
+                _ => {}
+            }
             return Ok(());
         }
-    };
-    stream.send(&element).await?;
-    if session.managed {
-        session.unacked.push_back(element);
-        if session.unacked.len().is_multiple_of(ACK_AFTER) {
-            stream.send(&sm::R).await?;
+        if element.has_ns(ns::STREAM) {
+            // A stream error ends the session: nothing is left to resume.
+            self.session.resume_id = None;
+            if element.has_child("conflict", ns::XMPP_STREAMS) {
+                return Err(Ended::Conflict);
+            }
+            return Err(Ended::Broken(format!("stream error: {}", String::from(&element))));
+        }
+        if !is_stanza(&element) {
+            return Ok(());
+        }
+        self.session.received = self.session.received.wrapping_add(1);
+        match wire::from_element(element) {
+            wire::Incoming::Stanza(stanza) => {
+                self.events.send(XmppEvent::Stanza(stanza)).await.map_err(|_| Ended::Done)
+            }
+            wire::Incoming::Answer(iq) => {
+                self.counters.count(Left::Untyped);
+                self.send(stream, iq.into()).await
+            }
+            wire::Incoming::Malformed => {
+                self.counters.count(Left::Untyped);
+                Ok(())
+            }
+            wire::Incoming::Pong => Ok(()),
         }
     }
-    Ok(())
+
+    /// Counts what cannot be read, so that it is acknowledged and not delivered again, and answers it if it is a request.
+    async fn skip(
+        &mut self,
+        head: Option<Element>,
+        stanza: bool,
+        unfit: Unfit,
+        stream: &mut ElementStream,
+    ) -> Result<(), Ended> {
+        if stanza {
+            self.session.received = self.session.received.wrapping_add(1);
+        }
+        self.counters.count(Left::Unreadable(unfit));
+        self.unlogged += 1;
+        if self.logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+            let from = head.as_ref().and_then(|head| head.attr("from"));
+            tracing::warn!(from, reason = unfit.reason(), stanzas = self.unlogged, "XMPP stanzas skipped: {unfit}");
+            (self.logged, self.unlogged) = (Some(Instant::now()), 0);
+        }
+        match head.and_then(|head| wire::refusal(&head, DefinedCondition::NotAcceptable, &unfit.to_string())) {
+            Some(iq) => self.send(stream, iq.into()).await,
+            None => Ok(()),
+        }
+    }
 }
 
-/// Handles one element from the server.
-async fn take(
-    element: Element,
-    stream: &mut ElementStream,
-    session: &mut Session,
-    events: &mpsc::Sender<XmppEvent>,
-) -> Result<(), Ended> {
-    let broken = |error: std::io::Error| Ended::Broken(format!("connection lost: {error}"));
-    if element.has_ns(ns::SM) {
-        match element.name() {
-            "r" => stream.send(&sm::A::new(session.received)).await.map_err(broken)?,
-            "a" => session.acknowledge(stream::counter(&element)),
-            _ => {}
-        }
-        return Ok(());
-    }
-    if element.has_ns(ns::STREAM) {
-        // A stream error ends the session: nothing is left to resume.
-        session.resume_id = None;
-        return Err(Ended::Broken(format!("stream error: {}", String::from(&element))));
-    }
-    session.received = session.received.wrapping_add(1);
-    match wire::from_element(element) {
-        wire::Incoming::Stanza(stanza) => events.send(XmppEvent::Stanza(stanza)).await.map_err(|_| Ended::Done),
-        wire::Incoming::Answer(iq) => send(stream, session, iq.into()).await.map_err(broken),
-        wire::Incoming::Nothing => Ok(()),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_are_forgotten() {
+        let mut pauses = Pauses::default();
+        let at_once = |pauses: &mut Pauses, conflict| pauses.after(Duration::ZERO, conflict).as_secs();
+        assert_eq!([(); 6].map(|()| at_once(&mut pauses, false)), [1, 2, 4, 8, 10, 10]);
+        assert_eq!(
+            pauses.after(Duration::from_secs(5), false).as_secs(),
+            10,
+            "a stream that breaks soon is no recovery"
+        );
+        assert_eq!(pauses.after(STEADY, false).as_secs(), 1);
+        assert_eq!([(); 7].map(|()| at_once(&mut pauses, true)), [120, 240, 480, 960, 1_920, 3_600, 3_600]);
+        assert_eq!(pauses.after(CONFLICT_MAX, true).as_secs(), 120);
     }
 }

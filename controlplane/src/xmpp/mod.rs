@@ -1,16 +1,24 @@
 //! XMPP connections: login, reconnect with back-off, stanzas in order.
 
 mod connection;
+mod counters;
+mod element_stream;
+mod framing;
 pub mod iq;
 pub mod muc;
+pub mod reader;
 mod stream;
 mod tls;
 mod wire;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jid::{BareJid, FullJid};
 use tokio::sync::{mpsc, watch};
+
+use self::counters::Left;
+pub use self::counters::XmppCounters;
 
 /// How a connection is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +50,9 @@ pub struct XmppSettings {
     pub verify_certificate: bool,
     /// Authorities beside the system's, a file in PEM form.
     pub ca_file: Option<PathBuf>,
+    /// Whether a lost stream is to be resumed (XEP-0198). The server then keeps who is dead in its rooms for as long as it
+    /// waits, a minute or ten: a bridge does better without.
+    pub resumption: bool,
 }
 
 /// What a connection reports, in order.
@@ -68,14 +79,21 @@ pub enum XmppEvent {
 #[derive(Debug, Clone)]
 pub struct XmppSender {
     queue: mpsc::Sender<tokio_xmpp::Stanza>,
+    counters: Arc<XmppCounters>,
 }
 
 impl XmppSender {
     /// Queues a stanza and returns at once. While the connection is offline, stanzas are dropped.
     pub fn send(&self, stanza: impl Into<tokio_xmpp::Stanza>) {
         if let Err(error) = self.queue.try_send(stanza.into()) {
+            self.counters.count(Left::QueueFull);
             tracing::error!(%error, "XMPP stanza dropped: the queue is full or the connection task ended");
         }
+    }
+
+    /// What was left out, in both directions.
+    pub fn counters(&self) -> Arc<XmppCounters> {
+        Arc::clone(&self.counters)
     }
 }
 
@@ -86,8 +104,9 @@ impl XmppSender {
 pub fn connect(settings: XmppSettings, shutdown: watch::Receiver<bool>) -> (XmppSender, mpsc::Receiver<XmppEvent>) {
     let (queue, outgoing) = mpsc::channel(QUEUE);
     let (events, received) = mpsc::channel(QUEUE);
-    tokio::spawn(connection::run(settings, shutdown, outgoing, events));
-    (XmppSender { queue }, received)
+    let counters = Arc::new(XmppCounters::default());
+    tokio::spawn(connection::run(settings, shutdown, outgoing, events, Arc::clone(&counters)));
+    (XmppSender { queue, counters }, received)
 }
 
 /// Logs in once and out again; the error names what is wrong and the remedy.

@@ -6,22 +6,19 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use futures::{SinkExt, StreamExt};
 use jid::FullJid;
 use sasl::common::Credentials;
 use thiserror::Error;
-use tokio_xmpp::connect::AsyncReadAndWrite;
 use tokio_xmpp::error::AuthError;
 use tokio_xmpp::minidom::Element;
-use tokio_xmpp::xmlstream::{ReadError, StreamHeader, Timeouts, XmlStream};
+use tokio_xmpp::xmlstream::{ReadError, StreamHeader, Timeouts};
 use xmpp_parsers::bind::{BindQuery, BindResponse};
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::{ns, sm};
 
+use super::element_stream::{ElementStream, SendError};
+use super::reader::Item;
 use super::{XmppSettings, tls};
-
-/// A stream whose elements are still untyped.
-pub(super) type ElementStream = XmlStream<Box<dyn AsyncReadAndWrite + Send + 'static>, Element>;
 
 /// State that outlives a broken stream (XEP-0198).
 #[derive(Debug, Default)]
@@ -38,6 +35,8 @@ pub(super) struct Session {
     pub unacked: VecDeque<Element>,
     /// Our address.
     pub jid: Option<FullJid>,
+    /// Resumptions in a row after which no stanza was received.
+    pub vain: u32,
 }
 
 impl Session {
@@ -47,6 +46,16 @@ impl Session {
         self.unacked.drain(..n);
         self.acked = h;
     }
+
+    /// A stream has ended that began when `received` stanzas had been received. What ends streams at the same place again and
+    /// again must not be resumed for ever.
+    pub fn served(&mut self, resumed: bool, received: u32) {
+        self.vain = if resumed && self.received == received { self.vain + 1 } else { 0 };
+        if self.vain >= MAX_VAIN_RESUMPTIONS {
+            tracing::warn!("resuming the XMPP session fails again and again; starting a new one");
+            *self = Self::default();
+        }
+    }
 }
 
 /// An open stream.
@@ -54,8 +63,8 @@ pub(super) struct Opened {
     pub stream: ElementStream,
     pub jid: FullJid,
     pub resumed: bool,
-    /// Stanzas that came in while the stream was set up.
-    pub early: Vec<Element>,
+    /// What came in while the stream was set up.
+    pub early: Vec<Item>,
 }
 
 /// Why a stream could not be opened.
@@ -90,6 +99,18 @@ pub(super) enum OpenError {
     #[error("stream ended during setup: {0}")]
     Ended(String),
 }
+
+impl From<SendError> for OpenError {
+    fn from(error: SendError) -> Self {
+        Self::Ended(error.to_string())
+    }
+}
+
+/// Resumptions in a row that brought no stanza before the session is given up for a new one.
+const MAX_VAIN_RESUMPTIONS: u32 = 2;
+
+/// Stanzas that may come before the answers that set a stream up.
+const MAX_EARLY: usize = 4096;
 
 pub(super) const TIMEOUTS: Timeouts =
     Timeouts { read_timeout: Duration::from_secs(60), response_timeout: Duration::from_secs(40) };
@@ -129,26 +150,23 @@ async fn open_at(address: SocketAddr, settings: &XmppSettings, session: &mut Ses
     let header = StreamHeader { to: Some(Cow::Borrowed(account.domain().as_str())), from: None, id: None };
     let pending = stream.send_header(header).await.map_err(|e| login_error(e.into()))?;
     let (features, stream) = pending.recv_features::<Element>().await.map_err(|e| login_error(e.into()))?;
-    let mut stream = stream.box_stream();
+    // From here on strangers decide what is in the stream, so our own reader takes over.
+    let mut stream = ElementStream::new(stream.into_inner());
     let mut early = Vec::new();
 
     if let (Some(id), Some(jid)) = (session.resume_id.clone(), session.jid.clone()) {
-        let resume = sm::Resume { h: session.received, previd: sm::StreamId(id) };
-        stream.send(&resume).await.map_err(|e| OpenError::Ended(e.to_string()))?;
+        stream.send_nonza(&sm::Resume { h: session.received, previd: sm::StreamId(id) }).await?;
         let answer = next_of(&mut stream, &mut early, |e| e.has_ns(ns::SM)).await?;
         if answer.is("resumed", ns::SM) {
             session.acknowledge(counter(&answer));
-            for stanza in &session.unacked {
-                stream.feed(stanza).await.map_err(|e| OpenError::Ended(e.to_string()))?;
-            }
-            SinkExt::<&Element>::flush(&mut stream).await.map_err(|e| OpenError::Ended(e.to_string()))?;
+            stream.send(&session.unacked).await?;
             return Ok(Opened { stream, jid, resumed: true, early });
         }
     }
 
     *session = Session::default();
-    let bind = Iq::from_set("bind", BindQuery::new(settings.resource.clone()));
-    stream.send(&bind).await.map_err(|e| OpenError::Ended(e.to_string()))?;
+    let bind: Element = Iq::from_set("bind", BindQuery::new(settings.resource.clone())).into();
+    stream.send([&bind]).await?;
     let answer = next_of(&mut stream, &mut early, |e| e.name() == "iq" && e.attr("id") == Some("bind")).await?;
     let jid = answer
         .get_child("bind", ns::BIND)
@@ -157,8 +175,8 @@ async fn open_at(address: SocketAddr, settings: &XmppSettings, session: &mut Ses
         .ok_or_else(|| OpenError::Bind { account: account.clone(), reason: String::from(&answer) })?;
     session.jid = Some(jid.clone());
 
-    if features.stream_management.is_some() {
-        stream.send(&sm::Enable::new().with_resume()).await.map_err(|e| OpenError::Ended(e.to_string()))?;
+    if settings.resumption && features.stream_management.is_some() {
+        stream.send_nonza(&sm::Enable::new().with_resume()).await?;
         let answer = next_of(&mut stream, &mut early, |e| e.has_ns(ns::SM)).await?;
         if answer.is("enabled", ns::SM) {
             session.managed = true;
@@ -177,17 +195,18 @@ pub(super) fn counter(element: &Element) -> u32 {
 
 async fn next_of(
     stream: &mut ElementStream,
-    early: &mut Vec<Element>,
+    early: &mut Vec<Item>,
     wanted: impl Fn(&Element) -> bool,
 ) -> Result<Element, OpenError> {
     loop {
-        match stream.next().await {
-            Some(Ok(element)) if wanted(&element) => return Ok(element),
-            Some(Ok(element)) if element.has_ns(ns::STREAM) => return Err(OpenError::Ended(String::from(&element))),
-            Some(Ok(element)) => early.push(element),
-            Some(Err(ReadError::SoftTimeout)) => {}
-            Some(Err(error)) => return Err(OpenError::Ended(describe(&error))),
-            None => return Err(OpenError::Ended("connection closed".to_owned())),
+        match stream.next().await.map_err(|error| OpenError::Ended(error.to_string()))? {
+            Item::Element(element) if wanted(&element) => return Ok(element),
+            Item::Element(element) if element.has_ns(ns::STREAM) => {
+                return Err(OpenError::Ended(String::from(&element)));
+            }
+            Item::End => return Err(OpenError::Ended("closed by the server".to_owned())),
+            item if early.len() < MAX_EARLY => early.push(item),
+            _ => return Err(OpenError::Ended(format!("no answer among {MAX_EARLY} stanzas"))),
         }
     }
 }
@@ -199,5 +218,22 @@ pub(super) fn describe(error: &ReadError) -> String {
         ReadError::ParseError(error) => format!("malformed XML from the server: {error}"),
         ReadError::SoftTimeout => "server silent".to_owned(),
         ReadError::StreamFooterReceived => "server closed the stream".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resumptions_that_bring_nothing_give_way_to_a_new_session() {
+        let mut session = Session { resume_id: Some("id".to_owned()), received: 7, ..Session::default() };
+        session.served(true, 7);
+        assert!(session.resume_id.is_some(), "once may be a bad network");
+        session.served(true, 6);
+        session.served(true, 7);
+        assert!(session.resume_id.is_some(), "one in between brought something");
+        session.served(true, 7);
+        assert_eq!((session.resume_id, session.received), (None, 0));
     }
 }

@@ -17,40 +17,40 @@ pub(super) const PING_ID: &str = "ringbridge-ping-";
 /// What an element turned out to be.
 pub(super) enum Incoming {
     Stanza(Stanza),
-    /// Malformed request: this is the answer to it.
+    /// A request that is no valid IQ: this is the answer to it.
     Answer(Iq),
-    Nothing,
+    /// Not valid, and nothing that is answered.
+    Malformed,
+    /// The answer to one of our pings.
+    Pong,
 }
 
 /// Types an element from the stream.
 pub(super) fn from_element(mut element: Element) -> Incoming {
     if element.name() == "iq" {
         if element.attr("id").is_some_and(|id| id.starts_with(PING_ID)) {
-            return Incoming::Nothing;
+            return Incoming::Pong;
         }
         nest(&mut element);
     }
-    let header = (element.name() == "iq").then(|| {
-        let attr = |name: &str| element.attr(name).map(str::to_owned);
-        (attr("type"), attr("id"), attr("from"))
-    });
     match xso::transform::<Stanza, _>(&element) {
         Ok(stanza) => Incoming::Stanza(stanza),
         Err(error) => {
             tracing::debug!(%error, "malformed stanza");
-            let Some((Some(kind), Some(id), from)) = header else { return Incoming::Nothing };
-            if kind != "get" && kind != "set" {
-                return Incoming::Nothing;
-            }
-            Incoming::Answer(Iq::Error {
-                from: None,
-                to: from.and_then(|from| from.parse().ok()),
-                id,
-                error: StanzaError::new(ErrorType::Modify, DefinedCondition::BadRequest, "en", error.to_string()),
-                payload: None,
-            })
+            refusal(&element, DefinedCondition::BadRequest, &error.to_string())
+                .map_or(Incoming::Malformed, Incoming::Answer)
         }
     }
+}
+
+/// The error that answers an IQ of which only the attributes are understood; `None` unless it is a request.
+pub(super) fn refusal(iq: &Element, condition: DefinedCondition, text: &str) -> Option<Iq> {
+    if iq.name() != "iq" || !matches!(iq.attr("type"), Some("get" | "set")) {
+        return None;
+    }
+    let error = StanzaError::new(ErrorType::Modify, condition, "en", text);
+    let to = iq.attr("from").and_then(|from| from.parse().ok());
+    Some(Iq::Error { from: None, to, id: iq.attr("id")?.to_owned(), error, payload: None })
 }
 
 /// Writes a stanza as the element that goes onto the stream.

@@ -125,6 +125,7 @@ pub fn settings() -> FocusSettings {
             security: Security::Disabled,
             verify_certificate: true,
             ca_file: None,
+            resumption: true,
         },
         brewery: BREWERY.parse().unwrap(),
         conference_muc: "conference.meet.test".parse().unwrap(),

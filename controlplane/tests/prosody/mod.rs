@@ -198,6 +198,7 @@ Component "internal.auth.meet.test" "muc"
             security: Security::Disabled,
             verify_certificate: true,
             ca_file: None,
+            resumption: true,
         }
     }
 }
