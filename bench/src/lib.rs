@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arena;
+pub mod attack;
 pub mod compare;
 pub mod cores;
 pub mod cpu;

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use ringbridge_bench::{compare, floor, impair, load, memory, overload, record, replay, saturate, scale, tune};
+use ringbridge_bench::{attack, compare, floor, impair, load, memory, overload, record, replay, saturate, scale, tune};
 
 /// Load generator and benchmarks of ringbridge.
 #[derive(Debug, Parser)]
@@ -17,6 +17,8 @@ struct Cli {
 enum Command {
     /// Fill a room with scripted participants over real signalling.
     Load(load::LoadArgs),
+    /// A media peer without manners, for `tools/attack`: sends a bridge on loopback what it is told.
+    Attack(attack::AttackArgs),
     /// A UDP relay in front of a bridge that behaves like a bad network.
     Impair(impair::ImpairArgs),
     /// Play media through a forwarder and measure what it costs.
@@ -52,6 +54,7 @@ fn main() -> std::process::ExitCode {
         Command::Load(args) => {
             tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(load::run(args)))
         }
+        Command::Attack(args) => attack::run(&args),
         Command::Impair(args) => impair::run(&args),
         Command::Replay(args) => replay::run(&args).map_err(Into::into),
         Command::Record(args) => record::run(&args).map_err(Into::into),

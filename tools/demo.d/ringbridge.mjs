@@ -55,12 +55,13 @@ focus {
 export class Ringbridge {
   constructor(kind, name, folder, options) {
     Object.assign(this, { kind, name, options });
-    this.log = join(folder, `${name}.log`);
+    this.log = join(options.logFolder ?? folder, `${name}.log`);
     this.configuration = writeConfiguration(join(folder, `${name}.conf`), options);
   }
 
   async start() {
-    this.process = new Background(this.name, binary(), [this.kind, '--config', this.configuration],
+    const [program, ...args] = [...this.options.launcher ?? [], binary(), this.kind, '--config', this.configuration];
+    this.process = new Background(this.name, program, args,
       { log: this.log, env: { RUST_LOG: process.env.RUST_LOG ?? 'info', ...this.options.environment } });
     await until(`${this.name} answers on its REST port`, 15000, async () => {
       this.process.check();

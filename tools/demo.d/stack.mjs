@@ -28,9 +28,13 @@ export class Stack {
    * `io`, `disableRewriting`, `ssrcs`: handed to the bridges. `currentClientFolder` has another client library for the page.
    * `clock`: the processes' clock can be set, see `setClock`. `resumption`: see Prosody.
    * `heap`: the process notes its allocations in the file `heapFile`, see heap.mjs.
+   * `launcher`: program and arguments that start the processes, such as prlimit. `logFolder`: where their logs lie.
+   * `relay`: asked for the port that leads to Prosody's, for the processes. `environment`: more variables of theirs.
    */
-  constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting, channel, ssrcs, clock, resumption, heap } = {}) {
-    Object.assign(this, { clientFolder, currentClientFolder, split, bridgeCount: bridges, io, disableRewriting, channel, ssrcs, clock, resumption, heap });
+  constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting, channel, ssrcs, clock, resumption, heap,
+    launcher, logFolder, relay, environment } = {}) {
+    Object.assign(this, { clientFolder, currentClientFolder, split, bridgeCount: bridges, io, disableRewriting, channel, ssrcs, clock, resumption, heap,
+      launcher, logFolder, relay, environment });
     this.folder = join(demoFolder, folder);
   }
 
@@ -48,9 +52,12 @@ export class Stack {
     await this.prosody.start();
     const focusRestPort = await freePort(8888);
     this.heapFile = join(this.folder, 'heap');
-    const environment = { ...this.heap ? heapEnvironment(this.heapFile) : {}, ...this.clock ? this.clockEnvironment() : {} };
+    const environment = { ...this.heap ? heapEnvironment(this.heapFile) : {}, ...this.clock ? this.clockEnvironment() : {}, ...this.environment };
+    const xmppPort = this.relay ? await this.relay(this.prosody.clientPort) : this.prosody.clientPort;
     const options = async number => ({
-      xmppPort: this.prosody.clientPort,
+      launcher: this.launcher,
+      logFolder: this.logFolder,
+      xmppPort,
       bridgePassword: accounts.jvb,
       focusPassword: accounts.focus,
       nickname: `jvb${number}`,

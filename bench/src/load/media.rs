@@ -17,6 +17,7 @@ use str0m::rtp::{Extension, ExtensionMap, ExtensionValues, RtpWrite, Ssrc};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig, RtcError};
 
 use super::clips::{Clips, packetize_vp8};
+use super::gaps::{Gaps, Stalls};
 use super::jingle::{Offer, RemoteSource};
 use super::speech::Speech;
 
@@ -52,6 +53,47 @@ pub struct Received {
     pub video_keyframes: u64,
     /// Audio packets.
     pub audio_packets: u64,
+    /// Audio packets that others of the same stream show to be missing, since the last report.
+    pub audio_lost: u64,
+    /// Longest time without a whole frame since the last report, milliseconds, without this process's own pauses.
+    pub video_gap_ms: u64,
+    /// Longest time without an audio packet since the last report, milliseconds, without this process's own pauses.
+    pub audio_gap_ms: u64,
+}
+
+/// Sequence numbers of one audio stream since the last report.
+#[derive(Debug, Default)]
+struct Numbers {
+    first: Option<u64>,
+    highest: u64,
+    packets: u64,
+}
+
+impl Numbers {
+    fn push(&mut self, sequence: u64) {
+        let first = *self.first.get_or_insert(sequence);
+        // What comes later than a report belongs to the time before it.
+        if sequence >= first {
+            self.highest = self.highest.max(sequence);
+            self.packets += 1;
+        }
+    }
+
+    fn lost(&self) -> u64 {
+        self.first.map_or(0, |first| (self.highest + 1 - first).saturating_sub(self.packets))
+    }
+
+    fn restart(&mut self) {
+        *self = Self { first: self.first.map(|_| self.highest + 1), highest: self.highest, packets: 0 };
+    }
+}
+
+/// What is known of one received stream.
+#[derive(Debug, Default)]
+struct Stream {
+    assembly: Assembly,
+    numbers: Numbers,
+    gaps: Gaps,
 }
 
 #[derive(Debug, Default)]
@@ -89,7 +131,9 @@ pub struct MediaSession {
     sequences: (u64, u64),
     timestamps: (u32, u32),
     owners: BTreeMap<u32, (String, bool)>,
-    assemblies: BTreeMap<u32, Assembly>,
+    streams: BTreeMap<u32, Stream>,
+    stalls: Stalls,
+    muted: bool,
     received: BTreeMap<String, Received>,
 }
 
@@ -191,7 +235,9 @@ impl MediaSession {
             sequences: (1, 1),
             timestamps: (0, 0),
             owners: BTreeMap::new(),
-            assemblies: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            stalls: Stalls::default(),
+            muted: false,
             received: BTreeMap::new(),
         };
         session.add_sources(&offer.sources);
@@ -206,6 +252,16 @@ impl MediaSession {
     /// Says how often it sends; without it 15 frames and 50 audio packets a second.
     pub fn set_pace(&mut self, pace: Pace) {
         self.pace = pace;
+    }
+
+    /// Says where this process's own pauses are noted.
+    pub fn set_stalls(&mut self, stalls: Stalls) {
+        self.stalls = stalls;
+    }
+
+    /// Sends nothing while it is muted.
+    pub fn set_muted(&mut self, muted: bool) {
+        self.muted = muted;
     }
 
     /// Our ICE credentials and certificate fingerprint, for the answer.
@@ -233,7 +289,7 @@ impl MediaSession {
             sources.iter().filter(|source| !self.owners.contains_key(&source.ssrc)).cloned().collect();
         self.add_sources(&new);
         for source in sources {
-            self.assemblies.remove(&source.ssrc);
+            self.streams.remove(&source.ssrc);
             self.owners.insert(source.ssrc, (source.owner.clone(), source.video));
             self.received.entry(source.owner.clone()).or_default();
         }
@@ -244,13 +300,33 @@ impl MediaSession {
         for source in sources {
             self.rtc.direct_api().remove_stream_rx(Ssrc::from(source.ssrc));
             self.owners.remove(&source.ssrc);
-            self.assemblies.remove(&source.ssrc);
+            self.streams.remove(&source.ssrc);
         }
     }
 
     /// What arrived so far, by owner.
-    pub fn received(&self) -> &BTreeMap<String, Received> {
-        &self.received
+    pub fn received(&self, now: Instant) -> BTreeMap<String, Received> {
+        let mut received = self.received.clone();
+        for (ssrc, stream) in &self.streams {
+            let Some((owner, video)) = self.owners.get(ssrc) else { continue };
+            let received = received.entry(owner.clone()).or_default();
+            let longest = stream.gaps.longest(now, &self.stalls).as_millis() as u64;
+            if *video {
+                received.video_gap_ms = received.video_gap_ms.max(longest);
+            } else {
+                received.audio_gap_ms = received.audio_gap_ms.max(longest);
+                received.audio_lost += stream.numbers.lost();
+            }
+        }
+        received
+    }
+
+    /// Counts gaps and losses anew.
+    pub fn restart(&mut self, now: Instant) {
+        for stream in self.streams.values_mut() {
+            stream.gaps.restart(now);
+            stream.numbers.restart();
+        }
     }
 
     /// Whether ICE and DTLS are done.
@@ -271,11 +347,15 @@ impl MediaSession {
         self.rtc.handle_input(Input::Timeout(now))?;
         if self.connected {
             while self.next_audio <= now {
-                self.write_audio(now);
+                if !self.muted {
+                    self.write_audio(now);
+                }
                 self.next_audio += self.pace.audio;
             }
             while self.next_video <= now {
-                self.write_video(now);
+                if !self.muted {
+                    self.write_video(now);
+                }
                 self.next_video += self.pace.video;
             }
         }
@@ -309,11 +389,17 @@ impl MediaSession {
                 let ssrc = *packet.header.ssrc;
                 let Some((owner, video)) = self.owners.get(&ssrc) else { return };
                 let received = self.received.entry(owner.clone()).or_default();
+                let stream = self.streams.entry(ssrc).or_default();
                 if *video {
-                    let assembly = self.assemblies.entry(ssrc).or_default();
-                    assembly.push(*packet.seq_no, packet.header.marker, &packet.payload, received);
+                    let before = received.video_frames;
+                    stream.assembly.push(*packet.seq_no, packet.header.marker, &packet.payload, received);
+                    if received.video_frames > before {
+                        stream.gaps.arrived(now, &self.stalls);
+                    }
                 } else {
                     received.audio_packets += 1;
+                    stream.numbers.push(*packet.seq_no);
+                    stream.gaps.arrived(now, &self.stalls);
                 }
             }
             _ => {}
@@ -421,6 +507,22 @@ mod tests {
         assert_eq!(received.video_keyframes, 1);
         assert_eq!(received.video_frames + received.video_broken, if clips.video[5].len() > 1_100 { 10 } else { 9 });
         assert!(received.video_frames <= 9);
+    }
+
+    #[test]
+    fn audio_that_others_show_to_be_missing() {
+        let mut numbers = Numbers::default();
+        assert_eq!(numbers.lost(), 0);
+        for sequence in [10, 11, 14, 13] {
+            numbers.push(sequence);
+        }
+        assert_eq!(numbers.lost(), 1, "12 is missing, 13 was late");
+        numbers.restart();
+        assert_eq!(numbers.lost(), 0);
+        numbers.push(12);
+        assert_eq!(numbers.lost(), 0, "before the report");
+        numbers.push(16);
+        assert_eq!(numbers.lost(), 1, "15");
     }
 
     #[test]

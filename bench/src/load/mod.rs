@@ -1,9 +1,11 @@
 //! Scripted participants: real signalling and real encryption, recorded media.
 
 mod clips;
+mod gaps;
 mod jingle;
 mod mappings;
 mod media;
+mod orders;
 mod participant;
 mod speech;
 
@@ -59,6 +61,10 @@ pub struct LoadArgs {
     /// They ask for SSRC rewriting, as a current lib-jitsi-meet does, and count only what comes on SSRCs that the bridge named.
     #[arg(long)]
     pub ssrc_rewriting: bool,
+    /// Take orders on standard input, one JSON object per line: `{"do":"report"}`, and `mute`, `unmute`, `move`,
+    /// `reconnect`, `leave`, to all or to `"participant":N`. Sessions and reports are printed as lines of JSON.
+    #[arg(long)]
+    pub orders: bool,
     /// Local address that the media sockets are bound to; must reach the bridge.
     #[arg(long, default_value = "127.0.0.1")]
     pub local_address: IpAddr,
@@ -93,14 +99,17 @@ pub async fn run(args: LoadArgs) -> Result<bool, Box<dyn std::error::Error>> {
         terminate.recv().await;
         let _ = leave.send(true);
     });
+    let orders = args.orders.then(orders::read);
+    let stalls = gaps::Stalls::default();
     let turns = args.speak_seconds.map(|seconds| (std::time::Instant::now(), Duration::from_secs(seconds)));
     for index in 0..args.participants {
         let speech = match turns {
             Some((start, length)) => speech::Speech::in_turn(start, length, index, args.participants),
             None => speech::Speech::Always,
         };
-        let participant = participant::Participant::new(&args, index, clips.clone(), speech);
-        tasks.push(tokio::spawn(participant.run(stay, told.clone())));
+        let participant = participant::Participant::new(&args, index, clips.clone(), speech, stalls.clone());
+        let orders = orders.as_ref().map(tokio::sync::broadcast::Sender::subscribe);
+        tasks.push(tokio::spawn(participant.run(stay, told.clone(), orders)));
         // A herd of joins at once is a test of its own; this one is about media.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

@@ -8,7 +8,7 @@ use futures::{SinkExt, StreamExt};
 use jid::{FullJid, Jid};
 use minidom::Element;
 use tokio::net::UdpSocket;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_tungstenite::tungstenite::Message as WsMessage;
 use tokio_xmpp::connect::DnsConfig;
 use tokio_xmpp::xmlstream::Timeouts;
@@ -17,9 +17,11 @@ use xmpp_parsers::iq::Iq;
 use xmpp_parsers::presence::{Presence, Type as PresenceType};
 
 use super::clips::Clips;
+use super::gaps::Stalls;
 use super::jingle::{self, Answer, Offer, RemoteSource, ns};
 use super::mappings;
 use super::media::{MediaSession, OwnSsrcs, Pace, Step};
+use super::orders::{Order, What};
 use super::speech::Speech;
 use super::{LoadArgs, ParticipantReport};
 
@@ -56,6 +58,9 @@ pub(super) struct Participant {
     speech: Speech,
     session: Option<(String, MediaSession)>,
     channel: Option<tokio::task::JoinHandle<()>>,
+    web_socket: Option<String>,
+    muted: bool,
+    stalls: Stalls,
     /// What the bridge says that its SSRCs carry.
     mapped: (mpsc::UnboundedSender<Vec<RemoteSource>>, mpsc::UnboundedReceiver<Vec<RemoteSource>>),
     own: OwnSsrcs,
@@ -65,7 +70,7 @@ pub(super) struct Participant {
 }
 
 impl Participant {
-    pub(super) fn new(args: &LoadArgs, index: usize, clips: Arc<Clips>, speech: Speech) -> Self {
+    pub(super) fn new(args: &LoadArgs, index: usize, clips: Arc<Clips>, speech: Speech, stalls: Stalls) -> Self {
         let random: u32 = rand::random();
         Self {
             room: format!("{}@{}", args.room, args.muc),
@@ -75,6 +80,9 @@ impl Participant {
             speech,
             session: None,
             channel: None,
+            web_socket: None,
+            muted: false,
+            stalls,
             mapped: mpsc::unbounded_channel(),
             own: OwnSsrcs { audio: rand::random(), video: rand::random(), video_rtx: rand::random() },
             jid: None,
@@ -83,25 +91,40 @@ impl Participant {
     }
 
     /// Stays for a time, or until it is told to leave.
-    pub(super) async fn run(mut self, stay: Duration, leave: watch::Receiver<bool>) -> ParticipantReport {
-        let error = self.take_part(stay, leave).await.err().map(|error| error.to_string());
+    pub(super) async fn run(
+        mut self,
+        stay: Duration,
+        leave: watch::Receiver<bool>,
+        orders: Option<broadcast::Receiver<Order>>,
+    ) -> ParticipantReport {
+        let error = self.take_part(stay, leave, orders).await.err().map(|error| error.to_string());
         if let Some(channel) = self.channel.take() {
             channel.abort();
         }
+        self.report(error)
+    }
+
+    fn report(&self, error: Option<String>) -> ParticipantReport {
         let (connected, received) = match &self.session {
-            Some((_, session)) => (session.is_connected(), session.received().clone()),
+            Some((_, session)) => (session.is_connected(), session.received(Instant::now())),
             None => Default::default(),
         };
         let owners = self.occupants.iter().filter(|(_, owner)| **owner).map(|(nick, _)| nick.clone()).collect();
-        let occupants: BTreeSet<String> = self.occupants.into_keys().filter(|nick| *nick != self.endpoint).collect();
-        ParticipantReport { endpoint: self.endpoint, connected, occupants, owners, received, error }
+        let occupants: BTreeSet<String> =
+            self.occupants.keys().filter(|nick| **nick != self.endpoint).cloned().collect();
+        ParticipantReport { endpoint: self.endpoint.clone(), connected, occupants, owners, received, error }
     }
 
-    async fn take_part(&mut self, stay: Duration, mut leave: watch::Receiver<bool>) -> Result<(), BoxError> {
+    async fn take_part(
+        &mut self,
+        stay: Duration,
+        mut leave: watch::Receiver<bool>,
+        mut orders: Option<broadcast::Receiver<Order>>,
+    ) -> Result<(), BoxError> {
         let account: Jid = format!("load@{}", self.args.domain).parse()?;
         let server = DnsConfig::addr(&format!("{}:{}", self.args.xmpp_host, self.args.xmpp_port));
         let mut client = Client::new_plaintext(account, "", server, Timeouts::default());
-        let socket = UdpSocket::bind((self.args.local_address, 0)).await?;
+        let mut socket = UdpSocket::bind((self.args.local_address, 0)).await?;
         let mut end = Instant::now() + stay;
         let mut buffer = vec![0; 2_000];
         let mut wake = end;
@@ -110,6 +133,15 @@ impl Participant {
                 // In this order: whoever is told to leave has not yet seen the others go.
                 biased;
                 Ok(()) = leave.changed() => end = Instant::now(),
+                Ok(order) = next_order(&mut orders) => {
+                    if order.participant.is_none_or(|number| number == self.args.participants) {
+                        match order.what {
+                            What::Leave => end = Instant::now(),
+                            What::Move => socket = UdpSocket::bind((self.args.local_address, 0)).await?,
+                            what => self.obey(&mut client, what).await?,
+                        }
+                    }
+                }
                 event = client.next() => match event {
                     Some(XmppEvent::Online { bound_jid, .. }) => {
                         self.jid = Some(bound_jid.try_into_full().map_err(|_| "the server bound no resource")?);
@@ -133,6 +165,7 @@ impl Participant {
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
             let now = Instant::now();
+            self.stalls.note(wake, now);
             wake = end;
             if let Some((_, session)) = &mut self.session {
                 session.handle_timeout(now)?;
@@ -155,6 +188,27 @@ impl Participant {
                 return Ok(());
             }
         }
+    }
+
+    async fn obey(&mut self, client: &mut Client, what: What) -> Result<(), BoxError> {
+        match what {
+            What::Report => {
+                println!("{}", serde_json::json!({ "report": self.report(None) }));
+                if let Some((_, session)) = &mut self.session {
+                    session.restart(Instant::now());
+                }
+            }
+            What::Mute | What::Unmute => {
+                self.muted = what == What::Mute;
+                if let Some((_, session)) = &mut self.session {
+                    session.set_muted(self.muted);
+                }
+                client.send_stanza(self.presence()?.into()).await?;
+            }
+            What::Reconnect => self.open_channel(self.web_socket.clone()),
+            What::Move | What::Leave => {}
+        }
+        Ok(())
     }
 
     fn conference_request(&self) -> Result<Iq, BoxError> {
@@ -238,20 +292,27 @@ impl Participant {
     }
 
     fn join(&self) -> Result<Presence, BoxError> {
+        let mut presence = self.presence()?;
+        presence.payloads.insert(0, Element::bare("x", MUC));
+        Ok(presence)
+    }
+
+    fn presence(&self) -> Result<Presence, BoxError> {
         let mut presence = Presence::new(PresenceType::None);
         presence.to = Some(format!("{}/{}", self.room, self.endpoint).parse()?);
-        let sources =
-            format!(r#"{{"{0}-a0":{{"muted":false}},"{0}-v0":{{"muted":false,"videoType":"camera"}}}}"#, self.endpoint);
+        let (endpoint, muted) = (&self.endpoint, self.muted);
+        let sources = format!(
+            r#"{{"{endpoint}-a0":{{"muted":{muted}}},"{endpoint}-v0":{{"muted":{muted},"videoType":"camera"}}}}"#
+        );
         let text = |name: &str, value: &str| Element::builder(name, "jabber:client").append(value.to_owned()).build();
         presence.payloads = vec![
-            Element::bare("x", MUC),
             Element::builder("nick", "http://jabber.org/protocol/nick")
                 .append(format!("scripted {}", self.args.participants + 1))
                 .build(),
             text("stats-id", "scripted"),
             text("SourceInfo", &sources),
-            text("audiomuted", "false"),
-            text("videomuted", "false"),
+            text("audiomuted", &muted.to_string()),
+            text("videomuted", &muted.to_string()),
             text("videoType", "camera"),
         ];
         Ok(presence)
@@ -279,6 +340,11 @@ impl Participant {
                     MediaSession::new(Instant::now(), &offer, socket.local_addr()?, self.own, self.clips.clone())?;
                 session.set_speech(self.speech);
                 session.set_pace(Pace::new(self.args.video_fps, self.args.audio_interval));
+                session.set_stalls(self.stalls.clone());
+                session.set_muted(self.muted);
+                if self.args.orders {
+                    println!("{}", self.facts(&offer));
+                }
                 let (ice, fingerprint) = session.credentials();
                 let jid = self.jid.as_ref().map(ToString::to_string).unwrap_or_default();
                 let accept = offer.accept(&Answer {
@@ -298,6 +364,7 @@ impl Participant {
                     payload: accept,
                 };
                 client.send_stanza(iq.into()).await?;
+                self.web_socket = offer.web_socket.clone();
                 self.open_channel(offer.web_socket.clone());
                 self.session = Some((offer.sid.clone(), session));
             }
@@ -318,6 +385,22 @@ impl Participant {
             _ => {}
         }
         Ok(())
+    }
+
+    /// What somebody who gives orders may want to know of a session.
+    fn facts(&self, offer: &Offer) -> serde_json::Value {
+        let candidate = offer.candidates.first().map(|(ip, port)| format!("{ip}:{port}"));
+        serde_json::json!({ "session": {
+            "participant": self.args.participants,
+            "endpoint": self.endpoint,
+            "jid": self.jid.as_ref().map(ToString::to_string),
+            "sid": offer.sid,
+            "ufrag": offer.ice.0,
+            "password": offer.ice.1,
+            "candidate": candidate,
+            "web_socket": offer.web_socket,
+            "ssrcs": { "audio": self.own.audio, "video": self.own.video, "video_rtx": self.own.video_rtx },
+        } })
     }
 
     /// Opens the bridge channel and asks for everybody at 720; of what it says only the mappings matter.
@@ -349,5 +432,13 @@ impl Participant {
                 }
             }
         }));
+    }
+}
+
+/// The next order; never, where none are taken.
+async fn next_order(orders: &mut Option<broadcast::Receiver<Order>>) -> Result<Order, broadcast::error::RecvError> {
+    match orders {
+        Some(orders) => orders.recv().await,
+        None => std::future::pending().await,
     }
 }

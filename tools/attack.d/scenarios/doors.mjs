@@ -1,0 +1,140 @@
+// Strangers at the doors: datagrams and connections from whoever knows an address.
+import { createSocket } from 'node:dgram';
+import { connect } from 'node:net';
+import { randomBytes } from 'node:crypto';
+import { sleep } from '../../demo.d/process.mjs';
+import { attribute, check, clientHello, dtlsRecord, fragments, nack, rtp, stun, stunTypes } from '../packets.mjs';
+import { Peer } from '../peer.mjs';
+
+/** Floods the media port; the bridge must not answer more than it is told. */
+async function flood(rig, packets, { per_second = 15000, seconds = 4, random } = {}) {
+  const peer = new Peer(rig);
+  try {
+    const done = await peer.plain(packets, { count: per_second * seconds, per_second, ...random && { random } });
+    await sleep(300);
+    const { sent, sent_bytes, received_bytes } = await peer.count();
+    const least = Math.round(per_second * seconds * rig.rate / 4);
+    return { figures: { sent, per_second: Math.round(sent / done.seconds), bytes_back_per_byte: Number((received_bytes / sent_bytes).toFixed(3)) },
+      checks: [{ what: 'bytes back per byte', value: Number((received_bytes / sent_bytes).toFixed(3)), limit: 'at most 1', ok: received_bytes <= sent_bytes },
+        { what: 'it was a flood', value: sent, limit: `at least ${least}`, unit: 'datagrams', ok: sent >= least }] };
+  } finally {
+    await peer.end();
+  }
+}
+
+/** `count` connections that send `head` and then, for `seconds`, one more byte every half second. */
+async function halfOpen(rig, ports, count, head, seconds) {
+  const sockets = [];
+  let refused = 0, closed = 0;
+  for (let n = 0; n < count; n++) {
+    const socket = connect(ports[n % ports.length], '127.0.0.1', () => socket.write(head));
+    socket.on('error', () => { refused++; });
+    socket.on('close', () => { closed++; });
+    sockets.push(socket);
+    if (n % 100 === 99) await sleep(20);
+  }
+  for (let n = 0; n < seconds * 2; n++) {
+    await sleep(500);
+    for (const socket of sockets) if (!socket.destroyed) socket.write('x');
+  }
+  const open = sockets.filter(one => !one.destroyed).length;
+  for (const socket of sockets) socket.destroy();
+  await sleep(300);
+  return { connections: count, refused, closed_by_the_server: closed - refused, open_at_the_end: open };
+}
+
+const ufragOf = rig => rig.witnesses.sessions[0].ufrag;
+
+export const scenarios = {
+  'stun-valid': {
+    guards: 'well-formed checks at 15,000 a second: no user, unknown users, the user of a witness with a wrong password',
+    run: rig => flood(rig, [stun(), check('unknown:abcd', 'x'), check(`${ufragOf(rig)}:abcd`, 'wrong'), check(`${ufragOf(rig)}:abcd`),
+      check(`${ufragOf(rig)}:${'x'.repeat(500)}`, 'wrong'), stun({ type: stunTypes.indication }), stun({ type: stunTypes.success, password: 'x' }), stun({ type: stunTypes.error })]),
+  },
+  'stun-invalid': {
+    guards: 'STUN with wrong lengths, attributes without end, wrong fingerprints, unknown methods',
+    run: rig => flood(rig, [
+      stun({ length: 0 }), stun({ length: 65532 }), stun({ length: 3 }), stun({ type: 0x3fff }), stun({ fingerprint: false }).subarray(0, 19),
+      stun({ attributes: Array.from({ length: 300 }, (_, n) => attribute(n, Buffer.alloc(0))) }),
+      stun({ username: 'x'.repeat(1300) }), stun({ username: `${ufragOf(rig)}:`, attributes: [attribute(8, Buffer.alloc(20))] }),
+      stun({ attributes: [attribute(0x0006, Buffer.from(':')), attribute(0x0006, Buffer.from('::'))] }),
+      Buffer.concat([stun({ fingerprint: false, length: 8 }), Buffer.from([0, 6, 0xff, 0xff, 0, 0, 0, 0])]),
+    ]),
+  },
+  'stun-huge': {
+    guards: 'STUN of 9 to 60 kB',
+    run: rig => flood(rig, [stun({ username: 'x'.repeat(9000) }), stun({ attributes: [attribute(0x8022, randomBytes(60000))] })], { per_second: 1500 }),
+  },
+  'dtls-hello': {
+    guards: 'whole ClientHellos from addresses that ICE does not know, with a cookie and without, 15,000 a second',
+    run: rig => flood(rig, [...fragments(1, clientHello(), 1200), ...fragments(1, clientHello({ cookie: randomBytes(32) }), 1200), dtlsRecord(randomBytes(40), { type: 21 }), dtlsRecord(randomBytes(800), { type: 23, epoch: 1 })], { random: [30, 20] }),
+  },
+  'dtls-fragments': {
+    guards: 'ClientHellos in fragments of one byte, that claim 16 MB, that overlap, that never end',
+    run: rig => flood(rig, [...fragments(1, clientHello(), 1).slice(0, 40), ...fragments(1, randomBytes(1000), 100, { total: 0xffffff }), ...fragments(1, clientHello(), 60).reverse(),
+      ...fragments(1, randomBytes(500), 50, { message: 65535 })]),
+  },
+  'rtp-stranger': {
+    guards: 'RTP and RTCP from addresses that nobody authenticated, with SSRCs of the witnesses',
+    run: rig => flood(rig, [rtp({ ssrc: rig.witnesses.sessions[0].ssrcs.audio }), rtp({ type: 100, ssrc: rig.witnesses.sessions[1].ssrcs.video, payload: randomBytes(1100) }),
+      nack(1, rig.witnesses.sessions[0].ssrcs.video, 300), rtp({ csrcs: 15, payload: Buffer.alloc(0) })], { random: [12, 10] }),
+  },
+  random: {
+    guards: 'random bytes of all lengths from 0 to 60,000, every first byte',
+    async run(rig) {
+      const lengths = [1, 2, 3, 4, 7, 8, 11, 12, 13, 19, 20, 21, 100, 576, 1200, 1472, 1500];
+      const first = await flood(rig, lengths.map(length => randomBytes(length)), { per_second: 12000, seconds: 3, random: [0, 1500] });
+      const large = await flood(rig, [9000, 60000].map(length => randomBytes(length)), { per_second: 500, seconds: 1 });
+      const socket = createSocket('udp4');
+      const [host, port] = rig.media.split(':');
+      for (let n = 0; n < 2000; n++) socket.send(Buffer.alloc(0), Number(port), host);
+      await sleep(300);
+      socket.close();
+      return { figures: { small: first.figures, large: large.figures, empty: 2000 }, checks: [...first.checks, ...large.checks] };
+    },
+  },
+  'http-half': {
+    guards: 'M5: 900 half-sent requests on each of the two REST doors and on the channel, a byte every half second, for 8 s',
+    quick: true,
+    async run(rig) {
+      const ports = [rig.bridge.options.bridgeRestPort, rig.focus.options.focusRestPort, rig.channelPort];
+      const figures = await halfOpen(rig, ports, 2700, 'GET /about/health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ', 8);
+      return { figures, checks: [{ what: 'half-sent requests open after 8 s', value: figures.open_at_the_end, limit: 'at most 1500', ok: figures.open_at_the_end <= 1500 }] };
+    },
+  },
+  'http-silent': {
+    guards: 'M5: connections that say nothing at all, and bodies that do not come',
+    async run(rig) {
+      const ports = [rig.bridge.options.bridgeRestPort, rig.focus.options.focusRestPort, rig.channelPort];
+      const silent = await halfOpen(rig, ports, 600, '', 3);
+      const bodies = await halfOpen(rig, ports.slice(0, 2), 300, 'POST /colibri/drain/disable HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n', 4);
+      return { figures: { silent, bodies } };
+    },
+  },
+  'websocket-half': {
+    guards: 'M5: half-sent WebSocket requests, and 1,500 whole ones for endpoints that do not exist',
+    async run(rig) {
+      const path = '/colibri-ws/jvb1/0123456789abcdef/abcd1234?pwd=guess';
+      const head = `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n`;
+      const half = await halfOpen(rig, [rig.channelPort], 900, head, 4);
+      const whole = await halfOpen(rig, [rig.channelPort], 1500, head + '\r\n', 2);
+      return { figures: { half, whole } };
+    },
+  },
+  'connection-churn': {
+    guards: 'M5: 6,000 connections that open and close at once, with reset and without, on all TCP doors',
+    async run(rig) {
+      const ports = [rig.bridge.options.bridgeRestPort, rig.focus.options.focusRestPort, rig.channelPort];
+      let opened = 0;
+      for (let n = 0; n < 60; n++) {
+        await Promise.all(Array.from({ length: 100 }, (_, index) => new Promise(resolve => {
+          const socket = connect(ports[index % 3], '127.0.0.1', () => { opened++; index % 2 ? socket.resetAndDestroy() : socket.destroy(); });
+          socket.on('close', resolve);
+          socket.on('error', resolve);
+        })));
+        await sleep(20);
+      }
+      return { figures: { opened } };
+    },
+  },
+};
