@@ -112,7 +112,7 @@ impl Arena {
 
     /// SRTP profile that was negotiated with the first client.
     pub fn profile(&self) -> Option<SrtpProfile> {
-        self.world.clients().first().and_then(|client| client.keys).map(|keys| keys.profile)
+        self.world.clients().first().and_then(|client| client.keys.as_ref()).map(|keys| keys.profile)
     }
 }
 

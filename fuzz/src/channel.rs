@@ -47,7 +47,7 @@ pub fn run(data: &[u8]) {
         let Some((who, text)) = line.split_first() else { continue };
         let sender = u32::from(who.wrapping_sub(b'0')) % LABELS.len() as u32;
         if let Ok(text) = std::str::from_utf8(text) {
-            let _ = ClientMessage::parse(text);
+            let _ = ClientMessage::parse("alice", text.as_bytes());
         }
         channels.receive(sender, text);
         let mut told = BTreeSet::new();

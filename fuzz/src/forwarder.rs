@@ -408,7 +408,10 @@ impl World {
             let member = &mut self.members[usize::from(path.remote.port() - 5_000)];
             assert!(member.slot.is_some(), "sent to one that is gone");
             if matches!(datagram[1], 192..=223) {
-                take_rtcp(member, &datagram);
+                // Whoever negotiates numbers that look like RTCP (RFC 5761 section 4) cannot tell them apart.
+                if !member.numbers[usize::from(datagram[1] & 0x7f)] {
+                    take_rtcp(member, &datagram);
+                }
             } else {
                 take_rtp(member, &datagram);
             }
@@ -597,9 +600,8 @@ fn crafted(world: &World, input: &mut Input<'_>) -> Vec<u8> {
     let len = header::write(&fields, [].into_iter(), &extensions, &mut out).unwrap_or(12);
     out.truncate(len);
     out.extend(input.bytes());
-    for _ in 0..if flags & 0x10 != 0 { u16::from(input.u8()) * 4 } else { 0 } {
-        out.push(0x55);
-    }
+    let padding = if flags & 0x10 != 0 { usize::from(input.u8()) * 4 } else { 0 };
+    out.resize(out.len() + padding, 0x55);
     out
 }
 

@@ -55,7 +55,7 @@ pub struct Source {
 
 fn bytes(hex: &str) -> Option<Vec<u8>> {
     let digits = hex.as_bytes();
-    if digits.len() % 2 != 0 || !hex.is_ascii() {
+    if !digits.len().is_multiple_of(2) || !hex.is_ascii() {
         return None;
     }
     (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).ok()).collect()
@@ -99,7 +99,7 @@ impl Source {
         let round = made / templates;
         let ssrcs = u64::from(self.flow.ssrcs);
         // With SSRCs that take turns each has numbers of its own.
-        let step = if ssrcs > 0 { round / ssrcs } else { round };
+        let step = round.checked_div(ssrcs).unwrap_or(round);
         if let Some(field) = packet.get_mut(2..4).filter(|_| self.flow.sequence > 0) {
             let number =
                 u16::from_be_bytes([field[0], field[1]]).wrapping_add((step as u16).wrapping_mul(self.flow.sequence));

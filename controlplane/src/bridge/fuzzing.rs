@@ -1,5 +1,6 @@
 //! A door for the fuzz targets and nobody else: the bridge channels of a few endpoints, without sockets.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
@@ -11,8 +12,8 @@ use super::messages;
 use crate::channel::ClientMessage;
 use crate::transport::{Certificate, DtlsError};
 
-/// Endpoints with open WebSockets.
-pub struct Channels(Endpoints);
+/// Endpoints with open WebSockets, and their names.
+pub struct Channels(Endpoints, BTreeMap<u32, String>);
 
 /// What the bridge does about a message.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub enum Said {
 impl Channels {
     /// None yet.
     pub fn new() -> Result<Self, DtlsError> {
-        Ok(Self(Endpoints::new(Certificate::generate()?)))
+        Ok(Self(Endpoints::new(Certificate::generate()?), BTreeMap::new()))
     }
 
     /// Adds an endpoint with sources whose channel is open.
@@ -40,6 +41,7 @@ impl Channels {
             visitor,
             sctp: false,
         };
+        self.1.insert(id, label.to_owned());
         self.0.insert(Instant::now(), EndpointId(id), new);
         self.0.set_sources(EndpointId(id), sources);
         self.0.handle_channel_opened(EndpointId(id), Carrier::WebSocket);
@@ -47,8 +49,9 @@ impl Channels {
 
     /// Takes a text of an endpoint.
     pub fn receive(&mut self, id: u32, text: &[u8]) {
-        if let Some(message) = ClientMessage::receive("fuzzed", text).and_then(messages::decode) {
-            self.0.handle_message(EndpointId(id), Carrier::WebSocket, message);
+        let label = self.1.get(&id).map_or("", String::as_str);
+        if let Some(message) = ClientMessage::receive(label, text).and_then(messages::decode) {
+            self.0.handle_message(Instant::now(), EndpointId(id), Carrier::WebSocket, message);
         }
     }
 
@@ -56,7 +59,7 @@ impl Channels {
     pub fn poll(&mut self) -> Option<Said> {
         Some(match self.0.poll_action()? {
             Action::Command { command, .. } => Said::Command(command),
-            Action::Send { endpoint, message } => Said::Text(endpoint, messages::encode(message).to_text()),
+            Action::Send { endpoint, message } => Said::Text(endpoint, messages::encode(message).to_string()),
             Action::VideoType { endpoint, source, .. } => Said::VideoType(endpoint, source),
         })
     }

@@ -113,8 +113,9 @@ fn handshake(fixture: &mut Fixture, peer_role: DtlsRole, early: bool) -> (SrtpKe
                 other => panic!("{other:?}"),
             }
         }
-        if let (Some(mine), Some(theirs)) = (mine, theirs) {
-            return (mine, theirs);
+        match (mine.take(), theirs.take()) {
+            (Some(mine), Some(theirs)) => return (mine, theirs),
+            halves => (mine, theirs) = halves,
         }
         fixture.now += Duration::from_millis(100);
         fixture.endpoints.handle_timeout(fixture.now);
