@@ -14,6 +14,7 @@ pub mod focus;
 pub mod jingle;
 pub mod logging;
 pub mod notify;
+pub mod rate;
 pub mod rest;
 pub mod top;
 pub mod transport;
