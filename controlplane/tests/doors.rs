@@ -176,6 +176,21 @@ async fn connections_are_kept_alive_but_not_for_ever() {
     assert!(answer.ends_with(b"fast") && took >= SECOND / 2 && took < 3 * SECOND, "{took:?}");
 }
 
+#[tokio::test]
+async fn requests_over_one_connection_have_a_rate() {
+    let (address, _stop, _) = open(pages(), bounds()).await;
+    let (mut reader, mut writer) = TcpStream::connect(address).await.expect("open").into_split();
+    let flood = tokio::spawn(async move {
+        let requests = "GET /fast HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
+        while writer.write_all(requests.as_bytes()).await.is_ok() {}
+    });
+    let mut answers = Vec::new();
+    let _ = timeout(3 * SECOND, reader.read_to_end(&mut answers)).await;
+    let answered = String::from_utf8_lossy(&answers).matches("HTTP/1.1 200").count();
+    assert!((60..=130).contains(&answered), "{answered}");
+    flood.abort();
+}
+
 /// A bridge's pages, and what was asked of it.
 fn operator_pages() -> (Router, mpsc::Receiver<ringbridge_controlplane::rest::OperatorRequest>) {
     let (requests, asked) = mpsc::channel(16);

@@ -175,17 +175,27 @@ fn lost(port: u16, reason: &str) -> u64 {
     row.expect("a row").parse().expect("a number")
 }
 
+/// Ends with the test, whatever becomes of that.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Serves, and ends in order; what became of its log is for the caller to look at.
-fn serves_and_ends(mut child: Child, ports: &Ports) {
+fn serves_and_ends(mut child: Guard, ports: &Ports) {
     for page in [1, 2] {
         let start = Instant::now();
         assert_eq!(health(ports.0[page]), "500", "page {page}");
         assert!(start.elapsed() < Duration::from_secs(10));
     }
-    tell(&child, "-TERM");
+    tell(&child.0, "-TERM");
     let start = Instant::now();
     let ended = loop {
-        if let Some(ended) = child.try_wait().expect("a child") {
+        if let Some(ended) = child.0.try_wait().expect("a child") {
             break ended;
         }
         assert!(start.elapsed() < Duration::from_secs(15), "does not end");
@@ -202,7 +212,7 @@ fn full() -> std::fs::File {
 fn a_log_that_cannot_be_written_ends_nothing() {
     let _alone = alone();
     let ports = Ports::find();
-    let child = ports.command().stdout(full()).stderr(full()).spawn().expect("starts");
+    let child = Guard(ports.command().stdout(full()).stderr(full()).spawn().expect("starts"));
     health(ports.0[1]);
     assert!(lost(ports.0[1], "no_space") > 0);
     serves_and_ends(child, &ports);
@@ -211,14 +221,14 @@ fn a_log_that_cannot_be_written_ends_nothing() {
     let ports = Ports::find();
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
-    let child = ports.command().stderr(writer).spawn().expect("starts");
+    let child = Guard(ports.command().stderr(writer).spawn().expect("starts"));
     health(ports.0[1]);
     assert!(lost(ports.0[1], "closed") > 0);
     serves_and_ends(child, &ports);
 
     // Neither was ever open.
     let ports = Ports::find();
-    let child = ports.behind("exec 0<&- 1>&- 2>&-;").spawn().expect("starts");
+    let child = Guard(ports.behind("exec 0<&- 1>&- 2>&-;").spawn().expect("starts"));
     serves_and_ends(child, &ports);
 }
 
@@ -227,11 +237,15 @@ fn a_log_that_nobody_reads_stops_nothing() {
     let _alone = alone();
     let ports = Ports::find();
     let (reader, writer) = std::io::pipe().expect("a pipe");
-    let child = ports.command().env("RUST_LOG", "trace").stderr(writer).spawn().expect("starts");
+    let child = Guard(ports.command().env("RUST_LOG", "trace").stderr(writer).spawn().expect("starts"));
     health(ports.0[1]);
     let start = Instant::now();
     while lost(ports.0[1], "queue_full") == 0 {
-        assert!(start.elapsed() < Duration::from_secs(60), "a megabyte of lines was not enough");
+        assert!(start.elapsed() < Duration::from_secs(120), "a megabyte of lines was not enough");
+        // Each leaves two lines.
+        for _ in 0..500 {
+            let _ = TcpStream::connect(("127.0.0.1", ports.0[0]));
+        }
     }
     let asked = Instant::now();
     assert_eq!(health(ports.0[1]), "500");
@@ -246,7 +260,7 @@ fn a_limit_of_the_files_size_ends_nothing() {
     let ports = Ports::find();
     let file = std::env::temp_dir().join(format!("ringbridge-log-{}", std::process::id()));
     // Blocks of 512 bytes.
-    let child = ports.behind(&format!("ulimit -f 1; exec 2>{};", file.display())).spawn().expect("starts");
+    let child = Guard(ports.behind(&format!("ulimit -f 1; exec 2>{};", file.display())).spawn().expect("starts"));
     health(ports.0[1]);
     let start = Instant::now();
     while lost(ports.0[1], "no_space") == 0 {
@@ -311,7 +325,7 @@ fn nothing_panics_for_want_of_somebody_who_reads() {
 fn health_is_answered_when_there_are_no_descriptors_left() {
     let _alone = alone();
     let ports = Ports::find();
-    let child = ports.behind("ulimit -n 64;").stderr(Stdio::null()).spawn().expect("starts");
+    let child = Guard(ports.behind("ulimit -n 64;").stderr(Stdio::null()).spawn().expect("starts"));
     health(ports.0[1]);
     let mut held = Vec::new();
     for n in 0..600 {
@@ -330,5 +344,23 @@ fn health_is_answered_when_there_are_no_descriptors_left() {
         }
     }
     assert!(held.len() > 500);
+    serves_and_ends(child, &ports);
+}
+
+#[test]
+fn a_process_that_was_stopped_goes_on() {
+    let _alone = alone();
+    let ports = Ports::find();
+    let child = Guard(ports.command().stderr(Stdio::null()).spawn().expect("starts"));
+    health(ports.0[1]);
+    // A request that waits meanwhile.
+    let mut waiting = TcpStream::connect(("127.0.0.1", ports.0[1])).expect("listens");
+    tell(&child.0, "-STOP");
+    waiting.write_all(b"GET /about/version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
+    std::thread::sleep(Duration::from_secs(3));
+    tell(&child.0, "-CONT");
+    let (mut answer, asked) = (String::new(), Instant::now());
+    waiting.read_to_string(&mut answer).expect("answered");
+    assert!(answer.starts_with("HTTP/1.1 200") && asked.elapsed() < Duration::from_secs(1), "{answer}");
     serves_and_ends(child, &ports);
 }

@@ -21,9 +21,10 @@ pub(super) use paths::Paths;
 use super::messages::{self, ToClient};
 use super::secure::{Secure, SecureOutput};
 use super::wishes::Wishes;
-use crate::channel::limits::{Bucket, Intake};
+use crate::channel::limits::{FAN_OUT, Intake};
 use crate::channel::{ClientMessage, counters};
 use crate::colibri::elements::Setup;
+use crate::rate::Bucket;
 use crate::transport::{Certificate, DtlsError, DtlsRole, Fingerprint};
 
 /// An endpoint without any activity is shown as inactive after this time.
@@ -195,7 +196,7 @@ impl Endpoints {
             mappings: mappings::Mappings::default(),
             secure: Secure::new(new.sctp),
             intake: Intake::default(),
-            fan_out: Bucket::fan_out(),
+            fan_out: Bucket::new(FAN_OUT),
             timer: None,
         };
         self.endpoints.insert(id, endpoint);

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use ringbridge_dataplane::ring::SrtpKeys;
 
-use crate::channel::limits::Bucket;
+use crate::channel::limits::DATAGRAMS;
 use crate::channel::{DataChannel, DataChannelOutput, NotSent, counters};
+use crate::rate::Bucket;
 use crate::transport::{Certificate, DtlsError, DtlsOutput, DtlsRole, DtlsSession, Fingerprint};
 
 /// DTLS datagrams kept until the role is known.
@@ -63,7 +64,7 @@ impl Secure {
             failed: false,
             data: sctp.then(DataChannel::new),
             outputs: VecDeque::new(),
-            datagrams: Bucket::datagrams(),
+            datagrams: Bucket::new(DATAGRAMS),
         }
     }
 

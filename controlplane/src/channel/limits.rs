@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::rate::{Bucket, Rate};
+
 /// Largest message taken, bytes; a longer one closes a WebSocket with 1009, and is left out of a data channel.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 /// Deepest nesting of objects and arrays in a message.
@@ -20,94 +22,19 @@ const MESSAGES: Rate = Rate { per_second: 200, burst: 1_000 };
 /// Bytes of one client's messages.
 const BYTES: Rate = Rate { per_second: 128 * 1024, burst: 1024 * 1024 };
 /// Bytes that other clients get of one client's messages, each copy counted.
-const FAN_OUT: Rate = Rate { per_second: 4 * 1024 * 1024, burst: 32 * 1024 * 1024 };
+pub const FAN_OUT: Rate = Rate { per_second: 4 * 1024 * 1024, burst: 32 * 1024 * 1024 };
 /// WebSockets that one endpoint opens.
-const CONNECTS: Rate = Rate { per_second: 1, burst: 20 };
+pub const CONNECTS: Rate = Rate { per_second: 1, burst: 20 };
 /// Datagrams of DTLS from one endpoint.
-const DATAGRAMS: Rate = Rate { per_second: 2_000, burst: 4_000 };
+pub const DATAGRAMS: Rate = Rate { per_second: 2_000, burst: 4_000 };
 /// SCTP associations, and data channels, that one endpoint begins.
-const ASSOCIATIONS: Rate = Rate { per_second: 1, burst: 20 };
+pub const ASSOCIATIONS: Rate = Rate { per_second: 1, burst: 20 };
 /// Chunks of SCTP from one endpoint; an acknowledgement is one.
-const CHUNKS: Rate = Rate { per_second: 2_000, burst: 4_000 };
+pub const CHUNKS: Rate = Rate { per_second: 2_000, burst: 4_000 };
 /// Bytes kept of SCTP packets beside their content while messages of an endpoint are not whole; then it starts anew.
 pub const MAX_HELD_OVERHEAD: usize = 4 * 1024 * 1024;
 /// Small pieces of such messages.
 pub const MAX_HELD_SMALL: usize = 2_000;
-
-/// How often something may happen.
-#[derive(Debug, Clone, Copy)]
-struct Rate {
-    per_second: u32,
-    burst: u32,
-}
-
-/// What is left of a rate (a token bucket).
-#[derive(Debug, Clone, Copy)]
-pub struct Bucket {
-    rate: Rate,
-    /// Below zero after a charge that was more than there was.
-    left: f64,
-    at: Option<Instant>,
-}
-
-impl Bucket {
-    const fn new(rate: Rate) -> Self {
-        Self { rate, left: rate.burst as f64, at: None }
-    }
-
-    /// For the copies of a client's messages.
-    pub const fn fan_out() -> Self {
-        Self::new(FAN_OUT)
-    }
-
-    /// For the WebSockets of an endpoint.
-    pub const fn connects() -> Self {
-        Self::new(CONNECTS)
-    }
-
-    /// For the datagrams of an endpoint.
-    pub const fn datagrams() -> Self {
-        Self::new(DATAGRAMS)
-    }
-
-    /// For the associations and channels of an endpoint.
-    pub const fn associations() -> Self {
-        Self::new(ASSOCIATIONS)
-    }
-
-    /// For the SCTP chunks of an endpoint.
-    pub const fn chunks() -> Self {
-        Self::new(CHUNKS)
-    }
-
-    fn refill(&mut self, now: Instant) {
-        let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        self.left = f64::from(self.rate.burst).min(self.left + passed.as_secs_f64() * f64::from(self.rate.per_second));
-        // A clock that goes back gives nothing twice.
-        self.at = Some(self.at.map_or(now, |at| at.max(now)));
-    }
-
-    /// Takes so much if it is there.
-    pub fn take(&mut self, now: Instant, cost: usize) -> bool {
-        self.refill(now);
-        let enough = self.left >= cost as f64;
-        if enough {
-            self.left -= cost as f64;
-        }
-        enough
-    }
-
-    /// Takes so much in any case.
-    fn charge(&mut self, now: Instant, cost: usize) {
-        self.refill(now);
-        self.left -= cost as f64;
-    }
-
-    /// How long until nothing is owed.
-    fn debt(&self) -> Duration {
-        Duration::from_secs_f64((-self.left).max(0.0) / f64::from(self.rate.per_second))
-    }
-}
 
 /// What one client still may say.
 #[derive(Debug, Clone, Copy)]
@@ -125,9 +52,7 @@ impl Default for Intake {
 impl Intake {
     /// Counts so much work (1 is a plain message) and so many bytes; how long the client should not be heard then.
     pub fn charge(&mut self, now: Instant, work: usize, bytes: usize) -> Duration {
-        self.messages.charge(now, work);
-        self.bytes.charge(now, bytes);
-        self.messages.debt().max(self.bytes.debt())
+        self.messages.charge(now, work).max(self.bytes.charge(now, bytes))
     }
 
     /// Counts a message of a client that cannot be kept waiting; false when it is to be left out.
@@ -163,17 +88,6 @@ mod tests {
 
     fn seconds(seconds: f64) -> Duration {
         Duration::from_secs_f64(seconds)
-    }
-
-    #[test]
-    fn a_burst_then_the_rate() {
-        let start = Instant::now();
-        let mut bucket = Bucket::new(Rate { per_second: 10, burst: 5 });
-        let taken = |bucket: &mut Bucket, at| (0..100).filter(|_| bucket.take(start + seconds(at), 1)).count();
-        assert_eq!(taken(&mut bucket, 0.0), 5);
-        assert_eq!(taken(&mut bucket, 0.25), 2);
-        assert_eq!(taken(&mut bucket, 0.1), 0, "a clock that goes back");
-        assert_eq!(taken(&mut bucket, 3600.0), 5, "no more than the burst");
     }
 
     #[test]

@@ -4,7 +4,8 @@
 
 use std::time::Instant;
 
-use super::limits::{Bucket, MAX_HELD_OVERHEAD, MAX_HELD_SMALL};
+use super::limits::{ASSOCIATIONS, CHUNKS as CHUNK_RATE, MAX_HELD_OVERHEAD, MAX_HELD_SMALL};
+use crate::rate::Bucket;
 
 /// Offset of the first chunk (RFC 9260 section 3).
 const CHUNKS: usize = 12;
@@ -43,7 +44,7 @@ pub(super) struct Reception {
 
 impl Default for Reception {
     fn default() -> Self {
-        Self { chunks: Bucket::chunks(), beginnings: Bucket::associations(), overhead: 0, small: 0 }
+        Self { chunks: Bucket::new(CHUNK_RATE), beginnings: Bucket::new(ASSOCIATIONS), overhead: 0, small: 0 }
     }
 }
 

@@ -19,11 +19,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 use zeroize::Zeroizing;
 
 use super::counters;
-use super::limits::{Bucket, Intake, MAX_MESSAGE};
+use super::limits::{CONNECTS, Intake, MAX_MESSAGE};
 use super::messages::ClientMessage;
 use super::outbox::{ChannelOut, Outbox, Outgoing, outbox};
 use crate::door::Pass;
 use crate::logging::Occasional;
+use crate::rate::Bucket;
 
 /// How patient a server is.
 #[doc(hidden)]
@@ -125,7 +126,7 @@ impl Registry {
         let registered = Registered {
             password: Zeroizing::new(password.to_owned()),
             endpoint: id,
-            connects: Bucket::connects(),
+            connects: Bucket::new(CONNECTS),
             intake: Arc::default(),
         };
         self.lock().insert((conference.to_owned(), endpoint.to_owned()), registered);

@@ -5,12 +5,13 @@ mod counters;
 mod guests;
 mod stream;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -28,6 +29,7 @@ use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
 use crate::logging::Occasional;
+use crate::rate::{Bucket, Rate};
 pub use counters::families;
 use counters::{Door as Counted, Refused};
 pub use guests::Pass;
@@ -39,10 +41,13 @@ const MAX_HEAD: usize = 16 * 1024;
 const MAX_FIELDS: usize = 64;
 /// Largest request body, bytes.
 pub const MAX_BODY: usize = 16 * 1024;
+/// Requests over one connection; beyond it each waits for its turn.
+const REQUESTS: Rate = Rate { per_second: 20, burst: 50 };
 /// Wait after a connection that could not be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
-/// Wait before the next connection while a door is crowded, so that those inside are served first.
+/// Wait after so many connections while a door is crowded, so that those inside are served first.
 const CROWDED: Duration = Duration::from_millis(1);
+const CROWD: u32 = 8;
 /// How long open requests may go on when the door closes.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 /// Where a descriptor is held in reserve.
@@ -120,6 +125,7 @@ impl Door {
         let guests = Guests::new(self.bounds, counted);
         let mut open = JoinSet::new();
         let mut spare = File::open(SPARE).ok();
+        let mut in_a_row = 0;
         loop {
             let accepted = tokio::select! {
                 () = stopped(&mut stop) => break,
@@ -145,8 +151,10 @@ impl Door {
             if spare.is_none() {
                 spare = File::open(SPARE).ok();
             }
-            if guests.crowded() {
+            in_a_row += 1;
+            if in_a_row >= CROWD && guests.crowded() {
                 sleep(CROWDED).await;
+                in_a_row = 0;
             }
         }
         drop(self.listener);
@@ -174,10 +182,15 @@ async fn attend(
     let counted = pass.door();
     let _ = stream.set_nodelay(true);
     let for_requests = Arc::new(pass);
+    let requests = Cell::new(Bucket::new(REQUESTS));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         let (router, pass) = (router.clone(), Arc::clone(&for_requests));
         request.extensions_mut().insert(Arc::clone(&pass));
+        let mut bucket = requests.get();
+        let wait = bucket.charge(Instant::now(), 1);
+        requests.set(bucket);
         async move {
+            sleep(wait).await;
             let _serving = pass.serving();
             Ok::<_, Infallible>(answer(router, request.map(Body::new), bounds.answer, counted).await)
         }
