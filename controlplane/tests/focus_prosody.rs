@@ -234,6 +234,8 @@ async fn one_guests_burst_of_requests_is_not_noticed() {
     println!("{answers:?} {stats}");
     let ready = answers.get("true").copied().unwrap_or(0);
     assert!((5..12).contains(&ready) && answers.get("false").copied().unwrap_or(0) >= 80, "{answers:?}");
+    let metrics = http::get(rest, "/metrics").await;
+    assert!(metrics.contains("ringbridge_focus_refused{reason=\"new_rooms\"} "), "{metrics}");
     // Five health checks later.
     let settled = async {
         loop {

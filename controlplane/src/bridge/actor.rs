@@ -23,6 +23,7 @@ use super::shards::Shards;
 use super::websockets::WebSockets;
 use super::workers::Workers;
 use super::{BridgeError, BridgeSettings};
+use crate::brewery::Standing;
 use crate::channel::{ChannelEvent, Registry};
 use crate::colibri::bridge::{ColibriBridge, ColibriConfig, Output};
 use crate::colibri::debug::{self, View};
@@ -344,13 +345,18 @@ impl Actor {
         self.publish_health(now);
         self.join();
         if let Some(request) = request {
+            let standing = self.shards.standing(now, connection, request.from.as_ref());
+            if standing != Standing::Trusted && !self.shards.may_refuse(now) {
+                self.colibri.note_stranger();
+                return;
+            }
             let health = self.publish.health.borrow().clone();
             let context = requests::Context {
                 health: &health,
                 colibri: &mut self.colibri,
                 lifecycle: self.shutdown_over_xmpp.then_some(&mut self.life),
             };
-            let answer = requests::answer(now, &request, |from| self.shards.standing(now, connection, from), context);
+            let answer = requests::answer(now, &request, standing, context);
             // The endpoint exists for the worker and the channel before its transport is known outside.
             self.settle();
             self.shards.answer(connection, answer);

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use jid::Jid;
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::disco::{DiscoInfoResult, Identity};
 use xmpp_parsers::iq::Iq;
@@ -30,16 +29,11 @@ pub(super) struct Context<'a> {
     pub lifecycle: Option<&'a mut Lifecycle>,
 }
 
-/// Answers one request; `who` says what its sender is: only those who count may ask anything.
-pub(super) fn answer(
-    now: Instant,
-    request: &Request,
-    who: impl FnOnce(Option<&Jid>) -> Standing,
-    context: Context<'_>,
-) -> Iq {
+/// Answers one request. `standing` is what its sender is: only those who count may ask anything.
+pub(super) fn answer(now: Instant, request: &Request, standing: Standing, context: Context<'_>) -> Iq {
     let Context { health, colibri, lifecycle } = context;
     let refuse = |condition, text: &str| request.refuse(condition, text);
-    let text = match who(request.from.as_ref()) {
+    let text = match standing {
         Standing::Trusted => None,
         Standing::Absent => Some("only occupants of the brewery room may ask this bridge"),
         Standing::Stranger => Some("your account does not count in the brewery room: see brewery-trusted"),
@@ -167,13 +161,13 @@ mod tests {
             payload: payload.parse().unwrap(),
             set,
         };
-        let who = |from: Option<&Jid>| match from.map(ToString::to_string).as_deref() {
+        let standing = match request.from.as_ref().map(ToString::to_string).as_deref() {
             Some("brewery@internal.x/focus") => Standing::Trusted,
             Some("brewery@internal.x/guest") => Standing::Stranger,
             Some("brewery@internal.x/veiled") => Standing::Hidden,
             _ => Standing::Absent,
         };
-        answer(now, &request, who, Context { health, colibri: &mut colibri, lifecycle })
+        answer(now, &request, standing, Context { health, colibri: &mut colibri, lifecycle })
     }
 
     fn condition(iq: Iq) -> DefinedCondition {

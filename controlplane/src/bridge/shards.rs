@@ -10,13 +10,16 @@ use xmpp_parsers::presence::Presence;
 
 use super::BridgeError;
 use crate::brewery::{Brewery as Room, REMEDY, REMEDY_HIDDEN, Standing, Trust};
-use crate::pace::Quiet;
+use crate::pace::{Bucket, Quiet, Rate};
 use crate::xmpp::iq::Request;
 use crate::xmpp::muc::{MucChange, MucRoom, whois_anyone};
 use crate::xmpp::{XmppEvent, XmppSender, XmppSettings};
 
 /// Wait before a brewery is joined again after a refusal or a kick.
 const REJOIN: Duration = Duration::from_secs(5);
+
+/// Refusals that are sent to those who do not count; beyond it they get no answer.
+const REFUSALS: Rate = Rate { burst: 50, per_second: 10.0 };
 
 /// One XMPP connection of a bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +62,7 @@ pub(super) struct Shards {
     leaving: bool,
     /// Lines about requests of those who do not count.
     strangers: Quiet,
+    refusals: Option<Bucket>,
 }
 
 impl Shards {
@@ -77,7 +81,7 @@ impl Shards {
             Ok(Shard { id: settings.id.clone(), sender, connected: false, breweries })
         });
         let shards = shards.collect::<Result<_, BridgeError>>()?;
-        Ok(Self { shards, disconnects: 0, leaving: false, strangers: Quiet::default() })
+        Ok(Self { shards, disconnects: 0, leaving: false, strangers: Quiet::default(), refusals: None })
     }
 
     /// Takes what one connection reports; a request that it brought has to be answered there.
@@ -126,6 +130,11 @@ impl Shards {
             tracing::warn!(%from, silenced, remedy, "request refused: its sender does not count in the brewery");
         }
         standing
+    }
+
+    /// Whether one who does not count is answered at all: to answer is work too.
+    pub fn may_refuse(&mut self, now: Instant) -> bool {
+        self.refusals.get_or_insert_with(|| Bucket::new(now, REFUSALS)).take(now, REFUSALS)
     }
 
     /// Sends an answer over the connection that brought the request.

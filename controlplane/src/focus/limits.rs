@@ -43,8 +43,8 @@ pub const MAX_EMPTY: usize = 200;
 /// But not before they had this long.
 pub const EMPTY_GRACE: Duration = Duration::from_secs(5);
 
-/// Members of one conference that are served.
-pub const MAX_MEMBERS: usize = 2_000;
+/// Members of one conference that are served: what all of them are told at once has to fit the queue to the server.
+pub const MAX_MEMBERS: usize = 1_000;
 /// Bytes of a name that a client gave: statistics id, source name, msid, node and hash of capabilities.
 pub const MAX_NAME: usize = 256;
 /// Bytes of a nickname: it is part of every name of a source.

@@ -116,7 +116,16 @@ pub async fn run(settings: FocusSettings, mut shutdown: watch::Receiver<bool>) -
                 }
             }
             () = timeout => focus.handle_timeout(Instant::now()),
-            _ = publish.tick() => {}
+            _ = publish.tick() => {
+                // Not at every stanza: it looks at every conference.
+                let now = Instant::now();
+                stats.send_if_modified(|old| {
+                    let new = focus.stats(now);
+                    let changed = *old != new;
+                    *old = new;
+                    changed
+                });
+            }
             ended = &mut rest => match ended {
                 Ok(Err(error)) => return Err(error.into()),
                 _ => return Ok(()),
@@ -136,12 +145,6 @@ pub async fn run(settings: FocusSettings, mut shutdown: watch::Receiver<bool>) -
         let now = Instant::now();
         health.send_if_modified(|old| {
             let new = focus.health(now);
-            let changed = *old != new;
-            *old = new;
-            changed
-        });
-        stats.send_if_modified(|old| {
-            let new = focus.stats(now);
             let changed = *old != new;
             *old = new;
             changed

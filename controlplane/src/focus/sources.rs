@@ -69,6 +69,15 @@ pub struct ConferenceSources {
     renamed: u64,
 }
 
+/// Whether two msids are one, or are in one stream. Receivers keep sound and picture of a stream in step: a stranger's sound
+/// must not set the pace of somebody's picture. `-` is no stream (RFC 8830 section 2).
+fn share(one: &str, other: &str) -> bool {
+    fn stream(msid: &str) -> Option<&str> {
+        msid.split_whitespace().next().filter(|stream| *stream != "-")
+    }
+    one == other || stream(one).is_some_and(|stream_id| stream(other) == Some(stream_id))
+}
+
 /// What an msid is called when it returns. Chromium refuses a second media section with the same msid, even where the
 /// first is inactive, so each return gets a name of its own.
 fn alias(msid: &str, times_withdrawn: u32) -> String {
@@ -113,7 +122,7 @@ impl ConferenceSources {
             }
             let others = self.by_owner.iter().filter(|(other, _)| *other != owner).flat_map(|(_, set)| &set.sources);
             if let Some(msid) = source.msid.as_ref()
-                && others.into_iter().any(|other| other.msid.as_ref() == Some(msid))
+                && others.into_iter().filter_map(|other| other.msid.as_deref()).any(|other| share(msid, other))
             {
                 return Err(SourceError::MsidTaken(msid.clone()));
             }
@@ -419,6 +428,9 @@ mod tests {
         assert_eq!(sources.add("b", one(1, "x")), Err(SourceError::SsrcTaken(1)));
         assert_eq!(sources.add("a", one(1, "a-video m")), Err(SourceError::SsrcTaken(1)));
         assert_eq!(sources.add("b", one(9, "a-video m")), Err(SourceError::MsidTaken("a-video m".into())));
+        let stream = SourceError::MsidTaken("a-video other".into());
+        assert_eq!(sources.add("b", one(1_000, "a-video other")), Err(stream));
+        assert!(share("s a", "s  b") && !share("- one", "- two") && !share("sa", "s a"));
         let with = |groups| SourceSet { sources: vec![source(9, "x"), source(10, "y")], groups };
         assert_eq!(sources.add("b", with(vec![group("FID", &[9, 11])])), Err(SourceError::UnknownInGroup(11)));
         assert_eq!(sources.add("b", with(vec![group("FID", &[9])])), Err(SourceError::BadFid(1)));
