@@ -1,6 +1,8 @@
 //! Load generator and benchmarks of ringbridge: clients with real ICE and DTLS-SRTP, media, the forwarders that are
 //! compared, and what is measured of them.
 
+#![forbid(unsafe_code)]
+
 pub mod arena;
 pub mod attack;
 pub mod compare;

@@ -1,5 +1,7 @@
 //! `ringbridge-bench`: load generator and benchmarks of ringbridge.
 
+#![forbid(unsafe_code)]
+
 use clap::{Parser, Subcommand};
 use ringbridge_bench::{attack, compare, floor, impair, load, memory, overload, record, replay, saturate, scale, tune};
 

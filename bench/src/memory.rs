@@ -112,7 +112,7 @@ fn populate(link: &mut WorkerLink, conference: u32, first: u32, count: u32) -> R
             Some(IceCredentials { ufrag: format!("remote{n}"), pwd: format!("password-of-the-client-{n}") });
         send(link, Command::SetRemoteIce { endpoint, credentials, candidates: Vec::new() })?;
         let key = MasterKey { key: [n as u8; 32], salt: [1; 14] };
-        let keys = SrtpKeys { profile: SrtpProfile::AeadAes128Gcm, inbound: key, outbound: key };
+        let keys = SrtpKeys { profile: SrtpProfile::AeadAes128Gcm, inbound: key.clone(), outbound: key };
         send(link, Command::SetSrtp { endpoint, keys: Box::new(keys) })?;
         send(link, Command::SetMedia { endpoint, media: Box::new(media(Numbers::USUAL)) })?;
     }

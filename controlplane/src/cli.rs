@@ -156,6 +156,8 @@ fn part(name: &'static str, about: &'static str, parts: Parts) -> Command {
             Kind::Filter => arg.value_name("FILTER"),
             Kind::Socket => arg.value_name("ADDRESS:PORT"),
             Kind::Addresses | Kind::PublicAddresses => arg.value_name("ADDRESS,..."),
+            Kind::HostNames => arg.value_name("NAME,..."),
+            Kind::Accounts => arg.value_name("ACCOUNT,..."),
             Kind::Cores => arg.value_name("CORE,..."),
             Kind::Number(..) => arg.value_name("NUMBER"),
             Kind::Duration => arg.value_name("DURATION"),

@@ -1,6 +1,7 @@
 //! `ringbridge`: the bridge, the focus, or both.
 
-use std::io::Write;
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 use std::task::Poll;
 use std::time::Duration;
@@ -8,12 +9,18 @@ use std::time::Duration;
 use ringbridge_controlplane::cli::{self, CliError, Request};
 use ringbridge_controlplane::config::Config;
 use ringbridge_controlplane::notify::Notifier;
-use ringbridge_controlplane::{bridge, focus, logging, top, xmpp};
+use ringbridge_controlplane::{bridge, focus, logging, rest, top, xmpp};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Configuration that cannot be used.
 const EXIT_CONFIG: u8 = 2;
+
+/// Sent for a write beyond the limit of a file's size; by default it ends the process (signal(7): 25 on x86 and Arm).
+const SIGXFSZ: i32 = 25;
+
+/// Threads of the control plane beside its doors. A second one, so that no part keeps the others waiting.
+const RUNTIME_THREADS: usize = 2;
 
 /// How long the parts may take to say good-bye to rooms, clients and servers.
 const GOODBYE: Duration = Duration::from_secs(10);
@@ -21,18 +28,20 @@ const GOODBYE: Duration = Duration::from_secs(10);
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(Request::ShowConfig(table, connect)) => {
-            print!("{table}");
-            connect.map_or(ExitCode::SUCCESS, |config| try_connections(&config))
+            let printed = logging::print(table.as_bytes());
+            connect.map_or(printed, |config| try_connections(&config))
         }
         Ok(Request::Run(config)) => {
-            logging::start(&config.logging);
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+            let _log = logging::start(&config.logging);
+            rest::allow_names(config.rest_names.clone());
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
             match runtime {
                 Ok(runtime) => runtime.block_on(run(*config)),
                 Err(error) => {
-                    eprintln!(
+                    logging::complain(format_args!(
                         "ringbridge: cannot start its runtime: {error}; look at the limits of this user (ulimit -a)"
-                    );
+                    ));
                     ExitCode::FAILURE
                 }
             }
@@ -40,18 +49,15 @@ fn main() -> ExitCode {
         Ok(Request::Top(options)) => match top::run(&options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("ringbridge top: {error}");
+                logging::complain(format_args!("ringbridge top: {error}"));
                 ExitCode::FAILURE
             }
         },
-        Ok(Request::Print(text)) => match std::io::stdout().write_all(&text) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        },
+        Ok(Request::Print(text)) => logging::print(&text),
         Err(CliError::Usage(error)) => error.exit(),
         Err(CliError::Config(errors)) => {
             for error in errors {
-                eprintln!("ringbridge: {error}");
+                logging::complain(format_args!("ringbridge: {error}"));
             }
             ExitCode::from(EXIT_CONFIG)
         }
@@ -63,7 +69,7 @@ fn try_connections(config: &Config) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("ringbridge: cannot start its runtime: {error}");
+            logging::complain(format_args!("ringbridge: cannot start its runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -72,9 +78,14 @@ fn try_connections(config: &Config) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for account in accounts {
         match runtime.block_on(xmpp::probe(account)) {
-            Ok(()) => println!("{} logs in at {}:{}", account.jid, account.host, account.port),
+            Ok(()) => {
+                let line = format!("{} logs in at {}:{}\n", account.jid, account.host, account.port);
+                if logging::print(line.as_bytes()) != ExitCode::SUCCESS {
+                    code = ExitCode::FAILURE;
+                }
+            }
             Err(error) => {
-                eprintln!("ringbridge: {error}");
+                logging::complain(format_args!("ringbridge: {error}"));
                 code = ExitCode::FAILURE;
             }
         }
@@ -85,6 +96,8 @@ fn try_connections(config: &Config) -> ExitCode {
 /// Runs the parts until one fails or a signal comes; then ends the others in order.
 async fn run(config: Config) -> ExitCode {
     let mut terminations = Terminations::catch();
+    // Caught, so that such a write fails and the log goes on.
+    let _ = signal(SignalKind::from_raw(SIGXFSZ));
     let (stop, stopped) = watch::channel(false);
     let mut parts = tokio::task::JoinSet::new();
     if let Some(settings) = config.bridge {

@@ -322,6 +322,63 @@ async fn strangers_are_refused_and_a_stalled_worker_is_reported() {
     assert!(answer.contains("ringbridge_loop_turns{worker=\"0\",reason=\"\"} "), "{answer}");
 }
 
+#[tokio::test]
+async fn to_be_in_the_brewery_is_not_enough() {
+    let Some(server) = Prosody::start() else { return };
+    // The nickname is free at first: a stranger takes it.
+    let mut guest = Jicofo::of(&server, "jvb2", "focus");
+    guest.join().await;
+    let trusted = vec!["focus@auth.meet.test".parse().unwrap()];
+    let mut bridge = bridge_with(&server, |settings| settings.connections[0].trusted = trusted);
+    while guest.stat("healthy").await != "true" {}
+    let health = || "<healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/>".parse::<Element>().unwrap();
+    let address = format!("{}/ringbridge-1", prosody::BREWERY);
+    for payload in [health(), ConferenceModify { create: true, ..ConferenceModify::new("m") }.into()] {
+        let answer = guest.ask(&address, payload).await;
+        let Iq::Error { error, .. } = answer else { panic!("{answer:?}") };
+        assert_eq!(error.defined_condition, DefinedCondition::Forbidden);
+    }
+    bridge.no_command();
+    let mut jicofo = Jicofo::of(&server, "focus", "focus-2");
+    jicofo.join().await;
+    while jicofo.stat("healthy").await != "true" {}
+    assert!(matches!(jicofo.ask(&address, health()).await, Iq::Result { .. }));
+    let metrics = http::get(bridge.rest, "/metrics").await;
+    assert!(metrics.contains("ringbridge_colibri_refused{reason=\"stranger\"} "), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_brewery_that_hides_addresses_is_looked_at_again() {
+    let Some(server) = Prosody::start() else { return };
+    let mut jicofo = Jicofo::new(&server);
+    jicofo.join().await;
+    let whois = |value: &str| {
+        let xml = format!(
+            "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'>\
+             <field var='FORM_TYPE' type='hidden'><value>http://jabber.org/protocol/muc#roomconfig</value></field>\
+             <field var='muc#roomconfig_whois'><value>{value}</value></field></x></query>"
+        );
+        let to = Some(prosody::BREWERY.parse().unwrap());
+        Iq::Set { from: None, to, id: format!("whois-{value}"), payload: xml.parse().unwrap() }
+    };
+    jicofo.sender.send(whois("moderators"));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let _bridge = bridge(&server);
+    while jicofo.stat("healthy").await != "true" {}
+    let health = || "<healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/>".parse::<Element>().unwrap();
+    let address = format!("{}/ringbridge-1", prosody::BREWERY);
+    let answer = jicofo.ask(&address, health()).await;
+    let Iq::Error { error, .. } = answer else { panic!("{answer:?}") };
+    assert_eq!(error.defined_condition, DefinedCondition::Forbidden);
+    jicofo.sender.send(whois("anyone"));
+    let mut waited = Duration::ZERO;
+    while !matches!(jicofo.ask(&address, health()).await, Iq::Result { .. }) {
+        assert!(waited < Duration::from_secs(15), "the bridge does not look again");
+        waited += Duration::from_millis(250);
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
 /// A POST to the operators' pages; its status.
 async fn post(address: SocketAddr, path: &str, body: &str) -> String {
     let length = body.len();

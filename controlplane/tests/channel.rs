@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use ringbridge_controlplane::channel::{
-    BridgeMessage, ChannelEvent, ChannelOut, ClientMessage, MAX_MESSAGE, Registry, Timing, counters, router_with,
+    BridgeMessage, ChannelEvent, ClientMessage, MAX_MESSAGE, Outbox, Registry, Timing, counters, router_with,
 };
+use ringbridge_controlplane::door::{Door, Name};
 use ringbridge_dataplane::ids::EndpointId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
@@ -29,7 +30,10 @@ async fn server_with(timing: Timing) -> (SocketAddr, Registry, mpsc::Receiver<Ch
     let router = router_with("jvb1".into(), registry.clone(), events, timing);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    tokio::spawn(async move {
+        let (_open, stop) = watch::channel(false);
+        Door::new(Name::Channel, listener).serve(router, stop).await;
+    });
     (address, registry, received)
 }
 
@@ -43,7 +47,7 @@ async fn connect(address: SocketAddr, path: &str) -> Result<Socket, u16> {
 
 const GOOD: &str = "/colibri-ws/jvb1/c0ffee/ab12?pwd=secret";
 
-async fn opened(events: &mut mpsc::Receiver<ChannelEvent>) -> (u64, mpsc::Sender<ChannelOut>) {
+async fn opened(events: &mut mpsc::Receiver<ChannelEvent>) -> (u64, Outbox) {
     match events.recv().await {
         Some(ChannelEvent::Opened { endpoint: EndpointId(7), connection, sender }) => (connection, sender),
         other => panic!("not opened: {other:?}"),
@@ -82,7 +86,7 @@ async fn messages_pass_both_ways_and_nonsense_is_dropped() {
     let (address, _registry, mut events) = server().await;
     let mut socket = connect(address, GOOD).await.expect("opens");
     let (connection, sender) = opened(&mut events).await;
-    sender.send(ChannelOut::Message(BridgeMessage::ServerHello { version: None })).await.expect("queued");
+    sender.send(BridgeMessage::ServerHello { version: None }.to_text(), false).expect("queued");
     let hello = socket.next().await.expect("a frame").expect("fine");
     assert_eq!(hello, Message::text(r#"{"colibriClass":"ServerHello"}"#));
     let malformed = counters::MALFORMED.load(Ordering::Relaxed);
@@ -101,7 +105,7 @@ async fn messages_pass_both_ways_and_nonsense_is_dropped() {
     }
     assert_eq!(counters::MALFORMED.load(Ordering::Relaxed), malformed + 3);
     assert_eq!(counters::UNKNOWN_CLASS.load(Ordering::Relaxed), unknown + 1);
-    sender.send(ChannelOut::Close).await.expect("queued");
+    sender.close();
     assert_eq!(close_code(&mut socket).await, Some((1001, "endpoint closed".into())));
     assert!(matches!(events.recv().await, Some(ChannelEvent::Closed { connection: on, .. }) if on == connection));
 }
@@ -160,7 +164,7 @@ async fn an_oversized_message_closes_only_its_own_socket() {
             assert!(matches!(events.recv().await, Some(ChannelEvent::Closed { .. })));
         }
     }
-    kept.send(ChannelOut::Message(BridgeMessage::ServerHello { version: None })).await.expect("queued");
+    kept.send(BridgeMessage::ServerHello { version: None }.to_text(), false).expect("queued");
     assert!(other.next().await.expect("a frame").is_ok());
 }
 
@@ -171,17 +175,79 @@ async fn a_client_that_does_not_read_is_cut_off() {
     let stalled = counters::STALLED.load(Ordering::Relaxed);
     let _silent = connect(address, GOOD).await.expect("opens");
     let (_, sender) = opened(&mut events).await;
-    let serde_json::Value::Object(body) =
-        serde_json::json!({"colibriClass": "EndpointMessage", "x": "x".repeat(60_000)})
-    else {
-        panic!("an object")
-    };
-    tokio::spawn(async move {
-        while sender.send(ChannelOut::Message(BridgeMessage::Forwarded(body.clone()))).await.is_ok() {}
+    // More than the queues of both sockets take.
+    let text = axum::extract::ws::Utf8Bytes::from("x".repeat(60_000));
+    let flood = tokio::spawn(async move {
+        loop {
+            let _ = sender.send(text.clone(), true);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     });
     let event = events.recv().await;
     assert!(matches!(event, Some(ChannelEvent::Closed { endpoint: EndpointId(7), .. })), "{event:?}");
     assert!(counters::STALLED.load(Ordering::Relaxed) > stalled);
+    flood.abort();
+}
+
+/// Who says too much is not listened to for a while: nothing is lost, and nothing piles up.
+#[tokio::test]
+async fn a_client_that_floods_is_slowed_down() {
+    let (address, registry, mut events) = server().await;
+    registry.insert("c0ffee", "cd34", "other", EndpointId(8));
+    let mut flooding = connect(address, GOOD).await.expect("opens");
+    let mut other = connect(address, "/colibri-ws/jvb1/c0ffee/cd34?pwd=other").await.expect("opens");
+    let throttled = counters::THROTTLED.load(Ordering::Relaxed);
+    let array = format!("[{}]", vec!["0"; 30_000].join(","));
+    let text = format!(r#"{{"colibriClass":"EndpointMessage","to":"","msgPayload":{array}}}"#);
+    let flood = tokio::spawn(async move {
+        // 12 MB; then it goes on with what costs nothing to send.
+        for _ in 0..200 {
+            flooding.send(Message::text(text.clone())).await.expect("sent");
+        }
+        while flooding.send(Message::Ping(Default::default())).await.is_ok() {}
+    });
+    let (mut received, start) = (0, tokio::time::Instant::now());
+    let mut _senders = Vec::new();
+    let mut answered = None;
+    while start.elapsed() < Duration::from_secs(3) {
+        let event = timeout(Duration::from_millis(100), events.recv()).await;
+        match event {
+            Ok(Some(ChannelEvent::Message { endpoint: EndpointId(7), .. })) => received += 1,
+            Ok(Some(ChannelEvent::Message { endpoint: EndpointId(8), .. })) => answered = Some(start.elapsed()),
+            Ok(Some(ChannelEvent::Opened { sender, .. })) => _senders.push(sender),
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => {}
+        }
+        if received == 10 && answered.is_none() {
+            other.send(Message::text(r#"{"colibriClass":"ClientHello"}"#)).await.expect("sent");
+        }
+    }
+    // A burst of 1 MiB, and 128 KiB/s.
+    assert!((15..=30).contains(&received), "{received} messages of 60 kB in 3 s");
+    assert!(counters::THROTTLED.load(Ordering::Relaxed) > throttled);
+    assert!(answered.is_some(), "the other one is heard meanwhile");
+    flood.abort();
+}
+
+#[tokio::test]
+async fn a_client_that_connects_for_ever_is_refused_in_the_end() {
+    let (address, registry, mut events) = server().await;
+    registry.insert("c0ffee", "cd34", "other", EndpointId(8));
+    let drain = tokio::spawn(async move { while events.recv().await.is_some() {} });
+    let (before, refused) = (counters::TOO_OFTEN.load(Ordering::Relaxed), 429);
+    let mut open = Vec::new();
+    let mut answer = None;
+    for _ in 0..40 {
+        match connect(address, GOOD).await {
+            Ok(socket) => open.push(socket),
+            Err(status) => answer = Some(status),
+        }
+    }
+    assert_eq!(answer, Some(refused));
+    assert!((20..=30).contains(&open.len()), "{}", open.len());
+    assert!(counters::TOO_OFTEN.load(Ordering::Relaxed) > before);
+    assert!(connect(address, "/colibri-ws/jvb1/c0ffee/cd34?pwd=other").await.is_ok(), "others are not concerned");
+    drain.abort();
 }
 
 #[tokio::test]

@@ -400,3 +400,127 @@ fn top_finds_the_bridge_of_a_configuration() {
     let broken = File::new("top-broken", "bridge { rest { listn = 1 } }");
     assert!(errors(broken.parse("top", &[]))[0].contains("bridge.rest.listn"));
 }
+
+/// The parts of a `jvb.conf` that every bridge needs.
+const SHARD: &str = r#"
+videobridge.apis.xmpp-client.configs.shard0 { HOSTNAME = "xmpp.example.net", DOMAIN = "auth.example.net", USERNAME = "jvb"
+  PASSWORD = "pw1", MUC_JIDS = "jvbbrewery@internal.auth.example.net", MUC_NICKNAME = "jvb-1" }
+"#;
+
+/// What `check-config` says of a file, and how it ends.
+fn checked(name: &str, text: &str) -> (Option<i32>, String) {
+    let file = File::new(name, text);
+    program(&["check-config", "--config", file.0.to_str().expect("UTF-8")], &[])
+}
+
+#[test]
+fn addresses_and_numbers_are_what_is_written() {
+    let (code, table) = checked(
+        "unquoted",
+        "xmpp.host = 203.0.113.50\nbrewery = \"jvbbrewery@internal.auth.example.net\"\n\
+         bridge { jid = \"jvb@auth.example.net\", password = 0012345, nickname = 1.10\n public-addresses = [ 10.10.20.30 ] }",
+    );
+    assert_eq!(code, Some(0), "{table}");
+    for value in ["203.0.113.50", "10.10.20.30", "1.10"] {
+        assert!(table.contains(&format!(" {value} ")), "{value} is not in\n{table}");
+    }
+    let file = File::new(
+        "zeros",
+        "xmpp.host = x\nbrewery = \"b@i.example.net\"\nbridge { jid = \"j@a.example.net\", password = 0012345, nickname = n }",
+    );
+    let Ok(Request::Run(config)) = file.parse("bridge", &[]) else { panic!("refused") };
+    assert_eq!(config.bridge.expect("bridge").connections[0].xmpp.password, "0012345");
+    let (code, table) = checked(
+        "all-addresses",
+        &format!(
+            "{SHARD} videobridge.http-servers {{ private.host = 0.0.0.0, public {{ host = 0.0.0.0, port = 9090 }} }}"
+        ),
+    );
+    assert_eq!(code, Some(0), "{table}");
+    assert!(table.contains("0.0.0.0:8080") && table.contains("0.0.0.0:9090"), "{table}");
+}
+
+#[test]
+fn what_the_specification_takes_is_taken() {
+    for (name, text, shown) in [
+        (
+            "days",
+            "videobridge.shutdown { graceful-shutdown-max-duration = 1 day, shutting-down-delay = 1 minute }",
+            "1 day",
+        ),
+        (
+            "yes",
+            "videobridge { websockets { enabled = yes, domain = \"meet.example.net\", tls = on }, http-servers.public.port = 9090 }",
+            "wss://meet.example.net",
+        ),
+        ("null", "videobridge { relay { region = null }, ice.udp.port = null }", "10000"),
+        (
+            "kept",
+            "ice4j.harvest.mapping.static-mappings = [ { local-address = \"10.0.0.5\", public-address = \"198.51.100.7\" } ]\nice4j.harvest.mapping.static-mappings = ${?NO_SUCH}",
+            "10.0.0.5=198.51.100.7",
+        ),
+        (
+            "unset",
+            "ice4j.harvest.mapping.static-mappings = [ { local-address = ${?NO_SUCH}, public-address = ${?NO_SUCH} } ]",
+            "without any address  ignored",
+        ),
+        (
+            "camel",
+            "ice4j.harvest.mapping.static-mappings = [ { localAddress = \"10.0.0.5\", publicAddress = \"198.51.100.7\" } ]",
+            "10.0.0.5=198.51.100.7",
+        ),
+        (
+            "object",
+            "ice4j { harvest { mapping { static-mappings { local-address = \"10.0.0.5\", public-address = \"198.51.100.7\" } } } }",
+            "10.0.0.5=198.51.100.7",
+        ),
+        ("custom", "include \"custom-jvb.conf\"", "10000"),
+    ] {
+        let (code, table) = checked(name, &format!("{SHARD}{text}"));
+        assert_eq!(code, Some(0), "{name}: {table}");
+        assert!(table.contains(shown), "{name}: {shown} is not in\n{table}");
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_without_secrets() {
+    for (name, text, said) in [
+        ("required", "include required(\"not-there.conf\")", "there is no such file"),
+        (
+            "secret",
+            "\nvideobridge.apis.xmpp-client.configs.shard1 {\n PASSWORD = sEcReT@77\n USERNAME = jvb }",
+            "'@' cannot stand in a value",
+        ),
+        (
+            "scheme",
+            "videobridge { websockets { enabled = true, domain = \"https://meet.example.net\", tls = true }, http-servers.public.port = 9090 }",
+            "write \"meet.example.net\"",
+        ),
+        (
+            "misspelt",
+            "ice4j.harvest.mapping.static-mappings = [ { local-address = \"10.0.0.5\", public-adress = \"198.51.100.7\" } ]",
+            "did you mean \"public-address\"?",
+        ),
+        ("properties", "\norg.jitsi.videobridge.xmpp.user.shard.PASSWORD=sEcReT\n", "file of Java properties"),
+    ] {
+        let (code, table) = checked(name, &format!("{SHARD}{text}"));
+        assert_eq!(code, Some(2), "{name}: {table}");
+        assert!(table.contains(said) && !table.contains("sEcReT"), "{name}: {table}");
+    }
+}
+
+#[test]
+fn the_environment_that_people_have() {
+    let needed = [("JVB_AUTH_PASSWORD", "x"), ("HOSTNAME", "c0ffee")];
+    let with = |more: &[(&'static str, &'static str)]| program(&["check-config"], &[&needed[..], more].concat());
+    let (code, table) = with(&[("JVB_ADVERTISE_IPS", "198.51.100.7,")]);
+    assert!(code == Some(0) && table.contains(" 198.51.100.7 "), "{table}");
+    let (code, table) =
+        with(&[("XMPP_SERVER", "[2001:db8::1]:5333"), ("JVB_DISABLE_XMPP", "1"), ("JVB_USE_USRSCTP", "1")]);
+    assert!(code == Some(0) && table.contains("at 2001:db8::1,"), "{table}");
+    for ignored in ["JVB_DISABLE_XMPP = 1  ignored", "JVB_USE_USRSCTP = 1  ignored"] {
+        assert!(table.contains(ignored), "{table}");
+    }
+    let (code, table) = with(&[("JVB_PORT", "\"10000\"")]);
+    assert!(code == Some(2) && table.contains("JVB_PORT"), "{table}");
+}

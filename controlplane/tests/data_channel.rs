@@ -39,13 +39,22 @@ struct Client {
 
 impl Client {
     fn new() -> Self {
+        Self::with_payload(None)
+    }
+
+    /// One that sends its messages in pieces of so many bytes.
+    fn with_payload(payload: Option<u32>) -> Self {
         let transport = TransportConfig::default()
             .with_max_send_message_size(4 * MAX_SCTP_MESSAGE as u32)
             .with_max_init_retransmits(None)
             .with_rto_initial_ms(500)
             .with_rto_min_ms(400)
             .with_rto_max_ms(3_000);
-        let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::new()), None);
+        let mut settings = EndpointConfig::new();
+        if let Some(payload) = payload {
+            settings.max_payload_size(payload);
+        }
+        let mut endpoint = Endpoint::new(Arc::new(settings), None);
         let mut config = ClientConfig::new();
         config.transport = Arc::new(transport);
         let (handle, association) = endpoint.connect(config, peer()).expect("starts");
@@ -333,6 +342,57 @@ fn a_client_that_starts_again_is_served() {
     assert_eq!(world.outputs, [DataChannelOutput::Closed, DataChannelOutput::Opened]);
     world.outputs.clear();
     exchange(&mut world, 9);
+}
+
+/// Each is answered with all that a client must know: few bytes must not cause many.
+#[test]
+fn channels_that_are_opened_for_ever_are_not_answered() {
+    let mut world = World::opened(11, 0.0, 0);
+    for n in 0..500 {
+        world.client.write(0, PayloadProtocolIdentifier::Dcep, &open(&n.to_string()));
+    }
+    world.run(Duration::from_secs(2), |_| false);
+    let opened = world.outputs.iter().filter(|output| **output == DataChannelOutput::Opened).count();
+    assert!((10..30).contains(&opened), "{opened}");
+    world.outputs.clear();
+    world.client.write(0, PayloadProtocolIdentifier::String, b"still served");
+    assert!(world.run(Duration::from_secs(10), |w| !w.outputs.is_empty()));
+    assert_eq!(world.texts(), ["still served"]);
+}
+
+#[test]
+fn associations_that_are_begun_for_ever_are_not_answered() {
+    let mut world = World::new(12, 0.0, 0);
+    let mut answers = 0;
+    for _ in 0..500 {
+        for packet in Client::new().poll(world.now) {
+            world.bridge.handle_packet(world.now, &packet);
+        }
+        while world.bridge.poll_output().is_some() {
+            answers += 1;
+        }
+    }
+    assert!((10..60).contains(&answers), "{answers}");
+    // Once it is quiet, somebody who means well is served.
+    world.now += Duration::from_secs(5);
+    world.client = Client::new();
+    assert!(world.run(Duration::from_secs(30), |w| w.client.connected));
+}
+
+/// The library compares each piece with all others of its message: 200,000 of them would cost minutes.
+#[test]
+fn messages_in_tiny_pieces_cost_little() {
+    let mut world = World::new(13, 0.0, 0);
+    world.client = Client::with_payload(Some(20));
+    assert!(world.run(Duration::from_secs(30), |w| w.client.connected));
+    world.client.write(0, PayloadProtocolIdentifier::Dcep, &open("x"));
+    assert!(world.run(Duration::from_secs(30), |w| w.bridge.is_open()));
+    world.outputs.clear();
+    let started = Instant::now();
+    world.client.write(0, PayloadProtocolIdentifier::String, &vec![b'x'; MAX_MESSAGE]);
+    assert!(world.run(Duration::from_secs(600), |w| !w.bridge.is_open()), "the association ends");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert_eq!(world.outputs, [DataChannelOutput::Closed]);
 }
 
 #[test]

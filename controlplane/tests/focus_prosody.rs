@@ -19,6 +19,7 @@ use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_xmpp::Stanza;
+use tokio_xmpp::jid::BareJid;
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::iq::Iq;
 
@@ -30,9 +31,19 @@ fn loopback() -> SocketAddr {
 }
 
 fn start_focus(server: &Prosody, rest: SocketAddr, stopped: watch::Receiver<bool>) -> tokio::task::JoinHandle<()> {
+    start_focus_of(server, rest, Vec::new(), stopped)
+}
+
+fn start_focus_of(
+    server: &Prosody,
+    rest: SocketAddr,
+    brewery_trusted: Vec<BareJid>,
+    stopped: watch::Receiver<bool>,
+) -> tokio::task::JoinHandle<()> {
     let settings = FocusSettings {
         xmpp: server.account("focus", Some("focus")),
         brewery: prosody::BREWERY.parse().unwrap(),
+        brewery_trusted,
         rest_listen: rest,
         ..focus_world::settings()
     };
@@ -179,6 +190,67 @@ async fn until_http(address: SocketAddr, path: &str, expected: &str) -> String {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("{path} never said {expected:?}: {answer}");
+}
+
+/// 300 conferences asked for in one burst by one guest: a call that begins meanwhile is as quick as ever, and the bridge is
+/// not blamed for anything.
+#[tokio::test]
+async fn one_guests_burst_of_requests_is_not_noticed() {
+    let Some(server) = Prosody::start() else { return };
+    let (stop, stopped) = watch::channel(false);
+    let rest = loopback();
+    // The test's clients have accounts; here they are strangers.
+    let trusted = ["focus@auth.meet.test", "jvb@auth.meet.test"].map(|jid| jid.parse().unwrap()).into();
+    let focus = start_focus_of(&server, rest, trusted, stopped.clone());
+    let bridge = start_bridge(&server, stopped.clone());
+    until_http(rest, "/about/health", "200 OK").await;
+
+    let (sender, mut events) = xmpp::connect(server.account("jvb2", None), stopped);
+    while !matches!(timeout(WAIT, events.recv()).await.unwrap().unwrap(), XmppEvent::Online { .. }) {}
+    let started = std::time::Instant::now();
+    for n in 0..300 {
+        let payload = format!(
+            "<conference xmlns='http://jitsi.org/protocol/focus' room='r{n}@conference.meet.test' machine-uid='1'/>"
+        );
+        let to = Some("focus@auth.meet.test/focus".parse().unwrap());
+        sender.send(Iq::Set { from: None, to, id: format!("c{n}"), payload: payload.parse().unwrap() });
+    }
+    let mut alice = Client::join(&server, "alice", 1000).await;
+    let joined = started.elapsed();
+    let mut bob = Client::join(&server, "bob", 2000).await;
+    let knows = |client: &Client, other: &str| {
+        client.jingles.iter().any(|j| j.json_message.is_some() && owners(j).contains_key(other))
+    };
+    until(&mut alice, &mut bob, "both know each other", |a, b| knows(a, "bob") && knows(b, "alice")).await;
+    println!("alice in after {joined:?}, the call stands after {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+
+    let mut answers = std::collections::BTreeMap::new();
+    while let Ok(Some(XmppEvent::Stanza(Stanza::Iq(iq)))) = timeout(Duration::from_secs(1), events.recv()).await {
+        let Iq::Result { payload: Some(conference), .. } = iq else { panic!("{iq:?}") };
+        *answers.entry(conference.attr("ready").unwrap().to_owned()).or_insert(0) += 1;
+    }
+    let stats = http::get(rest, "/stats").await;
+    println!("{answers:?} {stats}");
+    let ready = answers.get("true").copied().unwrap_or(0);
+    assert!((5..12).contains(&ready) && answers.get("false").copied().unwrap_or(0) >= 80, "{answers:?}");
+    // Five health checks later.
+    let settled = async {
+        loop {
+            tokio::select! { () = alice.step() => {}, () = bob.step() => {} }
+        }
+    };
+    let _ = timeout(Duration::from_secs(10), settled).await;
+    let stats = http::get(rest, "/stats").await;
+    for expected in
+        ["\"operational_bridge_count\":1", "\"lost_bridges\":0", "\"participants_moved\":0", "\"participants\":2"]
+    {
+        assert!(stats.contains(expected), "{expected} is not in {stats}");
+    }
+    assert_eq!((alice.count("session-initiate"), alice.count("session-terminate")), (1, 0));
+    stop.send(true).unwrap();
+    timeout(WAIT, focus).await.expect("the focus ends").unwrap();
+    timeout(WAIT, bridge).await.expect("the bridge ends").unwrap();
 }
 
 #[tokio::test]

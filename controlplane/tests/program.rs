@@ -18,8 +18,23 @@ impl Ports {
     }
 
     fn start(&self) -> Child {
+        self.command().stderr(Stdio::piped()).spawn().expect("starts")
+    }
+
+    fn command(&self) -> Command {
+        self.command_of(Command::new(env!("CARGO_BIN_EXE_ringbridge")))
+    }
+
+    /// The same behind a shell's limits and redirections.
+    fn behind(&self, limits: &str) -> Command {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!("{limits} exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_ringbridge")]);
+        self.command_of(shell)
+    }
+
+    fn command_of(&self, mut command: Command) -> Command {
         let Self([channel, bridge, focus, xmpp, media]) = self;
-        Command::new(env!("CARGO_BIN_EXE_ringbridge"))
+        command
             .args(["all", "--xmpp-host", "127.0.0.1", "--xmpp-port", &xmpp.to_string(), "--xmpp-security", "disabled"])
             .args(["--brewery", "brewery@internal.test", "--bridge-jid", "jvb@test", "--focus-jid", "focus@test"])
             .args([
@@ -36,23 +51,26 @@ impl Ports {
             .args(["--rest-listen", &format!("127.0.0.1:{bridge}")])
             .args(["--focus-rest-listen", &format!("127.0.0.1:{focus}")])
             .env_clear()
-            .envs([("RINGBRIDGE_BRIDGE_PASSWORD", "x"), ("RINGBRIDGE_FOCUS_PASSWORD", "y")])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("starts")
+            .envs([("RINGBRIDGE_BRIDGE_PASSWORD", "x"), ("RINGBRIDGE_FOCUS_PASSWORD", "y")]);
+        command
     }
 }
 
 /// Waits until the page answers; its status.
 fn health(port: u16) -> String {
+    page(port, "/about/health").split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+/// Waits until the page answers; all of it.
+fn page(port: u16, path: &str) -> String {
     let start = Instant::now();
     loop {
         if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
-            let request = "GET /about/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).expect("sent");
             let mut answer = String::new();
             stream.read_to_string(&mut answer).expect("answered");
-            return answer.split(' ').nth(1).unwrap_or_default().to_owned();
+            return answer;
         }
         assert!(start.elapsed() < Duration::from_secs(20), "nothing answers on port {port}");
         std::thread::sleep(Duration::from_millis(20));
@@ -146,4 +164,171 @@ fn top_without_a_bridge_is_one_line_with_a_remedy() {
     assert!(error.contains("bridge.rest.listen") && error.lines().count() == 1, "{error}");
     tell(&child, "-TERM");
     assert!(child.wait_with_output().expect("ends").status.success());
+}
+
+/// Log lines lost so far for one reason.
+fn lost(port: u16, reason: &str) -> u64 {
+    let metrics = page(port, "/metrics");
+    let row = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("ringbridge_log_lines_lost{{reason=\"{reason}\"}} ")));
+    row.expect("a row").parse().expect("a number")
+}
+
+/// Serves, and ends in order; what became of its log is for the caller to look at.
+fn serves_and_ends(mut child: Child, ports: &Ports) {
+    for page in [1, 2] {
+        let start = Instant::now();
+        assert_eq!(health(ports.0[page]), "500", "page {page}");
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+    tell(&child, "-TERM");
+    let start = Instant::now();
+    let ended = loop {
+        if let Some(ended) = child.try_wait().expect("a child") {
+            break ended;
+        }
+        assert!(start.elapsed() < Duration::from_secs(15), "does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+}
+
+fn full() -> std::fs::File {
+    std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it")
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let _alone = alone();
+    let ports = Ports::find();
+    let child = ports.command().stdout(full()).stderr(full()).spawn().expect("starts");
+    health(ports.0[1]);
+    assert!(lost(ports.0[1], "no_space") > 0);
+    serves_and_ends(child, &ports);
+
+    // Nobody reads any more.
+    let ports = Ports::find();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let child = ports.command().stderr(writer).spawn().expect("starts");
+    health(ports.0[1]);
+    assert!(lost(ports.0[1], "closed") > 0);
+    serves_and_ends(child, &ports);
+
+    // Neither was ever open.
+    let ports = Ports::find();
+    let child = ports.behind("exec 0<&- 1>&- 2>&-;").spawn().expect("starts");
+    serves_and_ends(child, &ports);
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let _alone = alone();
+    let ports = Ports::find();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let child = ports.command().env("RUST_LOG", "trace").stderr(writer).spawn().expect("starts");
+    health(ports.0[1]);
+    let start = Instant::now();
+    while lost(ports.0[1], "queue_full") == 0 {
+        assert!(start.elapsed() < Duration::from_secs(60), "a megabyte of lines was not enough");
+    }
+    let asked = Instant::now();
+    assert_eq!(health(ports.0[1]), "500");
+    assert!(asked.elapsed() < Duration::from_secs(1));
+    serves_and_ends(child, &ports);
+    drop(reader);
+}
+
+#[test]
+fn a_limit_of_the_files_size_ends_nothing() {
+    let _alone = alone();
+    let ports = Ports::find();
+    let file = std::env::temp_dir().join(format!("ringbridge-log-{}", std::process::id()));
+    // Blocks of 512 bytes.
+    let child = ports.behind(&format!("ulimit -f 1; exec 2>{};", file.display())).spawn().expect("starts");
+    health(ports.0[1]);
+    let start = Instant::now();
+    while lost(ports.0[1], "no_space") == 0 {
+        assert!(start.elapsed() < Duration::from_secs(20), "nothing was lost");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    serves_and_ends(child, &ports);
+    let written = std::fs::metadata(&file).expect("a log").len();
+    let _ = std::fs::remove_file(&file);
+    assert!(written <= 1024, "{written}");
+}
+
+#[test]
+fn nothing_panics_for_want_of_somebody_who_reads() {
+    let _alone = alone();
+    let bad_file = ["check-config", "--config", "/nowhere"];
+    let minimal = [
+        "check-config",
+        "--bridge-jid",
+        "jvb@x",
+        "--bridge-password",
+        "x",
+        "--brewery",
+        "b@x",
+        "--focus-jid",
+        "focus@x",
+        "--focus-password",
+        "x",
+        "--conference-muc",
+        "c.x",
+        "--websocket-base-url",
+        "ws://x",
+    ];
+    let cases: [&[&str]; 8] = [
+        &["man"],
+        &["completions", "bash"],
+        &["--help"],
+        &["--version"],
+        &["top", "127.0.0.1:1", "--once"],
+        &["bridge", "--no-such-flag"],
+        &bad_file,
+        &minimal,
+    ];
+    for arguments in cases {
+        for unreadable in ["full", "closed"] {
+            let stdio = || match unreadable {
+                "full" => Stdio::from(full()),
+                _ => Stdio::from(std::io::pipe().expect("a pipe").1),
+            };
+            let mut command = Command::new(env!("CARGO_BIN_EXE_ringbridge"));
+            let status = command.args(arguments).stdout(stdio()).stderr(stdio()).status().expect("runs");
+            assert!(matches!(status.code(), Some(0..=2)), "{arguments:?} {unreadable}: {status:?}");
+        }
+    }
+    // With a good standard error a failure is told there.
+    let output = Command::new(env!("CARGO_BIN_EXE_ringbridge")).arg("man").stdout(full()).output().expect("runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(log(&output).contains("cannot print"), "{}", log(&output));
+}
+
+#[test]
+fn health_is_answered_when_there_are_no_descriptors_left() {
+    let _alone = alone();
+    let ports = Ports::find();
+    let child = ports.behind("ulimit -n 64;").stderr(Stdio::null()).spawn().expect("starts");
+    health(ports.0[1]);
+    let mut held = Vec::new();
+    for n in 0..600 {
+        // The channel's door and the pages' own.
+        let port = ports.0[if n % 3 == 2 { 1 } else { 0 }];
+        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
+            let _ = stream.write_all(b"GET /about/health HTTP/1.1\r\nHost: loc");
+            held.push(stream);
+        }
+        if n % 100 == 99 {
+            for page in [1, 2] {
+                let asked = Instant::now();
+                assert_eq!(health(ports.0[page]), "500");
+                assert!(asked.elapsed() < Duration::from_secs(1), "{:?} after {n}", asked.elapsed());
+            }
+        }
+    }
+    assert!(held.len() > 500);
+    serves_and_ends(child, &ports);
 }

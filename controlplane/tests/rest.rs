@@ -69,7 +69,11 @@ async fn the_pages() {
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
     let (status, head, body) = get(served.address, "/metrics").await;
     let expected = "# HELP conferences Now.\n# TYPE conferences gauge\nconferences 2\n";
-    assert_eq!((status, body.as_str()), (200, expected));
+    assert!(status == 200 && body.starts_with(expected), "{body}");
+    // What the process counts follows.
+    for name in ["ringbridge_log_lines_lost", "ringbridge_http_refused", "ringbridge_rest_refused"] {
+        assert!(body.contains(&format!("# TYPE {name} counter\n")), "{name}");
+    }
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     let (status, _, body) = get(served.address, "/debug/bandwidth").await;
     assert_eq!((status, body.as_str()), (200, r#"[{"endpoint":"ab12cd34","estimate_bps":900000}]"#));

@@ -3,11 +3,14 @@
 //!
 //! The control plane talks to it only through [`ring::Command`] and [`ring::Event`].
 
+#![deny(unsafe_code)]
+
 pub mod conference;
 pub mod congestion;
 pub mod demux;
 pub mod ice;
 pub mod ids;
+#[allow(unsafe_code)]
 pub mod io;
 pub mod media;
 pub mod ring;
@@ -17,7 +20,9 @@ pub mod srtp;
 pub mod stats;
 pub mod worker;
 
+mod budget;
 mod dataplane;
+mod limits;
 mod peers;
 
 pub use dataplane::{Dataplane, DataplaneConfig, DataplaneHealth, StartError};

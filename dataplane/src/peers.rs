@@ -174,8 +174,13 @@ impl Peers {
         peer.send(message)
     }
 
-    /// Queues a datagram; false when the ring is full, there is no such worker, or the datagram is too long.
+    /// Queues a datagram; false when half of the ring is full, there is no such worker, or the datagram is too long. The other
+    /// half is for media that was authenticated: anybody may send datagrams that look like another worker's.
     pub fn send_datagram(&mut self, worker: usize, path: Path, datagram: &[u8]) -> bool {
+        let ring = self.to.get(worker).and_then(Option::as_ref).map(|peer| &peer.ring);
+        if ring.is_none_or(|ring| ring.slots() * 2 <= ring.buffer().capacity()) {
+            return false;
+        }
         let mut data = [0; MAX_DATAGRAM];
         let Some(room) = data.get_mut(..datagram.len()) else { return false };
         room.copy_from_slice(datagram);
@@ -230,6 +235,18 @@ mod tests {
 
     fn demand(max_height: i32) -> Note {
         Note::Demand { endpoint: EndpointId(1), ssrc: 1, max_height }
+    }
+
+    #[test]
+    fn datagrams_leave_half_of_a_ring_to_media() {
+        let wakeups = [Wakeup::new().unwrap(), Wakeup::new().unwrap()];
+        let mut peers = mesh(&wakeups, 64);
+        let path = Path { local: 0, remote: ([127, 0, 0, 1], 9).into() };
+        assert_eq!((0..1_000).filter(|_| peers[0].send_datagram(1, path, &[0; 100])).count(), 32);
+        let crossing = Crossing { endpoint: EndpointId(1), sequence: 1, restarts: 0, repeated_as: None };
+        assert_eq!((0..1_000).filter(|_| peers[0].send_media(1, crossing, &[0; 100])).count(), 32);
+        assert!(peers[1].poll(0).is_some() && !peers[0].send_datagram(1, path, &[0; 100]));
+        assert!(!peers[0].send_datagram(7, path, &[0; 100]), "no such worker");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use zeroize::Zeroize;
+
 use crate::ids::{ConferenceId, EndpointId};
 use crate::io::{EventFd, IoError};
 use crate::media::{Encoding, Media, MediaKind, ReceiverConstraints, SourceDescription, VideoType};
@@ -72,13 +74,20 @@ impl SrtpProfile {
 }
 
 /// Master key and salt of one direction; bytes past [`SrtpProfile::key_len`] and [`SrtpProfile::salt_len`] are zero and
-/// unused.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// unused. Overwritten when it is dropped.
+#[derive(Clone, PartialEq, Eq)]
 pub struct MasterKey {
     /// AES master key.
     pub key: [u8; 32],
     /// Master salt.
     pub salt: [u8; 14],
+}
+
+impl Drop for MasterKey {
+    fn drop(&mut self) {
+        self.key.zeroize();
+        self.salt.zeroize();
+    }
 }
 
 impl std::fmt::Debug for MasterKey {
@@ -88,7 +97,7 @@ impl std::fmt::Debug for MasterKey {
 }
 
 /// Keys of one endpoint, exported from its DTLS session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SrtpKeys {
     /// The agreed profile.
     pub profile: SrtpProfile,

@@ -64,6 +64,8 @@ counters! {
     Syscalls = "syscalls", "";
     /// How much the worker leaves out, 0 (nothing) to 18 (all video); a gauge.
     SheddingLevel = "shedding_level", "";
+    /// Times that the video of a conference was divided anew among all its receivers.
+    Allocations = "allocations", "";
     /// Turns of the loop; a worker whose number stands still is stalled.
     LoopTurns = "loop_turns", "";
     /// First byte fits no protocol of RFC 7983, or the datagram is empty.
@@ -116,6 +118,10 @@ counters! {
     DropUnmapped = "dropped", "ssrc_unmapped";
     /// Video of a receiver that a worker at its limit leaves out.
     DropShed = "dropped", "shed";
+    /// RTP of a sender that takes more than its share of a worker at its limit.
+    DropInputShare = "dropped", "input_share";
+    /// STUN requests of one endpoint beyond what connectivity checks need.
+    DropStunRate = "dropped", "stun_rate";
     /// Output with no free slot.
     DropOutputFull = "dropped", "output_full";
     /// A datagram for another worker whose ring is full.
@@ -138,6 +144,12 @@ counters! {
     DropCommandUnknown = "dropped", "command_unknown_id";
     /// A table with bounded size was full (addresses, SSRCs, sources).
     DropTableFull = "dropped", "table_full";
+    /// Formats that an endpoint negotiated beyond its or its conference's share; it does without them.
+    FormatsRefused = "negotiation_refused", "formats";
+    /// Header extensions that an endpoint negotiated beyond its or its conference's share; it does without them.
+    ExtensionsRefused = "negotiation_refused", "extensions";
+    /// Names in wishes of endpoints beyond what is looked at.
+    WishesRefused = "wishes_refused", "";
     /// SSRCs that were taken from one source for another, of receivers with SSRC rewriting.
     SsrcRemaps = "ssrc_remaps", "";
     /// Times that io_uring had no receive buffer; the datagrams waited in the socket.
@@ -154,6 +166,8 @@ counters! {
     ProbePackets = "probe_packets", "";
     /// Packets asked for by a receiver whose path has no room for more of them.
     DropRepairBudget = "dropped", "repair_budget";
+    /// RTCP, or the rest of a compound packet, of an endpoint whose RTCP asks for more work than one may.
+    DropRtcpBudget = "dropped", "rtcp_budget";
     /// Packets asked for by a receiver that the cache no longer had.
     NackCacheMiss = "nack_cache_misses", "";
     /// Packets that the bridge asked a sender to repeat.

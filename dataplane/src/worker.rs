@@ -1,6 +1,5 @@
 //! A worker: receives, demultiplexes, forwards, sends. `Worker` is sans-I/O; `Worker::run` drives it.
 
-mod bucket;
 mod endpoints;
 mod outbox;
 #[cfg(test)]
@@ -25,7 +24,6 @@ use crate::peers::{PeerMessage, Peers};
 use crate::ring::{Command, ControlLink, Event, IceState, NewEndpoint};
 use crate::stats::{Counter, WorkerStats};
 
-use bucket::Bucket;
 use endpoints::{Endpoint, Endpoints};
 use outbox::Outbox;
 
@@ -33,9 +31,6 @@ use outbox::Outbox;
 pub const MAX_SLEEP: Duration = Duration::from_millis(10);
 /// Commands and peer messages that are handled before media gets its turn again.
 const STEP: usize = 256;
-/// DTLS datagrams per second and endpoint, and how many at once.
-const DTLS_RATE: u32 = 200;
-const DTLS_BURST: u32 = 100;
 
 /// Bounds and identity of one worker.
 #[derive(Debug, Clone)]
@@ -227,7 +222,7 @@ impl Worker {
         via: Option<usize>,
         sink: &mut impl PacketSink,
     ) {
-        let Ok(message) = Message::parse(datagram) else {
+        let Ok(message) = Message::read_unchecked(datagram) else {
             return self.stats.count(Counter::DropStunMalformed);
         };
         let (index, owner, unknown) = match message.class {
@@ -256,6 +251,10 @@ impl Worker {
                 _ => self.stats.count(unknown),
             };
         };
+        // Only now, since it costs more than to find out that nobody is meant.
+        if !message.is_intact() {
+            return self.stats.count(Counter::DropStunMalformed);
+        }
         let Some(endpoint) = self.endpoints.get_mut(index) else { return };
         let mut context = Context { sink, stats: &self.stats, random: &self.random };
         let authentic = endpoint.agent.handle_message(now, path, &message, &mut context);
@@ -447,8 +446,7 @@ impl Worker {
             sockets: Arc::clone(&self.config.sockets),
         };
         let agent = Agent::new(config, &self.random);
-        let rate = Bucket::new(DTLS_RATE, DTLS_BURST);
-        if !self.endpoints.insert(Endpoint::new(id, conference, new.label.clone(), agent, rate)) {
+        if !self.endpoints.insert(Endpoint::new(id, conference, new.label.clone(), agent)) {
             tracing::error!(endpoint = %new.label, "endpoint id or ufrag is taken; endpoint refused");
             return self.stats.count(Counter::DropCommandUnknown);
         }

@@ -431,6 +431,7 @@ fn pairs_are_bounded_and_the_valid_one_stays() {
     let (_, check) = bridge.out.sent.pop().unwrap();
     bridge.receive(now, peer_addr(), &answer(&check, PEER_PWD));
     for port in 1..500 {
+        let now = now + Duration::from_millis(10 * u64::from(port));
         bridge.receive(now, SocketAddr::from(([203, 0, 113, 1], port)), &request(5, u32::from(port)));
     }
     assert_eq!(bridge.agent.learnt_paths().count(), MAX_PAIRS);
@@ -451,4 +452,55 @@ fn new_remote_credentials_restart_the_checks_while_media_goes_on() {
     world.run(SECOND);
     world.assert_connected();
     assert_eq!(world.bridge.last(AgentEvent::Disconnected), None);
+}
+
+#[test]
+fn forged_requests_without_end_are_not_hashed_and_do_not_end_what_goes_on() {
+    let mut world = World::new(true, false, BRIDGE_PWD);
+    world.bridge.signal(world.now, &[]);
+    world.run(SECOND);
+    world.assert_connected();
+    let mut forged = request(5, 9);
+    // Another's password; whoever forges leaves FINGERPRINT out or writes it anew.
+    let end = forged.len() - 8;
+    forged.truncate(end);
+    forged[end - 1] ^= 1;
+    let length = (end - 20) as u16;
+    forged[2..4].copy_from_slice(&length.to_be_bytes());
+    let start = world.now;
+    for i in 0..10_000u64 {
+        let now = start + Duration::from_micros(100 * i);
+        world.bridge.receive(now, SocketAddr::from(([203, 0, 113, (i % 200) as u8], 7)), &forged);
+    }
+    let stats = &world.bridge.stats;
+    assert!(stats.get(Counter::DropStunIntegrity) <= 160, "{}", stats.get(Counter::DropStunIntegrity));
+    assert!(stats.get(Counter::DropStunRate) >= 9_840);
+    world.run(SECOND * 40);
+    world.assert_connected();
+}
+
+#[test]
+fn requests_without_end_are_answered_at_a_rate_and_cost_the_others_nothing() {
+    let now = Instant::now();
+    let mut bridge = Bridge::new(true);
+    bridge.signal(now, &[(PEER, 1, false)]);
+    bridge.tick(now);
+    let (_, check) = bridge.out.sent.pop().unwrap();
+    bridge.receive(now, peer_addr(), &answer(&check, PEER_PWD));
+    bridge.out.sent.clear();
+    let bytes = (0..10_000u64).map(|i| {
+        let flood = request(5, 9);
+        bridge.receive(now + Duration::from_micros(i * 100), SocketAddr::from(([203, 0, 113, 1], 7)), &flood);
+        flood.len()
+    });
+    let (asked, answered) = (bytes.sum::<usize>(), bridge.out.sent.iter().map(|(_, sent)| sent.len()).sum::<usize>());
+    assert!(answered < asked / 20, "{answered} bytes for {asked}");
+    assert!(bridge.stats.get(Counter::DropStunRate) >= 9_600);
+    // Those who forge requests use up nobody's share, and answers are not requests.
+    assert!(bridge.agent.learnt_paths().any(|known| known == path(peer_addr())));
+    let later = now + SECOND * 4;
+    bridge.out.sent.clear();
+    bridge.receive(later, peer_addr(), &request(6, 9));
+    assert!(!bridge.out.sent.is_empty());
+    assert_eq!(bridge.connected(), Some(peer_addr()));
 }

@@ -76,7 +76,10 @@ fn join(
     let endpoint = EndpointId(client.endpoint);
     let seed = client.endpoint as u8 * 16;
     let (inbound, outbound) = (key(seed + 1, profile), key(seed + 2, profile));
-    give(Command::SetSrtp { endpoint, keys: Box::new(SrtpKeys { profile, inbound, outbound }) });
+    give(Command::SetSrtp {
+        endpoint,
+        keys: Box::new(SrtpKeys { profile, inbound: inbound.clone(), outbound: outbound.clone() }),
+    });
     let format = |id, kind, name: &str, clock_rate, channels| PayloadType {
         id,
         kind,

@@ -99,7 +99,7 @@ impl Client {
     /// Skips ICE and DTLS: for forwarders that have none (the floor).
     pub fn set_plain(&mut self, bridge: SocketAddrV4, keys: &SrtpKeys) -> Result<(), GeneratorError> {
         self.bridge = Some(bridge);
-        self.keys = Some(*keys);
+        self.keys = Some(keys.clone());
         self.srtp = Some(Srtp::new(keys)?);
         Ok(())
     }

@@ -97,7 +97,7 @@ pub struct Bare {
 /// The keys of all clients: what one seals the others open.
 fn keys() -> SrtpKeys {
     let key = MasterKey { key: [7; 32], salt: [9; 14] };
-    SrtpKeys { profile: SrtpProfile::AeadAes128Gcm, inbound: key, outbound: key }
+    SrtpKeys { profile: SrtpProfile::AeadAes128Gcm, inbound: key.clone(), outbound: key }
 }
 
 impl Bare {

@@ -1,6 +1,8 @@
 //! The forward step alone, in this thread and without sockets: one publisher of 1,200-byte packets, many receivers.
 //! What counts instructions (callgrind) and allocations runs this.
 
+#![forbid(unsafe_code)]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

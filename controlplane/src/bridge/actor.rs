@@ -15,14 +15,15 @@ use super::addresses::{Addresses, Change};
 use super::endpoints::{Action, Carrier, Endpoints, NewEndpoint};
 use super::lifecycle::{Lifecycle, Stage};
 use super::load::{self, HostLoad};
-use super::probe::{self, PortProbe};
+use super::messages::{self, ToClient};
+use super::probe::PortProbe;
 use super::report::{Held, Report, Traffic};
 use super::requests;
 use super::shards::Shards;
-use super::websockets::{self, WebSockets};
+use super::websockets::WebSockets;
 use super::workers::Workers;
-use super::{BridgeError, BridgeSettings, messages};
-use crate::channel::{ChannelEvent, ChannelOut, Registry};
+use super::{BridgeError, BridgeSettings};
+use crate::channel::{ChannelEvent, Registry};
 use crate::colibri::bridge::{ColibriBridge, ColibriConfig, Output};
 use crate::colibri::debug::{self, View};
 use crate::colibri::transport::LocalTransport;
@@ -194,9 +195,6 @@ impl Actor {
         {
             deadline = deadline.min(at);
         }
-        if self.websockets.backlog() {
-            deadline = deadline.min(Instant::now() + websockets::RETRY);
-        }
         if self.workers.backlog() {
             deadline = deadline.min(Instant::now() + RETRY);
         }
@@ -205,9 +203,6 @@ impl Actor {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.workers.retry();
-        for endpoint in self.websockets.flush() {
-            self.handle_cut_off(endpoint);
-        }
         self.colibri.handle_timeout(now);
         self.endpoints.handle_timeout(now);
         self.life.handle_timeout(now);
@@ -270,7 +265,8 @@ impl Actor {
         match action {
             Action::Command { worker, command } => self.workers.send(worker, command),
             Action::Send { endpoint, message } => {
-                if self.websockets.send(endpoint, messages::encode(message)).is_err() {
+                let of_others = matches!(message, ToClient::Forwarded(_));
+                if self.websockets.send(endpoint, messages::encode(message), of_others).is_err() {
                     self.handle_cut_off(endpoint);
                 }
             }
@@ -317,7 +313,7 @@ impl Actor {
             ChannelEvent::Opened { endpoint, connection, sender } => {
                 if !self.endpoints.contains(endpoint) {
                     // It expired while the client connected.
-                    let _ = sender.try_send(ChannelOut::Close);
+                    sender.close();
                     return;
                 }
                 self.websockets.insert(endpoint, connection, sender);
@@ -328,7 +324,7 @@ impl Actor {
                     return;
                 }
                 if let Some(message) = messages::decode(message) {
-                    self.endpoints.handle_message(endpoint, Carrier::WebSocket, message);
+                    self.endpoints.handle_message(Instant::now(), endpoint, Carrier::WebSocket, message);
                 }
             }
             ChannelEvent::Closed { endpoint, connection } => {
@@ -354,7 +350,7 @@ impl Actor {
                 colibri: &mut self.colibri,
                 lifecycle: self.shutdown_over_xmpp.then_some(&mut self.life),
             };
-            let answer = requests::answer(now, &request, |jid| self.shards.is_brewery(connection, jid), context);
+            let answer = requests::answer(now, &request, |from| self.shards.standing(now, connection, from), context);
             // The endpoint exists for the worker and the channel before its transport is known outside.
             self.settle();
             self.shards.answer(connection, answer);
@@ -484,7 +480,7 @@ impl Actor {
     fn publish_health(&mut self, now: Instant) {
         self.workers.sample_heartbeat(now);
         if let Some(target) = self.probe.handle(now, self.workers.total(Counter::PacketsReceived)) {
-            probe::send(target);
+            self.probe.send(target);
         }
         let health = self
             .workers

@@ -2,6 +2,7 @@
 //! A state machine: events of the workers and of channels in, [`Action`]s out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
@@ -20,7 +21,8 @@ pub(super) use paths::Paths;
 use super::messages::{self, ToClient};
 use super::secure::{Secure, SecureOutput};
 use super::wishes::Wishes;
-use crate::channel::ClientMessage;
+use crate::channel::limits::{Bucket, Intake};
+use crate::channel::{ClientMessage, counters};
 use crate::colibri::elements::Setup;
 use crate::transport::{Certificate, DtlsError, DtlsRole, Fingerprint};
 
@@ -90,6 +92,10 @@ struct Endpoint {
     bandwidth: Option<Bandwidth>,
     mappings: mappings::Mappings,
     secure: Secure,
+    /// What it may still say over its data channel.
+    intake: Intake,
+    /// What it may still send to others.
+    fan_out: Bucket,
     /// Its entry among the timers.
     timer: Option<Instant>,
 }
@@ -188,6 +194,8 @@ impl Endpoints {
             bandwidth: None,
             mappings: mappings::Mappings::default(),
             secure: Secure::new(new.sctp),
+            intake: Intake::default(),
+            fan_out: Bucket::fan_out(),
             timer: None,
         };
         self.endpoints.insert(id, endpoint);
@@ -228,7 +236,7 @@ impl Endpoints {
             }
         };
         endpoint.secure.set_remote(now, &self.certificate, role, fingerprints);
-        self.drain(id);
+        self.drain(now, id);
     }
 
     /// Last-n of signalling.
@@ -268,7 +276,7 @@ impl Endpoints {
                     // Workers report changes only, and take a new endpoint for active.
                     self.set_active(id, true);
                 }
-                self.drain(id);
+                self.drain(now, id);
             }
             IceState::Disconnected => {
                 let connected_before = endpoint.secure.ice_connected();
@@ -284,7 +292,7 @@ impl Endpoints {
     pub fn handle_dtls(&mut self, now: Instant, id: EndpointId, datagram: Vec<u8>) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         endpoint.secure.handle_datagram(now, datagram);
-        self.drain(id);
+        self.drain(now, id);
     }
 
     /// The endpoint became active or fell silent. Silence before the first activity is no news: that has
@@ -384,8 +392,11 @@ impl Endpoints {
     fn update_constraints(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get(&id) else { return };
         let members = self.members(endpoint.conference);
+        // Once for all names of the wishes.
+        let by_label: HashMap<&str, &Endpoint> =
+            members.iter().filter_map(|m| self.endpoints.get(m)).map(|e| (e.label.as_str(), e)).collect();
         let sources_of = |label: &str| {
-            let owner = members.iter().filter_map(|m| self.endpoints.get(m)).find(|e| e.label == label)?;
+            let owner = by_label.get(label)?;
             Some(owner.sources.iter().filter(|s| s.kind == MediaKind::Video).map(|s| s.name.clone()).collect())
         };
         let constraints = endpoint.wishes.resolve(sources_of);
@@ -404,7 +415,7 @@ impl Endpoints {
     // --- DTLS and time ----------------------------------------------------------------------------------------
 
     /// Passes on what an endpoint's DTLS and data channel want done.
-    fn drain(&mut self, id: EndpointId) {
+    fn drain(&mut self, now: Instant, id: EndpointId) {
         loop {
             let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
             let (worker, label) = (endpoint.worker, &endpoint.label);
@@ -438,8 +449,14 @@ impl Endpoints {
                 }
                 SecureOutput::Text(text) => {
                     self.counters.data_messages_received += 1;
-                    if let Some(message) = ClientMessage::receive(label, &text).and_then(messages::decode) {
-                        self.handle_message(id, Carrier::Data, message);
+                    // Unlike a WebSocket it cannot be left unread: its acknowledgements come the same way.
+                    if !endpoint.intake.take(now, text.len()) {
+                        counters::TOO_FAST.fetch_add(1, Ordering::Relaxed);
+                    } else if let Some(message) = ClientMessage::receive(label, &text) {
+                        endpoint.intake.charge(now, message.work() - 1, 0);
+                        if let Some(message) = messages::decode(message) {
+                            self.handle_message(now, id, Carrier::Data, message);
+                        }
                     }
                 }
             }
@@ -465,7 +482,7 @@ impl Endpoints {
         for id in &written {
             if let Some(endpoint) = self.endpoints.get_mut(id) {
                 endpoint.secure.handle_timeout(now);
-                self.drain(*id);
+                self.drain(now, *id);
             }
         }
         let told = !self.told.is_empty();
@@ -485,7 +502,7 @@ impl Endpoints {
         for id in due {
             let Some(endpoint) = self.endpoints.get_mut(&id) else { continue };
             endpoint.secure.handle_timeout(now);
-            self.drain(id);
+            self.drain(now, id);
         }
     }
 

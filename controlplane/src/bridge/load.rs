@@ -4,6 +4,10 @@ use std::time::Instant;
 
 /// Processor time that counts as full: beyond it latency suffers. The reference's.
 const FULL: f64 = 0.9;
+/// How much a moment counts that others on this host work. Below [`FULL`]: a bridge that does nothing is never full,
+/// however busy its host is, since the kernel gives it its share when it has something to do. Near it: a bridge on a
+/// quiet host is chosen before.
+const OTHERS: f64 = 0.85;
 
 /// Processor time of the host since it started, in clock ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,10 +37,21 @@ fn usage(cpu_stat: &str) -> Option<u64> {
     cpu_stat.lines().find_map(|line| line.strip_prefix("usage_usec "))?.trim().parse().ok()
 }
 
+/// Processor time of this process, clock ticks: user and system (`/proc/self/stat`, fields 14 and 15; its name, in
+/// brackets, may contain anything).
+fn own_time(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11);
+    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    user.checked_add(system)
+}
+
 /// What was read at one moment.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sample {
     host: Option<HostTime>,
+    /// Clock ticks of this process.
+    own: Option<u64>,
     /// Microseconds used and processors allowed, when this cgroup has a limit.
     group: Option<(u64, f64)>,
 }
@@ -45,16 +60,25 @@ impl Sample {
     fn read() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).ok();
         let group = || Some((usage(&read("/sys/fs/cgroup/cpu.stat")?)?, quota(&read("/sys/fs/cgroup/cpu.max")?)?));
-        Self { host: read("/proc/stat").and_then(|stat| host_time(&stat)), group: group() }
+        Self {
+            host: read("/proc/stat").and_then(|stat| host_time(&stat)),
+            own: read("/proc/self/stat").and_then(|stat| own_time(&stat)),
+            group: group(),
+        }
     }
 
-    /// Share of the processors' time between two samples, 0 to 1; of the cgroup's share where that is scarcer.
+    /// Share of the processors' time between two samples, 0 to 1, what others worked weighed by [`OTHERS`]; of the
+    /// cgroup's share where that is scarcer.
     fn busy_since(&self, before: &Self, elapsed_seconds: f64) -> Option<f64> {
         let host = || {
             let (now, then) = (self.host?, before.host?);
             let total = now.total.checked_sub(then.total).filter(|total| *total > 0)?;
             let idle = now.idle.saturating_sub(then.idle).min(total);
-            Some(1.0 - idle as f64 / total as f64)
+            let busy = 1.0 - idle as f64 / total as f64;
+            // Unknown is all.
+            let own = self.own.zip(before.own).map(|(now, then)| now.saturating_sub(then) as f64 / total as f64);
+            let own = own.unwrap_or(busy).min(busy);
+            Some(own + (busy - own) * OTHERS)
         };
         let group = || {
             let ((used, allowed), (before, _)) = (self.group?, before.group?);
@@ -115,9 +139,9 @@ mod tests {
 
     #[test]
     fn steal_is_busy_and_waiting_for_disks_is_not() {
-        let before = Sample { host: host_time(STAT), group: None };
+        let before = Sample { host: host_time(STAT), ..Sample::default() };
         assert_eq!(before.host, Some(HostTime { idle: 850, total: 1000 }));
-        let now = Sample { host: host_time("cpu  120 0 50 830 70 0 0 30 0 0\n"), group: None };
+        let now = Sample { host: host_time("cpu  120 0 50 830 70 0 0 30 0 0\n"), ..Sample::default() };
         // 20 user, 30 steal, 30 idle, 20 waiting.
         assert_eq!(now.busy_since(&before, 5.0), Some(0.5));
         assert_eq!(before.busy_since(&now, 5.0), None, "a clock that goes back says nothing");
@@ -127,10 +151,39 @@ mod tests {
     fn the_scarcer_of_host_and_container_counts() {
         assert_eq!((quota("150000 100000\n"), quota("max 100000\n"), quota("")), (Some(1.5), None, None));
         assert_eq!(usage("usage_usec 2500000\nuser_usec 1\n"), Some(2_500_000));
-        let before = Sample { host: host_time(STAT), group: Some((0, 1.5)) };
-        let now = Sample { host: host_time("cpu  110 0 50 890 50 0 0 0\n"), group: Some((6_000_000, 1.5)) };
+        let before = Sample { host: host_time(STAT), group: Some((0, 1.5)), own: None };
+        let now = Sample { host: host_time("cpu  110 0 50 890 50 0 0 0\n"), group: Some((6_000_000, 1.5)), own: None };
         let busy = now.busy_since(&before, 5.0).expect("both are known");
         assert!((busy - 0.8).abs() < 1e-9, "{busy}");
+    }
+
+    /// Stress after 100 ticks of which so many were not idle, and so many of those were ours.
+    fn stress(busy: u64, own: u64) -> f64 {
+        let before = Sample { host: host_time(STAT), own: Some(7), group: None };
+        let now = host_time(&format!("cpu  {} 0 50 {} 50 0 0 0\n", 100 + busy, 800 + 100 - busy));
+        let now = Sample { host: now, own: Some(7 + own), group: None };
+        now.busy_since(&before, 5.0).expect("known") / FULL
+    }
+
+    #[test]
+    fn a_bridge_that_does_nothing_is_not_full() {
+        assert_eq!(stress(0, 0), 0.0);
+        assert!((0.9..1.0).contains(&stress(100, 0)), "a host that others keep busy: {}", stress(100, 0));
+        assert!(stress(100, 5) < 1.0, "nor one that does next to nothing");
+        assert!(stress(100, 0) > stress(100, 0).min(stress(50, 0)) && stress(50, 0) > 0.4, "a quiet host is better");
+        assert!(stress(100, 40) > 1.0, "with work of its own there it is");
+        assert!((stress(90, 90) - 1.0).abs() < 1e-9 && stress(45, 45) < stress(60, 45), "alone, as the reference");
+        assert!(stress(50, 80) <= 0.5 / FULL + 1e-9, "ticks are coarse: no more than the host worked");
+    }
+
+    #[test]
+    fn our_own_time_whatever_we_are_called() {
+        let stat = "42 (a) b) R 1 42 42 0 -1 4194560 1 2 3 4 250 50 7 8 20 0 3 0 100 1 2";
+        assert_eq!(own_time(stat), Some(300));
+        for nonsense in ["", "42 (a", "42 (a) R 1 2", "42 (a) R 1 42 42 0 -1 4194560 1 2 3 4 x 50 7"] {
+            assert_eq!(own_time(nonsense), None, "{nonsense}");
+        }
+        assert!(Sample::read().own.is_some());
     }
 
     #[test]

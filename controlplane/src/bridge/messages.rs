@@ -1,7 +1,7 @@
 //! Between the channel's typed messages and what the bridge does with them.
 
+use axum::extract::ws::Utf8Bytes;
 use ringbridge_dataplane::media::{AudioSubscription, VideoConstraint, VideoType};
-use serde_json::{Map, Value};
 
 use super::wishes::WishPatch;
 use crate::channel::{
@@ -23,10 +23,10 @@ pub(super) enum FromClient {
     Audio(AudioSubscription),
     /// Says what a source shows; without a name it is the endpoint's first video source.
     VideoType { source: Option<String>, video_type: VideoType },
-    /// A message for one endpoint, or for all when `to` is empty; `body` is the whole object.
-    Message { to: String, body: Map<String, Value> },
-    /// Statistics for the others; the whole object.
-    Stats(Map<String, Value>),
+    /// A message for one endpoint, or for all when `to` is empty; `text` is what they get.
+    Message { to: String, text: Utf8Bytes },
+    /// Statistics for the others, as they get them.
+    Stats(Utf8Bytes),
 }
 
 /// What the bridge tells a client.
@@ -58,8 +58,8 @@ pub(super) enum ToClient {
     AudioSources(Vec<AudioSourceMapping>),
     /// What the way to the client carries, bit/s.
     ConnectionStats(u64),
-    /// An object as it came from another client, `from` filled in.
-    Forwarded(Map<String, Value>),
+    /// What another client sends; all who get it share one text.
+    Forwarded(Utf8Bytes),
 }
 
 /// What a client's message asks for; `None` for messages without effect on this bridge.
@@ -85,11 +85,8 @@ pub(super) fn decode(message: ClientMessage) -> Option<FromClient> {
         ClientMessage::VideoTypeMessage { video_type } => {
             FromClient::VideoType { source: None, video_type: convert::video_type(&video_type) }
         }
-        ClientMessage::EndpointMessage(body) => {
-            let to = body.get("to").and_then(Value::as_str).unwrap_or_default().to_owned();
-            FromClient::Message { to, body: with_class(body, "EndpointMessage") }
-        }
-        ClientMessage::EndpointStats(body) => FromClient::Stats(with_class(body, "EndpointStats")),
+        ClientMessage::EndpointMessage { to, text } => FromClient::Message { to, text },
+        ClientMessage::EndpointStats { text } => FromClient::Stats(text),
         ClientMessage::ReceiverAudioSubscription(message) => FromClient::Audio(subscription(message)),
         ClientMessage::Unknown => return None,
     })
@@ -108,12 +105,6 @@ fn subscription(message: ReceiverAudioSubscription) -> AudioSubscription {
         }
     };
     AudioSubscription { all, include, exclude }
-}
-
-/// The tag is taken off by parsing; the others need it.
-fn with_class(mut body: Map<String, Value>, class: &str) -> Map<String, Value> {
-    body.insert("colibriClass".to_owned(), class.into());
-    body
 }
 
 fn patch(message: ReceiverVideoConstraints) -> WishPatch {
@@ -135,8 +126,8 @@ fn patch(message: ReceiverVideoConstraints) -> WishPatch {
 }
 
 /// A message as the channel sends it.
-pub(super) fn encode(message: ToClient) -> BridgeMessage {
-    match message {
+pub(super) fn encode(message: ToClient) -> Utf8Bytes {
+    let message = match message {
         ToClient::ServerHello => BridgeMessage::ServerHello { version: None },
         ToClient::SenderSourceConstraints { source, max_height } => {
             BridgeMessage::SenderSourceConstraints { source_name: source, max_height }
@@ -155,8 +146,9 @@ pub(super) fn encode(message: ToClient) -> BridgeMessage {
         ToClient::VideoSources(mapped_sources) => BridgeMessage::VideoSourcesMap { mapped_sources },
         ToClient::AudioSources(mapped_sources) => BridgeMessage::AudioSourcesMap { mapped_sources },
         ToClient::ConnectionStats(bps) => BridgeMessage::ConnectionStats { estimated_downlink_bandwidth: bps },
-        ToClient::Forwarded(body) => BridgeMessage::Forwarded(body),
-    }
+        ToClient::Forwarded(text) => return text,
+    };
+    message.to_text()
 }
 
 #[cfg(test)]
@@ -164,7 +156,7 @@ mod tests {
     use super::*;
 
     fn decoded(text: &str) -> Option<FromClient> {
-        decode(ClientMessage::parse(text).unwrap())
+        decode(ClientMessage::parse("a", text.as_bytes()).unwrap())
     }
 
     #[test]
@@ -195,13 +187,9 @@ mod tests {
 
     #[test]
     fn a_message_keeps_its_class_and_content() {
-        let text = r#"{"colibriClass":"EndpointMessage","to":"b","msgPayload":{"x":[1,null]},"other":2}"#;
-        let Some(FromClient::Message { to, body }) = decoded(text) else { panic!("not a message") };
-        assert_eq!(to, "b");
-        let out = encode(ToClient::Forwarded(body));
-        let (sent, came): (Value, Value) =
-            (serde_json::from_str(&out.to_text()).unwrap(), serde_json::from_str(text).unwrap());
-        assert_eq!(sent, came);
+        let text = r#"{"colibriClass":"EndpointMessage","from":"a","msgPayload":{"x":[1,null]},"other":2,"to":"b"}"#;
+        let Some(FromClient::Message { to, text: passed }) = decoded(text) else { panic!("not a message") };
+        assert_eq!((to.as_str(), encode(ToClient::Forwarded(passed)).as_str()), ("b", text));
     }
 
     #[test]
@@ -228,6 +216,6 @@ mod tests {
         assert_eq!(audio(&format!(r#","mode":"None"{list}"#)), (false, none.clone(), none.clone()));
         assert_eq!(audio(&format!(r#","mode":"Include"{list}"#)), (false, ab.clone(), none.clone()));
         assert_eq!(audio(&format!(r#","mode":"Exclude"{list}"#)), (true, none, ab));
-        assert!(ClientMessage::parse(r#"{"colibriClass":"ReceiverAudioSubscription","mode":"Some"}"#).is_err());
+        assert!(ClientMessage::parse("a", br#"{"colibriClass":"ReceiverAudioSubscription","mode":"Some"}"#).is_err());
     }
 }

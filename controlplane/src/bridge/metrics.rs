@@ -161,9 +161,27 @@ impl Report {
             families.push(Family::single(format!("ringbridge_{name}"), help, Kind::Gauge, value));
         }
         families.push(self.held.family());
+        families.push(self.refused());
         families.extend(worker_counters(workers));
         families.extend(channel::counters::families());
         families
+    }
+}
+
+impl Report {
+    /// What was refused or left out of requests, by reason.
+    fn refused(&self) -> Family {
+        let help = "Requests to the bridge that were refused, and parts of requests that were left out or changed.";
+        let mut family = Family::new("ringbridge_colibri_refused", help, Kind::PlainCounter);
+        for (reason, count) in [
+            ("stranger", self.totals.strangers),
+            ("request", self.totals.refused),
+            ("part_left_out", self.totals.left_out),
+            ("source_renamed", self.totals.sources_renamed),
+        ] {
+            family.samples.push(([("reason", reason.to_owned())].into(), count as f64));
+        }
+        family
     }
 }
 

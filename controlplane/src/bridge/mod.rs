@@ -4,6 +4,8 @@
 mod actor;
 mod addresses;
 mod endpoints;
+#[doc(hidden)]
+pub mod fuzzing;
 mod lifecycle;
 mod load;
 mod messages;
@@ -34,6 +36,7 @@ use tokio::sync::{mpsc, watch};
 use crate::channel::{self, Registry};
 use crate::colibri::transport::{LocalTransport, PublicAddress};
 use crate::config::host::AddressFilter;
+use crate::door::{self, Door};
 use crate::rest::{self, RestError};
 use crate::transport::{Certificate, DtlsError};
 use crate::xmpp::{self, XmppCounters, XmppSender};
@@ -43,6 +46,9 @@ pub use shards::ShardSettings;
 
 /// XMPP events that may wait, of all connections.
 const EVENTS: usize = 4096;
+
+/// Messages of bridge channels that may wait, of all clients; with the largest message 4 MiB.
+const CHANNEL_EVENTS: usize = 64;
 
 /// What the bridge runs with.
 #[derive(Debug, Clone)]
@@ -206,7 +212,7 @@ async fn run_probing(
         websocket_server_id: settings.websocket_server_id.clone(),
     };
     let registry = Registry::default();
-    let (channel_events, channel) = mpsc::channel(1024);
+    let (channel_events, channel) = mpsc::channel(CHANNEL_EVENTS);
     let router = channel::router(settings.websocket_server_id.clone(), registry.clone(), channel_events);
     let listener = match settings.websocket_listen {
         Some(address) => Some(TcpListener::bind(address).await.map_err(|source| BridgeError::Listen {
@@ -254,19 +260,8 @@ async fn run_probing(
     };
     // Own stop signal: the servers go on until the bridge has said good-bye.
     let (stop_servers, servers_stop) = watch::channel(false);
-    let mut wait = servers_stop.clone();
-    let websocket = tokio::spawn(async move {
-        let stopped = async move {
-            let _ = wait.wait_for(|stop| *stop).await;
-        };
-        match listener {
-            Some(listener) => axum::serve(listener, router).with_graceful_shutdown(stopped).await,
-            None => {
-                stopped.await;
-                Ok(())
-            }
-        }
-    });
+    let websocket = listener
+        .map(|listener| tokio::spawn(Door::new(door::Name::Channel, listener).serve(router, servers_stop.clone())));
     let mut rest = tokio::spawn(rest::serve(settings.rest_listen, ops, servers_stop));
 
     let shards = shards::Shards::new(&settings.connections, senders)?;
@@ -291,7 +286,9 @@ async fn run_probing(
         },
     };
     let _ = stop_servers.send(true);
-    websocket.abort();
+    if let Some(websocket) = websocket {
+        websocket.abort();
+    }
     rest.abort();
     result
 }

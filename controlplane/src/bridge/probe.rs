@@ -13,6 +13,8 @@ const PROBE: &[u8] = &[0xff];
 /// Watches the number of received datagrams, and asks for probes.
 #[derive(Debug)]
 pub(super) struct PortProbe {
+    /// Of both families, made while there are descriptors to be had.
+    senders: [Option<UdpSocket>; 2],
     bound: Vec<SocketAddr>,
     /// Those of them that are probed.
     addresses: Vec<SocketAddr>,
@@ -28,7 +30,22 @@ pub(super) struct PortProbe {
 impl PortProbe {
     /// Watches these addresses, one after the other; none is never wrong.
     pub fn new(now: Instant, addresses: Vec<SocketAddr>) -> Self {
-        Self { bound: addresses.clone(), addresses, next: 0, received: 0, since: now, unanswered: 0, target: None }
+        let sender = |any: IpAddr| {
+            let needed = addresses.iter().any(|address| address.is_ipv4() == any.is_ipv4());
+            let socket = needed.then(|| UdpSocket::bind((any, 0)).ok()).flatten()?;
+            socket.set_nonblocking(true).ok().map(|()| socket)
+        };
+        let senders = [sender(Ipv4Addr::UNSPECIFIED.into()), sender(Ipv6Addr::UNSPECIFIED.into())];
+        Self {
+            senders,
+            bound: addresses.clone(),
+            addresses,
+            next: 0,
+            received: 0,
+            since: now,
+            unanswered: 0,
+            target: None,
+        }
     }
 
     /// Takes the number of datagrams received so far; where to send a probe now, if anywhere.
@@ -53,6 +70,18 @@ impl PortProbe {
         self.target
     }
 
+    /// Sends a probe. What cannot be sent is one that got lost.
+    pub fn send(&self, target: SocketAddr) {
+        let [v4, v6] = &self.senders;
+        let sent = match if target.is_ipv4() { v4 } else { v6 } {
+            Some(socket) => socket.send_to(PROBE, target),
+            None => Err(std::io::ErrorKind::NotConnected.into()),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%target, %error, "media port not probed");
+        }
+    }
+
     /// Only these addresses are on the host now.
     pub fn set_addresses(&mut self, living: &[IpAddr]) {
         self.addresses = self.bound.iter().copied().filter(|bound| living.contains(&bound.ip())).collect();
@@ -70,21 +99,6 @@ impl PortProbe {
             )),
             _ => Ok(()),
         }
-    }
-}
-
-/// Sends a probe; whether it went out shows in what arrives.
-pub(super) fn send(target: SocketAddr) {
-    let any: SocketAddr = match target {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let sent = UdpSocket::bind(any).and_then(|socket| {
-        socket.set_nonblocking(true)?;
-        socket.send_to(PROBE, target)
-    });
-    if let Err(error) = sent {
-        tracing::debug!(%target, %error, "media port not probed");
     }
 }
 
@@ -158,7 +172,8 @@ mod tests {
     fn a_probe_arrives() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        send(socket.local_addr().unwrap());
+        let target = socket.local_addr().unwrap();
+        PortProbe::new(Instant::now(), vec![target]).send(target);
         let mut buffer = [0; 8];
         assert_eq!(socket.recv(&mut buffer).unwrap(), PROBE.len());
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use jid::BareJid;
+use jid::Jid;
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::disco::{DiscoInfoResult, Identity};
 use xmpp_parsers::iq::Iq;
@@ -12,8 +12,10 @@ use xmpp_parsers::stanza_error::DefinedCondition;
 use xmpp_parsers::version::VersionResult;
 
 use super::lifecycle::Lifecycle;
+use crate::brewery::Standing;
 use crate::colibri::bridge::ColibriBridge;
-use crate::colibri::elements::{ConferenceModify, ns as c2};
+use crate::colibri::elements::ns as c2;
+use crate::colibri::limits;
 use crate::colibri::refusal::Refusal;
 use crate::xmpp::iq::Request;
 
@@ -28,28 +30,37 @@ pub(super) struct Context<'a> {
     pub lifecycle: Option<&'a mut Lifecycle>,
 }
 
-/// Answers one request; `is_brewery` says which rooms' occupants may ask.
+/// Answers one request; `who` says what its sender is: only those who count may ask anything.
 pub(super) fn answer(
     now: Instant,
     request: &Request,
-    is_brewery: impl Fn(&BareJid) -> bool,
+    who: impl FnOnce(Option<&Jid>) -> Standing,
     context: Context<'_>,
 ) -> Iq {
     let Context { health, colibri, lifecycle } = context;
     let refuse = |condition, text: &str| request.refuse(condition, text);
-    // Only a full JID of the room is an occupant; the room itself and everybody else have no business here.
-    let occupant = request.from.as_ref().is_some_and(|from| is_brewery(&from.to_bare()) && from.resource().is_some());
-    if !occupant {
-        tracing::debug!(from = ?request.from, payload = request.payload.name(), "IQ refused: not from the brewery");
-        return refuse(DefinedCondition::Forbidden, "only occupants of the brewery room may ask this bridge");
+    let text = match who(request.from.as_ref()) {
+        Standing::Trusted => None,
+        Standing::Absent => Some("only occupants of the brewery room may ask this bridge"),
+        Standing::Stranger => Some("your account does not count in the brewery room: see brewery-trusted"),
+        Standing::Hidden => Some("the brewery room does not show your account"),
+    };
+    if let Some(text) = text {
+        tracing::debug!(from = ?request.from, payload = request.payload.name(), text, "IQ refused");
+        colibri.note_stranger();
+        return refuse(DefinedCondition::Forbidden, text);
     }
     let payload = &request.payload;
     if payload.is("conference-modify", c2::COLIBRI2) {
-        let parsed = ConferenceModify::try_from(payload.clone()).map_err(|error| {
+        let parsed = limits::read(payload).map_err(|error| {
             tracing::warn!(from = ?request.from, %error, "malformed colibri2 request");
-            Refusal::malformed(error.to_string())
+            Refusal::malformed(error)
         });
-        return match parsed.and_then(|parsed| colibri.handle(now, &parsed)) {
+        let reply = parsed.and_then(|(parsed, left_out)| {
+            colibri.note_left_out(left_out);
+            colibri.handle(now, &parsed)
+        });
+        return match reply {
             Ok(modified) => request.result(Some(modified.into())),
             Err(refusal) => {
                 tracing::warn!(from = ?request.from, condition = ?refusal.condition, reason = ?refusal.reason,
@@ -156,8 +167,13 @@ mod tests {
             payload: payload.parse().unwrap(),
             set,
         };
-        let brewery: BareJid = "brewery@internal.x".parse().unwrap();
-        answer(now, &request, |jid| *jid == brewery, Context { health, colibri: &mut colibri, lifecycle })
+        let who = |from: Option<&Jid>| match from.map(ToString::to_string).as_deref() {
+            Some("brewery@internal.x/focus") => Standing::Trusted,
+            Some("brewery@internal.x/guest") => Standing::Stranger,
+            Some("brewery@internal.x/veiled") => Standing::Hidden,
+            _ => Standing::Absent,
+        };
+        answer(now, &request, who, Context { health, colibri: &mut colibri, lifecycle })
     }
 
     fn condition(iq: Iq) -> DefinedCondition {
@@ -175,9 +191,21 @@ mod tests {
 
     #[test]
     fn only_occupants_are_served() {
-        for from in ["mallory@x/y", "brewery@internal.x", "brewery@other.x/focus"] {
-            let health = format!("<healthcheck xmlns='{HEALTH}'/>");
-            assert_eq!(condition(ask(from, false, &health, &Ok(()))), DefinedCondition::Forbidden, "{from}");
+        let others = ["mallory@x/y", "brewery@internal.x", "brewery@other.x/focus"];
+        for from in others.into_iter().chain(["brewery@internal.x/guest", "brewery@internal.x/veiled"]) {
+            for (set, payload) in [
+                (false, "<healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/>"),
+                (true, "<conference-modify xmlns='jitsi:colibri2' meeting-id='m' create='true'/>"),
+                (true, "<conference-modify xmlns='jitsi:colibri2'/>"),
+                (true, "<force-shutdown xmlns='http://jitsi.org/protocol/colibri'/>"),
+                (false, "<query xmlns='jabber:iq:version'/>"),
+                (false, "<ping xmlns='urn:xmpp:ping'/>"),
+            ] {
+                let mut life = Lifecycle::new(ShutdownSettings::default(), false);
+                let answer = ask_of(from, set, payload, &Ok(()), Some(&mut life));
+                assert_eq!(condition(answer), DefinedCondition::Forbidden, "{from}: {payload}");
+                assert_eq!(life.stage().name(), "RUNNING");
+            }
         }
         assert!(matches!(
             ask("BREWERY@internal.x/focus", false, &format!("<healthcheck xmlns='{HEALTH}'/>"), &Ok(())),

@@ -2,15 +2,20 @@
 //! A state machine: signalling, datagrams, messages and the time in, [`SecureOutput`]s out.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ringbridge_dataplane::ring::SrtpKeys;
 
-use crate::channel::{DataChannel, DataChannelOutput, NotSent};
+use crate::channel::limits::Bucket;
+use crate::channel::{DataChannel, DataChannelOutput, NotSent, counters};
 use crate::transport::{Certificate, DtlsError, DtlsOutput, DtlsRole, DtlsSession, Fingerprint};
 
 /// DTLS datagrams kept until the role is known.
 const EARLY_DATAGRAMS: usize = 16;
+
+/// Fingerprints kept of one peer; it has one certificate.
+const FINGERPRINTS: usize = 8;
 
 /// Something that the caller must do, in order.
 #[derive(Debug)]
@@ -30,7 +35,7 @@ pub(super) enum SecureOutput {
 }
 
 /// DTLS, SCTP and what is known of the peer before they start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Secure {
     ice_connected: bool,
     role: Option<DtlsRole>,
@@ -41,12 +46,25 @@ pub(super) struct Secure {
     failed: bool,
     data: Option<DataChannel>,
     outputs: VecDeque<SecureOutput>,
+    /// Datagrams that the peer may still send.
+    datagrams: Bucket,
 }
 
 impl Secure {
     /// Nothing is known yet; SCTP is spoken where signalling asked for it.
     pub fn new(sctp: bool) -> Self {
-        Self { data: sctp.then(DataChannel::new), ..Self::default() }
+        Self {
+            ice_connected: false,
+            role: None,
+            fingerprints: Vec::new(),
+            session: None,
+            early: VecDeque::new(),
+            connected: None,
+            failed: false,
+            data: sctp.then(DataChannel::new),
+            outputs: VecDeque::new(),
+            datagrams: Bucket::datagrams(),
+        }
     }
 
     /// Whether ICE was connected at some time.
@@ -59,7 +77,8 @@ impl Secure {
         self.connected
     }
 
-    /// The peer's fingerprints and, where it said one, the role that is left for us.
+    /// The peer's fingerprints and, where it said one, the role that is left for us. Fingerprints of weak hash functions
+    /// are not taken; without another one no handshake starts.
     pub fn set_remote(
         &mut self,
         now: Instant,
@@ -67,7 +86,13 @@ impl Secure {
         role: Option<DtlsRole>,
         fingerprints: Vec<Fingerprint>,
     ) {
-        self.fingerprints = fingerprints;
+        let given = fingerprints.len();
+        self.fingerprints = fingerprints.into_iter().filter(Fingerprint::is_strong).take(FINGERPRINTS).collect();
+        if given > 0 && self.fingerprints.is_empty() && self.session.is_none() && !self.failed {
+            // A later one may be better.
+            let error = DtlsError::NoUsableFingerprint;
+            self.outputs.push_back(SecureOutput::Failed { error, before: true });
+        }
         self.role = role.or(self.role);
         self.start(now, certificate);
     }
@@ -99,6 +124,10 @@ impl Secure {
 
     /// Takes a datagram of the peer.
     pub fn handle_datagram(&mut self, now: Instant, datagram: Vec<u8>) {
+        if !self.datagrams.take(now, 1) {
+            counters::DATAGRAMS.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         match &mut self.session {
             Some(session) => session.handle_datagram(now, &datagram),
             None => {

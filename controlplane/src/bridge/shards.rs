@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use jid::BareJid;
+use jid::{BareJid, Jid};
 use tokio_xmpp::Stanza;
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::presence::Presence;
 
 use super::BridgeError;
+use crate::brewery::{Brewery as Room, REMEDY, REMEDY_HIDDEN, Standing, Trust};
+use crate::pace::Quiet;
 use crate::xmpp::iq::Request;
 use crate::xmpp::muc::{MucChange, MucRoom, whois_anyone};
 use crate::xmpp::{XmppEvent, XmppSender, XmppSettings};
@@ -27,15 +29,19 @@ pub struct ShardSettings {
     pub breweries: Vec<BareJid>,
     /// Nickname there; unique among the bridges of a room.
     pub nickname: String,
+    /// Whose requests are served: accounts and domains; none are all accounts of our own domain.
+    pub trusted: Vec<BareJid>,
 }
 
 /// A brewery room.
 struct Brewery {
-    room: MucRoom,
+    room: Room,
     /// To be joined as soon as there is something to announce.
     due: bool,
     /// When it is to be joined again.
     rejoin: Option<Instant>,
+    /// To be asked who is there.
+    look: bool,
 }
 
 struct Shard {
@@ -51,22 +57,27 @@ pub(super) struct Shards {
     /// Times that a connection was lost.
     pub disconnects: u64,
     leaving: bool,
+    /// Lines about requests of those who do not count.
+    strangers: Quiet,
 }
 
 impl Shards {
     /// Takes the connections over, in the order of their settings.
     pub fn new(settings: &[ShardSettings], senders: Vec<XmppSender>) -> Result<Self, BridgeError> {
-        let brewery = |nickname: &str, jid: &BareJid| {
+        let brewery = |settings: &ShardSettings, jid: &BareJid| {
+            let nickname = &settings.nickname;
             let room = MucRoom::new(jid, nickname)
-                .map_err(|source| BridgeError::Nickname { nickname: nickname.to_owned(), source })?;
-            Ok(Brewery { room, due: false, rejoin: None })
+                .map_err(|source| BridgeError::Nickname { nickname: nickname.clone(), source })?;
+            let trust = Trust::new(&settings.xmpp.jid, &settings.trusted);
+            Ok(Brewery { room: Room::new(room, trust), due: false, rejoin: None, look: false })
         };
         let shards = settings.iter().zip(senders).map(|(settings, sender)| {
-            let breweries = settings.breweries.iter().map(|jid| brewery(&settings.nickname, jid));
+            let breweries = settings.breweries.iter().map(|jid| brewery(settings, jid));
             let breweries = breweries.collect::<Result<_, BridgeError>>()?;
             Ok(Shard { id: settings.id.clone(), sender, connected: false, breweries })
         });
-        Ok(Self { shards: shards.collect::<Result<_, BridgeError>>()?, disconnects: 0, leaving: false })
+        let shards = shards.collect::<Result<_, BridgeError>>()?;
+        Ok(Self { shards, disconnects: 0, leaving: false, strangers: Quiet::default() })
     }
 
     /// Takes what one connection reports; a request that it brought has to be answered there.
@@ -77,7 +88,7 @@ impl Shards {
                 shard.connected = true;
                 for brewery in &mut shard.breweries {
                     // A resumed session is still in the room.
-                    brewery.due = !(resumed && brewery.room.joined);
+                    brewery.due = !(resumed && brewery.room.room.joined);
                 }
             }
             XmppEvent::Offline { .. } => {
@@ -95,9 +106,26 @@ impl Shards {
         None
     }
 
-    /// Whether the address is a brewery room of that connection.
-    pub fn is_brewery(&self, index: usize, jid: &BareJid) -> bool {
-        self.shards.get(index).is_some_and(|shard| shard.breweries.iter().any(|b| b.room.room() == *jid))
+    /// What the sender of a request is in a brewery room of that connection.
+    pub fn standing(&mut self, now: Instant, index: usize, from: Option<&Jid>) -> Standing {
+        let Some(from) = from else { return Standing::Absent };
+        let room = from.to_bare();
+        let breweries = self.shards.get(index).into_iter().flat_map(|shard| &shard.breweries);
+        // Only a full address of the room is an occupant; the room itself has no business here.
+        let occupant = from.resource().and_then(|nick| {
+            let brewery = breweries.into_iter().find(|brewery| brewery.room.room.room() == room)?;
+            Some(brewery.room.standing(nick.as_str()))
+        });
+        let standing = occupant.unwrap_or(Standing::Absent);
+        let remedy = match standing {
+            Standing::Stranger => REMEDY,
+            Standing::Hidden => REMEDY_HIDDEN,
+            Standing::Trusted | Standing::Absent => return standing,
+        };
+        if let Some(silenced) = self.strangers.speak(now) {
+            tracing::warn!(%from, silenced, remedy, "request refused: its sender does not count in the brewery");
+        }
+        standing
     }
 
     /// Sends an answer over the connection that brought the request.
@@ -109,15 +137,20 @@ impl Shards {
 
     /// Whether a room waits to be joined.
     pub fn join_due(&self) -> bool {
-        self.shards.iter().any(|shard| shard.connected && shard.breweries.iter().any(|b| b.due))
+        self.shards.iter().any(|shard| shard.connected && shard.breweries.iter().any(|b| b.due || b.look))
     }
 
-    /// Joins the rooms that wait for it.
+    /// Joins the rooms that wait for it, and asks for everybody's presence again where that is due.
     pub fn join(&mut self, stats: &Element) {
         for shard in self.shards.iter_mut().filter(|shard| shard.connected) {
-            for brewery in shard.breweries.iter_mut().filter(|brewery| brewery.due) {
-                brewery.due = false;
-                shard.sender.send(brewery.room.join(vec![stats.clone()]));
+            for brewery in shard.breweries.iter_mut().filter(|brewery| brewery.due || brewery.look) {
+                if !std::mem::take(&mut brewery.due) {
+                    brewery.look = false;
+                    tracing::debug!(room = %brewery.room.room.room(), "occupants asked for again: addresses are hidden");
+                    shard.sender.send(brewery.room.room.look_again(vec![stats.clone()]));
+                    continue;
+                }
+                shard.sender.send(brewery.room.room.join(vec![stats.clone()]));
             }
         }
     }
@@ -125,23 +158,25 @@ impl Shards {
     /// Announces new statistics in every room that we are in.
     pub fn publish(&self, stats: &Element) {
         for shard in self.shards.iter().filter(|shard| shard.connected) {
-            for brewery in shard.breweries.iter().filter(|brewery| brewery.room.joined) {
-                shard.sender.send(brewery.room.update(vec![stats.clone()]));
+            for brewery in shard.breweries.iter().filter(|brewery| brewery.room.room.joined) {
+                shard.sender.send(brewery.room.room.update(vec![stats.clone()]));
             }
         }
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.shards.iter().flat_map(|shard| &shard.breweries).filter_map(|brewery| brewery.rejoin).min()
+        let breweries = self.shards.iter().flat_map(|shard| &shard.breweries);
+        breweries.flat_map(|brewery| [brewery.rejoin, brewery.room.poll_look()]).flatten().min()
     }
 
-    /// Makes rooms due that are to be joined again.
+    /// Makes rooms due that are to be joined again, and asks those again that do not show who is there.
     pub fn handle_timeout(&mut self, now: Instant) {
         for brewery in self.shards.iter_mut().flat_map(|shard| &mut shard.breweries) {
             if brewery.rejoin.is_some_and(|at| at <= now) {
                 (brewery.due, brewery.rejoin) = (true, None);
             }
+            brewery.look |= brewery.room.take_look(now);
         }
     }
 
@@ -150,7 +185,7 @@ impl Shards {
         self.leaving = true;
         for shard in self.shards.iter_mut().filter(|shard| shard.connected) {
             for brewery in &mut shard.breweries {
-                shard.sender.send(brewery.room.leave());
+                shard.sender.send(brewery.room.room.leave());
             }
         }
     }
@@ -163,7 +198,7 @@ impl Shards {
     /// Rooms: how many, and how many we are in.
     pub fn rooms(&self) -> (usize, usize) {
         let rooms = || self.shards.iter().flat_map(|shard| shard.breweries.iter().map(move |b| (shard, b)));
-        (rooms().count(), rooms().filter(|(shard, brewery)| shard.connected && brewery.room.joined).count())
+        (rooms().count(), rooms().filter(|(shard, brewery)| shard.connected && brewery.room.room.joined).count())
     }
 
     /// What is wrong: without any connection nobody can give the bridge work.
@@ -179,8 +214,8 @@ impl Shards {
 impl Shard {
     fn presence(&mut self, now: Instant, presence: &Presence, leaving: bool) {
         for brewery in &mut self.breweries {
-            let Some(change) = brewery.room.handle(presence) else { continue };
-            let room = brewery.room.room();
+            let Some(change) = brewery.room.handle(now, presence) else { continue };
+            let room = brewery.room.room.room();
             match change {
                 MucChange::Entered { created } => {
                     tracing::info!(%room, connection = %self.id, created, "brewery joined");
@@ -193,9 +228,9 @@ impl Shard {
                     brewery.rejoin = Some(now + REJOIN);
                 }
                 MucChange::Refused { condition } => {
-                    tracing::error!(%room, connection = %self.id, nickname = %brewery.room.me.resource(), %condition,
+                    tracing::error!(%room, connection = %self.id, nickname = %brewery.room.room.me.resource(), %condition,
                         "brewery not joined; a conflict means that another bridge has this nickname");
-                    brewery.room.reset();
+                    brewery.room.room.reset();
                     brewery.rejoin = Some(now + REJOIN);
                 }
                 _ => {}

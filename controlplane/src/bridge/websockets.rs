@@ -1,44 +1,20 @@
-//! The clients' open WebSockets: which connection of an endpoint counts, and what waits for one that reads slowly.
+//! The clients' open WebSockets: which connection of an endpoint counts.
 
-use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
+use axum::extract::ws::Utf8Bytes;
 use ringbridge_dataplane::ids::EndpointId;
-use tokio::sync::mpsc::{Sender, error::TrySendError};
 
-use crate::channel::{BridgeMessage, ChannelOut};
+use crate::channel::{Outbox, Refused, counters};
 
-/// Messages that may wait for a client beyond its socket's own queue; one that reads slower is cut off.
-const BACKLOG: usize = 1000;
-/// Wait before they are tried again.
-pub(super) const RETRY: Duration = Duration::from_millis(20);
-
-/// The client is gone, or reads too slowly.
+/// The client reads too slowly for what it has to know.
 #[derive(Debug, PartialEq)]
 pub(super) struct CutOff;
 
 struct WebSocket {
     connection: u64,
-    sender: Sender<ChannelOut>,
-    waiting: VecDeque<ChannelOut>,
-}
-
-impl WebSocket {
-    /// Passes on what waits, in order.
-    fn flush(&mut self) -> Result<(), CutOff> {
-        while let Some(message) = self.waiting.pop_front() {
-            match self.sender.try_send(message) {
-                Ok(()) => {}
-                Err(TrySendError::Full(message)) => {
-                    self.waiting.push_front(message);
-                    return if self.waiting.len() > BACKLOG { Err(CutOff) } else { Ok(()) };
-                }
-                // The server reports the end of the connection itself.
-                Err(TrySendError::Closed(_)) => self.waiting.clear(),
-            }
-        }
-        Ok(())
-    }
+    sender: Outbox,
 }
 
 /// One per endpoint at most.
@@ -52,8 +28,8 @@ pub(super) struct WebSockets {
 
 impl WebSockets {
     /// A client connected. Dropping the former sender closes the former socket.
-    pub fn insert(&mut self, endpoint: EndpointId, connection: u64, sender: Sender<ChannelOut>) {
-        self.open.insert(endpoint, WebSocket { connection, sender, waiting: VecDeque::new() });
+    pub fn insert(&mut self, endpoint: EndpointId, connection: u64, sender: Outbox) {
+        self.open.insert(endpoint, WebSocket { connection, sender });
     }
 
     /// Counts a message; false when it came over a connection that was replaced.
@@ -80,57 +56,56 @@ impl WebSockets {
     /// Closes what the endpoint has.
     pub fn close(&mut self, endpoint: EndpointId) {
         if let Some(socket) = self.open.remove(&endpoint) {
-            let _ = socket.sender.try_send(ChannelOut::Close);
+            socket.sender.close();
         }
     }
 
     /// Closes all.
     pub fn close_all(&mut self) {
         for (_, socket) in self.open.drain() {
-            let _ = socket.sender.try_send(ChannelOut::Close);
+            socket.sender.close();
         }
     }
 
-    /// Sends a message, or lets it wait; a client that does not read is forgotten.
-    pub fn send(&mut self, endpoint: EndpointId, message: BridgeMessage) -> Result<(), CutOff> {
-        let Some(socket) = self.open.get_mut(&endpoint) else { return Ok(()) };
-        socket.waiting.push_back(ChannelOut::Message(message));
-        self.sent += 1;
-        let sent = socket.flush();
-        if sent.is_err() {
-            self.open.remove(&endpoint);
+    /// Sends a message. One `of_others` is left out for a client that reads slowly; a client that does not even read
+    /// what the bridge has to say is forgotten.
+    pub fn send(&mut self, endpoint: EndpointId, text: Utf8Bytes, of_others: bool) -> Result<(), CutOff> {
+        let Some(socket) = self.open.get(&endpoint) else { return Ok(()) };
+        match socket.sender.send(text, of_others) {
+            Ok(()) => self.sent += 1,
+            Err(Refused::OfOthers) => drop(counters::UNREAD.fetch_add(1, Ordering::Relaxed)),
+            Err(Refused::Full) if of_others => drop(counters::UNREAD.fetch_add(1, Ordering::Relaxed)),
+            Err(Refused::Full) => {
+                counters::STALLED.fetch_add(1, Ordering::Relaxed);
+                self.open.remove(&endpoint);
+                return Err(CutOff);
+            }
+            // The server reports the end of the connection itself.
+            Err(Refused::Closed) => {}
         }
-        sent
-    }
-
-    /// Whether something waits, and wants [`WebSockets::flush`] after [`RETRY`].
-    pub fn backlog(&self) -> bool {
-        self.open.values().any(|socket| !socket.waiting.is_empty())
-    }
-
-    /// Passes on what waits. Returns those that were forgotten since they do not read.
-    pub fn flush(&mut self) -> Vec<EndpointId> {
-        self.open.extract_if(|_, socket| socket.flush().is_err()).map(|(endpoint, _)| endpoint).collect()
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc;
+    use tokio::sync::mpsc::error::TryRecvError;
 
     use super::*;
+    use crate::channel::limits::{QUEUED, QUEUED_OF_OTHERS};
+    use crate::channel::{ChannelOut, outbox};
 
     const A: EndpointId = EndpointId(1);
 
     #[test]
     fn a_new_connection_takes_the_place_of_the_old_one() {
         let mut sockets = WebSockets::default();
-        let (old, mut first) = mpsc::channel(1);
-        let (new, mut second) = mpsc::channel(1);
+        let (old, mut first) = outbox();
+        let (new, mut second) = outbox();
         sockets.insert(A, 1, old);
         assert!(sockets.receive(A, 1));
         sockets.insert(A, 2, new);
-        assert_eq!(first.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
+        assert_eq!(first.try_recv(), Err(TryRecvError::Disconnected));
         assert!(!sockets.receive(A, 1) && !sockets.remove(A, 1), "the old one has no say");
         assert!(sockets.receive(A, 2));
         assert_eq!(sockets.received, 2);
@@ -140,23 +115,25 @@ mod tests {
     }
 
     #[test]
-    fn messages_wait_in_order_until_there_are_too_many() {
+    fn a_client_that_does_not_read_loses_others_first_then_its_connection() {
         let mut sockets = WebSockets::default();
-        let (sender, mut client) = mpsc::channel(1);
+        let (sender, mut client) = outbox();
         sockets.insert(A, 1, sender);
-        let message = |n: usize| BridgeMessage::ForwardedSources { forwarded_sources: vec![n.to_string()] };
-        for n in 0..3 {
-            assert_eq!(sockets.send(A, message(n)), Ok(()));
+        let big = Utf8Bytes::from("x".repeat(60_000));
+        for _ in 0..1_000 {
+            assert_eq!(sockets.send(A, big.clone(), true), Ok(()));
         }
-        for n in 0..3 {
-            assert_eq!(client.try_recv(), Ok(ChannelOut::Message(message(n))));
-            assert_eq!(sockets.backlog(), n < 2);
-            assert_eq!(sockets.flush(), []);
+        assert!(sockets.sent as usize <= QUEUED_OF_OTHERS / big.len());
+        assert_eq!(sockets.send(A, "ours".into(), false), Ok(()), "what the bridge says still finds room");
+        let kept = sockets.sent as usize;
+        let cut = (0..1_000).find(|_| sockets.send(A, big.clone(), false).is_err()).expect("cut off in the end");
+        // All but one of them are big.
+        assert!((kept + cut - 1) * big.len() <= QUEUED);
+        assert_eq!(sockets.send(A, big.clone(), false), Ok(()), "nobody is there any more");
+        let mut received = 0;
+        while client.try_recv().is_ok() {
+            received += 1;
         }
-        let cut = (0..BACKLOG + 10).find(|n| sockets.send(A, message(*n)).is_err());
-        assert_eq!(cut, Some(BACKLOG + 1), "one is in the socket's queue");
-        assert_eq!(client.try_recv(), Ok(ChannelOut::Message(message(0))));
-        assert_eq!(client.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
-        assert_eq!(sockets.send(A, message(0)), Ok(()), "nobody is there any more");
+        assert_eq!((received, client.try_recv()), (kept + cut, Err(TryRecvError::Disconnected)));
     }
 }

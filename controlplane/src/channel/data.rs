@@ -15,6 +15,7 @@ use sctp_proto::{
 
 use super::counters;
 use super::dcep::{self, Open};
+use super::reception::{Reception, Verdict, init_tag};
 
 /// Largest message that SCTP puts together, bytes; a longer one ends the association. What clients are told (RFC 8841).
 pub const MAX_SCTP_MESSAGE: usize = 256 * 1024;
@@ -26,10 +27,6 @@ const MAX_PAYLOAD: u32 = 1_112;
 const MAX_STREAMS: usize = 64;
 /// Retransmission timeouts, milliseconds: first guess, least, most.
 const RTO: [u64; 3] = [500, 400, 3_000];
-/// Offset of the first chunk's type, and of an INIT's Initiate Tag (RFC 9260 sections 3.1, 3.3.2).
-const FIRST_CHUNK: usize = 12;
-const INITIATE_TAG: std::ops::Range<usize> = 16..20;
-const INIT: u8 = 1;
 
 /// What the channel wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +61,7 @@ pub struct DataChannel {
     /// Stream of the open channel.
     channel: Option<u16>,
     outputs: VecDeque<DataChannelOutput>,
+    reception: Reception,
 }
 
 impl std::fmt::Debug for DataChannel {
@@ -107,7 +105,14 @@ impl Default for DataChannel {
 impl DataChannel {
     /// Waits for the client's INIT.
     pub fn new() -> Self {
-        Self { sctp: sctp(), association: None, peer_tag: None, channel: None, outputs: VecDeque::new() }
+        Self {
+            sctp: sctp(),
+            association: None,
+            peer_tag: None,
+            channel: None,
+            outputs: VecDeque::new(),
+            reception: Reception::default(),
+        }
     }
 
     /// Whether messages can be sent.
@@ -117,6 +122,17 @@ impl DataChannel {
 
     /// Takes one SCTP packet of the peer.
     pub fn handle_packet(&mut self, now: Instant, packet: &[u8]) {
+        match self.reception.receive(now, packet) {
+            Verdict::Take => {}
+            Verdict::TooFast => {
+                counters::CHUNKS.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            Verdict::TooMuchHeld => {
+                counters::FRAGMENTS.fetch_add(1, Ordering::Relaxed);
+                return self.start_over();
+            }
+        }
         if let Some(tag) = init_tag(packet) {
             let known = self.peer_tag == Some(tag);
             if known && self.association.as_ref().is_some_and(|(_, a)| !a.is_handshaking()) {
@@ -124,6 +140,10 @@ impl DataChannel {
                 return;
             }
             if !known {
+                if !self.reception.begin(now) {
+                    counters::ASSOCIATIONS.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
                 self.start_over();
                 self.peer_tag = Some(tag);
             }
@@ -205,6 +225,7 @@ impl DataChannel {
         if self.association.take().is_some() {
             self.sctp = sctp();
         }
+        self.reception.restart();
         self.peer_tag = None;
         if self.channel.take().is_some() {
             self.outputs.push_back(DataChannelOutput::Closed);
@@ -213,7 +234,7 @@ impl DataChannel {
 
     fn advance(&mut self, now: Instant) {
         while let Some(transmit) = self.sctp.poll_transmit() {
-            packets(transmit, &mut self.outputs);
+            packets(transmit, &mut self.reception, &mut self.outputs);
         }
         let mut lost = false;
         if let Some((handle, association)) = &mut self.association {
@@ -238,7 +259,13 @@ impl DataChannel {
                         }
                     }
                     Event::Stream(StreamEvent::Readable { id }) => {
-                        read(association, id, &mut self.channel, &mut self.outputs);
+                        let reader = Reader {
+                            now,
+                            channel: &mut self.channel,
+                            reception: &mut self.reception,
+                            outputs: &mut self.outputs,
+                        };
+                        reader.read(association, id);
                     }
                     Event::Stream(StreamEvent::Finished { id }) if self.channel == Some(id) => {
                         self.channel = None;
@@ -248,7 +275,7 @@ impl DataChannel {
                 }
             }
             while let Some(transmit) = association.poll_transmit(now) {
-                packets(transmit, &mut self.outputs);
+                packets(transmit, &mut self.reception, &mut self.outputs);
             }
         }
         if lost {
@@ -257,55 +284,68 @@ impl DataChannel {
     }
 }
 
-/// The Initiate Tag when the packet is an INIT, which always comes alone.
-fn init_tag(packet: &[u8]) -> Option<u32> {
-    (packet.get(FIRST_CHUNK) == Some(&INIT)).then_some(())?;
-    let tag: [u8; 4] = packet.get(INITIATE_TAG)?.try_into().ok()?;
-    Some(u32::from_be_bytes(tag))
-}
-
-fn packets(transmit: Transmit, outputs: &mut VecDeque<DataChannelOutput>) {
+/// Passes on what the library sends.
+fn packets(transmit: Transmit, reception: &mut Reception, outputs: &mut VecDeque<DataChannelOutput>) {
     if let Payload::RawEncode(packets) = transmit.payload {
-        outputs.extend(packets.into_iter().map(|packet| DataChannelOutput::Packet(packet.to_vec())));
+        for packet in packets {
+            reception.send(&packet, RECEIVE_BUFFER);
+            outputs.push_back(DataChannelOutput::Packet(packet.to_vec()));
+        }
     }
 }
 
-/// Reads the complete messages of one stream.
-fn read(association: &mut Association, id: u16, channel: &mut Option<u16>, outputs: &mut VecDeque<DataChannelOutput>) {
-    loop {
-        // The stream may be gone: a reset that came with the message.
-        let message = match association.stream(id).and_then(|mut stream| stream.read_sctp()) {
-            Ok(Some(message)) => message,
-            Ok(None) | Err(_) => return,
-        };
-        match message.ppi {
-            PayloadProtocolIdentifier::Dcep => {
-                let Some(open) = content(&message).and_then(|message| Open::parse(&message)) else {
-                    // An ACK answers nothing that we sent; the rest is none of the protocol's.
-                    counters::MALFORMED.fetch_add(1, Ordering::Relaxed);
-                    continue;
-                };
-                if accept(association, id, &open) {
-                    tracing::debug!(stream = id, label = %open.label, protocol = %open.protocol, "data channel opened");
-                    if let Some(former) = channel.replace(id) {
-                        counters::DATA_CHANNELS_REPLACED.fetch_add(1, Ordering::Relaxed);
-                        if former != id {
-                            let _ = association.stream(former).and_then(|mut stream| stream.close());
-                        }
-                        outputs.push_back(DataChannelOutput::Closed);
+/// Where messages go.
+struct Reader<'a> {
+    now: Instant,
+    channel: &'a mut Option<u16>,
+    reception: &'a mut Reception,
+    outputs: &'a mut VecDeque<DataChannelOutput>,
+}
+
+impl Reader<'_> {
+    /// Reads the complete messages of one stream.
+    fn read(self, association: &mut Association, id: u16) {
+        let Self { now, channel, reception, outputs } = self;
+        loop {
+            // The stream may be gone: a reset that came with the message.
+            let message = match association.stream(id).and_then(|mut stream| stream.read_sctp()) {
+                Ok(Some(message)) => message,
+                Ok(None) | Err(_) => return,
+            };
+            match message.ppi {
+                PayloadProtocolIdentifier::Dcep => {
+                    let Some(open) = content(&message).and_then(|message| Open::parse(&message)) else {
+                        // An ACK answers nothing that we sent; the rest is none of the protocol's.
+                        counters::MALFORMED.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    };
+                    // Each is answered with all that a client must know.
+                    if !reception.begin(now) {
+                        counters::ASSOCIATIONS.fetch_add(1, Ordering::Relaxed);
+                        continue;
                     }
-                    outputs.push_back(DataChannelOutput::Opened);
+                    if accept(association, id, &open) {
+                        tracing::debug!(stream = id, label = %open.label, protocol = %open.protocol, "data channel opened");
+                        if let Some(former) = channel.replace(id) {
+                            counters::DATA_CHANNELS_REPLACED.fetch_add(1, Ordering::Relaxed);
+                            if former != id {
+                                let _ = association.stream(former).and_then(|mut stream| stream.close());
+                            }
+                            outputs.push_back(DataChannelOutput::Closed);
+                        }
+                        outputs.push_back(DataChannelOutput::Opened);
+                    }
                 }
-            }
-            PayloadProtocolIdentifier::String if *channel == Some(id) => match content(&message) {
-                Some(text) => outputs.push_back(DataChannelOutput::Text(text)),
-                None => {
-                    counters::OVERSIZED.fetch_add(1, Ordering::Relaxed);
+                PayloadProtocolIdentifier::String if *channel == Some(id) => match content(&message) {
+                    Some(text) => outputs.push_back(DataChannelOutput::Text(text)),
+                    None => {
+                        counters::OVERSIZED.fetch_add(1, Ordering::Relaxed);
+                    }
+                },
+                // Binary, empty, or not on the channel.
+                _ => {
+                    counters::MALFORMED.fetch_add(1, Ordering::Relaxed);
                 }
-            },
-            // Binary, empty, or not on the channel.
-            _ => {
-                counters::MALFORMED.fetch_add(1, Ordering::Relaxed);
             }
         }
     }

@@ -4,14 +4,19 @@
 pub mod counters;
 mod data;
 mod dcep;
+pub mod limits;
 mod messages;
+mod outbox;
+mod reception;
 mod server;
 
 pub use data::{DataChannel, DataChannelOutput, MAX_SCTP_MESSAGE, NotSent};
+pub use limits::MAX_MESSAGE;
 pub use messages::{
     AudioSourceMapping, AudioSubscriptionMode, BridgeMessage, ClientMessage, HeightConstraint,
-    ReceiverAudioSubscription, ReceiverVideoConstraints, VideoSourceMapping,
+    ReceiverAudioSubscription, ReceiverVideoConstraints, Unusable, VideoSourceMapping,
 };
-pub use server::{ChannelEvent, ChannelOut, MAX_MESSAGE, Registry, router};
+pub use outbox::{ChannelOut, Outbox, Outgoing, Refused, outbox};
+pub use server::{ChannelEvent, Registry, router};
 #[doc(hidden)]
 pub use server::{Timing, router_with};

@@ -5,25 +5,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use ringbridge_dataplane::ids::EndpointId;
+use subtle::ConstantTimeEq;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
+use zeroize::Zeroizing;
 
 use super::counters;
-use super::messages::{BridgeMessage, ClientMessage};
-
-/// Largest message taken, bytes; a longer one closes the socket with 1009.
-pub const MAX_MESSAGE: usize = 64 * 1024;
-
-/// Messages waiting for one client; a client that does not read is cut off.
-const QUEUE: usize = 50;
+use super::limits::{Bucket, Intake, MAX_MESSAGE};
+use super::messages::ClientMessage;
+use super::outbox::{ChannelOut, Outbox, Outgoing, outbox};
+use crate::door::Pass;
+use crate::logging::Occasional;
 
 /// How patient a server is.
 #[doc(hidden)]
@@ -47,6 +47,12 @@ impl Default for Timing {
 /// One that is larger still breaks the connection.
 const MAX_READ: usize = 4 * MAX_MESSAGE;
 
+/// Buffers of one socket, bytes: what is read at once, and what is gathered before it is written.
+const SOCKET_BUFFER: usize = 8 * 1024;
+
+/// Characters shown of a name that a stranger sent.
+const SHOWN: usize = 64;
+
 /// What happens on the channels.
 #[derive(Debug)]
 pub enum ChannelEvent {
@@ -57,7 +63,7 @@ pub enum ChannelEvent {
         /// Tells connections of one endpoint apart.
         connection: u64,
         /// Where messages to the client go.
-        sender: mpsc::Sender<ChannelOut>,
+        sender: Outbox,
     },
     /// A message.
     Message {
@@ -77,19 +83,34 @@ pub enum ChannelEvent {
     },
 }
 
-/// What goes to a client.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ChannelOut {
-    /// A message.
-    Message(BridgeMessage),
-    /// The endpoint is gone: close with 1001.
-    Close,
+struct Registered {
+    password: Zeroizing<String>,
+    endpoint: EndpointId,
+    connects: Bucket,
+    /// Shared by its connections: a new one does not make it new.
+    intake: Arc<Mutex<Intake>>,
 }
 
+impl std::fmt::Debug for Registered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registered").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// Somebody who may connect.
 #[derive(Debug)]
-struct Registered {
-    password: String,
+struct Known {
     endpoint: EndpointId,
+    intake: Arc<Mutex<Intake>>,
+}
+
+/// Why somebody may not.
+#[derive(Debug, PartialEq, Eq)]
+enum Stranger {
+    /// Wrong password, or no such endpoint or conference: they are not told apart.
+    Unknown,
+    /// Connects too often.
+    TooOften,
 }
 
 /// Who may connect: endpoints by conference and name.
@@ -101,7 +122,12 @@ pub struct Registry {
 impl Registry {
     /// Lets an endpoint connect with a password.
     pub fn insert(&self, conference: &str, endpoint: &str, password: &str, id: EndpointId) {
-        let registered = Registered { password: password.to_owned(), endpoint: id };
+        let registered = Registered {
+            password: Zeroizing::new(password.to_owned()),
+            endpoint: id,
+            connects: Bucket::connects(),
+            intake: Arc::default(),
+        };
         self.lock().insert((conference.to_owned(), endpoint.to_owned()), registered);
     }
 
@@ -115,13 +141,17 @@ impl Registry {
         self.lock().len()
     }
 
-    fn authenticate(&self, conference: &str, endpoint: &str, password: &str) -> Option<EndpointId> {
-        let endpoints = self.lock();
-        let registered = endpoints.get(&(conference.to_owned(), endpoint.to_owned()))?;
-        let (expected, given) = (registered.password.as_bytes(), password.as_bytes());
-        let same = expected.len() == given.len()
-            && expected.iter().zip(given).fold(0u8, |difference, (a, b)| difference | (a ^ b)) == 0;
-        same.then_some(registered.endpoint)
+    fn authenticate(&self, conference: &str, endpoint: &str, password: &str) -> Result<Known, Stranger> {
+        let mut endpoints = self.lock();
+        let registered = endpoints.get_mut(&(conference.to_owned(), endpoint.to_owned())).ok_or(Stranger::Unknown)?;
+        // How many of its characters are right must not show in the time that it takes.
+        if !bool::from(registered.password.as_bytes().ct_eq(password.as_bytes())) {
+            return Err(Stranger::Unknown);
+        }
+        if !registered.connects.take(Instant::now().into(), 1) {
+            return Err(Stranger::TooOften);
+        }
+        Ok(Known { endpoint: registered.endpoint, intake: Arc::clone(&registered.intake) })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Registered>> {
@@ -166,24 +196,58 @@ async fn upgrade(
     State(server): State<Server>,
     Path((server_id, conference, endpoint)): Path<(String, String, String)>,
     RawQuery(query): RawQuery,
+    pass: Option<Extension<Arc<Pass>>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     if server_id != server.server_id {
         return refuse(StatusCode::NOT_FOUND, "server ID mismatch");
     }
     let password = query.as_deref().and_then(|query| query.strip_prefix("pwd=")).unwrap_or("");
-    let Some(id) = server.registry.authenticate(&conference, &endpoint, password) else {
-        tracing::warn!(%conference, %endpoint, "bridge channel refused: unknown endpoint or wrong password");
-        return refuse(StatusCode::FORBIDDEN, "authentication failed");
+    let known = match server.registry.authenticate(&conference, &endpoint, password) {
+        Ok(known) => known,
+        Err(Stranger::Unknown) => {
+            static LOG: Occasional = Occasional::new();
+            if let Some(more) = LOG.allow() {
+                let (conference, endpoint) = (shown(&conference), shown(&endpoint));
+                tracing::warn!(
+                    ?conference,
+                    ?endpoint,
+                    more,
+                    "bridge channel refused: unknown endpoint or wrong password"
+                );
+            }
+            return refuse(StatusCode::FORBIDDEN, "authentication failed");
+        }
+        Err(Stranger::TooOften) => {
+            counters::TOO_OFTEN.fetch_add(1, Ordering::Relaxed);
+            return (StatusCode::TOO_MANY_REQUESTS, "too many connections, try again later").into_response();
+        }
     };
     match upgrade {
-        Ok(upgrade) => upgrade
-            .max_message_size(MAX_READ)
-            .max_frame_size(MAX_READ)
-            .on_upgrade(move |socket| carry(socket, id, endpoint, server.events, server.timing)),
+        Ok(upgrade) => {
+            let client = Client { name: endpoint, known, pass: pass.map(|Extension(pass)| pass) };
+            upgrade
+                .max_message_size(MAX_READ)
+                .max_frame_size(MAX_READ)
+                .read_buffer_size(SOCKET_BUFFER)
+                .write_buffer_size(SOCKET_BUFFER)
+                .on_upgrade(move |socket| carry(socket, client, server.events, server.timing))
+        }
         // Plain HTTP with the right password.
         Err(rejection) => rejection.into_response(),
     }
+}
+
+/// What is logged of a name that may be anything.
+fn shown(name: &str) -> String {
+    name.chars().take(SHOWN).collect()
+}
+
+/// Who is on a connection.
+struct Client {
+    name: String,
+    known: Known,
+    pass: Option<Arc<Pass>>,
 }
 
 /// How a connection ends.
@@ -200,21 +264,20 @@ const EXPIRED: End = End::Close(1001, "endpoint closed");
 const IDLED: End = End::Close(1001, "idle");
 const TOO_BIG: End = End::Close(1009, "message too big");
 
-async fn carry(
-    mut socket: WebSocket,
-    endpoint: EndpointId,
-    name: String,
-    events: mpsc::Sender<ChannelEvent>,
-    timing: Timing,
-) {
+async fn carry(mut socket: WebSocket, client: Client, events: mpsc::Sender<ChannelEvent>, timing: Timing) {
     static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
     let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-    let (sender, outgoing) = mpsc::channel(QUEUE);
+    let Client { name, known: Known { endpoint, intake }, pass } = client;
+    if let Some(pass) = &pass {
+        pass.promote();
+    }
+    let (sender, outgoing) = outbox();
     if events.send(ChannelEvent::Opened { endpoint, connection, sender }).await.is_err() {
         return;
     }
     tracing::debug!(endpoint = %name, connection, "bridge channel open");
-    let mut carrier = Carrier { socket: &mut socket, endpoint, connection, name: &name, events: &events, timing };
+    let mut carrier =
+        Carrier { socket: &mut socket, endpoint, connection, name: &name, events: &events, timing, intake: &intake };
     let end = carrier.run(outgoing).await;
     tracing::debug!(endpoint = %name, connection, ?end, "bridge channel closed");
     // Before the good-bye: a client that does not answer it must not keep its endpoint's channel.
@@ -224,7 +287,11 @@ async fn carry(
         // Closing with unread input would reset the connection, and the client would not see the code.
         let goodbye = async {
             if socket.send(close).await.is_ok() {
-                while let Some(Ok(_)) = socket.recv().await {}
+                // What it sends is read over, but not faster than it may send.
+                while let Some(Ok(message)) = socket.recv().await {
+                    let wait = charge(&intake, 1, size_of(&message));
+                    tokio::time::sleep(wait).await;
+                }
             }
         };
         let _ = timeout(timing.write, goodbye).await;
@@ -239,24 +306,52 @@ struct Carrier<'a> {
     name: &'a str,
     events: &'a mpsc::Sender<ChannelEvent>,
     timing: Timing,
+    intake: &'a Mutex<Intake>,
+}
+
+/// Counts what a client said; how long it should not be heard then.
+fn charge(intake: &Mutex<Intake>, work: usize, bytes: usize) -> Duration {
+    let mut intake = intake.lock().unwrap_or_else(PoisonError::into_inner);
+    intake.charge(Instant::now().into(), work, bytes)
+}
+
+fn size_of(message: &Message) -> usize {
+    match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        Message::Close(_) => 0,
+    }
 }
 
 impl Carrier<'_> {
-    async fn run(&mut self, mut outgoing: mpsc::Receiver<ChannelOut>) -> End {
+    async fn run(&mut self, mut outgoing: Outgoing) -> End {
         let (mut heard, mut said) = (Instant::now(), Instant::now());
+        // Until then it is not listened to: what it sends waits in its own queue and in those of the kernels between.
+        let mut deaf: Option<Instant> = None;
         loop {
             let end = tokio::select! {
                 out = outgoing.recv() => {
                     said = Instant::now();
                     match out {
-                        Some(ChannelOut::Message(message)) => self.send(Message::text(message.to_text())).await,
+                        Some(ChannelOut::Text(text)) => self.send(Message::Text(text)).await,
                         Some(ChannelOut::Close) => Some(EXPIRED),
                         None => Some(REPLACED),
                     }
                 }
-                received = self.socket.recv() => {
+                received = self.socket.recv(), if deaf.is_none() => {
                     heard = Instant::now();
-                    self.receive(received).await
+                    match self.receive(received).await {
+                        Ok(wait) => {
+                            deaf = (!wait.is_zero()).then(|| heard + wait);
+                            counters::THROTTLED.fetch_add(u64::from(deaf.is_some()), Ordering::Relaxed);
+                            None
+                        }
+                        Err(end) => Some(end),
+                    }
+                }
+                () = sleep_until(deaf.unwrap_or(said)), if deaf.is_some() => {
+                    (deaf, heard) = (None, Instant::now());
+                    None
                 }
                 () = sleep_until(said + self.timing.ping) => {
                     said = Instant::now();
@@ -285,28 +380,36 @@ impl Carrier<'_> {
         }
     }
 
-    async fn receive(&mut self, received: Option<Result<Message, axum::Error>>) -> Option<End> {
-        let text = match received {
-            Some(Ok(Message::Text(text))) => text,
-            Some(Ok(Message::Binary(_))) => {
+    /// How long the client should not be heard after this.
+    async fn receive(&mut self, received: Option<Result<Message, axum::Error>>) -> Result<Duration, End> {
+        let message = match received {
+            Some(Ok(message)) => message,
+            None => return Err(End::Gone),
+            Some(Err(error)) => return Err(if is_oversized(error) { self.oversized() } else { End::Gone }),
+        };
+        let size = size_of(&message);
+        let mut wait = charge(self.intake, 1, size);
+        let text = match message {
+            Message::Text(text) => text,
+            Message::Binary(_) => {
                 counters::MALFORMED.fetch_add(1, Ordering::Relaxed);
-                return None;
+                return Ok(wait);
             }
             // The library answers pings.
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => return None,
-            Some(Ok(Message::Close(_))) | None => return Some(End::Gone),
-            Some(Err(error)) => return Some(if is_oversized(error) { self.oversized() } else { End::Gone }),
+            Message::Ping(_) | Message::Pong(_) => return Ok(wait),
+            Message::Close(_) => return Err(End::Gone),
         };
-        if text.len() > MAX_MESSAGE {
-            return Some(self.oversized());
+        if size > MAX_MESSAGE {
+            return Err(self.oversized());
         }
         if let Some(message) = ClientMessage::receive(self.name, text.as_bytes()) {
+            wait = charge(self.intake, message.work() - 1, 0);
             let (endpoint, connection) = (self.endpoint, self.connection);
             if self.events.send(ChannelEvent::Message { endpoint, connection, message }).await.is_err() {
-                return Some(EXPIRED);
+                return Err(EXPIRED);
             }
         }
-        None
+        Ok(wait)
     }
 
     fn oversized(&self) -> End {

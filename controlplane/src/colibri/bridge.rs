@@ -17,6 +17,8 @@ use super::elements::{
     CAP_PRIVATE_ADDRESSES, CAP_SSRC_REWRITING, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, Reason,
     Sctp, SctpRole, Setup, Transport,
 };
+use super::limits::{self, MAX_CONFERENCES, MAX_ID};
+use super::names;
 use super::placement::Placement;
 use super::refusal::Refusal;
 use super::totals::Totals;
@@ -168,6 +170,14 @@ impl ColibriBridge {
 
     /// Handles one request; requests must be passed in order of arrival.
     pub fn handle(&mut self, now: Instant, request: &ConferenceModify) -> Reply {
+        let mut request = request.clone();
+        self.totals.left_out += limits::bound(&mut request);
+        let reply = self.apply(now, &request);
+        self.totals.refused += u64::from(reply.is_err());
+        reply
+    }
+
+    fn apply(&mut self, now: Instant, request: &ConferenceModify) -> Reply {
         let created = self.look_up(now, request)?;
         // Out of the map while it changes: its endpoints and the bridge's own tables are changed together.
         let Some(mut conference) = self.conferences.remove(&request.meeting_id) else {
@@ -181,6 +191,16 @@ impl ColibriBridge {
             self.conferences.insert(request.meeting_id.clone(), conference);
         }
         reply
+    }
+
+    /// Notes that somebody asked who may not.
+    pub fn note_stranger(&mut self) {
+        self.totals.strangers += 1;
+    }
+
+    /// Notes that parts of a request could not be read.
+    pub fn note_left_out(&mut self, parts: u64) {
+        self.totals.left_out += parts;
     }
 
     /// Finds or creates the conference; true when it was created.
@@ -199,6 +219,15 @@ impl ColibriBridge {
         if self.graceful_shutdown {
             let text = "this bridge shuts down and takes no new conferences";
             return Err(Refusal::new(DefinedCondition::ServiceUnavailable, Some(Reason::GracefulShutdown), text));
+        }
+        let name = request.name.as_deref().unwrap_or_default();
+        if request.meeting_id.len() > MAX_ID || name.len() > MAX_ID {
+            let text = format!("a meeting-id or name of more than {MAX_ID} bytes");
+            return Err(Refusal::new(DefinedCondition::BadRequest, None, text));
+        }
+        if self.conferences.len() >= MAX_CONFERENCES {
+            let text = format!("this bridge has {MAX_CONFERENCES} conferences, the most that it takes");
+            return Err(Refusal::new(DefinedCondition::ResourceConstraint, None, text));
         }
         if let Some(name) = &request.name
             && !name.parse::<BareJid>().is_ok_and(|jid| jid.node().is_some())
@@ -303,7 +332,10 @@ impl ColibriBridge {
             }
         }
         if let Some(sources) = &request.sources {
-            let mut sources: Vec<_> = sources.media_sources.iter().filter_map(convert::source).collect();
+            let asked = &sources.media_sources;
+            let mut sources: Vec<_> = asked.iter().filter_map(convert::source).collect();
+            let synthetic = |name: &str| asked.iter().any(|source| source.synthetic && source.id == name);
+            self.totals.sources_renamed += names::own(&request.id, &mut sources, synthetic);
             state.override_video_types(&mut sources);
             if sources != state.sources {
                 state.sources.clone_from(&sources);

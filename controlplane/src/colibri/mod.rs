@@ -5,6 +5,8 @@ mod conference;
 pub mod convert;
 pub mod debug;
 pub mod elements;
+pub mod limits;
+pub mod names;
 mod placement;
 pub mod refusal;
 pub mod totals;

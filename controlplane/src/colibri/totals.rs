@@ -37,6 +37,14 @@ pub struct Totals {
     pub inactive_endpoints: usize,
     /// Visitors ever created.
     pub visitors_created: u64,
+    /// Requests of those who may not ask.
+    pub strangers: u64,
+    /// Requests refused.
+    pub refused: u64,
+    /// Parts of requests that were too many, too long or unreadable, and were left out.
+    pub left_out: u64,
+    /// Sources that had another endpoint's name, or one name twice.
+    pub sources_renamed: u64,
     /// Duration of the conferences that ended.
     pub conference_time: Duration,
 }

@@ -5,7 +5,11 @@ use xmpp_parsers::stanza_error::DefinedCondition;
 use super::bridge::SCTP_PORT;
 use super::conference::Conference;
 use super::elements::{CAP_SOURCE_NAMES, ConferenceModify, Endpoint, Reason, SctpRole};
+use super::limits::{MAX_ENDPOINTS, MAX_ID};
 use super::refusal::Refusal;
+
+/// The bridge's own sources are this endpoint's to clients.
+const FEEDBACK_OWNER: &str = "jvb";
 
 /// Whether the request is about a visitor.
 pub(super) fn is_visitor(endpoint: &Endpoint) -> bool {
@@ -42,6 +46,13 @@ pub(super) fn validate(conference: &mut Conference, request: &ConferenceModify, 
             if known.is_some() {
                 let text = format!("endpoint {id:?} exists");
                 return Err(Refusal::new(DefinedCondition::Conflict, None, text));
+            }
+            if id.is_empty() || id.len() > MAX_ID || id == FEEDBACK_OWNER {
+                return Err(bad(format!("{:?} is no id for an endpoint", id.chars().take(64).collect::<String>())));
+            }
+            if conference.endpoints.len() >= MAX_ENDPOINTS {
+                let text = format!("this conference has {MAX_ENDPOINTS} endpoints, the most that it takes");
+                return Err(Refusal::new(DefinedCondition::ResourceConstraint, None, text));
             }
             let Some(transport) = &endpoint.transport else {
                 return Err(bad(format!("endpoint {id:?} is created without transport")));

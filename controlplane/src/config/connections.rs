@@ -143,6 +143,7 @@ impl RawConnection {
                 },
                 breweries,
                 nickname,
+                trusted: Vec::new(),
             }),
             _ => Err(errors),
         }

@@ -20,7 +20,11 @@ const IGNORED: &[(&str, &str)] = &[
     ("ENABLE_VLA", "layers are measured"),
     ("JVB_PREFER_SCTP", "clients choose; both channels are served where they are on"),
     ("JVB_INSTANCE_ID", "for side services"),
+    ("JVB_DISABLE_XMPP", "conferences come over XMPP alone"),
+    ("JVB_USE_USRSCTP", "there is one SCTP implementation"),
     ("VIDEOBRIDGE_MAX_MEMORY", "there is no Java machine"),
+    ("AUTOSCALER_URL", "the side service runs beside the bridge and polls /colibri/stats"),
+    ("SENTRY_DSN", "errors are in the log"),
     ("JVB_LOG_FILE", "the log goes to the standard output"),
 ];
 
@@ -50,7 +54,10 @@ pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> Option<Docker> 
         }
     };
     set("bridge.port", "JVB_PORT", get("JVB_PORT"));
-    let advertised = get("JVB_ADVERTISE_IPS").or_else(|| get("DOCKER_HOST_ADDRESS"));
+    // Empty items are left out, as the image's template does.
+    let items =
+        |list: &str| list.split(',').map(str::trim).filter(|item| !item.is_empty()).collect::<Vec<_>>().join(",");
+    let advertised = get("JVB_ADVERTISE_IPS").or_else(|| get("DOCKER_HOST_ADDRESS")).map(|list| items(&list));
     set("bridge.public-addresses", "JVB_ADVERTISE_IPS", advertised);
     let private = get("JVB_ADVERTISE_PRIVATE_CANDIDATES").map(|_| on("JVB_ADVERTISE_PRIVATE_CANDIDATES").to_string());
     set("bridge.advertise-private-addresses", "JVB_ADVERTISE_PRIVATE_CANDIDATES", private);
@@ -73,11 +80,8 @@ pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> Option<Docker> 
     );
     let servers = own("XMPP_SERVER", "xmpp.meet.jitsi");
     for (index, server) in servers.split(',').map(str::trim).filter(|server| !server.is_empty()).enumerate() {
-        // An IPv6 address has colons of its own, and then no port.
-        let (host, port) = match server.rsplit_once(':') {
-            Some((host, port)) if !host.contains(':') => (host, port),
-            _ => (server, port.as_str()),
-        };
+        let (host, given) = host_and_port(server);
+        let port = given.unwrap_or(&port);
         let connection =
             RawConnection::new(&format!("shard{index}"), Origin::Environment(format!("{prefix}XMPP_SERVER")))
                 .with("hostname", host)
@@ -94,9 +98,34 @@ pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> Option<Docker> 
     Some(docker)
 }
 
+/// `host`, `host:port`, `2001:db8::1` or `[2001:db8::1]:port`: an IPv6 address has colons of its own.
+fn host_and_port(server: &str) -> (&str, Option<&str>) {
+    if let Some((host, rest)) = server.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return (host, rest.strip_prefix(':'));
+    }
+    match server.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') => (host, Some(port)),
+        _ => (server, None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_with_and_without_ports() {
+        for (server, host, port) in [
+            ("x.example.net", "x.example.net", None),
+            ("x.example.net:5333", "x.example.net", Some("5333")),
+            ("192.0.2.1:5333", "192.0.2.1", Some("5333")),
+            ("2001:db8::1", "2001:db8::1", None),
+            ("[2001:db8::1]", "2001:db8::1", None),
+            ("[2001:db8::1]:5222", "2001:db8::1", Some("5222")),
+        ] {
+            assert_eq!(host_and_port(server), (host, port));
+        }
+    }
 
     fn from(pairs: &[(&str, &str)]) -> Option<Docker> {
         read(|name| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
@@ -125,7 +154,7 @@ mod tests {
             ("JVB_AUTH_PASSWORD", "s3cret"),
             ("XMPP_SERVER", "one.example.net,two.example.net:5333"),
             ("JVB_PORT", "20000"),
-            ("JVB_ADVERTISE_IPS", "198.51.100.7#443,203.0.113.9"),
+            ("JVB_ADVERTISE_IPS", "198.51.100.7#443,, 203.0.113.9,"),
             ("JVB_ADVERTISE_PRIVATE_CANDIDATES", "0"),
             ("ENABLE_OCTO", "1"),
             ("JVB_STUN_SERVERS", "stun.example.net:443"),

@@ -38,6 +38,10 @@ pub enum Kind {
     Addresses,
     /// Addresses of a NAT: `198.51.100.7`, with a port `198.51.100.7#443`, for one local address `10.0.0.5=198.51.100.7`.
     PublicAddresses,
+    /// Names of hosts, in a list or separated by commas.
+    HostNames,
+    /// XMPP accounts and domains, in a list or separated by commas.
+    Accounts,
     /// Core numbers, in a list or separated by commas.
     Cores,
     /// Extras of the packet path's I/O: words of [`ringbridge_dataplane::io::IoExtras`].
@@ -118,6 +122,22 @@ pub const KEYS: &[Key] = &[
         Kind::Jid,
         "",
         "Room in which bridges announce themselves, e.g. jvbbrewery@internal.auth.example.net",
+    ),
+    key(
+        "rest.host-names",
+        "rest-host-names",
+        Part::Common,
+        Kind::HostNames,
+        "",
+        "Names under which the pages for operators answer, beside addresses, names without a dot and this host's own",
+    ),
+    key(
+        "brewery-trusted",
+        "brewery-trusted",
+        Part::Common,
+        Kind::Accounts,
+        "",
+        "Accounts and domains that count in that room, e.g. auth.example.net; without it the domain of our own account",
     ),
     key("bridge.jid", "bridge-jid", Part::Bridge, Kind::Jid, "", "Account of the bridge, e.g. jvb@auth.example.net"),
     key("bridge.password", "bridge-password", Part::Bridge, Kind::Secret, "", "Its password"),
@@ -413,6 +433,14 @@ pub const KEYS: &[Key] = &[
         Kind::Duration,
         "15 s",
         "Leaves a room that nobody joins",
+    ),
+    key(
+        "focus.max-conferences",
+        "max-conferences",
+        Part::Focus,
+        Kind::Number(1, 100_000),
+        "5000",
+        "Conferences at a time; who asks for one more is told to try again",
     ),
     key("logging.format", "log-format", Part::Common, Kind::Choice(&["text", "json"]), "text", "How log lines look"),
     key(

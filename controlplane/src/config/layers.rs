@@ -5,14 +5,14 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use hocon::Hocon;
 use strsim::osa_distance;
 
 use super::connections::RawConnection;
+use super::hocon::{self, Value};
 use super::host::AddressFilter;
 use super::keys::{KEYS, Key, Kind};
 use super::reference::{self, Use};
-use super::{docker, file, host};
+use super::{docker, host, mappings, properties, values};
 
 /// Shown in place of a secret.
 pub(super) const MASK: &str = "********";
@@ -147,13 +147,13 @@ impl Layers {
 
     /// Adds a file over what is there.
     pub fn add_file(&mut self, path: &Path) -> Vec<ConfigError> {
-        match file::load(path) {
+        let tree = properties::refuse(path).and_then(|()| hocon::load(path));
+        match tree {
             Ok(tree) => {
                 let origin = Origin::File(path.to_owned());
                 let mut errors = self.add_tree("", &tree, &origin);
-                if let Hocon::Hash(sections) = &tree
-                    && reference::SECTIONS.iter().any(|section| sections.contains_key(*section))
-                {
+                let sections = tree.fields();
+                if reference::SECTIONS.iter().any(|name| sections.is_some_and(|all| all.contains_key(*name))) {
                     errors.extend(self.finish_reference(&origin));
                 }
                 errors
@@ -242,11 +242,11 @@ impl Layers {
             allowed_interfaces: list("bridge.allowed-interfaces"),
             blocked_interfaces: list("bridge.blocked-interfaces"),
             blocked_addresses: list("bridge.blocked-addresses").iter().filter_map(|a| a.parse().ok()).collect(),
-            no_ipv6: text("bridge.ipv6") == "false",
+            no_ipv6: values::switch(text("bridge.ipv6")) == Some(false),
         }
     }
 
-    fn add_tree(&mut self, path: &str, tree: &Hocon, origin: &Origin) -> Vec<ConfigError> {
+    fn add_tree(&mut self, path: &str, tree: &Value, origin: &Origin) -> Vec<ConfigError> {
         let section = path.split('.').next().unwrap_or_default();
         if reference::SECTIONS.contains(&section) {
             return self.add_reference(path, tree, origin);
@@ -255,7 +255,7 @@ impl Layers {
             self.add_connections(tree, origin);
             return Vec::new();
         }
-        if let Hocon::Hash(children) = tree {
+        if let Value::Object(children) = tree {
             let child_path = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
             return children.iter().flat_map(|(name, child)| self.add_tree(&child_path(name), child, origin)).collect();
         }
@@ -278,12 +278,9 @@ impl Layers {
         }
     }
 
-    fn add_connections(&mut self, tree: &Hocon, origin: &Origin) {
-        let Hocon::Hash(connections) = tree else { return };
-        let mut ids: Vec<&String> = connections.keys().collect();
-        ids.sort();
-        for id in ids {
-            let Some(Hocon::Hash(fields)) = connections.get(id) else { continue };
+    fn add_connections(&mut self, tree: &Value, origin: &Origin) {
+        for (id, fields) in tree.fields().into_iter().flatten() {
+            let Some(fields) = fields.fields() else { continue };
             let mut connection = RawConnection::new(id, origin.clone());
             for (field, value) in fields {
                 connection = connection.with(field, &text_of(value).unwrap_or_default());
@@ -293,25 +290,36 @@ impl Layers {
     }
 
     /// A key of the reference's file, with what lies below it.
-    fn add_reference(&mut self, path: &str, tree: &Hocon, origin: &Origin) -> Vec<ConfigError> {
+    fn add_reference(&mut self, path: &str, tree: &Value, origin: &Origin) -> Vec<ConfigError> {
         if path == "videobridge.apis.xmpp-client.configs" {
             self.add_connections(tree, origin);
             return Vec::new();
         }
         if path == "ice4j.harvest.mapping.static-mappings" {
-            let mappings =
-                if let Hocon::Array(items) = tree { items.iter().filter_map(mapping).collect() } else { Vec::new() };
+            let (mappings, left_out) = match mappings::read(tree) {
+                Ok(read) => read,
+                Err(wrong) => {
+                    let mappings::Wrong { key, value, hint } = wrong;
+                    return vec![ConfigError::Unknown {
+                        origin: origin.clone(),
+                        key: format!("{path}{key}"),
+                        value,
+                        hint,
+                    }];
+                }
+            };
+            if left_out > 0 {
+                self.notes.push(format!("{path}: {left_out} without any address  ignored: nothing is set in them"));
+            }
             if let (Some(key), false) = (Key::find("bridge.public-addresses"), mappings.is_empty()) {
                 self.notes.push(format!("{path} is {}", key.path));
                 self.set(key, mappings.join(","), origin.clone());
             }
             return Vec::new();
         }
-        if let Hocon::Hash(children) = tree {
-            let mut names: Vec<&String> = children.keys().collect();
-            names.sort();
-            let children = names.into_iter().filter_map(|name| Some((name, children.get(name)?)));
+        if let Value::Object(children) = tree {
             return children
+                .iter()
                 .flat_map(|(name, child)| self.add_reference(&format!("{path}.{name}"), child, origin))
                 .collect();
         }
@@ -367,7 +375,16 @@ impl Layers {
         }
         let domains = part("videobridge.websockets.domains").or(part("videobridge.websockets.domain"));
         if let Some(domain) = domains.and_then(|domains| domains.split(',').next()) {
-            let scheme = if part("videobridge.websockets.tls") == Some("true") { "wss" } else { "ws" };
+            let tls = part("videobridge.websockets.tls").and_then(values::switch) == Some(true);
+            if let Some((_, bare)) = domain.split_once("://") {
+                return vec![ConfigError::Unknown {
+                    origin: origin.clone(),
+                    key: "videobridge.websockets.domain".to_owned(),
+                    value: domain.to_owned(),
+                    hint: format!("it is a host with or without a port; write {bare:?}, and websockets.tls for https"),
+                }];
+            }
+            let scheme = if tls { "wss" } else { "ws" };
             set("bridge.websocket.base-url", format!("{scheme}://{domain}"), "videobridge.websockets.domain");
         }
         let off = self.get("bridge.websocket.enabled").is_some_and(|raw| raw.origin == Origin::Default);
@@ -388,26 +405,13 @@ impl Layers {
     }
 }
 
-/// Text of a leaf; `None` for null.
-fn text_of(leaf: &Hocon) -> Option<String> {
-    Some(match leaf {
-        Hocon::String(text) => text.clone(),
-        Hocon::Integer(number) => number.to_string(),
-        Hocon::Real(number) => number.to_string(),
-        Hocon::Boolean(switch) => switch.to_string(),
-        Hocon::Array(items) => items.iter().filter_map(text_of).collect::<Vec<_>>().join(","),
-        Hocon::Null => return None,
-        other => format!("{other:?}"),
-    })
-}
-
-/// One of the reference's static mappings in our form; `None` when it names no public address.
-fn mapping(mapping: &Hocon) -> Option<String> {
-    let Hocon::Hash(fields) = mapping else { return None };
-    let field = |name: &str| fields.get(name).and_then(text_of).filter(|text| !text.is_empty());
-    let local = field("local-address").map(|local| format!("{local}=")).unwrap_or_default();
-    let port = field("public-port").map(|port| format!("#{port}")).unwrap_or_default();
-    Some(format!("{local}{}{port}", field("public-address")?))
+/// Text of a leaf, lists joined by commas; `None` for null, and for an object within a list.
+pub(super) fn text_of(leaf: &Value) -> Option<String> {
+    match leaf {
+        Value::Text(text) => Some(text.clone()),
+        Value::List(items) => Some(items.iter().filter_map(text_of).collect::<Vec<_>>().join(",")),
+        Value::Null | Value::Object(_) => None,
+    }
 }
 
 /// The setting that an unknown path most likely means: a misspelt one, or one that was put into another section.

@@ -5,12 +5,15 @@
 
 mod connections;
 mod docker;
-mod file;
+pub mod hocon;
 pub mod host;
 pub mod keys;
 mod layers;
+mod mappings;
+mod properties;
 mod reference;
 mod settings;
+mod values;
 
 pub use layers::{ConfigError, Layers, Origin};
 pub use settings::{Config, Logging, Parts};

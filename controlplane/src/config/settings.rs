@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use super::connections::RawConnection;
 use super::keys::{KEYS, Key, Kind, Part};
 use super::layers::{ConfigError, Layers, MASK, Origin};
+use super::values;
 use crate::bridge::{BridgeSettings, ShardSettings, ShutdownSettings};
 use crate::colibri::transport::PublicAddress;
 use crate::focus::FocusSettings;
@@ -55,6 +56,8 @@ pub struct Config {
     pub focus: Option<FocusSettings>,
     /// For the log.
     pub logging: Logging,
+    /// Names under which the operators' pages answer, beside those that need no mention.
+    pub rest_names: Vec<String>,
 }
 
 impl Config {
@@ -71,7 +74,8 @@ impl Config {
             json: reader.text("logging.format").as_deref() == Some("json"),
             filter: reader.text("logging.filter").unwrap_or_else(|| "info".to_owned()),
         };
-        if reader.errors.is_empty() { Ok(Self { bridge, focus, logging }) } else { Err(reader.errors) }
+        let rest_names = reader.list("rest.host-names");
+        if reader.errors.is_empty() { Ok(Self { bridge, focus, logging, rest_names }) } else { Err(reader.errors) }
     }
 }
 
@@ -140,18 +144,26 @@ impl Reader<'_> {
                 Ok(number) if (low..=high).contains(&number) => None,
                 _ => Some(format!("use a whole number from {low} to {high}")),
             },
-            Kind::Switch => text.parse::<bool>().err().map(|_| "use true or false".to_owned()),
+            Kind::Switch => values::switch(&text).is_none().then(|| "use true or false".to_owned()),
             Kind::Socket => text
                 .parse::<SocketAddr>()
                 .err()
                 .map(|_| "use an IP address and a port, e.g. 127.0.0.1:8080 or [::]:8080".to_owned()),
             Kind::Addresses => bad_item::<IpAddr>(&text).map(|item| format!("{item:?} is no IP address")),
             Kind::PublicAddresses => text.split(',').find_map(|item| item.trim().parse::<PublicAddress>().err()),
+            Kind::HostNames => text
+                .split(',')
+                .map(str::trim)
+                .find(|name| !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')))
+                .map(|name| format!("{name:?} is no host name; use names alone, without scheme and port")),
             Kind::Cores => bad_item::<usize>(&text).map(|item| format!("{item:?} is no core number; use e.g. 2,3")),
+            Kind::Accounts => bad_item::<BareJid>(&text).map(|item| {
+                format!("{item:?} is no account and no domain; use e.g. auth.example.net or focus@auth.example.net")
+            }),
             Kind::IoOptions => text.parse::<IoExtras>().err().map(|error| error.to_string()),
-            Kind::Duration => {
-                parse_duration(&text).is_none().then(|| "use a number with a unit, e.g. 20 s, 500 ms, 2 m".to_owned())
-            }
+            Kind::Duration => values::duration(&text)
+                .is_none()
+                .then(|| "use a number with a unit, e.g. 20 s, 500 ms, 2 m, 1 d".to_owned()),
             Kind::Choice(words) => {
                 (!words.contains(&text.as_str())).then(|| format!("use one of: {}", words.join(", ")))
             }
@@ -181,7 +193,7 @@ impl Reader<'_> {
     }
 
     fn duration(&self, path: &str) -> Option<Duration> {
-        parse_duration(&self.text(path)?)
+        values::duration(&self.text(path)?)
     }
 
     /// From the setting or from the file, whichever was said by the stronger layer.
@@ -211,7 +223,7 @@ impl Reader<'_> {
     }
 
     fn switch(&mut self, path: &'static str) -> bool {
-        self.text(path).as_deref() == Some("true")
+        self.text(path).as_deref().and_then(values::switch) == Some(true)
     }
 
     fn xmpp(&mut self, jid: &'static str, password: Option<String>, resource: Option<&str>) -> Option<XmppSettings> {
@@ -235,13 +247,14 @@ impl Reader<'_> {
 
     /// The connections that are given one by one, or the one that the settings describe.
     fn connections(&mut self) -> Option<Vec<ShardSettings>> {
+        let trusted = self.list("brewery-trusted");
         let raw = self.layers.connections();
         if !raw.is_empty() {
             let checked: Vec<_> = raw.iter().map(RawConnection::settings).collect();
             let mut connections = Vec::new();
             for connection in checked {
                 match connection {
-                    Ok(connection) => connections.push(connection),
+                    Ok(connection) => connections.push(ShardSettings { trusted: trusted.clone(), ..connection }),
                     Err(errors) => self.errors.extend(errors),
                 }
             }
@@ -252,7 +265,7 @@ impl Reader<'_> {
         let nickname: String = self.required("bridge.nickname")?;
         let xmpp = self.xmpp("bridge.jid", password, Some(&nickname));
         let brewery = self.required("brewery");
-        Some(vec![ShardSettings { id: "xmpp".to_owned(), xmpp: xmpp?, breweries: vec![brewery?], nickname }])
+        Some(vec![ShardSettings { id: "xmpp".to_owned(), xmpp: xmpp?, breweries: vec![brewery?], nickname, trusted }])
     }
 
     fn bridge(&mut self) -> Option<BridgeSettings> {
@@ -331,34 +344,20 @@ impl Reader<'_> {
         Some(FocusSettings {
             xmpp: xmpp?,
             brewery: brewery?,
+            brewery_trusted: self.list("brewery-trusted"),
             conference_muc: conference_muc?,
             rest_listen: self.required("focus.rest.listen")?,
             min_participants: self.required("focus.min-participants")?,
             single_participant_timeout: self.duration("focus.single-participant-timeout")?,
             initial_timeout: self.duration("focus.initial-timeout")?,
             sctp: self.switch("focus.sctp.enabled"),
+            max_conferences: self.required("focus.max-conferences")?,
         })
     }
 }
 
 fn bad_item<T: FromStr>(list: &str) -> Option<String> {
     list.split(',').map(str::trim).find(|item| item.parse::<T>().is_err()).map(str::to_owned)
-}
-
-/// HOCON's durations: a number and a unit, or milliseconds without one.
-fn parse_duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: f64 = number.parse().ok()?;
-    let seconds = match unit.trim() {
-        "" | "ms" | "millis" | "milliseconds" => number / 1_000.0,
-        "s" | "second" | "seconds" => number,
-        "m" | "minute" | "minutes" => number * 60.0,
-        "h" | "hour" | "hours" => number * 3_600.0,
-        _ => return None,
-    };
-    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// What is wrong with the base of a WebSocket address.

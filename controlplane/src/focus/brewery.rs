@@ -1,6 +1,6 @@
 //! The brewery room: bridges come, report and go.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jid::BareJid;
 use tokio_xmpp::minidom::Element;
@@ -8,15 +8,23 @@ use xmpp_parsers::presence::{Presence, Type};
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
 use super::bridges::BridgeChange;
+use super::limits::Refused;
 use super::machine::{Focus, Pending};
+use crate::brewery::{REMEDY, REMEDY_HIDDEN, Standing};
 use crate::colibri::elements::ConferenceModify;
 use crate::xmpp::muc::{MucChange, whois_anyone};
+
+/// Between two questions to the server.
+const SERVER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A server that takes longer than this to answer us holds up the bridges' answers too.
+const SLOW_SERVER: Duration = Duration::from_millis(500);
 
 const HEALTH: &str = "http://jitsi.org/protocol/healthcheck";
 
 impl Focus {
     pub(super) fn brewery_presence(&mut self, now: Instant, presence: &Presence) {
-        match self.brewery.handle(presence) {
+        match self.brewery.handle(now, presence) {
             Some(MucChange::Entered { created }) => {
                 tracing::info!(brewery = %self.settings.brewery, "brewery joined");
                 self.brewery_retry = None;
@@ -42,6 +50,9 @@ impl Focus {
             return;
         }
         let Some(occupant) = presence.from.as_ref().map(ToString::to_string) else { return };
+        if !self.may_be_bridge(now, presence) {
+            return;
+        }
         match self.bridges.presence(now, &occupant, &presence.payloads) {
             Some(BridgeChange::Added(bridge)) => {
                 tracing::info!(%bridge, "bridge found");
@@ -53,6 +64,31 @@ impl Focus {
                 self.move_away(now, &bridge);
             }
             None => self.start_waiting(now),
+        }
+    }
+
+    /// Whether the sender's account may announce itself as a bridge: who does gets conferences.
+    fn may_be_bridge(&mut self, now: Instant, presence: &Presence) -> bool {
+        let nick = presence.from.as_ref().and_then(|from| from.resource()).map_or("", |nick| nick.as_str());
+        let remedy = match self.brewery.standing(nick) {
+            Standing::Trusted => return true,
+            Standing::Hidden => REMEDY_HIDDEN,
+            Standing::Stranger | Standing::Absent => REMEDY,
+        };
+        if presence.payloads.iter().any(|payload| payload.name() == "stats") {
+            self.refused.count(Refused::FalseBridge, 1);
+            if let Some(silenced) = self.strangers.speak(now) {
+                tracing::warn!(from = ?presence.from, silenced, remedy, "not taken for a bridge: it does not count in the brewery");
+            }
+        }
+        false
+    }
+
+    /// Asks the brewery again who is there.
+    pub(super) fn look_at_brewery(&mut self, now: Instant) {
+        if self.brewery.take_look(now) {
+            let presence = self.brewery.room.look_again(Vec::new());
+            self.send(presence);
         }
     }
 
@@ -88,7 +124,36 @@ impl Focus {
         }
     }
 
-    pub(super) fn check_health(&mut self, now: Instant, bridge: String) {
+    /// Asks every bridge whose turn it is how it is, and the server whether it listens at all.
+    pub(super) fn check_bridges(&mut self, now: Instant) {
+        let due = self.bridges.due_checks(now);
+        if due.is_empty() {
+            return;
+        }
+        if self.server_asked.is_none_or(|at| now.saturating_duration_since(at) >= SERVER_INTERVAL) {
+            self.server_asked = Some(now);
+            self.ask_server(now);
+        }
+        for bridge in due {
+            self.check_health(now, bridge);
+        }
+    }
+
+    fn ask_server(&mut self, now: Instant) {
+        let server = self.settings.xmpp.jid.domain().to_string();
+        self.request(now, &server, false, Element::bare("ping", "urn:xmpp:ping"), Pending::Server { asked: now });
+    }
+
+    /// The server answered, with whatever, or did not.
+    pub(super) fn server_answered(&mut self, now: Instant, asked: Instant, answered: bool) {
+        let slow = !answered || now.saturating_duration_since(asked) > SLOW_SERVER;
+        if slow && !self.server_slow {
+            tracing::warn!("the XMPP server is slow: bridges that do not answer meanwhile are not blamed for it");
+        }
+        self.server_slow = slow;
+    }
+
+    fn check_health(&mut self, now: Instant, bridge: String) {
         self.request(now, &bridge.clone(), false, Element::bare("healthcheck", HEALTH), Pending::Health { bridge });
     }
 
@@ -105,6 +170,11 @@ impl Focus {
     }
 
     pub(super) fn health_silence(&mut self, now: Instant, bridge: &str) {
+        if self.server_slow {
+            // The question or the answer may still be in the server's queue.
+            self.refused.count(Refused::ServerSlow, 1);
+            return;
+        }
         if self.bridges.check_timed_out(now, bridge) {
             tracing::warn!(%bridge, "bridge does not answer; its conferences move as soon as there is another one");
             self.leave_silent(now);

@@ -7,10 +7,12 @@ use xmpp_parsers::iq::Iq;
 use xmpp_parsers::stanza_error::DefinedCondition;
 
 use super::conference::{Member, Stage};
+use super::limits::{Refused, SOURCE_CHANGES, TRANSPORTS};
 use super::machine::Focus;
 use super::offer;
-use super::sources::to_colibri;
+use super::sources::{MAX, to_colibri};
 use crate::colibri::elements::{Endpoint, IceTransport, Transport};
+use crate::colibri::limits::{MAX_CANDIDATES, MAX_FINGERPRINTS, MAX_TEXT};
 use crate::jingle::{Content, Jingle, SourceSet};
 use crate::xmpp::iq::Request;
 
@@ -39,7 +41,11 @@ impl Focus {
         match outcome {
             Ok(()) => request.result(None),
             Err((condition, text)) => {
-                tracing::warn!(%room, endpoint = %nick, action = %jingle.action, text, "Jingle request refused");
+                self.refused.count(Refused::Jingle, 1);
+                if let Some(silenced) = self.jingle_lines.speak(now) {
+                    let action: String = jingle.action.chars().take(32).collect();
+                    tracing::warn!(%room, endpoint = %nick, action, text, silenced, "Jingle request refused");
+                }
                 request.refuse(condition, &text)
             }
         }
@@ -70,12 +76,13 @@ impl Focus {
             return Err(bad_request("this session is accepted already"));
         }
         let transport = transport_of(&jingle.contents).ok_or_else(missing_transport)?;
-        let sources = SourceSet::from_contents(&jingle.contents).map_err(|error| error.to_string());
+        let sources = SourceSet::from_contents(&jingle.contents, MAX).map_err(|error| error.to_string());
         let added =
             sources.and_then(|sources| conference.sources.add(nick, sources).map_err(|error| error.to_string()));
+        self.refused.count(Refused::SourceRenamed, conference.sources.take_renamed());
         if let Err(text) = added {
             // The session is over for both sides: the client knows no other way back than another offer.
-            self.end_session(room, nick, Stage::Ended);
+            self.end_session(now, room, nick, Stage::Ended);
             self.expire_endpoint(now, room, nick);
             return Err(bad_request(text));
         }
@@ -83,42 +90,52 @@ impl Focus {
         // Our extension, for our own bridge: under which numbers this endpoint really talks.
         let ours = conference.session.as_ref().and_then(|session| self.bridges.get(&session.bridge));
         let translates = ours.is_some_and(|bridge| bridge.ringbridge.is_some());
-        let answered = offer::answered_media(&jingle.contents, &member.offered).filter(|_| translates);
+        let (answered, left_out) = offer::answered_media(&jingle.contents, &member.offered);
+        self.refused.count(Refused::AnswerPart, left_out);
         let last_n = jingle.contents.iter().find_map(|content| content.description.as_ref()?.initial_last_n.clone());
         let endpoint = Endpoint {
             stats_id: member.stats_id.clone(),
-            media: answered.unwrap_or_default(),
+            media: answered.filter(|_| translates).unwrap_or_default(),
             transport: Some(Transport { ice: Some(transport), ..Transport::default() }),
             sources: Some(to_colibri(&conference.sources.of(nick))),
             initial_last_n: last_n,
             ..Endpoint::new(nick)
         };
         self.update_endpoint(now, room, endpoint);
-        self.tell_others(room);
+        self.tell_others(now, room);
         Ok(())
     }
 
     fn transport_info(&mut self, now: Instant, room: &BareJid, nick: &str, jingle: &Jingle) -> Outcome {
         let transport = transport_of(&jingle.contents).ok_or_else(missing_transport)?;
+        if !self.member(room, nick).is_some_and(|member| member.transports.take(now, TRANSPORTS)) {
+            self.refused.count(Refused::TransportRate, 1);
+            return Err(rate_limited());
+        }
         let transport = Some(Transport { ice: Some(transport), ..Transport::default() });
         self.update_endpoint(now, room, Endpoint { transport, ..Endpoint::new(nick) });
         Ok(())
     }
 
     fn change_sources(&mut self, now: Instant, room: &BareJid, nick: &str, jingle: &Jingle, add: bool) -> Outcome {
-        let Some(conference) = self.conferences.get_mut(room) else { return Ok(()) };
-        if conference.members.get(nick).is_none_or(|member| member.stage != Stage::Active) {
+        if self.member(room, nick).is_none_or(|member| member.stage != Stage::Active) {
             return Err(bad_request("this session is not accepted yet"));
         }
-        let change = SourceSet::from_contents(&jingle.contents).map_err(bad_request)?;
+        if !self.member(room, nick).is_some_and(|member| member.source_changes.take(now, SOURCE_CHANGES)) {
+            self.refused.count(Refused::SourceRate, 1);
+            return Err(rate_limited());
+        }
+        let change = SourceSet::from_contents(&jingle.contents, MAX).map_err(bad_request)?;
+        let Some(conference) = self.conferences.get_mut(room) else { return Ok(()) };
         let changed = match add {
             true => conference.sources.add(nick, change),
             false => conference.sources.remove(nick, &change),
         };
+        self.refused.count(Refused::SourceRenamed, conference.sources.take_renamed());
         changed.map_err(bad_request)?;
         let sources = Some(to_colibri(&conference.sources.of(nick)));
         self.update_endpoint(now, room, Endpoint { sources, ..Endpoint::new(nick) });
-        self.tell_others(room);
+        self.tell_others(now, room);
         Ok(())
     }
 
@@ -127,7 +144,7 @@ impl Focus {
         let restart = jingle.bridge_session.as_ref().is_some_and(|session| session.restart.as_deref() == Some("true"));
         let granted = restart && self.may_restart(now, room, nick);
         tracing::info!(%room, endpoint = nick, restart, granted, "client ended its session");
-        self.end_session(room, nick, if granted { Stage::Idle } else { Stage::Ended });
+        self.end_session(now, room, nick, if granted { Stage::Idle } else { Stage::Ended });
         self.expire_endpoint(now, room, nick);
         if granted {
             self.totals.restarts += 1;
@@ -155,8 +172,13 @@ impl Focus {
     }
 
     fn may_restart(&mut self, now: Instant, room: &BareJid, nick: &str) -> bool {
-        let member = self.conferences.get_mut(room).and_then(|conference| conference.members.get_mut(nick));
-        member.is_some_and(|member| member.may_restart(now))
+        let granted = self.member(room, nick).is_some_and(|member| member.may_restart(now));
+        self.refused.count(Refused::RestartRate, u64::from(!granted));
+        granted
+    }
+
+    fn member(&mut self, room: &BareJid, nick: &str) -> Option<&mut Member> {
+        self.conferences.get_mut(room)?.members.get_mut(nick)
     }
 
     /// Requests about a bridge session that is not the current one are late.
@@ -197,12 +219,16 @@ fn transport_of(contents: &[Content]) -> Option<IceTransport> {
     let mut transports = contents.iter().filter_map(|content| content.transport.clone());
     let mut first = transports.next()?;
     // Trickled candidates may be spread over the contents.
-    for other in transports {
-        for candidate in other.candidates {
-            if !first.candidates.contains(&candidate) {
-                first.candidates.push(candidate);
-            }
+    let mut candidates = std::mem::take(&mut first.candidates);
+    candidates.extend(transports.flat_map(|other| other.candidates));
+    for candidate in candidates {
+        if first.candidates.len() < MAX_CANDIDATES && !first.candidates.contains(&candidate) {
+            first.candidates.push(candidate);
         }
     }
+    first.fingerprints.retain(|fingerprint| fingerprint.hash.len() + fingerprint.value.len() <= MAX_TEXT);
+    first.fingerprints.truncate(MAX_FINGERPRINTS);
+    let short = |text: Option<String>| text.filter(|text| text.len() <= MAX_TEXT);
+    (first.ufrag, first.pwd) = (short(first.ufrag.take()), short(first.pwd.take()));
     Some(first.into())
 }

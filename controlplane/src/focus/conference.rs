@@ -1,14 +1,17 @@
 //! One conference of the focus: its room, its members, and their sessions on a bridge.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jid::FullJid;
 
+use super::limits::{self, SOURCE_CHANGES, TRANSPORTS};
 use super::offer::Features;
 use super::sources::ConferenceSources;
 use crate::colibri::elements::Media;
 use crate::jingle::SourceSet;
+use crate::pace::Bucket;
 use crate::xmpp::iq::Request;
 
 /// Restarts that a client asks for are at least this far apart.
@@ -72,15 +75,19 @@ pub(super) struct Member {
     pub offered: Vec<Media>,
     /// The bridge tells it of the others' sources, not we.
     pub ssrc_rewriting: bool,
-    /// Sources of others that it was told of.
-    pub told: BTreeMap<String, SourceSet>,
+    /// Sources of others that it was told of, by owner; those of media that it does not support included.
+    pub told: BTreeMap<String, Arc<SourceSet>>,
     /// When it asked for restarts.
     pub restarts: Vec<Instant>,
+    /// How often it may change its sources.
+    pub source_changes: Bucket,
+    /// And trickle its transport.
+    pub transports: Bucket,
 }
 
 impl Member {
     /// A member without a session.
-    pub fn new(arrival: u64) -> Self {
+    pub fn new(now: Instant, arrival: u64) -> Self {
         Self {
             real_jid: None,
             arrival,
@@ -98,6 +105,8 @@ impl Member {
             ssrc_rewriting: false,
             told: BTreeMap::new(),
             restarts: Vec::new(),
+            source_changes: Bucket::new(now, SOURCE_CHANGES),
+            transports: Bucket::new(now, TRANSPORTS),
         }
     }
 
@@ -181,6 +190,12 @@ pub(super) struct Conference {
     pub single_deadline: Option<Instant>,
     /// When sessions on bridges failed.
     pub failures: Vec<Instant>,
+    /// How often its members are told of changed sources.
+    pub tells: Bucket,
+    /// When they are told what they were not told at once.
+    pub tell_due: Option<Instant>,
+    /// When invitations that were put off are due.
+    pub invite_due: Option<Instant>,
     /// When it began.
     pub created: Instant,
 }
@@ -192,6 +207,14 @@ impl Conference {
             self.members.iter().map(|(nick, member)| (&member.arrival, nick)).collect();
         nicks.sort();
         nicks.into_iter().map(|(_, nick)| nick.clone()).collect()
+    }
+
+    /// Whether all may be told of changed sources now; if not, when.
+    pub fn may_tell(&mut self, now: Instant) -> bool {
+        let rate = limits::tells(self.members.len());
+        let free = self.tells.take(now, rate);
+        self.tell_due = if free { None } else { Some(self.tells.next(now, rate)) };
+        free
     }
 
     /// How many members have a session or are about to.
@@ -208,6 +231,6 @@ impl Conference {
 
     /// When something is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.initial_deadline, self.single_deadline].into_iter().flatten().min()
+        [self.initial_deadline, self.single_deadline, self.tell_due, self.invite_due].into_iter().flatten().min()
     }
 }

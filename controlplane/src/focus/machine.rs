@@ -14,7 +14,10 @@ use xmpp_parsers::stanza_error::StanzaError;
 use super::FocusSettings;
 use super::bridges::Bridges;
 use super::conference::Conference;
+use super::limits::{ASKS, INVITES, MAX_SENDERS, MUTES, NEW_ROOMS, Refusals, Refused};
 use super::offer::Features;
+use crate::brewery::{Brewery, Trust};
+use crate::pace::{Buckets, Quiet};
 use crate::xmpp::muc::MucRoom;
 
 /// An IQ without an answer for this long failed (focus-protocol 11).
@@ -22,6 +25,12 @@ const IQ_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A bridge that lives answers a health check much sooner.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Shorter, so that it is known before the bridges are judged.
+const SERVER_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// Senders who asked nothing lately are forgotten this often, at the next timer.
+const FORGET_SENDERS: Duration = Duration::from_secs(10);
 
 /// A brewery that could not be joined is tried again after this.
 const BREWERY_RETRY: Duration = Duration::from_secs(5);
@@ -69,11 +78,17 @@ pub(super) enum Pending {
     Initiate { room: BareJid, nick: String, sid: String },
     /// Health of a bridge.
     Health { bridge: String },
+    /// Whether the server listens.
+    Server { asked: Instant },
 }
 
 /// How long an answer may take.
 fn patience(pending: &Pending) -> Duration {
-    if matches!(pending, Pending::Health { .. }) { HEALTH_TIMEOUT } else { IQ_TIMEOUT }
+    match pending {
+        Pending::Health { .. } => HEALTH_TIMEOUT,
+        Pending::Server { .. } => SERVER_TIMEOUT,
+        _ => IQ_TIMEOUT,
+    }
 }
 
 /// How an IQ of ours ended.
@@ -103,7 +118,7 @@ pub struct Focus {
     pub(super) settings: FocusSettings,
     pub(super) jid: String,
     pub(super) online: bool,
-    pub(super) brewery: MucRoom,
+    pub(super) brewery: Brewery,
     pub(super) brewery_retry: Option<Instant>,
     pub(super) bridges: Bridges,
     pub(super) conferences: BTreeMap<BareJid, Conference>,
@@ -112,6 +127,22 @@ pub struct Focus {
     pub(super) arrivals: u64,
     pub(super) invites: u64,
     pub(super) totals: Totals,
+    pub(super) refused: Refusals,
+    /// Lines about those who are no bridges.
+    pub(super) strangers: Quiet,
+    /// Lines about conferences that did not begin.
+    pub(super) put_off: Quiet,
+    /// Lines about refused Jingle requests.
+    pub(super) jingle_lines: Quiet,
+    /// Whether the server lately took long to answer.
+    pub(super) server_slow: bool,
+    pub(super) server_asked: Option<Instant>,
+    pub(super) new_rooms: Buckets<Jid>,
+    pub(super) invite_rate: Buckets<(BareJid, String)>,
+    forget_at: Option<Instant>,
+    asks: Buckets<Jid>,
+    mutes: Buckets<Jid>,
+    trust: Trust,
     pending: BTreeMap<String, (Instant, Jid, Pending)>,
     outputs: VecDeque<Stanza>,
     next_id: u64,
@@ -131,7 +162,8 @@ pub(super) struct Totals {
 impl Focus {
     /// A focus that is not connected yet.
     pub fn new(settings: FocusSettings) -> Result<Self, jid::Error> {
-        let brewery = MucRoom::new(&settings.brewery, "focus")?;
+        let trust = Trust::new(&settings.xmpp.jid, &settings.brewery_trusted);
+        let brewery = Brewery::new(MucRoom::new(&settings.brewery, "focus")?, trust.clone());
         Ok(Self {
             jid: settings.xmpp.jid.to_string(),
             settings,
@@ -145,6 +177,18 @@ impl Focus {
             arrivals: 0,
             invites: 0,
             totals: Totals::default(),
+            refused: Refusals::default(),
+            strangers: Quiet::default(),
+            put_off: Quiet::default(),
+            jingle_lines: Quiet::default(),
+            server_slow: false,
+            server_asked: None,
+            new_rooms: Buckets::new(NEW_ROOMS, MAX_SENDERS),
+            invite_rate: Buckets::new(INVITES, MAX_SENDERS),
+            forget_at: None,
+            asks: Buckets::new(ASKS, MAX_SENDERS),
+            mutes: Buckets::new(MUTES, MAX_SENDERS),
+            trust,
             pending: BTreeMap::new(),
             outputs: VecDeque::new(),
             next_id: 0,
@@ -194,9 +238,9 @@ impl Focus {
         if self.brewery_retry.is_some_and(|due| due <= now) {
             self.join_brewery(now);
         }
-        for bridge in self.bridges.due_checks(now) {
-            self.check_health(now, bridge);
-        }
+        self.look_at_brewery(now);
+        self.check_bridges(now);
+        self.forget_senders(now);
         self.conference_timeouts(now);
         let (due, waiting) = std::mem::take(&mut self.orphans).into_iter().partition(|orphan| orphan.deadline <= now);
         self.orphans = waiting;
@@ -223,7 +267,7 @@ impl Focus {
         for orphan in std::mem::take(&mut self.orphans) {
             self.expire_on_bridge(&orphan.bridge, &orphan.meeting_id);
         }
-        let presence = self.brewery.leave();
+        let presence = self.brewery.room.leave();
         self.send(presence);
     }
 
@@ -235,7 +279,7 @@ impl Focus {
         let pending = self.pending.values().map(|(due, ..)| *due);
         let conferences = self.conferences.values().filter_map(Conference::poll_timeout);
         let orphans = self.orphans.iter().map(|orphan| orphan.deadline);
-        let others = [self.bridges.poll_timeout(), self.brewery_retry].into_iter().flatten();
+        let others = [self.bridges.poll_timeout(), self.brewery_retry, self.brewery.poll_look()].into_iter().flatten();
         pending.chain(conferences).chain(orphans).chain(others).min()
     }
 
@@ -263,6 +307,7 @@ impl Focus {
             "total_conferences_created": self.totals.conferences,
             "total_participants": self.totals.participants,
             "bridge_failures": { "participants_moved": self.totals.moved, "bridges_removed": self.totals.lost_bridges },
+            "refused": self.refused.to_json(),
             "participant_notifications": { "request_restart": self.totals.restarts },
             "bridge_selector": {
                 "bridge_count": bridges,
@@ -312,7 +357,7 @@ impl Focus {
 
     fn join_brewery(&mut self, now: Instant) {
         self.brewery_retry = Some(now + BREWERY_TIMEOUT);
-        let presence = self.brewery.join(Vec::new());
+        let presence = self.brewery.room.join(Vec::new());
         self.send(presence);
     }
 
@@ -320,7 +365,8 @@ impl Focus {
     fn forget_rooms(&mut self, now: Instant) {
         self.pending.clear();
         self.bridges.clear();
-        self.brewery.reset();
+        self.brewery.room.reset();
+        self.server_slow = false;
         for (room, conference) in std::mem::take(&mut self.conferences) {
             if let Some(session) = conference.session {
                 tracing::info!(%room, "room lost with the connection; its media stays until it starts again");
@@ -358,6 +404,10 @@ impl Focus {
             }
             request => {
                 if let Ok(request) = crate::xmpp::iq::Request::from_iq(request) {
+                    if !self.may_ask(now, &request) {
+                        self.refused.count(Refused::Flood, 1);
+                        return;
+                    }
                     let answer = self.serve(now, &request);
                     if let Some(answer) = answer {
                         self.send(answer);
@@ -367,11 +417,35 @@ impl Focus {
         }
     }
 
+    /// Who asked nothing for a while is a stranger again.
+    fn forget_senders(&mut self, now: Instant) {
+        if self.forget_at.is_none_or(|at| at <= now) {
+            self.forget_at = Some(now + FORGET_SENDERS);
+            self.asks.clear(now);
+            self.mutes.clear(now);
+            self.new_rooms.clear(now);
+            self.invite_rate.clear(now);
+        }
+    }
+
+    /// Whether a request is looked at at all. The server and our own domain's accounts may ask as they like.
+    fn may_ask(&mut self, now: Instant, request: &crate::xmpp::iq::Request) -> bool {
+        let Some(from) = &request.from else { return true };
+        let mute = request.payload.name() == "mute";
+        self.is_trusted(from) || if mute { self.mutes.take(now, from) } else { self.asks.take(now, from) }
+    }
+
+    /// Whether an address is that of an account of the operator's.
+    pub(super) fn is_trusted(&self, from: &Jid) -> bool {
+        self.trust.includes(&from.to_bare())
+    }
+
     /// What an answer is for. Ids can be guessed by those who saw others: only who was asked may answer.
     fn take_pending(&mut self, id: &str, from: Option<&Jid>) -> Option<Pending> {
         let (_, to, _) = self.pending.get(id)?;
         if from != Some(to) {
-            tracing::warn!(id, ?from, asked = %to, "answer dropped: it comes from somebody else");
+            tracing::debug!(id, ?from, asked = %to, "answer dropped: it comes from somebody else");
+            self.refused.count(Refused::ForeignAnswer, 1);
             return None;
         }
         self.pending.remove(id).map(|(.., pending)| pending)
@@ -386,6 +460,7 @@ impl Focus {
             }
             Pending::Update { room, nick, session } => self.updated(now, &room, &nick, &session, answer),
             Pending::Initiate { room, nick, sid } => self.initiated(now, &room, &nick, &sid, answer),
+            Pending::Server { asked } => self.server_answered(now, asked, !matches!(answer, Answer::Timeout)),
             Pending::Health { bridge } => match answer {
                 Answer::Result(_) => {
                     self.bridges.check_passed(&bridge);

@@ -4,6 +4,7 @@ mod brewery;
 mod bridges;
 mod clients;
 mod conference;
+mod limits;
 mod machine;
 mod offer;
 mod rooms;
@@ -29,6 +30,8 @@ pub struct FocusSettings {
     pub xmpp: XmppSettings,
     /// The brewery room where bridges announce themselves.
     pub brewery: BareJid,
+    /// Who may be a bridge there: accounts and domains; none are all accounts of our own domain.
+    pub brewery_trusted: Vec<BareJid>,
     /// The MUC service of the conferences, e.g. `conference.example.net`; requests for other services are refused.
     pub conference_muc: BareJid,
     /// Where health and statistics are served.
@@ -41,6 +44,8 @@ pub struct FocusSettings {
     pub initial_timeout: std::time::Duration,
     /// Offers data channels over SCTP to clients and asks bridges for them; off until the bridge has SCTP.
     pub sctp: bool,
+    /// Conferences at a time.
+    pub max_conferences: usize,
 }
 
 /// Why the focus ended.
@@ -147,7 +152,7 @@ pub async fn run(settings: FocusSettings, mut shutdown: watch::Receiver<bool>) -
 /// The numbers of the statistics as gauges.
 fn metrics(stats: &serde_json::Value) -> Vec<Family> {
     let mut families = Vec::new();
-    let mut add = |name: &str, value: &serde_json::Value| {
+    let add = |families: &mut Vec<Family>, name: &str, value: &serde_json::Value| {
         if let Some(number) = value.as_f64() {
             let help = format!("As {name} in /stats.");
             families.push(Family::single(format!("ringbridge_focus_{name}"), help, Kind::Gauge, number));
@@ -155,8 +160,18 @@ fn metrics(stats: &serde_json::Value) -> Vec<Family> {
     };
     for (name, value) in stats.as_object().into_iter().flatten() {
         match value.as_object() {
-            Some(group) => group.iter().for_each(|(inner, value)| add(&format!("{name}_{inner}"), value)),
-            None => add(name, value),
+            Some(reasons) if name == "refused" => {
+                let help = "What was asked and did not happen, or not as asked; see docs/security.md.";
+                let mut family = Family::new("ringbridge_focus_refused", help, Kind::PlainCounter);
+                for (reason, count) in reasons {
+                    family.samples.push(([("reason", reason.clone())].into(), count.as_f64().unwrap_or_default()));
+                }
+                families.push(family);
+            }
+            Some(group) => {
+                group.iter().for_each(|(inner, value)| add(&mut families, &format!("{name}_{inner}"), value));
+            }
+            None => add(&mut families, name, value),
         }
     }
     families

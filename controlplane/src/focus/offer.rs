@@ -257,29 +257,30 @@ impl Offer<'_> {
     }
 }
 
-/// The media of an answer where it differs from the offer in any number: what the bridge must learn to translate.
-/// Formats that the answer left out stay unknown to the bridge for this endpoint, so it is not sent them.
-pub fn answered_media(contents: &[Content], offered: &[Media]) -> Option<Vec<Media>> {
-    let mut answered = Vec::new();
+/// The media of an answer where it differs from the offer in any number: what the bridge must learn to translate. The number
+/// beside it says how many formats and extensions of the answer were left out, since nobody offered them.
+///
+/// An answer chooses among what was offered and may number it anew (RFC 3264 section 6.1); everything else of a format stays as
+/// offered. Formats that the answer left out stay unknown to the bridge for this endpoint, so it is not sent them.
+pub fn answered_media(contents: &[Content], offered: &[Media]) -> (Option<Vec<Media>>, u64) {
+    let mut answered: Vec<Media> = Vec::new();
+    let mut left_out = 0;
     for content in contents {
         let Some(description) = &content.description else { continue };
         let kind = description.media.as_deref().or(content.name.as_deref()).and_then(MediaType::parse);
         let Some(media_type) = kind.filter(|_| !description.payload_types.is_empty()) else { continue };
-        let offer = offered.iter().find(|media| media.media_type == media_type);
-        let mut payload_types = description.payload_types.clone();
-        for answer in payload_types.iter_mut().filter(|answer| answer.feedback.is_empty()) {
-            // Some clients repeat no feedback in their answer; what was offered under that name still holds.
-            let same = |format: &&PayloadType| format.name == answer.name && format.name.as_deref() != Some("rtx");
-            if let Some(format) = offer.and_then(|media| media.payload_types.iter().find(same)) {
-                answer.feedback = format.feedback.clone();
-            }
-        }
-        answered.push(Media {
-            media_type,
-            payload_types,
-            header_extensions: description.header_extensions.clone(),
-            extmap_allow_mixed: description.extmap_allow_mixed,
-        });
+        // Contents of one type say the same: the first counts.
+        let known = answered.iter().any(|media| media.media_type == media_type);
+        let Some(offer) = offered.iter().find(|media| media.media_type == media_type).filter(|_| !known) else {
+            left_out += description.payload_types.len() + description.header_extensions.len();
+            continue;
+        };
+        let payload_types = answered_formats(&description.payload_types, &offer.payload_types);
+        let header_extensions = answered_extensions(&description.header_extensions, &offer.header_extensions);
+        left_out += description.payload_types.len() - payload_types.len();
+        left_out += description.header_extensions.len() - header_extensions.len();
+        let extmap_allow_mixed = description.extmap_allow_mixed && offer.extmap_allow_mixed;
+        answered.push(Media { media_type, payload_types, header_extensions, extmap_allow_mixed });
     }
     let numbers = |media: &[Media]| {
         let mut numbers: Vec<(u8, String)> = media
@@ -299,7 +300,77 @@ pub fn answered_media(contents: &[Content], offered: &[Media]) -> Option<Vec<Med
         numbers
     };
     let (ours, theirs) = (numbers(offered), numbers(&answered));
-    (!answered.is_empty() && ours != theirs).then_some(answered)
+    let news = (!answered.is_empty() && ours != theirs).then_some(answered);
+    (news, left_out as u64)
+}
+
+/// The offered formats that an answer takes, in its order and under its numbers; each once.
+fn answered_formats(answer: &[PayloadType], offer: &[PayloadType]) -> Vec<PayloadType> {
+    let name = |format: &PayloadType| format.name.as_deref().unwrap_or_default().to_ascii_lowercase();
+    let apt = |format: &PayloadType| {
+        let apt = format.parameters.iter().find(|parameter| parameter.name.as_deref() == Some("apt"))?;
+        apt.value.as_deref()?.trim().parse::<u8>().ok()
+    };
+    // Number of the answer, number of the offer.
+    let mut taken: Vec<(u8, u8)> = Vec::new();
+    // With RTP and RTCP on one port these numbers are RTCP's (RFC 5761 section 4).
+    let usable = |id: u8| id < 64 || (96..128).contains(&id);
+    for format in answer.iter().filter(|format| usable(format.id) && name(format) != "rtx") {
+        let free = |known: &&PayloadType| !taken.iter().any(|(_, offered)| *offered == known.id);
+        let same = |known: &&PayloadType| {
+            name(known) == name(format)
+                && (format.clockrate.is_none() || format.clockrate == known.clockrate)
+                && format.channels.unwrap_or(1) == known.channels.unwrap_or(1)
+        };
+        if let Some(known) = offer.iter().filter(free).find(same)
+            && !taken.iter().any(|(id, _)| *id == format.id)
+        {
+            taken.push((format.id, known.id));
+        }
+    }
+    for format in answer.iter().filter(|format| usable(format.id) && name(format) == "rtx") {
+        let base = apt(format).and_then(|apt| taken.iter().find(|(id, _)| *id == apt)).map(|(_, offered)| *offered);
+        let Some(base) = base else { continue };
+        let known = offer.iter().find(|known| name(known) == "rtx" && apt(known) == Some(base));
+        if let Some(known) = known
+            && !taken.iter().any(|(id, offered)| *id == format.id || *offered == known.id)
+        {
+            taken.push((format.id, known.id));
+        }
+    }
+    let number = |offered: u8| taken.iter().find(|(_, known)| *known == offered).map(|(id, _)| *id);
+    let mut formats = Vec::new();
+    for answer in answer {
+        let Some(at) = taken.iter().find(|(id, _)| *id == answer.id) else { continue };
+        let Some(known) = offer.iter().find(|known| known.id == at.1) else { continue };
+        if name(known) != name(answer) || formats.iter().any(|format: &PayloadType| format.id == answer.id) {
+            continue;
+        }
+        let mut format = PayloadType { id: answer.id, ..known.clone() };
+        // Some clients repeat no feedback in their answer; what was offered under that name still holds.
+        if !answer.feedback.is_empty() {
+            format.feedback.retain(|feedback| answer.feedback.contains(feedback));
+        }
+        for parameter in format.parameters.iter_mut().filter(|parameter| parameter.name.as_deref() == Some("apt")) {
+            let base = apt(known).and_then(number);
+            parameter.value = base.map(|base| base.to_string());
+        }
+        formats.push(format);
+    }
+    formats
+}
+
+/// The offered header extensions that an answer takes, under its numbers; each once.
+fn answered_extensions(answer: &[HeaderExtension], offer: &[HeaderExtension]) -> Vec<HeaderExtension> {
+    let mut extensions: Vec<HeaderExtension> = Vec::new();
+    for extension in answer.iter().filter(|extension| extension.id != 0) {
+        let offered = offer.iter().any(|known| known.uri == extension.uri);
+        let twice = extensions.iter().any(|known| known.uri == extension.uri || known.id == extension.id);
+        if offered && !twice {
+            extensions.push(self::extension(extension.id, &extension.uri));
+        }
+    }
+    extensions
 }
 
 #[cfg(test)]
@@ -338,13 +409,87 @@ mod tests {
             sctp_port: None,
         };
         let mut contents = offer.to_jingle().contents;
-        assert_eq!(answered_media(&contents, &offered), None);
+        assert_eq!(answered_media(&contents, &offered), (None, 0));
         let video = contents[1].description.as_mut().expect("video");
         video.payload_types[1].id = 96;
         video.payload_types[5].id = 98;
         video.payload_types[5].parameters[0].value = Some("96".to_owned());
-        let answered = answered_media(&contents, &offered).expect("renumbered");
-        assert_eq!(answered[1].payload_types[1].id, 96);
-        assert_eq!(answered_media(&[], &offered), None);
+        let (answered, left_out) = answered_media(&contents, &offered);
+        // 96 was the number of VP8's retransmissions: it means VP8 now, whose retransmissions are 98.
+        let formats = &answered.expect("renumbered")[1].payload_types;
+        assert_eq!((formats[1].id, formats[1].name.as_deref()), (96, Some("VP8")));
+        let rtx = formats.iter().find(|format| format.id == 98).expect("rtx");
+        assert_eq!(rtx.parameters[0].value.as_deref(), Some("96"));
+        assert_eq!((formats.len(), left_out), (8, 0));
+        assert_eq!(answered_media(&[], &offered), (None, 0));
+    }
+
+    fn answer(media: &str, payload_types: Vec<PayloadType>, header_extensions: Vec<HeaderExtension>) -> Content {
+        let description =
+            Description { media: Some(media.to_owned()), payload_types, header_extensions, ..Description::default() };
+        Content { description: Some(description), ..Content::default() }
+    }
+
+    #[test]
+    fn what_nobody_offered_is_left_out_of_an_answer() {
+        let offered = media(BROWSER);
+        let made_up = |n: usize| payload_type((n % 128) as u8, &format!("codec{n}"), 90_000, &[("x", "y")], vec![]);
+        let uris = |n: usize| extension((n % 255) as u8 + 1, &format!("urn:made:up:{n}"));
+        let mut formats: Vec<_> = (0..1_100).map(made_up).collect();
+        formats.push(payload_type(100, "vp8", 90_000, &[("max-fr", "made up")], vec![feedback("made", "up")]));
+        let mut extensions: Vec<_> = (0..256).map(uris).collect();
+        extensions.push(extension(10, "urn:ietf:params:rtp-hdrext:sdes:mid"));
+        let (answered, left_out) = answered_media(&[answer("video", formats, extensions)], &offered);
+        let answered = answered.expect("differs");
+        assert_eq!(left_out, 1_100 + 256);
+        assert_eq!(answered.len(), 1);
+        let format = &answered[0].payload_types[0];
+        assert_eq!((answered[0].payload_types.len(), format.id, format.name.as_deref()), (1, 100, Some("VP8")));
+        assert!(format.parameters.is_empty() && format.feedback.is_empty(), "as offered, or less: {format:?}");
+        assert_eq!(answered[0].header_extensions.len(), 1);
+    }
+
+    #[test]
+    fn parameters_clocks_and_numbers_make_no_new_formats() {
+        let offered = media(BROWSER);
+        let fmtp = |id, profile: &str| payload_type(id, "H264", 90_000, &[("profile-level-id", profile)], vec![]);
+        let formats = vec![
+            fmtp(107, "640c1f"),
+            // Offered once, answered once.
+            fmtp(108, "4d001f"),
+            payload_type(109, "VP8", 8_000, &[], vec![]),
+            payload_type(110, "opus", 48_000, &[], vec![]),
+            // RTCP's numbers, numbers beyond 7 bits, a number that is taken.
+            payload_type(72, "VP9", 90_000, &[], vec![]),
+            payload_type(200, "VP9", 90_000, &[], vec![]),
+            payload_type(107, "VP9", 90_000, &[], vec![]),
+            payload_type(112, "rtx", 90_000, &[("apt", "107")], vec![]),
+            // Of a format that is not there, of itself, twice.
+            payload_type(113, "rtx", 90_000, &[("apt", "99")], vec![]),
+            payload_type(114, "rtx", 90_000, &[("apt", "114")], vec![]),
+            payload_type(115, "rtx", 90_000, &[("apt", "107")], vec![]),
+        ];
+        let (answered, left_out) = answered_media(&[answer("video", formats, vec![])], &offered);
+        let answered = answered.expect("differs");
+        let ids: Vec<u8> = answered[0].payload_types.iter().map(|format| format.id).collect();
+        assert_eq!((ids, left_out), (vec![107, 112], 9));
+        let h264 = &answered[0].payload_types[0];
+        assert_eq!(h264.parameters[0].value.as_deref(), Some(H264.1), "the bridge is told what was offered");
+        assert_eq!(answered[0].payload_types[1].parameters[0].value.as_deref(), Some("107"));
+    }
+
+    #[test]
+    fn media_that_was_not_offered_and_repeated_contents_do_not_count() {
+        let offered = media(Features { video: false, ..BROWSER });
+        let opus = || PayloadType { channels: Some(2), ..payload_type(96, "opus", 48_000, &[], vec![]) };
+        let vp8 = payload_type(100, "VP8", 90_000, &[], vec![]);
+        let contents = [
+            answer("audio", vec![opus()], vec![]),
+            answer("audio", vec![PayloadType { id: 97, ..opus() }], vec![]),
+            answer("video", vec![vp8], vec![]),
+        ];
+        let (answered, left_out) = answered_media(&contents, &offered);
+        let answered = answered.expect("renumbered");
+        assert_eq!((answered.len(), answered[0].payload_types[0].id, left_out), (1, 96, 2));
     }
 }

@@ -14,9 +14,14 @@ use xmpp_parsers::presence::{Presence, Type};
 use xmpp_parsers::stanza_error::DefinedCondition;
 
 use super::conference::{Conference, Member, RoomState, Stage};
+use super::limits::{
+    self, EMPTY_GRACE, MAX_EMPTY, MAX_MEMBERS, MAX_NAME, MAX_NICK, MAX_REGION, MAX_SETTING_UP, MAX_WAITING, Refused,
+};
 use super::machine::{Answer, Focus, Pending};
 use super::offer::Features;
+use super::sessions::BRIDGE_OWNER;
 use crate::jingle::ns;
+use crate::pace::Bucket;
 use crate::xmpp::iq::Request;
 use crate::xmpp::muc::{MucRoom, whois_anyone};
 
@@ -61,11 +66,29 @@ impl Focus {
             }
             match &mut conference.state {
                 RoomState::Joining(waiting) | RoomState::Configuring(waiting) => {
-                    waiting.push(request.clone());
-                    return None;
+                    // One question of everybody waits: an older one of the same sender is answered at once.
+                    let full = waiting.len() >= MAX_WAITING;
+                    let early = match waiting.iter_mut().find(|waiting| waiting.from == request.from) {
+                        Some(older) => std::mem::replace(older, request.clone()),
+                        None if full => request.clone(),
+                        None => {
+                            waiting.push(request.clone());
+                            return None;
+                        }
+                    };
+                    self.refused.count(Refused::Waiting, 1);
+                    return Some(self.conference_answer(&early, &room, false));
                 }
                 RoomState::Ready => return Some(self.conference_answer(request, &room, true)),
             }
+        }
+        if let Err(reason) = self.may_begin(now, request) {
+            self.refused.count(reason, 1);
+            if let Some(silenced) = self.put_off.speak(now) {
+                tracing::warn!(%room, from = ?request.from, ?reason, silenced, conferences = self.conferences.len(),
+                    "conference not begun; the client is told to try again");
+            }
+            return Some(self.conference_answer(request, &room, false));
         }
         let limit = |name: &str| {
             let property = request.payload.children().find(|child| child.attr("name") == Some(name));
@@ -83,6 +106,9 @@ impl Focus {
             initial_deadline: Some(now + self.settings.initial_timeout),
             single_deadline: None,
             failures: Vec::new(),
+            tells: Bucket::new(now, limits::tells(1)),
+            tell_due: None,
+            invite_due: None,
             created: now,
         };
         tracing::info!(%room, meeting = %conference.meeting_id, "conference created");
@@ -93,6 +119,33 @@ impl Focus {
             self.send(presence);
         }
         None
+    }
+
+    /// Whether one more conference may begin because of that request; room is made where that disturbs nobody.
+    fn may_begin(&mut self, now: Instant, request: &Request) -> Result<(), Refused> {
+        let from = request.from.as_ref().filter(|from| !self.is_trusted(from)).cloned();
+        if from.is_some_and(|from| !self.new_rooms.take(now, &from)) {
+            return Err(Refused::NewRooms);
+        }
+        let setting_up = |conference: &&Conference| !matches!(conference.state, RoomState::Ready);
+        if self.conferences.values().filter(setting_up).count() >= MAX_SETTING_UP {
+            return Err(Refused::SettingUp);
+        }
+        let empty = || {
+            let ready = |conference: &Conference| matches!(conference.state, RoomState::Ready);
+            self.conferences.iter().filter(move |(_, c)| c.members.is_empty() && ready(c))
+        };
+        if self.conferences.len() < self.settings.max_conferences && empty().count() < MAX_EMPTY {
+            return Ok(());
+        }
+        let oldest = empty().min_by_key(|(_, conference)| conference.created);
+        let old = |conference: &Conference| now.saturating_duration_since(conference.created) >= EMPTY_GRACE;
+        let Some(room) = oldest.filter(|(_, conference)| old(conference)).map(|(room, _)| room.clone()) else {
+            return Err(Refused::Conferences);
+        };
+        self.refused.count(Refused::EmptyLeft, 1);
+        self.end_conference(now, &room, true);
+        Ok(())
     }
 
     /// `ready='false'` makes clients ask again after a second or more; an error would be the end for today's client.
@@ -155,7 +208,7 @@ impl Focus {
                 tracing::warn!(%room, "removed from the room; the conference ends");
                 self.end_conference(now, &room, false);
             }
-            (Type::None, true) => self.room_entered(now, &room),
+            (Type::None, true) => self.room_entered(now, &room, user.status.contains(&Status::NonAnonymousRoom)),
             (Type::Unavailable, false) => self.member_left(now, &room, &nick),
             (Type::None, false) => self.member_seen(now, &room, &nick, &presence, &user),
             _ => {}
@@ -181,10 +234,16 @@ impl Focus {
         }
     }
 
-    fn room_entered(&mut self, now: Instant, room: &BareJid) {
+    /// We are in; `open` says that the room shows real addresses already.
+    fn room_entered(&mut self, now: Instant, room: &BareJid, open: bool) {
         let Some(conference) = self.conferences.get_mut(room) else { return };
         let RoomState::Joining(waiting) = &mut conference.state else { return };
         conference.state = RoomState::Configuring(std::mem::take(waiting));
+        if open {
+            // The form is four fifths of what a room costs the server, and it would change nothing.
+            self.room_configured(now, room);
+            return;
+        }
         // Clients must see our real address, or they would not take us for the focus.
         if let Iq::Set { payload, .. } = whois_anyone(room, "room-form") {
             self.request(now, &room.to_string(), true, payload, Pending::RoomForm(room.clone()));
@@ -216,20 +275,35 @@ impl Focus {
             return;
         }
         let new = !conference.members.contains_key(nick);
-        let member = conference.members.entry(nick.to_owned()).or_insert_with(|| Member::new(arrival));
+        // Names of sources begin with a nickname; that of the bridge's own sources is nobody's.
+        if new && (conference.members.len() >= MAX_MEMBERS || nick.len() > MAX_NICK || nick == BRIDGE_OWNER) {
+            self.refused.count(Refused::Member, 1);
+            return;
+        }
+        let member = conference.members.entry(nick.to_owned()).or_insert_with(|| Member::new(now, arrival));
         if let Some(item) = item {
             member.real_jid = item.jid.clone().or(member.real_jid.take());
             member.owner = item.affiliation == Affiliation::Owner;
             member.moderator = item.role == Role::Moderator || member.owner || item.affiliation == Affiliation::Admin;
         }
-        let text = |name: &str| presence.payloads.iter().find(|payload| payload.name() == name).map(Element::text);
-        member.stats_id = text("stats-id").or(member.stats_id.take());
-        member.region = text("jitsi_participant_region").filter(|region| !region.is_empty()).or(member.region.take());
+        let mut too_long = 0;
+        let mut text = |name: &str, most: usize| {
+            let text = presence.payloads.iter().find(|payload| payload.name() == name).map(Element::text)?;
+            too_long += u64::from(text.len() > most);
+            Some(text).filter(|text| text.len() <= most)
+        };
+        member.stats_id = text("stats-id", MAX_NAME).or(member.stats_id.take());
+        let region = text("jitsi_participant_region", MAX_REGION).filter(|region| !region.is_empty());
+        member.region = region.or(member.region.take());
         if let Some(caps) = presence.payloads.iter().find(|payload| payload.is("c", CAPS))
             && let (Some(node), Some(ver)) = (caps.attr("node"), caps.attr("ver"))
         {
-            member.caps = Some((node.to_owned(), ver.to_owned()));
+            match node.len() + ver.len() <= MAX_NAME {
+                true => member.caps = Some((node.to_owned(), ver.to_owned())),
+                false => too_long += 1,
+            }
         }
+        self.refused.count(Refused::PresencePart, too_long);
         if !new {
             // Real addresses may become visible late.
             self.elect_owner(room);
@@ -259,7 +333,7 @@ impl Focus {
             self.end_conference(now, room, true);
             return;
         }
-        self.tell_others(room);
+        self.tell_others(now, room);
         if member.has_endpoint() {
             self.expire_endpoint(now, room, nick);
         }
@@ -361,17 +435,26 @@ impl Focus {
 
     pub(super) fn conference_timeouts(&mut self, now: Instant) {
         let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        let rooms: Vec<(BareJid, bool, bool)> = self
-            .conferences
-            .iter()
-            .map(|(room, conference)| (room.clone(), due(conference.initial_deadline), due(conference.single_deadline)))
-            .filter(|(_, initial, single)| *initial || *single)
-            .collect();
-        for (room, initial, _) in rooms {
+        let any_due = |conference: &Conference| due(conference.poll_timeout());
+        let rooms: Vec<BareJid> =
+            self.conferences.iter().filter(|(_, c)| any_due(c)).map(|(room, _)| room.clone()).collect();
+        for room in rooms {
+            let Some(conference) = self.conferences.get_mut(&room) else { continue };
+            let (initial, single) = (due(conference.initial_deadline), due(conference.single_deadline));
+            let tell = conference.tell_due.take_if(|at| *at <= now).is_some();
+            let invite = conference.invite_due.take_if(|at| *at <= now).is_some();
             if initial {
                 self.end_conference(now, &room, true);
-            } else {
-                self.end_last_session(&room);
+                continue;
+            }
+            if tell {
+                self.tell_others(now, &room);
+            }
+            if invite {
+                self.invite_missing(now, &room);
+            }
+            if single {
+                self.end_last_session(now, &room);
             }
         }
     }
@@ -399,7 +482,11 @@ impl Focus {
                 "http://jitsi.org/jitmeet/audio"
                 | "http://jitsi.org/jitmeet/video"
                 | "http://jitsi.org/jitmeet/desktop",
-            ) => Some(self.mute(request)),
+            ) => {
+                let answer = self.mute(request);
+                self.refused.count(Refused::Mute, u64::from(matches!(answer, Iq::Error { .. })));
+                Some(answer)
+            }
             ("ping", "urn:xmpp:ping") if !request.set => Some(request.result(None)),
             ("query", "jabber:iq:version") if !request.set => {
                 let version = env!("CARGO_PKG_VERSION");
@@ -412,13 +499,17 @@ impl Focus {
                  <feature var='{DISCO_INFO}'/><feature var='urn:xmpp:ping'/><feature var='jabber:iq:version'/>\
                  <feature var='https://jitsi.org/meet/jicofo/terminate-restart'/></query>"
             )))),
-            ("jibri", "http://jitsi.org/protocol/jibri") => {
-                Some(request.refuse(DefinedCondition::FeatureNotImplemented, "no recorder"))
+            other => {
+                self.refused.count(Refused::Unserved, 1);
+                let (condition, text) = match other {
+                    ("jibri", "http://jitsi.org/protocol/jibri") => {
+                        (DefinedCondition::FeatureNotImplemented, "no recorder")
+                    }
+                    ("dial", "urn:xmpp:rayo:1") => (DefinedCondition::FeatureNotImplemented, "no SIP gateway"),
+                    _ => (DefinedCondition::ServiceUnavailable, ""),
+                };
+                Some(request.refuse(condition, text))
             }
-            ("dial", "urn:xmpp:rayo:1") => {
-                Some(request.refuse(DefinedCondition::FeatureNotImplemented, "no SIP gateway"))
-            }
-            _ => Some(request.refuse(DefinedCondition::ServiceUnavailable, "")),
         }
     }
 

@@ -2,6 +2,7 @@
 //! (focus-protocol 5, 7.6 and 11).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use jid::BareJid;
@@ -9,6 +10,7 @@ use tokio_xmpp::minidom::Element;
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
 use super::conference::{BridgeSession, Member, RoomState, Stage};
+use super::limits::Refused;
 use super::machine::{Answer, Focus, Pending};
 use super::offer::{self, Features, Offer};
 use super::sources::{ConferenceSources, difference, only};
@@ -19,7 +21,7 @@ use crate::colibri::elements::{
 use crate::jingle::{Jingle, OwnedSource, Reason, SourceSet, json_sources, xml_sources};
 
 /// Owner of the bridge's own sources.
-const BRIDGE_OWNER: &str = "jvb";
+pub(super) const BRIDGE_OWNER: &str = "jvb";
 
 impl Focus {
     /// Invites everybody who has no session, if there are enough.
@@ -34,11 +36,27 @@ impl Focus {
                 .get(room)
                 .and_then(|conference| conference.members.get(&nick))
                 .is_some_and(|member| member.stage == Stage::Idle);
-            if idle && self.discover(now, room, &nick) {
+            if idle && self.discover(now, room, &nick) && self.may_invite(now, room, &nick) {
                 self.allocate(now, room, &nick);
             }
         }
         self.watch_last_one(now, room);
+    }
+
+    /// Whether an account may be invited now: who comes and goes is invited slower and slower.
+    fn may_invite(&mut self, now: Instant, room: &BareJid, nick: &str) -> bool {
+        let Some(conference) = self.conferences.get_mut(room) else { return false };
+        let real = conference.members.get(nick).and_then(|member| member.real_jid.as_ref());
+        let key = (room.clone(), real.map_or_else(|| nick.to_owned(), |real| real.to_bare().to_string()));
+        if self.invite_rate.take(now, &key) {
+            return true;
+        }
+        let next = self.invite_rate.next(now, &key);
+        if conference.invite_due.is_none() {
+            self.refused.count(Refused::InviteRate, 1);
+        }
+        conference.invite_due = Some(conference.invite_due.map_or(next, |due| due.min(next)));
+        false
     }
 
     /// Asks a bridge for an endpoint.
@@ -184,7 +202,13 @@ impl Focus {
             return;
         };
         member.told = known_to(&conference.sources, nick, member);
-        let mut sources = member.told.clone();
+        let media = |set: &Arc<SourceSet>| only((**set).clone(), features.audio, features.video);
+        let mut sources: BTreeMap<String, SourceSet> = member
+            .told
+            .iter()
+            .map(|(owner, set)| (owner.clone(), media(set)))
+            .filter(|(_, set)| !set.is_empty())
+            .collect();
         if let Some(feedback) = &session.feedback {
             sources.insert(BRIDGE_OWNER.to_owned(), only(feedback.clone(), features.audio, features.video));
         }
@@ -222,7 +246,10 @@ impl Focus {
                 self.bridges.graceful_shutdown(&bridge);
                 self.reinvite_all(now, room, None);
             }
-            (DefinedCondition::BadRequest | DefinedCondition::ItemNotFound, _) => {
+            (
+                DefinedCondition::BadRequest | DefinedCondition::ItemNotFound | DefinedCondition::ResourceConstraint,
+                _,
+            ) => {
                 if let Some(member) = self.conferences.get_mut(room).and_then(|c| c.members.get_mut(nick)) {
                     member.stage = Stage::Ended;
                 }
@@ -276,7 +303,9 @@ impl Focus {
         match (&error.defined_condition, unknown) {
             (_, Some(unknown)) => self.reinvite_all(now, room, Some(&unknown)),
             // What a client sent does not suit the bridge: that is no reason to disturb the others.
-            (DefinedCondition::BadRequest, None) => self.fail_member(now, room, nick),
+            (DefinedCondition::BadRequest | DefinedCondition::ResourceConstraint, None) => {
+                self.fail_member(now, room, nick)
+            }
             _ => self.session_failed(now, room),
         }
     }
@@ -292,7 +321,7 @@ impl Focus {
 
     /// Ends the session of a member for good: it stays in the room without media.
     pub(super) fn fail_member(&mut self, now: Instant, room: &BareJid, nick: &str) {
-        let sid = self.end_session(room, nick, Stage::Ended);
+        let sid = self.end_session(now, room, nick, Stage::Ended);
         self.expire_endpoint(now, room, nick);
         self.terminate(room, nick, &sid, "general-error", "jingle session failed");
     }
@@ -324,7 +353,7 @@ impl Focus {
             ended.push((member.end_session(Stage::Idle), nick));
         }
         self.totals.moved += ended.len() as u64;
-        self.tell_others(room);
+        self.tell_others(now, room);
         for (sid, nick) in ended {
             self.terminate(room, &nick, &sid, "success", "moving");
         }
@@ -333,7 +362,7 @@ impl Focus {
 
     /// Invites one member again whose endpoint on the bridge is of no use any more.
     pub(super) fn reinvite_fresh(&mut self, now: Instant, room: &BareJid, nick: &str) {
-        let sid = self.end_session(room, nick, Stage::Idle);
+        let sid = self.end_session(now, room, nick, Stage::Idle);
         self.expire_endpoint(now, room, nick);
         self.terminate(room, nick, &sid, "success", "moving");
         self.invite_missing(now, room);
@@ -352,16 +381,16 @@ impl Focus {
     }
 
     /// Forgets a member's session, tells the others that its sources are gone, and returns the session's id.
-    pub(super) fn end_session(&mut self, room: &BareJid, nick: &str, stage: Stage) -> String {
+    pub(super) fn end_session(&mut self, now: Instant, room: &BareJid, nick: &str, stage: Stage) -> String {
         let Some(conference) = self.conferences.get_mut(room) else { return String::new() };
         conference.sources.clear(nick);
         let sid = conference.members.get_mut(nick).map(|member| member.end_session(stage));
-        self.tell_others(room);
+        self.tell_others(now, room);
         sid.unwrap_or_default()
     }
 
     /// The last one left has waited long enough.
-    pub(super) fn end_last_session(&mut self, room: &BareJid) {
+    pub(super) fn end_last_session(&mut self, now: Instant, room: &BareJid) {
         let Some(conference) = self.conferences.get_mut(room) else { return };
         conference.single_deadline = None;
         if conference.members.len() != 1 {
@@ -370,7 +399,7 @@ impl Focus {
         let nicks = conference.by_arrival();
         self.drop_bridge_session(room);
         for nick in nicks {
-            let sid = self.end_session(room, &nick, Stage::Idle);
+            let sid = self.end_session(now, room, &nick, Stage::Idle);
             self.terminate(room, &nick, &sid, "expired", "Idle session timeout");
         }
         self.announce(room);
@@ -402,19 +431,38 @@ impl Focus {
         self.request(now, &session.bridge, true, request.into(), pending);
     }
 
-    /// Tells every member with a running session what changed for it since it was last told.
-    pub(super) fn tell_others(&mut self, room: &BareJid) {
+    /// Tells every member with a running session what changed for it since it was last told: now, or soon and together with
+    /// what changes until then, where much changes.
+    pub(super) fn tell_others(&mut self, now: Instant, room: &BareJid) {
         let Some(conference) = self.conferences.get_mut(room) else { return };
+        if !conference.may_tell(now) {
+            self.refused.count(Refused::TellsJoined, 1);
+            return;
+        }
         let mut messages = Vec::new();
         for (nick, member) in conference.members.iter_mut().filter(|(_, member)| member.stage == Stage::Active) {
             let features = member.features.unwrap_or(Features::UNKNOWN);
-            let now_known = known_to(&conference.sources, nick, member);
+            if member.ssrc_rewriting {
+                continue;
+            }
             let (mut add, mut remove) = (BTreeMap::new(), BTreeMap::new());
-            let nothing = SourceSet::default();
-            let owners: std::collections::BTreeSet<&String> = now_known.keys().chain(member.told.keys()).collect();
-            for owner in owners {
-                let before = member.told.get(owner).unwrap_or(&nothing);
-                let (added, removed) = difference(before, now_known.get(owner).unwrap_or(&nothing));
+            let shown = conference.sources.shown();
+            // Sets are compared only where they are not the same one: a round must not cost members times members sets.
+            let changed = shown.iter().filter(|(owner, set)| {
+                *owner != nick && !member.told.get(*owner).is_some_and(|before| Arc::ptr_eq(before, set))
+            });
+            let mut changed: Vec<(String, Option<Arc<SourceSet>>)> =
+                changed.map(|(owner, set)| (owner.clone(), Some(Arc::clone(set)))).collect();
+            changed.extend(member.told.keys().filter(|owner| !shown.contains_key(*owner)).map(|o| (o.clone(), None)));
+            for (owner, after) in changed {
+                let before = match &after {
+                    Some(set) => member.told.insert(owner.clone(), Arc::clone(set)),
+                    None => member.told.remove(&owner),
+                };
+                let media = |set: Option<Arc<SourceSet>>| {
+                    set.map(|set| only((*set).clone(), features.audio, features.video)).unwrap_or_default()
+                };
+                let (added, removed) = difference(&media(before), &media(after));
                 for (set, all) in [(added, &mut add), (removed, &mut remove)] {
                     if !set.is_empty() {
                         all.insert(owner.clone(), set);
@@ -427,7 +475,6 @@ impl Focus {
                     messages.push((nick.clone(), sources_jingle(action, &member.sid, &owners, json)));
                 }
             }
-            member.told = now_known;
         }
         for (nick, jingle) in messages {
             self.notify(&format!("{room}/{nick}"), jingle.into());
@@ -436,11 +483,15 @@ impl Focus {
 }
 
 /// The sources of others that a member is to know from us. With SSRC rewriting the bridge tells it.
-fn known_to(sources: &ConferenceSources, nick: &str, member: &Member) -> BTreeMap<String, SourceSet> {
-    let features = member.features.unwrap_or(Features::UNKNOWN);
+fn known_to(sources: &ConferenceSources, nick: &str, member: &Member) -> BTreeMap<String, Arc<SourceSet>> {
     match member.ssrc_rewriting {
         true => BTreeMap::new(),
-        false => sources.for_receiver(nick, features.audio, features.video),
+        false => sources
+            .shown()
+            .iter()
+            .filter(|(owner, _)| *owner != nick)
+            .map(|(o, s)| (o.clone(), Arc::clone(s)))
+            .collect(),
     }
 }
 

@@ -2,12 +2,15 @@
 //! (focus-protocol 5.4 to 5.7).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use super::limits::MAX_NAME;
 use crate::colibri::elements as c2;
+use crate::colibri::names;
 use crate::jingle::{OwnedGroup, OwnedSource, SourceSet};
 
 /// SSRCs and groups per participant at most.
-const MAX: usize = 20;
+pub const MAX: usize = 20;
 
 /// Msids remembered per participant at most.
 const MAX_WITHDRAWN: usize = 200;
@@ -27,6 +30,15 @@ pub enum SourceError {
     /// Too many.
     #[error("more than 20 sources or groups")]
     TooMany,
+    /// A name or msid that is too long.
+    #[error("a name or msid of {0} bytes is too long, 256 are the most")]
+    TooLong(usize),
+    /// An msid by which clients know the bridge's own sources.
+    #[error("msid {0:?} is that of the bridge")]
+    BridgeMsid(String),
+    /// A group that names an SSRC twice.
+    #[error("a group names SSRC {0} twice")]
+    TwiceInGroup(u32),
     /// A group names an SSRC without a source.
     #[error("a group names SSRC {0}, which has no source")]
     UnknownInGroup(u32),
@@ -48,9 +60,13 @@ pub enum SourceError {
 #[derive(Debug, Default)]
 pub struct ConferenceSources {
     by_owner: BTreeMap<String, SourceSet>,
+    /// What others are told of each; every member has these very sets, not copies.
+    shown: BTreeMap<String, Arc<SourceSet>>,
     reserved: BTreeSet<u32>,
     /// By owner: msids that it announced and took back, and how often.
     withdrawn: BTreeMap<String, BTreeMap<String, u32>>,
+    /// Names that were not their owner's, so far.
+    renamed: u64,
 }
 
 /// What an msid is called when it returns. Chromium refuses a second media section with the same msid, even where the
@@ -63,6 +79,20 @@ impl ConferenceSources {
     /// Adds to an owner's sources, all or nothing, and returns what was added with names filled in.
     pub fn add(&mut self, owner: &str, added: SourceSet) -> Result<SourceSet, SourceError> {
         let mut added = added;
+        if added.sources.len() > MAX || added.groups.len() > MAX {
+            return Err(SourceError::TooMany);
+        }
+        for source in &mut added.sources {
+            let longest = [&source.name, &source.msid].into_iter().flatten().map(String::len).max().unwrap_or(0);
+            if longest > MAX_NAME {
+                return Err(SourceError::TooLong(longest));
+            }
+            if let Some(msid) = source.msid.as_ref().filter(|msid| msid.contains(BRIDGE_MSID)) {
+                return Err(SourceError::BridgeMsid(msid.clone()));
+            }
+            // Nothing but these has a meaning, and this goes to everybody.
+            source.video_type = source.video_type.as_deref().and_then(video_type).map(str::to_owned);
+        }
         let mut union = self.by_owner.get(owner).cloned().unwrap_or_default();
         if let Some(withdrawn) = self.withdrawn.get(owner) {
             for msid in added.sources.iter_mut().filter_map(|source| source.msid.as_mut()) {
@@ -71,7 +101,7 @@ impl ConferenceSources {
                 }
             }
         }
-        name_sources(owner, &union, &mut added);
+        self.renamed += name_sources(owner, &union, &mut added);
         let all = self.by_owner.values().flat_map(|set| &set.sources).map(|source| source.ssrc);
         let mut taken: BTreeSet<u32> = all.chain(self.reserved.iter().copied()).collect();
         for source in &added.sources {
@@ -93,6 +123,7 @@ impl ConferenceSources {
         union.groups.extend(added.groups.iter().cloned());
         check(&union)?;
         self.by_owner.insert(owner.to_owned(), union);
+        self.show(owner);
         Ok(added)
     }
 
@@ -111,6 +142,7 @@ impl ConferenceSources {
         set.groups = kept;
         let removed = SourceSet { sources, groups };
         self.note_withdrawn(owner, &removed);
+        self.show(owner);
         Ok(removed)
     }
 
@@ -118,12 +150,14 @@ impl ConferenceSources {
     pub fn clear(&mut self, owner: &str) {
         let removed = self.by_owner.remove(owner).unwrap_or_default();
         self.note_withdrawn(owner, &removed);
+        self.show(owner);
     }
 
     /// An owner left the room.
     pub fn forget(&mut self, owner: &str) {
         self.by_owner.remove(owner);
         self.withdrawn.remove(owner);
+        self.show(owner);
     }
 
     /// Counts the msids that no source of the owner has any more.
@@ -142,6 +176,11 @@ impl ConferenceSources {
         }
     }
 
+    /// How many sources were given another name since this was asked last.
+    pub fn take_renamed(&mut self) -> u64 {
+        std::mem::take(&mut self.renamed)
+    }
+
     /// An owner's sources.
     pub fn of(&self, owner: &str) -> SourceSet {
         self.by_owner.get(owner).cloned().unwrap_or_default()
@@ -152,14 +191,18 @@ impl ConferenceSources {
         self.reserved = feedback.sources.iter().map(|source| source.ssrc).collect();
     }
 
-    /// What a receiver is to know: everybody else's sources of the media that it supports, without simulcast.
-    pub fn for_receiver(&self, receiver: &str, audio: bool, video: bool) -> BTreeMap<String, SourceSet> {
-        self.by_owner
-            .iter()
-            .filter(|(owner, _)| *owner != receiver)
-            .map(|(owner, set)| (owner.clone(), only(strip_simulcast(set), audio, video)))
-            .filter(|(_, set)| !set.is_empty())
-            .collect()
+    /// What everybody but the owner is to know of each owner's sources: all without simulcast. The same set as before where
+    /// nothing changed ([`Arc::ptr_eq`]).
+    pub fn shown(&self) -> &BTreeMap<String, Arc<SourceSet>> {
+        &self.shown
+    }
+
+    fn show(&mut self, owner: &str) {
+        let shown = self.by_owner.get(owner).map(strip_simulcast).filter(|set| !set.is_empty());
+        match shown {
+            Some(set) => drop(self.shown.insert(owner.to_owned(), Arc::new(set))),
+            None => drop(self.shown.remove(owner)),
+        }
     }
 }
 
@@ -176,6 +219,12 @@ fn check(set: &SourceSet) -> Result<(), SourceError> {
         return Err(SourceError::TooMany);
     }
     for group in &set.groups {
+        if group.ssrcs.len() > MAX {
+            return Err(SourceError::TooMany);
+        }
+        if let Some((_, twice)) = group.ssrcs.iter().enumerate().find(|(n, ssrc)| group.ssrcs[..*n].contains(ssrc)) {
+            return Err(SourceError::TwiceInGroup(*twice));
+        }
         if group.semantics.eq_ignore_ascii_case("FID") && group.ssrcs.len() != 2 {
             return Err(SourceError::BadFid(group.ssrcs.len()));
         }
@@ -209,23 +258,43 @@ fn check_msids(set: &SourceSet) -> Result<(), SourceError> {
     Ok(())
 }
 
+/// Part of the msid by which clients know the bridge's own sources, and that they treat as no participant's.
+const BRIDGE_MSID: &str = "mixedmslabel";
+
+fn video_type(text: &str) -> Option<&'static str> {
+    ["camera", "desktop"].into_iter().find(|known| text.eq_ignore_ascii_case(known))
+}
+
 /// Gives nameless sources the name that the reference bridge would assume, `<owner>-a0` or `-v0`: one name per msid, and
-/// the next free number for another msid of the same kind.
-fn name_sources(owner: &str, present: &SourceSet, added: &mut SourceSet) {
-    let all = || present.sources.iter().chain(&added.sources).filter_map(|s| Some((s, s.name.clone()?)));
-    let mut taken: BTreeSet<String> = all().map(|(_, name)| name).collect();
-    let mut names: BTreeMap<(bool, Option<String>), String> =
-        all().map(|(source, name)| ((source.video, source.msid.clone()), name)).collect();
+/// the next free number for another msid of the same kind. So do sources whose name is not their owner's, or is that of
+/// another of its sources; returns how many.
+fn name_sources(owner: &str, present: &SourceSet, added: &mut SourceSet) -> u64 {
+    type Kind = (bool, Option<String>);
+    let kind = |source: &OwnedSource| (source.video, source.msid.clone());
+    let mut meaning: BTreeMap<String, Kind> = BTreeMap::new();
+    let named = present.sources.iter().filter_map(|source| Some((source.name.clone()?, kind(source))));
+    meaning.extend(named);
+    let mut renamed = 0;
+    for source in &mut added.sources {
+        let Some(name) = &source.name else { continue };
+        let kind = kind(source);
+        let owned = names::belongs_to(name, owner);
+        if !owned || *meaning.entry(name.clone()).or_insert_with(|| kind.clone()) != kind {
+            renamed += 1;
+            source.name = None;
+        }
+    }
+    let mut of_kind: BTreeMap<Kind, String> = meaning.iter().map(|(name, kind)| (kind.clone(), name.clone())).collect();
     for source in added.sources.iter_mut().filter(|source| source.name.is_none()) {
-        let name = names.entry((source.video, source.msid.clone())).or_insert_with(|| {
-            let kind = if source.video { 'v' } else { 'a' };
-            let free = (0u32..).map(|n| format!("{owner}-{kind}{n}")).find(|name| !taken.contains(name));
-            let free = free.unwrap_or_default();
-            taken.insert(free.clone());
+        let kind = kind(source);
+        let name = of_kind.entry(kind.clone()).or_insert_with(|| {
+            let free = names::next_free(owner, source.video, |name| meaning.contains_key(name));
+            meaning.insert(free.clone(), kind);
             free
         });
         source.name = Some(name.clone());
     }
+    renamed
 }
 
 /// Of each SIM group only the first SSRC stays, with its FID partner.
@@ -331,11 +400,10 @@ mod tests {
         let mut sources = ConferenceSources::default();
         let added = sources.add("a", simulcast()).expect("valid");
         assert!(added.sources.iter().all(|source| source.name.as_deref() == Some("a-v0")));
-        let told = &sources.for_receiver("b", true, true)["a"];
+        let told = &sources.shown()["a"];
         assert_eq!(told.sources.iter().map(|source| source.ssrc).collect::<Vec<_>>(), [1, 4]);
         assert_eq!(told.groups, [group("FID", &[1, 4])]);
-        assert!(sources.for_receiver("b", true, false).is_empty(), "no video for who has none");
-        assert!(sources.for_receiver("a", true, true).is_empty(), "never its own");
+        assert!(only((**told).clone(), true, false).is_empty(), "no video for who has none");
         let colibri = to_colibri(&sources.of("a"));
         assert_eq!(colibri.media_sources.len(), 1);
         assert_eq!(colibri.media_sources[0].sources.len(), 6);
@@ -365,6 +433,68 @@ mod tests {
         assert_eq!(sources.remove("b", &one(1, "x")), Err(SourceError::NotThere(1)));
         let removed = sources.remove("a", &one(2, "a-video m")).expect("there");
         assert_eq!(removed.groups.len(), 2, "SIM and its FID go with it");
+    }
+
+    #[test]
+    fn a_name_is_its_owners_or_is_given() {
+        let mut sources = ConferenceSources::default();
+        let named = |ssrc, name: &str, msid: &str, video| OwnedSource {
+            name: Some(name.to_owned()),
+            video,
+            ..source(ssrc, msid)
+        };
+        let mut add = |owner: &str, added: Vec<OwnedSource>| {
+            let set = SourceSet { sources: added, groups: vec![] };
+            let added = sources.add(owner, set).expect("taken, under another name");
+            added.sources.into_iter().filter_map(|source| source.name).collect::<Vec<_>>()
+        };
+        assert_eq!(add("mallory", vec![named(1, "bob-v0", "a", true)]), ["mallory-v0"], "before bob has it");
+        assert_eq!(add("bob", vec![named(2, "bob-v0", "b", true)]), ["bob-v0"]);
+        assert_eq!(add("mallory", vec![named(3, "bob-a0", "c", false)]), ["mallory-a0"]);
+        // Of others' form, the bridge's, of no form, another owner's with our name in it.
+        let forms = ["jvb-v0", "bob", "mallory", "mallory-", "-v0", "mallory-v0-v1", "bob-mallory-v0", "Mallory-v9"];
+        for (n, name) in forms.into_iter().enumerate() {
+            let given = add("mallory", vec![named(10 + n as u32, name, &format!("m{n}"), true)]);
+            assert_eq!(given, [format!("mallory-v{}", n + 1)], "{name}");
+        }
+        // A member called like a name of another one.
+        assert_eq!(add("bob-v0", vec![named(40, "bob-v0", "d", true)]), ["bob-v0-v0"]);
+        // One name for two sources of one owner, or for audio and video.
+        let two = vec![named(50, "eve-v0", "e", true), named(51, "eve-v0", "f", true), named(52, "eve-v0", "e", false)];
+        assert_eq!(add("eve", two), ["eve-v0", "eve-v1", "eve-a0"]);
+        assert_eq!(sources.take_renamed(), 2 + 8 + 1 + 2);
+        let all: Vec<_> =
+            ["mallory", "bob", "bob-v0", "eve"].iter().flat_map(|owner| sources.of(owner).sources).collect();
+        let unique: BTreeSet<_> = all.iter().filter_map(|source| source.name.as_deref()).collect();
+        assert_eq!(unique.len(), all.len());
+    }
+
+    #[test]
+    fn texts_and_groups_are_bounded() {
+        let mut sources = ConferenceSources::default();
+        let mut refused = |source: OwnedSource, groups| {
+            sources.add("a", SourceSet { sources: vec![source], groups }).expect_err("refused")
+        };
+        let long = |n| "x".repeat(n);
+        assert_eq!(refused(source(1, &long(257)), vec![]), SourceError::TooLong(257));
+        let named = |name: String| OwnedSource { name: Some(name), ..source(1, "m") };
+        assert_eq!(refused(named(long(40_000)), vec![]), SourceError::TooLong(40_000));
+        let bridge = "x mixedmslabel y";
+        assert_eq!(refused(source(1, bridge), vec![]), SourceError::BridgeMsid(bridge.into()));
+        assert_eq!(refused(source(1, "m"), vec![group("SIM", &[1, 1])]), SourceError::TwiceInGroup(1));
+        assert_eq!(refused(source(1, "m"), vec![group("FID", &[1, 1])]), SourceError::TwiceInGroup(1));
+        assert_eq!(refused(source(1, "m"), vec![group("SIM", &[1; 21])]), SourceError::TooMany);
+        let many = (0..21).map(|n| group("SIM", &[1, n + 2])).collect();
+        assert_eq!(refused(source(1, "m"), many), SourceError::TooMany);
+        let odd = |kind: &str| OwnedSource { video_type: Some(kind.to_owned()), ..source(2, "m") };
+        let mut kind = |text: &str| {
+            let set = SourceSet { sources: vec![odd(text)], groups: vec![] };
+            let added = sources.add("b", set).expect("fine");
+            sources.clear("b");
+            added.sources[0].video_type.clone()
+        };
+        assert_eq!(kind("DESKTOP").as_deref(), Some("desktop"));
+        assert_eq!(kind(&long(10_000)), None);
     }
 
     #[test]

@@ -377,8 +377,9 @@ impl SourceSet {
     }
 
     /// What the contents of a client's IQ say. Left out: sources without an SSRC (rid-based), other media than audio and
-    /// video, empty and repeated groups, and groups of unknown semantics.
-    pub fn from_contents(contents: &[Content]) -> Result<Self, InvalidSsrc> {
+    /// video, empty and repeated groups, and groups of unknown semantics. Beyond `most` sources or groups it ends early: one
+    /// more than that is in the set, for who checks it.
+    pub fn from_contents(contents: &[Content], most: usize) -> Result<Self, InvalidSsrc> {
         let mut set = Self::default();
         for content in contents {
             let Some(description) = &content.description else { continue };
@@ -387,6 +388,9 @@ impl SourceSet {
             let video = media == MediaType::Video;
             for source in &description.sources {
                 let Some(ssrc) = &source.ssrc else { continue };
+                if set.sources.len() > most {
+                    return Ok(set);
+                }
                 let msid = source.parameters.iter().find(|parameter| parameter.name == "msid");
                 set.sources.push(OwnedSource {
                     ssrc: parse_ssrc(ssrc)?,
@@ -400,6 +404,9 @@ impl SourceSet {
                 let semantics = group.semantics.as_deref().unwrap_or_default().to_ascii_uppercase();
                 if semantics != "SIM" && semantics != "FID" {
                     continue;
+                }
+                if set.groups.len() > most {
+                    return Ok(set);
                 }
                 let ssrcs = group.sources.iter().filter_map(|source| source.ssrc.as_deref()).map(parse_ssrc);
                 let group = OwnedGroup { semantics, ssrcs: ssrcs.collect::<Result<_, _>>()?, video };
@@ -547,7 +554,7 @@ mod tests {
         let element: Element = jingle.clone().into();
         let again = Jingle::try_from(element).expect("parses");
         assert_eq!(again, jingle);
-        let read = SourceSet::from_contents(&again.contents).expect("valid");
+        let read = SourceSet::from_contents(&again.contents, 20).expect("valid");
         let mut expected = set().remove("ab").expect("there");
         expected.sources.sort_by_key(|source| (source.video, source.ssrc));
         assert_eq!(read, expected);
@@ -586,7 +593,7 @@ mod tests {
             );
             if let Ok(element) = xml.parse::<Element>()
                 && let Ok(jingle) = Jingle::try_from(element) {
-                    let read = SourceSet::from_contents(&jingle.contents);
+                    let read = SourceSet::from_contents(&jingle.contents, 20);
                     let valid = ssrc.trim().parse::<u32>().is_ok_and(|ssrc| ssrc > 0);
                     let known = media == "audio" || media == "video";
                     prop_assert_eq!(read.is_err(), known && !valid);

@@ -1,21 +1,26 @@
 //! Health, version, statistics, metrics and what an operator may ask for (bridge-protocol 11.1, focus-protocol 9).
 
 mod exposition;
+mod hosts;
 mod operator;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::door::{self, Door};
+use crate::logging;
 pub use exposition::{Family, Format, Kind};
+pub use hosts::allow_names;
 pub use operator::{Ask, Operator, OperatorRequest};
 
 /// What the pages show.
@@ -54,9 +59,6 @@ pub enum RestError {
         /// Why.
         source: std::io::Error,
     },
-    /// The server broke down.
-    #[error("the server for health and statistics ended: {0}")]
-    Serve(std::io::Error),
 }
 
 /// The pages.
@@ -70,19 +72,23 @@ pub fn router(ops: Ops) -> Router {
         .route("/metrics", get(metrics))
         .route("/debug/bandwidth", get(bandwidth))
         .with_state(ops);
-    match operator {
+    let pages = match operator {
         Some(operator) => pages.merge(operator),
         None => pages,
-    }
+    };
+    pages.layer(DefaultBodyLimit::max(door::MAX_BODY)).layer(from_fn(hosts::guard))
 }
 
 /// Serves the pages until `shutdown`.
-pub async fn serve(listen: SocketAddr, ops: Ops, mut shutdown: watch::Receiver<bool>) -> Result<(), RestError> {
+pub async fn serve(listen: SocketAddr, ops: Ops, shutdown: watch::Receiver<bool>) -> Result<(), RestError> {
     let listener = TcpListener::bind(listen).await.map_err(|source| RestError::Listen { address: listen, source })?;
-    let stopped = async move {
-        let _ = shutdown.wait_for(|stop| *stop).await;
-    };
-    axum::serve(listener, router(ops)).with_graceful_shutdown(stopped).await.map_err(RestError::Serve)
+    Door::new(door::Name::Pages, listener).serve(router(ops), shutdown).await;
+    Ok(())
+}
+
+/// What the whole process counts, on the pages of each part.
+fn process_metrics() -> Vec<Family> {
+    [logging::families(), door::families(), vec![hosts::family()]].concat()
 }
 
 async fn health(State(ops): State<Ops>) -> Response {
@@ -115,5 +121,6 @@ async fn bandwidth(State(ops): State<Ops>) -> Response {
 
 async fn metrics(State(ops): State<Ops>, headers: HeaderMap) -> Response {
     let format = Format::accepted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
-    ([(header::CONTENT_TYPE, format.content_type())], format.write(&(ops.metrics)())).into_response()
+    let families = [(ops.metrics)(), process_metrics()].concat();
+    ([(header::CONTENT_TYPE, format.content_type())], format.write(&families)).into_response()
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use ureq::Agent;
+use ureq::http::StatusCode;
 
 use super::reading::{Pages, Reading};
 
@@ -55,6 +56,11 @@ impl Client {
         let mut answer = self.agent.get(&url).header("Accept", "application/json").call().map_err(unreached)?;
         if !answer.status().is_success() {
             let status = answer.status();
+            if status == StatusCode::FORBIDDEN {
+                return Err(format!(
+                    "{url} answers {status}; use the bridge's address, or add the name to its rest.host-names"
+                ));
+            }
             return Err(format!("{url} answers {status}; is that address the one of bridge.rest.listen?"));
         }
         let body = answer.body_mut().with_config().limit(LONGEST).read_to_vec().map_err(unreached)?;

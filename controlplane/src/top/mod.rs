@@ -126,7 +126,8 @@ fn live(options: &Options) -> Result<(), TopError> {
     });
     let mut terminal = ratatui::try_init().map_err(TopError::Terminal)?;
     let result = watch(&mut terminal, Model::new(options.address.clone()), &read);
-    ratatui::restore();
+    // Not `restore`, which panics where its failure cannot be reported.
+    let _ = ratatui::try_restore();
     result
 }
 

@@ -4,6 +4,8 @@ use dimpl::DtlsCertificate;
 use rand::RngCore;
 use ring::digest;
 
+use zeroize::Zeroize;
+
 use super::DtlsError;
 
 /// Our self-signed certificate: ECDSA P-256, one per process.
@@ -37,6 +39,12 @@ impl Certificate {
     }
 }
 
+impl Drop for Certificate {
+    fn drop(&mut self) {
+        self.der.private_key.zeroize();
+    }
+}
+
 /// A fingerprint that signalling gave for the peer (RFC 8122).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint {
@@ -46,16 +54,22 @@ pub struct Fingerprint {
     pub value: String,
 }
 
+/// Hash functions that a certificate is checked by. Not SHA-1 and MD5: another certificate with the same digest can be
+/// made (RFC 8122 section 5 forbids MD5 and MD2).
+const STRONGEST_FIRST: [(&str, &digest::Algorithm); 3] =
+    [("sha-512", &digest::SHA512), ("sha-384", &digest::SHA384), ("sha-256", &digest::SHA256)];
+
+impl Fingerprint {
+    /// Whether it is of a hash function that is taken.
+    pub fn is_strong(&self) -> bool {
+        STRONGEST_FIRST.iter().any(|(name, _)| self.hash.eq_ignore_ascii_case(name))
+    }
+}
+
 /// Checks a certificate against the signalled fingerprints of the strongest hash function among them
 /// (bridge-protocol 4.5).
 pub(super) fn verify(certificate: &[u8], signalled: &[Fingerprint]) -> Result<(), DtlsError> {
-    let strongest_first: [(&str, &digest::Algorithm); 4] = [
-        ("sha-512", &digest::SHA512),
-        ("sha-384", &digest::SHA384),
-        ("sha-256", &digest::SHA256),
-        ("sha-1", &digest::SHA1_FOR_LEGACY_USE_ONLY),
-    ];
-    for (name, algorithm) in strongest_first {
+    for (name, algorithm) in STRONGEST_FIRST {
         let mut values = signalled.iter().filter(|fingerprint| fingerprint.hash.eq_ignore_ascii_case(name)).peekable();
         if values.peek().is_none() {
             continue;
@@ -91,7 +105,17 @@ mod tests {
         let mismatch = verify(certificate, &[good, wrong]);
         assert!(matches!(mismatch, Err(DtlsError::FingerprintMismatch { hash: "sha-512", .. })), "{mismatch:?}");
         assert!(matches!(verify(certificate, &[]), Err(DtlsError::NoUsableFingerprint)));
+        // Right, but anybody could have made a certificate that has it.
+        let weak = print("SHA-1", &digest::SHA1_FOR_LEGACY_USE_ONLY);
         let unknown = Fingerprint { hash: "md5".into(), value: "00".into() };
-        assert!(matches!(verify(certificate, &[unknown]), Err(DtlsError::NoUsableFingerprint)));
+        let useless = verify(certificate, &[weak.clone(), unknown]);
+        assert!(matches!(useless, Err(DtlsError::NoUsableFingerprint)), "{useless:?}");
+        assert!(!weak.is_strong());
+        // Beside a strong one a weak one says nothing, neither for nor against.
+        let wrong = Fingerprint { hash: "sha-256".into(), value: "00:11".into() };
+        let mismatch = verify(certificate, &[weak.clone(), wrong]);
+        assert!(matches!(mismatch, Err(DtlsError::FingerprintMismatch { hash: "sha-256", .. })), "{mismatch:?}");
+        let other = Fingerprint { hash: "sha-1".into(), value: "00".into() };
+        assert!(verify(certificate, &[other, print("sha-256", &digest::SHA256)]).is_ok());
     }
 }

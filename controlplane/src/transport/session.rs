@@ -52,7 +52,10 @@ pub enum DtlsError {
         actual: String,
     },
     /// Signalling gave no fingerprint that can be checked.
-    #[error("no signalled fingerprint uses sha-512, sha-384, sha-256 or sha-1: the session cannot be authenticated")]
+    #[error(
+        "no signalled fingerprint uses sha-512, sha-384 or sha-256, and weaker ones do not count: the session cannot be \
+         authenticated"
+    )]
     NoUsableFingerprint,
     /// The peer showed no certificate.
     #[error("the peer showed no certificate: the session cannot be authenticated")]
@@ -186,7 +189,12 @@ impl DtlsSession {
             return self.fail(DtlsError::Timeout);
         }
         let advanced = self.dtls.handle_timeout(now).and_then(|()| match datagram {
-            Some(datagram) => self.dtls.handle_packet(datagram),
+            // Fragments without end, also ones that others forge: left out, as RFC 6347 section 4.1.2.7 says of records
+            // that are of no use, and the true ones come again.
+            Some(datagram) => match self.dtls.handle_packet(datagram) {
+                Err(dimpl::Error::ReceiveQueueFull) => Ok(()),
+                other => other,
+            },
             None => Ok(()),
         });
         // What the peer must hear of a failure is still sent.

@@ -71,10 +71,7 @@ impl MucRoom {
     /// The presence that joins; `payloads` are announced with it. The `<x/>` belongs into this one only.
     pub fn join(&mut self, payloads: Vec<Element>) -> Presence {
         self.reset();
-        let muc = Muc::new().with_history(History::new().with_maxstanzas(0));
-        let mut presence = self.update(payloads);
-        presence.payloads.push(muc.into());
-        presence
+        self.look_again(payloads)
     }
 
     /// A presence that replaces the announced payloads.
@@ -82,6 +79,13 @@ impl MucRoom {
         let mut presence = Presence::new(Type::None);
         presence.to = Some(Jid::from(self.me.clone()));
         presence.payloads = payloads;
+        presence
+    }
+
+    /// The presence that makes the room announce everybody again: a join of somebody who is in.
+    pub fn look_again(&self, payloads: Vec<Element>) -> Presence {
+        let mut presence = self.update(payloads);
+        presence.payloads.push(Muc::new().with_history(History::new().with_maxstanzas(0)).into());
         presence
     }
 

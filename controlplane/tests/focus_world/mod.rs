@@ -104,6 +104,14 @@ pub struct World {
     pub now: Instant,
     pub rooms: BTreeMap<String, bool>,
     pub refuses_joins: bool,
+    /// The service does not answer joins of conferences.
+    pub holds_joins: bool,
+    /// Rooms show real addresses from the start.
+    pub open_rooms: bool,
+    /// Rooms that were configured.
+    pub configured: usize,
+    /// The server answers no pings.
+    pub slow_server: bool,
     pub bridges: BTreeMap<String, Bridge>,
     pub clients: BTreeMap<(String, String), Client>,
     /// Answers to what was asked of the focus, by id.
@@ -128,12 +136,14 @@ pub fn settings() -> FocusSettings {
             resumption: true,
         },
         brewery: BREWERY.parse().unwrap(),
+        brewery_trusted: Vec::new(),
         conference_muc: "conference.meet.test".parse().unwrap(),
         rest_listen: "127.0.0.1:0".parse().unwrap(),
         min_participants: 2,
         single_participant_timeout: Duration::from_secs(20),
         initial_timeout: Duration::from_secs(15),
         sctp: false,
+        max_conferences: 5_000,
     }
 }
 
@@ -149,6 +159,10 @@ impl World {
             now,
             rooms: BTreeMap::new(),
             refuses_joins: false,
+            holds_joins: false,
+            open_rooms: false,
+            configured: 0,
+            slow_server: false,
             bridges: BTreeMap::new(),
             clients: BTreeMap::new(),
             replies: BTreeMap::new(),
@@ -182,6 +196,28 @@ impl World {
             }
         }
         panic!("timers do not advance");
+    }
+
+    /// Lets a moment pass, timer by timer.
+    pub fn wait(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(due) = self.focus.poll_timeout().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            self.focus.handle_timeout(self.now);
+            self.settle();
+        }
+        self.now = until;
+    }
+
+    /// Somebody is in the room who does nothing else; `first` asks for the conference.
+    pub fn feed_member(&mut self, room: &str, nick: &str, first: bool) {
+        if first {
+            self.request_conference(room);
+        }
+        self.feed(&format!(
+            "<presence xmlns='jabber:client' from='{room}/{nick}' to='{FOCUS}'>\
+             <x xmlns='http://jabber.org/protocol/muc#user'><item role='participant' affiliation='none'/></x></presence>"
+        ));
     }
 
     /// Gives the focus a stanza and carries out what follows.
@@ -232,6 +268,9 @@ impl World {
             return;
         }
         self.rooms.insert(room.clone(), true);
+        if self.holds_joins && room != BREWERY {
+            return;
+        }
         let others: Vec<String> = self.clients.keys().filter(|(r, _)| *r == room).map(|(_, n)| n.clone()).collect();
         for nick in others {
             let xml = self.client_presence(&room, &nick);
@@ -243,9 +282,10 @@ impl World {
                 self.give(&xml);
             }
         }
+        let open = if self.open_rooms { "<status code='100'/>" } else { "" };
         self.give(&format!(
             "<presence xmlns='jabber:client' from='{to}' to='{FOCUS}'><x xmlns='http://jabber.org/protocol/muc#user'>\
-             <item role='moderator' affiliation='owner' jid='{FOCUS}'/><status code='110'/></x></presence>"
+             <item role='moderator' affiliation='owner' jid='{FOCUS}'/>{open}<status code='110'/></x></presence>"
         ));
     }
 
@@ -263,12 +303,20 @@ impl World {
             return self.bridge_iq(&id, &to, nick, payload);
         }
         match to.split_once('/') {
+            None if to == "auth.meet.test" => {
+                assert_eq!(payload.name(), "ping");
+                if !self.slow_server {
+                    self.give(&format!("<iq xmlns='jabber:client' type='result' id='{id}' from='{to}' to='{FOCUS}'/>"));
+                }
+            }
             None => {
                 assert!(set, "a room is only configured");
                 let result = format!("<iq xmlns='jabber:client' type='result' id='{id}' from='{to}' to='{FOCUS}'/>");
                 if payload.ns() == "http://jabber.org/protocol/muc#admin" {
                     self.make_owner(&to, &payload);
                     self.admin.push(payload);
+                } else {
+                    self.configured += 1;
                 }
                 self.give(&result);
             }
@@ -402,9 +450,14 @@ impl World {
 
     /// A client sends a Jingle element; returns the condition of the error, or nothing.
     pub fn jingle(&mut self, room: &str, nick: &str, jingle: Jingle) -> Option<String> {
+        self.jingle_unless_dropped(room, nick, jingle).expect("an answer")
+    }
+
+    /// The same for one that may get no answer at all.
+    pub fn jingle_unless_dropped(&mut self, room: &str, nick: &str, jingle: Jingle) -> Option<Option<String>> {
         let (xml, id) = self.jingle_iq(room, nick, jingle);
         self.feed(&xml);
-        condition(&self.replies[&id])
+        self.replies.get(&id).map(condition)
     }
 
     /// Any IQ from a full address; the answer.
@@ -513,7 +566,8 @@ fn bridge_presence(nick: &str, stats: &[(&str, &str)]) -> String {
     format!(
         "<presence xmlns='jabber:client' from='{BREWERY}/{nick}' to='{FOCUS}'>\
          <stats xmlns='http://jitsi.org/protocol/colibri'>{stats}</stats>\
-         <x xmlns='http://jabber.org/protocol/muc#user'><item role='participant' affiliation='none'/></x></presence>"
+         <x xmlns='http://jabber.org/protocol/muc#user'><item role='participant' affiliation='none' jid='jvb@auth.meet.test/{nick}'/></x>\
+         </presence>"
     )
 }
 

@@ -33,9 +33,14 @@ pub struct Jicofo {
 
 impl Jicofo {
     pub fn new(server: &Prosody) -> Self {
+        Self::of(server, "focus", "focus")
+    }
+
+    /// Somebody with another account, or nickname, who does as it does.
+    pub fn of(server: &Prosody, account: &str, nick: &str) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let (sender, events) = xmpp::connect(server.account("focus", Some("focus")), stopped);
-        let room = MucRoom::new(&prosody::BREWERY.parse().unwrap(), "focus").unwrap();
+        let (sender, events) = xmpp::connect(server.account(account, Some("focus")), stopped);
+        let room = MucRoom::new(&prosody::BREWERY.parse().unwrap(), nick).unwrap();
         Self { sender, events, room, ids: 0, presences: Vec::new(), _stop: stop }
     }
 

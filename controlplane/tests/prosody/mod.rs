@@ -157,6 +157,7 @@ Component "internal.auth.meet.test" "muc"
                 xmpp: self.account("jvb", None),
                 breweries: vec![BREWERY.parse().expect("a room")],
                 nickname: nickname.to_owned(),
+                trusted: Vec::new(),
             }],
             local_addresses: vec![Ipv4Addr::LOCALHOST.into()],
             chosen_by: None,

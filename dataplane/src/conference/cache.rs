@@ -86,7 +86,8 @@ impl PacketCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conference::codec::{FormatTable, Formats};
+    use crate::conference::codec::FormatTable;
+    use crate::conference::vocabulary::{Names, Vocabulary};
     use crate::media::{Media, MediaKind, PayloadType};
     use proptest::prelude::*;
 
@@ -101,7 +102,7 @@ mod tests {
             feedback: Vec::new(),
         };
         let media = Media { payload_types: vec![vp8], ..Media::default() };
-        FormatTable::compile(&media, &mut Formats::default()).media(MediaKind::Video, 96).unwrap()
+        FormatTable::compile(&media, &mut Names::new(&mut Vocabulary::default())).media(MediaKind::Video, 96).unwrap()
     }
 
     proptest! {

@@ -1,10 +1,9 @@
 //! Formats (codec plus what makes it incompatible with its namesakes) and each endpoint's numbers for them.
 //!
-//! A [`FormatId`] is canonical for the worker: two endpoints that negotiated the same format under different payload
+//! A [`FormatId`] is canonical for the conference: two endpoints that negotiated the same format under different payload
 //! types share it. RTX has no id of its own: it is a role, resolved through `apt` (RFC 4588 section 8.1).
 
-use hashbrown::HashMap;
-
+use super::vocabulary::Names;
 use crate::media::{Media, MediaKind, PayloadType};
 
 /// How a payload is parsed and rewritten.
@@ -40,17 +39,42 @@ impl Codec {
     }
 }
 
-/// A format, the same for all endpoints of a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FormatId(u16);
+/// Payload types of one list that are looked at: every number once for audio and once for video.
+const MAX_PAYLOAD_TYPES: usize = 2 * NUMBERS;
 
+/// A format, the same for all endpoints of a conference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FormatId {
+    number: u16,
+    /// Tells a format from a former one of the same number.
+    generation: u8,
+}
+
+impl FormatId {
+    /// The format of a number.
+    pub fn new(number: u16, generation: u8) -> Self {
+        Self { number, generation }
+    }
+
+    /// Its number; numbers are given densely.
+    pub fn number(self) -> u16 {
+        self.number
+    }
+}
+
+/// What makes a format.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct FormatKey {
-    kind: MediaKind,
-    name: String,
-    clock_rate: u32,
-    channels: u8,
-    variant: String,
+pub struct FormatKey {
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Its name in lower case.
+    pub name: String,
+    /// RTP clock in Hz.
+    pub clock_rate: u32,
+    /// Channels of audio; at least 1.
+    pub channels: u8,
+    /// What tells it from incompatible ones of its name.
+    pub variant: String,
 }
 
 /// A canonical format as one endpoint's packet carries it.
@@ -64,40 +88,53 @@ pub struct Format {
     pub clock_rate: u32,
 }
 
-/// Most distinct formats that one worker knows; further ones are treated as not negotiated.
-const MAX_FORMATS: usize = 1024;
-
-/// All formats that endpoints of this worker ever negotiated.
-#[derive(Debug, Default)]
-pub struct Formats {
-    ids: HashMap<FormatKey, FormatId, foldhash::fast::RandomState>,
+/// The canonical format of a payload type; `None` for RTX and FEC, or when it is refused.
+fn intern(pt: &PayloadType, names: &mut Names<'_>) -> Option<Format> {
+    let mut name = pt.name.to_ascii_lowercase();
+    if is_repair(&name) || usize::from(pt.id) >= NUMBERS {
+        return None;
+    }
+    let codec = Codec::of(&name);
+    if codec == Codec::Av1 {
+        name = "av1".to_owned();
+    }
+    let key = FormatKey {
+        kind: pt.kind,
+        variant: variant(codec, pt),
+        name,
+        clock_rate: pt.clock_rate,
+        channels: pt.channels.max(1),
+    };
+    Some(Format { id: names.format(key)?, codec, clock_rate: pt.clock_rate.max(1) })
 }
 
-impl Formats {
-    /// The canonical format of a payload type; `None` for RTX and FEC, or when the table is full.
-    fn intern(&mut self, pt: &PayloadType) -> Option<Format> {
-        let mut name = pt.name.to_ascii_lowercase();
-        if is_repair(&name) {
-            return None;
-        }
-        let codec = Codec::of(&name);
-        if codec == Codec::Av1 {
-            name = "av1".to_owned();
-        }
-        let key = FormatKey {
-            kind: pt.kind,
-            variant: variant(codec, pt),
-            name,
-            clock_rate: pt.clock_rate,
-            channels: pt.channels.max(1),
-        };
-        let next = FormatId(u16::try_from(self.ids.len()).ok()?);
-        let id = match self.ids.get(&key) {
-            Some(id) => *id,
-            None if self.ids.len() < MAX_FORMATS => *self.ids.entry(key).or_insert(next),
-            None => return None,
-        };
-        Some(Format { id, codec, clock_rate: pt.clock_rate.max(1) })
+/// A list of payload types with what each one stands for, looked up once.
+struct Resolved<'a> {
+    list: &'a [PayloadType],
+    formats: Vec<Option<Format>>,
+    apts: Vec<Option<u8>>,
+}
+
+impl<'a> Resolved<'a> {
+    fn of(list: &'a [PayloadType], names: &mut Names<'_>) -> Self {
+        let (list, excess) = list.split_at(list.len().min(MAX_PAYLOAD_TYPES));
+        names.formats_refused += excess.len() as u64;
+        Self { list, formats: list.iter().map(|pt| intern(pt, names)).collect(), apts: list.iter().map(apt).collect() }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (&'a PayloadType, Option<Format>, Option<u8>)> {
+        let roles = self.formats.iter().copied().zip(self.apts.iter().copied());
+        self.list.iter().zip(roles).map(|(pt, (format, apt))| (pt, format, apt))
+    }
+
+    /// The format under a number.
+    fn format(&self, kind: MediaKind, number: u8) -> Option<Format> {
+        self.entries().find(|(pt, ..)| pt.kind == kind && pt.id == number)?.1
+    }
+
+    /// The number of the retransmissions of a number.
+    fn rtx(&self, kind: MediaKind, number: u8) -> Option<u8> {
+        self.entries().find(|(pt, _, apt)| pt.kind == kind && *apt == Some(number)).map(|(pt, ..)| pt.id)
     }
 }
 
@@ -196,41 +233,40 @@ fn row(kind: MediaKind) -> usize {
 
 impl FormatTable {
     /// Compiles what an endpoint negotiated.
-    pub fn compile(media: &Media, formats: &mut Formats) -> Self {
+    pub fn compile(media: &Media, names: &mut Names<'_>) -> Self {
         let mut table = Self::default();
-        // The offer's numbers first: the latest negotiation then overwrites them where both have one.
-        table.add_inputs(&media.offered_payload_types, formats);
-        table.add_inputs(&media.payload_types, formats);
-        for pt in &media.payload_types {
-            let Some(format) = formats.intern(pt) else { continue };
-            let index = usize::from(format.id.0);
+        // The latest negotiation first, so that what is refused is the offer's; and last where both have a number.
+        let own = Resolved::of(&media.payload_types, names);
+        let offered = Resolved::of(&media.offered_payload_types, names);
+        table.add_inputs(&offered);
+        table.add_inputs(&own);
+        for (pt, format, _) in own.entries() {
+            let Some(format) = format else { continue };
+            let index = usize::from(format.id.number());
             if table.output.len() <= index {
                 table.output.resize(index + 1, None);
             }
-            let rtx = media.payload_types.iter().find(|r| r.kind == pt.kind && apt(r) == Some(pt.id)).map(|r| r.id);
             // The first number wins: it stands for the endpoint's preference.
             if let Some(slot) = table.output.get_mut(index)
                 && slot.is_none()
-                && pt.id < 128
             {
-                *slot = Some(OutputFormat { payload_type: pt.id, rtx });
+                *slot = Some(OutputFormat { payload_type: pt.id, rtx: own.rtx(pt.kind, pt.id) });
             }
         }
         table
     }
 
-    fn add_inputs(&mut self, list: &[PayloadType], formats: &mut Formats) {
-        for pt in list {
+    fn add_inputs(&mut self, list: &Resolved<'_>) {
+        for (pt, format, apt) in list.entries() {
             let number = usize::from(pt.id);
             let row = row(pt.kind);
-            if let Some(apt) = apt(pt) {
-                let base = list.iter().find(|b| b.kind == pt.kind && b.id == apt);
-                if let Some(format) = base.and_then(|b| formats.intern(b))
+            if let Some(apt) = apt {
+                if let Some(format) = list.format(pt.kind, apt)
                     && let Some(slot) = self.rtx[row].get_mut(number)
                 {
                     *slot = Some((apt, format));
                 }
-            } else if let Some(format) = formats.intern(pt)
+            } else if let Some(format) = format
                 && let Some(slot) = self.media[row].get_mut(number)
             {
                 *slot = Some(format);
@@ -253,7 +289,7 @@ impl FormatTable {
     /// The endpoint's number for a format, if it negotiated that.
     #[inline]
     pub fn output(&self, format: FormatId) -> Option<OutputFormat> {
-        *self.output.get(usize::from(format.0))?
+        *self.output.get(usize::from(format.number()))?
     }
 }
 
@@ -300,6 +336,7 @@ impl VideoFeedback {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conference::vocabulary::Vocabulary;
 
     fn video(id: u8, name: &str, parameters: &[(&str, &str)]) -> PayloadType {
         PayloadType {
@@ -313,15 +350,16 @@ mod tests {
         }
     }
 
-    fn table(list: Vec<PayloadType>, formats: &mut Formats) -> FormatTable {
-        FormatTable::compile(&Media { payload_types: list, ..Media::default() }, formats)
+    fn table(list: Vec<PayloadType>, vocabulary: &mut Vocabulary) -> FormatTable {
+        let media = Media { payload_types: list, ..Media::default() };
+        FormatTable::compile(&media, &mut Names::new(vocabulary))
     }
 
     #[test]
     fn one_number_is_rtx_here_and_vp8_there() {
-        let mut formats = Formats::default();
-        let a = table(vec![video(100, "VP8", &[]), video(96, "rtx", &[("apt", "100")])], &mut formats);
-        let b = table(vec![video(96, "vp8", &[]), video(97, "rtx", &[("apt", "96")])], &mut formats);
+        let mut vocabulary = Vocabulary::default();
+        let a = table(vec![video(100, "VP8", &[]), video(96, "rtx", &[("apt", "100")])], &mut vocabulary);
+        let b = table(vec![video(96, "vp8", &[]), video(97, "rtx", &[("apt", "96")])], &mut vocabulary);
         let vp8 = a.media(MediaKind::Video, 100).unwrap();
         assert_eq!(b.media(MediaKind::Video, 96), Some(vp8));
         assert_eq!(a.media(MediaKind::Video, 96), None);
@@ -332,13 +370,13 @@ mod tests {
 
     #[test]
     fn the_offer_serves_numbers_that_the_answer_lacks() {
-        let mut formats = Formats::default();
+        let mut vocabulary = Vocabulary::default();
         let media = Media {
             payload_types: vec![video(96, "VP8", &[]), video(97, "rtx", &[("apt", "96")])],
             offered_payload_types: vec![video(100, "VP8", &[]), video(96, "rtx", &[("apt", "100")])],
             ..Media::default()
         };
-        let table = FormatTable::compile(&media, &mut formats);
+        let table = FormatTable::compile(&media, &mut Names::new(&mut vocabulary));
         let vp8 = table.media(MediaKind::Video, 96).unwrap();
         assert_eq!(table.media(MediaKind::Video, 100), Some(vp8));
         assert_eq!(table.rtx(MediaKind::Video, 96), Some((100, vp8)), "by role, although 96 is VP8 in the answer");
@@ -348,10 +386,10 @@ mod tests {
 
     #[test]
     fn fmtp_tells_formats_apart() {
-        let mut formats = Formats::default();
+        let mut vocabulary = Vocabulary::default();
         let jicofo = [("profile-level-id", "42e01f;level-asymmetry-allowed=1;packetization-mode=1;")];
         let split = [("profile-level-id", "42C01F"), ("packetization-mode", "1")];
-        let a = table(vec![video(107, "H264", &jicofo), video(101, "VP9", &[])], &mut formats);
+        let a = table(vec![video(107, "H264", &jicofo), video(101, "VP9", &[])], &mut vocabulary);
         let b = table(
             vec![
                 video(50, "h264", &split),
@@ -360,7 +398,7 @@ mod tests {
                 video(53, "VP9", &[("profile-id", "2")]),
                 video(54, "VP9", &[("profile-id", "0")]),
             ],
-            &mut formats,
+            &mut vocabulary,
         );
         let h264 = a.media(MediaKind::Video, 107).unwrap();
         assert_eq!(b.output(h264.id).unwrap().payload_type, 50);

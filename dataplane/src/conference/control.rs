@@ -17,6 +17,7 @@ use super::rewrite::{self, MediaPacket, NotSent, Stream};
 use super::room::{Env, Room};
 use super::source::{Input, Source};
 use crate::io::PacketSink;
+use crate::limits::rtcp;
 use crate::media::{Encoding, MediaKind};
 use crate::peers::Note;
 use crate::rtcp::{Block, Compound, Feedback, SenderInfo, build, compound, nack};
@@ -57,6 +58,10 @@ impl Room {
         sink: &mut impl PacketSink,
     ) {
         let Some(opener) = sender.opener.as_mut() else { return env.stats.count(Counter::DropNoKeys) };
+        // Looked at before the opening, which costs the most; paid after it, so that nobody pays for what others forge.
+        if !sender.rtcp_work.has_any(env.now) {
+            return env.stats.count(Counter::DropRtcpBudget);
+        }
         let len = match opener.open_rtcp(datagram) {
             Ok(len) => len,
             Err(error) => {
@@ -64,12 +69,18 @@ impl Room {
                     OpenError::Auth => Counter::DropSrtcpAuth,
                     OpenError::Replay => Counter::DropSrtcpReplay,
                     OpenError::TooShort => Counter::DropRtcpMalformed,
+                    OpenError::TooManySsrcs => Counter::DropTableFull,
                 });
             }
         };
         note_activity(env, sender);
         self.wake(sender.last_activity + super::endpoint::ACTIVITY_TIMEOUT);
+        let mut allowed = sender.rtcp_work.take_many(env.now, rtcp::PACKET);
         for block in Compound::new(datagram.get(..len).unwrap_or(&[])) {
+            allowed = allowed && sender.rtcp_work.take_many(env.now, work(&block));
+            if !allowed {
+                return env.stats.count(Counter::DropRtcpBudget);
+            }
             match block {
                 Block::SenderReport { ssrc, info, reports } => {
                     note_round_trip(env, sender, reports);
@@ -78,8 +89,13 @@ impl Room {
                 }
                 Block::Nack { media, entries } => {
                     let Some(place) = self.source_on(sender, media) else { continue };
-                    for sequence in nack::sequences(entries) {
-                        self.resend(env, from, sender, place, sequence, Reason::Asked, sink);
+                    for entry in entries.chunks_exact(4) {
+                        if !sender.rtcp_work.take_many(env.now, rtcp::NACKED * nack::count(entry)) {
+                            return env.stats.count(Counter::DropRtcpBudget);
+                        }
+                        for sequence in nack::sequences(entry) {
+                            self.resend(env, from, sender, place, sequence, Reason::Asked, sink);
+                        }
                     }
                 }
                 Block::Pli { media } => self.keyframe_wish(env, from, sender, media, sink),
@@ -160,8 +176,10 @@ impl Room {
     ) {
         let Some(input) = sender.inputs.get(&ssrc).copied().filter(|i| !i.rtx) else { return };
         let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else { return };
-        if let Some(state) = source.encodings.get_mut(usize::from(input.encoding)) {
-            state.reception.sender_report(clock);
+        let Some(state) = source.encodings.get_mut(usize::from(input.encoding)) else { return };
+        state.reception.sender_report(clock);
+        if !state.sender_reports.take(env.now) {
+            return env.stats.count(Counter::DropRtcpBudget);
         }
         if sender.force_mute[usize::from(source.kind == MediaKind::Video)] {
             return;
@@ -300,7 +318,10 @@ impl Room {
         let mut any = false;
         for _ in 0..copies {
             let (now, size) = (env.micros(), bytes.len());
-            if reason != Reason::Probe && receiver.downlink.as_deref_mut().is_some_and(|d| !d.may_repeat(now, size)) {
+            let unpaid = reason != Reason::Probe
+                && (!receiver.repeated.take_many(env.now, size as u32)
+                    || receiver.downlink.as_deref_mut().is_some_and(|d| !d.may_repeat(now, size)));
+            if unpaid {
                 env.stats.count(Counter::DropRepairBudget);
                 break;
             }
@@ -355,6 +376,22 @@ impl Room {
         }
         self.lossy = any;
     }
+}
+
+/// What a part of a compound packet costs before anything is done for it; NACKs are paid for entry by entry.
+fn work(block: &Block<'_>) -> u32 {
+    let each = |bytes: &[u8], size: usize, units: u32| (bytes.len() / size) as u32 * units;
+    rtcp::BLOCK
+        + match block {
+            Block::SenderReport { reports, .. } | Block::ReceiverReport { reports, .. } => {
+                each(reports, 24, rtcp::REPORT)
+            }
+            Block::Pli { .. } => rtcp::WISH,
+            Block::Fir { entries } => each(entries, 8, rtcp::WISH),
+            Block::Twcc { body } => Feedback::count(body) / rtcp::STATUSES_PER_UNIT,
+            Block::Remb { .. } => rtcp::WISH,
+            Block::Nack { .. } | Block::Other { .. } | Block::Malformed => 0,
+        }
 }
 
 /// The SSRCs that a receiver gets a source on.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::congestion::estimator::{Bounds, Estimator, Outcome};
 use crate::congestion::prober::Prober;
+use crate::limits::{MAX_BITRATE, REALLOCATION, REALLOCATION_BURST};
 use crate::ring::Bandwidth;
 use crate::rtcp::Feedback;
 
@@ -74,6 +75,8 @@ pub struct Downlink {
     next_tick: Option<u64>,
     paused: Option<u64>,
     resumed: u64,
+    /// When its allocations are paid for.
+    reallocated: u64,
 }
 
 impl Downlink {
@@ -102,6 +105,7 @@ impl Downlink {
             next_tick: None,
             paused: None,
             resumed: 0,
+            reallocated: 0,
         }
     }
 
@@ -134,7 +138,7 @@ impl Downlink {
     /// `spurious` is whether it negotiated to send that instead.
     pub fn remb(&mut self, now: u64, bitrate: u64, spurious: bool) {
         self.spurious_remb |= spurious;
-        self.remb = Some((now, bitrate));
+        self.remb = Some((now, bitrate.min(MAX_BITRATE)));
     }
 
     /// What may be sent; `None` is no known limit.
@@ -157,12 +161,17 @@ impl Downlink {
     /// Notes what the allocation made of `available`.
     pub fn allocated(&mut self, now: u64, available: Option<u64>, granted: u64, ideal: u64, suspended: u16) {
         self.suspended = suspended;
+        let owed = self.reallocated.clamp(now, now + REALLOCATION * REALLOCATION_BURST);
+        self.reallocated = owed + REALLOCATION;
         (self.allocated_at, self.allocated_for) = (now, available);
         (self.granted, self.ideal) = (granted, ideal);
     }
 
     /// Whether the allocation should run again for this receiver.
     pub fn needs_allocation(&self, now: u64) -> bool {
+        if self.reallocated > now + REALLOCATION * REALLOCATION_BURST {
+            return false;
+        }
         if let Some(until) = self.paused {
             return now >= until;
         }

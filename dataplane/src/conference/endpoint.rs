@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use super::downlink::Downlink;
 use super::extension_map::UriId;
+use super::fair_share::Sent;
 use super::leg::{Indices, first_index};
 use super::negotiated::Negotiated;
 use super::round_trip::RoundTrip;
@@ -14,6 +15,7 @@ use super::source::Input;
 use super::ssrc_slots::SsrcSlots;
 use crate::ids::EndpointId;
 use crate::io::Path;
+use crate::limits::{CommandedChanges, RepeatedBytes, RtcpWork, SentChanges};
 use crate::media::{Encoding, MediaKind, ReceiverConstraints};
 use crate::ring::{SrtpKeys, SrtpProfile};
 use crate::rtcp::TwccRecorder;
@@ -24,7 +26,7 @@ pub const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(8);
 /// Time between receiver reports.
 pub const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 /// Most SSRCs of the past whose packet indices are remembered per receiver.
-const MAX_RETIRED: usize = 4096;
+const MAX_RETIRED: usize = 32_768;
 
 /// State of one endpoint.
 pub struct Endpoint {
@@ -59,6 +61,18 @@ pub struct Endpoint {
     pub ssrc_slots: Option<Box<SsrcSlots>>,
     /// The way to it, once it negotiated to tell of that.
     pub downlink: Option<Box<Downlink>>,
+    /// How often what it sends may change at once.
+    pub changes: SentChanges,
+    /// How often commands may change it at once.
+    pub commanded: CommandedChanges,
+    /// Sources that it ever published.
+    pub published: u32,
+    /// What was taken of it lately.
+    pub sent: Sent,
+    /// What its RTCP may cost.
+    pub rtcp_work: RtcpWork,
+    /// What it may be sent again.
+    pub repeated: RepeatedBytes,
     /// When the next receiver report goes out; none before it sends anything.
     pub next_report: Option<Instant>,
     /// Last sign of life.
@@ -90,6 +104,12 @@ impl Endpoint {
             round_trip: RoundTrip::default(),
             ssrc_slots: None,
             downlink: None,
+            changes: SentChanges::new(),
+            commanded: CommandedChanges::new(),
+            published: 0,
+            sent: Sent::default(),
+            rtcp_work: RtcpWork::new(),
+            repeated: RepeatedBytes::new(),
             next_report: None,
             last_activity: now,
             active: true,
@@ -107,7 +127,7 @@ impl Endpoint {
         self.retired.clear();
         self.opener = Some(Opener::new(&keys.inbound, keys.profile));
         self.sealer = Some(Sealer::new(&keys.outbound, keys.profile));
-        self.keys = Some(*keys);
+        self.keys = Some(keys.clone());
         true
     }
 
@@ -122,7 +142,7 @@ impl Endpoint {
     pub fn may_repeat_index(&self) -> bool {
         let fresh = [UriId::TRANSPORT_CC, UriId::ABS_SEND_TIME];
         let differs = fresh.iter().any(|uri| self.negotiated.extensions.id(MediaKind::Video, *uri).is_some());
-        !differs || self.keys.is_some_and(|k| k.profile == SrtpProfile::Aes128CmHmacSha1_80)
+        !differs || self.keys.as_ref().is_some_and(|k| k.profile == SrtpProfile::Aes128CmHmacSha1_80)
     }
 
     /// Remembers how far a leg got, for when one of its SSRCs comes back.

@@ -1,15 +1,24 @@
 //! Header extensions by URI (RFC 8285): what an endpoint's ids mean, and which id it knows a meaning by.
 
-use hashbrown::HashMap;
-
+use super::vocabulary::Names;
 use crate::media::{HeaderExtension, MediaKind};
 use crate::rtp::{Extension, Packet};
 
-/// A URI, the same for all endpoints of a worker.
+/// A URI, the same for all endpoints of a conference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UriId(u16);
 
 impl UriId {
+    /// The URI of a number.
+    pub fn new(number: u16) -> Self {
+        Self(number)
+    }
+
+    /// Its number; numbers are given densely.
+    pub fn number(self) -> u16 {
+        self.0
+    }
+
     /// Client-to-mixer audio level (RFC 6464).
     pub const AUDIO_LEVEL: Self = Self(0);
     /// Transport-wide sequence number.
@@ -43,46 +52,8 @@ impl UriId {
     }
 }
 
-const KNOWN: [&str; 8] = [
-    "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
-    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
-    "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
-    "urn:ietf:params:rtp-hdrext:sdes:mid",
-    "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
-    "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
-    "http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00",
-    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
-];
-
-/// Most distinct URIs that one worker knows; further ones are treated as not negotiated.
-const MAX_URIS: usize = 256;
-
-/// All URIs that endpoints of this worker ever negotiated.
-#[derive(Debug)]
-pub struct Uris {
-    ids: HashMap<String, UriId, foldhash::fast::RandomState>,
-}
-
-impl Default for Uris {
-    fn default() -> Self {
-        let ids = KNOWN.iter().zip(0..).map(|(uri, i)| ((*uri).to_owned(), UriId(i))).collect();
-        Self { ids }
-    }
-}
-
-impl Uris {
-    fn intern(&mut self, uri: &str) -> Option<UriId> {
-        if let Some(id) = self.ids.get(uri) {
-            return Some(*id);
-        }
-        if self.ids.len() >= MAX_URIS {
-            return None;
-        }
-        let id = UriId(u16::try_from(self.ids.len()).ok()?);
-        self.ids.insert(uri.to_owned(), id);
-        Some(id)
-    }
-}
+/// Header extensions of one endpoint that are looked at: every id once for audio and once for video.
+const MAX_NEGOTIATED: usize = 2 * 255;
 
 /// The ids of one endpoint in one media kind.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
@@ -106,10 +77,12 @@ fn row(kind: MediaKind) -> usize {
 
 impl ExtensionTable {
     /// Compiles what an endpoint negotiated.
-    pub fn compile(extensions: &[HeaderExtension], uris: &mut Uris) -> Self {
+    pub fn compile(extensions: &[HeaderExtension], names: &mut Names<'_>) -> Self {
         let mut table = Self::default();
+        let (extensions, excess) = extensions.split_at(extensions.len().min(MAX_NEGOTIATED));
+        names.uris_refused += excess.len() as u64;
         for e in extensions.iter().filter(|e| e.id != 0) {
-            let Some(uri) = uris.intern(&e.uri) else { continue };
+            let Some(uri) = names.uri(&e.uri) else { continue };
             let row = &mut table.rows[row(e.kind)];
             put(&mut row.by_id, usize::from(e.id), uri);
             put(&mut row.by_uri, usize::from(uri.0), e.id);

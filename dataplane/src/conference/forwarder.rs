@@ -7,6 +7,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 
 use super::burst::Burst;
+use super::fair_share::FairShare;
 use super::ingress;
 use super::loudest::LoudestOnly;
 use super::negotiated::Negotiations;
@@ -15,6 +16,7 @@ use crate::congestion::estimator::Bounds;
 use crate::congestion::shedding::Shedding;
 use crate::ids::{ConferenceId, EndpointId};
 use crate::io::{IoError, PacketSink, Path};
+use crate::limits::Complaints;
 use crate::peers::{Crossing, Note, PeerMessage, Peers, mesh};
 use crate::ring::{Command, Event, Wakeup};
 use crate::stats::{Counter, WorkerStats};
@@ -80,12 +82,25 @@ struct Surroundings {
     shedding: Shedding,
     peers: Peers,
     burst: Burst,
+    share: FairShare,
+    complaints: Complaints,
 }
 
 impl Surroundings {
     fn env(&mut self, now: Instant) -> Env<'_> {
-        let Self { config, stats, epoch, events, shedding, peers, burst } = self;
-        Env { now, epoch: *epoch.get_or_insert(now), stats, config, events, shedding: *shedding, peers, burst }
+        let Self { config, stats, epoch, events, shedding, peers, burst, share, complaints } = self;
+        Env {
+            now,
+            epoch: *epoch.get_or_insert(now),
+            stats,
+            config,
+            events,
+            shedding: *shedding,
+            peers,
+            burst,
+            share,
+            complaints,
+        }
     }
 }
 
@@ -118,6 +133,8 @@ impl Forwarder {
                 shedding: Shedding::default(),
                 peers,
                 burst: Burst::new(),
+                share: FairShare::default(),
+                complaints: Complaints::new(),
             },
             negotiations: Negotiations::default(),
             rooms: Vec::new(),
@@ -172,7 +189,8 @@ impl Forwarder {
             }
             Command::SetMedia { endpoint, media } => {
                 self.with_endpoint(now, endpoint, |room, env, index, negotiations| {
-                    room.set_media(env, index, negotiations.compile(&media));
+                    let negotiated = negotiations.compile(&media, &mut room.vocabulary, env.stats);
+                    room.set_media(env, index, negotiated);
                 });
             }
             Command::SetSources { endpoint, sources } => {

@@ -8,6 +8,7 @@ use crate::congestion::allocation::{self, Candidate};
 use crate::congestion::division::{Want, divide};
 use crate::congestion::ladder::Ladder;
 use crate::congestion::layer::{LayerId, Layers};
+use crate::limits::MAX_BITRATE;
 use crate::media::{Encoding, MediaKind, ReceiverConstraints};
 use crate::peers::Note;
 use crate::ring::Event;
@@ -57,6 +58,7 @@ pub fn offered<'a>(
 impl Room {
     /// Grants every receiver its layers.
     pub fn allocate(&mut self, env: &mut Env<'_>) {
+        env.stats.count(Counter::Allocations);
         let order = self.last_n_order();
         self.slots_settle = None;
         let mut demands: Vec<Option<i32>> = vec![None; self.sources.len()];
@@ -116,13 +118,14 @@ impl Room {
             let on_stage = constraints.on_stage.contains(&source.name);
             wants.push((place, Want { ladder, on_stage, before }));
         }
-        wants.sort_by_key(|(place, want)| {
+        wants.sort_by_cached_key(|(place, want)| {
             let rank = offered.get(*place).map(|(_, source)| constraints.rank(&source.name, source.video_type));
             (!want.on_stage, rank, *place)
         });
         let (places, wants): (Vec<usize>, Vec<Want>) = wants.into_iter().unzip();
         let known = endpoint.downlink.as_deref().filter(|_| env.config.congestion_control);
-        let available = constraints.assumed_bandwidth.or_else(|| known.and_then(|d| d.available(now)));
+        let assumed = constraints.assumed_bandwidth.map(|assumed| assumed.min(MAX_BITRATE));
+        let available = assumed.or_else(|| known.and_then(|d| d.available(now)));
         let division = divide(&wants, available);
         for (place, granted) in places.iter().zip(&division.granted) {
             if let Some(target) = targets.get_mut(*place) {
@@ -179,6 +182,7 @@ impl Room {
     }
 
     fn announce_demand(&mut self, env: &mut Env<'_>, order: &[usize], demands: &[Option<i32>]) {
+        let mut again = false;
         for i in order {
             let Some(source) = self.sources.get_mut(*i).and_then(Option::as_deref_mut) else { continue };
             let demand = source.merged_demand(demands.get(*i).copied().flatten());
@@ -194,13 +198,16 @@ impl Room {
                 (Some(home), Some(Encoding { ssrc, .. })) => {
                     if !env.peers.send_note(home, Note::Demand { endpoint, ssrc, max_height }) {
                         env.stats.count(Counter::DropCrossingFull);
-                        self.dirty = true;
+                        again = true;
                         continue;
                     }
                 }
                 (Some(_), None) => {}
             }
             source.demand = demand;
+        }
+        if again {
+            self.touch(env.now);
         }
     }
 

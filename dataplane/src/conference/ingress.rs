@@ -64,10 +64,15 @@ impl Room {
         };
         // Unknown SSRCs are not worth a place in the replay table.
         let Some(input) = sender.inputs.get(&ssrc).copied() else { return env.stats.count(Counter::DropUnknownSsrc) };
+        env.share.roll(env.now);
+        if env.shedding.level() > 0 && !env.share.allows(&sender.sent) {
+            return env.stats.count(Counter::DropInputShare);
+        }
         let opened = match opener.open_rtp(datagram, header_len) {
             Ok(opened) => opened,
             Err(error) => return env.stats.count(open_counter(error)),
         };
+        env.share.count(&mut sender.sent);
         note_activity(env, sender);
         self.wake(sender.last_activity + super::endpoint::ACTIVITY_TIMEOUT);
         let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else {
@@ -260,7 +265,7 @@ impl Room {
             env.stats.add(Counter::LayeringChanges, u64::from(place.layers_changed));
         }
         if resized || place.layers_changed {
-            self.touch(env.now);
+            self.touch_for(env.now, |now| sender.changes.reserve(now));
         }
     }
 }
@@ -334,6 +339,7 @@ fn open_counter(error: OpenError) -> Counter {
         OpenError::Auth => Counter::DropSrtpAuth,
         OpenError::Replay => Counter::DropSrtpReplay,
         OpenError::TooShort => Counter::DropRtpMalformed,
+        OpenError::TooManySsrcs => Counter::DropTableFull,
     }
 }
 

@@ -21,7 +21,7 @@ impl Room {
         let (offered, limits) = offered(&self.sources, order, receiver, constraints);
         let mut wishes: Vec<(usize, Need)> = Vec::with_capacity(offered.len());
         let mut ranked: Vec<_> = offered.iter().zip(&limits).enumerate().collect();
-        ranked.sort_by_key(|(at, ((_, source), limit))| {
+        ranked.sort_by_cached_key(|(at, ((_, source), limit))| {
             (**limit == 0, constraints.rank(&source.name, source.video_type), *at)
         });
         for (_, ((place, source), limit)) in ranked {
@@ -153,6 +153,6 @@ impl Room {
             }
         }
         // Video gets its layers from the allocation.
-        self.touch(env.now);
+        self.touch_commanded(env.now, receiver);
     }
 }

@@ -13,6 +13,7 @@ mod dependency;
 mod downlink;
 mod endpoint;
 mod extension_map;
+mod fair_share;
 mod fan_out;
 mod feedback;
 pub mod forwarder;
@@ -38,6 +39,8 @@ mod source;
 mod speaker;
 mod ssrc_slots;
 mod timers;
+mod vocabulary;
+mod well_known;
 
 pub use forwarder::{EndpointSlot, Forwarder, ForwarderConfig};
 pub use loudest::LoudestOnly;

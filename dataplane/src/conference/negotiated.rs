@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::codec::{FormatTable, Formats, VideoFeedback};
-use super::extension_map::{ExtensionTable, Uris};
+use super::codec::{FormatTable, VideoFeedback};
+use super::extension_map::ExtensionTable;
+use super::vocabulary::{Held, Names, Vocabulary};
 use crate::media::Media;
+use crate::stats::{Counter, WorkerStats};
 
 /// Entries before those that nobody uses are looked for; then twice of what is left.
 const FIRST_SWEEP: usize = 64;
+/// Bytes of names and parameters up to which a negotiation is remembered, to be shared; browsers' have about 4,000.
+const MAX_SHARED: usize = 32 * 1024;
 
 /// One negotiation's tables.
 #[derive(Debug, Default)]
@@ -23,11 +27,9 @@ pub struct Negotiated {
     pub feedback: VideoFeedback,
 }
 
-/// All negotiations of a worker's endpoints.
+/// The negotiations of a worker's endpoints that name only what is well known; others are shared within their conference.
 #[derive(Debug)]
 pub struct Negotiations {
-    formats: Formats,
-    uris: Uris,
     known: HashMap<Media, Arc<Negotiated>, foldhash::fast::RandomState>,
     sweep_at: usize,
     nothing: Arc<Negotiated>,
@@ -35,13 +37,7 @@ pub struct Negotiations {
 
 impl Default for Negotiations {
     fn default() -> Self {
-        Self {
-            formats: Formats::default(),
-            uris: Uris::default(),
-            known: HashMap::default(),
-            sweep_at: FIRST_SWEEP,
-            nothing: Arc::default(),
-        }
+        Self { known: HashMap::default(), sweep_at: FIRST_SWEEP, nothing: Arc::default() }
     }
 }
 
@@ -51,45 +47,165 @@ impl Negotiations {
         Arc::clone(&self.nothing)
     }
 
-    /// The tables of a negotiation.
-    pub fn compile(&mut self, media: &Media) -> Arc<Negotiated> {
-        if let Some(known) = self.known.get(media) {
-            return Arc::clone(known);
+    /// The tables of a negotiation of an endpoint of the conference that has this vocabulary.
+    pub fn compile(&mut self, media: &Media, vocabulary: &mut Vocabulary, stats: &WorkerStats) -> Arc<Negotiated> {
+        if let Some(known) = self.known.get(media).map(Arc::clone).or_else(|| vocabulary.find(media)) {
+            return known;
         }
-        if self.known.len() >= self.sweep_at {
-            self.known.retain(|_, negotiated| Arc::strong_count(negotiated) > 1);
-            self.sweep_at = (self.known.len() * 2).max(FIRST_SWEEP);
-        }
+        vocabulary.sweep();
+        let mut names = Names::new(vocabulary);
         let negotiated = Arc::new(Negotiated {
-            formats: FormatTable::compile(media, &mut self.formats),
-            extensions: ExtensionTable::compile(&media.header_extensions, &mut self.uris),
+            formats: FormatTable::compile(media, &mut names),
+            extensions: ExtensionTable::compile(&media.header_extensions, &mut names),
             feedback: VideoFeedback::of(media),
         });
-        self.known.insert(media.clone(), Arc::clone(&negotiated));
+        let refused = names.formats_refused + names.uris_refused > 0;
+        stats.add(Counter::FormatsRefused, names.formats_refused);
+        stats.add(Counter::ExtensionsRefused, names.uris_refused);
+        let held = names.held();
+        let shared = weight(media) <= MAX_SHARED;
+        if refused || held != Held::default() {
+            // What was refused today may find room tomorrow.
+            vocabulary.keep((shared && !refused).then(|| media.clone()), held, &negotiated);
+        } else if shared {
+            if self.known.len() >= self.sweep_at {
+                self.known.retain(|_, negotiated| Arc::strong_count(negotiated) > 1);
+                self.sweep_at = (self.known.len() * 2).max(FIRST_SWEEP);
+            }
+            self.known.insert(media.clone(), Arc::clone(&negotiated));
+        }
         negotiated
     }
+}
+
+/// Bytes of what a negotiation names.
+fn weight(media: &Media) -> usize {
+    let pairs = |list: &[(String, String)]| list.iter().map(|(a, b)| a.len() + b.len() + 48).sum::<usize>();
+    let types = media.payload_types.iter().chain(&media.offered_payload_types);
+    let types = types.map(|pt| pt.name.len() + pairs(&pt.parameters) + pairs(&pt.feedback) + 96);
+    types.sum::<usize>() + media.header_extensions.iter().map(|e| e.uri.len() + 32).sum::<usize>()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::{HeaderExtension, MediaKind};
+    use crate::conference::codec::Codec;
+    use crate::conference::extension_map::UriId;
+    use crate::conference::vocabulary::{
+        MAX_FORMATS_PER_CONFERENCE, MAX_FORMATS_PER_ENDPOINT, MAX_URIS_PER_CONFERENCE, MAX_URIS_PER_ENDPOINT,
+    };
+    use crate::media::{HeaderExtension, MediaKind, PayloadType};
 
     fn media(id: u8) -> Media {
-        let extension = HeaderExtension { id, kind: MediaKind::Video, uri: format!("urn:example:{id}") };
+        let extension = HeaderExtension { id, kind: MediaKind::Video, uri: "urn:3gpp:video-orientation".to_owned() };
         Media { header_extensions: vec![extension], ..Media::default() }
+    }
+
+    fn video(id: u8, name: &str) -> PayloadType {
+        PayloadType {
+            id,
+            kind: MediaKind::Video,
+            name: name.to_owned(),
+            clock_rate: 90_000,
+            channels: 1,
+            parameters: Vec::new(),
+            feedback: Vec::new(),
+        }
+    }
+
+    /// One negotiation of `count` made-up codecs and as many made-up extensions.
+    fn made_up(tag: &str, count: usize) -> Media {
+        let numbers = (0..count).map(|i| (i % 128) as u8);
+        Media {
+            payload_types: numbers.clone().zip(0..).map(|(id, i)| video(id, &format!("x-{tag}-{i}"))).collect(),
+            header_extensions: numbers
+                .zip(0..)
+                .map(|(id, i)| HeaderExtension {
+                    id: id + 1,
+                    kind: MediaKind::Video,
+                    uri: format!("urn:example:{tag}:{i}"),
+                })
+                .collect(),
+            ..Media::default()
+        }
     }
 
     #[test]
     fn equals_share_and_what_nobody_uses_is_dropped() {
-        let mut all = Negotiations::default();
-        let first = all.compile(&media(1));
-        assert!(Arc::ptr_eq(&first, &all.compile(&media(1))));
-        assert!(!Arc::ptr_eq(&first, &all.compile(&media(2))));
+        let (mut all, mut names, stats) = (Negotiations::default(), Vocabulary::default(), WorkerStats::default());
+        let first = all.compile(&media(1), &mut names, &stats);
+        assert!(Arc::ptr_eq(&first, &all.compile(&media(1), &mut Vocabulary::default(), &stats)));
+        assert!(!Arc::ptr_eq(&first, &all.compile(&media(2), &mut names, &stats)));
         for _ in 0..3 {
-            (0..200).for_each(|id| drop(all.compile(&media(id))));
+            (0..200).for_each(|id| drop(all.compile(&media(id), &mut names, &stats)));
         }
         assert!(all.known.len() <= FIRST_SWEEP, "{} kept", all.known.len());
-        assert!(Arc::ptr_eq(&first, &all.compile(&media(1))), "used all the time");
+        assert!(Arc::ptr_eq(&first, &all.compile(&media(1), &mut names, &stats)), "used all the time");
+    }
+
+    #[test]
+    fn one_endpoint_gets_so_many_names_of_its_own_and_the_rest_is_counted() {
+        let (mut all, mut names, stats) = (Negotiations::default(), Vocabulary::default(), WorkerStats::default());
+        let mut media = made_up("a", 1_100);
+        // What is well known comes last, and is not refused.
+        media.payload_types.truncate(200);
+        media.payload_types.push(video(127, "VP8"));
+        media.header_extensions.truncate(100);
+        media.header_extensions.push(HeaderExtension {
+            id: 200,
+            kind: MediaKind::Video,
+            uri: "urn:ietf:params:rtp-hdrext:sdes:mid".to_owned(),
+        });
+        let table = all.compile(&media, &mut names, &stats);
+        assert_eq!(names.sizes(), (MAX_FORMATS_PER_ENDPOINT, MAX_URIS_PER_ENDPOINT));
+        assert_eq!(stats.get(Counter::FormatsRefused) as usize, 200 - MAX_FORMATS_PER_ENDPOINT);
+        assert_eq!(stats.get(Counter::ExtensionsRefused) as usize, 100 - MAX_URIS_PER_ENDPOINT);
+        assert_eq!(table.formats.media(MediaKind::Video, 127).unwrap().codec, Codec::Vp8);
+        assert_eq!(table.extensions.id(MediaKind::Video, UriId::MID), Some(200));
+        assert_eq!(table.formats.media(MediaKind::Video, 0).unwrap().codec, Codec::Other);
+        assert_eq!(table.formats.media(MediaKind::Video, 100), None, "refused");
+        // Longer than any list of numbers can be: not even looked at.
+        all.compile(&made_up("b", 100_000), &mut names, &stats);
+        assert!(stats.get(Counter::FormatsRefused) > 90_000);
+    }
+
+    #[test]
+    fn names_are_released_when_nobody_negotiates_them() {
+        let (mut all, mut names, stats) = (Negotiations::default(), Vocabulary::default(), WorkerStats::default());
+        for round in 0..1_000 {
+            let table = all.compile(&made_up(&round.to_string(), 30), &mut names, &stats);
+            assert!(table.formats.media(MediaKind::Video, 29).is_some(), "round {round}");
+        }
+        assert_eq!(stats.get(Counter::FormatsRefused), 0);
+        assert!(names.sizes().0 <= 60);
+    }
+
+    #[test]
+    fn a_conference_that_is_full_of_names_costs_nobody_else_and_recovers() {
+        let (mut all, stats) = (Negotiations::default(), WorkerStats::default());
+        let (mut theirs, mut ours) = (Vocabulary::default(), Vocabulary::default());
+        let mut guests: Vec<_> =
+            (0..100).map(|n| all.compile(&made_up(&n.to_string(), 32), &mut theirs, &stats)).collect();
+        assert_eq!(theirs.sizes(), (MAX_FORMATS_PER_CONFERENCE, MAX_URIS_PER_CONFERENCE));
+        assert!(stats.get(Counter::FormatsRefused) > 0);
+        let new = Media { payload_types: vec![video(96, "x-ours"), video(97, "VP9")], ..Media::default() };
+        let table = all.compile(&new, &mut ours, &stats);
+        assert!((96..98).all(|number| table.formats.media(MediaKind::Video, number).is_some()));
+        let late = all.compile(&new, &mut theirs, &stats);
+        assert_eq!(late.formats.media(MediaKind::Video, 96), None);
+        assert!(late.formats.media(MediaKind::Video, 97).is_some(), "well known, even there");
+        guests.truncate(2);
+        let later = all.compile(&new, &mut theirs, &stats);
+        assert!(later.formats.media(MediaKind::Video, 96).is_some(), "the others have left");
+    }
+
+    #[test]
+    fn two_of_a_conference_agree_on_what_is_not_well_known() {
+        let (mut all, mut names, stats) = (Negotiations::default(), Vocabulary::default(), WorkerStats::default());
+        let one = |id| Media { payload_types: vec![video(id, "x-ours")], ..Media::default() };
+        let (a, b) = (all.compile(&one(96), &mut names, &stats), all.compile(&one(100), &mut names, &stats));
+        let format = a.formats.media(MediaKind::Video, 96).unwrap();
+        assert_eq!(b.formats.output(format.id).unwrap().payload_type, 100);
+        assert!(Arc::ptr_eq(&a, &all.compile(&one(96), &mut names, &stats)));
     }
 }

@@ -10,6 +10,7 @@ use super::burst::Burst;
 use super::downlink::{Downlink, micros};
 use super::endpoint::Endpoint;
 use super::extension_map::UriId;
+use super::fair_share::FairShare;
 use super::forwarder::ForwarderConfig;
 use super::leg::{Leg, NO_SSRC, Resume};
 use super::loudest::Loudest;
@@ -17,9 +18,15 @@ use super::negotiated::Negotiated;
 use super::source::{Input, Source};
 use super::speaker::SpeakerDetector;
 use super::ssrc_slots::SsrcSlots;
+use super::vocabulary::Vocabulary;
+use crate::budget::Pace;
 use crate::congestion::layer::LayerId;
 use crate::congestion::shedding::Shedding;
 use crate::ids::{ConferenceId, EndpointId};
+use crate::limits::{
+    ALLOCATION_BURST, ALLOCATION_COST, ALLOCATION_LEAST, Complaints, MAX_ON_STAGE, MAX_PUBLISHED, MAX_SELECTED,
+    MAX_SUBSCRIBED, RoomTurns,
+};
 use crate::media::{MediaKind, ReceiverConstraints, SourceDescription};
 use crate::peers::Peers;
 use crate::ring::{Event, FeedbackSsrcs, SrtpKeys, SsrcRewriting};
@@ -47,6 +54,10 @@ pub struct Env<'a> {
     pub peers: &'a mut Peers,
     /// Packets that wait for their receivers.
     pub burst: &'a mut Burst,
+    /// Holds back the log.
+    pub complaints: &'a mut Complaints,
+    /// What is taken of each sender.
+    pub share: &'a mut FairShare,
 }
 
 impl Env<'_> {
@@ -85,14 +96,21 @@ pub struct Room {
     pub sources: Vec<Option<Box<Source>>>,
     /// Sources by the SSRCs that receivers know them by.
     pub by_ssrc: OutgoingSsrcs,
+    /// What its endpoints negotiated beside the well known.
+    pub vocabulary: Vocabulary,
     /// Who speaks.
     pub speaker: SpeakerDetector,
     /// Who is loud enough to be forwarded, where that is asked for.
     pub loudest: Loudest,
     /// When `timers` has to look again.
     pub deadline: Option<Instant>,
-    /// Wishes, sources or sizes changed: the allocation has to run.
-    pub dirty: bool,
+    /// When the allocation has to run, since wishes, sources or sizes changed.
+    pub allocate_at: Option<Instant>,
+    /// When it may run again.
+    allocate_after: Option<Instant>,
+    pace: Pace,
+    /// How often its timers may run.
+    pub turns: RoomTurns,
     /// When video that found no SSRC may find one: its receiver's client knows one of them for long enough by then.
     pub slots_settle: Option<Instant>,
     /// Other workers that have endpoints of it, one bit each.
@@ -114,10 +132,14 @@ impl Room {
             endpoints: Vec::new(),
             sources: Vec::new(),
             by_ssrc: HashMap::default(),
+            vocabulary: Vocabulary::default(),
             speaker: SpeakerDetector::default(),
             loudest: Loudest::default(),
             deadline: None,
-            dirty: false,
+            allocate_at: None,
+            allocate_after: None,
+            pace: Pace::default(),
+            turns: RoomTurns::new(),
             slots_settle: None,
             away: 0,
             lead: false,
@@ -133,8 +155,50 @@ impl Room {
 
     /// Asks for the allocation to run.
     pub fn touch(&mut self, now: Instant) {
-        self.dirty = true;
-        self.wake(now);
+        self.touch_at(now);
+    }
+
+    /// Asks for the allocation to run at a time, or when it may next.
+    pub fn touch_at(&mut self, at: Instant) {
+        let at = self.allocate_after.map_or(at, |after| at.max(after));
+        self.allocate_at = Some(self.allocate_at.map_or(at, |before| before.min(at)));
+        self.wake(at);
+    }
+
+    /// Asks for the allocation to run, because of something that an endpoint did; not at once when it does that all the time.
+    pub fn touch_for(&mut self, now: Instant, reserve: impl FnOnce(Instant) -> Instant) {
+        if self.allocate_at.is_none_or(|at| at > now) {
+            self.touch_at(reserve(now));
+        }
+    }
+
+    /// The same, because of a command about an endpoint.
+    pub fn touch_commanded(&mut self, now: Instant, index: usize) {
+        let due = match self.endpoint(index) {
+            Some(endpoint) => endpoint.commanded.reserve(now),
+            None => now,
+        };
+        self.touch_at(due);
+    }
+
+    /// Whether the allocation is to run now. Then it counts as done.
+    pub fn takes_allocation(&mut self, now: Instant) -> bool {
+        if self.allocate_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        let videos = self.sources.iter().flatten().filter(|s| s.kind == MediaKind::Video).count();
+        let pairs = u32::try_from(self.endpoints.len() * videos).unwrap_or(u32::MAX);
+        let cost = ALLOCATION_COST.saturating_mul(pairs).max(ALLOCATION_LEAST);
+        match self.pace.take(now, cost, ALLOCATION_BURST) {
+            Ok(()) => {
+                (self.allocate_at, self.allocate_after) = (None, None);
+                true
+            }
+            Err(ready) => {
+                (self.allocate_at, self.allocate_after) = (Some(ready), Some(ready));
+                false
+            }
+        }
     }
 
     /// Index of the source whose media goes out on an SSRC.
@@ -186,7 +250,7 @@ impl Room {
                 leg.renew(Leg::without_ssrc(index, kind));
             }
         }
-        self.touch(env.now);
+        self.touch_commanded(env.now, index);
     }
 
     /// Removes an endpoint, its sources, and its legs.
@@ -239,7 +303,8 @@ impl Room {
     }
 
     /// Replaces what an endpoint wants to receive.
-    pub fn set_constraints(&mut self, env: &Env<'_>, index: usize, constraints: ReceiverConstraints) {
+    pub fn set_constraints(&mut self, env: &Env<'_>, index: usize, mut constraints: ReceiverConstraints) {
+        env.stats.add(Counter::WishesRefused, limit_names(&mut constraints));
         let Some(endpoint) = self.endpoints.get_mut(index).and_then(Option::as_deref_mut) else { return };
         if endpoint.constraints == constraints {
             return;
@@ -255,7 +320,7 @@ impl Room {
                 leg.target = (wanted && told).then_some(LayerId::whole(0));
             }
         }
-        self.touch(env.now);
+        self.touch_commanded(env.now, index);
     }
 
     /// Replaces an endpoint's formats and extensions.
@@ -274,7 +339,7 @@ impl Room {
                 leg.repeat_from = leg.projection.next_sequence();
             }
         }
-        self.touch(env.now);
+        self.touch_commanded(env.now, index);
     }
 
     /// Replaces the set of sources that an endpoint publishes. Those that go on keep their state.
@@ -291,7 +356,9 @@ impl Room {
         let limit = env.config.max_sources_per_endpoint;
         for (i, description) in descriptions.iter().enumerate() {
             if i >= limit {
-                tracing::warn!(endpoint = %owner, source = description.name, limit, "source refused: too many");
+                if env.complaints.take(env.now) {
+                    tracing::warn!(endpoint = %owner, source = description.name, limit, "source refused: too many");
+                }
                 env.stats.count(Counter::DropTableFull);
                 continue;
             }
@@ -301,10 +368,10 @@ impl Room {
         if local {
             self.ask_for_demands(env, owner);
         }
-        self.touch(env.now);
+        self.touch_commanded(env.now, index);
     }
 
-    fn add_or_update(&mut self, env: &Env<'_>, owner: usize, description: &SourceDescription) {
+    fn add_or_update(&mut self, env: &mut Env<'_>, owner: usize, description: &SourceDescription) {
         let known = self.sources.iter_mut().flatten().find(|s| s.owner == owner && s.continues(description));
         if let Some(source) = known {
             source.update(description);
@@ -314,14 +381,26 @@ impl Room {
         let Some(outgoing) = source.outgoing() else { return };
         let taken = |ssrc: &u32| self.by_ssrc.contains_key(ssrc);
         if taken(&outgoing.ssrc) || outgoing.rtx.as_ref().is_some_and(taken) || outgoing.rtx == Some(outgoing.ssrc) {
-            tracing::warn!(
-                source = description.name,
-                ssrc = outgoing.ssrc,
-                rtx = outgoing.rtx,
-                "source refused: an SSRC of it is taken"
-            );
+            if env.complaints.take(env.now) {
+                tracing::warn!(
+                    source = description.name,
+                    ssrc = outgoing.ssrc,
+                    rtx = outgoing.rtx,
+                    "source refused: an SSRC of it is taken"
+                );
+            }
             env.stats.count(Counter::DropTableFull);
             return;
+        }
+        let published = self.endpoint(owner).map(|endpoint| &mut endpoint.published);
+        match published.filter(|published| **published < MAX_PUBLISHED) {
+            Some(published) => *published += 1,
+            None => {
+                if env.complaints.take(env.now) {
+                    tracing::warn!(source = description.name, "source refused: its owner published too many others");
+                }
+                return env.stats.count(Counter::DropTableFull);
+            }
         }
         for (index, endpoint) in self.endpoints.iter_mut().enumerate() {
             if let Some(endpoint) = endpoint.as_deref_mut().filter(|e| index != owner && e.home.is_none()) {
@@ -374,8 +453,22 @@ impl Room {
     }
 }
 
+/// Cuts lists of names that are too long to be looked through for every source; returns how many names were left out.
+fn limit_names(constraints: &mut ReceiverConstraints) -> u64 {
+    fn limit<T>(list: &mut Vec<T>, most: usize) -> u64 {
+        let excess = list.len().saturating_sub(most);
+        list.truncate(most);
+        excess as u64
+    }
+    limit(&mut constraints.on_stage, MAX_ON_STAGE)
+        + limit(&mut constraints.selected, MAX_SELECTED)
+        + limit(&mut constraints.per_source, MAX_SELECTED)
+        + limit(&mut constraints.audio.include, MAX_SUBSCRIBED)
+        + limit(&mut constraints.audio.exclude, MAX_SUBSCRIBED)
+}
+
 /// Adds a leg; legs stay sorted by receiver.
-fn add_leg(env: &Env<'_>, source: &mut Source, receiver: usize, endpoint: &mut Endpoint) {
+fn add_leg(env: &mut Env<'_>, source: &mut Source, receiver: usize, endpoint: &mut Endpoint) {
     let Some(outgoing) = source.outgoing() else { return };
     let at = source.legs.partition_point(|l| l.receiver < receiver);
     let unwanted = source.kind == MediaKind::Audio && !endpoint.constraints.audio.wants(&source.name);
@@ -387,7 +480,9 @@ fn add_leg(env: &Env<'_>, source: &mut Source, receiver: usize, endpoint: &mut E
     // Audio that is wanted always flows; video waits for the allocation.
     let target = (source.kind == MediaKind::Audio && !unwanted).then_some(LayerId::whole(0));
     let Some(indices) = endpoint.indices(outgoing) else {
-        tracing::warn!(endpoint = %endpoint.id, source = source.name, "source not forwarded: too many SSRCs used up");
+        if env.complaints.take(env.now) {
+            tracing::warn!(endpoint = %endpoint.id, source = source.name, "source not forwarded: too many SSRCs used up");
+        }
         return env.stats.count(Counter::DropTableFull);
     };
     let mut leg = Leg::new(receiver, outgoing.ssrc, source.kind, target, indices);

@@ -13,6 +13,7 @@ use super::nack::NackGenerator;
 use super::reports::{ReceptionStats, SenderClock};
 use super::sequence::{SequenceTracker, Unwrapper};
 use crate::congestion::layer::{Layer, LayerId, Layers, MAX_ENCODINGS, MAX_SPATIAL, MAX_TEMPORAL, Point};
+use crate::limits::SenderReports;
 use crate::media::{Encoding, MediaKind, SourceDescription, VideoType};
 
 /// What an SSRC of a sender carries.
@@ -41,6 +42,8 @@ pub struct EncodingState {
     pub nack: NackGenerator,
     /// Reception statistics.
     pub reception: ReceptionStats,
+    /// How many of its sender reports go on.
+    pub sender_reports: SenderReports,
     /// What its dependency descriptors refer to; none before the first one.
     pub dependencies: Option<Box<Dependencies>>,
     /// Heights of the last keyframe by spatial layer; zero where not told.
@@ -63,6 +66,7 @@ impl EncodingState {
             short_picture_id: Unwrapper::default(),
             nack: NackGenerator::default(),
             reception: ReceptionStats::default(),
+            sender_reports: SenderReports::new(),
             dependencies: None,
             heights: [0; MAX_SPATIAL],
             meter: Meter::default(),

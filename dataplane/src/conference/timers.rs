@@ -17,20 +17,28 @@ const MOST_AT_ONCE: usize = 64;
 impl Room {
     /// Runs what is due and sets the next deadline.
     pub fn handle_timeout(&mut self, env: &mut Env<'_>, sink: &mut impl PacketSink) {
+        if !self.turns.take(env.now) {
+            self.deadline = Some(env.now + SPACING);
+            return;
+        }
         self.deadline = None;
         if self.speaker.decide(env.now) {
             if self.lead {
                 env.emit(Event::DominantSpeaker { conference: self.id, recent: self.speaker.recent().to_vec() });
             }
-            self.dirty = true;
+            self.touch(env.now);
         }
-        self.dirty |= self.slots_settle.is_some_and(|at| at <= env.now);
-        if std::mem::take(&mut self.dirty) {
+        if self.slots_settle.is_some_and(|at| at <= env.now) {
+            self.touch(env.now);
+        }
+        if self.takes_allocation(env.now) {
             self.allocate(env);
         } else {
             self.reallocate(env);
         }
-        let mut next = earliest(self.speaker.deadline(), self.slots_settle);
+        // A settling that is due has asked for the allocation.
+        let settles = self.slots_settle.filter(|at| *at > env.now);
+        let mut next = earliest(earliest(self.speaker.deadline(), settles), self.allocate_at);
         for i in 0..self.endpoints.len() {
             self.map_audio(env, i);
             if self.announce_mappings(env, i) {
@@ -110,8 +118,11 @@ impl Room {
             // Silent endpoints are not reported on; their next packet starts the timer again.
             endpoint.next_report = sent.then_some(env.now + REPORT_INTERVAL);
         }
+        // What cannot be told is not waited for.
+        let can_tell = endpoint.path.is_some() && endpoint.sealer.is_some();
+        let arrivals = endpoint.arrivals.poll_timeout().filter(|_| can_tell);
         let silence = endpoint.active.then_some(endpoint.last_activity + ACTIVITY_TIMEOUT);
-        earliest(earliest(silence, endpoint.arrivals.poll_timeout()), endpoint.next_report)
+        earliest(earliest(silence, arrivals), endpoint.next_report)
     }
 }
 

@@ -51,7 +51,7 @@ impl Want {
 /// source, which is granted whatever the path carries.
 pub fn divide(wants: &[Want], available: Option<u64>) -> Division {
     let top = |want: &Want| want.ladder.steps().len().checked_sub(1);
-    let ideal = wants.iter().map(|w| w.cost(top(w))).sum();
+    let ideal = wants.iter().fold(0u64, |sum, w| sum.saturating_add(w.cost(top(w))));
     let Some(available) = available else {
         let granted = wants.iter().map(|w| w.step(top(w)).map(|s| s.id)).collect();
         return Division { granted, bitrate: ideal, ideal, oversent: false };

@@ -14,6 +14,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::ids::EndpointId;
 use crate::io::{PacketSink, Path};
+use crate::limits::{ForgedOnKnownPaths, ForgedRequests, StunRequests};
 use crate::ring::{IceCredentials, RemoteCandidate};
 use crate::stats::{Counter, WorkerStats};
 
@@ -103,6 +104,9 @@ pub struct Agent {
     first_valid: Option<Instant>,
     nominate_at: Option<Instant>,
     events: VecDeque<AgentEvent>,
+    requests: StunRequests,
+    forged: ForgedRequests,
+    forged_known: ForgedOnKnownPaths,
 }
 
 impl std::fmt::Debug for Agent {
@@ -142,6 +146,9 @@ impl Agent {
             first_valid: None,
             nominate_at: None,
             events: VecDeque::new(),
+            requests: StunRequests::new(),
+            forged: ForgedRequests::new(),
+            forged_known: ForgedOnKnownPaths::new(),
             config,
         }
     }
@@ -241,10 +248,22 @@ impl Agent {
                 return false;
             }
         };
-        // First of all: an unauthenticated message leaves no trace but this counter.
+        // Hashing costs: whoever knows a ufrag might make us hash all day.
+        let known = message.class != Class::Request || self.pairs.iter().any(|pair| pair.learnt && pair.path == path);
+        let looked_at = if known { self.forged_known.has_any(now) } else { self.forged.has_any(now) };
+        if !looked_at {
+            cx.stats.count(Counter::DropStunRate);
+            return false;
+        }
+        // First of all: an unauthenticated message leaves no trace but counters.
         if !message.verify(key) {
             cx.stats.count(Counter::DropStunIntegrity);
+            let _ = if known { self.forged_known.take(now) } else { self.forged.take(now) };
             return false;
+        }
+        if message.class == Class::Request && !self.requests.take(now) {
+            cx.stats.count(Counter::DropStunRate);
+            return true;
         }
         match message.class {
             Class::Request => self.handle_request(now, path, message, cx),

@@ -92,7 +92,7 @@ impl Pair {
     pub fn priority(&self, local_priority: u32, controlling: bool) -> u64 {
         let (local, remote) = (u64::from(local_priority), u64::from(self.remote_priority));
         let (g, d) = if controlling { (local, remote) } else { (remote, local) };
-        (g.min(d) << 32) + 2 * g.max(d) + u64::from(g > d)
+        (g.min(d) << 32).saturating_add(2 * g.max(d) + u64::from(g > d))
     }
 
     /// Starts over with checks, e.g. because the peer checked this pair (triggered check).

@@ -9,8 +9,9 @@ use ring::hmac;
 
 /// Bytes of a STUN header.
 pub const HEADER_LEN: usize = 20;
-/// Largest STUN message that is read or written, bytes.
-pub const MAX_MESSAGE: usize = 1280;
+/// Largest STUN message that is read or written, bytes: what ICE needs with ufrags of 256 characters on both sides. What somebody
+/// signed has to be hashed to be refused.
+pub const MAX_MESSAGE: usize = 600;
 /// The magic cookie of RFC 8489 section 5.
 const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 /// What FINGERPRINT is XORed with (RFC 8489 section 14.7).
@@ -102,11 +103,27 @@ pub struct Message<'a> {
     pub unknown_required: Option<u16>,
     /// Offset of the MESSAGE-INTEGRITY attribute.
     integrity: Option<usize>,
+    /// Offset and value of the FINGERPRINT attribute.
+    fingerprint: Option<(usize, u32)>,
 }
 
 impl<'a> Message<'a> {
     /// Reads a datagram. Attributes after MESSAGE-INTEGRITY are ignored, except FINGERPRINT, which is checked.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, StunError> {
+        let message = Self::read_unchecked(bytes)?;
+        if message.is_intact() { Ok(message) } else { Err(StunError::Fingerprint) }
+    }
+
+    /// Whether FINGERPRINT, if there is one, is right.
+    pub fn is_intact(&self) -> bool {
+        self.fingerprint.is_none_or(|(at, value)| {
+            self.bytes.get(..at).is_some_and(|covered| value == crc32(covered) ^ FINGERPRINT_XOR)
+        })
+    }
+
+    /// The same as [`Self::parse`] without a look at the value of FINGERPRINT, which costs more than all the rest: see
+    /// [`Self::is_intact`].
+    pub fn read_unchecked(bytes: &'a [u8]) -> Result<Self, StunError> {
         let header: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(StunError::Length)?;
         let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
         if bytes.len() > MAX_MESSAGE || length % 4 != 0 || HEADER_LEN + length != bytes.len() {
@@ -135,6 +152,7 @@ impl<'a> Message<'a> {
             error: None,
             unknown_required: None,
             integrity: None,
+            fingerprint: None,
         };
         let mut at = HEADER_LEN;
         while at < bytes.len() {
@@ -145,9 +163,10 @@ impl<'a> Message<'a> {
             }
             if kind == FINGERPRINT {
                 let value = fixed::<4>(kind, value).map(u32::from_be_bytes)?;
-                if next != bytes.len() || value != crc32(&bytes[..at]) ^ FINGERPRINT_XOR {
+                if next != bytes.len() {
                     return Err(StunError::Fingerprint);
                 }
+                message.fingerprint = Some((at, value));
             } else if message.integrity.is_none() {
                 message.read(kind, value, at)?;
             }
@@ -352,10 +371,11 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// CRC-32 of ISO 3309, the one of FINGERPRINT.
+/// CRC-32 of ISO 3309, the one of FINGERPRINT; four bytes at a time.
 fn crc32(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
+    /// Row `n` takes a byte that `n` others follow.
+    const TABLES: [[u32; 256]; 4] = {
+        let mut tables = [[0; 256]; 4];
         let mut i = 0;
         while i < 256 {
             let mut value = i as u32;
@@ -364,12 +384,27 @@ fn crc32(bytes: &[u8]) -> u32 {
                 value = if value & 1 == 1 { 0xedb8_8320 ^ (value >> 1) } else { value >> 1 };
                 bit += 1;
             }
-            table[i] = value;
+            tables[0][i] = value;
             i += 1;
         }
-        table
+        let mut i = 0;
+        while i < 256 {
+            let mut row = 1;
+            while row < 4 {
+                let before: u32 = tables[row - 1][i];
+                tables[row][i] = tables[0][(before & 0xff) as usize] ^ (before >> 8);
+                row += 1;
+            }
+            i += 1;
+        }
+        tables
     };
-    !bytes.iter().fold(!0, |crc, byte| TABLE[usize::from(crc as u8 ^ byte)] ^ (crc >> 8))
+    let (words, rest) = bytes.as_chunks::<4>();
+    let of_words = words.iter().fold(!0u32, |crc, word| {
+        let [a, b, c, d] = (crc ^ u32::from_le_bytes(*word)).to_le_bytes().map(usize::from);
+        TABLES[3][a] ^ TABLES[2][b] ^ TABLES[1][c] ^ TABLES[0][d]
+    });
+    !rest.iter().fold(of_words, |crc, byte| TABLES[0][usize::from(crc as u8 ^ byte)] ^ (crc >> 8))
 }
 
 #[cfg(test)]
@@ -377,6 +412,34 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn crc_of_any_length() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        assert_eq!(crc32(b""), 0);
+        assert_eq!(crc32(b"The quick brown fox jumps over the lazy dog"), 0x414f_a339);
+    }
+
+    #[test]
+    fn a_wrong_fingerprint_shows_when_it_is_looked_at() {
+        let mut request = SAMPLE_REQUEST.to_vec();
+        assert!(Message::parse(&request).is_ok());
+        *request.last_mut().unwrap() ^= 1;
+        assert_eq!(Message::parse(&request), Err(StunError::Fingerprint));
+        assert!(!Message::read_unchecked(&request).unwrap().is_intact());
+    }
+
+    #[test]
+    fn usernames_of_the_longest_ufrags_fit_and_nothing_longer_is_read() {
+        let mut buffer = [0; MAX_MESSAGE];
+        let username = [b'x'; 513];
+        let writer = Writer::new(&mut buffer, Class::Request, &[7; 12]).username(&username);
+        let len = writer.priority(1).role(true, 5).finish(&integrity_key("p")).unwrap();
+        assert!(Message::parse(&buffer[..len]).is_ok());
+        let mut longer = vec![0; 604];
+        longer[..8].copy_from_slice(&[0, 1, 2, 72, 0x21, 0x12, 0xa4, 0x42]);
+        assert_eq!(Message::parse(&longer), Err(StunError::Length));
+    }
 
     /// The sample request of RFC 5769 section 2.1.
     const SAMPLE_REQUEST: &[u8] = b"\x00\x01\x00\x58\x21\x12\xa4\x42\xb7\xe7\xa7\x01\xbc\x34\xd6\x86\xfa\x87\xdf\xae\

@@ -10,6 +10,11 @@ pub fn sequences(entries: &[u8]) -> impl Iterator<Item = u16> + '_ {
     })
 }
 
+/// How many numbers one entry asks for.
+pub fn count(entry: &[u8]) -> u32 {
+    entry.get(2..4).map_or(1, |mask| 1 + mask.iter().map(|byte| byte.count_ones()).sum::<u32>())
+}
+
 /// Writes entries for ascending `missing` into `out`; returns the bytes written, stopping when `out` is full.
 pub fn write_entries(missing: &[u16], out: &mut [u8]) -> usize {
     let mut at = 0;
@@ -49,6 +54,7 @@ mod tests {
             }
             let mut out = [0; 4 * 64];
             let len = write_entries(&missing, &mut out);
+            prop_assert_eq!(out[..len].chunks(4).map(count).sum::<u32>() as usize, missing.len());
             prop_assert_eq!(sequences(&out[..len]).collect::<Vec<_>>(), missing);
         }
     }

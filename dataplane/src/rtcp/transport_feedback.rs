@@ -65,6 +65,11 @@ impl<'a> Feedback<'a> {
         })
     }
 
+    /// How many packets a feedback packet says that it speaks of.
+    pub fn count(body: &[u8]) -> u32 {
+        body.get(2..4).map_or(0, |count| u32::from(u16::from_be_bytes([count[0], count[1]])))
+    }
+
     /// Reference time in units of 64 ms, 24 bits.
     pub fn reference(&self) -> u32 {
         self.reference

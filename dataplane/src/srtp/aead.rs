@@ -1,6 +1,7 @@
 //! AEAD_AES_128_GCM and AEAD_AES_256_GCM (RFC 7714) on `ring`.
 
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use zeroize::Zeroize;
 
 use super::kdf::{Label, derive};
 use crate::ring::{MasterKey, SrtpProfile};
@@ -16,21 +17,32 @@ pub struct Aead {
     rtcp_salt: [u8; 12],
 }
 
+impl Drop for Aead {
+    fn drop(&mut self) {
+        self.rtp_salt.zeroize();
+        self.rtcp_salt.zeroize();
+        // `ring` does not overwrite its keys, and has no way in: keys of nothing take their places.
+        let of_nothing = || UnboundKey::new(&AES_128_GCM, &[0; 16]).ok().map(LessSafeKey::new);
+        (self.rtp, self.rtcp) = (of_nothing(), of_nothing());
+        std::hint::black_box(&*self);
+    }
+}
+
 impl Aead {
     /// Derives the session keys.
     pub fn new(master: &MasterKey, profile: SrtpProfile) -> Self {
         let key = |label| {
             let unbound = match profile {
-                SrtpProfile::AeadAes256Gcm => UnboundKey::new(&AES_256_GCM, &derive::<32>(master, profile, label)),
-                _ => UnboundKey::new(&AES_128_GCM, &derive::<16>(master, profile, label)),
+                SrtpProfile::AeadAes256Gcm => UnboundKey::new(&AES_256_GCM, &*derive::<32>(master, profile, label)),
+                _ => UnboundKey::new(&AES_128_GCM, &*derive::<16>(master, profile, label)),
             };
             unbound.ok().map(LessSafeKey::new)
         };
         Self {
             rtp: key(Label::RtpEncryption),
-            rtp_salt: derive(master, profile, Label::RtpSalt),
+            rtp_salt: *derive(master, profile, Label::RtpSalt),
             rtcp: key(Label::RtcpEncryption),
-            rtcp_salt: derive(master, profile, Label::RtcpSalt),
+            rtcp_salt: *derive(master, profile, Label::RtcpSalt),
         }
     }
 

@@ -1,10 +1,11 @@
 //! AES_CM_128_HMAC_SHA1_80 (RFC 3711) with the AES key schedule and the HMAC state kept.
 
 use aes::Aes128;
-use aes::cipher::{InnerIvInit, KeyInit, StreamCipher};
+use aes::cipher::{InnerIvInit, Key, KeyInit, StreamCipher};
 use ctr::{Ctr128BE, CtrCore};
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::kdf::{Label, derive};
 use crate::ring::{MasterKey, SrtpProfile};
@@ -24,16 +25,25 @@ struct Half {
     authentication: Hmac<Sha1>,
 }
 
+impl Drop for Half {
+    fn drop(&mut self) {
+        // The cipher overwrites itself; `hmac` does not, so that the state of no key takes its place.
+        self.authentication = <Hmac<Sha1> as KeyInit>::new(Key::<Hmac<Sha1>>::from_slice(&[0; 64]));
+        self.salt.zeroize();
+        std::hint::black_box(&*self);
+    }
+}
+
 impl Half {
     fn new(master: &MasterKey, encryption: Label, authentication: Label, salt: Label) -> Self {
         let profile = SrtpProfile::Aes128CmHmacSha1_80;
         // RFC 2104 pads keys that are shorter than a block with zeros.
-        let mut key = [0u8; 64];
-        key[..20].copy_from_slice(&derive::<20>(master, profile, authentication));
+        let mut key = Zeroizing::new([0u8; 64]);
+        key[..20].copy_from_slice(&*derive::<20>(master, profile, authentication));
         Self {
-            cipher: Aes128::new(&derive::<16>(master, profile, encryption).into()),
-            salt: derive(master, profile, salt),
-            authentication: <Hmac<Sha1> as KeyInit>::new(&key.into()),
+            cipher: Aes128::new(Key::<Aes128>::from_slice(&*derive::<16>(master, profile, encryption))),
+            salt: *derive(master, profile, salt),
+            authentication: <Hmac<Sha1> as KeyInit>::new(Key::<Hmac<Sha1>>::from_slice(&*key)),
         }
     }
 

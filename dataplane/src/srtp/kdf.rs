@@ -2,6 +2,7 @@
 
 use aes::cipher::{BlockEncrypt, KeyInit};
 use aes::{Aes128, Aes256};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::ring::{MasterKey, SrtpProfile};
 
@@ -24,8 +25,8 @@ pub enum Label {
 }
 
 /// Derives up to 32 bytes; the key derivation rate is zero, as DTLS-SRTP has it. A 256-bit master key drives AES-256
-/// (RFC 6188).
-pub fn derive<const N: usize>(master: &MasterKey, profile: SrtpProfile, label: Label) -> [u8; N] {
+/// (RFC 6188). The bytes are overwritten when they are dropped.
+pub fn derive<const N: usize>(master: &MasterKey, profile: SrtpProfile, label: Label) -> Zeroizing<[u8; N]> {
     // A 12-byte AEAD salt is used as if followed by two zero bytes (RFC 7714 section 11), which is how it is stored.
     let mut salt = [0u8; 14];
     salt[..profile.salt_len()].copy_from_slice(&master.salt[..profile.salt_len()]);
@@ -34,21 +35,20 @@ pub fn derive<const N: usize>(master: &MasterKey, profile: SrtpProfile, label: L
     block[7] ^= label as u8;
     let (aes128, aes256);
     let encrypt: &dyn Fn(&mut aes::Block) = if profile.key_len() == 32 {
-        aes256 = Aes256::new(&master.key.into());
+        aes256 = Aes256::new(aes::cipher::Key::<Aes256>::from_slice(&master.key));
         &|block| aes256.encrypt_block(block)
     } else {
-        let mut key = [0u8; 16];
-        key.copy_from_slice(&master.key[..16]);
-        aes128 = Aes128::new(&key.into());
+        aes128 = Aes128::new(aes::cipher::Key::<Aes128>::from_slice(&master.key[..16]));
         &|block| aes128.encrypt_block(block)
     };
-    let mut out = [0u8; N];
+    let mut out = Zeroizing::new([0u8; N]);
     for (index, chunk) in out.chunks_mut(16).enumerate() {
         let mut keystream = block;
         keystream[14..].copy_from_slice(&(index as u16).to_be_bytes());
-        let mut keystream = keystream.into();
-        encrypt(&mut keystream);
+        let keystream = aes::Block::from_mut_slice(&mut keystream);
+        encrypt(keystream);
         chunk.copy_from_slice(&keystream[..chunk.len()]);
+        keystream.as_mut_slice().zeroize();
     }
     out
 }
@@ -70,15 +70,15 @@ mod tests {
         };
         let profile = SrtpProfile::Aes128CmHmacSha1_80;
         assert_eq!(
-            derive::<16>(&master, profile, Label::RtpEncryption),
+            *derive::<16>(&master, profile, Label::RtpEncryption),
             [0xc6, 0x1e, 0x7a, 0x93, 0x74, 0x4f, 0x39, 0xee, 0x10, 0x73, 0x4a, 0xfe, 0x3f, 0xf7, 0xa0, 0x87]
         );
         assert_eq!(
-            derive::<14>(&master, profile, Label::RtpSalt),
+            *derive::<14>(&master, profile, Label::RtpSalt),
             [0x30, 0xcb, 0xbc, 0x08, 0x86, 0x3d, 0x8c, 0x85, 0xd4, 0x9d, 0xb3, 0x4a, 0x9a, 0xe1]
         );
         assert_eq!(
-            derive::<20>(&master, profile, Label::RtpAuthentication),
+            *derive::<20>(&master, profile, Label::RtpAuthentication),
             [
                 0xce, 0xbe, 0x32, 0x1f, 0x6f, 0xf7, 0x71, 0x6b, 0x6f, 0xd4, 0xab, 0x49, 0xaf, 0x25, 0x6a, 0x15, 0x6d,
                 0x38, 0xba, 0xa4

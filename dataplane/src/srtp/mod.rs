@@ -29,6 +29,9 @@ pub enum OpenError {
     /// Shorter than its header and tag.
     #[error("the packet is shorter than its header and tag: drop it")]
     TooShort,
+    /// Of one more SSRC than replay windows are kept for under one key.
+    #[error("the peer used more SSRCs than replay windows are kept for: drop it, until the keys change")]
+    TooManySsrcs,
 }
 
 /// A packet that cannot be sealed.

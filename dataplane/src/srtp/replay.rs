@@ -11,6 +11,16 @@ pub struct ReplayWindow {
 }
 
 impl ReplayWindow {
+    /// The window of a stream of which only the newest index is remembered: nothing up to that is taken again.
+    pub fn after(newest: u64) -> Self {
+        Self { newest, seen: u128::MAX }
+    }
+
+    /// The newest index that was seen.
+    pub fn newest(&self) -> u64 {
+        self.newest
+    }
+
     /// Whether `index` is new and not too old. Changes nothing.
     pub fn is_fresh(&self, index: u64) -> bool {
         if self.seen == 0 || index > self.newest {

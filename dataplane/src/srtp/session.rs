@@ -1,13 +1,18 @@
 //! The two directions of one endpoint's SRTP session.
 
+use hashbrown::HashMap;
+
 use super::aead::{self, Aead};
 use super::ctr_hmac::{self, CtrHmac};
 use super::replay::ReplayWindow;
 use super::{OpenError, SealError};
 use crate::ring::{MasterKey, SrtpProfile};
 
-/// SSRCs whose state is kept per endpoint; the one unheard for longest makes room.
+/// SSRCs whose windows are kept per endpoint; the one unheard for longest makes room.
 const MAX_SSRCS: usize = 64;
+/// SSRCs that made room, of which the newest index is kept: nothing of them is taken twice. When there are as many, others are
+/// refused until the keys change.
+const MAX_RETIRED: usize = 1024;
 /// Audio, and three encodings of video with their retransmissions.
 const USUAL_SSRCS: usize = 8;
 
@@ -51,16 +56,25 @@ struct Stream {
 /// Streams by SSRC, bounded; room for most endpoints' at first, more when more come.
 struct Streams {
     streams: Vec<Stream>,
+    retired: HashMap<u32, u64, foldhash::fast::RandomState>,
     clock: u64,
 }
 
 impl Streams {
     fn new() -> Self {
-        Self { streams: Vec::with_capacity(USUAL_SSRCS), clock: 0 }
+        Self { streams: Vec::with_capacity(USUAL_SSRCS), retired: HashMap::default(), clock: 0 }
     }
 
-    fn window(&self, ssrc: u32) -> ReplayWindow {
-        self.streams.iter().find(|stream| stream.ssrc == ssrc).map(|stream| stream.window).unwrap_or_default()
+    /// The window of an SSRC; `None` when there were too many others.
+    fn window(&self, ssrc: u32) -> Option<ReplayWindow> {
+        if let Some(stream) = self.streams.iter().find(|stream| stream.ssrc == ssrc) {
+            return Some(stream.window);
+        }
+        match self.retired.get(&ssrc) {
+            Some(newest) => Some(ReplayWindow::after(*newest)),
+            None if self.streams.len() < MAX_SSRCS || self.retired.len() < MAX_RETIRED => Some(ReplayWindow::default()),
+            None => None,
+        }
     }
 
     /// Stores the advanced window; called only after the tag verified.
@@ -71,11 +85,13 @@ impl Streams {
             (stream.window, stream.used) = (window, used);
             return;
         }
+        self.retired.remove(&ssrc);
         let stream = Stream { ssrc, used, window };
         if self.streams.len() < MAX_SSRCS {
             self.streams.push(stream);
         } else if let Some(oldest) = self.streams.iter_mut().min_by_key(|stream| stream.used) {
-            *oldest = stream;
+            let old = std::mem::replace(oldest, stream);
+            self.retired.insert(old.ssrc, old.window.newest());
         }
     }
 }
@@ -102,7 +118,7 @@ impl Opener {
         }
         let sequence = u16::from_be_bytes([packet[2], packet[3]]);
         let ssrc = u32::from_be_bytes([packet[8], packet[9], packet[10], packet[11]]);
-        let mut window = self.rtp.window(ssrc);
+        let mut window = self.rtp.window(ssrc).ok_or(OpenError::TooManySsrcs)?;
         let index = window.estimate(sequence);
         if !window.is_fresh(index) {
             return Err(OpenError::Replay);
@@ -133,7 +149,7 @@ impl Opener {
         let trailer = u32::from_be_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]]);
         let ssrc = u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]);
         let index = u64::from(trailer & 0x7fff_ffff);
-        let mut window = self.rtcp.window(ssrc);
+        let mut window = self.rtcp.window(ssrc).ok_or(OpenError::TooManySsrcs)?;
         if !window.is_fresh(index) {
             return Err(OpenError::Replay);
         }
@@ -209,5 +225,84 @@ impl Sealer {
             Cipher::CtrHmac(ctr_hmac) => ctr_hmac.seal_rtcp(buffer, len, ssrc, self.rtcp_index),
         }
         Ok(need)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROFILES: [SrtpProfile; 3] =
+        [SrtpProfile::AeadAes256Gcm, SrtpProfile::AeadAes128Gcm, SrtpProfile::Aes128CmHmacSha1_80];
+
+    fn master() -> MasterKey {
+        MasterKey { key: [7; 32], salt: [9; 14] }
+    }
+
+    fn rtp(sealer: &Sealer, ssrc: u32, sequence: u16, roc: u32) -> Vec<u8> {
+        let mut packet = vec![0x80, 96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
+        packet[2..4].copy_from_slice(&sequence.to_be_bytes());
+        packet[8..12].copy_from_slice(&ssrc.to_be_bytes());
+        let len = packet.len();
+        packet.resize(64, 0);
+        let len = sealer.seal_rtp(&mut packet, 12, len, roc).unwrap();
+        packet.truncate(len);
+        packet
+    }
+
+    fn rtcp(sealer: &mut Sealer, ssrc: u32) -> Vec<u8> {
+        let mut packet = vec![0x80, 201, 0, 1, 0, 0, 0, 0];
+        packet[4..8].copy_from_slice(&ssrc.to_be_bytes());
+        packet.resize(64, 0);
+        let len = sealer.seal_rtcp(&mut packet, 8).unwrap();
+        packet.truncate(len);
+        packet
+    }
+
+    #[test]
+    fn nothing_is_taken_twice_however_many_ssrcs_come_between() {
+        for profile in PROFILES {
+            for others in [1, 63, 64, 65, 500, 1_000] {
+                let (mut opener, mut sealer) = (Opener::new(&master(), profile), Sealer::new(&master(), profile));
+                let first = rtp(&sealer, 5, 40_000, 0);
+                let old: Vec<Vec<u8>> = (1..=4).map(|step| rtp(&sealer, 5, 40_000 - step, 0)).collect();
+                let first_rtcp = rtcp(&mut sealer, 5);
+                assert_eq!(opener.open_rtp(&mut first.clone(), 12).map(|o| o.index), Ok(40_000));
+                assert_eq!(opener.open_rtcp(&mut first_rtcp.clone()), Ok(8));
+                for ssrc in 100..100 + others {
+                    opener.open_rtp(&mut rtp(&sealer, ssrc, 1, 0), 12).unwrap();
+                    opener.open_rtcp(&mut rtcp(&mut sealer, ssrc)).unwrap();
+                }
+                assert_eq!(opener.open_rtp(&mut first.clone(), 12), Err(OpenError::Replay), "{profile:?} {others}");
+                assert_eq!(opener.open_rtcp(&mut first_rtcp.clone()), Err(OpenError::Replay), "{profile:?} {others}");
+                if others >= 64 {
+                    for mut packet in old {
+                        let error = opener.open_rtp(&mut packet, 12);
+                        assert_eq!(error, Err(OpenError::Replay), "its window is gone: older ones are refused");
+                    }
+                }
+                // It goes on where it was, also over the roll-over.
+                for (sequence, roc) in [(40_001u16, 0), (65_000, 0), (10, 1)] {
+                    let index = u64::from(roc) << 16 | u64::from(sequence);
+                    let opened = opener.open_rtp(&mut rtp(&sealer, 5, sequence, roc), 12);
+                    assert_eq!(opened.map(|o| o.index), Ok(index), "{profile:?} {others}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_makes_up_ssrcs_without_end_is_refused_new_ones_and_keeps_the_old() {
+        let profile = SrtpProfile::AeadAes128Gcm;
+        let (mut opener, sealer) = (Opener::new(&master(), profile), Sealer::new(&master(), profile));
+        let total = (MAX_SSRCS + MAX_RETIRED) as u32;
+        let taken = (0..2 * total).filter(|ssrc| opener.open_rtp(&mut rtp(&sealer, *ssrc, 1, 0), 12).is_ok()).count();
+        assert_eq!(taken, total as usize);
+        let error = opener.open_rtp(&mut rtp(&sealer, total + 1, 2, 0), 12);
+        assert_eq!(error, Err(OpenError::TooManySsrcs));
+        for ssrc in 0..total {
+            assert!(opener.open_rtp(&mut rtp(&sealer, ssrc, 2, 0), 12).is_ok(), "{ssrc}");
+            assert_eq!(opener.open_rtp(&mut rtp(&sealer, ssrc, 1, 0), 12), Err(OpenError::Replay), "{ssrc}");
+        }
     }
 }

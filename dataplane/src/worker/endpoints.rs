@@ -10,8 +10,7 @@ use crate::conference::EndpointSlot;
 use crate::demux::EndpointIndex;
 use crate::ice::Agent;
 use crate::ids::{ConferenceId, EndpointId};
-
-use super::bucket::Bucket;
+use crate::limits::DtlsDatagrams;
 
 /// What a worker keeps of one endpoint; its media state lies in the forwarder.
 #[derive(Debug)]
@@ -21,14 +20,14 @@ pub(super) struct Endpoint {
     pub label: String,
     pub agent: Agent,
     pub slot: Option<EndpointSlot>,
-    pub dtls_rate: Bucket,
+    pub dtls_rate: DtlsDatagrams,
     /// The earliest deadline that stands in the heap for it.
     timer: Option<Instant>,
 }
 
 impl Endpoint {
-    pub fn new(id: EndpointId, conference: ConferenceId, label: String, agent: Agent, dtls_rate: Bucket) -> Self {
-        Self { id, conference, label, agent, slot: None, dtls_rate, timer: None }
+    pub fn new(id: EndpointId, conference: ConferenceId, label: String, agent: Agent) -> Self {
+        Self { id, conference, label, agent, slot: None, dtls_rate: DtlsDatagrams::new(), timer: None }
     }
 }
 

@@ -1,18 +1,17 @@
 //! The bridge channel: which carrier it runs over, what clients say on it, and what they are told.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
+use axum::extract::ws::Utf8Bytes;
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::MediaKind;
 
 use super::super::messages::{self, FromClient, ToClient};
-use super::{Action, Endpoints};
+use super::{Action, Endpoint, Endpoints};
+use crate::channel::limits::{QUEUED, QUEUED_OF_OTHERS};
 use crate::channel::{NotSent, counters};
 
-/// Bytes that may wait on a data channel before messages of other clients are left out for its client.
-const BUFFERED_OF_OTHERS: usize = 256 * 1024;
-/// Bytes that may wait before the channel is closed: its client does not read.
-const BUFFERED: usize = 1024 * 1024;
 /// In larger conferences statistics go only to those who care about the sender.
 const STATS_TO_ALL: usize = 20;
 
@@ -95,7 +94,7 @@ impl Endpoints {
     }
 
     /// A message arrived on the channel.
-    pub fn handle_message(&mut self, id: EndpointId, carrier: Carrier, message: FromClient) {
+    pub fn handle_message(&mut self, now: Instant, id: EndpointId, carrier: Carrier, message: FromClient) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         endpoint.channels.last = Some(carrier);
         match message {
@@ -126,36 +125,41 @@ impl Endpoints {
                 let source = source.or_else(first).unwrap_or_else(|| format!("{}-v0", endpoint.label));
                 self.actions.push_back(Action::VideoType { endpoint: id, source, video_type });
             }
-            FromClient::Message { to, mut body } => {
+            FromClient::Message { to, text } => {
                 if endpoint.visitor {
                     return;
                 }
                 let conference = endpoint.conference;
-                body.insert("from".to_owned(), endpoint.label.clone().into());
-                for member in self.members(conference) {
-                    let Some(other) = self.endpoints.get(&member) else { continue };
-                    if member != id && (to.is_empty() || other.label == to) {
-                        self.send(member, ToClient::Forwarded(body.clone()));
-                    }
-                }
+                let mut receivers = self.members(conference);
+                let is_meant = |other: &Endpoint| to.is_empty() || other.label == to;
+                receivers.retain(|member| *member != id && self.endpoints.get(member).is_some_and(is_meant));
+                self.pass_on(now, id, &receivers, text);
             }
-            FromClient::Stats(mut body) => {
+            FromClient::Stats(text) => {
                 if endpoint.visitor {
                     return;
                 }
                 let conference = endpoint.conference;
                 let label = endpoint.label.clone();
                 let sources: Vec<String> = endpoint.sources.iter().map(|s| s.name.clone()).collect();
-                body.insert("from".to_owned(), label.clone().into());
-                let members = self.members(conference);
+                let mut receivers = self.members(conference);
                 let speaks = self.conferences.get(&conference).is_some_and(|c| c.speakers.contains(&id));
-                let everybody = members.len() <= STATS_TO_ALL || speaks;
-                for member in members {
-                    let Some(other) = self.endpoints.get(&member) else { continue };
-                    if member != id && (everybody || other.wishes.interested_in(&label, &sources)) {
-                        self.send(member, ToClient::Forwarded(body.clone()));
-                    }
-                }
+                let everybody = receivers.len() <= STATS_TO_ALL || speaks;
+                let cares = |other: &Endpoint| everybody || other.wishes.interested_in(&label, &sources);
+                receivers.retain(|member| *member != id && self.endpoints.get(member).is_some_and(cares));
+                self.pass_on(now, id, &receivers, text);
+            }
+        }
+    }
+
+    /// Sends one text to others, as far as its sender may still cause.
+    fn pass_on(&mut self, now: Instant, from: EndpointId, receivers: &[EndpointId], text: Utf8Bytes) {
+        for receiver in receivers {
+            let Some(sender) = self.endpoints.get_mut(&from) else { return };
+            if sender.fan_out.take(now, text.len()) {
+                self.send(*receiver, ToClient::Forwarded(text.clone()));
+            } else {
+                counters::FANNED_OUT.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -167,17 +171,17 @@ impl Endpoints {
             Some(Carrier::WebSocket) => self.actions.push_back(Action::Send { endpoint: id, message }),
             Some(Carrier::Data) => {
                 let buffered = endpoint.secure.buffered();
-                if buffered > BUFFERED_OF_OTHERS && matches!(message, ToClient::Forwarded(_)) {
+                if buffered > QUEUED_OF_OTHERS && matches!(message, ToClient::Forwarded(_)) {
                     counters::UNREAD.fetch_add(1, Ordering::Relaxed);
                     return;
                 }
-                if buffered > BUFFERED {
+                if buffered > QUEUED {
                     counters::STALLED.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(endpoint = %id, label = %endpoint.label, "data channel closed: the client does not read");
                     endpoint.secure.close_channel();
                     endpoint.channels.set(Carrier::Data, false);
                 } else {
-                    match endpoint.secure.send(&messages::encode(message).to_text()) {
+                    match endpoint.secure.send(&messages::encode(message)) {
                         Ok(()) => self.counters.data_messages_sent += 1,
                         Err(NotSent::TooLarge) => drop(counters::OVERSIZED.fetch_add(1, Ordering::Relaxed)),
                         // Its end is on its way to us.

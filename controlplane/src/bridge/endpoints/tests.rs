@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use ringbridge_dataplane::media::{Encoding, VideoConstraint, VideoType};
 use ringbridge_dataplane::ring::SrtpKeys;
 
-use serde_json::{Map, Value, json};
+use axum::extract::ws::Utf8Bytes;
+use serde_json::json;
 
 use super::*;
 use crate::bridge::messages::FromClient;
@@ -36,6 +37,11 @@ impl Fixture {
         let label = char::from(b'a' + u8::try_from(n).unwrap() - 1).to_string();
         let new = NewEndpoint { conference: ROOM, label, worker: 3, visitor, sctp: true };
         self.endpoints.insert(self.now, EndpointId(n), new);
+    }
+
+    /// A message over the endpoint's WebSocket.
+    fn say(&mut self, id: u32, message: FromClient) {
+        self.endpoints.handle_message(self.now, EndpointId(id), Carrier::WebSocket, message);
     }
 
     fn actions(&mut self) -> Vec<Action> {
@@ -229,59 +235,67 @@ fn relayed_paths_count_when_they_are_an_endpoints_first() {
     }
 }
 
-fn body(value: Value) -> Map<String, Value> {
-    value.as_object().unwrap().clone()
+fn passed(text: &str) -> Utf8Bytes {
+    Utf8Bytes::from(text.to_owned())
 }
 
 #[test]
-fn messages_go_where_they_are_sent_with_the_true_sender() {
+fn messages_go_where_they_are_sent() {
     let mut fixture = Fixture::new(3);
-    let message =
-        json!({"colibriClass": "EndpointMessage", "to": "c", "from": "liar", "msgPayload": {"x": 1}, "more": true});
-    fixture.endpoints.handle_message(
-        EndpointId(1),
-        Carrier::WebSocket,
-        FromClient::Message { to: "c".to_owned(), body: body(message.clone()) },
-    );
-    let mut expected = body(message);
-    expected.insert("from".to_owned(), "a".into());
-    assert_eq!(fixture.messages(), [(3, ToClient::Forwarded(expected.clone()))]);
-    fixture.endpoints.handle_message(
-        EndpointId(1),
-        Carrier::WebSocket,
-        FromClient::Message { to: String::new(), body: expected.clone() },
-    );
+    let text = passed(r#"{"colibriClass":"EndpointMessage","from":"a"}"#);
+    let message = |to: &str| FromClient::Message { to: to.to_owned(), text: text.clone() };
+    fixture.say(1, message("c"));
+    assert_eq!(fixture.messages(), [(3, ToClient::Forwarded(text.clone()))]);
+    fixture.say(1, message(""));
     assert_eq!(fixture.messages().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 3]);
-    fixture.endpoints.handle_message(
-        EndpointId(1),
-        Carrier::WebSocket,
-        FromClient::Message { to: "zz".to_owned(), body: expected.clone() },
-    );
+    fixture.say(1, message("zz"));
     assert_eq!(fixture.messages(), []);
     fixture.insert(4, true);
-    fixture.endpoints.handle_message(
-        EndpointId(4),
-        Carrier::WebSocket,
-        FromClient::Message { to: String::new(), body: expected },
-    );
+    fixture.say(4, message(""));
     assert_eq!(fixture.messages(), [], "visitors are not heard");
+}
+
+#[test]
+fn what_one_sender_causes_is_bounded_and_shared() {
+    let mut fixture = Fixture::new(26);
+    let text = passed(&"x".repeat(64 * 1024));
+    let mut copies = 0;
+    for _ in 0..192 {
+        fixture.say(1, FromClient::Message { to: String::new(), text: text.clone() });
+        for (_, message) in fixture.messages() {
+            let ToClient::Forwarded(copy) = message else { panic!("{message:?}") };
+            assert_eq!(copy.as_ptr(), text.as_ptr(), "one text for all");
+            copies += 1;
+        }
+    }
+    assert_eq!(copies, 512, "32 MiB at once");
+    fixture.now += Duration::from_secs(1);
+    fixture.say(1, FromClient::Message { to: String::new(), text: text.clone() });
+    assert_eq!(fixture.messages().len(), 25, "and 4 MiB each second");
+    fixture.say(2, FromClient::Message { to: String::new(), text });
+    assert_eq!(fixture.messages().len(), 25, "others are not concerned");
 }
 
 #[test]
 fn statistics_of_large_conferences_go_to_the_interested() {
     let mut fixture = Fixture::new(25);
-    let stats = || FromClient::Stats(body(json!({"colibriClass": "EndpointStats", "bitrate": 1})));
+    let stats = || FromClient::Stats(passed(r#"{"colibriClass":"EndpointStats","bitrate":1}"#));
     fixture.endpoints.set_sources(EndpointId(1), vec![video("a-v0", 5)]);
     let patch = WishPatch { on_stage_sources: Some(vec!["a-v0".to_owned()]), ..WishPatch::default() };
-    fixture.endpoints.handle_message(EndpointId(7), Carrier::WebSocket, FromClient::Wishes { patch, legacy: false });
+    fixture.endpoints.handle_message(
+        fixture.now,
+        EndpointId(7),
+        Carrier::WebSocket,
+        FromClient::Wishes { patch, legacy: false },
+    );
     fixture.actions();
-    fixture.endpoints.handle_message(EndpointId(1), Carrier::WebSocket, stats());
+    fixture.endpoints.handle_message(fixture.now, EndpointId(1), Carrier::WebSocket, stats());
     assert_eq!(fixture.messages().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [7]);
     fixture.endpoints.handle_speakers(ROOM, vec![EndpointId(1)]);
     assert!(!fixture.messages().is_empty());
     fixture.endpoints.handle_speakers(ROOM, vec![EndpointId(1)]);
     assert!(fixture.messages().is_empty(), "another worker says the same");
-    fixture.endpoints.handle_message(EndpointId(1), Carrier::WebSocket, stats());
+    fixture.endpoints.handle_message(fixture.now, EndpointId(1), Carrier::WebSocket, stats());
     assert_eq!(fixture.messages().len(), 24);
 }
 
@@ -291,17 +305,23 @@ fn wishes_reach_the_worker_when_they_change_something() {
     let first = EndpointId(1);
     let patch = WishPatch { last_n: Some(4), ..WishPatch::default() };
     fixture.endpoints.handle_message(
+        fixture.now,
         first,
         Carrier::WebSocket,
         FromClient::Wishes { patch: patch.clone(), legacy: false },
     );
     let told = fixture.constraints();
     assert_eq!((told.len(), told[0].0, told[0].1.last_n), (1, 1, 4));
-    fixture.endpoints.handle_message(first, Carrier::WebSocket, FromClient::Wishes { patch, legacy: false });
+    fixture.endpoints.handle_message(
+        fixture.now,
+        first,
+        Carrier::WebSocket,
+        FromClient::Wishes { patch, legacy: false },
+    );
     assert_eq!(fixture.constraints(), []);
     fixture.endpoints.set_initial_last_n(first, 9);
     assert_eq!(fixture.constraints(), [], "the client has spoken");
-    fixture.endpoints.handle_message(first, Carrier::WebSocket, FromClient::LastN(-1));
+    fixture.endpoints.handle_message(fixture.now, first, Carrier::WebSocket, FromClient::LastN(-1));
     assert_eq!(fixture.constraints()[0].1.last_n, -1);
 }
 
@@ -320,7 +340,12 @@ fn the_older_dialect_names_endpoints() {
         ..WishPatch::default()
     };
     fixture.endpoints.set_sources(second, vec![video("b-v0", 6)]);
-    fixture.endpoints.handle_message(first, Carrier::WebSocket, FromClient::Wishes { patch, legacy: true });
+    fixture.endpoints.handle_message(
+        fixture.now,
+        first,
+        Carrier::WebSocket,
+        FromClient::Wishes { patch, legacy: true },
+    );
     let actions = fixture.actions();
     let Action::Command { command: Command::SetConstraints { constraints, .. }, .. } = &actions[0] else {
         panic!("{actions:?}")
@@ -347,10 +372,10 @@ fn video_types_of_older_clients_mean_the_first_source() {
         source: source.map(str::to_owned),
         video_type: VideoType::Desktop,
     };
-    fixture.endpoints.handle_message(id, Carrier::WebSocket, message(None));
+    fixture.endpoints.handle_message(fixture.now, id, Carrier::WebSocket, message(None));
     fixture.endpoints.set_sources(id, vec![video("cam", 5)]);
-    fixture.endpoints.handle_message(id, Carrier::WebSocket, message(None));
-    fixture.endpoints.handle_message(id, Carrier::WebSocket, message(Some("x-v1")));
+    fixture.endpoints.handle_message(fixture.now, id, Carrier::WebSocket, message(None));
+    fixture.endpoints.handle_message(fixture.now, id, Carrier::WebSocket, message(Some("x-v1")));
     let named: Vec<_> = fixture
         .actions()
         .into_iter()

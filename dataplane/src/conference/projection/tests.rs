@@ -197,7 +197,7 @@ proptest! {
 #[test]
 fn another_senders_stream_follows_on_the_same_ssrc() {
     let mut now = Instant::now();
-    let mut formats = crate::conference::codec::Formats::default();
+    let mut vocabulary = crate::conference::vocabulary::Vocabulary::default();
     let mut format = |name: &str| {
         let vp = crate::media::PayloadType {
             id: 96,
@@ -209,7 +209,8 @@ fn another_senders_stream_follows_on_the_same_ssrc() {
             feedback: Vec::new(),
         };
         let media = crate::media::Media { payload_types: vec![vp], ..Default::default() };
-        let table = crate::conference::codec::FormatTable::compile(&media, &mut formats);
+        let mut names = crate::conference::vocabulary::Names::new(&mut vocabulary);
+        let table = crate::conference::codec::FormatTable::compile(&media, &mut names);
         table.media(crate::media::MediaKind::Video, 96).map(|format| format.id)
     };
     let (av1, vp9) = (format("AV1"), format("VP9"));

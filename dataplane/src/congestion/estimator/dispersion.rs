@@ -28,7 +28,7 @@ impl Dispersion {
             return;
         }
         // What overtook its neighbour says that nothing held it up.
-        let apart = arrival.saturating_sub(came) * 1_000 / u64::from(size);
+        let apart = arrival.saturating_sub(came).saturating_mul(1_000) / u64::from(size);
         self.pairs[self.count % PAIRS] = apart.min(MOST);
         self.count += 1;
         let known = self.pairs.get(..self.count.min(PAIRS)).unwrap_or(&[]);

@@ -278,9 +278,11 @@ impl Estimator {
     /// Reference times have 24 bits of 64 ms; returns microseconds that go on growing.
     fn unwrap_reference(&mut self, reference: u32) -> i64 {
         const TICK: i64 = 64_000;
+        // Times beyond are made up: a thousand years of the greatest steps.
+        const LATEST: i64 = 1 << 44;
         let last = *self.reference.get_or_insert(i64::from(reference) + (1 << 24));
         let step = (reference.wrapping_sub(last as u32) << 8) as i32 >> 8;
-        let unwrapped = last + i64::from(step);
+        let unwrapped = (last + i64::from(step)).min(LATEST);
         self.reference = Some(last.max(unwrapped));
         unwrapped * TICK
     }

@@ -31,7 +31,8 @@ impl Throughput {
             self.slots[self.newest as usize % SLOTS] = 0;
         }
         if self.newest - slot < SLOTS as u64 {
-            self.slots[slot as usize % SLOTS] += u32::from(size);
+            let bytes = &mut self.slots[slot as usize % SLOTS];
+            *bytes = bytes.saturating_add(u32::from(size));
         }
     }
 

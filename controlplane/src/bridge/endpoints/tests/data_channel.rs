@@ -135,12 +135,12 @@ fn a_data_channel_carries_what_the_web_socket_carries() {
             }
         }
     }
-    let message = body(json!({"colibriClass":"EndpointMessage","to":"b","msgPayload":{"x":1},"from":"a"}));
+    let message = passed(r#"{"colibriClass":"EndpointMessage","from":"a","msgPayload":{"x":1},"to":"b"}"#);
     assert_eq!(told, [(second, ToClient::Forwarded(message))]);
     assert!(wanted);
 
-    let reply = FromClient::Message { to: "a".to_owned(), body: body(json!({"colibriClass":"EndpointMessage","n":1})) };
-    fixture.endpoints.handle_message(second, Carrier::WebSocket, reply);
+    let reply = FromClient::Message { to: "a".to_owned(), text: passed(r#"{"from":"b","n":1}"#) };
+    fixture.endpoints.handle_message(fixture.now, second, Carrier::WebSocket, reply);
     let count = browser.received.len();
     assert!(browser.run(&mut fixture, |b| b.received.len() == count + 1));
     assert!(browser.received[count].contains(r#""from":"b""#), "{:?}", browser.received);
@@ -160,12 +160,9 @@ fn a_client_that_does_not_read_loses_first_the_others_messages_then_the_channel(
     assert!(browser.run(&mut fixture, |b| !b.received.is_empty()));
     let sent = fixture.endpoints.counters().data_messages_sent;
     let text = "x".repeat(10_000);
-    let message = || FromClient::Message {
-        to: "a".to_owned(),
-        body: body(json!({"colibriClass": "EndpointMessage", "msgPayload": text})),
-    };
+    let message = || FromClient::Message { to: "a".to_owned(), text: passed(&text) };
     for _ in 0..100 {
-        fixture.endpoints.handle_message(EndpointId(2), Carrier::WebSocket, message());
+        fixture.endpoints.handle_message(fixture.now, EndpointId(2), Carrier::WebSocket, message());
     }
     let taken = fixture.endpoints.counters().data_messages_sent - sent;
     assert!((20..40).contains(&taken), "{taken} messages of 10 kB are in a buffer of 256 kB");

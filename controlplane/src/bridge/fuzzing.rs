@@ -1,0 +1,63 @@
+//! A door for the fuzz targets and nobody else: the bridge channels of a few endpoints, without sockets.
+
+use std::time::Instant;
+
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::media::SourceDescription;
+use ringbridge_dataplane::ring::Command;
+
+use super::endpoints::{Action, Carrier, Endpoints, NewEndpoint};
+use super::messages;
+use crate::channel::ClientMessage;
+use crate::transport::{Certificate, DtlsError};
+
+/// Endpoints with open WebSockets.
+pub struct Channels(Endpoints);
+
+/// What the bridge does about a message.
+#[derive(Debug)]
+pub enum Said {
+    /// Sends a text to an endpoint.
+    Text(EndpointId, String),
+    /// Tells a worker something.
+    Command(Command),
+    /// Notes what a source of an endpoint shows.
+    VideoType(EndpointId, String),
+}
+
+impl Channels {
+    /// None yet.
+    pub fn new() -> Result<Self, DtlsError> {
+        Ok(Self(Endpoints::new(Certificate::generate()?)))
+    }
+
+    /// Adds an endpoint with sources whose channel is open.
+    pub fn join(&mut self, conference: u32, id: u32, label: &str, visitor: bool, sources: Vec<SourceDescription>) {
+        let new = NewEndpoint {
+            conference: ConferenceId(conference),
+            label: label.to_owned(),
+            worker: 0,
+            visitor,
+            sctp: false,
+        };
+        self.0.insert(Instant::now(), EndpointId(id), new);
+        self.0.set_sources(EndpointId(id), sources);
+        self.0.handle_channel_opened(EndpointId(id), Carrier::WebSocket);
+    }
+
+    /// Takes a text of an endpoint.
+    pub fn receive(&mut self, id: u32, text: &[u8]) {
+        if let Some(message) = ClientMessage::receive("fuzzed", text).and_then(messages::decode) {
+            self.0.handle_message(EndpointId(id), Carrier::WebSocket, message);
+        }
+    }
+
+    /// What comes of it.
+    pub fn poll(&mut self) -> Option<Said> {
+        Some(match self.0.poll_action()? {
+            Action::Command { command, .. } => Said::Command(command),
+            Action::Send { endpoint, message } => Said::Text(endpoint, messages::encode(message).to_text()),
+            Action::VideoType { endpoint, source, .. } => Said::VideoType(endpoint, source),
+        })
+    }
+}

@@ -1,0 +1,209 @@
+//! How much one client may ask of the bridge over its channel, whatever carries it. All bounds of the channel are here.
+
+use std::time::{Duration, Instant};
+
+/// Largest message taken, bytes; a longer one closes a WebSocket with 1009, and is left out of a data channel.
+pub const MAX_MESSAGE: usize = 64 * 1024;
+/// Deepest nesting of objects and arrays in a message.
+pub const MAX_DEPTH: usize = 100;
+/// Names in one list, and entries in one map, of a message; those beyond are left out.
+pub const MAX_NAMES: usize = 500;
+/// Bytes that may wait for a client before messages of other clients are left out for it.
+pub const QUEUED_OF_OTHERS: usize = 256 * 1024;
+/// Bytes that may wait for a client before its channel is closed: it does not read.
+pub const QUEUED: usize = 1024 * 1024;
+/// What a message that waits costs beside its text, bytes.
+pub const MESSAGE_OVERHEAD: usize = 256;
+
+/// Messages of one client: per second, and at once.
+const MESSAGES: Rate = Rate { per_second: 200, burst: 1_000 };
+/// Bytes of one client's messages.
+const BYTES: Rate = Rate { per_second: 128 * 1024, burst: 1024 * 1024 };
+/// Bytes that other clients get of one client's messages, each copy counted.
+const FAN_OUT: Rate = Rate { per_second: 4 * 1024 * 1024, burst: 32 * 1024 * 1024 };
+/// WebSockets that one endpoint opens.
+const CONNECTS: Rate = Rate { per_second: 1, burst: 20 };
+/// Datagrams of DTLS from one endpoint.
+const DATAGRAMS: Rate = Rate { per_second: 2_000, burst: 4_000 };
+/// SCTP associations, and data channels, that one endpoint begins.
+const ASSOCIATIONS: Rate = Rate { per_second: 1, burst: 20 };
+/// Chunks of SCTP from one endpoint; an acknowledgement is one.
+const CHUNKS: Rate = Rate { per_second: 2_000, burst: 4_000 };
+/// Bytes kept of SCTP packets beside their content while messages of an endpoint are not whole; then it starts anew.
+pub const MAX_HELD_OVERHEAD: usize = 4 * 1024 * 1024;
+/// Small pieces of such messages.
+pub const MAX_HELD_SMALL: usize = 2_000;
+
+/// How often something may happen.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    per_second: u32,
+    burst: u32,
+}
+
+/// What is left of a rate (a token bucket).
+#[derive(Debug, Clone, Copy)]
+pub struct Bucket {
+    rate: Rate,
+    /// Below zero after a charge that was more than there was.
+    left: f64,
+    at: Option<Instant>,
+}
+
+impl Bucket {
+    const fn new(rate: Rate) -> Self {
+        Self { rate, left: rate.burst as f64, at: None }
+    }
+
+    /// For the copies of a client's messages.
+    pub const fn fan_out() -> Self {
+        Self::new(FAN_OUT)
+    }
+
+    /// For the WebSockets of an endpoint.
+    pub const fn connects() -> Self {
+        Self::new(CONNECTS)
+    }
+
+    /// For the datagrams of an endpoint.
+    pub const fn datagrams() -> Self {
+        Self::new(DATAGRAMS)
+    }
+
+    /// For the associations and channels of an endpoint.
+    pub const fn associations() -> Self {
+        Self::new(ASSOCIATIONS)
+    }
+
+    /// For the SCTP chunks of an endpoint.
+    pub const fn chunks() -> Self {
+        Self::new(CHUNKS)
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.left = f64::from(self.rate.burst).min(self.left + passed.as_secs_f64() * f64::from(self.rate.per_second));
+        // A clock that goes back gives nothing twice.
+        self.at = Some(self.at.map_or(now, |at| at.max(now)));
+    }
+
+    /// Takes so much if it is there.
+    pub fn take(&mut self, now: Instant, cost: usize) -> bool {
+        self.refill(now);
+        let enough = self.left >= cost as f64;
+        if enough {
+            self.left -= cost as f64;
+        }
+        enough
+    }
+
+    /// Takes so much in any case.
+    fn charge(&mut self, now: Instant, cost: usize) {
+        self.refill(now);
+        self.left -= cost as f64;
+    }
+
+    /// How long until nothing is owed.
+    fn debt(&self) -> Duration {
+        Duration::from_secs_f64((-self.left).max(0.0) / f64::from(self.rate.per_second))
+    }
+}
+
+/// What one client still may say.
+#[derive(Debug, Clone, Copy)]
+pub struct Intake {
+    messages: Bucket,
+    bytes: Bucket,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        Self { messages: Bucket::new(MESSAGES), bytes: Bucket::new(BYTES) }
+    }
+}
+
+impl Intake {
+    /// Counts so much work (1 is a plain message) and so many bytes; how long the client should not be heard then.
+    pub fn charge(&mut self, now: Instant, work: usize, bytes: usize) -> Duration {
+        self.messages.charge(now, work);
+        self.bytes.charge(now, bytes);
+        self.messages.debt().max(self.bytes.debt())
+    }
+
+    /// Counts a message of a client that cannot be kept waiting; false when it is to be left out.
+    pub fn take(&mut self, now: Instant, bytes: usize) -> bool {
+        self.messages.take(now, 1) && self.bytes.take(now, bytes)
+    }
+}
+
+/// Whether objects and arrays are nested no deeper than [`MAX_DEPTH`]; one pass, whatever the text is.
+pub fn is_shallow(text: &[u8]) -> bool {
+    let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return false;
+                }
+            }
+            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn a_burst_then_the_rate() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(Rate { per_second: 10, burst: 5 });
+        let taken = |bucket: &mut Bucket, at| (0..100).filter(|_| bucket.take(start + seconds(at), 1)).count();
+        assert_eq!(taken(&mut bucket, 0.0), 5);
+        assert_eq!(taken(&mut bucket, 0.25), 2);
+        assert_eq!(taken(&mut bucket, 0.1), 0, "a clock that goes back");
+        assert_eq!(taken(&mut bucket, 3600.0), 5, "no more than the burst");
+    }
+
+    #[test]
+    fn who_says_too_much_waits_in_proportion() {
+        let start = Instant::now();
+        let mut intake = Intake::default();
+        for _ in 0..1_000 {
+            assert_eq!(intake.charge(start, 1, 100), Duration::ZERO);
+        }
+        assert_eq!(intake.charge(start, 2, 100), seconds(0.01));
+        // 12 MB in messages of 64 kB: a minute and a half.
+        let mut intake = Intake::default();
+        let wait = (0..183).map(|_| intake.charge(start, 1, MAX_MESSAGE)).last().expect("some");
+        assert!(wait > seconds(80.0) && wait < seconds(90.0), "{wait:?}");
+        // Remote control sends a message for each movement of the mouse.
+        let mut intake = Intake::default();
+        for n in 0..10_000 {
+            assert_eq!(intake.charge(start + Duration::from_millis(8) * n, 1, 200), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn depth_is_what_a_parser_would_see() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(is_shallow(nested(MAX_DEPTH).as_bytes()) && !is_shallow(nested(MAX_DEPTH + 1).as_bytes()));
+        assert!(!is_shallow("{\"a\":".repeat(MAX_DEPTH + 1).as_bytes()));
+        let flat = format!("[{}]", vec!["[],{}"; 1000].join(","));
+        assert!(is_shallow(flat.as_bytes()));
+        let quoted = format!(r#"{{"a\"":"{}\\\"{}"}}"#, "[".repeat(1000), "{".repeat(1000));
+        assert!(is_shallow(quoted.as_bytes()));
+        assert!(is_shallow(b"]]]]}}}}") && is_shallow(b"") && is_shallow(&[0xff; 100]));
+    }
+}

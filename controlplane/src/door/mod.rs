@@ -1,0 +1,288 @@
+//! The listening HTTP sockets: how many connections each holds, from whom, and how patient it is with them. What stands
+//! behind a door is a router; the bounds are the same for all.
+
+mod counters;
+mod guests;
+mod stream;
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tower::ServiceExt;
+
+use crate::logging::Occasional;
+pub use counters::families;
+use counters::{Door as Counted, Refused};
+pub use guests::Pass;
+use guests::{Admission, Guests};
+use stream::Patient;
+
+/// Largest request head, bytes, and the number of its fields.
+const MAX_HEAD: usize = 16 * 1024;
+const MAX_FIELDS: usize = 64;
+/// Largest request body, bytes.
+pub const MAX_BODY: usize = 16 * 1024;
+/// Wait after a connection that could not be accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+/// Wait before the next connection while a door is crowded, so that those inside are served first.
+const CROWDED: Duration = Duration::from_millis(1);
+/// How long open requests may go on when the door closes.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
+/// Where a descriptor is held in reserve.
+const SPARE: &str = "/dev/null";
+
+/// Which door it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Name {
+    /// The bridge channel's.
+    Channel,
+    /// That of health, statistics and operators.
+    Pages,
+}
+
+/// How many connections, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Connections that are no WebSocket (yet); beyond it the oldest of whoever has most is closed.
+    pub guests: usize,
+    /// The same from one address, or from one /64 of IPv6.
+    pub guests_per_address: usize,
+    /// Connections in all; beyond it a new one is closed.
+    pub connections: usize,
+    /// For a request's head to arrive, also the wait for the next request.
+    pub head: Duration,
+    /// For a request to be answered once its head is there.
+    pub answer: Duration,
+    /// Longest that a write waits for a client that does not read.
+    pub write: Duration,
+    /// Age at which a connection that is no WebSocket is closed after its current answer.
+    pub age: Duration,
+}
+
+impl Bounds {
+    /// Of a door, on a process that may have so many descriptors.
+    pub fn new(name: Name, descriptors: usize) -> Self {
+        let (guests, guests_per_address, connections) = match name {
+            Name::Channel => (512.min(descriptors / 4), 256, descriptors / 2),
+            Name::Pages => (64.min(descriptors / 8), 32, 64.min(descriptors / 8)),
+        };
+        Self {
+            guests: guests.max(4),
+            guests_per_address,
+            connections: connections.max(4),
+            head: Duration::from_secs(10),
+            answer: Duration::from_secs(10),
+            write: Duration::from_secs(10),
+            age: Duration::from_secs(300),
+        }
+    }
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub struct Door {
+    name: Name,
+    listener: TcpListener,
+    bounds: Bounds,
+}
+
+impl Door {
+    /// A door with the bounds of its name.
+    pub fn new(name: Name, listener: TcpListener) -> Self {
+        Self::with_bounds(name, listener, Bounds::new(name, descriptors()))
+    }
+
+    /// A door with other bounds.
+    pub fn with_bounds(name: Name, listener: TcpListener, bounds: Bounds) -> Self {
+        Self { name, listener, bounds }
+    }
+
+    /// Serves until `stop` becomes true or its sender is gone.
+    pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
+        let counted = Counted::of(self.name);
+        let guests = Guests::new(self.bounds, counted);
+        let mut open = JoinSet::new();
+        let mut spare = File::open(SPARE).ok();
+        loop {
+            let accepted = tokio::select! {
+                () = stopped(&mut stop) => break,
+                accepted = self.listener.accept() => accepted,
+                Some(_) = open.join_next() => continue,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    if let Some(admission) = guests.admit(peer.ip()) {
+                        open.spawn(attend(stream, admission, router.clone(), self.bounds, stop.clone()));
+                    }
+                }
+                Err(error) => {
+                    self.accept_failed(&error);
+                    // The descriptor that was held back lets the next one in; that of whoever waits longest is freed.
+                    if spare.take().is_none() {
+                        guests.evict_oldest();
+                        sleep(ACCEPT_AGAIN).await;
+                    }
+                    continue;
+                }
+            }
+            if spare.is_none() {
+                spare = File::open(SPARE).ok();
+            }
+            if guests.crowded() {
+                sleep(CROWDED).await;
+            }
+        }
+        drop(self.listener);
+        let _ = timeout(LAST_REQUESTS, async { while open.join_next().await.is_some() {} }).await;
+    }
+
+    fn accept_failed(&self, error: &io::Error) {
+        static LOG: Occasional = Occasional::new();
+        Counted::of(self.name).refuse(Refused::NotAccepted);
+        if let Some(more) = LOG.allow() {
+            tracing::warn!(%error, door = ?self.name, more, "a connection cannot be accepted; look at the limit of open files (LimitNOFILE)");
+        }
+    }
+}
+
+/// Serves one connection.
+async fn attend(
+    stream: TcpStream,
+    admission: Admission,
+    router: Router,
+    bounds: Bounds,
+    mut stop: watch::Receiver<bool>,
+) {
+    let Admission { pass, evicted } = admission;
+    let counted = pass.door();
+    let _ = stream.set_nodelay(true);
+    let for_requests = Arc::new(pass);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        let (router, pass) = (router.clone(), Arc::clone(&for_requests));
+        request.extensions_mut().insert(Arc::clone(&pass));
+        async move {
+            let _serving = pass.serving();
+            Ok::<_, Infallible>(answer(router, request.map(Body::new), bounds.answer, counted).await)
+        }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(MAX_HEAD).max_headers(MAX_FIELDS);
+    let connection = http.serve_connection(TokioIo::new(Patient::new(stream, bounds.write)), service).with_upgrades();
+    tokio::pin!(connection);
+    let evicted = async {
+        if evicted.await.is_err() {
+            // A WebSocket, or at its end: nobody will ask it to go.
+            std::future::pending().await
+        }
+    };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = evicted => None,
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            timeout(LAST_REQUESTS, connection.as_mut()).await.ok()
+        }
+        () = sleep(bounds.age) => {
+            counted.refuse(Refused::Aged);
+            connection.as_mut().graceful_shutdown();
+            timeout(bounds.answer, connection.as_mut()).await.ok()
+        }
+    };
+    if let Some(Err(error)) = ended {
+        counted.refuse(if error.is_timeout() {
+            Refused::HeadTimeout
+        } else if error.is_parse() || error.is_parse_too_large() {
+            Refused::Malformed
+        } else {
+            Refused::Broken
+        });
+    }
+}
+
+/// Ends when the door is to close.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone says so too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn answer(router: Router, request: Request, patience: Duration, counted: &'static Counted) -> Response {
+    match timeout(patience, router.oneshot(request)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => {
+            counted.refuse(Refused::AnswerTimeout);
+            (StatusCode::REQUEST_TIMEOUT, "the request did not arrive, or was not answered, in time").into_response()
+        }
+    }
+}
+
+/// Addresses that count as one: a subscriber of IPv6 has a whole /64.
+fn origin(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+        v4 => v4,
+    }
+}
+
+/// Descriptors that this process may have.
+fn descriptors() -> usize {
+    const USUAL: usize = 1024;
+    std::fs::read_to_string("/proc/self/limits").ok().and_then(|limits| soft_limit(&limits)).unwrap_or(USUAL)
+}
+
+fn soft_limit(limits: &str) -> Option<usize> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(usize::MAX),
+        number => number.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_in_ipv6_are_one() {
+        let origin_of = |text: &str| origin(text.parse().expect("an address"));
+        assert_eq!(origin_of("2001:db8:1:2::1"), origin_of("2001:db8:1:2:ffff::9"));
+        assert_ne!(origin_of("2001:db8:1:2::1"), origin_of("2001:db8:1:3::1"));
+        assert_ne!(origin_of("192.0.2.1"), origin_of("192.0.2.2"));
+        assert_eq!(origin_of("::ffff:192.0.2.1"), origin_of("192.0.2.1"));
+    }
+
+    #[test]
+    fn the_limit_of_descriptors() {
+        let limits = "Limit   Soft Limit   Hard Limit   Units\nMax open files            1024                 4096                 files\n";
+        assert_eq!(soft_limit(limits), Some(1024));
+        assert_eq!(soft_limit("Max open files   unlimited unlimited files"), Some(usize::MAX));
+        assert_eq!(soft_limit(""), None);
+        assert!(descriptors() >= 16);
+    }
+
+    #[test]
+    fn the_pages_keep_descriptors_when_the_channel_is_full() {
+        for descriptors in [64, 256, 1024, 65_536, usize::MAX] {
+            let [channel, pages] = [Name::Channel, Name::Pages].map(|name| Bounds::new(name, descriptors));
+            assert!(channel.connections + pages.connections <= descriptors / 8 * 7, "{descriptors}");
+            assert!(channel.guests <= 512 && pages.connections <= 64);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What the focus keeps for anybody, and does for anybody, at most; docs/security.md lists the same.
+//!
+//! Clients are strangers. Whatever they cause is bounded per client, so that one cannot take what is everybody's, and in all,
+//! so that many cannot either.
+
+use std::time::Duration;
+
+use crate::pace::Rate;
+
+/// Requests of any kind of one sender. Beyond it they are dropped: to answer would be work too.
+pub const ASKS: Rate = Rate { burst: 100, per_second: 20.0 };
+/// Requests to mute: a moderator may silence a large room at once.
+pub const MUTES: Rate = Rate { burst: 1_000, per_second: 20.0 };
+/// Conferences that one sender may begin.
+pub const NEW_ROOMS: Rate = Rate { burst: 5, per_second: 1.0 };
+/// Invitations of one account to one conference: each makes an endpoint on a bridge.
+pub const INVITES: Rate = Rate { burst: 10, per_second: 0.5 };
+/// Changes of one member's sources.
+pub const SOURCE_CHANGES: Rate = Rate { burst: 30, per_second: 2.0 };
+/// Trickled transports of one member.
+pub const TRANSPORTS: Rate = Rate { burst: 40, per_second: 5.0 };
+/// Senders of whom any of this is remembered; the others share.
+pub const MAX_SENDERS: usize = 20_000;
+
+/// Stanzas by which a conference's members are told of changed sources, at once: so many rounds as that makes, but some.
+const TELL_BURST: usize = 4_000;
+/// What those rounds come to in the long run, in stanzas per second: beyond it changes are told together.
+const TELLS_PER_SECOND: f64 = 400.0;
+
+/// How often all `members` of a conference are told of changed sources.
+pub fn tells(members: usize) -> Rate {
+    let members = members.max(1);
+    Rate { burst: (TELL_BURST / members).clamp(4, 100) as u32, per_second: TELLS_PER_SECOND / members as f64 }
+}
+
+/// Rooms that are being joined and configured at a time. The server does that one after the other, and everything else of
+/// the focus waits behind it, health checks of bridges too.
+pub const MAX_SETTING_UP: usize = 8;
+/// Requests that wait for one room.
+pub const MAX_WAITING: usize = 32;
+/// Rooms that nobody entered yet. Beyond it the oldest are left.
+pub const MAX_EMPTY: usize = 200;
+/// But not before they had this long.
+pub const EMPTY_GRACE: Duration = Duration::from_secs(5);
+
+/// Members of one conference that are served.
+pub const MAX_MEMBERS: usize = 2_000;
+/// Bytes of a name that a client gave: statistics id, source name, msid, node and hash of capabilities.
+pub const MAX_NAME: usize = 256;
+/// Bytes of a nickname: it is part of every name of a source.
+pub const MAX_NICK: usize = 200;
+/// Bytes of a region.
+pub const MAX_REGION: usize = 64;
+
+/// Why something that was asked did not happen, or not as asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// A sender asks too often; not answered.
+    Flood,
+    /// A conference request is to be sent again: its sender begins too many.
+    NewRooms,
+    /// The same: too many rooms are being set up.
+    SettingUp,
+    /// The same: too many wait for that room.
+    Waiting,
+    /// The same: there are too many conferences, or too many that nobody entered.
+    Conferences,
+    /// A room was left early that nobody entered.
+    EmptyLeft,
+    /// A Jingle request was answered with an error.
+    Jingle,
+    /// Sources changed too often.
+    SourceRate,
+    /// Transports came too often.
+    TransportRate,
+    /// Restarts came too often.
+    RestartRate,
+    /// An invitation was put off.
+    InviteRate,
+    /// A round of telling others was put off.
+    TellsJoined,
+    /// Formats and header extensions of an answer that were not offered.
+    AnswerPart,
+    /// Sources that had somebody else's name.
+    SourceRenamed,
+    /// Members beyond the bound, or with a nickname that is too long or not theirs to have.
+    Member,
+    /// Something in a presence was too long.
+    PresencePart,
+    /// A request to mute was answered with an error.
+    Mute,
+    /// A request that is not served.
+    Unserved,
+    /// Statistics in the brewery of somebody who is no bridge.
+    FalseBridge,
+    /// A bridge's health check failed while the server answered nothing at all.
+    ServerSlow,
+    /// An answer came from somebody who was not asked.
+    ForeignAnswer,
+}
+
+impl Refused {
+    /// All of them.
+    pub const ALL: [(Self, &'static str); 21] = [
+        (Self::Flood, "flood"),
+        (Self::NewRooms, "new_rooms"),
+        (Self::SettingUp, "setting_up"),
+        (Self::Waiting, "waiting"),
+        (Self::Conferences, "conferences"),
+        (Self::EmptyLeft, "empty_left"),
+        (Self::Jingle, "jingle"),
+        (Self::SourceRate, "source_rate"),
+        (Self::TransportRate, "transport_rate"),
+        (Self::RestartRate, "restart_rate"),
+        (Self::InviteRate, "invite_rate"),
+        (Self::TellsJoined, "tells_joined"),
+        (Self::AnswerPart, "answer_part"),
+        (Self::SourceRenamed, "source_renamed"),
+        (Self::Member, "member"),
+        (Self::PresencePart, "presence_part"),
+        (Self::Mute, "mute"),
+        (Self::Unserved, "unserved"),
+        (Self::FalseBridge, "false_bridge"),
+        (Self::ServerSlow, "server_slow"),
+        (Self::ForeignAnswer, "foreign_answer"),
+    ];
+}
+
+/// How often each [`Refused`] occurred.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Refusals([u64; Refused::ALL.len()]);
+
+impl Refusals {
+    /// Counts.
+    pub fn count(&mut self, reason: Refused, times: u64) {
+        if let Some(count) = self.0.get_mut(reason as usize) {
+            *count += times;
+        }
+    }
+
+    /// By name.
+    pub fn to_json(self) -> serde_json::Value {
+        let count = |reason: Refused| serde_json::Value::from(self.0.get(reason as usize).copied());
+        Refused::ALL.iter().map(|(reason, name)| ((*name).to_owned(), count(*reason))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_counted_under_its_name() {
+        for (index, (reason, _)) in Refused::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index, "{reason:?} is out of order");
+        }
+        let mut refusals = Refusals::default();
+        refusals.count(Refused::ForeignAnswer, 2);
+        assert_eq!(refusals.to_json()["foreign_answer"], 2);
+        assert_eq!(refusals.to_json()["flood"], 0);
+    }
+}

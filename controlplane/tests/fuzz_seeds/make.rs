@@ -1,0 +1,369 @@
+//! Writes the seeds anew: `cargo test --test fuzz_seeds -- --ignored make_seeds`.
+//!
+//! Signalling comes from recordings of real clients, a real focus and a real bridge, configuration and captures from cases
+//! that went wrong; packets are written by hand here. Inputs that found something lie beside them as `found-*` and stay.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tokio_xmpp::minidom::Element;
+
+/// Requests of one recording that make a seed.
+const LINES: usize = 12;
+/// Longest seed, bytes.
+const LONGEST: usize = 24 * 1024;
+
+struct Seeds(PathBuf);
+
+impl Seeds {
+    fn write(&self, target: &str, name: &str, content: impl AsRef<[u8]>) {
+        let folder = self.0.join(target);
+        fs::create_dir_all(&folder).expect("a folder");
+        let content = content.as_ref();
+        assert!(content.len() <= LONGEST, "{target}/{name} has {} bytes", content.len());
+        fs::write(folder.join(name), content).expect("written");
+    }
+}
+
+#[test]
+#[ignore = "writes into the source tree"]
+fn make_seeds() {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let seeds = Seeds(PathBuf::from(super::SEEDS));
+    let mut scenarios: Vec<PathBuf> = fs::read_dir(shared.join("fixtures"))
+        .expect("fixtures")
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_dir())
+        .collect();
+    scenarios.sort();
+    for scenario in &scenarios {
+        let name = scenario.file_name().and_then(|name| name.to_str()).expect("a name");
+        stanzas(&seeds, name, scenario);
+        messages(&seeds, name, scenario);
+    }
+    configuration(&seeds, &shared.join("cases"));
+    captures(&seeds, &shared.join("cases/captures"));
+    streams(&seeds);
+    parsers(&seeds);
+    stun(&seeds);
+    machines(&seeds);
+}
+
+/// colibri2 as the focus sent it, and what clients sent to the focus.
+fn stanzas(seeds: &Seeds, name: &str, scenario: &Path) {
+    let Ok(text) = fs::read_to_string(scenario.join("xmpp.xml")) else { return };
+    let (mut modifies, mut iqs, mut presences) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let mut stanzas = BTreeSet::new();
+    for chunk in text.split_inclusive("</x>\n").filter_map(|chunk| chunk.find("<x t=").map(|start| &chunk[start..])) {
+        let xml = chunk.replacen("<x ", "<x xmlns='jabber:client' ", 1);
+        let Ok(element) = xml.trim().parse::<Element>() else { continue };
+        let Some(stanza) = element.children().next() else { continue };
+        if element.attr("via") != Some("recv") {
+            continue;
+        }
+        let by = element.attr("peer").unwrap_or_default();
+        let to = stanza.attr("to").unwrap_or_default();
+        for payload in stanza.children() {
+            let line = String::from(payload).replace('\n', " ");
+            if by == "focus" && payload.name() == "conference-modify" {
+                modifies.push(format!("c{line}"));
+            }
+            let client = by != "focus" && by != "bridge" && to.starts_with("focus@") | to.ends_with("/focus");
+            if client && stanza.name() == "iq" && stanza.attr("type") == Some("set") {
+                let letter = if payload.name() == "conference" { 'g' } else { 'm' };
+                let sid = payload.attr("sid").map(str::to_owned);
+                let mut line = format!("{letter}{line}");
+                if let Some(sid) = sid {
+                    line = line.replace(&sid, "{sid}");
+                }
+                iqs.push(line);
+            }
+        }
+        let (whole, role) = (String::from(stanza), if matches!(by, "focus" | "bridge") { by } else { "client" });
+        if whole.len() < 2_500 && stanzas.insert(format!("{}-{role}", stanza.name())) {
+            seeds.write("xmpp", &format!("{name}-{}-{role}", stanza.name()), format!("@{whole}"));
+        }
+        if by != "focus" && by != "bridge" && stanza.name() == "presence" && to.contains("conference.") {
+            let content: String = stanza.children().map(|child| String::from(child).replace('\n', " ")).collect();
+            presences.insert(format!("p{content}"));
+        }
+    }
+    let short = |lines: &[String]| -> String {
+        let mut text = String::new();
+        for line in lines.iter().take(LINES).filter(|line| line.len() < LONGEST / 2) {
+            if text.len() + line.len() < LONGEST - 100 {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        text
+    };
+    seeds.write("colibri", name, short(&modifies) + "a0\ni1\nt70\nt130\n");
+    let presences: Vec<String> = presences.into_iter().take(4).collect();
+    seeds.write("focus", name, short(&presences) + "a\nt1\n" + &short(&iqs[..iqs.len().min(5)]) + "t30\n");
+    // One request each, for the fuzzer to put together.
+    let mut kinds = BTreeSet::new();
+    for iq in &iqs {
+        let kind = iq.split("action=").nth(1).and_then(|rest| rest.get(1..16)).unwrap_or(&iq[1..12]);
+        let kind: String = kind.chars().filter(char::is_ascii_alphabetic).collect();
+        if iq.len() < LONGEST / 2 && kinds.insert(kind.clone()) {
+            seeds.write("focus", &format!("one-{kind}"), format!("a\n{iq}\nt1\n"));
+        }
+    }
+}
+
+/// Bytes of streams by hand; stanzas come out of the recordings.
+fn streams(seeds: &Seeds) {
+    let nested = "<a>".repeat(70) + &"</a>".repeat(70);
+    for (name, content) in [
+        (
+            "content",
+            "\u{d}<body>x &lt; &#x41; y</body><x xmlns='jabber:x:oob'><url>u</url></x><![CDATA[<a>]]>".to_owned(),
+        ),
+        ("namespaces", "\u{1}<p:a xmlns:p='urn:p' p:b='1'><b xmlns=''/><c xmlns='urn:c'/></p:a>".to_owned()),
+        ("malformed", "\u{5}<a b='1' b='2'/><!-- c --><?x y?>&unknown;<p:a/>".to_owned()),
+        ("deep", format!("\u{ff}<iq type='get' from='g@h/1' id='a>b'>{nested}</iq><presence/>")),
+        (
+            "stream",
+            "\u{8} <r xmlns='urn:xmpp:sm:3'/><stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+            </stream:error></stream:stream>"
+                .to_owned(),
+        ),
+    ] {
+        // The first character is the first byte.
+        let mut bytes = vec![content.chars().next().map_or(0, |first| first as u32 as u8)];
+        bytes.extend(content.chars().skip(1).collect::<String>().bytes());
+        seeds.write("xmpp", name, bytes);
+    }
+}
+
+fn messages(seeds: &Seeds, name: &str, scenario: &Path) {
+    let Ok(text) = fs::read_to_string(scenario.join("bridge-channel.jsonl")) else { return };
+    let (mut lines, mut seen) = (String::new(), BTreeSet::new());
+    for (index, line) in text.lines().enumerate() {
+        let Ok(record) = serde_json::from_str::<Value>(line) else { continue };
+        let record = record.to_string();
+        if !record.contains("client->bridge") {
+            continue;
+        }
+        let Ok(record) = serde_json::from_str::<Value>(&record) else { continue };
+        let message = match &record["msg"] {
+            Value::String(text) => text.clone(),
+            Value::Null => continue,
+            other => other.to_string(),
+        };
+        if seen.insert(message.clone()) && lines.len() + message.len() < 4_000 {
+            lines.push_str(&format!("{}{message}\n", index % 4));
+        }
+    }
+    seeds.write("channel", name, lines);
+}
+
+fn configuration(seeds: &Seeds, cases: &Path) {
+    let mut folders: Vec<PathBuf> = fs::read_dir(cases).expect("cases").filter_map(|e| Some(e.ok()?.path())).collect();
+    folders.sort();
+    for folder in folders.iter().filter(|path| path.is_dir()) {
+        for entry in fs::read_dir(folder).expect("a case").flatten() {
+            let path = entry.path();
+            let name = format!(
+                "{}-{}",
+                folder.file_name().and_then(|n| n.to_str()).expect("a name"),
+                path.file_stem().and_then(|n| n.to_str()).expect("a name")
+            );
+            let Ok(text) = fs::read_to_string(&path) else { continue };
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("conf") => seeds.write("config", &name, text),
+                Some("env") => {
+                    let lines = text.split_whitespace().collect::<Vec<_>>().join("\n");
+                    seeds.write("config", &name, format!("\n---\nJVB_AUTH_PASSWORD=p\n{lines}\n"));
+                }
+                _ => {}
+            }
+        }
+    }
+    seeds.write(
+        "config",
+        "ours",
+        "xmpp { host = prosody, domain = \"meet.example\", password = \"p\" }\nbridge { port = 10000, workers = 2\n  \
+         public-addresses = [\"198.51.100.7\"], cores = \"0,1\", nickname = ${?HOSTNAME} }\nfocus.min-participants = 2\n\
+         include \"part.conf\"\n---\nRINGBRIDGE_BRIDGE_PORT=9\nRINGBRIDGE_XMPP_HOST=x\n",
+    );
+    let packaged = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/ringbridge.conf");
+    seeds.write("config", "packaged", fs::read_to_string(packaged).expect("the packaged file"));
+}
+
+fn captures(seeds: &Seeds, folder: &Path) {
+    for entry in fs::read_dir(folder).expect("captures").flatten() {
+        let path = entry.path();
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+        if name.ends_with("pcap") || name.ends_with("pcapng") {
+            let bytes = fs::read(&path).expect("read");
+            seeds.write("capture", &name, &bytes[..bytes.len().min(2_000)]);
+        }
+    }
+    let rtp = |number: u8, sequence: u8| {
+        [&[0x80, number, 0, sequence, 0, 0, 1, sequence, 0, 0, 0, number][..], &[1, 2, 3]].concat()
+    };
+    let packets: Vec<Vec<u8>> = (0..6).map(|at| rtp(if at % 2 == 0 { 96 } else { 111 }, at)).collect();
+    let mut dump = b"#!rtpplay1.0 127.0.0.1/5000\n".to_vec();
+    dump.extend([0; 16]);
+    let mut pcap: Vec<u8> =
+        [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65_535, 1].iter().flat_map(|word| word.to_le_bytes()).collect();
+    for (at, packet) in packets.iter().enumerate() {
+        dump.extend((packet.len() as u16 + 8).to_be_bytes());
+        dump.extend((packet.len() as u16).to_be_bytes());
+        dump.extend((at as u32 * 20).to_be_bytes());
+        dump.extend(packet);
+        let mut frame = vec![0; 12];
+        frame.extend([8, 0, 0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1, 0, 9, 0, 9]);
+        frame.extend((packet.len() as u16 + 8).to_be_bytes());
+        frame.extend([0, 0]);
+        frame.extend(packet);
+        for word in [7, at as u32 * 1_000, frame.len() as u32, frame.len() as u32] {
+            pcap.extend(word.to_le_bytes());
+        }
+        pcap.extend(frame);
+    }
+    seeds.write("capture", "rtpdump", dump);
+    seeds.write("capture", "pcap", pcap);
+}
+
+fn parsers(seeds: &Seeds) {
+    let rtp = [
+        &[0x90, 0x60, 0, 1, 0, 0, 0, 9, 0, 0, 0, 7, 0xbe, 0xde, 0, 2][..],
+        &[0x10, 0x85, 0x51, 0, 9, 0x22, 1, 2, 3][..8],
+        &[0x90, 0xe0, 0x81, 0x23, 7, 0x20, 0, 1, 2, 0x9d, 1, 0x2a, 64, 1, 180, 0],
+    ]
+    .concat();
+    let compound = [
+        &[0x80, 200, 0, 6, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 2][..],
+        &[0x81, 205, 0, 3, 0, 0, 0, 1, 0, 0, 0, 7, 0, 9, 0x80, 1],
+        &[0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 7],
+        &[0x84, 206, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7, 3, 0, 0, 0],
+        &[0x8f, 206, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, b'R', b'E', b'M', b'B', 1, 0xff, 0xff, 0xff, 0, 0, 0, 7],
+        &[0x8f, 205, 0, 5, 0, 0, 0, 1, 0, 0, 0, 7, 0, 1, 0, 5, 0, 0, 1, 0, 0x20, 5, 4, 4, 4, 4, 4, 0][..24],
+    ]
+    .concat();
+    let descriptor = [0x80, 0, 1, 0x80, 0x04, 0xea, 0xaa, 0x85, 0x14, 0x50, 0x10];
+    let feedback = [0, 1, 0, 5, 0, 0, 1, 0, 0x20, 5, 4, 4, 4, 4, 4];
+    let sps = [0x67, 0x42, 0xc0, 0x1f, 0xda, 0x01, 0x40, 0x16, 0xe8, 0x06, 0xd0, 0xa1, 0x35];
+    let stap = [&[24, 0, 13][..], &sps, &[0, 4, 0x68, 0xce, 0x3c, 0x80]].concat();
+    let red = [0xef, 0, 0x08, 3, 111, 1, 2, 3, 9, 9];
+    let vp9 = [0xaa, 0x81, 0x23, 0x20, 0x07, 0x58, 1, 64, 0, 180, 2, 128, 1, 104, 1, 2, 3];
+    for (number, name, content) in [
+        (0, "rtp", &rtp[..]),
+        (1, "extensions", &[1, 1, 5, 2, 3, 1, 2, 3, 9, 0]),
+        (2, "compound", &compound),
+        (3, "nacks", &[0xff, 0xf0, 0, 0, 3, 20, 0, 0, 1]),
+        (4, "feedback", &feedback),
+        (5, "arrivals", &[0, 0, 10, 1, 0, 26, 9, 1, 12, 200, 0, 0x88, 1, 0, 9, 9, 9]),
+        (6, "descriptor", &[&[11][..], &descriptor, &[1, 2, 3, 3, 0x40, 0, 2, 0, 0, 0]].concat()),
+        (7, "vp8", &[1, 2, 3, 0x90, 0xf0, 0x12, 9, 0x65, 0, 1, 2, 0x9d, 1, 0x2a, 64, 1, 180, 0]),
+        (8, "vp9", &[&[1, 2, 3][..], &vp9].concat()),
+        (9, "sps", &sps),
+        (9, "stap", &stap),
+        (10, "red", &red),
+        (11, "small", &[1, 2, 3]),
+    ] {
+        seeds.write("parsers", name, [&[number], content].concat());
+    }
+}
+
+fn stun(seeds: &Seeds) {
+    let attributes = [
+        &[0, 6, 0, 5, b'0', b'a', b':', b'b', b'c', 0, 0, 0][..],
+        &[0, 0x24, 0, 4, 0x6e, 0, 0xff, 0xff],
+        &[0x80, 0x2a, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0x25, 0, 0],
+    ]
+    .concat();
+    let message = crate::stun::sign(1, [7; 12], &attributes, "secret");
+    seeds.write("stun", "datagram", [&[0][..], &message].concat());
+    seeds.write("stun", "signed", [&[1, 0][..], &[7; 12], &attributes].concat());
+    let address = [&[0, 0x20, 0, 8, 0, 1, 1, 2, 3, 4, 5, 6][..], &[0, 9, 0, 4, 0, 0, 4, 87]].concat();
+    seeds.write("stun", "answer", [&[1, 2][..], &[7; 12], &address].concat());
+    seeds.write("stun", "written", [&[2][..], &[5; 40], b"user:name"].concat());
+    seeds.write("stun", "table", [3, 2, 1, 0, 0x42, 1, 0, 2, 1, 2, 0x42, 1, 2, 0, 1, 2, 5, 3, 3]);
+}
+
+fn machines(seeds: &Seeds) {
+    // Candidates and credentials; a request; answers to what it triggered; time; the consent's end.
+    let mut ice = vec![1, 6, 0x21, 5, 0, 1, 0, 0, 0x6e, 9, 1, 0, 0, 0, 0];
+    ice.extend([0, 5, 2, 0, 0, 0, 0x6e, 1, 2, 3, 4, 5, 6, 7, 8]);
+    ice.extend([2, 0, 0, 7, 60, 2, 0, 0, 8, 0, 20, 2, 0, 0, 8, 0, 0x80]);
+    seeds.write("ice", "connects", &ice);
+    let mut role =
+        vec![0, 6, 1, 0, 5, 2, 0, 0, 0, 0x6e, 255, 255, 255, 255, 255, 255, 255, 255, 7, 55, 2, 0, 12, 7, 55];
+    role.extend([4, 5, 0, 0, 12, 0, 0x24, 0, 4, 1, 2, 3, 4, 0, 0x25, 0, 0, 5, 5, 20]);
+    role.extend([0; 20]);
+    seeds.write("ice", "conflict", &role);
+    // Everybody's pictures, what the attacker wants, packets of its own, reports.
+    for (name, flags) in
+        [("plain", 0u8), ("small-cache", 2), ("rewriting", 64 + 128), ("counter-mode", 32), ("loudest", 4)]
+    {
+        let mut call = vec![flags];
+        call.extend([11, 0, 2, 0, 1, 0, 6, 0, 0, 0, 1, 0, 0, 7, 30, 16, 7, 60, 16, 16, 7, 60]);
+        // Crafted VP8 on each of its encodings.
+        for ssrc in [1, 2, 3, 0] {
+            call.extend([
+                1, 2, 2, 9, 0, 0, 0, ssrc, 14, 0x90, 0xe0, 0x81, 0x23, 7, 0x20, 0, 1, 2, 0x9d, 1, 0x2a, 64, 1, 2,
+            ]);
+        }
+        // NACK, PLI, feedback, REMB, FIR, sender and receiver reports.
+        for kind in [0u8, 1, 4, 5, 6, 7] {
+            call.extend([4, 0, 1, kind, 2, 0, 0, 255, 255, 0, 2, 1, 1, 0, 0, 0, 0, 9]);
+        }
+        call.extend([4, 0, 0, 2, 12, 0, 1, 0, 5, 0, 0, 1, 0, 0x20, 5, 4, 4, 8, 0, 4, 16, 16, 12, 1, 7, 20, 16]);
+        call.extend([13, 0, 7, 9, 13, 1, 16, 7, 200, 14, 0x23, 15, 0x37, 18, 3, 18, 0, 17, 7, 17, 1]);
+        seeds.write("forwarder", name, &call);
+    }
+    let mut media = vec![0u8, 10, 0x23, 100, 0x82, 101, 0x86, 100, 34, 0x61, 1, 0, 0, 0, 1, 5, 1, 7, 5, 16, 7, 40];
+    media.extend([
+        9, 3, 0x40, 0x61, 0, 0x62, 0, 0x21, 3, 1, 0x63, 0x20, 0, 0x81, 0, 16, 7, 40, 1, 0, 0, 1, 1, 1, 1, 1, 3, 1, 2, 3,
+    ]);
+    seeds.write("forwarder", "negotiates", &media);
+    let keyframe = |height: u16| {
+        let mut call =
+            vec![1u8, 2, 2, 1, 2, 3, 4, 1, 16, 0x90, 0xe0, 0x81, 0x23, 7, 0x20, 0, 1, 2, 0x9d, 1, 0x2a, 64, 1];
+        call.extend(height.to_le_bytes());
+        call
+    };
+    let flood =
+        [vec![0], keyframe(180), keyframe(360), keyframe(180), vec![8, 0, 9], keyframe(360), vec![7, 200]].concat();
+    seeds.write("forwarder", "resizes", flood);
+    // Handshakes: undisturbed with data, with losses and repetitions, with changed bytes, with somebody else's certificate.
+    seeds.write("dtls", "good", [0u8, 90, 75, 5, b'h', b'e', b'l', b'l', b'o', 0, 0xcb, 3, 1, 2, 3, 0x80]);
+    seeds.write("dtls", "stranger", [1u8, 90, 75, 2, 1, 2]);
+    seeds.write(
+        "dtls",
+        "losses",
+        [0u8, 17, 16, 0x91, 61, 0xff, 3, 17, 0x92, 18, 3, 0x83, 61, 0xff, 3, 90, 75, 1, 9, 3],
+    );
+    seeds.write(
+        "dtls",
+        "changes",
+        [0u8, 19, 30, 0, 1, 3, 0x94, 80, 0, 4, 41, 40, 0, 90, 42, 9, 0, 22, 254, 253, 90, 61, 0xff, 3, 90],
+    );
+    let hello = [22, 254, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    seeds.write("dtls", "invented", [&[0, 43, 25, 0][..], &hello, &[90, 44, 25, 0], &hello].concat());
+    // Data channels: opened, talked over, reset, opened again in a new association.
+    let open = [3u8, 0, 0, 0, 0, 0, 0, 0, 3, b'J', b'V', b'B', 0];
+    let mut sctp = vec![0u8];
+    sctp.extend(open);
+    sctp.extend([
+        4, 0, 0, 4, b'{', b'}', b' ', b' ', 11, 200, 0, 6, 0, 0, 0, 0, 10, 0xe8, 3, 11, 255, 255, 6, 8, 2, 1, 0, 1, 0,
+        2, 0,
+    ]);
+    sctp.extend([7, 0, 0, 0, 0, 0, 0, 1, 0, 0, 10, 0xe8, 3, 9, 1, 1]);
+    sctp.extend(open);
+    sctp.extend([13, 8, 3, 1, 0, 0, 0, 0, 12, 6, 0, 12, 0, 4, 1, 2, 3, 4]);
+    seeds.write("sctp", "channel", &sctp);
+    seeds.write(
+        "sctp",
+        "chunks",
+        [0u8, 1, 3, 4, 0, 4, 1, 2, 3, 4, 9, 0, 2, 0, 1, 6, 0, 0, 0, 2, 3, 1, 0, 1, 4, 8, 0, 3, 0, 1, 2, 3],
+    );
+    let fragments = [0u8, 2, 2, 0, 0, 1, 0, 0, 0, 4, 0, 1, 2, 3, 4, 2, 1, 0, 0, 1, 0, 0, 0, 2, 0, 5, 6];
+    seeds.write("sctp", "fragments", fragments);
+}

@@ -1,0 +1,85 @@
+//! Feedback made up by a receiver: whatever it says, nothing overflows and the estimate stays within its bounds.
+
+use proptest::prelude::*;
+use ringbridge_dataplane::congestion::estimator::probe::Cluster;
+use ringbridge_dataplane::congestion::estimator::{Bounds, Estimator};
+use ringbridge_dataplane::congestion::prober::Prober;
+use ringbridge_dataplane::rtcp::Feedback;
+
+fn within(estimator: &Estimator, bounds: Bounds) -> bool {
+    let (estimate, budget) = (estimator.estimate(), estimator.budget());
+    estimate <= bounds.max && budget <= estimate && (0.0..=1.0).contains(&estimator.loss())
+}
+
+/// One feedback packet: base, reference, chunks and deltas as they come.
+fn body(base: u16, count: u16, reference: u32, rest: &[u8]) -> Vec<u8> {
+    [&base.to_be_bytes()[..], &count.to_be_bytes(), &reference.to_be_bytes()[1..], &[0], rest].concat()
+}
+
+#[test]
+fn times_that_leap_for_years_end_somewhere() {
+    for leap in [(1u32 << 23) - 1, 1 << 23, (1 << 23) + 1, 1, 0] {
+        let bounds = Bounds::default();
+        let mut estimator = Estimator::new(bounds);
+        let (mut now, mut reference) = (0u64, 0u32);
+        for i in 0..200_000u32 {
+            now += 1_000;
+            let base = estimator.history.next_sequence();
+            estimator.history.push(now as u32, 1_200, 0);
+            estimator.history.push(now as u32 + 1, 65_535, 0);
+            reference = reference.wrapping_add(leap) & 0xff_ffff;
+            // Both received: now and then with a negative step of eight seconds.
+            let rest: &[u8] = if i % 3 == 0 { &[0xd4, 0, 4, 0x80, 0] } else { &[0x20, 2, 4, 4] };
+            let body = body(base, 2, reference, rest);
+            estimator.feedback(now + 500, &Feedback::parse(&body).unwrap());
+            assert!(within(&estimator, bounds), "after {i} of {leap}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn any_feedback_is_taken(
+        steps in proptest::collection::vec(
+            (
+                0u16..400,
+                prop_oneof![0u16..60, any::<u16>()],
+                prop_oneof![0u32..20, any::<u32>()],
+                proptest::collection::vec(any::<u8>(), 0..80),
+                prop_oneof![0u64..200_000, any::<u32>().prop_map(u64::from)],
+                0usize..60,
+            ),
+            1..80,
+        ),
+        (min, max) in prop_oneof![Just((30_000, 20_000_000)), Just((1, 1 << 50))],
+        wanted in prop_oneof![Just(5_000_000u64), any::<u64>()],
+    ) {
+        let bounds = Bounds { start: 2_500_000, min, max };
+        let mut estimator = Estimator::new(bounds);
+        let mut prober = Prober::default();
+        let mut now = 0u64;
+        for (back, count, reference, rest, wait, sends) in steps {
+            for i in 0..sends {
+                estimator.history.push(now as u32, 1_000 + i as u16, prober.cluster());
+                prober.sent(1_000);
+            }
+            now += wait;
+            let base = estimator.history.next_sequence().wrapping_sub(back);
+            let body = body(base, count, reference, &rest);
+            if let Some(feedback) = Feedback::parse(&body)
+                && let Some(rate) = estimator.feedback(now, &feedback).probed
+            {
+                prober.result(now, rate);
+            }
+            estimator.check(now);
+            prober.poll(now, &mut estimator, wanted);
+            prober.due(now);
+            if back == 7 {
+                estimator.start_probe(Cluster { id: 1, bytes: u32::MAX });
+            }
+            prop_assert!(within(&estimator, bounds), "{} {}", estimator.estimate(), estimator.budget());
+        }
+    }
+}

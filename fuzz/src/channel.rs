@@ -1,0 +1,78 @@
+//! Messages of the bridge channel.
+//!
+//! Fed: lines; the first character is the sender (`0` to `3`: two members, a visitor, somebody in another conference), the
+//! rest its text.
+//! Held: nothing panics; what is passed on is of the two classes that are passed on, names its true sender, and stays in the
+//! conference; a visitor's is not passed on; wishes change only their owner's; what is said is JSON.
+
+use std::collections::BTreeSet;
+
+use ringbridge_controlplane::bridge::fuzzing::{Channels, Said};
+use ringbridge_controlplane::channel::ClientMessage;
+use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::media::{Encoding, MediaKind, SourceDescription, VideoType};
+use ringbridge_dataplane::ring::Command;
+use serde_json::Value;
+
+/// Names of the senders.
+const LABELS: [&str; 4] = ["alice", "bob", "visitor", "stranger"];
+
+fn channels() -> Channels {
+    let mut channels = Channels::new().expect("a certificate");
+    for (index, label) in LABELS.into_iter().enumerate() {
+        let source = |kind, letter: &str, ssrc| SourceDescription {
+            name: format!("{label}-{letter}0"),
+            kind,
+            video_type: VideoType::Camera,
+            encodings: vec![Encoding { ssrc, rtx: None }],
+        };
+        let sources = vec![source(MediaKind::Audio, "a", 10), source(MediaKind::Video, "v", 11)];
+        let visitor = label == "visitor";
+        channels.join(
+            u32::from(label == "stranger"),
+            index as u32,
+            label,
+            visitor,
+            if visitor { Vec::new() } else { sources },
+        );
+    }
+    while channels.poll().is_some() {}
+    channels
+}
+
+/// Runs one input.
+pub fn run(data: &[u8]) {
+    let mut channels = channels();
+    for line in data.split(|byte| *byte == b'\n').take(50) {
+        let Some((who, text)) = line.split_first() else { continue };
+        let sender = u32::from(who.wrapping_sub(b'0')) % LABELS.len() as u32;
+        if let Ok(text) = std::str::from_utf8(text) {
+            let _ = ClientMessage::parse(text);
+        }
+        channels.receive(sender, text);
+        let mut told = BTreeSet::new();
+        while let Some(said) = channels.poll() {
+            match said {
+                Said::Text(EndpointId(to), text) => {
+                    assert_eq!(to == 3, sender == 3, "it stays in its conference");
+                    let json: Value = serde_json::from_str(&text).expect("what is said is JSON");
+                    let class = json["colibriClass"].as_str().expect("with a class");
+                    if to != sender {
+                        assert!(matches!(class, "EndpointMessage" | "EndpointStats"), "{class} passed on");
+                        assert_eq!(json["from"], LABELS[sender as usize]);
+                        assert_ne!(sender, 2, "a visitor's message is not passed on");
+                        assert!(told.insert(to), "told twice");
+                    }
+                }
+                Said::Command(Command::SetConstraints { endpoint, constraints }) => {
+                    assert_eq!(endpoint, EndpointId(sender));
+                    // Each name stands for a few bytes of the text, or for the sources of an endpoint.
+                    let names = constraints.on_stage.len() + constraints.selected.len() + constraints.per_source.len();
+                    assert!(names <= data.len());
+                }
+                Said::Command(other) => panic!("no message leads to {other:?}"),
+                Said::VideoType(EndpointId(of), _) => assert_eq!(of, sender),
+            }
+        }
+    }
+}

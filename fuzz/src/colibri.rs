@@ -1,0 +1,214 @@
+//! colibri2: requests to the bridge's state machine, and what it tells two forwarders of them.
+//!
+//! Fed: lines. `c` and a `<conference-modify/>`; `t` and seconds; `a`, `q`, `i` and the number of an endpoint (active,
+//! silent, ICE connected); `v`, such a number and a source name; `g` and `G` for graceful shutdown off and on; `l` and the load
+//! of the first worker in percent.
+//! Held: nothing panics; an answer is XML that is read again; endpoints and conferences are counted as they come and go;
+//! workers are told only of what they know; other conferences' endpoints are never touched; in the end everything expires.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringbridge_controlplane::colibri::bridge::{ColibriBridge, ColibriConfig, Output};
+use ringbridge_controlplane::colibri::elements::{ConferenceModified, ConferenceModify};
+use ringbridge_controlplane::colibri::transport::LocalTransport;
+use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::media::VideoType;
+use ringbridge_dataplane::ring::{Command, IceState};
+use ringbridge_dataplane::stats::{Counter, WorkerStats};
+use tokio_xmpp::minidom::Element;
+
+use crate::sink::ListSink;
+use crate::xml;
+
+const WORKERS: usize = 2;
+/// What one endpoint element may lead to: commands to each worker.
+const MOST_OUTPUTS: usize = 400;
+
+struct World {
+    bridge: ColibriBridge,
+    forwarders: Vec<Forwarder>,
+    stats: Vec<Arc<WorkerStats>>,
+    sink: ListSink,
+    now: Instant,
+    /// Endpoints by identity, with their conference.
+    endpoints: BTreeMap<EndpointId, ConferenceId>,
+    all: Vec<EndpointId>,
+}
+
+fn config() -> ColibriConfig {
+    ColibriConfig {
+        transport: LocalTransport {
+            local_addresses: vec![[192, 0, 2, 1].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()],
+            public_addresses: Vec::new(),
+            advertise_private: true,
+            port: 10_000,
+            fingerprint: "AB:CD".to_owned(),
+            websocket_base_url: "wss://meet.example".to_owned(),
+            websocket_server_id: "jvb1".to_owned(),
+        },
+        workers: WORKERS,
+        spill_endpoints: 3,
+        sctp: true,
+        audio_ssrcs: 4,
+        video_ssrcs: 4,
+        ufrag_prefix: |worker| worker.to_string(),
+    }
+}
+
+/// Whom a command is about.
+fn subject(command: &Command) -> Option<EndpointId> {
+    match command {
+        Command::CreateEndpoint(new) => Some(new.endpoint),
+        Command::CreateRemoteEndpoint { endpoint, .. }
+        | Command::ExpireEndpoint { endpoint }
+        | Command::SetRemoteIce { endpoint, .. }
+        | Command::SetSrtp { endpoint, .. }
+        | Command::SetMedia { endpoint, .. }
+        | Command::SetSources { endpoint, .. }
+        | Command::SetConstraints { endpoint, .. }
+        | Command::SetSsrcRewriting { endpoint, .. }
+        | Command::SetForceMute { endpoint, .. } => Some(*endpoint),
+        _ => None,
+    }
+}
+
+impl World {
+    fn settle(&mut self) -> BTreeSet<EndpointId> {
+        let (mut touched, mut outputs) = (BTreeSet::new(), 0);
+        while let Some(output) = self.bridge.poll_output() {
+            outputs += 1;
+            assert!(outputs < MOST_OUTPUTS, "outputs without end");
+            match output {
+                Output::Command { worker, command } => {
+                    // A conference that spills is told all of it.
+                    if !matches!(command, Command::CreateRemoteEndpoint { .. }) {
+                        touched.extend(subject(&command));
+                    }
+                    let now = self.now;
+                    self.forwarders[worker].handle_command(now, command);
+                }
+                Output::EndpointCreated { endpoint, conference, .. } => {
+                    self.all.push(endpoint);
+                    assert!(self.endpoints.insert(endpoint, conference).is_none(), "created twice");
+                }
+                Output::EndpointExpired { endpoint, conference, .. } => {
+                    assert_eq!(self.endpoints.remove(&endpoint), Some(conference), "expired what was not there");
+                }
+                Output::RemoteDtls { endpoint, fingerprints, .. } => {
+                    assert!(!fingerprints.is_empty());
+                    touched.insert(endpoint);
+                }
+                Output::InitialLastN { endpoint, .. } | Output::SourcesChanged { endpoint, .. } => {
+                    touched.insert(endpoint);
+                }
+            }
+        }
+        for forwarder in &mut self.forwarders {
+            forwarder.handle_timeout(self.now, &mut self.sink);
+            forwarder.handle_peers(self.now, &mut self.sink);
+            while forwarder.poll_event().is_some() {}
+        }
+        for stats in &self.stats {
+            assert_eq!(stats.get(Counter::DropCommandUnknown), 0, "a worker was told of what it does not know");
+        }
+        assert_eq!(self.bridge.endpoint_count(), self.endpoints.len());
+        touched
+    }
+
+    fn request(&mut self, element: &Element) {
+        let Ok(request) = ConferenceModify::try_from(element.clone()) else { return };
+        let before = self.endpoints.clone();
+        let conferences = self.bridge.conference_count();
+        let reply = self.bridge.handle(self.now, &request);
+        let refused = reply.is_err();
+        if let Ok(reply) = reply {
+            let xml = String::from(&Element::from(reply));
+            let read = xml.parse::<Element>().expect("an answer is XML");
+            ConferenceModified::try_from(read).expect("an answer is an answer");
+        } else if let Err(refusal) = reply {
+            let _ = String::from(&Element::from(refusal.to_stanza_error()));
+        }
+        let touched = self.settle();
+        let of: BTreeSet<ConferenceId> =
+            touched.iter().filter_map(|e| self.endpoints.get(e).or_else(|| before.get(e))).copied().collect();
+        assert!(of.len() <= 1, "one request, {of:?}");
+        if refused {
+            assert!(touched.is_empty() && self.endpoints == before, "a refused request changes nothing");
+        }
+        assert!(self.bridge.conference_count() <= conferences + 1);
+    }
+
+    fn endpoint(&self, text: &str) -> Option<EndpointId> {
+        let number: usize = text.trim().parse().ok()?;
+        self.all.get(number).copied()
+    }
+
+    fn line(&mut self, line: &str) {
+        let Some(rest) = line.get(1..) else { return };
+        match line.as_bytes()[0] {
+            b'c' => {
+                if let Some(element) = xml::parse(rest) {
+                    self.request(&element);
+                }
+            }
+            b't' => {
+                self.now += Duration::from_secs(rest.trim().parse::<u64>().unwrap_or(1).min(100_000));
+                self.bridge.handle_timeout(self.now);
+                assert!(self.bridge.poll_timeout() > self.now);
+            }
+            what @ (b'a' | b'q' | b'i') => {
+                let Some(endpoint) = self.endpoint(rest) else { return };
+                match what {
+                    b'a' => self.bridge.handle_activity(self.now, endpoint, true),
+                    b'q' => self.bridge.handle_activity(self.now, endpoint, false),
+                    _ => self.bridge.handle_ice(self.now, endpoint, IceState::Connected),
+                }
+            }
+            b'v' => {
+                let (number, source) = rest.split_once(' ').unwrap_or((rest, ""));
+                if let Some(endpoint) = self.endpoint(number) {
+                    self.bridge.set_video_type(endpoint, source, VideoType::Desktop);
+                }
+            }
+            b'g' => self.bridge.set_graceful_shutdown(false),
+            b'G' => self.bridge.set_graceful_shutdown(true),
+            b'l' => self.bridge.set_stress([rest.trim().parse::<f64>().unwrap_or(0.0) / 100.0, 0.1]),
+            _ => {}
+        }
+        self.settle();
+    }
+}
+
+/// Runs one input.
+pub fn run(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let now = Instant::now();
+    let stats: Vec<Arc<WorkerStats>> = (0..WORKERS).map(|_| Arc::default()).collect();
+    let mut world = World {
+        bridge: ColibriBridge::new(now, config()),
+        forwarders: Forwarder::connected(&ForwarderConfig::default(), &stats, 64).expect("eventfds"),
+        stats,
+        sink: ListSink::default(),
+        now,
+        endpoints: BTreeMap::new(),
+        all: Vec::new(),
+    };
+    for line in text.lines().take(100) {
+        world.line(line);
+    }
+    for endpoint in world.all.clone() {
+        world.bridge.handle_activity(world.now, endpoint, false);
+    }
+    for _ in 0..3 {
+        world.now += Duration::from_secs(200);
+        world.bridge.handle_timeout(world.now);
+        world.settle();
+    }
+    assert_eq!((world.bridge.endpoint_count(), world.bridge.conference_count()), (0, 0), "everything expires");
+    for endpoint in &world.all {
+        assert!(world.forwarders.iter().all(|forwarder| forwarder.slot(*endpoint).is_none()), "workers forget it, too");
+    }
+}

@@ -1,0 +1,262 @@
+//! The ICE agent of one endpoint against a peer that knows the passwords and does as it likes.
+//!
+//! Fed: the role, then steps: requests, answers to checks of ours, raw datagrams, candidates, restarts, time.
+//! Held: nothing panics; an unauthenticated message has no effect at all; one request is answered by one message that is not
+//! larger than 1.5 times itself, and by at most one check per path and pace; pairs stay within their bound; the agent says
+//! of a path that it was learnt before it sends media there; timers advance.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use ring::rand::SystemRandom;
+use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
+use ringbridge_dataplane::ice::{Agent, AgentConfig, AgentEvent, Context, MAX_PAIRS, transaction_owner};
+use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::io::Path;
+use ringbridge_dataplane::ring::{IceCredentials, RemoteCandidate};
+use ringbridge_dataplane::stats::WorkerStats;
+
+use crate::input::Input;
+use crate::sink::ListSink;
+use crate::stun::sign;
+
+const OURS: &str = "our password of 22 char";
+const THEIRS: [&str; 3] = ["their password", "another password", ""];
+
+struct World {
+    agent: Agent,
+    stats: WorkerStats,
+    sink: ListSink,
+    now: Instant,
+    /// The password index that the agent was told last.
+    remote: Option<usize>,
+    /// Checks of ours, newest last: path, transaction.
+    checks: Vec<(Path, [u8; 12])>,
+    learnt: HashSet<Path>,
+    selected: Option<Path>,
+    /// Paths whose requests triggered a check since time passed or an answer came.
+    triggered: HashSet<Path>,
+}
+
+fn random() -> &'static SystemRandom {
+    static RANDOM: OnceLock<SystemRandom> = OnceLock::new();
+    RANDOM.get_or_init(SystemRandom::new)
+}
+
+fn credentials(index: usize) -> IceCredentials {
+    IceCredentials { ufrag: format!("theirs{index}"), pwd: THEIRS[index].to_owned() }
+}
+
+fn path(input: &mut Input<'_>) -> Path {
+    let byte = input.u8();
+    let port = 1 + u16::from(byte & 0x3f);
+    let remote: SocketAddr = match byte >> 6 {
+        0 | 1 => ([192, 0, 2, 1], port).into(),
+        2 => ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 7], port).into(),
+        _ => ([198, 51, 100, 7], port).into(),
+    };
+    let local = u8::from(remote.is_ipv6()) * 2 + (byte >> 6) % 2;
+    Path { local: local.min(2), remote }
+}
+
+impl World {
+    fn with<R>(&mut self, step: impl FnOnce(&mut Agent, Instant, &mut Context<'_, ListSink>) -> R) -> R {
+        let Self { agent, stats, sink, now, .. } = self;
+        step(agent, *now, &mut Context { sink, stats, random: random() })
+    }
+
+    /// Takes what the agent sent and said; returns how many messages it sent.
+    fn settle(&mut self) -> (usize, usize) {
+        let (mut messages, mut bytes) = (0, 0);
+        for (path, datagram) in std::mem::take(&mut self.sink.datagrams) {
+            messages += 1;
+            bytes += datagram.len();
+            let message = Message::parse(&datagram).expect("the agent sends STUN");
+            if message.class == Class::Request {
+                assert_eq!(transaction_owner(&message.transaction), (3, EndpointId(77)));
+                let theirs = self.remote.expect("a check needs credentials");
+                assert!(message.verify(&integrity_key(THEIRS[theirs])));
+                self.checks.push((path, message.transaction));
+            } else {
+                assert!(message.verify(&integrity_key(OURS)));
+            }
+        }
+        while let Some(event) = self.agent.poll_event() {
+            match event {
+                AgentEvent::Learnt { path, .. } => drop(self.learnt.insert(path)),
+                AgentEvent::Forgotten { path } => {
+                    assert!(self.learnt.remove(&path), "forgotten without having been learnt");
+                    assert_ne!(self.selected, Some(path), "the path in use is not forgotten");
+                }
+                AgentEvent::Connected { path } => {
+                    assert!(self.learnt.contains(&path), "media goes only where the peer is known to be");
+                    self.selected = Some(path);
+                }
+                AgentEvent::Disconnected => self.selected = None,
+            }
+        }
+        assert_eq!(self.agent.selected(), self.selected);
+        assert!(self.agent.learnt_paths().count() <= MAX_PAIRS);
+        assert_eq!(self.agent.learnt_paths().collect::<HashSet<_>>(), self.learnt);
+        (messages, bytes)
+    }
+
+    fn deliver(&mut self, path: Path, datagram: &[u8]) {
+        let Ok(message) = Message::parse(datagram) else { return };
+        let pairs = format!("{:?}", self.agent);
+        let due = self.agent.poll_timeout();
+        let checks = self.checks.len();
+        let authentic = self.with(|agent, now, cx| agent.handle_message(now, path, &message, cx));
+        if !authentic {
+            assert_eq!(format!("{:?}", self.agent), pairs, "an unauthenticated message changes nothing");
+            assert_eq!(self.agent.poll_timeout(), due);
+        }
+        let (messages, bytes) = self.settle();
+        if !authentic {
+            assert_eq!(messages, 0, "an unauthenticated message is not answered");
+        }
+        if message.class == Class::Request {
+            if self.checks[checks..].iter().any(|(to, _)| *to == path) {
+                assert!(self.triggered.insert(path), "a flood of requests becomes a flood of checks");
+            }
+        } else {
+            self.triggered.remove(&path);
+        }
+        // The answer, a triggered check and a nomination.
+        assert!(messages <= 3, "{messages} messages for one");
+        if messages == 1 && message.class == Class::Request {
+            assert!(bytes <= datagram.len() * 3 / 2 + 60, "{bytes} bytes for {}", datagram.len());
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut turns = 0;
+        while let Some(due) = self.agent.poll_timeout().filter(|due| *due <= end) {
+            turns += 1;
+            // The pace of checks is 50 ms; beside it come the ends of consent and of patience.
+            assert!(turns <= 200 + time.as_millis() / 20, "timers of the agent do not advance");
+            self.now = self.now.max(due);
+            self.with(|agent, now, cx| agent.handle_timeout(now, cx));
+            self.settle();
+        }
+        self.now = end;
+        self.triggered.clear();
+    }
+}
+
+/// Runs one input.
+pub fn run(data: &[u8]) {
+    let mut input = Input::new(data);
+    let sockets: Vec<SocketAddr> =
+        vec![([10, 0, 0, 1], 10_000).into(), ([10, 0, 0, 2], 10_000).into(), ([0u16; 8], 10_000).into()];
+    let config = AgentConfig {
+        endpoint: EndpointId(77),
+        worker: 3,
+        local: IceCredentials { ufrag: "3ours".to_owned(), pwd: OURS.to_owned() },
+        controlling: input.flag(),
+        sockets: sockets.into(),
+    };
+    let mut world = World {
+        agent: Agent::new(config, random()),
+        stats: WorkerStats::default(),
+        sink: ListSink::default(),
+        now: Instant::now(),
+        remote: None,
+        checks: Vec::new(),
+        learnt: HashSet::new(),
+        selected: None,
+        triggered: HashSet::new(),
+    };
+    let mut steps = 0;
+    while !input.is_empty() && steps < 300 {
+        steps += 1;
+        match input.u8() % 10 {
+            // A request of the peer.
+            0 | 1 => {
+                let (from, flags) = (path(&mut input), input.u8());
+                let transaction: [u8; 12] = std::array::from_fn(|_| 7);
+                let mut buffer = [0; 600];
+                let username = format!("3ours:theirs{}", world.remote.unwrap_or(0));
+                let mut writer = Writer::new(&mut buffer, Class::Request, &transaction).username(username.as_bytes());
+                if flags & 1 == 0 {
+                    writer = writer.priority(input.u32());
+                }
+                if flags & 6 != 6 {
+                    writer = writer.role(flags & 2 != 0, input.u64());
+                }
+                if flags & 8 != 0 {
+                    writer = writer.unknown(0x7000);
+                }
+                let password = if flags & 0x30 == 0x30 { "wrong" } else { OURS };
+                let writer = writer.use_candidate(flags & 0x40 != 0);
+                if let Some(len) = writer.finish(&integrity_key(password)) {
+                    world.deliver(from, &buffer[..len]);
+                }
+            }
+            // An answer to one of our checks, from where it went or from elsewhere.
+            2 | 3 => {
+                let Some((to, transaction)) = world
+                    .checks
+                    .len()
+                    .checked_sub(1 + usize::from(input.u8()) % 12)
+                    .and_then(|index| world.checks.get(index))
+                    .copied()
+                else {
+                    continue;
+                };
+                let flags = input.u8();
+                let from = if flags & 1 == 1 { path(&mut input) } else { to };
+                let password = if flags & 2 == 2 { "wrong" } else { THEIRS[world.remote.unwrap_or(0)] };
+                let mut buffer = [0; 300];
+                let class = if flags & 4 == 4 { Class::Error } else { Class::Success };
+                let mut writer = Writer::new(&mut buffer, class, &transaction).mapped(([192, 0, 2, 9], 9).into());
+                if class == Class::Error {
+                    writer = writer.error(if flags & 8 == 8 { 487 } else { 400 }, "no");
+                }
+                if let Some(len) = writer.finish(&integrity_key(password)) {
+                    world.deliver(from, &buffer[..len]);
+                }
+            }
+            // Any attributes, signed.
+            4 => {
+                let (from, kind) = (path(&mut input), input.pick(&[0x0001, 0x0011, 0x0101, 0x0111]));
+                let password = input.pick(&[OURS, OURS, THEIRS[0], "wrong"]);
+                let transaction = world.checks.last().map_or([9; 12], |(_, transaction)| *transaction);
+                let message = sign(kind, transaction, input.bytes(), password);
+                world.deliver(from, &message);
+            }
+            5 => {
+                let from = path(&mut input);
+                world.deliver(from, input.bytes());
+            }
+            // Signalling.
+            6 => {
+                let flags = input.u8();
+                let candidates: Vec<RemoteCandidate> = (0..flags >> 4)
+                    .map(|_| {
+                        let remote = path(&mut input).remote;
+                        let flags = input.u8();
+                        RemoteCandidate {
+                            addr: if flags & 2 == 2 { SocketAddr::new(remote.ip(), 0) } else { remote },
+                            priority: input.u32(),
+                            relayed: flags & 1 == 1,
+                        }
+                    })
+                    .collect();
+                let remote = (flags & 1 == 1).then(|| usize::from(flags >> 1) % THEIRS.len());
+                world.remote = remote.or(world.remote);
+                let now = world.now;
+                world.agent.set_remote(now, remote.map(credentials), &candidates);
+                world.settle();
+            }
+            7 => world.pass(Duration::from_millis(u64::from(input.u8()))),
+            8 => world.pass(Duration::from_millis(u64::from(input.u16()))),
+            _ => world.sink.full = input.flag(),
+        }
+    }
+    world.sink.full = false;
+    world.pass(Duration::from_secs(100));
+}

@@ -1,0 +1,30 @@
+//! The fuzz targets of ringbridge: what each is fed and what must hold is said at the head of its file. The engine calls
+//! them through `fuzz_targets/`; `controlplane/tests/fuzz_seeds` runs the same functions over the seeds. See docs/fuzzing.md.
+
+#![forbid(unsafe_code)]
+
+pub mod capture;
+pub mod channel;
+pub mod colibri;
+pub mod config;
+pub mod dtls;
+pub mod focus;
+pub mod forwarder;
+pub mod ice;
+pub mod input;
+pub mod parsers;
+mod scratch;
+pub mod sctp;
+pub mod sink;
+pub mod stun;
+pub mod xml;
+pub mod xmpp;
+
+/// The load generator's readers alone: the whole of it would bring in another WebRTC stack.
+#[allow(dead_code, missing_docs)]
+#[path = "../../bench/src/media/mod.rs"]
+mod bench_media;
+/// The world of the focus's own tests.
+#[allow(dead_code)]
+#[path = "../../controlplane/tests/focus_world/mod.rs"]
+mod focus_world;
