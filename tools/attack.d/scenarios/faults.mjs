@@ -61,7 +61,9 @@ async function back(rig, start, timeout) {
     const frames = Object.fromEntries(reports.flatMap(({ endpoint, received }) => Object.entries(received).map(([from, one]) => [`${endpoint} ${from}`, one.video_frames])));
     const members = reports.map(one => one.endpoint);
     base ??= frames;
-    return now.connected && members.every(a => members.every(b => a === b || frames[`${a} ${b}`] - (base[`${a} ${b}`] ?? 0) >= 5 || frames[`${a} ${b}`] < (base[`${a} ${b}`] ?? 0)));
+    // A new session counts from 0.
+    const fresh = pair => frames[pair] >= (base[pair] ?? 0) ? frames[pair] - (base[pair] ?? 0) : frames[pair];
+    return now.connected && members.every(a => members.every(b => a === b || fresh(`${a} ${b}`) >= 5));
   }, 200);
   return Date.now() - start;
 }
@@ -72,7 +74,7 @@ const relayed = () => {
 };
 
 /** Limits under which nothing is said of the witnesses, who are meant to be hit. */
-const anything = { freeze_ms: 60000, audio_lost_percent: 100, health_ms: 60000 };
+const anything = { freeze_ms: 60000, audio_lost_percent: 100, health_ms: 60000, unhealthy: ['bridge', 'focus'] };
 
 export const scenarios = {
   'full-disk': {
@@ -132,7 +134,7 @@ export const scenarios = {
   'bridge-paused': {
     guards: 'SIGSTOP of the bridge for 5 s: media is back by itself, nobody gets a new session',
     open: () => ({}),
-    limits: { freeze_ms: 6500, audio_lost_percent: 100, health_ms: 7000 },
+    limits: { freeze_ms: 6500, audio_lost_percent: 100, health_ms: 7000, unhealthy: ['bridge', 'focus'] },
     async run(rig) {
       const [fresh, after] = await newSessions(rig, async () => {
         rig.bridge.process.signal('SIGSTOP');
@@ -146,7 +148,7 @@ export const scenarios = {
   'focus-paused': {
     guards: 'SIGSTOP of the focus for 5 s: media goes on, nobody gets a new session',
     open: () => ({}),
-    limits: { health_ms: 7000 },
+    limits: { health_ms: 7000, unhealthy: ['focus'] },
     async run(rig) {
       const [fresh] = await newSessions(rig, async () => {
         rig.focus.process.signal('SIGSTOP');
@@ -175,6 +177,7 @@ export const scenarios = {
   'prosody-silent': {
     guards: 'Prosody says nothing for 20 s (SIGSTOP): media goes on, who comes then is served',
     open: () => ({}),
+    limits: { unhealthy: ['bridge', 'focus'] },
     async run(rig) {
       const [fresh] = await newSessions(rig, async () => {
         rig.stack.prosody.process.signal('SIGSTOP');
@@ -202,7 +205,7 @@ export const scenarios = {
       });
       return { figures: { new_sessions: fresh, focus_healthy_after_s: healthy } };
     },
-    limits: { freeze_ms: 2000, audio_lost_percent: 20 },
+    limits: { freeze_ms: 2000, audio_lost_percent: 20, unhealthy: ['bridge', 'focus'] },
   },
   ...Object.fromEntries([['prosody-restarted', 60], ['prosody-restarted-no-resumption', 0]].map(([name, resumption]) => [name, {
     guards: `Prosody is killed and started again${resumption ? '' : ', and resumes no stream'}: who comes then is served within 30 s`,

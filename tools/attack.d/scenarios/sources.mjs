@@ -25,7 +25,7 @@ async function pair(rig, audio, video) {
 }
 
 const madeUp = (from, count, kind) => Array.from({ length: count }, (_, n) =>
-  `<payload-type id='${(from + n) % 128}' name='made-up-${from + n}' clockrate='${kind === 'audio' ? 48000 : 90000}' channels='${1 + n % 255}'><parameter name='x' value='${n}'/></payload-type>`).join('');
+  `<payload-type id='${(from + n) % 128}' name='made-up-${from + n}' clockrate='${kind === 'audio' ? 48000 : 90000}' channels='${1 + n % 255}'/>`).join('');
 const extensions = (from, count) => Array.from({ length: count }, (_, n) => `<rtp-hdrext xmlns='urn:xmpp:jingle:apps:rtp:rtp-hdrext:0' id='${1 + n % 255}' uri='urn:made-up:${from + n}'/>`).join('');
 
 export const scenarios = {
