@@ -16,7 +16,6 @@ pub mod jingle;
 pub mod logging;
 pub mod notify;
 pub mod pace;
-pub mod rate;
 pub mod rest;
 pub mod top;
 pub mod transport;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// So many at once, and so many per second in the long run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    /// At once.
+    /// At once, after a while of quiet.
     pub burst: u32,
     /// Per second.
     pub per_second: f64,
@@ -15,45 +15,63 @@ pub struct Rate {
 /// What is left of a [`Rate`].
 #[derive(Debug, Clone, Copy)]
 pub struct Bucket {
-    tokens: f64,
-    at: Instant,
+    rate: Rate,
+    /// Below zero after a charge that was more than there was.
+    left: f64,
+    at: Option<Instant>,
 }
 
 impl Bucket {
     /// A full one.
-    pub fn new(now: Instant, rate: Rate) -> Self {
-        Self { tokens: f64::from(rate.burst), at: now }
+    pub fn new(rate: Rate) -> Self {
+        Self { rate, left: f64::from(rate.burst), at: None }
     }
 
-    fn fill(&mut self, now: Instant, rate: Rate) {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.tokens = (self.tokens + passed * rate.per_second).min(f64::from(rate.burst));
-        self.at = self.at.max(now);
+    fn fill(&mut self, now: Instant) {
+        let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at)).as_secs_f64();
+        self.left = (self.left + passed * self.rate.per_second).min(f64::from(self.rate.burst));
+        // A clock that goes back gives nothing twice.
+        self.at = Some(self.at.map_or(now, |at| at.max(now)));
     }
 
-    /// Whether it may happen now; notes that it does.
-    pub fn take(&mut self, now: Instant, rate: Rate) -> bool {
-        self.fill(now, rate);
-        let free = self.tokens >= 1.0;
-        if free {
-            self.tokens -= 1.0;
+    /// Goes on at another rate.
+    pub fn set_rate(&mut self, now: Instant, rate: Rate) {
+        self.fill(now);
+        self.rate = rate;
+    }
+
+    /// Takes so much if it is there.
+    pub fn take(&mut self, now: Instant, cost: usize) -> bool {
+        self.fill(now);
+        let enough = self.left >= cost as f64;
+        if enough {
+            self.left -= cost as f64;
         }
-        free
+        enough
     }
 
-    /// When it may happen again: not before `now`.
-    pub fn next(&mut self, now: Instant, rate: Rate) -> Instant {
-        self.fill(now, rate);
-        let missing = (1.0 - self.tokens).max(0.0);
+    /// Takes so much in any case; how long until nothing is owed.
+    pub fn charge(&mut self, now: Instant, cost: usize) -> Duration {
+        self.fill(now);
+        self.left -= cost as f64;
+        self.wait(-self.left)
+    }
+
+    /// When one can be taken again: not before `now`.
+    pub fn next(&mut self, now: Instant) -> Instant {
+        self.fill(now);
         // Rounded up, so that a timer does not fire just before.
-        let wait = Duration::try_from_secs_f64(missing / rate.per_second).unwrap_or(Duration::from_secs(3_600));
-        now + wait + Duration::from_millis(1)
+        now + self.wait(1.0 - self.left) + Duration::from_millis(1)
+    }
+
+    fn wait(&self, missing: f64) -> Duration {
+        Duration::try_from_secs_f64(missing.max(0.0) / self.rate.per_second).unwrap_or(Duration::from_secs(3_600))
     }
 
     /// Whether nobody would notice if it were made anew.
-    fn is_full(&mut self, now: Instant, rate: Rate) -> bool {
-        self.fill(now, rate);
-        self.tokens >= f64::from(rate.burst)
+    fn is_full(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        self.left >= f64::from(self.rate.burst)
     }
 }
 
@@ -78,21 +96,18 @@ impl<K: Ord + Clone> Buckets<K> {
 
     /// Whether it may happen now because of `key`; notes that it does.
     pub fn take(&mut self, now: Instant, key: &K) -> bool {
-        let rate = self.rate;
-        self.bucket(now, key).take(now, rate)
+        self.bucket(now, key).take(now, 1)
     }
 
     /// When it may happen again because of `key`.
     pub fn next(&mut self, now: Instant, key: &K) -> Instant {
-        let rate = self.rate;
-        self.bucket(now, key).next(now, rate)
+        self.bucket(now, key).next(now)
     }
 
     /// Forgets those who are full again: nobody notices.
     pub fn clear(&mut self, now: Instant) {
-        let rate = self.rate;
-        self.buckets.retain(|_, bucket| !bucket.is_full(now, rate));
-        self.rest.take_if(|bucket| bucket.is_full(now, rate));
+        self.buckets.retain(|_, bucket| !bucket.is_full(now));
+        self.rest.take_if(|bucket| bucket.is_full(now));
     }
 
     /// How many are remembered.
@@ -114,10 +129,10 @@ impl<K: Ord + Clone> Buckets<K> {
                 self.clear(now);
             }
             if self.buckets.len() >= self.most {
-                return self.rest.get_or_insert_with(|| Bucket::new(now, rate));
+                return self.rest.get_or_insert_with(|| Bucket::new(rate));
             }
         }
-        self.buckets.entry(key.clone()).or_insert_with(|| Bucket::new(now, rate))
+        self.buckets.entry(key.clone()).or_insert_with(|| Bucket::new(rate))
     }
 }
 
@@ -152,15 +167,19 @@ mod tests {
     #[test]
     fn a_burst_and_then_the_rate() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(start, RATE);
-        let taken = |bucket: &mut Bucket, at: Instant| (0..10).filter(|_| bucket.take(at, RATE)).count();
+        let mut bucket = Bucket::new(RATE);
+        let taken = |bucket: &mut Bucket, at: Instant| (0..10).filter(|_| bucket.take(at, 1)).count();
         assert_eq!(taken(&mut bucket, start), 3);
-        let next = bucket.next(start, RATE);
+        let next = bucket.next(start);
         assert_eq!(taken(&mut bucket, next - Duration::from_millis(2)), 0);
         assert_eq!(taken(&mut bucket, next), 1);
         assert_eq!(taken(&mut bucket, start + Duration::from_secs(1)), 1);
         assert_eq!(taken(&mut bucket, start), 0, "time that goes back fills nothing");
-        assert_eq!(taken(&mut bucket, start + Duration::from_secs(3_600)), 3);
+        let later = start + Duration::from_secs(3_600);
+        assert_eq!(taken(&mut bucket, later), 3, "no more than the burst");
+        assert_eq!(bucket.charge(later, 6), Duration::from_secs(3), "what is owed");
+        bucket.set_rate(later, Rate { burst: 1, per_second: 6.0 });
+        assert_eq!(bucket.charge(later, 0), Duration::from_secs(1));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::wishes::Wishes;
 use crate::channel::limits::{FAN_OUT, Intake};
 use crate::channel::{ClientMessage, counters};
 use crate::colibri::elements::Setup;
-use crate::rate::Bucket;
+use crate::pace::Bucket;
 use crate::transport::{Certificate, DtlsError, DtlsRole, Fingerprint};
 
 /// An endpoint without any activity is shown as inactive after this time.

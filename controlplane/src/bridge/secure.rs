@@ -9,7 +9,7 @@ use ringbridge_dataplane::ring::SrtpKeys;
 
 use crate::channel::limits::DATAGRAMS;
 use crate::channel::{DataChannel, DataChannelOutput, NotSent, counters};
-use crate::rate::Bucket;
+use crate::pace::Bucket;
 use crate::transport::{Certificate, DtlsError, DtlsOutput, DtlsRole, DtlsSession, Fingerprint};
 
 /// DTLS datagrams kept until the role is known.

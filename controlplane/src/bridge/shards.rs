@@ -134,7 +134,7 @@ impl Shards {
 
     /// Whether one who does not count is answered at all: to answer is work too.
     pub fn may_refuse(&mut self, now: Instant) -> bool {
-        self.refusals.get_or_insert_with(|| Bucket::new(now, REFUSALS)).take(now, REFUSALS)
+        self.refusals.get_or_insert_with(|| Bucket::new(REFUSALS)).take(now, 1)
     }
 
     /// Sends an answer over the connection that brought the request.

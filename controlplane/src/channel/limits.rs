@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::rate::{Bucket, Rate};
+use crate::pace::{Bucket, Rate};
 
 /// Largest message taken, bytes; a longer one closes a WebSocket with 1009, and is left out of a data channel.
 pub const MAX_MESSAGE: usize = 64 * 1024;
@@ -18,19 +18,19 @@ pub const QUEUED: usize = 1024 * 1024;
 pub const MESSAGE_OVERHEAD: usize = 256;
 
 /// Messages of one client: per second, and at once.
-const MESSAGES: Rate = Rate { per_second: 200, burst: 1_000 };
+const MESSAGES: Rate = Rate { burst: 1_000, per_second: 200.0 };
 /// Bytes of one client's messages.
-const BYTES: Rate = Rate { per_second: 128 * 1024, burst: 1024 * 1024 };
+const BYTES: Rate = Rate { burst: 1024 * 1024, per_second: 131_072.0 };
 /// Bytes that other clients get of one client's messages, each copy counted.
-pub const FAN_OUT: Rate = Rate { per_second: 4 * 1024 * 1024, burst: 32 * 1024 * 1024 };
+pub const FAN_OUT: Rate = Rate { burst: 32 * 1024 * 1024, per_second: 4_194_304.0 };
 /// WebSockets that one endpoint opens.
-pub const CONNECTS: Rate = Rate { per_second: 1, burst: 20 };
+pub const CONNECTS: Rate = Rate { burst: 20, per_second: 1.0 };
 /// Datagrams of DTLS from one endpoint.
-pub const DATAGRAMS: Rate = Rate { per_second: 2_000, burst: 4_000 };
+pub const DATAGRAMS: Rate = Rate { burst: 4_000, per_second: 2_000.0 };
 /// SCTP associations, and data channels, that one endpoint begins.
-pub const ASSOCIATIONS: Rate = Rate { per_second: 1, burst: 20 };
+pub const ASSOCIATIONS: Rate = Rate { burst: 20, per_second: 1.0 };
 /// Chunks of SCTP from one endpoint; an acknowledgement is one.
-pub const CHUNKS: Rate = Rate { per_second: 2_000, burst: 4_000 };
+pub const CHUNKS: Rate = Rate { burst: 4_000, per_second: 2_000.0 };
 /// Bytes kept of SCTP packets beside their content while messages of an endpoint are not whole; then it starts anew.
 pub const MAX_HELD_OVERHEAD: usize = 4 * 1024 * 1024;
 /// Small pieces of such messages.

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::limits::{ASSOCIATIONS, CHUNKS as CHUNK_RATE, MAX_HELD_OVERHEAD, MAX_HELD_SMALL};
-use crate::rate::Bucket;
+use crate::pace::Bucket;
 
 /// Offset of the first chunk (RFC 9260 section 3).
 const CHUNKS: usize = 12;

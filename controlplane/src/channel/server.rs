@@ -24,7 +24,7 @@ use super::messages::ClientMessage;
 use super::outbox::{ChannelOut, Outbox, Outgoing, outbox};
 use crate::door::Pass;
 use crate::logging::Occasional;
-use crate::rate::Bucket;
+use crate::pace::Bucket;
 
 /// How patient a server is.
 #[doc(hidden)]

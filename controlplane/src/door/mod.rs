@@ -29,7 +29,7 @@ use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
 use crate::logging::Occasional;
-use crate::rate::{Bucket, Rate};
+use crate::pace::{Bucket, Rate};
 pub use counters::families;
 use counters::{Door as Counted, Refused};
 pub use guests::Pass;
@@ -42,7 +42,7 @@ const MAX_FIELDS: usize = 64;
 /// Largest request body, bytes.
 pub const MAX_BODY: usize = 16 * 1024;
 /// Requests over one connection; beyond it each waits for its turn.
-const REQUESTS: Rate = Rate { per_second: 20, burst: 50 };
+const REQUESTS: Rate = Rate { burst: 50, per_second: 20.0 };
 /// Wait after a connection that could not be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// Wait after so many connections while a door is crowded, so that those inside are served first.

@@ -7,7 +7,7 @@ use xmpp_parsers::iq::Iq;
 use xmpp_parsers::stanza_error::DefinedCondition;
 
 use super::conference::{Member, Stage};
-use super::limits::{Refused, SOURCE_CHANGES, TRANSPORTS};
+use super::limits::Refused;
 use super::machine::Focus;
 use super::offer;
 use super::sources::{MAX, to_colibri};
@@ -108,7 +108,7 @@ impl Focus {
 
     fn transport_info(&mut self, now: Instant, room: &BareJid, nick: &str, jingle: &Jingle) -> Outcome {
         let transport = transport_of(&jingle.contents).ok_or_else(missing_transport)?;
-        if !self.member(room, nick).is_some_and(|member| member.transports.take(now, TRANSPORTS)) {
+        if !self.member(room, nick).is_some_and(|member| member.transports.take(now, 1)) {
             self.refused.count(Refused::TransportRate, 1);
             return Err(rate_limited());
         }
@@ -121,7 +121,7 @@ impl Focus {
         if self.member(room, nick).is_none_or(|member| member.stage != Stage::Active) {
             return Err(bad_request("this session is not accepted yet"));
         }
-        if !self.member(room, nick).is_some_and(|member| member.source_changes.take(now, SOURCE_CHANGES)) {
+        if !self.member(room, nick).is_some_and(|member| member.source_changes.take(now, 1)) {
             self.refused.count(Refused::SourceRate, 1);
             return Err(rate_limited());
         }

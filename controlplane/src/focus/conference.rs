@@ -87,7 +87,7 @@ pub(super) struct Member {
 
 impl Member {
     /// A member without a session.
-    pub fn new(now: Instant, arrival: u64) -> Self {
+    pub fn new(arrival: u64) -> Self {
         Self {
             real_jid: None,
             arrival,
@@ -105,8 +105,8 @@ impl Member {
             ssrc_rewriting: false,
             told: BTreeMap::new(),
             restarts: Vec::new(),
-            source_changes: Bucket::new(now, SOURCE_CHANGES),
-            transports: Bucket::new(now, TRANSPORTS),
+            source_changes: Bucket::new(SOURCE_CHANGES),
+            transports: Bucket::new(TRANSPORTS),
         }
     }
 
@@ -211,9 +211,9 @@ impl Conference {
 
     /// Whether all may be told of changed sources now; if not, when.
     pub fn may_tell(&mut self, now: Instant) -> bool {
-        let rate = limits::tells(self.members.len());
-        let free = self.tells.take(now, rate);
-        self.tell_due = if free { None } else { Some(self.tells.next(now, rate)) };
+        self.tells.set_rate(now, limits::tells(self.members.len()));
+        let free = self.tells.take(now, 1);
+        self.tell_due = if free { None } else { Some(self.tells.next(now)) };
         free
     }
 

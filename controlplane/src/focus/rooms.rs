@@ -106,7 +106,7 @@ impl Focus {
             initial_deadline: Some(now + self.settings.initial_timeout),
             single_deadline: None,
             failures: Vec::new(),
-            tells: Bucket::new(now, limits::tells(1)),
+            tells: Bucket::new(limits::tells(1)),
             tell_due: None,
             invite_due: None,
             created: now,
@@ -280,7 +280,7 @@ impl Focus {
             self.refused.count(Refused::Member, 1);
             return;
         }
-        let member = conference.members.entry(nick.to_owned()).or_insert_with(|| Member::new(now, arrival));
+        let member = conference.members.entry(nick.to_owned()).or_insert_with(|| Member::new(arrival));
         if let Some(item) = item {
             member.real_jid = item.jid.clone().or(member.real_jid.take());
             member.owner = item.affiliation == Affiliation::Owner;
