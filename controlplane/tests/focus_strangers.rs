@@ -120,13 +120,13 @@ fn one_question_of_everybody_waits_for_a_room() {
     }
     // Each new question is answered by "ask again" to the one before it.
     assert_eq!(world.replies.len(), 49);
-    for n in 0..50 {
+    for n in 0..150 {
         ask_for(&mut world, &format!("g{n}@meet.test/web"), ROOM);
     }
-    assert_eq!(world.replies.len(), 49 + 19, "31 others wait");
-    assert_eq!(refused(&world, "waiting"), 49 + 19);
+    assert_eq!(world.replies.len(), 49 + 51, "99 others wait");
+    assert_eq!(refused(&world, "waiting"), 49 + 51);
     world.pass(61);
-    assert_eq!(world.replies.len(), 100, "everybody is answered");
+    assert_eq!(world.replies.len(), 200, "everybody is answered");
 }
 
 #[test]

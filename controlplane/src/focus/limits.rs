@@ -13,7 +13,7 @@ pub const ASKS: Rate = Rate { burst: 100, per_second: 20.0 };
 pub const MUTES: Rate = Rate { burst: 1_000, per_second: 20.0 };
 /// Conferences that one sender may begin.
 pub const NEW_ROOMS: Rate = Rate { burst: 5, per_second: 1.0 };
-/// Invitations of one account to one conference: each makes an endpoint on a bridge.
+/// Invitations of one address to one conference: each makes an endpoint on a bridge.
 pub const INVITES: Rate = Rate { burst: 10, per_second: 0.5 };
 /// Changes of one member's sources.
 pub const SOURCE_CHANGES: Rate = Rate { burst: 30, per_second: 2.0 };
@@ -37,7 +37,7 @@ pub fn tells(members: usize) -> Rate {
 /// the focus waits behind it, health checks of bridges too.
 pub const MAX_SETTING_UP: usize = 8;
 /// Requests that wait for one room.
-pub const MAX_WAITING: usize = 32;
+pub const MAX_WAITING: usize = 100;
 /// Rooms that nobody entered yet. Beyond it the oldest are left.
 pub const MAX_EMPTY: usize = 200;
 /// But not before they had this long.

@@ -36,18 +36,18 @@ impl Focus {
                 .get(room)
                 .and_then(|conference| conference.members.get(&nick))
                 .is_some_and(|member| member.stage == Stage::Idle);
-            if idle && self.discover(now, room, &nick) && self.may_invite(now, room, &nick) {
+            if idle && self.discover(now, room, &nick) {
                 self.allocate(now, room, &nick);
             }
         }
         self.watch_last_one(now, room);
     }
 
-    /// Whether an account may be invited now: who comes and goes is invited slower and slower.
+    /// Whether an address may be invited now: who comes and goes is invited slower and slower.
     fn may_invite(&mut self, now: Instant, room: &BareJid, nick: &str) -> bool {
         let Some(conference) = self.conferences.get_mut(room) else { return false };
         let real = conference.members.get(nick).and_then(|member| member.real_jid.as_ref());
-        let key = (room.clone(), real.map_or_else(|| nick.to_owned(), |real| real.to_bare().to_string()));
+        let key = (room.clone(), real.map_or_else(|| nick.to_owned(), ToString::to_string));
         if self.invite_rate.take(now, &key) {
             return true;
         }
@@ -84,6 +84,9 @@ impl Focus {
             }
         };
         self.set_no_bridge(room, false);
+        if !self.may_invite(now, room, nick) {
+            return;
+        }
         self.invites += 1;
         let invite = self.invites;
         let sctp = self.settings.sctp;
