@@ -107,8 +107,8 @@ fn handshake(fixture: &mut Fixture, peer_role: DtlsRole, early: bool) -> (SrtpKe
                 other => panic!("{other:?}"),
             }
         }
-        if let (Some(mine), Some(theirs)) = (mine, theirs) {
-            return (mine, theirs);
+        if let (Some(mine), Some(theirs)) = (&mine, &theirs) {
+            return (mine.clone(), theirs.clone());
         }
         fixture.now += Duration::from_millis(100);
         fixture.endpoints.handle_timeout(fixture.now);
