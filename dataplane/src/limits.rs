@@ -15,8 +15,8 @@ pub type StunRequests = Budget<100, 200>;
 /// Lines of the log that participants can cause, per worker. The counters go on.
 pub type Complaints = Budget<1, 10>;
 
-/// Sources that one endpoint may publish one after the other: every receiver has to remember how far it got on the SSRCs of each
-/// until its keys change, and has room for so many.
+/// Sources that one endpoint may publish one after the other, those apart that come back with their SSRCs: every receiver has to
+/// remember how far it got on the SSRCs of each until its keys change, and has room for so many.
 pub const MAX_PUBLISHED: u32 = 128;
 
 /// Requests with a wrong MESSAGE-INTEGRITY for one endpoint that are found out: from paths that it has not shown to be its own,

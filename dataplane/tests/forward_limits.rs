@@ -463,6 +463,13 @@ fn ssrcs_without_end_are_refused_and_leave_room_for_others() {
         call.command(Command::SetSources { endpoint: EndpointId(101), sources });
     }
     assert_eq!(call.count(Counter::DropTableFull), 3_000 * 3 - 128);
+    // One that comes and goes with its SSRC is no other.
+    for _ in 0..500 {
+        for sources in [vec![], vec![video_source("c-v0", &[12])]] {
+            call.command(Command::SetSources { endpoint: EndpointId(102), sources });
+        }
+    }
+    assert_eq!(call.count(Counter::DropTableFull), 3_000 * 3 - 128);
     call.millis(500);
     let late = call.join(JICOFO.media(), vec![video_source("d-v0", &[77])]);
     call.millis(500);

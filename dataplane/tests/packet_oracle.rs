@@ -224,3 +224,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn red_of_many_blocks_is_refused() {
+    let of = |redundant: usize| [[0x80 | 111u8, 0, 0, 0].repeat(redundant), vec![111, 7]].concat();
+    assert_eq!(red::blocks(&of(31)).map(Iterator::count), Ok(32));
+    assert!(red::blocks(&of(32)).is_err() && red::blocks(&of(340)).is_err());
+}

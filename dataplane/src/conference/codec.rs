@@ -42,23 +42,24 @@ impl Codec {
 /// Payload types of one list that are looked at: every number once for audio and once for video.
 const MAX_PAYLOAD_TYPES: usize = 2 * NUMBERS;
 
-/// A format, the same for all endpoints of a conference.
+/// A format, the same for all endpoints of a conference: ten bits of a number, and six that tell it from a former one of the same
+/// number. One word, since every packet compares it for every receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FormatId {
-    number: u16,
-    /// Tells a format from a former one of the same number.
-    generation: u8,
-}
+pub struct FormatId(u16);
 
 impl FormatId {
-    /// The format of a number.
+    /// One more than the highest number.
+    pub const NUMBERS: u16 = 1 << 10;
+
+    /// The format of a number below [`Self::NUMBERS`].
     pub fn new(number: u16, generation: u8) -> Self {
-        Self { number, generation }
+        Self((number % Self::NUMBERS) | u16::from(generation) << 10)
     }
 
     /// Its number; numbers are given densely.
+    #[inline]
     pub fn number(self) -> u16 {
-        self.number
+        self.0 % Self::NUMBERS
     }
 }
 

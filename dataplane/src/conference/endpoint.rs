@@ -65,7 +65,7 @@ pub struct Endpoint {
     pub changes: SentChanges,
     /// How often commands may change it at once.
     pub commanded: CommandedChanges,
-    /// Sources that it ever published.
+    /// Sources that others had to remember one more SSRC for.
     pub published: u32,
     /// What was taken of it lately.
     pub sent: Sent,
@@ -143,6 +143,17 @@ impl Endpoint {
         let fresh = [UriId::TRANSPORT_CC, UriId::ABS_SEND_TIME];
         let differs = fresh.iter().any(|uri| self.negotiated.extensions.id(MediaKind::Video, *uri).is_some());
         !differs || self.keys.as_ref().is_some_and(|k| k.profile == SrtpProfile::Aes128CmHmacSha1_80)
+    }
+
+    /// Whether it is sent sources on their own SSRCs, and has to remember those.
+    pub fn remembers_ssrcs(&self) -> bool {
+        self.home.is_none() && self.ssrc_slots.is_none()
+    }
+
+    /// Whether it was sent something on both SSRCs in the past.
+    pub fn remembers(&self, ssrcs: Encoding) -> bool {
+        let known = |ssrc: &u32| self.retired.contains_key(ssrc);
+        known(&ssrcs.ssrc) && ssrcs.rtx.as_ref().is_none_or(known)
     }
 
     /// Remembers how far a leg got, for when one of its SSRCs comes back.

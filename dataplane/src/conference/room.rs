@@ -27,7 +27,7 @@ use crate::limits::{
     ALLOCATION_BURST, ALLOCATION_COST, ALLOCATION_LEAST, Complaints, MAX_ON_STAGE, MAX_PUBLISHED, MAX_SELECTED,
     MAX_SUBSCRIBED, RoomTurns,
 };
-use crate::media::{MediaKind, ReceiverConstraints, SourceDescription};
+use crate::media::{Encoding, MediaKind, ReceiverConstraints, SourceDescription};
 use crate::peers::Peers;
 use crate::ring::{Event, FeedbackSsrcs, SrtpKeys, SsrcRewriting};
 use crate::stats::{Counter, WorkerStats};
@@ -392,14 +392,16 @@ impl Room {
             env.stats.count(Counter::DropTableFull);
             return;
         }
-        let published = self.endpoint(owner).map(|endpoint| &mut endpoint.published);
-        match published.filter(|published| **published < MAX_PUBLISHED) {
-            Some(published) => *published += 1,
-            None => {
-                if env.complaints.take(env.now) {
-                    tracing::warn!(source = description.name, "source refused: its owner published too many others");
+        if self.is_news(owner, outgoing) {
+            let published = self.endpoint(owner).map(|endpoint| &mut endpoint.published);
+            match published.filter(|published| **published < MAX_PUBLISHED) {
+                Some(published) => *published += 1,
+                None => {
+                    if env.complaints.take(env.now) {
+                        tracing::warn!(source = description.name, "source refused: its owner had too many others");
+                    }
+                    return env.stats.count(Counter::DropTableFull);
                 }
-                return env.stats.count(Counter::DropTableFull);
             }
         }
         for (index, endpoint) in self.endpoints.iter_mut().enumerate() {
@@ -417,6 +419,13 @@ impl Room {
         }
         self.loudest.reserve(self.sources.len());
         self.sources[place] = Some(source);
+    }
+
+    /// Whether some receiver here has to remember one more SSRC for a source of an owner.
+    fn is_news(&self, owner: usize, ssrcs: Encoding) -> bool {
+        let others = self.endpoints.iter().enumerate().filter(|(index, _)| *index != owner);
+        let receivers = || others.clone().filter_map(|(_, e)| e.as_deref()).filter(|e| e.remembers_ssrcs());
+        receivers().next().is_some() && !receivers().any(|e| e.remembers(ssrcs))
     }
 
     fn remove_source(&mut self, now: Instant, index: usize) {

@@ -210,6 +210,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_format_has_a_number() {
+        assert!(usize::from(well_known::formats()) + MAX_FORMATS_PER_CONFERENCE <= usize::from(FormatId::NUMBERS));
+        let id = FormatId::new(FormatId::NUMBERS - 1, 255);
+        assert_eq!(id.number(), FormatId::NUMBERS - 1);
+        assert_ne!(id, FormatId::new(FormatId::NUMBERS - 1, 254));
+    }
+
+    #[test]
     fn a_number_comes_back_when_its_last_user_is_gone_and_is_not_taken_for_the_former() {
         let mut numbers = Numbers::new(2);
         let first = numbers.acquire(&"a").unwrap();

@@ -3,6 +3,8 @@
 use super::RtpError;
 
 const HEADER_LEN: usize = 4;
+/// Blocks of one packet, a few times what anybody sends: every receiver's numbers are looked up for each.
+const MAX_BLOCKS: usize = 32;
 
 /// One block of a RED payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,9 @@ pub fn blocks(payload: &[u8]) -> Result<RedBlocks<'_>, RtpError> {
         let header = payload.get(at..at + HEADER_LEN).ok_or(RtpError::Truncated("RED block header"))?;
         redundant += block_len(header);
         at += HEADER_LEN;
+        if at >= MAX_BLOCKS * HEADER_LEN {
+            return Err(RtpError::Invalid("RED block count"));
+        }
     }
     let (headers, data) = payload.split_at(at);
     if redundant > data.len() {
