@@ -28,7 +28,8 @@ export class Rig {
       await this.witnesses.meet();
       // The control plane's gauges are refreshed every few seconds.
       await until('the bridge says that it holds the witnesses', 20000, async () =>
-        Object.entries(await this.held()).some(([name, value]) => /control_held.*endpoints/.test(name) && value >= 3), 500);
+        (await Promise.all(this.stack.bridges.map(one => this.held(one)))).some(held =>
+          Object.entries(held).some(([name, value]) => /control_held.*endpoints/.test(name) && value >= 3)), 500);
     }
     return this;
   }
@@ -60,9 +61,9 @@ export class Rig {
     if (!this.bridgeJid) throw new Error('nobody says the full JID of the bridge');
   }
 
-  /** Held objects of the bridge, and conferences of the focus. */
-  async held() {
-    const text = await (await fetch(this.bridge.bridgeUrl('/metrics'), { signal: AbortSignal.timeout(5000) })).text();
+  /** Held objects of a bridge, and conferences of the focus. */
+  async held(bridge = this.bridge) {
+    const text = await (await fetch(bridge.bridgeUrl('/metrics'), { signal: AbortSignal.timeout(5000) })).text();
     const focus = await (await fetch(this.focus.focusUrl('/colibri/stats'), { signal: AbortSignal.timeout(5000) })).json();
     const held = heldOf(text);
     for (const [name, value] of Object.entries(focus)) {

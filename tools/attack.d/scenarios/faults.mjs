@@ -1,6 +1,6 @@
 // Faults of the machine and of the XMPP server. Each has a stack of its own.
 import { spawnSync } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, rmdirSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmdirSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { demoFolder } from '../../demo.d/paths.mjs';
 import { sleep, until } from '../../demo.d/process.mjs';
@@ -35,8 +35,13 @@ const disk = {
   fill() {
     const file = openSync(join(this.folder, 'filler'), 'w');
     try { for (;;) writeSync(file, Buffer.alloc(4096)); } catch { /* it is full */ }
-    try { for (;;) writeSync(file, Buffer.alloc(1)); } catch { /* to the last byte */ }
     closeSync(file);
+    // The page at the end of each log has room, too.
+    for (const name of readdirSync(this.folder)) {
+      const log = openSync(join(this.folder, name), 'a');
+      try { for (;;) writeSync(log, '\n'); } catch { /* to the last byte */ }
+      closeSync(log);
+    }
   },
   empty() { rmSync(join(this.folder, 'filler'), { force: true }); },
 };

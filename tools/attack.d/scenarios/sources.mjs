@@ -59,21 +59,33 @@ export const scenarios = {
     },
   },
   'names-of-others': {
-    guards: 'M4: sources under the name, the msid and the SSRC of a witness are refused',
+    guards: 'M4: nobody is told of sources of one participant under the name of another; SSRCs and msids of others are refused',
     run: rig => inside(rig, async (cheat, sessions) => {
       const { endpoint, ssrcs } = sessions[0];
       const { nick, signalling } = { nick: cheat.signalling.nick, signalling: cheat.signalling };
       const add = (kind, inner) => signalling.jingle('source-add', description(kind, inner), { timeout: 5000 }).catch(error => error.message);
-      return { checks: [
-        refused('a name of another (video)', await add('video', source(700001, `${endpoint}-v0`, `${nick}-video-1 t1`))),
-        refused('a name of another (audio)', await add('audio', source(700002, `${endpoint}-a0`, `${nick}-audio-1 t2`))),
-        refused('a further name of another', await add('video', source(700003, `${endpoint}-v1`, `${nick}-video-2 t3`))),
+      const named = [
+        await add('video', source(700001, `${endpoint}-v0`, `${nick}-video-1 t1`)),
+        await add('audio', source(700002, `${endpoint}-a0`, `${nick}-audio-1 t2`)),
+        await add('video', source(700003, `${endpoint}-v1`, `${nick}-video-2 t3`)),
+        await add('video', source(700005, 'jvb-v0', `${nick}-video-4 t5`)),
+      ];
+      const checks = [
         refused('an SSRC of another', await add('video', source(ssrcs.video, `${nick}-v1`, `${nick}-video-3 t4`))),
         refused('an msid of another', await add('video', source(700004, `${nick}-v1`, `${endpoint}-video-0-1 ${endpoint}-video-track-1`))),
-        refused('the bridge\'s name', await add('video', source(700005, 'jvb-v0', `${nick}-video-4 t5`))),
         refused('a group with an SSRC of another', await add('video', source(700006, `${nick}-v2`, `${nick}-video-5 t6`)
           + `<ssrc-group xmlns='urn:xmpp:jingle:apps:rtp:ssma:0' semantics='FID'><source ssrc='700006'/><source ssrc='${ssrcs.video}'/></ssrc-group>`)),
-      ] };
+      ];
+      // Who comes now is told of all sources.
+      const other = await new Intruder(rig, rig.room).join();
+      const told = (await other.transport()).sources?.sources?.[nick] ?? [];
+      other.leave();
+      const names = [...told[0] ?? [], ...told[2] ?? []].map(one => one.n);
+      const foreign = names.filter(name => !name?.startsWith(`${nick}-`));
+      checks.push({ what: 'others are told of it', value: names.length, ok: names.length > 0 },
+        { what: 'names of others', value: foreign.join(', ') || 'none', ok: foreign.length === 0 },
+        { what: 'each name once a kind', value: names.join(', '), ok: new Set(names).size === names.length });
+      return { figures: { answers: named.map(said), names }, checks };
     }),
   },
   'long-source-names': {
