@@ -323,6 +323,14 @@ fn machines(seeds: &Seeds) {
         9, 3, 0x40, 0x61, 0, 0x62, 0, 0x21, 3, 1, 0x63, 0x20, 0, 0x81, 0, 16, 7, 40, 1, 0, 0, 1, 1, 1, 1, 1, 3, 1, 2, 3,
     ]);
     seeds.write("forwarder", "negotiates", &media);
+    // Estimates beyond all numbers; then formats and extensions of its own making until every table would be full.
+    seeds.write(
+        "forwarder",
+        "remb-without-end",
+        [0u8, 16, 4, 0, 0, 4, 255, 255, 255, 7, 50, 16, 4, 0, 0, 4, 255, 255, 255, 8, 0, 8],
+    );
+    let codecs: Vec<u8> = (0..12).flat_map(|turn| [10, 0xff, turn]).collect();
+    seeds.write("forwarder", "codecs-without-end", [&[0x80][..], &codecs].concat());
     let keyframe = |height: u16| {
         let mut call =
             vec![1u8, 2, 2, 1, 2, 3, 4, 1, 16, 0x90, 0xe0, 0x81, 0x23, 7, 0x20, 0, 1, 2, 0x9d, 1, 0x2a, 64, 1];
