@@ -32,7 +32,7 @@ pub enum Security {
 }
 
 /// One account on one server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct XmppSettings {
     /// Name or address of the server.
     pub host: String,
@@ -53,6 +53,22 @@ pub struct XmppSettings {
     /// Whether a lost stream is to be resumed (XEP-0198). The server then keeps who is dead in its rooms for as long as it
     /// waits, a minute or ten: a bridge does better without.
     pub resumption: bool,
+}
+
+/// Without the password: settings are printed whole where something is wrong.
+impl std::fmt::Debug for XmppSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("XmppSettings")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("jid", &self.jid)
+            .field("resource", &self.resource)
+            .field("security", &self.security)
+            .field("verify_certificate", &self.verify_certificate)
+            .field("ca_file", &self.ca_file)
+            .field("resumption", &self.resumption)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a connection reports, in order.

@@ -236,6 +236,42 @@ fn relayed_paths_count_when_they_are_an_endpoints_first() {
     }
 }
 
+#[test]
+fn a_weak_fingerprint_alone_starts_no_handshake() {
+    let mut fixture = Fixture::new(1);
+    let id = EndpointId(1);
+    let mut strong = fingerprints(&Certificate::generate().unwrap());
+    let weak: Vec<_> = ["sha-1", "md5", "SHA-1", "sha-224", ""]
+        .map(|hash| Fingerprint { hash: hash.to_owned(), value: "00:11".to_owned() })
+        .into();
+    let datagrams = |fixture: &mut Fixture| {
+        let is_dtls = |action: &Action| matches!(action, Action::Command { command: Command::SendDtls { .. }, .. });
+        fixture.actions().iter().filter(|action| is_dtls(action)).count()
+    };
+    fixture.endpoints.handle_ice(fixture.now, id, IceState::Connected, false);
+    fixture.endpoints.set_remote_dtls(fixture.now, id, Some(Setup::Passive), weak.clone());
+    assert_eq!((fixture.endpoints.counters().dtls_failed, datagrams(&mut fixture)), (1, 0));
+    // Signalling may know better later; then weak ones beside it do no harm.
+    strong.extend(weak);
+    fixture.endpoints.set_remote_dtls(fixture.now, id, Some(Setup::Passive), strong);
+    assert_eq!(fixture.endpoints.counters().dtls_failed, 1);
+    assert!(datagrams(&mut fixture) > 0, "a ClientHello");
+}
+
+#[test]
+fn datagrams_of_one_endpoint_have_a_rate() {
+    let mut fixture = Fixture::new(2);
+    let before = counters::DATAGRAMS.load(Ordering::Relaxed);
+    for _ in 0..10_000 {
+        fixture.endpoints.handle_dtls(fixture.now, EndpointId(1), vec![23; 100]);
+    }
+    assert!(counters::DATAGRAMS.load(Ordering::Relaxed) - before >= 6_000);
+    fixture.now += Duration::from_secs(1);
+    let before = counters::DATAGRAMS.load(Ordering::Relaxed);
+    fixture.endpoints.handle_dtls(fixture.now, EndpointId(1), vec![23; 100]);
+    assert_eq!(counters::DATAGRAMS.load(Ordering::Relaxed), before);
+}
+
 fn passed(text: &str) -> Utf8Bytes {
     Utf8Bytes::from(text.to_owned())
 }
