@@ -190,6 +190,9 @@ fn configuration(seeds: &Seeds, cases: &Path) {
          public-addresses = [\"198.51.100.7\"], cores = \"0,1\", nickname = ${?HOSTNAME} }\nfocus.min-participants = 2\n\
          include \"part.conf\"\n---\nRINGBRIDGE_BRIDGE_PORT=9\nRINGBRIDGE_XMPP_HOST=x\n",
     );
+    for (name, open) in [("deep-lists", "["), ("deep-objects", "{a"), ("deep-paths", "a.")] {
+        seeds.write("config", name, format!("a = {}", open.repeat(1_300)));
+    }
     let packaged = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/ringbridge.conf");
     seeds.write("config", "packaged", fs::read_to_string(packaged).expect("the packaged file"));
 }
