@@ -318,7 +318,7 @@ mod tests {
         assert_eq!((recording.packets, recording.streams[&7].packets), (2, 2));
         let path = std::env::temp_dir().join(format!("ringbridge-record-{}", std::process::id()));
         std::fs::write(&path, &recording.dump).unwrap();
-        let mut tracks = capture::read(&path, &BTreeMap::from([(96, Codec::Vp8)])).unwrap();
+        let mut tracks = capture::read(&path, &BTreeMap::from([(96, Codec::Vp8)])).unwrap().into_tracks();
         std::fs::remove_file(&path).unwrap();
         let mut payload = Vec::new();
         tracks[0].next(&mut payload);

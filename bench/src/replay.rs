@@ -142,7 +142,11 @@ pub fn run(args: &ReplayArgs) -> Result<bool, SubjectError> {
     let mut tracks: Vec<Box<dyn Track>> = Vec::new();
     if let Some(path) = &args.capture {
         let codecs = args.payload_types.iter().copied().collect();
-        tracks.extend(capture::read(path, &codecs)?.into_iter().map(|track| Box::new(track) as Box<dyn Track>));
+        let capture = capture::read(path, &codecs)?;
+        if !capture.left_out().is_empty() {
+            eprintln!("{}: not played: {}", path.display(), capture.left_out());
+        }
+        tracks.extend(capture.into_tracks().into_iter().map(|track| Box::new(track) as Box<dyn Track>));
     }
     let mut world = World::new(1, args.offload)?;
     scenario.join(&mut world, subject.as_mut(), args.samples, tracks, |_, _| {})?;

@@ -21,7 +21,7 @@ pub fn run(data: &[u8]) {
     std::fs::write(file(), data).expect("written");
     let codecs = BTreeMap::from([(96, Codec::Vp8), (98, Codec::Vp9), (100, Codec::H264), (111, Codec::Opus)]);
     let tracks = match read(file(), &codecs) {
-        Ok(tracks) => tracks,
+        Ok(capture) => capture.into_tracks(),
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
     assert!(tracks.iter().map(|track| track.packets()).sum::<usize>() <= data.len());

@@ -22,8 +22,8 @@ pub struct Sent {
     pub stream: usize,
     /// Number of the packet in its stream.
     pub number: u64,
-    /// Whether a VP8 descriptor names its picture; Chromium leaves that out where it sends dependency descriptors.
-    pub picture_id: bool,
+    /// The picture id of a VP8 descriptor, and its bits; Chromium leaves it out where it sends dependency descriptors.
+    pub picture_id: Option<(u16, u32)>,
 }
 
 /// See the module. Allocates only when it is made.
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_changed_payload_is_not_found() {
         let mut ledger = Ledger::default();
-        let sent = Sent { at: Instant::now(), stream: 3, number: 77, picture_id: true };
+        let sent = Sent { at: Instant::now(), stream: 3, number: 77, picture_id: Some((258, 15)) };
         // A descriptor with a 15-bit picture id, then data.
         let mut payload = vec![0x90, 0x80, 0x81, 0x02, 1, 2, 3, 4];
         ledger.note(true, &payload, sent);

@@ -8,7 +8,7 @@ use ringbridge_dataplane::rtp::Packet;
 use ringbridge_dataplane::rtp::vp8::Descriptor;
 use webrtc_srtp::context::Context;
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Sent};
 use super::media_numbers::Numbers;
 use crate::media::Codec;
 
@@ -62,8 +62,42 @@ impl Counts {
 struct Incoming {
     ssrc: u32,
     highest: u16,
-    /// Stream and picture id of the last packet that was verified.
-    picture: Option<(u64, u16)>,
+    /// Of the latest picture that was verified.
+    picture: Option<Picture>,
+}
+
+/// A picture as it was sent and as it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Picture {
+    /// Number of its packet in the stream.
+    number: u64,
+    sent: u16,
+    came: u16,
+}
+
+/// Picture ids are renumbered by a bridge: one that was sent after another must not come as an earlier one. Senders may
+/// repeat packets late, so that it is their ids that tell which picture is later.
+fn verify_picture(
+    latest: Option<Picture>,
+    sent: &Sent,
+    came: Option<(u16, u32)>,
+) -> Result<Option<Picture>, &'static str> {
+    let ((id, bits), (came, came_bits)) = match (sent.picture_id, came) {
+        (Some(sent), Some(came)) => (sent, came),
+        (Some(_), None) => return Err("a picture id is gone"),
+        (None, Some(_)) => return Err("a picture id was never sent"),
+        (None, None) => return Ok(latest),
+    };
+    let picture = Picture { number: sent.number, sent: id, came };
+    let Some(last) = latest else { return Ok(Some(picture)) };
+    let later = |bits: u32, of: u16, than: u16| of.wrapping_sub(than) & ((1 << bits) - 1) < 1 << (bits - 1);
+    if sent.number <= last.number || !later(bits, id, last.sent) {
+        return Ok(latest);
+    }
+    if !later(came_bits, came, last.came) {
+        return Err("a picture id goes backwards");
+    }
+    Ok(Some(picture))
 }
 
 /// What a sampled receiver's packets are compared with.
@@ -157,23 +191,9 @@ impl Receiver {
         // Saturates beyond a minute, which no bridge needs.
         latency.saturating_record(now.saturating_duration_since(sent.at).as_nanos() as u64);
         if codec == Codec::Vp8 {
-            let id = match (sent.picture_id, Descriptor::parse(payload).ok().and_then(|d| d.picture_id)) {
-                (true, Some(id)) => id,
-                (true, None) => return Err("a picture id is gone"),
-                (false, Some(_)) => return Err("a picture id was never sent"),
-                (false, None) => return Ok(()),
-            };
-            let incoming = &mut self.incoming[at];
-            // Within one stream a later packet never belongs to an earlier picture.
-            if let Some((number, last)) = incoming.picture
-                && sent.number > number
-                && id.wrapping_sub(last) & 0x7fff > 0x4000
-            {
-                return Err("a picture id goes backwards");
-            }
-            if incoming.picture.is_none_or(|(number, _)| sent.number > number) {
-                incoming.picture = Some((sent.number, id));
-            }
+            let descriptor = Descriptor::parse(payload).ok();
+            let id = descriptor.and_then(|d| Some((d.picture_id?, if d.long_picture_id { 15 } else { 7 })));
+            self.incoming[at].picture = verify_picture(self.incoming[at].picture, &sent, id)?;
         }
         Ok(())
     }
@@ -186,5 +206,30 @@ impl Receiver {
     fn complain(&mut self, complaint: &str) {
         self.counts.wrong += 1;
         self.complaint.get_or_insert_with(|| complaint.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_goes_backwards_only_if_it_was_sent_forwards() {
+        let check = |pairs: &[(u16, u16)], sent_bits, came_bits| {
+            let (mut latest, mut number) = (None, 0);
+            pairs.iter().try_for_each(|(id, came)| {
+                number += 1;
+                let sent = Sent { at: Instant::now(), stream: 0, number, picture_id: Some((*id, sent_bits)) };
+                latest = verify_picture(latest, &sent, Some((*came, came_bits)))?;
+                Ok::<_, &str>(())
+            })
+        };
+        assert_eq!(check(&[(1, 11), (2, 12), (1, 11), (3, 13)], 15, 15), Ok(()), "a late repetition");
+        assert_eq!(check(&[(59, 59), (0, 0), (1, 1), (60, 60)], 15, 15), Ok(()), "a sender that begins anew");
+        assert_eq!(check(&[(126, 126), (127, 127), (0, 0), (1, 1)], 7, 7), Ok(()), "seven bits wrap");
+        assert_eq!(check(&[(127, 127), (0, 128)], 7, 15), Ok(()), "seven bits made fifteen");
+        assert_eq!(check(&[(0x7fff, 5), (0, 6)], 15, 15), Ok(()), "fifteen bits wrap");
+        assert!(check(&[(1, 11), (2, 10)], 15, 15).is_err());
+        assert!(check(&[(127, 127), (0, 0)], 7, 15).is_err(), "a bridge that makes fifteen bits must go on");
     }
 }

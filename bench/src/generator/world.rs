@@ -277,7 +277,8 @@ impl World {
             });
             let len = sealed.ok_or(GeneratorError::Seal(stream.client))?;
             let vp8 = codec == Codec::Vp8;
-            let picture_id = vp8 && Descriptor::parse(&self.payload).is_ok_and(|d| d.picture_id.is_some());
+            let descriptor = Descriptor::parse(&self.payload).ok().filter(|_| vp8);
+            let picture_id = descriptor.and_then(|d| Some((d.picture_id?, if d.long_picture_id { 15 } else { 7 })));
             let sent = Sent { at: Instant::now(), stream: index, number: stream.packets, picture_id };
             self.ledger.note(vp8, &self.payload, sent);
             self.socket.send(*client.address.ip(), bridge, &self.packet[..len])?;
