@@ -86,6 +86,8 @@ fn the_only_bridge_dies_and_comes_back() {
     let mut world = call(&[("jvb1", &[])]);
     let meeting = world.bridge("jvb1").requests[0].meeting_id.clone();
     world.kill_bridge("jvb1");
+    assert!(!world.client(ROOM, "alice").actions().contains(&"session-terminate"), "it may come back");
+    world.pass(6);
     assert!(world.says_no_bridge(ROOM));
     world.join(ROOM, "carol", |_| {});
     assert!(world.client(ROOM, "carol").jingles.is_empty());
@@ -97,6 +99,52 @@ fn the_only_bridge_dies_and_comes_back() {
     }
     assert_eq!(offers(&mut world, "alice"), 2);
     assert_ne!(world.bridge("jvb1").requests[0].meeting_id, meeting, "it may still hold the old one");
+}
+
+#[test]
+fn a_bridge_that_is_back_at_once_keeps_its_conferences() {
+    let mut world = call(&[("jvb1", &[])]);
+    let bridge = world.kill_bridge("jvb1");
+    world.pass(3);
+    let asked = bridge.requests.len();
+    world.bridges.insert("jvb1".to_owned(), bridge);
+    world.add_bridge("jvb1", &[]);
+    let asked_again = world.bridge("jvb1").requests[asked..].to_vec();
+    assert_eq!(asked_again.len(), 1, "whether it still has the conference: {asked_again:?}");
+    world.join(ROOM, "carol", |_| {});
+    world.pass(60);
+    for nick in ["alice", "bob", "carol"] {
+        assert_eq!(offers(&mut world, nick), 1, "{nick}");
+        assert!(!world.client(ROOM, nick).actions().contains(&"session-terminate"));
+    }
+    assert!(!world.says_no_bridge(ROOM));
+}
+
+#[test]
+fn a_bridge_that_is_back_at_once_without_its_conferences_gets_new_ones() {
+    let mut world = call(&[("jvb1", &[])]);
+    world.kill_bridge("jvb1");
+    world.pass(1);
+    world.add_bridge("jvb1", &[]);
+    for nick in ["alice", "bob"] {
+        assert_eq!((offers(&mut world, nick), bridge_of(&mut world, nick).as_str()), (2, "jvb1"));
+    }
+}
+
+#[test]
+fn a_lost_bridge_is_not_waited_for_when_another_comes() {
+    let mut world = call(&[("jvb1", &[])]);
+    let meeting = world.bridge("jvb1").requests[0].meeting_id.clone();
+    let bridge = world.kill_bridge("jvb1");
+    world.pass(1);
+    world.add_bridge("jvb2", &[]);
+    assert_eq!(bridge_of(&mut world, "alice"), "jvb2");
+    // It had lost its connection alone.
+    world.bridges.insert("jvb1".to_owned(), bridge);
+    world.add_bridge("jvb1", &[]);
+    world.pass(11);
+    let last = world.bridge("jvb1").requests.last().unwrap();
+    assert!(last.expire && last.meeting_id == meeting, "nothing stays behind: {last:?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The brewery room: bridges come, report and go.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jid::BareJid;
@@ -8,6 +9,7 @@ use xmpp_parsers::presence::{Presence, Type};
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
 use super::bridges::BridgeChange;
+use super::conference::Conference;
 use super::limits::Refused;
 use super::machine::{Focus, Pending};
 use crate::brewery::{REMEDY, REMEDY_HIDDEN, Standing};
@@ -19,6 +21,9 @@ const SERVER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A server that takes longer than this to answer us holds up the bridges' answers too.
 const SLOW_SERVER: Duration = Duration::from_millis(500);
+
+/// A bridge that left the brewery, with no other there, may come back so long before its conferences are given up.
+const LOST_PATIENCE: Duration = Duration::from_secs(5);
 
 const HEALTH: &str = "http://jitsi.org/protocol/healthcheck";
 
@@ -56,6 +61,11 @@ impl Focus {
         match self.bridges.presence(now, &occupant, &presence.payloads) {
             Some(BridgeChange::Added(bridge)) => {
                 tracing::info!(%bridge, "bridge found");
+                if self.lost.remove(&bridge).is_some() {
+                    self.ask_for_conferences(now, &bridge);
+                } else {
+                    self.give_up_lost(now, None);
+                }
                 self.leave_silent(now);
                 self.start_waiting(now);
             }
@@ -92,11 +102,44 @@ impl Focus {
         }
     }
 
+    /// A bridge left the brewery. Where another one can take over, it does. Else the media may well go on: a bridge whose
+    /// connection to the server broke for a moment is back in a second or two, with all of its conferences.
     fn bridge_left(&mut self, now: Instant, bridge: &str) {
-        if self.bridges.left(bridge) {
-            self.totals.lost_bridges += 1;
+        if !self.bridges.left(bridge) {
+            return;
+        }
+        self.totals.lost_bridges += 1;
+        if self.bridges.select(now, None).is_some() {
             tracing::warn!(%bridge, "bridge lost; its conferences move");
             self.move_away(now, bridge);
+        } else {
+            tracing::warn!(%bridge, patience = ?LOST_PATIENCE, "bridge lost, and there is no other; waiting for it");
+            self.lost.insert(bridge.to_owned(), now + LOST_PATIENCE);
+        }
+    }
+
+    /// Ends the sessions on bridges that were lost by a time, or at all, and did not come back.
+    pub(super) fn give_up_lost(&mut self, now: Instant, by: Option<Instant>) {
+        let (due, waiting) =
+            std::mem::take(&mut self.lost).into_iter().partition(|(_, until)| by.is_none_or(|by| *until <= by));
+        self.lost = waiting;
+        let due: BTreeMap<String, Instant> = due;
+        for bridge in due.into_keys() {
+            tracing::warn!(%bridge, "the lost bridge did not come back; its conferences move");
+            self.move_away(now, &bridge);
+        }
+    }
+
+    /// Asks a bridge that is back whether it still has the conferences that it had: an error has them start again.
+    fn ask_for_conferences(&mut self, now: Instant, bridge: &str) {
+        let of_it = |(room, conference): (&BareJid, &Conference)| {
+            let session = conference.session.as_ref().filter(|session| session.bridge == bridge && session.created)?;
+            Some((room.clone(), conference.meeting_id.clone(), session.id.clone()))
+        };
+        let rooms: Vec<_> = self.conferences.iter().filter_map(of_it).collect();
+        for (room, meeting_id, session) in rooms {
+            let pending = Pending::Update { room, nick: String::new(), session };
+            self.request(now, bridge, true, ConferenceModify::new(&meeting_id).into(), pending);
         }
     }
 

@@ -42,7 +42,7 @@ const BREWERY_TIMEOUT: Duration = Duration::from_secs(15);
 const ORPHAN_LIFETIME: Duration = Duration::from_secs(60);
 
 /// Their bridge may come back later than we do: asked again this often, and not for ever.
-const ORPHAN_RETRY: Duration = Duration::from_secs(10);
+pub(super) const ORPHAN_RETRY: Duration = Duration::from_secs(10);
 const ORPHAN_FORGOTTEN: Duration = Duration::from_secs(600);
 
 /// What the shell tells the focus.
@@ -112,6 +112,13 @@ pub(super) struct Orphan {
     pub forgotten: Instant,
 }
 
+impl Orphan {
+    /// To be expired after `lifetime`, or once its bridge is back.
+    pub(super) fn new(now: Instant, lifetime: Duration, room: BareJid, meeting_id: String, bridge: String) -> Self {
+        Self { room, meeting_id, bridge, deadline: now + lifetime, forgotten: now + ORPHAN_FORGOTTEN }
+    }
+}
+
 /// The focus.
 #[derive(Debug)]
 pub struct Focus {
@@ -121,6 +128,8 @@ pub struct Focus {
     pub(super) brewery: Brewery,
     pub(super) brewery_retry: Option<Instant>,
     pub(super) bridges: Bridges,
+    /// Bridges that left while there was no other, and until when they may come back.
+    pub(super) lost: BTreeMap<String, Instant>,
     pub(super) conferences: BTreeMap<BareJid, Conference>,
     pub(super) orphans: Vec<Orphan>,
     pub(super) caps: BTreeMap<String, Features>,
@@ -171,6 +180,7 @@ impl Focus {
             brewery,
             brewery_retry: None,
             bridges: Bridges::default(),
+            lost: BTreeMap::new(),
             conferences: BTreeMap::new(),
             orphans: Vec::new(),
             caps: BTreeMap::new(),
@@ -239,6 +249,7 @@ impl Focus {
             self.join_brewery(now);
         }
         self.look_at_brewery(now);
+        self.give_up_lost(now, Some(now));
         self.check_bridges(now);
         self.forget_senders(now);
         self.conference_timeouts(now);
@@ -253,7 +264,7 @@ impl Focus {
     /// Ends what is left of a conference on its bridge; while the bridge is away this waits.
     pub(super) fn expire_orphan(&mut self, now: Instant, orphan: Orphan) {
         if self.online && self.bridges.get(&orphan.bridge).is_some() {
-            tracing::info!(room = %orphan.room, bridge = %orphan.bridge, "conference of a lost room expired");
+            tracing::info!(room = %orphan.room, bridge = %orphan.bridge, "conference that nobody is in any more expired");
             self.expire_on_bridge(&orphan.bridge, &orphan.meeting_id);
         } else if now < orphan.forgotten {
             self.orphans.push(Orphan { deadline: now + ORPHAN_RETRY, ..orphan });
@@ -280,7 +291,7 @@ impl Focus {
         let conferences = self.conferences.values().filter_map(Conference::poll_timeout);
         let orphans = self.orphans.iter().map(|orphan| orphan.deadline);
         let others = [self.bridges.poll_timeout(), self.brewery_retry, self.brewery.poll_look()].into_iter().flatten();
-        pending.chain(conferences).chain(orphans).chain(others).min()
+        pending.chain(conferences).chain(orphans).chain(others).chain(self.lost.values().copied()).min()
     }
 
     /// The next stanza to send.
@@ -365,18 +376,13 @@ impl Focus {
     fn forget_rooms(&mut self, now: Instant) {
         self.pending.clear();
         self.bridges.clear();
+        self.lost.clear();
         self.brewery.room.reset();
         self.server_slow = false;
         for (room, conference) in std::mem::take(&mut self.conferences) {
             if let Some(session) = conference.session {
                 tracing::info!(%room, "room lost with the connection; its media stays until it starts again");
-                self.orphans.push(Orphan {
-                    room,
-                    meeting_id: conference.meeting_id,
-                    bridge: session.bridge,
-                    deadline: now + ORPHAN_LIFETIME,
-                    forgotten: now + ORPHAN_FORGOTTEN,
-                });
+                self.orphans.push(Orphan::new(now, ORPHAN_LIFETIME, room, conference.meeting_id, session.bridge));
             }
         }
     }

@@ -11,7 +11,7 @@ use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
 use super::conference::{BridgeSession, Member, RoomState, Stage};
 use super::limits::Refused;
-use super::machine::{Answer, Focus, Pending};
+use super::machine::{Answer, Focus, ORPHAN_RETRY, Orphan, Pending};
 use super::offer::{self, Features, Offer};
 use super::sources::{ConferenceSources, difference, only};
 use crate::colibri::elements::{
@@ -134,7 +134,7 @@ impl Focus {
     fn expire_orphans(&mut self, now: Instant, room: &BareJid) {
         let (mine, others) = std::mem::take(&mut self.orphans).into_iter().partition(|orphan| orphan.room == *room);
         self.orphans = others;
-        let mine: Vec<super::machine::Orphan> = mine;
+        let mine: Vec<Orphan> = mine;
         for orphan in mine {
             self.expire_orphan(now, orphan);
         }
@@ -256,7 +256,7 @@ impl Focus {
                 if let Some(member) = self.conferences.get_mut(room).and_then(|c| c.members.get_mut(nick)) {
                     member.stage = Stage::Ended;
                 }
-                self.expire_if_unused(room);
+                self.expire_if_unused(now, room);
             }
             _ => self.bridge_failed(now, room),
         }
@@ -345,7 +345,7 @@ impl Focus {
         };
         let nicks: Vec<String> = conference.by_arrival().into_iter().filter(affected).collect();
         if only.is_none() {
-            self.drop_bridge_session(room);
+            self.drop_bridge_session(now, room);
         }
         // All at once: sessions that end are told nothing of each other.
         let mut ended = Vec::new();
@@ -373,13 +373,16 @@ impl Focus {
 
     /// Ends the conference on its bridge. The next session has a new meeting id: this bridge may still hold the old
     /// conference when it gets the next request.
-    fn drop_bridge_session(&mut self, room: &BareJid) {
+    fn drop_bridge_session(&mut self, now: Instant, room: &BareJid) {
         let fresh = self.random_id();
         let Some(conference) = self.conferences.get_mut(room) else { return };
         let Some(session) = conference.session.take() else { return };
         let meeting_id = std::mem::replace(&mut conference.meeting_id, fresh);
         if self.bridges.get(&session.bridge).is_some() {
             self.expire_on_bridge(&session.bridge, &meeting_id);
+        } else {
+            // It may have lost its connection alone, and come back with what it had.
+            self.orphans.push(Orphan::new(now, ORPHAN_RETRY, room.clone(), meeting_id, session.bridge));
         }
     }
 
@@ -400,7 +403,7 @@ impl Focus {
             return;
         }
         let nicks = conference.by_arrival();
-        self.drop_bridge_session(room);
+        self.drop_bridge_session(now, room);
         for nick in nicks {
             let sid = self.end_session(now, room, &nick, Stage::Idle);
             self.terminate(room, &nick, &sid, "expired", "Idle session timeout");
@@ -410,16 +413,16 @@ impl Focus {
 
     /// Takes a member's endpoint off the bridge; the conference with it when it was the last.
     pub(super) fn expire_endpoint(&mut self, now: Instant, room: &BareJid, nick: &str) {
-        if !self.expire_if_unused(room) {
+        if !self.expire_if_unused(now, room) {
             self.update_endpoint(now, room, Endpoint { expire: true, ..Endpoint::new(nick) });
         }
     }
 
     /// Ends the conference on its bridge when nobody has an endpoint there any more; true when there is none now.
-    fn expire_if_unused(&mut self, room: &BareJid) -> bool {
+    fn expire_if_unused(&mut self, now: Instant, room: &BareJid) -> bool {
         let Some(conference) = self.conferences.get(room) else { return true };
         if conference.sessions() == 0 {
-            self.drop_bridge_session(room);
+            self.drop_bridge_session(now, room);
         }
         self.conferences.get(room).is_none_or(|conference| conference.session.is_none())
     }

@@ -3,7 +3,7 @@
 
 #![allow(dead_code)] // Each test binary uses its own part.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use ringbridge_controlplane::colibri::elements::{
@@ -66,6 +66,8 @@ pub struct Bridge {
     /// Ids of their IQs.
     pub ids: Vec<String>,
     pub checks: usize,
+    /// Conferences that it was asked to create and not to expire.
+    pub meetings: BTreeSet<String>,
 }
 
 #[derive(Clone)]
@@ -354,6 +356,13 @@ impl World {
         let request = ConferenceModify::try_from(payload).expect("a colibri2 request");
         bridge.requests.push(request.clone());
         bridge.ids.push(id.to_owned());
+        if request.create {
+            bridge.meetings.insert(request.meeting_id.clone());
+        } else if request.expire {
+            bridge.meetings.remove(&request.meeting_id);
+        } else if !bridge.meetings.contains(&request.meeting_id) {
+            return self.give(&error_iq(id, to, "item-not-found", Some("CONFERENCE_NOT_FOUND")));
+        }
         match bridge.answers.clone() {
             Answers::Nothing => {}
             Answers::Error(condition, reason) => self.give(&error_iq(id, to, condition, reason)),
