@@ -59,11 +59,11 @@ pub(super) fn tracks(
 }
 
 fn rtp(datagram: &[u8]) -> Result<Packet<'_>, Reason> {
-    let packet = Packet::parse(datagram).map_err(|_| Reason::NotRtp)?;
     // RTCP shares the port: its packet types lie where the payload types 64 to 95 would be with the marker bit.
-    if matches!(datagram.get(1), Some(192..=223)) {
+    if matches!(datagram, [first, 192..=223, ..] if first >> 6 == 2) {
         return Err(Reason::Rtcp);
     }
+    let packet = Packet::parse(datagram).map_err(|_| Reason::NotRtp)?;
     if packet.payload().is_empty() { Err(Reason::Empty) } else { Ok(packet) }
 }
 
