@@ -18,6 +18,9 @@ const LONGEST_STEP: Duration = Duration::from_secs(10);
 /// A datagram and when it was captured, nanoseconds.
 pub(super) type Seen<'a> = (Option<i128>, &'a [u8]);
 
+/// A packet of a stream and when it was captured, nanoseconds.
+type Stamped = (Option<i128>, Recorded);
+
 /// The streams of datagrams in order of time, one for each SSRC.
 pub(super) fn tracks(
     datagrams: &[Seen<'_>],
@@ -25,7 +28,7 @@ pub(super) fn tracks(
     left_out: &mut LeftOut,
 ) -> Vec<RecordedTrack> {
     let mut order = Vec::new();
-    let mut streams: BTreeMap<u32, (Codec, Vec<(Option<i128>, Recorded)>)> = BTreeMap::new();
+    let mut streams: BTreeMap<u32, (Codec, Vec<Stamped>)> = BTreeMap::new();
     let mut known = HashSet::new();
     for (at, datagram) in datagrams {
         let packet = match rtp(datagram) {
@@ -68,10 +71,10 @@ fn rtp(datagram: &[u8]) -> Result<Packet<'_>, Reason> {
 }
 
 /// Packets with their time since `first`, or by their RTP timestamps where some have none.
-fn timed(codec: Codec, packets: Vec<(Option<i128>, Recorded)>, first: i128) -> Vec<Recorded> {
+fn timed(codec: Codec, packets: Vec<Stamped>, first: i128) -> Vec<Recorded> {
     let by_capture = packets.iter().all(|(at, _)| at.is_some());
     let (mut at, mut before) = (Duration::ZERO, None);
-    let time = |(captured, packet): (Option<i128>, Recorded)| {
+    let time = |(captured, packet): Stamped| {
         if by_capture {
             let since = captured.unwrap_or(first).saturating_sub(first).max(0);
             at = Duration::from_nanos(u64::try_from(since).unwrap_or(u64::MAX));

@@ -174,7 +174,10 @@ fn turn(capture: Capture) -> Vec<(u64, Vec<u8>)> {
     all
 }
 
-fn sent() -> Vec<(u64, Vec<u8>)> {
+/// When, in milliseconds, and what.
+type Played = (u64, Vec<u8>);
+
+fn sent() -> Vec<Played> {
     packets().into_iter().map(|(at, packet)| (at, packet[12..].to_vec())).collect()
 }
 
@@ -204,9 +207,7 @@ fn pcapng_of_every_resolution_order_and_block() {
         for exponent in [10, 20, 30] {
             // Milliseconds are no whole numbers of such units.
             let played = turn(parsed(&ng(big, 6, Some(0x80 | exponent), 1 << exponent)));
-            let near = |((at, payload), (due, expected)): (&(u64, Vec<u8>), &(u64, Vec<u8>))| {
-                at.abs_diff(*due) <= 1 && payload == expected
-            };
+            let near = |(played, sent): (&Played, &Played)| played.0.abs_diff(sent.0) <= 1 && played.1 == sent.1;
             assert!(played.len() == COUNT && played.iter().zip(&sent()).all(near), "2^-{exponent}");
         }
         for resolution in [0, 38, 39, 127, 128, 255] {
