@@ -22,11 +22,16 @@ async function enter(rig, room, { reads = true, accept = true } = {}) {
 
 const message = (colibriClass, fields) => JSON.stringify({ colibriClass, ...fields });
 
+/** Longest that an attacker talks, ms: the bridge does not listen to who says too much, so not all of it may be taken. */
+const talkTime = 30000;
+
 /** Sends texts on one channel, anew when the bridge closed it; how many were taken. */
 async function talk(rig, texts, { pause = 5 } = {}) {
   const one = await enter(rig, rig.room);
+  const end = Date.now() + talkTime;
   let taken = 0, reopened = 0;
   for (const text of texts) {
+    if (Date.now() > end) break;
     if (one.channel.closed) {
       one.channel = await Channel.open(one.session.webSocket).catch(() => one.channel);
       reopened++;
