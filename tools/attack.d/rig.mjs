@@ -27,9 +27,8 @@ export class Rig {
       this.witnesses = new Witnesses(this.stack, this.room, { nice: process.getuid() === 0 ? -5 : 0 });
       await this.witnesses.meet();
       // The control plane's gauges are refreshed every few seconds.
-      await until('the bridge says that it holds the witnesses', 20000, async () =>
-        (await Promise.all(this.stack.bridges.map(one => this.held(one)))).some(held =>
-          Object.entries(held).some(([name, value]) => /control_held.*endpoints/.test(name) && value >= 3)), 500);
+      await until('the bridges say that they hold the witnesses', 20000, async () =>
+        Object.entries(await this.held()).some(([name, value]) => /control_held.*endpoints/.test(name) && value >= 3), 500);
     }
     return this;
   }
@@ -61,11 +60,14 @@ export class Rig {
     if (!this.bridgeJid) throw new Error('nobody says the full JID of the bridge');
   }
 
-  /** Held objects of a bridge, and conferences of the focus. */
-  async held(bridge = this.bridge) {
-    const text = await (await fetch(bridge.bridgeUrl('/metrics'), { signal: AbortSignal.timeout(5000) })).text();
+  /** Held objects of all bridges together, whichever has them, and conferences of the focus. */
+  async held() {
+    const held = {};
+    for (const bridge of this.stack.bridges) {
+      const text = await (await fetch(bridge.bridgeUrl('/metrics'), { signal: AbortSignal.timeout(5000) })).text();
+      for (const [name, value] of Object.entries(heldOf(text))) held[name] = (held[name] ?? 0) + value;
+    }
     const focus = await (await fetch(this.focus.focusUrl('/colibri/stats'), { signal: AbortSignal.timeout(5000) })).json();
-    const held = heldOf(text);
     for (const [name, value] of Object.entries(focus)) {
       if (/conferences|participants/.test(name) && !/total|largest/.test(name) && typeof value === 'number') held[`focus ${name}`] = value;
     }
