@@ -137,24 +137,34 @@ impl<K: Ord + Clone> Buckets<K> {
 }
 
 /// At most one log line in a while, with the number of those that were left out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Quiet {
+    interval: Duration,
     last: Option<Instant>,
     silenced: u64,
 }
 
 impl Quiet {
-    /// Between two lines.
-    pub const INTERVAL: Duration = Duration::from_secs(60);
+    /// Lets one through every `interval`.
+    pub const fn new(interval: Duration) -> Self {
+        Self { interval, last: None, silenced: 0 }
+    }
 
     /// `Some` with the number of silenced ones before when a line may be written now.
     pub fn speak(&mut self, now: Instant) -> Option<u64> {
-        if self.last.is_some_and(|last| now.saturating_duration_since(last) < Self::INTERVAL) {
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) < self.interval) {
             self.silenced += 1;
             return None;
         }
         self.last = Some(now);
         Some(std::mem::take(&mut self.silenced))
+    }
+}
+
+/// Once a minute.
+impl Default for Quiet {
+    fn default() -> Self {
+        Self::new(Duration::from_secs(60))
     }
 }
 
@@ -203,6 +213,6 @@ mod tests {
         assert_eq!(quiet.speak(now), Some(0));
         assert_eq!(quiet.speak(now), None);
         assert_eq!(quiet.speak(now + Duration::from_secs(59)), None);
-        assert_eq!(quiet.speak(now + Quiet::INTERVAL), Some(2));
+        assert_eq!(quiet.speak(now + Duration::from_secs(60)), Some(2));
     }
 }

@@ -368,13 +368,19 @@ fn no_valid_pair_for_30_seconds_is_reported_once() {
     world.assert_connected();
 }
 
-#[test]
-fn forged_answers_prove_nothing() {
-    let now = Instant::now();
+/// A bridge that has just sent its first check to the peer, and that check.
+fn checking_bridge(now: Instant) -> (Bridge, Vec<u8>) {
     let mut bridge = Bridge::new(true);
     bridge.signal(now, &[(PEER, 1, false)]);
     bridge.tick(now);
     let (_, check) = bridge.out.sent.pop().unwrap();
+    (bridge, check)
+}
+
+#[test]
+fn forged_answers_prove_nothing() {
+    let now = Instant::now();
+    let (mut bridge, check) = checking_bridge(now);
     bridge.receive(now, peer_addr(), &answer(&check, "wrong"));
     assert_eq!(bridge.stats.get(Counter::DropStunIntegrity), 1);
     bridge.receive(now, "198.51.100.8:4000".parse().unwrap(), &answer(&check, PEER_PWD));
@@ -425,10 +431,7 @@ fn a_relay_is_nominated_only_when_nothing_else_works() {
 #[test]
 fn pairs_are_bounded_and_the_valid_one_stays() {
     let now = Instant::now();
-    let mut bridge = Bridge::new(true);
-    bridge.signal(now, &[(PEER, 1, false)]);
-    bridge.tick(now);
-    let (_, check) = bridge.out.sent.pop().unwrap();
+    let (mut bridge, check) = checking_bridge(now);
     bridge.receive(now, peer_addr(), &answer(&check, PEER_PWD));
     for port in 1..500 {
         let now = now + Duration::from_millis(10 * u64::from(port));
@@ -482,10 +485,7 @@ fn forged_requests_without_end_are_not_hashed_and_do_not_end_what_goes_on() {
 #[test]
 fn requests_without_end_are_answered_at_a_rate_and_cost_the_others_nothing() {
     let now = Instant::now();
-    let mut bridge = Bridge::new(true);
-    bridge.signal(now, &[(PEER, 1, false)]);
-    bridge.tick(now);
-    let (_, check) = bridge.out.sent.pop().unwrap();
+    let (mut bridge, check) = checking_bridge(now);
     bridge.receive(now, peer_addr(), &answer(&check, PEER_PWD));
     bridge.out.sent.clear();
     let bytes = (0..10_000u64).map(|i| {

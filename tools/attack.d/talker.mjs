@@ -2,18 +2,16 @@
 import { spawn } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { Background } from '../demo.d/process.mjs';
+import { Running } from '../demo.d/process.mjs';
 
-export class Talker {
+export class Talker extends Running {
   /** `nice`: scheduling priority, as of nice(1); `log` gets its standard error. */
   constructor(name, program, args, { log, nice = 0 }) {
-    this.name = name;
+    const niced = nice === 0 ? [program, args] : ['nice', ['-n', String(nice), program, ...args]];
+    super(name, spawn(...niced, { stdio: ['pipe', 'pipe', 'pipe'], detached: true }));
     this.lines = [];
     this.waiting = [];
-    const niced = nice === 0 ? [program, args] : ['nice', ['-n', String(nice), program, ...args]];
-    this.child = spawn(...niced, { stdio: ['pipe', 'pipe', 'pipe'], detached: true });
-    const file = createWriteStream(log, { flags: 'a' });
-    this.child.stderr.pipe(file);
+    this.child.stderr.pipe(createWriteStream(log, { flags: 'a' }));
     this.child.stdin.on('error', () => { /* it has ended */ });
     createInterface({ input: this.child.stdout }).on('line', text => {
       let line;
@@ -21,20 +19,7 @@ export class Talker {
       this.lines.push(line);
       this.waiting = this.waiting.filter(one => !one(line));
     });
-    this.ended = new Promise(resolve => {
-      const end = result => {
-        this.result ??= result;
-        Background.all.delete(this);
-        resolve(this.result);
-      };
-      this.child.on('close', (code, signal) => end(signal ?? `exit code ${code}`));
-      this.child.on('error', error => end(error.message));
-    });
-    Background.all.add(this);
   }
-
-  get pid() { return this.child.pid; }
-  get alive() { return this.result === undefined; }
 
   /** Gives an order. */
   order(value) { if (this.alive) this.child.stdin.write(JSON.stringify(value) + '\n'); }
@@ -63,21 +48,5 @@ export class Talker {
     });
   }
 
-  signal(name) {
-    if (!this.alive) return;
-    try { process.kill(-this.pid, name); } catch { /* gone already */ }
-  }
-
-  async stop(patience = 3000) {
-    if (!this.alive) return;
-    this.signal('SIGTERM');
-    const late = setTimeout(() => this.signal('SIGKILL'), patience);
-    await this.ended;
-    clearTimeout(late);
-  }
-
-  async kill() {
-    this.signal('SIGKILL');
-    await this.ended;
-  }
+  stop(patience = 3000) { return super.stop(patience); }
 }

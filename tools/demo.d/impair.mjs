@@ -2,28 +2,17 @@
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { Background } from './process.mjs';
+import { Running } from './process.mjs';
 import { benchBinary } from './ringbridge.mjs';
 
-export class Impairment {
+export class Impairment extends Running {
   /** Starts `relays` relays in front of the bridge's media port; resolves once they listen. */
   static async start({ mediaPort, relays = 1, reportMs = 100, seed = 1, log }) {
-    const one = new Impairment();
     const output = openSync(log, 'a');
-    one.child = spawn(benchBinary(), ['impair', '--bridge', `127.0.0.1:${mediaPort}`, '--relays', String(relays),
-      '--report-ms', String(reportMs), '--seed', String(seed)], { stdio: ['pipe', 'pipe', output], detached: true });
+    const one = new Impairment('impair', spawn(benchBinary(), ['impair', '--bridge', `127.0.0.1:${mediaPort}`, '--relays', String(relays),
+      '--report-ms', String(reportMs), '--seed', String(seed)], { stdio: ['pipe', 'pipe', output], detached: true }));
     closeSync(output);
-    one.ended = new Promise(resolve => {
-      const end = result => {
-        one.result ??= result;
-        Background.all.delete(one);
-        resolve(one.result);
-      };
-      one.child.on('close', (code, signal) => end(signal ?? `exit code ${code}`));
-      one.child.on('error', error => end(error.message));
-    });
     one.child.stdin.on('error', () => {});
-    Background.all.add(one);
     // Reports by relay: {at (Date.now() milliseconds), relay, up, down, refused}.
     one.reports = [];
     one.addresses = await new Promise((resolve, reject) => {
@@ -46,12 +35,5 @@ export class Impairment {
   /** Reports of one relay from `from` to `to` (Date.now() milliseconds). */
   between(from, to = Infinity, relay = 0) {
     return this.reports.filter(one => one.relay === relay && one.at >= from && one.at <= to);
-  }
-
-  signal(name) { if (this.result === undefined) this.child.kill(name); }
-
-  async stop() {
-    this.signal('SIGTERM');
-    await this.ended;
   }
 }

@@ -34,35 +34,56 @@ export async function until(what, timeout, condition, interval = 100) {
   }
 }
 
-/** A program in the background. Its output is appended to `log`. */
-export class Background {
+/** A program that runs beside us, in a process group of its own, so that Ctrl-C reaches only us and we stop things in order. */
+export class Running {
   static all = new Set();
 
-  constructor(name, program, args, { log, env, cwd } = {}) {
-    this.name = name;
-    this.log = log;
-    const output = openSync(log, 'a');
-    // Its own process group, so that Ctrl-C reaches only us and we stop things in order.
-    this.child = spawn(program, args, { stdio: ['ignore', output, output], env: { ...process.env, ...env }, cwd, detached: true });
-    closeSync(output);
-    this.started = Date.now();
+  constructor(name, child) {
+    Object.assign(this, { name, child });
     this.ended = new Promise(resolve => {
-      this.child.on('close', (code, signal) => {
-        this.result = signal ?? `exit code ${code}`;
-        Background.all.delete(this);
+      const end = result => {
+        this.result ??= result;
+        Running.all.delete(this);
         resolve(this.result);
-      });
-      this.child.on('error', error => {
-        this.result = error.message;
-        Background.all.delete(this);
-        resolve(this.result);
-      });
+      };
+      child.on('close', (code, signal) => end(signal ?? `exit code ${code}`));
+      child.on('error', error => end(error.message));
     });
-    Background.all.add(this);
+    Running.all.add(this);
   }
 
   get pid() { return this.child.pid; }
   get alive() { return this.result === undefined; }
+
+  signal(name) {
+    if (!this.alive) return;
+    try { process.kill(-this.pid, name); } catch { /* gone already */ }
+  }
+
+  /** SIGTERM, and SIGKILL when it takes longer than `patience` milliseconds. */
+  async stop(patience = 5000) {
+    if (!this.alive) return;
+    this.signal('SIGTERM');
+    const late = setTimeout(() => this.signal('SIGKILL'), patience);
+    await this.ended;
+    clearTimeout(late);
+  }
+
+  async kill() {
+    this.signal('SIGKILL');
+    await this.ended;
+  }
+}
+
+/** A program in the background. Its output is appended to `log`. */
+export class Background extends Running {
+  constructor(name, program, args, { log, env, cwd } = {}) {
+    const output = openSync(log, 'a');
+    super(name, spawn(program, args, { stdio: ['ignore', output, output], env: { ...process.env, ...env }, cwd, detached: true }));
+    closeSync(output);
+    this.log = log;
+    this.started = Date.now();
+  }
 
   /** Throws with the end of the log when the program has ended. */
   check() {
@@ -85,26 +106,4 @@ export class Background {
     const count = folder => readdirSync(`/proc/${this.pid}/${folder}`).length;
     return { files: count('fd'), threads: count('task') };
   }
-
-  signal(name) {
-    if (!this.alive) return;
-    try { process.kill(-this.pid, name); } catch { /* gone already */ }
-  }
-
-  /** SIGTERM, and SIGKILL when it takes longer than `patience` milliseconds. */
-  async stop(patience = 5000) {
-    if (!this.alive) return;
-    this.signal('SIGTERM');
-    const late = setTimeout(() => this.signal('SIGKILL'), patience);
-    await this.ended;
-    clearTimeout(late);
-  }
-
-  async kill() {
-    this.signal('SIGKILL');
-    await this.ended;
-  }
 }
-
-// Whatever way this program ends, it leaves no child.
-process.on('exit', () => { for (const child of Background.all) child.signal('SIGKILL'); });

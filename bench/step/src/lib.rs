@@ -98,7 +98,8 @@ pub fn run(receivers: u32, packets: usize) -> Steps {
     Steps { forwarded: stats.get(Counter::PacketsForwarded) - before, allocations }
 }
 
-fn keys(n: u32) -> SrtpKeys {
+/// SRTP keys that only the endpoint of this number has.
+pub fn keys(n: u32) -> SrtpKeys {
     let master = |part: u8| {
         let mut key = [part; 32];
         key[..4].copy_from_slice(&n.to_be_bytes());

@@ -1,6 +1,5 @@
 //! The brewery room: bridges come, report and go.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jid::BareJid;
@@ -120,11 +119,10 @@ impl Focus {
 
     /// Ends the sessions on bridges that were lost by a time, or at all, and did not come back.
     pub(super) fn give_up_lost(&mut self, now: Instant, by: Option<Instant>) {
-        let (due, waiting) =
-            std::mem::take(&mut self.lost).into_iter().partition(|(_, until)| by.is_none_or(|by| *until <= by));
-        self.lost = waiting;
-        let due: BTreeMap<String, Instant> = due;
-        for bridge in due.into_keys() {
+        let due = self.lost.iter().filter(|(_, until)| by.is_none_or(|by| **until <= by));
+        let due: Vec<String> = due.map(|(bridge, _)| bridge.clone()).collect();
+        for bridge in due {
+            self.lost.remove(&bridge);
             tracing::warn!(%bridge, "the lost bridge did not come back; its conferences move");
             self.move_away(now, &bridge);
         }

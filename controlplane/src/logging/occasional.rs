@@ -3,20 +3,21 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::pace::Quiet;
+
 /// Least time between two lines of one kind.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Lets one line of its kind through every ten seconds.
 #[derive(Debug)]
 pub struct Occasional {
-    /// When the last one was let through, and how many were not since.
-    state: Mutex<(Option<Instant>, u64)>,
+    quiet: Mutex<Quiet>,
 }
 
 impl Occasional {
     /// Nothing was said yet.
     pub const fn new() -> Self {
-        Self { state: Mutex::new((None, 0)) }
+        Self { quiet: Mutex::new(Quiet::new(INTERVAL)) }
     }
 
     /// Whether to say it now; then also how many times it was not said since the last time.
@@ -25,14 +26,7 @@ impl Occasional {
     }
 
     fn allow_at(&self, now: Instant) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, unsaid) = &mut *state;
-        if last.is_some_and(|last| now.saturating_duration_since(last) < INTERVAL) {
-            *unsaid += 1;
-            return None;
-        }
-        *last = Some(now);
-        Some(std::mem::take(unsaid))
+        self.quiet.lock().unwrap_or_else(PoisonError::into_inner).speak(now)
     }
 }
 

@@ -17,6 +17,7 @@ use super::element_stream::{ElementStream, SendError};
 use super::reader::{Item, Unfit, is_stanza};
 use super::stream::{self, OpenError, Opened, Session};
 use super::{XmppEvent, XmppSettings, wire};
+use crate::pace::Quiet;
 
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
@@ -57,9 +58,8 @@ struct Connection {
     session: Session,
     events: mpsc::Sender<XmppEvent>,
     counters: Arc<XmppCounters>,
-    /// When unreadable stanzas were last logged, and how many came since.
-    logged: Option<Instant>,
-    unlogged: u64,
+    /// Lines of the log about unreadable stanzas.
+    skips: Quiet,
 }
 
 /// Pauses between streams.
@@ -100,7 +100,7 @@ pub(super) async fn run(
 ) {
     let mut pauses = Pauses::default();
     let mut connection =
-        Connection { settings, session: Session::default(), events, counters, logged: None, unlogged: 0 };
+        Connection { settings, session: Session::default(), events, counters, skips: Quiet::new(LOG_EVERY) };
     loop {
         let opened = {
             let attempt = timeout(OPEN_TIMEOUT, stream::open(&connection.settings, &mut connection.session));
@@ -337,11 +337,9 @@ impl Connection {
             self.session.received = self.session.received.wrapping_add(1);
         }
         self.counters.count(Left::Unreadable(unfit));
-        self.unlogged += 1;
-        if self.logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+        if let Some(silenced) = self.skips.speak(std::time::Instant::now()) {
             let from = head.as_ref().and_then(|head| head.attr("from"));
-            tracing::warn!(from, reason = unfit.reason(), stanzas = self.unlogged, "XMPP stanzas skipped: {unfit}");
-            (self.logged, self.unlogged) = (Some(Instant::now()), 0);
+            tracing::warn!(from, reason = unfit.reason(), stanzas = silenced + 1, "XMPP stanzas skipped: {unfit}");
         }
         match head.and_then(|head| wire::refusal(&head, DefinedCondition::NotAcceptable, &unfit.to_string())) {
             Some(iq) => self.send(stream, iq.into()).await,

@@ -16,11 +16,10 @@ use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::media::{
     Encoding, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint, VideoType,
 };
-use ringbridge_dataplane::ring::{
-    Command, FeedbackSsrcs, IceCredentials, MasterKey, NewEndpoint, SrtpKeys, SrtpProfile,
-};
+use ringbridge_dataplane::ring::{Command, FeedbackSsrcs, IceCredentials, NewEndpoint, SrtpProfile};
 use ringbridge_dataplane::srtp::Sealer;
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
+use ringbridge_step::keys;
 
 /// Processor time of this thread, by the kernel's statistics; their resolution is a tick of its scheduler.
 fn processor_time() -> Duration {
@@ -53,15 +52,6 @@ struct Room {
     now: Instant,
     slots: Vec<EndpointSlot>,
     sealers: Vec<Sealer>,
-}
-
-fn keys(n: u32) -> SrtpKeys {
-    let master = |part: u8| {
-        let mut key = [part; 32];
-        key[..4].copy_from_slice(&n.to_be_bytes());
-        MasterKey { key, salt: [part; 14] }
-    };
-    SrtpKeys { profile: SrtpProfile::AeadAes128Gcm, inbound: master(1), outbound: master(2) }
 }
 
 fn media() -> Media {

@@ -52,25 +52,18 @@ impl<'a> Resolver<'a> {
 
     /// What the first `count` values that a key was set to come to.
     fn field(&mut self, values: &'a [Node], count: usize, path: &mut Path) -> Made {
-        let mut merged: Option<BTreeMap<String, Value>> = None;
+        let mut merged = None;
         for (index, node) in values.iter().enumerate().take(count).rev() {
             self.making.push(Field { path: path.clone(), index });
             let value = self.node(node, path);
             self.making.pop();
-            match (value?, &mut merged) {
-                (None, _) => {}
-                (Some(Value::Object(fields)), None) => merged = Some(fields),
-                (Some(Value::Object(fields)), Some(over)) => {
-                    let below = std::mem::take(over);
-                    *over = fields;
-                    overlay(over, below);
-                }
-                (Some(value), None) => return Ok(Some(value)),
-                // An object over something else replaces it.
-                (Some(_), Some(_)) => break,
+            if let Some(value) = value?
+                && !lay_below(&mut merged, value)
+            {
+                break;
             }
         }
-        Ok(merged.map(Value::Object))
+        Ok(merged)
     }
 
     fn node(&mut self, node: &'a Node, path: &mut Path) -> Made {
@@ -206,7 +199,7 @@ impl<'a> Resolver<'a> {
 
     /// What is at `rest` in the values that a key was set to, without making all of them: they may refer to each other.
     fn look_through(&mut self, values: &'a [Node], here: &mut Path, rest: &[String]) -> Made {
-        let mut merged: Option<BTreeMap<String, Value>> = None;
+        let mut merged = None;
         for (index, node) in values.iter().enumerate().rev() {
             let parts = if let Node::Concatenation(parts) = node { &parts[..] } else { std::slice::from_ref(node) };
             for part in parts.iter().rev() {
@@ -220,21 +213,33 @@ impl<'a> Resolver<'a> {
                     }
                     part if part.is_space() => continue,
                     // A text or a list: nothing is below it, and nothing shines through.
-                    _ => return Ok(merged.map(Value::Object)),
+                    _ => return Ok(merged),
                 };
-                match (found, &mut merged) {
-                    (None, _) => {}
-                    (Some(Value::Object(fields)), None) => merged = Some(fields),
-                    (Some(Value::Object(fields)), Some(over)) => {
-                        let below = std::mem::replace(over, fields);
-                        overlay(over, below);
-                    }
-                    (Some(value), None) => return Ok(Some(value)),
-                    (Some(_), Some(_)) => return Ok(merged.map(Value::Object)),
+                if let Some(value) = found
+                    && !lay_below(&mut merged, value)
+                {
+                    return Ok(merged);
                 }
             }
         }
-        Ok(merged.map(Value::Object))
+        Ok(merged)
+    }
+}
+
+/// Puts a value below what is there; whether something below it can still shine through, as through objects alone.
+fn lay_below(merged: &mut Option<Value>, value: Value) -> bool {
+    match (merged, value) {
+        (Some(Value::Object(over)), Value::Object(fields)) => {
+            let above = std::mem::replace(over, fields);
+            overlay(over, above);
+            true
+        }
+        (Some(_), _) => false,
+        (merged, value) => {
+            let object = matches!(value, Value::Object(_));
+            *merged = Some(value);
+            object
+        }
     }
 }
 
