@@ -28,19 +28,47 @@ impl Default for SocketOptions {
 }
 
 /// Binds one socket per address, all on one port, shared with the other workers; the index in the result is
-/// [`super::Path::local`]. Port 0 takes a free one (the same for all addresses).
+/// [`super::Path::local`]. Port 0 takes one that is free on all addresses.
 pub fn bind_sockets(addresses: &[IpAddr], port: u16, options: &SocketOptions) -> Result<Vec<UdpSocket>, IoError> {
+    /// A port that is free on the first address may be taken on the next, or by the time that it is bound again.
+    const ATTEMPTS: usize = 16;
     if addresses.is_empty() || addresses.len() > 64 {
         return Err(IoError::SocketCount(addresses.len()));
     }
-    if options.check_port_free && port != 0 {
-        for &ip in addresses {
-            let address = SocketAddr::new(ip, port);
-            let probe = open(address)?;
-            probe.bind(&address.into()).map_err(|source| bind_error(address, source))?;
+    if port != 0 {
+        if options.check_port_free {
+            hold(addresses, port)?;
         }
+        return share(addresses, port, options);
     }
-    let mut port = port;
+    let attempt = || share(addresses, hold(addresses, 0)?, options);
+    let mut result = attempt();
+    for _ in 1..ATTEMPTS {
+        if !matches!(result, Err(IoError::PortTaken(_))) {
+            break;
+        }
+        result = attempt();
+    }
+    result
+}
+
+/// The port, or the one that the kernel chose for 0, once it was held on every address by this socket alone: where
+/// sockets may share, the kernel also gives out for 0 what another bridge of the same user has (`SO_REUSEPORT`).
+fn hold(addresses: &[IpAddr], mut port: u16) -> Result<u16, IoError> {
+    let mut held = Vec::with_capacity(addresses.len());
+    for &ip in addresses {
+        let address = SocketAddr::new(ip, port);
+        let socket = open(address)?;
+        socket.bind(&address.into()).map_err(|source| bind_error(address, source))?;
+        let socket = UdpSocket::from(socket);
+        port = socket.local_addr().map_err(|source| IoError::Socket { address, step: "getsockname", source })?.port();
+        held.push(socket);
+    }
+    Ok(port)
+}
+
+/// Binds the port on every address so that other workers may bind it too.
+fn share(addresses: &[IpAddr], port: u16, options: &SocketOptions) -> Result<Vec<UdpSocket>, IoError> {
     let mut sockets = Vec::with_capacity(addresses.len());
     for &ip in addresses {
         let address = SocketAddr::new(ip, port);
@@ -50,9 +78,7 @@ pub fn bind_sockets(addresses: &[IpAddr], port: u16, options: &SocketOptions) ->
         socket.set_nonblocking(true).map_err(failed("O_NONBLOCK"))?;
         grow_buffers(&socket, address, options);
         socket.bind(&address.into()).map_err(|source| bind_error(address, source))?;
-        let socket = UdpSocket::from(socket);
-        port = socket.local_addr().map_err(failed("getsockname"))?.port();
-        sockets.push(socket);
+        sockets.push(UdpSocket::from(socket));
     }
     Ok(sockets)
 }
@@ -129,6 +155,22 @@ mod tests {
         assert!(matches!(error, IoError::PortTaken(address) if address.port() == port));
         let text = error.to_string();
         assert!(text.contains(&port.to_string()) && text.contains("127.0.0.1") && text.contains("--port"), "{text}");
+    }
+
+    #[test]
+    fn a_port_that_the_kernel_chooses_is_shared_with_nobody() {
+        // Of the 14,000 or so that it chooses among first, this many would have had some in common.
+        let bind = |_| {
+            bind_sockets(
+                &[LOOPBACK],
+                0,
+                &SocketOptions { receive_buffer: 4096, send_buffer: 4096, check_port_free: true },
+            )
+        };
+        let held: Vec<_> = (0..600).map(|n| bind(n).unwrap()).collect();
+        let ports: std::collections::HashSet<u16> =
+            held.iter().map(|set| set[0].local_addr().unwrap().port()).collect();
+        assert_eq!(ports.len(), held.len());
     }
 
     #[test]
