@@ -48,6 +48,8 @@ counters! {
     KeyframesReceived = "keyframes_received", "";
     /// Layers of video that came or went.
     LayeringChanges = "layering_changes_received", "";
+    /// Times that the encodings of a source were put into another order, by what they turned out to carry.
+    EncodingsReranked = "encodings_reranked", "";
     /// Milliseconds of video that came, each encoding on its own; in steps of half a second, the interval of receiver reports.
     VideoMillis = "video_milliseconds_received", "";
     /// Endpoints that the worker keeps, those of other workers apart; a gauge, like all that is held.

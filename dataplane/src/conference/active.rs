@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::meter::Meter;
+use super::rank::{self, Moves};
 use crate::congestion::layer::{LayerId, MAX_ENCODINGS, MAX_SPATIAL, MAX_TEMPORAL};
 use crate::congestion::shedding::Shedding;
 
@@ -59,6 +60,13 @@ impl Active {
             all.spatial[i] = meter.spatial(now);
         }
         all
+    }
+
+    /// The encodings have other places from now on.
+    pub fn renumber(&mut self, moves: &Moves) {
+        let set = (0..MAX_ENCODINGS as u8).filter(|encoding| self.encodings >> encoding & 1 != 0);
+        self.encodings = set.fold(0, |set, encoding| set | 1 << rank::moved(moves, encoding));
+        rank::permute(&mut self.spatial, moves);
     }
 
     /// The layer to forward when a receiver is granted `target`: the highest that is sent up to it, else the lowest one

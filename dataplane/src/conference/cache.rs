@@ -3,6 +3,7 @@
 use super::codec::Format;
 use super::frame::Frame;
 use super::projection::picture::Picture;
+use super::rank::{self, Moves};
 
 /// Packets kept per encoding.
 const ENTRIES: usize = 512;
@@ -42,9 +43,16 @@ impl PacketCache {
         Self { capacity, data: vec![0; capacity].into_boxed_slice(), written: 0, entries }
     }
 
-    /// How many encodings it was made for.
-    pub fn encodings(&self) -> usize {
-        self.entries.len()
+    /// Makes room for further encodings.
+    pub fn extend_to(&mut self, encodings: usize) {
+        while self.entries.len() < encodings {
+            self.entries.push(vec![None; ENTRIES].into_boxed_slice());
+        }
+    }
+
+    /// The encodings have other places from now on.
+    pub fn renumber(&mut self, moves: &Moves) {
+        rank::permute(&mut self.entries, moves);
     }
 
     fn entry(&mut self, encoding: u8, sequence: i64) -> Option<&mut Option<Record>> {

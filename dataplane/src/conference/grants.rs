@@ -59,6 +59,7 @@ impl Room {
     /// Grants every receiver its layers.
     pub fn allocate(&mut self, env: &mut Env<'_>) {
         env.stats.count(Counter::Allocations);
+        self.rerank(env);
         let order = self.last_n_order();
         self.slots_settle = None;
         let mut demands: Vec<Option<i32>> = vec![None; self.sources.len()];
@@ -74,6 +75,22 @@ impl Room {
             }
         }
         self.announce_demand(env, &order, &demands);
+    }
+
+    /// Puts the encodings of every source into the order of what they carry.
+    fn rerank(&mut self, env: &mut Env<'_>) {
+        debug_assert!(env.burst.is_empty(), "what waits there goes by the old places");
+        for place in 0..self.sources.len() {
+            let Some(source) = self.sources.get_mut(place).and_then(Option::as_deref_mut) else { continue };
+            let (owner, again) = (source.owner, source.rank_at(env.now));
+            if source.rerank(env.now) {
+                env.stats.count(Counter::EncodingsReranked);
+                self.rebuild_inputs(owner);
+            }
+            if let Some(at) = again {
+                self.touch_at(at);
+            }
+        }
     }
 
     /// The same for the receivers whose path changed. What they want stays the same, so no sender needs to know.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::keyframe::{Allowance, Throttle};
 use super::projection::{Last, Projection};
+use super::rank::{self, Moves};
 use crate::congestion::layer::LayerId;
 use crate::media::{Encoding, MediaKind};
 
@@ -159,6 +160,12 @@ impl Leg {
     /// Becomes another leg of the same source to the same receiver.
     pub fn renew(&mut self, leg: Self) {
         *self = Self { unwanted: self.unwanted, ..leg };
+    }
+
+    /// The encodings of its source have other places from now on.
+    pub fn renumber(&mut self, moves: &Moves) {
+        self.target = self.target.map(|target| LayerId { encoding: rank::moved(moves, target.encoding), ..target });
+        self.projection.renumber(moves);
     }
 
     /// Whether a packet may be sent again now; notes it if so.

@@ -12,6 +12,8 @@ const SLOTS: usize = 4;
 const PER_SECOND: u64 = 4;
 /// A layer is gone when this many pictures of its encoding passed without a frame of it.
 const MISSED_PICTURES: u32 = 16;
+/// Rates of different encodings compare from this age on.
+const TELLS: Duration = Duration::from_secs(1);
 /// Rates are not told from less time than this.
 const LEAST: Duration = Duration::from_millis(200);
 
@@ -103,6 +105,18 @@ impl Meter {
         let window = elapsed.saturating_sub(Duration::from_millis(oldest * 1000 / PER_SECOND)).max(LEAST);
         let seconds = window.as_secs_f64();
         Rate { frame_rate: (f64::from(frames) / seconds) as f32, bitrate: (bytes as f64 * 8.0 / seconds) as u64 }
+    }
+
+    /// When rates tell one encoding from another; none before the first packet.
+    pub fn tells_from(&self) -> Option<Instant> {
+        self.start.map(|start| start + TELLS)
+    }
+
+    /// What all layers together bring.
+    pub fn whole(&self, now: Instant) -> Rate {
+        let top = (0..MAX_SPATIAL as u8).map(|spatial| self.rate(now, Point::new(spatial, u8::MAX)));
+        let frame_rate = top.map(|rate| rate.frame_rate).fold(0.0, f32::max);
+        Rate { frame_rate, bitrate: self.rate(now, Point::TOP).bitrate }
     }
 
     /// The spatial layers of which frames come, one bit each.

@@ -29,6 +29,7 @@ mod nack;
 mod negotiated;
 mod payload;
 mod projection;
+mod rank;
 mod remote;
 mod reports;
 mod rewrite;

@@ -446,7 +446,8 @@ impl Room {
         }
     }
 
-    fn rebuild_inputs(&mut self, index: usize) {
+    /// Notes anew which SSRC of an endpoint is which encoding of which source.
+    pub fn rebuild_inputs(&mut self, index: usize) {
         let Some(endpoint) = self.endpoints.get_mut(index).and_then(Option::as_deref_mut) else { return };
         endpoint.inputs.clear();
         for (i, source) in self.sources.iter().enumerate() {

@@ -10,6 +10,7 @@ use super::keyframe::Throttle;
 use super::leg::{self, Leg};
 use super::meter::Meter;
 use super::nack::NackGenerator;
+use super::rank::{self, Evidence};
 use super::reports::{ReceptionStats, SenderClock};
 use super::sequence::{SequenceTracker, Unwrapper};
 use crate::congestion::layer::{Layer, LayerId, Layers, MAX_ENCODINGS, MAX_SPATIAL, MAX_TEMPORAL, Point};
@@ -53,7 +54,7 @@ pub struct EncodingState {
     activity: Activity,
     last_timestamp: u32,
     clock: Option<SenderClock>,
-    /// How far its timestamps are ahead of the first encoding's, once sender reports told.
+    /// How far its timestamps are ahead of those of the encoding that was named first, once sender reports told.
     pub ahead: Option<u32>,
 }
 
@@ -80,6 +81,12 @@ impl EncodingState {
     /// Height of its highest spatial layer in pixels, where a keyframe told.
     pub fn height(&self) -> Option<u16> {
         self.heights.iter().rev().copied().find(|height| *height != 0)
+    }
+
+    /// What is known of its rank; none before its first packet.
+    fn evidence(&self, now: Instant) -> Option<Evidence> {
+        let tells = self.meter.tells_from().is_some_and(|at| at <= now) && self.activity.active(now);
+        self.activity.any().then(|| Evidence { height: self.height(), rate: tells.then(|| self.meter.whole(now)) })
     }
 
     fn height_of(&self, spatial: u8) -> Option<u16> {
@@ -122,8 +129,10 @@ pub struct Source {
     pub kind: MediaKind,
     /// Camera or desktop.
     pub video_type: VideoType,
-    /// From low to high.
+    /// From low to high, as far as they are known ([`Source::rerank`]).
     pub encodings: Vec<EncodingState>,
+    /// The SSRCs that receivers know it by: those that its owner named first.
+    outgoing: Option<Encoding>,
     /// One per other endpoint.
     pub legs: Vec<Leg>,
     /// Recent packets; video only, made at the first packet.
@@ -163,6 +172,7 @@ impl Source {
             kind: description.kind,
             video_type: description.video_type,
             encodings,
+            outgoing: description.encodings.first().copied(),
             legs: Vec::new(),
             cache: None,
             requests: Throttle::default(),
@@ -175,9 +185,9 @@ impl Source {
         }
     }
 
-    /// The SSRCs that receivers know the source by: those of the first encoding.
+    /// The SSRCs that receivers know the source by: those of the encoding that was named first.
     pub fn outgoing(&self) -> Option<Encoding> {
-        self.encodings.first().map(|e| e.ssrcs)
+        self.outgoing
     }
 
     /// Its leg to a receiver.
@@ -197,23 +207,62 @@ impl Source {
         self.name == description.name && self.kind == description.kind && first.is_some() && self.outgoing() == first
     }
 
-    /// Takes a new description; encodings that stay keep their state.
+    /// Takes a new description; encodings that stay keep their state and their rank, new ones come last.
     pub fn update(&mut self, description: &SourceDescription) {
         self.video_type = description.video_type;
-        let mut old: Vec<EncodingState> = std::mem::take(&mut self.encodings);
-        let same_order =
-            description.encodings.iter().take(MAX_ENCODINGS).zip(&old).all(|(n, o)| n.ssrc == o.ssrcs.ssrc);
-        for encoding in description.encodings.iter().take(MAX_ENCODINGS) {
-            let state = match old.iter().position(|o| o.ssrcs.ssrc == encoding.ssrc) {
-                Some(i) => EncodingState { ssrcs: *encoding, ..old.swap_remove(i) },
-                None => EncodingState::new(*encoding),
-            };
-            self.encodings.push(state);
+        let described = || description.encodings.iter().take(MAX_ENCODINGS);
+        let before = self.encodings.len();
+        self.encodings.retain_mut(|state| {
+            let found = described().find(|e| e.ssrc == state.ssrcs.ssrc);
+            state.ssrcs = found.copied().unwrap_or(state.ssrcs);
+            found.is_some()
+        });
+        let stayed = self.encodings.len() == before;
+        for encoding in described() {
+            if !self.encodings.iter().any(|state| state.ssrcs.ssrc == encoding.ssrc) {
+                self.encodings.push(EncodingState::new(*encoding));
+            }
         }
-        if !same_order || self.cache.as_ref().is_some_and(|c| c.encodings() != self.encodings.len()) {
+        if let Some(cache) = &mut self.cache {
+            cache.extend_to(self.encodings.len());
+        }
+        if !stayed {
             // Packets are cached, and legs forward, by the encoding's position: start afresh.
             self.restart_legs();
         }
+    }
+
+    /// Puts the encodings into the order of what they carry, as far as that is known. True when one has another place now:
+    /// then those who go by places have to look anew. Not while packets wait in a burst: they go by places, too.
+    pub fn rerank(&mut self, now: Instant) -> bool {
+        if self.kind == MediaKind::Audio || self.encodings.len() < 2 {
+            return false;
+        }
+        let mut known = [None; MAX_ENCODINGS];
+        for (known, state) in known.iter_mut().zip(&self.encodings) {
+            *known = state.evidence(now);
+        }
+        let moves = rank::moves(known.get(..self.encodings.len()).unwrap_or(&[]));
+        if moves == rank::STAY {
+            return false;
+        }
+        rank::permute(&mut self.encodings, &moves);
+        self.active.renumber(&moves);
+        if let Some(cache) = &mut self.cache {
+            cache.renumber(&moves);
+        }
+        for leg in &mut self.legs {
+            leg.renumber(&moves);
+        }
+        true
+    }
+
+    /// When its order should be looked at again, although no layer comes or goes: enough is measured then.
+    pub fn rank_at(&self, now: Instant) -> Option<Instant> {
+        if self.kind == MediaKind::Audio || self.encodings.len() < 2 {
+            return None;
+        }
+        self.encodings.iter().filter_map(|e| e.meter.tells_from()).filter(|at| *at > now).min()
     }
 
     /// Forgets what was received: the sender starts counting anew. Receivers see the stream go on.
@@ -268,7 +317,8 @@ impl Source {
     pub fn note_clock(&mut self, encoding: u8, clock: SenderClock) {
         let Some(state) = self.encodings.get_mut(usize::from(encoding)) else { return };
         state.clock = Some(clock);
-        let Some(first) = self.encodings.first().and_then(|e| e.clock) else { return };
+        let outgoing = self.encodings.iter().find(|e| Some(e.ssrcs.ssrc) == self.outgoing.map(|o| o.ssrc));
+        let Some(first) = outgoing.and_then(|e| e.clock) else { return };
         for state in &mut self.encodings {
             state.ahead = state.clock.map(|clock| clock.rtp_at(first.ntp).wrapping_sub(first.rtp));
         }

@@ -61,8 +61,16 @@ impl Ladder {
             // Where only a lower frame rate is wanted, it is the full one.
             (!any || l.bitrate > 0) && size && (slow_enough(l) || !slower) && (full || max_frame_rate > 0)
         };
-        let mut steps: Vec<(i32, f32, Step)> = Vec::with_capacity(layers.len());
-        for layer in layers.iter().filter(fits) {
+        let mut sorted: Vec<&Layer> = layers.iter().filter(fits).collect();
+        sorted.sort_by_cached_key(|layer| {
+            // Those of one encoding and size stay together, in their order.
+            let same = || layers.iter().filter(|l| l.id.encoding == layer.id.encoding && height(l) == height(layer));
+            let (frame_rate, bitrate) =
+                same().fold((0, 0), |(frames, bits), l| (frames.max(l.frame_rate as u32), bits.max(l.bitrate)));
+            (height(layer), frame_rate, bitrate, layer.id)
+        });
+        let mut steps: Vec<(i32, f32, Step)> = Vec::with_capacity(sorted.len());
+        for layer in sorted {
             let top = layers.iter().filter(|l| l.id.encoding == layer.id.encoding).all(|l| l.id <= layer.id);
             // Whatever else the encoding turns out to carry belongs to it.
             let id = if top { LayerId::whole(layer.id.encoding) } else { layer.id };
@@ -149,6 +157,27 @@ mod tests {
         ];
         let ladder = Ladder::of(&layers, VideoType::Desktop, -1, -1);
         assert_eq!((ladder.steps().len(), ladder.preferred()), (4, 1));
+    }
+
+    #[test]
+    fn whatever_the_order_in_which_encodings_are_named() {
+        let rates = [(180, 150_000), (360, 500_000), (720, 2_500_000)];
+        let orders = [[2, 1, 0], [0, 2, 1], [1, 2, 0], [1, 0, 2], [2, 0, 1], [0, 1, 2]];
+        for order in orders {
+            let named = |(encoding, of): (u8, &usize)| {
+                let (height, rate) = rates[*of];
+                layer(encoding, 0, height, 30.0, rate)
+            };
+            let layers: Vec<Layer> = (0u8..).zip(&order).map(named).collect();
+            let ladder = Ladder::of(&layers, VideoType::Camera, -1, -1);
+            let rising: Vec<usize> = ladder.steps().iter().map(|s| order[usize::from(s.id.encoding)]).collect();
+            assert_eq!(rising, [0, 1, 2], "{order:?}");
+            let ladder = Ladder::of(&layers, VideoType::Camera, 180, -1);
+            assert_eq!(ladder.steps().iter().map(|s| order[usize::from(s.id.encoding)]).collect::<Vec<_>>(), [0]);
+        }
+        let screens = [layer(0, 0, 1080, 30.0, 2_000_000), layer(1, 0, 1080, 5.0, 300_000)];
+        let ladder = Ladder::of(&screens, VideoType::Desktop, -1, -1);
+        assert_eq!(ids(&ladder).iter().map(|i| i.0).collect::<Vec<_>>(), [1, 0]);
     }
 
     #[test]

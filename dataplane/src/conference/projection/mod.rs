@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::codec::FormatId;
 use super::frame::{Frame, Opens};
+use super::rank::{self, Moves};
 use crate::congestion::layer::{LayerId, MAX_ENCODINGS, MAX_TEMPORAL, Point, Points};
 use picture::{Picture, PictureShift};
 
@@ -58,7 +59,7 @@ pub struct Input {
     pub picture: Picture,
     /// RTP clock in Hz.
     pub clock_rate: u32,
-    /// How far the timestamps of its encoding are ahead of the first encoding's, once sender reports told.
+    /// How far the timestamps of its encoding are ahead of the first named one's, once sender reports told.
     pub ahead: Option<u32>,
 }
 
@@ -126,7 +127,7 @@ pub struct Projection {
     intact: Points,
     first_sequence: i64,
     last: Option<Last>,
-    /// What the output adds to timestamps of the first encoding, once that is known: it never changes.
+    /// What the output adds to timestamps of the first named encoding, once that is known: it never changes.
     timestamp_base: Option<u32>,
     /// What the run should add to timestamps, where its first pictures were overtaken by those of the run before.
     overtaken: Option<u32>,
@@ -232,6 +233,14 @@ impl Projection {
     /// Stops: what follows has to start at a keyframe.
     pub fn stop(&mut self) {
         self.open = false;
+    }
+
+    /// The encodings have other places from now on.
+    pub fn renumber(&mut self, moves: &Moves) {
+        rank::permute(&mut self.in_newest, moves);
+        for run in self.past.runs.iter_mut().chain([&mut self.run]) {
+            run.encoding = rank::moved(moves, run.encoding);
+        }
     }
 
     /// Places a packet, or drops it. `desired` is the layer that should be forwarded; the current one stays until the
