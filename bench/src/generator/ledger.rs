@@ -6,12 +6,8 @@ use std::time::Instant;
 
 use ringbridge_dataplane::rtp::vp8::Descriptor;
 
-/// Packets remembered; at 100,000 packets a second this is more than half a second.
-const ENTRIES: usize = 1 << 16;
-/// Packets that share one place of the index; the oldest makes room.
-const WAYS: usize = 4;
-/// Payload bytes kept of each.
-const PAYLOAD: usize = 1500;
+/// Packets remembered; at 100,000 packets a second, those of ten seconds.
+const ENTRIES: usize = 1 << 20;
 
 /// What was sent with a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,13 +24,21 @@ pub struct Sent {
 
 /// See the module. Allocates only when it is made.
 pub struct Ledger {
-    /// The latest packets, in a ring: hash, payload length, what was sent.
-    sent: Vec<Option<(u64, usize, Sent)>>,
-    payloads: Vec<u8>,
-    next: usize,
-    /// Places in the ring by hash, the newest first.
-    index: Vec<[u32; WAYS]>,
+    /// The latest packets: a packet's place is its serial number modulo their number.
+    sent: Box<[Option<Entry>]>,
+    /// Serial number of the next packet; the first is 1.
+    next: u64,
+    /// Serial number of the latest packet by hash; 0 is none.
+    latest: Box<[u64]>,
     hasher: foldhash::fast::FixedState,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    hash: u64,
+    /// Serial number of the latest packet before it that shares its place in `latest`; 0 is none.
+    before: u64,
+    sent: Sent,
 }
 
 /// The part of a payload that no bridge may touch: all of it, but for VP8's descriptor, where picture ids are renumbered.
@@ -45,39 +49,51 @@ fn untouched(vp8: bool, payload: &[u8]) -> &[u8] {
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self {
-            sent: vec![None; ENTRIES],
-            payloads: vec![0; ENTRIES * PAYLOAD],
-            next: 0,
-            index: vec![[0; WAYS]; ENTRIES],
-            hasher: foldhash::fast::FixedState::with_seed(0x72_69_6e_67),
-        }
+        Self::remembering(ENTRIES)
     }
 }
 
 impl Ledger {
+    fn remembering(packets: usize) -> Self {
+        Self {
+            sent: vec![None; packets].into_boxed_slice(),
+            next: 1,
+            latest: vec![0; packets].into_boxed_slice(),
+            hasher: foldhash::fast::FixedState::with_seed(0x72_69_6e_67),
+        }
+    }
+
+    fn place(&self, number: u64) -> usize {
+        (number % self.sent.len() as u64) as usize
+    }
+
+    /// The packet with a serial number, while it is remembered.
+    fn entry(&self, serial: u64) -> Option<&Entry> {
+        let remembered = serial != 0 && self.next - serial <= self.sent.len() as u64;
+        self.sent[self.place(serial)].as_ref().filter(|_| remembered)
+    }
+
     /// Notes a payload that goes out now.
     pub fn note(&mut self, vp8: bool, payload: &[u8], sent: Sent) {
-        let kept = untouched(vp8, payload);
-        let kept = &kept[..kept.len().min(PAYLOAD)];
-        let hash = self.hasher.hash_one(kept);
-        let place = self.next;
-        self.next = (self.next + 1) % ENTRIES;
-        self.payloads[place * PAYLOAD..][..kept.len()].copy_from_slice(kept);
-        self.sent[place] = Some((hash, kept.len(), sent));
-        let places = &mut self.index[hash as usize % ENTRIES];
-        places.copy_within(..WAYS - 1, 1);
-        places[0] = place as u32;
+        let hash = self.hasher.hash_one(untouched(vp8, payload));
+        let (bucket, place) = (self.place(hash), self.place(self.next));
+        let latest = self.latest[bucket];
+        // Of equal ones only the latest is asked for: silence does not make the way to the others long.
+        let before = self.entry(latest).filter(|entry| entry.hash == hash).map_or(latest, |entry| entry.before);
+        self.sent[place] = Some(Entry { hash, before, sent });
+        self.latest[bucket] = self.next;
+        self.next += 1;
     }
 
     /// What was sent with this very payload, if it was; the latest of several.
     pub fn find(&self, vp8: bool, payload: &[u8]) -> Option<Sent> {
-        let kept = untouched(vp8, payload);
-        let hash = self.hasher.hash_one(kept);
-        self.index[hash as usize % ENTRIES].iter().find_map(|place| {
-            let (known, len, sent) = self.sent[*place as usize]?;
-            (known == hash && self.payloads[*place as usize * PAYLOAD..][..len] == *kept).then_some(sent)
-        })
+        // 64 bits of hash tell a changed payload; keeping all bytes would take gigabytes.
+        let hash = self.hasher.hash_one(untouched(vp8, payload));
+        let mut entry = self.entry(self.latest[self.place(hash)])?;
+        while entry.hash != hash {
+            entry = self.entry(entry.before)?;
+        }
+        Some(entry.sent)
     }
 }
 
@@ -98,5 +114,28 @@ mod tests {
         assert_eq!(ledger.find(true, &payload), None);
         payload[6] ^= 1;
         assert_eq!(ledger.find(false, &payload), None, "another codec counts every byte");
+    }
+
+    #[test]
+    fn everything_is_found_as_long_as_it_is_remembered() {
+        let at = Instant::now();
+        let sent = |number| Sent { at, stream: 0, number, picture_id: None };
+        let mut ledger = Ledger::remembering(1024);
+        for number in 0..10_000u64 {
+            ledger.note(false, &number.to_be_bytes(), sent(number));
+            // Silence between any two.
+            ledger.note(false, &[0xf8, 0xff, 0xfe], sent(number));
+            let oldest = (2 * number + 2).saturating_sub(1024).div_ceil(2);
+            if number % 100 == 0 {
+                for known in oldest..=number {
+                    assert_eq!(ledger.find(false, &known.to_be_bytes()), Some(sent(known)), "{known} at {number}");
+                }
+            }
+            assert_eq!(ledger.find(false, &[0xf8, 0xff, 0xfe]), Some(sent(number)));
+            if let Some(forgotten) = oldest.checked_sub(1) {
+                assert_eq!(ledger.find(false, &forgotten.to_be_bytes()), None);
+            }
+            assert_eq!(ledger.find(false, &(number + 1).to_be_bytes()), None, "not sent yet");
+        }
     }
 }

@@ -183,7 +183,7 @@ impl Receiver {
         let packet = Packet::parse(&plain).map_err(|_| "a packet does not parse")?;
         let payload = packet.payload();
         let found = ledger.find(true, payload).or_else(|| ledger.find(false, payload));
-        let sent = found.ok_or("a payload was never sent")?;
+        let sent = found.ok_or("a payload was never sent, or more than a million packets ago")?;
         let Some(&codec) = codecs.get(sent.stream) else { return Err("a stream does not exist") };
         if self.expected.numbers.is_some_and(|numbers| numbers.payload_type(codec) != packet.payload_type()) {
             return Err("a payload type is not the receiver's own");
