@@ -559,9 +559,17 @@ fn a_busy_worker_spills_before_its_share_is_full() {
 #[test]
 fn ssrc_rewriting_is_for_those_who_ask_for_it() {
     let mut fixture = Fixture::new(1);
-    let rewriting = create("b").replace("<transport", "<capability name='ssrc-rewriting'/><transport");
+    let having = |id: &str, capabilities: &[&str]| {
+        let capabilities: String = capabilities.iter().map(|name| format!("<capability name='{name}'/>")).collect();
+        create(id).replace("<transport", &format!("{capabilities}<transport"))
+    };
     let room = "name='room@conference.x' create='true'";
-    for (attributes, endpoint) in [(room, create("a")), ("", rewriting)] {
+    for (attributes, endpoint) in [
+        (room, create("a")),
+        ("", having("b", &["ssrc-rewriting"])),
+        ("", having("c", &["ssrc-rewriting", "rtp-mid-demux"])),
+        ("", having("d", &["rtp-mid-demux"])),
+    ] {
         fixture
             .send(&format!("<conference-modify meeting-id='m' {attributes}>{endpoint}</conference-modify>"))
             .unwrap();
@@ -572,14 +580,21 @@ fn ssrc_rewriting_is_for_those_who_ask_for_it() {
         .enumerate()
         .filter_map(|(at, command)| match command {
             Command::SetSsrcRewriting { endpoint, rewriting } => {
-                Some((at, *endpoint, (rewriting.audio, rewriting.video)))
+                Some((at, *endpoint, (rewriting.audio, rewriting.video, rewriting.mids)))
             }
             _ => None,
         })
         .collect();
-    let created = commands.iter().position(|c| matches!(c, Command::CreateEndpoint(new) if new.label == "b")).unwrap();
-    let Command::CreateEndpoint(new) = &commands[created] else { unreachable!() };
-    assert_eq!(asked, [(created + 1, new.endpoint, (50, 50))], "before anything else is known of it");
+    let created = |label: &str| {
+        let found = commands.iter().enumerate().find_map(|(at, command)| match command {
+            Command::CreateEndpoint(new) if new.label == label => Some((at, new.endpoint)),
+            _ => None,
+        });
+        found.unwrap()
+    };
+    let ((b, b_id), (c, c_id)) = (created("b"), created("c"));
+    let expected = [(b + 1, b_id, (50, 50, false)), (c + 1, c_id, (50, 50, true))];
+    assert_eq!(asked, expected, "before anything else is known of it; media sections only with SSRC rewriting");
 }
 
 // --- bounds ---------------------------------------------------------------------------------------------------------------

@@ -536,12 +536,18 @@ fn with_ssrc_rewriting_the_bridge_tells_of_the_sources() {
                 client.features.push("http://jitsi.org/ssrc-rewriting-1");
                 client.hash = "rewriting";
             }
+            if nick != "alice" {
+                // It counts with the other alone.
+                client.features.push("http://jitsi.org/rtp-mid-demux");
+                client.hash = if rewriting { "by-mid" } else { "by-ssrc" };
+            }
         });
     }
     for (nick, rewriting) in [("alice", true), ("bob", false), ("carol", true)] {
         let requests = &world.bridge("jvb1").requests;
         let created = requests.iter().flat_map(|r| &r.endpoints).find(|e| e.id == nick && e.create).unwrap();
         assert_eq!(created.has_capability("ssrc-rewriting"), rewriting, "{nick}");
+        assert_eq!(created.has_capability("rtp-mid-demux"), nick == "carol", "{nick}");
         assert!(created.has_capability("source-names"));
         let client = world.client(ROOM, nick);
         let offered = owners(client.last("session-initiate"));

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use zeroize::Zeroize;
 
+use crate::conference::Mid;
 use crate::ids::{ConferenceId, EndpointId};
 use crate::io::{EventFd, IoError};
 use crate::media::{Encoding, Media, MediaKind, ReceiverConstraints, SourceDescription, VideoType};
@@ -242,6 +243,8 @@ pub struct SsrcRewriting {
     pub video: usize,
     /// Where the numbers come from; any value.
     pub seed: u64,
+    /// Packets carry the media section id of their SSRCs, where the receiver negotiated that.
+    pub mids: bool,
 }
 
 /// What an SSRC of the bridge's own carries.
@@ -257,6 +260,8 @@ pub struct MappedSource {
     pub video_type: VideoType,
     /// The SSRCs that the receiver gets it on.
     pub ssrcs: Encoding,
+    /// The media section id of those; none where the receiver goes by SSRCs.
+    pub mid: Option<Mid>,
 }
 
 /// State of an endpoint's ICE session.

@@ -39,11 +39,15 @@ struct Meeting {
 
 impl Meeting {
     fn new(senders: usize, audio: usize, video: usize) -> Self {
+        Self::of(senders, |call| call.join_rewriting(audio, video, OTHER.media(), sources(90)))
+    }
+
+    fn of(senders: usize, join: impl FnOnce(&mut Call) -> usize) -> Self {
         let mut call = Call::new();
         for n in 0..senders {
             call.join(JICOFO.media(), sources(n));
         }
-        let receiver = call.join_rewriting(audio, video, OTHER.media(), sources(90));
+        let receiver = join(&mut call);
         let cameras = (0..senders).map(|n| Camera::new(100, camera_ssrc(n), 65_500 + n as u16, 180)).collect();
         let mut meeting =
             Self { call, receiver, cameras, sound: vec![65_530; senders], map: Vec::new(), announcement: 0 };
@@ -185,6 +189,78 @@ fn a_remapped_video_ssrc_goes_on_seamlessly() {
     assert_eq!((id, tl0), ((last_id + 1) & 0x7fff, last_tl0.wrapping_add(1)));
     assert_eq!(after[2].header.timestamp.wrapping_sub(first.header.timestamp), 2_700);
     assert_eq!(vp8_ids(&after[2].payload).0, (id + 1) & 0x7fff);
+}
+
+/// Text of the media section id that a packet carries under an id.
+fn mid_of(packet: &RtpPacket, id: u8) -> Option<String> {
+    packet.header.get_extension(id).map(|data| String::from_utf8(data.to_vec()).unwrap())
+}
+
+#[test]
+fn every_packet_names_the_media_section_that_the_client_was_told() {
+    let mut m = Meeting::of(3, |call| call.join_with_mids(2, 1, OTHER.media(), sources(90)));
+    m.watch(&["0-v0"]);
+    for n in [0, 1] {
+        m.say(n);
+    }
+    m.tell();
+    let told = |m: &Meeting, name: &str| m.map.iter().find(|s| s.name == name).unwrap().mid.unwrap().to_string();
+    assert_eq!([told(&m, "0-a0"), told(&m, "1-a0"), told(&m, "0-v0")], ["a0", "a1", "v0"]);
+    for p in m.cameras[0].frame(true, 2) {
+        // The sender's own media section means nothing to the receiver.
+        m.call.send(0, &with_extension(p, JICOFO.mid, b"7"));
+    }
+    m.say(0);
+    m.say(1);
+    let got = m.got();
+    let named: Vec<_> = got.iter().map(|p| (mid_of(p, OTHER.mid), p.header.extensions.len())).collect();
+    let expect = |mid: &str, extensions| (Some(mid.to_owned()), extensions);
+    // Beside it: the transport-wide number of video, the level of audio.
+    assert_eq!(named, [expect("v0", 2), expect("v0", 2), expect("a0", 2), expect("a1", 2)]);
+    // A repetition names what it repeats.
+    let ssrcs = m.video_of(0).unwrap();
+    for _ in 0..20 {
+        m.call.millis(30);
+        m.picture(0, false);
+    }
+    let got = m.got();
+    let nacks = vec![NackPair { packet_id: got[0].header.sequence_number, lost_packets: 0 }];
+    m.call.send_rtcp(m.receiver, &TransportLayerNack { sender_ssrc: 1, media_ssrc: ssrcs.ssrc, nacks });
+    let again = m.got();
+    assert_eq!((again.len(), again[0].header.ssrc), (1, ssrcs.rtx.unwrap()));
+    assert_eq!(mid_of(&again[0], OTHER.mid).as_deref(), Some("v0"));
+    // The section belongs to the SSRCs, whatever they carry: after a remap, after new keys, when the sender starts anew.
+    m.call.millis(1_100);
+    m.watch(&["2-v0"]);
+    m.tell();
+    assert_eq!((told(&m, "2-v0"), m.video_of(2)), ("v0".to_owned(), Some(ssrcs)));
+    m.picture(2, true);
+    m.call.rekey(m.receiver, 40);
+    m.call.rekey(2, 41);
+    m.call.millis(300);
+    m.picture(2, true);
+    m.say(0);
+    let got = m.got();
+    let named: Vec<_> = got.iter().map(|p| mid_of(p, OTHER.mid).unwrap()).collect();
+    assert_eq!(named, ["v0", "v0", "v0", "v0", "a0"]);
+    let others = m.call.clients[1].take_rtp();
+    assert!(!others.is_empty() && others.iter().all(|p| mid_of(p, JICOFO.mid).is_none()), "who goes by SSRCs");
+}
+
+#[test]
+fn no_media_section_is_named_to_who_did_not_negotiate_it() {
+    for negotiated in [None, Some(Audio), Some(Video)] {
+        let mut media = OTHER.media();
+        media.header_extensions.retain(|e| e.uri != MID || Some(e.kind) == negotiated);
+        let mut m = Meeting::of(1, |call| call.join_with_mids(2, 2, media, vec![]));
+        m.say(0);
+        m.tell();
+        m.picture(0, true);
+        m.say(0);
+        let got = m.got();
+        let named: Vec<bool> = got.iter().map(|p| mid_of(p, OTHER.mid).is_some()).collect();
+        assert_eq!(named, [negotiated == Some(Video), negotiated == Some(Video), negotiated == Some(Audio)]);
+    }
 }
 
 #[test]

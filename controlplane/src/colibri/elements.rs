@@ -199,6 +199,8 @@ pub const CAP_PRIVATE_ADDRESSES: &str = "private-address-connectivity";
 pub const CAP_SOURCE_NAMES: &str = "source-names";
 /// Capability: the client understands source mappings.
 pub const CAP_SSRC_REWRITING: &str = "ssrc-rewriting";
+/// Capability: the client finds the media section of a packet by its `sdes:mid` extension; counts with [`CAP_SSRC_REWRITING`].
+pub const CAP_RTP_MID_DEMUX: &str = "rtp-mid-demux";
 
 /// `<capability>`.
 #[derive(FromXml, AsXml, Debug, Clone, PartialEq)]

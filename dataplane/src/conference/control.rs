@@ -13,7 +13,7 @@ use super::payload::PayloadView;
 use super::projection::picture::Picture;
 use super::remote::workers_of;
 use super::reports::SenderClock;
-use super::rewrite::{self, MediaPacket, NotSent, Stream};
+use super::rewrite::{self, MediaPacket, NotSent, Retransmission, Stream};
 use super::room::{Env, Room};
 use super::source::{Input, Source};
 use crate::io::PacketSink;
@@ -297,9 +297,12 @@ impl Room {
         let context = send_context(env, &owner.negotiated.formats);
         let Some(shape) = rewrite::shape(&packet, context, &receiver.negotiated.formats) else { return false };
         let stream = match (shape.output().rtx, out.rtx) {
-            (Some(payload_type), Some(ssrc)) => Stream::Rtx { ssrc, payload_type, index: leg.rtx_index },
+            (Some(payload_type), Some(ssrc)) => {
+                let rtx = Some(Retransmission { payload_type, index: leg.rtx_index });
+                Stream { ssrc, mid: leg.mid, rtx }
+            }
             _ if reason == Reason::Asked && receiver.may_repeat_index() && output.sequence >= leg.repeat_from => {
-                Stream::Media { ssrc: out.ssrc }
+                Stream { ssrc: out.ssrc, mid: leg.mid, rtx: None }
             }
             _ => {
                 if reason == Reason::Asked {
@@ -332,9 +335,9 @@ impl Room {
                         Reason::Asked | Reason::Guard => Counter::Retransmissions,
                         Reason::Probe => Counter::ProbePackets,
                     });
-                    if let Stream::Rtx { index, .. } = &mut stream {
-                        *index += 1;
-                        leg.rtx_index = *index;
+                    if let Some(rtx) = &mut stream.rtx {
+                        rtx.index += 1;
+                        leg.rtx_index = rtx.index;
                     } else {
                         leg.packets = leg.packets.wrapping_add(1);
                         leg.octets = leg.octets.wrapping_add(payload as u32);

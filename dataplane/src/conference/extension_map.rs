@@ -114,6 +114,8 @@ fn put<T: Clone>(list: &mut Vec<Option<T>>, index: usize, value: T) {
 
 /// Most extensions of one packet that are looked at; further ones are dropped.
 pub const MAX_EXTENSIONS: usize = 12;
+/// Those that are written anew for each receiver: its number or time, the dependency descriptor, the media section.
+const WRITTEN_ANEW: usize = 3;
 
 /// One received extension: where its value lies in the packet, and what it means.
 #[derive(Debug, Clone, Copy)]
@@ -164,7 +166,7 @@ impl<'a> ReceivedExtensions<'a> {
 /// The extensions of one outgoing packet.
 #[derive(Debug)]
 pub struct OutgoingExtensions<'a> {
-    list: [Extension<'a>; MAX_EXTENSIONS + 1],
+    list: [Extension<'a>; MAX_EXTENSIONS + WRITTEN_ANEW],
     len: usize,
 }
 
@@ -176,7 +178,7 @@ impl<'a> OutgoingExtensions<'a> {
         receiver: &ExtensionTable,
         translate: bool,
     ) -> Self {
-        let mut out = Self { list: [Extension { id: 0, data: &[] }; MAX_EXTENSIONS + 1], len: 0 };
+        let mut out = Self { list: [Extension { id: 0, data: &[] }; MAX_EXTENSIONS + WRITTEN_ANEW], len: 0 };
         for e in received.iter().filter(|e| e.uri.passes()) {
             let id = if translate { receiver.id(kind, e.uri) } else { Some(e.id) };
             if let Some(id) = id {

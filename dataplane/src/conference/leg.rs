@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::keyframe::{Allowance, Throttle};
+use super::mid::Mid;
 use super::projection::{Last, Projection};
 use super::rank::{self, Moves};
 use crate::congestion::layer::LayerId;
@@ -27,6 +28,8 @@ pub struct Leg {
     pub receiver: usize,
     /// The SSRC that the media goes out on; [`NO_SSRC`] while the receiver's SSRCs carry other sources.
     pub ssrc: u32,
+    /// The media section that the packets name.
+    pub mid: Option<Mid>,
     /// The receiver does not want the source, whatever it has SSRCs for; audio only.
     pub unwanted: bool,
     /// The layer that the allocation grants; `None` is nothing.
@@ -126,6 +129,7 @@ impl Leg {
         Self {
             receiver,
             ssrc,
+            mid: None,
             unwanted: false,
             target,
             projection: Projection::following(last, indices.media, runs),
@@ -153,8 +157,14 @@ impl Leg {
     /// The sender starts anew; the receiver sees the streams go on.
     pub fn restart(&mut self, kind: MediaKind) {
         if self.ssrc != NO_SSRC {
-            self.renew(Self::resuming(self.receiver, self.ssrc, kind, self.target, self.resume()));
+            let leg = Self::resuming(self.receiver, self.ssrc, kind, self.target, self.resume());
+            self.renew(leg.naming(self.mid));
         }
+    }
+
+    /// The same, whose packets name a media section.
+    pub fn naming(self, mid: Option<Mid>) -> Self {
+        Self { mid, ..self }
     }
 
     /// Becomes another leg of the same source to the same receiver.

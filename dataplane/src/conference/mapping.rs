@@ -107,7 +107,8 @@ impl Room {
         }
         let source = self.sources.get_mut(place).and_then(Option::as_deref_mut);
         if let Some(leg) = source.and_then(|source| source.leg_mut(receiver)) {
-            leg.renew(Leg::resuming(receiver, granted.ssrcs.ssrc, kind, None, resume));
+            let leads = Leg::resuming(receiver, granted.ssrcs.ssrc, kind, None, resume);
+            leg.renew(leads.naming(granted.mid));
         }
         true
     }
@@ -124,7 +125,8 @@ impl Room {
             let source = self.sources.get(carried.source)?.as_deref()?;
             let owner = self.endpoints.get(source.owner)?.as_deref()?.id;
             let (kind, video_type) = (carried.kind, source.video_type);
-            Some(MappedSource { name: source.name.clone(), owner, kind, video_type, ssrcs: carried.ssrcs })
+            let (ssrcs, mid) = (carried.ssrcs, carried.mid);
+            Some(MappedSource { name: source.name.clone(), owner, kind, video_type, ssrcs, mid })
         });
         let sources = mapped.collect();
         if env.emit(Event::SourcesMapped { endpoint: id, announcement, sources }) {

@@ -25,6 +25,7 @@ mod leg;
 mod loudest;
 mod mapping;
 mod meter;
+mod mid;
 mod nack;
 mod negotiated;
 mod payload;
@@ -45,3 +46,4 @@ mod well_known;
 
 pub use forwarder::{EndpointSlot, Forwarder, ForwarderConfig};
 pub use loudest::LoudestOnly;
+pub use mid::Mid;

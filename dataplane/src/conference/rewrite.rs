@@ -4,6 +4,7 @@ use super::codec::{Codec, Format, FormatTable, OutputFormat};
 use super::downlink::Downlink;
 use super::endpoint::Endpoint;
 use super::extension_map::{OutgoingExtensions, ReceivedExtensions, UriId};
+use super::mid::{self, Mid};
 use super::payload::{Descriptor, PayloadView};
 use super::projection::Output;
 use super::projection::picture::Picture;
@@ -30,21 +31,22 @@ pub struct MediaPacket<'a> {
 
 /// The stream that a packet goes out on.
 #[derive(Debug, Clone, Copy)]
-pub enum Stream {
-    /// The media SSRC.
-    Media {
-        /// SSRC.
-        ssrc: u32,
-    },
-    /// The retransmission SSRC.
-    Rtx {
-        /// SSRC.
-        ssrc: u32,
-        /// Retransmission payload type.
-        payload_type: u8,
-        /// Packet index on this SSRC.
-        index: i64,
-    },
+pub struct Stream {
+    /// Its SSRC.
+    pub ssrc: u32,
+    /// The media section that its packets name; a repetition names that of what it repeats.
+    pub mid: Option<Mid>,
+    /// Whether it is the one of retransmissions.
+    pub rtx: Option<Retransmission>,
+}
+
+/// A packet's place in a stream of retransmissions.
+#[derive(Debug, Clone, Copy)]
+pub struct Retransmission {
+    /// Retransmission payload type.
+    pub payload_type: u8,
+    /// Packet index on this SSRC.
+    pub index: i64,
 }
 
 /// Why a packet did not go out.
@@ -150,9 +152,15 @@ pub fn send(
         extensions.push(id, data);
         dependency = Some((id, templates));
     }
-    let (ssrc, payload_type, index) = match stream {
-        Stream::Media { ssrc } => (ssrc, shape.output().payload_type, output.sequence),
-        Stream::Rtx { ssrc, payload_type, index } => (ssrc, payload_type, index),
+    let mut mid = [0; mid::MAX_LEN];
+    if let Some(section) = stream.mid
+        && let Some(id) = receiver.negotiated.extensions.id(packet.kind, UriId::MID)
+    {
+        extensions.push(id, section.write(&mut mid));
+    }
+    let (payload_type, index) = match stream.rtx {
+        None => (shape.output().payload_type, output.sequence),
+        Some(Retransmission { payload_type, index }) => (payload_type, index),
     };
     let fields = header::HeaderFields {
         padding: false,
@@ -160,7 +168,7 @@ pub fn send(
         payload_type,
         sequence: index as u16,
         timestamp: output.timestamp,
-        ssrc,
+        ssrc: stream.ssrc,
     };
     let header_len =
         header::write(&fields, packet.rtp.csrcs(), extensions.as_slice(), slot).map_err(|_| NotSent::Malformed)?;
@@ -171,9 +179,9 @@ pub fn send(
         dependency::patch(data, output.picture.id.unwrap_or(0) as u16, shift);
     }
     let body = slot.get_mut(header_len..).ok_or(NotSent::Malformed)?;
-    let payload_len = match stream {
-        Stream::Media { .. } => write_payload(packet, output, shape, &receiver.negotiated.formats, context, body)?,
-        Stream::Rtx { .. } => {
+    let payload_len = match stream.rtx {
+        None => write_payload(packet, output, shape, &receiver.negotiated.formats, context, body)?,
+        Some(_) => {
             if !rtx::write(output.sequence as u16, body) {
                 return Err(NotSent::Malformed);
             }

@@ -292,7 +292,8 @@ impl Room {
                 }
                 Some(slots) => {
                     if let Some(ssrcs) = slots.kind(kind).ssrcs(place) {
-                        leg.renew(Leg::resuming(index, ssrcs.ssrc, kind, leg.target, Resume::first(ssrcs)));
+                        let anew = Leg::resuming(index, ssrcs.ssrc, kind, leg.target, Resume::first(ssrcs));
+                        leg.renew(anew.naming(leg.mid));
                     }
                 }
             }

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::leg::Resume;
+use super::mid::Mid;
 use crate::media::{Encoding, MediaKind};
 use crate::ring::SsrcRewriting;
 
@@ -26,6 +27,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 struct Slot {
     ssrcs: Encoding,
+    mid: Option<Mid>,
     /// Place in the conference of the source that it carries.
     source: Option<usize>,
     /// Name of the source that it carries, or carried last.
@@ -141,6 +143,8 @@ enum Choice {
 pub struct Granted {
     /// The SSRCs that it goes out on from now on, once the receiver was told.
     pub ssrcs: Encoding,
+    /// The media section that packets on them name.
+    pub mid: Option<Mid>,
     /// The source that they carried until now: its state is the state of the streams.
     pub evicted: Option<usize>,
     /// Where the streams go on, if nothing was evicted.
@@ -156,6 +160,8 @@ pub struct Carried {
     pub kind: MediaKind,
     /// SSRCs of the bridge.
     pub ssrcs: Encoding,
+    /// Their media section.
+    pub mid: Option<Mid>,
 }
 
 /// All slots of one receiver.
@@ -166,6 +172,8 @@ pub struct SsrcSlots {
     /// Those of video.
     video: Slots,
     random: u64,
+    /// Slots have media sections.
+    mids: bool,
     /// Number of the last announcement.
     announced: u64,
     /// The last one that the client was told.
@@ -183,6 +191,7 @@ impl SsrcSlots {
             audio: Slots::new(settings.audio),
             video: Slots::new(settings.video),
             random: settings.seed,
+            mids: settings.mids,
             announced: 0,
             told: 0,
             news: false,
@@ -225,7 +234,7 @@ impl SsrcSlots {
         let slots = self.kind_mut(kind);
         let slot = slots.slots.get_mut(at)?;
         let evicted = slot.source.replace(source);
-        let granted = Granted { ssrcs: slot.ssrcs, evicted, resume: slot.resume };
+        let granted = Granted { ssrcs: slot.ssrcs, mid: slot.mid, evicted, resume: slot.resume };
         if slot.name != name {
             name.clone_into(&mut slot.name);
             slot.since = now;
@@ -239,8 +248,10 @@ impl SsrcSlots {
         let ssrc = self.next_ssrc(&taken);
         let rtx = (kind == MediaKind::Video).then(|| self.next_ssrc(&|other| other == ssrc || taken(other)));
         let ssrcs = Encoding { ssrc, rtx };
+        let number = u16::try_from(self.kind(kind).slots.len()).ok().filter(|_| self.mids);
         let slot = Slot {
             ssrcs,
+            mid: number.map(|number| Mid::new(kind, number)),
             source: None,
             name: String::new(),
             used: now,
@@ -310,7 +321,7 @@ impl SsrcSlots {
             for slot in &mut slots.slots {
                 let Some(source) = slot.source else { continue };
                 slot.told.get_or_insert(self.announced);
-                carried.push(Carried { source, kind, ssrcs: slot.ssrcs });
+                carried.push(Carried { source, kind, ssrcs: slot.ssrcs, mid: slot.mid });
             }
         }
         Some((self.announced, carried))

@@ -142,7 +142,19 @@ impl Call {
         media: Media,
         sources: Vec<SourceDescription>,
     ) -> usize {
-        let rewriting = SsrcRewriting { audio, video, seed: 7 };
+        let rewriting = SsrcRewriting { audio, video, seed: 7, mids: false };
+        self.join_with(0, Some(rewriting), media, sources)
+    }
+
+    /// The same, and that finds the media section of a packet by its id.
+    pub fn join_with_mids(
+        &mut self,
+        audio: usize,
+        video: usize,
+        media: Media,
+        sources: Vec<SourceDescription>,
+    ) -> usize {
+        let rewriting = SsrcRewriting { audio, video, seed: 7, mids: true };
         self.join_with(0, Some(rewriting), media, sources)
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 
-const SETTINGS: SsrcRewriting = SsrcRewriting { audio: 2, video: 3, seed: 1 };
+const SETTINGS: SsrcRewriting = SsrcRewriting { audio: 2, video: 3, seed: 1, mids: false };
 
 struct Rig {
     slots: SsrcSlots,
@@ -142,7 +142,7 @@ fn what_is_mapped_is_told_before_it_counts() {
     let ssrcs = rig.audio(4).unwrap().ssrcs;
     assert!(!rig.slots.is_told(MediaKind::Audio, 4));
     let (first, carried) = rig.slots.announce().unwrap();
-    assert_eq!(carried, [Carried { source: 4, kind: MediaKind::Audio, ssrcs }]);
+    assert_eq!(carried, [Carried { source: 4, kind: MediaKind::Audio, ssrcs, mid: None }]);
     assert!(rig.slots.announce().is_none(), "said already");
     rig.audio(5);
     let (second, carried) = rig.slots.announce().unwrap();
