@@ -303,16 +303,21 @@ export function roomMistakes(report, pages) {
   return mistakes;
 }
 
-/** Whether none of what `receivers` get comes on an SSRC that a sender uses; that is, whether the bridge rewrites. */
+/**
+ * Whether none of what `receivers` get comes on an SSRC that a sender uses, that is, whether the bridge rewrites; and in a media
+ * section that the bridge named.
+ */
 async function foreignSsrcs(receivers, senders, say) {
   const sent = new Set((await Promise.all(senders.map(one => one.stats()))).flatMap(one => one.outbound.map(stream => stream.ssrc)));
   let ok = true;
   for (const receiver of receivers) {
     const { remote } = await receiver.stats();
-    const got = Object.values(remote).flatMap(one => [one.video?.ssrc, one.audio?.ssrc]).filter(ssrc => ssrc !== undefined);
+    const streams = Object.values(remote).flatMap(one => [one.video, one.audio]).filter(Boolean);
+    const got = streams.map(one => one.ssrc);
     const own = got.filter(ssrc => sent.has(ssrc));
-    say(`${receiver.name} receives ${new Set(got).size} SSRCs, ${own.length} of them a sender's own`);
-    ok &&= got.length > 0 && own.length === 0;
+    const sections = streams.map(one => one.mid);
+    say(`${receiver.name} receives ${new Set(got).size} SSRCs, ${own.length} of them a sender's own, in the media sections ${sections.sort().join(' ')}`);
+    ok &&= got.length > 0 && own.length === 0 && sections.every(mid => /^[av]\d+$/.test(mid)) && new Set(sections).size === sections.length;
   }
   return ok;
 }

@@ -359,6 +359,36 @@ const scenarios = {
     },
   },
 
+  screen: {
+    about: 'a screen is shared beside the camera: two sources of video of one participant',
+    current: true,
+    async run(call) {
+      const p1 = await call.join('p1', { size: '640x360', screen: '1280x720@8' });
+      const p2 = await call.join('p2');
+      await allMoving([p1, p2], 45000);
+      await p1.hook('ringbridge.shareScreen()');
+      const start = Date.now();
+      const seen = async () => {
+        const { remote } = await p2.stats();
+        return { camera: remote.p1?.video, screen: remote.p1?.screen };
+      };
+      await until('p2 decodes the screen', 20000, async () => (await seen()).screen?.framesDecoded >= 5, 50);
+      const shown = Date.now() - start;
+      const base = await seen();
+      await until('camera and screen both move', 10000, async () => {
+        const now = await seen();
+        return ['camera', 'screen'].every(one => now[one].framesDecoded >= base[one].framesDecoded + 5);
+      });
+      await p2.hook(`ringbridge.want(${JSON.stringify({ stage: ['p1’s screen'], stageHeight: 2160, height: 180 })})`);
+      await until('the screen comes at 720', 30000, async () => (await seen()).screen.frameHeight === 720);
+      await until('the camera comes at 180', 30000, async () => (await seen()).camera.frameHeight <= 180);
+      await p1.hook('ringbridge.session.stopScreen()');
+      await until('the screen is gone', 10000, async () => (await p2.state()).participants[0].muted.screen);
+      const after = await seen();
+      await until('the camera goes on', 10000, async () => (await seen()).camera.framesDecoded >= after.camera.framesDecoded + 5);
+      return `beside the camera after ${seconds(shown)}`;
+    },
+  },
   remap: {
     about: 'SSRC rewriting with one SSRC of each kind: the stage changes, a participant leaves, another comes',
     stack: { ssrcs: 1 },

@@ -3,7 +3,7 @@ import { Bandwidth } from './bandwidth.js';
 import { bridgeMessages, wrapWebSocket } from './bridge-channel.js';
 import { connections, wrapPeerConnections } from './peer-connections.js';
 import { drawScreen } from './screen.js';
-import { Session } from './session.js';
+import { screenOf, Session } from './session.js';
 import { readStats } from './stats.js';
 import { describe, describeFreezes, View } from './view.js';
 
@@ -166,6 +166,8 @@ function render() {
         name: remote.name, muted: remote.muted.audio, dark: remote.muted.video || !remote.tracks.video,
         speaker: session.speaker === remote.id, self: false, onStage: wish.stage?.includes(remote.name),
       });
+      // With SSRC rewriting the track stays when the screen is gone, muted.
+      if (remote.tracks.screen && !remote.muted.screen) keys.add(showScreen(`${key}/screen`, session === shown, remote));
     }
   }
   view.keepTiles(keys);
@@ -175,7 +177,18 @@ function render() {
   view.notice(text, calm);
   view.wish(wish);
   view.button('mute', wanted.audio, wanted.audio ? 'Unmute' : 'Mute');
+  view.button('share', Boolean(current.screen), current.screen ? 'Stop sharing' : 'Share screen');
   view.button('camera', wanted.video, wanted.video ? 'Camera on' : 'Camera off');
+}
+
+/** The tile of a screen that is shared beside a camera; returns its key. */
+function showScreen(key, shown, remote) {
+  const tile = view.tile(key);
+  tile.node.hidden = !shown;
+  tile.attach('video', remote.tracks.screen);
+  const name = screenOf(remote.name);
+  tile.show({ name, muted: false, dark: false, speaker: false, self: false, onStage: wish.stage?.includes(name) });
+  return key;
 }
 
 /** What the line above the tiles says: [text, whether it is nothing to worry about]. */
@@ -237,15 +250,17 @@ async function refreshBandwidth() {
 
 /** Brings a tile on stage, or takes it down when it is there. */
 function stage(key) {
-  const remote = [...current.remotes.values()].find(one => `${current.number}/${one.id}` === key);
+  const remote = [...current.remotes.values()].find(one => [`${current.number}/${one.id}`, `${current.number}/${one.id}/screen`].includes(key));
   if (!remote) return;
-  current.want({ stage: wish.stage?.includes(remote.name) ? undefined : [remote.name] });
+  const name = key.endsWith('/screen') ? screenOf(remote.name) : remote.name;
+  current.want({ stage: wish.stage?.includes(name) ? undefined : [name] });
   render();
 }
 
 view.startCall(options.room);
 view.find('mute').onclick = () => toggle('audio');
 view.find('camera').onclick = () => toggle('video');
+view.find('share').onclick = () => share();
 view.find('hang-up').onclick = () => hangUp();
 for (const [id, field] of [['last-n', 'lastN'], ['tile-height', 'height'], ['stage-height', 'stageHeight']]) {
   view.find(id).onchange = ({ target }) => current.want({ [field]: Number(target.value) });
@@ -263,6 +278,11 @@ async function toggle(kind, muted = !wanted[kind]) {
   render();
 }
 
+async function share() {
+  await (current.screen ? current.stopScreen() : current.shareScreen()).catch(error => record({ name: 'share-failed', error: String(error) }));
+  render();
+}
+
 async function hangUp() {
   hungUp = true;
   await Promise.all([previous, current].filter(Boolean).map(session => session.end()));
@@ -276,7 +296,7 @@ const period = Number(query.get('poll') ?? 1000);
 setInterval(() => { takeOver(); scale(); if (!document.hidden && !hungUp) refreshFigures().catch(() => {}); }, period);
 
 /**
- * {at, remote: {name → {id, video, audio}}, outbound, cameras, pairs}; of two sessions the one that receives more
+ * {at, remote: {name → {id, video, audio, screen}}, outbound, cameras, pairs}; of two sessions the one that receives more
  * recently wins.
  */
 async function stats() {
@@ -290,6 +310,7 @@ async function stats() {
         firstFrameAt: one.firstFrameAt,
         video: inbound.get(one.tracks.video?.getTrack()?.id),
         audio: inbound.get(one.tracks.audio?.getTrack()?.id),
+        screen: inbound.get(one.tracks.screen?.getTrack()?.id),
       };
       if (!remote[name] || figures.video?.framesDecoded || !remote[name].video) remote[name] = figures;
     }

@@ -1,5 +1,8 @@
 // One XMPP connection and one conference of the client library, with what the page wants to know of them.
 
+/** What a participant's screen is called beside the camera. */
+export const screenOf = name => `${name}’s screen`;
+
 /** A remote participant. */
 class Remote {
   constructor(id, name) {
@@ -58,8 +61,8 @@ export class Session extends EventTarget {
       serviceUrl: `${websocketUrl}?room=${encodeURIComponent(this.options.room)}`,
       enableWebsocketResume: true,
       p2p,
-      // Only a current library knows these: SSRC rewriting, and the channel that the page was opened for.
-      flags: { ssrcRewritingEnabled: this.options.current },
+      // Only a current library knows these: SSRC rewriting, media sections by id, and the channel that the page was opened for.
+      flags: { ssrcRewritingEnabled: this.options.current, rtpMidDemuxEnabled: this.options.current },
       bridgeChannel: { preferSctp: this.settings.channel !== 'websocket' },
     });
     const events = JitsiMeetJS.events.connection;
@@ -69,11 +72,11 @@ export class Session extends EventTarget {
     this.connection.connect();
   }
 
-  async #capture() {
+  async #capture(only) {
     const { width, height, fps } = this.options;
     const tracks = [];
     for (const device of ['audio', 'video']) {
-      if (this.options.send && this.options.send !== device) continue;
+      if ((this.options.send && this.options.send !== device) || (only && only !== device)) continue;
       try {
         tracks.push(...await window.JitsiMeetJS.createLocalTracks({
           devices: [device],
@@ -170,22 +173,23 @@ export class Session extends EventTarget {
     on('TRACK_ADDED', track => {
       if (track.isLocal()) return;
       const remote = this.#remote(track.getParticipantId());
-      remote.tracks[track.getType()] = track;
-      remote.muted[track.getType()] = track.isMuted();
+      const kind = this.#kind(track);
+      remote.tracks[kind] = track;
+      remote.muted[kind] = track.isMuted();
       this.bridgeMissing = false;
       this.#sendWish();
-      this.#changed('track-added', { id: remote.id, kind: track.getType() });
+      this.#changed('track-added', { id: remote.id, kind });
     });
     on('TRACK_REMOVED', track => {
       if (track.isLocal()) return;
       const remote = this.remotes.get(track.getParticipantId());
-      if (remote?.tracks[track.getType()] === track) delete remote.tracks[track.getType()];
-      this.#changed('track-removed', { id: track.getParticipantId(), kind: track.getType() });
+      for (const [kind, one] of Object.entries(remote?.tracks ?? {})) if (one === track) delete remote.tracks[kind];
+      this.#changed('track-removed', { id: track.getParticipantId(), kind: this.#kind(track) });
     });
     on('TRACK_MUTE_CHANGED', track => {
       if (!track.isLocal()) {
         const remote = this.remotes.get(track.getParticipantId());
-        if (remote) remote.muted[track.getType()] = track.isMuted();
+        if (remote) remote.muted[this.#kind(track)] = track.isMuted();
       }
       this.#changed('mute');
     });
@@ -199,6 +203,11 @@ export class Session extends EventTarget {
       conference.addTrack(track).catch(error => this.#changed('add-track-failed', { error: String(error) }));
     }
     conference.join();
+  }
+
+  /** Whether a remote track is 'audio', 'video' or, of clients that send it beside the camera, 'screen'. */
+  #kind(track) {
+    return this.options.current && track.getVideoType?.() === 'desktop' ? 'screen' : track.getType();
   }
 
   #remote(id) {
@@ -220,21 +229,26 @@ export class Session extends EventTarget {
   #sendWish() {
     const { lastN, stage, height, stageHeight, heights } = this.wish;
     const byName = new Map([...this.named()].map(([name, { id }]) => [name, id]));
-    const known = names => names.map(name => byName.get(name)).filter(Boolean);
-    const onStage = stage ? known(stage) : [...this.remotes.keys()].slice(0, 1);
     // A current library asks for sources, the packaged one for endpoints.
     const video = id => this.options.current ? `${id}-v0` : id;
+    const screen = name => this.remotes.get(byName.get(name))?.tracks.screen?.getSourceName();
+    /** What is wanted by a name: a camera, or a screen as `screenOf` names it. */
+    const source = name => {
+      const sharer = [...byName.keys()].find(one => screenOf(one) === name);
+      return sharer !== undefined ? screen(sharer) : byName.has(name) ? video(byName.get(name)) : undefined;
+    };
+    const onStage = (stage ?? [...byName.keys()].slice(0, 1)).map(source).filter(Boolean);
     const constraints = {};
-    if (stage) for (const id of onStage) constraints[video(id)] = { maxHeight: stageHeight };
+    if (stage) for (const one of onStage) constraints[one] = { maxHeight: stageHeight };
     for (const [name, maxHeight] of Object.entries(heights)) {
-      if (byName.has(name)) constraints[video(byName.get(name))] = { maxHeight };
+      if (source(name)) constraints[source(name)] = { maxHeight };
     }
     const kind = this.options.current ? 'Sources' : 'Endpoints';
     try {
       this.conference?.setReceiverConstraints({
         lastN,
         [`selected${kind}`]: [],
-        [`onStage${kind}`]: onStage.map(video),
+        [`onStage${kind}`]: onStage,
         defaultConstraints: { maxHeight: height },
         constraints,
       });
@@ -243,15 +257,29 @@ export class Session extends EventTarget {
     }
   }
 
-  /** Shares the screen instead of the camera. */
+  /** Shares the screen: beside the camera, or instead of it with the packaged library, which knows one source of video. */
   async shareScreen() {
     const [screen] = await window.JitsiMeetJS.createLocalTracks({ devices: ['desktop'] });
-    const camera = this.localTrack('video');
-    if (camera) await this.conference.replaceTrack(camera, screen);
+    const replaced = this.options.current ? undefined : this.localTrack('video');
+    if (replaced) await this.conference.replaceTrack(replaced, screen);
     else await this.conference.addTrack(screen);
-    this.localTracks = [...this.localTracks.filter(track => track !== camera), screen];
-    await camera?.dispose();
+    this.localTracks = [...this.localTracks.filter(track => track !== replaced), screen];
+    await replaced?.dispose();
     this.#changed('screen-shared');
+  }
+
+  get screen() { return this.localTracks.find(track => track.getVideoType?.() === 'desktop'); }
+
+  /** Ends what `shareScreen` began; where the screen took the camera's place, the camera comes back. */
+  async stopScreen() {
+    const { screen } = this;
+    if (!screen) return;
+    const camera = this.options.current ? undefined : (await this.#capture('video'))[0];
+    if (camera) await this.conference.replaceTrack(screen, camera);
+    else await this.conference.removeTrack(screen);
+    this.localTracks = [...this.localTracks.filter(track => track !== screen), ...(camera ? [camera] : [])];
+    await screen.dispose();
+    this.#changed('screen-stopped');
   }
 
   /** Remote participants under names that differ: of namesakes the later ones carry their id. */
@@ -263,6 +291,7 @@ export class Session extends EventTarget {
     return names;
   }
 
+  /** The microphone, or the camera or what stands in for it. */
   localTrack(kind) { return this.localTracks.find(track => track.getType() === kind); }
 
   /** Mutes or unmutes 'audio' or 'video'. */
