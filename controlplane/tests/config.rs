@@ -524,3 +524,36 @@ fn the_environment_that_people_have() {
     let (code, table) = with(&[("JVB_PORT", "\"10000\"")]);
     assert!(code == Some(2) && table.contains("JVB_PORT"), "{table}");
 }
+
+/// The case of the field: public-address-unused, and its kind.
+#[test]
+fn a_public_address_that_nothing_local_stands_behind_is_warned_of() {
+    for (name, local, public, warned) in [
+        (
+            "no-such-local",
+            "192.0.2.2",
+            "10.9.9.9=198.51.100.7",
+            Some("10.9.9.9 is none of the local addresses (192.0.2.2)"),
+        ),
+        ("no-such-family", "192.0.2.2", "2001:db8::7", Some("no local IPv6 address (192.0.2.2)")),
+        ("no-such-family-4", "2001:db8::1", "198.51.100.7#443", Some("no local IPv4 address (2001:db8::1)")),
+        ("one-of-two", "192.0.2.2,192.0.2.3", "198.51.100.7,192.0.2.9=198.51.100.8", Some("192.0.2.9 is none of")),
+        ("wildcard-4", "0.0.0.0", "2001:db8::7", Some("no local IPv6 address")),
+        ("wildcard-6", "::", "198.51.100.7", Some("no local IPv4 address")),
+        ("right", "192.0.2.2,2001:db8::1", "192.0.2.2=198.51.100.7,198.51.100.8#443,2001:db8::7", None),
+    ] {
+        let file = File::new(name, &GOOD.replace(r#"listen-addresses = ["192.0.2.1", "2001:db8::1"]"#, ""));
+        let path = file.0.to_str().expect("UTF-8");
+        let variables = [("RINGBRIDGE_LOCAL_ADDRESS", local), ("RINGBRIDGE_PUBLIC_ADDRESS", public)];
+        let (code, text) = program(&["check-config", "--config", path], &variables);
+        assert_eq!(code, Some(0), "{text}");
+        let warnings: Vec<_> = text.lines().filter(|line| line.starts_with("WARNING ")).collect();
+        match warned {
+            Some(part) => {
+                assert_eq!(warnings.len(), 1, "{name}: {text}");
+                assert!(warnings[0].contains(part) && warnings[0].contains("bridge.public-addresses"), "{warnings:?}");
+            }
+            None => assert!(warnings.is_empty(), "{name}: {text}"),
+        }
+    }
+}

@@ -459,6 +459,7 @@ impl Actor {
             return Ok(());
         }
         let (present, choice) = host::survey(self.chosen_by.as_ref());
+        let told = self.addresses.advertised().to_vec();
         let changes = self.addresses.handle(now, &present, &choice);
         for change in &changes {
             match change {
@@ -471,9 +472,11 @@ impl Actor {
                 }
             }
         }
-        if !changes.is_empty() {
+        if told != self.addresses.advertised() {
             self.colibri.set_local_addresses(self.addresses.advertised());
-            self.probe.set_addresses(self.addresses.advertised());
+        }
+        if !changes.is_empty() {
+            self.probe.set_addresses(self.addresses.living());
         }
         match self.addresses.moved(now) {
             Some((before, now)) => Err(BridgeError::AddressesMoved { before, now }),

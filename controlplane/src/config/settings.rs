@@ -15,8 +15,8 @@ use super::keys::{KEYS, Key, Kind, Part};
 use super::layers::{ConfigError, Layers, MASK, Origin};
 use super::values;
 use crate::bridge::{BridgeSettings, ShardSettings, ShutdownSettings};
-use crate::colibri::transport::PublicAddress;
 use crate::focus::FocusSettings;
+use crate::public_address::PublicAddress;
 use crate::xmpp::{Security, XmppSettings};
 
 /// Which parts are to run.
