@@ -157,6 +157,7 @@ fn part(name: &'static str, about: &'static str, parts: Parts) -> Command {
             Kind::Filter => arg.value_name("FILTER"),
             Kind::Socket => arg.value_name("ADDRESS:PORT"),
             Kind::Addresses | Kind::PublicAddresses => arg.value_name("ADDRESS,..."),
+            Kind::StunServers => arg.value_name("HOST:PORT,..."),
             Kind::HostNames => arg.value_name("NAME,..."),
             Kind::Accounts => arg.value_name("ACCOUNT,..."),
             Kind::Cores => arg.value_name("CORE,..."),

@@ -3,6 +3,7 @@
 
 mod actor;
 mod addresses;
+mod discovery;
 mod endpoints;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -37,7 +38,7 @@ use crate::channel::{self, Registry};
 use crate::colibri::transport::LocalTransport;
 use crate::config::host::{self, AddressFilter};
 use crate::door::{self, Door};
-use crate::public_address::{PublicAddress, unused};
+use crate::public_address::{DiscoverySettings, PublicAddress, unused};
 use crate::rest::{self, RestError};
 use crate::transport::{Certificate, DtlsError};
 use crate::xmpp::{self, XmppCounters, XmppSender};
@@ -62,6 +63,8 @@ pub struct BridgeSettings {
     pub chosen_by: Option<AddressFilter>,
     /// Public addresses of a NAT, advertised as server-reflexive candidates.
     pub public_addresses: Vec<PublicAddress>,
+    /// How others are found.
+    pub discovery: DiscoverySettings,
     /// Whether private addresses are advertised to everybody.
     pub advertise_private: bool,
     /// The media port.

@@ -1,11 +1,24 @@
-//! Addresses under which a NAT shows this host: those that the operator names.
+//! Addresses under which a NAT shows this host: those that the operator names, and those that are found, by STUN and by the
+//! metadata service of AWS.
 
+pub mod aws;
+mod failure;
+mod finding;
+pub mod look_up;
+mod server;
+pub mod stun;
+mod survey;
 mod unused;
+mod usable;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+pub use failure::{Failure, Failures};
+pub use finding::Finding;
+pub use server::StunServer;
+pub use survey::survey;
 pub use unused::{Unused, unused};
 
 /// An address under which a NAT shows this host.
@@ -55,6 +68,30 @@ impl fmt::Display for PublicAddress {
     }
 }
 
+/// How to find public addresses.
+#[derive(Debug, Clone)]
+pub struct DiscoverySettings {
+    /// STUN servers to ask; none asks nobody.
+    pub stun_servers: Vec<StunServer>,
+    /// Whether to ask the metadata service of AWS.
+    pub aws: aws::AwsLookup,
+    /// Where that is.
+    pub aws_service: SocketAddr,
+}
+
+impl Default for DiscoverySettings {
+    /// Nobody is asked.
+    fn default() -> Self {
+        Self { stun_servers: Vec::new(), aws: aws::AwsLookup::Off, aws_service: aws::SERVICE }
+    }
+}
+
+/// What the operator named, then what was found beyond that: a name may have a port of its own.
+pub fn merge(configured: &[PublicAddress], found: &[PublicAddress]) -> Vec<PublicAddress> {
+    let named = |public: &&PublicAddress| configured.iter().any(|other| other.address == public.address);
+    configured.iter().chain(found.iter().filter(|public| !named(public))).copied().collect()
+}
+
 impl PublicAddress {
     /// Position in `hosts` of the local address that it stands for.
     pub fn base(&self, hosts: &[IpAddr]) -> Option<usize> {
@@ -74,6 +111,15 @@ mod tests {
         for text in ["198.51.100.7", "198.51.100.7#443", "10.0.0.5=198.51.100.7#443", "fd00::1=2001:db8::7#1"] {
             assert_eq!(text.parse::<PublicAddress>().map(|public| public.to_string()).as_deref(), Ok(text));
         }
+    }
+
+    #[test]
+    fn what_is_named_stands_for_what_is_found() {
+        let of = |texts: &[&str]| -> Vec<PublicAddress> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let found = of(&["10.0.0.1=198.51.100.7", "10.0.0.2=198.51.100.8"]);
+        assert_eq!(merge(&[], &found), found);
+        let merged = merge(&of(&["198.51.100.7#443"]), &found);
+        assert_eq!(merged, of(&["198.51.100.7#443", "10.0.0.2=198.51.100.8"]));
     }
 
     #[test]
