@@ -252,9 +252,8 @@ impl Worker {
                 {
                     self.hand_over(owner, path, datagram)
                 }
-                _ if unknown == Counter::DropStunUnknownTransaction
-                    && message.is_intact()
-                    && self.questions.answered(path, &message.transaction) =>
+                _ if matches!(message.class, Class::Success | Class::Error)
+                    && self.questions.take_answered(path, &message) =>
                 {
                     let event = Event::ServerAnswered { path, datagram: datagram.to_vec() };
                     self.outbox.send(event, &mut self.link, &self.stats);

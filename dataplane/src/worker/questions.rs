@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::ice::stun::{Class, TransactionId, Writer};
+use crate::ice::stun::{Class, Message, TransactionId, Writer};
 use crate::io::{PacketSink, Path};
 
 /// Most questions that wait for an answer; the oldest gives way.
@@ -32,9 +32,12 @@ impl Questions {
         written.is_some()
     }
 
-    /// Whether an answer with this id was awaited from there; it is no more.
-    pub fn answered(&mut self, path: Path, transaction: &TransactionId) -> bool {
-        let at = self.open.iter().position(|(asked, id)| *asked == path && id == transaction);
-        at.and_then(|at| self.open.remove(at)).is_some()
+    /// Whether this is the answer to a question that was asked there; that one waits no more.
+    pub fn take_answered(&mut self, path: Path, message: &Message<'_>) -> bool {
+        let Some(at) = self.open.iter().position(|question| *question == (path, message.transaction)) else {
+            return false;
+        };
+        // Only now, since it costs more than to find out that nobody asked.
+        message.is_intact() && self.open.remove(at).is_some()
     }
 }
