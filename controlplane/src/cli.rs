@@ -10,7 +10,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use clap_complete::Shell;
 
 use crate::config::keys::{KEYS, Key, Kind, Part};
-use crate::config::{Config, ConfigError, Layers, Origin, Parts, listing, notes};
+use crate::config::{Config, ConfigError, Layers, Origin, Parts, host, listing, notes};
+use crate::public_address::unused;
 use crate::top;
 
 /// What the user asked for.
@@ -156,6 +157,7 @@ fn part(name: &'static str, about: &'static str, parts: Parts) -> Command {
             Kind::Filter => arg.value_name("FILTER"),
             Kind::Socket => arg.value_name("ADDRESS:PORT"),
             Kind::Addresses | Kind::PublicAddresses => arg.value_name("ADDRESS,..."),
+            Kind::StunServers => arg.value_name("HOST:PORT,..."),
             Kind::HostNames => arg.value_name("NAME,..."),
             Kind::Accounts => arg.value_name("ACCOUNT,..."),
             Kind::Cores => arg.value_name("CORE,..."),
@@ -205,8 +207,8 @@ where
     match config {
         Ok(config) if errors.is_empty() => Ok(match name {
             "check-config" => {
-                let connect = matches.get_flag("connect").then(|| Box::new(config));
-                Request::ShowConfig(table(&layers, parts), connect)
+                let text = table(&layers, parts) + &warnings(&config);
+                Request::ShowConfig(text, matches.get_flag("connect").then(|| Box::new(config)))
             }
             _ => Request::Run(Box::new(config)),
         }),
@@ -276,6 +278,14 @@ fn layers(matches: &ArgMatches) -> (Layers, Vec<ConfigError>) {
         layers.set(key, text.clone(), origin);
     }
     (layers, errors)
+}
+
+/// What will not work although it can be read.
+fn warnings(config: &Config) -> String {
+    let Some(bridge) = &config.bridge else { return String::new() };
+    let unused = unused(&bridge.public_addresses, &host::resolve(&bridge.local_addresses));
+    let lines: String = unused.iter().map(|public| format!("WARNING {public}\n")).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 fn table(layers: &Layers, parts: Parts) -> String {

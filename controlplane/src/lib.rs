@@ -16,6 +16,7 @@ pub mod jingle;
 pub mod logging;
 pub mod notify;
 pub mod pace;
+pub mod public_address;
 pub mod rest;
 pub mod top;
 pub mod transport;

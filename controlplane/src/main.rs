@@ -7,9 +7,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use ringbridge_controlplane::cli::{self, CliError, Request};
-use ringbridge_controlplane::config::Config;
+use ringbridge_controlplane::config::{Config, host};
 use ringbridge_controlplane::notify::Notifier;
-use ringbridge_controlplane::{bridge, focus, logging, rest, top, xmpp};
+use ringbridge_controlplane::{bridge, focus, logging, public_address, rest, top, xmpp};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Logs in with every XMPP account once, a line each.
+/// Logs in with every XMPP account once, and looks for the public address; a line each.
 fn try_connections(config: &Config) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -86,6 +86,20 @@ fn try_connections(config: &Config) -> ExitCode {
             }
             Err(error) => {
                 logging::complain(format_args!("ringbridge: {error}"));
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    if let Some(bridge) = &config.bridge {
+        let hosts = host::resolve(&bridge.local_addresses);
+        let named = bridge.public_addresses.iter().any(|public| public.base(&hosts).is_some());
+        for finding in runtime.block_on(public_address::survey(&bridge.discovery, &hosts, bridge.port)) {
+            if finding.is_warning() {
+                logging::complain(format_args!("ringbridge: {finding}"));
+            } else if logging::print(format!("{finding}\n").as_bytes()) != ExitCode::SUCCESS {
+                code = ExitCode::FAILURE;
+            }
+            if finding.is_failure() && !named {
                 code = ExitCode::FAILURE;
             }
         }

@@ -316,7 +316,7 @@ fn a_file_of_the_reference_starts_a_bridge() {
     for line in [
         "videobridge.ice.udp.port = 10010  is bridge.port",
         "videobridge.cc.trust-bwe = true  ignored: ",
-        "ice4j.harvest.mapping.stun.addresses = stun.example.net:443  ignored: public addresses are not discovered",
+        "ice4j.harvest.mapping.stun.addresses = stun.example.net:443  is bridge.discovery.stun-servers",
         "connection shard1: jvb at one.example.net, room jvbbrewery@internal.auth.one.example.net",
     ] {
         assert!(table.contains(line), "{line} is not in\n{table}");
@@ -370,7 +370,8 @@ fn the_environment_of_the_docker_image_starts_a_bridge() {
         out.contains("connection shard0: jvb at xmpp.meet.jitsi, room jvbbrewery@internal-muc.meet.jitsi"),
         "{out}"
     );
-    assert!(out.contains("JVB_STUN_SERVERS = stun.example.net:443  ignored: "), "{out}");
+    assert!(shows("bridge.discovery.stun-servers", "stun.example.net:443"), "{out}");
+    assert!(shows("bridge.discovery.aws", "off"), "{out}");
     assert!(!out.contains("s3cret"), "{out}");
 }
 
@@ -523,4 +524,91 @@ fn the_environment_that_people_have() {
     }
     let (code, table) = with(&[("JVB_PORT", "\"10000\"")]);
     assert!(code == Some(2) && table.contains("JVB_PORT"), "{table}");
+}
+
+/// The case of the field: public-address-unused, and its kind.
+#[test]
+fn a_public_address_that_nothing_local_stands_behind_is_warned_of() {
+    for (name, local, public, warned) in [
+        (
+            "no-such-local",
+            "192.0.2.2",
+            "10.9.9.9=198.51.100.7",
+            Some("10.9.9.9 is none of the local addresses (192.0.2.2)"),
+        ),
+        ("no-such-family", "192.0.2.2", "2001:db8::7", Some("no local IPv6 address (192.0.2.2)")),
+        ("no-such-family-4", "2001:db8::1", "198.51.100.7#443", Some("no local IPv4 address (2001:db8::1)")),
+        ("one-of-two", "192.0.2.2,192.0.2.3", "198.51.100.7,192.0.2.9=198.51.100.8", Some("192.0.2.9 is none of")),
+        ("wildcard-4", "0.0.0.0", "2001:db8::7", Some("no local IPv6 address")),
+        ("wildcard-6", "::", "198.51.100.7", Some("no local IPv4 address")),
+        ("right", "192.0.2.2,2001:db8::1", "192.0.2.2=198.51.100.7,198.51.100.8#443,2001:db8::7", None),
+    ] {
+        let file = File::new(name, &GOOD.replace(r#"listen-addresses = ["192.0.2.1", "2001:db8::1"]"#, ""));
+        let path = file.0.to_str().expect("UTF-8");
+        let variables = [("RINGBRIDGE_LOCAL_ADDRESS", local), ("RINGBRIDGE_PUBLIC_ADDRESS", public)];
+        let (code, text) = program(&["check-config", "--config", path], &variables);
+        assert_eq!(code, Some(0), "{text}");
+        let warnings: Vec<_> = text.lines().filter(|line| line.starts_with("WARNING ")).collect();
+        match warned {
+            Some(part) => {
+                assert_eq!(warnings.len(), 1, "{name}: {text}");
+                assert!(warnings[0].contains(part) && warnings[0].contains("bridge.public-addresses"), "{warnings:?}");
+            }
+            None => assert!(warnings.is_empty(), "{name}: {text}"),
+        }
+    }
+}
+
+#[test]
+fn where_the_public_address_is_looked_for() {
+    let stun = "ice4j.harvest.mapping.stun";
+    let aws = "ice4j.harvest.mapping.aws";
+    for (name, text, servers, metadata) in [
+        ("none", String::new(), "", "auto"),
+        (
+            "stun",
+            format!("{stun}.addresses = [ \"a.example.net:443\", \"[2001:db8::1]:3478\" ]"),
+            "a.example.net:443,[2001:db8::1]:3478",
+            "auto",
+        ),
+        ("stun-off", format!("{stun} {{ addresses = [ \"a.example.net:443\" ], enabled = false }}"), "", "auto"),
+        (
+            "stun-on",
+            format!("{stun} {{ addresses = [ a.example.net\":443\", \"\" ], enabled = true }}"),
+            "a.example.net:443,",
+            "auto",
+        ),
+        ("aws-off", format!("{aws}.enabled = false"), "", "off"),
+        ("aws-on", format!("{aws}.enabled = true"), "", "auto"),
+        ("aws-force", format!("{aws} {{ enabled = true, force = true }}"), "", "on"),
+        ("aws-force-off", format!("{aws} {{ enabled = no, force = yes }}"), "", "off"),
+        ("own", "bridge.discovery { stun-servers = \"b.example.net\", aws = on }".to_owned(), "b.example.net", "on"),
+    ] {
+        let (code, table) = checked(name, &format!("{SHARD}{text}"));
+        assert_eq!(code, Some(0), "{name}: {table}");
+        let value = |key: &str| {
+            let line = table.lines().find(|line| line.starts_with(&format!("{key} "))).unwrap_or_default();
+            let rest = line.strip_prefix(key).unwrap_or_default();
+            rest.trim_start().split("  ").next().unwrap_or_default().trim().to_owned()
+        };
+        let found = value("bridge.discovery.stun-servers");
+        assert!(found == servers || (servers.is_empty() && found == "not set"), "{name}: {found:?} in {table}");
+        assert_eq!(value("bridge.discovery.aws"), metadata, "{name}: {table}");
+    }
+    for (name, text, said) in [
+        ("stun-url", format!("{stun}.addresses = [ \"https://a.example.net\" ]"), "use host:port"),
+        ("stun-port", format!("{stun}.addresses = [ \"a.example.net:0\" ]"), "use host:port"),
+        ("stun-word", format!("{stun}.enabled = maybe"), "use true or false"),
+        ("aws-word", format!("{aws}.enabled = maybe"), "use true or false"),
+        (
+            "stun-misspelt",
+            format!("{stun}.adresses = [ \"a.example.net:443\" ]"),
+            "did you mean \"ice4j.harvest.mapping.stun.addresses\"?",
+        ),
+        ("own-word", "bridge.discovery.aws = always".to_owned(), "use one of: off, auto, on"),
+        ("own-address", "bridge.discovery.aws-address = 169.254.169.254".to_owned(), "an IP address and a port"),
+    ] {
+        let (code, text) = checked(name, &format!("{SHARD}{text}"));
+        assert!(code == Some(2) && text.contains(said), "{name}: {text}");
+    }
 }

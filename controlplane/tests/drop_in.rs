@@ -3,12 +3,14 @@
 
 mod http;
 mod prosody;
+mod stun_server;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use prosody::{PASSWORD, Prosody, free_port};
+use stun_server::StunServer;
 
 /// A running bridge, its log in a file; killed when dropped.
 struct Bridge {
@@ -33,6 +35,8 @@ impl Bridge {
             .env_clear()
             .envs(variables.iter().copied())
             .env("RINGBRIDGE_REST_LISTEN", rest.to_string())
+            // On by default with a `jvb.conf`; nobody listens there.
+            .env("RINGBRIDGE_AWS_METADATA_ADDRESS", "127.0.0.1:9")
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&log).expect("a log file"))
             .spawn()
@@ -85,7 +89,7 @@ impl Drop for Bridge {
 }
 
 /// A `jvb.conf` as the Debian package's set-up leaves it, for the server of the test.
-fn jvb_conf(port: u16, media: u16, password: &str) -> String {
+fn jvb_conf(port: u16, media: u16, password: &str, stun: SocketAddr) -> String {
     format!(
         r#"
 videobridge {{
@@ -110,7 +114,7 @@ videobridge {{
     }}
   }}
 }}
-ice4j {{ harvest {{ mapping {{ stun {{ addresses = [ "meet-jit-si-turnrelay.jitsi.net:443" ] }} }} }} }}
+ice4j {{ harvest {{ mapping {{ stun {{ addresses = [ "{stun}" ] }} }} }} }}
 "#,
         websocket = free_port(),
     )
@@ -140,19 +144,20 @@ impl Drop for File {
 #[tokio::test]
 async fn a_jvb_conf_and_a_docker_environment_as_they_are() {
     let Some(server) = Prosody::start() else { return };
-    let file = File::new("jvb", &jvb_conf(server.port, free_port(), PASSWORD));
+    let stun = StunServer::start("198.51.100.7".parse().expect("an address"));
+    let file = File::new("jvb", &jvb_conf(server.port, free_port(), PASSWORD, stun.address()));
     let mut bridge = Bridge::start("jvb", &["--config", file.path()], &[]);
     bridge.healthy().await;
     assert_eq!(bridge.complaints(), Vec::<String>::new());
     drop(bridge);
 
-    let (port, media) = (server.port.to_string(), free_port().to_string());
+    let (port, media, servers) = (server.port.to_string(), free_port().to_string(), stun.address().to_string());
     let environment = [
         ("JVB_AUTH_USER", "jvb"),
         ("JVB_AUTH_PASSWORD", PASSWORD),
         ("JVB_BREWERY_MUC", "jvbbrewery"),
         ("JVB_PORT", media.as_str()),
-        ("JVB_STUN_SERVERS", "meet-jit-si-turnrelay.jitsi.net:443"),
+        ("JVB_STUN_SERVERS", servers.as_str()),
         ("XMPP_SERVER", "127.0.0.1"),
         ("XMPP_PORT", port.as_str()),
         ("XMPP_DOMAIN", "meet.test"),
@@ -173,6 +178,7 @@ const THREE_TRIES: Duration = Duration::from_millis(4_500);
 #[tokio::test]
 async fn a_wrong_password_and_an_absent_server_are_tried_again_with_back_off() {
     let Some(server) = Prosody::start() else { return };
+    let stun = StunServer::start("198.51.100.7".parse().expect("an address"));
     for (name, port, password, remedy) in [
         (
             "password",
@@ -182,7 +188,7 @@ async fn a_wrong_password_and_an_absent_server_are_tried_again_with_back_off() {
         ),
         ("absent", free_port(), PASSWORD, "check that the XMPP server runs"),
     ] {
-        let file = File::new(name, &jvb_conf(port, free_port(), password));
+        let file = File::new(name, &jvb_conf(port, free_port(), password, stun.address()));
         let mut bridge = Bridge::start(name, &["--config", file.path()], &[]);
         let health = bridge.health().await;
         assert!(health.starts_with("HTTP/1.1 500"), "{health}");
@@ -201,7 +207,7 @@ fn a_media_port_that_is_taken_is_named() {
     // By a program that does not share it.
     let taken = UdpSocket::bind("127.0.0.1:0").expect("loopback");
     let port = taken.local_addr().expect("bound").port();
-    let file = File::new("taken", &jvb_conf(free_port(), port, PASSWORD));
+    let file = File::new("taken", &jvb_conf(free_port(), port, PASSWORD, loopback()));
     let output = Command::new(env!("CARGO_BIN_EXE_ringbridge"))
         .args(["bridge", "--config", file.path(), "--local-address", "127.0.0.1"])
         .env_clear()

@@ -12,8 +12,9 @@ use std::time::Duration;
 use zeroize::Zeroize;
 
 use crate::conference::Mid;
+use crate::ice::stun::TransactionId;
 use crate::ids::{ConferenceId, EndpointId};
-use crate::io::{EventFd, IoError};
+use crate::io::{EventFd, IoError, Path};
 use crate::media::{Encoding, Media, MediaKind, ReceiverConstraints, SourceDescription, VideoType};
 
 /// SSRCs that the bridge itself uses as RTCP sender in one conference (colibri2 `<sources>`, `jvb-a0` and `jvb-v0`).
@@ -223,6 +224,13 @@ pub enum Command {
         /// Drop video.
         video: bool,
     },
+    /// Asks a STUN server how it sees the media port (a Binding request without credentials); asking again repeats it.
+    AskServer {
+        /// From which socket, and the server.
+        path: Path,
+        /// Made by [`crate::ice::question`] for the worker that asks.
+        transaction: TransactionId,
+    },
     /// Ends the worker's loop after what is queued before it.
     Shutdown,
 }
@@ -297,6 +305,13 @@ pub struct Bandwidth {
 /// Worker to control plane.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// A STUN server answered a [`Command::AskServer`]: a success or error response from there, with the right id.
+    ServerAnswered {
+        /// At which socket, and the server.
+        path: Path,
+        /// The answer, at most [`crate::ice::stun::MAX_MESSAGE`] bytes.
+        datagram: Vec<u8>,
+    },
     /// ICE changed its state.
     Ice {
         /// Whose.

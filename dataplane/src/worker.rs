@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod outbox;
+mod questions;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use crate::stats::{Counter, WorkerStats};
 
 use endpoints::{Endpoint, Endpoints};
 use outbox::Outbox;
+use questions::Questions;
 
 /// The longest that a worker sleeps.
 pub const MAX_SLEEP: Duration = Duration::from_millis(10);
@@ -62,6 +64,7 @@ pub(crate) struct Worker {
     forwarder: Forwarder,
     link: ControlLink,
     outbox: Outbox,
+    questions: Questions,
     load: LoadMeter,
 }
 
@@ -86,6 +89,7 @@ impl Worker {
             forwarder: Forwarder::with_peers(config.forwarder.clone(), Arc::clone(&stats), peers),
             link,
             outbox: Outbox::default(),
+            questions: Questions::default(),
             load: LoadMeter::default(),
             config,
             stats,
@@ -247,6 +251,12 @@ impl Worker {
                     if via.is_none() && owner != self.config.index && owner < self.forwarder.peers().workers() =>
                 {
                     self.hand_over(owner, path, datagram)
+                }
+                _ if matches!(message.class, Class::Success | Class::Error)
+                    && self.questions.take_answered(path, &message) =>
+                {
+                    let event = Event::ServerAnswered { path, datagram: datagram.to_vec() };
+                    self.outbox.send(event, &mut self.link, &self.stats);
                 }
                 _ => self.stats.count(unknown),
             };
@@ -420,6 +430,15 @@ impl Worker {
                 let Some(slot) = slot else { return self.stats.count(Counter::DropOutputFull) };
                 slot.copy_from_slice(&datagram);
                 sink.commit(datagram.len(), path);
+            }
+            Command::AskServer { path, transaction } => {
+                let socket = self.config.sockets.get(usize::from(path.local));
+                if socket.is_none_or(|socket| socket.is_ipv4() != path.remote.is_ipv4()) {
+                    return self.stats.count(Counter::DropCommandUnknown);
+                }
+                if !self.questions.ask(path, transaction, sink) {
+                    self.stats.count(Counter::DropOutputFull);
+                }
             }
             // Media, sources, keys, wishes; the forwarder counts ids that it does not know. `Shutdown` does not get here.
             command => self.forwarder.handle_command(now, command),

@@ -1,5 +1,7 @@
 //! The one task of the bridge: everything that happens to it, in order.
 
+mod addresses;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -11,7 +13,8 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use super::addresses::{Addresses, Change};
+use super::addresses::Addresses;
+use super::discovery::Discovery;
 use super::endpoints::{Action, Carrier, Endpoints, NewEndpoint};
 use super::lifecycle::{Lifecycle, Stage};
 use super::load::{self, HostLoad};
@@ -28,7 +31,7 @@ use crate::channel::{ChannelEvent, Registry};
 use crate::colibri::bridge::{ColibriBridge, ColibriConfig, Output};
 use crate::colibri::debug::{self, View};
 use crate::colibri::transport::LocalTransport;
-use crate::config::host::{self, AddressFilter};
+use crate::config::host::AddressFilter;
 use crate::rest::{Ask, OperatorRequest};
 use crate::transport::{Certificate, Fingerprint};
 use crate::xmpp::XmppEvent;
@@ -85,6 +88,7 @@ pub(super) struct Actor {
     load: HostLoad,
     probe: PortProbe,
     addresses: Addresses,
+    discovery: Discovery,
     chosen_by: Option<AddressFilter>,
     started: SystemTime,
     leaving: bool,
@@ -102,6 +106,10 @@ impl Actor {
         publish: Publish,
     ) -> Result<Self, BridgeError> {
         let now = Instant::now();
+        let mut discovery = Discovery::new(now, &settings.discovery, outside.probe.clone(), &transport.local_addresses);
+        discovery.set_configured(
+            transport.public_addresses.iter().any(|public| public.base(&transport.local_addresses).is_some()),
+        );
         let config = ColibriConfig {
             transport,
             workers: links.len(),
@@ -126,6 +134,7 @@ impl Actor {
             shutdown_over_xmpp: settings.shutdown_over_xmpp,
             load: HostLoad::new(now),
             addresses: Addresses::new(now, outside.probe.iter().map(SocketAddr::ip).collect()),
+            discovery,
             chosen_by: settings.chosen_by.clone(),
             probe: PortProbe::new(now, outside.probe),
             started: SystemTime::now(),
@@ -170,6 +179,10 @@ impl Actor {
                 },
                 Some(event) = inputs.channel.recv() => self.handle_channel(event),
                 Some(request) = inputs.operator.recv() => self.handle_operator(request),
+                Some(told) = self.discovery.told() => {
+                    self.discovery.handle_told(Instant::now(), told);
+                    self.join();
+                }
                 () = sleep_until(deadline.into()) => self.handle_timeout(Instant::now()),
                 _ = tick.tick() => {
                     let now = Instant::now();
@@ -191,9 +204,13 @@ impl Actor {
 
     fn deadline(&self) -> Instant {
         let mut deadline = self.colibri.poll_timeout();
-        for at in
-            [self.endpoints.poll_timeout(), self.shards.poll_timeout(), self.life.poll_timeout()].into_iter().flatten()
-        {
+        let parts = [
+            self.endpoints.poll_timeout(),
+            self.shards.poll_timeout(),
+            self.life.poll_timeout(),
+            self.discovery.poll_timeout(),
+        ];
+        for at in parts.into_iter().flatten() {
             deadline = deadline.min(at);
         }
         if self.workers.backlog() {
@@ -208,6 +225,7 @@ impl Actor {
         self.endpoints.handle_timeout(now);
         self.life.handle_timeout(now);
         self.shards.handle_timeout(now);
+        self.discovery.handle_timeout(now);
         self.join();
     }
 
@@ -217,6 +235,7 @@ impl Actor {
         if self.workers.backlog() {
             self.workers.retry();
         }
+        self.follow_discovery();
         loop {
             if let Some(output) = self.colibri.poll_output() {
                 self.apply(output);
@@ -297,6 +316,10 @@ impl Actor {
             Event::SourceDemand { endpoint, source, max_height } => {
                 self.endpoints.handle_demand(endpoint, source, max_height);
             }
+            Event::ServerAnswered { path, datagram } => {
+                self.discovery.handle_answer(now, path, &datagram);
+                self.join();
+            }
         }
         // In order: what one event causes must reach the worker before what the next one causes.
         self.settle();
@@ -364,7 +387,8 @@ impl Actor {
     }
 
     fn join(&mut self) {
-        if self.shards.join_due() {
+        // The first conference shall have the public address, too.
+        if !self.discovery.holds(Instant::now()) && self.shards.join_due() {
             let stats = self.make_report().to_element(SystemTime::now());
             self.shards.join(&stats);
         }
@@ -451,36 +475,6 @@ impl Actor {
         });
     }
 
-    // --- addresses --------------------------------------------------------------------------------------------
-
-    /// Looks at the host now and then; an error when only a new start helps.
-    fn follow_addresses(&mut self, now: Instant) -> Result<(), BridgeError> {
-        if !self.addresses.due(now) {
-            return Ok(());
-        }
-        let (present, choice) = host::survey(self.chosen_by.as_ref());
-        let changes = self.addresses.handle(now, &present, &choice);
-        for change in &changes {
-            match change {
-                Change::Lost(address) => {
-                    tracing::warn!(%address, "a media address left this host: new endpoints are not told it");
-                }
-                Change::Back(address) => tracing::info!(%address, "a media address is on this host again"),
-                Change::Unserved(address) => {
-                    tracing::warn!(%address, "this host has a new address, which is served from the next start on");
-                }
-            }
-        }
-        if !changes.is_empty() {
-            self.colibri.set_local_addresses(self.addresses.advertised());
-            self.probe.set_addresses(self.addresses.advertised());
-        }
-        match self.addresses.moved(now) {
-            Some((before, now)) => Err(BridgeError::AddressesMoved { before, now }),
-            None => Ok(()),
-        }
-    }
-
     // --- reports ----------------------------------------------------------------------------------------------
 
     fn publish_health(&mut self, now: Instant) {
@@ -546,6 +540,8 @@ impl Actor {
             layering_changes: self.workers.total(Counter::LayeringChanges),
             video_millis: self.workers.total(Counter::VideoMillis),
             held: self.held(),
+            public_addresses: self.colibri.advertised_configured(),
+            discovered: self.discovery.discovered(),
             messages_received: self.websockets.received,
             messages_sent: self.websockets.sent,
         }

@@ -7,6 +7,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::config::host;
+
 /// Time between two looks at the host.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// How long the host may be without all of them: a lease that is renewed, a cable that is plugged in again.
@@ -28,6 +30,8 @@ pub(super) enum Change {
 pub(super) struct Addresses {
     bound: Vec<IpAddr>,
     living: Vec<IpAddr>,
+    /// What new endpoints are told.
+    told: Vec<IpAddr>,
     /// Addresses that are known not to be served.
     unserved: Vec<IpAddr>,
     looked: Instant,
@@ -38,7 +42,8 @@ pub(super) struct Addresses {
 impl Addresses {
     /// All of `bound` are there; without any, nothing is ever wrong.
     pub fn new(now: Instant, bound: Vec<IpAddr>) -> Self {
-        Self { living: bound.clone(), bound, unserved: Vec::new(), looked: now, moved: None }
+        let told = host::resolve(&bound);
+        Self { living: bound.clone(), bound, told, unserved: Vec::new(), looked: now, moved: None }
     }
 
     /// Whether it is time to look at the host again.
@@ -75,12 +80,18 @@ impl Addresses {
             since => since,
         };
         self.unserved = unserved;
+        self.told = host::stand_for(self.living(), present);
         changes
     }
 
-    /// Those that are on the host; all when none is, since one may return.
-    pub fn advertised(&self) -> &[IpAddr] {
+    /// Those of the bound ones that are on the host; all when none is, since one may return.
+    pub fn living(&self) -> &[IpAddr] {
         if self.living.is_empty() { &self.bound } else { &self.living }
+    }
+
+    /// The same as others see them: what a wildcard stands for in its place.
+    pub fn advertised(&self) -> &[IpAddr] {
+        &self.told
     }
 
     /// What is wrong, if anything.
@@ -138,11 +149,14 @@ mod tests {
         assert_eq!(addresses.handle(at(start, 2), &[one, new], &[one, new]), [Change::Unserved(new)]);
         assert_eq!(addresses.handle(at(start, 4), &[one, new], &[one, new]), []);
         assert_eq!((addresses.advertised(), addresses.moved(at(start, 600))), (&[one][..], None));
-        // Not for one that was bound to everything.
+        // Not for one that was bound to everything: that is served, and told.
         let any = ip("0.0.0.0");
         let mut addresses = Addresses::new(start, vec![any]);
-        assert_eq!(addresses.handle(at(start, 2), &[one, new], &[one, new]), []);
-        assert_eq!(addresses.health(), Ok(()));
+        assert_eq!(addresses.handle(at(start, 2), &[one], &[one]), []);
+        assert_eq!(addresses.advertised(), [one]);
+        assert_eq!(addresses.handle(at(start, 4), &[one, new], &[one, new]), []);
+        assert_eq!((addresses.health(), addresses.living()), (Ok(()), &[any][..]));
+        assert_eq!(addresses.advertised(), [one, new]);
     }
 
     #[test]

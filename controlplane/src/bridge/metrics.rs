@@ -162,6 +162,7 @@ impl Report {
         }
         families.push(self.held.family());
         families.push(self.refused());
+        families.extend(self.discovered.families(self.public_addresses));
         families.extend(worker_counters(workers));
         families.extend(channel::counters::families());
         families

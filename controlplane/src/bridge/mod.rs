@@ -3,6 +3,7 @@
 
 mod actor;
 mod addresses;
+mod discovery;
 mod endpoints;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -34,9 +35,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::channel::{self, Registry};
-use crate::colibri::transport::{LocalTransport, PublicAddress};
-use crate::config::host::AddressFilter;
+use crate::colibri::transport::LocalTransport;
+use crate::config::host::{self, AddressFilter};
 use crate::door::{self, Door};
+use crate::public_address::{DiscoverySettings, PublicAddress, unused};
 use crate::rest::{self, RestError};
 use crate::transport::{Certificate, DtlsError};
 use crate::xmpp::{self, XmppCounters, XmppSender};
@@ -61,6 +63,8 @@ pub struct BridgeSettings {
     pub chosen_by: Option<AddressFilter>,
     /// Public addresses of a NAT, advertised as server-reflexive candidates.
     pub public_addresses: Vec<PublicAddress>,
+    /// How others are found.
+    pub discovery: DiscoverySettings,
     /// Whether private addresses are advertised to everybody.
     pub advertise_private: bool,
     /// The media port.
@@ -202,8 +206,12 @@ async fn run_probing(
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), BridgeError> {
     let certificate = Certificate::generate().map_err(BridgeError::Certificate)?;
+    let local_addresses = host::resolve(&settings.local_addresses);
+    for public in unused(&settings.public_addresses, &local_addresses) {
+        tracing::warn!("{public}");
+    }
     let transport = LocalTransport {
-        local_addresses: settings.local_addresses.clone(),
+        local_addresses,
         public_addresses: settings.public_addresses.clone(),
         advertise_private: settings.advertise_private,
         port: settings.port,

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value, json};
 use tokio_xmpp::minidom::Element;
 
+use super::discovery::Discovered;
 use super::endpoints::Paths;
 use crate::colibri::elements::ns::COLIBRI;
 use crate::colibri::totals::Totals;
@@ -102,6 +103,9 @@ pub(super) struct Report {
     /// Milliseconds of video received, each encoding on its own.
     pub video_millis: u64,
     pub held: Held,
+    /// Of the public addresses that the operator named those that are advertised.
+    pub public_addresses: usize,
+    pub discovered: Discovered,
     pub messages_received: u64,
     pub messages_sent: u64,
 }

@@ -24,6 +24,7 @@ use super::refusal::Refusal;
 use super::totals::Totals;
 use super::transport::{LocalTransport, NewTransport, random_token};
 use super::validation::{is_visitor, validate};
+use crate::public_address::{self, PublicAddress};
 
 /// How often endpoints and conferences are checked for expiry.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -124,6 +125,8 @@ pub type Reply = Result<ConferenceModified, Refusal>;
 #[derive(Debug)]
 pub struct ColibriBridge {
     config: ColibriConfig,
+    /// Public addresses that the operator named.
+    configured: Vec<PublicAddress>,
     conferences: HashMap<String, Conference>,
     /// Meeting of every endpoint.
     meetings: HashMap<EndpointId, String>,
@@ -141,6 +144,7 @@ impl ColibriBridge {
     pub fn new(now: Instant, config: ColibriConfig) -> Self {
         Self {
             placement: Placement::new(config.workers, config.spill_endpoints),
+            configured: config.transport.public_addresses.clone(),
             config,
             conferences: HashMap::new(),
             meetings: HashMap::new(),
@@ -166,6 +170,17 @@ impl ColibriBridge {
     /// The addresses that new endpoints are told from now on.
     pub fn set_local_addresses(&mut self, addresses: &[IpAddr]) {
         self.config.transport.local_addresses = addresses.to_vec();
+    }
+
+    /// The public addresses that were found; new endpoints are told them from now on beside those that the operator named.
+    pub fn set_found_addresses(&mut self, found: &[PublicAddress]) {
+        self.config.transport.public_addresses = public_address::merge(&self.configured, found);
+    }
+
+    /// How many of those that the operator named stand for a local address.
+    pub fn advertised_configured(&self) -> usize {
+        let hosts = &self.config.transport.local_addresses;
+        self.configured.iter().filter(|public| public.base(hosts).is_some()).count()
     }
 
     /// Handles one request; requests must be passed in order of arrival.

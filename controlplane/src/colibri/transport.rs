@@ -1,47 +1,11 @@
 //! What the bridge says of its own transport: credentials, candidates, URLs (sections 4.1, 4.2, 5.2).
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::str::FromStr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rand::Rng;
 
 use super::elements::{Candidate, Fingerprint, IceTransport, Setup, WebSocket};
-
-/// An address under which a NAT shows this host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PublicAddress {
-    /// The local address behind it; without one the first of the same family.
-    pub local: Option<IpAddr>,
-    /// As others see it.
-    pub address: IpAddr,
-    /// The media port as others see it, where it differs.
-    pub port: Option<u16>,
-}
-
-impl FromStr for PublicAddress {
-    type Err = String;
-
-    /// `198.51.100.7`, `198.51.100.7#443`, or with the local address `10.0.0.5=198.51.100.7#443`.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let ip = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| format!("{text:?} is no IP address"));
-        let (local, public) = match text.split_once('=') {
-            Some((local, public)) => (Some(ip(local)?), public),
-            None => (None, text),
-        };
-        let (address, port) = match public.split_once('#') {
-            Some((address, port)) => {
-                let number = port.trim().parse::<u16>().ok().filter(|port| *port > 0);
-                (address, Some(number.ok_or_else(|| format!("{port:?} is no port"))?))
-            }
-            None => (public, None),
-        };
-        let address = ip(address)?;
-        if local.is_some_and(|local| local.is_ipv4() != address.is_ipv4()) {
-            return Err(format!("{text:?} maps an address of one family to one of the other"));
-        }
-        Ok(Self { local, address, port })
-    }
-}
+use crate::public_address::PublicAddress;
 
 /// Whether only hosts of the same private network can reach an address (RFC 1918, RFC 4193, and the older fec0::/10).
 fn is_private(address: IpAddr) -> bool {
@@ -105,34 +69,45 @@ impl LocalTransport {
             IpAddr::V6(_) => 0,
             IpAddr::V4(_) => 2,
         });
-        let preference = |index: usize| 65_535u32.saturating_sub(u32::try_from(index).unwrap_or(u32::MAX));
+        let preference = |rank: usize| 65_535u32.saturating_sub(u32::try_from(rank).unwrap_or(u32::MAX));
         let mut candidates = Vec::new();
         let hidden = |address: &IpAddr| !(private || self.advertise_private) && is_private(*address);
         for (index, address) in hosts.iter().enumerate().filter(|(_, address)| !hidden(address)) {
             candidates.push(self.candidate("host", 126, preference(index), candidates.len() + 1, *address, None));
         }
-        for public in &self.public_addresses {
-            let base = hosts.iter().enumerate().find(|(_, host)| match public.local {
-                Some(local) => **host == local,
-                None => host.is_ipv4() == public.address.is_ipv4(),
-            });
-            let Some((index, base)) = base else { continue };
-            let port = public.port.unwrap_or(self.port);
-            if *base == public.address && port == self.port {
-                continue;
-            }
+        let mapped = self.mapped(&hosts);
+        for (at, (index, public, port)) in mapped.iter().enumerate() {
+            let Some(base) = hosts.get(*index) else { continue };
+            // Unique among those of one local address too (RFC 8445 section 5.1.2).
+            let rank = mapped.iter().enumerate().filter(|(other, (base, ..))| (*base, *other) < (*index, at)).count();
             let foundation = candidates.len() + 1;
-            let mut candidate =
-                self.candidate("srflx", 100, preference(index), foundation, public.address, Some(*base));
-            candidate.port = port;
+            let mut candidate = self.candidate("srflx", 100, preference(rank), foundation, *public, Some(*base));
+            candidate.port = *port;
             if hidden(base) {
                 // RFC 8839 section 5.1: what stands for an address that is not told.
-                candidate.rel_addr = Some(Ipv4Addr::UNSPECIFIED.to_string());
+                let unspecified: IpAddr =
+                    if base.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+                candidate.rel_addr = Some(unspecified.to_string());
                 candidate.rel_port = Some(9);
             }
             candidates.push(candidate);
         }
         candidates
+    }
+
+    /// The public addresses that a local one stands behind, each once: position of that in `hosts`, address, port. One that
+    /// is a local address itself needs no second candidate.
+    fn mapped(&self, hosts: &[IpAddr]) -> Vec<(usize, IpAddr, u16)> {
+        let mut mapped: Vec<(usize, IpAddr, u16)> = Vec::new();
+        for public in &self.public_addresses {
+            let Some(base) = public.base(hosts) else { continue };
+            let (address, port) = (public.address, public.port.unwrap_or(self.port));
+            let local = hosts.contains(&address) && port == self.port;
+            if !local && !mapped.iter().any(|(_, other, at)| (*other, *at) == (address, port)) {
+                mapped.push((base, address, port));
+            }
+        }
+        mapped
     }
 
     fn candidate(
@@ -239,16 +214,64 @@ mod tests {
             "the last has no such local address"
         );
         transport.advertise_private = false;
-        let hidden: Vec<String> =
-            reflexive.iter().map(|c| format!("{} of 0.0.0.0", c.split(" of ").next().unwrap())).collect();
+        let unspecified = |public: &str| if public.contains("::") { "::" } else { "0.0.0.0" };
+        let hidden: Vec<String> = reflexive
+            .iter()
+            .map(|c| c.split(" of ").next().unwrap())
+            .map(|c| format!("{c} of {}", unspecified(c)))
+            .collect();
         assert_eq!(shown(&transport.candidates(false)), hidden);
         assert_eq!(shown(&transport.candidates(true)).len(), 6, "this endpoint says that it reaches them");
     }
 
+    fn priorities(candidates: &[Candidate]) -> Vec<u32> {
+        candidates.iter().map(|c| c.priority.unwrap()).collect()
+    }
+
+    /// RFC 8445 section 5.1.2: one priority each, however many public addresses one local address has, or the other way round.
     #[test]
-    fn public_addresses_that_make_no_sense() {
-        for text in ["", "meet.example.net", "198.51.100.7#0", "198.51.100.7#x", "10.0.0.1=2001:db8::1", "=1.2.3.4"] {
-            assert!(text.parse::<PublicAddress>().is_err(), "{text}");
+    fn priorities_are_unique() {
+        for (hosts, public, reflexive) in [
+            // The case of the field: two public addresses of one local address, each family.
+            (&["192.0.2.2"][..], &["198.51.100.7", "198.51.100.8"][..], 2),
+            (&["fd00::1"], &["2001:db8::7", "2001:db8::8", "fd00::1=2001:db8::9"], 3),
+            (&["10.0.0.1", "10.0.0.2"], &["10.0.0.2=198.51.100.7", "198.51.100.8", "10.0.0.2=198.51.100.9#1"], 3),
+            // Ports of one address.
+            (&["10.0.0.1"], &["198.51.100.7#443", "198.51.100.7", "198.51.100.7#444"], 3),
+            // Two local addresses behind one, told apart by their ports.
+            (&["10.0.0.1", "10.0.0.2"], &["10.0.0.1=198.51.100.7#1", "10.0.0.2=198.51.100.7#2"], 2),
+            // The same again says nothing new, nor does what is told already.
+            (&["10.0.0.1", "10.0.0.2"], &["198.51.100.7", "10.0.0.1=198.51.100.7", "10.0.0.2=198.51.100.7"], 1),
+            (&["10.0.0.1", "203.0.113.1"], &["203.0.113.1", "10.0.0.1=203.0.113.1", "203.0.113.1#443"], 1),
+            (&["10.0.0.1", "fd00::1", "fd00::2"], &["198.51.100.7", "2001:db8::7", "fd00::2=2001:db8::8"], 3),
+        ] {
+            let candidates = local(hosts, public).candidates(false);
+            let of_kind = |kind: &str| candidates.iter().filter(|c| c.candidate_type.as_deref() == Some(kind)).count();
+            assert_eq!((of_kind("host"), of_kind("srflx")), (hosts.len(), reflexive), "{public:?}");
+            let mut unique = priorities(&candidates);
+            unique.sort_unstable();
+            unique.dedup();
+            assert_eq!(unique.len(), candidates.len(), "{hosts:?} {public:?}: {:?}", priorities(&candidates));
+        }
+        // The better local address counts first, then the order in which they are named.
+        let transport = local(&["10.0.0.1", "fd00::1"], &["198.51.100.7", "198.51.100.8", "2001:db8::7"]);
+        let priorities = priorities(&transport.candidates(false)[2..]);
+        assert!(priorities[2] > priorities[0] && priorities[0] > priorities[1], "{priorities:?}");
+        assert_eq!(priorities[2], (100 << 24) + (65_535 << 8) + 255, "the first as if it were the only one");
+    }
+
+    #[test]
+    fn the_related_address_is_of_the_candidates_family() {
+        let public = ["198.51.100.7", "2001:db8::7", "fd00::1=2001:db8::8#443"];
+        let mut transport = local(&["10.0.0.1", "fd00::1"], &public);
+        for advertise_private in [true, false] {
+            transport.advertise_private = advertise_private;
+            for candidate in transport.candidates(false).iter().filter(|c| c.rel_addr.is_some()) {
+                let related: IpAddr = candidate.rel_addr.as_deref().unwrap().parse().unwrap();
+                assert_eq!(related.is_ipv4(), candidate.ip.parse::<IpAddr>().unwrap().is_ipv4(), "{candidate:?}");
+                assert_eq!(related.is_unspecified(), !advertise_private, "{candidate:?}");
+                assert_eq!(candidate.rel_port, Some(if advertise_private { 10_000 } else { 9 }));
+            }
         }
     }
 

@@ -6,11 +6,11 @@ use super::layers::Origin;
 /// Without it the container does not start either: its presence says that this environment is meant.
 const MARK: &str = "JVB_AUTH_PASSWORD";
 
+/// Whom the image asks for the public address where nothing else is said.
+const STUN_SERVER: &str = "meet-jit-si-turnrelay.jitsi.net:443";
+
 /// Variables that change nothing here, and why.
 const IGNORED: &[(&str, &str)] = &[
-    ("JVB_STUN_SERVERS", "public addresses are not discovered; set JVB_ADVERTISE_IPS"),
-    ("JVB_DISABLE_STUN", "public addresses are not discovered; set JVB_ADVERTISE_IPS"),
-    ("DISABLE_AWS_HARVESTER", "public addresses are not discovered; set JVB_ADVERTISE_IPS"),
     ("COLIBRI_REST_ENABLED", "statistics are always served, on the private address"),
     ("JVB_REQUIRE_VALID_ADDRESS", "the health check looks at workers, media port and XMPP by itself"),
     ("JVB_OCTO_RELAY_ID", "relays between bridges are not served"),
@@ -59,6 +59,16 @@ pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> Option<Docker> 
         |list: &str| list.split(',').map(str::trim).filter(|item| !item.is_empty()).collect::<Vec<_>>().join(",");
     let advertised = get("JVB_ADVERTISE_IPS").or_else(|| get("DOCKER_HOST_ADDRESS")).map(|list| items(&list));
     set("bridge.public-addresses", "JVB_ADVERTISE_IPS", advertised);
+    // As the image's template: a public server is asked unless that is switched off, and AWS only where that is switched on.
+    let servers = get("JVB_STUN_SERVERS").map(|list| items(&list)).filter(|list| !list.is_empty());
+    match (on("JVB_DISABLE_STUN"), servers) {
+        (true, _) => set("bridge.discovery.stun-servers", "JVB_DISABLE_STUN", Some(String::new())),
+        (false, Some(servers)) => set("bridge.discovery.stun-servers", "JVB_STUN_SERVERS", Some(servers)),
+        (false, None) => set("bridge.discovery.stun-servers", MARK, Some(STUN_SERVER.to_owned())),
+    }
+    let aws = get("DISABLE_AWS_HARVESTER").map(|_| if on("DISABLE_AWS_HARVESTER") { "off" } else { "auto" });
+    let variable = if aws.is_some() { "DISABLE_AWS_HARVESTER" } else { MARK };
+    set("bridge.discovery.aws", variable, Some(aws.unwrap_or("off").to_owned()));
     let private = get("JVB_ADVERTISE_PRIVATE_CANDIDATES").map(|_| on("JVB_ADVERTISE_PRIVATE_CANDIDATES").to_string());
     set("bridge.advertise-private-addresses", "JVB_ADVERTISE_PRIVATE_CANDIDATES", private);
     let shutdown = get("SHUTDOWN_REST_ENABLED").map(|_| on("SHUTDOWN_REST_ENABLED").to_string());
@@ -157,7 +167,9 @@ mod tests {
             ("JVB_ADVERTISE_IPS", "198.51.100.7#443,, 203.0.113.9,"),
             ("JVB_ADVERTISE_PRIVATE_CANDIDATES", "0"),
             ("ENABLE_OCTO", "1"),
-            ("JVB_STUN_SERVERS", "stun.example.net:443"),
+            ("JVB_STUN_SERVERS", "stun.example.net:443, 192.0.2.1:3478,"),
+            ("DISABLE_AWS_HARVESTER", "0"),
+            ("ENABLE_VLA", "1"),
         ])
         .expect("meant");
         let ports: Vec<_> = docker.connections.iter().map(|c| c.settings().expect("complete").xmpp.port).collect();
@@ -169,7 +181,27 @@ mod tests {
             (value("bridge.advertise-private-addresses"), value("bridge.region")),
             (Some("false"), Some("europe"))
         );
-        assert_eq!(docker.ignored.iter().map(|(name, ..)| *name).collect::<Vec<_>>(), ["JVB_STUN_SERVERS"]);
+        assert_eq!(docker.ignored.iter().map(|(name, ..)| *name).collect::<Vec<_>>(), ["ENABLE_VLA"]);
+        assert_eq!(value("bridge.discovery.stun-servers"), Some("stun.example.net:443,192.0.2.1:3478"));
+        assert_eq!(value("bridge.discovery.aws"), Some("auto"));
+    }
+
+    #[test]
+    fn the_public_address_is_looked_for_as_the_image_does() {
+        for (variables, servers, aws) in [
+            (&[][..], "meet-jit-si-turnrelay.jitsi.net:443", "off"),
+            (&[("JVB_STUN_SERVERS", " , ")], "meet-jit-si-turnrelay.jitsi.net:443", "off"),
+            (&[("JVB_DISABLE_STUN", "1"), ("JVB_STUN_SERVERS", "a:1")], "", "off"),
+            (&[("JVB_DISABLE_STUN", "false"), ("JVB_STUN_SERVERS", "a:1")], "a:1", "off"),
+            (&[("DISABLE_AWS_HARVESTER", "false")], "meet-jit-si-turnrelay.jitsi.net:443", "auto"),
+            (&[("DISABLE_AWS_HARVESTER", "true")], "meet-jit-si-turnrelay.jitsi.net:443", "off"),
+        ] {
+            let docker = from(&[variables, &[("JVB_AUTH_PASSWORD", "s3cret")]].concat()).expect("meant");
+            let value =
+                |key| docker.values.iter().find(|(known, ..)| *known == key).map(|(_, value, _)| value.as_str());
+            assert_eq!(value("bridge.discovery.stun-servers"), Some(servers), "{variables:?}");
+            assert_eq!(value("bridge.discovery.aws"), Some(aws), "{variables:?}");
+        }
     }
 
     #[test]

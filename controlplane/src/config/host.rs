@@ -49,6 +49,29 @@ fn choose(interfaces: &[if_addrs::Interface], filter: &AddressFilter) -> Vec<IpA
     if addresses.is_empty() { vec![IpAddr::V4(Ipv4Addr::LOCALHOST)] } else { addresses }
 }
 
+/// Local addresses as others see them: a wildcard stands for those of its family in `present` that others can reach.
+pub fn stand_for(bound: &[IpAddr], present: &[IpAddr]) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for address in bound {
+        let of_wildcard = |other: &&IpAddr| other.is_ipv4() == address.is_ipv4() && is_reachable(**other);
+        let meant: Vec<IpAddr> = match address.is_unspecified() {
+            true => present.iter().filter(of_wildcard).copied().collect(),
+            false => vec![*address],
+        };
+        for address in meant {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+    }
+    addresses
+}
+
+/// The same on this host as it is now.
+pub fn resolve(bound: &[IpAddr]) -> Vec<IpAddr> {
+    if bound.iter().any(IpAddr::is_unspecified) { stand_for(bound, &survey(None).0) } else { bound.to_vec() }
+}
+
 fn is_reachable(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
@@ -96,6 +119,23 @@ mod tests {
         assert!(takes("eth0", "192.0.2.1") && !takes("eth1", "192.0.2.1") && !takes("docker0", "192.0.2.1"));
         assert!(!takes("eth0", "192.0.2.9") && !takes("eth0", "2001:db8::1"));
         assert!(AddressFilter::default().takes("any", "2001:db8::1".parse().expect("an address")));
+    }
+
+    #[test]
+    fn a_wildcard_is_what_the_host_has_of_its_family() {
+        let ips =
+            |texts: &[&str]| -> Vec<IpAddr> { texts.iter().map(|text| text.parse().expect("an address")).collect() };
+        let present = ips(&["127.0.0.1", "10.0.0.1", "10.0.0.2", "::1", "fe80::1", "2001:db8::1"]);
+        for (bound, meant) in [
+            (&["0.0.0.0"][..], &["10.0.0.1", "10.0.0.2"][..]),
+            (&["::"], &["2001:db8::1"]),
+            (&["10.0.0.2", "0.0.0.0", "::"], &["10.0.0.2", "10.0.0.1", "2001:db8::1"]),
+            (&["127.0.0.1"], &["127.0.0.1"]),
+            (&[], &[]),
+        ] {
+            assert_eq!(stand_for(&ips(bound), &present), ips(meant), "{bound:?}");
+        }
+        assert_eq!(stand_for(&ips(&["0.0.0.0"]), &ips(&["127.0.0.1"])), ips(&[]));
     }
 
     #[test]

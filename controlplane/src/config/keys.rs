@@ -38,6 +38,8 @@ pub enum Kind {
     Addresses,
     /// Addresses of a NAT: `198.51.100.7`, with a port `198.51.100.7#443`, for one local address `10.0.0.5=198.51.100.7`.
     PublicAddresses,
+    /// STUN servers, `stun.example.net:443`, in a list or separated by commas.
+    StunServers,
     /// Names of hosts, in a list or separated by commas.
     HostNames,
     /// XMPP accounts and domains, in a list or separated by commas.
@@ -190,6 +192,30 @@ pub const KEYS: &[Key] = &[
         Kind::PublicAddresses,
         "",
         "Addresses under which a NAT shows this host: 198.51.100.7, with a port 198.51.100.7#443, of one local address 10.0.0.5=198.51.100.7",
+    ),
+    key(
+        "bridge.discovery.stun-servers",
+        "stun-server",
+        Part::Bridge,
+        Kind::StunServers,
+        "",
+        "STUN servers that tell under which address a NAT shows each local one, e.g. stun.example.net:443; without it none is asked",
+    ),
+    key(
+        "bridge.discovery.aws",
+        "aws-metadata",
+        Part::Bridge,
+        Kind::Choice(&["off", "auto", "on"]),
+        "off",
+        "Ask the instance metadata service of AWS (IMDSv2) for the public address; on complains when it is not there",
+    ),
+    key(
+        "bridge.discovery.aws-address",
+        "aws-metadata-address",
+        Part::Bridge,
+        Kind::Socket,
+        "169.254.169.254:80",
+        "Where that service is",
     ),
     key(
         "bridge.advertise-private-addresses",

@@ -387,6 +387,30 @@ impl Layers {
             let scheme = if tls { "wss" } else { "ws" };
             set("bridge.websocket.base-url", format!("{scheme}://{domain}"), "videobridge.websockets.domain");
         }
+        let switch = |path: &str| part(path).and_then(values::switch);
+        for path in ["stun.enabled", "aws.enabled", "aws.force"] {
+            let path = format!("ice4j.harvest.mapping.{path}");
+            if let (Some(text), None) = (part(&path), switch(&path)) {
+                let hint = "use true or false".to_owned();
+                return vec![ConfigError::Unknown { origin: origin.clone(), key: path, value: text.to_owned(), hint }];
+            }
+        }
+        if switch("ice4j.harvest.mapping.stun.enabled") == Some(false) {
+            set("bridge.discovery.stun-servers", String::new(), "ice4j.harvest.mapping.stun.enabled = false");
+        }
+        let (enabled, force) = (switch("ice4j.harvest.mapping.aws.enabled"), switch("ice4j.harvest.mapping.aws.force"));
+        let aws = match (enabled.unwrap_or(true), force.unwrap_or(false)) {
+            (false, _) => "off",
+            (true, false) => "auto",
+            (true, true) => "on",
+        };
+        if enabled.is_some() || force.is_some() {
+            set("bridge.discovery.aws", aws.to_owned(), "ice4j.harvest.mapping.aws");
+        }
+        let unsaid = self.get("bridge.discovery.aws").is_some_and(|raw| raw.origin == Origin::Default);
+        if let (true, Some(key)) = (unsaid, Key::find("bridge.discovery.aws")) {
+            self.set(key, aws.to_owned(), Origin::Derived("the reference's default"));
+        }
         let off = self.get("bridge.websocket.enabled").is_some_and(|raw| raw.origin == Origin::Default);
         if let (true, Some(key)) = (off, Key::find("bridge.websocket.enabled")) {
             self.set(key, "false".to_owned(), Origin::Derived("the reference's default"));

@@ -22,7 +22,6 @@ pub(super) const SECTIONS: &[&str] = &["videobridge", "ice4j", "jmt"];
 const AUTOMATIC: &str = "the bridge sets this by itself";
 const FIXED: &str = "has the reference's default here, and cannot be changed";
 const RELAYS: &str = "relays between bridges are not served";
-const DISCOVERY: &str = "public addresses are not discovered; set static-mappings or bridge.public-addresses";
 const ALWAYS: &str = "always served, on the private address only";
 const HEALTH: &str = "the health check looks at workers, media port and XMPP by itself";
 const OTHER: &str = "belongs to a part that works in another way here; see docs/coverage.md";
@@ -37,8 +36,10 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("videobridge.ice.resolve-remote-candidates", Ignored(FIXED)),
     ("videobridge.ice.restart.", Ignored("ICE restarts are declined: the focus then invites again")),
     ("ice4j.harvest.mapping.static-mappings", Special),
-    ("ice4j.harvest.mapping.stun.", Ignored(DISCOVERY)),
-    ("ice4j.harvest.mapping.aws.", Ignored(DISCOVERY)),
+    ("ice4j.harvest.mapping.stun.addresses", Key("bridge.discovery.stun-servers")),
+    ("ice4j.harvest.mapping.stun.enabled", Special),
+    ("ice4j.harvest.mapping.aws.enabled", Special),
+    ("ice4j.harvest.mapping.aws.force", Special),
     ("ice4j.harvest.allowed-addresses", Key("bridge.listen-addresses")),
     ("ice4j.harvest.blocked-addresses", Key("bridge.blocked-addresses")),
     ("ice4j.harvest.allowed-interfaces", Key("bridge.allowed-interfaces")),

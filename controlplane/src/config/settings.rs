@@ -15,8 +15,9 @@ use super::keys::{KEYS, Key, Kind, Part};
 use super::layers::{ConfigError, Layers, MASK, Origin};
 use super::values;
 use crate::bridge::{BridgeSettings, ShardSettings, ShutdownSettings};
-use crate::colibri::transport::PublicAddress;
 use crate::focus::FocusSettings;
+use crate::public_address::aws::AwsLookup;
+use crate::public_address::{DiscoverySettings, PublicAddress, StunServer};
 use crate::xmpp::{Security, XmppSettings};
 
 /// Which parts are to run.
@@ -151,6 +152,10 @@ impl Reader<'_> {
                 .map(|_| "use an IP address and a port, e.g. 127.0.0.1:8080 or [::]:8080".to_owned()),
             Kind::Addresses => bad_item::<IpAddr>(&text).map(|item| format!("{item:?} is no IP address")),
             Kind::PublicAddresses => text.split(',').find_map(|item| item.trim().parse::<PublicAddress>().err()),
+            Kind::StunServers => {
+                let named = text.split(',').filter(|item| !item.trim().is_empty());
+                named.map(str::parse::<StunServer>).find_map(Result::err)
+            }
             Kind::HostNames => text
                 .split(',')
                 .map(str::trim)
@@ -294,6 +299,7 @@ impl Reader<'_> {
                 .filter(|raw| matches!(raw.origin, Origin::Derived(_)))
                 .map(|_| self.layers.address_filter()),
             public_addresses: self.list("bridge.public-addresses"),
+            discovery: self.discovery()?,
             advertise_private: self.switch("bridge.advertise-private-addresses"),
             port: self.required("bridge.port")?,
             workers,
@@ -325,6 +331,18 @@ impl Reader<'_> {
             shutdown_over_xmpp: self.switch("bridge.shutdown.over-xmpp"),
             sctp,
             disable_rewriting: self.switch("bridge.disable-rewriting"),
+        })
+    }
+
+    fn discovery(&mut self) -> Option<DiscoverySettings> {
+        Some(DiscoverySettings {
+            stun_servers: self.list("bridge.discovery.stun-servers"),
+            aws: match self.text("bridge.discovery.aws").as_deref() {
+                Some("on") => AwsLookup::On,
+                Some("auto") => AwsLookup::Auto,
+                _ => AwsLookup::Off,
+            },
+            aws_service: self.required("bridge.discovery.aws-address")?,
         })
     }
 

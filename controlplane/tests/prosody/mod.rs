@@ -162,6 +162,7 @@ Component "internal.auth.meet.test" "muc"
             local_addresses: vec![Ipv4Addr::LOCALHOST.into()],
             chosen_by: None,
             public_addresses: Vec::new(),
+            discovery: Default::default(),
             advertise_private: true,
             port: 10_000,
             workers: 1,

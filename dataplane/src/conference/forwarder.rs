@@ -218,7 +218,8 @@ impl Forwarder {
                     }
                 });
             }
-            Command::SetRemoteIce { .. } | Command::SendDtls { .. } | Command::Shutdown => {}
+            Command::SetRemoteIce { .. } | Command::SendDtls { .. } | Command::AskServer { .. } | Command::Shutdown => {
+            }
         }
     }
 

@@ -126,6 +126,16 @@ pub fn transaction_owner(id: &TransactionId) -> (u8, EndpointId) {
     (worker, EndpointId(u32::from_be_bytes([a, b, c, d])))
 }
 
+/// In place of an endpoint in transaction ids of questions to STUN servers; no endpoint has it.
+const NOBODY: u32 = u32::MAX;
+
+/// The transaction id of a question that a worker asks a STUN server, from so many random bytes.
+pub fn question(worker: u8, random: [u8; 7]) -> TransactionId {
+    let [a, b, c, d] = NOBODY.to_be_bytes();
+    let [e, f, g, h, i, j, k] = random;
+    [worker, a, b, c, d, e, f, g, h, i, j, k]
+}
+
 /// Candidate priority of RFC 8445 section 5.1.2.1 for component 1.
 fn candidate_priority(type_preference: u32, socket: u8) -> u32 {
     (type_preference << 24) | ((65_535 - u32::from(socket)) << 8) | 255

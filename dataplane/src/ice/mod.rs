@@ -4,4 +4,4 @@ mod agent;
 mod pair;
 pub mod stun;
 
-pub use agent::{Agent, AgentConfig, AgentEvent, Context, MAX_PAIRS, transaction_owner};
+pub use agent::{Agent, AgentConfig, AgentEvent, Context, MAX_PAIRS, question, transaction_owner};

@@ -363,6 +363,15 @@ impl<'a> Writer<'a> {
         (!self.overflow && self.len <= MAX_MESSAGE).then_some(self.len)
     }
 
+    /// Adds FINGERPRINT alone, for a request without credentials; the length of the message, or `None` when the buffer is
+    /// too small.
+    pub fn finish_unsigned(mut self) -> Option<usize> {
+        self.set_length(8);
+        let crc = crc32(self.buf.get(..self.len)?) ^ FINGERPRINT_XOR;
+        self = self.attribute(FINGERPRINT, &crc.to_be_bytes());
+        (!self.overflow && self.len <= MAX_MESSAGE).then_some(self.len)
+    }
+
     fn set_length(&mut self, more: usize) {
         let length = (self.len + more - HEADER_LEN.min(self.len)) as u16;
         if let Some(field) = self.buf.get_mut(2..4) {
@@ -504,6 +513,18 @@ mod tests {
         let len = writer.len;
         let message = Message::parse(&buf[..len]).unwrap();
         assert!(!message.verify(&integrity_key("")));
+    }
+
+    #[test]
+    fn a_request_without_credentials_has_a_fingerprint_alone() {
+        let mut buf = [0; 28];
+        assert_eq!(Writer::new(&mut buf, Class::Request, &[7; 12]).finish_unsigned(), Some(28));
+        let message = Message::parse(&buf).unwrap();
+        assert_eq!((message.class, message.transaction, message.integrity), (Class::Request, [7; 12], None));
+        for room in 0..28 {
+            let mut buf = vec![0; room];
+            assert_eq!(Writer::new(&mut buf, Class::Request, &[7; 12]).finish_unsigned(), None, "{room}");
+        }
     }
 
     #[test]

@@ -34,7 +34,8 @@ impl Subject {
             Event::SourcesMapped { endpoint, .. } => Self::SourcesMapped(*endpoint),
             Event::Bandwidth { endpoint, .. } => Self::Bandwidth(*endpoint),
             Event::SourceDemand { endpoint, source, .. } => Self::SourceDemand(*endpoint, source.clone()),
-            Event::Dtls { .. } => return None,
+            // Whoever asked repeats what got lost.
+            Event::Dtls { .. } | Event::ServerAnswered { .. } => return None,
         })
     }
 }

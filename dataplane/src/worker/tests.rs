@@ -289,3 +289,64 @@ proptest! {
         }
     }
 }
+
+/// A Binding success of a STUN server.
+fn mapped(transaction: [u8; 12]) -> Vec<u8> {
+    let mut buf = vec![0; 64];
+    let writer = Writer::new(&mut buf, Class::Success, &transaction).mapped("203.0.113.9:10000".parse().unwrap());
+    let len = writer.finish_unsigned().unwrap();
+    buf.truncate(len);
+    buf
+}
+
+#[test]
+fn only_the_server_that_was_asked_answers_whichever_worker_hears_it() {
+    let mut rig = rig(16, 16);
+    let path = Path { local: 0, remote: ([198, 51, 100, 1], 3478).into() };
+    let transaction = crate::ice::question(0, [5; 7]);
+    let ask = |path| Command::AskServer { path, transaction };
+    rig.links[0].send(ask(path)).unwrap();
+    rig.links[0].send(ask(path)).unwrap();
+    // No such socket, and one of the other family.
+    rig.links[0].send(ask(Path { local: 1, ..path })).unwrap();
+    rig.links[0].send(ask(Path { remote: "[2001:db8::1]:3478".parse().unwrap(), ..path })).unwrap();
+    rig.workers[0].handle_commands(rig.now, &mut rig.out);
+    assert_eq!(rig.count(0, Counter::DropCommandUnknown), 2);
+    assert_eq!(rig.out.1.len(), 2, "asked, and asked again");
+    for (to, request) in &rig.out.1 {
+        let request = Message::parse(request).unwrap();
+        assert_eq!((*to, request.class, request.transaction), (path, Class::Request, transaction));
+    }
+    // From elsewhere, to another question, damaged, and from the server to a request that nobody made.
+    let mut damaged = mapped(transaction);
+    damaged[30] ^= 1;
+    let forged = [(9, mapped(transaction)), (3478, mapped([7; 12])), (3478, damaged), (3478, mapped([0; 12]))];
+    for (port, datagram) in &forged {
+        rig.receive(0, *port, datagram);
+    }
+    assert_eq!(rig.count(0, Counter::DropStunUnknownTransaction), forged.len() as u64);
+    assert_eq!(rig.links[0].poll_event(), None);
+    // The kernel gives it to the other worker.
+    rig.receive(1, 3478, &mapped(transaction));
+    rig.exchange();
+    let answered = Event::ServerAnswered { path, datagram: mapped(transaction) };
+    assert_eq!(rig.links[0].poll_event(), Some(answered));
+    // Once.
+    rig.receive(0, 3478, &mapped(transaction));
+    assert_eq!(rig.links[0].poll_event(), None);
+}
+
+#[test]
+fn the_oldest_of_too_many_questions_gives_way() {
+    let mut rig = rig(16, 16);
+    let path = |port| Path { local: 0, remote: ([198, 51, 100, 1], port).into() };
+    let transaction = |port: u16| crate::ice::question(0, [port as u8; 7]);
+    for port in 0..=questions::MAX_QUESTIONS as u16 {
+        let command = Command::AskServer { path: path(port), transaction: transaction(port) };
+        rig.workers[0].handle_command(rig.now, command, &mut rig.out);
+    }
+    for (port, heard) in [(0, false), (1, true), (questions::MAX_QUESTIONS as u16, true)] {
+        rig.receive(0, port, &mapped(transaction(port)));
+        assert_eq!(rig.links[0].poll_event().is_some(), heard, "{port}");
+    }
+}
