@@ -44,6 +44,8 @@ pub struct FocusSettings {
     pub initial_timeout: std::time::Duration,
     /// Offers data channels over SCTP to clients and asks bridges for them; off until the bridge has SCTP.
     pub sctp: bool,
+    /// Asks bridges to restart ICE in place for clients that want it.
+    pub ice_restart: bool,
     /// Conferences at a time.
     pub max_conferences: usize,
 }

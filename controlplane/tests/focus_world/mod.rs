@@ -145,6 +145,7 @@ pub fn settings() -> FocusSettings {
         single_participant_timeout: Duration::from_secs(20),
         initial_timeout: Duration::from_secs(15),
         sctp: false,
+        ice_restart: true,
         max_conferences: 5_000,
     }
 }

@@ -218,7 +218,11 @@ impl Forwarder {
                     }
                 });
             }
-            Command::SetRemoteIce { .. } | Command::SendDtls { .. } | Command::Shutdown => {}
+            Command::SetRemoteIce { .. }
+            | Command::RestartIce { .. }
+            | Command::AnswerIceRestart { .. }
+            | Command::SendDtls { .. }
+            | Command::Shutdown => {}
         }
     }
 
