@@ -7,6 +7,7 @@ mod conference;
 mod limits;
 mod machine;
 mod offer;
+mod restarts;
 mod rooms;
 mod sessions;
 mod sources;
