@@ -42,6 +42,7 @@ impl Fixture {
             audio_ssrcs: 50,
             video_ssrcs: 50,
             sctp,
+            ice_restart: true,
             ufrag_prefix: |worker| char::from_digit(worker as u32, 36).unwrap().to_string(),
         };
         Self { bridge: ColibriBridge::new(now, config), now }
@@ -309,16 +310,6 @@ fn an_update_reaches_the_worker_in_order_and_once() {
         .send("<conference-modify meeting-id='m'><endpoint id='a'><sources/></endpoint></conference-modify>")
         .unwrap();
     assert!(matches!(&fixture.commands()[..], [Command::SetSources { sources, .. }] if sources.is_empty()));
-}
-
-#[test]
-fn an_ice_restart_is_declined_without_an_error() {
-    let mut fixture = Fixture::with_endpoint();
-    let reply = fixture
-        .send("<conference-modify meeting-id='m'><endpoint id='a'><transport ice-restart='true'/></endpoint></conference-modify>")
-        .unwrap();
-    assert_eq!(reply.endpoints, [Endpoint::new("a")]);
-    assert!(fixture.outputs().is_empty());
 }
 
 #[test]

@@ -48,6 +48,7 @@ impl Churn {
             audio_ssrcs: 50,
             video_ssrcs: 50,
             sctp: true,
+            ice_restart: true,
             ufrag_prefix: |worker| worker.to_string(),
         };
         let bridge = ColibriBridge::new(world.now, config);

@@ -165,6 +165,27 @@ pub enum Command {
         /// Candidates to add.
         candidates: Vec<RemoteCandidate>,
     },
+    /// Begins an ICE restart in place: the endpoint is found under these credentials of ours, too, and what carries media goes
+    /// on until a pair of the new ones is nominated. The same again changes nothing; a later number replaces what is under way.
+    RestartIce {
+        /// Whose.
+        endpoint: EndpointId,
+        /// Counts up from 1.
+        generation: u32,
+        /// Our new credentials. The ufrag starts with the worker's tag, like the first one.
+        local: IceCredentials,
+    },
+    /// The endpoint's part of an ICE restart: checks start as soon as its credentials are known.
+    AnswerIceRestart {
+        /// Whose.
+        endpoint: EndpointId,
+        /// Which restart; of another one than that under way it is dropped and counted.
+        generation: u32,
+        /// The endpoint's new credentials; `None` adds candidates only.
+        credentials: Option<IceCredentials>,
+        /// Candidates to add.
+        candidates: Vec<RemoteCandidate>,
+    },
     /// Installs SRTP keys; media flows from here on.
     SetSrtp {
         /// Whose.
@@ -281,6 +302,15 @@ pub enum IceState {
     Disconnected,
 }
 
+/// How an ICE restart ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartOutcome {
+    /// Media goes over a pair of the new credentials.
+    Connected,
+    /// No pair was nominated in time; what was before goes on.
+    Abandoned,
+}
+
 /// What is known of the way to a receiver. Rates are bits per second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bandwidth {
@@ -322,6 +352,15 @@ pub enum Event {
         remote: Option<SocketAddr>,
         /// Whether that is a relayed (TURN) candidate of the endpoint.
         relayed: bool,
+    },
+    /// An ICE restart ended. One that a later one replaced has no end of its own.
+    IceRestart {
+        /// Whose.
+        endpoint: EndpointId,
+        /// Which one.
+        generation: u32,
+        /// How.
+        outcome: RestartOutcome,
     },
     /// A DTLS datagram arrived over a verified pair (rate-limited per endpoint).
     Dtls {

@@ -144,6 +144,8 @@ counters! {
     DropEventFull = "dropped", "event_full";
     /// A command for a conference or endpoint that does not exist.
     DropCommandUnknown = "dropped", "command_unknown_id";
+    /// An endpoint's answer to an ICE restart that is not under way (any more), or that it has answered before.
+    DropRestartAnswer = "dropped", "ice_restart_answer";
     /// A table with bounded size was full (addresses, SSRCs, sources).
     DropTableFull = "dropped", "table_full";
     /// Formats that an endpoint negotiated beyond its or its conference's share; it does without them.

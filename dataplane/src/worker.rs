@@ -18,11 +18,11 @@ use crate::conference::{Forwarder, ForwarderConfig};
 use crate::congestion::shedding::LoadMeter;
 use crate::demux::{AddressTable, EndpointIndex, Owner, Protocol, ufrag_prefix, worker_of_ufrag};
 use crate::ice::stun::{Class, Message};
-use crate::ice::{Agent, AgentConfig, AgentEvent, Context, transaction_owner};
+use crate::ice::{Agent, AgentConfig, AgentEvent, Context, Session, SessionEvent, transaction_owner};
 use crate::ids::{ConferenceId, EndpointId};
 use crate::io::{Flush, PacketIo, PacketSink, Path, Steering};
 use crate::peers::{PeerMessage, Peers};
-use crate::ring::{Command, ControlLink, Event, IceState, NewEndpoint};
+use crate::ring::{Command, ControlLink, Event, IceCredentials, IceState, NewEndpoint, RestartOutcome};
 use crate::stats::{Counter, WorkerStats};
 
 use endpoints::{Endpoint, Endpoints};
@@ -267,7 +267,7 @@ impl Worker {
         }
         let Some(endpoint) = self.endpoints.get_mut(index) else { return };
         let mut context = Context { sink, stats: &self.stats, random: &self.random };
-        let authentic = endpoint.agent.handle_message(now, path, &message, &mut context);
+        let authentic = endpoint.ice.handle_message(now, path, &message, &mut context);
         if let (true, Some(slot)) = (authentic, endpoint.slot) {
             self.forwarder.note_activity(now, slot);
         }
@@ -282,52 +282,72 @@ impl Worker {
         }
     }
 
-    /// Carries out what an agent reported, and plans its next timer.
+    /// Carries out what an endpoint's ICE reported, and plans its next timer.
     fn settle(&mut self, now: Instant, index: EndpointIndex, via: Option<usize>) {
         while let Some(endpoint) = self.endpoints.get_mut(index) {
-            let Some(event) = endpoint.agent.poll_event() else { break };
+            let Some(event) = endpoint.ice.poll_event() else { break };
             let id = endpoint.id;
             match event {
-                AgentEvent::Learnt { path, round_trip } => {
-                    let owner = Owner::Endpoint(index);
-                    // What was proven before and came here by itself is steered already.
-                    let steered = via.is_none() && self.addresses.is_proven(&path, owner);
-                    match self.addresses.learn(path, owner, round_trip) {
-                        Err(_) => self.stats.count(Counter::DropTableFull),
-                        Ok(false) => {}
-                        Ok(true) => {
-                            // A mere request may come from a forged address, and the map is everybody's.
-                            if let (Some(steering), true) = (&self.config.steering, round_trip && !steered)
-                                && steering.claim(&path, self.config.index).is_err()
-                            {
-                                self.stats.count(Counter::SteeringRefused);
-                            }
-                            if let Some(via) = via {
-                                self.addresses.told(&path, via as u8);
-                                self.forwarder.peers().send(via, PeerMessage::Claim { path, round_trip });
-                            }
-                        }
-                    }
-                }
-                AgentEvent::Forgotten { path } => self.forget(path, index),
-                AgentEvent::Connected { path } => {
-                    tracing::debug!(endpoint = %endpoint.label, remote = %path.remote, "ICE connected");
-                    let relayed = endpoint.agent.is_relayed(path);
-                    self.forwarder.set_path(id, Some(path));
-                    let event =
-                        Event::Ice { endpoint: id, state: IceState::Connected, remote: Some(path.remote), relayed };
+                SessionEvent::Agent(event) => self.follow(event, index, via),
+                SessionEvent::Restarted { generation } => {
+                    tracing::debug!(endpoint = %endpoint.label, generation, "ICE restarted");
+                    let event = Event::IceRestart { endpoint: id, generation, outcome: RestartOutcome::Connected };
                     self.outbox.send(event, &mut self.link, &self.stats);
                 }
-                AgentEvent::Disconnected => {
-                    tracing::info!(endpoint = %endpoint.label, "ICE disconnected");
-                    self.forwarder.set_path(id, None);
-                    let event =
-                        Event::Ice { endpoint: id, state: IceState::Disconnected, remote: None, relayed: false };
+                SessionEvent::Abandoned { generation } => {
+                    tracing::debug!(endpoint = %endpoint.label, generation, "ICE restart abandoned");
+                    let event = Event::IceRestart { endpoint: id, generation, outcome: RestartOutcome::Abandoned };
                     self.outbox.send(event, &mut self.link, &self.stats);
                 }
+                SessionEvent::Released { ufrag } => self.endpoints.release_ufrag(&ufrag),
             }
         }
         self.endpoints.schedule(index, now + Duration::from_millis(1));
+    }
+
+    fn follow(&mut self, event: AgentEvent, index: EndpointIndex, via: Option<usize>) {
+        let Some(endpoint) = self.endpoints.get_mut(index) else { return };
+        let id = endpoint.id;
+        match event {
+            AgentEvent::Learnt { path, round_trip } => {
+                let owner = Owner::Endpoint(index);
+                // What was proven before and came here by itself is steered already.
+                let steered = via.is_none() && self.addresses.is_proven(&path, owner);
+                match self.addresses.learn(path, owner, round_trip) {
+                    Err(_) => {
+                        self.stats.count(Counter::DropTableFull);
+                        endpoint.ice.refuse(path);
+                    }
+                    Ok(false) => {}
+                    Ok(true) => {
+                        // A mere request may come from a forged address, and the map is everybody's.
+                        if let (Some(steering), true) = (&self.config.steering, round_trip && !steered)
+                            && steering.claim(&path, self.config.index).is_err()
+                        {
+                            self.stats.count(Counter::SteeringRefused);
+                        }
+                        if let Some(via) = via {
+                            self.addresses.told(&path, via as u8);
+                            self.forwarder.peers().send(via, PeerMessage::Claim { path, round_trip });
+                        }
+                    }
+                }
+            }
+            AgentEvent::Forgotten { path } => self.forget(path, index),
+            AgentEvent::Connected { path } => {
+                tracing::debug!(endpoint = %endpoint.label, remote = %path.remote, "ICE connected");
+                let relayed = endpoint.ice.is_relayed(path);
+                self.forwarder.set_path(id, Some(path));
+                let event = Event::Ice { endpoint: id, state: IceState::Connected, remote: Some(path.remote), relayed };
+                self.outbox.send(event, &mut self.link, &self.stats);
+            }
+            AgentEvent::Disconnected => {
+                tracing::info!(endpoint = %endpoint.label, "ICE disconnected");
+                self.forwarder.set_path(id, None);
+                let event = Event::Ice { endpoint: id, state: IceState::Disconnected, remote: None, relayed: false };
+                self.outbox.send(event, &mut self.link, &self.stats);
+            }
+        }
     }
 
     fn forget(&mut self, path: Path, index: EndpointIndex) {
@@ -415,9 +435,22 @@ impl Worker {
                     return self.stats.count(Counter::DropCommandUnknown);
                 };
                 let Some(endpoint) = self.endpoints.get_mut(index) else { return };
-                endpoint.agent.set_remote(now, credentials, &candidates);
+                endpoint.ice.set_remote(now, credentials, &candidates);
                 let mut context = Context { sink, stats: &self.stats, random: &self.random };
-                endpoint.agent.handle_timeout(now, &mut context);
+                endpoint.ice.handle_timeout(now, &mut context);
+                self.settle(now, index, None);
+            }
+            Command::RestartIce { endpoint, generation, local } => self.restart_ice(now, endpoint, generation, local),
+            Command::AnswerIceRestart { endpoint, generation, credentials, candidates } => {
+                let Some(index) = self.endpoints.index_of(endpoint) else {
+                    return self.stats.count(Counter::DropCommandUnknown);
+                };
+                let Some(endpoint) = self.endpoints.get_mut(index) else { return };
+                if !endpoint.ice.answer_restart(now, generation, credentials, &candidates) {
+                    self.stats.count(Counter::DropRestartAnswer);
+                }
+                let mut context = Context { sink, stats: &self.stats, random: &self.random };
+                endpoint.ice.handle_timeout(now, &mut context);
                 self.settle(now, index, None);
             }
             Command::SendDtls { endpoint, datagram } => {
@@ -425,7 +458,7 @@ impl Worker {
                 else {
                     return self.stats.count(Counter::DropCommandUnknown);
                 };
-                let Some(path) = endpoint.agent.selected() else { return self.stats.count(Counter::DropNoPath) };
+                let Some(path) = endpoint.ice.selected() else { return self.stats.count(Counter::DropNoPath) };
                 let slot = sink.slot().and_then(|slot| slot.get_mut(..datagram.len()));
                 let Some(slot) = slot else { return self.stats.count(Counter::DropOutputFull) };
                 slot.copy_from_slice(&datagram);
@@ -464,8 +497,8 @@ impl Worker {
             controlling: new.controlling,
             sockets: Arc::clone(&self.config.sockets),
         };
-        let agent = Agent::new(config, &self.random);
-        if !self.endpoints.insert(Endpoint::new(id, conference, new.label.clone(), agent)) {
+        let ice = Session::new(Agent::new(config, &self.random));
+        if !self.endpoints.insert(Endpoint::new(id, conference, new.label.clone(), ice)) {
             tracing::error!(endpoint = %new.label, "endpoint id or ufrag is taken; endpoint refused");
             return self.stats.count(Counter::DropCommandUnknown);
         }
@@ -476,9 +509,26 @@ impl Worker {
         }
     }
 
+    fn restart_ice(&mut self, now: Instant, id: EndpointId, generation: u32, local: IceCredentials) {
+        let Some(index) = self.endpoints.index_of(id) else { return self.stats.count(Counter::DropCommandUnknown) };
+        let owner = self.endpoints.index_of_ufrag(local.ufrag.as_bytes());
+        let Some(endpoint) = self.endpoints.get_mut(index) else { return };
+        if owner.is_some_and(|owner| owner != index) || !local.ufrag.starts_with(ufrag_prefix(self.config.index)) {
+            tracing::error!(endpoint = %endpoint.label, "ufrag is taken or another worker's; ICE restart refused");
+            self.stats.count(Counter::DropCommandUnknown);
+            let event = Event::IceRestart { endpoint: id, generation, outcome: RestartOutcome::Abandoned };
+            return self.outbox.send(event, &mut self.link, &self.stats);
+        }
+        let ufrag = local.ufrag.clone();
+        if endpoint.ice.restart(now, generation, local, &self.random) {
+            self.endpoints.add_ufrag(index, &ufrag);
+        }
+        self.settle(now, index, None);
+    }
+
     fn remove_endpoint(&mut self, id: EndpointId) -> bool {
         let Some((index, endpoint)) = self.endpoints.remove(id) else { return false };
-        for path in endpoint.agent.learnt_paths() {
+        for path in endpoint.ice.learnt_paths() {
             self.forget(path, index);
         }
         true
@@ -489,7 +539,7 @@ impl Worker {
         while let Some(index) = self.endpoints.pop_due(now) {
             if let Some(endpoint) = self.endpoints.get_mut(index) {
                 let mut context = Context { sink: &mut *sink, stats: &self.stats, random: &self.random };
-                endpoint.agent.handle_timeout(now, &mut context);
+                endpoint.ice.handle_timeout(now, &mut context);
             }
             self.settle(now, index, None);
         }

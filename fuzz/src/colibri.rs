@@ -54,6 +54,7 @@ fn config() -> ColibriConfig {
         sctp: true,
         audio_ssrcs: 4,
         video_ssrcs: 4,
+        ice_restart: true,
         ufrag_prefix: |worker| worker.to_string(),
     }
 }
@@ -65,6 +66,8 @@ fn subject(command: &Command) -> Option<EndpointId> {
         Command::CreateRemoteEndpoint { endpoint, .. }
         | Command::ExpireEndpoint { endpoint }
         | Command::SetRemoteIce { endpoint, .. }
+        | Command::RestartIce { endpoint, .. }
+        | Command::AnswerIceRestart { endpoint, .. }
         | Command::SetSrtp { endpoint, .. }
         | Command::SetMedia { endpoint, .. }
         | Command::SetSources { endpoint, .. }

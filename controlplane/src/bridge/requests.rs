@@ -151,6 +151,7 @@ mod tests {
                 audio_ssrcs: 50,
                 video_ssrcs: 50,
                 sctp: true,
+                ice_restart: true,
                 ufrag_prefix: |_| String::new(),
             },
         );

@@ -8,10 +8,12 @@ use jid::BareJid;
 use rand::Rng;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::media::{SourceDescription, VideoType};
-use ringbridge_dataplane::ring::{Command, FeedbackSsrcs, IceCredentials, IceState, NewEndpoint, SsrcRewriting};
+use ringbridge_dataplane::ring::{
+    Command, FeedbackSsrcs, IceCredentials, IceState, NewEndpoint, RestartOutcome, SsrcRewriting,
+};
 use xmpp_parsers::stanza_error::DefinedCondition;
 
-use super::conference::{Conference, EndpointState};
+use super::conference::{Access, Conference, EndpointState};
 use super::convert;
 use super::elements::{
     CAP_PRIVATE_ADDRESSES, CAP_RTP_MID_DEMUX, CAP_SSRC_REWRITING, ConferenceModified, ConferenceModify, Endpoint,
@@ -21,6 +23,7 @@ use super::limits::{self, MAX_CONFERENCES, MAX_ID};
 use super::names;
 use super::placement::Placement;
 use super::refusal::Refusal;
+use super::restart::{Answer, Decision};
 use super::totals::Totals;
 use super::transport::{LocalTransport, NewTransport, random_token};
 use super::validation::{is_visitor, validate};
@@ -33,6 +36,9 @@ const MAX_VIDEO_TYPES: usize = 64;
 
 /// Port of every SCTP association, on both sides.
 pub(super) const SCTP_PORT: u16 = 5000;
+
+/// The client starts the association (section 5.1).
+const SERVER: Sctp = Sctp { port: Some(SCTP_PORT), role: Some(SctpRole::Server) };
 
 /// What the state machine is made with.
 #[derive(Debug, Clone)]
@@ -49,6 +55,8 @@ pub struct ColibriConfig {
     pub audio_ssrcs: usize,
     /// Pairs of SSRCs on which it gets all video.
     pub video_ssrcs: usize,
+    /// Whether ICE is restarted in place.
+    pub ice_restart: bool,
     /// First characters of the ufrags that belong to a worker.
     pub ufrag_prefix: fn(usize) -> String,
 }
@@ -305,8 +313,7 @@ impl ColibriBridge {
             let sctp = request.transport.as_ref().is_some_and(|t| t.sctp.is_some());
             answer.transport = Some(Transport {
                 ice: Some(self.create_endpoint(now, conference, request)),
-                // The client starts the association (section 5.1).
-                sctp: sctp.then_some(Sctp { port: Some(SCTP_PORT), role: Some(SctpRole::Server) }),
+                sctp: sctp.then_some(SERVER),
                 ..Transport::default()
             });
         }
@@ -331,8 +338,14 @@ impl ColibriBridge {
             let fingerprints: Vec<_> =
                 ice.fingerprints.iter().filter(|f| !f.value.trim().is_empty()).cloned().collect();
             // Once established, only an ICE restart changes ICE; DTLS fields count at any time (section 4.3).
-            if !state.established {
-                let candidates = convert::candidates(ice);
+            if state.established {
+                if let Some(answer) = state.ice_restarts.answer(ice, &mut self.totals.ice_restarts) {
+                    let Answer { generation, credentials } = answer;
+                    let candidates = convert::candidates(ice, true);
+                    commands.push(Command::AnswerIceRestart { endpoint, generation, credentials, candidates });
+                }
+            } else {
+                let candidates = convert::candidates(ice, false);
                 let credentials = convert::credentials(ice).filter(|c| state.remote.as_ref() != Some(c));
                 if credentials.is_some() || !candidates.is_empty() {
                     if credentials.is_some() {
@@ -364,12 +377,53 @@ impl ColibriBridge {
             state.force_mute = mute;
             commands.push(Command::SetForceMute { endpoint, audio: mute.audio, video: mute.video });
         }
-        // An ICE restart is declined by an answer without transport (section 4.6): Jicofo then invites again.
         for command in commands {
             self.send(conference, home, command);
         }
         self.outputs.extend(outputs);
+        // Last: what else the request says is about the transport as it was.
+        if request.transport.as_ref().is_some_and(|t| t.ice_restart) && !request.create {
+            answer.transport = self.restart_ice(now, conference, request);
+        }
         answer
+    }
+
+    /// Restarts ICE of an endpoint; without a transport it is declined, and the focus invites again (section 4.6).
+    fn restart_ice(&mut self, now: Instant, conference: &mut Conference, request: &Endpoint) -> Option<Transport> {
+        let hex_id = conference.hex_id.clone();
+        let state = conference.endpoint(&request.id)?;
+        if !self.config.ice_restart {
+            self.totals.ice_restarts.disabled += 1;
+            return None;
+        }
+        let (id, worker, label) = (state.id, state.worker, &state.label);
+        let fresh = || new_credentials(self.config.ufrag_prefix, worker);
+        let decision = state.ice_restarts.ask(now, state.established, &mut self.totals.ice_restarts, fresh);
+        let (generation, local) = match decision {
+            Decision::Decline => {
+                tracing::warn!(endpoint = %id, %label, "ICE restart declined: this endpoint asks too often");
+                return None;
+            }
+            Decision::Keep => (None, state.access.local.clone()),
+            Decision::Use { generation, local } => {
+                tracing::info!(endpoint = %id, %label, generation, "ICE restart begins");
+                (Some(generation), local)
+            }
+        };
+        let mut ice = self.config.transport.describe(&NewTransport {
+            ufrag: &local.ufrag,
+            pwd: &local.pwd,
+            conference: &hex_id,
+            endpoint: &request.id,
+            password: &state.access.password,
+            private: state.access.private,
+        });
+        ice.ice_generation = generation;
+        if let Some(generation) = generation {
+            self.command(worker, Command::RestartIce { endpoint: id, generation, local });
+        }
+        let sctp = request.transport.as_ref().is_some_and(|t| t.sctp.is_some());
+        Some(Transport { ice: Some(ice), sctp: sctp.then_some(SERVER), ..Transport::default() })
     }
 
     fn create_endpoint(
@@ -384,18 +438,23 @@ impl ColibriBridge {
         }
         let id = EndpointId(self.next_endpoint);
         self.next_endpoint += 1;
-        let mut state = EndpointState::new(id, request.id.clone(), worker, now);
-        state.visitor = is_visitor(request);
-        let ufrag = (self.config.ufrag_prefix)(worker) + &random_token(10);
-        let ice = IceCredentials { ufrag, pwd: random_token(26) };
+        let ice = new_credentials(self.config.ufrag_prefix, worker);
         let password = random_token(24);
+        let private = request.has_capability(CAP_PRIVATE_ADDRESSES);
+        let access = Access { local: ice.clone(), password: password.clone(), private };
+        let mut state = EndpointState::new(id, request.id.clone(), worker, access, now);
+        state.visitor = is_visitor(request);
+        if request.transport.as_ref().is_some_and(|t| t.ice_restart) {
+            // It is told its transport in any case.
+            self.totals.ice_restarts.not_established += 1;
+        }
         let transport = self.config.transport.describe(&NewTransport {
             ufrag: &ice.ufrag,
             pwd: &ice.pwd,
             conference: &conference.hex_id,
             endpoint: &request.id,
             password: &password,
-            private: request.has_capability(CAP_PRIVATE_ADDRESSES),
+            private,
         });
         let controlling = request.transport.as_ref().is_some_and(|t| t.ice_controlling);
         tracing::info!(endpoint = %id, label = %request.id, conference = %conference.id, worker, "endpoint created");
@@ -544,6 +603,22 @@ impl ColibriBridge {
         }
     }
 
+    /// An ICE restart of an endpoint ended.
+    pub fn handle_ice_restart(&mut self, now: Instant, endpoint: EndpointId, generation: u32, outcome: RestartOutcome) {
+        let mut totals = self.totals.ice_restarts;
+        if let Some(state) = self.state(endpoint) {
+            let (id, label) = (state.id, &state.label);
+            if let Some((local, remote, begun)) = state.ice_restarts.end(generation, outcome, &mut totals) {
+                let ms = now.saturating_duration_since(begun).as_millis();
+                tracing::info!(endpoint = %id, %label, generation, ms, "ICE restarted");
+                (state.access.local, state.remote) = (local, remote);
+            } else if outcome == RestartOutcome::Abandoned {
+                tracing::warn!(endpoint = %id, %label, generation, "ICE restart led nowhere; its former pair stays");
+            }
+        }
+        self.totals.ice_restarts = totals;
+    }
+
     /// When [`ColibriBridge::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Instant {
         self.next_check
@@ -592,4 +667,9 @@ impl ColibriBridge {
     pub(super) fn conferences(&self) -> impl Iterator<Item = &Conference> {
         self.conferences.values()
     }
+}
+
+/// Credentials of our own for an endpoint of a worker.
+fn new_credentials(ufrag_prefix: fn(usize) -> String, worker: usize) -> IceCredentials {
+    IceCredentials { ufrag: ufrag_prefix(worker) + &random_token(10), pwd: random_token(26) }
 }

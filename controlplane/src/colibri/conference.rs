@@ -9,6 +9,7 @@ use ringbridge_dataplane::ring::{Command, FeedbackSsrcs, IceCredentials};
 
 use super::elements::{ForceMute, MediaSource, MediaType, Source, Sources};
 use super::placement::Share;
+use super::restart::Restarts;
 
 /// An endpoint that never showed any activity is expired after this time.
 const NEVER_ACTIVE: Duration = Duration::from_secs(120);
@@ -16,6 +17,17 @@ const NEVER_ACTIVE: Duration = Duration::from_secs(120);
 const INACTIVE: Duration = Duration::from_secs(60);
 /// An empty conference younger than this is left alone.
 const EMPTY_GRACE: Duration = Duration::from_secs(20);
+
+/// How an endpoint reaches the bridge.
+#[derive(Debug, Clone)]
+pub(super) struct Access {
+    /// Our ICE credentials: those of the pair in use.
+    pub local: IceCredentials,
+    /// Password of its web-socket.
+    pub password: String,
+    /// Whether it reaches private addresses.
+    pub private: bool,
+}
 
 /// One endpoint.
 #[derive(Debug)]
@@ -33,13 +45,16 @@ pub(super) struct EndpointState {
     pub force_mute: ForceMute,
     pub remote: Option<IceCredentials>,
     pub established: bool,
+    /// What its transport is described by.
+    pub access: Access,
+    pub ice_restarts: Restarts,
     created: Instant,
     ever_active: bool,
     silent_since: Option<Instant>,
 }
 
 impl EndpointState {
-    pub fn new(id: EndpointId, label: String, worker: usize, now: Instant) -> Self {
+    pub fn new(id: EndpointId, label: String, worker: usize, access: Access, now: Instant) -> Self {
         Self {
             id,
             label,
@@ -52,6 +67,8 @@ impl EndpointState {
             force_mute: ForceMute::default(),
             remote: None,
             established: false,
+            access,
+            ice_restarts: Restarts::new(),
             created: now,
             ever_active: false,
             silent_since: None,

@@ -124,12 +124,13 @@ pub fn credentials(ice: &IceTransport) -> Option<IceCredentials> {
     }
 }
 
-/// The UDP candidates with a literal address; TCP, mDNS names and other generations are unreachable for us.
-pub fn candidates(ice: &IceTransport) -> Vec<RemoteCandidate> {
+/// The UDP candidates with a literal address; TCP and mDNS names are unreachable for us. Browsers number the generations of
+/// candidates in their own way: after a restart the credentials say where they belong, before it only the first generation does.
+pub fn candidates(ice: &IceTransport, restarted: bool) -> Vec<RemoteCandidate> {
     ice.candidates
         .iter()
         .filter(|c| c.protocol.as_deref().is_none_or(|p| p.eq_ignore_ascii_case("udp")))
-        .filter(|c| c.component.unwrap_or(1) == 1 && c.generation.unwrap_or(0) == 0 && c.port != 0)
+        .filter(|c| c.component.unwrap_or(1) == 1 && (restarted || c.generation.unwrap_or(0) == 0) && c.port != 0)
         .filter_map(|c| {
             let ip: IpAddr = c.ip.parse().ok()?;
             Some(RemoteCandidate {
@@ -199,7 +200,7 @@ mod tests {
             ],
             ..IceTransport::default()
         };
-        let found = candidates(&ice);
+        let found = candidates(&ice, false);
         assert_eq!(found, [RemoteCandidate { addr: "192.0.2.1:9".parse().unwrap(), priority: 7, relayed: true }]);
     }
 

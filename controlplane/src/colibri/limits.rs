@@ -6,6 +6,8 @@
 
 use tokio_xmpp::minidom::{Element, Node};
 
+use crate::pace::Rate;
+
 use super::elements::{
     Candidate, Capability, ConferenceModify, Endpoint, Fingerprint, HeaderExtension, IceTransport, InitialLastN, Media,
     MediaSource, PayloadType, Source, SsrcGroup, WebSocket, ns,
@@ -41,6 +43,8 @@ pub const MAX_CANDIDATES: usize = 32;
 pub const MAX_FINGERPRINTS: usize = 8;
 /// Sources of an endpoint; the reference's focus takes 20 SSRCs from a client.
 pub const MAX_MEDIA_SOURCES: usize = 32;
+/// ICE restarts of an endpoint. The reference's focus asks for five a minute at most; beyond this it is told to invite again.
+pub const ICE_RESTARTS: Rate = Rate { burst: 10, per_second: 0.2 };
 /// SSRCs of a source.
 pub const MAX_SSRCS: usize = 16;
 /// Groups of a source, and SSRCs of a group.

@@ -9,6 +9,7 @@ pub mod limits;
 pub mod names;
 mod placement;
 pub mod refusal;
+pub mod restart;
 pub mod totals;
 pub mod transport;
 mod validation;

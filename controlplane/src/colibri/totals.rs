@@ -5,6 +5,7 @@ use std::time::Duration;
 use ringbridge_dataplane::media::MediaKind;
 
 use super::conference::Conference;
+use super::restart::RestartTotals;
 
 /// Totals for statistics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct Totals {
     pub left_out: u64,
     /// Sources that had another endpoint's name, or one name twice.
     pub sources_renamed: u64,
+    /// ICE restarts in place.
+    pub ice_restarts: RestartTotals,
     /// Duration of the conferences that ended.
     pub conference_time: Duration,
 }

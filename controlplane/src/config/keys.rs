@@ -349,6 +349,14 @@ pub const KEYS: &[Key] = &[
         "Serve the bridge channel over SCTP data channels too, which Jicofo asks for by default",
     ),
     key(
+        "bridge.ice-restart",
+        "ice-restart",
+        Part::Bridge,
+        Kind::Switch,
+        "true",
+        "Restart ICE in place when a client asks for it; otherwise the focus invites the client again",
+    ),
+    key(
         "bridge.rest.listen",
         "rest-listen",
         Part::Bridge,
@@ -435,6 +443,14 @@ pub const KEYS: &[Key] = &[
         Kind::Switch,
         "true",
         "Offer a data channel to clients that can use one; a client may still choose the WebSocket",
+    ),
+    key(
+        "focus.ice-restart",
+        "focus-ice-restart",
+        Part::Focus,
+        Kind::Switch,
+        "true",
+        "Ask the bridge to restart ICE in place when a client asks for it; otherwise the client has to ask for a new session",
     ),
     key(
         "focus.min-participants",

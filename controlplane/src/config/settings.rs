@@ -330,6 +330,7 @@ impl Reader<'_> {
             shutdown_over_rest: self.switch("bridge.shutdown.over-rest"),
             shutdown_over_xmpp: self.switch("bridge.shutdown.over-xmpp"),
             sctp,
+            ice_restart: self.switch("bridge.ice-restart"),
             disable_rewriting: self.switch("bridge.disable-rewriting"),
         })
     }
@@ -369,6 +370,7 @@ impl Reader<'_> {
             single_participant_timeout: self.duration("focus.single-participant-timeout")?,
             initial_timeout: self.duration("focus.initial-timeout")?,
             sctp: self.switch("focus.sctp.enabled"),
+            ice_restart: self.switch("focus.ice-restart"),
             max_conferences: self.required("focus.max-conferences")?,
         })
     }

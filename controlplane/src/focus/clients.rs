@@ -17,9 +17,9 @@ use crate::jingle::{Content, Jingle, SourceSet};
 use crate::xmpp::iq::Request;
 
 /// `Err` is refused with that condition and text.
-type Outcome = Result<(), (DefinedCondition, String)>;
+pub(super) type Outcome = Result<(), (DefinedCondition, String)>;
 
-fn refusal(condition: DefinedCondition, text: impl ToString) -> (DefinedCondition, String) {
+pub(super) fn refusal(condition: DefinedCondition, text: impl ToString) -> (DefinedCondition, String) {
     (condition, text.to_string())
 }
 
@@ -154,10 +154,9 @@ impl Focus {
     }
 
     fn session_info(&mut self, now: Instant, room: &BareJid, nick: &str, jingle: &Jingle) -> Outcome {
-        if jingle.bridge_session.as_ref().is_some_and(|session| session.ice_restart.is_some()) {
-            // The client falls back to a restart of its session.
-            let text = "ICE restart in place is not supported";
-            return Err(refusal(DefinedCondition::FeatureNotImplemented, text));
+        let asks = |flag: &String| flag.eq_ignore_ascii_case("true");
+        if jingle.bridge_session.as_ref().and_then(|session| session.ice_restart.as_ref()).is_some_and(asks) {
+            return self.ask_ice_restart(now, room, nick, jingle);
         }
         if jingle.ice_state.as_ref().is_some_and(|ice| ice.state.trim() == "failed") {
             self.check_bridge_session(room, jingle)?;
@@ -172,17 +171,17 @@ impl Focus {
     }
 
     fn may_restart(&mut self, now: Instant, room: &BareJid, nick: &str) -> bool {
-        let granted = self.member(room, nick).is_some_and(|member| member.may_restart(now));
+        let granted = self.member(room, nick).is_some_and(|member| member.restarts.take(now));
         self.refused.count(Refused::RestartRate, u64::from(!granted));
         granted
     }
 
-    fn member(&mut self, room: &BareJid, nick: &str) -> Option<&mut Member> {
+    pub(super) fn member(&mut self, room: &BareJid, nick: &str) -> Option<&mut Member> {
         self.conferences.get_mut(room)?.members.get_mut(nick)
     }
 
     /// Requests about a bridge session that is not the current one are late.
-    fn check_bridge_session(&self, room: &BareJid, jingle: &Jingle) -> Outcome {
+    pub(super) fn check_bridge_session(&self, room: &BareJid, jingle: &Jingle) -> Outcome {
         let current = self.conferences.get(room).and_then(|c| c.session.as_ref()).map(|session| session.id.as_str());
         let named = jingle.bridge_session.as_ref().and_then(|session| session.id.as_deref());
         if named.is_none() || named != current {
@@ -210,7 +209,7 @@ fn missing_transport() -> (DefinedCondition, String) {
     bad_request("no content has a transport")
 }
 
-fn rate_limited() -> (DefinedCondition, String) {
+pub(super) fn rate_limited() -> (DefinedCondition, String) {
     refusal(DefinedCondition::ResourceConstraint, "rate-limited")
 }
 

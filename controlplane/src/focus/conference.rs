@@ -77,8 +77,12 @@ pub(super) struct Member {
     pub ssrc_rewriting: bool,
     /// Sources of others that it was told of, by owner; those of media that it does not support included.
     pub told: BTreeMap<String, Arc<SourceSet>>,
-    /// When it asked for restarts.
-    pub restarts: Vec<Instant>,
+    /// Restarts of its session that it may ask for.
+    pub restarts: RestartBudget,
+    /// ICE restarts in place, which are counted apart: neither uses up the other.
+    pub ice_restarts: RestartBudget,
+    /// Number of the latest ICE restart that it was told of; 0 when there was none in this session.
+    pub ice_generation: u32,
     /// How often it may change its sources.
     pub source_changes: Bucket,
     /// And trickle its transport.
@@ -104,7 +108,9 @@ impl Member {
             offered: Vec::new(),
             ssrc_rewriting: false,
             told: BTreeMap::new(),
-            restarts: Vec::new(),
+            restarts: RestartBudget::default(),
+            ice_restarts: RestartBudget::default(),
+            ice_generation: 0,
             source_changes: Bucket::new(SOURCE_CHANGES),
             transports: Bucket::new(TRANSPORTS),
         }
@@ -119,6 +125,7 @@ impl Member {
     pub fn end_session(&mut self, stage: Stage) -> String {
         self.stage = stage;
         self.told.clear();
+        self.ice_generation = 0;
         let sid = std::mem::take(&mut self.sid);
         if !sid.is_empty() {
             if self.past_sids.len() >= PAST_SIDS {
@@ -128,14 +135,20 @@ impl Member {
         }
         sid
     }
+}
 
-    /// Whether a restart may be granted now; notes that it was.
-    pub fn may_restart(&mut self, now: Instant) -> bool {
-        self.restarts.retain(|at| now.saturating_duration_since(*at) < Duration::from_secs(60));
-        let spaced = self.restarts.last().is_none_or(|last| now.saturating_duration_since(*last) >= RESTART_INTERVAL);
-        let free = spaced && self.restarts.len() < RESTARTS_PER_MINUTE;
+/// When restarts were granted.
+#[derive(Debug, Default)]
+pub(super) struct RestartBudget(Vec<Instant>);
+
+impl RestartBudget {
+    /// Whether one may be granted now; notes that it was.
+    pub fn take(&mut self, now: Instant) -> bool {
+        self.0.retain(|at| now.saturating_duration_since(*at) < Duration::from_secs(60));
+        let spaced = self.0.last().is_none_or(|last| now.saturating_duration_since(*last) >= RESTART_INTERVAL);
+        let free = spaced && self.0.len() < RESTARTS_PER_MINUTE;
         if free {
-            self.restarts.push(now);
+            self.0.push(now);
         }
         free
     }

@@ -75,6 +75,10 @@ pub enum Refused {
     TransportRate,
     /// Restarts came too often.
     RestartRate,
+    /// ICE restarts came too often.
+    IceRestartRate,
+    /// The bridge declined an ICE restart; its client was invited again.
+    IceRestartDeclined,
     /// An invitation was put off.
     InviteRate,
     /// A round of telling others was put off.
@@ -101,7 +105,7 @@ pub enum Refused {
 
 impl Refused {
     /// All of them.
-    pub const ALL: [(Self, &'static str); 21] = [
+    pub const ALL: [(Self, &'static str); 23] = [
         (Self::Flood, "flood"),
         (Self::NewRooms, "new_rooms"),
         (Self::SettingUp, "setting_up"),
@@ -112,6 +116,8 @@ impl Refused {
         (Self::SourceRate, "source_rate"),
         (Self::TransportRate, "transport_rate"),
         (Self::RestartRate, "restart_rate"),
+        (Self::IceRestartRate, "ice_restart_rate"),
+        (Self::IceRestartDeclined, "ice_restart_declined"),
         (Self::InviteRate, "invite_rate"),
         (Self::TellsJoined, "tells_joined"),
         (Self::AnswerPart, "answer_part"),

@@ -16,6 +16,7 @@ use super::bridges::Bridges;
 use super::conference::Conference;
 use super::limits::{ASKS, INVITES, MAX_SENDERS, MUTES, NEW_ROOMS, Refusals, Refused};
 use super::offer::Features;
+use super::restarts::IceRestarts;
 use crate::brewery::{Brewery, Trust};
 use crate::pace::{Buckets, Quiet};
 use crate::xmpp::muc::MucRoom;
@@ -74,6 +75,8 @@ pub(super) enum Pending {
     Allocate { room: BareJid, nick: String, session: String, invite: u64 },
     /// A change of an endpoint.
     Update { room: BareJid, nick: String, session: String },
+    /// An ICE restart of a member's session `sid`.
+    IceRestart { room: BareJid, nick: String, session: String, sid: String },
     /// A session-initiate, answered or not.
     Initiate { room: BareJid, nick: String, sid: String },
     /// Health of a bridge.
@@ -136,6 +139,7 @@ pub struct Focus {
     pub(super) arrivals: u64,
     pub(super) invites: u64,
     pub(super) totals: Totals,
+    pub(super) ice_restarts: IceRestarts,
     pub(super) refused: Refusals,
     /// Lines about those who are no bridges.
     pub(super) strangers: Quiet,
@@ -187,6 +191,7 @@ impl Focus {
             arrivals: 0,
             invites: 0,
             totals: Totals::default(),
+            ice_restarts: IceRestarts::default(),
             refused: Refusals::default(),
             strangers: Quiet::default(),
             put_off: Quiet::default(),
@@ -319,6 +324,7 @@ impl Focus {
             "total_participants": self.totals.participants,
             "bridge_failures": { "participants_moved": self.totals.moved, "bridges_removed": self.totals.lost_bridges },
             "refused": self.refused.to_json(),
+            "ice_restarts": self.ice_restarts.to_json(),
             "participant_notifications": { "request_restart": self.totals.restarts },
             "bridge_selector": {
                 "bridge_count": bridges,
@@ -465,6 +471,9 @@ impl Focus {
                 self.allocated(now, &room, &nick, (&session, invite), answer);
             }
             Pending::Update { room, nick, session } => self.updated(now, &room, &nick, &session, answer),
+            Pending::IceRestart { room, nick, session, sid } => {
+                self.ice_restarted(now, &room, &nick, (&session, &sid), answer);
+            }
             Pending::Initiate { room, nick, sid } => self.initiated(now, &room, &nick, &sid, answer),
             Pending::Server { asked } => self.server_answered(now, asked, !matches!(answer, Answer::Timeout)),
             Pending::Health { bridge } => match answer {

@@ -7,6 +7,7 @@ mod conference;
 mod limits;
 mod machine;
 mod offer;
+mod restarts;
 mod rooms;
 mod sessions;
 mod sources;
@@ -44,6 +45,8 @@ pub struct FocusSettings {
     pub initial_timeout: std::time::Duration,
     /// Offers data channels over SCTP to clients and asks bridges for them; off until the bridge has SCTP.
     pub sctp: bool,
+    /// Asks bridges to restart ICE in place for clients that want it.
+    pub ice_restart: bool,
     /// Conferences at a time.
     pub max_conferences: usize,
 }

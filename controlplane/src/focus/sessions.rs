@@ -306,9 +306,12 @@ impl Focus {
         tracing::warn!(%room, endpoint = nick, condition = ?error.defined_condition, ?unknown, "update refused");
         match (&error.defined_condition, unknown) {
             (_, Some(unknown)) => self.reinvite_all(now, room, Some(&unknown)),
-            // What a client sent does not suit the bridge: that is no reason to disturb the others.
+            // What a client sent does not suit the bridge: that is no reason to disturb the others. What has ended already does
+            // not end again, whatever the bridge says of that.
             (DefinedCondition::BadRequest | DefinedCondition::ResourceConstraint, None) => {
-                self.fail_member(now, room, nick)
+                if self.member(room, nick).is_some_and(|member| member.has_endpoint()) {
+                    self.fail_member(now, room, nick);
+                }
             }
             _ => self.session_failed(now, room),
         }
@@ -431,7 +434,8 @@ impl Focus {
     pub(super) fn update_endpoint(&mut self, now: Instant, room: &BareJid, endpoint: Endpoint) {
         let Some(conference) = self.conferences.get(room) else { return };
         let Some(session) = conference.session.clone() else { return };
-        let nick = endpoint.id.clone();
+        // An error that answers an expiry is not about the session that may have begun meanwhile.
+        let nick = if endpoint.expire { String::new() } else { endpoint.id.clone() };
         let request =
             ConferenceModify { endpoints: vec![endpoint], ..ConferenceModify::new(conference.meeting_id.clone()) };
         let pending = Pending::Update { room: room.clone(), nick, session: session.id };

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use ringbridge_controlplane::colibri::elements::{
-    ConferenceModified, ConferenceModify, Endpoint, Fingerprint, IceTransport, MediaSource, MediaType, Sctp, Setup,
-    Source, SourceParameter, Sources, Transport, WebSocket,
+    Candidate, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, IceTransport, MediaSource, MediaType, Sctp,
+    Setup, Source, SourceParameter, Sources, Transport, WebSocket,
 };
 use ringbridge_controlplane::focus::{Focus, FocusSettings, Input};
 use ringbridge_controlplane::jingle::{self, Content, Jingle, JingleGroup, JingleSource};
@@ -58,9 +58,22 @@ pub enum Answers {
     NoTransport,
 }
 
+/// How a bridge answers a request to restart ICE, where it answers requests well.
+#[derive(Clone, Copy, Default)]
+pub enum Restart {
+    /// Without a transport.
+    #[default]
+    Declined,
+    /// With the transport as it is.
+    Kept,
+    /// With new credentials of this number.
+    Begun(u32),
+}
+
 #[derive(Default)]
 pub struct Bridge {
     pub answers: Answers,
+    pub restart: Restart,
     pub health: Answers,
     pub requests: Vec<ConferenceModify>,
     /// Ids of their IQs.
@@ -145,6 +158,7 @@ pub fn settings() -> FocusSettings {
         single_participant_timeout: Duration::from_secs(20),
         initial_timeout: Duration::from_secs(15),
         sctp: false,
+        ice_restart: true,
         max_conferences: 5_000,
     }
 }
@@ -367,7 +381,11 @@ impl World {
             Answers::Nothing => {}
             Answers::Error(condition, reason) => self.give(&error_iq(id, to, condition, reason)),
             answers => {
-                let answer = modified(&request, nick, matches!(answers, Answers::Well));
+                let mut answer = modified(&request, nick, matches!(answers, Answers::Well));
+                let asks = |e: &&Endpoint| !e.create && e.transport.as_ref().is_some_and(|t| t.ice_restart);
+                answer
+                    .endpoints
+                    .extend(request.endpoints.iter().find(asks).map(|e| restarted(&e.id, nick, bridge.restart)));
                 let xml = String::from(&Element::from(answer));
                 self.give(&format!(
                     "<iq xmlns='jabber:client' type='result' id='{id}' from='{to}' to='{FOCUS}'>{xml}</iq>"
@@ -591,6 +609,24 @@ fn error_iq(id: &str, from: &str, condition: &str, reason: Option<&str>) -> Stri
 
 fn fingerprint(setup: Setup) -> Fingerprint {
     Fingerprint { hash: "sha-256".into(), setup: Some(setup), value: "AB:CD".into() }
+}
+
+fn restarted(id: &str, nick: &str, restart: Restart) -> Endpoint {
+    let (ufrag, ice_generation) = match restart {
+        Restart::Declined => return Endpoint::new(id),
+        Restart::Kept => (format!("{nick}{id}"), None),
+        Restart::Begun(generation) => (format!("{nick}{id}-{generation}"), Some(generation)),
+    };
+    let ice = IceTransport {
+        ufrag: Some(ufrag),
+        pwd: Some("pwd".into()),
+        ice_generation,
+        rtcp_mux: true,
+        fingerprints: vec![fingerprint(Setup::ActPass)],
+        candidates: vec![Candidate { ip: "192.0.2.1".into(), port: 10_000, ..Candidate::default() }],
+        web_sockets: vec![WebSocket { url: format!("wss://meet.test/colibri-ws/{nick}/x/{id}") }],
+    };
+    Endpoint { transport: Some(Transport { ice: Some(ice), ..Transport::default() }), ..Endpoint::new(id) }
 }
 
 fn modified(request: &ConferenceModify, nick: &str, transports: bool) -> ConferenceModified {

@@ -180,6 +180,7 @@ Component "internal.auth.meet.test" "muc"
             websocket_server_id: nickname.to_owned(),
             rest_listen: loopback(),
             sctp: true,
+            ice_restart: true,
             region: None,
             drain: false,
             shutdown: ShutdownSettings::default(),

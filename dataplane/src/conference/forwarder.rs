@@ -218,8 +218,12 @@ impl Forwarder {
                     }
                 });
             }
-            Command::SetRemoteIce { .. } | Command::SendDtls { .. } | Command::AskServer { .. } | Command::Shutdown => {
-            }
+            Command::SetRemoteIce { .. }
+            | Command::RestartIce { .. }
+            | Command::AnswerIceRestart { .. }
+            | Command::SendDtls { .. }
+            | Command::AskServer { .. }
+            | Command::Shutdown => {}
         }
     }
 

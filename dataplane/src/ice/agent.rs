@@ -168,6 +168,33 @@ impl Agent {
         &self.config.local.ufrag
     }
 
+    /// What it was made with.
+    pub(super) fn config(&self) -> &AgentConfig {
+        &self.config
+    }
+
+    /// Whether the peer's credentials are known.
+    pub(super) fn has_remote(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// Whether the pair in use is nominated: both sides have agreed on it.
+    pub(super) fn is_settled(&self) -> bool {
+        self.pairs.iter().any(|pair| self.selected == Some(pair.path) && pair.nominated)
+    }
+
+    /// Another agent has taken over: this one checks nothing any more, and only answers.
+    pub(super) fn retire(&mut self) {
+        self.remote = None;
+        self.connect_deadline = None;
+        self.nominate_at = None;
+    }
+
+    /// Gives up a pair that is not in use, and reports nothing: its path was refused.
+    pub(super) fn refuse(&mut self, path: Path) {
+        self.pairs.retain(|pair| pair.path != path || self.selected == Some(path));
+    }
+
     /// Whether we are the controlling agent now.
     pub fn controlling(&self) -> bool {
         self.controlling
@@ -252,7 +279,7 @@ impl Agent {
             // A keep-alive (RFC 8445 section 11): it asks for nothing, and nothing authenticates it.
             (Class::Indication, _) => return false,
             // The answer must come from where the check went (RFC 8445 section 7.2.5.2.1).
-            (Class::Success | Class::Error, Some(remote)) if self.is_awaited(path, message) => &remote.key,
+            (Class::Success | Class::Error, Some(remote)) if self.awaits(path, message) => &remote.key,
             (Class::Success | Class::Error, _) => {
                 cx.stats.count(Counter::DropStunUnknownTransaction);
                 return false;
@@ -337,7 +364,8 @@ impl Agent {
         self.evaluate(now, cx);
     }
 
-    fn is_awaited(&self, path: Path, message: &Message<'_>) -> bool {
+    /// Whether a response is the answer to a check that went there.
+    pub(super) fn awaits(&self, path: Path, message: &Message<'_>) -> bool {
         self.pairs.iter().any(|pair| pair.path == path && pair.check(&message.transaction).is_some())
     }
 

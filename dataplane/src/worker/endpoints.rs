@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use crate::conference::EndpointSlot;
 use crate::demux::EndpointIndex;
-use crate::ice::Agent;
+use crate::ice::Session;
 use crate::ids::{ConferenceId, EndpointId};
 use crate::limits::DtlsDatagrams;
 
@@ -18,7 +18,7 @@ pub(super) struct Endpoint {
     pub id: EndpointId,
     pub conference: ConferenceId,
     pub label: String,
-    pub agent: Agent,
+    pub ice: Session,
     pub slot: Option<EndpointSlot>,
     pub dtls_rate: DtlsDatagrams,
     /// The earliest deadline that stands in the heap for it.
@@ -26,8 +26,8 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    pub fn new(id: EndpointId, conference: ConferenceId, label: String, agent: Agent) -> Self {
-        Self { id, conference, label, agent, slot: None, dtls_rate: DtlsDatagrams::new(), timer: None }
+    pub fn new(id: EndpointId, conference: ConferenceId, label: String, ice: Session) -> Self {
+        Self { id, conference, label, ice, slot: None, dtls_rate: DtlsDatagrams::new(), timer: None }
     }
 }
 
@@ -53,10 +53,16 @@ impl Endpoints {
         self.timers.len()
     }
 
+    /// Ufrags that endpoints are found under.
+    #[cfg(test)]
+    pub fn ufrags(&self) -> usize {
+        self.by_ufrag.len()
+    }
+
     /// Adds an endpoint; false when its id or ufrag is taken.
     pub fn insert(&mut self, endpoint: Endpoint) -> bool {
-        let ufrag: Box<[u8]> = endpoint.agent.local_ufrag().as_bytes().into();
-        if self.by_id.contains_key(&endpoint.id) || self.by_ufrag.contains_key(&ufrag) {
+        let ufrags: Vec<Box<[u8]>> = endpoint.ice.local_ufrags().map(|ufrag| ufrag.as_bytes().into()).collect();
+        if self.by_id.contains_key(&endpoint.id) || ufrags.iter().any(|ufrag| self.by_ufrag.contains_key(ufrag)) {
             return false;
         }
         let index = self.free.pop().unwrap_or_else(|| {
@@ -64,7 +70,7 @@ impl Endpoints {
             (self.places.len() - 1) as EndpointIndex
         });
         self.by_id.insert(endpoint.id, index);
-        self.by_ufrag.insert(ufrag, index);
+        self.by_ufrag.extend(ufrags.into_iter().map(|ufrag| (ufrag, index)));
         if let Some(place) = self.places.get_mut(index as usize) {
             *place = Some(endpoint);
         }
@@ -74,7 +80,9 @@ impl Endpoints {
     pub fn remove(&mut self, id: EndpointId) -> Option<(EndpointIndex, Endpoint)> {
         let index = self.by_id.remove(&id)?;
         let endpoint = self.places.get_mut(index as usize)?.take()?;
-        self.by_ufrag.remove(endpoint.agent.local_ufrag().as_bytes());
+        for ufrag in endpoint.ice.local_ufrags() {
+            self.by_ufrag.remove(ufrag.as_bytes());
+        }
         self.free.push(index);
         Some((index, endpoint))
     }
@@ -85,6 +93,16 @@ impl Endpoints {
 
     pub fn index_of_ufrag(&self, ufrag: &[u8]) -> Option<EndpointIndex> {
         self.by_ufrag.get(ufrag).copied()
+    }
+
+    /// One more ufrag of an endpoint; the caller has made sure that it is nobody's.
+    pub fn add_ufrag(&mut self, index: EndpointIndex, ufrag: &str) {
+        self.by_ufrag.insert(ufrag.as_bytes().into(), index);
+    }
+
+    /// A ufrag is nobody's any more.
+    pub fn release_ufrag(&mut self, ufrag: &str) {
+        self.by_ufrag.remove(ufrag.as_bytes());
     }
 
     #[inline]
@@ -101,7 +119,7 @@ impl Endpoints {
     /// there.
     pub fn schedule(&mut self, index: EndpointIndex, not_before: Instant) {
         let Some(endpoint) = self.places.get_mut(index as usize).and_then(Option::as_mut) else { return };
-        let Some(at) = endpoint.agent.poll_timeout().map(|at| at.max(not_before)) else { return };
+        let Some(at) = endpoint.ice.poll_timeout().map(|at| at.max(not_before)) else { return };
         if endpoint.timer.is_none_or(|timer| at < timer) {
             endpoint.timer = Some(at);
             self.timers.push(Reverse((at, index, endpoint.id)));

@@ -16,6 +16,7 @@ const CAPACITY: usize = 65_536;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Subject {
     Ice(EndpointId),
+    IceRestart(EndpointId),
     Activity(EndpointId),
     DominantSpeaker(ConferenceId),
     ForwardedSources(EndpointId),
@@ -28,6 +29,7 @@ impl Subject {
     fn of(event: &Event) -> Option<Self> {
         Some(match event {
             Event::Ice { endpoint, .. } => Self::Ice(*endpoint),
+            Event::IceRestart { endpoint, .. } => Self::IceRestart(*endpoint),
             Event::Activity { endpoint, .. } => Self::Activity(*endpoint),
             Event::DominantSpeaker { conference, .. } => Self::DominantSpeaker(*conference),
             Event::ForwardedSources { endpoint, .. } => Self::ForwardedSources(*endpoint),

@@ -1,5 +1,7 @@
 //! Workers in virtual time: steering, bounds, junk.
 
+mod ice_restart;
+
 use proptest::prelude::*;
 
 use super::*;
