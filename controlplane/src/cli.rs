@@ -266,7 +266,7 @@ fn layers(matches: &ArgMatches) -> (Layers, Vec<ConfigError>) {
         errors.extend(layers.add_file(path));
     }
     // Stronger than a file, weaker than our own variables.
-    layers.add_docker(|name| std::env::var(name).ok());
+    errors.extend(layers.add_docker(|name| std::env::var(name).ok(), Layers::docker_folder()));
     for key in KEYS {
         let Ok(Some(text)) = matches.try_get_one::<String>(key.path) else { continue };
         let origin = match matches.value_source(key.path) {

@@ -367,7 +367,9 @@ fn the_environment_of_the_docker_image_starts_a_bridge() {
     assert!(shows("bridge.port", "10020") && shows("bridge.public-addresses", "198.51.100.7"), "{out}");
     assert!(shows("bridge.websocket.enabled", "false") && shows("bridge.rest.listen", "0.0.0.0:8080"), "{out}");
     assert!(
-        out.contains("connection shard0: jvb at xmpp.meet.jitsi, room jvbbrewery@internal-muc.meet.jitsi"),
+        out.contains(
+            "connection shard0: jvb at xmpp.meet.jitsi port 5222, room jvbbrewery@internal-muc.meet.jitsi as c0ffee"
+        ),
         "{out}"
     );
     assert!(shows("bridge.discovery.stun-servers", "stun.example.net:443"), "{out}");
@@ -518,7 +520,7 @@ fn the_environment_that_people_have() {
     assert!(code == Some(0) && table.contains(" 198.51.100.7 "), "{table}");
     let (code, table) =
         with(&[("XMPP_SERVER", "[2001:db8::1]:5333"), ("JVB_DISABLE_XMPP", "1"), ("JVB_USE_USRSCTP", "1")]);
-    assert!(code == Some(0) && table.contains("at 2001:db8::1,"), "{table}");
+    assert!(code == Some(0) && table.contains("at 2001:db8::1 port 5333,"), "{table}");
     for ignored in ["JVB_DISABLE_XMPP = 1  ignored", "JVB_USE_USRSCTP = 1  ignored"] {
         assert!(table.contains(ignored), "{table}");
     }

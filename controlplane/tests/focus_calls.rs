@@ -564,3 +564,123 @@ fn with_ssrc_rewriting_the_bridge_tells_of_the_sources() {
     assert_eq!(world.client(ROOM, "bob").actions().last(), Some(&"source-remove"));
     assert_eq!(world.client(ROOM, "carol").actions(), ["session-initiate"]);
 }
+
+/// The room's meeting id, as Jitsi's modules for Prosody tell it.
+fn with_meeting_id(world: &mut World, room: &str, id: &str) {
+    let field = format!("<field var='muc#roominfo_meetingId'><value>{}</value></field>", escape(id));
+    world.room_info.as_mut().expect("a service that answers").insert(room.to_owned(), field);
+}
+
+/// Under which ids the bridge was asked to create conferences.
+fn meetings(world: &mut World, bridge: &str) -> Vec<String> {
+    world.bridge(bridge).requests.iter().filter(|r| r.create).map(|r| r.meeting_id.clone()).collect()
+}
+
+const MEETING: &str = "6f0d1c5e-0b1a-4c7e-9d57-b6a1a3ce9f00";
+
+#[test]
+fn a_rooms_own_meeting_id_goes_to_the_bridge() {
+    for open in [false, true] {
+        let mut world = world_with_bridge();
+        world.open_rooms = open;
+        with_meeting_id(&mut world, ROOM, MEETING);
+        world.join(ROOM, "alice", |_| {});
+        world.join(ROOM, "bob", |_| {});
+        world.join(OTHER_ROOM, "carol", |_| {});
+        world.join(OTHER_ROOM, "dave", |_| {});
+        let created = meetings(&mut world, "jvb1");
+        assert_eq!(created.len(), 2);
+        assert_eq!(created[0], MEETING);
+        assert_ne!(created[1], MEETING, "a room without one has one of ours");
+        assert_eq!(world.configured, if open { 0 } else { 2 });
+        let all = &world.bridge("jvb1").requests;
+        assert!(all.iter().all(|request| created.contains(&request.meeting_id)), "updates too");
+    }
+}
+
+#[test]
+fn members_who_are_there_before_the_answer_wait_for_it() {
+    let mut world = world_with_bridge();
+    world.open_rooms = true;
+    world.room_info = None;
+    assert!(world.request_conference(ROOM).is_none(), "the room is not ready yet");
+    for nick in ["alice", "bob"] {
+        world.feed_member(ROOM, nick, false);
+    }
+    assert!(world.bridge("jvb1").requests.is_empty());
+    // A service that does not tell costs two seconds, not the conference.
+    world.pass(1);
+    assert!(world.replies.is_empty());
+    world.pass(2);
+    assert_eq!(world.replies.len(), 1);
+}
+
+#[test]
+fn meeting_ids_that_cannot_be_used_are_replaced() {
+    let long = "x".repeat(101);
+    for id in ["", " ", "two words", "a/b", "\u{202e}x", "<x/>", long.as_str()] {
+        let mut world = world_with_bridge();
+        with_meeting_id(&mut world, ROOM, id);
+        world.join(ROOM, "alice", |_| {});
+        world.join(ROOM, "bob", |_| {});
+        let created = meetings(&mut world, "jvb1");
+        assert!(created.len() == 1 && created[0] != id && created[0].len() == 36, "{id:?}: {created:?}");
+        let refused = u64::from(!id.trim().is_empty());
+        assert_eq!(world.focus.stats(world.now)["refused"]["meeting_id"], refused, "{id:?}");
+    }
+}
+
+#[test]
+fn two_rooms_cannot_have_one_meeting() {
+    let mut world = world_with_bridge();
+    for (room, nicks) in [(ROOM, ["alice", "bob"]), (OTHER_ROOM, ["carol", "dave"])] {
+        with_meeting_id(&mut world, room, MEETING);
+        for nick in nicks {
+            world.join(room, nick, |_| {});
+        }
+    }
+    let created = meetings(&mut world, "jvb1");
+    assert!(created.len() == 2 && created[0] == MEETING && created[1] != MEETING, "{created:?}");
+    assert_eq!(world.focus.stats(world.now)["refused"]["meeting_id"], 1);
+    assert!(world.client(OTHER_ROOM, "dave").actions().contains(&"session-initiate"));
+}
+
+#[test]
+fn a_meeting_id_is_used_again_once_its_bridge_has_forgotten_it() {
+    let mut world = world_with_bridge();
+    with_meeting_id(&mut world, ROOM, MEETING);
+    world.join(ROOM, "alice", |_| {});
+    world.join(ROOM, "bob", |_| {});
+    // The bridge starts again: what it may still have is not mixed up with the new.
+    world.kill_bridge("jvb1");
+    world.pass(1);
+    world.add_bridge("jvb1", &[]);
+    world.pass(2);
+    let created = meetings(&mut world, "jvb1");
+    assert!(created.len() == 1 && created[0] != MEETING, "{created:?}");
+    // Another bridge knows nothing of it.
+    world.add_bridge("jvb2", &[]);
+    world.kill_bridge("jvb1");
+    world.pass(2);
+    assert_eq!(meetings(&mut world, "jvb2"), [MEETING]);
+    // One who is alone for long ends it; whoever comes then finds the room's id again, on the same bridge.
+    world.leave(ROOM, "bob");
+    world.pass(60);
+    world.join(ROOM, "bob", |_| {});
+    assert_eq!(meetings(&mut world, "jvb2"), [MEETING, MEETING]);
+}
+
+#[test]
+fn a_bridge_that_has_such_a_meeting_is_given_another_id() {
+    let mut world = world_with_bridge();
+    with_meeting_id(&mut world, ROOM, MEETING);
+    world.bridge("jvb1").answers = Answers::Error("conflict", Some("CONFERENCE_ALREADY_EXISTS"));
+    world.join(ROOM, "alice", |alice| alice.answers_disco = false);
+    world.join(ROOM, "bob", |_| {});
+    world.bridge("jvb1").answers = Answers::Well;
+    let created = meetings(&mut world, "jvb1");
+    assert!(created.len() > 1 && created[0] == MEETING, "{created:?}");
+    assert!(created[1..].iter().all(|id| id != MEETING), "{created:?}");
+    world.pass(20);
+    assert!(meetings(&mut world, "jvb1").last().is_some_and(|id| id != MEETING));
+}

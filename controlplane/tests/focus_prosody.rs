@@ -51,7 +51,16 @@ fn start_focus_of(
 }
 
 fn start_bridge(server: &Prosody, stopped: watch::Receiver<bool>) -> tokio::task::JoinHandle<()> {
-    let settings = BridgeSettings { port: 0, ..server.bridge("ringbridge-1") };
+    start_bridge_at(server, loopback(), stopped)
+}
+
+/// The same with its pages at that address.
+fn start_bridge_at(
+    server: &Prosody,
+    rest_listen: SocketAddr,
+    stopped: watch::Receiver<bool>,
+) -> tokio::task::JoinHandle<()> {
+    let settings = BridgeSettings { port: 0, rest_listen, ..server.bridge("ringbridge-1") };
     tokio::spawn(async move { bridge::run(settings, stopped).await.expect("the bridge runs") })
 }
 
@@ -262,7 +271,8 @@ async fn a_call_over_a_real_server_and_over_its_crash() {
     let rest = loopback();
     let focus = start_focus(&server, rest, stopped.clone());
     until_http(rest, "/about/health", "No operational bridges available").await;
-    let bridge = start_bridge(&server, stopped);
+    let pages = loopback();
+    let bridge = start_bridge_at(&server, pages, stopped);
     until_http(rest, "/about/health", "200 OK").await;
 
     let mut alice = Client::join(&server, "alice", 1000).await;
@@ -271,6 +281,8 @@ async fn a_call_over_a_real_server_and_over_its_crash() {
         client.jingles.iter().any(|j| j.json_message.is_some() && owners(j).contains_key(other))
     };
     until(&mut alice, &mut bob, "both know each other", |a, b| knows(a, "bob") && knows(b, "alice")).await;
+    // The room's own id, as the server tells it.
+    until_http(pages, "/debug", r#""meeting_id":"meeting-of-room""#).await;
     assert!(alice.moderator, "the first is moderator");
     let offer = alice.jingles.iter().find(|j| j.action == "session-initiate").unwrap();
     let transport = offer.contents[0].transport.as_ref().unwrap();

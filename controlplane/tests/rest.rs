@@ -14,6 +14,7 @@ struct Served {
     address: SocketAddr,
     requests: mpsc::Receiver<OperatorRequest>,
     health: watch::Sender<Result<(), String>>,
+    stats: watch::Sender<Value>,
     stop: watch::Sender<bool>,
     server: tokio::task::JoinHandle<Result<(), RestError>>,
 }
@@ -26,7 +27,7 @@ async fn start_with(shutdown: bool) -> Served {
     // A port that was free a moment ago.
     let address = TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr()).expect("loopback");
     let (health, seen) = watch::channel(Ok(()));
-    let (_, stats) = watch::channel(json!({"conferences": 2}));
+    let (changed, stats) = watch::channel(json!({"conferences": 2}));
     let (stop, stopped) = watch::channel(false);
     let metrics = Arc::new(|| vec![Family::single("conferences", "Now.", Kind::Gauge, 2.0)]);
     let (_, bandwidth) = watch::channel(json!([{"endpoint": "ab12cd34", "estimate_bps": 900_000}]));
@@ -37,7 +38,7 @@ async fn start_with(shutdown: bool) -> Served {
     while TcpStream::connect(address).await.is_err() {
         tokio::task::yield_now().await;
     }
-    Served { address, requests, health, stop, server }
+    Served { address, requests, health, stats: changed, stop, server }
 }
 
 /// Status, head and body.
@@ -77,7 +78,8 @@ async fn the_pages() {
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     let (status, _, body) = get(served.address, "/debug/bandwidth").await;
     assert_eq!((status, body.as_str()), (200, r#"[{"endpoint":"ab12cd34","estimate_bps":900000}]"#));
-    assert_eq!(get(served.address, "/elsewhere").await.0, 404);
+    let (status, _, reason) = get(served.address, "/elsewhere").await;
+    assert!(status == 404 && reason.contains("docs/coverage.md"), "{reason}");
     served.stop.send_replace(true);
     served.server.await.expect("no panic").expect("ends in order");
 }
@@ -151,4 +153,57 @@ async fn a_shutdown_is_served_only_where_allowed_and_only_with_a_body() {
     let (status, _, remedy) = parts(&http::send(served.address, post("/colibri/shutdown", "{}")).await);
     assert_eq!(status, 400);
     assert!(remedy.contains("graceful-shutdown"), "{remedy}");
+}
+
+/// A script that was made for Jitsi Videobridge learns why a page is not there, and which is.
+#[tokio::test]
+async fn pages_of_the_reference_that_are_not_here_say_why() {
+    let served = start_with(false).await;
+    for (request, remedy) in [
+        (get_request("/colibri/v2/conferences"), "from Jicofo or from ringbridge's own focus"),
+        (get_request("/colibri/v2/conferences/x/dominant-speaker-identification"), "/debug shows them"),
+        (post("/colibri/v2/conferences", "{}"), "they come over XMPP"),
+        (post("/colibri/v2/conferences", "{}").replace("POST", "PATCH"), "they come over XMPP"),
+        (post("/colibri/muc-client/add", "{}"), "set them in the configuration"),
+        (post("/colibri/shutdown", r#"{"graceful-shutdown":true}"#), "bridge.shutdown.over-rest = true"),
+        (get_request("/debug/features/jvb/x/true"), "nothing is switched"),
+        (post("/debug/features/jvb/x/true", ""), "nothing is switched"),
+        (get_request("/debug/stats/jvb/queue-stats"), "/metrics"),
+        (get_request("/debug/stats"), "/metrics"),
+        (get_request("/colibri/debug/c0ffee"), "/debug"),
+    ] {
+        let (status, head, reason) = parts(&http::send(served.address, request.clone()).await);
+        assert!(status == 404 && reason.contains(remedy), "{request}: {status} {reason}");
+        assert!(head.contains("content-type: text/plain"), "{head}");
+    }
+}
+
+/// As the autoscaler's side service: a poll every 30 s, over a connection of its own or one that it keeps.
+#[tokio::test]
+async fn polls_get_what_is_known_at_the_time() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let served = start().await;
+    let mut kept = TcpStream::connect(served.address).await.expect("somebody listens");
+    for conferences in [2, 3, 4] {
+        served.stats.send_replace(json!({"conferences": conferences, "stress_level": 0.25}));
+        let expected = format!(r#"{{"conferences":{conferences},"stress_level":0.25}}"#);
+        for accept in ["application/json", "application/json, text/plain, */*"] {
+            let request = format!(
+                "GET /colibri/stats HTTP/1.1\r\nhost: localhost:{}\r\naccept: {accept}\r\nuser-agent: got\r\n\r\n",
+                served.address.port()
+            );
+            kept.write_all(request.as_bytes()).await.expect("sent");
+            let mut answer = String::new();
+            while !answer.ends_with(&expected) {
+                let mut chunk = [0; 1024];
+                let read = tokio::time::timeout(std::time::Duration::from_secs(20), kept.read(&mut chunk)).await;
+                let read = read.expect("answered in time").expect("answered");
+                assert!(read > 0, "closed after {answer}");
+                answer.push_str(std::str::from_utf8(&chunk[..read]).expect("text"));
+            }
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("application/json"), "{answer}");
+        }
+        assert_eq!(get(served.address, "/colibri/stats").await.2, expected);
+    }
 }

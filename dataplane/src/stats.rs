@@ -178,6 +178,8 @@ counters! {
     NackSent = "nack_requested_packets", "";
     /// Transport-wide congestion control feedback from receivers.
     TransportFeedbackReceived = "transport_feedback", "received";
+    /// Packets in such feedback that are not, or no longer, known as sent.
+    TransportFeedbackUnmatched = "transport_feedback", "unmatched";
     /// Keyframe requests sent to senders.
     KeyframeRequests = "keyframe_requests", "sent";
     /// Keyframe requests held back by the throttle.

@@ -37,6 +37,19 @@ fn times_that_leap_for_years_end_somewhere() {
     }
 }
 
+#[test]
+fn numbers_that_were_never_sent_are_counted() {
+    let mut estimator = Estimator::new(Bounds::default());
+    for micros in 0..3 {
+        estimator.history.push(micros, 1_200, 0);
+    }
+    // 1 to 3 were sent; 2 to 5 are reported as received.
+    let reported = body(2, 4, 0, &[0x20, 4, 4, 4, 4, 4]);
+    assert_eq!(estimator.feedback(9_000, &Feedback::parse(&reported).expect("feedback")).unmatched, 2);
+    let again = body(2, 2, 0, &[0x20, 2, 4, 4]);
+    assert_eq!(estimator.feedback(9_500, &Feedback::parse(&again).expect("feedback")).unmatched, 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 

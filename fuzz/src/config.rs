@@ -4,7 +4,7 @@
 //! Held: nothing panics or takes for ever; what is refused is refused with words; what is accepted is accepted again.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use ringbridge_controlplane::config::{Config, ConfigError, Layers, Parts};
@@ -24,7 +24,8 @@ fn file() -> &'static PathBuf {
 
 fn read(variables: &BTreeMap<&str, &str>) -> (Vec<ConfigError>, Result<Config, Vec<ConfigError>>) {
     let mut layers = Layers::defaults();
-    layers.add_docker(|name| variables.get(name).map(|value| (*value).to_owned()));
+    let folder = Path::new("/nonexistent");
+    let _ = layers.add_docker(|name| variables.get(name).map(|value| (*value).to_owned()), folder);
     let mut errors = layers.add_file(file());
     errors.extend(Layers::check_environment(variables.keys().map(|name| (*name).to_owned())));
     layers.derive();

@@ -540,6 +540,7 @@ impl Actor {
             data_messages_received: counters.data_messages_received,
             data_messages_sent: counters.data_messages_sent,
             paths: self.endpoints.paths(),
+            unmatched_feedback: self.workers.total(Counter::TransportFeedbackUnmatched),
             keyframes: self.workers.total(Counter::KeyframesReceived),
             layering_changes: self.workers.total(Counter::LayeringChanges),
             video_millis: self.workers.total(Counter::VideoMillis),

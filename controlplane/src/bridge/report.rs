@@ -98,6 +98,8 @@ pub(super) struct Report {
     pub data_messages_received: u64,
     pub data_messages_sent: u64,
     pub paths: Paths,
+    /// Packets in transport-wide feedback that are not known as sent.
+    pub unmatched_feedback: u64,
     pub keyframes: u64,
     pub layering_changes: u64,
     /// Milliseconds of video received, each encoding on its own.
@@ -174,6 +176,7 @@ impl Report {
             "num_eps_oversending": self.paths.oversending,
             "endpoints_with_suspended_sources": self.paths.suspended,
             "endpoints_with_spurious_remb": self.paths.spurious_remb,
+            "tcc_unmatched_feedback": self.unmatched_feedback,
             "total_keyframes_received": self.keyframes,
             "total_layering_changes_received": self.layering_changes,
             "total_video_stream_milliseconds_received": self.video_millis,
@@ -287,6 +290,20 @@ mod tests {
         assert_eq!(value("average_participant_stress").as_deref(), Some("0.01"));
         assert!(value("version").is_some());
         assert_eq!(value("relay_id"), None, "relays are not served");
+    }
+
+    /// As the script of side services counts who is left on this bridge, and what the autoscaler reads.
+    #[test]
+    fn participants_of_this_bridge_alone() {
+        let totals = Totals { endpoints: 3, conferences: 1, largest_conference: 3, ..Totals::default() };
+        let report = Report { totals, unmatched_feedback: 7, connections: 2, connected: 1, ..Report::default() };
+        let map = report.to_map(SystemTime::now());
+        let number = |name: &str| map[name].as_u64().unwrap_or_else(|| panic!("{name} is no number"));
+        assert_eq!(number("participants") - number("octo_endpoints"), 3);
+        assert_eq!((number("conferences"), number("largest_conference")), (1, 3));
+        assert_eq!((number("muc_clients_configured"), number("muc_clients_connected")), (2, 1));
+        assert_eq!(number("tcc_unmatched_feedback"), 7);
+        assert!(map["stress_level"].is_f64() && map["graceful_shutdown"].is_boolean());
     }
 
     fn kind(value: &Value) -> &'static str {

@@ -57,7 +57,15 @@ impl RawConnection {
     /// What it is, without its password.
     pub fn describe(&self) -> String {
         let field = |name: &str| self.fields.get(name).map_or("?", String::as_str);
-        format!("{} at {}, room {}", field("username"), field("hostname"), field("muc-jids"))
+        let port = self.fields.get("port").map(|port| format!(" port {port}")).unwrap_or_default();
+        let nickname = self.fields.get("muc-nickname").map(|nickname| format!(" as {nickname}")).unwrap_or_default();
+        format!("{} at {}{port}, room {}{nickname}", field("username"), field("hostname"), field("muc-jids"))
+    }
+
+    /// Fields that change nothing here, and why.
+    pub fn ignored(&self) -> Option<String> {
+        let mode = self.fields.get("iq-handler-mode")?;
+        Some(format!("connection {}: iq-handler-mode = {mode}  ignored: requests are handled in their order", self.id))
     }
 
     fn wrong(&self, field: &str, remedy: impl Into<String>) -> ConfigError {
@@ -119,13 +127,13 @@ impl RawConnection {
             }
         };
         let unverified = match optional("disable-certificate-verification").map(str::to_ascii_lowercase).as_deref() {
-            None | Some("false" | "0") => false,
-            Some("true" | "1") => true,
-            Some(_) => {
-                errors.push(self.wrong("disable-certificate-verification", "use true or false"));
-                false
-            }
+            None | Some("0") => Some(false),
+            Some("1") => Some(true),
+            Some(text) => super::values::switch(text),
         };
+        if unverified.is_none() {
+            errors.push(self.wrong("disable-certificate-verification", "use true or false"));
+        }
         match jid {
             Ok(jid) if errors.is_empty() => Ok(ShardSettings {
                 id: self.id.clone(),
@@ -137,7 +145,7 @@ impl RawConnection {
                     // A process that starts again takes the place of its dead stream, which leaves the brewery at once.
                     resource: Some(nickname.clone()),
                     security,
-                    verify_certificate: !unverified,
+                    verify_certificate: unverified != Some(true),
                     ca_file: optional("ca-file").map(PathBuf::from),
                     resumption: false,
                 },

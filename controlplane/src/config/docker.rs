@@ -8,6 +8,18 @@ const MARK: &str = "JVB_AUTH_PASSWORD";
 
 /// Whom the image asks for the public address where nothing else is said.
 const STUN_SERVER: &str = "meet-jit-si-turnrelay.jitsi.net:443";
+/// Where the image looks for files of the operator's.
+pub(super) const FOLDER: &str = "/config";
+/// What of them it reads after everything else.
+pub(super) const CUSTOM: &str = "custom-jvb.conf";
+/// And what it reads from before that.
+pub(super) const PROPERTIES: [&str; 2] = ["custom-sip-communicator.properties", "sip-communicator.properties"];
+
+const SIDECAR: &str = "for the autoscaler's side service, which is a program of its own";
+const NO_WEBSOCKET: &str = "as in today's image the bridge channel is the data channel; for WebSockets set RINGBRIDGE_WEBSOCKET=true \
+     and RINGBRIDGE_WEBSOCKET_URL";
+const NO_TCP: &str =
+    "media over TCP is not served, in today's image neither; who has no UDP goes through a TURN server";
 
 /// Variables that change nothing here, and why.
 const IGNORED: &[(&str, &str)] = &[
@@ -24,8 +36,31 @@ const IGNORED: &[(&str, &str)] = &[
     ("JVB_USE_USRSCTP", "there is one SCTP implementation"),
     ("VIDEOBRIDGE_MAX_MEMORY", "there is no Java machine"),
     ("AUTOSCALER_URL", "the side service runs beside the bridge and polls /colibri/stats"),
+    ("AUTOSCALER_SIDECAR_KEY_FILE", SIDECAR),
+    ("AUTOSCALER_SIDECAR_KEY_ID", SIDECAR),
+    ("AUTOSCALER_SIDECAR_GROUP_NAME", SIDECAR),
+    ("AUTOSCALER_SIDECAR_HOST_ID", SIDECAR),
+    ("AUTOSCALER_SIDECAR_INSTANCE_ID", SIDECAR),
+    ("AUTOSCALER_SIDECAR_PORT", SIDECAR),
+    ("AUTOSCALER_SIDECAR_REGION", SIDECAR),
+    ("AUTOSCALER_SIDECAR_SHUTDOWN_POLLING_INTERVAL", SIDECAR),
+    ("AUTOSCALER_SIDECAR_STATS_POLLING_INTERVAL", SIDECAR),
     ("SENTRY_DSN", "errors are in the log"),
-    ("JVB_LOG_FILE", "the log goes to the standard output"),
+    ("SENTRY_ENVIRONMENT", "errors are in the log"),
+    ("SENTRY_RELEASE", "errors are in the log"),
+    ("TZ", "the log's times are UTC"),
+    ("JAVA_SYS_PROPS", "there is no Java machine"),
+    ("JVB_ENABLE_APIS", "the pages are always served, and conferences come over XMPP alone"),
+    ("ENABLE_COLIBRI_WEBSOCKET", NO_WEBSOCKET),
+    ("JVB_WS_DOMAIN", NO_WEBSOCKET),
+    ("JVB_WS_SERVER_ID", NO_WEBSOCKET),
+    ("JVB_WS_TLS", NO_WEBSOCKET),
+    ("COLIBRI_WEBSOCKET_PORT", NO_WEBSOCKET),
+    ("JVB_TCP_HARVESTER_DISABLED", NO_TCP),
+    ("JVB_TCP_PORT", NO_TCP),
+    ("JVB_TCP_MAPPED_PORT", NO_TCP),
+    ("ENABLE_MULTI_STREAM", "always on, as in today's image"),
+    ("JVB_LOG_FILE", "the log goes to standard error"),
 ];
 
 /// What the environment says.
@@ -217,5 +252,67 @@ mod tests {
         let settings = docker.connections[0].settings().expect("complete");
         assert_eq!((settings.xmpp.host.as_str(), settings.xmpp.port), ("jvb-xmpp.example.net", 6222));
         assert_eq!(settings.xmpp.jid.to_string(), "jvb@auth.jvb.example.net");
+    }
+
+    /// Every variable of the image's service in August 2026, and those of former ones that stay in people's files.
+    #[test]
+    fn every_variable_of_the_image_is_honoured_or_named() {
+        let used = [
+            "DOCKER_HOST_ADDRESS",
+            "ENABLE_JVB_XMPP_SERVER",
+            "ENABLE_OCTO",
+            "JVB_ADVERTISE_IPS",
+            "JVB_ADVERTISE_PRIVATE_CANDIDATES",
+            "JVB_AUTH_PASSWORD",
+            "JVB_AUTH_USER",
+            "JVB_BREWERY_MUC",
+            "JVB_MUC_NICKNAME",
+            "JVB_OCTO_REGION",
+            "JVB_PORT",
+            "JVB_XMPP_AUTH_DOMAIN",
+            "JVB_XMPP_INTERNAL_MUC_DOMAIN",
+            "JVB_XMPP_PORT",
+            "JVB_XMPP_SERVER",
+            "SHUTDOWN_REST_ENABLED",
+            "XMPP_AUTH_DOMAIN",
+            "XMPP_INTERNAL_MUC_DOMAIN",
+            "XMPP_PORT",
+            "XMPP_SERVER",
+            // How the public address is found.
+            "DISABLE_AWS_HARVESTER",
+            "JVB_DISABLE_STUN",
+            "JVB_STUN_SERVERS",
+        ];
+        let compose = "AUTOSCALER_SIDECAR_KEY_FILE AUTOSCALER_SIDECAR_KEY_ID AUTOSCALER_SIDECAR_GROUP_NAME \
+            AUTOSCALER_SIDECAR_HOST_ID AUTOSCALER_SIDECAR_INSTANCE_ID AUTOSCALER_SIDECAR_PORT AUTOSCALER_SIDECAR_REGION \
+            AUTOSCALER_SIDECAR_SHUTDOWN_POLLING_INTERVAL AUTOSCALER_SIDECAR_STATS_POLLING_INTERVAL DISABLE_AWS_HARVESTER \
+            DOCKER_HOST_ADDRESS ENABLE_JVB_XMPP_SERVER ENABLE_OCTO JVB_ADVERTISE_IPS JVB_ADVERTISE_PRIVATE_CANDIDATES \
+            JVB_AUTH_USER JVB_AUTH_PASSWORD JVB_BREWERY_MUC JVB_CC_TRUST_BWE JVB_DISABLE_STUN JVB_DISABLE_XMPP \
+            JVB_INSTANCE_ID JVB_PORT JVB_MUC_NICKNAME JVB_STUN_SERVERS JVB_LOG_FILE JVB_OCTO_BIND_ADDRESS JVB_OCTO_REGION \
+            JVB_OCTO_RELAY_ID JVB_REQUIRE_VALID_ADDRESS JVB_USE_USRSCTP JVB_XMPP_AUTH_DOMAIN JVB_XMPP_INTERNAL_MUC_DOMAIN \
+            JVB_XMPP_PORT JVB_XMPP_SERVER SENTRY_DSN SENTRY_ENVIRONMENT SENTRY_RELEASE COLIBRI_REST_ENABLED \
+            SHUTDOWN_REST_ENABLED TZ VIDEOBRIDGE_MAX_MEMORY XMPP_AUTH_DOMAIN XMPP_INTERNAL_MUC_DOMAIN XMPP_SERVER XMPP_PORT \
+            AUTOSCALER_URL BWE_ESTIMATOR_ENGINE ENABLE_VLA \
+            ENABLE_COLIBRI_WEBSOCKET JVB_WS_DOMAIN JVB_WS_SERVER_ID JVB_TCP_HARVESTER_DISABLED JVB_TCP_PORT \
+            JVB_TCP_MAPPED_PORT JVB_ENABLE_APIS ENABLE_MULTI_STREAM JVB_PREFER_SCTP";
+        for name in compose.split_whitespace() {
+            let named = IGNORED.iter().any(|(ignored, why)| *ignored == name && why.len() > 10);
+            assert!(used.contains(&name) || named, "nothing becomes of {name}");
+            assert!(!(used[..20].contains(&name) && named), "{name} is used");
+        }
+        // What is said to be used is: a change of it changes what comes out.
+        for name in &used[..20] {
+            let base =
+                [("JVB_AUTH_PASSWORD", "x"), ("ENABLE_OCTO", "1"), ("XMPP_SERVER", "a"), ("JVB_XMPP_SERVER", "b")];
+            let with = |value: &'static str, bridges_alone| {
+                let bridges_alone = ("ENABLE_JVB_XMPP_SERVER", if bridges_alone { "1" } else { "0" });
+                from(&[&[(*name, value)][..], &base, &[bridges_alone]].concat())
+            };
+            let before = [from(&[&base[..], &[("ENABLE_JVB_XMPP_SERVER", "1")]].concat()), from(&base)];
+            assert!(
+                before[0] != with("1", true) || before[1] != with("1", false) || before[1] != with("0", false),
+                "{name}"
+            );
+        }
     }
 }

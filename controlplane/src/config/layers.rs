@@ -181,9 +181,9 @@ impl Layers {
         names.into_iter().filter(|name| name.starts_with("RINGBRIDGE_")).filter_map(misspelt).collect()
     }
 
-    /// Adds the environment of docker-jitsi-meet's bridge, if it is one.
-    pub fn add_docker(&mut self, variable: impl Fn(&str) -> Option<String>) {
-        let Some(docker) = docker::read(variable) else { return };
+    /// Adds the environment of docker-jitsi-meet's bridge, if it is one, and over it what the image includes last.
+    pub fn add_docker(&mut self, variable: impl Fn(&str) -> Option<String>, folder: &Path) -> Vec<ConfigError> {
+        let Some(docker) = docker::read(variable) else { return Vec::new() };
         for (path, value, name) in docker.values {
             if let Some(key) = Key::find(path) {
                 self.notes.push(format!("{name} is {path}"));
@@ -194,6 +194,16 @@ impl Layers {
             self.notes.push(format!("{name} = {value}  ignored: {why}"));
         }
         self.connections = docker.connections;
+        // What a file says of the other part of an address goes with the image's own.
+        self.parts.insert("videobridge.http-servers.private.host".to_owned(), "0.0.0.0".to_owned());
+        let present = |name: &&str| folder.join(name).is_file();
+        let files = docker::PROPERTIES.iter().copied().chain(std::iter::once(docker::CUSTOM)).filter(present);
+        files.map(|name| folder.join(name)).flat_map(|path| self.add_file(&path)).collect()
+    }
+
+    /// Where the files of the image's operator are.
+    pub fn docker_folder() -> &'static Path {
+        Path::new(docker::FOLDER)
     }
 
     /// XMPP connections that are given one by one.
@@ -281,11 +291,17 @@ impl Layers {
     fn add_connections(&mut self, tree: &Value, origin: &Origin) {
         for (id, fields) in tree.fields().into_iter().flatten() {
             let Some(fields) = fields.fields() else { continue };
-            let mut connection = RawConnection::new(id, origin.clone());
+            // A later file may change some fields of one that is there.
+            let known = self.connections.iter().position(|connection| connection.id == *id);
+            let mut connection = match known {
+                Some(place) => self.connections.remove(place),
+                None => RawConnection::new(id, origin.clone()),
+            };
             for (field, value) in fields {
                 connection = connection.with(field, &text_of(value).unwrap_or_default());
             }
-            self.connections.push(connection);
+            self.notes.extend(connection.ignored());
+            self.connections.insert(known.unwrap_or(self.connections.len()), connection);
         }
     }
 
@@ -334,6 +350,8 @@ impl Layers {
                     hint: format!("did you mean {meant:?}?"),
                 }];
             }
+            // A list of objects has no text.
+            Ok(Use::Ignored(why)) if text.is_empty() => self.notes.push(format!("{path} = [...]  ignored: {why}")),
             Ok(Use::Ignored(why)) => self.notes.push(format!("{path} = {text}  ignored: {why}")),
             Ok(Use::Special) => drop(self.parts.insert(path.to_owned(), text)),
             Ok(Use::Key(own)) => {
@@ -486,5 +504,43 @@ mod tests {
             texts[0].contains("RINGBRIDGE_PROT") && texts[0].contains("did you mean \"RINGBRIDGE_PORT\"?"),
             "{texts:?}"
         );
+    }
+
+    /// Files of the image's operator: read last, as the image includes them.
+    #[test]
+    fn the_images_own_files() {
+        let folder = std::env::temp_dir().join(format!("ringbridge-image-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let environment = |name: &str| match name {
+            "JVB_AUTH_PASSWORD" => Some("s3cret".to_owned()),
+            "JVB_PORT" => Some("10020".to_owned()),
+            _ => None,
+        };
+        let custom = "videobridge { ice.udp.port = 10030, http-servers.private.port = 8081, sctp.enabled = false\n\
+                      apis.xmpp-client.configs.shard0.MUC_NICKNAME = mine\n\
+                      apis.xmpp-client.configs.other { HOSTNAME = b, DOMAIN = c.example.net, USERNAME = jvb, PASSWORD = x\n\
+                      MUC_JIDS = \"r@i.example.net\", MUC_NICKNAME = n } }";
+        std::fs::write(folder.join(docker::CUSTOM), custom).expect("written");
+        let mut layers = Layers::defaults();
+        let errors = layers.add_docker(environment, &folder);
+        assert!(errors.is_empty(), "{errors:?}");
+        let text = |path: &str| layers.get(path).map(|raw| raw.text.clone()).unwrap_or_default();
+        assert_eq!((text("bridge.port"), text("bridge.rest.listen")), ("10030".into(), "0.0.0.0:8081".into()));
+        assert_eq!((text("bridge.websocket.enabled"), text("bridge.sctp.enabled")), ("false".into(), "false".into()));
+        let nicknames: Vec<_> =
+            layers.connections().iter().map(|c| (c.id.as_str(), c.settings().expect("complete").nickname)).collect();
+        assert_eq!(nicknames, [("shard0", "mine".to_owned()), ("other", "n".to_owned())]);
+
+        // A broken one is said, and so are files that are not read any more.
+        std::fs::write(folder.join(docker::CUSTOM), "videobridge { ice { udp { prot = 1 } } }").expect("written");
+        std::fs::write(folder.join(docker::PROPERTIES[0]), "org.jitsi.videobridge.xmpp.user.x.PASSWORD=s3cret\n")
+            .expect("written");
+        let errors = Layers::defaults().add_docker(environment, &folder);
+        let said: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert!(said.len() == 2 && said[0].contains("custom-sip-communicator.properties"), "{said:?}");
+        assert!(said[1].contains("videobridge.ice.udp.port") && !said.concat().contains("s3cret"), "{said:?}");
+        // Without the image's environment the folder means nothing.
+        assert!(Layers::defaults().add_docker(|_| None, &folder).is_empty());
+        std::fs::remove_dir_all(&folder).expect("removed");
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jid::FullJid;
 
 use super::limits::{self, SOURCE_CHANGES, TRANSPORTS};
+use super::meeting::Meeting;
 use super::offer::Features;
 use super::sources::ConferenceSources;
 use crate::colibri::elements::Media;
@@ -172,7 +173,7 @@ pub(super) struct BridgeSession {
 pub(super) enum RoomState {
     /// Our join was sent; these requests wait for it.
     Joining(Vec<Request>),
-    /// Our settings were sent; these requests wait for them.
+    /// Our settings and a question about it were sent; these requests wait for the answers.
     Configuring(Vec<Request>),
     /// Everything stands.
     Ready,
@@ -183,8 +184,12 @@ pub(super) enum RoomState {
 pub(super) struct Conference {
     /// Id towards the bridge.
     pub meeting_id: String,
+    /// The room's own one.
+    pub meeting: Meeting,
     /// How far the room is.
     pub state: RoomState,
+    /// Answers of its service that are awaited before it is ready.
+    pub awaited: u8,
     /// Members by nickname, which is the endpoint id.
     pub members: BTreeMap<String, Member>,
     /// Who was made owner.

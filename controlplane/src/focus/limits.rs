@@ -52,6 +52,9 @@ pub const MAX_NICK: usize = 200;
 /// Bytes of a region.
 pub const MAX_REGION: usize = 64;
 
+/// Bytes of a meeting id that a room's service gave.
+pub const MAX_MEETING_ID: usize = 100;
+
 /// Why something that was asked did not happen, or not as asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
@@ -101,11 +104,13 @@ pub enum Refused {
     ServerSlow,
     /// An answer came from somebody who was not asked.
     ForeignAnswer,
+    /// A room's meeting id was not used: no sound id, or that of another conference.
+    MeetingId,
 }
 
 impl Refused {
     /// All of them.
-    pub const ALL: [(Self, &'static str); 23] = [
+    pub const ALL: [(Self, &'static str); 24] = [
         (Self::Flood, "flood"),
         (Self::NewRooms, "new_rooms"),
         (Self::SettingUp, "setting_up"),
@@ -129,6 +134,7 @@ impl Refused {
         (Self::FalseBridge, "false_bridge"),
         (Self::ServerSlow, "server_slow"),
         (Self::ForeignAnswer, "foreign_answer"),
+        (Self::MeetingId, "meeting_id"),
     ];
 }
 

@@ -30,6 +30,9 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Shorter, so that it is known before the bridges are judged.
 const SERVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 
+/// A service that does not tell about its rooms is not waited for: they only lack its meeting id then.
+const ROOM_INFO_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Senders who asked nothing lately are forgotten this often, at the next timer.
 const FORGET_SENDERS: Duration = Duration::from_secs(10);
 
@@ -69,6 +72,8 @@ pub enum Input {
 pub(super) enum Pending {
     /// Settings of a room.
     RoomForm(BareJid),
+    /// What the room's service tells about it.
+    RoomInfo(BareJid),
     /// What a member can do.
     Disco { room: BareJid, nick: String, ver: Option<String> },
     /// An endpoint on a bridge.
@@ -89,6 +94,7 @@ pub(super) enum Pending {
 fn patience(pending: &Pending) -> Duration {
     match pending {
         Pending::Health { .. } => HEALTH_TIMEOUT,
+        Pending::RoomInfo(_) => ROOM_INFO_TIMEOUT,
         Pending::Server { .. } => SERVER_TIMEOUT,
         _ => IQ_TIMEOUT,
     }
@@ -145,6 +151,8 @@ pub struct Focus {
     pub(super) strangers: Quiet,
     /// Lines about conferences that did not begin.
     pub(super) put_off: Quiet,
+    /// Lines about meeting ids that are not used.
+    pub(super) meeting_lines: Quiet,
     /// Lines about refused Jingle requests.
     pub(super) jingle_lines: Quiet,
     /// Whether the server lately took long to answer.
@@ -195,6 +203,7 @@ impl Focus {
             refused: Refusals::default(),
             strangers: Quiet::default(),
             put_off: Quiet::default(),
+            meeting_lines: Quiet::default(),
             jingle_lines: Quiet::default(),
             server_slow: false,
             server_asked: None,
@@ -465,7 +474,9 @@ impl Focus {
 
     fn answered(&mut self, now: Instant, pending: Pending, answer: Answer) {
         match pending {
-            Pending::RoomForm(room) => self.room_configured(now, &room),
+            // Refused settings leave the room as its service made it.
+            Pending::RoomForm(room) => self.setup_answered(now, &room),
+            Pending::RoomInfo(room) => self.room_informed(now, &room, answer),
             Pending::Disco { room, nick, ver } => self.discovered(now, &room, &nick, ver, answer),
             Pending::Allocate { room, nick, session, invite } => {
                 self.allocated(now, &room, &nick, (&session, invite), answer);

@@ -6,6 +6,7 @@ mod clients;
 mod conference;
 mod limits;
 mod machine;
+mod meeting;
 mod offer;
 mod restarts;
 mod rooms;

@@ -18,6 +18,7 @@ use super::limits::{
     self, EMPTY_GRACE, MAX_EMPTY, MAX_MEMBERS, MAX_NAME, MAX_NICK, MAX_REGION, MAX_SETTING_UP, MAX_WAITING, Refused,
 };
 use super::machine::{Answer, Focus, Pending};
+use super::meeting::Meeting;
 use super::offer::Features;
 use super::sessions::BRIDGE_OWNER;
 use crate::jingle::ns;
@@ -96,6 +97,8 @@ impl Focus {
         };
         let conference = Conference {
             meeting_id: self.random_id(),
+            meeting: Meeting::default(),
+            awaited: 0,
             state: RoomState::Joining(vec![request.clone()]),
             members: Default::default(),
             owner: None,
@@ -111,7 +114,7 @@ impl Focus {
             invite_due: None,
             created: now,
         };
-        tracing::info!(%room, meeting = %conference.meeting_id, "conference created");
+        tracing::info!(%room, "conference created");
         self.totals.conferences += 1;
         self.conferences.insert(room.clone(), conference);
         if let Ok(mut muc) = MucRoom::new(&room, NICK) {
@@ -239,9 +242,11 @@ impl Focus {
         let Some(conference) = self.conferences.get_mut(room) else { return };
         let RoomState::Joining(waiting) = &mut conference.state else { return };
         conference.state = RoomState::Configuring(std::mem::take(waiting));
+        // The form is four fifths of what a room costs the server, and it would change nothing in an open one.
+        conference.awaited = if open { 1 } else { 2 };
+        let query = Element::bare("query", DISCO_INFO);
+        self.request(now, &room.to_string(), false, query, Pending::RoomInfo(room.clone()));
         if open {
-            // The form is four fifths of what a room costs the server, and it would change nothing.
-            self.room_configured(now, room);
             return;
         }
         // Clients must see our real address, or they would not take us for the focus.
@@ -250,9 +255,13 @@ impl Focus {
         }
     }
 
-    /// The settings are in place, or were refused, which leaves the room as its service made it.
-    pub(super) fn room_configured(&mut self, now: Instant, room: &BareJid) {
+    /// The room's service answered one of what it was asked, or will not.
+    pub(super) fn setup_answered(&mut self, now: Instant, room: &BareJid) {
         let Some(conference) = self.conferences.get_mut(room) else { return };
+        conference.awaited = conference.awaited.saturating_sub(1);
+        if conference.awaited > 0 || !matches!(conference.state, RoomState::Configuring(_)) {
+            return;
+        }
         let state = std::mem::replace(&mut conference.state, RoomState::Ready);
         // Our presence first: who is let in is to find it there.
         self.announce(room);

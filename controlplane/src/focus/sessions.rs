@@ -79,7 +79,6 @@ impl Focus {
                     self.set_no_bridge(room, true);
                     return;
                 };
-                tracing::info!(%room, %bridge, "bridge chosen");
                 BridgeSession { id: self.random_id(), bridge, created: false, feedback: None }
             }
         };
@@ -90,8 +89,11 @@ impl Focus {
         self.invites += 1;
         let invite = self.invites;
         let sctp = self.settings.sctp;
-        let Some(conference) = self.conferences.get_mut(room) else { return };
         let create = !session.created;
+        if create {
+            self.choose_meeting_id(now, room, &session.bridge);
+        }
+        let Some(conference) = self.conferences.get_mut(room) else { return };
         conference.session = Some(BridgeSession { created: true, ..session.clone() });
         let Some(member) = conference.members.get_mut(nick) else { return };
         let features = member.features.unwrap_or(Features::UNKNOWN);
@@ -120,12 +122,14 @@ impl Focus {
             create,
             name: create.then(|| room.to_string()),
             endpoints: vec![endpoint],
-            ..ConferenceModify::new(conference.meeting_id.clone())
+            ..ConferenceModify::new(&conference.meeting_id)
         };
+        let meeting_id = conference.meeting_id.clone();
         self.bridges.endpoint_added(now, &session.bridge);
         let pending = Pending::Allocate { room: room.clone(), nick: nick.to_owned(), session: session.id, invite };
         self.request(now, &session.bridge, true, request.into(), pending);
         if create {
+            tracing::info!(%room, meeting = %meeting_id, bridge = %session.bridge, "conference goes to its bridge");
             self.announce(room);
             self.expire_orphans(now, room);
         }
@@ -192,6 +196,7 @@ impl Focus {
         let Some(conference) = self.conferences.get_mut(room) else { return };
         let members = conference.members.len();
         let Some(session) = conference.session.as_mut() else { return };
+        conference.meeting.set_taken(false);
         if session.feedback.is_none() {
             session.feedback = modified.sources.as_ref().map(feedback_sources);
             conference.sources.reserve(session.feedback.as_ref().unwrap_or(&SourceSet::default()));
@@ -244,8 +249,13 @@ impl Focus {
         let Some(bridge) = bridge else { return };
         tracing::warn!(%room, endpoint = nick, %bridge, condition = ?error.defined_condition, ?reason, "allocation refused");
         match (&error.defined_condition, reason) {
-            (DefinedCondition::ItemNotFound, Some(ColibriReason::ConferenceNotFound))
-            | (DefinedCondition::Conflict, _) => self.session_failed(now, room),
+            (DefinedCondition::ItemNotFound, Some(ColibriReason::ConferenceNotFound)) => self.session_failed(now, room),
+            (DefinedCondition::Conflict, _) => {
+                if let Some(conference) = self.conferences.get_mut(room) {
+                    conference.meeting.set_taken(true);
+                }
+                self.session_failed(now, room);
+            }
             (DefinedCondition::ServiceUnavailable, Some(ColibriReason::GracefulShutdown)) => {
                 self.bridges.graceful_shutdown(&bridge);
                 self.reinvite_all(now, room, None);
@@ -375,13 +385,14 @@ impl Focus {
         self.invite_missing(now, room);
     }
 
-    /// Ends the conference on its bridge. The next session has a new meeting id: this bridge may still hold the old
+    /// Ends the conference on its bridge. The next session has a new meeting id where this bridge may still hold the old
     /// conference when it gets the next request.
     fn drop_bridge_session(&mut self, now: Instant, room: &BareJid) {
         let fresh = self.random_id();
         let Some(conference) = self.conferences.get_mut(room) else { return };
         let Some(session) = conference.session.take() else { return };
         let meeting_id = std::mem::replace(&mut conference.meeting_id, fresh);
+        conference.meeting.ended(session.bridge.clone(), now);
         if self.bridges.get(&session.bridge).is_some() {
             self.expire_on_bridge(&session.bridge, &meeting_id);
         } else {

@@ -67,15 +67,26 @@ pub enum Format {
 }
 
 impl Format {
-    /// The first format of an `Accept` header that is served; text without one, or when none is.
+    /// What an `Accept` header likes most of what is served, the first of equals; text without one, or when nothing is.
     pub fn accepted(accept: Option<&str>) -> Self {
-        let known = |part: &str| match part.split(';').next().unwrap_or_default().trim() {
-            "application/openmetrics-text" => Some(Self::OpenMetrics),
-            "application/json" => Some(Self::Json),
-            "text/plain" | "text/*" | "*/*" => Some(Self::Text),
-            _ => None,
+        let known = |part: &str| {
+            let mut parameters = part.split(';').map(str::trim);
+            let format = match parameters.next().unwrap_or_default().to_ascii_lowercase().as_str() {
+                "application/openmetrics-text" => Self::OpenMetrics,
+                "application/json" => Self::Json,
+                "text/plain" | "text/*" | "*/*" => Self::Text,
+                _ => return None,
+            };
+            let quality = parameters.find_map(|parameter| parameter.strip_prefix("q=")?.trim().parse::<f32>().ok());
+            Some((quality.unwrap_or(1.0), format)).filter(|(quality, _)| *quality > 0.0)
         };
-        accept.and_then(|accept| accept.split(',').find_map(known)).unwrap_or(Self::Text)
+        let mut best: Option<(f32, Self)> = None;
+        for (quality, format) in accept.unwrap_or_default().split(',').filter_map(known) {
+            if best.is_none_or(|(before, _)| quality > before) {
+                best = Some((quality, format));
+            }
+        }
+        best.map_or(Self::Text, |(_, format)| format)
     }
 
     /// The answer's `Content-Type`.
@@ -103,7 +114,9 @@ impl Format {
                 (_, _) => (&sample, "counter"),
             };
             // Writing to a text cannot fail.
-            let _ = writeln!(text, "# HELP {name} {}\n# TYPE {name} {kind}", escaped(&family.help));
+            let help = escaped(&family.help);
+            let help = if self == Self::OpenMetrics { help.replace('"', "\\\"") } else { help };
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
             for (labels, value) in &family.samples {
                 let _ = writeln!(text, "{sample}{} {value}", braces(labels));
             }
@@ -184,6 +197,14 @@ mod tests {
     fn the_header_decides() {
         let prometheus = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         assert_eq!(Format::accepted(Some(prometheus)), Format::OpenMetrics);
+        // As today's Prometheus, Telegraf and a browser ask.
+        let third = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        assert_eq!(Format::accepted(Some(third)), Format::OpenMetrics);
+        let telegraf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,text/plain;version=0.0.4;q=0.3";
+        assert_eq!(Format::accepted(Some(telegraf)), Format::Text);
+        assert_eq!(Format::accepted(Some("text/html,application/xml;q=0.9,*/*;q=0.8")), Format::Text);
+        assert_eq!(Format::accepted(Some("text/plain;q=0.2, application/json; q=0.9")), Format::Json);
+        assert_eq!(Format::accepted(Some("application/json;q=0, text/plain;q=x")), Format::Text);
         assert_eq!(Format::accepted(Some("application/json")), Format::Json);
         for text in [None, Some("text/plain; version=0.0.4"), Some("*/*"), Some("image/png")] {
             assert_eq!(Format::accepted(text), Format::Text, "{text:?}");

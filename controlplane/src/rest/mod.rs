@@ -1,5 +1,6 @@
 //! Health, version, statistics, metrics and what an operator may ask for (bridge-protocol 11.1, focus-protocol 9).
 
+mod absent;
 mod exposition;
 mod hosts;
 mod operator;
@@ -76,7 +77,7 @@ pub fn router(ops: Ops) -> Router {
         Some(operator) => pages.merge(operator),
         None => pages,
     };
-    pages.layer(DefaultBodyLimit::max(door::MAX_BODY)).layer(from_fn(hosts::guard))
+    pages.fallback(absent::answer).layer(DefaultBodyLimit::max(door::MAX_BODY)).layer(from_fn(hosts::guard))
 }
 
 /// Serves the pages until `shutdown`.

@@ -4,10 +4,12 @@ use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
+
+use super::absent;
 
 /// One request; the answer comes back through `reply`.
 #[derive(Debug)]
@@ -74,6 +76,11 @@ pub(super) fn router(operator: Operator) -> Router {
         .route("/colibri/drain/enable", post(|State(operator): State<Operator>| set_drain(operator, true)))
         .route("/colibri/drain/disable", post(|State(operator): State<Operator>| set_drain(operator, false)))
         .route("/debug", get(debug))
+        // No conferences of these names.
+        .route("/debug/features", any(absent::answer))
+        .route("/debug/features/{*rest}", any(absent::answer))
+        .route("/debug/stats", any(absent::answer))
+        .route("/debug/stats/{*rest}", any(absent::answer))
         .route("/debug/{conference}", get(debug_conference))
         .route("/debug/{conference}/{endpoint}", get(debug_endpoint));
     if operator.shutdown {

@@ -123,6 +123,8 @@ pub struct World {
     pub holds_joins: bool,
     /// Rooms show real addresses from the start.
     pub open_rooms: bool,
+    /// What the service tells about rooms, fields of a form; nothing for a service that does not answer.
+    pub room_info: Option<BTreeMap<String, String>>,
     /// Rooms that were configured.
     pub configured: usize,
     /// The server answers no pings.
@@ -177,6 +179,7 @@ impl World {
             refuses_joins: false,
             holds_joins: false,
             open_rooms: false,
+            room_info: Some(BTreeMap::new()),
             configured: 0,
             slow_server: false,
             bridges: BTreeMap::new(),
@@ -325,8 +328,21 @@ impl World {
                     self.give(&format!("<iq xmlns='jabber:client' type='result' id='{id}' from='{to}' to='{FOCUS}'/>"));
                 }
             }
+            None if !set => {
+                assert!(payload.is("query", "http://jabber.org/protocol/disco#info"), "a room is asked what it is");
+                let Some(fields) = self.room_info.as_ref().map(|rooms| rooms.get(&to).cloned().unwrap_or_default())
+                else {
+                    return;
+                };
+                self.give(&format!(
+                    "<iq xmlns='jabber:client' type='result' id='{id}' from='{to}' to='{FOCUS}'>\
+                     <query xmlns='http://jabber.org/protocol/disco#info'><identity category='conference' type='text'/>\
+                     <feature var='http://jabber.org/protocol/muc'/><x xmlns='jabber:x:data' type='result'>\
+                     <field var='FORM_TYPE' type='hidden'><value>http://jabber.org/protocol/muc#roominfo</value></field>\
+                     <field var='muc#roominfo_occupants'><value>1</value></field>{fields}</x></query></iq>"
+                ));
+            }
             None => {
-                assert!(set, "a room is only configured");
                 let result = format!("<iq xmlns='jabber:client' type='result' id='{id}' from='{to}' to='{FOCUS}'/>");
                 if payload.ns() == "http://jabber.org/protocol/muc#admin" {
                     self.make_owner(&to, &payload);

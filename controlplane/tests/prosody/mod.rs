@@ -1,7 +1,8 @@
 //! A private Prosody for tests: loopback, random ports, its own configuration and data under `target/`.
 //!
 //! Virtual hosts `meet.test` (anonymous) and `auth.meet.test` (accounts focus, jvb, jvb2, all with [`PASSWORD`]),
-//! rooms at `conference.meet.test` and `internal.auth.meet.test`, as in focus-protocol 1.1.
+//! rooms at `conference.meet.test` and `internal.auth.meet.test`, as in focus-protocol 1.1. Conferences have meeting ids of
+//! their own, as with Jitsi's modules: `meeting-of-` and the room's name.
 
 #![allow(dead_code)] // Each test binary uses its own part of the harness.
 
@@ -19,6 +20,15 @@ use ringbridge_dataplane::io::IoChoice;
 pub const PASSWORD: &str = "secret-of-the-test";
 /// The brewery room.
 pub const BREWERY: &str = "jvbbrewery@internal.auth.meet.test";
+
+/// What tells the meeting ids.
+const MEETING_IDS: &str = r#"
+local jid = require "util.jid";
+module:hook("muc-disco#info", function (event)
+    local value = "meeting-of-" .. jid.node(event.room.jid);
+    table.insert(event.form, { name = "muc#roominfo_meetingId"; type = "text-single"; value = value });
+end);
+"#;
 
 /// A running server; killed when dropped.
 pub struct Prosody {
@@ -59,6 +69,9 @@ impl Prosody {
             let text = format!("return {{ [\"password\"] = \"{PASSWORD}\"; }};\n");
             std::fs::write(accounts.join(format!("{account}.dat")), text).expect("an account file");
         }
+        let plugins = directory.join("plugins");
+        std::fs::create_dir_all(&plugins).expect("a directory for modules");
+        std::fs::write(plugins.join("mod_test_meeting_id.lua"), MEETING_IDS).expect("a module");
         let mut server = Self { directory, child: None, port: free_port(), http_port: free_port() };
         std::fs::write(server.directory.join("prosody.cfg.lua"), server.configuration(global))
             .expect("a configuration");
@@ -78,6 +91,7 @@ run_as_root = true
 daemonize = false
 pidfile = "{dir}/prosody.pid"
 data_path = "{dir}/data"
+plugin_paths = {{ "{dir}/plugins" }}
 log = {{ debug = "{dir}/prosody.log" }}
 interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {port} }}
@@ -101,6 +115,7 @@ VirtualHost "auth.meet.test"
     authentication = "internal_plain"
 
 Component "conference.meet.test" "muc"
+    modules_enabled = {{ "test_meeting_id" }}
     muc_room_locking = false
     muc_room_default_public_jids = true
     admins = {{ "focus@auth.meet.test" }}

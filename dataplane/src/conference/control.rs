@@ -126,7 +126,8 @@ impl Room {
         env.stats.count(Counter::TransportFeedbackReceived);
         let now = env.micros();
         let Some(downlink) = receiver.downlink.as_deref_mut() else { return };
-        downlink.feedback(now, &feedback);
+        let outcome = downlink.feedback(now, &feedback);
+        env.stats.add(Counter::TransportFeedbackUnmatched, u64::from(outcome.unmatched));
         self.lossy |= downlink.is_lossy();
         if env.config.congestion_control && downlink.needs_allocation(now) {
             self.wake(env.now);

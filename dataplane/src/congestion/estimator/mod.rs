@@ -65,6 +65,8 @@ pub struct Outcome {
     pub probed: Option<u64>,
     /// Packets that were reported missing for the first time.
     pub lost: u32,
+    /// Reported packets that are not among those remembered as sent.
+    pub unmatched: u32,
 }
 
 /// The estimator of one receiver.
@@ -183,7 +185,10 @@ impl Estimator {
         let reference = self.unwrap_reference(feedback.reference());
         let (mut least_delay, mut newest_sent): (Option<(i64, i64)>, _) = (None, None);
         for (sequence, status) in feedback.packets() {
-            let Some(sent) = self.history.settle(now, sequence, status.is_received()) else { continue };
+            let Some(sent) = self.history.settle(now, sequence, status.is_received()) else {
+                outcome.unmatched += 1;
+                continue;
+            };
             // What was lost at a rate that was too much for the queue is accounted for by the decrease.
             let given_up = self.rate.cut().is_some_and(|at| sent.at <= at);
             match (sent.before, status.is_received()) {
