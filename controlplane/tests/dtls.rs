@@ -128,8 +128,7 @@ fn twenty_percent_loss_is_survived() {
             failed.push((seed, pair.errors));
         }
     }
-    // Waiting times are random, so that a seed does not fix what is lost: about one handshake in 10,000 loses a flight
-    // until its 30 s are over.
+    // Waiting times are random, so that a seed does not fix what is lost: now and then a flight is, until the 30 s are over.
     assert!(failed.len() <= 2, "{failed:?}");
     durations.sort();
     let [half, most, slowest] = [100, 190, 199].map(|rank| durations[rank]);
