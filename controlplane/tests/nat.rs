@@ -37,20 +37,9 @@ impl Bridge {
         let child = Command::new(env!("CARGO_BIN_EXE_ringbridge"))
             .arg("bridge")
             .env_clear()
-            .envs([
-                ("JVB_AUTH_USER", "jvb"),
-                ("JVB_AUTH_PASSWORD", PASSWORD),
-                ("JVB_BREWERY_MUC", "jvbbrewery"),
-                ("JVB_MUC_NICKNAME", "ringbridge-1"),
-                ("JVB_PORT", "10000"),
-                ("XMPP_SERVER", "127.0.0.1"),
-                ("XMPP_PORT", &server.port.to_string()),
-                ("XMPP_AUTH_DOMAIN", "auth.meet.test"),
-                ("XMPP_INTERNAL_MUC_DOMAIN", "internal.auth.meet.test"),
-                // What this machine need not measure.
-                ("RINGBRIDGE_IO", "mmsg"),
-                ("RINGBRIDGE_WORKERS", "2"),
-            ])
+            .envs(variables(&server.port.to_string()))
+            // What this machine need not measure.
+            .envs([("RINGBRIDGE_IO", "mmsg"), ("RINGBRIDGE_WORKERS", "2")])
             .envs(more.iter().copied())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&log).expect("a log file"))
@@ -84,6 +73,34 @@ impl Drop for Bridge {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What `check-config --connect` says with the variables of the image and these, and whether all is well.
+fn check_config(server: &Prosody, more: &[(&str, &str)]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_ringbridge"))
+        .args(["check-config", "--connect"])
+        .env_clear()
+        .envs(variables(&server.port.to_string()))
+        .envs(more.iter().copied())
+        .output()
+        .expect("runs");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), text.into_owned())
+}
+
+/// The environment of the image.
+fn variables(port: &str) -> [(&str, &str); 9] {
+    [
+        ("JVB_AUTH_USER", "jvb"),
+        ("JVB_AUTH_PASSWORD", PASSWORD),
+        ("JVB_BREWERY_MUC", "jvbbrewery"),
+        ("JVB_MUC_NICKNAME", "ringbridge-1"),
+        ("JVB_PORT", "10000"),
+        ("XMPP_SERVER", "127.0.0.1"),
+        ("XMPP_PORT", port),
+        ("XMPP_AUTH_DOMAIN", "auth.meet.test"),
+        ("XMPP_INTERNAL_MUC_DOMAIN", "internal.auth.meet.test"),
+    ]
 }
 
 /// A new endpoint of a new conference: its transport.
@@ -213,8 +230,15 @@ fn a_client_outside_reaches_a_bridge_that_learns_its_address_by_stun() {
         let _stun = Other::start("outside", TEST, "stun", "");
         let mut jicofo = Jicofo::new(&server);
         jicofo.join().await;
-        let bridge = Bridge::start(&server, "stun", &[("JVB_STUN_SERVERS", STUN)]);
+        let found = format!("public address {PUBLIC} of {INSIDE} found by STUN server {STUN}\n");
+        let servers = [("JVB_STUN_SERVERS", STUN)];
+        let (good, text) = check_config(&server, &servers);
+        assert!(good && text.contains(&found) && text.contains("JVB_STUN_SERVERS is bridge.discovery"), "{text}");
+        let bridge = Bridge::start(&server, "stun", &servers);
         jicofo.bridge_presence().await;
+        // From another port now.
+        let (good, text) = check_config(&server, &servers);
+        assert!(good && text.contains(&found) && !text.contains("no plain port forward"), "{text}");
         // Known to the first conference.
         let transport = allocate(&mut jicofo, "m1").await;
         assert_eq!(shown(&transport), expected(PUBLIC), "{}", bridge.read());
@@ -256,7 +280,11 @@ fn on_aws_the_metadata_service_tells_the_address() {
         std::thread::sleep(Duration::from_millis(500));
         let mut jicofo = Jicofo::new(&server);
         jicofo.join().await;
-        let bridge = Bridge::start(&server, "aws", &[("DISABLE_AWS_HARVESTER", "false"), ("JVB_DISABLE_STUN", "1")]);
+        let switches = [("DISABLE_AWS_HARVESTER", "false"), ("JVB_DISABLE_STUN", "1")];
+        let (good, text) = check_config(&server, &switches);
+        let found = format!("public address {PUBLIC} of {INSIDE} found by instance metadata at {METADATA}\n");
+        assert!(good && text.contains(&found), "{text}");
+        let bridge = Bridge::start(&server, "aws", &switches);
         jicofo.bridge_presence().await;
         let transport = allocate(&mut jicofo, "m1").await;
         assert_eq!(shown(&transport), expected(PUBLIC), "{}", bridge.read());
@@ -283,6 +311,10 @@ fn without_an_answer_it_starts_within_two_seconds_and_says_so() {
             ("silent", &[("JVB_STUN_SERVERS", STUN)]),
             ("silent-aws", &[("JVB_STUN_SERVERS", STUN), aws]),
         ] {
+            let start = Instant::now();
+            let (good, text) = check_config(&server, more);
+            assert!(!good && text.contains("no STUN server told the public address"), "{text}");
+            assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
             let bridge = Bridge::start(&server, name, more);
             loop {
                 let presence = jicofo.bridge_presence().await;
@@ -308,6 +340,7 @@ fn without_an_answer_it_starts_within_two_seconds_and_says_so() {
         }
         // An address that the operator names is told at once, and no answer is no loss then.
         let more = [("JVB_STUN_SERVERS", STUN), ("JVB_ADVERTISE_IPS", PUBLIC)];
+        assert!(check_config(&server, &more).0);
         let bridge = Bridge::start(&server, "named", &more);
         jicofo.bridge_presence().await;
         let transport = allocate(&mut jicofo, "m-named").await;
@@ -326,6 +359,8 @@ fn a_nat_that_changes_ports_is_named_in_one_line() {
         let _stun = Other::start("outside", TEST, "stun", "");
         let mut jicofo = Jicofo::new(&server);
         jicofo.join().await;
+        let (_, text) = check_config(&server, &[("JVB_STUN_SERVERS", STUN)]);
+        assert!(text.contains("no plain port forward"), "{text}");
         let bridge = Bridge::start(&server, "random", &[("JVB_STUN_SERVERS", STUN)]);
         jicofo.bridge_presence().await;
         // The port is forwarded all the same.

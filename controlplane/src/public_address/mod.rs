@@ -19,7 +19,7 @@ pub use failure::{Failure, Failures};
 pub use finding::Finding;
 pub use server::StunServer;
 pub use survey::survey;
-pub use unused::{Unused, unused};
+use unused::unused;
 
 /// An address under which a NAT shows this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,21 @@ impl Default for DiscoverySettings {
     }
 }
 
+impl DiscoverySettings {
+    /// What of this will not work, for these public addresses that the operator names and these local addresses; a line each.
+    pub fn warnings(&self, named: &[PublicAddress], hosts: &[IpAddr]) -> Vec<String> {
+        let mut lines: Vec<String> = unused(named, hosts).iter().map(ToString::to_string).collect();
+        if let Some(left_out) = self.stun_servers.get(stun::MAX_SERVERS..).filter(|left_out| !left_out.is_empty()) {
+            let list = left_out.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            lines.push(format!(
+                "bridge.discovery.stun-servers: {list} is not asked: {} servers are; name fewer",
+                stun::MAX_SERVERS
+            ));
+        }
+        lines
+    }
+}
+
 /// What the operator named, then what was found beyond that: a name may have a port of its own.
 pub fn merge(configured: &[PublicAddress], found: &[PublicAddress]) -> Vec<PublicAddress> {
     let named = |public: &&PublicAddress| configured.iter().any(|other| other.address == public.address);
@@ -111,6 +126,19 @@ mod tests {
         for text in ["198.51.100.7", "198.51.100.7#443", "10.0.0.5=198.51.100.7#443", "fd00::1=2001:db8::7#1"] {
             assert_eq!(text.parse::<PublicAddress>().map(|public| public.to_string()).as_deref(), Ok(text));
         }
+    }
+
+    #[test]
+    fn servers_beyond_those_that_are_asked_are_named() {
+        let stun_servers = (1..=10).map(|n| format!("192.0.2.{n}").parse().unwrap()).collect();
+        let mut settings = DiscoverySettings { stun_servers, ..DiscoverySettings::default() };
+        let warnings = settings.warnings(&[], &[]);
+        assert!(
+            matches!(&warnings[..], [line] if line.contains("192.0.2.9:3478, 192.0.2.10:3478 is not asked")),
+            "{warnings:?}"
+        );
+        settings.stun_servers.truncate(stun::MAX_SERVERS);
+        assert_eq!(settings.warnings(&[], &[]), Vec::<String>::new());
     }
 
     #[test]
