@@ -211,7 +211,7 @@ fn reaches(test: &str, transport: &IceTransport) -> bool {
     let public = transport.candidates.iter().filter(|candidate| candidate.rel_addr.is_some());
     let mut reached = public.map(|candidate| {
         let target = SocketAddr::new(candidate.ip.parse().expect("an address"), candidate.port);
-        Other::start("outside", test, "client", &format!("{target} {ufrag} {pwd}")).is_good()
+        Other::start("outside", test, "client", &format!("{target} {ufrag} {pwd}")).ends_well()
     });
     reached.all(|good| good)
 }

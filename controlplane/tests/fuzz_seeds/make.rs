@@ -322,9 +322,7 @@ fn public_addresses(seeds: &Seeds) {
     // Two servers that disagree, then time until they are asked again and again.
     let mut differs = vec![0, 0x09];
     differs.extend([answer(0, 0, good), answer(1, 0, [198, 51, 100, 8]), answer(2, 0, good)].concat());
-    for _ in 0..20 {
-        differs.push(0);
-    }
+    differs.extend([0; 20]);
     seeds.write("public_address", "differs", &differs);
     let body = |text: &str| [&[3, text.len() as u8][..], text.as_bytes()].concat();
     let instance = [vec![1], body("AQAEAKmtoken=="), body("10.0.0.2\n"), body("198.51.100.7")].concat();

@@ -80,7 +80,7 @@ impl Other {
     }
 
     /// Whether it came to a good end.
-    pub fn is_good(mut self) -> bool {
+    pub fn ends_well(mut self) -> bool {
         self.0.wait().is_ok_and(|status| status.success())
     }
 }
