@@ -11,7 +11,6 @@ use clap_complete::Shell;
 
 use crate::config::keys::{KEYS, Key, Kind, Part};
 use crate::config::{Config, ConfigError, Layers, Origin, Parts, host, listing, notes};
-use crate::public_address::unused;
 use crate::top;
 
 /// What the user asked for.
@@ -283,8 +282,9 @@ fn layers(matches: &ArgMatches) -> (Layers, Vec<ConfigError>) {
 /// What will not work although it can be read.
 fn warnings(config: &Config) -> String {
     let Some(bridge) = &config.bridge else { return String::new() };
-    let unused = unused(&bridge.public_addresses, &host::resolve(&bridge.local_addresses));
-    let lines: String = unused.iter().map(|public| format!("WARNING {public}\n")).collect();
+    let hosts = host::resolve(&bridge.local_addresses);
+    let warnings = bridge.discovery.warnings(&bridge.public_addresses, &hosts);
+    let lines: String = warnings.iter().map(|line| format!("WARNING {line}\n")).collect();
     if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 

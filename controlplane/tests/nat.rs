@@ -13,7 +13,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use jicofo::{Jicofo, create};
-use nat_world::{CLIENT, INSIDE, Other, PUBLIC, STUN, build, enter, forward, on, role, run};
+use nat_world::{
+    CLIENT, INSIDE, INSIDE6, OUTSIDE6, Other, PUBLIC, PUBLIC6, STUN, STUN6, build, build_ipv6, enter, forward, on,
+    role, run,
+};
 use prosody::{PASSWORD, Prosody};
 use ringbridge_controlplane::colibri::elements::*;
 use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
@@ -37,20 +40,9 @@ impl Bridge {
         let child = Command::new(env!("CARGO_BIN_EXE_ringbridge"))
             .arg("bridge")
             .env_clear()
-            .envs([
-                ("JVB_AUTH_USER", "jvb"),
-                ("JVB_AUTH_PASSWORD", PASSWORD),
-                ("JVB_BREWERY_MUC", "jvbbrewery"),
-                ("JVB_MUC_NICKNAME", "ringbridge-1"),
-                ("JVB_PORT", "10000"),
-                ("XMPP_SERVER", "127.0.0.1"),
-                ("XMPP_PORT", &server.port.to_string()),
-                ("XMPP_AUTH_DOMAIN", "auth.meet.test"),
-                ("XMPP_INTERNAL_MUC_DOMAIN", "internal.auth.meet.test"),
-                // What this machine need not measure.
-                ("RINGBRIDGE_IO", "mmsg"),
-                ("RINGBRIDGE_WORKERS", "2"),
-            ])
+            .envs(variables(&server.port.to_string()))
+            // What this machine need not measure.
+            .envs([("RINGBRIDGE_IO", "mmsg"), ("RINGBRIDGE_WORKERS", "2")])
             .envs(more.iter().copied())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&log).expect("a log file"))
@@ -86,6 +78,34 @@ impl Drop for Bridge {
     }
 }
 
+/// What `check-config --connect` says with the variables of the image and these, and whether all is well.
+fn check_config(server: &Prosody, more: &[(&str, &str)]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_ringbridge"))
+        .args(["check-config", "--connect"])
+        .env_clear()
+        .envs(variables(&server.port.to_string()))
+        .envs(more.iter().copied())
+        .output()
+        .expect("runs");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), text.into_owned())
+}
+
+/// The environment of the image.
+fn variables(port: &str) -> [(&str, &str); 9] {
+    [
+        ("JVB_AUTH_USER", "jvb"),
+        ("JVB_AUTH_PASSWORD", PASSWORD),
+        ("JVB_BREWERY_MUC", "jvbbrewery"),
+        ("JVB_MUC_NICKNAME", "ringbridge-1"),
+        ("JVB_PORT", "10000"),
+        ("XMPP_SERVER", "127.0.0.1"),
+        ("XMPP_PORT", port),
+        ("XMPP_AUTH_DOMAIN", "auth.meet.test"),
+        ("XMPP_INTERNAL_MUC_DOMAIN", "internal.auth.meet.test"),
+    ]
+}
+
 /// A new endpoint of a new conference: its transport.
 async fn allocate(jicofo: &mut Jicofo, meeting: &str) -> IceTransport {
     let request = ConferenceModify { create: true, endpoints: vec![create("aaaa")], ..ConferenceModify::new(meeting) };
@@ -102,11 +122,12 @@ fn shown(transport: &IceTransport) -> Vec<String> {
     assert_eq!(priorities.len(), candidates.len(), "{candidates:?}");
     let one = |candidate: &Candidate| {
         let kind = candidate.candidate_type.as_deref().unwrap_or_default();
+        let shown = |address: &str, port| SocketAddr::new(address.parse().expect("an address"), port).to_string();
         let related = match (&candidate.rel_addr, candidate.rel_port) {
-            (Some(address), Some(port)) => format!(" of {address}:{port}"),
+            (Some(address), Some(port)) => format!(" of {}", shown(address, port)),
             _ => String::new(),
         };
-        format!("{kind} {}:{}{related}", candidate.ip, candidate.port)
+        format!("{kind} {}{related}", shown(&candidate.ip, candidate.port))
     };
     candidates.iter().map(one).collect()
 }
@@ -124,7 +145,7 @@ fn play(test: &str, inside: impl Future<Output = ()>) {
         Some((role, argument)) => match role.as_str() {
             "inside" => tokio::runtime::Runtime::new().expect("a runtime").block_on(inside),
             "stun" => {
-                let socket = UdpSocket::bind(STUN).expect("an address of this host");
+                let socket = UdpSocket::bind(argument).expect("an address of this host");
                 stun_server::serve(&socket, |from| from);
             }
             "metadata" => serve_metadata(&argument),
@@ -160,7 +181,8 @@ fn serve_metadata(public: &str) {
 fn check(argument: &str) {
     let [target, ufrag, pwd] = argument.split(' ').collect::<Vec<_>>()[..] else { panic!("{argument}") };
     let (key, target) = (integrity_key(pwd), target.parse::<SocketAddr>().expect("an address"));
-    let socket = UdpSocket::bind((CLIENT, 0)).expect("an address of this host");
+    let socket =
+        UdpSocket::bind((if target.is_ipv4() { CLIENT } else { OUTSIDE6 }, 0)).expect("an address of this host");
     socket.set_read_timeout(Some(Duration::from_millis(200))).expect("set");
     let (mut buffer, transaction) = ([0; 600], rand::random());
     let length = Writer::new(&mut buffer, Class::Request, &transaction)
@@ -183,11 +205,15 @@ fn check(argument: &str) {
     panic!("no answer of {target}");
 }
 
-/// Whether a client outside is answered at the public candidate.
+/// Whether a client outside is answered at every public candidate.
 fn reaches(test: &str, transport: &IceTransport) -> bool {
-    let candidate = transport.candidates.iter().find(|candidate| candidate.rel_addr.is_some()).expect("one");
     let (ufrag, pwd) = (transport.ufrag.as_deref().expect("one"), transport.pwd.as_deref().expect("one"));
-    Other::start("outside", test, "client", &format!("{}:{} {ufrag} {pwd}", candidate.ip, candidate.port)).is_good()
+    let public = transport.candidates.iter().filter(|candidate| candidate.rel_addr.is_some());
+    let mut reached = public.map(|candidate| {
+        let target = SocketAddr::new(candidate.ip.parse().expect("an address"), candidate.port);
+        Other::start("outside", test, "client", &format!("{target} {ufrag} {pwd}")).ends_well()
+    });
+    reached.all(|good| good)
 }
 
 /// Waits for a value of a metric; reports come every 5 s.
@@ -210,11 +236,18 @@ fn a_client_outside_reaches_a_bridge_that_learns_its_address_by_stun() {
     play(TEST, async {
         build("masquerade", &[]);
         let Some(server) = Prosody::start() else { return };
-        let _stun = Other::start("outside", TEST, "stun", "");
+        let _stun = Other::start("outside", TEST, "stun", STUN);
         let mut jicofo = Jicofo::new(&server);
         jicofo.join().await;
-        let bridge = Bridge::start(&server, "stun", &[("JVB_STUN_SERVERS", STUN)]);
+        let found = format!("public address {PUBLIC} of {INSIDE} found by STUN server {STUN}\n");
+        let servers = [("JVB_STUN_SERVERS", STUN)];
+        let (good, text) = check_config(&server, &servers);
+        assert!(good && text.contains(&found) && text.contains("JVB_STUN_SERVERS is bridge.discovery"), "{text}");
+        let bridge = Bridge::start(&server, "stun", &servers);
         jicofo.bridge_presence().await;
+        // From another port now.
+        let (good, text) = check_config(&server, &servers);
+        assert!(good && text.contains(&found) && !text.contains("no plain port forward"), "{text}");
         // Known to the first conference.
         let transport = allocate(&mut jicofo, "m1").await;
         assert_eq!(shown(&transport), expected(PUBLIC), "{}", bridge.read());
@@ -246,6 +279,50 @@ fn a_client_outside_reaches_a_bridge_that_learns_its_address_by_stun() {
 }
 
 #[test]
+fn both_families_have_their_public_addresses() {
+    const TEST: &str = "both_families_have_their_public_addresses";
+    play(TEST, async {
+        build("masquerade", &[]);
+        build_ipv6();
+        let Some(server) = Prosody::start() else { return };
+        let _stun = [STUN, STUN6].map(|address| Other::start("outside", TEST, "stun", address));
+        let mut jicofo = Jicofo::new(&server);
+        jicofo.join().await;
+        let servers = format!("{STUN6},{STUN}");
+        let variables = [("JVB_STUN_SERVERS", servers.as_str()), ("JVB_ADVERTISE_PRIVATE_CANDIDATES", "false")];
+        let bridge = Bridge::start(&server, "both", &variables);
+        jicofo.bridge_presence().await;
+        // The private addresses are told nobody, not even as related ones.
+        let transport = allocate(&mut jicofo, "m1").await;
+        let public = [format!("srflx [{PUBLIC6}]:10000 of [::]:9"), format!("srflx {PUBLIC}:10000 of 0.0.0.0:9")];
+        assert_eq!(sorted(shown(&transport)), sorted(public.to_vec()), "{}", bridge.read());
+        assert!(reaches(TEST, &transport), "{}", bridge.read());
+        drop(bridge);
+        jicofo.presences.clear();
+        while jicofo.bridge_presence().await.type_ != xmpp_parsers::presence::Type::Unavailable {}
+        // Bound to everything: what the host has is told, and stands behind the public addresses.
+        let more = [variables[0], ("RINGBRIDGE_LOCAL_ADDRESS", "0.0.0.0,::")];
+        let bridge = Bridge::start(&server, "wildcard", &more);
+        jicofo.bridge_presence().await;
+        let transport = allocate(&mut jicofo, "m2").await;
+        let all = [
+            format!("host [{INSIDE6}]:10000"),
+            format!("host {INSIDE}:10000"),
+            format!("srflx [{PUBLIC6}]:10000 of [{INSIDE6}]:10000"),
+            format!("srflx {PUBLIC}:10000 of {INSIDE}:10000"),
+        ];
+        assert_eq!(sorted(shown(&transport)), sorted(all.to_vec()), "{}", bridge.read());
+        assert!(reaches(TEST, &transport), "{}", bridge.read());
+        assert_eq!(bridge.complaints(), Vec::<String>::new());
+    });
+}
+
+fn sorted(mut list: Vec<String>) -> Vec<String> {
+    list.sort();
+    list
+}
+
+#[test]
 fn on_aws_the_metadata_service_tells_the_address() {
     const TEST: &str = "on_aws_the_metadata_service_tells_the_address";
     play(TEST, async {
@@ -256,7 +333,11 @@ fn on_aws_the_metadata_service_tells_the_address() {
         std::thread::sleep(Duration::from_millis(500));
         let mut jicofo = Jicofo::new(&server);
         jicofo.join().await;
-        let bridge = Bridge::start(&server, "aws", &[("DISABLE_AWS_HARVESTER", "false"), ("JVB_DISABLE_STUN", "1")]);
+        let switches = [("DISABLE_AWS_HARVESTER", "false"), ("JVB_DISABLE_STUN", "1")];
+        let (good, text) = check_config(&server, &switches);
+        let found = format!("public address {PUBLIC} of {INSIDE} found by instance metadata at {METADATA}\n");
+        assert!(good && text.contains(&found), "{text}");
+        let bridge = Bridge::start(&server, "aws", &switches);
         jicofo.bridge_presence().await;
         let transport = allocate(&mut jicofo, "m1").await;
         assert_eq!(shown(&transport), expected(PUBLIC), "{}", bridge.read());
@@ -283,6 +364,10 @@ fn without_an_answer_it_starts_within_two_seconds_and_says_so() {
             ("silent", &[("JVB_STUN_SERVERS", STUN)]),
             ("silent-aws", &[("JVB_STUN_SERVERS", STUN), aws]),
         ] {
+            let start = Instant::now();
+            let (good, text) = check_config(&server, more);
+            assert!(!good && text.contains("no STUN server told the public address"), "{text}");
+            assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
             let bridge = Bridge::start(&server, name, more);
             loop {
                 let presence = jicofo.bridge_presence().await;
@@ -308,6 +393,7 @@ fn without_an_answer_it_starts_within_two_seconds_and_says_so() {
         }
         // An address that the operator names is told at once, and no answer is no loss then.
         let more = [("JVB_STUN_SERVERS", STUN), ("JVB_ADVERTISE_IPS", PUBLIC)];
+        assert!(check_config(&server, &more).0);
         let bridge = Bridge::start(&server, "named", &more);
         jicofo.bridge_presence().await;
         let transport = allocate(&mut jicofo, "m-named").await;
@@ -323,9 +409,11 @@ fn a_nat_that_changes_ports_is_named_in_one_line() {
     play(TEST, async {
         build("masquerade random", &[]);
         let Some(server) = Prosody::start() else { return };
-        let _stun = Other::start("outside", TEST, "stun", "");
+        let _stun = Other::start("outside", TEST, "stun", STUN);
         let mut jicofo = Jicofo::new(&server);
         jicofo.join().await;
+        let (_, text) = check_config(&server, &[("JVB_STUN_SERVERS", STUN)]);
+        assert!(text.contains("no plain port forward"), "{text}");
         let bridge = Bridge::start(&server, "random", &[("JVB_STUN_SERVERS", STUN)]);
         jicofo.bridge_presence().await;
         // The port is forwarded all the same.
@@ -383,7 +471,7 @@ fn media_flow_both_ways_between_inside_and_outside() {
         let global = format!("interfaces = {{ \"127.0.0.1\", \"{INSIDE}\" }}");
         let Some(server) = Prosody::start_with(&global) else { return };
         forward(PUBLIC, "masquerade", &[server.port]);
-        let _stun = Other::start("outside", TEST, "stun", "");
+        let _stun = Other::start("outside", TEST, "stun", STUN);
         let bridge = Bridge::start(&server, "media", &[("JVB_STUN_SERVERS", STUN)]);
         let port = server.port.to_string();
         let mut focus = Command::new(env!("CARGO_BIN_EXE_ringbridge"))

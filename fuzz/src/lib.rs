@@ -13,6 +13,7 @@ pub mod forwarder;
 pub mod ice;
 pub mod input;
 pub mod parsers;
+pub mod public_address;
 mod scratch;
 pub mod sctp;
 pub mod sink;

@@ -38,7 +38,7 @@ use crate::channel::{self, Registry};
 use crate::colibri::transport::LocalTransport;
 use crate::config::host::{self, AddressFilter};
 use crate::door::{self, Door};
-use crate::public_address::{DiscoverySettings, PublicAddress, unused};
+use crate::public_address::{DiscoverySettings, PublicAddress};
 use crate::rest::{self, RestError};
 use crate::transport::{Certificate, DtlsError};
 use crate::xmpp::{self, XmppCounters, XmppSender};
@@ -209,8 +209,8 @@ async fn run_probing(
 ) -> Result<(), BridgeError> {
     let certificate = Certificate::generate().map_err(BridgeError::Certificate)?;
     let local_addresses = host::resolve(&settings.local_addresses);
-    for public in unused(&settings.public_addresses, &local_addresses) {
-        tracing::warn!("{public}");
+    for line in settings.discovery.warnings(&settings.public_addresses, &local_addresses) {
+        tracing::warn!("{line}");
     }
     let transport = LocalTransport {
         local_addresses,

@@ -38,7 +38,9 @@ impl FromStr for StunServer {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || format!("{text:?} is no STUN server; use host:port, e.g. stun.example.net:3478");
         let bare = text.trim();
-        let bare = bare.strip_prefix("stun:").unwrap_or(bare);
+        // Before a port alone it is the name of a host.
+        let scheme = bare.strip_prefix("stun:").filter(|rest| rest.parse::<u16>().is_err());
+        let bare = scheme.unwrap_or(bare);
         let (host, port) = if let Some((host, rest)) = bare.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             match rest.strip_prefix(':') {
                 Some(port) => (host, Some(port)),
@@ -86,6 +88,9 @@ mod tests {
             ("[2001:db8::1]", "[2001:db8::1]:3478"),
             ("[2001:db8::1]:443", "[2001:db8::1]:443"),
             ("stun:stun.example.net:5349", "stun.example.net:5349"),
+            ("stun", "stun:3478"),
+            ("stun:443", "stun:443"),
+            ("stun:stun", "stun:3478"),
         ] {
             assert_eq!(text.parse::<StunServer>().map(|server| server.to_string()).as_deref(), Ok(shown));
         }

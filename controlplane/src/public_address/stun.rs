@@ -258,9 +258,20 @@ impl StunDiscovery {
         }
     }
 
-    /// Whether a socket is seen under its own address.
+    /// Whether a socket is seen under its own address, or under another one of this host, which needs no second candidate.
     fn no_nat(&self, local: IpAddr, public: IpAddr) -> bool {
-        local == public || self.sockets.iter().any(|socket| local.is_unspecified() && socket.address.ip() == public)
+        local == public || self.sockets.iter().any(|socket| socket.address.ip() == public)
+    }
+
+    /// Whether another socket is seen under this address and the media port: one public port is given to one of them alone, as
+    /// where a container's network of this host leads through another of its addresses.
+    fn is_taken(&self, local: IpAddr, public: IpAddr) -> bool {
+        let plain = |known: &Known| {
+            let socket = self.sockets.iter().find(|socket| socket.address.ip() == known.local);
+            socket
+                .is_some_and(|socket| socket.is_media && known.public == SocketAddr::new(public, socket.address.port()))
+        };
+        self.known.iter().any(|known| known.local != local && known.round == self.round && plain(known))
     }
 
     /// Repeats what is due, gives up, judges, and begins the next round.
@@ -349,15 +360,16 @@ impl StunDiscovery {
             let told: Vec<Known> = self.known.iter().copied().filter(current).collect();
             let Some(first) = told.first() else { continue };
             let name = |known: &Known| (known.public, self.servers[known.server].server.to_string());
-            let finding = if let Some(other) = told.iter().find(|known| known.public != first.public) {
-                Some(Finding::Differs { local: socket.address, one: name(first), other: name(other) })
-            } else if socket.is_media
-                && first.public.port() != socket.address.port()
-                && !self.no_nat(local, first.public.ip())
-            {
-                Some(Finding::OtherPort { local: socket.address, public: first.public })
-            } else {
+            let other = told.iter().find(|known| known.public != first.public);
+            let other_port = socket.is_media && first.public.port() != socket.address.port();
+            let explained =
+                |known: &Known| self.no_nat(local, known.public.ip()) || self.is_taken(local, known.public.ip());
+            let finding = if told.iter().all(explained) {
                 None
+            } else if let Some(other) = other {
+                Some(Finding::Differs { local: socket.address, one: name(first), other: name(other) })
+            } else {
+                other_port.then_some(Finding::OtherPort { local: socket.address, public: first.public })
             };
             let mapping = match finding {
                 None => Mapping::Plain,

@@ -7,13 +7,13 @@ use super::PublicAddress;
 
 /// One that is not advertised; its text names the reason and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unused {
+pub(super) struct Unused {
     public: PublicAddress,
     hosts: Vec<IpAddr>,
 }
 
 /// Those of `public` that no address of `hosts` stands behind.
-pub fn unused(public: &[PublicAddress], hosts: &[IpAddr]) -> Vec<Unused> {
+pub(super) fn unused(public: &[PublicAddress], hosts: &[IpAddr]) -> Vec<Unused> {
     let without = public.iter().filter(|public| public.base(hosts).is_none());
     without.map(|public| Unused { public: *public, hosts: hosts.to_vec() }).collect()
 }

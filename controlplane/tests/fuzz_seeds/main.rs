@@ -29,6 +29,8 @@ mod input;
 mod make;
 #[path = "../../../fuzz/src/parsers.rs"]
 mod parsers;
+#[path = "../../../fuzz/src/public_address.rs"]
+mod public_address;
 #[path = "../../../fuzz/src/scratch.rs"]
 mod scratch;
 #[path = "../../../fuzz/src/sctp.rs"]
@@ -141,4 +143,4 @@ macro_rules! targets {
     };
 }
 
-targets!(parsers, stun, forwarder, ice, dtls, sctp, channel, colibri, focus, config, capture, xmpp);
+targets!(parsers, stun, forwarder, ice, dtls, sctp, channel, colibri, focus, config, capture, public_address, xmpp);

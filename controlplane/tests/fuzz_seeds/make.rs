@@ -48,6 +48,7 @@ fn make_seeds() {
     streams(&seeds);
     parsers(&seeds);
     stun(&seeds);
+    public_addresses(&seeds);
     machines(&seeds);
 }
 
@@ -288,6 +289,55 @@ fn stun(seeds: &Seeds) {
     seeds.write("stun", "answer", [&[1, 2][..], &[7; 12], &address].concat());
     seeds.write("stun", "written", [&[2][..], &[5; 40], b"user:name"].concat());
     seeds.write("stun", "table", [3, 2, 1, 0, 0x42, 1, 0, 2, 1, 2, 0x42, 1, 2, 0, 1, 2, 5, 3, 3]);
+}
+
+fn public_addresses(seeds: &Seeds) {
+    // An answer to one of the questions: which, what is changed of it, the address (IPv4 octets, port), its class.
+    let answer = |question: u8, change: u8, octets: [u8; 4]| {
+        [&[3, question, 0, change, 0][..], &octets, &[0x10, 0x27, 0]].concat()
+    };
+    let good = [198, 51, 100, 7];
+    let mut search = vec![0, 0x0f];
+    // Two look-ups, right answers, time, another round, fewer sockets.
+    search.extend([2, 2, 1, 0, 203, 0, 113, 9, 187, 1]);
+    search.extend([answer(0, 0, good), answer(1, 0, good), vec![0, 0, 1, 0xff, 0xff, 1, 0xff, 0xff, 5, 3, 0]].concat());
+    seeds.write("public_address", "found", &search);
+    // From elsewhere, another port, another id; without an address, an error, cut off.
+    let mut forged = vec![0, 0x09];
+    for change in [1, 2, 3, 0x33, 4, 5, 6] {
+        forged.extend(answer(0, change, good));
+    }
+    forged.extend(answer(0, 0x80, good));
+    forged.extend([30, 4, 0, 2, 0, 28, 1, 1, 0, 8, 0x21, 0x12, 0xa4, 0x42, 0, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 1]);
+    seeds.write("public_address", "forged", &forged);
+    // Addresses that nobody has, and the other family.
+    let mut unusable = vec![0, 0x0f];
+    for octets in [[0, 0, 0, 0], [224, 0, 0, 1], [255, 255, 255, 255], [127, 0, 0, 1], [169, 254, 169, 254]] {
+        unusable.extend(answer(0, 0, octets));
+        unusable.extend(answer(1, 0, octets));
+        unusable.extend([5, 0xff]);
+    }
+    unusable.extend([3, 0, 0, 0, 1, 0x01, 0x20, 0xb8, 0x0d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 1, 0, 0]);
+    seeds.write("public_address", "unusable", &unusable);
+    // Two servers that disagree, then time until they are asked again and again.
+    let mut differs = vec![0, 0x09];
+    differs.extend([answer(0, 0, good), answer(1, 0, [198, 51, 100, 8]), answer(2, 0, good)].concat());
+    differs.extend([0; 20]);
+    seeds.write("public_address", "differs", &differs);
+    let body = |text: &str| [&[3, text.len() as u8][..], text.as_bytes()].concat();
+    let instance = [vec![1], body("AQAEAKmtoken=="), body("10.0.0.2\n"), body("198.51.100.7")].concat();
+    seeds.write("public_address", "instance", instance);
+    let header = [vec![1], body("AQ\r\nHost: elsewhere"), body("10.0.0.2")].concat();
+    seeds.write("public_address", "header", header);
+    let refused = [vec![1], body("token"), vec![2, 0x91, 1, 0]].concat();
+    seeds.write("public_address", "refused", refused);
+    for (name, text) in [
+        ("server", "[2001:db8::1]:443"),
+        ("server-url", "stun:meet-jit-si-turnrelay.jitsi.net:443"),
+        ("mapping", "10.0.0.2=198.51.100.7#443"),
+    ] {
+        seeds.write("public_address", name, [&[2][..], text.as_bytes()].concat());
+    }
 }
 
 fn machines(seeds: &Seeds) {

@@ -14,6 +14,12 @@ pub const PUBLIC: &str = "198.51.100.7";
 pub const CLIENT: &str = "198.51.100.20";
 pub const STUN: &str = "198.51.100.30:3478";
 
+pub const INSIDE6: &str = "fd00:78::2";
+pub const PUBLIC6: &str = "2001:db8:1::7";
+/// Clients and the STUN server.
+pub const OUTSIDE6: &str = "2001:db8:1::30";
+pub const STUN6: &str = "[2001:db8:1::30]:3478";
+
 /// Runs a program to its end; its output, or what it complained of.
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
@@ -74,7 +80,7 @@ impl Other {
     }
 
     /// Whether it came to a good end.
-    pub fn is_good(mut self) -> bool {
+    pub fn ends_well(mut self) -> bool {
         self.0.wait().is_ok_and(|status| status.success())
     }
 }
@@ -112,6 +118,23 @@ pub fn build(masquerade: &str, tcp_ports: &[u16]) {
     run("ip", &["route", "add", "default", "via", "10.78.0.1"]);
     on("router", "sysctl -qw net.ipv4.ip_forward=1");
     forward(PUBLIC, masquerade, tcp_ports);
+}
+
+/// IPv6 beside it, private inside: a NAT66 with a plain port forward.
+pub fn build_ipv6() {
+    run("ip", &["address", "add", &format!("{INSIDE6}/64"), "dev", "in0", "nodad"]);
+    on("router", "ip address add fd00:78::1/64 dev in1 nodad");
+    on("router", &format!("ip address add {PUBLIC6}/64 dev out1 nodad"));
+    on("outside", &format!("ip address add {OUTSIDE6}/64 dev out0 nodad"));
+    run("ip", &["-6", "route", "add", "default", "via", "fd00:78::1"]);
+    on("router", "sysctl -qw net.ipv6.conf.all.forwarding=1");
+    let rules = format!(
+        "table ip6 nat {{\n chain pre {{ type nat hook prerouting priority -100;\n \
+         ip6 daddr {PUBLIC6} udp dport 10000 dnat to {INSIDE6}; }}\n \
+         chain post {{ type nat hook postrouting priority 100; oifname \"out1\" masquerade; }}\n}}\n"
+    );
+    std::fs::write("/run/rules6.nft", rules).expect("written");
+    on("router", "nft -f /run/rules6.nft");
 }
 
 /// The router's rules, in place of those before: as a plain port forward of `public`.

@@ -43,6 +43,15 @@ async function halfOpen(rig, ports, count, head, seconds) {
   return { connections: count, refused, closed_by_the_server: closed - refused, open_at_the_end: open };
 }
 
+/** A STUN server that hears questions and never answers; its port is one of its own. */
+const silentServer = { port: 34780 + process.pid % 1000, socket: undefined, questions: 0 };
+
+/** The forged answer: who is asked has the worker and four bytes of ones before seven random bytes in its transaction. */
+const answer = (worker, { type = stunTypes.success, address = [192, 0, 2, 66], ...more } = {}) => {
+  const port = 10000 ^ 0x2112, mapped = Buffer.from([0, 1, port >> 8, port & 255, ...address.map((octet, n) => octet ^ [0x21, 0x12, 0xa4, 0x42][n])]);
+  return stun({ type, transaction: Buffer.concat([Buffer.from([worker, 255, 255, 255, 255]), randomBytes(7)]), attributes: [attribute(0x0020, mapped)], ...more });
+};
+
 const ufragOf = rig => rig.witnesses.sessions[0].ufrag;
 
 export const scenarios = {
@@ -60,6 +69,24 @@ export const scenarios = {
       stun({ attributes: [attribute(0x0006, Buffer.from(':')), attribute(0x0006, Buffer.from('::'))] }),
       Buffer.concat([stun({ fingerprint: false, length: 8 }), Buffer.from([0, 6, 0xff, 0xff, 0, 0, 0, 0])]),
     ]),
+  },
+  'stun-answers': {
+    guards: 'answers of STUN servers that nobody asked, 15,000 a second, while the bridge asks one that is silent: no address of theirs is told',
+    open: () => {
+      silentServer.questions = 0;
+      silentServer.socket = createSocket('udp4', () => { silentServer.questions++; }).bind(silentServer.port, '127.0.0.1');
+      return { stack: { environment: { RINGBRIDGE_STUN_SERVER: `127.0.0.1:${silentServer.port}` } } };
+    },
+    closed: () => silentServer.socket.close(),
+    async run(rig) {
+      const packets = Array.from({ length: 40 }, (_, n) => answer(n % 3 === 2 ? 255 : n % 2));
+      const { figures, checks } = await flood(rig, [...packets, answer(0, { address: [0, 0, 0, 0] }), answer(0, { type: stunTypes.error }), answer(0, { fingerprint: false }), answer(1, { length: 0 })]);
+      const text = await (await fetch(rig.bridge.bridgeUrl('/metrics'))).text();
+      const told = Number(/^ringbridge_public_addresses\{source="stun"\} (\d+)$/m.exec(text)?.[1] ?? -1);
+      return { figures: { ...figures, questions: silentServer.questions },
+        checks: [...checks, { what: 'addresses of theirs that are told', value: told, limit: 'none', ok: told === 0 },
+          { what: 'the bridge asks', value: silentServer.questions, limit: 'at least 2', unit: 'questions', ok: silentServer.questions >= 2 }] };
+    },
   },
   'stun-huge': {
     guards: 'STUN of 9 to 60 kB',

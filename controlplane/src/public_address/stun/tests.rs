@@ -314,6 +314,37 @@ fn nothing_stands_in_between() {
     assert_eq!(rig.addresses(), ["198.51.100.7"]);
 }
 
+/// A container's network leads through another address of this host: the one public port can be given to one of them alone.
+#[test]
+fn a_network_within_this_host_is_no_reason_to_complain() {
+    // Before a NAT, whichever of the two asked first.
+    for (host, inner) in [("198.51.100.7:10000", "198.51.100.7:1027"), ("198.51.100.7:1027", "198.51.100.7:10000")] {
+        let mut rig = Rig::new(&[SERVER, OTHER], &["10.0.0.2", "172.17.0.1"]);
+        for server in [SERVER, OTHER] {
+            rig.mapped(0, server, host);
+            rig.mapped(1, server, inner);
+        }
+        assert_eq!(rig.warnings(), Vec::<&Finding>::new());
+    }
+    // Ports of its own for each server.
+    let mut rig = Rig::new(&[SERVER, OTHER], &["10.0.0.2", "172.17.0.1"]);
+    for (server, inner) in [(SERVER, "198.51.100.7:1027"), (OTHER, "198.51.100.7:1028")] {
+        rig.mapped(0, server, "198.51.100.7:10000");
+        rig.mapped(1, server, inner);
+    }
+    assert_eq!(rig.warnings(), Vec::<&Finding>::new());
+    // Without a NAT: this host's own address is told already.
+    let mut rig = Rig::new(&[SERVER], &["203.0.113.9", "172.17.0.1"]);
+    rig.mapped(0, SERVER, "203.0.113.9:10000");
+    rig.mapped(1, SERVER, "203.0.113.9:1027");
+    assert_eq!((rig.warnings(), rig.addresses()), (vec![], vec![]));
+    // But where nobody has the right port, both are told of.
+    let mut rig = Rig::new(&[SERVER], &["10.0.0.2", "172.17.0.1"]);
+    rig.mapped(0, SERVER, "198.51.100.7:1026");
+    rig.mapped(1, SERVER, "198.51.100.7:1027");
+    assert_eq!(rig.warnings().len(), 2);
+}
+
 #[test]
 fn everybody_asks_servers_of_its_family_that_it_can_reach() {
     let addresses = ["10.0.0.2", "fd00::2", "127.0.0.1", "fe80::1", "::1"];
