@@ -15,11 +15,11 @@ export const camera = { size: '320x180', fps: 15 };
 
 /** One browser process for all participants: it shares the fake camera and the GPU process. */
 export class Browser {
-  /** `video` is a Y4M file for the fake camera, `more` further flags. */
-  static async launch({ video, more = [] } = {}) {
+  /** `video` is a Y4M file for the fake camera, `more` further flags, `program` another one that runs Chromium. */
+  static async launch({ video, more = [], program } = {}) {
     const browser = new Browser();
     browser.chromium = await chromium.launch({
-      executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+      executablePath: program ?? process.env.CHROMIUM ?? '/usr/bin/chromium',
       headless: true,
       args: [...flags, ...video ? [`--use-file-for-fake-video-capture=${video}`] : [], ...more],
       ignoreDefaultArgs: ['--mute-audio'],

@@ -45,6 +45,7 @@ export function servePage({ port, clientFolder, currentClientFolder, settings, b
     server.once('error', reject);
     server.listen(port, '127.0.0.1', () => resolve({
       address: `http://127.0.0.1:${port}/`,
+      port,
       stop: () => new Promise(done => { server.closeAllConnections(); server.close(done); }),
     }));
   });

@@ -27,7 +27,7 @@ bridge {
   jid = "jvb@auth.meet.test"
   password = ${text(o.bridgePassword)}
   nickname = ${text(o.nickname)}
-  listen-addresses = ["127.0.0.1"]
+  listen-addresses = [${text(o.mediaAddress ?? '127.0.0.1')}]
   port = ${o.mediaPort}
   workers = ${o.workers ?? 1}
   io = ${text(o.io ?? 'auto')}

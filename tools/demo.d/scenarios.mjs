@@ -7,6 +7,8 @@ import { everybodyMeets, lastJson, lightPace, measure, matrix, startScripted } f
 import { heapOverTime, leastHeap } from './heap.mjs';
 import { Background, sleep, until } from './process.mjs';
 import { installDebian } from './install.mjs';
+import { demoFolder } from './paths.mjs';
+import { Namespace } from './namespace.mjs';
 import { prepare, Stack } from './stack.mjs';
 
 /** Throws unless `condition`; the message says what was found. */
@@ -51,8 +53,8 @@ class Call {
   constructor(stack, browser) {
     Object.assign(this, { stack, browser, room: `s-${Math.random().toString(36).slice(2, 10)}`, all: [] });
   }
-  async join(name, query = {}, room = this.room) {
-    const participant = await this.browser.join(this.stack.page.address, room, name, query);
+  async join(name, query = {}, room = this.room, browser = this.browser) {
+    const participant = await browser.join(this.stack.page.address, room, name, query);
     this.all.push(participant);
     return participant;
   }
@@ -107,6 +109,71 @@ async function atRest(stack) {
 
 /** name → {stack: options of Stack, scripted: scripted participants instead of a browser, run(call) → figures in words}. */
 const scenarios = {
+  'address-change': {
+    about: 'a client in a namespace goes from Wi-Fi to phone and asks for an ICE restart: media again within 1 s (as root)',
+    current: true,
+    namespace: true,
+    async run(call) {
+      const { stack, namespace } = call;
+      const inside = call.inside;
+      const mobile = await call.join('p1', {}, call.room, inside);
+      const [b, c] = [await call.join('p2'), await call.join('p3')];
+      const all = [mobile, b, c];
+      expect(await everybodyMeets(all, 45000), 'they did not meet within 45 s');
+      await allDecode(all);
+      await sleep(3000);
+      const others = pairs => [...pairs].filter(([key]) => !key.includes('p1'));
+      const worst = list => Math.max(...list.map(([, pair]) => pair.longest));
+      // A busy host has pauses of its own: what is no longer than those, or than three pictures, is none.
+      let watched = watchPictures(all);
+      await sleep(6000);
+      const noise = worst([...await watched.stop()]);
+      const calm = (list, when) => expect(worst(list) <= Math.max(250, 1.5 * noise), `${when} (before it ${noise} ms at most): ${JSON.stringify(list)}`);
+      const restart = async watched => {
+        const asked = Date.now();
+        await mobile.hook('ringbridge.session.conference.restartJvbIce()');
+        const pairs = () => [...watched.pairs].filter(([key]) => key.includes('p1'));
+        await until('media of the one that moved, both ways', 15000, () => pairs().length === 4 && pairs().every(([, pair]) => pair.last > asked + 30), 10);
+        return Math.max(...pairs().map(([, pair]) => pair.last)) - asked;
+      };
+
+      // While the old address still works: nobody notices anything.
+      watched = watchPictures(all);
+      await sleep(1000);
+      namespace.bringUp('phone');
+      await sleep(1000);
+      await restart(watched);
+      await until('the restart has succeeded', 5000, async () => await iceRestarts(stack, 'succeeded') === 1);
+      await sleep(4000);
+      let pairs = await watched.stop();
+      const gentle = worst([...pairs]);
+      calm([...pairs], 'while both addresses worked');
+
+      // The address goes: what is lost is the time until the restart.
+      const sessions = await Promise.all(all.map(one => one.state().then(state => state.session)));
+      watched = watchPictures(all);
+      await sleep(1000);
+      namespace.takeDown('phone');
+      namespace.takeDown('wifi');
+      namespace.bringUp('phone');
+      // The browser hears of it.
+      await sleep(500);
+      const back = await restart(watched);
+      await until('the second restart has succeeded', 5000, async () => await iceRestarts(stack, 'succeeded') === 2);
+      await sleep(4000);
+      pairs = await watched.stop();
+      calm(others(pairs), 'after the address changed, the others');
+      expect(back <= 1000, `media again only ${back} ms after the request`);
+      const after = await Promise.all(all.map(one => one.state().then(state => state.session)));
+      expect(String(after) === String(sessions), 'a page started a new session');
+      expect(await iceRestarts(stack, 'failed') === 0, 'a restart failed');
+      await allDecode(all);
+      const own = worst([...pairs].filter(([key]) => key.includes('p1')));
+      return `longest pause of a picture without a restart ${noise} ms; with both addresses the longest of all was ${gentle} ms; with the old one gone media was back ${back} ms after the request `
+        + `(pause ${own} ms with the half second before it), the others' longest pause ${worst(others(pairs))} ms`;
+    },
+  },
+
   p2p: {
     about: 'two go peer to peer; a third joins and all are on the bridge within 5 s, without a reload',
     async run(call) {
@@ -431,6 +498,33 @@ const scenarios = {
   },
 };
 
+/** Watches fresh pictures of all pairs until `stop`: the longest pause of each in milliseconds, and the last time that one came. */
+function watchPictures(participants) {
+  const pairs = new Map();
+  let watching = true;
+  const watch = async one => {
+    while (watching) {
+      const { at, remote } = await one.stats();
+      for (const [sender, { video }] of Object.entries(remote)) {
+        const key = `${sender} at ${one.name}`;
+        const pair = pairs.get(key) ?? { frames: 0, last: at, longest: 0 };
+        pairs.set(key, pair);
+        if (video && video.framesDecoded !== pair.frames) Object.assign(pair, { frames: video.framesDecoded, last: at });
+        pair.longest = Math.max(pair.longest, at - pair.last);
+      }
+      await sleep(30);
+    }
+  };
+  const all = Promise.all(participants.map(watch));
+  return { pairs, stop: async () => { watching = false; await all; return pairs; } };
+}
+
+/** What the bridge counted of ICE restarts under a name. */
+async function iceRestarts(stack, name) {
+  const text = await (await fetch(stack.bridges[0].bridgeUrl('/metrics'))).text();
+  return Number(new RegExp(`^jitsi_jvb_ice_restarts_${name}(?:_total)? (\\S+)$`, 'm').exec(text)?.[1]);
+}
+
 let options;
 try {
   options = parseArgs({ allowPositionals: true, options: { client: { type: 'string' }, help: { type: 'boolean', short: 'h' } } });
@@ -463,15 +557,23 @@ if (unknown.length) {
 
 /** Runs one scenario; true when it passed. */
 async function runOne(name, clientFolder) {
-  const { stack: options, install = [], scripted, run } = scenarios[name];
-  const stack = new Stack({ clientFolder, currentClientFolder, folder: `scenario-${name}`, ...options });
-  let browser, call;
+  const { stack: options, install = [], scripted, run, namespace: wantsNamespace } = scenarios[name];
+  const namespace = wantsNamespace && new Namespace({ folder: join(demoFolder, `scenario-${name}-namespace`) });
+  const mediaAddress = namespace?.mediaAddress;
+  const stack = new Stack({ clientFolder, currentClientFolder, folder: `scenario-${name}`, mediaAddress, ...options });
+  let browser, inside, call;
   const start = Date.now();
   try {
     await installDebian(...install);
+    namespace?.create();
     await stack.start();
     browser = scripted ? undefined : await Browser.launch();
     call = new Call(stack, browser);
+    if (namespace) {
+      await namespace.forward(stack.ports());
+      inside = await Browser.launch({ program: namespace.chromium() });
+      Object.assign(call, { namespace, inside });
+    }
     const figures = await run(call);
     console.log(`PASS ${name}: ${figures} (${seconds(Date.now() - start)})`);
     return true;
@@ -486,8 +588,10 @@ async function runOne(name, clientFolder) {
     }
     return false;
   } finally {
+    await inside?.close();
     await browser?.close();
     await stack.stop();
+    await namespace?.remove();
   }
 }
 
@@ -495,7 +599,8 @@ let failed = 0;
 let passed = 0;
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130));
 try {
-  const possible = Object.keys(scenarios).filter(name => currentClientFolder || !scenarios[name].current);
+  const root = process.getuid() === 0;
+  const possible = Object.keys(scenarios).filter(name => (currentClientFolder || !scenarios[name].current) && (root || !scenarios[name].namespace));
   const chosen = names.length ? names : possible;
   const scripted = name => scenarios[name].scripted;
   const { clientFolder } = await prepare({ browser: !chosen.every(scripted), bench: chosen.some(scripted) });

@@ -29,12 +29,13 @@ export class Stack {
    * `clock`: the processes' clock can be set, see `setClock`. `resumption`: see Prosody.
    * `heap`: the process notes its allocations in the file `heapFile`, see heap.mjs.
    * `launcher`: program and arguments that start the processes, such as prlimit. `logFolder`: where their logs lie.
+   * `mediaAddress`: where the bridges receive media instead of on loopback.
    * `relay`: asked for the port that leads to Prosody's, for the processes. `environment`: more variables of theirs.
    */
   constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting, channel, ssrcs, clock, resumption, heap,
-    launcher, logFolder, relay, environment } = {}) {
+    launcher, logFolder, relay, environment, mediaAddress } = {}) {
     Object.assign(this, { clientFolder, currentClientFolder, split, bridgeCount: bridges, io, disableRewriting, channel, ssrcs, clock, resumption, heap,
-      launcher, logFolder, relay, environment });
+      launcher, logFolder, relay, environment, mediaAddress });
     this.folder = join(demoFolder, folder);
   }
 
@@ -61,6 +62,7 @@ export class Stack {
       bridgePassword: accounts.jvb,
       focusPassword: accounts.focus,
       nickname: `jvb${number}`,
+      mediaAddress: this.mediaAddress,
       mediaPort: await freePort(10000, 'udp'),
       websocketPort: await freePort(9090),
       bridgeRestPort: await freePort(8081),
@@ -128,6 +130,12 @@ export class Stack {
   /** What the bridges say of the bandwidth of every receiver; of a bridge that does not answer, nothing. */
   async bandwidth() {
     return (await Promise.all(this.bridges.map(one => one.bandwidth().catch(() => [])))).flat();
+  }
+
+  /** TCP ports on loopback that a client uses. */
+  ports() {
+    const websockets = this.bridges.map(one => one.options.websocketPort);
+    return [this.page.port, this.prosody.httpPort, ...websockets];
   }
 
   processes() { return this.all ? [this.all] : [this.focus, ...(this.bridges ?? [])].filter(Boolean); }

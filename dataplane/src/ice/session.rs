@@ -62,8 +62,9 @@ pub struct Session {
     current: Agent,
     /// Number of the restart that made it; 0 for the first one.
     generation: u32,
-    restart: Option<Restart>,
-    former: Option<Former>,
+    // Boxed: hardly any endpoint has one, and every worker looks through its endpoints for each packet.
+    restart: Option<Box<Restart>>,
+    former: Option<Box<Former>>,
     events: VecDeque<SessionEvent>,
 }
 
@@ -129,7 +130,7 @@ impl Session {
         }
         let config = AgentConfig { local, controlling: self.current.controlling(), ..self.current.config().clone() };
         let agent = Agent::new(config, random);
-        self.restart = Some(Restart { generation, agent, deadline: now + RESTART_TIMEOUT });
+        self.restart = Some(Box::new(Restart { generation, agent, deadline: now + RESTART_TIMEOUT }));
         true
     }
 
@@ -241,7 +242,7 @@ impl Session {
         let mut former = std::mem::replace(&mut self.current, restart.agent);
         former.retire();
         self.generation = restart.generation;
-        self.former = Some(Former { agent: former, until: now + TRANSITION });
+        self.former = Some(Box::new(Former { agent: former, until: now + TRANSITION }));
         if let Some(path) = self.current.selected() {
             self.events.push_back(SessionEvent::Agent(AgentEvent::Connected { path }));
         }

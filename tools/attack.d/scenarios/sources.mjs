@@ -154,6 +154,31 @@ export const scenarios = {
       return { figures: { answers } };
     }),
   },
+  'ice-restarts-without-end': {
+    guards: 'ICE restarts, 200 times in 10 s; each that is granted is answered four times, with other numbers, credentials and 500 candidates each',
+    run: rig => inside(rig, async cheat => {
+      const { signalling, session } = cheat;
+      const id = (await signalling.offer).child('jingle').find('bridge-session')?.attributes.id;
+      const send = (action, inner) => signalling.send(`<iq type='set' id='${newId()}' to='${signalling.focus}'><jingle xmlns='urn:xmpp:jingle:1' action='${action}' sid='${session.sid}'>${inner}</jingle></iq>`);
+      const candidates = Array.from({ length: 500 }, (_, m) => `<candidate component='1' foundation='1' generation='1' id='c${m}' ip='127.9.${m % 250}.1' port='${1024 + m}' priority='1' protocol='udp' type='host'/>`).join('');
+      let granted = 0;
+      signalling.handlers.push(stanza => {
+        const transport = stanza.child?.('jingle')?.attributes.action === 'transport-info' && stanza.find('transport');
+        if (!transport) return;
+        granted++;
+        const generation = Number(transport.attributes['ice-generation']);
+        for (const [n, number] of [generation + 1, generation, generation, generation - 1].entries()) {
+          send('transport-info', `<content creator='responder' name='audio'><transport xmlns='urn:xmpp:jingle:transports:ice-udp:1' ufrag='x${n}' pwd='${long(30)}' ice-generation='${number}'>${candidates}</transport></content>`);
+        }
+      });
+      for (let n = 0; n < 200; n++) {
+        send('session-info', `<bridge-session xmlns='http://jitsi.org/protocol/focus' id='${id}' ice-restart='true'/>`);
+        await sleep(50);
+      }
+      await sleep(1500);
+      return { figures: { requests: 200, granted }, checks: [{ what: 'restarts granted in 10 s', value: granted, limit: '1 to 4', ok: granted >= 1 && granted <= 4 }] };
+    }),
+  },
   'restarts-without-end': {
     guards: 'session-terminate with restart, 100 times: a new session each time, with a rate',
     async run(rig) {
