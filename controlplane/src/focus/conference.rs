@@ -78,6 +78,8 @@ pub(super) struct Member {
     pub ssrc_rewriting: bool,
     /// Sources of others that it was told of, by owner; those of media that it does not support included.
     pub told: BTreeMap<String, Arc<SourceSet>>,
+    /// Names of others' sources that it was not told of yet, and until when they are held back from it.
+    pub untold: BTreeMap<String, Instant>,
     /// When it asked for restarts.
     pub restarts: Vec<Instant>,
     /// How often it may change its sources.
@@ -105,6 +107,7 @@ impl Member {
             offered: Vec::new(),
             ssrc_rewriting: false,
             told: BTreeMap::new(),
+            untold: BTreeMap::new(),
             restarts: Vec::new(),
             source_changes: Bucket::new(SOURCE_CHANGES),
             transports: Bucket::new(TRANSPORTS),
@@ -120,6 +123,7 @@ impl Member {
     pub fn end_session(&mut self, stage: Stage) -> String {
         self.stage = stage;
         self.told.clear();
+        self.untold.clear();
         let sid = std::mem::take(&mut self.sid);
         if !sid.is_empty() {
             if self.past_sids.len() >= PAST_SIDS {
@@ -199,6 +203,8 @@ pub(super) struct Conference {
     pub tells: Bucket,
     /// When they are told what they were not told at once.
     pub tell_due: Option<Instant>,
+    /// When the first wait for a member to be told of a source is over.
+    pub told_due: Option<Instant>,
     /// When invitations that were put off are due.
     pub invite_due: Option<Instant>,
     /// When it began.
@@ -236,6 +242,9 @@ impl Conference {
 
     /// When something is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.initial_deadline, self.single_deadline, self.tell_due, self.invite_due].into_iter().flatten().min()
+        [self.initial_deadline, self.single_deadline, self.tell_due, self.told_due, self.invite_due]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

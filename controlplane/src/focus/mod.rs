@@ -11,6 +11,7 @@ mod offer;
 mod rooms;
 mod sessions;
 mod sources;
+mod telling;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
