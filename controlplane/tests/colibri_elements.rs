@@ -137,8 +137,11 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
         proptest::option::of(proptest::collection::vec((word(), proptest::collection::vec(any::<u32>(), 0..4)), 0..3)),
         proptest::option::of((any::<bool>(), any::<bool>())),
         proptest::option::of(any::<i32>()),
+        proptest::option::of(proptest::collection::vec(word(), 0..3)),
     )
-        .prop_map(|((id, create, expire, stats_id), media, transport, sources, mute, last_n)| Endpoint {
+        .prop_map(|((id, create, expire, stats_id), media, transport, sources, mute, last_n, untold)| Endpoint {
+            untold: untold
+                .map(|names| Untold { sources: names.into_iter().map(|name| UntoldSource { name }).collect() }),
             id,
             create,
             expire,

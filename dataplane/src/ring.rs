@@ -236,6 +236,14 @@ pub enum Command {
         /// The number of the newest [`Event::SourcesMapped`] that it was told.
         announcement: u64,
     },
+    /// Replaces the list of others' sources that the endpoint's client was not told of yet: nothing of them goes to it before.
+    /// Without effect where its SSRCs are rewritten: there [`Command::MappingsTold`] says the same.
+    SetUntold {
+        /// Whose.
+        endpoint: EndpointId,
+        /// Their names.
+        sources: Vec<String>,
+    },
     /// Drops the endpoint's audio or video at the input.
     SetForceMute {
         /// Whose.

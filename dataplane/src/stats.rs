@@ -118,6 +118,8 @@ counters! {
     DropCannotRepeat = "dropped", "cannot_repeat";
     /// Audio for a receiver with SSRC rewriting that has no SSRC for it, or was not told yet what its SSRC carries.
     DropUnmapped = "dropped", "ssrc_unmapped";
+    /// Audio for a receiver whose client was not told of its source yet.
+    DropUntold = "dropped", "untold";
     /// Video of a receiver that a worker at its limit leaves out.
     DropShed = "dropped", "shed";
     /// RTP of a sender that takes more than its share of a worker at its limit.

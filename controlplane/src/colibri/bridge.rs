@@ -31,6 +31,8 @@ use crate::public_address::{self, PublicAddress};
 
 /// How often endpoints and conferences are checked for expiry.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// A client counts as told of all sources after this: a focus that fell silent must not keep media back for ever.
+const UNTOLD_LONGEST: Duration = Duration::from_secs(5);
 /// Sources whose type an endpoint may set.
 const MAX_VIDEO_TYPES: usize = 64;
 
@@ -144,6 +146,8 @@ pub struct ColibriBridge {
     next_endpoint: u32,
     graceful_shutdown: bool,
     next_check: Instant,
+    /// When the first of those who wait to be told counts as told.
+    next_told: Option<Instant>,
     totals: Totals,
 }
 
@@ -161,6 +165,7 @@ impl ColibriBridge {
             next_endpoint: 1,
             graceful_shutdown: false,
             next_check: now + CHECK_INTERVAL,
+            next_told: None,
             totals: Totals::default(),
         }
     }
@@ -329,6 +334,17 @@ impl ColibriBridge {
             convert::merge_media(&mut state.media, &request.media);
             if state.media != before || request.create {
                 commands.push(Command::SetMedia { endpoint, media: Box::new(state.media.clone()) });
+            }
+        }
+        // Before anything that may let media flow.
+        if let Some(untold) = &request.untold {
+            let names: Vec<String> = untold.sources.iter().map(|source| source.name.clone()).collect();
+            if names != state.untold {
+                let until = now + UNTOLD_LONGEST;
+                state.untold_until = (!names.is_empty()).then_some(until);
+                self.next_told = Some(self.next_told.map_or(until, |next| next.min(until)));
+                state.untold.clone_from(&names);
+                commands.push(Command::SetUntold { endpoint, sources: names });
             }
         }
         if let Some(last_n) = &request.initial_last_n {
@@ -621,11 +637,32 @@ impl ColibriBridge {
 
     /// When [`ColibriBridge::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Instant {
-        self.next_check
+        self.next_told.map_or(self.next_check, |told| told.min(self.next_check))
+    }
+
+    /// Ends waits of which nobody told the end.
+    fn end_untold(&mut self, now: Instant) {
+        if self.next_told.is_none_or(|at| at > now) {
+            return;
+        }
+        self.next_told = None;
+        for state in self.conferences.values_mut().flat_map(|conference| &mut conference.endpoints) {
+            match state.untold_until {
+                Some(until) if until <= now => {
+                    state.untold_until = None;
+                    state.untold.clear();
+                    let command = Command::SetUntold { endpoint: state.id, sources: Vec::new() };
+                    self.outputs.push_back(Output::Command { worker: state.worker, command });
+                }
+                Some(until) => self.next_told = Some(self.next_told.map_or(until, |next| next.min(until))),
+                None => {}
+            }
+        }
     }
 
     /// Expires what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.end_untold(now);
         if now < self.next_check {
             return;
         }

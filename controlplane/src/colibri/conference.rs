@@ -43,6 +43,9 @@ pub(super) struct EndpointState {
     /// What the endpoint itself said of its sources; wins over signalling.
     pub video_types: HashMap<String, VideoType>,
     pub force_mute: ForceMute,
+    /// Others' sources that its client was not told of yet, and when it counts as told in any case.
+    pub untold: Vec<String>,
+    pub untold_until: Option<Instant>,
     pub remote: Option<IceCredentials>,
     pub established: bool,
     /// What its transport is described by.
@@ -65,6 +68,8 @@ impl EndpointState {
             sources: Vec::new(),
             video_types: HashMap::new(),
             force_mute: ForceMute::default(),
+            untold: Vec::new(),
+            untold_until: None,
             remote: None,
             established: false,
             access,

@@ -34,6 +34,8 @@ pub mod ns {
     pub const RTCP_FB: &str = "urn:xmpp:jingle:apps:rtp:rtcp-fb:0";
     /// RTP header extensions (XEP-0294).
     pub const RTP_HDREXT: &str = "urn:xmpp:jingle:apps:rtp:rtp-hdrext:0";
+    /// What our focus and our bridge say to each other alone.
+    pub const RINGBRIDGE: &str = "urn:ringbridge:colibri:0";
     /// Source-specific media attributes (XEP-0339).
     pub const SSMA: &str = "urn:xmpp:jingle:apps:rtp:ssma:0";
 }
@@ -179,6 +181,9 @@ pub struct Endpoint {
     /// Last-n to start with.
     #[xml(child(default))]
     pub initial_last_n: Option<InitialLastN>,
+    /// Others' sources that the client was not told of yet, when present.
+    #[xml(child(default))]
+    pub untold: Option<Untold>,
 }
 
 impl Endpoint {
@@ -191,6 +196,25 @@ impl Endpoint {
     pub fn has_capability(&self, name: &str) -> bool {
         self.capabilities.iter().any(|c| c.name == name)
     }
+}
+
+/// `<untold>`, from our focus to our bridge: the complete list of others' sources that an endpoint's client was not told of
+/// yet, so that nothing of them goes to it.
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[xml(namespace = ns::RINGBRIDGE, name = "untold")]
+pub struct Untold {
+    /// Their names.
+    #[xml(child(n = ..))]
+    pub sources: Vec<UntoldSource>,
+}
+
+/// `<source>` of [`Untold`].
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[xml(namespace = ns::RINGBRIDGE, name = "source")]
+pub struct UntoldSource {
+    /// The name of a `media-source`.
+    #[xml(attribute)]
+    pub name: String,
 }
 
 /// The endpoint reaches private addresses of the bridge.

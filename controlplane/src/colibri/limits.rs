@@ -50,6 +50,9 @@ pub const MAX_SSRCS: usize = 16;
 /// Groups of a source, and SSRCs of a group.
 pub const MAX_GROUPS: usize = 16;
 
+/// Others' sources that an endpoint's client was not told of yet.
+pub const MAX_UNTOLD: usize = 500;
+
 /// Shortens what is too long and returns how many things were left out.
 pub(super) fn bound(request: &mut ConferenceModify) -> u64 {
     let mut left_out = truncate(&mut request.endpoints, MAX_ENDPOINTS_PER_REQUEST);
@@ -66,6 +69,10 @@ fn bound_endpoint(endpoint: &mut Endpoint) -> u64 {
     left_out += endpoint.media.iter_mut().map(bound_media).sum::<u64>();
     if let Some(ice) = endpoint.transport.as_mut().and_then(|transport| transport.ice.as_mut()) {
         left_out += bound_ice(ice);
+    }
+    if let Some(untold) = &mut endpoint.untold {
+        left_out += retain(&mut untold.sources, |source| source.name.len() <= MAX_NAME);
+        left_out += truncate(&mut untold.sources, MAX_UNTOLD);
     }
     if let Some(sources) = &mut endpoint.sources {
         left_out += retain(&mut sources.media_sources, |source| source.id.len() <= MAX_NAME);
@@ -152,7 +159,7 @@ fn drop_unreadable(element: &mut Element, depth: usize) -> u64 {
             }
             if matches!(
                 known.0.as_str(),
-                "transport" | "rtcp-mux" | "sources" | "force-mute" | "initial-last-n" | "sctp"
+                "transport" | "rtcp-mux" | "sources" | "force-mute" | "initial-last-n" | "sctp" | "untold"
             ) || known.0 == "extmap-allow-mixed"
             {
                 once.push(known);

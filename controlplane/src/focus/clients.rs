@@ -101,6 +101,7 @@ impl Focus {
             initial_last_n: last_n,
             ..Endpoint::new(nick)
         };
+        self.hold_untold(now, room);
         self.update_endpoint(now, room, endpoint);
         self.tell_others(now, room);
         Ok(())
@@ -134,6 +135,7 @@ impl Focus {
         self.refused.count(Refused::SourceRenamed, conference.sources.take_renamed());
         changed.map_err(bad_request)?;
         let sources = Some(to_colibri(&conference.sources.of(nick)));
+        self.hold_untold(now, room);
         self.update_endpoint(now, room, Endpoint { sources, ..Endpoint::new(nick) });
         self.tell_others(now, room);
         Ok(())

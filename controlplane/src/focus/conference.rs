@@ -84,6 +84,8 @@ pub(super) struct Member {
     pub ice_restarts: RestartBudget,
     /// Number of the latest ICE restart that it was told of; 0 when there was none in this session.
     pub ice_generation: u32,
+    /// Names of others' sources that it was not told of yet, and until when they are held back from it.
+    pub untold: BTreeMap<String, Instant>,
     /// How often it may change its sources.
     pub source_changes: Bucket,
     /// And trickle its transport.
@@ -112,6 +114,7 @@ impl Member {
             restarts: RestartBudget::default(),
             ice_restarts: RestartBudget::default(),
             ice_generation: 0,
+            untold: BTreeMap::new(),
             source_changes: Bucket::new(SOURCE_CHANGES),
             transports: Bucket::new(TRANSPORTS),
         }
@@ -127,6 +130,7 @@ impl Member {
         self.stage = stage;
         self.told.clear();
         self.ice_generation = 0;
+        self.untold.clear();
         let sid = std::mem::take(&mut self.sid);
         if !sid.is_empty() {
             if self.past_sids.len() >= PAST_SIDS {
@@ -212,6 +216,8 @@ pub(super) struct Conference {
     pub tells: Bucket,
     /// When they are told what they were not told at once.
     pub tell_due: Option<Instant>,
+    /// When the first wait for a member to be told of a source is over.
+    pub told_due: Option<Instant>,
     /// When invitations that were put off are due.
     pub invite_due: Option<Instant>,
     /// When it began.
@@ -249,6 +255,9 @@ impl Conference {
 
     /// When something is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.initial_deadline, self.single_deadline, self.tell_due, self.invite_due].into_iter().flatten().min()
+        [self.initial_deadline, self.single_deadline, self.tell_due, self.told_due, self.invite_due]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

@@ -17,6 +17,7 @@ use super::conference::Conference;
 use super::limits::{ASKS, INVITES, MAX_SENDERS, MUTES, NEW_ROOMS, Refusals, Refused};
 use super::offer::Features;
 use super::restarts::IceRestarts;
+use super::telling;
 use crate::brewery::{Brewery, Trust};
 use crate::pace::{Buckets, Quiet};
 use crate::xmpp::muc::MucRoom;
@@ -84,6 +85,8 @@ pub(super) enum Pending {
     IceRestart { room: BareJid, nick: String, session: String, sid: String },
     /// A session-initiate, answered or not.
     Initiate { room: BareJid, nick: String, sid: String },
+    /// Sources that a member was told of in that session, and when.
+    Told { room: BareJid, nick: String, sid: String, told: Vec<String>, at: Instant },
     /// Health of a bridge.
     Health { bridge: String },
     /// Whether the server listens.
@@ -95,6 +98,7 @@ fn patience(pending: &Pending) -> Duration {
     match pending {
         Pending::Health { .. } => HEALTH_TIMEOUT,
         Pending::RoomInfo(_) => ROOM_INFO_TIMEOUT,
+        Pending::Told { .. } => telling::LONGEST,
         Pending::Server { .. } => SERVER_TIMEOUT,
         _ => IQ_TIMEOUT,
     }
@@ -486,6 +490,9 @@ impl Focus {
                 self.ice_restarted(now, &room, &nick, (&session, &sid), answer);
             }
             Pending::Initiate { room, nick, sid } => self.initiated(now, &room, &nick, &sid, answer),
+            // Whatever it answered, it was told; without an answer the wait ends by itself.
+            Pending::Told { .. } if matches!(answer, Answer::Timeout) => {}
+            Pending::Told { room, nick, sid, told, at } => self.told(now, &room, &nick, &sid, (told, at)),
             Pending::Server { asked } => self.server_answered(now, asked, !matches!(answer, Answer::Timeout)),
             Pending::Health { bridge } => match answer {
                 Answer::Result(_) => {

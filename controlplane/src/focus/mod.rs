@@ -12,6 +12,7 @@ mod restarts;
 mod rooms;
 mod sessions;
 mod sources;
+mod telling;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

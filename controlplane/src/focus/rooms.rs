@@ -111,6 +111,7 @@ impl Focus {
             failures: Vec::new(),
             tells: Bucket::new(limits::tells(1)),
             tell_due: None,
+            told_due: None,
             invite_due: None,
             created: now,
         };
@@ -451,6 +452,7 @@ impl Focus {
             let Some(conference) = self.conferences.get_mut(&room) else { continue };
             let (initial, single) = (due(conference.initial_deadline), due(conference.single_deadline));
             let tell = conference.tell_due.take_if(|at| *at <= now).is_some();
+            let told = conference.told_due.take_if(|at| *at <= now).is_some();
             let invite = conference.invite_due.take_if(|at| *at <= now).is_some();
             if initial {
                 self.end_conference(now, &room, true);
@@ -458,6 +460,9 @@ impl Focus {
             }
             if tell {
                 self.tell_others(now, &room);
+            }
+            if told {
+                self.release_told(now, &room);
             }
             if invite {
                 self.invite_missing(now, &room);

@@ -13,12 +13,13 @@ use super::conference::{BridgeSession, Member, RoomState, Stage};
 use super::limits::Refused;
 use super::machine::{Answer, Focus, ORPHAN_RETRY, Orphan, Pending};
 use super::offer::{self, Features, Offer};
-use super::sources::{ConferenceSources, difference, only};
+use super::sources::only;
+use super::telling::known_to;
 use crate::colibri::elements::{
     CAP_RTP_MID_DEMUX, CAP_SOURCE_NAMES, CAP_SSRC_REWRITING, Capability, ColibriError, ConferenceModified,
     ConferenceModify, Endpoint, MediaType, Reason as ColibriReason, Sctp, Sources, Transport,
 };
-use crate::jingle::{Jingle, OwnedSource, Reason, SourceSet, json_sources, xml_sources};
+use crate::jingle::{Jingle, OwnedSource, Reason, SourceSet};
 
 /// Owner of the bridge's own sources.
 pub(super) const BRIDGE_OWNER: &str = "jvb";
@@ -452,69 +453,6 @@ impl Focus {
         let pending = Pending::Update { room: room.clone(), nick, session: session.id };
         self.request(now, &session.bridge, true, request.into(), pending);
     }
-
-    /// Tells every member with a running session what changed for it since it was last told: now, or soon and together with
-    /// what changes until then, where much changes.
-    pub(super) fn tell_others(&mut self, now: Instant, room: &BareJid) {
-        let Some(conference) = self.conferences.get_mut(room) else { return };
-        if !conference.may_tell(now) {
-            self.refused.count(Refused::TellsJoined, 1);
-            return;
-        }
-        let mut messages = Vec::new();
-        for (nick, member) in conference.members.iter_mut().filter(|(_, member)| member.stage == Stage::Active) {
-            let features = member.features.unwrap_or(Features::UNKNOWN);
-            if member.ssrc_rewriting {
-                continue;
-            }
-            let (mut add, mut remove) = (BTreeMap::new(), BTreeMap::new());
-            let shown = conference.sources.shown();
-            // Sets are compared only where they are not the same one: a round must not cost members times members sets.
-            let changed = shown.iter().filter(|(owner, set)| {
-                *owner != nick && !member.told.get(*owner).is_some_and(|before| Arc::ptr_eq(before, set))
-            });
-            let mut changed: Vec<(String, Option<Arc<SourceSet>>)> =
-                changed.map(|(owner, set)| (owner.clone(), Some(Arc::clone(set)))).collect();
-            changed.extend(member.told.keys().filter(|owner| !shown.contains_key(*owner)).map(|o| (o.clone(), None)));
-            for (owner, after) in changed {
-                let before = match &after {
-                    Some(set) => member.told.insert(owner.clone(), Arc::clone(set)),
-                    None => member.told.remove(&owner),
-                };
-                let media = |set: Option<Arc<SourceSet>>| {
-                    set.map(|set| only((*set).clone(), features.audio, features.video)).unwrap_or_default()
-                };
-                let (added, removed) = difference(&media(before), &media(after));
-                for (set, all) in [(added, &mut add), (removed, &mut remove)] {
-                    if !set.is_empty() {
-                        all.insert(owner.clone(), set);
-                    }
-                }
-            }
-            let json = features.json_sources;
-            for (action, owners) in [("source-remove", remove), ("source-add", add)] {
-                if !owners.is_empty() {
-                    messages.push((nick.clone(), sources_jingle(action, &member.sid, &owners, json)));
-                }
-            }
-        }
-        for (nick, jingle) in messages {
-            self.notify(&format!("{room}/{nick}"), jingle.into());
-        }
-    }
-}
-
-/// The sources of others that a member is to know from us. With SSRC rewriting the bridge tells it.
-fn known_to(sources: &ConferenceSources, nick: &str, member: &Member) -> BTreeMap<String, Arc<SourceSet>> {
-    match member.ssrc_rewriting {
-        true => BTreeMap::new(),
-        false => sources
-            .shown()
-            .iter()
-            .filter(|(owner, _)| *owner != nick)
-            .map(|(o, s)| (o.clone(), Arc::clone(s)))
-            .collect(),
-    }
 }
 
 /// The bridge's own sources with the msids that clients look for.
@@ -532,16 +470,6 @@ fn feedback_sources(sources: &Sources) -> SourceSet {
         }));
     }
     set
-}
-
-fn sources_jingle(action: &str, sid: &str, owners: &BTreeMap<String, SourceSet>, json: bool) -> Jingle {
-    let mut jingle = Jingle::new(action, sid);
-    if json {
-        jingle.json_message = Some(json_sources(owners));
-    } else {
-        xml_sources(owners, &mut jingle.contents);
-    }
-    jingle
 }
 
 fn colibri_reason(error: &StanzaError) -> Option<ColibriReason> {

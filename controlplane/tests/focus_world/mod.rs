@@ -92,6 +92,9 @@ pub struct Client {
     pub asked: usize,
     /// Answer every offer with a session-accept.
     pub accepts: bool,
+    /// Acknowledge what Jingle says; else the ids wait in `unanswered`.
+    pub acknowledges: bool,
+    pub unanswered: Vec<String>,
     /// First SSRC: audio; video are the six after it (three layers), and their names.
     pub ssrc: u32,
     pub named: bool,
@@ -438,11 +441,26 @@ impl World {
             client.sid.clone_from(&jingle.sid);
             client.bridge_session = jingle.bridge_session.clone().unwrap().id.unwrap();
         }
-        self.give(&format!("<iq xmlns='jabber:client' type='result' id='{id}' from='{from}' to='{FOCUS}'/>"));
+        match client.acknowledges {
+            true => {
+                self.give(&format!("<iq xmlns='jabber:client' type='result' id='{id}' from='{from}' to='{FOCUS}'/>"));
+            }
+            false => client.unanswered.push(id.to_owned()),
+        }
         if accepts {
             let accept = self.accept_of(room, nick);
             let xml = self.jingle_iq(room, nick, accept).0;
             self.give(&xml);
+        }
+    }
+
+    /// The client acknowledges everything that it did not yet.
+    pub fn acknowledge(&mut self, room: &str, nick: &str) {
+        for id in std::mem::take(&mut self.client(room, nick).unanswered) {
+            self.feed(&format!(
+                "<iq xmlns='jabber:client' type='result' id='{id}' from='{room}/{}' to='{FOCUS}'/>",
+                escape(nick)
+            ));
         }
     }
 
@@ -535,6 +553,8 @@ impl World {
             hash: HASH,
             asked: 0,
             accepts: true,
+            acknowledges: true,
+            unanswered: Vec::new(),
             ssrc: 1_000 + self.next * 10,
             named: true,
             jingles: Vec::new(),

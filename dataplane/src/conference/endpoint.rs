@@ -49,6 +49,8 @@ pub struct Endpoint {
     pub force_mute: [bool; 2],
     /// What it wants to receive.
     pub constraints: ReceiverConstraints,
+    /// Names of others' sources that its client was not told of yet.
+    pub untold: Vec<String>,
     /// What its SSRCs carry.
     pub inputs: HashMap<u32, Input, foldhash::fast::RandomState>,
     /// Arrivals to report to it.
@@ -85,6 +87,14 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether its client knows of a source, at its place in the conference, so that packets may go.
+    pub fn is_told(&self, kind: MediaKind, place: usize, name: &str) -> bool {
+        match self.ssrc_slots.as_deref() {
+            Some(slots) => slots.is_told(kind, place),
+            None => !self.untold.iter().any(|untold| untold == name),
+        }
+    }
+
     /// An endpoint without keys.
     pub fn new(id: EndpointId, generation: u32, negotiated: Arc<Negotiated>, now: Instant) -> Self {
         Self {
@@ -98,6 +108,7 @@ impl Endpoint {
             negotiated,
             force_mute: [false; 2],
             constraints: ReceiverConstraints::default(),
+            untold: Vec::new(),
             inputs: HashMap::default(),
             arrivals: TwccRecorder::default(),
             transport_media_ssrc: 0,

@@ -203,6 +203,10 @@ fn serve(
 /// Audio that a receiver has no SSRC for, or not yet. True when it has to be given one.
 #[cold]
 fn note_unmapped(env: &Env<'_>, ssrc: u32, receiver: &mut Endpoint, source: usize) -> bool {
+    if receiver.ssrc_slots.is_none() {
+        env.stats.count(Counter::DropUntold);
+        return false;
+    }
     env.stats.count(Counter::DropUnmapped);
     let ready = receiver.sealer.is_some() && receiver.path.is_some();
     let slots = receiver.ssrc_slots.as_deref_mut().filter(|_| ready && ssrc == NO_SSRC);

@@ -211,6 +211,9 @@ impl Forwarder {
                     room.mappings_told(env, index, announcement);
                 });
             }
+            Command::SetUntold { endpoint, sources } => {
+                self.with_endpoint(now, endpoint, |room, env, index, _| room.set_untold(env, index, sources));
+            }
             Command::SetForceMute { endpoint, audio, video } => {
                 self.with_endpoint(now, endpoint, |room, _, index, _| {
                     if let Some(endpoint) = room.endpoint(index) {

@@ -184,8 +184,8 @@ impl Room {
         let places: Vec<usize> = offered.iter().map(|(i, _)| *i).collect();
         for (i, target) in places.iter().zip(&targets) {
             let Some(source) = self.sources.get_mut(*i).and_then(Option::as_deref_mut) else { continue };
+            let told = endpoint.is_told(MediaKind::Video, *i, &source.name);
             if let Some(leg) = source.leg_mut(receiver) {
-                let told = slots.is_none_or(|slots| slots.is_told(MediaKind::Video, *i));
                 leg.target = target.filter(|_| !paused && told);
                 // Over a long queue the old encoding does not go on until the new one begins: that would be late, too.
                 let lower = leg.target.map(|t| t.encoding) < leg.projection.current();

@@ -311,13 +311,28 @@ impl Room {
             return;
         }
         endpoint.constraints = constraints;
+        self.aim_audio(env, index);
+    }
+
+    /// Replaces the names of the sources that an endpoint's client was not told of yet.
+    pub fn set_untold(&mut self, env: &Env<'_>, index: usize, mut untold: Vec<String>) {
+        env.stats.add(Counter::WishesRefused, limit(&mut untold, MAX_SUBSCRIBED));
+        let Some(endpoint) = self.endpoints.get_mut(index).and_then(Option::as_deref_mut) else { return };
+        if endpoint.untold != untold {
+            endpoint.untold = untold;
+            self.aim_audio(env, index);
+        }
+    }
+
+    /// Audio that an endpoint wants, and that its client was told of, flows; the rest follows from the allocation.
+    fn aim_audio(&mut self, env: &Env<'_>, index: usize) {
+        let Some(endpoint) = self.endpoints.get_mut(index).and_then(Option::as_deref_mut) else { return };
         for (place, source) in self.sources.iter_mut().enumerate() {
             let Some(source) = source.as_deref_mut().filter(|s| s.kind == MediaKind::Audio) else { continue };
             let wanted = endpoint.constraints.audio.wants(&source.name);
+            let told = endpoint.is_told(MediaKind::Audio, place, &source.name);
             if let Some(leg) = source.leg_mut(index) {
                 leg.unwanted = !wanted;
-                let slots = endpoint.ssrc_slots.as_deref();
-                let told = slots.is_none_or(|slots| slots.is_told(MediaKind::Audio, place));
                 leg.target = (wanted && told).then_some(LayerId::whole(0));
             }
         }
@@ -466,16 +481,17 @@ impl Room {
 
 /// Cuts lists of names that are too long to be looked through for every source; returns how many names were left out.
 fn limit_names(constraints: &mut ReceiverConstraints) -> u64 {
-    fn limit<T>(list: &mut Vec<T>, most: usize) -> u64 {
-        let excess = list.len().saturating_sub(most);
-        list.truncate(most);
-        excess as u64
-    }
     limit(&mut constraints.on_stage, MAX_ON_STAGE)
         + limit(&mut constraints.selected, MAX_SELECTED)
         + limit(&mut constraints.per_source, MAX_SELECTED)
         + limit(&mut constraints.audio.include, MAX_SUBSCRIBED)
         + limit(&mut constraints.audio.exclude, MAX_SUBSCRIBED)
+}
+
+fn limit<T>(list: &mut Vec<T>, most: usize) -> u64 {
+    let excess = list.len().saturating_sub(most);
+    list.truncate(most);
+    excess as u64
 }
 
 /// Adds a leg; legs stay sorted by receiver.
@@ -488,8 +504,9 @@ fn add_leg(env: &mut Env<'_>, source: &mut Source, receiver: usize, endpoint: &m
         leg.unwanted = unwanted;
         return source.legs.insert(at, leg);
     }
-    // Audio that is wanted always flows; video waits for the allocation.
-    let target = (source.kind == MediaKind::Audio && !unwanted).then_some(LayerId::whole(0));
+    // Audio that is wanted flows once its client was told of it; video waits for the allocation.
+    let told = !endpoint.untold.contains(&source.name);
+    let target = (source.kind == MediaKind::Audio && !unwanted && told).then_some(LayerId::whole(0));
     let Some(indices) = endpoint.indices(outgoing) else {
         if env.complaints.take(env.now) {
             tracing::warn!(endpoint = %endpoint.id, source = source.name, "source not forwarded: too many SSRCs used up");

@@ -117,6 +117,7 @@ impl Call {
             | Command::SetConstraints { endpoint, .. }
             | Command::SetSsrcRewriting { endpoint, .. }
             | Command::MappingsTold { endpoint, .. }
+            | Command::SetUntold { endpoint, .. }
             | Command::SetForceMute { endpoint, .. } => self.clients.iter().find(|c| c.id == *endpoint).map(|c| c.home),
             _ => None,
         };

@@ -1,0 +1,206 @@
+//! Media waits until a client was told of its source, where the bridge is ours: the order in which focus, bridge and clients
+//! hear of sources.
+
+mod focus_world;
+
+use std::time::Duration;
+
+use focus_world::*;
+use ringbridge_controlplane::colibri::elements::ConferenceModify;
+use ringbridge_controlplane::jingle::Jingle;
+
+fn world() -> World {
+    let mut world = World::new();
+    world.add_bridge("jvb1", &[("ringbridge", "0.1.0")]);
+    world
+}
+
+/// What an endpoint is held back from, by everything that the bridge was told so far.
+fn held(world: &mut World, endpoint: &str) -> Vec<String> {
+    let latest = |request: &ConferenceModify| {
+        let untold = request.endpoints.iter().find(|e| e.id == endpoint)?.untold.clone()?;
+        Some(untold.sources.into_iter().map(|source| source.name).collect())
+    };
+    world.bridge("jvb1").requests.iter().rev().find_map(latest).unwrap_or_default()
+}
+
+/// Whether the bridge heard that `receiver` is to wait for `source` before it heard of the source.
+fn held_in_time(world: &mut World, receiver: &str, owner: &str, source: &str) -> bool {
+    let requests = &world.bridge("jvb1").requests;
+    let waits = |request: &ConferenceModify| {
+        request.endpoints.iter().any(|e| {
+            e.id == receiver && e.untold.as_ref().is_some_and(|u| u.sources.iter().any(|held| held.name == source))
+        })
+    };
+    let has = |request: &ConferenceModify| {
+        let of = request.endpoints.iter().filter(|e| e.id == owner).filter_map(|e| e.sources.as_ref());
+        of.flat_map(|sources| &sources.media_sources).any(|media| media.id == source)
+    };
+    let (wait, source) = (requests.iter().position(waits), requests.iter().position(has));
+    wait.is_some_and(|wait| source.is_some_and(|source| wait < source))
+}
+
+fn source_add(world: &mut World, nick: &str, ssrc: u32, name: &str) {
+    let mut added = source(nick, ssrc, "audio", true);
+    added.name = Some(name.to_owned());
+    let sid = world.client(ROOM, nick).sid.clone();
+    let jingle = Jingle { contents: vec![content("audio", vec![added])], ..Jingle::new("source-add", &sid) };
+    assert_eq!(world.jingle(ROOM, nick, jingle), None);
+}
+
+const OF_BOB: [&str; 2] = ["bob-a0", "bob-v0"];
+
+#[test]
+fn who_is_in_the_call_is_told_before_a_newcomers_media_comes() {
+    let mut world = world();
+    world.join(ROOM, "alice", |_| {});
+    world.join(ROOM, "bob", |bob| bob.accepts = false);
+    world.client(ROOM, "alice").acknowledges = false;
+    let accept = world.accept_of(ROOM, "bob");
+    assert_eq!(world.jingle(ROOM, "bob", accept), None);
+    assert!(world.client(ROOM, "alice").actions().contains(&"source-add"), "told at once");
+    assert_eq!(held(&mut world, "alice"), OF_BOB);
+    for name in OF_BOB {
+        assert!(held_in_time(&mut world, "alice", "bob", name), "{name}");
+    }
+    // Its acknowledgement took half a second: it is busy, and has another one and a bit.
+    world.wait(Duration::from_millis(500));
+    world.acknowledge(ROOM, "alice");
+    world.wait(Duration::from_millis(900));
+    assert_eq!(held(&mut world, "alice"), OF_BOB);
+    world.wait(Duration::from_millis(250));
+    assert_eq!(held(&mut world, "alice"), [""; 0]);
+}
+
+/// Both get their offers at once, and neither holds the other's sources: whoever accepts last is told of the first afterwards.
+#[test]
+fn a_newcomer_waits_for_what_its_offer_did_not_say() {
+    let mut world = world();
+    world.join(ROOM, "alice", |alice| alice.accepts = false);
+    world.join(ROOM, "bob", |bob| bob.accepts = false);
+    let accept = world.accept_of(ROOM, "alice");
+    assert_eq!(world.jingle(ROOM, "alice", accept), None);
+    assert_eq!(held(&mut world, "bob"), [""; 0], "not before its transport can carry anything");
+    let before = world.bridge("jvb1").requests.len();
+    let accept = world.accept_of(ROOM, "bob");
+    assert_eq!(world.jingle(ROOM, "bob", accept), None);
+    let after = &world.bridge("jvb1").requests[before..];
+    let waits = after.iter().position(|request| request.endpoints.iter().any(|e| e.id == "bob" && e.untold.is_some()));
+    let connects =
+        after.iter().position(|request| request.endpoints.iter().any(|e| e.id == "bob" && e.transport.is_some()));
+    assert!(waits < connects && waits.is_some(), "{after:?}");
+    assert!(world.client(ROOM, "bob").actions().contains(&"source-add"));
+    // Where the client is quick, and says so, nothing is lost: its connection takes longer.
+    world.wait(Duration::from_millis(150));
+    assert_eq!((held(&mut world, "bob").len(), held(&mut world, "alice").len()), (0, 0));
+}
+
+#[test]
+fn what_the_offer_said_does_not_wait() {
+    let mut world = world();
+    world.join(ROOM, "alice", |_| {});
+    world.join(ROOM, "bob", |_| {});
+    world.wait(Duration::from_secs(1));
+    let before = world.bridge("jvb1").requests.len();
+    world.join(ROOM, "carol", |_| {});
+    let requests = &world.bridge("jvb1").requests[before..];
+    let of_carol = requests.iter().flat_map(|r| &r.endpoints).filter(|e| e.id == "carol" && e.untold.is_some());
+    assert_eq!(of_carol.count(), 0, "its offer named alice and bob");
+    assert_eq!(held(&mut world, "bob"), ["carol-a0", "carol-v0"]);
+}
+
+#[test]
+fn a_source_that_is_added_later_waits_alone() {
+    let mut world = world();
+    world.join(ROOM, "alice", |_| {});
+    world.join(ROOM, "bob", |_| {});
+    world.wait(Duration::from_secs(1));
+    assert_eq!(held(&mut world, "bob"), [""; 0]);
+    world.client(ROOM, "bob").acknowledges = false;
+    source_add(&mut world, "alice", 77_777, "alice-a1");
+    assert_eq!(held(&mut world, "bob"), ["alice-a1"], "what it knows goes on");
+    assert!(held_in_time(&mut world, "bob", "alice", "alice-a1"));
+    // One that says nothing gets media all the same, after three seconds.
+    world.wait(Duration::from_millis(2_900));
+    assert_eq!(held(&mut world, "bob"), ["alice-a1"]);
+    world.wait(Duration::from_millis(200));
+    assert_eq!(held(&mut world, "bob"), [""; 0]);
+    // The answer of one who was told long ago changes nothing.
+    world.acknowledge(ROOM, "bob");
+    assert_eq!(held(&mut world, "bob"), [""; 0]);
+}
+
+#[test]
+fn who_left_meanwhile_or_began_anew_is_not_waited_for() {
+    let mut world = world();
+    world.join(ROOM, "alice", |_| {});
+    world.join(ROOM, "bob", |bob| bob.acknowledges = false);
+    world.join(ROOM, "carol", |_| {});
+    assert!(held(&mut world, "bob").contains(&"carol-a0".to_owned()));
+    world.leave(ROOM, "bob");
+    let before = world.bridge("jvb1").requests.len();
+    world.wait(Duration::from_secs(4));
+    let about_bob = world.bridge("jvb1").requests[before..].iter().flat_map(|r| &r.endpoints).filter(|e| e.id == "bob");
+    assert_eq!(about_bob.count(), 0);
+    // A new session knows everything from its offer.
+    world.client(ROOM, "alice").acknowledges = false;
+    source_add(&mut world, "carol", 88_888, "carol-a1");
+    assert_eq!(held(&mut world, "alice"), ["carol-a1"]);
+    world.kill_bridge("jvb1");
+    world.add_bridge("jvb1", &[("ringbridge", "0.1.0")]);
+    world.pass(6);
+    assert_eq!(held(&mut world, "alice"), [""; 0]);
+}
+
+/// A foreign bridge is told nothing of it, and clients with SSRC rewriting are told by the bridge.
+#[test]
+fn only_our_own_bridge_and_only_clients_that_we_tell() {
+    let mut foreign = World::new();
+    foreign.add_bridge("jvb1", &[]);
+    for nick in ["alice", "bob"] {
+        foreign.join(ROOM, nick, |_| {});
+    }
+    let untold = |world: &mut World| {
+        world.bridge("jvb1").requests.iter().flat_map(|r| &r.endpoints).filter(|e| e.untold.is_some()).count()
+    };
+    assert_eq!(untold(&mut foreign), 0);
+    let mut world = world();
+    for nick in ["alice", "bob"] {
+        world.join(ROOM, nick, |client| {
+            client.features.push("http://jitsi.org/ssrc-rewriting-1");
+            client.hash = "";
+        });
+    }
+    assert_eq!(untold(&mut world), 0);
+}
+
+#[test]
+fn forty_members_are_told_and_released_in_few_requests() {
+    let mut world = world();
+    for number in 0..40 {
+        world.join(ROOM, &format!("m{number:02}"), |_| {});
+        world.wait(Duration::from_millis(100));
+    }
+    world.pass(4);
+    let before = world.bridge("jvb1").requests.len();
+    world.join(ROOM, "zoe", |_| {});
+    world.pass(4);
+    let requests = &world.bridge("jvb1").requests[before..];
+    let waits: Vec<usize> =
+        requests.iter().map(|r| r.endpoints.iter().filter(|e| e.untold.is_some()).count()).collect();
+    assert_eq!(waits.iter().sum::<usize>(), 80, "each is held and released once: {waits:?}");
+    assert!(waits.iter().filter(|count| **count > 0).count() <= 4, "{waits:?}");
+    // A conference beyond a hundred does without.
+    let mut large = World::new();
+    large.add_bridge("jvb1", &[("ringbridge", "0.1.0")]);
+    for number in 0..101 {
+        large.join(ROOM, &format!("m{number:03}"), |client| client.accepts = false);
+        large.wait(Duration::from_millis(100));
+    }
+    let accept = large.accept_of(ROOM, "m000");
+    assert_eq!(large.jingle(ROOM, "m000", accept), None);
+    let accept = large.accept_of(ROOM, "m001");
+    assert_eq!(large.jingle(ROOM, "m001", accept), None);
+    let untold = large.bridge("jvb1").requests.iter().flat_map(|r| &r.endpoints).filter(|e| e.untold.is_some());
+    assert_eq!(untold.count(), 0);
+}
