@@ -55,7 +55,7 @@ pub fn command() -> Command {
         .subcommand(part("all", "Run a bridge and the focus in one process; they still talk over XMPP", both))
         .subcommand(
             part("check-config", "Check the configuration of the parts that are configured and print every setting with its origin; run nothing", both)
-                .arg(Arg::new("connect").long("connect").action(ArgAction::SetTrue).help("Log in to the XMPP servers too")),
+                .arg(Arg::new("connect").long("connect").action(ArgAction::SetTrue).help("Log in to the XMPP servers and look for the public address too")),
         )
         .subcommand(top_command())
         .subcommand(Command::new("man").hide(true).about("Print the manual page"))

@@ -202,6 +202,23 @@ async fn a_wrong_password_and_an_absent_server_are_tried_again_with_back_off() {
     }
 }
 
+#[tokio::test]
+async fn a_public_address_that_is_not_told_is_warned_of_at_the_start() {
+    let file = File::new("unused", &jvb_conf(free_port(), free_port(), PASSWORD, loopback()));
+    for (public, reason) in [
+        ("10.9.9.9=198.51.100.7", "10.9.9.9 is none of the local addresses (127.0.0.1)"),
+        ("2001:db8::7", "the bridge has no local IPv6 address (127.0.0.1)"),
+    ] {
+        let variables = [("RINGBRIDGE_LOCAL_ADDRESS", "127.0.0.1"), ("RINGBRIDGE_PUBLIC_ADDRESS", public)];
+        let mut bridge = Bridge::start("unused", &["--config", file.path()], &variables);
+        bridge.health().await;
+        let complaints = bridge.complaints();
+        let named: Vec<_> = complaints.iter().filter(|line| line.contains("bridge.public-addresses: ")).collect();
+        assert_eq!(named.len(), 1, "{complaints:#?}");
+        assert!(named[0].contains(public) && named[0].contains(reason), "{named:#?}");
+    }
+}
+
 #[test]
 fn a_media_port_that_is_taken_is_named() {
     // By a program that does not share it.
