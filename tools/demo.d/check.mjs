@@ -274,12 +274,14 @@ export async function check(stack, options, say = console.log) {
 
 /** Pairs of browsers whose receiver, which asks for everything, does not decode the tallest that its sender sends. */
 async function wrongHeights(participants, pairs) {
-  const tallest = new Map();
-  for (const one of participants) {
-    const { outbound } = await one.stats();
-    const heights = outbound.filter(stream => stream.kind === 'video' && stream.active !== false && stream.frames > 0).map(stream => stream.height ?? 0);
-    tallest.set(one.name, Math.max(0, ...heights));
-  }
+  const outbound = await Promise.all(participants.map(async one => [one.name, (await one.stats()).outbound]));
+  return smallerPictures(new Map(outbound), pairs);
+}
+
+/** The same for what is sent: the name of a sender → its encodings. */
+export function smallerPictures(sent, pairs) {
+  const tallest = new Map([...sent].map(([name, streams]) => [name, Math.max(0, ...streams
+    .filter(stream => stream.kind === 'video' && stream.active !== false && stream.frames > 0).map(stream => stream.height ?? 0))]));
   return pairs
     .filter(one => tallest.has(one.sender) && one.video?.frameHeight !== tallest.get(one.sender))
     .map(one => `${one.receiver} decodes ${one.video?.frameHeight ?? 'no'} lines of ${one.sender}, which sends ${tallest.get(one.sender)}`);
