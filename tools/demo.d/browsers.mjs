@@ -13,6 +13,15 @@ const flags = [
 /** The fake camera of the checks: small, so that two cores carry four encoding browsers. */
 export const camera = { size: '320x180', fps: 15 };
 
+/** The page's address for `name` in `room`; `query` adds parameters. */
+export function pageAddress(address, room, name, query = {}) {
+  const url = new URL(address);
+  for (const [key, value] of Object.entries({ room, name, size: camera.size, fps: camera.fps, log: process.env.PAGE_LOG ?? 'warn', ...query })) {
+    if (value !== undefined && value !== false) url.searchParams.set(key, value === true ? '1' : value);
+  }
+  return url.href;
+}
+
 /** One browser process for all participants: it shares the fake camera and the GPU process. */
 export class Browser {
   /** `video` is a Y4M file for the fake camera, `more` further flags, `program` another one that runs Chromium. */
@@ -36,11 +45,7 @@ export class Browser {
     const participant = new Participant(name, page, context);
     page.on('console', message => participant.console.push(`${message.type()}: ${message.text()}`));
     page.on('pageerror', error => participant.console.push(`exception: ${error.message}`));
-    const url = new URL(address);
-    for (const [key, value] of Object.entries({ room, name, size: camera.size, fps: camera.fps, log: process.env.PAGE_LOG ?? 'warn', ...query })) {
-      if (value !== undefined && value !== false) url.searchParams.set(key, value === true ? '1' : value);
-    }
-    await page.goto(url.href);
+    await page.goto(pageAddress(address, room, name, query));
     await participant.ready();
     return participant;
   }

@@ -1,7 +1,8 @@
 // The end-to-end check: N participants meet, and WebRTC's own statistics say who decodes whom.
 import { join } from 'node:path';
 import { spawnSync } from 'node:child_process';
-import { Browser, camera } from './browsers.mjs';
+import { Browser, camera, pageAddress } from './browsers.mjs';
+import { Firefox } from './firefox.mjs';
 import { benchBinary } from './ringbridge.mjs';
 import { Background, sleep, until } from './process.mjs';
 
@@ -138,20 +139,26 @@ export async function check(stack, options, say = console.log) {
   const browsers = total - scripted;
   if (browsers < 1) throw new Error(`--scripted ${scripted}: at least one of ${total} participants must be a browser`);
   const room = `check-${Date.now().toString(36)}`;
-  say(`${total} participants (${browsers} Chromium, ${scripted} scripted), camera ${camera.size} at ${camera.fps} fps,`
+  const firefox = Math.min(options.firefox ?? 0, browsers);
+  say(`${total} participants (${browsers - firefox} Chromium, ${firefox ? `${firefox} Firefox, ` : ''}${scripted} scripted), camera ${camera.size} at ${camera.fps} fps,`
     + ` codec ${codec ?? (options.client ? "as the client likes" : 'vp8')}${asymmetric ? ', the first with other numbers' : ''}${p2p ? ', peer to peer allowed' : ''}`);
   const browser = await Browser.launch();
+  const participants = [];
   let load;
   try {
     const patience = 30000 + 5000 * total;
     // They report when they are told to leave; at the latest after the time to meet, the measurement, and some air.
     if (scripted) load = startScripted({ stack, room, count: scripted, seconds: seconds + Math.ceil(patience / 1000),
       more: [...options.ssrcRewriting ? ['--ssrc-rewriting'] : [], ...options.light ? lightPace : []] });
-    const participants = [];
     for (let number = 1; number <= browsers; number++) {
-      participants.push(await browser.join(stack.page.address, room, `p${number}`,
-        { codec, p2p, asymmetric: asymmetric && number === 1, size: options.size, fps: options.fps,
-          client: options.mixed && number === 1 ? 'packaged' : undefined }));
+      const name = `p${number}`;
+      const query = { codec, p2p, asymmetric: asymmetric && number === 1, size: options.size, fps: options.fps,
+        client: options.mixed && number === 1 ? 'packaged' : undefined };
+      const isFirefox = number > browsers - firefox;
+      participants.push(isFirefox
+        ? await Firefox.join(pageAddress(stack.page.address, room, name, query), name, stack.folder)
+        : await browser.join(stack.page.address, room, name, query));
+      if (isFirefox) await participants.at(-1).ready();
     }
 
     let met = await everybodyMeets(participants, patience);
@@ -197,6 +204,8 @@ export async function check(stack, options, say = console.log) {
       renumbered = own.length > 0 && own.every(number => number !== undefined && !theirs.includes(number));
       if (!renumbered) say('the participant with other numbers does not receive other payload types');
     }
+    const heights = firefox ? await wrongHeights(participants, pairs) : [];
+    for (const line of heights) say(line);
     let known = [];
     let carried = true;
     if (channel) {
@@ -245,20 +254,37 @@ export async function check(stack, options, say = console.log) {
       seconds,
       codec: codec ?? (options.client ? "the client's choice" : 'vp8'),
       browsers, scripted,
+      ...firefox && { firefox, height_ok: pairs.length - heights.length },
       freezes: pairs.reduce((sum, one) => sum + one.freezes, 0),
       frozen_ms: round(1000 * pairs.reduce((sum, one) => sum + one.frozen, 0)),
       error_log_lines: errors.length,
       ...worst && { max_freeze_ms: worst.longest },
       ...memory && { rss_after_first_minute_mib: memory.first, rss_end_mib: memory.last, rss_growth_percent: memory.growth },
     };
-    result.ok = videoOk === count && audioOk === count && !wrongCodec && renumbered && direct && carried && rewritten && !wrong.length && !known.length
+    result.ok = videoOk === count && audioOk === count && !wrongCodec && renumbered && direct && carried && rewritten && !wrong.length && !known.length && !heights.length
       && (!long || (errors.length === 0 && memory.growth <= 5 && worst.longest <= 500));
     if (!result.ok) for (const one of participants) sayTrouble(one, pairs, say);
     return result;
   } finally {
     await load?.stop();
     await browser.close();
+    for (const one of participants) if (one.kind === 'firefox') await one.browser.close();
   }
+}
+
+/** Pairs of browsers whose receiver, which asks for everything, does not decode the tallest that its sender sends. */
+async function wrongHeights(participants, pairs) {
+  const outbound = await Promise.all(participants.map(async one => [one.name, (await one.stats()).outbound]));
+  return smallerPictures(new Map(outbound), pairs);
+}
+
+/** The same for what is sent: the name of a sender → its encodings. */
+export function smallerPictures(sent, pairs) {
+  const tallest = new Map([...sent].map(([name, streams]) => [name, Math.max(0, ...streams
+    .filter(stream => stream.kind === 'video' && stream.active !== false && stream.frames > 0).map(stream => stream.height ?? 0))]));
+  return pairs
+    .filter(one => tallest.has(one.sender) && one.video?.frameHeight !== tallest.get(one.sender))
+    .map(one => `${one.receiver} decodes ${one.video?.frameHeight ?? 'no'} lines of ${one.sender}, which sends ${tallest.get(one.sender)}`);
 }
 
 /** Slower than speech and cameras are, see --light. */

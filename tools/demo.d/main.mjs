@@ -19,6 +19,7 @@ its address. Ctrl-C stops all of it. What it writes lies under target/demo.
   --participants N     2 to 50, default 3; above 4 scripted participants fill the room beside two browsers
   --seconds S          length of the measurement, default 10; from 120 on memory, freezes and the log count too
   --codec NAME         the video codec that all prefer; another codec on the wire fails the check
+  --firefox N          the last N browsers are Firefox; then what everybody decodes has to have the height that its sender sends
   --asymmetric         the first participant uses other payload types and header-extension ids
   --p2p                allow peer to peer; with two participants media must flow so
   --io NAME            the bridge's I/O backend; default: it chooses
@@ -46,6 +47,7 @@ function arguments_() {
       options: {
         check: { type: 'boolean' }, help: { type: 'boolean', short: 'h' },
         participants: { type: 'string' }, seconds: { type: 'string' }, codec: { type: 'string' },
+        firefox: { type: 'string' },
         asymmetric: { type: 'boolean' }, p2p: { type: 'boolean' }, io: { type: 'string' },
         'disable-rewriting': { type: 'boolean' }, scripted: { type: 'string' },
         size: { type: 'string' }, fps: { type: 'string' }, channel: { type: 'string' }, client: { type: 'string' }, mixed: { type: 'boolean' },
@@ -80,6 +82,7 @@ function arguments_() {
     ...values,
     participants,
     seconds: number('seconds', 10, 1, 86400),
+    firefox: number('firefox', 0, 0, participants),
     scripted: number('scripted', undefined, 0, participants - 1),
     fps: number('fps', undefined, 1, 60),
     codec: choice('codec', 'vp8', 'vp9', 'h264', 'av1'),
@@ -129,7 +132,7 @@ async function main() {
     return 0;
   }
   const scripted = options.check && (options.scripted ?? (options.participants > 4 ? options.participants - 2 : 0)) > 0;
-  const { clientFolder } = await prepare({ browser: options.check || Boolean(options.screenshot), bench: scripted });
+  const { clientFolder } = await prepare({ browser: options.check || Boolean(options.screenshot), bench: scripted, firefox: options.check && options.firefox > 0 });
   const stack = new Stack({ clientFolder, folder: options.check || options.screenshot ? 'check' : 'run', io: options.io, disableRewriting: options.disableRewriting,
     channel: options.channel, ssrcs: options.ssrcs, currentClientFolder: options.client && resolve(options.client) });
   try {

@@ -14,9 +14,9 @@ import { until } from './process.mjs';
 const password = () => randomBytes(18).toString('base64url');
 
 /** Installs and builds what a stack needs. */
-export async function prepare({ browser = false, bench = false } = {}) {
+export async function prepare({ browser = false, bench = false, firefox = false } = {}) {
   requireNodeModules();
-  await installDebian('prosody', ...(browser ? ['chromium'] : []));
+  await installDebian('prosody', ...(browser ? ['chromium'] : []), ...(firefox ? ['firefox-esr'] : []));
   const clientFolder = await installClient();
   await build('ringbridge-controlplane', ...(bench ? ['ringbridge-bench'] : []));
   return { clientFolder };

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { difference, matrix, roomMistakes, scriptedPairs } from '../demo.d/check.mjs';
+import { difference, matrix, roomMistakes, scriptedPairs, smallerPictures } from '../demo.d/check.mjs';
 import { freePort } from '../demo.d/ports.mjs';
 import { createServer } from 'node:net';
 
@@ -68,4 +68,16 @@ test('a room in which all agree has no mistakes, and each disagreement is named'
   wrong(([, b]) => b.owners.push('a'), /b saw the owners p,a/);
   assert.match(roomMistakes(report(), [{ id: 'p', owner: false }]).join(), /p says that it is no owner/);
   assert.deepEqual(roomMistakes(undefined, pages), ['the scripted participants left no report']);
+});
+
+test('a picture that is smaller than what is sent is named', () => {
+  const stream = (height, more) => ({ kind: 'video', height, frames: 9, ...more });
+  const sent = new Map([
+    ['a', [stream(360), stream(180), stream(90), { kind: 'audio' }]],
+    ['b', [stream(180), stream(720, { active: false }), stream(360, { frames: 0 })]],
+  ]);
+  const pair = (sender, receiver, frameHeight) => ({ sender, receiver, video: { frameHeight } });
+  assert.deepEqual(smallerPictures(sent, [pair('a', 'b', 360), pair('b', 'a', 180), pair('scripted', 'a', 90)]), []);
+  assert.deepEqual(smallerPictures(sent, [pair('a', 'b', 90), { sender: 'b', receiver: 'a' }]),
+    ['b decodes 90 lines of a, which sends 360', 'a decodes no lines of b, which sends 180']);
 });
