@@ -550,9 +550,14 @@ fn a_busy_worker_spills_before_its_share_is_full() {
 #[test]
 fn ssrc_rewriting_is_for_those_who_ask_for_it() {
     let mut fixture = Fixture::new(1);
-    let rewriting = create("b").replace("<transport", "<capability name='ssrc-rewriting'/><transport");
+    let with = |id: &str, names: &[&str]| {
+        let names: String = names.iter().map(|name| format!("<capability name='{name}'/>")).collect();
+        create(id).replace("<transport", &format!("{names}<transport"))
+    };
+    let (rewriting, sections) = (with("b", &["ssrc-rewriting"]), with("c", &["rtp-mid-demux", "ssrc-rewriting"]));
     let room = "name='room@conference.x' create='true'";
-    for (attributes, endpoint) in [(room, create("a")), ("", rewriting)] {
+    let alone = with("a", &["rtp-mid-demux"]);
+    for (attributes, endpoint) in [(room, alone), ("", rewriting), ("", sections)] {
         fixture
             .send(&format!("<conference-modify meeting-id='m' {attributes}>{endpoint}</conference-modify>"))
             .unwrap();
@@ -563,14 +568,15 @@ fn ssrc_rewriting_is_for_those_who_ask_for_it() {
         .enumerate()
         .filter_map(|(at, command)| match command {
             Command::SetSsrcRewriting { endpoint, rewriting } => {
-                Some((at, *endpoint, (rewriting.audio, rewriting.video)))
+                Some((at, *endpoint, (rewriting.audio, rewriting.video, rewriting.mids)))
             }
             _ => None,
         })
         .collect();
     let created = commands.iter().position(|c| matches!(c, Command::CreateEndpoint(new) if new.label == "b")).unwrap();
     let Command::CreateEndpoint(new) = &commands[created] else { unreachable!() };
-    assert_eq!(asked, [(created + 1, new.endpoint, (50, 50))], "before anything else is known of it");
+    assert_eq!(asked[0], (created + 1, new.endpoint, (50, 50, false)), "before anything else is known of it");
+    assert_eq!((asked.len(), asked[1].2), (2, (50, 50, true)), "m-sections are for those with SSRC rewriting");
 }
 
 // --- bounds ---------------------------------------------------------------------------------------------------------------

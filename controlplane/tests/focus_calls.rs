@@ -533,6 +533,11 @@ fn with_ssrc_rewriting_the_bridge_tells_of_the_sources() {
                 client.features.push("http://jitsi.org/ssrc-rewriting-1");
                 client.hash = "rewriting";
             }
+            // Of use only with the other.
+            if nick != "alice" {
+                client.features.push("http://jitsi.org/rtp-mid-demux");
+                client.hash = if rewriting { "both" } else { "sections" };
+            }
         });
     }
     for (nick, rewriting) in [("alice", true), ("bob", false), ("carol", true)] {
@@ -540,6 +545,7 @@ fn with_ssrc_rewriting_the_bridge_tells_of_the_sources() {
         let created = requests.iter().flat_map(|r| &r.endpoints).find(|e| e.id == nick && e.create).unwrap();
         assert_eq!(created.has_capability("ssrc-rewriting"), rewriting, "{nick}");
         assert!(created.has_capability("source-names"));
+        assert_eq!(created.has_capability("rtp-mid-demux"), nick == "carol", "{nick}");
         let client = world.client(ROOM, nick);
         let offered = owners(client.last("session-initiate"));
         let told: Vec<&str> = client.actions().into_iter().filter(|action| action.starts_with("source")).collect();

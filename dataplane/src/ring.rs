@@ -263,6 +263,8 @@ pub struct SsrcRewriting {
     pub video: usize,
     /// Where the numbers come from; any value.
     pub seed: u64,
+    /// Whether each of them is given an m-section of its own, stamped on its packets (RFC 8843 section 15).
+    pub mids: bool,
 }
 
 /// What an SSRC of the bridge's own carries.
@@ -278,6 +280,8 @@ pub struct MappedSource {
     pub video_type: VideoType,
     /// The SSRCs that the receiver gets it on.
     pub ssrcs: Encoding,
+    /// The m-section that their packets name, for a receiver that negotiated that.
+    pub mid: Option<String>,
 }
 
 /// State of an endpoint's ICE session.

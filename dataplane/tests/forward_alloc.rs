@@ -114,7 +114,7 @@ fn steady_state_with(workers: usize, feedback: bool, rewriting: bool) {
                     NewEndpoint { conference: CONFERENCE, endpoint, label: String::new(), ice, controlling: true };
                 forwarder.handle_command(now, Command::CreateEndpoint(Box::new(new)));
                 if rewriting {
-                    let rewriting = SsrcRewriting { audio: 1, video: 1, seed: 1 };
+                    let rewriting = SsrcRewriting { audio: 1, video: 1, seed: 1, mids: true };
                     forwarder.handle_command(now, Command::SetSsrcRewriting { endpoint, rewriting });
                 }
                 forwarder.handle_command(now, Command::SetSrtp { endpoint, keys: Box::new(keys(n)) });

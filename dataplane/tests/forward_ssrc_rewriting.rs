@@ -462,3 +462,112 @@ fn audio_that_is_not_wanted_takes_no_ssrc() {
     let got = m.got();
     assert_eq!(got.iter().map(|p| p.payload[0]).collect::<Vec<_>>(), [0]);
 }
+
+/// The m-sections that packets name, by SSRC; each SSRC has one for good.
+fn sections(packets: &[RtpPacket]) -> std::collections::BTreeMap<u32, Option<String>> {
+    let mut all = std::collections::BTreeMap::new();
+    for p in packets {
+        let mid = p.header.get_extension(OTHER.mid).map(|data| String::from_utf8(data.to_vec()).unwrap());
+        assert_eq!(*all.entry(p.header.ssrc).or_insert(mid.clone()), mid, "one for each SSRC");
+    }
+    all
+}
+
+#[test]
+fn every_packet_names_the_section_that_the_client_was_told_retransmissions_too() {
+    let mut m = Meeting::new(2, 2, 1);
+    m.watch(&["0-v0"]);
+    m.tell();
+    for n in 0..2 {
+        m.say(n);
+    }
+    m.tell();
+    for i in 0..3 {
+        m.picture(0, i == 0);
+        m.say(0);
+        m.say(1);
+        m.call.millis(30);
+    }
+    let got = m.got();
+    let mid = |m: &Meeting, name: &str| m.map.iter().find(|mapped| mapped.name == name).unwrap().mid.clone();
+    let mut told: Vec<_> = ["0-v0", "0-a0", "1-a0"].iter().map(|name| mid(&m, name).expect("told")).collect();
+    for name in ["0-v0", "0-a0", "1-a0"] {
+        assert_eq!(sections(&got)[&m.mapped(name).unwrap().ssrc], mid(&m, name), "{name}");
+    }
+    told.sort();
+    assert_eq!(told, ["a0", "a1", "v0"]);
+    // Other extensions are as they were, under the receiver's numbers.
+    let audio = got.iter().find(|p| p.header.ssrc == m.mapped("0-a0").unwrap().ssrc).unwrap();
+    assert_eq!(audio.header.get_extension(OTHER.level).unwrap(), vec![30]);
+    // A retransmission.
+    let ssrcs = m.video_of(0).unwrap();
+    let lost = got.iter().rfind(|p| p.header.ssrc == ssrcs.ssrc).unwrap().header.sequence_number;
+    let nacks = vec![NackPair { packet_id: lost, lost_packets: 0 }];
+    m.call.send_rtcp(m.receiver, &TransportLayerNack { sender_ssrc: 1, media_ssrc: ssrcs.ssrc, nacks });
+    assert_eq!(sections(&m.got()), [(ssrcs.rtx.unwrap(), Some("v0".to_owned()))].into());
+    // A slot keeps its section when it carries another source, and so it is with new keys and when a sender starts anew.
+    m.call.millis(1_200);
+    m.watch(&["1-v0"]);
+    m.tell();
+    assert_eq!((m.video_of(1), mid(&m, "1-v0").as_deref()), (Some(ssrcs), Some("v0")));
+    m.picture(1, true);
+    m.call.rekey(1, 70);
+    m.cameras[1].sequence = 5;
+    m.picture(1, true);
+    m.call.rekey(m.receiver, 60);
+    m.picture(1, true);
+    m.say(1);
+    let got = sections(&m.got());
+    assert_eq!(got[&ssrcs.ssrc].as_deref(), Some("v0"));
+    assert!(got.values().all(Option::is_some), "{got:?}");
+}
+
+#[test]
+fn who_did_not_negotiate_sections_gets_none_and_is_told_none() {
+    let mut m = Meeting::new(1, 1, 1);
+    m.tell();
+    m.say(0);
+    m.tell();
+    assert!(m.map.iter().all(|mapped| mapped.mid.is_some()));
+    // Without it for video: an answer that leaves it out.
+    let mut media = OTHER.media();
+    media.header_extensions.retain(|e| e.id != OTHER.mid || e.kind == Audio);
+    let endpoint = m.call.clients[m.receiver].id;
+    m.call.command(Command::SetMedia { endpoint, media: Box::new(media) });
+    m.tell();
+    let mids: Vec<_> = m.map.iter().map(|mapped| (mapped.kind, mapped.mid.as_deref())).collect();
+    assert_eq!(mids, [(Audio, Some("a0")), (Video, None)]);
+    m.picture(0, true);
+    m.say(0);
+    let got = sections(&m.got());
+    assert_eq!(got[&m.video_of(0).unwrap().ssrc], None);
+    assert_eq!(got[&m.mapped("0-a0").unwrap().ssrc].as_deref(), Some("a0"));
+}
+
+#[test]
+fn without_the_capability_no_packet_names_a_section() {
+    let mut m = Meeting::new(2, 50, 50);
+    m.tell();
+    m.picture(0, true);
+    m.say(0);
+    // The other sender: no SSRC rewriting. And one with it, but without m-sections.
+    assert!(m.call.clients[1].take_rtp().iter().all(|p| p.header.get_extension(JICOFO.mid).is_none()));
+    let rewriting = ringbridge_dataplane::ring::SsrcRewriting { audio: 5, video: 5, seed: 3, mids: false };
+    let plain = m.call.join_as(rewriting, OTHER.media(), sources(91));
+    m.call.settle();
+    let id = m.call.clients[plain].id;
+    let news = m.call.take_events();
+    let told = news.iter().find_map(|event| match event {
+        Event::SourcesMapped { endpoint, announcement, sources } if *endpoint == id => Some((*announcement, sources)),
+        _ => None,
+    });
+    let (announcement, map) = told.expect("mapped");
+    assert!(map.iter().all(|mapped| mapped.mid.is_none()));
+    m.call.command(Command::MappingsTold { endpoint: id, announcement });
+    m.call.settle();
+    m.picture(0, true);
+    m.call.millis(30);
+    m.picture(0, true);
+    let got = m.call.clients[plain].take_rtp();
+    assert!(!got.is_empty() && got.iter().all(|p| p.header.get_extension(OTHER.mid).is_none()));
+}

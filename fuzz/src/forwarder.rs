@@ -207,9 +207,9 @@ impl World {
         let profile = |strong: bool| if strong { SrtpProfile::AeadAes256Gcm } else { SrtpProfile::AeadAes128Gcm };
         world.join(0, profile(flags & 16 != 0), None, media(96));
         world.join(1, profile(false), None, media(110));
-        world.join(0, profile(false), Some(SsrcRewriting { audio: 2, video: 2, seed: 7 }), media(96));
+        world.join(0, profile(false), Some(SsrcRewriting { audio: 2, video: 2, seed: 7, mids: true }), media(96));
         let weak = if flags & 32 != 0 { SrtpProfile::Aes128CmHmacSha1_80 } else { profile(false) };
-        let rewriting = (flags & 64 != 0).then_some(SsrcRewriting { audio: 1, video: 1, seed: 9 });
+        let rewriting = (flags & 64 != 0).then_some(SsrcRewriting { audio: 1, video: 1, seed: 9, mids: false });
         world.join(usize::from(flags >> 7), weak, rewriting, media(100));
         world
     }
@@ -741,7 +741,7 @@ fn step(world: &mut World, input: &mut Input<'_>) {
                 world.members[ATTACKER].slot = None;
             } else {
                 world.rekey(ATTACKER);
-                world.enter(ATTACKER, rewriting.then_some(SsrcRewriting { audio: 1, video: 2, seed: 11 }));
+                world.enter(ATTACKER, rewriting.then_some(SsrcRewriting { audio: 1, video: 2, seed: 11, mids: true }));
                 let media = world.members[ATTACKER].media.clone();
                 world.set_media(ATTACKER, media);
                 let sources = sources_of(ATTACKER);

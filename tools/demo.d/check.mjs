@@ -150,7 +150,7 @@ export async function check(stack, options, say = console.log) {
     const participants = [];
     for (let number = 1; number <= browsers; number++) {
       participants.push(await browser.join(stack.page.address, room, `p${number}`,
-        { codec, p2p, asymmetric: asymmetric && number === 1, size: options.size, fps: options.fps,
+        { codec, p2p, asymmetric: asymmetric && number === 1, size: options.size, fps: options.fps, mids: options.mids,
           client: options.mixed && number === 1 ? 'packaged' : undefined }));
     }
 
@@ -208,6 +208,7 @@ export async function check(stack, options, say = console.log) {
     let rewritten = true;
     if (options.client) {
       rewritten = await foreignSsrcs(participants.slice(options.mixed ? 1 : 0), participants, say);
+      if (options.mids) rewritten &&= await inSections(participants.slice(options.mixed ? 1 : 0), say);
     }
     const wrong = p2p ? [] : await wrongStatistics(stack.bridges[0], total);
     for (const line of wrong) say(`statistics of the bridge: ${line}`);
@@ -313,6 +314,19 @@ async function foreignSsrcs(receivers, senders, say) {
     const own = got.filter(ssrc => sent.has(ssrc));
     say(`${receiver.name} receives ${new Set(got).size} SSRCs, ${own.length} of them a sender's own`);
     ok &&= got.length > 0 && own.length === 0;
+  }
+  return ok;
+}
+
+/** Whether everything that `receivers` get comes in the m-sections that the bridge names. */
+async function inSections(receivers, say) {
+  let ok = true;
+  for (const receiver of receivers) {
+    const { remote } = await receiver.stats();
+    const streams = Object.values(remote).flatMap(one => [['v', one.video], ['a', one.audio]]).filter(([, figures]) => figures);
+    const named = streams.filter(([letter, figures]) => new RegExp(`^${letter}\\d+$`).test(figures.mid ?? ''));
+    say(`${receiver.name} receives in the sections ${streams.map(([, figures]) => figures.mid).sort().join(', ')}`);
+    ok &&= streams.length > 0 && named.length === streams.length;
   }
   return ok;
 }

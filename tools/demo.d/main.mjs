@@ -8,7 +8,7 @@ import { prepare, Stack } from './stack.mjs';
 const usage = `Usage: tools/demo [--io uring|mmsg]
        tools/demo --check [--participants N] [--seconds S] [--codec vp8|vp9|h264|av1] [--asymmetric] [--p2p]
                   [--io uring|mmsg] [--disable-rewriting] [--scripted K] [--size WxH] [--fps N]
-                  [--channel websocket|sctp] [--client FOLDER [--mixed]] [--ssrc-rewriting] [--ssrcs N] [--light]
+                  [--channel websocket|sctp] [--client FOLDER [--mixed] [--mids]] [--ssrc-rewriting] [--ssrcs N] [--light]
        tools/demo --screenshot FILE.png
 
 Without --check: installs what is missing, builds, starts Prosody and ringbridge, serves a conference page and prints
@@ -27,6 +27,7 @@ its address. Ctrl-C stops all of it. What it writes lies under target/demo.
   --client FOLDER      use the lib-jitsi-meet.min.js in this folder, a current one, with SSRC rewriting; such a build lies
                        in dist/umd of lib-jitsi-meet's releases (lib-jitsi-meet.tgz). The check fails unless all received
                        SSRCs are the bridge's own
+  --mids               with --client: it tells streams by the m-section that their packets name (sdes:mid)
   --mixed              with --client: the first participant keeps the packaged library
   --ssrcs N            how many SSRCs of each kind a client with SSRC rewriting gets, default 50
   --disable-rewriting  test only: the bridge forwards numbers as they are, so that --asymmetric must fail
@@ -48,7 +49,7 @@ function arguments_() {
         participants: { type: 'string' }, seconds: { type: 'string' }, codec: { type: 'string' },
         asymmetric: { type: 'boolean' }, p2p: { type: 'boolean' }, io: { type: 'string' },
         'disable-rewriting': { type: 'boolean' }, scripted: { type: 'string' },
-        size: { type: 'string' }, fps: { type: 'string' }, channel: { type: 'string' }, client: { type: 'string' }, mixed: { type: 'boolean' },
+        size: { type: 'string' }, fps: { type: 'string' }, channel: { type: 'string' }, client: { type: 'string' }, mixed: { type: 'boolean' }, mids: { type: 'boolean' },
         'ssrc-rewriting': { type: 'boolean' }, light: { type: 'boolean' },
         ssrcs: { type: 'string' }, screenshot: { type: 'string' },
       },
@@ -75,6 +76,7 @@ function arguments_() {
     throw new UsageError(`--client ${values.client}: there is no lib-jitsi-meet.min.js in it`);
   }
   if (values.mixed && !values.client) throw new UsageError('--mixed needs --client');
+  if (values.mids && !values.client) throw new UsageError('--mids needs --client');
   const participants = number('participants', 3, 2, 50);
   return {
     ...values,

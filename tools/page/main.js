@@ -15,6 +15,7 @@ const options = {
   name: query.get('name') ?? '',
   codec: (query.get('codec') ?? '').toLowerCase(),
   p2p: flag('p2p'),
+  mids: flag('mids'),
   blockP2p: flag('block-p2p'),
   asymmetric: flag('asymmetric'),
   // By default the codec decides, see session.js.

@@ -59,7 +59,7 @@ export class Session extends EventTarget {
       enableWebsocketResume: true,
       p2p,
       // Only a current library knows these: SSRC rewriting, and the channel that the page was opened for.
-      flags: { ssrcRewritingEnabled: this.options.current },
+      flags: { ssrcRewritingEnabled: this.options.current, rtpMidDemuxEnabled: this.options.mids },
       bridgeChannel: { preferSctp: this.settings.channel !== 'websocket' },
     });
     const events = JitsiMeetJS.events.connection;

@@ -18,7 +18,7 @@ export async function readStats() {
     const report = await pc.getStats().catch(() => undefined);
     for (const entry of report?.values() ?? []) {
       if (entry.type === 'inbound-rtp') {
-        const common = { p2p, ssrc: entry.ssrc, bytes: entry.bytesReceived, packets: entry.packetsReceived, lost: entry.packetsLost, ...codecFields(report, entry) };
+        const common = { p2p, ssrc: entry.ssrc, mid: entry.mid, bytes: entry.bytesReceived, packets: entry.packetsReceived, lost: entry.packetsLost, ...codecFields(report, entry) };
         inbound.set(entry.trackIdentifier, entry.kind === 'video' ? {
           ...common,
           framesDecoded: entry.framesDecoded ?? 0,

@@ -459,6 +459,9 @@ pub struct VideoSourceMapping {
     pub rtx: u32,
     /// `CAMERA`, `DESKTOP` and so on.
     pub video_type: &'static str,
+    /// The m-section that the packets of both name, for clients that tell streams by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mid: Option<String>,
 }
 
 /// What an SSRC of audio carries (bridge-protocol 6.6).
@@ -470,6 +473,9 @@ pub struct AudioSourceMapping {
     pub owner: String,
     /// SSRC.
     pub ssrc: u32,
+    /// As of video.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mid: Option<String>,
 }
 
 /// A height in the older dialect.
@@ -581,15 +587,18 @@ mod tests {
                         ssrc: 3_405_691_582,
                         rtx: 305_419_896,
                         video_type: "CAMERA",
+                        mid: None,
                     }],
                 },
                 r#"{"colibriClass":"VideoSourcesMap","mappedSources":[{"source":"a-v0","owner":"a","ssrc":3405691582,"rtx":305419896,"videoType":"CAMERA"}]}"#,
             ),
             (
                 BridgeMessage::AudioSourcesMap {
-                    mapped_sources: vec![AudioSourceMapping { source: "a-a0".into(), owner: "a".into(), ssrc: 7 }],
+                    mapped_sources: [None, Some("a1".to_owned())]
+                        .map(|mid| AudioSourceMapping { source: "a-a0".into(), owner: "a".into(), ssrc: 7, mid })
+                        .into(),
                 },
-                r#"{"colibriClass":"AudioSourcesMap","mappedSources":[{"source":"a-a0","owner":"a","ssrc":7}]}"#,
+                r#"{"colibriClass":"AudioSourcesMap","mappedSources":[{"source":"a-a0","owner":"a","ssrc":7},{"source":"a-a0","owner":"a","ssrc":7,"mid":"a1"}]}"#,
             ),
             (
                 BridgeMessage::ideal_height(180),

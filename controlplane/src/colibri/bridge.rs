@@ -16,8 +16,8 @@ use xmpp_parsers::stanza_error::DefinedCondition;
 use super::conference::{Access, Conference, EndpointState};
 use super::convert;
 use super::elements::{
-    CAP_PRIVATE_ADDRESSES, CAP_SSRC_REWRITING, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, Reason,
-    Sctp, SctpRole, Setup, Transport,
+    CAP_PRIVATE_ADDRESSES, CAP_RTP_MID_DEMUX, CAP_SSRC_REWRITING, ConferenceModified, ConferenceModify, Endpoint,
+    Fingerprint, Reason, Sctp, SctpRole, Setup, Transport,
 };
 use super::limits::{self, MAX_CONFERENCES, MAX_ID};
 use super::names;
@@ -459,7 +459,8 @@ impl ColibriBridge {
         );
         if request.has_capability(CAP_SSRC_REWRITING) {
             let (audio, video) = (self.config.audio_ssrcs, self.config.video_ssrcs);
-            let rewriting = SsrcRewriting { audio, video, seed: rand::rng().random() };
+            let mids = request.has_capability(CAP_RTP_MID_DEMUX);
+            let rewriting = SsrcRewriting { audio, video, seed: rand::rng().random(), mids };
             self.command(worker, Command::SetSsrcRewriting { endpoint: id, rewriting });
         }
         for other in conference.workers.iter().copied().filter(|other| *other != worker) {

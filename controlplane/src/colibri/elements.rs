@@ -199,6 +199,8 @@ pub const CAP_PRIVATE_ADDRESSES: &str = "private-address-connectivity";
 pub const CAP_SOURCE_NAMES: &str = "source-names";
 /// Capability: the client understands source mappings.
 pub const CAP_SSRC_REWRITING: &str = "ssrc-rewriting";
+/// Capability: with source mappings, the client tells streams by the m-section that their packets name.
+pub const CAP_RTP_MID_DEMUX: &str = "rtp-mid-demux";
 
 /// `<capability>`.
 #[derive(FromXml, AsXml, Debug, Clone, PartialEq)]

@@ -28,6 +28,8 @@ pub struct Features {
     pub sctp: bool,
     /// Expects a bridge that maps sources to a few SSRCs.
     pub ssrc_rewriting: bool,
+    /// And tells those by the m-section that their packets name.
+    pub mid_demux: bool,
 }
 
 impl Features {
@@ -41,6 +43,7 @@ impl Features {
         json_sources: false,
         sctp: false,
         ssrc_rewriting: false,
+        mid_demux: false,
     };
 
     /// Reads disco features.
@@ -55,6 +58,7 @@ impl Features {
                 "http://jitsi.org/remb" => features.remb = true,
                 "urn:xmpp:jingle:transports:dtls-sctp:1" => features.sctp = true,
                 "http://jitsi.org/ssrc-rewriting-1" => features.ssrc_rewriting = true,
+                "http://jitsi.org/rtp-mid-demux" => features.mid_demux = true,
                 "http://jitsi.org/json-encoded-sources" => features.json_sources = true,
                 _ => {}
             }

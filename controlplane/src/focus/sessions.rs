@@ -15,8 +15,8 @@ use super::machine::{Answer, Focus, ORPHAN_RETRY, Orphan, Pending};
 use super::offer::{self, Features, Offer};
 use super::sources::{ConferenceSources, difference, only};
 use crate::colibri::elements::{
-    CAP_SOURCE_NAMES, CAP_SSRC_REWRITING, Capability, ColibriError, ConferenceModified, ConferenceModify, Endpoint,
-    MediaType, Reason as ColibriReason, Sctp, Sources, Transport,
+    CAP_RTP_MID_DEMUX, CAP_SOURCE_NAMES, CAP_SSRC_REWRITING, Capability, ColibriError, ConferenceModified,
+    ConferenceModify, Endpoint, MediaType, Reason as ColibriReason, Sctp, Sources, Transport,
 };
 use crate::jingle::{Jingle, OwnedSource, Reason, SourceSet, json_sources, xml_sources};
 
@@ -101,7 +101,8 @@ impl Focus {
         member.offered = offer::media(features);
         member.ssrc_rewriting = features.ssrc_rewriting;
         let rewriting = features.ssrc_rewriting.then_some(CAP_SSRC_REWRITING);
-        let capabilities = [CAP_SOURCE_NAMES].into_iter().chain(rewriting);
+        let mids = (features.ssrc_rewriting && features.mid_demux).then_some(CAP_RTP_MID_DEMUX);
+        let capabilities = [CAP_SOURCE_NAMES].into_iter().chain(rewriting).chain(mids);
         let endpoint = Endpoint {
             create: true,
             stats_id: member.stats_id.clone(),

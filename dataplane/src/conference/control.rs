@@ -297,9 +297,9 @@ impl Room {
         let context = send_context(env, &owner.negotiated.formats);
         let Some(shape) = rewrite::shape(&packet, context, &receiver.negotiated.formats) else { return false };
         let stream = match (shape.output().rtx, out.rtx) {
-            (Some(payload_type), Some(ssrc)) => Stream::Rtx { ssrc, payload_type, index: leg.rtx_index },
+            (Some(payload_type), Some(ssrc)) => Stream::Rtx { ssrc, payload_type, index: leg.rtx_index, mid: leg.mid },
             _ if reason == Reason::Asked && receiver.may_repeat_index() && output.sequence >= leg.repeat_from => {
-                Stream::Media { ssrc: out.ssrc }
+                Stream::Media { ssrc: out.ssrc, mid: leg.mid }
             }
             _ => {
                 if reason == Reason::Asked {

@@ -25,7 +25,7 @@ impl UriId {
     pub const TRANSPORT_CC: Self = Self(1);
     /// Absolute send time.
     pub const ABS_SEND_TIME: Self = Self(2);
-    /// The m-section of the sender: meaningless to a receiver.
+    /// The m-section of the sender: meaningless to a receiver, which is told its own.
     pub const MID: Self = Self(3);
     /// Stream id (RFC 8852).
     pub const RID: Self = Self(4);
@@ -115,6 +115,9 @@ fn put<T: Clone>(list: &mut Vec<Option<T>>, index: usize, value: T) {
 /// Most extensions of one packet that are looked at; further ones are dropped.
 pub const MAX_EXTENSIONS: usize = 12;
 
+/// Those that the bridge adds: one of congestion control, the dependency descriptor, the m-section.
+const ADDED: usize = 3;
+
 /// One received extension: where its value lies in the packet, and what it means.
 #[derive(Debug, Clone, Copy)]
 pub struct Received<'a> {
@@ -164,7 +167,7 @@ impl<'a> ReceivedExtensions<'a> {
 /// The extensions of one outgoing packet.
 #[derive(Debug)]
 pub struct OutgoingExtensions<'a> {
-    list: [Extension<'a>; MAX_EXTENSIONS + 1],
+    list: [Extension<'a>; MAX_EXTENSIONS + ADDED],
     len: usize,
 }
 
@@ -176,7 +179,7 @@ impl<'a> OutgoingExtensions<'a> {
         receiver: &ExtensionTable,
         translate: bool,
     ) -> Self {
-        let mut out = Self { list: [Extension { id: 0, data: &[] }; MAX_EXTENSIONS + 1], len: 0 };
+        let mut out = Self { list: [Extension { id: 0, data: &[] }; MAX_EXTENSIONS + ADDED], len: 0 };
         for e in received.iter().filter(|e| e.uri.passes()) {
             let id = if translate { receiver.id(kind, e.uri) } else { Some(e.id) };
             if let Some(id) = id {

@@ -187,7 +187,8 @@ fn serve(
         feeding.keyframe = feeding.keyframe.max(Some(desired.encoding));
     }
     let Some(output) = output else { return };
-    match rewrite::send(packet, &output, Stream::Media { ssrc: leg.ssrc }, shape, receiver, context, sink) {
+    let stream = Stream::Media { ssrc: leg.ssrc, mid: leg.mid };
+    match rewrite::send(packet, &output, stream, shape, receiver, context, sink) {
         Ok((_, payload)) => {
             rest.forwarded += 1;
             leg.packets = leg.packets.wrapping_add(1);

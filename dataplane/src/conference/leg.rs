@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::keyframe::{Allowance, Throttle};
 use super::projection::{Last, Projection};
+use super::ssrc_slots::Mid;
 use crate::congestion::layer::LayerId;
 use crate::media::{Encoding, MediaKind};
 
@@ -26,6 +27,8 @@ pub struct Leg {
     pub receiver: usize,
     /// The SSRC that the media goes out on; [`NO_SSRC`] while the receiver's SSRCs carry other sources.
     pub ssrc: u32,
+    /// The m-section that its packets name, for a receiver that tells streams by that.
+    pub mid: Option<Mid>,
     /// The receiver does not want the source, whatever it has SSRCs for; audio only.
     pub unwanted: bool,
     /// The layer that the allocation grants; `None` is nothing.
@@ -125,6 +128,7 @@ impl Leg {
         Self {
             receiver,
             ssrc,
+            mid: None,
             unwanted: false,
             target,
             projection: Projection::following(last, indices.media, runs),
@@ -136,6 +140,11 @@ impl Leg {
             wishes: Allowance::default(),
             resent: None,
         }
+    }
+
+    /// The same, with packets that name this m-section.
+    pub fn in_section(self, mid: Option<Mid>) -> Self {
+        Self { mid, ..self }
     }
 
     /// Where a later leg on the same SSRCs has to go on.
@@ -152,7 +161,8 @@ impl Leg {
     /// The sender starts anew; the receiver sees the streams go on.
     pub fn restart(&mut self, kind: MediaKind) {
         if self.ssrc != NO_SSRC {
-            self.renew(Self::resuming(self.receiver, self.ssrc, kind, self.target, self.resume()));
+            let anew = Self::resuming(self.receiver, self.ssrc, kind, self.target, self.resume());
+            self.renew(Self { mid: self.mid, ..anew });
         }
     }
 

@@ -1,6 +1,7 @@
 //! SSRC rewriting at work: gives sources of a conference the slots of a receiver, moves the state of the streams from leg
 //! to leg, and tells the control plane. Packets of a source go only once the client was told what its SSRC carries.
 
+use super::extension_map::UriId;
 use super::grants::offered;
 use super::leg::Leg;
 use super::room::{Env, Room};
@@ -107,7 +108,8 @@ impl Room {
         }
         let source = self.sources.get_mut(place).and_then(Option::as_deref_mut);
         if let Some(leg) = source.and_then(|source| source.leg_mut(receiver)) {
-            leg.renew(Leg::resuming(receiver, granted.ssrcs.ssrc, kind, None, resume));
+            let carried = Leg::resuming(receiver, granted.ssrcs.ssrc, kind, None, resume);
+            leg.renew(carried.in_section(granted.mid));
         }
         true
     }
@@ -120,11 +122,16 @@ impl Room {
             return false;
         };
         let id = endpoint.id;
+        // Where a client negotiated an m-section for its packets, it looks for it in every one of them.
+        let negotiated = |kind| endpoint.negotiated.extensions.id(kind, UriId::MID).is_some();
+        let (audio, video) = (negotiated(MediaKind::Audio), negotiated(MediaKind::Video));
         let mapped = carried.into_iter().filter_map(|carried| {
             let source = self.sources.get(carried.source)?.as_deref()?;
             let owner = self.endpoints.get(source.owner)?.as_deref()?.id;
             let (kind, video_type) = (carried.kind, source.video_type);
-            Some(MappedSource { name: source.name.clone(), owner, kind, video_type, ssrcs: carried.ssrcs })
+            let stamped = if kind == MediaKind::Audio { audio } else { video };
+            let mid = carried.mid.filter(|_| stamped).map(|mid| mid.to_string());
+            Some(MappedSource { name: source.name.clone(), owner, kind, video_type, ssrcs: carried.ssrcs, mid })
         });
         let sources = mapped.collect();
         if env.emit(Event::SourcesMapped { endpoint: id, announcement, sources }) {

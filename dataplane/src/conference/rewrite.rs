@@ -7,6 +7,7 @@ use super::extension_map::{OutgoingExtensions, ReceivedExtensions, UriId};
 use super::payload::{Descriptor, PayloadView};
 use super::projection::Output;
 use super::projection::picture::Picture;
+use super::ssrc_slots::Mid;
 use crate::io::PacketSink;
 use crate::media::MediaKind;
 use crate::rtp::{Packet, dependency, extension, header, red, rtx};
@@ -35,6 +36,8 @@ pub enum Stream {
     Media {
         /// SSRC.
         ssrc: u32,
+        /// The m-section that its packets name.
+        mid: Option<Mid>,
     },
     /// The retransmission SSRC.
     Rtx {
@@ -44,6 +47,8 @@ pub enum Stream {
         payload_type: u8,
         /// Packet index on this SSRC.
         index: i64,
+        /// The m-section that its packets name: that of the media.
+        mid: Option<Mid>,
     },
 }
 
@@ -150,10 +155,15 @@ pub fn send(
         extensions.push(id, data);
         dependency = Some((id, templates));
     }
-    let (ssrc, payload_type, index) = match stream {
-        Stream::Media { ssrc } => (ssrc, shape.output().payload_type, output.sequence),
-        Stream::Rtx { ssrc, payload_type, index } => (ssrc, payload_type, index),
+    let (ssrc, payload_type, index, mid) = match stream {
+        Stream::Media { ssrc, mid } => (ssrc, shape.output().payload_type, output.sequence, mid),
+        Stream::Rtx { ssrc, payload_type, index, mid } => (ssrc, payload_type, index, mid),
     };
+    if let Some(mid) = &mid
+        && let Some(id) = receiver.negotiated.extensions.id(packet.kind, UriId::MID)
+    {
+        extensions.push(id, mid.as_bytes());
+    }
     let fields = header::HeaderFields {
         padding: false,
         marker: packet.rtp.marker() || output.ends_picture,

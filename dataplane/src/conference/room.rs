@@ -292,7 +292,8 @@ impl Room {
                 }
                 Some(slots) => {
                     if let Some(ssrcs) = slots.kind(kind).ssrcs(place) {
-                        leg.renew(Leg::resuming(index, ssrcs.ssrc, kind, leg.target, Resume::first(ssrcs)));
+                        let anew = Leg::resuming(index, ssrcs.ssrc, kind, leg.target, Resume::first(ssrcs));
+                        leg.renew(anew.in_section(slots.kind(kind).mid(place)));
                     }
                 }
             }
@@ -329,6 +330,14 @@ impl Room {
         let numbered = negotiated.extensions.id(MediaKind::Video, UriId::TRANSPORT_CC).is_some();
         if endpoint.home.is_none() && endpoint.downlink.is_none() && (numbered || negotiated.feedback.remb) {
             endpoint.downlink = Some(Box::new(Downlink::new(env.config.bandwidth)));
+        }
+        let sections = |n: &Negotiated| {
+            [MediaKind::Audio, MediaKind::Video].map(|kind| n.extensions.id(kind, UriId::MID).is_some())
+        };
+        if sections(&endpoint.negotiated) != sections(&negotiated)
+            && let Some(slots) = endpoint.ssrc_slots.as_deref_mut()
+        {
+            slots.sections_changed();
         }
         endpoint.negotiated = negotiated;
         for source in self.sources.iter_mut().flatten() {

@@ -22,10 +22,44 @@ const WAITING: usize = 64;
 /// Time between two attempts while all slots are in use.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// The m-section that a slot's packets name: `a` or `v` and the number of the slot, the same as long as there is the slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mid {
+    bytes: [u8; Self::MAX],
+    len: u8,
+}
+
+impl Mid {
+    /// A letter and five digits.
+    const MAX: usize = 6;
+
+    fn new(kind: MediaKind, slot: usize) -> Self {
+        let mut bytes = [0; Self::MAX];
+        let letter = if kind == MediaKind::Audio { 'a' } else { 'v' };
+        // More slots than that have no SSRCs to be found by either.
+        let text = format!("{letter}{}", slot % 100_000);
+        let len = text.len().min(Self::MAX);
+        bytes[..len].copy_from_slice(&text.as_bytes()[..len]);
+        Self { bytes, len: len as u8 }
+    }
+
+    /// As it stands in a packet.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
+    }
+}
+
+impl std::fmt::Display for Mid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(std::str::from_utf8(self.as_bytes()).unwrap_or_default())
+    }
+}
+
 /// The SSRCs of one slot, and what they carry.
 #[derive(Debug)]
 struct Slot {
     ssrcs: Encoding,
+    mid: Option<Mid>,
     /// Place in the conference of the source that it carries.
     source: Option<usize>,
     /// Name of the source that it carries, or carried last.
@@ -77,6 +111,11 @@ impl Slots {
     /// The SSRCs on which a source goes out.
     pub fn ssrcs(&self, source: usize) -> Option<Encoding> {
         self.of(source).map(|slot| slot.ssrcs)
+    }
+
+    /// The m-section that a source goes out in.
+    pub fn mid(&self, source: usize) -> Option<Mid> {
+        self.of(source).and_then(|slot| slot.mid)
     }
 
     /// Places of the sources that have a slot.
@@ -141,6 +180,8 @@ enum Choice {
 pub struct Granted {
     /// The SSRCs that it goes out on from now on, once the receiver was told.
     pub ssrcs: Encoding,
+    /// The m-section that its packets name.
+    pub mid: Option<Mid>,
     /// The source that they carried until now: its state is the state of the streams.
     pub evicted: Option<usize>,
     /// Where the streams go on, if nothing was evicted.
@@ -156,6 +197,8 @@ pub struct Carried {
     pub kind: MediaKind,
     /// SSRCs of the bridge.
     pub ssrcs: Encoding,
+    /// The m-section that their packets name.
+    pub mid: Option<Mid>,
 }
 
 /// All slots of one receiver.
@@ -166,6 +209,7 @@ pub struct SsrcSlots {
     /// Those of video.
     video: Slots,
     random: u64,
+    mids: bool,
     /// Number of the last announcement.
     announced: u64,
     /// The last one that the client was told.
@@ -183,6 +227,7 @@ impl SsrcSlots {
             audio: Slots::new(settings.audio),
             video: Slots::new(settings.video),
             random: settings.seed,
+            mids: settings.mids,
             announced: 0,
             told: 0,
             news: false,
@@ -225,7 +270,7 @@ impl SsrcSlots {
         let slots = self.kind_mut(kind);
         let slot = slots.slots.get_mut(at)?;
         let evicted = slot.source.replace(source);
-        let granted = Granted { ssrcs: slot.ssrcs, evicted, resume: slot.resume };
+        let granted = Granted { ssrcs: slot.ssrcs, mid: slot.mid, evicted, resume: slot.resume };
         if slot.name != name {
             name.clone_into(&mut slot.name);
             slot.since = now;
@@ -239,8 +284,10 @@ impl SsrcSlots {
         let ssrc = self.next_ssrc(&taken);
         let rtx = (kind == MediaKind::Video).then(|| self.next_ssrc(&|other| other == ssrc || taken(other)));
         let ssrcs = Encoding { ssrc, rtx };
+        let mid = self.mids.then(|| Mid::new(kind, self.kind(kind).slots.len()));
         let slot = Slot {
             ssrcs,
+            mid,
             source: None,
             name: String::new(),
             used: now,
@@ -310,10 +357,15 @@ impl SsrcSlots {
             for slot in &mut slots.slots {
                 let Some(source) = slot.source else { continue };
                 slot.told.get_or_insert(self.announced);
-                carried.push(Carried { source, kind, ssrcs: slot.ssrcs });
+                carried.push(Carried { source, kind, ssrcs: slot.ssrcs, mid: slot.mid });
             }
         }
         Some((self.announced, carried))
+    }
+
+    /// Whether packets name their m-sections changed: the client has to know.
+    pub fn sections_changed(&mut self) {
+        self.news |= self.mids && !(self.audio.slots.is_empty() && self.video.slots.is_empty());
     }
 
     /// The announcement could not be handed on: it is to be made again.

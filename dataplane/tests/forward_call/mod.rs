@@ -142,7 +142,12 @@ impl Call {
         media: Media,
         sources: Vec<SourceDescription>,
     ) -> usize {
-        let rewriting = SsrcRewriting { audio, video, seed: 7 };
+        let rewriting = SsrcRewriting { audio, video, seed: 7, mids: true };
+        self.join_with(0, Some(rewriting), media, sources)
+    }
+
+    /// The same with all settings.
+    pub fn join_as(&mut self, rewriting: SsrcRewriting, media: Media, sources: Vec<SourceDescription>) -> usize {
         self.join_with(0, Some(rewriting), media, sources)
     }
 

@@ -24,7 +24,7 @@ impl Mappings {
     pub(super) fn shown(&self) -> Value {
         let shown = |mapped: &MappedSource| {
             let told = self.told.contains(mapped);
-            json!({ "source": mapped.name, "ssrc": mapped.ssrcs.ssrc, "rtx": mapped.ssrcs.rtx, "told": told })
+            json!({ "source": mapped.name, "ssrc": mapped.ssrcs.ssrc, "rtx": mapped.ssrcs.rtx, "mid": mapped.mid, "told": told })
         };
         self.current.iter().map(shown).collect()
     }
@@ -60,13 +60,13 @@ impl Endpoints {
         for mapped in current.into_iter().filter(|mapped| !told.contains(mapped)) {
             // One that expired meanwhile is of no interest any more.
             let Some(owner) = self.endpoints.get(&mapped.owner).map(|e| e.label.clone()) else { continue };
-            let (source, ssrc) = (mapped.name, mapped.ssrcs.ssrc);
+            let (source, ssrc, mid) = (mapped.name, mapped.ssrcs.ssrc, mapped.mid);
             match (mapped.kind, mapped.ssrcs.rtx) {
                 (MediaKind::Video, Some(rtx)) => {
                     let video_type = convert::video_type_name(mapped.video_type);
-                    video.push(VideoSourceMapping { source, owner, ssrc, rtx, video_type });
+                    video.push(VideoSourceMapping { source, owner, ssrc, rtx, video_type, mid });
                 }
-                _ => audio.push(AudioSourceMapping { source, owner, ssrc }),
+                _ => audio.push(AudioSourceMapping { source, owner, ssrc, mid }),
             }
         }
         if !video.is_empty() {

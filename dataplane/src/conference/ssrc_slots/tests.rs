@@ -1,6 +1,6 @@
 use super::*;
 
-const SETTINGS: SsrcRewriting = SsrcRewriting { audio: 2, video: 3, seed: 1 };
+const SETTINGS: SsrcRewriting = SsrcRewriting { audio: 2, video: 3, seed: 1, mids: true };
 
 struct Rig {
     slots: SsrcSlots,
@@ -139,10 +139,10 @@ fn a_source_that_returns_gets_its_ssrcs_back_and_others_are_left_alone_at_first(
 fn what_is_mapped_is_told_before_it_counts() {
     let mut rig = Rig::new();
     assert!(rig.slots.announce().is_none());
-    let ssrcs = rig.audio(4).unwrap().ssrcs;
+    let Granted { ssrcs, mid, .. } = rig.audio(4).unwrap();
     assert!(!rig.slots.is_told(MediaKind::Audio, 4));
     let (first, carried) = rig.slots.announce().unwrap();
-    assert_eq!(carried, [Carried { source: 4, kind: MediaKind::Audio, ssrcs }]);
+    assert_eq!(carried, [Carried { source: 4, kind: MediaKind::Audio, ssrcs, mid }]);
     assert!(rig.slots.announce().is_none(), "said already");
     rig.audio(5);
     let (second, carried) = rig.slots.announce().unwrap();

@@ -8,16 +8,29 @@ use crate::channel::{AudioSourceMapping, VideoSourceMapping};
 fn mapped(name: &str, owner: u32, kind: MediaKind, ssrc: u32) -> MappedSource {
     let rtx = (kind == MediaKind::Video).then_some(ssrc + 1);
     let (name, owner, video_type) = (name.to_owned(), EndpointId(owner), VideoType::Desktop);
-    MappedSource { name, owner, kind, video_type, ssrcs: Encoding { ssrc, rtx } }
+    let mid = Some(format!("{}{ssrc}", if rtx.is_some() { 'v' } else { 'a' }));
+    MappedSource { name, owner, kind, video_type, ssrcs: Encoding { ssrc, rtx }, mid }
 }
 
 fn video_map(source: &str, owner: &str, ssrc: u32) -> ToClient {
     let (source, owner) = (source.to_owned(), owner.to_owned());
-    ToClient::VideoSources(vec![VideoSourceMapping { source, owner, ssrc, rtx: ssrc + 1, video_type: "DESKTOP" }])
+    ToClient::VideoSources(vec![VideoSourceMapping {
+        source,
+        owner,
+        ssrc,
+        rtx: ssrc + 1,
+        video_type: "DESKTOP",
+        mid: Some(format!("v{ssrc}")),
+    }])
 }
 
 fn audio_map(source: &str, owner: &str, ssrc: u32) -> ToClient {
-    ToClient::AudioSources(vec![AudioSourceMapping { source: source.to_owned(), owner: owner.to_owned(), ssrc }])
+    ToClient::AudioSources(vec![AudioSourceMapping {
+        source: source.to_owned(),
+        owner: owner.to_owned(),
+        ssrc,
+        mid: Some(format!("a{ssrc}")),
+    }])
 }
 
 impl Fixture {
@@ -74,8 +87,8 @@ fn without_a_channel_nothing_is_told_and_a_new_one_is_told_everything() {
     assert_eq!(fixture.settled(), []);
     let shown = |fixture: &Fixture| fixture.endpoints.debug(id).unwrap()["mapped_sources"].clone();
     let expected = json!([
-        { "source": "b-a0", "ssrc": 20, "rtx": null, "told": false },
-        { "source": "b-v0", "ssrc": 10, "rtx": 11, "told": false },
+        { "source": "b-a0", "ssrc": 20, "rtx": null, "mid": "a20", "told": false },
+        { "source": "b-v0", "ssrc": 10, "rtx": 11, "mid": "v10", "told": false },
     ]);
     assert_eq!(shown(&fixture), expected);
     for _ in 0..2 {
