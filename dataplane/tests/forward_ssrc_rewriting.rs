@@ -255,6 +255,7 @@ fn no_media_section_is_named_to_who_did_not_negotiate_it() {
         let mut m = Meeting::of(1, |call| call.join_with_mids(2, 2, media, vec![]));
         m.say(0);
         m.tell();
+        assert!(m.map.iter().all(|mapped| mapped.mid.is_some() == (Some(mapped.kind) == negotiated)));
         m.picture(0, true);
         m.say(0);
         let got = m.got();

@@ -1,9 +1,9 @@
-//! The ICE agent of one endpoint against a peer that knows the passwords and does as it likes.
+//! The ICE agents of one endpoint against a peer that knows the passwords and does as it likes.
 //!
-//! Fed: the role, then steps: requests, answers to checks of ours, raw datagrams, candidates, restarts, time.
+//! Fed: the role, then steps: requests, answers to checks of ours, raw datagrams, candidates, restarts from either side, time.
 //! Held: nothing panics; an unauthenticated message has no effect at all; one request is answered by one message that is not
-//! larger than 1.5 times itself, and by at most one check per path and pace; pairs stay within their bound; the agent says
-//! of a path that it was learnt before it sends media there; timers advance.
+//! larger than 1.5 times itself, and by at most one check per path, generation and pace; pairs and generations stay within
+//! their bounds; a path is said to be learnt before media is sent there, and not forgotten while it is; timers advance.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use ring::rand::SystemRandom;
 use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
-use ringbridge_dataplane::ice::{Agent, AgentConfig, AgentEvent, Context, MAX_PAIRS, transaction_owner};
+use ringbridge_dataplane::ice::{
+    Agent, AgentConfig, AgentEvent, Context, MAX_PAIRS, Session, SessionEvent, transaction_owner,
+};
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::io::Path;
 use ringbridge_dataplane::ring::{IceCredentials, RemoteCandidate};
@@ -26,18 +28,21 @@ const OURS: &str = "our password of 22 char";
 const THEIRS: [&str; 3] = ["their password", "another password", ""];
 
 struct World {
-    agent: Agent,
+    agent: Session,
+    /// Number of the latest restart.
+    generation: u32,
     stats: WorkerStats,
     sink: ListSink,
     now: Instant,
-    /// The password index that the agent was told last.
+    /// The password index that was told last, and all that were told.
     remote: Option<usize>,
-    /// Checks of ours, newest last: path, transaction.
-    checks: Vec<(Path, [u8; 12])>,
+    told: HashSet<usize>,
+    /// Checks of ours, newest last: path, transaction, index of the password, our ufrag.
+    checks: Vec<(Path, [u8; 12], usize, String)>,
     learnt: HashSet<Path>,
     selected: Option<Path>,
-    /// Paths whose requests triggered a check since time passed or an answer came.
-    triggered: HashSet<Path>,
+    /// Paths whose requests triggered a check of a generation since time passed or an answer came.
+    triggered: HashSet<(Path, String)>,
 }
 
 fn random() -> &'static SystemRandom {
@@ -47,6 +52,11 @@ fn random() -> &'static SystemRandom {
 
 fn credentials(index: usize) -> IceCredentials {
     IceCredentials { ufrag: format!("theirs{index}"), pwd: THEIRS[index].to_owned() }
+}
+
+/// Our ufrag of a generation.
+fn ours(generation: u32) -> String {
+    if generation == 0 { "3ours".to_owned() } else { format!("3ours{generation}") }
 }
 
 fn path(input: &mut Input<'_>) -> Path {
@@ -62,7 +72,7 @@ fn path(input: &mut Input<'_>) -> Path {
 }
 
 impl World {
-    fn with<R>(&mut self, step: impl FnOnce(&mut Agent, Instant, &mut Context<'_, ListSink>) -> R) -> R {
+    fn with<R>(&mut self, step: impl FnOnce(&mut Session, Instant, &mut Context<'_, ListSink>) -> R) -> R {
         let Self { agent, stats, sink, now, .. } = self;
         step(agent, *now, &mut Context { sink, stats, random: random() })
     }
@@ -76,14 +86,18 @@ impl World {
             let message = Message::parse(&datagram).expect("the agent sends STUN");
             if message.class == Class::Request {
                 assert_eq!(transaction_owner(&message.transaction), (3, EndpointId(77)));
-                let theirs = self.remote.expect("a check needs credentials");
+                let username = String::from_utf8(message.username.expect("a username").to_vec()).expect("text");
+                let (remote, local) = username.split_once(':').expect("two parts");
+                let theirs = remote.strip_prefix("theirs").and_then(|n| n.parse().ok()).expect("their ufrag");
+                assert!(self.told.contains(&theirs), "a check needs credentials");
                 assert!(message.verify(&integrity_key(THEIRS[theirs])));
-                self.checks.push((path, message.transaction));
+                self.checks.push((path, message.transaction, theirs, local.to_owned()));
             } else {
                 assert!(message.verify(&integrity_key(OURS)));
             }
         }
         while let Some(event) = self.agent.poll_event() {
+            let SessionEvent::Agent(event) = event else { continue };
             match event {
                 AgentEvent::Learnt { path, .. } => drop(self.learnt.insert(path)),
                 AgentEvent::Forgotten { path } => {
@@ -98,7 +112,8 @@ impl World {
             }
         }
         assert_eq!(self.agent.selected(), self.selected);
-        assert!(self.agent.learnt_paths().count() <= MAX_PAIRS);
+        assert!(self.agent.learnt_paths().count() <= 2 * MAX_PAIRS);
+        assert!(self.agent.local_ufrags().count() <= 2, "two generations at most");
         assert_eq!(self.agent.learnt_paths().collect::<HashSet<_>>(), self.learnt);
         (messages, bytes)
     }
@@ -118,11 +133,13 @@ impl World {
             assert_eq!(messages, 0, "an unauthenticated message is not answered");
         }
         if message.class == Class::Request {
-            if self.checks[checks..].iter().any(|(to, _)| *to == path) {
-                assert!(self.triggered.insert(path), "a flood of requests becomes a flood of checks");
+            let news: HashSet<String> =
+                self.checks[checks..].iter().filter(|c| c.0 == path).map(|c| c.3.clone()).collect();
+            for local in news {
+                assert!(self.triggered.insert((path, local)), "a flood of requests becomes a flood of checks");
             }
         } else {
-            self.triggered.remove(&path);
+            self.triggered.retain(|(to, _)| *to != path);
         }
         // The answer, a triggered check and a nomination.
         assert!(messages <= 3, "{messages} messages for one");
@@ -160,11 +177,13 @@ pub fn run(data: &[u8]) {
         sockets: sockets.into(),
     };
     let mut world = World {
-        agent: Agent::new(config, random()),
+        agent: Session::new(Agent::new(config, random())),
+        generation: 0,
         stats: WorkerStats::default(),
         sink: ListSink::default(),
         now: Instant::now(),
         remote: None,
+        told: HashSet::new(),
         checks: Vec::new(),
         learnt: HashSet::new(),
         selected: None,
@@ -179,7 +198,8 @@ pub fn run(data: &[u8]) {
                 let (from, flags) = (path(&mut input), input.u8());
                 let transaction: [u8; 12] = std::array::from_fn(|_| 7);
                 let mut buffer = [0; 600];
-                let username = format!("3ours:theirs{}", world.remote.unwrap_or(0));
+                let ours = ours(if flags & 0x80 == 0 { 0 } else { world.generation });
+                let username = format!("{ours}:theirs{}", world.remote.unwrap_or(0));
                 let mut writer = Writer::new(&mut buffer, Class::Request, &transaction).username(username.as_bytes());
                 if flags & 1 == 0 {
                     writer = writer.priority(input.u32());
@@ -198,18 +218,18 @@ pub fn run(data: &[u8]) {
             }
             // An answer to one of our checks, from where it went or from elsewhere.
             2 | 3 => {
-                let Some((to, transaction)) = world
+                let Some((to, transaction, theirs, _)) = world
                     .checks
                     .len()
                     .checked_sub(1 + usize::from(input.u8()) % 12)
                     .and_then(|index| world.checks.get(index))
-                    .copied()
+                    .cloned()
                 else {
                     continue;
                 };
                 let flags = input.u8();
                 let from = if flags & 1 == 1 { path(&mut input) } else { to };
-                let password = if flags & 2 == 2 { "wrong" } else { THEIRS[world.remote.unwrap_or(0)] };
+                let password = if flags & 2 == 2 { "wrong" } else { THEIRS[theirs] };
                 let mut buffer = [0; 300];
                 let class = if flags & 4 == 4 { Class::Error } else { Class::Success };
                 let mut writer = Writer::new(&mut buffer, class, &transaction).mapped(([192, 0, 2, 9], 9).into());
@@ -224,7 +244,7 @@ pub fn run(data: &[u8]) {
             4 => {
                 let (from, kind) = (path(&mut input), input.pick(&[0x0001, 0x0011, 0x0101, 0x0111]));
                 let password = input.pick(&[OURS, OURS, THEIRS[0], "wrong"]);
-                let transaction = world.checks.last().map_or([9; 12], |(_, transaction)| *transaction);
+                let transaction = world.checks.last().map_or([9; 12], |check| check.1);
                 let message = sign(kind, transaction, input.bytes(), password);
                 world.deliver(from, &message);
             }
@@ -248,13 +268,35 @@ pub fn run(data: &[u8]) {
                     .collect();
                 let remote = (flags & 1 == 1).then(|| usize::from(flags >> 1) % THEIRS.len());
                 world.remote = remote.or(world.remote);
+                world.told.extend(remote);
                 let now = world.now;
                 world.agent.set_remote(now, remote.map(credentials), &candidates);
                 world.settle();
             }
             7 => world.pass(Duration::from_millis(u64::from(input.u8()))),
             8 => world.pass(Duration::from_millis(u64::from(input.u16()))),
-            _ => world.sink.full = input.flag(),
+            _ => match input.u8() {
+                full @ 0..=1 => world.sink.full = full == 1,
+                // A restart, perhaps the same again.
+                step if step & 1 == 1 => {
+                    world.generation += u32::from(step & 2 == 0);
+                    let (now, generation) = (world.now, world.generation);
+                    let local = IceCredentials { ufrag: ours(generation), pwd: OURS.to_owned() };
+                    world.agent.restart(now, generation, local, random());
+                    world.settle();
+                }
+                // The peer's part of one, perhaps of another.
+                step => {
+                    let remote = usize::from(step >> 3) % THEIRS.len();
+                    let generation = world.generation.wrapping_sub(u32::from(step & 4 == 4));
+                    let candidate =
+                        RemoteCandidate { addr: path(&mut input).remote, priority: 5, relayed: step & 64 == 64 };
+                    let (now, with) = (world.now, step & 2 == 2);
+                    world.told.insert(remote);
+                    world.agent.answer_restart(now, generation, with.then(|| credentials(remote)), &[candidate]);
+                    world.settle();
+                }
+            },
         }
     }
     world.sink.full = false;

@@ -107,8 +107,8 @@ export class Session extends EventTarget {
       disableSimulcast: !(this.options.simulcast ?? (codec !== 'av1' && codec !== 'h264')),
       ...(this.options.shareFps && { desktopSharingFrameRate: { min: 5, max: this.options.shareFps } }),
       ...(this.options.current && codec && { videoQuality: { codecPreferenceOrder: [codec.toUpperCase()] } }),
-      // Only a current library knows it.
-      enableIceRestart: true,
+      // To the packaged library it means something else.
+      ...(this.options.current && { enableIceRestart: true }),
       ...(libraryCodec && !this.options.current && { videoQuality: { preferredCodec: libraryCodec, enforcePreferredCodec: true } }),
     });
     this.conference = conference;

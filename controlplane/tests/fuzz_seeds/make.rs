@@ -346,6 +346,12 @@ fn machines(seeds: &Seeds) {
     ice.extend([0, 5, 2, 0, 0, 0, 0x6e, 1, 2, 3, 4, 5, 6, 7, 8]);
     ice.extend([2, 0, 0, 7, 60, 2, 0, 0, 8, 0, 20, 2, 0, 0, 8, 0, 0x80]);
     seeds.write("ice", "connects", &ice);
+    // A restart, a request under its ufrag from elsewhere, its credentials, answers to its checks, the end of the transition.
+    ice.extend([9, 5, 0, 9, 0x80, 0, 0, 0, 0x6e, 1, 2, 3, 4, 5, 6, 7, 8, 9, 2, 9]);
+    ice.extend([
+        2, 0, 0, 7, 60, 2, 0, 0, 7, 60, 2, 0, 0, 8, 0xff, 0x0f, 0, 9, 0x80, 0, 0, 0, 0x6e, 1, 2, 3, 4, 5, 6, 7, 8,
+    ]);
+    seeds.write("ice", "restarts", &ice);
     let mut role =
         vec![0, 6, 1, 0, 5, 2, 0, 0, 0, 0x6e, 255, 255, 255, 255, 255, 255, 255, 255, 7, 55, 2, 0, 12, 7, 55];
     role.extend([4, 5, 0, 0, 12, 0, 0x24, 0, 4, 1, 2, 3, 4, 0, 0x25, 0, 0, 5, 5, 20]);

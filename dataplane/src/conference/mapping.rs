@@ -1,6 +1,9 @@
 //! SSRC rewriting at work: gives sources of a conference the slots of a receiver, moves the state of the streams from leg
 //! to leg, and tells the control plane. Packets of a source go only once the client was told what its SSRC carries.
 
+use std::sync::Arc;
+
+use super::extension_map::UriId;
 use super::grants::offered;
 use super::leg::Leg;
 use super::room::{Env, Room};
@@ -120,12 +123,15 @@ impl Room {
         else {
             return false;
         };
-        let id = endpoint.id;
+        let (id, negotiated) = (endpoint.id, Arc::clone(&endpoint.negotiated));
+        let extensions = &negotiated.extensions;
         let mapped = carried.into_iter().filter_map(|carried| {
             let source = self.sources.get(carried.source)?.as_deref()?;
             let owner = self.endpoints.get(source.owner)?.as_deref()?.id;
             let (kind, video_type) = (carried.kind, source.video_type);
-            let (ssrcs, mid) = (carried.ssrcs, carried.mid);
+            // Packets name no section by an extension that was not negotiated.
+            let named = extensions.id(kind, UriId::MID).is_some();
+            let (ssrcs, mid) = (carried.ssrcs, carried.mid.filter(|_| named));
             Some(MappedSource { name: source.name.clone(), owner, kind, video_type, ssrcs, mid })
         });
         let sources = mapped.collect();
