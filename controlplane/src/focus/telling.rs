@@ -23,8 +23,7 @@ use crate::jingle::{Jingle, OwnedSource, SourceSet, json_sources, xml_sources};
 const MEMBERS: usize = 100;
 /// Media waits so long at most, whatever the client does.
 pub(super) const LONGEST: Duration = Duration::from_secs(3);
-/// After the acknowledgement a client gets this, and twice the time that the acknowledgement took, before it gets sound. Picture
-/// is let go at once: it begins with a keyframe, which has to be asked for, and takes a moment of its own.
+/// After the acknowledgement a client gets this, and twice the time that the acknowledgement took.
 const LEAST: Duration = Duration::from_millis(100);
 const MOST: Duration = Duration::from_millis(1_500);
 /// Ends of waits that are this close are told to the bridge together.
@@ -53,7 +52,7 @@ impl Focus {
                     continue;
                 }
                 let known = |ssrc: u32| told.is_some_and(|told| told.sources.iter().any(|source| source.ssrc == ssrc));
-                for (name, _) in names(set.sources.iter().filter(|source| !known(source.ssrc))) {
+                for name in names(set.sources.iter().filter(|source| !known(source.ssrc))) {
                     member.untold.entry(name).or_insert(now + LONGEST);
                 }
             }
@@ -65,21 +64,21 @@ impl Focus {
         self.send_untold(now, room, changed);
     }
 
-    /// A member acknowledged, or refused, what it was told at that time: names of sources, and whether they are video.
+    /// A member acknowledged, or refused, what it was told at that time.
     pub(super) fn told(
         &mut self,
         now: Instant,
         room: &BareJid,
         nick: &str,
         sid: &str,
-        (told, at): (Vec<(String, bool)>, Instant),
+        (told, at): (Vec<String>, Instant),
     ) {
         let Some(conference) = self.conferences.get_mut(room) else { return };
         let Some(member) = conference.members.get_mut(nick).filter(|member| member.sid == sid) else { return };
         let moment = (LEAST + 2 * now.saturating_duration_since(at)).min(MOST);
-        for (name, video) in told {
+        for name in told {
             if let Some(until) = member.untold.get_mut(&name) {
-                *until = (*until).min(if video { now } else { now + moment });
+                *until = (*until).min(now + moment);
             }
         }
         conference.note_untold();
@@ -193,10 +192,9 @@ fn untold(nick: &str, member: &Member) -> Endpoint {
     Endpoint { untold: Some(Untold { sources }), ..Endpoint::new(nick) }
 }
 
-/// Names of sources and whether they are video, each once: those of one simulcast are one.
-fn names<'a>(sources: impl IntoIterator<Item = &'a OwnedSource>) -> Vec<(String, bool)> {
-    let named = |source: &OwnedSource| Some((source.name.clone()?, source.video));
-    let mut names: Vec<(String, bool)> = sources.into_iter().filter_map(named).collect();
+/// Names of sources, each once: those of one simulcast are one.
+fn names<'a>(sources: impl IntoIterator<Item = &'a OwnedSource>) -> Vec<String> {
+    let mut names: Vec<String> = sources.into_iter().filter_map(|source| source.name.clone()).collect();
     names.sort_unstable();
     names.dedup();
     names
