@@ -63,12 +63,12 @@ fn who_is_in_the_call_is_told_before_a_newcomers_media_comes() {
     for name in OF_BOB {
         assert!(held_in_time(&mut world, "alice", "bob", name), "{name}");
     }
-    // Its acknowledgement took half a second: it is busy, and has another one and a bit.
+    // Its acknowledgement took half a second: it is busy, and has three times that and a bit more.
     world.wait(Duration::from_millis(500));
     world.acknowledge(ROOM, "alice");
-    world.wait(Duration::from_millis(900));
+    world.wait(Duration::from_millis(1_550));
     assert_eq!(held(&mut world, "alice"), OF_BOB);
-    world.wait(Duration::from_millis(250));
+    world.wait(Duration::from_millis(150));
     assert_eq!(held(&mut world, "alice"), [""; 0]);
 }
 
