@@ -63,12 +63,15 @@ fn who_is_in_the_call_is_told_before_a_newcomers_media_comes() {
     for name in OF_BOB {
         assert!(held_in_time(&mut world, "alice", "bob", name), "{name}");
     }
-    // Its acknowledgement took half a second: it is busy, and has three times that and a bit more.
+    // Its acknowledgement took half a second: it is busy, and has another one and a bit before it gets sound. The picture has
+    // to begin with a keyframe, and takes a moment of its own.
     world.wait(Duration::from_millis(500));
     world.acknowledge(ROOM, "alice");
-    world.wait(Duration::from_millis(1_550));
-    assert_eq!(held(&mut world, "alice"), OF_BOB);
-    world.wait(Duration::from_millis(150));
+    world.wait(Duration::from_millis(1));
+    assert_eq!(held(&mut world, "alice"), ["bob-a0"]);
+    world.wait(Duration::from_millis(900));
+    assert_eq!(held(&mut world, "alice"), ["bob-a0"]);
+    world.wait(Duration::from_millis(250));
     assert_eq!(held(&mut world, "alice"), [""; 0]);
 }
 
@@ -188,8 +191,8 @@ fn forty_members_are_told_and_released_in_few_requests() {
     let requests = &world.bridge("jvb1").requests[before..];
     let waits: Vec<usize> =
         requests.iter().map(|r| r.endpoints.iter().filter(|e| e.untold.is_some()).count()).collect();
-    assert_eq!(waits.iter().sum::<usize>(), 80, "each is held and released once: {waits:?}");
-    assert!(waits.iter().filter(|count| **count > 0).count() <= 4, "{waits:?}");
+    assert_eq!(waits.iter().sum::<usize>(), 120, "each is held, gets the picture, gets sound: {waits:?}");
+    assert!(waits.iter().filter(|count| **count > 0).count() <= 6, "{waits:?}");
     // A conference beyond a hundred does without.
     let mut large = World::new();
     large.add_bridge("jvb1", &[("ringbridge", "0.1.0")]);

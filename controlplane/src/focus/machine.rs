@@ -85,8 +85,8 @@ pub(super) enum Pending {
     IceRestart { room: BareJid, nick: String, session: String, sid: String },
     /// A session-initiate, answered or not.
     Initiate { room: BareJid, nick: String, sid: String },
-    /// Sources that a member was told of in that session, and when.
-    Told { room: BareJid, nick: String, sid: String, told: Vec<String>, at: Instant },
+    /// Sources that a member was told of in that session, whether they are video, and when.
+    Told { room: BareJid, nick: String, sid: String, told: Vec<(String, bool)>, at: Instant },
     /// Health of a bridge.
     Health { bridge: String },
     /// Whether the server listens.

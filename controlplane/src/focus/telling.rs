@@ -23,11 +23,10 @@ use crate::jingle::{Jingle, OwnedSource, SourceSet, json_sources, xml_sources};
 const MEMBERS: usize = 100;
 /// Media waits so long at most, whatever the client does.
 pub(super) const LONGEST: Duration = Duration::from_secs(3);
-/// After the acknowledgement a client gets this, and three times the time that the acknowledgement took. Picture and sound
-/// alike: a Firefox that got the picture with the acknowledgement had no stream for it ever after, in 1 of 7 calls.
-const LEAST: Duration = Duration::from_millis(150);
-const BUSY: u32 = 3;
-const MOST: Duration = Duration::from_millis(2_000);
+/// After the acknowledgement a client gets this, and twice the time that the acknowledgement took, before it gets sound. Picture
+/// is let go at once: it begins with a keyframe, which has to be asked for, and takes a moment of its own.
+const LEAST: Duration = Duration::from_millis(100);
+const MOST: Duration = Duration::from_millis(1_500);
 /// Ends of waits that are this close are told to the bridge together.
 const TOGETHER: Duration = Duration::from_millis(40);
 
@@ -54,7 +53,7 @@ impl Focus {
                     continue;
                 }
                 let known = |ssrc: u32| told.is_some_and(|told| told.sources.iter().any(|source| source.ssrc == ssrc));
-                for name in names(set.sources.iter().filter(|source| !known(source.ssrc))) {
+                for (name, _) in names(set.sources.iter().filter(|source| !known(source.ssrc))) {
                     member.untold.entry(name).or_insert(now + LONGEST);
                 }
             }
@@ -66,21 +65,21 @@ impl Focus {
         self.send_untold(now, room, changed);
     }
 
-    /// A member acknowledged, or refused, what it was told at that time.
+    /// A member acknowledged, or refused, what it was told at that time: names of sources, and whether they are video.
     pub(super) fn told(
         &mut self,
         now: Instant,
         room: &BareJid,
         nick: &str,
         sid: &str,
-        (told, at): (Vec<String>, Instant),
+        (told, at): (Vec<(String, bool)>, Instant),
     ) {
         let Some(conference) = self.conferences.get_mut(room) else { return };
         let Some(member) = conference.members.get_mut(nick).filter(|member| member.sid == sid) else { return };
-        let moment = (LEAST + BUSY * now.saturating_duration_since(at)).min(MOST);
-        for name in told {
+        let moment = (LEAST + 2 * now.saturating_duration_since(at)).min(MOST);
+        for (name, video) in told {
             if let Some(until) = member.untold.get_mut(&name) {
-                *until = (*until).min(now + moment);
+                *until = (*until).min(if video { now } else { now + moment });
             }
         }
         conference.note_untold();
@@ -194,9 +193,10 @@ fn untold(nick: &str, member: &Member) -> Endpoint {
     Endpoint { untold: Some(Untold { sources }), ..Endpoint::new(nick) }
 }
 
-/// Names of sources, each once: those of one simulcast are one.
-fn names<'a>(sources: impl IntoIterator<Item = &'a OwnedSource>) -> Vec<String> {
-    let mut names: Vec<String> = sources.into_iter().filter_map(|source| source.name.clone()).collect();
+/// Names of sources and whether they are video, each once: those of one simulcast are one.
+fn names<'a>(sources: impl IntoIterator<Item = &'a OwnedSource>) -> Vec<(String, bool)> {
+    let named = |source: &OwnedSource| Some((source.name.clone()?, source.video));
+    let mut names: Vec<(String, bool)> = sources.into_iter().filter_map(named).collect();
     names.sort_unstable();
     names.dedup();
     names
