@@ -19,7 +19,7 @@ its address. Ctrl-C stops all of it. What it writes lies under target/demo.
   --participants N     2 to 50, default 3; above 4 scripted participants fill the room beside two browsers
   --seconds S          length of the measurement, default 10; from 120 on memory, freezes and the log count too
   --codec NAME         the video codec that all prefer; another codec on the wire fails the check
-  --firefox N          the last N browsers are Firefox; then what everybody decodes has to have the height that its sender sends
+  --firefox N          the last N browsers are Firefox; then everybody has to get to the height that its sender sends
   --asymmetric         the first participant uses other payload types and header-extension ids
   --p2p                allow peer to peer; with two participants media must flow so
   --io NAME            the bridge's I/O backend; default: it chooses
