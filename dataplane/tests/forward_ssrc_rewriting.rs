@@ -6,7 +6,7 @@ mod forward_call;
 use forward_call::*;
 use ringbridge_dataplane::media::MediaKind::{Audio, Video};
 use ringbridge_dataplane::media::*;
-use ringbridge_dataplane::ring::{Command, Event, MappedSource};
+use ringbridge_dataplane::ring::{Command, Event, MappedSource, SsrcRewriting};
 use ringbridge_dataplane::stats::Counter;
 use rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
@@ -191,6 +191,11 @@ fn a_remapped_video_ssrc_goes_on_seamlessly() {
     assert_eq!(vp8_ids(&after[2].payload).0, (id + 1) & 0x7fff);
 }
 
+/// A receiver that finds the media section of a packet by its id.
+fn by_mid(audio: usize, video: usize) -> Option<SsrcRewriting> {
+    Some(SsrcRewriting { audio, video, seed: 7, mids: true })
+}
+
 /// Text of the media section id that a packet carries under an id.
 fn mid_of(packet: &RtpPacket, id: u8) -> Option<String> {
     packet.header.get_extension(id).map(|data| String::from_utf8(data.to_vec()).unwrap())
@@ -198,7 +203,7 @@ fn mid_of(packet: &RtpPacket, id: u8) -> Option<String> {
 
 #[test]
 fn every_packet_names_the_media_section_that_the_client_was_told() {
-    let mut m = Meeting::of(3, |call| call.join_with_mids(2, 1, OTHER.media(), sources(90)));
+    let mut m = Meeting::of(3, |call| call.join_with(0, by_mid(2, 1), OTHER.media(), sources(90)));
     m.watch(&["0-v0"]);
     for n in [0, 1] {
         m.say(n);
@@ -252,7 +257,7 @@ fn no_media_section_is_named_to_who_did_not_negotiate_it() {
     for negotiated in [None, Some(Audio), Some(Video)] {
         let mut media = OTHER.media();
         media.header_extensions.retain(|e| e.uri != MID || Some(e.kind) == negotiated);
-        let mut m = Meeting::of(1, |call| call.join_with_mids(2, 2, media, vec![]));
+        let mut m = Meeting::of(1, |call| call.join_with(0, by_mid(2, 2), media, vec![]));
         m.say(0);
         m.tell();
         assert!(m.map.iter().all(|mapped| mapped.mid.is_some() == (Some(mapped.kind) == negotiated)));

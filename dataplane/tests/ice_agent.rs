@@ -1,15 +1,18 @@
 //! The ICE agent in virtual time, against the agent of the crate `is` and against hand-made messages.
 
+mod ice_out;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use ice_out::Out;
 use is::stun::{StunMessage, StunPacket};
 use is::{Candidate, IceAgent, IceAgentEvent, IceCreds, Protocol};
 use ring::rand::SystemRandom;
 use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
 use ringbridge_dataplane::ice::{Agent, AgentConfig, AgentEvent, Context, MAX_PAIRS};
 use ringbridge_dataplane::ids::EndpointId;
-use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
+use ringbridge_dataplane::io::{MAX_DATAGRAM, Path};
 use ringbridge_dataplane::ring::{IceCredentials, RemoteCandidate};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 
@@ -18,21 +21,6 @@ const PEER: &str = "198.51.100.7:4000";
 const BRIDGE_PWD: &str = "bridge-password-of-22c";
 const PEER_PWD: &str = "peer-password-of-22chr";
 const SECOND: Duration = Duration::from_secs(1);
-
-struct Out {
-    slot: Vec<u8>,
-    sent: Vec<(Path, Vec<u8>)>,
-}
-
-impl PacketSink for Out {
-    fn slot(&mut self) -> Option<&mut [u8]> {
-        Some(&mut self.slot)
-    }
-
-    fn commit(&mut self, len: usize, path: Path) {
-        self.sent.push((path, self.slot[..len].to_vec()));
-    }
-}
 
 struct Bridge {
     agent: Agent,

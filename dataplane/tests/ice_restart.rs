@@ -1,9 +1,12 @@
 //! ICE restarts in place, in virtual time: two generations of one endpoint against agents of the crate `is`, and attacks.
 
+mod ice_out;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use ice_out::Out;
 use is::stun::{StunMessage, StunPacket};
 use is::{Candidate, IceAgent, IceCreds, Protocol};
 use proptest::prelude::*;
@@ -13,7 +16,7 @@ use ringbridge_dataplane::ice::{
     Agent, AgentConfig, AgentEvent, Context, MAX_PAIRS, RESTART_TIMEOUT, Session, SessionEvent, TRANSITION,
 };
 use ringbridge_dataplane::ids::EndpointId;
-use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
+use ringbridge_dataplane::io::{MAX_DATAGRAM, Path};
 use ringbridge_dataplane::ring::{IceCredentials, RemoteCandidate};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 
@@ -24,21 +27,6 @@ const OLD: &str = "198.51.100.7:4000";
 const NEW: &str = "203.0.113.9:61000";
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
-
-struct Out {
-    slot: Vec<u8>,
-    sent: Vec<(Path, Vec<u8>)>,
-}
-
-impl PacketSink for Out {
-    fn slot(&mut self) -> Option<&mut [u8]> {
-        Some(&mut self.slot)
-    }
-
-    fn commit(&mut self, len: usize, path: Path) {
-        self.sent.push((path, self.slot[..len].to_vec()));
-    }
-}
 
 /// Credentials of the bridge for a generation, or of the peer.
 fn ours(generation: u32) -> IceCredentials {

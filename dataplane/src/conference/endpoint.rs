@@ -91,8 +91,13 @@ impl Endpoint {
     pub fn is_told(&self, kind: MediaKind, place: usize, name: &str) -> bool {
         match self.ssrc_slots.as_deref() {
             Some(slots) => slots.is_told(kind, place),
-            None => !self.untold.iter().any(|untold| untold == name),
+            None => self.was_told(name),
         }
+    }
+
+    /// The same where its SSRCs are those of the senders.
+    pub fn was_told(&self, name: &str) -> bool {
+        !self.untold.iter().any(|untold| untold == name)
     }
 
     /// An endpoint without keys.

@@ -9,7 +9,6 @@ use super::leg::Leg;
 use super::room::{Env, Room};
 use super::ssrc_slots::Need;
 use super::timers::earliest;
-use crate::congestion::layer::LayerId;
 use crate::media::MediaKind;
 use crate::ring::{Event, MappedSource};
 use crate::stats::Counter;
@@ -148,19 +147,8 @@ impl Room {
     pub fn mappings_told(&mut self, env: &Env<'_>, receiver: usize, announcement: u64) {
         let Some(slots) = self.endpoints.get_mut(receiver).and_then(Option::as_deref_mut) else { return };
         let Some(slots) = slots.ssrc_slots.as_deref_mut() else { return };
-        if !slots.told(announcement) {
-            return;
+        if slots.told(announcement) {
+            self.aim_audio(env, receiver);
         }
-        for place in slots.kind(MediaKind::Audio).sources() {
-            let source = self.sources.get_mut(place).and_then(Option::as_deref_mut);
-            if let Some(leg) = source.and_then(|source| source.leg_mut(receiver))
-                && slots.is_told(MediaKind::Audio, place)
-                && !leg.unwanted
-            {
-                leg.target = Some(LayerId::whole(0));
-            }
-        }
-        // Video gets its layers from the allocation.
-        self.touch_commanded(env.now, receiver);
     }
 }

@@ -21,13 +21,6 @@ impl Mid {
         Self { kind, slot }
     }
 
-    fn letter(self) -> u8 {
-        match self.kind {
-            MediaKind::Audio => b'a',
-            MediaKind::Video => b'v',
-        }
-    }
-
     /// Its text.
     pub fn write(self, out: &mut [u8; MAX_LEN]) -> &[u8] {
         // From the last digit to the letter.
@@ -40,7 +33,10 @@ impl Mid {
             }
         }
         if let Some(first) = out.get_mut(start) {
-            *first = self.letter();
+            *first = match self.kind {
+                MediaKind::Audio => b'a',
+                MediaKind::Video => b'v',
+            };
         }
         out.get(start..).unwrap_or(&[])
     }
@@ -48,7 +44,7 @@ impl Mid {
 
 impl fmt::Display for Mid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", char::from(self.letter()), self.slot)
+        f.write_str(std::str::from_utf8(self.write(&mut [0; MAX_LEN])).unwrap_or_default())
     }
 }
 

@@ -55,14 +55,13 @@ pub fn moves(known: &[Option<Evidence>]) -> Moves {
     let seen = || known.iter().take(MAX_ENCODINGS).enumerate().filter_map(|(place, of)| Some((place as u8, (*of)?)));
     // Heights and rates together might say a > b > c > a.
     let heights = seen().all(|(_, of)| of.height.is_some());
-    let mut order = STAY;
     let mut places = STAY;
     let mut count = 0;
-    for (slot, (place, _)) in order.iter_mut().zip(seen()) {
+    for (slot, (place, _)) in places.iter_mut().zip(seen()) {
         *slot = place;
-        places[count] = place;
         count += 1;
     }
+    let mut order = places;
     let of = |place: u8| known.get(usize::from(place)).copied().flatten();
     // At most four: each rises past those that are clearly above it.
     for from in 1..count {

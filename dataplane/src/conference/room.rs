@@ -325,7 +325,7 @@ impl Room {
     }
 
     /// Audio that an endpoint wants, and that its client was told of, flows; the rest follows from the allocation.
-    fn aim_audio(&mut self, env: &Env<'_>, index: usize) {
+    pub fn aim_audio(&mut self, env: &Env<'_>, index: usize) {
         let Some(endpoint) = self.endpoints.get_mut(index).and_then(Option::as_deref_mut) else { return };
         for (place, source) in self.sources.iter_mut().enumerate() {
             let Some(source) = source.as_deref_mut().filter(|s| s.kind == MediaKind::Audio) else { continue };
@@ -505,7 +505,7 @@ fn add_leg(env: &mut Env<'_>, source: &mut Source, receiver: usize, endpoint: &m
         return source.legs.insert(at, leg);
     }
     // Audio that is wanted flows once its client was told of it; video waits for the allocation.
-    let told = !endpoint.untold.contains(&source.name);
+    let told = endpoint.was_told(&source.name);
     let target = (source.kind == MediaKind::Audio && !unwanted && told).then_some(LayerId::whole(0));
     let Some(indices) = endpoint.indices(outgoing) else {
         if env.complaints.take(env.now) {

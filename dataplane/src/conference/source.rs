@@ -232,10 +232,14 @@ impl Source {
         }
     }
 
+    fn has_ranks(&self) -> bool {
+        self.kind == MediaKind::Video && self.encodings.len() > 1
+    }
+
     /// Puts the encodings into the order of what they carry, as far as that is known. True when one has another place now:
     /// then those who go by places have to look anew. Not while packets wait in a burst: they go by places, too.
     pub fn rerank(&mut self, now: Instant) -> bool {
-        if self.kind == MediaKind::Audio || self.encodings.len() < 2 {
+        if !self.has_ranks() {
             return false;
         }
         let mut known = [None; MAX_ENCODINGS];
@@ -259,7 +263,7 @@ impl Source {
 
     /// When its order should be looked at again, although no layer comes or goes: enough is measured then.
     pub fn rank_at(&self, now: Instant) -> Option<Instant> {
-        if self.kind == MediaKind::Audio || self.encodings.len() < 2 {
+        if !self.has_ranks() {
             return None;
         }
         self.encodings.iter().filter_map(|e| e.meter.tells_from()).filter(|at| *at > now).min()

@@ -147,24 +147,13 @@ impl Call {
         self.join_with(0, Some(rewriting), media, sources)
     }
 
-    /// The same, and that finds the media section of a packet by its id.
-    pub fn join_with_mids(
-        &mut self,
-        audio: usize,
-        video: usize,
-        media: Media,
-        sources: Vec<SourceDescription>,
-    ) -> usize {
-        let rewriting = SsrcRewriting { audio, video, seed: 7, mids: true };
-        self.join_with(0, Some(rewriting), media, sources)
-    }
-
     /// The same as [`Self::join`] on a worker of choice.
     pub fn join_on(&mut self, home: usize, media: Media, sources: Vec<SourceDescription>) -> usize {
         self.join_with(home, None, media, sources)
     }
 
-    fn join_with(
+    /// The same, on SSRCs as the settings say.
+    pub fn join_with(
         &mut self,
         home: usize,
         rewriting: Option<SsrcRewriting>,
