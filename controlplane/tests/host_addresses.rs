@@ -1,6 +1,7 @@
 //! The addresses of the host change while a conference runs: the program in a network namespace of its own, a real Prosody,
 //! a scripted Jicofo, and a client that sends connectivity checks.
 
+mod connectivity_check;
 mod jicofo;
 mod prosody;
 
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use jicofo::{Jicofo, create};
 use prosody::{PASSWORD, Prosody};
 use ringbridge_controlplane::colibri::elements::*;
-use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
+use ringbridge_dataplane::ice::stun::{Class, Message, integrity_key};
 use tokio::net::UdpSocket;
 
 /// Set for the copy of this test that runs inside the namespace.
@@ -78,13 +79,7 @@ async fn answers(transport: &IceTransport, address: &str) -> bool {
     let target = SocketAddr::new(address.parse::<IpAddr>().expect("an address"), 10_000);
     let mut buffer = [0; 256];
     let transaction = rand::random();
-    let length = Writer::new(&mut buffer, Class::Request, &transaction)
-        .username(format!("{ufrag}:client").as_bytes())
-        .priority(1)
-        .role(false, 7)
-        .finish(&key)
-        .expect("room");
-    let request = buffer[..length].to_vec();
+    let request = connectivity_check::request(ufrag, pwd, &transaction);
     let deadline = Instant::now() + Duration::from_secs(3);
     // Repeated as every client does: the first one may come before the worker knows the endpoint.
     while Instant::now() < deadline {

@@ -1,6 +1,7 @@
 //! A bridge behind NAT as a stock Docker environment starts it, with a client outside: network namespaces, nftables, a STUN server
 //! and a metadata service of the test's own, a real Prosody and a scripted Jicofo.
 
+mod connectivity_check;
 mod http;
 mod jicofo;
 mod nat_world;
@@ -19,7 +20,7 @@ use nat_world::{
 };
 use prosody::{PASSWORD, Prosody};
 use ringbridge_controlplane::colibri::elements::*;
-use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
+use ringbridge_dataplane::ice::stun::{Class, Message, integrity_key};
 
 const PAGES: &str = "127.0.0.1:8080";
 /// The service on every instance of AWS.
@@ -185,13 +186,7 @@ fn check(argument: &str) {
         UdpSocket::bind((if target.is_ipv4() { CLIENT } else { OUTSIDE6 }, 0)).expect("an address of this host");
     socket.set_read_timeout(Some(Duration::from_millis(200))).expect("set");
     let (mut buffer, transaction) = ([0; 600], rand::random());
-    let length = Writer::new(&mut buffer, Class::Request, &transaction)
-        .username(format!("{ufrag}:client").as_bytes())
-        .priority(1)
-        .role(false, 7)
-        .finish(&key)
-        .expect("room");
-    let request = buffer[..length].to_vec();
+    let request = connectivity_check::request(ufrag, pwd, &transaction);
     for _ in 0..25 {
         socket.send_to(&request, target).expect("sent");
         if let Ok((length, from)) = socket.recv_from(&mut buffer)

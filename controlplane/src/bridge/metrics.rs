@@ -195,34 +195,30 @@ impl Report {
         })
         .collect();
         let help = "Requests for an ICE restart and answers to one that did not count as such.";
-        let mut family = Family::new("ringbridge_ice_restarts_refused", help, Kind::PlainCounter);
-        for (reason, count) in [
+        let refused = [
             ("disabled", counts.disabled),
             ("rate", counts.rate),
             ("not_established", counts.not_established),
             ("repeated", counts.repeated),
             ("late_answer", counts.late_answers),
             ("empty_answer", counts.empty_answers),
-        ] {
-            family.samples.push(([("reason", reason.to_owned())].into(), count as f64));
-        }
-        families.push(family);
+        ]
+        .map(|(reason, count)| (reason, count as f64));
+        families.push(Family::new("ringbridge_ice_restarts_refused", help, Kind::PlainCounter).by_reason(refused));
         families
     }
 
     /// What was refused or left out of requests, by reason.
     fn refused(&self) -> Family {
         let help = "Requests to the bridge that were refused, and parts of requests that were left out or changed.";
-        let mut family = Family::new("ringbridge_colibri_refused", help, Kind::PlainCounter);
-        for (reason, count) in [
+        let counts = [
             ("stranger", self.totals.strangers),
             ("request", self.totals.refused),
             ("part_left_out", self.totals.left_out),
             ("source_renamed", self.totals.sources_renamed),
-        ] {
-            family.samples.push(([("reason", reason.to_owned())].into(), count as f64));
-        }
-        family
+        ]
+        .map(|(reason, count)| (reason, count as f64));
+        Family::new("ringbridge_colibri_refused", help, Kind::PlainCounter).by_reason(counts)
     }
 }
 
@@ -230,17 +226,15 @@ impl Held {
     /// One sample for each kind of thing.
     fn family(self) -> Family {
         let help = "What the control plane keeps for conferences; 0 when all have ended.";
-        let mut family = Family::new("ringbridge_control_held", help, Kind::Gauge);
-        for (reason, held) in [
+        let held = [
             ("conferences", self.conferences),
             ("endpoints", self.endpoints),
             ("timers", self.timers),
             ("websockets", self.websockets),
             ("channel_passwords", self.channel_passwords),
-        ] {
-            family.samples.push(([("reason", reason.to_owned())].into(), held as f64));
-        }
-        family
+        ]
+        .map(|(reason, held)| (reason, held as f64));
+        Family::new("ringbridge_control_held", help, Kind::Gauge).by_reason(held)
     }
 }
 

@@ -170,11 +170,9 @@ fn metrics(stats: &serde_json::Value) -> Vec<Family> {
         match value.as_object() {
             Some(reasons) if name == "refused" => {
                 let help = "What was asked and did not happen, or not as asked; see docs/security.md.";
-                let mut family = Family::new("ringbridge_focus_refused", help, Kind::PlainCounter);
-                for (reason, count) in reasons {
-                    family.samples.push(([("reason", reason.clone())].into(), count.as_f64().unwrap_or_default()));
-                }
-                families.push(family);
+                let counts =
+                    reasons.iter().map(|(reason, count)| (reason.as_str(), count.as_f64().unwrap_or_default()));
+                families.push(Family::new("ringbridge_focus_refused", help, Kind::PlainCounter).by_reason(counts));
             }
             Some(group) => {
                 group.iter().for_each(|(inner, value)| add(&mut families, &format!("{name}_{inner}"), value));

@@ -47,6 +47,12 @@ impl Family {
         self
     }
 
+    /// Adds a sample for each reason.
+    #[must_use]
+    pub fn by_reason<'a>(self, counts: impl IntoIterator<Item = (&'a str, f64)>) -> Self {
+        counts.into_iter().fold(self, |family, (reason, count)| family.with(&[("reason", reason)], count))
+    }
+
     fn sample_name(&self) -> String {
         match self.kind {
             Kind::Counter => format!("{}_total", self.name),
