@@ -12,6 +12,7 @@ mod load;
 mod messages;
 mod metrics;
 mod probe;
+mod remedies;
 mod report;
 mod requests;
 mod secure;
@@ -120,7 +121,7 @@ pub struct BridgeSettings {
 #[derive(Debug, Error)]
 pub enum BridgeError {
     /// Sockets, threads, I/O backends.
-    #[error("media workers do not start: {0}")]
+    #[error("media workers do not start: {0}{remedy}", remedy = remedies::of_start(.0))]
     Dataplane(#[from] StartError),
     /// No certificate for DTLS.
     #[error("no DTLS certificate: {0}")]
