@@ -18,7 +18,7 @@ use prosody::Prosody;
 use ringbridge_controlplane::bridge::run_on;
 use ringbridge_controlplane::xmpp::muc::{MucChange, MucRoom};
 use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender};
-use ringbridge_dataplane::ring::links;
+use ringbridge_dataplane::link::links;
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};

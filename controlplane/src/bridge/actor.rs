@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ringbridge_dataplane::ids::EndpointId;
-use ringbridge_dataplane::ring::{Command, Event, WorkerLink};
+use ringbridge_dataplane::link::WorkerLink;
+use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};

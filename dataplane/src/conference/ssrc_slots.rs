@@ -7,8 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::leg::Resume;
-use super::mid::Mid;
-use crate::media::{Encoding, MediaKind};
+use crate::media::{Encoding, MediaKind, Mid};
 use crate::ring::SsrcRewriting;
 
 /// A source that nobody waits for does not take the slot of one that was sent this recently: two of them would take it

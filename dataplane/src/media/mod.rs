@@ -2,6 +2,11 @@
 //!
 //! These are plain values that cross the command ring; the workers compile them into lookup tables.
 
+mod mid;
+
+pub(crate) use mid::MAX_LEN as MAX_MID_LEN;
+pub use mid::Mid;
+
 /// Audio or video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MediaKind {

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::media::MediaKind;
+use super::MediaKind;
 
 /// Longest id in bytes: the kind's letter and five digits.
 pub const MAX_LEN: usize = 6;
