@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             "--scenario" => wanted = arguments.next(),
             "--json" => as_json = true,
             // What cargo's own test runner understands.
-            "--nocapture" | "--quiet" | "-q" | "--include-ignored" => {}
+            "--nocapture" | "--show-output" | "--quiet" | "-q" | "--include-ignored" => {}
             "--list" => return ExitCode::SUCCESS,
             // A filter of test names: ours is one test.
             other if !other.starts_with('-') => {}

@@ -1,8 +1,8 @@
 // tools/attack: attack after attack on one stack, and what the others' call noticed.
 import { parseArgs } from 'node:util';
-import { Background } from '../demo.d/process.mjs';
-import { binary } from '../demo.d/ringbridge.mjs';
-import { prepare } from '../demo.d/stack.mjs';
+import { Background } from '../lib/process.mjs';
+import { binary } from '../lib/ringbridge.mjs';
+import { prepare } from '../lib/stack.mjs';
 import { Rig } from './rig.mjs';
 import { scenarios } from './scenarios/index.mjs';
 import { limits } from './verdict.mjs';

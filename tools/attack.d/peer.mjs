@@ -1,6 +1,6 @@
 // The media side of an intruder: `ringbridge-bench attack`, and the whole way to its keys.
 import { join } from 'node:path';
-import { benchBinary } from '../demo.d/ringbridge.mjs';
+import { benchBinary } from '../lib/ringbridge.mjs';
 import { Talker } from './talker.mjs';
 import { decent, Intruder, source } from './xmpp.mjs';
 

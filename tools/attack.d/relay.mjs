@@ -1,6 +1,6 @@
 // A TCP relay on loopback that can be made slow, silent, or cut.
 import { connect, createServer } from 'node:net';
-import { freePort } from '../demo.d/ports.mjs';
+import { freePort } from '../lib/ports.mjs';
 
 /** How often a slow relay hands something on, milliseconds. */
 const tick = 50;

@@ -1,7 +1,7 @@
 // A stack with witnesses, on which attack after attack is played.
 import { readFileSync } from 'node:fs';
-import { sleep, until } from '../demo.d/process.mjs';
-import { Stack } from '../demo.d/stack.mjs';
+import { sleep, until } from '../lib/process.mjs';
+import { Stack } from '../lib/stack.mjs';
 import { couldBeTheHost, heldMore, heldOf, judge } from './verdict.mjs';
 import { resident, Watch } from './watch.mjs';
 import { Witnesses } from './witnesses.mjs';

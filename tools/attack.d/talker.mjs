@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { Running } from '../demo.d/process.mjs';
+import { Running } from '../lib/process.mjs';
 
 export class Talker extends Running {
   /** `nice`: scheduling priority, as of nice(1); `log` gets its standard error. */

@@ -1,8 +1,8 @@
 // A call of scripted participants that notices what happens to it.
 import { join } from 'node:path';
-import { lastJson } from '../demo.d/check.mjs';
-import { benchBinary } from '../demo.d/ringbridge.mjs';
-import { sleep, until } from '../demo.d/process.mjs';
+import { lastJson } from '../lib/scripted.mjs';
+import { benchBinary } from '../lib/ringbridge.mjs';
+import { sleep, until } from '../lib/process.mjs';
 import { Talker } from './talker.mjs';
 
 /** The options of `ringbridge-bench load` for a stack's room. */

@@ -1,6 +1,6 @@
 // A guest by hand: plain TCP to Prosody, anonymous SASL, and any bytes after it.
 import { connect } from 'node:net';
-import { sleep } from '../demo.d/process.mjs';
+import { sleep } from '../lib/process.mjs';
 
 const entities = { lt: '<', gt: '>', amp: '&', apos: "'", quot: '"' };
 const unescape_ = text => text.replace(/&(lt|gt|amp|apos|quot);/g, (_, name) => entities[name]);

@@ -1,11 +1,11 @@
 // What a quality scenario works with: a stack, a browser with a camera, relays, scripted participants, readings.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Browser } from '../demo.d/browsers.mjs';
-import { startScripted } from '../demo.d/check.mjs';
-import { Impairment } from '../demo.d/impair.mjs';
-import { sleep, until } from '../demo.d/process.mjs';
-import { Stack } from '../demo.d/stack.mjs';
+import { Browser } from '../lib/browsers.mjs';
+import { startScripted } from '../lib/scripted.mjs';
+import { Impairment } from '../lib/impair.mjs';
+import { sleep, until } from '../lib/process.mjs';
+import { Stack } from '../lib/stack.mjs';
 import { cameraClip } from './clip.mjs';
 import { grown, senderTrouble } from './figures.mjs';
 

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { difference, matrix, roomMistakes, scriptedPairs, smallerPictures } from '../demo.d/check.mjs';
-import { freePort } from '../demo.d/ports.mjs';
+import { roomMistakes, smallerPictures } from '../demo.d/check.mjs';
+import { difference, matrix } from '../lib/measure.mjs';
+import { scriptedPairs } from '../lib/scripted.mjs';
+import { freePort } from '../lib/ports.mjs';
 import { createServer } from 'node:net';
 
 const reading = (at, frames, energy, packets) => ({

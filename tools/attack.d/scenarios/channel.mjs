@@ -1,5 +1,5 @@
 // The bridge channel of participants who cheat.
-import { sleep } from '../../demo.d/process.mjs';
+import { sleep } from '../../lib/process.mjs';
 import { resident } from '../watch.mjs';
 import { Channel, frame } from '../websocket.mjs';
 import { decent, Intruder, source } from '../xmpp.mjs';

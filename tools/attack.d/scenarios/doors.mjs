@@ -2,7 +2,7 @@
 import { createSocket } from 'node:dgram';
 import { connect } from 'node:net';
 import { randomBytes } from 'node:crypto';
-import { sleep } from '../../demo.d/process.mjs';
+import { sleep } from '../../lib/process.mjs';
 import { attribute, check, clientHello, dtlsRecord, fragments, nack, rtp, stun, stunTypes } from '../packets.mjs';
 import { Peer } from '../peer.mjs';
 

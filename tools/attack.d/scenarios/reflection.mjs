@@ -1,6 +1,6 @@
 // What comes back to a sender whose address may be another's.
 import { createSocket } from 'node:dgram';
-import { sleep } from '../../demo.d/process.mjs';
+import { sleep } from '../../lib/process.mjs';
 import { check, clientHello, fragments, nack, pli, rtp, stun } from '../packets.mjs';
 import { Cheat } from '../peer.mjs';
 import { Intruder, decent, source } from '../xmpp.mjs';

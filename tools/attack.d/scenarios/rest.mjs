@@ -1,7 +1,7 @@
 // REST: a browser that was led here by another page, and HTTP that is none.
 import { connect } from 'node:net';
 import { request } from 'node:http';
-import { sleep } from '../../demo.d/process.mjs';
+import { sleep } from '../../lib/process.mjs';
 
 /** One HTTP request with exactly these headers; its status. */
 function ask(url, { method = 'GET', headers = {}, body } = {}) {

@@ -1,7 +1,7 @@
 // Across conferences and rooms, and without the right: what one may not do to others.
 import { randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
-import { sleep } from '../../demo.d/process.mjs';
+import { sleep } from '../../lib/process.mjs';
 import { check } from '../packets.mjs';
 import { Cheat } from '../peer.mjs';
 import { Channel } from '../websocket.mjs';

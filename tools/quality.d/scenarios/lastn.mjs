@@ -1,6 +1,6 @@
 import { atLeast, atMost, round, series, within } from '../figures.mjs';
 import { sleep } from '../rig.mjs';
-import { until } from '../../demo.d/process.mjs';
+import { until } from '../../lib/process.mjs';
 import { watcher } from './call.mjs';
 
 const others = 11, lastN = 4, turn = 3;

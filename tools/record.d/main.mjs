@@ -5,8 +5,8 @@ import { createInterface } from 'node:readline';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { Browser } from './browsers.mjs';
-import { targetFolder } from './paths.mjs';
+import { Browser } from '../lib/browsers.mjs';
+import { targetFolder } from '../lib/paths.mjs';
 
 const usage = `tools/record [options] FILE
 

@@ -7,10 +7,10 @@ import { Background, run, until } from './process.mjs';
 export const binary = () => process.env.RINGBRIDGE ?? join(targetFolder, 'release/ringbridge');
 export const benchBinary = () => process.env.RINGBRIDGE_BENCH ?? join(targetFolder, 'release/ringbridge-bench');
 
-/** Builds what the demo runs, unless RINGBRIDGE names a binary. */
+/** Builds what the demo runs, unless RINGBRIDGE names a binary. Cargo says what it does: a first build takes minutes. */
 export async function build(...packages) {
   if (process.env.RINGBRIDGE) return;
-  await run('cargo', ['build', '--release', '--quiet', ...packages.flatMap(name => ['-p', name])], { cwd: repository });
+  await run('cargo', ['build', '--release', ...packages.flatMap(name => ['-p', name])], { cwd: repository });
 }
 
 /** Writes the configuration file (HOCON) of one process and returns its path. */

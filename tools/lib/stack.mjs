@@ -1,22 +1,44 @@
 // Everything that a call needs: Prosody, ringbridge (one process or several), the page.
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { demoFolder } from './paths.mjs';
 import { freePort } from './ports.mjs';
-import { fakeClock, installClient, installDebian, requireNodeModules } from './install.mjs';
+import { clientInstalled, fakeClock, installClient, installDebian, missingDebian, requireNodeModules } from './install.mjs';
 import { Prosody } from './prosody.mjs';
 import { heapEnvironment } from './heap.mjs';
-import { build, Ringbridge } from './ringbridge.mjs';
+import { benchBinary, binary, build, Ringbridge } from './ringbridge.mjs';
 import { servePage } from './page-server.mjs';
 import { until } from './process.mjs';
 
 const password = () => randomBytes(18).toString('base64url');
 
-/** Installs and builds what a stack needs. */
+/** Minutes that one core takes for the first build with optimisations. */
+const buildCoreMinutes = 16;
+
+/** What has to be done before a stack can start, with about how long it takes; a list of lines. */
+function steps(packages, bench) {
+  const lines = [];
+  const missing = missingDebian(...packages);
+  if (missing.length) lines.push(`install the Debian packages ${missing.join(', ')}: about a minute`);
+  if (!clientInstalled()) lines.push('fetch the client library lib-jitsi-meet from npm into target/demo: seconds');
+  if (!process.env.RINGBRIDGE) {
+    const cores = availableParallelism();
+    const built = existsSync(binary()) && (!bench || existsSync(benchBinary()));
+    lines.push(built ? 'build what has changed since the last build'
+      : `build ringbridge with optimisations: about ${Math.ceil(buildCoreMinutes / cores)} minutes on ${cores} cores, once`);
+  }
+  return lines;
+}
+
+/** Installs and builds what a stack needs, and says so before. */
 export async function prepare({ browser = false, bench = false, firefox = false } = {}) {
   requireNodeModules();
-  await installDebian('prosody', ...(browser ? ['chromium'] : []), ...(firefox ? ['firefox-esr'] : []));
+  const packages = ['prosody', ...(browser ? ['chromium'] : []), ...(firefox ? ['firefox-esr'] : [])];
+  const lines = steps(packages, bench);
+  if (lines.length) console.error(`Before it can start:\n${lines.map(line => `  - ${line}`).join('\n')}`);
+  await installDebian(...packages);
   const clientFolder = await installClient();
   await build('ringbridge-controlplane', ...(bench ? ['ringbridge-bench'] : []));
   return { clientFolder };
