@@ -20,7 +20,7 @@ export class Peer {
 
   /** Waits for keys. */
   async connected(timeout = 10000) {
-    const [line] = await this.talker.next('keys', line => ['connected', 'failed'].includes(line.event) && line, { timeout });
+    const [line] = await this.talker.next('keys', one => ['connected', 'failed'].includes(one.event) && one, { timeout });
     if (line.event === 'failed') throw new Error(`no keys: ${line.error}`);
   }
 
@@ -56,6 +56,9 @@ const random32 = () => 1 + Math.floor(Math.random() * 0xfffffffe);
 
 /** Somebody in `room` with signalling, keys and a channel, who sends what they like. */
 export class Cheat {
+  /** Who keeps it company in a room of its own. @type {Intruder | undefined} */
+  companion;
+
   static async enter(rig, room, how = {}) {
     const cheat = new Cheat();
     try {
@@ -82,6 +85,7 @@ export class Cheat {
     }
   }
 
+  /** @param {any} rig @param {string} room @param {{ audio?: (sources: string) => string, video?: (sources: string) => string, nick?: string }} how */
   async come(rig, room, { audio = decent.audio, video = decent.video, nick }) {
     this.signalling = new Intruder(rig, room, { nick });
     const { signalling } = this;

@@ -44,7 +44,7 @@ export class Relay {
       }
     });
     const port = await freePort(0);
-    await new Promise(resolve => this.server.listen(port, '127.0.0.1', resolve));
+    await new Promise(resolve => this.server.listen(port, '127.0.0.1', () => resolve(undefined)));
     return port;
   }
 

@@ -7,8 +7,8 @@ import { Running } from '../lib/process.mjs';
 export class Talker extends Running {
   /** `nice`: scheduling priority, as of nice(1); `log` gets its standard error. */
   constructor(name, program, args, { log, nice = 0 }) {
-    const niced = nice === 0 ? [program, args] : ['nice', ['-n', String(nice), program, ...args]];
-    super(name, spawn(...niced, { stdio: ['pipe', 'pipe', 'pipe'], detached: true }));
+    const [command, given] = nice === 0 ? [program, args] : ['nice', ['-n', String(nice), program, ...args]];
+    super(name, spawn(command, given, { stdio: ['pipe', 'pipe', 'pipe'], detached: true }));
     this.lines = [];
     this.waiting = [];
     this.child.stderr.pipe(createWriteStream(log, { flags: 'a' }));

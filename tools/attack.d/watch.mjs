@@ -56,7 +56,7 @@ if (!isMainThread) {
       response.on('end', () => end(response.statusCode === 200 ? undefined : `status ${response.statusCode}`));
     });
     request.on('timeout', () => request.destroy(new Error(`no answer within ${patience / 1000} s`)));
-    request.on('error', error => end(error.message || error.code));
+    request.on('error', (/** @type {NodeJS.ErrnoException} */ error) => end(error.message || error.code));
   };
   const timer = setInterval(() => {
     for (const target of workerData.targets) {

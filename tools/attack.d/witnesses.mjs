@@ -43,7 +43,9 @@ export function window(before, after) {
 
 export class Witnesses {
   constructor(stack, room, { count = 3, seconds = 3600, nice = 0, more = [], name = 'witnesses' } = {}) {
-    Object.assign(this, { stack, room, count });
+    this.stack = stack;
+    this.room = room;
+    this.count = count;
     this.talker = new Talker(name, benchBinary(), loadArguments(stack, room, count, seconds, more),
       { log: join(stack.folder, `${name}.log`), nice });
   }

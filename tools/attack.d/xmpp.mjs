@@ -8,7 +8,12 @@ export const escape = text => text.replace(/[<&'"]/g, c => `&#${c.charCodeAt(0)}
 
 /** One element: name, attributes, children, text. */
 export class Element {
-  constructor(name, attributes) { Object.assign(this, { name, attributes, children: [], text: '' }); }
+  constructor(name, attributes) {
+    this.name = name;
+    this.attributes = attributes;
+    this.children = [];
+    this.text = '';
+  }
   child(name, xmlns) { return this.children.find(one => one.name === name && (!xmlns || one.attributes.xmlns === xmlns)); }
   all(name) { return this.children.filter(one => one.name === name); }
   /** The first element of that name at any depth. */
@@ -126,7 +131,11 @@ export class Guest {
     });
   }
 
-  /** An IQ and its answer, whatever it is. */
+  /**
+   * An IQ and its answer, whatever it is.
+   * @param {string} payload
+   * @param {{ type?: string, to?: string, timeout?: number }} [options]
+   */
   iq(payload, { type = 'get', to, timeout } = {}) {
     const id = newId();
     const answer = this.wait(`answer to ${id}`, stanza => stanza.name === 'iq' && stanza.attributes.id === id && ['result', 'error'].includes(stanza.attributes.type), timeout);
@@ -151,7 +160,9 @@ const features = ['urn:xmpp:jingle:1', 'urn:xmpp:jingle:apps:rtp:1', 'urn:xmpp:j
 export class Intruder extends Guest {
   constructor(rig, room, { nick = Math.random().toString(16).slice(2, 10).padEnd(8, '0'), features: own = features } = {}) {
     super(rig);
-    Object.assign(this, { room: `${room}@conference.meet.test`, nick, features: own });
+    this.room = `${room}@conference.meet.test`;
+    this.nick = nick;
+    this.features = own;
     this.focus = `${this.room}/focus`;
     this.handlers.push(stanza => this.answer(stanza));
   }
@@ -209,7 +220,12 @@ export class Intruder extends Guest {
     return this.jingle('session-accept', content('audio', audio) + content('video', video), { sid, responder: `${this.room}/${this.nick}` });
   }
 
-  /** A Jingle request of any kind and its answer. */
+  /**
+   * A Jingle request of any kind and its answer.
+   * @param {string} action
+   * @param {string} inner
+   * @param {{ sid?: string, responder?: string, timeout?: number }} [options]
+   */
   async jingle(action, inner, { sid, responder, timeout } = {}) {
     sid ??= (await this.transport()).sid;
     const by = responder ? ` responder='${responder}'` : '';

@@ -42,7 +42,10 @@ export async function allDecode(participants) {
 
 export class Call {
   constructor(stack, browser) {
-    Object.assign(this, { stack, browser, room: `s-${Math.random().toString(36).slice(2, 10)}`, all: [] });
+    this.stack = stack;
+    this.browser = browser;
+    this.room = `s-${Math.random().toString(36).slice(2, 10)}`;
+    this.all = [];
   }
   async join(name, query = {}, room = this.room, browser = this.browser) {
     const participant = await browser.join(this.stack.page.address, room, name, query);
@@ -60,9 +63,9 @@ export class Call {
 /** Watches fresh pictures of all pairs until `stop`: the longest pause of each in milliseconds, and the last time that one came. */
 export function watchPictures(participants) {
   const pairs = new Map();
-  let watching = true;
+  const state = { watching: true };
   const watch = async one => {
-    while (watching) {
+    while (state.watching) {
       const { at, remote } = await one.stats();
       for (const [sender, { video }] of Object.entries(remote)) {
         const key = `${sender} at ${one.name}`;
@@ -75,7 +78,7 @@ export function watchPictures(participants) {
     }
   };
   const all = Promise.all(participants.map(watch));
-  return { pairs, stop: async () => { watching = false; await all; return pairs; } };
+  return { pairs, stop: async () => { state.watching = false; await all; return pairs; } };
 }
 
 /** What the bridge counted of ICE restarts under a name. */

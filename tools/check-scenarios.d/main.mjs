@@ -11,20 +11,20 @@ import { prepare, Stack } from '../lib/stack.mjs';
 import { Call, seconds } from './call.mjs';
 import { scenarios } from './scenarios/index.mjs';
 
-let options;
+let parsed;
 try {
-  options = parseArgs({ allowPositionals: true, options: { client: { type: 'string' }, help: { type: 'boolean', short: 'h' } } });
+  parsed = parseArgs({ allowPositionals: true, options: { client: { type: 'string' }, help: { type: 'boolean', short: 'h' } } });
 } catch (error) {
   console.error(`${error.message}; see tools/check-scenarios --help`);
   process.exit(2);
 }
-const currentClientFolder = options.values.client && resolve(options.values.client);
+const currentClientFolder = parsed.values.client && resolve(parsed.values.client);
 if (currentClientFolder && !existsSync(join(currentClientFolder, 'lib-jitsi-meet.min.js'))) {
-  console.error(`--client ${options.values.client}: there is no lib-jitsi-meet.min.js in it`);
+  console.error(`--client ${parsed.values.client}: there is no lib-jitsi-meet.min.js in it`);
   process.exit(2);
 }
-const names = options.positionals;
-if (options.values.help) {
+const names = parsed.positionals;
+if (parsed.values.help) {
   console.log('Usage: tools/check-scenarios [--client FOLDER] [NAME...]\n\nRuns the named scenarios, or all; --client as for tools/demo:');
   for (const [name, { about }] of Object.entries(scenarios)) console.log(`  ${name.padEnd(15)} ${about}`);
   console.log('\nA scenario that fails leaves what its pages said in target/demo/scenario-NAME; PAGE_LOG=debug makes them say more.');

@@ -108,13 +108,13 @@ export async function check(stack, options, say = console.log) {
       load.signal('SIGTERM');
       await load.ended;
       const report = lastJson(load.tail(400));
-      const ok = scriptedPairs(report, seconds, options.light ? 5 : 10);
+      const enough = scriptedPairs(report, seconds, options.light ? 5 : 10);
       const pages = await Promise.all(participants.map(one => one.state()));
       known = roomMistakes(report, pages);
       for (const line of known) say(`the room: ${line}`);
-      if (!ok) say(`the scripted participants left no report (${load.result}):\n${load.tail()}`);
-      videoOk += ok?.video ?? 0;
-      audioOk += ok?.audio ?? 0;
+      if (!enough) say(`the scripted participants left no report (${load.result}):\n${load.tail()}`);
+      videoOk += enough?.video ?? 0;
+      audioOk += enough?.audio ?? 0;
     }
 
     const times = await setupTimes(participants);
@@ -139,10 +139,10 @@ export async function check(stack, options, say = console.log) {
       ...worst && { max_freeze_ms: worst.longest },
       ...memory && { rss_after_first_minute_mib: memory.first, rss_end_mib: memory.last, rss_growth_percent: memory.growth },
     };
-    result.ok = videoOk === count && audioOk === count && !wrongCodec && renumbered && direct && carried && rewritten && !wrong.length && !known.length && !heights.length
+    const ok = videoOk === count && audioOk === count && !wrongCodec && renumbered && direct && carried && rewritten && !wrong.length && !known.length && !heights.length
       && (!long || (errors.length === 0 && memory.growth <= 5 && worst.longest <= 500));
-    if (!result.ok) for (const one of participants) sayTrouble(one, pairs, say);
-    return result;
+    if (!ok) for (const one of participants) sayTrouble(one, pairs, say);
+    return { ...result, ok };
   } finally {
     await load?.stop();
     await browser.close();

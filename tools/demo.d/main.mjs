@@ -2,7 +2,7 @@
 import { existsSync, writeFileSync, mkdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { Background } from '../lib/process.mjs';
+import { Background, sleep } from '../lib/process.mjs';
 import { prepare, Stack } from '../lib/stack.mjs';
 
 const usage = `Usage: tools/demo [--io uring|mmsg]
@@ -117,7 +117,7 @@ async function screenshot(stack, file) {
     const first = participants[0];
     await first.hook("ringbridge.showBandwidth(true)");
     await first.hook("ringbridge.want({ stage: ['Grace'], height: 180 })");
-    await new Promise(resolve => setTimeout(resolve, 20000));
+    await sleep(20000);
     mkdirSync(dirname(resolve(file)), { recursive: true });
     writeFileSync(file, await participants[0].page.screenshot({ type: 'png' }));
   } finally {

@@ -10,7 +10,9 @@ const encoded = name => name.replace(/[^A-Za-z0-9]/g, c => '%' + c.charCodeAt(0)
 export class Prosody {
   /** `accounts` maps user names on auth.meet.test to passwords; a lost stream can be resumed for `resumption` seconds. */
   constructor({ folder, clientPort, httpPort, accounts, resumption = 60 }) {
-    Object.assign(this, { folder, clientPort, httpPort });
+    this.folder = folder;
+    this.clientPort = clientPort;
+    this.httpPort = httpPort;
     this.configuration = join(folder, 'prosody.cfg.lua');
     const data = join(folder, 'prosody-data');
     rmSync(data, { recursive: true, force: true });

@@ -54,7 +54,9 @@ focus {
 /** One ringbridge process: `kind` is bridge, focus or all. */
 export class Ringbridge {
   constructor(kind, name, folder, options) {
-    Object.assign(this, { kind, name, options });
+    this.kind = kind;
+    this.name = name;
+    this.options = options;
     this.log = join(options.logFolder ?? folder, `${name}.log`);
     this.configuration = writeConfiguration(join(folder, `${name}.conf`), options);
   }
@@ -86,7 +88,7 @@ export class Ringbridge {
   /** Error-level lines of the log so far. */
   errors() {
     if (!existsSync(this.log)) return [];
-    // Colours are for terminals; the level is the first upper-case word of a line of `tracing`.
+    // eslint-disable-next-line no-control-regex -- that is what colours are made of. Colours are for terminals; the level is the first upper-case word of a line of `tracing`.
     return readFileSync(this.log, 'utf8').replace(/\x1b\[[0-9;]*m/g, '').split('\n')
       .filter(line => /^\S*\s*ERROR\b|"level":"ERROR"|panicked at/.test(line));
   }

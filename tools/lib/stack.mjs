@@ -53,11 +53,28 @@ export class Stack {
    * `launcher`: program and arguments that start the processes, such as prlimit. `logFolder`: where their logs lie.
    * `mediaAddress`: where the bridges receive media instead of on loopback.
    * `relay`: asked for the port that leads to Prosody's, for the processes. `environment`: more variables of theirs.
+   * @param {{ clientFolder: string, currentClientFolder?: string, folder?: string, split?: boolean, bridges?: number, io?: string, disableRewriting?: boolean,
+   *   channel?: string, ssrcs?: number, clock?: boolean, resumption?: number, heap?: boolean, launcher?: string[], logFolder?: string,
+   *   relay?: (port: number) => Promise<number>, environment?: Record<string, string>, mediaAddress?: string }} options
    */
   constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting, channel, ssrcs, clock, resumption, heap,
-    launcher, logFolder, relay, environment, mediaAddress } = {}) {
-    Object.assign(this, { clientFolder, currentClientFolder, split, bridgeCount: bridges, io, disableRewriting, channel, ssrcs, clock, resumption, heap,
-      launcher, logFolder, relay, environment, mediaAddress });
+    launcher, logFolder, relay, environment, mediaAddress }) {
+    this.clientFolder = clientFolder;
+    this.currentClientFolder = currentClientFolder;
+    this.split = split;
+    this.bridgeCount = bridges;
+    this.io = io;
+    this.disableRewriting = disableRewriting;
+    this.channel = channel;
+    this.ssrcs = ssrcs;
+    this.clock = clock;
+    this.resumption = resumption;
+    this.heap = heap;
+    this.launcher = launcher;
+    this.logFolder = logFolder;
+    this.relay = relay;
+    this.environment = environment;
+    this.mediaAddress = mediaAddress;
     this.folder = join(demoFolder, folder);
   }
 

@@ -17,10 +17,27 @@ function processors() {
 }
 
 export class Rig {
+  /** @type {Stack} */
+  stack;
+  /** @type {Browser} */
+  browser;
+  /** With impaired participants. @type {Impairment | undefined} */
+  relay;
+  /** What the bridges said of every receiver, with the time. @type {any[]} */
+  bandwidths = [];
+  /** @type {NodeJS.Timeout | undefined} */
+  poll;
+  /** @type {any[]} */
+  pages = [];
+  /** @type {any[]} */
+  load = [];
+  /** @type {Map<string, any[]>} */
+  readings = new Map();
+
   /** Starts everything; `relays` is the number of impaired participants. */
   static async open(name, { clientFolder, relays = 0, say }) {
     const rig = new Rig();
-    Object.assign(rig, { name, say, pages: [], load: [], readings: new Map() });
+    Object.assign(rig, { name, say });
     rig.stack = new Stack({ clientFolder, folder: `quality-${name}` });
     try {
       await rig.stack.start();
@@ -31,7 +48,6 @@ export class Rig {
       }
       rig.browser = await Browser.launch({ video: cameraClip() });
       rig.newRoom();
-      rig.bandwidths = [];
       rig.poll = setInterval(async () => {
         for (const one of await rig.stack.bandwidth()) rig.bandwidths.push({ at: Date.now(), ...one });
       }, 500);
@@ -47,6 +63,8 @@ export class Rig {
   /**
    * Opens a page whose readings are kept, one every `period` milliseconds. `relay` is the number of its relay;
    * `query` as of the page.
+   * @param {string} name
+   * @param {{ relay?: number, period?: number, [parameter: string]: any }} [options]
    */
   async join(name, { relay, period = 100, ...query } = {}) {
     const page = await this.browser.join(this.stack.page.address, this.room, name,
@@ -72,7 +90,9 @@ export class Rig {
     await this.save(`-${this.parts = (this.parts ?? 0) + 1}`);
     await Promise.all(this.pages.map(page => page.leave()));
     await Promise.all(this.load.map(one => one.stop()));
-    Object.assign(this, { pages: [], load: [], readings: new Map() });
+    this.pages = [];
+    this.load = [];
+    this.readings = new Map();
     this.newRoom();
   }
 
@@ -107,7 +127,7 @@ export class Rig {
       }, 200);
       return true;
     } catch (error) {
-      if (error.final) throw error;
+      if (/** @type {{ final?: boolean }} */ (error).final) throw error;
       return false;
     }
   }

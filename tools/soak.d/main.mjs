@@ -48,7 +48,14 @@ function options() {
 
 class Soak {
   constructor({ seed, seconds, heap, say }) {
-    Object.assign(this, { seed, seconds, heap, say, groups: new Map(), faults: [], counts: {}, reports: { sessions: 0, groups: 0 } });
+    this.seed = seed;
+    this.seconds = seconds;
+    this.heap = heap;
+    this.say = say;
+    this.groups = new Map();
+    this.faults = [];
+    this.counts = {};
+    this.reports = { sessions: 0, groups: 0 };
   }
 
   async run() {

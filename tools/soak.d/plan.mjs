@@ -19,6 +19,7 @@ export const mostRooms = 3;
 export const roundSeconds = 45;
 
 /** What may happen, with its weight. */
+/** @type {[string, number][]} */
 const kinds = [['join', 10], ['leave', 5], ['crash', 4], ['mute', 8], ['unmute', 6], ['move', 6], ['reconnect', 6]];
 
 /**

@@ -38,8 +38,8 @@ test('the matrix marks what failed', () => {
 
 test('a taken port is replaced', async () => {
   const server = createServer();
-  await new Promise(done => server.listen(0, '127.0.0.1', done));
-  const { port } = server.address();
+  await new Promise(done => server.listen(0, '127.0.0.1', () => done(undefined)));
+  const { port } = /** @type {import('node:net').AddressInfo} */ (server.address());
   const chosen = await freePort(port);
   server.close();
   assert.notEqual(chosen, port);

@@ -41,7 +41,7 @@ test('every section that is cited exists', () => {
 });
 
 test('every citation says its section, and no document outside the repository is cited', () => {
-  for (const path of tracked.filter((path) => path.endsWith('.rs'))) {
+  for (const path of tracked.filter(one => one.endsWith('.rs'))) {
     const text = read(path);
     assert.doesNotMatch(text, /(?:bridge|focus|relay)-protocol/, path);
     for (const [whole] of text.matchAll(/docs\/protocol\/\w+\.md(?!\s*(?:\/\/[/!]?)?\s*\d)/g)) assert.fail(`${path} cites ${whole} without a section`);

@@ -5,7 +5,11 @@ import {
 } from '../quality.d/figures.mjs';
 import { expectedSet } from '../quality.d/scenarios/lastn.mjs';
 
-/** Readings every 100 ms, 1.5 frames each; `at(index)` gives further fields. */
+/**
+ * Readings every 100 ms, 1.5 frames each; `at(index)` gives further fields.
+ * @param {number} count
+ * @param {(index: number) => object} [at]
+ */
 const readings = (count, at = () => ({})) => Array.from({ length: count }, (_, index) =>
   ({ at: index * 100, framesDecoded: Math.floor(index * 1.5), freezeCount: 0, totalFreezesDuration: 0, ...at(index) }));
 

@@ -6,7 +6,12 @@ import { sleep } from '../../lib/process.mjs';
 import { attribute, check, clientHello, dtlsRecord, fragments, nack, rtp, stun, stunTypes } from '../packets.mjs';
 import { Peer } from '../peer.mjs';
 
-/** Floods the media port; the bridge must not answer more than it is told. */
+/**
+ * Floods the media port; the bridge must not answer more than it is told.
+ * @param {any} rig
+ * @param {Buffer[]} packets
+ * @param {{ per_second?: number, seconds?: number, random?: number[] }} [pace]
+ */
 async function flood(rig, packets, { per_second = 15000, seconds = 4, random } = {}) {
   const peer = new Peer(rig);
   try {
@@ -47,7 +52,7 @@ async function halfOpen(rig, ports, count, head, seconds) {
 const silentServer = { port: 34780 + process.pid % 1000, socket: undefined, questions: 0 };
 
 /** The forged answer: who is asked has the worker and four bytes of ones before seven random bytes in its transaction. */
-const answer = (worker, { type = stunTypes.success, address = [192, 0, 2, 66], ...more } = {}) => {
+const answer = (worker, /** @type {{ type?: number, address?: number[], fingerprint?: boolean, length?: number }} */ { type = stunTypes.success, address = [192, 0, 2, 66], ...more } = {}) => {
   const port = 10000 ^ 0x2112, mapped = Buffer.from([0, 1, port >> 8, port & 255, ...address.map((octet, n) => octet ^ [0x21, 0x12, 0xa4, 0x42][n])]);
   return stun({ type, transaction: Buffer.concat([Buffer.from([worker, 255, 255, 255, 255]), randomBytes(7)]), attributes: [attribute(0x0020, mapped)], ...more });
 };

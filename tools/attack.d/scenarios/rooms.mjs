@@ -134,7 +134,7 @@ export const scenarios = {
       const socket = createSocket('udp4');
       let back = 0;
       socket.on('message', data => { back += data.length; });
-      await new Promise(resolve => socket.bind(0, '127.0.0.1', resolve));
+      await new Promise(resolve => socket.bind(0, '127.0.0.1', () => resolve(undefined)));
       const [host, port] = rig.media.split(':');
       const passwords = [undefined, '', 'wrong', cheat.session.password, rig.witnesses.sessions[1].password];
       for (let n = 0; n < 2000; n++) {

@@ -25,10 +25,10 @@ export const scenarios = {
       await sleep(6000);
       const noise = worst([...await watched.stop()]);
       const calm = (list, when) => expect(worst(list) <= Math.max(250, 1.5 * noise), `${when} (before it ${noise} ms at most): ${JSON.stringify(list)}`);
-      const restart = async watched => {
+      const restart = async pictures => {
         const asked = Date.now();
         await mobile.hook('ringbridge.session.conference.restartJvbIce()');
-        const pairs = () => [...watched.pairs].filter(([key]) => key.includes('p1'));
+        const pairs = () => [...pictures.pairs].filter(([key]) => key.includes('p1'));
         await until('media of the one that moved, both ways', 15000, () => pairs().length === 4 && pairs().every(([, pair]) => pair.last > asked + 30), 10);
         return Math.max(...pairs().map(([, pair]) => pair.last)) - asked;
       };
