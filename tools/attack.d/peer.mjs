@@ -58,6 +58,12 @@ const random32 = () => 1 + Math.floor(Math.random() * 0xfffffffe);
 export class Cheat {
   /** Who keeps it company in a room of its own. @type {Intruder | undefined} */
   companion;
+  /** @type {Awaited<ReturnType<Intruder['transport']>>} */
+  session;
+  /** @type {Peer} */
+  peer;
+  /** @type {Intruder} */
+  signalling;
 
   static async enter(rig, room, how = {}) {
     const cheat = new Cheat();

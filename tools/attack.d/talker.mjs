@@ -48,5 +48,6 @@ export class Talker extends Running {
     });
   }
 
+  /** @override */
   stop(patience = 3000) { return super.stop(patience); }
 }

@@ -65,10 +65,10 @@ if (!isMainThread) {
       if ([...open].filter(one => one.name === target.name).length < 3) ask(target);
     }
   }, interval);
-  parentPort.once('message', () => {
+  parentPort?.once('message', () => {
     clearInterval(timer);
     // What is not answered yet counts for as long as it has waited.
     for (const { name, start } of open) figures[name].worst_ms = Math.max(figures[name].worst_ms, performance.now() - start);
-    parentPort.postMessage(figures);
+    parentPort?.postMessage(figures);
   });
 }

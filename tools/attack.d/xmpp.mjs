@@ -51,7 +51,7 @@ export class Reader {
         if (!done) { out.push('end'); this.open = false; } else if (!this.stack.length) out.push(done);
         continue;
       }
-      const [, name, attributes, closed] = /^<([^\s/>]+)([\s\S]*?)(\/?)>$/.exec(tag);
+      const [, name, attributes, closed] = /** @type {RegExpExecArray} */ (/^<([^\s/>]+)([\s\S]*?)(\/?)>$/.exec(tag));
       const values = {};
       for (const [, key, a, b] of attributes.matchAll(/([^\s=]+)\s*=\s*(?:"([^"]*)"|'([^']*)')/g)) values[key] = unescape_(a ?? b);
       const element = new Element(name, values);
@@ -71,6 +71,9 @@ export const newId = () => `a${process.pid}-${++next}`;
 const header = domain => `<?xml version='1.0'?><stream:stream to='${domain}' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>`;
 
 export class Guest {
+  /** After `login`. @type {import('node:net').Socket} */
+  socket;
+
   constructor(rig) {
     this.rig = rig;
     this.reader = new Reader();

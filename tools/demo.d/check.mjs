@@ -8,6 +8,8 @@ import { lastJson, lightPace, scriptedPairs, startScripted } from '../lib/script
 /**
  * Runs the check on a running stack. Options: participants, seconds, codec, asymmetric, p2p, scripted, channel, light.
  * Returns the object of the last line; `ok` says whether all is well.
+ * @param {import('../lib/stack.mjs').Stack} stack
+ * @param {Record<string, any>} options
  */
 export async function check(stack, options, say = console.log) {
   const { participants: total, seconds, codec, asymmetric, p2p, channel } = options;
@@ -140,7 +142,7 @@ export async function check(stack, options, say = console.log) {
       ...memory && { rss_after_first_minute_mib: memory.first, rss_end_mib: memory.last, rss_growth_percent: memory.growth },
     };
     const ok = videoOk === count && audioOk === count && !wrongCodec && renumbered && direct && carried && rewritten && !wrong.length && !known.length && !heights.length
-      && (!long || (errors.length === 0 && memory.growth <= 5 && worst.longest <= 500));
+      && (!memory || !worst || (errors.length === 0 && memory.growth <= 5 && worst.longest <= 500));
     if (!ok) for (const one of participants) sayTrouble(one, pairs, say);
     return { ...result, ok };
   } finally {

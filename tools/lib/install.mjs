@@ -25,7 +25,7 @@ export async function installDebian(...packages) {
   const missing = missingDebian(...packages);
   if (!missing.length) return;
   console.error(`installing Debian packages: ${missing.join(' ')}`);
-  if (process.getuid() !== 0) {
+  if (process.getuid?.() !== 0) {
     throw new Error(`${missing.join(' and ')} missing and this is not root: run 'sudo apt-get install ${missing.join(' ')}' first`);
   }
   const environment = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };

@@ -74,9 +74,9 @@ Component "internal.auth.meet.test" "muc"
   get websocketUrl() { return `ws://127.0.0.1:${this.httpPort}/xmpp-websocket`; }
 
   async start() {
-    this.process = new Background('prosody', '/usr/bin/prosody', ['--config', this.configuration, '-F'], { log: join(this.folder, 'prosody.out') });
+    const server = this.process = new Background('prosody', '/usr/bin/prosody', ['--config', this.configuration, '-F'], { log: join(this.folder, 'prosody.out') });
     await until('Prosody accepts connections', 20000, () => {
-      this.process.check();
+      server.check();
       return Promise.all([accepts(this.clientPort), accepts(this.httpPort)]).then(both => both.every(Boolean));
     });
   }

@@ -53,6 +53,9 @@ focus {
 
 /** One ringbridge process: `kind` is bridge, focus or all. */
 export class Ringbridge {
+  /** Once started. @type {Background} */
+  process;
+
   constructor(kind, name, folder, options) {
     this.kind = kind;
     this.name = name;

@@ -8,7 +8,10 @@ import { benchBinary } from './ringbridge.mjs';
 /** Slower than speech and cameras are, see --light. */
 export const lightPace = ['--video-fps', '5', '--audio-interval', '100'];
 
-/** Scripted participants of bench, beside the browsers; `more` are further options of `ringbridge-bench load`. */
+/**
+ * Scripted participants of bench, beside the browsers; `more` are further options of `ringbridge-bench load`.
+ * @param {{ stack: import('./stack.mjs').Stack, room: string, count: number, seconds: number, more?: string[], name?: string }} options
+ */
 export function startScripted({ stack, room, count, seconds, more = [], name = 'scripted' }) {
   const help = spawnSync(benchBinary(), ['load', '--help'], { encoding: 'utf8' });
   if (help.status !== 0) {

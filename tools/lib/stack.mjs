@@ -45,6 +45,17 @@ export async function prepare({ browser = false, bench = false, firefox = false 
 }
 
 export class Stack {
+  /** @type {Prosody} */
+  prosody;
+  /** The one process of focus and bridge, unless they are split. @type {Ringbridge | undefined} */
+  all;
+  /** @type {Ringbridge} */
+  focus;
+  /** @type {Ringbridge[]} */
+  bridges = [];
+  /** Where the page is served. @type {Awaited<ReturnType<typeof servePage>>} */
+  page;
+
   /**
    * `split` runs the focus and `bridges` bridges as processes of their own instead of one `ringbridge all`.
    * `io`, `disableRewriting`, `ssrcs`: handed to the bridges. `currentClientFolder` has another client library for the page.
@@ -177,7 +188,7 @@ export class Stack {
     return [this.page.port, this.prosody.httpPort, ...websockets];
   }
 
-  processes() { return this.all ? [this.all] : [this.focus, ...(this.bridges ?? [])].filter(Boolean); }
+  processes() { return this.all ? [this.all] : [this.focus, ...this.bridges].filter(Boolean); }
 
   errors() { return this.processes().flatMap(one => one.errors().map(line => `${one.name}: ${line}`)); }
 

@@ -47,6 +47,7 @@ let hungUp = false;
 let retries = 0;
 const wanted = { audio: false, video: false };   // muted?
 /** What the bridge is asked for, see Session.want. */
+/** What this page asks the bridge for. @type {{ lastN: number, stage?: string[], stageHeight: number, height: number, heights: Record<string, number> }} */
 const wish = { lastN: -1, stage: undefined, stageHeight: 2160, height: 2160, heights: {} };
 const rates = new Map();
 let startedAt;
@@ -194,7 +195,7 @@ function showScreen(key, shown, remote) {
 
 /**
  * What the line above the tiles says: [text, whether it is nothing to worry about].
- * @returns {[string, boolean?]}
+ * @returns {[string | undefined, boolean?]}
  */
 function message() {
   if (hungUp) return ['You left. Reload the page to join again.', true];

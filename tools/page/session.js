@@ -58,7 +58,10 @@ export class Session extends EventTarget {
     // Only the peer-to-peer connection gets an iceTransportPolicy: peer-connections.js tells the two kinds apart by it.
     const p2p = { enabled: this.options.p2p, stunServers: [], iceTransportPolicy: 'all', backToP2PDelay: 3 };
     this.localTracks = await this.#capture();
-    if (this.ended) return this.#disposeTracks();
+    if (this.ended) {
+      this.#disposeTracks();
+      return;
+    }
     this.#changed('captured', { kinds: this.localTracks.map(track => track.getType()) });
     this.connection = new JitsiMeetJS.JitsiConnection(null, undefined, {
       hosts: { domain, muc, focus },

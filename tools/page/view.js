@@ -83,7 +83,8 @@ export class View {
   constructor(onStage) {
     this.onStage = onStage;
     this.tiles = new Map();
-    this.find = id => document.getElementById(id);
+    /** An element of the page, which has it. @type {(id: string) => HTMLElement} */
+    this.find = id => /** @type {HTMLElement} */ (document.getElementById(id));
   }
 
   /** Shows the join form, prefilled; resolves with its fields. */

@@ -21,7 +21,7 @@ export class Rig {
   stack;
   /** @type {Browser} */
   browser;
-  /** With impaired participants. @type {Impairment | undefined} */
+  /** Only with impaired participants. @type {Impairment} */
   relay;
   /** What the bridges said of every receiver, with the time. @type {any[]} */
   bandwidths = [];
@@ -110,12 +110,12 @@ export class Rig {
 
   /** Fetches the readings of all pages; `samples` has them. */
   async read() {
-    for (const page of this.pages) this.readings.get(page.name).push(...await page.hook('ringbridge.samples()'));
+    for (const page of this.pages) this.readings.get(page.name)?.push(...await page.hook('ringbridge.samples()'));
   }
 
   async samples(page) {
     await this.read();
-    return this.readings.get(page.name);
+    return this.readings.get(page.name) ?? [];
   }
 
   /** Waits until the page's latest reading meets `condition`; false when it takes longer than `timeout` milliseconds. */

@@ -19,6 +19,7 @@ function ask(url, { method = 'GET', headers = {}, body } = {}) {
   });
 }
 
+/** @type {Record<string, string>[]} */
 const foreign = [
   { Host: 'evil.example', Origin: 'http://evil.example' },
   { Host: 'evil.example:8081' },

@@ -117,7 +117,7 @@ export const scenarios = {
       await attempt('no password', url => { url.search = ''; });
       await attempt('a wrong password', url => { url.search = '?pwd=wrong'; });
       await attempt('one\'s own password', url => { url.search = mine.search; });
-      await attempt('one\'s own conference', url => { url.pathname = mine.pathname.replace(/[^/]+$/, theirs.pathname.split('/').at(-1)); url.search = mine.search; });
+      await attempt('one\'s own conference', url => { url.pathname = mine.pathname.replace(/[^/]+$/, theirs.pathname.split('/').at(-1) ?? ''); url.search = mine.search; });
       await attempt('a password of 60 kB', url => { url.search = '?pwd=' + 'x'.repeat(60000); });
       await attempt('a path that climbs', url => { url.pathname = '/colibri-ws/../../' + theirs.pathname; url.search = ''; });
       for (let n = 0; n < 500; n++) await attempt('500 guesses', url => { url.search = `?pwd=${randomBytes(12).toString('hex')}`; });
