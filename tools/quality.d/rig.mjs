@@ -31,6 +31,7 @@ export class Rig {
   pages = [];
   /** @type {any[]} */
   load = [];
+  room = '';
   /** @type {Map<string, any[]>} */
   readings = new Map();
 
