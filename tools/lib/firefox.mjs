@@ -37,7 +37,7 @@ class Marionette {
     const end = Date.now() + patience;
     for (;;) {
       const socket = connect(port, '127.0.0.1');
-      const error = await new Promise(done => socket.once('connect', () => done()).once('error', done));
+      const error = await new Promise(done => socket.once('connect', () => done(undefined)).once('error', done));
       if (!error) return new Marionette(socket);
       if (Date.now() > end) throw new Error(`Firefox does not answer on port ${port}: ${error.message}`);
       await sleep(200);
@@ -86,6 +86,13 @@ class Marionette {
 
 /** One Firefox process with one participant: tabs that are not in front are slowed down. */
 export class Firefox {
+  /** Its folder. @type {string} */
+  profile;
+  /** @type {Background} */
+  process;
+  /** @type {Marionette | undefined} */
+  marionette;
+
   /** Opens the page at `url` as `name`. */
   static async join(url, name, folder) {
     const browser = new Firefox();
@@ -118,7 +125,10 @@ export class Firefox {
 /** What the checks need of a participant, as that of Chromium. */
 class FirefoxParticipant {
   constructor(name, browser) {
-    Object.assign(this, { name, browser, console: [], kind: 'firefox' });
+    this.name = name;
+    this.browser = browser;
+    this.console = [];
+    this.kind = 'firefox';
   }
 
   /** Evaluates in the page with its test hook as the argument. */

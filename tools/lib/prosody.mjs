@@ -10,7 +10,9 @@ const encoded = name => name.replace(/[^A-Za-z0-9]/g, c => '%' + c.charCodeAt(0)
 export class Prosody {
   /** `accounts` maps user names on auth.meet.test to passwords; a lost stream can be resumed for `resumption` seconds. */
   constructor({ folder, clientPort, httpPort, accounts, resumption = 60 }) {
-    Object.assign(this, { folder, clientPort, httpPort });
+    this.folder = folder;
+    this.clientPort = clientPort;
+    this.httpPort = httpPort;
     this.configuration = join(folder, 'prosody.cfg.lua');
     const data = join(folder, 'prosody-data');
     rmSync(data, { recursive: true, force: true });
@@ -72,9 +74,9 @@ Component "internal.auth.meet.test" "muc"
   get websocketUrl() { return `ws://127.0.0.1:${this.httpPort}/xmpp-websocket`; }
 
   async start() {
-    this.process = new Background('prosody', '/usr/bin/prosody', ['--config', this.configuration, '-F'], { log: join(this.folder, 'prosody.out') });
+    const server = this.process = new Background('prosody', '/usr/bin/prosody', ['--config', this.configuration, '-F'], { log: join(this.folder, 'prosody.out') });
     await until('Prosody accepts connections', 20000, () => {
-      this.process.check();
+      server.check();
       return Promise.all([accepts(this.clientPort), accepts(this.httpPort)]).then(both => both.every(Boolean));
     });
   }

@@ -1,28 +1,61 @@
 // Everything that a call needs: Prosody, ringbridge (one process or several), the page.
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { demoFolder } from './paths.mjs';
 import { freePort } from './ports.mjs';
-import { fakeClock, installClient, installDebian, requireNodeModules } from './install.mjs';
+import { clientInstalled, fakeClock, installClient, installDebian, missingDebian, requireNodeModules } from './install.mjs';
 import { Prosody } from './prosody.mjs';
 import { heapEnvironment } from './heap.mjs';
-import { build, Ringbridge } from './ringbridge.mjs';
+import { benchBinary, binary, build, Ringbridge } from './ringbridge.mjs';
 import { servePage } from './page-server.mjs';
 import { until } from './process.mjs';
 
 const password = () => randomBytes(18).toString('base64url');
 
-/** Installs and builds what a stack needs. */
+/** Minutes that one core takes for the first build with optimisations. */
+const buildCoreMinutes = 16;
+
+/** What has to be done before a stack can start, with about how long it takes; a list of lines. */
+function steps(packages, bench) {
+  const lines = [];
+  const missing = missingDebian(...packages);
+  if (missing.length) lines.push(`install the Debian packages ${missing.join(', ')}: about a minute`);
+  if (!clientInstalled()) lines.push('fetch the client library lib-jitsi-meet from npm into target/demo: seconds');
+  if (!process.env.RINGBRIDGE) {
+    const cores = availableParallelism();
+    const built = existsSync(binary()) && (!bench || existsSync(benchBinary()));
+    lines.push(built ? 'build what has changed since the last build'
+      : `build ringbridge with optimisations: about ${Math.ceil(buildCoreMinutes / cores)} minutes on ${cores} cores, once`);
+  }
+  return lines;
+}
+
+/** Installs and builds what a stack needs, and says so before. */
 export async function prepare({ browser = false, bench = false, firefox = false } = {}) {
   requireNodeModules();
-  await installDebian('prosody', ...(browser ? ['chromium'] : []), ...(firefox ? ['firefox-esr'] : []));
+  const packages = ['prosody', ...(browser ? ['chromium'] : []), ...(firefox ? ['firefox-esr'] : [])];
+  const lines = steps(packages, bench);
+  if (lines.length) console.error(`Before it can start:\n${lines.map(line => `  - ${line}`).join('\n')}`);
+  await installDebian(...packages);
   const clientFolder = await installClient();
   await build('ringbridge-controlplane', ...(bench ? ['ringbridge-bench'] : []));
   return { clientFolder };
 }
 
 export class Stack {
+  /** @type {Prosody} */
+  prosody;
+  /** The one process of focus and bridge, unless they are split. @type {Ringbridge | undefined} */
+  all;
+  /** @type {Ringbridge} */
+  focus;
+  /** @type {Ringbridge[]} */
+  bridges = [];
+  /** Where the page is served. @type {Awaited<ReturnType<typeof servePage>>} */
+  page;
+
   /**
    * `split` runs the focus and `bridges` bridges as processes of their own instead of one `ringbridge all`.
    * `io`, `disableRewriting`, `ssrcs`: handed to the bridges. `currentClientFolder` has another client library for the page.
@@ -31,11 +64,28 @@ export class Stack {
    * `launcher`: program and arguments that start the processes, such as prlimit. `logFolder`: where their logs lie.
    * `mediaAddress`: where the bridges receive media instead of on loopback.
    * `relay`: asked for the port that leads to Prosody's, for the processes. `environment`: more variables of theirs.
+   * @param {{ clientFolder: string, currentClientFolder?: string, folder?: string, split?: boolean, bridges?: number, io?: string, disableRewriting?: boolean,
+   *   channel?: string, ssrcs?: number, clock?: boolean, resumption?: number, heap?: boolean, launcher?: string[], logFolder?: string,
+   *   relay?: (port: number) => Promise<number>, environment?: Record<string, string>, mediaAddress?: string }} options
    */
   constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting, channel, ssrcs, clock, resumption, heap,
-    launcher, logFolder, relay, environment, mediaAddress } = {}) {
-    Object.assign(this, { clientFolder, currentClientFolder, split, bridgeCount: bridges, io, disableRewriting, channel, ssrcs, clock, resumption, heap,
-      launcher, logFolder, relay, environment, mediaAddress });
+    launcher, logFolder, relay, environment, mediaAddress }) {
+    this.clientFolder = clientFolder;
+    this.currentClientFolder = currentClientFolder;
+    this.split = split;
+    this.bridgeCount = bridges;
+    this.io = io;
+    this.disableRewriting = disableRewriting;
+    this.channel = channel;
+    this.ssrcs = ssrcs;
+    this.clock = clock;
+    this.resumption = resumption;
+    this.heap = heap;
+    this.launcher = launcher;
+    this.logFolder = logFolder;
+    this.relay = relay;
+    this.environment = environment;
+    this.mediaAddress = mediaAddress;
     this.folder = join(demoFolder, folder);
   }
 
@@ -138,7 +188,7 @@ export class Stack {
     return [this.page.port, this.prosody.httpPort, ...websockets];
   }
 
-  processes() { return this.all ? [this.all] : [this.focus, ...(this.bridges ?? [])].filter(Boolean); }
+  processes() { return this.all ? [this.all] : [this.focus, ...this.bridges].filter(Boolean); }
 
   errors() { return this.processes().flatMap(one => one.errors().map(line => `${one.name}: ${line}`)); }
 

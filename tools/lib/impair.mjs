@@ -6,6 +6,11 @@ import { Running } from './process.mjs';
 import { benchBinary } from './ringbridge.mjs';
 
 export class Impairment extends Running {
+  /** Reports by relay: {at (Date.now() milliseconds), relay, up, down, refused}. @type {any[]} */
+  reports = [];
+  /** Where the relays listen. @type {string[]} */
+  addresses = [];
+
   /** Starts `relays` relays in front of the bridge's media port; resolves once they listen. */
   static async start({ mediaPort, relays = 1, reportMs = 100, seed = 1, log }) {
     const output = openSync(log, 'a');
@@ -13,8 +18,6 @@ export class Impairment extends Running {
       '--report-ms', String(reportMs), '--seed', String(seed)], { stdio: ['pipe', 'pipe', output], detached: true }));
     closeSync(output);
     one.child.stdin.on('error', () => {});
-    // Reports by relay: {at (Date.now() milliseconds), relay, up, down, refused}.
-    one.reports = [];
     one.addresses = await new Promise((resolve, reject) => {
       createInterface({ input: one.child.stdout }).on('line', line => {
         const value = JSON.parse(line);

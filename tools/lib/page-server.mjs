@@ -14,6 +14,7 @@ const types = {
 /**
  * Starts the server; `currentClientFolder` is that of another client library if there is one, `settings` is what the page finds under settings.json, `bandwidth` (asynchronous) what it finds
  * under bandwidth.json. Returns {address, stop}.
+ * @param {{ port: number, clientFolder: string, currentClientFolder?: string, settings: () => object, bandwidth?: () => Promise<any[]> }} options
  */
 export function servePage({ port, clientFolder, currentClientFolder, settings, bandwidth = async () => [] }) {
   const folders = {
@@ -23,14 +24,14 @@ export function servePage({ port, clientFolder, currentClientFolder, settings, b
     '/': join(toolsFolder, 'page'),
   };
   const server = createServer(async (request, response) => {
-    const path = normalize(decodeURIComponent(new URL(request.url, 'http://page').pathname));
+    const path = normalize(decodeURIComponent(new URL(request.url ?? '/', 'http://page').pathname));
     const made = { '/settings.json': settings, '/bandwidth.json': bandwidth }[path];
     if (made) {
       response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'no-store' });
       response.end(JSON.stringify(await made()));
       return;
     }
-    const prefix = Object.keys(folders).find(name => path.startsWith(name));
+    const prefix = Object.keys(folders).find(name => path.startsWith(name)) ?? '/';
     const name = path.endsWith('/') ? 'index.html' : path.slice(prefix.length);
     try {
       const body = await readFile(join(folders[prefix], name));

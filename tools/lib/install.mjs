@@ -17,12 +17,15 @@ const programs = {
   'firefox-esr': process.env.FIREFOX ?? '/usr/bin/firefox-esr',
 };
 
+/** Those of the named Debian packages that are missing. */
+export const missingDebian = (...packages) => packages.filter(name => !existsSync(programs[name]));
+
 /** Installs the named Debian packages that are missing. */
 export async function installDebian(...packages) {
-  const missing = packages.filter(name => !existsSync(programs[name]));
+  const missing = missingDebian(...packages);
   if (!missing.length) return;
   console.error(`installing Debian packages: ${missing.join(' ')}`);
-  if (process.getuid() !== 0) {
+  if (process.getuid?.() !== 0) {
     throw new Error(`${missing.join(' and ')} missing and this is not root: run 'sudo apt-get install ${missing.join(' ')}' first`);
   }
   const environment = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
@@ -38,14 +41,19 @@ export function fakeClock() {
   return library;
 }
 
+const clientFolder = join(repository, 'target/demo/client');
+const clientBundle = join(clientFolder, 'lib-jitsi-meet.min.js');
+
+/** Whether `installClient` has been here. */
+export const clientInstalled = () => existsSync(clientBundle);
+
 /**
  * Puts the browser build of the client library under target/demo and returns its folder.
  * The package's own dependencies name git hosts and are not needed by that build, so it is unpacked, not installed.
  */
 export async function installClient() {
-  const folder = join(repository, 'target/demo/client');
-  const bundle = join(folder, 'lib-jitsi-meet.min.js');
-  if (existsSync(bundle)) return folder;
+  const folder = clientFolder;
+  if (clientInstalled()) return folder;
   const work = join(repository, 'target/demo/client.new');
   rmSync(work, { recursive: true, force: true });
   rmSync(folder, { recursive: true, force: true });
@@ -63,7 +71,7 @@ export async function installClient() {
   return folder;
 }
 
-/** Whether the packages of tools/package-lock.json lie in tools/node_modules; tools/demo.d/launch installs them. */
+/** Whether the packages of tools/package-lock.json lie in tools/node_modules; tools/lib/launch installs them. */
 export function requireNodeModules() {
   for (const name of ['playwright-core', 'jquery']) {
     if (!existsSync(join(toolsFolder, 'node_modules', name))) {

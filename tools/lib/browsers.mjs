@@ -24,7 +24,13 @@ export function pageAddress(address, room, name, query = {}) {
 
 /** One browser process for all participants: it shares the fake camera and the GPU process. */
 export class Browser {
-  /** `video` is a Y4M file for the fake camera, `more` further flags, `program` another one that runs Chromium. */
+  /** @type {import('playwright-core').Browser} */
+  chromium;
+
+  /**
+   * `video` is a Y4M file for the fake camera, `more` further flags, `program` another one that runs Chromium.
+   * @param {{ video?: string, more?: string[], program?: string }} [options]
+   */
   static async launch({ video, more = [], program } = {}) {
     const browser = new Browser();
     browser.chromium = await chromium.launch({
@@ -55,7 +61,10 @@ export class Browser {
 
 export class Participant {
   constructor(name, page, context) {
-    Object.assign(this, { name, page, context, console: [] });
+    this.name = name;
+    this.page = page;
+    this.context = context;
+    this.console = [];
   }
 
   /** Evaluates in the page with its test hook as the argument. */

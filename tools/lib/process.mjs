@@ -2,7 +2,10 @@
 import { spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, readdirSync, readFileSync } from 'node:fs';
 
-/** Runs a program to its end; its output goes to standard error. Rejects when it fails. */
+/**
+ * Runs a program to its end; its output goes to standard error. Rejects when it fails.
+ * @returns {Promise<void>}
+ */
 export function run(program, args, options = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, { stdio: ['ignore', 2, 2], ...options });
@@ -23,7 +26,8 @@ export async function until(what, timeout, condition, interval = 100) {
       const value = await condition();
       if (value) return value;
       last = undefined;
-    } catch (error) {
+    } catch (caught) {
+      const error = /** @type {Error & { final?: boolean }} */ (caught);
       if (error.final) throw error;
       last = error;
     }
@@ -37,9 +41,12 @@ export async function until(what, timeout, condition, interval = 100) {
 /** A program that runs beside us, in a process group of its own, so that Ctrl-C reaches only us and we stop things in order. */
 export class Running {
   static all = new Set();
+  /** How it ended; undefined while it runs. @type {string | undefined} */
+  result;
 
   constructor(name, child) {
-    Object.assign(this, { name, child });
+    this.name = name;
+    this.child = child;
     this.ended = new Promise(resolve => {
       const end = result => {
         this.result ??= result;
@@ -77,7 +84,13 @@ export class Running {
 
 /** A program in the background. Its output is appended to `log`. */
 export class Background extends Running {
-  constructor(name, program, args, { log, env, cwd } = {}) {
+  /**
+   * @param {string} name
+   * @param {string} program
+   * @param {string[]} args
+   * @param {{ log: string, env?: Record<string, string | undefined>, cwd?: string }} options
+   */
+  constructor(name, program, args, { log, env, cwd }) {
     const output = openSync(log, 'a');
     super(name, spawn(program, args, { stdio: ['ignore', output, output], env: { ...process.env, ...env }, cwd, detached: true }));
     closeSync(output);

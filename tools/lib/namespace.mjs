@@ -64,10 +64,10 @@ export class Namespace {
     }
     const log = join(this.folder, 'forward.log');
     const program = [process.execPath, fileURLToPath(import.meta.url), this.folder, ...ports.map(String)];
-    this.forwarder = new Background('forward', 'ip', ['netns', 'exec', this.name, ...program], { log });
+    const forwarder = this.forwarder = new Background('forward', 'ip', ['netns', 'exec', this.name, ...program], { log });
     await until('ports are forwarded', 10000, () => {
-      this.forwarder.check();
-      return this.forwarder.tail().includes('ready');
+      forwarder.check();
+      return forwarder.tail().includes('ready');
     });
   }
 

@@ -7,7 +7,7 @@ function tcp(port) {
     const server = createServer();
     server.once('error', reject);
     server.listen(port, '127.0.0.1', () => {
-      const bound = server.address().port;
+      const bound = /** @type {import('node:net').AddressInfo} */ (server.address()).port;
       server.close(() => resolve(bound));
     });
   });

@@ -13,7 +13,7 @@ export async function heapOverTime(raw) {
   const [interpreted, massif] = [`${raw}.interpreted`, `${raw}.massif`];
   const [input, output] = [openSync(raw, 'r'), openSync(interpreted, 'w')];
   await new Promise((resolve, reject) => spawn(`${library}/libexec/heaptrack_interpret`, [], { stdio: [input, output, 'ignore'] })
-    .on('error', reject).on('close', code => code === 0 ? resolve() : reject(new Error(`heaptrack_interpret: exit code ${code}`))));
+    .on('error', reject).on('close', code => code === 0 ? resolve(undefined) : reject(new Error(`heaptrack_interpret: exit code ${code}`))));
   for (const file of [input, output]) closeSync(file);
   execFileSync('heaptrack_print', ['-p', '0', '-a', '0', '-T', '0', '-l', '0', '-f', interpreted, '-M', massif, '--massif-threshold', '100'], { stdio: 'ignore' });
   const readings = readHeap(readFileSync(massif, 'utf8'));

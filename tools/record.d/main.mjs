@@ -5,8 +5,8 @@ import { createInterface } from 'node:readline';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { Browser } from './browsers.mjs';
-import { targetFolder } from './paths.mjs';
+import { Browser } from '../lib/browsers.mjs';
+import { targetFolder } from '../lib/paths.mjs';
 
 const usage = `tools/record [options] FILE
 
@@ -49,18 +49,18 @@ if (!file || !codecs[values.codec] || !(width > 0 && height > 0) || !(encodings 
 function fail(text) { process.stderr.write(`${text}\n`); process.exit(2); }
 
 /** Runs in the page: sends camera and microphone, returns the offer with all candidates. */
-async function offer({ codec, width, height, encodings, svc }) {
-  const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width, height, frameRate: 30 } });
+async function offer(camera) {
+  const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: camera.width, height: camera.height, frameRate: 30 } });
   const connection = new RTCPeerConnection();
   window.connection = connection;
   connection.addTransceiver(stream.getAudioTracks()[0], { direction: 'sendonly' });
-  const sendEncodings = Array.from({ length: encodings }, (_, i) => ({
-    ...(encodings > 1 ? { rid: String(i), scaleResolutionDownBy: 2 ** (encodings - 1 - i) } : {}), scalabilityMode: svc,
+  const sendEncodings = Array.from({ length: camera.encodings }, (_, i) => ({
+    ...(camera.encodings > 1 ? { rid: String(i), scaleResolutionDownBy: 2 ** (camera.encodings - 1 - i) } : {}), scalabilityMode: camera.svc,
   }));
   const video = connection.addTransceiver(stream.getVideoTracks()[0], { direction: 'sendonly', sendEncodings });
   const known = RTCRtpSender.getCapabilities('video').codecs;
-  const wanted = known.filter(c => c.mimeType === `video/${codec}`);
-  if (wanted.length === 0) throw new Error(`this Chromium does not encode ${codec}`);
+  const wanted = known.filter(c => c.mimeType === `video/${camera.codec}`);
+  if (wanted.length === 0) throw new Error(`this Chromium does not encode ${camera.codec}`);
   // Chromium does not offer it by itself.
   const extensions = video.getHeaderExtensionsToNegotiate();
   for (const extension of extensions) {
@@ -85,7 +85,7 @@ const ended = once(recorder, 'exit');
 const reply = async () => JSON.parse((await lines.next()).value ?? '{}');
 
 const browser = await Browser.launch();
-let status = 1;
+let status;
 try {
   const context = await browser.chromium.newContext({ permissions: ['camera', 'microphone'] });
   const page = await context.newPage();

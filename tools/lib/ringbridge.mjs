@@ -7,10 +7,10 @@ import { Background, run, until } from './process.mjs';
 export const binary = () => process.env.RINGBRIDGE ?? join(targetFolder, 'release/ringbridge');
 export const benchBinary = () => process.env.RINGBRIDGE_BENCH ?? join(targetFolder, 'release/ringbridge-bench');
 
-/** Builds what the demo runs, unless RINGBRIDGE names a binary. */
+/** Builds what the demo runs, unless RINGBRIDGE names a binary. Cargo says what it does: a first build takes minutes. */
 export async function build(...packages) {
   if (process.env.RINGBRIDGE) return;
-  await run('cargo', ['build', '--release', '--quiet', ...packages.flatMap(name => ['-p', name])], { cwd: repository });
+  await run('cargo', ['build', '--release', ...packages.flatMap(name => ['-p', name])], { cwd: repository });
 }
 
 /** Writes the configuration file (HOCON) of one process and returns its path. */
@@ -53,8 +53,13 @@ focus {
 
 /** One ringbridge process: `kind` is bridge, focus or all. */
 export class Ringbridge {
+  /** Once started. @type {Background} */
+  process;
+
   constructor(kind, name, folder, options) {
-    Object.assign(this, { kind, name, options });
+    this.kind = kind;
+    this.name = name;
+    this.options = options;
     this.log = join(options.logFolder ?? folder, `${name}.log`);
     this.configuration = writeConfiguration(join(folder, `${name}.conf`), options);
   }
@@ -86,7 +91,7 @@ export class Ringbridge {
   /** Error-level lines of the log so far. */
   errors() {
     if (!existsSync(this.log)) return [];
-    // Colours are for terminals; the level is the first upper-case word of a line of `tracing`.
+    // eslint-disable-next-line no-control-regex -- that is what colours are made of. Colours are for terminals; the level is the first upper-case word of a line of `tracing`.
     return readFileSync(this.log, 'utf8').replace(/\x1b\[[0-9;]*m/g, '').split('\n')
       .filter(line => /^\S*\s*ERROR\b|"level":"ERROR"|panicked at/.test(line));
   }
