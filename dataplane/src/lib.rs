@@ -23,6 +23,7 @@ pub mod worker;
 mod budget;
 mod dataplane;
 mod limits;
+mod negotiation;
 mod peers;
 
 pub use dataplane::{Dataplane, DataplaneConfig, DataplaneHealth, StartError};

@@ -2,6 +2,8 @@
 //!
 //! These are plain values that cross the command ring; the workers compile them into lookup tables.
 
+pub mod mid;
+
 /// Audio or video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MediaKind {

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use zeroize::Zeroize;
 
-use crate::conference::Mid;
 use crate::ice::stun::TransactionId;
 use crate::ids::{ConferenceId, EndpointId};
 use crate::io::{EventFd, IoError, Path};
+use crate::media::mid::Mid;
 use crate::media::{Encoding, Media, MediaKind, ReceiverConstraints, SourceDescription, VideoType};
 
 /// SSRCs that the bridge itself uses as RTCP sender in one conference (colibri2 `<sources>`, `jvb-a0` and `jvb-v0`).

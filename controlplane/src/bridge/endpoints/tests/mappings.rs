@@ -1,6 +1,6 @@
 //! What the clients' SSRCs carry.
 
-use ringbridge_dataplane::conference::Mid;
+use ringbridge_dataplane::media::mid::Mid;
 use ringbridge_dataplane::ring::MappedSource;
 
 use super::*;
