@@ -1,4 +1,4 @@
-//! The colibri2 state machine: every row of bridge-protocol 3.5, ordering, transports, expiry.
+//! The colibri2 state machine: every row of docs/protocol/bridge.md 3.5, ordering, transports, expiry.
 
 use std::time::{Duration, Instant};
 

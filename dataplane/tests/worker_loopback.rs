@@ -365,8 +365,12 @@ fn a_shutdown_command_ends_the_worker_and_the_heartbeat_stops() {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !links[0].is_closed() {
         assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(2));
     }
     assert_eq!(dataplane.health().dead_worker(), None, "it was asked to end");
+    let ended = stats.get(Counter::LoopTurns);
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(stats.get(Counter::LoopTurns), ended, "the heartbeat stops");
 }
 
 #[test]

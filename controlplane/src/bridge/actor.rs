@@ -484,7 +484,8 @@ impl Actor {
 
     fn publish_health(&mut self, now: Instant) {
         self.workers.sample_heartbeat(now);
-        if let Some(target) = self.probe.handle(now, self.workers.total(Counter::PacketsReceived)) {
+        let received = self.workers.total(Counter::PacketsReceived);
+        if let Some(target) = self.probe.handle(now, received, self.addresses.living()) {
             self.probe.send(target);
         }
         let health = self

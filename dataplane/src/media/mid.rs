@@ -1,5 +1,5 @@
 //! Media section ids that the bridge makes up: with them a client finds the media section of a packet by its `sdes:mid`
-//! extension (RFC 9143 section 15), not by its SSRC (bridge-protocol section 6.6).
+//! extension (RFC 9143 section 15), not by its SSRC (docs/protocol/bridge.md 6.6).
 
 use std::fmt;
 

@@ -115,7 +115,7 @@ pub struct VideoConstraint {
 }
 
 /// What an endpoint wants to receive: the state after all its `ReceiverVideoConstraints` messages
-/// (bridge-protocol 5.5), already merged by the control plane, every name a source name.
+/// (docs/protocol/bridge.md 5.5), already merged by the control plane, every name a source name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiverConstraints {
     /// How many video sources at most; -1 is unlimited.
@@ -134,7 +134,7 @@ pub struct ReceiverConstraints {
     pub audio: AudioSubscription,
 }
 
-/// Which audio an endpoint wants to receive (bridge channel `ReceiverAudioSubscription`, bridge-protocol 9.4).
+/// Which audio an endpoint wants to receive (bridge channel `ReceiverAudioSubscription`, docs/protocol/bridge.md 9.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AudioSubscription {
     /// Whether it wants what neither list names.

@@ -104,7 +104,7 @@ pub enum Command {
         /// The new value.
         constraints: Box<ReceiverConstraints>,
     },
-    /// Gives the endpoint everything on a bounded set of the bridge's own SSRCs (bridge-protocol section 6.6). Once, before
+    /// Gives the endpoint everything on a bounded set of the bridge's own SSRCs (docs/protocol/bridge.md 6.6). Once, before
     /// its keys.
     SetSsrcRewriting {
         /// Whose.

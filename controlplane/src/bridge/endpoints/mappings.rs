@@ -1,4 +1,4 @@
-//! SSRC rewriting: clients are told what the SSRCs that they get carry (bridge-protocol 6.6), and workers that they were.
+//! SSRC rewriting: clients are told what the SSRCs that they get carry (docs/protocol/bridge.md 6.6), and workers that they were.
 
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::{Encoding, MediaKind};
