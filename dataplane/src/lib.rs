@@ -25,4 +25,4 @@ mod dataplane;
 mod limits;
 mod peers;
 
-pub use dataplane::{Dataplane, DataplaneConfig, DataplaneHealth, StartError};
+pub use dataplane::{Capacity, Dataplane, DataplaneConfig, DataplaneHealth, StartError};

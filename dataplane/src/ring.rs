@@ -139,10 +139,10 @@ pub enum Command {
         /// Which.
         conference: ConferenceId,
     },
-    /// Adds an endpoint.
+    /// Adds an endpoint, or is answered by [`Event::EndpointRefused`].
     CreateEndpoint(Box<NewEndpoint>),
     /// Adds an endpoint of the conference that lives on another worker: its media comes from there, opened. Which
-    /// commands of it go here, too, says [`Command::is_shared`].
+    /// commands of it go here, too, says [`Command::is_shared`]. Refused like [`Command::CreateEndpoint`].
     CreateRemoteEndpoint {
         /// The conference; must exist on this worker, too.
         conference: ConferenceId,
@@ -319,6 +319,21 @@ pub enum RestartOutcome {
     Abandoned,
 }
 
+/// Why a worker did not create an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CreateError {
+    /// The worker has as many endpoints as it takes.
+    WorkerFull,
+    /// The conference has as many endpoints on this worker as it takes, those that live elsewhere included.
+    ConferenceFull,
+    /// The id or the ICE ufrag belongs to another endpoint.
+    Taken,
+    /// The worker does not have the conference.
+    UnknownConference,
+    /// The home of a remote endpoint is no other worker.
+    UnknownWorker,
+}
+
 /// What is known of the way to a receiver. Rates are bits per second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bandwidth {
@@ -343,6 +358,13 @@ pub struct Bandwidth {
 /// Worker to control plane.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// An endpoint was not created: whatever else is said about it is dropped and counted.
+    EndpointRefused {
+        /// As in [`Command::CreateEndpoint`] or [`Command::CreateRemoteEndpoint`].
+        endpoint: EndpointId,
+        /// Why.
+        error: CreateError,
+    },
     /// A STUN server answered a [`Command::AskServer`]: a success or error response from there, with the right id.
     ServerAnswered {
         /// At which socket, and the server.

@@ -18,7 +18,7 @@ use crate::ids::{ConferenceId, EndpointId};
 use crate::io::{IoError, PacketSink, Path};
 use crate::limits::Complaints;
 use crate::peers::{Crossing, Note, PeerMessage, Peers, mesh};
-use crate::ring::{Command, Event, Wakeup};
+use crate::ring::{Command, CreateError, Event, Wakeup};
 use crate::stats::{Counter, WorkerStats};
 
 /// Index of an endpoint in its worker's forwarder; looked up once, then passed with every packet.
@@ -104,6 +104,16 @@ impl Surroundings {
     }
 }
 
+impl CreateError {
+    /// What it is counted as.
+    pub(crate) fn counter(self) -> Counter {
+        match self {
+            Self::WorkerFull | Self::ConferenceFull => Counter::DropTableFull,
+            Self::Taken | Self::UnknownConference | Self::UnknownWorker => Counter::DropCommandUnknown,
+        }
+    }
+}
+
 impl Forwarder {
     /// An empty forwarder of the only worker.
     pub fn new(config: ForwarderConfig, stats: Arc<WorkerStats>) -> Self {
@@ -145,6 +155,7 @@ impl Forwarder {
     }
 
     /// Applies a command; those for ICE and DTLS are ignored, those for unknown ids are counted.
+    /// An endpoint that cannot be created is answered by [`Event::EndpointRefused`].
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         if !self.surroundings.burst.is_empty() {
             // A packet of before must not meet the conferences and keys of after.
@@ -173,12 +184,17 @@ impl Forwarder {
                 }
                 None => self.surroundings.stats.count(Counter::DropCommandUnknown),
             },
-            Command::CreateEndpoint(new) => self.create_endpoint(now, new.conference, new.endpoint, None),
+            Command::CreateEndpoint(new) => {
+                let created = self.create_endpoint(now, new.conference, new.endpoint, None);
+                self.note_created(new.endpoint, created);
+            }
             Command::CreateRemoteEndpoint { conference, endpoint, home } => {
-                if home == self.surroundings.peers.index() || home >= self.surroundings.peers.workers() {
-                    return self.surroundings.stats.count(Counter::DropCommandUnknown);
-                }
-                self.create_endpoint(now, conference, endpoint, Some(home));
+                let elsewhere = home != self.surroundings.peers.index() && home < self.surroundings.peers.workers();
+                let created = match elsewhere {
+                    true => self.create_endpoint(now, conference, endpoint, Some(home)),
+                    false => Err(CreateError::UnknownWorker),
+                };
+                self.note_created(endpoint, created);
             }
             Command::ExpireEndpoint { endpoint } => {
                 self.with_endpoint(now, endpoint, |room, env, index, _| room.leave(env, index));
@@ -230,24 +246,37 @@ impl Forwarder {
         }
     }
 
-    fn create_endpoint(&mut self, now: Instant, conference: ConferenceId, endpoint: EndpointId, home: Option<usize>) {
+    fn create_endpoint(
+        &mut self,
+        now: Instant,
+        conference: ConferenceId,
+        endpoint: EndpointId,
+        home: Option<usize>,
+    ) -> Result<(), CreateError> {
         if self.by_endpoint.contains_key(&endpoint) {
-            return;
+            return Err(CreateError::Taken);
         }
-        let Some(index) = self.by_conference.get(&conference).copied() else {
-            return self.surroundings.stats.count(Counter::DropCommandUnknown);
-        };
+        let index = *self.by_conference.get(&conference).ok_or(CreateError::UnknownConference)?;
         let mut env = self.surroundings.env(now);
-        let Some(room) = self.rooms.get_mut(index).and_then(Option::as_mut) else { return };
+        let room = self.rooms.get_mut(index).and_then(Option::as_mut).ok_or(CreateError::UnknownConference)?;
         let limit = env.config.max_endpoints_per_conference;
         if room.endpoints.iter().flatten().count() >= limit {
-            tracing::warn!(%conference, %endpoint, limit, "endpoint refused: too many");
-            return env.stats.count(Counter::DropTableFull);
+            tracing::warn!(%conference, %endpoint, limit, "endpoint refused: the conference has as many as it takes");
+            return Err(CreateError::ConferenceFull);
         }
         let (place, generation) = room.join(&mut env, endpoint, home, self.negotiations.nothing());
         let slot = EndpointSlot { room: index as u32, index: place as u32, generation };
         self.by_endpoint.insert(endpoint, slot);
         self.deadline = earlier(self.deadline, room.deadline);
+        Ok(())
+    }
+
+    /// Tells of, and counts, an endpoint that could not be created.
+    fn note_created(&mut self, endpoint: EndpointId, created: Result<(), CreateError>) {
+        if let Err(error) = created {
+            self.surroundings.stats.count(error.counter());
+            self.surroundings.events.push_back(Event::EndpointRefused { endpoint, error });
+        }
     }
 
     fn with_endpoint(
