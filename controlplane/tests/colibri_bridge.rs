@@ -1,4 +1,4 @@
-//! The colibri2 state machine: every row of bridge-protocol 3.5, ordering, transports, expiry.
+//! The colibri2 state machine: every row of docs/protocol/bridge.md 3.5, ordering, transports, expiry.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,9 @@ use ringbridge_controlplane::colibri::elements::*;
 use ringbridge_controlplane::colibri::refusal::Refusal;
 use ringbridge_controlplane::colibri::transport::LocalTransport;
 use ringbridge_dataplane::Capacity;
+use ringbridge_dataplane::ice::IceState;
 use ringbridge_dataplane::ids::EndpointId;
-use ringbridge_dataplane::ring::{Command, CreateError, IceState};
+use ringbridge_dataplane::messages::{Command, CreateError};
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::stanza_error::DefinedCondition;
 

@@ -1,4 +1,4 @@
-//! Scripted bridges: which one is chosen, what happens when it fails, and when the XMPP server does (focus-protocol 7).
+//! Scripted bridges: which one is chosen, what happens when it fails, and when the XMPP server does (docs/protocol/focus.md 7).
 
 mod focus_world;
 

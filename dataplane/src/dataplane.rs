@@ -13,8 +13,9 @@ use crate::io::{
     Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Steering, Uring, bind_sockets, pin_to_core,
     probe,
 };
+use crate::link::{self, ControlLink, Wakeup, WorkerLink};
+use crate::messages::Command;
 use crate::peers::{Peers, mesh};
-use crate::ring::{self, Command, ControlLink, Wakeup, WorkerLink};
 use crate::stats::WorkerStats;
 use crate::worker::{Worker, WorkerConfig};
 
@@ -218,7 +219,7 @@ impl Dataplane {
         let mut links = Vec::new();
         let mut controls = Vec::new();
         for worker in 0..config.workers {
-            let (link, control) = ring::links(worker, config.command_ring, config.event_ring)?;
+            let (link, control) = link::links(worker, config.command_ring, config.event_ring)?;
             links.push(link);
             controls.push(control);
         }

@@ -1,19 +1,21 @@
 //! The packet path of ringbridge: worker threads pinned to cores that receive, authenticate, open, translate,
 //! seal and send media packets. No tokio, no XMPP, no serde.
 //!
-//! The control plane talks to it only through [`ring::Command`] and [`ring::Event`].
+//! The control plane talks to it only through [`messages::Command`] and [`messages::Event`].
 
 #![deny(unsafe_code)]
 
 pub mod conference;
 pub mod congestion;
+pub mod datagram;
 pub mod demux;
 pub mod ice;
 pub mod ids;
 #[allow(unsafe_code)]
 pub mod io;
+pub mod link;
 pub mod media;
-pub mod ring;
+pub mod messages;
 pub mod rtcp;
 pub mod rtp;
 pub mod srtp;
@@ -24,5 +26,12 @@ mod budget;
 mod dataplane;
 mod limits;
 mod peers;
+
+/// Where `conference` finds what used to stand in one module.
+mod ring {
+    pub use crate::link::Wakeup;
+    pub use crate::messages::{Bandwidth, Command, CreateError, Event, FeedbackSsrcs, MappedSource, SsrcRewriting};
+    pub use crate::srtp::{SrtpKeys, SrtpProfile};
+}
 
 pub use dataplane::{Capacity, Dataplane, DataplaneConfig, DataplaneHealth, StartError};

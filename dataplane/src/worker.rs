@@ -1,6 +1,7 @@
 //! A worker: receives, demultiplexes, forwards, sends. `Worker` is sans-I/O; `Worker::run` drives it.
 
 mod endpoints;
+mod ice_drops;
 mod outbox;
 mod questions;
 #[cfg(test)]
@@ -16,13 +17,16 @@ use ring::rand::SystemRandom;
 
 use crate::conference::{Forwarder, ForwarderConfig};
 use crate::congestion::shedding::LoadMeter;
+use crate::datagram::{PacketSink, Path};
 use crate::demux::{AddressTable, EndpointIndex, Owner, Protocol, ufrag_prefix, worker_of_ufrag};
 use crate::ice::stun::{Class, Message};
 use crate::ice::{Agent, AgentConfig, AgentEvent, Context, Session, SessionEvent, transaction_owner};
+use crate::ice::{IceCredentials, IceState, RestartOutcome};
 use crate::ids::{ConferenceId, EndpointId};
-use crate::io::{Flush, PacketIo, PacketSink, Path, Steering};
+use crate::io::{Flush, PacketIo, Steering};
+use crate::link::ControlLink;
+use crate::messages::{Command, CreateError, Event, NewEndpoint};
 use crate::peers::{PeerMessage, Peers};
-use crate::ring::{Command, ControlLink, CreateError, Event, IceCredentials, IceState, NewEndpoint, RestartOutcome};
 use crate::stats::{Counter, WorkerStats};
 
 use endpoints::{Endpoint, Endpoints};

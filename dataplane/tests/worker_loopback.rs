@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::io::IoChoice;
-use ringbridge_dataplane::ring::{Command, CreateError, Event};
+use ringbridge_dataplane::messages::{Command, CreateError, Event};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use ringbridge_dataplane::{Dataplane, DataplaneConfig, StartError};
 use webrtc_ice::agent::Agent;
@@ -331,7 +331,7 @@ async fn webrtc_ice_connects() {
 fn events_wake_the_control_plane_and_commands_wake_the_worker() {
     let (dataplane, mut links) = start(IoChoice::Mmsg, 1);
     let link = &mut links[0];
-    let readable = |link: &ringbridge_dataplane::ring::WorkerLink| {
+    let readable = |link: &ringbridge_dataplane::link::WorkerLink| {
         let path = format!("/proc/self/fdinfo/{}", link.event_fd().as_raw_fd());
         let info = std::fs::read_to_string(path).unwrap();
         let count = info.lines().find_map(|line| line.strip_prefix("eventfd-count:")).unwrap();
@@ -367,8 +367,12 @@ fn a_shutdown_command_ends_the_worker_and_the_heartbeat_stops() {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !links[0].is_closed() {
         assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(2));
     }
     assert_eq!(dataplane.health().dead_worker(), None, "it was asked to end");
+    let ended = stats.get(Counter::LoopTurns);
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(stats.get(Counter::LoopTurns), ended, "the heartbeat stops");
 }
 
 #[test]

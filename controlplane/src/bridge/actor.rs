@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ringbridge_dataplane::Capacity;
 use ringbridge_dataplane::ids::EndpointId;
-use ringbridge_dataplane::ring::{Command, Event, WorkerLink};
+use ringbridge_dataplane::link::WorkerLink;
+use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -487,7 +488,8 @@ impl Actor {
 
     fn publish_health(&mut self, now: Instant) {
         self.workers.sample_heartbeat(now);
-        if let Some(target) = self.probe.handle(now, self.workers.total(Counter::PacketsReceived)) {
+        let received = self.workers.total(Counter::PacketsReceived);
+        if let Some(target) = self.probe.handle(now, received, self.addresses.living()) {
             self.probe.send(target);
         }
         let health = self

@@ -1,4 +1,4 @@
-//! IQs to the bridge: who may ask, and what is answered (bridge-protocol 2.3, 2.5).
+//! IQs to the bridge: who may ask, and what is answered (docs/protocol/bridge.md 2.3, 2.5).
 
 use std::time::Instant;
 

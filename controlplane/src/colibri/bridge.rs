@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use jid::BareJid;
 use rand::Rng;
 use ringbridge_dataplane::Capacity;
+use ringbridge_dataplane::ice::{IceCredentials, IceState, RestartOutcome};
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::media::{SourceDescription, VideoType};
-use ringbridge_dataplane::ring::{
-    Command, CreateError, FeedbackSsrcs, IceCredentials, IceState, NewEndpoint, RestartOutcome, SsrcRewriting,
-};
+use ringbridge_dataplane::messages::{Command, CreateError, FeedbackSsrcs, NewEndpoint, SsrcRewriting};
 use xmpp_parsers::stanza_error::DefinedCondition;
 
 use super::conference::{Access, Conference, EndpointState};

@@ -1,4 +1,4 @@
-//! Why a request is refused, and how that is said (bridge-protocol section 3.5).
+//! Why a request is refused, and how that is said (docs/protocol/bridge.md 3.5).
 
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 

@@ -1,4 +1,4 @@
-//! The bridges of the brewery room: what they report, how well they are, which one is next (focus-protocol 7).
+//! The bridges of the brewery room: what they report, how well they are, which one is next (docs/protocol/focus.md 7).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -165,7 +165,7 @@ impl Bridges {
     }
 
     /// The best bridge for a new conference: operational, not full, not shutting down, rather not draining, rather not in graceful
-    /// shutdown, in the participant's region if there is one, then the least stressed (focus-protocol 7.3, 7.4).
+    /// shutdown, in the participant's region if there is one, then the least stressed (docs/protocol/focus.md 7.3, 7.4).
     pub fn select(&self, now: Instant, region: Option<&str>) -> Option<String> {
         self.bridges
             .iter()

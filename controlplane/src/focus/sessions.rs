@@ -1,5 +1,5 @@
 //! Sessions: an endpoint on a bridge, an offer to the client, its answer, and every change after that
-//! (focus-protocol 5, 7.6 and 11).
+//! (docs/protocol/focus.md 5, 7.6 and 11).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -244,7 +244,7 @@ impl Focus {
         self.request(now, &format!("{room}/{nick}"), true, jingle.into(), pending);
     }
 
-    /// Reactions to a refused allocation (focus-protocol 7.6).
+    /// Reactions to a refused allocation (docs/protocol/focus.md 7.6).
     fn allocation_failed(&mut self, now: Instant, room: &BareJid, nick: &str, error: &StanzaError) {
         let reason = colibri_reason(error);
         let bridge = self.conferences.get(room).and_then(|c| c.session.as_ref()).map(|session| session.bridge.clone());

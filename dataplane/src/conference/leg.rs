@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::keyframe::{Allowance, Throttle};
-use super::mid::Mid;
 use super::projection::{Last, Projection};
 use super::rank::{self, Moves};
 use crate::congestion::layer::LayerId;
-use crate::media::{Encoding, MediaKind};
+use crate::media::{Encoding, MediaKind, Mid};
 
 /// A packet is not sent again to the same receiver before this has passed, or, where the round-trip time is known, before
 /// the receiver can have missed the repetition.

@@ -25,7 +25,6 @@ mod leg;
 mod loudest;
 mod mapping;
 mod meter;
-mod mid;
 mod nack;
 mod negotiated;
 mod payload;
@@ -46,4 +45,3 @@ mod well_known;
 
 pub use forwarder::{EndpointSlot, Forwarder, ForwarderConfig};
 pub use loudest::LoudestOnly;
-pub use mid::Mid;

@@ -4,12 +4,11 @@ use super::codec::{Codec, Format, FormatTable, OutputFormat};
 use super::downlink::Downlink;
 use super::endpoint::Endpoint;
 use super::extension_map::{OutgoingExtensions, ReceivedExtensions, UriId};
-use super::mid::{self, Mid};
 use super::payload::{Descriptor, PayloadView};
 use super::projection::Output;
 use super::projection::picture::Picture;
 use crate::io::PacketSink;
-use crate::media::MediaKind;
+use crate::media::{MAX_MID_LEN, MediaKind, Mid};
 use crate::rtp::{Packet, dependency, extension, header, red, rtx};
 
 /// A received media packet, parsed once for all receivers.
@@ -152,7 +151,7 @@ pub fn send(
         extensions.push(id, data);
         dependency = Some((id, templates));
     }
-    let mut mid = [0; mid::MAX_LEN];
+    let mut mid = [0; MAX_MID_LEN];
     if let Some(section) = stream.mid
         && let Some(id) = receiver.negotiated.extensions.id(packet.kind, UriId::MID)
     {

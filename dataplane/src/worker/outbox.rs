@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 
 use crate::ids::{ConferenceId, EndpointId};
-use crate::ring::{ControlLink, Event};
+use crate::link::ControlLink;
+use crate::messages::Event;
 use crate::stats::{Counter, WorkerStats};
 
 /// Most values that wait.
@@ -96,7 +97,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring;
+    use crate::link;
 
     fn activity(endpoint: u32, active: bool) -> Event {
         Event::Activity { endpoint: EndpointId(endpoint), active }
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_full_ring_coalesces_state_and_drops_dtls() {
-        let (mut control, mut link) = ring::links(0, 2, 2).unwrap();
+        let (mut control, mut link) = link::links(0, 2, 2).unwrap();
         let (stats, mut outbox) = (WorkerStats::default(), Outbox::default());
         for event in
             [activity(9, true), activity(8, true), activity(1, true), activity(2, true), activity(1, false), dtls()]

@@ -5,10 +5,13 @@ mod ice_restart;
 use proptest::prelude::*;
 
 use super::*;
+use crate::ice::IceCredentials;
 use crate::ice::stun::{Writer, integrity_key};
 use crate::io::MAX_DATAGRAM;
+use crate::link::{self, WorkerLink};
 use crate::media::{Encoding, Media, MediaKind, PayloadType, SourceDescription, VideoType};
-use crate::ring::{self, FeedbackSsrcs, IceCredentials, MasterKey, SrtpKeys, SrtpProfile, WorkerLink};
+use crate::messages::FeedbackSsrcs;
+use crate::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 
 struct Out(Vec<u8>, Vec<(Path, Vec<u8>)>);
 
@@ -31,7 +34,7 @@ struct Rig {
 
 /// Two workers in one thread; endpoint 1 lives on worker 0.
 fn rig(max_addresses: usize, handover_ring: usize) -> Rig {
-    let (mut links, controls): (Vec<_>, Vec<_>) = (0..2).map(|worker| ring::links(worker, 64, 64).unwrap()).unzip();
+    let (mut links, controls): (Vec<_>, Vec<_>) = (0..2).map(|worker| link::links(worker, 64, 64).unwrap()).unzip();
     let wakeups: Vec<_> = controls.iter().map(|control| control.wakeup().clone()).collect();
     let peers = crate::peers::mesh(&wakeups, handover_ring);
     let mut workers = Vec::new();
