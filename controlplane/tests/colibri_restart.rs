@@ -41,6 +41,7 @@ impl Fixture {
             },
             workers: 3,
             spill_endpoints: 50,
+            capacity: Default::default(),
             audio_ssrcs: 50,
             video_ssrcs: 50,
             sctp: true,

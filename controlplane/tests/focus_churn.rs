@@ -45,6 +45,7 @@ impl Churn {
             transport,
             workers: 2,
             spill_endpoints: 50,
+            capacity: Default::default(),
             audio_ssrcs: 50,
             video_ssrcs: 50,
             sctp: true,

@@ -28,4 +28,4 @@ mod limits;
 mod negotiation;
 mod peers;
 
-pub use dataplane::{Dataplane, DataplaneConfig, DataplaneHealth, StartError};
+pub use dataplane::{Capacity, Dataplane, DataplaneConfig, DataplaneHealth, StartError};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::io::IoChoice;
-use ringbridge_dataplane::messages::{Command, Event};
+use ringbridge_dataplane::messages::{Command, CreateError, Event};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use ringbridge_dataplane::{Dataplane, DataplaneConfig, StartError};
 use webrtc_ice::agent::Agent;
@@ -118,6 +118,8 @@ fn the_number_of_endpoints_is_bounded() {
     }
     wait_for(&stats, Counter::DropCommandUnknown, 1);
     assert_eq!(stats.get(Counter::DropTableFull), 1);
+    let refused = Event::EndpointRefused { endpoint: EndpointId(3), error: CreateError::WorkerFull };
+    assert_eq!(links[0].poll_event(), Some(refused));
     links[0].send(Command::ExpireEndpoint { endpoint: EndpointId(1) }).unwrap();
     create_endpoint(&mut links[0], 1, 3);
     let mut clients = [Client::new(dataplane.local_addresses()[0], 0, 3)];

@@ -52,6 +52,7 @@ fn config() -> ColibriConfig {
         },
         workers: WORKERS,
         spill_endpoints: 3,
+        capacity: Default::default(),
         sctp: true,
         audio_ssrcs: 4,
         video_ssrcs: 4,

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use ringbridge_dataplane::Capacity;
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::messages::{Command, Event};
@@ -115,6 +116,8 @@ impl Actor {
             transport,
             workers: links.len(),
             spill_endpoints: settings.spill_endpoints,
+            // What `run` starts the workers with.
+            capacity: Capacity::default(),
             sctp: settings.sctp,
             ice_restart: settings.ice_restart,
             audio_ssrcs: settings.audio_ssrcs,
@@ -300,6 +303,7 @@ impl Actor {
 
     fn handle_worker(&mut self, now: Instant, event: Event) {
         match event {
+            Event::EndpointRefused { endpoint, error } => self.colibri.handle_refused(endpoint, error),
             Event::Ice { endpoint, state, relayed, .. } => {
                 self.colibri.handle_ice(now, endpoint, state);
                 self.endpoints.handle_ice(now, endpoint, state, relayed);
@@ -516,7 +520,8 @@ impl Actor {
             traffic: self.traffic,
             previous: self.traffic,
             elapsed: REPORT,
-            worker_stress: self.workers.stress(),
+            // A focus picks the least stressed bridge: a full one comes last.
+            worker_stress: if self.colibri.has_room() { self.workers.stress() } else { 1.0 },
             host_stress: self.load.stress(),
             healthy: self.publish.health.borrow().is_ok(),
             drain: self.life.drain,

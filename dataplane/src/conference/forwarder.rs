@@ -16,7 +16,7 @@ use crate::ids::{ConferenceId, EndpointId};
 use crate::io::{IoError, PacketSink, Path};
 use crate::limits::Complaints;
 use crate::link::Wakeup;
-use crate::messages::{Command, Event};
+use crate::messages::{Command, CreateError, Event};
 use crate::negotiation::negotiated::Negotiations;
 use crate::peers::{Crossing, Note, PeerMessage, Peers, mesh};
 use crate::stats::{Counter, WorkerStats};
@@ -71,6 +71,16 @@ impl Surroundings {
     }
 }
 
+impl CreateError {
+    /// What it is counted as.
+    pub(crate) fn counter(self) -> Counter {
+        match self {
+            Self::WorkerFull | Self::ConferenceFull => Counter::DropTableFull,
+            Self::Taken | Self::UnknownConference | Self::UnknownWorker => Counter::DropCommandUnknown,
+        }
+    }
+}
+
 impl Forwarder {
     /// An empty forwarder of the only worker.
     pub fn new(config: ForwarderConfig, stats: Arc<WorkerStats>) -> Self {
@@ -112,6 +122,7 @@ impl Forwarder {
     }
 
     /// Applies a command; those for ICE and DTLS are ignored, those for unknown ids are counted.
+    /// An endpoint that cannot be created is answered by [`Event::EndpointRefused`].
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         if !self.surroundings.batch.is_empty() {
             // A packet of before must not meet the conferences and keys of after.
@@ -140,12 +151,17 @@ impl Forwarder {
                 }
                 None => self.surroundings.stats.count(Counter::DropCommandUnknown),
             },
-            Command::CreateEndpoint(new) => self.create_endpoint(now, new.conference, new.endpoint, None),
+            Command::CreateEndpoint(new) => {
+                let created = self.create_endpoint(now, new.conference, new.endpoint, None);
+                self.note_created(now, new.endpoint, created);
+            }
             Command::CreateRemoteEndpoint { conference, endpoint, home } => {
-                if home == self.surroundings.peers.index() || home >= self.surroundings.peers.workers() {
-                    return self.surroundings.stats.count(Counter::DropCommandUnknown);
-                }
-                self.create_endpoint(now, conference, endpoint, Some(home));
+                let elsewhere = home != self.surroundings.peers.index() && home < self.surroundings.peers.workers();
+                let created = match elsewhere {
+                    true => self.create_endpoint(now, conference, endpoint, Some(home)),
+                    false => Err(CreateError::UnknownWorker),
+                };
+                self.note_created(now, endpoint, created);
             }
             Command::ExpireEndpoint { endpoint } => {
                 self.with_endpoint(now, endpoint, |conference, env, index, _| conference.leave(env, index));
@@ -201,24 +217,37 @@ impl Forwarder {
         }
     }
 
-    fn create_endpoint(&mut self, now: Instant, conference: ConferenceId, endpoint: EndpointId, home: Option<usize>) {
+    fn create_endpoint(
+        &mut self,
+        now: Instant,
+        conference: ConferenceId,
+        endpoint: EndpointId,
+        home: Option<usize>,
+    ) -> Result<(), CreateError> {
         if self.by_endpoint.contains_key(&endpoint) {
-            return;
+            return Err(CreateError::Taken);
         }
-        let Some(index) = self.by_conference.get(&conference).copied() else {
-            return self.surroundings.stats.count(Counter::DropCommandUnknown);
-        };
+        let index = *self.by_conference.get(&conference).ok_or(CreateError::UnknownConference)?;
         let mut env = self.surroundings.env(now);
-        let Some(state) = self.conferences.get_mut(index).and_then(Option::as_mut) else { return };
+        let state = self.conferences.get_mut(index).and_then(Option::as_mut).ok_or(CreateError::UnknownConference)?;
         let limit = env.config.max_endpoints_per_conference;
         if state.endpoints.iter().flatten().count() >= limit {
-            tracing::warn!(%conference, %endpoint, limit, "endpoint refused: too many");
-            return env.stats.count(Counter::DropTableFull);
+            tracing::warn!(%conference, %endpoint, limit, "endpoint refused: the conference has as many as it takes");
+            return Err(CreateError::ConferenceFull);
         }
         let (place, generation) = state.join(&mut env, endpoint, home, self.negotiations.nothing());
         let slot = EndpointSlot { conference: index as u32, index: place as u32, generation };
         self.by_endpoint.insert(endpoint, slot);
         self.deadline = earlier(self.deadline, state.deadline);
+        Ok(())
+    }
+
+    /// Tells of, and counts, an endpoint that could not be created.
+    fn note_created(&mut self, now: Instant, endpoint: EndpointId, created: Result<(), CreateError>) {
+        if let Err(error) = created {
+            self.surroundings.stats.count(error.counter());
+            self.surroundings.env(now).emit(Event::EndpointRefused { endpoint, error });
+        }
     }
 
     fn with_endpoint(

@@ -22,10 +22,10 @@ pub enum Command {
         /// Which.
         conference: ConferenceId,
     },
-    /// Adds an endpoint.
+    /// Adds an endpoint, or is answered by [`super::Event::EndpointRefused`].
     CreateEndpoint(Box<NewEndpoint>),
     /// Adds an endpoint of the conference that lives on another worker: its media comes from there, opened. Which
-    /// commands of it go here, too, says [`Command::is_shared`].
+    /// commands of it go here, too, says [`Command::is_shared`]. Refused like [`Command::CreateEndpoint`].
     CreateRemoteEndpoint {
         /// The conference; must exist on this worker, too.
         conference: ConferenceId,

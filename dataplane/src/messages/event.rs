@@ -11,6 +11,13 @@ use crate::media::{Encoding, MediaKind, Mid, VideoType};
 /// Worker to control plane.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// An endpoint was not created: whatever else is said about it is dropped and counted.
+    EndpointRefused {
+        /// As in [`super::Command::CreateEndpoint`] or [`super::Command::CreateRemoteEndpoint`].
+        endpoint: EndpointId,
+        /// Why.
+        error: CreateError,
+    },
     /// A STUN server answered a [`Command::AskServer`]: a success or error response from there, with the right id.
     ServerAnswered {
         /// At which socket, and the server.
@@ -109,6 +116,21 @@ pub struct MappedSource {
     pub ssrcs: Encoding,
     /// The media section id of those; none where the receiver goes by SSRCs.
     pub mid: Option<Mid>,
+}
+
+/// Why a worker did not create an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CreateError {
+    /// The worker has as many endpoints as it takes.
+    WorkerFull,
+    /// The conference has as many endpoints on this worker as it takes, those that live elsewhere included.
+    ConferenceFull,
+    /// The id or the ICE ufrag belongs to another endpoint.
+    Taken,
+    /// The worker does not have the conference.
+    UnknownConference,
+    /// The home of a remote endpoint is no other worker.
+    UnknownWorker,
 }
 
 /// What is known of the way to a receiver. Rates are bits per second.

@@ -6,4 +6,4 @@ mod command;
 mod event;
 
 pub use command::{Command, FeedbackSsrcs, NewEndpoint, SsrcRewriting};
-pub use event::{Bandwidth, Event, MappedSource};
+pub use event::{Bandwidth, CreateError, Event, MappedSource};

@@ -16,6 +16,7 @@ const CAPACITY: usize = 65_536;
 /// What an event is about: a newer one about the same replaces it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Subject {
+    Refused(EndpointId),
     Ice(EndpointId),
     IceRestart(EndpointId),
     Activity(EndpointId),
@@ -29,6 +30,7 @@ enum Subject {
 impl Subject {
     fn of(event: &Event) -> Option<Self> {
         Some(match event {
+            Event::EndpointRefused { endpoint, .. } => Self::Refused(*endpoint),
             Event::Ice { endpoint, .. } => Self::Ice(*endpoint),
             Event::IceRestart { endpoint, .. } => Self::IceRestart(*endpoint),
             Event::Activity { endpoint, .. } => Self::Activity(*endpoint),
