@@ -20,12 +20,14 @@ pub mod rtcp;
 pub mod rtp;
 pub mod srtp;
 pub mod stats;
-pub mod worker;
 
 mod budget;
 mod dataplane;
+mod engine;
 mod limits;
 mod negotiation;
 mod peers;
+mod worker;
 
 pub use dataplane::{Capacity, Dataplane, DataplaneConfig, DataplaneHealth, StartError};
+pub use engine::{CommandError, Engine, EngineConfig};

@@ -32,6 +32,7 @@ const ORDER: &[&str] = &[
     "peers",
     // What is forwarded, and who drives it.
     "conference",
+    "engine",
     "worker",
     "dataplane",
 ];
