@@ -22,8 +22,10 @@ pub mod worker;
 
 mod budget;
 mod dataplane;
+mod deadlines;
 mod limits;
 mod negotiation;
 mod peers;
+mod slab;
 
 pub use dataplane::{Dataplane, DataplaneConfig, DataplaneHealth, StartError};
