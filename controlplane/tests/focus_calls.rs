@@ -1,4 +1,4 @@
-//! Scripted calls: who is invited when, what clients and bridges are told (focus-protocol 2 to 6, 8, 11).
+//! Scripted calls: who is invited when, what clients and bridges are told (docs/protocol/focus.md 2 to 6, 8, 11).
 
 mod focus_world;
 

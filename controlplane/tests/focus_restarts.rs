@@ -1,4 +1,4 @@
-//! ICE restarts in place as clients ask for them (focus-protocol 5.10 and 11.5).
+//! ICE restarts in place as clients ask for them (docs/protocol/focus.md 5.10 and 11.5).
 
 mod focus_world;
 

@@ -1,8 +1,8 @@
 // tools/attack: attack after attack on one stack, and what the others' call noticed.
 import { parseArgs } from 'node:util';
-import { Background } from '../demo.d/process.mjs';
-import { binary } from '../demo.d/ringbridge.mjs';
-import { prepare } from '../demo.d/stack.mjs';
+import { Background } from '../lib/process.mjs';
+import { binary } from '../lib/ringbridge.mjs';
+import { prepare } from '../lib/stack.mjs';
 import { Rig } from './rig.mjs';
 import { scenarios } from './scenarios/index.mjs';
 import { limits } from './verdict.mjs';
@@ -26,7 +26,7 @@ Exit code: 0 nobody was disturbed, 1 somebody was, 2 wrong use or a stack that d
 
 class UsageError extends Error {}
 
-function options() {
+function arguments_() {
   let parsed;
   try {
     parsed = parseArgs({ allowPositionals: true, options: {
@@ -82,7 +82,7 @@ async function alone(name, scenario, options) {
 }
 
 async function main() {
-  const { names, list, json, io, rate, help } = options();
+  const { names, list, json, io, rate, help } = arguments_();
   if (help) { process.stdout.write(usage); return 0; }
   if (list) {
     for (const name of names) console.log(`${name.padEnd(24)} ${scenarios[name].guards}`);

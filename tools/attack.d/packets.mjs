@@ -29,6 +29,7 @@ export function attribute(kind, value) {
 /**
  * A STUN message; `username`, `password` sign it as a check of ICE. `attributes` come before the signature; `length`
  * overrides what the header says.
+ * @param {{ type?: number, username?: string, password?: string, attributes?: Buffer[], length?: number, fingerprint?: boolean, transaction?: Buffer }} [options]
  */
 export function stun({ type = stunTypes.request, username, password, attributes = [], length, fingerprint = true, transaction = randomBytes(12) } = {}) {
   const head = size => Buffer.concat([u16(type), u16(size), u32(0x2112a442), transaction]);
@@ -78,7 +79,10 @@ export function fragments(type, body, size, { total = body.length, message = 0 }
   return parts.map((part, sequence) => dtlsRecord(part, { sequence }));
 }
 
-/** An RTP packet. */
+/**
+ * An RTP packet.
+ * @param {{ type?: number, sequence?: number, timestamp?: number, ssrc?: number, marker?: boolean, payload?: Buffer, extension?: Buffer, csrcs?: number }} [options]
+ */
 export function rtp({ type = 111, sequence = 1, timestamp = 0, ssrc = 1, marker = false, payload = Buffer.alloc(20), extension, csrcs = 0 } = {}) {
   const first = 0x80 | (extension ? 0x10 : 0) | csrcs;
   const head = Buffer.concat([u8(first, (marker ? 0x80 : 0) | type), u16(sequence), u32(timestamp), u32(ssrc), Buffer.alloc(4 * csrcs)]);
@@ -109,7 +113,12 @@ export const fir = (ssrc, media, number, entries = 1) => rtcp(206, 4, Buffer.con
 export const remb = (ssrc, exponent, mantissa, ssrcs) => rtcp(206, 15, Buffer.concat([u32(ssrc), u32(0), Buffer.from('REMB'),
   u8(ssrcs.length, (exponent << 2) | (mantissa >> 16)), u16(mantissa), ...ssrcs.map(u32)]));
 
-/** Transport-wide feedback: `runs` run-length chunks that each claim `length` packets with status `status`. */
+/**
+ * Transport-wide feedback: `runs` run-length chunks that each claim `length` packets with status `status`.
+ * @param {number} ssrc
+ * @param {number} media
+ * @param {{ base?: number, claimed?: number, runs?: number, length?: number, status?: number, deltas?: number, number?: number }} [options]
+ */
 export function transportFeedback(ssrc, media, { base = 0, claimed, runs = 1, length = 8191, status = 1, deltas = 0, number = 0 } = {}) {
   const chunks = Array.from({ length: runs }, () => u16((status << 13) | length));
   let body = Buffer.concat([u32(ssrc), u32(media), u16(base), u16(claimed ?? Math.min(65535, runs * length)), u24(1), u8(number), ...chunks, Buffer.alloc(deltas, 1)]);

@@ -1,6 +1,6 @@
 // The media side of an intruder: `ringbridge-bench attack`, and the whole way to its keys.
 import { join } from 'node:path';
-import { benchBinary } from '../demo.d/ringbridge.mjs';
+import { benchBinary } from '../lib/ringbridge.mjs';
 import { Talker } from './talker.mjs';
 import { decent, Intruder, source } from './xmpp.mjs';
 
@@ -20,7 +20,7 @@ export class Peer {
 
   /** Waits for keys. */
   async connected(timeout = 10000) {
-    const [line] = await this.talker.next('keys', line => ['connected', 'failed'].includes(line.event) && line, { timeout });
+    const [line] = await this.talker.next('keys', one => ['connected', 'failed'].includes(one.event) && one, { timeout });
     if (line.event === 'failed') throw new Error(`no keys: ${line.error}`);
   }
 
@@ -56,6 +56,15 @@ const random32 = () => 1 + Math.floor(Math.random() * 0xfffffffe);
 
 /** Somebody in `room` with signalling, keys and a channel, who sends what they like. */
 export class Cheat {
+  /** Who keeps it company in a room of its own. @type {Intruder | undefined} */
+  companion;
+  /** @type {Awaited<ReturnType<Intruder['transport']>>} */
+  session;
+  /** @type {Peer} */
+  peer;
+  /** @type {Intruder} */
+  signalling;
+
   static async enter(rig, room, how = {}) {
     const cheat = new Cheat();
     try {
@@ -82,6 +91,7 @@ export class Cheat {
     }
   }
 
+  /** @param {any} rig @param {string} room @param {{ audio?: (sources: string) => string, video?: (sources: string) => string, nick?: string }} how */
   async come(rig, room, { audio = decent.audio, video = decent.video, nick }) {
     this.signalling = new Intruder(rig, room, { nick });
     const { signalling } = this;

@@ -1,6 +1,6 @@
 // A TCP relay on loopback that can be made slow, silent, or cut.
 import { connect, createServer } from 'node:net';
-import { freePort } from '../demo.d/ports.mjs';
+import { freePort } from '../lib/ports.mjs';
 
 /** How often a slow relay hands something on, milliseconds. */
 const tick = 50;
@@ -15,13 +15,13 @@ export class Relay {
 
   /** Leads to `target`; returns its own port. */
   async listen(target) {
-    this.server = createServer(client => {
+    const server = this.server = createServer(client => {
       if (this.refuses) { client.destroy(); return; }
-      const server = connect(target, '127.0.0.1');
-      const pair = [client, server];
+      const upstream = connect(target, '127.0.0.1');
+      const pair = [client, upstream];
       this.pairs.add(pair);
-      const end = () => { this.pairs.delete(pair); client.destroy(); server.destroy(); };
-      for (const [from, to] of [[client, server], [server, client]]) {
+      const end = () => { this.pairs.delete(pair); client.destroy(); upstream.destroy(); };
+      for (const [from, to] of [[client, upstream], [upstream, client]]) {
         const queue = [];
         from.on('data', data => {
           if (this.rate === undefined && !queue.length) to.write(data);
@@ -44,7 +44,7 @@ export class Relay {
       }
     });
     const port = await freePort(0);
-    await new Promise(resolve => this.server.listen(port, '127.0.0.1', resolve));
+    await new Promise(resolve => server.listen(port, '127.0.0.1', () => resolve(undefined)));
     return port;
   }
 

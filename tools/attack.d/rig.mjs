@@ -1,7 +1,7 @@
 // A stack with witnesses, on which attack after attack is played.
 import { readFileSync } from 'node:fs';
-import { sleep, until } from '../demo.d/process.mjs';
-import { Stack } from '../demo.d/stack.mjs';
+import { sleep, until } from '../lib/process.mjs';
+import { Stack } from '../lib/stack.mjs';
 import { couldBeTheHost, heldMore, heldOf, judge } from './verdict.mjs';
 import { resident, Watch } from './watch.mjs';
 import { Witnesses } from './witnesses.mjs';
@@ -14,7 +14,10 @@ const short = () => Math.random().toString(36).slice(2, 8);
 
 export class Rig {
   /** `rate`: the share of the attacks' packet rates that is played. */
-  constructor(folder, rate = 1) { Object.assign(this, { folder, rate }); }
+  constructor(folder, rate = 1) {
+    this.folder = folder;
+    this.rate = rate;
+  }
 
   async open({ stack: options = {}, witnesses = true } = {}) {
     this.stack = new Stack({ folder: this.folder, split: true, ...options });
@@ -126,7 +129,7 @@ export class Rig {
     this.newErrors();
     await this.witnesses?.begin();
     const watch = new Watch(targets);
-    let figures = {}, own = [];
+    let figures = {}, own;
     try {
       const outcome = await Promise.race([
         scenario.run(this, opened),

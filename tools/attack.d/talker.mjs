@@ -2,13 +2,13 @@
 import { spawn } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { Running } from '../demo.d/process.mjs';
+import { Running } from '../lib/process.mjs';
 
 export class Talker extends Running {
   /** `nice`: scheduling priority, as of nice(1); `log` gets its standard error. */
   constructor(name, program, args, { log, nice = 0 }) {
-    const niced = nice === 0 ? [program, args] : ['nice', ['-n', String(nice), program, ...args]];
-    super(name, spawn(...niced, { stdio: ['pipe', 'pipe', 'pipe'], detached: true }));
+    const [command, given] = nice === 0 ? [program, args] : ['nice', ['-n', String(nice), program, ...args]];
+    super(name, spawn(command, given, { stdio: ['pipe', 'pipe', 'pipe'], detached: true }));
     this.lines = [];
     this.waiting = [];
     this.child.stderr.pipe(createWriteStream(log, { flags: 'a' }));
@@ -48,5 +48,6 @@ export class Talker extends Running {
     });
   }
 
+  /** @override */
   stop(patience = 3000) { return super.stop(patience); }
 }

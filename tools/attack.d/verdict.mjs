@@ -12,7 +12,7 @@ export const limits = {
   memory_mib: 24,
   peak_mib: 128,
   /** Whose health may fail: what was taken away from them on purpose. */
-  unhealthy: [],
+  unhealthy: /** @type {string[]} */ ([]),
 };
 
 const mib = bytes => bytes / 1024 / 1024;
@@ -21,6 +21,8 @@ const round = (value, digits = 0) => Number(value.toFixed(digits));
 /**
  * Compares what was seen with the limits. `seen`: {witnesses, health, memory, held, alive, errors, newcomer}; `own`
  * overrides limits. Returns [{what, value, limit, unit, ok}].
+ * @param {any} seen
+ * @param {Record<string, any>} [own]
  */
 export function judge(seen, own = {}) {
   const limit = { ...limits, ...own };

@@ -56,7 +56,7 @@ if (!isMainThread) {
       response.on('end', () => end(response.statusCode === 200 ? undefined : `status ${response.statusCode}`));
     });
     request.on('timeout', () => request.destroy(new Error(`no answer within ${patience / 1000} s`)));
-    request.on('error', error => end(error.message || error.code));
+    request.on('error', (/** @type {NodeJS.ErrnoException} */ error) => end(error.message || error.code));
   };
   const timer = setInterval(() => {
     for (const target of workerData.targets) {
@@ -65,10 +65,10 @@ if (!isMainThread) {
       if ([...open].filter(one => one.name === target.name).length < 3) ask(target);
     }
   }, interval);
-  parentPort.once('message', () => {
+  parentPort?.once('message', () => {
     clearInterval(timer);
     // What is not answered yet counts for as long as it has waited.
     for (const { name, start } of open) figures[name].worst_ms = Math.max(figures[name].worst_ms, performance.now() - start);
-    parentPort.postMessage(figures);
+    parentPort?.postMessage(figures);
   });
 }

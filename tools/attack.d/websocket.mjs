@@ -18,6 +18,14 @@ export function frame(payload, { opcode = 1, final = true, length = payload.leng
 }
 
 export class Channel {
+  /** @type {import('node:net').Socket} */
+  socket;
+  closed = false;
+  /** Of the answer to the upgrade. @type {number | undefined} */
+  status;
+  /** Received since then. */
+  bytes = 0;
+
   /** Opens `url`; resolves with the channel whatever the status, which is in `status`. */
   static open(url, { headers = {}, reads = true } = {}) {
     const { hostname, port, pathname, search } = new URL(url);

@@ -1,8 +1,8 @@
 // A call of scripted participants that notices what happens to it.
 import { join } from 'node:path';
-import { lastJson } from '../demo.d/check.mjs';
-import { benchBinary } from '../demo.d/ringbridge.mjs';
-import { sleep, until } from '../demo.d/process.mjs';
+import { lastJson } from '../lib/scripted.mjs';
+import { benchBinary } from '../lib/ringbridge.mjs';
+import { sleep, until } from '../lib/process.mjs';
 import { Talker } from './talker.mjs';
 
 /** The options of `ringbridge-bench load` for a stack's room. */
@@ -43,7 +43,9 @@ export function window(before, after) {
 
 export class Witnesses {
   constructor(stack, room, { count = 3, seconds = 3600, nice = 0, more = [], name = 'witnesses' } = {}) {
-    Object.assign(this, { stack, room, count });
+    this.stack = stack;
+    this.room = room;
+    this.count = count;
     this.talker = new Talker(name, benchBinary(), loadArguments(stack, room, count, seconds, more),
       { log: join(stack.folder, `${name}.log`), nice });
   }

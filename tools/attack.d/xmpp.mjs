@@ -1,6 +1,6 @@
 // A guest by hand: plain TCP to Prosody, anonymous SASL, and any bytes after it.
 import { connect } from 'node:net';
-import { sleep } from '../demo.d/process.mjs';
+import { sleep } from '../lib/process.mjs';
 
 const entities = { lt: '<', gt: '>', amp: '&', apos: "'", quot: '"' };
 const unescape_ = text => text.replace(/&(lt|gt|amp|apos|quot);/g, (_, name) => entities[name]);
@@ -8,7 +8,12 @@ export const escape = text => text.replace(/[<&'"]/g, c => `&#${c.charCodeAt(0)}
 
 /** One element: name, attributes, children, text. */
 export class Element {
-  constructor(name, attributes) { Object.assign(this, { name, attributes, children: [], text: '' }); }
+  constructor(name, attributes) {
+    this.name = name;
+    this.attributes = attributes;
+    this.children = [];
+    this.text = '';
+  }
   child(name, xmlns) { return this.children.find(one => one.name === name && (!xmlns || one.attributes.xmlns === xmlns)); }
   all(name) { return this.children.filter(one => one.name === name); }
   /** The first element of that name at any depth. */
@@ -46,7 +51,7 @@ export class Reader {
         if (!done) { out.push('end'); this.open = false; } else if (!this.stack.length) out.push(done);
         continue;
       }
-      const [, name, attributes, closed] = /^<([^\s/>]+)([\s\S]*?)(\/?)>$/.exec(tag);
+      const [, name, attributes, closed] = /** @type {RegExpExecArray} */ (/^<([^\s/>]+)([\s\S]*?)(\/?)>$/.exec(tag));
       const values = {};
       for (const [, key, a, b] of attributes.matchAll(/([^\s=]+)\s*=\s*(?:"([^"]*)"|'([^']*)')/g)) values[key] = unescape_(a ?? b);
       const element = new Element(name, values);
@@ -66,6 +71,9 @@ export const newId = () => `a${process.pid}-${++next}`;
 const header = domain => `<?xml version='1.0'?><stream:stream to='${domain}' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>`;
 
 export class Guest {
+  /** After `login`. @type {import('node:net').Socket} */
+  socket;
+
   constructor(rig) {
     this.rig = rig;
     this.reader = new Reader();
@@ -126,7 +134,11 @@ export class Guest {
     });
   }
 
-  /** An IQ and its answer, whatever it is. */
+  /**
+   * An IQ and its answer, whatever it is.
+   * @param {string} payload
+   * @param {{ type?: string, to?: string, timeout?: number }} [options]
+   */
   iq(payload, { type = 'get', to, timeout } = {}) {
     const id = newId();
     const answer = this.wait(`answer to ${id}`, stanza => stanza.name === 'iq' && stanza.attributes.id === id && ['result', 'error'].includes(stanza.attributes.type), timeout);
@@ -151,7 +163,9 @@ const features = ['urn:xmpp:jingle:1', 'urn:xmpp:jingle:apps:rtp:1', 'urn:xmpp:j
 export class Intruder extends Guest {
   constructor(rig, room, { nick = Math.random().toString(16).slice(2, 10).padEnd(8, '0'), features: own = features } = {}) {
     super(rig);
-    Object.assign(this, { room: `${room}@conference.meet.test`, nick, features: own });
+    this.room = `${room}@conference.meet.test`;
+    this.nick = nick;
+    this.features = own;
     this.focus = `${this.room}/focus`;
     this.handlers.push(stanza => this.answer(stanza));
   }
@@ -209,7 +223,12 @@ export class Intruder extends Guest {
     return this.jingle('session-accept', content('audio', audio) + content('video', video), { sid, responder: `${this.room}/${this.nick}` });
   }
 
-  /** A Jingle request of any kind and its answer. */
+  /**
+   * A Jingle request of any kind and its answer.
+   * @param {string} action
+   * @param {string} inner
+   * @param {{ sid?: string, responder?: string, timeout?: number }} [options]
+   */
   async jingle(action, inner, { sid, responder, timeout } = {}) {
     sid ??= (await this.transport()).sid;
     const by = responder ? ` responder='${responder}'` : '';

@@ -1,137 +1,15 @@
 // The end-to-end check: N participants meet, and WebRTC's own statistics say who decodes whom.
-import { join } from 'node:path';
-import { spawnSync } from 'node:child_process';
-import { Browser, camera, pageAddress } from './browsers.mjs';
-import { Firefox } from './firefox.mjs';
-import { benchBinary } from './ringbridge.mjs';
-import { Background, sleep, until } from './process.mjs';
-
-/** A pair's video counts when it decodes at least this many frames a second over the measurement. */
-export const minimumFrameRate = 3;
-
-/** What of receiver's statistics changed between two readings, for one sender. */
-export function difference(before, after, sender) {
-  const [from, to] = [before?.remote[sender], after?.remote[sender]];
-  const seconds = (after.at - (before?.at ?? after.at)) / 1000;
-  // A track that was replaced meanwhile starts its counters again.
-  const grown = (kind, field) => {
-    const [a, b] = [from?.[kind]?.[field] ?? 0, to?.[kind]?.[field] ?? 0];
-    return b >= a ? b - a : b;
-  };
-  const frames = grown('video', 'framesDecoded');
-  const energy = grown('audio', 'energy');
-  return {
-    seconds, frames, energy,
-    audioPackets: grown('audio', 'packets'),
-    freezes: grown('video', 'freezeCount'),
-    frozen: grown('video', 'totalFreezesDuration'),
-    video: to?.video, audio: to?.audio,
-    videoOk: seconds > 0 && frames >= minimumFrameRate * seconds,
-    audioOk: energy > 0 && grown('audio', 'packets') > 0,
-  };
-}
-
-/** Whether `participant` has decoded video and heard something of all `names`. */
-async function meets(participant, names) {
-  const { remote } = await participant.stats();
-  return names.every(name => remote[name]?.video?.framesDecoded > 0 && remote[name]?.audio?.energy > 0);
-}
-
-/** Waits until all pairs decode; false when it takes longer than `timeout` milliseconds. */
-export async function everybodyMeets(participants, timeout) {
-  try {
-    await Promise.all(participants.map(one => until(`${one.name} decodes all`, timeout,
-      () => meets(one, participants.filter(other => other !== one).map(other => other.name)), 250)));
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** Reads the statistics of all, waits, reads again; `pairs` has one entry per (sender, receiver). */
-export async function measure(participants, milliseconds, senders = participants.map(one => one.name)) {
-  const before = await Promise.all(participants.map(one => one.stats()));
-  await sleep(milliseconds);
-  const after = await Promise.all(participants.map(one => one.stats()));
-  const pairs = [];
-  for (const [index, receiver] of participants.entries()) {
-    for (const sender of senders) {
-      if (sender === receiver.name) continue;
-      pairs.push({ sender, receiver: receiver.name, ...difference(before[index], after[index], sender) });
-    }
-  }
-  return { pairs, before, after };
-}
-
-/** A matrix sender × receiver for people. */
-export function matrix(pairs, senders, receivers) {
-  const cell = (sender, receiver) => {
-    if (sender === receiver) return '-';
-    const pair = pairs.find(one => one.sender === sender && one.receiver === receiver);
-    if (!pair) return '?';
-    const mark = ok => ok ? '' : ' NO';
-    return `${pair.frames} fr${mark(pair.videoOk)}, ${pair.energy.toExponential(1)}${mark(pair.audioOk)}`;
-  };
-  const rows = [['sender \\ receiver', ...receivers], ...senders.map(sender => [sender, ...receivers.map(receiver => cell(sender, receiver))])];
-  const widths = rows[0].map((_, column) => Math.max(...rows.map(row => row[column].length)));
-  return rows.map(row => row.map((text, column) => text.padEnd(widths[column])).join('  ').trimEnd()).join('\n');
-}
-
-const median = values => {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted.length ? sorted[Math.floor((sorted.length - 1) / 2)] : null;
-};
-
-/** Milliseconds from the later one's page start to the first frame, per pair of browsers. */
-export async function setupTimes(participants) {
-  const states = await Promise.all(participants.map(one => one.state()));
-  const times = [];
-  for (const receiver of states) {
-    for (const remote of receiver.participants) {
-      const sender = states.find(one => one.name === remote.name);
-      if (sender && remote.firstFrameAt) times.push(remote.firstFrameAt - Math.max(sender.startedAt, receiver.startedAt));
-    }
-  }
-  return times;
-}
-
-/** Scripted participants of bench, beside the browsers; `more` are further options of `ringbridge-bench load`. */
-export function startScripted({ stack, room, count, seconds, more = [], name = 'scripted' }) {
-  const help = spawnSync(benchBinary(), ['load', '--help'], { encoding: 'utf8' });
-  if (help.status !== 0) {
-    throw new Error(`scripted participants need '${benchBinary()} load', which this build lacks; use --scripted 0 to use browsers only`);
-  }
-  return new Background(name, benchBinary(), ['load',
-    '--xmpp-host', '127.0.0.1', '--xmpp-port', String(stack.prosody.clientPort), '--domain', 'meet.test',
-    '--muc', 'conference.meet.test', '--focus', 'focus@auth.meet.test/focus', '--room', room,
-    '--participants', String(count), '--seconds', String(seconds), ...more], { log: join(stack.folder, `${name}.log`) });
-}
-
-/** The last line of a log that is a JSON object. */
-export function lastJson(text) {
-  for (const line of text.trim().split('\n').reverse()) {
-    try { return JSON.parse(line.trim()); } catch { /* not it */ }
-  }
-  return undefined;
-}
-
-/**
- * Pairs of which a scripted participant is the receiver and got enough in `seconds`; undefined without a report.
- * It counts whole frames and audio packets by sender; `audio` packets a second are enough.
- */
-export function scriptedPairs(report, seconds, audio = 10) {
-  if (!Array.isArray(report?.reports)) return undefined;
-  const streams = report.reports.flatMap(({ endpoint, received }) =>
-    Object.entries(received).filter(([sender]) => sender !== endpoint).map(([, figures]) => figures));
-  return {
-    video: streams.filter(one => one.video_frames >= minimumFrameRate * seconds).length,
-    audio: streams.filter(one => one.audio_packets >= audio * seconds).length,
-  };
-}
+import { Browser, camera, pageAddress } from '../lib/browsers.mjs';
+import { Firefox } from '../lib/firefox.mjs';
+import { difference, everybodyMeets, matrix, measure, median, meets, setupTimes } from '../lib/measure.mjs';
+import { sleep, until } from '../lib/process.mjs';
+import { lastJson, lightPace, scriptedPairs, startScripted } from '../lib/scripted.mjs';
 
 /**
  * Runs the check on a running stack. Options: participants, seconds, codec, asymmetric, p2p, scripted, channel, light.
  * Returns the object of the last line; `ok` says whether all is well.
+ * @param {import('../lib/stack.mjs').Stack} stack
+ * @param {Record<string, any>} options
  */
 export async function check(stack, options, say = console.log) {
   const { participants: total, seconds, codec, asymmetric, p2p, channel } = options;
@@ -232,13 +110,13 @@ export async function check(stack, options, say = console.log) {
       load.signal('SIGTERM');
       await load.ended;
       const report = lastJson(load.tail(400));
-      const ok = scriptedPairs(report, seconds, options.light ? 5 : 10);
+      const enough = scriptedPairs(report, seconds, options.light ? 5 : 10);
       const pages = await Promise.all(participants.map(one => one.state()));
       known = roomMistakes(report, pages);
       for (const line of known) say(`the room: ${line}`);
-      if (!ok) say(`the scripted participants left no report (${load.result}):\n${load.tail()}`);
-      videoOk += ok?.video ?? 0;
-      audioOk += ok?.audio ?? 0;
+      if (!enough) say(`the scripted participants left no report (${load.result}):\n${load.tail()}`);
+      videoOk += enough?.video ?? 0;
+      audioOk += enough?.audio ?? 0;
     }
 
     const times = await setupTimes(participants);
@@ -263,10 +141,10 @@ export async function check(stack, options, say = console.log) {
       ...worst && { max_freeze_ms: worst.longest },
       ...memory && { rss_after_first_minute_mib: memory.first, rss_end_mib: memory.last, rss_growth_percent: memory.growth },
     };
-    result.ok = videoOk === count && audioOk === count && !wrongCodec && renumbered && direct && carried && rewritten && !wrong.length && !known.length && !heights.length
-      && (!long || (errors.length === 0 && memory.growth <= 5 && worst.longest <= 500));
-    if (!result.ok) for (const one of participants) sayTrouble(one, pairs, say);
-    return result;
+    const ok = videoOk === count && audioOk === count && !wrongCodec && renumbered && direct && carried && rewritten && !wrong.length && !known.length && !heights.length
+      && (!memory || !worst || (errors.length === 0 && memory.growth <= 5 && worst.longest <= 500));
+    if (!ok) for (const one of participants) sayTrouble(one, pairs, say);
+    return { ...result, ok };
   } finally {
     await load?.stop();
     await browser.close();
@@ -299,9 +177,6 @@ export function smallerPictures(sent, pairs) {
     .filter(one => tallest.has(one.sender) && one.video?.frameHeight !== tallest.get(one.sender))
     .map(one => `${one.receiver} decodes ${one.video?.frameHeight ?? 'no'} lines of ${one.sender}, which sends ${tallest.get(one.sender)}`);
 }
-
-/** Slower than speech and cameras are, see --light. */
-export const lightPace = ['--video-fps', '5', '--audio-interval', '100'];
 
 /** What the bridge's statistics say wrongly of one conference of `total`; they are made every five seconds. */
 async function wrongStatistics(bridge, total) {

@@ -2,8 +2,8 @@
 import { existsSync, writeFileSync, mkdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { Background } from './process.mjs';
-import { prepare, Stack } from './stack.mjs';
+import { Background, sleep } from '../lib/process.mjs';
+import { prepare, Stack } from '../lib/stack.mjs';
 
 const usage = `Usage: tools/demo [--io uring|mmsg]
        tools/demo --check [--participants N] [--seconds S] [--codec vp8|vp9|h264|av1] [--asymmetric] [--p2p]
@@ -102,8 +102,8 @@ const interrupted = new Promise(done => {
 });
 
 async function screenshot(stack, file) {
-  const { Browser } = await import('./browsers.mjs');
-  const { everybodyMeets } = await import('./check.mjs');
+  const { Browser } = await import('../lib/browsers.mjs');
+  const { everybodyMeets } = await import('../lib/measure.mjs');
   const browser = await Browser.launch();
   try {
     const size = { size: '640x360', fps: 15 };
@@ -117,7 +117,7 @@ async function screenshot(stack, file) {
     const first = participants[0];
     await first.hook("ringbridge.showBandwidth(true)");
     await first.hook("ringbridge.want({ stage: ['Grace'], height: 180 })");
-    await new Promise(resolve => setTimeout(resolve, 20000));
+    await sleep(20000);
     mkdirSync(dirname(resolve(file)), { recursive: true });
     writeFileSync(file, await participants[0].page.screenshot({ type: 'png' }));
   } finally {

@@ -47,6 +47,7 @@ let hungUp = false;
 let retries = 0;
 const wanted = { audio: false, video: false };   // muted?
 /** What the bridge is asked for, see Session.want. */
+/** What this page asks the bridge for. @type {{ lastN: number, stage?: string[], stageHeight: number, height: number, heights: Record<string, number> }} */
 const wish = { lastN: -1, stage: undefined, stageHeight: 2160, height: 2160, heights: {} };
 const rates = new Map();
 let startedAt;
@@ -60,7 +61,7 @@ if (!query.get('room') || !query.get('name')) {
   history.replaceState(null, '', address);
 }
 
-wrapWebSocket(message => record({ name: 'bridge-message', class: message.colibriClass }));
+wrapWebSocket(one => record({ name: 'bridge-message', class: one.colibriClass }));
 if (options.screen) drawScreen({ width: options.screen[0], height: options.screen[1], fps: options.screen[2] });
 wrapPeerConnections({ ...options, session: () => current?.number });
 const settings = await (await fetch('settings.json')).json();
@@ -87,8 +88,9 @@ function start() {
   startedAt ??= Date.now();
   current = session;
   session.addEventListener('changed', event => {
-    record(event.detail);
-    if (session === current && event.detail.name === 'joined') {
+    const { detail } = /** @type {CustomEvent} */ (event);
+    record(detail);
+    if (session === current && detail.name === 'joined') {
       for (const kind of ['audio', 'video']) if (wanted[kind]) session.setMuted(kind, true);
     }
     render();
@@ -191,7 +193,10 @@ function showScreen(key, shown, remote) {
   return key;
 }
 
-/** What the line above the tiles says: [text, whether it is nothing to worry about]. */
+/**
+ * What the line above the tiles says: [text, whether it is nothing to worry about].
+ * @returns {[string | undefined, boolean?]}
+ */
 function message() {
   if (hungUp) return ['You left. Reload the page to join again.', true];
   if (previous || current.state === 'lost') return ['Connection to the server lost, reconnecting …'];
@@ -241,8 +246,9 @@ async function refreshFigures() {
 
 /** Shows what the bridge says of everybody's downlink. */
 async function refreshBandwidth() {
-  const names = new Map([[current.id, `${options.name} (you)`], ...[...current.remotes.values()].map(remote => [remote.id, remote.name])]
-    .filter(([id]) => id));
+  /** @type {[string, string][]} */
+  const named = [[current.id, `${options.name} (you)`], ...[...current.remotes.values()].map(remote => /** @type {[string, string]} */ ([remote.id, remote.name]))];
+  const names = new Map(named.filter(([id]) => id));
   const figures = await bandwidth.refresh(names);
   view.tiles.get('self')?.setDownlink(figures.get(current.id));
   for (const { id } of current.remotes.values()) view.tiles.get(`${current.number}/${id}`)?.setDownlink(figures.get(id));
@@ -263,7 +269,7 @@ view.find('camera').onclick = () => toggle('video');
 view.find('share').onclick = () => share();
 view.find('hang-up').onclick = () => hangUp();
 for (const [id, field] of [['last-n', 'lastN'], ['tile-height', 'height'], ['stage-height', 'stageHeight']]) {
-  view.find(id).onchange = ({ target }) => current.want({ [field]: Number(target.value) });
+  view.find(id).onchange = ({ target }) => current.want({ [field]: Number(/** @type {HTMLSelectElement} */ (target).value) });
 }
 view.find('show-bandwidth').onclick = () => showBandwidth(view.find('bandwidth').hidden);
 
@@ -364,10 +370,10 @@ window.__ringbridge = {
   showBandwidth,
   shareScreen: () => current.shareScreen(),
   stats,
-  /** Reads the statistics every `period` milliseconds from now on; `samples` hands over what was read since. */
-  watch: period => {
+  /** Reads the statistics every `interval` milliseconds from now on; `samples` hands over what was read since. */
+  watch: interval => {
     clearInterval(watching);
-    watching = setInterval(() => stats().then(one => { if (readings.push(one) > 20000) readings.splice(0, 10000); }, () => {}), period);
+    watching = setInterval(() => stats().then(one => { if (readings.push(one) > 20000) readings.splice(0, 10000); }, () => {}), interval);
   },
   samples: () => readings.splice(0),
 };

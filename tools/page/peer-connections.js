@@ -11,7 +11,7 @@ export const connections = [];
  * `session()` says which session is being set up.
  */
 export function wrapPeerConnections({ codec, asymmetric, blockP2p, relay, lipSync, bitrates, session }) {
-  const Native = window.RTCPeerConnection;
+  const Native = /** @type {any} */ (window.RTCPeerConnection);
   const change = (record, description) => {
     let { sdp } = description;
     if (!sdp) return description;
@@ -67,6 +67,6 @@ export function wrapPeerConnections({ codec, asymmetric, blockP2p, relay, lipSyn
     }
     return setParameters.call(this, parameters, ...rest);
   };
-  window.RTCPeerConnection = Wrapped;
-  window.webkitRTCPeerConnection = Wrapped;
+  window.RTCPeerConnection = /** @type {any} */ (Wrapped);
+  window.webkitRTCPeerConnection = /** @type {any} */ (Wrapped);
 }

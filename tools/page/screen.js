@@ -7,7 +7,7 @@ export function drawScreen({ width, height, fps }) {
   navigator.mediaDevices.getDisplayMedia = async () => {
     const canvas = document.createElement('canvas');
     Object.assign(canvas, { width, height });
-    const pen = canvas.getContext('2d');
+    const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'));
     let frame = 0;
     const slideFrames = fps * 4;
     const draw = () => {

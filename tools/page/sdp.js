@@ -18,12 +18,17 @@ const extensionIds = {
   'http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00': 12,
 };
 
-/** Splits a description into its session part and one part per m-line, each an array of lines. */
+/**
+ * Splits a description into its session part and one part per m-line, each an array of lines.
+ * @param {string} sdp
+ * @returns {string[][]}
+ */
 function sections(sdp) {
+  /** @type {string[][]} */
   const parts = [[]];
   for (const line of sdp.split(/\r?\n/)) {
     if (line.startsWith('m=')) parts.push([]);
-    if (line) parts.at(-1).push(line);
+    if (line) parts[parts.length - 1].push(line);
   }
   return parts;
 }

@@ -17,11 +17,16 @@ class Remote {
 }
 
 export class Session extends EventTarget {
+  /** Sessions so far. */
+  static count = 0;
+
   /** `settings` come from the server, `options` from the page's address, `wish` is as in `want` and shared by sessions. */
   constructor(settings, options, wish) {
     super();
-    Object.assign(this, { settings, options, wish });
-    this.number = Session.count = (Session.count ?? 0) + 1;
+    this.settings = settings;
+    this.options = options;
+    this.wish = wish;
+    this.number = ++Session.count;
     this.remotes = new Map();
     this.localTracks = [];
     this.state = 'connecting';
@@ -53,7 +58,10 @@ export class Session extends EventTarget {
     // Only the peer-to-peer connection gets an iceTransportPolicy: peer-connections.js tells the two kinds apart by it.
     const p2p = { enabled: this.options.p2p, stunServers: [], iceTransportPolicy: 'all', backToP2PDelay: 3 };
     this.localTracks = await this.#capture();
-    if (this.ended) return this.#disposeTracks();
+    if (this.ended) {
+      this.#disposeTracks();
+      return;
+    }
     this.#changed('captured', { kinds: this.localTracks.map(track => track.getType()) });
     this.connection = new JitsiMeetJS.JitsiConnection(null, undefined, {
       hosts: { domain, muc, focus },
@@ -85,7 +93,7 @@ export class Session extends EventTarget {
           },
         }));
       } catch (error) {
-        this.#changed('capture-failed', { device, error: String(error?.message ?? error) });
+        this.#changed('capture-failed', { device, error: error instanceof Error ? error.message : String(error) });
       }
     }
     return tracks;
@@ -113,8 +121,8 @@ export class Session extends EventTarget {
     });
     this.conference = conference;
     const on = (event, handler) => {
-      const name = window.JitsiMeetJS.events.conference[event];
-      if (name) conference.on(name, handler);
+      const known = window.JitsiMeetJS.events.conference[event];
+      if (known) conference.on(known, handler);
     };
 
     on('CONFERENCE_JOINED', () => {
@@ -149,9 +157,9 @@ export class Session extends EventTarget {
       this.conference.setSenderVideoConstraint(2160)?.catch?.(() => {});
       this.#changed('bridge-channel');
     });
-    on('P2P_STATUS', (_, p2p) => {
-      this.p2p = p2p;
-      this.#changed('p2p', { p2p });
+    on('P2P_STATUS', (_, direct) => {
+      this.p2p = direct;
+      this.#changed('p2p', { p2p: direct });
     });
     on('USER_JOINED', (id, user) => {
       this.remotes.set(id, new Remote(id, user.getDisplayName() || id));
@@ -167,8 +175,8 @@ export class Session extends EventTarget {
       else if (this.remotes.has(id)) this.remotes.get(id).role = role;
       this.#changed('role', { id, role });
     });
-    on('DISPLAY_NAME_CHANGED', (id, name) => {
-      if (this.remotes.has(id)) this.remotes.get(id).name = name || id;
+    on('DISPLAY_NAME_CHANGED', (id, shown) => {
+      if (this.remotes.has(id)) this.remotes.get(id).name = shown || id;
       this.#sendWish();
       this.#changed('name', { id });
     });

@@ -83,17 +83,19 @@ export class View {
   constructor(onStage) {
     this.onStage = onStage;
     this.tiles = new Map();
-    this.find = id => document.getElementById(id);
+    /** An element of the page, which has it. @type {(id: string) => HTMLElement} */
+    this.find = id => /** @type {HTMLElement} */ (document.getElementById(id));
   }
 
   /** Shows the join form, prefilled; resolves with its fields. */
   askForRoom({ room, name }) {
-    const form = this.find('join');
-    form.elements.room.value = room || 'lounge';
-    form.elements.name.value = name || '';
+    const form = /** @type {HTMLFormElement} */ (this.find('join'));
+    const fields = Object.fromEntries(['room', 'name'].map(field => [field, /** @type {HTMLInputElement} */ (form.elements.namedItem(field))]));
+    fields.room.value = room || 'lounge';
+    fields.name.value = name || '';
     this.find('lobby').hidden = false;
     this.find('call').hidden = true;
-    (room ? form.elements.name : form.elements.room).focus();
+    (room ? fields.name : fields.room).focus();
     return new Promise(resolve => {
       form.onsubmit = event => {
         event.preventDefault();
@@ -136,7 +138,7 @@ export class View {
     const tiles = this.find('tiles');
     tiles.classList.toggle('staged', staged > 0);
     const columns = staged ? Math.max(2, shown.length - staged) : Math.ceil(Math.sqrt(shown.length));
-    tiles.style.setProperty('--columns', Math.max(1, columns));
+    tiles.style.setProperty('--columns', String(Math.max(1, columns)));
   }
 
   badges({ path, role }) {
@@ -159,7 +161,9 @@ export class View {
 
   /** Shows in the footer what is asked for. */
   wish({ lastN, height, stageHeight }) {
-    for (const [id, value] of [['last-n', lastN], ['tile-height', height], ['stage-height', stageHeight]]) this.find(id).value = String(value);
+    for (const [id, value] of [['last-n', lastN], ['tile-height', height], ['stage-height', stageHeight]]) {
+      /** @type {HTMLSelectElement} */ (this.find(id)).value = String(value);
+    }
   }
 
   button(id, pressed, label) {

@@ -1,7 +1,7 @@
 // The picture in front of the fake camera: textures that move, with some grain, so that 720p costs what a person costs.
 import { closeSync, existsSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { demoFolder } from '../demo.d/paths.mjs';
+import { demoFolder } from '../lib/paths.mjs';
 
 /** Numbers that look random and are the same every time (xorshift). */
 function numbers(seed) {

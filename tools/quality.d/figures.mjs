@@ -156,7 +156,7 @@ export function syncDrift(samples, sender, { window = 1000, buffers = false } = 
  */
 export function senderTrouble(samples, fps, idle) {
   if (idle !== undefined && idle < 3) return `the machine was busy: ${round(idle, 1)} % idle`;
-  const cameras = samples.flatMap(({ at, cameras }) => cameras?.length ? [{ at, frames: Math.max(...cameras.map(one => one.frames ?? 0)) }] : []);
+  const cameras = samples.flatMap(({ at, cameras: sent }) => sent?.length ? [{ at, frames: Math.max(...sent.map(one => one.frames ?? 0)) }] : []);
   const captured = perSecond(cameras, 'frames');
   if (captured !== null && captured < 0.8 * fps) return `the sender's camera gave ${round(captured, 1)} instead of ${fps} frames a second`;
   const encodings = new Map();

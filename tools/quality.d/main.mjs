@@ -1,7 +1,7 @@
 // tools/quality: runs scenarios and says whether their limits are kept.
 import { parseArgs } from 'node:util';
-import { Background } from '../demo.d/process.mjs';
-import { prepare } from '../demo.d/stack.mjs';
+import { Background } from '../lib/process.mjs';
+import { prepare } from '../lib/stack.mjs';
 import { Rig } from './rig.mjs';
 import { scenarios } from './scenarios/index.mjs';
 

@@ -1,11 +1,11 @@
 // What a quality scenario works with: a stack, a browser with a camera, relays, scripted participants, readings.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Browser } from '../demo.d/browsers.mjs';
-import { startScripted } from '../demo.d/check.mjs';
-import { Impairment } from '../demo.d/impair.mjs';
-import { sleep, until } from '../demo.d/process.mjs';
-import { Stack } from '../demo.d/stack.mjs';
+import { Browser } from '../lib/browsers.mjs';
+import { startScripted } from '../lib/scripted.mjs';
+import { Impairment } from '../lib/impair.mjs';
+import { sleep, until } from '../lib/process.mjs';
+import { Stack } from '../lib/stack.mjs';
 import { cameraClip } from './clip.mjs';
 import { grown, senderTrouble } from './figures.mjs';
 
@@ -17,10 +17,28 @@ function processors() {
 }
 
 export class Rig {
+  /** @type {Stack} */
+  stack;
+  /** @type {Browser} */
+  browser;
+  /** Only with impaired participants. @type {Impairment} */
+  relay;
+  /** What the bridges said of every receiver, with the time. @type {any[]} */
+  bandwidths = [];
+  /** @type {NodeJS.Timeout | undefined} */
+  poll;
+  /** @type {any[]} */
+  pages = [];
+  /** @type {any[]} */
+  load = [];
+  room = '';
+  /** @type {Map<string, any[]>} */
+  readings = new Map();
+
   /** Starts everything; `relays` is the number of impaired participants. */
   static async open(name, { clientFolder, relays = 0, say }) {
     const rig = new Rig();
-    Object.assign(rig, { name, say, pages: [], load: [], readings: new Map() });
+    Object.assign(rig, { name, say });
     rig.stack = new Stack({ clientFolder, folder: `quality-${name}` });
     try {
       await rig.stack.start();
@@ -31,7 +49,6 @@ export class Rig {
       }
       rig.browser = await Browser.launch({ video: cameraClip() });
       rig.newRoom();
-      rig.bandwidths = [];
       rig.poll = setInterval(async () => {
         for (const one of await rig.stack.bandwidth()) rig.bandwidths.push({ at: Date.now(), ...one });
       }, 500);
@@ -47,6 +64,8 @@ export class Rig {
   /**
    * Opens a page whose readings are kept, one every `period` milliseconds. `relay` is the number of its relay;
    * `query` as of the page.
+   * @param {string} name
+   * @param {{ relay?: number, period?: number, [parameter: string]: any }} [options]
    */
   async join(name, { relay, period = 100, ...query } = {}) {
     const page = await this.browser.join(this.stack.page.address, this.room, name,
@@ -72,7 +91,9 @@ export class Rig {
     await this.save(`-${this.parts = (this.parts ?? 0) + 1}`);
     await Promise.all(this.pages.map(page => page.leave()));
     await Promise.all(this.load.map(one => one.stop()));
-    Object.assign(this, { pages: [], load: [], readings: new Map() });
+    this.pages = [];
+    this.load = [];
+    this.readings = new Map();
     this.newRoom();
   }
 
@@ -90,12 +111,12 @@ export class Rig {
 
   /** Fetches the readings of all pages; `samples` has them. */
   async read() {
-    for (const page of this.pages) this.readings.get(page.name).push(...await page.hook('ringbridge.samples()'));
+    for (const page of this.pages) this.readings.get(page.name)?.push(...await page.hook('ringbridge.samples()'));
   }
 
   async samples(page) {
     await this.read();
-    return this.readings.get(page.name);
+    return this.readings.get(page.name) ?? [];
   }
 
   /** Waits until the page's latest reading meets `condition`; false when it takes longer than `timeout` milliseconds. */
@@ -107,7 +128,7 @@ export class Rig {
       }, 200);
       return true;
     } catch (error) {
-      if (error.final) throw error;
+      if (/** @type {{ final?: boolean }} */ (error).final) throw error;
       return false;
     }
   }

@@ -5,13 +5,13 @@ import { parseArgs } from 'node:util';
 import { loadArguments } from '../attack.d/witnesses.mjs';
 import { resident } from '../attack.d/watch.mjs';
 import { Talker } from '../attack.d/talker.mjs';
-import { lightPace } from '../demo.d/check.mjs';
-import { heapEnvironment, heapOverTime, leastHeap } from '../demo.d/heap.mjs';
-import { installDebian } from '../demo.d/install.mjs';
-import { demoFolder } from '../demo.d/paths.mjs';
-import { Background, sleep, until } from '../demo.d/process.mjs';
-import { benchBinary } from '../demo.d/ringbridge.mjs';
-import { prepare, Stack } from '../demo.d/stack.mjs';
+import { lightPace } from '../lib/scripted.mjs';
+import { heapEnvironment, heapOverTime, leastHeap } from '../lib/heap.mjs';
+import { installDebian } from '../lib/install.mjs';
+import { demoFolder } from '../lib/paths.mjs';
+import { Background, sleep, until } from '../lib/process.mjs';
+import { benchBinary } from '../lib/ringbridge.mjs';
+import { prepare, Stack } from '../lib/stack.mjs';
 import { judge, plan, withoutCause } from './plan.mjs';
 
 const usage = `Usage: tools/soak [--seconds N] [--seed S] [--json] [--no-heap] [--plan]
@@ -48,7 +48,14 @@ function options() {
 
 class Soak {
   constructor({ seed, seconds, heap, say }) {
-    Object.assign(this, { seed, seconds, heap, say, groups: new Map(), faults: [], counts: {}, reports: { sessions: 0, groups: 0 } });
+    this.seed = seed;
+    this.seconds = seconds;
+    this.heap = heap;
+    this.say = say;
+    this.groups = new Map();
+    this.faults = [];
+    this.counts = {};
+    this.reports = { sessions: 0, groups: 0 };
   }
 
   async run() {

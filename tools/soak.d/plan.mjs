@@ -19,6 +19,7 @@ export const mostRooms = 3;
 export const roundSeconds = 45;
 
 /** What may happen, with its weight. */
+/** @type {[string, number][]} */
 const kinds = [['join', 10], ['leave', 5], ['crash', 4], ['mute', 8], ['unmute', 6], ['move', 6], ['reconnect', 6]];
 
 /**
@@ -31,7 +32,7 @@ export function plan(seed, seconds) {
   const total = kinds.reduce((sum, [, weight]) => sum + weight, 0);
   const kind = () => {
     let at = next() * total;
-    return kinds.find(([, weight]) => (at -= weight) < 0)[0];
+    return (kinds.find(([, weight]) => (at -= weight) < 0) ?? kinds[0])[0];
   };
   const rounds = [];
   let group = 0;
@@ -74,7 +75,7 @@ export function plan(seed, seconds) {
 }
 
 /** What is read at rests, judged: growth after the first `settled` rests. [{what, value, limit, unit, ok}]. */
-export function judge(rests, { settled = 3, errors = [], heapKib = 96, rssMib = 12, files = 4 } = {}) {
+export function judge(rests, /** @type {{ settled?: number, errors?: string[], heapKib?: number, rssMib?: number, files?: number }} */ { settled = 3, errors = [], heapKib = 96, rssMib = 12, files = 4 } = {}) {
   const checks = [];
   const usable = rests.length > settled;
   checks.push({ what: 'rests', value: rests.length, limit: `at least ${settled + 1}`, ok: usable });
@@ -103,7 +104,7 @@ export function judge(rests, { settled = 3, errors = [], heapKib = 96, rssMib = 
 /** Error lines that no fault explains: later than `grace` seconds after each. Lines begin with their time in UTC. */
 export function withoutCause(lines, faults, grace = 20) {
   return lines.filter(line => {
-    const at = Date.parse(/\d{4}-\d\d-\d\dT[\d:.]+Z/.exec(line)?.[0]);
+    const at = Date.parse(/\d{4}-\d\d-\d\dT[\d:.]+Z/.exec(line)?.[0] ?? '');
     return Number.isNaN(at) || !faults.some(fault => at >= fault - 1000 && at <= fault + grace * 1000);
   });
 }

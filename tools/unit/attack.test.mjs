@@ -98,7 +98,7 @@ test('who is undisturbed passes, and every limit can fail', () => {
     assert.equal(judge(seen).filter(one => !one.ok).length, 1, what);
   }
   const killed = calm();
-  killed.health.bridge.failures = ['refused'];
+  /** @type {any} */ (killed.health.bridge).failures = ['refused'];
   assert.ok(judge(killed, { unhealthy: ['bridge'] }).every(one => one.ok));
   const seen = calm();
   seen.witnesses.video_gap_ms = 900;

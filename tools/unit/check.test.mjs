@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { difference, matrix, roomMistakes, scriptedPairs, smallerPictures } from '../demo.d/check.mjs';
-import { freePort } from '../demo.d/ports.mjs';
+import { roomMistakes, smallerPictures } from '../demo.d/check.mjs';
+import { difference, matrix } from '../lib/measure.mjs';
+import { scriptedPairs } from '../lib/scripted.mjs';
+import { freePort } from '../lib/ports.mjs';
 import { createServer } from 'node:net';
 
 const reading = (at, frames, energy, packets) => ({
@@ -36,8 +38,8 @@ test('the matrix marks what failed', () => {
 
 test('a taken port is replaced', async () => {
   const server = createServer();
-  await new Promise(done => server.listen(0, '127.0.0.1', done));
-  const { port } = server.address();
+  await new Promise(done => server.listen(0, '127.0.0.1', () => done(undefined)));
+  const { port } = /** @type {import('node:net').AddressInfo} */ (server.address());
   const chosen = await freePort(port);
   server.close();
   assert.notEqual(chosen, port);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { leastHeap, readHeap } from '../demo.d/heap.mjs';
+import { leastHeap, readHeap } from '../lib/heap.mjs';
 
 test('the least heap in use of a time, and before the first change in it', () => {
   const readings = readHeap('#\nsnapshot=0\ntime=0.5\nmem_heap_B=100\nmem_heap_extra_B=0\ntime=2\nmem_heap_B=70\ntime=3\nmem_heap_B=900\n');

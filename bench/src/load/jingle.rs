@@ -1,6 +1,6 @@
 //! The little of Jingle that a scripted participant needs: read the focus's offer, write the answer.
 //!
-//! It is written against the reference (focus-protocol 5) on its own, not with the control plane's types, so that it
+//! It is written from Jicofo's protocol (docs/protocol/focus.md 5) by itself, not with the control plane's types, so that it
 //! checks them.
 
 use std::collections::BTreeMap;

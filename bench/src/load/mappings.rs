@@ -1,4 +1,4 @@
-//! SSRC rewriting from a client's side: what the bridge says that its SSRCs carry (bridge-protocol 6.6).
+//! SSRC rewriting from a client's side: what the bridge says that its SSRCs carry (docs/protocol/bridge.md 6.6).
 
 use serde::Deserialize;
 

@@ -1,4 +1,4 @@
-//! Drain and shutdown (bridge-protocol 2.6): running, then graceful shutdown, then shutting down, then the end.
+//! Drain and shutdown (docs/protocol/bridge.md 2.6): running, then graceful shutdown, then shutting down, then the end.
 
 use std::time::{Duration, Instant};
 

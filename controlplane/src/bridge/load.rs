@@ -1,4 +1,4 @@
-//! How busy the host is, from the kernel's own accounts (bridge-protocol 11.5). Parsing is apart from reading.
+//! How busy the host is, from the kernel's own accounts (docs/protocol/bridge.md 11.5). Parsing is apart from reading.
 
 use std::time::Instant;
 

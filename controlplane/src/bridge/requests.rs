@@ -1,4 +1,4 @@
-//! IQs to the bridge: who may ask, and what is answered (bridge-protocol 2.3, 2.5).
+//! IQs to the bridge: who may ask, and what is answered (docs/protocol/bridge.md 2.3, 2.5).
 
 use std::time::Instant;
 
@@ -148,6 +148,7 @@ mod tests {
                 },
                 workers: 1,
                 spill_endpoints: 1,
+                capacity: Default::default(),
                 audio_ssrcs: 50,
                 video_ssrcs: 50,
                 sctp: true,

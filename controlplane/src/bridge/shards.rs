@@ -1,4 +1,4 @@
-//! The bridge's XMPP connections and, on each, the brewery rooms that it announces itself in (bridge-protocol 2.1, 2.2).
+//! The bridge's XMPP connections and, on each, the brewery rooms that it announces itself in (docs/protocol/bridge.md 2.1, 2.2).
 
 use std::time::{Duration, Instant};
 

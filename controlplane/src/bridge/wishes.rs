@@ -1,5 +1,5 @@
 //! What one endpoint said it wants to receive: patches of `ReceiverVideoConstraints` merged over time
-//! (bridge-protocol 5.5), in the current dialect and in that of older clients, which name endpoints.
+//! (docs/protocol/bridge.md 5.5), in the current dialect and in that of older clients, which name endpoints.
 
 use std::collections::BTreeMap;
 

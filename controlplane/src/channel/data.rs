@@ -1,4 +1,4 @@
-//! The bridge channel over SCTP (bridge-protocol 5.1; RFC 8831, RFC 9260): packets and the time in, packets and
+//! The bridge channel over SCTP (docs/protocol/bridge.md 5.1; RFC 8831, RFC 9260): packets and the time in, packets and
 //! messages out. The client opens it; there is one per endpoint, and a newer one takes its place. No I/O.
 
 use std::collections::VecDeque;

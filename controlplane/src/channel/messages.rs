@@ -1,5 +1,5 @@
-//! Messages of the bridge channel (bridge-protocol 5.5 and 5.6), and those of clients from before source names
-//! (focus-protocol 12). Unknown fields are ignored, unknown classes are not an error.
+//! Messages of the bridge channel (docs/protocol/bridge.md 5.5 and 5.6), and those of clients from before source names
+//! (docs/protocol/focus.md 12). Unknown fields are ignored, unknown classes are not an error.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -445,7 +445,7 @@ pub enum BridgeMessage {
     },
 }
 
-/// What a pair of SSRCs of video carries (bridge-protocol 6.6).
+/// What a pair of SSRCs of video carries (docs/protocol/bridge.md 6.6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VideoSourceMapping {
@@ -464,7 +464,7 @@ pub struct VideoSourceMapping {
     pub mid: Option<String>,
 }
 
-/// What an SSRC of audio carries (bridge-protocol 6.6).
+/// What an SSRC of audio carries (docs/protocol/bridge.md 6.6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AudioSourceMapping {
     /// Source name.

@@ -1,4 +1,4 @@
-//! The bridge channel (bridge-protocol 5): typed messages, and what carries them: a WebSocket server, or an SCTP data
+//! The bridge channel (docs/protocol/bridge.md 5): typed messages, and what carries them: a WebSocket server, or an SCTP data
 //! channel inside the endpoint's DTLS session.
 
 pub mod counters;

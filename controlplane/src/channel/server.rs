@@ -1,4 +1,4 @@
-//! The WebSocket server (bridge-protocol 5.2): who may connect, one socket per endpoint, keep-alive, bounds.
+//! The WebSocket server (docs/protocol/bridge.md 5.2): who may connect, one socket per endpoint, keep-alive, bounds.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! Conferences and endpoints as `/debug` shows them (bridge-protocol 11.1).
+//! Conferences and endpoints as `/debug` shows them (docs/protocol/bridge.md 11.1).
 
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::{MediaKind, SourceDescription};

@@ -1,4 +1,4 @@
-//! The colibri2 elements (bridge-protocol section 3.1), used by the bridge and by the focus.
+//! The colibri2 elements (docs/protocol/bridge.md 3.1), used by the bridge and by the focus.
 //!
 //! Parsing is lenient: unknown attributes and children are ignored, booleans and enumerations are read without
 //! regard to case. A missing or malformed mandatory attribute is an error, which the bridge answers `bad-request`.

@@ -1,4 +1,4 @@
-//! colibri2: its elements and the conference state machine (bridge-protocol section 3).
+//! colibri2: its elements and the conference state machine (docs/protocol/bridge.md 3).
 
 pub mod bridge;
 mod conference;

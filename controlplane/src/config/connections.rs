@@ -1,6 +1,6 @@
 //! XMPP connections that are given one by one: `bridge.connections.<id>` in our file,
 //! `videobridge.apis.xmpp-client.configs.<id>` in the reference's, `XMPP_SERVER` of its Docker image
-//! (bridge-protocol 2.1 and 12.1). The fields are the reference's, in any case, with `-` or `_`.
+//! (docs/protocol/bridge.md 2.1 and 12.1). The fields are the reference's, in any case, with `-` or `_`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

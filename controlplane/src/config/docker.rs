@@ -1,4 +1,4 @@
-//! The environment of docker-jitsi-meet's bridge container (bridge-protocol 12.1).
+//! The environment of docker-jitsi-meet's bridge container (docs/protocol/bridge.md 12.1).
 
 use super::connections::RawConnection;
 use super::layers::Origin;

@@ -1,5 +1,5 @@
 //! A configuration file of Jitsi Videobridge (`jvb.conf`) as ours: which of its keys is which of ours, and why the
-//! others change nothing (bridge-protocol 12).
+//! others change nothing (docs/protocol/bridge.md 12).
 
 use strsim::osa_distance;
 

@@ -1,4 +1,4 @@
-//! What clients ask within their Jingle sessions (focus-protocol 5.5 to 5.10).
+//! What clients ask within their Jingle sessions (docs/protocol/focus.md 5.5 to 5.10).
 
 use std::time::Instant;
 
@@ -28,7 +28,7 @@ fn bad_request(text: impl ToString) -> (DefinedCondition, String) {
 }
 
 impl Focus {
-    /// A Jingle IQ of a client (focus-protocol 5.1).
+    /// A Jingle IQ of a client (docs/protocol/focus.md 5.1).
     pub(super) fn jingle(&mut self, now: Instant, request: &Request) -> Iq {
         let Some((room, nick)) = request.from.as_ref().and_then(Self::occupant) else {
             return request.refuse(DefinedCondition::BadRequest, "only occupants of a room have sessions");
@@ -194,7 +194,7 @@ impl Focus {
     }
 }
 
-/// A request has to be about the session that runs (focus-protocol 5.1).
+/// A request has to be about the session that runs (docs/protocol/focus.md 5.1).
 fn current_session(member: &Member, jingle: &Jingle) -> Outcome {
     if !jingle.sid.is_empty() && member.sid == jingle.sid {
         return Ok(());

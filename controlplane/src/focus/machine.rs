@@ -22,7 +22,7 @@ use crate::brewery::{Brewery, Trust};
 use crate::pace::{Buckets, Quiet};
 use crate::xmpp::muc::MucRoom;
 
-/// An IQ without an answer for this long failed (focus-protocol 11).
+/// An IQ without an answer for this long failed (docs/protocol/focus.md 11).
 const IQ_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A bridge that lives answers a health check much sooner.
@@ -325,7 +325,7 @@ impl Focus {
         if self.bridges.has_usable(now) { Ok(()) } else { Err("No operational bridges available".to_owned()) }
     }
 
-    /// Statistics (focus-protocol 9).
+    /// Statistics (docs/protocol/focus.md 9).
     pub fn stats(&self, now: Instant) -> serde_json::Value {
         let sizes: Vec<usize> = self.conferences.values().map(|conference| conference.members.len()).collect();
         let (bridges, operational) = self.bridges.count(now);

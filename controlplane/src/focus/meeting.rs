@@ -1,5 +1,5 @@
 //! Under which id a conference is on its bridge: the room's own, as its service tells it (`muc#roominfo_meetingId`,
-//! focus-protocol 3.1), so that logs and statistics of all parts match; a random one where that cannot be.
+//! docs/protocol/focus.md 3.1), so that logs and statistics of all parts match; a random one where that cannot be.
 
 use std::time::{Duration, Instant};
 

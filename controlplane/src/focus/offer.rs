@@ -1,5 +1,5 @@
 //! What the focus offers: formats, header extensions, and the session-initiate made of them and of the bridge's transport
-//! (focus-protocol 5.2 and 5.3).
+//! (docs/protocol/focus.md 5.2 and 5.3).
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::jingle::{
     json_sources, xml_sources,
 };
 
-/// What a client can do, from its disco features (focus-protocol 4).
+/// What a client can do, from its disco features (docs/protocol/focus.md 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Features {
     /// Audio at all.

@@ -1,4 +1,4 @@
-//! ICE restarts in place (focus-protocol 5.10 and 11.5): a client asks, the bridge gives new credentials, the client is told
+//! ICE restarts in place (docs/protocol/focus.md 5.10 and 11.5): a client asks, the bridge gives new credentials, the client is told
 //! them. Its own come as an ordinary transport-info. What the bridge cannot restart is invited again.
 
 use std::time::Instant;

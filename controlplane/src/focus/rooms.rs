@@ -1,4 +1,4 @@
-//! Rooms: conference requests, joining, members, owners (focus-protocol 2, 3).
+//! Rooms: conference requests, joining, members, owners (docs/protocol/focus.md 2, 3).
 
 use std::time::{Duration, Instant};
 
@@ -164,7 +164,7 @@ impl Focus {
         request.result(build(&xml))
     }
 
-    /// What our presence in a room says (focus-protocol 3.2).
+    /// What our presence in a room says (docs/protocol/focus.md 3.2).
     fn own_payloads(&self, room: &BareJid) -> Vec<Element> {
         let name = room.node().map_or("", |node| node.as_str());
         let no_bridge = self.conferences.get(room).is_some_and(|conference| conference.no_bridge);
@@ -473,7 +473,7 @@ impl Focus {
         }
     }
 
-    /// Starts or stops the clock of the last one left (focus-protocol 3.5).
+    /// Starts or stops the clock of the last one left (docs/protocol/focus.md 3.5).
     pub(super) fn watch_last_one(&mut self, now: Instant, room: &BareJid) {
         let timeout: Duration = self.settings.single_participant_timeout;
         let Some(conference) = self.conferences.get_mut(room) else { return };
@@ -527,7 +527,7 @@ impl Focus {
         }
     }
 
-    /// Mutes a participant (focus-protocol 8.1).
+    /// Mutes a participant (docs/protocol/focus.md 8.1).
     fn mute(&mut self, request: &Request) -> Iq {
         let on = match request.payload.text().trim() {
             "true" => true,

@@ -1,5 +1,5 @@
 //! The sources of one conference: who publishes what, whether that is acceptable, and what others are told
-//! (focus-protocol 5.4 to 5.7).
+//! (docs/protocol/focus.md 5.4 to 5.7).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

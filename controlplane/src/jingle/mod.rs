@@ -1,4 +1,4 @@
-//! The Jingle elements between focus and client (focus-protocol 5), on top of those that colibri2 shares.
+//! The Jingle elements between focus and client (docs/protocol/focus.md 5), on top of those that colibri2 shares.
 //!
 //! Parsing is lenient: unknown attributes and children are ignored.
 
@@ -428,7 +428,7 @@ fn parse_ssrc(text: &str) -> Result<u32, InvalidSsrc> {
     text.trim().parse().ok().filter(|ssrc| *ssrc > 0).ok_or_else(|| InvalidSsrc(text.to_owned()))
 }
 
-/// The compact JSON of focus-protocol 5.4: owner → [video sources, video groups, audio sources, audio groups].
+/// The compact JSON of docs/protocol/focus.md 5.4: owner → [video sources, video groups, audio sources, audio groups].
 pub fn json_sources(owners: &BTreeMap<String, SourceSet>) -> JsonMessage {
     let source = |source: &OwnedSource| {
         let mut object = json!({ "s": source.ssrc });

@@ -1,4 +1,4 @@
-//! Whom the pages answer (focus-protocol 9): a web page that a browser on this network shows must not reach them, neither
+//! Whom the pages answer (docs/protocol/focus.md 9): a web page that a browser on this network shows must not reach them, neither
 //! by a request of its own (its `Origin` says so) nor by a name that it made point here (`Host`: DNS rebinding).
 
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! Health, version, statistics, metrics and what an operator may ask for (bridge-protocol 11.1, focus-protocol 9).
+//! Health, version, statistics, metrics and what an operator may ask for (docs/protocol/bridge.md 11.1, docs/protocol/focus.md 9).
 
 mod absent;
 mod exposition;

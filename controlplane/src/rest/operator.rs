@@ -1,4 +1,4 @@
-//! What an operator asks of a bridge over HTTP: drain, shutdown, debug views (bridge-protocol 11.1).
+//! What an operator asks of a bridge over HTTP: drain, shutdown, debug views (docs/protocol/bridge.md 11.1).
 
 use axum::Router;
 use axum::extract::{Path, Query, State};

@@ -67,7 +67,7 @@ impl Fingerprint {
 }
 
 /// Checks a certificate against the signalled fingerprints of the strongest hash function among them
-/// (bridge-protocol 4.5).
+/// (docs/protocol/bridge.md 4.5).
 pub(super) fn verify(certificate: &[u8], signalled: &[Fingerprint]) -> Result<(), DtlsError> {
     for (name, algorithm) in STRONGEST_FIRST {
         let mut values = signalled.iter().filter(|fingerprint| fingerprint.hash.eq_ignore_ascii_case(name)).peekable();

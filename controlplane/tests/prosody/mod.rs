@@ -1,7 +1,7 @@
 //! A private Prosody for tests: loopback, random ports, its own configuration and data under `target/`.
 //!
 //! Virtual hosts `meet.test` (anonymous) and `auth.meet.test` (accounts focus, jvb, jvb2, all with [`PASSWORD`]),
-//! rooms at `conference.meet.test` and `internal.auth.meet.test`, as in focus-protocol 1.1. Conferences have meeting ids of
+//! rooms at `conference.meet.test` and `internal.auth.meet.test`, as in docs/protocol/focus.md 1.1. Conferences have meeting ids of
 //! their own, as with Jitsi's modules: `meeting-of-` and the room's name.
 
 #![allow(dead_code)] // Each test binary uses its own part of the harness.

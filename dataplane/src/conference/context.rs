@@ -10,9 +10,9 @@ use crate::congestion::estimator::Bounds;
 use crate::congestion::fair_share::FairShare;
 use crate::congestion::shedding::Shedding;
 use crate::limits::Complaints;
+use crate::messages::Event;
 use crate::negotiation::negotiated::Negotiations;
 use crate::peers::{Note, Peers};
-use crate::ring::Event;
 use crate::stats::{Counter, WorkerStats};
 
 /// Limits and knobs.

@@ -8,8 +8,8 @@ use super::packet::{MediaPacket, ReceivedPacket};
 use super::receiver::delivery::Missing;
 use super::receiver::downlink::Downlink;
 use super::rtcp_out;
+use crate::datagram::PacketSink;
 use crate::ids::SourceId;
-use crate::io::PacketSink;
 use crate::media::MediaKind;
 use crate::stats::Counter;
 

@@ -11,13 +11,15 @@ use super::members::Conference;
 use super::packet::batch::Batch;
 use crate::congestion::fair_share::FairShare;
 use crate::congestion::shedding::Shedding;
+use crate::datagram::{PacketSink, Path};
 use crate::deadlines::Deadlines;
 use crate::ids::{ConferenceId, ConferenceIndex, EndpointId, ParticipantId};
-use crate::io::{IoError, PacketSink, Path};
+use crate::io::IoError;
 use crate::limits::Complaints;
+use crate::link::Wakeup;
+use crate::messages::{Command, CreateError, Event, FeedbackSsrcs};
 use crate::negotiation::negotiated::Negotiations;
 use crate::peers::{Crossing, Note, PeerMessage, Peers, mesh};
-use crate::ring::{Command, Event, FeedbackSsrcs, Wakeup};
 use crate::slab::Slab;
 use crate::stats::{Counter, WorkerStats};
 
@@ -62,6 +64,16 @@ impl WorkerState {
     }
 }
 
+impl CreateError {
+    /// What it is counted as.
+    pub(crate) fn counter(self) -> Counter {
+        match self {
+            Self::WorkerFull | Self::ConferenceFull => Counter::DropTableFull,
+            Self::Taken | Self::UnknownConference | Self::UnknownWorker => Counter::DropCommandUnknown,
+        }
+    }
+}
+
 impl Forwarder {
     /// An empty forwarder of the only worker.
     pub fn new(config: ForwarderConfig, stats: Arc<WorkerStats>) -> Self {
@@ -103,6 +115,7 @@ impl Forwarder {
     }
 
     /// Applies a command; those for ICE and DTLS are ignored, those for unknown ids are counted.
+    /// An endpoint that cannot be created is answered by [`Event::EndpointRefused`].
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         if !self.worker.batch.is_empty() {
             // A packet of before must not meet the conferences and keys of after.
@@ -113,12 +126,17 @@ impl Forwarder {
         match command {
             Command::CreateConference { conference, feedback } => self.create_conference(conference, feedback),
             Command::ExpireConference { conference } => self.expire_conference(conference),
-            Command::CreateEndpoint(new) => self.create_endpoint(now, new.conference, new.endpoint, None),
+            Command::CreateEndpoint(new) => {
+                let created = self.create_endpoint(now, new.conference, new.endpoint, None);
+                self.note_created(now, new.endpoint, created);
+            }
             Command::CreateRemoteEndpoint { conference, endpoint, home } => {
-                if home == self.worker.peers.index() || home >= self.worker.peers.workers() {
-                    return self.worker.stats.count(Counter::DropCommandUnknown);
-                }
-                self.create_endpoint(now, conference, endpoint, Some(home));
+                let elsewhere = home != self.worker.peers.index() && home < self.worker.peers.workers();
+                let created = match elsewhere {
+                    true => self.create_endpoint(now, conference, endpoint, Some(home)),
+                    false => Err(CreateError::UnknownWorker),
+                };
+                self.note_created(now, endpoint, created);
             }
             Command::ExpireEndpoint { endpoint } => {
                 self.with_endpoint(now, endpoint, |conference, env, id| conference.leave(env, id));
@@ -181,23 +199,36 @@ impl Forwarder {
         self.due.set(index, None);
     }
 
-    fn create_endpoint(&mut self, now: Instant, id: ConferenceId, endpoint: EndpointId, home: Option<usize>) {
+    fn create_endpoint(
+        &mut self,
+        now: Instant,
+        id: ConferenceId,
+        endpoint: EndpointId,
+        home: Option<usize>,
+    ) -> Result<(), CreateError> {
         if self.by_endpoint.contains_key(&endpoint) {
-            return;
+            return Err(CreateError::Taken);
         }
-        let Some(index) = self.by_conference.get(&id).copied() else {
-            return self.worker.stats.count(Counter::DropCommandUnknown);
-        };
+        let index = *self.by_conference.get(&id).ok_or(CreateError::UnknownConference)?;
+        let conference = self.conferences.get_mut(index).ok_or(CreateError::UnknownConference)?;
         let mut env = self.worker.env(now);
-        let Some(conference) = self.conferences.get_mut(index) else { return };
         let limit = env.config.max_endpoints_per_conference;
         if conference.len() >= limit {
-            tracing::warn!(conference = %id, %endpoint, limit, "endpoint refused: too many");
-            return env.stats.count(Counter::DropTableFull);
+            tracing::warn!(conference = %id, %endpoint, limit, "endpoint refused: the conference has as many as it takes");
+            return Err(CreateError::ConferenceFull);
         }
         let (participant, generation) = conference.join(&mut env, endpoint, home);
         self.by_endpoint.insert(endpoint, EndpointSlot { conference: index, participant, generation });
         self.reschedule(index);
+        Ok(())
+    }
+
+    /// Tells of, and counts, an endpoint that could not be created.
+    fn note_created(&mut self, now: Instant, endpoint: EndpointId, created: Result<(), CreateError>) {
+        if let Err(error) = created {
+            self.worker.stats.count(error.counter());
+            self.worker.env(now).emit(Event::EndpointRefused { endpoint, error });
+        }
     }
 
     fn with_endpoint(

@@ -17,10 +17,11 @@ use super::source::Source;
 use crate::ids::{ConferenceId, ConferenceIndex, EndpointId, ParticipantId, SourceId, WorkerSet};
 use crate::limits::{MAX_ON_STAGE, MAX_SELECTED, MAX_SUBSCRIBED};
 use crate::media::{Encoding, Media, MediaKind, ReceiverConstraints, SourceDescription};
+use crate::messages::{FeedbackSsrcs, SsrcRewriting};
 use crate::negotiation::ids::UriId;
 use crate::negotiation::negotiated::ConferenceNegotiations;
-use crate::ring::{FeedbackSsrcs, SrtpKeys, SsrcRewriting};
 use crate::slab::Slab;
+use crate::srtp::SrtpKeys;
 use crate::stats::Counter;
 
 /// An SSRC towards receivers: its source, and whether it is the retransmission stream. No two sources may share one, or SRTP

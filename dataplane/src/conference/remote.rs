@@ -7,11 +7,11 @@ use super::ingress::Numbered;
 use super::members::Conference;
 use super::rtcp_out;
 use super::source::reports::SenderClock;
+use crate::datagram::PacketSink;
 use crate::ids::{EndpointId, ParticipantId};
-use crate::io::PacketSink;
+use crate::messages::Event;
 use crate::negotiation::extensions::ExtensionLayout;
 use crate::peers::{Crossing, Note};
-use crate::ring::Event;
 use crate::rtp::Packet;
 use crate::stats::Counter;
 

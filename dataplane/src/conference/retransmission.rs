@@ -5,8 +5,8 @@ use super::members::Conference;
 use super::participant::Participant;
 use super::receiver::delivery::{Reason, Repeat};
 use super::source::Source;
+use crate::datagram::PacketSink;
 use crate::ids::{ParticipantId, SourceId};
-use crate::io::PacketSink;
 use crate::media::{Encoding, MediaKind};
 
 /// Recent packets that a probe repeats in turn.

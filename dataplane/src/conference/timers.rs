@@ -7,10 +7,10 @@ use super::context::Env;
 use super::members::Conference;
 use super::rtcp_out::{self, REPORT_INTERVAL};
 use super::schedule::{SPACING, earliest};
+use crate::datagram::PacketSink;
 use crate::ids::ParticipantId;
-use crate::io::PacketSink;
 use crate::media::MediaKind;
-use crate::ring::Event;
+use crate::messages::Event;
 
 /// Packets of a probe that one receiver is sent in one run.
 const MOST_AT_ONCE: usize = 64;

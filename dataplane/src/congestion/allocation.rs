@@ -1,5 +1,5 @@
 //! From one receiver's wishes to one height limit and one target encoding per video source
-//! (bridge-protocol section 8.3, steps 1 to 3; [`super::division`] then divides the bandwidth).
+//! (docs/protocol/bridge.md 8.3, steps 1 to 3; [`super::division`] then divides the bandwidth).
 
 use super::ladder::nominal_height;
 use super::layer::LayerId;

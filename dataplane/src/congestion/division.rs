@@ -1,4 +1,4 @@
-//! Divides what a receiver's path carries among the sources that it wants (bridge-protocol section 8.3, steps 5 and 6).
+//! Divides what a receiver's path carries among the sources that it wants (docs/protocol/bridge.md 8.3, steps 5 and 6).
 
 use super::ladder::{Ladder, Step};
 use super::layer::LayerId;

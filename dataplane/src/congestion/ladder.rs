@@ -1,4 +1,4 @@
-//! The steps in which one source can be given to one receiver, from cheap to good (bridge-protocol section 8.3, step 4).
+//! The steps in which one source can be given to one receiver, from cheap to good (docs/protocol/bridge.md 8.3, step 4).
 
 use super::layer::{Layer, LayerId};
 use crate::media::VideoType;

@@ -1,9 +1,9 @@
 //! Media section ids that the bridge makes up: with them a client finds the media section of a packet by its `sdes:mid`
-//! extension (RFC 9143 section 15), not by its SSRC (bridge-protocol section 6.6).
+//! extension (RFC 9143 section 15), not by its SSRC (docs/protocol/bridge.md 6.6).
 
 use std::fmt;
 
-use crate::media::MediaKind;
+use super::MediaKind;
 
 /// Longest id in bytes: the kind's letter and five digits.
 pub const MAX_LEN: usize = 6;

@@ -108,7 +108,7 @@ fn is_repair(name: &str) -> bool {
     matches!(name, "rtx" | "ulpfec" | "flexfec" | "flexfec-03")
 }
 
-/// The parameters that make two formats of one name incompatible (focus-protocol section 10).
+/// The parameters that make two formats of one name incompatible (docs/protocol/focus.md 10).
 fn variant(codec: Codec, pt: &PayloadType) -> String {
     match codec {
         Codec::H264 => {

@@ -11,7 +11,7 @@ const DELTA: i64 = 250;
 pub enum Status {
     /// Not received so far.
     Missing,
-    /// Received at this many microseconds after the reference time, by the receiver's clock.
+    /// Received at this many microseconds after the packet's reference time, by the receiver's clock.
     Received(i64),
     /// Received, nobody says when: symbol 3, which the draft reserves and its second version gives this meaning.
     Untimed,

@@ -175,7 +175,7 @@ mod tests {
     use rtcp::transport_feedbacks::transport_layer_cc::{PacketStatusChunk, SymbolTypeTcc, TransportLayerCc};
     use webrtc_util::marshal::Unmarshal;
 
-    /// What the oracle reads: (sequence, arrival in units of 250 us since the reference) for received packets.
+    /// What the oracle reads: (sequence, arrival in units of 250 us since its reference time) for received packets.
     fn read(packet: &[u8]) -> Vec<(u16, i64)> {
         let feedback = TransportLayerCc::unmarshal(&mut &packet[..]).expect("the oracle reads it");
         let mut symbols = vec![];

@@ -1,5 +1,5 @@
 // The bridge channel of participants who cheat.
-import { sleep } from '../../demo.d/process.mjs';
+import { sleep } from '../../lib/process.mjs';
 import { resident } from '../watch.mjs';
 import { Channel, frame } from '../websocket.mjs';
 import { decent, Intruder, source } from '../xmpp.mjs';
@@ -74,7 +74,7 @@ export const scenarios = {
   'endpoint-statistics': {
     guards: 'H3: EndpointStats of 64 kB, deep, and with 5,000 members, 500 times',
     run: rig => talk(rig, Array.from({ length: 500 }, (_, n) => n % 2
-      ? message('EndpointStats', Object.fromEntries(Array.from({ length: 3000 }, (_, m) => [`k${m}`, m])))
+      ? message('EndpointStats', Object.fromEntries(Array.from({ length: 3000 }, (__, m) => [`k${m}`, m])))
       : `{"colibriClass":"EndpointStats","x":${'['.repeat(20000)}${']'.repeat(20000)}}`), { pause: 2 }),
   },
   'selected-sources': {

@@ -2,11 +2,16 @@
 import { createSocket } from 'node:dgram';
 import { connect } from 'node:net';
 import { randomBytes } from 'node:crypto';
-import { sleep } from '../../demo.d/process.mjs';
+import { sleep } from '../../lib/process.mjs';
 import { attribute, check, clientHello, dtlsRecord, fragments, nack, rtp, stun, stunTypes } from '../packets.mjs';
 import { Peer } from '../peer.mjs';
 
-/** Floods the media port; the bridge must not answer more than it is told. */
+/**
+ * Floods the media port; the bridge must not answer more than it is told.
+ * @param {any} rig
+ * @param {Buffer[]} packets
+ * @param {{ per_second?: number, seconds?: number, random?: number[] }} [pace]
+ */
 async function flood(rig, packets, { per_second = 15000, seconds = 4, random } = {}) {
   const peer = new Peer(rig);
   try {
@@ -23,7 +28,7 @@ async function flood(rig, packets, { per_second = 15000, seconds = 4, random } =
 }
 
 /** `count` connections that send `head` and then, for `seconds`, one more byte every half second. */
-async function halfOpen(rig, ports, count, head, seconds) {
+async function halfOpen(ports, count, head, seconds) {
   const sockets = [];
   let refused = 0, closed = 0;
   for (let n = 0; n < count; n++) {
@@ -44,10 +49,11 @@ async function halfOpen(rig, ports, count, head, seconds) {
 }
 
 /** A STUN server that hears questions and never answers; its port is one of its own. */
+/** @type {{ port: number, socket?: import('node:dgram').Socket, questions: number }} */
 const silentServer = { port: 34780 + process.pid % 1000, socket: undefined, questions: 0 };
 
 /** The forged answer: who is asked has the worker and four bytes of ones before seven random bytes in its transaction. */
-const answer = (worker, { type = stunTypes.success, address = [192, 0, 2, 66], ...more } = {}) => {
+const answer = (worker, /** @type {{ type?: number, address?: number[], fingerprint?: boolean, length?: number }} */ { type = stunTypes.success, address = [192, 0, 2, 66], ...more } = {}) => {
   const port = 10000 ^ 0x2112, mapped = Buffer.from([0, 1, port >> 8, port & 255, ...address.map((octet, n) => octet ^ [0x21, 0x12, 0xa4, 0x42][n])]);
   return stun({ type, transaction: Buffer.concat([Buffer.from([worker, 255, 255, 255, 255]), randomBytes(7)]), attributes: [attribute(0x0020, mapped)], ...more });
 };
@@ -77,7 +83,7 @@ export const scenarios = {
       silentServer.socket = createSocket('udp4', () => { silentServer.questions++; }).bind(silentServer.port, '127.0.0.1');
       return { stack: { environment: { RINGBRIDGE_STUN_SERVER: `127.0.0.1:${silentServer.port}` } } };
     },
-    closed: () => silentServer.socket.close(),
+    closed: () => silentServer.socket?.close(),
     async run(rig) {
       const packets = Array.from({ length: 40 }, (_, n) => answer(n % 3 === 2 ? 255 : n % 2));
       const { figures, checks } = await flood(rig, [...packets, answer(0, { address: [0, 0, 0, 0] }), answer(0, { type: stunTypes.error }), answer(0, { fingerprint: false }), answer(1, { length: 0 })]);
@@ -125,7 +131,7 @@ export const scenarios = {
     quick: true,
     async run(rig) {
       const ports = [rig.bridge.options.bridgeRestPort, rig.focus.options.focusRestPort, rig.channelPort];
-      const figures = await halfOpen(rig, ports, 2700, 'GET /about/health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ', 8);
+      const figures = await halfOpen(ports, 2700, 'GET /about/health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ', 8);
       return { figures, checks: [{ what: 'half-sent requests open after 8 s', value: figures.open_at_the_end, limit: 'at most 1500', ok: figures.open_at_the_end <= 1500 }] };
     },
   },
@@ -133,8 +139,8 @@ export const scenarios = {
     guards: 'M5: connections that say nothing at all, and bodies that do not come',
     async run(rig) {
       const ports = [rig.bridge.options.bridgeRestPort, rig.focus.options.focusRestPort, rig.channelPort];
-      const silent = await halfOpen(rig, ports, 600, '', 3);
-      const bodies = await halfOpen(rig, ports.slice(0, 2), 300, 'POST /colibri/drain/disable HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n', 4);
+      const silent = await halfOpen(ports, 600, '', 3);
+      const bodies = await halfOpen(ports.slice(0, 2), 300, 'POST /colibri/drain/disable HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n', 4);
       return { figures: { silent, bodies } };
     },
   },
@@ -143,8 +149,8 @@ export const scenarios = {
     async run(rig) {
       const path = '/colibri-ws/jvb1/0123456789abcdef/abcd1234?pwd=guess';
       const head = `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n`;
-      const half = await halfOpen(rig, [rig.channelPort], 900, head, 4);
-      const whole = await halfOpen(rig, [rig.channelPort], 1500, head + '\r\n', 2);
+      const half = await halfOpen([rig.channelPort], 900, head, 4);
+      const whole = await halfOpen([rig.channelPort], 1500, head + '\r\n', 2);
       return { figures: { half, whole } };
     },
   },

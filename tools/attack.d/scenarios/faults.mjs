@@ -2,8 +2,8 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmdirSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { demoFolder } from '../../demo.d/paths.mjs';
-import { sleep, until } from '../../demo.d/process.mjs';
+import { demoFolder } from '../../lib/paths.mjs';
+import { sleep, until } from '../../lib/process.mjs';
 import { Relay } from '../relay.mjs';
 import { Channel } from '../websocket.mjs';
 import { Guest } from '../xmpp.mjs';

@@ -1,5 +1,5 @@
 // XMPP from a guest: anonymous, in no room unless said otherwise.
-import { sleep } from '../../demo.d/process.mjs';
+import { sleep } from '../../lib/process.mjs';
 import { escape, Guest, newId } from '../xmpp.mjs';
 
 export const nested = depth => '<a>'.repeat(depth) + '</a>'.repeat(depth);

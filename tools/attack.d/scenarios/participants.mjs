@@ -1,6 +1,6 @@
 // Participants who cheat: with keys, in the room of the witnesses.
 import { randomBytes } from 'node:crypto';
-import { sleep } from '../../demo.d/process.mjs';
+import { sleep } from '../../lib/process.mjs';
 import { bye, fir, nack, pli, receiverReport, remb, rtcp, rtp, sctp, sctpChunk, sctpInit, transportFeedback, vp8Keyframe } from '../packets.mjs';
 import { Cheat } from '../peer.mjs';
 

@@ -1,6 +1,6 @@
 // What comes back to a sender whose address may be another's.
 import { createSocket } from 'node:dgram';
-import { sleep } from '../../demo.d/process.mjs';
+import { sleep } from '../../lib/process.mjs';
 import { check, clientHello, fragments, nack, pli, rtp, stun } from '../packets.mjs';
 import { Cheat } from '../peer.mjs';
 import { Intruder, decent, source } from '../xmpp.mjs';
@@ -10,7 +10,7 @@ async function provoke(rig, packets, seconds) {
   const socket = createSocket('udp4');
   let back = 0, datagrams = 0;
   socket.on('message', data => { back += data.length; datagrams++; });
-  await new Promise(resolve => socket.bind(0, '127.0.0.1', resolve));
+  await new Promise(resolve => socket.bind(0, '127.0.0.1', () => resolve(undefined)));
   const [host, port] = rig.media.split(':');
   for (const packet of packets) socket.send(packet, Number(port), host);
   await sleep(seconds * 1000);

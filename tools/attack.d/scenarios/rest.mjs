@@ -1,20 +1,25 @@
 // REST: a browser that was led here by another page, and HTTP that is none.
 import { connect } from 'node:net';
 import { request } from 'node:http';
-import { sleep } from '../../demo.d/process.mjs';
+import { sleep } from '../../lib/process.mjs';
 
-/** One HTTP request with exactly these headers; its status. */
+/**
+ * One HTTP request with exactly these headers; its status.
+ * @param {string} url
+ * @param {{ method?: string, headers?: Record<string, string | number>, body?: string }} [options]
+ */
 function ask(url, { method = 'GET', headers = {}, body } = {}) {
   const { hostname, port, pathname, search } = new URL(url);
   return new Promise(resolve => {
     const one = request({ hostname, port, path: pathname + search, method, headers, setHost: !('Host' in headers), agent: false, timeout: 5000 },
       response => { response.resume(); response.on('end', () => resolve(response.statusCode)); });
-    one.on('error', error => resolve(error.code ?? error.message));
+    one.on('error', (/** @type {NodeJS.ErrnoException} */ error) => resolve(error.code ?? error.message));
     one.on('timeout', () => one.destroy(new Error('no answer')));
     one.end(body);
   });
 }
 
+/** @type {Record<string, string>[]} */
 const foreign = [
   { Host: 'evil.example', Origin: 'http://evil.example' },
   { Host: 'evil.example:8081' },

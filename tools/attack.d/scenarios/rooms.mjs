@@ -1,7 +1,7 @@
 // Across conferences and rooms, and without the right: what one may not do to others.
 import { randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
-import { sleep } from '../../demo.d/process.mjs';
+import { sleep } from '../../lib/process.mjs';
 import { check } from '../packets.mjs';
 import { Cheat } from '../peer.mjs';
 import { Channel } from '../websocket.mjs';
@@ -117,7 +117,7 @@ export const scenarios = {
       await attempt('no password', url => { url.search = ''; });
       await attempt('a wrong password', url => { url.search = '?pwd=wrong'; });
       await attempt('one\'s own password', url => { url.search = mine.search; });
-      await attempt('one\'s own conference', url => { url.pathname = mine.pathname.replace(/[^/]+$/, theirs.pathname.split('/').at(-1)); url.search = mine.search; });
+      await attempt('one\'s own conference', url => { url.pathname = mine.pathname.replace(/[^/]+$/, theirs.pathname.split('/').at(-1) ?? ''); url.search = mine.search; });
       await attempt('a password of 60 kB', url => { url.search = '?pwd=' + 'x'.repeat(60000); });
       await attempt('a path that climbs', url => { url.pathname = '/colibri-ws/../../' + theirs.pathname; url.search = ''; });
       for (let n = 0; n < 500; n++) await attempt('500 guesses', url => { url.search = `?pwd=${randomBytes(12).toString('hex')}`; });
@@ -134,7 +134,7 @@ export const scenarios = {
       const socket = createSocket('udp4');
       let back = 0;
       socket.on('message', data => { back += data.length; });
-      await new Promise(resolve => socket.bind(0, '127.0.0.1', resolve));
+      await new Promise(resolve => socket.bind(0, '127.0.0.1', () => resolve(undefined)));
       const [host, port] = rig.media.split(':');
       const passwords = [undefined, '', 'wrong', cheat.session.password, rig.witnesses.sessions[1].password];
       for (let n = 0; n < 2000; n++) {

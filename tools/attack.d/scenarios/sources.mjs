@@ -1,5 +1,5 @@
 // Participants who cheat in signalling: sources, names, codecs, transports, presence.
-import { sleep } from '../../demo.d/process.mjs';
+import { sleep } from '../../lib/process.mjs';
 import { Cheat } from '../peer.mjs';
 import { decent, escape, Intruder, newId, source } from '../xmpp.mjs';
 import { inside } from './participants.mjs';

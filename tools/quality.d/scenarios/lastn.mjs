@@ -1,6 +1,6 @@
 import { atLeast, atMost, round, series, within } from '../figures.mjs';
 import { sleep } from '../rig.mjs';
-import { until } from '../../demo.d/process.mjs';
+import { until } from '../../lib/process.mjs';
 import { watcher } from './call.mjs';
 
 const others = 11, lastN = 4, turn = 3;
@@ -40,13 +40,13 @@ export const lastn = {
     // After every change of the speaker: how long until the set is the right one.
     const delays = [];
     for (const [index, speech] of speaks.entries()) {
-      const until = speaks[index + 1]?.at ?? Date.now();
+      const next = speaks[index + 1]?.at ?? Date.now();
       const expected = expectedSet(stage.id, [speech.dominantSpeakerEndpoint, ...speech.previousSpeakers ?? []], self, lastN);
       const right = time => {
         const set = setAt(time);
         return set.length === lastN && expected.every(one => set.includes(one));
       };
-      const times = [speech.at, ...forwarded.map(one => one.at).filter(at => at > speech.at && at < until)];
+      const times = [speech.at, ...forwarded.map(one => one.at).filter(at => at > speech.at && at < next)];
       const found = times.find(right);
       // Messages of one moment may come in either order.
       delays.push(found === undefined ? null : found - speech.at);

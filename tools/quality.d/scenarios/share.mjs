@@ -1,4 +1,4 @@
-import { atLeast, atMost, perSecond, round, series, throughput, usual, within } from '../figures.mjs';
+import { atLeast, atMost, perSecond, round, series, throughput, usual } from '../figures.mjs';
 import { sleep } from '../rig.mjs';
 import { watcher } from './call.mjs';
 

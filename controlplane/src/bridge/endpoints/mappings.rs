@@ -1,8 +1,8 @@
-//! SSRC rewriting: clients are told what the SSRCs that they get carry (bridge-protocol 6.6), and workers that they were.
+//! SSRC rewriting: clients are told what the SSRCs that they get carry (docs/protocol/bridge.md 6.6), and workers that they were.
 
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::{Encoding, MediaKind};
-use ringbridge_dataplane::ring::{Command, MappedSource};
+use ringbridge_dataplane::messages::{Command, MappedSource};
 use serde_json::{Value, json};
 
 use super::{Action, Endpoints, ToClient};

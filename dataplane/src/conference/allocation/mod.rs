@@ -14,8 +14,8 @@ use crate::congestion::layer::{LayerId, Layers};
 use crate::ids::{ParticipantId, SourceId};
 use crate::limits::MAX_BITRATE;
 use crate::media::{Encoding, MediaKind, ReceiverConstraints};
+use crate::messages::Event;
 use crate::peers::Note;
-use crate::ring::Event;
 use crate::slab::{Key, Slab};
 use crate::stats::Counter;
 

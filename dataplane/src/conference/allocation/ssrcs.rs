@@ -10,8 +10,8 @@ use crate::conference::receiver::ssrc_slots::{Need, Request, SsrcSlots};
 use crate::conference::receiver::subscription::Subscription;
 use crate::ids::{ParticipantId, SourceId};
 use crate::media::MediaKind;
+use crate::messages::{Event, MappedSource};
 use crate::negotiation::ids::UriId;
-use crate::ring::{Event, MappedSource};
 use crate::stats::Counter;
 
 impl Conference {

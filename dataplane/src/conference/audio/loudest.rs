@@ -1,4 +1,4 @@
-//! Who is loud enough to be forwarded where only the loudest are (bridge-protocol section 9.1).
+//! Who is loud enough to be forwarded where only the loudest are (docs/protocol/bridge.md 9.1).
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ pub struct LoudestOnly {
 }
 
 impl Default for LoudestOnly {
-    /// The reference's numbers: three and the dominant speaker.
+    /// Jitsi Videobridge's numbers: three and the dominant speaker.
     fn default() -> Self {
         Self { count: 3, dominant: true }
     }

@@ -1,4 +1,4 @@
-//! Dominant speaker identification (Volfin and Cohen, 2012) with the constants of bridge-protocol section 9.2.
+//! Dominant speaker identification (Volfin and Cohen, 2012) with the constants of docs/protocol/bridge.md 9.2.
 
 use std::time::{Duration, Instant};
 

@@ -7,8 +7,8 @@
 use std::ops::Range;
 
 use super::ReceivedPacket;
+use crate::datagram::MAX_DATAGRAM;
 use crate::ids::{ConferenceIndex, SourceId};
-use crate::io::MAX_DATAGRAM;
 
 /// Most packets of a batch: one bit each in a word, and what one receiver is given of it is an eighth of the output.
 pub const MAX_BATCH: usize = 32;

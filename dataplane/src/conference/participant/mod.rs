@@ -11,8 +11,9 @@ use publisher::Publisher;
 use super::receiver::Receiver;
 use crate::ids::EndpointId;
 use crate::limits::{CommandedChanges, RtcpWork};
+use crate::messages::Event;
 use crate::negotiation::negotiated::Negotiated;
-use crate::ring::{Event, SrtpKeys};
+use crate::srtp::SrtpKeys;
 
 /// An endpoint is inactive after this long without a sign of life.
 const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(8);

@@ -10,9 +10,8 @@ use crate::ids::SourceId;
 use crate::limits::{MAX_PUBLISHED, SentChanges};
 use crate::media::MediaKind;
 use crate::negotiation::negotiated::Negotiated;
-use crate::ring::SrtpKeys;
 use crate::rtcp::TwccRecorder;
-use crate::srtp::Opener;
+use crate::srtp::{Opener, SrtpKeys};
 
 /// What an SSRC of a sender carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,5 @@
 //! Sends a packet of a source to one of its receivers: for the first time, or again.
 
-use std::time::Instant;
-
 use super::Receiver;
 use super::downlink::Downlink;
 use super::projection::Output;
@@ -12,8 +10,8 @@ use crate::conference::packet::frame::Entry;
 use crate::conference::packet::payload::PayloadView;
 use crate::conference::packet::picture::Picture;
 use crate::conference::packet::{MediaPacket, ReceivedPacket};
+use crate::datagram::PacketSink;
 use crate::ids::SourceId;
-use crate::io::PacketSink;
 use crate::media::{Encoding, MediaKind};
 use crate::negotiation::extensions::{ExtensionLayout, ReceivedExtensions};
 use crate::negotiation::negotiated::Negotiated;

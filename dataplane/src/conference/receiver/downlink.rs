@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::congestion::estimator::{Bounds, Estimator, Outcome};
 use crate::congestion::prober::Prober;
 use crate::limits::{MAX_BITRATE, REALLOCATION, REALLOCATION_BURST};
-use crate::ring::Bandwidth;
+use crate::messages::Bandwidth;
 use crate::rtcp::Feedback;
 
 /// How often the estimate is looked after between feedbacks; at multiples of this, so that receivers share a wake-up.

@@ -25,14 +25,13 @@ use ssrc_slots::SsrcSlots;
 use subscription::{Indices, first_index};
 
 use crate::congestion::division::Division;
+use crate::datagram::{MAX_DATAGRAM, PacketSink, Path};
 use crate::ids::SourceId;
-use crate::io::{MAX_DATAGRAM, PacketSink, Path};
 use crate::limits::RepeatedBytes;
 use crate::media::{Encoding, MediaKind, ReceiverConstraints};
 use crate::negotiation::ids::UriId;
 use crate::negotiation::negotiated::Negotiated;
-use crate::ring::{SrtpKeys, SrtpProfile};
-use crate::srtp::{MAX_OVERHEAD, Sealer};
+use crate::srtp::{MAX_OVERHEAD, Sealer, SrtpKeys, SrtpProfile};
 
 /// Most SSRCs of the past whose packet indices are remembered per receiver.
 const MAX_RETIRED: usize = 32_768;

@@ -8,9 +8,9 @@ use super::projection::Output;
 use crate::conference::packet::MediaPacket;
 use crate::conference::packet::payload::Descriptor;
 use crate::congestion::shedding::Shedding;
-use crate::io::PacketSink;
+use crate::datagram::PacketSink;
 use crate::media::MediaKind;
-use crate::media::mid::{self, Mid};
+use crate::media::{MAX_MID_LEN, Mid};
 use crate::negotiation::extensions::OutgoingExtensions;
 use crate::negotiation::formats::{Codec, FormatTable, OutputFormat};
 use crate::negotiation::ids::UriId;
@@ -165,7 +165,7 @@ pub fn send(
         extensions.push(id, data);
         dependency = Some((id, templates));
     }
-    let mut mid = [0; mid::MAX_LEN];
+    let mut mid = [0; MAX_MID_LEN];
     if let Some(section) = stream.mid
         && let Some(id) = receiver.negotiated.extensions.id(packet.kind, UriId::MID)
     {

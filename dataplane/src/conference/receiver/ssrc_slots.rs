@@ -1,4 +1,4 @@
-//! SSRC rewriting (bridge-protocol section 6.6): one receiver gets the sources of a conference on a bounded set of SSRCs
+//! SSRC rewriting (docs/protocol/bridge.md 6.6): one receiver gets the sources of a conference on a bounded set of SSRCs
 //! that are the bridge's own. A source that has to be heard or seen takes a slot; when none is left it takes the one that
 //! was of no use for the longest time, and the receiver sees that slot's streams go on.
 //!
@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::subscription::Resume;
 use crate::ids::SourceId;
-use crate::media::mid::Mid;
+use crate::media::Mid;
 use crate::media::{Encoding, MediaKind};
-use crate::ring::SsrcRewriting;
+use crate::messages::SsrcRewriting;
 
 /// A source that nobody waits for does not take the slot of one that was sent this recently: two of them would take it
 /// from each other with every packet.

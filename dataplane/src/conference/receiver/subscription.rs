@@ -7,7 +7,7 @@ use super::projection::{Last, Projection};
 use crate::congestion::layer::LayerId;
 use crate::congestion::reorder::{self, Moves};
 use crate::ids::ParticipantId;
-use crate::media::mid::Mid;
+use crate::media::Mid;
 use crate::media::{Encoding, MediaKind};
 use crate::slab::Key;
 

@@ -1,5 +1,5 @@
 //! How much one receiver's path carries, from its transport-wide feedback: send-side estimation after GoogCC
-//! (draft-ietf-rmcat-gcc-02; bridge-protocol section 8.1), without I/O, in microseconds of the worker's clock.
+//! (draft-ietf-rmcat-gcc-02; docs/protocol/bridge.md 8.1), without I/O, in microseconds of the worker's clock.
 //!
 //! [`history`] keeps what was sent. Feedback goes to [`groups`] and [`trendline`] (does a queue grow?), [`queue`] (how long
 //! is it?), [`dispersion`] (what of that is the link itself?), [`throughput`] (what arrives?), [`loss`] and [`probe`]; [`rate_control`] makes a rate of it.
@@ -50,7 +50,7 @@ pub struct Bounds {
 }
 
 impl Default for Bounds {
-    /// The reference's: 2,500 kbit/s at first, 30 kbit/s to 20 Mbit/s.
+    /// Jitsi Videobridge's: 2,500 kbit/s at first, 30 kbit/s to 20 Mbit/s.
     fn default() -> Self {
         Self { start: 2_500_000, min: 30_000, max: 20_000_000 }
     }

@@ -1,0 +1,88 @@
+// What scenarios do with a call: participants join and meet, and their pictures are watched.
+import { everybodyMeets, matrix, measure } from '../lib/measure.mjs';
+import { sleep, until } from '../lib/process.mjs';
+
+/** Throws unless `condition`; the message says what was found. */
+export function expect(condition, message) {
+  if (!condition) throw new Error(message);
+}
+
+export const seconds = milliseconds => `${(milliseconds / 1000).toFixed(1)} s`;
+
+/** Waits for something true and returns after how many milliseconds it came. */
+export async function timed(what, timeout, condition) {
+  const start = Date.now();
+  await until(what, timeout, condition, 100);
+  return Date.now() - start;
+}
+
+/** All of `participants` decode fresh video of all others, counted from now on. */
+export async function allMoving(participants, timeout, { p2p } = {}) {
+  const names = participants.map(one => one.name);
+  const base = await Promise.all(participants.map(one => one.stats()));
+  return timed(`video moves between ${names.join(', ')}${p2p === undefined ? '' : p2p ? ' peer to peer' : ' over the bridge'}`, timeout, async () => {
+    const now = await Promise.all(participants.map(one => one.stats()));
+    return participants.every((receiver, index) => names.filter(name => name !== receiver.name).every(name => {
+      const [from, to] = [base[index].remote[name]?.video, now[index].remote[name]?.video];
+      if (!to || (p2p !== undefined && to.p2p !== p2p)) return false;
+      // Another track or connection starts its count again.
+      const frames = to.framesDecoded >= (from?.framesDecoded ?? 0) ? to.framesDecoded - (from?.framesDecoded ?? 0) : to.framesDecoded;
+      return frames >= 5;
+    }));
+  });
+}
+
+/** Every pair decodes both kinds over two seconds; else the error holds the matrix. */
+export async function allDecode(participants) {
+  const { pairs } = await measure(participants, 2000);
+  const names = participants.map(one => one.name);
+  expect(pairs.every(one => one.videoOk && one.audioOk), `not all pairs decode:\n${matrix(pairs, names, names)}`);
+  return pairs;
+}
+
+export class Call {
+  constructor(stack, browser) {
+    this.stack = stack;
+    this.browser = browser;
+    this.room = `s-${Math.random().toString(36).slice(2, 10)}`;
+    this.all = [];
+  }
+  async join(name, query = {}, room = this.room, browser = this.browser) {
+    const participant = await browser.join(this.stack.page.address, room, name, query);
+    this.all.push(participant);
+    return participant;
+  }
+  async meet(...names) {
+    const participants = [];
+    for (const name of names) participants.push(await this.join(name));
+    expect(await everybodyMeets(participants, 45000), `${names.join(', ')} did not meet within 45 s`);
+    return participants;
+  }
+}
+
+/** Watches fresh pictures of all pairs until `stop`: the longest pause of each in milliseconds, and the last time that one came. */
+export function watchPictures(participants) {
+  const pairs = new Map();
+  const state = { watching: true };
+  const watch = async one => {
+    while (state.watching) {
+      const { at, remote } = await one.stats();
+      for (const [sender, { video }] of Object.entries(remote)) {
+        const key = `${sender} at ${one.name}`;
+        const pair = pairs.get(key) ?? { frames: 0, last: at, longest: 0 };
+        pairs.set(key, pair);
+        if (video && video.framesDecoded !== pair.frames) Object.assign(pair, { frames: video.framesDecoded, last: at });
+        pair.longest = Math.max(pair.longest, at - pair.last);
+      }
+      await sleep(30);
+    }
+  };
+  const all = Promise.all(participants.map(watch));
+  return { pairs, stop: async () => { state.watching = false; await all; return pairs; } };
+}
+
+/** What the bridge counted of ICE restarts under a name. */
+export async function iceRestarts(stack, name) {
+  const text = await (await fetch(stack.bridges[0].bridgeUrl('/metrics'))).text();
+  return Number(new RegExp(`^jitsi_jvb_ice_restarts_${name}(?:_total)? (\\S+)$`, 'm').exec(text)?.[1]);
+}

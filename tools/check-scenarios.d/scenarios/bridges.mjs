@@ -1,0 +1,136 @@
+// Bridges and the server come and go, and clocks jump.
+import { allDecode, allMoving, expect, seconds, timed } from '../call.mjs';
+import { everybodyMeets, matrix, measure } from '../../lib/measure.mjs';
+import { sleep, until } from '../../lib/process.mjs';
+
+/** name → scenario, see index.mjs. */
+export const scenarios = {
+  'kill-bridge': {
+    about: 'SIGKILL of the bridge mid-call; media is back for all within 10 s of a bridge being there',
+    stack: { split: true },
+    async run(call) {
+      const all = await call.meet('p1', 'p2', 'p3');
+      const bridge = call.stack.bridges[0];
+      await bridge.kill();
+      await sleep(3000);
+      await bridge.start();
+      const start = Date.now();
+      await allMoving(all, 30000);
+      const back = Date.now() - start;
+      expect(back <= 10000, `media back only after ${seconds(back)}`);
+      await allDecode(all);
+      return `media back for three ${seconds(back)} after the bridge was`;
+    },
+  },
+
+  'kill-one-of-two': {
+    about: 'SIGKILL of the bridge that has the call; the other bridge takes over within 10 s',
+    stack: { split: true, bridges: 2 },
+    async run(call) {
+      const all = await call.meet('p1', 'p2', 'p3');
+      const counts = () => Promise.all(call.stack.bridges.map(one => one.bridgeStats().then(stats => stats.conferences)));
+      await until('one bridge has the conference', 15000, async () => (await counts()).reduce((a, b) => a + b, 0) === 1);
+      const index = (await counts()).indexOf(1);
+      await call.stack.bridges[index].kill();
+      const start = Date.now();
+      await allMoving(all, 30000);
+      const back = Date.now() - start;
+      expect(back <= 10000, `media back only after ${seconds(back)}`);
+      await allDecode(all);
+      await until('the other bridge reports the conference', 15000, async () =>
+        (await call.stack.bridges[1 - index].bridgeStats()).conferences === 1);
+      return `media back for three ${seconds(back)} after the kill`;
+    },
+  },
+
+  'kill-prosody': {
+    about: 'Prosody dies mid-call: media keeps flowing meanwhile; it returns and signalling recovers',
+    async run(call) {
+      const all = await call.meet('p1', 'p2', 'p3');
+      await call.stack.prosody.kill();
+      await sleep(1000);
+      const { pairs } = await measure(all, 6000);
+      const names = all.map(one => one.name);
+      expect(pairs.every(one => one.videoOk && one.audioOk), `media stopped while Prosody was away:\n${matrix(pairs, names, names)}`);
+      await call.stack.prosody.start();
+      const health = await timed('the focus is healthy again', 60000, async () => await call.stack.focus.focusHealth() === 200);
+      const rejoined = await timed('all are in the room again', 60000, async () =>
+        (await Promise.all(all.map(one => one.state()))).every(state => state.state === 'joined' && state.session > 1 && state.participants.length === 2));
+      expect(await everybodyMeets(all, 45000), 'they did not meet again');
+      await sleep(1000);
+      await allDecode(all);
+      const fourth = await call.join('p4');
+      expect(await everybodyMeets([...all, fourth], 45000), 'a newcomer was not let in');
+      return `media flowed for 7 s without Prosody; focus healthy ${seconds(health)}, all back ${seconds(health + rejoined)} after its return; a newcomer joined`;
+    },
+  },
+
+  'no-bridge': {
+    about: 'no bridge: the page says so, the focus is not healthy, the call starts by itself when the bridge returns',
+    stack: { split: true },
+    async run(call) {
+      const bridge = call.stack.bridges[0];
+      await bridge.stop();
+      const noticed = await timed('the focus is not healthy', 30000, async () => await call.stack.focus.focusHealth() !== 200);
+      const code = await call.stack.focus.focusHealth();
+      const a = await call.join('p1');
+      const b = await call.join('p2');
+      await until('the pages say that there is no bridge', 20000, async () =>
+        (await Promise.all([a, b].map(one => one.state()))).every(state => /No bridge available/.test(state.notice)));
+      await bridge.start();
+      const started = await allMoving([a, b], 30000);
+      await allDecode([a, b]);
+      expect(await call.stack.focus.focusHealth() === 200, 'the focus is still not healthy');
+      return `health ${code} after ${seconds(noticed)}; media ${seconds(started)} after the bridge returned`;
+    },
+  },
+
+  'two-bridges': {
+    about: 'a second bridge with lower load gets the second conference',
+    stack: { split: true, bridges: 2 },
+    async run(call) {
+      const counts = () => Promise.all(call.stack.bridges.map(one => one.bridgeStats().then(stats => stats.conferences)));
+      const first = [await call.join('p1'), await call.join('p2')];
+      expect(await everybodyMeets(first, 45000), 'the first two did not meet');
+      await until('one bridge has the first conference', 15000, async () => (await counts()).reduce((a, b) => a + b, 0) === 1);
+      const before = await counts();
+      const second = [await call.join('q1', {}, `${call.room}-b`), await call.join('q2', {}, `${call.room}-b`)];
+      expect(await everybodyMeets(second, 45000), 'the second two did not meet');
+      await until('two conferences', 15000, async () => (await counts()).reduce((a, b) => a + b, 0) === 2);
+      const after = await counts();
+      expect(after.every(count => count === 1), `conferences per bridge: ${before} and then ${after}`);
+      return `conferences per bridge: ${before}, then ${after}`;
+    },
+  },
+
+  'clock-jump': {
+    about: 'the clock of focus and bridge jumps a day ahead, then to a month ago: nobody notices, and a newcomer gets in',
+    stack: { clock: true },
+    install: ['faketime'],
+    async run(call) {
+      const all = await call.meet('p1', 'p2', 'p3');
+      const bridge = call.stack.bridges[0];
+      const day = 24 * 3600 * 1000;
+      const offset = async () => (await bridge.debug()).time - Date.now();
+      expect(Math.abs(await offset()) < day / 2, 'the clock is wrong from the start');
+      const sessions = await Promise.all(all.map(one => one.state().then(state => state.session)));
+      for (const [jump, days] of [['+1d', 1], ['-30d', -30]]) {
+        call.stack.setClock(jump);
+        expect(Math.abs(await offset() - days * day) < day / 2, `the clock did not jump by ${jump}`);
+        // Longer than health checks, consent, reports and the focus's patience take to notice something.
+        const { pairs } = await measure(all, 12000);
+        const names = all.map(one => one.name);
+        expect(pairs.every(one => one.videoOk && one.audioOk), `media stopped after ${jump}:\n${matrix(pairs, names, names)}`);
+        expect(await bridge.bridgeHealth() === 200 && await call.stack.focus.focusHealth() === 200, `unhealthy after ${jump}`);
+        const stats = await bridge.bridgeStats();
+        expect(stats.endpoints === 3 && stats.muc_clients_connected === 1, `after ${jump}: ${stats.endpoints} endpoints, ${stats.muc_clients_connected} XMPP connections`);
+      }
+      const after = await Promise.all(all.map(one => one.state().then(state => state.session)));
+      expect(String(after) === String(sessions), 'a page started a new session');
+      const start = Date.now();
+      const fourth = await call.join('p4');
+      expect(await everybodyMeets([...all, fourth], 45000), 'a newcomer was not let in');
+      return `media of three went on for 24 s through both jumps; a newcomer joined after ${seconds(Date.now() - start)}`;
+    },
+  },
+};

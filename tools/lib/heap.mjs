@@ -1,0 +1,42 @@
+// What a process has allocated, over time: heaptrack notes every allocation. Resident memory does not tell that: the
+// allocator keeps pages in which a little is in use.
+import { execFileSync, spawn } from 'node:child_process';
+import { closeSync, openSync, readFileSync, rmSync } from 'node:fs';
+
+const library = '/usr/lib/heaptrack';
+
+/** Variables that make a process note its allocations in the file `raw`. */
+export const heapEnvironment = raw => ({ LD_PRELOAD: `${library}/libheaptrack_preload.so`, DUMP_HEAPTRACK_OUTPUT: raw });
+
+/** Reads, and removes, what an ended process noted: bytes in use as [seconds since its start, bytes], in order. */
+export async function heapOverTime(raw) {
+  const [interpreted, massif] = [`${raw}.interpreted`, `${raw}.massif`];
+  const [input, output] = [openSync(raw, 'r'), openSync(interpreted, 'w')];
+  await new Promise((resolve, reject) => spawn(`${library}/libexec/heaptrack_interpret`, [], { stdio: [input, output, 'ignore'] })
+    .on('error', reject).on('close', code => code === 0 ? resolve(undefined) : reject(new Error(`heaptrack_interpret: exit code ${code}`))));
+  for (const file of [input, output]) closeSync(file);
+  execFileSync('heaptrack_print', ['-p', '0', '-a', '0', '-T', '0', '-l', '0', '-f', interpreted, '-M', massif, '--massif-threshold', '100'], { stdio: 'ignore' });
+  const readings = readHeap(readFileSync(massif, 'utf8'));
+  for (const file of [raw, interpreted, massif]) rmSync(file);
+  if (!readings.length) throw new Error(`heaptrack noted nothing in ${raw}`);
+  return readings;
+}
+
+/** The times and sizes in a text of massif's form. */
+export function readHeap(text) {
+  const readings = [];
+  let seconds;
+  for (const line of text.split('\n')) {
+    const [name, value] = line.split('=');
+    if (name === 'time') seconds = Number(value);
+    else if (name === 'mem_heap_B') readings.push([seconds, Number(value)]);
+  }
+  return readings;
+}
+
+/** The least that was in use from `from` to `to` seconds after the start; what was in use before counts until it changed. */
+export function leastHeap(readings, from, to) {
+  const before = readings.findLast(([seconds]) => seconds < from);
+  const within = readings.filter(([seconds]) => seconds >= from && seconds <= to);
+  return Math.min(...[before, ...within].filter(Boolean).map(([, bytes]) => bytes));
+}

@@ -1,0 +1,92 @@
+// Who decodes whom, by WebRTC's own statistics.
+import { sleep, until } from './process.mjs';
+
+/** A pair's video counts when it decodes at least this many frames a second over the measurement. */
+export const minimumFrameRate = 3;
+
+/** What of receiver's statistics changed between two readings, for one sender. */
+export function difference(before, after, sender) {
+  const [from, to] = [before?.remote[sender], after?.remote[sender]];
+  const seconds = (after.at - (before?.at ?? after.at)) / 1000;
+  // A track that was replaced meanwhile starts its counters again.
+  const grown = (kind, field) => {
+    const [a, b] = [from?.[kind]?.[field] ?? 0, to?.[kind]?.[field] ?? 0];
+    return b >= a ? b - a : b;
+  };
+  const frames = grown('video', 'framesDecoded');
+  const energy = grown('audio', 'energy');
+  return {
+    seconds, frames, energy,
+    audioPackets: grown('audio', 'packets'),
+    freezes: grown('video', 'freezeCount'),
+    frozen: grown('video', 'totalFreezesDuration'),
+    video: to?.video, audio: to?.audio,
+    videoOk: seconds > 0 && frames >= minimumFrameRate * seconds,
+    audioOk: energy > 0 && grown('audio', 'packets') > 0,
+  };
+}
+
+/** Whether `participant` has decoded video and heard something of all `names`. */
+export async function meets(participant, names) {
+  const { remote } = await participant.stats();
+  return names.every(name => remote[name]?.video?.framesDecoded > 0 && remote[name]?.audio?.energy > 0);
+}
+
+/** Waits until all pairs decode; false when it takes longer than `timeout` milliseconds. */
+export async function everybodyMeets(participants, timeout) {
+  try {
+    await Promise.all(participants.map(one => until(`${one.name} decodes all`, timeout,
+      () => meets(one, participants.filter(other => other !== one).map(other => other.name)), 250)));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Reads the statistics of all, waits, reads again; `pairs` has one entry per (sender, receiver). */
+export async function measure(participants, milliseconds, senders = participants.map(one => one.name)) {
+  const before = await Promise.all(participants.map(one => one.stats()));
+  await sleep(milliseconds);
+  const after = await Promise.all(participants.map(one => one.stats()));
+  const pairs = [];
+  for (const [index, receiver] of participants.entries()) {
+    for (const sender of senders) {
+      if (sender === receiver.name) continue;
+      pairs.push({ sender, receiver: receiver.name, ...difference(before[index], after[index], sender) });
+    }
+  }
+  return { pairs, before, after };
+}
+
+/** A matrix sender × receiver for people. */
+export function matrix(pairs, senders, receivers) {
+  const cell = (sender, receiver) => {
+    if (sender === receiver) return '-';
+    const pair = pairs.find(one => one.sender === sender && one.receiver === receiver);
+    if (!pair) return '?';
+    const mark = ok => ok ? '' : ' NO';
+    return `${pair.frames} fr${mark(pair.videoOk)}, ${pair.energy.toExponential(1)}${mark(pair.audioOk)}`;
+  };
+  const rows = [['sender \\ receiver', ...receivers], ...senders.map(sender => [sender, ...receivers.map(receiver => cell(sender, receiver))])];
+  const widths = rows[0].map((_, column) => Math.max(...rows.map(row => row[column].length)));
+  return rows.map(row => row.map((text, column) => text.padEnd(widths[column])).join('  ').trimEnd()).join('\n');
+}
+
+/** The lower median; null of nothing. */
+export const median = values => {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted.length ? sorted[Math.floor((sorted.length - 1) / 2)] : null;
+};
+
+/** Milliseconds from the later one's page start to the first frame, per pair of browsers. */
+export async function setupTimes(participants) {
+  const states = await Promise.all(participants.map(one => one.state()));
+  const times = [];
+  for (const receiver of states) {
+    for (const remote of receiver.participants) {
+      const sender = states.find(one => one.name === remote.name);
+      if (sender && remote.firstFrameAt) times.push(remote.firstFrameAt - Math.max(sender.startedAt, receiver.startedAt));
+    }
+  }
+  return times;
+}

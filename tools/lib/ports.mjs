@@ -1,0 +1,41 @@
+// Free ports: the usual number when it is free, else one that the kernel picks.
+import { createSocket } from 'node:dgram';
+import { createServer } from 'node:net';
+
+function tcp(port) {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(port, '127.0.0.1', () => {
+      const bound = /** @type {import('node:net').AddressInfo} */ (server.address()).port;
+      server.close(() => resolve(bound));
+    });
+  });
+}
+
+function udp(port) {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket('udp4');
+    socket.once('error', reject);
+    socket.bind(port, '0.0.0.0', () => {
+      const bound = socket.address().port;
+      socket.close(() => resolve(bound));
+    });
+  });
+}
+
+const taken = new Set();
+
+/** A free port on loopback, `preferred` if possible, never the same twice. */
+export async function freePort(preferred, kind = 'tcp') {
+  const probe = kind === 'udp' ? udp : tcp;
+  for (const candidate of [preferred, 0, 0, 0, 0]) {
+    if (taken.has(candidate)) continue;
+    const port = await probe(candidate).catch(() => undefined);
+    if (port && !taken.has(port)) {
+      taken.add(port);
+      return port;
+    }
+  }
+  throw new Error(`no free ${kind} port on loopback (wanted ${preferred})`);
+}

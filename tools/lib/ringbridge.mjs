@@ -1,0 +1,98 @@
+// The program under test: its configuration file, its processes, its statistics.
+import { readFileSync, existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { repository, targetFolder } from './paths.mjs';
+import { Background, run, until } from './process.mjs';
+
+export const binary = () => process.env.RINGBRIDGE ?? join(targetFolder, 'release/ringbridge');
+export const benchBinary = () => process.env.RINGBRIDGE_BENCH ?? join(targetFolder, 'release/ringbridge-bench');
+
+/** Builds what the demo runs, unless RINGBRIDGE names a binary. Cargo says what it does: a first build takes minutes. */
+export async function build(...packages) {
+  if (process.env.RINGBRIDGE) return;
+  await run('cargo', ['build', '--release', ...packages.flatMap(name => ['-p', name])], { cwd: repository });
+}
+
+/** Writes the configuration file (HOCON) of one process and returns its path. */
+function writeConfiguration(path, o) {
+  const text = value => JSON.stringify(value);
+  writeFileSync(path, `# Written by tools/demo at every start.
+xmpp {
+  host = "127.0.0.1"
+  port = ${o.xmppPort}
+  security = "disabled"
+}
+brewery = "jvbbrewery@internal.auth.meet.test"
+bridge {
+  jid = "jvb@auth.meet.test"
+  password = ${text(o.bridgePassword)}
+  nickname = ${text(o.nickname)}
+  listen-addresses = [${text(o.mediaAddress ?? '127.0.0.1')}]
+  port = ${o.mediaPort}
+  workers = ${o.workers ?? 1}
+  io = ${text(o.io ?? 'auto')}
+  websocket {
+    enabled = ${o.channel !== 'sctp'}
+    listen = "127.0.0.1:${o.websocketPort}"
+    base-url = "ws://127.0.0.1:${o.websocketPort}"
+    server-id = ${text(o.nickname)}
+  }
+  rest { listen = "127.0.0.1:${o.bridgeRestPort}" }
+  disable-rewriting = ${o.disableRewriting ?? false}
+  ssrc-limit { audio = ${o.ssrcs ?? 50}, video = ${o.ssrcs ?? 50} }
+}
+focus {
+  jid = "focus@auth.meet.test"
+  password = ${text(o.focusPassword)}
+  conference-muc = "conference.meet.test"
+  rest { listen = "127.0.0.1:${o.focusRestPort}" }
+}
+`, { mode: 0o600 });
+  return path;
+}
+
+/** One ringbridge process: `kind` is bridge, focus or all. */
+export class Ringbridge {
+  /** Once started. @type {Background} */
+  process;
+
+  constructor(kind, name, folder, options) {
+    this.kind = kind;
+    this.name = name;
+    this.options = options;
+    this.log = join(options.logFolder ?? folder, `${name}.log`);
+    this.configuration = writeConfiguration(join(folder, `${name}.conf`), options);
+  }
+
+  async start() {
+    const [program, ...args] = [...this.options.launcher ?? [], binary(), this.kind, '--config', this.configuration];
+    this.process = new Background(this.name, program, args,
+      { log: this.log, env: { RUST_LOG: process.env.RUST_LOG ?? 'info', ...this.options.environment } });
+    await until(`${this.name} answers on its REST port`, 15000, async () => {
+      this.process.check();
+      if (this.kind !== 'focus') await fetch(this.bridgeUrl('/about/health'));
+      if (this.kind !== 'bridge') await fetch(this.focusUrl('/about/health'));
+      return true;
+    });
+  }
+
+  bridgeUrl(path) { return `http://127.0.0.1:${this.options.bridgeRestPort}${path}`; }
+  focusUrl(path) { return `http://127.0.0.1:${this.options.focusRestPort}${path}`; }
+
+  async bridgeStats() { return (await fetch(this.bridgeUrl('/colibri/stats'))).json(); }
+  async bandwidth() { return (await fetch(this.bridgeUrl('/debug/bandwidth'))).json(); }
+  async debug(full = false) { return (await fetch(this.bridgeUrl(`/debug?full=${full}`))).json(); }
+  async bridgeHealth() { return (await fetch(this.bridgeUrl('/about/health'))).status; }
+  async focusHealth() { return (await fetch(this.focusUrl('/about/health'))).status; }
+
+  async stop() { await this.process?.stop(); }
+  async kill() { await this.process?.kill(); }
+
+  /** Error-level lines of the log so far. */
+  errors() {
+    if (!existsSync(this.log)) return [];
+    // eslint-disable-next-line no-control-regex -- that is what colours are made of. Colours are for terminals; the level is the first upper-case word of a line of `tracing`.
+    return readFileSync(this.log, 'utf8').replace(/\x1b\[[0-9;]*m/g, '').split('\n')
+      .filter(line => /^\S*\s*ERROR\b|"level":"ERROR"|panicked at/.test(line));
+  }
+}
