@@ -25,13 +25,7 @@ pub mod worker;
 mod budget;
 mod dataplane;
 mod limits;
+mod negotiation;
 mod peers;
-
-/// Where `conference` finds what used to stand in one module.
-mod ring {
-    pub use crate::link::Wakeup;
-    pub use crate::messages::{Bandwidth, Command, CreateError, Event, FeedbackSsrcs, MappedSource, SsrcRewriting};
-    pub use crate::srtp::{SrtpKeys, SrtpProfile};
-}
 
 pub use dataplane::{Capacity, Dataplane, DataplaneConfig, DataplaneHealth, StartError};
