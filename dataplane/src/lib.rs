@@ -23,10 +23,12 @@ pub mod stats;
 
 mod budget;
 mod dataplane;
+mod deadlines;
 mod engine;
 mod limits;
 mod negotiation;
 mod peers;
+mod slab;
 mod worker;
 
 pub use dataplane::{Capacity, Dataplane, DataplaneConfig, DataplaneHealth, StartError};
