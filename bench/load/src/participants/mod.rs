@@ -1,0 +1,124 @@
+//! Scripted participants: real signalling and real encryption, recorded media.
+
+mod clips;
+mod gaps;
+mod jingle;
+mod mappings;
+mod media;
+mod orders;
+mod participant;
+mod speech;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use jid::{BareJid, FullJid};
+use serde::Serialize;
+
+pub use media::Received;
+
+const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+/// Join a room with participants that send a clip and count what they receive.
+#[derive(Debug, Clone, Args)]
+pub struct ParticipantArgs {
+    /// Address of the XMPP server.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub xmpp_host: String,
+    /// Its client port (plain TCP).
+    #[arg(long, default_value_t = 5222)]
+    pub xmpp_port: u16,
+    /// Domain with anonymous login.
+    #[arg(long, default_value = "meet.test")]
+    pub domain: String,
+    /// MUC service of the conferences.
+    #[arg(long, default_value = "conference.meet.test")]
+    pub muc: BareJid,
+    /// Full JID of the focus.
+    #[arg(long, default_value = "focus@auth.meet.test/focus")]
+    pub focus: FullJid,
+    /// Name of the room, the part before the @.
+    #[arg(long)]
+    pub room: String,
+    /// Number of participants.
+    #[arg(long, default_value_t = 1)]
+    pub participants: usize,
+    /// Maximum time that they stay, seconds; SIGTERM makes them leave and report earlier.
+    #[arg(long, default_value_t = 30)]
+    pub seconds: u64,
+    /// Speak in turn, each for this many seconds; by default everybody speaks all the time.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub speak_seconds: Option<u64>,
+    /// Video frames per second that each sends.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub video_fps: u32,
+    /// Milliseconds between audio packets; above 20 the packets in between are left out, as in silence.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(20..=1_000))]
+    pub audio_interval: u64,
+    /// Ask for SSRC rewriting, as a current lib-jitsi-meet does, and count only what arrives on SSRCs that the bridge announced.
+    #[arg(long)]
+    pub ssrc_rewriting: bool,
+    /// Take commands from standard input, one JSON object per line: `{"do":"report"}`, and `mute`, `unmute`, `move`,
+    /// `reconnect`, `leave`, for all or for `"participant":N`. Sessions and reports are printed as lines of JSON.
+    #[arg(long)]
+    pub orders: bool,
+    /// Local address to bind media sockets to; the bridge must be reachable from it.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub local_address: IpAddr,
+}
+
+/// What one participant saw.
+#[derive(Debug, Serialize)]
+pub struct ParticipantReport {
+    /// Its endpoint id.
+    pub endpoint: String,
+    /// Whether its media session was connected at the end.
+    pub connected: bool,
+    /// Nicknames of the others in the room at the end, without the focus.
+    pub occupants: std::collections::BTreeSet<String>,
+    /// Of all in the room, itself included, those who own it.
+    pub owners: std::collections::BTreeSet<String>,
+    /// What arrived, by sender.
+    pub received: std::collections::BTreeMap<String, Received>,
+    /// Why it ended early.
+    pub error: Option<String>,
+}
+
+/// Runs the load and prints one JSON object as the last line; false when a participant failed.
+pub async fn run(args: ParticipantArgs) -> Result<bool, Box<dyn std::error::Error>> {
+    let clips = Arc::new(clips::Clips::load()?);
+    let stay = Duration::from_secs(args.seconds);
+    let mut tasks = Vec::new();
+    let (leave, told) = tokio::sync::watch::channel(false);
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    // Kept for as long as the participants: without it they would not hear of anything.
+    let waits = tokio::spawn(async move {
+        terminate.recv().await;
+        let _ = leave.send(true);
+    });
+    let orders = args.orders.then(orders::read);
+    let stalls = gaps::Stalls::default();
+    let turns = args.speak_seconds.map(|seconds| (std::time::Instant::now(), Duration::from_secs(seconds)));
+    for index in 0..args.participants {
+        let speech = match turns {
+            Some((start, length)) => speech::Speech::in_turn(start, length, index, args.participants),
+            None => speech::Speech::Always,
+        };
+        let participant = participant::Participant::new(&args, index, clips.clone(), speech, stalls.clone());
+        let orders = orders.as_ref().map(tokio::sync::broadcast::Sender::subscribe);
+        tasks.push(tokio::spawn(participant.run(stay, told.clone(), orders)));
+        // A herd of joins at once is a test of its own; this one is about media.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let mut reports = Vec::new();
+    for task in tasks {
+        reports.push(task.await?);
+    }
+    waits.abort();
+    let failed = reports.iter().any(|report| report.error.is_some() || !report.connected);
+    println!("{}", serde_json::json!({ "participants": args.participants, "reports": reports }));
+    Ok(!failed)
+}
