@@ -43,7 +43,7 @@ pub enum DtlsError {
     Configuration(String),
     /// The peer's certificate is not the signalled one.
     #[error(
-        "the peer's certificate has {hash} fingerprint {actual}, which was not signalled: somebody is in between, or signalling is stale"
+        "the peer's certificate has {hash} fingerprint {actual}, which was not signalled: possible man in the middle, or stale signaling"
     )]
     FingerprintMismatch {
         /// Hash function that was compared.
