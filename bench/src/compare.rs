@@ -20,17 +20,17 @@ use crate::{memory, saturate};
 /// Pairs of windows behind every ratio.
 const ROUNDS: usize = 9;
 
-/// ringbridge against the floor, and against others that this host can run.
+/// Compare ringbridge with the lower bound, and with other forwarders that are installed.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// Seconds that ringbridge is measured: three scenarios, two backends, nine rounds. Others are measured as long in
-    /// each scenario that they are in, so that 60 makes about eight minutes in all.
+    /// Seconds to measure ringbridge, over three scenarios, two backends and nine rounds. Other forwarders are measured for
+    /// as long in each scenario they take part in, so 60 takes about eight minutes in all.
     #[arg(long, default_value_t = 60.0)]
     seconds: f64,
-    /// Folder of the peers' programs, made by bench/peers/build.
+    /// Folder with the other forwarders' programs, made by bench/peers/build.
     #[arg(long, default_value = "target/peers")]
     peers: PathBuf,
-    /// Only these peers (names as in the JSON); `none` for no peer.
+    /// Only these forwarders (names as in the JSON); `none` for none.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     #[command(flatten)]

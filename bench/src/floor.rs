@@ -14,10 +14,10 @@ use crate::subject::SubjectError;
 use crate::subject::bare::Method;
 use crate::window::Window;
 
-/// What this host allows: copying, sealing, opening, and the kernel's price of a packet for every way to send it.
+/// Measure the lower bound on this host: copying, sealing, opening, and the kernel's cost per packet for every way to send it.
 #[derive(Debug, Args)]
 pub struct FloorArgs {
-    /// Seconds to measure each way to send, in each scenario.
+    /// Seconds to measure each way of sending, in each scenario.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
     #[command(flatten)]

@@ -1,18 +1,15 @@
-//! Load generator and benchmarks of ringbridge: clients with real ICE and DTLS-SRTP, media, the forwarders that are
-//! compared, and what is measured of them.
+//! Benchmarks of ringbridge: clients with real ICE and DTLS-SRTP, media, the forwarders that are compared, and what is
+//! measured of them. Scripted participants, impaired links and attacks are in `ringbridge-load`.
 
 #![forbid(unsafe_code)]
 
 pub mod arena;
-pub mod attack;
 pub mod compare;
 pub mod cores;
 pub mod cpu;
 pub mod crypto;
 pub mod floor;
 pub mod generator;
-pub mod impair;
-pub mod load;
 pub mod media;
 pub mod memory;
 pub mod overload;

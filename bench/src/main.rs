@@ -1,11 +1,11 @@
-//! `ringbridge-bench`: load generator and benchmarks of ringbridge.
+//! `ringbridge-bench`: benchmarks of ringbridge.
 
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use ringbridge_bench::{attack, compare, floor, impair, load, memory, overload, record, replay, saturate, scale, tune};
+use ringbridge_bench::{compare, floor, memory, overload, record, replay, saturate, scale, tune};
 
-/// Load generator and benchmarks of ringbridge.
+/// Benchmarks of ringbridge.
 #[derive(Debug, Parser)]
 #[command(name = "ringbridge-bench", version)]
 struct Cli {
@@ -15,29 +15,23 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Fill a room with scripted participants over real signalling.
-    Load(load::LoadArgs),
-    /// A media peer without manners, for `tools/attack`: sends a bridge on loopback what it is told.
-    Attack(attack::AttackArgs),
-    /// A UDP relay in front of a bridge that behaves like a bad network.
-    Impair(impair::ImpairArgs),
     /// Play media through a forwarder and measure what it costs.
     Replay(replay::ReplayArgs),
-    /// Record what a WebRTC sender sends, for `replay --capture`; `tools/record` does that with Chromium.
+    /// Record what a WebRTC sender sends, for `replay --capture` (`tools/record` does so with Chromium).
     Record(record::RecordArgs),
-    /// What this host allows: copying, sealing, and the kernel's price of a packet.
+    /// The lower bound on this host: the cost of copying, sealing, and sending a packet through the kernel.
     Floor(floor::FloorArgs),
-    /// ringbridge against the floor, and against others that this host can run.
+    /// Compare ringbridge with the lower bound, and with other forwarders that are installed.
     Compare(compare::CompareArgs),
-    /// The highest load that loses less than 0.01 % and keeps p99 of the added latency under 5 ms.
+    /// Find the highest load with less than 0.01 % loss and a p99 of added latency under 5 ms.
     Saturate(saturate::SaturateArgs),
-    /// How the cost of a packet grows with receivers, with conferences, and with workers.
+    /// Measure how the cost per packet grows with receivers, conferences and workers.
     Scale(scale::ScaleArgs),
-    /// What each of ringbridge's I/O options costs or brings on this host.
+    /// Measure what each of ringbridge's I/O options gains or costs on this host.
     Tune(tune::TuneArgs),
-    /// Twice the load that can be carried, then half of it: what is lost, and how soon all is well again.
+    /// Apply twice the load that can be carried, then half of it: measure losses and the time to recover.
     Overload(overload::OverloadArgs),
-    /// Resident memory of the dataplane per endpoint.
+    /// Measure the data plane's resident memory per endpoint.
     Memory {
         /// Print one JSON object.
         #[arg(long)]
@@ -51,11 +45,6 @@ fn main() -> std::process::ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let result: Result<bool, Box<dyn std::error::Error>> = match Cli::parse().command {
-        Command::Load(args) => {
-            tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(load::run(args)))
-        }
-        Command::Attack(args) => attack::run(&args),
-        Command::Impair(args) => impair::run(&args),
         Command::Replay(args) => replay::run(&args).map_err(Into::into),
         Command::Record(args) => record::run(&args).map_err(Into::into),
         Command::Floor(args) => floor::run(&args).map_err(Into::into),

@@ -15,7 +15,7 @@ use crate::scenario::{Scenario, Shape};
 use crate::subject::SubjectError;
 use crate::window::{self, Window};
 
-/// Twice the load that can be carried, then half of it: what is lost, and how soon all is well again.
+/// Apply twice the load that can be carried, then half of it: measure losses and the time to recover.
 #[derive(Debug, Args)]
 pub struct OverloadArgs {
     /// Receivers of the publisher's video and audio.

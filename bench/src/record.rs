@@ -22,8 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(5);
 
 /// Record what a WebRTC sender sends, decrypted, as an rtpdump file for `replay --capture`. Reads the sender's offer from
-/// standard input and writes the answer to standard output, one JSON object a line, as the peers of `compare` do;
-/// `tools/record` does that with Chromium.
+/// standard input and writes the answer to standard output, one JSON object per line, as the peers of `compare` do.
+/// `tools/record` does so with Chromium.
 #[derive(Debug, Args)]
 pub struct RecordArgs {
     /// The file to write.
@@ -31,11 +31,11 @@ pub struct RecordArgs {
     /// Seconds to record, from the first packet on.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// Bits per second that the sender is asked to start with and not to go below, since nobody reports what arrives.
+    /// Start and minimum bitrate to ask of the sender, bits per second; there is no receiver feedback to adapt to.
     #[arg(long, default_value_t = 2_500_000)]
     bitrate: u64,
-    /// Ask for a keyframe of every video stream this often, in milliseconds, so that there are places where a receiver can
-    /// change between layers; 0 is never.
+    /// Ask for a keyframe of every video stream this often, in milliseconds, so that a receiver can switch layers there;
+    /// 0 is never.
     #[arg(long, default_value_t = 0)]
     keyframes: u64,
     /// Loopback address to receive on.

@@ -18,7 +18,7 @@ use crate::subject::peer::Peer;
 use crate::subject::{Subject, SubjectError};
 use crate::window::{self, Window};
 
-/// What forwards.
+/// Which forwarder is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Bridge {
     /// ringbridge's dataplane in this process.
@@ -36,7 +36,7 @@ pub enum Bridge {
 /// `--io`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Io {
-    /// What measures better on this host.
+    /// Whichever is measured to be faster on this host.
     Auto,
     /// io_uring.
     Uring,
@@ -66,37 +66,37 @@ pub struct ReplayArgs {
     /// Seconds to measure.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// What forwards.
+    /// Which forwarder to measure.
     #[arg(long, value_enum, default_value = "ringbridge")]
     bridge: Bridge,
-    /// Program of --bridge peer.
+    /// Program to run for --bridge peer.
     #[arg(long)]
     peer: Option<PathBuf>,
     /// I/O backend of ringbridge.
     #[arg(long, value_enum, default_value = "auto")]
     io: Io,
-    /// Extras of kernel and card: sqpoll, zero-copy, busy-poll=MICROSECONDS.
+    /// Optional kernel and NIC features: sqpoll, zero-copy, busy-poll=MICROSECONDS.
     #[arg(long, default_value = "")]
     io_options: IoExtras,
-    /// Most video sources per receiver; -1 is all.
+    /// Maximum number of video sources per receiver; -1 is all.
     #[arg(long, default_value_t = -1, allow_hyphen_values = true)]
     last_n: i32,
     /// Play this capture (pcap, pcapng, rtpdump of plain RTP) instead of the first publisher's generated media.
     #[arg(long)]
     capture: Option<PathBuf>,
-    /// Payload types in the capture.
+    /// Payload types in the capture, e.g. 96=VP8,111=opus.
     #[arg(long, value_delimiter = ',', value_parser = payload_type, default_value = "100=VP8,101=VP9,41=AV1,107=H264,111=opus,96=VP8,98=VP9,45=AV1,102=H264")]
     payload_types: Vec<(u8, Codec)>,
-    /// Take runs of packets whole: as on hosts whose network card cuts them (tx-udp-segmentation).
+    /// Receive GSO packets unsegmented, as on hosts whose NIC segments them (tx-udp-segmentation).
     #[arg(long)]
     offload: bool,
-    /// Play so many times faster than in real time.
+    /// Play this many times faster than real time.
     #[arg(long, default_value_t = 1.0)]
     speed: f64,
     /// Bits per second of each video stream.
     #[arg(long, default_value_t = 2_500_000)]
     bitrate: u64,
-    /// Receivers that decrypt and compare what they get.
+    /// Number of receivers that decrypt and verify what they receive.
     #[arg(long, default_value_t = 3)]
     samples: usize,
     #[command(flatten)]

@@ -26,7 +26,7 @@ const CLOSE: f64 = 1.06;
 const START: f64 = 1.0;
 const END: f64 = 10_000.0;
 
-/// The highest load that loses less than 0.01 % and keeps p99 of the added latency under 5 ms.
+/// Find the highest load with less than 0.01 % loss and a p99 of added latency under 5 ms.
 #[derive(Debug, Args)]
 pub struct SaturateArgs {
     /// Shape of the conferences; their load is varied by playing faster than in real time.

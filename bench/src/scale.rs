@@ -24,7 +24,7 @@ const FASTEST: f64 = 100.0;
 /// Bits per second of each camera in rooms of two: 600 of them at 2.5 Mbit/s are more than one core can generate.
 const ROOM_BITRATE: u64 = 300_000;
 
-/// How the cost of a packet grows with receivers, with conferences, and with workers.
+/// Measure how the cost per packet grows with receivers, conferences and workers.
 #[derive(Debug, Args)]
 pub struct ScaleArgs {
     /// Seconds to measure each point.
@@ -33,7 +33,7 @@ pub struct ScaleArgs {
     /// I/O backend.
     #[arg(long, value_enum, default_value = "auto")]
     io: Io,
-    /// Cores of the workers; the curve of workers takes one, two, ... of them.
+    /// Cores of the workers; the curve of workers uses one, two, ... of them.
     #[arg(long, value_delimiter = ',', default_value = "0")]
     cores: Vec<usize>,
     /// Core of the generator.

@@ -16,7 +16,7 @@ use crate::window::Window;
 /// Pairs of windows behind every ratio.
 const ROUNDS: usize = 9;
 
-/// What each of `--io-options` costs or brings here, and what the offloads do.
+/// Measure what each of `--io-options`, and GSO with GRO, gains or costs on this host.
 #[derive(Debug, Args)]
 pub struct TuneArgs {
     /// Shape of the conferences.
@@ -25,13 +25,13 @@ pub struct TuneArgs {
     /// See `replay`.
     #[arg(long)]
     size: Option<usize>,
-    /// Seconds to measure each way.
+    /// Seconds to measure each option.
     #[arg(long, default_value_t = 9.0)]
     seconds: f64,
     /// Microseconds of busy polling to try.
     #[arg(long, default_value_t = 50)]
     busy_poll: u32,
-    /// Play so many times faster than in real time.
+    /// Play this many times faster than real time.
     #[arg(long, default_value_t = 1.0)]
     speed: f64,
     #[command(flatten)]

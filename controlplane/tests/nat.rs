@@ -425,22 +425,22 @@ fn a_nat_that_changes_ports_is_named_in_one_line() {
 
 /// A scripted participant; its report when it has left.
 fn participant(host: Option<&str>, xmpp: (&str, u16), local: &str) -> Option<Child> {
-    let bench = std::path::Path::new(env!("CARGO_BIN_EXE_ringbridge")).with_file_name("ringbridge-bench");
-    if !bench.is_file() {
-        eprintln!("skipped in part: {} is not built (cargo build -p ringbridge-bench)", bench.display());
+    let load = std::path::Path::new(env!("CARGO_BIN_EXE_ringbridge")).with_file_name("ringbridge-load");
+    if !load.is_file() {
+        eprintln!("skipped in part: {} is not built (cargo build -p ringbridge-load)", load.display());
         return None;
     }
     let mut command = match host {
         Some(host) => {
             let mut command = Command::new("ip");
-            command.args(["netns", "exec", host]).arg(bench);
+            command.args(["netns", "exec", host]).arg(load);
             command
         }
-        None => Command::new(bench),
+        None => Command::new(load),
     };
     let port = xmpp.1.to_string();
     command
-        .args(["load", "--room", "nat", "--seconds", "12", "--xmpp-host", xmpp.0, "--xmpp-port", &port])
+        .args(["participants", "--room", "nat", "--seconds", "12", "--xmpp-host", xmpp.0, "--xmpp-port", &port])
         .args(["--local-address", local])
         .stdout(Stdio::piped())
         .stderr(Stdio::null());

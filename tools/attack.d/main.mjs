@@ -1,6 +1,6 @@
 // tools/attack: attack after attack on one stack, and what the others' call noticed.
 import { parseArgs } from 'node:util';
-import { Background } from '../lib/process.mjs';
+import { Background, endOnSignals } from '../lib/process.mjs';
 import { binary } from '../lib/ringbridge.mjs';
 import { prepare } from '../lib/stack.mjs';
 import { Rig } from './rig.mjs';
@@ -88,7 +88,7 @@ async function main() {
     for (const name of names) console.log(`${name.padEnd(24)} ${scenarios[name].guards}`);
     return 0;
   }
-  await prepare({ bench: true });
+  await prepare({ load: true });
   let rig, failed = 0, skipped = 0;
   for (const name of names) {
     const scenario = scenarios[name];
@@ -122,7 +122,7 @@ async function main() {
   return failed ? 1 : 0;
 }
 
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => process.exit(130));
+endOnSignals();
 let code;
 try {
   code = await main();

@@ -1,6 +1,6 @@
-// The media side of an intruder: `ringbridge-bench attack`, and the whole way to its keys.
+// The media side of an intruder: `ringbridge-load attack`, and the whole way to its keys.
 import { join } from 'node:path';
-import { benchBinary } from '../lib/ringbridge.mjs';
+import { loadBinary } from '../lib/ringbridge.mjs';
 import { Talker } from './talker.mjs';
 import { decent, Intruder, source } from './xmpp.mjs';
 
@@ -13,7 +13,7 @@ export class Peer {
     const { remote = rig.media, ufrag, password, fingerprint } = session ?? {};
     const args = ['attack', '--remote', remote, ...ufrag ? ['--ufrag', ufrag, '--password', password, '--fingerprint', fingerprint] : []];
     // It plays another machine: it must not take the processor from those whom it attacks.
-    this.talker = new Talker('attacker', benchBinary(), args, { log: join(rig.stack.folder, 'attacker.log'), nice: 5 });
+    this.talker = new Talker('attacker', loadBinary(), args, { log: join(rig.stack.folder, 'attacker.log'), nice: 5 });
     this.ready = this.talker.next('ready', line => line.event === 'ready' && line).then(([line]) => { this.credentials = line.credentials; });
     this.ready.catch(() => {});
   }
@@ -34,7 +34,7 @@ export class Peer {
     return line;
   }
 
-  /** Packets by a plan, at the rig's share of its rate; see bench/src/attack/flow.rs. */
+  /** Packets by a plan, at the rig's share of its rate; see bench/load/src/attack/flow.rs. */
   flow(what, packets, { count, per_second, ...more }) {
     const share = value => Math.max(1, Math.round(value * this.rate));
     return this.order({ do: what, packets: hex(packets), count: share(count), per_second: share(per_second), ...more });

@@ -1,12 +1,12 @@
 // A call of scripted participants that notices what happens to it.
 import { join } from 'node:path';
 import { lastJson } from '../lib/scripted.mjs';
-import { benchBinary } from '../lib/ringbridge.mjs';
+import { loadBinary } from '../lib/ringbridge.mjs';
 import { sleep, until } from '../lib/process.mjs';
 import { Talker } from './talker.mjs';
 
-/** The options of `ringbridge-bench load` for a stack's room. */
-export const loadArguments = (stack, room, count, seconds, more = []) => ['load',
+/** The options of `ringbridge-load` for participants in a stack's room. */
+export const loadArguments = (stack, room, count, seconds, more = []) => ['participants',
   '--xmpp-host', '127.0.0.1', '--xmpp-port', String(stack.prosody.clientPort), '--domain', 'meet.test',
   '--muc', 'conference.meet.test', '--focus', 'focus@auth.meet.test/focus', '--room', room,
   '--participants', String(count), '--seconds', String(seconds), '--orders', ...more];
@@ -46,7 +46,7 @@ export class Witnesses {
     this.stack = stack;
     this.room = room;
     this.count = count;
-    this.talker = new Talker(name, benchBinary(), loadArguments(stack, room, count, seconds, more),
+    this.talker = new Talker(name, loadBinary(), loadArguments(stack, room, count, seconds, more),
       { log: join(stack.folder, `${name}.log`), nice });
   }
 

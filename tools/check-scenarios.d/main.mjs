@@ -6,7 +6,7 @@ import { Browser } from '../lib/browsers.mjs';
 import { installDebian } from '../lib/install.mjs';
 import { Namespace } from '../lib/namespace.mjs';
 import { demoFolder } from '../lib/paths.mjs';
-import { Background } from '../lib/process.mjs';
+import { Background, endOnSignals } from '../lib/process.mjs';
 import { prepare, Stack } from '../lib/stack.mjs';
 import { Call, seconds } from './call.mjs';
 import { scenarios } from './scenarios/index.mjs';
@@ -83,7 +83,7 @@ async function runOne(name, clientFolder) {
 
 let failed = 0;
 let passed = 0;
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130));
+endOnSignals();
 try {
   const root = process.getuid() === 0;
   const possible = Object.keys(scenarios).filter(name => (currentClientFolder || !scenarios[name].current) && (root || !scenarios[name].namespace));
@@ -94,7 +94,7 @@ try {
     console.log(`SKIP ${name}: needs ${missing.join(' and ')}`);
   }
   const scripted = name => scenarios[name].scripted;
-  const { clientFolder } = await prepare({ browser: !chosen.every(scripted), bench: chosen.some(scripted) });
+  const { clientFolder } = await prepare({ browser: !chosen.every(scripted), load: chosen.some(scripted) });
   for (const name of chosen) {
     if (await runOne(name, clientFolder)) passed++;
     else failed++;

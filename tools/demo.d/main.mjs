@@ -132,7 +132,7 @@ async function main() {
     return 0;
   }
   const scripted = options.check && (options.scripted ?? (options.participants > 4 ? options.participants - 2 : 0)) > 0;
-  const { clientFolder } = await prepare({ browser: options.check || Boolean(options.screenshot), bench: scripted, firefox: options.check && options.firefox > 0 });
+  const { clientFolder } = await prepare({ browser: options.check || Boolean(options.screenshot), load: scripted, firefox: options.check && options.firefox > 0 });
   const stack = new Stack({ clientFolder, folder: options.check || options.screenshot ? 'check' : 'run', io: options.io, disableRewriting: options.disableRewriting,
     channel: options.channel, ssrcs: options.ssrcs, currentClientFolder: options.client && resolve(options.client) });
   try {

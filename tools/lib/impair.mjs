@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { Running } from './process.mjs';
-import { benchBinary } from './ringbridge.mjs';
+import { loadBinary } from './ringbridge.mjs';
 
 export class Impairment extends Running {
   /** Reports by relay: {at (Date.now() milliseconds), relay, up, down, refused}. @type {any[]} */
@@ -14,7 +14,7 @@ export class Impairment extends Running {
   /** Starts `relays` relays in front of the bridge's media port; resolves once they listen. */
   static async start({ mediaPort, relays = 1, reportMs = 100, seed = 1, log }) {
     const output = openSync(log, 'a');
-    const one = new Impairment('impair', spawn(benchBinary(), ['impair', '--bridge', `127.0.0.1:${mediaPort}`, '--relays', String(relays),
+    const one = new Impairment('impair', spawn(loadBinary(), ['impair', '--bridge', `127.0.0.1:${mediaPort}`, '--relays', String(relays),
       '--report-ms', String(reportMs), '--seed', String(seed)], { stdio: ['pipe', 'pipe', output], detached: true }));
     closeSync(output);
     one.child.stdin.on('error', () => {});
@@ -24,7 +24,7 @@ export class Impairment extends Running {
         if (value.listening) resolve(value.listening);
         else one.reports.push({ ...value, at: Date.now() });
       });
-      one.ended.then(result => reject(new Error(`${benchBinary()} impair ended: ${result}, see ${log}`)));
+      one.ended.then(result => reject(new Error(`${loadBinary()} impair ended: ${result}, see ${log}`)));
     });
     return one;
   }

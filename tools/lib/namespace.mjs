@@ -22,6 +22,7 @@ export class Namespace {
     this.mediaAddress = `10.231.${this.number}.1`;
     this.servers = [];
     this.given = 1;
+    this.gone = false;
   }
 
   device(link) { return `rb${this.number}${link}`; }
@@ -30,6 +31,8 @@ export class Namespace {
 
   create() {
     mkdirSync(this.folder, { recursive: true });
+    // An interrupted check leaves nothing on the host.
+    process.once('exit', () => this.#dismantle());
     ip('netns', 'add', this.name);
     ip('-n', this.name, 'link', 'set', 'lo', 'up');
     ip('address', 'add', `${this.mediaAddress}/32`, 'dev', 'lo');
@@ -82,6 +85,12 @@ export class Namespace {
   async remove() {
     await this.forwarder?.stop();
     for (const server of this.servers) server.close();
+    this.#dismantle();
+  }
+
+  #dismantle() {
+    if (this.gone) return;
+    this.gone = true;
     for (const link of links) quiet(() => ip('link', 'delete', this.device(link)));
     quiet(() => ip('address', 'delete', `${this.mediaAddress}/32`, 'dev', 'lo'));
     quiet(() => ip('netns', 'delete', this.name));

@@ -120,3 +120,15 @@ export class Background extends Running {
     return { files: count('fd'), threads: count('task') };
   }
 }
+
+/** Ends everything in the background, and then this program, when it is interrupted. */
+export function endOnSignals() {
+  let ending = false;
+  const end = async () => {
+    if (ending) return;
+    ending = true;
+    await Promise.all([...Running.all].map(child => child.stop(2000)));
+    process.exit(130);
+  };
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(name, end);
+}

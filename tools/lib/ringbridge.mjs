@@ -5,7 +5,7 @@ import { repository, targetFolder } from './paths.mjs';
 import { Background, run, until } from './process.mjs';
 
 export const binary = () => process.env.RINGBRIDGE ?? join(targetFolder, 'release/ringbridge');
-export const benchBinary = () => process.env.RINGBRIDGE_BENCH ?? join(targetFolder, 'release/ringbridge-bench');
+export const loadBinary = () => process.env.RINGBRIDGE_LOAD ?? join(targetFolder, 'release/ringbridge-load');
 
 /** Builds what the demo runs, unless RINGBRIDGE names a binary. Cargo says what it does: a first build takes minutes. */
 export async function build(...packages) {

@@ -1,23 +1,23 @@
-// Scripted participants: `ringbridge-bench load` beside the browsers, and its report.
+// Scripted participants: `ringbridge-load participants` beside the browsers, and its report.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { minimumFrameRate } from './measure.mjs';
 import { Background } from './process.mjs';
-import { benchBinary } from './ringbridge.mjs';
+import { loadBinary } from './ringbridge.mjs';
 
 /** Slower than speech and cameras are, see --light. */
 export const lightPace = ['--video-fps', '5', '--audio-interval', '100'];
 
 /**
- * Scripted participants of bench, beside the browsers; `more` are further options of `ringbridge-bench load`.
+ * Scripted participants beside the browsers; `more` are further options of `ringbridge-load participants`.
  * @param {{ stack: import('./stack.mjs').Stack, room: string, count: number, seconds: number, more?: string[], name?: string }} options
  */
 export function startScripted({ stack, room, count, seconds, more = [], name = 'scripted' }) {
-  const help = spawnSync(benchBinary(), ['load', '--help'], { encoding: 'utf8' });
+  const help = spawnSync(loadBinary(), ['participants', '--help'], { encoding: 'utf8' });
   if (help.status !== 0) {
-    throw new Error(`scripted participants need '${benchBinary()} load', which this build lacks; use --scripted 0 to use browsers only`);
+    throw new Error(`scripted participants need '${loadBinary()}', which is not built; use --scripted 0 to use browsers only`);
   }
-  return new Background(name, benchBinary(), ['load',
+  return new Background(name, loadBinary(), ['participants',
     '--xmpp-host', '127.0.0.1', '--xmpp-port', String(stack.prosody.clientPort), '--domain', 'meet.test',
     '--muc', 'conference.meet.test', '--focus', 'focus@auth.meet.test/focus', '--room', room,
     '--participants', String(count), '--seconds', String(seconds), ...more], { log: join(stack.folder, `${name}.log`) });

@@ -8,7 +8,7 @@ import { freePort } from './ports.mjs';
 import { clientInstalled, fakeClock, installClient, installDebian, missingDebian, requireNodeModules } from './install.mjs';
 import { Prosody } from './prosody.mjs';
 import { heapEnvironment } from './heap.mjs';
-import { benchBinary, binary, build, Ringbridge } from './ringbridge.mjs';
+import { binary, build, loadBinary, Ringbridge } from './ringbridge.mjs';
 import { servePage } from './page-server.mjs';
 import { until } from './process.mjs';
 
@@ -18,14 +18,14 @@ const password = () => randomBytes(18).toString('base64url');
 const buildCoreMinutes = 16;
 
 /** What has to be done before a stack can start, with about how long it takes; a list of lines. */
-function steps(packages, bench) {
+function steps(packages, load) {
   const lines = [];
   const missing = missingDebian(...packages);
   if (missing.length) lines.push(`install the Debian packages ${missing.join(', ')}: about a minute`);
   if (!clientInstalled()) lines.push('fetch the client library lib-jitsi-meet from npm into target/demo: seconds');
   if (!process.env.RINGBRIDGE) {
     const cores = availableParallelism();
-    const built = existsSync(binary()) && (!bench || existsSync(benchBinary()));
+    const built = existsSync(binary()) && (!load || existsSync(loadBinary()));
     lines.push(built ? 'build what has changed since the last build'
       : `build ringbridge with optimisations: about ${Math.ceil(buildCoreMinutes / cores)} minutes on ${cores} cores, once`);
   }
@@ -33,14 +33,14 @@ function steps(packages, bench) {
 }
 
 /** Installs and builds what a stack needs, and says so before. */
-export async function prepare({ browser = false, bench = false, firefox = false } = {}) {
+export async function prepare({ browser = false, load = false, firefox = false } = {}) {
   requireNodeModules();
   const packages = ['prosody', ...(browser ? ['chromium'] : []), ...(firefox ? ['firefox-esr'] : [])];
-  const lines = steps(packages, bench);
+  const lines = steps(packages, load);
   if (lines.length) console.error(`Before it can start:\n${lines.map(line => `  - ${line}`).join('\n')}`);
   await installDebian(...packages);
   const clientFolder = await installClient();
-  await build('ringbridge-controlplane', ...(bench ? ['ringbridge-bench'] : []));
+  await build('ringbridge-controlplane', ...(load ? ['ringbridge-load'] : []));
   return { clientFolder };
 }
 

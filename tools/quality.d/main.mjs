@@ -1,6 +1,6 @@
 // tools/quality: runs scenarios and says whether their limits are kept.
 import { parseArgs } from 'node:util';
-import { Background } from '../lib/process.mjs';
+import { Background, endOnSignals } from '../lib/process.mjs';
 import { prepare } from '../lib/stack.mjs';
 import { Rig } from './rig.mjs';
 import { scenarios } from './scenarios/index.mjs';
@@ -72,7 +72,7 @@ function print(result) {
   for (const line of result.error_log_lines ?? []) console.log(`  log: ${line}`);
 }
 
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => process.exit(130));
+endOnSignals();
 let code = 0;
 try {
   const { names, codec, json, help } = options();
@@ -80,7 +80,7 @@ try {
     process.stdout.write(usage);
     process.exit(0);
   }
-  const { clientFolder } = await prepare({ browser: true, bench: true });
+  const { clientFolder } = await prepare({ browser: true, load: true });
   const results = [];
   for (const name of names) {
     const result = await runOne(name, { clientFolder, codec, say: console.error });

@@ -9,8 +9,8 @@ import { lightPace } from '../lib/scripted.mjs';
 import { heapEnvironment, heapOverTime, leastHeap } from '../lib/heap.mjs';
 import { installDebian } from '../lib/install.mjs';
 import { demoFolder } from '../lib/paths.mjs';
-import { Background, sleep, until } from '../lib/process.mjs';
-import { benchBinary } from '../lib/ringbridge.mjs';
+import { Background, endOnSignals, sleep, until } from '../lib/process.mjs';
+import { loadBinary } from '../lib/ringbridge.mjs';
 import { prepare, Stack } from '../lib/stack.mjs';
 import { judge, plan, withoutCause } from './plan.mjs';
 
@@ -108,7 +108,7 @@ class Soak {
 
   join({ group, room, size, rewriting }, number) {
     const name = `group-${group}`;
-    const talker = new Talker(name, benchBinary(), loadArguments(this.stack, `soak-${number}-${room}`, size, 120, [...lightPace, ...rewriting ? ['--ssrc-rewriting'] : []]),
+    const talker = new Talker(name, loadBinary(), loadArguments(this.stack, `soak-${number}-${room}`, size, 120, [...lightPace, ...rewriting ? ['--ssrc-rewriting'] : []]),
       { log: join(this.stack.folder, 'participants.log') });
     this.groups.set(group, talker);
     this.reports.groups++;
@@ -194,7 +194,7 @@ function table(result) {
   console.log(result.pass ? 'PASS' : 'FAIL');
 }
 
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => process.exit(130));
+endOnSignals();
 let code = 0;
 let soak;
 try {
@@ -202,7 +202,7 @@ try {
   if (help) process.stdout.write(usage);
   else if (show) for (const [number, events] of plan(seed, seconds).entries()) for (const event of events) console.log(JSON.stringify({ round: number + 1, ...event }));
   else {
-    await prepare({ bench: true });
+    await prepare({ load: true });
     soak = new Soak({ seed, seconds, heap, say: console.error });
     const result = await soak.run();
     if (json) console.log(JSON.stringify(result));

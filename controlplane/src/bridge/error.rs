@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use ringbridge_dataplane::StartError;
 use thiserror::Error;
 
+use super::remedies;
 use crate::rest::RestError;
 use crate::transport::DtlsError;
 
@@ -12,7 +13,7 @@ use crate::transport::DtlsError;
 #[derive(Debug, Error)]
 pub enum BridgeError {
     /// Sockets, threads, I/O backends.
-    #[error("media workers do not start: {0}")]
+    #[error("media workers do not start: {0}{remedy}", remedy = remedies::of_start(.0))]
     Dataplane(#[from] StartError),
     /// No certificate for DTLS.
     #[error("no DTLS certificate: {0}")]

@@ -15,6 +15,7 @@ mod messages;
 mod metrics;
 mod probe;
 mod receiver_preferences;
+mod remedies;
 mod report;
 mod requests;
 mod settings;

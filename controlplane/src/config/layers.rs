@@ -385,6 +385,7 @@ mod tests {
             "RINGBRIDGE_PORT",
             "RINGBRIDGE_CONFIG",
             "RINGBRIDGE_BENCH",
+            "RINGBRIDGE_LOAD",
             "RINGBRIDGE_SERVICE_HOST",
             "PATH",
         ];

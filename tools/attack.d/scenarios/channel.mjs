@@ -47,7 +47,7 @@ async function talk(rig, texts, { pause = 5 } = {}) {
 
 export const scenarios = {
   'endpoint-messages': {
-    guards: 'H3: 12 MB of EndpointMessage with 64 kB arrays to 30 endpoints that do not read',
+    guards: '12 MB of EndpointMessage with 64 kB arrays to 30 endpoints that do not read',
     quick: true,
     timeout: 120000,
     async run(rig) {
@@ -68,11 +68,11 @@ export const scenarios = {
     },
   },
   'endpoint-messages-room': {
-    guards: 'H3: 5,000 endpoint messages a second, to all and to one, in the room of the witnesses',
+    guards: '5,000 endpoint messages a second, to all and to one, in the room of the witnesses',
     run: rig => talk(rig, Array.from({ length: 4000 }, (_, n) => message('EndpointMessage', { to: n % 2 ? '' : rig.witnesses.sessions[0].endpoint, msgPayload: { n, x: 'y'.repeat(n % 50 === 0 ? 60000 : 100) } })), { pause: 0 }),
   },
   'endpoint-statistics': {
-    guards: 'H3: EndpointStats of 64 kB, deep, and with 5,000 members, 500 times',
+    guards: 'EndpointStats of 64 kB, deep, and with 5,000 members, 500 times',
     run: rig => talk(rig, Array.from({ length: 500 }, (_, n) => n % 2
       ? message('EndpointStats', Object.fromEntries(Array.from({ length: 3000 }, (__, m) => [`k${m}`, m])))
       : `{"colibriClass":"EndpointStats","x":${'['.repeat(20000)}${']'.repeat(20000)}}`), { pause: 2 }),
@@ -95,7 +95,7 @@ export const scenarios = {
     },
   },
   'channel-garbage': {
-    guards: 'messages that are none: depth of 60,000, broken text, binary, 256 kB, unknown classes, numbers without end',
+    guards: 'invalid messages: depth of 60,000, broken text, binary, 256 kB, unknown classes, numbers without end',
     run: rig => talk(rig, [
       '['.repeat(60000), '{"a":'.repeat(10000), '{', 'null', '[]', '""', '{"colibriClass":null}', '{"colibriClass":"ClientHello","x":1e99999}', `{"colibriClass":"${'x'.repeat(60000)}"}`,
       frame(Buffer.from([0xff, 0xfe, 0xc0, 0x80])), frame(Buffer.alloc(60000), { opcode: 2 }), frame(Buffer.alloc(65 * 1024, 32)), frame(Buffer.alloc(250 * 1024, 32)), frame(Buffer.alloc(400 * 1024, 32)),
@@ -105,7 +105,7 @@ export const scenarios = {
     ], { pause: 20 }),
   },
   'frame-garbage': {
-    guards: 'WebSocket frames that are none: unmasked, 2^62 bytes long, fragments without end, reserved opcodes, 5,000 pings',
+    guards: 'invalid WebSocket frames: unmasked, 2^62 bytes long, fragments without end, reserved opcodes, 5,000 pings',
     run: rig => talk(rig, [
       frame(Buffer.from('x'), { masked: false }), frame(Buffer.from('x'), { length: 2 ** 52 }), frame(Buffer.from('x'), { opcode: 11 }), frame(Buffer.alloc(200), { opcode: 9 }),
       frame(Buffer.alloc(1), { opcode: 8 }), frame(Buffer.from('x'), { opcode: 0 }), Buffer.from('GET / HTTP/1.1\r\n\r\n'),
@@ -131,7 +131,7 @@ export const scenarios = {
     },
   },
   'channel-slow': {
-    guards: 'H3: a channel that never reads while it asks for everything, pings without end',
+    guards: 'a channel that never reads while it asks for everything, pings without end',
     async run(rig) {
       const one = await enter(rig, rig.room, { reads: false });
       const text = message('ReceiverVideoConstraints', { lastN: -1, defaultConstraints: { maxHeight: 720 } });

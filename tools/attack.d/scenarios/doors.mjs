@@ -127,7 +127,7 @@ export const scenarios = {
     },
   },
   'http-half': {
-    guards: 'M5: 900 half-sent requests on each of the two REST doors and on the channel, a byte every half second, for 8 s',
+    guards: '900 half-sent requests on each of the two REST doors and on the channel, a byte every half second, for 8 s',
     quick: true,
     async run(rig) {
       const ports = [rig.bridge.options.bridgeRestPort, rig.focus.options.focusRestPort, rig.channelPort];
@@ -136,7 +136,7 @@ export const scenarios = {
     },
   },
   'http-silent': {
-    guards: 'M5: connections that say nothing at all, and bodies that do not come',
+    guards: 'connections that say nothing at all, and bodies that do not come',
     async run(rig) {
       const ports = [rig.bridge.options.bridgeRestPort, rig.focus.options.focusRestPort, rig.channelPort];
       const silent = await halfOpen(ports, 600, '', 3);
@@ -145,7 +145,7 @@ export const scenarios = {
     },
   },
   'websocket-half': {
-    guards: 'M5: half-sent WebSocket requests, and 1,500 whole ones for endpoints that do not exist',
+    guards: 'half-sent WebSocket requests, and 1,500 whole ones for endpoints that do not exist',
     async run(rig) {
       const path = '/colibri-ws/jvb1/0123456789abcdef/abcd1234?pwd=guess';
       const head = `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n`;
@@ -155,7 +155,7 @@ export const scenarios = {
     },
   },
   'connection-churn': {
-    guards: 'M5: 6,000 connections that open and close at once, with reset and without, on all TCP doors',
+    guards: '6,000 connections that open and close at once, with reset and without, on all TCP doors',
     async run(rig) {
       const ports = [rig.bridge.options.bridgeRestPort, rig.focus.options.focusRestPort, rig.channelPort];
       let opened = 0;

@@ -83,7 +83,7 @@ const anything = { freeze_ms: 60000, audio_lost_percent: 100, health_ms: 60000, 
 
 export const scenarios = {
   'full-disk': {
-    guards: 'H2: the disk of the logs is full while 320 lines are to be written, and has room again',
+    guards: 'the disk of the logs is full while 320 lines are to be written, and has room again',
     open: () => { disk.mount(); return { stack: { logFolder: disk.folder } }; },
     closed: () => disk.unmount(),
     async run(rig) {
@@ -96,7 +96,7 @@ export const scenarios = {
     },
   },
   'full-disk-start': {
-    guards: 'H2: bridge and focus start while the disk of their logs is full',
+    guards: 'bridge and focus start while the disk of their logs is full',
     open: () => { disk.mount(); return { witnesses: false, stack: { logFolder: disk.folder } }; },
     closed: () => disk.unmount(),
     limits: anything,
@@ -109,23 +109,23 @@ export const scenarios = {
     },
   },
   'closed-output': {
-    guards: 'H2: standard output and error are closed from the start',
+    guards: 'standard output and error are closed from the start',
     open: () => ({ stack: { launcher: shell('exec >&- 2>&-;') } }),
     run: rig => provokeLogs(rig),
   },
   'broken-output': {
-    guards: 'H2: who reads standard error has gone (EPIPE)',
+    guards: 'who reads standard error has gone (EPIPE)',
     open: () => ({ stack: { launcher: shell('exec 2> >(head -c 300 > /dev/null) > /dev/null;') } }),
     run: rig => provokeLogs(rig),
   },
   'few-descriptors': {
-    guards: 'M5: 96 descriptors, and 600 half-sent requests on each door',
+    guards: '96 descriptors, and 600 half-sent requests on each door',
     open: () => ({ stack: { launcher: ['prlimit', '--nofile=96'] } }),
     expectedErrors: /too many open files|os error 24/i,
     run: rig => doors['http-half'].run(rig).then(({ figures }) => ({ figures })),
   },
   'little-memory': {
-    guards: 'H3: a cgroup of 160 MiB while 12 MB of endpoint messages go to 30 who do not read',
+    guards: 'a cgroup of 160 MiB while 12 MB of endpoint messages go to 30 who do not read',
     open: () => {
       mkdirSync(group, { recursive: true });
       writeFileSync(join(group, 'memory.limit_in_bytes'), String(160 * 1024 * 1024));
@@ -151,7 +151,7 @@ export const scenarios = {
     },
   },
   'focus-paused': {
-    guards: 'SIGSTOP of the focus for 5 s: media goes on, nobody gets a new session',
+    guards: 'SIGSTOP of the focus for 5 s: media continues, nobody gets a new session',
     open: () => ({}),
     limits: { health_ms: 7000, unhealthy: ['focus'] },
     async run(rig) {
@@ -165,7 +165,7 @@ export const scenarios = {
     },
   },
   'prosody-slow': {
-    guards: 'Prosody gives and takes 8 kB a second for 15 s: media goes on, who comes then is served',
+    guards: 'Prosody gives and takes 8 kB a second for 15 s: media continues, newcomers are served',
     open: relayed,
     closed: opened => opened?.relay.close(),
     async run(rig, { relay }) {
@@ -180,7 +180,7 @@ export const scenarios = {
     },
   },
   'prosody-silent': {
-    guards: 'Prosody says nothing for 20 s (SIGSTOP): media goes on, who comes then is served',
+    guards: 'Prosody says nothing for 20 s (SIGSTOP): media continues, newcomers are served',
     open: () => ({}),
     limits: { unhealthy: ['bridge', 'focus'] },
     async run(rig) {
@@ -194,7 +194,7 @@ export const scenarios = {
     },
   },
   'prosody-cut': {
-    guards: 'the connections of focus and bridge to Prosody break, and are refused for 3 s: media goes on',
+    guards: 'the connections of focus and bridge to Prosody break, and are refused for 3 s: media continues',
     open: relayed,
     closed: opened => opened?.relay.close(),
     async run(rig, { relay }) {
@@ -213,7 +213,7 @@ export const scenarios = {
     limits: { freeze_ms: 2000, audio_lost_percent: 20, unhealthy: ['bridge', 'focus'] },
   },
   ...Object.fromEntries([['prosody-restarted', 60], ['prosody-restarted-no-resumption', 0]].map(([name, resumption]) => [name, {
-    guards: `Prosody is killed and started again${resumption ? '' : ', and resumes no stream'}: who comes then is served within 30 s`,
+    guards: `Prosody is killed and started again${resumption ? '' : ', and resumes no stream'}: newcomers are served within 30 s`,
     open: () => ({ witnesses: false, stack: { resumption } }),
     limits: anything,
     expectedErrors: /xmpp|stream|connect/i,
@@ -227,7 +227,7 @@ export const scenarios = {
     },
   }])),
   'dead-stream': {
-    guards: 'R1: one of two bridges is killed, Prosody keeps dead streams for 60 s: it leaves the brewery at once, media is back within 15 s',
+    guards: 'one of two bridges is killed, Prosody keeps dead streams for 60 s: it leaves the brewery at once, media is back within 15 s',
     open: () => ({ stack: { bridges: 2, resumption: 60 } }),
     limits: anything,
     async run(rig) {

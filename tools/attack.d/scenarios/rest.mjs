@@ -1,4 +1,4 @@
-// REST: a browser that was led here by another page, and HTTP that is none.
+// REST: a browser that was led here by another page, and invalid HTTP.
 import { connect } from 'node:net';
 import { request } from 'node:http';
 import { sleep } from '../../lib/process.mjs';
@@ -31,7 +31,7 @@ const foreign = [
 
 export const scenarios = {
   'rest-rebinding': {
-    guards: 'L1: drain, shutdown, pins and moves asked with foreign Host and Origin, as a page that rebinds DNS does',
+    guards: 'drain, shutdown, pins and moves asked with foreign Host and Origin, as a page that rebinds DNS does',
     quick: true,
     async run(rig) {
       const paths = [['bridge', '/colibri/drain/enable'], ['bridge', '/colibri/shutdown'], ['focus', '/pin'], ['focus', '/conference-request/v1'], ['focus', '/move-endpoints/move-endpoints?bridge=x']];
@@ -56,7 +56,7 @@ export const scenarios = {
     },
   },
   'rest-garbage': {
-    guards: 'M5: methods, paths, headers and bodies that are none, 2,000 requests on one connection, on all HTTP doors',
+    guards: 'methods, paths, headers and invalid bodies, 2,000 requests on one connection, on all HTTP doors',
     async run(rig) {
       const doors = [rig.bridge.options.bridgeRestPort, rig.focus.options.focusRestPort, rig.channelPort];
       const texts = [

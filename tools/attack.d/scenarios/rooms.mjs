@@ -17,7 +17,7 @@ const modify = (meeting, more = '') => `<conference-modify xmlns='jitsi:colibri2
 
 export const scenarios = {
   'colibri-guest': {
-    guards: 'S: colibri2, health checks and shutdown from a guest that is in no brewery: refused, nothing made',
+    guards: 'colibri2, health checks and shutdown from a guest that is in no brewery: refused, nothing made',
     async run(rig) {
       const guest = await new Guest(rig).login();
       const ask = payload => guest.iq(payload, { type: 'set', to: rig.bridgeJid, timeout: 5000 }).catch(error => error.message);
@@ -34,7 +34,7 @@ export const scenarios = {
     },
   },
   'colibri-storm': {
-    guards: 'S, C2: 500 colibri2 requests from a guest, with 256 kB of sources, depth and numbers out of range',
+    guards: '500 colibri2 requests from a guest, with 256 kB of sources, depth and numbers out of range',
     async run(rig) {
       const guest = await new Guest(rig).login();
       const big = "<sources><media-source type='video' id='x'>" + "<source xmlns='urn:xmpp:jingle:apps:rtp:ssma:0' ssrc='99999999999'/>".repeat(3000) + '</media-source></sources>';
@@ -49,7 +49,7 @@ export const scenarios = {
     },
   },
   'brewery-guest': {
-    guards: 'S: a guest joins the brewery, calls itself an idle bridge, and asks the bridge for conferences as its focus',
+    guards: 'a guest joins the brewery, calls itself an idle bridge, and asks the bridge for conferences as its focus',
     aftermath: 2500,
     async run(rig) {
       const guest = await new Guest(rig).login();

@@ -30,7 +30,7 @@ const extensions = (from, count) => Array.from({ length: count }, (_, n) => `<rt
 
 export const scenarios = {
   codecs: {
-    guards: 'H1: answers with 1,100 made-up codecs, again and again; newcomers get their media',
+    guards: 'answers with 1,100 made-up codecs, again and again; newcomers get their media',
     quick: true,
     async run(rig) {
       const accepted = [];
@@ -41,7 +41,7 @@ export const scenarios = {
     },
   },
   parameters: {
-    guards: 'H1: known codecs with made-up parameters (profiles, levels, rates), 1,100 of them',
+    guards: 'known codecs with made-up parameters (profiles, levels, rates), 1,100 of them',
     async run(rig) {
       const many = (name, make) => Array.from({ length: 1100 }, (_, n) => `<payload-type id='${96 + n % 30}' name='${name}' clockrate='90000'>${make(n)}</payload-type>`).join('');
       const h264 = many('H264', n => `<parameter name='profile-level-id' value='${(0x420000 + n).toString(16)}'/><parameter name='packetization-mode' value='${n % 9}'/>`);
@@ -51,7 +51,7 @@ export const scenarios = {
     },
   },
   'extension-uris': {
-    guards: 'H1: 600 made-up header extensions, ids out of range, the same id for all',
+    guards: '600 made-up header extensions, ids out of range, the same id for all',
     async run(rig) {
       const accepted = [];
       for (let n = 0; n < 2; n++) accepted.push(...await pair(rig, sources => decent.audio(extensions(n * 2000, 600) + sources), sources => decent.video(extensions(n * 2000 + 1000, 600) + sources)));
@@ -59,7 +59,7 @@ export const scenarios = {
     },
   },
   'names-of-others': {
-    guards: 'M4: nobody is told of sources of one participant under the name of another; SSRCs and msids of others are refused',
+    guards: 'nobody is told of sources of one participant under the name of another; SSRCs and msids of others are refused',
     run: rig => inside(rig, async (cheat, sessions) => {
       const { endpoint, ssrcs } = sessions[0];
       const { nick, signalling } = { nick: cheat.signalling.nick, signalling: cheat.signalling };
@@ -89,7 +89,7 @@ export const scenarios = {
     }),
   },
   'long-source-names': {
-    guards: 'C2: a participant publishes sources with names and msids of 40 kB',
+    guards: 'a participant publishes sources with names and msids of 40 kB',
     quick: true,
     run: rig => inside(rig, async cheat => {
       const { nick } = cheat.signalling;
@@ -122,7 +122,7 @@ export const scenarios = {
     }),
   },
   'source-churn': {
-    guards: 'S: the same source added and removed 1,000 times, which all others are told of',
+    guards: 'the same source added and removed 1,000 times, which all others are told of',
     run: rig => inside(rig, async cheat => {
       const { signalling } = cheat;
       const { nick } = signalling;
@@ -206,7 +206,7 @@ export const scenarios = {
     },
   },
   'jingle-garbage': {
-    guards: 'C1, C2: Jingle that is none: unknown actions, deep and wide contents, accepts twice, sessions of nobody',
+    guards: 'invalid Jingle: unknown actions, deep and wide contents, accepts twice, sessions of nobody',
     run: rig => inside(rig, async cheat => {
       const { signalling, session } = cheat;
       const deep = '<a>'.repeat(8000) + '</a>'.repeat(8000);

@@ -27,13 +27,13 @@ const TICK: Duration = Duration::from_millis(1);
 /// Datagrams that leave in one go, at most.
 const BURST: u64 = 512;
 
-/// Sends a bridge on loopback what it is told on standard input.
+/// Send a bridge on loopback whatever standard input says.
 #[derive(Debug, Clone, Args)]
 pub struct AttackArgs {
     /// Address of the bridge's media port; loopback only.
     #[arg(long)]
     pub remote: SocketAddr,
-    /// The bridge's ufrag for us; without it there is no session, and only `plain` packets leave.
+    /// The bridge's ufrag for this peer; without it there is no session, and only `plain` packets are sent.
     #[arg(long, requires_all = ["password", "fingerprint"])]
     pub ufrag: Option<String>,
     /// Its password.

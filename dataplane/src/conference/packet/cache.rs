@@ -1,7 +1,7 @@
 //! Recent packets of one video source, in plaintext, for receivers that ask again. Shared by all of them.
 
-use crate::conference::packet::frame::Frame;
-use crate::conference::packet::picture::Picture;
+use super::frame::Frame;
+use super::picture::Picture;
 use crate::congestion::reorder::{self, Moves};
 use crate::negotiation::formats::Format;
 

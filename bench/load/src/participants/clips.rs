@@ -1,5 +1,5 @@
 //! The recorded media that scripted participants send: a four-second VP8 clip and a four-second Opus tone,
-//! both made with ffmpeg's test sources (see `bench/media/README.md`).
+//! both made with ffmpeg's test sources (see `bench/load/media/README.md`).
 
 use std::io::Cursor;
 
@@ -15,13 +15,13 @@ const MAX_FRAGMENT: usize = 1_100;
 #[derive(Debug, thiserror::Error)]
 pub enum ClipError {
     /// The IVF container is damaged.
-    #[error("media/pattern.ivf is damaged at byte {0}: regenerate it as bench/media/README.md says")]
+    #[error("media/pattern.ivf is damaged at byte {0}: regenerate it as bench/load/media/README.md says")]
     Ivf(usize),
     /// The Ogg container is damaged.
-    #[error("media/tone.opus is damaged ({0}): regenerate it as bench/media/README.md says")]
+    #[error("media/tone.opus is damaged ({0}): regenerate it as bench/load/media/README.md says")]
     Ogg(#[from] ogg::OggReadError),
     /// A clip has no frames.
-    #[error("{0} has no frames: regenerate it as bench/media/README.md says")]
+    #[error("{0} has no frames: regenerate it as bench/load/media/README.md says")]
     Empty(&'static str),
 }
 

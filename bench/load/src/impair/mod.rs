@@ -1,4 +1,4 @@
-//! `ringbridge-bench impair`: a UDP relay in front of a bridge that behaves like a bad network.
+//! `ringbridge-load impair`: a UDP relay in front of a bridge that behaves like a bad network.
 //!
 //! The link is a state machine ([`link`]); sockets and the clock are in [`relay`]. The crate `str0m-netem` was looked
 //! at first: it delivers strictly in order under jitter, counts nothing, and a new rate does not reach what is queued.
@@ -25,22 +25,22 @@ pub struct ImpairArgs {
     /// Media address of the bridge.
     #[arg(long)]
     pub bridge: SocketAddr,
-    /// Where participants are to send; with a port that is not 0, each relay takes the next one.
+    /// Where participants send to; unless the port is 0, each relay takes the next port.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
-    /// How many relays, one per impaired participant.
+    /// Number of relays, one per impaired participant.
     #[arg(long, default_value_t = 1)]
     pub relays: usize,
-    /// Commands, one JSON object per line, each with the second `at` which it takes effect.
+    /// File with commands, one JSON object per line; `at` is the second at which it takes effect.
     #[arg(long)]
     pub script: Option<PathBuf>,
     /// Milliseconds between reports.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(10..))]
     pub report_ms: u64,
-    /// End after this many seconds; without it, when it is stopped.
+    /// Exit after this many seconds; by default run until stopped.
     #[arg(long)]
     pub seconds: Option<u64>,
-    /// The same seed loses the same packets.
+    /// Seed of the random numbers: the same seed drops the same packets.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }
@@ -77,7 +77,7 @@ pub fn run(args: &ImpairArgs) -> Result<bool, Box<dyn std::error::Error>> {
                         // A typing mistake must not end a measurement.
                         let commands = Command::read_all(&text);
                         if let Err(error) = commands.and_then(|commands| relays.schedule(now, commands)) {
-                            eprintln!("ringbridge-bench impair: {error}");
+                            eprintln!("ringbridge-load impair: {error}");
                         }
                     }
                 }

@@ -23,7 +23,7 @@ use super::mappings;
 use super::media::{MediaSession, OwnSsrcs, Pace, Step};
 use super::orders::{Order, What};
 use super::speech::Speech;
-use super::{LoadArgs, ParticipantReport};
+use super::{ParticipantArgs, ParticipantReport};
 
 const FOCUS: &str = "http://jitsi.org/protocol/focus";
 const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
@@ -51,7 +51,7 @@ const SSRC_REWRITING: &str = "http://jitsi.org/ssrc-rewriting-1";
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 pub(super) struct Participant {
-    args: LoadArgs,
+    args: ParticipantArgs,
     endpoint: String,
     room: String,
     clips: Arc<Clips>,
@@ -70,12 +70,12 @@ pub(super) struct Participant {
 }
 
 impl Participant {
-    pub(super) fn new(args: &LoadArgs, index: usize, clips: Arc<Clips>, speech: Speech, stalls: Stalls) -> Self {
+    pub(super) fn new(args: &ParticipantArgs, index: usize, clips: Arc<Clips>, speech: Speech, stalls: Stalls) -> Self {
         let random: u32 = rand::random();
         Self {
             room: format!("{}@{}", args.room, args.muc),
             endpoint: format!("{random:08x}"),
-            args: LoadArgs { participants: index, ..args.clone() },
+            args: ParticipantArgs { participants: index, ..args.clone() },
             clips,
             speech,
             session: None,

@@ -22,9 +22,9 @@ pub use media::Received;
 const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
-/// Joins a room with participants that send a clip and count what arrives.
+/// Join a room with participants that send a clip and count what they receive.
 #[derive(Debug, Clone, Args)]
-pub struct LoadArgs {
+pub struct ParticipantArgs {
     /// Address of the XMPP server.
     #[arg(long, default_value = "127.0.0.1")]
     pub xmpp_host: String,
@@ -40,32 +40,32 @@ pub struct LoadArgs {
     /// Full JID of the focus.
     #[arg(long, default_value = "focus@auth.meet.test/focus")]
     pub focus: FullJid,
-    /// Room, the part before the @.
+    /// Name of the room, the part before the @.
     #[arg(long)]
     pub room: String,
-    /// How many participants.
+    /// Number of participants.
     #[arg(long, default_value_t = 1)]
     pub participants: usize,
-    /// How long they stay at most, seconds; SIGTERM makes them leave and report.
+    /// Maximum time that they stay, seconds; SIGTERM makes them leave and report earlier.
     #[arg(long, default_value_t = 30)]
     pub seconds: u64,
-    /// They speak in turn, each this many seconds; without it all speak all the time.
+    /// Speak in turn, each for this many seconds; by default everybody speaks all the time.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub speak_seconds: Option<u64>,
-    /// Frames of video that each sends a second.
+    /// Video frames per second that each sends.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub video_fps: u32,
-    /// Milliseconds from one audio packet to the next; above 20 what lies between is left out, as in silence.
+    /// Milliseconds between audio packets; above 20 the packets in between are left out, as in silence.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(20..=1_000))]
     pub audio_interval: u64,
-    /// They ask for SSRC rewriting, as a current lib-jitsi-meet does, and count only what comes on SSRCs that the bridge named.
+    /// Ask for SSRC rewriting, as a current lib-jitsi-meet does, and count only what arrives on SSRCs that the bridge announced.
     #[arg(long)]
     pub ssrc_rewriting: bool,
-    /// Take orders on standard input, one JSON object per line: `{"do":"report"}`, and `mute`, `unmute`, `move`,
-    /// `reconnect`, `leave`, to all or to `"participant":N`. Sessions and reports are printed as lines of JSON.
+    /// Take commands from standard input, one JSON object per line: `{"do":"report"}`, and `mute`, `unmute`, `move`,
+    /// `reconnect`, `leave`, for all or for `"participant":N`. Sessions and reports are printed as lines of JSON.
     #[arg(long)]
     pub orders: bool,
-    /// Local address that the media sockets are bound to; must reach the bridge.
+    /// Local address to bind media sockets to; the bridge must be reachable from it.
     #[arg(long, default_value = "127.0.0.1")]
     pub local_address: IpAddr,
 }
@@ -88,7 +88,7 @@ pub struct ParticipantReport {
 }
 
 /// Runs the load and prints one JSON object as the last line; false when a participant failed.
-pub async fn run(args: LoadArgs) -> Result<bool, Box<dyn std::error::Error>> {
+pub async fn run(args: ParticipantArgs) -> Result<bool, Box<dyn std::error::Error>> {
     let clips = Arc::new(clips::Clips::load()?);
     let stay = Duration::from_secs(args.seconds);
     let mut tasks = Vec::new();
