@@ -26,11 +26,11 @@ use super::probe::PortProbe;
 use super::report::{Held, Report, Traffic};
 use super::requests;
 use super::settings::BridgeSettings;
-use super::shards::Shards;
 use super::websockets::WebSockets;
 use super::workers::Workers;
+use super::xmpp_connections::XmppConnections;
 use crate::brewery::Standing;
-use crate::channel::{ChannelEvent, Registry};
+use crate::channel::{ChannelCounters, ChannelEvent, Registry};
 use crate::colibri::bridge::{ColibriBridge, ColibriConfig, Output};
 use crate::colibri::debug::{self, View};
 use crate::colibri::transport::LocalTransport;
@@ -61,7 +61,9 @@ pub(super) struct Outside {
     /// Who may open a WebSocket.
     pub registry: Registry,
     /// XMPP.
-    pub shards: Shards,
+    pub xmpp: XmppConnections,
+    /// Counters of the bridge channels.
+    pub channel_counters: Arc<ChannelCounters>,
     /// Addresses of the media port at which probes must arrive.
     pub probe: Vec<SocketAddr>,
 }
@@ -78,11 +80,11 @@ pub(super) struct Inputs {
 pub(super) struct Actor {
     region: Option<String>,
     colibri: ColibriBridge,
-    endpoints: Clients,
+    clients: Clients,
     workers: Workers,
     websockets: WebSockets,
     registry: Registry,
-    shards: Shards,
+    xmpp: XmppConnections,
     publish: Publish,
     life: Lifecycle,
     /// The stage that everybody knows of.
@@ -129,11 +131,11 @@ impl Actor {
         Ok(Self {
             region: settings.region.clone(),
             colibri: ColibriBridge::new(now, config),
-            endpoints: Clients::new(certificate),
+            clients: Clients::new(certificate, Arc::clone(&outside.channel_counters)),
             workers: Workers::new(now, links, stats).map_err(BridgeError::Wakeup)?,
-            websockets: WebSockets::default(),
+            websockets: WebSockets::new(outside.channel_counters),
             registry: outside.registry,
-            shards: outside.shards,
+            xmpp: outside.xmpp,
             publish,
             life: Lifecycle::new(settings.shutdown, settings.drain),
             announced: Stage::Running,
@@ -195,9 +197,9 @@ impl Actor {
                     if let Err(moved) = self.follow_addresses(now) {
                         break Err(moved);
                     }
-                    self.endpoints.check_late(now);
+                    self.clients.check_late(now);
                     self.publish_health(now);
-                    if let Some(bandwidths) = self.endpoints.take_bandwidths() {
+                    if let Some(bandwidths) = self.clients.take_bandwidths() {
                         self.publish.bandwidth.send_replace(bandwidths);
                     }
                 }
@@ -211,8 +213,8 @@ impl Actor {
     fn deadline(&self) -> Instant {
         let mut deadline = self.colibri.poll_timeout();
         let parts = [
-            self.endpoints.poll_timeout(),
-            self.shards.poll_timeout(),
+            self.clients.poll_timeout(),
+            self.xmpp.poll_timeout(),
             self.life.poll_timeout(),
             self.discovery.poll_timeout(),
         ];
@@ -228,9 +230,9 @@ impl Actor {
     fn handle_timeout(&mut self, now: Instant) {
         self.workers.retry();
         self.colibri.handle_timeout(now);
-        self.endpoints.handle_timeout(now);
+        self.clients.handle_timeout(now);
         self.life.handle_timeout(now);
-        self.shards.handle_timeout(now);
+        self.xmpp.handle_timeout(now);
         self.discovery.handle_timeout(now);
         self.join();
     }
@@ -245,9 +247,9 @@ impl Actor {
         loop {
             if let Some(output) = self.colibri.poll_output() {
                 self.apply(output);
-            } else if let Some(action) = self.endpoints.poll_action() {
+            } else if let Some(action) = self.clients.poll_action() {
                 self.act(action);
-            } else if !self.endpoints.flush(Instant::now()) {
+            } else if !self.clients.flush(Instant::now()) {
                 return;
             }
         }
@@ -268,11 +270,11 @@ impl Actor {
                 sctp,
             } => {
                 self.registry.insert(&conference_hex, &label, &password, endpoint);
-                self.endpoints.insert(now, endpoint, NewClient { conference, label, worker, visitor, sctp });
+                self.clients.insert(now, endpoint, NewClient { conference, label, worker, visitor, sctp });
             }
             Output::EndpointExpired { endpoint, conference_hex, label, .. } => {
                 self.registry.remove(&conference_hex, &label);
-                self.endpoints.remove(endpoint);
+                self.clients.remove(endpoint);
                 self.websockets.close(endpoint);
             }
             Output::RemoteDtls { endpoint, setup, fingerprints } => {
@@ -280,10 +282,10 @@ impl Actor {
                     .into_iter()
                     .map(|f| Fingerprint { hash: f.hash, value: f.value.trim().to_owned() })
                     .collect();
-                self.endpoints.set_remote_dtls(now, endpoint, setup, fingerprints);
+                self.clients.set_remote_dtls(now, endpoint, setup, fingerprints);
             }
-            Output::InitialLastN { endpoint, last_n } => self.endpoints.set_initial_last_n(endpoint, last_n),
-            Output::SourcesChanged { endpoint, sources } => self.endpoints.set_sources(endpoint, sources),
+            Output::InitialLastN { endpoint, last_n } => self.clients.set_initial_last_n(endpoint, last_n),
+            Output::SourcesChanged { endpoint, sources } => self.clients.set_sources(endpoint, sources),
         }
     }
 
@@ -307,24 +309,24 @@ impl Actor {
             Event::EndpointRefused { endpoint, error } => self.colibri.handle_refused(endpoint, error),
             Event::Ice { endpoint, state, relayed, .. } => {
                 self.colibri.handle_ice(now, endpoint, state);
-                self.endpoints.handle_ice(now, endpoint, state, relayed);
+                self.clients.handle_ice(now, endpoint, state, relayed);
             }
             Event::IceRestart { endpoint, generation, outcome } => {
                 self.colibri.handle_ice_restart(now, endpoint, generation, outcome);
             }
-            Event::Dtls { endpoint, datagram } => self.endpoints.handle_dtls(now, endpoint, datagram),
+            Event::Dtls { endpoint, datagram } => self.clients.handle_dtls(now, endpoint, datagram),
             Event::Activity { endpoint, active } => {
                 self.colibri.handle_activity(now, endpoint, active);
-                self.endpoints.handle_activity(endpoint, active);
+                self.clients.handle_activity(endpoint, active);
             }
-            Event::DominantSpeaker { conference, recent } => self.endpoints.handle_speakers(conference, recent),
-            Event::ForwardedSources { endpoint, sources } => self.endpoints.handle_forwarded(endpoint, sources),
+            Event::DominantSpeaker { conference, recent } => self.clients.handle_speakers(conference, recent),
+            Event::ForwardedSources { endpoint, sources } => self.clients.handle_forwarded(endpoint, sources),
             Event::SourcesMapped { endpoint, announcement, sources } => {
-                self.endpoints.handle_mapped(endpoint, announcement, sources);
+                self.clients.handle_mapped(endpoint, announcement, sources);
             }
-            Event::Bandwidth { endpoint, bandwidth } => self.endpoints.handle_bandwidth(endpoint, bandwidth),
+            Event::Bandwidth { endpoint, bandwidth } => self.clients.handle_bandwidth(endpoint, bandwidth),
             Event::SourceDemand { endpoint, source, max_height } => {
-                self.endpoints.handle_demand(endpoint, source, max_height);
+                self.clients.handle_demand(endpoint, source, max_height);
             }
             Event::ServerAnswered { path, datagram } => {
                 self.discovery.handle_answer(now, path, &datagram);
@@ -338,32 +340,32 @@ impl Actor {
     // --- channel ----------------------------------------------------------------------------------------------
 
     fn handle_cut_off(&mut self, endpoint: EndpointId) {
-        tracing::warn!(%endpoint, "bridge channel cut off: the client does not read");
-        self.endpoints.handle_channel_closed(endpoint, Carrier::WebSocket);
+        tracing::warn!(%endpoint, "bridge channel closed: the client does not read");
+        self.clients.handle_channel_closed(endpoint, Carrier::WebSocket);
     }
 
     fn handle_channel(&mut self, event: ChannelEvent) {
         match event {
             ChannelEvent::Opened { endpoint, connection, sender } => {
-                if !self.endpoints.contains(endpoint) {
+                if !self.clients.contains(endpoint) {
                     // It expired while the client connected.
                     sender.close();
                     return;
                 }
                 self.websockets.insert(endpoint, connection, sender);
-                self.endpoints.handle_channel_opened(endpoint, Carrier::WebSocket);
+                self.clients.handle_channel_opened(endpoint, Carrier::WebSocket);
             }
             ChannelEvent::Message { endpoint, connection, message } => {
                 if !self.websockets.receive(endpoint, connection) {
                     return;
                 }
                 if let Some(message) = messages::decode(message) {
-                    self.endpoints.handle_message(Instant::now(), endpoint, Carrier::WebSocket, message);
+                    self.clients.handle_message(Instant::now(), endpoint, Carrier::WebSocket, message);
                 }
             }
             ChannelEvent::Closed { endpoint, connection } => {
                 if self.websockets.remove(endpoint, connection) {
-                    self.endpoints.handle_channel_closed(endpoint, Carrier::WebSocket);
+                    self.clients.handle_channel_closed(endpoint, Carrier::WebSocket);
                 }
             }
         }
@@ -373,13 +375,13 @@ impl Actor {
 
     fn handle_xmpp(&mut self, connection: usize, event: XmppEvent) {
         let now = Instant::now();
-        let request = self.shards.handle(now, connection, event);
+        let request = self.xmpp.handle(now, connection, event);
         // The focus asks at once, and holds a wrong answer against us for a minute.
         self.publish_health(now);
         self.join();
         if let Some(request) = request {
-            let standing = self.shards.standing(now, connection, request.from.as_ref());
-            if standing != Standing::Trusted && !self.shards.may_refuse(now) {
+            let standing = self.xmpp.standing(now, connection, request.from.as_ref());
+            if standing != Standing::Trusted && !self.xmpp.may_refuse(now) {
                 self.colibri.note_stranger();
                 return;
             }
@@ -392,15 +394,15 @@ impl Actor {
             let answer = requests::answer(now, &request, standing, context);
             // The endpoint exists for the worker and the channel before its transport is known outside.
             self.settle();
-            self.shards.answer(connection, answer);
+            self.xmpp.answer(connection, answer);
         }
     }
 
     fn join(&mut self) {
         // The first conference shall have the public address, too.
-        if !self.discovery.holds(Instant::now()) && self.shards.join_due() {
+        if !self.discovery.holds(Instant::now()) && self.xmpp.join_due() {
             let stats = self.make_report().to_element(SystemTime::now());
-            self.shards.join(&stats);
+            self.xmpp.join(&stats);
         }
     }
 
@@ -435,7 +437,7 @@ impl Actor {
     }
 
     fn debug(&self, view: View<'_>) -> Value {
-        let Some(conferences) = debug::conferences(&self.colibri, view, |id| self.endpoints.debug(id)) else {
+        let Some(conferences) = debug::conferences(&self.colibri, view, |id| self.clients.debug(id)) else {
             return Value::Null;
         };
         let health = self.publish.health.borrow().clone();
@@ -466,7 +468,7 @@ impl Actor {
         self.life.set_endpoints(now, self.colibri.endpoint_count());
         let stage = self.life.stage();
         if stage != self.announced {
-            tracing::info!(stage = stage.name(), endpoints = self.colibri.endpoint_count(), "shutdown goes on");
+            tracing::info!(stage = stage.name(), endpoints = self.colibri.endpoint_count(), "shutdown stage changed");
             self.announced = stage;
             self.colibri.set_graceful_shutdown(stage != Stage::Running);
             self.announce();
@@ -498,7 +500,7 @@ impl Actor {
             .health(now)
             .and_then(|()| self.addresses.health())
             .and_then(|()| self.probe.health())
-            .and_then(|()| self.shards.health());
+            .and_then(|()| self.xmpp.health());
         self.publish.health.send_if_modified(|known| {
             if *known == health {
                 return false;
@@ -513,9 +515,9 @@ impl Actor {
     }
 
     fn make_report(&self) -> Report {
-        let counters = self.endpoints.counters();
+        let counters = self.clients.counters();
         let stage = self.life.stage();
-        let ((connections, connected), (rooms, joined)) = (self.shards.connections(), self.shards.rooms());
+        let ((connections, connected), (rooms, joined)) = (self.xmpp.connections(), self.xmpp.rooms());
         Report {
             totals: self.colibri.totals(),
             traffic: self.traffic,
@@ -533,10 +535,10 @@ impl Actor {
             connected,
             rooms,
             joined,
-            xmpp_disconnects: self.shards.disconnects,
+            xmpp_disconnects: self.xmpp.disconnects,
             started: Some(self.started),
             threads: load::threads(),
-            silent_endpoints: self.endpoints.silent(),
+            silent_endpoints: self.clients.silent(),
             endpoints_disconnected: counters.disconnected,
             endpoints_reconnected: counters.reconnected,
             ice_succeeded: counters.ice_succeeded,
@@ -547,7 +549,7 @@ impl Actor {
             endpoints_without_channel: counters.without_channel,
             data_messages_received: counters.data_messages_received,
             data_messages_sent: counters.data_messages_sent,
-            paths: self.endpoints.paths(),
+            paths: self.clients.paths(),
             unmatched_feedback: self.workers.total(Counter::TransportFeedbackUnmatched),
             keyframes: self.workers.total(Counter::KeyframesReceived),
             layering_changes: self.workers.total(Counter::LayeringChanges),
@@ -564,8 +566,8 @@ impl Actor {
     fn held(&self) -> Held {
         Held {
             conferences: self.colibri.conference_count(),
-            endpoints: self.endpoints.len(),
-            timers: self.endpoints.timers(),
+            endpoints: self.clients.len(),
+            timers: self.clients.timers(),
             websockets: self.websockets.len(),
             channel_passwords: self.registry.len(),
         }
@@ -592,7 +594,7 @@ impl Actor {
 
     fn publish(&self, report: Report) {
         let time = SystemTime::now();
-        self.shards.publish(&report.to_element(time));
+        self.xmpp.publish(&report.to_element(time));
         self.publish.stats.send_replace(Value::Object(report.to_map(time)));
         self.publish.report.send_replace(report);
     }
@@ -600,13 +602,13 @@ impl Actor {
     /// Leaves the rooms, closes channels, stops the workers.
     async fn say_goodbye(mut self, mut xmpp: mpsc::Receiver<(usize, XmppEvent)>) {
         self.leaving = true;
-        self.shards.leave();
+        self.xmpp.leave();
         self.websockets.close_all();
         for worker in 0..self.workers.len() {
             self.workers.send(worker, Command::Shutdown);
         }
         // The connections close their streams when the last senders are gone.
-        drop(self.shards);
+        drop(self.xmpp);
         let _ = tokio::time::timeout(GOODBYE, async { while xmpp.recv().await.is_some() {} }).await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-/// Processor time that counts as full: beyond it latency suffers. The reference's.
+/// Processor time that counts as full: beyond it latency suffers. Jitsi Videobridge's value.
 const FULL: f64 = 0.9;
 /// How much a moment counts that others on this host work. Below [`FULL`]: a bridge that does nothing is never full,
 /// however busy its host is, since the kernel gives it its share when it has something to do. Near it: a bridge on a
@@ -172,7 +172,7 @@ mod tests {
         assert!(stress(100, 5) < 1.0, "nor one that does next to nothing");
         assert!(stress(100, 0) > stress(100, 0).min(stress(50, 0)) && stress(50, 0) > 0.4, "a quiet host is better");
         assert!(stress(100, 40) > 1.0, "with work of its own there it is");
-        assert!((stress(90, 90) - 1.0).abs() < 1e-9 && stress(45, 45) < stress(60, 45), "alone, as the reference");
+        assert!((stress(90, 90) - 1.0).abs() < 1e-9 && stress(45, 45) < stress(60, 45), "alone, as Jitsi Videobridge");
         assert!(stress(50, 80) <= 0.5 / FULL + 1e-9, "ticks are coarse: no more than the host worked");
     }
 

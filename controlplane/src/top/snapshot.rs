@@ -14,7 +14,7 @@ pub struct Snapshot {
     pub version: String,
     /// Whether the health check passes.
     pub healthy: bool,
-    /// Why not.
+    /// Reason of the unhealthy state.
     pub reason: Option<String>,
     /// Whether the bridge drains.
     pub drain: bool,

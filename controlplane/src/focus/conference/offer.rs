@@ -67,7 +67,7 @@ impl Features {
     }
 }
 
-/// A video format of the offer, with the numbers of the reference.
+/// A video format of the offer, with Jicofo's numbers.
 struct VideoFormat {
     id: u8,
     name: &'static str,
