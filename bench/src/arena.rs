@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::io::{IoChoice, IoLimits};
-use ringbridge_dataplane::ring::SrtpProfile;
+use ringbridge_dataplane::srtp::SrtpProfile;
 
 use crate::cores;
 use crate::generator::world::World;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use ringbridge_dataplane::ring::{MasterKey, SrtpProfile};
+use ringbridge_dataplane::srtp::{MasterKey, SrtpProfile};
 use ringbridge_dataplane::srtp::{Opener, Sealer};
 
 /// Keys that take turns, as receivers do.

@@ -6,10 +6,11 @@ use std::process::Command as Process;
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::demux::ufrag_prefix;
+use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
-use ringbridge_dataplane::ring::{
-    Command, FeedbackSsrcs, IceCredentials, MasterKey, NewEndpoint, SrtpKeys, SrtpProfile, WorkerLink,
-};
+use ringbridge_dataplane::link::WorkerLink;
+use ringbridge_dataplane::messages::{Command, FeedbackSsrcs, NewEndpoint};
+use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 use ringbridge_dataplane::stats::Counter;
 use ringbridge_dataplane::{Dataplane, DataplaneConfig};
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,7 @@ mod http;
 mod jicofo;
 mod prosody;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,8 +16,10 @@ use prosody::Prosody;
 use ringbridge_controlplane::bridge::{BridgeError, BridgeSettings, ShutdownSettings, run, run_on};
 use ringbridge_controlplane::colibri::elements::*;
 use ringbridge_controlplane::xmpp::{self, XmppEvent};
-use ringbridge_dataplane::ring::{Command, ControlLink, Event, links};
+use ringbridge_dataplane::link::{ControlLink, links};
+use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
+use ringbridge_dataplane::{Dataplane, DataplaneConfig};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_xmpp::Stanza;
@@ -97,7 +99,7 @@ fn has_all_of(ours: &serde_json::Value, recording: &str) {
     use serde_json::Value;
     let path = format!("{}/../../shared/fixtures/{recording}", env!("CARGO_MANIFEST_DIR"));
     let Ok(recorded) = std::fs::read_to_string(&path) else {
-        eprintln!("skipped: {path} is not here");
+        eprintln!("skipped in part: {path} is not here");
         return;
     };
     fn compare(ours: &Value, recorded: &Value, at: &str) -> usize {
@@ -452,11 +454,68 @@ async fn runs_over_the_real_data_plane() {
     let port = ice.candidates[0].port;
     assert_ne!(port, 0, "the bound port is advertised");
     assert!(std::net::UdpSocket::bind(("127.0.0.1", port)).is_err(), "and somebody has it");
-    // Still healthy after the workers have had time to stall.
-    tokio::time::sleep(Duration::from_secs(12)).await;
     let health: Element = "<healthcheck xmlns='http://jitsi.org/protocol/healthcheck'/>".parse().unwrap();
     let answer = jicofo.ask(&format!("{}/ringbridge-1", prosody::BREWERY), health).await;
     assert!(matches!(answer, Iq::Result { payload: None, .. }), "{answer:?}");
+    stop.send(true).unwrap();
+    timeout(WAIT, task).await.expect("an end").unwrap().unwrap();
+}
+
+/// A real worker that takes fewer endpoints than the bridge believes.
+#[tokio::test]
+async fn a_full_worker_is_found_out_and_then_refused_before_a_transport_is_given() {
+    let Some(server) = Prosody::start() else { return };
+    let mut jicofo = Jicofo::new(&server);
+    jicofo.join().await;
+    let mut dataplane = Dataplane::start(DataplaneConfig {
+        local_addresses: vec![Ipv4Addr::LOCALHOST.into()],
+        port: 0,
+        max_endpoints: 1,
+        ..DataplaneConfig::default()
+    })
+    .unwrap();
+    let links = dataplane.take_links().into_iter().map(|link| (link, dataplane.stats(0))).collect();
+    let (stop, stopped) = watch::channel(false);
+    let settings = settings(&server);
+    let rest = settings.rest_listen;
+    let task = tokio::spawn(run_on(settings, links, stopped));
+    while jicofo.stat("healthy").await != "true" {}
+
+    let join = |meeting: &str, first, id: &str| ConferenceModify {
+        create: first,
+        endpoints: vec![create(id)],
+        ..ConferenceModify::new(meeting)
+    };
+    jicofo.modify(join("m", true, "aaaa")).await.expect("room for one");
+    jicofo.modify(join("m", false, "bbbb")).await.expect("nobody knows yet");
+    // The focus learns by its next request that it has to invite that one again, and there the bridge is full.
+    let update = || ConferenceModify {
+        endpoints: vec![Endpoint { sources: Some(Sources::default()), ..Endpoint::new("bbbb") }],
+        ..ConferenceModify::new("m")
+    };
+    let told = async {
+        loop {
+            match jicofo.modify(update()).await {
+                Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => return error,
+            }
+        }
+    };
+    let unknown = ColibriError { reason: Some(Reason::UnknownEndpoint), endpoint: Some(Endpoint::new("bbbb")) };
+    let told = timeout(WAIT, told).await.expect("told in time");
+    assert_eq!(told, (DefinedCondition::ItemNotFound, Some(unknown)));
+    for (meeting, first) in [("m", false), ("n", true)] {
+        let refused = jicofo.modify(join(meeting, first, "cccc")).await.unwrap_err();
+        assert_eq!(refused, (DefinedCondition::ResourceConstraint, None));
+    }
+    let metrics = http::get(rest, "/metrics").await;
+    for line in ["{reason=\"revoked\"} ", "{reason=\"endpoints\"} "] {
+        assert!(metrics.contains(&format!("ringbridge_colibri_refused{line}")), "{metrics}");
+    }
+    // Room is made, and found.
+    let expire = Endpoint { expire: true, ..Endpoint::new("aaaa") };
+    jicofo.modify(ConferenceModify { endpoints: vec![expire], ..ConferenceModify::new("m") }).await.unwrap();
+    jicofo.modify(join("n", true, "cccc")).await.expect("room again");
     stop.send(true).unwrap();
     timeout(WAIT, task).await.expect("an end").unwrap().unwrap();
 }

@@ -6,8 +6,10 @@ use ringbridge_controlplane::colibri::bridge::{ColibriBridge, ColibriConfig, Out
 use ringbridge_controlplane::colibri::elements::*;
 use ringbridge_controlplane::colibri::refusal::Refusal;
 use ringbridge_controlplane::colibri::transport::LocalTransport;
+use ringbridge_dataplane::Capacity;
+use ringbridge_dataplane::ice::IceState;
 use ringbridge_dataplane::ids::EndpointId;
-use ringbridge_dataplane::ring::{Command, IceState};
+use ringbridge_dataplane::messages::{Command, CreateError};
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::stanza_error::DefinedCondition;
 
@@ -26,6 +28,10 @@ impl Fixture {
     }
 
     fn with(workers: usize, spill_endpoints: usize, sctp: bool) -> Self {
+        Self::taking(Capacity::default(), workers, spill_endpoints, sctp)
+    }
+
+    fn taking(capacity: Capacity, workers: usize, spill_endpoints: usize, sctp: bool) -> Self {
         let now = Instant::now();
         let config = ColibriConfig {
             transport: LocalTransport {
@@ -39,6 +45,7 @@ impl Fixture {
             },
             workers,
             spill_endpoints,
+            capacity,
             audio_ssrcs: 50,
             video_ssrcs: 50,
             sctp,
@@ -651,7 +658,7 @@ fn sources_groups_and_names_without_end_are_cut() {
     let set =
         commands.iter().find_map(|c| if let Command::SetSources { sources, .. } = c { Some(sources) } else { None });
     let set = set.expect("set");
-    assert_eq!((set.len(), set[0].encodings.len()), (32, 16));
+    assert_eq!((set.len(), set[0].encodings.len()), (Capacity::default().sources_per_endpoint, 16));
     assert!(set.iter().all(|source| source.name.len() < 20));
 }
 
@@ -782,15 +789,101 @@ fn ids_are_bounded_and_the_bridges_own_is_nobodys() {
 #[test]
 fn endpoints_of_a_conference_are_bounded() {
     let mut fixture = Fixture::with_endpoint();
-    for n in 1..2_000 {
+    let most = Capacity::default().endpoints_per_conference;
+    for n in 1..most {
         fixture
             .send(&format!("<conference-modify meeting-id='m'>{}</conference-modify>", create(&format!("e{n}"))))
             .unwrap();
     }
     let refusal = fixture.refused(&format!("<conference-modify meeting-id='m'>{}</conference-modify>", create("more")));
-    is(&refusal, DefinedCondition::ResourceConstraint, None);
+    // Another bridge would not take it either: the newcomer alone fails, and nobody moves.
+    is(&refusal, DefinedCondition::BadRequest, None);
+    assert_eq!(fixture.bridge.totals().beyond.conference_endpoints, 1);
     let other = format!("<conference-modify meeting-id='n' create='true'>{}</conference-modify>", create("more"));
     fixture.send(&other).expect("another conference has room");
+}
+
+fn join(meeting: &str, first: bool, id: &str) -> String {
+    let first = if first { "create='true'" } else { "" };
+    format!("<conference-modify meeting-id='{meeting}' {first}>{}</conference-modify>", create(id))
+}
+
+#[test]
+fn a_bridge_without_room_refuses_before_it_gives_a_transport() {
+    let capacity = Capacity { endpoints_per_worker: 2, ..Capacity::default() };
+    let mut fixture = Fixture::taking(capacity, 2, 50, true);
+    fixture.send(&join("m", true, "a")).unwrap();
+    for id in ["b", "c", "d"] {
+        assert!(fixture.bridge.has_room());
+        fixture.send(&join("m", false, id)).expect(id);
+    }
+    assert!(!fixture.bridge.has_room());
+    fixture.outputs();
+    // Jicofo and our focus take the conference to another bridge.
+    is(&fixture.refused(&join("m", false, "e")), DefinedCondition::ResourceConstraint, None);
+    is(&fixture.refused(&join("n", true, "e")), DefinedCondition::ResourceConstraint, None);
+    assert!(fixture.outputs().is_empty(), "a refused request changes nothing");
+    assert_eq!(fixture.bridge.conference_count(), 1, "no conference that nobody can be in");
+    let totals = fixture.bridge.totals();
+    assert_eq!((totals.beyond.endpoints, totals.refused, totals.endpoints), (2, 0, 4));
+    // Updates are served as before, and whoever leaves makes room.
+    fixture
+        .send("<conference-modify meeting-id='m'><endpoint id='a'><transport/></endpoint></conference-modify>")
+        .unwrap();
+    fixture.send("<conference-modify meeting-id='m'><endpoint id='b' expire='true'/></conference-modify>").unwrap();
+    fixture.send(&join("n", true, "e")).expect("room");
+}
+
+#[test]
+fn an_endpoint_that_its_worker_refuses_is_expired_and_its_focus_told() {
+    let mut fixture = Fixture::with_endpoint();
+    let reply = fixture.send(&join("m", false, "b")).unwrap();
+    assert!(reply.endpoints[0].transport.is_some());
+    fixture.outputs();
+    // The worker knows better than we what it takes.
+    fixture.bridge.handle_refused(EndpointId(2), CreateError::WorkerFull);
+    let outputs = fixture.outputs();
+    let gone = |o: &Output| matches!(o, Output::EndpointExpired { label, .. } if label == "b");
+    assert!(outputs.iter().any(gone), "its channel and its DTLS session end: {outputs:?}");
+    let refusal = fixture.refused(
+        "<conference-modify meeting-id='m'><endpoint id='b'><transport/><sources/></endpoint></conference-modify>",
+    );
+    is(&refusal, DefinedCondition::ItemNotFound, Some(Reason::UnknownEndpoint));
+    assert_eq!(refusal.endpoint.as_deref(), Some("b"), "that one is invited again, and nobody else");
+    is(&fixture.refused(&join("m", false, "b")), DefinedCondition::ResourceConstraint, None);
+    assert_eq!((fixture.bridge.totals().revoked, fixture.bridge.endpoint_count()), (1, 1));
+    // The only worker has room again when somebody leaves it.
+    fixture.send("<conference-modify meeting-id='m'><endpoint id='a' expire='true'/></conference-modify>").unwrap();
+    fixture.send(&join("n", true, "b")).expect("room");
+    // Other errors are about that endpoint, and the worker takes others.
+    fixture.outputs();
+    for (id, error) in [(3, CreateError::Taken), (4, CreateError::ConferenceFull), (5, CreateError::UnknownConference)]
+    {
+        fixture.bridge.handle_refused(EndpointId(id), error);
+        fixture.send(&join("n", false, "b")).expect("room");
+    }
+    fixture.bridge.handle_refused(EndpointId(3), CreateError::Taken);
+    assert_eq!((fixture.bridge.totals().revoked, fixture.bridge.endpoint_count()), (4, 1), "once each");
+}
+
+#[test]
+fn sources_that_no_worker_would_forward_are_left_out() {
+    let mut fixture = Fixture::with_endpoint();
+    let most = Capacity::default().sources_per_endpoint;
+    let source = |n: usize| {
+        format!(
+            "<media-source type='audio' id='a-a{n}'><source xmlns='urn:xmpp:jingle:apps:rtp:ssma:0' ssrc='{}'/></media-source>",
+            100 + n
+        )
+    };
+    let sources: String = (0..most + 3).map(source).collect();
+    let update = format!(
+        "<conference-modify meeting-id='m'><endpoint id='a'><sources>{sources}</sources></endpoint></conference-modify>"
+    );
+    fixture.send(&update).expect("an update is never refused for it");
+    let commands = fixture.commands();
+    let [Command::SetSources { sources, .. }] = &commands[..] else { panic!("{commands:?}") };
+    assert_eq!((sources.len(), fixture.bridge.totals().left_out), (most, 3));
 }
 
 /// Our focus tells which sources a client does not know yet.

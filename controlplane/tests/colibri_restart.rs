@@ -7,8 +7,9 @@ use ringbridge_controlplane::colibri::elements::*;
 use ringbridge_controlplane::colibri::refusal::Refusal;
 use ringbridge_controlplane::colibri::restart::RestartTotals;
 use ringbridge_controlplane::colibri::transport::LocalTransport;
+use ringbridge_dataplane::ice::{IceState, RestartOutcome};
 use ringbridge_dataplane::ids::EndpointId;
-use ringbridge_dataplane::ring::{Command, IceState, RestartOutcome};
+use ringbridge_dataplane::messages::Command;
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::stanza_error::DefinedCondition;
 
@@ -40,6 +41,7 @@ impl Fixture {
             },
             workers: 3,
             spill_endpoints: 50,
+            capacity: Default::default(),
             audio_ssrcs: 50,
             video_ssrcs: 50,
             sctp: true,

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use ringbridge_controlplane::transport::{Certificate, DtlsError, DtlsOutput, DtlsRole, DtlsSession, Fingerprint};
-use ringbridge_dataplane::ring::{SrtpKeys, SrtpProfile};
+use ringbridge_dataplane::srtp::{SrtpKeys, SrtpProfile};
 use webrtc_util::KeyingMaterialExporter;
 use webrtc_util::conn::Conn;
 

@@ -12,7 +12,7 @@ use jicofo::{Jicofo, create};
 use prosody::Prosody;
 use ringbridge_controlplane::bridge::run_on;
 use ringbridge_controlplane::colibri::elements::*;
-use ringbridge_dataplane::ring::links;
+use ringbridge_dataplane::link::links;
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use tokio::sync::watch;
 use tokio::time::timeout;

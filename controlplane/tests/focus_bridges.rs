@@ -81,6 +81,88 @@ fn a_dead_bridge_is_left_at_once() {
     assert!(!world.says_no_bridge(ROOM));
 }
 
+const FULL: Answers = Answers::Error("resource-constraint", None);
+
+#[test]
+fn a_conference_leaves_a_bridge_that_is_full() {
+    // From the start, and when the third one joins.
+    for members in [0, 2] {
+        let mut world = World::new();
+        world.add_bridge("jvb1", &[("stress_level", "0")]);
+        world.add_bridge("jvb2", &[]);
+        for nick in ["alice", "bob"].into_iter().take(members) {
+            world.join(ROOM, nick, |_| {});
+            assert!(world.bridge("jvb2").requests.is_empty());
+        }
+        world.bridge("jvb1").answers = FULL;
+        for nick in ["alice", "bob", "carol"].into_iter().skip(members) {
+            world.join(ROOM, nick, |_| {});
+        }
+        for nick in ["alice", "bob", "carol"] {
+            assert_eq!(bridge_of(&mut world, nick), "jvb2", "{nick}");
+        }
+        assert!(world.bridge("jvb1").meetings.is_empty(), "nothing stays behind");
+        assert_eq!(world.focus.stats(world.now)["refused"]["bridge_full"], 1);
+        // The next conference does not try it; a later one does.
+        let asked = world.bridge("jvb1").requests.len();
+        for nick in ["dave", "erin"] {
+            world.join("other@conference.meet.test", nick, |_| {});
+        }
+        assert_eq!(world.bridge("jvb1").requests.len(), asked);
+        world.pass(20);
+        world.bridge("jvb1").answers = Answers::Well;
+        for nick in ["fay", "gus"] {
+            world.join("third@conference.meet.test", nick, |_| {});
+        }
+        assert!(world.bridge("jvb1").requests.len() > asked);
+    }
+}
+
+#[test]
+fn where_no_bridge_has_room_the_others_stay_and_the_newcomer_waits() {
+    // The second reports that it has no room either.
+    for second in [None, Some(("jvb2", &[("stress_level", "1.0")] as &[(&str, &str)]))] {
+        let mut world = World::new();
+        world.add_bridge("jvb1", &[]);
+        if let Some((nick, stats)) = second {
+            world.add_bridge(nick, stats);
+        }
+        world.join(ROOM, "alice", |_| {});
+        world.join(ROOM, "bob", |_| {});
+        world.bridge("jvb1").answers = FULL;
+        world.join(ROOM, "carol", |_| {});
+        for nick in ["alice", "bob"] {
+            let client = world.client(ROOM, nick).clone();
+            assert!(!client.actions().contains(&"session-terminate"), "{nick}: {:?}", client.actions());
+        }
+        assert!(world.client(ROOM, "carol").jingles.is_empty() && !world.says_no_bridge(ROOM));
+        let asked = world.bridge("jvb1").requests.len();
+        world.pass(19);
+        assert_eq!(world.bridge("jvb1").requests.len(), asked);
+        world.bridge("jvb1").answers = Answers::Well;
+        world.pass(2);
+        assert_eq!(bridge_of(&mut world, "carol"), "jvb1");
+        assert_eq!((offers(&mut world, "alice"), offers(&mut world, "carol")), (1, 1));
+    }
+}
+
+#[test]
+fn a_conference_that_finds_the_only_bridge_full_waits_for_room() {
+    let mut world = World::new();
+    world.add_bridge("jvb1", &[]);
+    world.bridge("jvb1").answers = FULL;
+    world.join(ROOM, "alice", |_| {});
+    world.join(ROOM, "bob", |_| {});
+    assert!(world.says_no_bridge(ROOM));
+    assert!(world.bridge("jvb1").meetings.is_empty());
+    world.bridge("jvb1").answers = Answers::Well;
+    world.pass(25);
+    assert!(!world.says_no_bridge(ROOM));
+    for nick in ["alice", "bob"] {
+        assert_eq!((offers(&mut world, nick), bridge_of(&mut world, nick).as_str()), (1, "jvb1"));
+    }
+}
+
 #[test]
 fn the_only_bridge_dies_and_comes_back() {
     let mut world = call(&[("jvb1", &[])]);

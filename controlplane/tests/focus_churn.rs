@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use ringbridge_controlplane::colibri::bridge::{ColibriBridge, ColibriConfig, Output};
 use ringbridge_controlplane::colibri::debug::{View, conferences};
 use ringbridge_controlplane::colibri::transport::LocalTransport;
-use ringbridge_dataplane::ring::IceState;
+use ringbridge_dataplane::ice::IceState;
 
 const ROOMS: [&str; 2] = ["one@conference.meet.test", "two@conference.meet.test"];
 const MOST: usize = 20;
@@ -45,6 +45,7 @@ impl Churn {
             transport,
             workers: 2,
             spill_endpoints: 50,
+            capacity: Default::default(),
             audio_ssrcs: 50,
             video_ssrcs: 50,
             sctp: true,

@@ -176,8 +176,6 @@ async fn inside() {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     assert!(answers(&first, SECOND).await, "the older endpoint is served still");
-    // Longer than a probe of the address that left would take to fail.
-    tokio::time::sleep(Duration::from_secs(12)).await;
     assert!(health().await.starts_with("HTTP/1.1 200"), "{}", health().await);
 
     // It returns: told again, and its socket is still there.

@@ -427,7 +427,7 @@ fn a_nat_that_changes_ports_is_named_in_one_line() {
 fn participant(host: Option<&str>, xmpp: (&str, u16), local: &str) -> Option<Child> {
     let load = std::path::Path::new(env!("CARGO_BIN_EXE_ringbridge")).with_file_name("ringbridge-load");
     if !load.is_file() {
-        eprintln!("skipped: {} is not built (cargo build -p ringbridge-load)", load.display());
+        eprintln!("skipped in part: {} is not built (cargo build -p ringbridge-load)", load.display());
         return None;
     }
     let mut command = match host {

@@ -357,7 +357,7 @@ fn a_process_that_was_stopped_goes_on() {
     let mut waiting = TcpStream::connect(("127.0.0.1", ports.0[1])).expect("listens");
     tell(&child.0, "-STOP");
     waiting.write_all(b"GET /about/version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(1));
     tell(&child.0, "-CONT");
     let (mut answer, asked) = (String::new(), Instant::now());
     waiting.read_to_string(&mut answer).expect("answered");

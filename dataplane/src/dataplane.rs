@@ -13,8 +13,9 @@ use crate::io::{
     Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Steering, Uring, bind_sockets, pin_to_core,
     probe,
 };
+use crate::link::{self, ControlLink, Wakeup, WorkerLink};
+use crate::messages::Command;
 use crate::peers::{Peers, mesh};
-use crate::ring::{self, Command, ControlLink, Wakeup, WorkerLink};
 use crate::stats::WorkerStats;
 use crate::worker::{Worker, WorkerConfig};
 
@@ -78,6 +79,46 @@ impl Default for DataplaneConfig {
             event_ring: 4096,
             handover_ring: 1024,
         }
+    }
+}
+
+/// What a dataplane takes at most. Whoever asks for more is told by [`ring::Event::EndpointRefused`], or, of sources, not at
+/// all: what is beyond the bound is left out and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// Endpoints that live on one worker.
+    pub endpoints_per_worker: usize,
+    /// Endpoints of one conference, on all of its workers together.
+    pub endpoints_per_conference: usize,
+    /// Sources that one endpoint publishes at a time.
+    pub sources_per_endpoint: usize,
+}
+
+impl DataplaneConfig {
+    /// What it takes at most.
+    pub fn capacity(&self) -> Capacity {
+        let forwarder = self.forwarder();
+        Capacity {
+            endpoints_per_worker: self.max_endpoints,
+            endpoints_per_conference: forwarder.max_endpoints_per_conference,
+            sources_per_endpoint: forwarder.max_sources_per_endpoint,
+        }
+    }
+
+    fn forwarder(&self) -> ForwarderConfig {
+        ForwarderConfig {
+            rewrite: self.rewrite,
+            congestion_control: self.congestion_control,
+            bandwidth: self.bandwidth,
+            loudest_only: self.loudest_only,
+            ..ForwarderConfig::default()
+        }
+    }
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        DataplaneConfig::default().capacity()
     }
 }
 
@@ -178,7 +219,7 @@ impl Dataplane {
         let mut links = Vec::new();
         let mut controls = Vec::new();
         for worker in 0..config.workers {
-            let (link, control) = ring::links(worker, config.command_ring, config.event_ring)?;
+            let (link, control) = link::links(worker, config.command_ring, config.event_ring)?;
             links.push(link);
             controls.push(control);
         }
@@ -206,13 +247,7 @@ impl Dataplane {
                 batch: config.limits.batch,
                 max_addresses: config.max_endpoints.saturating_mul(ADDRESSES_PER_ENDPOINT),
                 steering: steering.clone(),
-                forwarder: ForwarderConfig {
-                    rewrite: config.rewrite,
-                    congestion_control: config.congestion_control,
-                    bandwidth: config.bandwidth,
-                    loudest_only: config.loudest_only,
-                    ..ForwarderConfig::default()
-                },
+                forwarder: config.forwarder(),
             };
             let start = WorkerStart {
                 config: worker_config,

@@ -1,6 +1,6 @@
 //! Which endpoint a datagram belongs to: by first byte (RFC 7983), ufrag, and verified address pair.
 
-use crate::io::Path;
+use crate::datagram::Path;
 
 /// Digits of a worker's tag, one character each.
 const TAGS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";

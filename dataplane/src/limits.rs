@@ -9,21 +9,12 @@ use crate::budget::Budget;
 /// DTLS datagrams of one endpoint that reach the control plane. A handshake has about ten; data channels come next.
 pub type DtlsDatagrams = Budget<200, 100>;
 
-/// Authentic STUN requests of one endpoint. A browser sends twenty a second while it looks for a path, and fewer then.
-pub type StunRequests = Budget<100, 200>;
-
 /// Lines of the log that participants can cause, per worker. The counters go on.
 pub type Complaints = Budget<1, 10>;
 
 /// Sources that one endpoint may publish one after the other, those apart that come back with their SSRCs: every receiver has to
 /// remember how far it got on the SSRCs of each until its keys change, and has room for so many.
 pub const MAX_PUBLISHED: u32 = 128;
-
-/// Requests with a wrong MESSAGE-INTEGRITY for one endpoint that are found out: from paths that it has not shown to be its own,
-/// and from those that it has. Then no request from there is looked at for a while.
-pub type ForgedRequests = Budget<50, 100>;
-/// See [`ForgedRequests`].
-pub type ForgedOnKnownPaths = Budget<200, 400>;
 
 /// What an endpoint's RTCP costs, in units of about a tenth of a microsecond; see [`rtcp`]. A receiver of fifty videos that loses
 /// a fifth of its packets takes a tenth of it.

@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 
+use crate::datagram::{MAX_DATAGRAM, Path};
 use crate::ids::EndpointId;
-use crate::io::{MAX_DATAGRAM, Path};
-use crate::ring::Wakeup;
+use crate::link::Wakeup;
 
 /// Notes that wait for room in one ring; further ones are refused.
 const MAX_WAITING: usize = 4096;

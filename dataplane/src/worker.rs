@@ -1,6 +1,7 @@
 //! A worker: receives, demultiplexes, forwards, sends. `Worker` is sans-I/O; `Worker::run` drives it.
 
 mod endpoints;
+mod ice_drops;
 mod outbox;
 mod questions;
 #[cfg(test)]
@@ -16,13 +17,16 @@ use ring::rand::SystemRandom;
 
 use crate::conference::{Forwarder, ForwarderConfig};
 use crate::congestion::shedding::LoadMeter;
+use crate::datagram::{PacketSink, Path};
 use crate::demux::{AddressTable, EndpointIndex, Owner, Protocol, ufrag_prefix, worker_of_ufrag};
 use crate::ice::stun::{Class, Message};
 use crate::ice::{Agent, AgentConfig, AgentEvent, Context, Session, SessionEvent, transaction_owner};
+use crate::ice::{IceCredentials, IceState, RestartOutcome};
 use crate::ids::{ConferenceId, EndpointId};
-use crate::io::{Flush, PacketIo, PacketSink, Path, Steering};
+use crate::io::{Flush, PacketIo, Steering};
+use crate::link::ControlLink;
+use crate::messages::{Command, CreateError, Event, NewEndpoint};
 use crate::peers::{PeerMessage, Peers};
-use crate::ring::{Command, ControlLink, Event, IceCredentials, IceState, NewEndpoint, RestartOutcome};
 use crate::stats::{Counter, WorkerStats};
 
 use endpoints::{Endpoint, Endpoints};
@@ -479,13 +483,30 @@ impl Worker {
     }
 
     fn create_endpoint(&mut self, now: Instant, new: Box<NewEndpoint>) {
+        let endpoint = new.endpoint;
+        if let Err(error) = self.add_endpoint(&new) {
+            self.stats.count(error.counter());
+            return self.outbox.send(Event::EndpointRefused { endpoint, error }, &mut self.link, &self.stats);
+        }
+        self.forwarder.handle_command(now, Command::CreateEndpoint(new));
+        let slot = self.forwarder.slot(endpoint);
+        if slot.is_none() {
+            // The forwarder has told why.
+            self.remove_endpoint(endpoint);
+        } else if let Some(endpoint) = self.endpoints.index_of(endpoint).and_then(|index| self.endpoints.get_mut(index))
+        {
+            endpoint.slot = slot;
+        }
+    }
+
+    fn add_endpoint(&mut self, new: &NewEndpoint) -> Result<(), CreateError> {
         let NewEndpoint { conference, endpoint: id, .. } = *new;
         if !self.conferences.contains(&conference) {
-            return self.stats.count(Counter::DropCommandUnknown);
+            return Err(CreateError::UnknownConference);
         }
         if self.endpoints.len() >= self.config.max_endpoints {
             tracing::warn!(endpoint = %new.label, limit = self.config.max_endpoints, "worker has no room for an endpoint");
-            return self.stats.count(Counter::DropTableFull);
+            return Err(CreateError::WorkerFull);
         }
         if !new.ice.ufrag.starts_with(ufrag_prefix(self.config.index)) {
             tracing::warn!(endpoint = %new.label, worker = self.config.index, "ufrag lacks the tag of its worker");
@@ -498,15 +519,14 @@ impl Worker {
             sockets: Arc::clone(&self.config.sockets),
         };
         let ice = Session::new(Agent::new(config, &self.random));
-        if !self.endpoints.insert(Endpoint::new(id, conference, new.label.clone(), ice)) {
+        // A remote endpoint of that id is known to the forwarder only.
+        if self.forwarder.slot(id).is_some()
+            || !self.endpoints.insert(Endpoint::new(id, conference, new.label.clone(), ice))
+        {
             tracing::error!(endpoint = %new.label, "endpoint id or ufrag is taken; endpoint refused");
-            return self.stats.count(Counter::DropCommandUnknown);
+            return Err(CreateError::Taken);
         }
-        self.forwarder.handle_command(now, Command::CreateEndpoint(new));
-        let slot = self.forwarder.slot(id);
-        if let Some(endpoint) = self.endpoints.index_of(id).and_then(|index| self.endpoints.get_mut(index)) {
-            endpoint.slot = slot;
-        }
+        Ok(())
     }
 
     fn restart_ice(&mut self, now: Instant, id: EndpointId, generation: u32, local: IceCredentials) {

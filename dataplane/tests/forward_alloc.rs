@@ -12,9 +12,10 @@ use forward_call::{
     with_extension,
 };
 use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
+use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
-use ringbridge_dataplane::ring::{Command, Event, IceCredentials, NewEndpoint, SsrcRewriting};
+use ringbridge_dataplane::messages::{Command, Event, NewEndpoint, SsrcRewriting};
 use ringbridge_dataplane::rtcp::TwccRecorder;
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use webrtc_util::marshal::Marshal;

@@ -10,7 +10,7 @@ use forward_call::*;
 use ringbridge_dataplane::conference::ForwarderConfig;
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::*;
-use ringbridge_dataplane::ring::Event;
+use ringbridge_dataplane::messages::Event;
 use ringbridge_dataplane::rtcp::TwccRecorder;
 use ringbridge_dataplane::stats::Counter;
 use webrtc_util::marshal::MarshalSize;

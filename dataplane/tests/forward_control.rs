@@ -7,7 +7,7 @@ use std::time::Duration;
 use forward_call::*;
 use ringbridge_dataplane::conference::{ForwarderConfig, LoudestOnly};
 use ringbridge_dataplane::media::{AudioSubscription, ReceiverConstraints, VideoConstraint};
-use ringbridge_dataplane::ring::{Command, Event};
+use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::Counter;
 use rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;

@@ -12,7 +12,7 @@ use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::{
     AudioSubscription, Media, MediaKind, ReceiverConstraints, VideoConstraint, VideoType,
 };
-use ringbridge_dataplane::ring::{Command, Event};
+use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::Counter;
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};

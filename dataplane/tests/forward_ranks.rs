@@ -6,7 +6,7 @@ use forward_call::*;
 use ringbridge_dataplane::conference::ForwarderConfig;
 use ringbridge_dataplane::congestion::shedding::Shedding;
 use ringbridge_dataplane::media::*;
-use ringbridge_dataplane::ring::{Command, Event};
+use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::Counter;
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtcp::sender_report::SenderReport;

@@ -6,7 +6,7 @@ use forward_call::*;
 use proptest::prelude::*;
 use ringbridge_dataplane::conference::ForwarderConfig;
 use ringbridge_dataplane::media::{Media, MediaKind};
-use ringbridge_dataplane::ring::Command;
+use ringbridge_dataplane::messages::Command;
 use ringbridge_dataplane::stats::Counter;
 
 fn three() -> Call {

@@ -5,7 +5,7 @@ mod forward_call;
 use forward_call::*;
 use ringbridge_dataplane::conference::ForwarderConfig;
 use ringbridge_dataplane::ids::EndpointId;
-use ringbridge_dataplane::ring::{Command, Event};
+use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::Counter;
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtcp::sender_report::SenderReport;

@@ -6,7 +6,7 @@ mod forward_call;
 use forward_call::*;
 use ringbridge_dataplane::media::MediaKind::{Audio, Video};
 use ringbridge_dataplane::media::*;
-use ringbridge_dataplane::ring::{Command, Event, MappedSource, SsrcRewriting};
+use ringbridge_dataplane::messages::{Command, Event, MappedSource, SsrcRewriting};
 use ringbridge_dataplane::stats::Counter;
 use rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;

@@ -3,7 +3,7 @@
 mod forward_call;
 
 use forward_call::*;
-use ringbridge_dataplane::ring::{Command, Event};
+use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::Counter;
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 

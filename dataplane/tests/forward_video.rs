@@ -4,7 +4,7 @@ mod forward_call;
 
 use forward_call::*;
 use proptest::prelude::*;
-use ringbridge_dataplane::ring::{Command, Event};
+use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::Counter;
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};

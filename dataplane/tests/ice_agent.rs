@@ -11,9 +11,9 @@ use is::{Candidate, IceAgent, IceAgentEvent, IceCreds, Protocol};
 use ring::rand::SystemRandom;
 use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
 use ringbridge_dataplane::ice::{Agent, AgentConfig, AgentEvent, Context, MAX_PAIRS};
+use ringbridge_dataplane::ice::{IceCredentials, RemoteCandidate};
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::io::{MAX_DATAGRAM, Path};
-use ringbridge_dataplane::ring::{IceCredentials, RemoteCandidate};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 
 const BRIDGE: &str = "192.0.2.1:10000";

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use ringbridge_dataplane::ring::{MasterKey, SrtpProfile};
+use ringbridge_dataplane::srtp::{MasterKey, SrtpProfile};
 use ringbridge_dataplane::srtp::{OpenError, Opener, Sealer};
 use webrtc_srtp::context::Context;
 use webrtc_srtp::protection_profile::ProtectionProfile;

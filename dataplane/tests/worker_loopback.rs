@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::io::IoChoice;
-use ringbridge_dataplane::ring::{Command, Event};
+use ringbridge_dataplane::messages::{Command, CreateError, Event};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use ringbridge_dataplane::{Dataplane, DataplaneConfig, StartError};
 use webrtc_ice::agent::Agent;
@@ -118,6 +118,8 @@ fn the_number_of_endpoints_is_bounded() {
     }
     wait_for(&stats, Counter::DropCommandUnknown, 1);
     assert_eq!(stats.get(Counter::DropTableFull), 1);
+    let refused = Event::EndpointRefused { endpoint: EndpointId(3), error: CreateError::WorkerFull };
+    assert_eq!(links[0].poll_event(), Some(refused));
     links[0].send(Command::ExpireEndpoint { endpoint: EndpointId(1) }).unwrap();
     create_endpoint(&mut links[0], 1, 3);
     let mut clients = [Client::new(dataplane.local_addresses()[0], 0, 3)];
@@ -329,7 +331,7 @@ async fn webrtc_ice_connects() {
 fn events_wake_the_control_plane_and_commands_wake_the_worker() {
     let (dataplane, mut links) = start(IoChoice::Mmsg, 1);
     let link = &mut links[0];
-    let readable = |link: &ringbridge_dataplane::ring::WorkerLink| {
+    let readable = |link: &ringbridge_dataplane::link::WorkerLink| {
         let path = format!("/proc/self/fdinfo/{}", link.event_fd().as_raw_fd());
         let info = std::fs::read_to_string(path).unwrap();
         let count = info.lines().find_map(|line| line.strip_prefix("eventfd-count:")).unwrap();
@@ -365,8 +367,12 @@ fn a_shutdown_command_ends_the_worker_and_the_heartbeat_stops() {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !links[0].is_closed() {
         assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(2));
     }
     assert_eq!(dataplane.health().dead_worker(), None, "it was asked to end");
+    let ended = stats.get(Counter::LoopTurns);
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(stats.get(Counter::LoopTurns), ended, "the heartbeat stops");
 }
 
 #[test]

@@ -5,11 +5,13 @@ mod worker_client;
 
 use bytes::Bytes;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::media::{
     Encoding, HeaderExtension, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint,
     VideoType,
 };
-use ringbridge_dataplane::ring::{Command, MasterKey, SrtpKeys, SrtpProfile, WorkerLink};
+use ringbridge_dataplane::messages::Command;
+use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 use ringbridge_dataplane::stats::Counter;
 use rtp::codecs::vp8::Vp8Packet;
 use rtp::packetizer::Depacketizer;

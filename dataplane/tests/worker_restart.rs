@@ -5,9 +5,11 @@ mod worker_client;
 use std::time::{Duration, Instant};
 
 use is::{Candidate, IceAgent, IceCreds, Protocol};
+use ringbridge_dataplane::ice::{IceCredentials, RestartOutcome};
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::io::IoChoice;
-use ringbridge_dataplane::ring::{Command, Event, IceCredentials, RestartOutcome, WorkerLink};
+use ringbridge_dataplane::link::WorkerLink;
+use ringbridge_dataplane::messages::{Command, Event};
 use worker_client::*;
 
 fn dtls(n: u8) -> Vec<u8> {

@@ -11,7 +11,7 @@ use ringbridge_controlplane::bridge::fuzzing::{Channels, Said};
 use ringbridge_controlplane::channel::ClientMessage;
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::{Encoding, MediaKind, SourceDescription, VideoType};
-use ringbridge_dataplane::ring::Command;
+use ringbridge_dataplane::messages::Command;
 
 /// Names of the senders.
 const LABELS: [&str; 4] = ["alice", "bob", "visitor", "stranger"];

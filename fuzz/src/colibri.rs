@@ -14,9 +14,10 @@ use ringbridge_controlplane::colibri::bridge::{ColibriBridge, ColibriConfig, Out
 use ringbridge_controlplane::colibri::elements::{ConferenceModified, ConferenceModify};
 use ringbridge_controlplane::colibri::transport::LocalTransport;
 use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
+use ringbridge_dataplane::ice::IceState;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::media::VideoType;
-use ringbridge_dataplane::ring::{Command, IceState};
+use ringbridge_dataplane::messages::Command;
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use tokio_xmpp::minidom::Element;
 
@@ -51,6 +52,7 @@ fn config() -> ColibriConfig {
         },
         workers: WORKERS,
         spill_endpoints: 3,
+        capacity: Default::default(),
         sctp: true,
         audio_ssrcs: 4,
         video_ssrcs: 4,

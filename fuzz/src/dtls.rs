@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use ringbridge_controlplane::transport::{Certificate, DtlsOutput, DtlsRole, DtlsSession, Fingerprint};
-use ringbridge_dataplane::ring::SrtpKeys;
+use ringbridge_dataplane::srtp::SrtpKeys;
 
 use crate::input::Input;
 

@@ -13,17 +13,17 @@ use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::conference::{EndpointSlot, Forwarder, ForwarderConfig, LoudestOnly};
 use ringbridge_dataplane::congestion::shedding::Shedding;
+use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::io::Path;
 use ringbridge_dataplane::media::{
     AudioSubscription, Encoding, HeaderExtension, Media, MediaKind, PayloadType, ReceiverConstraints,
     SourceDescription, VideoConstraint, VideoType,
 };
-use ringbridge_dataplane::ring::{
-    Command, Event, FeedbackSsrcs, IceCredentials, MasterKey, NewEndpoint, SrtpKeys, SrtpProfile, SsrcRewriting,
-};
+use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint, SsrcRewriting};
 use ringbridge_dataplane::rtp::{Extension, HeaderFields, Packet, header};
 use ringbridge_dataplane::srtp::Sealer;
+use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 use ringbridge_dataplane::stats::WorkerStats;
 use webrtc_srtp::context::Context;
 use webrtc_srtp::protection_profile::ProtectionProfile;

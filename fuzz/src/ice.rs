@@ -15,9 +15,9 @@ use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
 use ringbridge_dataplane::ice::{
     Agent, AgentConfig, AgentEvent, Context, MAX_PAIRS, Session, SessionEvent, transaction_owner,
 };
+use ringbridge_dataplane::ice::{IceCredentials, RemoteCandidate};
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::io::Path;
-use ringbridge_dataplane::ring::{IceCredentials, RemoteCandidate};
 use ringbridge_dataplane::stats::WorkerStats;
 
 use crate::input::Input;

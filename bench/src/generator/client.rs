@@ -7,8 +7,8 @@ use std::time::Instant;
 use is::stun::{StunMessage, StunPacket};
 use is::{Candidate, IceAgent, IceCreds, Protocol};
 use ringbridge_controlplane::transport::{Certificate, DtlsError, DtlsOutput, DtlsSession};
-use ringbridge_dataplane::ring::SrtpKeys;
 use ringbridge_dataplane::srtp::Sealer;
+use ringbridge_dataplane::srtp::SrtpKeys;
 use webrtc_srtp::context::Context;
 use webrtc_srtp::protection_profile::ProtectionProfile;
 
@@ -27,7 +27,7 @@ pub struct Srtp {
 impl Srtp {
     /// From the client's point of view: `outbound` seals.
     pub fn new(keys: &SrtpKeys) -> Result<Self, GeneratorError> {
-        use ringbridge_dataplane::ring::SrtpProfile as Ours;
+        use ringbridge_dataplane::srtp::SrtpProfile as Ours;
         let profile = match keys.profile {
             Ours::AeadAes256Gcm => ProtectionProfile::AeadAes256Gcm,
             Ours::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,

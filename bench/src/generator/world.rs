@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use ringbridge_controlplane::transport::Certificate;
-use ringbridge_dataplane::ring::SrtpKeys;
 use ringbridge_dataplane::rtp::extension::Extension;
 use ringbridge_dataplane::rtp::header::{self, HeaderFields};
 use ringbridge_dataplane::rtp::vp8::Descriptor;
+use ringbridge_dataplane::srtp::SrtpKeys;
 
 use super::GeneratorError;
 use super::client::Client;

@@ -17,7 +17,7 @@ use nix::sys::socket::{
 use ringbridge_dataplane::io::{
     EventFd, Flush, IoLimits, Mmsg, PacketIo, PacketSink, Path, SocketOptions, Uring, bind_sockets, pin_to_core,
 };
-use ringbridge_dataplane::ring::{MasterKey, SrtpKeys, SrtpProfile};
+use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 
 use super::{OwnCounters, Subject, SubjectError};
 use crate::cpu::{self, CpuTime};

@@ -7,13 +7,15 @@ use std::time::Instant;
 
 use ringbridge_controlplane::transport::{Certificate, DtlsOutput, DtlsRole, DtlsSession, Fingerprint};
 use ringbridge_dataplane::demux::ufrag_prefix;
+use ringbridge_dataplane::ice::{IceCredentials, IceState};
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::io::{IoChoice, IoLimits};
+use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::media::{
     Encoding, HeaderExtension, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint,
     VideoType,
 };
-use ringbridge_dataplane::ring::{Command, Event, FeedbackSsrcs, IceCredentials, IceState, NewEndpoint, WorkerLink};
+use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use ringbridge_dataplane::{Dataplane, DataplaneConfig};
 

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
+use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::media::{
     Encoding, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint, VideoType,
 };
-use ringbridge_dataplane::ring::{
-    Command, FeedbackSsrcs, IceCredentials, MasterKey, NewEndpoint, SrtpKeys, SrtpProfile,
-};
+use ringbridge_dataplane::messages::{Command, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::rtp::header::{self, HeaderFields};
 use ringbridge_dataplane::srtp::Sealer;
+use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 
 const SSRC: u32 = 0x5000_0000;

@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use ringbridge_dataplane::Capacity;
 use ringbridge_dataplane::ids::EndpointId;
-use ringbridge_dataplane::ring::{Command, Event, WorkerLink};
+use ringbridge_dataplane::link::WorkerLink;
+use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -114,6 +116,8 @@ impl Actor {
             transport,
             workers: links.len(),
             spill_endpoints: settings.spill_endpoints,
+            // What `run` starts the workers with.
+            capacity: Capacity::default(),
             sctp: settings.sctp,
             ice_restart: settings.ice_restart,
             audio_ssrcs: settings.audio_ssrcs,
@@ -299,6 +303,7 @@ impl Actor {
 
     fn handle_worker(&mut self, now: Instant, event: Event) {
         match event {
+            Event::EndpointRefused { endpoint, error } => self.colibri.handle_refused(endpoint, error),
             Event::Ice { endpoint, state, relayed, .. } => {
                 self.colibri.handle_ice(now, endpoint, state);
                 self.endpoints.handle_ice(now, endpoint, state, relayed);
@@ -483,7 +488,8 @@ impl Actor {
 
     fn publish_health(&mut self, now: Instant) {
         self.workers.sample_heartbeat(now);
-        if let Some(target) = self.probe.handle(now, self.workers.total(Counter::PacketsReceived)) {
+        let received = self.workers.total(Counter::PacketsReceived);
+        if let Some(target) = self.probe.handle(now, received, self.addresses.living()) {
             self.probe.send(target);
         }
         let health = self
@@ -514,7 +520,8 @@ impl Actor {
             traffic: self.traffic,
             previous: self.traffic,
             elapsed: REPORT,
-            worker_stress: self.workers.stress(),
+            // A focus picks the least stressed bridge: a full one comes last.
+            worker_stress: if self.colibri.has_room() { self.workers.stress() } else { 1.0 },
             host_stress: self.load.stress(),
             healthy: self.publish.health.borrow().is_ok(),
             drain: self.life.drain,

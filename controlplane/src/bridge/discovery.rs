@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use ringbridge_dataplane::ice::question;
 use ringbridge_dataplane::io::Path;
-use ringbridge_dataplane::ring::Command;
+use ringbridge_dataplane::messages::Command;
 use tokio::sync::mpsc;
 
 use crate::public_address::aws::{self, AwsLookup, Instance};

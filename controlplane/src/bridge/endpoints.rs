@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use ringbridge_dataplane::ice::IceState;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::media::{MediaKind, ReceiverConstraints, SourceDescription};
-use ringbridge_dataplane::ring::{Bandwidth, Command, IceState};
+use ringbridge_dataplane::messages::{Bandwidth, Command};
 
 mod channel;
 mod debug;

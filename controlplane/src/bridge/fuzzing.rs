@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::media::SourceDescription;
-use ringbridge_dataplane::ring::Command;
+use ringbridge_dataplane::messages::Command;
 
 use super::endpoints::{Action, Carrier, Endpoints, NewEndpoint};
 use super::messages;

@@ -214,6 +214,10 @@ impl Report {
         let counts = [
             ("stranger", self.totals.strangers),
             ("request", self.totals.refused),
+            ("conferences", self.totals.beyond.conferences),
+            ("endpoints", self.totals.beyond.endpoints),
+            ("conference_endpoints", self.totals.beyond.conference_endpoints),
+            ("revoked", self.totals.revoked),
             ("part_left_out", self.totals.left_out),
             ("source_renamed", self.totals.sources_renamed),
         ]

@@ -27,7 +27,7 @@ use std::time::SystemTime;
 use ringbridge_dataplane::conference::LoudestOnly;
 use ringbridge_dataplane::congestion::estimator::Bounds;
 use ringbridge_dataplane::io::IoLimits;
-use ringbridge_dataplane::ring::WorkerLink;
+use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::stats::WorkerStats;
 use ringbridge_dataplane::{Dataplane, DataplaneConfig, StartError};
 use thiserror::Error;

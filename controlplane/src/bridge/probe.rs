@@ -15,8 +15,6 @@ const PROBE: &[u8] = &[0xff];
 pub(super) struct PortProbe {
     /// Of both families, made while there are descriptors to be had.
     senders: [Option<UdpSocket>; 2],
-    bound: Vec<SocketAddr>,
-    /// Those of them that are probed.
     addresses: Vec<SocketAddr>,
     next: usize,
     received: u64,
@@ -36,26 +34,21 @@ impl PortProbe {
             socket.set_nonblocking(true).ok().map(|()| socket)
         };
         let senders = [sender(Ipv4Addr::UNSPECIFIED.into()), sender(Ipv6Addr::UNSPECIFIED.into())];
-        Self {
-            senders,
-            bound: addresses.clone(),
-            addresses,
-            next: 0,
-            received: 0,
-            since: now,
-            unanswered: 0,
-            target: None,
-        }
+        Self { senders, addresses, next: 0, received: 0, since: now, unanswered: 0, target: None }
     }
 
-    /// Takes the number of datagrams received so far; where to send a probe now, if anywhere.
-    pub fn handle(&mut self, now: Instant, received: u64) -> Option<SocketAddr> {
+    /// Takes the number of datagrams received so far, and which of the addresses are on the host; where to send a probe now,
+    /// if anywhere.
+    pub fn handle(&mut self, now: Instant, received: u64, living: &[IpAddr]) -> Option<SocketAddr> {
+        if self.target.is_some_and(|target| !living.contains(&target.ip())) {
+            (self.target, self.unanswered) = (None, 0);
+        }
         if received != self.received {
             (self.received, self.since, self.unanswered) = (received, now, 0);
             self.target = None;
             return None;
         }
-        if now.saturating_duration_since(self.since) < INTERVAL || self.addresses.is_empty() {
+        if now.saturating_duration_since(self.since) < INTERVAL {
             return None;
         }
         self.since = now;
@@ -63,7 +56,8 @@ impl PortProbe {
             // The same again until it is clear whether that address lives.
             Some(_) => self.unanswered += 1,
             None => {
-                self.target = self.addresses.get(self.next % self.addresses.len()).copied();
+                let probed = || self.addresses.iter().filter(|address| living.contains(&address.ip()));
+                self.target = probed().nth(self.next % probed().count().max(1)).copied();
                 self.next = self.next.wrapping_add(1);
             }
         }
@@ -79,14 +73,6 @@ impl PortProbe {
         };
         if let Err(error) = sent {
             tracing::debug!(%target, %error, "media port not probed");
-        }
-    }
-
-    /// Only these addresses are on the host now.
-    pub fn set_addresses(&mut self, living: &[IpAddr]) {
-        self.addresses = self.bound.iter().copied().filter(|bound| living.contains(&bound.ip())).collect();
-        if self.target.is_some_and(|target| !self.addresses.contains(&target)) {
-            (self.target, self.unanswered) = (None, 0);
         }
     }
 
@@ -115,7 +101,7 @@ mod tests {
         let start = Instant::now();
         let mut probe = PortProbe::new(start, vec!["192.0.2.1:10000".parse().unwrap()]);
         for second in 0..60 {
-            assert_eq!(probe.handle(at(start, second), second + 1), None);
+            assert_eq!(probe.handle(at(start, second), second + 1, &["192.0.2.1".parse().unwrap()]), None);
         }
         assert_eq!(probe.health(), Ok(()));
     }
@@ -125,11 +111,12 @@ mod tests {
         let start = Instant::now();
         let addresses: Vec<SocketAddr> =
             vec!["192.0.2.1:10000".parse().unwrap(), "[2001:db8::1]:10000".parse().unwrap()];
+        let living: Vec<IpAddr> = addresses.iter().map(SocketAddr::ip).collect();
         let mut probe = PortProbe::new(start, addresses.clone());
         let mut probed = Vec::new();
         for second in 0..40 {
             // Every probe arrives.
-            probed.extend(probe.handle(at(start, second), probed.len() as u64));
+            probed.extend(probe.handle(at(start, second), probed.len() as u64, &living));
             assert_eq!(probe.health(), Ok(()));
         }
         assert!(probed.len() >= 10 && probed[..4] == [addresses[0], addresses[1], addresses[0], addresses[1]]);
@@ -141,12 +128,12 @@ mod tests {
         let address: SocketAddr = "192.0.2.1:10000".parse().unwrap();
         let mut probe = PortProbe::new(start, vec![address]);
         let dead = (0..=10).find(|second| {
-            probe.handle(at(start, *second), 0);
+            probe.handle(at(start, *second), 0, &[address.ip()]);
             probe.health().is_err()
         });
         assert!(dead.is_some_and(|second| second > 2), "{dead:?}: one lost probe says nothing");
         assert!(probe.health().unwrap_err().contains("192.0.2.1:10000"));
-        probe.handle(at(start, 11), 1);
+        probe.handle(at(start, 11), 1, &[address.ip()]);
         assert_eq!(probe.health(), Ok(()));
     }
 
@@ -155,17 +142,19 @@ mod tests {
         let start = Instant::now();
         let addresses: Vec<SocketAddr> =
             ["192.0.2.1:10000", "192.0.2.2:10000"].map(|text| text.parse().unwrap()).into();
+        let living: Vec<IpAddr> = addresses.iter().map(SocketAddr::ip).collect();
         let mut probe = PortProbe::new(start, addresses.clone());
         // Nothing arrives at the first one.
         for second in 0..=10 {
-            probe.handle(at(start, second), 0);
+            probe.handle(at(start, second), 0, &living);
         }
         assert!(probe.health().unwrap_err().contains("192.0.2.1"));
-        probe.set_addresses(&[addresses[1].ip()]);
+        assert_eq!(probe.handle(at(start, 11), 0, &living[1..]), None);
         assert_eq!(probe.health(), Ok(()));
-        assert_eq!(probe.handle(at(start, 12), 0), Some(addresses[1]));
-        probe.set_addresses(&[addresses[0].ip(), addresses[1].ip()]);
-        assert_eq!(probe.handle(at(start, 14), 0), Some(addresses[1]), "the one under way goes on");
+        assert_eq!(probe.handle(at(start, 12), 0, &living[1..]), Some(addresses[1]));
+        assert_eq!(probe.handle(at(start, 14), 0, &living), Some(addresses[1]), "the one under way goes on");
+        assert_eq!(probe.handle(at(start, 16), 0, &[]), None, "none is left");
+        assert_eq!(probe.health(), Ok(()));
     }
 
     #[test]

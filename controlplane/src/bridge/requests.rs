@@ -148,6 +148,7 @@ mod tests {
                 },
                 workers: 1,
                 spill_endpoints: 1,
+                capacity: Default::default(),
                 audio_ssrcs: 50,
                 video_ssrcs: 50,
                 sctp: true,

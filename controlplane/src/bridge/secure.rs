@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use ringbridge_dataplane::ring::SrtpKeys;
+use ringbridge_dataplane::srtp::SrtpKeys;
 
 use crate::channel::limits::DATAGRAMS;
 use crate::channel::{DataChannel, DataChannelOutput, NotSent, counters};

@@ -6,7 +6,8 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::io::EventFd;
-use ringbridge_dataplane::ring::{Command, Event, WorkerLink};
+use ringbridge_dataplane::link::WorkerLink;
+use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use tokio::io::unix::AsyncFd;
 
@@ -196,8 +197,9 @@ impl Workers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringbridge_dataplane::ice::IceState;
     use ringbridge_dataplane::ids::EndpointId;
-    use ringbridge_dataplane::ring::{ControlLink, IceState, links};
+    use ringbridge_dataplane::link::{ControlLink, links};
 
     fn one(commands: usize) -> (Workers, ControlLink, Arc<WorkerStats>, Instant) {
         let (link, control) = links(0, commands, 8).unwrap();

@@ -6,27 +6,27 @@ use std::time::{Duration, Instant};
 
 use jid::BareJid;
 use rand::Rng;
+use ringbridge_dataplane::Capacity;
+use ringbridge_dataplane::ice::{IceCredentials, IceState, RestartOutcome};
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::media::{SourceDescription, VideoType};
-use ringbridge_dataplane::ring::{
-    Command, FeedbackSsrcs, IceCredentials, IceState, NewEndpoint, RestartOutcome, SsrcRewriting,
-};
+use ringbridge_dataplane::messages::{Command, CreateError, FeedbackSsrcs, NewEndpoint, SsrcRewriting};
 use xmpp_parsers::stanza_error::DefinedCondition;
 
 use super::conference::{Access, Conference, EndpointState};
 use super::convert;
 use super::elements::{
     CAP_PRIVATE_ADDRESSES, CAP_RTP_MID_DEMUX, CAP_SSRC_REWRITING, ConferenceModified, ConferenceModify, Endpoint,
-    Fingerprint, Reason, Sctp, SctpRole, Setup, Transport,
+    Fingerprint, IceTransport, Reason, Sctp, SctpRole, Setup, Transport,
 };
 use super::limits::{self, MAX_CONFERENCES, MAX_ID};
 use super::names;
 use super::placement::Placement;
-use super::refusal::Refusal;
+use super::refusal::{Bound, Refusal};
 use super::restart::{Answer, Decision};
 use super::totals::Totals;
 use super::transport::{LocalTransport, NewTransport, random_token};
-use super::validation::{is_visitor, validate};
+use super::validation::{Service, bridge_full, is_visitor, validate};
 use crate::public_address::{self, PublicAddress};
 
 /// How often endpoints and conferences are checked for expiry.
@@ -51,6 +51,8 @@ pub struct ColibriConfig {
     pub workers: usize,
     /// Endpoints of one conference on one worker before new ones go to another.
     pub spill_endpoints: usize,
+    /// What the workers take at most.
+    pub capacity: Capacity,
     /// Whether data channels are served beside web-sockets.
     pub sctp: bool,
     /// SSRCs on which an endpoint with SSRC rewriting gets all audio.
@@ -155,7 +157,7 @@ impl ColibriBridge {
     /// A bridge without conferences.
     pub fn new(now: Instant, config: ColibriConfig) -> Self {
         Self {
-            placement: Placement::new(config.workers, config.spill_endpoints),
+            placement: Placement::new(config.workers, config.spill_endpoints, config.capacity.endpoints_per_worker),
             configured: config.transport.public_addresses.clone(),
             config,
             conferences: HashMap::new(),
@@ -199,9 +201,13 @@ impl ColibriBridge {
     /// Handles one request; requests must be passed in order of arrival.
     pub fn handle(&mut self, now: Instant, request: &ConferenceModify) -> Reply {
         let mut request = request.clone();
-        self.totals.left_out += limits::bound(&mut request);
+        self.totals.left_out += limits::bound(&mut request, self.config.capacity.sources_per_endpoint);
         let reply = self.apply(now, &request);
-        self.totals.refused += u64::from(reply.is_err());
+        match reply.as_ref().map_err(|refusal| refusal.bound) {
+            Ok(_) => {}
+            Err(Some(bound)) => self.totals.beyond.count(bound),
+            Err(None) => self.totals.refused += 1,
+        }
         reply
     }
 
@@ -254,8 +260,12 @@ impl ColibriBridge {
             return Err(Refusal::new(DefinedCondition::BadRequest, None, text));
         }
         if self.conferences.len() >= MAX_CONFERENCES {
-            let text = format!("this bridge has {MAX_CONFERENCES} conferences, the most that it takes");
-            return Err(Refusal::new(DefinedCondition::ResourceConstraint, None, text));
+            let text = format!("this bridge has {MAX_CONFERENCES} conferences, as many as it takes");
+            return Err(Refusal::beyond(Bound::Conferences, text));
+        }
+        if !self.placement.has_room() {
+            // Before there is a conference that nobody could be in.
+            return Err(bridge_full());
         }
         if let Some(name) = &request.name
             && !name.parse::<BareJid>().is_ok_and(|jid| jid.node().is_some())
@@ -293,38 +303,43 @@ impl ColibriBridge {
         request: &ConferenceModify,
         created: bool,
     ) -> Reply {
-        validate(conference, request, self.config.sctp)?;
+        let service = Service {
+            sctp: self.config.sctp,
+            conference_endpoints: self.config.capacity.endpoints_per_conference,
+            has_room: self.placement.has_room(),
+        };
+        validate(conference, request, &service)?;
         let mut reply = ConferenceModified::default();
         let mut feedback = created;
         for endpoint in &request.endpoints {
             feedback |= endpoint.create && !endpoint.expire;
-            reply.endpoints.push(self.endpoint(now, conference, endpoint));
+            reply.endpoints.push(self.endpoint(now, conference, endpoint)?);
         }
         reply.sources = feedback.then(|| conference.feedback_sources());
         Ok(reply)
     }
 
     /// Applies one validated endpoint element and describes the result.
-    fn endpoint(&mut self, now: Instant, conference: &mut Conference, request: &Endpoint) -> Endpoint {
+    fn endpoint(&mut self, now: Instant, conference: &mut Conference, request: &Endpoint) -> Result<Endpoint, Refusal> {
         let mut answer = Endpoint::new(&request.id);
         if request.expire {
             if let Some(index) = conference.endpoints.iter().position(|e| e.label == request.id) {
                 self.end_endpoint(conference, index, "requested");
             }
             answer.expire = true;
-            return answer;
+            return Ok(answer);
         }
         if request.create {
             let sctp = request.transport.as_ref().is_some_and(|t| t.sctp.is_some());
             answer.transport = Some(Transport {
-                ice: Some(self.create_endpoint(now, conference, request)),
+                ice: Some(self.create_endpoint(now, conference, request)?),
                 sctp: sctp.then_some(SERVER),
                 ..Transport::default()
             });
         }
         let mut commands = Vec::new();
         let mut outputs = Vec::new();
-        let Some(state) = conference.endpoint(&request.id) else { return answer };
+        let Some(state) = conference.endpoint(&request.id) else { return Ok(answer) };
         let (endpoint, home) = (state.id, state.worker);
         if request.stats_id.is_some() {
             state.stats_id.clone_from(&request.stats_id);
@@ -401,7 +416,7 @@ impl ColibriBridge {
         if request.transport.as_ref().is_some_and(|t| t.ice_restart) && !request.create {
             answer.transport = self.restart_ice(now, conference, request);
         }
-        answer
+        Ok(answer)
     }
 
     /// Restarts ICE of an endpoint; without a transport it is declined, and the focus invites again (section 4.6).
@@ -447,8 +462,8 @@ impl ColibriBridge {
         now: Instant,
         conference: &mut Conference,
         request: &Endpoint,
-    ) -> super::elements::IceTransport {
-        let worker = self.placement.for_endpoint(&conference.shares());
+    ) -> Result<IceTransport, Refusal> {
+        let worker = self.placement.for_endpoint(&conference.shares()).ok_or_else(bridge_full)?;
         if !conference.workers.contains(&worker) {
             self.spill(conference, worker);
         }
@@ -509,7 +524,7 @@ impl ColibriBridge {
             sctp: request.transport.as_ref().is_some_and(|t| t.sctp.is_some()),
         });
         conference.endpoints.push(state);
-        transport
+        Ok(transport)
     }
 
     /// Makes a conference known to one more worker, with all its endpoints.
@@ -581,6 +596,29 @@ impl ColibriBridge {
     fn state(&mut self, endpoint: EndpointId) -> Option<&mut EndpointState> {
         let meeting = self.meetings.get(&endpoint)?;
         self.conferences.get_mut(meeting)?.endpoints.iter_mut().find(|e| e.id == endpoint)
+    }
+
+    /// A worker did not create an endpoint, after its focus was given a transport. It is expired: the next request about it is
+    /// answered so that the focus invites again, and that creation goes elsewhere or is refused at once.
+    pub fn handle_refused(&mut self, endpoint: EndpointId, error: CreateError) {
+        let Some(meeting) = self.meetings.get(&endpoint).cloned() else { return };
+        let Some(mut conference) = self.conferences.remove(&meeting) else { return };
+        if let Some(index) = conference.endpoints.iter().position(|e| e.id == endpoint) {
+            let worker = conference.endpoints[index].worker;
+            tracing::error!(%endpoint, worker, ?error, "a worker refused an endpoint; its client is invited again");
+            self.totals.revoked += 1;
+            self.end_endpoint(&mut conference, index, "refused by a worker");
+            if error == CreateError::WorkerFull {
+                // It gets nobody else until somebody leaves it.
+                self.placement.set_refused(worker);
+            }
+        }
+        self.conferences.insert(meeting, conference);
+    }
+
+    /// Whether one more endpoint can be created.
+    pub fn has_room(&self) -> bool {
+        self.placement.has_room()
     }
 
     /// An endpoint became active or fell silent.

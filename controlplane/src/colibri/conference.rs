@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::media::{Media, SourceDescription, VideoType};
-use ringbridge_dataplane::ring::{Command, FeedbackSsrcs, IceCredentials};
+use ringbridge_dataplane::messages::{Command, FeedbackSsrcs};
 
 use super::elements::{ForceMute, MediaSource, MediaType, Source, Sources};
 use super::placement::Share;

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
+use ringbridge_dataplane::ice::{IceCredentials, RemoteCandidate};
 use ringbridge_dataplane::media::{self, Encoding, MediaKind, SourceDescription, VideoType};
-use ringbridge_dataplane::ring::{IceCredentials, RemoteCandidate};
 
 use super::elements::{IceTransport, Media, MediaSource, SsrcGroup};
 

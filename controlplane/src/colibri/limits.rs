@@ -15,8 +15,6 @@ use super::elements::{
 
 /// Conferences of a bridge.
 pub const MAX_CONFERENCES: usize = 10_000;
-/// Endpoints of one conference.
-pub const MAX_ENDPOINTS: usize = 2_000;
 /// Endpoints that one request names.
 pub const MAX_ENDPOINTS_PER_REQUEST: usize = 2_000;
 /// Bytes of a meeting id, of a room's name and of an endpoint's id.
@@ -41,8 +39,6 @@ pub const MAX_EXTENSIONS: usize = 32;
 pub const MAX_CANDIDATES: usize = 32;
 /// Fingerprints of a certificate, one per hash function.
 pub const MAX_FINGERPRINTS: usize = 8;
-/// Sources of an endpoint; the reference's focus takes 20 SSRCs from a client.
-pub const MAX_MEDIA_SOURCES: usize = 32;
 /// ICE restarts of an endpoint. The reference's focus asks for five a minute at most; beyond this it is told to invite again.
 pub const ICE_RESTARTS: Rate = Rate { burst: 10, per_second: 0.2 };
 /// SSRCs of a source.
@@ -53,16 +49,16 @@ pub const MAX_GROUPS: usize = 16;
 /// Others' sources that an endpoint's client was not told of yet.
 pub const MAX_UNTOLD: usize = 500;
 
-/// Shortens what is too long and returns how many things were left out.
-pub(super) fn bound(request: &mut ConferenceModify) -> u64 {
+/// Shortens what is too long and returns how many things were left out; `sources` is how many of one endpoint are forwarded.
+pub(super) fn bound(request: &mut ConferenceModify, sources: usize) -> u64 {
     let mut left_out = truncate(&mut request.endpoints, MAX_ENDPOINTS_PER_REQUEST);
     for endpoint in &mut request.endpoints {
-        left_out += bound_endpoint(endpoint);
+        left_out += bound_endpoint(endpoint, sources);
     }
     left_out
 }
 
-fn bound_endpoint(endpoint: &mut Endpoint) -> u64 {
+fn bound_endpoint(endpoint: &mut Endpoint, most_sources: usize) -> u64 {
     let mut left_out = drop_long(&mut endpoint.stats_id, MAX_NAME);
     left_out += truncate(&mut endpoint.capabilities, MAX_CAPABILITIES);
     left_out += truncate(&mut endpoint.media, MAX_MEDIA);
@@ -76,7 +72,7 @@ fn bound_endpoint(endpoint: &mut Endpoint) -> u64 {
     }
     if let Some(sources) = &mut endpoint.sources {
         left_out += retain(&mut sources.media_sources, |source| source.id.len() <= MAX_NAME);
-        left_out += truncate(&mut sources.media_sources, MAX_MEDIA_SOURCES);
+        left_out += truncate(&mut sources.media_sources, most_sources);
         for source in &mut sources.media_sources {
             left_out += truncate(&mut source.sources, MAX_SSRCS);
             left_out += truncate(&mut source.ssrc_groups, MAX_GROUPS);

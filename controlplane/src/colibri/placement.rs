@@ -8,6 +8,8 @@ struct Load {
     endpoints: usize,
     conferences: usize,
     stress: f64,
+    /// It refused an endpoint since the last one left it.
+    refused: bool,
 }
 
 impl Load {
@@ -30,28 +32,47 @@ pub(super) struct Share {
 pub(super) struct Placement {
     loads: Vec<Load>,
     spill_endpoints: usize,
+    /// Endpoints that a worker takes.
+    capacity: usize,
 }
 
 impl Placement {
-    /// Idle workers, at least one; `spill_endpoints` is the share of one conference, at least 1.
-    pub fn new(workers: usize, spill_endpoints: usize) -> Self {
-        Self { loads: vec![Load::default(); workers.max(1)], spill_endpoints: spill_endpoints.max(1) }
+    /// Idle workers, at least one, with room for `capacity` endpoints each; `spill_endpoints` is the share of one conference,
+    /// at least 1.
+    pub fn new(workers: usize, spill_endpoints: usize, capacity: usize) -> Self {
+        Self { loads: vec![Load::default(); workers.max(1)], spill_endpoints: spill_endpoints.max(1), capacity }
+    }
+
+    /// Whether a worker takes one more endpoint.
+    pub fn has_room(&self) -> bool {
+        (0..self.loads.len()).any(|worker| self.takes(worker))
+    }
+
+    fn takes(&self, worker: usize) -> bool {
+        self.loads.get(worker).is_some_and(|load| load.endpoints < self.capacity && !load.refused)
+    }
+
+    /// A worker refused an endpoint although it should have had room: it gets no other until one leaves it.
+    pub fn set_refused(&mut self, worker: usize) {
+        if let Some(load) = self.loads.get_mut(worker) {
+            load.refused = true;
+        }
     }
 
     /// The worker for a new conference: the least loaded.
     pub fn for_conference(&self) -> usize {
-        self.least_loaded(|_| true).unwrap_or(0)
+        self.least_loaded(|worker| self.takes(worker)).unwrap_or(0)
     }
 
-    /// The worker for a new endpoint; `shares` is where its conference is, in the order in which it got there.
-    pub fn for_endpoint(&self, shares: &[Share]) -> usize {
-        let relaxed = |worker: usize| self.loads.get(worker).is_some_and(|load| !load.strained());
+    /// The worker for a new endpoint, if one has room; `shares` is where its conference is, in the order in which it got there.
+    pub fn for_endpoint(&self, shares: &[Share]) -> Option<usize> {
+        let relaxed = |worker: usize| self.takes(worker) && self.loads.get(worker).is_some_and(|load| !load.strained());
         let room = shares.iter().find(|s| s.endpoints < self.spill_endpoints && relaxed(s.worker));
         if let Some(share) = room {
-            return share.worker;
+            return Some(share.worker);
         }
         let elsewhere = |worker: usize| relaxed(worker) && !shares.iter().any(|s| s.worker == worker);
-        self.least_loaded(elsewhere).or_else(|| self.least_loaded(relaxed)).unwrap_or_else(|| self.least_stressed())
+        self.least_loaded(elsewhere).or_else(|| self.least_loaded(relaxed)).or_else(|| self.least_stressed())
     }
 
     fn least_loaded(&self, eligible: impl Fn(usize) -> bool) -> Option<usize> {
@@ -59,10 +80,10 @@ impl Placement {
         candidates.min_by_key(|(_, l)| (l.strained(), l.endpoints, l.conferences)).map(|(worker, _)| worker)
     }
 
-    fn least_stressed(&self) -> usize {
+    fn least_stressed(&self) -> Option<usize> {
         let stress = |(_, load): &(usize, &Load)| load.stress;
-        let least = self.loads.iter().enumerate().min_by(|a, b| stress(a).total_cmp(&stress(b)));
-        least.map_or(0, |(worker, _)| worker)
+        let candidates = self.loads.iter().enumerate().filter(|(worker, _)| self.takes(*worker));
+        candidates.min_by(|a, b| stress(a).total_cmp(&stress(b))).map(|(worker, _)| worker)
     }
 
     /// Takes the workers' stress as measured, in order.
@@ -83,6 +104,7 @@ impl Placement {
     pub fn count_endpoint(&mut self, worker: usize, change: isize) {
         if let Some(load) = self.loads.get_mut(worker) {
             load.endpoints = load.endpoints.saturating_add_signed(change);
+            load.refused &= change > 0;
         }
     }
 }
@@ -96,7 +118,7 @@ mod tests {
         for _ in 0..count {
             let worker = match shares.is_empty() {
                 true => placement.for_conference(),
-                false => placement.for_endpoint(shares),
+                false => placement.for_endpoint(shares).expect("room"),
             };
             match shares.iter_mut().find(|s| s.worker == worker) {
                 Some(share) => share.endpoints += 1,
@@ -113,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_conference_stays_together_until_it_outgrows_its_share() {
-        let mut placement = Placement::new(3, 10);
+        let mut placement = Placement::new(3, 10, 100);
         let mut shares = Vec::new();
         assert_eq!(join(&mut placement, &mut shares, 10), [10, 0, 0]);
         assert_eq!(join(&mut placement, &mut shares, 1), [10, 1, 0]);
@@ -123,12 +145,30 @@ mod tests {
         // A gap is filled before another worker is drawn in.
         shares.iter_mut().for_each(|s| s.endpoints = 10);
         shares[1].endpoints = 4;
-        assert_eq!(placement.for_endpoint(&shares), 1);
+        assert_eq!(placement.for_endpoint(&shares), Some(1));
+    }
+
+    #[test]
+    fn a_full_worker_gets_nothing_and_full_ones_take_nobody() {
+        let mut placement = Placement::new(2, 50, 3);
+        let mut shares = Vec::new();
+        assert_eq!(join(&mut placement, &mut shares, 4), [3, 1]);
+        placement.set_stress([0.0, 2.0]);
+        assert_eq!(placement.for_endpoint(&shares), Some(1), "strained is better than full");
+        assert_eq!(join(&mut placement, &mut shares, 2), [3, 3]);
+        assert_eq!((placement.has_room(), placement.for_endpoint(&shares)), (false, None));
+        placement.count_endpoint(0, -1);
+        assert_eq!((placement.has_room(), placement.for_endpoint(&shares)), (true, Some(0)));
+        // A worker that knows better.
+        placement.set_refused(0);
+        assert_eq!((placement.has_room(), placement.for_endpoint(&shares)), (false, None));
+        placement.count_endpoint(0, -1);
+        assert_eq!(placement.for_endpoint(&shares), Some(0), "somebody left");
     }
 
     #[test]
     fn several_conferences_fill_all_workers_evenly() {
-        let mut placement = Placement::new(4, 50);
+        let mut placement = Placement::new(4, 50, 1_000);
         for _ in 0..8 {
             join(&mut placement, &mut Vec::new(), 20);
         }
@@ -141,21 +181,21 @@ mod tests {
 
     #[test]
     fn a_strained_worker_gets_nothing_new_while_another_has_room() {
-        let mut placement = Placement::new(2, 10);
+        let mut placement = Placement::new(2, 10, 100);
         let mut shares = Vec::new();
         join(&mut placement, &mut shares, 3);
         placement.set_stress([STRAINED, 0.1]);
         assert_eq!(join(&mut placement, &mut shares, 2), [3, 2]);
         assert_eq!(placement.for_conference(), 1);
         placement.set_stress([1.3, 0.8]);
-        assert_eq!(placement.for_endpoint(&shares), 1, "the lesser evil");
+        assert_eq!(placement.for_endpoint(&shares), Some(1), "the lesser evil");
         placement.set_stress([0.2, 0.2]);
-        assert_eq!(placement.for_endpoint(&shares), 0, "back where most of it is");
+        assert_eq!(placement.for_endpoint(&shares), Some(0), "back where most of it is");
     }
 
     #[test]
     fn one_worker_takes_everything() {
-        let mut placement = Placement::new(0, 0);
+        let mut placement = Placement::new(0, 0, 100);
         let mut shares = Vec::new();
         assert_eq!(join(&mut placement, &mut shares, 5), [5]);
         placement.set_stress([2.0]);

@@ -14,13 +14,42 @@ pub struct Refusal {
     pub reason: Option<Reason>,
     /// The unknown endpoint.
     pub endpoint: Option<String>,
+    /// The bound that it ran into, if that is why.
+    pub bound: Option<Bound>,
     /// For people.
     pub text: String,
 }
 
+/// A bound that a creation can run into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// Conferences of the bridge.
+    Conferences,
+    /// Endpoints of the bridge: no worker has room for one more.
+    Endpoints,
+    /// Endpoints of one conference.
+    ConferenceEndpoints,
+}
+
+impl Bound {
+    /// What a focus makes of it. `resource-constraint` moves the conference to another bridge, which helps when this one is
+    /// full. One conference that is too large would not fit there either: `bad-request` fails the newcomer alone.
+    fn condition(self) -> DefinedCondition {
+        match self {
+            Self::Conferences | Self::Endpoints => DefinedCondition::ResourceConstraint,
+            Self::ConferenceEndpoints => DefinedCondition::BadRequest,
+        }
+    }
+}
+
 impl Refusal {
     pub(super) fn new(condition: DefinedCondition, reason: Option<Reason>, text: impl Into<String>) -> Self {
-        Self { condition, reason, endpoint: None, text: text.into() }
+        Self { condition, reason, endpoint: None, bound: None, text: text.into() }
+    }
+
+    /// A creation beyond a bound.
+    pub(super) fn beyond(bound: Bound, text: impl Into<String>) -> Self {
+        Self { bound: Some(bound), ..Self::new(bound.condition(), None, text) }
     }
 
     /// A request that does not parse.

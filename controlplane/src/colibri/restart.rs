@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ringbridge_dataplane::ring::{IceCredentials, RestartOutcome};
+use ringbridge_dataplane::ice::{IceCredentials, RestartOutcome};
 
 use super::convert;
 use super::elements::IceTransport;

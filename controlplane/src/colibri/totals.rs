@@ -5,7 +5,30 @@ use std::time::Duration;
 use ringbridge_dataplane::media::MediaKind;
 
 use super::conference::Conference;
+use super::refusal::Bound;
 use super::restart::RestartTotals;
+
+/// Creations that were refused because of a bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BeyondBounds {
+    /// The bridge had as many conferences as it takes.
+    pub conferences: u64,
+    /// No worker had room for one more endpoint.
+    pub endpoints: u64,
+    /// The conference had as many endpoints as one takes.
+    pub conference_endpoints: u64,
+}
+
+impl BeyondBounds {
+    pub(super) fn count(&mut self, bound: Bound) {
+        let count = match bound {
+            Bound::Conferences => &mut self.conferences,
+            Bound::Endpoints => &mut self.endpoints,
+            Bound::ConferenceEndpoints => &mut self.conference_endpoints,
+        };
+        *count += 1;
+    }
+}
 
 /// Totals for statistics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,8 +63,12 @@ pub struct Totals {
     pub visitors_created: u64,
     /// Requests of those who may not ask.
     pub strangers: u64,
-    /// Requests refused.
+    /// Requests refused, those beyond a bound apart.
     pub refused: u64,
+    /// Creations beyond a bound.
+    pub beyond: BeyondBounds,
+    /// Endpoints that a worker did not create after the focus had been given a transport.
+    pub revoked: u64,
     /// Parts of requests that were too many, too long or unreadable, and were left out.
     pub left_out: u64,
     /// Sources that had another endpoint's name, or one name twice.

@@ -5,8 +5,8 @@ use xmpp_parsers::stanza_error::DefinedCondition;
 use super::bridge::SCTP_PORT;
 use super::conference::Conference;
 use super::elements::{CAP_SOURCE_NAMES, ConferenceModify, Endpoint, Reason, SctpRole};
-use super::limits::{MAX_ENDPOINTS, MAX_ID};
-use super::refusal::Refusal;
+use super::limits::MAX_ID;
+use super::refusal::{Bound, Refusal};
 
 /// The bridge's own sources are this endpoint's to clients.
 const FEEDBACK_OWNER: &str = "jvb";
@@ -16,8 +16,28 @@ pub(super) fn is_visitor(endpoint: &Endpoint) -> bool {
     endpoint.muc_role.as_deref().is_some_and(|role| role.eq_ignore_ascii_case("visitor"))
 }
 
-/// Refuses what cannot be served; `sctp` says whether data channels are.
-pub(super) fn validate(conference: &mut Conference, request: &ConferenceModify, sctp: bool) -> Result<(), Refusal> {
+/// There is no worker for one more endpoint.
+pub(super) fn bridge_full() -> Refusal {
+    let text = "every worker of this bridge has as many endpoints as it takes; add workers or bridges";
+    Refusal::beyond(Bound::Endpoints, text)
+}
+
+/// What the bridge can serve at the moment.
+pub(super) struct Service {
+    /// Whether data channels are served.
+    pub sctp: bool,
+    /// Endpoints that one conference takes.
+    pub conference_endpoints: usize,
+    /// Whether a worker takes one more endpoint.
+    pub has_room: bool,
+}
+
+/// Refuses what cannot be served.
+pub(super) fn validate(
+    conference: &mut Conference,
+    request: &ConferenceModify,
+    service: &Service,
+) -> Result<(), Refusal> {
     let unsupported =
         |text: &str| Refusal::new(DefinedCondition::FeatureNotImplemented, Some(Reason::FeatureNotImplemented), text);
     let bad = |text: String| Refusal::new(DefinedCondition::BadRequest, None, text);
@@ -50,9 +70,13 @@ pub(super) fn validate(conference: &mut Conference, request: &ConferenceModify, 
             if id.is_empty() || id.len() > MAX_ID || id == FEEDBACK_OWNER {
                 return Err(bad(format!("{:?} is no id for an endpoint", id.chars().take(64).collect::<String>())));
             }
-            if conference.endpoints.len() >= MAX_ENDPOINTS {
-                let text = format!("this conference has {MAX_ENDPOINTS} endpoints, the most that it takes");
-                return Err(Refusal::new(DefinedCondition::ResourceConstraint, None, text));
+            let most = service.conference_endpoints;
+            if conference.endpoints.len() >= most {
+                let text = format!("this conference has {most} endpoints, as many as one takes");
+                return Err(Refusal::beyond(Bound::ConferenceEndpoints, text));
+            }
+            if !service.has_room {
+                return Err(bridge_full());
             }
             let Some(transport) = &endpoint.transport else {
                 return Err(bad(format!("endpoint {id:?} is created without transport")));
@@ -61,7 +85,7 @@ pub(super) fn validate(conference: &mut Conference, request: &ConferenceModify, 
                 return Err(bad(format!("endpoint {id:?} lacks the capability {CAP_SOURCE_NAMES}")));
             }
             if let Some(asked) = &transport.sctp {
-                if !sctp {
+                if !service.sctp {
                     let text = "SCTP data channels are switched off here: set bridge.sctp.enabled=true, or jicofo.sctp.enabled=false";
                     return Err(Refusal::new(DefinedCondition::FeatureNotImplemented, None, text));
                 }

@@ -11,6 +11,12 @@ const RAMP_UP: Duration = Duration::from_secs(20);
 /// A bridge that failed is left alone for this long.
 const FAILURE_RESET: Duration = Duration::from_secs(60);
 
+/// A bridge that had no room for an endpoint gets no new conference for this long, and is asked again after it.
+pub(super) const FULL_RESET: Duration = Duration::from_secs(20);
+
+/// A conference does not move to a bridge that reports as much stress as this.
+const OVERLOADED: f64 = 1.0;
+
 /// Between two health checks of a bridge.
 ///
 /// A bridge process that dies stays in the brewery for as long as the server keeps its stream for resumption
@@ -29,6 +35,7 @@ pub struct Bridge {
     shutting_down: bool,
     draining: bool,
     failed_at: Option<Instant>,
+    full_at: Option<Instant>,
     healthy: bool,
     added: Vec<Instant>,
     /// Version of ringbridge, when it is one: it understands changed media in updates.
@@ -51,6 +58,7 @@ impl Bridge {
             shutting_down: false,
             draining: true,
             failed_at: None,
+            full_at: None,
             healthy: true,
             added: Vec::new(),
             ringbridge: None,
@@ -92,6 +100,11 @@ impl Bridge {
     /// One silence is a hiccup, two in a row are not.
     fn is_silent(&self) -> bool {
         self.silences >= 2
+    }
+
+    /// Whether it lately had no room.
+    fn is_full(&self, now: Instant) -> bool {
+        self.full_at.is_some_and(|at| now.saturating_duration_since(at) < FULL_RESET)
     }
 
     /// Whether it may take endpoints.
@@ -151,12 +164,12 @@ impl Bridges {
         (self.bridges.len(), self.bridges.values().filter(|bridge| bridge.is_operational(now)).count())
     }
 
-    /// The best bridge for a new conference: operational, not shutting down, rather not draining, rather not in graceful
+    /// The best bridge for a new conference: operational, not full, not shutting down, rather not draining, rather not in graceful
     /// shutdown, in the participant's region if there is one, then the least stressed (docs/protocol/focus.md 7.3, 7.4).
     pub fn select(&self, now: Instant, region: Option<&str>) -> Option<String> {
         self.bridges
             .iter()
-            .filter(|(_, bridge)| bridge.is_operational(now) && !bridge.shutting_down)
+            .filter(|(_, bridge)| bridge.is_operational(now) && !bridge.is_full(now) && !bridge.shutting_down)
             .min_by(|(_, a), (_, b)| {
                 let elsewhere = |bridge: &Bridge| region.is_some() && bridge.region.as_deref() != region;
                 let reluctance = |bridge: &Bridge| (bridge.draining, bridge.graceful_shutdown, elsewhere(bridge));
@@ -193,6 +206,15 @@ impl Bridges {
         if let Some(bridge) = self.bridges.get_mut(occupant) {
             bridge.failed_at = Some(now);
         }
+    }
+
+    /// Notes that it had no room for an endpoint; true when another one has, as far as is known.
+    pub fn full(&mut self, now: Instant, occupant: &str) -> bool {
+        if let Some(bridge) = self.bridges.get_mut(occupant) {
+            bridge.full_at = Some(now);
+        }
+        let next = self.select(now, None).and_then(|next| self.bridges.get(&next));
+        next.is_some_and(|next| next.corrected_stress(now) < OVERLOADED)
     }
 
     /// Notes that it is on its way out.

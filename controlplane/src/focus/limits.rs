@@ -106,11 +106,13 @@ pub enum Refused {
     ForeignAnswer,
     /// A room's meeting id was not used: no sound id, or that of another conference.
     MeetingId,
+    /// A bridge had no room for an endpoint.
+    BridgeFull,
 }
 
 impl Refused {
     /// All of them.
-    pub const ALL: [(Self, &'static str); 24] = [
+    pub const ALL: [(Self, &'static str); 25] = [
         (Self::Flood, "flood"),
         (Self::NewRooms, "new_rooms"),
         (Self::SettingUp, "setting_up"),
@@ -135,6 +137,7 @@ impl Refused {
         (Self::ServerSlow, "server_slow"),
         (Self::ForeignAnswer, "foreign_answer"),
         (Self::MeetingId, "meeting_id"),
+        (Self::BridgeFull, "bridge_full"),
     ];
 }
 

@@ -9,6 +9,7 @@ use jid::BareJid;
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
+use super::bridges::FULL_RESET;
 use super::conference::{BridgeSession, Member, RoomState, Stage};
 use super::limits::Refused;
 use super::machine::{Answer, Focus, ORPHAN_RETRY, Orphan, Pending};
@@ -261,16 +262,32 @@ impl Focus {
                 self.bridges.graceful_shutdown(&bridge);
                 self.reinvite_all(now, room, None);
             }
-            (
-                DefinedCondition::BadRequest | DefinedCondition::ItemNotFound | DefinedCondition::ResourceConstraint,
-                _,
-            ) => {
+            (DefinedCondition::ResourceConstraint, _) => self.bridge_full(now, room, nick, &bridge),
+            (DefinedCondition::BadRequest | DefinedCondition::ItemNotFound, _) => {
                 if let Some(member) = self.conferences.get_mut(room).and_then(|c| c.members.get_mut(nick)) {
                     member.stage = Stage::Ended;
                 }
                 self.expire_if_unused(now, room);
             }
             _ => self.bridge_failed(now, room),
+        }
+    }
+
+    /// A bridge has no room for a member: the conference moves to one that has, or the member is invited again later. The
+    /// others are not disturbed where it would not help.
+    fn bridge_full(&mut self, now: Instant, room: &BareJid, nick: &str, bridge: &str) {
+        self.refused.count(Refused::BridgeFull, 1);
+        if self.bridges.full(now, bridge) {
+            return self.reinvite_all(now, room, None);
+        }
+        let Some(conference) = self.conferences.get_mut(room) else { return };
+        if let Some(member) = conference.members.get_mut(nick) {
+            member.stage = Stage::Idle;
+        }
+        let again = now + FULL_RESET;
+        conference.invite_due = Some(conference.invite_due.map_or(again, |due| due.min(again)));
+        if self.expire_if_unused(now, room) {
+            self.set_no_bridge(room, true);
         }
     }
 

@@ -277,7 +277,8 @@ mod tests {
                 let _ = stream.read(&mut buffer);
                 let _ = stream.write_all(&answer);
                 if !close {
-                    std::thread::sleep(Duration::from_secs(3));
+                    // Until the other side has had enough.
+                    while stream.read(&mut buffer).is_ok_and(|length| length > 0) {}
                 }
             }
         });

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dimpl::{Config, Dtls, Output};
-use ringbridge_dataplane::ring::{MasterKey, SrtpKeys, SrtpProfile};
+use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 
 use super::certificate::{self, Certificate, Fingerprint};
 

@@ -1,32 +1,33 @@
-//! A burst's way to the receivers: one receiver after the other, and to each of them what is to go there of every packet,
+//! A batch's way to the receivers: one receiver after the other, and to each of them what is to go there of every packet,
 //! translated and sealed.
 
-use super::burst::{Burst, MAX_BURST, Members, Opened, Step};
-use super::codec::FormatTable;
-use super::endpoint::Endpoint;
-use super::extension_map::ReceivedExtensions;
-use super::feedback;
-use super::leg::{Leg, NO_SSRC};
-use super::projection::Entry;
-use super::rewrite::{self, MediaPacket, NotSent, SendContext, Stream};
-use super::room::{Env, Room};
+use crate::conference::context::Env;
+use crate::conference::members::Conference;
+use crate::conference::packet::batch::{Batch, MAX_BATCH, Members, Opened, Step};
+use crate::conference::packet::frame::Entry;
+use crate::conference::participant::Participant;
+use crate::conference::receiver::rewrite::{self, MediaPacket, NotSent, SendContext, Stream};
+use crate::conference::receiver::subscription::{NO_SSRC, Subscription};
+use crate::conference::rtcp_out;
 use crate::io::PacketSink;
 use crate::media::MediaKind;
+use crate::negotiation::extensions::ReceivedExtensions;
+use crate::negotiation::formats::FormatTable;
 use crate::rtp::Packet;
 use crate::stats::Counter;
 
-/// A source with packets in the burst.
+/// A source with packets in the batch.
 #[derive(Debug, Clone, Copy, Default)]
 struct Feeding {
     /// Its index in the conference.
     source: usize,
-    /// The leg that is looked at next: they are sorted by receiver.
-    leg: usize,
+    /// The subscription that is looked at next: they are sorted by receiver.
+    subscription: usize,
     /// The encoding that a keyframe is needed of.
     keyframe: Option<u8>,
 }
 
-/// One member of the burst, parsed once for all receivers.
+/// One member of the batch, parsed once for all receivers.
 struct Member<'a> {
     /// Which of the feeding sources it is of.
     feeding: usize,
@@ -39,7 +40,7 @@ enum Errand<'a> {
     Skip { encoding: u8, sequence: i64 },
 }
 
-/// What a burst's way round left to do.
+/// What a batch's way round left to do.
 #[derive(Debug, Default)]
 struct Rest {
     forwarded: u64,
@@ -47,13 +48,13 @@ struct Rest {
     unmapped: bool,
 }
 
-impl Room {
+impl Conference {
     /// Gives the packets in `members`, all of this conference, to every receiver that is to have them.
-    pub fn fan_out(&mut self, env: &mut Env<'_>, burst: &Burst, members: Members, sink: &mut impl PacketSink) {
-        // Small conferences mostly have one packet in a burst: no need to lay out a table for 32.
+    pub fn fan_out(&mut self, env: &mut Env<'_>, batch: &Batch, members: Members, sink: &mut impl PacketSink) {
+        // Small conferences mostly have one packet in a batch: no need to lay out a table for 32.
         match members.count_ones() {
-            0 | 1 => self.fan_out_up_to::<1>(env, burst, members, sink),
-            _ => self.fan_out_up_to::<MAX_BURST>(env, burst, members, sink),
+            0 | 1 => self.fan_out_up_to::<1>(env, batch, members, sink),
+            _ => self.fan_out_up_to::<MAX_BATCH>(env, batch, members, sink),
         }
     }
 
@@ -62,7 +63,7 @@ impl Room {
     fn fan_out_up_to<const N: usize>(
         &mut self,
         env: &mut Env<'_>,
-        burst: &Burst,
+        batch: &Batch,
         members: Members,
         sink: &mut impl PacketSink,
     ) {
@@ -70,7 +71,7 @@ impl Room {
         let mut feeding_count = 0;
         let mut list: [Option<Member<'_>>; N] = [const { None }; N];
         let mut count = 0;
-        for (_, waiting) in burst.waiting().iter().enumerate().filter(|(i, _)| members >> i & 1 == 1) {
+        for (_, waiting) in batch.waiting().iter().enumerate().filter(|(i, _)| members >> i & 1 == 1) {
             let Some(source) = self.sources.get(waiting.source).and_then(Option::as_deref) else { continue };
             let known = feedings.iter().take(feeding_count).position(|f| f.source == waiting.source);
             let feeding = known.unwrap_or(feeding_count);
@@ -83,7 +84,7 @@ impl Room {
             let errand = match &waiting.step {
                 Step::Skip { encoding, sequence } => Errand::Skip { encoding: *encoding, sequence: *sequence },
                 Step::Forward { bytes, opened } => {
-                    let Ok(rtp) = Packet::parse(burst.bytes(bytes)) else { continue };
+                    let Ok(rtp) = Packet::parse(batch.bytes(bytes)) else { continue };
                     let (kind, sender) = (source.kind, &*opened.sender);
                     let extensions = ReceivedExtensions::resolve(&rtp, kind, &sender.extensions);
                     let (format, view, picture) = (opened.format, opened.view, opened.input.picture);
@@ -106,11 +107,21 @@ impl Room {
                 let Some(source) = self.sources.get_mut(feeding.source).and_then(Option::as_deref_mut) else {
                     continue;
                 };
-                while source.legs.get(feeding.leg).is_some_and(|leg| leg.receiver < index) {
-                    feeding.leg += 1;
+                while source
+                    .subscriptions
+                    .get(feeding.subscription)
+                    .is_some_and(|subscription| subscription.receiver < index)
+                {
+                    feeding.subscription += 1;
                 }
-                let Some(leg) = source.legs.get_mut(feeding.leg).filter(|leg| leg.receiver == index) else { continue };
-                serve(env, feeding, leg, receiver, &member.errand, sink, &mut rest);
+                let Some(subscription) = source
+                    .subscriptions
+                    .get_mut(feeding.subscription)
+                    .filter(|subscription| subscription.receiver == index)
+                else {
+                    continue;
+                };
+                serve(env, feeding, subscription, receiver, &member.errand, sink, &mut rest);
             }
         }
         env.stats.add(Counter::PacketsForwarded, rest.forwarded);
@@ -119,7 +130,7 @@ impl Room {
                 && let Some(source) = self.sources.get_mut(feeding.source).and_then(Option::as_deref_mut)
                 && let Some(owner) = self.endpoints.get_mut(source.owner).and_then(Option::as_deref_mut)
             {
-                feedback::request_keyframe(env, self.feedback.video, source, owner, encoding, sink);
+                rtcp_out::request_keyframe(env, self.feedback.video, source, owner, encoding, sink);
             }
         }
         if self.lossy {
@@ -141,8 +152,8 @@ impl Room {
 fn serve(
     env: &mut Env<'_>,
     feeding: &mut Feeding,
-    leg: &mut Leg,
-    receiver: &mut Endpoint,
+    subscription: &mut Subscription,
+    receiver: &mut Participant,
     errand: &Errand<'_>,
     sink: &mut impl PacketSink,
     rest: &mut Rest,
@@ -150,49 +161,49 @@ fn serve(
     let (packet, opened, context) = match errand {
         Errand::Forward { packet, opened, context } => (packet, *opened, *context),
         Errand::Skip { encoding, sequence } => {
-            if leg.projection.current() == Some(*encoding) {
-                leg.projection.skip(*sequence);
+            if subscription.projection.current() == Some(*encoding) {
+                subscription.projection.skip(*sequence);
             }
             return;
         }
     };
     let input = &opened.input;
-    let Some(target) = leg.target else {
-        leg.projection.stop();
-        if packet.kind == MediaKind::Audio && !leg.unwanted {
-            rest.unmapped |= note_unmapped(env, leg.ssrc, receiver, feeding.source);
+    let Some(target) = subscription.target else {
+        subscription.projection.stop();
+        if packet.kind == MediaKind::Audio && !subscription.unwanted {
+            rest.unmapped |= note_unmapped(env, subscription.ssrc, receiver, feeding.source);
         }
         return;
     };
     if receiver.sealer.is_none() || receiver.path.is_none() {
-        leg.projection.stop();
+        subscription.projection.stop();
         return;
     }
-    if packet.kind == MediaKind::Video && !env.shedding.spares(leg.receiver) {
+    if packet.kind == MediaKind::Video && !env.shedding.spares(subscription.receiver) {
         // Stopped, not thinned out: it goes on with a keyframe.
-        leg.projection.stop();
+        subscription.projection.stop();
         env.stats.count(Counter::DropShed);
         return;
     }
     let Some(shape) = rewrite::shape(packet, context, &receiver.negotiated.formats) else {
         env.stats.count(Counter::DropReceiverLacksCodec);
         if input.entry == Entry::Anywhere {
-            leg.projection.skip(input.sequence);
+            subscription.projection.skip(input.sequence);
         }
         return;
     };
     let desired = opened.active.desired(env.shedding, target);
-    let output = leg.projection.project(env.now, input, desired);
-    if leg.projection.awaits_keyframe(desired) && leg.requests.ready(env.now) {
+    let output = subscription.projection.project(env.now, input, desired);
+    if subscription.projection.awaits_keyframe(desired) && subscription.requests.ready(env.now) {
         feeding.keyframe = feeding.keyframe.max(Some(desired.encoding));
     }
     let Some(output) = output else { return };
-    let stream = Stream { ssrc: leg.ssrc, mid: leg.mid, rtx: None };
+    let stream = Stream { ssrc: subscription.ssrc, mid: subscription.mid, rtx: None };
     match rewrite::send(packet, &output, stream, shape, receiver, context, sink) {
         Ok((_, payload)) => {
             rest.forwarded += 1;
-            leg.packets = leg.packets.wrapping_add(1);
-            leg.octets = leg.octets.wrapping_add(payload as u32);
+            subscription.packets = subscription.packets.wrapping_add(1);
+            subscription.octets = subscription.octets.wrapping_add(payload as u32);
         }
         Err(NotSent::OutputFull) => env.stats.count(Counter::DropOutputFull),
         Err(NotSent::Malformed) => env.stats.count(Counter::DropRewriteFailed),
@@ -202,7 +213,7 @@ fn serve(
 
 /// Audio that a receiver has no SSRC for, or not yet. True when it has to be given one.
 #[cold]
-fn note_unmapped(env: &Env<'_>, ssrc: u32, receiver: &mut Endpoint, source: usize) -> bool {
+fn note_unmapped(env: &Env<'_>, ssrc: u32, receiver: &mut Participant, source: usize) -> bool {
     if receiver.ssrc_slots.is_none() {
         env.stats.count(Counter::DropUntold);
         return false;

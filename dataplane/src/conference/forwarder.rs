@@ -6,74 +6,41 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 
-use super::burst::Burst;
-use super::fair_share::FairShare;
-use super::ingress;
-use super::loudest::LoudestOnly;
-use super::negotiated::Negotiations;
-use super::room::{Env, Room};
-use crate::congestion::estimator::Bounds;
+use crate::conference::context::{Env, ForwarderConfig};
+use crate::conference::ingress;
+use crate::conference::members::Conference;
+use crate::conference::packet::batch::Batch;
+use crate::congestion::fair_share::FairShare;
 use crate::congestion::shedding::Shedding;
 use crate::ids::{ConferenceId, EndpointId};
 use crate::io::{IoError, PacketSink, Path};
 use crate::limits::Complaints;
+use crate::link::Wakeup;
+use crate::messages::{Command, CreateError, Event};
+use crate::negotiation::negotiated::Negotiations;
 use crate::peers::{Crossing, Note, PeerMessage, Peers, mesh};
-use crate::ring::{Command, Event, Wakeup};
 use crate::stats::{Counter, WorkerStats};
 
 /// Index of an endpoint in its worker's forwarder; looked up once, then passed with every packet.
 /// A slot of an endpoint that is gone is harmless: its packets are dropped and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EndpointSlot {
-    room: u32,
+    conference: u32,
     index: u32,
     generation: u32,
-}
-
-/// Limits and knobs.
-#[derive(Debug, Clone)]
-pub struct ForwarderConfig {
-    /// False passes payload types and extension ids through unchanged (a test knob).
-    pub rewrite: bool,
-    /// Most endpoints of one conference.
-    pub max_endpoints_per_conference: usize,
-    /// Most sources of one endpoint.
-    pub max_sources_per_endpoint: usize,
-    /// Bytes of packets kept per video source for retransmission.
-    pub cache_bytes: usize,
-    /// Sends no receiver more than its path is estimated to carry.
-    pub congestion_control: bool,
-    /// Bounds of those estimates.
-    pub bandwidth: Bounds,
-    /// Forwards the loudest of a conference alone; `None` forwards everybody.
-    pub loudest_only: Option<LoudestOnly>,
-}
-
-impl Default for ForwarderConfig {
-    fn default() -> Self {
-        Self {
-            rewrite: true,
-            max_endpoints_per_conference: 1000,
-            max_sources_per_endpoint: 20,
-            cache_bytes: 512 * 1024,
-            congestion_control: true,
-            bandwidth: Bounds::default(),
-            loudest_only: None,
-        }
-    }
 }
 
 /// Forwards the media of all conferences of one worker.
 pub struct Forwarder {
     surroundings: Surroundings,
     negotiations: Negotiations,
-    rooms: Vec<Option<Room>>,
+    conferences: Vec<Option<Conference>>,
     by_conference: HashMap<ConferenceId, usize, foldhash::fast::RandomState>,
     by_endpoint: HashMap<EndpointId, EndpointSlot, foldhash::fast::RandomState>,
     deadline: Option<Instant>,
 }
 
-/// What all rooms of a worker have in common.
+/// What all conferences of a worker have in common.
 struct Surroundings {
     config: ForwarderConfig,
     stats: Arc<WorkerStats>,
@@ -81,14 +48,14 @@ struct Surroundings {
     events: VecDeque<Event>,
     shedding: Shedding,
     peers: Peers,
-    burst: Burst,
+    batch: Batch,
     share: FairShare,
     complaints: Complaints,
 }
 
 impl Surroundings {
     fn env(&mut self, now: Instant) -> Env<'_> {
-        let Self { config, stats, epoch, events, shedding, peers, burst, share, complaints } = self;
+        let Self { config, stats, epoch, events, shedding, peers, batch, share, complaints } = self;
         Env {
             now,
             epoch: *epoch.get_or_insert(now),
@@ -97,9 +64,19 @@ impl Surroundings {
             events,
             shedding: *shedding,
             peers,
-            burst,
+            batch,
             share,
             complaints,
+        }
+    }
+}
+
+impl CreateError {
+    /// What it is counted as.
+    pub(crate) fn counter(self) -> Counter {
+        match self {
+            Self::WorkerFull | Self::ConferenceFull => Counter::DropTableFull,
+            Self::Taken | Self::UnknownConference | Self::UnknownWorker => Counter::DropCommandUnknown,
         }
     }
 }
@@ -132,12 +109,12 @@ impl Forwarder {
                 events: VecDeque::with_capacity(64),
                 shedding: Shedding::default(),
                 peers,
-                burst: Burst::new(),
+                batch: Batch::new(),
                 share: FairShare::default(),
                 complaints: Complaints::new(),
             },
             negotiations: Negotiations::default(),
-            rooms: Vec::new(),
+            conferences: Vec::new(),
             by_conference: HashMap::default(),
             by_endpoint: HashMap::default(),
             deadline: None,
@@ -145,78 +122,88 @@ impl Forwarder {
     }
 
     /// Applies a command; those for ICE and DTLS are ignored, those for unknown ids are counted.
+    /// An endpoint that cannot be created is answered by [`Event::EndpointRefused`].
     pub fn handle_command(&mut self, now: Instant, command: Command) {
-        if !self.surroundings.burst.is_empty() {
+        if !self.surroundings.batch.is_empty() {
             // A packet of before must not meet the conferences and keys of after.
-            debug_assert!(false, "a command came before the release of a burst");
-            self.surroundings.stats.add(Counter::DropOutputFull, self.surroundings.burst.len() as u64);
-            self.surroundings.burst.clear();
+            debug_assert!(false, "a command came before the release of a batch");
+            self.surroundings.stats.add(Counter::DropOutputFull, self.surroundings.batch.len() as u64);
+            self.surroundings.batch.clear();
         }
         match command {
             Command::CreateConference { conference, feedback } => {
                 if self.by_conference.contains_key(&conference) {
                     return;
                 }
-                let index = self.rooms.iter().position(Option::is_none).unwrap_or_else(|| {
-                    self.rooms.push(None);
-                    self.rooms.len() - 1
+                let index = self.conferences.iter().position(Option::is_none).unwrap_or_else(|| {
+                    self.conferences.push(None);
+                    self.conferences.len() - 1
                 });
-                self.rooms[index] = Some(Room::new(conference, index as u32, feedback));
+                self.conferences[index] = Some(Conference::new(conference, index as u32, feedback));
                 self.by_conference.insert(conference, index);
             }
             Command::ExpireConference { conference } => match self.by_conference.remove(&conference) {
                 Some(index) => {
-                    self.by_endpoint.retain(|_, slot| slot.room as usize != index);
-                    if let Some(place) = self.rooms.get_mut(index) {
+                    self.by_endpoint.retain(|_, slot| slot.conference as usize != index);
+                    if let Some(place) = self.conferences.get_mut(index) {
                         *place = None;
                     }
                 }
                 None => self.surroundings.stats.count(Counter::DropCommandUnknown),
             },
-            Command::CreateEndpoint(new) => self.create_endpoint(now, new.conference, new.endpoint, None),
+            Command::CreateEndpoint(new) => {
+                let created = self.create_endpoint(now, new.conference, new.endpoint, None);
+                self.note_created(now, new.endpoint, created);
+            }
             Command::CreateRemoteEndpoint { conference, endpoint, home } => {
-                if home == self.surroundings.peers.index() || home >= self.surroundings.peers.workers() {
-                    return self.surroundings.stats.count(Counter::DropCommandUnknown);
-                }
-                self.create_endpoint(now, conference, endpoint, Some(home));
+                let elsewhere = home != self.surroundings.peers.index() && home < self.surroundings.peers.workers();
+                let created = match elsewhere {
+                    true => self.create_endpoint(now, conference, endpoint, Some(home)),
+                    false => Err(CreateError::UnknownWorker),
+                };
+                self.note_created(now, endpoint, created);
             }
             Command::ExpireEndpoint { endpoint } => {
-                self.with_endpoint(now, endpoint, |room, env, index, _| room.leave(env, index));
+                self.with_endpoint(now, endpoint, |conference, env, index, _| conference.leave(env, index));
                 self.by_endpoint.remove(&endpoint);
             }
             Command::SetSrtp { endpoint, keys } => {
-                self.with_endpoint(now, endpoint, |room, _, index, _| room.set_keys(index, &keys));
+                self.with_endpoint(now, endpoint, |conference, _, index, _| conference.set_keys(index, &keys));
             }
             Command::SetMedia { endpoint, media } => {
-                self.with_endpoint(now, endpoint, |room, env, index, negotiations| {
-                    let negotiated = negotiations.compile(&media, &mut room.vocabulary, env.stats);
-                    room.set_media(env, index, negotiated);
+                self.with_endpoint(now, endpoint, |conference, env, index, negotiations| {
+                    let negotiated = negotiations.compile(&media, &mut conference.negotiations, env.stats);
+                    conference.set_media(env, index, negotiated);
                 });
             }
             Command::SetSources { endpoint, sources } => {
-                self.with_endpoint(now, endpoint, |room, env, index, _| room.set_sources(env, index, &sources));
+                self.with_endpoint(now, endpoint, |conference, env, index, _| {
+                    conference.set_sources(env, index, &sources)
+                });
             }
             Command::SetConstraints { endpoint, constraints } => {
-                self.with_endpoint(now, endpoint, |room, env, index, _| {
-                    room.set_constraints(env, index, *constraints);
+                self.with_endpoint(now, endpoint, |conference, env, index, _| {
+                    conference.set_constraints(env, index, *constraints);
                 });
             }
             Command::SetSsrcRewriting { endpoint, rewriting } => {
-                self.with_endpoint(now, endpoint, |room, env, index, _| {
-                    room.set_ssrc_rewriting(env, index, &rewriting);
+                self.with_endpoint(now, endpoint, |conference, env, index, _| {
+                    conference.set_ssrc_rewriting(env, index, &rewriting);
                 });
             }
             Command::MappingsTold { endpoint, announcement } => {
-                self.with_endpoint(now, endpoint, |room, env, index, _| {
-                    room.mappings_told(env, index, announcement);
+                self.with_endpoint(now, endpoint, |conference, env, index, _| {
+                    conference.mappings_told(env, index, announcement);
                 });
             }
             Command::SetUntold { endpoint, sources } => {
-                self.with_endpoint(now, endpoint, |room, env, index, _| room.set_untold(env, index, sources));
+                self.with_endpoint(now, endpoint, |conference, env, index, _| {
+                    conference.set_untold(env, index, sources)
+                });
             }
             Command::SetForceMute { endpoint, audio, video } => {
-                self.with_endpoint(now, endpoint, |room, _, index, _| {
-                    if let Some(endpoint) = room.endpoint(index) {
+                self.with_endpoint(now, endpoint, |conference, _, index, _| {
+                    if let Some(endpoint) = conference.endpoint(index) {
                         endpoint.force_mute = [audio, video];
                     }
                 });
@@ -230,38 +217,53 @@ impl Forwarder {
         }
     }
 
-    fn create_endpoint(&mut self, now: Instant, conference: ConferenceId, endpoint: EndpointId, home: Option<usize>) {
+    fn create_endpoint(
+        &mut self,
+        now: Instant,
+        conference: ConferenceId,
+        endpoint: EndpointId,
+        home: Option<usize>,
+    ) -> Result<(), CreateError> {
         if self.by_endpoint.contains_key(&endpoint) {
-            return;
+            return Err(CreateError::Taken);
         }
-        let Some(index) = self.by_conference.get(&conference).copied() else {
-            return self.surroundings.stats.count(Counter::DropCommandUnknown);
-        };
+        let index = *self.by_conference.get(&conference).ok_or(CreateError::UnknownConference)?;
         let mut env = self.surroundings.env(now);
-        let Some(room) = self.rooms.get_mut(index).and_then(Option::as_mut) else { return };
+        let state = self.conferences.get_mut(index).and_then(Option::as_mut).ok_or(CreateError::UnknownConference)?;
         let limit = env.config.max_endpoints_per_conference;
-        if room.endpoints.iter().flatten().count() >= limit {
-            tracing::warn!(%conference, %endpoint, limit, "endpoint refused: too many");
-            return env.stats.count(Counter::DropTableFull);
+        if state.endpoints.iter().flatten().count() >= limit {
+            tracing::warn!(%conference, %endpoint, limit, "endpoint refused: the conference has as many as it takes");
+            return Err(CreateError::ConferenceFull);
         }
-        let (place, generation) = room.join(&mut env, endpoint, home, self.negotiations.nothing());
-        let slot = EndpointSlot { room: index as u32, index: place as u32, generation };
+        let (place, generation) = state.join(&mut env, endpoint, home, self.negotiations.nothing());
+        let slot = EndpointSlot { conference: index as u32, index: place as u32, generation };
         self.by_endpoint.insert(endpoint, slot);
-        self.deadline = earlier(self.deadline, room.deadline);
+        self.deadline = earlier(self.deadline, state.deadline);
+        Ok(())
+    }
+
+    /// Tells of, and counts, an endpoint that could not be created.
+    fn note_created(&mut self, now: Instant, endpoint: EndpointId, created: Result<(), CreateError>) {
+        if let Err(error) = created {
+            self.surroundings.stats.count(error.counter());
+            self.surroundings.env(now).emit(Event::EndpointRefused { endpoint, error });
+        }
     }
 
     fn with_endpoint(
         &mut self,
         now: Instant,
         endpoint: EndpointId,
-        step: impl FnOnce(&mut Room, &mut Env<'_>, usize, &mut Negotiations),
+        step: impl FnOnce(&mut Conference, &mut Env<'_>, usize, &mut Negotiations),
     ) {
         let slot = self.by_endpoint.get(&endpoint).copied();
-        let room = slot.and_then(|s| Some((s, self.rooms.get_mut(s.room as usize)?.as_mut()?)));
-        let Some((slot, room)) = room else { return self.surroundings.stats.count(Counter::DropCommandUnknown) };
+        let conference = slot.and_then(|s| Some((s, self.conferences.get_mut(s.conference as usize)?.as_mut()?)));
+        let Some((slot, conference)) = conference else {
+            return self.surroundings.stats.count(Counter::DropCommandUnknown);
+        };
         let mut env = self.surroundings.env(now);
-        step(room, &mut env, slot.index as usize, &mut self.negotiations);
-        self.deadline = earlier(self.deadline, room.deadline);
+        step(conference, &mut env, slot.index as usize, &mut self.negotiations);
+        self.deadline = earlier(self.deadline, conference.deadline);
     }
 
     /// The slot of an endpoint.
@@ -272,8 +274,8 @@ impl Forwarder {
     /// Sets where the endpoint's packets go; `None` stops sending.
     pub fn set_path(&mut self, endpoint: EndpointId, path: Option<Path>) {
         if let Some(slot) = self.slot(endpoint)
-            && let Some(room) = self.rooms.get_mut(slot.room as usize).and_then(Option::as_mut)
-            && let Some(endpoint) = room.endpoint(slot.index as usize)
+            && let Some(conference) = self.conferences.get_mut(slot.conference as usize).and_then(Option::as_mut)
+            && let Some(endpoint) = conference.endpoint(slot.index as usize)
         {
             endpoint.path = path;
         }
@@ -291,10 +293,10 @@ impl Forwarder {
 
     /// Tells of an authenticated sign of life other than media, e.g. ICE consent.
     pub fn note_activity(&mut self, now: Instant, slot: EndpointSlot) {
-        self.with_slot(now, slot, |room, env| {
-            if let Some(endpoint) = room.endpoint(slot.index as usize) {
+        self.with_slot(now, slot, |conference, env| {
+            if let Some(endpoint) = conference.endpoint(slot.index as usize) {
                 ingress::note_activity(env, endpoint);
-                room.wake(env.now + super::endpoint::ACTIVITY_TIMEOUT);
+                conference.wake(env.now + crate::conference::participant::ACTIVITY_TIMEOUT);
             }
         });
     }
@@ -308,34 +310,34 @@ impl Forwarder {
     /// Takes one SRTP packet. It goes to its receivers with the others of its batch, when [`Self::release`] is called:
     /// after the batch, and before any command.
     pub fn gather_rtp(&mut self, now: Instant, from: EndpointSlot, datagram: &mut [u8], sink: &mut impl PacketSink) {
-        self.with_slot(now, from, |room, env| room.handle_rtp(env, from.index as usize, datagram, sink));
-        if self.surroundings.burst.is_full() {
+        self.with_slot(now, from, |conference, env| conference.handle_rtp(env, from.index as usize, datagram, sink));
+        if self.surroundings.batch.is_full() {
             self.release(now, sink);
         }
     }
 
     /// Gives what was gathered to its receivers.
     pub fn release(&mut self, now: Instant, sink: &mut impl PacketSink) {
-        if self.surroundings.burst.is_empty() {
+        if self.surroundings.batch.is_empty() {
             return;
         }
-        let mut burst = std::mem::take(&mut self.surroundings.burst);
+        let mut batch = std::mem::take(&mut self.surroundings.batch);
         let mut done = 0;
-        while let Some((place, members)) = burst.next_room(done) {
+        while let Some((place, members)) = batch.next_conference(done) {
             done |= members;
-            if let Some(room) = self.rooms.get_mut(place as usize).and_then(Option::as_mut) {
+            if let Some(conference) = self.conferences.get_mut(place as usize).and_then(Option::as_mut) {
                 let mut env = self.surroundings.env(now);
-                room.fan_out(&mut env, &burst, members, sink);
-                self.deadline = earlier(self.deadline, room.deadline);
+                conference.fan_out(&mut env, &batch, members, sink);
+                self.deadline = earlier(self.deadline, conference.deadline);
             }
         }
-        burst.clear();
-        self.surroundings.burst = burst;
+        batch.clear();
+        self.surroundings.batch = batch;
     }
 
     /// Takes one SRTCP packet.
     pub fn handle_rtcp(&mut self, now: Instant, from: EndpointSlot, datagram: &mut [u8], sink: &mut impl PacketSink) {
-        self.with_slot(now, from, |room, env| room.handle_rtcp(env, from.index as usize, datagram, sink));
+        self.with_slot(now, from, |conference, env| conference.handle_rtcp(env, from.index as usize, datagram, sink));
     }
 
     /// Takes what other forwarders sent, where no worker does.
@@ -370,8 +372,10 @@ impl Forwarder {
             return self.surroundings.stats.count(Counter::DropCrossingUnknown);
         };
         let index = slot.index as usize;
-        self.with_slot(now, slot, |room, env| room.handle_crossing(env, worker, index, crossing, packet, sink));
-        if self.surroundings.burst.is_full() {
+        self.with_slot(now, slot, |conference, env| {
+            conference.handle_crossing(env, worker, index, crossing, packet, sink)
+        });
+        if self.surroundings.batch.is_full() {
             self.release(now, sink);
         }
     }
@@ -385,19 +389,19 @@ impl Forwarder {
         | Note::SenderReport { endpoint, .. }) = note;
         let Some(slot) = self.slot(endpoint) else { return };
         let index = slot.index as usize;
-        self.with_slot(now, slot, |room, env| room.handle_note(env, worker, index, note, sink));
+        self.with_slot(now, slot, |conference, env| conference.handle_note(env, worker, index, note, sink));
     }
 
     #[inline]
-    fn with_slot(&mut self, now: Instant, slot: EndpointSlot, step: impl FnOnce(&mut Room, &mut Env<'_>)) {
-        let room = self.rooms.get_mut(slot.room as usize).and_then(Option::as_mut);
-        let Some(room) = room else { return self.surroundings.stats.count(Counter::DropUnknownAddress) };
-        if room.endpoint(slot.index as usize).is_none_or(|e| e.generation != slot.generation) {
+    fn with_slot(&mut self, now: Instant, slot: EndpointSlot, step: impl FnOnce(&mut Conference, &mut Env<'_>)) {
+        let conference = self.conferences.get_mut(slot.conference as usize).and_then(Option::as_mut);
+        let Some(conference) = conference else { return self.surroundings.stats.count(Counter::DropUnknownAddress) };
+        if conference.endpoint(slot.index as usize).is_none_or(|e| e.generation != slot.generation) {
             return self.surroundings.stats.count(Counter::DropUnknownAddress);
         }
         let mut env = self.surroundings.env(now);
-        step(room, &mut env);
-        self.deadline = earlier(self.deadline, room.deadline);
+        step(conference, &mut env);
+        self.deadline = earlier(self.deadline, conference.deadline);
     }
 
     /// Runs what is due.
@@ -406,12 +410,12 @@ impl Forwarder {
             return;
         }
         self.deadline = None;
-        for room in self.rooms.iter_mut().flatten() {
-            if room.deadline.is_some_and(|at| at <= now) {
+        for conference in self.conferences.iter_mut().flatten() {
+            if conference.deadline.is_some_and(|at| at <= now) {
                 let mut env = self.surroundings.env(now);
-                room.handle_timeout(&mut env, sink);
+                conference.handle_timeout(&mut env, sink);
             }
-            self.deadline = earlier(self.deadline, room.deadline);
+            self.deadline = earlier(self.deadline, conference.deadline);
         }
     }
 

@@ -2,23 +2,26 @@
 
 use std::sync::Arc;
 
-use super::burst::Opened;
-use super::cache::{CachedPacket, PacketCache};
-use super::codec::{Codec, Format};
-use super::endpoint::{Endpoint, REPORT_INTERVAL};
-use super::extension_map::{ReceivedExtensions, UriId};
-use super::feedback;
-use super::payload::{Descriptor, PayloadView};
-use super::projection::picture::Picture;
-use super::projection::{Entry, Input as ProjectionInput};
-use super::room::{Env, Room};
-use super::sequence::Arrival;
-use super::source::{EncodingState, Input, Noted};
+use crate::conference::context::Env;
+use crate::conference::members::Conference;
+use crate::conference::packet::batch::Opened;
+use crate::conference::packet::frame::Entry;
+use crate::conference::packet::info::PacketInfo;
+use crate::conference::packet::payload::{Descriptor, PayloadView};
+use crate::conference::packet::picture::Picture;
+use crate::conference::participant::{Participant, REPORT_INTERVAL};
+use crate::conference::rtcp_out;
+use crate::conference::source::cache::{CachedPacket, PacketCache};
+use crate::conference::source::sequence::Arrival;
+use crate::conference::source::{EncodingState, IncomingStream, Noted};
 use crate::congestion::layer::MAX_SPATIAL;
 use crate::io::PacketSink;
 use crate::media::MediaKind;
+use crate::messages::Event;
+use crate::negotiation::extensions::ReceivedExtensions;
+use crate::negotiation::formats::{Codec, Format};
+use crate::negotiation::ids::UriId;
 use crate::peers::Crossing;
-use crate::ring::Event;
 use crate::rtp::{Packet, audio_level::AudioLevel, rtx, twcc};
 use crate::srtp::OpenError;
 use crate::stats::Counter;
@@ -45,10 +48,10 @@ pub struct Numbered<'a> {
     pub format: Format,
 }
 
-impl Room {
+impl Conference {
     /// Takes one SRTP packet of an endpoint.
     pub fn handle_rtp(&mut self, env: &mut Env<'_>, from: usize, datagram: &mut [u8], sink: &mut impl PacketSink) {
-        // The sender leaves the table while its packet goes round: legs never lead back to it.
+        // The sender leaves the table while its packet goes round: subscriptions never lead back to it.
         let Some(mut sender) = self.endpoints.get_mut(from).and_then(Option::take) else { return };
         self.receive(env, &mut sender, datagram, sink);
         if let Some(place) = self.endpoints.get_mut(from) {
@@ -56,7 +59,13 @@ impl Room {
         }
     }
 
-    fn receive(&mut self, env: &mut Env<'_>, sender: &mut Endpoint, datagram: &mut [u8], sink: &mut impl PacketSink) {
+    fn receive(
+        &mut self,
+        env: &mut Env<'_>,
+        sender: &mut Participant,
+        datagram: &mut [u8],
+        sink: &mut impl PacketSink,
+    ) {
         let Some(opener) = sender.opener.as_mut() else { return env.stats.count(Counter::DropNoKeys) };
         let (header_len, ssrc) = match Packet::parse_sealed(datagram) {
             Ok(packet) => (packet.header_len(), packet.ssrc()),
@@ -74,7 +83,7 @@ impl Room {
         };
         env.share.count(&mut sender.sent);
         note_activity(env, sender);
-        self.wake(sender.last_activity + super::endpoint::ACTIVITY_TIMEOUT);
+        self.wake(sender.last_activity + crate::conference::participant::ACTIVITY_TIMEOUT);
         let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else {
             return env.stats.count(Counter::DropUnknownSsrc);
         };
@@ -117,8 +126,8 @@ impl Room {
     fn place(
         &mut self,
         env: &mut Env<'_>,
-        sender: &mut Endpoint,
-        input: Input,
+        sender: &mut Participant,
+        input: IncomingStream,
         plain: &Plain<'_>,
         sink: &mut impl PacketSink,
     ) {
@@ -137,7 +146,7 @@ impl Room {
                 _ => state.nack.received(env.now, plain.sequence, plain.repeated_as.is_some()),
             }
             if state.nack.deadline().is_some_and(|at| at <= env.now) {
-                feedback::nack(env, self.feedback.video, sender, state, sink);
+                rtcp_out::nack(env, self.feedback.video, sender, state, sink);
             }
             nack_due = state.nack.deadline();
         }
@@ -173,8 +182,8 @@ impl Room {
     pub fn distribute(
         &mut self,
         env: &mut Env<'_>,
-        sender: &mut Endpoint,
-        input: Input,
+        sender: &mut Participant,
+        input: IncomingStream,
         numbered: &Numbered<'_>,
         sink: &mut impl PacketSink,
     ) {
@@ -228,7 +237,7 @@ impl Room {
                     && !self.endpoints.iter().flatten().any(|e| e.constraints.audio.include.contains(&source.name));
             }
         }
-        let projected = ProjectionInput {
+        let projected = PacketInfo {
             encoding: input.encoding,
             sequence,
             timestamp: rtp.timestamp(),
@@ -247,10 +256,10 @@ impl Room {
         let active = source.active_now();
         let kept = if quiet {
             env.stats.count(Counter::DropNotLoudest);
-            env.burst.skip(self.place, input.source, input.encoding, sequence)
+            env.batch.skip(self.place, input.source, input.encoding, sequence)
         } else {
             let opened = Opened { format, view, input: projected, active, sender: Arc::clone(&sender.negotiated) };
-            env.burst.push(self.place, input.source, bytes, opened)
+            env.batch.push(self.place, input.source, bytes, opened)
         };
         if !kept {
             env.stats.count(Counter::DropOutputFull);
@@ -270,23 +279,23 @@ impl Room {
     }
 }
 
-impl Room {
+impl Conference {
     /// Closes every receiver's numbering over a packet that none can be sent, and asks for the keyframe that it takes.
     fn leave_out(
         &mut self,
         env: &mut Env<'_>,
-        sender: &mut Endpoint,
-        input: Input,
+        sender: &mut Participant,
+        input: IncomingStream,
         sequence: i64,
         sink: &mut impl PacketSink,
     ) {
         env.stats.count(Counter::DropDependencyUnknown);
         let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else { return };
-        if !env.burst.skip(self.place, input.source, input.encoding, sequence) {
+        if !env.batch.skip(self.place, input.source, input.encoding, sequence) {
             env.stats.count(Counter::DropOutputFull);
         }
-        if source.legs.iter().any(|leg| leg.target.is_some()) {
-            feedback::request_keyframe(env, self.feedback.video, source, sender, input.encoding, sink);
+        if source.subscriptions.iter().any(|subscription| subscription.target.is_some()) {
+            rtcp_out::request_keyframe(env, self.feedback.video, source, sender, input.encoding, sink);
         }
     }
 }
@@ -344,7 +353,7 @@ fn open_counter(error: OpenError) -> Counter {
 }
 
 /// Notes a sign of life.
-pub fn note_activity(env: &mut Env<'_>, endpoint: &mut Endpoint) {
+pub fn note_activity(env: &mut Env<'_>, endpoint: &mut Participant) {
     endpoint.last_activity = env.now;
     if !endpoint.active {
         endpoint.active = true;
@@ -355,7 +364,7 @@ pub fn note_activity(env: &mut Env<'_>, endpoint: &mut Endpoint) {
 fn note_transport_sequence(
     env: &mut Env<'_>,
     feedback_ssrc: u32,
-    sender: &mut Endpoint,
+    sender: &mut Participant,
     kind: MediaKind,
     packet: &Packet<'_>,
     sink: &mut impl PacketSink,
@@ -367,7 +376,7 @@ fn note_transport_sequence(
     let Some(sequence) = packet.extension(id).and_then(twcc::parse) else { return };
     sender.transport_media_ssrc = packet.ssrc();
     sender.arrivals.record(env.now, sequence, packet.marker());
-    feedback::transport(env, feedback_ssrc, sender, sink);
+    rtcp_out::transport(env, feedback_ssrc, sender, sink);
 }
 
 /// Turns a retransmission into the packet that it repeats, in place. `Ok(None)`: a padding probe.
@@ -375,7 +384,7 @@ fn undo_rtx<'a>(
     datagram: &'a mut [u8],
     header_len: usize,
     end: usize,
-    sender: &Endpoint,
+    sender: &Participant,
     kind: MediaKind,
     state: &EncodingState,
 ) -> Result<Option<Plain<'a>>, Counter> {

@@ -1,49 +1,28 @@
-//! Conferences: sources, receivers, and the forwarding core between them.
+//! Conferences: sources, receivers, and what is forwarded between them.
 //!
-//! A packet's way: [`forwarder`] finds the room, `ingress` opens and parses it once, `burst` keeps it until its batch is
-//! read, `fan_out` walks over the receivers, `projection` decides per leg, `rewrite` writes and seals it; `remote` takes it to other workers. RTCP goes through `control`, everything that waits for time through `timers`.
-//! `mapping` and `ssrc_slots` give receivers with SSRC rewriting their bounded set of SSRCs.
+//! A packet's way: [`forwarder`] finds the conference; `ingress` opens it, parses it once and puts it into the batch
+//! (`packet`); `fan_out` walks over the receivers when the batch is read, where each one's subscription decides and the
+//! packet is written under its numbers and sealed (`receiver`). `remote` takes it to other workers.
+//!
+//! RTCP comes in through `rtcp_in` and goes out through `rtcp_out`. `allocation` decides which layers a receiver gets,
+//! `timers` runs what waits for time, `members` keeps who is there and what they publish (`participant`, `source`).
 
-mod active;
-mod burst;
-mod cache;
-mod codec;
-mod control;
-mod dependency;
-mod downlink;
-mod endpoint;
-mod extension_map;
-mod fair_share;
+mod allocation;
+mod audio;
+mod context;
 mod fan_out;
-mod feedback;
 pub mod forwarder;
-mod frame;
-mod grants;
 mod ingress;
-mod keyframe;
-mod leg;
-mod loudest;
-mod mapping;
-mod meter;
-mod mid;
-mod nack;
-mod negotiated;
-mod payload;
-mod projection;
-mod rank;
+mod members;
+mod packet;
+mod participant;
+mod receiver;
 mod remote;
-mod reports;
-mod rewrite;
-mod room;
-mod round_trip;
-mod sequence;
+mod rtcp_in;
+mod rtcp_out;
 mod source;
-mod speaker;
-mod ssrc_slots;
 mod timers;
-mod vocabulary;
-mod well_known;
 
-pub use forwarder::{EndpointSlot, Forwarder, ForwarderConfig};
-pub use loudest::LoudestOnly;
-pub use mid::Mid;
+pub use audio::loudest::LoudestOnly;
+pub use context::ForwarderConfig;
+pub use forwarder::{EndpointSlot, Forwarder};

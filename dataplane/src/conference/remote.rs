@@ -2,17 +2,18 @@
 //! to every other worker that has receivers, once. There a remote endpoint stands in for the sender: it has its tables
 //! and sources, but neither keys nor address, and projection, cache and sealing happen as for a local one.
 
-use super::endpoint::Endpoint;
-use super::feedback;
-use super::ingress::Numbered;
-use super::reports::SenderClock;
-use super::room::{Env, Room};
-use super::source::{RemoteDemand, Source};
+use crate::conference::context::Env;
+use crate::conference::ingress::Numbered;
+use crate::conference::members::Conference;
+use crate::conference::participant::Participant;
+use crate::conference::rtcp_out;
+use crate::conference::source::reports::SenderClock;
+use crate::conference::source::{RemoteDemand, Source};
 use crate::congestion::allocation;
 use crate::io::PacketSink;
 use crate::media::MediaKind;
+use crate::messages::Event;
 use crate::peers::{Crossing, Note};
-use crate::ring::Event;
 use crate::rtp::Packet;
 use crate::stats::Counter;
 
@@ -31,7 +32,7 @@ pub fn bit(worker: usize) -> u64 {
     1u64.checked_shl(worker as u32).unwrap_or(0)
 }
 
-impl Room {
+impl Conference {
     /// Endpoints came or went: who else has receivers, and whose word on speakers counts.
     pub fn update_workers(&mut self, env: &mut Env<'_>) {
         let here = env.peers.index();
@@ -86,7 +87,7 @@ impl Room {
     fn receive_crossing(
         &mut self,
         env: &mut Env<'_>,
-        sender: &mut Endpoint,
+        sender: &mut Participant,
         crossing: Crossing,
         packet: &[u8],
         sink: &mut impl PacketSink,
@@ -127,7 +128,7 @@ impl Room {
             (Note::KeyframeWish { ssrc, .. }, None) => {
                 if let Some(input) = endpoint.inputs.get(&ssrc).copied()
                     && let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut)
-                    && !feedback::request_keyframe(
+                    && !rtcp_out::request_keyframe(
                         env,
                         self.feedback.video,
                         source,
@@ -155,7 +156,7 @@ impl Room {
             (Note::SenderReport { ssrc, ntp, rtp, .. }, Some(home)) if home == worker => {
                 let clock = SenderClock { ntp, rtp, at: env.now };
                 if let Some(input) = endpoint.inputs.get(&ssrc).copied() {
-                    self.report_to_legs(env, input, clock, sink);
+                    self.report_to_subscribers(env, input, clock, sink);
                 }
             }
             // The endpoint is at home where the note does not expect it: nobody means this.

@@ -2,19 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use super::endpoint::{ACTIVITY_TIMEOUT, Endpoint, REPORT_INTERVAL};
-use super::feedback;
-use super::room::{Env, Room};
+use crate::conference::context::Env;
+use crate::conference::members::Conference;
+use crate::conference::participant::{ACTIVITY_TIMEOUT, Participant, REPORT_INTERVAL};
+use crate::conference::rtcp_out;
 use crate::io::PacketSink;
 use crate::media::MediaKind;
-use crate::ring::Event;
+use crate::messages::Event;
 
 /// Least time between two runs over a conference, so that many timers share one.
 const SPACING: Duration = Duration::from_millis(5);
 /// Packets of a probe that one receiver is sent in one run.
 const MOST_AT_ONCE: usize = 64;
 
-impl Room {
+impl Conference {
     /// Runs what is due and sets the next deadline.
     pub fn handle_timeout(&mut self, env: &mut Env<'_>, sink: &mut impl PacketSink) {
         if !self.turns.take(env.now) {
@@ -51,7 +52,7 @@ impl Room {
             let Some(owner) = self.endpoints.get_mut(source.owner).and_then(Option::as_deref_mut) else { continue };
             for state in &mut source.encodings {
                 if state.nack.deadline().is_some_and(|at| at <= env.now) {
-                    feedback::nack(env, self.feedback.video, owner, state, sink);
+                    rtcp_out::nack(env, self.feedback.video, owner, state, sink);
                 }
                 next = earliest(next, state.nack.deadline());
             }
@@ -81,7 +82,7 @@ impl Room {
         &mut self,
         env: &mut Env<'_>,
         index: usize,
-        endpoint: &mut Endpoint,
+        endpoint: &mut Participant,
         sink: &mut impl PacketSink,
     ) -> Option<u64> {
         let now = env.micros();
@@ -112,9 +113,9 @@ impl Room {
             endpoint.active = false;
             env.emit(Event::Activity { endpoint: endpoint.id, active: false });
         }
-        feedback::transport(env, self.feedback.video, endpoint, sink);
+        rtcp_out::transport(env, self.feedback.video, endpoint, sink);
         if endpoint.next_report.is_some_and(|at| at <= env.now) {
-            let sent = feedback::receiver_reports(env, self.feedback.video, endpoint, &mut self.sources, index, sink);
+            let sent = rtcp_out::receiver_reports(env, self.feedback.video, endpoint, &mut self.sources, index, sink);
             // Silent endpoints are not reported on; their next packet starts the timer again.
             endpoint.next_report = sent.then_some(env.now + REPORT_INTERVAL);
         }

@@ -12,17 +12,15 @@ use std::time::{Duration, Instant};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::datagram::{PacketSink, Path};
 use crate::ids::EndpointId;
-use crate::io::{PacketSink, Path};
-use crate::limits::{ForgedOnKnownPaths, ForgedRequests, StunRequests};
-use crate::ring::{IceCredentials, RemoteCandidate};
-use crate::stats::{Counter, WorkerStats};
 
+use super::drops::{DropCounter, DropReason};
+use super::limits::{ForgedOnKnownPaths, ForgedRequests, MAX_PAIRS, StunRequests};
 use super::pair::{CONSENT_INTERVAL, Check, Pair};
+use super::signalling::{IceCredentials, RemoteCandidate};
 use super::stun::{Class, Message, TransactionId, Writer, integrity_key};
 
-/// Most candidate pairs of one agent.
-pub const MAX_PAIRS: usize = 16;
 /// Pace of ordinary checks (RFC 8445 section 14.2).
 const TA: Duration = Duration::from_millis(50);
 /// How long a relayed pair waits for a direct one before it is nominated.
@@ -53,7 +51,7 @@ pub struct Context<'a, S> {
     /// Takes what the agent sends.
     pub sink: &'a mut S,
     /// Counts what it drops.
-    pub stats: &'a WorkerStats,
+    pub stats: &'a dyn DropCounter,
     /// For transaction ids, tie-breakers, jitter.
     pub random: &'a SystemRandom,
 }
@@ -281,7 +279,7 @@ impl Agent {
             // The answer must come from where the check went (RFC 8445 section 7.2.5.2.1).
             (Class::Success | Class::Error, Some(remote)) if self.awaits(path, message) => &remote.key,
             (Class::Success | Class::Error, _) => {
-                cx.stats.count(Counter::DropStunUnknownTransaction);
+                cx.stats.count_drop(DropReason::UnknownTransaction);
                 return false;
             }
         };
@@ -289,17 +287,17 @@ impl Agent {
         let known = message.class != Class::Request || self.pairs.iter().any(|pair| pair.learnt && pair.path == path);
         let looked_at = if known { self.forged_known.has_any(now) } else { self.forged.has_any(now) };
         if !looked_at {
-            cx.stats.count(Counter::DropStunRate);
+            cx.stats.count_drop(DropReason::Rate);
             return false;
         }
         // First of all: an unauthenticated message leaves no trace but counters.
         if !message.verify(key) {
-            cx.stats.count(Counter::DropStunIntegrity);
+            cx.stats.count_drop(DropReason::Integrity);
             let _ = if known { self.forged_known.take(now) } else { self.forged.take(now) };
             return false;
         }
         if message.class == Class::Request && !self.requests.take(now) {
-            cx.stats.count(Counter::DropStunRate);
+            cx.stats.count_drop(DropReason::Rate);
             return true;
         }
         match message.class {
@@ -317,11 +315,11 @@ impl Agent {
         cx: &mut Context<'_, S>,
     ) {
         if let Some(kind) = message.unknown_required {
-            cx.stats.count(Counter::DropStunMalformed);
+            cx.stats.count_drop(DropReason::Malformed);
             return self.respond(path, message, cx, Class::Error, |w| w.error(420, "Unknown Attribute").unknown(kind));
         }
         let Some(priority) = message.priority else {
-            cx.stats.count(Counter::DropStunMalformed);
+            cx.stats.count_drop(DropReason::Malformed);
             return self.respond(path, message, cx, Class::Error, |w| w.error(400, "Bad Request"));
         };
         // Role conflicts, RFC 8445 section 7.3.1.1: the larger tie-breaker is controlling.
@@ -343,7 +341,7 @@ impl Agent {
                 self.pairs.push(Pair::new(path, priority, false));
                 self.pairs.len() - 1
             }
-            None => return cx.stats.count(Counter::DropTableFull),
+            None => return cx.stats.count_drop(DropReason::PairsFull),
         };
         let (controlling, selected, known) = (self.controlling, self.selected, self.remote.is_some());
         let Some(pair) = self.pairs.get_mut(index) else { return };
@@ -525,7 +523,7 @@ impl Agent {
         id[0] = self.config.worker;
         id[1..5].copy_from_slice(&self.config.endpoint.0.to_be_bytes());
         pair.sent(now, Check { id, nominating, controlling: self.controlling });
-        let Some(slot) = cx.sink.slot() else { return cx.stats.count(Counter::DropOutputFull) };
+        let Some(slot) = cx.sink.slot() else { return cx.stats.count_drop(DropReason::OutputFull) };
         let written = Writer::new(slot, Class::Request, &id)
             .username(&remote.username)
             .role(self.controlling, self.tie_breaker)
@@ -545,7 +543,7 @@ impl Agent {
         class: Class,
         content: impl for<'w> FnOnce(Writer<'w>) -> Writer<'w>,
     ) {
-        let Some(slot) = cx.sink.slot() else { return cx.stats.count(Counter::DropOutputFull) };
+        let Some(slot) = cx.sink.slot() else { return cx.stats.count_drop(DropReason::OutputFull) };
         if let Some(len) = content(Writer::new(slot, class, &request.transaction)).finish(&self.key) {
             cx.sink.commit(len, path);
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::io::Path;
+use crate::datagram::Path;
 
 use super::stun::TransactionId;
 

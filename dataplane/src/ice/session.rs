@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use ring::rand::SystemRandom;
 
-use crate::io::{PacketSink, Path};
-use crate::ring::{IceCredentials, RemoteCandidate};
-use crate::stats::Counter;
+use crate::datagram::{PacketSink, Path};
 
 use super::agent::{Agent, AgentConfig, AgentEvent, Context};
+use super::drops::DropReason;
+use super::signalling::{IceCredentials, RemoteCandidate};
 use super::stun::{Class, Message};
 
 /// How long a restart may take, from the request until a pair is nominated. The way of the credentials to the client and back is
@@ -167,8 +167,8 @@ impl Session {
         };
         let Some(agent) = agent else {
             match message.class {
-                Class::Request => cx.stats.count(Counter::DropStunUnknownUfrag),
-                Class::Success | Class::Error => cx.stats.count(Counter::DropStunUnknownTransaction),
+                Class::Request => cx.stats.count_drop(DropReason::UnknownUfrag),
+                Class::Success | Class::Error => cx.stats.count_drop(DropReason::UnknownTransaction),
                 Class::Indication => {}
             }
             return false;

@@ -33,7 +33,6 @@
 //! .unwrap();
 //! ```
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 mod address;
@@ -53,6 +52,8 @@ mod socket;
 mod steering;
 mod uring;
 
+pub use crate::datagram::{MAX_DATAGRAM, PacketSink, Path};
+
 pub use affinity::{allowed_cores, pin_to_core};
 pub use error::IoError;
 pub use eventfd::EventFd;
@@ -63,28 +64,6 @@ pub use rx::{Received, RxBatch};
 pub use socket::{SocketOptions, bind_sockets};
 pub use steering::Steering;
 pub use uring::{Uring, UringTx};
-
-/// Largest datagram that is received or sent, bytes of UDP payload. Longer ones are dropped and counted.
-pub const MAX_DATAGRAM: usize = 1500;
-
-/// Where a datagram came from or goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Path {
-    /// Index of the local socket (one per local address of the bridge).
-    pub local: u8,
-    /// Address of the other side.
-    pub remote: SocketAddr,
-}
-
-/// Takes outgoing datagrams. The I/O backends implement it over their slab; tests implement it over a `Vec`.
-pub trait PacketSink {
-    /// A buffer of at least [`MAX_DATAGRAM`] bytes for the next datagram, or `None` when nothing is free even after
-    /// a flush. Asking again without `commit` hands out the same buffer.
-    fn slot(&mut self) -> Option<&mut [u8]>;
-
-    /// Queues the first `len` bytes of the slot handed out last.
-    fn commit(&mut self, len: usize, path: Path);
-}
 
 /// Hands what was committed to the kernel.
 pub trait Flush {

@@ -4,7 +4,7 @@ use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroize;
 
 use super::kdf::{Label, derive};
-use crate::ring::{MasterKey, SrtpProfile};
+use super::keys::{MasterKey, SrtpProfile};
 
 /// Length of the tag in bytes.
 pub const TAG: usize = 16;

@@ -8,7 +8,7 @@ use sha1::Sha1;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::kdf::{Label, derive};
-use crate::ring::{MasterKey, SrtpProfile};
+use super::keys::{MasterKey, SrtpProfile};
 
 /// Length of the tag in bytes.
 pub const TAG: usize = 10;

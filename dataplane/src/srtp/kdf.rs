@@ -4,7 +4,7 @@ use aes::cipher::{BlockEncrypt, KeyInit};
 use aes::{Aes128, Aes256};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::ring::{MasterKey, SrtpProfile};
+use super::keys::{MasterKey, SrtpProfile};
 
 /// What a derived key is for (RFC 3711 section 4.3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

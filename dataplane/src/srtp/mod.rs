@@ -7,10 +7,11 @@
 mod aead;
 mod ctr_hmac;
 mod kdf;
+mod keys;
 mod replay;
-
 mod session;
 
+pub use keys::{MasterKey, SrtpKeys, SrtpProfile};
 pub use replay::ReplayWindow;
 pub use session::{Opened, Opener, Sealer};
 

@@ -4,9 +4,9 @@ use hashbrown::HashMap;
 
 use super::aead::{self, Aead};
 use super::ctr_hmac::{self, CtrHmac};
+use super::keys::{MasterKey, SrtpProfile};
 use super::replay::ReplayWindow;
 use super::{OpenError, SealError};
-use crate::ring::{MasterKey, SrtpProfile};
 
 /// SSRCs whose windows are kept per endpoint; the one unheard for longest makes room.
 const MAX_SSRCS: usize = 64;

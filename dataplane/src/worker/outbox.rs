@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 
 use crate::ids::{ConferenceId, EndpointId};
-use crate::ring::{ControlLink, Event};
+use crate::link::ControlLink;
+use crate::messages::Event;
 use crate::stats::{Counter, WorkerStats};
 
 /// Most values that wait.
@@ -15,6 +16,7 @@ const CAPACITY: usize = 65_536;
 /// What an event is about: a newer one about the same replaces it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Subject {
+    Refused(EndpointId),
     Ice(EndpointId),
     IceRestart(EndpointId),
     Activity(EndpointId),
@@ -28,6 +30,7 @@ enum Subject {
 impl Subject {
     fn of(event: &Event) -> Option<Self> {
         Some(match event {
+            Event::EndpointRefused { endpoint, .. } => Self::Refused(*endpoint),
             Event::Ice { endpoint, .. } => Self::Ice(*endpoint),
             Event::IceRestart { endpoint, .. } => Self::IceRestart(*endpoint),
             Event::Activity { endpoint, .. } => Self::Activity(*endpoint),
@@ -94,7 +97,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring;
+    use crate::link;
 
     fn activity(endpoint: u32, active: bool) -> Event {
         Event::Activity { endpoint: EndpointId(endpoint), active }
@@ -106,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_full_ring_coalesces_state_and_drops_dtls() {
-        let (mut control, mut link) = ring::links(0, 2, 2).unwrap();
+        let (mut control, mut link) = link::links(0, 2, 2).unwrap();
         let (stats, mut outbox) = (WorkerStats::default(), Outbox::default());
         for event in
             [activity(9, true), activity(8, true), activity(1, true), activity(2, true), activity(1, false), dtls()]

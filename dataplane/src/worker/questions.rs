@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
+use crate::datagram::{PacketSink, Path};
 use crate::ice::stun::{Class, Message, TransactionId, Writer};
-use crate::io::{PacketSink, Path};
 
 /// Most questions that wait for an answer; the oldest gives way.
 pub(super) const MAX_QUESTIONS: usize = 128;

@@ -5,10 +5,13 @@ mod ice_restart;
 use proptest::prelude::*;
 
 use super::*;
+use crate::ice::IceCredentials;
 use crate::ice::stun::{Writer, integrity_key};
 use crate::io::MAX_DATAGRAM;
+use crate::link::{self, WorkerLink};
 use crate::media::{Encoding, Media, MediaKind, PayloadType, SourceDescription, VideoType};
-use crate::ring::{self, FeedbackSsrcs, IceCredentials, MasterKey, SrtpKeys, SrtpProfile, WorkerLink};
+use crate::messages::FeedbackSsrcs;
+use crate::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 
 struct Out(Vec<u8>, Vec<(Path, Vec<u8>)>);
 
@@ -31,7 +34,7 @@ struct Rig {
 
 /// Two workers in one thread; endpoint 1 lives on worker 0.
 fn rig(max_addresses: usize, handover_ring: usize) -> Rig {
-    let (mut links, controls): (Vec<_>, Vec<_>) = (0..2).map(|worker| ring::links(worker, 64, 64).unwrap()).unzip();
+    let (mut links, controls): (Vec<_>, Vec<_>) = (0..2).map(|worker| link::links(worker, 64, 64).unwrap()).unzip();
     let wakeups: Vec<_> = controls.iter().map(|control| control.wakeup().clone()).collect();
     let peers = crate::peers::mesh(&wakeups, handover_ring);
     let mut workers = Vec::new();
@@ -351,4 +354,78 @@ fn the_oldest_of_too_many_questions_gives_way() {
         rig.receive(0, port, &mapped(transaction(port)));
         assert_eq!(rig.links[0].poll_event().is_some(), heard, "{port}");
     }
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_created_is_refused_by_an_event() {
+    let mut rig = rig(16, 16);
+    let (known, other) = (ConferenceId(1), ConferenceId(2));
+    let create = |conference, id: u32, ufrag: &str| {
+        Command::CreateEndpoint(Box::new(NewEndpoint {
+            conference,
+            endpoint: EndpointId(id),
+            label: format!("e{id}"),
+            ice: IceCredentials { ufrag: ufrag.into(), pwd: "password".into() },
+            controlling: true,
+        }))
+    };
+    let remote = |id, home| Command::CreateRemoteEndpoint { conference: known, endpoint: EndpointId(id), home };
+    let refused = |id, error| Event::EndpointRefused { endpoint: EndpointId(id), error };
+    let say = |rig: &mut Rig, command| {
+        rig.links[0].send(command).unwrap();
+        rig.workers[0].handle_commands(rig.now, &mut rig.out);
+        rig.workers[0].handle_events();
+        std::iter::from_fn(|| rig.links[0].poll_event()).collect::<Vec<_>>()
+    };
+    for (command, event) in [
+        (create(other, 2, "0two"), refused(2, CreateError::UnknownConference)),
+        (create(known, 1, "0two"), refused(1, CreateError::Taken)),
+        (create(known, 2, "0one"), refused(2, CreateError::Taken)),
+        (remote(2, 0), refused(2, CreateError::UnknownWorker)),
+        (remote(2, 2), refused(2, CreateError::UnknownWorker)),
+        (remote(1, 1), refused(1, CreateError::Taken)),
+    ] {
+        assert_eq!(say(&mut rig, command), [event]);
+    }
+    assert_eq!(rig.count(0, Counter::DropCommandUnknown), 6);
+    // The id of an endpoint that lives elsewhere is taken, too.
+    assert_eq!(say(&mut rig, remote(20, 1)), []);
+    assert_eq!(say(&mut rig, create(known, 20, "0twenty")), [refused(20, CreateError::Taken)]);
+    // It has room for eight.
+    for id in 2..=8 {
+        assert_eq!(say(&mut rig, create(known, id, &format!("0e{id}"))), []);
+    }
+    assert_eq!(say(&mut rig, create(known, 9, "0e9")), [refused(9, CreateError::WorkerFull)]);
+    assert_eq!(rig.workers[0].endpoints.len(), 8);
+    say(&mut rig, Command::ExpireEndpoint { endpoint: EndpointId(8) });
+    assert_eq!(say(&mut rig, create(known, 9, "0e9")), []);
+}
+
+#[test]
+fn what_the_forwarder_refuses_is_not_kept_by_the_worker_either() {
+    let mut rig = rig(16, 16);
+    let limit = ForwarderConfig::default().max_endpoints_per_conference;
+    for id in 0..limit as u32 {
+        let conference = ConferenceId(1);
+        let remote = Command::CreateRemoteEndpoint { conference, endpoint: EndpointId(100 + id), home: 1 };
+        rig.links[0].send(remote).unwrap();
+        rig.workers[0].handle_commands(rig.now, &mut rig.out);
+    }
+    let last = EndpointId(100 + limit as u32 - 1);
+    let refused = |endpoint| Some(Event::EndpointRefused { endpoint, error: CreateError::ConferenceFull });
+    rig.workers[0].handle_events();
+    assert_eq!(rig.links[0].poll_event(), refused(last), "one endpoint lives here");
+    let new = NewEndpoint {
+        conference: ConferenceId(1),
+        endpoint: EndpointId(2),
+        label: "two".into(),
+        ice: IceCredentials { ufrag: "0two".into(), pwd: "password".into() },
+        controlling: true,
+    };
+    rig.links[0].send(Command::CreateEndpoint(Box::new(new))).unwrap();
+    rig.workers[0].handle_commands(rig.now, &mut rig.out);
+    rig.workers[0].handle_events();
+    assert_eq!(rig.links[0].poll_event(), refused(EndpointId(2)));
+    assert_eq!((rig.workers[0].endpoints.len(), rig.workers[0].endpoints.ufrags()), (1, 1));
+    assert_eq!(rig.count(0, Counter::DropTableFull), 2);
 }

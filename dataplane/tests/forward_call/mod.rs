@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ringbridge_dataplane::conference::{EndpointSlot, Forwarder, ForwarderConfig};
+use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::media::*;
-use ringbridge_dataplane::ring::*;
+use ringbridge_dataplane::messages::*;
+use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use webrtc_srtp::context::Context;
 use webrtc_srtp::protection_profile::ProtectionProfile;

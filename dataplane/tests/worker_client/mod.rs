@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use is::stun::{StunMessage, StunPacket};
 use is::{Candidate, IceAgent, IceCreds, Protocol};
 use ringbridge_dataplane::demux::ufrag_prefix;
+use ringbridge_dataplane::ice::{IceCredentials, IceState};
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::io::{IoChoice, probe};
-use ringbridge_dataplane::ring::{Command, Event, FeedbackSsrcs, IceCredentials, IceState, NewEndpoint, WorkerLink};
+use ringbridge_dataplane::link::WorkerLink;
+use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::{Dataplane, DataplaneConfig};
 
 /// The backends that this host allows.

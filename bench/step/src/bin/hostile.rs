@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 use ringbridge_dataplane::conference::{EndpointSlot, Forwarder, ForwarderConfig};
 use ringbridge_dataplane::congestion::shedding::Shedding;
 use ringbridge_dataplane::demux::{AddressTable, Owner, Protocol};
+use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::media::{
     Encoding, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint, VideoType,
 };
-use ringbridge_dataplane::ring::{Command, FeedbackSsrcs, IceCredentials, NewEndpoint, SrtpProfile};
+use ringbridge_dataplane::messages::{Command, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::srtp::Sealer;
+use ringbridge_dataplane::srtp::SrtpProfile;
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use ringbridge_step::keys;
 

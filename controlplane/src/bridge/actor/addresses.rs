@@ -31,9 +31,6 @@ impl Actor {
         if told != self.addresses.advertised() {
             self.colibri.set_local_addresses(self.addresses.advertised());
         }
-        if !changes.is_empty() {
-            self.probe.set_addresses(self.addresses.living());
-        }
         if told != self.addresses.advertised() || !changes.is_empty() {
             self.discovery.handle_addresses(now, self.addresses.living(), self.addresses.advertised());
         }

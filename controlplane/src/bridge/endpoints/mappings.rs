@@ -2,7 +2,7 @@
 
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::{Encoding, MediaKind};
-use ringbridge_dataplane::ring::{Command, MappedSource};
+use ringbridge_dataplane::messages::{Command, MappedSource};
 use serde_json::{Value, json};
 
 use super::{Action, Endpoints, ToClient};

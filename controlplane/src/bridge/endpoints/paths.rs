@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ids::EndpointId;
-use ringbridge_dataplane::ring::Bandwidth;
+use ringbridge_dataplane::messages::Bandwidth;
 
 use super::{Endpoint, Endpoints, ToClient};
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use ringbridge_dataplane::media::{Encoding, VideoConstraint, VideoType};
-use ringbridge_dataplane::ring::SrtpKeys;
+use ringbridge_dataplane::srtp::SrtpKeys;
 
 use axum::extract::ws::Utf8Bytes;
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! ICE restarts as a worker sees them: addresses, ufrags, DTLS and media while an endpoint has two generations.
 
 use super::*;
-use crate::ring::RestartOutcome;
+use crate::ice::RestartOutcome;
 
 const OLD: u16 = 12;
 const NEW: u16 = 99;

@@ -14,7 +14,7 @@ use ringbridge_bench::generator::sdp::{self, Local};
 use ringbridge_bench::media::Codec;
 use ringbridge_bench_peers::{Reply, Request, reply, start};
 use ringbridge_controlplane::transport::Certificate;
-use ringbridge_dataplane::ring::{MasterKey, SrtpProfile};
+use ringbridge_dataplane::srtp::{MasterKey, SrtpProfile};
 use tokio_uring::net::UdpSocket;
 use webrtc_srtp::context::Context;
 use webrtc_srtp::protection_profile::ProtectionProfile;

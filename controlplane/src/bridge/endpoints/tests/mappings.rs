@@ -1,7 +1,7 @@
 //! What the clients' SSRCs carry.
 
-use ringbridge_dataplane::conference::Mid;
-use ringbridge_dataplane::ring::MappedSource;
+use ringbridge_dataplane::media::Mid;
+use ringbridge_dataplane::messages::MappedSource;
 
 use super::*;
 use crate::channel::{AudioSourceMapping, VideoSourceMapping};

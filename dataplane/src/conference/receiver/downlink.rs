@@ -1,0 +1,308 @@
+//! The way to one receiver: what is sent to it, what its path carries, what it would like to have.
+
+use std::time::Duration;
+
+use crate::congestion::estimator::{Bounds, Estimator, Outcome};
+use crate::congestion::prober::Prober;
+use crate::limits::{MAX_BITRATE, REALLOCATION, REALLOCATION_BURST};
+use crate::messages::Bandwidth;
+use crate::rtcp::Feedback;
+
+/// How often the estimate is looked after between feedbacks; at multiples of this, so that receivers share a wake-up.
+pub const TICK: u64 = 100_000;
+/// A receiver that negotiated feedback and sends none is believed to be unlimited after this long.
+const UNHEARD: u64 = 2_000_000;
+/// A change of the budget that the allocation follows: up, as a share; down, any that what is granted exceeds.
+const RISE: f64 = 1.03;
+/// Least time between two allocations for one receiver; most while it gets less than it wants, and at all.
+const SPACING: u64 = 100_000;
+const REVIEW: u64 = 500_000;
+const LONGEST: u64 = 1_000_000;
+/// A little above what is wanted, so that a path that carries just that is found to do so.
+const WANTED: f64 = 1.1;
+/// Time between two reports to the control plane.
+const REPORT: u64 = 1_000_000;
+/// Share of the budget that repeated packets may take, and how much of that at once.
+const REPAIR_SHARE: f64 = 0.25;
+const REPAIR_LEAST: f64 = 20_000.0;
+/// A queue this long makes repeated packets come too late, and gets the less of them; microseconds.
+const LONG_QUEUE: u64 = 150_000;
+const REPAIR_QUEUED: f64 = 0.5;
+/// With a queue this long, and more sent than the path carries although only the least is, video pauses until it drained.
+const PAUSE_QUEUE: u64 = 250_000;
+const SHORT_PAUSE: u64 = 450_000;
+const LONGEST_PAUSE: u64 = 2_000_000;
+/// A queue that grew this long where a lower encoding is to begin is a link that shrank: soon it will be full.
+const SHRUNK_QUEUE: u64 = 100_000;
+/// With what it takes the sender to make a keyframe, enough for that to find room in the queue; longer would be a freeze of
+/// its own.
+const KEYFRAME_PAUSE: u64 = 300_000;
+/// Time between two pauses.
+const BETWEEN_PAUSES: u64 = 1_500_000;
+const REPAIR_BURST: f64 = 0.5;
+/// Share of packets lost above which repetitions are sent twice.
+const LOSSY: f64 = 0.03;
+/// REMB that was not repeated for this long is out of date.
+const REMB_AGE: u64 = 5_000_000;
+
+/// State of the way to one receiver. Times are microseconds of the worker's clock, rates bits per second.
+#[derive(Debug)]
+pub struct Downlink {
+    /// What the path carries.
+    pub estimator: Estimator,
+    /// Whether it carries more.
+    pub prober: Prober,
+    /// What the allocation granted.
+    pub granted: u64,
+    /// What it would grant if the path carried it.
+    pub ideal: u64,
+    /// Wanted sources that it left out.
+    suspended: u16,
+    spurious_remb: bool,
+    bytes: u64,
+    since: Option<u64>,
+    allocated_at: u64,
+    allocated_for: Option<u64>,
+    remb: Option<(u64, u64)>,
+    repair: f64,
+    repair_at: u64,
+    reported_at: u64,
+    reported: Bandwidth,
+    reported_bytes: u64,
+    repeated: u64,
+    repeated_rate: u64,
+    ticked_at: u64,
+    next_tick: Option<u64>,
+    paused: Option<u64>,
+    resumed: u64,
+    /// When its allocations are paid for.
+    reallocated: u64,
+}
+
+impl Downlink {
+    /// Nothing sent, nothing known.
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            estimator: Estimator::new(bounds),
+            prober: Prober::default(),
+            granted: 0,
+            ideal: 0,
+            suspended: 0,
+            spurious_remb: false,
+            bytes: 0,
+            since: None,
+            allocated_at: 0,
+            allocated_for: None,
+            remb: None,
+            repair: 0.0,
+            repair_at: 0,
+            reported_at: 0,
+            reported: Bandwidth::default(),
+            reported_bytes: 0,
+            repeated: 0,
+            repeated_rate: 0,
+            ticked_at: 0,
+            next_tick: None,
+            paused: None,
+            resumed: 0,
+            reallocated: 0,
+        }
+    }
+
+    /// Notes an RTP packet that went out; `numbered` is whether it carries [`Self::next_sequence`].
+    #[inline]
+    pub fn sent(&mut self, micros: u32, size: usize, numbered: bool) {
+        self.bytes += size as u64;
+        if numbered {
+            self.estimator.history.push(micros, size as u16, self.prober.cluster());
+            self.prober.sent(size as u64);
+        }
+    }
+
+    /// The transport-wide sequence number of the next packet.
+    #[inline]
+    pub fn next_sequence(&self) -> u16 {
+        self.estimator.history.next_sequence()
+    }
+
+    /// Takes transport-wide feedback.
+    pub fn feedback(&mut self, now: u64, feedback: &Feedback<'_>) -> Outcome {
+        let outcome = self.estimator.feedback(now, feedback);
+        if let Some(rate) = outcome.probed {
+            self.prober.result(now, rate);
+        }
+        outcome
+    }
+
+    /// Takes a receiver's own estimate (REMB); heeded as long as it sends no transport-wide feedback;
+    /// `spurious` is whether it negotiated to send that instead.
+    pub fn remb(&mut self, now: u64, bitrate: u64, spurious: bool) {
+        self.spurious_remb |= spurious;
+        self.remb = Some((now, bitrate.min(MAX_BITRATE)));
+    }
+
+    /// What may be sent; `None` is no known limit.
+    pub fn budget(&self, now: u64) -> Option<u64> {
+        if self.estimator.heard() {
+            return Some(self.estimator.budget());
+        }
+        if let Some((at, bitrate)) = self.remb {
+            return (now.saturating_sub(at) < REMB_AGE).then_some(bitrate);
+        }
+        let since = self.since?;
+        (now.saturating_sub(since) < UNHEARD && self.estimator.history.sent() > 0).then(|| self.estimator.estimate())
+    }
+
+    /// What the allocation may divide: repeated packets come first.
+    pub fn available(&self, now: u64) -> Option<u64> {
+        self.budget(now).map(|budget| budget.saturating_sub(self.repeated_rate))
+    }
+
+    /// Notes what the allocation made of `available`.
+    pub fn allocated(&mut self, now: u64, available: Option<u64>, granted: u64, ideal: u64, suspended: u16) {
+        self.suspended = suspended;
+        let owed = self.reallocated.clamp(now, now + REALLOCATION * REALLOCATION_BURST);
+        self.reallocated = owed + REALLOCATION;
+        (self.allocated_at, self.allocated_for) = (now, available);
+        (self.granted, self.ideal) = (granted, ideal);
+    }
+
+    /// Whether the allocation should run again for this receiver.
+    pub fn needs_allocation(&self, now: u64) -> bool {
+        if self.reallocated > now + REALLOCATION * REALLOCATION_BURST {
+            return false;
+        }
+        if let Some(until) = self.paused {
+            return now >= until;
+        }
+        let available = self.available(now);
+        let elapsed = now.saturating_sub(self.allocated_at);
+        match (self.allocated_for, available) {
+            (None, None) => false,
+            (Some(_), None) | (None, Some(_)) => true,
+            // Too much is sent: at once, but for what the allocation knew already.
+            (Some(before), Some(available)) if available < self.granted && available < before => {
+                elapsed >= SPACING / 4 || available * 10 < before * 9
+            }
+            (Some(before), Some(available)) => {
+                let limited = self.granted < self.ideal || self.granted * 10 > available * 8;
+                let rise = available as f64 > before as f64 * RISE && self.granted < self.ideal;
+                (rise && elapsed >= SPACING) || (limited && elapsed >= REVIEW) || elapsed >= LONGEST
+            }
+        }
+    }
+
+    /// Whether so much is lost on a way without a long queue that repetitions are worth having twice.
+    pub fn is_lossy(&self) -> bool {
+        self.estimator.loss() > LOSSY && !self.is_queued()
+    }
+
+    /// Whether so much waits on the way that nothing undecodable should be added to it.
+    pub fn is_queued(&self) -> bool {
+        self.estimator.heard() && self.estimator.queue_delay() > LONG_QUEUE
+    }
+
+    /// Whether video pauses. Where a lower encoding is to begin (`lower`), until there is room in the queue: a full one would
+    /// drop the keyframe that everything waits for. Where even the least that was granted is more than the path carries, for as
+    /// long as the queue takes to drain.
+    pub fn pauses(&mut self, now: u64, oversent: bool, lower: bool) -> bool {
+        if let Some(until) = self.paused {
+            if now < until {
+                return true;
+            }
+            (self.paused, self.resumed) = (None, now);
+        }
+        let due = now.saturating_sub(self.resumed) >= BETWEEN_PAUSES && self.estimator.heard();
+        let queue = self.estimator.queue_delay();
+        // What is given up anyway need not wait for the jitter to be told from the queue.
+        if lower && due && queue.max(self.estimator.latest_queue()) > SHRUNK_QUEUE {
+            self.paused = Some(now + KEYFRAME_PAUSE);
+        } else if oversent && due && queue > PAUSE_QUEUE {
+            // What was sent since the feedback waits behind it, too.
+            self.paused = Some(now + (queue * 5 / 2).clamp(SHORT_PAUSE, LONGEST_PAUSE));
+        }
+        self.paused.is_some()
+    }
+
+    /// Ends a pause for which there is no reason any more.
+    pub fn end_pause(&mut self) {
+        self.paused = None;
+    }
+
+    /// Whether a packet of this size may be sent again, now that so much of the path is taken by such packets.
+    pub fn may_repeat(&mut self, now: u64, size: usize) -> bool {
+        let Some(budget) = self.budget(now) else { return true };
+        let queued = self.is_queued();
+        let carried = if self.estimator.heard() { self.estimator.estimate() } else { budget };
+        let share = if queued { REPAIR_SHARE * REPAIR_QUEUED } else { REPAIR_SHARE };
+        let rate = (carried as f64 * share).max(REPAIR_LEAST);
+        let elapsed = now.saturating_sub(self.repair_at) as f64 / 1e6;
+        self.repair_at = now;
+        self.repair = (self.repair + rate * elapsed).min(rate * REPAIR_BURST);
+        let bits = size as f64 * 8.0;
+        if self.repair < bits {
+            return false;
+        }
+        self.repair -= bits;
+        self.repeated += size as u64;
+        true
+    }
+
+    /// Looks after the estimate, and starts a probe when more is wanted; `probes` is whether there is anything to probe
+    /// with.
+    pub fn tick(&mut self, now: u64, probes: bool) {
+        self.since.get_or_insert(now);
+        let elapsed = now.saturating_sub(self.ticked_at);
+        if elapsed >= TICK {
+            let rate = self.repeated * 8_000_000 / elapsed.max(1);
+            self.repeated_rate = (self.repeated_rate * 7 + rate) / 8;
+            (self.repeated, self.ticked_at) = (0, now);
+        }
+        self.estimator.check(now);
+        if probes {
+            let wanted = (self.ideal as f64 * WANTED) as u64;
+            self.prober.poll(now, &mut self.estimator, wanted);
+        }
+    }
+
+    /// When [`Self::tick`] is due; `None` while nothing is known and nothing was sent.
+    pub fn due(&self, now: u64) -> Option<u64> {
+        let idle = self.estimator.history.sent() == 0 && self.remb.is_none();
+        let next = self.next_tick.unwrap_or(now);
+        (!idle).then(|| self.paused.map_or(next, |until| next.min(until)))
+    }
+
+    /// Sets the next tick, and returns it.
+    pub fn schedule(&mut self, now: u64) -> Option<u64> {
+        let regular = (now / TICK + 1) * TICK;
+        self.next_tick = Some(self.prober.poll_timeout(now).map_or(regular, |at| at.min(regular)));
+        self.due(now)
+    }
+
+    /// What to tell the control plane, at most once a second and only when it is news.
+    pub fn report(&mut self, now: u64, round_trip: Option<u64>) -> Option<Bandwidth> {
+        let elapsed = now.saturating_sub(self.reported_at);
+        if elapsed < REPORT {
+            return None;
+        }
+        let bytes = self.bytes - self.reported_bytes;
+        (self.reported_at, self.reported_bytes) = (now, self.bytes);
+        let round_trip = round_trip.or(self.estimator.round_trip());
+        let report = Bandwidth {
+            estimate_bps: self
+                .budget(now)
+                .map(|_| if self.estimator.heard() { self.estimator.estimate() } else { self.remb.map_or(0, |r| r.1) }),
+            target_bps: self.granted,
+            ideal_bps: self.ideal,
+            sent_bps: bytes * 8_000_000 / elapsed.max(1),
+            rtt: round_trip.map(Duration::from_micros),
+            lost_per_mille: (self.estimator.loss() * 1000.0) as u16,
+            suspended: self.suspended,
+            spurious_remb: self.spurious_remb,
+        };
+        (report != self.reported).then(|| {
+            self.reported = report;
+            report
+        })
+    }
+}

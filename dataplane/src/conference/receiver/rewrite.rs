@@ -1,0 +1,239 @@
+//! One packet for one receiver: its payload type, extension ids, SSRC, numbers; sealed and queued.
+
+use crate::conference::packet::payload::{Descriptor, PayloadView};
+use crate::conference::packet::picture::Picture;
+use crate::conference::participant::Participant;
+use crate::conference::receiver::downlink::Downlink;
+use crate::conference::receiver::projection::Output;
+use crate::io::PacketSink;
+use crate::media::MediaKind;
+use crate::media::{MAX_MID_LEN, Mid};
+use crate::negotiation::extensions::{OutgoingExtensions, ReceivedExtensions};
+use crate::negotiation::formats::{Codec, Format, FormatTable, OutputFormat};
+use crate::negotiation::ids::UriId;
+use crate::rtp::{Packet, dependency, extension, header, red, rtx};
+
+/// A received media packet, parsed once for all receivers.
+#[derive(Debug, Clone, Copy)]
+pub struct MediaPacket<'a> {
+    /// The plaintext, RTX already undone.
+    pub rtp: Packet<'a>,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Its canonical format.
+    pub format: Format,
+    /// Its extensions by URI.
+    pub extensions: ReceivedExtensions<'a>,
+    /// What its payload says.
+    pub view: PayloadView,
+    /// The numbers that the sender gave its picture.
+    pub picture: Picture,
+}
+
+/// The stream that a packet goes out on.
+#[derive(Debug, Clone, Copy)]
+pub struct Stream {
+    /// Its SSRC.
+    pub ssrc: u32,
+    /// The media section that its packets name; a repetition names that of what it repeats.
+    pub mid: Option<Mid>,
+    /// Whether it is the one of retransmissions.
+    pub rtx: Option<Retransmission>,
+}
+
+/// A packet's place in a stream of retransmissions.
+#[derive(Debug, Clone, Copy)]
+pub struct Retransmission {
+    /// Retransmission payload type.
+    pub payload_type: u8,
+    /// Packet index on this SSRC.
+    pub index: i64,
+}
+
+/// Why a packet did not go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotSent {
+    /// It has no keys or no path yet.
+    NotReady,
+    /// No room in the output.
+    OutputFull,
+    /// It does not fit a datagram after rewriting, or its payload contradicts itself.
+    Malformed,
+}
+
+/// How the receiver is to be given the payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// As it is, under this number.
+    Whole(OutputFormat),
+    /// RED's primary block alone, under this number.
+    Primary(OutputFormat),
+}
+
+impl Shape {
+    /// The receiver's numbers.
+    pub fn output(self) -> OutputFormat {
+        match self {
+            Self::Whole(o) | Self::Primary(o) => o,
+        }
+    }
+}
+
+/// Finds the receiver's number for a packet. RED goes whole only to those who know it and everything inside.
+#[inline]
+pub fn shape(packet: &MediaPacket<'_>, context: SendContext<'_>, receiver: &FormatTable) -> Option<Shape> {
+    let sender = context.sender;
+    if !context.translate {
+        let rtx = receiver.output(packet.format.id).and_then(|o| o.rtx);
+        return Some(Shape::Whole(OutputFormat { payload_type: packet.rtp.payload_type(), rtx }));
+    }
+    if packet.format.codec != Codec::Red {
+        return receiver.output(packet.format.id).map(Shape::Whole);
+    }
+    let blocks = red::blocks(packet.rtp.payload()).ok()?;
+    let known = |pt: u8| sender.media(packet.kind, pt).and_then(|f| receiver.output(f.id));
+    let mut primary = None;
+    let mut whole = true;
+    for block in blocks {
+        let number = known(block.payload_type);
+        whole &= number.is_some();
+        if block.primary {
+            primary = number;
+        }
+    }
+    match receiver.output(packet.format.id) {
+        Some(red) if whole => Some(Shape::Whole(red)),
+        _ => primary.map(Shape::Primary),
+    }
+}
+
+/// Knobs and clocks of one send.
+#[derive(Debug, Clone, Copy)]
+pub struct SendContext<'a> {
+    /// The sender's payload types, for what lies inside RED.
+    pub sender: &'a FormatTable,
+    /// False passes payload types and extension ids through.
+    pub translate: bool,
+    /// Absolute send time, 24 bits of 6.18 fixed point seconds.
+    pub send_time: u32,
+    /// The low half of the worker's clock, microseconds.
+    pub micros: u32,
+}
+
+/// Rewrites, seals and queues one packet; returns (datagram bytes, payload bytes).
+#[inline]
+pub fn send(
+    packet: &MediaPacket<'_>,
+    output: &Output,
+    stream: Stream,
+    shape: Shape,
+    receiver: &mut Participant,
+    context: SendContext<'_>,
+    sink: &mut impl PacketSink,
+) -> Result<(usize, usize), NotSent> {
+    let (Some(sealer), Some(path)) = (&receiver.sealer, receiver.path) else { return Err(NotSent::NotReady) };
+    let slot = sink.slot().ok_or(NotSent::OutputFull)?;
+    let video = packet.kind == MediaKind::Video;
+    let mut extensions =
+        OutgoingExtensions::select(&packet.extensions, packet.kind, &receiver.negotiated.extensions, context.translate);
+    let transport_cc = receiver.negotiated.extensions.id(packet.kind, UriId::TRANSPORT_CC).filter(|_| video);
+    let send_time_id = receiver.negotiated.extensions.id(packet.kind, UriId::ABS_SEND_TIME).filter(|_| video);
+    let transport_sequence = receiver.downlink.as_deref().map_or(0, Downlink::next_sequence);
+    let (transport_bytes, send_time) = (transport_sequence.to_be_bytes(), context.send_time.to_be_bytes());
+    if let Some(id) = transport_cc {
+        extensions.push(id, &transport_bytes);
+    } else if let Some(id) = send_time_id {
+        extensions.push(id, send_time.get(1..).unwrap_or(&[]));
+    }
+    let mut dependency = None;
+    if let Some((templates, _)) = packet.picture.templates
+        && let Some(data) = packet.extensions.get(UriId::DEPENDENCY)
+        && let Some(id) = receiver.negotiated.extensions.id(packet.kind, UriId::DEPENDENCY)
+    {
+        extensions.push(id, data);
+        dependency = Some((id, templates));
+    }
+    let mut mid = [0; MAX_MID_LEN];
+    if let Some(section) = stream.mid
+        && let Some(id) = receiver.negotiated.extensions.id(packet.kind, UriId::MID)
+    {
+        extensions.push(id, section.write(&mut mid));
+    }
+    let (payload_type, index) = match stream.rtx {
+        None => (shape.output().payload_type, output.sequence),
+        Some(Retransmission { payload_type, index }) => (payload_type, index),
+    };
+    let fields = header::HeaderFields {
+        padding: false,
+        marker: packet.rtp.marker() || output.ends_picture,
+        payload_type,
+        sequence: index as u16,
+        timestamp: output.timestamp,
+        ssrc: stream.ssrc,
+    };
+    let header_len =
+        header::write(&fields, packet.rtp.csrcs(), extensions.as_slice(), slot).map_err(|_| NotSent::Malformed)?;
+    if let Some((id, templates)) = dependency
+        && let Some(data) = extension::find_mut(slot.get_mut(..header_len).unwrap_or(&mut []), id)
+    {
+        let shift = output.picture.templates.map_or(0, |(start, _)| start.wrapping_sub(templates));
+        dependency::patch(data, output.picture.id.unwrap_or(0) as u16, shift);
+    }
+    let body = slot.get_mut(header_len..).ok_or(NotSent::Malformed)?;
+    let payload_len = match stream.rtx {
+        None => write_payload(packet, output, shape, &receiver.negotiated.formats, context, body)?,
+        Some(_) => {
+            if !rtx::write(output.sequence as u16, body) {
+                return Err(NotSent::Malformed);
+            }
+            let rest = body.get_mut(rtx::OSN_LEN..).ok_or(NotSent::Malformed)?;
+            rtx::OSN_LEN + write_payload(packet, output, shape, &receiver.negotiated.formats, context, rest)?
+        }
+    };
+    let len = sealer
+        .seal_rtp(slot, header_len, header_len + payload_len, (index >> 16) as u32)
+        .map_err(|_| NotSent::Malformed)?;
+    sink.commit(len, path);
+    if let Some(downlink) = receiver.downlink.as_deref_mut() {
+        downlink.sent(context.micros, len, transport_cc.is_some());
+    }
+    Ok((len, payload_len))
+}
+
+/// Writes the payload as this receiver reads it and returns its length.
+#[inline]
+fn write_payload(
+    packet: &MediaPacket<'_>,
+    output: &Output,
+    shape: Shape,
+    receiver: &FormatTable,
+    context: SendContext<'_>,
+    out: &mut [u8],
+) -> Result<usize, NotSent> {
+    let payload = packet.rtp.payload();
+    let (id, tl0) = ((output.picture.id.unwrap_or(0) & 0x7fff) as u16, output.picture.tl0.unwrap_or(0));
+    match &packet.view.descriptor {
+        Descriptor::Vp8(vp8) => return vp8.rewrite(payload, id, tl0, out).map_err(|_| NotSent::Malformed),
+        Descriptor::Vp9(vp9) => {
+            let out = out.get_mut(..payload.len()).ok_or(NotSent::Malformed)?;
+            out.copy_from_slice(payload);
+            vp9.patch(out, id, tl0);
+            return Ok(payload.len());
+        }
+        Descriptor::None => {}
+    }
+    let payload = match shape {
+        Shape::Primary(_) => red::primary(payload).map_err(|_| NotSent::Malformed)?.data,
+        Shape::Whole(_) => payload,
+    };
+    let out = out.get_mut(..payload.len()).ok_or(NotSent::Malformed)?;
+    out.copy_from_slice(payload);
+    if packet.format.codec == Codec::Red && context.translate && matches!(shape, Shape::Whole(_)) {
+        let number = |pt: u8| {
+            let format = context.sender.media(packet.kind, pt)?;
+            receiver.output(format.id).map(|o| o.payload_type)
+        };
+        red::patch_payload_types(out, number).map_err(|_| NotSent::Malformed)?;
+    }
+    Ok(payload.len())
+}

@@ -1,0 +1,435 @@
+//! What a sender publishes: one source, its encodings, and the subscriptions that it goes out on.
+
+mod activity;
+pub mod cache;
+pub mod dependency;
+pub mod meter;
+pub mod nack;
+mod rank;
+pub mod reports;
+pub mod sequence;
+
+use std::time::Instant;
+
+use crate::conference::packet::frame::Frame;
+use crate::conference::receiver::keyframe::Throttle;
+use crate::conference::receiver::subscription::{self, Subscription};
+use crate::conference::source::activity::Activity;
+use crate::conference::source::cache::PacketCache;
+use crate::conference::source::dependency::Dependencies;
+use crate::conference::source::meter::Meter;
+use crate::conference::source::nack::NackGenerator;
+use crate::conference::source::rank::Evidence;
+use crate::conference::source::reports::{ReceptionStats, SenderClock};
+use crate::conference::source::sequence::{SequenceTracker, Unwrapper};
+use crate::congestion::active::ActiveLayers;
+use crate::congestion::layer::{Layer, LayerId, Layers, MAX_ENCODINGS, MAX_SPATIAL, MAX_TEMPORAL, Point};
+use crate::congestion::reorder;
+use crate::limits::SenderReports;
+use crate::media::{Encoding, MediaKind, SourceDescription, VideoType};
+
+/// What an SSRC of a sender carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IncomingStream {
+    /// Index of the source in its conference.
+    pub source: usize,
+    /// Which encoding.
+    pub encoding: u8,
+    /// Whether it is the retransmission stream.
+    pub rtx: bool,
+}
+
+/// State of one received encoding.
+#[derive(Debug)]
+pub struct EncodingState {
+    /// Its SSRCs.
+    pub ssrcs: Encoding,
+    /// Sequence numbers.
+    pub sequence: SequenceTracker,
+    /// VP8 and VP9 picture ids: 15 bits, and 7 bits for those who use the short form.
+    pub picture_id: Unwrapper<15>,
+    /// See `picture_id`.
+    pub short_picture_id: Unwrapper<7>,
+    /// Missing packets.
+    pub nack: NackGenerator,
+    /// Reception statistics.
+    pub reception: ReceptionStats,
+    /// How many of its sender reports go on.
+    pub sender_reports: SenderReports,
+    /// What its dependency descriptors refer to; none before the first one.
+    pub dependencies: Option<Box<Dependencies>>,
+    /// Heights of the last keyframe by spatial layer; zero where not told.
+    pub heights: [u16; MAX_SPATIAL],
+    /// What its layers bring.
+    pub meter: Meter,
+    activity: Activity,
+    last_timestamp: u32,
+    clock: Option<SenderClock>,
+    /// How far its timestamps are ahead of those of the encoding that was named first, once sender reports told.
+    pub ahead: Option<u32>,
+}
+
+impl EncodingState {
+    fn new(ssrcs: Encoding) -> Self {
+        Self {
+            ssrcs,
+            sequence: SequenceTracker::default(),
+            picture_id: Unwrapper::default(),
+            short_picture_id: Unwrapper::default(),
+            nack: NackGenerator::default(),
+            reception: ReceptionStats::default(),
+            sender_reports: SenderReports::new(),
+            dependencies: None,
+            heights: [0; MAX_SPATIAL],
+            meter: Meter::default(),
+            activity: Activity::default(),
+            last_timestamp: 0,
+            clock: None,
+            ahead: None,
+        }
+    }
+
+    /// Height of its highest spatial layer in pixels, where a keyframe told.
+    pub fn height(&self) -> Option<u16> {
+        self.heights.iter().rev().copied().find(|height| *height != 0)
+    }
+
+    /// What is known of its rank; none before its first packet.
+    fn evidence(&self, now: Instant) -> Option<Evidence> {
+        let tells = self.meter.tells_from().is_some_and(|at| at <= now) && self.activity.active(now);
+        self.activity.any().then(|| Evidence { height: self.height(), rate: tells.then(|| self.meter.whole(now)) })
+    }
+
+    fn height_of(&self, spatial: u8) -> Option<u16> {
+        self.heights.get(usize::from(spatial)).copied().filter(|height| *height != 0)
+    }
+}
+
+/// What [`Source::note_packet`] needs to know of a packet.
+#[derive(Debug, Clone, Copy)]
+pub struct Noted {
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// Its frame.
+    pub frame: Frame,
+    /// Whether it is the first packet of its frame, where the payload says so.
+    pub begins: Option<bool>,
+    /// Bytes of payload.
+    pub bytes: usize,
+}
+
+/// What [`Source::note_packet`] found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// It is the first packet seen of the newest picture of its encoding.
+    pub first: bool,
+    /// It belongs to that picture.
+    pub newest: bool,
+    /// A layer came or went.
+    pub layers_changed: bool,
+}
+
+/// One source of a conference.
+#[derive(Debug)]
+pub struct Source {
+    /// Index of its owner in the conference.
+    pub owner: usize,
+    /// Source name.
+    pub name: String,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Camera or desktop.
+    pub video_type: VideoType,
+    /// From low to high, as far as they are known ([`Source::rerank`]).
+    pub encodings: Vec<EncodingState>,
+    /// The SSRCs that receivers know it by: those that its owner named first.
+    outgoing: Option<Encoding>,
+    /// One per other endpoint.
+    pub subscriptions: Vec<Subscription>,
+    /// Recent packets; video only, made at the first packet.
+    pub cache: Option<PacketCache>,
+    /// Holds back keyframe requests to the owner.
+    pub requests: Throttle,
+    /// FIR command number.
+    pub fir: u8,
+    /// The largest height that any receiver wants, as told last; none before the first receiver.
+    pub demand: Option<i32>,
+    /// What the receivers on other workers want.
+    pub remote_demands: Vec<RemoteDemand>,
+    /// Workers on which nobody wants it, one bit each.
+    pub unwanted: u64,
+    /// How often the numbering started anew.
+    pub restarts: u32,
+    /// The layers that the sender sent when its last packet came.
+    active: ActiveLayers,
+}
+
+/// What the receivers on another worker want of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemoteDemand {
+    /// The worker.
+    pub worker: usize,
+    /// Pixels; -1 is unlimited, 0 is nobody.
+    pub max_height: i32,
+}
+
+impl Source {
+    /// A source that has sent nothing.
+    pub fn new(owner: usize, description: &SourceDescription) -> Self {
+        let encodings = description.encodings.iter().take(MAX_ENCODINGS).map(|e| EncodingState::new(*e)).collect();
+        Self {
+            owner,
+            name: description.name.clone(),
+            kind: description.kind,
+            video_type: description.video_type,
+            encodings,
+            outgoing: description.encodings.first().copied(),
+            subscriptions: Vec::new(),
+            cache: None,
+            requests: Throttle::default(),
+            fir: 0,
+            demand: None,
+            remote_demands: Vec::new(),
+            unwanted: 0,
+            restarts: 0,
+            active: ActiveLayers::default(),
+        }
+    }
+
+    /// The SSRCs that receivers know the source by: those of the encoding that was named first.
+    pub fn outgoing(&self) -> Option<Encoding> {
+        self.outgoing
+    }
+
+    /// Its subscription to a receiver.
+    pub fn subscription(&self, receiver: usize) -> Option<&Subscription> {
+        self.subscriptions.get(subscription::position(&self.subscriptions, receiver)?)
+    }
+
+    /// The same, to change it.
+    pub fn subscription_mut(&mut self, receiver: usize) -> Option<&mut Subscription> {
+        let at = subscription::position(&self.subscriptions, receiver)?;
+        self.subscriptions.get_mut(at)
+    }
+
+    /// Whether a new description can go on with this state: same kind, same SSRCs towards receivers.
+    pub fn continues(&self, description: &SourceDescription) -> bool {
+        let first = description.encodings.first().copied();
+        self.name == description.name && self.kind == description.kind && first.is_some() && self.outgoing() == first
+    }
+
+    /// Takes a new description; encodings that stay keep their state and their rank, new ones come last.
+    pub fn update(&mut self, description: &SourceDescription) {
+        self.video_type = description.video_type;
+        let described = || description.encodings.iter().take(MAX_ENCODINGS);
+        let before = self.encodings.len();
+        self.encodings.retain_mut(|state| {
+            let found = described().find(|e| e.ssrc == state.ssrcs.ssrc);
+            state.ssrcs = found.copied().unwrap_or(state.ssrcs);
+            found.is_some()
+        });
+        let stayed = self.encodings.len() == before;
+        for encoding in described() {
+            if !self.encodings.iter().any(|state| state.ssrcs.ssrc == encoding.ssrc) {
+                self.encodings.push(EncodingState::new(*encoding));
+            }
+        }
+        if let Some(cache) = &mut self.cache {
+            cache.extend_to(self.encodings.len());
+        }
+        if !stayed {
+            // Packets are cached, and subscriptions forward, by the encoding's position: start afresh.
+            self.restart_subscriptions();
+        }
+    }
+
+    fn has_ranks(&self) -> bool {
+        self.kind == MediaKind::Video && self.encodings.len() > 1
+    }
+
+    /// Puts the encodings into the order of what they carry, as far as that is known. True when one has another place now:
+    /// then those who go by places have to look anew. Not while packets wait in a batch: they go by places, too.
+    pub fn rerank(&mut self, now: Instant) -> bool {
+        if !self.has_ranks() {
+            return false;
+        }
+        let mut known = [None; MAX_ENCODINGS];
+        for (known, state) in known.iter_mut().zip(&self.encodings) {
+            *known = state.evidence(now);
+        }
+        let moves = rank::moves(known.get(..self.encodings.len()).unwrap_or(&[]));
+        if moves == reorder::STAY {
+            return false;
+        }
+        reorder::permute(&mut self.encodings, &moves);
+        self.active.renumber(&moves);
+        if let Some(cache) = &mut self.cache {
+            cache.renumber(&moves);
+        }
+        for subscription in &mut self.subscriptions {
+            subscription.renumber(&moves);
+        }
+        true
+    }
+
+    /// When its order should be looked at again, although no layer comes or goes: enough is measured then.
+    pub fn rank_at(&self, now: Instant) -> Option<Instant> {
+        if !self.has_ranks() {
+            return None;
+        }
+        self.encodings.iter().filter_map(|e| e.meter.tells_from()).filter(|at| *at > now).min()
+    }
+
+    /// Forgets what was received: the sender starts counting anew. Receivers see the stream go on.
+    pub fn restart(&mut self) {
+        for state in &mut self.encodings {
+            *state = EncodingState { heights: state.heights, ..EncodingState::new(state.ssrcs) };
+        }
+        self.restarts = self.restarts.wrapping_add(1);
+        self.restart_subscriptions();
+    }
+
+    fn restart_subscriptions(&mut self) {
+        self.cache = None;
+        for subscription in &mut self.subscriptions {
+            subscription.restart(self.kind);
+        }
+    }
+
+    /// Notes a packet of an encoding, to tell what the sender still sends.
+    pub fn note_packet(&mut self, now: Instant, encoding: u8, packet: &Noted) -> Place {
+        let encoding = usize::from(encoding);
+        let mut place = Place { first: false, newest: false, layers_changed: false };
+        let Some(state) = self.encodings.get_mut(encoding) else { return place };
+        let step = packet.timestamp.wrapping_sub(state.last_timestamp);
+        place.first = !state.activity.any() || (1..1 << 31).contains(&step);
+        place.newest = place.first || step == 0;
+        state.activity.packet(now);
+        if place.first {
+            state.last_timestamp = packet.timestamp;
+        }
+        if self.kind == MediaKind::Audio {
+            return place;
+        }
+        let begins = packet.begins.unwrap_or(place.first);
+        place.layers_changed = state.meter.count(now, &packet.frame, place.first, begins, packet.bytes);
+        if place.first && self.encodings.len() > 1 {
+            for (i, other) in self.encodings.iter_mut().enumerate() {
+                if i != encoding {
+                    other.activity.other();
+                }
+            }
+        }
+        let active = self.active(now);
+        if active != self.active {
+            self.active = active;
+            place.layers_changed = true;
+        }
+        place
+    }
+
+    /// Notes an encoding's sender report: two encodings' clocks tell how their timestamps relate.
+    pub fn note_clock(&mut self, encoding: u8, clock: SenderClock) {
+        let Some(state) = self.encodings.get_mut(usize::from(encoding)) else { return };
+        state.clock = Some(clock);
+        let outgoing = self.encodings.iter().find(|e| Some(e.ssrcs.ssrc) == self.outgoing.map(|o| o.ssrc));
+        let Some(first) = outgoing.and_then(|e| e.clock) else { return };
+        for state in &mut self.encodings {
+            state.ahead = state.clock.map(|clock| clock.rtp_at(first.ntp).wrapping_sub(first.rtp));
+        }
+    }
+
+    /// The layers that were seen in packets and still come, ascending. Replaces what `out` held.
+    pub fn layers(&self, now: Instant, out: &mut Layers) {
+        out.clear();
+        let active = self.active(now);
+        for (state, encoding) in self.encodings.iter().zip(0u8..).filter(|(_, i)| active.encodings >> i & 1 != 0) {
+            let sent = active.spatial.get(usize::from(encoding)).copied().unwrap_or(0);
+            for spatial in (0..MAX_SPATIAL as u8).filter(|s| sent >> s & 1 != 0) {
+                for temporal in 0..MAX_TEMPORAL as u8 {
+                    let point = Point::new(spatial, temporal);
+                    if state.meter.seen(point) {
+                        let rate = state.meter.rate(now, point);
+                        out.push(Layer {
+                            id: LayerId { encoding, spatial, temporal },
+                            height: state.height_of(spatial),
+                            frame_rate: rate.frame_rate,
+                            bitrate: rate.bitrate,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the sender sent when its last packet came.
+    pub fn active_now(&self) -> ActiveLayers {
+        self.active
+    }
+
+    /// What the sender sends at the moment.
+    pub fn active(&self, now: Instant) -> ActiveLayers {
+        ActiveLayers::of(self.encodings.iter().map(|e| (e.activity.active(now), e.meter.spatial(now))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn video(ssrcs: &[u32]) -> SourceDescription {
+        SourceDescription {
+            name: "a-v0".to_owned(),
+            kind: MediaKind::Video,
+            video_type: VideoType::Camera,
+            encodings: ssrcs.iter().map(|s| Encoding { ssrc: *s, rtx: Some(s + 1) }).collect(),
+        }
+    }
+
+    #[test]
+    fn an_encoding_is_silent_only_when_others_went_on() {
+        let start = Instant::now();
+        let mut source = Source::new(0, &video(&[1, 3]));
+        let active = |source: &Source, at| source.active(at).encodings;
+        assert_eq!(active(&source, start), 0);
+        let noted = |timestamp| Noted { timestamp, frame: Frame::layer(0, 0), begins: None, bytes: 10 };
+        assert_eq!(source.note_packet(start, 0, &noted(1)), Place { first: true, newest: true, layers_changed: true });
+        assert_eq!(
+            source.note_packet(start, 0, &noted(1)),
+            Place { first: false, newest: true, layers_changed: false }
+        );
+        source.note_packet(start, 1, &noted(1));
+        let later = start + Duration::from_secs(2);
+        assert_eq!(active(&source, later), 0b11, "a still screen: nobody sends");
+        for i in 0..3 {
+            source.note_packet(later, 0, &noted(100 + i));
+        }
+        assert_eq!(active(&source, later), 0b01);
+        let mut layers = Layers::default();
+        source.layers(later, &mut layers);
+        assert_eq!(layers.iter().map(|l| l.id).collect::<Vec<_>>(), [LayerId { encoding: 0, spatial: 0, temporal: 0 }]);
+    }
+
+    #[test]
+    fn an_update_keeps_what_stays() {
+        let mut source = Source::new(0, &video(&[1, 3]));
+        source.encodings[1].heights[0] = 360;
+        source.subscriptions.push(Subscription::new(
+            4,
+            1,
+            MediaKind::Video,
+            Some(LayerId::whole(1)),
+            Indices { media: 7, rtx: 2 },
+        ));
+        assert!(source.continues(&video(&[1, 3])));
+        assert!(!source.continues(&video(&[9])));
+        source.update(&video(&[1, 3, 5]));
+        assert_eq!(source.encodings[1].height(), Some(360));
+        assert_eq!(source.encodings.len(), 3);
+        assert_eq!(source.subscriptions[0].indices(), Indices { media: 7, rtx: 2 });
+    }
+
+    use crate::conference::receiver::subscription::Indices;
+}

@@ -1,0 +1,192 @@
+//! What the control plane asks of a worker.
+
+use crate::datagram::Path;
+use crate::ice::stun::TransactionId;
+use crate::ice::{IceCredentials, RemoteCandidate};
+use crate::ids::{ConferenceId, EndpointId};
+use crate::media::{Media, ReceiverConstraints, SourceDescription};
+use crate::srtp::SrtpKeys;
+
+/// Control plane to worker. A command for an unknown conference or endpoint is dropped and counted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Starts an empty conference on this worker. One that outgrows a worker exists on several.
+    CreateConference {
+        /// Its identity.
+        conference: ConferenceId,
+        /// The bridge's own SSRCs in it.
+        feedback: FeedbackSsrcs,
+    },
+    /// Ends a conference and every endpoint in it.
+    ExpireConference {
+        /// Which.
+        conference: ConferenceId,
+    },
+    /// Adds an endpoint, or is answered by [`super::Event::EndpointRefused`].
+    CreateEndpoint(Box<NewEndpoint>),
+    /// Adds an endpoint of the conference that lives on another worker: its media comes from there, opened. Which
+    /// commands of it go here, too, says [`Command::is_shared`]. Refused like [`Command::CreateEndpoint`].
+    CreateRemoteEndpoint {
+        /// The conference; must exist on this worker, too.
+        conference: ConferenceId,
+        /// Its identity.
+        endpoint: EndpointId,
+        /// Index of the worker that it lives on.
+        home: usize,
+    },
+    /// Removes an endpoint and its sources.
+    ExpireEndpoint {
+        /// Which.
+        endpoint: EndpointId,
+    },
+    /// Sets the remote credentials and adds candidates; checks start as soon as credentials are known.
+    SetRemoteIce {
+        /// Whose.
+        endpoint: EndpointId,
+        /// Remote credentials; `None` keeps those already set.
+        credentials: Option<IceCredentials>,
+        /// Candidates to add.
+        candidates: Vec<RemoteCandidate>,
+    },
+    /// Begins an ICE restart in place: the endpoint is found under these credentials of ours, too, and what carries media goes
+    /// on until a pair of the new ones is nominated. The same again changes nothing; a later number replaces what is under way.
+    RestartIce {
+        /// Whose.
+        endpoint: EndpointId,
+        /// Counts up from 1.
+        generation: u32,
+        /// Our new credentials. The ufrag starts with the worker's tag, like the first one.
+        local: IceCredentials,
+    },
+    /// The endpoint's part of an ICE restart: checks start as soon as its credentials are known.
+    AnswerIceRestart {
+        /// Whose.
+        endpoint: EndpointId,
+        /// Which restart; of another one than that under way it is dropped and counted.
+        generation: u32,
+        /// The endpoint's new credentials; `None` adds candidates only.
+        credentials: Option<IceCredentials>,
+        /// Candidates to add.
+        candidates: Vec<RemoteCandidate>,
+    },
+    /// Installs SRTP keys; media flows from here on.
+    SetSrtp {
+        /// Whose.
+        endpoint: EndpointId,
+        /// The keys.
+        keys: Box<SrtpKeys>,
+    },
+    /// Sends one DTLS datagram on the selected pair.
+    SendDtls {
+        /// To whom.
+        endpoint: EndpointId,
+        /// The datagram, at most 1,500 bytes.
+        datagram: Vec<u8>,
+    },
+    /// Replaces formats and header extensions.
+    SetMedia {
+        /// Whose.
+        endpoint: EndpointId,
+        /// The new value.
+        media: Box<Media>,
+    },
+    /// Replaces the set of sources that the endpoint publishes.
+    SetSources {
+        /// Whose.
+        endpoint: EndpointId,
+        /// The complete new set.
+        sources: Vec<SourceDescription>,
+    },
+    /// Replaces what the endpoint wants to receive.
+    SetConstraints {
+        /// Whose.
+        endpoint: EndpointId,
+        /// The new value.
+        constraints: Box<ReceiverConstraints>,
+    },
+    /// Gives the endpoint everything on a bounded set of the bridge's own SSRCs (docs/protocol/bridge.md 6.6). Once, before
+    /// its keys.
+    SetSsrcRewriting {
+        /// Whose.
+        endpoint: EndpointId,
+        /// How many.
+        rewriting: SsrcRewriting,
+    },
+    /// Its client was told what its SSRCs carry: packets may go.
+    MappingsTold {
+        /// Whose.
+        endpoint: EndpointId,
+        /// The number of the newest [`Event::SourcesMapped`] that it was told.
+        announcement: u64,
+    },
+    /// Replaces the list of others' sources that the endpoint's client was not told of yet: nothing of them goes to it before.
+    /// Without effect where its SSRCs are rewritten: there [`Command::MappingsTold`] says the same.
+    SetUntold {
+        /// Whose.
+        endpoint: EndpointId,
+        /// Their names.
+        sources: Vec<String>,
+    },
+    /// Drops the endpoint's audio or video at the input.
+    SetForceMute {
+        /// Whose.
+        endpoint: EndpointId,
+        /// Drop audio.
+        audio: bool,
+        /// Drop video.
+        video: bool,
+    },
+    /// Asks a STUN server how it sees the media port (a Binding request without credentials); asking again repeats it.
+    AskServer {
+        /// From which socket, and the server.
+        path: Path,
+        /// Made by [`crate::ice::question`] for the worker that asks.
+        transaction: TransactionId,
+    },
+    /// Ends the worker's loop after what is queued before it.
+    Shutdown,
+}
+
+impl Command {
+    /// Whether it goes to every worker that takes part in the endpoint's conference, and not only to the endpoint's home.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::SetMedia { .. } | Self::SetSources { .. } | Self::ExpireEndpoint { .. })
+    }
+}
+
+/// SSRCs that the bridge itself uses as RTCP sender in one conference (colibri2 `<sources>`, `jvb-a0` and `jvb-v0`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeedbackSsrcs {
+    /// Signalled as `jvb-a0`.
+    pub audio: u32,
+    /// Signalled as `jvb-v0`; sender SSRC of all RTCP that the bridge originates.
+    pub video: u32,
+}
+
+/// A new endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEndpoint {
+    /// The conference that it joins; must exist on the same worker.
+    pub conference: ConferenceId,
+    /// Its identity.
+    pub endpoint: EndpointId,
+    /// The name that the control plane knows it by (the MUC resource); for logs and debug views.
+    pub label: String,
+    /// Our ICE credentials. The ufrag starts with the worker's tag, see [`crate::demux::ufrag_prefix`].
+    pub ice: IceCredentials,
+    /// Whether the bridge is the controlling agent (it is, for Jicofo and for our focus).
+    pub controlling: bool,
+}
+
+/// How many SSRCs of the bridge's own an endpoint gets everything on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SsrcRewriting {
+    /// Most SSRCs of audio.
+    pub audio: usize,
+    /// Most pairs of SSRCs of video, media and retransmission.
+    pub video: usize,
+    /// Where the numbers come from; any value.
+    pub seed: u64,
+    /// Packets carry the media section id of their SSRCs, where the receiver negotiated that.
+    pub mids: bool,
+}

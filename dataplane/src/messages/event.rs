@@ -1,0 +1,155 @@
+//! What a worker reports to the control plane.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::datagram::Path;
+use crate::ice::{IceState, RestartOutcome};
+use crate::ids::{ConferenceId, EndpointId};
+use crate::media::{Encoding, MediaKind, Mid, VideoType};
+
+/// Worker to control plane.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// An endpoint was not created: whatever else is said about it is dropped and counted.
+    EndpointRefused {
+        /// As in [`super::Command::CreateEndpoint`] or [`super::Command::CreateRemoteEndpoint`].
+        endpoint: EndpointId,
+        /// Why.
+        error: CreateError,
+    },
+    /// A STUN server answered a [`Command::AskServer`]: a success or error response from there, with the right id.
+    ServerAnswered {
+        /// At which socket, and the server.
+        path: Path,
+        /// The answer, at most [`crate::ice::stun::MAX_MESSAGE`] bytes.
+        datagram: Vec<u8>,
+    },
+    /// ICE changed its state.
+    Ice {
+        /// Whose.
+        endpoint: EndpointId,
+        /// The new state.
+        state: IceState,
+        /// Remote address of the selected pair, when connected.
+        remote: Option<SocketAddr>,
+        /// Whether that is a relayed (TURN) candidate of the endpoint.
+        relayed: bool,
+    },
+    /// An ICE restart ended. One that a later one replaced has no end of its own.
+    IceRestart {
+        /// Whose.
+        endpoint: EndpointId,
+        /// Which one.
+        generation: u32,
+        /// How.
+        outcome: RestartOutcome,
+    },
+    /// A DTLS datagram arrived over a verified pair (rate-limited per endpoint).
+    Dtls {
+        /// From whom.
+        endpoint: EndpointId,
+        /// The datagram.
+        datagram: Vec<u8>,
+    },
+    /// The endpoint sent something authenticated after silence, or fell silent (no packet, no consent).
+    Activity {
+        /// Whose.
+        endpoint: EndpointId,
+        /// Whether it is active.
+        active: bool,
+    },
+    /// The dominant speaker of a conference changed. Of several workers, the home of the oldest endpoint tells it.
+    DominantSpeaker {
+        /// Where.
+        conference: ConferenceId,
+        /// The dominant speaker first, then up to ten earlier ones.
+        recent: Vec<EndpointId>,
+    },
+    /// The set of video sources forwarded to a receiver changed (bridge channel `ForwardedSources`).
+    ForwardedSources {
+        /// The receiver.
+        endpoint: EndpointId,
+        /// Source names.
+        sources: Vec<String>,
+    },
+    /// What the SSRCs of a receiver carry changed (bridge channel `AudioSourcesMap`, `VideoSourcesMap`).
+    SourcesMapped {
+        /// The receiver.
+        endpoint: EndpointId,
+        /// Counts up; to be answered by [`Command::MappingsTold`].
+        announcement: u64,
+        /// Everything that is carried now.
+        sources: Vec<MappedSource>,
+    },
+    /// The way to a receiver changed; told at most once a second.
+    Bandwidth {
+        /// The receiver.
+        endpoint: EndpointId,
+        /// The present state.
+        bandwidth: Bandwidth,
+    },
+    /// The largest height that any receiver on any worker wants of a source changed (bridge channel
+    /// `SenderSourceConstraints`). The owner's home tells it.
+    SourceDemand {
+        /// The owner of the source.
+        endpoint: EndpointId,
+        /// Source name.
+        source: String,
+        /// Pixels; -1 is unlimited, 0 is nobody.
+        max_height: i32,
+    },
+}
+
+/// What an SSRC of the bridge's own carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MappedSource {
+    /// Source name.
+    pub name: String,
+    /// Its owner.
+    pub owner: EndpointId,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Camera or desktop; meaningless for audio.
+    pub video_type: VideoType,
+    /// The SSRCs that the receiver gets it on.
+    pub ssrcs: Encoding,
+    /// The media section id of those; none where the receiver goes by SSRCs.
+    pub mid: Option<Mid>,
+}
+
+/// Why a worker did not create an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CreateError {
+    /// The worker has as many endpoints as it takes.
+    WorkerFull,
+    /// The conference has as many endpoints on this worker as it takes, those that live elsewhere included.
+    ConferenceFull,
+    /// The id or the ICE ufrag belongs to another endpoint.
+    Taken,
+    /// The worker does not have the conference.
+    UnknownConference,
+    /// The home of a remote endpoint is no other worker.
+    UnknownWorker,
+}
+
+/// What is known of the way to a receiver. Rates are bits per second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// What its path carries; `None` while that is not known and no limit applies.
+    pub estimate_bps: Option<u64>,
+    /// What the allocation grants it.
+    pub target_bps: u64,
+    /// What it would be granted if its path carried everything.
+    pub ideal_bps: u64,
+    /// What it was sent in the last second, RTP in all.
+    pub sent_bps: u64,
+    /// Round-trip time.
+    pub rtt: Option<Duration>,
+    /// Packets lost lately, out of a thousand.
+    pub lost_per_mille: u16,
+    /// Sources that it wants and that its path has no room for.
+    pub suspended: u16,
+    /// It sends REMB although it negotiated transport-wide feedback.
+    pub spurious_remb: bool,
+}

@@ -1,0 +1,377 @@
+//! Formats (codec plus what makes it incompatible with its namesakes) and each endpoint's numbers for them.
+//!
+//! A [`FormatId`] is canonical for the conference: two endpoints that negotiated the same format under different payload
+//! types share it. RTX has no id of its own: it is a role, resolved through `apt` (RFC 4588 section 8.1).
+
+use super::ids::{FormatId, FormatKey};
+use super::vocabulary::Names;
+use crate::media::{Media, MediaKind, PayloadType};
+
+/// How a payload is parsed and rewritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// RFC 7741.
+    Vp8,
+    /// RFC 9628.
+    Vp9,
+    /// AOMedia's RTP payload format.
+    Av1,
+    /// RFC 6184.
+    H264,
+    /// RFC 7587.
+    Opus,
+    /// RFC 2198.
+    Red,
+    /// Anything else: forwarded whole, without a look inside.
+    Other,
+}
+
+impl Codec {
+    fn of(name: &str) -> Self {
+        match name {
+            "vp8" => Self::Vp8,
+            "vp9" => Self::Vp9,
+            "av1" | "av1x" => Self::Av1,
+            "h264" => Self::H264,
+            "opus" => Self::Opus,
+            "red" => Self::Red,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Payload types of one list that are looked at: every number once for audio and once for video.
+const MAX_PAYLOAD_TYPES: usize = 2 * NUMBERS;
+
+/// A canonical format as one endpoint's packet carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Format {
+    /// Its identity.
+    pub id: FormatId,
+    /// How to parse it.
+    pub codec: Codec,
+    /// RTP clock in Hz.
+    pub clock_rate: u32,
+}
+
+/// The canonical format of a payload type; `None` for RTX and FEC, or when it is refused.
+fn intern(pt: &PayloadType, names: &mut Names<'_>) -> Option<Format> {
+    let mut name = pt.name.to_ascii_lowercase();
+    if is_repair(&name) || usize::from(pt.id) >= NUMBERS {
+        return None;
+    }
+    let codec = Codec::of(&name);
+    if codec == Codec::Av1 {
+        name = "av1".to_owned();
+    }
+    let key = FormatKey {
+        kind: pt.kind,
+        variant: variant(codec, pt),
+        name,
+        clock_rate: pt.clock_rate,
+        channels: pt.channels.max(1),
+    };
+    Some(Format { id: names.format(key)?, codec, clock_rate: pt.clock_rate.max(1) })
+}
+
+/// A list of payload types with what each one stands for, looked up once.
+struct Resolved<'a> {
+    list: &'a [PayloadType],
+    formats: Vec<Option<Format>>,
+    apts: Vec<Option<u8>>,
+}
+
+impl<'a> Resolved<'a> {
+    fn of(list: &'a [PayloadType], names: &mut Names<'_>) -> Self {
+        let (list, excess) = list.split_at(list.len().min(MAX_PAYLOAD_TYPES));
+        names.formats_refused += excess.len() as u64;
+        Self { list, formats: list.iter().map(|pt| intern(pt, names)).collect(), apts: list.iter().map(apt).collect() }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (&'a PayloadType, Option<Format>, Option<u8>)> {
+        let roles = self.formats.iter().copied().zip(self.apts.iter().copied());
+        self.list.iter().zip(roles).map(|(pt, (format, apt))| (pt, format, apt))
+    }
+
+    /// The format under a number.
+    fn format(&self, kind: MediaKind, number: u8) -> Option<Format> {
+        self.entries().find(|(pt, ..)| pt.kind == kind && pt.id == number)?.1
+    }
+
+    /// The number of the retransmissions of a number.
+    fn rtx(&self, kind: MediaKind, number: u8) -> Option<u8> {
+        self.entries().find(|(pt, _, apt)| pt.kind == kind && *apt == Some(number)).map(|(pt, ..)| pt.id)
+    }
+}
+
+fn is_repair(name: &str) -> bool {
+    matches!(name, "rtx" | "ulpfec" | "flexfec" | "flexfec-03")
+}
+
+/// The parameters that make two formats of one name incompatible (docs/protocol/focus.md 10).
+fn variant(codec: Codec, pt: &PayloadType) -> String {
+    match codec {
+        Codec::H264 => {
+            let profile = parameter(pt, "profile-level-id").unwrap_or_default();
+            let mode = parameter(pt, "packetization-mode").unwrap_or("0");
+            format!("{}/{}", h264_profile(profile), mode)
+        }
+        Codec::Vp9 => parameter(pt, "profile-id").unwrap_or("0").to_owned(),
+        Codec::Av1 => parameter(pt, "profile").unwrap_or("0").to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// A format parameter. Jicofo sends H264's as one element whose value carries the others behind semicolons.
+fn parameter<'a>(pt: &'a PayloadType, name: &str) -> Option<&'a str> {
+    pt.parameters.iter().find_map(|(key, value)| {
+        let mut parts = value.split(';').map(str::trim);
+        let first = parts.next()?;
+        if key.trim().eq_ignore_ascii_case(name) {
+            return Some(first);
+        }
+        parts.find_map(|part| {
+            let (k, v) = part.split_once('=')?;
+            k.trim().eq_ignore_ascii_case(name).then(|| v.trim())
+        })
+    })
+}
+
+/// The profile that `profile-level-id` names, level left out (RFC 6184 section 8.1, table 5).
+fn h264_profile(profile_level_id: &str) -> String {
+    let number =
+        |range: std::ops::Range<usize>| profile_level_id.get(range).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+    let (Some(idc), Some(iop)) = (number(0..2), number(2..4)) else {
+        return "constrained-baseline".to_owned();
+    };
+    let name = match (idc, iop) {
+        (0x42, iop) if iop & 0x4f == 0x40 => "constrained-baseline",
+        (0x4d, iop) if iop & 0x8f == 0x80 => "constrained-baseline",
+        (0x58, iop) if iop & 0xcf == 0xc0 => "constrained-baseline",
+        (0x42, iop) if iop & 0x4f == 0 => "baseline",
+        (0x58, iop) if iop & 0xcf == 0x80 => "baseline",
+        (0x4d, iop) if iop & 0xaf == 0 => "main",
+        (0x64, 0) => "high",
+        (0x64, 0x0c) => "constrained-high",
+        _ => return format!("{idc:02x}{iop:02x}"),
+    };
+    name.to_owned()
+}
+
+/// What a receiver calls a format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OutputFormat {
+    /// Payload type of the format.
+    pub payload_type: u8,
+    /// Payload type of its retransmissions.
+    pub rtx: Option<u8>,
+}
+
+const NUMBERS: usize = 128;
+
+/// By RTX payload type: the associated payload type and its format.
+type RtxRow = [Option<(u8, Format)>; NUMBERS];
+
+/// One endpoint's numbers, compiled for look-up in both directions.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct FormatTable {
+    media: [Box<[Option<Format>; NUMBERS]>; 2],
+    rtx: [Box<RtxRow>; 2],
+    output: Vec<Option<OutputFormat>>,
+}
+
+impl Default for FormatTable {
+    fn default() -> Self {
+        Self {
+            media: std::array::from_fn(|_| Box::new([None; NUMBERS])),
+            rtx: std::array::from_fn(|_| Box::new([None; NUMBERS])),
+            output: Vec::new(),
+        }
+    }
+}
+
+fn row(kind: MediaKind) -> usize {
+    match kind {
+        MediaKind::Audio => 0,
+        MediaKind::Video => 1,
+    }
+}
+
+impl FormatTable {
+    /// Compiles what an endpoint negotiated.
+    pub fn compile(media: &Media, names: &mut Names<'_>) -> Self {
+        let mut table = Self::default();
+        // The latest negotiation first, so that what is refused is the offer's; and last where both have a number.
+        let own = Resolved::of(&media.payload_types, names);
+        let offered = Resolved::of(&media.offered_payload_types, names);
+        table.add_inputs(&offered);
+        table.add_inputs(&own);
+        for (pt, format, _) in own.entries() {
+            let Some(format) = format else { continue };
+            let index = usize::from(format.id.number());
+            if table.output.len() <= index {
+                table.output.resize(index + 1, None);
+            }
+            // The first number wins: it stands for the endpoint's preference.
+            if let Some(slot) = table.output.get_mut(index)
+                && slot.is_none()
+            {
+                *slot = Some(OutputFormat { payload_type: pt.id, rtx: own.rtx(pt.kind, pt.id) });
+            }
+        }
+        table
+    }
+
+    fn add_inputs(&mut self, list: &Resolved<'_>) {
+        for (pt, format, apt) in list.entries() {
+            let number = usize::from(pt.id);
+            let row = row(pt.kind);
+            if let Some(apt) = apt {
+                if let Some(format) = list.format(pt.kind, apt)
+                    && let Some(slot) = self.rtx[row].get_mut(number)
+                {
+                    *slot = Some((apt, format));
+                }
+            } else if let Some(format) = format
+                && let Some(slot) = self.media[row].get_mut(number)
+            {
+                *slot = Some(format);
+            }
+        }
+    }
+
+    /// What the endpoint means by a payload type on a media SSRC.
+    #[inline]
+    pub fn media(&self, kind: MediaKind, payload_type: u8) -> Option<Format> {
+        *self.media[row(kind)].get(usize::from(payload_type))?
+    }
+
+    /// What the endpoint retransmits under a payload type on an RTX SSRC: the associated type and its format.
+    #[inline]
+    pub fn rtx(&self, kind: MediaKind, payload_type: u8) -> Option<(u8, Format)> {
+        *self.rtx[row(kind)].get(usize::from(payload_type))?
+    }
+
+    /// The endpoint's number for a format, if it negotiated that.
+    #[inline]
+    pub fn output(&self, format: FormatId) -> Option<OutputFormat> {
+        *self.output.get(usize::from(format.number()))?
+    }
+}
+
+fn apt(pt: &PayloadType) -> Option<u8> {
+    if !pt.name.eq_ignore_ascii_case("rtx") {
+        return None;
+    }
+    parameter(pt, "apt")?.parse().ok()
+}
+
+/// RTCP feedback that an endpoint negotiated for video.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VideoFeedback {
+    /// Generic NACK.
+    pub nack: bool,
+    /// Picture loss indication.
+    pub pli: bool,
+    /// Full intra request.
+    pub fir: bool,
+    /// Transport-wide congestion control.
+    pub transport_cc: bool,
+    /// Receiver estimated maximum bitrate.
+    pub remb: bool,
+}
+
+impl VideoFeedback {
+    /// Collects the feedback of all video payload types.
+    pub fn of(media: &Media) -> Self {
+        let has = |kind: &str, subtype: &str| {
+            media.payload_types.iter().filter(|pt| pt.kind == MediaKind::Video).any(|pt| {
+                pt.feedback.iter().any(|(k, s)| k.eq_ignore_ascii_case(kind) && s.eq_ignore_ascii_case(subtype))
+            })
+        };
+        Self {
+            nack: has("nack", ""),
+            pli: has("nack", "pli"),
+            fir: has("ccm", "fir"),
+            transport_cc: has("transport-cc", ""),
+            remb: has("goog-remb", ""),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::negotiation::vocabulary::Vocabulary;
+
+    fn video(id: u8, name: &str, parameters: &[(&str, &str)]) -> PayloadType {
+        PayloadType {
+            id,
+            kind: MediaKind::Video,
+            name: name.to_owned(),
+            clock_rate: 90_000,
+            channels: 1,
+            parameters: parameters.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            feedback: Vec::new(),
+        }
+    }
+
+    fn table(list: Vec<PayloadType>, vocabulary: &mut Vocabulary) -> FormatTable {
+        let media = Media { payload_types: list, ..Media::default() };
+        FormatTable::compile(&media, &mut Names::new(vocabulary))
+    }
+
+    #[test]
+    fn one_number_is_rtx_here_and_vp8_there() {
+        let mut vocabulary = Vocabulary::default();
+        let a = table(vec![video(100, "VP8", &[]), video(96, "rtx", &[("apt", "100")])], &mut vocabulary);
+        let b = table(vec![video(96, "vp8", &[]), video(97, "rtx", &[("apt", "96")])], &mut vocabulary);
+        let vp8 = a.media(MediaKind::Video, 100).unwrap();
+        assert_eq!(b.media(MediaKind::Video, 96), Some(vp8));
+        assert_eq!(a.media(MediaKind::Video, 96), None);
+        assert_eq!(a.rtx(MediaKind::Video, 96), Some((100, vp8)));
+        assert_eq!(b.output(vp8.id), Some(OutputFormat { payload_type: 96, rtx: Some(97) }));
+        assert_eq!(a.output(vp8.id), Some(OutputFormat { payload_type: 100, rtx: Some(96) }));
+    }
+
+    #[test]
+    fn the_offer_serves_numbers_that_the_answer_lacks() {
+        let mut vocabulary = Vocabulary::default();
+        let media = Media {
+            payload_types: vec![video(96, "VP8", &[]), video(97, "rtx", &[("apt", "96")])],
+            offered_payload_types: vec![video(100, "VP8", &[]), video(96, "rtx", &[("apt", "100")])],
+            ..Media::default()
+        };
+        let table = FormatTable::compile(&media, &mut Names::new(&mut vocabulary));
+        let vp8 = table.media(MediaKind::Video, 96).unwrap();
+        assert_eq!(table.media(MediaKind::Video, 100), Some(vp8));
+        assert_eq!(table.rtx(MediaKind::Video, 96), Some((100, vp8)), "by role, although 96 is VP8 in the answer");
+        assert_eq!(table.rtx(MediaKind::Video, 97), Some((96, vp8)));
+        assert_eq!(table.output(vp8.id).unwrap().payload_type, 96);
+    }
+
+    #[test]
+    fn fmtp_tells_formats_apart() {
+        let mut vocabulary = Vocabulary::default();
+        let jicofo = [("profile-level-id", "42e01f;level-asymmetry-allowed=1;packetization-mode=1;")];
+        let split = [("profile-level-id", "42C01F"), ("packetization-mode", "1")];
+        let a = table(vec![video(107, "H264", &jicofo), video(101, "VP9", &[])], &mut vocabulary);
+        let b = table(
+            vec![
+                video(50, "h264", &split),
+                video(51, "h264", &[("profile-level-id", "640034"), ("packetization-mode", "1")]),
+                video(52, "h264", &[("profile-level-id", "42e01f")]),
+                video(53, "VP9", &[("profile-id", "2")]),
+                video(54, "VP9", &[("profile-id", "0")]),
+            ],
+            &mut vocabulary,
+        );
+        let h264 = a.media(MediaKind::Video, 107).unwrap();
+        assert_eq!(b.output(h264.id).unwrap().payload_type, 50);
+        let vp9 = a.media(MediaKind::Video, 101).unwrap();
+        assert_eq!(b.output(vp9.id).unwrap().payload_type, 54);
+        assert_ne!(b.media(MediaKind::Video, 51), b.media(MediaKind::Video, 50));
+        assert_ne!(b.media(MediaKind::Video, 52), b.media(MediaKind::Video, 50));
+        assert_eq!(a.output(b.media(MediaKind::Video, 53).unwrap().id), None);
+    }
+}

@@ -1,0 +1,208 @@
+//! Formats and header extensions that are not well known: numbered per conference, and forgotten when no endpoint of it
+//! negotiates them any more. Whatever members of one conference make up, another conference finds room for its own.
+
+use std::hash::Hash;
+
+use hashbrown::HashMap;
+
+use super::ids::{FormatId, FormatKey, UriId};
+use super::well_known;
+
+/// Formats of one endpoint that are not well known; further ones are treated as not negotiated.
+pub const MAX_FORMATS_PER_ENDPOINT: usize = 32;
+/// The same for header extensions.
+pub const MAX_URIS_PER_ENDPOINT: usize = 16;
+/// Formats of one conference that are not well known; further ones are treated as not negotiated.
+pub const MAX_FORMATS_PER_CONFERENCE: usize = 512;
+/// The same for header extensions.
+pub const MAX_URIS_PER_CONFERENCE: usize = 256;
+/// Bytes of a name; a longer one is treated as not negotiated.
+pub const MAX_NAME: usize = 256;
+
+/// A numbered name, and how many negotiations use it.
+#[derive(Debug)]
+struct Place<K> {
+    key: Option<K>,
+    users: u32,
+    /// How often the number was given anew.
+    generation: u8,
+}
+
+/// Names of one sort. A number is given anew only when nobody uses it.
+#[derive(Debug)]
+struct Numbers<K> {
+    by_key: HashMap<K, u16, foldhash::fast::RandomState>,
+    places: Vec<Place<K>>,
+    free: Vec<u16>,
+    limit: usize,
+}
+
+impl<K: Hash + Eq + Clone> Numbers<K> {
+    fn new(limit: usize) -> Self {
+        Self { by_key: HashMap::default(), places: Vec::new(), free: Vec::new(), limit }
+    }
+
+    /// The number of a name, with one more user, and the number's generation; `None` when there is no room.
+    fn acquire(&mut self, key: &K) -> Option<(u16, u8)> {
+        let number = match self.by_key.get(key) {
+            Some(number) => *number,
+            None => {
+                let number = match self.free.pop() {
+                    Some(number) => number,
+                    None if self.places.len() < self.limit => {
+                        self.places.push(Place { key: None, users: 0, generation: 0 });
+                        (self.places.len() - 1) as u16
+                    }
+                    None => return None,
+                };
+                self.by_key.insert(key.clone(), number);
+                let place = self.places.get_mut(usize::from(number))?;
+                place.key = Some(key.clone());
+                number
+            }
+        };
+        let place = self.places.get_mut(usize::from(number))?;
+        place.users += 1;
+        Some((number, place.generation))
+    }
+
+    fn release(&mut self, number: u16) {
+        let Some(place) = self.places.get_mut(usize::from(number)) else { return };
+        place.users = place.users.saturating_sub(1);
+        if place.users == 0
+            && let Some(key) = place.key.take()
+        {
+            place.generation = place.generation.wrapping_add(1);
+            self.by_key.remove(&key);
+            self.free.push(number);
+        }
+    }
+}
+
+/// The numbers that one negotiation uses.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    formats: Vec<u16>,
+    uris: Vec<u16>,
+}
+
+/// What a conference's endpoints negotiated beside the well known.
+#[derive(Debug)]
+pub struct Vocabulary {
+    formats: Numbers<FormatKey>,
+    uris: Numbers<String>,
+}
+
+impl Default for Vocabulary {
+    fn default() -> Self {
+        Self { formats: Numbers::new(MAX_FORMATS_PER_CONFERENCE), uris: Numbers::new(MAX_URIS_PER_CONFERENCE) }
+    }
+}
+
+impl Vocabulary {
+    /// Gives back the numbers that a negotiation held.
+    pub fn release(&mut self, held: &Held) {
+        held.formats.iter().for_each(|number| self.formats.release(*number));
+        held.uris.iter().for_each(|number| self.uris.release(*number));
+    }
+
+    #[cfg(test)]
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.formats.by_key.len(), self.uris.by_key.len())
+    }
+}
+
+/// Gives one negotiation its numbers.
+#[derive(Debug)]
+pub struct Names<'a> {
+    vocabulary: &'a mut Vocabulary,
+    formats: Vec<(FormatKey, FormatId)>,
+    uris: Vec<(String, UriId)>,
+    /// Formats that were refused.
+    pub formats_refused: u64,
+    /// Header extensions that were refused.
+    pub uris_refused: u64,
+}
+
+impl<'a> Names<'a> {
+    /// Nothing so far.
+    pub fn new(vocabulary: &'a mut Vocabulary) -> Self {
+        Self { vocabulary, formats: Vec::new(), uris: Vec::new(), formats_refused: 0, uris_refused: 0 }
+    }
+
+    /// The number of a format; `None` when it is refused.
+    pub fn format(&mut self, key: FormatKey) -> Option<FormatId> {
+        if let Some(number) = well_known::format(&key) {
+            return Some(FormatId::new(number, 0));
+        }
+        if let Some((_, id)) = self.formats.iter().find(|(known, _)| *known == key) {
+            return Some(*id);
+        }
+        let fits = self.formats.len() < MAX_FORMATS_PER_ENDPOINT && key.name.len() + key.variant.len() <= MAX_NAME;
+        let acquired = if fits { self.vocabulary.formats.acquire(&key) } else { None };
+        let Some((number, generation)) = acquired else {
+            self.formats_refused += 1;
+            return None;
+        };
+        let id = FormatId::new(well_known::formats() + number, generation);
+        self.formats.push((key, id));
+        Some(id)
+    }
+
+    /// The number of a header extension; `None` when it is refused.
+    pub fn uri(&mut self, uri: &str) -> Option<UriId> {
+        if let Some(number) = well_known::uri(uri) {
+            return Some(UriId::new(number));
+        }
+        if let Some((_, id)) = self.uris.iter().find(|(known, _)| known == uri) {
+            return Some(*id);
+        }
+        let fits = self.uris.len() < MAX_URIS_PER_ENDPOINT && uri.len() <= MAX_NAME;
+        let acquired = if fits { self.vocabulary.uris.acquire(&uri.to_owned()) } else { None };
+        let Some((number, _)) = acquired else {
+            self.uris_refused += 1;
+            return None;
+        };
+        let id = UriId::new(well_known::uris() + number);
+        self.uris.push((uri.to_owned(), id));
+        Some(id)
+    }
+
+    /// The numbers of the conference's own that were given.
+    pub fn held(self) -> Held {
+        Held {
+            formats: self.formats.iter().map(|(_, id)| id.number() - well_known::formats()).collect(),
+            uris: self.uris.iter().map(|(_, id)| id.number() - well_known::uris()).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_has_a_number() {
+        assert!(usize::from(well_known::formats()) + MAX_FORMATS_PER_CONFERENCE <= usize::from(FormatId::NUMBERS));
+        let id = FormatId::new(FormatId::NUMBERS - 1, 255);
+        assert_eq!(id.number(), FormatId::NUMBERS - 1);
+        assert_ne!(id, FormatId::new(FormatId::NUMBERS - 1, 254));
+    }
+
+    #[test]
+    fn a_number_comes_back_when_its_last_user_is_gone_and_is_not_taken_for_the_former() {
+        let mut numbers = Numbers::new(2);
+        let first = numbers.acquire(&"a").unwrap();
+        assert_eq!(numbers.acquire(&"a"), Some(first));
+        let second = numbers.acquire(&"b").unwrap();
+        assert_ne!(first.0, second.0);
+        assert_eq!(numbers.acquire(&"c"), None, "full");
+        numbers.release(first.0);
+        assert_eq!(numbers.acquire(&"c"), None, "one user is left");
+        numbers.release(first.0);
+        let third = numbers.acquire(&"c").unwrap();
+        assert_eq!(third.0, first.0);
+        assert_ne!(third.1, first.1);
+        assert_eq!(numbers.acquire(&"b"), Some(second));
+    }
+}
