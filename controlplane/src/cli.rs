@@ -10,7 +10,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use clap_complete::Shell;
 
 use crate::config::keys::{KEYS, Key, Kind, Part};
-use crate::config::{Config, ConfigError, Layers, Origin, Parts, host, listing, notes};
+use crate::config::{Config, ConfigError, Layers, Origin, Parts, listing, notes};
+use crate::host;
 use crate::top;
 
 /// What the user asked for.

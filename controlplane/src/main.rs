@@ -7,9 +7,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use ringbridge_controlplane::cli::{self, CliError, Request};
-use ringbridge_controlplane::config::{Config, host};
+use ringbridge_controlplane::config::Config;
 use ringbridge_controlplane::notify::Notifier;
-use ringbridge_controlplane::{bridge, focus, logging, public_address, rest, top, xmpp};
+use ringbridge_controlplane::{bridge, focus, host, logging, public_address, rest, top, xmpp};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 

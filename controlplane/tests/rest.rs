@@ -5,7 +5,8 @@ mod http;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ringbridge_controlplane::rest::{Ask, Family, Kind, Operator, OperatorRequest, Ops, RestError, serve};
+use ringbridge_controlplane::metrics::{Family, Kind};
+use ringbridge_controlplane::rest::{Ask, Operator, OperatorRequest, Ops, RestError, serve};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};

@@ -124,15 +124,16 @@ impl Default for Capacity {
 
 /// Why the dataplane does not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// Sockets, cores, io_uring.
     #[error(transparent)]
     Io(#[from] IoError),
     /// The number of workers is out of range.
-    #[error("{0} workers asked for; choose 1 to {MAX_WORKERS} with --workers")]
+    #[error("{0} workers asked for; there can be 1 to {MAX_WORKERS}")]
     Workers(usize),
     /// Fewer cores than workers.
-    #[error("{workers} workers but only {cores} cores given; give one core per worker with --cores, or none")]
+    #[error("{workers} workers but only {cores} cores given; each worker takes a core of its own, or none is pinned")]
     Cores {
         /// Workers asked for.
         workers: usize,

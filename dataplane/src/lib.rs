@@ -24,8 +24,10 @@ pub mod worker;
 
 mod budget;
 mod dataplane;
+mod deadlines;
 mod limits;
 mod negotiation;
 mod peers;
+mod slab;
 
 pub use dataplane::{Capacity, Dataplane, DataplaneConfig, DataplaneHealth, StartError};

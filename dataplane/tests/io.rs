@@ -155,7 +155,7 @@ fn mmsg_refuses_what_only_uring_has() {
     let extras = IoExtras { zero_copy: true, ..Default::default() };
     let made = Mmsg::new(sockets, EventFd::new().unwrap(), IoLimits { extras, ..Default::default() }, Arc::default());
     let text = made.map(drop).unwrap_err().to_string();
-    assert!(text.contains("zero-copy") && text.contains("--io uring"), "{text}");
+    assert!(text.contains("zero-copy") && text.contains("io_uring only"), "{text}");
 }
 
 fn busily<T: PacketIo>(new: Constructor<T>) {

@@ -6,7 +6,8 @@
 
 use ringbridge_controlplane::colibri::elements::ConferenceModify;
 use ringbridge_controlplane::jingle::Jingle;
-use ringbridge_controlplane::xmpp::reader::{Item, MAX_DEPTH, MAX_ELEMENTS, Reader};
+use ringbridge_controlplane::xmpp::reader::{Item, Reader};
+use ringbridge_controlplane::xmpp::{MAX_DEPTH, MAX_ELEMENTS};
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::message::Message;

@@ -16,24 +16,25 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::addresses::Addresses;
+use super::clients::{Action, Carrier, Clients, NewClient};
 use super::discovery::Discovery;
-use super::endpoints::{Action, Carrier, Endpoints, NewEndpoint};
+use super::error::BridgeError;
 use super::lifecycle::{Lifecycle, Stage};
 use super::load::{self, HostLoad};
 use super::messages::{self, ToClient};
 use super::probe::PortProbe;
 use super::report::{Held, Report, Traffic};
 use super::requests;
+use super::settings::BridgeSettings;
 use super::shards::Shards;
 use super::websockets::WebSockets;
 use super::workers::Workers;
-use super::{BridgeError, BridgeSettings};
 use crate::brewery::Standing;
 use crate::channel::{ChannelEvent, Registry};
 use crate::colibri::bridge::{ColibriBridge, ColibriConfig, Output};
 use crate::colibri::debug::{self, View};
 use crate::colibri::transport::LocalTransport;
-use crate::config::host::AddressFilter;
+use crate::host::AddressFilter;
 use crate::rest::{Ask, OperatorRequest};
 use crate::transport::{Certificate, Fingerprint};
 use crate::xmpp::XmppEvent;
@@ -77,7 +78,7 @@ pub(super) struct Inputs {
 pub(super) struct Actor {
     region: Option<String>,
     colibri: ColibriBridge,
-    endpoints: Endpoints,
+    endpoints: Clients,
     workers: Workers,
     websockets: WebSockets,
     registry: Registry,
@@ -128,7 +129,7 @@ impl Actor {
         Ok(Self {
             region: settings.region.clone(),
             colibri: ColibriBridge::new(now, config),
-            endpoints: Endpoints::new(certificate),
+            endpoints: Clients::new(certificate),
             workers: Workers::new(now, links, stats).map_err(BridgeError::Wakeup)?,
             websockets: WebSockets::default(),
             registry: outside.registry,
@@ -267,7 +268,7 @@ impl Actor {
                 sctp,
             } => {
                 self.registry.insert(&conference_hex, &label, &password, endpoint);
-                self.endpoints.insert(now, endpoint, NewEndpoint { conference, label, worker, visitor, sctp });
+                self.endpoints.insert(now, endpoint, NewClient { conference, label, worker, visitor, sctp });
             }
             Output::EndpointExpired { endpoint, conference_hex, label, .. } => {
                 self.registry.remove(&conference_hex, &label);

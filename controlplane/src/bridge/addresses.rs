@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::config::host;
+use crate::host;
 
 /// Time between two looks at the host.
 const INTERVAL: Duration = Duration::from_secs(2);

@@ -10,11 +10,11 @@ use ringbridge_dataplane::io::Path;
 use ringbridge_dataplane::messages::Command;
 use tokio::sync::mpsc;
 
+use crate::metrics::{Family, Kind};
 use crate::public_address::aws::{self, AwsLookup, Instance};
 use crate::public_address::look_up::{self, Told};
 use crate::public_address::stun::{Output, Socket, StunDiscovery};
 use crate::public_address::{DiscoverySettings, Failure, Failures, Finding, PublicAddress};
-use crate::rest::{Family, Kind};
 
 /// The worker whose sockets ask: an answer finds its way there from every other one.
 pub(super) const ASKING_WORKER: usize = 0;

@@ -7,13 +7,13 @@ use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::media::SourceDescription;
 use ringbridge_dataplane::messages::Command;
 
-use super::endpoints::{Action, Carrier, Endpoints, NewEndpoint};
+use super::clients::{Action, Carrier, Clients, NewClient};
 use super::messages;
 use crate::channel::ClientMessage;
 use crate::transport::{Certificate, DtlsError};
 
-/// Endpoints with open WebSockets, and their names.
-pub struct Channels(Endpoints, BTreeMap<u32, String>);
+/// Clients with open WebSockets, and their names.
+pub struct Channels(Clients, BTreeMap<u32, String>);
 
 /// What the bridge does about a message.
 #[derive(Debug)]
@@ -29,12 +29,12 @@ pub enum Said {
 impl Channels {
     /// None yet.
     pub fn new() -> Result<Self, DtlsError> {
-        Ok(Self(Endpoints::new(Certificate::generate()?), BTreeMap::new()))
+        Ok(Self(Clients::new(Certificate::generate()?), BTreeMap::new()))
     }
 
     /// Adds an endpoint with sources whose channel is open.
     pub fn join(&mut self, conference: u32, id: u32, label: &str, visitor: bool, sources: Vec<SourceDescription>) {
-        let new = NewEndpoint {
+        let new = NewClient {
             conference: ConferenceId(conference),
             label: label.to_owned(),
             worker: 0,

@@ -1,9 +1,8 @@
 //! Between the channel's typed messages and what the bridge does with them.
 
 use axum::extract::ws::Utf8Bytes;
-use ringbridge_dataplane::media::{AudioSubscription, VideoConstraint, VideoType};
+use ringbridge_dataplane::media::{AudioSubscription, VideoType};
 
-use super::wishes::WishPatch;
 use crate::channel::{
     AudioSourceMapping, AudioSubscriptionMode, BridgeMessage, ClientMessage, HeightConstraint,
     ReceiverAudioSubscription, ReceiverVideoConstraints, VideoSourceMapping,
@@ -16,7 +15,7 @@ pub(super) enum FromClient {
     /// Wants a greeting.
     Hello,
     /// Wants other video; `legacy` when it named endpoints instead of sources.
-    Wishes { patch: WishPatch, legacy: bool },
+    Video { constraints: ReceiverVideoConstraints, legacy: bool },
     /// Wants another number of video sources.
     LastN(i32),
     /// Wants other audio.
@@ -68,16 +67,19 @@ pub(super) fn decode(message: ClientMessage) -> Option<FromClient> {
         ClientMessage::ClientHello => FromClient::Hello,
         ClientMessage::ReceiverVideoConstraints(message) => {
             let legacy = message.selected_endpoints.is_some() || message.on_stage_endpoints.is_some();
-            FromClient::Wishes { patch: patch(message), legacy }
+            FromClient::Video { constraints: message, legacy }
         }
         ClientMessage::ReceiverVideoConstraint { max_frame_height } => {
-            let default = VideoConstraint { max_height: max_frame_height, max_frame_rate: -1 };
-            FromClient::Wishes { patch: WishPatch { default: Some(default), ..WishPatch::default() }, legacy: true }
+            let height = HeightConstraint { max_height: max_frame_height, max_frame_rate: -1.0 };
+            let default_constraints = Some(height);
+            let constraints = ReceiverVideoConstraints { default_constraints, ..ReceiverVideoConstraints::default() };
+            FromClient::Video { constraints, legacy: true }
         }
         ClientMessage::LastNChangedEvent { last_n } => FromClient::LastN(last_n),
         ClientMessage::SelectedEndpointsChangedEvent { selected_endpoints } => {
-            let patch = WishPatch { selected_endpoints: Some(selected_endpoints), ..WishPatch::default() };
-            FromClient::Wishes { patch, legacy: true }
+            let selected_endpoints = Some(selected_endpoints);
+            let constraints = ReceiverVideoConstraints { selected_endpoints, ..ReceiverVideoConstraints::default() };
+            FromClient::Video { constraints, legacy: true }
         }
         ClientMessage::SourceVideoTypeMessage { source_name, video_type } => {
             FromClient::VideoType { source: Some(source_name), video_type: convert::video_type(&video_type) }
@@ -105,24 +107,6 @@ fn subscription(message: ReceiverAudioSubscription) -> AudioSubscription {
         }
     };
     AudioSubscription { all, include, exclude }
-}
-
-fn patch(message: ReceiverVideoConstraints) -> WishPatch {
-    let height = |c: HeightConstraint| VideoConstraint {
-        max_height: c.max_height,
-        // Saturates; a rate of less than one picture per second is still one.
-        max_frame_rate: c.max_frame_rate.ceil() as i32,
-    };
-    WishPatch {
-        last_n: message.last_n,
-        selected_sources: message.selected_sources,
-        on_stage_sources: message.on_stage_sources,
-        selected_endpoints: message.selected_endpoints,
-        on_stage_endpoints: message.on_stage_endpoints,
-        default: message.default_constraints.map(height),
-        constraints: message.constraints.map(|map| map.into_iter().map(|(name, c)| (name, height(c))).collect()),
-        assumed_bandwidth: message.assumed_bandwidth_bps,
-    }
 }
 
 /// A message as the channel sends it.
@@ -160,25 +144,28 @@ mod tests {
     }
 
     #[test]
-    fn constraints_become_a_patch() {
+    fn constraints_pass_as_they_are() {
         let text = r#"{"colibriClass":"ReceiverVideoConstraints","lastN":3,"onStageSources":["b-v0"],
             "constraints":{"b-v0":{"maxHeight":720,"maxFrameRate":7.5}}}"#;
-        let Some(FromClient::Wishes { patch, legacy: false }) = decoded(text) else { panic!("not wishes") };
-        assert_eq!((patch.last_n, patch.selected_sources, patch.default), (Some(3), None, None));
-        let constraint = VideoConstraint { max_height: 720, max_frame_rate: 8 };
-        assert_eq!(patch.constraints.unwrap().into_iter().collect::<Vec<_>>(), [("b-v0".to_owned(), constraint)]);
+        let Some(FromClient::Video { constraints, legacy: false }) = decoded(text) else { panic!("not video") };
+        assert_eq!(
+            (constraints.last_n, constraints.selected_sources, constraints.default_constraints),
+            (Some(3), None, None)
+        );
+        let height = HeightConstraint { max_height: 720, max_frame_rate: 7.5 };
+        assert_eq!(constraints.constraints.unwrap().into_iter().collect::<Vec<_>>(), [("b-v0".to_owned(), height)]);
     }
 
     #[test]
     fn older_messages_mean_the_same() {
         let legacy = |text| match decoded(text) {
-            Some(FromClient::Wishes { patch, legacy: true }) => patch,
+            Some(FromClient::Video { constraints, legacy: true }) => constraints,
             other => panic!("{other:?}"),
         };
         let selected = legacy(r#"{"colibriClass":"SelectedEndpointsChangedEvent","selectedEndpoints":["b"]}"#);
         assert_eq!(selected.selected_endpoints, Some(vec!["b".to_owned()]));
         let height = legacy(r#"{"colibriClass":"ReceiverVideoConstraint","maxFrameHeight":360}"#);
-        assert_eq!(height.default.map(|d| d.max_height), Some(360));
+        assert_eq!(height.default_constraints.map(|d| d.max_height), Some(360));
         legacy(r#"{"colibriClass":"ReceiverVideoConstraints","onStageEndpoints":[]}"#);
         let shown = decoded(r#"{"colibriClass":"VideoTypeMessage","videoType":"DESKTOP"}"#);
         assert_eq!(shown, Some(FromClient::VideoType { source: None, video_type: VideoType::Desktop }));

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::report::{Held, Report};
 use crate::channel;
-use crate::rest::{Family, Kind};
+use crate::metrics::{Family, Kind};
 
 /// Names after `jitsi_jvb_`, the statistic that each shows, its unit's factor, and what it means.
 const GAUGES: &[(&str, &str, f64, &str)] = &[
@@ -264,7 +264,7 @@ fn worker_counters(workers: &[Arc<WorkerStats>]) -> Vec<Family> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rest::Format;
+    use crate::metrics::Format;
 
     #[test]
     fn workers_and_reasons_are_labels() {

@@ -3,8 +3,9 @@
 
 mod actor;
 mod addresses;
+mod clients;
 mod discovery;
-mod endpoints;
+mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod lifecycle;
@@ -12,38 +13,39 @@ mod load;
 mod messages;
 mod metrics;
 mod probe;
+mod receiver_preferences;
+mod remedies;
 mod report;
 mod requests;
 mod secure;
+mod settings;
 mod shards;
 mod websockets;
-mod wishes;
 mod workers;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ringbridge_dataplane::conference::LoudestOnly;
 use ringbridge_dataplane::congestion::estimator::Bounds;
 use ringbridge_dataplane::io::IoLimits;
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::stats::WorkerStats;
-use ringbridge_dataplane::{Dataplane, DataplaneConfig, StartError};
-use thiserror::Error;
+use ringbridge_dataplane::{Dataplane, DataplaneConfig};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::channel::{self, Registry};
 use crate::colibri::transport::LocalTransport;
-use crate::config::host::{self, AddressFilter};
 use crate::door::{self, Door};
-use crate::public_address::{DiscoverySettings, PublicAddress};
-use crate::rest::{self, RestError};
-use crate::transport::{Certificate, DtlsError};
+use crate::host;
+use crate::rest;
+use crate::transport::Certificate;
 use crate::xmpp::{self, XmppCounters, XmppSender};
 
+pub use error::BridgeError;
 pub use lifecycle::ShutdownSettings;
+pub use settings::BridgeSettings;
 pub use shards::ShardSettings;
 
 /// XMPP events that may wait, of all connections.
@@ -51,119 +53,6 @@ const EVENTS: usize = 4096;
 
 /// Messages of bridge channels that may wait, of all clients; with the largest message 4 MiB.
 const CHANNEL_EVENTS: usize = 64;
-
-/// What the bridge runs with.
-#[derive(Debug, Clone)]
-pub struct BridgeSettings {
-    /// Its XMPP connections, at least one.
-    pub connections: Vec<ShardSettings>,
-    /// Local addresses to bind and to advertise as host candidates.
-    pub local_addresses: Vec<IpAddr>,
-    /// What they were chosen by among those of this host; none when the operator named them.
-    pub chosen_by: Option<AddressFilter>,
-    /// Public addresses of a NAT, advertised as server-reflexive candidates.
-    pub public_addresses: Vec<PublicAddress>,
-    /// How others are found.
-    pub discovery: DiscoverySettings,
-    /// Whether private addresses are advertised to everybody.
-    pub advertise_private: bool,
-    /// The media port.
-    pub port: u16,
-    /// Number of workers.
-    pub workers: usize,
-    /// Endpoints of one conference on one worker before new ones go to another.
-    pub spill_endpoints: usize,
-    /// SSRCs on which a client with SSRC rewriting gets all audio.
-    pub audio_ssrcs: usize,
-    /// Pairs of SSRCs on which it gets all video.
-    pub video_ssrcs: usize,
-    /// Sends no receiver more than its path is estimated to carry.
-    pub congestion_control: bool,
-    /// What a path is believed to carry before anything is known, bits per second.
-    pub start_bitrate: u64,
-    /// Forwards the audio of the loudest of a conference alone; `None` forwards everybody's.
-    pub loudest_only: Option<LoudestOnly>,
-    /// Cores to pin them to, one each in order; empty lets the kernel choose.
-    pub cores: Vec<usize>,
-    /// Which I/O backend.
-    pub io: ringbridge_dataplane::io::IoChoice,
-    /// Extras of kernel and card.
-    pub io_options: ringbridge_dataplane::io::IoExtras,
-    /// Where the colibri WebSocket listens, if it is served.
-    pub websocket_listen: Option<SocketAddr>,
-    /// Base of the URLs given to clients, e.g. `wss://meet.example.net`; the path `/colibri-ws/...` is appended. Without it
-    /// clients are given none.
-    pub websocket_base_url: String,
-    /// First path component of those URLs.
-    pub websocket_server_id: String,
-    /// Where health, statistics and metrics are served.
-    pub rest_listen: SocketAddr,
-    /// Whether clients may use an SCTP data channel as bridge channel.
-    pub sctp: bool,
-    /// Whether ICE is restarted in place.
-    pub ice_restart: bool,
-    /// Region published in presence.
-    pub region: Option<String>,
-    /// Whether it drains from the start.
-    pub drain: bool,
-    /// How patient a shutdown is.
-    pub shutdown: ShutdownSettings,
-    /// Whether `POST /colibri/shutdown` is served.
-    pub shutdown_over_rest: bool,
-    /// Whether occupants of the brewery may ask for a shutdown.
-    pub shutdown_over_xmpp: bool,
-    /// Test only: forward with the sender's payload types and header-extension ids.
-    pub disable_rewriting: bool,
-}
-
-/// Why the bridge does not start, or stops.
-#[derive(Debug, Error)]
-pub enum BridgeError {
-    /// Sockets, threads, I/O backends.
-    #[error("media workers do not start: {0}")]
-    Dataplane(#[from] StartError),
-    /// No certificate for DTLS.
-    #[error("no DTLS certificate: {0}")]
-    Certificate(DtlsError),
-    /// A listening socket.
-    #[error("cannot listen on {address} for {purpose}: {source}; choose another address or stop what uses it")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// What for.
-        purpose: &'static str,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The pages for operators.
-    #[error(transparent)]
-    Rest(#[from] RestError),
-    /// The nickname cannot be part of an address.
-    #[error("nickname {nickname:?} cannot be used in a room: {source}; choose another one")]
-    Nickname {
-        /// As configured.
-        nickname: String,
-        /// Why not.
-        source: jid::Error,
-    },
-    /// The workers' wake-ups cannot be waited for.
-    #[error("cannot wait for the media workers: {0}")]
-    Wakeup(std::io::Error),
-    /// Nothing that is bound can be reached any more.
-    #[error(
-        "the addresses of this host changed from {before} to {now}; ending, so that the next start serves those \
-         (systemd does that by itself)"
-    )]
-    AddressesMoved {
-        /// Bound.
-        before: String,
-        /// What could be bound now.
-        now: String,
-    },
-    /// The connection task is gone.
-    #[error("the XMPP connection task ended; this is a defect, please report it with the log before this line")]
-    XmppEnded,
-}
 
 /// Runs a bridge until `shutdown` becomes true.
 pub async fn run(settings: BridgeSettings, shutdown: watch::Receiver<bool>) -> Result<(), BridgeError> {

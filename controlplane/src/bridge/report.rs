@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value, json};
 use tokio_xmpp::minidom::Element;
 
+use super::clients::Paths;
 use super::discovery::Discovered;
-use super::endpoints::Paths;
 use crate::colibri::elements::ns::COLIBRI;
 use crate::colibri::totals::Totals;
 
@@ -55,7 +55,7 @@ pub(super) struct Held {
     /// Deadlines of DTLS and SCTP.
     pub timers: usize,
     pub websockets: usize,
-    /// Endpoints that may open a WebSocket.
+    /// Clients that may open a WebSocket.
     pub channel_passwords: usize,
 }
 
@@ -85,7 +85,7 @@ pub(super) struct Report {
     pub xmpp_disconnects: u64,
     pub started: Option<SystemTime>,
     pub threads: u64,
-    /// Endpoints of which nothing arrives.
+    /// Clients of which nothing arrives.
     pub silent_endpoints: usize,
     pub endpoints_disconnected: u64,
     pub endpoints_reconnected: u64,

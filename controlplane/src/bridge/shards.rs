@@ -8,7 +8,7 @@ use tokio_xmpp::minidom::Element;
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::presence::Presence;
 
-use super::BridgeError;
+use super::error::BridgeError;
 use crate::brewery::{Brewery as Room, REMEDY, REMEDY_HIDDEN, Standing, Trust};
 use crate::pace::{Bucket, Quiet, Rate};
 use crate::xmpp::iq::Request;

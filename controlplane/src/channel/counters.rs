@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::rest::{Family, Kind};
+use crate::metrics::{Family, Kind};
 
 /// Connections refused: bad path, wrong password, unknown endpoint.
 pub static REFUSED: AtomicU64 = AtomicU64::new(0);

@@ -6,129 +6,28 @@ use std::time::{Duration, Instant};
 
 use jid::BareJid;
 use rand::Rng;
-use ringbridge_dataplane::Capacity;
-use ringbridge_dataplane::ice::{IceCredentials, IceState, RestartOutcome};
+use ringbridge_dataplane::ice::{IceState, RestartOutcome};
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
-use ringbridge_dataplane::media::{SourceDescription, VideoType};
-use ringbridge_dataplane::messages::{Command, CreateError, FeedbackSsrcs, NewEndpoint, SsrcRewriting};
+use ringbridge_dataplane::media::VideoType;
+use ringbridge_dataplane::messages::{Command, CreateError, FeedbackSsrcs};
 use xmpp_parsers::stanza_error::DefinedCondition;
 
-use super::conference::{Access, Conference, EndpointState};
-use super::convert;
-use super::elements::{
-    CAP_PRIVATE_ADDRESSES, CAP_RTP_MID_DEMUX, CAP_SSRC_REWRITING, ConferenceModified, ConferenceModify, Endpoint,
-    Fingerprint, IceTransport, Reason, Sctp, SctpRole, Setup, Transport,
-};
+use super::conference::{Conference, EndpointState};
+pub use super::config::ColibriConfig;
+use super::elements::{ConferenceModified, ConferenceModify, Reason};
 use super::limits::{self, MAX_CONFERENCES, MAX_ID};
-use super::names;
+pub use super::output::Output;
 use super::placement::Placement;
 use super::refusal::{Bound, Refusal};
-use super::restart::{Answer, Decision};
 use super::totals::Totals;
-use super::transport::{LocalTransport, NewTransport, random_token};
-use super::validation::{Service, bridge_full, is_visitor, validate};
+use super::validation::{Service, bridge_full, validate};
 use crate::public_address::{self, PublicAddress};
 
 /// How often endpoints and conferences are checked for expiry.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// A client counts as told of all sources after this: a focus that fell silent must not keep media back for ever.
-const UNTOLD_LONGEST: Duration = Duration::from_secs(5);
+
 /// Sources whose type an endpoint may set.
 const MAX_VIDEO_TYPES: usize = 64;
-
-/// Port of every SCTP association, on both sides.
-pub(super) const SCTP_PORT: u16 = 5000;
-
-/// The client starts the association (section 5.1).
-const SERVER: Sctp = Sctp { port: Some(SCTP_PORT), role: Some(SctpRole::Server) };
-
-/// What the state machine is made with.
-#[derive(Debug, Clone)]
-pub struct ColibriConfig {
-    /// Our side of every transport.
-    pub transport: LocalTransport,
-    /// Number of workers, at least 1.
-    pub workers: usize,
-    /// Endpoints of one conference on one worker before new ones go to another.
-    pub spill_endpoints: usize,
-    /// What the workers take at most.
-    pub capacity: Capacity,
-    /// Whether data channels are served beside web-sockets.
-    pub sctp: bool,
-    /// SSRCs on which an endpoint with SSRC rewriting gets all audio.
-    pub audio_ssrcs: usize,
-    /// Pairs of SSRCs on which it gets all video.
-    pub video_ssrcs: usize,
-    /// Whether ICE is restarted in place.
-    pub ice_restart: bool,
-    /// First characters of the ufrags that belong to a worker.
-    pub ufrag_prefix: fn(usize) -> String,
-}
-
-/// Something that the caller must do, in order.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Output {
-    /// Send a command to a worker.
-    Command {
-        /// Index of the worker.
-        worker: usize,
-        /// What to send.
-        command: Command,
-    },
-    /// An endpoint came into being: its channel may be opened.
-    EndpointCreated {
-        /// Its identity.
-        endpoint: EndpointId,
-        /// Its conference.
-        conference: ConferenceId,
-        /// Id of the conference in web-socket URLs.
-        conference_hex: String,
-        /// Its name in the conference.
-        label: String,
-        /// Password of its channel.
-        password: String,
-        /// The worker that owns it.
-        worker: usize,
-        /// Visitors' messages are not forwarded.
-        visitor: bool,
-        /// Whether a data channel was asked for.
-        sctp: bool,
-    },
-    /// An endpoint is gone: close its channel, forget its DTLS session.
-    EndpointExpired {
-        /// Its identity.
-        endpoint: EndpointId,
-        /// Its conference.
-        conference: ConferenceId,
-        /// Id of the conference in web-socket URLs.
-        conference_hex: String,
-        /// Its name in the conference.
-        label: String,
-    },
-    /// The remote side of DTLS became known or changed.
-    RemoteDtls {
-        /// Whose.
-        endpoint: EndpointId,
-        /// Its role, when it said one.
-        setup: Option<Setup>,
-        /// Fingerprints of its certificate, never empty.
-        fingerprints: Vec<Fingerprint>,
-    },
-    /// Last-n to use until the endpoint says what it wants.
-    InitialLastN {
-        /// Whose.
-        endpoint: EndpointId,
-        /// -1 is unlimited.
-        last_n: i32,
-    },
-    /// The endpoint's set of sources changed.
-    SourcesChanged {
-        /// Whose.
-        endpoint: EndpointId,
-        /// The complete new set.
-        sources: Vec<SourceDescription>,
-    },
-}
 
 /// An answer to a request.
 pub type Reply = Result<ConferenceModified, Refusal>;
@@ -136,21 +35,21 @@ pub type Reply = Result<ConferenceModified, Refusal>;
 /// All conferences of this bridge.
 #[derive(Debug)]
 pub struct ColibriBridge {
-    config: ColibriConfig,
+    pub(super) config: ColibriConfig,
     /// Public addresses that the operator named.
     configured: Vec<PublicAddress>,
     conferences: HashMap<String, Conference>,
     /// Meeting of every endpoint.
-    meetings: HashMap<EndpointId, String>,
-    outputs: VecDeque<Output>,
-    placement: Placement,
+    pub(super) meetings: HashMap<EndpointId, String>,
+    pub(super) outputs: VecDeque<Output>,
+    pub(super) placement: Placement,
     next_conference: u32,
-    next_endpoint: u32,
+    pub(super) next_endpoint: u32,
     graceful_shutdown: bool,
     next_check: Instant,
     /// When the first of those who wait to be told counts as told.
-    next_told: Option<Instant>,
-    totals: Totals,
+    pub(super) next_told: Option<Instant>,
+    pub(super) totals: Totals,
 }
 
 impl ColibriBridge {
@@ -319,225 +218,7 @@ impl ColibriBridge {
         Ok(reply)
     }
 
-    /// Applies one validated endpoint element and describes the result.
-    fn endpoint(&mut self, now: Instant, conference: &mut Conference, request: &Endpoint) -> Result<Endpoint, Refusal> {
-        let mut answer = Endpoint::new(&request.id);
-        if request.expire {
-            if let Some(index) = conference.endpoints.iter().position(|e| e.label == request.id) {
-                self.end_endpoint(conference, index, "requested");
-            }
-            answer.expire = true;
-            return Ok(answer);
-        }
-        if request.create {
-            let sctp = request.transport.as_ref().is_some_and(|t| t.sctp.is_some());
-            answer.transport = Some(Transport {
-                ice: Some(self.create_endpoint(now, conference, request)?),
-                sctp: sctp.then_some(SERVER),
-                ..Transport::default()
-            });
-        }
-        let mut commands = Vec::new();
-        let mut outputs = Vec::new();
-        let Some(state) = conference.endpoint(&request.id) else { return Ok(answer) };
-        let (endpoint, home) = (state.id, state.worker);
-        if request.stats_id.is_some() {
-            state.stats_id.clone_from(&request.stats_id);
-        }
-        if !request.media.is_empty() {
-            let before = state.media.clone();
-            convert::merge_media(&mut state.media, &request.media);
-            if state.media != before || request.create {
-                commands.push(Command::SetMedia { endpoint, media: Box::new(state.media.clone()) });
-            }
-        }
-        // Before anything that may let media flow.
-        if let Some(untold) = &request.untold {
-            let names: Vec<String> = untold.sources.iter().map(|source| source.name.clone()).collect();
-            if names != state.untold {
-                let until = now + UNTOLD_LONGEST;
-                state.untold_until = (!names.is_empty()).then_some(until);
-                self.next_told = Some(self.next_told.map_or(until, |next| next.min(until)));
-                state.untold.clone_from(&names);
-                commands.push(Command::SetUntold { endpoint, sources: names });
-            }
-        }
-        if let Some(last_n) = &request.initial_last_n {
-            outputs.push(Output::InitialLastN { endpoint, last_n: last_n.value });
-        }
-        if let Some(ice) = request.transport.as_ref().and_then(|t| t.ice.as_ref()) {
-            let fingerprints: Vec<_> =
-                ice.fingerprints.iter().filter(|f| !f.value.trim().is_empty()).cloned().collect();
-            // Once established, only an ICE restart changes ICE; DTLS fields count at any time (section 4.3).
-            if state.established {
-                if let Some(answer) = state.ice_restarts.answer(ice, &mut self.totals.ice_restarts) {
-                    let Answer { generation, credentials } = answer;
-                    let candidates = convert::candidates(ice, true);
-                    commands.push(Command::AnswerIceRestart { endpoint, generation, credentials, candidates });
-                }
-            } else {
-                let candidates = convert::candidates(ice, false);
-                let credentials = convert::credentials(ice).filter(|c| state.remote.as_ref() != Some(c));
-                if credentials.is_some() || !candidates.is_empty() {
-                    if credentials.is_some() {
-                        state.remote.clone_from(&credentials);
-                    }
-                    commands.push(Command::SetRemoteIce { endpoint, credentials, candidates });
-                }
-            }
-            if !fingerprints.is_empty() {
-                let setup = fingerprints.iter().find_map(|f| f.setup);
-                outputs.push(Output::RemoteDtls { endpoint, setup, fingerprints });
-            }
-        }
-        if let Some(sources) = &request.sources {
-            let asked = &sources.media_sources;
-            let mut sources: Vec<_> = asked.iter().filter_map(convert::source).collect();
-            let synthetic = |name: &str| asked.iter().any(|source| source.synthetic && source.id == name);
-            self.totals.sources_renamed += names::own(&request.id, &mut sources, synthetic);
-            state.override_video_types(&mut sources);
-            if sources != state.sources {
-                state.sources.clone_from(&sources);
-                commands.push(Command::SetSources { endpoint, sources: sources.clone() });
-                outputs.push(Output::SourcesChanged { endpoint, sources });
-            }
-        }
-        if let Some(mute) = request.force_mute
-            && mute != state.force_mute
-        {
-            state.force_mute = mute;
-            commands.push(Command::SetForceMute { endpoint, audio: mute.audio, video: mute.video });
-        }
-        for command in commands {
-            self.send(conference, home, command);
-        }
-        self.outputs.extend(outputs);
-        // Last: what else the request says is about the transport as it was.
-        if request.transport.as_ref().is_some_and(|t| t.ice_restart) && !request.create {
-            answer.transport = self.restart_ice(now, conference, request);
-        }
-        Ok(answer)
-    }
-
-    /// Restarts ICE of an endpoint; without a transport it is declined, and the focus invites again (section 4.6).
-    fn restart_ice(&mut self, now: Instant, conference: &mut Conference, request: &Endpoint) -> Option<Transport> {
-        let hex_id = conference.hex_id.clone();
-        let state = conference.endpoint(&request.id)?;
-        if !self.config.ice_restart {
-            self.totals.ice_restarts.disabled += 1;
-            return None;
-        }
-        let (id, worker, label) = (state.id, state.worker, &state.label);
-        let fresh = || new_credentials(self.config.ufrag_prefix, worker);
-        let decision = state.ice_restarts.ask(now, state.established, &mut self.totals.ice_restarts, fresh);
-        let (generation, local) = match decision {
-            Decision::Decline => {
-                tracing::warn!(endpoint = %id, %label, "ICE restart declined: this endpoint asks too often");
-                return None;
-            }
-            Decision::Keep => (None, state.access.local.clone()),
-            Decision::Use { generation, local } => {
-                tracing::info!(endpoint = %id, %label, generation, "ICE restart begins");
-                (Some(generation), local)
-            }
-        };
-        let mut ice = self.config.transport.describe(&NewTransport {
-            ufrag: &local.ufrag,
-            pwd: &local.pwd,
-            conference: &hex_id,
-            endpoint: &request.id,
-            password: &state.access.password,
-            private: state.access.private,
-        });
-        ice.ice_generation = generation;
-        if let Some(generation) = generation {
-            self.command(worker, Command::RestartIce { endpoint: id, generation, local });
-        }
-        let sctp = request.transport.as_ref().is_some_and(|t| t.sctp.is_some());
-        Some(Transport { ice: Some(ice), sctp: sctp.then_some(SERVER), ..Transport::default() })
-    }
-
-    fn create_endpoint(
-        &mut self,
-        now: Instant,
-        conference: &mut Conference,
-        request: &Endpoint,
-    ) -> Result<IceTransport, Refusal> {
-        let worker = self.placement.for_endpoint(&conference.shares()).ok_or_else(bridge_full)?;
-        if !conference.workers.contains(&worker) {
-            self.spill(conference, worker);
-        }
-        let id = EndpointId(self.next_endpoint);
-        self.next_endpoint += 1;
-        let ice = new_credentials(self.config.ufrag_prefix, worker);
-        let password = random_token(24);
-        let private = request.has_capability(CAP_PRIVATE_ADDRESSES);
-        let access = Access { local: ice.clone(), password: password.clone(), private };
-        let mut state = EndpointState::new(id, request.id.clone(), worker, access, now);
-        state.visitor = is_visitor(request);
-        if request.transport.as_ref().is_some_and(|t| t.ice_restart) {
-            // It is told its transport in any case.
-            self.totals.ice_restarts.not_established += 1;
-        }
-        let transport = self.config.transport.describe(&NewTransport {
-            ufrag: &ice.ufrag,
-            pwd: &ice.pwd,
-            conference: &conference.hex_id,
-            endpoint: &request.id,
-            password: &password,
-            private,
-        });
-        let controlling = request.transport.as_ref().is_some_and(|t| t.ice_controlling);
-        tracing::info!(endpoint = %id, label = %request.id, conference = %conference.id, worker, "endpoint created");
-        self.placement.count_endpoint(worker, 1);
-        self.totals.endpoints_created += 1;
-        self.totals.visitors_created += u64::from(state.visitor);
-        self.meetings.insert(id, conference.meeting_id.clone());
-        self.command(
-            worker,
-            Command::CreateEndpoint(Box::new(NewEndpoint {
-                conference: conference.id,
-                endpoint: id,
-                label: request.id.clone(),
-                ice,
-                controlling,
-            })),
-        );
-        if request.has_capability(CAP_SSRC_REWRITING) {
-            let (audio, video) = (self.config.audio_ssrcs, self.config.video_ssrcs);
-            let mids = request.has_capability(CAP_RTP_MID_DEMUX);
-            let rewriting = SsrcRewriting { audio, video, seed: rand::rng().random(), mids };
-            self.command(worker, Command::SetSsrcRewriting { endpoint: id, rewriting });
-        }
-        for other in conference.workers.iter().copied().filter(|other| *other != worker) {
-            let remote = Command::CreateRemoteEndpoint { conference: conference.id, endpoint: id, home: worker };
-            self.command(other, remote);
-        }
-        self.outputs.push_back(Output::EndpointCreated {
-            endpoint: id,
-            conference: conference.id,
-            conference_hex: conference.hex_id.clone(),
-            label: request.id.clone(),
-            password,
-            worker,
-            visitor: state.visitor,
-            sctp: request.transport.as_ref().is_some_and(|t| t.sctp.is_some()),
-        });
-        conference.endpoints.push(state);
-        Ok(transport)
-    }
-
-    /// Makes a conference known to one more worker, with all its endpoints.
-    fn spill(&mut self, conference: &mut Conference, worker: usize) {
-        tracing::info!(conference = %conference.id, endpoints = conference.endpoints.len(), worker, "conference spills");
-        conference.workers.push(worker);
-        self.placement.count_conference(worker, 1);
-        for command in conference.introduce() {
-            self.command(worker, command);
-        }
-    }
-
-    fn end_endpoint(&mut self, conference: &mut Conference, index: usize, reason: &str) {
+    pub(super) fn end_endpoint(&mut self, conference: &mut Conference, index: usize, reason: &str) {
         let state = conference.endpoints.remove(index);
         tracing::info!(endpoint = %state.id, label = %state.label, conference = %conference.id, reason, "endpoint expired");
         let worker = state.worker;
@@ -575,12 +256,12 @@ impl ColibriBridge {
         });
     }
 
-    fn command(&mut self, worker: usize, command: Command) {
+    pub(super) fn command(&mut self, worker: usize, command: Command) {
         self.outputs.push_back(Output::Command { worker, command });
     }
 
     /// Sends a command about an endpoint to its home, or to all workers of its conference.
-    fn send(&mut self, conference: &Conference, home: usize, command: Command) {
+    pub(super) fn send(&mut self, conference: &Conference, home: usize, command: Command) {
         let others = conference.workers.iter().copied().filter(|worker| *worker != home && command.is_shared());
         for worker in others {
             self.command(worker, command.clone());
@@ -742,9 +423,4 @@ impl ColibriBridge {
     pub(super) fn conferences(&self) -> impl Iterator<Item = &Conference> {
         self.conferences.values()
     }
-}
-
-/// Credentials of our own for an endpoint of a worker.
-fn new_credentials(ufrag_prefix: fn(usize) -> String, worker: usize) -> IceCredentials {
-    IceCredentials { ufrag: ufrag_prefix(worker) + &random_token(10), pwd: random_token(26) }
 }

@@ -2,11 +2,14 @@
 
 pub mod bridge;
 mod conference;
+mod config;
 pub mod convert;
 pub mod debug;
 pub mod elements;
+mod endpoints;
 pub mod limits;
 pub mod names;
+mod output;
 mod placement;
 pub mod refusal;
 pub mod restart;

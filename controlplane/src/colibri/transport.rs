@@ -7,6 +7,14 @@ use rand::Rng;
 use super::elements::{Candidate, Fingerprint, IceTransport, Setup, WebSocket};
 use crate::public_address::PublicAddress;
 
+/// Type of a candidate and its preference (RFC 8445 section 5.1.2.2).
+type CandidateType = (&'static str, u32);
+const HOST: CandidateType = ("host", 126);
+const SERVER_REFLEXIVE: CandidateType = ("srflx", 100);
+
+/// Port of every SCTP association, on both sides.
+pub(super) const SCTP_PORT: u16 = 5000;
+
 /// Whether only hosts of the same private network can reach an address (RFC 1918, RFC 4193, and the older fec0::/10).
 fn is_private(address: IpAddr) -> bool {
     match address {
@@ -73,7 +81,7 @@ impl LocalTransport {
         let mut candidates = Vec::new();
         let hidden = |address: &IpAddr| !(private || self.advertise_private) && is_private(*address);
         for (index, address) in hosts.iter().enumerate().filter(|(_, address)| !hidden(address)) {
-            candidates.push(self.candidate("host", 126, preference(index), candidates.len() + 1, *address, None));
+            candidates.push(self.candidate(HOST, preference(index), candidates.len() + 1, *address, None));
         }
         let mapped = self.mapped(&hosts);
         for (at, (index, public, port)) in mapped.iter().enumerate() {
@@ -81,7 +89,7 @@ impl LocalTransport {
             // Unique among those of one local address too (RFC 8445 section 5.1.2).
             let rank = mapped.iter().enumerate().filter(|(other, (base, ..))| (*base, *other) < (*index, at)).count();
             let foundation = candidates.len() + 1;
-            let mut candidate = self.candidate("srflx", 100, preference(rank), foundation, *public, Some(*base));
+            let mut candidate = self.candidate(SERVER_REFLEXIVE, preference(rank), foundation, *public, Some(*base));
             candidate.port = *port;
             if hidden(base) {
                 // RFC 8839 section 5.1: what stands for an address that is not told.
@@ -112,8 +120,7 @@ impl LocalTransport {
 
     fn candidate(
         &self,
-        kind: &str,
-        type_preference: u32,
+        (kind, type_preference): CandidateType,
         local_preference: u32,
         foundation: usize,
         address: IpAddr,

@@ -2,11 +2,11 @@
 
 use xmpp_parsers::stanza_error::DefinedCondition;
 
-use super::bridge::SCTP_PORT;
 use super::conference::Conference;
 use super::elements::{CAP_SOURCE_NAMES, ConferenceModify, Endpoint, Reason, SctpRole};
 use super::limits::MAX_ID;
 use super::refusal::{Bound, Refusal};
+use super::transport::SCTP_PORT;
 
 /// The bridge's own sources are this endpoint's to clients.
 const FEEDBACK_OWNER: &str = "jvb";

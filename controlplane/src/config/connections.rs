@@ -8,7 +8,9 @@ use std::str::FromStr;
 
 use jid::BareJid;
 
-use super::layers::{ConfigError, MASK, Origin};
+use super::error::ConfigError;
+use super::origin::{MASK, Origin};
+use super::values;
 use crate::bridge::ShardSettings;
 use crate::xmpp::{Security, XmppSettings};
 
@@ -129,7 +131,7 @@ impl RawConnection {
         let unverified = match optional("disable-certificate-verification").map(str::to_ascii_lowercase).as_deref() {
             None | Some("0") => Some(false),
             Some("1") => Some(true),
-            Some(text) => super::values::switch(text),
+            Some(text) => values::switch(text),
         };
         if unverified.is_none() {
             errors.push(self.wrong("disable-certificate-verification", "use true or false"));

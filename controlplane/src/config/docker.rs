@@ -1,7 +1,7 @@
 //! The environment of docker-jitsi-meet's bridge container (docs/protocol/bridge.md 12.1).
 
 use super::connections::RawConnection;
-use super::layers::Origin;
+use super::origin::Origin;
 
 /// Without it the container does not start either: its presence says that this environment is meant.
 const MARK: &str = "JVB_AUTH_PASSWORD";

@@ -1,119 +1,19 @@
 //! Raw values with their origins.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use strsim::osa_distance;
 
 use super::connections::RawConnection;
+use super::error::ConfigError;
 use super::hocon::{self, Value};
-use super::host::AddressFilter;
 use super::keys::{KEYS, Key, Kind};
+use super::origin::{MASK, Origin};
 use super::reference::{self, Use};
-use super::{docker, host, mappings, properties, values};
-
-/// Shown in place of a secret.
-pub(super) const MASK: &str = "********";
-
-/// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// Built in.
-    Default,
-    /// Made from something else, which is named.
-    Derived(&'static str),
-    /// The configuration file.
-    File(PathBuf),
-    /// An environment variable.
-    Environment(String),
-    /// A flag.
-    Flag(String),
-}
-
-impl Origin {
-    /// The higher one wins.
-    pub(super) fn strength(&self) -> u8 {
-        match self {
-            Self::Default | Self::Derived(_) => 0,
-            Self::File(_) => 1,
-            Self::Environment(_) => 2,
-            Self::Flag(_) => 3,
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::Derived(from) => write!(f, "from {from}"),
-            Self::File(path) => write!(f, "{}", path.display()),
-            Self::Environment(name) => write!(f, "environment {name}"),
-            Self::Flag(name) => write!(f, "flag --{name}"),
-        }
-    }
-}
-
-/// A setting that cannot be used; names the key, the value and the remedy.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read or parsed.
-    #[error("{path}: cannot be read: {reason}; give the right path with --config, or correct the file", path = .path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// A key that does not exist.
-    #[error("{origin}: unknown key {key:?} (value {value:?}); {hint}")]
-    Unknown {
-        /// Where.
-        origin: Origin,
-        /// Its path.
-        key: String,
-        /// What it was set to.
-        value: String,
-        /// What to do.
-        hint: String,
-    },
-    /// A value of the wrong form.
-    #[error("{origin}: {key} = {value:?}: {remedy}")]
-    Value {
-        /// Where.
-        origin: Origin,
-        /// Its path.
-        key: &'static str,
-        /// The value, masked where secret.
-        value: String,
-        /// What would be right.
-        remedy: String,
-    },
-    /// One of several XMPP connections cannot be used.
-    #[error("{origin}: connection {id}: {field} = {value:?}: {remedy}")]
-    Connection {
-        /// Where.
-        origin: Origin,
-        /// Which connection.
-        id: String,
-        /// Which field of it.
-        field: String,
-        /// The value, masked where secret.
-        value: String,
-        /// What would be right.
-        remedy: String,
-    },
-    /// Nobody said it and there is no default.
-    #[error("{key} is not set: {remedy}")]
-    Missing {
-        /// Its path.
-        key: &'static str,
-        /// What to do.
-        remedy: String,
-    },
-}
+use super::{docker, mappings, properties, values};
+use crate::host::{self, AddressFilter};
 
 /// A value as text, and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -269,7 +169,7 @@ impl Layers {
             let child_path = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
             return children.iter().flat_map(|(name, child)| self.add_tree(&child_path(name), child, origin)).collect();
         }
-        let Some(text) = text_of(tree) else { return Vec::new() };
+        let Some(text) = tree.text() else { return Vec::new() };
         match Key::find(path) {
             Some(key) => {
                 self.set(key, text, origin.clone());
@@ -298,7 +198,7 @@ impl Layers {
                 None => RawConnection::new(id, origin.clone()),
             };
             for (field, value) in fields {
-                connection = connection.with(field, &text_of(value).unwrap_or_default());
+                connection = connection.with(field, &value.text().unwrap_or_default());
             }
             self.notes.extend(connection.ignored());
             self.connections.insert(known.unwrap_or(self.connections.len()), connection);
@@ -339,7 +239,7 @@ impl Layers {
                 .flat_map(|(name, child)| self.add_reference(&format!("{path}.{name}"), child, origin))
                 .collect();
         }
-        let Some(text) = text_of(tree) else { return Vec::new() };
+        let Some(text) = tree.text() else { return Vec::new() };
         match reference::find(path) {
             Err(meant) => {
                 let (origin, key) = (origin.clone(), path.to_owned());
@@ -444,15 +344,6 @@ impl Layers {
     /// The value of a key; an empty text counts as not set.
     pub fn get(&self, path: &str) -> Option<&Raw> {
         self.values.get(path).filter(|raw| !raw.text.is_empty())
-    }
-}
-
-/// Text of a leaf, lists joined by commas; `None` for null, and for an object within a list.
-pub(super) fn text_of(leaf: &Value) -> Option<String> {
-    match leaf {
-        Value::Text(text) => Some(text.clone()),
-        Value::List(items) => Some(items.iter().filter_map(text_of).collect::<Vec<_>>().join(",")),
-        Value::Null | Value::Object(_) => None,
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use strsim::osa_distance;
 
 use super::hocon::Value;
-use super::layers::text_of;
 
 /// The fields of a mapping; with words joined as in the names of early 2021.
 const FIELDS: [(&str, &str); 5] = [
@@ -38,7 +37,7 @@ pub(super) fn read(tree: &Value) -> Result<(Vec<String>, usize), Wrong> {
         other => match other.items() {
             Some(items) => items,
             None => {
-                let value = text_of(tree).unwrap_or_else(|| "an object".to_owned());
+                let value = tree.text().unwrap_or_else(|| "an object".to_owned());
                 return Err(wrong(
                     "",
                     value,
@@ -50,7 +49,7 @@ pub(super) fn read(tree: &Value) -> Result<(Vec<String>, usize), Wrong> {
     let (mut mappings, mut left_out) = (Vec::new(), 0);
     for (index, item) in items.into_iter().enumerate() {
         let Some(fields) = item.fields() else {
-            let value = text_of(item).unwrap_or_default();
+            let value = item.text().unwrap_or_default();
             return Err(wrong(
                 &format!("[{index}]"),
                 value,
@@ -70,12 +69,12 @@ fn mapping(fields: &BTreeMap<String, Value>) -> Result<Option<String>, Wrong> {
         if !FIELDS.iter().any(|(ours, older)| name == ours || name == older) {
             let near = FIELDS.iter().map(|(field, _)| *field).min_by_key(|field| osa_distance(field, name));
             let hint = format!("did you mean {:?}?", near.unwrap_or("public-address"));
-            return Err(Wrong { key: name.clone(), value: text_of(value).unwrap_or_default(), hint });
+            return Err(Wrong { key: name.clone(), value: value.text().unwrap_or_default(), hint });
         }
     }
     let field = |wanted: &str| {
         let (ours, older) = FIELDS.into_iter().find(|(field, _)| *field == wanted)?;
-        fields.get(ours).or_else(|| fields.get(older)).and_then(text_of).filter(|text| !text.is_empty())
+        fields.get(ours).or_else(|| fields.get(older)).and_then(Value::text).filter(|text| !text.is_empty())
     };
     let (local, public) = (field("local-address"), field("public-address"));
     let Some(public) = public else {

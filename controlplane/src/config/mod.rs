@@ -5,16 +5,19 @@
 
 mod connections;
 mod docker;
+mod error;
 pub mod hocon;
-pub mod host;
 pub mod keys;
 mod layers;
 mod mappings;
+mod origin;
 mod properties;
 mod reference;
 mod settings;
 mod values;
 
-pub use layers::{ConfigError, Layers, Origin};
-pub use settings::{Config, Logging, Parts};
+pub use error::ConfigError;
+pub use layers::Layers;
+pub use origin::Origin;
+pub use settings::{Config, Parts};
 pub(crate) use settings::{listing, notes};

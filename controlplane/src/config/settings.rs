@@ -11,11 +11,14 @@ use ringbridge_dataplane::io::{IoChoice, IoExtras};
 use tracing_subscriber::EnvFilter;
 
 use super::connections::RawConnection;
+use super::error::ConfigError;
 use super::keys::{KEYS, Key, Kind, Part};
-use super::layers::{ConfigError, Layers, MASK, Origin};
+use super::layers::Layers;
+use super::origin::{MASK, Origin};
 use super::values;
 use crate::bridge::{BridgeSettings, ShardSettings, ShutdownSettings};
 use crate::focus::FocusSettings;
+use crate::logging::Logging;
 use crate::public_address::aws::AwsLookup;
 use crate::public_address::{DiscoverySettings, PublicAddress, StunServer};
 use crate::xmpp::{Security, XmppSettings};
@@ -37,15 +40,6 @@ impl Parts {
             Part::Focus => self.focus,
         }
     }
-}
-
-/// How to log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Logging {
-    /// JSON lines instead of text.
-    pub json: bool,
-    /// Filter directives.
-    pub filter: String,
 }
 
 /// Everything, checked.

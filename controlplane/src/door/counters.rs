@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Name;
-use crate::rest::{Family, Kind};
+use super::bounds::Name;
+use crate::metrics::{Family, Kind};
 
 /// Why a connection was refused or ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

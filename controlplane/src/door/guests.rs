@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::bounds::{Bounds, origin};
 use super::counters::{Door, Refused};
-use super::{Bounds, origin};
 
 /// One connection that is no WebSocket.
 #[derive(Debug)]
@@ -170,7 +170,7 @@ impl Drop for Serving {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Name;
+    use super::super::bounds::Name;
     use super::*;
 
     fn door(guests: usize, guests_per_address: usize, connections: usize) -> Guests {

@@ -10,7 +10,8 @@ use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 use super::bridges::BridgeChange;
 use super::conference::Conference;
 use super::limits::Refused;
-use super::machine::{Focus, Pending};
+use super::requests::{Pending, Question};
+use super::service::Focus;
 use crate::brewery::{REMEDY, REMEDY_HIDDEN, Standing};
 use crate::colibri::elements::ConferenceModify;
 use crate::xmpp::muc::{MucChange, whois_anyone};
@@ -30,15 +31,15 @@ impl Focus {
     pub(super) fn brewery_presence(&mut self, now: Instant, presence: &Presence) {
         match self.brewery.handle(now, presence) {
             Some(MucChange::Entered { created }) => {
-                tracing::info!(brewery = %self.settings.brewery, "brewery joined");
+                tracing::info!(brewery = %self.shared.settings.brewery, "brewery joined");
                 self.brewery_retry = None;
                 if created {
-                    self.send(whois_anyone(&self.settings.brewery, "brewery-form"));
+                    self.shared.requests.send(whois_anyone(&self.shared.settings.brewery, "brewery-form"));
                 }
                 return;
             }
             Some(MucChange::Left | MucChange::Refused { .. }) => {
-                tracing::warn!(brewery = %self.settings.brewery, "not in the brewery; joining again");
+                tracing::warn!(brewery = %self.shared.settings.brewery, "not in the brewery; joining again");
                 self.retry_brewery(now);
                 return;
             }
@@ -57,7 +58,7 @@ impl Focus {
         if !self.may_be_bridge(now, presence) {
             return;
         }
-        match self.bridges.presence(now, &occupant, &presence.payloads) {
+        match self.shared.bridges.presence(now, &occupant, &presence.payloads) {
             Some(BridgeChange::Added(bridge)) => {
                 tracing::info!(%bridge, "bridge found");
                 if self.lost.remove(&bridge).is_some() {
@@ -85,8 +86,8 @@ impl Focus {
             Standing::Stranger | Standing::Absent => REMEDY,
         };
         if presence.payloads.iter().any(|payload| payload.name() == "stats") {
-            self.refused.count(Refused::FalseBridge, 1);
-            if let Some(silenced) = self.strangers.speak(now) {
+            self.shared.refused.count(Refused::FalseBridge, 1);
+            if let Some(silenced) = self.stranger_lines.speak(now) {
                 tracing::warn!(from = ?presence.from, silenced, remedy, "not taken for a bridge: it does not count in the brewery");
             }
         }
@@ -97,18 +98,18 @@ impl Focus {
     pub(super) fn look_at_brewery(&mut self, now: Instant) {
         if self.brewery.take_look(now) {
             let presence = self.brewery.room.look_again(Vec::new());
-            self.send(presence);
+            self.shared.requests.send(presence);
         }
     }
 
     /// A bridge left the brewery. Where another one can take over, it does. Else the media may well go on: a bridge whose
     /// connection to the server broke for a moment is back in a second or two, with all of its conferences.
     fn bridge_left(&mut self, now: Instant, bridge: &str) {
-        if !self.bridges.left(bridge) {
+        if !self.shared.bridges.left(bridge) {
             return;
         }
-        self.totals.lost_bridges += 1;
-        if self.bridges.select(now, None).is_some() {
+        self.shared.totals.lost_bridges += 1;
+        if self.shared.bridges.select(now, None).is_some() {
             tracing::warn!(%bridge, "bridge lost; its conferences move");
             self.move_away(now, bridge);
         } else {
@@ -136,8 +137,8 @@ impl Focus {
         };
         let rooms: Vec<_> = self.conferences.iter().filter_map(of_it).collect();
         for (room, meeting_id, session) in rooms {
-            let pending = Pending::Update { room, nick: String::new(), session };
-            self.request(now, bridge, true, ConferenceModify::new(&meeting_id).into(), pending);
+            let pending = Pending::InConference { room, what: Question::Update { nick: String::new(), session } };
+            self.shared.requests.request(now, bridge, true, ConferenceModify::new(&meeting_id).into(), pending);
         }
     }
 
@@ -149,25 +150,29 @@ impl Focus {
         };
         let rooms: Vec<BareJid> = self.conferences.keys().filter(|room| on_it(room, self)).cloned().collect();
         for room in rooms {
-            self.reinvite_all(now, &room, None);
+            if let Some((conference, mut cx)) = self.conference(now, &room) {
+                conference.reinvite_all(&mut cx, None);
+            }
         }
     }
 
     /// Starts the conferences that had no bridge, once there is one.
     pub(super) fn start_waiting(&mut self, now: Instant) {
-        if self.bridges.select(now, None).is_none() {
+        if self.shared.bridges.select(now, None).is_none() {
             return;
         }
         let waiting = self.conferences.iter().filter(|(_, conference)| conference.no_bridge);
         let rooms: Vec<BareJid> = waiting.map(|(room, _)| room.clone()).collect();
         for room in rooms {
-            self.invite_missing(now, &room);
+            if let Some((conference, mut cx)) = self.conference(now, &room) {
+                conference.invite_missing(&mut cx);
+            }
         }
     }
 
     /// Asks every bridge whose turn it is how it is, and the server whether it listens at all.
     pub(super) fn check_bridges(&mut self, now: Instant) {
-        let due = self.bridges.due_checks(now);
+        let due = self.shared.bridges.due_checks(now);
         if due.is_empty() {
             return;
         }
@@ -181,8 +186,14 @@ impl Focus {
     }
 
     fn ask_server(&mut self, now: Instant) {
-        let server = self.settings.xmpp.jid.domain().to_string();
-        self.request(now, &server, false, Element::bare("ping", "urn:xmpp:ping"), Pending::Server { asked: now });
+        let server = self.shared.settings.xmpp.jid.domain().to_string();
+        self.shared.requests.request(
+            now,
+            &server,
+            false,
+            Element::bare("ping", "urn:xmpp:ping"),
+            Pending::Server { asked: now },
+        );
     }
 
     /// The server answered, with whatever, or did not.
@@ -195,7 +206,13 @@ impl Focus {
     }
 
     fn check_health(&mut self, now: Instant, bridge: String) {
-        self.request(now, &bridge.clone(), false, Element::bare("healthcheck", HEALTH), Pending::Health { bridge });
+        self.shared.requests.request(
+            now,
+            &bridge.clone(),
+            false,
+            Element::bare("healthcheck", HEALTH),
+            Pending::Health { bridge },
+        );
     }
 
     pub(super) fn health_error(&mut self, now: Instant, bridge: &str, error: &StanzaError) {
@@ -205,7 +222,7 @@ impl Focus {
         );
         tracing::warn!(%bridge, condition = ?error.defined_condition, moving = ill, "bridge health check failed");
         if ill {
-            self.bridges.check_failed(now, bridge);
+            self.shared.bridges.check_failed(now, bridge);
             self.move_away(now, bridge);
         }
     }
@@ -213,10 +230,10 @@ impl Focus {
     pub(super) fn health_silence(&mut self, now: Instant, bridge: &str) {
         if self.server_slow {
             // The question or the answer may still be in the server's queue.
-            self.refused.count(Refused::ServerSlow, 1);
+            self.shared.refused.count(Refused::ServerSlow, 1);
             return;
         }
-        if self.bridges.check_timed_out(now, bridge) {
+        if self.shared.bridges.check_timed_out(now, bridge) {
             tracing::warn!(%bridge, "bridge does not answer; its conferences move as soon as there is another one");
             self.leave_silent(now);
         }
@@ -225,17 +242,11 @@ impl Focus {
     /// Moves conferences away from bridges that do not answer, if there is a better one: a bridge that is only cut off
     /// from us may still forward.
     fn leave_silent(&mut self, now: Instant) {
-        if self.bridges.select(now, None).is_none() {
+        if self.shared.bridges.select(now, None).is_none() {
             return;
         }
-        for bridge in self.bridges.silent() {
+        for bridge in self.shared.bridges.silent() {
             self.move_away(now, &bridge);
         }
-    }
-
-    /// Tells a bridge that a conference is over.
-    pub(super) fn expire_on_bridge(&mut self, bridge: &str, meeting_id: &str) {
-        let expire = ConferenceModify { expire: true, ..ConferenceModify::new(meeting_id) };
-        self.notify(bridge, expire.into());
     }
 }

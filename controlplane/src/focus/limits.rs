@@ -52,6 +52,9 @@ pub const MAX_NICK: usize = 200;
 /// Bytes of a region.
 pub const MAX_REGION: usize = 64;
 
+/// Media waits so long at most, whatever the client does.
+pub const MAX_HOLD: Duration = Duration::from_secs(3);
+
 /// Bytes of a meeting id that a room's service gave.
 pub const MAX_MEETING_ID: usize = 100;
 

@@ -2,56 +2,28 @@
 
 mod brewery;
 mod bridges;
-mod clients;
 mod conference;
+mod context;
+mod ice_restart_totals;
 mod limits;
-mod machine;
-mod meeting;
-mod offer;
-mod restarts;
+mod requests;
 mod rooms;
-mod sessions;
-mod sources;
-mod telling;
+mod router;
+mod service;
+mod settings;
+mod xml;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jid::BareJid;
 use tokio::sync::watch;
 
-use crate::rest::{self, Family, Kind};
-use crate::xmpp::{self, XmppCounters, XmppEvent, XmppSettings};
+use crate::metrics::{Family, Kind};
+use crate::rest;
+use crate::xmpp::{self, XmppCounters, XmppEvent};
 
-pub use machine::{Focus, Input};
-
-/// What the focus runs with.
-#[derive(Debug, Clone)]
-pub struct FocusSettings {
-    /// Its account; the resource must be `focus`.
-    pub xmpp: XmppSettings,
-    /// The brewery room where bridges announce themselves.
-    pub brewery: BareJid,
-    /// Who may be a bridge there: accounts and domains; none are all accounts of our own domain.
-    pub brewery_trusted: Vec<BareJid>,
-    /// The MUC service of the conferences, e.g. `conference.example.net`; requests for other services are refused.
-    pub conference_muc: BareJid,
-    /// Where health and statistics are served.
-    pub rest_listen: SocketAddr,
-    /// Participants before media is allocated (2).
-    pub min_participants: usize,
-    /// Ends the media session of the last one left.
-    pub single_participant_timeout: std::time::Duration,
-    /// Leaves a room that nobody joins.
-    pub initial_timeout: std::time::Duration,
-    /// Offers data channels over SCTP to clients and asks bridges for them; off until the bridge has SCTP.
-    pub sctp: bool,
-    /// Asks bridges to restart ICE in place for clients that want it.
-    pub ice_restart: bool,
-    /// Conferences at a time.
-    pub max_conferences: usize,
-}
+pub use service::{Focus, Input};
+pub use settings::FocusSettings;
 
 /// Why the focus ended.
 #[derive(Debug, thiserror::Error)]

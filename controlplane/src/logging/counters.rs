@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::rest::{Family, Kind};
+use crate::metrics::{Family, Kind};
 
 /// Why a line was left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

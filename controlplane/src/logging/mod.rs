@@ -4,10 +4,11 @@
 mod counters;
 mod occasional;
 mod queue;
+mod settings;
+mod terminal;
 mod writer;
 
 use std::io::{self, IsTerminal, Write};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +17,11 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-use crate::config::Logging;
 pub use counters::families;
 pub use occasional::Occasional;
 use queue::Queue;
+pub use settings::Logging;
+pub use terminal::{complain, print};
 
 /// Longest that the end of the process waits for lines to be written.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -108,25 +110,6 @@ fn panic_line(time: &str, message: &str, json: bool) -> String {
     } else {
         format!("{time} ERROR panic: {message}\n")
     }
-}
-
-/// Writes to standard output what somebody asked to see. Who stops reading has seen enough; what cannot be written
-/// otherwise is a failure that is said on standard error.
-pub fn print(text: &[u8]) -> ExitCode {
-    let written = io::stdout().write_all(text).and_then(|()| io::stdout().flush());
-    match written {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(format_args!("ringbridge: cannot print: {error}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// One line on standard error before logging runs; where that is not possible, nothing.
-pub fn complain(line: std::fmt::Arguments<'_>) {
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::counters::Lost;
 use super::queue::Queue;
+use super::terminal::complain;
 
 /// How long, and how often, a line is tried again where writing would block.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -27,7 +28,7 @@ pub(super) fn spawn(queue: Arc<Queue>) {
         })
     });
     if let Err(error) = started {
-        super::complain(format_args!("ringbridge: logs nothing, its writer cannot be started: {error}"));
+        complain(format_args!("ringbridge: logs nothing, its writer cannot be started: {error}"));
         queue.abandon();
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ureq::Agent;
 
-use super::PublicAddress;
+use super::address::PublicAddress;
 use super::failure::Failure;
 use super::usable::is_usable;
 

@@ -1,6 +1,6 @@
 //! Why a public address was not found, and how often.
 
-use crate::rest::{Family, Kind};
+use crate::metrics::{Family, Kind};
 
 /// Why one answer, or none, told no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::aws::{AwsLookup, Instance};
-use super::{DiscoverySettings, Failure};
+use super::failure::Failure;
+use super::settings::DiscoverySettings;
 
 /// Something to tell the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,9 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
-use super::{Failure, StunServer, aws};
+use super::aws;
+use super::failure::Failure;
+use super::server::StunServer;
 
 /// What such a thread brought.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+/// Most servers that are asked.
+pub const MAX_SERVERS: usize = 8;
+
 /// The port of STUN over UDP where none is named (RFC 8489 section 8.1).
 const DEFAULT_PORT: u16 = 3478;
 

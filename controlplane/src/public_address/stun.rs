@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ice::stun::{Class, Message, TransactionId};
 
+use super::address::PublicAddress;
 use super::failure::{Failure, Failures};
 use super::finding::Finding;
+use super::server::{MAX_SERVERS, StunServer};
 use super::usable::is_usable;
-use super::{PublicAddress, StunServer};
 
 /// How long a start waits for an answer, and when silence is told: two requests have been sent by then.
 pub const HOLD: Duration = Duration::from_secs(1);
-/// Most servers that are asked.
-pub const MAX_SERVERS: usize = 8;
+
 /// Most questions of a round; as many as a worker keeps open.
 const MAX_QUESTIONS: usize = 128;
 /// The first wait for an answer (RFC 8489 section 6.2.1: RTO); doubled with every repetition.

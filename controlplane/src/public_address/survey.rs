@@ -11,9 +11,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
 use super::aws::AwsLookup;
+use super::finding::Finding;
 use super::look_up::{self, Told};
+use super::settings::DiscoverySettings;
 use super::stun::{Output, Socket, StunDiscovery};
-use super::{DiscoverySettings, Finding};
 use ringbridge_dataplane::ice::stun::{Class, MAX_MESSAGE, Writer};
 
 /// How long it takes at most.

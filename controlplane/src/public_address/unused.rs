@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::PublicAddress;
+use super::address::PublicAddress;
 
 /// One that is not advertised; its text names the reason and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::exposition::{Family, Kind};
 use crate::logging::Occasional;
+use crate::metrics::{Family, Kind};
 
 /// Answered under any name: they say nothing of anybody, and load balancers check them under names of theirs.
 const FOR_ANYBODY: [&str; 2] = ["/about/health", "/about/version"];

@@ -1,7 +1,6 @@
 //! Health, version, statistics, metrics and what an operator may ask for (docs/protocol/bridge.md 11.1, docs/protocol/focus.md 9).
 
 mod absent;
-mod exposition;
 mod hosts;
 mod operator;
 
@@ -20,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::door::{self, Door};
 use crate::logging;
-pub use exposition::{Family, Format, Kind};
+use crate::metrics::{Family, Format};
 pub use hosts::allow_names;
 pub use operator::{Ask, Operator, OperatorRequest};
 

@@ -14,9 +14,13 @@ use xmpp_parsers::{ns, sm};
 
 use super::counters::{Left, XmppCounters};
 use super::element_stream::{ElementStream, SendError};
-use super::reader::{Item, Unfit, is_stanza};
-use super::stream::{self, OpenError, Opened, Session};
-use super::{XmppEvent, XmppSettings, wire};
+use super::event::XmppEvent;
+use super::limits::Unfit;
+use super::open_error::OpenError;
+use super::reader::{Item, is_stanza};
+use super::settings::XmppSettings;
+use super::stream::{self, Opened, Session};
+use super::wire;
 use crate::pace::Quiet;
 
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::reader::Unfit;
-use crate::rest::{Family, Kind};
+use super::limits::Unfit;
+use crate::metrics::{Family, Kind};
 
 /// Why a stanza was left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! Finding the end is kept apart from understanding: a stanza that is too large, too deep or not well-formed inside still has
 //! an end, so it can be skipped and counted, and the stream goes on behind it.
 
-use super::reader::{MAX_DEPTH, MAX_ELEMENTS, MAX_STANZA, Unfit};
+use super::limits::{MAX_DEPTH, MAX_ELEMENTS, MAX_STANZA, Unfit};
 
 /// A top-level element of the stream, or what is left of it.
 #[derive(Debug, PartialEq, Eq)]

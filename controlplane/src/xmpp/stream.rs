@@ -3,22 +3,21 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use jid::FullJid;
 use sasl::common::Credentials;
-use thiserror::Error;
 use tokio_xmpp::error::AuthError;
 use tokio_xmpp::minidom::Element;
-use tokio_xmpp::xmlstream::{ReadError, StreamHeader, Timeouts};
+use tokio_xmpp::xmlstream::StreamHeader;
 use xmpp_parsers::bind::{BindQuery, BindResponse};
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::{ns, sm};
 
-use super::element_stream::{ElementStream, SendError};
+use super::element_stream::ElementStream;
+use super::open_error::OpenError;
 use super::reader::Item;
-use super::{XmppSettings, tls};
+use super::settings::XmppSettings;
+use super::tls;
 
 /// State that outlives a broken stream (XEP-0198).
 #[derive(Debug, Default)]
@@ -67,53 +66,11 @@ pub(super) struct Opened {
     pub early: Vec<Item>,
 }
 
-/// Why a stream could not be opened.
-#[derive(Debug, Error)]
-pub(super) enum OpenError {
-    #[error("no address for host {host:?}: {error}; check the configured host name")]
-    Resolve { host: String, error: std::io::Error },
-    #[error("{host}:{port} does not answer: {error}; check that the XMPP server runs and the address is right")]
-    Connect { host: String, port: u16, error: String },
-    #[error(
-        "the certificate of {host} is not trusted for {domain} ({reason}); give the server a certificate for that name, name its authority with xmpp.ca-file, or set xmpp.verify-certificate=false if the network is trusted"
-    )]
-    Certificate { host: String, domain: String, reason: String },
-    #[error("TLS with {host} failed: {error}; the server needs TLS 1.2 or newer")]
-    Tls { host: String, error: String },
-    #[error("{path}: no authorities can be read: {reason}; xmpp.ca-file needs certificates in PEM form", path = .path.display())]
-    Authorities { path: PathBuf, reason: String },
-    #[error(
-        "the server refuses the password of {account}; set the same password on both sides (prosodyctl passwd {account})"
-    )]
-    Password { account: jid::BareJid },
-    #[error("login of {account} failed: {error}")]
-    Login { account: jid::BareJid, error: tokio_xmpp::Error },
-    #[error(
-        "{host} offers no STARTTLS; enable TLS on the server, or set the security of this connection to disabled if the network is trusted"
-    )]
-    NoTls { host: String },
-    #[error("the account {account} has no user part; write it as user@domain")]
-    NoUser { account: jid::BareJid },
-    #[error("the server refused to bind a resource for {account}: {reason}")]
-    Bind { account: jid::BareJid, reason: String },
-    #[error("stream ended during setup: {0}")]
-    Ended(String),
-}
-
-impl From<SendError> for OpenError {
-    fn from(error: SendError) -> Self {
-        Self::Ended(error.to_string())
-    }
-}
-
 /// Resumptions in a row that brought no stanza before the session is given up for a new one.
 const MAX_VAIN_RESUMPTIONS: u32 = 2;
 
 /// Stanzas that may come before the answers that set a stream up.
 const MAX_EARLY: usize = 4096;
-
-pub(super) const TIMEOUTS: Timeouts =
-    Timeouts { read_timeout: Duration::from_secs(60), response_timeout: Duration::from_secs(40) };
 
 /// Opens a stream, resuming `session` where both sides can.
 pub(super) async fn open(settings: &XmppSettings, session: &mut Session) -> Result<Opened, OpenError> {
@@ -208,16 +165,6 @@ async fn next_of(
             item if early.len() < MAX_EARLY => early.push(item),
             _ => return Err(OpenError::Ended(format!("no answer among {MAX_EARLY} stanzas"))),
         }
-    }
-}
-
-/// A read error in words.
-pub(super) fn describe(error: &ReadError) -> String {
-    match error {
-        ReadError::HardError(error) => format!("connection lost: {error}"),
-        ReadError::ParseError(error) => format!("malformed XML from the server: {error}"),
-        ReadError::SoftTimeout => "server silent".to_owned(),
-        ReadError::StreamFooterReceived => "server closed the stream".to_owned(),
     }
 }
 

@@ -22,8 +22,8 @@ use tokio_xmpp::connect::AsyncReadAndWrite;
 use tokio_xmpp::xmlstream::{PendingFeaturesRecv, ReadError, StreamHeader, XmppStreamElement, initiate_stream};
 use xmpp_parsers::{ns, starttls};
 
-use super::stream::{OpenError, TIMEOUTS, describe};
-use super::{Security, XmppSettings};
+use super::open_error::{OpenError, TIMEOUTS, describe};
+use super::settings::{Security, XmppSettings};
 
 /// A stream whose header is exchanged, and what ties a login to it.
 pub(super) type Connected = (PendingFeaturesRecv<Box<dyn AsyncReadAndWrite + Send>>, ChannelBinding);

@@ -9,7 +9,8 @@ use xmpp_parsers::iq::Iq;
 use xmpp_parsers::ns;
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 
-use crate::colibri::elements::ns::COLIBRI2;
+/// Namespace of colibri2, whose errors have two children.
+const COLIBRI2: &str = "jitsi:colibri2";
 
 /// Prefix of the ids of our own pings.
 pub(super) const PING_ID: &str = "ringbridge-ping-";

@@ -1,16 +1,18 @@
 //! What every step of a conference shares: the time, the settings, and the worker's own tables.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::audio::loudest::LoudestOnly;
 use super::packet::batch::Batch;
+use super::receiver::rewrite::{Delivery, send_time};
 use crate::congestion::estimator::Bounds;
 use crate::congestion::fair_share::FairShare;
 use crate::congestion::shedding::Shedding;
 use crate::limits::Complaints;
 use crate::messages::Event;
-use crate::peers::Peers;
+use crate::negotiation::negotiated::Negotiations;
+use crate::peers::{Note, Peers};
 use crate::stats::{Counter, WorkerStats};
 
 /// Limits and knobs.
@@ -72,12 +74,34 @@ pub struct Env<'a> {
     pub complaints: &'a mut Complaints,
     /// What is taken of each sender.
     pub share: &'a mut FairShare,
+    /// What endpoints negotiated.
+    pub negotiations: &'a mut Negotiations,
 }
 
 impl Env<'_> {
-    /// Microseconds of the worker's clock.
+    /// The time of the step as microseconds of the worker's clock.
     pub fn micros(&self) -> u64 {
         u64::try_from(self.now.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// The moment that the worker's clock shows so many microseconds.
+    pub fn instant(&self, micros: u64) -> Instant {
+        self.epoch + Duration::from_micros(micros)
+    }
+
+    /// What the deliveries of this step have in common.
+    pub fn delivery<'a, S>(&'a self, sink: &'a mut S) -> Delivery<'a, S> {
+        let micros = self.micros();
+        Delivery {
+            now: self.now,
+            micros,
+            send_time: send_time(micros),
+            stats: self.stats,
+            shedding: self.shedding,
+            translate: self.config.rewrite,
+            sink,
+            forwarded: 0,
+        }
     }
 
     /// Queues an event; false when there is no room.
@@ -89,5 +113,14 @@ impl Env<'_> {
             self.stats.count(Counter::DropEventFull);
         }
         fits
+    }
+
+    /// Tells another worker something; false, and counted, when there is no room.
+    pub fn send_note(&mut self, worker: usize, note: Note) -> bool {
+        let sent = self.peers.send_note(worker, note);
+        if !sent {
+            self.stats.count(Counter::DropCrossingFull);
+        }
+        sent
     }
 }

@@ -1,34 +1,38 @@
 //! RTP in: opened once, parsed once, and kept until its batch goes to the receivers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::conference::context::Env;
-use crate::conference::members::Conference;
-use crate::conference::packet::batch::Opened;
-use crate::conference::packet::frame::Entry;
-use crate::conference::packet::info::PacketInfo;
-use crate::conference::packet::payload::{Descriptor, PayloadView};
-use crate::conference::packet::picture::Picture;
-use crate::conference::participant::{Participant, REPORT_INTERVAL};
-use crate::conference::rtcp_out;
-use crate::conference::source::cache::{CachedPacket, PacketCache};
-use crate::conference::source::sequence::Arrival;
-use crate::conference::source::{EncodingState, IncomingStream, Noted};
+use super::context::Env;
+use super::members::Conference;
+use super::packet::ReceivedPacket;
+use super::packet::cache::CachedPacket;
+use super::packet::frame::Entry;
+use super::packet::info::PacketInfo;
+use super::packet::payload::{Descriptor, PayloadView};
+use super::packet::picture::Picture;
+use super::participant::Participant;
+use super::participant::publisher::{IncomingStream, Publisher};
+use super::rtcp_out::{self, REPORT_INTERVAL};
+use super::source::sequence::Arrival;
+use super::source::{EncodingState, Noted};
 use crate::congestion::layer::MAX_SPATIAL;
-use crate::io::PacketSink;
+use crate::datagram::PacketSink;
+use crate::ids::ParticipantId;
 use crate::media::MediaKind;
-use crate::messages::Event;
-use crate::negotiation::extensions::ReceivedExtensions;
+use crate::negotiation::extensions::ExtensionLayout;
 use crate::negotiation::formats::{Codec, Format};
 use crate::negotiation::ids::UriId;
 use crate::peers::Crossing;
-use crate::rtp::{Packet, audio_level::AudioLevel, rtx, twcc};
+use crate::rtp::{Layout, Packet, audio_level::AudioLevel, rtx, twcc};
 use crate::srtp::OpenError;
 use crate::stats::Counter;
 
 /// An opened packet, RTX undone, padding cut.
-struct Plain<'a> {
-    bytes: &'a [u8],
+struct Opened<'a> {
+    rtp: Packet<'a>,
+    extensions: ExtensionLayout,
+    /// Extended sequence number.
     sequence: i64,
     /// `None`: the sender did not negotiate its payload type.
     format: Option<Format>,
@@ -40,8 +44,8 @@ struct Plain<'a> {
 pub struct Numbered<'a> {
     /// The packet.
     pub rtp: Packet<'a>,
-    /// Its bytes.
-    pub bytes: &'a [u8],
+    /// Its header extensions.
+    pub extensions: ExtensionLayout,
     /// Extended sequence number, discarded packets closed up.
     pub sequence: i64,
     /// Format of its payload.
@@ -50,114 +54,110 @@ pub struct Numbered<'a> {
 
 impl Conference {
     /// Takes one SRTP packet of an endpoint.
-    pub fn handle_rtp(&mut self, env: &mut Env<'_>, from: usize, datagram: &mut [u8], sink: &mut impl PacketSink) {
-        // The sender leaves the table while its packet goes round: subscriptions never lead back to it.
-        let Some(mut sender) = self.endpoints.get_mut(from).and_then(Option::take) else { return };
-        self.receive(env, &mut sender, datagram, sink);
-        if let Some(place) = self.endpoints.get_mut(from) {
-            *place = Some(sender);
-        }
-    }
-
-    fn receive(
+    pub fn handle_rtp(
         &mut self,
         env: &mut Env<'_>,
-        sender: &mut Participant,
+        from: ParticipantId,
         datagram: &mut [u8],
         sink: &mut impl PacketSink,
     ) {
-        let Some(opener) = sender.opener.as_mut() else { return env.stats.count(Counter::DropNoKeys) };
-        let (header_len, ssrc) = match Packet::parse_sealed(datagram) {
-            Ok(packet) => (packet.header_len(), packet.ssrc()),
+        let Some(sender) = self.participants.get_mut(from) else { return };
+        if sender.publisher.opener.is_none() {
+            return env.stats.count(Counter::DropNoKeys);
+        }
+        let (sealed, ssrc) = match Packet::parse_sealed(datagram) {
+            Ok(packet) => (packet.layout(), packet.ssrc()),
             Err(_) => return env.stats.count(Counter::DropRtpMalformed),
         };
-        // Unknown SSRCs are not worth a place in the replay table.
-        let Some(input) = sender.inputs.get(&ssrc).copied() else { return env.stats.count(Counter::DropUnknownSsrc) };
+        // Unknown SSRCs are not worth an entry in the replay table.
+        let Some(stream) = sender.publisher.stream(ssrc) else { return env.stats.count(Counter::DropUnknownSsrc) };
         env.share.roll(env.now);
-        if env.shedding.level() > 0 && !env.share.allows(&sender.sent) {
+        if env.shedding.level() > 0 && !env.share.allows(&sender.publisher.sent) {
             return env.stats.count(Counter::DropInputShare);
         }
-        let opened = match opener.open_rtp(datagram, header_len) {
+        let Some(opener) = sender.publisher.opener.as_mut() else { return };
+        let opened = match opener.open_rtp(datagram, sealed.header_len()) {
             Ok(opened) => opened,
             Err(error) => return env.stats.count(open_counter(error)),
         };
-        env.share.count(&mut sender.sent);
-        note_activity(env, sender);
-        self.wake(sender.last_activity + crate::conference::participant::ACTIVITY_TIMEOUT);
-        let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else {
+        env.share.count(&mut sender.publisher.sent);
+        if let Some(event) = sender.note_activity(env.now) {
+            env.emit(event);
+        }
+        let Some(source) = self.sources.get_mut(stream.source) else {
             return env.stats.count(Counter::DropUnknownSsrc);
         };
-        let kind = source.kind;
-        let packet = match datagram.get(..opened.len).map(Packet::parse) {
-            Some(Ok(packet)) => packet,
+        let kind = source.kind();
+        let Some(state) = source.encoding_mut(stream.encoding) else { return };
+        let rtp = match datagram.get(..opened.len).map(|bytes| Packet::opened(bytes, sealed)) {
+            Some(Ok(rtp)) => rtp,
             _ => return env.stats.count(Counter::DropRtpMalformed),
         };
-        note_transport_sequence(env, self.feedback.video, sender, kind, &packet, sink);
-        let arrivals = sender.arrivals.poll_timeout();
-        let (payload_type, timestamp) = (packet.payload_type(), packet.timestamp());
-        let (header_len, end) = (packet.header_len(), packet.payload_range().end);
-        let Some(state) = source.encodings.get_mut(usize::from(input.encoding)) else { return };
-        let plain = if input.rtx {
-            match undo_rtx(datagram, header_len, end, sender, kind, state) {
-                Ok(Some(plain)) => plain,
+        let extensions = ExtensionLayout::resolve(&rtp, kind, &sender.publisher.negotiated.extensions);
+        note_transport_sequence(env, self.feedback.video, sender, (&rtp, &extensions), sink);
+        let publisher = &mut sender.publisher;
+        let next_report = *publisher.next_report.get_or_insert(env.now + REPORT_INTERVAL);
+        for due in [sender.silent_at(), sender.publisher.arrivals.poll_timeout(), Some(next_report)] {
+            if let Some(at) = due {
+                self.schedule.wake_participant(from, at);
+            }
+        }
+        let sequence = opened.index as i64;
+        let publisher = &sender.publisher;
+        let opened = if stream.rtx {
+            let end = rtp.payload_range().end;
+            match undo_rtx(datagram, (sealed.without_padding(), end), extensions, publisher, (kind, state)) {
+                Ok(Some(opened)) => opened,
                 Ok(None) => return,
                 Err(counter) => return env.stats.count(counter),
             }
         } else {
-            let since_epoch = env.now.saturating_duration_since(env.epoch).as_micros();
-            let format = sender.negotiated.formats.media(kind, payload_type);
-            let clock = u128::from(format.map_or(90_000, |f| f.clock_rate));
-            state.reception.received(opened.index as i64, timestamp, (since_epoch * clock / 1_000_000) as i64);
+            let format = publisher.negotiated.formats.media(kind, rtp.payload_type());
+            let since_epoch = env.now.saturating_duration_since(env.epoch);
+            state.reception.received(sequence, rtp.timestamp(), in_clock(since_epoch, format));
+            let end = rtp.payload_range().end;
             if let Some(first) = datagram.first_mut() {
                 *first &= !0x20;
             }
-            let bytes = datagram.get(..end).unwrap_or(&[]);
-            Plain { bytes, sequence: opened.index as i64, format, repeated_as: None }
+            let cut = datagram.get(..end).and_then(|bytes| Packet::with_layout(bytes, sealed.without_padding()));
+            let Some(rtp) = cut else { return env.stats.count(Counter::DropRtpMalformed) };
+            Opened { rtp, extensions, sequence, format, repeated_as: None }
         };
-        if let Some(at) = arrivals {
-            self.wake(at);
-        }
-        let next_report = *sender.next_report.get_or_insert(env.now + REPORT_INTERVAL);
-        self.wake(next_report);
-        self.place(env, sender, input, &plain, sink);
+        self.number(env, (from, stream), &opened, sink);
     }
 
     /// Numbers a packet, decides whether it goes on, and sends it round, here and on other workers.
-    fn place(
+    fn number(
         &mut self,
         env: &mut Env<'_>,
-        sender: &mut Participant,
-        input: IncomingStream,
-        plain: &Plain<'_>,
+        (from, stream): (ParticipantId, IncomingStream),
+        opened: &Opened<'_>,
         sink: &mut impl PacketSink,
     ) {
-        let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else { return };
-        let kind = source.kind;
-        let Some(state) = source.encodings.get_mut(usize::from(input.encoding)) else { return };
-        let arrival = state.sequence.insert(plain.sequence);
+        let Some(sender) = self.participants.get_mut(from) else { return };
+        let Some(source) = self.sources.get_mut(stream.source) else { return };
+        let kind = source.kind();
+        let Some(state) = source.encoding_mut(stream.encoding) else { return };
+        let arrival = state.sequence.insert(opened.sequence);
         if matches!(arrival, Arrival::Duplicate | Arrival::Old) {
             return;
         }
-        let muted = sender.force_mute[usize::from(kind == MediaKind::Video)];
+        let muted = sender.publisher.is_force_muted(kind);
         let mut nack_due = None;
-        if kind == MediaKind::Video && !muted && sender.negotiated.feedback.nack {
+        if kind == MediaKind::Video && !muted && sender.publisher.negotiated.feedback.nack {
             match arrival {
-                Arrival::Newest { skipped } => state.nack.advanced(env.now, plain.sequence, skipped),
-                _ => state.nack.received(env.now, plain.sequence, plain.repeated_as.is_some()),
+                Arrival::Newest { skipped } => state.nack.advanced(env.now, opened.sequence, skipped),
+                _ => state.nack.received(env.now, opened.sequence, opened.repeated_as.is_some()),
             }
             if state.nack.deadline().is_some_and(|at| at <= env.now) {
-                rtcp_out::nack(env, self.feedback.video, sender, state, sink);
+                rtcp_out::nack(env, self.feedback.video, &mut sender.receiver, state, sink);
             }
             nack_due = state.nack.deadline();
         }
-        let rtp = match Packet::parse(plain.bytes) {
-            Ok(rtp) => rtp,
-            Err(_) => return env.stats.count(Counter::DropRtpMalformed),
-        };
-        let format = match plain.format {
-            Some(format) if !muted && !rtp.payload().is_empty() => format,
+        let format = match opened.format {
+            Some(format) if !muted && !opened.rtp.payload().is_empty() => format,
             format => {
-                state.sequence.discard(plain.sequence, arrival);
+                state.sequence.discard(opened.sequence, arrival);
                 if muted {
                     env.stats.count(Counter::DropForceMuted);
                 } else if format.is_none() {
@@ -166,87 +166,70 @@ impl Conference {
                 return;
             }
         };
-        let Some(sequence) = state.sequence.closed(plain.sequence) else { return };
-        let (away, restarts) = (source.crosses_to(self.away), source.restarts);
+        let Some(sequence) = state.sequence.closed(opened.sequence) else { return };
         if let Some(at) = nack_due {
-            self.wake(at);
+            self.schedule.wake_participant(from, at);
         }
-        self.distribute(env, sender, input, &Numbered { rtp, bytes: plain.bytes, sequence, format }, sink);
-        if away != 0 {
-            let crossing = Crossing { endpoint: sender.id, sequence, restarts, repeated_as: plain.repeated_as };
-            Self::cross(env, away, crossing, plain.bytes);
+        let away = source.demand.crosses_to(kind, self.away);
+        if !away.is_empty() {
+            let (endpoint, restarts) = (sender.id, source.restarts());
+            let crossing = Crossing { endpoint, sequence, restarts, repeated_as: opened.repeated_as };
+            for worker in away {
+                let sent = env.peers.send_media(worker, crossing, opened.rtp.bytes());
+                env.stats.count(if sent { Counter::Crossings } else { Counter::DropCrossingFull });
+            }
         }
+        let numbered = Numbered { rtp: opened.rtp, extensions: opened.extensions, sequence, format };
+        self.distribute(env, (from, stream), &numbered, sink);
     }
 
     /// Looks into a packet, keeps it, and lets it wait for the receivers here.
     pub fn distribute(
         &mut self,
         env: &mut Env<'_>,
-        sender: &mut Participant,
-        input: IncomingStream,
+        (from, stream): (ParticipantId, IncomingStream),
         numbered: &Numbered<'_>,
         sink: &mut impl PacketSink,
     ) {
-        let Numbered { rtp, bytes, sequence, format } = *numbered;
-        let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else { return };
-        let kind = source.kind;
-        let Some(state) = source.encodings.get_mut(usize::from(input.encoding)) else { return };
-        let extensions = ReceivedExtensions::resolve(&rtp, kind, &sender.negotiated.extensions);
+        let Numbered { rtp, extensions, sequence, format } = *numbered;
+        let Some(sender) = self.participants.get_mut(from) else { return };
+        let Some(source) = self.sources.get_mut(stream.source) else { return };
+        let kind = source.kind();
+        let Some(state) = source.encoding_mut(stream.encoding) else { return };
         let mut view = match kind {
             MediaKind::Video => PayloadView::of(format.codec, rtp.payload()),
             MediaKind::Audio => PayloadView::OPAQUE,
         };
-        let routed = extensions.get(UriId::DEPENDENCY).filter(|_| routes_by_dependency(format.codec, kind, &view));
-        let picture = match routed {
-            Some(data) => match route(state, &mut view, data) {
-                Some(picture) => picture,
-                None => return self.leave_out(env, sender, input, sequence, sink),
-            },
-            None => {
-                if view.entry == Entry::Keyframe
-                    && let Some(dependencies) = &mut state.dependencies
-                {
-                    dependencies.distrust();
-                }
-                picture_of(state, &view)
-            }
+        let descriptor = match routes_by_dependency(format.codec, kind, &view) {
+            true => extensions.get(UriId::DEPENDENCY, rtp.bytes()),
+            false => None,
+        };
+        let Some(picture) = locate(state, &mut view, descriptor) else {
+            return self.leave_out(env, stream, sequence, sink);
         };
         let ahead = state.ahead;
-        let resized = view.entry == Entry::Keyframe && view.heights != [0; 3] && view.heights != state.heights;
+        let resized =
+            view.entry == Entry::Keyframe && view.heights != [0; MAX_SPATIAL] && view.heights != state.heights;
         if resized {
             state.heights = view.heights;
         }
-        let (timestamp, bytes_of_payload) = (rtp.timestamp(), rtp.payload().len());
-        let noted = Noted { timestamp, frame: view.frame, begins: view.begins, bytes: bytes_of_payload };
-        let place = source.note_packet(env.now, input.encoding, &noted);
+        let timestamp = rtp.timestamp();
+        let noted = Noted { timestamp, frame: view.frame, begins: view.begins, bytes: rtp.payload().len() };
+        let standing = source.note_packet(env.now, stream.encoding, &noted);
         if kind == MediaKind::Video {
-            let encodings = source.encodings.len();
-            let cache = source.cache.get_or_insert_with(|| PacketCache::new(env.config.cache_bytes, encodings));
             let kept = CachedPacket { format, frame: view.frame, picture };
-            cache.insert(input.encoding, sequence, bytes, kept);
+            source.keep(env.config.cache_bytes, stream.encoding, sequence, rtp.bytes(), kept);
         }
-        let (mut speaker_due, mut quiet) = (None, false);
-        if let Some(level) = extensions.get(UriId::AUDIO_LEVEL).and_then(AudioLevel::parse)
-            && kind == MediaKind::Audio
-        {
-            let loudness = self.speaker.level(env.now, sender.id, level.level);
-            speaker_due = self.speaker.deadline();
-            if let Some(only) = env.config.loudest_only {
-                let dominant = self.speaker.is_dominant(sender.id);
-                quiet = !self.loudest.passes(env.now, input.source, loudness, dominant, only)
-                    && !self.endpoints.iter().flatten().any(|e| e.constraints.audio.include.contains(&source.name));
-            }
-        }
-        let projected = PacketInfo {
-            encoding: input.encoding,
+        let info = PacketInfo {
+            encoding: stream.encoding,
             sequence,
-            timestamp: rtp.timestamp(),
+            timestamp,
             format: (kind == MediaKind::Video).then_some(format.id),
             entry: view.entry,
             frame: view.frame,
-            begins: view.begins.unwrap_or(place.first),
-            first: place.first,
-            newest: place.newest,
+            begins: view.begins.unwrap_or(standing.first),
+            first: standing.first,
+            newest: standing.newest,
             // Frame numbers of a dependency descriptor keep their holes: what refers to a frame counts in them.
             closes_ids: format.codec == Codec::Vp8 && picture.templates.is_none(),
             picture,
@@ -254,48 +237,66 @@ impl Conference {
             ahead,
         };
         let active = source.active_now();
-        let kept = if quiet {
-            env.stats.count(Counter::DropNotLoudest);
-            env.batch.skip(self.place, input.source, input.encoding, sequence)
-        } else {
-            let opened = Opened { format, view, input: projected, active, sender: Arc::clone(&sender.negotiated) };
-            env.batch.push(self.place, input.source, bytes, opened)
-        };
-        if !kept {
-            env.stats.count(Counter::DropOutputFull);
-        }
-        if let Some(at) = speaker_due {
-            self.wake(at);
-        }
         // Of what crosses to other workers, only its home counts.
-        if sender.home.is_none() {
-            let keyframe = kind == MediaKind::Video && view.entry == Entry::Keyframe && place.first;
+        if sender.is_local() {
+            let keyframe = kind == MediaKind::Video && view.entry == Entry::Keyframe && standing.first;
             env.stats.add(Counter::KeyframesReceived, u64::from(keyframe));
-            env.stats.add(Counter::LayeringChanges, u64::from(place.layers_changed));
+            env.stats.add(Counter::LayeringChanges, u64::from(standing.layers_changed));
         }
-        if resized || place.layers_changed {
-            self.touch_for(env.now, |now| sender.changes.reserve(now));
+        if resized || standing.layers_changed {
+            self.schedule.touch_for(env.now, |now| sender.publisher.changes.reserve(now));
+        }
+        let (layout, sender) = (rtp.layout(), Arc::clone(&sender.publisher.negotiated));
+        let level = match kind {
+            MediaKind::Audio => extensions.get(UriId::AUDIO_LEVEL, rtp.bytes()).and_then(AudioLevel::parse),
+            MediaKind::Video => None,
+        };
+        let queued = if level.is_some_and(|level| self.is_too_quiet(env, (from, stream), level)) {
+            env.stats.count(Counter::DropNotLoudest);
+            env.batch.skip(self.index, stream.source, stream.encoding, sequence)
+        } else {
+            let packet = ReceivedPacket { kind, layout, extensions, format, view, info, active, sender };
+            env.batch.push(self.index, stream.source, rtp.bytes(), packet)
+        };
+        if !queued {
+            env.stats.count(Counter::DropOutputFull);
         }
     }
-}
 
-impl Conference {
-    /// Closes every receiver's numbering over a packet that none can be sent, and asks for the keyframe that it takes.
-    fn leave_out(
+    /// Notes the level of an audio packet; true when it is left out because others are louder.
+    fn is_too_quiet(
         &mut self,
-        env: &mut Env<'_>,
-        sender: &mut Participant,
-        input: IncomingStream,
-        sequence: i64,
-        sink: &mut impl PacketSink,
-    ) {
+        env: &Env<'_>,
+        (from, stream): (ParticipantId, IncomingStream),
+        level: AudioLevel,
+    ) -> bool {
+        let Some(id) = self.participants.get(from).map(|sender| sender.id) else { return false };
+        let loudness = self.speaker.level(env.now, id, level.level);
+        if let Some(at) = self.speaker.deadline() {
+            self.schedule.wake(at);
+        }
+        let Some(only) = env.config.loudest_only else { return false };
+        let dominant = self.speaker.is_dominant(id);
+        if self.loudest.passes(env.now, stream.source, loudness, dominant, only) {
+            return false;
+        }
+        // Whoever is asked for by name is forwarded in any case.
+        let Some(name) = self.sources.get(stream.source).map(|source| source.name()) else { return false };
+        let included = |to: &Participant| to.receiver.constraints.audio.include.iter().any(|included| included == name);
+        !self.participants.iter().any(|(to, participant)| to != from && included(participant))
+    }
+
+    /// Closes every receiver's numbering over a packet that none can be sent, and asks for the keyframe that it takes.
+    fn leave_out(&mut self, env: &mut Env<'_>, stream: IncomingStream, sequence: i64, sink: &mut impl PacketSink) {
         env.stats.count(Counter::DropDependencyUnknown);
-        let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut) else { return };
-        if !env.batch.skip(self.place, input.source, input.encoding, sequence) {
+        let Some(source) = self.sources.get_mut(stream.source) else { return };
+        if !env.batch.skip(self.index, stream.source, stream.encoding, sequence) {
             env.stats.count(Counter::DropOutputFull);
         }
-        if source.subscriptions.iter().any(|subscription| subscription.target.is_some()) {
-            rtcp_out::request_keyframe(env, self.feedback.video, source, sender, input.encoding, sink);
+        if source.has_audience()
+            && let Some(owner) = self.participants.get_mut(source.owner())
+        {
+            rtcp_out::request_keyframe(env, self.feedback.video, (source, owner), stream.encoding, sink);
         }
     }
 }
@@ -312,8 +313,17 @@ fn routes_by_dependency(codec: Codec, kind: MediaKind, view: &PayloadView) -> bo
     kind == MediaKind::Video && !numbered
 }
 
-/// Takes a packet's place from its dependency descriptor; `None` when that cannot be read but should be.
-fn route(state: &mut EncodingState, view: &mut PayloadView, data: &[u8]) -> Option<Picture> {
+/// The numbers of a packet's picture: by its dependency descriptor, if it is routed by one, else by what its codec says. `None`
+/// when the descriptor cannot be read but should be.
+fn locate(state: &mut EncodingState, view: &mut PayloadView, descriptor: Option<&[u8]>) -> Option<Picture> {
+    let Some(data) = descriptor else {
+        if view.entry == Entry::Keyframe
+            && let Some(dependencies) = &mut state.dependencies
+        {
+            dependencies.distrust();
+        }
+        return Some(picture_of(state, view));
+    };
     let dependencies = state.dependencies.get_or_insert_default();
     let routed = match dependencies.read(data) {
         Ok(routed) => routed,
@@ -352,44 +362,41 @@ fn open_counter(error: OpenError) -> Counter {
     }
 }
 
-/// Notes a sign of life.
-pub fn note_activity(env: &mut Env<'_>, endpoint: &mut Participant) {
-    endpoint.last_activity = env.now;
-    if !endpoint.active {
-        endpoint.active = true;
-        env.emit(Event::Activity { endpoint: endpoint.id, active: true });
-    }
+/// A time in units of a format's clock; video's where the format is not known.
+fn in_clock(time: Duration, format: Option<Format>) -> i64 {
+    let clock = u128::from(format.map_or(90_000, |f| f.clock_rate));
+    (time.as_micros() * clock / 1_000_000) as i64
 }
 
 fn note_transport_sequence(
     env: &mut Env<'_>,
-    feedback_ssrc: u32,
+    from: u32,
     sender: &mut Participant,
-    kind: MediaKind,
-    packet: &Packet<'_>,
+    (rtp, extensions): (&Packet<'_>, &ExtensionLayout),
     sink: &mut impl PacketSink,
 ) {
-    if !sender.negotiated.feedback.transport_cc {
+    let publisher = &mut sender.publisher;
+    if !publisher.negotiated.feedback.transport_cc {
         return;
     }
-    let Some(id) = sender.negotiated.extensions.id(kind, UriId::TRANSPORT_CC) else { return };
-    let Some(sequence) = packet.extension(id).and_then(twcc::parse) else { return };
-    sender.transport_media_ssrc = packet.ssrc();
-    sender.arrivals.record(env.now, sequence, packet.marker());
-    rtcp_out::transport(env, feedback_ssrc, sender, sink);
+    let Some(sequence) = extensions.get(UriId::TRANSPORT_CC, rtp.bytes()).and_then(twcc::parse) else { return };
+    publisher.transport_media_ssrc = rtp.ssrc();
+    publisher.arrivals.record(env.now, sequence, rtp.marker());
+    rtcp_out::transport(env, from, publisher, &mut sender.receiver, sink);
 }
 
-/// Turns a retransmission into the packet that it repeats, in place. `Ok(None)`: a padding probe.
+/// Turns a retransmission into the packet that it repeats, in place; `end` is where its payload does. `Ok(None)`: a padding
+/// probe.
 fn undo_rtx<'a>(
     datagram: &'a mut [u8],
-    header_len: usize,
-    end: usize,
-    sender: &Participant,
-    kind: MediaKind,
-    state: &EncodingState,
-) -> Result<Option<Plain<'a>>, Counter> {
+    (layout, end): (Layout, usize),
+    extensions: ExtensionLayout,
+    publisher: &Publisher,
+    (kind, state): (MediaKind, &EncodingState),
+) -> Result<Option<Opened<'a>>, Counter> {
     let number = datagram.get(1).map_or(0, |b| b & 0x7f);
-    let Some((apt, format)) = sender.negotiated.formats.rtx(kind, number) else {
+    let header_len = layout.header_len();
+    let Some((apt, format)) = publisher.negotiated.formats.rtx(kind, number) else {
         return Err(Counter::DropUnknownPayloadType);
     };
     let Some((original, rest)) = datagram.get(header_len..end).and_then(rtx::parse) else { return Ok(None) };
@@ -405,5 +412,7 @@ fn undo_rtx<'a>(
         [*s0, *s1] = original.to_be_bytes();
         ssrc.copy_from_slice(&state.ssrcs.ssrc.to_be_bytes());
     }
-    Ok(Some(Plain { bytes: packet, sequence, format: Some(format), repeated_as: Some(number) }))
+    // Everything before the payload lies where it lay before, counted from the new start.
+    let rtp = Packet::with_layout(packet, layout).ok_or(Counter::DropRtpMalformed)?;
+    Ok(Some(Opened { rtp, extensions, sequence, format: Some(format), repeated_as: Some(number) }))
 }

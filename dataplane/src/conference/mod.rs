@@ -4,8 +4,9 @@
 //! (`packet`); `fan_out` walks over the receivers when the batch is read, where each one's subscription decides and the
 //! packet is written under its numbers and sealed (`receiver`). `remote` takes it to other workers.
 //!
-//! RTCP comes in through `rtcp_in` and goes out through `rtcp_out`. `allocation` decides which layers a receiver gets,
-//! `timers` runs what waits for time, `members` keeps who is there and what they publish (`participant`, `source`).
+//! RTCP comes in through `rtcp_in` and goes out through `rtcp_out`; what a receiver misses goes out again by `retransmission`.
+//! `allocation` decides which layers a receiver gets, `timers` runs what waits for time (`schedule`), `members` keeps who is
+//! there and what they publish (`participant`, `source`).
 
 mod allocation;
 mod audio;
@@ -18,8 +19,10 @@ mod packet;
 mod participant;
 mod receiver;
 mod remote;
+mod retransmission;
 mod rtcp_in;
 mod rtcp_out;
+mod schedule;
 mod source;
 mod timers;
 

@@ -2,42 +2,25 @@
 //! to every other worker that has receivers, once. There a remote endpoint stands in for the sender: it has its tables
 //! and sources, but neither keys nor address, and projection, cache and sealing happen as for a local one.
 
-use crate::conference::context::Env;
-use crate::conference::ingress::Numbered;
-use crate::conference::members::Conference;
-use crate::conference::participant::Participant;
-use crate::conference::rtcp_out;
-use crate::conference::source::reports::SenderClock;
-use crate::conference::source::{RemoteDemand, Source};
-use crate::congestion::allocation;
-use crate::io::PacketSink;
-use crate::media::MediaKind;
+use super::context::Env;
+use super::ingress::Numbered;
+use super::members::Conference;
+use super::rtcp_out;
+use super::source::reports::SenderClock;
+use crate::datagram::PacketSink;
+use crate::ids::{EndpointId, ParticipantId};
 use crate::messages::Event;
+use crate::negotiation::extensions::ExtensionLayout;
 use crate::peers::{Crossing, Note};
 use crate::rtp::Packet;
 use crate::stats::Counter;
-
-/// The workers of a set, one bit each.
-pub fn workers_of(mask: u64) -> impl Iterator<Item = usize> {
-    let mut left = mask;
-    std::iter::from_fn(move || {
-        let next = (left != 0).then(|| left.trailing_zeros() as usize);
-        left &= left.wrapping_sub(1);
-        next
-    })
-}
-
-/// One worker as a member of a set.
-pub fn bit(worker: usize) -> u64 {
-    1u64.checked_shl(worker as u32).unwrap_or(0)
-}
 
 impl Conference {
     /// Endpoints came or went: who else has receivers, and whose word on speakers counts.
     pub fn update_workers(&mut self, env: &mut Env<'_>) {
         let here = env.peers.index();
-        let homes = || self.endpoints.iter().flatten().map(|e| (e.id, e.home.unwrap_or(here)));
-        self.away = homes().filter(|(_, home)| *home != here).fold(0, |mask, (_, home)| mask | bit(home));
+        let homes = || self.participants.values().map(|p| (p.id, p.home.unwrap_or(here)));
+        self.away = homes().map(|(_, home)| home).filter(|home| *home != here).collect();
         let lead = homes().min().is_some_and(|(_, home)| home == here);
         let took_over = lead && !std::mem::replace(&mut self.lead, lead);
         // What the former lead announced last may be old news here, or not.
@@ -45,21 +28,8 @@ impl Conference {
             env.emit(Event::DominantSpeaker { conference: self.id, recent: self.speaker.recent().to_vec() });
         }
         self.lead = lead;
-        let away = self.away;
-        for source in self.sources.iter_mut().flatten() {
-            source.remote_demands.retain(|d| away & bit(d.worker) != 0);
-            source.unwanted &= away;
-        }
-    }
-
-    /// Gives a packet to the other workers that want it.
-    pub fn cross(env: &mut Env<'_>, mask: u64, crossing: Crossing, packet: &[u8]) {
-        for worker in workers_of(mask) {
-            if env.peers.send_media(worker, crossing, packet) {
-                env.stats.count(Counter::Crossings);
-            } else {
-                env.stats.count(Counter::DropCrossingFull);
-            }
+        for source in self.sources.values_mut() {
+            source.demand.retain_workers(self.away);
         }
     }
 
@@ -67,73 +37,49 @@ impl Conference {
     pub fn handle_crossing(
         &mut self,
         env: &mut Env<'_>,
-        home: usize,
-        from: usize,
+        (home, from): (usize, ParticipantId),
         crossing: Crossing,
         packet: &[u8],
         sink: &mut impl PacketSink,
     ) {
-        let Some(mut sender) = self.endpoints.get_mut(from).and_then(Option::take) else { return };
-        if sender.home == Some(home) {
-            self.receive_crossing(env, &mut sender, crossing, packet, sink);
-        } else {
-            env.stats.count(Counter::DropCrossingUnknown);
+        let Some(sender) = self.participants.get_mut(from) else { return };
+        if sender.home != Some(home) {
+            return env.stats.count(Counter::DropCrossingUnknown);
         }
-        if let Some(place) = self.endpoints.get_mut(from) {
-            *place = Some(sender);
-        }
-    }
-
-    fn receive_crossing(
-        &mut self,
-        env: &mut Env<'_>,
-        sender: &mut Participant,
-        crossing: Crossing,
-        packet: &[u8],
-        sink: &mut impl PacketSink,
-    ) {
         let Ok(rtp) = Packet::parse(packet) else { return env.stats.count(Counter::DropRtpMalformed) };
-        let input = sender.inputs.get(&rtp.ssrc()).copied();
-        let source = input.and_then(|i| Some((i, self.sources.get_mut(i.source)?.as_deref_mut()?)));
-        let Some((input, source)) = source else { return env.stats.count(Counter::DropCrossingUnknown) };
-        if source.restarts != crossing.restarts {
-            source.restart();
-            source.restarts = crossing.restarts;
-        }
+        let stream = sender.publisher.stream(rtp.ssrc());
+        let source = stream.and_then(|stream| Some((stream, self.sources.get_mut(stream.source)?)));
+        let Some((stream, source)) = source else { return env.stats.count(Counter::DropCrossingUnknown) };
+        source.restart_to(crossing.restarts);
+        let (kind, negotiated) = (source.kind(), &sender.publisher.negotiated);
         let format = match crossing.repeated_as {
-            Some(number) => sender.negotiated.formats.rtx(source.kind, number).map(|(_, format)| format),
-            None => sender.negotiated.formats.media(source.kind, rtp.payload_type()),
+            Some(number) => negotiated.formats.rtx(kind, number).map(|(_, format)| format),
+            None => negotiated.formats.media(kind, rtp.payload_type()),
         };
         let Some(format) = format else { return env.stats.count(Counter::DropUnknownPayloadType) };
-        self.distribute(
-            env,
-            sender,
-            input,
-            &Numbered { rtp, bytes: packet, sequence: crossing.sequence, format },
-            sink,
-        );
+        let extensions = ExtensionLayout::resolve(&rtp, kind, &negotiated.extensions);
+        let numbered = Numbered { rtp, extensions, sequence: crossing.sequence, format };
+        self.distribute(env, (from, stream), &numbered, sink);
     }
 
-    /// Takes a note about the endpoint at `index`.
+    /// Takes a note of another worker about an endpoint.
     pub fn handle_note(
         &mut self,
         env: &mut Env<'_>,
-        worker: usize,
-        index: usize,
+        (worker, about): (usize, ParticipantId),
         note: Note,
         sink: &mut impl PacketSink,
     ) {
-        let Some(mut endpoint) = self.endpoints.get_mut(index).and_then(Option::take) else { return };
-        match (note, endpoint.home) {
+        let Some(participant) = self.participants.get_mut(about) else { return };
+        match (note, participant.home) {
             (Note::KeyframeWish { ssrc, .. }, None) => {
-                if let Some(input) = endpoint.inputs.get(&ssrc).copied()
-                    && let Some(source) = self.sources.get_mut(input.source).and_then(Option::as_deref_mut)
+                if let Some(stream) = participant.publisher.stream(ssrc)
+                    && let Some(source) = self.sources.get_mut(stream.source)
                     && !rtcp_out::request_keyframe(
                         env,
                         self.feedback.video,
-                        source,
-                        &mut endpoint,
-                        input.encoding,
+                        (source, participant),
+                        stream.encoding,
                         sink,
                     )
                 {
@@ -141,76 +87,33 @@ impl Conference {
                 }
             }
             (Note::Demand { ssrc, max_height, .. }, None) => {
-                let source = self.place_of(ssrc).and_then(|place| self.sources.get_mut(place)?.as_deref_mut());
-                if let Some(source) = source.filter(|s| s.owner == index) {
-                    source.set_remote_demand(worker, max_height);
-                    self.touch(env.now);
+                let source = self.source_with(ssrc).and_then(|source| self.sources.get_mut(source));
+                if let Some(source) = source.filter(|source| source.owner() == about) {
+                    source.demand.set_remote(worker, max_height);
+                    self.schedule.touch(env.now);
                 }
             }
             (Note::TellDemand { .. }, Some(home)) if home == worker => {
-                for source in self.sources.iter_mut().flatten().filter(|s| s.owner == index) {
-                    source.demand = None;
+                for source in self.sources.values_mut().filter(|source| source.owner() == about) {
+                    source.demand.forget_told();
                 }
-                self.touch(env.now);
+                self.schedule.touch(env.now);
             }
             (Note::SenderReport { ssrc, ntp, rtp, .. }, Some(home)) if home == worker => {
                 let clock = SenderClock { ntp, rtp, at: env.now };
-                if let Some(input) = endpoint.inputs.get(&ssrc).copied() {
-                    self.report_to_subscribers(env, input, clock, sink);
+                if let Some(stream) = participant.publisher.stream(ssrc) {
+                    self.report_to_subscribers(env, stream, clock, sink);
                 }
             }
             // The endpoint is at home where the note does not expect it: nobody means this.
             _ => env.stats.count(Counter::DropCrossingUnknown),
         }
-        if let Some(place) = self.endpoints.get_mut(index) {
-            *place = Some(endpoint);
-        }
     }
 
     /// Asks the other workers what they want of an endpoint's sources. They may have said so before these were known.
-    pub fn ask_for_demands(&self, env: &mut Env<'_>, endpoint: crate::ids::EndpointId) {
-        for worker in workers_of(self.away) {
-            if !env.peers.send_note(worker, Note::TellDemand { endpoint }) {
-                env.stats.count(Counter::DropCrossingFull);
-            }
+    pub fn ask_for_demands(&self, env: &mut Env<'_>, endpoint: EndpointId) {
+        for worker in self.away {
+            env.send_note(worker, Note::TellDemand { endpoint });
         }
-    }
-}
-
-impl Source {
-    /// The workers, out of those in `away`, that a packet crosses to. Whoever has not said yet is given everything.
-    pub fn crosses_to(&self, away: u64) -> u64 {
-        match self.kind {
-            // Everywhere, so that all agree on who speaks.
-            MediaKind::Audio => away,
-            MediaKind::Video => away & !self.unwanted,
-        }
-    }
-
-    /// Notes what the receivers on another worker want.
-    pub fn set_remote_demand(&mut self, worker: usize, max_height: i32) {
-        self.remote_demands.retain(|d| d.worker != worker);
-        self.remote_demands.push(RemoteDemand { worker, max_height });
-        match max_height {
-            0 => self.unwanted |= bit(worker),
-            _ => self.unwanted &= !bit(worker),
-        }
-    }
-
-    /// What receivers anywhere want, given what those here do.
-    pub fn merged_demand(&self, here: Option<i32>) -> Option<i32> {
-        let merge = |a: Option<i32>, d: &RemoteDemand| Some(allocation::larger(a.unwrap_or(0), d.max_height));
-        self.remote_demands.iter().fold(here, merge)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_set_of_workers() {
-        assert_eq!(workers_of(bit(0) | bit(3) | bit(63)).collect::<Vec<_>>(), [0, 3, 63]);
-        assert_eq!((workers_of(0).count(), bit(64)), (0, 0));
     }
 }

@@ -3,17 +3,19 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-/// An error of the set-up: names the thing, the value and the remedy.
+/// An error of the set-up: names the thing, the value, and what the host lacks. What a program offers against it, such as
+/// another port, its caller knows.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum IoError {
     /// Another socket has the port.
-    #[error("UDP port {} of {} is taken by another process; stop it, or choose another one with --port", .0.port(), .0.ip())]
+    #[error("UDP port {} of {} is taken by another process", .0.port(), .0.ip())]
     PortTaken(SocketAddr),
     /// The address is not one of this host.
-    #[error("{0} is no address of this host; give one that `ip address` lists, or 0.0.0.0 for all")]
+    #[error("{0} is no address of this host")]
     AddressUnknown(IpAddr),
     /// Ports below 1024 need a privilege.
-    #[error("UDP port {} of {} may not be bound by this user; grant CAP_NET_BIND_SERVICE or choose a --port above 1023", .0.port(), .0.ip())]
+    #[error("UDP port {} of {} may not be bound by this user: it takes CAP_NET_BIND_SERVICE", .0.port(), .0.ip())]
     PortForbidden(SocketAddr),
     /// Any other failure of a socket.
     #[error("cannot set up the UDP socket {address}: {step}: {source}")]
@@ -29,9 +31,7 @@ pub enum IoError {
     #[error("{0} local addresses given; a worker takes 1 to 64")]
     SocketCount(usize),
     /// The core is not one that this process may use.
-    #[error(
-        "cannot pin a worker to core {core}: {source}; this process may use cores {allowed:?}, choose from them with --cores"
-    )]
+    #[error("cannot pin a worker to core {core}: {source}; this process may use cores {allowed:?}")]
     Core {
         /// The core asked for.
         core: usize,
@@ -41,7 +41,7 @@ pub enum IoError {
         source: io::Error,
     },
     /// io_uring is needed but does not work here.
-    #[error("io_uring cannot be used: {step}: {source}; {}", uring_remedy(source))]
+    #[error("io_uring cannot be used: {step}: {source}{}", UringFault::of(source).cause())]
     Uring {
         /// What failed.
         step: &'static str,
@@ -49,20 +49,24 @@ pub enum IoError {
         source: io::Error,
     },
     /// The kernel does not take the steering program.
-    #[error("cannot steer packets to their workers: {step}: {source}; {}", steering_remedy(source))]
+    #[error(
+        "cannot steer packets to their workers: {step}: {source}{}; {}",
+        last_lines(log),
+        steering_remedy(source, log)
+    )]
     Steering {
         /// What failed.
         step: &'static str,
         /// Why.
         source: io::Error,
+        /// What the kernel's verifier said of the program; empty where it was not asked.
+        log: String,
     },
     /// Asked for with mmsg.
-    #[error("I/O option {0} is one of io_uring; add --io uring, or leave it out")]
+    #[error("I/O option {0} exists with io_uring only")]
     NeedsUring(&'static str),
     /// The kernel does not busy-poll.
-    #[error(
-        "cannot poll the network card busily: {0}; it needs CAP_NET_ADMIN, with io_uring Linux 6.9; leave out the I/O option busy-poll"
-    )]
+    #[error("cannot poll the network card busily: {0}; it needs CAP_NET_ADMIN, with io_uring Linux 6.9")]
     BusyPoll(io::Error),
     /// A limit is out of range.
     #[error("{name} is {value}; it must be between {min} and {max}")]
@@ -86,23 +90,80 @@ pub enum IoError {
     },
 }
 
-fn steering_remedy(source: &io::Error) -> &'static str {
+fn steering_remedy(source: &io::Error, log: &str) -> &'static str {
     match source.raw_os_error() {
-        Some(libc::EPERM) | Some(libc::EACCES) => {
+        // The verifier refuses with EACCES, too.
+        Some(libc::EPERM | libc::EACCES) if log.is_empty() => {
             "grant CAP_BPF (AmbientCapabilities=CAP_BPF in the unit); until then workers hand packets to each other"
         }
         _ => "workers hand packets to each other instead",
     }
 }
 
-fn uring_remedy(source: &io::Error) -> &'static str {
-    match source.raw_os_error() {
-        Some(libc::EPERM) | Some(libc::EACCES) => {
-            "allow it (sysctl kernel.io_uring_disabled=0, the container's seccomp profile) or use --io mmsg"
+/// Lines of the verifier's log that go into an error's text: what is wrong stands at the end.
+const LOG_LINES: usize = 4;
+
+fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+    if last.is_empty() { String::new() } else { format!(" (the verifier: {})", last.join(" | ")) }
+}
+
+/// Why io_uring does not work on a host, as far as the error tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UringFault {
+    /// Forbidden by `kernel.io_uring_disabled`, or by a container's seccomp profile.
+    Forbidden,
+    /// This kernel or sandbox has none.
+    Missing,
+    /// This kernel's lacks what is used of it.
+    TooOld,
+    /// The limit of locked memory is too low.
+    LockedMemory,
+    /// Something else.
+    Other,
+}
+
+impl UringFault {
+    /// What an error of io_uring means.
+    pub fn of(source: &io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(libc::EPERM) | Some(libc::EACCES) => Self::Forbidden,
+            Some(libc::ENOSYS) => Self::Missing,
+            Some(libc::EINVAL) => Self::TooOld,
+            Some(libc::ENOMEM) => Self::LockedMemory,
+            _ => Self::Other,
         }
-        Some(libc::ENOSYS) => "this kernel or sandbox has none; use --io mmsg",
-        Some(libc::EINVAL) => "it needs Linux 6.0 or later; use --io mmsg",
-        Some(libc::ENOMEM) => "raise the locked-memory limit (ulimit -l) or use --io mmsg",
-        _ => "use --io mmsg",
+    }
+
+    /// To be appended to the error.
+    fn cause(self) -> &'static str {
+        match self {
+            Self::Forbidden => "; sysctl kernel.io_uring_disabled or a seccomp profile forbids it",
+            Self::Missing => "; this kernel or sandbox has none",
+            Self::TooOld => "; it needs Linux 6.0 or later",
+            Self::LockedMemory => "; the locked-memory limit (ulimit -l) is too low",
+            Self::Other => "",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_log_the_end_is_told() {
+        let error = |log: &str| IoError::Steering {
+            step: "loading the program",
+            source: io::Error::from_raw_os_error(libc::EACCES),
+            log: log.to_owned(),
+        };
+        let text = error("0: R1=ctx()\n\n1: a\n2: b\n3: (bf) r0 = r5\nR5 !read_ok\n").to_string();
+        assert!(text.contains("(the verifier: 1: a | 2: b | 3: (bf) r0 = r5 | R5 !read_ok)"), "{text}");
+        assert!(!text.contains("CAP_BPF"), "{text}");
+        let forbidden = error("").to_string();
+        assert!(forbidden.contains("grant CAP_BPF") && !forbidden.contains("verifier"), "{forbidden}");
     }
 }

@@ -11,7 +11,7 @@ use super::socket::set_option;
 /// The longest busy poll that makes sense, microseconds: after it a timer would have been as good.
 const MAX_BUSY_POLL: u32 = 10_000;
 
-/// `sqpoll,zero-copy,busy-poll=50`: the options of `--io-options`. What the backend does not have is an error at start.
+/// Options of an I/O backend; as text `sqpoll,zero-copy,busy-poll=50`. What the backend does not have is an error at start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IoExtras {
     /// io_uring only: a thread of the kernel takes the submissions (`IORING_SETUP_SQPOLL`). It needs a core.

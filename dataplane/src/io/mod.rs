@@ -37,6 +37,7 @@ use std::time::Duration;
 
 mod address;
 mod affinity;
+mod bpf;
 mod error;
 mod eventfd;
 mod extras;
@@ -55,7 +56,7 @@ mod uring;
 pub use crate::datagram::{MAX_DATAGRAM, PacketSink, Path};
 
 pub use affinity::{allowed_cores, pin_to_core};
-pub use error::IoError;
+pub use error::{IoError, UringFault};
 pub use eventfd::EventFd;
 pub use extras::{IoExtras, UnknownExtra};
 pub use mmsg::{Mmsg, MmsgTx};

@@ -158,6 +158,20 @@ impl Outbox {
         }
     }
 
+    /// Everything that a request may point at.
+    #[cfg(test)]
+    pub(super) fn header_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (i, name) in self.names.iter().enumerate() {
+            let (header, part) = (&self.headers[i].msg_hdr, &self.iovecs[i]);
+            bytes.extend(name.0);
+            let lengths = [header.msg_namelen as usize, header.msg_iovlen, header.msg_controllen];
+            let numbers = [header.msg_iov as usize, part.iov_base as usize, part.iov_len].into_iter().chain(lengths);
+            bytes.extend(numbers.flat_map(usize::to_ne_bytes));
+        }
+        bytes
+    }
+
     /// Frees all slots; every message must be done.
     pub(super) fn clear(&mut self) {
         self.plan.clear();

@@ -20,7 +20,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// As in `--io`.
+    /// `uring` or `mmsg`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Uring => "uring",
@@ -51,10 +51,10 @@ const MARGIN: f64 = 1.05;
 pub fn probe(choice: IoChoice) -> Result<Probed, IoError> {
     let chosen = |backend, reason: String| Ok(Probed { backend, reason });
     match choice {
-        IoChoice::Mmsg => chosen(Backend::Mmsg, "chosen by --io mmsg".into()),
+        IoChoice::Mmsg => chosen(Backend::Mmsg, "asked for".into()),
         IoChoice::Uring => {
             try_uring()?;
-            chosen(Backend::Uring, "chosen by --io uring, works on this host".into())
+            chosen(Backend::Uring, "asked for, works on this host".into())
         }
         IoChoice::Auto => {
             if let Err(error) = try_uring() {
@@ -177,7 +177,7 @@ mod tests {
             assert_eq!(probed.backend, Backend::Mmsg);
             assert!(probed.reason.contains("io_uring") && probed.reason.contains("seccomp"), "{}", probed.reason);
             let error = probe(IoChoice::Uring).unwrap_err().to_string();
-            assert!(error.contains("creating a ring") && error.contains("--io mmsg"), "{error}");
+            assert!(error.contains("creating a ring") && error.contains("seccomp"), "{error}");
         })
         .join()
         .unwrap();

@@ -5,75 +5,64 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
+use super::bpf::{Instruction, LoadError, Map, MapKind, load};
 use super::socket::set_option;
 use super::{IoError, Path};
 
-// Commands of bpf(2).
-const MAP_CREATE: libc::c_int = 0;
-const MAP_LOOKUP: libc::c_int = 1;
-const MAP_UPDATE: libc::c_int = 2;
-const MAP_DELETE: libc::c_int = 3;
-const PROG_LOAD: libc::c_int = 5;
-
-const MAP_TYPE_HASH: u32 = 1;
-const MAP_TYPE_REUSEPORT_SOCKARRAY: u32 = 20;
-const NO_PREALLOC: u32 = 1;
-const PROG_TYPE_SK_REUSEPORT: u32 = 21;
 const SO_ATTACH_REUSEPORT_EBPF: libc::c_int = 52;
 
 /// Sender's address (IPv4 in the first four bytes), its port in network order, index of the local socket, zeros.
 type Key = [u8; 24];
+/// From a sender to the index of its worker.
+type Senders = Map<Key, u32>;
+/// From the index of a worker to the descriptor of its socket.
+type Group = Map<u32, u64>;
 
 /// Where senders are steered to. Clones share the map.
 #[derive(Debug, Clone)]
-pub struct Steering(Arc<OwnedFd>);
+pub struct Steering(Arc<Senders>);
 
 impl Steering {
     /// Puts the program on every local address. `sockets` holds each worker's sockets, in the order of their local
     /// addresses; `paths` bounds the map. An error when the kernel or the process's privileges do not allow it.
     pub fn attach(sockets: &[Vec<UdpSocket>], paths: usize) -> Result<Self, IoError> {
-        let failed = |step| move |source| IoError::Steering { step, source };
+        let failed = |step| move |source| IoError::Steering { step, source, log: String::new() };
         let max_entries = u32::try_from(paths).unwrap_or(u32::MAX);
-        let map = create_map(MAP_TYPE_HASH, size_of::<Key>() as u32, 4, max_entries, NO_PREALLOC)
-            .map_err(failed("creating the map of senders"))?;
+        let senders = Senders::new(MapKind::Hash, max_entries).map_err(failed("creating the map of senders"))?;
         let addresses = sockets.first().map_or(0, Vec::len);
         for local in 0..addresses {
             let workers: Vec<&UdpSocket> = sockets.iter().filter_map(|set| set.get(local)).collect();
-            let group = create_map(MAP_TYPE_REUSEPORT_SOCKARRAY, 4, 8, workers.len() as u32, 0)
-                .map_err(failed("creating the map of sockets"))?;
+            let group =
+                Group::new(MapKind::Sockets, workers.len() as u32).map_err(failed("creating the map of sockets"))?;
             for (worker, socket) in workers.iter().enumerate() {
-                let (key, fd) = ((worker as u32).to_ne_bytes(), u64::from(socket.as_raw_fd().unsigned_abs()));
-                update(&group, &key, &fd.to_ne_bytes()).map_err(failed("naming a worker's socket"))?;
+                let fd = u64::from(socket.as_raw_fd().unsigned_abs());
+                group.set(&(worker as u32), &fd).map_err(failed("naming a worker's socket"))?;
             }
             let Some(first) = workers.first() else { continue };
             let ipv6 = first.local_addr().map_err(failed("getsockname"))?.is_ipv6();
-            let program = load(&program(&map, &group, local as u16, ipv6)).map_err(failed("loading the program"))?;
+            let refused = |LoadError { source, log }| IoError::Steering { step: "loading the program", source, log };
+            let program = load(&program(&senders, &group, local as u16, ipv6)).map_err(refused)?;
             // The kernel keeps the program, and through it the maps, as long as the sockets live.
             set_option(first, libc::SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, program.as_raw_fd())
                 .map_err(failed("attaching the program"))?;
         }
-        Ok(Self(Arc::new(map)))
+        Ok(Self(Arc::new(senders)))
     }
 
     /// Steers a path to a worker from now on, whoever had it before.
     pub fn claim(&self, path: &Path, worker: usize) -> io::Result<()> {
-        update(&self.0, &key(path), &(worker as u32).to_ne_bytes())
+        self.0.set(&key(path), &(worker as u32))
     }
 
     /// Ends the steering of a path, if it still leads to this worker.
     pub fn release(&self, path: &Path, worker: usize) {
         let key = key(path);
-        let mut owner = [0; 4];
-        let mut attr = Element::new(&self.0, &key, owner.as_mut_ptr());
-        // SAFETY: key and owner have the sizes that the map was made with, and outlive the call.
-        if unsafe { bpf(MAP_LOOKUP, &mut attr) }.is_ok() && u32::from_ne_bytes(owner) as usize == worker {
-            let mut attr = Element::new(&self.0, &key, std::ptr::null_mut());
+        if self.0.get(&key).is_ok_and(|owner| owner as usize == worker) {
             // An entry that is gone already is as good.
-            // SAFETY: as above; deleting reads the key only.
-            let _ = unsafe { bpf(MAP_DELETE, &mut attr) };
+            let _ = self.0.remove(&key);
         }
     }
 }
@@ -87,17 +76,6 @@ fn key(path: &Path) -> Key {
     key[16..18].copy_from_slice(&path.remote.port().to_be_bytes());
     key[18..20].copy_from_slice(&u16::from(path.local).to_ne_bytes());
     key
-}
-
-/// `struct bpf_insn`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-struct Instruction {
-    code: u8,
-    /// Destination register in the low half, source in the high one.
-    registers: u8,
-    offset: i16,
-    immediate: i32,
 }
 
 /// The few instructions that the program is made of.
@@ -156,7 +134,7 @@ mod assembly {
 
 /// Looks the sender up, and selects the socket of the worker found. Always passes: without a selection the kernel's own
 /// hash decides.
-fn program(senders: &OwnedFd, group: &OwnedFd, local: u16, ipv6: bool) -> Vec<Instruction> {
+fn program(senders: &Senders, group: &Group, local: u16, ipv6: bool) -> Vec<Instruction> {
     use assembly::*;
     const CONTEXT: u8 = 6;
     /// The key on the stack, its fields, and the worker's number.
@@ -194,80 +172,6 @@ fn program(senders: &OwnedFd, group: &OwnedFd, local: u16, ipv6: bool) -> Vec<In
     }
     code.extend([set(0, PASS), end()]);
     code
-}
-
-fn create_map(kind: u32, key: u32, value: u32, entries: u32, flags: u32) -> io::Result<OwnedFd> {
-    #[repr(C)]
-    struct Create {
-        kind: u32,
-        key_size: u32,
-        value_size: u32,
-        max_entries: u32,
-        flags: u32,
-    }
-    let mut attr = Create { kind, key_size: key, value_size: value, max_entries: entries, flags };
-    // SAFETY: plain numbers.
-    let fd = unsafe { bpf(MAP_CREATE, &mut attr) }?;
-    // SAFETY: the kernel has just given it to us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// What the commands on one entry of a map take.
-#[repr(C)]
-struct Element {
-    map: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-
-impl Element {
-    fn new(map: &OwnedFd, key: &[u8], value: *mut u8) -> Self {
-        Self { map: map.as_raw_fd().unsigned_abs(), key: key.as_ptr() as u64, value: value as u64, flags: 0 }
-    }
-}
-
-fn update(map: &OwnedFd, key: &[u8], value: &[u8]) -> io::Result<()> {
-    let mut attr = Element::new(map, key, value.as_ptr().cast_mut());
-    // SAFETY: key and value have the sizes that the map was made with; the kernel reads them during the call.
-    unsafe { bpf(MAP_UPDATE, &mut attr) }.map(drop)
-}
-
-fn load(code: &[Instruction]) -> io::Result<OwnedFd> {
-    #[repr(C)]
-    struct Load {
-        kind: u32,
-        instructions: u32,
-        code: u64,
-        license: u64,
-        log_level: u32,
-        log_size: u32,
-        log: u64,
-    }
-    let license = c"Apache-2.0";
-    let mut attr = Load {
-        kind: PROG_TYPE_SK_REUSEPORT,
-        instructions: code.len() as u32,
-        code: code.as_ptr() as u64,
-        license: license.as_ptr() as u64,
-        log_level: 0,
-        log_size: 0,
-        log: 0,
-    };
-    // SAFETY: code and licence outlive the call; the kernel verifies the program.
-    let fd = unsafe { bpf(PROG_LOAD, &mut attr) }?;
-    // SAFETY: the kernel has just given it to us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// One call of bpf(2); the result is a descriptor where the command makes one.
-///
-/// # Safety
-/// `attr` must be what the command takes, and pointers in it must be valid for it.
-unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_int> {
-    // SAFETY: the caller's promise; the size says how much of `attr` the kernel may read.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
 }
 
 #[cfg(test)]

@@ -80,6 +80,8 @@ pub struct UringTx {
     sqpoll: bool,
     /// Error of a receive that makes no sense to repeat.
     failure: Option<i32>,
+    /// Error after which the kernel may still read headers: nothing is sent any more, so that none is written again.
+    broken: Option<i32>,
     stats: Arc<WorkerStats>,
 }
 
@@ -144,6 +146,7 @@ impl Uring {
                 zero_copy: limits.extras.zero_copy,
                 sqpoll: limits.extras.sqpoll,
                 failure: None,
+                broken: None,
                 stats: stats.clone(),
                 sockets,
             },
@@ -183,39 +186,9 @@ impl PacketIo for Uring {
     type Tx = UringTx;
 
     fn receive(&mut self, timeout: Duration) -> io::Result<usize> {
-        let inner = &mut *self.inner;
-        let timeout = timeout.min(Duration::from_secs(86_400));
-        inner.forget_batch();
-        inner.tx.reap();
-        // Requests end for want of buffers; now there are some. They are armed even if there is no need to wait.
-        inner.tx.arm()?;
-        let mut deadline = None;
-        while inner.tx.received.is_empty() && !inner.tx.woken && inner.tx.failure.is_none() {
-            let left = match deadline {
-                None if timeout.is_zero() => Duration::ZERO,
-                None => {
-                    deadline = Instant::now().checked_add(timeout);
-                    timeout
-                }
-                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
-            };
-            inner.tx.wait(left)?;
-            if left.is_zero() {
-                break;
-            }
-            if inner.tx.received.is_empty() {
-                inner.tx.arm()?;
-            }
-        }
-        inner.tx.submit()?;
-        if std::mem::take(&mut inner.tx.woken) {
-            inner.wake.drain();
-        }
-        if let Some(error) = inner.tx.failure.take() {
-            return Err(io::Error::from_raw_os_error(error));
-        }
-        inner.take_received();
-        Ok(inner.rx.len())
+        self.inner.tx.usable()?;
+        let received = self.inner.receive(timeout);
+        received.map_err(|error| self.inner.tx.broken_by(error))
     }
 
     fn parts(&mut self) -> (&mut RxBatch, &mut UringTx) {
@@ -229,6 +202,42 @@ impl PacketIo for Uring {
 }
 
 impl Inner {
+    /// See [`PacketIo::receive`].
+    fn receive(&mut self, timeout: Duration) -> io::Result<usize> {
+        let timeout = timeout.min(Duration::from_secs(86_400));
+        self.forget_batch();
+        self.tx.reap();
+        // Requests end for want of buffers; now there are some. They are armed even if there is no need to wait.
+        self.tx.arm()?;
+        let mut deadline = None;
+        while self.tx.received.is_empty() && !self.tx.woken && self.tx.failure.is_none() {
+            let left = match deadline {
+                None if timeout.is_zero() => Duration::ZERO,
+                None => {
+                    deadline = Instant::now().checked_add(timeout);
+                    timeout
+                }
+                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+            };
+            self.tx.wait(left)?;
+            if left.is_zero() {
+                break;
+            }
+            if self.tx.received.is_empty() {
+                self.tx.arm()?;
+            }
+        }
+        self.tx.submit()?;
+        if std::mem::take(&mut self.tx.woken) {
+            self.wake.drain();
+        }
+        if let Some(error) = self.tx.failure.take() {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        self.take_received();
+        Ok(self.rx.len())
+    }
+
     fn forget_batch(&mut self) {
         self.rx.clear();
         if !self.in_batch.is_empty() {
@@ -263,6 +272,7 @@ impl Inner {
 
 impl PacketSink for UringTx {
     fn slot(&mut self) -> Option<&mut [u8]> {
+        self.usable().ok()?;
         if self.outbox.is_full() {
             self.flush().ok()?;
         }
@@ -276,9 +286,31 @@ impl PacketSink for UringTx {
 
 impl Flush for UringTx {
     fn flush(&mut self) -> io::Result<()> {
+        self.usable()?;
         if self.outbox.is_empty() {
             return Ok(());
         }
+        // Headers and slots are the kernel's until every message is done: then, and only then, they are written again.
+        self.send_all().map_err(|error| self.broken_by(error))?;
+        self.outbox.clear();
+        Ok(())
+    }
+}
+
+impl UringTx {
+    /// Whether nothing has gone wrong so far that leaves memory with the kernel.
+    fn usable(&self) -> io::Result<()> {
+        self.broken.map_or(Ok(()), |error| Err(io::Error::from_raw_os_error(error)))
+    }
+
+    /// Sends nothing any more, for this reason.
+    fn broken_by(&mut self, error: io::Error) -> io::Error {
+        self.broken.get_or_insert(error.raw_os_error().unwrap_or(libc::EIO));
+        error
+    }
+
+    /// Hands what is queued to the kernel and waits until all of it is done. After an error some may not be.
+    fn send_all(&mut self) -> io::Result<()> {
         let messages = self.outbox.prepare();
         let headers = self.outbox.headers();
         for i in 0..messages {
@@ -307,12 +339,9 @@ impl Flush for UringTx {
         while self.outstanding > 0 {
             self.wait(Duration::from_millis(10))?;
         }
-        self.outbox.clear();
         Ok(())
     }
-}
 
-impl UringTx {
     /// Queues a request; makes room by a submission.
     fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
         if self.ring.submission().is_full() {
@@ -320,7 +349,8 @@ impl UringTx {
             self.reap();
         }
         // SAFETY: what requests point at (headers of the outbox, template, buffers) is owned by this backend, does
-        // not move, and stays until they complete: `flush` waits for sends, and `Drop` for the rest.
+        // not move, and stays until they complete. Headers and slots are written again only after `send_all` has seen every
+        // send done; once that failed, `usable` keeps everybody from them. `Drop` waits for all requests, or leaks the memory.
         let pushed = unsafe { self.ring.submission().push(&entry) };
         pushed.map_err(|_| io::Error::from_raw_os_error(libc::EBUSY))
     }
@@ -474,6 +504,69 @@ impl Drop for Uring {
         if self.inner.tx.cancel() {
             // SAFETY: dropped once, here; no request points into its memory any more. Otherwise it is leaked.
             unsafe { ManuallyDrop::drop(&mut self.inner) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::super::{SocketOptions, bind_sockets};
+    use super::*;
+
+    /// Puts something that is no ring in the place of a ring's descriptor: every submission fails from now on.
+    fn break_ring(tx: &UringTx) {
+        let other = std::fs::File::open("/dev/null").unwrap();
+        // SAFETY: takes descriptors, both of them open.
+        assert!(unsafe { libc::dup2(other.as_raw_fd(), tx.ring.as_raw_fd()) } >= 0);
+    }
+
+    fn queue(tx: &mut UringTx, remote: SocketAddr, len: usize) -> bool {
+        let free = tx.slot().is_some();
+        if free {
+            tx.commit(len, Path { local: 0, remote });
+        }
+        free
+    }
+
+    #[test]
+    fn after_a_failed_flush_no_header_is_written_again() {
+        let stats = Arc::new(WorkerStats::default());
+        for extras in ["", "zero-copy", "sqpoll"] {
+            let sockets = bind_sockets(&[[127, 0, 0, 1].into()], 0, &SocketOptions::default()).unwrap();
+            let remote = sockets[0].local_addr().unwrap();
+            let limits = IoLimits { tx_slots: 8, extras: extras.parse().unwrap(), ..IoLimits::default() };
+            let mut uring = match Uring::new(sockets, EventFd::new().unwrap(), limits, stats.clone()) {
+                Ok(uring) => uring,
+                Err(error) => {
+                    eprintln!("skipped: {error}");
+                    continue;
+                }
+            };
+            let (_, tx) = uring.parts();
+            for len in [100, 200, 300] {
+                assert!(queue(tx, remote, len));
+            }
+            break_ring(tx);
+            // The thread of SQPOLL may have slept or not: it is told to wake up only in the first case.
+            let error = match tx.flush() {
+                Err(error) => error,
+                Ok(()) => {
+                    eprintln!("{extras}: the kernel's thread sent it without a system call");
+                    continue;
+                }
+            };
+            let written = tx.outbox.header_bytes();
+            for port in 1..=20 {
+                assert!(!queue(tx, ([127, 0, 0, 2], port).into(), 50), "{extras}: no slot of a broken backend");
+                // Somebody who does not ask for a slot first.
+                tx.commit(60, Path { local: 0, remote: ([127, 0, 0, 3], port).into() });
+                let again = tx.flush().expect_err("the same error as before");
+                assert_eq!(again.raw_os_error(), error.raw_os_error(), "{extras}");
+            }
+            assert!(tx.outbox.header_bytes() == written, "{extras}: the kernel may still read these headers");
+            assert!(uring.receive(Duration::ZERO).is_err(), "{extras}");
         }
     }
 }

@@ -70,49 +70,104 @@ pub const MAX_EXTENSIONS: usize = 12;
 /// Those that are written anew for each receiver: its number or time, the dependency descriptor, the media section.
 const WRITTEN_ANEW: usize = 3;
 
-/// One received extension: where its value lies in the packet, and what it means.
+/// One received extension: what it means, and where its value lies in the packet.
 #[derive(Debug, Clone, Copy)]
-pub struct Received<'a> {
-    /// Its meaning.
-    pub uri: UriId,
+struct Resolved {
+    uri: UriId,
     /// The sender's id for it.
-    pub id: u8,
-    /// Its value.
-    pub data: &'a [u8],
+    id: u8,
+    len: u8,
+    start: u16,
 }
 
-/// The extensions of one packet, resolved once for all receivers.
+/// The extensions of one packet, resolved once for all receivers, apart from the packet's bytes.
 #[derive(Debug, Clone, Copy)]
-pub struct ReceivedExtensions<'a> {
-    list: [Received<'a>; MAX_EXTENSIONS],
+pub struct ExtensionLayout {
+    list: [Resolved; MAX_EXTENSIONS],
     len: usize,
 }
 
-impl<'a> ReceivedExtensions<'a> {
-    /// None at all.
-    pub const NONE: Self = Self { list: [Received { uri: UriId::MID, id: 0, data: &[] }; MAX_EXTENSIONS], len: 0 };
-
+impl ExtensionLayout {
     /// Resolves a packet's extensions by the sender's table; ids that it did not negotiate are left out.
-    pub fn resolve(packet: &Packet<'a>, kind: MediaKind, table: &ExtensionTable) -> Self {
-        let mut all = Self::NONE;
+    #[inline]
+    pub fn resolve(packet: &Packet<'_>, kind: MediaKind, table: &ExtensionTable) -> Self {
+        let nothing = Resolved { uri: UriId::MID, id: 0, len: 0, start: 0 };
+        let mut all = Self { list: [nothing; MAX_EXTENSIONS], len: 0 };
         for e in packet.extensions() {
             if let Some(uri) = table.uri(kind, e.id)
+                && let Some(start) = packet.offset_of(e.data)
                 && let Some(slot) = all.list.get_mut(all.len)
             {
-                *slot = Received { uri, id: e.id, data: e.data };
+                *slot = Resolved { uri, id: e.id, len: e.data.len() as u8, start: start as u16 };
                 all.len += 1;
             }
         }
         all
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Received<'a>> {
+    fn iter(&self) -> impl Iterator<Item = &Resolved> {
         self.list.iter().take(self.len)
     }
 
-    /// The value of an extension.
-    pub fn get(&self, uri: UriId) -> Option<&'a [u8]> {
-        self.iter().find(|e| e.uri == uri).map(|e| e.data)
+    /// The value of an extension; `bytes` are those of the packet.
+    #[inline]
+    pub fn get<'a>(&self, uri: UriId, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        self.iter().find(|e| e.uri == uri).and_then(|e| e.value(bytes))
+    }
+
+    /// What receivers may be given of them; `bytes` are those of the packet.
+    #[inline]
+    pub fn view<'a>(&self, bytes: &'a [u8]) -> ReceivedExtensions<'a> {
+        let mut view = ReceivedExtensions::NONE;
+        for e in self.iter() {
+            let Some(data) = e.value(bytes) else { continue };
+            if e.uri == UriId::DEPENDENCY {
+                view.dependency = view.dependency.or(Some(data));
+            } else if e.uri.passes()
+                && let Some(slot) = view.list.get_mut(view.len)
+            {
+                *slot = Received { uri: e.uri, id: e.id, data };
+                view.len += 1;
+            }
+        }
+        view
+    }
+}
+
+impl Resolved {
+    #[inline]
+    fn value<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let start = usize::from(self.start);
+        bytes.get(start..start + usize::from(self.len))
+    }
+}
+
+/// One extension that passes on.
+#[derive(Debug, Clone, Copy)]
+struct Received<'a> {
+    uri: UriId,
+    /// The sender's id for it.
+    id: u8,
+    data: &'a [u8],
+}
+
+/// What receivers may be given of a packet's extensions, with the values.
+#[derive(Debug, Clone, Copy)]
+pub struct ReceivedExtensions<'a> {
+    list: [Received<'a>; MAX_EXTENSIONS],
+    len: usize,
+    dependency: Option<&'a [u8]>,
+}
+
+impl<'a> ReceivedExtensions<'a> {
+    /// None at all.
+    pub const NONE: Self =
+        Self { list: [Received { uri: UriId::MID, id: 0, data: &[] }; MAX_EXTENSIONS], len: 0, dependency: None };
+
+    /// The dependency descriptor, which does not pass on as it is.
+    #[inline]
+    pub fn dependency(&self) -> Option<&'a [u8]> {
+        self.dependency
     }
 }
 
@@ -132,7 +187,7 @@ impl<'a> OutgoingExtensions<'a> {
         translate: bool,
     ) -> Self {
         let mut out = Self { list: [Extension { id: 0, data: &[] }; MAX_EXTENSIONS + WRITTEN_ANEW], len: 0 };
-        for e in received.iter().filter(|e| e.uri.passes()) {
+        for e in received.list.iter().take(received.len) {
             let id = if translate { receiver.id(kind, e.uri) } else { Some(e.id) };
             if let Some(id) = id {
                 out.push(id, e.data);

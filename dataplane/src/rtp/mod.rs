@@ -17,7 +17,7 @@ pub mod vp9;
 
 pub use extension::{Extension, Extensions};
 pub use header::HeaderFields;
-pub use packet::Packet;
+pub use packet::{Layout, Packet};
 
 /// Why bytes are not the RTP thing that they should be, or why one could not be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -8,28 +8,75 @@ use super::{RtpError, u16_at, u32_at};
 /// Bytes of the fixed header.
 pub const FIXED_HEADER_LEN: usize = 12;
 
-/// One RTP packet whose lengths have been checked.
-#[derive(Debug, Clone, Copy)]
-pub struct Packet<'a> {
-    data: &'a [u8],
+/// Where the parts of a packet lie, apart from its bytes: what is parsed once need not be parsed again, wherever the bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
     /// Profile and range of the extension block's body.
     extension: Option<(u16, usize, usize)>,
     header_len: usize,
     padding_len: u8,
 }
 
+impl Layout {
+    /// Bytes of fixed header, contributing sources and header extensions.
+    #[inline]
+    pub fn header_len(self) -> usize {
+        self.header_len
+    }
+
+    /// The same of a packet whose padding was cut.
+    #[must_use]
+    pub fn without_padding(self) -> Self {
+        Self { padding_len: 0, ..self }
+    }
+}
+
+/// One RTP packet whose lengths have been checked.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet<'a> {
+    data: &'a [u8],
+    layout: Layout,
+}
+
 impl<'a> Packet<'a> {
     /// Checks a plaintext packet, padding included.
     pub fn parse(data: &'a [u8]) -> Result<Self, RtpError> {
-        let mut packet = Self::parse_sealed(data)?;
+        let sealed = Self::parse_sealed(data)?;
+        Self::opened(data, sealed.layout)
+    }
+
+    /// Checks the plaintext of a packet whose header was checked while it was sealed: what is left is the padding.
+    #[inline]
+    pub fn opened(data: &'a [u8], sealed: Layout) -> Result<Self, RtpError> {
+        let mut packet = Self::with_layout(data, sealed).ok_or(RtpError::Truncated("RTP payload"))?;
         if packet.has_padding() {
             let count = data.last().copied().unwrap_or(0);
-            if count == 0 || usize::from(count) > data.len() - packet.header_len {
+            if count == 0 || usize::from(count) > data.len() - packet.layout.header_len {
                 return Err(RtpError::Padding(count));
             }
-            packet.padding_len = count;
+            packet.layout.padding_len = count;
         }
         Ok(packet)
+    }
+
+    /// The bytes of a packet that was parsed before, perhaps elsewhere. `None` when they are too short to be those.
+    #[inline]
+    pub fn with_layout(data: &'a [u8], layout: Layout) -> Option<Self> {
+        let whole = data.len() >= layout.header_len + usize::from(layout.padding_len);
+        (whole && data.len() >= FIXED_HEADER_LEN).then_some(Self { data, layout })
+    }
+
+    /// Where its parts lie.
+    #[inline]
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Where a part of it lies, such as an extension's value.
+    #[inline]
+    pub fn offset_of(&self, part: &[u8]) -> Option<usize> {
+        let offset = part.as_ptr().addr().checked_sub(self.data.as_ptr().addr())?;
+        (offset + part.len() <= self.data.len()).then_some(offset)
     }
 
     /// Checks the header of a packet that is still encrypted: padding is not read, the payload is all the rest,
@@ -58,7 +105,7 @@ impl<'a> Packet<'a> {
             extension = Some((profile, start, end));
             header_len = end;
         }
-        Ok(Self { data, extension, header_len, padding_len: 0 })
+        Ok(Self { data, layout: Layout { extension, header_len, padding_len: 0 } })
     }
 
     /// The whole packet.
@@ -112,7 +159,7 @@ impl<'a> Packet<'a> {
     /// The header extensions, one- or two-byte form; empty when there are none or their profile is another.
     #[inline]
     pub fn extensions(&self) -> Extensions<'a> {
-        match self.extension {
+        match self.layout.extension {
             Some((profile, start, end)) => Extensions::new(profile, &self.data[start..end]),
             None => Extensions::new(0, &[]),
         }
@@ -126,19 +173,19 @@ impl<'a> Packet<'a> {
     /// Bytes of fixed header, contributing sources and header extensions.
     #[inline]
     pub fn header_len(&self) -> usize {
-        self.header_len
+        self.layout.header_len
     }
 
     /// Bytes of padding at the end, the count byte included.
     #[inline]
     pub fn padding_len(&self) -> usize {
-        usize::from(self.padding_len)
+        usize::from(self.layout.padding_len)
     }
 
     /// Where the payload lies, without padding.
     #[inline]
     pub fn payload_range(&self) -> Range<usize> {
-        self.header_len..self.data.len() - self.padding_len()
+        self.layout.header_len..self.data.len() - self.padding_len()
     }
 
     /// The payload, without padding.

@@ -6,7 +6,7 @@ use super::Actor;
 use crate::bridge::BridgeError;
 use crate::bridge::addresses::Change;
 use crate::bridge::discovery::ASKING_WORKER;
-use crate::config::host;
+use crate::host;
 
 impl Actor {
     /// Looks at the host now and then; an error when only a new start helps.

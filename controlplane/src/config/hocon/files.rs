@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Include, Included, MAX_FILE, MAX_FILES, Source, Value, read};
+use super::include::{Include, Included, Source};
+use super::limits::{MAX_FILE, MAX_FILES};
+use super::read::read;
+use super::value::Value;
 
 /// Reads a file; the error says why it cannot be used, and never holds a value.
 pub fn load(path: &Path) -> Result<Value, String> {

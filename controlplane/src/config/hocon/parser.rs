@@ -1,8 +1,10 @@
 //! Text to tree.
 
+use super::error::HoconError;
+use super::include::{Include, Included, Source};
+use super::limits::{MAX_DEPTH, MAX_INCLUDE_DEPTH};
 use super::syntax::Cursor;
 use super::tree::{Node, Object, Path, Substitution};
-use super::{HoconError, Include, Included, MAX_DEPTH, MAX_INCLUDE_DEPTH, Source};
 
 type Includer<'a> = &'a mut dyn FnMut(&Include) -> Result<Option<Included>, String>;
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::error::HoconError;
+use super::limits::{MAX_DEPTH, MAX_TEXT, MAX_VALUES};
 use super::tree::{Node, Object, Path, Substitution};
-use super::{HoconError, MAX_DEPTH, MAX_TEXT, MAX_VALUES, Value};
+use super::value::Value;
 
 /// Values that are in the making at the same time, each because of the one before.
 const MAX_MAKING: usize = 2 * MAX_DEPTH;

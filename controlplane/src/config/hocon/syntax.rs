@@ -1,6 +1,6 @@
 //! The characters of HOCON: white space, comments, quoted and unquoted texts.
 
-use super::HoconError;
+use super::error::HoconError;
 
 /// Reads a text from the front, character by character.
 #[derive(Clone)]

@@ -4,17 +4,19 @@ mod ssrcs;
 
 use std::time::Instant;
 
-use crate::conference::context::Env;
-use crate::conference::members::Conference;
-use crate::conference::source::Source;
+use super::context::Env;
+use super::members::Conference;
+use super::source::Source;
 use crate::congestion::allocation::{self, Candidate};
 use crate::congestion::division::{Want, divide};
 use crate::congestion::ladder::Ladder;
 use crate::congestion::layer::{LayerId, Layers};
+use crate::ids::{ParticipantId, SourceId};
 use crate::limits::MAX_BITRATE;
 use crate::media::{Encoding, MediaKind, ReceiverConstraints};
 use crate::messages::Event;
 use crate::peers::Note;
+use crate::slab::{Key, Slab};
 use crate::stats::Counter;
 
 /// What sources offer, looked up once for all receivers of one run.
@@ -24,11 +26,11 @@ struct Offers {
 }
 
 impl Offers {
-    fn of(&mut self, place: usize, source: &Source, now: Instant) -> &Layers {
-        if self.layers.len() <= place {
-            self.layers.resize_with(place + 1, || None);
+    fn of(&mut self, id: SourceId, source: &Source, now: Instant) -> &Layers {
+        if self.layers.len() <= id.number() {
+            self.layers.resize_with(id.number() + 1, || None);
         }
-        self.layers[place].get_or_insert_with(|| {
+        self.layers[id.number()].get_or_insert_with(|| {
             let mut layers = Box::<Layers>::default();
             source.layers(now, &mut layers);
             layers
@@ -36,26 +38,31 @@ impl Offers {
     }
 }
 
-/// How much of the source at a place a receiver may want: pixels, -1 unlimited, 0 nothing.
-type Limits = Vec<(usize, i32)>;
+/// How much of a source a receiver may want: pixels, -1 unlimited, 0 nothing.
+type Limits = Vec<(SourceId, i32)>;
 
-/// The sources of others in the order of last-n, with their places; and of each how much a receiver may want by its
-/// constraints.
-pub fn offered<'a>(
-    sources: &'a [Option<Box<Source>>],
-    order: &[usize],
-    receiver: usize,
+/// A source of another participant, and how much of it a receiver may want by its constraints: pixels, -1 unlimited, 0
+/// nothing.
+#[derive(Clone, Copy)]
+struct Offered<'a> {
+    id: SourceId,
+    source: &'a Source,
+    limit: i32,
+}
+
+/// The sources of others in the order of last-n.
+fn offered<'a>(
+    sources: &'a Slab<SourceId, Source>,
+    order: &[SourceId],
+    receiver: ParticipantId,
     constraints: &ReceiverConstraints,
-) -> (Vec<(usize, &'a Source)>, Vec<i32>) {
-    let offered: Vec<(usize, &Source)> = order
-        .iter()
-        .filter_map(|place| Some((*place, sources.get(*place)?.as_deref()?)))
-        .filter(|(_, source)| source.owner != receiver)
-        .collect();
+) -> Vec<Offered<'a>> {
+    let others = order.iter().filter_map(|id| Some((*id, sources.get(*id)?)));
+    let others: Vec<_> = others.filter(|(_, source)| source.owner() != receiver).collect();
     let candidates: Vec<Candidate<'_>> =
-        offered.iter().map(|(_, source)| Candidate { name: &source.name, video_type: source.video_type }).collect();
+        others.iter().map(|(_, source)| Candidate { name: source.name(), video_type: source.video_type() }).collect();
     let limits = allocation::limits(&candidates, constraints);
-    (offered, limits)
+    others.into_iter().zip(limits).map(|((id, source), limit)| Offered { id, source, limit }).collect()
 }
 
 impl Conference {
@@ -64,15 +71,17 @@ impl Conference {
         env.stats.count(Counter::Allocations);
         self.rerank(env);
         let order = self.last_n_order();
-        self.slots_settle = None;
-        let mut demands: Vec<Option<i32>> = vec![None; self.sources.len()];
+        self.schedule.forget_settling();
+        let mut demands: Vec<Option<i32>> = vec![None; self.sources.bound()];
         let mut offers = Offers::default();
-        for receiver in 0..self.endpoints.len() {
+        for receiver in self.participants.keys() {
             self.map_video(env, receiver, &order);
             // Before it hears that any of it is forwarded.
-            self.announce_mappings(env, receiver);
+            if self.announce_mappings(env, receiver) {
+                self.schedule.wake_participant(receiver, env.now);
+            }
             for (source, limit) in self.allocate_for(env, receiver, &order, &mut offers) {
-                if let Some(demand) = demands.get_mut(source) {
+                if let Some(demand) = demands.get_mut(source.number()) {
                     *demand = Some(allocation::larger(demand.unwrap_or(0), limit));
                 }
             }
@@ -83,72 +92,83 @@ impl Conference {
     /// Puts the encodings of every source into the order of what they carry.
     fn rerank(&mut self, env: &mut Env<'_>) {
         debug_assert!(env.batch.is_empty(), "what waits there goes by the old places");
-        for place in 0..self.sources.len() {
-            let Some(source) = self.sources.get_mut(place).and_then(Option::as_deref_mut) else { continue };
-            let (owner, again) = (source.owner, source.rank_at(env.now));
+        for id in self.sources.keys() {
+            let Some(source) = self.sources.get_mut(id) else { continue };
+            let (owner, again) = (source.owner(), source.rank_at(env.now));
             if source.rerank(env.now) {
                 env.stats.count(Counter::EncodingsReranked);
-                self.rebuild_inputs(owner);
+                self.rebuild_streams(owner);
             }
             if let Some(at) = again {
-                self.touch_at(at);
+                self.schedule.touch(at);
             }
         }
     }
 
-    /// The same for the receivers whose path changed. What they want stays the same, so no sender needs to know.
-    pub fn reallocate(&mut self, env: &mut Env<'_>) {
+    /// The same for those of some receivers whose path changed. What they want stays the same, so no sender needs to know.
+    pub fn reallocate(&mut self, env: &mut Env<'_>, receivers: &[ParticipantId]) {
+        if !env.config.congestion_control {
+            return;
+        }
         let (mut order, mut offers) = (None, Offers::default());
-        for receiver in 0..self.endpoints.len() {
-            let endpoint = self.endpoints.get(receiver).and_then(Option::as_deref);
-            let Some(downlink) = endpoint.and_then(|e| e.downlink.as_deref()) else { continue };
-            if env.config.congestion_control && downlink.needs_allocation(env.micros()) {
+        for receiver in receivers {
+            let participant = self.participants.get(*receiver);
+            let Some(downlink) = participant.and_then(|p| p.receiver.downlink.as_deref()) else { continue };
+            if downlink.needs_allocation(env.micros()) {
                 let order = order.get_or_insert_with(|| self.last_n_order());
-                self.allocate_for(env, receiver, order, &mut offers);
+                self.allocate_for(env, *receiver, order, &mut offers);
             }
         }
     }
 
     /// Grants one receiver its layers; returns what it may want, whatever its path carries.
-    fn allocate_for(&mut self, env: &mut Env<'_>, receiver: usize, order: &[usize], offers: &mut Offers) -> Limits {
+    fn allocate_for(
+        &mut self,
+        env: &mut Env<'_>,
+        id: ParticipantId,
+        order: &[SourceId],
+        offers: &mut Offers,
+    ) -> Limits {
         let now = env.micros();
-        let endpoint = self.endpoints.get_mut(receiver).and_then(Option::as_deref_mut);
-        let Some(endpoint) = endpoint.filter(|e| e.home.is_none()) else { return Vec::new() };
-        let constraints = &endpoint.constraints;
-        let (offered, mut limits) = offered(&self.sources, order, receiver, constraints);
-        let slots = endpoint.ssrc_slots.as_deref();
-        for ((place, _), limit) in offered.iter().zip(&mut limits) {
-            if slots.is_some_and(|slots| slots.kind(MediaKind::Video).ssrcs(*place).is_none()) {
-                *limit = 0;
+        let Some(participant) = self.participants.get_mut(id).filter(|p| p.is_local()) else { return Vec::new() };
+        let receiver = &mut participant.receiver;
+        let constraints = &receiver.constraints;
+        let mut offered = offered(&self.sources, order, id, constraints);
+        if let Some(slots) = receiver.ssrc_slots.as_deref() {
+            for offered in &mut offered {
+                if slots.kind(MediaKind::Video).ssrcs(offered.id).is_none() {
+                    offered.limit = 0;
+                }
             }
         }
         let mut targets: Vec<Option<LayerId>> = vec![None; offered.len()];
-        // Place in `offered`, and the want.
+        // Position in `offered`, and the want.
         let mut wants: Vec<(usize, Want)> = Vec::with_capacity(offered.len());
-        for (place, ((index, source), limit)) in offered.iter().zip(&limits).enumerate() {
-            let layers = offers.of(*index, source, env.now);
-            let frame_rate = constraints.of(&source.name).max_frame_rate;
-            let ladder = Ladder::of(layers, source.video_type, *limit, frame_rate);
+        for (at, (offered, target)) in offered.iter().zip(&mut targets).enumerate() {
+            let Offered { id: source_id, source, limit } = *offered;
+            let layers = offers.of(source_id, source, env.now);
+            let frame_rate = constraints.of(source.name()).max_frame_rate;
+            let ladder = Ladder::of(layers, source.video_type(), limit, frame_rate);
             // Of a source of which nothing was seen, whatever comes first tells.
-            targets[place] = allocation::target(*limit, source.encodings.iter().map(|e| e.height()));
+            *target = allocation::target(limit, source.encodings().iter().map(|e| e.height()));
             if ladder.steps().is_empty() {
                 continue;
             }
-            let before = source.subscription(receiver).and_then(|subscription| subscription.target);
-            let on_stage = constraints.on_stage.contains(&source.name);
-            wants.push((place, Want { ladder, on_stage, before }));
+            let before = source.subscription(id).and_then(|subscription| subscription.target());
+            let on_stage = constraints.on_stage.iter().any(|name| name == source.name());
+            wants.push((at, Want { ladder, on_stage, before }));
         }
-        wants.sort_by_cached_key(|(place, want)| {
-            let rank = offered.get(*place).map(|(_, source)| constraints.rank(&source.name, source.video_type));
-            (!want.on_stage, rank, *place)
+        wants.sort_by_cached_key(|(at, want)| {
+            let rank = offered.get(*at).map(|o| constraints.rank(o.source.name(), o.source.video_type()));
+            (!want.on_stage, rank, *at)
         });
-        let (places, wants): (Vec<usize>, Vec<Want>) = wants.into_iter().unzip();
-        let known = endpoint.downlink.as_deref().filter(|_| env.config.congestion_control);
+        let (positions, wants): (Vec<usize>, Vec<Want>) = wants.into_iter().unzip();
+        let known = receiver.downlink.as_deref().filter(|_| env.config.congestion_control);
         let assumed = constraints.assumed_bandwidth.map(|assumed| assumed.min(MAX_BITRATE));
         let available = assumed.or_else(|| known.and_then(|d| d.available(now)));
         let division = divide(&wants, available);
-        for (place, granted) in places.iter().zip(&division.granted) {
-            if let Some(target) = targets.get_mut(*place) {
+        for (at, granted) in positions.iter().zip(&division.granted) {
+            if let Some(target) = targets.get_mut(*at) {
                 // Without a limit, an encoding that the sender adds later is welcome at once.
                 let higher = target.map(|t| t.encoding) > granted.map(|g| g.encoding);
                 if available.is_some() || !higher {
@@ -156,98 +176,72 @@ impl Conference {
                 }
             }
         }
-        let (mut paused, mut queued) = (false, false);
-        if let Some(downlink) = endpoint.downlink.as_deref_mut() {
-            let available = downlink.available(now);
-            let suspended = division.granted.iter().filter(|granted| granted.is_none()).count();
-            let suspended = u16::try_from(suspended).unwrap_or(u16::MAX);
-            downlink.allocated(now, available, division.bitrate, division.ideal, suspended);
-            if env.config.congestion_control && constraints.assumed_bandwidth.is_none() {
-                queued = downlink.is_queued();
-                let begins_lower = |(source, target): (&Source, &Option<LayerId>)| {
-                    let current =
-                        source.subscription(receiver).and_then(|subscription| subscription.projection.current());
-                    target.is_some_and(|t| current > Some(t.encoding))
-                };
-                let lower = offered.iter().map(|(_, s)| *s).zip(&targets).any(begins_lower);
-                paused = downlink.pauses(now, division.oversent, lower);
-            } else {
-                downlink.end_pause();
-            }
-        }
-        let forwarded: Vec<String> = offered
+        let lower = offered.iter().zip(&targets).any(|(offered, target)| {
+            let current = offered.source.subscription(id).and_then(|subscription| subscription.current());
+            target.is_some_and(|target| current > Some(target.encoding))
+        });
+        let path = receiver.note_division(now, &division, lower, env.config.congestion_control);
+        let names = offered
             .iter()
             .zip(&targets)
-            .filter(|((_, source), target)| target.is_some() && source.video_type.is_shown())
-            .map(|((_, source), _)| source.name.clone())
-            .collect();
-        if forwarded != endpoint.forwarded {
-            endpoint.forwarded.clone_from(&forwarded);
-            env.emit(Event::ForwardedSources { endpoint: endpoint.id, sources: forwarded });
+            .filter(|(offered, target)| target.is_some() && offered.source.video_type().is_shown())
+            .map(|(offered, _)| offered.source.name());
+        if !names.clone().eq(receiver.forwarded.iter().map(String::as_str)) {
+            let forwarded: Vec<String> = names.map(str::to_owned).collect();
+            receiver.forwarded.clone_from(&forwarded);
+            env.emit(Event::ForwardedSources { endpoint: participant.id, sources: forwarded });
         }
-        let places: Vec<usize> = offered.iter().map(|(i, _)| *i).collect();
-        for (i, target) in places.iter().zip(&targets) {
-            let Some(source) = self.sources.get_mut(*i).and_then(Option::as_deref_mut) else { continue };
-            let told = endpoint.is_told(MediaKind::Video, *i, &source.name);
-            if let Some(subscription) = source.subscription_mut(receiver) {
-                subscription.target = target.filter(|_| !paused && told);
+        let limits: Limits = offered.iter().map(|offered| (offered.id, offered.limit)).collect();
+        for ((source_id, _), target) in limits.iter().zip(&targets) {
+            let Some(source) = self.sources.get_mut(*source_id) else { continue };
+            let told = participant.receiver.is_told(MediaKind::Video, *source_id, source.name());
+            if let Some(subscription) = source.subscription_mut(id) {
+                let target = target.filter(|_| !path.paused && told);
+                subscription.set_target(target);
                 // Over a long queue the old encoding does not go on until the new one begins: that would be late, too.
-                let lower = subscription.target.map(|t| t.encoding) < subscription.projection.current();
-                if subscription.target.is_none() || (queued && lower) {
+                let lower = target.map(|t| t.encoding) < subscription.current();
+                if target.is_none() || (path.queued && lower) {
                     // Here, because a source that nobody wants does not even cross to this worker.
-                    subscription.projection.stop();
+                    subscription.stop();
                 }
             }
         }
-        places.into_iter().zip(limits).collect()
+        limits
     }
 
-    fn announce_demand(&mut self, env: &mut Env<'_>, order: &[usize], demands: &[Option<i32>]) {
-        let mut again = false;
-        for i in order {
-            let Some(source) = self.sources.get_mut(*i).and_then(Option::as_deref_mut) else { continue };
-            let demand = source.merged_demand(demands.get(*i).copied().flatten());
-            // Before the first receiver nothing was said; after the last one left, nobody wants it.
-            let demand = if source.demand.is_some() { Some(demand.unwrap_or(0)) } else { demand };
-            let Some(max_height) = demand.filter(|_| demand != source.demand) else { continue };
-            let Some(owner) = self.endpoints.get(source.owner).and_then(Option::as_deref) else { continue };
+    fn announce_demand(&mut self, env: &mut Env<'_>, order: &[SourceId], demands: &[Option<i32>]) {
+        for id in order {
+            let Some(source) = self.sources.get_mut(*id) else { continue };
+            let here = demands.get(id.number()).copied().flatten();
+            let Some(max_height) = source.demand.news(here) else { continue };
+            let Some(owner) = self.participants.get(source.owner()) else { continue };
             let endpoint = owner.id;
             match (owner.home, source.outgoing()) {
                 (None, _) => {
-                    env.emit(Event::SourceDemand { endpoint, source: source.name.clone(), max_height });
+                    env.emit(Event::SourceDemand { endpoint, source: source.name().to_owned(), max_height });
                 }
                 (Some(home), Some(Encoding { ssrc, .. })) => {
-                    if !env.peers.send_note(home, Note::Demand { endpoint, ssrc, max_height }) {
-                        env.stats.count(Counter::DropCrossingFull);
-                        again = true;
+                    if !env.send_note(home, Note::Demand { endpoint, ssrc, max_height }) {
+                        self.schedule.touch(env.now);
                         continue;
                     }
                 }
                 (Some(_), None) => {}
             }
-            source.demand = demand;
-        }
-        if again {
-            self.touch(env.now);
+            source.demand.told(max_height);
         }
     }
 
     /// Video sources, those of recent speakers first, then in the order of joining.
-    fn last_n_order(&self) -> Vec<usize> {
-        let rank = |owner: usize| {
-            let endpoint = self.endpoints.get(owner).and_then(Option::as_deref);
-            let spoke = endpoint.and_then(|e| self.speaker.recent().iter().position(|r| *r == e.id));
-            (spoke.unwrap_or(usize::MAX), endpoint.map(|e| e.id))
+    fn last_n_order(&self) -> Vec<SourceId> {
+        let rank = |owner: ParticipantId| {
+            let endpoint = self.participants.get(owner).map(|participant| participant.id);
+            let spoke = endpoint.and_then(|id| self.speaker.recent().iter().position(|recent| *recent == id));
+            (spoke.unwrap_or(usize::MAX), endpoint)
         };
-        let mut order: Vec<(_, usize)> = self
-            .sources
-            .iter()
-            .enumerate()
-            .filter_map(|(i, s)| Some((i, s.as_deref()?)))
-            .filter(|(_, s)| s.kind == MediaKind::Video)
-            .map(|(i, s)| (rank(s.owner), i))
-            .collect();
+        let videos = self.sources.iter().filter(|(_, source)| source.kind() == MediaKind::Video);
+        let mut order: Vec<_> = videos.map(|(id, source)| (rank(source.owner()), id)).collect();
         order.sort_unstable();
-        order.into_iter().map(|(_, i)| i).collect()
+        order.into_iter().map(|(_, id)| id).collect()
     }
 }

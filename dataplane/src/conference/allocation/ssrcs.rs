@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use crate::conference::allocation::offered;
+use super::{Offered, offered};
 use crate::conference::context::Env;
 use crate::conference::members::Conference;
-use crate::conference::receiver::ssrc_slots::Need;
+use crate::conference::receiver::ssrc_slots::{Need, Request, SsrcSlots};
 use crate::conference::receiver::subscription::Subscription;
-use crate::conference::timers::earliest;
+use crate::ids::{ParticipantId, SourceId};
 use crate::media::MediaKind;
 use crate::messages::{Event, MappedSource};
 use crate::negotiation::ids::UriId;
@@ -17,62 +17,56 @@ use crate::stats::Counter;
 impl Conference {
     /// Gives slots to the video that a receiver wants, and spare ones to what it may want later, so that its client knows
     /// the SSRCs by then. `order` is the last-n order of the video sources.
-    pub fn map_video(&mut self, env: &mut Env<'_>, receiver: usize, order: &[usize]) {
-        let Some(endpoint) = self.endpoints.get_mut(receiver).and_then(Option::as_deref_mut) else { return };
-        let Some(slots) = endpoint.ssrc_slots.as_deref_mut() else { return };
-        let constraints = &endpoint.constraints;
-        let (offered, limits) = offered(&self.sources, order, receiver, constraints);
-        let mut wishes: Vec<(usize, Need)> = Vec::with_capacity(offered.len());
-        let mut ranked: Vec<_> = offered.iter().zip(&limits).enumerate().collect();
-        ranked.sort_by_cached_key(|(at, ((_, source), limit))| {
-            (**limit == 0, constraints.rank(&source.name, source.video_type), *at)
+    pub fn map_video(&mut self, env: &mut Env<'_>, id: ParticipantId, order: &[SourceId]) {
+        let Some(receiver) = self.participants.get_mut(id).map(|participant| &mut participant.receiver) else { return };
+        let Some(slots) = receiver.ssrc_slots.as_deref_mut() else { return };
+        let constraints = &receiver.constraints;
+        let mut ranked: Vec<(usize, Offered<'_>)> =
+            offered(&self.sources, order, id, constraints).into_iter().enumerate().collect();
+        ranked.sort_by_cached_key(|(at, offered)| {
+            let rank = constraints.rank(offered.source.name(), offered.source.video_type());
+            (offered.limit == 0, rank, *at)
         });
-        for (_, ((place, source), limit)) in ranked {
-            if source.video_type.is_shown() {
-                wishes.push((*place, if *limit == 0 { Need::Spare } else { Need::Urgent }));
-            }
-        }
-        let most = wishes.len().min(slots.kind(MediaKind::Video).limit());
-        wishes.truncate(most);
-        let wanted: Vec<usize> = wishes.iter().map(|(place, _)| *place).collect();
-        for place in &wanted {
-            slots.kind_mut(MediaKind::Video).touch(*place, env.now);
+        let shown = ranked.iter().map(|(_, offered)| offered).filter(|offered| offered.source.video_type().is_shown());
+        let needs: Vec<(SourceId, Need)> = shown
+            .map(|offered| (offered.id, if offered.limit == 0 { Need::Spare } else { Need::Urgent }))
+            .take(slots.kind(MediaKind::Video).limit())
+            .collect();
+        let wanted: Vec<SourceId> = needs.iter().map(|(source, _)| *source).collect();
+        for source in &wanted {
+            slots.kind_mut(MediaKind::Video).touch(*source, env.now);
         }
         let mut short = false;
-        for (place, need) in wishes {
-            let granted = self.give_slot(env, receiver, place, need, |other| wanted.contains(&other));
+        for (source, need) in needs {
+            let granted = self.give_slot(env, id, (source, need), |other| wanted.contains(&other));
             short |= !granted && need == Need::Urgent;
         }
-        let slots = self.endpoint(receiver).and_then(|e| e.ssrc_slots.as_deref());
-        let settles = slots.filter(|_| short).and_then(|slots| slots.kind(MediaKind::Video).settles(env.now));
-        self.slots_settle = earliest(self.slots_settle, settles);
+        if short {
+            let settles = self.ssrc_slots(id).and_then(|slots| slots.kind(MediaKind::Video).settles(env.now));
+            self.schedule.settle(settles);
+        }
     }
 
     /// Gives slots to the audio that waits for one. Those who spoke lately get one at once, and keep it while they send.
-    pub fn map_audio(&mut self, env: &mut Env<'_>, receiver: usize) {
-        let Some(slots) = self.endpoint(receiver).and_then(|e| e.ssrc_slots.as_deref_mut()) else { return };
+    pub fn map_audio(&mut self, env: &mut Env<'_>, id: ParticipantId) {
+        let Some(slots) = self.ssrc_slots(id) else { return };
         let Some(mut waiting) = slots.next_waiting() else { return };
-        let carried: Vec<usize> = slots.kind(MediaKind::Audio).sources().collect();
-        for place in carried {
-            let Some(source) = self.sources.get_mut(place).and_then(Option::as_deref_mut) else { continue };
-            let Some(at) = source.subscription(receiver).and_then(|subscription| subscription.projection.last_at())
-            else {
-                continue;
-            };
-            if let Some(slots) = self.endpoint(receiver).and_then(|e| e.ssrc_slots.as_deref_mut()) {
-                slots.kind_mut(MediaKind::Audio).touch(place, at);
+        let carried: Vec<SourceId> = slots.kind(MediaKind::Audio).sources().collect();
+        for source_id in carried {
+            let subscription = self.sources.get(source_id).and_then(|source| source.subscription(id));
+            if let Some(at) = subscription.and_then(|subscription| subscription.last_at())
+                && let Some(slots) = self.ssrc_slots(id)
+            {
+                slots.kind_mut(MediaKind::Audio).touch(source_id, at);
             }
         }
-        let speaks = |room: &Self, place: usize| {
-            let owner = room.sources.get(place).and_then(Option::as_deref).map(|source| source.owner);
-            let endpoint = owner.and_then(|owner| room.endpoints.get(owner)?.as_deref());
-            endpoint.is_some_and(|endpoint| room.speaker.recent().contains(&endpoint.id))
-        };
-        let speakers: Vec<usize> = (0..self.sources.len()).filter(|place| speaks(self, *place)).collect();
+        let speaks = |owner| self.participants.get(owner).is_some_and(|p| self.speaker.recent().contains(&p.id));
+        let of_speakers = self.sources.iter().filter(|(_, source)| speaks(source.owner()));
+        let speakers: Vec<SourceId> = of_speakers.map(|(source, _)| source).collect();
         loop {
             let need = if speakers.contains(&waiting) { Need::Urgent } else { Need::Wanted };
-            let granted = self.give_slot(env, receiver, waiting, need, |other| speakers.contains(&other));
-            let Some(slots) = self.endpoint(receiver).and_then(|e| e.ssrc_slots.as_deref_mut()) else { return };
+            let granted = self.give_slot(env, id, (waiting, need), |other| speakers.contains(&other));
+            let Some(slots) = self.ssrc_slots(id) else { return };
             if !granted {
                 slots.refuse(env.now);
             }
@@ -83,76 +77,75 @@ impl Conference {
         }
     }
 
+    fn ssrc_slots(&mut self, id: ParticipantId) -> Option<&mut SsrcSlots> {
+        self.participants.get_mut(id)?.receiver.ssrc_slots.as_deref_mut()
+    }
+
     /// Gives a source a slot, if it has none; false when there is none for it.
     fn give_slot(
         &mut self,
         env: &Env<'_>,
-        receiver: usize,
-        place: usize,
-        need: Need,
-        keep: impl Fn(usize) -> bool,
+        id: ParticipantId,
+        (source_id, need): (SourceId, Need),
+        keep: impl Fn(SourceId) -> bool,
     ) -> bool {
-        let Some(endpoint) = self.endpoints.get_mut(receiver).and_then(Option::as_deref_mut) else { return false };
-        let (inputs, feedback) = (&endpoint.inputs, self.feedback);
-        let Some(slots) = endpoint.ssrc_slots.as_deref_mut() else { return false };
-        let Some(source) = self.sources.get_mut(place).and_then(Option::as_deref_mut) else { return true };
-        let kind = source.kind;
-        if slots.kind(kind).ssrcs(place).is_some() {
+        let Some(participant) = self.participants.get_mut(id) else { return false };
+        let (publisher, feedback) = (&participant.publisher, self.feedback);
+        let Some(slots) = participant.receiver.ssrc_slots.as_deref_mut() else { return false };
+        let Some(source) = self.sources.get_mut(source_id) else { return true };
+        let kind = source.kind();
+        if slots.kind(kind).ssrcs(source_id).is_some() {
             return true;
         }
-        let taken = |ssrc| inputs.contains_key(&ssrc) || ssrc == feedback.audio || ssrc == feedback.video;
-        let Some(granted) = slots.grant(env.now, kind, (place, &source.name), need, keep, taken) else { return false };
+        let taken = |ssrc| publisher.stream(ssrc).is_some() || ssrc == feedback.audio || ssrc == feedback.video;
+        let request = Request { source: source_id, name: source.name(), kind, need };
+        let Some(granted) = slots.grant(env.now, &request, keep, taken) else { return false };
         let mut resume = granted.resume;
         if let Some(evicted) = granted.evicted {
             env.stats.count(Counter::SsrcRemaps);
-            let former = self.sources.get_mut(evicted).and_then(Option::as_deref_mut);
-            if let Some(subscription) = former.and_then(|source| source.subscription_mut(receiver)) {
+            let former = self.sources.get_mut(evicted);
+            if let Some(subscription) = former.and_then(|source| source.subscription_mut(id)) {
                 resume = subscription.resume();
-                subscription.renew(Subscription::without_ssrc(receiver, kind));
+                subscription.renew(Subscription::without_ssrc(id, kind));
             }
         }
-        let source = self.sources.get_mut(place).and_then(Option::as_deref_mut);
-        if let Some(subscription) = source.and_then(|source| source.subscription_mut(receiver)) {
-            let leads = Subscription::resuming(receiver, granted.ssrcs.ssrc, kind, None, resume);
+        if let Some(subscription) = self.sources.get_mut(source_id).and_then(|source| source.subscription_mut(id)) {
+            let leads = Subscription::resuming(id, granted.ssrcs.ssrc, kind, None, resume);
             subscription.renew(leads.naming(granted.mid));
         }
         true
     }
 
     /// Tells the control plane which SSRCs carry what, where that changed. True when it has to be tried again.
-    pub fn announce_mappings(&mut self, env: &mut Env<'_>, receiver: usize) -> bool {
-        let Some(endpoint) = self.endpoints.get_mut(receiver).and_then(Option::as_deref_mut) else { return false };
-        let Some((announcement, carried)) = endpoint.ssrc_slots.as_deref_mut().and_then(|slots| slots.announce())
-        else {
-            return false;
-        };
-        let (id, negotiated) = (endpoint.id, Arc::clone(&endpoint.negotiated));
+    pub fn announce_mappings(&mut self, env: &mut Env<'_>, id: ParticipantId) -> bool {
+        let Some(participant) = self.participants.get_mut(id) else { return false };
+        let slots = participant.receiver.ssrc_slots.as_deref_mut();
+        let Some((announcement, carried)) = slots.and_then(|slots| slots.announce()) else { return false };
+        let (endpoint, negotiated) = (participant.id, Arc::clone(&participant.receiver.negotiated));
         let extensions = &negotiated.extensions;
         let mapped = carried.into_iter().filter_map(|carried| {
-            let source = self.sources.get(carried.source)?.as_deref()?;
-            let owner = self.endpoints.get(source.owner)?.as_deref()?.id;
-            let (kind, video_type) = (carried.kind, source.video_type);
+            let source = self.sources.get(carried.source)?;
+            let owner = self.participants.get(source.owner())?.id;
+            let (kind, video_type) = (carried.kind, source.video_type());
             // Packets name no section by an extension that was not negotiated.
             let named = extensions.id(kind, UriId::MID).is_some();
             let (ssrcs, mid) = (carried.ssrcs, carried.mid.filter(|_| named));
-            Some(MappedSource { name: source.name.clone(), owner, kind, video_type, ssrcs, mid })
+            Some(MappedSource { name: source.name().to_owned(), owner, kind, video_type, ssrcs, mid })
         });
         let sources = mapped.collect();
-        if env.emit(Event::SourcesMapped { endpoint: id, announcement, sources }) {
+        if env.emit(Event::SourcesMapped { endpoint, announcement, sources }) {
             return false;
         }
-        if let Some(slots) = self.endpoint(receiver).and_then(|e| e.ssrc_slots.as_deref_mut()) {
+        if let Some(slots) = self.ssrc_slots(id) {
             slots.announce_again();
         }
         true
     }
 
     /// The client was told: what waited for that may go.
-    pub fn mappings_told(&mut self, env: &Env<'_>, receiver: usize, announcement: u64) {
-        let Some(slots) = self.endpoints.get_mut(receiver).and_then(Option::as_deref_mut) else { return };
-        let Some(slots) = slots.ssrc_slots.as_deref_mut() else { return };
-        if slots.told(announcement) {
-            self.aim_audio(env, receiver);
+    pub fn mappings_told(&mut self, env: &Env<'_>, id: ParticipantId, announcement: u64) {
+        if self.ssrc_slots(id).is_some_and(|slots| slots.told(announcement)) {
+            self.aim_audio(env, id);
         }
     }
 }

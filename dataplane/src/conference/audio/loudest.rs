@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::ids::SourceId;
+
 /// One that sent nothing for this long is not ranked.
 const EXPIRES: Duration = Duration::from_millis(150);
 
@@ -23,7 +25,7 @@ impl Default for LoudestOnly {
 
 #[derive(Debug, Clone, Copy)]
 struct Ranked {
-    source: usize,
+    source: SourceId,
     /// Smoothed loudness, 0 to 127.
     energy: u32,
     at: Instant,
@@ -31,23 +33,23 @@ struct Ranked {
 
 /// The ranking of one conference.
 #[derive(Debug, Default)]
-pub struct Loudest {
+pub struct LoudestRanking {
     ranked: Vec<Ranked>,
 }
 
-impl Loudest {
+impl LoudestRanking {
     /// Conference for one more source, so that its first packet allocates nothing.
     pub fn reserve(&mut self, sources: usize) {
         self.ranked.reserve(sources.saturating_sub(self.ranked.len()));
     }
 
     /// Forgets a source.
-    pub fn remove(&mut self, source: usize) {
+    pub fn remove(&mut self, source: SourceId) {
         self.ranked.retain(|r| r.source != source);
     }
 
     /// Takes the level of one packet, 0 for noise to 127, and says whether the packet is to go on.
-    pub fn passes(&mut self, now: Instant, source: usize, level: u8, dominant: bool, only: LoudestOnly) -> bool {
+    pub fn passes(&mut self, now: Instant, source: SourceId, level: u8, dominant: bool, only: LoudestOnly) -> bool {
         let level = u32::from(level);
         let energy = match self.ranked.iter_mut().find(|r| r.source == source) {
             Some(known) => {
@@ -78,25 +80,29 @@ impl Loudest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slab::Key;
 
     const TWO: LoudestOnly = LoudestOnly { count: 2, dominant: true };
 
     /// Packets of all sources at one time, levels by source; who passes.
     fn round(
-        loudest: &mut Loudest,
+        loudest: &mut LoudestRanking,
         now: Instant,
         levels: &[u8],
         dominant: Option<usize>,
         only: LoudestOnly,
     ) -> Vec<usize> {
         let sources = levels.iter().enumerate();
-        sources.filter(|(s, l)| loudest.passes(now, *s, **l, dominant == Some(*s), only)).map(|(s, _)| s).collect()
+        sources
+            .filter(|(s, l)| loudest.passes(now, SourceId::new(*s), **l, dominant == Some(*s), only))
+            .map(|(s, _)| s)
+            .collect()
     }
 
     #[test]
     fn the_loudest_pass_and_a_cough_does_not_take_over_at_once() {
-        let (mut loudest, mut now) = (Loudest::default(), Instant::now());
-        let mut next = |loudest: &mut Loudest, levels: &[u8], dominant| {
+        let (mut loudest, mut now) = (LoudestRanking::default(), Instant::now());
+        let mut next = |loudest: &mut LoudestRanking, levels: &[u8], dominant| {
             now += Duration::from_millis(20);
             round(loudest, now, levels, dominant, TWO)
         };
@@ -116,7 +122,7 @@ mod tests {
 
     #[test]
     fn who_is_silent_leaves_its_place_to_others_and_equals_share_by_order() {
-        let (mut loudest, mut now) = (Loudest::default(), Instant::now());
+        let (mut loudest, mut now) = (LoudestRanking::default(), Instant::now());
         for _ in 0..10 {
             now += Duration::from_millis(20);
             assert_eq!(round(&mut loudest, now, &[50, 50, 50], None, TWO).len(), 2);
@@ -125,7 +131,7 @@ mod tests {
         // DTX: the first one sends nothing any more.
         for step in 1..=10u64 {
             let at = now + Duration::from_millis(20 * step);
-            let passed = [1, 2].map(|s| loudest.passes(at, s, 50, false, TWO));
+            let passed = [1, 2].map(|s| loudest.passes(at, SourceId::new(s), 50, false, TWO));
             assert_eq!(passed[1], step * 20 > 150, "after {} ms", step * 20);
         }
     }
@@ -133,7 +139,7 @@ mod tests {
     #[test]
     fn without_a_place_for_the_dominant_it_has_to_be_loud() {
         let only = LoudestOnly { count: 1, dominant: false };
-        let (mut loudest, now) = (Loudest::default(), Instant::now());
+        let (mut loudest, now) = (LoudestRanking::default(), Instant::now());
         round(&mut loudest, now, &[20, 90], Some(0), only);
         assert_eq!(round(&mut loudest, now, &[20, 90], Some(0), only), [1]);
     }

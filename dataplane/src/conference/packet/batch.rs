@@ -5,14 +5,10 @@
 //! and the output needs no more memory than stays in the second cache until the kernel has read it.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use crate::conference::packet::info::PacketInfo;
-use crate::conference::packet::payload::PayloadView;
-use crate::congestion::active::ActiveLayers;
-use crate::io::MAX_DATAGRAM;
-use crate::negotiation::formats::Format;
-use crate::negotiation::negotiated::Negotiated;
+use super::ReceivedPacket;
+use crate::datagram::MAX_DATAGRAM;
+use crate::ids::{ConferenceIndex, SourceId};
 
 /// Most packets of a batch: one bit each in a word, and what one receiver is given of it is an eighth of the output.
 pub const MAX_BATCH: usize = 32;
@@ -23,30 +19,34 @@ pub type Members = u32;
 /// What waits. The default has no memory, and takes nothing.
 #[derive(Debug, Default)]
 pub struct Batch {
-    waiting: Vec<Waiting>,
+    entries: Vec<Entry>,
     bytes: Vec<u8>,
 }
 
-/// One packet, or the place of one that no receiver can be sent.
+/// One packet, or the number of one that no receiver can be sent.
 #[derive(Debug)]
-pub struct Waiting {
-    /// Index of its conference in the worker.
-    pub conference: u32,
-    /// Index of its source in the conference.
-    pub source: usize,
-    /// What is to be done.
-    pub step: Step,
+pub struct Entry {
+    /// Its conference in the worker.
+    pub conference: ConferenceIndex,
+    /// Its source in the conference.
+    pub source: SourceId,
+    /// What every receiver is to be given of it.
+    pub action: Action,
 }
 
-/// What is to be done with every receiver.
+/// What is to be done for every receiver.
 #[derive(Debug)]
-pub enum Step {
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are of the large variant, and lie in memory that is there for the largest"
+)]
+pub enum Action {
     /// Send it.
     Forward {
         /// Where its bytes lie in the batch.
         bytes: Range<usize>,
-        /// The rest.
-        opened: Opened,
+        /// What was parsed.
+        packet: ReceivedPacket,
     },
     /// Close the numbering over it.
     Skip {
@@ -57,66 +57,57 @@ pub enum Step {
     },
 }
 
-/// What is known of a packet that was opened, RTX undone.
-#[derive(Debug)]
-pub struct Opened {
-    /// Its canonical format.
-    pub format: Format,
-    /// What its payload says.
-    pub view: PayloadView,
-    /// Its place in its stream.
-    pub input: PacketInfo,
-    /// What the sender sent when it came.
-    pub active: ActiveLayers,
-    /// The sender's numbers.
-    pub sender: Arc<Negotiated>,
-}
-
 impl Batch {
     /// No packets, and memory for all that may come.
     pub fn new() -> Self {
-        Self { waiting: Vec::with_capacity(MAX_BATCH), bytes: Vec::with_capacity(MAX_BATCH * MAX_DATAGRAM) }
+        Self { entries: Vec::with_capacity(MAX_BATCH), bytes: Vec::with_capacity(MAX_BATCH * MAX_DATAGRAM) }
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.entries.is_empty()
     }
 
     /// Whether no other packet fits.
     pub fn is_full(&self) -> bool {
-        self.waiting.len() >= MAX_BATCH || self.bytes.len() + MAX_DATAGRAM > self.bytes.capacity()
+        self.entries.len() >= MAX_BATCH || self.bytes.len() + MAX_DATAGRAM > self.bytes.capacity()
     }
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.entries.len()
     }
 
     /// Adds a packet; false when there is no room.
-    pub fn push(&mut self, conference: u32, source: usize, bytes: &[u8], opened: Opened) -> bool {
+    pub fn push(
+        &mut self,
+        conference: ConferenceIndex,
+        source: SourceId,
+        bytes: &[u8],
+        packet: ReceivedPacket,
+    ) -> bool {
         let start = self.bytes.len();
-        if self.waiting.len() >= MAX_BATCH || start + bytes.len() > self.bytes.capacity() {
+        if self.entries.len() >= MAX_BATCH || start + bytes.len() > self.bytes.capacity() {
             return false;
         }
         self.bytes.extend_from_slice(bytes);
-        let step = Step::Forward { bytes: start..self.bytes.len(), opened };
-        self.waiting.push(Waiting { conference, source, step });
+        let action = Action::Forward { bytes: start..self.bytes.len(), packet };
+        self.entries.push(Entry { conference, source, action });
         true
     }
 
-    /// Adds the place of a packet that no receiver can be sent; false when there is no room.
-    pub fn skip(&mut self, conference: u32, source: usize, encoding: u8, sequence: i64) -> bool {
-        let fits = self.waiting.len() < MAX_BATCH;
+    /// Adds the number of a packet that no receiver can be sent; false when there is no room.
+    pub fn skip(&mut self, conference: ConferenceIndex, source: SourceId, encoding: u8, sequence: i64) -> bool {
+        let fits = self.entries.len() < MAX_BATCH;
         if fits {
-            self.waiting.push(Waiting { conference, source, step: Step::Skip { encoding, sequence } });
+            self.entries.push(Entry { conference, source, action: Action::Skip { encoding, sequence } });
         }
         fits
     }
 
     /// All that waits, in the order in which it came.
-    pub fn waiting(&self) -> &[Waiting] {
-        &self.waiting
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 
     /// A packet's bytes.
@@ -125,15 +116,15 @@ impl Batch {
     }
 
     /// The conference of the first packet that is not in `done`, and all packets of that conference.
-    pub fn next_conference(&self, done: Members) -> Option<(u32, Members)> {
-        let conference = self.waiting.get((!done).trailing_zeros() as usize)?.conference;
-        let of_conference = |(i, waiting): (usize, &Waiting)| Members::from(waiting.conference == conference) << i;
-        Some((conference, self.waiting.iter().enumerate().map(of_conference).fold(0, |members, one| members | one)))
+    pub fn next_conference(&self, done: Members) -> Option<(ConferenceIndex, Members)> {
+        let conference = self.entries.get((!done).trailing_zeros() as usize)?.conference;
+        let of_it = |(i, entry): (usize, &Entry)| Members::from(entry.conference == conference) << i;
+        Some((conference, self.entries.iter().enumerate().map(of_it).fold(0, |members, one| members | one)))
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.waiting.clear();
+        self.entries.clear();
         self.bytes.clear();
     }
 }

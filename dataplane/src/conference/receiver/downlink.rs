@@ -265,6 +265,12 @@ impl Downlink {
         }
     }
 
+    /// Whether something was sent, and nobody looks after it yet.
+    #[inline]
+    pub fn is_unattended(&self) -> bool {
+        self.next_tick.is_none() && self.bytes > 0
+    }
+
     /// When [`Self::tick`] is due; `None` while nothing is known and nothing was sent.
     pub fn due(&self, now: u64) -> Option<u64> {
         let idle = self.estimator.history.sent() == 0 && self.remb.is_none();

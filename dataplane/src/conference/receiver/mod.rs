@@ -1,9 +1,11 @@
 //! The receiving side: what one endpoint gets, on which SSRCs, under which numbers, and what its path carries.
 //!
 //! A [`subscription`] is one receiver of one source. Its [`projection`] makes one continuous stream of the pieces of the
-//! source's encodings that the receiver gets, and [`rewrite`] writes a packet under the receiver's numbers and seals it.
-//! [`downlink`] estimates the path; [`ssrc_slots`] gives receivers with SSRC rewriting their bounded set of SSRCs.
+//! source's encodings that the receiver gets, [`delivery`] sends a packet of it for the first time or again, and [`rewrite`]
+//! writes the packet under the receiver's numbers and seals it. [`downlink`] estimates what the path carries; [`ssrc_slots`]
+//! gives receivers with SSRC rewriting their bounded set of SSRCs.
 
+pub mod delivery;
 pub mod downlink;
 pub mod keyframe;
 pub mod projection;
@@ -11,3 +13,214 @@ pub mod rewrite;
 pub mod round_trip;
 pub mod ssrc_slots;
 pub mod subscription;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+
+use downlink::Downlink;
+use round_trip::RoundTrip;
+use ssrc_slots::SsrcSlots;
+use subscription::{Indices, first_index};
+
+use crate::congestion::division::Division;
+use crate::datagram::{MAX_DATAGRAM, PacketSink, Path};
+use crate::ids::SourceId;
+use crate::limits::RepeatedBytes;
+use crate::media::{Encoding, MediaKind, ReceiverConstraints};
+use crate::negotiation::ids::UriId;
+use crate::negotiation::negotiated::Negotiated;
+use crate::srtp::{MAX_OVERHEAD, Sealer, SrtpKeys, SrtpProfile};
+
+/// Most SSRCs of the past whose packet indices are remembered per receiver.
+const MAX_RETIRED: usize = 32_768;
+
+/// An endpoint as somebody who is sent packets.
+#[derive(Default)]
+pub struct Receiver {
+    /// Its payload types, extension ids, and RTCP feedback.
+    pub negotiated: Arc<Negotiated>,
+    /// Where its packets go.
+    pub path: Option<Path>,
+    /// What it wants to receive.
+    pub constraints: ReceiverConstraints,
+    /// Names of others' sources that its client was not told of yet.
+    pub untold: Vec<String>,
+    /// Names of the sources that it was last told to get.
+    pub forwarded: Vec<String>,
+    /// Round-trip time to it, by reports.
+    pub round_trip: RoundTrip,
+    /// The SSRCs that it gets everything on, if it asked for such.
+    pub ssrc_slots: Option<Box<SsrcSlots>>,
+    /// The way to it, once it negotiated to tell of that.
+    pub downlink: Option<Box<Downlink>>,
+    /// What it may be sent again.
+    pub repeated: RepeatedBytes,
+    sealer: Option<Sealer>,
+    profile: Option<SrtpProfile>,
+    retired: HashMap<u32, i64, foldhash::fast::RandomState>,
+}
+
+/// Why an RTCP packet did not go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RtcpNotSent {
+    /// No keys or no path yet, or nothing to say.
+    Nothing,
+    /// No room in the output.
+    OutputFull,
+}
+
+/// What the state of a path means for video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PathState {
+    /// Nothing goes until its queue has drained.
+    pub paused: bool,
+    /// So much waits on it that nothing undecodable should be added.
+    pub queued: bool,
+}
+
+impl Receiver {
+    /// Installs new keys: all counting starts anew.
+    pub fn set_keys(&mut self, keys: &SrtpKeys) {
+        self.retired.clear();
+        self.sealer = Some(Sealer::new(&keys.outbound, keys.profile));
+        self.profile = Some(keys.profile);
+    }
+
+    /// Whether it has keys and a path.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.sealer.is_some() && self.path.is_some()
+    }
+
+    /// What seals its packets, and where they go; `None` while it is not ready.
+    #[inline]
+    pub fn transport(&self) -> Option<(&Sealer, Path)> {
+        Some((self.sealer.as_ref()?, self.path?))
+    }
+
+    /// Builds one RTCP packet, seals and queues it. `build` writes plaintext and returns its length.
+    pub fn send_rtcp(
+        &mut self,
+        sink: &mut impl PacketSink,
+        build: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> Result<(), RtcpNotSent> {
+        let (Some(sealer), Some(path)) = (&mut self.sealer, self.path) else { return Err(RtcpNotSent::Nothing) };
+        let slot = sink.slot().ok_or(RtcpNotSent::OutputFull)?;
+        let len = build(slot.get_mut(..MAX_DATAGRAM - MAX_OVERHEAD).unwrap_or(&mut [])).ok_or(RtcpNotSent::Nothing)?;
+        let len = sealer.seal_rtcp(slot, len).map_err(|_| RtcpNotSent::Nothing)?;
+        sink.commit(len, path);
+        Ok(())
+    }
+
+    /// Whether its client knows of a source of the conference, so that packets may go.
+    pub fn is_told(&self, kind: MediaKind, source: SourceId, name: &str) -> bool {
+        match self.ssrc_slots.as_deref() {
+            Some(slots) => slots.is_told(kind, source),
+            None => self.was_told(name),
+        }
+    }
+
+    /// The same where its SSRCs are those of the senders.
+    pub fn was_told(&self, name: &str) -> bool {
+        !self.untold.iter().any(|untold| untold == name)
+    }
+
+    /// Whether so much is lost on its path that repetitions are worth having twice.
+    pub fn is_lossy(&self) -> bool {
+        self.downlink.as_deref().is_some_and(Downlink::is_lossy)
+    }
+
+    /// Takes what the allocation made of the path; `lower` is whether a lower encoding is to begin. `controlled` is whether what
+    /// is sent is bounded by an estimate at all.
+    pub fn note_division(&mut self, now: u64, division: &Division, lower: bool, controlled: bool) -> PathState {
+        let controlled = controlled && self.constraints.assumed_bandwidth.is_none();
+        let Some(downlink) = self.downlink.as_deref_mut() else { return PathState::default() };
+        let available = downlink.available(now);
+        let suspended = division.granted.iter().filter(|granted| granted.is_none()).count();
+        let suspended = u16::try_from(suspended).unwrap_or(u16::MAX);
+        downlink.allocated(now, available, division.bitrate, division.ideal, suspended);
+        if !controlled {
+            downlink.end_pause();
+            return PathState::default();
+        }
+        PathState { queued: downlink.is_queued(), paused: downlink.pauses(now, division.oversent, lower) }
+    }
+
+    /// Whether a packet of this size may be sent again; pays for it if so.
+    pub fn pays_for_repeat(&mut self, now: Instant, micros: u64, size: usize) -> bool {
+        self.repeated.take_many(now, size as u32)
+            && self.downlink.as_deref_mut().is_none_or(|downlink| downlink.may_repeat(micros, size))
+    }
+
+    /// Round-trip time to it, by reports or else by transport-wide feedback.
+    pub fn rtt(&self) -> Option<Duration> {
+        let by_feedback = || self.downlink.as_deref().and_then(|d| d.estimator.round_trip());
+        self.round_trip.value().or_else(by_feedback).map(Duration::from_micros)
+    }
+
+    /// Whether a packet may be sealed again under its old index: AEAD forbids it unless every byte is the same
+    /// (RFC 7714 section 8.4), and the extensions that are written anew for each sending differ.
+    pub fn may_repeat_index(&self) -> bool {
+        let fresh = [UriId::TRANSPORT_CC, UriId::ABS_SEND_TIME];
+        let differs = fresh.iter().any(|uri| self.negotiated.extensions.id(MediaKind::Video, *uri).is_some());
+        !differs || self.profile == Some(SrtpProfile::Aes128CmHmacSha1_80)
+    }
+
+    /// Whether it was sent something on both SSRCs in the past.
+    pub fn remembers(&self, ssrcs: Encoding) -> bool {
+        let known = |ssrc: &u32| self.retired.contains_key(ssrc);
+        known(&ssrcs.ssrc) && ssrcs.rtx.as_ref().is_none_or(known)
+    }
+
+    /// Remembers how far a subscription got, for when one of its SSRCs comes back.
+    pub fn retire(&mut self, ssrcs: Encoding, indices: Indices) {
+        self.retired.insert(ssrcs.ssrc, indices.media);
+        if let Some(rtx) = ssrcs.rtx {
+            self.retired.insert(rtx, indices.rtx);
+        }
+    }
+
+    /// Where the counting on a source's SSRCs goes on. `None` when too many were used up under the present keys:
+    /// starting one of the forgotten again would use SRTP indices twice.
+    pub fn indices(&mut self, ssrcs: Encoding) -> Option<Indices> {
+        let full = self.retired.len() >= MAX_RETIRED;
+        let mut resume = |ssrc: u32| match self.retired.remove(&ssrc) {
+            Some(index) => Some(index),
+            None if full => None,
+            None => Some(first_index(ssrc)),
+        };
+        let media = resume(ssrcs.ssrc)?;
+        let rtx = match ssrcs.rtx {
+            Some(rtx) => resume(rtx)?,
+            None => 0,
+        };
+        Some(Indices { media, rtx })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ssrc_goes_on_whatever_role_it_comes_back_in() {
+        let mut receiver = Receiver::default();
+        let first = receiver.indices(Encoding { ssrc: 5, rtx: Some(6) }).unwrap();
+        assert!(first.media < 1 << 15 && first.rtx < 1 << 15);
+        receiver.retire(Encoding { ssrc: 5, rtx: Some(6) }, Indices { media: 70_000, rtx: 900 });
+        let swapped = receiver.indices(Encoding { ssrc: 6, rtx: Some(5) });
+        assert_eq!(swapped, Some(Indices { media: 900, rtx: 70_000 }));
+    }
+
+    #[test]
+    fn no_new_ssrcs_when_too_many_were_used_up() {
+        let mut receiver = Receiver::default();
+        for ssrc in 0..MAX_RETIRED as u32 {
+            receiver.retire(Encoding { ssrc, rtx: None }, Indices { media: 9, rtx: 0 });
+        }
+        assert_eq!(receiver.indices(Encoding { ssrc: 1 << 20, rtx: None }), None);
+        assert_eq!(receiver.indices(Encoding { ssrc: 17, rtx: None }), Some(Indices { media: 9, rtx: 0 }));
+    }
+}

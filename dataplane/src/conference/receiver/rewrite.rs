@@ -1,33 +1,57 @@
 //! One packet for one receiver: its payload type, extension ids, SSRC, numbers; sealed and queued.
 
-use crate::conference::packet::payload::{Descriptor, PayloadView};
-use crate::conference::packet::picture::Picture;
-use crate::conference::participant::Participant;
-use crate::conference::receiver::downlink::Downlink;
-use crate::conference::receiver::projection::Output;
-use crate::io::PacketSink;
+use std::time::Instant;
+
+use super::Receiver;
+use super::downlink::Downlink;
+use super::projection::Output;
+use crate::conference::packet::MediaPacket;
+use crate::conference::packet::payload::Descriptor;
+use crate::congestion::shedding::Shedding;
+use crate::datagram::PacketSink;
 use crate::media::MediaKind;
 use crate::media::{MAX_MID_LEN, Mid};
-use crate::negotiation::extensions::{OutgoingExtensions, ReceivedExtensions};
-use crate::negotiation::formats::{Codec, Format, FormatTable, OutputFormat};
+use crate::negotiation::extensions::OutgoingExtensions;
+use crate::negotiation::formats::{Codec, FormatTable, OutputFormat};
 use crate::negotiation::ids::UriId;
-use crate::rtp::{Packet, dependency, extension, header, red, rtx};
+use crate::rtp::{dependency, extension, header, red, rtx};
+use crate::stats::WorkerStats;
 
-/// A received media packet, parsed once for all receivers.
+/// What the deliveries of one step have in common, whatever is delivered and to whom.
+pub struct Delivery<'a, S> {
+    /// The time of the step.
+    pub now: Instant,
+    /// The same as microseconds of the worker's clock.
+    pub micros: u64,
+    /// The same as abs-send-time tells it ([`send_time`]).
+    pub send_time: [u8; 3],
+    /// Counters.
+    pub stats: &'a WorkerStats,
+    /// What the worker leaves out for want of time.
+    pub shedding: Shedding,
+    /// False passes payload types and extension ids through.
+    pub translate: bool,
+    /// Where packets go.
+    pub sink: &'a mut S,
+    /// Packets that went out for the first time.
+    pub forwarded: u64,
+}
+
+/// The value of abs-send-time: seconds as 6.18 bits.
+pub fn send_time(micros: u64) -> [u8; 3] {
+    let [_, time @ ..] = (((u128::from(micros) << 18) / 1_000_000) as u32).to_be_bytes();
+    time
+}
+
+/// Where a packet goes: the stream, its place in it, and how its payload is written.
 #[derive(Debug, Clone, Copy)]
-pub struct MediaPacket<'a> {
-    /// The plaintext, RTX already undone.
-    pub rtp: Packet<'a>,
-    /// Audio or video.
-    pub kind: MediaKind,
-    /// Its canonical format.
-    pub format: Format,
-    /// Its extensions by URI.
-    pub extensions: ReceivedExtensions<'a>,
-    /// What its payload says.
-    pub view: PayloadView,
-    /// The numbers that the sender gave its picture.
-    pub picture: Picture,
+pub struct Outgoing {
+    /// Its numbers in the receiver's stream of the source.
+    pub output: Output,
+    /// The SSRC.
+    pub stream: Stream,
+    /// The payload.
+    pub shape: Shape,
 }
 
 /// The stream that a packet goes out on.
@@ -81,9 +105,8 @@ impl Shape {
 
 /// Finds the receiver's number for a packet. RED goes whole only to those who know it and everything inside.
 #[inline]
-pub fn shape(packet: &MediaPacket<'_>, context: SendContext<'_>, receiver: &FormatTable) -> Option<Shape> {
-    let sender = context.sender;
-    if !context.translate {
+pub fn shape(packet: &MediaPacket<'_>, translate: bool, receiver: &FormatTable) -> Option<Shape> {
+    if !translate {
         let rtx = receiver.output(packet.format.id).and_then(|o| o.rtx);
         return Some(Shape::Whole(OutputFormat { payload_type: packet.rtp.payload_type(), rtx }));
     }
@@ -91,7 +114,7 @@ pub fn shape(packet: &MediaPacket<'_>, context: SendContext<'_>, receiver: &Form
         return receiver.output(packet.format.id).map(Shape::Whole);
     }
     let blocks = red::blocks(packet.rtp.payload()).ok()?;
-    let known = |pt: u8| sender.media(packet.kind, pt).and_then(|f| receiver.output(f.id));
+    let known = |pt: u8| packet.sender.media(packet.kind, pt).and_then(|f| receiver.output(f.id));
     let mut primary = None;
     let mut whole = true;
     for block in blocks {
@@ -107,47 +130,36 @@ pub fn shape(packet: &MediaPacket<'_>, context: SendContext<'_>, receiver: &Form
     }
 }
 
-/// Knobs and clocks of one send.
-#[derive(Debug, Clone, Copy)]
-pub struct SendContext<'a> {
-    /// The sender's payload types, for what lies inside RED.
-    pub sender: &'a FormatTable,
-    /// False passes payload types and extension ids through.
-    pub translate: bool,
-    /// Absolute send time, 24 bits of 6.18 fixed point seconds.
-    pub send_time: u32,
-    /// The low half of the worker's clock, microseconds.
-    pub micros: u32,
-}
-
-/// Rewrites, seals and queues one packet; returns (datagram bytes, payload bytes).
+/// Rewrites, seals and queues one packet; returns the bytes of its payload.
 #[inline]
 pub fn send(
     packet: &MediaPacket<'_>,
-    output: &Output,
-    stream: Stream,
-    shape: Shape,
-    receiver: &mut Participant,
-    context: SendContext<'_>,
-    sink: &mut impl PacketSink,
-) -> Result<(usize, usize), NotSent> {
-    let (Some(sealer), Some(path)) = (&receiver.sealer, receiver.path) else { return Err(NotSent::NotReady) };
-    let slot = sink.slot().ok_or(NotSent::OutputFull)?;
+    outgoing: &Outgoing,
+    receiver: &mut Receiver,
+    delivery: &mut Delivery<'_, impl PacketSink>,
+) -> Result<usize, NotSent> {
+    let Outgoing { output, stream, shape } = outgoing;
+    let (sealer, path) = receiver.transport().ok_or(NotSent::NotReady)?;
+    let slot = delivery.sink.slot().ok_or(NotSent::OutputFull)?;
     let video = packet.kind == MediaKind::Video;
-    let mut extensions =
-        OutgoingExtensions::select(&packet.extensions, packet.kind, &receiver.negotiated.extensions, context.translate);
+    let mut extensions = OutgoingExtensions::select(
+        &packet.extensions,
+        packet.kind,
+        &receiver.negotiated.extensions,
+        delivery.translate,
+    );
     let transport_cc = receiver.negotiated.extensions.id(packet.kind, UriId::TRANSPORT_CC).filter(|_| video);
     let send_time_id = receiver.negotiated.extensions.id(packet.kind, UriId::ABS_SEND_TIME).filter(|_| video);
     let transport_sequence = receiver.downlink.as_deref().map_or(0, Downlink::next_sequence);
-    let (transport_bytes, send_time) = (transport_sequence.to_be_bytes(), context.send_time.to_be_bytes());
+    let (transport_bytes, send_time) = (transport_sequence.to_be_bytes(), delivery.send_time);
     if let Some(id) = transport_cc {
         extensions.push(id, &transport_bytes);
     } else if let Some(id) = send_time_id {
-        extensions.push(id, send_time.get(1..).unwrap_or(&[]));
+        extensions.push(id, &send_time);
     }
     let mut dependency = None;
     if let Some((templates, _)) = packet.picture.templates
-        && let Some(data) = packet.extensions.get(UriId::DEPENDENCY)
+        && let Some(data) = packet.extensions.dependency()
         && let Some(id) = receiver.negotiated.extensions.id(packet.kind, UriId::DEPENDENCY)
     {
         extensions.push(id, data);
@@ -181,35 +193,35 @@ pub fn send(
     }
     let body = slot.get_mut(header_len..).ok_or(NotSent::Malformed)?;
     let payload_len = match stream.rtx {
-        None => write_payload(packet, output, shape, &receiver.negotiated.formats, context, body)?,
+        None => write_payload(packet, outgoing, &receiver.negotiated.formats, delivery.translate, body)?,
         Some(_) => {
             if !rtx::write(output.sequence as u16, body) {
                 return Err(NotSent::Malformed);
             }
             let rest = body.get_mut(rtx::OSN_LEN..).ok_or(NotSent::Malformed)?;
-            rtx::OSN_LEN + write_payload(packet, output, shape, &receiver.negotiated.formats, context, rest)?
+            rtx::OSN_LEN + write_payload(packet, outgoing, &receiver.negotiated.formats, delivery.translate, rest)?
         }
     };
     let len = sealer
         .seal_rtp(slot, header_len, header_len + payload_len, (index >> 16) as u32)
         .map_err(|_| NotSent::Malformed)?;
-    sink.commit(len, path);
+    delivery.sink.commit(len, path);
     if let Some(downlink) = receiver.downlink.as_deref_mut() {
-        downlink.sent(context.micros, len, transport_cc.is_some());
+        downlink.sent(delivery.micros as u32, len, transport_cc.is_some());
     }
-    Ok((len, payload_len))
+    Ok(payload_len)
 }
 
 /// Writes the payload as this receiver reads it and returns its length.
 #[inline]
 fn write_payload(
     packet: &MediaPacket<'_>,
-    output: &Output,
-    shape: Shape,
+    outgoing: &Outgoing,
     receiver: &FormatTable,
-    context: SendContext<'_>,
+    translate: bool,
     out: &mut [u8],
 ) -> Result<usize, NotSent> {
+    let Outgoing { output, shape, .. } = outgoing;
     let payload = packet.rtp.payload();
     let (id, tl0) = ((output.picture.id.unwrap_or(0) & 0x7fff) as u16, output.picture.tl0.unwrap_or(0));
     match &packet.view.descriptor {
@@ -228,9 +240,9 @@ fn write_payload(
     };
     let out = out.get_mut(..payload.len()).ok_or(NotSent::Malformed)?;
     out.copy_from_slice(payload);
-    if packet.format.codec == Codec::Red && context.translate && matches!(shape, Shape::Whole(_)) {
+    if packet.format.codec == Codec::Red && translate && matches!(shape, Shape::Whole(_)) {
         let number = |pt: u8| {
-            let format = context.sender.media(packet.kind, pt)?;
+            let format = packet.sender.media(packet.kind, pt)?;
             receiver.output(format.id).map(|o| o.payload_type)
         };
         red::patch_payload_types(out, number).map_err(|_| NotSent::Malformed)?;

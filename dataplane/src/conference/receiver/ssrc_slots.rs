@@ -6,7 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::conference::receiver::subscription::Resume;
+use super::subscription::Resume;
+use crate::ids::SourceId;
 use crate::media::Mid;
 use crate::media::{Encoding, MediaKind};
 use crate::messages::SsrcRewriting;
@@ -29,7 +30,7 @@ struct Slot {
     ssrcs: Encoding,
     mid: Option<Mid>,
     /// Place in the conference of the source that it carries.
-    source: Option<usize>,
+    source: Option<SourceId>,
     /// Name of the source that it carries, or carried last.
     name: String,
     /// When it was of use last.
@@ -55,6 +56,19 @@ pub enum Need {
     Urgent,
 }
 
+/// A source that needs a slot.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The source in its conference.
+    pub source: SourceId,
+    /// Its name.
+    pub name: &'a str,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// How much it needs one.
+    pub need: Need,
+}
+
 /// The slots of one kind.
 #[derive(Debug)]
 pub struct Slots {
@@ -72,22 +86,22 @@ impl Slots {
         self.limit
     }
 
-    fn of(&self, source: usize) -> Option<&Slot> {
+    fn of(&self, source: SourceId) -> Option<&Slot> {
         self.slots.iter().find(|slot| slot.source == Some(source))
     }
 
     /// The SSRCs on which a source goes out.
-    pub fn ssrcs(&self, source: usize) -> Option<Encoding> {
+    pub fn ssrcs(&self, source: SourceId) -> Option<Encoding> {
         self.of(source).map(|slot| slot.ssrcs)
     }
 
     /// Places of the sources that have a slot.
-    pub fn sources(&self) -> impl Iterator<Item = usize> {
+    pub fn sources(&self) -> impl Iterator<Item = SourceId> {
         self.slots.iter().filter_map(|slot| slot.source)
     }
 
     /// Notes that a source was of use.
-    pub fn touch(&mut self, source: usize, at: Instant) {
+    pub fn touch(&mut self, source: SourceId, at: Instant) {
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.source == Some(source)) {
             slot.used = slot.used.max(at);
         }
@@ -96,7 +110,7 @@ impl Slots {
     /// The slot for a source that has none: the one it had before; a free one that the client knows for long enough; a new
     /// one; any free one; and if there is need, the least recently used of those that can be spared. Of the last two, only what
     /// the client has made a track of by now.
-    fn choose(&self, now: Instant, name: &str, need: Need, keep: impl Fn(usize) -> bool) -> Option<Choice> {
+    fn choose(&self, now: Instant, name: &str, need: Need, keep: impl Fn(SourceId) -> bool) -> Option<Choice> {
         let free = || self.slots.iter().enumerate().filter(|(_, slot)| slot.source.is_none());
         let oldest = |(at, slot): &(usize, &Slot)| (slot.used, *at);
         let rested = |slot: &Slot| now.saturating_duration_since(slot.since) >= REST;
@@ -146,7 +160,7 @@ pub struct Granted {
     /// The media section that packets on them name.
     pub mid: Option<Mid>,
     /// The source that they carried until now: its state is the state of the streams.
-    pub evicted: Option<usize>,
+    pub evicted: Option<SourceId>,
     /// Where the streams go on, if nothing was evicted.
     pub resume: Resume,
 }
@@ -155,7 +169,7 @@ pub struct Granted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Carried {
     /// Place of the source in the conference.
-    pub source: usize,
+    pub source: SourceId,
     /// Audio or video.
     pub kind: MediaKind,
     /// SSRCs of the bridge.
@@ -180,7 +194,7 @@ pub struct SsrcSlots {
     told: u64,
     /// There is something to announce.
     news: bool,
-    waiting: Vec<usize>,
+    waiting: Vec<SourceId>,
     refused_until: Option<Instant>,
 }
 
@@ -221,12 +235,11 @@ impl SsrcSlots {
     pub fn grant(
         &mut self,
         now: Instant,
-        kind: MediaKind,
-        (source, name): (usize, &str),
-        need: Need,
-        keep: impl Fn(usize) -> bool,
+        request: &Request<'_>,
+        keep: impl Fn(SourceId) -> bool,
         taken: impl Fn(u32) -> bool,
     ) -> Option<Granted> {
+        let Request { source, name, kind, need } = *request;
         let at = match self.kind(kind).choose(now, name, need, keep)? {
             Choice::Slot(at) => at,
             Choice::New => self.add(now, kind, taken),
@@ -285,7 +298,7 @@ impl SsrcSlots {
     }
 
     /// A source is gone; `resume` is how far its streams got, unless they never began.
-    pub fn release(&mut self, now: Instant, kind: MediaKind, source: usize, resume: Resume) {
+    pub fn release(&mut self, now: Instant, kind: MediaKind, source: SourceId, resume: Resume) {
         if let Some(slot) = self.kind_mut(kind).slots.iter_mut().find(|slot| slot.source == Some(source)) {
             (slot.source, slot.resume, slot.used) = (None, resume, now);
             self.news = true;
@@ -301,12 +314,12 @@ impl SsrcSlots {
     }
 
     /// The source that a receiver means by a media SSRC.
-    pub fn source(&self, ssrc: u32) -> Option<usize> {
+    pub fn source(&self, ssrc: u32) -> Option<SourceId> {
         self.video.slots.iter().chain(&self.audio.slots).find(|slot| slot.ssrcs.ssrc == ssrc)?.source
     }
 
     /// Whether the receiver knows what a source's SSRC carries, so that packets may go.
-    pub fn is_told(&self, kind: MediaKind, source: usize) -> bool {
+    pub fn is_told(&self, kind: MediaKind, source: SourceId) -> bool {
         self.kind(kind).of(source).is_some_and(|slot| slot.told.is_some_and(|told| told <= self.told))
     }
 
@@ -340,7 +353,7 @@ impl SsrcSlots {
     }
 
     /// Notes that a source without a slot sends; false when that is known, or pointless at the moment.
-    pub fn wait(&mut self, now: Instant, source: usize) -> bool {
+    pub fn wait(&mut self, now: Instant, source: SourceId) -> bool {
         if self.refused_until.is_some_and(|until| now < until) || self.waiting.contains(&source) {
             return false;
         }
@@ -352,7 +365,7 @@ impl SsrcSlots {
     }
 
     /// The source that waits longest for a slot.
-    pub fn next_waiting(&mut self) -> Option<usize> {
+    pub fn next_waiting(&mut self) -> Option<SourceId> {
         (!self.waiting.is_empty()).then(|| self.waiting.remove(0))
     }
 

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::conference::receiver::keyframe::{Allowance, Throttle};
-use crate::conference::receiver::projection::{Last, Projection};
+use super::keyframe::{Allowance, Throttle};
+use super::projection::{Last, Projection};
 use crate::congestion::layer::LayerId;
 use crate::congestion::reorder::{self, Moves};
+use crate::ids::ParticipantId;
 use crate::media::Mid;
 use crate::media::{Encoding, MediaKind};
+use crate::slab::Key;
 
 /// A packet is not sent again to the same receiver before this has passed, or, where the round-trip time is known, before
 /// the receiver can have missed the repetition.
@@ -21,35 +23,41 @@ const AUDIO_RUNS: u16 = 4;
 /// Stands for no SSRC.
 pub const NO_SSRC: u32 = 0;
 
-/// One receiver of a source.
+/// One receiver of a source, and everything that belongs to the pair.
 #[derive(Debug)]
 pub struct Subscription {
-    /// Index of the receiver in its conference.
-    pub receiver: usize,
+    receiver: ParticipantId,
     /// The SSRC that the media goes out on; [`NO_SSRC`] while the receiver's SSRCs carry other sources.
-    pub ssrc: u32,
+    pub(super) ssrc: u32,
     /// The media section that the packets name.
-    pub mid: Option<Mid>,
+    pub(super) mid: Option<Mid>,
     /// The receiver does not want the source, whatever it has SSRCs for; audio only.
-    pub unwanted: bool,
+    pub(super) unwanted: bool,
     /// The layer that the allocation grants; `None` is nothing.
-    pub target: Option<LayerId>,
+    pub(super) target: Option<LayerId>,
     /// The outgoing stream.
-    pub projection: Projection,
+    pub(super) projection: Projection,
     /// Packet index of the next retransmission on the RTX SSRC.
-    pub rtx_index: i64,
+    pub(super) rtx_index: i64,
     /// First packet index that may be repeated on the media SSRC: earlier ones went out under other numbers, and
     /// would not be the same bytes again.
-    pub repeat_from: i64,
-    /// Media packets sent, for sender reports.
-    pub packets: u32,
-    /// Payload bytes sent, for sender reports.
-    pub octets: u32,
+    pub(super) repeat_from: i64,
     /// Holds back this receiver's own keyframe requests.
-    pub requests: Throttle,
-    /// How many it may still wish for.
-    pub wishes: Allowance,
+    pub(super) requests: Throttle,
+    /// Media packets and payload bytes sent, for sender reports.
+    sent: Sent,
+    /// How many keyframes it may still ask for.
+    allowance: Allowance,
     resent: Option<Box<Resent>>,
+}
+
+/// What a sender report says of a receiver's stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sent {
+    /// Media packets.
+    pub packets: u32,
+    /// Payload bytes.
+    pub octets: u32,
 }
 
 /// What was sent again lately, a ring. Apart from the subscription, whose neighbours every packet walks over; few subscriptions ever need it.
@@ -74,8 +82,7 @@ pub struct Indices {
 pub struct Resume {
     indices: Indices,
     last: Option<Last>,
-    packets: u32,
-    octets: u32,
+    sent: Sent,
 }
 
 impl Resume {
@@ -86,7 +93,7 @@ impl Resume {
 
     /// At packet indices that were got to before.
     pub fn at(indices: Indices) -> Self {
-        Self { indices, last: None, packets: 0, octets: 0 }
+        Self { indices, last: None, sent: Sent::default() }
     }
 }
 
@@ -104,18 +111,18 @@ pub fn first_index(ssrc: u32) -> i64 {
 }
 
 /// Where a receiver's subscription is among those of a source, which are sorted by receiver.
-pub fn position(subscriptions: &[Subscription], receiver: usize) -> Option<usize> {
+pub fn position(subscriptions: &[Subscription], receiver: ParticipantId) -> Option<usize> {
     subscriptions.binary_search_by_key(&receiver, |subscription| subscription.receiver).ok()
 }
 
 impl Subscription {
     /// A subscription that has sent nothing yet.
-    pub fn new(receiver: usize, ssrc: u32, kind: MediaKind, target: Option<LayerId>, indices: Indices) -> Self {
+    pub fn new(receiver: ParticipantId, ssrc: u32, kind: MediaKind, target: Option<LayerId>, indices: Indices) -> Self {
         Self::resuming(receiver, ssrc, kind, target, Resume::at(indices))
     }
 
     /// A subscription that sends nothing before the receiver has SSRCs for it.
-    pub fn without_ssrc(receiver: usize, kind: MediaKind) -> Self {
+    pub fn without_ssrc(receiver: ParticipantId, kind: MediaKind) -> Self {
         Self {
             projection: Projection::new(0, 1),
             ..Self::new(receiver, NO_SSRC, kind, None, Indices { media: 0, rtx: 0 })
@@ -123,8 +130,14 @@ impl Subscription {
     }
 
     /// A subscription whose streams go on where others ended.
-    pub fn resuming(receiver: usize, ssrc: u32, kind: MediaKind, target: Option<LayerId>, resume: Resume) -> Self {
-        let Resume { indices, last, packets, octets } = resume;
+    pub fn resuming(
+        receiver: ParticipantId,
+        ssrc: u32,
+        kind: MediaKind,
+        target: Option<LayerId>,
+        resume: Resume,
+    ) -> Self {
+        let Resume { indices, last, sent } = resume;
         let runs = if kind == MediaKind::Video { VIDEO_RUNS } else { AUDIO_RUNS };
         Self {
             receiver,
@@ -135,12 +148,98 @@ impl Subscription {
             projection: Projection::following(last, indices.media, runs),
             rtx_index: indices.rtx,
             repeat_from: indices.media,
-            packets,
-            octets,
             requests: Throttle::default(),
-            wishes: Allowance::default(),
+            sent,
+            allowance: Allowance::default(),
             resent: None,
         }
+    }
+
+    /// Its receiver.
+    #[inline]
+    pub fn receiver(&self) -> ParticipantId {
+        self.receiver
+    }
+
+    /// The same as a plain number.
+    pub(super) fn receiver_number(&self) -> usize {
+        self.receiver.number()
+    }
+
+    /// The SSRC that it goes out on; [`NO_SSRC`] is none.
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// The layer that the allocation grants.
+    pub fn target(&self) -> Option<LayerId> {
+        self.target
+    }
+
+    /// Grants a layer, or nothing.
+    pub fn set_target(&mut self, target: Option<LayerId>) {
+        self.target = target;
+    }
+
+    /// Of audio: whether the receiver wants it, and whether it may go already.
+    pub fn aim(&mut self, wanted: bool, told: bool) {
+        self.unwanted = !wanted;
+        self.target = (wanted && told).then_some(LayerId::whole(0));
+    }
+
+    /// The encoding that is being forwarded.
+    pub fn current(&self) -> Option<u8> {
+        self.projection.current()
+    }
+
+    /// Stops: what follows has to start at a keyframe.
+    pub fn stop(&mut self) {
+        self.projection.stop();
+    }
+
+    /// The receiver's numbers are others from now on: what went out before cannot go out again as it was.
+    pub fn renegotiated(&mut self) {
+        self.repeat_from = self.projection.next_sequence();
+    }
+
+    /// When a packet went out last.
+    pub fn last_at(&self) -> Option<Instant> {
+        self.projection.last_at()
+    }
+
+    /// What a sender report of an encoding is to say: what to add to its RTP time, and what was sent. Only the encoding that
+    /// the receiver gets tells the time of its stream, and only once it gets something.
+    pub fn report(&self, encoding: u8) -> Option<(u32, Sent)> {
+        let shift = self.projection.timestamp_shift(encoding)?;
+        (self.sent.packets > 0).then_some((shift, self.sent))
+    }
+
+    /// The number of the packet that went out last, if packets go at the moment.
+    pub fn newest(&self) -> Option<u16> {
+        let sends = self.target.is_some() && self.sent.packets > 0;
+        sends.then(|| (self.projection.next_sequence() - 1) as u16)
+    }
+
+    /// The next number on the media SSRC and on that of retransmissions, while packets go.
+    pub fn flowing(&self) -> Option<(u16, i64)> {
+        let flows = self.sent.packets > 0 && self.projection.current().is_some();
+        flows.then(|| (self.projection.next_sequence() as u16, self.rtx_index))
+    }
+
+    /// The receiver asks for a keyframe: false when it did so just before, or too often.
+    pub fn may_request_keyframe(&mut self, now: Instant) -> bool {
+        let may = self.requests.ready(now) && self.allowance.take(now);
+        if may {
+            self.requests.used(now);
+        }
+        may
+    }
+
+    /// Counts a packet that went out.
+    #[inline]
+    pub(super) fn count(&mut self, payload: usize) {
+        self.sent.packets = self.sent.packets.wrapping_add(1);
+        self.sent.octets = self.sent.octets.wrapping_add(payload as u32);
     }
 
     /// Where a later subscription on the same SSRCs has to go on.
@@ -150,8 +249,7 @@ impl Subscription {
 
     /// Where its streams go on.
     pub fn resume(&self) -> Resume {
-        let (packets, octets) = (self.packets, self.octets);
-        Resume { indices: self.indices(), last: self.projection.last(), packets, octets }
+        Resume { indices: self.indices(), last: self.projection.last(), sent: self.sent }
     }
 
     /// The sender starts anew; the receiver sees the streams go on.
@@ -160,6 +258,12 @@ impl Subscription {
             let subscription = Self::resuming(self.receiver, self.ssrc, kind, self.target, self.resume());
             self.renew(subscription.naming(self.mid));
         }
+    }
+
+    /// The receiver has new keys: counting on its SSRCs starts anew.
+    pub fn restart_at(&mut self, ssrcs: Encoding, kind: MediaKind) {
+        let anew = Self::resuming(self.receiver, ssrcs.ssrc, kind, self.target, Resume::first(ssrcs));
+        self.renew(anew.naming(self.mid));
     }
 
     /// The same, whose packets name a media section.
@@ -179,7 +283,7 @@ impl Subscription {
     }
 
     /// Whether a packet may be sent again now; notes it if so.
-    pub fn may_resend(&mut self, now: Instant, sequence: u16, round_trip: Option<Duration>) -> bool {
+    pub(super) fn may_resend(&mut self, now: Instant, sequence: u16, round_trip: Option<Duration>) -> bool {
         let interval = round_trip.map_or(RESEND_INTERVAL, |rtt| (rtt * 9 / 10).max(SHORTEST_RESEND));
         let resent = self.resent.get_or_insert_with(|| Box::new(Resent { list: [None; RESENDS], at: 0 }));
         let recent = |r: &(u16, Instant)| r.0 == sequence && now.saturating_duration_since(r.1) < interval;

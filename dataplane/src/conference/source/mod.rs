@@ -1,7 +1,11 @@
-//! What a sender publishes: one source, its encodings, and the subscriptions that it goes out on.
+//! The sending side: a source, what is received of each of its encodings, and the subscriptions that it goes out on.
+//!
+//! Of an encoding, [`sequence`] numbers packets, [`nack`] asks for missing ones, [`reports`] counts for RTCP, [`meter`] and
+//! `activity` tell which layers come, and `rank` which encoding is the higher one; [`dependency`] reads descriptors.
+//! [`demand`] is what receivers want of it.
 
 mod activity;
-pub mod cache;
+pub mod demand;
 pub mod dependency;
 pub mod meter;
 pub mod nack;
@@ -11,33 +15,25 @@ pub mod sequence;
 
 use std::time::Instant;
 
-use crate::conference::packet::frame::Frame;
-use crate::conference::receiver::keyframe::Throttle;
-use crate::conference::receiver::subscription::{self, Subscription};
-use crate::conference::source::activity::Activity;
-use crate::conference::source::cache::PacketCache;
-use crate::conference::source::dependency::Dependencies;
-use crate::conference::source::meter::Meter;
-use crate::conference::source::nack::NackGenerator;
-use crate::conference::source::rank::Evidence;
-use crate::conference::source::reports::{ReceptionStats, SenderClock};
-use crate::conference::source::sequence::{SequenceTracker, Unwrapper};
+use activity::Activity;
+use demand::Demand;
+use dependency::Dependencies;
+use meter::Meter;
+use nack::NackGenerator;
+use rank::Evidence;
+use reports::{ReceptionStats, SenderClock};
+use sequence::{SequenceTracker, Unwrapper};
+
+use super::packet::cache::{CachedPacket, PacketCache};
+use super::packet::frame::Frame;
+use super::receiver::keyframe::Throttle;
+use super::receiver::subscription::{self, Subscription};
 use crate::congestion::active::ActiveLayers;
 use crate::congestion::layer::{Layer, LayerId, Layers, MAX_ENCODINGS, MAX_SPATIAL, MAX_TEMPORAL, Point};
 use crate::congestion::reorder;
+use crate::ids::ParticipantId;
 use crate::limits::SenderReports;
 use crate::media::{Encoding, MediaKind, SourceDescription, VideoType};
-
-/// What an SSRC of a sender carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IncomingStream {
-    /// Index of the source in its conference.
-    pub source: usize,
-    /// Which encoding.
-    pub encoding: u8,
-    /// Whether it is the retransmission stream.
-    pub rtx: bool,
-}
 
 /// State of one received encoding.
 #[derive(Debug)]
@@ -132,50 +128,33 @@ pub struct Place {
 /// One source of a conference.
 #[derive(Debug)]
 pub struct Source {
-    /// Index of its owner in the conference.
-    pub owner: usize,
-    /// Source name.
-    pub name: String,
-    /// Audio or video.
-    pub kind: MediaKind,
-    /// Camera or desktop.
-    pub video_type: VideoType,
+    owner: ParticipantId,
+    name: String,
+    kind: MediaKind,
+    video_type: VideoType,
     /// From low to high, as far as they are known ([`Source::rerank`]).
-    pub encodings: Vec<EncodingState>,
+    encodings: Vec<EncodingState>,
     /// The SSRCs that receivers know it by: those that its owner named first.
     outgoing: Option<Encoding>,
-    /// One per other endpoint.
-    pub subscriptions: Vec<Subscription>,
+    /// One per other endpoint, sorted by receiver.
+    subscriptions: Vec<Subscription>,
     /// Recent packets; video only, made at the first packet.
-    pub cache: Option<PacketCache>,
+    cache: Option<PacketCache>,
     /// Holds back keyframe requests to the owner.
-    pub requests: Throttle,
+    requests: Throttle,
     /// FIR command number.
-    pub fir: u8,
-    /// The largest height that any receiver wants, as told last; none before the first receiver.
-    pub demand: Option<i32>,
-    /// What the receivers on other workers want.
-    pub remote_demands: Vec<RemoteDemand>,
-    /// Workers on which nobody wants it, one bit each.
-    pub unwanted: u64,
+    fir: u8,
+    /// What receivers want.
+    pub demand: Demand,
     /// How often the numbering started anew.
-    pub restarts: u32,
+    restarts: u32,
     /// The layers that the sender sent when its last packet came.
     active: ActiveLayers,
 }
 
-/// What the receivers on another worker want of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RemoteDemand {
-    /// The worker.
-    pub worker: usize,
-    /// Pixels; -1 is unlimited, 0 is nobody.
-    pub max_height: i32,
-}
-
 impl Source {
     /// A source that has sent nothing.
-    pub fn new(owner: usize, description: &SourceDescription) -> Self {
+    pub fn new(owner: ParticipantId, description: &SourceDescription) -> Self {
         let encodings = description.encodings.iter().take(MAX_ENCODINGS).map(|e| EncodingState::new(*e)).collect();
         Self {
             owner,
@@ -188,12 +167,48 @@ impl Source {
             cache: None,
             requests: Throttle::default(),
             fir: 0,
-            demand: None,
-            remote_demands: Vec::new(),
-            unwanted: 0,
+            demand: Demand::default(),
             restarts: 0,
             active: ActiveLayers::default(),
         }
+    }
+
+    /// Who publishes it.
+    #[inline]
+    pub fn owner(&self) -> ParticipantId {
+        self.owner
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Audio or video.
+    #[inline]
+    pub fn kind(&self) -> MediaKind {
+        self.kind
+    }
+
+    /// Camera or desktop.
+    pub fn video_type(&self) -> VideoType {
+        self.video_type
+    }
+
+    /// What is received, from low to high as far as that is known.
+    pub fn encodings(&self) -> &[EncodingState] {
+        &self.encodings
+    }
+
+    /// The same, to change it.
+    pub fn encodings_mut(&mut self) -> &mut [EncodingState] {
+        &mut self.encodings
+    }
+
+    /// One received encoding.
+    #[inline]
+    pub fn encoding_mut(&mut self, encoding: u8) -> Option<&mut EncodingState> {
+        self.encodings.get_mut(usize::from(encoding))
     }
 
     /// The SSRCs that receivers know the source by: those of the encoding that was named first.
@@ -201,15 +216,85 @@ impl Source {
         self.outgoing
     }
 
-    /// Its subscription to a receiver.
-    pub fn subscription(&self, receiver: usize) -> Option<&Subscription> {
+    /// How often the numbering started anew.
+    pub fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
+    /// All subscriptions, sorted by receiver.
+    pub fn subscriptions(&self) -> &[Subscription] {
+        &self.subscriptions
+    }
+
+    /// The subscription of a receiver.
+    pub fn subscription(&self, receiver: ParticipantId) -> Option<&Subscription> {
         self.subscriptions.get(subscription::position(&self.subscriptions, receiver)?)
     }
 
     /// The same, to change it.
-    pub fn subscription_mut(&mut self, receiver: usize) -> Option<&mut Subscription> {
+    pub fn subscription_mut(&mut self, receiver: ParticipantId) -> Option<&mut Subscription> {
         let at = subscription::position(&self.subscriptions, receiver)?;
         self.subscriptions.get_mut(at)
+    }
+
+    /// The same for receivers that are asked for in rising order; `cursor` starts at zero.
+    #[inline]
+    pub fn next_subscription(&mut self, cursor: &mut usize, receiver: ParticipantId) -> Option<&mut Subscription> {
+        while self.subscriptions.get(*cursor).is_some_and(|subscription| subscription.receiver() < receiver) {
+            *cursor += 1;
+        }
+        self.subscriptions.get_mut(*cursor).filter(|subscription| subscription.receiver() == receiver)
+    }
+
+    /// Adds a subscription.
+    pub fn subscribe(&mut self, subscription: Subscription) {
+        let at = self.subscriptions.partition_point(|other| other.receiver() < subscription.receiver());
+        self.subscriptions.insert(at, subscription);
+    }
+
+    /// Removes the subscription of a receiver.
+    pub fn unsubscribe(&mut self, receiver: ParticipantId) {
+        self.subscriptions.retain(|subscription| subscription.receiver() != receiver);
+    }
+
+    /// Keeps a packet of video, of which receivers may miss something; `capacity` is how many bytes are kept at most.
+    pub fn keep(&mut self, capacity: usize, encoding: u8, sequence: i64, bytes: &[u8], packet: CachedPacket) {
+        let encodings = self.encodings.len();
+        let cache = self.cache.get_or_insert_with(|| PacketCache::new(capacity, encodings));
+        cache.insert(encoding, sequence, bytes, packet);
+    }
+
+    /// Forgets the packets that were kept: they were numbered by a table that does not count any more.
+    pub fn forget_packets(&mut self) {
+        self.cache = None;
+    }
+
+    /// What it takes to send a receiver a packet again: those that were kept, and its subscription.
+    pub fn kept_for(&mut self, receiver: ParticipantId) -> Option<(&PacketCache, &mut Subscription)> {
+        let at = subscription::position(&self.subscriptions, receiver)?;
+        Some((self.cache.as_ref()?, self.subscriptions.get_mut(at)?))
+    }
+
+    /// Whether the owner may be asked for a keyframe.
+    pub fn may_request_keyframe(&self, now: Instant) -> bool {
+        self.requests.ready(now)
+    }
+
+    /// The owner was asked for a keyframe.
+    pub fn requested_keyframe(&mut self, now: Instant) {
+        self.requests.used(now);
+    }
+
+    /// The number of the next FIR.
+    pub fn next_fir(&mut self) -> u8 {
+        let number = self.fir;
+        self.fir = self.fir.wrapping_add(1);
+        number
+    }
+
+    /// Whether anybody here gets it.
+    pub fn has_audience(&self) -> bool {
+        self.subscriptions.iter().any(|subscription| subscription.target().is_some())
     }
 
     /// Whether a new description can go on with this state: same kind, same SSRCs towards receivers.
@@ -280,7 +365,16 @@ impl Source {
         self.encodings.iter().filter_map(|e| e.meter.tells_from()).filter(|at| *at > now).min()
     }
 
-    /// Forgets what was received: the sender starts counting anew. Receivers see the stream go on.
+    /// Forgets what was received: the sender starts counting anew. Receivers see the stream go on. `restarts` is how often it
+    /// did so.
+    pub fn restart_to(&mut self, restarts: u32) {
+        if self.restarts != restarts {
+            self.restart();
+            self.restarts = restarts;
+        }
+    }
+
+    /// The same, one more time.
     pub fn restart(&mut self) {
         for state in &mut self.encodings {
             *state = EncodingState { heights: state.heights, ..EncodingState::new(state.ssrcs) };
@@ -378,6 +472,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::slab::Key;
 
     fn video(ssrcs: &[u32]) -> SourceDescription {
         SourceDescription {
@@ -391,7 +486,7 @@ mod tests {
     #[test]
     fn an_encoding_is_silent_only_when_others_went_on() {
         let start = Instant::now();
-        let mut source = Source::new(0, &video(&[1, 3]));
+        let mut source = Source::new(ParticipantId::new(0), &video(&[1, 3]));
         let active = |source: &Source, at| source.active(at).encodings;
         assert_eq!(active(&source, start), 0);
         let noted = |timestamp| Noted { timestamp, frame: Frame::layer(0, 0), begins: None, bytes: 10 };
@@ -414,10 +509,10 @@ mod tests {
 
     #[test]
     fn an_update_keeps_what_stays() {
-        let mut source = Source::new(0, &video(&[1, 3]));
+        let mut source = Source::new(ParticipantId::new(0), &video(&[1, 3]));
         source.encodings[1].heights[0] = 360;
         source.subscriptions.push(Subscription::new(
-            4,
+            ParticipantId::new(4),
             1,
             MediaKind::Video,
             Some(LayerId::whole(1)),

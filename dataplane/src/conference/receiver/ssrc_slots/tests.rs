@@ -1,6 +1,11 @@
 use super::*;
+use crate::slab::Key;
 
 const SETTINGS: SsrcRewriting = SsrcRewriting { audio: 2, video: 3, seed: 1, mids: false };
+
+fn id(number: usize) -> SourceId {
+    SourceId::new(number)
+}
 
 struct Rig {
     slots: SsrcSlots,
@@ -19,7 +24,8 @@ impl Rig {
     /// A source at a place, named after it.
     fn grant(&mut self, kind: MediaKind, source: usize, need: Need, keep: &[usize]) -> Option<Granted> {
         let name = format!("s{source}");
-        self.slots.grant(self.now, kind, (source, &name), need, |other| keep.contains(&other), |_| false)
+        let request = Request { source: id(source), name: &name, kind, need };
+        self.slots.grant(self.now, &request, |other| keep.contains(&other.number()), |_| false)
     }
 
     fn audio(&mut self, source: usize) -> Option<Granted> {
@@ -31,8 +37,8 @@ impl Rig {
     }
 
     fn release(&mut self, kind: MediaKind, source: usize) {
-        let ssrcs = self.slots.kind(kind).ssrcs(source).unwrap();
-        self.slots.release(self.now, kind, source, Resume::first(ssrcs));
+        let ssrcs = self.slots.kind(kind).ssrcs(id(source)).unwrap();
+        self.slots.release(self.now, kind, id(source), Resume::first(ssrcs));
     }
 }
 
@@ -64,9 +70,9 @@ fn the_least_recently_used_slot_goes_first() {
     let mut rig = Rig::new();
     let ssrcs: Vec<u32> = (0..3).map(|source| rig.video(source, &[]).unwrap().ssrcs.ssrc).collect();
     rig.millis(10_000);
-    rig.slots.video.touch(0, rig.now);
+    rig.slots.video.touch(id(0), rig.now);
     rig.millis(10);
-    rig.slots.video.touch(2, rig.now);
+    rig.slots.video.touch(id(2), rig.now);
     rig.millis(10);
     let order: Vec<_> = (3..6)
         .map(|source| {
@@ -74,9 +80,9 @@ fn the_least_recently_used_slot_goes_first() {
             (granted.evicted, granted.ssrcs.ssrc)
         })
         .collect();
-    assert_eq!(order, [(Some(1), ssrcs[1]), (Some(0), ssrcs[0]), (Some(2), ssrcs[2])]);
+    assert_eq!(order, [(Some(id(1)), ssrcs[1]), (Some(id(0)), ssrcs[0]), (Some(id(2)), ssrcs[2])]);
     assert!(rig.video(6, &[3, 4, 5]).is_none(), "all are to be kept");
-    assert_eq!(rig.slots.video.sources().collect::<Vec<_>>(), [4, 3, 5]);
+    assert_eq!(rig.slots.video.sources().collect::<Vec<_>>(), [4, 3, 5].map(id));
 }
 
 #[test]
@@ -85,13 +91,13 @@ fn audio_in_use_keeps_its_slot_and_a_speaker_gets_one_at_once() {
     rig.audio(0);
     rig.audio(1);
     rig.millis(10_000);
-    rig.slots.audio.touch(0, rig.now);
-    rig.slots.audio.touch(1, rig.now);
+    rig.slots.audio.touch(id(0), rig.now);
+    rig.slots.audio.touch(id(1), rig.now);
     rig.millis(499);
     assert!(rig.audio(2).is_none());
-    assert_eq!(rig.grant(MediaKind::Audio, 3, Need::Urgent, &[0]).unwrap().evicted, Some(1));
+    assert_eq!(rig.grant(MediaKind::Audio, 3, Need::Urgent, &[0]).unwrap().evicted, Some(id(1)));
     rig.millis(1);
-    assert_eq!(rig.audio(2).unwrap().evicted, Some(0), "idle for half a second");
+    assert_eq!(rig.audio(2).unwrap().evicted, Some(id(0)), "idle for half a second");
 }
 
 #[test]
@@ -104,7 +110,7 @@ fn ssrcs_that_the_client_just_heard_of_keep_their_first_source() {
     assert!(rig.video(3, &[3]).is_none(), "the client would show the first source for good");
     assert_eq!(rig.slots.kind(MediaKind::Video).settles(rig.now), Some(rig.now + Duration::from_millis(700)));
     rig.millis(700);
-    assert_eq!(rig.video(3, &[3]).unwrap().evicted, Some(0));
+    assert_eq!(rig.video(3, &[3]).unwrap().evicted, Some(id(0)));
     rig.millis(200);
     assert_eq!(rig.slots.kind(MediaKind::Video).settles(rig.now), None);
 }
@@ -140,27 +146,27 @@ fn what_is_mapped_is_told_before_it_counts() {
     let mut rig = Rig::new();
     assert!(rig.slots.announce().is_none());
     let ssrcs = rig.audio(4).unwrap().ssrcs;
-    assert!(!rig.slots.is_told(MediaKind::Audio, 4));
+    assert!(!rig.slots.is_told(MediaKind::Audio, id(4)));
     let (first, carried) = rig.slots.announce().unwrap();
-    assert_eq!(carried, [Carried { source: 4, kind: MediaKind::Audio, ssrcs, mid: None }]);
+    assert_eq!(carried, [Carried { source: id(4), kind: MediaKind::Audio, ssrcs, mid: None }]);
     assert!(rig.slots.announce().is_none(), "said already");
     rig.audio(5);
     let (second, carried) = rig.slots.announce().unwrap();
     assert_eq!((carried.len(), second), (2, first + 1));
     assert!(rig.slots.told(first));
-    assert!(rig.slots.is_told(MediaKind::Audio, 4) && !rig.slots.is_told(MediaKind::Audio, 5));
+    assert!(rig.slots.is_told(MediaKind::Audio, id(4)) && !rig.slots.is_told(MediaKind::Audio, id(5)));
     assert!(rig.slots.told(second) && !rig.slots.told(first));
-    assert!(rig.slots.is_told(MediaKind::Audio, 5));
+    assert!(rig.slots.is_told(MediaKind::Audio, id(5)));
     // The SSRC of 4 goes to another source: that has to be told first, again.
     rig.millis(10_000);
-    rig.slots.audio.touch(5, rig.now);
-    assert_eq!(rig.audio(6).unwrap().evicted, Some(4));
-    assert!(!rig.slots.is_told(MediaKind::Audio, 6) && !rig.slots.is_told(MediaKind::Audio, 4));
+    rig.slots.audio.touch(id(5), rig.now);
+    assert_eq!(rig.audio(6).unwrap().evicted, Some(id(4)));
+    assert!(!rig.slots.is_told(MediaKind::Audio, id(6)) && !rig.slots.is_told(MediaKind::Audio, id(4)));
     rig.slots.announce().unwrap();
     rig.slots.announce_again();
     let (fourth, carried) = rig.slots.announce().unwrap();
     assert_eq!((fourth, carried.len()), (second + 2, 2));
-    assert!(rig.slots.told(fourth) && rig.slots.is_told(MediaKind::Audio, 6));
+    assert!(rig.slots.told(fourth) && rig.slots.is_told(MediaKind::Audio, id(6)));
 }
 
 #[test]
@@ -168,7 +174,7 @@ fn feedback_finds_the_source_that_an_ssrc_carries_now() {
     let mut rig = Rig::new();
     let video = rig.video(7, &[]).unwrap().ssrcs;
     let audio = rig.audio(8).unwrap().ssrcs;
-    assert_eq!((rig.slots.source(video.ssrc), rig.slots.source(audio.ssrc)), (Some(7), Some(8)));
+    assert_eq!((rig.slots.source(video.ssrc), rig.slots.source(audio.ssrc)), (Some(id(7)), Some(id(8))));
     assert_eq!((rig.slots.source(video.rtx.unwrap()), rig.slots.source(99)), (None, None));
     rig.release(MediaKind::Video, 7);
     assert_eq!(rig.slots.source(video.ssrc), None);
@@ -177,22 +183,22 @@ fn feedback_finds_the_source_that_an_ssrc_carries_now() {
 #[test]
 fn those_who_wait_are_bounded_and_patient() {
     let mut rig = Rig::new();
-    assert!(rig.slots.wait(rig.now, 1));
-    assert!(!rig.slots.wait(rig.now, 1), "known");
-    assert!((2..65).all(|source| rig.slots.wait(rig.now, source)));
-    assert!(!rig.slots.wait(rig.now, 65), "full");
-    assert_eq!(rig.slots.next_waiting(), Some(1));
+    assert!(rig.slots.wait(rig.now, id(1)));
+    assert!(!rig.slots.wait(rig.now, id(1)), "known");
+    assert!((2..65).all(|source| rig.slots.wait(rig.now, id(source))));
+    assert!(!rig.slots.wait(rig.now, id(65)), "full");
+    assert_eq!(rig.slots.next_waiting(), Some(id(1)));
     rig.slots.refuse(rig.now);
     rig.millis(199);
-    assert!(!rig.slots.wait(rig.now, 66));
+    assert!(!rig.slots.wait(rig.now, id(66)));
     rig.millis(1);
-    assert!(rig.slots.wait(rig.now, 66));
+    assert!(rig.slots.wait(rig.now, id(66)));
     rig.release_waiting(2);
-    assert_eq!(rig.slots.next_waiting(), Some(3));
+    assert_eq!(rig.slots.next_waiting(), Some(id(3)));
 }
 
 impl Rig {
     fn release_waiting(&mut self, source: usize) {
-        self.slots.release(self.now, MediaKind::Audio, source, Resume::first(Encoding { ssrc: 1, rtx: None }));
+        self.slots.release(self.now, MediaKind::Audio, id(source), Resume::first(Encoding { ssrc: 1, rtx: None }));
     }
 }

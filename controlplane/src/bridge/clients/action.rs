@@ -1,0 +1,18 @@
+//! What the state of the clients asks of its surroundings.
+
+use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::media::VideoType;
+use ringbridge_dataplane::messages::Command;
+
+use crate::bridge::messages::ToClient;
+
+/// Something that the caller must do, in order.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Action {
+    /// Send a command to a worker.
+    Command { worker: usize, command: Command },
+    /// Send a message over the endpoint's WebSocket.
+    Send { endpoint: EndpointId, message: ToClient },
+    /// Tell the colibri2 state machine what a source shows.
+    VideoType { endpoint: EndpointId, source: String, video_type: VideoType },
+}

@@ -1,0 +1,39 @@
+//! Clients as the debug page shows them.
+
+use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::media::VideoConstraint;
+use serde_json::{Map, Value, json};
+
+use super::table::Clients;
+
+impl Clients {
+    /// What the debug page shows of an endpoint beyond signalling.
+    pub fn debug(&self, id: EndpointId) -> Option<Map<String, Value>> {
+        let endpoint = self.endpoints.get(&id)?;
+        let height = |c: &VideoConstraint| json!({ "max_height": c.max_height, "max_frame_rate": c.max_frame_rate });
+        let c = &endpoint.constraints;
+        let shown = json!({
+            "active": endpoint.active,
+            "ice_connected": endpoint.secure.ice_connected(),
+            "dtls_connected": endpoint.secure.connected().is_some(),
+            "channel": {
+                "web_socket": endpoint.channels.websocket,
+                "data_channel": endpoint.channels.data,
+                "used": endpoint.channels.current().map(|carrier| format!("{carrier:?}")),
+                "older_dialect": endpoint.legacy,
+            },
+            "wants": {
+                "last_n": c.last_n,
+                "on_stage": c.on_stage,
+                "selected": c.selected,
+                "default": height(&c.default),
+                "audio": { "all": c.audio.all, "include": c.audio.include, "exclude": c.audio.exclude },
+                "constraints": c.per_source.iter().map(|(name, c)| (name.clone(), height(c))).collect::<Map<_, _>>(),
+            },
+            "forwarded_sources": endpoint.forwarded,
+            "mapped_sources": endpoint.mappings.shown(),
+            "wanted_of_it": endpoint.demand,
+        });
+        if let Value::Object(shown) = shown { Some(shown) } else { None }
+    }
+}

@@ -1,0 +1,22 @@
+//! What the bridge knows of its endpoints beyond signalling: DTLS, the bridge channel, what they receive and send.
+//! A state machine: events of the workers and of channels in, [`Action`]s out.
+
+mod action;
+mod bandwidth;
+mod carrier;
+mod channel;
+mod client;
+mod counters;
+mod debug;
+mod mappings;
+mod paths;
+mod source_maps;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub(super) use action::Action;
+pub(super) use carrier::Carrier;
+pub(super) use client::NewClient;
+pub(super) use paths::Paths;
+pub(super) use table::Clients;

@@ -1,0 +1,72 @@
+//! SSRC rewriting: clients are told what the SSRCs that they get carry (docs/protocol/bridge.md 6.6), and workers that they were.
+
+use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::media::MediaKind;
+use ringbridge_dataplane::messages::{Command, MappedSource};
+
+use super::action::Action;
+use super::table::Clients;
+use crate::bridge::messages::ToClient;
+use crate::channel::{AudioSourceMapping, VideoSourceMapping};
+use crate::colibri::convert;
+
+impl Clients {
+    /// What the SSRCs of a receiver carry changed.
+    pub fn handle_mapped(&mut self, id: EndpointId, announcement: u64, sources: Vec<MappedSource>) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        endpoint.mappings.current = sources;
+        endpoint.mappings.announcement = announcement;
+        self.tell_mappings(id);
+    }
+
+    /// A new channel: the client may have missed what went over the former one.
+    pub(super) fn retell_mappings(&mut self, id: EndpointId) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        endpoint.mappings.told.clear();
+        if endpoint.mappings.announcement > 0 {
+            self.tell_mappings(id);
+        }
+    }
+
+    fn tell_mappings(&mut self, id: EndpointId) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        if endpoint.channels.current().is_none() {
+            // Once there is one, it is told everything.
+            return;
+        }
+        let current = endpoint.mappings.current.clone();
+        let told = std::mem::replace(&mut endpoint.mappings.told, current.clone());
+        let (mut audio, mut video) = (Vec::new(), Vec::new());
+        for mapped in current.into_iter().filter(|mapped| !told.contains(mapped)) {
+            // One that expired meanwhile is of no interest any more.
+            let Some(owner) = self.endpoints.get(&mapped.owner).map(|e| e.label.clone()) else { continue };
+            let (source, ssrc, mid) = (mapped.name, mapped.ssrcs.ssrc, mapped.mid.map(|mid| mid.to_string()));
+            match (mapped.kind, mapped.ssrcs.rtx) {
+                (MediaKind::Video, Some(rtx)) => {
+                    let video_type = convert::video_type_name(mapped.video_type);
+                    video.push(VideoSourceMapping { source, owner, ssrc, rtx, video_type, mid });
+                }
+                _ => audio.push(AudioSourceMapping { source, owner, ssrc, mid }),
+            }
+        }
+        if !video.is_empty() {
+            self.send(id, ToClient::VideoSources(video));
+        }
+        if !audio.is_empty() {
+            self.send(id, ToClient::AudioSources(audio));
+        }
+        self.told.insert(id);
+    }
+
+    /// Lets media go, now that what the clients were told is on its way.
+    pub(super) fn confirm_mappings(&mut self) {
+        for id in std::mem::take(&mut self.told) {
+            let Some(endpoint) = self.endpoints.get(&id) else { continue };
+            // A channel that was given up on told nobody anything.
+            if endpoint.channels.current().is_some() {
+                let command = Command::MappingsTold { endpoint: id, announcement: endpoint.mappings.announcement };
+                self.actions.push_back(Action::Command { worker: endpoint.worker, command });
+            }
+        }
+    }
+}

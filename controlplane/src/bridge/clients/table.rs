@@ -1,0 +1,423 @@
+//! All clients: what the workers, signalling and time do to them. What they say themselves is in `channel.rs`.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use ringbridge_dataplane::ice::IceState;
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::media::{MediaKind, SourceDescription};
+use ringbridge_dataplane::messages::Command;
+
+use super::action::Action;
+use super::carrier::Carrier;
+use super::client::{Client, Conference, NewClient};
+use super::counters::ClientCounters;
+use crate::bridge::messages::{self, ToClient};
+use crate::bridge::secure::SecureOutput;
+use crate::channel::{ClientMessage, counters};
+use crate::colibri::elements::Setup;
+use crate::transport::{Certificate, DtlsError, DtlsRole, Fingerprint};
+
+/// An endpoint without any activity is shown as inactive after this time.
+const FIRST_ACTIVITY: Duration = Duration::from_secs(15);
+/// An endpoint without a channel so long after DTLS is counted.
+const CHANNEL_DELAY: Duration = Duration::from_secs(30);
+
+/// All endpoints of the bridge.
+pub(crate) struct Clients {
+    pub(super) certificate: Certificate,
+    pub(super) endpoints: HashMap<EndpointId, Client>,
+    pub(super) conferences: HashMap<ConferenceId, Conference>,
+    /// When clients were told last what the way to them carries.
+    pub(super) told_estimates: Option<Instant>,
+    /// Some bandwidth is news, or its endpoint is gone.
+    pub(super) bandwidth_changed: bool,
+    pub(super) actions: VecDeque<Action>,
+    /// At most one per endpoint.
+    pub(super) timers: BTreeSet<(Instant, EndpointId)>,
+    /// Clients whose data channel was written to.
+    pub(super) written: HashSet<EndpointId>,
+    /// Clients that were told what their SSRCs carry, and whose workers do not know yet.
+    pub(super) told: HashSet<EndpointId>,
+    pub(super) counters: ClientCounters,
+}
+
+impl Clients {
+    /// None yet; all use this certificate.
+    pub fn new(certificate: Certificate) -> Self {
+        Self {
+            certificate,
+            endpoints: HashMap::new(),
+            conferences: HashMap::new(),
+            told_estimates: None,
+            bandwidth_changed: false,
+            actions: VecDeque::new(),
+            timers: BTreeSet::new(),
+            written: HashSet::new(),
+            told: HashSet::new(),
+            counters: ClientCounters::default(),
+        }
+    }
+
+    /// What is to be done next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Whether it exists.
+    pub fn contains(&self, id: EndpointId) -> bool {
+        self.endpoints.contains_key(&id)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// Deadlines that wait.
+    pub fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// Totals.
+    pub fn counters(&self) -> ClientCounters {
+        self.counters
+    }
+
+    /// Clients of which nothing arrives.
+    pub fn silent(&self) -> usize {
+        self.endpoints.values().filter(|e| e.active == Some(false)).count()
+    }
+
+    /// An endpoint was created.
+    pub fn insert(&mut self, now: Instant, id: EndpointId, new: NewClient) {
+        self.conferences.entry(new.conference).or_default().members.push(id);
+        self.endpoints.insert(id, Client::new(now, new));
+    }
+
+    /// An endpoint expired.
+    pub fn remove(&mut self, id: EndpointId) {
+        let Some(endpoint) = self.endpoints.remove(&id) else { return };
+        if let Some(at) = endpoint.timer {
+            self.timers.remove(&(at, id));
+        }
+        if let Some(conference) = self.conferences.get_mut(&endpoint.conference) {
+            conference.members.retain(|m| *m != id);
+            conference.speakers.retain(|m| *m != id);
+            if conference.members.is_empty() {
+                self.conferences.remove(&endpoint.conference);
+            }
+        }
+    }
+
+    // --- signalling -------------------------------------------------------------------------------------------
+
+    /// The remote side of DTLS: role (RFC 4145: it is active, so we are the server) and fingerprints.
+    pub fn set_remote_dtls(
+        &mut self,
+        now: Instant,
+        id: EndpointId,
+        setup: Option<Setup>,
+        fingerprints: Vec<Fingerprint>,
+    ) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        let role = match setup {
+            Some(Setup::Active) => Some(DtlsRole::Server),
+            Some(Setup::Passive) => Some(DtlsRole::Client),
+            other => {
+                tracing::debug!(endpoint = %id, setup = ?other, "DTLS role not decided by this setup");
+                None
+            }
+        };
+        endpoint.secure.set_remote(now, &self.certificate, role, fingerprints);
+        self.drain(now, id);
+    }
+
+    /// Last-n of signalling.
+    pub fn set_initial_last_n(&mut self, id: EndpointId, last_n: i32) {
+        if let Some(endpoint) = self.endpoints.get_mut(&id) {
+            endpoint.preferences.set_initial_last_n(last_n);
+            self.update_constraints(id);
+        }
+    }
+
+    /// The sources that an endpoint publishes.
+    pub fn set_sources(&mut self, id: EndpointId, sources: Vec<SourceDescription>) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        endpoint.demand.retain(|name, _| sources.iter().any(|s| s.name == *name));
+        endpoint.sources = sources;
+        let conference = endpoint.conference;
+        // Those who name endpoints instead of sources may want other sources now.
+        for member in self.members(conference) {
+            if member != id && self.endpoints.get(&member).is_some_and(|e| e.legacy) {
+                self.update_constraints(member);
+            }
+        }
+    }
+
+    // --- workers ----------------------------------------------------------------------------------------------
+
+    /// ICE changed its state; `relayed`: it is connected to a relayed candidate of the client.
+    pub fn handle_ice(&mut self, now: Instant, id: EndpointId, state: IceState, relayed: bool) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        let label = &endpoint.label;
+        match state {
+            IceState::Connected => {
+                tracing::info!(endpoint = %id, %label, "ICE connected");
+                if endpoint.secure.set_ice_connected(now, &self.certificate) {
+                    self.counters.ice_succeeded += 1;
+                    self.counters.ice_succeeded_relayed += u64::from(relayed);
+                    // Workers report changes only, and take a new endpoint for active.
+                    self.set_active(id, true);
+                }
+                self.drain(now, id);
+            }
+            IceState::Disconnected => {
+                let connected_before = endpoint.secure.ice_connected();
+                tracing::warn!(endpoint = %id, %label, connected_before, "ICE disconnected");
+                if !connected_before {
+                    self.counters.ice_failed += 1;
+                }
+            }
+        }
+    }
+
+    /// A DTLS datagram arrived.
+    pub fn handle_dtls(&mut self, now: Instant, id: EndpointId, datagram: Vec<u8>) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        endpoint.secure.handle_datagram(now, datagram);
+        self.drain(now, id);
+    }
+
+    /// The endpoint became active or fell silent. Silence before the first activity is no news: that has
+    /// its own, longer limit.
+    pub fn handle_activity(&mut self, id: EndpointId, active: bool) {
+        if active || self.endpoints.get(&id).is_some_and(|e| e.active.is_some()) {
+            self.set_active(id, active);
+        }
+    }
+
+    fn set_active(&mut self, id: EndpointId, active: bool) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        let before = endpoint.active.replace(active);
+        // The first activity is what everybody expects.
+        if before != Some(active) && (before.is_some() || !active) {
+            *(if active { &mut self.counters.reconnected } else { &mut self.counters.disconnected }) += 1;
+            self.announce_connectivity(id, active);
+        }
+    }
+
+    fn announce_connectivity(&mut self, id: EndpointId, active: bool) {
+        let Some(endpoint) = self.endpoints.get(&id) else { return };
+        if endpoint.visitor {
+            return;
+        }
+        let (conference, label) = (endpoint.conference, endpoint.label.clone());
+        tracing::info!(endpoint = %id, %label, active, "endpoint connectivity");
+        for member in self.members(conference) {
+            self.send(member, ToClient::Connectivity { endpoint: label.clone(), active });
+        }
+    }
+
+    /// The order of speakers changed.
+    pub fn handle_speakers(&mut self, conference: ConferenceId, recent: Vec<EndpointId>) {
+        let Some(state) = self.conferences.get_mut(&conference) else { return };
+        if state.speakers == recent {
+            // Another worker of the conference has taken over the telling.
+            return;
+        }
+        if state.speakers.first() != recent.first() {
+            self.counters.dominant_speaker_changes += 1;
+        }
+        state.speakers = recent;
+        if let Some(message) = self.speaker_message(conference) {
+            for member in self.members(conference) {
+                self.send(member, message.clone());
+            }
+        }
+    }
+
+    pub(super) fn speaker_message(&self, conference: ConferenceId) -> Option<ToClient> {
+        let label = |id: &EndpointId| self.endpoints.get(id).map(|e| e.label.clone());
+        let mut labels = self.conferences.get(&conference)?.speakers.iter().filter_map(label);
+        let endpoint = labels.next()?;
+        Some(ToClient::DominantSpeaker { endpoint, previous: labels.take(10).collect() })
+    }
+
+    /// The set of video sources forwarded to a receiver changed.
+    pub fn handle_forwarded(&mut self, id: EndpointId, sources: Vec<String>) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        endpoint.forwarded = sources;
+        self.send_forwarded(id);
+    }
+
+    pub(super) fn send_forwarded(&mut self, id: EndpointId) {
+        let Some(endpoint) = self.endpoints.get(&id) else { return };
+        let sources = endpoint.forwarded.clone();
+        if endpoint.legacy {
+            let mut owners: Vec<String> = Vec::new();
+            for member in self.members(endpoint.conference) {
+                let Some(owner) = self.endpoints.get(&member) else { continue };
+                if owner.sources.iter().any(|s| sources.contains(&s.name)) {
+                    owners.push(owner.label.clone());
+                }
+            }
+            self.send(id, ToClient::LastNEndpoints(owners));
+        }
+        self.send(id, ToClient::ForwardedSources(sources));
+    }
+
+    /// The largest height that anybody wants of a source changed.
+    pub fn handle_demand(&mut self, id: EndpointId, source: String, max_height: i32) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        endpoint.demand.insert(source.clone(), max_height);
+        self.send_demand(id, source, max_height);
+    }
+
+    pub(super) fn send_demand(&mut self, id: EndpointId, source: String, max_height: i32) {
+        if self.endpoints.get(&id).is_some_and(|e| e.legacy) {
+            // The older dialect has no word for unlimited.
+            let ideal_height = if max_height < 0 { 2160 } else { max_height };
+            self.send(id, ToClient::SenderVideoConstraints { ideal_height });
+        }
+        self.send(id, ToClient::SenderSourceConstraints { source, max_height });
+    }
+
+    pub(super) fn update_constraints(&mut self, id: EndpointId) {
+        let Some(endpoint) = self.endpoints.get(&id) else { return };
+        let members = self.members(endpoint.conference);
+        // Once for all names.
+        let by_label: HashMap<&str, &Client> =
+            members.iter().filter_map(|m| self.endpoints.get(m)).map(|e| (e.label.as_str(), e)).collect();
+        let sources_of = |label: &str| {
+            let owner = by_label.get(label)?;
+            Some(owner.sources.iter().filter(|s| s.kind == MediaKind::Video).map(|s| s.name.clone()).collect())
+        };
+        let constraints = endpoint.preferences.resolve(sources_of);
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        if constraints != endpoint.constraints {
+            endpoint.constraints = constraints.clone();
+            let command = Command::SetConstraints { endpoint: id, constraints: Box::new(constraints) };
+            self.actions.push_back(Action::Command { worker: endpoint.worker, command });
+        }
+    }
+
+    pub(super) fn members(&self, conference: ConferenceId) -> Vec<EndpointId> {
+        self.conferences.get(&conference).map(|c| c.members.clone()).unwrap_or_default()
+    }
+
+    // --- DTLS and time ----------------------------------------------------------------------------------------
+
+    /// Passes on what an endpoint's DTLS and data channel want done.
+    fn drain(&mut self, now: Instant, id: EndpointId) {
+        loop {
+            let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+            let (worker, label) = (endpoint.worker, &endpoint.label);
+            let Some(output) = endpoint.secure.poll_output() else {
+                return self.arm(id);
+            };
+            match output {
+                SecureOutput::Datagram(datagram) => {
+                    let command = Command::SendDtls { endpoint: id, datagram };
+                    self.actions.push_back(Action::Command { worker, command });
+                }
+                SecureOutput::Keys(keys) => {
+                    tracing::info!(endpoint = %id, %label, profile = ?keys.profile, "DTLS connected");
+                    let command = Command::SetSrtp { endpoint: id, keys: Box::new(keys) };
+                    self.actions.push_back(Action::Command { worker, command });
+                }
+                SecureOutput::Failed { error: DtlsError::Closed, before: false } => {
+                    tracing::info!(endpoint = %id, %label, "the client closed its session");
+                }
+                SecureOutput::Failed { error, before } => {
+                    tracing::error!(endpoint = %id, %label, %error, "DTLS failed");
+                    self.counters.dtls_failed += u64::from(before);
+                }
+                SecureOutput::ChannelOpened => {
+                    tracing::debug!(endpoint = %id, %label, "data channel open");
+                    self.handle_channel_opened(id, Carrier::Data);
+                }
+                SecureOutput::ChannelClosed => {
+                    tracing::debug!(endpoint = %id, %label, "data channel closed");
+                    self.handle_channel_closed(id, Carrier::Data);
+                }
+                SecureOutput::Text(text) => {
+                    self.counters.data_messages_received += 1;
+                    // Unlike a WebSocket it cannot be left unread: its acknowledgements come the same way.
+                    if !endpoint.intake.take(now, text.len()) {
+                        counters::TOO_FAST.fetch_add(1, Ordering::Relaxed);
+                    } else if let Some(message) = ClientMessage::receive(label, &text) {
+                        endpoint.intake.charge(now, message.work() - 1, 0);
+                        if let Some(message) = messages::decode(message) {
+                            self.handle_message(now, id, Carrier::Data, message);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sets the endpoint's timer to what its session waits for.
+    fn arm(&mut self, id: EndpointId) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        let due = endpoint.secure.poll_timeout();
+        let set = std::mem::replace(&mut endpoint.timer, due);
+        if set != due {
+            if let Some(at) = set {
+                self.timers.remove(&(at, id));
+            }
+            self.timers.extend(due.map(|at| (at, id)));
+        }
+    }
+
+    /// Sends what was written to data channels since the last call, and what depends on that; false when there was nothing.
+    pub fn flush(&mut self, now: Instant) -> bool {
+        let written = std::mem::take(&mut self.written);
+        for id in &written {
+            if let Some(endpoint) = self.endpoints.get_mut(id) {
+                endpoint.secure.handle_timeout(now);
+                self.drain(now, *id);
+            }
+        }
+        let told = !self.told.is_empty();
+        self.confirm_mappings();
+        told || !written.is_empty()
+    }
+
+    /// When [`Clients::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Lets DTLS and SCTP repeat what was lost.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        // Each once: a session that is still not content has to wait for the next call.
+        let due: Vec<EndpointId> = self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect();
+        for id in due {
+            let Some(endpoint) = self.endpoints.get_mut(&id) else { continue };
+            endpoint.secure.handle_timeout(now);
+            self.drain(now, id);
+        }
+    }
+
+    /// Reports endpoints that never showed any activity, counts those without a channel; called twice a second.
+    pub fn check_late(&mut self, now: Instant) {
+        self.tell_estimates(now);
+        let overdue = |e: &Client| {
+            let connected = e.secure.connected();
+            !e.channel_seen && connected.is_some_and(|at| now.saturating_duration_since(at) >= CHANNEL_DELAY)
+        };
+        for (id, endpoint) in self.endpoints.iter_mut().filter(|(_, e)| overdue(e)) {
+            tracing::warn!(endpoint = %id, label = %endpoint.label, "no bridge channel 30 s after DTLS; check that clients \
+                reach the WebSocket address, or that the focus offers data channels");
+            endpoint.channel_seen = true;
+            self.counters.without_channel += 1;
+        }
+        let late = |e: &Client| e.active.is_none() && now.saturating_duration_since(e.created) >= FIRST_ACTIVITY;
+        let silent: Vec<EndpointId> = self.endpoints.iter().filter(|(_, e)| late(e)).map(|(id, _)| *id).collect();
+        for id in silent {
+            self.set_active(id, false);
+        }
+    }
+}

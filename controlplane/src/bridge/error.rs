@@ -1,0 +1,59 @@
+//! Why a bridge does not start, or stops.
+
+use std::net::SocketAddr;
+
+use ringbridge_dataplane::StartError;
+use thiserror::Error;
+
+use super::remedies;
+use crate::rest::RestError;
+use crate::transport::DtlsError;
+
+/// Why the bridge does not start, or stops.
+#[derive(Debug, Error)]
+pub enum BridgeError {
+    /// Sockets, threads, I/O backends.
+    #[error("media workers do not start: {0}{remedy}", remedy = remedies::of_start(.0))]
+    Dataplane(#[from] StartError),
+    /// No certificate for DTLS.
+    #[error("no DTLS certificate: {0}")]
+    Certificate(DtlsError),
+    /// A listening socket.
+    #[error("cannot listen on {address} for {purpose}: {source}; choose another address or stop what uses it")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What for.
+        purpose: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The pages for operators.
+    #[error(transparent)]
+    Rest(#[from] RestError),
+    /// The nickname cannot be part of an address.
+    #[error("nickname {nickname:?} cannot be used in a room: {source}; choose another one")]
+    Nickname {
+        /// As configured.
+        nickname: String,
+        /// Why not.
+        source: jid::Error,
+    },
+    /// The workers' wake-ups cannot be waited for.
+    #[error("cannot wait for the media workers: {0}")]
+    Wakeup(std::io::Error),
+    /// Nothing that is bound can be reached any more.
+    #[error(
+        "the addresses of this host changed from {before} to {now}; ending, so that the next start serves those \
+         (systemd does that by itself)"
+    )]
+    AddressesMoved {
+        /// Bound.
+        before: String,
+        /// What could be bound now.
+        now: String,
+    },
+    /// The connection task is gone.
+    #[error("the XMPP connection task ended; this is a defect, please report it with the log before this line")]
+    XmppEnded,
+}

@@ -1,0 +1,13 @@
+//! Messages of the bridge channel (docs/protocol/bridge.md 5.5 and 5.6), and those of clients from before source names
+//! (docs/protocol/focus.md 12). Unknown fields are ignored, unknown classes are not an error.
+
+mod bridge;
+mod client;
+mod fields;
+mod passed_on;
+#[cfg(test)]
+mod tests;
+
+pub use bridge::{AudioSourceMapping, BridgeMessage, VideoSourceMapping};
+pub use client::{AudioSubscriptionMode, ClientMessage, ReceiverAudioSubscription, ReceiverVideoConstraints, Unusable};
+pub use fields::HeightConstraint;

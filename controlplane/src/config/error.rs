@@ -1,0 +1,64 @@
+//! Why a configuration cannot be used.
+
+use std::path::PathBuf;
+
+use super::origin::Origin;
+
+/// A setting that cannot be used; names the key, the value and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read or parsed.
+    #[error("{path}: cannot be read: {reason}; give the right path with --config, or correct the file", path = .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A key that does not exist.
+    #[error("{origin}: unknown key {key:?} (value {value:?}); {hint}")]
+    Unknown {
+        /// Where.
+        origin: Origin,
+        /// Its path.
+        key: String,
+        /// What it was set to.
+        value: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A value of the wrong form.
+    #[error("{origin}: {key} = {value:?}: {remedy}")]
+    Value {
+        /// Where.
+        origin: Origin,
+        /// Its path.
+        key: &'static str,
+        /// The value, masked where secret.
+        value: String,
+        /// What would be right.
+        remedy: String,
+    },
+    /// One of several XMPP connections cannot be used.
+    #[error("{origin}: connection {id}: {field} = {value:?}: {remedy}")]
+    Connection {
+        /// Where.
+        origin: Origin,
+        /// Which connection.
+        id: String,
+        /// Which field of it.
+        field: String,
+        /// The value, masked where secret.
+        value: String,
+        /// What would be right.
+        remedy: String,
+    },
+    /// Nobody said it and there is no default.
+    #[error("{key} is not set: {remedy}")]
+    Missing {
+        /// Its path.
+        key: &'static str,
+        /// What to do.
+        remedy: String,
+    },
+}

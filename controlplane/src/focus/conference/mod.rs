@@ -1,0 +1,16 @@
+//! One conference of the focus: its room, its members, and their sessions on a bridge. Its methods take what all conferences
+//! share as a [`Context`](super::context::Context).
+
+mod ice_restart;
+mod jingle;
+mod meeting_id;
+pub(super) mod offer;
+mod outcome;
+mod room;
+mod session;
+mod source_signaling;
+mod sources;
+mod state;
+
+pub(super) use room::{NICK, conference_answer};
+pub(super) use state::{Conference, RoomState};

@@ -1,0 +1,366 @@
+//! The room of a conference: our place in it, its members, its owner (docs/protocol/focus.md 2, 3).
+
+use std::time::Duration;
+
+use jid::BareJid;
+use tokio_xmpp::minidom::Element;
+use xmpp_parsers::caps::{compute_disco, hash_caps};
+use xmpp_parsers::disco::DiscoInfoResult;
+use xmpp_parsers::hashes::Algo;
+use xmpp_parsers::iq::Iq;
+use xmpp_parsers::muc::MucUser;
+use xmpp_parsers::muc::user::{Affiliation, Role};
+use xmpp_parsers::presence::Presence;
+
+use super::meeting_id::{id_in, is_sound};
+use super::offer::Features;
+use super::state::{BRIDGE_OWNER, Conference, Member, RoomState, Stage};
+use crate::focus::context::Context;
+use crate::focus::limits::{MAX_MEETING_ID, MAX_MEMBERS, MAX_NAME, MAX_NICK, MAX_REGION, Refused};
+use crate::focus::requests::{Answer, Pending, Question};
+use crate::focus::xml::{build, escaped};
+use crate::jingle::ns;
+use crate::xmpp::iq::Request;
+use crate::xmpp::muc::{MucRoom, whois_anyone};
+
+const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
+const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
+const CAPS: &str = "http://jabber.org/protocol/caps";
+const ETHERPAD: &str = "http://jitsi.org/jitmeet/etherpad";
+
+/// Our nickname: clients know the focus by it.
+pub(in super::super) const NICK: &str = "focus";
+
+/// Capability hashes that are remembered.
+const CAPS_CACHE: usize = 1_000;
+
+/// `ready='false'` makes clients ask again after a second or more; an error would be the end for today's client.
+pub(in super::super) fn conference_answer(focus: &BareJid, request: &Request, room: &BareJid, ready: bool) -> Iq {
+    let xml = format!(
+        "<conference xmlns='{}' room='{}' ready='{ready}' focusjid='{focus}'>\
+         <property name='authentication' value='false'/><property name='visitors-supported' value='false'/></conference>",
+        ns::FOCUS,
+        escaped(&room.to_string())
+    );
+    request.result(build(&xml))
+}
+
+impl Conference {
+    /// What our presence in a room says (docs/protocol/focus.md 3.2).
+    fn own_payloads(&self) -> Vec<Element> {
+        let name = self.room.node().map_or("", |node| node.as_str());
+        let mut payloads = vec![Element::builder("etherpad", ETHERPAD).append(name.to_owned()).build()];
+        payloads.extend(build(&format!(
+            "<versions xmlns='{}'><component name='focus'>ringbridge {}</component></versions>",
+            ns::JITMEET,
+            env!("CARGO_PKG_VERSION")
+        )));
+        payloads.extend(build(&format!(
+            "<conference-properties xmlns='{}'><property key='support-terminate-restart' value='true'/>\
+             <property key='bridge-count' value='{}'/></conference-properties>",
+            ns::FOCUS,
+            usize::from(self.session.is_some())
+        )));
+        if self.no_bridge {
+            payloads.push(Element::bare("bridgeNotAvailable", ns::FOCUS));
+        }
+        payloads
+    }
+
+    /// Tells the room of what changed.
+    pub(in super::super) fn announce(&mut self, cx: &mut Context<'_>) {
+        if let Ok(muc) = MucRoom::new(&self.room, NICK) {
+            let presence = muc.update(self.own_payloads());
+            cx.send(presence);
+        }
+    }
+
+    pub(in super::super) fn answer_waiting(&self, cx: &mut Context<'_>, state: RoomState, ready: bool) {
+        let (RoomState::Joining(waiting) | RoomState::Configuring(waiting)) = state else { return };
+        for request in waiting {
+            let answer = conference_answer(&cx.settings.xmpp.jid, &request, &self.room, ready);
+            cx.send(answer);
+        }
+    }
+
+    /// We are in; `open` says that the room shows real addresses already.
+    pub(in super::super) fn room_entered(&mut self, cx: &mut Context<'_>, open: bool) {
+        let RoomState::Joining(waiting) = &mut self.state else { return };
+        let waiting = std::mem::take(waiting);
+        self.state = RoomState::Configuring(waiting);
+        // The form is four fifths of what a room costs the server, and it would change nothing in an open one.
+        self.awaited = if open { 1 } else { 2 };
+        let query = Element::bare("query", DISCO_INFO);
+        self.ask(cx, &self.room.to_string(), false, query, Question::RoomInfo);
+        if open {
+            return;
+        }
+        // Clients must see our real address, or they would not take us for the focus.
+        if let Iq::Set { payload, .. } = whois_anyone(&self.room, "room-form") {
+            self.ask(cx, &self.room.to_string(), true, payload, Question::RoomForm);
+        }
+    }
+
+    /// The room's service answered one of what it was asked, or will not.
+    pub(in super::super) fn setup_answered(&mut self, cx: &mut Context<'_>) {
+        self.awaited = self.awaited.saturating_sub(1);
+        if self.awaited > 0 || !matches!(self.state, RoomState::Configuring(_)) {
+            return;
+        }
+        let state = std::mem::replace(&mut self.state, RoomState::Ready);
+        // Our presence first: who is let in is to find it there.
+        self.announce(cx);
+        self.answer_waiting(cx, state, true);
+        self.elect_owner(cx);
+        self.invite_missing(cx);
+    }
+
+    /// A member came, or its presence changed.
+    pub(in super::super) fn member_seen(
+        &mut self,
+        cx: &mut Context<'_>,
+        nick: &str,
+        presence: &Presence,
+        user: &MucUser,
+    ) {
+        cx.arrivals += 1;
+        let arrival = cx.arrivals;
+        let item = user.items.first();
+        let standing = |item: &xmpp_parsers::muc::user::Item| {
+            matches!(item.affiliation, Affiliation::Owner | Affiliation::Admin)
+                || matches!(item.role, Role::Moderator | Role::Participant)
+        };
+        if item.is_some_and(|item| !standing(item)) {
+            // Visitors are not served.
+            return;
+        }
+        let new = !self.members.contains_key(nick);
+        // Names of sources begin with a nickname; that of the bridge's own sources is nobody's.
+        if new && (self.members.len() >= MAX_MEMBERS || nick.len() > MAX_NICK || nick == BRIDGE_OWNER) {
+            cx.refused.count(Refused::Member, 1);
+            return;
+        }
+        let member = self.members.entry(nick.to_owned()).or_insert_with(|| Member::new(arrival));
+        if let Some(item) = item {
+            member.real_jid = item.jid.clone().or(member.real_jid.take());
+            member.owner = item.affiliation == Affiliation::Owner;
+            member.moderator = item.role == Role::Moderator || member.owner || item.affiliation == Affiliation::Admin;
+        }
+        let mut too_long = 0;
+        let mut text = |name: &str, most: usize| {
+            let text = presence.payloads.iter().find(|payload| payload.name() == name).map(Element::text)?;
+            too_long += u64::from(text.len() > most);
+            Some(text).filter(|text| text.len() <= most)
+        };
+        member.stats_id = text("stats-id", MAX_NAME).or(member.stats_id.take());
+        let region = text("jitsi_participant_region", MAX_REGION).filter(|region| !region.is_empty());
+        member.region = region.or(member.region.take());
+        if let Some(caps) = presence.payloads.iter().find(|payload| payload.is("c", CAPS))
+            && let (Some(node), Some(ver)) = (caps.attr("node"), caps.attr("ver"))
+        {
+            match node.len() + ver.len() <= MAX_NAME {
+                true => member.caps = Some((node.to_owned(), ver.to_owned())),
+                false => too_long += 1,
+            }
+        }
+        cx.refused.count(Refused::PresencePart, too_long);
+        if !new {
+            // Real addresses may become visible late.
+            self.elect_owner(cx);
+            return;
+        }
+        cx.totals.participants += 1;
+        self.initial_deadline = None;
+        tracing::info!(room = %self.room, endpoint = nick, members = self.members.len(), "member joined");
+        self.elect_owner(cx);
+        self.invite_missing(cx);
+    }
+
+    /// Makes somebody owner when nobody is: an owner that the room knows already, else who came first.
+    fn elect_owner(&mut self, cx: &mut Context<'_>) {
+        if self.owner.is_some() || !matches!(self.state, RoomState::Ready) {
+            return;
+        }
+        let order = self.by_arrival();
+        if let Some(owner) = order.iter().find(|nick| self.members.get(*nick).is_some_and(|m| m.owner)) {
+            self.owner = Some(owner.clone());
+            return;
+        }
+        let candidate = order.iter().find_map(|nick| Some((nick, self.members.get(nick)?.real_jid.clone()?)));
+        let Some((nick, jid)) = candidate else { return };
+        tracing::info!(room = %self.room, endpoint = %nick, "made owner");
+        self.owner = Some(nick.clone());
+        let xml = format!(
+            "<query xmlns='{MUC_ADMIN}'><item affiliation='owner' jid='{}'/></query>",
+            escaped(&jid.to_bare().to_string())
+        );
+        if let Some(query) = build(&xml) {
+            cx.notify(&self.room.to_string(), query);
+        }
+    }
+
+    /// Asks for what a member can do; true when it is known already.
+    pub(super) fn discover(&mut self, cx: &mut Context<'_>, nick: &str) -> bool {
+        let Some(member) = self.members.get_mut(nick) else { return false };
+        if member.features.is_some() {
+            return true;
+        }
+        let ver = member.caps.as_ref().map(|(_, ver)| ver.clone());
+        if let Some(features) = ver.as_ref().and_then(|ver| cx.caps.get(ver)) {
+            member.features = Some(*features);
+            return true;
+        }
+        member.stage = Stage::Discovering;
+        let mut query = Element::builder("query", DISCO_INFO).build();
+        if let Some((node, ver)) = &member.caps {
+            query.set_attr(
+                tokio_xmpp::minidom::rxml::Namespace::NONE,
+                tokio_xmpp::minidom::rxml::xml_ncname!("node").to_owned(),
+                format!("{node}#{ver}"),
+            );
+        }
+        let pending = Question::Disco { nick: nick.to_owned(), ver };
+        self.ask(cx, &self.occupant(nick), false, query, pending);
+        false
+    }
+
+    /// What a member can do is known, or will not be.
+    pub(in super::super) fn discovered(
+        &mut self,
+        cx: &mut Context<'_>,
+        nick: &str,
+        ver: Option<String>,
+        answer: Answer,
+    ) {
+        let result = match answer {
+            Answer::Result(Some(payload)) => DiscoInfoResult::try_from(payload).ok(),
+            _ => None,
+        };
+        // XEP-0115 section 5.4: unproven claims about a hash are for this member only.
+        let ver = ver.filter(|ver| {
+            let hash = |result| hash_caps(&compute_disco(result), Algo::Sha_1).ok().map(|hash| hash.to_base64());
+            result.as_ref().and_then(hash).as_ref() == Some(ver)
+        });
+        let features = match &result {
+            Some(result) => Features::from_vars(result.features.iter().map(AsRef::as_ref)),
+            // Somebody who does not answer may still be able to take part.
+            None => Features::UNKNOWN,
+        };
+        if let (Some(ver), Some(_)) = (ver, &result)
+            && cx.caps.len() < CAPS_CACHE
+        {
+            cx.caps.insert(ver, features);
+        }
+        if let Some(member) = self.members.get_mut(nick) {
+            member.features = Some(features);
+            if member.stage == Stage::Discovering {
+                member.stage = Stage::Idle;
+            }
+        }
+        self.invite_missing(cx);
+    }
+
+    /// Starts or stops the clock of the last one left (docs/protocol/focus.md 3.5).
+    pub(super) fn watch_last_one(&mut self, cx: &mut Context<'_>) {
+        let timeout: Duration = cx.settings.single_participant_timeout;
+        if self.members.len() == 1 && self.sessions() == 1 {
+            self.single_deadline.get_or_insert(cx.now + timeout);
+        } else if self.members.len() > 1 {
+            self.single_deadline = None;
+        }
+    }
+
+    /// A member left; the conference ends when it was the last.
+    pub(in super::super) fn member_left(&mut self, cx: &mut Context<'_>, nick: &str) {
+        let Some(member) = self.members.remove(nick) else { return };
+        tracing::info!(room = %self.room, endpoint = nick, members = self.members.len(), "member left");
+        self.sources.forget(nick);
+        // Clients drop the sources of who leaves by themselves, except those that expect a bridge to do it.
+        let expects = |other: &Member| other.features.is_some_and(|features| features.ssrc_rewriting);
+        for other in self.members.values_mut().filter(|other| !expects(other)) {
+            other.told.remove(nick);
+        }
+        if self.owner.as_deref() == Some(nick) {
+            self.owner = None;
+        }
+        if self.members.is_empty() {
+            return;
+        }
+        self.tell_others(cx);
+        if member.has_endpoint() {
+            self.expire_endpoint(cx, nick);
+        }
+        self.elect_owner(cx);
+        self.watch_last_one(cx);
+    }
+
+    /// Sends an IQ about this conference; [`Self::answered`] gets what comes of it.
+    pub(super) fn ask(&self, cx: &mut Context<'_>, to: &str, set: bool, payload: Element, what: Question) {
+        cx.request(to, set, payload, Pending::InConference { room: self.room.clone(), what });
+    }
+
+    /// An IQ was answered, or not in time.
+    pub(in super::super) fn answered(&mut self, cx: &mut Context<'_>, what: Question, answer: Answer) {
+        match what {
+            // Refused settings leave the room as its service made it.
+            Question::RoomForm => self.setup_answered(cx),
+            Question::RoomInfo => self.room_informed(cx, answer),
+            Question::Disco { nick, ver } => self.discovered(cx, &nick, ver, answer),
+            Question::Allocate { nick, session, invite } => self.allocated(cx, &nick, (&session, invite), answer),
+            Question::Update { nick, session } => self.updated(cx, &nick, &session, answer),
+            Question::IceRestart { nick, session, sid } => self.ice_restarted(cx, &nick, (&session, &sid), answer),
+            Question::Initiate { nick, sid } => self.initiated(cx, &nick, &sid, answer),
+            // Whatever it answered, it was told; without an answer the wait ends by itself.
+            Question::SourcesSignaled { .. } if matches!(answer, Answer::Timeout) => {}
+            Question::SourcesSignaled { nick, sid, sources, at } => self.sources_known(cx, &nick, &sid, (sources, at)),
+        }
+    }
+
+    /// Asks to be let into the room.
+    pub(in super::super) fn join(&self, cx: &mut Context<'_>) {
+        if let Ok(mut muc) = MucRoom::new(&self.room, NICK) {
+            cx.send(muc.join(self.own_payloads()));
+        }
+    }
+
+    /// Ends the conference; `leave` where we are still in the room.
+    pub(in super::super) fn end(mut self, cx: &mut Context<'_>, leave: bool) {
+        let seconds = cx.now.saturating_duration_since(self.created).as_secs();
+        tracing::info!(room = %self.room, seconds, "conference ended");
+        let state = std::mem::replace(&mut self.state, RoomState::Ready);
+        self.answer_waiting(cx, state, false);
+        if let Some(session) = self.session.take() {
+            cx.meeting_ids.remove(&self.meeting_id);
+            if session.created {
+                cx.expire_on_bridge(&session.bridge, &self.meeting_id);
+            }
+        }
+        if leave && let Ok(mut muc) = MucRoom::new(&self.room, NICK) {
+            cx.send(muc.leave());
+        }
+    }
+
+    /// The room's service told, or did not tell, about the room.
+    pub(in super::super) fn room_informed(&mut self, cx: &mut Context<'_>, answer: Answer) {
+        let id = match &answer {
+            Answer::Result(Some(query)) => id_in(query),
+            _ => None,
+        };
+        match id.map(|id| if is_sound(&id) { Ok(id) } else { Err(id.len()) }) {
+            Some(Ok(id)) => {
+                tracing::info!(room = %self.room, meeting = %id, "the room has a meeting id of its own");
+                self.meeting.room = Some(id);
+            }
+            Some(Err(bytes)) => {
+                cx.refused.count(Refused::MeetingId, 1);
+                let now = cx.now;
+                if let Some(silenced) = cx.meeting_lines.speak(now) {
+                    tracing::warn!(room = %self.room, bytes, silenced, "the room's meeting id is not used: it takes letters, digits and .:@_- \
+                        and at most {MAX_MEETING_ID} bytes; the conference has one of its own");
+                }
+            }
+            None => {}
+        }
+        self.setup_answered(cx);
+    }
+}

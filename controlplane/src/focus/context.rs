@@ -1,0 +1,171 @@
+//! What the conferences of a focus share: bridges, requests, counts.
+
+use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+use jid::BareJid;
+use rand::RngCore;
+use tokio_xmpp::Stanza;
+use tokio_xmpp::minidom::Element;
+
+use super::bridges::Bridges;
+use super::conference::offer::Features;
+use super::ice_restart_totals::IceRestarts;
+use super::limits::{INVITES, MAX_SENDERS, Refusals};
+use super::requests::{Pending, Requests};
+use super::settings::FocusSettings;
+use crate::colibri::elements::ConferenceModify;
+use crate::pace::{Buckets, Quiet};
+
+/// Conferences of rooms that the server forgot stay on the bridge so long, unless their room starts again.
+pub(super) const ORPHAN_LIFETIME: Duration = Duration::from_secs(60);
+/// Their bridge may come back later than we do: asked again this often, and not for ever.
+pub(super) const ORPHAN_RETRY: Duration = Duration::from_secs(10);
+const ORPHAN_FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// A conference on a bridge whose room is gone.
+#[derive(Debug)]
+pub(super) struct Orphan {
+    pub room: BareJid,
+    pub meeting_id: String,
+    pub bridge: String,
+    pub deadline: Instant,
+    forgotten: Instant,
+}
+
+impl Orphan {
+    /// To be expired after `lifetime`, or once its bridge is back.
+    pub fn new(now: Instant, lifetime: Duration, room: BareJid, meeting_id: String, bridge: String) -> Self {
+        Self { room, meeting_id, bridge, deadline: now + lifetime, forgotten: now + ORPHAN_FORGOTTEN }
+    }
+}
+
+/// Counters since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Totals {
+    pub conferences: u64,
+    pub participants: u64,
+    pub moved: u64,
+    pub lost_bridges: u64,
+    pub restarts: u64,
+}
+
+/// What the conferences share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub settings: FocusSettings,
+    /// Our own address.
+    pub jid: String,
+    /// Whether we are connected.
+    pub online: bool,
+    pub bridges: Bridges,
+    pub orphans: Vec<Orphan>,
+    /// What clients can do, by the hash of their capabilities (XEP-0115).
+    pub caps: BTreeMap<String, Features>,
+    /// Members that were seen so far.
+    pub arrivals: u64,
+    /// Invitations so far.
+    pub invites: u64,
+    pub totals: Totals,
+    pub ice_restarts: IceRestarts,
+    pub refused: Refusals,
+    /// Lines about meeting ids that are not used.
+    pub meeting_lines: Quiet,
+    /// Lines about refused Jingle requests.
+    pub jingle_lines: Quiet,
+    pub invite_rate: Buckets<(BareJid, String)>,
+    /// The room of each meeting id that is in use on a bridge.
+    pub meeting_ids: BTreeMap<String, BareJid>,
+    pub requests: Requests,
+}
+
+impl Shared {
+    pub fn new(settings: FocusSettings) -> Self {
+        Self {
+            jid: settings.xmpp.jid.to_string(),
+            settings,
+            online: false,
+            bridges: Bridges::default(),
+            orphans: Vec::new(),
+            caps: BTreeMap::new(),
+            arrivals: 0,
+            invites: 0,
+            totals: Totals::default(),
+            ice_restarts: IceRestarts::default(),
+            refused: Refusals::default(),
+            meeting_lines: Quiet::default(),
+            jingle_lines: Quiet::default(),
+            invite_rate: Buckets::new(INVITES, MAX_SENDERS),
+            meeting_ids: BTreeMap::new(),
+            requests: Requests::new(),
+        }
+    }
+
+    /// The same at a time.
+    pub fn at(&mut self, now: Instant) -> Context<'_> {
+        Context { now, shared: self }
+    }
+}
+
+/// What conferences share, at a time: what a method of one works with.
+pub(super) struct Context<'a> {
+    pub now: Instant,
+    shared: &'a mut Shared,
+}
+
+impl Deref for Context<'_> {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        self.shared
+    }
+}
+
+impl DerefMut for Context<'_> {
+    fn deref_mut(&mut self) -> &mut Shared {
+        self.shared
+    }
+}
+
+impl Context<'_> {
+    /// Queues a stanza.
+    pub fn send(&mut self, stanza: impl Into<Stanza>) {
+        self.shared.requests.send(stanza);
+    }
+
+    /// Sends an IQ and remembers what it is for.
+    pub fn request(&mut self, to: &str, set: bool, payload: Element, pending: Pending) {
+        self.shared.requests.request(self.now, to, set, payload, pending);
+    }
+
+    /// Sends an IQ whose answer does not matter.
+    pub fn notify(&mut self, to: &str, payload: Element) {
+        self.shared.requests.notify(to, payload);
+    }
+
+    /// Tells a bridge that a conference is over.
+    pub fn expire_on_bridge(&mut self, bridge: &str, meeting_id: &str) {
+        let expire = ConferenceModify { expire: true, ..ConferenceModify::new(meeting_id) };
+        self.notify(bridge, expire.into());
+    }
+
+    /// Ends what is left of a conference on its bridge; while the bridge is away this waits.
+    pub fn expire_orphan(&mut self, orphan: Orphan) {
+        if self.online && self.bridges.get(&orphan.bridge).is_some() {
+            tracing::info!(room = %orphan.room, bridge = %orphan.bridge, "conference that nobody is in any more expired");
+            self.expire_on_bridge(&orphan.bridge, &orphan.meeting_id);
+        } else if self.now < orphan.forgotten {
+            let deadline = self.now + ORPHAN_RETRY;
+            self.orphans.push(Orphan { deadline, ..orphan });
+        }
+    }
+
+    /// Random text for ids.
+    pub fn random_id(&self) -> String {
+        let mut bytes = [0u8; 16];
+        rand::rng().fill_bytes(&mut bytes);
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    }
+}

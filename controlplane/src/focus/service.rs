@@ -1,0 +1,337 @@
+//! The focus as a state machine: stanzas and the time in, stanzas out.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use jid::{BareJid, FullJid, Jid};
+use tokio_xmpp::Stanza;
+use xmpp_parsers::iq::Iq;
+use xmpp_parsers::presence::Presence;
+
+use super::conference::Conference;
+use super::context::{Context, ORPHAN_LIFETIME, Orphan, Shared};
+use super::limits::{ASKS, MAX_SENDERS, MUTES, NEW_ROOMS, Refused};
+use super::requests::{Answer, Pending, Question};
+use super::settings::FocusSettings;
+use crate::brewery::{Brewery, Trust};
+use crate::pace::{Buckets, Quiet};
+use crate::xmpp::iq::Request;
+use crate::xmpp::muc::MucRoom;
+
+/// Senders who asked nothing lately are forgotten this often, at the next timer.
+const FORGET_SENDERS: Duration = Duration::from_secs(10);
+
+/// A brewery that could not be joined is tried again after this.
+const BREWERY_RETRY: Duration = Duration::from_secs(5);
+
+/// A join of the brewery that is not answered at all is sent again after this.
+const BREWERY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What happens to the focus.
+#[derive(Debug)]
+pub enum Input {
+    /// The connection is up.
+    Online {
+        /// Whether the session survived, so that rooms are still joined.
+        resumed: bool,
+        /// Our address.
+        jid: String,
+    },
+    /// The connection is gone.
+    Offline,
+    /// A stanza arrived.
+    Stanza(Box<Stanza>),
+    /// The focus is to end: bridges are told, rooms are left.
+    Shutdown,
+}
+
+/// The focus.
+#[derive(Debug)]
+pub struct Focus {
+    pub(super) shared: Shared,
+    pub(super) conferences: BTreeMap<BareJid, Conference>,
+    pub(super) brewery: Brewery,
+    pub(super) brewery_retry: Option<Instant>,
+    /// Bridges that left while there was no other, and until when they may come back.
+    pub(super) lost: BTreeMap<String, Instant>,
+    /// Lines about those who are no bridges.
+    pub(super) stranger_lines: Quiet,
+    /// Lines about conferences that did not begin.
+    pub(super) put_off: Quiet,
+    /// Whether the server lately took long to answer.
+    pub(super) server_slow: bool,
+    pub(super) server_asked: Option<Instant>,
+    pub(super) new_rooms: Buckets<Jid>,
+    forget_at: Option<Instant>,
+    asks: Buckets<Jid>,
+    mutes: Buckets<Jid>,
+    trust: Trust,
+}
+
+impl Focus {
+    /// A focus that is not connected yet.
+    pub fn new(settings: FocusSettings) -> Result<Self, jid::Error> {
+        let trust = Trust::new(&settings.xmpp.jid, &settings.brewery_trusted);
+        let brewery = Brewery::new(MucRoom::new(&settings.brewery, "focus")?, trust.clone());
+        Ok(Self {
+            shared: Shared::new(settings),
+            conferences: BTreeMap::new(),
+            brewery,
+            brewery_retry: None,
+            lost: BTreeMap::new(),
+            stranger_lines: Quiet::default(),
+            put_off: Quiet::default(),
+            server_slow: false,
+            server_asked: None,
+            new_rooms: Buckets::new(NEW_ROOMS, MAX_SENDERS),
+            forget_at: None,
+            asks: Buckets::new(ASKS, MAX_SENDERS),
+            mutes: Buckets::new(MUTES, MAX_SENDERS),
+            trust,
+        })
+    }
+
+    /// A conference, and what it works with at that time.
+    pub(super) fn conference(&mut self, now: Instant, room: &BareJid) -> Option<(&mut Conference, Context<'_>)> {
+        let conference = self.conferences.get_mut(room)?;
+        Some((conference, self.shared.at(now)))
+    }
+
+    /// Takes an input.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Online { resumed, jid } => {
+                self.shared.online = true;
+                self.shared.jid = jid;
+                if resumed {
+                    // Answers may still come: the time that we were away does not count.
+                    self.shared.requests.wait_anew(now);
+                } else {
+                    self.forget_rooms(now);
+                    self.join_brewery(now);
+                }
+            }
+            Input::Shutdown => self.shut_down(now),
+            Input::Offline => self.shared.online = false,
+            Input::Stanza(stanza) => match *stanza {
+                Stanza::Presence(presence) => self.handle_presence(now, presence),
+                Stanza::Iq(iq) => self.handle_iq(now, iq),
+                Stanza::Message(_) => {}
+            },
+        }
+    }
+
+    /// Lets time pass. While the connection is away nothing is due: what we would say is lost, and silence means nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if !self.shared.online {
+            return;
+        }
+        for pending in self.shared.requests.take_late(now) {
+            self.answered(now, pending, Answer::Timeout);
+        }
+        if self.brewery_retry.is_some_and(|due| due <= now) {
+            self.join_brewery(now);
+        }
+        self.look_at_brewery(now);
+        self.give_up_lost(now, Some(now));
+        self.check_bridges(now);
+        self.forget_senders(now);
+        self.conference_timeouts(now);
+        let (due, waiting) =
+            std::mem::take(&mut self.shared.orphans).into_iter().partition(|orphan| orphan.deadline <= now);
+        self.shared.orphans = waiting;
+        let due: Vec<Orphan> = due;
+        for orphan in due {
+            self.shared.at(now).expire_orphan(orphan);
+        }
+    }
+
+    fn shut_down(&mut self, now: Instant) {
+        for room in self.conferences.keys().cloned().collect::<Vec<_>>() {
+            self.end_conference(now, &room, true);
+        }
+        for orphan in std::mem::take(&mut self.shared.orphans) {
+            self.shared.at(now).expire_on_bridge(&orphan.bridge, &orphan.meeting_id);
+        }
+        let presence = self.brewery.room.leave();
+        self.shared.requests.send(presence);
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if !self.shared.online {
+            return None;
+        }
+        let pending = self.shared.requests.poll_timeout();
+        let conferences = self.conferences.values().filter_map(Conference::poll_timeout);
+        let orphans = self.shared.orphans.iter().map(|orphan| orphan.deadline);
+        let others =
+            [self.shared.bridges.poll_timeout(), self.brewery_retry, self.brewery.poll_look()].into_iter().flatten();
+        pending.into_iter().chain(conferences).chain(orphans).chain(others).chain(self.lost.values().copied()).min()
+    }
+
+    /// The next stanza to send.
+    pub fn poll_output(&mut self) -> Option<Stanza> {
+        self.shared.requests.poll_output()
+    }
+
+    /// Whether conferences can be served, or why not.
+    pub fn health(&self, now: Instant) -> Result<(), String> {
+        if !self.shared.online {
+            return Err("not connected to the XMPP server".to_owned());
+        }
+        if self.shared.bridges.has_usable(now) { Ok(()) } else { Err("No operational bridges available".to_owned()) }
+    }
+
+    /// Statistics (docs/protocol/focus.md 9).
+    pub fn stats(&self, now: Instant) -> serde_json::Value {
+        let sizes: Vec<usize> = self.conferences.values().map(|conference| conference.members.len()).collect();
+        let (bridges, operational) = self.shared.bridges.count(now);
+        serde_json::json!({
+            "conferences": self.conferences.len(),
+            "participants": sizes.iter().sum::<usize>(),
+            "largest_conference": sizes.iter().max().copied().unwrap_or(0),
+            "total_conferences_created": self.shared.totals.conferences,
+            "total_participants": self.shared.totals.participants,
+            "bridge_failures": { "participants_moved": self.shared.totals.moved, "bridges_removed": self.shared.totals.lost_bridges },
+            "refused": self.shared.refused.to_json(),
+            "ice_restarts": self.shared.ice_restarts.to_json(),
+            "participant_notifications": { "request_restart": self.shared.totals.restarts },
+            "bridge_selector": {
+                "bridge_count": bridges,
+                "operational_bridge_count": operational,
+                "in_shutdown_bridge_count": self.shared.bridges.count_in_shutdown(),
+                "lost_bridges": self.shared.totals.lost_bridges,
+            },
+        })
+    }
+
+    fn join_brewery(&mut self, now: Instant) {
+        self.brewery_retry = Some(now + BREWERY_TIMEOUT);
+        let presence = self.brewery.room.join(Vec::new());
+        self.shared.requests.send(presence);
+    }
+
+    /// A fresh session: the server knows us in no room any more. Media goes on until the rooms start again.
+    fn forget_rooms(&mut self, now: Instant) {
+        self.shared.requests.forget();
+        self.shared.meeting_ids.clear();
+        self.shared.bridges.clear();
+        self.lost.clear();
+        self.brewery.room.reset();
+        self.server_slow = false;
+        for (room, conference) in std::mem::take(&mut self.conferences) {
+            if let Some(session) = conference.session {
+                tracing::info!(%room, "room lost with the connection; its media stays until it starts again");
+                self.shared.orphans.push(Orphan::new(
+                    now,
+                    ORPHAN_LIFETIME,
+                    room,
+                    conference.meeting_id,
+                    session.bridge,
+                ));
+            }
+        }
+    }
+
+    fn handle_presence(&mut self, now: Instant, presence: Presence) {
+        let Some(from) = presence.from.clone() else { return };
+        if from.to_bare() == self.shared.settings.brewery {
+            self.brewery_presence(now, &presence);
+        } else {
+            self.room_presence(now, presence);
+        }
+    }
+
+    fn handle_iq(&mut self, now: Instant, iq: Iq) {
+        match iq {
+            Iq::Result { from, id, payload, .. } => {
+                if let Some(pending) = self.take_pending(&id, from.as_ref()) {
+                    self.answered(now, pending, Answer::Result(payload));
+                }
+            }
+            Iq::Error { from, id, error, .. } => {
+                if let Some(pending) = self.take_pending(&id, from.as_ref()) {
+                    self.answered(now, pending, Answer::Error(Box::new(error)));
+                }
+            }
+            request => {
+                if let Ok(request) = Request::from_iq(request) {
+                    if !self.may_ask(now, &request) {
+                        self.shared.refused.count(Refused::Flood, 1);
+                        return;
+                    }
+                    let answer = self.serve(now, &request);
+                    if let Some(answer) = answer {
+                        self.shared.requests.send(answer);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Who asked nothing for a while is a stranger again.
+    fn forget_senders(&mut self, now: Instant) {
+        if self.forget_at.is_none_or(|at| at <= now) {
+            self.forget_at = Some(now + FORGET_SENDERS);
+            self.asks.clear(now);
+            self.mutes.clear(now);
+            self.new_rooms.clear(now);
+            self.shared.invite_rate.clear(now);
+        }
+    }
+
+    /// Whether a request is looked at at all. The server and our own domain's accounts may ask as they like.
+    fn may_ask(&mut self, now: Instant, request: &Request) -> bool {
+        let Some(from) = &request.from else { return true };
+        let mute = request.payload.name() == "mute";
+        self.is_trusted(from) || if mute { self.mutes.take(now, from) } else { self.asks.take(now, from) }
+    }
+
+    /// Whether an address is that of an account of the operator's.
+    pub(super) fn is_trusted(&self, from: &Jid) -> bool {
+        self.trust.includes(&from.to_bare())
+    }
+
+    /// What an answer is for, if it is one.
+    fn take_pending(&mut self, id: &str, from: Option<&Jid>) -> Option<Pending> {
+        let pending = self.shared.requests.take(id, from);
+        self.shared.refused.count(Refused::ForeignAnswer, u64::from(pending.is_err()));
+        pending.unwrap_or_default()
+    }
+
+    /// An IQ of ours was answered, or not in time.
+    fn answered(&mut self, now: Instant, pending: Pending, answer: Answer) {
+        let (room, what) = match pending {
+            Pending::Server { asked } => {
+                return self.server_answered(now, asked, !matches!(answer, Answer::Timeout));
+            }
+            Pending::Health { bridge } => {
+                return match answer {
+                    Answer::Result(_) => {
+                        self.shared.bridges.check_passed(&bridge);
+                        self.start_waiting(now);
+                    }
+                    Answer::Timeout => self.health_silence(now, &bridge),
+                    Answer::Error(error) => self.health_error(now, &bridge, &error),
+                };
+            }
+            Pending::InConference { room, what } => (room, what),
+        };
+        match self.conference(now, &room) {
+            Some((conference, mut cx)) => conference.answered(&mut cx, what, answer),
+            // The conference has ended meanwhile.
+            None => self.shared.ice_restarts.failed += u64::from(matches!(what, Question::IceRestart { .. })),
+        }
+    }
+
+    pub(super) fn retry_brewery(&mut self, now: Instant) {
+        self.brewery_retry = Some(now + BREWERY_RETRY);
+    }
+}
+
+/// Room and nickname of a sender, as far as it is an occupant's address.
+pub(super) fn occupant(from: &Jid) -> Option<(BareJid, String)> {
+    let full: FullJid = from.clone().try_into_full().ok()?;
+    Some((full.to_bare(), full.resource().as_str().to_owned()))
+}

@@ -1,0 +1,35 @@
+//! What the focus runs with.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jid::BareJid;
+
+use crate::xmpp::XmppSettings;
+
+/// What the focus runs with.
+#[derive(Debug, Clone)]
+pub struct FocusSettings {
+    /// Its account; the resource must be `focus`.
+    pub xmpp: XmppSettings,
+    /// The brewery room where bridges announce themselves.
+    pub brewery: BareJid,
+    /// Who may be a bridge there: accounts and domains; none are all accounts of our own domain.
+    pub brewery_trusted: Vec<BareJid>,
+    /// The MUC service of the conferences, e.g. `conference.example.net`; requests for other services are refused.
+    pub conference_muc: BareJid,
+    /// Where health and statistics are served.
+    pub rest_listen: SocketAddr,
+    /// Participants before media is allocated (2).
+    pub min_participants: usize,
+    /// Ends the media session of the last one left.
+    pub single_participant_timeout: Duration,
+    /// Leaves a room that nobody joins.
+    pub initial_timeout: Duration,
+    /// Offers data channels over SCTP to clients and asks bridges for them; off until the bridge has SCTP.
+    pub sctp: bool,
+    /// Asks bridges to restart ICE in place for clients that want it.
+    pub ice_restart: bool,
+    /// Conferences at a time.
+    pub max_conferences: usize,
+}

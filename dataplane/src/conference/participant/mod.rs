@@ -1,0 +1,118 @@
+//! One endpoint as a member of its conference: what it sends ([`publisher`]), what it is sent ([`Receiver`]), and what both
+//! sides share.
+
+pub mod publisher;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use publisher::Publisher;
+
+use super::receiver::Receiver;
+use crate::ids::EndpointId;
+use crate::limits::{CommandedChanges, RtcpWork};
+use crate::messages::Event;
+use crate::negotiation::negotiated::Negotiated;
+use crate::srtp::SrtpKeys;
+
+/// An endpoint is inactive after this long without a sign of life.
+const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// State of one endpoint.
+pub struct Participant {
+    /// Its identity.
+    pub id: EndpointId,
+    /// Distinguishes it from earlier users of its number.
+    pub generation: u32,
+    /// The worker that it lives on, when that is another one: then its packets come opened, and none go to it.
+    pub home: Option<usize>,
+    /// What it sends.
+    pub publisher: Publisher,
+    /// What it is sent.
+    pub receiver: Receiver,
+    /// How often commands may change it at once.
+    pub commanded: CommandedChanges,
+    /// What its RTCP may cost.
+    pub rtcp_work: RtcpWork,
+    keys: Option<SrtpKeys>,
+    last_activity: Instant,
+    /// What the control plane believes: changes are told, and a new endpoint counts as active.
+    active: bool,
+}
+
+impl Participant {
+    /// An endpoint without keys; `home` is the worker that it lives on, unless it is this one.
+    pub fn new(
+        id: EndpointId,
+        generation: u32,
+        home: Option<usize>,
+        negotiated: Arc<Negotiated>,
+        now: Instant,
+    ) -> Self {
+        let mut participant = Self {
+            id,
+            generation,
+            home,
+            publisher: Publisher::default(),
+            receiver: Receiver::default(),
+            commanded: CommandedChanges::new(),
+            rtcp_work: RtcpWork::new(),
+            keys: None,
+            last_activity: now,
+            // Its home watches over it.
+            active: home.is_none(),
+        };
+        participant.set_negotiated(negotiated);
+        participant
+    }
+
+    /// Whether it lives on this worker.
+    #[inline]
+    pub fn is_local(&self) -> bool {
+        self.home.is_none()
+    }
+
+    /// Replaces its formats and extensions, in both directions.
+    pub fn set_negotiated(&mut self, negotiated: Arc<Negotiated>) {
+        self.publisher.negotiated = Arc::clone(&negotiated);
+        self.receiver.negotiated = negotiated;
+    }
+
+    /// Installs keys; false if they were in use already, and their counters must not restart.
+    pub fn set_keys(&mut self, keys: &SrtpKeys) -> bool {
+        if self.keys.as_ref() == Some(keys) {
+            return false;
+        }
+        self.publisher.set_keys(keys);
+        self.receiver.set_keys(keys);
+        self.keys = Some(keys.clone());
+        true
+    }
+
+    /// Notes a sign of life; there is an event when it was silent before.
+    #[inline]
+    pub fn note_activity(&mut self, now: Instant) -> Option<Event> {
+        self.last_activity = now;
+        let was_active = std::mem::replace(&mut self.active, true);
+        (!was_active).then_some(Event::Activity { endpoint: self.id, active: true })
+    }
+
+    /// Looks for silence; there is an event when it has lasted for long enough.
+    pub fn check_activity(&mut self, now: Instant) -> Option<Event> {
+        let silent = now.saturating_duration_since(self.last_activity) >= ACTIVITY_TIMEOUT;
+        let news = self.active && silent;
+        self.active &= !silent;
+        news.then_some(Event::Activity { endpoint: self.id, active: false })
+    }
+
+    /// When [`Self::check_activity`] will find silence if no sign of life follows.
+    #[inline]
+    pub fn silent_at(&self) -> Option<Instant> {
+        self.active.then_some(self.last_activity + ACTIVITY_TIMEOUT)
+    }
+
+    /// Whether it is sent sources on their own SSRCs, and has to remember those.
+    pub fn remembers_ssrcs(&self) -> bool {
+        self.is_local() && self.receiver.ssrc_slots.is_none()
+    }
+}

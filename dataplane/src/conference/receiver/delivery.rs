@@ -1,0 +1,264 @@
+//! Sends a packet of a source to one of its receivers: for the first time, or again.
+
+use super::Receiver;
+use super::downlink::Downlink;
+use super::projection::Output;
+use super::rewrite::{self, Delivery, NotSent, Outgoing, Retransmission, Stream};
+use super::subscription::{NO_SSRC, Subscription};
+use crate::conference::packet::cache::{CachedPacket, PacketCache};
+use crate::conference::packet::frame::Entry;
+use crate::conference::packet::payload::PayloadView;
+use crate::conference::packet::picture::Picture;
+use crate::conference::packet::{MediaPacket, ReceivedPacket};
+use crate::datagram::PacketSink;
+use crate::ids::SourceId;
+use crate::media::{Encoding, MediaKind};
+use crate::negotiation::extensions::{ExtensionLayout, ReceivedExtensions};
+use crate::negotiation::negotiated::Negotiated;
+use crate::rtp::Packet;
+use crate::stats::{Counter, WorkerStats};
+
+/// What a receiver lacks to get on with a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// A keyframe of this encoding.
+    Keyframe(u8),
+    /// An SSRC to get it on.
+    Ssrc,
+}
+
+/// Why a packet is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The receiver misses it.
+    Nack,
+    /// To see whether the path carries more.
+    Probe,
+    /// It would be missed too late.
+    Guard,
+}
+
+/// A packet that is to be sent again, and where it is found.
+#[derive(Clone, Copy)]
+pub struct Repeat<'a> {
+    /// Its number in the receiver's stream.
+    pub sequence: u16,
+    /// What for.
+    pub reason: Reason,
+    /// The source's recent packets.
+    pub cache: &'a PacketCache,
+    /// The source.
+    pub source: SourceId,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// The SSRCs that the receiver gets the source on.
+    pub ssrcs: Encoding,
+    /// The sender's numbers.
+    pub sender: &'a Negotiated,
+}
+
+impl Subscription {
+    /// Gives the receiver a packet of the source, if it is to have it. Tells what it lacks to go on.
+    #[inline]
+    pub fn deliver(
+        &mut self,
+        packet: &MediaPacket<'_>,
+        received: &ReceivedPacket,
+        receiver: &mut Receiver,
+        delivery: &mut Delivery<'_, impl PacketSink>,
+    ) -> Option<Missing> {
+        let info = &received.info;
+        let Some(target) = self.target else {
+            self.projection.stop();
+            let unmapped = packet.kind == MediaKind::Audio && !self.unwanted;
+            return if unmapped { self.wait_for_ssrc(packet.source, receiver, delivery) } else { None };
+        };
+        if !receiver.is_ready() {
+            self.projection.stop();
+            return None;
+        }
+        if packet.kind == MediaKind::Video && !delivery.shedding.spares(self.receiver_number()) {
+            // Stopped, not thinned out: it goes on with a keyframe.
+            self.projection.stop();
+            delivery.stats.count(Counter::DropShed);
+            return None;
+        }
+        let Some(shape) = rewrite::shape(packet, delivery.translate, &receiver.negotiated.formats) else {
+            delivery.stats.count(Counter::DropReceiverLacksCodec);
+            if info.entry == Entry::Anywhere {
+                self.projection.skip(info.sequence);
+            }
+            return None;
+        };
+        let desired = received.active.desired(delivery.shedding, target);
+        let output = self.projection.project(delivery.now, info, desired);
+        let awaits = self.projection.awaits_keyframe(desired) && self.requests.ready(delivery.now);
+        if let Some(output) = output {
+            let stream = Stream { ssrc: self.ssrc, mid: self.mid, rtx: None };
+            match rewrite::send(packet, &Outgoing { output, stream, shape }, receiver, delivery) {
+                Ok(payload) => {
+                    delivery.forwarded += 1;
+                    self.count(payload);
+                }
+                Err(error) => count_not_sent(error, delivery.stats),
+            }
+        }
+        awaits.then_some(Missing::Keyframe(desired.encoding))
+    }
+
+    /// The receiver gets nothing of audio that it wants: it has no SSRC for it, or does not know of it yet.
+    #[cold]
+    fn wait_for_ssrc<S>(
+        &self,
+        source: SourceId,
+        receiver: &mut Receiver,
+        delivery: &Delivery<'_, S>,
+    ) -> Option<Missing> {
+        let ready = receiver.is_ready();
+        let Some(slots) = receiver.ssrc_slots.as_deref_mut() else {
+            delivery.stats.count(Counter::DropUntold);
+            return None;
+        };
+        delivery.stats.count(Counter::DropUnmapped);
+        (ready && self.ssrc == NO_SSRC && slots.wait(delivery.now, source)).then_some(Missing::Ssrc)
+    }
+
+    /// Closes the receiver's numbering over a packet that nobody is sent.
+    #[inline]
+    pub fn skip(&mut self, encoding: u8, sequence: i64) {
+        if self.projection.current() == Some(encoding) {
+            self.projection.skip(sequence);
+        }
+    }
+
+    /// Sends a packet again; true when it went out.
+    pub fn resend(
+        &mut self,
+        repeat: &Repeat<'_>,
+        receiver: &mut Receiver,
+        delivery: &mut Delivery<'_, impl PacketSink>,
+    ) -> bool {
+        let nacked = repeat.reason == Reason::Nack;
+        let origin = self.projection.origin(repeat.sequence);
+        let gone = origin.is_some_and(|(encoding, _)| self.projection.current() != Some(encoding));
+        if gone && nacked && receiver.downlink.as_deref().is_some_and(Downlink::is_queued) {
+            // Of an encoding that was given up for the queue: it would only make that longer.
+            delivery.stats.count(Counter::DropRepairBudget);
+            return false;
+        }
+        let Some((bytes, cached)) = origin.and_then(|(encoding, number)| repeat.cache.get(encoding, number)) else {
+            if nacked {
+                delivery.stats.count(Counter::NackCacheMiss);
+            }
+            return false;
+        };
+        let Some((packet, output)) = self.repeated(repeat, bytes, &cached) else { return false };
+        let formats = &receiver.negotiated.formats;
+        let Some(shape) = rewrite::shape(&packet, delivery.translate, formats) else { return false };
+        let stream = match (shape.output().rtx, repeat.ssrcs.rtx) {
+            (Some(payload_type), Some(ssrc)) => {
+                Stream { ssrc, mid: self.mid, rtx: Some(Retransmission { payload_type, index: self.rtx_index }) }
+            }
+            _ if nacked && receiver.may_repeat_index() && output.sequence >= self.repeat_from => {
+                Stream { ssrc: repeat.ssrcs.ssrc, mid: self.mid, rtx: None }
+            }
+            _ => {
+                if nacked {
+                    delivery.stats.count(Counter::DropCannotRepeat);
+                }
+                return false;
+            }
+        };
+        if nacked && !self.may_resend(delivery.now, repeat.sequence, receiver.rtt()) {
+            return false;
+        }
+        self.send_copies(repeat.reason, &packet, Outgoing { output, stream, shape }, receiver, delivery)
+    }
+
+    /// A cached packet, and where it goes in the receiver's stream; `None` when there is no place for it.
+    fn repeated<'a>(
+        &self,
+        repeat: &Repeat<'a>,
+        bytes: &'a [u8],
+        cached: &CachedPacket,
+    ) -> Option<(MediaPacket<'a>, Output)> {
+        let rtp = Packet::parse(bytes).ok()?;
+        let extensions = ExtensionLayout::resolve(&rtp, repeat.kind, &repeat.sender.extensions);
+        let packet = MediaPacket {
+            rtp,
+            source: repeat.source,
+            kind: repeat.kind,
+            format: cached.format,
+            extensions: extensions.view(bytes),
+            view: PayloadView::of(cached.format.codec, rtp.payload()),
+            picture: cached.picture,
+            sender: &repeat.sender.formats,
+        };
+        let replayed = self.projection.replay(repeat.sequence, rtp.timestamp(), cached.picture, &cached.frame);
+        match replayed {
+            Some(output) => Some((packet, output)),
+            // It was lost on the way here, and turned out to be of a layer that this receiver is not sent: an empty packet
+            // ends the waiting for it.
+            None if repeat.reason == Reason::Nack => {
+                let output = self.projection.vacant(repeat.sequence)?;
+                let empty = MediaPacket {
+                    rtp: Packet::parse(bytes.get(..rtp.header_len())?).ok()?,
+                    extensions: ReceivedExtensions::NONE,
+                    view: PayloadView::OPAQUE,
+                    picture: Picture::default(),
+                    ..packet
+                };
+                Some((empty, output))
+            }
+            None => None,
+        }
+    }
+
+    fn send_copies(
+        &mut self,
+        reason: Reason,
+        packet: &MediaPacket<'_>,
+        mut outgoing: Outgoing,
+        receiver: &mut Receiver,
+        delivery: &mut Delivery<'_, impl PacketSink>,
+    ) -> bool {
+        // What was lost once is lost again often enough where much is lost, and then it is too late for its picture.
+        let copies = if reason == Reason::Nack && receiver.is_lossy() { 2 } else { 1 };
+        let size = packet.rtp.bytes().len();
+        let mut any = false;
+        for _ in 0..copies {
+            if reason != Reason::Probe && !receiver.pays_for_repeat(delivery.now, delivery.micros, size) {
+                delivery.stats.count(Counter::DropRepairBudget);
+                break;
+            }
+            let payload = match rewrite::send(packet, &outgoing, receiver, delivery) {
+                Ok(payload) => payload,
+                Err(error) => {
+                    count_not_sent(error, delivery.stats);
+                    break;
+                }
+            };
+            any = true;
+            delivery.stats.count(match reason {
+                Reason::Nack | Reason::Guard => Counter::Retransmissions,
+                Reason::Probe => Counter::ProbePackets,
+            });
+            let Some(rtx) = &mut outgoing.stream.rtx else {
+                self.count(payload);
+                // The same number again is the same packet again: receivers drop it.
+                break;
+            };
+            rtx.index += 1;
+            self.rtx_index = rtx.index;
+        }
+        any
+    }
+}
+
+fn count_not_sent(error: NotSent, stats: &WorkerStats) {
+    match error {
+        NotSent::OutputFull => stats.count(Counter::DropOutputFull),
+        NotSent::Malformed => stats.count(Counter::DropRewriteFailed),
+        NotSent::NotReady => {}
+    }
+}
