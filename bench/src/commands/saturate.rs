@@ -6,9 +6,9 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::arena::{Arena, Contestant};
+use crate::commands::replay::Io;
 use crate::cores;
 use crate::progress::Progress;
-use crate::replay::Io;
 use crate::scenario::{Scenario, Shape};
 use crate::subject::SubjectError;
 use crate::subject::bare::Method;

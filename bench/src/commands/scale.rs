@@ -8,9 +8,9 @@ use plotters::prelude::*;
 use serde::Serialize;
 
 use crate::arena::{Arena, Contestant};
+use crate::commands::replay::Io;
 use crate::cores;
 use crate::media::video::VideoShape;
-use crate::replay::Io;
 use crate::scenario::{Scenario, Shape};
 use crate::subject::SubjectError;
 use crate::window;
