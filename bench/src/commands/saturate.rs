@@ -123,7 +123,7 @@ pub fn find(arena: &mut Arena) -> Result<Option<Saturation>, SubjectError> {
     Ok(best.map(|best| Saturation { limit: ended_by, ..best }))
 }
 
-/// Runs it.
+/// Searches for the highest load and prints it.
 pub fn run(args: &SaturateArgs) -> Result<bool, SubjectError> {
     cores::generate_on(args.generator_core)?;
     let scenario = Scenario::new(args.scenario, args.size.unwrap_or(args.scenario.usual_size()));
