@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(stress(0, 0), 0.0);
         assert!((0.7..0.8).contains(&stress(100, 0)), "a host that others keep busy: {}", stress(100, 0));
         assert!(stress(100, 5) < 0.8, "nor one that does next to nothing");
-        assert!(stress(100, 0) > stress(100, 0).min(stress(50, 0)) && stress(50, 0) > 0.4, "a quiet host is better");
+        assert!(stress(100, 0) > stress(100, 0).min(stress(50, 0)) && stress(50, 0) > 0.3, "a quiet host is better");
         assert!(stress(100, 40) > 0.9 && stress(100, 70) > 1.0, "with work of its own there it is");
         assert!((stress(90, 90) - 1.0).abs() < 1e-9 && stress(45, 45) < stress(60, 45), "alone, as Jitsi Videobridge");
         assert!(stress(50, 80) <= 0.5 / FULL + 1e-9, "ticks are coarse: no more than the host worked");
