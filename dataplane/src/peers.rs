@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use crate::congestion::limit::Limit;
 use crate::datagram::{MAX_DATAGRAM, Path};
 use crate::ids::EndpointId;
 use crate::link::Wakeup;
@@ -39,8 +40,8 @@ pub(crate) enum Note {
         endpoint: EndpointId,
         /// SSRC of the source's first encoding.
         ssrc: u32,
-        /// Pixels; -1 is unlimited, 0 is nobody.
-        max_height: i32,
+        /// Pixels.
+        height: Limit,
     },
     /// From the home of `endpoint`, which has new sources: repeat your demands.
     TellDemand {
@@ -233,8 +234,8 @@ impl Peers {
 mod tests {
     use super::*;
 
-    fn demand(max_height: i32) -> Note {
-        Note::Demand { endpoint: EndpointId(1), ssrc: 1, max_height }
+    fn demand(height: u32) -> Note {
+        Note::Demand { endpoint: EndpointId(1), ssrc: 1, height: Limit::Max(height) }
     }
 
     #[test]

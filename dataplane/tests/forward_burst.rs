@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use ringbridge_dataplane::conference::ForwarderConfig;
 use ringbridge_dataplane::media::MediaKind;
+use ringbridge_dataplane::messages::Command;
 use ringbridge_dataplane::stats::Counter;
 
 const CLIENTS: usize = 5;
@@ -147,4 +148,25 @@ fn a_batch_of_any_length_fits() {
     call.send_batch(&mut batch);
     assert_eq!(received(&mut call).iter().map(Vec::len).collect::<Vec<_>>(), [0, 200, 200, 200, 0]);
     assert_eq!(call.count(Counter::DropOutputFull), 0);
+}
+
+#[test]
+fn a_command_comes_after_the_packets_that_were_gathered_before_it() {
+    let mut call = call(1);
+    let send = |call: &mut Call, sequence: u16| {
+        let packet = packet(opus_of(0), sequence, 960 * u32::from(sequence), 100, b"sound");
+        let (mut datagram, slot) = (call.seal(0, &packet), call.clients[0].slot);
+        call.forwarders[0].gather_rtp(call.now, slot, &mut datagram, &mut call.sink);
+    };
+    send(&mut call, 1);
+    let endpoint = call.clients[1].id;
+    call.forwarders[0].handle_command(call.now, Command::ExpireEndpoint { endpoint });
+    send(&mut call, 2);
+    call.forwarders[0].release(call.now, &mut call.sink);
+    send(&mut call, 3);
+    // Timers, too, find nothing waiting.
+    call.forwarders[0].handle_timeout(call.now, &mut call.sink);
+    call.deliver();
+    assert_eq!(received(&mut call).iter().map(Vec::len).collect::<Vec<_>>(), [0, 2, 3, 3, 3]);
+    assert_eq!((call.count(Counter::DropOutputFull), call.count(Counter::DropCommandUnknown)), (0, 0));
 }

@@ -35,6 +35,8 @@ pub struct EndpointSlot {
 /// Forwards the media of all conferences of one worker.
 pub struct Forwarder {
     worker: WorkerState,
+    /// Commands that came while packets waited.
+    waiting: VecDeque<Command>,
     conferences: Slab<ConferenceIndex, Conference>,
     /// When each conference is due.
     due: Deadlines<ConferenceIndex>,
@@ -107,6 +109,7 @@ impl Forwarder {
                 complaints: Complaints::new(),
                 negotiations: Negotiations::default(),
             },
+            waiting: VecDeque::new(),
             conferences: Slab::default(),
             due: Deadlines::default(),
             by_conference: HashMap::default(),
@@ -116,13 +119,17 @@ impl Forwarder {
 
     /// Applies a command; those for ICE and DTLS are ignored, those for unknown ids are counted.
     /// An endpoint that cannot be created is answered by [`Event::EndpointRefused`].
+    /// It comes after the packets that were gathered before it: while some wait, so does the command, until [`Self::release`].
     pub fn handle_command(&mut self, now: Instant, command: Command) {
-        if !self.worker.batch.is_empty() {
+        if self.worker.batch.is_empty() {
+            self.apply(now, command);
+        } else {
             // A packet of before must not meet the conferences and keys of after.
-            debug_assert!(false, "a command came before the release of a batch");
-            self.worker.stats.add(Counter::DropOutputFull, self.worker.batch.len() as u64);
-            self.worker.batch.clear();
+            self.waiting.push_back(command);
         }
+    }
+
+    fn apply(&mut self, now: Instant, command: Command) {
         match command {
             Command::CreateConference { conference, feedback } => self.create_conference(conference, feedback),
             Command::ExpireConference { conference } => self.expire_conference(conference),
@@ -288,8 +295,8 @@ impl Forwarder {
         self.release(now, sink);
     }
 
-    /// Takes one SRTP packet. It goes to its receivers with the others of its batch, when [`Self::release`] is called:
-    /// after the batch, and before any command.
+    /// Takes one SRTP packet. It goes to its receivers with the others of its batch: when [`Self::release`] is called, when no
+    /// other packet fits, or when timers run.
     pub fn gather_rtp(&mut self, now: Instant, from: EndpointSlot, datagram: &mut [u8], sink: &mut impl PacketSink) {
         self.with_slot(now, from, |conference, env| conference.handle_rtp(env, from.participant, datagram, sink));
         if self.worker.batch.is_full() {
@@ -297,7 +304,7 @@ impl Forwarder {
         }
     }
 
-    /// Gives what was gathered to its receivers.
+    /// Gives what was gathered to its receivers; then commands that came meanwhile are applied.
     pub fn release(&mut self, now: Instant, sink: &mut impl PacketSink) {
         if self.worker.batch.is_empty() {
             return;
@@ -313,6 +320,9 @@ impl Forwarder {
         }
         batch.clear();
         self.worker.batch = batch;
+        while let Some(command) = self.waiting.pop_front() {
+            self.apply(now, command);
+        }
     }
 
     /// Takes one SRTCP packet.
@@ -380,8 +390,9 @@ impl Forwarder {
         self.reschedule(slot.conference);
     }
 
-    /// Runs what is due.
+    /// Runs what is due, after the packets that were gathered.
     pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl PacketSink) {
+        self.release(now, sink);
         while let Some(index) = self.due.pop(now) {
             let Some(conference) = self.conferences.get_mut(index) else { continue };
             if conference.deadline().is_some_and(|at| at <= now) {

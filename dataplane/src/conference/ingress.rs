@@ -14,6 +14,7 @@ use super::packet::picture::Picture;
 use super::participant::Participant;
 use super::participant::publisher::{IncomingStream, Publisher};
 use super::rtcp_out::{self, REPORT_INTERVAL};
+use super::schedule::earliest;
 use super::source::sequence::Arrival;
 use super::source::{EncodingState, Noted};
 use crate::congestion::layer::MAX_SPATIAL;
@@ -97,11 +98,8 @@ impl Conference {
         note_transport_sequence(env, self.feedback.video, sender, (&rtp, &extensions), sink);
         let publisher = &mut sender.publisher;
         let next_report = *publisher.next_report.get_or_insert(env.now + REPORT_INTERVAL);
-        for due in [sender.silent_at(), sender.publisher.arrivals.poll_timeout(), Some(next_report)] {
-            if let Some(at) = due {
-                self.schedule.wake_participant(from, at);
-            }
-        }
+        let due = earliest(sender.silent_at(), sender.publisher.arrivals.poll_timeout());
+        self.schedule.wake_participant(from, due.map_or(next_report, |at| at.min(next_report)));
         let sequence = opened.index as i64;
         let publisher = &sender.publisher;
         let opened = if stream.rtx {

@@ -86,10 +86,10 @@ impl Conference {
                     env.stats.count(Counter::KeyframeRequestsThrottled);
                 }
             }
-            (Note::Demand { ssrc, max_height, .. }, None) => {
+            (Note::Demand { ssrc, height, .. }, None) => {
                 let source = self.source_with(ssrc).and_then(|source| self.sources.get_mut(source));
                 if let Some(source) = source.filter(|source| source.owner() == about) {
-                    source.demand.set_remote(worker, max_height);
+                    source.demand.set_remote(worker, height);
                     self.schedule.touch(env.now);
                 }
             }

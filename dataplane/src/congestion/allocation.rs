@@ -3,6 +3,7 @@
 
 use super::ladder::nominal_height;
 use super::layer::LayerId;
+use super::limit::Limit;
 use crate::media::{ReceiverConstraints, VideoType};
 
 /// A source as a receiver may want it.
@@ -14,10 +15,10 @@ pub struct Candidate<'a> {
     pub video_type: VideoType,
 }
 
-/// Height limits for one receiver: for every candidate, by its position. 0 is off, -1 unlimited.
+/// Height limits for one receiver: for every candidate, by its position.
 ///
 /// `candidates` come in last-N order: sources of recent speakers first.
-pub fn limits(candidates: &[Candidate<'_>], constraints: &ReceiverConstraints) -> Vec<i32> {
+pub fn limits(candidates: &[Candidate<'_>], constraints: &ReceiverConstraints) -> Vec<Limit> {
     let mut order: Vec<usize> = Vec::with_capacity(candidates.len());
     for name in constraints.on_stage.iter().chain(&constraints.selected) {
         let found = candidates.iter().position(|c| c.name == name.as_str() && c.video_type.is_shown());
@@ -33,39 +34,36 @@ pub fn limits(candidates: &[Candidate<'_>], constraints: &ReceiverConstraints) -
             .collect();
         order.extend(rest);
     }
-    let mut limits = vec![0; candidates.len()];
+    let mut limits = vec![Limit::Off; candidates.len()];
     let mut left = usize::try_from(constraints.last_n).unwrap_or(usize::MAX);
     for i in order {
         if left == 0 {
             break;
         }
         let wanted = constraints.of(candidates[i].name);
-        if wanted.max_height != 0 && wanted.max_frame_rate != 0 {
-            limits[i] = wanted.max_height.max(-1);
+        let (height, frame_rate) =
+            (Limit::from_signalled(wanted.max_height), Limit::from_signalled(wanted.max_frame_rate));
+        if height.is_on() && frame_rate.is_on() {
+            limits[i] = height;
             left -= 1;
         }
     }
     limits
 }
 
-/// The highest encoding that fits under a limit, whole; the lowest one when none fits, none when the limit is 0.
-pub fn target(limit: i32, heights: impl ExactSizeIterator<Item = Option<u16>>) -> Option<LayerId> {
-    if limit == 0 {
+/// The highest encoding that fits under a limit, whole; the lowest one when none fits, none when the limit is off.
+pub fn target(limit: Limit, heights: impl ExactSizeIterator<Item = Option<u16>>) -> Option<LayerId> {
+    if limit == Limit::Off {
         return None;
     }
     let mut target = 0;
     for (i, height) in heights.enumerate() {
-        let height = height.map_or(nominal_height(i), i32::from);
-        if limit < 0 || height <= limit {
+        let height = height.map_or(nominal_height(i), u32::from);
+        if limit.allows(height) {
             target = i;
         }
     }
     u8::try_from(target).ok().map(LayerId::whole)
-}
-
-/// The larger of two wishes, -1 being unlimited.
-pub fn larger(a: i32, b: i32) -> i32 {
-    if a < 0 || b < 0 { -1 } else { a.max(b) }
 }
 
 #[cfg(test)]
@@ -93,7 +91,11 @@ mod tests {
             ..ReceiverConstraints::default()
         };
         let limits = limits(&candidates(&["a-v0", "b-v0", "c-v0", "d-v0", "e-v0"]), &constraints);
-        assert_eq!(limits, [0, 180, 180, 720, 0], "a source that is not wanted does not count");
+        assert_eq!(
+            limits,
+            [0, 180, 180, 720, 0].map(Limit::from_signalled),
+            "a source that is not wanted does not count"
+        );
     }
 
     #[test]
@@ -101,13 +103,13 @@ mod tests {
         let mut list = candidates(&["a-v0", "b-v0"]);
         list[0].video_type = VideoType::None;
         let constraints = ReceiverConstraints { last_n: 1, ..ReceiverConstraints::default() };
-        assert_eq!(limits(&list, &constraints), [0, 180]);
+        assert_eq!(limits(&list, &constraints), [Limit::Off, Limit::Max(180)]);
     }
 
     #[test]
     fn targets() {
         let nominal = || [None, None, None].into_iter();
-        let target = |limit, heights| target(limit, heights).map(|layer| layer.encoding);
+        let target = |limit, heights| target(Limit::from_signalled(limit), heights).map(|layer| layer.encoding);
         assert_eq!(target(0, nominal()), None);
         assert_eq!(target(90, nominal()), Some(0));
         assert_eq!(target(180, nominal()), Some(0));
@@ -115,7 +117,7 @@ mod tests {
         assert_eq!(target(719, nominal()), Some(1));
         assert_eq!(target(-1, nominal()), Some(2));
         assert_eq!(target(360, [Some(90), Some(180), Some(360)].into_iter()), Some(2));
-        let single = super::target(180, [Some(1080)].into_iter());
+        let single = super::target(Limit::Max(180), [Some(1080)].into_iter());
         assert_eq!(single, Some(LayerId::whole(0)), "a single encoding is always forwarded");
     }
 
@@ -125,7 +127,7 @@ mod tests {
             let names: Vec<String> = (0..count).map(|i| format!("{i}-v0")).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let constraints = ReceiverConstraints { last_n, ..ReceiverConstraints::default() };
-            let on = limits(&candidates(&names), &constraints).into_iter().filter(|l| *l != 0).count();
+            let on = limits(&candidates(&names), &constraints).into_iter().filter(|limit| limit.is_on()).count();
             let expected = usize::try_from(last_n).map_or(count, |n| n.min(count));
             prop_assert_eq!(on, expected);
         }

@@ -103,6 +103,7 @@ pub fn divide(wants: &[Want], available: Option<u64>) -> Division {
 mod tests {
     use super::*;
     use crate::congestion::layer::Layer;
+    use crate::congestion::limit::Limit;
     use crate::media::VideoType;
     use proptest::prelude::*;
 
@@ -117,13 +118,21 @@ mod tests {
             layer(1, 0, 360, 30.0, 500_000),
             layer(2, 0, 720, 30.0, 1_800_000),
         ];
-        Want { ladder: Ladder::of(&layers, VideoType::Camera, limit, -1), on_stage: false, before: None }
+        Want {
+            ladder: Ladder::of(&layers, VideoType::Camera, Limit::from_signalled(limit), Limit::Unlimited),
+            on_stage: false,
+            before: None,
+        }
     }
 
     fn screen() -> Want {
         let layers =
             [layer(0, 0, 1080, 5.0, 600_000), layer(0, 1, 1080, 15.0, 1_000_000), layer(0, 2, 1080, 30.0, 2_500_000)];
-        Want { ladder: Ladder::of(&layers, VideoType::Desktop, -1, -1), on_stage: true, before: None }
+        Want {
+            ladder: Ladder::of(&layers, VideoType::Desktop, Limit::Unlimited, Limit::Unlimited),
+            on_stage: true,
+            before: None,
+        }
     }
 
     fn encodings(division: &Division) -> Vec<Option<u8>> {
@@ -188,7 +197,12 @@ mod tests {
                 layers.sort_by_key(|l| l.id);
                 layers.dedup_by_key(|l| l.id);
                 let video_type = if screen { VideoType::Desktop } else { VideoType::Camera };
-                let ladder = Ladder::of(&layers, video_type, [-1, 180, 360, 720][limit], -1);
+                let ladder = Ladder::of(
+                    &layers,
+                    video_type,
+                    Limit::from_signalled([-1, 180, 360, 720][limit]),
+                    Limit::Unlimited,
+                );
                 Want {
                     ladder,
                     on_stage,

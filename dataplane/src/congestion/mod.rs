@@ -7,6 +7,7 @@ pub mod estimator;
 pub(crate) mod fair_share;
 pub mod ladder;
 pub mod layer;
+pub mod limit;
 pub mod prober;
 pub(crate) mod reorder;
 pub mod shedding;

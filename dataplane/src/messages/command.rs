@@ -152,6 +152,45 @@ impl Command {
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::SetMedia { .. } | Self::SetSources { .. } | Self::ExpireEndpoint { .. })
     }
+
+    /// The endpoint that it is about, if it is about one.
+    pub fn endpoint(&self) -> Option<EndpointId> {
+        match self {
+            Self::CreateEndpoint(new) => Some(new.endpoint),
+            Self::CreateRemoteEndpoint { endpoint, .. }
+            | Self::ExpireEndpoint { endpoint }
+            | Self::SetRemoteIce { endpoint, .. }
+            | Self::RestartIce { endpoint, .. }
+            | Self::AnswerIceRestart { endpoint, .. }
+            | Self::SetSrtp { endpoint, .. }
+            | Self::SendDtls { endpoint, .. }
+            | Self::SetMedia { endpoint, .. }
+            | Self::SetSources { endpoint, .. }
+            | Self::SetConstraints { endpoint, .. }
+            | Self::SetSsrcRewriting { endpoint, .. }
+            | Self::MappingsTold { endpoint, .. }
+            | Self::SetUntold { endpoint, .. }
+            | Self::SetForceMute { endpoint, .. } => Some(*endpoint),
+            Self::CreateConference { .. } | Self::ExpireConference { .. } | Self::AskServer { .. } | Self::Shutdown => {
+                None
+            }
+        }
+    }
+
+    /// Whether it is about what an endpoint sends and receives, once it exists.
+    pub(crate) fn is_of_media(&self) -> bool {
+        matches!(
+            self,
+            Self::SetSrtp { .. }
+                | Self::SetMedia { .. }
+                | Self::SetSources { .. }
+                | Self::SetConstraints { .. }
+                | Self::SetSsrcRewriting { .. }
+                | Self::MappingsTold { .. }
+                | Self::SetUntold { .. }
+                | Self::SetForceMute { .. }
+        )
+    }
 }
 
 /// SSRCs that the bridge itself uses as RTCP sender in one conference (colibri2 `<sources>`, `jvb-a0` and `jvb-v0`).

@@ -119,17 +119,22 @@ pub struct MappedSource {
 }
 
 /// Why a worker did not create an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum CreateError {
     /// The worker has as many endpoints as it takes.
+    #[error("the worker has as many endpoints as it takes")]
     WorkerFull,
     /// The conference has as many endpoints on this worker as it takes, those that live elsewhere included.
+    #[error("the conference has as many endpoints as it takes")]
     ConferenceFull,
     /// The id or the ICE ufrag belongs to another endpoint.
+    #[error("the id or the ICE ufrag belongs to another endpoint")]
     Taken,
     /// The worker does not have the conference.
+    #[error("the worker does not have the conference")]
     UnknownConference,
     /// The home of a remote endpoint is no other worker.
+    #[error("the home of a remote endpoint is no other worker")]
     UnknownWorker,
 }
 

@@ -11,6 +11,7 @@ use crate::congestion::allocation::{self, Candidate};
 use crate::congestion::division::{Want, divide};
 use crate::congestion::ladder::Ladder;
 use crate::congestion::layer::{LayerId, Layers};
+use crate::congestion::limit::Limit;
 use crate::ids::{ParticipantId, SourceId};
 use crate::limits::MAX_BITRATE;
 use crate::media::{Encoding, MediaKind, ReceiverConstraints};
@@ -38,16 +39,15 @@ impl Offers {
     }
 }
 
-/// How much of a source a receiver may want: pixels, -1 unlimited, 0 nothing.
-type Limits = Vec<(SourceId, i32)>;
+/// How much of a source a receiver may want, as a height in pixels.
+type Limits = Vec<(SourceId, Limit)>;
 
-/// A source of another participant, and how much of it a receiver may want by its constraints: pixels, -1 unlimited, 0
-/// nothing.
+/// A source of another participant, and how much of it a receiver may want by its constraints, as a height in pixels.
 #[derive(Clone, Copy)]
 struct Offered<'a> {
     id: SourceId,
     source: &'a Source,
-    limit: i32,
+    limit: Limit,
 }
 
 /// The sources of others in the order of last-n.
@@ -72,7 +72,7 @@ impl Conference {
         self.rerank(env);
         let order = self.last_n_order();
         self.schedule.forget_settling();
-        let mut demands: Vec<Option<i32>> = vec![None; self.sources.bound()];
+        let mut demands: Vec<Option<Limit>> = vec![None; self.sources.bound()];
         let mut offers = Offers::default();
         for receiver in self.participants.keys() {
             self.map_video(env, receiver, &order);
@@ -82,7 +82,7 @@ impl Conference {
             }
             for (source, limit) in self.allocate_for(env, receiver, &order, &mut offers) {
                 if let Some(demand) = demands.get_mut(source.number()) {
-                    *demand = Some(allocation::larger(demand.unwrap_or(0), limit));
+                    *demand = (*demand).max(Some(limit));
                 }
             }
         }
@@ -137,7 +137,7 @@ impl Conference {
         if let Some(slots) = receiver.ssrc_slots.as_deref() {
             for offered in &mut offered {
                 if slots.kind(MediaKind::Video).ssrcs(offered.id).is_none() {
-                    offered.limit = 0;
+                    offered.limit = Limit::Off;
                 }
             }
         }
@@ -147,7 +147,7 @@ impl Conference {
         for (at, (offered, target)) in offered.iter().zip(&mut targets).enumerate() {
             let Offered { id: source_id, source, limit } = *offered;
             let layers = offers.of(source_id, source, env.now);
-            let frame_rate = constraints.of(source.name()).max_frame_rate;
+            let frame_rate = Limit::from_signalled(constraints.of(source.name()).max_frame_rate);
             let ladder = Ladder::of(layers, source.video_type(), limit, frame_rate);
             // Of a source of which nothing was seen, whatever comes first tells.
             *target = allocation::target(limit, source.encodings().iter().map(|e| e.height()));
@@ -209,26 +209,30 @@ impl Conference {
         limits
     }
 
-    fn announce_demand(&mut self, env: &mut Env<'_>, order: &[SourceId], demands: &[Option<i32>]) {
+    fn announce_demand(&mut self, env: &mut Env<'_>, order: &[SourceId], demands: &[Option<Limit>]) {
         for id in order {
             let Some(source) = self.sources.get_mut(*id) else { continue };
             let here = demands.get(id.number()).copied().flatten();
-            let Some(max_height) = source.demand.news(here) else { continue };
+            let Some(height) = source.demand.news(here) else { continue };
             let Some(owner) = self.participants.get(source.owner()) else { continue };
             let endpoint = owner.id;
             match (owner.home, source.outgoing()) {
                 (None, _) => {
-                    env.emit(Event::SourceDemand { endpoint, source: source.name().to_owned(), max_height });
+                    env.emit(Event::SourceDemand {
+                        endpoint,
+                        source: source.name().to_owned(),
+                        max_height: height.signalled(),
+                    });
                 }
                 (Some(home), Some(Encoding { ssrc, .. })) => {
-                    if !env.send_note(home, Note::Demand { endpoint, ssrc, max_height }) {
+                    if !env.send_note(home, Note::Demand { endpoint, ssrc, height }) {
                         self.schedule.touch(env.now);
                         continue;
                     }
                 }
                 (Some(_), None) => {}
             }
-            source.demand.told(max_height);
+            source.demand.told(height);
         }
     }
 

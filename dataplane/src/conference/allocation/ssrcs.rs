@@ -25,11 +25,11 @@ impl Conference {
             offered(&self.sources, order, id, constraints).into_iter().enumerate().collect();
         ranked.sort_by_cached_key(|(at, offered)| {
             let rank = constraints.rank(offered.source.name(), offered.source.video_type());
-            (offered.limit == 0, rank, *at)
+            (!offered.limit.is_on(), rank, *at)
         });
         let shown = ranked.iter().map(|(_, offered)| offered).filter(|offered| offered.source.video_type().is_shown());
         let needs: Vec<(SourceId, Need)> = shown
-            .map(|offered| (offered.id, if offered.limit == 0 { Need::Spare } else { Need::Urgent }))
+            .map(|offered| (offered.id, if offered.limit.is_on() { Need::Urgent } else { Need::Spare }))
             .take(slots.kind(MediaKind::Video).limit())
             .collect();
         let wanted: Vec<SourceId> = needs.iter().map(|(source, _)| *source).collect();

@@ -73,11 +73,6 @@ impl Batch {
         self.entries.len() >= MAX_BATCH || self.bytes.len() + MAX_DATAGRAM > self.bytes.capacity()
     }
 
-    /// How many wait.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// Adds a packet; false when there is no room.
     pub fn push(
         &mut self,

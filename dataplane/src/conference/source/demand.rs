@@ -1,32 +1,32 @@
 //! How large a picture receivers want of a source: here, and on the other workers that its packets cross to.
 
-use crate::congestion::allocation;
+use crate::congestion::limit::Limit;
 use crate::ids::WorkerSet;
 use crate::media::MediaKind;
 
-/// What receivers want of one source. Heights are pixels; -1 is unlimited, 0 is nobody.
+/// What receivers want of one source, as a height in pixels.
 #[derive(Debug, Default)]
 pub struct Demand {
     /// The largest of all, as told last; none before the first receiver.
-    told: Option<i32>,
+    told: Option<Limit>,
     /// What the receivers on other workers want.
-    remote: Vec<(usize, i32)>,
+    remote: Vec<(usize, Limit)>,
     /// Workers on which nobody wants it.
     unwanted: WorkerSet,
 }
 
 impl Demand {
     /// What there is to tell, given what receivers here want; `None` when that is no news.
-    pub fn news(&self, here: Option<i32>) -> Option<i32> {
-        let merge = |a: Option<i32>, (_, height): &(usize, i32)| Some(allocation::larger(a.unwrap_or(0), *height));
-        let demand = self.remote.iter().fold(here, merge);
+    pub fn news(&self, here: Option<Limit>) -> Option<Limit> {
+        let remote = self.remote.iter().map(|(_, height)| *height);
+        let demand = remote.chain(here).max();
         // Before the first receiver nothing was said; after the last one left, nobody wants it.
-        let demand = if self.told.is_some() { Some(demand.unwrap_or(0)) } else { demand };
+        let demand = if self.told.is_some() { Some(demand.unwrap_or(Limit::Off)) } else { demand };
         demand.filter(|_| demand != self.told)
     }
 
     /// It was told.
-    pub fn told(&mut self, height: i32) {
+    pub fn told(&mut self, height: Limit) {
         self.told = Some(height);
     }
 
@@ -36,13 +36,13 @@ impl Demand {
     }
 
     /// Notes what the receivers on another worker want.
-    pub fn set_remote(&mut self, worker: usize, height: i32) {
+    pub fn set_remote(&mut self, worker: usize, height: Limit) {
         self.remote.retain(|(known, _)| *known != worker);
         self.remote.push((worker, height));
-        if height == 0 {
-            self.unwanted.insert(worker);
-        } else {
+        if height.is_on() {
             self.unwanted.remove(worker);
+        } else {
+            self.unwanted.insert(worker);
         }
     }
 
