@@ -53,3 +53,13 @@ fn folders_import_each_other_one_way() {
     rules::no_circle_of_folders(&imports, &[]).unwrap_or_else(|error| panic!("{error}"));
     rules::one_way(&imports, ORDER, &[]).unwrap_or_else(|error| panic!("{error}"));
 }
+
+#[test]
+fn mechanisms_import_nothing_of_the_bridge_or_the_focus() {
+    let imports = this_crate();
+    for (folders, allowed) in
+        [(&["pace", "notify", "host", "metrics"][..], &[][..]), (&["xmpp", "public_address"], &["metrics"])]
+    {
+        rules::stands_alone(&imports, folders, allowed).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
