@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::budget::Pace;
 use crate::deadlines::Deadlines;
 use crate::ids::ParticipantId;
-use crate::limits::{ALLOCATION_BURST, ALLOCATION_COST, ALLOCATION_LEAST, RoomTurns};
+use crate::limits::{ALLOCATION_BURST, ALLOCATION_COST, ALLOCATION_LEAST, TimerRuns};
 
 /// Least time between two runs of a conference's timers, so that many share one.
 pub const SPACING: Duration = Duration::from_millis(5);
@@ -21,12 +21,12 @@ pub struct Schedule {
     own: Option<Instant>,
     /// Participants are not looked after before this.
     rest_until: Option<Instant>,
-    /// When the allocation has to run, since wishes, sources or sizes changed.
+    /// When the allocation has to run, since constraints, sources or sizes changed.
     allocate_at: Option<Instant>,
     /// When it may run again.
     allocate_after: Option<Instant>,
     pace: Pace,
-    turns: RoomTurns,
+    runs: TimerRuns,
     /// When video that found no SSRC may find one: its receiver's client knows one of them for long enough by then.
     slots_settle: Option<Instant>,
 }
@@ -41,7 +41,7 @@ impl Default for Schedule {
             allocate_at: None,
             allocate_after: None,
             pace: Pace::default(),
-            turns: RoomTurns::new(),
+            runs: TimerRuns::new(),
             slots_settle: None,
         }
     }
@@ -58,7 +58,7 @@ impl Schedule {
     /// Begins a run of the timers; false when there were too many of late, and this one has to wait.
     pub fn begin(&mut self, now: Instant) -> bool {
         self.rest_until = Some(now + SPACING);
-        let may = self.turns.take(now);
+        let may = self.runs.take(now);
         self.own = if may { None } else { self.rest_until };
         may
     }
