@@ -26,14 +26,14 @@ const TRIES: usize = 3;
 /// How often those who wait for their turn are kept alive.
 const KEEP_ALIVE: Duration = Duration::from_millis(100);
 
-/// What to start.
+/// A forwarder that takes part in a comparison.
 #[derive(Debug, Clone)]
 pub enum Contestant {
     /// ringbridge's dataplane in this process.
     Ringbridge(Options),
-    /// A bare loop.
+    /// A bare loop on a core.
     Bare(Method, usize),
-    /// A peer's program on a core.
+    /// A peer's program, on a core.
     Peer(std::path::PathBuf, usize),
 }
 
@@ -60,7 +60,7 @@ pub struct Arena {
     pub world: World,
     /// The forwarder.
     pub subject: Box<dyn Subject>,
-    /// Windows so far.
+    /// Windows measured so far.
     pub windows: Vec<Window>,
     /// Why it takes no part any more; only peers fail without ending the run.
     pub failure: Option<SubjectError>,
@@ -176,11 +176,11 @@ pub fn ratios(ours: &[Window], theirs: &[Window]) -> Vec<f64> {
 /// Median, least and greatest.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Spread {
-    /// Half are above.
+    /// The median.
     pub median: f64,
-    /// The least.
+    /// The minimum.
     pub min: f64,
-    /// The greatest.
+    /// The maximum.
     pub max: f64,
 }
 

@@ -30,7 +30,7 @@ impl CpuTime {
         (all > 0).then(|| self.user_ticks as f64 / all as f64)
     }
 
-    /// Adds another's.
+    /// Adds another process's time.
     pub fn add(&mut self, other: Self) {
         self.total += other.total;
         self.user_ticks += other.user_ticks;

@@ -4,21 +4,13 @@
 #![forbid(unsafe_code)]
 
 pub mod arena;
-pub mod compare;
+pub mod commands;
 pub mod cores;
 pub mod cpu;
 pub mod crypto;
-pub mod floor;
 pub mod generator;
 pub mod media;
-pub mod memory;
-pub mod overload;
 pub mod progress;
-pub mod record;
-pub mod replay;
-pub mod saturate;
-pub mod scale;
 pub mod scenario;
 pub mod subject;
-pub mod tune;
 pub mod window;

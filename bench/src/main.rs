@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use ringbridge_bench::{compare, floor, memory, overload, record, replay, saturate, scale, tune};
+use ringbridge_bench::commands::{compare, floor, memory, overload, record, replay, saturate, scale, tune};
 
 /// Benchmarks of ringbridge.
 #[derive(Debug, Parser)]

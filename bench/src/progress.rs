@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// See the module.
+/// A bar that shows how far a command is.
 pub struct Progress(ProgressBar);
 
 impl Progress {

@@ -40,7 +40,7 @@ impl Shape {
         }
     }
 
-    /// As on the command line.
+    /// Name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fanout => "fanout",
@@ -55,11 +55,11 @@ impl Shape {
 /// A scenario with its size.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Scenario {
-    /// The shape.
+    /// Shape of the conferences.
     pub shape: Shape,
     /// See [`Shape::usual_size`].
     pub size: usize,
-    /// Each video stream.
+    /// Media of each video stream.
     #[serde(skip)]
     pub video: VideoShape,
 }

@@ -14,9 +14,9 @@ const POLL: Duration = Duration::from_millis(1);
 /// What a window showed.
 #[derive(Debug, Clone)]
 pub struct Window {
-    /// How long it was.
+    /// Length of the window.
     pub elapsed: Duration,
-    /// The generator's side.
+    /// What the generator counted.
     pub measured: Measured,
     /// Processor time of the subject.
     pub cpu: CpuTime,

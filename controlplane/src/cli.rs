@@ -49,14 +49,31 @@ pub fn command() -> Command {
              ringbridge bridge --config bridge.conf --workers 2 --cores 2,3 --io uring\n  \
              ringbridge check-config --config ringbridge.conf\n  \
              ringbridge top\n\n\
-             A setting may stand in the file (HOCON), in the environment (RINGBRIDGE_...), or be a flag; the later wins.",
+             Settings come from the file (HOCON), the environment (RINGBRIDGE_...) and flags; the later ones win.",
         )
-        .subcommand(part("bridge", "Run a media bridge; it serves any focus that speaks colibri2, Jicofo included", Parts { bridge: true, focus: false }))
-        .subcommand(part("focus", "Run the focus: rooms, owners, offers, choice of bridge", Parts { bridge: false, focus: true }))
-        .subcommand(part("all", "Run a bridge and the focus in one process; they still talk over XMPP", both))
+        .subcommand(part(
+            "bridge",
+            "Run a media bridge for any focus that speaks colibri2, including Jicofo",
+            Parts { bridge: true, focus: false },
+        ))
+        .subcommand(part(
+            "focus",
+            "Run the focus: joins rooms, selects a bridge, invites participants",
+            Parts { bridge: false, focus: true },
+        ))
+        .subcommand(part("all", "Run a bridge and the focus in one process; they communicate over XMPP", both))
         .subcommand(
-            part("check-config", "Check the configuration of the parts that are configured and print every setting with its origin; run nothing", both)
-                .arg(Arg::new("connect").long("connect").action(ArgAction::SetTrue).help("Log in to the XMPP servers and look for the public address too")),
+            part(
+                "check-config",
+                "Check the configuration and print every setting with its origin, without running anything",
+                both,
+            )
+            .arg(
+                Arg::new("connect")
+                    .long("connect")
+                    .action(ArgAction::SetTrue)
+                    .help("Also log in to the XMPP servers and look up the public address"),
+            ),
         )
         .subcommand(top_command())
         .subcommand(Command::new("man").hide(true).about("Print the manual page"))
@@ -74,7 +91,7 @@ fn top_command() -> Command {
         .arg(
             Arg::new("address")
                 .value_name("HOST:PORT")
-                .help("Where the bridge serves its statistics [default: bridge.rest.listen of the configuration, 127.0.0.1:8080 without one]"),
+                .help("Address of the bridge's statistics [default: bridge.rest.listen of the configuration, otherwise 127.0.0.1:8080]"),
         )
         .arg(config_file())
         .arg(

@@ -1,5 +1,28 @@
-//! The control plane of ringbridge: XMPP, colibri2, the focus, DTLS handshakes and the bridge channel.
-//! It never touches a media packet.
+//! The control plane of ringbridge: everything about a Jitsi conference but its media packets, which
+//! [`ringbridge_dataplane`] forwards.
+//!
+//! Two services live here, each in a process of its own or both in one:
+//!
+//! - [`bridge`] is the media bridge. A focus, Jicofo or ours, asks it over XMPP in colibri2 ([`colibri`]) for endpoints. It answers
+//!   with ICE credentials and candidates ([`public_address`] finds those behind a NAT), runs the DTLS handshakes ([`transport`]),
+//!   and serves the bridge channel ([`channel`]), over which clients say what they want to receive.
+//! - [`focus`] joins the rooms of conferences, selects a bridge for each, and invites participants with Jingle ([`jingle`]).
+//!
+//! Both connect with [`xmpp`], meet in the [`brewery`] room, and serve health, statistics and [`metrics`] with [`rest`] behind a
+//! bounded HTTP listener ([`door`]). [`config`] makes their settings from a file, the environment and flags ([`cli`]); nothing below
+//! it knows where a setting came from.
+//!
+//! # State machines
+//!
+//! Protocols are state machines without I/O: inputs and the time go in, outputs are polled. [`colibri::bridge::ColibriBridge`],
+//! [`focus::Focus`], [`transport::DtlsSession`] and [`channel::DataChannel`] are tested without sockets and without sleeping.
+//! Sockets, timers and tasks stand at the edges: [`bridge::run`], [`focus::run`], [`xmpp::connect`].
+//!
+//! # The data plane
+//!
+//! It is reached by [`Command`](ringbridge_dataplane::messages::Command)s and
+//! [`Event`](ringbridge_dataplane::messages::Event)s alone, one ring each way per worker. No media packet passes through here, and
+//! nothing here can keep a worker waiting.
 
 #![forbid(unsafe_code)]
 #![recursion_limit = "256"]

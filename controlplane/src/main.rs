@@ -22,7 +22,7 @@ const SIGXFSZ: i32 = 25;
 /// Threads of the control plane beside its doors. A second one, so that no part keeps the others waiting.
 const RUNTIME_THREADS: usize = 2;
 
-/// How long the parts may take to say good-bye to rooms, clients and servers.
+/// How long the parts may take to leave rooms and close connections.
 const GOODBYE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
@@ -128,7 +128,7 @@ async fn run(config: Config) -> ExitCode {
     }
     tokio::select! {
         () = watchdog(notifier.as_ref()) => {}
-        () = terminations.next() => tracing::info!("told to stop"),
+        () = terminations.next() => tracing::info!("signal received; shutting down"),
         Some(ended) = parts.join_next() => code = report(ended),
     }
     if let Some(notifier) = &notifier {
@@ -144,13 +144,13 @@ async fn run(config: Config) -> ExitCode {
     };
     tokio::select! {
         () = others => return code,
-        () = terminations.next() => tracing::warn!("told to stop again: ending at once"),
-        () = tokio::time::sleep(GOODBYE) => tracing::error!(seconds = GOODBYE.as_secs(), "not ended in time: ending at once"),
+        () = terminations.next() => tracing::warn!("second signal; exiting now"),
+        () = tokio::time::sleep(GOODBYE) => tracing::error!(seconds = GOODBYE.as_secs(), "shutdown took too long; exiting now"),
     }
     ExitCode::FAILURE
 }
 
-/// Tells systemd for ever that we live; the runtime that cannot do that is stuck.
+/// Notifies systemd's watchdog for as long as the runtime makes progress.
 async fn watchdog(notifier: Option<&Notifier>) {
     let Some((notifier, interval)) = notifier.and_then(|notifier| Some((notifier, notifier.interval()?))) else {
         return std::future::pending().await;
@@ -181,7 +181,7 @@ impl Terminations {
         let caught = kinds.into_iter().filter_map(|kind| {
             signal(kind)
                 .inspect_err(
-                    |error| tracing::warn!(%error, ?kind, "a signal cannot be caught; it will end the process at once"),
+                    |error| tracing::warn!(%error, ?kind, "cannot catch a signal; it will end the process immediately"),
                 )
                 .ok()
         });

@@ -1,4 +1,4 @@
-//! Metrics in the formats that the reference serves at `/metrics`, by the request's `Accept` (docs/protocol/bridge.md 11.1):
+//! Metrics in the formats that Jitsi Videobridge serves at `/metrics`, by the request's `Accept` (docs/protocol/bridge.md 11.1):
 //! Prometheus text 0.0.4, OpenMetrics 1.0, and JSON.
 
 use std::fmt::Write;

@@ -94,7 +94,7 @@ fn body(answer: &str) -> serde_json::Value {
     serde_json::from_str(body).expect("JSON")
 }
 
-/// Everything that a recorded page of the reference has is on ours, with the same type.
+/// Everything that a recorded page of Jitsi Videobridge has is on ours, with the same type.
 fn has_all_of(ours: &serde_json::Value, recording: &str) {
     use serde_json::Value;
     let path = format!("{}/../../shared/fixtures/{recording}", env!("CARGO_MANIFEST_DIR"));
@@ -167,7 +167,7 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
     assert_eq!((new.label.as_str(), new.controlling), ("aaaa", true));
     let endpoint = new.endpoint;
 
-    // An operator sees it, and scripts made for the reference find what they look for.
+    // An operator sees it, and scripts made for Jitsi Videobridge find what they look for.
     let debug = http::get(bridge.rest, "/debug").await;
     has_all_of(&body(&debug), "three-party-vp8/jvb-debug.json");
     assert!(http::get(bridge.rest, "/about/health").await.ends_with("\r\n\r\n"), "no body, as recorded");

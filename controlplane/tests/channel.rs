@@ -3,12 +3,13 @@
 mod http;
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use ringbridge_controlplane::channel::{
-    BridgeMessage, ChannelEvent, ClientMessage, MAX_MESSAGE, Outbox, Registry, Timing, counters, router_with,
+    BridgeMessage, ChannelCounters, ChannelEvent, ClientMessage, Counted, MAX_MESSAGE, Outbox, Registry, Timing,
+    router_with,
 };
 use ringbridge_controlplane::door::{Door, Name};
 use ringbridge_dataplane::ids::EndpointId;
@@ -19,22 +20,23 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
-async fn server() -> (SocketAddr, Registry, mpsc::Receiver<ChannelEvent>) {
+async fn server() -> (SocketAddr, Registry, mpsc::Receiver<ChannelEvent>, Arc<ChannelCounters>) {
     server_with(Timing::default()).await
 }
 
-async fn server_with(timing: Timing) -> (SocketAddr, Registry, mpsc::Receiver<ChannelEvent>) {
+async fn server_with(timing: Timing) -> (SocketAddr, Registry, mpsc::Receiver<ChannelEvent>, Arc<ChannelCounters>) {
     let registry = Registry::default();
     registry.insert("c0ffee", "ab12", "secret", EndpointId(7));
     let (events, received) = mpsc::channel(16);
-    let router = router_with("jvb1".into(), registry.clone(), events, timing);
+    let counters = Arc::new(ChannelCounters::default());
+    let router = router_with("jvb1".into(), registry.clone(), events, Arc::clone(&counters), timing);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
         let (_open, stop) = watch::channel(false);
         Door::new(Name::Channel, listener).serve(router, stop).await;
     });
-    (address, registry, received)
+    (address, registry, received, counters)
 }
 
 async fn connect(address: SocketAddr, path: &str) -> Result<Socket, u16> {
@@ -65,7 +67,7 @@ async fn close_code(socket: &mut Socket) -> Option<(u16, String)> {
 
 #[tokio::test]
 async fn only_the_right_door_and_password_open() {
-    let (address, registry, _events) = server().await;
+    let (address, registry, _events, _counters) = server().await;
     for (path, status) in [
         ("/elsewhere", 404),
         ("/colibri-ws/jvb1/c0ffee", 404),
@@ -83,14 +85,14 @@ async fn only_the_right_door_and_password_open() {
 
 #[tokio::test]
 async fn messages_pass_both_ways_and_nonsense_is_dropped() {
-    let (address, _registry, mut events) = server().await;
+    let (address, _registry, mut events, counters) = server().await;
     let mut socket = connect(address, GOOD).await.expect("opens");
     let (connection, sender) = opened(&mut events).await;
     sender.send(BridgeMessage::ServerHello { version: None }.to_text(), false).expect("queued");
     let hello = socket.next().await.expect("a frame").expect("fine");
     assert_eq!(hello, Message::text(r#"{"colibriClass":"ServerHello"}"#));
-    let malformed = counters::MALFORMED.load(Ordering::Relaxed);
-    let unknown = counters::UNKNOWN_CLASS.load(Ordering::Relaxed);
+    let malformed = counters.get(Counted::Malformed);
+    let unknown = counters.get(Counted::UnknownClass);
     socket.send(Message::binary(vec![1, 2, 3])).await.expect("sent");
     socket.send(Message::text(r#"{"colibriClass":"FromTheFuture"}"#)).await.expect("sent");
     for text in ["nonsense", r#"{"colibriClass":"LastNChangedEvent","lastN":"x"}"#, r#"{"colibriClass":"ClientHello"}"#]
@@ -103,8 +105,8 @@ async fn messages_pass_both_ways_and_nonsense_is_dropped() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(counters::MALFORMED.load(Ordering::Relaxed), malformed + 3);
-    assert_eq!(counters::UNKNOWN_CLASS.load(Ordering::Relaxed), unknown + 1);
+    assert_eq!(counters.get(Counted::Malformed), malformed + 3);
+    assert_eq!(counters.get(Counted::UnknownClass), unknown + 1);
     sender.close();
     assert_eq!(close_code(&mut socket).await, Some((1001, "endpoint closed".into())));
     assert!(matches!(events.recv().await, Some(ChannelEvent::Closed { connection: on, .. }) if on == connection));
@@ -112,7 +114,7 @@ async fn messages_pass_both_ways_and_nonsense_is_dropped() {
 
 #[tokio::test]
 async fn a_second_socket_replaces_the_first() {
-    let (address, _registry, mut events) = server().await;
+    let (address, _registry, mut events, _counters) = server().await;
     let mut first = connect(address, GOOD).await.expect("opens");
     let (_, sender) = opened(&mut events).await;
     let _second = connect(address, GOOD).await.expect("opens too");
@@ -124,7 +126,7 @@ async fn a_second_socket_replaces_the_first() {
 
 #[tokio::test]
 async fn plain_http_gets_the_same_answers() {
-    let (address, _registry, _events) = server().await;
+    let (address, _registry, _events, _counters) = server().await;
     for (path, status) in [("/colibri-ws/jvb1/c0ffee/ab12?pwd=wrong", "403"), (GOOD, "400")] {
         let answer = http::get(address, path).await;
         assert_eq!(answer.split(' ').nth(1), Some(status), "{answer}");
@@ -133,13 +135,13 @@ async fn plain_http_gets_the_same_answers() {
 
 #[tokio::test]
 async fn an_oversized_message_closes_only_its_own_socket() {
-    let (address, registry, mut events) = server().await;
+    let (address, registry, mut events, counters) = server().await;
     registry.insert("c0ffee", "cd34", "other", EndpointId(8));
     let mut other = connect(address, "/colibri-ws/jvb1/c0ffee/cd34?pwd=other").await.expect("opens");
     let Some(ChannelEvent::Opened { sender: kept, .. }) = events.recv().await else { panic!("not opened") };
     // The largest that is taken, one byte more, and far more than is even read.
     for (size, closed) in [(MAX_MESSAGE, false), (MAX_MESSAGE + 1, true), (64 * MAX_MESSAGE, true)] {
-        let before = counters::OVERSIZED.load(Ordering::Relaxed);
+        let before = counters.get(Counted::Oversized);
         let mut big = connect(address, GOOD).await.expect("opens");
         let (_, sender) = opened(&mut events).await;
         let padding = "x".repeat(size - r#"{"colibriClass":"ClientHello","p":""}"#.len());
@@ -150,7 +152,7 @@ async fn an_oversized_message_closes_only_its_own_socket() {
         if closed {
             let event = events.recv().await;
             assert!(matches!(event, Some(ChannelEvent::Closed { endpoint: EndpointId(7), .. })), "{event:?}");
-            assert_eq!(counters::OVERSIZED.load(Ordering::Relaxed), before + 1);
+            assert_eq!(counters.get(Counted::Oversized), before + 1);
             if size < 2 * MAX_MESSAGE {
                 assert_eq!(close_code(&mut big).await, Some((1009, "message too big".into())));
             }
@@ -171,8 +173,8 @@ async fn an_oversized_message_closes_only_its_own_socket() {
 #[tokio::test]
 async fn a_client_that_does_not_read_is_cut_off() {
     let timing = Timing { write: Duration::from_millis(300), ..Timing::default() };
-    let (address, _registry, mut events) = server_with(timing).await;
-    let stalled = counters::STALLED.load(Ordering::Relaxed);
+    let (address, _registry, mut events, counters) = server_with(timing).await;
+    let stalled = counters.get(Counted::Stalled);
     let _silent = connect(address, GOOD).await.expect("opens");
     let (_, sender) = opened(&mut events).await;
     // More than the queues of both sockets take.
@@ -185,18 +187,18 @@ async fn a_client_that_does_not_read_is_cut_off() {
     });
     let event = events.recv().await;
     assert!(matches!(event, Some(ChannelEvent::Closed { endpoint: EndpointId(7), .. })), "{event:?}");
-    assert!(counters::STALLED.load(Ordering::Relaxed) > stalled);
+    assert!(counters.get(Counted::Stalled) > stalled);
     flood.abort();
 }
 
 /// Who says too much is not listened to for a while: nothing is lost, and nothing piles up.
 #[tokio::test]
 async fn a_client_that_floods_is_slowed_down() {
-    let (address, registry, mut events) = server().await;
+    let (address, registry, mut events, counters) = server().await;
     registry.insert("c0ffee", "cd34", "other", EndpointId(8));
     let mut flooding = connect(address, GOOD).await.expect("opens");
     let mut other = connect(address, "/colibri-ws/jvb1/c0ffee/cd34?pwd=other").await.expect("opens");
-    let throttled = counters::THROTTLED.load(Ordering::Relaxed);
+    let throttled = counters.get(Counted::Throttled);
     let array = format!("[{}]", vec!["0"; 30_000].join(","));
     let text = format!(r#"{{"colibriClass":"EndpointMessage","to":"","msgPayload":{array}}}"#);
     let flood = tokio::spawn(async move {
@@ -224,17 +226,17 @@ async fn a_client_that_floods_is_slowed_down() {
     }
     // A burst of 1 MiB, and 128 KiB/s.
     assert!((15..=30).contains(&received), "{received} messages of 60 kB in 3 s");
-    assert!(counters::THROTTLED.load(Ordering::Relaxed) > throttled);
+    assert!(counters.get(Counted::Throttled) > throttled);
     assert!(answered.is_some(), "the other one is heard meanwhile");
     flood.abort();
 }
 
 #[tokio::test]
 async fn a_client_that_connects_for_ever_is_refused_in_the_end() {
-    let (address, registry, mut events) = server().await;
+    let (address, registry, mut events, counters) = server().await;
     registry.insert("c0ffee", "cd34", "other", EndpointId(8));
     let drain = tokio::spawn(async move { while events.recv().await.is_some() {} });
-    let (before, refused) = (counters::TOO_OFTEN.load(Ordering::Relaxed), 429);
+    let (before, refused) = (counters.get(Counted::TooOften), 429);
     let mut open = Vec::new();
     let mut answer = None;
     for _ in 0..40 {
@@ -245,7 +247,7 @@ async fn a_client_that_connects_for_ever_is_refused_in_the_end() {
     }
     assert_eq!(answer, Some(refused));
     assert!((20..=30).contains(&open.len()), "{}", open.len());
-    assert!(counters::TOO_OFTEN.load(Ordering::Relaxed) > before);
+    assert!(counters.get(Counted::TooOften) > before);
     assert!(connect(address, "/colibri-ws/jvb1/c0ffee/cd34?pwd=other").await.is_ok(), "others are not concerned");
     drain.abort();
 }
@@ -254,7 +256,7 @@ async fn a_client_that_connects_for_ever_is_refused_in_the_end() {
 async fn a_silent_client_is_pinged_and_then_closed() {
     let ms = Duration::from_millis;
     let timing = Timing { ping: ms(100), idle: ms(350), ..Timing::default() };
-    let (address, _registry, mut events) = server_with(timing).await;
+    let (address, _registry, mut events, _counters) = server_with(timing).await;
     let mut silent = connect(address, GOOD).await.expect("opens");
     let (_, _sender) = opened(&mut events).await;
     // The client's library answers pings only while it is read from, which begins after the close.
@@ -275,7 +277,7 @@ async fn a_silent_client_is_pinged_and_then_closed() {
 async fn a_client_that_answers_pings_stays() {
     let ms = Duration::from_millis;
     let timing = Timing { ping: ms(50), idle: ms(400), ..Timing::default() };
-    let (address, _registry, mut events) = server_with(timing).await;
+    let (address, _registry, mut events, _counters) = server_with(timing).await;
     let mut socket = connect(address, GOOD).await.expect("opens");
     let (_, _sender) = opened(&mut events).await;
     // Twice the idle timeout is more than sixteen pings.

@@ -382,7 +382,7 @@ fn empty_conferences_expire_at_the_check_after_20_s() {
     assert!(matches!(fixture.pass(60)[..], [Command::ExpireConference { .. }]));
 }
 
-/// Everything that was asked of the reference in the recordings is served.
+/// Everything that was asked of Jitsi Videobridge in the recordings is served.
 #[test]
 fn recorded_requests_are_served_in_order() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/fixtures/three-party-vp8/xmpp.xml");

@@ -168,7 +168,7 @@ fn docker(file: &str, rest: &str, mappings: bool, relay: &[&str], values: &[(&st
         rest_is,
         "videobridge.sctp.enabled = true  is bridge.sctp.enabled".to_owned(),
         "videobridge.sctp.use-usrsctp = false  ignored: there is one SCTP implementation".to_owned(),
-        "videobridge.stats.enabled = true  ignored: has the reference's default here, and cannot be changed".to_owned(),
+        "videobridge.stats.enabled = true  ignored: is fixed here at Jitsi Videobridge's default".to_owned(),
         "videobridge.http-servers.private is bridge.rest.listen".to_owned(),
     ]);
     let notes: Vec<&str> = notes.iter().map(String::as_str).collect();
@@ -225,7 +225,7 @@ fn several_shards() {
         "connection eu-1: iq-handler-mode = async  ignored: requests are handled in their order".to_owned(),
         "connection eu-2: iq-handler-mode = async  ignored: requests are handled in their order".to_owned(),
         "connection us-1: iq-handler-mode = async  ignored: requests are handled in their order".to_owned(),
-        "videobridge.apis.xmpp-client.presence-interval = 10 seconds  ignored: has the reference's default here, and cannot be changed".to_owned(),
+        "videobridge.apis.xmpp-client.presence-interval = 10 seconds  ignored: is fixed here at Jitsi Videobridge's default".to_owned(),
         "videobridge.apis.xmpp-client.stats-filter.enabled = true  ignored: presence has all statistics".to_owned(),
         "videobridge.ice.udp.port = 10000  is bridge.port".to_owned(),
         "videobridge.initial-drain-mode = false  is bridge.drain".to_owned(),
@@ -282,11 +282,11 @@ fn includes_and_the_environment() {
         notes: &[
             "connection shard: jvb at 10.0.0.9, room jvbbrewery@internal.auth.meet.example.net as jvb-north-1  (includes/jvb.conf)",
             "ice4j.harvest.mapping.static-mappings is bridge.public-addresses",
-            "videobridge.apis.xmpp-client.presence-interval = 15 seconds  ignored: has the reference's default here, and cannot be changed",
+            "videobridge.apis.xmpp-client.presence-interval = 15 seconds  ignored: is fixed here at Jitsi Videobridge's default",
             "videobridge.ice.udp.port = 20001  is bridge.port",
             "videobridge.relay.region = north  is bridge.region",
             "videobridge.shutdown.shutting-down-delay = 15 seconds  is bridge.shutdown.delay",
-            "videobridge.stats.interval = 15 seconds  ignored: has the reference's default here, and cannot be changed",
+            "videobridge.stats.interval = 15 seconds  ignored: is fixed here at Jitsi Videobridge's default",
             "videobridge.websockets.enabled = false  is bridge.websocket.enabled",
         ],
     };
@@ -326,10 +326,8 @@ fn keys_of_years_ago() {
         format!("videobridge.octo.enabled = false  {RELAYS}"),
         format!("videobridge.octo.public-address = 198.51.100.7  {RELAYS}"),
         "videobridge.octo.region = north  is bridge.region".to_owned(),
-        "videobridge.stats.interval = 5 seconds  ignored: has the reference's default here, and cannot be changed"
-            .to_owned(),
-        "videobridge.stats.transports = [...]  ignored: has the reference's default here, and cannot be changed"
-            .to_owned(),
+        "videobridge.stats.interval = 5 seconds  ignored: is fixed here at Jitsi Videobridge's default".to_owned(),
+        "videobridge.stats.transports = [...]  ignored: is fixed here at Jitsi Videobridge's default".to_owned(),
         "videobridge.websockets.enabled = true  is bridge.websocket.enabled".to_owned(),
         "videobridge.http-servers.public is bridge.websocket.listen".to_owned(),
         "videobridge.websockets.domain is bridge.websocket.base-url".to_owned(),
@@ -408,7 +406,7 @@ fn behind_a_nat_with_ports() {
 
 #[test]
 fn the_time_of_web_sockets() {
-    const FIXED: &str = "ignored: has the reference's default here, and cannot be changed";
+    const FIXED: &str = "ignored: is fixed here at Jitsi Videobridge's default";
     const HEALTH: &str = "ignored: the health check looks at workers, media port and XMPP by itself";
     let notes = [
         "connection xmppserver1: jvb at localhost, room JvbBrewery@internal.auth.meet.example.net as \

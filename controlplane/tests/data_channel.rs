@@ -139,7 +139,7 @@ impl World {
         Self {
             now: Instant::now(),
             client: Client::new(),
-            bridge: DataChannel::new(),
+            bridge: DataChannel::default(),
             network: Vec::new(),
             sequence: 0,
             random: StdRng::seed_from_u64(seed),
@@ -420,7 +420,7 @@ fn arbitrary_packets_never_panic() {
 
 /// Runs our channel in real time on one end of a pipe; echoes what it gets.
 async fn echo(conn: Arc<dyn Conn + Send + Sync>) {
-    let mut channel = DataChannel::new();
+    let mut channel = DataChannel::default();
     let mut buffer = vec![0; 2_048];
     loop {
         while let Some(output) = channel.poll_output() {

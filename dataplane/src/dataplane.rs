@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use crate::conference::{ForwarderConfig, LoudestOnly};
 use crate::congestion::estimator::Bounds;
 use crate::demux::MAX_WORKERS;
+use crate::engine::{ADDRESSES_PER_ENDPOINT, Engine, EngineConfig};
 use crate::io::{
     Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Steering, Uring, bind_sockets, pin_to_core,
     probe,
@@ -17,10 +18,7 @@ use crate::link::{self, ControlLink, Wakeup, WorkerLink};
 use crate::messages::Command;
 use crate::peers::{Peers, mesh};
 use crate::stats::WorkerStats;
-use crate::worker::{Worker, WorkerConfig};
-
-/// Entries of the address table per endpoint: most endpoints are seen at one or two addresses.
-const ADDRESSES_PER_ENDPOINT: usize = 4;
+use crate::worker::Worker;
 
 /// How to start the dataplane.
 #[derive(Debug, Clone)]
@@ -82,7 +80,7 @@ impl Default for DataplaneConfig {
     }
 }
 
-/// What a dataplane takes at most. Whoever asks for more is told by [`ring::Event::EndpointRefused`], or, of sources, not at
+/// What a dataplane takes at most. Whoever asks for more is told by [`crate::messages::Event::EndpointRefused`], or, of sources, not at
 /// all: what is beyond the bound is left out and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
@@ -241,17 +239,16 @@ impl Dataplane {
         let (ready_tx, ready_rx) = mpsc::channel();
         let parts = sockets.into_iter().zip(controls).zip(peers).zip(dataplane.stats.clone());
         for (index, (((sockets, control), peers), stats)) in parts.enumerate() {
-            let worker_config = WorkerConfig {
-                index,
+            let engine = EngineConfig {
+                worker: index,
                 sockets: dataplane.local_addresses.clone().into(),
                 max_endpoints: config.max_endpoints,
-                batch: config.limits.batch,
                 max_addresses: config.max_endpoints.saturating_mul(ADDRESSES_PER_ENDPOINT),
-                steering: steering.clone(),
                 forwarder: config.forwarder(),
             };
             let start = WorkerStart {
-                config: worker_config,
+                config: engine,
+                steering: steering.clone(),
                 core: config.cores.get(index).copied(),
                 backend: probed.backend,
                 limits: config.limits,
@@ -386,7 +383,8 @@ fn resolve_wildcard(ip: IpAddr) -> IpAddr {
 
 /// What a worker's thread takes along.
 struct WorkerStart {
-    config: WorkerConfig,
+    config: EngineConfig,
+    steering: Option<Steering>,
     core: Option<usize>,
     backend: Backend,
     limits: IoLimits,
@@ -401,7 +399,7 @@ struct WorkerStart {
 
 impl WorkerStart {
     fn run(self) {
-        let (index, health) = (self.config.index, self.health.clone());
+        let (index, health) = (self.config.worker, self.health.clone());
         supervise(index, &health, || self.work());
     }
 
@@ -411,7 +409,8 @@ impl WorkerStart {
             return Ok(());
         }
         let wake = self.control.wakeup().event_fd().clone();
-        let worker = Worker::new(self.config, self.control, self.peers, Arc::clone(&self.stats));
+        let engine = Engine::with_peers(self.config, Arc::clone(&self.stats), self.peers, self.steering);
+        let worker = Worker::new(engine, self.control, self.limits.batch);
         let (ready, stop) = (self.ready, self.stop);
         match self.backend {
             Backend::Uring => serve(worker, Uring::new(self.sockets, wake, self.limits, self.stats), &ready, &stop),

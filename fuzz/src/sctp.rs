@@ -158,7 +158,7 @@ impl Client {
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let mut client = Client {
-        channel: DataChannel::new(),
+        channel: DataChannel::default(),
         now: Instant::now(),
         tag: 0,
         tsn: 1_000,

@@ -9,19 +9,19 @@ import { limits } from './verdict.mjs';
 
 const usage = `Usage: tools/attack [SCENARIO...] [--list] [--quick] [--json] [--rate R] [--io uring|mmsg]
 
-Attacks a stack of its own (Prosody, focus, bridge) on loopback, while three scripted participants are in a call. Each
-attack prints what they noticed; it fails when they were disturbed: more than ${limits.freeze_ms} ms without video or audio,
-${limits.audio_lost_percent} % of audio lost, health not answered within ${limits.health_ms} ms, ${limits.memory_mib} MiB more kept, ${limits.peak_mib} MiB more at most, objects held,
-newcomers without media, an error logged, a process ended. Logs lie under target/demo/attack.
+Attacks its own stack (Prosody, focus, bridge) on loopback while three scripted participants are in a call, and reports how
+the call was affected. An attack fails when one of these happens: more than ${limits.freeze_ms} ms without video or audio,
+${limits.audio_lost_percent} % of audio lost, health not answered within ${limits.health_ms} ms, ${limits.memory_mib} MiB more kept, ${limits.peak_mib} MiB more at any time, objects still held,
+newcomers without media, an error in a log, a process that exits. Logs are under target/demo/attack.
 
   SCENARIO...   these, or all
-  --quick       the fast ones of the worst kinds, which tools/test runs
-  --list        names, and what each guards
+  --quick       a fast selection of the worst kinds, as in tools/test
+  --list        names and descriptions
   --json        one JSON object per scenario
-  --rate R      share of the packet rates; default 1, and 0.2 against a debug build
-  --io NAME     the bridge's I/O backend; default: it chooses
+  --rate R      factor for packet rates; default 1, or 0.2 against a debug build
+  --io NAME     the bridge's I/O backend; by default the bridge chooses
 
-Exit code: 0 nobody was disturbed, 1 somebody was, 2 wrong use or a stack that does not start.
+Exit code: 0 if every attack stayed within the limits, 1 if one did not, 2 for wrong usage or a stack that does not start.
 `;
 
 class UsageError extends Error {}

@@ -12,32 +12,32 @@ const usage = `Usage: tools/demo [--io uring|mmsg]
        tools/demo --screenshot FILE.png
 
 Without --check: installs what is missing, builds, starts Prosody and ringbridge, serves a conference page and prints
-its address. Ctrl-C stops all of it. What it writes lies under target/demo.
+its address. Ctrl-C stops everything. Logs and configuration are under target/demo.
 
-  --check              drive headless Chromium participants, measure, print a matrix and one JSON object; the exit code
-                       is 0 only when every participant decodes everybody's video and hears everybody
-  --participants N     2 to 50, default 3; above 4 scripted participants fill the room beside two browsers
-  --seconds S          length of the measurement, default 10; from 120 on memory, freezes and the log count too
-  --codec NAME         the video codec that all prefer; another codec on the wire fails the check
-  --firefox N          the last N browsers are Firefox; then everybody has to get to the height that its sender sends
-  --asymmetric         the first participant uses other payload types and header-extension ids
-  --p2p                allow peer to peer; with two participants media must flow so
-  --io NAME            the bridge's I/O backend; default: it chooses
+  --check              run headless Chromium participants, measure, print a matrix and one JSON object; the exit code
+                       is 0 only if every participant decodes everybody's video and hears everybody
+  --participants N     2 to 50, default 3; with more than 4, two are browsers and the others are scripted
+  --seconds S          length of the measurement, default 10; from 120 on, memory, freezes and logged errors are judged as well
+  --codec NAME         the video codec that everybody prefers; the check fails if another one is used
+  --firefox N          the last N browsers are Firefox; then everybody also has to decode the full height that is sent
+  --asymmetric         the first participant uses different payload types and header-extension ids
+  --p2p                allow peer to peer; with two participants media must use it
+  --io NAME            the bridge's I/O backend; by default the bridge chooses
   --channel NAME       what the bridge channel runs over, default websocket; with sctp the bridge offers no WebSocket;
-                       the check fails unless messages came over it, and none over the other
-  --client FOLDER      use the lib-jitsi-meet.min.js in this folder, a current one, with SSRC rewriting; such a build lies
-                       in dist/umd of lib-jitsi-meet's releases (lib-jitsi-meet.tgz). The check fails unless all received
+                       the check fails unless messages used it, and only it
+  --client FOLDER      use the lib-jitsi-meet.min.js in this folder, a current one, with SSRC rewriting; lib-jitsi-meet's
+                       releases have it in dist/umd (lib-jitsi-meet.tgz). The check fails unless all received
                        SSRCs are the bridge's own
   --mixed              with --client: the first participant keeps the packaged library
-  --ssrcs N            how many SSRCs of each kind a client with SSRC rewriting gets, default 50
-  --disable-rewriting  test only: the bridge forwards numbers as they are, so that --asymmetric must fail
-  --scripted K         how many of the participants are scripted
+  --ssrcs N            number of SSRCs of each kind for a client with SSRC rewriting, default 50
+  --disable-rewriting  test only: the bridge forwards numbers unchanged, so --asymmetric must fail
+  --scripted K         number of participants that are scripted
   --light              the scripted participants send 5 frames and 10 audio packets a second instead of 15 and 50, so that
                        two cores carry 20 of them
-  --ssrc-rewriting     the scripted participants ask for SSRC rewriting, and count only what comes on SSRCs that the
-                       bridge named
+  --ssrc-rewriting     the scripted participants ask for SSRC rewriting, and count only what arrives on SSRCs that the
+                       bridge announced
   --size WxH, --fps N  the fake camera of the check, default 320x180 at 15
-  --screenshot FILE    take a picture of a call of three
+  --screenshot FILE    take a screenshot of a call of three
 `;
 
 function arguments_() {

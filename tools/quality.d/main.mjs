@@ -7,16 +7,16 @@ import { scenarios } from './scenarios/index.mjs';
 
 const usage = `Usage: tools/quality --scenario NAME [--codec vp8|vp9|av1|h264] [--json]
 
-Real Chromium participants send and receive over links that are made bad on purpose; what they decode is measured.
-docs/quality.md says how to read it. What was read lies under target/demo/quality-NAME.
+Real Chromium participants send and receive over impaired links, and what they decode is measured.
+docs/quality.md explains the results. All readings are under target/demo/quality-NAME.
 
   --scenario NAME  one of these, or all:
 ${Object.entries(scenarios).map(([name, { about }]) => `                     ${name.padEnd(11)} ${about}`).join('\n')}
-  --codec NAME     layers in this codec only
+  --codec NAME     run layers with this codec only
   --json           one JSON object per scenario
 
-Exit code: 0 all limits kept, 1 a limit not kept, 2 wrong use or a stack that does not start, 3 nothing but invalid
-measurements (the sender or the machine was too slow, so that they say nothing about the bridge).
+Exit code: 0 if all limits were kept, 1 if one was not, 2 for wrong usage or a stack that does not start, 3 if every failure is
+invalid (the sender or the machine was too slow, so the result says nothing about the bridge).
 `;
 
 class UsageError extends Error {}

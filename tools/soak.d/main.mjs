@@ -16,17 +16,17 @@ import { judge, plan, withoutCause } from './plan.mjs';
 
 const usage = `Usage: tools/soak [--seconds N] [--seed S] [--json] [--no-heap] [--plan]
 
-Scripted participants join, leave, crash, mute, change their address and open their channel anew; one of two bridges and
-Prosody are killed and started again: all by the seed. After each round of 45 s everybody leaves; then nothing may be held,
-and memory, descriptors and threads of the focus and of the bridge that lives through it all must stand still.
+Scripted participants join, leave, crash, mute, change their address and reopen their channel; one of two bridges and Prosody
+are killed and restarted. The seed determines all of it. After each round of 45 s everybody leaves; then nothing may be held,
+and memory, descriptors and threads of the focus and of the bridge that is never killed must not grow.
 
   --seconds N  length, default 600
   --seed S     default 1
-  --no-heap    without heaptrack, which notes every allocation; then resident memory alone is judged
-  --plan       print what would happen
+  --no-heap    without heaptrack, which records every allocation; only resident memory is judged then
+  --plan       only print what would happen
   --json       one JSON object instead of the table
 
-Exit code: 0 nothing stayed, 1 something did, 2 wrong use or a stack that does not start.
+Exit code: 0 if nothing remained, 1 if something did, 2 for wrong usage or a stack that does not start.
 `;
 
 class UsageError extends Error {}

@@ -127,6 +127,7 @@ test('what witnesses say of each other, not of intruders', () => {
 
 test('there are at least 40 attacks, and the quick ones are of the worst kinds', () => {
   assert.ok(Object.keys(scenarios).length >= 40);
-  const quick = Object.values(scenarios).filter(one => one.quick).map(one => one.guards).join(' ');
-  for (const row of ['C1', 'C2', 'H3', 'M3', 'M5', 'L1']) assert.match(quick, new RegExp(row));
+  const quick = Object.keys(scenarios).filter(name => scenarios[name].quick);
+  // Stanzas that end a process, long names, floods of messages and of requests, half-sent requests, foreign web pages.
+  for (const name of ['deep-message', 'long-attribute', 'endpoint-messages', 'conference-burst', 'http-half', 'rest-rebinding']) assert.ok(quick.includes(name), name);
 });

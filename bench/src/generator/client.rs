@@ -40,7 +40,7 @@ impl Srtp {
     }
 }
 
-/// See the module.
+/// One participant.
 pub struct Client {
     /// Its own address.
     pub address: SocketAddrV4,
@@ -48,9 +48,9 @@ pub struct Client {
     pub bridge: Option<SocketAddrV4>,
     /// Present once DTLS is done.
     pub srtp: Option<Srtp>,
-    /// Why it will never be.
+    /// Why it can never be connected.
     pub failure: Option<DtlsError>,
-    /// What DTLS agreed on.
+    /// Keys and SRTP profile that DTLS negotiated.
     pub keys: Option<SrtpKeys>,
     agent: IceAgent,
     dtls: Option<DtlsSession>,

@@ -12,9 +12,9 @@ const ENTRIES: usize = 1 << 20;
 /// What was sent with a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
-    /// When.
+    /// Time at which it was sent.
     pub at: Instant,
-    /// By which stream.
+    /// Index of the stream that sent it.
     pub stream: usize,
     /// Number of the packet in its stream.
     pub number: u64,
@@ -22,7 +22,7 @@ pub struct Sent {
     pub picture_id: Option<(u16, u32)>,
 }
 
-/// See the module. Allocates only when it is made.
+/// The payloads sent of late. Allocates only when it is made.
 pub struct Ledger {
     /// The latest packets: a packet's place is its serial number modulo their number.
     sent: Box<[Option<Entry>]>,

@@ -12,31 +12,31 @@ pub mod world;
 /// Why a run cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum GeneratorError {
-    /// Sockets.
+    /// A socket could not be opened or used.
     #[error("the generator's socket failed: {0}; check `ulimit -n` and net.core.rmem_max")]
     Socket(#[from] std::io::Error),
     /// The second implementation of SRTP refused its keys.
     #[error("webrtc-srtp refused the negotiated keys: {0}")]
     Oracle(String),
-    /// DTLS of the generator.
+    /// A DTLS handshake of the generator failed.
     #[error("client {client}: {error}")]
     Dtls {
-        /// Which client.
+        /// Number of the client.
         client: usize,
-        /// What happened.
+        /// Why the handshake failed.
         error: ringbridge_controlplane::transport::DtlsError,
     },
     /// A client did not get through.
     #[error("client {client} has no {what} after {seconds} s; the bridge's log says more")]
     Timeout {
-        /// Which client.
+        /// Number of the client.
         client: usize,
-        /// What is missing.
+        /// What it waited for: ICE, keys or media.
         what: &'static str,
-        /// How long it waited.
+        /// Time that it waited, seconds.
         seconds: u64,
     },
-    /// Sealing a packet.
+    /// A packet could not be sealed; the number is that of the client.
     #[error("a packet of client {0} could not be sealed")]
     Seal(usize),
 }

@@ -43,7 +43,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Adds another receiver's.
+    /// Adds another receiver's counts.
     pub fn add(&mut self, other: &Self) {
         self.packets += other.packets;
         self.bytes += other.bytes;
@@ -112,7 +112,7 @@ pub struct Oracle<'a> {
     pub latency: &'a mut Histogram<u64>,
 }
 
-/// See the module.
+/// One receiver and what it has counted.
 pub struct Receiver {
     /// What was counted since the last [`Self::reset`].
     pub counts: Counts,

@@ -14,7 +14,7 @@ const PACKET: usize = 2048;
 /// Kernel receive buffer wanted, bytes: a keyframe for 500 receivers.
 const RECEIVE_BUFFER: usize = 64 << 20;
 
-/// See the module.
+/// The socket of all clients.
 pub struct ClientSocket {
     socket: UdpSocket,
     state: UdpSocketState,

@@ -62,7 +62,7 @@ pub struct Measured {
     pub complaint: Option<String>,
 }
 
-/// See the module.
+/// All clients of one bridge, and their common socket.
 pub struct World {
     socket: ClientSocket,
     /// Third octet's upper part: keeps the addresses of several worlds apart.
@@ -87,7 +87,7 @@ pub struct World {
     packet: Vec<u8>,
 }
 
-/// A client by number.
+/// Index of a client in its [`World`].
 pub type ClientId = usize;
 
 impl World {

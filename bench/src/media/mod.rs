@@ -25,10 +25,10 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// All of them.
+    /// All codecs.
     pub const ALL: [Self; 5] = [Self::Vp8, Self::Vp9, Self::Av1, Self::H264, Self::Opus];
 
-    /// As signalling writes it.
+    /// Name in signalling.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Vp8 => "VP8",

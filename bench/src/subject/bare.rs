@@ -52,11 +52,11 @@ pub enum Method {
 }
 
 impl Method {
-    /// Those that forward.
+    /// The methods that forward, without the echo.
     pub const FORWARD: [Self; 6] =
         [Self::Sendmsg, Self::Sendmmsg, Self::Gso, Self::GsoConnected, Self::Mmsg, Self::Uring];
 
-    /// As in tables.
+    /// Name in tables and JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sendmsg => "sendmsg",
@@ -85,7 +85,7 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// See the module.
+/// A bare loop on a thread of its own.
 pub struct Bare {
     method: Method,
     address: SocketAddrV4,

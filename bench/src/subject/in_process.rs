@@ -47,7 +47,7 @@ struct Handshake {
     session: Option<DtlsSession>,
 }
 
-/// See the module.
+/// ringbridge's data plane, with its clients' DTLS sessions.
 pub struct InProcess {
     name: String,
     dataplane: Dataplane,

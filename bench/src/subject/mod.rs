@@ -22,7 +22,7 @@ pub enum SubjectError {
     /// The dataplane did not start.
     #[error(transparent)]
     Dataplane(#[from] ringbridge_dataplane::StartError),
-    /// Its sockets or cores.
+    /// Its sockets failed, or its cores are not available.
     #[error(transparent)]
     Io(#[from] ringbridge_dataplane::io::IoError),
     /// The cores of the benchmark itself.
@@ -34,15 +34,15 @@ pub enum SubjectError {
     /// A worker does not take commands.
     #[error("the worker's command ring is full: the worker has stopped or is too slow")]
     RingFull,
-    /// The generator's side.
+    /// The generator failed.
     #[error(transparent)]
     Generator(#[from] GeneratorError),
     /// The other process broke the protocol or ended.
     #[error("{name}: {what}")]
     Peer {
-        /// Its name.
+        /// The peer's name.
         name: String,
-        /// What happened.
+        /// How it broke the protocol, or how it ended.
         what: String,
     },
     /// Its processor time cannot be read.
@@ -57,13 +57,13 @@ pub struct OwnCounters {
     pub forwarded: u64,
     /// System calls of the packet path.
     pub syscalls: u64,
-    /// Dropped, by reason.
+    /// Packets dropped, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
 }
 
 /// A forwarder under test.
 pub trait Subject {
-    /// As in the table.
+    /// Name in tables and JSON.
     fn name(&self) -> &str;
     /// Brings a client in; it then connects by itself, see [`World::connect`]. Its streams are known already.
     fn join(&mut self, world: &mut World, client: ClientId, room: usize) -> Result<(), SubjectError>;

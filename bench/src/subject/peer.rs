@@ -58,10 +58,10 @@ enum Reply {
     },
 }
 
-/// See the module.
+/// A running peer process.
 pub struct Peer {
     name: String,
-    /// As it says itself.
+    /// Version that the peer reports.
     pub version: String,
     child: Child,
     input: Option<ChildStdin>,

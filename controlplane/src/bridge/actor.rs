@@ -1,6 +1,7 @@
 //! The one task of the bridge: everything that happens to it, in order.
 
 mod addresses;
+mod reports;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use ringbridge_dataplane::Capacity;
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::messages::{Command, Event};
-use ringbridge_dataplane::stats::{Counter, WorkerStats};
-use serde_json::{Value, json};
+use ringbridge_dataplane::stats::WorkerStats;
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
@@ -20,19 +21,19 @@ use super::clients::{Action, Carrier, Clients, NewClient};
 use super::discovery::Discovery;
 use super::error::BridgeError;
 use super::lifecycle::{Lifecycle, Stage};
-use super::load::{self, HostLoad};
+use super::load::HostLoad;
 use super::messages::{self, ToClient};
 use super::probe::PortProbe;
-use super::report::{Held, Report, Traffic};
+use super::report::{Report, Traffic};
 use super::requests;
 use super::settings::BridgeSettings;
-use super::shards::Shards;
 use super::websockets::WebSockets;
 use super::workers::Workers;
+use super::xmpp_connections::XmppConnections;
 use crate::brewery::Standing;
-use crate::channel::{ChannelEvent, Registry};
+use crate::channel::{ChannelCounters, ChannelEvent, Registry};
 use crate::colibri::bridge::{ColibriBridge, ColibriConfig, Output};
-use crate::colibri::debug::{self, View};
+use crate::colibri::debug::View;
 use crate::colibri::transport::LocalTransport;
 use crate::host::AddressFilter;
 use crate::rest::{Ask, OperatorRequest};
@@ -61,7 +62,9 @@ pub(super) struct Outside {
     /// Who may open a WebSocket.
     pub registry: Registry,
     /// XMPP.
-    pub shards: Shards,
+    pub xmpp: XmppConnections,
+    /// Counters of the bridge channels.
+    pub channel_counters: Arc<ChannelCounters>,
     /// Addresses of the media port at which probes must arrive.
     pub probe: Vec<SocketAddr>,
 }
@@ -78,11 +81,11 @@ pub(super) struct Inputs {
 pub(super) struct Actor {
     region: Option<String>,
     colibri: ColibriBridge,
-    endpoints: Clients,
+    clients: Clients,
     workers: Workers,
     websockets: WebSockets,
     registry: Registry,
-    shards: Shards,
+    xmpp: XmppConnections,
     publish: Publish,
     life: Lifecycle,
     /// The stage that everybody knows of.
@@ -129,11 +132,11 @@ impl Actor {
         Ok(Self {
             region: settings.region.clone(),
             colibri: ColibriBridge::new(now, config),
-            endpoints: Clients::new(certificate),
+            clients: Clients::new(certificate, Arc::clone(&outside.channel_counters)),
             workers: Workers::new(now, links, stats).map_err(BridgeError::Wakeup)?,
-            websockets: WebSockets::default(),
+            websockets: WebSockets::new(outside.channel_counters),
             registry: outside.registry,
-            shards: outside.shards,
+            xmpp: outside.xmpp,
             publish,
             life: Lifecycle::new(settings.shutdown, settings.drain),
             announced: Stage::Running,
@@ -195,9 +198,9 @@ impl Actor {
                     if let Err(moved) = self.follow_addresses(now) {
                         break Err(moved);
                     }
-                    self.endpoints.check_late(now);
+                    self.clients.check_late(now);
                     self.publish_health(now);
-                    if let Some(bandwidths) = self.endpoints.take_bandwidths() {
+                    if let Some(bandwidths) = self.clients.take_bandwidths() {
                         self.publish.bandwidth.send_replace(bandwidths);
                     }
                 }
@@ -211,8 +214,8 @@ impl Actor {
     fn deadline(&self) -> Instant {
         let mut deadline = self.colibri.poll_timeout();
         let parts = [
-            self.endpoints.poll_timeout(),
-            self.shards.poll_timeout(),
+            self.clients.poll_timeout(),
+            self.xmpp.poll_timeout(),
             self.life.poll_timeout(),
             self.discovery.poll_timeout(),
         ];
@@ -228,9 +231,9 @@ impl Actor {
     fn handle_timeout(&mut self, now: Instant) {
         self.workers.retry();
         self.colibri.handle_timeout(now);
-        self.endpoints.handle_timeout(now);
+        self.clients.handle_timeout(now);
         self.life.handle_timeout(now);
-        self.shards.handle_timeout(now);
+        self.xmpp.handle_timeout(now);
         self.discovery.handle_timeout(now);
         self.join();
     }
@@ -245,9 +248,9 @@ impl Actor {
         loop {
             if let Some(output) = self.colibri.poll_output() {
                 self.apply(output);
-            } else if let Some(action) = self.endpoints.poll_action() {
+            } else if let Some(action) = self.clients.poll_action() {
                 self.act(action);
-            } else if !self.endpoints.flush(Instant::now()) {
+            } else if !self.clients.flush(Instant::now()) {
                 return;
             }
         }
@@ -268,11 +271,11 @@ impl Actor {
                 sctp,
             } => {
                 self.registry.insert(&conference_hex, &label, &password, endpoint);
-                self.endpoints.insert(now, endpoint, NewClient { conference, label, worker, visitor, sctp });
+                self.clients.insert(now, endpoint, NewClient { conference, label, worker, visitor, sctp });
             }
             Output::EndpointExpired { endpoint, conference_hex, label, .. } => {
                 self.registry.remove(&conference_hex, &label);
-                self.endpoints.remove(endpoint);
+                self.clients.remove(endpoint);
                 self.websockets.close(endpoint);
             }
             Output::RemoteDtls { endpoint, setup, fingerprints } => {
@@ -280,10 +283,10 @@ impl Actor {
                     .into_iter()
                     .map(|f| Fingerprint { hash: f.hash, value: f.value.trim().to_owned() })
                     .collect();
-                self.endpoints.set_remote_dtls(now, endpoint, setup, fingerprints);
+                self.clients.set_remote_dtls(now, endpoint, setup, fingerprints);
             }
-            Output::InitialLastN { endpoint, last_n } => self.endpoints.set_initial_last_n(endpoint, last_n),
-            Output::SourcesChanged { endpoint, sources } => self.endpoints.set_sources(endpoint, sources),
+            Output::InitialLastN { endpoint, last_n } => self.clients.set_initial_last_n(endpoint, last_n),
+            Output::SourcesChanged { endpoint, sources } => self.clients.set_sources(endpoint, sources),
         }
     }
 
@@ -307,29 +310,30 @@ impl Actor {
             Event::EndpointRefused { endpoint, error } => self.colibri.handle_refused(endpoint, error),
             Event::Ice { endpoint, state, relayed, .. } => {
                 self.colibri.handle_ice(now, endpoint, state);
-                self.endpoints.handle_ice(now, endpoint, state, relayed);
+                self.clients.handle_ice(now, endpoint, state, relayed);
             }
             Event::IceRestart { endpoint, generation, outcome } => {
                 self.colibri.handle_ice_restart(now, endpoint, generation, outcome);
             }
-            Event::Dtls { endpoint, datagram } => self.endpoints.handle_dtls(now, endpoint, datagram),
+            Event::Dtls { endpoint, datagram } => self.clients.handle_dtls(now, endpoint, datagram),
             Event::Activity { endpoint, active } => {
                 self.colibri.handle_activity(now, endpoint, active);
-                self.endpoints.handle_activity(endpoint, active);
+                self.clients.handle_activity(endpoint, active);
             }
-            Event::DominantSpeaker { conference, recent } => self.endpoints.handle_speakers(conference, recent),
-            Event::ForwardedSources { endpoint, sources } => self.endpoints.handle_forwarded(endpoint, sources),
+            Event::DominantSpeaker { conference, recent } => self.clients.handle_speakers(conference, recent),
+            Event::ForwardedSources { endpoint, sources } => self.clients.handle_forwarded(endpoint, sources),
             Event::SourcesMapped { endpoint, announcement, sources } => {
-                self.endpoints.handle_mapped(endpoint, announcement, sources);
+                self.clients.handle_mapped(endpoint, announcement, sources);
             }
-            Event::Bandwidth { endpoint, bandwidth } => self.endpoints.handle_bandwidth(endpoint, bandwidth),
+            Event::Bandwidth { endpoint, bandwidth } => self.clients.handle_bandwidth(endpoint, bandwidth),
             Event::SourceDemand { endpoint, source, max_height } => {
-                self.endpoints.handle_demand(endpoint, source, max_height);
+                self.clients.handle_demand(endpoint, source, max_height);
             }
             Event::ServerAnswered { path, datagram } => {
                 self.discovery.handle_answer(now, path, &datagram);
                 self.join();
             }
+            event => tracing::error!(?event, "an event of the media workers is not handled; please report it"),
         }
         // In order: what one event causes must reach the worker before what the next one causes.
         self.settle();
@@ -338,32 +342,32 @@ impl Actor {
     // --- channel ----------------------------------------------------------------------------------------------
 
     fn handle_cut_off(&mut self, endpoint: EndpointId) {
-        tracing::warn!(%endpoint, "bridge channel cut off: the client does not read");
-        self.endpoints.handle_channel_closed(endpoint, Carrier::WebSocket);
+        tracing::warn!(%endpoint, "bridge channel closed: the client does not read");
+        self.clients.handle_channel_closed(endpoint, Carrier::WebSocket);
     }
 
     fn handle_channel(&mut self, event: ChannelEvent) {
         match event {
             ChannelEvent::Opened { endpoint, connection, sender } => {
-                if !self.endpoints.contains(endpoint) {
+                if !self.clients.contains(endpoint) {
                     // It expired while the client connected.
                     sender.close();
                     return;
                 }
                 self.websockets.insert(endpoint, connection, sender);
-                self.endpoints.handle_channel_opened(endpoint, Carrier::WebSocket);
+                self.clients.handle_channel_opened(endpoint, Carrier::WebSocket);
             }
             ChannelEvent::Message { endpoint, connection, message } => {
                 if !self.websockets.receive(endpoint, connection) {
                     return;
                 }
                 if let Some(message) = messages::decode(message) {
-                    self.endpoints.handle_message(Instant::now(), endpoint, Carrier::WebSocket, message);
+                    self.clients.handle_message(Instant::now(), endpoint, Carrier::WebSocket, message);
                 }
             }
             ChannelEvent::Closed { endpoint, connection } => {
                 if self.websockets.remove(endpoint, connection) {
-                    self.endpoints.handle_channel_closed(endpoint, Carrier::WebSocket);
+                    self.clients.handle_channel_closed(endpoint, Carrier::WebSocket);
                 }
             }
         }
@@ -373,13 +377,13 @@ impl Actor {
 
     fn handle_xmpp(&mut self, connection: usize, event: XmppEvent) {
         let now = Instant::now();
-        let request = self.shards.handle(now, connection, event);
+        let request = self.xmpp.handle(now, connection, event);
         // The focus asks at once, and holds a wrong answer against us for a minute.
         self.publish_health(now);
         self.join();
         if let Some(request) = request {
-            let standing = self.shards.standing(now, connection, request.from.as_ref());
-            if standing != Standing::Trusted && !self.shards.may_refuse(now) {
+            let standing = self.xmpp.standing(now, connection, request.from.as_ref());
+            if standing != Standing::Trusted && !self.xmpp.may_refuse(now) {
                 self.colibri.note_stranger();
                 return;
             }
@@ -392,15 +396,15 @@ impl Actor {
             let answer = requests::answer(now, &request, standing, context);
             // The endpoint exists for the worker and the channel before its transport is known outside.
             self.settle();
-            self.shards.answer(connection, answer);
+            self.xmpp.answer(connection, answer);
         }
     }
 
     fn join(&mut self) {
         // The first conference shall have the public address, too.
-        if !self.discovery.holds(Instant::now()) && self.shards.join_due() {
+        if !self.discovery.holds(Instant::now()) && self.xmpp.join_due() {
             let stats = self.make_report().to_element(SystemTime::now());
-            self.shards.join(&stats);
+            self.xmpp.join(&stats);
         }
     }
 
@@ -434,179 +438,28 @@ impl Actor {
         let _ = request.reply.send(answer);
     }
 
-    fn debug(&self, view: View<'_>) -> Value {
-        let Some(conferences) = debug::conferences(&self.colibri, view, |id| self.endpoints.debug(id)) else {
-            return Value::Null;
-        };
-        let health = self.publish.health.borrow().clone();
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let stress = self.workers.stress().max(self.load.stress());
-        json!({
-            "shutdown_state": self.life.stage().name(),
-            "drain": self.life.drain,
-            "time": since.as_millis() as u64,
-            "load_management": {
-                "state": if stress >= 1.0 { "OVERLOADED" } else { "NOT_OVERLOADED" },
-                "stress": stress.to_string(),
-                "reducer_enabled": "false",
-            },
-            "workers": self.workers.stresses().map(|stress| json!({ "stress": stress })).collect::<Value>(),
-            "conferences": conferences,
-            "health": {
-                "success": health.is_ok(),
-                "hardFailure": health.is_err(),
-                "responseCode": Value::Null,
-                "message": health.err(),
-            },
-        })
-    }
-
     /// Goes along with a shutdown, and tells everybody of it.
     fn follow_life(&mut self, now: Instant) {
         self.life.set_endpoints(now, self.colibri.endpoint_count());
         let stage = self.life.stage();
         if stage != self.announced {
-            tracing::info!(stage = stage.name(), endpoints = self.colibri.endpoint_count(), "shutdown goes on");
+            tracing::info!(stage = stage.name(), endpoints = self.colibri.endpoint_count(), "shutdown stage changed");
             self.announced = stage;
             self.colibri.set_graceful_shutdown(stage != Stage::Running);
             self.announce();
         }
     }
 
-    /// Publishes the last report with what changed of ourselves.
-    fn announce(&self) {
-        let report = self.publish.report.borrow().clone();
-        let stage = self.life.stage();
-        self.publish(Report {
-            drain: self.life.drain,
-            graceful_shutdown: stage != Stage::Running,
-            shutting_down: matches!(stage, Stage::ShuttingDown | Stage::Ended),
-            ..report
-        });
-    }
-
-    // --- reports ----------------------------------------------------------------------------------------------
-
-    fn publish_health(&mut self, now: Instant) {
-        self.workers.sample_heartbeat(now);
-        let received = self.workers.total(Counter::PacketsReceived);
-        if let Some(target) = self.probe.handle(now, received, self.addresses.living()) {
-            self.probe.send(target);
-        }
-        let health = self
-            .workers
-            .health(now)
-            .and_then(|()| self.addresses.health())
-            .and_then(|()| self.probe.health())
-            .and_then(|()| self.shards.health());
-        self.publish.health.send_if_modified(|known| {
-            if *known == health {
-                return false;
-            }
-            match &health {
-                Ok(()) => tracing::info!("bridge is healthy"),
-                Err(reason) => tracing::warn!(%reason, "bridge is unhealthy"),
-            }
-            *known = health;
-            true
-        });
-    }
-
-    fn make_report(&self) -> Report {
-        let counters = self.endpoints.counters();
-        let stage = self.life.stage();
-        let ((connections, connected), (rooms, joined)) = (self.shards.connections(), self.shards.rooms());
-        Report {
-            totals: self.colibri.totals(),
-            traffic: self.traffic,
-            previous: self.traffic,
-            elapsed: REPORT,
-            // A focus picks the least stressed bridge: a full one comes last.
-            worker_stress: if self.colibri.has_room() { self.workers.stress() } else { 1.0 },
-            host_stress: self.load.stress(),
-            healthy: self.publish.health.borrow().is_ok(),
-            drain: self.life.drain,
-            graceful_shutdown: stage != Stage::Running,
-            shutting_down: self.leaving || matches!(stage, Stage::ShuttingDown | Stage::Ended),
-            region: self.region.clone(),
-            connections,
-            connected,
-            rooms,
-            joined,
-            xmpp_disconnects: self.shards.disconnects,
-            started: Some(self.started),
-            threads: load::threads(),
-            silent_endpoints: self.endpoints.silent(),
-            endpoints_disconnected: counters.disconnected,
-            endpoints_reconnected: counters.reconnected,
-            ice_succeeded: counters.ice_succeeded,
-            ice_succeeded_relayed: counters.ice_succeeded_relayed,
-            ice_failed: counters.ice_failed,
-            dtls_failed: counters.dtls_failed,
-            dominant_speaker_changes: counters.dominant_speaker_changes,
-            endpoints_without_channel: counters.without_channel,
-            data_messages_received: counters.data_messages_received,
-            data_messages_sent: counters.data_messages_sent,
-            paths: self.endpoints.paths(),
-            unmatched_feedback: self.workers.total(Counter::TransportFeedbackUnmatched),
-            keyframes: self.workers.total(Counter::KeyframesReceived),
-            layering_changes: self.workers.total(Counter::LayeringChanges),
-            video_millis: self.workers.total(Counter::VideoMillis),
-            held: self.held(),
-            public_addresses: self.colibri.advertised_configured(),
-            discovered: self.discovery.discovered(),
-            messages_received: self.websockets.received,
-            messages_sent: self.websockets.sent,
-        }
-    }
-
-    /// How much the control plane keeps for conferences; 0 each when all have ended.
-    fn held(&self) -> Held {
-        Held {
-            conferences: self.colibri.conference_count(),
-            endpoints: self.endpoints.len(),
-            timers: self.endpoints.timers(),
-            websockets: self.websockets.len(),
-            channel_passwords: self.registry.len(),
-        }
-    }
-
-    fn report(&mut self, now: Instant) {
-        self.workers.sample(now);
-        self.load.sample(now);
-        self.colibri.set_stress(self.workers.stresses());
-        let traffic = Traffic {
-            packets_in: self.workers.total(Counter::PacketsReceived),
-            packets_out: self.workers.total(Counter::PacketsSent),
-            bytes_in: self.workers.total(Counter::BytesReceived),
-            bytes_out: self.workers.total(Counter::BytesSent),
-            rtp_expected: self.workers.total(Counter::RtpExpected),
-            rtp_lost: self.workers.total(Counter::RtpLost),
-        };
-        let mut report = self.make_report();
-        report.previous = std::mem::replace(&mut self.traffic, traffic);
-        report.traffic = traffic;
-        report.elapsed = now.saturating_duration_since(std::mem::replace(&mut self.reported, now));
-        self.publish(report);
-    }
-
-    fn publish(&self, report: Report) {
-        let time = SystemTime::now();
-        self.shards.publish(&report.to_element(time));
-        self.publish.stats.send_replace(Value::Object(report.to_map(time)));
-        self.publish.report.send_replace(report);
-    }
-
     /// Leaves the rooms, closes channels, stops the workers.
     async fn say_goodbye(mut self, mut xmpp: mpsc::Receiver<(usize, XmppEvent)>) {
         self.leaving = true;
-        self.shards.leave();
+        self.xmpp.leave();
         self.websockets.close_all();
         for worker in 0..self.workers.len() {
             self.workers.send(worker, Command::Shutdown);
         }
         // The connections close their streams when the last senders are gone.
-        drop(self.shards);
+        drop(self.xmpp);
         let _ = tokio::time::timeout(GOODBYE, async { while xmpp.recv().await.is_some() {} }).await;
     }
 }

@@ -21,11 +21,11 @@ pub enum BridgeError {
     /// A listening socket.
     #[error("cannot listen on {address} for {purpose}: {source}; choose another address or stop what uses it")]
     Listen {
-        /// Where.
+        /// The address that cannot be bound.
         address: SocketAddr,
-        /// What for.
+        /// What was to be served there.
         purpose: &'static str,
-        /// Why not.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The pages for operators.
@@ -36,7 +36,7 @@ pub enum BridgeError {
     Nickname {
         /// As configured.
         nickname: String,
-        /// Why not.
+        /// What is wrong with it.
         source: jid::Error,
     },
     /// The workers' wake-ups cannot be waited for.

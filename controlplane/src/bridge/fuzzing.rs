@@ -1,6 +1,7 @@
 //! A door for the fuzz targets and nobody else: the bridge channels of a few endpoints, without sockets.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
@@ -9,7 +10,7 @@ use ringbridge_dataplane::messages::Command;
 
 use super::clients::{Action, Carrier, Clients, NewClient};
 use super::messages;
-use crate::channel::ClientMessage;
+use crate::channel::{ChannelCounters, ClientMessage};
 use crate::transport::{Certificate, DtlsError};
 
 /// Clients with open WebSockets, and their names.
@@ -29,7 +30,7 @@ pub enum Said {
 impl Channels {
     /// None yet.
     pub fn new() -> Result<Self, DtlsError> {
-        Ok(Self(Clients::new(Certificate::generate()?), BTreeMap::new()))
+        Ok(Self(Clients::new(Certificate::generate()?, Arc::default()), BTreeMap::new()))
     }
 
     /// Adds an endpoint with sources whose channel is open.
@@ -50,7 +51,9 @@ impl Channels {
     /// Takes a text of an endpoint.
     pub fn receive(&mut self, id: u32, text: &[u8]) {
         let label = self.1.get(&id).map_or("", String::as_str);
-        if let Some(message) = ClientMessage::receive(label, text).and_then(messages::decode) {
+        if let Some(message) =
+            ClientMessage::receive(label, text, &ChannelCounters::default()).and_then(messages::decode)
+        {
             self.0.handle_message(Instant::now(), EndpointId(id), Carrier::WebSocket, message);
         }
     }

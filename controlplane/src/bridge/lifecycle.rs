@@ -14,7 +14,7 @@ pub struct ShutdownSettings {
 }
 
 impl Default for ShutdownSettings {
-    /// The reference's.
+    /// Jitsi Videobridge's defaults.
     fn default() -> Self {
         Self {
             graceful_max_duration: Duration::from_secs(24 * 60 * 60),
@@ -39,7 +39,7 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    /// As the reference's debug page says it.
+    /// As Jitsi Videobridge's debug page says it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Running => "RUNNING",

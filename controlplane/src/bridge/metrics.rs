@@ -1,4 +1,4 @@
-//! The bridge's metrics: the reference's names where the meaning is the same, made from the same statistics, then our own.
+//! The bridge's metrics: Jitsi Videobridge's names where the meaning is the same, made from the same statistics, then our own.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,7 +7,6 @@ use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use serde_json::Value;
 
 use super::report::{Held, Report};
-use crate::channel;
 use crate::metrics::{Family, Kind};
 
 /// Names after `jitsi_jvb_`, the statistic that each shows, its unit's factor, and what it means.
@@ -40,13 +39,13 @@ const GAUGES: &[(&str, &str, f64, &str)] = &[
         "endpoints_oversending",
         "num_eps_oversending",
         1.0,
-        "Endpoints that are granted more than their path is estimated to carry.",
+        "Endpoints that are sent more than the estimated bandwidth of their path.",
     ),
     (
         "endpoints_with_suspended_sources",
         "endpoints_with_suspended_sources",
         1.0,
-        "Endpoints that want video for which their path has no room.",
+        "Endpoints whose bandwidth does not suffice for all video that they want.",
     ),
     (
         "endpoints_with_spurious_remb",
@@ -73,13 +72,13 @@ const GAUGES: &[(&str, &str, f64, &str)] = &[
         "mucs_connected",
         "mucs_configured",
         1.0,
-        "Brewery rooms that are configured; the reference's name is misleading.",
+        "Brewery rooms that are configured; Jitsi Videobridge's name is misleading.",
     ),
     ("mucs_joined", "mucs_joined", 1.0, "Brewery rooms that are joined."),
     ("thread_count", "threads", 1.0, "Threads of the process."),
 ];
 
-/// The same for what only goes up.
+/// The same for counters.
 const COUNTERS: &[(&str, &str, &str)] = &[
     ("conferences_created", "total_conferences_created", "Conferences created."),
     ("conferences_completed", "total_conferences_completed", "Conferences that ended."),
@@ -171,13 +170,12 @@ impl Report {
         families.extend(self.discovered.families(self.public_addresses));
         families.extend(self.ice_restarts());
         families.extend(worker_counters(workers));
-        families.extend(channel::counters::families());
         families
     }
 }
 
 impl Report {
-    /// ICE restarts in place: under the reference's names, and what else became of them and of what was said about them.
+    /// ICE restarts in place: under Jitsi Videobridge's names, and what else became of them and of what was said about them.
     fn ice_restarts(&self) -> Vec<Family> {
         let counts = self.totals.ice_restarts;
         let mut families: Vec<Family> = [
@@ -187,7 +185,7 @@ impl Report {
             ("agent_creation_failed", "Always 0, see docs/coverage.md.", 0),
             ("succeeded", "ICE restarts after which media moved.", counts.succeeded),
             ("superseded", "ICE restarts that gave way to a later one.", counts.superseded),
-            ("failed", "ICE restarts that led nowhere; media stayed where it was.", counts.failed),
+            ("failed", "ICE restarts that failed; media stayed on the previous pair.", counts.failed),
         ]
         .into_iter()
         .map(|(name, help, count)| {
@@ -283,9 +281,9 @@ mod tests {
         }
     }
 
-    /// The names and kinds that the reference uses, in its own recording.
+    /// The names and kinds that Jitsi Videobridge uses, in its own recording.
     #[test]
-    fn the_references_names_are_spelt_as_it_does() {
+    fn jitsi_videobridges_names_are_spelt_as_it_does() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/fixtures/three-party-vp8/metrics.txt");
         let Ok(recorded) = std::fs::read_to_string(path) else {
             println!("skipped: {path} is not here");

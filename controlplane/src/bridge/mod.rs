@@ -5,6 +5,7 @@ mod actor;
 mod addresses;
 mod clients;
 mod discovery;
+mod dtls_transport;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -17,11 +18,10 @@ mod receiver_preferences;
 mod remedies;
 mod report;
 mod requests;
-mod secure;
 mod settings;
-mod shards;
 mod websockets;
 mod workers;
+mod xmpp_connections;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ use ringbridge_dataplane::{Dataplane, DataplaneConfig};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use crate::channel::{self, Registry};
+use crate::channel::{self, ChannelCounters, Registry};
 use crate::colibri::transport::LocalTransport;
 use crate::door::{self, Door};
 use crate::host;
@@ -46,7 +46,7 @@ use crate::xmpp::{self, XmppCounters, XmppSender};
 pub use error::BridgeError;
 pub use lifecycle::ShutdownSettings;
 pub use settings::BridgeSettings;
-pub use shards::ShardSettings;
+pub use xmpp_connections::XmppConnectionSettings;
 
 /// XMPP events that may wait, of all connections.
 const EVENTS: usize = 4096;
@@ -111,8 +111,14 @@ async fn run_probing(
         websocket_server_id: settings.websocket_server_id.clone(),
     };
     let registry = Registry::default();
+    let channel_counters = Arc::new(ChannelCounters::default());
     let (channel_events, channel) = mpsc::channel(CHANNEL_EVENTS);
-    let router = channel::router(settings.websocket_server_id.clone(), registry.clone(), channel_events);
+    let router = channel::router(
+        settings.websocket_server_id.clone(),
+        registry.clone(),
+        channel_events,
+        Arc::clone(&channel_counters),
+    );
     let listener = match settings.websocket_listen {
         Some(address) => Some(TcpListener::bind(address).await.map_err(|source| BridgeError::Listen {
             address,
@@ -145,12 +151,14 @@ async fn run_probing(
     let (report, report_seen) = watch::channel(report::Report::default());
     let (operator, operator_seen) = mpsc::channel(16);
     let counters: Vec<_> = links.iter().map(|(_, stats)| Arc::clone(stats)).collect();
+    let for_metrics = Arc::clone(&channel_counters);
     let ops = rest::Ops {
         name: "bridge".to_owned(),
         health: health_seen,
         stats: stats_seen,
         metrics: Arc::new(move || {
             let mut families = report_seen.borrow().metrics(SystemTime::now(), &counters);
+            families.extend(for_metrics.families());
             families.push(XmppCounters::family(xmpp_counters.iter().map(Arc::as_ref)));
             families
         }),
@@ -163,14 +171,14 @@ async fn run_probing(
         .map(|listener| tokio::spawn(Door::new(door::Name::Channel, listener).serve(router, servers_stop.clone())));
     let mut rest = tokio::spawn(rest::serve(settings.rest_listen, ops, servers_stop));
 
-    let shards = shards::Shards::new(&settings.connections, senders)?;
+    let connections = xmpp_connections::XmppConnections::new(&settings.connections, senders)?;
     let publish = actor::Publish { health, stats, report, bandwidth };
     let actor = actor::Actor::new(
         &settings,
         transport,
         certificate,
         links,
-        actor::Outside { registry, shards, probe },
+        actor::Outside { registry, xmpp: connections, channel_counters, probe },
         publish,
     )?;
     let inputs = actor::Inputs { xmpp, operator: operator_seen, channel, shutdown };

@@ -10,7 +10,7 @@ use super::discovery::Discovered;
 use crate::colibri::elements::ns::COLIBRI;
 use crate::colibri::totals::Totals;
 
-/// Stress that a participant is expected to add; the reference's default.
+/// Stress that a participant is expected to add; Jitsi Videobridge's default.
 const PARTICIPANT_STRESS: f64 = 0.01;
 
 /// Packet and byte totals at one moment.
@@ -317,7 +317,7 @@ mod tests {
         }
     }
 
-    /// Every key that the reference has is here, with the same type.
+    /// Every key that Jitsi Videobridge has is here, with the same type.
     #[test]
     fn the_references_keys_and_types() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/fixtures/three-party-vp8");

@@ -6,7 +6,7 @@ use ringbridge_dataplane::conference::LoudestOnly;
 use ringbridge_dataplane::io::{IoChoice, IoExtras};
 
 use super::lifecycle::ShutdownSettings;
-use super::shards::ShardSettings;
+use super::xmpp_connections::XmppConnectionSettings;
 use crate::host::AddressFilter;
 use crate::public_address::{DiscoverySettings, PublicAddress};
 
@@ -14,7 +14,7 @@ use crate::public_address::{DiscoverySettings, PublicAddress};
 #[derive(Debug, Clone)]
 pub struct BridgeSettings {
     /// Its XMPP connections, at least one.
-    pub connections: Vec<ShardSettings>,
+    pub connections: Vec<XmppConnectionSettings>,
     /// Local addresses to bind and to advertise as host candidates.
     pub local_addresses: Vec<IpAddr>,
     /// What they were chosen by among those of this host; none when the operator named them.
@@ -35,9 +35,9 @@ pub struct BridgeSettings {
     pub audio_ssrcs: usize,
     /// Pairs of SSRCs on which it gets all video.
     pub video_ssrcs: usize,
-    /// Sends no receiver more than its path is estimated to carry.
+    /// Limits what a receiver is sent to the estimated bandwidth of its path.
     pub congestion_control: bool,
-    /// What a path is believed to carry before anything is known, bits per second.
+    /// Initial bandwidth estimate of a path, bits per second.
     pub start_bitrate: u64,
     /// Forwards the audio of the loudest of a conference alone; `None` forwards everybody's.
     pub loudest_only: Option<LoudestOnly>,
@@ -45,7 +45,7 @@ pub struct BridgeSettings {
     pub cores: Vec<usize>,
     /// Which I/O backend.
     pub io: IoChoice,
-    /// Extras of kernel and card.
+    /// Optional kernel and NIC features.
     pub io_options: IoExtras,
     /// Where the colibri WebSocket listens, if it is served.
     pub websocket_listen: Option<SocketAddr>,
@@ -64,7 +64,7 @@ pub struct BridgeSettings {
     pub region: Option<String>,
     /// Whether it drains from the start.
     pub drain: bool,
-    /// How patient a shutdown is.
+    /// How long a shutdown waits.
     pub shutdown: ShutdownSettings,
     /// Whether `POST /colibri/shutdown` is served.
     pub shutdown_over_rest: bool,

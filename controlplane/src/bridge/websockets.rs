@@ -1,12 +1,12 @@
 //! The clients' open WebSockets: which connection of an endpoint counts.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 use axum::extract::ws::Utf8Bytes;
 use ringbridge_dataplane::ids::EndpointId;
 
-use crate::channel::{Outbox, Refused, counters};
+use crate::channel::{ChannelCounters, Counted, Outbox, Refused};
 
 /// The client reads too slowly for what it has to know.
 #[derive(Debug, PartialEq)]
@@ -21,12 +21,18 @@ struct WebSocket {
 #[derive(Default)]
 pub(super) struct WebSockets {
     open: HashMap<EndpointId, WebSocket>,
+    counters: Arc<ChannelCounters>,
     /// Messages received and sent since the start.
     pub received: u64,
     pub sent: u64,
 }
 
 impl WebSockets {
+    /// None yet.
+    pub fn new(counters: Arc<ChannelCounters>) -> Self {
+        Self { counters, ..Self::default() }
+    }
+
     /// A client connected. Dropping the former sender closes the former socket.
     pub fn insert(&mut self, endpoint: EndpointId, connection: u64, sender: Outbox) {
         self.open.insert(endpoint, WebSocket { connection, sender });
@@ -73,10 +79,10 @@ impl WebSockets {
         let Some(socket) = self.open.get(&endpoint) else { return Ok(()) };
         match socket.sender.send(text, of_others) {
             Ok(()) => self.sent += 1,
-            Err(Refused::OfOthers) => drop(counters::UNREAD.fetch_add(1, Ordering::Relaxed)),
-            Err(Refused::Full) if of_others => drop(counters::UNREAD.fetch_add(1, Ordering::Relaxed)),
+            Err(Refused::OfOthers) => self.counters.count(Counted::Unread),
+            Err(Refused::Full) if of_others => self.counters.count(Counted::Unread),
             Err(Refused::Full) => {
-                counters::STALLED.fetch_add(1, Ordering::Relaxed);
+                self.counters.count(Counted::Stalled);
                 self.open.remove(&endpoint);
                 return Err(CutOff);
             }

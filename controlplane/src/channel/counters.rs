@@ -1,80 +1,111 @@
-//! What the bridge channel counted since the process started.
+//! What the bridge channels of one bridge counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::metrics::{Family, Kind};
 
-/// Connections refused: bad path, wrong password, unknown endpoint.
-pub static REFUSED: AtomicU64 = AtomicU64::new(0);
-/// Messages that are no valid JSON of their class, and binary ones.
-pub static MALFORMED: AtomicU64 = AtomicU64::new(0);
-/// Messages of a class that this bridge does not know.
-pub static UNKNOWN_CLASS: AtomicU64 = AtomicU64::new(0);
-/// Messages longer than the limit.
-pub static OVERSIZED: AtomicU64 = AtomicU64::new(0);
-/// Clients cut off because they did not read, or said nothing, for too long.
-pub static STALLED: AtomicU64 = AtomicU64::new(0);
-/// Messages of other clients that were not passed on to one that does not read.
-pub static UNREAD: AtomicU64 = AtomicU64::new(0);
-/// Messages that are nested too deeply.
-pub static TOO_DEEP: AtomicU64 = AtomicU64::new(0);
-/// Messages with longer lists or maps than are taken; the rest of them was.
-pub static TOO_MANY_NAMES: AtomicU64 = AtomicU64::new(0);
-/// Times that a client was not listened to for a while, since it said too much.
-pub static THROTTLED: AtomicU64 = AtomicU64::new(0);
-/// Messages beyond the rate of their sender, where the sender cannot be kept waiting.
-pub static TOO_FAST: AtomicU64 = AtomicU64::new(0);
-/// Copies of messages beyond what one sender may cause.
-pub static FANNED_OUT: AtomicU64 = AtomicU64::new(0);
-/// WebSockets beyond the rate of their endpoint.
-pub static TOO_OFTEN: AtomicU64 = AtomicU64::new(0);
-/// Datagrams of DTLS beyond the rate of their endpoint.
-pub static DATAGRAMS: AtomicU64 = AtomicU64::new(0);
-/// SCTP packets that would begin another association or channel too soon.
-pub static ASSOCIATIONS: AtomicU64 = AtomicU64::new(0);
-/// SCTP packets beyond the rate of their endpoint.
-pub static CHUNKS: AtomicU64 = AtomicU64::new(0);
-/// SCTP associations ended because too much was held of messages that were not whole.
-pub static FRAGMENTS: AtomicU64 = AtomicU64::new(0);
-/// SCTP packets that belong to no association.
-pub static SCTP_DROPPED: AtomicU64 = AtomicU64::new(0);
-/// SCTP associations ended because the client touched too many streams.
-pub static SCTP_REFUSED: AtomicU64 = AtomicU64::new(0);
-/// Data channels that a newer one of the same endpoint replaced.
-pub static DATA_CHANNELS_REPLACED: AtomicU64 = AtomicU64::new(0);
+/// Something that is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// Connections refused: bad path, wrong password, unknown endpoint.
+    Refused,
+    /// Messages that are no valid JSON of their class, and binary ones.
+    Malformed,
+    /// Messages of a class that this bridge does not know.
+    UnknownClass,
+    /// Messages longer than the limit.
+    Oversized,
+    /// Clients cut off because they did not read, or said nothing, for too long.
+    Stalled,
+    /// Messages of other clients that were not passed on to one that does not read.
+    Unread,
+    /// Messages that are nested too deeply.
+    TooDeep,
+    /// Messages with longer lists or maps than are taken; the rest of them was.
+    TooManyNames,
+    /// Times that a client was not listened to for a while, since it said too much.
+    Throttled,
+    /// Messages beyond the rate of their sender, where the sender cannot be kept waiting.
+    TooFast,
+    /// Copies of messages beyond what one sender may cause.
+    FannedOut,
+    /// WebSockets beyond the rate of their endpoint.
+    TooOften,
+    /// Datagrams of DTLS beyond the rate of their endpoint.
+    Datagrams,
+    /// SCTP packets that would begin another association or channel too soon.
+    Associations,
+    /// SCTP packets beyond the rate of their endpoint.
+    Chunks,
+    /// SCTP associations ended because too much was held of messages that were not whole.
+    Fragments,
+    /// SCTP packets that belong to no association.
+    SctpDropped,
+    /// SCTP associations ended because the client touched too many streams.
+    SctpRefused,
+    /// Data channels that a newer one of the same endpoint replaced.
+    DataChannelsReplaced,
+}
 
-/// The counters as metrics.
-pub fn families() -> Vec<Family> {
-    let closed = [
-        ("stalled", &STALLED),
-        ("too_many_streams", &SCTP_REFUSED),
-        ("too_much_held", &FRAGMENTS),
-        ("data_channel_replaced", &DATA_CHANNELS_REPLACED),
-    ];
-    let dropped = [
-        ("malformed", &MALFORMED),
-        ("unknown_class", &UNKNOWN_CLASS),
-        ("oversized", &OVERSIZED),
-        ("unread", &UNREAD),
-        ("no_association", &SCTP_DROPPED),
-        ("too_deep", &TOO_DEEP),
-        ("too_fast", &TOO_FAST),
-        ("fan_out", &FANNED_OUT),
-        ("datagram_rate", &DATAGRAMS),
-        ("association_rate", &ASSOCIATIONS),
-        ("chunk_rate", &CHUNKS),
-    ];
-    let by_reason = |name: &str, help: &str, counters: &[(&str, &AtomicU64)]| {
-        let family = Family::new(name, help, Kind::PlainCounter);
-        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
-        counters.iter().fold(family, |family, (reason, counter)| family.with(&[("reason", reason)], value(counter)))
-    };
-    let refused = [("unknown", &REFUSED), ("too_often", &TOO_OFTEN)];
-    let limited = [("throttled", &THROTTLED), ("names_cut", &TOO_MANY_NAMES)];
-    vec![
-        by_reason("ringbridge_channel_refused", "Web-sockets refused.", &refused),
-        by_reason("ringbridge_channel_limited", "Times that a client got less than it asked for.", &limited),
-        by_reason("ringbridge_channel_closed", "Bridge channels that we ended.", &closed),
-        by_reason("ringbridge_channel_dropped", "Messages and packets of bridge channels left out.", &dropped),
-    ]
+/// Number of [`Counted`]s.
+const COUNT: usize = Counted::DataChannelsReplaced as usize + 1;
+
+/// Counters of the bridge channels; shared by whatever carries them.
+#[derive(Debug, Default)]
+pub struct ChannelCounters([AtomicU64; COUNT]);
+
+impl ChannelCounters {
+    /// Counts one.
+    pub fn count(&self, what: Counted) {
+        self.add(what, 1);
+    }
+
+    /// Counts several.
+    pub fn add(&self, what: Counted, times: u64) {
+        if let Some(counter) = self.0.get(what as usize) {
+            counter.fetch_add(times, Ordering::Relaxed);
+        }
+    }
+
+    /// How many there were.
+    pub fn get(&self, what: Counted) -> u64 {
+        self.0.get(what as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// The counters as metrics.
+    pub fn families(&self) -> Vec<Family> {
+        let closed = [
+            ("stalled", Counted::Stalled),
+            ("too_many_streams", Counted::SctpRefused),
+            ("too_much_held", Counted::Fragments),
+            ("data_channel_replaced", Counted::DataChannelsReplaced),
+        ];
+        let dropped = [
+            ("malformed", Counted::Malformed),
+            ("unknown_class", Counted::UnknownClass),
+            ("oversized", Counted::Oversized),
+            ("unread", Counted::Unread),
+            ("no_association", Counted::SctpDropped),
+            ("too_deep", Counted::TooDeep),
+            ("too_fast", Counted::TooFast),
+            ("fan_out", Counted::FannedOut),
+            ("datagram_rate", Counted::Datagrams),
+            ("association_rate", Counted::Associations),
+            ("chunk_rate", Counted::Chunks),
+        ];
+        let by_reason = |name: &str, help: &str, counters: &[(&str, Counted)]| {
+            let family = Family::new(name, help, Kind::PlainCounter);
+            counters
+                .iter()
+                .fold(family, |family, (reason, counter)| family.with(&[("reason", reason)], self.get(*counter) as f64))
+        };
+        let refused = [("unknown", Counted::Refused), ("too_often", Counted::TooOften)];
+        let limited = [("throttled", Counted::Throttled), ("names_cut", Counted::TooManyNames)];
+        vec![
+            by_reason("ringbridge_channel_refused", "Web-sockets refused.", &refused),
+            by_reason("ringbridge_channel_limited", "Times that a client got less than it asked for.", &limited),
+            by_reason("ringbridge_channel_closed", "Bridge channels that we ended.", &closed),
+            by_reason("ringbridge_channel_dropped", "Messages and packets of bridge channels left out.", &dropped),
+        ]
+    }
 }

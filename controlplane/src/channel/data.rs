@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -13,7 +12,7 @@ use sctp_proto::{
     PayloadProtocolIdentifier, ServerConfig, StreamEvent, Transmit, TransportConfig,
 };
 
-use super::counters;
+use super::counters::{ChannelCounters, Counted};
 use super::dcep::{self, Open};
 use super::reception::{Reception, Verdict, init_tag};
 
@@ -62,6 +61,7 @@ pub struct DataChannel {
     channel: Option<u16>,
     outputs: VecDeque<DataChannelOutput>,
     reception: Reception,
+    counters: Arc<ChannelCounters>,
 }
 
 impl std::fmt::Debug for DataChannel {
@@ -97,14 +97,15 @@ fn sctp() -> Endpoint {
 }
 
 impl Default for DataChannel {
+    /// With counters of its own.
     fn default() -> Self {
-        Self::new()
+        Self::new(Arc::default())
     }
 }
 
 impl DataChannel {
     /// Waits for the client's INIT.
-    pub fn new() -> Self {
+    pub fn new(counters: Arc<ChannelCounters>) -> Self {
         Self {
             sctp: sctp(),
             association: None,
@@ -112,6 +113,7 @@ impl DataChannel {
             channel: None,
             outputs: VecDeque::new(),
             reception: Reception::default(),
+            counters,
         }
     }
 
@@ -125,11 +127,11 @@ impl DataChannel {
         match self.reception.receive(now, packet) {
             Verdict::Take => {}
             Verdict::TooFast => {
-                counters::CHUNKS.fetch_add(1, Ordering::Relaxed);
+                self.counters.count(Counted::Chunks);
                 return;
             }
             Verdict::TooMuchHeld => {
-                counters::FRAGMENTS.fetch_add(1, Ordering::Relaxed);
+                self.counters.count(Counted::Fragments);
                 return self.start_over();
             }
         }
@@ -141,7 +143,7 @@ impl DataChannel {
             }
             if !known {
                 if !self.reception.begin(now) {
-                    counters::ASSOCIATIONS.fetch_add(1, Ordering::Relaxed);
+                    self.counters.count(Counted::Associations);
                     return;
                 }
                 self.start_over();
@@ -160,7 +162,7 @@ impl DataChannel {
                 }
             }
             None => {
-                counters::SCTP_DROPPED.fetch_add(1, Ordering::Relaxed);
+                self.counters.count(Counted::SctpDropped);
             }
         }
         self.advance(now);
@@ -254,7 +256,7 @@ impl DataChannel {
                         // The library keeps a list of them for whoever asks.
                         while association.accept_stream().is_some() {}
                         if association.stream_ids().len() > MAX_STREAMS {
-                            counters::SCTP_REFUSED.fetch_add(1, Ordering::Relaxed);
+                            self.counters.count(Counted::SctpRefused);
                             lost = true;
                         }
                     }
@@ -264,6 +266,7 @@ impl DataChannel {
                             channel: &mut self.channel,
                             reception: &mut self.reception,
                             outputs: &mut self.outputs,
+                            counters: &self.counters,
                         };
                         reader.read(association, id);
                     }
@@ -300,12 +303,13 @@ struct Reader<'a> {
     channel: &'a mut Option<u16>,
     reception: &'a mut Reception,
     outputs: &'a mut VecDeque<DataChannelOutput>,
+    counters: &'a ChannelCounters,
 }
 
 impl Reader<'_> {
     /// Reads the complete messages of one stream.
     fn read(self, association: &mut Association, id: u16) {
-        let Self { now, channel, reception, outputs } = self;
+        let Self { now, channel, reception, outputs, counters } = self;
         loop {
             // The stream may be gone: a reset that came with the message.
             let message = match association.stream(id).and_then(|mut stream| stream.read_sctp()) {
@@ -316,18 +320,18 @@ impl Reader<'_> {
                 PayloadProtocolIdentifier::Dcep => {
                     let Some(open) = content(&message).and_then(|message| Open::parse(&message)) else {
                         // An ACK answers nothing that we sent; the rest is none of the protocol's.
-                        counters::MALFORMED.fetch_add(1, Ordering::Relaxed);
+                        counters.count(Counted::Malformed);
                         continue;
                     };
                     // Each is answered with all that a client must know.
                     if !reception.begin(now) {
-                        counters::ASSOCIATIONS.fetch_add(1, Ordering::Relaxed);
+                        counters.count(Counted::Associations);
                         continue;
                     }
                     if accept(association, id, &open) {
                         tracing::debug!(stream = id, label = %open.label, protocol = %open.protocol, "data channel opened");
                         if let Some(former) = channel.replace(id) {
-                            counters::DATA_CHANNELS_REPLACED.fetch_add(1, Ordering::Relaxed);
+                            counters.count(Counted::DataChannelsReplaced);
                             if former != id {
                                 let _ = association.stream(former).and_then(|mut stream| stream.close());
                             }
@@ -339,12 +343,12 @@ impl Reader<'_> {
                 PayloadProtocolIdentifier::String if *channel == Some(id) => match content(&message) {
                     Some(text) => outputs.push_back(DataChannelOutput::Text(text)),
                     None => {
-                        counters::OVERSIZED.fetch_add(1, Ordering::Relaxed);
+                        counters.count(Counted::Oversized);
                     }
                 },
                 // Binary, empty, or not on the channel.
                 _ => {
-                    counters::MALFORMED.fetch_add(1, Ordering::Relaxed);
+                    counters.count(Counted::Malformed);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The bridge channel (docs/protocol/bridge.md 5): typed messages, and what carries them: a WebSocket server, or an SCTP data
 //! channel inside the endpoint's DTLS session.
 
-pub mod counters;
+mod counters;
 mod data;
 mod dcep;
 pub mod limits;
@@ -10,6 +10,7 @@ mod outbox;
 mod reception;
 mod server;
 
+pub use counters::{ChannelCounters, Counted};
 pub use data::{DataChannel, DataChannelOutput, MAX_SCTP_MESSAGE, NotSent};
 pub use limits::MAX_MESSAGE;
 pub use messages::{

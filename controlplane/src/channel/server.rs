@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use zeroize::Zeroizing;
 
-use super::counters;
+use super::counters::{ChannelCounters, Counted};
 use super::limits::{CONNECTS, Intake, MAX_MESSAGE};
 use super::messages::ClientMessage;
 use super::outbox::{ChannelOut, Outbox, Outgoing, outbox};
@@ -59,7 +59,7 @@ const SHOWN: usize = 64;
 pub enum ChannelEvent {
     /// A client connected; a former connection of the same endpoint is replaced when its sender is dropped.
     Opened {
-        /// Whose.
+        /// The endpoint that it belongs to.
         endpoint: EndpointId,
         /// Tells connections of one endpoint apart.
         connection: u64,
@@ -68,18 +68,18 @@ pub enum ChannelEvent {
     },
     /// A message.
     Message {
-        /// Whose.
+        /// The endpoint that it belongs to.
         endpoint: EndpointId,
-        /// On which connection.
+        /// The connection that it arrived on.
         connection: u64,
-        /// What.
+        /// The decoded message.
         message: ClientMessage,
     },
     /// The connection ended.
     Closed {
-        /// Whose.
+        /// The endpoint that it belongs to.
         endpoint: EndpointId,
-        /// Which.
+        /// The connection that ended.
         connection: u64,
     },
 }
@@ -98,14 +98,14 @@ impl std::fmt::Debug for Registered {
     }
 }
 
-/// Somebody who may connect.
+/// An endpoint that may connect.
 #[derive(Debug)]
 struct Known {
     endpoint: EndpointId,
     intake: Arc<Mutex<Intake>>,
 }
 
-/// Why somebody may not.
+/// Why a connection is refused.
 #[derive(Debug, PartialEq, Eq)]
 enum Stranger {
     /// Wrong password, or no such endpoint or conference: they are not told apart.
@@ -166,12 +166,18 @@ struct Server {
     server_id: String,
     registry: Registry,
     events: mpsc::Sender<ChannelEvent>,
+    counters: Arc<ChannelCounters>,
     timing: Timing,
 }
 
 /// The routes of the bridge channel.
-pub fn router(server_id: String, registry: Registry, events: mpsc::Sender<ChannelEvent>) -> Router {
-    router_with(server_id, registry, events, Timing::default())
+pub fn router(
+    server_id: String,
+    registry: Registry,
+    events: mpsc::Sender<ChannelEvent>,
+    counters: Arc<ChannelCounters>,
+) -> Router {
+    router_with(server_id, registry, events, counters, Timing::default())
 }
 
 /// [`router`] with another patience, for tests.
@@ -180,17 +186,20 @@ pub fn router_with(
     server_id: String,
     registry: Registry,
     events: mpsc::Sender<ChannelEvent>,
+    counters: Arc<ChannelCounters>,
     timing: Timing,
 ) -> Router {
     Router::new()
         .route("/colibri-ws/{server}/{conference}/{endpoint}", get(upgrade))
-        .fallback(|| async { refuse(StatusCode::NOT_FOUND, "invalid path") })
-        .with_state(Server { server_id, registry, events, timing })
+        .fallback(|State(server): State<Server>| async move { server.refuse(StatusCode::NOT_FOUND, "invalid path") })
+        .with_state(Server { server_id, registry, events, counters, timing })
 }
 
-fn refuse(status: StatusCode, reason: &'static str) -> Response {
-    counters::REFUSED.fetch_add(1, Ordering::Relaxed);
-    (status, reason).into_response()
+impl Server {
+    fn refuse(&self, status: StatusCode, reason: &'static str) -> Response {
+        self.counters.count(Counted::Refused);
+        (status, reason).into_response()
+    }
 }
 
 async fn upgrade(
@@ -201,7 +210,7 @@ async fn upgrade(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     if server_id != server.server_id {
-        return refuse(StatusCode::NOT_FOUND, "server ID mismatch");
+        return server.refuse(StatusCode::NOT_FOUND, "server ID mismatch");
     }
     let password = query.as_deref().and_then(|query| query.strip_prefix("pwd=")).unwrap_or("");
     let known = match server.registry.authenticate(&conference, &endpoint, password) {
@@ -217,10 +226,10 @@ async fn upgrade(
                     "bridge channel refused: unknown endpoint or wrong password"
                 );
             }
-            return refuse(StatusCode::FORBIDDEN, "authentication failed");
+            return server.refuse(StatusCode::FORBIDDEN, "authentication failed");
         }
         Err(Stranger::TooOften) => {
-            counters::TOO_OFTEN.fetch_add(1, Ordering::Relaxed);
+            server.counters.count(Counted::TooOften);
             return (StatusCode::TOO_MANY_REQUESTS, "too many connections, try again later").into_response();
         }
     };
@@ -232,7 +241,7 @@ async fn upgrade(
                 .max_frame_size(MAX_READ)
                 .read_buffer_size(SOCKET_BUFFER)
                 .write_buffer_size(SOCKET_BUFFER)
-                .on_upgrade(move |socket| carry(socket, client, server.events, server.timing))
+                .on_upgrade(move |socket| carry(socket, client, server))
         }
         // Plain HTTP with the right password.
         Err(rejection) => rejection.into_response(),
@@ -265,7 +274,8 @@ const EXPIRED: End = End::Close(1001, "endpoint closed");
 const IDLED: End = End::Close(1001, "idle");
 const TOO_BIG: End = End::Close(1009, "message too big");
 
-async fn carry(mut socket: WebSocket, client: Client, events: mpsc::Sender<ChannelEvent>, timing: Timing) {
+async fn carry(mut socket: WebSocket, client: Client, server: Server) {
+    let Server { events, counters, timing, .. } = server;
     static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
     let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
     let Client { name, known: Known { endpoint, intake }, pass } = client;
@@ -277,8 +287,16 @@ async fn carry(mut socket: WebSocket, client: Client, events: mpsc::Sender<Chann
         return;
     }
     tracing::debug!(endpoint = %name, connection, "bridge channel open");
-    let mut carrier =
-        Carrier { socket: &mut socket, endpoint, connection, name: &name, events: &events, timing, intake: &intake };
+    let mut carrier = Carrier {
+        socket: &mut socket,
+        endpoint,
+        connection,
+        name: &name,
+        events: &events,
+        counters: &counters,
+        timing,
+        intake: &intake,
+    };
     let end = carrier.run(outgoing).await;
     tracing::debug!(endpoint = %name, connection, ?end, "bridge channel closed");
     // Before the good-bye: a client that does not answer it must not keep its endpoint's channel.
@@ -306,6 +324,7 @@ struct Carrier<'a> {
     connection: u64,
     name: &'a str,
     events: &'a mpsc::Sender<ChannelEvent>,
+    counters: &'a ChannelCounters,
     timing: Timing,
     intake: &'a Mutex<Intake>,
 }
@@ -344,7 +363,7 @@ impl Carrier<'_> {
                     match self.receive(received).await {
                         Ok(wait) => {
                             deaf = (!wait.is_zero()).then(|| heard + wait);
-                            counters::THROTTLED.fetch_add(u64::from(deaf.is_some()), Ordering::Relaxed);
+                            self.counters.add(Counted::Throttled, u64::from(deaf.is_some()));
                             None
                         }
                         Err(end) => Some(end),
@@ -359,7 +378,7 @@ impl Carrier<'_> {
                     self.send(Message::Ping(Default::default())).await
                 }
                 () = sleep_until(heard + self.timing.idle) => {
-                    counters::STALLED.fetch_add(1, Ordering::Relaxed);
+                    self.counters.count(Counted::Stalled);
                     Some(IDLED)
                 }
             };
@@ -374,7 +393,7 @@ impl Carrier<'_> {
             Ok(Ok(())) => None,
             Ok(Err(_)) => Some(End::Gone),
             Err(_) => {
-                counters::STALLED.fetch_add(1, Ordering::Relaxed);
+                self.counters.count(Counted::Stalled);
                 tracing::warn!(endpoint = %self.name, "bridge channel cut off: the client does not read");
                 Some(End::Gone)
             }
@@ -393,7 +412,7 @@ impl Carrier<'_> {
         let text = match message {
             Message::Text(text) => text,
             Message::Binary(_) => {
-                counters::MALFORMED.fetch_add(1, Ordering::Relaxed);
+                self.counters.count(Counted::Malformed);
                 return Ok(wait);
             }
             // The library answers pings.
@@ -403,7 +422,7 @@ impl Carrier<'_> {
         if size > MAX_MESSAGE {
             return Err(self.oversized());
         }
-        if let Some(message) = ClientMessage::receive(self.name, text.as_bytes()) {
+        if let Some(message) = ClientMessage::receive(self.name, text.as_bytes(), self.counters) {
             wait = charge(self.intake, message.work() - 1, 0);
             let (endpoint, connection) = (self.endpoint, self.connection);
             if self.events.send(ChannelEvent::Message { endpoint, connection, message }).await.is_err() {
@@ -414,7 +433,7 @@ impl Carrier<'_> {
     }
 
     fn oversized(&self) -> End {
-        counters::OVERSIZED.fetch_add(1, Ordering::Relaxed);
+        self.counters.count(Counted::Oversized);
         tracing::warn!(endpoint = %self.name, limit = MAX_MESSAGE, "bridge channel closed: message too big");
         TOO_BIG
     }

@@ -348,7 +348,7 @@ impl ColibriBridge {
                 tracing::info!(endpoint = %id, %label, generation, ms, "ICE restarted");
                 (state.access.local, state.remote) = (local, remote);
             } else if outcome == RestartOutcome::Abandoned {
-                tracing::warn!(endpoint = %id, %label, generation, "ICE restart led nowhere; its former pair stays");
+                tracing::warn!(endpoint = %id, %label, generation, "ICE restart failed; the previous candidate pair stays in use");
             }
         }
         self.totals.ice_restarts = totals;

@@ -145,7 +145,7 @@ impl ColibriBridge {
         let decision = state.ice_restarts.ask(now, state.established, &mut self.totals.ice_restarts, fresh);
         let (generation, local) = match decision {
             Decision::Decline => {
-                tracing::warn!(endpoint = %id, %label, "ICE restart declined: this endpoint asks too often");
+                tracing::warn!(endpoint = %id, %label, "ICE restart declined: too many requests from this endpoint");
                 return None;
             }
             Decision::Keep => (None, state.access.local.clone()),
@@ -242,7 +242,7 @@ impl ColibriBridge {
 
     /// Makes a conference known to one more worker, with all its endpoints.
     fn spill(&mut self, conference: &mut Conference, worker: usize) {
-        tracing::info!(conference = %conference.id, endpoints = conference.endpoints.len(), worker, "conference spills");
+        tracing::info!(conference = %conference.id, endpoints = conference.endpoints.len(), worker, "conference extended to another worker");
         conference.workers.push(worker);
         self.placement.count_conference(worker, 1);
         for command in conference.introduce() {

@@ -39,7 +39,7 @@ pub const MAX_EXTENSIONS: usize = 32;
 pub const MAX_CANDIDATES: usize = 32;
 /// Fingerprints of a certificate, one per hash function.
 pub const MAX_FINGERPRINTS: usize = 8;
-/// ICE restarts of an endpoint. The reference's focus asks for five a minute at most; beyond this it is told to invite again.
+/// ICE restarts of an endpoint. Jicofo asks for five a minute at most; beyond this the focus is told to invite again.
 pub const ICE_RESTARTS: Rate = Rate { burst: 10, per_second: 0.2 };
 /// SSRCs of a source.
 pub const MAX_SSRCS: usize = 16;

@@ -48,7 +48,7 @@ pub enum Output {
     },
     /// The remote side of DTLS became known or changed.
     RemoteDtls {
-        /// Whose.
+        /// The endpoint.
         endpoint: EndpointId,
         /// Its role, when it said one.
         setup: Option<Setup>,
@@ -57,14 +57,14 @@ pub enum Output {
     },
     /// Last-n to use until the endpoint says what it wants.
     InitialLastN {
-        /// Whose.
+        /// The endpoint.
         endpoint: EndpointId,
         /// -1 is unlimited.
         last_n: i32,
     },
     /// The endpoint's set of sources changed.
     SourcesChanged {
-        /// Whose.
+        /// The endpoint.
         endpoint: EndpointId,
         /// The complete new set.
         sources: Vec<SourceDescription>,

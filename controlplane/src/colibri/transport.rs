@@ -286,7 +286,7 @@ mod tests {
     fn one_address_has_the_reference_priority() {
         let candidates = local(&["127.0.0.1"], &[]).candidates(false);
         assert_eq!(candidates.len(), 1);
-        // As recorded from the reference in fixtures/three-party-vp8.
+        // As recorded from Jitsi Videobridge in fixtures/three-party-vp8.
         assert_eq!(candidates[0].priority, Some(2_130_706_431));
         assert_eq!(candidates[0].candidate_type.as_deref(), Some("host"));
     }

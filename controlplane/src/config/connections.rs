@@ -1,6 +1,6 @@
 //! XMPP connections that are given one by one: `bridge.connections.<id>` in our file,
-//! `videobridge.apis.xmpp-client.configs.<id>` in the reference's, `XMPP_SERVER` of its Docker image
-//! (docs/protocol/bridge.md 2.1 and 12.1). The fields are the reference's, in any case, with `-` or `_`.
+//! `videobridge.apis.xmpp-client.configs.<id>` in Jitsi Videobridge's, `XMPP_SERVER` of its Docker image
+//! (docs/protocol/bridge.md 2.1 and 12.1). The fields are Jitsi Videobridge's, in any case, with `-` or `_`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use jid::BareJid;
 use super::error::ConfigError;
 use super::origin::{MASK, Origin};
 use super::values;
-use crate::bridge::ShardSettings;
+use crate::bridge::XmppConnectionSettings;
 use crate::xmpp::{Security, XmppSettings};
 
 /// The fields that there are.
@@ -82,7 +82,7 @@ impl RawConnection {
     }
 
     /// Checks it; everything that is wrong comes back at once.
-    pub fn settings(&self) -> Result<ShardSettings, Vec<ConfigError>> {
+    pub fn settings(&self) -> Result<XmppConnectionSettings, Vec<ConfigError>> {
         let mut errors = Vec::new();
         for field in self.fields.keys().filter(|field| !FIELDS.contains(&field.as_str())) {
             let near = FIELDS.iter().min_by_key(|known| strsim::osa_distance(known, field)).unwrap_or(&"hostname");
@@ -137,7 +137,7 @@ impl RawConnection {
             errors.push(self.wrong("disable-certificate-verification", "use true or false"));
         }
         match jid {
-            Ok(jid) if errors.is_empty() => Ok(ShardSettings {
+            Ok(jid) if errors.is_empty() => Ok(XmppConnectionSettings {
                 id: self.id.clone(),
                 xmpp: XmppSettings {
                     host,

@@ -10,17 +10,17 @@ pub enum ConfigError {
     /// The file cannot be read or parsed.
     #[error("{path}: cannot be read: {reason}; give the right path with --config, or correct the file", path = .path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
     /// A key that does not exist.
     #[error("{origin}: unknown key {key:?} (value {value:?}); {hint}")]
     Unknown {
-        /// Where.
+        /// Where the value was set.
         origin: Origin,
-        /// Its path.
+        /// Path of the setting.
         key: String,
         /// What it was set to.
         value: String,
@@ -30,9 +30,9 @@ pub enum ConfigError {
     /// A value of the wrong form.
     #[error("{origin}: {key} = {value:?}: {remedy}")]
     Value {
-        /// Where.
+        /// Where the value was set.
         origin: Origin,
-        /// Its path.
+        /// Path of the setting.
         key: &'static str,
         /// The value, masked where secret.
         value: String,
@@ -42,11 +42,11 @@ pub enum ConfigError {
     /// One of several XMPP connections cannot be used.
     #[error("{origin}: connection {id}: {field} = {value:?}: {remedy}")]
     Connection {
-        /// Where.
+        /// Where the value was set.
         origin: Origin,
-        /// Which connection.
+        /// Name of the connection.
         id: String,
-        /// Which field of it.
+        /// Name of the field.
         field: String,
         /// The value, masked where secret.
         value: String,
@@ -56,7 +56,7 @@ pub enum ConfigError {
     /// Nobody said it and there is no default.
     #[error("{key} is not set: {remedy}")]
     Missing {
-        /// Its path.
+        /// Path of the setting.
         key: &'static str,
         /// What to do.
         remedy: String,

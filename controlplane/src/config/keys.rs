@@ -106,7 +106,7 @@ pub const KEYS: &[Key] = &[
         Part::Common,
         Kind::Choice(&["required", "if-possible", "disabled"]),
         "required",
-        "STARTTLS, or plain TCP (only for a server on this host)",
+        "Whether STARTTLS is required; plain TCP is meant for a server on this host",
     ),
     key(
         "xmpp.verify-certificate",
@@ -114,9 +114,16 @@ pub const KEYS: &[Key] = &[
         Part::Common,
         Kind::Switch,
         "true",
-        "Take only a certificate that an authority of this host vouches for",
+        "Verify the server's certificate against the certificate authorities of this host",
     ),
-    key("xmpp.ca-file", "xmpp-ca-file", Part::Common, Kind::File, "", "More authorities, certificates in PEM form"),
+    key(
+        "xmpp.ca-file",
+        "xmpp-ca-file",
+        Part::Common,
+        Kind::File,
+        "",
+        "Further certificate authorities, a file in PEM format",
+    ),
     key(
         "brewery",
         "brewery",
@@ -131,7 +138,7 @@ pub const KEYS: &[Key] = &[
         Part::Common,
         Kind::HostNames,
         "",
-        "Names under which the pages for operators answer, beside addresses, names without a dot and this host's own",
+        "Host names that the HTTP pages for operators accept, in addition to IP addresses, names without a dot and this host's own names",
     ),
     key(
         "brewery-trusted",
@@ -139,7 +146,7 @@ pub const KEYS: &[Key] = &[
         Part::Common,
         Kind::Accounts,
         "",
-        "Accounts and domains that count in that room, e.g. auth.example.net; without it the domain of our own account",
+        "Accounts and domains that are trusted in that room, e.g. auth.example.net; default: the domain of our own account",
     ),
     key("bridge.jid", "bridge-jid", Part::Bridge, Kind::Jid, "", "Account of the bridge, e.g. jvb@auth.example.net"),
     key("bridge.password", "bridge-password", Part::Bridge, Kind::Secret, "", "Its password"),
@@ -158,7 +165,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Addresses,
         "",
-        "Local addresses for media; without it all but loopback",
+        "Local addresses for media; default: all except loopback",
     ),
     key(
         "bridge.blocked-addresses",
@@ -166,7 +173,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Addresses,
         "",
-        "Addresses of this host that are not used",
+        "Addresses of this host that must not be used",
     ),
     key(
         "bridge.allowed-interfaces",
@@ -174,7 +181,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Text,
         "",
-        "Interfaces whose addresses are used, e.g. eth0,eth1; without it all",
+        "Interfaces whose addresses are used, e.g. eth0,eth1; default: all",
     ),
     key(
         "bridge.blocked-interfaces",
@@ -191,7 +198,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::PublicAddresses,
         "",
-        "Addresses under which a NAT shows this host: 198.51.100.7, with a port 198.51.100.7#443, of one local address 10.0.0.5=198.51.100.7",
+        "Public addresses of this host behind a NAT: 198.51.100.7; with a port, 198.51.100.7#443; for one local address, 10.0.0.5=198.51.100.7",
     ),
     key(
         "bridge.discovery.stun-servers",
@@ -199,7 +206,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::StunServers,
         "",
-        "STUN servers that tell under which address a NAT shows each local one, e.g. stun.example.net:443; without it none is asked",
+        "STUN servers that are asked for the public address of each local one, e.g. stun.example.net:443; default: none",
     ),
     key(
         "bridge.discovery.aws",
@@ -207,7 +214,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Choice(&["off", "auto", "on"]),
         "off",
-        "Ask the instance metadata service of AWS (IMDSv2) for the public address; on complains when it is not there",
+        "Ask the instance metadata service of AWS (IMDSv2) for the public address; with on, a missing service is reported",
     ),
     key(
         "bridge.discovery.aws-address",
@@ -215,7 +222,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Socket,
         "169.254.169.254:80",
-        "Where that service is",
+        "Address of that service",
     ),
     key(
         "bridge.advertise-private-addresses",
@@ -232,7 +239,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Number(0, 256),
         "0",
-        "Media threads; 0 is one per core given by --cores, else one less than there are cores",
+        "Number of media threads; 0: one per core given by --cores, otherwise one less than the number of cores",
     ),
     key(
         "bridge.spill-endpoints",
@@ -240,7 +247,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Number(1, 1000),
         "50",
-        "Endpoints of one conference that share a worker before new ones go to another; fewer when the worker is busy",
+        "Endpoints of one conference on one worker before new ones are placed on another; fewer when the worker is busy",
     ),
     key(
         "bridge.ssrc-limit.audio",
@@ -248,7 +255,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Number(1, 1000),
         "50",
-        "SSRCs on which a client with SSRC rewriting gets all audio",
+        "Number of SSRCs on which a client with SSRC rewriting receives all audio",
     ),
     key(
         "bridge.ssrc-limit.video",
@@ -256,7 +263,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Number(1, 1000),
         "50",
-        "Pairs of SSRCs, media and retransmissions, on which it gets all video",
+        "Number of SSRC pairs (media and retransmissions) on which it receives all video",
     ),
     key(
         "bridge.congestion-control",
@@ -264,7 +271,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Choice(&["on", "off"]),
         "on",
-        "Sends no receiver more video than its path is estimated to carry",
+        "Limit the video sent to each receiver to the estimated bandwidth of its path",
     ),
     key(
         "bridge.start-bitrate",
@@ -272,7 +279,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Number(30_000, 20_000_000),
         "2500000",
-        "What a path is believed to carry before anything is known, bits per second",
+        "Initial bandwidth estimate of a path, in bits per second",
     ),
     key(
         "bridge.loudest.only",
@@ -280,25 +287,32 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Switch,
         "false",
-        "Forward the audio of the loudest of a conference alone",
+        "Forward the audio of the loudest participants only",
     ),
-    key("bridge.loudest.count", "loudest-count", Part::Bridge, Kind::Number(1, 1000), "3", "How many those are"),
+    key(
+        "bridge.loudest.count",
+        "loudest-count",
+        Part::Bridge,
+        Kind::Number(1, 1000),
+        "3",
+        "How many loudest participants are forwarded",
+    ),
     key(
         "bridge.loudest.dominant",
         "loudest-dominant",
         Part::Bridge,
         Kind::Switch,
         "true",
-        "Forward the dominant speaker too, however quiet at the moment",
+        "Also forward the dominant speaker, even during a pause",
     ),
-    key("bridge.cores", "cores", Part::Bridge, Kind::Cores, "", "Cores to pin them to, one each, e.g. 2,3"),
+    key("bridge.cores", "cores", Part::Bridge, Kind::Cores, "", "Cores to pin the workers to, one each, e.g. 2,3"),
     key(
         "bridge.io",
         "io",
         Part::Bridge,
         Kind::Choice(&["auto", "uring", "mmsg"]),
         "auto",
-        "How packets enter and leave the kernel; auto measures at start",
+        "I/O backend; auto measures both at start",
     ),
     key(
         "bridge.io-options",
@@ -306,7 +320,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::IoOptions,
         "",
-        "Extras of kernel and card, off by default: sqpoll, zero-copy (both io_uring), busy-poll=MICROSECONDS",
+        "Optional kernel and NIC features, off by default: sqpoll, zero-copy (both io_uring), busy-poll=MICROSECONDS",
     ),
     key(
         "bridge.websocket.enabled",
@@ -314,7 +328,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Switch,
         "true",
-        "Serve the bridge channel over WebSockets; without it data channels are the only one",
+        "Serve the bridge channel over WebSockets; when off, only over data channels",
     ),
     key(
         "bridge.websocket.listen",
@@ -322,7 +336,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Socket,
         "127.0.0.1:9090",
-        "Where the bridge channel listens",
+        "Address on which the bridge channel's WebSocket listens",
     ),
     key(
         "bridge.websocket.base-url",
@@ -330,7 +344,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Url,
         "",
-        "How clients reach it, e.g. wss://meet.example.net; /colibri-ws/... is appended; without it the address above",
+        "Base URL by which clients reach it, e.g. wss://meet.example.net; /colibri-ws/... is appended; default: the address above",
     ),
     key(
         "bridge.websocket.server-id",
@@ -338,7 +352,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Text,
         "",
-        "First part of that path; a reverse proxy in front of several bridges routes by it; without it the nickname",
+        "First component of that path, by which a reverse proxy in front of several bridges routes; default: the nickname",
     ),
     key(
         "bridge.sctp.enabled",
@@ -346,7 +360,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Switch,
         "true",
-        "Serve the bridge channel over SCTP data channels too, which Jicofo asks for by default",
+        "Also serve the bridge channel over SCTP data channels, which Jicofo requests by default",
     ),
     key(
         "bridge.ice-restart",
@@ -362,7 +376,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Socket,
         "127.0.0.1:8080",
-        "Where health, statistics and metrics of the bridge are served",
+        "Address on which health, statistics and metrics of the bridge are served",
     ),
     key("bridge.region", "region", Part::Bridge, Kind::Text, "", "Region published to the focus"),
     key("bridge.drain", "drain", Part::Bridge, Kind::Switch, "false", "Start in drain mode: the focus prefers others"),
@@ -380,7 +394,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Number(0, 100_000),
         "0",
-        "With so many endpoints, or fewer, it waits no longer",
+        "Number of endpoints at which it no longer waits",
     ),
     key(
         "bridge.shutdown.delay",
@@ -426,7 +440,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Service,
         "",
-        "MUC service of the conferences, e.g. conference.example.net",
+        "MUC service of the conference rooms, e.g. conference.example.net",
     ),
     key(
         "focus.rest.listen",
@@ -434,7 +448,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Socket,
         "127.0.0.1:8888",
-        "Where health and statistics of the focus are served",
+        "Address on which health and statistics of the focus are served",
     ),
     key(
         "focus.sctp.enabled",
@@ -458,7 +472,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(1, 100),
         "2",
-        "Participants before media is allocated",
+        "Number of participants from which media is allocated",
     ),
     key(
         "focus.single-participant-timeout",
@@ -466,7 +480,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Duration,
         "20 s",
-        "Ends the media session of the last one left",
+        "How long the last participant keeps its media session",
     ),
     key(
         "focus.initial-timeout",
@@ -474,7 +488,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Duration,
         "15 s",
-        "Leaves a room that nobody joins",
+        "How long the focus stays in a room that nobody joins",
     ),
     key(
         "focus.max-conferences",
@@ -482,9 +496,9 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(1, 100_000),
         "5000",
-        "Conferences at a time; who asks for one more is told to try again",
+        "Maximum number of concurrent conferences; further requests are told to try again",
     ),
-    key("logging.format", "log-format", Part::Common, Kind::Choice(&["text", "json"]), "text", "How log lines look"),
+    key("logging.format", "log-format", Part::Common, Kind::Choice(&["text", "json"]), "text", "Format of log lines"),
     key(
         "logging.filter",
         "log-filter",

@@ -29,9 +29,9 @@ pub struct Raw {
 pub struct Layers {
     values: BTreeMap<&'static str, Raw>,
     connections: Vec<RawConnection>,
-    /// What became of settings of the reference, in words.
+    /// What became of settings of Jitsi Videobridge, in words.
     notes: Vec<String>,
-    /// Values of the reference that make one of ours together.
+    /// Values of Jitsi Videobridge that make one of ours together.
     parts: BTreeMap<String, String>,
 }
 
@@ -111,7 +111,7 @@ impl Layers {
         &self.connections
     }
 
-    /// What became of settings of the reference.
+    /// What became of settings of Jitsi Videobridge.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -205,7 +205,7 @@ impl Layers {
         }
     }
 
-    /// A key of the reference's file, with what lies below it.
+    /// A key of Jitsi Videobridge's file, with what lies below it.
     fn add_reference(&mut self, path: &str, tree: &Value, origin: &Origin) -> Vec<ConfigError> {
         if path == "videobridge.apis.xmpp-client.configs" {
             self.add_connections(tree, origin);
@@ -264,7 +264,7 @@ impl Layers {
         Vec::new()
     }
 
-    /// Puts together what the reference says in parts, and takes over its other defaults.
+    /// Puts together what Jitsi Videobridge says in parts, and takes over its other defaults.
     fn finish_reference(&mut self, origin: &Origin) -> Vec<ConfigError> {
         let parts = std::mem::take(&mut self.parts);
         let part = |path: &str| parts.get(path).map(String::as_str);
@@ -327,11 +327,11 @@ impl Layers {
         }
         let unsaid = self.get("bridge.discovery.aws").is_some_and(|raw| raw.origin == Origin::Default);
         if let (true, Some(key)) = (unsaid, Key::find("bridge.discovery.aws")) {
-            self.set(key, aws.to_owned(), Origin::Derived("the reference's default"));
+            self.set(key, aws.to_owned(), Origin::Derived("Jitsi Videobridge's default"));
         }
         let off = self.get("bridge.websocket.enabled").is_some_and(|raw| raw.origin == Origin::Default);
         if let (true, Some(key)) = (off, Key::find("bridge.websocket.enabled")) {
-            self.set(key, "false".to_owned(), Origin::Derived("the reference's default"));
+            self.set(key, "false".to_owned(), Origin::Derived("Jitsi Videobridge's default"));
         }
         Vec::new()
     }

@@ -1,4 +1,4 @@
-//! The reference's static mappings (`ice4j.harvest.mapping.static-mappings`) as `bridge.public-addresses`.
+//! Jitsi Videobridge's static mappings (`ice4j.harvest.mapping.static-mappings`) as `bridge.public-addresses`.
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 
 use strsim::osa_distance;
 
-/// What becomes of one key of the reference.
+/// What becomes of one key of Jitsi Videobridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
     /// It is this key of ours.
@@ -16,11 +16,11 @@ pub(super) enum Use {
 
 use Use::{Ignored, Key, Special};
 
-/// Sections of the reference's file: a file that has one of them is taken for its.
+/// Sections of Jitsi Videobridge's file: a file that has one of them is taken for its.
 pub(super) const SECTIONS: &[&str] = &["videobridge", "ice4j", "jmt"];
 
 const AUTOMATIC: &str = "the bridge sets this by itself";
-const FIXED: &str = "has the reference's default here, and cannot be changed";
+const FIXED: &str = "is fixed here at Jitsi Videobridge's default";
 const RELAYS: &str = "relays between bridges are not served";
 const ALWAYS: &str = "always served, on the private address only";
 const HEALTH: &str = "the health check looks at workers, media port and XMPP by itself";
@@ -129,7 +129,7 @@ pub(super) fn find(path: &str) -> Result<Use, &'static str> {
     let near = USES.iter().min_by_key(|(known, _)| osa_distance(known, path)).map(|(known, _)| *known);
     match near {
         Some(near) if osa_distance(near, path) <= path.len() / 4 => Err(near),
-        _ => Ok(Ignored("unknown to this bridge, and to the reference as far as it is known")),
+        _ => Ok(Ignored("unknown to this bridge and, as far as is known, to Jitsi Videobridge")),
     }
 }
 

@@ -16,7 +16,7 @@ use super::keys::{KEYS, Key, Kind, Part};
 use super::layers::Layers;
 use super::origin::{MASK, Origin};
 use super::values;
-use crate::bridge::{BridgeSettings, ShardSettings, ShutdownSettings};
+use crate::bridge::{BridgeSettings, ShutdownSettings, XmppConnectionSettings};
 use crate::focus::FocusSettings;
 use crate::logging::Logging;
 use crate::public_address::aws::AwsLookup;
@@ -85,7 +85,7 @@ pub(crate) fn listing(layers: &Layers, parts: Parts) -> Vec<(&'static str, Strin
         .collect()
 }
 
-/// What became of settings of the reference, and the connections; one line each.
+/// What became of settings of Jitsi Videobridge, and the connections; one line each.
 pub(crate) fn notes(layers: &Layers) -> Vec<String> {
     let connections = layers.connections().iter();
     let connections = connections.map(|c| format!("connection {}: {}  ({})", c.id, c.describe(), c.origin));
@@ -245,7 +245,7 @@ impl Reader<'_> {
     }
 
     /// The connections that are given one by one, or the one that the settings describe.
-    fn connections(&mut self) -> Option<Vec<ShardSettings>> {
+    fn connections(&mut self) -> Option<Vec<XmppConnectionSettings>> {
         let trusted = self.list("brewery-trusted");
         let raw = self.layers.connections();
         if !raw.is_empty() {
@@ -253,7 +253,9 @@ impl Reader<'_> {
             let mut connections = Vec::new();
             for connection in checked {
                 match connection {
-                    Ok(connection) => connections.push(ShardSettings { trusted: trusted.clone(), ..connection }),
+                    Ok(connection) => {
+                        connections.push(XmppConnectionSettings { trusted: trusted.clone(), ..connection })
+                    }
                     Err(errors) => self.errors.extend(errors),
                 }
             }
@@ -264,7 +266,13 @@ impl Reader<'_> {
         let nickname: String = self.required("bridge.nickname")?;
         let xmpp = self.xmpp("bridge.jid", password, Some(&nickname));
         let brewery = self.required("brewery");
-        Some(vec![ShardSettings { id: "xmpp".to_owned(), xmpp: xmpp?, breweries: vec![brewery?], nickname, trusted }])
+        Some(vec![XmppConnectionSettings {
+            id: "xmpp".to_owned(),
+            xmpp: xmpp?,
+            breweries: vec![brewery?],
+            nickname,
+            trusted,
+        }])
     }
 
     fn bridge(&mut self) -> Option<BridgeSettings> {

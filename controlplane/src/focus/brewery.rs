@@ -88,7 +88,7 @@ impl Focus {
         if presence.payloads.iter().any(|payload| payload.name() == "stats") {
             self.shared.refused.count(Refused::FalseBridge, 1);
             if let Some(silenced) = self.stranger_lines.speak(now) {
-                tracing::warn!(from = ?presence.from, silenced, remedy, "not taken for a bridge: it does not count in the brewery");
+                tracing::warn!(from = ?presence.from, silenced, remedy, "not accepted as a bridge: its account is not trusted in the brewery");
             }
         }
         false
@@ -200,7 +200,7 @@ impl Focus {
     pub(super) fn server_answered(&mut self, now: Instant, asked: Instant, answered: bool) {
         let slow = !answered || now.saturating_duration_since(asked) > SLOW_SERVER;
         if slow && !self.server_slow {
-            tracing::warn!("the XMPP server is slow: bridges that do not answer meanwhile are not blamed for it");
+            tracing::warn!("the XMPP server is slow; unanswered health checks are not counted against bridges");
         }
         self.server_slow = slow;
     }
@@ -234,7 +234,7 @@ impl Focus {
             return;
         }
         if self.shared.bridges.check_timed_out(now, bridge) {
-            tracing::warn!(%bridge, "bridge does not answer; its conferences move as soon as there is another one");
+            tracing::warn!(%bridge, "bridge does not answer; its conferences move as soon as another bridge is available");
             self.leave_silent(now);
         }
     }

@@ -23,14 +23,14 @@ pub const TRANSPORTS: Rate = Rate { burst: 40, per_second: 5.0 };
 pub const MAX_SENDERS: usize = 20_000;
 
 /// Stanzas by which a conference's members are told of changed sources, at once: so many rounds as that makes, but some.
-const TELL_BURST: usize = 4_000;
+const SIGNAL_BURST: usize = 4_000;
 /// What those rounds come to in the long run, in stanzas per second: beyond it changes are told together.
-const TELLS_PER_SECOND: f64 = 400.0;
+const SIGNALS_PER_SECOND: f64 = 400.0;
 
 /// How often all `members` of a conference are told of changed sources.
-pub fn tells(members: usize) -> Rate {
+pub fn signal_rate(members: usize) -> Rate {
     let members = members.max(1);
-    Rate { burst: (TELL_BURST / members).clamp(4, 100) as u32, per_second: TELLS_PER_SECOND / members as f64 }
+    Rate { burst: (SIGNAL_BURST / members).clamp(4, 100) as u32, per_second: SIGNALS_PER_SECOND / members as f64 }
 }
 
 /// Rooms that are being joined and configured at a time. The server does that one after the other, and everything else of

@@ -55,9 +55,9 @@ impl Focus {
         }
         if let Err(reason) = self.may_begin(now, request) {
             self.shared.refused.count(reason, 1);
-            if let Some(silenced) = self.put_off.speak(now) {
+            if let Some(silenced) = self.refused_lines.speak(now) {
                 tracing::warn!(%room, from = ?request.from, ?reason, silenced, conferences = self.conferences.len(),
-                    "conference not begun; the client is told to try again");
+                    "conference not created; the client is told to try again");
             }
             return Some(conference_answer(&self.shared.settings.xmpp.jid, request, &room, false));
         }

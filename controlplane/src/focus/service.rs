@@ -54,10 +54,10 @@ pub struct Focus {
     pub(super) brewery_retry: Option<Instant>,
     /// Bridges that left while there was no other, and until when they may come back.
     pub(super) lost: BTreeMap<String, Instant>,
-    /// Lines about those who are no bridges.
+    /// Log lines about occupants that are not trusted as bridges.
     pub(super) stranger_lines: Quiet,
-    /// Lines about conferences that did not begin.
-    pub(super) put_off: Quiet,
+    /// Log lines about conferences that were not created.
+    pub(super) refused_lines: Quiet,
     /// Whether the server lately took long to answer.
     pub(super) server_slow: bool,
     pub(super) server_asked: Option<Instant>,
@@ -80,7 +80,7 @@ impl Focus {
             brewery_retry: None,
             lost: BTreeMap::new(),
             stranger_lines: Quiet::default(),
-            put_off: Quiet::default(),
+            refused_lines: Quiet::default(),
             server_slow: false,
             server_asked: None,
             new_rooms: Buckets::new(NEW_ROOMS, MAX_SENDERS),

@@ -56,7 +56,7 @@ pub enum Finding {
     NoMetadata {
         /// Where it was looked for.
         service: SocketAddr,
-        /// Why not.
+        /// Why no address was found.
         reason: String,
         /// Whether the operator said that it is there.
         wanted: bool,

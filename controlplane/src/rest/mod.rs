@@ -54,9 +54,9 @@ pub enum RestError {
         "cannot listen on {address} for health and statistics: {source}; choose another with --rest-listen or --focus-rest-listen"
     )]
     Listen {
-        /// Which.
+        /// The address that cannot be bound.
         address: SocketAddr,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
 }
@@ -93,7 +93,7 @@ fn process_metrics() -> Vec<Family> {
 
 async fn health(State(ops): State<Ops>) -> Response {
     match ops.health.borrow().clone() {
-        // Without a body, as the reference.
+        // Without a body, like Jitsi Videobridge.
         Ok(()) => StatusCode::OK.into_response(),
         Err(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason).into_response(),
     }

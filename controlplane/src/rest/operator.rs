@@ -103,7 +103,7 @@ async fn set_drain(operator: Operator, on: bool) -> Response {
     }
 }
 
-/// The reference's scripts write the switch as a text.
+/// Jitsi Videobridge's scripts write the switch as a text.
 fn graceful(body: &[u8]) -> Option<bool> {
     let body: Value = serde_json::from_slice(body).ok()?;
     match body.get("graceful-shutdown")? {

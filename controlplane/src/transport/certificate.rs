@@ -6,7 +6,7 @@ use ring::digest;
 
 use zeroize::Zeroize;
 
-use super::DtlsError;
+use super::error::DtlsError;
 
 /// Our self-signed certificate: ECDSA P-256, one per process.
 #[derive(Debug, Clone)]

@@ -1,7 +1,9 @@
 //! DTLS handshakes (RFC 6347, RFC 5764) over the rings: the worker relays datagrams, this side holds the sessions.
 
 mod certificate;
+mod error;
 mod session;
 
 pub use certificate::{Certificate, Fingerprint};
-pub use session::{DtlsError, DtlsOutput, DtlsRole, DtlsSession};
+pub use error::DtlsError;
+pub use session::{DtlsOutput, DtlsRole, DtlsSession};

@@ -15,7 +15,7 @@ pub enum XmppEvent {
     },
     /// The connection is gone; it is being rebuilt.
     Offline {
-        /// Why.
+        /// What ended it, for the log.
         reason: String,
     },
     /// A stanza arrived.

@@ -25,7 +25,7 @@ pub enum Item {
         head: Option<Element>,
         /// Whether its name is that of a stanza (`iq`, `message`, `presence`), which counts for acknowledgements (XEP-0198).
         stanza: bool,
-        /// Why.
+        /// The bound that it exceeds, or that it is not well-formed.
         unfit: Unfit,
     },
     /// The server closed the stream.

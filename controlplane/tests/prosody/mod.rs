@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use ringbridge_controlplane::bridge::{BridgeSettings, ShardSettings, ShutdownSettings};
+use ringbridge_controlplane::bridge::{BridgeSettings, ShutdownSettings, XmppConnectionSettings};
 use ringbridge_controlplane::xmpp::{Security, XmppSettings};
 use ringbridge_dataplane::io::IoChoice;
 
@@ -167,7 +167,7 @@ Component "internal.auth.meet.test" "muc"
     pub fn bridge(&self, nickname: &str) -> BridgeSettings {
         let loopback = || SocketAddr::from(([127, 0, 0, 1], free_port()));
         BridgeSettings {
-            connections: vec![ShardSettings {
+            connections: vec![XmppConnectionSettings {
                 id: "xmpp".to_owned(),
                 xmpp: self.account("jvb", None),
                 breweries: vec![BREWERY.parse().expect("a room")],

@@ -95,7 +95,7 @@ export const scenarios = {
     },
   },
   'channel-garbage': {
-    guards: 'invalid messages: depth of 60,000, broken text, binary, 256 kB, unknown classes, numbers without end',
+    guards: 'invalid messages: depth of 60,000, broken text, binary, 256 kB, unknown classes, endless numbers',
     run: rig => talk(rig, [
       '['.repeat(60000), '{"a":'.repeat(10000), '{', 'null', '[]', '""', '{"colibriClass":null}', '{"colibriClass":"ClientHello","x":1e99999}', `{"colibriClass":"${'x'.repeat(60000)}"}`,
       frame(Buffer.from([0xff, 0xfe, 0xc0, 0x80])), frame(Buffer.alloc(60000), { opcode: 2 }), frame(Buffer.alloc(65 * 1024, 32)), frame(Buffer.alloc(250 * 1024, 32)), frame(Buffer.alloc(400 * 1024, 32)),
@@ -105,7 +105,7 @@ export const scenarios = {
     ], { pause: 20 }),
   },
   'frame-garbage': {
-    guards: 'invalid WebSocket frames: unmasked, 2^62 bytes long, fragments without end, reserved opcodes, 5,000 pings',
+    guards: 'invalid WebSocket frames: unmasked, 2^62 bytes long, endless fragments, reserved opcodes, 5,000 pings',
     run: rig => talk(rig, [
       frame(Buffer.from('x'), { masked: false }), frame(Buffer.from('x'), { length: 2 ** 52 }), frame(Buffer.from('x'), { opcode: 11 }), frame(Buffer.alloc(200), { opcode: 9 }),
       frame(Buffer.alloc(1), { opcode: 8 }), frame(Buffer.from('x'), { opcode: 0 }), Buffer.from('GET / HTTP/1.1\r\n\r\n'),
@@ -131,7 +131,7 @@ export const scenarios = {
     },
   },
   'channel-slow': {
-    guards: 'a channel that never reads while it asks for everything, pings without end',
+    guards: 'a channel that never reads while it asks for everything, endless pings',
     async run(rig) {
       const one = await enter(rig, rig.room, { reads: false });
       const text = message('ReceiverVideoConstraints', { lastN: -1, defaultConstraints: { maxHeight: 720 } });

@@ -62,12 +62,12 @@ const ufragOf = rig => rig.witnesses.sessions[0].ufrag;
 
 export const scenarios = {
   'stun-valid': {
-    guards: 'well-formed checks at 15,000 a second: no user, unknown users, the user of a witness with a wrong password',
+    guards: 'well-formed checks at 15,000 a second: no user, unknown users, a witness\'s user with a wrong password',
     run: rig => flood(rig, [stun(), check('unknown:abcd', 'x'), check(`${ufragOf(rig)}:abcd`, 'wrong'), check(`${ufragOf(rig)}:abcd`),
       check(`${ufragOf(rig)}:${'x'.repeat(500)}`, 'wrong'), stun({ type: stunTypes.indication }), stun({ type: stunTypes.success, password: 'x' }), stun({ type: stunTypes.error })]),
   },
   'stun-invalid': {
-    guards: 'STUN with wrong lengths, attributes without end, wrong fingerprints, unknown methods',
+    guards: 'STUN with wrong lengths, endless attributes, wrong fingerprints, unknown methods',
     run: rig => flood(rig, [
       stun({ length: 0 }), stun({ length: 65532 }), stun({ length: 3 }), stun({ type: 0x3fff }), stun({ fingerprint: false }).subarray(0, 19),
       stun({ attributes: Array.from({ length: 300 }, (_, n) => attribute(n, Buffer.alloc(0))) }),
@@ -77,7 +77,7 @@ export const scenarios = {
     ]),
   },
   'stun-answers': {
-    guards: 'answers of STUN servers that nobody asked, 15,000 a second, while the bridge asks one that is silent: no address of theirs is told',
+    guards: 'unsolicited answers of STUN servers, 15,000 a second, while the bridge asks a silent one: none of their addresses is used',
     open: () => {
       silentServer.questions = 0;
       silentServer.socket = createSocket('udp4', () => { silentServer.questions++; }).bind(silentServer.port, '127.0.0.1');
@@ -99,7 +99,7 @@ export const scenarios = {
     run: rig => flood(rig, [stun({ username: 'x'.repeat(9000) }), stun({ attributes: [attribute(0x8022, randomBytes(60000))] })], { per_second: 1500 }),
   },
   'dtls-hello': {
-    guards: 'whole ClientHellos from addresses that ICE does not know, with a cookie and without, 15,000 a second',
+    guards: 'complete ClientHellos from addresses unknown to ICE, with and without a cookie, 15,000 a second',
     run: rig => flood(rig, [...fragments(1, clientHello(), 1200), ...fragments(1, clientHello({ cookie: randomBytes(32) }), 1200), dtlsRecord(randomBytes(40), { type: 21 }), dtlsRecord(randomBytes(800), { type: 23, epoch: 1 })], { random: [30, 20] }),
   },
   'dtls-fragments': {
@@ -108,7 +108,7 @@ export const scenarios = {
       ...fragments(1, randomBytes(500), 50, { message: 65535 })]),
   },
   'rtp-stranger': {
-    guards: 'RTP and RTCP from addresses that nobody authenticated, with SSRCs of the witnesses',
+    guards: 'RTP and RTCP from unauthenticated addresses, with SSRCs of the witnesses',
     run: rig => flood(rig, [rtp({ ssrc: rig.witnesses.sessions[0].ssrcs.audio }), rtp({ type: 100, ssrc: rig.witnesses.sessions[1].ssrcs.video, payload: randomBytes(1100) }),
       nack(1, rig.witnesses.sessions[0].ssrcs.video, 300), rtp({ csrcs: 15, payload: Buffer.alloc(0) })], { random: [12, 10] }),
   },
@@ -136,7 +136,7 @@ export const scenarios = {
     },
   },
   'http-silent': {
-    guards: 'connections that say nothing at all, and bodies that do not come',
+    guards: 'connections that send nothing, and bodies that never arrive',
     async run(rig) {
       const ports = [rig.bridge.options.bridgeRestPort, rig.focus.options.focusRestPort, rig.channelPort];
       const silent = await halfOpen(ports, 600, '', 3);
@@ -145,7 +145,7 @@ export const scenarios = {
     },
   },
   'websocket-half': {
-    guards: 'half-sent WebSocket requests, and 1,500 whole ones for endpoints that do not exist',
+    guards: 'half-sent WebSocket requests, and 1,500 complete ones for nonexistent endpoints',
     async run(rig) {
       const path = '/colibri-ws/jvb1/0123456789abcdef/abcd1234?pwd=guess';
       const head = `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n`;
@@ -155,7 +155,7 @@ export const scenarios = {
     },
   },
   'connection-churn': {
-    guards: '6,000 connections that open and close at once, with reset and without, on all TCP doors',
+    guards: '6,000 connections that open and close at once, with and without reset, on all TCP listeners',
     async run(rig) {
       const ports = [rig.bridge.options.bridgeRestPort, rig.focus.options.focusRestPort, rig.channelPort];
       let opened = 0;

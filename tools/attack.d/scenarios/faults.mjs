@@ -83,7 +83,7 @@ const anything = { freeze_ms: 60000, audio_lost_percent: 100, health_ms: 60000, 
 
 export const scenarios = {
   'full-disk': {
-    guards: 'the disk of the logs is full while 320 lines are to be written, and has room again',
+    guards: 'the log disk is full while 320 lines are written, and then has room again',
     open: () => { disk.mount(); return { stack: { logFolder: disk.folder } }; },
     closed: () => disk.unmount(),
     async run(rig) {
@@ -96,7 +96,7 @@ export const scenarios = {
     },
   },
   'full-disk-start': {
-    guards: 'bridge and focus start while the disk of their logs is full',
+    guards: 'bridge and focus start while their log disk is full',
     open: () => { disk.mount(); return { witnesses: false, stack: { logFolder: disk.folder } }; },
     closed: () => disk.unmount(),
     limits: anything,
@@ -114,12 +114,12 @@ export const scenarios = {
     run: rig => provokeLogs(rig),
   },
   'broken-output': {
-    guards: 'who reads standard error has gone (EPIPE)',
+    guards: 'the reader of standard error has gone (EPIPE)',
     open: () => ({ stack: { launcher: shell('exec 2> >(head -c 300 > /dev/null) > /dev/null;') } }),
     run: rig => provokeLogs(rig),
   },
   'few-descriptors': {
-    guards: '96 descriptors, and 600 half-sent requests on each door',
+    guards: '96 descriptors, and 600 half-sent requests on each listener',
     open: () => ({ stack: { launcher: ['prlimit', '--nofile=96'] } }),
     expectedErrors: /too many open files|os error 24/i,
     run: rig => doors['http-half'].run(rig).then(({ figures }) => ({ figures })),
@@ -137,7 +137,7 @@ export const scenarios = {
     run: rig => channel['endpoint-messages'].run(rig),
   },
   'bridge-paused': {
-    guards: 'SIGSTOP of the bridge for 5 s: media is back by itself, nobody gets a new session',
+    guards: 'SIGSTOP of the bridge for 5 s: media recovers by itself, nobody gets a new session',
     open: () => ({}),
     limits: { freeze_ms: 6500, audio_lost_percent: 100, health_ms: 7000, unhealthy: ['bridge', 'focus'] },
     async run(rig) {
@@ -165,7 +165,7 @@ export const scenarios = {
     },
   },
   'prosody-slow': {
-    guards: 'Prosody gives and takes 8 kB a second for 15 s: media continues, newcomers are served',
+    guards: 'Prosody sends and accepts only 8 kB a second for 15 s: media continues, newcomers are served',
     open: relayed,
     closed: opened => opened?.relay.close(),
     async run(rig, { relay }) {
@@ -180,7 +180,7 @@ export const scenarios = {
     },
   },
   'prosody-silent': {
-    guards: 'Prosody says nothing for 20 s (SIGSTOP): media continues, newcomers are served',
+    guards: 'Prosody is silent for 20 s (SIGSTOP): media continues, newcomers are served',
     open: () => ({}),
     limits: { unhealthy: ['bridge', 'focus'] },
     async run(rig) {

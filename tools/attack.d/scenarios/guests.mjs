@@ -51,7 +51,7 @@ export const scenarios = {
     ])),
   },
   'deep-limit': {
-    guards: 'as deep as the server lets through (36,000), names of one to 20 letters, attributes and text on the way',
+    guards: 'the depth that the server lets through (36,000), names of one to 20 letters, attributes and text in between',
     run: rig => deliver(rig, to(rig, jid => [
       `<message to='${jid}'>${nested(36000)}</message>`,
       `<iq to='${jid}' type='set' id='${newId()}'>${nested(36000)}</iq>`,
@@ -60,7 +60,7 @@ export const scenarios = {
     ])),
   },
   'deep-100000': {
-    guards: '100,000 levels (700 kB), above what the server takes',
+    guards: '100,000 levels (700 kB), more than the server accepts',
     run: rig => deliver(rig, to(rig, jid => [`<message to='${jid}'>${nested(100000)}</message>`, `<presence to='${jid}'>${nested(100000)}</presence>`]), { pause: 300 }),
   },
   'deep-in-room': {
@@ -86,7 +86,7 @@ export const scenarios = {
     },
   },
   'deep-in-brewery': {
-    guards: 'a guest in the brewery sends deep presence, statistics and iq to all in it',
+    guards: 'a guest in the brewery sends deep presence, statistics and iq to everybody in it',
     async run(rig) {
       const guest = await new Guest(rig).login();
       const room = 'jvbbrewery@internal.auth.meet.test';
@@ -129,7 +129,7 @@ export const scenarios = {
     ])), { pause: 80 }),
   },
   'long-text': {
-    guards: 'text, references and entities above 8 KiB, all of the 256 kB that the server takes',
+    guards: 'text, references and entities above 8 KiB, up to the 256 kB that the server accepts',
     run: rig => deliver(rig, to(rig, jid => [
       `<message to='${jid}'><body>${long(250000)}</body></message>`,
       `<message to='${jid}'><body>${'&amp;'.repeat(50000)}</body></message>`,
@@ -152,7 +152,7 @@ export const scenarios = {
     ])),
   },
   'odd-xml': {
-    guards: 'namespaces that shift, unbound prefixes, undeclared entities, DOCTYPE, billion laughs, processing instructions',
+    guards: 'shifting namespaces, unbound prefixes, undeclared entities, DOCTYPE, billion laughs, processing instructions',
     run: rig => deliver(rig, to(rig, jid => [
       `<message to='${jid}'><a xmlns=''><b xmlns='jabber:client'/></a></message>`,
       `<message to='${jid}' xmlns='jabber:server'><a/></message>`,
@@ -172,7 +172,7 @@ export const scenarios = {
     ]), { pause: 80 }),
   },
   'odd-addresses': {
-    guards: 'froms, tos and ids of every length and script, in questions that are answered to them',
+    guards: 'from, to and id of every length and script, in requests that get an answer',
     run: rig => deliver(rig, to(rig, jid => [
       `<iq to='${jid}' type='get' id=''><query xmlns='jabber:iq:version'/></iq>`,
       `<iq to='${jid}' type='get'><query xmlns='jabber:iq:version'/></iq>`,
@@ -187,7 +187,7 @@ export const scenarios = {
     ])),
   },
   'stanza-flood': {
-    guards: '3,000 small stanzas in one go to bridge and focus, and questions that want answers',
+    guards: '3,000 small stanzas at once to bridge and focus, some of which need answers',
     run: rig => deliver(rig, [
       Array.from({ length: 1500 }, (_, n) => `<message to='${both(rig)[n % 2]}'><body>x</body></message>`).join(''),
       Array.from({ length: 1000 }, (_, n) => `<iq type='get' id='f${n}' to='${both(rig)[n % 2]}'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>`).join(''),
@@ -200,7 +200,7 @@ export const scenarios = {
       ['subscribe', 'subscribed', 'unsubscribe', 'unsubscribed', 'probe', 'unavailable'].map(type => `<presence to='${jid}' type='${type}'><status>x</status></presence>`).join('').repeat(100)), { pause: 300 }),
   },
   'forged-replies': {
-    guards: 'a guest answers requests that bridge and focus asked of others, with ids that are guessed',
+    guards: 'a guest answers requests that bridge and focus sent to others, with guessed ids',
     run: rig => deliver(rig, to(rig, jid => [
       Array.from({ length: 2000 }, (_, n) => `<iq type='${n % 2 ? 'result' : 'error'}' id='${n}' to='${jid}'><conference-modified xmlns='jitsi:colibri2'/></iq>`).join(''),
       ['bind', 'session', 'join', 'ping', 'health', 'enable'].map(id => `<iq type='result' id='${id}' to='${jid}'/>`).join(''),
@@ -270,7 +270,7 @@ export const scenarios = {
     },
   },
   'half-streams': {
-    guards: 'guests that end in the middle of a stanza, of a name, of a character; 200 logins that do nothing',
+    guards: 'guests that disconnect in the middle of a stanza, a name, a character; 200 logins that do nothing',
     async run(rig) {
       const cuts = [`<message to='${rig.focusJid}'><a b='`, `<iq type='set' id='x' to='${rig.bridgeJid}'>`, `<message to='${rig.focusJid}'><`, '<', '</stream:stream'];
       for (const cut of cuts) {

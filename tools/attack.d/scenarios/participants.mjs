@@ -38,7 +38,7 @@ export const scenarios = {
     ]))),
   },
   'ssrcs-of-others': {
-    guards: 'media with the SSRCs of the witnesses, and goodbyes in their name',
+    guards: 'media with the SSRCs of the witnesses, and BYEs in their name',
     run: rig => inside(rig, (cheat, sessions) => sent(cheat, () => each([
       () => cheat.peer.rtp(sessions.flatMap(one => [rtp({ ssrc: one.ssrcs.audio, sequence: 60000 }), rtp({ type: 100, ssrc: one.ssrcs.video, sequence: 60000, payload: vp8Keyframe(64, 64) })]), { count: 9000, per_second: 3000, sequence: 1, timestamp: 960 }),
       () => cheat.peer.rtcp([bye(sessions.map(one => one.ssrcs.video)), bye(sessions.map(one => one.ssrcs.audio)), rtcp(200, 0, Buffer.concat([Buffer.from(new Uint32Array([sessions[0].ssrcs.video]).buffer).reverse(), Buffer.alloc(20, 255)]))], { count: 900, per_second: 300 }),
@@ -59,14 +59,14 @@ export const scenarios = {
     ]))),
   },
   'remb-storm': {
-    guards: 'REMB of 0, of 2^62 and more, of all exponents, naming up to 255 SSRCs',
+    guards: 'REMB of 0, of 2^62 and more, with all exponents, for up to 255 SSRCs',
     run: rig => inside(rig, (cheat, sessions) => sent(cheat, () => each([
       () => cheat.peer.rtcp([...Array.from({ length: 64 }, (_, exponent) => remb(cheat.ssrcs.video, exponent, 0x3ffff, [sessions[0].ssrcs.video])),
         remb(cheat.ssrcs.video, 0, 0, []), remb(cheat.ssrcs.video, 63, 1, Array(255).fill(sessions[0].ssrcs.video))], { count: 6000, per_second: 2000 }),
     ]))),
   },
   'feedback-storm': {
-    guards: 'transport-wide feedback about 65,535 packets that were never sent, in run lengths, with bases that jump',
+    guards: 'transport-wide feedback about 65,535 packets that were never sent, in run lengths, with jumping bases',
     run: rig => inside(rig, cheat => sent(cheat, () => each([
       () => cheat.peer.rtcp(Array.from({ length: 32 }, (_, n) => transportFeedback(cheat.ssrcs.video, 0, { base: n * 2111, runs: 1 + n * 8, status: n % 4, deltas: n * 30, number: n })), { count: 6000, per_second: 1500 }),
       () => cheat.peer.rtcp([transportFeedback(cheat.ssrcs.video, 0, { claimed: 65535, runs: 340, length: 8191, status: 0 }), transportFeedback(cheat.ssrcs.video, 0, { claimed: 0, runs: 0 })], { count: 3000, per_second: 1500 }),
@@ -83,7 +83,7 @@ export const scenarios = {
     }),
   },
   'packet-flood': {
-    guards: 'a signalled source of audio at 4,000 packets a second and one of video at 25 Mbit/s, then 30,000 a second that nobody signalled',
+    guards: 'a signalled source of audio at 4,000 packets a second and one of video at 25 Mbit/s, then 30,000 a second that were not signalled',
     run: rig => inside(rig, cheat => sent(cheat, () => each([
       () => cheat.peer.rtp([rtp({ ssrc: cheat.ssrcs.audio, payload: randomBytes(80) })], { count: 8000, per_second: 4000, sequence: 1, timestamp: 960 }),
       () => cheat.peer.rtp([rtp({ type: 100, ssrc: cheat.ssrcs.video, marker: true, payload: vp8Keyframe(320, 180, 1, 1000) })], { count: 6000, per_second: 3000, sequence: 1, timestamp: 3000 }),
@@ -102,7 +102,7 @@ export const scenarios = {
     }),
   },
   'jumping-numbers': {
-    guards: 'sequence numbers and timestamps that jump at random, markers on all packets, payload types that nobody negotiated',
+    guards: 'sequence numbers and timestamps that jump at random, markers on all packets, payload types that were not negotiated',
     run: rig => inside(rig, cheat => sent(cheat, () => each([
       () => cheat.peer.rtp([rtp({ ssrc: cheat.ssrcs.audio, payload: randomBytes(80) })], { count: 6000, per_second: 2000, sequence: 32767, timestamp: 0x7ffffff1 }),
       () => cheat.peer.rtp([rtp({ type: 100, ssrc: cheat.ssrcs.video, marker: true, payload: randomBytes(900) })], { count: 3000, per_second: 1500, sequence: 20001, random: [13, 40] }),
@@ -119,7 +119,7 @@ export const scenarios = {
     ]))),
   },
   'data-channel': {
-    guards: 'SCTP over DTLS: INITs without end with 65,535 streams, wrong tags, wrong lengths, data before an association',
+    guards: 'SCTP over DTLS: endless INITs with 65,535 streams, wrong tags, wrong lengths, data before an association',
     run: rig => inside(rig, cheat => sent(cheat, () => each([
       () => cheat.peer.data([sctp([sctpInit(1)]), sctp([sctpInit(0)]), sctp([sctpInit(77), sctpInit(78)]), sctp([sctpChunk(10, 0, randomBytes(300))], { tag: 5 }),
         sctp([sctpChunk(0, 3, randomBytes(800))], { tag: 7 }), sctp([sctpChunk(3, 0, randomBytes(600))], { tag: 7 }), sctp([sctpChunk(192, 0, randomBytes(900))]),

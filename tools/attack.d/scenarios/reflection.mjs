@@ -21,7 +21,7 @@ async function provoke(rig, packets, seconds) {
 
 export const scenarios = {
   reflection: {
-    guards: 'reflection: bytes back per byte before authentication, for every kind of datagram',
+    guards: 'reflection: bytes sent back per byte received before authentication, for every kind of datagram',
     newcomer: false,
     async run(rig) {
       const { ufrag, ssrcs } = rig.witnesses.sessions[0];
@@ -44,7 +44,7 @@ export const scenarios = {
     },
   },
   amplification: {
-    guards: 'amplification: a participant signs one check with its own password and lets it seem to come from a victim',
+    guards: 'amplification: a participant signs one check with its own password and spoofs a victim\'s address',
     async run(rig) {
       const intruder = await new Intruder(rig, rig.room).join();
       const session = await intruder.transport();
@@ -66,7 +66,7 @@ export const scenarios = {
     },
   },
   'silent-participant': {
-    guards: 'amplification: a participant with keys says nothing any more; media to its address ends with consent (RFC 7675, 30 s)',
+    guards: 'amplification: a participant with keys goes silent; media to its address ends with consent (RFC 7675, 30 s)',
     timeout: 120000,
     async run(rig) {
       const cheat = await Cheat.enter(rig, rig.room);

@@ -31,7 +31,7 @@ const foreign = [
 
 export const scenarios = {
   'rest-rebinding': {
-    guards: 'drain, shutdown, pins and moves asked with foreign Host and Origin, as a page that rebinds DNS does',
+    guards: 'drain, shutdown, pins and moves asked with foreign Host and Origin, as after DNS rebinding',
     quick: true,
     async run(rig) {
       const paths = [['bridge', '/colibri/drain/enable'], ['bridge', '/colibri/shutdown'], ['focus', '/pin'], ['focus', '/conference-request/v1'], ['focus', '/move-endpoints/move-endpoints?bridge=x']];
@@ -56,7 +56,7 @@ export const scenarios = {
     },
   },
   'rest-garbage': {
-    guards: 'methods, paths, headers and invalid bodies, 2,000 requests on one connection, on all HTTP doors',
+    guards: 'methods, paths, headers and invalid bodies, 2,000 requests on one connection, on all HTTP listeners',
     async run(rig) {
       const doors = [rig.bridge.options.bridgeRestPort, rig.focus.options.focusRestPort, rig.channelPort];
       const texts = [

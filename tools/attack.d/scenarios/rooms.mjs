@@ -17,7 +17,7 @@ const modify = (meeting, more = '') => `<conference-modify xmlns='jitsi:colibri2
 
 export const scenarios = {
   'colibri-guest': {
-    guards: 'colibri2, health checks and shutdown from a guest that is in no brewery: refused, nothing made',
+    guards: 'colibri2, health checks and shutdown from a guest outside the brewery: refused, nothing created',
     async run(rig) {
       const guest = await new Guest(rig).login();
       const ask = payload => guest.iq(payload, { type: 'set', to: rig.bridgeJid, timeout: 5000 }).catch(error => error.message);
@@ -34,7 +34,7 @@ export const scenarios = {
     },
   },
   'colibri-storm': {
-    guards: '500 colibri2 requests from a guest, with 256 kB of sources, depth and numbers out of range',
+    guards: '500 colibri2 requests from a guest, with 256 kB of sources, excessive depth and numbers',
     async run(rig) {
       const guest = await new Guest(rig).login();
       const big = "<sources><media-source type='video' id='x'>" + "<source xmlns='urn:xmpp:jingle:apps:rtp:ssma:0' ssrc='99999999999'/>".repeat(3000) + '</media-source></sources>';
@@ -74,7 +74,7 @@ export const scenarios = {
     },
   },
   moderation: {
-    guards: 'moderation without the right: mute, unmute, kick, ownership, room configuration, destruction, by a participant who owns nothing',
+    guards: 'moderation without permission: mute, unmute, kick, ownership, room configuration, destruction, by a participant who owns nothing',
     async run(rig) {
       const intruder = await new Intruder(rig, rig.room).join();
       await intruder.transport();
@@ -127,7 +127,7 @@ export const scenarios = {
     },
   },
   'another-ufrag': {
-    guards: 'checks with the ufrag of another: unsigned, signed with one\'s own password, and media of one\'s own after it',
+    guards: 'checks with another endpoint\'s ufrag: unsigned, signed with one\'s own password, and then one\'s own media',
     async run(rig) {
       const cheat = await Cheat.apart(rig);
       const { ufrag } = rig.witnesses.sessions[0];

@@ -59,7 +59,7 @@ export const scenarios = {
     },
   },
   'names-of-others': {
-    guards: 'nobody is told of sources of one participant under the name of another; SSRCs and msids of others are refused',
+    guards: 'sources under another participant\'s name are not announced; SSRCs and msids of others are refused',
     run: rig => inside(rig, async (cheat, sessions) => {
       const { endpoint, ssrcs } = sessions[0];
       const { nick, signalling } = { nick: cheat.signalling.nick, signalling: cheat.signalling };
@@ -122,7 +122,7 @@ export const scenarios = {
     }),
   },
   'source-churn': {
-    guards: 'the same source added and removed 1,000 times, which all others are told of',
+    guards: 'the same source added and removed 1,000 times, which everybody else is told about',
     run: rig => inside(rig, async cheat => {
       const { signalling } = cheat;
       const { nick } = signalling;
@@ -155,7 +155,7 @@ export const scenarios = {
     }),
   },
   'ice-restarts-without-end': {
-    guards: 'ICE restarts, 200 times in 10 s; each that is granted is answered four times, with other numbers, credentials and 500 candidates each',
+    guards: 'ICE restarts, 200 times in 10 s; each granted one is answered four times, with different numbers, credentials and 500 candidates each',
     run: rig => inside(rig, async cheat => {
       const { signalling, session } = cheat;
       const id = (await signalling.offer).child('jingle').find('bridge-session')?.attributes.id;
@@ -180,7 +180,7 @@ export const scenarios = {
     }),
   },
   'restarts-without-end': {
-    guards: 'session-terminate with restart, 100 times: a new session each time, with a rate',
+    guards: 'session-terminate with restart, 100 times: a new session each time, rate-limited',
     async run(rig) {
       const intruder = await new Intruder(rig, rig.room).join();
       await intruder.transport();
@@ -206,7 +206,7 @@ export const scenarios = {
     },
   },
   'jingle-garbage': {
-    guards: 'invalid Jingle: unknown actions, deep and wide contents, accepts twice, sessions of nobody',
+    guards: 'invalid Jingle: unknown actions, deep and wide contents, repeated accepts, unknown sessions',
     run: rig => inside(rig, async cheat => {
       const { signalling, session } = cheat;
       const deep = '<a>'.repeat(8000) + '</a>'.repeat(8000);

@@ -3,7 +3,7 @@ import { sleep } from '../rig.mjs';
 import { fps, notReady, pair } from './call.mjs';
 
 export const jitter = {
-  about: '50 ms of jitter and 2 % reordering: nothing is switched down, nothing asked for in vain',
+  about: '50 ms of jitter and 2 % reordering: no layer is given up, and nothing is retransmitted needlessly',
   relays: 1,
   async run(rig) {
     rig.relay.command({ relay: 0, both: { delay_ms: 20 } });

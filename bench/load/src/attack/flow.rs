@@ -11,14 +11,14 @@ const MAX_RATE: u64 = 200_000;
 /// Longest order.
 const MAX_SECONDS: u64 = 60;
 
-/// What is sent.
+/// A plan of packets to send.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Flow {
     /// Templates in hexadecimal; they take turns.
     packets: Vec<String>,
-    /// How many packets in all.
+    /// Total number of packets.
     count: u64,
-    /// How many a second.
+    /// Packets per second.
     per_second: u64,
     /// The RTP sequence number grows by this from round to round of the templates: at bytes 2 and 3.
     #[serde(default)]
@@ -135,12 +135,12 @@ impl Source {
         self.flow.elsewhere
     }
 
-    /// Whether all was made.
+    /// Whether all packets were made.
     pub fn is_done(&self) -> bool {
         self.made >= self.flow.count
     }
 
-    /// When it began.
+    /// Time of the first packet.
     pub fn start(&self) -> Instant {
         self.start
     }

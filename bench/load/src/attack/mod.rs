@@ -44,7 +44,7 @@ pub struct AttackArgs {
     pub fingerprint: Option<String>,
 }
 
-/// An order.
+/// A command, one JSON object per line.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 enum Order {
@@ -62,11 +62,11 @@ enum Order {
     Silence,
     /// Say how many datagrams and bytes came and went so far.
     Count,
-    /// End.
+    /// End the program.
     End,
 }
 
-/// What went and came.
+/// Datagrams and bytes in both directions.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
 struct Count {
     sent: u64,

@@ -21,11 +21,11 @@ const PRIORITY: u32 = 1_853_824_767;
 /// What happened, or is to be sent.
 #[derive(Debug)]
 pub enum Event {
-    /// Send this.
+    /// Send this datagram.
     Send(Vec<u8>),
-    /// There are keys.
+    /// The handshake is complete.
     Connected,
-    /// There will be none.
+    /// The handshake failed.
     Failed(String),
 }
 
@@ -74,7 +74,7 @@ impl Peer {
         })
     }
 
-    /// Ours, for the answer.
+    /// Our own credentials, for the answer.
     pub fn credentials(&self) -> Value {
         json!({ "ufrag": self.ufrag, "password": self.own_password, "fingerprint": self.fingerprint })
     }

@@ -102,7 +102,7 @@ pub enum SettingError {
     Syntax {
         /// Number of the line, from 1.
         line: usize,
-        /// What the parser says.
+        /// The parser's error.
         reason: String,
     },
     /// A number is out of its range.
@@ -110,11 +110,11 @@ pub enum SettingError {
     Range {
         /// Name of the setting.
         name: &'static str,
-        /// What was given.
+        /// The value that was given.
         value: f64,
-        /// Least that is allowed.
+        /// Minimum.
         min: f64,
-        /// Most that is allowed.
+        /// Maximum.
         max: f64,
     },
 }

@@ -55,7 +55,7 @@ pub struct Gaps {
 }
 
 impl Gaps {
-    /// Something came.
+    /// A packet or frame arrived.
     pub fn arrived(&mut self, now: Instant, stalls: &Stalls) {
         self.longest = self.longest(now, stalls);
         self.last = Some(now);

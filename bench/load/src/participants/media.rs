@@ -24,7 +24,7 @@ use super::speech::Speech;
 /// How often a participant sends.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Between two video frames.
+    /// Time between two video frames.
     pub video: Duration,
     /// Between two audio packets; each holds 20 ms, what lies between is left out as in silence.
     pub audio: Duration,
@@ -154,9 +154,9 @@ pub enum MediaError {
     /// The offer carries something unusable.
     #[error("the offer's {what} is unusable: {value}")]
     Offer {
-        /// Which part.
+        /// The part of str0m that failed.
         what: &'static str,
-        /// What it says.
+        /// Its error.
         value: String,
     },
 }

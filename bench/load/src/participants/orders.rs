@@ -8,12 +8,12 @@ use tokio::sync::broadcast;
 /// Orders that may wait for a participant.
 const QUEUE: usize = 64;
 
-/// One order.
+/// One command.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Order {
     /// The participant by its number from 0; without it all of them.
     pub participant: Option<usize>,
-    /// What to do.
+    /// The action.
     #[serde(rename = "do")]
     pub what: What,
 }

@@ -15,7 +15,7 @@ pub enum Speech {
         length: Duration,
         /// Whose turn this is, from 0.
         index: u32,
-        /// How many take part.
+        /// Number of participants that take turns.
         count: u32,
     },
 }

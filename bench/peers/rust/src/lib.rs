@@ -11,19 +11,19 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// A publisher with its offer.
     Publish {
-        /// Who.
+        /// Number of the participant.
         id: usize,
         /// The offer.
         sdp: String,
     },
     /// A subscriber, who is to be offered everything that is published.
     Subscribe {
-        /// Who.
+        /// Number of the participant.
         id: usize,
     },
     /// A subscriber's answer.
     Answer {
-        /// Who.
+        /// Number of the participant.
         id: usize,
         /// The answer.
         sdp: String,
@@ -38,35 +38,35 @@ pub enum Reply {
     Ready {
         /// Processes whose processor time counts.
         pids: Vec<u32>,
-        /// What this is.
+        /// Name and version of the forwarder.
         version: String,
     },
     /// Instead of `Ready`: why this peer cannot run here, and the remedy.
     Missing(String),
     /// To `Publish`.
     Answer {
-        /// Who.
+        /// Number of the participant.
         id: usize,
         /// The answer.
         sdp: String,
     },
     /// To `Subscribe`.
     Offer {
-        /// Who.
+        /// Number of the participant.
         id: usize,
         /// The offer.
         sdp: String,
     },
     /// To `Answer`.
     Accepted {
-        /// Who.
+        /// Number of the participant.
         id: usize,
     },
     /// To any of them.
     Failed {
-        /// Who.
+        /// Number of the participant.
         id: usize,
-        /// Why.
+        /// The error, with its remedy.
         error: String,
     },
 }

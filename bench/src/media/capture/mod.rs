@@ -21,25 +21,25 @@ pub enum CaptureError {
     /// It cannot be opened or read.
     #[error("cannot read capture {path}: {source}")]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// Neither of the three formats.
     #[error("{path} is no pcap, pcapng or rtpdump file: {what}")]
     Format {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// Where the file breaks its format.
         what: String,
     },
     /// It has no packet that can be played.
     #[error("{path} has no packet that can be played: {left_out}{}", left_out.remedy())]
     Nothing {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What its packets are.
+        /// Why each of its packets was left out.
         left_out: LeftOut,
     },
 }

@@ -1,6 +1,5 @@
 //! The bridge channel: what clients say on it, and what they are told.
 
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use axum::extract::ws::Utf8Bytes;
@@ -13,7 +12,7 @@ use super::client::Client;
 use super::table::Clients;
 use crate::bridge::messages::{self, FromClient, ToClient};
 use crate::channel::limits::{QUEUED, QUEUED_OF_OTHERS};
-use crate::channel::{NotSent, counters};
+use crate::channel::{Counted, NotSent};
 
 /// In larger conferences statistics go only to those who care about the sender.
 const STATS_TO_ALL: usize = 20;
@@ -119,7 +118,7 @@ impl Clients {
             if sender.fan_out.take(now, text.len()) {
                 self.send(*receiver, ToClient::Forwarded(text.clone()));
             } else {
-                counters::FANNED_OUT.fetch_add(1, Ordering::Relaxed);
+                self.channel_counters.count(Counted::FannedOut);
             }
         }
     }
@@ -130,20 +129,20 @@ impl Clients {
             None => {}
             Some(Carrier::WebSocket) => self.actions.push_back(Action::Send { endpoint: id, message }),
             Some(Carrier::Data) => {
-                let buffered = endpoint.secure.buffered();
+                let buffered = endpoint.dtls.buffered();
                 if buffered > QUEUED_OF_OTHERS && matches!(message, ToClient::Forwarded(_)) {
-                    counters::UNREAD.fetch_add(1, Ordering::Relaxed);
+                    self.channel_counters.count(Counted::Unread);
                     return;
                 }
                 if buffered > QUEUED {
-                    counters::STALLED.fetch_add(1, Ordering::Relaxed);
+                    self.channel_counters.count(Counted::Stalled);
                     tracing::warn!(endpoint = %id, label = %endpoint.label, "data channel closed: the client does not read");
-                    endpoint.secure.close_channel();
+                    endpoint.dtls.close_channel();
                     endpoint.channels.set(Carrier::Data, false);
                 } else {
-                    match endpoint.secure.send(&messages::encode(message)) {
+                    match endpoint.dtls.send(&messages::encode(message)) {
                         Ok(()) => self.counters.data_messages_sent += 1,
-                        Err(NotSent::TooLarge) => drop(counters::OVERSIZED.fetch_add(1, Ordering::Relaxed)),
+                        Err(NotSent::TooLarge) => self.channel_counters.count(Counted::Oversized),
                         // Its end is on its way to us.
                         Err(NotSent::Closed) => {}
                     }

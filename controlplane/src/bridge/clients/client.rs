@@ -1,6 +1,7 @@
 //! One endpoint beyond signalling: its DTLS session, its bridge channel, what it receives and sends.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
@@ -9,8 +10,9 @@ use ringbridge_dataplane::messages::Bandwidth;
 
 use super::carrier::Channels;
 use super::mappings::Mappings;
+use crate::bridge::dtls_transport::DtlsTransport;
 use crate::bridge::receiver_preferences::ReceiverPreferences;
-use crate::bridge::secure::Secure;
+use crate::channel::ChannelCounters;
 use crate::channel::limits::{FAN_OUT, Intake};
 use crate::pace::Bucket;
 
@@ -47,7 +49,7 @@ pub(super) struct Client {
     pub(super) demand: BTreeMap<String, i32>,
     pub(super) bandwidth: Option<Bandwidth>,
     pub(super) mappings: Mappings,
-    pub(super) secure: Secure,
+    pub(super) dtls: DtlsTransport,
     /// What it may still say over its data channel.
     pub(super) intake: Intake,
     /// What it may still send to others.
@@ -58,7 +60,7 @@ pub(super) struct Client {
 
 impl Client {
     /// A client that has not connected yet.
-    pub(super) fn new(now: Instant, new: NewClient) -> Self {
+    pub(super) fn new(now: Instant, new: NewClient, counters: Arc<ChannelCounters>) -> Self {
         Self {
             conference: new.conference,
             label: new.label,
@@ -76,7 +78,7 @@ impl Client {
             demand: BTreeMap::new(),
             bandwidth: None,
             mappings: Mappings::default(),
-            secure: Secure::new(new.sctp),
+            dtls: DtlsTransport::new(new.sctp, counters),
             intake: Intake::default(),
             fan_out: Bucket::new(FAN_OUT),
             timer: None,

@@ -14,8 +14,8 @@ impl Clients {
         let c = &endpoint.constraints;
         let shown = json!({
             "active": endpoint.active,
-            "ice_connected": endpoint.secure.ice_connected(),
-            "dtls_connected": endpoint.secure.connected().is_some(),
+            "ice_connected": endpoint.dtls.ice_connected(),
+            "dtls_connected": endpoint.dtls.connected().is_some(),
             "channel": {
                 "web_socket": endpoint.channels.websocket,
                 "data_channel": endpoint.channels.data,

@@ -14,9 +14,9 @@ pub(crate) struct Paths {
     pub outgoing_loss: f64,
     /// Endpoints that lose more than a tenth.
     pub high_loss: usize,
-    /// Endpoints that are granted more than their path is estimated to carry.
+    /// Endpoints that are sent more than the estimated bandwidth of their path.
     pub oversending: usize,
-    /// Endpoints that want video for which their path has no room.
+    /// Endpoints whose bandwidth does not suffice for all video that they want.
     pub suspended: usize,
     /// Endpoints that send REMB although they negotiated transport-wide feedback.
     pub spurious_remb: usize,

@@ -1,7 +1,7 @@
 //! All clients: what the workers, signalling and time do to them. What they say themselves is in `channel.rs`.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ice::IceState;
@@ -13,9 +13,9 @@ use super::action::Action;
 use super::carrier::Carrier;
 use super::client::{Client, Conference, NewClient};
 use super::counters::ClientCounters;
+use crate::bridge::dtls_transport::DtlsTransportOutput;
 use crate::bridge::messages::{self, ToClient};
-use crate::bridge::secure::SecureOutput;
-use crate::channel::{ClientMessage, counters};
+use crate::channel::{ChannelCounters, ClientMessage, Counted};
 use crate::colibri::elements::Setup;
 use crate::transport::{Certificate, DtlsError, DtlsRole, Fingerprint};
 
@@ -41,11 +41,12 @@ pub(crate) struct Clients {
     /// Clients that were told what their SSRCs carry, and whose workers do not know yet.
     pub(super) told: HashSet<EndpointId>,
     pub(super) counters: ClientCounters,
+    pub(super) channel_counters: Arc<ChannelCounters>,
 }
 
 impl Clients {
     /// None yet; all use this certificate.
-    pub fn new(certificate: Certificate) -> Self {
+    pub fn new(certificate: Certificate, channel_counters: Arc<ChannelCounters>) -> Self {
         Self {
             certificate,
             endpoints: HashMap::new(),
@@ -57,6 +58,7 @@ impl Clients {
             written: HashSet::new(),
             told: HashSet::new(),
             counters: ClientCounters::default(),
+            channel_counters,
         }
     }
 
@@ -93,7 +95,7 @@ impl Clients {
     /// An endpoint was created.
     pub fn insert(&mut self, now: Instant, id: EndpointId, new: NewClient) {
         self.conferences.entry(new.conference).or_default().members.push(id);
-        self.endpoints.insert(id, Client::new(now, new));
+        self.endpoints.insert(id, Client::new(now, new, Arc::clone(&self.channel_counters)));
     }
 
     /// An endpoint expired.
@@ -130,7 +132,7 @@ impl Clients {
                 None
             }
         };
-        endpoint.secure.set_remote(now, &self.certificate, role, fingerprints);
+        endpoint.dtls.set_remote(now, &self.certificate, role, fingerprints);
         self.drain(now, id);
     }
 
@@ -165,7 +167,7 @@ impl Clients {
         match state {
             IceState::Connected => {
                 tracing::info!(endpoint = %id, %label, "ICE connected");
-                if endpoint.secure.set_ice_connected(now, &self.certificate) {
+                if endpoint.dtls.set_ice_connected(now, &self.certificate) {
                     self.counters.ice_succeeded += 1;
                     self.counters.ice_succeeded_relayed += u64::from(relayed);
                     // Workers report changes only, and take a new endpoint for active.
@@ -174,7 +176,7 @@ impl Clients {
                 self.drain(now, id);
             }
             IceState::Disconnected => {
-                let connected_before = endpoint.secure.ice_connected();
+                let connected_before = endpoint.dtls.ice_connected();
                 tracing::warn!(endpoint = %id, %label, connected_before, "ICE disconnected");
                 if !connected_before {
                     self.counters.ice_failed += 1;
@@ -186,7 +188,7 @@ impl Clients {
     /// A DTLS datagram arrived.
     pub fn handle_dtls(&mut self, now: Instant, id: EndpointId, datagram: Vec<u8>) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        endpoint.secure.handle_datagram(now, datagram);
+        endpoint.dtls.handle_datagram(now, datagram);
         self.drain(now, id);
     }
 
@@ -314,40 +316,40 @@ impl Clients {
         loop {
             let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
             let (worker, label) = (endpoint.worker, &endpoint.label);
-            let Some(output) = endpoint.secure.poll_output() else {
+            let Some(output) = endpoint.dtls.poll_output() else {
                 return self.arm(id);
             };
             match output {
-                SecureOutput::Datagram(datagram) => {
+                DtlsTransportOutput::Datagram(datagram) => {
                     let command = Command::SendDtls { endpoint: id, datagram };
                     self.actions.push_back(Action::Command { worker, command });
                 }
-                SecureOutput::Keys(keys) => {
+                DtlsTransportOutput::Keys(keys) => {
                     tracing::info!(endpoint = %id, %label, profile = ?keys.profile, "DTLS connected");
                     let command = Command::SetSrtp { endpoint: id, keys: Box::new(keys) };
                     self.actions.push_back(Action::Command { worker, command });
                 }
-                SecureOutput::Failed { error: DtlsError::Closed, before: false } => {
+                DtlsTransportOutput::Failed { error: DtlsError::Closed, before: false } => {
                     tracing::info!(endpoint = %id, %label, "the client closed its session");
                 }
-                SecureOutput::Failed { error, before } => {
+                DtlsTransportOutput::Failed { error, before } => {
                     tracing::error!(endpoint = %id, %label, %error, "DTLS failed");
                     self.counters.dtls_failed += u64::from(before);
                 }
-                SecureOutput::ChannelOpened => {
+                DtlsTransportOutput::ChannelOpened => {
                     tracing::debug!(endpoint = %id, %label, "data channel open");
                     self.handle_channel_opened(id, Carrier::Data);
                 }
-                SecureOutput::ChannelClosed => {
+                DtlsTransportOutput::ChannelClosed => {
                     tracing::debug!(endpoint = %id, %label, "data channel closed");
                     self.handle_channel_closed(id, Carrier::Data);
                 }
-                SecureOutput::Text(text) => {
+                DtlsTransportOutput::Text(text) => {
                     self.counters.data_messages_received += 1;
                     // Unlike a WebSocket it cannot be left unread: its acknowledgements come the same way.
                     if !endpoint.intake.take(now, text.len()) {
-                        counters::TOO_FAST.fetch_add(1, Ordering::Relaxed);
-                    } else if let Some(message) = ClientMessage::receive(label, &text) {
+                        self.channel_counters.count(Counted::TooFast);
+                    } else if let Some(message) = ClientMessage::receive(label, &text, &self.channel_counters) {
                         endpoint.intake.charge(now, message.work() - 1, 0);
                         if let Some(message) = messages::decode(message) {
                             self.handle_message(now, id, Carrier::Data, message);
@@ -361,7 +363,7 @@ impl Clients {
     /// Sets the endpoint's timer to what its session waits for.
     fn arm(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        let due = endpoint.secure.poll_timeout();
+        let due = endpoint.dtls.poll_timeout();
         let set = std::mem::replace(&mut endpoint.timer, due);
         if set != due {
             if let Some(at) = set {
@@ -376,7 +378,7 @@ impl Clients {
         let written = std::mem::take(&mut self.written);
         for id in &written {
             if let Some(endpoint) = self.endpoints.get_mut(id) {
-                endpoint.secure.handle_timeout(now);
+                endpoint.dtls.handle_timeout(now);
                 self.drain(now, *id);
             }
         }
@@ -396,7 +398,7 @@ impl Clients {
         let due: Vec<EndpointId> = self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect();
         for id in due {
             let Some(endpoint) = self.endpoints.get_mut(&id) else { continue };
-            endpoint.secure.handle_timeout(now);
+            endpoint.dtls.handle_timeout(now);
             self.drain(now, id);
         }
     }
@@ -405,7 +407,7 @@ impl Clients {
     pub fn check_late(&mut self, now: Instant) {
         self.tell_estimates(now);
         let overdue = |e: &Client| {
-            let connected = e.secure.connected();
+            let connected = e.dtls.connected();
             !e.channel_seen && connected.is_some_and(|at| now.saturating_duration_since(at) >= CHANNEL_DELAY)
         };
         for (id, endpoint) in self.endpoints.iter_mut().filter(|(_, e)| overdue(e)) {

@@ -6,7 +6,7 @@ use ringbridge_dataplane::srtp::SrtpKeys;
 use axum::extract::ws::Utf8Bytes;
 use serde_json::json;
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ice::IceState;
@@ -17,7 +17,7 @@ use ringbridge_dataplane::messages::{Bandwidth, Command};
 use super::{Action, Carrier, Clients, NewClient, Paths};
 use crate::bridge::messages::FromClient;
 use crate::bridge::messages::ToClient;
-use crate::channel::counters;
+use crate::channel::{ChannelCounters, Counted};
 use crate::channel::{HeightConstraint, ReceiverVideoConstraints};
 use crate::colibri::elements::Setup;
 use crate::transport::{Certificate, DtlsRole, Fingerprint};
@@ -36,7 +36,10 @@ struct Fixture {
 impl Fixture {
     /// Clients `a`, `b`, ... with ids 1, 2, ... and open channels.
     fn new(count: u32) -> Self {
-        let mut fixture = Self { endpoints: Clients::new(Certificate::generate().unwrap()), now: Instant::now() };
+        let mut fixture = Self {
+            endpoints: Clients::new(Certificate::generate().unwrap(), Arc::new(ChannelCounters::default())),
+            now: Instant::now(),
+        };
         for n in 1..=count {
             fixture.insert(n, false);
             fixture.endpoints.handle_channel_opened(EndpointId(n), Carrier::WebSocket);
@@ -273,15 +276,15 @@ fn a_weak_fingerprint_alone_starts_no_handshake() {
 #[test]
 fn datagrams_of_one_endpoint_have_a_rate() {
     let mut fixture = Fixture::new(2);
-    let before = counters::DATAGRAMS.load(Ordering::Relaxed);
+    let before = fixture.endpoints.channel_counters.get(Counted::Datagrams);
     for _ in 0..10_000 {
         fixture.endpoints.handle_dtls(fixture.now, EndpointId(1), vec![23; 100]);
     }
-    assert!(counters::DATAGRAMS.load(Ordering::Relaxed) - before >= 6_000);
+    assert!(fixture.endpoints.channel_counters.get(Counted::Datagrams) - before >= 6_000);
     fixture.now += Duration::from_secs(1);
-    let before = counters::DATAGRAMS.load(Ordering::Relaxed);
+    let before = fixture.endpoints.channel_counters.get(Counted::Datagrams);
     fixture.endpoints.handle_dtls(fixture.now, EndpointId(1), vec![23; 100]);
-    assert_eq!(counters::DATAGRAMS.load(Ordering::Relaxed), before);
+    assert_eq!(fixture.endpoints.channel_counters.get(Counted::Datagrams), before);
 }
 
 fn passed(text: &str) -> Utf8Bytes {

@@ -41,7 +41,7 @@ pub enum BridgeMessage {
     },
     /// An endpoint fell silent or is back.
     EndpointConnectivityStatusChangeEvent {
-        /// Which.
+        /// Name of the endpoint.
         endpoint: String,
         /// The words `true` or `false`.
         active: String,
@@ -49,9 +49,9 @@ pub enum BridgeMessage {
     /// Who speaks.
     #[serde(rename_all = "camelCase")]
     DominantSpeakerEndpointChangeEvent {
-        /// Now.
+        /// Endpoint of the dominant speaker.
         dominant_speaker_endpoint: String,
-        /// Before.
+        /// Endpoints that spoke before, the latest first.
         previous_speakers: Vec<String>,
         /// Whether nobody does.
         silence: bool,

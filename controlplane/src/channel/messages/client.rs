@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
 use axum::extract::ws::Utf8Bytes;
 use serde::Deserialize;
 
-use super::fields::{HeightConstraint, int, names, optional_constraints, optional_int, optional_long, optional_names};
+use super::fields::{
+    HeightConstraint, counting_cuts, int, names, optional_constraints, optional_int, optional_long, optional_names,
+};
 use super::passed_on::passed_on;
-use crate::channel::counters;
+use crate::channel::counters::{ChannelCounters, Counted};
 use crate::channel::limits::{MAX_DEPTH, is_shallow};
 
 /// What a client wants to receive; absent fields keep their previous value.
@@ -62,9 +63,9 @@ pub struct ReceiverAudioSubscription {
 /// Which audio, in the older dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum AudioSubscriptionMode {
-    /// All.
+    /// Everything.
     All,
-    /// None.
+    /// Nothing.
     None,
     /// Only what the list names.
     Include,
@@ -112,7 +113,7 @@ pub enum ClientMessage {
     /// Older dialect: what its only source shows.
     #[serde(rename_all = "camelCase")]
     VideoTypeMessage {
-        /// As above.
+        /// `camera`, `desktop`, `desktop_high_fps`, `none` or `disabled`, in any case.
         video_type: String,
     },
     /// Which audio it wants.
@@ -174,20 +175,21 @@ impl ClientMessage {
     }
 
     /// Reads one message off a channel; what is of no use is counted.
-    pub fn receive(endpoint: &str, text: &[u8]) -> Option<Self> {
-        match Self::parse(endpoint, text) {
+    pub fn receive(endpoint: &str, text: &[u8], counters: &ChannelCounters) -> Option<Self> {
+        let (parsed, cuts) = counting_cuts(|| Self::parse(endpoint, text));
+        counters.add(Counted::TooManyNames, cuts);
+        match parsed {
             Ok(Self::Unknown) => {
-                counters::UNKNOWN_CLASS.fetch_add(1, Ordering::Relaxed);
+                counters.count(Counted::UnknownClass);
                 tracing::debug!(%endpoint, "bridge message of an unknown class dropped");
                 None
             }
             Ok(message) => Some(message),
             Err(error) => {
-                let counter = match error {
-                    Unusable::Malformed(_) => &counters::MALFORMED,
-                    Unusable::TooDeep => &counters::TOO_DEEP,
-                };
-                counter.fetch_add(1, Ordering::Relaxed);
+                counters.count(match error {
+                    Unusable::Malformed(_) => Counted::Malformed,
+                    Unusable::TooDeep => Counted::TooDeep,
+                });
                 tracing::debug!(%endpoint, %error, "bridge message dropped");
                 None
             }

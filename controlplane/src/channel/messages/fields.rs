@@ -1,14 +1,13 @@
 //! Fields as JavaScript writes them: numbers for integers, lists and maps of any length.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::Ordering;
 
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::channel::counters;
 use crate::channel::limits::MAX_NAMES;
 
 pub(super) fn unlimited() -> i32 {
@@ -49,6 +48,18 @@ pub struct HeightConstraint {
     pub max_frame_rate: f64,
 }
 
+thread_local! {
+    /// Lists and maps cut while one message is read.
+    static CUTS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Reads something; also returns how many lists and maps of it were cut.
+pub(super) fn counting_cuts<T>(read: impl FnOnce() -> T) -> (T, u64) {
+    CUTS.set(0);
+    let value = read();
+    (value, CUTS.take())
+}
+
 /// The first [`MAX_NAMES`] of what a list or a map has; the rest is read over.
 struct First<T>(T);
 
@@ -79,7 +90,7 @@ impl<'de> Visitor<'de> for FirstVisitor<Vec<String>> {
         while list.next_element::<IgnoredAny>()?.is_some() {
             more = true;
         }
-        counters::TOO_MANY_NAMES.fetch_add(u64::from(more), Ordering::Relaxed);
+        CUTS.set(CUTS.get() + u64::from(more));
         Ok(First(names))
     }
 }
@@ -111,7 +122,7 @@ impl<'de> Visitor<'de> for FirstVisitor<Constraints> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
             more = true;
         }
-        counters::TOO_MANY_NAMES.fetch_add(u64::from(more), Ordering::Relaxed);
+        CUTS.set(CUTS.get() + u64::from(more));
         Ok(First(constraints))
     }
 }

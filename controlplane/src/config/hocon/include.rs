@@ -16,7 +16,7 @@ pub struct Include {
 pub enum Source {
     /// Beside the file that includes it: `include "name"`, `include file("name")`.
     File,
-    /// In the reference's own program: `include classpath("name")`. We have none of it.
+    /// In Jitsi Videobridge's own program: `include classpath("name")`. We have none of it.
     Classpath,
     /// Somewhere else: `include url("...")`.
     Url,

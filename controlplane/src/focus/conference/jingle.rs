@@ -79,9 +79,9 @@ impl Conference {
             initial_last_n: last_n,
             ..Endpoint::new(nick)
         };
-        self.hold_untold(cx);
+        self.hold_unsignaled(cx);
         self.update_endpoint(cx, endpoint);
-        self.tell_others(cx);
+        self.signal_sources(cx);
         Ok(())
     }
 
@@ -112,9 +112,9 @@ impl Conference {
         cx.refused.count(Refused::SourceRenamed, self.sources.take_renamed());
         changed.map_err(bad_request)?;
         let sources = Some(to_colibri(&self.sources.of(nick)));
-        self.hold_untold(cx);
+        self.hold_unsignaled(cx);
         self.update_endpoint(cx, Endpoint { sources, ..Endpoint::new(nick) });
-        self.tell_others(cx);
+        self.signal_sources(cx);
         Ok(())
     }
 

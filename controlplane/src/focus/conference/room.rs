@@ -13,9 +13,9 @@ use xmpp_parsers::muc::user::{Affiliation, Role};
 use xmpp_parsers::presence::Presence;
 
 use super::meeting_id::{id_in, is_sound};
-use super::offer::Features;
 use super::state::{BRIDGE_OWNER, Conference, Member, RoomState, Stage};
 use crate::focus::context::Context;
+use crate::focus::features::Features;
 use crate::focus::limits::{MAX_MEETING_ID, MAX_MEMBERS, MAX_NAME, MAX_NICK, MAX_REGION, Refused};
 use crate::focus::requests::{Answer, Pending, Question};
 use crate::focus::xml::{build, escaped};
@@ -278,7 +278,7 @@ impl Conference {
         // Clients drop the sources of who leaves by themselves, except those that expect a bridge to do it.
         let expects = |other: &Member| other.features.is_some_and(|features| features.ssrc_rewriting);
         for other in self.members.values_mut().filter(|other| !expects(other)) {
-            other.told.remove(nick);
+            other.known.remove(nick);
         }
         if self.owner.as_deref() == Some(nick) {
             self.owner = None;
@@ -286,7 +286,7 @@ impl Conference {
         if self.members.is_empty() {
             return;
         }
-        self.tell_others(cx);
+        self.signal_sources(cx);
         if member.has_endpoint() {
             self.expire_endpoint(cx, nick);
         }
@@ -356,7 +356,7 @@ impl Conference {
                 let now = cx.now;
                 if let Some(silenced) = cx.meeting_lines.speak(now) {
                     tracing::warn!(room = %self.room, bytes, silenced, "the room's meeting id is not used: it takes letters, digits and .:@_- \
-                        and at most {MAX_MEETING_ID} bytes; the conference has one of its own");
+                        and at most {MAX_MEETING_ID} bytes; the conference gets a random one");
                 }
             }
             None => {}

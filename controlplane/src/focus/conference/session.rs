@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
-use super::offer::{self, Features, Offer};
+use super::offer::{self, Offer};
 use super::sources::{known_to, only};
 use super::state::{BRIDGE_OWNER, BridgeSession, Conference, Member, RoomState, Stage};
 use crate::colibri::elements::{
@@ -16,6 +16,7 @@ use crate::colibri::elements::{
 };
 use crate::focus::bridges::FULL_RESET;
 use crate::focus::context::{Context, ORPHAN_RETRY, Orphan};
+use crate::focus::features::Features;
 use crate::focus::limits::Refused;
 use crate::focus::requests::{Answer, Question};
 use crate::jingle::{Jingle, OwnedSource, Reason, SourceSet};
@@ -39,11 +40,11 @@ impl Conference {
     pub(in super::super) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         let now = cx.now;
         let single = self.single_deadline.is_some_and(|at| at <= now);
-        if self.tell_due.take_if(|at| *at <= now).is_some() {
-            self.tell_others(cx);
+        if self.signal_due.take_if(|at| *at <= now).is_some() {
+            self.signal_sources(cx);
         }
-        if self.told_due.take_if(|at| *at <= now).is_some() {
-            self.release_told(cx);
+        if self.hold_due.take_if(|at| *at <= now).is_some() {
+            self.release_held(cx);
         }
         if self.invite_due.take_if(|at| *at <= now).is_some() {
             self.invite_missing(cx);
@@ -108,7 +109,7 @@ impl Conference {
         let features = member.features.unwrap_or(Features::UNKNOWN);
         member.stage = Stage::Allocating;
         member.invite = invite;
-        member.told.clear();
+        member.known.clear();
         member.offered = offer::media(features);
         member.ssrc_rewriting = features.ssrc_rewriting;
         let rewriting = features.ssrc_rewriting.then_some(CAP_SSRC_REWRITING);
@@ -139,7 +140,7 @@ impl Conference {
         let pending = Question::Allocate { nick: nick.to_owned(), session: session.id, invite };
         self.ask(cx, &session.bridge, true, request.into(), pending);
         if create {
-            tracing::info!(room = %self.room, meeting = %meeting_id, bridge = %session.bridge, "conference goes to its bridge");
+            tracing::info!(room = %self.room, meeting = %meeting_id, bridge = %session.bridge, "bridge selected");
             self.announce(cx);
             self.expire_orphans(cx);
         }
@@ -155,7 +156,7 @@ impl Conference {
         if let Some(other) = other {
             let now = cx.now;
             if let Some(silenced) = cx.meeting_lines.speak(now) {
-                tracing::warn!(room = %self.room, %other, meeting = %id, silenced, "two rooms have one meeting id; the later gets one of its own");
+                tracing::warn!(room = %self.room, %other, meeting = %id, silenced, "two rooms have one meeting id; the later one gets a random id");
             }
             cx.refused.count(Refused::MeetingId, 1);
             return;
@@ -177,7 +178,7 @@ impl Conference {
         if self.no_bridge != no_bridge {
             self.no_bridge = no_bridge;
             if no_bridge {
-                tracing::error!(room = %self.room, "no operational bridge: the conference waits for one");
+                tracing::error!(room = %self.room, "no operational bridge; the conference waits for one");
             }
             self.announce(cx);
         }
@@ -202,7 +203,7 @@ impl Conference {
             Answer::Result(payload) => self.send_offer(cx, nick, payload),
             Answer::Error(error) => self.allocation_failed(cx, nick, &error),
             Answer::Timeout => {
-                tracing::error!(room = %self.room, endpoint = nick, "the bridge does not answer; everybody moves");
+                tracing::error!(room = %self.room, endpoint = nick, "the bridge does not answer; moving the conference");
                 self.bridge_failed(cx);
             }
         }
@@ -233,10 +234,10 @@ impl Conference {
             self.expire_endpoint(cx, nick);
             return;
         };
-        member.told = known_to(&self.sources, nick, member.ssrc_rewriting);
+        member.known = known_to(&self.sources, nick, member.ssrc_rewriting);
         let media = |set: &Arc<SourceSet>| only((**set).clone(), features.audio, features.video);
         let mut sources: BTreeMap<String, SourceSet> = member
-            .told
+            .known
             .iter()
             .map(|(owner, set)| (owner.clone(), media(set)))
             .filter(|(_, set)| !set.is_empty())
@@ -322,7 +323,7 @@ impl Conference {
     /// The conference's session on its bridge does not exist as it should: everybody gets another one.
     fn session_failed(&mut self, cx: &mut Context<'_>) {
         if self.note_failure(cx.now) {
-            tracing::error!(room = %self.room, "sessions on this bridge fail again and again; it is left alone");
+            tracing::error!(room = %self.room, "sessions on this bridge keep failing; avoiding it for a while");
             self.bridge_failed(cx);
         } else {
             self.reinvite_all(cx, None);
@@ -404,7 +405,7 @@ impl Conference {
             ended.push((member.end_session(Stage::Idle), nick));
         }
         cx.totals.moved += ended.len() as u64;
-        self.tell_others(cx);
+        self.signal_sources(cx);
         for (sid, nick) in ended {
             self.terminate(cx, &nick, &sid, "success", "moving");
         }
@@ -440,7 +441,7 @@ impl Conference {
     pub(super) fn end_session(&mut self, cx: &mut Context<'_>, nick: &str, stage: Stage) -> String {
         self.sources.clear(nick);
         let sid = self.members.get_mut(nick).map(|member| member.end_session(stage));
-        self.tell_others(cx);
+        self.signal_sources(cx);
         sid.unwrap_or_default()
     }
 

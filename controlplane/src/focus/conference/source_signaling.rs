@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::offer::Features;
 use super::sources::{difference, only};
 use super::state::{Conference, Member, Stage};
 use crate::colibri::elements::{ConferenceModify, Endpoint, Untold, UntoldSource};
 use crate::focus::context::Context;
+use crate::focus::features::Features;
 use crate::focus::limits::{MAX_HOLD, Refused};
 use crate::focus::requests::Question;
 use crate::jingle::{Jingle, OwnedSource, SourceSet, json_sources, xml_sources};
@@ -30,7 +30,7 @@ const TOGETHER: Duration = Duration::from_millis(40);
 
 impl Conference {
     /// Has the bridge hold back, from each member, the sources that it was not told of. Before the bridge knows of them.
-    pub(super) fn hold_untold(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn hold_unsignaled(&mut self, cx: &mut Context<'_>) {
         if !self.on_own_bridge(cx) {
             return;
         }
@@ -45,7 +45,7 @@ impl Conference {
             }
             let before = member.untold.len();
             for (owner, set) in shown.iter().filter(|(owner, _)| *owner != nick) {
-                let told = member.told.get(owner);
+                let told = member.known.get(owner);
                 if told.is_some_and(|told| Arc::ptr_eq(told, set)) {
                     continue;
                 }
@@ -58,8 +58,8 @@ impl Conference {
                 changed.push(untold(nick, member));
             }
         }
-        self.note_untold();
-        self.send_untold(cx, changed);
+        self.update_hold_due();
+        self.send_held(cx, changed);
     }
 
     /// A member acknowledged, or refused, what it was told at that time: names of sources, and whether they are video.
@@ -77,11 +77,11 @@ impl Conference {
                 *until = (*until).min(if video { cx.now } else { cx.now + moment });
             }
         }
-        self.note_untold();
+        self.update_hold_due();
     }
 
     /// Media may go where a wait is over.
-    pub(super) fn release_told(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn release_held(&mut self, cx: &mut Context<'_>) {
         let mut changed = Vec::new();
         for (nick, member) in &mut self.members {
             let before = member.untold.len();
@@ -90,9 +90,9 @@ impl Conference {
                 changed.push(untold(nick, member));
             }
         }
-        self.note_untold();
+        self.update_hold_due();
         if self.on_own_bridge(cx) {
-            self.send_untold(cx, changed);
+            self.send_held(cx, changed);
         }
     }
 
@@ -103,7 +103,7 @@ impl Conference {
             .is_some_and(|bridge| bridge.ringbridge.is_some())
     }
 
-    fn send_untold(&mut self, cx: &mut Context<'_>, endpoints: Vec<Endpoint>) {
+    fn send_held(&mut self, cx: &mut Context<'_>, endpoints: Vec<Endpoint>) {
         let Some(nick) = endpoints.first().map(|endpoint| endpoint.id.clone()) else { return };
         let Some(session) = self.session.clone() else { return };
         let request = ConferenceModify { endpoints, ..ConferenceModify::new(self.meeting_id.clone()) };
@@ -113,13 +113,13 @@ impl Conference {
 
     /// Tells every member with a running session what changed for it since it was last told: now, or soon and together with
     /// what changes until then, where much changes.
-    pub(super) fn tell_others(&mut self, cx: &mut Context<'_>) {
-        if !self.may_tell(cx.now) {
+    pub(super) fn signal_sources(&mut self, cx: &mut Context<'_>) {
+        if !self.may_signal_sources(cx.now) {
             cx.refused.count(Refused::TellsJoined, 1);
             return;
         }
         // Who waits for nothing need not be listened to.
-        let waits = self.told_due.is_some();
+        let waits = self.hold_due.is_some();
         let mut messages = Vec::new();
         for (nick, member) in self.members.iter_mut().filter(|(_, member)| member.stage == Stage::Active) {
             let features = member.features.unwrap_or(Features::UNKNOWN);
@@ -130,15 +130,15 @@ impl Conference {
             let shown = self.sources.shown();
             // Sets are compared only where they are not the same one: a round must not cost members times members sets.
             let changed = shown.iter().filter(|(owner, set)| {
-                *owner != nick && !member.told.get(*owner).is_some_and(|before| Arc::ptr_eq(before, set))
+                *owner != nick && !member.known.get(*owner).is_some_and(|before| Arc::ptr_eq(before, set))
             });
             let mut changed: Vec<(String, Option<Arc<SourceSet>>)> =
                 changed.map(|(owner, set)| (owner.clone(), Some(Arc::clone(set)))).collect();
-            changed.extend(member.told.keys().filter(|owner| !shown.contains_key(*owner)).map(|o| (o.clone(), None)));
+            changed.extend(member.known.keys().filter(|owner| !shown.contains_key(*owner)).map(|o| (o.clone(), None)));
             for (owner, after) in changed {
                 let before = match &after {
-                    Some(set) => member.told.insert(owner.clone(), Arc::clone(set)),
-                    None => member.told.remove(&owner),
+                    Some(set) => member.known.insert(owner.clone(), Arc::clone(set)),
+                    None => member.known.remove(&owner),
                 };
                 let media = |set: Option<Arc<SourceSet>>| {
                     set.map(|set| only((*set).clone(), features.audio, features.video)).unwrap_or_default()
@@ -176,8 +176,8 @@ impl Conference {
 
 impl Conference {
     /// Notes when the first wait is over.
-    fn note_untold(&mut self) {
-        self.told_due = self.members.values().flat_map(|member| member.untold.values()).min().copied();
+    fn update_hold_due(&mut self) {
+        self.hold_due = self.members.values().flat_map(|member| member.untold.values()).min().copied();
     }
 }
 

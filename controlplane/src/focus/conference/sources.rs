@@ -274,7 +274,7 @@ fn video_type(text: &str) -> Option<&'static str> {
     ["camera", "desktop"].into_iter().find(|known| text.eq_ignore_ascii_case(known))
 }
 
-/// Gives nameless sources the name that the reference bridge would assume, `<owner>-a0` or `-v0`: one name per msid, and
+/// Gives nameless sources the name that Jitsi Videobridge would assume, `<owner>-a0` or `-v0`: one name per msid, and
 /// the next free number for another msid of the same kind. So do sources whose name is not their owner's, or is that of
 /// another of its sources; returns how many.
 fn name_sources(owner: &str, present: &SourceSet, added: &mut SourceSet) -> u64 {

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use jid::{BareJid, FullJid};
 
 use super::meeting_id::MeetingId;
-use super::offer::Features;
 use super::sources::ConferenceSources;
 use crate::colibri::elements::Media;
 use crate::focus::context::Context;
+use crate::focus::features::Features;
 use crate::focus::limits::{self, SOURCE_CHANGES, TRANSPORTS};
 use crate::jingle::SourceSet;
 use crate::pace::Bucket;
@@ -78,7 +78,7 @@ pub(in super::super) struct Member {
     /// The bridge tells it of the others' sources, not we.
     pub ssrc_rewriting: bool,
     /// Sources of others that it was told of, by owner; those of media that it does not support included.
-    pub told: BTreeMap<String, Arc<SourceSet>>,
+    pub known: BTreeMap<String, Arc<SourceSet>>,
     /// Restarts of its session that it may ask for.
     pub restarts: RestartBudget,
     /// ICE restarts in place, which are counted apart: neither uses up the other.
@@ -111,7 +111,7 @@ impl Member {
             past_sids: Vec::new(),
             offered: Vec::new(),
             ssrc_rewriting: false,
-            told: BTreeMap::new(),
+            known: BTreeMap::new(),
             restarts: RestartBudget::default(),
             ice_restarts: RestartBudget::default(),
             ice_generation: 0,
@@ -129,7 +129,7 @@ impl Member {
     /// Ends its session and returns the id of it, empty when it was never offered one.
     pub fn end_session(&mut self, stage: Stage) -> String {
         self.stage = stage;
-        self.told.clear();
+        self.known.clear();
         self.ice_generation = 0;
         self.untold.clear();
         let sid = std::mem::take(&mut self.sid);
@@ -219,11 +219,11 @@ pub(in super::super) struct Conference {
     /// When sessions on bridges failed.
     pub failures: Vec<Instant>,
     /// How often its members are told of changed sources.
-    pub tells: Bucket,
+    pub signal_rate: Bucket,
     /// When they are told what they were not told at once.
-    pub tell_due: Option<Instant>,
+    pub signal_due: Option<Instant>,
     /// When the first wait for a member to be told of a source is over.
-    pub told_due: Option<Instant>,
+    pub hold_due: Option<Instant>,
     /// When invitations that were put off are due.
     pub invite_due: Option<Instant>,
     /// When it began.
@@ -248,9 +248,9 @@ impl Conference {
             initial_deadline: Some(cx.now + cx.settings.initial_timeout),
             single_deadline: None,
             failures: Vec::new(),
-            tells: Bucket::new(limits::tells(1)),
-            tell_due: None,
-            told_due: None,
+            signal_rate: Bucket::new(limits::signal_rate(1)),
+            signal_due: None,
+            hold_due: None,
             invite_due: None,
             created: cx.now,
         }
@@ -270,10 +270,10 @@ impl Conference {
     }
 
     /// Whether all may be told of changed sources now; if not, when.
-    pub fn may_tell(&mut self, now: Instant) -> bool {
-        self.tells.set_rate(now, limits::tells(self.members.len()));
-        let free = self.tells.take(now, 1);
-        self.tell_due = if free { None } else { Some(self.tells.next(now)) };
+    pub fn may_signal_sources(&mut self, now: Instant) -> bool {
+        self.signal_rate.set_rate(now, limits::signal_rate(self.members.len()));
+        let free = self.signal_rate.take(now, 1);
+        self.signal_due = if free { None } else { Some(self.signal_rate.next(now)) };
         free
     }
 
@@ -291,7 +291,7 @@ impl Conference {
 
     /// When something is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.initial_deadline, self.single_deadline, self.tell_due, self.told_due, self.invite_due]
+        [self.initial_deadline, self.single_deadline, self.signal_due, self.hold_due, self.invite_due]
             .into_iter()
             .flatten()
             .min()

@@ -23,7 +23,7 @@ const REFUSALS: Rate = Rate { burst: 50, per_second: 10.0 };
 
 /// One XMPP connection of a bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShardSettings {
+pub struct XmppConnectionSettings {
     /// What logs call it.
     pub id: String,
     /// The account.
@@ -47,7 +47,7 @@ struct Brewery {
     look: bool,
 }
 
-struct Shard {
+struct Connection {
     id: String,
     sender: XmppSender,
     connected: bool,
@@ -55,8 +55,8 @@ struct Shard {
 }
 
 /// All connections.
-pub(super) struct Shards {
-    shards: Vec<Shard>,
+pub(super) struct XmppConnections {
+    connections: Vec<Connection>,
     /// Times that a connection was lost.
     pub disconnects: u64,
     leaving: bool,
@@ -65,45 +65,45 @@ pub(super) struct Shards {
     refusals: Option<Bucket>,
 }
 
-impl Shards {
+impl XmppConnections {
     /// Takes the connections over, in the order of their settings.
-    pub fn new(settings: &[ShardSettings], senders: Vec<XmppSender>) -> Result<Self, BridgeError> {
-        let brewery = |settings: &ShardSettings, jid: &BareJid| {
+    pub fn new(settings: &[XmppConnectionSettings], senders: Vec<XmppSender>) -> Result<Self, BridgeError> {
+        let brewery = |settings: &XmppConnectionSettings, jid: &BareJid| {
             let nickname = &settings.nickname;
             let room = MucRoom::new(jid, nickname)
                 .map_err(|source| BridgeError::Nickname { nickname: nickname.clone(), source })?;
             let trust = Trust::new(&settings.xmpp.jid, &settings.trusted);
             Ok(Brewery { room: Room::new(room, trust), due: false, rejoin: None, look: false })
         };
-        let shards = settings.iter().zip(senders).map(|(settings, sender)| {
+        let connections = settings.iter().zip(senders).map(|(settings, sender)| {
             let breweries = settings.breweries.iter().map(|jid| brewery(settings, jid));
             let breweries = breweries.collect::<Result<_, BridgeError>>()?;
-            Ok(Shard { id: settings.id.clone(), sender, connected: false, breweries })
+            Ok(Connection { id: settings.id.clone(), sender, connected: false, breweries })
         });
-        let shards = shards.collect::<Result<_, BridgeError>>()?;
-        Ok(Self { shards, disconnects: 0, leaving: false, strangers: Quiet::default(), refusals: None })
+        let connections = connections.collect::<Result<_, BridgeError>>()?;
+        Ok(Self { connections, disconnects: 0, leaving: false, strangers: Quiet::default(), refusals: None })
     }
 
     /// Takes what one connection reports; a request that it brought has to be answered there.
     pub fn handle(&mut self, now: Instant, index: usize, event: XmppEvent) -> Option<Request> {
-        let shard = self.shards.get_mut(index)?;
+        let connection = self.connections.get_mut(index)?;
         match event {
             XmppEvent::Online { resumed, .. } => {
-                shard.connected = true;
-                for brewery in &mut shard.breweries {
+                connection.connected = true;
+                for brewery in &mut connection.breweries {
                     // A resumed session is still in the room.
                     brewery.due = !(resumed && brewery.room.room.joined);
                 }
             }
             XmppEvent::Offline { .. } => {
                 // Conferences and their media go on; whether the room still knows us shows when we are back.
-                shard.connected = false;
+                connection.connected = false;
                 self.disconnects += 1;
-                for brewery in &mut shard.breweries {
+                for brewery in &mut connection.breweries {
                     (brewery.due, brewery.rejoin) = (false, None);
                 }
             }
-            XmppEvent::Stanza(Stanza::Presence(presence)) => shard.presence(now, &presence, self.leaving),
+            XmppEvent::Stanza(Stanza::Presence(presence)) => connection.presence(now, &presence, self.leaving),
             XmppEvent::Stanza(Stanza::Iq(iq)) => return Request::from_iq(iq).ok(),
             XmppEvent::Stanza(Stanza::Message(_)) => {}
         }
@@ -114,7 +114,7 @@ impl Shards {
     pub fn standing(&mut self, now: Instant, index: usize, from: Option<&Jid>) -> Standing {
         let Some(from) = from else { return Standing::Absent };
         let room = from.to_bare();
-        let breweries = self.shards.get(index).into_iter().flat_map(|shard| &shard.breweries);
+        let breweries = self.connections.get(index).into_iter().flat_map(|connection| &connection.breweries);
         // Only a full address of the room is an occupant; the room itself has no business here.
         let occupant = from.resource().and_then(|nick| {
             let brewery = breweries.into_iter().find(|brewery| brewery.room.room.room() == room)?;
@@ -127,61 +127,63 @@ impl Shards {
             Standing::Trusted | Standing::Absent => return standing,
         };
         if let Some(silenced) = self.strangers.speak(now) {
-            tracing::warn!(%from, silenced, remedy, "request refused: its sender does not count in the brewery");
+            tracing::warn!(%from, silenced, remedy, "request refused: its sender is not trusted in the brewery");
         }
         standing
     }
 
-    /// Whether one who does not count is answered at all: to answer is work too.
+    /// Whether a sender that is not trusted is answered at all: an answer is work too.
     pub fn may_refuse(&mut self, now: Instant) -> bool {
         self.refusals.get_or_insert_with(|| Bucket::new(REFUSALS)).take(now, 1)
     }
 
     /// Sends an answer over the connection that brought the request.
     pub fn answer(&self, index: usize, iq: Iq) {
-        if let Some(shard) = self.shards.get(index) {
-            shard.sender.send(iq);
+        if let Some(connection) = self.connections.get(index) {
+            connection.sender.send(iq);
         }
     }
 
     /// Whether a room waits to be joined.
     pub fn join_due(&self) -> bool {
-        self.shards.iter().any(|shard| shard.connected && shard.breweries.iter().any(|b| b.due || b.look))
+        self.connections
+            .iter()
+            .any(|connection| connection.connected && connection.breweries.iter().any(|b| b.due || b.look))
     }
 
     /// Joins the rooms that wait for it, and asks for everybody's presence again where that is due.
     pub fn join(&mut self, stats: &Element) {
-        for shard in self.shards.iter_mut().filter(|shard| shard.connected) {
-            for brewery in shard.breweries.iter_mut().filter(|brewery| brewery.due || brewery.look) {
+        for connection in self.connections.iter_mut().filter(|connection| connection.connected) {
+            for brewery in connection.breweries.iter_mut().filter(|brewery| brewery.due || brewery.look) {
                 if !std::mem::take(&mut brewery.due) {
                     brewery.look = false;
                     tracing::debug!(room = %brewery.room.room.room(), "occupants asked for again: addresses are hidden");
-                    shard.sender.send(brewery.room.room.look_again(vec![stats.clone()]));
+                    connection.sender.send(brewery.room.room.look_again(vec![stats.clone()]));
                     continue;
                 }
-                shard.sender.send(brewery.room.room.join(vec![stats.clone()]));
+                connection.sender.send(brewery.room.room.join(vec![stats.clone()]));
             }
         }
     }
 
     /// Announces new statistics in every room that we are in.
     pub fn publish(&self, stats: &Element) {
-        for shard in self.shards.iter().filter(|shard| shard.connected) {
-            for brewery in shard.breweries.iter().filter(|brewery| brewery.room.room.joined) {
-                shard.sender.send(brewery.room.room.update(vec![stats.clone()]));
+        for connection in self.connections.iter().filter(|connection| connection.connected) {
+            for brewery in connection.breweries.iter().filter(|brewery| brewery.room.room.joined) {
+                connection.sender.send(brewery.room.room.update(vec![stats.clone()]));
             }
         }
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let breweries = self.shards.iter().flat_map(|shard| &shard.breweries);
+        let breweries = self.connections.iter().flat_map(|connection| &connection.breweries);
         breweries.flat_map(|brewery| [brewery.rejoin, brewery.room.poll_look()]).flatten().min()
     }
 
     /// Makes rooms due that are to be joined again, and asks those again that do not show who is there.
     pub fn handle_timeout(&mut self, now: Instant) {
-        for brewery in self.shards.iter_mut().flat_map(|shard| &mut shard.breweries) {
+        for brewery in self.connections.iter_mut().flat_map(|connection| &mut connection.breweries) {
             if brewery.rejoin.is_some_and(|at| at <= now) {
                 (brewery.due, brewery.rejoin) = (true, None);
             }
@@ -192,27 +194,31 @@ impl Shards {
     /// Leaves all rooms, and none is joined again.
     pub fn leave(&mut self) {
         self.leaving = true;
-        for shard in self.shards.iter_mut().filter(|shard| shard.connected) {
-            for brewery in &mut shard.breweries {
-                shard.sender.send(brewery.room.room.leave());
+        for connection in self.connections.iter_mut().filter(|connection| connection.connected) {
+            for brewery in &mut connection.breweries {
+                connection.sender.send(brewery.room.room.leave());
             }
         }
     }
 
     /// Connections: how many, and how many are up.
     pub fn connections(&self) -> (usize, usize) {
-        (self.shards.len(), self.shards.iter().filter(|shard| shard.connected).count())
+        (self.connections.len(), self.connections.iter().filter(|connection| connection.connected).count())
     }
 
     /// Rooms: how many, and how many we are in.
     pub fn rooms(&self) -> (usize, usize) {
-        let rooms = || self.shards.iter().flat_map(|shard| shard.breweries.iter().map(move |b| (shard, b)));
-        (rooms().count(), rooms().filter(|(shard, brewery)| shard.connected && brewery.room.room.joined).count())
+        let rooms =
+            || self.connections.iter().flat_map(|connection| connection.breweries.iter().map(move |b| (connection, b)));
+        (
+            rooms().count(),
+            rooms().filter(|(connection, brewery)| connection.connected && brewery.room.room.joined).count(),
+        )
     }
 
     /// What is wrong: without any connection nobody can give the bridge work.
     pub fn health(&self) -> Result<(), String> {
-        match self.shards.iter().map(|shard| shard.id.as_str()).collect::<Vec<_>>().as_slice() {
+        match self.connections.iter().map(|connection| connection.id.as_str()).collect::<Vec<_>>().as_slice() {
             _ if self.connections().1 > 0 => Ok(()),
             [_] => Err("not connected to the XMPP server".to_owned()),
             all => Err(format!("not connected to any XMPP server ({})", all.join(", "))),
@@ -220,7 +226,7 @@ impl Shards {
     }
 }
 
-impl Shard {
+impl Connection {
     fn presence(&mut self, now: Instant, presence: &Presence, leaving: bool) {
         for brewery in &mut self.breweries {
             let Some(change) = brewery.room.handle(now, presence) else { continue };

@@ -41,7 +41,7 @@ pub struct TuneArgs {
     json: bool,
 }
 
-/// One way, measured.
+/// One option, measured.
 #[derive(Debug, Serialize)]
 struct Row {
     io: &'static str,
@@ -78,7 +78,7 @@ fn groups(busy_poll: u32) -> Vec<Group> {
     ]
 }
 
-/// Runs it.
+/// Measures every option and prints a table or JSON.
 pub fn run(args: &TuneArgs) -> Result<bool, SubjectError> {
     cores::generate_on(args.cores.generator_core)?;
     let scenario = Scenario::new(args.scenario, args.size.unwrap_or(args.scenario.usual_size()));

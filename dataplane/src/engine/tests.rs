@@ -10,8 +10,9 @@ use crate::ice::stun::{Writer, integrity_key};
 use crate::io::MAX_DATAGRAM;
 use crate::link::{self, WorkerLink};
 use crate::media::{Encoding, Media, MediaKind, PayloadType, SourceDescription, VideoType};
-use crate::messages::FeedbackSsrcs;
+use crate::messages::{Command, CreateError, FeedbackSsrcs, NewEndpoint};
 use crate::srtp::{MasterKey, SrtpKeys, SrtpProfile};
+use crate::worker::Worker;
 
 struct Out(Vec<u8>, Vec<(Path, Vec<u8>)>);
 
@@ -39,16 +40,14 @@ fn rig(max_addresses: usize, handover_ring: usize) -> Rig {
     let peers = crate::peers::mesh(&wakeups, handover_ring);
     let mut workers = Vec::new();
     for (index, (control, peers)) in controls.into_iter().zip(peers).enumerate() {
-        let config = WorkerConfig {
-            index,
+        let config = EngineConfig {
+            worker: index,
             sockets: vec!["192.0.2.1:10000".parse().unwrap()].into(),
             max_endpoints: 8,
-            batch: 64,
-            steering: None,
             max_addresses,
             forwarder: ForwarderConfig::default(),
         };
-        workers.push(Worker::new(config, control, peers, Arc::default()));
+        workers.push(Worker::new(Engine::with_peers(config, Arc::default(), peers, None), control, 64));
     }
     let conference = ConferenceId(1);
     let create = Command::CreateConference { conference, feedback: FeedbackSsrcs { audio: 1, video: 2 } };
@@ -69,21 +68,23 @@ fn rig(max_addresses: usize, handover_ring: usize) -> Rig {
 impl Rig {
     fn receive(&mut self, worker: usize, port: u16, datagram: &[u8]) {
         let path = Path { local: 0, remote: ([198, 51, 100, 1], port).into() };
-        self.workers[worker].handle_datagram(self.now, path, &mut datagram.to_vec(), None, &mut self.out);
-        self.workers[worker].release(self.now, &mut self.out);
+        self.workers[worker].engine.gather(self.now, path, &mut datagram.to_vec(), None, &mut self.out);
+        self.workers[worker].engine.release(self.now, &mut self.out);
+        self.workers[worker].handle_events();
     }
 
     fn exchange(&mut self) {
         for _ in 0..3 {
             for worker in &mut self.workers {
-                worker.handle_peers(self.now, &mut self.out);
-                worker.release(self.now, &mut self.out);
+                worker.engine.handle_peers(self.now, &mut self.out);
+                worker.engine.release(self.now, &mut self.out);
+                worker.handle_events();
             }
         }
     }
 
     fn count(&self, worker: usize, counter: Counter) -> u64 {
-        self.workers[worker].stats.get(counter)
+        self.workers[worker].engine.stats.get(counter)
     }
 }
 
@@ -127,7 +128,7 @@ fn a_path_is_steered_only_after_its_owner_confirms_it() {
     rig.exchange();
     rig.receive(1, 5, &[22; 50]);
     assert_eq!((rig.count(1, Counter::Handovers), rig.count(1, Counter::DropUnknownAddress)), (3, 3));
-    assert!(rig.workers.iter().all(|worker| worker.addresses.is_empty()));
+    assert!(rig.workers.iter().all(|worker| worker.engine.addresses.is_empty()));
 }
 
 #[test]
@@ -158,7 +159,7 @@ fn the_address_table_is_bounded() {
     for port in 1..=10 {
         rig.receive(0, port, &request("0one"));
     }
-    assert_eq!((rig.workers[0].addresses.len(), rig.count(0, Counter::DropTableFull)), (4, 6));
+    assert_eq!((rig.workers[0].engine.addresses.len(), rig.count(0, Counter::DropTableFull)), (4, 6));
     assert_eq!(rig.out.1.len(), 10, "answered all the same");
 }
 
@@ -202,9 +203,9 @@ fn connect(rig: &mut Rig, home: usize, id: u32, port: u16, sources: &[u32]) -> E
         rig.workers[worker].handle_commands(rig.now, &mut rig.out);
     }
     let path = Path { local: 0, remote: ([198, 51, 100, 1], port).into() };
-    let index = rig.workers[home].endpoints.index_of(endpoint).unwrap();
-    rig.workers[home].addresses.learn(path, Owner::Endpoint(index), true).unwrap();
-    rig.workers[home].forwarder.set_path(endpoint, Some(path));
+    let index = rig.workers[home].engine.endpoints.index_of(endpoint).unwrap();
+    rig.workers[home].engine.addresses.learn(path, Owner::Endpoint(index), true).unwrap();
+    rig.workers[home].engine.forwarder.set_path(endpoint, Some(path));
     endpoint
 }
 
@@ -233,7 +234,7 @@ fn media_reaches_receivers_on_the_other_worker() {
     assert_eq!((rig.count(0, Counter::Crossings), rig.count(1, Counter::PacketsForwarded)), (1, 2));
     // It arrives at the wrong worker: handed over to its home, opened there, and given back opened.
     let path = Path { local: 0, remote: ([198, 51, 100, 1], 10).into() };
-    rig.workers[1].addresses.learn(path, Owner::Worker(0), true).unwrap();
+    rig.workers[1].engine.addresses.learn(path, Owner::Worker(0), true).unwrap();
     rig.receive(1, 10, &sealed(10, 2));
     rig.exchange();
     assert_eq!(ports(&mut rig), [11, 12, 13]);
@@ -288,7 +289,7 @@ proptest! {
             rig.exchange();
             rig.now += Duration::from_millis(7);
             for worker in &mut rig.workers {
-                worker.handle_timers(rig.now, &mut rig.out);
+                worker.engine.handle_timeout(rig.now, &mut rig.out);
                 worker.handle_events();
             }
         }
@@ -348,7 +349,7 @@ fn the_oldest_of_too_many_questions_gives_way() {
     let transaction = |port: u16| crate::ice::question(0, [port as u8; 7]);
     for port in 0..=questions::MAX_QUESTIONS as u16 {
         let command = Command::AskServer { path: path(port), transaction: transaction(port) };
-        rig.workers[0].handle_command(rig.now, command, &mut rig.out);
+        rig.workers[0].engine.handle_command(rig.now, command, &mut rig.out).unwrap();
     }
     for (port, heard) in [(0, false), (1, true), (questions::MAX_QUESTIONS as u16, true)] {
         rig.receive(0, port, &mapped(transaction(port)));
@@ -396,7 +397,7 @@ fn an_endpoint_that_cannot_be_created_is_refused_by_an_event() {
         assert_eq!(say(&mut rig, create(known, id, &format!("0e{id}"))), []);
     }
     assert_eq!(say(&mut rig, create(known, 9, "0e9")), [refused(9, CreateError::WorkerFull)]);
-    assert_eq!(rig.workers[0].endpoints.len(), 8);
+    assert_eq!(rig.workers[0].engine.endpoints.len(), 8);
     say(&mut rig, Command::ExpireEndpoint { endpoint: EndpointId(8) });
     assert_eq!(say(&mut rig, create(known, 9, "0e9")), []);
 }
@@ -426,6 +427,6 @@ fn what_the_forwarder_refuses_is_not_kept_by_the_worker_either() {
     rig.workers[0].handle_commands(rig.now, &mut rig.out);
     rig.workers[0].handle_events();
     assert_eq!(rig.links[0].poll_event(), refused(EndpointId(2)));
-    assert_eq!((rig.workers[0].endpoints.len(), rig.workers[0].endpoints.ufrags()), (1, 1));
+    assert_eq!((rig.workers[0].engine.endpoints.len(), rig.workers[0].engine.endpoints.ufrags()), (1, 1));
     assert_eq!(rig.count(0, Counter::DropTableFull), 2);
 }

@@ -8,9 +8,9 @@ use plotters::prelude::*;
 use serde::Serialize;
 
 use crate::arena::{Arena, Contestant};
+use crate::commands::replay::Io;
 use crate::cores;
 use crate::media::video::VideoShape;
-use crate::replay::Io;
 use crate::scenario::{Scenario, Shape};
 use crate::subject::SubjectError;
 use crate::window;
@@ -56,7 +56,7 @@ struct Point {
     nanos: f64,
     /// Packets that arrived a second.
     packets_per_second: f64,
-    /// Share lost.
+    /// Share of packets lost, 0 to 1.
     loss: f64,
     /// p99 of the added latency, microseconds.
     p99_micros: u64,
@@ -69,7 +69,7 @@ struct Curves {
     workers: Vec<Point>,
 }
 
-/// Runs it.
+/// Measures every point and prints a table or JSON.
 pub fn run(args: &ScaleArgs) -> Result<bool, SubjectError> {
     cores::generate_on(args.generator_core)?;
     let curve = |sizes: &[usize], scenario: fn(usize) -> Scenario| -> Result<Vec<Point>, SubjectError> {

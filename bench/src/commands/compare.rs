@@ -9,13 +9,13 @@ use ringbridge_dataplane::io::{Backend, IoChoice};
 use serde::Serialize;
 
 use crate::arena::{Arena, Contestant, DELIVERED, Spread, alternate, ratios};
+use crate::commands::floor::{crypto_on, payload_of};
+use crate::commands::{memory, saturate};
 use crate::cores::{self, CoreArgs};
-use crate::floor::{crypto_on, payload_of};
 use crate::scenario::{Scenario, Shape};
 use crate::subject::SubjectError;
 use crate::subject::bare::Method;
 use crate::window::Window;
-use crate::{memory, saturate};
 
 /// Pairs of windows behind every ratio.
 const ROUNDS: usize = 9;

@@ -18,6 +18,7 @@ impl Rig {
     fn command(&mut self, worker: usize, command: Command) {
         self.links[worker].send(command).unwrap();
         self.workers[worker].handle_commands(self.now, &mut self.out);
+        self.workers[worker].handle_events();
     }
 
     /// Lets time pass; the peer answers all checks that go to one of its ports, from there.
@@ -25,7 +26,7 @@ impl Rig {
         let end = self.now + span;
         while self.now < end {
             self.now += Duration::from_millis(10);
-            self.workers[worker].handle_timers(self.now, &mut self.out);
+            self.workers[worker].engine.handle_timeout(self.now, &mut self.out);
             let is_check = |data: &[u8]| Protocol::of(data) == Some(Protocol::Stun);
             let checks: Vec<_> = self.out.1.extract_if(.., |(_, data)| is_check(data)).collect();
             for (path, data) in checks {
@@ -54,7 +55,7 @@ impl Rig {
     fn known(&self, worker: usize) -> Vec<u16> {
         let known = |port: &u16| {
             let path = Path { local: 0, remote: ([198, 51, 100, 1], *port).into() };
-            matches!(self.workers[worker].addresses.get(&path), Some(Owner::Endpoint(_)))
+            matches!(self.workers[worker].engine.addresses.get(&path), Some(Owner::Endpoint(_)))
         };
         [10, 11, OLD, NEW].into_iter().filter(known).collect()
     }
@@ -155,12 +156,18 @@ fn another_worker_hands_over_by_the_new_ufrag() {
 #[test]
 fn an_endpoint_that_ends_amid_a_restart_takes_everything_along() {
     let (mut rig, endpoint) = call(64);
-    let (ufrags, addresses) = (rig.workers[0].endpoints.ufrags(), rig.workers[0].addresses.len());
+    let (ufrags, addresses) = (rig.workers[0].engine.endpoints.ufrags(), rig.workers[0].engine.addresses.len());
     rig.command(0, Command::RestartIce { endpoint, generation: 1, local: local("0new") });
     rig.receive(0, NEW, &request("0new"));
-    assert_eq!((rig.workers[0].endpoints.ufrags(), rig.workers[0].addresses.len()), (ufrags + 1, addresses + 1));
+    assert_eq!(
+        (rig.workers[0].engine.endpoints.ufrags(), rig.workers[0].engine.addresses.len()),
+        (ufrags + 1, addresses + 1)
+    );
     rig.command(0, Command::ExpireEndpoint { endpoint });
-    assert_eq!((rig.workers[0].endpoints.ufrags(), rig.workers[0].addresses.len()), (ufrags - 1, addresses - 1));
+    assert_eq!(
+        (rig.workers[0].engine.endpoints.ufrags(), rig.workers[0].engine.addresses.len()),
+        (ufrags - 1, addresses - 1)
+    );
     for ufrag in ["0u12", "0new"] {
         rig.receive(0, NEW, &request(ufrag));
     }
@@ -169,7 +176,7 @@ fn an_endpoint_that_ends_amid_a_restart_takes_everything_along() {
     rig.command(0, Command::RestartIce { endpoint, generation: 2, local: local("0newer") });
     rig.command(0, answer(endpoint, 2));
     assert_eq!(rig.count(0, Counter::DropCommandUnknown), 2);
-    assert_eq!(rig.workers[0].endpoints.ufrags(), ufrags - 1);
+    assert_eq!(rig.workers[0].engine.endpoints.ufrags(), ufrags - 1);
 }
 
 #[test]

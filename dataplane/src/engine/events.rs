@@ -1,16 +1,17 @@
-//! Events on their way to the control plane. The worker never waits for it: DTLS datagrams that find the ring full
-//! are dropped and counted (DTLS repeats them); of everything else the latest value waits here.
+//! Events that wait to be polled. They wait as they are while there are few; then, of what is about the same, only the latest:
+//! whoever does not poll for long gets the present state, and a worker's memory stays bounded.
 
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
 use crate::ids::{ConferenceId, EndpointId};
-use crate::link::ControlLink;
 use crate::messages::Event;
 use crate::stats::{Counter, WorkerStats};
 
-/// Most values that wait.
+/// Events that wait as they are.
+const ROOM: usize = 1_024;
+/// Further values that wait, the latest of each kind.
 const CAPACITY: usize = 65_536;
 
 /// What an event is about: a newer one about the same replaces it.
@@ -47,25 +48,28 @@ impl Subject {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(super) struct EventQueue {
+    plain: VecDeque<Event>,
+    /// Younger than what is in `plain`.
     order: VecDeque<Subject>,
     latest: HashMap<Subject, Event, foldhash::fast::RandomState>,
 }
 
-impl Outbox {
-    /// Queues an event, or keeps it for [`Self::retry`].
-    pub fn send(&mut self, event: Event, link: &mut ControlLink, stats: &WorkerStats) {
+impl EventQueue {
+    /// Adds an event. A datagram that finds no room is dropped and counted: whoever sent it repeats it.
+    pub fn push(&mut self, event: Event, stats: &WorkerStats) {
         let subject = Subject::of(&event);
-        // What waits goes first, or an older value would overtake a newer one.
-        let event = if subject.is_none() || self.is_empty() {
-            match link.send(event) {
-                Ok(()) => return,
-                Err(event) => event,
-            }
-        } else {
-            event
-        };
-        let Some(subject) = subject else { return stats.count(Counter::DropEventFull) };
+        let has_room = self.plain.len() < ROOM;
+        match subject {
+            None if has_room => self.plain.push_back(event),
+            // What is coalesced goes first, or an older value would overtake a newer one.
+            Some(_) if has_room && self.order.is_empty() => self.plain.push_back(event),
+            None => stats.count(Counter::DropEventFull),
+            Some(subject) => self.coalesce(subject, event, stats),
+        }
+    }
+
+    fn coalesce(&mut self, subject: Subject, event: Event, stats: &WorkerStats) {
         if let Some(waiting) = self.latest.get_mut(&subject) {
             *waiting = event;
         } else if self.order.len() < CAPACITY {
@@ -76,28 +80,20 @@ impl Outbox {
         }
     }
 
-    /// Queues what waits, as far as there is room.
-    pub fn retry(&mut self, link: &mut ControlLink) {
-        while let Some(subject) = self.order.pop_front() {
-            let Some(event) = self.latest.remove(&subject) else { continue };
-            if let Err(event) = link.send(event) {
-                self.latest.insert(subject.clone(), event);
-                self.order.push_front(subject);
-                return;
-            }
-        }
+    /// The next event.
+    pub fn pop(&mut self) -> Option<Event> {
+        self.plain.pop_front().or_else(|| self.order.pop_front().and_then(|subject| self.latest.remove(&subject)))
     }
 
-    /// Whether nothing waits.
+    /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.plain.is_empty() && self.order.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link;
 
     fn activity(endpoint: u32, active: bool) -> Event {
         Event::Activity { endpoint: EndpointId(endpoint), active }
@@ -108,27 +104,28 @@ mod tests {
     }
 
     #[test]
-    fn a_full_ring_coalesces_state_and_drops_dtls() {
-        let (mut control, mut link) = link::links(0, 2, 2).unwrap();
-        let (stats, mut outbox) = (WorkerStats::default(), Outbox::default());
-        for event in
-            [activity(9, true), activity(8, true), activity(1, true), activity(2, true), activity(1, false), dtls()]
-        {
-            outbox.send(event, &mut link, &stats);
+    fn beyond_some_only_the_latest_state_waits_and_datagrams_are_dropped() {
+        let (stats, mut queue) = (WorkerStats::default(), EventQueue::default());
+        for n in 0..ROOM {
+            // The same endpoint every time: all of it is told.
+            queue.push(activity(9, n % 2 == 0), &stats);
+        }
+        for event in [activity(1, true), activity(2, true), activity(1, false), dtls()] {
+            queue.push(event, &stats);
         }
         assert_eq!(stats.get(Counter::DropEventFull), 1);
-        outbox.retry(&mut link);
-        assert_eq!(control.poll_event(), Some(activity(9, true)));
-        // There is room now, but what waits is older.
-        outbox.send(activity(2, false), &mut link, &stats);
-        assert_eq!(control.poll_event(), Some(activity(8, true)));
-        assert_eq!(control.poll_event(), None);
-        outbox.retry(&mut link);
-        assert_eq!(control.poll_event(), Some(activity(1, false)), "the latest wins");
-        assert_eq!(control.poll_event(), Some(activity(2, false)));
-        assert!(outbox.is_empty());
-        outbox.send(dtls(), &mut link, &stats);
-        assert_eq!(control.poll_event(), Some(dtls()));
+        for n in 0..ROOM {
+            assert_eq!(queue.pop(), Some(activity(9, n % 2 == 0)));
+            if n == 0 {
+                // There is room now, but what waits is older.
+                queue.push(activity(2, false), &stats);
+            }
+        }
+        assert_eq!(queue.pop(), Some(activity(1, false)), "the latest wins");
+        assert_eq!(queue.pop(), Some(activity(2, false)));
+        assert!(queue.is_empty() && queue.pop().is_none());
+        queue.push(dtls(), &stats);
+        assert_eq!(queue.pop(), Some(dtls()));
         assert_eq!(stats.get(Counter::DropEventFull), 1);
     }
 }

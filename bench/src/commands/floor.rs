@@ -67,7 +67,7 @@ pub fn crypto_on(core: usize, payload: usize) -> Result<CryptoCost, SubjectError
     Ok(cost)
 }
 
-/// Runs it.
+/// Measures and prints the lower bound.
 pub fn run(args: &FloorArgs) -> Result<bool, SubjectError> {
     cores::generate_on(args.cores.generator_core)?;
     let crypto = [crypto_on(args.cores.core, 1200)?, crypto_on(args.cores.core, 100)?];

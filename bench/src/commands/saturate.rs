@@ -6,9 +6,9 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::arena::{Arena, Contestant};
+use crate::commands::replay::Io;
 use crate::cores;
 use crate::progress::Progress;
-use crate::replay::Io;
 use crate::scenario::{Scenario, Shape};
 use crate::subject::SubjectError;
 use crate::subject::bare::Method;
@@ -123,7 +123,7 @@ pub fn find(arena: &mut Arena) -> Result<Option<Saturation>, SubjectError> {
     Ok(best.map(|best| Saturation { limit: ended_by, ..best }))
 }
 
-/// Runs it.
+/// Searches for the highest load and prints it.
 pub fn run(args: &SaturateArgs) -> Result<bool, SubjectError> {
     cores::generate_on(args.generator_core)?;
     let scenario = Scenario::new(args.scenario, args.size.unwrap_or(args.scenario.usual_size()));

@@ -1,14 +1,14 @@
 //! The secured side of one endpoint: DTLS over the worker's datagrams, and the data channel inside it.
-//! A state machine: signalling, datagrams, messages and the time in, [`SecureOutput`]s out.
+//! A state machine: signalling, datagrams, messages and the time in, [`DtlsTransportOutput`]s out.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::Instant;
 
 use ringbridge_dataplane::srtp::SrtpKeys;
 
 use crate::channel::limits::DATAGRAMS;
-use crate::channel::{DataChannel, DataChannelOutput, NotSent, counters};
+use crate::channel::{ChannelCounters, Counted, DataChannel, DataChannelOutput, NotSent};
 use crate::pace::Bucket;
 use crate::transport::{Certificate, DtlsError, DtlsOutput, DtlsRole, DtlsSession, Fingerprint};
 
@@ -20,7 +20,7 @@ const FINGERPRINTS: usize = 8;
 
 /// Something that the caller must do, in order.
 #[derive(Debug)]
-pub(super) enum SecureOutput {
+pub(super) enum DtlsTransportOutput {
     /// Send this datagram.
     Datagram(Vec<u8>),
     /// Media can be encrypted.
@@ -37,7 +37,7 @@ pub(super) enum SecureOutput {
 
 /// DTLS, SCTP and what is known of the peer before they start.
 #[derive(Debug)]
-pub(super) struct Secure {
+pub(super) struct DtlsTransport {
     ice_connected: bool,
     role: Option<DtlsRole>,
     fingerprints: Vec<Fingerprint>,
@@ -46,14 +46,15 @@ pub(super) struct Secure {
     connected: Option<Instant>,
     failed: bool,
     data: Option<DataChannel>,
-    outputs: VecDeque<SecureOutput>,
+    outputs: VecDeque<DtlsTransportOutput>,
     /// Datagrams that the peer may still send.
     datagrams: Bucket,
+    counters: Arc<ChannelCounters>,
 }
 
-impl Secure {
+impl DtlsTransport {
     /// Nothing is known yet; SCTP is spoken where signalling asked for it.
-    pub fn new(sctp: bool) -> Self {
+    pub fn new(sctp: bool, counters: Arc<ChannelCounters>) -> Self {
         Self {
             ice_connected: false,
             role: None,
@@ -62,9 +63,10 @@ impl Secure {
             early: VecDeque::new(),
             connected: None,
             failed: false,
-            data: sctp.then(DataChannel::new),
+            data: sctp.then(|| DataChannel::new(Arc::clone(&counters))),
             outputs: VecDeque::new(),
             datagrams: Bucket::new(DATAGRAMS),
+            counters,
         }
     }
 
@@ -92,7 +94,7 @@ impl Secure {
         if given > 0 && self.fingerprints.is_empty() && self.session.is_none() && !self.failed {
             // A later one may be better.
             let error = DtlsError::NoUsableFingerprint;
-            self.outputs.push_back(SecureOutput::Failed { error, before: true });
+            self.outputs.push_back(DtlsTransportOutput::Failed { error, before: true });
         }
         self.role = role.or(self.role);
         self.start(now, certificate);
@@ -126,7 +128,7 @@ impl Secure {
     /// Takes a datagram of the peer.
     pub fn handle_datagram(&mut self, now: Instant, datagram: Vec<u8>) {
         if !self.datagrams.take(now, 1) {
-            counters::DATAGRAMS.fetch_add(1, Ordering::Relaxed);
+            self.counters.count(Counted::Datagrams);
             return;
         }
         match &mut self.session {
@@ -176,7 +178,7 @@ impl Secure {
     }
 
     /// The next thing to do.
-    pub fn poll_output(&mut self) -> Option<SecureOutput> {
+    pub fn poll_output(&mut self) -> Option<DtlsTransportOutput> {
         self.outputs.pop_front()
     }
 
@@ -185,10 +187,10 @@ impl Secure {
         while let Some(session) = &mut self.session {
             if let Some(output) = session.poll_output() {
                 match output {
-                    DtlsOutput::Datagram(datagram) => self.outputs.push_back(SecureOutput::Datagram(datagram)),
+                    DtlsOutput::Datagram(datagram) => self.outputs.push_back(DtlsTransportOutput::Datagram(datagram)),
                     DtlsOutput::Connected(keys) => {
                         self.connected = Some(now);
-                        self.outputs.push_back(SecureOutput::Keys(keys));
+                        self.outputs.push_back(DtlsTransportOutput::Keys(keys));
                     }
                     DtlsOutput::ApplicationData(packet) => {
                         if let Some(data) = &mut self.data {
@@ -200,9 +202,9 @@ impl Secure {
             } else if let Some(output) = self.data.as_mut().and_then(DataChannel::poll_output) {
                 match output {
                     DataChannelOutput::Packet(packet) => session.send(now, &packet),
-                    DataChannelOutput::Opened => self.outputs.push_back(SecureOutput::ChannelOpened),
-                    DataChannelOutput::Text(text) => self.outputs.push_back(SecureOutput::Text(text)),
-                    DataChannelOutput::Closed => self.outputs.push_back(SecureOutput::ChannelClosed),
+                    DataChannelOutput::Opened => self.outputs.push_back(DtlsTransportOutput::ChannelOpened),
+                    DataChannelOutput::Text(text) => self.outputs.push_back(DtlsTransportOutput::Text(text)),
+                    DataChannelOutput::Closed => self.outputs.push_back(DtlsTransportOutput::ChannelClosed),
                 }
             } else {
                 break;
@@ -215,10 +217,10 @@ impl Secure {
 
     fn fail(&mut self, error: DtlsError) {
         if self.data.take().is_some_and(|data| data.is_open()) {
-            self.outputs.push_back(SecureOutput::ChannelClosed);
+            self.outputs.push_back(DtlsTransportOutput::ChannelClosed);
         }
         self.session = None;
         self.failed = true;
-        self.outputs.push_back(SecureOutput::Failed { error, before: self.connected.is_none() });
+        self.outputs.push_back(DtlsTransportOutput::Failed { error, before: self.connected.is_none() });
     }
 }

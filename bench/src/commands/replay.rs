@@ -33,7 +33,7 @@ pub enum Bridge {
     Peer,
 }
 
-/// `--io`.
+/// Values of `--io`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Io {
     /// Whichever is measured to be faster on this host.

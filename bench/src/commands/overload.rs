@@ -8,9 +8,9 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::arena::{Arena, Contestant};
+use crate::commands::replay::Io;
+use crate::commands::saturate;
 use crate::cores::{self, CoreArgs};
-use crate::replay::Io;
-use crate::saturate;
 use crate::scenario::{Scenario, Shape};
 use crate::subject::SubjectError;
 use crate::window::{self, Window};

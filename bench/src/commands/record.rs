@@ -52,9 +52,9 @@ pub enum RecordError {
     /// A socket or file failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// What was being done.
         what: String,
-        /// Why it failed.
+        /// The operating system's error.
         source: io::Error,
     },
     /// What came on standard input is no request.
@@ -63,7 +63,7 @@ pub enum RecordError {
     /// The offer is of no use.
     #[error(transparent)]
     Sdp(#[from] SdpError),
-    /// Nothing happened.
+    /// The sender did not offer or send in time.
     #[error("{0} within {seconds} s", seconds = PATIENCE.as_secs())]
     Silence(&'static str),
     /// No certificate, or no handshake with the sender.
@@ -91,7 +91,7 @@ struct Stream {
     packets: usize,
 }
 
-/// Runs it.
+/// Records and writes the file; false when a packet could not be decrypted.
 pub fn run(args: &RecordArgs) -> Result<bool, RecordError> {
     let failed = |what: &str| {
         let what = what.to_owned();

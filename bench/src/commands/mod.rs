@@ -1,0 +1,11 @@
+//! What `ringbridge-bench` can be asked: one module for each command.
+
+pub mod compare;
+pub mod floor;
+pub mod memory;
+pub mod overload;
+pub mod record;
+pub mod replay;
+pub mod saturate;
+pub mod scale;
+pub mod tune;

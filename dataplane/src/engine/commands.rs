@@ -1,0 +1,204 @@
+//! What each command does.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::datagram::PacketSink;
+use crate::demux::{EndpointIndex, ufrag_prefix};
+use crate::ice::{Agent, AgentConfig, Context, IceCredentials, RestartOutcome, Session};
+use crate::ids::{ConferenceId, EndpointId};
+use crate::messages::{Command, CreateError, Event, NewEndpoint};
+
+use super::Engine;
+use super::endpoints::Endpoint;
+use super::error::CommandError;
+
+impl Engine {
+    /// Carries out a command. What it sends at once goes to `sink`. An error is counted, and leaves all else as it was.
+    ///
+    /// [`Command::Shutdown`] is for whoever runs the engine, which ignores it.
+    pub fn handle_command(
+        &mut self,
+        now: Instant,
+        command: Command,
+        sink: &mut impl PacketSink,
+    ) -> Result<(), CommandError> {
+        // The forwarder counts what it refuses by itself.
+        match command {
+            Command::CreateEndpoint(new) => return self.create_endpoint(now, new),
+            Command::CreateRemoteEndpoint { endpoint, .. } => return self.forward_creation(now, endpoint, command),
+            command if command.is_of_media() => {
+                let known = command.endpoint().is_none_or(|endpoint| self.forwarder.slot(endpoint).is_some());
+                self.forwarder.handle_command(now, command);
+                return if known { Ok(()) } else { Err(CommandError::UnknownEndpoint) };
+            }
+            command => self.handle_own(now, command, sink),
+        }
+        .inspect_err(|error| self.stats.count(error.counter()))
+    }
+
+    /// Commands about identities, ICE and DTLS.
+    fn handle_own(&mut self, now: Instant, command: Command, sink: &mut impl PacketSink) -> Result<(), CommandError> {
+        match command {
+            Command::CreateConference { conference, .. } => {
+                self.conferences.insert(conference);
+                self.forwarder.handle_command(now, command);
+            }
+            Command::ExpireConference { conference } => self.expire_conference(now, conference)?,
+            Command::ExpireEndpoint { endpoint } => {
+                // One that lives elsewhere is known to the forwarder only.
+                if !self.remove_endpoint(endpoint) && self.forwarder.slot(endpoint).is_none() {
+                    return Err(CommandError::UnknownEndpoint);
+                }
+                self.forwarder.handle_command(now, command);
+            }
+            Command::SetRemoteIce { endpoint, credentials, candidates } => {
+                let (index, endpoint) = self.endpoint(endpoint)?;
+                endpoint.ice.set_remote(now, credentials, &candidates);
+                self.start_checks(now, index, sink);
+            }
+            Command::RestartIce { endpoint, generation, local } => {
+                self.restart_ice(now, endpoint, generation, local)?;
+            }
+            Command::AnswerIceRestart { endpoint, generation, credentials, candidates } => {
+                let (index, endpoint) = self.endpoint(endpoint)?;
+                let answered = endpoint.ice.answer_restart(now, generation, credentials, &candidates);
+                self.start_checks(now, index, sink);
+                return if answered { Ok(()) } else { Err(CommandError::NoRestart) };
+            }
+            Command::SendDtls { endpoint, datagram } => {
+                let (_, endpoint) = self.endpoint(endpoint)?;
+                let path = endpoint.ice.selected().ok_or(CommandError::NoPath)?;
+                let slot = sink.slot().and_then(|slot| slot.get_mut(..datagram.len()));
+                slot.ok_or(CommandError::OutputFull)?.copy_from_slice(&datagram);
+                sink.commit(datagram.len(), path);
+            }
+            Command::AskServer { path, transaction } => {
+                let socket = self.config.sockets.get(usize::from(path.local));
+                if socket.is_none_or(|socket| socket.is_ipv4() != path.remote.is_ipv4()) {
+                    return Err(CommandError::UnknownSocket);
+                }
+                if !self.questions.ask(path, transaction, sink) {
+                    return Err(CommandError::OutputFull);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn endpoint(&mut self, id: EndpointId) -> Result<(EndpointIndex, &mut Endpoint), CommandError> {
+        let index = self.endpoints.index_of(id).ok_or(CommandError::UnknownEndpoint)?;
+        let endpoint = self.endpoints.get_mut(index).ok_or(CommandError::UnknownEndpoint)?;
+        Ok((index, endpoint))
+    }
+
+    /// Sends the checks that are due now that something is known of the peer.
+    fn start_checks(&mut self, now: Instant, index: EndpointIndex, sink: &mut impl PacketSink) {
+        if let Some(endpoint) = self.endpoints.get_mut(index) {
+            let mut context = Context { sink, stats: &self.stats, random: &self.random };
+            endpoint.ice.handle_timeout(now, &mut context);
+        }
+        self.settle(now, index, None);
+    }
+
+    fn expire_conference(&mut self, now: Instant, conference: ConferenceId) -> Result<(), CommandError> {
+        if !self.conferences.remove(&conference) {
+            return Err(CommandError::UnknownConference);
+        }
+        for endpoint in self.endpoints.of_conference(conference) {
+            self.remove_endpoint(endpoint);
+        }
+        self.forwarder.handle_command(now, Command::ExpireConference { conference });
+        Ok(())
+    }
+
+    fn create_endpoint(&mut self, now: Instant, new: Box<NewEndpoint>) -> Result<(), CommandError> {
+        let endpoint = new.endpoint;
+        if let Err(error) = self.add_endpoint(&new) {
+            self.stats.count(error.counter());
+            self.events.push(Event::EndpointRefused { endpoint, error }, &self.stats);
+            return Err(CommandError::Refused(error));
+        }
+        let created = self.forward_creation(now, endpoint, Command::CreateEndpoint(new));
+        if created.is_err() {
+            self.remove_endpoint(endpoint);
+        }
+        let slot = self.forwarder.slot(endpoint);
+        if let Ok((_, endpoint)) = self.endpoint(endpoint) {
+            endpoint.slot = slot;
+        }
+        created
+    }
+
+    /// Has the forwarder create an endpoint, and hears whether it did.
+    fn forward_creation(&mut self, now: Instant, id: EndpointId, command: Command) -> Result<(), CommandError> {
+        self.take_forwarder_events();
+        self.forwarder.handle_command(now, command);
+        let mut created = Ok(());
+        while let Some(event) = self.forwarder.poll_event() {
+            if let Event::EndpointRefused { endpoint, error } = event
+                && endpoint == id
+            {
+                created = Err(CommandError::Refused(error));
+            }
+            self.events.push(event, &self.stats);
+        }
+        created
+    }
+
+    fn add_endpoint(&mut self, new: &NewEndpoint) -> Result<(), CreateError> {
+        let NewEndpoint { conference, endpoint: id, .. } = *new;
+        if !self.conferences.contains(&conference) {
+            return Err(CreateError::UnknownConference);
+        }
+        if self.endpoints.len() >= self.config.max_endpoints {
+            tracing::warn!(endpoint = %new.label, limit = self.config.max_endpoints, "worker has no room for an endpoint");
+            return Err(CreateError::WorkerFull);
+        }
+        if !new.ice.ufrag.starts_with(ufrag_prefix(self.config.worker)) {
+            tracing::warn!(endpoint = %new.label, worker = self.config.worker, "ufrag lacks the tag of its worker");
+        }
+        let config = AgentConfig {
+            endpoint: id,
+            worker: self.config.worker as u8,
+            local: new.ice.clone(),
+            controlling: new.controlling,
+            sockets: Arc::clone(&self.config.sockets),
+        };
+        let ice = Session::new(Agent::new(config, &self.random));
+        // A remote endpoint of that id is known to the forwarder only.
+        if self.forwarder.slot(id).is_some()
+            || !self.endpoints.insert(Endpoint::new(id, conference, new.label.clone(), ice))
+        {
+            tracing::error!(endpoint = %new.label, "endpoint id or ufrag is taken; endpoint refused");
+            return Err(CreateError::Taken);
+        }
+        Ok(())
+    }
+
+    fn restart_ice(
+        &mut self,
+        now: Instant,
+        id: EndpointId,
+        generation: u32,
+        local: IceCredentials,
+    ) -> Result<(), CommandError> {
+        let owner = self.endpoints.index_of_ufrag(local.ufrag.as_bytes());
+        let is_ours = local.ufrag.starts_with(ufrag_prefix(self.config.worker));
+        let index = self.endpoints.index_of(id).ok_or(CommandError::UnknownEndpoint)?;
+        let endpoint = self.endpoints.get_mut(index).ok_or(CommandError::UnknownEndpoint)?;
+        if owner.is_some_and(|owner| owner != index) || !is_ours {
+            tracing::error!(endpoint = %endpoint.label, "ufrag is taken or another worker's; ICE restart refused");
+            let event = Event::IceRestart { endpoint: id, generation, outcome: RestartOutcome::Abandoned };
+            self.events.push(event, &self.stats);
+            return Err(CommandError::Ufrag);
+        }
+        let ufrag = local.ufrag.clone();
+        if endpoint.ice.restart(now, generation, local, &self.random) {
+            self.endpoints.add_ufrag(index, &ufrag);
+        }
+        self.settle(now, index, None);
+        Ok(())
+    }
+}
