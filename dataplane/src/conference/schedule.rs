@@ -168,3 +168,72 @@ pub fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
         (a, b) => a.or(b),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slab::Key;
+
+    fn participant(number: usize) -> ParticipantId {
+        ParticipantId::new(number)
+    }
+
+    #[test]
+    fn a_run_is_of_those_who_are_due_and_the_next_one_a_moment_later() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        for (number, due) in [(0, 10), (1, 500), (2, 12), (3, 10)] {
+            schedule.wake_participant(participant(number), at(due));
+        }
+        assert_eq!(schedule.deadline(), Some(at(10)));
+        assert!(schedule.begin(at(10)));
+        let due = schedule.take_due(at(10));
+        assert_eq!(due, [0, 3].map(participant));
+        schedule.end(at(10), due, None);
+        // The one that is due at 12 shares the next run.
+        assert_eq!(schedule.deadline(), Some(at(15)));
+        schedule.hurry(participant(1), at(11));
+        assert_eq!(schedule.deadline(), Some(at(11)), "what is urgent does not wait");
+        assert!(schedule.begin(at(11)));
+        assert_eq!(schedule.take_due(at(11)), [participant(1)]);
+    }
+
+    #[test]
+    fn who_is_gone_is_not_looked_after() {
+        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        schedule.wake_participant(participant(0), now);
+        schedule.remove(participant(0));
+        assert_eq!(schedule.deadline(), None);
+    }
+
+    #[test]
+    fn runs_beyond_the_bound_are_delayed_and_none_is_lost() {
+        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        let mut runs = 0;
+        loop {
+            schedule.hurry(participant(0), now);
+            if !schedule.begin(now) {
+                break;
+            }
+            runs += 1;
+            let due = schedule.take_due(now);
+            schedule.end(now, due, None);
+        }
+        assert_eq!(runs, 100);
+        assert_eq!(schedule.deadline(), Some(now + SPACING));
+        assert!(schedule.begin(now + SPACING));
+        assert_eq!(schedule.take_due(now + SPACING), [participant(0)]);
+    }
+
+    #[test]
+    fn an_allocation_that_costs_more_than_its_share_waits() {
+        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        schedule.touch(now);
+        assert!(schedule.takes_allocation(now, 100_000) && !schedule.wants_allocation(now));
+        schedule.touch(now);
+        assert!(!schedule.takes_allocation(now, 100_000));
+        assert!(schedule.deadline().is_some() && !schedule.wants_allocation(now + Duration::from_millis(100)));
+        schedule.touch(now + Duration::from_millis(1));
+        assert!(!schedule.wants_allocation(now + Duration::from_millis(100)), "no other request makes it earlier");
+    }
+}
