@@ -389,11 +389,11 @@ impl Engine {
                             self.gather(now, path, datagram, Some(worker), sink);
                         }
                     }
-                    PeerMessage::Media { crossing, len, data } => {
+                    PeerMessage::Media { header, len, data } => {
                         let packet = data.get(..usize::from(len)).unwrap_or(&[]);
-                        self.forwarder.handle_crossing(now, worker, crossing, packet, sink);
+                        self.forwarder.handle_relayed(now, worker, header, packet, sink);
                     }
-                    PeerMessage::Note(note) => self.forwarder.handle_note(now, worker, note, sink),
+                    PeerMessage::Signal(signal) => self.forwarder.handle_signal(now, worker, signal, sink),
                     PeerMessage::Claim { path, round_trip } => {
                         if self.addresses.learn(path, Owner::Worker(worker as u8), round_trip).is_err() {
                             self.stats.count(Counter::DropTableFull);

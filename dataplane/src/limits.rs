@@ -30,8 +30,8 @@ pub mod rtcp {
     pub const NACKED: u32 = 1;
     /// Each report block.
     pub const REPORT: u32 = 1;
-    /// Each wish for a keyframe.
-    pub const WISH: u32 = 4;
+    /// Each request for a keyframe.
+    pub const KEYFRAME: u32 = 4;
     /// So many packets that transport-wide feedback speaks of.
     pub const STATUSES_PER_UNIT: u32 = 4;
 }
@@ -46,14 +46,14 @@ pub type RepeatedBytes = Budget<2_500_000, 1_000_000>;
 /// The highest rate that a peer is believed, bits per second.
 pub const MAX_BITRATE: u64 = 100_000_000_000;
 
-/// Turns of a conference's timers: a turn looks at every endpoint and every source.
-pub type RoomTurns = Budget<200, 100>;
+/// Runs of a conference's timers.
+pub type TimerRuns = Budget<200, 100>;
 
 /// Changes of what one endpoint sends (heights, layers that come or go) that the allocation follows at once; further ones are
 /// followed at this rate, together.
 pub type SentChanges = Budget<8, 32>;
 
-/// Commands about one endpoint (wishes, formats, sources, SSRCs) that the allocation follows at once; likewise.
+/// Commands about one endpoint (constraints, formats, sources, SSRCs) that the allocation follows at once; likewise.
 pub type CommandedChanges = Budget<10, 40>;
 
 /// What allocations for all receivers of a conference may owe: the first ones follow at once.
@@ -69,7 +69,7 @@ pub const REALLOCATION: u64 = 100_000;
 /// See [`REALLOCATION`].
 pub const REALLOCATION_BURST: u64 = 32;
 
-/// Names that one endpoint's wishes may put on stage, and select or constrain: every allocation looks through them for every
+/// Names that one endpoint's constraints may put on stage, and select or constrain: every allocation looks through them for every
 /// source.
 pub const MAX_ON_STAGE: usize = 64;
 /// See [`MAX_ON_STAGE`].

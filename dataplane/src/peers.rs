@@ -8,12 +8,12 @@ use crate::datagram::{MAX_DATAGRAM, Path};
 use crate::ids::EndpointId;
 use crate::link::Wakeup;
 
-/// Notes that wait for room in one ring; further ones are refused.
+/// Signals that wait for room in one ring; further ones are refused.
 const MAX_WAITING: usize = 4096;
 
-/// What goes with a packet that crosses to another worker.
+/// What goes with a packet that its home relays to another worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Crossing {
+pub(crate) struct RelayHeader {
     /// Who sent it.
     pub endpoint: EndpointId,
     /// Extended sequence number, discarded packets closed up.
@@ -26,9 +26,9 @@ pub(crate) struct Crossing {
 
 /// What workers that share a conference tell each other beside media.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Note {
+pub(crate) enum PeerSignal {
     /// To the home of `endpoint`: receivers here need a keyframe of its encoding `ssrc`.
-    KeyframeWish {
+    KeyframeRequest {
         /// The sender.
         endpoint: EndpointId,
         /// Its encoding.
@@ -44,7 +44,7 @@ pub(crate) enum Note {
         height: Limit,
     },
     /// From the home of `endpoint`, which has new sources: repeat your demands.
-    TellDemand {
+    RepeatDemand {
         /// The sender.
         endpoint: EndpointId,
     },
@@ -77,14 +77,14 @@ pub(crate) enum PeerMessage {
     /// An opened packet, for all receivers that live on the receiving worker.
     Media {
         /// What it is.
-        crossing: Crossing,
+        header: RelayHeader,
         /// Bytes that count.
         len: u16,
         /// RTP, retransmission undone, padding cut.
         data: [u8; MAX_DATAGRAM],
     },
     /// About a conference that both workers take part in.
-    Note(Note),
+    Signal(PeerSignal),
     /// The path belongs to an endpoint of the sending worker: hand its datagrams over.
     Claim {
         /// The path.
@@ -113,8 +113,8 @@ struct Outgoing {
     wakeup: Wakeup,
     /// Something was queued since the last wake-up.
     dirty: bool,
-    /// Notes that found the ring full. They must not get lost: nothing would repeat them.
-    waiting: VecDeque<Note>,
+    /// Signals that found the ring full. They must not get lost: nothing would repeat them.
+    waiting: VecDeque<PeerSignal>,
 }
 
 impl Outgoing {
@@ -125,8 +125,8 @@ impl Outgoing {
 
     /// Sends what waits; true when nothing waits any more.
     fn retry(&mut self) -> bool {
-        while let Some(note) = self.waiting.front().copied() {
-            if !self.send(PeerMessage::Note(note)) {
+        while let Some(signal) = self.waiting.front().copied() {
+            if !self.send(PeerMessage::Signal(signal)) {
                 return false;
             }
             self.waiting.pop_front();
@@ -189,22 +189,22 @@ impl Peers {
     }
 
     /// Queues an opened packet; false as above.
-    pub fn send_media(&mut self, worker: usize, crossing: Crossing, packet: &[u8]) -> bool {
+    pub fn send_media(&mut self, worker: usize, header: RelayHeader, packet: &[u8]) -> bool {
         let mut data = [0; MAX_DATAGRAM];
         let Some(room) = data.get_mut(..packet.len()) else { return false };
         room.copy_from_slice(packet);
-        self.send(worker, PeerMessage::Media { crossing, len: packet.len() as u16, data })
+        self.send(worker, PeerMessage::Media { header, len: packet.len() as u16, data })
     }
 
-    /// Queues a note; it waits when the ring is full. False when too many wait, or there is no such worker.
-    pub fn send_note(&mut self, worker: usize, note: Note) -> bool {
+    /// Queues a signal; it waits when the ring is full. False when too many wait, or there is no such worker.
+    pub fn send_signal(&mut self, worker: usize, signal: PeerSignal) -> bool {
         let Some(Some(peer)) = self.to.get_mut(worker) else { return false };
-        if peer.retry() && peer.send(PeerMessage::Note(note)) {
+        if peer.retry() && peer.send(PeerMessage::Signal(signal)) {
             return true;
         }
         let room = peer.waiting.len() < MAX_WAITING;
         if room {
-            peer.waiting.push_back(note);
+            peer.waiting.push_back(signal);
         }
         room
     }
@@ -224,7 +224,7 @@ impl Peers {
         }
     }
 
-    /// Whether notes wait for room.
+    /// Whether signals wait for room.
     pub fn backlog(&self) -> bool {
         self.to.iter().flatten().any(|peer| !peer.waiting.is_empty())
     }
@@ -234,8 +234,8 @@ impl Peers {
 mod tests {
     use super::*;
 
-    fn demand(height: u32) -> Note {
-        Note::Demand { endpoint: EndpointId(1), ssrc: 1, height: Limit::Max(height) }
+    fn demand(height: u32) -> PeerSignal {
+        PeerSignal::Demand { endpoint: EndpointId(1), ssrc: 1, height: Limit::Max(height) }
     }
 
     #[test]
@@ -244,28 +244,28 @@ mod tests {
         let mut peers = mesh(&wakeups, 64);
         let path = Path { local: 0, remote: ([127, 0, 0, 1], 9).into() };
         assert_eq!((0..1_000).filter(|_| peers[0].send_datagram(1, path, &[0; 100])).count(), 32);
-        let crossing = Crossing { endpoint: EndpointId(1), sequence: 1, restarts: 0, repeated_as: None };
-        assert_eq!((0..1_000).filter(|_| peers[0].send_media(1, crossing, &[0; 100])).count(), 32);
+        let header = RelayHeader { endpoint: EndpointId(1), sequence: 1, restarts: 0, repeated_as: None };
+        assert_eq!((0..1_000).filter(|_| peers[0].send_media(1, header, &[0; 100])).count(), 32);
         assert!(peers[1].poll(0).is_some() && !peers[0].send_datagram(1, path, &[0; 100]));
         assert!(!peers[0].send_datagram(7, path, &[0; 100]), "no such worker");
     }
 
     #[test]
-    fn notes_wait_for_room_in_order_and_media_does_not() {
+    fn signals_wait_for_room_in_order_and_media_does_not() {
         let wakeups = [Wakeup::new().unwrap(), Wakeup::new().unwrap()];
         let mut peers = mesh(&wakeups, 2);
         let [a, b] = &mut peers[..] else { panic!() };
-        let crossing = Crossing { endpoint: EndpointId(1), sequence: 1, restarts: 0, repeated_as: None };
-        assert!(a.send_media(1, crossing, &[1; 1500]));
-        assert!(!a.send_media(1, crossing, &[1; 1501]), "too long");
-        assert!((0..4).all(|height| a.send_note(1, demand(height))));
-        assert!(!a.send_media(1, crossing, &[1; 10]));
+        let header = RelayHeader { endpoint: EndpointId(1), sequence: 1, restarts: 0, repeated_as: None };
+        assert!(a.send_media(1, header, &[1; 1500]));
+        assert!(!a.send_media(1, header, &[1; 1501]), "too long");
+        assert!((0..4).all(|height| a.send_signal(1, demand(height))));
+        assert!(!a.send_media(1, header, &[1; 10]));
         assert!(a.backlog());
         let mut seen = Vec::new();
         for _ in 0..3 {
             while let Some(message) = b.poll(0) {
                 seen.extend(match message {
-                    PeerMessage::Note(note) => Some(note),
+                    PeerMessage::Signal(signal) => Some(signal),
                     _ => None,
                 });
             }
@@ -273,6 +273,6 @@ mod tests {
         }
         assert_eq!(seen, [demand(0), demand(1), demand(2), demand(3)]);
         assert!(!a.backlog());
-        assert!(!a.send_note(7, demand(0)), "no such worker");
+        assert!(!a.send_signal(7, demand(0)), "no such worker");
     }
 }

@@ -12,7 +12,7 @@ use crate::congestion::shedding::Shedding;
 use crate::limits::Complaints;
 use crate::messages::Event;
 use crate::negotiation::negotiated::Negotiations;
-use crate::peers::{Note, Peers};
+use crate::peers::{PeerSignal, Peers};
 use crate::stats::{Counter, WorkerStats};
 
 /// Limits and knobs.
@@ -116,8 +116,8 @@ impl Env<'_> {
     }
 
     /// Tells another worker something; false, and counted, when there is no room.
-    pub fn send_note(&mut self, worker: usize, note: Note) -> bool {
-        let sent = self.peers.send_note(worker, note);
+    pub fn send_signal(&mut self, worker: usize, signal: PeerSignal) -> bool {
+        let sent = self.peers.send_signal(worker, signal);
         if !sent {
             self.stats.count(Counter::DropCrossingFull);
         }

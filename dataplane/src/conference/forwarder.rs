@@ -19,7 +19,7 @@ use crate::limits::Complaints;
 use crate::link::Wakeup;
 use crate::messages::{Command, CreateError, Event, FeedbackSsrcs};
 use crate::negotiation::negotiated::Negotiations;
-use crate::peers::{Crossing, Note, PeerMessage, Peers, mesh};
+use crate::peers::{PeerMessage, PeerSignal, Peers, RelayHeader, mesh};
 use crate::slab::Slab;
 use crate::stats::{Counter, WorkerStats};
 
@@ -335,11 +335,11 @@ impl Forwarder {
         for worker in 0..self.worker.peers.workers() {
             while let Some(message) = self.worker.peers.poll(worker) {
                 match message {
-                    PeerMessage::Media { crossing, len, data } => {
+                    PeerMessage::Media { header, len, data } => {
                         let packet = data.get(..usize::from(len)).unwrap_or(&[]);
-                        self.handle_crossing(now, worker, crossing, packet, sink);
+                        self.handle_relayed(now, worker, header, packet, sink);
                     }
-                    PeerMessage::Note(note) => self.handle_note(now, worker, note, sink),
+                    PeerMessage::Signal(signal) => self.handle_signal(now, worker, signal, sink),
                     // Steering is the workers' business.
                     PeerMessage::Datagram { .. } | PeerMessage::Claim { .. } | PeerMessage::Release { .. } => {}
                 }
@@ -350,34 +350,40 @@ impl Forwarder {
     }
 
     /// Takes a packet that its home, `worker`, has opened; it goes on with [`Self::release`].
-    pub(crate) fn handle_crossing(
+    pub(crate) fn handle_relayed(
         &mut self,
         now: Instant,
         worker: usize,
-        crossing: Crossing,
+        header: RelayHeader,
         packet: &[u8],
         sink: &mut impl PacketSink,
     ) {
-        let Some(slot) = self.slot(crossing.endpoint) else {
+        let Some(slot) = self.slot(header.endpoint) else {
             return self.worker.stats.count(Counter::DropCrossingUnknown);
         };
         let from = (worker, slot.participant);
-        self.with_slot(now, slot, |conference, env| conference.handle_crossing(env, from, crossing, packet, sink));
+        self.with_slot(now, slot, |conference, env| conference.handle_relayed(env, from, header, packet, sink));
         if self.worker.batch.is_full() {
             self.release(now, sink);
         }
     }
 
-    /// Takes a note of another worker. One about an endpoint that is not known here came too early or too late: whoever
+    /// Takes a signal of another worker. One about an endpoint that is not known here came too early or too late: whoever
     /// is early is asked again.
-    pub(crate) fn handle_note(&mut self, now: Instant, worker: usize, note: Note, sink: &mut impl PacketSink) {
-        let (Note::KeyframeWish { endpoint, .. }
-        | Note::Demand { endpoint, .. }
-        | Note::TellDemand { endpoint }
-        | Note::SenderReport { endpoint, .. }) = note;
+    pub(crate) fn handle_signal(
+        &mut self,
+        now: Instant,
+        worker: usize,
+        signal: PeerSignal,
+        sink: &mut impl PacketSink,
+    ) {
+        let (PeerSignal::KeyframeRequest { endpoint, .. }
+        | PeerSignal::Demand { endpoint, .. }
+        | PeerSignal::RepeatDemand { endpoint }
+        | PeerSignal::SenderReport { endpoint, .. }) = signal;
         let Some(slot) = self.slot(endpoint) else { return };
         let about = (worker, slot.participant);
-        self.with_slot(now, slot, |conference, env| conference.handle_note(env, about, note, sink));
+        self.with_slot(now, slot, |conference, env| conference.handle_signal(env, about, signal, sink));
     }
 
     #[inline]

@@ -16,7 +16,7 @@ use super::participant::publisher::{IncomingStream, Publisher};
 use super::rtcp_out::{self, REPORT_INTERVAL};
 use super::schedule::earliest;
 use super::source::sequence::Arrival;
-use super::source::{EncodingState, Noted};
+use super::source::{EncodingState, ObservedPacket};
 use crate::congestion::layer::MAX_SPATIAL;
 use crate::datagram::PacketSink;
 use crate::ids::ParticipantId;
@@ -24,7 +24,7 @@ use crate::media::MediaKind;
 use crate::negotiation::extensions::ExtensionLayout;
 use crate::negotiation::formats::{Codec, Format};
 use crate::negotiation::ids::UriId;
-use crate::peers::Crossing;
+use crate::peers::RelayHeader;
 use crate::rtp::{Layout, Packet, audio_level::AudioLevel, rtx, twcc};
 use crate::srtp::OpenError;
 use crate::stats::Counter;
@@ -171,9 +171,9 @@ impl Conference {
         let away = source.demand.crosses_to(kind, self.away);
         if !away.is_empty() {
             let (endpoint, restarts) = (sender.id, source.restarts());
-            let crossing = Crossing { endpoint, sequence, restarts, repeated_as: opened.repeated_as };
+            let header = RelayHeader { endpoint, sequence, restarts, repeated_as: opened.repeated_as };
             for worker in away {
-                let sent = env.peers.send_media(worker, crossing, opened.rtp.bytes());
+                let sent = env.peers.send_media(worker, header, opened.rtp.bytes());
                 env.stats.count(if sent { Counter::Crossings } else { Counter::DropCrossingFull });
             }
         }
@@ -212,8 +212,8 @@ impl Conference {
             state.heights = view.heights;
         }
         let timestamp = rtp.timestamp();
-        let noted = Noted { timestamp, frame: view.frame, begins: view.begins, bytes: rtp.payload().len() };
-        let standing = source.note_packet(env.now, stream.encoding, &noted);
+        let noted = ObservedPacket { timestamp, frame: view.frame, begins: view.begins, bytes: rtp.payload().len() };
+        let observed = source.observe(env.now, stream.encoding, &noted);
         if kind == MediaKind::Video {
             let kept = CachedPacket { format, frame: view.frame, picture };
             source.keep(env.config.cache_bytes, stream.encoding, sequence, rtp.bytes(), kept);
@@ -225,9 +225,9 @@ impl Conference {
             format: (kind == MediaKind::Video).then_some(format.id),
             entry: view.entry,
             frame: view.frame,
-            begins: view.begins.unwrap_or(standing.first),
-            first: standing.first,
-            newest: standing.newest,
+            begins: view.begins.unwrap_or(observed.first),
+            first: observed.first,
+            newest: observed.newest,
             // Frame numbers of a dependency descriptor keep their holes: what refers to a frame counts in them.
             closes_ids: format.codec == Codec::Vp8 && picture.templates.is_none(),
             picture,
@@ -237,11 +237,11 @@ impl Conference {
         let active = source.active_now();
         // Of what crosses to other workers, only its home counts.
         if sender.is_local() {
-            let keyframe = kind == MediaKind::Video && view.entry == Entry::Keyframe && standing.first;
+            let keyframe = kind == MediaKind::Video && view.entry == Entry::Keyframe && observed.first;
             env.stats.add(Counter::KeyframesReceived, u64::from(keyframe));
-            env.stats.add(Counter::LayeringChanges, u64::from(standing.layers_changed));
+            env.stats.add(Counter::LayeringChanges, u64::from(observed.layers_changed));
         }
-        if resized || standing.layers_changed {
+        if resized || observed.layers_changed {
             self.schedule.touch_for(env.now, |now| sender.publisher.changes.reserve(now));
         }
         let (layout, sender) = (rtp.layout(), Arc::clone(&sender.publisher.negotiated));

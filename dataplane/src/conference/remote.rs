@@ -11,7 +11,7 @@ use crate::datagram::PacketSink;
 use crate::ids::{EndpointId, ParticipantId};
 use crate::messages::Event;
 use crate::negotiation::extensions::ExtensionLayout;
-use crate::peers::{Crossing, Note};
+use crate::peers::{PeerSignal, RelayHeader};
 use crate::rtp::Packet;
 use crate::stats::Counter;
 
@@ -34,11 +34,11 @@ impl Conference {
     }
 
     /// Takes a packet that `home` has opened, of the endpoint at `from`.
-    pub fn handle_crossing(
+    pub fn handle_relayed(
         &mut self,
         env: &mut Env<'_>,
         (home, from): (usize, ParticipantId),
-        crossing: Crossing,
+        header: RelayHeader,
         packet: &[u8],
         sink: &mut impl PacketSink,
     ) {
@@ -50,29 +50,29 @@ impl Conference {
         let stream = sender.publisher.stream(rtp.ssrc());
         let source = stream.and_then(|stream| Some((stream, self.sources.get_mut(stream.source)?)));
         let Some((stream, source)) = source else { return env.stats.count(Counter::DropCrossingUnknown) };
-        source.restart_to(crossing.restarts);
+        source.restart_to(header.restarts);
         let (kind, negotiated) = (source.kind(), &sender.publisher.negotiated);
-        let format = match crossing.repeated_as {
+        let format = match header.repeated_as {
             Some(number) => negotiated.formats.rtx(kind, number).map(|(_, format)| format),
             None => negotiated.formats.media(kind, rtp.payload_type()),
         };
         let Some(format) = format else { return env.stats.count(Counter::DropUnknownPayloadType) };
         let extensions = ExtensionLayout::resolve(&rtp, kind, &negotiated.extensions);
-        let numbered = Numbered { rtp, extensions, sequence: crossing.sequence, format };
+        let numbered = Numbered { rtp, extensions, sequence: header.sequence, format };
         self.distribute(env, (from, stream), &numbered, sink);
     }
 
-    /// Takes a note of another worker about an endpoint.
-    pub fn handle_note(
+    /// Takes a signal of another worker about an endpoint.
+    pub fn handle_signal(
         &mut self,
         env: &mut Env<'_>,
         (worker, about): (usize, ParticipantId),
-        note: Note,
+        signal: PeerSignal,
         sink: &mut impl PacketSink,
     ) {
         let Some(participant) = self.participants.get_mut(about) else { return };
-        match (note, participant.home) {
-            (Note::KeyframeWish { ssrc, .. }, None) => {
+        match (signal, participant.home) {
+            (PeerSignal::KeyframeRequest { ssrc, .. }, None) => {
                 if let Some(stream) = participant.publisher.stream(ssrc)
                     && let Some(source) = self.sources.get_mut(stream.source)
                     && !rtcp_out::request_keyframe(
@@ -86,26 +86,26 @@ impl Conference {
                     env.stats.count(Counter::KeyframeRequestsThrottled);
                 }
             }
-            (Note::Demand { ssrc, height, .. }, None) => {
+            (PeerSignal::Demand { ssrc, height, .. }, None) => {
                 let source = self.source_with(ssrc).and_then(|source| self.sources.get_mut(source));
                 if let Some(source) = source.filter(|source| source.owner() == about) {
                     source.demand.set_remote(worker, height);
                     self.schedule.touch(env.now);
                 }
             }
-            (Note::TellDemand { .. }, Some(home)) if home == worker => {
+            (PeerSignal::RepeatDemand { .. }, Some(home)) if home == worker => {
                 for source in self.sources.values_mut().filter(|source| source.owner() == about) {
                     source.demand.forget_told();
                 }
                 self.schedule.touch(env.now);
             }
-            (Note::SenderReport { ssrc, ntp, rtp, .. }, Some(home)) if home == worker => {
+            (PeerSignal::SenderReport { ssrc, ntp, rtp, .. }, Some(home)) if home == worker => {
                 let clock = SenderClock { ntp, rtp, at: env.now };
                 if let Some(stream) = participant.publisher.stream(ssrc) {
                     self.report_to_subscribers(env, stream, clock, sink);
                 }
             }
-            // The endpoint is at home where the note does not expect it: nobody means this.
+            // The endpoint is at home where the signal does not expect it: nobody means this.
             _ => env.stats.count(Counter::DropCrossingUnknown),
         }
     }
@@ -113,7 +113,7 @@ impl Conference {
     /// Asks the other workers what they want of an endpoint's sources. They may have said so before these were known.
     pub fn ask_for_demands(&self, env: &mut Env<'_>, endpoint: EndpointId) {
         for worker in self.away {
-            env.send_note(worker, Note::TellDemand { endpoint });
+            env.send_signal(worker, PeerSignal::RepeatDemand { endpoint });
         }
     }
 }

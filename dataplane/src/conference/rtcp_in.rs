@@ -10,7 +10,7 @@ use crate::datagram::PacketSink;
 use crate::ids::{ParticipantId, SourceId};
 use crate::limits::rtcp;
 use crate::media::MediaKind;
-use crate::peers::Note;
+use crate::peers::PeerSignal;
 use crate::rtcp::{Block, Compound, Feedback, SenderInfo, build, compound, nack};
 use crate::srtp::OpenError;
 use crate::stats::Counter;
@@ -168,9 +168,9 @@ impl Conference {
         if sender.publisher.is_force_muted(kind) {
             return;
         }
-        let note = Note::SenderReport { endpoint: sender.id, ssrc, ntp: clock.ntp, rtp: clock.rtp };
+        let signal = PeerSignal::SenderReport { endpoint: sender.id, ssrc, ntp: clock.ntp, rtp: clock.rtp };
         for worker in source.demand.crosses_to(kind, self.away) {
-            env.send_note(worker, note);
+            env.send_signal(worker, signal);
         }
         self.report_to_subscribers(env, stream, clock, sink);
     }
@@ -223,10 +223,10 @@ fn work(block: &Block<'_>) -> u32 {
             Block::SenderReport { reports, .. } | Block::ReceiverReport { reports, .. } => {
                 each(reports, 24, rtcp::REPORT)
             }
-            Block::Pli { .. } => rtcp::WISH,
-            Block::Fir { entries } => each(entries, 8, rtcp::WISH),
+            Block::Pli { .. } => rtcp::KEYFRAME,
+            Block::Fir { entries } => each(entries, 8, rtcp::KEYFRAME),
             Block::Twcc { body } => Feedback::count(body) / rtcp::STATUSES_PER_UNIT,
-            Block::Remb { .. } => rtcp::WISH,
+            Block::Remb { .. } => rtcp::KEYFRAME,
             Block::Nack { .. } | Block::Other { .. } | Block::Malformed => 0,
         }
 }

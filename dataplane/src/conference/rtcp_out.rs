@@ -10,7 +10,7 @@ use super::source::{EncodingState, Source};
 use crate::datagram::PacketSink;
 use crate::ids::SourceId;
 use crate::media::MediaKind;
-use crate::peers::Note;
+use crate::peers::PeerSignal;
 use crate::rtcp::{ReportBlock, build};
 use crate::slab::Slab;
 use crate::stats::Counter;
@@ -67,7 +67,7 @@ pub fn request_keyframe(
     let Some(ssrc) = state.map(|e| e.ssrcs.ssrc) else { return false };
     if let Some(home) = owner.home {
         source.requested_keyframe(env.now);
-        return env.peers.send_note(home, Note::KeyframeWish { endpoint: owner.id, ssrc });
+        return env.peers.send_signal(home, PeerSignal::KeyframeRequest { endpoint: owner.id, ssrc });
     }
     let receiver = &mut owner.receiver;
     let sent = if receiver.negotiated.feedback.pli {

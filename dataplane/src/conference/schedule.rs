@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::budget::Pace;
 use crate::deadlines::Deadlines;
 use crate::ids::ParticipantId;
-use crate::limits::{ALLOCATION_BURST, ALLOCATION_COST, ALLOCATION_LEAST, RoomTurns};
+use crate::limits::{ALLOCATION_BURST, ALLOCATION_COST, ALLOCATION_LEAST, TimerRuns};
 
 /// Least time between two runs of a conference's timers, so that many share one.
 pub const SPACING: Duration = Duration::from_millis(5);
@@ -21,12 +21,12 @@ pub struct Schedule {
     own: Option<Instant>,
     /// Participants are not looked after before this.
     rest_until: Option<Instant>,
-    /// When the allocation has to run, since wishes, sources or sizes changed.
+    /// When the allocation has to run, since constraints, sources or sizes changed.
     allocate_at: Option<Instant>,
     /// When it may run again.
     allocate_after: Option<Instant>,
     pace: Pace,
-    turns: RoomTurns,
+    runs: TimerRuns,
     /// When video that found no SSRC may find one: its receiver's client knows one of them for long enough by then.
     slots_settle: Option<Instant>,
 }
@@ -41,7 +41,7 @@ impl Default for Schedule {
             allocate_at: None,
             allocate_after: None,
             pace: Pace::default(),
-            turns: RoomTurns::new(),
+            runs: TimerRuns::new(),
             slots_settle: None,
         }
     }
@@ -58,7 +58,7 @@ impl Schedule {
     /// Begins a run of the timers; false when there were too many of late, and this one has to wait.
     pub fn begin(&mut self, now: Instant) -> bool {
         self.rest_until = Some(now + SPACING);
-        let may = self.turns.take(now);
+        let may = self.runs.take(now);
         self.own = if may { None } else { self.rest_until };
         may
     }
@@ -166,5 +166,74 @@ pub fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slab::Key;
+
+    fn participant(number: usize) -> ParticipantId {
+        ParticipantId::new(number)
+    }
+
+    #[test]
+    fn a_run_is_of_those_who_are_due_and_the_next_one_a_moment_later() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        for (number, due) in [(0, 10), (1, 500), (2, 12), (3, 10)] {
+            schedule.wake_participant(participant(number), at(due));
+        }
+        assert_eq!(schedule.deadline(), Some(at(10)));
+        assert!(schedule.begin(at(10)));
+        let due = schedule.take_due(at(10));
+        assert_eq!(due, [0, 3].map(participant));
+        schedule.end(at(10), due, None);
+        // The one that is due at 12 shares the next run.
+        assert_eq!(schedule.deadline(), Some(at(15)));
+        schedule.hurry(participant(1), at(11));
+        assert_eq!(schedule.deadline(), Some(at(11)), "what is urgent does not wait");
+        assert!(schedule.begin(at(11)));
+        assert_eq!(schedule.take_due(at(11)), [participant(1)]);
+    }
+
+    #[test]
+    fn who_is_gone_is_not_looked_after() {
+        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        schedule.wake_participant(participant(0), now);
+        schedule.remove(participant(0));
+        assert_eq!(schedule.deadline(), None);
+    }
+
+    #[test]
+    fn runs_beyond_the_bound_are_delayed_and_none_is_lost() {
+        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        let mut runs = 0;
+        loop {
+            schedule.hurry(participant(0), now);
+            if !schedule.begin(now) {
+                break;
+            }
+            runs += 1;
+            let due = schedule.take_due(now);
+            schedule.end(now, due, None);
+        }
+        assert_eq!(runs, 100);
+        assert_eq!(schedule.deadline(), Some(now + SPACING));
+        assert!(schedule.begin(now + SPACING));
+        assert_eq!(schedule.take_due(now + SPACING), [participant(0)]);
+    }
+
+    #[test]
+    fn an_allocation_that_costs_more_than_its_share_waits() {
+        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        schedule.touch(now);
+        assert!(schedule.takes_allocation(now, 100_000) && !schedule.wants_allocation(now));
+        schedule.touch(now);
+        assert!(!schedule.takes_allocation(now, 100_000));
+        assert!(schedule.deadline().is_some() && !schedule.wants_allocation(now + Duration::from_millis(100)));
+        schedule.touch(now + Duration::from_millis(1));
+        assert!(!schedule.wants_allocation(now + Duration::from_millis(100)), "no other request makes it earlier");
     }
 }

@@ -25,7 +25,7 @@ impl ActiveLayers {
         all
     }
 
-    /// The encodings have other places from now on.
+    /// The encodings have other positions from now on.
     pub fn renumber(&mut self, moves: &Moves) {
         let set = (0..MAX_ENCODINGS as u8).filter(|encoding| self.encodings >> encoding & 1 != 0);
         self.encodings = set.fold(0, |set, encoding| set | 1 << reorder::moved(moves, encoding));

@@ -1,4 +1,4 @@
-//! From one receiver's wishes to one height limit and one target encoding per video source
+//! From one receiver's constraints to one height limit and one target encoding per video source
 //! (docs/protocol/bridge.md 8.3, steps 1 to 3; [`super::division`] then divides the bandwidth).
 
 use super::ladder::nominal_height;

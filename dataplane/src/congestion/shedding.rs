@@ -1,7 +1,7 @@
 //! What a worker at its limit leaves out: first the highest encodings, then the video of more and more receivers, audio
 //! never. Without it the kernel would drop whatever does not fit in the socket, audio as likely as video.
 //!
-//! [`LoadMeter`] decides how much, from how busy the worker's turns are; [`Shedding`] says what that means for a leg.
+//! [`LoadMeter`] decides how much, from how busy the worker's turns are; [`Shedding`] says what that means for a subscription.
 
 use std::time::{Duration, Instant};
 

@@ -238,7 +238,7 @@ fn media_reaches_receivers_on_the_other_worker() {
     rig.receive(1, 10, &sealed(10, 2));
     rig.exchange();
     assert_eq!(ports(&mut rig), [11, 12, 13]);
-    // The last receiver there takes the crossing along, and the other way round nothing is left behind.
+    // The last receiver there takes the header along, and the other way round nothing is left behind.
     for endpoint in [first, second] {
         for link in &mut rig.links {
             link.send(Command::ExpireEndpoint { endpoint }).unwrap();

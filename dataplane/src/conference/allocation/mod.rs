@@ -16,7 +16,7 @@ use crate::ids::{ParticipantId, SourceId};
 use crate::limits::MAX_BITRATE;
 use crate::media::{Encoding, MediaKind, ReceiverConstraints};
 use crate::messages::Event;
-use crate::peers::Note;
+use crate::peers::PeerSignal;
 use crate::slab::{Key, Slab};
 use crate::stats::Counter;
 
@@ -91,7 +91,7 @@ impl Conference {
 
     /// Puts the encodings of every source into the order of what they carry.
     fn rerank(&mut self, env: &mut Env<'_>) {
-        debug_assert!(env.batch.is_empty(), "what waits there goes by the old places");
+        debug_assert!(env.batch.is_empty(), "what waits there goes by the old positions");
         for id in self.sources.keys() {
             let Some(source) = self.sources.get_mut(id) else { continue };
             let (owner, again) = (source.owner(), source.rank_at(env.now));
@@ -225,7 +225,7 @@ impl Conference {
                     });
                 }
                 (Some(home), Some(Encoding { ssrc, .. })) => {
-                    if !env.send_note(home, Note::Demand { endpoint, ssrc, height }) {
+                    if !env.send_signal(home, PeerSignal::Demand { endpoint, ssrc, height }) {
                         self.schedule.touch(env.now);
                         continue;
                     }

@@ -50,7 +50,7 @@ impl PacketCache {
         }
     }
 
-    /// The encodings have other places from now on.
+    /// The encodings have other positions from now on.
     pub fn renumber(&mut self, moves: &Moves) {
         reorder::permute(&mut self.entries, moves);
     }

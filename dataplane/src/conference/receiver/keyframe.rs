@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-/// Least time between two requests for one source, and between two wishes of one receiver.
+/// Least time between two requests for one source, and between two of one receiver.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Wishes that one receiver may have in a row, and how long it takes until it may have one more.
+/// Requests that one receiver may make in a row, and how long it takes until it may make one more.
 const IN_A_ROW: u32 = 3;
 const ONE_MORE: Duration = Duration::from_millis(1_500);
 
@@ -27,8 +27,8 @@ impl Throttle {
     }
 }
 
-/// How many keyframes one receiver may still wish for: a bad link must not cost the other receivers their picture. The
-/// reference grants three in ten seconds, and nothing more until then.
+/// How many keyframes one receiver may still ask for: a bad link must not cost the other receivers their picture. Jitsi
+/// Videobridge grants three in ten seconds, and nothing more until then.
 #[derive(Debug, Clone, Copy)]
 pub struct Allowance {
     left: u32,

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 struct Slot {
     ssrcs: Encoding,
     mid: Option<Mid>,
-    /// Place in the conference of the source that it carries.
+    /// The source that it carries.
     source: Option<SourceId>,
     /// Name of the source that it carries, or carried last.
     name: String,
@@ -95,7 +95,7 @@ impl Slots {
         self.of(source).map(|slot| slot.ssrcs)
     }
 
-    /// Places of the sources that have a slot.
+    /// The sources that have a slot.
     pub fn sources(&self) -> impl Iterator<Item = SourceId> {
         self.slots.iter().filter_map(|slot| slot.source)
     }
@@ -168,7 +168,7 @@ pub struct Granted {
 /// One entry of what the receiver has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Carried {
-    /// Place of the source in the conference.
+    /// The source in its conference.
     pub source: SourceId,
     /// Audio or video.
     pub kind: MediaKind,

@@ -276,7 +276,7 @@ impl Subscription {
         *self = Self { unwanted: self.unwanted, ..subscription };
     }
 
-    /// The encodings of its source have other places from now on.
+    /// The encodings of its source have other positions from now on.
     pub fn renumber(&mut self, moves: &Moves) {
         self.target = self.target.map(|target| LayerId { encoding: reorder::moved(moves, target.encoding), ..target });
         self.projection.renumber(moves);

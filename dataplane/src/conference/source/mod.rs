@@ -101,9 +101,9 @@ impl EncodingState {
     }
 }
 
-/// What [`Source::note_packet`] needs to know of a packet.
+/// What [`Source::observe`] needs to know of a packet.
 #[derive(Debug, Clone, Copy)]
-pub struct Noted {
+pub struct ObservedPacket {
     /// RTP timestamp.
     pub timestamp: u32,
     /// Its frame.
@@ -114,9 +114,9 @@ pub struct Noted {
     pub bytes: usize,
 }
 
-/// What [`Source::note_packet`] found out.
+/// What [`Source::observe`] found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct Observation {
     /// It is the first packet seen of the newest picture of its encoding.
     pub first: bool,
     /// It belongs to that picture.
@@ -332,8 +332,8 @@ impl Source {
         self.kind == MediaKind::Video && self.encodings.len() > 1
     }
 
-    /// Puts the encodings into the order of what they carry, as far as that is known. True when one has another place now:
-    /// then those who go by places have to look anew. Not while packets wait in a batch: they go by places, too.
+    /// Puts the encodings into the order of what they carry, as far as that is known. True when one has another position now:
+    /// then those who go by positions have to look anew. Not while packets wait in a batch: they go by positions, too.
     pub fn rerank(&mut self, now: Instant) -> bool {
         if !self.has_ranks() {
             return false;
@@ -390,24 +390,24 @@ impl Source {
         }
     }
 
-    /// Notes a packet of an encoding, to tell what the sender still sends.
-    pub fn note_packet(&mut self, now: Instant, encoding: u8, packet: &Noted) -> Place {
+    /// Looks at a packet of an encoding, to tell what the sender still sends.
+    pub fn observe(&mut self, now: Instant, encoding: u8, packet: &ObservedPacket) -> Observation {
         let encoding = usize::from(encoding);
-        let mut place = Place { first: false, newest: false, layers_changed: false };
-        let Some(state) = self.encodings.get_mut(encoding) else { return place };
+        let mut observed = Observation { first: false, newest: false, layers_changed: false };
+        let Some(state) = self.encodings.get_mut(encoding) else { return observed };
         let step = packet.timestamp.wrapping_sub(state.last_timestamp);
-        place.first = !state.activity.any() || (1..1 << 31).contains(&step);
-        place.newest = place.first || step == 0;
+        observed.first = !state.activity.any() || (1..1 << 31).contains(&step);
+        observed.newest = observed.first || step == 0;
         state.activity.packet(now);
-        if place.first {
+        if observed.first {
             state.last_timestamp = packet.timestamp;
         }
         if self.kind == MediaKind::Audio {
-            return place;
+            return observed;
         }
-        let begins = packet.begins.unwrap_or(place.first);
-        place.layers_changed = state.meter.count(now, &packet.frame, place.first, begins, packet.bytes);
-        if place.first && self.encodings.len() > 1 {
+        let begins = packet.begins.unwrap_or(observed.first);
+        observed.layers_changed = state.meter.count(now, &packet.frame, observed.first, begins, packet.bytes);
+        if observed.first && self.encodings.len() > 1 {
             for (i, other) in self.encodings.iter_mut().enumerate() {
                 if i != encoding {
                     other.activity.other();
@@ -417,9 +417,9 @@ impl Source {
         let active = self.active(now);
         if active != self.active {
             self.active = active;
-            place.layers_changed = true;
+            observed.layers_changed = true;
         }
-        place
+        observed
     }
 
     /// Notes an encoding's sender report: two encodings' clocks tell how their timestamps relate.
@@ -489,17 +489,20 @@ mod tests {
         let mut source = Source::new(ParticipantId::new(0), &video(&[1, 3]));
         let active = |source: &Source, at| source.active(at).encodings;
         assert_eq!(active(&source, start), 0);
-        let noted = |timestamp| Noted { timestamp, frame: Frame::layer(0, 0), begins: None, bytes: 10 };
-        assert_eq!(source.note_packet(start, 0, &noted(1)), Place { first: true, newest: true, layers_changed: true });
+        let noted = |timestamp| ObservedPacket { timestamp, frame: Frame::layer(0, 0), begins: None, bytes: 10 };
         assert_eq!(
-            source.note_packet(start, 0, &noted(1)),
-            Place { first: false, newest: true, layers_changed: false }
+            source.observe(start, 0, &noted(1)),
+            Observation { first: true, newest: true, layers_changed: true }
         );
-        source.note_packet(start, 1, &noted(1));
+        assert_eq!(
+            source.observe(start, 0, &noted(1)),
+            Observation { first: false, newest: true, layers_changed: false }
+        );
+        source.observe(start, 1, &noted(1));
         let later = start + Duration::from_secs(2);
         assert_eq!(active(&source, later), 0b11, "a still screen: nobody sends");
         for i in 0..3 {
-            source.note_packet(later, 0, &noted(100 + i));
+            source.observe(later, 0, &noted(100 + i));
         }
         assert_eq!(active(&source, later), 0b01);
         let mut layers = Layers::default();

@@ -19,20 +19,21 @@ pub struct Evidence {
     pub rate: Option<Rate>,
 }
 
-/// Where encodings belong, given what is known of each in its present place; `None` of one that was never seen, which
-/// keeps its place. Where nothing tells, they stay as they are.
+/// Where encodings belong, given what is known of each in its present position; `None` of one that was never seen, which
+/// keeps its position. Where nothing tells, they stay as they are.
 pub fn moves(known: &[Option<Evidence>]) -> Moves {
-    let seen = || known.iter().take(MAX_ENCODINGS).enumerate().filter_map(|(place, of)| Some((place as u8, (*of)?)));
+    let seen =
+        || known.iter().take(MAX_ENCODINGS).enumerate().filter_map(|(position, of)| Some((position as u8, (*of)?)));
     // Heights and rates together might say a > b > c > a.
     let heights = seen().all(|(_, of)| of.height.is_some());
-    let mut places = STAY;
+    let mut positions = STAY;
     let mut count = 0;
-    for (slot, (place, _)) in places.iter_mut().zip(seen()) {
-        *slot = place;
+    for (slot, (position, _)) in positions.iter_mut().zip(seen()) {
+        *slot = position;
         count += 1;
     }
-    let mut order = places;
-    let of = |place: u8| known.get(usize::from(place)).copied().flatten();
+    let mut order = positions;
+    let of = |position: u8| known.get(usize::from(position)).copied().flatten();
     // At most four: each rises past those that are clearly above it.
     for from in 1..count {
         for at in (1..=from).rev() {
@@ -44,7 +45,7 @@ pub fn moves(known: &[Option<Evidence>]) -> Moves {
         }
     }
     let mut moves = STAY;
-    for (old, new) in order.iter().zip(&places).take(count) {
+    for (old, new) in order.iter().zip(&positions).take(count) {
         moves[usize::from(*old)] = *new;
     }
     moves

@@ -192,7 +192,7 @@ impl Projection {
         self.open = false;
     }
 
-    /// The encodings have other places from now on.
+    /// The encodings have other positions from now on.
     pub fn renumber(&mut self, moves: &Moves) {
         reorder::permute(&mut self.in_newest, moves);
         for run in self.past.runs.iter_mut().chain([&mut self.run]) {
@@ -359,14 +359,14 @@ impl Projection {
         if self.timestamp_base.is_none() {
             self.timestamp_base = input.ahead.map(|ahead| self.run.timestamp_shift.wrapping_add(ahead));
         }
-        let wish = if desired.encoding == self.run.encoding {
+        let goal = if desired.encoding == self.run.encoding {
             desired.point()
         } else if desired.encoding > self.run.encoding {
             Point::new(now.spatial(), u8::MAX)
         } else {
             Point::new(now.spatial(), FAREWELL_TEMPORAL)
         };
-        if wish == now {
+        if goal == now {
             return;
         }
         let frame = &input.frame;
@@ -381,7 +381,7 @@ impl Projection {
         };
         // Within a picture what is left out cannot be fetched any more, but what comes can be taken.
         let at_hand = if input.first || input.entry == Entry::Keyframe { self.intact } else { Points::NONE };
-        let next = nearest(now, wish, at_hand.or(opened));
+        let next = nearest(now, goal, at_hand.or(opened));
         if next == now {
             return;
         }
@@ -508,17 +508,17 @@ fn next_tick(last: Last, input: &PacketInfo) -> u32 {
     last.timestamp.wrapping_add(1).wrapping_sub(input.timestamp)
 }
 
-/// The point among those at hand, or the present one, that is closest to the wish: first in picture size, then in frame
+/// The point among those at hand, or the present one, that is closest to the goal: first in picture size, then in frame
 /// rate, and rather below it than above.
-fn nearest(now: Point, wish: Point, at_hand: Points) -> Point {
-    let between = now.spatial().min(wish.spatial())..=now.spatial().max(wish.spatial());
+fn nearest(now: Point, goal: Point, at_hand: Points) -> Point {
+    let between = now.spatial().min(goal.spatial())..=now.spatial().max(goal.spatial());
     let distance = |point: Point| {
-        let temporal = if point.temporal() > wish.temporal() {
-            MAX_TEMPORAL as u8 + point.temporal() - wish.temporal()
+        let temporal = if point.temporal() > goal.temporal() {
+            MAX_TEMPORAL as u8 + point.temporal() - goal.temporal()
         } else {
-            wish.temporal() - point.temporal()
+            goal.temporal() - point.temporal()
         };
-        (point.spatial().abs_diff(wish.spatial()), temporal)
+        (point.spatial().abs_diff(goal.spatial()), temporal)
     };
     let all = between.flat_map(|spatial| (0..MAX_TEMPORAL as u8).map(move |temporal| Point::new(spatial, temporal)));
     all.filter(|point| at_hand.contains(*point) || *point == now).min_by_key(|p| distance(*p)).unwrap_or(now)
