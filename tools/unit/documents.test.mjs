@@ -65,6 +65,15 @@ test('metrics that are named exist', () => {
   assert.ok(found > 50, `only ${found} metrics are named`);
 });
 
+test('constants and types that docs/security.md names exist', () => {
+  const names = [...new Set([...read('docs/security.md').matchAll(/`((?:[A-Z]\w+::)?[A-Z][A-Za-z0-9_]{3,})`/g)].map(match => match[1].replace(/^.*::/, '')))]
+    .filter(name => /^[A-Z][A-Z0-9]*_[A-Z0-9_]+$/.test(name) || /^[A-Z][a-z]+[A-Z]/.test(name))
+    // Names of protocols and other programs.
+    .filter(name => !['EndpointMessage', 'EndpointStats', 'SourceInfo', 'LimitCORE', 'ProcSubset'].includes(name));
+  for (const name of names) assert.ok(new RegExp(`\\b${name}\\b`).test(sources), `docs/security.md names ${name}, which is not there`);
+  assert.ok(names.length > 50, `only ${names.length} are named`);
+});
+
 test('troubleshooting starts from log lines that are logged', () => {
   const text = read('docs/troubleshooting.md');
   const flat = sources.replace(/\\\n\s*/g, '').replace(/\s+/g, ' ');

@@ -334,6 +334,7 @@ impl Actor {
                 self.discovery.handle_answer(now, path, &datagram);
                 self.join();
             }
+            event => tracing::error!(?event, "an event of the media workers is not handled; please report it"),
         }
         // In order: what one event causes must reach the worker before what the next one causes.
         self.settle();
