@@ -65,6 +65,8 @@ pub(super) struct Outside {
     pub xmpp: XmppConnections,
     /// Counters of the bridge channels.
     pub channel_counters: Arc<ChannelCounters>,
+    /// What the workers take at most.
+    pub capacity: Capacity,
     /// Addresses of the media port at which probes must arrive.
     pub probe: Vec<SocketAddr>,
 }
@@ -120,8 +122,7 @@ impl Actor {
             transport,
             workers: links.len(),
             spill_endpoints: settings.spill_endpoints,
-            // What `run` starts the workers with.
-            capacity: Capacity::default(),
+            capacity: outside.capacity,
             sctp: settings.sctp,
             ice_restart: settings.ice_restart,
             audio_ssrcs: settings.audio_ssrcs,

@@ -31,7 +31,7 @@ use ringbridge_dataplane::congestion::estimator::Bounds;
 use ringbridge_dataplane::io::IoLimits;
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::stats::WorkerStats;
-use ringbridge_dataplane::{Dataplane, DataplaneConfig};
+use ringbridge_dataplane::{Capacity, Dataplane, DataplaneConfig};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -56,7 +56,7 @@ const CHANNEL_EVENTS: usize = 64;
 
 /// Runs a bridge until `shutdown` becomes true.
 pub async fn run(settings: BridgeSettings, shutdown: watch::Receiver<bool>) -> Result<(), BridgeError> {
-    let mut dataplane = Dataplane::start(DataplaneConfig {
+    let config = DataplaneConfig {
         local_addresses: settings.local_addresses.clone(),
         port: settings.port,
         workers: settings.workers,
@@ -68,34 +68,46 @@ pub async fn run(settings: BridgeSettings, shutdown: watch::Receiver<bool>) -> R
         bandwidth: Bounds { start: settings.start_bitrate, ..Bounds::default() },
         loudest_only: settings.loudest_only,
         ..DataplaneConfig::default()
-    })?;
+    };
+    let capacity = config.capacity();
+    let mut dataplane = Dataplane::start(config)?;
     let (backend, reason) = dataplane.backend();
     tracing::info!(workers = dataplane.workers(), backend, reason, addresses = ?dataplane.local_addresses(), "media workers run");
     let port = dataplane.local_addresses().first().map_or(settings.port, SocketAddr::port);
     let links = dataplane.take_links().into_iter().enumerate().map(|(i, link)| (link, dataplane.stats(i))).collect();
-    let addresses = dataplane.local_addresses().to_vec();
-    let result = run_probing(BridgeSettings { port, ..settings }, links, addresses, shutdown).await;
+    let media = MediaWorkers { links, capacity, probe: dataplane.local_addresses().to_vec() };
+    let result = run_with(BridgeSettings { port, ..settings }, media, shutdown).await;
     // Joining the threads blocks for a moment.
     let _ = tokio::task::spawn_blocking(move || dataplane.stop()).await;
     result
 }
 
-/// Runs a bridge over workers that are already there, one link and its counters each.
+/// What a bridge forwards media with.
+struct MediaWorkers {
+    /// One link and its counters each.
+    links: Vec<(WorkerLink, Arc<WorkerStats>)>,
+    /// What they take at most.
+    capacity: Capacity,
+    /// Addresses of the media port at which probes must arrive.
+    probe: Vec<SocketAddr>,
+}
+
+/// Runs a bridge over workers that are already there, one link and its counters each; they take what workers usually do.
 pub async fn run_on(
     settings: BridgeSettings,
     links: Vec<(WorkerLink, Arc<WorkerStats>)>,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), BridgeError> {
-    run_probing(settings, links, Vec::new(), shutdown).await
+    let media = MediaWorkers { links, capacity: Capacity::default(), probe: Vec::new() };
+    run_with(settings, media, shutdown).await
 }
 
-/// The same, with addresses of the media port at which probes must arrive.
-async fn run_probing(
+async fn run_with(
     settings: BridgeSettings,
-    links: Vec<(WorkerLink, Arc<WorkerStats>)>,
-    probe: Vec<SocketAddr>,
+    media: MediaWorkers,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), BridgeError> {
+    let MediaWorkers { links, capacity, probe } = media;
     let certificate = Certificate::generate().map_err(BridgeError::Certificate)?;
     let local_addresses = host::resolve(&settings.local_addresses);
     for line in settings.discovery.warnings(&settings.public_addresses, &local_addresses) {
@@ -178,7 +190,7 @@ async fn run_probing(
         transport,
         certificate,
         links,
-        actor::Outside { registry, xmpp: connections, channel_counters, probe },
+        actor::Outside { registry, xmpp: connections, channel_counters, capacity, probe },
         publish,
     )?;
     let inputs = actor::Inputs { xmpp, operator: operator_seen, channel, shutdown };

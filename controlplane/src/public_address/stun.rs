@@ -135,7 +135,7 @@ impl std::fmt::Debug for StunDiscovery {
 }
 
 impl StunDiscovery {
-    /// Asks the first [`MAX_SERVERS`] of these servers, from now on.
+    /// Asks the first `MAX_SERVERS` of these servers, from now on.
     pub fn new(now: Instant, servers: &[StunServer], sockets: Vec<Socket>, make_transaction: MakeTransaction) -> Self {
         let server =
             |server: &StunServer| Server { server: server.clone(), resolving: false, why: None, resolved: false };

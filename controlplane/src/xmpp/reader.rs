@@ -32,7 +32,7 @@ pub enum Item {
     End,
 }
 
-/// Reads what follows the header of a stream. Holds [`MAX_STANZA`] bytes at most.
+/// Reads what follows the header of a stream. Holds [`super::MAX_STANZA`] bytes at most.
 #[derive(Debug, Default)]
 pub struct Reader {
     framing: Framing,
