@@ -1,7 +1,5 @@
 //! How the crate's files may import each other.
 
-// One rule is for the data plane alone.
-#[allow(dead_code)]
 #[path = "../../dataplane/tests/imports/mod.rs"]
 mod imports;
 

@@ -5,7 +5,7 @@ mod dependency_writer;
 mod forward_call;
 
 use bytes::Bytes;
-use dependency_writer::{Structure, descriptor, l1t3};
+use dependency_writer::{Structure, attached, descriptor, l1t3};
 use forward_call::*;
 use ringbridge_dataplane::media::*;
 use ringbridge_dataplane::rtp::{dependency::Descriptor, vp9};
@@ -245,7 +245,7 @@ impl Described {
         (0..2)
             .map(|part| {
                 let dd =
-                    descriptor(part == 0, part == 1, index, self.frame, &self.structure, key && part == 0, None, None);
+                    descriptor((part == 0, part == 1), index, self.frame, &self.structure, attached(key && part == 0));
                 let payload = match self.number {
                     // As libwebrtc sends it beside a descriptor: no picture id, no layer.
                     100 => [u8::from(part == 0) << 4, u8::from(!key), temporal],

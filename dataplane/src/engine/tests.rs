@@ -430,3 +430,60 @@ fn what_the_forwarder_refuses_is_not_kept_by_the_worker_either() {
     assert_eq!((rig.workers[0].engine.endpoints.len(), rig.workers[0].engine.endpoints.ufrags()), (1, 1));
     assert_eq!(rig.count(0, Counter::DropTableFull), 2);
 }
+
+#[test]
+fn a_command_that_is_not_carried_out_says_why_and_is_counted() {
+    let mut engine = Engine::new(EngineConfig::new(["192.0.2.1:10000".parse().unwrap()]), Arc::default());
+    let (mut out, now) = (Out(vec![0; MAX_DATAGRAM], Vec::new()), Instant::now());
+    let (conference, endpoint, nobody) = (ConferenceId(1), EndpointId(1), EndpointId(2));
+    let ice = |ufrag: &str| IceCredentials { ufrag: ufrag.into(), pwd: "password".into() };
+    let new = |endpoint, ufrag| {
+        let new = NewEndpoint { conference, endpoint, label: "one".into(), ice: ice(ufrag), controlling: true };
+        Command::CreateEndpoint(Box::new(new))
+    };
+    let restart = |endpoint, ufrag| Command::RestartIce { endpoint, generation: 1, local: ice(ufrag) };
+    let dtls = |endpoint| Command::SendDtls { endpoint, datagram: vec![22; 40] };
+    let keys = SrtpKeys {
+        profile: SrtpProfile::AeadAes128Gcm,
+        inbound: MasterKey { key: [1; 32], salt: [1; 14] },
+        outbound: MasterKey { key: [2; 32], salt: [2; 14] },
+    };
+    let ask = Command::AskServer {
+        path: Path { local: 1, remote: ([198, 51, 100, 1], 3478).into() },
+        transaction: crate::ice::question(0, [5; 7]),
+    };
+    let answer = Command::AnswerIceRestart { endpoint, generation: 7, credentials: None, candidates: Vec::new() };
+    let feedback = FeedbackSsrcs { audio: 1, video: 2 };
+    let unknown = Err(CommandError::UnknownEndpoint);
+    for (command, result, counter) in [
+        (
+            new(endpoint, "0one"),
+            Err(CommandError::Refused(CreateError::UnknownConference)),
+            Counter::DropCommandUnknown,
+        ),
+        (Command::ExpireConference { conference }, Err(CommandError::UnknownConference), Counter::DropCommandUnknown),
+        (Command::CreateConference { conference, feedback }, Ok(()), Counter::DropCommandUnknown),
+        (new(endpoint, "0one"), Ok(()), Counter::DropCommandUnknown),
+        (new(nobody, "0one"), Err(CommandError::Refused(CreateError::Taken)), Counter::DropCommandUnknown),
+        (
+            Command::CreateRemoteEndpoint { conference, endpoint: nobody, home: 3 },
+            Err(CommandError::Refused(CreateError::UnknownWorker)),
+            Counter::DropCommandUnknown,
+        ),
+        (Command::ExpireEndpoint { endpoint: nobody }, unknown, Counter::DropCommandUnknown),
+        (Command::SetSrtp { endpoint: nobody, keys: Box::new(keys.clone()) }, unknown, Counter::DropCommandUnknown),
+        (Command::SetSrtp { endpoint, keys: Box::new(keys) }, Ok(()), Counter::DropCommandUnknown),
+        (dtls(nobody), unknown, Counter::DropCommandUnknown),
+        (dtls(endpoint), Err(CommandError::NoPath), Counter::DropNoPath),
+        (restart(nobody, "0new"), unknown, Counter::DropCommandUnknown),
+        (restart(endpoint, "1new"), Err(CommandError::Ufrag), Counter::DropCommandUnknown),
+        (answer, Err(CommandError::NoRestart), Counter::DropRestartAnswer),
+        (ask, Err(CommandError::UnknownSocket), Counter::DropCommandUnknown),
+        (Command::Shutdown, Ok(()), Counter::DropCommandUnknown),
+    ] {
+        let (text, before) = (format!("{command:?}"), engine.stats().get(counter));
+        assert_eq!(engine.handle_command(now, command, &mut out), result, "{text}");
+        assert_eq!(engine.stats().get(counter) - before, u64::from(result.is_err()), "{text}");
+    }
+    assert_eq!(out.1, []);
+}

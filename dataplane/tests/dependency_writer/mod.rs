@@ -97,18 +97,31 @@ impl Structure {
     }
 }
 
-/// A descriptor; `index` is the template's place, not its id.
-#[allow(clippy::too_many_arguments, reason = "the fields, in the order of the wire")]
+/// The extended fields of a descriptor.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extended<'a> {
+    /// The structure itself.
+    pub attach: bool,
+    /// Mask of the decode targets that are sent.
+    pub active: Option<u32>,
+    /// Indications in place of the template's.
+    pub indications: Option<&'a str>,
+}
+
+/// The structure alone, or nothing.
+pub fn attached(attach: bool) -> Extended<'static> {
+    Extended { attach, ..Extended::default() }
+}
+
+/// A descriptor of the first, the last or a middle packet of a frame; `index` is the template's place, not its id.
 pub fn descriptor(
-    starts: bool,
-    ends: bool,
+    (starts, ends): (bool, bool),
     index: u8,
     frame_number: u16,
     structure: &Structure,
-    attach: bool,
-    active: Option<u32>,
-    indications: Option<&str>,
+    extended: Extended<'_>,
 ) -> Vec<u8> {
+    let Extended { attach, active, indications } = extended;
     let mut bits = Bits::default();
     bits.put(starts.into(), 1);
     bits.put(ends.into(), 1);
