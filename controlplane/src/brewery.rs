@@ -1,8 +1,7 @@
-//! Who counts in a brewery room: whose requests a bridge answers, and who is a bridge to the focus.
+//! Which occupants of a brewery room are trusted: whose requests a bridge answers, and who is a bridge to the focus.
 //!
-//! To be in the room is not enough, since a server may let guests in. An account that the operator made counts: one of the
-//! domain of our own account, which on every usual installation is one that nobody else can log in to (`auth.…`), or one that
-//! is listed.
+//! Being in the room is not enough, since a server may let guests in. Trusted are accounts that the operator made: those of our own
+//! account's domain, which on every usual installation nobody else can log in to (`auth.…`), or those that are listed.
 
 use jid::BareJid;
 use std::time::{Duration, Instant};
@@ -18,15 +17,15 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// And after twice as long each time when that did not help, up to this.
 const LONGEST_LOOK: Duration = Duration::from_secs(60);
 
-/// What to do about occupants that do not count.
-pub const REMEDY: &str = "if it is to count, list its account or domain in brewery-trusted; otherwise keep guests out of the brewery's MUC service";
+/// What to do about occupants that are not trusted.
+pub const REMEDY: &str = "to trust it, list its account or domain in brewery-trusted; otherwise keep guests out of the brewery's MUC service";
 /// What to do about addresses that are not shown.
 pub const REMEDY_HIDDEN: &str = "the room hides real addresses: set muc_room_default_public_jids = true on the brewery's MUC service, or make this account an admin of it";
 
 /// What an occupant is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// An account that counts.
+    /// A trusted account.
     Trusted,
     /// Somebody else.
     Stranger,
@@ -36,7 +35,7 @@ pub enum Standing {
     Absent,
 }
 
-/// Accounts that count, and whole domains of them.
+/// Trusted accounts and domains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trust {
     listed: Vec<BareJid>,
@@ -56,7 +55,7 @@ impl Trust {
         if self.includes(&real.to_bare()) { Standing::Trusted } else { Standing::Stranger }
     }
 
-    /// Whether an account counts.
+    /// Whether an account is trusted.
     pub fn includes(&self, account: &BareJid) -> bool {
         self.listed.iter().any(|listed| match listed.node() {
             Some(_) => listed == account,
@@ -92,7 +91,7 @@ impl Brewery {
                     self.look = Some(now + wait.min(LONGEST_LOOK));
                 }
                 let count = |occupant: &Occupant| self.trust.judge(Some(occupant)) != Standing::Trusted;
-                // Who counts is always remembered, however many others there are.
+                // Trusted occupants are always remembered, however many others there are.
                 if standing != Standing::Trusted
                     && self.room.occupants.len() > MAX_STRANGERS
                     && self.room.occupants.values().filter(|occupant| count(occupant)).count() > MAX_STRANGERS

@@ -1,5 +1,7 @@
 //! How the crate's files may import each other.
 
+// One rule is for the data plane alone.
+#[allow(dead_code)]
 #[path = "../../dataplane/tests/imports/mod.rs"]
 mod imports;
 
@@ -50,4 +52,14 @@ fn folders_import_each_other_one_way() {
     let imports = this_crate();
     rules::no_circle_of_folders(&imports, &[]).unwrap_or_else(|error| panic!("{error}"));
     rules::one_way(&imports, ORDER, &[]).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn mechanisms_import_nothing_of_the_bridge_or_the_focus() {
+    let imports = this_crate();
+    for (folders, allowed) in
+        [(&["pace", "notify", "host", "metrics"][..], &[][..]), (&["xmpp", "public_address"], &["metrics"])]
+    {
+        rules::stands_alone(&imports, folders, allowed).unwrap_or_else(|error| panic!("{error}"));
+    }
 }

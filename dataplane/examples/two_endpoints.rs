@@ -66,8 +66,11 @@ fn spoken(sequence: u16, words: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(packet)
 }
 
-/// What Bob hears: payload type and payload.
-pub fn run() -> Result<Vec<(u8, Vec<u8>)>, Box<dyn Error>> {
+/// A payload type and a payload.
+type Heard = (u8, Vec<u8>);
+
+/// Sends a few packets of Alice, and returns what Bob hears.
+pub fn run() -> Result<Vec<Heard>, Box<dyn Error>> {
     let (stats, now) = (Arc::new(WorkerStats::default()), Instant::now());
     let mut forwarder = Forwarder::new(ForwarderConfig::default(), Arc::clone(&stats));
     let mut sent = Sent { slot: [0; MAX_DATAGRAM], datagrams: Vec::new() };

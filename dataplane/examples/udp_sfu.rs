@@ -31,10 +31,13 @@ const LONGEST_WAIT: Duration = Duration::from_millis(50);
 
 /// Everything that both sides have to know of a client.
 pub struct Ticket {
+    /// Its number.
     pub endpoint: EndpointId,
+    /// What it sends on.
     pub ssrc: u32,
     /// Of the SFU, and of the client.
     pub ice: [IceCredentials; 2],
+    /// Of both directions.
     pub keys: SrtpKeys,
 }
 
@@ -124,10 +127,12 @@ impl PacketSink for Sender<'_> {
 pub struct Sfu {
     socket: UdpSocket,
     engine: Engine,
+    /// One for each client.
     pub tickets: Vec<Ticket>,
 }
 
 impl Sfu {
+    /// Binds the socket and makes a ticket for each client.
     pub fn bind(address: SocketAddr, clients: u32) -> Result<Self, Box<dyn Error>> {
         let socket = UdpSocket::bind(address)?;
         let config = EngineConfig::new([socket.local_addr()?]);
@@ -143,6 +148,7 @@ impl Sfu {
         Ok(Self { socket, engine, tickets })
     }
 
+    /// Where clients send to.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.socket.local_addr()
     }

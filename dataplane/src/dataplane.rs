@@ -80,7 +80,7 @@ impl Default for DataplaneConfig {
     }
 }
 
-/// What a dataplane takes at most. Whoever asks for more is told by [`ring::Event::EndpointRefused`], or, of sources, not at
+/// What a dataplane takes at most. Whoever asks for more is told by [`crate::messages::Event::EndpointRefused`], or, of sources, not at
 /// all: what is beyond the bound is left out and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {

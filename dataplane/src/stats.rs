@@ -10,6 +10,7 @@ macro_rules! counters {
         /// What is counted.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(usize)]
+        #[non_exhaustive]
         pub enum Counter { $($(#[$doc])* $name,)* }
 
         impl Counter {

@@ -1,6 +1,7 @@
 //! The one task of the bridge: everything that happens to it, in order.
 
 mod addresses;
+mod reports;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use ringbridge_dataplane::Capacity;
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::messages::{Command, Event};
-use ringbridge_dataplane::stats::{Counter, WorkerStats};
-use serde_json::{Value, json};
+use ringbridge_dataplane::stats::WorkerStats;
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
@@ -20,10 +21,10 @@ use super::clients::{Action, Carrier, Clients, NewClient};
 use super::discovery::Discovery;
 use super::error::BridgeError;
 use super::lifecycle::{Lifecycle, Stage};
-use super::load::{self, HostLoad};
+use super::load::HostLoad;
 use super::messages::{self, ToClient};
 use super::probe::PortProbe;
-use super::report::{Held, Report, Traffic};
+use super::report::{Report, Traffic};
 use super::requests;
 use super::settings::BridgeSettings;
 use super::websockets::WebSockets;
@@ -32,7 +33,7 @@ use super::xmpp_connections::XmppConnections;
 use crate::brewery::Standing;
 use crate::channel::{ChannelCounters, ChannelEvent, Registry};
 use crate::colibri::bridge::{ColibriBridge, ColibriConfig, Output};
-use crate::colibri::debug::{self, View};
+use crate::colibri::debug::View;
 use crate::colibri::transport::LocalTransport;
 use crate::host::AddressFilter;
 use crate::rest::{Ask, OperatorRequest};
@@ -332,6 +333,7 @@ impl Actor {
                 self.discovery.handle_answer(now, path, &datagram);
                 self.join();
             }
+            event => tracing::error!(?event, "an event of the media workers is not handled; please report it"),
         }
         // In order: what one event causes must reach the worker before what the next one causes.
         self.settle();
@@ -436,33 +438,6 @@ impl Actor {
         let _ = request.reply.send(answer);
     }
 
-    fn debug(&self, view: View<'_>) -> Value {
-        let Some(conferences) = debug::conferences(&self.colibri, view, |id| self.clients.debug(id)) else {
-            return Value::Null;
-        };
-        let health = self.publish.health.borrow().clone();
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let stress = self.workers.stress().max(self.load.stress());
-        json!({
-            "shutdown_state": self.life.stage().name(),
-            "drain": self.life.drain,
-            "time": since.as_millis() as u64,
-            "load_management": {
-                "state": if stress >= 1.0 { "OVERLOADED" } else { "NOT_OVERLOADED" },
-                "stress": stress.to_string(),
-                "reducer_enabled": "false",
-            },
-            "workers": self.workers.stresses().map(|stress| json!({ "stress": stress })).collect::<Value>(),
-            "conferences": conferences,
-            "health": {
-                "success": health.is_ok(),
-                "hardFailure": health.is_err(),
-                "responseCode": Value::Null,
-                "message": health.err(),
-            },
-        })
-    }
-
     /// Goes along with a shutdown, and tells everybody of it.
     fn follow_life(&mut self, now: Instant) {
         self.life.set_endpoints(now, self.colibri.endpoint_count());
@@ -473,130 +448,6 @@ impl Actor {
             self.colibri.set_graceful_shutdown(stage != Stage::Running);
             self.announce();
         }
-    }
-
-    /// Publishes the last report with what changed of ourselves.
-    fn announce(&self) {
-        let report = self.publish.report.borrow().clone();
-        let stage = self.life.stage();
-        self.publish(Report {
-            drain: self.life.drain,
-            graceful_shutdown: stage != Stage::Running,
-            shutting_down: matches!(stage, Stage::ShuttingDown | Stage::Ended),
-            ..report
-        });
-    }
-
-    // --- reports ----------------------------------------------------------------------------------------------
-
-    fn publish_health(&mut self, now: Instant) {
-        self.workers.sample_heartbeat(now);
-        let received = self.workers.total(Counter::PacketsReceived);
-        if let Some(target) = self.probe.handle(now, received, self.addresses.living()) {
-            self.probe.send(target);
-        }
-        let health = self
-            .workers
-            .health(now)
-            .and_then(|()| self.addresses.health())
-            .and_then(|()| self.probe.health())
-            .and_then(|()| self.xmpp.health());
-        self.publish.health.send_if_modified(|known| {
-            if *known == health {
-                return false;
-            }
-            match &health {
-                Ok(()) => tracing::info!("bridge is healthy"),
-                Err(reason) => tracing::warn!(%reason, "bridge is unhealthy"),
-            }
-            *known = health;
-            true
-        });
-    }
-
-    fn make_report(&self) -> Report {
-        let counters = self.clients.counters();
-        let stage = self.life.stage();
-        let ((connections, connected), (rooms, joined)) = (self.xmpp.connections(), self.xmpp.rooms());
-        Report {
-            totals: self.colibri.totals(),
-            traffic: self.traffic,
-            previous: self.traffic,
-            elapsed: REPORT,
-            // A focus picks the least stressed bridge: a full one comes last.
-            worker_stress: if self.colibri.has_room() { self.workers.stress() } else { 1.0 },
-            host_stress: self.load.stress(),
-            healthy: self.publish.health.borrow().is_ok(),
-            drain: self.life.drain,
-            graceful_shutdown: stage != Stage::Running,
-            shutting_down: self.leaving || matches!(stage, Stage::ShuttingDown | Stage::Ended),
-            region: self.region.clone(),
-            connections,
-            connected,
-            rooms,
-            joined,
-            xmpp_disconnects: self.xmpp.disconnects,
-            started: Some(self.started),
-            threads: load::threads(),
-            silent_endpoints: self.clients.silent(),
-            endpoints_disconnected: counters.disconnected,
-            endpoints_reconnected: counters.reconnected,
-            ice_succeeded: counters.ice_succeeded,
-            ice_succeeded_relayed: counters.ice_succeeded_relayed,
-            ice_failed: counters.ice_failed,
-            dtls_failed: counters.dtls_failed,
-            dominant_speaker_changes: counters.dominant_speaker_changes,
-            endpoints_without_channel: counters.without_channel,
-            data_messages_received: counters.data_messages_received,
-            data_messages_sent: counters.data_messages_sent,
-            paths: self.clients.paths(),
-            unmatched_feedback: self.workers.total(Counter::TransportFeedbackUnmatched),
-            keyframes: self.workers.total(Counter::KeyframesReceived),
-            layering_changes: self.workers.total(Counter::LayeringChanges),
-            video_millis: self.workers.total(Counter::VideoMillis),
-            held: self.held(),
-            public_addresses: self.colibri.advertised_configured(),
-            discovered: self.discovery.discovered(),
-            messages_received: self.websockets.received,
-            messages_sent: self.websockets.sent,
-        }
-    }
-
-    /// How much the control plane keeps for conferences; 0 each when all have ended.
-    fn held(&self) -> Held {
-        Held {
-            conferences: self.colibri.conference_count(),
-            endpoints: self.clients.len(),
-            timers: self.clients.timers(),
-            websockets: self.websockets.len(),
-            channel_passwords: self.registry.len(),
-        }
-    }
-
-    fn report(&mut self, now: Instant) {
-        self.workers.sample(now);
-        self.load.sample(now);
-        self.colibri.set_stress(self.workers.stresses());
-        let traffic = Traffic {
-            packets_in: self.workers.total(Counter::PacketsReceived),
-            packets_out: self.workers.total(Counter::PacketsSent),
-            bytes_in: self.workers.total(Counter::BytesReceived),
-            bytes_out: self.workers.total(Counter::BytesSent),
-            rtp_expected: self.workers.total(Counter::RtpExpected),
-            rtp_lost: self.workers.total(Counter::RtpLost),
-        };
-        let mut report = self.make_report();
-        report.previous = std::mem::replace(&mut self.traffic, traffic);
-        report.traffic = traffic;
-        report.elapsed = now.saturating_duration_since(std::mem::replace(&mut self.reported, now));
-        self.publish(report);
-    }
-
-    fn publish(&self, report: Report) {
-        let time = SystemTime::now();
-        self.xmpp.publish(&report.to_element(time));
-        self.publish.stats.send_replace(Value::Object(report.to_map(time)));
-        self.publish.report.send_replace(report);
     }
 
     /// Leaves the rooms, closes channels, stops the workers.

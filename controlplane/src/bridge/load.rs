@@ -4,10 +4,10 @@ use std::time::Instant;
 
 /// Processor time that counts as full: beyond it latency suffers. Jitsi Videobridge's value.
 const FULL: f64 = 0.9;
-/// How much a moment counts that others on this host work. Below [`FULL`]: a bridge that does nothing is never full,
-/// however busy its host is, since the kernel gives it its share when it has something to do. Near it: a bridge on a
-/// quiet host is chosen before.
-const OTHERS: f64 = 0.85;
+/// How much a moment counts that others on this host work. A bridge that does nothing stays below a stress of 0.8, from
+/// which Jicofo takes it for overloaded, however busy its host is: the kernel gives it its share when it has something to
+/// do. Near that: a bridge on a quiet host is chosen before.
+const OTHERS: f64 = 0.7;
 
 /// Processor time of the host since it started, in clock ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -168,10 +168,10 @@ mod tests {
     #[test]
     fn a_bridge_that_does_nothing_is_not_full() {
         assert_eq!(stress(0, 0), 0.0);
-        assert!((0.9..1.0).contains(&stress(100, 0)), "a host that others keep busy: {}", stress(100, 0));
-        assert!(stress(100, 5) < 1.0, "nor one that does next to nothing");
-        assert!(stress(100, 0) > stress(100, 0).min(stress(50, 0)) && stress(50, 0) > 0.4, "a quiet host is better");
-        assert!(stress(100, 40) > 1.0, "with work of its own there it is");
+        assert!((0.7..0.8).contains(&stress(100, 0)), "a host that others keep busy: {}", stress(100, 0));
+        assert!(stress(100, 5) < 0.8, "nor one that does next to nothing");
+        assert!(stress(100, 0) > stress(100, 0).min(stress(50, 0)) && stress(50, 0) > 0.3, "a quiet host is better");
+        assert!(stress(100, 40) > 0.9 && stress(100, 70) > 1.0, "with work of its own there it is");
         assert!((stress(90, 90) - 1.0).abs() < 1e-9 && stress(45, 45) < stress(60, 45), "alone, as Jitsi Videobridge");
         assert!(stress(50, 80) <= 0.5 / FULL + 1e-9, "ticks are coarse: no more than the host worked");
     }

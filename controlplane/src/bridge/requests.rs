@@ -36,7 +36,7 @@ pub(super) fn answer(now: Instant, request: &Request, standing: Standing, contex
     let text = match standing {
         Standing::Trusted => None,
         Standing::Absent => Some("only occupants of the brewery room may ask this bridge"),
-        Standing::Stranger => Some("your account does not count in the brewery room: see brewery-trusted"),
+        Standing::Stranger => Some("your account is not trusted in the brewery room: see brewery-trusted"),
         Standing::Hidden => Some("the brewery room does not show your account"),
     };
     if let Some(text) = text {

@@ -132,7 +132,7 @@ impl XmppConnections {
         standing
     }
 
-    /// Whether one who does not count is answered at all: to answer is work too.
+    /// Whether a sender that is not trusted is answered at all: an answer is work too.
     pub fn may_refuse(&mut self, now: Instant) -> bool {
         self.refusals.get_or_insert_with(|| Bucket::new(REFUSALS)).take(now, 1)
     }

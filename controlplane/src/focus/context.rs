@@ -10,7 +10,7 @@ use tokio_xmpp::Stanza;
 use tokio_xmpp::minidom::Element;
 
 use super::bridges::Bridges;
-use super::conference::offer::Features;
+use super::features::Features;
 use super::ice_restart_totals::IceRestarts;
 use super::limits::{INVITES, MAX_SENDERS, Refusals};
 use super::requests::{Pending, Requests};

@@ -4,6 +4,7 @@ mod brewery;
 mod bridges;
 mod conference;
 mod context;
+mod features;
 mod ice_restart_totals;
 mod limits;
 mod requests;

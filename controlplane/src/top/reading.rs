@@ -79,7 +79,7 @@ pub(super) struct Conference {
 
 /// One endpoint of the page `/debug?full=true`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-pub(super) struct Endpoint {
+pub(super) struct EndpointReading {
     pub number: u64,
     pub stats_id: Option<String>,
     pub worker: usize,

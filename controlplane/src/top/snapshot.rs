@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::reading::{Counters, Endpoint, Path, Reading};
+use super::reading::{Counters, EndpointReading, Path, Reading};
 
 /// A reading with the rates since the one before; rates are `None` in the first one and where a counter began anew.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -279,7 +279,7 @@ fn endpoints(reading: &Reading) -> Vec<EndpointRow> {
     for (id, conference) in &reading.state.conferences {
         for (label, value) in &conference.endpoints {
             // Not in full: a statistics id alone.
-            let Ok(endpoint) = serde_json::from_value::<Endpoint>(value.clone()) else { continue };
+            let Ok(endpoint) = serde_json::from_value::<EndpointReading>(value.clone()) else { continue };
             let path = paths.get(&endpoint.number);
             let of_kind = |kind: &str| endpoint.sources.iter().filter(|source| source.kind == kind).count();
             rows.push(EndpointRow {

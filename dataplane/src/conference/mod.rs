@@ -1,6 +1,6 @@
 //! Conferences: sources, receivers, and what is forwarded between them.
 //!
-//! A packet's way: [`forwarder`] finds the conference; `ingress` opens it, parses it once and puts it into the batch
+//! A packet's way: `forwarder` finds the conference; `ingress` opens it, parses it once and puts it into the batch
 //! (`packet`); `fan_out` walks over the receivers when the batch is read, where each one's subscription decides and the
 //! packet is written under its numbers and sealed (`receiver`). `remote` takes it to other workers.
 //!
@@ -12,7 +12,7 @@ mod allocation;
 mod audio;
 mod context;
 mod fan_out;
-pub mod forwarder;
+mod forwarder;
 mod ingress;
 mod members;
 mod packet;

@@ -62,19 +62,19 @@ pub enum AgentEvent {
     /// Datagrams over this path come from this endpoint. `round_trip`: it answered a check there, so it cannot have
     /// forged the address.
     Learnt {
-        /// The path.
+        /// Socket and remote address.
         path: Path,
         /// Proven by an answer.
         round_trip: bool,
     },
     /// The path is not this endpoint's any more.
     Forgotten {
-        /// The path.
+        /// Socket and remote address.
         path: Path,
     },
     /// Send over this path from now on; follows [`AgentEvent::Learnt`].
     Connected {
-        /// The path.
+        /// Socket and remote address.
         path: Path,
     },
     /// Send nothing any more.

@@ -29,12 +29,12 @@ pub enum SessionEvent {
     Agent(AgentEvent),
     /// A restart succeeded; follows [`AgentEvent::Connected`] of the new agent.
     Restarted {
-        /// Which one.
+        /// The number that it was begun with.
         generation: u32,
     },
     /// A restart did not succeed in time; what was before goes on.
     Abandoned {
-        /// Which one.
+        /// The number that it was begun with.
         generation: u32,
     },
     /// Nobody answers to this ufrag of ours any more.

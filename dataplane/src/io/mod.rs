@@ -44,7 +44,7 @@ mod extras;
 mod mmsg;
 mod offload;
 mod outbox;
-pub mod plan;
+mod plan;
 mod probe;
 mod provided;
 mod rx;

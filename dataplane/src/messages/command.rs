@@ -9,6 +9,7 @@ use crate::srtp::SrtpKeys;
 
 /// Control plane to worker. A command for an unknown conference or endpoint is dropped and counted.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Command {
     /// Starts an empty conference on this worker. One that outgrows a worker exists on several.
     CreateConference {
@@ -19,7 +20,7 @@ pub enum Command {
     },
     /// Ends a conference and every endpoint in it.
     ExpireConference {
-        /// Which.
+        /// The one that ends.
         conference: ConferenceId,
     },
     /// Adds an endpoint, or is answered by [`super::Event::EndpointRefused`].
@@ -36,12 +37,12 @@ pub enum Command {
     },
     /// Removes an endpoint and its sources.
     ExpireEndpoint {
-        /// Which.
+        /// The one that leaves.
         endpoint: EndpointId,
     },
     /// Sets the remote credentials and adds candidates; checks start as soon as credentials are known.
     SetRemoteIce {
-        /// Whose.
+        /// The endpoint whose client they belong to.
         endpoint: EndpointId,
         /// Remote credentials; `None` keeps those already set.
         credentials: Option<IceCredentials>,
@@ -51,7 +52,7 @@ pub enum Command {
     /// Begins an ICE restart in place: the endpoint is found under these credentials of ours, too, and what carries media goes
     /// on until a pair of the new ones is nominated. The same again changes nothing; a later number replaces what is under way.
     RestartIce {
-        /// Whose.
+        /// The endpoint whose connection is restarted.
         endpoint: EndpointId,
         /// Counts up from 1.
         generation: u32,
@@ -60,7 +61,7 @@ pub enum Command {
     },
     /// The endpoint's part of an ICE restart: checks start as soon as its credentials are known.
     AnswerIceRestart {
-        /// Whose.
+        /// The endpoint whose connection is restarted.
         endpoint: EndpointId,
         /// Which restart; of another one than that under way it is dropped and counted.
         generation: u32,
@@ -71,35 +72,35 @@ pub enum Command {
     },
     /// Installs SRTP keys; media flows from here on.
     SetSrtp {
-        /// Whose.
+        /// The endpoint that they were negotiated with.
         endpoint: EndpointId,
         /// The keys.
         keys: Box<SrtpKeys>,
     },
     /// Sends one DTLS datagram on the selected pair.
     SendDtls {
-        /// To whom.
+        /// The endpoint that it goes to.
         endpoint: EndpointId,
         /// The datagram, at most 1,500 bytes.
         datagram: Vec<u8>,
     },
     /// Replaces formats and header extensions.
     SetMedia {
-        /// Whose.
+        /// The endpoint that negotiated them.
         endpoint: EndpointId,
         /// The new value.
         media: Box<Media>,
     },
     /// Replaces the set of sources that the endpoint publishes.
     SetSources {
-        /// Whose.
+        /// The endpoint that publishes them.
         endpoint: EndpointId,
         /// The complete new set.
         sources: Vec<SourceDescription>,
     },
     /// Replaces what the endpoint wants to receive.
     SetConstraints {
-        /// Whose.
+        /// The receiver.
         endpoint: EndpointId,
         /// The new value.
         constraints: Box<ReceiverConstraints>,
@@ -107,29 +108,29 @@ pub enum Command {
     /// Gives the endpoint everything on a bounded set of the bridge's own SSRCs (docs/protocol/bridge.md 6.6). Once, before
     /// its keys.
     SetSsrcRewriting {
-        /// Whose.
+        /// The receiver.
         endpoint: EndpointId,
-        /// How many.
+        /// How many SSRCs it gets, and how they are numbered.
         rewriting: SsrcRewriting,
     },
     /// Its client was told what its SSRCs carry: packets may go.
     MappingsTold {
-        /// Whose.
+        /// The receiver.
         endpoint: EndpointId,
-        /// The number of the newest [`Event::SourcesMapped`] that it was told.
+        /// The number of the newest [`super::Event::SourcesMapped`] that it was told.
         announcement: u64,
     },
     /// Replaces the list of others' sources that the endpoint's client was not told of yet: nothing of them goes to it before.
     /// Without effect where its SSRCs are rewritten: there [`Command::MappingsTold`] says the same.
     SetUntold {
-        /// Whose.
+        /// The receiver.
         endpoint: EndpointId,
         /// Their names.
         sources: Vec<String>,
     },
     /// Drops the endpoint's audio or video at the input.
     SetForceMute {
-        /// Whose.
+        /// The sender that is muted.
         endpoint: EndpointId,
         /// Drop audio.
         audio: bool,

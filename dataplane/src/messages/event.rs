@@ -10,6 +10,7 @@ use crate::media::{Encoding, MediaKind, Mid, VideoType};
 
 /// Worker to control plane.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Event {
     /// An endpoint was not created: whatever else is said about it is dropped and counted.
     EndpointRefused {
@@ -18,7 +19,7 @@ pub enum Event {
         /// Why.
         error: CreateError,
     },
-    /// A STUN server answered a [`Command::AskServer`]: a success or error response from there, with the right id.
+    /// A STUN server answered a [`super::Command::AskServer`]: a success or error response from there, with the right id.
     ServerAnswered {
         /// At which socket, and the server.
         path: Path,
@@ -27,7 +28,7 @@ pub enum Event {
     },
     /// ICE changed its state.
     Ice {
-        /// Whose.
+        /// The endpoint that is reached or lost.
         endpoint: EndpointId,
         /// The new state.
         state: IceState,
@@ -38,30 +39,30 @@ pub enum Event {
     },
     /// An ICE restart ended. One that a later one replaced has no end of its own.
     IceRestart {
-        /// Whose.
+        /// The endpoint whose connection was restarted.
         endpoint: EndpointId,
-        /// Which one.
+        /// Its number, as in [`super::Command::RestartIce`].
         generation: u32,
-        /// How.
+        /// Whether media moved.
         outcome: RestartOutcome,
     },
     /// A DTLS datagram arrived over a verified pair (rate-limited per endpoint).
     Dtls {
-        /// From whom.
+        /// The endpoint that sent it.
         endpoint: EndpointId,
         /// The datagram.
         datagram: Vec<u8>,
     },
     /// The endpoint sent something authenticated after silence, or fell silent (no packet, no consent).
     Activity {
-        /// Whose.
+        /// The endpoint that came back or fell silent.
         endpoint: EndpointId,
         /// Whether it is active.
         active: bool,
     },
     /// The dominant speaker of a conference changed. Of several workers, the home of the oldest endpoint tells it.
     DominantSpeaker {
-        /// Where.
+        /// The conference that they speak in.
         conference: ConferenceId,
         /// The dominant speaker first, then up to ten earlier ones.
         recent: Vec<EndpointId>,
@@ -77,7 +78,7 @@ pub enum Event {
     SourcesMapped {
         /// The receiver.
         endpoint: EndpointId,
-        /// Counts up; to be answered by [`Command::MappingsTold`].
+        /// Counts up; to be answered by [`super::Command::MappingsTold`].
         announcement: u64,
         /// Everything that is carried now.
         sources: Vec<MappedSource>,
@@ -120,6 +121,7 @@ pub struct MappedSource {
 
 /// Why a worker did not create an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
 pub enum CreateError {
     /// The worker has as many endpoints as it takes.
     #[error("the worker has as many endpoints as it takes")]

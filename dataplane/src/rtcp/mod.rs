@@ -3,8 +3,8 @@
 pub mod build;
 pub mod compound;
 pub mod nack;
-pub mod transport_feedback;
-pub mod twcc;
+mod transport_feedback;
+mod twcc;
 
 pub use compound::{Block, Compound, ReportBlock, SenderInfo};
 pub use transport_feedback::Feedback;

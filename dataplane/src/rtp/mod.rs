@@ -7,7 +7,7 @@ pub mod dependency;
 pub mod extension;
 pub mod header;
 pub mod keyframe;
-pub mod packet;
+mod packet;
 pub mod red;
 pub mod rtx;
 pub mod sps;

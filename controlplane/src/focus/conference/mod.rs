@@ -4,7 +4,7 @@
 mod ice_restart;
 mod jingle;
 mod meeting_id;
-pub(super) mod offer;
+mod offer;
 mod outcome;
 mod room;
 mod session;

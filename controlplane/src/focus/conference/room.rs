@@ -13,9 +13,9 @@ use xmpp_parsers::muc::user::{Affiliation, Role};
 use xmpp_parsers::presence::Presence;
 
 use super::meeting_id::{id_in, is_sound};
-use super::offer::Features;
 use super::state::{BRIDGE_OWNER, Conference, Member, RoomState, Stage};
 use crate::focus::context::Context;
+use crate::focus::features::Features;
 use crate::focus::limits::{MAX_MEETING_ID, MAX_MEMBERS, MAX_NAME, MAX_NICK, MAX_REGION, Refused};
 use crate::focus::requests::{Answer, Pending, Question};
 use crate::focus::xml::{build, escaped};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
-use super::offer::{self, Features, Offer};
+use super::offer::{self, Offer};
 use super::sources::{known_to, only};
 use super::state::{BRIDGE_OWNER, BridgeSession, Conference, Member, RoomState, Stage};
 use crate::colibri::elements::{
@@ -16,6 +16,7 @@ use crate::colibri::elements::{
 };
 use crate::focus::bridges::FULL_RESET;
 use crate::focus::context::{Context, ORPHAN_RETRY, Orphan};
+use crate::focus::features::Features;
 use crate::focus::limits::Refused;
 use crate::focus::requests::{Answer, Question};
 use crate::jingle::{Jingle, OwnedSource, Reason, SourceSet};

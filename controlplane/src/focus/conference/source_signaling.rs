@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::offer::Features;
 use super::sources::{difference, only};
 use super::state::{Conference, Member, Stage};
 use crate::colibri::elements::{ConferenceModify, Endpoint, Untold, UntoldSource};
 use crate::focus::context::Context;
+use crate::focus::features::Features;
 use crate::focus::limits::{MAX_HOLD, Refused};
 use crate::focus::requests::Question;
 use crate::jingle::{Jingle, OwnedSource, SourceSet, json_sources, xml_sources};

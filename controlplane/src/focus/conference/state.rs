@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use jid::{BareJid, FullJid};
 
 use super::meeting_id::MeetingId;
-use super::offer::Features;
 use super::sources::ConferenceSources;
 use crate::colibri::elements::Media;
 use crate::focus::context::Context;
+use crate::focus::features::Features;
 use crate::focus::limits::{self, SOURCE_CHANGES, TRANSPORTS};
 use crate::jingle::SourceSet;
 use crate::pace::Bucket;
