@@ -89,3 +89,13 @@ test('troubleshooting starts from log lines that are logged', () => {
   }
   assert.ok(found > 8, `only ${found} lines are quoted`);
 });
+
+test('decisions are dated entries', () => {
+  const [, ...entries] = read('docs/decisions.md').split(/^### /m);
+  assert.ok(entries.length > 90, `only ${entries.length} decisions`);
+  for (const entry of entries) {
+    assert.match(entry, /^[^\n]+\n\n\d{4}-\d\d-\d\d · /, entry.split('\n')[0]);
+    assert.match(entry, /^- (Context|Decision): /m, entry.split('\n')[0]);
+    assert.doesNotMatch(entry, /^\| /m, `${entry.split('\n')[0]}: a row of a table, not an entry`);
+  }
+});
