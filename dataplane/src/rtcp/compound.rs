@@ -72,7 +72,7 @@ pub enum Block<'a> {
         /// 8 bytes each.
         entries: &'a [u8],
     },
-    /// Transport-wide feedback; see [`super::twcc`].
+    /// Transport-wide feedback; see [`super::Feedback`].
     Twcc {
         /// From the base sequence number on.
         body: &'a [u8],
