@@ -79,14 +79,13 @@ impl Arena {
         samples: usize,
         tracks: Vec<Box<dyn Track>>,
     ) -> Result<Self, SubjectError> {
-        Self::beside(&mut [], name, contestant, scenario, net, samples, tracks)
+        Self::beside(&mut [], (name, contestant), scenario, net, samples, tracks)
     }
 
     /// The same while others wait for it and must not lose their connections.
     pub fn beside(
         others: &mut [Self],
-        name: &str,
-        contestant: &Contestant,
+        (name, contestant): (&str, &Contestant),
         scenario: &Scenario,
         net: u8,
         samples: usize,

@@ -127,7 +127,7 @@ impl Client {
         self.packet(&chunk(1, 0, &body));
     }
 
-    fn data(&mut self, flags: u8, stream: u16, sequence: u16, ppid: u32, jump: i8, content: &[u8]) {
+    fn data(&mut self, flags: u8, (stream, sequence): (u16, u16), ppid: u32, jump: i8, content: &[u8]) {
         let tsn = self.tsn.wrapping_add_signed(i32::from(jump));
         if jump == 0 {
             self.tsn = self.tsn.wrapping_add(1);
@@ -195,7 +195,7 @@ pub fn run(data: &[u8]) {
                 let (flags, stream, ppid, jump) =
                     (input.u8(), input.u16(), input.pick(&[50, 51, 53, 54, 56, 57, 0, u32::MAX]), input.u8() as i8);
                 let number = input.u16();
-                client.data(flags, stream, number, ppid, jump / 4, input.long_bytes(1_400));
+                client.data(flags, (stream, number), ppid, jump / 4, input.long_bytes(1_400));
             }
             3 => {
                 let stream = input.u16() % 100;
@@ -207,12 +207,12 @@ pub fn run(data: &[u8]) {
                 open.extend((protocol.len() as u16).to_be_bytes());
                 open.extend(label);
                 open.extend(protocol);
-                client.data(3, stream, sequence, 50, 0, &open);
+                client.data(3, (stream, sequence), 50, 0, &open);
                 sequence = sequence.wrapping_add(1);
             }
             4 | 5 => {
                 let stream = input.u16() % 100;
-                client.data(3, stream, sequence, 51, 0, input.bytes());
+                client.data(3, (stream, sequence), 51, 0, input.bytes());
                 sequence = sequence.wrapping_add(1);
             }
             6 => {

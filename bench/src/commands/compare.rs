@@ -209,7 +209,7 @@ fn fanout(args: &CompareArgs, backend: Backend, turn: Duration, report: &mut Rep
             continue;
         }
         let contestant = Contestant::Peer(args.peers.join(program), args.cores.core);
-        match Arena::beside(&mut arenas, name, &contestant, &scenario, net, 3, Vec::new()) {
+        match Arena::beside(&mut arenas, (name, &contestant), &scenario, net, 3, Vec::new()) {
             Ok(arena) => arenas.push(arena),
             Err(error) => {
                 report.missing.insert(name, error.to_string());

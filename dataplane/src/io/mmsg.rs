@@ -166,7 +166,7 @@ impl Mmsg {
             let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             let path = Path { local: local as u8, remote };
             let len = (header.msg_len as usize).min(self.iovecs[i].iov_len);
-            self.rx.push(path, i, 0, len, ancillary.segment, truncated);
+            self.rx.push(path, i, 0..len, ancillary.segment, truncated);
         }
         Ok(now_used)
     }

@@ -1,5 +1,6 @@
 //! A received batch. With GRO one message holds a run of equal datagrams; here they are separate again.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::slab::Slab;
@@ -77,17 +78,10 @@ impl RxBatch {
         self.runs.len() == self.runs.capacity()
     }
 
-    /// Adds `len` bytes at `offset` of `buffer`, in datagrams of `segment` bytes (0: one datagram). Datagrams that
-    /// are cut or longer than [`MAX_DATAGRAM`] are dropped and counted.
-    pub(super) fn push(
-        &mut self,
-        path: Path,
-        buffer: usize,
-        offset: usize,
-        len: usize,
-        segment: usize,
-        truncated: bool,
-    ) {
+    /// Adds the `bytes` of `buffer`, in datagrams of `segment` bytes (0: one datagram). Datagrams that are cut or longer
+    /// than [`MAX_DATAGRAM`] are dropped and counted.
+    pub(super) fn push(&mut self, path: Path, buffer: usize, bytes: Range<usize>, segment: usize, truncated: bool) {
+        let (offset, len) = (bytes.start, bytes.len());
         let segment = if segment == 0 || segment > len { len } else { segment };
         let datagrams = if len == 0 { 1 } else { len.div_ceil(segment) };
         if truncated || segment > MAX_DATAGRAM || self.is_full() {
@@ -115,11 +109,11 @@ mod tests {
                 byte[0] = (buffer * 50 + i / 100) as u8;
             }
         }
-        batch.push(path(1), 0, 0, 250, 100, false);
-        batch.push(path(2), 1, 100, 0, 0, false);
-        batch.push(path(3), 2, 200, 1500, 0, false);
-        batch.push(path(4), 3, 0, 1501, 0, false);
-        batch.push(path(4), 3, 0, 3, 0, true);
+        batch.push(path(1), 0, 0..250, 100, false);
+        batch.push(path(2), 1, 100..100, 0, false);
+        batch.push(path(3), 2, 200..1700, 0, false);
+        batch.push(path(4), 3, 0..1501, 0, false);
+        batch.push(path(4), 3, 0..3, 0, true);
         assert_eq!((batch.len(), stats.get(Counter::DropOversized)), (5, 2));
         let expect = [(1, 100, 0), (1, 100, 1), (1, 50, 2), (2, 0, 0), (3, 1500, 102)];
         for i in [0, 1, 2, 3, 4, 2, 0, 4, 1] {

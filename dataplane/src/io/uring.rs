@@ -265,7 +265,8 @@ impl Inner {
             };
             let (payload, truncated) = (message.payload_data().len(), message.is_payload_truncated());
             let path = Path { local, remote };
-            self.rx.push(path, usize::from(buffer), PAYLOAD_OFFSET, payload, ancillary.segment, truncated);
+            let bytes = PAYLOAD_OFFSET..PAYLOAD_OFFSET + payload;
+            self.rx.push(path, usize::from(buffer), bytes, ancillary.segment, truncated);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! AEAD_AES_128_GCM and AEAD_AES_256_GCM (RFC 7714) on `ring`.
 
+use std::ops::Range;
+
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroize;
 
@@ -53,19 +55,11 @@ impl Aead {
         self.rtp.as_ref().is_some_and(|key| key.open_in_place(nonce, Aad::from(&*header), body).is_ok())
     }
 
-    /// Seals `buffer[header_len..len]` in place and writes the tag behind it.
-    pub fn seal_rtp(
-        &self,
-        buffer: &mut [u8],
-        header_len: usize,
-        len: usize,
-        ssrc: u32,
-        roc: u32,
-        sequence: u16,
-    ) -> bool {
+    /// Seals `buffer[body]`, what follows the header, in place and writes the tag behind it.
+    pub fn seal_rtp(&self, buffer: &mut [u8], body: Range<usize>, ssrc: u32, roc: u32, sequence: u16) -> bool {
         let nonce = Nonce::assume_unique_for_key(rtp_iv(&self.rtp_salt, ssrc, roc, sequence));
-        let (packet, rest) = buffer.split_at_mut(len);
-        let (header, body) = packet.split_at_mut(header_len);
+        let (packet, rest) = buffer.split_at_mut(body.end);
+        let (header, body) = packet.split_at_mut(body.start);
         seal(self.rtp.as_ref(), nonce, header, body, rest)
     }
 

@@ -1,5 +1,7 @@
 //! AES_CM_128_HMAC_SHA1_80 (RFC 3711) with the AES key schedule and the HMAC state kept.
 
+use std::ops::Range;
+
 use aes::Aes128;
 use aes::cipher::{InnerIvInit, Key, KeyInit, StreamCipher};
 use ctr::{Ctr128BE, CtrCore};
@@ -95,10 +97,10 @@ impl CtrHmac {
         true
     }
 
-    /// Encrypts `buffer[header_len..len]` and writes the tag behind it.
-    pub fn seal_rtp(&self, buffer: &mut [u8], header_len: usize, len: usize, ssrc: u32, roc: u32, sequence: u16) {
-        let (packet, rest) = buffer.split_at_mut(len);
-        self.rtp.apply(&mut packet[header_len..], ssrc, u64::from(roc) << 16 | u64::from(sequence));
+    /// Encrypts `buffer[body]`, what follows the header, and writes the tag behind it.
+    pub fn seal_rtp(&self, buffer: &mut [u8], body: Range<usize>, ssrc: u32, roc: u32, sequence: u16) {
+        let (packet, rest) = buffer.split_at_mut(body.end);
+        self.rtp.apply(&mut packet[body.start..], ssrc, u64::from(roc) << 16 | u64::from(sequence));
         rest[..TAG].copy_from_slice(&self.rtp.tag([packet, &roc.to_be_bytes()]));
     }
 

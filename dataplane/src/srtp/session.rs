@@ -193,11 +193,11 @@ impl Sealer {
         let ssrc = u32::from_be_bytes([buffer[8], buffer[9], buffer[10], buffer[11]]);
         match &self.cipher {
             Cipher::Aead(aead) => {
-                if !aead.seal_rtp(buffer, header_len, len, ssrc, roc, sequence) {
+                if !aead.seal_rtp(buffer, header_len..len, ssrc, roc, sequence) {
                     return Err(SealError::TooShort);
                 }
             }
-            Cipher::CtrHmac(ctr_hmac) => ctr_hmac.seal_rtp(buffer, header_len, len, ssrc, roc, sequence),
+            Cipher::CtrHmac(ctr_hmac) => ctr_hmac.seal_rtp(buffer, header_len..len, ssrc, roc, sequence),
         }
         Ok(need)
     }
