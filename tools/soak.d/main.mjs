@@ -20,7 +20,7 @@ Scripted participants join, leave, crash, mute, change their address and reopen 
 are killed and restarted. The seed determines all of it. After each round of 45 s everybody leaves; then nothing may be held,
 and memory, descriptors and threads of the focus and of the bridge that is never killed must not grow.
 
-  --seconds N  length, default 600
+  --seconds N  length, default 600, at least 240: four rounds are compared
   --seed S     default 1
   --no-heap    without heaptrack, which records every allocation; only resident memory is judged then
   --plan       only print what would happen
@@ -43,7 +43,7 @@ function options() {
     if (!Number.isInteger(value) || value < least || value > most) throw new UsageError(`--${name} ${values[name]}: give a whole number from ${least} to ${most}`);
     return value;
   };
-  return { ...values, seconds: number('seconds', 600, 60, 864000), seed: number('seed', 1, 0, 4294967295), heap: !values['no-heap'] };
+  return { ...values, seconds: number('seconds', 600, 240, 864000), seed: number('seed', 1, 0, 4294967295), heap: !values['no-heap'] };
 }
 
 class Soak {
