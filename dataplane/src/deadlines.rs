@@ -82,7 +82,6 @@ impl<K: Key> Deadlines<K> {
     }
 
     /// How many entries have a deadline.
-    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.heap.len()
     }

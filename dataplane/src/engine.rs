@@ -422,15 +422,20 @@ impl Engine {
     /// Does what is due; see [`Self::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl PacketSink) {
         while let Some(index) = self.endpoints.pop_due(now) {
-            if let Some(endpoint) = self.endpoints.get_mut(index) {
-                let mut context = Context { sink: &mut *sink, stats: &self.stats, random: &self.random };
-                endpoint.ice.handle_timeout(now, &mut context);
-            }
-            self.settle(now, index, None);
+            self.run_ice(now, index, sink);
         }
         if self.forwarder.poll_timeout().is_some_and(|at| at <= now) {
             self.forwarder.handle_timeout(now, sink);
         }
+    }
+
+    /// Does what an endpoint's ICE has to do by now.
+    fn run_ice(&mut self, now: Instant, index: EndpointIndex, sink: &mut impl PacketSink) {
+        if let Some(endpoint) = self.endpoints.get_mut(index) {
+            let mut context = Context { sink, stats: &self.stats, random: &self.random };
+            endpoint.ice.handle_timeout(now, &mut context);
+        }
+        self.settle(now, index, None);
     }
 
     /// The next event, oldest first.

@@ -11,6 +11,19 @@ pub trait Key: Copy + Ord + fmt::Debug {
     fn number(self) -> usize;
 }
 
+/// The public [`crate::demux::EndpointIndex`] is a plain number.
+impl Key for u32 {
+    #[inline]
+    fn new(number: usize) -> Self {
+        Self::try_from(number).unwrap_or(Self::MAX)
+    }
+
+    #[inline]
+    fn number(self) -> usize {
+        self as usize
+    }
+}
+
 /// Defines a key type.
 macro_rules! key {
     ($(#[$doc:meta])* $vis:vis $name:ident) => {
@@ -21,12 +34,12 @@ macro_rules! key {
         impl $crate::slab::Key for $name {
             #[inline]
             fn new(number: usize) -> Self {
-                Self(u32::try_from(number).unwrap_or(u32::MAX))
+                Self($crate::slab::Key::new(number))
             }
 
             #[inline]
             fn number(self) -> usize {
-                self.0 as usize
+                $crate::slab::Key::number(self.0)
             }
         }
     };

@@ -21,8 +21,6 @@ const STEP: usize = 256;
 /// One worker: its engine and its end of the rings.
 pub(crate) struct Worker {
     pub(crate) engine: Engine,
-    /// Its index, for the log.
-    index: usize,
     /// Messages per received batch: a full one says that more is waiting.
     batch: usize,
     link: ControlLink,
@@ -43,7 +41,7 @@ pub(crate) enum Step {
 impl Worker {
     /// A worker; `batch` is how many messages its I/O receives at once.
     pub(crate) fn new(engine: Engine, link: ControlLink, batch: usize) -> Self {
-        Self { index: engine.worker(), engine, batch, link, load: LoadMeter::default() }
+        Self { engine, batch, link, load: LoadMeter::default() }
     }
 
     /// The loop: receive, step, flush, events. Ends by [`Command::Shutdown`], by `stop`, or by an I/O failure.
@@ -122,9 +120,12 @@ impl Worker {
         let Some(shedding) = self.load.turn(now, work, full, lost) else { return };
         let before = self.stats().get(Counter::SheddingLevel);
         if before == 0 {
-            tracing::warn!(worker = self.index, "worker is at its limit and leaves out video; add workers or bridges");
+            tracing::warn!(
+                worker = self.engine.worker(),
+                "worker is at its limit and leaves out video; add workers or bridges"
+            );
         } else if shedding.level() == 0 {
-            tracing::info!(worker = self.index, "load shedding ended");
+            tracing::info!(worker = self.engine.worker(), "load shedding ended");
         }
         self.stats().set(Counter::SheddingLevel, u64::from(shedding.level()));
         self.engine.set_shedding(shedding);

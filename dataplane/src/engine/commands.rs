@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::datagram::PacketSink;
 use crate::demux::{EndpointIndex, ufrag_prefix};
-use crate::ice::{Agent, AgentConfig, Context, IceCredentials, RestartOutcome, Session};
+use crate::ice::{Agent, AgentConfig, IceCredentials, RestartOutcome, Session};
 use crate::ids::{ConferenceId, EndpointId};
 use crate::messages::{Command, CreateError, Event, NewEndpoint};
 
@@ -55,7 +55,7 @@ impl Engine {
             Command::SetRemoteIce { endpoint, credentials, candidates } => {
                 let (index, endpoint) = self.endpoint(endpoint)?;
                 endpoint.ice.set_remote(now, credentials, &candidates);
-                self.start_checks(now, index, sink);
+                self.run_ice(now, index, sink);
             }
             Command::RestartIce { endpoint, generation, local } => {
                 self.restart_ice(now, endpoint, generation, local)?;
@@ -63,7 +63,7 @@ impl Engine {
             Command::AnswerIceRestart { endpoint, generation, credentials, candidates } => {
                 let (index, endpoint) = self.endpoint(endpoint)?;
                 let answered = endpoint.ice.answer_restart(now, generation, credentials, &candidates);
-                self.start_checks(now, index, sink);
+                self.run_ice(now, index, sink);
                 return if answered { Ok(()) } else { Err(CommandError::NoRestart) };
             }
             Command::SendDtls { endpoint, datagram } => {
@@ -91,15 +91,6 @@ impl Engine {
         let index = self.endpoints.index_of(id).ok_or(CommandError::UnknownEndpoint)?;
         let endpoint = self.endpoints.get_mut(index).ok_or(CommandError::UnknownEndpoint)?;
         Ok((index, endpoint))
-    }
-
-    /// Sends the checks that are due now that something is known of the peer.
-    fn start_checks(&mut self, now: Instant, index: EndpointIndex, sink: &mut impl PacketSink) {
-        if let Some(endpoint) = self.endpoints.get_mut(index) {
-            let mut context = Context { sink, stats: &self.stats, random: &self.random };
-            endpoint.ice.handle_timeout(now, &mut context);
-        }
-        self.settle(now, index, None);
     }
 
     fn expire_conference(&mut self, now: Instant, conference: ConferenceId) -> Result<(), CommandError> {

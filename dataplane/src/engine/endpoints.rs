@@ -1,16 +1,16 @@
 //! The endpoints of one worker: by index (the address table), id (commands), ufrag (STUN), and by timer.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::time::Instant;
 
 use hashbrown::HashMap;
 
 use crate::conference::EndpointSlot;
+use crate::deadlines::Deadlines;
 use crate::demux::EndpointIndex;
 use crate::ice::Session;
 use crate::ids::{ConferenceId, EndpointId};
 use crate::limits::DtlsDatagrams;
+use crate::slab::Slab;
 
 /// What a worker keeps of one endpoint; its media state lies in the forwarder.
 #[derive(Debug)]
@@ -21,34 +21,31 @@ pub(super) struct Endpoint {
     pub ice: Session,
     pub slot: Option<EndpointSlot>,
     pub dtls_rate: DtlsDatagrams,
-    /// The earliest deadline that stands in the heap for it.
-    timer: Option<Instant>,
 }
 
 impl Endpoint {
     pub fn new(id: EndpointId, conference: ConferenceId, label: String, ice: Session) -> Self {
-        Self { id, conference, label, ice, slot: None, dtls_rate: DtlsDatagrams::new(), timer: None }
+        Self { id, conference, label, ice, slot: None, dtls_rate: DtlsDatagrams::new() }
     }
 }
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Endpoints {
-    places: Vec<Option<Endpoint>>,
-    free: Vec<EndpointIndex>,
+    table: Slab<EndpointIndex, Endpoint>,
     by_id: FastMap<EndpointId, EndpointIndex>,
     by_ufrag: FastMap<Box<[u8]>, EndpointIndex>,
-    timers: BinaryHeap<Reverse<(Instant, EndpointIndex, EndpointId)>>,
+    timers: Deadlines<EndpointIndex>,
 }
 
 impl Endpoints {
     pub fn len(&self) -> usize {
-        self.by_id.len()
+        self.table.len()
     }
 
-    /// Deadlines in the heap, those of endpoints that are gone included.
+    /// Endpoints whose ICE waits for a time.
     pub fn timers(&self) -> usize {
         self.timers.len()
     }
@@ -65,25 +62,20 @@ impl Endpoints {
         if self.by_id.contains_key(&endpoint.id) || ufrags.iter().any(|ufrag| self.by_ufrag.contains_key(ufrag)) {
             return false;
         }
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            (self.places.len() - 1) as EndpointIndex
-        });
-        self.by_id.insert(endpoint.id, index);
+        let id = endpoint.id;
+        let index = self.table.insert(endpoint);
+        self.by_id.insert(id, index);
         self.by_ufrag.extend(ufrags.into_iter().map(|ufrag| (ufrag, index)));
-        if let Some(place) = self.places.get_mut(index as usize) {
-            *place = Some(endpoint);
-        }
         true
     }
 
     pub fn remove(&mut self, id: EndpointId) -> Option<(EndpointIndex, Endpoint)> {
         let index = self.by_id.remove(&id)?;
-        let endpoint = self.places.get_mut(index as usize)?.take()?;
+        let endpoint = self.table.remove(index)?;
+        self.timers.set(index, None);
         for ufrag in endpoint.ice.local_ufrags() {
             self.by_ufrag.remove(ufrag.as_bytes());
         }
-        self.free.push(index);
         Some((index, endpoint))
     }
 
@@ -107,46 +99,28 @@ impl Endpoints {
 
     #[inline]
     pub fn get_mut(&mut self, index: EndpointIndex) -> Option<&mut Endpoint> {
-        self.places.get_mut(index as usize)?.as_mut()
+        self.table.get_mut(index)
     }
 
     /// Ids of the endpoints of a conference.
     pub fn of_conference(&self, conference: ConferenceId) -> Vec<EndpointId> {
-        self.places.iter().flatten().filter(|e| e.conference == conference).map(|e| e.id).collect()
+        self.table.values().filter(|e| e.conference == conference).map(|e| e.id).collect()
     }
 
-    /// Takes the agent's deadline, but no time before `not_before`, into the heap when it is earlier than what stands
-    /// there.
+    /// Makes sure that an endpoint is served when its ICE is due, but not before `not_before`.
     pub fn schedule(&mut self, index: EndpointIndex, not_before: Instant) {
-        let Some(endpoint) = self.places.get_mut(index as usize).and_then(Option::as_mut) else { return };
-        let Some(at) = endpoint.ice.poll_timeout().map(|at| at.max(not_before)) else { return };
-        if endpoint.timer.is_none_or(|timer| at < timer) {
-            endpoint.timer = Some(at);
-            self.timers.push(Reverse((at, index, endpoint.id)));
+        if let Some(at) = self.table.get(index).and_then(|endpoint| endpoint.ice.poll_timeout()) {
+            self.timers.wake(index, at.max(not_before));
         }
     }
 
     /// An endpoint whose timer is due. Call [`Self::schedule`] when it has been served.
     pub fn pop_due(&mut self, now: Instant) -> Option<EndpointIndex> {
-        while let Some(Reverse((at, index, id))) = self.timers.peek().copied() {
-            if at > now {
-                return None;
-            }
-            self.timers.pop();
-            // Entries of removed endpoints, and those overtaken by an earlier one, are stale.
-            match self.get_mut(index) {
-                Some(endpoint) if endpoint.id == id && endpoint.timer == Some(at) => {
-                    endpoint.timer = None;
-                    return Some(index);
-                }
-                _ => {}
-            }
-        }
-        None
+        self.timers.pop(now)
     }
 
     /// When the next timer is due.
     pub fn next_timer(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((at, ..))| *at)
+        self.timers.first()
     }
 }
