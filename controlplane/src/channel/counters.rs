@@ -94,10 +94,8 @@ impl ChannelCounters {
             ("chunk_rate", Counted::Chunks),
         ];
         let by_reason = |name: &str, help: &str, counters: &[(&str, Counted)]| {
-            let family = Family::new(name, help, Kind::PlainCounter);
-            counters
-                .iter()
-                .fold(family, |family, (reason, counter)| family.with(&[("reason", reason)], self.get(*counter) as f64))
+            let counts = counters.iter().map(|(reason, counter)| (*reason, self.get(*counter) as f64));
+            Family::new(name, help, Kind::PlainCounter).by_reason(counts)
         };
         let refused = [("unknown", Counted::Refused), ("too_often", Counted::TooOften)];
         let limited = [("throttled", Counted::Throttled), ("names_cut", Counted::TooManyNames)];

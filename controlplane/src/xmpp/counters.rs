@@ -59,12 +59,10 @@ impl XmppCounters {
     /// The counters of several connections as one metric.
     pub fn family<'a>(connections: impl Iterator<Item = &'a Self> + Clone) -> Family {
         let help = "Stanzas left out: received and not readable, or not sent.";
-        Left::ALL.iter().enumerate().fold(
-            Family::new("ringbridge_xmpp_dropped", help, Kind::PlainCounter),
-            |family, (index, left)| {
-                let sum: u64 = connections.clone().map(|one| one.left[index].load(Ordering::Relaxed)).sum();
-                family.with(&[("reason", left.reason())], sum as f64)
-            },
-        )
+        let counts = Left::ALL.iter().enumerate().map(|(index, left)| {
+            let sum: u64 = connections.clone().map(|one| one.left[index].load(Ordering::Relaxed)).sum();
+            (left.reason(), sum as f64)
+        });
+        Family::new("ringbridge_xmpp_dropped", help, Kind::PlainCounter).by_reason(counts)
     }
 }
