@@ -2,7 +2,7 @@
 
 mod imports;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use imports::{Imports, rules};
 
@@ -45,25 +45,21 @@ const PROTOCOLS: &[&str] = &["ice", "srtp", "rtp", "rtcp"];
 /// What those may use: values and mechanisms that know nothing of a bridge.
 const FOUNDATION: &[&str] = &["budget", "datagram", "ids"];
 
-fn this_crate() -> Imports {
-    Imports::of_crate(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
-}
-
 #[test]
 fn files_import_each_other_in_no_circle() {
-    rules::no_circle_of_files(&this_crate(), &[]).unwrap_or_else(|error| panic!("{error}"));
+    rules::no_circle_of_files(&Imports::of_this_crate(), &[]).unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[test]
 fn folders_import_each_other_one_way() {
-    let imports = this_crate();
+    let imports = Imports::of_this_crate();
     rules::no_circle_of_folders(&imports, &[]).unwrap_or_else(|error| panic!("{error}"));
     rules::one_way(&imports, ORDER, &[]).unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[test]
 fn protocols_import_nothing_above_them() {
-    rules::stands_alone(&this_crate(), PROTOCOLS, FOUNDATION).unwrap_or_else(|error| panic!("{error}"));
+    rules::stands_alone(&Imports::of_this_crate(), PROTOCOLS, FOUNDATION).unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// A crate of a few files in a folder of its own.

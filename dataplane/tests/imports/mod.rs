@@ -48,6 +48,11 @@ pub struct Imports {
 }
 
 impl Imports {
+    /// The crate whose test this is.
+    pub fn of_this_crate() -> Self {
+        Self::of_crate(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+    }
+
     /// Reads a crate from its `src` folder, beginning with `lib.rs`.
     pub fn of_crate(src: &Path) -> Self {
         let mut modules = BTreeMap::new();
