@@ -1,13 +1,10 @@
 // What comments and documents cite of docs/protocol is there.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { read, tracked } from './repository.mjs';
 
-const root = new URL('../../', import.meta.url);
-const read = (path) => readFileSync(new URL(path, root), 'utf8');
-const tracked = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard', '*.rs', '*.mjs', '*.js', '*.md', 'tools/*'],
-  { cwd: root, encoding: 'utf8' }).split('\n').filter((path) => path && path !== 'tools/unit/citations.test.mjs');
+// All but the examples here.
+const citing = tracked.filter(path => /\.(rs|mjs|js|md)$|^tools\//.test(path) && path !== 'tools/unit/citations.test.mjs');
 
 /** The numbers of a document's numbered sections. */
 function sections(document) {
@@ -30,7 +27,7 @@ test('a citation is read with all its numbers', () => {
 test('every section that is cited exists', () => {
   const known = new Map();
   let found = 0;
-  for (const path of tracked) {
+  for (const path of citing) {
     for (const [file, number] of citations(read(path))) {
       if (!known.has(file)) known.set(file, sections(file));
       assert.ok(known.get(file).has(number), `${path} cites ${file} ${number}, which has no such section`);
@@ -41,7 +38,7 @@ test('every section that is cited exists', () => {
 });
 
 test('every citation says its section, and no document outside the repository is cited', () => {
-  for (const path of tracked.filter(one => one.endsWith('.rs'))) {
+  for (const path of citing.filter(one => one.endsWith('.rs'))) {
     const text = read(path);
     assert.doesNotMatch(text, /(?:bridge|focus|relay)-protocol/, path);
     for (const [whole] of text.matchAll(/docs\/protocol\/\w+\.md(?!\s*(?:\/\/[/!]?)?\s*\d)/g)) assert.fail(`${path} cites ${whole} without a section`);

@@ -1,15 +1,10 @@
 // What the documents name is there: files, links, metrics, tools, and the log lines that troubleshooting starts from.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { read, root, tracked } from './repository.mjs';
 
-const root = fileURLToPath(new URL('../../', import.meta.url));
-const read = path => readFileSync(join(root, path), 'utf8');
-const tracked = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], { cwd: root, encoding: 'utf8' })
-  .split('\n').filter(path => path && existsSync(join(root, path)));
 const folders = new Set(tracked.flatMap(path => path.split('/').slice(0, -1).map((_, index, parts) => parts.slice(0, index + 1).join('/'))));
 // Records of the past name what was there then.
 const documents = tracked.filter(path => path.endsWith('.md') && path !== 'CHANGELOG.md' && !path.startsWith('docs/bench/') && path !== 'docs/decisions.md' && !path.startsWith('docs/probes/'));
