@@ -51,9 +51,9 @@ impl Clients {
         match message {
             FromClient::Hello => self.send(id, ToClient::ServerHello),
             FromClient::Video { constraints, legacy } => {
-                let newly_legacy = legacy && !std::mem::replace(&mut endpoint.legacy, true);
+                let newly_legacy = legacy && !endpoint.preferences.is_legacy();
                 let demand = endpoint.demand.clone();
-                endpoint.preferences.apply(constraints);
+                endpoint.preferences.apply(constraints, legacy);
                 self.update_constraints(id);
                 if newly_legacy {
                     // What it was told so far it did not understand.

@@ -28,7 +28,6 @@ pub(super) struct Client {
     _admission: Admission,
     /// Whether it ever had a channel, or was counted for having none.
     pub(super) channel_seen: bool,
-    pub(super) legacy: bool,
     pub(super) preferences: ReceiverPreferences,
     /// What the worker was told last.
     pub(super) constraints: ReceiverConstraints,
@@ -57,7 +56,6 @@ impl Client {
             carriers: Carriers::default(),
             _admission: admission,
             channel_seen: false,
-            legacy: false,
             preferences: ReceiverPreferences::default(),
             constraints: ReceiverConstraints::default(),
             sources: Vec::new(),

@@ -192,7 +192,7 @@ impl Clients {
         let conference = endpoint.who.conference;
         // Those who name endpoints instead of sources may want other sources now.
         for member in self.members(conference) {
-            if member != id && self.endpoints.get(&member).is_some_and(|e| e.legacy) {
+            if member != id && self.endpoints.get(&member).is_some_and(|e| e.preferences.is_legacy()) {
                 self.update_constraints(member);
             }
         }
@@ -297,7 +297,7 @@ impl Clients {
     pub(super) fn send_forwarded(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get(&id) else { return };
         let sources = endpoint.forwarded.clone();
-        if endpoint.legacy {
+        if endpoint.preferences.is_legacy() {
             let mut owners: Vec<String> = Vec::new();
             for member in self.members(endpoint.who.conference) {
                 let Some(owner) = self.endpoints.get(&member) else { continue };
@@ -318,7 +318,7 @@ impl Clients {
     }
 
     pub(super) fn send_demand(&mut self, id: EndpointId, source: String, max_height: i32) {
-        if self.endpoints.get(&id).is_some_and(|e| e.legacy) {
+        if self.endpoints.get(&id).is_some_and(|e| e.preferences.is_legacy()) {
             // The older dialect has no word for unlimited.
             let ideal_height = if max_height < 0 { 2160 } else { max_height };
             self.send(id, ToClient::SenderVideoConstraints { ideal_height });
@@ -328,7 +328,10 @@ impl Clients {
 
     pub(super) fn update_constraints(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get(&id) else { return };
-        let members = self.members(endpoint.who.conference);
+        let members = match endpoint.preferences.is_legacy() {
+            true => self.members(endpoint.who.conference),
+            false => Vec::new(),
+        };
         // Once for all names.
         let by_label: HashMap<&str, &Client> =
             members.iter().filter_map(|m| self.endpoints.get(m)).map(|e| (e.who.label.as_str(), e)).collect();
