@@ -153,7 +153,7 @@ impl Focus {
         for orphan in std::mem::take(&mut self.shared.orphans) {
             self.shared.at(now).expire_on_bridge(&orphan.bridge, &orphan.meeting_id);
         }
-        let presence = self.brewery.room.leave();
+        let presence = self.brewery.leave();
         self.shared.requests.send(presence);
     }
 
@@ -208,7 +208,7 @@ impl Focus {
 
     fn join_brewery(&mut self, now: Instant) {
         self.brewery_retry = Some(now + BREWERY_TIMEOUT);
-        let presence = self.brewery.room.join(Vec::new());
+        let presence = self.brewery.join(Vec::new());
         self.shared.requests.send(presence);
     }
 
@@ -218,7 +218,7 @@ impl Focus {
         self.shared.meeting_ids.clear();
         self.shared.bridges.clear();
         self.lost.clear();
-        self.brewery.room.reset();
+        self.brewery.reset();
         self.server_slow = false;
         for (room, conference) in std::mem::take(&mut self.conferences) {
             if let Some(orphan) = conference.into_orphan(now) {

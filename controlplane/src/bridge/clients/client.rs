@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::{ReceiverConstraints, SourceDescription};
 use ringbridge_dataplane::messages::Bandwidth;
 
@@ -42,8 +41,6 @@ pub(super) struct Client {
     pub(super) intake: Intake,
     /// What it may still send to others.
     pub(super) fan_out: Bucket,
-    /// Its entry among the timers.
-    pub(super) timer: Option<Instant>,
 }
 
 impl Client {
@@ -66,15 +63,6 @@ impl Client {
             dtls,
             intake: Intake::default(),
             fan_out: Bucket::new(FAN_OUT),
-            timer: None,
         }
     }
-}
-
-/// The endpoints of one conference.
-#[derive(Default)]
-pub(super) struct Conference {
-    pub(super) members: Vec<EndpointId>,
-    /// The dominant speaker first.
-    pub(super) speakers: Vec<EndpointId>,
 }
