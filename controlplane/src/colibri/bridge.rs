@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jid::BareJid;
 use rand::Rng;
 use ringbridge_dataplane::ice::{IceState, RestartOutcome};
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::media::VideoType;
 use ringbridge_dataplane::messages::{Command, CreateError, FeedbackSsrcs};
 use xmpp_parsers::stanza_error::DefinedCondition;
@@ -181,7 +181,10 @@ impl ColibriBridge {
             name: request.name.clone(),
             rtcstats: !request.rtcstats_disabled,
             workers: vec![worker],
-            feedback: FeedbackSsrcs { audio: rng.random_range(1..=u32::MAX), video: rng.random_range(1..=u32::MAX) },
+            feedback: FeedbackSsrcs {
+                audio: Ssrc::new(rng.random_range(1..=u32::MAX)),
+                video: Ssrc::new(rng.random_range(1..=u32::MAX)),
+            },
             endpoints: Vec::new(),
             created: now,
         };

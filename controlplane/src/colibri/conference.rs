@@ -171,8 +171,8 @@ impl Conference {
         };
         Sources {
             media_sources: vec![
-                source(MediaType::Audio, "jvb-a0", self.feedback.audio),
-                source(MediaType::Video, "jvb-v0", self.feedback.video),
+                source(MediaType::Audio, "jvb-a0", self.feedback.audio.get()),
+                source(MediaType::Video, "jvb-v0", self.feedback.video.get()),
             ],
         }
     }
