@@ -5,7 +5,6 @@ use std::collections::BinaryHeap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use ringbridge_controlplane::transport::Certificate;
 use ringbridge_dataplane::rtp::extension::Extension;
 use ringbridge_dataplane::rtp::header::{self, HeaderFields};
@@ -16,7 +15,7 @@ use super::GeneratorError;
 use super::client::Client;
 use super::ledger::{Ledger, Sent};
 use super::media_numbers::Numbers;
-use super::receiver::{Counts, Expected, Oracle, Receiver};
+use super::receiver::{Counts, Expected, Latency, Oracle, Receiver};
 use super::sdp::{Local, Remote};
 use super::socket::ClientSocket;
 use crate::media::{Codec, Track};
@@ -52,8 +51,8 @@ pub struct Measured {
     pub counts: Counts,
     /// Packets that clients sent.
     pub sent: u64,
-    /// Time from a packet's sending to its arrival at a sampled receiver, nanoseconds.
-    pub latency: Histogram<u64>,
+    /// Time from a packet's sending to its arrival at a sampled receiver.
+    pub latency: Latency,
     /// The longest that a packet was sent after it was due.
     pub late: Duration,
     /// Packets that the generator's own socket lost.
@@ -75,7 +74,7 @@ pub struct World {
     streams: Vec<Stream>,
     codecs: Vec<Codec>,
     ledger: Ledger,
-    latency: Histogram<u64>,
+    latency: Latency,
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     playing: bool,
     speed: f64,
@@ -107,7 +106,7 @@ impl World {
             streams: Vec::new(),
             codecs: Vec::new(),
             ledger: Ledger::default(),
-            latency: latencies(),
+            latency: Latency::default(),
             due: BinaryHeap::new(),
             playing: false,
             speed: 1.0,
@@ -359,11 +358,4 @@ impl World {
     pub fn receivers(&self) -> &[Receiver] {
         &self.receivers
     }
-}
-
-/// Up to a minute in nanoseconds, three digits.
-pub fn latencies() -> Histogram<u64> {
-    let made = Histogram::new_with_bounds(1, 60_000_000_000, 3);
-    // These bounds are valid for the crate: 2 * low <= high, and at most five digits.
-    made.unwrap_or_else(|_| unreachable!("constant bounds"))
 }

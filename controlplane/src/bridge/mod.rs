@@ -19,7 +19,6 @@ mod remedies;
 mod report;
 mod requests;
 mod settings;
-mod websockets;
 mod workers;
 mod xmpp_connections;
 

@@ -121,20 +121,17 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Lets an endpoint connect with a password.
-    pub fn insert(&self, conference: &str, endpoint: &str, password: &str, id: EndpointId) {
+    /// Lets an endpoint connect with a password, for as long as the admission is kept.
+    pub fn admit(&self, conference: &str, endpoint: &str, password: &str, id: EndpointId) -> Admission {
         let registered = Registered {
             password: Zeroizing::new(password.to_owned()),
             endpoint: id,
             connects: Bucket::new(CONNECTS),
             intake: Arc::default(),
         };
-        self.lock().insert((conference.to_owned(), endpoint.to_owned()), registered);
-    }
-
-    /// Lets it connect no more.
-    pub fn remove(&self, conference: &str, endpoint: &str) {
-        self.lock().remove(&(conference.to_owned(), endpoint.to_owned()));
+        let name = (conference.to_owned(), endpoint.to_owned());
+        self.lock().insert(name.clone(), registered);
+        Admission { registry: self.clone(), name, endpoint: id }
     }
 
     /// How many may connect.
@@ -158,6 +155,26 @@ impl Registry {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Registered>> {
         // A panic while the map was held cannot have left it half-written.
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An endpoint may connect while somebody keeps this.
+#[must_use]
+#[derive(Debug)]
+pub struct Admission {
+    registry: Registry,
+    /// Conference and endpoint.
+    name: (String, String),
+    endpoint: EndpointId,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut endpoints = self.registry.lock();
+        // A later endpoint of the same name has its own.
+        if endpoints.get(&self.name).is_some_and(|registered| registered.endpoint == self.endpoint) {
+            endpoints.remove(&self.name);
+        }
     }
 }
 

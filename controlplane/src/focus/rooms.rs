@@ -9,8 +9,8 @@ use xmpp_parsers::muc::user::Status;
 use xmpp_parsers::presence::{Presence, Type};
 use xmpp_parsers::stanza_error::DefinedCondition;
 
-use super::conference::{Conference, NICK, RoomState, conference_answer};
-use super::limits::{EMPTY_GRACE, MAX_EMPTY, MAX_SETTING_UP, MAX_WAITING, Refused};
+use super::conference::{Conference, NICK, Waits, conference_answer};
+use super::limits::{EMPTY_GRACE, MAX_EMPTY, MAX_SETTING_UP, Refused};
 use super::service::{Focus, occupant};
 use crate::xmpp::iq::Request;
 
@@ -31,27 +31,9 @@ impl Focus {
             return refuse(DefinedCondition::ServiceUnavailable, "");
         }
         if let Some(conference) = self.conferences.get_mut(&room) {
-            let focus = &self.shared.settings.xmpp.jid;
-            if conference.members.is_empty() {
-                conference.initial_deadline = Some(now + self.shared.settings.initial_timeout);
-            }
-            match &mut conference.state {
-                RoomState::Joining(waiting) | RoomState::Configuring(waiting) => {
-                    // One question of everybody waits: an older one of the same sender is answered at once.
-                    let full = waiting.len() >= MAX_WAITING;
-                    let early = match waiting.iter_mut().find(|waiting| waiting.from == request.from) {
-                        Some(older) => std::mem::replace(older, request.clone()),
-                        None if full => request.clone(),
-                        None => {
-                            waiting.push(request.clone());
-                            return None;
-                        }
-                    };
-                    self.shared.refused.count(Refused::Waiting, 1);
-                    return Some(conference_answer(focus, &early, &room, false));
-                }
-                RoomState::Ready => return Some(conference_answer(focus, request, &room, true)),
-            }
+            let (answered, waits) = conference.asked_again(&self.shared.at(now), request)?;
+            self.shared.refused.count(Refused::Waiting, u64::from(waits == Waits::TooMany));
+            return Some(conference_answer(&self.shared.settings.xmpp.jid, &answered, &room, waits == Waits::No));
         }
         if let Err(reason) = self.may_begin(now, request) {
             self.shared.refused.count(reason, 1);
@@ -81,19 +63,16 @@ impl Focus {
         if from.is_some_and(|from| !self.new_rooms.take(now, &from)) {
             return Err(Refused::NewRooms);
         }
-        let setting_up = |conference: &&Conference| !matches!(conference.state, RoomState::Ready);
+        let setting_up = |conference: &&Conference| !conference.is_ready();
         if self.conferences.values().filter(setting_up).count() >= MAX_SETTING_UP {
             return Err(Refused::SettingUp);
         }
-        let empty = || {
-            let ready = |conference: &Conference| matches!(conference.state, RoomState::Ready);
-            self.conferences.iter().filter(move |(_, c)| c.members.is_empty() && ready(c))
-        };
+        let empty = || self.conferences.iter().filter(|(_, conference)| conference.is_empty() && conference.is_ready());
         if self.conferences.len() < self.shared.settings.max_conferences && empty().count() < MAX_EMPTY {
             return Ok(());
         }
-        let oldest = empty().min_by_key(|(_, conference)| conference.created);
-        let old = |conference: &Conference| now.saturating_duration_since(conference.created) >= EMPTY_GRACE;
+        let oldest = empty().min_by_key(|(_, conference)| conference.created());
+        let old = |conference: &Conference| now.saturating_duration_since(conference.created()) >= EMPTY_GRACE;
         let Some(room) = oldest.filter(|(_, conference)| old(conference)).map(|(room, _)| room.clone()) else {
             return Err(Refused::Conferences);
         };
@@ -121,7 +100,7 @@ impl Focus {
             (Type::None, true) => conference.room_entered(&mut cx, user.status.contains(&Status::NonAnonymousRoom)),
             (Type::Unavailable, false) => {
                 conference.member_left(&mut cx, &nick);
-                if conference.members.is_empty() {
+                if conference.is_empty() {
                     self.end_conference(now, &room, true);
                 }
             }
@@ -132,14 +111,13 @@ impl Focus {
 
     fn join_failed(&mut self, now: Instant, room: &BareJid, presence: &Presence) {
         let reason = presence.payloads.iter().find(|payload| payload.name() == "error").map(String::from);
-        if self.conferences.get(room).is_none_or(|conference| !matches!(conference.state, RoomState::Joining(_))) {
+        if self.conferences.get(room).is_none_or(|conference| !conference.is_joining()) {
             tracing::warn!(%room, reason, "our presence was refused");
             return;
         }
         tracing::error!(%room, reason, "the room cannot be joined; is the focus an admin of the MUC service?");
-        let Some(mut conference) = self.conferences.remove(room) else { return };
-        let state = std::mem::replace(&mut conference.state, RoomState::Ready);
-        conference.answer_waiting(&mut self.shared.at(now), state, false);
+        let Some(conference) = self.conferences.remove(room) else { return };
+        conference.refused(&mut self.shared.at(now));
     }
 
     /// Ends a conference; `leave` where we are still in the room.
@@ -150,13 +128,12 @@ impl Focus {
     }
 
     pub(super) fn conference_timeouts(&mut self, now: Instant) {
-        let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        let any_due = |conference: &Conference| due(conference.poll_timeout());
+        let any_due = |conference: &Conference| conference.poll_timeout().is_some_and(|deadline| deadline <= now);
         let rooms: Vec<BareJid> =
             self.conferences.iter().filter(|(_, c)| any_due(c)).map(|(room, _)| room.clone()).collect();
         for room in rooms {
             let Some((conference, mut cx)) = self.conference(now, &room) else { continue };
-            if due(conference.initial_deadline) {
+            if conference.is_given_up(now) {
                 self.end_conference(now, &room, true);
             } else {
                 conference.handle_timeout(&mut cx);

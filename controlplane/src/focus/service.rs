@@ -9,7 +9,7 @@ use xmpp_parsers::iq::Iq;
 use xmpp_parsers::presence::Presence;
 
 use super::conference::Conference;
-use super::context::{Context, ORPHAN_LIFETIME, Orphan, Shared};
+use super::context::{Context, Orphan, Shared};
 use super::limits::{ASKS, MAX_SENDERS, MUTES, NEW_ROOMS, Refused};
 use super::requests::{Answer, Pending, Question};
 use super::settings::FocusSettings;
@@ -185,7 +185,7 @@ impl Focus {
 
     /// Statistics (docs/protocol/focus.md 9).
     pub fn stats(&self, now: Instant) -> serde_json::Value {
-        let sizes: Vec<usize> = self.conferences.values().map(|conference| conference.members.len()).collect();
+        let sizes: Vec<usize> = self.conferences.values().map(Conference::len).collect();
         let (bridges, operational) = self.shared.bridges.count(now);
         serde_json::json!({
             "conferences": self.conferences.len(),
@@ -221,15 +221,9 @@ impl Focus {
         self.brewery.room.reset();
         self.server_slow = false;
         for (room, conference) in std::mem::take(&mut self.conferences) {
-            if let Some(session) = conference.session {
+            if let Some(orphan) = conference.into_orphan(now) {
                 tracing::info!(%room, "room lost with the connection; its media stays until it starts again");
-                self.shared.orphans.push(Orphan::new(
-                    now,
-                    ORPHAN_LIFETIME,
-                    room,
-                    conference.meeting_id,
-                    session.bridge,
-                ));
+                self.shared.orphans.push(orphan);
             }
         }
     }

@@ -81,7 +81,7 @@ fn a_client_is_told_what_is_new_of_its_ssrcs_and_the_worker_after_that() {
 fn without_a_channel_nothing_is_told_and_a_new_one_is_told_everything() {
     let mut fixture = Fixture::new(2);
     let id = EndpointId(1);
-    fixture.endpoints.handle_channel_closed(id, Carrier::WebSocket);
+    fixture.close(id);
     let (camera, voice) = (mapped("b-v0", 2, MediaKind::Video, 10), mapped("b-a0", 2, MediaKind::Audio, 20));
     fixture.endpoints.handle_mapped(id, 1, vec![camera.clone()]);
     fixture.endpoints.handle_mapped(id, 2, vec![voice, camera]);
@@ -93,7 +93,7 @@ fn without_a_channel_nothing_is_told_and_a_new_one_is_told_everything() {
     ]);
     assert_eq!(shown(&fixture), expected);
     for _ in 0..2 {
-        fixture.endpoints.handle_channel_opened(id, Carrier::WebSocket);
+        fixture.open(id);
         let expected = [
             Ok(ToClient::ServerHello),
             Ok(ToClient::ForwardedSources(Vec::new())),
@@ -105,6 +105,6 @@ fn without_a_channel_nothing_is_told_and_a_new_one_is_told_everything() {
     }
     assert_eq!(shown(&fixture)[1]["told"], json!(true));
     // One that never had a mapping is told none.
-    fixture.endpoints.handle_channel_opened(EndpointId(2), Carrier::WebSocket);
+    fixture.open(EndpointId(2));
     assert_eq!(fixture.messages(), [(2, ToClient::ServerHello), (2, ToClient::ForwardedSources(Vec::new()))]);
 }
