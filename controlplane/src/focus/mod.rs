@@ -1,7 +1,9 @@
 //! The focus: rooms, owners, offers, bridges.
 
+mod breakouts;
 mod brewery;
 mod bridges;
+mod components;
 mod conference;
 mod context;
 mod features;

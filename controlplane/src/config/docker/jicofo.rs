@@ -1,6 +1,6 @@
 //! The environment of docker-jitsi-meet's Jicofo container, as the keys of `jicofo.conf` that its template makes of it.
 
-use super::{Variables, host_and_port, is_on};
+use super::variables::{Variables, host_and_port, is_on};
 
 /// Without it the container does not start either: its presence says that this environment is meant.
 pub(in crate::config) const MARK: &str = "JICOFO_AUTH_PASSWORD";

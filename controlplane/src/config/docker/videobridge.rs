@@ -1,6 +1,6 @@
 //! The environment of docker-jitsi-meet's bridge container (docs/protocol/bridge.md 12.1).
 
-use super::{Variables, host_and_port};
+use super::variables::{Variables, host_and_port};
 use crate::config::connections::RawConnection;
 use crate::config::origin::Origin;
 

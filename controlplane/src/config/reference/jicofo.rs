@@ -1,6 +1,6 @@
 //! Keys of Jicofo's file (`jicofo.conf`).
 
-use super::Use::{self, Ignored, Key, Only, Special};
+use super::uses::Use::{self, Ignored, Key, Only, Special};
 
 const FIXED: &str = "is fixed here at Jicofo's default";
 const ITSELF: &str = "the focus bounds this by itself; see docs/security.md";

@@ -1,6 +1,6 @@
 //! Keys of Jitsi Videobridge's file (`jvb.conf`, docs/protocol/bridge.md 12).
 
-use super::Use::{self, Ignored, Key, Special};
+use super::uses::Use::{self, Ignored, Key, Special};
 
 const AUTOMATIC: &str = "the bridge sets this by itself";
 const FIXED: &str = "is fixed here at Jitsi Videobridge's default";
