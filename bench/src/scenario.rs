@@ -12,6 +12,10 @@ use crate::subject::{Subject, SubjectError};
 
 /// Clients that connect at the same time: handshakes mostly wait.
 const TOGETHER: usize = 25;
+/// Participants of a room, where nothing else is said.
+pub const PAIR: usize = 2;
+/// Bits per second of each camera in many rooms: hundreds of them at 2.5 Mbit/s are more than one core can generate.
+pub const ROOM_BITRATE: u64 = 300_000;
 
 /// The shapes of conferences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
@@ -21,7 +25,7 @@ pub enum Shape {
     Fanout,
     /// All publish video and audio to all.
     Mesh,
-    /// Many conferences of two, both publishing video and audio.
+    /// Many small conferences, in which all publish video and audio to all.
     Rooms,
     /// All publish audio to all.
     Audio,
@@ -59,6 +63,8 @@ pub struct Scenario {
     pub shape: Shape,
     /// See [`Shape::usual_size`].
     pub size: usize,
+    /// Participants of each conference of [`Shape::Rooms`]; the other shapes have one conference.
+    pub participants: usize,
     /// Media of each video stream.
     #[serde(skip)]
     pub video: VideoShape,
@@ -75,7 +81,13 @@ struct Role {
 impl Scenario {
     /// A scenario with generated media of the usual shape.
     pub fn new(shape: Shape, size: usize) -> Self {
-        Self { shape, size, video: VideoShape::default() }
+        Self { shape, size, participants: PAIR, video: VideoShape::default() }
+    }
+
+    /// So many conferences of so many participants each, whose cameras send [`ROOM_BITRATE`].
+    pub fn rooms(conferences: usize, participants: usize) -> Self {
+        let video = VideoShape { bitrate: ROOM_BITRATE, ..VideoShape::default() };
+        Self { video, participants, ..Self::new(Shape::Rooms, conferences) }
     }
 
     fn roles(&self) -> Vec<Role> {
@@ -87,7 +99,10 @@ impl Scenario {
             }
             Shape::Mesh => vec![role(0, true, true); self.size],
             Shape::Audio => vec![role(0, false, true); self.size],
-            Shape::Rooms => (0..self.size).flat_map(|room| [role(room, true, true); 2]).collect(),
+            Shape::Rooms => {
+                let members = |room| std::iter::repeat_n(role(room, true, true), self.participants);
+                (0..self.size).flat_map(members).collect()
+            }
         }
     }
 
@@ -96,7 +111,7 @@ impl Scenario {
         match self.shape {
             Shape::Fanout | Shape::Webinar => self.size as u64,
             Shape::Mesh | Shape::Audio => self.size.saturating_sub(1) as u64,
-            Shape::Rooms => 1,
+            Shape::Rooms => self.participants.saturating_sub(1) as u64,
         }
     }
 
@@ -170,5 +185,8 @@ mod tests {
         assert_eq!(count(Shape::Mesh, 20), (20, 20, 20));
         assert_eq!(count(Shape::Audio, 20), (20, 0, 20));
         assert_eq!(count(Shape::Rooms, 3), (6, 6, 6));
+        let rooms = Scenario::rooms(4, 5);
+        assert_eq!((rooms.roles().len(), rooms.fan_out()), (20, 4));
+        assert_eq!(rooms.roles().iter().filter(|role| role.room == 3).count(), 5);
     }
 }

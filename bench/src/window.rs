@@ -49,7 +49,7 @@ impl Window {
 
     /// A percentile of the added latency.
     pub fn latency(&self, quantile: f64) -> Duration {
-        Duration::from_nanos(self.measured.latency.value_at_quantile(quantile))
+        Duration::from_nanos(self.measured.latency.all.value_at_quantile(quantile))
     }
 
     /// System calls per forwarded packet, if the subject counts them.

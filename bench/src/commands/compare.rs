@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::arena::{Arena, Contestant, DELIVERED, Spread, alternate, ratios};
 use crate::commands::floor::{crypto_on, payload_of};
+use crate::commands::rooms::{self, RoomsArgs};
 use crate::commands::{memory, saturate};
 use crate::cores::{self, CoreArgs};
 use crate::scenario::{Scenario, Shape};
@@ -23,6 +24,11 @@ const ROUNDS: usize = 9;
 /// Compare ringbridge with the lower bound, and with other forwarders that are installed.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
+    /// `rooms`: many small conferences instead of the other scenarios; one line of JSON for each number of rooms.
+    #[arg(long, value_enum)]
+    scenario: Option<Shape>,
+    #[command(flatten)]
+    rooms: RoomsArgs,
     /// Seconds to measure ringbridge, over three scenarios, two backends and nine rounds. Other forwarders are measured for
     /// as long in each scenario they take part in, so 60 takes about eight minutes in all.
     #[arg(long, default_value_t = 60.0)]
@@ -101,6 +107,14 @@ pub fn run(args: &CompareArgs) -> Result<bool, SubjectError> {
     cores::all();
     let backend = ringbridge_dataplane::io::probe(IoChoice::Auto)?.backend;
     cores::pin(&[args.cores.generator_core])?;
+    match args.scenario {
+        None => {}
+        Some(Shape::Rooms) => return compare_rooms(args),
+        Some(other) => {
+            let what = format!("compare takes rooms as --scenario, or none for all others, not {}", other.name());
+            return Err(SubjectError::Missing(what));
+        }
+    }
     let mut report = Report { backend: backend.name(), ..Report::default() };
     let mut right = true;
     let turn = Duration::from_secs_f64(args.seconds / (3 * 2 * ROUNDS) as f64);
@@ -135,6 +149,20 @@ pub fn run(args: &CompareArgs) -> Result<bool, SubjectError> {
         println!("{}", serde_json::to_string(&report).unwrap_or_default());
     }
     Ok(right)
+}
+
+/// Both of ringbridge's backends beside the bare loops.
+fn compare_rooms(args: &CompareArgs) -> Result<bool, SubjectError> {
+    let mut contestants = vec![("mmsg", Contestant::ringbridge(IoChoice::Mmsg, args.cores.core))];
+    if ringbridge_dataplane::io::probe(IoChoice::Uring).is_ok() {
+        contestants.push(("uring", Contestant::ringbridge(IoChoice::Uring, args.cores.core)));
+    }
+    let points = args.rooms.points() * if args.rooms.saturation() { 2 } else { 1 };
+    let each = args.seconds / points.max(1) as f64;
+    rooms::measure(&args.rooms, args.cores.core, each, &contestants, |line| match args.json {
+        true => println!("{}", serde_json::to_string(&line).unwrap_or_default()),
+        false => rooms::print(&line),
+    })
 }
 
 fn choice(backend: Backend) -> IoChoice {

@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::arena::{Arena, Contestant, Spread, alternate};
+use crate::commands::rooms::{self, RoomsArgs};
 use crate::cores::{self, CoreArgs};
 use crate::crypto::{self, CryptoCost};
 use crate::scenario::{Scenario, Shape};
@@ -17,6 +18,11 @@ use crate::window::Window;
 /// Measure the lower bound on this host: copying, sealing, opening, and the kernel's cost per packet for every way to send it.
 #[derive(Debug, Args)]
 pub struct FloorArgs {
+    /// Only this scenario; without it fanout, mesh and audio. `rooms` measures bare loops that open and seal, and prints one line of JSON for each number of rooms.
+    #[arg(long, value_enum)]
+    scenario: Option<Shape>,
+    #[command(flatten)]
+    rooms: RoomsArgs,
     /// Seconds to measure each way of sending, in each scenario.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
@@ -70,9 +76,16 @@ pub fn crypto_on(core: usize, payload: usize) -> Result<CryptoCost, SubjectError
 /// Measures and prints the lower bound.
 pub fn run(args: &FloorArgs) -> Result<bool, SubjectError> {
     cores::generate_on(args.cores.generator_core)?;
+    if args.scenario == Some(Shape::Rooms) {
+        return rooms::measure(&args.rooms, args.cores.core, args.seconds, &[], |line| match args.json {
+            true => println!("{}", serde_json::to_string(&line).unwrap_or_default()),
+            false => rooms::print(&line),
+        });
+    }
     let crypto = [crypto_on(args.cores.core, 1200)?, crypto_on(args.cores.core, 100)?];
     let mut floors = Vec::new();
-    for shape in [Shape::Fanout, Shape::Mesh, Shape::Audio] {
+    let shapes = args.scenario.map_or_else(|| vec![Shape::Fanout, Shape::Mesh, Shape::Audio], |shape| vec![shape]);
+    for shape in shapes {
         let scenario = Scenario::new(shape, shape.usual_size());
         let mut arenas = Vec::new();
         for (net, method) in (1..).zip(Method::FORWARD) {

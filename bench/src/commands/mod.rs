@@ -6,6 +6,7 @@ pub mod memory;
 pub mod overload;
 pub mod record;
 pub mod replay;
+pub mod rooms;
 pub mod saturate;
 pub mod scale;
 pub mod tune;

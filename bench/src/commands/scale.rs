@@ -10,8 +10,7 @@ use serde::Serialize;
 use crate::arena::{Arena, Contestant};
 use crate::commands::replay::Io;
 use crate::cores;
-use crate::media::video::VideoShape;
-use crate::scenario::{Scenario, Shape};
+use crate::scenario::{PAIR, Scenario, Shape};
 use crate::subject::SubjectError;
 use crate::window;
 
@@ -21,8 +20,6 @@ const CONFERENCES: [usize; 6] = [1, 5, 20, 50, 100, 300];
 const RATE: f64 = 50_000.0;
 /// Fastest that a scenario is played: frames of one stream must not overtake each other.
 const FASTEST: f64 = 100.0;
-/// Bits per second of each camera in rooms of two: 600 of them at 2.5 Mbit/s are more than one core can generate.
-const ROOM_BITRATE: u64 = 300_000;
 
 /// Measure how the cost per packet grows with receivers, conferences and workers.
 #[derive(Debug, Args)]
@@ -102,8 +99,7 @@ pub fn run(args: &ScaleArgs) -> Result<bool, SubjectError> {
 }
 
 fn rooms(n: usize) -> Scenario {
-    let video = VideoShape { bitrate: ROOM_BITRATE, ..VideoShape::default() };
-    Scenario { video, ..Scenario::new(Shape::Rooms, n) }
+    Scenario::rooms(n, PAIR)
 }
 
 fn named(curves: &Curves) -> [(&'static str, &[Point]); 3] {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
+use ringbridge_dataplane::media::MediaKind;
 use ringbridge_dataplane::rtp::Packet;
 use ringbridge_dataplane::rtp::vp8::Descriptor;
 use webrtc_srtp::context::Context;
@@ -100,6 +101,44 @@ fn verify_picture(
     Ok(Some(picture))
 }
 
+/// Added latencies, nanoseconds.
+#[derive(Debug, Clone)]
+pub struct Latency {
+    /// Of all packets.
+    pub all: Histogram<u64>,
+    /// Of those of audio.
+    pub audio: Histogram<u64>,
+    /// Of those of video.
+    pub video: Histogram<u64>,
+}
+
+impl Latency {
+    fn note(&mut self, kind: MediaKind, nanos: u64) {
+        let of_kind = if kind == MediaKind::Audio { &mut self.audio } else { &mut self.video };
+        // Saturates beyond a minute, which no bridge needs.
+        of_kind.saturating_record(nanos);
+        self.all.saturating_record(nanos);
+    }
+
+    /// Forgets all of them.
+    pub fn reset(&mut self) {
+        [&mut self.all, &mut self.audio, &mut self.video].into_iter().for_each(Histogram::reset);
+    }
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self { all: latencies(), audio: latencies(), video: latencies() }
+    }
+}
+
+/// Up to a minute in nanoseconds, three digits.
+fn latencies() -> Histogram<u64> {
+    let made = Histogram::new_with_bounds(1, 60_000_000_000, 3);
+    // These bounds are valid for the crate: 2 * low <= high, and at most five digits.
+    made.unwrap_or_else(|_| unreachable!("constant bounds"))
+}
+
 /// What a sampled receiver's packets are compared with.
 pub struct Oracle<'a> {
     /// Decrypts what this receiver gets.
@@ -108,8 +147,8 @@ pub struct Oracle<'a> {
     pub ledger: &'a Ledger,
     /// Codecs by stream.
     pub codecs: &'a [Codec],
-    /// Where latencies are noted, nanoseconds.
-    pub latency: &'a mut Histogram<u64>,
+    /// Where latencies are noted.
+    pub latency: &'a mut Latency,
 }
 
 /// One receiver and what it has counted.
@@ -188,8 +227,7 @@ impl Receiver {
         if self.expected.numbers.is_some_and(|numbers| numbers.payload_type(codec) != packet.payload_type()) {
             return Err("a payload type is not the receiver's own");
         }
-        // Saturates beyond a minute, which no bridge needs.
-        latency.saturating_record(now.saturating_duration_since(sent.at).as_nanos() as u64);
+        latency.note(codec.kind(), now.saturating_duration_since(sent.at).as_nanos() as u64);
         if codec == Codec::Vp8 {
             let descriptor = Descriptor::parse(payload).ok();
             let id = descriptor.and_then(|d| Some((d.picture_id?, if d.long_picture_id { 15 } else { 7 })));

@@ -1,11 +1,11 @@
 //! All clients of one bridge under test: sends what is due, takes what comes, keeps ICE and DTLS going.
 
+use ringbridge_dataplane::ids::Ssrc;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use ringbridge_controlplane::transport::Certificate;
 use ringbridge_dataplane::rtp::extension::Extension;
 use ringbridge_dataplane::rtp::header::{self, HeaderFields};
@@ -16,7 +16,7 @@ use super::GeneratorError;
 use super::client::Client;
 use super::ledger::{Ledger, Sent};
 use super::media_numbers::Numbers;
-use super::receiver::{Counts, Expected, Oracle, Receiver};
+use super::receiver::{Counts, Expected, Latency, Oracle, Receiver};
 use super::sdp::{Local, Remote};
 use super::socket::ClientSocket;
 use crate::media::{Codec, Track};
@@ -52,8 +52,8 @@ pub struct Measured {
     pub counts: Counts,
     /// Packets that clients sent.
     pub sent: u64,
-    /// Time from a packet's sending to its arrival at a sampled receiver, nanoseconds.
-    pub latency: Histogram<u64>,
+    /// Time from a packet's sending to its arrival at a sampled receiver.
+    pub latency: Latency,
     /// The longest that a packet was sent after it was due.
     pub late: Duration,
     /// Packets that the generator's own socket lost.
@@ -75,7 +75,7 @@ pub struct World {
     streams: Vec<Stream>,
     codecs: Vec<Codec>,
     ledger: Ledger,
-    latency: Histogram<u64>,
+    latency: Latency,
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     playing: bool,
     speed: f64,
@@ -107,7 +107,7 @@ impl World {
             streams: Vec::new(),
             codecs: Vec::new(),
             ledger: Ledger::default(),
-            latency: latencies(),
+            latency: Latency::default(),
             due: BinaryHeap::new(),
             playing: false,
             speed: 1.0,
@@ -265,7 +265,7 @@ impl World {
                 payload_type: numbers.payload_type(codec),
                 sequence: stream.sequence as u16,
                 timestamp: track_packet.timestamp,
-                ssrc: stream.ssrc,
+                ssrc: Ssrc::new(stream.ssrc),
             };
             let level = [track_packet.level.unwrap_or(127)];
             let extensions = [Extension { id: numbers.level, data: &level }];
@@ -359,11 +359,4 @@ impl World {
     pub fn receivers(&self) -> &[Receiver] {
         &self.receivers
     }
-}
-
-/// Up to a minute in nanoseconds, three digits.
-pub fn latencies() -> Histogram<u64> {
-    let made = Histogram::new_with_bounds(1, 60_000_000_000, 3);
-    // These bounds are valid for the crate: 2 * low <= high, and at most five digits.
-    made.unwrap_or_else(|_| unreachable!("constant bounds"))
 }

@@ -19,13 +19,14 @@ use ringbridge_dataplane::io::{
 };
 use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 
+use super::sealed::{self, Member, Table};
 use super::{OwnCounters, Subject, SubjectError};
 use crate::cpu::{self, CpuTime};
 use crate::generator::world::{ClientId, World};
 
 /// Datagrams taken by one system call, as in ringbridge's backends.
-const BATCH: usize = 64;
-const PACKET: usize = 2048;
+pub(super) const BATCH: usize = 64;
+pub(super) const PACKET: usize = 2048;
 /// Most segments in one message (`UDP_MAX_SEGMENTS`).
 const SEGMENTS: usize = 64;
 /// Name of the thread, by which its processor time is found.
@@ -47,6 +48,12 @@ pub enum Method {
     Mmsg,
     /// ringbridge's io_uring backend; copies into its slots.
     Uring,
+    /// Opens and seals as a bridge has to; `recvmmsg`, then `sendmmsg`, and `sendmsg` with GSO for runs.
+    Sealed,
+    /// The same over ringbridge's mmsg backend.
+    SealedMmsg,
+    /// The same over ringbridge's io_uring backend.
+    SealedUring,
     /// Sends each packet back to where it came from, one `recvfrom` and one `sendto` each.
     Echo,
 }
@@ -56,9 +63,15 @@ impl Method {
     pub const FORWARD: [Self; 6] =
         [Self::Sendmsg, Self::Sendmmsg, Self::Gso, Self::GsoConnected, Self::Mmsg, Self::Uring];
 
+    /// The methods that also open and seal: a whole floor, where the others leave that to be added.
+    pub const SEALED: [Self; 3] = [Self::Sealed, Self::SealedMmsg, Self::SealedUring];
+
     /// Name in tables and JSON.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Sealed => "sealed",
+            Self::SealedMmsg => "sealed, mmsg backend",
+            Self::SealedUring => "sealed, io_uring backend",
             Self::Sendmsg => "sendmsg",
             Self::Sendmmsg => "sendmmsg",
             Self::Gso => "sendmsg + GSO",
@@ -81,6 +94,8 @@ type FanOut = HashMap<SocketAddrV4, Vec<SocketAddrV4>>;
 #[derive(Debug, Default)]
 struct Shared {
     fan_out: Mutex<FanOut>,
+    /// All clients, for the methods that seal.
+    members: Mutex<Vec<Member>>,
     version: AtomicU64,
     stop: AtomicBool,
 }
@@ -126,6 +141,13 @@ impl Subject for Bare {
     }
 
     fn join(&mut self, world: &mut World, client: ClientId, room: usize) -> Result<(), SubjectError> {
+        if Method::SEALED.contains(&self.method) {
+            world.set_plain(client, self.address, &sealed::keys(client))?;
+            let member = Member { client, address: world.clients()[client].address, room };
+            self.shared.members.lock().unwrap_or_else(PoisonError::into_inner).push(member);
+            self.shared.version.fetch_add(1, Ordering::Release);
+            return Ok(());
+        }
         world.set_plain(client, self.address, &keys())?;
         let members = self.rooms.entry(room).or_default();
         members.push((world.clients()[client].address, !world.streams_of(client).is_empty()));
@@ -192,6 +214,15 @@ impl Loop {
         match method {
             Method::Mmsg => self.over(Mmsg::new(sockets, wake, limits, stats).map_err(failed)?),
             Method::Uring => self.over(Uring::new(sockets, wake, limits, stats).map_err(failed)?),
+            Method::SealedMmsg => {
+                let io = Mmsg::new(sockets, wake, limits, stats).map_err(failed)?;
+                sealed::over(io, |table| self.refresh_table(table))
+            }
+            Method::SealedUring => {
+                let io = Uring::new(sockets, wake, limits, stats).map_err(failed)?;
+                sealed::over(io, |table| self.refresh_table(table))
+            }
+            Method::Sealed => sealed::direct(&sockets.remove(0), |table| self.refresh_table(table)),
             Method::Echo => self.echo(&sockets.remove(0)),
             _ => self.direct(method, &sockets.remove(0)),
         }
@@ -203,6 +234,16 @@ impl Loop {
         if version != self.version {
             self.version = version;
             self.fan_out.clone_from(&self.shared.fan_out.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        !self.shared.stop.load(Ordering::Acquire)
+    }
+
+    /// The same for the methods that seal.
+    fn refresh_table(&mut self, table: &mut Table) -> bool {
+        let version = self.shared.version.load(Ordering::Acquire);
+        if version != self.version {
+            self.version = version;
+            *table = Table::of(&self.shared.members.lock().unwrap_or_else(PoisonError::into_inner));
         }
         !self.shared.stop.load(Ordering::Acquire)
     }
@@ -316,7 +357,10 @@ impl Loop {
 }
 
 /// Cuts packets into runs that the kernel takes as one message: equal sizes, the last may be shorter.
-fn segments(packets: &[(SocketAddrV4, usize, usize)], mut each: impl FnMut(&[(SocketAddrV4, usize, usize)])) {
+pub(super) fn segments(
+    packets: &[(SocketAddrV4, usize, usize)],
+    mut each: impl FnMut(&[(SocketAddrV4, usize, usize)]),
+) {
     let mut start = 0;
     for i in 1..=packets.len() {
         let closed = i == packets.len()
@@ -331,7 +375,7 @@ fn segments(packets: &[(SocketAddrV4, usize, usize)], mut each: impl FnMut(&[(So
 }
 
 /// A full socket loses the packet, as in the bridge.
-fn send(socket: &UdpSocket, slices: &[IoSlice<'_>], segment: Option<u16>, to: Option<SocketAddrV4>) {
+pub(super) fn send(socket: &UdpSocket, slices: &[IoSlice<'_>], segment: Option<u16>, to: Option<SocketAddrV4>) {
     let to = to.map(SockaddrIn::from);
     let gso = segment.as_ref().map(ControlMessage::UdpGsoSegments);
     let _ = sendmsg(socket.as_raw_fd(), slices, gso.as_slice(), MsgFlags::MSG_DONTWAIT, to.as_ref());

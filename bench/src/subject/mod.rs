@@ -4,6 +4,7 @@
 pub mod bare;
 pub mod in_process;
 pub mod peer;
+mod sealed;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -65,6 +65,9 @@ impl Config {
         }
         let bridge = parts.bridge.then(|| reader.bridge()).flatten();
         let focus = parts.focus.then(|| reader.focus()).flatten();
+        if parts.focus {
+            reader.errors.extend(layers.unserved());
+        }
         let logging = Logging {
             json: reader.text("logging.format").as_deref() == Some("json"),
             filter: reader.text("logging.filter").unwrap_or_else(|| "info".to_owned()),
@@ -85,7 +88,7 @@ pub(crate) fn listing(layers: &Layers, parts: Parts) -> Vec<(&'static str, Strin
         .collect()
 }
 
-/// What became of settings of Jitsi Videobridge, and the connections; one line each.
+/// What became of settings of Jitsi Videobridge and Jicofo, and the connections; one line each.
 pub(crate) fn notes(layers: &Layers) -> Vec<String> {
     let connections = layers.connections().iter();
     let connections = connections.map(|c| format!("connection {}: {}  ({})", c.id, c.describe(), c.origin));

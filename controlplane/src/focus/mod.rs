@@ -52,7 +52,11 @@ pub enum FocusError {
 const PUBLISH: Duration = Duration::from_secs(1);
 
 /// Runs the focus until `shutdown`.
-pub async fn run(settings: FocusSettings, mut shutdown: watch::Receiver<bool>) -> Result<(), FocusError> {
+pub async fn run(
+    settings: FocusSettings,
+    process: rest::Process,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), FocusError> {
     let brewery = settings.brewery.to_string();
     let rest_listen = settings.rest_listen;
     let (sender, mut events) = xmpp::connect(settings.xmpp.clone(), shutdown.clone());
@@ -72,6 +76,8 @@ pub async fn run(settings: FocusSettings, mut shutdown: watch::Receiver<bool>) -
         }),
         operator: None,
         bandwidth: None,
+        doors: Vec::new(),
+        process,
     };
     let mut rest = tokio::spawn(rest::serve(rest_listen, ops, shutdown.clone()));
     let mut publish = tokio::time::interval(PUBLISH);

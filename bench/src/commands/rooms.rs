@@ -1,0 +1,229 @@
+//! Many small conferences: what most hosts carry. Every packet has one to four receivers, and mostly comes alone, so waking up
+//! and the kernel's price of single packets count for more than in large ones.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::arena::{Arena, Contestant, Spread, alternate};
+use crate::commands::saturate;
+use crate::scenario::Scenario;
+use crate::subject::SubjectError;
+use crate::subject::bare::Method;
+use crate::window::{self, Window};
+
+/// Share of the lesser saturation at which the cost at saturation is compared: above it the search's own error loses packets.
+const NEARLY: f64 = 0.9;
+/// Forwarded packets a second of the own pace at most: what one core generates and another one forwards.
+const OWN_PACE: f64 = 60_000.0;
+/// Rounds of every comparison, when the time is divided among them.
+const ROUNDS: usize = 5;
+
+/// Which rooms are measured.
+#[derive(Debug, Clone, Args)]
+pub struct RoomsArgs {
+    /// Participants of each room.
+    #[arg(long, value_delimiter = ',', default_value = "2,3,5")]
+    participants: Vec<usize>,
+    /// How many rooms.
+    #[arg(long, value_delimiter = ',', default_value = "20,100,300")]
+    rooms: Vec<usize>,
+    /// Also search for the highest load, and compare the cost at nearly that load.
+    #[arg(long)]
+    saturation: bool,
+}
+
+impl RoomsArgs {
+    /// How many lines each pace has.
+    pub fn points(&self) -> usize {
+        self.participants.len() * self.rooms.len()
+    }
+
+    /// Whether there is a second pace.
+    pub fn saturation(&self) -> bool {
+        self.saturation
+    }
+}
+
+/// One number of rooms at one pace, by contestant.
+#[derive(Debug, Serialize)]
+pub struct Line {
+    /// `floor_rooms3` for rooms of three.
+    pub name: String,
+    rooms: usize,
+    participants: usize,
+    /// `own`: as fast as in real time, or slower where a core cannot generate that. `saturation`: nearly as fast as possible.
+    pace: &'static str,
+    /// How many times faster than in real time it was played.
+    speed: f64,
+    /// Packets forwarded a second.
+    packets_per_second: f64,
+    /// Processor time per forwarded packet, nanoseconds.
+    nanos: BTreeMap<String, Spread>,
+    /// The bare loop that costs least, and what it does.
+    best: &'static str,
+    floor: f64,
+    /// Cost of each contestant over that, round by round.
+    over_floor: BTreeMap<String, Spread>,
+    /// p99 of the added latency, microseconds.
+    p99_micros: BTreeMap<String, Spread>,
+    /// System calls per forwarded packet, of those who count them.
+    syscalls_per_packet: BTreeMap<String, Spread>,
+    /// Share of packets lost.
+    loss: BTreeMap<String, f64>,
+    /// The highest load of each, packets forwarded a second; only at saturation.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    saturation: BTreeMap<String, f64>,
+}
+
+/// Measures `contestants` (name, how to start it) beside the bare loops that open and seal; calls `each` with every line.
+pub fn measure(
+    args: &RoomsArgs,
+    core: usize,
+    seconds: f64,
+    contestants: &[(&str, Contestant)],
+    mut each: impl FnMut(Line),
+) -> Result<bool, SubjectError> {
+    let mut right = true;
+    for participants in &args.participants {
+        for rooms in &args.rooms {
+            let scenario = Scenario::rooms(*rooms, *participants);
+            let mut arenas = join(core, &scenario, contestants)?;
+            let speed = own_speed(&mut arenas)?;
+            each(play(&mut arenas, &scenario, ("own", speed), seconds)?);
+            if args.saturation {
+                each(saturated(&mut arenas, &scenario, contestants, seconds)?);
+            }
+            right &= arenas.iter().flat_map(|arena| &arena.windows).all(|window| window.measured.counts.wrong == 0);
+        }
+    }
+    Ok(right)
+}
+
+/// Everybody in: the contestants, then those of the bare loops that this host can run.
+fn join(core: usize, scenario: &Scenario, contestants: &[(&str, Contestant)]) -> Result<Vec<Arena>, SubjectError> {
+    let mut arenas = Vec::new();
+    for (net, (name, contestant)) in (1..).zip(contestants) {
+        let arena = Arena::beside(&mut arenas, (name, contestant), scenario, net, 3, Vec::new())?;
+        arenas.push(arena);
+    }
+    for (net, method) in (contestants.len() as u8 + 1..).zip(Method::SEALED) {
+        let contestant = Contestant::Bare(method, core);
+        match Arena::beside(&mut arenas, (method.name(), &contestant), scenario, net, 3, Vec::new()) {
+            Ok(arena) => arenas.push(arena),
+            Err(error) => eprintln!("{}: {error}", method.name()),
+        }
+    }
+    Ok(arenas)
+}
+
+/// Real time, if one core can generate that much.
+fn own_speed(arenas: &mut [Arena]) -> Result<f64, SubjectError> {
+    let Some(arena) = arenas.last_mut() else { return Ok(1.0) };
+    arena.world.set_speed(0.5);
+    let short = Duration::from_millis(500);
+    let look = window::run(&mut arena.world, arena.subject.as_mut(), short, |_| Ok(()))?;
+    let expected = (look.measured.sent * arena.fan_out) as f64 / look.elapsed.as_secs_f64() / 0.5;
+    Ok((OWN_PACE / expected.max(1.0)).min(1.0))
+}
+
+/// All of them in turn at one speed.
+fn play(
+    arenas: &mut [Arena],
+    scenario: &Scenario,
+    (pace, speed): (&'static str, f64),
+    seconds: f64,
+) -> Result<Line, SubjectError> {
+    for arena in arenas.iter_mut() {
+        arena.windows.clear();
+        arena.world.set_speed(speed);
+    }
+    let name = format!("{} rooms of {}, {pace} pace", scenario.size, scenario.participants);
+    alternate(arenas, ROUNDS, Duration::from_secs_f64(seconds / ROUNDS as f64), &name)?;
+    let cost = |arena: &Arena| Spread::of(arena.windows.iter().map(Window::nanos_per_packet));
+    let median = |arena: &Arena| cost(arena).map_or(f64::INFINITY, |spread| spread.median);
+    let bare = arenas.iter().filter_map(|arena| Some((bare_method(arena)?, arena)));
+    let (method, best) = bare
+        .min_by(|(_, a), (_, b)| median(a).total_cmp(&median(b)))
+        .ok_or_else(|| SubjectError::Missing("no bare loop runs on this host".into()))?;
+    let spreads = |of: &dyn Fn(&Arena) -> Option<Spread>| -> BTreeMap<String, Spread> {
+        arenas.iter().filter_map(|arena| Some((arena.name.clone(), of(arena)?))).collect()
+    };
+    let seconds = best.windows.iter().map(|window| window.elapsed.as_secs_f64()).sum::<f64>();
+    let packets: u64 = best.windows.iter().map(|window| window.measured.counts.packets).sum();
+    Ok(Line {
+        name: format!("floor_rooms{}", scenario.participants),
+        rooms: scenario.size,
+        participants: scenario.participants,
+        pace,
+        speed,
+        packets_per_second: packets as f64 / seconds,
+        nanos: spreads(&cost),
+        best: method.name(),
+        floor: median(best),
+        over_floor: spreads(&|arena| {
+            (!std::ptr::eq(arena, best)).then_some(())?;
+            Spread::of(crate::arena::ratios(&arena.windows, &best.windows))
+        }),
+        p99_micros: spreads(&|arena| {
+            Spread::of(arena.windows.iter().map(|window| window.latency(0.99).as_micros() as f64))
+        }),
+        syscalls_per_packet: spreads(&|arena| Spread::of(arena.windows.iter().filter_map(Window::syscalls_per_packet))),
+        loss: arenas
+            .iter()
+            .filter_map(|arena| Some((arena.name.clone(), Spread::of(arena.windows.iter().map(Window::loss))?.median)))
+            .collect(),
+        saturation: BTreeMap::new(),
+    })
+}
+
+fn bare_method(arena: &Arena) -> Option<Method> {
+    Method::SEALED.into_iter().find(|method| method.name() == arena.name)
+}
+
+/// Searches the highest load of the contestants and of the best bare loop, and compares them just below the lesser one.
+fn saturated(
+    arenas: &mut Vec<Arena>,
+    scenario: &Scenario,
+    contestants: &[(&str, Contestant)],
+    seconds: f64,
+) -> Result<Line, SubjectError> {
+    let median = |arena: &Arena| {
+        Spread::of(arena.windows.iter().map(Window::nanos_per_packet)).map_or(f64::INFINITY, |spread| spread.median)
+    };
+    // Of the bare loops only the best one: each search takes half a minute.
+    let bare = arenas.split_off(contestants.len().min(arenas.len()));
+    arenas.extend(bare.into_iter().min_by(|a, b| median(a).total_cmp(&median(b))));
+    let (mut saturation, mut speed) = (BTreeMap::new(), f64::INFINITY);
+    for arena in arenas.iter_mut() {
+        let Some(found) = saturate::find(arena)? else {
+            let what = format!("{}: no load was carried without loss", arena.name);
+            return Err(SubjectError::Missing(what));
+        };
+        saturation.insert(arena.name.clone(), found.packets_per_second);
+        speed = speed.min(found.speed);
+    }
+    let line = play(arenas, scenario, ("saturation", speed * NEARLY), seconds)?;
+    Ok(Line { saturation, ..line })
+}
+
+/// One line for people.
+pub fn print(line: &Line) {
+    println!(
+        "{} rooms of {}, {} pace (x {:.2}, {:.0} packets/s): ns per packet (median, least, greatest), p99 us, loss",
+        line.rooms, line.participants, line.pace, line.speed, line.packets_per_second
+    );
+    for (name, Spread { median, min, max }) in &line.nanos {
+        let ratio = line.over_floor.get(name).map_or_else(
+            || "      floor".to_owned(),
+            |ratio| format!("{:>5.2} ({:.2} to {:.2})", ratio.median, ratio.min, ratio.max),
+        );
+        let p99 = line.p99_micros.get(name).map_or(f64::NAN, |p99| p99.median);
+        let loss = line.loss.get(name).copied().unwrap_or(0.0) * 100.0;
+        let calls = line.syscalls_per_packet.get(name).map_or(String::new(), |n| format!("  {:.3} calls", n.median));
+        let most = line.saturation.get(name).map_or(String::new(), |n| format!("  at most {n:.0} packets/s"));
+        println!("  {name:<26}{median:>7.0}{min:>7.0}{max:>7.0}  {ratio:<20}{p99:>8.0}{loss:>9.4} %{calls}{most}");
+    }
+}
