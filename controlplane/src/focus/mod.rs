@@ -3,12 +3,16 @@
 mod breakouts;
 mod brewery;
 mod bridges;
+mod component_search;
 mod components;
 mod conference;
 mod context;
 mod features;
 mod ice_restart_totals;
+mod json_message;
 mod limits;
+mod main_rooms;
+mod messages;
 mod requests;
 mod rooms;
 mod router;

@@ -6,6 +6,7 @@ use jid::Jid;
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::stanza_error::DefinedCondition;
 
+use super::json_message::Medium;
 use super::limits::Refused;
 use super::service::{Focus, occupant};
 use super::xml::build;
@@ -60,6 +61,9 @@ impl Focus {
 
     /// Mutes a participant (docs/protocol/focus.md 8.1).
     fn mute(&mut self, now: Instant, request: &Request) -> Iq {
+        let Some(medium) = Medium::from_namespace(&request.payload.ns()) else {
+            return request.refuse(DefinedCondition::BadRequest, "only audio, video and desktop can be muted");
+        };
         let on = match request.payload.text().trim() {
             "true" => true,
             "false" => false,
@@ -75,7 +79,7 @@ impl Focus {
             return request.refuse(DefinedCondition::ItemNotFound, "no such conference");
         };
         let target = occupant(&target).filter(|(other, _)| *other == room).map(|(_, nick)| nick);
-        match conference.mute(&mut cx, &muter, target.as_deref(), (&request.payload.ns(), on)) {
+        match conference.mute(&mut cx, &muter, target.as_deref(), (medium, on)) {
             Ok(()) => request.result(None),
             Err((condition, text)) => request.refuse(condition, &text),
         }

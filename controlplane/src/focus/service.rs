@@ -58,6 +58,8 @@ pub struct Focus {
     pub(super) stranger_lines: Quiet,
     /// Log lines about conferences that were not created.
     pub(super) refused_lines: Quiet,
+    /// Log lines about messages of components that are not heeded.
+    pub(super) message_lines: Quiet,
     /// Whether the server lately took long to answer.
     pub(super) server_slow: bool,
     pub(super) server_asked: Option<Instant>,
@@ -81,6 +83,7 @@ impl Focus {
             lost: BTreeMap::new(),
             stranger_lines: Quiet::default(),
             refused_lines: Quiet::default(),
+            message_lines: Quiet::default(),
             server_slow: false,
             server_asked: None,
             new_rooms: Buckets::new(NEW_ROOMS, MAX_SENDERS),
@@ -117,7 +120,7 @@ impl Focus {
             Input::Stanza(stanza) => match *stanza {
                 Stanza::Presence(presence) => self.handle_presence(now, presence),
                 Stanza::Iq(iq) => self.handle_iq(now, iq),
-                Stanza::Message(_) => {}
+                Stanza::Message(message) => self.handle_message(now, &message),
             },
         }
     }
@@ -212,6 +215,11 @@ impl Focus {
                 "lost_bridges": self.shared.totals.lost_bridges,
             },
         })
+    }
+
+    /// What the focus knows of each room, for operators.
+    pub fn debug(&self) -> serde_json::Value {
+        self.conferences.iter().map(|(room, conference)| (room.to_string(), conference.debug())).collect()
     }
 
     fn join_brewery(&mut self, now: Instant) {

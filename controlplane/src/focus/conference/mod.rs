@@ -1,10 +1,13 @@
 //! One conference of the focus: its room, its members, and their sessions on a bridge. Its methods take what all conferences
 //! share as a [`Context`](super::context::Context).
 
+mod component_messages;
 mod ice_restart;
 mod jingle;
 mod meeting_id;
 mod member;
+mod metadata;
+mod moderation;
 mod mute;
 mod offer;
 mod outcome;

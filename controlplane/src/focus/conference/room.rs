@@ -12,7 +12,7 @@ use xmpp_parsers::muc::MucUser;
 use xmpp_parsers::muc::user::{Affiliation, Role};
 use xmpp_parsers::presence::Presence;
 
-use super::meeting_id::{id_in, is_sound, main_room_in};
+use super::meeting_id::{id_in, is_sound, main_room_in, promises_metadata};
 use super::member::Member;
 use super::state::{BRIDGE_OWNER, Conference, RoomState};
 use crate::focus::context::Context;
@@ -149,6 +149,8 @@ impl Conference {
         if !new {
             // Real addresses may become visible late.
             self.elect_owner(cx);
+            // It may have become a moderator, or be none any more.
+            self.force_mutes_of(cx, [nick.to_owned()]);
             return;
         }
         cx.totals.participants += 1;
@@ -359,6 +361,9 @@ impl Conference {
             _ => (None, None),
         };
         self.belongs_to(cx, main);
+        if matches!(&answer, Answer::Result(Some(query)) if promises_metadata(query)) && self.metadata.wait(cx.now) {
+            self.awaited += 1;
+        }
         match id.map(|id| if is_sound(&id) { Ok(id) } else { Err(id.len()) }) {
             Some(Ok(id)) => {
                 tracing::info!(room = %self.room, meeting = %id, "the room has a meeting id of its own");

@@ -7,6 +7,8 @@ use jid::{BareJid, Jid};
 
 use super::meeting_id::MeetingId;
 use super::member::Member;
+use super::metadata::Metadata;
+use super::moderation::Moderation;
 use super::sources::ConferenceSources;
 use crate::focus::context::{Context, ORPHAN_LIFETIME, Orphan};
 use crate::focus::limits::{self, BREAKOUT_JOIN, MAX_WAITING};
@@ -63,6 +65,10 @@ pub(in super::super) struct Conference {
     pub(super) meeting_id: String,
     /// The room that it belongs to, if it is a breakout room.
     pub(super) main: Option<BareJid>,
+    /// What its service tells of it.
+    pub(super) metadata: Metadata,
+    /// Who may send what.
+    pub(super) moderation: Moderation,
     /// The room's own one.
     pub(super) meeting: MeetingId,
     /// How far the room is.
@@ -107,6 +113,8 @@ impl Conference {
             room,
             meeting_id: cx.random_id(),
             main: None,
+            metadata: Metadata::default(),
+            moderation: Moderation::default(),
             meeting: MeetingId::default(),
             awaited: 0,
             state: RoomState::Joining(vec![request]),
@@ -224,6 +232,19 @@ impl Conference {
         self.answer_waiting(cx, state, false);
     }
 
+    /// What is known of it, for operators.
+    pub fn debug(&self) -> serde_json::Value {
+        let member = |(nick, member): (&String, &Member)| (nick.clone(), member.debug());
+        serde_json::json!({
+            "meeting_id": self.meeting_id,
+            "main_room": self.main.as_ref().map(ToString::to_string),
+            "bridge": self.session.as_ref().map(|session| session.bridge.as_str()),
+            "members": self.members.iter().map(member).collect::<serde_json::Map<_, _>>(),
+            "av_moderation": self.moderation.to_json(),
+            "metadata": self.metadata.current(),
+        })
+    }
+
     /// Address of a member in the room.
     pub fn occupant(&self, nick: &str) -> String {
         format!("{}/{nick}", self.room)
@@ -259,10 +280,17 @@ impl Conference {
 
     /// When something is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.initial_deadline, self.single_deadline, self.signal_due, self.hold_due, self.invite_due]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.initial_deadline,
+            self.single_deadline,
+            self.signal_due,
+            self.hold_due,
+            self.invite_due,
+            self.metadata.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 }
 
