@@ -505,7 +505,11 @@ fn counts_what_the_socket_drops<T: PacketIo>(new: Constructor<T>) {
     let deadline = Instant::now() + LONG;
     // The kernel reports drops with the next datagram that it queues, and its thread may get to that late.
     while received == 0 || received + stats.get(Counter::DropSocketOverflow) != sent {
-        assert!(Instant::now() < deadline, "{received} of {sent}, dropped {:?}", stats.get(Counter::DropSocketOverflow));
+        assert!(
+            Instant::now() < deadline,
+            "{received} of {sent}, dropped {:?}",
+            stats.get(Counter::DropSocketOverflow)
+        );
         socket.send_to(&[2], to).unwrap();
         sent += 1;
         while io.receive(Duration::from_millis(50)).unwrap() > 0 {
