@@ -9,7 +9,7 @@ use ringbridge_controlplane::colibri::refusal::Refusal;
 use ringbridge_controlplane::colibri::transport::LocalTransport;
 use ringbridge_dataplane::Capacity;
 use ringbridge_dataplane::ice::IceState;
-use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::ids::{EndpointId, Ssrc};
 use ringbridge_dataplane::messages::{Command, CreateError};
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::stanza_error::DefinedCondition;
@@ -282,7 +282,7 @@ fn a_create_is_answered_with_a_transport_of_the_owning_worker() {
         assert!(ice.rtcp_mux);
         let ssrcs: Vec<_> =
             reply.sources.unwrap().media_sources.iter().map(|s| (s.id.clone(), s.sources[0].ssrc)).collect();
-        assert_eq!(ssrcs, [("jvb-a0".to_owned(), feedback.audio), ("jvb-v0".to_owned(), feedback.video)]);
+        assert_eq!(ssrcs, [("jvb-a0".to_owned(), feedback.audio.get()), ("jvb-v0".to_owned(), feedback.video.get())]);
         workers.push(*worker);
     }
     workers.sort_unstable();
@@ -304,7 +304,7 @@ fn an_update_reaches_the_worker_in_order_and_once() {
         matches!(&outputs[0], Output::Command { command: Command::SetRemoteIce { credentials: Some(c), .. }, .. } if c.ufrag == "uu")
     );
     assert!(
-        matches!(&outputs[1], Output::Command { command: Command::SetSources { sources, .. }, .. } if sources[0].encodings[0].ssrc == 7)
+        matches!(&outputs[1], Output::Command { command: Command::SetSources { sources, .. }, .. } if sources[0].encodings[0].ssrc == Ssrc::new(7))
     );
     assert!(outputs.iter().any(|o| matches!(o, Output::InitialLastN { last_n: 20, .. })));
     assert!(outputs.iter().any(|o| matches!(o, Output::RemoteDtls { setup: Some(Setup::Active), .. })));

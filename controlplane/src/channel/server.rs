@@ -185,6 +185,8 @@ struct Server {
     events: mpsc::Sender<ChannelEvent>,
     counters: Arc<ChannelCounters>,
     timing: Timing,
+    /// Number of the next connection.
+    next: Arc<AtomicU64>,
 }
 
 /// The routes of the bridge channel.
@@ -209,7 +211,7 @@ pub fn router_with(
     Router::new()
         .route("/colibri-ws/{server}/{conference}/{endpoint}", get(upgrade))
         .fallback(|State(server): State<Server>| async move { server.refuse(StatusCode::NOT_FOUND, "invalid path") })
-        .with_state(Server { server_id, registry, events, counters, timing })
+        .with_state(Server { server_id, registry, events, counters, timing, next: Arc::default() })
 }
 
 impl Server {
@@ -292,9 +294,8 @@ const IDLED: End = End::Close(1001, "idle");
 const TOO_BIG: End = End::Close(1009, "message too big");
 
 async fn carry(mut socket: WebSocket, client: Client, server: Server) {
-    let Server { events, counters, timing, .. } = server;
-    static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
-    let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+    let Server { events, counters, timing, next, .. } = server;
+    let connection = next.fetch_add(1, Ordering::Relaxed);
     let Client { name, known: Known { endpoint, intake }, pass } = client;
     if let Some(pass) = &pass {
         pass.promote();

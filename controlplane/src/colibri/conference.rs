@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::messages::{Command, FeedbackSsrcs};
 
 use super::context::Context;
@@ -44,7 +44,10 @@ impl Conference {
             name: request.name.clone(),
             rtcstats: !request.rtcstats_disabled,
             workers: vec![worker],
-            feedback: FeedbackSsrcs { audio: rng.random_range(1..=u32::MAX), video: rng.random_range(1..=u32::MAX) },
+            feedback: FeedbackSsrcs {
+                audio: Ssrc::new(rng.random_range(1..=u32::MAX)),
+                video: Ssrc::new(rng.random_range(1..=u32::MAX)),
+            },
             endpoints: Vec::new(),
             created: now,
         };
@@ -215,8 +218,8 @@ impl Conference {
         };
         Sources {
             media_sources: vec![
-                source(MediaType::Audio, "jvb-a0", self.feedback.audio),
-                source(MediaType::Video, "jvb-v0", self.feedback.video),
+                source(MediaType::Audio, "jvb-a0", self.feedback.audio.get()),
+                source(MediaType::Video, "jvb-v0", self.feedback.video.get()),
             ],
         }
     }

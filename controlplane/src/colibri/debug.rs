@@ -1,6 +1,6 @@
 //! Conferences and endpoints as `/debug` shows them (docs/protocol/bridge.md 11.1).
 
-use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::ids::{EndpointId, Ssrc};
 use ringbridge_dataplane::media::{MediaKind, SourceDescription};
 use serde_json::{Map, Value, json};
 
@@ -67,7 +67,8 @@ fn endpoint(state: &EndpointState, more: Option<Map<String, Value>>) -> Value {
 }
 
 fn source(source: &SourceDescription) -> Value {
-    let encodings: Value = source.encodings.iter().map(|e| json!({ "ssrc": e.ssrc, "rtx": e.rtx })).collect();
+    let encodings: Value =
+        source.encodings.iter().map(|e| json!({ "ssrc": e.ssrc.get(), "rtx": e.rtx.map(Ssrc::get) })).collect();
     let kind = if source.kind == MediaKind::Audio { "audio" } else { "video" };
     json!({
         "name": source.name,

@@ -189,6 +189,10 @@ impl Reader<'_> {
         }
     }
 
+    fn optional<T: FromStr>(&self, path: &str) -> Option<T> {
+        self.text(path)?.parse().ok()
+    }
+
     fn list<T: FromStr>(&self, path: &str) -> Vec<T> {
         let text = self.text(path).unwrap_or_default();
         text.split(',').filter_map(|item| item.trim().parse().ok()).collect()
@@ -370,6 +374,8 @@ impl Reader<'_> {
             brewery: brewery?,
             brewery_trusted: self.list("brewery-trusted"),
             conference_muc: conference_muc?,
+            breakout_muc: self.optional("focus.breakout-muc"),
+            client_domain: self.optional("focus.client-domain"),
             rest_listen: self.required("focus.rest.listen")?,
             min_participants: self.required("focus.min-participants")?,
             single_participant_timeout: self.duration("focus.single-participant-timeout")?,

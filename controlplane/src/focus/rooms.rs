@@ -14,6 +14,8 @@ use super::limits::{EMPTY_GRACE, MAX_EMPTY, MAX_SETTING_UP, Refused};
 use super::service::{Focus, occupant};
 use crate::xmpp::iq::Request;
 
+/// The status of who leaves a room for a breakout room, or the other way round.
+const SWITCHING: &str = "switch_room";
 const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 
 impl Focus {
@@ -23,8 +25,7 @@ impl Focus {
         let Some(room) = request.payload.attr("room").and_then(|room| room.parse::<BareJid>().ok()) else {
             return refuse(DefinedCondition::BadRequest, "the room attribute is missing or is no room JID");
         };
-        let ours = room.domain() == self.shared.settings.conference_muc.domain() && room.node().is_some();
-        if !ours {
+        if !self.serves(&room) {
             return refuse(DefinedCondition::NotAllowed, "this focus does not serve rooms of that service");
         }
         if !self.shared.online {
@@ -35,7 +36,7 @@ impl Focus {
             self.shared.refused.count(Refused::Waiting, u64::from(waits == Waits::TooMany));
             return Some(conference_answer(&self.shared.settings.xmpp.jid, &answered, &room, waits == Waits::No));
         }
-        if let Err(reason) = self.may_begin(now, request) {
+        if let Err(reason) = self.may_begin(now, request, &room) {
             self.shared.refused.count(reason, 1);
             if let Some(silenced) = self.refused_lines.speak(now) {
                 tracing::warn!(%room, from = ?request.from, ?reason, silenced, conferences = self.conferences.len(),
@@ -58,16 +59,24 @@ impl Focus {
     }
 
     /// Whether one more conference may begin because of that request; room is made where that disturbs nobody.
-    fn may_begin(&mut self, now: Instant, request: &Request) -> Result<(), Refused> {
+    fn may_begin(&mut self, now: Instant, request: &Request, room: &BareJid) -> Result<(), Refused> {
         let from = request.from.as_ref().filter(|from| !self.is_trusted(from)).cloned();
         if from.is_some_and(|from| !self.new_rooms.take(now, &from)) {
             return Err(Refused::NewRooms);
         }
-        let setting_up = |conference: &&Conference| !conference.is_ready();
+        if self.shared.is_breakout(room) {
+            self.may_enter_breakout(request)?;
+        }
+        let setting_up =
+            |conference: &&Conference| !conference.is_ready() && !self.shared.is_breakout(conference.room());
         if self.conferences.values().filter(setting_up).count() >= MAX_SETTING_UP {
             return Err(Refused::SettingUp);
         }
-        let empty = || self.conferences.iter().filter(|(_, conference)| conference.is_empty() && conference.is_ready());
+        let empty = || {
+            self.conferences.iter().filter(|(room, conference)| {
+                conference.is_empty() && conference.is_ready() && !self.shared.breakouts.of(room)
+            })
+        };
         if self.conferences.len() < self.shared.settings.max_conferences && empty().count() < MAX_EMPTY {
             return Ok(());
         }
@@ -101,7 +110,7 @@ impl Focus {
             (Type::Unavailable, false) => {
                 conference.member_left(&mut cx, &nick);
                 if conference.is_empty() {
-                    self.end_conference(now, &room, true);
+                    self.emptied(now, &room, is_switching(&presence));
                 }
             }
             (Type::None, false) => conference.member_seen(&mut cx, &nick, &presence, &user),
@@ -115,6 +124,9 @@ impl Focus {
             tracing::warn!(%room, reason, "our presence was refused");
             return;
         }
+        if self.shared.is_breakout(room) {
+            return self.breakout_refused(now, room, "its service does not let us in");
+        }
         tracing::error!(%room, reason, "the room cannot be joined; is the focus an admin of the MUC service?");
         let Some(conference) = self.conferences.remove(room) else { return };
         conference.refused(&mut self.shared.at(now));
@@ -123,8 +135,20 @@ impl Focus {
     /// Ends a conference; `leave` where we are still in the room.
     pub(super) fn end_conference(&mut self, now: Instant, room: &BareJid, leave: bool) {
         if let Some(conference) = self.conferences.remove(room) {
-            conference.end(&mut self.shared.at(now), leave);
+            let main = conference.end(&mut self.shared.at(now), leave);
+            if let Some(main) = main {
+                self.breakout_ended(now, &main);
+            }
         }
+    }
+
+    /// A breakout room that is none: who asked for it is told to try again.
+    fn breakout_refused(&mut self, now: Instant, room: &BareJid, reason: &str) {
+        self.shared.refused.count(Refused::Breakout, 1);
+        if let Some(silenced) = self.refused_lines.speak(now) {
+            tracing::warn!(%room, reason, silenced, "breakout room not served");
+        }
+        self.end_conference(now, room, true);
     }
 
     pub(super) fn conference_timeouts(&mut self, now: Instant) {
@@ -134,10 +158,22 @@ impl Focus {
         for room in rooms {
             let Some((conference, mut cx)) = self.conference(now, &room) else { continue };
             if conference.is_given_up(now) {
-                self.end_conference(now, &room, true);
+                let joining = conference.is_joining();
+                match self.shared.breakouts.of(&room) {
+                    true => self.emptied(now, &room, false),
+                    false if joining && self.shared.is_breakout(&room) => {
+                        self.breakout_refused(now, &room, "its service does not answer");
+                    }
+                    false => self.end_conference(now, &room, true),
+                }
             } else {
                 conference.handle_timeout(&mut cx);
             }
         }
     }
+}
+
+/// Whether somebody left to enter another room of the same meeting.
+fn is_switching(presence: &Presence) -> bool {
+    presence.statuses.values().any(|status| status == SWITCHING)
 }

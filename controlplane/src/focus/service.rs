@@ -109,6 +109,7 @@ impl Focus {
                 } else {
                     self.forget_rooms(now);
                     self.join_brewery(now);
+                    self.ask_for_components(now);
                 }
             }
             Input::Shutdown => self.shut_down(now),
@@ -133,6 +134,7 @@ impl Focus {
             self.join_brewery(now);
         }
         self.look_at_brewery(now);
+        self.look_at_components(now);
         self.give_up_lost(now, Some(now));
         self.check_bridges(now);
         self.forget_senders(now);
@@ -165,8 +167,14 @@ impl Focus {
         let pending = self.shared.requests.poll_timeout();
         let conferences = self.conferences.values().filter_map(Conference::poll_timeout);
         let orphans = self.shared.orphans.iter().map(|orphan| orphan.deadline);
-        let others =
-            [self.shared.bridges.poll_timeout(), self.brewery_retry, self.brewery.poll_look()].into_iter().flatten();
+        let others = [
+            self.shared.bridges.poll_timeout(),
+            self.brewery_retry,
+            self.brewery.poll_look(),
+            self.shared.components.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten();
         pending.into_iter().chain(conferences).chain(orphans).chain(others).chain(self.lost.values().copied()).min()
     }
 
@@ -216,6 +224,7 @@ impl Focus {
     fn forget_rooms(&mut self, now: Instant) {
         self.shared.requests.forget();
         self.shared.meeting_ids.clear();
+        self.shared.breakouts.clear();
         self.shared.bridges.clear();
         self.lost.clear();
         self.brewery.room.reset();
@@ -310,6 +319,7 @@ impl Focus {
                     Answer::Error(error) => self.health_error(now, &bridge, &error),
                 };
             }
+            Pending::Components => return self.components_answered(now, &answer),
             Pending::InConference { room, what } => (room, what),
         };
         match self.conference(now, &room) {

@@ -44,9 +44,9 @@ impl Clients {
             match (mapped.kind, mapped.ssrcs.rtx) {
                 (MediaKind::Video, Some(rtx)) => {
                     let video_type = convert::video_type_name(mapped.video_type);
-                    video.push(VideoSourceMapping { source, owner, ssrc, rtx, video_type, mid });
+                    video.push(VideoSourceMapping { source, owner, ssrc: ssrc.get(), rtx: rtx.get(), video_type, mid });
                 }
-                _ => audio.push(AudioSourceMapping { source, owner, ssrc, mid }),
+                _ => audio.push(AudioSourceMapping { source, owner, ssrc: ssrc.get(), mid }),
             }
         }
         if !video.is_empty() {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ice::IceState;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::media::{MediaKind, ReceiverConstraints, SourceDescription};
 use ringbridge_dataplane::messages::{Bandwidth, Command};
 
@@ -107,7 +107,7 @@ fn video(name: &str, ssrc: u32) -> SourceDescription {
         name: name.to_owned(),
         kind: MediaKind::Video,
         video_type: VideoType::Camera,
-        encodings: vec![Encoding { ssrc, rtx: None }],
+        encodings: vec![Encoding { ssrc: Ssrc::new(ssrc), rtx: None }],
     }
 }
 

@@ -12,7 +12,7 @@ use xmpp_parsers::muc::MucUser;
 use xmpp_parsers::muc::user::{Affiliation, Role};
 use xmpp_parsers::presence::Presence;
 
-use super::meeting_id::{id_in, is_sound};
+use super::meeting_id::{id_in, is_sound, main_room_in};
 use super::member::Member;
 use super::state::{BRIDGE_OWNER, Conference, RoomState};
 use crate::focus::context::Context;
@@ -88,6 +88,9 @@ impl Conference {
         let RoomState::Joining(waiting) = &mut self.state else { return };
         let waiting = std::mem::take(waiting);
         self.state = RoomState::Configuring(waiting);
+        if self.members.is_empty() {
+            self.initial_deadline = Some(cx.now + cx.settings.initial_timeout);
+        }
         // The form is four fifths of what a room costs the server, and it would change nothing in an open one.
         self.awaited = if open { 1 } else { 2 };
         let query = Element::bare("query", DISCO_INFO);
@@ -157,6 +160,10 @@ impl Conference {
 
     /// Makes somebody owner when nobody is: an owner that the room knows already, else who came first.
     fn elect_owner(&mut self, cx: &mut Context<'_>) {
+        // The service of breakout rooms takes affiliations from the main room.
+        if cx.is_breakout(&self.room) {
+            return;
+        }
         if self.owner.is_some() || !matches!(self.state, RoomState::Ready) {
             return;
         }
@@ -300,7 +307,8 @@ impl Conference {
     }
 
     /// Ends the conference; `leave` where we are still in the room.
-    pub(in super::super) fn end(mut self, cx: &mut Context<'_>, leave: bool) {
+    /// Returns the main room of a breakout room.
+    pub(in super::super) fn end(mut self, cx: &mut Context<'_>, leave: bool) -> Option<BareJid> {
         let seconds = cx.now.saturating_duration_since(self.created).as_secs();
         tracing::info!(room = %self.room, seconds, "conference ended");
         let state = std::mem::replace(&mut self.state, RoomState::Ready);
@@ -314,14 +322,43 @@ impl Conference {
         if leave && let Ok(mut muc) = MucRoom::new(&self.room, NICK) {
             cx.send(muc.leave());
         }
+        self.main
+    }
+
+    /// Everybody left a room that is kept: for some time, or until its breakout rooms are empty too.
+    pub(in super::super) fn stay_empty(&mut self, cx: &mut Context<'_>, for_now: bool) {
+        tracing::info!(room = %self.room, for_now, "empty, but kept for who is in breakout rooms");
+        self.initial_deadline = for_now.then(|| cx.now + cx.settings.initial_timeout);
+        self.single_deadline = None;
+        let had_bridge = self.session.is_some();
+        self.drop_bridge_session(cx);
+        if had_bridge {
+            self.announce(cx);
+        }
+    }
+
+    /// A breakout room's service says which room it belongs to. A room of which it does not say so is served as any other, but
+    /// nothing is kept for it.
+    fn belongs_to(&mut self, cx: &mut Context<'_>, main: Option<BareJid>) {
+        if !cx.is_breakout(&self.room) || self.main.is_some() {
+            return;
+        }
+        let main = main.filter(|main| main.domain() == cx.settings.conference_muc.domain() && main.node().is_some());
+        let Some(main) = main.filter(|main| cx.breakouts.add(main)) else {
+            cx.refused.count(Refused::Breakout, 1);
+            return;
+        };
+        tracing::info!(room = %self.room, %main, "breakout room");
+        self.main = Some(main);
     }
 
     /// The room's service told, or did not tell, about the room.
     pub(in super::super) fn room_informed(&mut self, cx: &mut Context<'_>, answer: Answer) {
-        let id = match &answer {
-            Answer::Result(Some(query)) => id_in(query),
-            _ => None,
+        let (id, main) = match &answer {
+            Answer::Result(Some(query)) => (id_in(query), main_room_in(query)),
+            _ => (None, None),
         };
+        self.belongs_to(cx, main);
         match id.map(|id| if is_sound(&id) { Ok(id) } else { Err(id.len()) }) {
             Some(Ok(id)) => {
                 tracing::info!(room = %self.room, meeting = %id, "the room has a meeting id of its own");

@@ -414,7 +414,7 @@ impl Conference {
 
     /// Ends the conference on its bridge. The next session has a new meeting id where this bridge may still hold the old
     /// conference when it gets the next request.
-    fn drop_bridge_session(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn drop_bridge_session(&mut self, cx: &mut Context<'_>) {
         let fresh = cx.random_id();
         let Some(session) = self.session.take() else { return };
         let meeting_id = std::mem::replace(&mut self.meeting_id, fresh);

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use jid::BareJid;
+use jid::{BareJid, Jid};
 
 use super::meeting_id::MeetingId;
 use super::member::Member;
 use super::sources::ConferenceSources;
 use crate::focus::context::{Context, ORPHAN_LIFETIME, Orphan};
-use crate::focus::limits::{self, MAX_WAITING};
+use crate::focus::limits::{self, BREAKOUT_JOIN, MAX_WAITING};
 use crate::jingle::SourceSet;
 use crate::pace::Bucket;
 use crate::xmpp::iq::Request;
@@ -61,6 +61,8 @@ pub(in super::super) struct Conference {
     pub(super) room: BareJid,
     /// Id towards the bridge.
     pub(super) meeting_id: String,
+    /// The room that it belongs to, if it is a breakout room.
+    pub(super) main: Option<BareJid>,
     /// The room's own one.
     pub(super) meeting: MeetingId,
     /// How far the room is.
@@ -100,9 +102,11 @@ pub(in super::super) struct Conference {
 impl Conference {
     /// Of a room that is being joined for `request`.
     pub fn new(room: BareJid, request: Request, start_muted: (Option<usize>, Option<usize>), cx: &Context<'_>) -> Self {
+        let initial_deadline = Some(cx.now + join_patience(cx, &room));
         Self {
             room,
             meeting_id: cx.random_id(),
+            main: None,
             meeting: MeetingId::default(),
             awaited: 0,
             state: RoomState::Joining(vec![request]),
@@ -112,7 +116,7 @@ impl Conference {
             sources: ConferenceSources::default(),
             no_bridge: false,
             start_muted,
-            initial_deadline: Some(cx.now + cx.settings.initial_timeout),
+            initial_deadline,
             single_deadline: None,
             failures: Vec::new(),
             signal_rate: Bucket::new(limits::signal_rate(1)),
@@ -121,6 +125,22 @@ impl Conference {
             invite_due: None,
             created: cx.now,
         }
+    }
+
+    /// Its room.
+    pub fn room(&self) -> &BareJid {
+        &self.room
+    }
+
+    /// Whether somebody of that real address is in it.
+    pub fn has_real(&self, real: &Jid) -> bool {
+        self.members.values().any(|member| member.real_jid().is_some_and(|own| own == real))
+    }
+
+    /// Whether a request of that sender waits for it.
+    pub fn is_awaited_by(&self, sender: Option<&Jid>) -> bool {
+        let (RoomState::Joining(waiting) | RoomState::Configuring(waiting)) = &self.state else { return false };
+        waiting.iter().any(|request| request.from.as_ref() == sender)
     }
 
     /// Whether nobody is in it.
@@ -178,7 +198,10 @@ impl Conference {
     /// Somebody asks for it again; what is to be answered at once, if anything, and whether it is ready.
     pub fn asked_again(&mut self, cx: &Context<'_>, request: &Request) -> Option<(Request, Waits)> {
         if self.members.is_empty() {
-            self.initial_deadline = Some(cx.now + cx.settings.initial_timeout);
+            let patience = if self.is_joining() { join_patience(cx, &self.room) } else { cx.settings.initial_timeout };
+            // A room that does not let us in gets no longer for being asked for again.
+            let late = self.initial_deadline.filter(|_| self.is_joining());
+            self.initial_deadline = late.or(Some(cx.now + patience));
         }
         let (RoomState::Joining(waiting) | RoomState::Configuring(waiting)) = &mut self.state else {
             return Some((request.clone(), Waits::No));
@@ -241,4 +264,9 @@ impl Conference {
             .flatten()
             .min()
     }
+}
+
+/// How long a room's service may take to let us in.
+fn join_patience(cx: &Context<'_>, room: &BareJid) -> Duration {
+    if cx.is_breakout(room) { BREAKOUT_JOIN } else { cx.settings.initial_timeout }
 }

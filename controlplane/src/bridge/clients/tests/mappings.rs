@@ -1,5 +1,6 @@
 //! What the clients' SSRCs carry.
 
+use ringbridge_dataplane::ids::Ssrc;
 use ringbridge_dataplane::media::Mid;
 use ringbridge_dataplane::messages::MappedSource;
 
@@ -10,7 +11,14 @@ fn mapped(name: &str, owner: u32, kind: MediaKind, ssrc: u32) -> MappedSource {
     let rtx = (kind == MediaKind::Video).then_some(ssrc + 1);
     let (name, owner, video_type) = (name.to_owned(), EndpointId(owner), VideoType::Desktop);
     let mid = (kind == MediaKind::Video).then(|| Mid::new(kind, 3));
-    MappedSource { name, owner, kind, video_type, ssrcs: Encoding { ssrc, rtx }, mid }
+    MappedSource {
+        name,
+        owner,
+        kind,
+        video_type,
+        ssrcs: Encoding { ssrc: Ssrc::new(ssrc), rtx: rtx.map(Ssrc::new) },
+        mid,
+    }
 }
 
 fn video_map(source: &str, owner: &str, ssrc: u32) -> ToClient {
