@@ -314,7 +314,7 @@ fn table(layers: &Layers, parts: Parts) -> String {
         rows.iter().map(|(key, value, origin)| format!("{key:width$}  {value:value_width$}  {origin}\n")).collect();
     let notes = notes(layers);
     if !notes.is_empty() {
-        table += "\nXMPP connections, and settings of Jitsi Videobridge:\n";
+        table += "\nXMPP connections, and settings of Jitsi Videobridge and Jicofo:\n";
         table.extend(notes.iter().map(|note| format!("{note}\n")));
     }
     table

@@ -32,12 +32,12 @@ fn main() -> ExitCode {
             connect.map_or(printed, |config| try_connections(&config))
         }
         Ok(Request::Run(config)) => {
-            let _log = logging::start(&config.logging);
-            rest::allow_names(config.rest_names.clone());
+            let log = logging::start(&config.logging);
+            let process = rest::Process { host_names: config.rest_names.clone(), log: log.counters() };
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
             match runtime {
-                Ok(runtime) => runtime.block_on(run(*config)),
+                Ok(runtime) => runtime.block_on(run(*config, process)),
                 Err(error) => {
                     logging::complain(format_args!(
                         "ringbridge: cannot start its runtime: {error}; look at the limits of this user (ulimit -a)"
@@ -108,18 +108,18 @@ fn try_connections(config: &Config) -> ExitCode {
 }
 
 /// Runs the parts until one fails or a signal comes; then ends the others in order.
-async fn run(config: Config) -> ExitCode {
+async fn run(config: Config, process: rest::Process) -> ExitCode {
     let mut terminations = Terminations::catch();
     // Caught, so that such a write fails and the log goes on.
     let _ = signal(SignalKind::from_raw(SIGXFSZ));
     let (stop, stopped) = watch::channel(false);
     let mut parts = tokio::task::JoinSet::new();
     if let Some(settings) = config.bridge {
-        let stopped = stopped.clone();
-        parts.spawn(async move { bridge::run(settings, stopped).await.map_err(|error| error.to_string()) });
+        let (process, stopped) = (process.clone(), stopped.clone());
+        parts.spawn(async move { bridge::run(settings, process, stopped).await.map_err(|error| error.to_string()) });
     }
     if let Some(settings) = config.focus {
-        parts.spawn(async move { focus::run(settings, stopped).await.map_err(|error| error.to_string()) });
+        parts.spawn(async move { focus::run(settings, process, stopped).await.map_err(|error| error.to_string()) });
     }
     let mut code = ExitCode::SUCCESS;
     let notifier = Notifier::from_environment();

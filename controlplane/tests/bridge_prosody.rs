@@ -15,6 +15,7 @@ use jicofo::{Jicofo, create};
 use prosody::Prosody;
 use ringbridge_controlplane::bridge::{BridgeError, BridgeSettings, ShutdownSettings, run, run_on};
 use ringbridge_controlplane::colibri::elements::*;
+use ringbridge_controlplane::rest::Process;
 use ringbridge_controlplane::xmpp::{self, XmppEvent};
 use ringbridge_dataplane::link::{ControlLink, links};
 use ringbridge_dataplane::messages::{Command, Event};
@@ -445,7 +446,7 @@ async fn runs_over_the_real_data_plane() {
     jicofo.join().await;
     let (stop, stopped) = watch::channel(false);
     let settings = BridgeSettings { port: 0, workers: 2, ..settings(&server) };
-    let task = tokio::spawn(run(settings, stopped));
+    let task = tokio::spawn(run(settings, Process::default(), stopped));
     while jicofo.stat("healthy").await != "true" {}
 
     let request = ConferenceModify { create: true, endpoints: vec![create("aaaa")], ..ConferenceModify::new("m") };

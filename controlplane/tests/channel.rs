@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use ringbridge_controlplane::channel::{
-    BridgeMessage, ChannelCounters, ChannelEvent, ClientMessage, Counted, MAX_MESSAGE, Outbox, Registry, Timing,
-    router_with,
+    Admission, BridgeMessage, ChannelCounters, ChannelEvent, ClientMessage, Counted, MAX_MESSAGE, Outbox, Registry,
+    Timing, router_with,
 };
 use ringbridge_controlplane::door::{Door, Name};
 use ringbridge_dataplane::ids::EndpointId;
@@ -20,13 +20,19 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
-async fn server() -> (SocketAddr, Registry, mpsc::Receiver<ChannelEvent>, Arc<ChannelCounters>) {
+/// Who may connect: the endpoint `ab12`, as long as this is kept, and whoever a test admits.
+struct Known {
+    registry: Registry,
+    endpoint: Admission,
+}
+
+async fn server() -> (SocketAddr, Known, mpsc::Receiver<ChannelEvent>, Arc<ChannelCounters>) {
     server_with(Timing::default()).await
 }
 
-async fn server_with(timing: Timing) -> (SocketAddr, Registry, mpsc::Receiver<ChannelEvent>, Arc<ChannelCounters>) {
+async fn server_with(timing: Timing) -> (SocketAddr, Known, mpsc::Receiver<ChannelEvent>, Arc<ChannelCounters>) {
     let registry = Registry::default();
-    registry.insert("c0ffee", "ab12", "secret", EndpointId(7));
+    let endpoint = registry.admit("c0ffee", "ab12", "secret", EndpointId(7));
     let (events, received) = mpsc::channel(16);
     let counters = Arc::new(ChannelCounters::default());
     let router = router_with("jvb1".into(), registry.clone(), events, Arc::clone(&counters), timing);
@@ -36,7 +42,7 @@ async fn server_with(timing: Timing) -> (SocketAddr, Registry, mpsc::Receiver<Ch
         let (_open, stop) = watch::channel(false);
         Door::new(Name::Channel, listener).serve(router, stop).await;
     });
-    (address, registry, received, counters)
+    (address, Known { registry, endpoint }, received, counters)
 }
 
 async fn connect(address: SocketAddr, path: &str) -> Result<Socket, u16> {
@@ -67,7 +73,7 @@ async fn close_code(socket: &mut Socket) -> Option<(u16, String)> {
 
 #[tokio::test]
 async fn only_the_right_door_and_password_open() {
-    let (address, registry, _events, _counters) = server().await;
+    let (address, known, _events, _counters) = server().await;
     for (path, status) in [
         ("/elsewhere", 404),
         ("/colibri-ws/jvb1/c0ffee", 404),
@@ -79,13 +85,18 @@ async fn only_the_right_door_and_password_open() {
     ] {
         assert_eq!(connect(address, path).await.err(), Some(status), "{path}");
     }
-    registry.remove("c0ffee", "ab12");
-    assert_eq!(connect(address, GOOD).await.err(), Some(403), "removed");
+    let later = known.registry.admit("c0ffee", "ab12", "changed", EndpointId(8));
+    drop(known.endpoint);
+    let changed = GOOD.replace("secret", "changed");
+    assert!(connect(address, &changed).await.is_ok(), "one of the same name that came later may still connect");
+    drop(later);
+    assert_eq!(connect(address, &changed).await.err(), Some(403), "it may no longer");
+    assert_eq!(connect(address, GOOD).await.err(), Some(403), "the first may no longer either");
 }
 
 #[tokio::test]
 async fn messages_pass_both_ways_and_nonsense_is_dropped() {
-    let (address, _registry, mut events, counters) = server().await;
+    let (address, _known, mut events, counters) = server().await;
     let mut socket = connect(address, GOOD).await.expect("opens");
     let (connection, sender) = opened(&mut events).await;
     sender.send(BridgeMessage::ServerHello { version: None }.to_text(), false).expect("queued");
@@ -114,7 +125,7 @@ async fn messages_pass_both_ways_and_nonsense_is_dropped() {
 
 #[tokio::test]
 async fn a_second_socket_replaces_the_first() {
-    let (address, _registry, mut events, _counters) = server().await;
+    let (address, _known, mut events, _counters) = server().await;
     let mut first = connect(address, GOOD).await.expect("opens");
     let (_, sender) = opened(&mut events).await;
     let _second = connect(address, GOOD).await.expect("opens too");
@@ -126,7 +137,7 @@ async fn a_second_socket_replaces_the_first() {
 
 #[tokio::test]
 async fn plain_http_gets_the_same_answers() {
-    let (address, _registry, _events, _counters) = server().await;
+    let (address, _known, _events, _counters) = server().await;
     for (path, status) in [("/colibri-ws/jvb1/c0ffee/ab12?pwd=wrong", "403"), (GOOD, "400")] {
         let answer = http::get(address, path).await;
         assert_eq!(answer.split(' ').nth(1), Some(status), "{answer}");
@@ -135,8 +146,8 @@ async fn plain_http_gets_the_same_answers() {
 
 #[tokio::test]
 async fn an_oversized_message_closes_only_its_own_socket() {
-    let (address, registry, mut events, counters) = server().await;
-    registry.insert("c0ffee", "cd34", "other", EndpointId(8));
+    let (address, known, mut events, counters) = server().await;
+    let _other = known.registry.admit("c0ffee", "cd34", "other", EndpointId(8));
     let mut other = connect(address, "/colibri-ws/jvb1/c0ffee/cd34?pwd=other").await.expect("opens");
     let Some(ChannelEvent::Opened { sender: kept, .. }) = events.recv().await else { panic!("not opened") };
     // The largest that is taken, one byte more, and far more than is even read.
@@ -173,7 +184,7 @@ async fn an_oversized_message_closes_only_its_own_socket() {
 #[tokio::test]
 async fn a_client_that_does_not_read_is_cut_off() {
     let timing = Timing { write: Duration::from_millis(300), ..Timing::default() };
-    let (address, _registry, mut events, counters) = server_with(timing).await;
+    let (address, _known, mut events, counters) = server_with(timing).await;
     let stalled = counters.get(Counted::Stalled);
     let _silent = connect(address, GOOD).await.expect("opens");
     let (_, sender) = opened(&mut events).await;
@@ -194,8 +205,8 @@ async fn a_client_that_does_not_read_is_cut_off() {
 /// Who says too much is not listened to for a while: nothing is lost, and nothing piles up.
 #[tokio::test]
 async fn a_client_that_floods_is_slowed_down() {
-    let (address, registry, mut events, counters) = server().await;
-    registry.insert("c0ffee", "cd34", "other", EndpointId(8));
+    let (address, known, mut events, counters) = server().await;
+    let _other = known.registry.admit("c0ffee", "cd34", "other", EndpointId(8));
     let mut flooding = connect(address, GOOD).await.expect("opens");
     let mut other = connect(address, "/colibri-ws/jvb1/c0ffee/cd34?pwd=other").await.expect("opens");
     let throttled = counters.get(Counted::Throttled);
@@ -233,8 +244,8 @@ async fn a_client_that_floods_is_slowed_down() {
 
 #[tokio::test]
 async fn a_client_that_connects_for_ever_is_refused_in_the_end() {
-    let (address, registry, mut events, counters) = server().await;
-    registry.insert("c0ffee", "cd34", "other", EndpointId(8));
+    let (address, known, mut events, counters) = server().await;
+    let _other = known.registry.admit("c0ffee", "cd34", "other", EndpointId(8));
     let drain = tokio::spawn(async move { while events.recv().await.is_some() {} });
     let (before, refused) = (counters.get(Counted::TooOften), 429);
     let mut open = Vec::new();
@@ -256,7 +267,7 @@ async fn a_client_that_connects_for_ever_is_refused_in_the_end() {
 async fn a_silent_client_is_pinged_and_then_closed() {
     let ms = Duration::from_millis;
     let timing = Timing { ping: ms(100), idle: ms(350), ..Timing::default() };
-    let (address, _registry, mut events, _counters) = server_with(timing).await;
+    let (address, _known, mut events, _counters) = server_with(timing).await;
     let mut silent = connect(address, GOOD).await.expect("opens");
     let (_, _sender) = opened(&mut events).await;
     // The client's library answers pings only while it is read from, which begins after the close.
@@ -277,7 +288,7 @@ async fn a_silent_client_is_pinged_and_then_closed() {
 async fn a_client_that_answers_pings_stays() {
     let ms = Duration::from_millis;
     let timing = Timing { ping: ms(50), idle: ms(400), ..Timing::default() };
-    let (address, _registry, mut events, _counters) = server_with(timing).await;
+    let (address, _known, mut events, _counters) = server_with(timing).await;
     let mut socket = connect(address, GOOD).await.expect("opens");
     let (_, _sender) = opened(&mut events).await;
     // Twice the idle timeout is more than sixteen pings.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::{get, post};
 use ringbridge_controlplane::door::{Bounds, Door, Name};
-use ringbridge_controlplane::rest::{Operator, Ops, router};
+use ringbridge_controlplane::rest::{Operator, Ops, Process, router};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -197,7 +197,16 @@ fn operator_pages() -> (Router, mpsc::Receiver<ringbridge_controlplane::rest::Op
     let (_, health) = watch::channel(Ok(()));
     let (_, stats) = watch::channel(json!({}));
     let operator = Some(Operator { requests, shutdown: true });
-    let ops = Ops { name: "bridge".into(), health, stats, metrics: Arc::new(Vec::new), operator, bandwidth: None };
+    let ops = Ops {
+        name: "bridge".into(),
+        health,
+        stats,
+        metrics: Arc::new(Vec::new),
+        operator,
+        bandwidth: None,
+        doors: Vec::new(),
+        process: Process::default(),
+    };
     (router(ops), asked)
 }
 

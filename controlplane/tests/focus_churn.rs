@@ -80,11 +80,12 @@ impl Churn {
             self.bridge.handle(self.world.now, &request).unwrap_or_else(|refusal| panic!("{refusal:?}: {request:?}"));
         }
         self.bridge.handle_timeout(self.world.now);
+        assert_eq!(self.bridge.inconsistency(), None);
         while let Some(output) = self.bridge.poll_output() {
             // Everybody connects and sends at once; who never does is expired after a minute.
             if let Output::EndpointCreated { endpoint, .. } = output {
-                self.bridge.handle_ice(self.world.now, endpoint, IceState::Connected);
-                self.bridge.handle_activity(self.world.now, endpoint, true);
+                self.bridge.handle_ice(self.world.now, endpoint.id, IceState::Connected);
+                self.bridge.handle_activity(self.world.now, endpoint.id, true);
             }
         }
     }

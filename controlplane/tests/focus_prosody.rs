@@ -13,6 +13,7 @@ use ringbridge_controlplane::bridge::{self, BridgeSettings};
 use ringbridge_controlplane::colibri::elements::{Fingerprint, Setup};
 use ringbridge_controlplane::focus::{self, FocusSettings};
 use ringbridge_controlplane::jingle::{self, Jingle};
+use ringbridge_controlplane::rest::Process;
 use ringbridge_controlplane::xmpp::iq::Request;
 use ringbridge_controlplane::xmpp::muc::{MucChange, MucRoom};
 use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender};
@@ -47,7 +48,7 @@ fn start_focus_of(
         rest_listen: rest,
         ..focus_world::settings()
     };
-    tokio::spawn(async move { focus::run(settings, stopped).await.expect("the focus runs") })
+    tokio::spawn(async move { focus::run(settings, Process::default(), stopped).await.expect("the focus runs") })
 }
 
 fn start_bridge(server: &Prosody, stopped: watch::Receiver<bool>) -> tokio::task::JoinHandle<()> {
@@ -61,7 +62,7 @@ fn start_bridge_at(
     stopped: watch::Receiver<bool>,
 ) -> tokio::task::JoinHandle<()> {
     let settings = BridgeSettings { port: 0, rest_listen, ..server.bridge("ringbridge-1") };
-    tokio::spawn(async move { bridge::run(settings, stopped).await.expect("the bridge runs") })
+    tokio::spawn(async move { bridge::run(settings, Process::default(), stopped).await.expect("the bridge runs") })
 }
 
 struct Client {

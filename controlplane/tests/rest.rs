@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ringbridge_controlplane::metrics::{Family, Kind};
-use ringbridge_controlplane::rest::{Ask, Operator, OperatorRequest, Ops, RestError, serve};
+use ringbridge_controlplane::rest::{Ask, Operator, OperatorRequest, Ops, Process, RestError, serve};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -34,7 +34,16 @@ async fn start_with(shutdown: bool) -> Served {
     let (_, bandwidth) = watch::channel(json!([{"endpoint": "ab12cd34", "estimate_bps": 900_000}]));
     let (sender, requests) = mpsc::channel(4);
     let operator = Some(Operator { requests: sender, shutdown });
-    let ops = Ops { name: "bridge".into(), health: seen, stats, metrics, operator, bandwidth: Some(bandwidth) };
+    let ops = Ops {
+        name: "bridge".into(),
+        health: seen,
+        stats,
+        metrics,
+        operator,
+        bandwidth: Some(bandwidth),
+        doors: Vec::new(),
+        process: Process::default(),
+    };
     let server = tokio::spawn(serve(address, ops, stopped));
     while TcpStream::connect(address).await.is_err() {
         tokio::task::yield_now().await;
@@ -91,7 +100,16 @@ async fn an_address_in_use_is_named_with_a_remedy() {
     let (_, health) = watch::channel(Ok(()));
     let (_, stats) = watch::channel(json!({}));
     let (_stop, stopped) = watch::channel(false);
-    let ops = Ops { name: "focus".into(), health, stats, metrics: Arc::new(Vec::new), operator: None, bandwidth: None };
+    let ops = Ops {
+        name: "focus".into(),
+        health,
+        stats,
+        metrics: Arc::new(Vec::new),
+        operator: None,
+        bandwidth: None,
+        doors: Vec::new(),
+        process: Process::default(),
+    };
     let error = serve(served.address, ops, stopped).await.expect_err("in use").to_string();
     assert!(error.contains(&served.address.to_string()) && error.contains("--rest-listen"), "{error}");
 }
@@ -206,5 +224,30 @@ async fn polls_get_what_is_known_at_the_time() {
             assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("application/json"), "{answer}");
         }
         assert_eq!(get(served.address, "/colibri/stats").await.2, expected);
+    }
+}
+
+/// The sample of a metric with these labels.
+async fn sample(address: SocketAddr, labelled: &str) -> f64 {
+    let (_, _, metrics) = get(address, "/metrics").await;
+    let line = metrics.lines().find_map(|line| line.strip_prefix(labelled)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{labelled} in {metrics}")).parse().expect("a number")
+}
+
+#[tokio::test]
+async fn two_bridges_of_one_process_count_for_themselves() {
+    let (one, other) = (start().await, start().await);
+    let foreign = "GET /debug HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    for _ in 0..3 {
+        let (status, ..) = parts(&http::send(one.address, foreign.to_owned()).await);
+        assert_eq!(status, 403);
+    }
+    assert!(http::send(one.address, "no HTTP\r\n\r\n".to_owned()).await.starts_with("HTTP/1.1 400"));
+    for (metric, count) in [
+        ("ringbridge_rest_refused{reason=\"host\"}", 3.0),
+        ("ringbridge_http_refused{door=\"pages\",reason=\"malformed\"}", 1.0),
+    ] {
+        let counts = [sample(one.address, metric).await, sample(other.address, metric).await];
+        assert_eq!(counts, [count, 0.0], "{metric}");
     }
 }

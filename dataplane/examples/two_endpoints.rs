@@ -11,7 +11,7 @@ use std::time::Instant;
 use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
 use ringbridge_dataplane::datagram::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::media::{Encoding, Media, MediaKind, PayloadType, SourceDescription, VideoType};
 use ringbridge_dataplane::messages::{Command, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::rtp::{HeaderFields, Packet, header};
@@ -56,7 +56,8 @@ fn opus(id: u8) -> Box<Media> {
 /// What Alice's microphone sends: an RTP packet, sealed with her keys.
 fn spoken(sequence: u16, words: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     let timestamp = u32::from(sequence) * 960;
-    let fields = HeaderFields { padding: false, marker: false, payload_type: 111, sequence, timestamp, ssrc: SSRC };
+    let fields =
+        HeaderFields { padding: false, marker: false, payload_type: 111, sequence, timestamp, ssrc: Ssrc::new(SSRC) };
     let mut packet = vec![0; MAX_DATAGRAM];
     let start = header::write(&fields, std::iter::empty(), &[], &mut packet)?;
     let end = start + words.len();
@@ -75,7 +76,7 @@ pub fn run() -> Result<Vec<Heard>, Box<dyn Error>> {
     let mut forwarder = Forwarder::new(ForwarderConfig::default(), Arc::clone(&stats));
     let mut sent = Sent { slot: [0; MAX_DATAGRAM], datagrams: Vec::new() };
 
-    let feedback = FeedbackSsrcs { audio: 1, video: 2 };
+    let feedback = FeedbackSsrcs { audio: Ssrc::new(1), video: Ssrc::new(2) };
     forwarder.handle_command(now, Command::CreateConference { conference: CONFERENCE, feedback });
     for (endpoint, seed, number, port) in [(ALICE, 1, 111, 4001), (BOB, 11, 96, 4002)] {
         // The forwarder takes ICE for done: it is told where packets go.
@@ -90,7 +91,7 @@ pub fn run() -> Result<Vec<Heard>, Box<dyn Error>> {
         name: "alice-a0".into(),
         kind: MediaKind::Audio,
         video_type: VideoType::None,
-        encodings: vec![Encoding { ssrc: SSRC, rtx: None }],
+        encodings: vec![Encoding { ssrc: Ssrc::new(SSRC), rtx: None }],
     };
     forwarder.handle_command(now, Command::SetSources { endpoint: ALICE, sources: vec![microphone] });
 

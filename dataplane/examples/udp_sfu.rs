@@ -18,7 +18,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use ringbridge_dataplane::datagram::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::demux::ufrag_prefix;
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::media::{Encoding, Media, MediaKind, PayloadType, SourceDescription, VideoType};
 use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
@@ -73,7 +73,7 @@ impl Ticket {
             name: format!("{endpoint}-a0"),
             kind: MediaKind::Audio,
             video_type: VideoType::None,
-            encodings: vec![Encoding { ssrc: self.ssrc, rtx: None }],
+            encodings: vec![Encoding { ssrc: Ssrc::new(self.ssrc), rtx: None }],
         };
         Ok(vec![
             Command::CreateEndpoint(Box::new(new)),
@@ -139,7 +139,7 @@ impl Sfu {
         let mut engine = Engine::new(config, Arc::new(WorkerStats::default()));
         let tickets = (1..=clients).map(Ticket::new).collect::<Result<Vec<_>, _>>()?;
         let (mut sender, now) = (Sender { socket: &socket, slot: [0; MAX_DATAGRAM] }, Instant::now());
-        let feedback = FeedbackSsrcs { audio: 1, video: 2 };
+        let feedback = FeedbackSsrcs { audio: Ssrc::new(1), video: Ssrc::new(2) };
         engine.handle_command(now, Command::CreateConference { conference: CONFERENCE, feedback }, &mut sender)?;
         for ticket in &tickets {
             let commands = ticket.commands()?;

@@ -77,7 +77,7 @@ impl EngineConfig {
 /// ```
 /// use std::time::Instant;
 /// use ringbridge_dataplane::{Engine, EngineConfig};
-/// use ringbridge_dataplane::ids::ConferenceId;
+/// use ringbridge_dataplane::ids::{ConferenceId, Ssrc};
 /// use ringbridge_dataplane::io::{PacketSink, Path};
 /// use ringbridge_dataplane::messages::{Command, FeedbackSsrcs};
 ///
@@ -96,7 +96,7 @@ impl EngineConfig {
 /// let local = "192.0.2.1:10000".parse()?;
 /// let mut engine = Engine::new(EngineConfig::new([local]), Default::default());
 /// let (mut sink, now) = (Printer([0; 1500]), Instant::now());
-/// let feedback = FeedbackSsrcs { audio: 1, video: 2 };
+/// let feedback = FeedbackSsrcs { audio: Ssrc::new(1), video: Ssrc::new(2) };
 /// engine.handle_command(now, Command::CreateConference { conference: ConferenceId(7), feedback }, &mut sink)?;
 /// let unknown = Command::ExpireConference { conference: ConferenceId(8) };
 /// assert!(engine.handle_command(now, unknown, &mut sink).is_err());

@@ -1,4 +1,4 @@
-//! Identities: those that the control plane mints and the workers carry around, and the numbers of the workers' own tables.
+//! Identities: those that the control plane mints, those of RTP, and the numbers of the workers' own tables.
 
 use std::fmt;
 
@@ -21,6 +21,49 @@ impl fmt::Display for ConferenceId {
 impl fmt::Display for EndpointId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "endpoint-{}", self.0)
+    }
+}
+
+/// The synchronization source of an RTP stream (RFC 3550 section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[repr(transparent)]
+pub struct Ssrc(u32);
+
+impl Ssrc {
+    /// The SSRC of a number.
+    #[inline]
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[inline]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// As RTP and RTCP carry it.
+    #[inline]
+    pub const fn from_be_bytes(bytes: [u8; 4]) -> Self {
+        Self(u32::from_be_bytes(bytes))
+    }
+
+    /// See [`Self::from_be_bytes`].
+    #[inline]
+    pub const fn to_be_bytes(self) -> [u8; 4] {
+        self.0.to_be_bytes()
+    }
+}
+
+impl From<u32> for Ssrc {
+    fn from(number: u32) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for Ssrc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

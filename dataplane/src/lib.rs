@@ -20,7 +20,7 @@
 //! use std::time::Instant;
 //! use ringbridge_dataplane::datagram::{MAX_DATAGRAM, PacketSink, Path};
 //! use ringbridge_dataplane::ice::{IceCredentials, RemoteCandidate};
-//! use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+//! use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 //! use ringbridge_dataplane::messages::{Command, FeedbackSsrcs, NewEndpoint};
 //! use ringbridge_dataplane::{Engine, EngineConfig};
 //!
@@ -39,7 +39,7 @@
 //! let mut engine = Engine::new(EngineConfig::new(["192.0.2.1:10000".parse()?]), Default::default());
 //! let (mut sent, now) = (Sent([0; MAX_DATAGRAM], Vec::new()), Instant::now());
 //! let (conference, endpoint) = (ConferenceId(1), EndpointId(1));
-//! let feedback = FeedbackSsrcs { audio: 1, video: 2 };
+//! let feedback = FeedbackSsrcs { audio: Ssrc::new(1), video: Ssrc::new(2) };
 //! engine.handle_command(now, Command::CreateConference { conference, feedback }, &mut sent)?;
 //! // The ufrag begins with `demux::ufrag_prefix(0)`: of several workers, this one owns the endpoint.
 //! let ice = IceCredentials { ufrag: "0ours".into(), pwd: "our password, 22 letters".into() };

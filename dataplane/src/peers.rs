@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use crate::congestion::limit::Limit;
 use crate::datagram::{MAX_DATAGRAM, Path};
-use crate::ids::EndpointId;
+use crate::ids::{EndpointId, Ssrc};
 use crate::link::Wakeup;
 
 /// Signals that wait for room in one ring; further ones are refused.
@@ -32,14 +32,14 @@ pub(crate) enum PeerSignal {
         /// The sender.
         endpoint: EndpointId,
         /// Its encoding.
-        ssrc: u32,
+        ssrc: Ssrc,
     },
     /// To the home of `endpoint`: the largest height that receivers here want of a source.
     Demand {
         /// The sender.
         endpoint: EndpointId,
         /// SSRC of the source's first encoding.
-        ssrc: u32,
+        ssrc: Ssrc,
         /// Pixels.
         height: Limit,
     },
@@ -53,7 +53,7 @@ pub(crate) enum PeerSignal {
         /// The sender.
         endpoint: EndpointId,
         /// Its encoding.
-        ssrc: u32,
+        ssrc: Ssrc,
         /// NTP time of the report.
         ntp: u64,
         /// RTP time of the same moment.
@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     fn demand(height: u32) -> PeerSignal {
-        PeerSignal::Demand { endpoint: EndpointId(1), ssrc: 1, height: Limit::Max(height) }
+        PeerSignal::Demand { endpoint: EndpointId(1), ssrc: Ssrc::new(1), height: Limit::Max(height) }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use forward_call::{
 };
 use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::ids::{EndpointId, Ssrc};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::messages::{Command, Event, NewEndpoint, SsrcRewriting};
 use ringbridge_dataplane::rtcp::TwccRecorder;
@@ -170,7 +170,7 @@ fn steady_state_with(workers: usize, feedback: bool, rewriting: bool) {
             numbered += 1;
             recorder.record(now, numbered, false);
         }
-        while let Some(len) = recorder.take_feedback(now, 1, 11, &mut report) {
+        while let Some(len) = recorder.take_feedback(now, Ssrc::new(1), Ssrc::new(11), &mut report) {
             let mut datagram = receiver.encrypt_rtcp(&report[..len]).unwrap().to_vec();
             if i >= steady {
                 COUNT.set(Some(0));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use forward_call::*;
 use ringbridge_dataplane::conference::ForwarderConfig;
-use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::ids::{EndpointId, Ssrc};
 use ringbridge_dataplane::media::*;
 use ringbridge_dataplane::messages::Event;
 use ringbridge_dataplane::rtcp::TwccRecorder;
@@ -178,7 +178,7 @@ impl World {
             }
         }
         let mut out = [0; 1_200];
-        while let Some(len) = self.recorder.take_feedback(now, 99, 11, &mut out) {
+        while let Some(len) = self.recorder.take_feedback(now, Ssrc::new(99), Ssrc::new(11), &mut out) {
             self.feedback.push_back((now + DELAY, out[..len].to_vec()));
         }
         while self.feedback.front().is_some_and(|(at, _)| *at <= now) {

@@ -34,7 +34,7 @@ fn pli_and_fir_reach_the_owner_and_are_throttled() {
     let mut camera = Camera::new(100, 11, 1, 180);
     call.send(0, &camera.one(true));
     call.clients[0].take_rtcp::<PictureLossIndication>();
-    let expected = PictureLossIndication { sender_ssrc: FEEDBACK.video, media_ssrc: 11 };
+    let expected = PictureLossIndication { sender_ssrc: FEEDBACK.video.get(), media_ssrc: 11 };
     call.send_rtcp(1, &pli(11));
     assert_eq!(call.clients[0].take_rtcp::<PictureLossIndication>(), std::slice::from_ref(&expected));
     call.send_rtcp(1, &pli(11));
@@ -120,7 +120,7 @@ fn receiver_reports_tell_loss_every_half_second() {
     call.millis(500);
     let reports = call.clients[0].take_rtcp::<ReceiverReport>();
     let [report] = &reports[..] else { panic!("{} reports", reports.len()) };
-    assert_eq!(report.ssrc, FEEDBACK.video);
+    assert_eq!(report.ssrc, FEEDBACK.video.get());
     let block = &report.reports[0];
     assert_eq!((block.ssrc, block.fraction_lost, block.total_lost), (10, 64, 1));
     assert_eq!((block.last_sequence_number, block.last_sender_report), (4, 0x2222_3333));
@@ -165,7 +165,7 @@ fn transport_feedback_covers_losses_and_the_tail() {
     call.millis(100);
     let got = call.clients[0].take_rtcp::<TransportLayerCc>();
     let [feedback] = &got[..] else { panic!("{} messages", got.len()) };
-    assert_eq!((feedback.sender_ssrc, feedback.media_ssrc), (FEEDBACK.video, 11));
+    assert_eq!((feedback.sender_ssrc, feedback.media_ssrc), (FEEDBACK.video.get(), 11));
     assert_eq!((feedback.base_sequence_number, feedback.packet_status_count, feedback.fb_pkt_count), (65_534, 6, 0));
     let deltas: Vec<i64> = feedback.recv_deltas.iter().map(|d| d.delta).collect();
     assert_eq!(deltas[1..], [4000, 4000, 4000], "microseconds");

@@ -5,6 +5,7 @@ mod forward_call;
 use forward_call::*;
 use proptest::prelude::*;
 use ringbridge_dataplane::conference::ForwarderConfig;
+use ringbridge_dataplane::ids::Ssrc;
 use ringbridge_dataplane::media::{Media, MediaKind};
 use ringbridge_dataplane::messages::Command;
 use ringbridge_dataplane::stats::Counter;
@@ -219,7 +220,7 @@ fn a_source_with_anothers_ssrc_is_refused() {
     let mut call = three();
     let endpoint = call.clients[1].id;
     let mut thief = video_source("b-v1", &[77]);
-    thief.encodings[0].rtx = Some(11);
+    thief.encodings[0].rtx = Some(Ssrc::new(11));
     call.command(Command::SetSources { endpoint, sources: vec![thief, video_source("b-v2", &[1011])] });
     assert!(call.stats.iter().all(|stats| stats.get(Counter::DropTableFull) == 2), "every worker decides alike");
     call.send(1, &Camera::new(96, 77, 1, 180).one(true));

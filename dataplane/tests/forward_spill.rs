@@ -89,7 +89,7 @@ fn video_that_nobody_wants_there_does_not_cross() {
     call.send(A, &camera.one(false));
     assert_eq!(
         call.clients[A].take_rtcp::<PictureLossIndication>(),
-        [PictureLossIndication { sender_ssrc: FEEDBACK.video, media_ssrc: 11 }]
+        [PictureLossIndication { sender_ssrc: FEEDBACK.video.get(), media_ssrc: 11 }]
     );
     call.send(A, &camera.one(true));
     assert_eq!((call.clients[D].take_rtp().len(), call.clients[C].take_rtp().len()), (1, 0));
@@ -108,7 +108,7 @@ fn keyframe_requests_of_all_workers_are_one() {
     call.send(A, &camera().one(true));
     call.millis(300);
     call.clients[A].take_rtcp::<PictureLossIndication>();
-    let expected = PictureLossIndication { sender_ssrc: FEEDBACK.video, media_ssrc: 11 };
+    let expected = PictureLossIndication { sender_ssrc: FEEDBACK.video.get(), media_ssrc: 11 };
     for client in [C, D, B] {
         call.send_rtcp(client, &pli(11));
     }

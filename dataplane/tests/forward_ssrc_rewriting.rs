@@ -4,6 +4,7 @@
 mod forward_call;
 
 use forward_call::*;
+use ringbridge_dataplane::ids::Ssrc;
 use ringbridge_dataplane::media::MediaKind::{Audio, Video};
 use ringbridge_dataplane::media::*;
 use ringbridge_dataplane::messages::{Command, Event, MappedSource, SsrcRewriting};
@@ -139,10 +140,13 @@ fn nothing_goes_before_the_client_was_told_and_then_a_keyframe_is_asked_for() {
     m.say(0);
     let got = m.got();
     let (video, audio) = (m.video_of(0).unwrap(), m.mapped("0-a0").unwrap());
-    assert_eq!(got.iter().map(|p| p.header.ssrc).collect::<Vec<_>>(), [video.ssrc, video.ssrc, audio.ssrc]);
+    assert_eq!(
+        got.iter().map(|p| p.header.ssrc).collect::<Vec<_>>(),
+        [video.ssrc, video.ssrc, audio.ssrc].map(Ssrc::get)
+    );
     assert_eq!(got[0].header.payload_type, OTHER.vp8);
     let senders = [camera_ssrc(0), camera_ssrc(0) + 1000, microphone_ssrc(0)];
-    assert!([video.ssrc, video.rtx.unwrap(), audio.ssrc].iter().all(|ssrc| !senders.contains(ssrc)));
+    assert!([video.ssrc, video.rtx.unwrap(), audio.ssrc].iter().all(|ssrc| !senders.contains(&ssrc.get())));
 }
 
 #[test]
@@ -182,7 +186,7 @@ fn a_remapped_video_ssrc_goes_on_seamlessly() {
     let after = m.got();
     assert_eq!(after.len(), 4);
     let (last, first) = (before.last().unwrap(), &after[0]);
-    assert_eq!((first.header.ssrc, first.header.sequence_number), (ssrcs.ssrc, last.header.sequence_number + 1));
+    assert_eq!((first.header.ssrc, first.header.sequence_number), (ssrcs.ssrc.get(), last.header.sequence_number + 1));
     let step = first.header.timestamp.wrapping_sub(last.header.timestamp);
     assert!((2_600..2_800).contains(&step), "30 ms in between: {step}");
     let ((last_id, last_tl0), (id, tl0)) = (vp8_ids(&last.payload), vp8_ids(&first.payload));
@@ -230,9 +234,9 @@ fn every_packet_names_the_media_section_that_the_client_was_told() {
     }
     let got = m.got();
     let nacks = vec![NackPair { packet_id: got[0].header.sequence_number, lost_packets: 0 }];
-    m.call.send_rtcp(m.receiver, &TransportLayerNack { sender_ssrc: 1, media_ssrc: ssrcs.ssrc, nacks });
+    m.call.send_rtcp(m.receiver, &TransportLayerNack { sender_ssrc: 1, media_ssrc: ssrcs.ssrc.get(), nacks });
     let again = m.got();
-    assert_eq!((again.len(), again[0].header.ssrc), (1, ssrcs.rtx.unwrap()));
+    assert_eq!((again.len(), again[0].header.ssrc), (1, ssrcs.rtx.unwrap().get()));
     assert_eq!(mid_of(&again[0], OTHER.mid).as_deref(), Some("v0"));
     // The section belongs to the SSRCs, whatever they carry: after a remap, after new keys, when the sender starts anew.
     m.call.millis(1_100);
@@ -297,7 +301,7 @@ fn audio_takes_the_slot_that_was_silent_longest_and_its_clock_goes_on() {
     m.say(2);
     let got = m.got();
     assert_eq!(got.len(), 2);
-    assert!(got.iter().all(|p| p.header.ssrc == zero.ssrc && p.payload[0] == 2));
+    assert!(got.iter().all(|p| p.header.ssrc == zero.ssrc.get() && p.payload[0] == 2));
     assert_eq!(got[1].header.sequence_number, got[0].header.sequence_number.wrapping_add(1));
     assert_eq!(got[1].header.timestamp.wrapping_sub(got[0].header.timestamp), 960);
     // Both slots are in use: 3 has to wait, and is not asked about with every packet.
@@ -359,16 +363,19 @@ fn nack_pli_and_fir_find_the_source_behind_the_ssrc() {
     }
     let got = m.got();
     let ssrcs = m.video_of(1).unwrap();
-    let lost = got.iter().filter(|p| p.header.ssrc == ssrcs.ssrc).nth(5).unwrap().clone();
+    let lost = got.iter().filter(|p| p.header.ssrc == ssrcs.ssrc.get()).nth(5).unwrap().clone();
     let nack = |media_ssrc, packet_id| TransportLayerNack {
         sender_ssrc: 1,
         media_ssrc,
         nacks: vec![NackPair { packet_id, lost_packets: 0 }],
     };
-    m.call.send_rtcp(m.receiver, &nack(ssrcs.ssrc, lost.header.sequence_number));
+    m.call.send_rtcp(m.receiver, &nack(ssrcs.ssrc.get(), lost.header.sequence_number));
     let repeated = m.got();
     assert_eq!(repeated.len(), 1);
-    assert_eq!((repeated[0].header.ssrc, repeated[0].header.payload_type), (ssrcs.rtx.unwrap(), OTHER.rtx.unwrap()));
+    assert_eq!(
+        (repeated[0].header.ssrc, repeated[0].header.payload_type),
+        (ssrcs.rtx.unwrap().get(), OTHER.rtx.unwrap())
+    );
     assert_eq!(repeated[0].payload[..2], lost.header.sequence_number.to_be_bytes());
     assert_eq!(repeated[0].payload[2..], lost.payload[..]);
     // The sender's own SSRC means nothing to this receiver.
@@ -378,12 +385,16 @@ fn nack_pli_and_fir_find_the_source_behind_the_ssrc() {
     for client in &mut m.call.clients {
         client.rtcp.clear();
     }
-    m.call.send_rtcp(m.receiver, &PictureLossIndication { sender_ssrc: 1, media_ssrc: ssrcs.ssrc });
+    m.call.send_rtcp(m.receiver, &PictureLossIndication { sender_ssrc: 1, media_ssrc: ssrcs.ssrc.get() });
     assert_eq!(m.call.clients[1].take_rtcp::<PictureLossIndication>()[0].media_ssrc, camera_ssrc(1));
     assert!(m.call.clients[0].take_rtcp::<PictureLossIndication>().is_empty());
     m.call.millis(1_000);
     let ssrc = m.video_of(0).unwrap().ssrc;
-    let fir = FullIntraRequest { sender_ssrc: 1, media_ssrc: 0, fir: vec![FirEntry { ssrc, sequence_number: 1 }] };
+    let fir = FullIntraRequest {
+        sender_ssrc: 1,
+        media_ssrc: 0,
+        fir: vec![FirEntry { ssrc: ssrc.get(), sequence_number: 1 }],
+    };
     m.call.send_rtcp(m.receiver, &fir);
     assert_eq!(m.call.clients[0].take_rtcp::<PictureLossIndication>()[0].media_ssrc, camera_ssrc(0));
 }
@@ -407,7 +418,7 @@ fn what_was_sent_before_a_remap_is_not_repeated_as_something_else() {
     for (lost, repeats) in [(&before[9], 0), (&after[1], 1)] {
         let nack = TransportLayerNack {
             sender_ssrc: 1,
-            media_ssrc: ssrcs.ssrc,
+            media_ssrc: ssrcs.ssrc.get(),
             nacks: vec![NackPair { packet_id: lost.header.sequence_number, lost_packets: 0 }],
         };
         m.call.send_rtcp(m.receiver, &nack);
@@ -436,7 +447,7 @@ fn sender_reports_tell_the_time_of_the_rewritten_stream() {
     m.call.send_rtcp(1, &report(camera_ssrc(1), m.cameras[1].timestamp + 9_000));
     let reports = m.call.clients[m.receiver].take_rtcp::<SenderReport>();
     let [report] = &reports[..] else { panic!("{reports:?}") };
-    assert_eq!((report.ssrc, report.ntp_time), (ssrcs.ssrc, 7 << 32));
+    assert_eq!((report.ssrc, report.ntp_time), (ssrcs.ssrc.get(), 7 << 32));
     assert_eq!(report.rtp_time, got.last().unwrap().header.timestamp.wrapping_add(9_000));
     assert_eq!(report.packet_count, 4, "of the SSRC, whatever it carried");
 }
@@ -483,7 +494,7 @@ fn new_keys_of_the_receiver_or_of_a_sender_do_not_stop_it() {
     m.call.rekey(m.receiver, 60);
     m.picture(0, true);
     let got = m.got();
-    assert_eq!((got.len(), got[0].header.ssrc), (2, m.video_of(0).unwrap().ssrc));
+    assert_eq!((got.len(), got[0].header.ssrc), (2, m.video_of(0).unwrap().ssrc.get()));
     m.call.rekey(0, 70);
     m.cameras[0].sequence = 5;
     m.picture(0, true);

@@ -49,7 +49,7 @@ fn switching_up_and_down_is_seamless_and_waits_for_keyframes() {
     call.want(1, 720);
     (0..5).for_each(|_| round(&mut call, &mut cameras, false));
     let asked = call.clients[0].take_rtcp::<PictureLossIndication>();
-    assert_eq!(asked, [PictureLossIndication { sender_ssrc: FEEDBACK.video, media_ssrc: 13 }]);
+    assert_eq!(asked, [PictureLossIndication { sender_ssrc: FEEDBACK.video.get(), media_ssrc: 13 }]);
     round(&mut call, &mut cameras, true);
     (0..5).for_each(|_| round(&mut call, &mut cameras, false));
     call.want(1, 180);
@@ -119,7 +119,7 @@ fn the_bridge_asks_the_sender_for_lost_packets_and_stops_when_they_come() {
     let lists = |nacks: Vec<TransportLayerNack>| -> Vec<u16> {
         nacks
             .iter()
-            .inspect(|n| assert_eq!((n.sender_ssrc, n.media_ssrc), (FEEDBACK.video, 11)))
+            .inspect(|n| assert_eq!((n.sender_ssrc, n.media_ssrc), (FEEDBACK.video.get(), 11)))
             .flat_map(|n| n.nacks.iter().flat_map(|p| p.packet_list()))
             .collect()
     };

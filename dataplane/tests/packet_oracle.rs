@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use ringbridge_dataplane::ids::Ssrc;
 use ringbridge_dataplane::rtcp::compound::{Block, Compound, ReportBlock, SenderInfo, fir_targets, report_blocks};
 use ringbridge_dataplane::rtcp::{build, nack};
 use ringbridge_dataplane::rtp::{self as ours, Extension, HeaderFields, Packet, red, vp8};
@@ -21,7 +22,7 @@ prop_compose! {
         marker in any::<bool>(), payload_type in 0u8..128, sequence in any::<u16>(), timestamp in any::<u32>(),
         ssrc in any::<u32>(),
     ) -> HeaderFields {
-        HeaderFields { padding: false, marker, payload_type, sequence, timestamp, ssrc }
+        HeaderFields { padding: false, marker, payload_type, sequence, timestamp, ssrc: Ssrc::new(ssrc) }
     }
 }
 
@@ -33,7 +34,7 @@ fn extensions() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
 fn report() -> impl Strategy<Value = ReportBlock> {
     (any::<[u32; 5]>(), any::<u8>(), 0u32..1 << 23).prop_map(
         |([ssrc, highest, jitter, last_sr, delay], fraction, lost)| ReportBlock {
-            ssrc,
+            ssrc: Ssrc::new(ssrc),
             fraction_lost: fraction,
             lost,
             highest,
@@ -46,7 +47,7 @@ fn report() -> impl Strategy<Value = ReportBlock> {
 
 fn theirs(block: &ReportBlock) -> ReceptionReport {
     ReceptionReport {
-        ssrc: block.ssrc,
+        ssrc: block.ssrc.get(),
         fraction_lost: block.fraction_lost,
         total_lost: block.lost,
         last_sequence_number: block.highest,
@@ -63,7 +64,7 @@ proptest! {
     ) {
         let elements: Vec<Extension<'_>> = extensions.iter().map(|(id, data)| Extension { id: *id, data }).collect();
         let mut out = [0; 400];
-        let len = ours::header::write(&fields, csrcs.iter().copied(), &elements, &mut out).unwrap();
+        let len = ours::header::write(&fields, csrcs.iter().copied().map(Ssrc::new), &elements, &mut out).unwrap();
         out[len..len + payload.len()].copy_from_slice(&payload);
         let packet = &out[..len + payload.len()];
 
@@ -72,7 +73,7 @@ proptest! {
             (their.header.marker, their.header.payload_type, their.header.sequence_number),
             (fields.marker, fields.payload_type, fields.sequence)
         );
-        prop_assert_eq!((their.header.timestamp, their.header.ssrc), (fields.timestamp, fields.ssrc));
+        prop_assert_eq!((their.header.timestamp, their.header.ssrc), (fields.timestamp, fields.ssrc.get()));
         prop_assert_eq!((&their.header.csrc, &their.payload[..]), (&csrcs, &payload[..]));
         for (id, data) in &extensions {
             prop_assert_eq!(their.header.get_extension(*id), Some(Bytes::copy_from_slice(data)));
@@ -81,7 +82,7 @@ proptest! {
         let mine = Packet::parse(packet).unwrap();
         prop_assert_eq!((mine.marker(), mine.payload_type(), mine.sequence()), (fields.marker, fields.payload_type, fields.sequence));
         prop_assert_eq!((mine.timestamp(), mine.ssrc(), mine.payload()), (fields.timestamp, fields.ssrc, &payload[..]));
-        prop_assert_eq!(mine.csrcs().collect::<Vec<_>>(), csrcs);
+        prop_assert_eq!(mine.csrcs().map(Ssrc::get).collect::<Vec<_>>(), csrcs);
         let got: Vec<(u8, Vec<u8>)> = mine.extensions().map(|e| (e.id, e.data.to_vec())).collect();
         prop_assert_eq!(got, extensions);
     }
@@ -167,12 +168,12 @@ proptest! {
         prop_assert_eq!(read.len(), 4);
         let Block::SenderReport { ssrc, info, reports } = read[0] else { panic!("{:?}", read[0]) };
         prop_assert_eq!(info, SenderInfo { ntp, rtp: rtp_time, packets: packet_count, octets: octet_count });
-        prop_assert_eq!((ssrc, report_blocks(reports).collect::<Vec<_>>()), (sender, blocks.clone()));
+        prop_assert_eq!((ssrc, report_blocks(reports).collect::<Vec<_>>()), (Ssrc::new(sender), blocks.clone()));
         let Block::ReceiverReport { ssrc, reports } = read[1] else { panic!("{:?}", read[1]) };
-        prop_assert_eq!((ssrc, report_blocks(reports).collect::<Vec<_>>()), (other, blocks));
-        prop_assert_eq!(read[2], Block::Pli { media });
+        prop_assert_eq!((ssrc, report_blocks(reports).collect::<Vec<_>>()), (Ssrc::new(other), blocks));
+        prop_assert_eq!(read[2], Block::Pli { media: Ssrc::new(media) });
         let Block::Nack { media: nacked, entries } = read[3] else { panic!("{:?}", read[3]) };
-        prop_assert_eq!((nacked, nack::sequences(entries).collect::<Vec<_>>()), (media, numbers));
+        prop_assert_eq!((nacked, nack::sequences(entries).collect::<Vec<_>>()), (Ssrc::new(media), numbers));
     }
 
     #[test]
@@ -184,11 +185,11 @@ proptest! {
         let missing: Vec<u16> = missing.into_iter().collect();
         let mut out = vec![0; 1500];
         let mut len = 0;
-        len += build::sender_report(ssrc, &SenderInfo { ntp, rtp, packets, octets }, &mut out[len..]).unwrap();
-        len += build::receiver_report(ssrc, &blocks, &mut out[len..]).unwrap();
-        len += build::pli(ssrc, media, &mut out[len..]).unwrap();
-        len += build::fir(ssrc, media, number, &mut out[len..]).unwrap();
-        len += build::nack(ssrc, media, &missing, &mut out[len..]).unwrap();
+        len += build::sender_report(Ssrc::new(ssrc), &SenderInfo { ntp, rtp, packets, octets }, &mut out[len..]).unwrap();
+        len += build::receiver_report(Ssrc::new(ssrc), &blocks, &mut out[len..]).unwrap();
+        len += build::pli(Ssrc::new(ssrc), Ssrc::new(media), &mut out[len..]).unwrap();
+        len += build::fir(Ssrc::new(ssrc), Ssrc::new(media), number, &mut out[len..]).unwrap();
+        len += build::nack(Ssrc::new(ssrc), Ssrc::new(media), &missing, &mut out[len..]).unwrap();
         let read = rtcp::packet::unmarshal(&mut Bytes::copy_from_slice(&out[..len])).unwrap();
         prop_assert_eq!(read.len(), 5);
         let sender = read[0].as_any().downcast_ref::<SenderReport>().unwrap();

@@ -4,7 +4,7 @@
 mod worker_client;
 
 use bytes::Bytes;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::media::{
     Encoding, HeaderExtension, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint,
@@ -113,8 +113,10 @@ fn join(
         video_type: VideoType::Camera,
         encodings: vec![Encoding { ssrc, rtx: None }],
     };
-    let sources =
-        vec![source(MediaKind::Audio, "a0", numbers.audio_ssrc), source(MediaKind::Video, "v0", numbers.video_ssrc)];
+    let sources = vec![
+        source(MediaKind::Audio, "a0", Ssrc::new(numbers.audio_ssrc)),
+        source(MediaKind::Video, "v0", Ssrc::new(numbers.video_ssrc)),
+    ];
     give(Command::SetSources { endpoint, sources });
     let default = VideoConstraint { max_height: 720, max_frame_rate: -1 };
     let constraints = Box::new(ReceiverConstraints { default, ..ReceiverConstraints::default() });

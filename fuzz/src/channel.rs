@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use ringbridge_controlplane::bridge::fuzzing::{Channels, Said};
 use ringbridge_controlplane::channel::ClientMessage;
-use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::ids::{EndpointId, Ssrc};
 use ringbridge_dataplane::media::{Encoding, MediaKind, SourceDescription, VideoType};
 use ringbridge_dataplane::messages::Command;
 
@@ -25,7 +25,7 @@ fn channels() -> Channels {
             video_type: VideoType::Camera,
             encodings: vec![Encoding { ssrc, rtx: None }],
         };
-        let sources = vec![source(MediaKind::Audio, "a", 10), source(MediaKind::Video, "v", 11)];
+        let sources = vec![source(MediaKind::Audio, "a", Ssrc::new(10)), source(MediaKind::Video, "v", Ssrc::new(11))];
         let visitor = label == "visitor";
         channels.join(
             u32::from(label == "stranger"),

@@ -96,12 +96,13 @@ impl World {
                     let now = self.now;
                     self.forwarders[worker].handle_command(now, command);
                 }
-                Output::EndpointCreated { endpoint, conference, .. } => {
-                    self.all.push(endpoint);
-                    assert!(self.endpoints.insert(endpoint, conference).is_none(), "created twice");
+                Output::EndpointCreated { endpoint, .. } => {
+                    self.all.push(endpoint.id);
+                    assert!(self.endpoints.insert(endpoint.id, endpoint.conference).is_none(), "created twice");
                 }
-                Output::EndpointExpired { endpoint, conference, .. } => {
-                    assert_eq!(self.endpoints.remove(&endpoint), Some(conference), "expired what was not there");
+                Output::EndpointExpired { endpoint } => {
+                    let known = self.endpoints.remove(&endpoint.id);
+                    assert_eq!(known, Some(endpoint.conference), "expired what was not there");
                 }
                 Output::RemoteDtls { endpoint, fingerprints, .. } => {
                     assert!(!fingerprints.is_empty());
@@ -121,6 +122,7 @@ impl World {
             assert_eq!(stats.get(Counter::DropCommandUnknown), 0, "a worker was told of what it does not know");
         }
         assert_eq!(self.bridge.endpoint_count(), self.endpoints.len());
+        assert_eq!(self.bridge.inconsistency(), None);
         touched
     }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use ringbridge_dataplane::conference::{EndpointSlot, Forwarder, ForwarderConfig, LoudestOnly};
 use ringbridge_dataplane::congestion::shedding::Shedding;
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::io::Path;
 use ringbridge_dataplane::media::{
     AudioSubscription, Encoding, HeaderExtension, Media, MediaKind, PayloadType, ReceiverConstraints,
@@ -155,12 +155,13 @@ fn media(base: u8) -> Media {
 }
 
 fn audio_source(name: String, ssrc: u32) -> SourceDescription {
-    let encodings = vec![Encoding { ssrc, rtx: None }];
+    let encodings = vec![Encoding { ssrc: Ssrc::new(ssrc), rtx: None }];
     SourceDescription { name, kind: MediaKind::Audio, video_type: VideoType::Camera, encodings }
 }
 
 fn video_source(name: String, first: u32, count: u32) -> SourceDescription {
-    let encodings = (first..first + count).map(|ssrc| Encoding { ssrc, rtx: Some(ssrc + 8) }).collect();
+    let encodings =
+        (first..first + count).map(|ssrc| Encoding { ssrc: Ssrc::new(ssrc), rtx: Some(Ssrc::new(ssrc + 8)) }).collect();
     SourceDescription { name, kind: MediaKind::Video, video_type: VideoType::Camera, encodings }
 }
 
@@ -202,7 +203,7 @@ impl World {
             next_id: 1,
             made_up: 0,
         };
-        let feedback = FeedbackSsrcs { audio: 0xaaaa, video: 0xbbbb };
+        let feedback = FeedbackSsrcs { audio: Ssrc::new(0xaaaa), video: Ssrc::new(0xbbbb) };
         world.everywhere(&Command::CreateConference { conference: CONFERENCE, feedback });
         let profile = |strong: bool| if strong { SrtpProfile::AeadAes256Gcm } else { SrtpProfile::AeadAes128Gcm };
         world.join(0, profile(flags & 16 != 0), None, media(96));
@@ -320,8 +321,13 @@ impl World {
 
     fn set_sources(&mut self, index: usize, sources: Vec<SourceDescription>) {
         let member = &mut self.members[index];
-        member.ssrcs =
-            sources.iter().flat_map(|s| &s.encodings).flat_map(|e| [Some(e.ssrc), e.rtx]).flatten().collect();
+        member.ssrcs = sources
+            .iter()
+            .flat_map(|s| &s.encodings)
+            .flat_map(|e| [Some(e.ssrc), e.rtx])
+            .flatten()
+            .map(Ssrc::get)
+            .collect();
         let endpoint = member.id;
         self.command(index, Command::SetSources { endpoint, sources });
     }
@@ -329,7 +335,7 @@ impl World {
     /// Seals plain RTP as the member would, `jump` packets after the newest of its SSRC, and gives it to the bridge.
     fn send_rtp(&mut self, index: usize, plain: &mut Vec<u8>, jump: i16) {
         let Ok(packet) = Packet::parse_sealed(plain) else { return self.send_raw(index, plain, true) };
-        let (header_len, ssrc) = (packet.header_len(), packet.ssrc());
+        let (header_len, ssrc) = (packet.header_len(), packet.ssrc().get());
         let member = &mut self.members[index];
         let next = match member.sent.get(&ssrc) {
             Some(newest) => (newest + i64::from(jump)).max(0),
@@ -458,7 +464,7 @@ impl World {
             payload_type: if audio { base } else { base + 2 },
             sequence: 100,
             timestamp: (index_before as u32).wrapping_mul(3_000),
-            ssrc,
+            ssrc: Ssrc::new(ssrc),
         };
         let level = [if what & 8 == 0 { 20 } else { 127 }];
         let number = self.members[index].media.header_extensions[0].id;
@@ -547,7 +553,10 @@ fn attacker_sources(input: &mut Input<'_>) -> Vec<SourceDescription> {
             let kind = if what & 1 == 0 { MediaKind::Video } else { MediaKind::Audio };
             let ssrc = |byte: u8| first_ssrc(usize::from(byte >> 5) % 4) + u32::from(byte & 0x1f);
             let encodings = (0..what >> 5)
-                .map(|_| Encoding { ssrc: ssrc(input.u8()), rtx: input.flag().then(|| ssrc(input.u8())) })
+                .map(|_| Encoding {
+                    ssrc: Ssrc::new(ssrc(input.u8())),
+                    rtx: input.flag().then(|| ssrc(input.u8())).map(Ssrc::new),
+                })
                 .collect();
             let name = if what & 2 == 0 { format!("m3-{number}") } else { "m0-v0".to_owned() };
             let types = [VideoType::Camera, VideoType::Desktop, VideoType::None, VideoType::DesktopHighFps];
@@ -587,7 +596,7 @@ fn crafted(world: &World, input: &mut Input<'_>) -> Vec<u8> {
         payload_type: number,
         sequence: if flags & 4 == 4 { input.u16() } else { 65_500 },
         timestamp: input.u32(),
-        ssrc: at(&attacker.ssrcs, input.u8()),
+        ssrc: Ssrc::new(at(&attacker.ssrcs, input.u8())),
     };
     let ids = &attacker.media.header_extensions;
     let extensions: Vec<Extension<'_>> = (0..flags >> 5)
@@ -803,7 +812,7 @@ fn aftermath(world: &mut World) {
         payload_type: 34,
         sequence: 1,
         timestamp: 1,
-        ssrc: first_ssrc(sender),
+        ssrc: Ssrc::new(first_ssrc(sender)),
     };
     let mut out = vec![0; 40];
     let len = header::write(&fields, [].into_iter(), &[], &mut out).expect("room");

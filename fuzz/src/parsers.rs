@@ -4,6 +4,7 @@
 //! Held: nothing panics; what is written or patched is read again as it was meant; where an independent implementation
 //! takes the same bytes, it reads the same; what a packet costs is bounded by its length.
 
+use ringbridge_dataplane::ids::Ssrc;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -76,9 +77,9 @@ fn rtp(data: &[u8]) {
 fn independent_reader_agrees(packet: &Packet<'_>) {
     let Ok(theirs) = rtp::packet::Packet::unmarshal(&mut packet.bytes()) else { return };
     let h = &theirs.header;
-    assert_eq!((h.ssrc, h.sequence_number, h.timestamp), (packet.ssrc(), packet.sequence(), packet.timestamp()));
+    assert_eq!((h.ssrc, h.sequence_number, h.timestamp), (packet.ssrc().get(), packet.sequence(), packet.timestamp()));
     assert_eq!((h.payload_type, h.marker), (packet.payload_type(), packet.marker()));
-    assert_eq!(h.csrc, packet.csrcs().collect::<Vec<_>>());
+    assert_eq!(h.csrc, packet.csrcs().map(Ssrc::get).collect::<Vec<_>>());
 }
 
 fn extensions(data: &[u8]) {
@@ -138,8 +139,8 @@ fn nacks(data: &[u8]) {
         return;
     }
     let mut out = [0; 1_500];
-    let Some(len) = build::nack(1, 2, &missing, &mut out) else { return };
-    let Some(Block::Nack { media: 2, entries }) = Compound::new(&out[..len]).next() else {
+    let Some(len) = build::nack(Ssrc::new(1), Ssrc::new(2), &missing, &mut out) else { return };
+    let Some(Block::Nack { media: _, entries }) = Compound::new(&out[..len]).next() else {
         panic!("a written NACK is read as one");
     };
     let read: Vec<u16> = nack::sequences(entries).collect();
@@ -192,7 +193,7 @@ fn recorder(data: &[u8]) {
 
 fn report(recorder: &mut TwccRecorder, now: Instant, out: &mut [u8]) {
     let mut turns = 0;
-    while let Some(len) = recorder.take_feedback(now, 1, 2, out) {
+    while let Some(len) = recorder.take_feedback(now, Ssrc::new(1), Ssrc::new(2), out) {
         turns += 1;
         assert!(turns < 600, "feedback ends");
         let Some(Block::Twcc { body }) = Compound::new(&out[..len]).next() else { panic!("feedback is read as such") };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::demux::ufrag_prefix;
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::messages::{Command, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
@@ -100,7 +100,10 @@ fn send(link: &mut WorkerLink, command: Command) -> Result<(), SubjectError> {
 
 fn populate(link: &mut WorkerLink, conference: u32, first: u32, count: u32) -> Result<(), SubjectError> {
     let conference = ConferenceId(conference);
-    send(link, Command::CreateConference { conference, feedback: FeedbackSsrcs { audio: 1, video: 2 } })?;
+    send(
+        link,
+        Command::CreateConference { conference, feedback: FeedbackSsrcs { audio: Ssrc::new(1), video: Ssrc::new(2) } },
+    )?;
     for n in first..first + count {
         let endpoint = EndpointId(n);
         let ice = IceCredentials {

@@ -1,5 +1,6 @@
 //! `record`: takes the place of a bridge for one sender and writes what it sends, decrypted, into an rtpdump file.
 
+use ringbridge_dataplane::ids::Ssrc;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::io::{self, BufRead, Write as _};
@@ -204,7 +205,8 @@ impl Keyframes {
         let video = streams.iter().filter(|(_, stream)| Some(stream.payload_type) == self.payload_type);
         for (ssrc, _) in video {
             let mut packet = [0; 128];
-            let sealed = build::pli(1, *ssrc, &mut packet).and_then(|len| srtp.seal.seal_rtcp(&mut packet, len).ok());
+            let sealed = build::pli(Ssrc::new(1), Ssrc::new(*ssrc), &mut packet)
+                .and_then(|len| srtp.seal.seal_rtcp(&mut packet, len).ok());
             // One that is lost is asked for again.
             let _ = sealed.map(|len| socket.send_to(packet.get(..len).unwrap_or(&[]), bridge));
         }

@@ -1,5 +1,6 @@
 //! All clients of one bridge under test: sends what is due, takes what comes, keeps ICE and DTLS going.
 
+use ringbridge_dataplane::ids::Ssrc;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -264,7 +265,7 @@ impl World {
                 payload_type: numbers.payload_type(codec),
                 sequence: stream.sequence as u16,
                 timestamp: track_packet.timestamp,
-                ssrc: stream.ssrc,
+                ssrc: Ssrc::new(stream.ssrc),
             };
             let level = [track_packet.level.unwrap_or(127)];
             let extensions = [Extension { id: numbers.level, data: &level }];

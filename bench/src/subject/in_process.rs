@@ -8,7 +8,7 @@ use std::time::Instant;
 use ringbridge_controlplane::transport::{Certificate, DtlsOutput, DtlsRole, DtlsSession, Fingerprint};
 use ringbridge_dataplane::demux::ufrag_prefix;
 use ringbridge_dataplane::ice::{IceCredentials, IceState};
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::io::{IoChoice, IoLimits};
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::media::{
@@ -163,7 +163,7 @@ impl Subject for InProcess {
         let worker = match self.rooms.get(&room) {
             Some(worker) => *worker,
             None => {
-                let feedback = FeedbackSsrcs { audio: 0x7000_0001, video: 0x7000_0002 };
+                let feedback = FeedbackSsrcs { audio: Ssrc::new(0x7000_0001), video: Ssrc::new(0x7000_0002) };
                 self.send(next, Command::CreateConference { conference, feedback })?;
                 self.rooms.insert(room, next);
                 next
@@ -291,7 +291,7 @@ pub fn sources(client: ClientId, streams: &[(Codec, u32)]) -> Vec<SourceDescript
         name: format!("client{client}-{}{index}", if codec.kind() == MediaKind::Audio { 'a' } else { 'v' }),
         kind: codec.kind(),
         video_type: VideoType::Camera,
-        encodings: vec![Encoding { ssrc: *ssrc, rtx: None }],
+        encodings: vec![Encoding { ssrc: Ssrc::new(*ssrc), rtx: None }],
     };
     streams.iter().enumerate().map(describe).collect()
 }

@@ -189,6 +189,7 @@ fn hand_over(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringbridge_dataplane::ids::Ssrc;
     use ringbridge_dataplane::rtp::header::{self, HeaderFields};
 
     #[test]
@@ -198,8 +199,14 @@ mod tests {
             (0..5).map(|client| Member { client, address: address(client), room: client / 3 }).collect();
         let mut table = Table::of(&members);
         let (mut datagram, mut seen) = ([0; 200], Vec::new());
-        let fields =
-            HeaderFields { padding: false, marker: true, payload_type: 96, sequence: 7, timestamp: 1, ssrc: 9 };
+        let fields = HeaderFields {
+            padding: false,
+            marker: true,
+            payload_type: 96,
+            sequence: 7,
+            timestamp: 1,
+            ssrc: Ssrc::new(9),
+        };
         let at = header::write(&fields, std::iter::empty(), &[], &mut datagram).unwrap();
         datagram[at..at + 4].copy_from_slice(b"abcd");
         let len = Sealer::new(&keys(1).outbound, PROFILE).seal_rtp(&mut datagram, at, at + 4, 0).unwrap();

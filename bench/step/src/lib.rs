@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::media::{
     Encoding, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint, VideoType,
@@ -61,7 +61,7 @@ pub fn run(receivers: u32, packets: usize) -> Steps {
     let mut forwarder = Forwarder::new(ForwarderConfig::default(), Arc::clone(&stats));
     let mut now = Instant::now();
     let conference = ConferenceId(1);
-    let feedback = FeedbackSsrcs { audio: 1, video: 2 };
+    let feedback = FeedbackSsrcs { audio: Ssrc::new(1), video: Ssrc::new(2) };
     forwarder.handle_command(now, Command::CreateConference { conference, feedback });
     for n in 0..=receivers {
         let endpoint = EndpointId(n);
@@ -123,7 +123,7 @@ fn media(vp8: u8) -> Media {
 }
 
 fn source() -> SourceDescription {
-    let encodings = vec![Encoding { ssrc: SSRC, rtx: None }];
+    let encodings = vec![Encoding { ssrc: Ssrc::new(SSRC), rtx: None }];
     SourceDescription { name: "publisher-v0".into(), kind: MediaKind::Video, video_type: VideoType::Camera, encodings }
 }
 
@@ -138,7 +138,7 @@ fn sealed(packets: usize) -> Vec<Vec<u8>> {
             payload_type: NUMBERS[0],
             sequence: n as u16 + 1,
             timestamp: frame as u32 * 3_000,
-            ssrc: SSRC,
+            ssrc: Ssrc::new(SSRC),
         };
         let mut buffer = vec![0; MAX_DATAGRAM];
         let at = header::write(&fields, std::iter::empty(), &[], &mut buffer).unwrap_or(0);

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ringbridge_dataplane::Capacity;
-use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::WorkerStats;
@@ -17,17 +16,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::addresses::Addresses;
-use super::clients::{Action, Carrier, Clients, NewClient};
+use super::clients::{Action, Clients};
 use super::discovery::Discovery;
 use super::error::BridgeError;
 use super::lifecycle::{Lifecycle, Stage};
 use super::load::HostLoad;
-use super::messages::{self, ToClient};
 use super::probe::PortProbe;
 use super::report::{Report, Traffic};
 use super::requests;
 use super::settings::BridgeSettings;
-use super::websockets::WebSockets;
 use super::workers::Workers;
 use super::xmpp_connections::XmppConnections;
 use crate::brewery::Standing;
@@ -85,8 +82,6 @@ pub(super) struct Actor {
     colibri: ColibriBridge,
     clients: Clients,
     workers: Workers,
-    websockets: WebSockets,
-    registry: Registry,
     xmpp: XmppConnections,
     publish: Publish,
     life: Lifecycle,
@@ -102,6 +97,9 @@ pub(super) struct Actor {
     leaving: bool,
     traffic: Traffic,
     reported: Instant,
+    /// The endpoints changed since the tables were compared.
+    #[cfg(debug_assertions)]
+    unchecked: bool,
 }
 
 impl Actor {
@@ -133,10 +131,8 @@ impl Actor {
         Ok(Self {
             region: settings.region.clone(),
             colibri: ColibriBridge::new(now, config),
-            clients: Clients::new(certificate, Arc::clone(&outside.channel_counters)),
+            clients: Clients::new(certificate, outside.registry, outside.channel_counters),
             workers: Workers::new(now, links, stats).map_err(BridgeError::Wakeup)?,
-            websockets: WebSockets::new(outside.channel_counters),
-            registry: outside.registry,
             xmpp: outside.xmpp,
             publish,
             life: Lifecycle::new(settings.shutdown, settings.drain),
@@ -151,6 +147,8 @@ impl Actor {
             leaving: false,
             traffic: Traffic::default(),
             reported: now,
+            #[cfg(debug_assertions)]
+            unchecked: true,
         })
     }
 
@@ -252,33 +250,39 @@ impl Actor {
             } else if let Some(action) = self.clients.poll_action() {
                 self.act(action);
             } else if !self.clients.flush(Instant::now()) {
-                return;
+                break;
             }
         }
+        #[cfg(debug_assertions)]
+        self.check_tables();
+    }
+
+    /// Signalling and clients have the same endpoints with the same sources, and no table has others.
+    #[cfg(debug_assertions)]
+    fn check_tables(&mut self) {
+        if !std::mem::take(&mut self.unchecked) {
+            return;
+        }
+        let differ = || {
+            let signalled = self.colibri.published();
+            (signalled != self.clients.published()).then(|| "signalling and clients differ".to_owned())
+        };
+        let found = self.colibri.inconsistency().or_else(|| self.clients.inconsistency()).or_else(differ);
+        assert_eq!(found, None, "the bridge's tables");
     }
 
     fn apply(&mut self, output: Output) {
         let now = Instant::now();
+        #[cfg(debug_assertions)]
+        {
+            self.unchecked |= !matches!(output, Output::Command { .. });
+        }
         match output {
             Output::Command { worker, command } => self.workers.send(worker, command),
-            Output::EndpointCreated {
-                endpoint,
-                conference,
-                conference_hex,
-                label,
-                password,
-                worker,
-                visitor,
-                sctp,
-            } => {
-                self.registry.insert(&conference_hex, &label, &password, endpoint);
-                self.clients.insert(now, endpoint, NewClient { conference, label, worker, visitor, sctp });
+            Output::EndpointCreated { endpoint, password, sctp } => {
+                self.clients.insert(now, endpoint, &password, sctp);
             }
-            Output::EndpointExpired { endpoint, conference_hex, label, .. } => {
-                self.registry.remove(&conference_hex, &label);
-                self.clients.remove(endpoint);
-                self.websockets.close(endpoint);
-            }
+            Output::EndpointExpired { endpoint } => self.clients.remove(endpoint.id),
             Output::RemoteDtls { endpoint, setup, fingerprints } => {
                 let fingerprints = fingerprints
                     .into_iter()
@@ -294,12 +298,7 @@ impl Actor {
     fn act(&mut self, action: Action) {
         match action {
             Action::Command { worker, command } => self.workers.send(worker, command),
-            Action::Send { endpoint, message } => {
-                let of_others = matches!(message, ToClient::Forwarded(_));
-                if self.websockets.send(endpoint, messages::encode(message), of_others).is_err() {
-                    self.handle_cut_off(endpoint);
-                }
-            }
+            Action::Send { endpoint, message } => self.clients.send_over_websocket(endpoint, message),
             Action::VideoType { endpoint, source, video_type } => {
                 self.colibri.set_video_type(endpoint, &source, video_type);
             }
@@ -342,34 +341,16 @@ impl Actor {
 
     // --- channel ----------------------------------------------------------------------------------------------
 
-    fn handle_cut_off(&mut self, endpoint: EndpointId) {
-        tracing::warn!(%endpoint, "bridge channel closed: the client does not read");
-        self.clients.handle_channel_closed(endpoint, Carrier::WebSocket);
-    }
-
     fn handle_channel(&mut self, event: ChannelEvent) {
         match event {
             ChannelEvent::Opened { endpoint, connection, sender } => {
-                if !self.clients.contains(endpoint) {
-                    // It expired while the client connected.
-                    sender.close();
-                    return;
-                }
-                self.websockets.insert(endpoint, connection, sender);
-                self.clients.handle_channel_opened(endpoint, Carrier::WebSocket);
+                self.clients.handle_websocket_opened(endpoint, connection, sender);
             }
             ChannelEvent::Message { endpoint, connection, message } => {
-                if !self.websockets.receive(endpoint, connection) {
-                    return;
-                }
-                if let Some(message) = messages::decode(message) {
-                    self.clients.handle_message(Instant::now(), endpoint, Carrier::WebSocket, message);
-                }
+                self.clients.handle_websocket_message(Instant::now(), endpoint, connection, message);
             }
             ChannelEvent::Closed { endpoint, connection } => {
-                if self.websockets.remove(endpoint, connection) {
-                    self.clients.handle_channel_closed(endpoint, Carrier::WebSocket);
-                }
+                self.clients.handle_websocket_closed(endpoint, connection);
             }
         }
     }
@@ -455,7 +436,7 @@ impl Actor {
     async fn say_goodbye(mut self, mut xmpp: mpsc::Receiver<(usize, XmppEvent)>) {
         self.leaving = true;
         self.xmpp.leave();
-        self.websockets.close_all();
+        self.clients.close_websockets();
         for worker in 0..self.workers.len() {
             self.workers.send(worker, Command::Shutdown);
         }

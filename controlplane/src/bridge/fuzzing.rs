@@ -8,9 +8,10 @@ use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::media::SourceDescription;
 use ringbridge_dataplane::messages::Command;
 
-use super::clients::{Action, Carrier, Clients, NewClient};
+use super::clients::{Action, Carrier, Clients};
 use super::messages;
-use crate::channel::{ChannelCounters, ClientMessage};
+use crate::channel::{ChannelCounters, ClientMessage, Registry, outbox};
+use crate::colibri::identity::EndpointIdentity;
 use crate::transport::{Certificate, DtlsError};
 
 /// Clients with open WebSockets, and their names.
@@ -30,22 +31,24 @@ pub enum Said {
 impl Channels {
     /// None yet.
     pub fn new() -> Result<Self, DtlsError> {
-        Ok(Self(Clients::new(Certificate::generate()?, Arc::default()), BTreeMap::new()))
+        Ok(Self(Clients::new(Certificate::generate()?, Registry::default(), Arc::default()), BTreeMap::new()))
     }
 
     /// Adds an endpoint with sources whose channel is open.
     pub fn join(&mut self, conference: u32, id: u32, label: &str, visitor: bool, sources: Vec<SourceDescription>) {
-        let new = NewClient {
+        let endpoint = EndpointId(id);
+        let who = EndpointIdentity {
+            id: endpoint,
             conference: ConferenceId(conference),
+            conference_hex: conference.to_string(),
             label: label.to_owned(),
             worker: 0,
             visitor,
-            sctp: false,
         };
         self.1.insert(id, label.to_owned());
-        self.0.insert(Instant::now(), EndpointId(id), new);
-        self.0.set_sources(EndpointId(id), sources);
-        self.0.handle_channel_opened(EndpointId(id), Carrier::WebSocket);
+        self.0.insert(Instant::now(), Arc::new(who), "", false);
+        self.0.set_sources(endpoint, sources);
+        self.0.handle_websocket_opened(endpoint, u64::from(id), outbox().0);
     }
 
     /// Takes a text of an endpoint.

@@ -19,7 +19,6 @@ mod remedies;
 mod report;
 mod requests;
 mod settings;
-mod websockets;
 mod workers;
 mod xmpp_connections;
 
@@ -55,7 +54,11 @@ const EVENTS: usize = 4096;
 const CHANNEL_EVENTS: usize = 64;
 
 /// Runs a bridge until `shutdown` becomes true.
-pub async fn run(settings: BridgeSettings, shutdown: watch::Receiver<bool>) -> Result<(), BridgeError> {
+pub async fn run(
+    settings: BridgeSettings,
+    process: rest::Process,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), BridgeError> {
     let config = DataplaneConfig {
         local_addresses: settings.local_addresses.clone(),
         port: settings.port,
@@ -76,7 +79,7 @@ pub async fn run(settings: BridgeSettings, shutdown: watch::Receiver<bool>) -> R
     let port = dataplane.local_addresses().first().map_or(settings.port, SocketAddr::port);
     let links = dataplane.take_links().into_iter().enumerate().map(|(i, link)| (link, dataplane.stats(i))).collect();
     let media = MediaWorkers { links, capacity, probe: dataplane.local_addresses().to_vec() };
-    let result = run_with(BridgeSettings { port, ..settings }, media, shutdown).await;
+    let result = run_with(BridgeSettings { port, ..settings }, process, media, shutdown).await;
     // Joining the threads blocks for a moment.
     let _ = tokio::task::spawn_blocking(move || dataplane.stop()).await;
     result
@@ -99,11 +102,12 @@ pub async fn run_on(
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), BridgeError> {
     let media = MediaWorkers { links, capacity: Capacity::default(), probe: Vec::new() };
-    run_with(settings, media, shutdown).await
+    run_with(settings, rest::Process::default(), media, shutdown).await
 }
 
 async fn run_with(
     settings: BridgeSettings,
+    process: rest::Process,
     media: MediaWorkers,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), BridgeError> {
@@ -164,6 +168,7 @@ async fn run_with(
     let (operator, operator_seen) = mpsc::channel(16);
     let counters: Vec<_> = links.iter().map(|(_, stats)| Arc::clone(stats)).collect();
     let for_metrics = Arc::clone(&channel_counters);
+    let channel_door = listener.map(|listener| Door::new(door::Name::Channel, listener));
     let ops = rest::Ops {
         name: "bridge".to_owned(),
         health: health_seen,
@@ -176,11 +181,12 @@ async fn run_with(
         }),
         operator: Some(rest::Operator { requests: operator, shutdown: settings.shutdown_over_rest }),
         bandwidth: Some(bandwidth_seen),
+        doors: channel_door.iter().map(Door::counters).collect(),
+        process,
     };
     // Own stop signal: the servers go on until the bridge has said good-bye.
     let (stop_servers, servers_stop) = watch::channel(false);
-    let websocket = listener
-        .map(|listener| tokio::spawn(Door::new(door::Name::Channel, listener).serve(router, servers_stop.clone())));
+    let websocket = channel_door.map(|door| tokio::spawn(door.serve(router, servers_stop.clone())));
     let mut rest = tokio::spawn(rest::serve(settings.rest_listen, ops, servers_stop));
 
     let connections = xmpp_connections::XmppConnections::new(&settings.connections, senders)?;

@@ -18,6 +18,6 @@ pub use messages::{
     ReceiverAudioSubscription, ReceiverVideoConstraints, Unusable, VideoSourceMapping,
 };
 pub use outbox::{ChannelOut, Outbox, Outgoing, Refused, outbox};
-pub use server::{ChannelEvent, Registry, router};
+pub use server::{Admission, ChannelEvent, Registry, router};
 #[doc(hidden)]
 pub use server::{Timing, router_with};

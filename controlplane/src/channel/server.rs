@@ -121,20 +121,17 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Lets an endpoint connect with a password.
-    pub fn insert(&self, conference: &str, endpoint: &str, password: &str, id: EndpointId) {
+    /// Lets an endpoint connect with a password, for as long as the admission is kept.
+    pub fn admit(&self, conference: &str, endpoint: &str, password: &str, id: EndpointId) -> Admission {
         let registered = Registered {
             password: Zeroizing::new(password.to_owned()),
             endpoint: id,
             connects: Bucket::new(CONNECTS),
             intake: Arc::default(),
         };
-        self.lock().insert((conference.to_owned(), endpoint.to_owned()), registered);
-    }
-
-    /// Lets it connect no more.
-    pub fn remove(&self, conference: &str, endpoint: &str) {
-        self.lock().remove(&(conference.to_owned(), endpoint.to_owned()));
+        let name = (conference.to_owned(), endpoint.to_owned());
+        self.lock().insert(name.clone(), registered);
+        Admission { registry: self.clone(), name, endpoint: id }
     }
 
     /// How many may connect.
@@ -161,6 +158,26 @@ impl Registry {
     }
 }
 
+/// An endpoint may connect while somebody keeps this.
+#[must_use]
+#[derive(Debug)]
+pub struct Admission {
+    registry: Registry,
+    /// Conference and endpoint.
+    name: (String, String),
+    endpoint: EndpointId,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut endpoints = self.registry.lock();
+        // A later endpoint of the same name has its own.
+        if endpoints.get(&self.name).is_some_and(|registered| registered.endpoint == self.endpoint) {
+            endpoints.remove(&self.name);
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Server {
     server_id: String,
@@ -168,6 +185,8 @@ struct Server {
     events: mpsc::Sender<ChannelEvent>,
     counters: Arc<ChannelCounters>,
     timing: Timing,
+    /// Number of the next connection.
+    next: Arc<AtomicU64>,
 }
 
 /// The routes of the bridge channel.
@@ -192,7 +211,7 @@ pub fn router_with(
     Router::new()
         .route("/colibri-ws/{server}/{conference}/{endpoint}", get(upgrade))
         .fallback(|State(server): State<Server>| async move { server.refuse(StatusCode::NOT_FOUND, "invalid path") })
-        .with_state(Server { server_id, registry, events, counters, timing })
+        .with_state(Server { server_id, registry, events, counters, timing, next: Arc::default() })
 }
 
 impl Server {
@@ -275,9 +294,8 @@ const IDLED: End = End::Close(1001, "idle");
 const TOO_BIG: End = End::Close(1009, "message too big");
 
 async fn carry(mut socket: WebSocket, client: Client, server: Server) {
-    let Server { events, counters, timing, .. } = server;
-    static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
-    let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+    let Server { events, counters, timing, next, .. } = server;
+    let connection = next.fetch_add(1, Ordering::Relaxed);
     let Client { name, known: Known { endpoint, intake }, pass } = client;
     if let Some(pass) = &pass {
         pass.promote();

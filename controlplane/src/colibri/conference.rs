@@ -1,158 +1,205 @@
-//! State of one conference and of its endpoints, as signalled.
+//! One conference and its endpoints: who is in it, and which workers know it.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
-use ringbridge_dataplane::media::{Media, SourceDescription, VideoType};
+use rand::Rng;
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::messages::{Command, FeedbackSsrcs};
 
-use super::elements::{ForceMute, MediaSource, MediaType, Source, Sources};
+use super::context::Context;
+use super::elements::{ConferenceModify, MediaSource, MediaType, Source, Sources};
+use super::endpoint::{Changes, EndpointState};
 use super::placement::Share;
-use super::restart::Restarts;
 
-/// An endpoint that never showed any activity is expired after this time.
-const NEVER_ACTIVE: Duration = Duration::from_secs(120);
-/// An endpoint that fell silent is expired after this time.
-const INACTIVE: Duration = Duration::from_secs(60);
 /// An empty conference younger than this is left alone.
 const EMPTY_GRACE: Duration = Duration::from_secs(20);
-
-/// How an endpoint reaches the bridge.
-#[derive(Debug, Clone)]
-pub(super) struct Access {
-    /// Our ICE credentials: those of the pair in use.
-    pub local: IceCredentials,
-    /// Password of its web-socket.
-    pub password: String,
-    /// Whether it reaches private addresses.
-    pub private: bool,
-}
-
-/// One endpoint.
-#[derive(Debug)]
-pub(super) struct EndpointState {
-    pub id: EndpointId,
-    pub label: String,
-    /// Its home.
-    pub worker: usize,
-    pub visitor: bool,
-    pub stats_id: Option<String>,
-    pub media: Media,
-    pub sources: Vec<SourceDescription>,
-    /// What the endpoint itself said of its sources; wins over signalling.
-    pub video_types: HashMap<String, VideoType>,
-    pub force_mute: ForceMute,
-    /// Others' sources that its client was not told of yet, and when it counts as told in any case.
-    pub untold: Vec<String>,
-    pub untold_until: Option<Instant>,
-    pub remote: Option<IceCredentials>,
-    pub established: bool,
-    /// What its transport is described by.
-    pub access: Access,
-    pub ice_restarts: Restarts,
-    created: Instant,
-    ever_active: bool,
-    silent_since: Option<Instant>,
-}
-
-impl EndpointState {
-    pub fn new(id: EndpointId, label: String, worker: usize, access: Access, now: Instant) -> Self {
-        Self {
-            id,
-            label,
-            worker,
-            visitor: false,
-            stats_id: None,
-            media: Media::default(),
-            sources: Vec::new(),
-            video_types: HashMap::new(),
-            force_mute: ForceMute::default(),
-            untold: Vec::new(),
-            untold_until: None,
-            remote: None,
-            established: false,
-            access,
-            ice_restarts: Restarts::new(),
-            created: now,
-            ever_active: false,
-            silent_since: None,
-        }
-    }
-
-    /// Lets what the endpoint said win over signalling.
-    pub fn override_video_types(&self, sources: &mut [SourceDescription]) {
-        for source in sources {
-            if let Some(video_type) = self.video_types.get(&source.name) {
-                source.video_type = *video_type;
-            }
-        }
-    }
-
-    /// Something authenticated arrived, or nothing does any more.
-    pub fn set_active(&mut self, now: Instant, active: bool) {
-        if active {
-            self.ever_active = true;
-            self.silent_since = None;
-        } else if self.ever_active && self.silent_since.is_none() {
-            self.silent_since = Some(now);
-        }
-    }
-
-    /// Why it is to be expired now, if it is.
-    pub fn expired(&self, now: Instant) -> Option<&'static str> {
-        let passed = |since: Instant, limit: Duration| now.saturating_duration_since(since) >= limit;
-        if !self.ever_active && passed(self.created, NEVER_ACTIVE) {
-            return Some("never active");
-        }
-        self.silent_since.filter(|since| passed(*since, INACTIVE)).map(|_| "inactive")
-    }
-}
 
 /// One conference.
 #[derive(Debug)]
 pub(super) struct Conference {
-    pub id: ConferenceId,
-    pub meeting_id: String,
-    /// Random, in hexadecimal; part of web-socket URLs.
-    pub hex_id: String,
-    pub name: Option<String>,
+    id: ConferenceId,
+    meeting_id: String,
+    /// Random, in hexadecimal; part of WebSocket URLs.
+    hex_id: String,
+    name: Option<String>,
     /// Whether third parties may collect statistics of it.
-    pub rtcstats: bool,
+    rtcstats: bool,
     /// Those that it exists on, in the order in which it got there; never none.
-    pub workers: Vec<usize>,
-    pub feedback: FeedbackSsrcs,
+    workers: Vec<usize>,
+    feedback: FeedbackSsrcs,
     /// In order of creation.
-    pub endpoints: Vec<EndpointState>,
-    pub created: Instant,
+    endpoints: Vec<EndpointState>,
+    created: Instant,
 }
 
 impl Conference {
-    pub fn endpoint(&mut self, label: &str) -> Option<&mut EndpointState> {
-        self.endpoints.iter_mut().find(|e| e.label == label)
+    /// Creates one, on the worker that has least to do.
+    pub fn new(now: Instant, request: &ConferenceModify, context: &mut Context) -> Self {
+        let mut rng = rand::rng();
+        let worker = context.placement.for_conference();
+        let conference = Self {
+            id: context.next_conference(),
+            meeting_id: request.meeting_id.clone(),
+            hex_id: format!("{:016x}", rng.random::<u64>()),
+            name: request.name.clone(),
+            rtcstats: !request.rtcstats_disabled,
+            workers: vec![worker],
+            feedback: FeedbackSsrcs {
+                audio: Ssrc::new(rng.random_range(1..=u32::MAX)),
+                video: Ssrc::new(rng.random_range(1..=u32::MAX)),
+            },
+            endpoints: Vec::new(),
+            created: now,
+        };
+        context.totals.conferences_created += 1;
+        context.placement.count_conference(worker, 1);
+        tracing::info!(conference = %conference.id, meeting = %conference.meeting_id, name = conference.name.as_deref(),
+            worker, "conference created");
+        context.command(worker, conference.creation());
+        conference
+    }
+
+    fn creation(&self) -> Command {
+        Command::CreateConference { conference: self.id, feedback: self.feedback }
+    }
+
+    pub fn id(&self) -> ConferenceId {
+        self.id
+    }
+
+    pub fn meeting_id(&self) -> &str {
+        &self.meeting_id
+    }
+
+    /// Its part of WebSocket URLs.
+    pub fn hex_id(&self) -> &str {
+        &self.hex_id
+    }
+
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Whether third parties may collect statistics of it.
+    pub fn rtcstats(&self) -> bool {
+        self.rtcstats
+    }
+
+    /// The workers that it exists on.
+    pub fn workers(&self) -> &[usize] {
+        &self.workers
+    }
+
+    /// In order of creation.
+    pub fn endpoints(&self) -> &[EndpointState] {
+        &self.endpoints
+    }
+
+    pub fn endpoint(&self, label: &str) -> Option<&EndpointState> {
+        self.endpoints.iter().find(|e| e.who().label == label)
+    }
+
+    pub fn endpoint_mut(&mut self, label: &str) -> Option<&mut EndpointState> {
+        self.endpoints.iter_mut().find(|e| e.who().label == label)
+    }
+
+    pub fn endpoint_by_id(&mut self, id: EndpointId) -> Option<&mut EndpointState> {
+        self.endpoints.iter_mut().find(|e| e.id() == id)
     }
 
     /// How many of its endpoints each worker has.
     pub fn shares(&self) -> Vec<Share> {
-        let endpoints = |worker| self.endpoints.iter().filter(|e| e.worker == worker).count();
+        let endpoints = |worker| self.endpoints.iter().filter(|e| e.who().worker == worker).count();
         self.workers.iter().map(|worker| Share { worker: *worker, endpoints: endpoints(*worker) }).collect()
     }
 
-    /// What a worker that none of its endpoints lives on has to be told of it.
-    pub fn introduce(&self) -> Vec<Command> {
-        let mut commands = vec![Command::CreateConference { conference: self.id, feedback: self.feedback }];
-        for state in &self.endpoints {
-            let endpoint = state.id;
-            commands.push(Command::CreateRemoteEndpoint { conference: self.id, endpoint, home: state.worker });
-            if state.media != Media::default() {
-                commands.push(Command::SetMedia { endpoint, media: Box::new(state.media.clone()) });
-            }
-            if !state.sources.is_empty() {
-                commands.push(Command::SetSources { endpoint, sources: state.sources.clone() });
-            }
+    /// Makes the conference known to one more worker, with all its endpoints.
+    pub fn extend_to(&mut self, worker: usize, context: &mut Context) {
+        if self.workers.contains(&worker) {
+            return;
         }
-        commands
+        tracing::info!(conference = %self.id, endpoints = self.endpoints.len(), worker, "conference extended to another worker");
+        self.workers.push(worker);
+        context.placement.count_conference(worker, 1);
+        context.command(worker, self.creation());
+        for command in self.endpoints.iter().flat_map(EndpointState::introduce) {
+            context.command(worker, command);
+        }
+    }
+
+    /// Takes in an endpoint; its worker knows the conference.
+    pub fn add(&mut self, state: EndpointState, context: &mut Context) {
+        debug_assert!(self.workers.contains(&state.who().worker), "an endpoint on a worker without its conference");
+        context.count_in(state.who(), &self.meeting_id);
+        self.endpoints.push(state);
+    }
+
+    /// Expires an endpoint; the worker that it was on, if there was one.
+    pub fn expire(&mut self, endpoint: EndpointId, reason: &str, context: &mut Context) -> Option<usize> {
+        let index = self.endpoints.iter().position(|e| e.id() == endpoint)?;
+        let who = self.endpoints.remove(index).who().clone();
+        tracing::info!(endpoint = %who.id, label = %who.label, conference = %self.id, reason, "endpoint expired");
+        let worker = who.worker;
+        self.send(worker, Command::ExpireEndpoint { endpoint }, context);
+        context.count_out(who);
+        // Nobody is left there to receive anything.
+        if self.workers.len() > 1 && !self.endpoints.iter().any(|e| e.who().worker == worker) {
+            self.workers.retain(|other| *other != worker);
+            context.placement.count_conference(worker, -1);
+            context.command(worker, Command::ExpireConference { conference: self.id });
+        }
+        Some(worker)
+    }
+
+    /// Expires the endpoints for which that is due.
+    pub fn expire_inactive(&mut self, now: Instant, context: &mut Context) {
+        let due: Vec<_> = self.endpoints.iter().filter_map(|e| Some((e.id(), e.expired(now)?))).collect();
+        for (endpoint, reason) in due {
+            self.expire(endpoint, reason, context);
+        }
+    }
+
+    /// Ends the conference with all its endpoints.
+    pub fn end(self, now: Instant, reason: &str, context: &mut Context) {
+        tracing::info!(conference = %self.id, meeting = %self.meeting_id, reason, "conference expired");
+        context.totals.conferences_completed += 1;
+        context.totals.conference_time += now.saturating_duration_since(self.created);
+        for worker in self.workers {
+            context.placement.count_conference(worker, -1);
+            context.command(worker, Command::ExpireConference { conference: self.id });
+        }
+        for state in self.endpoints {
+            context.count_out(state.who().clone());
+        }
+    }
+
+    /// Sends a command about an endpoint to its home, or to all workers of the conference.
+    pub fn send(&self, home: usize, command: Command, context: &mut Context) {
+        let others = self.workers.iter().copied().filter(|worker| *worker != home && command.is_shared());
+        for worker in others {
+            context.command(worker, command.clone());
+        }
+        context.command(home, command);
+    }
+
+    /// Carries out what a change of an endpoint made necessary.
+    pub fn carry_out(&self, home: usize, changes: Changes, context: &mut Context) {
+        for command in changes.commands {
+            self.send(home, command, context);
+        }
+        for output in changes.outputs {
+            context.output(output);
+        }
+    }
+
+    /// Clients that waited for others' sources long enough count as knowing them.
+    pub fn end_untold(&mut self, now: Instant, context: &mut Context) {
+        for state in &mut self.endpoints {
+            if let Some(command) = state.end_untold(now) {
+                context.command(state.who().worker, command);
+            }
+            context.wait_for_untold(state.untold_until());
+        }
     }
 
     /// Whether the periodic check ends it.
@@ -171,8 +218,8 @@ impl Conference {
         };
         Sources {
             media_sources: vec![
-                source(MediaType::Audio, "jvb-a0", self.feedback.audio),
-                source(MediaType::Video, "jvb-v0", self.feedback.video),
+                source(MediaType::Audio, "jvb-a0", self.feedback.audio.get()),
+                source(MediaType::Video, "jvb-v0", self.feedback.video.get()),
             ],
         }
     }

@@ -1,5 +1,6 @@
 //! From colibri2 elements to the data plane's values (sections 3.1 and 3.4).
 
+use ringbridge_dataplane::ids::Ssrc;
 use std::net::IpAddr;
 
 use ringbridge_dataplane::ice::{IceCredentials, RemoteCandidate};
@@ -88,7 +89,10 @@ pub fn source(element: &MediaSource) -> Option<SourceDescription> {
         name: element.id.clone(),
         kind: element.media_type.into(),
         video_type,
-        encodings: primaries.into_iter().map(|ssrc| Encoding { ssrc, rtx: rtx(ssrc) }).collect(),
+        encodings: primaries
+            .into_iter()
+            .map(|ssrc| Encoding { ssrc: Ssrc::new(ssrc), rtx: rtx(ssrc).map(Ssrc::new) })
+            .collect(),
     })
 }
 
@@ -167,7 +171,10 @@ mod tests {
         assert_eq!(source.kind, MediaKind::Video);
         assert_eq!(source.video_type, VideoType::Desktop);
         let expected = [(1, Some(11)), (2, None), (3, Some(13))];
-        assert_eq!(source.encodings, expected.map(|(ssrc, rtx)| Encoding { ssrc, rtx }));
+        assert_eq!(
+            source.encodings,
+            expected.map(|(ssrc, rtx)| Encoding { ssrc: Ssrc::new(ssrc), rtx: rtx.map(Ssrc::new) })
+        );
     }
 
     #[test]
@@ -175,9 +182,9 @@ mod tests {
         let fid = source(&media_source(&format!(
             "<source {SSMA} ssrc='5'/><ssrc-group {SSMA} semantics='FID'><source ssrc='6'/><source ssrc='7'/></ssrc-group>"
         )));
-        assert_eq!(fid.unwrap().encodings, [Encoding { ssrc: 6, rtx: Some(7) }]);
+        assert_eq!(fid.unwrap().encodings, [Encoding { ssrc: Ssrc::new(6), rtx: Some(Ssrc::new(7)) }]);
         let lone = source(&media_source(&format!("<source {SSMA} ssrc='5' videoType='hologram'/>"))).unwrap();
-        assert_eq!(lone.encodings, [Encoding { ssrc: 5, rtx: None }]);
+        assert_eq!(lone.encodings, [Encoding { ssrc: Ssrc::new(5), rtx: None }]);
         assert_eq!(lone.video_type, VideoType::Camera);
         assert_eq!(source(&media_source("")), None);
     }

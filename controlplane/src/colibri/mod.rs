@@ -3,10 +3,14 @@
 pub mod bridge;
 mod conference;
 mod config;
+mod context;
 pub mod convert;
+mod current;
 pub mod debug;
 pub mod elements;
+mod endpoint;
 mod endpoints;
+pub mod identity;
 pub mod limits;
 pub mod names;
 mod output;

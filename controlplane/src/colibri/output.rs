@@ -1,10 +1,13 @@
 //! What the colibri2 state machine wants done.
 
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use std::sync::Arc;
+
+use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::SourceDescription;
 use ringbridge_dataplane::messages::Command;
 
 use super::elements::{Fingerprint, Setup};
+use super::identity::EndpointIdentity;
 
 /// Something that the caller must do, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,33 +21,17 @@ pub enum Output {
     },
     /// An endpoint came into being: its channel may be opened.
     EndpointCreated {
-        /// Its identity.
-        endpoint: EndpointId,
-        /// Its conference.
-        conference: ConferenceId,
-        /// Id of the conference in web-socket URLs.
-        conference_hex: String,
-        /// Its name in the conference.
-        label: String,
+        /// Who it is.
+        endpoint: Arc<EndpointIdentity>,
         /// Password of its channel.
         password: String,
-        /// The worker that owns it.
-        worker: usize,
-        /// Visitors' messages are not forwarded.
-        visitor: bool,
         /// Whether a data channel was asked for.
         sctp: bool,
     },
     /// An endpoint is gone: close its channel, forget its DTLS session.
     EndpointExpired {
-        /// Its identity.
-        endpoint: EndpointId,
-        /// Its conference.
-        conference: ConferenceId,
-        /// Id of the conference in web-socket URLs.
-        conference_hex: String,
-        /// Its name in the conference.
-        label: String,
+        /// Who it was.
+        endpoint: Arc<EndpointIdentity>,
     },
     /// The remote side of DTLS became known or changed.
     RemoteDtls {

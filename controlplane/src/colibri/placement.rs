@@ -107,6 +107,11 @@ impl Placement {
             load.refused &= change > 0;
         }
     }
+
+    /// Conferences and endpoints that are counted for every worker.
+    pub fn carried(&self) -> Vec<(usize, usize)> {
+        self.loads.iter().map(|load| (load.conferences, load.endpoints)).collect()
+    }
 }
 
 #[cfg(test)]

@@ -33,11 +33,7 @@ pub(super) struct Service {
 }
 
 /// Refuses what cannot be served.
-pub(super) fn validate(
-    conference: &mut Conference,
-    request: &ConferenceModify,
-    service: &Service,
-) -> Result<(), Refusal> {
+pub(super) fn validate(conference: &Conference, request: &ConferenceModify, service: &Service) -> Result<(), Refusal> {
     let unsupported =
         |text: &str| Refusal::new(DefinedCondition::FeatureNotImplemented, Some(Reason::FeatureNotImplemented), text);
     let bad = |text: String| Refusal::new(DefinedCondition::BadRequest, None, text);
@@ -61,7 +57,7 @@ pub(super) fn validate(
             continue;
         }
         let id = &endpoint.id;
-        let known = conference.endpoint(id).map(|state| state.visitor);
+        let known = conference.endpoint(id).map(|state| state.who().visitor);
         if endpoint.create {
             if known.is_some() {
                 let text = format!("endpoint {id:?} exists");
@@ -71,7 +67,7 @@ pub(super) fn validate(
                 return Err(bad(format!("{:?} is no id for an endpoint", id.chars().take(64).collect::<String>())));
             }
             let most = service.conference_endpoints;
-            if conference.endpoints.len() >= most {
+            if conference.endpoints().len() >= most {
                 let text = format!("this conference has {most} endpoints, as many as one takes");
                 return Err(Refusal::beyond(Bound::ConferenceEndpoints, text));
             }

@@ -53,6 +53,18 @@ pub enum ConfigError {
         /// What would be right.
         remedy: String,
     },
+    /// Something that cannot be passed over and is not served.
+    #[error("{origin}: {key} = {value:?} is not served: {remedy}")]
+    Unserved {
+        /// Where the value was set.
+        origin: Origin,
+        /// Path of the setting.
+        key: String,
+        /// What it was set to.
+        value: String,
+        /// Why, and what to do.
+        remedy: String,
+    },
     /// Nobody said it and there is no default.
     #[error("{key} is not set: {remedy}")]
     Missing {

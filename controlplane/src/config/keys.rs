@@ -444,6 +444,22 @@ pub const KEYS: &[Key] = &[
         "MUC service of the conference rooms, e.g. conference.example.net",
     ),
     key(
+        "focus.breakout-muc",
+        "breakout-muc",
+        Part::Focus,
+        Kind::Service,
+        "",
+        "MUC service of breakout rooms; default: the one that the clients' host announces",
+    ),
+    key(
+        "focus.client-domain",
+        "client-domain",
+        Part::Focus,
+        Kind::Service,
+        "",
+        "Host where clients log in, which announces the components for breakout rooms, moderation and metadata; default: conference-muc without its first label",
+    ),
+    key(
         "focus.rest.listen",
         "focus-rest-listen",
         Part::Focus,

@@ -11,8 +11,8 @@ use super::error::ConfigError;
 use super::hocon::{self, Value};
 use super::keys::{KEYS, Key, Kind};
 use super::origin::{MASK, Origin};
-use super::reference::{self, Use};
-use super::{docker, mappings, properties, values};
+use super::reference::{self, Product, Use};
+use super::{docker, jicofo, mappings, properties, values};
 use crate::host::{self, AddressFilter};
 
 /// A value as text, and where it came from.
@@ -29,10 +29,14 @@ pub struct Raw {
 pub struct Layers {
     values: BTreeMap<&'static str, Raw>,
     connections: Vec<RawConnection>,
-    /// What became of settings of Jitsi Videobridge, in words.
+    /// What became of settings of Jitsi Videobridge and Jicofo, in words.
     notes: Vec<String>,
     /// Values of Jitsi Videobridge that make one of ours together.
     parts: BTreeMap<String, String>,
+    /// Those of Jicofo.
+    jicofo: jicofo::Parts,
+    /// Of Jicofo's settings what the focus cannot do and must not pass over.
+    unserved: Vec<ConfigError>,
 }
 
 impl Layers {
@@ -53,8 +57,14 @@ impl Layers {
                 let origin = Origin::File(path.to_owned());
                 let mut errors = self.add_tree("", &tree, &origin);
                 let sections = tree.fields();
-                if reference::SECTIONS.iter().any(|name| sections.is_some_and(|all| all.contains_key(*name))) {
+                let is_of = |product: Product| {
+                    product.sections().iter().any(|name| sections.is_some_and(|all| all.contains_key(*name)))
+                };
+                if is_of(Product::Videobridge) {
                     errors.extend(self.finish_reference(&origin));
+                }
+                if is_of(Product::Jicofo) {
+                    errors.extend(self.finish_jicofo());
                 }
                 errors
             }
@@ -81,24 +91,57 @@ impl Layers {
         names.into_iter().filter(|name| name.starts_with("RINGBRIDGE_")).filter_map(misspelt).collect()
     }
 
-    /// Adds the environment of docker-jitsi-meet's bridge, if it is one, and over it what the image includes last.
+    /// Adds the environments of docker-jitsi-meet's bridge and Jicofo, as far as it is one of them, and over them what the
+    /// images include last.
     pub fn add_docker(&mut self, variable: impl Fn(&str) -> Option<String>, folder: &Path) -> Vec<ConfigError> {
-        let Some(docker) = docker::read(variable) else { return Vec::new() };
+        let bridge = docker::videobridge::read(&variable);
+        let focus = docker::jicofo::read(&variable);
+        let customs = [(bridge.is_some(), docker::videobridge::CUSTOM), (focus.is_some(), docker::jicofo::CUSTOM)];
+        let customs: Vec<&str> = customs.into_iter().filter(|(meant, _)| *meant).map(|(_, name)| name).collect();
+        if customs.is_empty() {
+            return Vec::new();
+        }
+        if let Some(bridge) = bridge {
+            self.add_docker_bridge(bridge);
+        }
+        let mut errors = focus.map(|focus| self.add_docker_focus(focus)).unwrap_or_default();
+        let files = docker::PROPERTIES.iter().copied().chain(customs).map(|name| folder.join(name));
+        errors.extend(files.filter(|path| path.is_file()).flat_map(|path| self.add_file(&path)));
+        errors
+    }
+
+    fn add_docker_bridge(&mut self, docker: docker::videobridge::Docker) {
         for (path, value, name) in docker.values {
             if let Some(key) = Key::find(path) {
-                self.notes.push(format!("{name} is {path}"));
+                self.note(format!("{name} is {path}"));
                 self.set(key, value, Origin::Environment(name.to_owned()));
             }
         }
         for (name, value, why) in docker.ignored {
-            self.notes.push(format!("{name} = {value}  ignored: {why}"));
+            self.note(format!("{name} = {value}  ignored: {why}"));
         }
         self.connections = docker.connections;
         // What a file says of the other part of an address goes with the image's own.
         self.parts.insert("videobridge.http-servers.private.host".to_owned(), "0.0.0.0".to_owned());
-        let present = |name: &&str| folder.join(name).is_file();
-        let files = docker::PROPERTIES.iter().copied().chain(std::iter::once(docker::CUSTOM)).filter(present);
-        files.map(|name| folder.join(name)).flat_map(|path| self.add_file(&path)).collect()
+    }
+
+    fn add_docker_focus(&mut self, docker: docker::jicofo::Docker) -> Vec<ConfigError> {
+        let mut errors = Vec::new();
+        for (path, value, name) in docker.values {
+            errors.extend(self.add_reference_text(&path, value, &Origin::Environment(name.to_owned())));
+        }
+        for (name, value, why) in docker.ignored {
+            self.note(format!("{name} = {value}  ignored: {why}"));
+        }
+        errors.extend(self.finish_jicofo());
+        errors
+    }
+
+    /// Both images have some variables in common.
+    fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
     }
 
     /// Where the files of the image's operator are.
@@ -111,9 +154,16 @@ impl Layers {
         &self.connections
     }
 
-    /// What became of settings of Jitsi Videobridge.
+    /// What became of settings of Jitsi Videobridge and Jicofo.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// Settings of Jicofo that the focus cannot do and must not pass over.
+    pub fn unserved(&self) -> Vec<ConfigError> {
+        let text = |path: &str| self.get(path).map(|raw| raw.text.as_str()).unwrap_or_default();
+        let second = self.jicofo.second_server(text("xmpp.host"), text("xmpp.port"));
+        self.unserved.iter().cloned().chain(second).collect()
     }
 
     /// Fills in what follows from other settings or from this host.
@@ -157,8 +207,7 @@ impl Layers {
     }
 
     fn add_tree(&mut self, path: &str, tree: &Value, origin: &Origin) -> Vec<ConfigError> {
-        let section = path.split('.').next().unwrap_or_default();
-        if reference::SECTIONS.contains(&section) {
+        if Product::of(path).is_some() {
             return self.add_reference(path, tree, origin);
         }
         if path == "bridge.connections" {
@@ -182,7 +231,8 @@ impl Layers {
                     None => "see docs/configuration.md for the keys that there are".to_owned(),
                 };
                 // A misspelt key of a secret still holds the secret.
-                let value = if nearest.is_some_and(|key| key.kind == Kind::Secret) { MASK.to_owned() } else { text };
+                let secret = reference::is_secret(path) || nearest.is_some_and(|key| key.kind == Kind::Secret);
+                let value = if secret { MASK.to_owned() } else { text };
                 vec![ConfigError::Unknown { origin: origin.clone(), key: path.to_owned(), value, hint }]
             }
         }
@@ -205,7 +255,7 @@ impl Layers {
         }
     }
 
-    /// A key of Jitsi Videobridge's file, with what lies below it.
+    /// A key of Jitsi Videobridge's or Jicofo's file, with what lies below it.
     fn add_reference(&mut self, path: &str, tree: &Value, origin: &Origin) -> Vec<ConfigError> {
         if path == "videobridge.apis.xmpp-client.configs" {
             self.add_connections(tree, origin);
@@ -239,26 +289,69 @@ impl Layers {
                 .flat_map(|(name, child)| self.add_reference(&format!("{path}.{name}"), child, origin))
                 .collect();
         }
+        // A list of objects has no text.
         let Some(text) = tree.text() else { return Vec::new() };
+        self.add_reference_text(path, text, origin)
+    }
+
+    /// One value of Jitsi Videobridge or Jicofo, from a file or from a variable of its container.
+    fn add_reference_text(&mut self, path: &str, text: String, origin: &Origin) -> Vec<ConfigError> {
+        let name = match origin {
+            Origin::Environment(name) => name.as_str(),
+            _ => path,
+        };
+        let shown = |secret: bool| match text.as_str() {
+            _ if secret => MASK.to_owned(),
+            "" => "[...]".to_owned(),
+            text => text.to_owned(),
+        };
+        let secret = reference::is_secret(path);
         match reference::find(path) {
             Err(meant) => {
                 let (origin, key) = (origin.clone(), path.to_owned());
-                return vec![ConfigError::Unknown {
-                    origin,
-                    key,
-                    value: text,
-                    hint: format!("did you mean {meant:?}?"),
-                }];
+                // A misspelt key of a secret still holds the secret.
+                let value = if secret || reference::is_secret(meant) { MASK.to_owned() } else { text };
+                return vec![ConfigError::Unknown { origin, key, value, hint: format!("did you mean {meant:?}?") }];
             }
-            // A list of objects has no text.
-            Ok(Use::Ignored(why)) if text.is_empty() => self.notes.push(format!("{path} = [...]  ignored: {why}")),
-            Ok(Use::Ignored(why)) => self.notes.push(format!("{path} = {text}  ignored: {why}")),
+            Ok(Use::Ignored(why)) => self.note(format!("{name} = {}  ignored: {why}", shown(secret))),
+            Ok(Use::Only(values, why)) => {
+                self.unserved.retain(|said| !matches!(said, ConfigError::Unserved { key, .. } if key == path));
+                let is = |value: &&str| match (values::switch(value), values::switch(&text)) {
+                    (Some(a), Some(b)) => a == b,
+                    _ => *value == text,
+                };
+                if text.is_empty() || values.iter().any(is) {
+                    self.note(format!("{name} = {}  as it is here", shown(secret)));
+                } else {
+                    let (origin, key, remedy) = (origin.clone(), path.to_owned(), why.to_owned());
+                    self.unserved.push(ConfigError::Unserved { origin, key, value: shown(secret), remedy });
+                }
+            }
+            Ok(Use::Special) if Product::of(path) == Some(Product::Jicofo) => {
+                self.jicofo.insert(path, text, origin.clone());
+            }
             Ok(Use::Special) => drop(self.parts.insert(path.to_owned(), text)),
             Ok(Use::Key(own)) => {
                 if let Some(key) = Key::find(own) {
-                    self.notes.push(format!("{path} = {text}  is {own}"));
+                    self.note(format!("{name} = {}  is {own}", shown(secret || key.kind == Kind::Secret)));
                     self.set(key, text, origin.clone());
                 }
+            }
+        }
+        Vec::new()
+    }
+
+    /// Puts together what Jicofo says in parts.
+    fn finish_jicofo(&mut self) -> Vec<ConfigError> {
+        let host = self.get("xmpp.host").map(|raw| raw.text.clone()).unwrap_or_default();
+        let made = match self.jicofo.settings(&host) {
+            Ok(made) => made,
+            Err(error) => return vec![*error],
+        };
+        for jicofo::Made { key, value, origin, from } in made {
+            if let Some(key) = Key::find(key) {
+                self.note(format!("{from} is {}", key.path));
+                self.set(key, value, origin);
             }
         }
         Vec::new()
@@ -412,7 +505,7 @@ mod tests {
                       apis.xmpp-client.configs.shard0.MUC_NICKNAME = mine\n\
                       apis.xmpp-client.configs.other { HOSTNAME = b, DOMAIN = c.example.net, USERNAME = jvb, PASSWORD = x\n\
                       MUC_JIDS = \"r@i.example.net\", MUC_NICKNAME = n } }";
-        std::fs::write(folder.join(docker::CUSTOM), custom).expect("written");
+        std::fs::write(folder.join(docker::videobridge::CUSTOM), custom).expect("written");
         let mut layers = Layers::defaults();
         let errors = layers.add_docker(environment, &folder);
         assert!(errors.is_empty(), "{errors:?}");
@@ -424,7 +517,8 @@ mod tests {
         assert_eq!(nicknames, [("shard0", "mine".to_owned()), ("other", "n".to_owned())]);
 
         // A broken one is said, and so are files that are not read any more.
-        std::fs::write(folder.join(docker::CUSTOM), "videobridge { ice { udp { prot = 1 } } }").expect("written");
+        std::fs::write(folder.join(docker::videobridge::CUSTOM), "videobridge { ice { udp { prot = 1 } } }")
+            .expect("written");
         std::fs::write(folder.join(docker::PROPERTIES[0]), "org.jitsi.videobridge.xmpp.user.x.PASSWORD=s3cret\n")
             .expect("written");
         let errors = Layers::defaults().add_docker(environment, &folder);

@@ -7,6 +7,7 @@ mod connections;
 mod docker;
 mod error;
 pub mod hocon;
+mod jicofo;
 pub mod keys;
 mod layers;
 mod mappings;

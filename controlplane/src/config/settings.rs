@@ -65,6 +65,9 @@ impl Config {
         }
         let bridge = parts.bridge.then(|| reader.bridge()).flatten();
         let focus = parts.focus.then(|| reader.focus()).flatten();
+        if parts.focus {
+            reader.errors.extend(layers.unserved());
+        }
         let logging = Logging {
             json: reader.text("logging.format").as_deref() == Some("json"),
             filter: reader.text("logging.filter").unwrap_or_else(|| "info".to_owned()),
@@ -85,7 +88,7 @@ pub(crate) fn listing(layers: &Layers, parts: Parts) -> Vec<(&'static str, Strin
         .collect()
 }
 
-/// What became of settings of Jitsi Videobridge, and the connections; one line each.
+/// What became of settings of Jitsi Videobridge and Jicofo, and the connections; one line each.
 pub(crate) fn notes(layers: &Layers) -> Vec<String> {
     let connections = layers.connections().iter();
     let connections = connections.map(|c| format!("connection {}: {}  ({})", c.id, c.describe(), c.origin));
@@ -184,6 +187,10 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    fn optional<T: FromStr>(&self, path: &str) -> Option<T> {
+        self.text(path)?.parse().ok()
     }
 
     fn list<T: FromStr>(&self, path: &str) -> Vec<T> {
@@ -367,6 +374,8 @@ impl Reader<'_> {
             brewery: brewery?,
             brewery_trusted: self.list("brewery-trusted"),
             conference_muc: conference_muc?,
+            breakout_muc: self.optional("focus.breakout-muc"),
+            client_domain: self.optional("focus.client-domain"),
             rest_listen: self.required("focus.rest.listen")?,
             min_participants: self.required("focus.min-participants")?,
             single_participant_timeout: self.duration("focus.single-participant-timeout")?,

@@ -12,6 +12,16 @@ pub enum Name {
     Pages,
 }
 
+impl Name {
+    /// As metrics show it.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Channel => "channel",
+            Self::Pages => "pages",
+        }
+    }
+}
+
 /// How many connections, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {

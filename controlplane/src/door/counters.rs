@@ -1,4 +1,4 @@
-//! What the doors refused since the process started.
+//! What the doors refused since they were opened.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -39,45 +39,47 @@ impl Refused {
     ];
 }
 
-/// The counters of one door.
+/// What one door counted since it was opened.
 #[derive(Debug)]
-pub(super) struct Door {
-    name: &'static str,
+pub struct DoorCounters {
+    name: Name,
     refused: [AtomicU64; Refused::ALL.len()],
-    /// Connections open now.
-    pub open: AtomicU64,
+    open: AtomicU64,
 }
 
-impl Door {
-    const fn new(name: &'static str) -> Self {
-        Self { name, refused: [const { AtomicU64::new(0) }; Refused::ALL.len()], open: AtomicU64::new(0) }
+impl DoorCounters {
+    /// Nothing yet.
+    pub fn new(name: Name) -> Self {
+        Self { name, refused: Default::default(), open: AtomicU64::new(0) }
     }
 
-    pub fn of(name: Name) -> &'static Self {
-        match name {
-            Name::Channel => &DOORS[0],
-            Name::Pages => &DOORS[1],
-        }
-    }
-
-    pub fn refuse(&self, reason: Refused) {
+    pub(super) fn refuse(&self, reason: Refused) {
         self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
-}
 
-static DOORS: [Door; 2] = [Door::new("channel"), Door::new("pages")];
-
-/// The counters as metrics.
-pub fn families() -> Vec<Family> {
-    let help = "HTTP connections refused or ended by us.";
-    let mut refused = Family::new("ringbridge_http_refused", help, Kind::PlainCounter);
-    let mut open = Family::new("ringbridge_http_connections", "HTTP connections open now.", Kind::Gauge);
-    for door in &DOORS {
-        for (reason, name) in Refused::ALL {
-            let count = door.refused[reason as usize].load(Ordering::Relaxed) as f64;
-            refused = refused.with(&[("door", door.name), ("reason", name)], count);
-        }
-        open = open.with(&[("door", door.name)], door.open.load(Ordering::Relaxed) as f64);
+    /// A connection came in.
+    pub(super) fn enter(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
     }
-    vec![refused, open]
+
+    /// A connection has ended.
+    pub(super) fn leave(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The counters of several doors as metrics.
+    pub fn families<'a>(doors: impl IntoIterator<Item = &'a Self>) -> Vec<Family> {
+        let help = "HTTP connections refused or ended by us.";
+        let mut refused = Family::new("ringbridge_http_refused", help, Kind::PlainCounter);
+        let mut open = Family::new("ringbridge_http_connections", "HTTP connections open now.", Kind::Gauge);
+        for door in doors {
+            let name = door.name.label();
+            for (reason, label) in Refused::ALL {
+                let count = door.refused[reason as usize].load(Ordering::Relaxed) as f64;
+                refused = refused.with(&[("door", name), ("reason", label)], count);
+            }
+            open = open.with(&[("door", name)], door.open.load(Ordering::Relaxed) as f64);
+        }
+        vec![refused, open]
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::bounds::{Bounds, origin};
-use super::counters::{Door, Refused};
+use super::counters::{DoorCounters, Refused};
 
 /// One connection that is no WebSocket.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Inside {
 #[derive(Debug, Clone)]
 pub(super) struct Guests {
     bounds: Bounds,
-    counted: &'static Door,
+    counters: Arc<DoorCounters>,
     inside: Arc<Mutex<Inside>>,
 }
 
@@ -73,8 +73,8 @@ pub(super) struct Admission {
 }
 
 impl Guests {
-    pub fn new(bounds: Bounds, counted: &'static Door) -> Self {
-        Self { bounds, counted, inside: Arc::default() }
+    pub fn new(bounds: Bounds, counters: Arc<DoorCounters>) -> Self {
+        Self { bounds, counters, inside: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
@@ -93,9 +93,9 @@ impl Guests {
             evicted = inside.evict_any();
         }
         if evicted {
-            self.counted.refuse(Refused::Evicted);
+            self.counters.refuse(Refused::Evicted);
         } else if inside.connections >= self.bounds.connections {
-            self.counted.refuse(Refused::Full);
+            self.counters.refuse(Refused::Full);
             return None;
         }
         let number = inside.next;
@@ -107,7 +107,7 @@ impl Guests {
         let guest = Guest { evict, serving: Arc::clone(&serving) };
         inside.guests.entry(address).or_default().insert(number, guest);
         drop(inside);
-        self.counted.open.fetch_add(1, Ordering::Relaxed);
+        self.counters.enter();
         Some(Admission { pass: Pass { guests: self.clone(), address, number, serving }, evicted })
     }
 
@@ -119,7 +119,7 @@ impl Guests {
     /// Frees a descriptor, if there is a connection that can be closed.
     pub fn evict_oldest(&self) {
         if self.lock().evict_any() {
-            self.counted.refuse(Refused::Evicted);
+            self.counters.refuse(Refused::Evicted);
         }
     }
 }
@@ -134,8 +134,8 @@ pub struct Pass {
 }
 
 impl Pass {
-    pub(super) fn door(&self) -> &'static Door {
-        self.guests.counted
+    pub(super) fn counters(&self) -> Arc<DoorCounters> {
+        Arc::clone(&self.guests.counters)
     }
 
     /// From now on it is a WebSocket of somebody who is known, and gives way to nobody.
@@ -156,7 +156,7 @@ impl Drop for Pass {
         inside.remove(self.address, self.number);
         inside.connections -= 1;
         drop(inside);
-        self.guests.counted.open.fetch_sub(1, Ordering::Relaxed);
+        self.guests.counters.leave();
     }
 }
 
@@ -175,7 +175,7 @@ mod tests {
 
     fn door(guests: usize, guests_per_address: usize, connections: usize) -> Guests {
         let bounds = Bounds { guests, guests_per_address, connections, ..Bounds::new(Name::Pages, 1024) };
-        Guests::new(bounds, Door::of(Name::Pages))
+        Guests::new(bounds, Arc::new(DoorCounters::new(Name::Pages)))
     }
 
     fn address(last: u8) -> IpAddr {

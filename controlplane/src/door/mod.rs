@@ -31,8 +31,8 @@ use tower::ServiceExt;
 use crate::logging::Occasional;
 use crate::pace::{Bucket, Rate};
 pub use bounds::{Bounds, Name};
-pub use counters::families;
-use counters::{Door as Counted, Refused};
+pub use counters::DoorCounters;
+use counters::Refused;
 pub use guests::Pass;
 use guests::{Admission, Guests};
 use stream::Patient;
@@ -60,6 +60,7 @@ pub struct Door {
     name: Name,
     listener: TcpListener,
     bounds: Bounds,
+    counters: Arc<DoorCounters>,
 }
 
 impl Door {
@@ -70,13 +71,17 @@ impl Door {
 
     /// A door with other bounds.
     pub fn with_bounds(name: Name, listener: TcpListener, bounds: Bounds) -> Self {
-        Self { name, listener, bounds }
+        Self { name, listener, bounds, counters: Arc::new(DoorCounters::new(name)) }
+    }
+
+    /// What it counts.
+    pub fn counters(&self) -> Arc<DoorCounters> {
+        Arc::clone(&self.counters)
     }
 
     /// Serves until `stop` becomes true or its sender is gone.
     pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
-        let counted = Counted::of(self.name);
-        let guests = Guests::new(self.bounds, counted);
+        let guests = Guests::new(self.bounds, self.counters());
         let mut open = JoinSet::new();
         let mut spare = File::open(SPARE).ok();
         let mut in_a_row = 0;
@@ -117,7 +122,7 @@ impl Door {
 
     fn accept_failed(&self, error: &io::Error) {
         static LOG: Occasional = Occasional::new();
-        Counted::of(self.name).refuse(Refused::NotAccepted);
+        self.counters.refuse(Refused::NotAccepted);
         if let Some(more) = LOG.allow() {
             tracing::warn!(%error, door = ?self.name, more, "a connection cannot be accepted; look at the limit of open files (LimitNOFILE)");
         }
@@ -133,12 +138,13 @@ async fn attend(
     mut stop: watch::Receiver<bool>,
 ) {
     let Admission { pass, evicted } = admission;
-    let counted = pass.door();
+    let counters = pass.counters();
     let _ = stream.set_nodelay(true);
     let for_requests = Arc::new(pass);
     let requests = Cell::new(Bucket::new(REQUESTS));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         let (router, pass) = (router.clone(), Arc::clone(&for_requests));
+        let counters = pass.counters();
         request.extensions_mut().insert(Arc::clone(&pass));
         let mut bucket = requests.get();
         let wait = bucket.charge(Instant::now(), 1);
@@ -146,7 +152,7 @@ async fn attend(
         async move {
             sleep(wait).await;
             let _serving = pass.serving();
-            Ok::<_, Infallible>(answer(router, request.map(Body::new), bounds.answer, counted).await)
+            Ok::<_, Infallible>(answer(router, request.map(Body::new), bounds.answer, &counters).await)
         }
     });
     let mut http = http1::Builder::new();
@@ -167,13 +173,13 @@ async fn attend(
             timeout(LAST_REQUESTS, connection.as_mut()).await.ok()
         }
         () = sleep(bounds.age) => {
-            counted.refuse(Refused::Aged);
+            counters.refuse(Refused::Aged);
             connection.as_mut().graceful_shutdown();
             timeout(bounds.answer, connection.as_mut()).await.ok()
         }
     };
     if let Some(Err(error)) = ended {
-        counted.refuse(if error.is_timeout() {
+        counters.refuse(if error.is_timeout() {
             Refused::HeadTimeout
         } else if error.is_parse() || error.is_parse_too_large() {
             Refused::Malformed
@@ -189,12 +195,12 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn answer(router: Router, request: Request, patience: Duration, counted: &'static Counted) -> Response {
+async fn answer(router: Router, request: Request, patience: Duration, counters: &DoorCounters) -> Response {
     match timeout(patience, router.oneshot(request)).await {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
         Err(_) => {
-            counted.refuse(Refused::AnswerTimeout);
+            counters.refuse(Refused::AnswerTimeout);
             (StatusCode::REQUEST_TIMEOUT, "the request did not arrive, or was not answered, in time").into_response()
         }
     }

@@ -132,8 +132,8 @@ impl Focus {
     /// Asks a bridge that is back whether it still has the conferences that it had: an error has them start again.
     fn ask_for_conferences(&mut self, now: Instant, bridge: &str) {
         let of_it = |(room, conference): (&BareJid, &Conference)| {
-            let session = conference.session.as_ref().filter(|session| session.bridge == bridge && session.created)?;
-            Some((room.clone(), conference.meeting_id.clone(), session.id.clone()))
+            let (meeting_id, session) = conference.on_bridge(bridge)?;
+            Some((room.clone(), meeting_id.to_owned(), session.to_owned()))
         };
         let rooms: Vec<_> = self.conferences.iter().filter_map(of_it).collect();
         for (room, meeting_id, session) in rooms {
@@ -144,11 +144,8 @@ impl Focus {
 
     /// Re-invites everybody who is on a bridge.
     pub(super) fn move_away(&mut self, now: Instant, bridge: &str) {
-        let on_it = |room: &BareJid, focus: &Self| {
-            let session = focus.conferences.get(room).and_then(|conference| conference.session.as_ref());
-            session.is_some_and(|session| session.bridge == bridge)
-        };
-        let rooms: Vec<BareJid> = self.conferences.keys().filter(|room| on_it(room, self)).cloned().collect();
+        let on_it = self.conferences.iter().filter(|(_, conference)| conference.uses_bridge(bridge));
+        let rooms: Vec<BareJid> = on_it.map(|(room, _)| room.clone()).collect();
         for room in rooms {
             if let Some((conference, mut cx)) = self.conference(now, &room) {
                 conference.reinvite_all(&mut cx, None);
@@ -161,7 +158,7 @@ impl Focus {
         if self.shared.bridges.select(now, None).is_none() {
             return;
         }
-        let waiting = self.conferences.iter().filter(|(_, conference)| conference.no_bridge);
+        let waiting = self.conferences.iter().filter(|(_, conference)| conference.lacks_bridge());
         let rooms: Vec<BareJid> = waiting.map(|(room, _)| room.clone()).collect();
         for room in rooms {
             if let Some((conference, mut cx)) = self.conference(now, &room) {

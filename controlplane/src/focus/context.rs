@@ -9,7 +9,9 @@ use rand::RngCore;
 use tokio_xmpp::Stanza;
 use tokio_xmpp::minidom::Element;
 
+use super::breakouts::Breakouts;
 use super::bridges::Bridges;
+use super::components::Components;
 use super::features::Features;
 use super::ice_restart_totals::IceRestarts;
 use super::limits::{INVITES, MAX_SENDERS, Refusals};
@@ -77,6 +79,9 @@ pub(super) struct Shared {
     pub invite_rate: Buckets<(BareJid, String)>,
     /// The room of each meeting id that is in use on a bridge.
     pub meeting_ids: BTreeMap<String, BareJid>,
+    /// Breakout rooms by their main room.
+    pub breakouts: Breakouts,
+    pub components: Components,
     pub requests: Requests,
 }
 
@@ -98,8 +103,16 @@ impl Shared {
             jingle_lines: Quiet::default(),
             invite_rate: Buckets::new(INVITES, MAX_SENDERS),
             meeting_ids: BTreeMap::new(),
+            breakouts: Breakouts::default(),
+            components: Components::default(),
             requests: Requests::new(),
         }
+    }
+
+    /// Whether a room is a breakout room.
+    pub fn is_breakout(&self, room: &BareJid) -> bool {
+        let service = self.settings.breakout_muc.as_ref().or(self.components.breakout());
+        service.is_some_and(|service| service.domain() == room.domain())
     }
 
     /// The same at a time.

@@ -36,6 +36,10 @@ pub fn signal_rate(members: usize) -> Rate {
 /// Rooms that are being joined and configured at a time. The server does that one after the other, and everything else of
 /// the focus waits behind it, health checks of bridges too.
 pub const MAX_SETTING_UP: usize = 8;
+/// A breakout room that its service does not let us into for this long is none.
+pub const BREAKOUT_JOIN: Duration = Duration::from_secs(3);
+/// Breakout rooms of one main room.
+pub const MAX_BREAKOUT_ROOMS: usize = 100;
 /// Requests that wait for one room.
 pub const MAX_WAITING: usize = 100;
 /// Rooms that nobody entered yet. Beyond it the oldest are left.
@@ -111,11 +115,13 @@ pub enum Refused {
     MeetingId,
     /// A bridge had no room for an endpoint.
     BridgeFull,
+    /// A breakout room was not served: its service did not let us in, it names no main room, or that has too many.
+    Breakout,
 }
 
 impl Refused {
     /// All of them.
-    pub const ALL: [(Self, &'static str); 25] = [
+    pub const ALL: [(Self, &'static str); 26] = [
         (Self::Flood, "flood"),
         (Self::NewRooms, "new_rooms"),
         (Self::SettingUp, "setting_up"),
@@ -141,6 +147,7 @@ impl Refused {
         (Self::ForeignAnswer, "foreign_answer"),
         (Self::MeetingId, "meeting_id"),
         (Self::BridgeFull, "bridge_full"),
+        (Self::Breakout, "breakout"),
     ];
 }
 

@@ -1,7 +1,9 @@
 //! The focus: rooms, owners, offers, bridges.
 
+mod breakouts;
 mod brewery;
 mod bridges;
+mod components;
 mod conference;
 mod context;
 mod features;
@@ -46,7 +48,11 @@ pub enum FocusError {
 const PUBLISH: Duration = Duration::from_secs(1);
 
 /// Runs the focus until `shutdown`.
-pub async fn run(settings: FocusSettings, mut shutdown: watch::Receiver<bool>) -> Result<(), FocusError> {
+pub async fn run(
+    settings: FocusSettings,
+    process: rest::Process,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), FocusError> {
     let brewery = settings.brewery.to_string();
     let rest_listen = settings.rest_listen;
     let (sender, mut events) = xmpp::connect(settings.xmpp.clone(), shutdown.clone());
@@ -66,6 +72,8 @@ pub async fn run(settings: FocusSettings, mut shutdown: watch::Receiver<bool>) -
         }),
         operator: None,
         bandwidth: None,
+        doors: Vec::new(),
+        process,
     };
     let mut rest = tokio::spawn(rest::serve(rest_listen, ops, shutdown.clone()));
     let mut publish = tokio::time::interval(PUBLISH);

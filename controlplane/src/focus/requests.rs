@@ -29,6 +29,8 @@ pub(super) enum Pending {
     Health { bridge: String },
     /// Whether the server listens.
     Server { asked: Instant },
+    /// Which components the clients' host has.
+    Components,
 }
 
 /// What a conference asked.
@@ -60,7 +62,7 @@ impl Pending {
             Self::Server { .. } => SERVER_TIMEOUT,
             Self::InConference { what: Question::RoomInfo, .. } => ROOM_INFO_TIMEOUT,
             Self::InConference { what: Question::SourcesSignaled { .. }, .. } => MAX_HOLD,
-            Self::InConference { .. } => IQ_TIMEOUT,
+            Self::InConference { .. } | Self::Components => IQ_TIMEOUT,
         }
     }
 }

@@ -9,11 +9,13 @@ use xmpp_parsers::muc::user::Status;
 use xmpp_parsers::presence::{Presence, Type};
 use xmpp_parsers::stanza_error::DefinedCondition;
 
-use super::conference::{Conference, NICK, RoomState, conference_answer};
-use super::limits::{EMPTY_GRACE, MAX_EMPTY, MAX_SETTING_UP, MAX_WAITING, Refused};
+use super::conference::{Conference, NICK, Waits, conference_answer};
+use super::limits::{EMPTY_GRACE, MAX_EMPTY, MAX_SETTING_UP, Refused};
 use super::service::{Focus, occupant};
 use crate::xmpp::iq::Request;
 
+/// The status of who leaves a room for a breakout room, or the other way round.
+const SWITCHING: &str = "switch_room";
 const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 
 impl Focus {
@@ -23,37 +25,18 @@ impl Focus {
         let Some(room) = request.payload.attr("room").and_then(|room| room.parse::<BareJid>().ok()) else {
             return refuse(DefinedCondition::BadRequest, "the room attribute is missing or is no room JID");
         };
-        let ours = room.domain() == self.shared.settings.conference_muc.domain() && room.node().is_some();
-        if !ours {
+        if !self.serves(&room) {
             return refuse(DefinedCondition::NotAllowed, "this focus does not serve rooms of that service");
         }
         if !self.shared.online {
             return refuse(DefinedCondition::ServiceUnavailable, "");
         }
         if let Some(conference) = self.conferences.get_mut(&room) {
-            let focus = &self.shared.settings.xmpp.jid;
-            if conference.members.is_empty() {
-                conference.initial_deadline = Some(now + self.shared.settings.initial_timeout);
-            }
-            match &mut conference.state {
-                RoomState::Joining(waiting) | RoomState::Configuring(waiting) => {
-                    // One question of everybody waits: an older one of the same sender is answered at once.
-                    let full = waiting.len() >= MAX_WAITING;
-                    let early = match waiting.iter_mut().find(|waiting| waiting.from == request.from) {
-                        Some(older) => std::mem::replace(older, request.clone()),
-                        None if full => request.clone(),
-                        None => {
-                            waiting.push(request.clone());
-                            return None;
-                        }
-                    };
-                    self.shared.refused.count(Refused::Waiting, 1);
-                    return Some(conference_answer(focus, &early, &room, false));
-                }
-                RoomState::Ready => return Some(conference_answer(focus, request, &room, true)),
-            }
+            let (answered, waits) = conference.asked_again(&self.shared.at(now), request)?;
+            self.shared.refused.count(Refused::Waiting, u64::from(waits == Waits::TooMany));
+            return Some(conference_answer(&self.shared.settings.xmpp.jid, &answered, &room, waits == Waits::No));
         }
-        if let Err(reason) = self.may_begin(now, request) {
+        if let Err(reason) = self.may_begin(now, request, &room) {
             self.shared.refused.count(reason, 1);
             if let Some(silenced) = self.refused_lines.speak(now) {
                 tracing::warn!(%room, from = ?request.from, ?reason, silenced, conferences = self.conferences.len(),
@@ -76,24 +59,29 @@ impl Focus {
     }
 
     /// Whether one more conference may begin because of that request; room is made where that disturbs nobody.
-    fn may_begin(&mut self, now: Instant, request: &Request) -> Result<(), Refused> {
+    fn may_begin(&mut self, now: Instant, request: &Request, room: &BareJid) -> Result<(), Refused> {
         let from = request.from.as_ref().filter(|from| !self.is_trusted(from)).cloned();
         if from.is_some_and(|from| !self.new_rooms.take(now, &from)) {
             return Err(Refused::NewRooms);
         }
-        let setting_up = |conference: &&Conference| !matches!(conference.state, RoomState::Ready);
+        if self.shared.is_breakout(room) {
+            self.may_enter_breakout(request)?;
+        }
+        let setting_up =
+            |conference: &&Conference| !conference.is_ready() && !self.shared.is_breakout(conference.room());
         if self.conferences.values().filter(setting_up).count() >= MAX_SETTING_UP {
             return Err(Refused::SettingUp);
         }
         let empty = || {
-            let ready = |conference: &Conference| matches!(conference.state, RoomState::Ready);
-            self.conferences.iter().filter(move |(_, c)| c.members.is_empty() && ready(c))
+            self.conferences.iter().filter(|(room, conference)| {
+                conference.is_empty() && conference.is_ready() && !self.shared.breakouts.of(room)
+            })
         };
         if self.conferences.len() < self.shared.settings.max_conferences && empty().count() < MAX_EMPTY {
             return Ok(());
         }
-        let oldest = empty().min_by_key(|(_, conference)| conference.created);
-        let old = |conference: &Conference| now.saturating_duration_since(conference.created) >= EMPTY_GRACE;
+        let oldest = empty().min_by_key(|(_, conference)| conference.created());
+        let old = |conference: &Conference| now.saturating_duration_since(conference.created()) >= EMPTY_GRACE;
         let Some(room) = oldest.filter(|(_, conference)| old(conference)).map(|(room, _)| room.clone()) else {
             return Err(Refused::Conferences);
         };
@@ -121,8 +109,8 @@ impl Focus {
             (Type::None, true) => conference.room_entered(&mut cx, user.status.contains(&Status::NonAnonymousRoom)),
             (Type::Unavailable, false) => {
                 conference.member_left(&mut cx, &nick);
-                if conference.members.is_empty() {
-                    self.end_conference(now, &room, true);
+                if conference.is_empty() {
+                    self.emptied(now, &room, is_switching(&presence));
                 }
             }
             (Type::None, false) => conference.member_seen(&mut cx, &nick, &presence, &user),
@@ -132,35 +120,60 @@ impl Focus {
 
     fn join_failed(&mut self, now: Instant, room: &BareJid, presence: &Presence) {
         let reason = presence.payloads.iter().find(|payload| payload.name() == "error").map(String::from);
-        if self.conferences.get(room).is_none_or(|conference| !matches!(conference.state, RoomState::Joining(_))) {
+        if self.conferences.get(room).is_none_or(|conference| !conference.is_joining()) {
             tracing::warn!(%room, reason, "our presence was refused");
             return;
         }
+        if self.shared.is_breakout(room) {
+            return self.breakout_refused(now, room, "its service does not let us in");
+        }
         tracing::error!(%room, reason, "the room cannot be joined; is the focus an admin of the MUC service?");
-        let Some(mut conference) = self.conferences.remove(room) else { return };
-        let state = std::mem::replace(&mut conference.state, RoomState::Ready);
-        conference.answer_waiting(&mut self.shared.at(now), state, false);
+        let Some(conference) = self.conferences.remove(room) else { return };
+        conference.refused(&mut self.shared.at(now));
     }
 
     /// Ends a conference; `leave` where we are still in the room.
     pub(super) fn end_conference(&mut self, now: Instant, room: &BareJid, leave: bool) {
         if let Some(conference) = self.conferences.remove(room) {
-            conference.end(&mut self.shared.at(now), leave);
+            let main = conference.end(&mut self.shared.at(now), leave);
+            if let Some(main) = main {
+                self.breakout_ended(now, &main);
+            }
         }
     }
 
+    /// A breakout room that is none: who asked for it is told to try again.
+    fn breakout_refused(&mut self, now: Instant, room: &BareJid, reason: &str) {
+        self.shared.refused.count(Refused::Breakout, 1);
+        if let Some(silenced) = self.refused_lines.speak(now) {
+            tracing::warn!(%room, reason, silenced, "breakout room not served");
+        }
+        self.end_conference(now, room, true);
+    }
+
     pub(super) fn conference_timeouts(&mut self, now: Instant) {
-        let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        let any_due = |conference: &Conference| due(conference.poll_timeout());
+        let any_due = |conference: &Conference| conference.poll_timeout().is_some_and(|deadline| deadline <= now);
         let rooms: Vec<BareJid> =
             self.conferences.iter().filter(|(_, c)| any_due(c)).map(|(room, _)| room.clone()).collect();
         for room in rooms {
             let Some((conference, mut cx)) = self.conference(now, &room) else { continue };
-            if due(conference.initial_deadline) {
-                self.end_conference(now, &room, true);
+            if conference.is_given_up(now) {
+                let joining = conference.is_joining();
+                match self.shared.breakouts.of(&room) {
+                    true => self.emptied(now, &room, false),
+                    false if joining && self.shared.is_breakout(&room) => {
+                        self.breakout_refused(now, &room, "its service does not answer");
+                    }
+                    false => self.end_conference(now, &room, true),
+                }
             } else {
                 conference.handle_timeout(&mut cx);
             }
         }
     }
+}
+
+/// Whether somebody left to enter another room of the same meeting.
+fn is_switching(presence: &Presence) -> bool {
+    presence.statuses.values().any(|status| status == SWITCHING)
 }

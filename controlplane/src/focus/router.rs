@@ -8,7 +8,7 @@ use xmpp_parsers::stanza_error::DefinedCondition;
 
 use super::limits::Refused;
 use super::service::{Focus, occupant};
-use super::xml::{build, escaped};
+use super::xml::build;
 use crate::jingle::{Jingle, ns};
 use crate::xmpp::iq::Request;
 
@@ -28,7 +28,7 @@ impl Focus {
                 | "http://jitsi.org/jitmeet/video"
                 | "http://jitsi.org/jitmeet/desktop",
             ) => {
-                let answer = self.mute(request);
+                let answer = self.mute(now, request);
                 self.shared.refused.count(Refused::Mute, u64::from(matches!(answer, Iq::Error { .. })));
                 Some(answer)
             }
@@ -59,7 +59,7 @@ impl Focus {
     }
 
     /// Mutes a participant (docs/protocol/focus.md 8.1).
-    fn mute(&mut self, request: &Request) -> Iq {
+    fn mute(&mut self, now: Instant, request: &Request) -> Iq {
         let on = match request.payload.text().trim() {
             "true" => true,
             "false" => false,
@@ -71,31 +71,14 @@ impl Focus {
         let Some(target) = request.payload.attr("jid").and_then(|jid| jid.parse::<Jid>().ok()) else {
             return request.refuse(DefinedCondition::BadRequest, "the jid attribute is missing or is no address");
         };
-        let Some(conference) = self.conferences.get(&room) else {
+        let Some((conference, mut cx)) = self.conference(now, &room) else {
             return request.refuse(DefinedCondition::ItemNotFound, "no such conference");
         };
         let target = occupant(&target).filter(|(other, _)| *other == room).map(|(_, nick)| nick);
-        let session = |nick: &str| conference.members.get(nick).filter(|member| member.has_endpoint());
-        let (Some(by), Some(target)) = (session(&muter), target.filter(|target| session(target).is_some())) else {
-            return request.refuse(DefinedCondition::InternalServerError, "both need a session");
-        };
-        let other = muter != target;
-        if other && (!by.moderator || !on) {
-            let text = "only moderators mute others, and nobody unmutes them";
-            return request.refuse(DefinedCondition::NotAllowed, text);
+        match conference.mute(&mut cx, &muter, target.as_deref(), (&request.payload.ns(), on)) {
+            Ok(()) => request.result(None),
+            Err((condition, text)) => request.refuse(condition, &text),
         }
-        if other {
-            let xml = format!(
-                "<mute xmlns='{}' jid='{}' actor='{}'>true</mute>",
-                request.payload.ns(),
-                escaped(&format!("{room}/{target}")),
-                escaped(&format!("{room}/{muter}"))
-            );
-            if let Some(mute) = build(&xml) {
-                self.shared.requests.notify(&format!("{room}/{target}"), mute);
-            }
-        }
-        request.result(None)
     }
 
     /// A Jingle IQ of a client (docs/protocol/focus.md 5.1).

@@ -9,7 +9,7 @@ use xmpp_parsers::iq::Iq;
 use xmpp_parsers::presence::Presence;
 
 use super::conference::Conference;
-use super::context::{Context, ORPHAN_LIFETIME, Orphan, Shared};
+use super::context::{Context, Orphan, Shared};
 use super::limits::{ASKS, MAX_SENDERS, MUTES, NEW_ROOMS, Refused};
 use super::requests::{Answer, Pending, Question};
 use super::settings::FocusSettings;
@@ -109,6 +109,7 @@ impl Focus {
                 } else {
                     self.forget_rooms(now);
                     self.join_brewery(now);
+                    self.ask_for_components(now);
                 }
             }
             Input::Shutdown => self.shut_down(now),
@@ -133,6 +134,7 @@ impl Focus {
             self.join_brewery(now);
         }
         self.look_at_brewery(now);
+        self.look_at_components(now);
         self.give_up_lost(now, Some(now));
         self.check_bridges(now);
         self.forget_senders(now);
@@ -165,8 +167,14 @@ impl Focus {
         let pending = self.shared.requests.poll_timeout();
         let conferences = self.conferences.values().filter_map(Conference::poll_timeout);
         let orphans = self.shared.orphans.iter().map(|orphan| orphan.deadline);
-        let others =
-            [self.shared.bridges.poll_timeout(), self.brewery_retry, self.brewery.poll_look()].into_iter().flatten();
+        let others = [
+            self.shared.bridges.poll_timeout(),
+            self.brewery_retry,
+            self.brewery.poll_look(),
+            self.shared.components.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten();
         pending.into_iter().chain(conferences).chain(orphans).chain(others).chain(self.lost.values().copied()).min()
     }
 
@@ -185,7 +193,7 @@ impl Focus {
 
     /// Statistics (docs/protocol/focus.md 9).
     pub fn stats(&self, now: Instant) -> serde_json::Value {
-        let sizes: Vec<usize> = self.conferences.values().map(|conference| conference.members.len()).collect();
+        let sizes: Vec<usize> = self.conferences.values().map(Conference::len).collect();
         let (bridges, operational) = self.shared.bridges.count(now);
         serde_json::json!({
             "conferences": self.conferences.len(),
@@ -216,20 +224,15 @@ impl Focus {
     fn forget_rooms(&mut self, now: Instant) {
         self.shared.requests.forget();
         self.shared.meeting_ids.clear();
+        self.shared.breakouts.clear();
         self.shared.bridges.clear();
         self.lost.clear();
         self.brewery.room.reset();
         self.server_slow = false;
         for (room, conference) in std::mem::take(&mut self.conferences) {
-            if let Some(session) = conference.session {
+            if let Some(orphan) = conference.into_orphan(now) {
                 tracing::info!(%room, "room lost with the connection; its media stays until it starts again");
-                self.shared.orphans.push(Orphan::new(
-                    now,
-                    ORPHAN_LIFETIME,
-                    room,
-                    conference.meeting_id,
-                    session.bridge,
-                ));
+                self.shared.orphans.push(orphan);
             }
         }
     }
@@ -316,6 +319,7 @@ impl Focus {
                     Answer::Error(error) => self.health_error(now, &bridge, &error),
                 };
             }
+            Pending::Components => return self.components_answered(now, &answer),
             Pending::InConference { room, what } => (room, what),
         };
         match self.conference(now, &room) {

@@ -18,6 +18,10 @@ pub struct FocusSettings {
     pub brewery_trusted: Vec<BareJid>,
     /// The MUC service of the conferences, e.g. `conference.example.net`; requests for other services are refused.
     pub conference_muc: BareJid,
+    /// The MUC service of breakout rooms; none is the one that announces itself.
+    pub breakout_muc: Option<BareJid>,
+    /// The clients' host, whose components are asked for; none is `conference_muc` without its first label.
+    pub client_domain: Option<BareJid>,
     /// Where health and statistics are served.
     pub rest_listen: SocketAddr,
     /// Participants before media is allocated (2).
@@ -32,4 +36,15 @@ pub struct FocusSettings {
     pub ice_restart: bool,
     /// Conferences at a time.
     pub max_conferences: usize,
+}
+
+impl FocusSettings {
+    /// The host where clients log in, and that announces the server's components.
+    pub(super) fn client_host(&self) -> BareJid {
+        self.client_domain.clone().unwrap_or_else(|| {
+            let service = self.conference_muc.domain().as_str();
+            let host = service.split_once('.').and_then(|(_, host)| host.parse().ok());
+            host.unwrap_or_else(|| self.conference_muc.clone())
+        })
+    }
 }

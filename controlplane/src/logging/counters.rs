@@ -40,23 +40,38 @@ impl Lost {
             Self::NoThread => "no_thread",
         }
     }
-
-    pub fn count(self) {
-        LOST[self as usize].fetch_add(1, Ordering::Relaxed);
-    }
 }
 
-static LOST: [AtomicU64; Lost::ALL.len()] = [const { AtomicU64::new(0) }; Lost::ALL.len()];
+/// What one log could not write since it was started.
+#[derive(Debug, Default)]
+pub struct LogCounters {
+    lost: [AtomicU64; Lost::ALL.len()],
+    /// Lines cut because they were too long.
+    cut: AtomicU64,
+}
 
-/// Lines cut because they were too long.
-pub(super) static CUT: AtomicU64 = AtomicU64::new(0);
+impl LogCounters {
+    pub(super) fn lose(&self, reason: Lost) {
+        self.lost[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
 
-/// The counters as metrics.
-pub fn families() -> Vec<Family> {
-    let lost = Lost::ALL.iter().fold(
-        Family::new("ringbridge_log_lines_lost", "Log lines that could not be written.", Kind::PlainCounter),
-        |family, lost| family.with(&[("reason", lost.name())], LOST[*lost as usize].load(Ordering::Relaxed) as f64),
-    );
-    let cut = CUT.load(Ordering::Relaxed) as f64;
-    vec![lost, Family::single("ringbridge_log_lines_cut", "Log lines that were too long.", Kind::PlainCounter, cut)]
+    pub(super) fn cut(&self) {
+        self.cut.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The counters as metrics.
+    pub fn families(&self) -> Vec<Family> {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        let lost = Lost::ALL.iter().map(|lost| (lost.name(), count(&self.lost[*lost as usize])));
+        let help = "Log lines that could not be written.";
+        vec![
+            Family::new("ringbridge_log_lines_lost", help, Kind::PlainCounter).by_reason(lost),
+            Family::single(
+                "ringbridge_log_lines_cut",
+                "Log lines that were too long.",
+                Kind::PlainCounter,
+                count(&self.cut),
+            ),
+        ]
+    }
 }

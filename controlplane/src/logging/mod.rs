@@ -17,7 +17,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-pub use counters::families;
+pub use counters::LogCounters;
 pub use occasional::Occasional;
 use queue::Queue;
 pub use settings::Logging;
@@ -30,6 +30,13 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct LogGuard {
     queue: Arc<Queue>,
+}
+
+impl LogGuard {
+    /// What this log counts.
+    pub fn counters(&self) -> Arc<LogCounters> {
+        self.queue.counters()
+    }
 }
 
 impl Drop for LogGuard {

@@ -1,11 +1,10 @@
 //! Lines on their way to the thread that writes them, bounded in bytes.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::counters::{CUT, Lost};
+use super::counters::{LogCounters, Lost};
 
 /// Bytes of lines that may wait.
 pub(super) const MAX_WAITING: usize = 1024 * 1024;
@@ -33,9 +32,15 @@ struct Waiting {
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     changed: Condvar,
+    counters: Arc<LogCounters>,
 }
 
 impl Queue {
+    /// What is counted of its lines.
+    pub fn counters(&self) -> Arc<LogCounters> {
+        Arc::clone(&self.counters)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         // Nothing under the lock panics half-way.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
@@ -43,14 +48,17 @@ impl Queue {
 
     /// Appends a line, or leaves it out; never waits for the writer.
     pub fn push(&self, line: &[u8]) {
-        let line = cut(line);
+        let (line, whole) = cut(line);
+        if !whole {
+            self.counters.cut();
+        }
         let mut waiting = self.lock();
         if waiting.abandoned {
-            return Lost::NoThread.count();
+            return self.counters.lose(Lost::NoThread);
         }
         if waiting.bytes + line.len() + LINE_OVERHEAD > MAX_WAITING {
             waiting.refused += 1;
-            return Lost::QueueFull.count();
+            return self.counters.lose(Lost::QueueFull);
         }
         waiting.bytes += line.len() + LINE_OVERHEAD;
         waiting.lines.push_back(line);
@@ -95,16 +103,15 @@ impl Queue {
     }
 }
 
-/// The line, no longer than it may be, with its end.
-fn cut(line: &[u8]) -> Vec<u8> {
+/// The line, no longer than it may be, with its end; and whether it is whole.
+fn cut(line: &[u8]) -> (Vec<u8>, bool) {
     if line.len() <= MAX_LINE {
-        return line.to_vec();
+        return (line.to_vec(), true);
     }
-    CUT.fetch_add(1, Ordering::Relaxed);
     let kept = &line[..MAX_LINE - ELLIPSIS.len()];
     // Not in the middle of a character.
     let kept = kept.utf8_chunks().next().map_or(&[][..], |chunk| chunk.valid().as_bytes());
-    [kept, ELLIPSIS].concat()
+    ([kept, ELLIPSIS].concat(), false)
 }
 
 #[cfg(test)]
@@ -132,7 +139,7 @@ mod tests {
     fn a_line_that_is_too_long_is_cut_between_characters() {
         for lead in 0..4 {
             let line = [vec![b'a'; lead], "\u{1f980}".repeat(MAX_LINE).into_bytes()].concat();
-            let cut = String::from_utf8(cut(&line)).expect("whole characters");
+            let cut = String::from_utf8(cut(&line).0).expect("whole characters");
             assert!(cut.len() <= MAX_LINE && cut.len() > MAX_LINE - 8, "{}", cut.len());
             assert!(cut.ends_with("[…]\n"));
         }

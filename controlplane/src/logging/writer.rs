@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::counters::Lost;
+use super::counters::{LogCounters, Lost};
 use super::queue::Queue;
 use super::terminal::complain;
 
@@ -20,7 +20,7 @@ pub(super) fn spawn(queue: Arc<Queue>) {
     // The standard library's handle takes a closed descriptor for success, and is shared with whoever prints.
     let started = io::stderr().as_fd().try_clone_to_owned().map(File::from).and_then(|file| {
         std::thread::Builder::new().name("log".to_owned()).spawn(move || {
-            let mut writer = LineWriter::new(file);
+            let mut writer = LineWriter::new(file, for_thread.counters());
             loop {
                 let (line, refused) = for_thread.next();
                 writer.write(&line, refused);
@@ -40,18 +40,19 @@ struct LineWriter<W> {
     lost: u64,
     /// A line was written in part.
     torn: bool,
+    counters: Arc<LogCounters>,
 }
 
 impl<W: Write> LineWriter<W> {
-    fn new(to: W) -> Self {
-        Self { to, lost: 0, torn: false }
+    fn new(to: W, counters: Arc<LogCounters>) -> Self {
+        Self { to, lost: 0, torn: false, counters }
     }
 
     /// Writes a line, or counts it; `refused` lines before it found no room in the queue.
     fn write(&mut self, line: &[u8], refused: u64) {
         self.lost += refused;
         if let Err(error) = self.try_write(line) {
-            Lost::by(&error).count();
+            self.counters.lose(Lost::by(&error));
             self.lost += 1;
         }
     }
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn it_logs_again_when_there_is_room() {
         let mut disk = Disk { room: 9, ..Disk::default() };
-        let mut writer = LineWriter::new(&mut disk);
+        let mut writer = LineWriter::new(&mut disk, Arc::default());
         for line in ["one\n", "two, torn\n", "three\n"] {
             writer.write(line.as_bytes(), 0);
         }
@@ -138,7 +139,7 @@ mod tests {
     #[test]
     fn no_failure_ends_it() {
         let mut disk = Disk { room: 1000, ..Disk::default() };
-        let mut writer = LineWriter::new(&mut disk);
+        let mut writer = LineWriter::new(&mut disk, Arc::default());
         use io::ErrorKind::{BrokenPipe, FileTooLarge, NotConnected, Other, PermissionDenied, StorageFull};
         for failure in [BrokenPipe, FileTooLarge, NotConnected, Other, PermissionDenied, StorageFull] {
             writer.to.failure = Some(failure);

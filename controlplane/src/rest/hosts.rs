@@ -2,10 +2,10 @@
 //! by a request of its own (its `Origin` says so) nor by a name that it made point here (`Host`: DNS rebinding).
 
 use std::net::IpAddr;
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -19,23 +19,73 @@ const FOR_ANYBODY: [&str; 2] = ["/about/health", "/about/version"];
 /// is Kubernetes'). `local` alone is not among them: anybody on the same link may take such a name.
 const PRIVATE: [&str; 4] = [".localhost", ".internal", ".home.arpa", ".cluster.local"];
 
-static FOREIGN_HOST: AtomicU64 = AtomicU64::new(0);
-static FOREIGN_ORIGIN: AtomicU64 = AtomicU64::new(0);
+/// Under which names the pages of one listener are answered, and what they refused.
+#[derive(Debug, Default)]
+pub(super) struct Hosts {
+    /// Names of this host, in lower case.
+    own: String,
+    /// Names that the operator added.
+    named: Vec<String>,
+    foreign_host: AtomicU64,
+    foreign_origin: AtomicU64,
+}
 
-/// Names under which this process is reached beside those that need no mention.
-static NAMES: OnceLock<Vec<String>> = OnceLock::new();
+impl Hosts {
+    /// Also under these names.
+    pub fn new(named: &[String]) -> Self {
+        let plain = |name: &String| name.trim().trim_end_matches('.').to_ascii_lowercase();
+        let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Self {
+            own: plain(&own),
+            named: named.iter().map(plain).filter(|name| !name.is_empty()).collect(),
+            ..Self::default()
+        }
+    }
 
-/// Answers under these names too; once, before the pages are served.
-pub fn allow_names(names: Vec<String>) {
-    let plain = |name: String| name.trim().trim_end_matches('.').to_ascii_lowercase();
-    let _ = NAMES.set(names.into_iter().map(plain).filter(|name| !name.is_empty()).collect());
+    /// Whether a web page of somebody else cannot have this name: addresses, names without a dot (`localhost`, a container's),
+    /// private ones, this host's own, and what the operator named.
+    fn know(&self, name: &str) -> bool {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        if name.is_empty() {
+            return false;
+        }
+        name.parse::<IpAddr>().is_ok()
+            || !name.contains('.')
+            || name == self.own
+            || self.named.contains(&name)
+            || PRIVATE.iter().any(|private| name.ends_with(private))
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response {
+        static LOG: Occasional = Occasional::new();
+        let (counter, text) = match refusal {
+            Refusal::Host => (
+                &self.foreign_host,
+                "this bridge is not known under that name: use its address or host name, or add the name to rest.host-names (--rest-host-names)",
+            ),
+            Refusal::Origin => (&self.foreign_origin, "requests from web pages are refused here"),
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if let Some(more) = LOG.allow() {
+            tracing::warn!(reason = ?refusal, more, "a request for the operators' pages was refused: {text}");
+        }
+        (StatusCode::FORBIDDEN, text).into_response()
+    }
+
+    /// What was refused, as a metric.
+    pub fn family(&self) -> Family {
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        let counts = [("host", value(&self.foreign_host)), ("origin", value(&self.foreign_origin))];
+        Family::new("ringbridge_rest_refused", "Requests of foreign web pages refused.", Kind::PlainCounter)
+            .by_reason(counts)
+    }
 }
 
 /// Lets through what does not come from a foreign web page.
-pub(super) async fn guard(request: Request, next: Next) -> Response {
-    match judge(request.method(), request.uri(), request.headers(), known) {
+pub(super) async fn guard(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
+    match judge(request.method(), request.uri(), request.headers(), |name| hosts.know(name)) {
         Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => hosts.refuse(refusal),
     }
 }
 
@@ -43,24 +93,6 @@ pub(super) async fn guard(request: Request, next: Next) -> Response {
 enum Refusal {
     Host,
     Origin,
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        static LOG: Occasional = Occasional::new();
-        let (counter, text) = match self {
-            Self::Host => (
-                &FOREIGN_HOST,
-                "this bridge is not known under that name: use its address or host name, or add the name to rest.host-names (--rest-host-names)",
-            ),
-            Self::Origin => (&FOREIGN_ORIGIN, "requests of web pages are refused here"),
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        if let Some(more) = LOG.allow() {
-            tracing::warn!(reason = ?self, more, "a request for the operators' pages was refused: {text}");
-        }
-        (StatusCode::FORBIDDEN, text).into_response()
-    }
 }
 
 /// Whether a request may be answered; `known` says which names are ours.
@@ -92,36 +124,6 @@ fn name_of(host: &str) -> &str {
     }
 }
 
-fn known(name: &str) -> bool {
-    static OWN: OnceLock<String> = OnceLock::new();
-    let own = OWN.get_or_init(|| {
-        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        name.trim().to_ascii_lowercase()
-    });
-    is_known(name, own, NAMES.get().map(Vec::as_slice).unwrap_or_default())
-}
-
-/// Whether a web page of somebody else cannot have this name: addresses, names without a dot (`localhost`, a container's),
-/// private ones, this host's own, and what the operator named.
-fn is_known(name: &str, own: &str, named: &[String]) -> bool {
-    let name = name.trim_end_matches('.').to_ascii_lowercase();
-    if name.is_empty() {
-        return false;
-    }
-    name.parse::<IpAddr>().is_ok()
-        || !name.contains('.')
-        || name == own
-        || named.contains(&name)
-        || PRIVATE.iter().any(|private| name.ends_with(private))
-}
-
-/// What was refused, as a metric.
-pub(super) fn family() -> Family {
-    let family = Family::new("ringbridge_rest_refused", "Requests of foreign web pages refused.", Kind::PlainCounter);
-    let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
-    family.with(&[("reason", "host")], value(&FOREIGN_HOST)).with(&[("reason", "origin")], value(&FOREIGN_ORIGIN))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,9 +133,10 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, value.parse().expect("a field"));
         }
-        let named = ["pages.meet.example".to_owned()];
-        let known = |name: &str| is_known(name, "bridge1.meet.example", &named);
-        judge(&method.parse().expect("a method"), &path.parse().expect("a path"), &headers, known)
+        let hosts =
+            Hosts { own: "bridge1.meet.example".to_owned(), ..Hosts::new(&[" Pages.meet.example.".to_owned()]) };
+        let (method, path) = (method.parse().expect("a method"), path.parse().expect("a path"));
+        judge(&method, &path, &headers, |name| hosts.know(name))
     }
 
     const DRAIN: &str = "/colibri/drain/enable";

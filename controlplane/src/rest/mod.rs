@@ -10,18 +10,27 @@ use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::door::{self, Door};
-use crate::logging;
+use crate::door::{self, Door, DoorCounters};
+use crate::logging::LogCounters;
 use crate::metrics::{Family, Format};
-pub use hosts::allow_names;
+use hosts::Hosts;
 pub use operator::{Ask, Operator, OperatorRequest};
+
+/// What the pages of all parts of one process have in common.
+#[derive(Debug, Clone, Default)]
+pub struct Process {
+    /// Names under which they are answered beside those that need no mention.
+    pub host_names: Vec<String>,
+    /// What the log counts.
+    pub log: Arc<LogCounters>,
+}
 
 /// What the pages show.
 #[derive(Clone)]
@@ -38,6 +47,10 @@ pub struct Ops {
     pub operator: Option<Operator>,
     /// The JSON of `/debug/bandwidth`; a focus has none.
     pub bandwidth: Option<watch::Receiver<serde_json::Value>>,
+    /// Counters of the other doors of this part; [`serve`] adds those of its own.
+    pub doors: Vec<Arc<DoorCounters>>,
+    /// What the pages of other parts show too.
+    pub process: Process,
 }
 
 impl fmt::Debug for Ops {
@@ -61,8 +74,16 @@ pub enum RestError {
     },
 }
 
+/// The pages, and what is refused of requests for them.
+#[derive(Clone)]
+struct Pages {
+    ops: Ops,
+    hosts: Arc<Hosts>,
+}
+
 /// The pages.
 pub fn router(ops: Ops) -> Router {
+    let hosts = Arc::new(Hosts::new(&ops.process.host_names));
     let operator = ops.operator.clone().map(operator::router);
     let pages = Router::new()
         .route("/about/health", get(health))
@@ -71,27 +92,27 @@ pub fn router(ops: Ops) -> Router {
         .route("/stats", get(stats))
         .route("/metrics", get(metrics))
         .route("/debug/bandwidth", get(bandwidth))
-        .with_state(ops);
+        .with_state(Pages { ops, hosts: Arc::clone(&hosts) });
     let pages = match operator {
         Some(operator) => pages.merge(operator),
         None => pages,
     };
-    pages.fallback(absent::answer).layer(DefaultBodyLimit::max(door::MAX_BODY)).layer(from_fn(hosts::guard))
+    pages
+        .fallback(absent::answer)
+        .layer(DefaultBodyLimit::max(door::MAX_BODY))
+        .layer(from_fn_with_state(hosts, hosts::guard))
 }
 
 /// Serves the pages until `shutdown`.
-pub async fn serve(listen: SocketAddr, ops: Ops, shutdown: watch::Receiver<bool>) -> Result<(), RestError> {
+pub async fn serve(listen: SocketAddr, mut ops: Ops, shutdown: watch::Receiver<bool>) -> Result<(), RestError> {
     let listener = TcpListener::bind(listen).await.map_err(|source| RestError::Listen { address: listen, source })?;
-    Door::new(door::Name::Pages, listener).serve(router(ops), shutdown).await;
+    let door = Door::new(door::Name::Pages, listener);
+    ops.doors.push(door.counters());
+    door.serve(router(ops), shutdown).await;
     Ok(())
 }
 
-/// What the whole process counts, on the pages of each part.
-fn process_metrics() -> Vec<Family> {
-    [logging::families(), door::families(), vec![hosts::family()]].concat()
-}
-
-async fn health(State(ops): State<Ops>) -> Response {
+async fn health(State(Pages { ops, .. }): State<Pages>) -> Response {
     match ops.health.borrow().clone() {
         // Without a body, like Jitsi Videobridge.
         Ok(()) => StatusCode::OK.into_response(),
@@ -99,7 +120,7 @@ async fn health(State(ops): State<Ops>) -> Response {
     }
 }
 
-async fn version(State(ops): State<Ops>) -> Response {
+async fn version(State(Pages { ops, .. }): State<Pages>) -> Response {
     let body = serde_json::json!({
         "name": format!("ringbridge {}", ops.name),
         "version": env!("CARGO_PKG_VERSION"),
@@ -108,19 +129,20 @@ async fn version(State(ops): State<Ops>) -> Response {
     Json(body).into_response()
 }
 
-async fn stats(State(ops): State<Ops>) -> Response {
+async fn stats(State(Pages { ops, .. }): State<Pages>) -> Response {
     Json(ops.stats.borrow().clone()).into_response()
 }
 
-async fn bandwidth(State(ops): State<Ops>) -> Response {
+async fn bandwidth(State(Pages { ops, .. }): State<Pages>) -> Response {
     match &ops.bandwidth {
         Some(bandwidth) => Json(bandwidth.borrow().clone()).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
-async fn metrics(State(ops): State<Ops>, headers: HeaderMap) -> Response {
+async fn metrics(State(Pages { ops, hosts }): State<Pages>, headers: HeaderMap) -> Response {
     let format = Format::accepted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
-    let families = [(ops.metrics)(), process_metrics()].concat();
+    let doors = DoorCounters::families(ops.doors.iter().map(Arc::as_ref));
+    let families = [(ops.metrics)(), ops.process.log.families(), doors, vec![hosts.family()]].concat();
     ([(header::CONTENT_TYPE, format.content_type())], format.write(&families)).into_response()
 }

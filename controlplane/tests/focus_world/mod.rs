@@ -16,6 +16,7 @@ use ringbridge_controlplane::xmpp::{Security, XmppSettings};
 use tokio_xmpp::Stanza;
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::iq::Iq;
+use xmpp_parsers::message::Message;
 use xmpp_parsers::presence::{Presence, Type};
 
 pub const FOCUS: &str = "focus@auth.meet.test/focus";
@@ -128,6 +129,10 @@ pub struct World {
     pub open_rooms: bool,
     /// What the service tells about rooms, fields of a form; nothing for a service that does not answer.
     pub room_info: Option<BTreeMap<String, String>>,
+    /// Components that the clients' host announces, type and address; nothing for a host that does not answer.
+    pub components: Option<Vec<(&'static str, &'static str)>>,
+    /// How often it was asked for them.
+    pub components_asked: usize,
     /// Rooms that were configured.
     pub configured: usize,
     /// The server answers no pings.
@@ -158,6 +163,8 @@ pub fn settings() -> FocusSettings {
         brewery: BREWERY.parse().unwrap(),
         brewery_trusted: Vec::new(),
         conference_muc: "conference.meet.test".parse().unwrap(),
+        breakout_muc: None,
+        client_domain: None,
         rest_listen: "127.0.0.1:0".parse().unwrap(),
         min_participants: 2,
         single_participant_timeout: Duration::from_secs(20),
@@ -183,6 +190,8 @@ impl World {
             holds_joins: false,
             open_rooms: false,
             room_info: Some(BTreeMap::new()),
+            components: Some(Vec::new()),
+            components_asked: 0,
             configured: 0,
             slow_server: false,
             bridges: BTreeMap::new(),
@@ -251,6 +260,7 @@ impl World {
     fn give(&mut self, xml: &str) {
         let element: Element = xml.parse().unwrap_or_else(|error| panic!("{error}: {xml}"));
         let stanza = match element.name() {
+            "message" => Stanza::Message(Message::try_from(element).unwrap_or_else(|error| panic!("{error}: {xml}"))),
             "iq" => Stanza::Iq(Iq::try_from(element).unwrap_or_else(|error| panic!("{error}: {xml}"))),
             _ => Stanza::Presence(Presence::try_from(element).unwrap_or_else(|error| panic!("{error}: {xml}"))),
         };
@@ -330,6 +340,23 @@ impl World {
                 if !self.slow_server {
                     self.give(&format!("<iq xmlns='jabber:client' type='result' id='{id}' from='{to}' to='{FOCUS}'/>"));
                 }
+            }
+            None if to == "meet.test" => {
+                assert!(
+                    !set && payload.is("query", "http://jabber.org/protocol/disco#info"),
+                    "a host is asked what it is"
+                );
+                self.components_asked += 1;
+                let Some(components) = &self.components else { return };
+                let identities: String = components
+                    .iter()
+                    .map(|(kind, name)| format!("<identity category='component' type='{kind}' name='{name}'/>"))
+                    .collect();
+                self.give(&format!(
+                    "<iq xmlns='jabber:client' type='result' id='{id}' from='{to}' to='{FOCUS}'>\
+                     <query xmlns='http://jabber.org/protocol/disco#info'>\
+                     <identity category='server' type='im' name='Prosody'/>{identities}</query></iq>"
+                ));
             }
             None if !set => {
                 assert!(payload.is("query", "http://jabber.org/protocol/disco#info"), "a room is asked what it is");
@@ -582,10 +609,23 @@ impl World {
         )
     }
 
+    /// A client leaves a room to enter another one of the same meeting.
+    pub fn switch(&mut self, from: &str, to: &str, nick: &str) {
+        let client = self.leave_with(from, nick, "<status>switch_room</status>");
+        self.join(to, nick, |new| {
+            new.ssrc = client.ssrc;
+            new.real.clone_from(&client.real);
+        });
+    }
+
     pub fn leave(&mut self, room: &str, nick: &str) -> Client {
+        self.leave_with(room, nick, "")
+    }
+
+    pub fn leave_with(&mut self, room: &str, nick: &str, status: &str) -> Client {
         let client = self.clients.remove(&(room.to_owned(), nick.to_owned())).expect("a client");
         self.feed(&format!(
-            "<presence xmlns='jabber:client' type='unavailable' from='{room}/{nick}' to='{FOCUS}'>\
+            "<presence xmlns='jabber:client' type='unavailable' from='{room}/{nick}' to='{FOCUS}'>{status}\
              <x xmlns='http://jabber.org/protocol/muc#user'><item role='none' affiliation='none'/></x></presence>"
         ));
         client

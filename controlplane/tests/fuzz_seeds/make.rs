@@ -194,6 +194,16 @@ fn configuration(seeds: &Seeds, cases: &Path) {
     for (name, open) in [("deep-lists", "["), ("deep-objects", "{a"), ("deep-paths", "a.")] {
         seeds.write("config", name, format!("a = {}", open.repeat(1_300)));
     }
+    for name in ["jicofo-debian", "jicofo-docker", "jicofo-old-keys"] {
+        let path = format!("{}/tests/configurations/{name}.conf", env!("CARGO_MANIFEST_DIR"));
+        seeds.write("config", name, fs::read_to_string(path).expect("a configuration"));
+    }
+    seeds.write(
+        "config",
+        "jicofo-environment",
+        "jicofo.rest.port = 1\n---\nJICOFO_AUTH_PASSWORD=p\nXMPP_SERVER=[::1]:5\nENABLE_AUTH=1\nENABLE_RECORDING=1\n\
+         ENABLE_VISITORS=1\nVISITORS_XMPP_SERVER=a,b:1\nENABLE_JVB_XMPP_SERVER=1\nJICOFO_ICE_FAILURE_INTERVAL=60\n",
+    );
     let packaged = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/ringbridge.conf");
     seeds.write("config", "packaged", fs::read_to_string(packaged).expect("the packaged file"));
 }

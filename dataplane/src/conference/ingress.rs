@@ -19,7 +19,7 @@ use super::source::sequence::Arrival;
 use super::source::{EncodingState, ObservedPacket};
 use crate::congestion::layer::MAX_SPATIAL;
 use crate::datagram::PacketSink;
-use crate::ids::ParticipantId;
+use crate::ids::{ParticipantId, Ssrc};
 use crate::media::MediaKind;
 use crate::negotiation::extensions::ExtensionLayout;
 use crate::negotiation::formats::{Codec, Format};
@@ -368,7 +368,7 @@ fn in_clock(time: Duration, format: Option<Format>) -> i64 {
 
 fn note_transport_sequence(
     env: &mut Env<'_>,
-    from: u32,
+    from: Ssrc,
     sender: &mut Participant,
     (rtp, extensions): (&Packet<'_>, &ExtensionLayout),
     sink: &mut impl PacketSink,

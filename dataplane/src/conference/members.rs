@@ -14,7 +14,7 @@ use super::receiver::ssrc_slots::SsrcSlots;
 use super::receiver::subscription::{NO_SSRC, Subscription};
 use super::schedule::Schedule;
 use super::source::Source;
-use crate::ids::{ConferenceId, ConferenceIndex, EndpointId, ParticipantId, SourceId, WorkerSet};
+use crate::ids::{ConferenceId, ConferenceIndex, EndpointId, ParticipantId, SourceId, Ssrc, WorkerSet};
 use crate::limits::{MAX_ON_STAGE, MAX_SELECTED, MAX_SUBSCRIBED};
 use crate::media::{Encoding, Media, MediaKind, ReceiverConstraints, SourceDescription};
 use crate::messages::{FeedbackSsrcs, SsrcRewriting};
@@ -26,7 +26,7 @@ use crate::stats::Counter;
 
 /// An SSRC towards receivers: its source, and whether it is the retransmission stream. No two sources may share one, or SRTP
 /// indices would be used twice.
-type OutgoingSsrcs = HashMap<u32, (SourceId, bool), foldhash::fast::RandomState>;
+type OutgoingSsrcs = HashMap<Ssrc, (SourceId, bool), foldhash::fast::RandomState>;
 
 /// One conference. What changes who is in it and what they publish is in this file; the files beside it read the two tables and
 /// change what is in them.
@@ -121,7 +121,7 @@ impl Conference {
     }
 
     /// The source whose media goes out on an SSRC.
-    pub fn source_with(&self, ssrc: u32) -> Option<SourceId> {
+    pub fn source_with(&self, ssrc: Ssrc) -> Option<SourceId> {
         self.by_ssrc.get(&ssrc).filter(|(_, rtx)| !rtx).map(|(source, _)| *source)
     }
 
@@ -307,13 +307,13 @@ impl Conference {
         }
         let mut source = Source::new(owner, description);
         let Some(outgoing) = source.outgoing() else { return };
-        let taken = |ssrc: &u32| self.by_ssrc.contains_key(ssrc);
+        let taken = |ssrc: &Ssrc| self.by_ssrc.contains_key(ssrc);
         if taken(&outgoing.ssrc) || outgoing.rtx.as_ref().is_some_and(taken) || outgoing.rtx == Some(outgoing.ssrc) {
             if env.complaints.take(env.now) {
                 tracing::warn!(
                     source = description.name,
-                    ssrc = outgoing.ssrc,
-                    rtx = outgoing.rtx,
+                    ssrc = outgoing.ssrc.get(),
+                    rtx = outgoing.rtx.map(Ssrc::get),
                     "source refused: an SSRC of it is taken"
                 );
             }

@@ -7,7 +7,7 @@ use super::receiver::delivery::Reason;
 use super::rtcp_out;
 use super::source::reports::SenderClock;
 use crate::datagram::PacketSink;
-use crate::ids::{ParticipantId, SourceId};
+use crate::ids::{ParticipantId, SourceId, Ssrc};
 use crate::limits::rtcp;
 use crate::media::MediaKind;
 use crate::peers::PeerSignal;
@@ -140,7 +140,7 @@ impl Conference {
     }
 
     /// The source that a receiver gets on a media SSRC.
-    fn source_on(&self, receiver: ParticipantId, ssrc: u32) -> Option<SourceId> {
+    fn source_on(&self, receiver: ParticipantId, ssrc: Ssrc) -> Option<SourceId> {
         match self.participants.get(receiver)?.receiver.ssrc_slots.as_deref() {
             Some(slots) => slots.source(ssrc),
             None => self.source_with(ssrc),
@@ -152,7 +152,7 @@ impl Conference {
         &mut self,
         env: &mut Env<'_>,
         from: ParticipantId,
-        ssrc: u32,
+        ssrc: Ssrc,
         clock: SenderClock,
         sink: &mut impl PacketSink,
     ) {
@@ -198,7 +198,7 @@ impl Conference {
     }
 
     /// A receiver asks for a keyframe of what it gets of a source.
-    fn keyframe_request(&mut self, env: &mut Env<'_>, from: ParticipantId, ssrc: u32, sink: &mut impl PacketSink) {
+    fn keyframe_request(&mut self, env: &mut Env<'_>, from: ParticipantId, ssrc: Ssrc, sink: &mut impl PacketSink) {
         let Some(source) = self.source_on(from, ssrc).and_then(|id| self.sources.get_mut(id)) else { return };
         if source.kind() != MediaKind::Video {
             return;

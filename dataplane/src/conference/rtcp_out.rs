@@ -8,7 +8,7 @@ use super::participant::publisher::Publisher;
 use super::receiver::{Receiver, RtcpNotSent};
 use super::source::{EncodingState, Source};
 use crate::datagram::PacketSink;
-use crate::ids::SourceId;
+use crate::ids::{SourceId, Ssrc};
 use crate::media::MediaKind;
 use crate::peers::PeerSignal;
 use crate::rtcp::{ReportBlock, build};
@@ -20,7 +20,7 @@ pub const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 /// Report blocks that one RTCP packet can carry (RFC 3550 section 6.4.2).
 const MAX_BLOCKS: usize = 31;
 const EMPTY: ReportBlock =
-    ReportBlock { ssrc: 0, fraction_lost: 0, lost: 0, highest: 0, jitter: 0, last_sr: 0, delay: 0 };
+    ReportBlock { ssrc: Ssrc::new(0), fraction_lost: 0, lost: 0, highest: 0, jitter: 0, last_sr: 0, delay: 0 };
 /// Packets that one NACK message may ask for.
 const MAX_NACKED: usize = 128;
 
@@ -39,7 +39,7 @@ pub fn send(
 }
 
 /// Asks the sender of an encoding for the packets that are due.
-pub fn nack(env: &Env<'_>, from: u32, owner: &mut Receiver, state: &mut EncodingState, sink: &mut impl PacketSink) {
+pub fn nack(env: &Env<'_>, from: Ssrc, owner: &mut Receiver, state: &mut EncodingState, sink: &mut impl PacketSink) {
     let mut numbers = [0u16; MAX_NACKED];
     let count = state.nack.due(env.now, owner.rtt(), &mut numbers);
     let numbers = numbers.get(..count).unwrap_or(&[]);
@@ -55,7 +55,7 @@ pub fn nack(env: &Env<'_>, from: u32, owner: &mut Receiver, state: &mut Encoding
 /// owner, or to its home.
 pub fn request_keyframe(
     env: &mut Env<'_>,
-    from: u32,
+    from: Ssrc,
     (source, owner): (&mut Source, &mut Participant),
     encoding: u8,
     sink: &mut impl PacketSink,
@@ -86,7 +86,7 @@ pub fn request_keyframe(
 }
 
 /// Reports the arrivals of an endpoint's packets to it, if that is due.
-pub fn transport(env: &Env<'_>, from: u32, publisher: &mut Publisher, to: &mut Receiver, sink: &mut impl PacketSink) {
+pub fn transport(env: &Env<'_>, from: Ssrc, publisher: &mut Publisher, to: &mut Receiver, sink: &mut impl PacketSink) {
     if !to.is_ready() {
         return;
     }
@@ -101,7 +101,7 @@ pub fn transport(env: &Env<'_>, from: u32, publisher: &mut Publisher, to: &mut R
 /// Reports on everything that an endpoint sent since the last report. False when there was nothing.
 pub fn receiver_reports(
     env: &Env<'_>,
-    from: u32,
+    from: Ssrc,
     owner: &mut Participant,
     sources: &mut Slab<SourceId, Source>,
     sink: &mut impl PacketSink,

@@ -2,6 +2,7 @@
 
 mod ice_restart;
 
+use crate::ids::Ssrc;
 use proptest::prelude::*;
 
 use super::*;
@@ -50,7 +51,8 @@ fn rig(max_addresses: usize, handover_ring: usize) -> Rig {
         workers.push(Worker::new(Engine::with_peers(config, Arc::default(), peers, None), control, 64, Duration::ZERO));
     }
     let conference = ConferenceId(1);
-    let create = Command::CreateConference { conference, feedback: FeedbackSsrcs { audio: 1, video: 2 } };
+    let create =
+        Command::CreateConference { conference, feedback: FeedbackSsrcs { audio: Ssrc::new(1), video: Ssrc::new(2) } };
     links[0].send(create).unwrap();
     let new = NewEndpoint {
         conference,
@@ -182,12 +184,12 @@ fn connect(rig: &mut Rig, home: usize, id: u32, port: u16, sources: &[u32]) -> E
         name: format!("{ssrc}-a0"),
         kind: MediaKind::Audio,
         video_type: VideoType::Camera,
-        encodings: vec![Encoding { ssrc: *ssrc, rtx: None }],
+        encodings: vec![Encoding { ssrc: Ssrc::new(*ssrc), rtx: None }],
     };
     let ice = IceCredentials { ufrag: format!("{home}u{id}"), pwd: "password".into() };
     let new = NewEndpoint { conference, endpoint, label: format!("{id}"), ice, controlling: true };
     for worker in 0..2 {
-        let feedback = FeedbackSsrcs { audio: 1, video: 2 };
+        let feedback = FeedbackSsrcs { audio: Ssrc::new(1), video: Ssrc::new(2) };
         rig.links[worker].send(Command::CreateConference { conference, feedback }).unwrap();
         let create = match worker == home {
             true => Command::CreateEndpoint(Box::new(new.clone())),
@@ -453,7 +455,7 @@ fn a_command_that_is_not_carried_out_says_why_and_is_counted() {
         transaction: crate::ice::question(0, [5; 7]),
     };
     let answer = Command::AnswerIceRestart { endpoint, generation: 7, credentials: None, candidates: Vec::new() };
-    let feedback = FeedbackSsrcs { audio: 1, video: 2 };
+    let feedback = FeedbackSsrcs { audio: Ssrc::new(1), video: Ssrc::new(2) };
     let unknown = Err(CommandError::UnknownEndpoint);
     for (command, result, counter) in [
         (

@@ -7,6 +7,8 @@ mod mid;
 pub(crate) use mid::MAX_LEN as MAX_MID_LEN;
 pub use mid::Mid;
 
+use crate::ids::Ssrc;
+
 /// Audio or video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MediaKind {
@@ -87,9 +89,9 @@ impl VideoType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoding {
     /// SSRC of the media packets.
-    pub ssrc: u32,
+    pub ssrc: Ssrc,
     /// SSRC of the retransmission stream, from a FID group.
-    pub rtx: Option<u32>,
+    pub rtx: Option<Ssrc>,
 }
 
 /// One source that an endpoint publishes (colibri2 `media-source`).

@@ -3,7 +3,7 @@
 use crate::datagram::Path;
 use crate::ice::stun::TransactionId;
 use crate::ice::{IceCredentials, RemoteCandidate};
-use crate::ids::{ConferenceId, EndpointId};
+use crate::ids::{ConferenceId, EndpointId, Ssrc};
 use crate::media::{Media, ReceiverConstraints, SourceDescription};
 use crate::srtp::SrtpKeys;
 
@@ -198,9 +198,9 @@ impl Command {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FeedbackSsrcs {
     /// Signalled as `jvb-a0`.
-    pub audio: u32,
+    pub audio: Ssrc,
     /// Signalled as `jvb-v0`; sender SSRC of all RTCP that the bridge originates.
-    pub video: u32,
+    pub video: Ssrc,
 }
 
 /// A new endpoint.

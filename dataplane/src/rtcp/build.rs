@@ -3,6 +3,7 @@
 
 use super::compound::{ReportBlock, SenderInfo};
 use super::{nack, packet_type as pt};
+use crate::ids::Ssrc;
 
 fn header(out: &mut [u8], count: u8, packet_type: u8, len: usize) -> Option<&mut [u8]> {
     let packet = out.get_mut(..len)?;
@@ -17,9 +18,9 @@ fn put(packet: &mut [u8], at: usize, value: u32) {
 }
 
 /// Sender report without report blocks, 28 bytes.
-pub fn sender_report(ssrc: u32, info: &SenderInfo, out: &mut [u8]) -> Option<usize> {
+pub fn sender_report(ssrc: Ssrc, info: &SenderInfo, out: &mut [u8]) -> Option<usize> {
     let packet = header(out, 0, pt::SR, 28)?;
-    put(packet, 4, ssrc);
+    put(packet, 4, ssrc.get());
     packet[8..16].copy_from_slice(&info.ntp.to_be_bytes());
     put(packet, 16, info.rtp);
     put(packet, 20, info.packets);
@@ -28,13 +29,13 @@ pub fn sender_report(ssrc: u32, info: &SenderInfo, out: &mut [u8]) -> Option<usi
 }
 
 /// Receiver report with up to 31 blocks.
-pub fn receiver_report(ssrc: u32, blocks: &[ReportBlock], out: &mut [u8]) -> Option<usize> {
+pub fn receiver_report(ssrc: Ssrc, blocks: &[ReportBlock], out: &mut [u8]) -> Option<usize> {
     let blocks = &blocks[..blocks.len().min(31)];
     let len = 8 + 24 * blocks.len();
     let packet = header(out, blocks.len() as u8, pt::RR, len)?;
-    put(packet, 4, ssrc);
+    put(packet, 4, ssrc.get());
     for (block, at) in blocks.iter().zip((8..).step_by(24)) {
-        put(packet, at, block.ssrc);
+        put(packet, at, block.ssrc.get());
         put(packet, at + 4, u32::from(block.fraction_lost) << 24 | (block.lost & 0x00ff_ffff));
         put(packet, at + 8, block.highest);
         put(packet, at + 12, block.jitter);
@@ -45,29 +46,29 @@ pub fn receiver_report(ssrc: u32, blocks: &[ReportBlock], out: &mut [u8]) -> Opt
 }
 
 /// Picture loss indication, 12 bytes.
-pub fn pli(sender: u32, media: u32, out: &mut [u8]) -> Option<usize> {
+pub fn pli(sender: Ssrc, media: Ssrc, out: &mut [u8]) -> Option<usize> {
     let packet = header(out, 1, pt::PSFB, 12)?;
-    put(packet, 4, sender);
-    put(packet, 8, media);
+    put(packet, 4, sender.get());
+    put(packet, 8, media.get());
     Some(12)
 }
 
 /// Full intra request for one source, 20 bytes (RFC 5104 section 4.3.1).
-pub fn fir(sender: u32, media: u32, sequence: u8, out: &mut [u8]) -> Option<usize> {
+pub fn fir(sender: Ssrc, media: Ssrc, sequence: u8, out: &mut [u8]) -> Option<usize> {
     let packet = header(out, 4, pt::PSFB, 20)?;
-    put(packet, 4, sender);
+    put(packet, 4, sender.get());
     put(packet, 8, 0);
-    put(packet, 12, media);
+    put(packet, 12, media.get());
     put(packet, 16, u32::from(sequence) << 24);
     Some(20)
 }
 
 /// Generic NACK for ascending sequence numbers.
-pub fn nack(sender: u32, media: u32, missing: &[u16], out: &mut [u8]) -> Option<usize> {
+pub fn nack(sender: Ssrc, media: Ssrc, missing: &[u16], out: &mut [u8]) -> Option<usize> {
     let room = out.len().min(512);
     let entries = nack::write_entries(missing, out.get_mut(12..room)?);
     let packet = header(out, 1, pt::RTPFB, 12 + entries)?;
-    put(packet, 4, sender);
-    put(packet, 8, media);
+    put(packet, 4, sender.get());
+    put(packet, 8, media.get());
     Some(12 + entries)
 }

@@ -3,6 +3,7 @@
 //! A block with a damaged body is reported as malformed and skipped; a damaged length ends the iteration.
 
 use super::packet_type as pt;
+use crate::ids::Ssrc;
 
 /// Sender information of a sender report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct SenderInfo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReportBlock {
     /// The source reported on.
-    pub ssrc: u32,
+    pub ssrc: Ssrc,
     /// Fraction lost since the last report, out of 256.
     pub fraction_lost: u8,
     /// Packets lost in all, 24 bits.
@@ -42,7 +43,7 @@ pub enum Block<'a> {
     /// Sender report; its report blocks are in `reports`.
     SenderReport {
         /// The sender.
-        ssrc: u32,
+        ssrc: Ssrc,
         /// Its clocks and counters.
         info: SenderInfo,
         /// Report blocks, 24 bytes each.
@@ -51,21 +52,21 @@ pub enum Block<'a> {
     /// Receiver report.
     ReceiverReport {
         /// The reporter.
-        ssrc: u32,
+        ssrc: Ssrc,
         /// Report blocks, 24 bytes each.
         reports: &'a [u8],
     },
     /// Generic NACK (RFC 4585 section 6.2.1); see [`super::nack::sequences`].
     Nack {
         /// The media source.
-        media: u32,
+        media: Ssrc,
         /// PID and BLP pairs, 4 bytes each.
         entries: &'a [u8],
     },
     /// Picture loss indication.
     Pli {
         /// The media source.
-        media: u32,
+        media: Ssrc,
     },
     /// Full intra request; each entry is an SSRC, a sequence number and three reserved bytes.
     Fir {
@@ -142,7 +143,7 @@ fn parse(packet: &[u8]) -> Option<Block<'_>> {
     let reports = |at: usize| body.get(at..at + 24 * usize::from(count));
     Some(match (packet_type, count) {
         (pt::SR, _) => Block::SenderReport {
-            ssrc: word(body, 0)?,
+            ssrc: Ssrc::new(word(body, 0)?),
             info: SenderInfo {
                 ntp: u64::from(word(body, 4)?) << 32 | u64::from(word(body, 8)?),
                 rtp: word(body, 12)?,
@@ -151,13 +152,13 @@ fn parse(packet: &[u8]) -> Option<Block<'_>> {
             },
             reports: reports(24)?,
         },
-        (pt::RR, _) => Block::ReceiverReport { ssrc: word(body, 0)?, reports: reports(4)? },
+        (pt::RR, _) => Block::ReceiverReport { ssrc: Ssrc::new(word(body, 0)?), reports: reports(4)? },
         (pt::RTPFB, 1) => {
             let entries = body.get(8..)?;
-            Block::Nack { media: word(body, 4)?, entries: entries.get(..entries.len() / 4 * 4)? }
+            Block::Nack { media: Ssrc::new(word(body, 4)?), entries: entries.get(..entries.len() / 4 * 4)? }
         }
         (pt::RTPFB, 15) => Block::Twcc { body: body.get(8..).filter(|body| body.len() >= 8)? },
-        (pt::PSFB, 1) => Block::Pli { media: word(body, 4)? },
+        (pt::PSFB, 1) => Block::Pli { media: Ssrc::new(word(body, 4)?) },
         (pt::PSFB, 4) => {
             let entries = body.get(8..)?;
             Block::Fir { entries: entries.get(..entries.len() / 8 * 8)? }
@@ -179,7 +180,7 @@ pub fn report_blocks(reports: &[u8]) -> impl Iterator<Item = ReportBlock> + '_ {
     reports.chunks_exact(24).filter_map(|block| {
         let loss = word(block, 4)?;
         Some(ReportBlock {
-            ssrc: word(block, 0)?,
+            ssrc: Ssrc::new(word(block, 0)?),
             fraction_lost: (loss >> 24) as u8,
             lost: loss & 0x00ff_ffff,
             highest: word(block, 8)?,
@@ -191,6 +192,6 @@ pub fn report_blocks(reports: &[u8]) -> impl Iterator<Item = ReportBlock> + '_ {
 }
 
 /// The SSRCs that a FIR asks a keyframe of.
-pub fn fir_targets(entries: &[u8]) -> impl Iterator<Item = u32> + '_ {
-    entries.chunks_exact(8).filter_map(|entry| word(entry, 0))
+pub fn fir_targets(entries: &[u8]) -> impl Iterator<Item = Ssrc> + '_ {
+    entries.chunks_exact(8).filter_map(|entry| word(entry, 0).map(Ssrc::new))
 }

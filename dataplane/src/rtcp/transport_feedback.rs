@@ -146,6 +146,7 @@ impl Chunk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Ssrc;
     use crate::rtcp::{Block, Compound, TwccRecorder};
     use proptest::prelude::*;
     use rtcp::transport_feedbacks::transport_layer_cc::{
@@ -269,7 +270,7 @@ mod tests {
             recorder.record(start + Duration::from_millis(u64::from(i) * 3), i, false);
         }
         let mut out = [0; 1_200];
-        let len = recorder.take_feedback(start + Duration::from_secs(9), 1, 2, &mut out).unwrap();
+        let len = recorder.take_feedback(start + Duration::from_secs(9), Ssrc::new(1), Ssrc::new(2), &mut out).unwrap();
         let feedback = Feedback::parse(body(&out[..len])).unwrap();
         for (sequence, status) in feedback.packets() {
             match status.arrival() {

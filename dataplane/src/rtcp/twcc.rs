@@ -1,6 +1,7 @@
 //! Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01): the receiving side, which records
 //! arrivals and writes feedback for the sender.
 
+use crate::ids::Ssrc;
 use std::time::{Duration, Instant};
 
 use super::packet_type as pt;
@@ -76,7 +77,7 @@ impl TwccRecorder {
     }
 
     /// Writes one feedback packet if it is due; call again until `None`.
-    pub fn take_feedback(&mut self, now: Instant, sender: u32, media: u32, out: &mut [u8]) -> Option<usize> {
+    pub fn take_feedback(&mut self, now: Instant, sender: Ssrc, media: Ssrc, out: &mut [u8]) -> Option<usize> {
         if self.poll_timeout().is_none_or(|due| now < due) {
             return None;
         }
@@ -208,13 +209,20 @@ mod tests {
         for index in 0..5u16 {
             recorder.record(start + Duration::from_millis(index.into()), 65_533u16.wrapping_add(index), index == 4);
         }
-        assert_eq!(recorder.take_feedback(start + Duration::from_millis(10), 1, 2, &mut out), None);
-        let len = recorder.take_feedback(start + Duration::from_millis(20), 1, 2, &mut out).expect("due");
+        assert_eq!(
+            recorder.take_feedback(start + Duration::from_millis(10), Ssrc::new(1), Ssrc::new(2), &mut out),
+            None
+        );
+        let len = recorder
+            .take_feedback(start + Duration::from_millis(20), Ssrc::new(1), Ssrc::new(2), &mut out)
+            .expect("due");
         let received: Vec<u16> = read(&out[..len]).iter().map(|(sequence, _)| *sequence).collect();
         assert_eq!(received, [65_533, 65_534, 65_535, 0, 1]);
         recorder.record(start + Duration::from_millis(30), 3, false);
         assert_eq!(recorder.poll_timeout(), Some(start + Duration::from_millis(120)));
-        let len = recorder.take_feedback(start + Duration::from_millis(120), 1, 2, &mut out).expect("due");
+        let len = recorder
+            .take_feedback(start + Duration::from_millis(120), Ssrc::new(1), Ssrc::new(2), &mut out)
+            .expect("due");
         assert_eq!(read(&out[..len]).iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [3]);
     }
 
@@ -226,18 +234,24 @@ mod tests {
         for sequence in [1, 2, 4, 5] {
             recorder.record(start + Duration::from_millis(u64::from(sequence)), sequence, false);
         }
-        let len = recorder.take_feedback(start + Duration::from_millis(101), 1, 2, &mut out).expect("due");
+        let len = recorder
+            .take_feedback(start + Duration::from_millis(101), Ssrc::new(1), Ssrc::new(2), &mut out)
+            .expect("due");
         assert_eq!(read(&out[..len]).iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [1, 2, 4, 5]);
         recorder.record(start + Duration::from_millis(110), 3, false);
         recorder.record(start + Duration::from_millis(111), 5, false);
-        let len = recorder.take_feedback(start + Duration::from_millis(211), 1, 2, &mut out).expect("due");
+        let len = recorder
+            .take_feedback(start + Duration::from_millis(211), Ssrc::new(1), Ssrc::new(2), &mut out)
+            .expect("due");
         assert_eq!(read(&out[..len]), [(3, 436), (4, 12), (5, 16)]);
         // Numbers come round again without being taken for what was there before.
         for sequence in (6..=700u16).filter(|s| s % 2 == 0) {
             recorder.record(start + Duration::from_millis(300), sequence, false);
         }
         let mut received = vec![];
-        while let Some(len) = recorder.take_feedback(start + Duration::from_secs(1), 1, 2, &mut out) {
+        while let Some(len) =
+            recorder.take_feedback(start + Duration::from_secs(1), Ssrc::new(1), Ssrc::new(2), &mut out)
+        {
             received.extend(read(&out[..len]).iter().map(|(sequence, _)| *sequence));
         }
         assert_eq!(received, (189..=700u16).filter(|s| s % 2 == 0).collect::<Vec<_>>());
@@ -265,7 +279,7 @@ mod tests {
             let mut out = [0; 1_200];
             let mut received = vec![];
             let late = start + Duration::from_secs(60);
-            while let Some(len) = recorder.take_feedback(late, 1, 2, &mut out) {
+            while let Some(len) = recorder.take_feedback(late, Ssrc::new(1), Ssrc::new(2), &mut out) {
                 received.extend(read(&out[..len]));
             }
             prop_assert_eq!(received.len(), expected.len());

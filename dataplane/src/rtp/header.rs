@@ -3,6 +3,7 @@
 use super::RtpError;
 use super::extension::{self, Extension};
 use super::packet::FIXED_HEADER_LEN;
+use crate::ids::Ssrc;
 
 /// The fixed header's fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,13 +19,13 @@ pub struct HeaderFields {
     /// Timestamp in units of the codec's clock.
     pub timestamp: u32,
     /// Synchronisation source.
-    pub ssrc: u32,
+    pub ssrc: Ssrc,
 }
 
 /// Writes a header and returns its length. More than 15 contributing sources are cut to 15.
 pub fn write(
     fields: &HeaderFields,
-    csrcs: impl ExactSizeIterator<Item = u32>,
+    csrcs: impl ExactSizeIterator<Item = Ssrc>,
     extensions: &[Extension<'_>],
     out: &mut [u8],
 ) -> Result<usize, RtpError> {

@@ -1,5 +1,6 @@
 //! Zero-copy view of one RTP packet (RFC 3550 section 5.1).
 
+use crate::ids::Ssrc;
 use std::ops::Range;
 
 use super::extension::Extensions;
@@ -146,14 +147,14 @@ impl<'a> Packet<'a> {
 
     /// The synchronisation source.
     #[inline]
-    pub fn ssrc(&self) -> u32 {
-        u32::from_be_bytes([self.data[8], self.data[9], self.data[10], self.data[11]])
+    pub fn ssrc(&self) -> Ssrc {
+        Ssrc::from_be_bytes([self.data[8], self.data[9], self.data[10], self.data[11]])
     }
 
     /// The contributing sources in order, at most 15.
-    pub fn csrcs(&self) -> impl ExactSizeIterator<Item = u32> + use<'a> {
+    pub fn csrcs(&self) -> impl ExactSizeIterator<Item = Ssrc> + use<'a> {
         let data = self.data;
-        (0..usize::from(data[0] & 0x0f)).map(move |i| u32_at(data, FIXED_HEADER_LEN + 4 * i).unwrap_or(0))
+        (0..usize::from(data[0] & 0x0f)).map(move |i| Ssrc::new(u32_at(data, FIXED_HEADER_LEN + 4 * i).unwrap_or(0)))
     }
 
     /// The header extensions, one- or two-byte form; empty when there are none or their profile is another.

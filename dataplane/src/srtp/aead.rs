@@ -1,5 +1,6 @@
 //! AEAD_AES_128_GCM and AEAD_AES_256_GCM (RFC 7714) on `ring`.
 
+use crate::ids::Ssrc;
 use std::ops::Range;
 
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -49,14 +50,14 @@ impl Aead {
     }
 
     /// Opens `packet[header_len..]` in place, its tag at the end; true when it verified.
-    pub fn open_rtp(&self, packet: &mut [u8], header_len: usize, ssrc: u32, roc: u32, sequence: u16) -> bool {
+    pub fn open_rtp(&self, packet: &mut [u8], header_len: usize, ssrc: Ssrc, roc: u32, sequence: u16) -> bool {
         let (header, body) = packet.split_at_mut(header_len);
         let nonce = Nonce::assume_unique_for_key(rtp_iv(&self.rtp_salt, ssrc, roc, sequence));
         self.rtp.as_ref().is_some_and(|key| key.open_in_place(nonce, Aad::from(&*header), body).is_ok())
     }
 
     /// Seals `buffer[body]`, what follows the header, in place and writes the tag behind it.
-    pub fn seal_rtp(&self, buffer: &mut [u8], body: Range<usize>, ssrc: u32, roc: u32, sequence: u16) -> bool {
+    pub fn seal_rtp(&self, buffer: &mut [u8], body: Range<usize>, ssrc: Ssrc, roc: u32, sequence: u16) -> bool {
         let nonce = Nonce::assume_unique_for_key(rtp_iv(&self.rtp_salt, ssrc, roc, sequence));
         let (packet, rest) = buffer.split_at_mut(body.end);
         let (header, body) = packet.split_at_mut(body.start);
@@ -64,7 +65,7 @@ impl Aead {
     }
 
     /// Opens an SRTCP packet: 8 bytes of header, body, tag, E bit and index. `trailer` is the last word.
-    pub fn open_rtcp(&self, packet: &mut [u8], ssrc: u32, trailer: u32) -> bool {
+    pub fn open_rtcp(&self, packet: &mut [u8], ssrc: Ssrc, trailer: u32) -> bool {
         let Some(key) = &self.rtcp else { return false };
         let index = trailer & 0x7fff_ffff;
         let nonce = Nonce::assume_unique_for_key(rtcp_iv(&self.rtcp_salt, ssrc, index));
@@ -81,7 +82,7 @@ impl Aead {
     }
 
     /// Seals `buffer[8..len]`, writes the tag and the trailer behind it.
-    pub fn seal_rtcp(&self, buffer: &mut [u8], len: usize, ssrc: u32, index: u32) -> bool {
+    pub fn seal_rtcp(&self, buffer: &mut [u8], len: usize, ssrc: Ssrc, index: u32) -> bool {
         let trailer = (index | 0x8000_0000).to_be_bytes();
         let nonce = Nonce::assume_unique_for_key(rtcp_iv(&self.rtcp_salt, ssrc, index));
         let mut associated = [0u8; 12];
@@ -108,7 +109,7 @@ fn seal(key: Option<&LessSafeKey>, nonce: Nonce, associated: &[u8], body: &mut [
 }
 
 /// RFC 7714 section 8.1.
-fn rtp_iv(salt: &[u8; 12], ssrc: u32, roc: u32, sequence: u16) -> [u8; 12] {
+fn rtp_iv(salt: &[u8; 12], ssrc: Ssrc, roc: u32, sequence: u16) -> [u8; 12] {
     let mut iv = [0u8; 12];
     iv[2..6].copy_from_slice(&ssrc.to_be_bytes());
     iv[6..10].copy_from_slice(&roc.to_be_bytes());
@@ -117,7 +118,7 @@ fn rtp_iv(salt: &[u8; 12], ssrc: u32, roc: u32, sequence: u16) -> [u8; 12] {
 }
 
 /// RFC 7714 section 9.1.
-fn rtcp_iv(salt: &[u8; 12], ssrc: u32, index: u32) -> [u8; 12] {
+fn rtcp_iv(salt: &[u8; 12], ssrc: Ssrc, index: u32) -> [u8; 12] {
     let mut iv = [0u8; 12];
     iv[2..6].copy_from_slice(&ssrc.to_be_bytes());
     iv[8..].copy_from_slice(&index.to_be_bytes());

@@ -1,5 +1,6 @@
 //! AES_CM_128_HMAC_SHA1_80 (RFC 3711) with the AES key schedule and the HMAC state kept.
 
+use crate::ids::Ssrc;
 use std::ops::Range;
 
 use aes::Aes128;
@@ -50,7 +51,7 @@ impl Half {
     }
 
     /// RFC 3711 section 4.1.1: encryption and decryption are the same.
-    fn apply(&self, body: &mut [u8], ssrc: u32, index: u64) {
+    fn apply(&self, body: &mut [u8], ssrc: Ssrc, index: u64) {
         let mut iv = [0u8; 16];
         iv[..14].copy_from_slice(&self.salt);
         for (byte, ssrc) in iv[4..8].iter_mut().zip(ssrc.to_be_bytes()) {
@@ -88,7 +89,7 @@ impl CtrHmac {
     }
 
     /// Verifies the tag at the end and decrypts `packet[header_len..]` in place.
-    pub fn open_rtp(&self, packet: &mut [u8], header_len: usize, ssrc: u32, roc: u32, sequence: u16) -> bool {
+    pub fn open_rtp(&self, packet: &mut [u8], header_len: usize, ssrc: Ssrc, roc: u32, sequence: u16) -> bool {
         let (body, tag) = packet.split_at_mut(packet.len() - TAG);
         if !self.rtp.verify([body, &roc.to_be_bytes()], tag) {
             return false;
@@ -98,14 +99,14 @@ impl CtrHmac {
     }
 
     /// Encrypts `buffer[body]`, what follows the header, and writes the tag behind it.
-    pub fn seal_rtp(&self, buffer: &mut [u8], body: Range<usize>, ssrc: u32, roc: u32, sequence: u16) {
+    pub fn seal_rtp(&self, buffer: &mut [u8], body: Range<usize>, ssrc: Ssrc, roc: u32, sequence: u16) {
         let (packet, rest) = buffer.split_at_mut(body.end);
         self.rtp.apply(&mut packet[body.start..], ssrc, u64::from(roc) << 16 | u64::from(sequence));
         rest[..TAG].copy_from_slice(&self.rtp.tag([packet, &roc.to_be_bytes()]));
     }
 
     /// Verifies and decrypts an SRTCP packet: header, body, trailer word, tag.
-    pub fn open_rtcp(&self, packet: &mut [u8], ssrc: u32, trailer: u32) -> bool {
+    pub fn open_rtcp(&self, packet: &mut [u8], ssrc: Ssrc, trailer: u32) -> bool {
         let (authenticated, tag) = packet.split_at_mut(packet.len() - TAG);
         if !self.rtcp.verify([authenticated, &[]], tag) {
             return false;
@@ -118,7 +119,7 @@ impl CtrHmac {
     }
 
     /// Encrypts `buffer[8..len]`, writes trailer and tag behind it.
-    pub fn seal_rtcp(&self, buffer: &mut [u8], len: usize, ssrc: u32, index: u32) {
+    pub fn seal_rtcp(&self, buffer: &mut [u8], len: usize, ssrc: Ssrc, index: u32) {
         let (packet, rest) = buffer.split_at_mut(len);
         self.rtcp.apply(&mut packet[8..], ssrc, u64::from(index));
         let trailer = (index | 0x8000_0000).to_be_bytes();

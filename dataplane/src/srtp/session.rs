@@ -1,5 +1,6 @@
 //! The two directions of one endpoint's SRTP session.
 
+use crate::ids::Ssrc;
 use hashbrown::HashMap;
 
 use super::aead::{self, Aead};
@@ -48,7 +49,7 @@ pub struct Opened {
 
 #[derive(Debug, Clone, Copy)]
 struct Stream {
-    ssrc: u32,
+    ssrc: Ssrc,
     used: u64,
     window: ReplayWindow,
 }
@@ -56,7 +57,7 @@ struct Stream {
 /// Streams by SSRC, bounded; room for most endpoints' at first, more when more come.
 struct Streams {
     streams: Vec<Stream>,
-    retired: HashMap<u32, u64, foldhash::fast::RandomState>,
+    retired: HashMap<Ssrc, u64, foldhash::fast::RandomState>,
     clock: u64,
 }
 
@@ -66,7 +67,7 @@ impl Streams {
     }
 
     /// The window of an SSRC; `None` when there were too many others.
-    fn window(&self, ssrc: u32) -> Option<ReplayWindow> {
+    fn window(&self, ssrc: Ssrc) -> Option<ReplayWindow> {
         if let Some(stream) = self.streams.iter().find(|stream| stream.ssrc == ssrc) {
             return Some(stream.window);
         }
@@ -78,7 +79,7 @@ impl Streams {
     }
 
     /// Stores the advanced window; called only after the tag verified.
-    fn store(&mut self, ssrc: u32, window: ReplayWindow) {
+    fn store(&mut self, ssrc: Ssrc, window: ReplayWindow) {
         self.clock += 1;
         let used = self.clock;
         if let Some(stream) = self.streams.iter_mut().find(|stream| stream.ssrc == ssrc) {
@@ -117,7 +118,7 @@ impl Opener {
             return Err(OpenError::TooShort);
         }
         let sequence = u16::from_be_bytes([packet[2], packet[3]]);
-        let ssrc = u32::from_be_bytes([packet[8], packet[9], packet[10], packet[11]]);
+        let ssrc = Ssrc::from_be_bytes([packet[8], packet[9], packet[10], packet[11]]);
         let mut window = self.rtp.window(ssrc).ok_or(OpenError::TooManySsrcs)?;
         let index = window.estimate(sequence);
         if !window.is_fresh(index) {
@@ -147,7 +148,7 @@ impl Opener {
             Cipher::CtrHmac(_) => plain,
         };
         let trailer = u32::from_be_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]]);
-        let ssrc = u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]);
+        let ssrc = Ssrc::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]);
         let index = u64::from(trailer & 0x7fff_ffff);
         let mut window = self.rtcp.window(ssrc).ok_or(OpenError::TooManySsrcs)?;
         if !window.is_fresh(index) {
@@ -190,7 +191,7 @@ impl Sealer {
             return Err(SealError::NoRoom { need, have: buffer.len() });
         }
         let sequence = u16::from_be_bytes([buffer[2], buffer[3]]);
-        let ssrc = u32::from_be_bytes([buffer[8], buffer[9], buffer[10], buffer[11]]);
+        let ssrc = Ssrc::from_be_bytes([buffer[8], buffer[9], buffer[10], buffer[11]]);
         match &self.cipher {
             Cipher::Aead(aead) => {
                 if !aead.seal_rtp(buffer, header_len..len, ssrc, roc, sequence) {
@@ -214,7 +215,7 @@ impl Sealer {
         if self.rtcp_index >= 0x7fff_ffff {
             return Err(SealError::KeyUsedUp);
         }
-        let ssrc = u32::from_be_bytes([buffer[4], buffer[5], buffer[6], buffer[7]]);
+        let ssrc = Ssrc::from_be_bytes([buffer[4], buffer[5], buffer[6], buffer[7]]);
         self.rtcp_index += 1;
         match &self.cipher {
             Cipher::Aead(aead) => {
@@ -239,7 +240,7 @@ mod tests {
         MasterKey { key: [7; 32], salt: [9; 14] }
     }
 
-    fn rtp(sealer: &Sealer, ssrc: u32, sequence: u16, roc: u32) -> Vec<u8> {
+    fn rtp(sealer: &Sealer, ssrc: Ssrc, sequence: u16, roc: u32) -> Vec<u8> {
         let mut packet = vec![0x80, 96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
         packet[2..4].copy_from_slice(&sequence.to_be_bytes());
         packet[8..12].copy_from_slice(&ssrc.to_be_bytes());
@@ -250,7 +251,7 @@ mod tests {
         packet
     }
 
-    fn rtcp(sealer: &mut Sealer, ssrc: u32) -> Vec<u8> {
+    fn rtcp(sealer: &mut Sealer, ssrc: Ssrc) -> Vec<u8> {
         let mut packet = vec![0x80, 201, 0, 1, 0, 0, 0, 0];
         packet[4..8].copy_from_slice(&ssrc.to_be_bytes());
         packet.resize(64, 0);
@@ -264,14 +265,14 @@ mod tests {
         for profile in PROFILES {
             for others in [1, 63, 64, 65, 500, 1_000] {
                 let (mut opener, mut sealer) = (Opener::new(&master(), profile), Sealer::new(&master(), profile));
-                let first = rtp(&sealer, 5, 40_000, 0);
-                let old: Vec<Vec<u8>> = (1..=4).map(|step| rtp(&sealer, 5, 40_000 - step, 0)).collect();
-                let first_rtcp = rtcp(&mut sealer, 5);
+                let first = rtp(&sealer, Ssrc::new(5), 40_000, 0);
+                let old: Vec<Vec<u8>> = (1..=4).map(|step| rtp(&sealer, Ssrc::new(5), 40_000 - step, 0)).collect();
+                let first_rtcp = rtcp(&mut sealer, Ssrc::new(5));
                 assert_eq!(opener.open_rtp(&mut first.clone(), 12).map(|o| o.index), Ok(40_000));
                 assert_eq!(opener.open_rtcp(&mut first_rtcp.clone()), Ok(8));
                 for ssrc in 100..100 + others {
-                    opener.open_rtp(&mut rtp(&sealer, ssrc, 1, 0), 12).unwrap();
-                    opener.open_rtcp(&mut rtcp(&mut sealer, ssrc)).unwrap();
+                    opener.open_rtp(&mut rtp(&sealer, Ssrc::new(ssrc), 1, 0), 12).unwrap();
+                    opener.open_rtcp(&mut rtcp(&mut sealer, Ssrc::new(ssrc))).unwrap();
                 }
                 assert_eq!(opener.open_rtp(&mut first.clone(), 12), Err(OpenError::Replay), "{profile:?} {others}");
                 assert_eq!(opener.open_rtcp(&mut first_rtcp.clone()), Err(OpenError::Replay), "{profile:?} {others}");
@@ -284,7 +285,7 @@ mod tests {
                 // It goes on where it was, also over the roll-over.
                 for (sequence, roc) in [(40_001u16, 0), (65_000, 0), (10, 1)] {
                     let index = u64::from(roc) << 16 | u64::from(sequence);
-                    let opened = opener.open_rtp(&mut rtp(&sealer, 5, sequence, roc), 12);
+                    let opened = opener.open_rtp(&mut rtp(&sealer, Ssrc::new(5), sequence, roc), 12);
                     assert_eq!(opened.map(|o| o.index), Ok(index), "{profile:?} {others}");
                 }
             }
@@ -296,13 +297,15 @@ mod tests {
         let profile = SrtpProfile::AeadAes128Gcm;
         let (mut opener, sealer) = (Opener::new(&master(), profile), Sealer::new(&master(), profile));
         let total = (MAX_SSRCS + MAX_RETIRED) as u32;
-        let taken = (0..2 * total).filter(|ssrc| opener.open_rtp(&mut rtp(&sealer, *ssrc, 1, 0), 12).is_ok()).count();
+        let taken = (0..2 * total)
+            .filter(|ssrc| opener.open_rtp(&mut rtp(&sealer, Ssrc::new(*ssrc), 1, 0), 12).is_ok())
+            .count();
         assert_eq!(taken, total as usize);
-        let error = opener.open_rtp(&mut rtp(&sealer, total + 1, 2, 0), 12);
+        let error = opener.open_rtp(&mut rtp(&sealer, Ssrc::new(total + 1), 2, 0), 12);
         assert_eq!(error, Err(OpenError::TooManySsrcs));
         for ssrc in 0..total {
-            assert!(opener.open_rtp(&mut rtp(&sealer, ssrc, 2, 0), 12).is_ok(), "{ssrc}");
-            assert_eq!(opener.open_rtp(&mut rtp(&sealer, ssrc, 1, 0), 12), Err(OpenError::Replay), "{ssrc}");
+            assert!(opener.open_rtp(&mut rtp(&sealer, Ssrc::new(ssrc), 2, 0), 12).is_ok(), "{ssrc}");
+            assert_eq!(opener.open_rtp(&mut rtp(&sealer, Ssrc::new(ssrc), 1, 0), 12), Err(OpenError::Replay), "{ssrc}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ringbridge_dataplane::conference::{EndpointSlot, Forwarder, ForwarderConfig};
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::media::*;
 use ringbridge_dataplane::messages::*;
@@ -25,7 +25,7 @@ pub const TCC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-
 pub const AST: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time";
 pub const ORIENTATION: &str = "urn:3gpp:video-orientation";
 pub const CONFERENCE: ConferenceId = ConferenceId(1);
-pub const FEEDBACK: FeedbackSsrcs = FeedbackSsrcs { audio: 0xaaaa, video: 0xbbbb };
+pub const FEEDBACK: FeedbackSsrcs = FeedbackSsrcs { audio: Ssrc::new(0xaaaa), video: Ssrc::new(0xbbbb) };
 
 /// Workers that [`Call::new`] spreads clients over: three where a whole suite runs that way.
 const WORKERS: usize = match env!("CARGO_CRATE_NAME").as_bytes() {
@@ -425,7 +425,7 @@ pub fn audio_source(name: &str, ssrc: u32) -> SourceDescription {
         name: name.to_owned(),
         kind: MediaKind::Audio,
         video_type: VideoType::Camera,
-        encodings: vec![Encoding { ssrc, rtx: None }],
+        encodings: vec![Encoding { ssrc: Ssrc::new(ssrc), rtx: None }],
     }
 }
 
@@ -435,7 +435,7 @@ pub fn video_source(name: &str, ssrcs: &[u32]) -> SourceDescription {
         name: name.to_owned(),
         kind: MediaKind::Video,
         video_type: VideoType::Camera,
-        encodings: ssrcs.iter().map(|s| Encoding { ssrc: *s, rtx: Some(s + 1000) }).collect(),
+        encodings: ssrcs.iter().map(|s| Encoding { ssrc: Ssrc::new(*s), rtx: Some(Ssrc::new(s + 1000)) }).collect(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! over it as large as its estimator allows. Feedback is written and read as on the wire.
 #![allow(dead_code)]
 
+use ringbridge_dataplane::ids::Ssrc;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -302,7 +303,7 @@ impl Simulation {
     fn report(&mut self) {
         let now = self.instant(self.now);
         let mut out = [0; 1_200];
-        while let Some(len) = self.receiver.take_feedback(now, 1, 2, &mut out) {
+        while let Some(len) = self.receiver.take_feedback(now, Ssrc::new(1), Ssrc::new(2), &mut out) {
             let at = self.now + self.link.delay;
             self.feedback.push_back((at, out[..len].to_vec()));
         }

@@ -9,7 +9,7 @@ use is::stun::{StunMessage, StunPacket};
 use is::{Candidate, IceAgent, IceCreds, Protocol};
 use ringbridge_dataplane::demux::ufrag_prefix;
 use ringbridge_dataplane::ice::{IceCredentials, IceState};
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::io::{IoChoice, probe};
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint};
@@ -50,7 +50,7 @@ pub fn remote_credentials(endpoint: u32) -> IceCredentials {
 }
 
 pub fn create_conference(link: &mut WorkerLink, conference: u32) {
-    let feedback = FeedbackSsrcs { audio: 1, video: 2 };
+    let feedback = FeedbackSsrcs { audio: Ssrc::new(1), video: Ssrc::new(2) };
     link.send(Command::CreateConference { conference: ConferenceId(conference), feedback }).unwrap();
 }
 

@@ -10,7 +10,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use left_out::{LeftOut, Reason};
+pub use left_out::LeftOut;
 pub use streams::RecordedTrack;
 
 use super::Codec;

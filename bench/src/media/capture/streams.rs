@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringbridge_dataplane::ids::Ssrc;
 use ringbridge_dataplane::rtp::Packet;
 use ringbridge_dataplane::rtp::vp8::Descriptor;
 
@@ -28,7 +29,7 @@ pub(super) fn tracks(
     left_out: &mut LeftOut,
 ) -> Vec<RecordedTrack> {
     let mut order = Vec::new();
-    let mut streams: BTreeMap<u32, (Codec, Vec<Stamped>)> = BTreeMap::new();
+    let mut streams: BTreeMap<Ssrc, (Codec, Vec<Stamped>)> = BTreeMap::new();
     let mut known = HashSet::new();
     for (at, datagram) in datagrams {
         let packet = match rtp(datagram) {

@@ -3,6 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::super::{Codec, Track};
+use super::left_out::Reason;
 use super::*;
 
 const COUNT: usize = 12;

@@ -12,7 +12,7 @@ use ringbridge_dataplane::congestion::shedding::Shedding;
 use ringbridge_dataplane::demux::{AddressTable, Owner, Protocol};
 use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::media::{
     Encoding, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint, VideoType,
@@ -75,7 +75,7 @@ impl Room {
         let stats = Arc::new(WorkerStats::default());
         let mut forwarder = Forwarder::new(ForwarderConfig::default(), Arc::clone(&stats));
         let mut now = Instant::now();
-        let feedback = FeedbackSsrcs { audio: 1, video: 2 };
+        let feedback = FeedbackSsrcs { audio: Ssrc::new(1), video: Ssrc::new(2) };
         forwarder.handle_command(now, Command::CreateConference { conference: CONFERENCE, feedback });
         let mut sink = Sink { slot: [0; MAX_DATAGRAM], sent: 0 };
         let (mut slots, mut sealers) = (Vec::new(), Vec::new());
@@ -88,7 +88,7 @@ impl Room {
             sealers.push(Sealer::new(&keys(n).inbound, SrtpProfile::AeadAes128Gcm));
             forwarder.handle_command(now, Command::SetSrtp { endpoint, keys: Box::new(keys(n)) });
             forwarder.handle_command(now, Command::SetMedia { endpoint, media: Box::new(media()) });
-            let encodings = vec![Encoding { ssrc: 1_000 + n, rtx: Some(5_000 + n) }];
+            let encodings = vec![Encoding { ssrc: Ssrc::new(1_000 + n), rtx: Some(Ssrc::new(5_000 + n)) }];
             let name = format!("{n}-v0");
             let video_type = VideoType::Camera;
             let source = SourceDescription { name, kind: MediaKind::Video, video_type, encodings };

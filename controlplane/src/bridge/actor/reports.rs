@@ -119,8 +119,8 @@ impl Actor {
             held: self.held(),
             public_addresses: self.colibri.advertised_configured(),
             discovered: self.discovery.discovered(),
-            messages_received: self.websockets.received,
-            messages_sent: self.websockets.sent,
+            messages_received: counters.websocket_messages_received,
+            messages_sent: counters.websocket_messages_sent,
         }
     }
 
@@ -130,8 +130,8 @@ impl Actor {
             conferences: self.colibri.conference_count(),
             endpoints: self.clients.len(),
             timers: self.clients.timers(),
-            websockets: self.websockets.len(),
-            channel_passwords: self.registry.len(),
+            websockets: self.clients.websockets(),
+            channel_passwords: self.clients.admitted(),
         }
     }
 

@@ -31,8 +31,8 @@ impl Clients {
         let rows = known.into_iter().map(|(id, endpoint, b)| {
             serde_json::json!({
                 "number": id.0,
-                "conference": endpoint.conference.to_string(),
-                "endpoint": endpoint.label,
+                "conference": endpoint.who.conference.to_string(),
+                "endpoint": endpoint.who.label,
                 "estimate_bps": b.estimate_bps,
                 "target_bps": b.target_bps,
                 "ideal_bps": b.ideal_bps,

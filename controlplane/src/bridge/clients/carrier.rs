@@ -1,5 +1,9 @@
 //! What carries a bridge channel: a WebSocket, an SCTP data channel, or both.
 
+use axum::extract::ws::Utf8Bytes;
+
+use crate::channel::{Outbox, Refused};
+
 /// What carries an endpoint's bridge channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Carrier {
@@ -9,56 +13,97 @@ pub(crate) enum Carrier {
     Data,
 }
 
-/// Which carriers are open, and which one is used.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Channels {
-    pub(super) websocket: bool,
-    pub(super) data: bool,
-    /// The one that the client used last.
-    pub(super) last: Option<Carrier>,
+/// The connection that counts; a later one of the same endpoint replaces it.
+#[derive(Debug)]
+struct WebSocket {
+    connection: u64,
+    sender: Outbox,
 }
 
-impl Channels {
-    fn is_open(self, carrier: Carrier) -> bool {
+/// Which carriers of one endpoint are open, and which one is used. At its end it closes the WebSocket as that of an expired
+/// endpoint.
+#[derive(Debug, Default)]
+pub(super) struct Carriers {
+    websocket: Option<WebSocket>,
+    data: bool,
+    /// The one that the client used last.
+    last: Option<Carrier>,
+}
+
+impl Carriers {
+    pub(super) fn is_open(&self, carrier: Carrier) -> bool {
         match carrier {
-            Carrier::WebSocket => self.websocket,
+            Carrier::WebSocket => self.websocket.is_some(),
             Carrier::Data => self.data,
         }
     }
 
-    pub(super) fn set(&mut self, carrier: Carrier, open: bool) {
-        match carrier {
-            Carrier::WebSocket => self.websocket = open,
-            Carrier::Data => self.data = open,
-        }
+    /// The client connected. Dropping the former sender closes the former socket.
+    pub(super) fn open_websocket(&mut self, connection: u64, sender: Outbox) {
+        self.websocket = Some(WebSocket { connection, sender });
+        self.last = Some(Carrier::WebSocket);
+    }
+
+    /// Whether a connection is the one that counts.
+    pub(super) fn is_current(&self, connection: u64) -> bool {
+        self.websocket.as_ref().is_some_and(|socket| socket.connection == connection)
+    }
+
+    /// The connection has ended, or is given up.
+    pub(super) fn forget_websocket(&mut self) {
+        self.websocket = None;
+    }
+
+    /// Sends a message over the WebSocket, if there is one; one `of_others` gives way first.
+    pub(super) fn send(&self, text: Utf8Bytes, of_others: bool) -> Option<Result<(), Refused>> {
+        self.websocket.as_ref().map(|socket| socket.sender.send(text, of_others))
+    }
+
+    /// The data channel opened or closed.
+    pub(super) fn set_data(&mut self, open: bool) {
+        self.data = open;
         if open {
-            self.last = Some(carrier);
+            self.last = Some(Carrier::Data);
         }
     }
 
+    /// The client said something over one of them.
+    pub(super) fn set_last(&mut self, carrier: Carrier) {
+        self.last = Some(carrier);
+    }
+
     /// The one that the client used last; if that is closed, the other (section 5.2).
-    pub(super) fn current(self) -> Option<Carrier> {
+    pub(super) fn current(&self) -> Option<Carrier> {
         let open = |carrier: &Carrier| self.is_open(*carrier);
         self.last.into_iter().chain([Carrier::WebSocket, Carrier::Data]).find(open)
+    }
+}
+
+impl Drop for Carriers {
+    fn drop(&mut self) {
+        if let Some(socket) = self.websocket.take() {
+            socket.sender.close();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::outbox;
 
     #[test]
-    fn the_channel_that_was_used_last_is_used() {
-        let mut channels = Channels::default();
-        assert_eq!(channels.current(), None);
-        channels.set(Carrier::WebSocket, true);
-        channels.set(Carrier::Data, true);
-        assert_eq!(channels.current(), Some(Carrier::Data));
-        channels.last = Some(Carrier::WebSocket);
-        assert_eq!(channels.current(), Some(Carrier::WebSocket));
-        channels.set(Carrier::WebSocket, false);
-        assert_eq!(channels.current(), Some(Carrier::Data));
-        channels.set(Carrier::Data, false);
-        assert_eq!(channels.current(), None);
+    fn the_carrier_that_was_used_last_is_used() {
+        let mut carriers = Carriers::default();
+        assert_eq!(carriers.current(), None);
+        carriers.open_websocket(1, outbox().0);
+        carriers.set_data(true);
+        assert_eq!(carriers.current(), Some(Carrier::Data));
+        carriers.set_last(Carrier::WebSocket);
+        assert_eq!(carriers.current(), Some(Carrier::WebSocket));
+        carriers.forget_websocket();
+        assert_eq!(carriers.current(), Some(Carrier::Data));
+        carriers.set_data(false);
+        assert_eq!(carriers.current(), None);
     }
 }

@@ -19,11 +19,10 @@ const STATS_TO_ALL: usize = 20;
 
 impl Clients {
     /// A channel opened: says what the client must know (section 5.3).
-    pub fn handle_channel_opened(&mut self, id: EndpointId, carrier: Carrier) {
+    pub(super) fn handle_channel_opened(&mut self, id: EndpointId, carrier: Carrier) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        endpoint.channels.set(carrier, true);
         endpoint.channel_seen = true;
-        let (conference, demand) = (endpoint.conference, endpoint.demand.clone());
+        let (conference, demand) = (endpoint.who.conference, endpoint.demand.clone());
         // Over a data channel the client asks first.
         if carrier == Carrier::WebSocket {
             self.send(id, ToClient::ServerHello);
@@ -35,8 +34,8 @@ impl Clients {
         self.retell_mappings(id);
         for member in self.members(conference) {
             let Some(other) = self.endpoints.get(&member) else { continue };
-            if other.active == Some(false) && !other.visitor {
-                let endpoint = other.label.clone();
+            if other.active == Some(false) && !other.who.visitor {
+                let endpoint = other.who.label.clone();
                 self.send(id, ToClient::Connectivity { endpoint, active: false });
             }
         }
@@ -45,17 +44,10 @@ impl Clients {
         }
     }
 
-    /// The channel closed.
-    pub fn handle_channel_closed(&mut self, id: EndpointId, carrier: Carrier) {
-        if let Some(endpoint) = self.endpoints.get_mut(&id) {
-            endpoint.channels.set(carrier, false);
-        }
-    }
-
     /// A message arrived on the channel.
     pub fn handle_message(&mut self, now: Instant, id: EndpointId, carrier: Carrier, message: FromClient) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        endpoint.channels.last = Some(carrier);
+        endpoint.carriers.set_last(carrier);
         match message {
             FromClient::Hello => self.send(id, ToClient::ServerHello),
             FromClient::Video { constraints, legacy } => {
@@ -81,25 +73,25 @@ impl Clients {
             }
             FromClient::VideoType { source, video_type } => {
                 let first = || endpoint.sources.iter().find(|s| s.kind == MediaKind::Video).map(|s| s.name.clone());
-                let source = source.or_else(first).unwrap_or_else(|| format!("{}-v0", endpoint.label));
+                let source = source.or_else(first).unwrap_or_else(|| format!("{}-v0", endpoint.who.label));
                 self.actions.push_back(Action::VideoType { endpoint: id, source, video_type });
             }
             FromClient::Message { to, text } => {
-                if endpoint.visitor {
+                if endpoint.who.visitor {
                     return;
                 }
-                let conference = endpoint.conference;
+                let conference = endpoint.who.conference;
                 let mut receivers = self.members(conference);
-                let is_meant = |other: &Client| to.is_empty() || other.label == to;
+                let is_meant = |other: &Client| to.is_empty() || other.who.label == to;
                 receivers.retain(|member| *member != id && self.endpoints.get(member).is_some_and(is_meant));
                 self.pass_on(now, id, &receivers, text);
             }
             FromClient::Stats(text) => {
-                if endpoint.visitor {
+                if endpoint.who.visitor {
                     return;
                 }
-                let conference = endpoint.conference;
-                let label = endpoint.label.clone();
+                let conference = endpoint.who.conference;
+                let label = endpoint.who.label.clone();
                 let sources: Vec<String> = endpoint.sources.iter().map(|s| s.name.clone()).collect();
                 let mut receivers = self.members(conference);
                 let speaks = self.conferences.get(&conference).is_some_and(|c| c.speakers.contains(&id));
@@ -125,7 +117,7 @@ impl Clients {
 
     pub(super) fn send(&mut self, id: EndpointId, message: ToClient) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        match endpoint.channels.current() {
+        match endpoint.carriers.current() {
             None => {}
             Some(Carrier::WebSocket) => self.actions.push_back(Action::Send { endpoint: id, message }),
             Some(Carrier::Data) => {
@@ -136,9 +128,9 @@ impl Clients {
                 }
                 if buffered > QUEUED {
                     self.channel_counters.count(Counted::Stalled);
-                    tracing::warn!(endpoint = %id, label = %endpoint.label, "data channel closed: the client does not read");
+                    tracing::warn!(endpoint = %id, label = %endpoint.who.label, "data channel closed: the client does not read");
                     endpoint.dtls.close_channel();
-                    endpoint.channels.set(Carrier::Data, false);
+                    endpoint.carriers.set_data(false);
                 } else {
                     match endpoint.dtls.send(&messages::encode(message)) {
                         Ok(()) => self.counters.data_messages_sent += 1,

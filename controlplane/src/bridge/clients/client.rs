@@ -4,39 +4,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::{ReceiverConstraints, SourceDescription};
 use ringbridge_dataplane::messages::Bandwidth;
 
-use super::carrier::Channels;
+use super::carrier::Carriers;
 use super::mappings::Mappings;
 use crate::bridge::dtls_transport::DtlsTransport;
 use crate::bridge::receiver_preferences::ReceiverPreferences;
-use crate::channel::ChannelCounters;
+use crate::channel::Admission;
 use crate::channel::limits::{FAN_OUT, Intake};
+use crate::colibri::identity::EndpointIdentity;
 use crate::pace::Bucket;
-
-/// A new endpoint.
-#[derive(Debug, Clone)]
-pub(crate) struct NewClient {
-    pub conference: ConferenceId,
-    pub label: String,
-    pub worker: usize,
-    pub visitor: bool,
-    /// Whether signalling asked for a data channel.
-    pub sctp: bool,
-}
 
 /// One endpoint, as far as its client is concerned.
 pub(super) struct Client {
-    pub(super) conference: ConferenceId,
-    pub(super) label: String,
-    pub(super) worker: usize,
-    pub(super) visitor: bool,
+    pub(super) who: Arc<EndpointIdentity>,
     pub(super) created: Instant,
     /// As reported to the others; `None` until the first activity or the first report.
     pub(super) active: Option<bool>,
-    pub(super) channels: Channels,
+    pub(super) carriers: Carriers,
+    /// For as long as it exists, a WebSocket may be opened.
+    _admission: Admission,
     /// Whether it ever had a channel, or was counted for having none.
     pub(super) channel_seen: bool,
     pub(super) legacy: bool,
@@ -60,15 +49,13 @@ pub(super) struct Client {
 
 impl Client {
     /// A client that has not connected yet.
-    pub(super) fn new(now: Instant, new: NewClient, counters: Arc<ChannelCounters>) -> Self {
+    pub(super) fn new(now: Instant, who: Arc<EndpointIdentity>, admission: Admission, dtls: DtlsTransport) -> Self {
         Self {
-            conference: new.conference,
-            label: new.label,
-            worker: new.worker,
-            visitor: new.visitor,
+            who,
             created: now,
             active: None,
-            channels: Channels::default(),
+            carriers: Carriers::default(),
+            _admission: admission,
             channel_seen: false,
             legacy: false,
             preferences: ReceiverPreferences::default(),
@@ -78,7 +65,7 @@ impl Client {
             demand: BTreeMap::new(),
             bandwidth: None,
             mappings: Mappings::default(),
-            dtls: DtlsTransport::new(new.sctp, counters),
+            dtls,
             intake: Intake::default(),
             fan_out: Bucket::new(FAN_OUT),
             timer: None,

@@ -14,6 +14,8 @@ pub(crate) struct ClientCounters {
     pub reconnected: u64,
     /// Clients that had no channel 30 s after DTLS.
     pub without_channel: u64,
+    pub websocket_messages_received: u64,
+    pub websocket_messages_sent: u64,
     pub data_messages_received: u64,
     pub data_messages_sent: u64,
 }

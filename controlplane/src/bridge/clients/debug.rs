@@ -4,6 +4,7 @@ use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::VideoConstraint;
 use serde_json::{Map, Value, json};
 
+use super::carrier::Carrier;
 use super::table::Clients;
 
 impl Clients {
@@ -17,9 +18,9 @@ impl Clients {
             "ice_connected": endpoint.dtls.ice_connected(),
             "dtls_connected": endpoint.dtls.connected().is_some(),
             "channel": {
-                "web_socket": endpoint.channels.websocket,
-                "data_channel": endpoint.channels.data,
-                "used": endpoint.channels.current().map(|carrier| format!("{carrier:?}")),
+                "web_socket": endpoint.carriers.is_open(Carrier::WebSocket),
+                "data_channel": endpoint.carriers.is_open(Carrier::Data),
+                "used": endpoint.carriers.current().map(|carrier| format!("{carrier:?}")),
                 "older_dialect": endpoint.legacy,
             },
             "wants": {

@@ -1,5 +1,6 @@
 //! What the SSRCs of a receiver carry, with SSRC rewriting.
 
+use ringbridge_dataplane::ids::Ssrc;
 use ringbridge_dataplane::media::Encoding;
 use ringbridge_dataplane::messages::MappedSource;
 use serde_json::{Value, json};
@@ -20,7 +21,7 @@ impl Mappings {
         let shown = |mapped: &MappedSource| {
             let told = self.told.contains(mapped);
             let (Encoding { ssrc, rtx }, mid) = (mapped.ssrcs, mapped.mid.map(|mid| mid.to_string()));
-            json!({ "source": mapped.name, "ssrc": ssrc, "rtx": rtx, "mid": mid, "told": told })
+            json!({ "source": mapped.name, "ssrc": ssrc.get(), "rtx": rtx.map(Ssrc::get), "mid": mid, "told": told })
         };
         self.current.iter().map(shown).collect()
     }

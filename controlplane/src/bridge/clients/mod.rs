@@ -14,9 +14,9 @@ mod source_maps;
 mod table;
 #[cfg(test)]
 mod tests;
+mod websocket;
 
 pub(super) use action::Action;
 pub(super) use carrier::Carrier;
-pub(super) use client::NewClient;
 pub(super) use paths::Paths;
 pub(super) use table::Clients;

@@ -30,7 +30,7 @@ impl Clients {
 
     fn tell_mappings(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        if endpoint.channels.current().is_none() {
+        if endpoint.carriers.current().is_none() {
             // Once there is one, it is told everything.
             return;
         }
@@ -39,14 +39,14 @@ impl Clients {
         let (mut audio, mut video) = (Vec::new(), Vec::new());
         for mapped in current.into_iter().filter(|mapped| !told.contains(mapped)) {
             // One that expired meanwhile is of no interest any more.
-            let Some(owner) = self.endpoints.get(&mapped.owner).map(|e| e.label.clone()) else { continue };
+            let Some(owner) = self.endpoints.get(&mapped.owner).map(|e| e.who.label.clone()) else { continue };
             let (source, ssrc, mid) = (mapped.name, mapped.ssrcs.ssrc, mapped.mid.map(|mid| mid.to_string()));
             match (mapped.kind, mapped.ssrcs.rtx) {
                 (MediaKind::Video, Some(rtx)) => {
                     let video_type = convert::video_type_name(mapped.video_type);
-                    video.push(VideoSourceMapping { source, owner, ssrc, rtx, video_type, mid });
+                    video.push(VideoSourceMapping { source, owner, ssrc: ssrc.get(), rtx: rtx.get(), video_type, mid });
                 }
-                _ => audio.push(AudioSourceMapping { source, owner, ssrc, mid }),
+                _ => audio.push(AudioSourceMapping { source, owner, ssrc: ssrc.get(), mid }),
             }
         }
         if !video.is_empty() {
@@ -63,9 +63,9 @@ impl Clients {
         for id in std::mem::take(&mut self.told) {
             let Some(endpoint) = self.endpoints.get(&id) else { continue };
             // A channel that was given up on told nobody anything.
-            if endpoint.channels.current().is_some() {
+            if endpoint.carriers.current().is_some() {
                 let command = Command::MappingsTold { endpoint: id, announcement: endpoint.mappings.announcement };
-                self.actions.push_back(Action::Command { worker: endpoint.worker, command });
+                self.actions.push_back(Action::Command { worker: endpoint.who.worker, command });
             }
         }
     }

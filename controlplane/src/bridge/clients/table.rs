@@ -1,5 +1,7 @@
 //! All clients: what the workers, signalling and time do to them. What they say themselves is in `channel.rs`.
 
+#[cfg(debug_assertions)]
+use std::collections::BTreeMap;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,12 +13,13 @@ use ringbridge_dataplane::messages::Command;
 
 use super::action::Action;
 use super::carrier::Carrier;
-use super::client::{Client, Conference, NewClient};
+use super::client::{Client, Conference};
 use super::counters::ClientCounters;
-use crate::bridge::dtls_transport::DtlsTransportOutput;
+use crate::bridge::dtls_transport::{DtlsTransport, DtlsTransportOutput};
 use crate::bridge::messages::{self, ToClient};
-use crate::channel::{ChannelCounters, ClientMessage, Counted};
+use crate::channel::{ChannelCounters, ClientMessage, Counted, Registry};
 use crate::colibri::elements::Setup;
+use crate::colibri::identity::EndpointIdentity;
 use crate::transport::{Certificate, DtlsError, DtlsRole, Fingerprint};
 
 /// An endpoint without any activity is shown as inactive after this time.
@@ -27,6 +30,8 @@ const CHANNEL_DELAY: Duration = Duration::from_secs(30);
 /// All endpoints of the bridge.
 pub(crate) struct Clients {
     pub(super) certificate: Certificate,
+    /// Who may open a WebSocket: the endpoints that there are, for the server's threads.
+    registry: Registry,
     pub(super) endpoints: HashMap<EndpointId, Client>,
     pub(super) conferences: HashMap<ConferenceId, Conference>,
     /// When clients were told last what the way to them carries.
@@ -46,9 +51,10 @@ pub(crate) struct Clients {
 
 impl Clients {
     /// None yet; all use this certificate.
-    pub fn new(certificate: Certificate, channel_counters: Arc<ChannelCounters>) -> Self {
+    pub fn new(certificate: Certificate, registry: Registry, channel_counters: Arc<ChannelCounters>) -> Self {
         Self {
             certificate,
+            registry,
             endpoints: HashMap::new(),
             conferences: HashMap::new(),
             told_estimates: None,
@@ -67,9 +73,9 @@ impl Clients {
         self.actions.pop_front()
     }
 
-    /// Whether it exists.
-    pub fn contains(&self, id: EndpointId) -> bool {
-        self.endpoints.contains_key(&id)
+    /// Endpoints whose password opens a WebSocket.
+    pub fn admitted(&self) -> usize {
+        self.registry.len()
     }
 
     /// How many there are.
@@ -92,25 +98,59 @@ impl Clients {
         self.endpoints.values().filter(|e| e.active == Some(false)).count()
     }
 
-    /// An endpoint was created.
-    pub fn insert(&mut self, now: Instant, id: EndpointId, new: NewClient) {
-        self.conferences.entry(new.conference).or_default().members.push(id);
-        self.endpoints.insert(id, Client::new(now, new, Arc::clone(&self.channel_counters)));
+    /// An endpoint was created: from now on its client may open a WebSocket with the password. `sctp` is whether it may also
+    /// open a data channel.
+    pub fn insert(&mut self, now: Instant, who: Arc<EndpointIdentity>, password: &str, sctp: bool) {
+        let id = who.id;
+        self.conferences.entry(who.conference).or_default().members.push(id);
+        let admission = self.registry.admit(&who.conference_hex, &who.label, password, id);
+        let dtls = DtlsTransport::new(sctp, Arc::clone(&self.channel_counters));
+        self.endpoints.insert(id, Client::new(now, who, admission, dtls));
     }
 
-    /// An endpoint expired.
+    /// An endpoint expired. All that there is of it goes with it: its DTLS session, its bridge channel, its password.
     pub fn remove(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.remove(&id) else { return };
         if let Some(at) = endpoint.timer {
             self.timers.remove(&(at, id));
         }
-        if let Some(conference) = self.conferences.get_mut(&endpoint.conference) {
+        self.written.remove(&id);
+        self.told.remove(&id);
+        if let Some(conference) = self.conferences.get_mut(&endpoint.who.conference) {
             conference.members.retain(|m| *m != id);
             conference.speakers.retain(|m| *m != id);
             if conference.members.is_empty() {
-                self.conferences.remove(&endpoint.conference);
+                self.conferences.remove(&endpoint.who.conference);
             }
         }
+        self.bandwidth_changed |= endpoint.bandwidth.is_some();
+    }
+
+    /// The sources of every endpoint.
+    #[cfg(debug_assertions)]
+    pub fn published(&self) -> BTreeMap<EndpointId, &[SourceDescription]> {
+        self.endpoints.iter().map(|(id, endpoint)| (*id, &endpoint.sources[..])).collect()
+    }
+
+    /// What is wrong with the tables, if anything: each has exactly the endpoints that there are, or some of them.
+    #[cfg(any(test, debug_assertions))]
+    pub fn inconsistency(&self) -> Option<String> {
+        let known = |id: &EndpointId| self.endpoints.contains_key(id);
+        let members: usize = self.conferences.values().map(|conference| conference.members.len()).sum();
+        let in_conference = |(id, endpoint): (&EndpointId, &Client)| {
+            self.conferences.get(&endpoint.who.conference).is_some_and(|c| c.members.contains(id))
+        };
+        let timers: BTreeSet<_> = self.endpoints.iter().filter_map(|(id, e)| Some((e.timer?, *id))).collect();
+        let checks = [
+            ("a conference has members that do not exist", members == self.endpoints.len()),
+            ("an endpoint is not in its conference", self.endpoints.iter().all(in_conference)),
+            ("a conference is empty", self.conferences.values().all(|conference| !conference.members.is_empty())),
+            ("the timers differ from the endpoints'", timers == self.timers),
+            ("data was written to a client that is gone", self.written.iter().all(known)),
+            ("a client that is gone knows its SSRCs", self.told.iter().all(known)),
+            ("who may connect differs from who exists", self.registry.len() == self.endpoints.len()),
+        ];
+        checks.into_iter().find(|(_, holds)| !holds).map(|(what, _)| what.to_owned())
     }
 
     // --- signalling -------------------------------------------------------------------------------------------
@@ -149,7 +189,7 @@ impl Clients {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         endpoint.demand.retain(|name, _| sources.iter().any(|s| s.name == *name));
         endpoint.sources = sources;
-        let conference = endpoint.conference;
+        let conference = endpoint.who.conference;
         // Those who name endpoints instead of sources may want other sources now.
         for member in self.members(conference) {
             if member != id && self.endpoints.get(&member).is_some_and(|e| e.legacy) {
@@ -163,7 +203,7 @@ impl Clients {
     /// ICE changed its state; `relayed`: it is connected to a relayed candidate of the client.
     pub fn handle_ice(&mut self, now: Instant, id: EndpointId, state: IceState, relayed: bool) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        let label = &endpoint.label;
+        let label = &endpoint.who.label;
         match state {
             IceState::Connected => {
                 tracing::info!(endpoint = %id, %label, "ICE connected");
@@ -212,10 +252,10 @@ impl Clients {
 
     fn announce_connectivity(&mut self, id: EndpointId, active: bool) {
         let Some(endpoint) = self.endpoints.get(&id) else { return };
-        if endpoint.visitor {
+        if endpoint.who.visitor {
             return;
         }
-        let (conference, label) = (endpoint.conference, endpoint.label.clone());
+        let (conference, label) = (endpoint.who.conference, endpoint.who.label.clone());
         tracing::info!(endpoint = %id, %label, active, "endpoint connectivity");
         for member in self.members(conference) {
             self.send(member, ToClient::Connectivity { endpoint: label.clone(), active });
@@ -241,7 +281,7 @@ impl Clients {
     }
 
     pub(super) fn speaker_message(&self, conference: ConferenceId) -> Option<ToClient> {
-        let label = |id: &EndpointId| self.endpoints.get(id).map(|e| e.label.clone());
+        let label = |id: &EndpointId| self.endpoints.get(id).map(|e| e.who.label.clone());
         let mut labels = self.conferences.get(&conference)?.speakers.iter().filter_map(label);
         let endpoint = labels.next()?;
         Some(ToClient::DominantSpeaker { endpoint, previous: labels.take(10).collect() })
@@ -259,10 +299,10 @@ impl Clients {
         let sources = endpoint.forwarded.clone();
         if endpoint.legacy {
             let mut owners: Vec<String> = Vec::new();
-            for member in self.members(endpoint.conference) {
+            for member in self.members(endpoint.who.conference) {
                 let Some(owner) = self.endpoints.get(&member) else { continue };
                 if owner.sources.iter().any(|s| sources.contains(&s.name)) {
-                    owners.push(owner.label.clone());
+                    owners.push(owner.who.label.clone());
                 }
             }
             self.send(id, ToClient::LastNEndpoints(owners));
@@ -288,10 +328,10 @@ impl Clients {
 
     pub(super) fn update_constraints(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get(&id) else { return };
-        let members = self.members(endpoint.conference);
+        let members = self.members(endpoint.who.conference);
         // Once for all names.
         let by_label: HashMap<&str, &Client> =
-            members.iter().filter_map(|m| self.endpoints.get(m)).map(|e| (e.label.as_str(), e)).collect();
+            members.iter().filter_map(|m| self.endpoints.get(m)).map(|e| (e.who.label.as_str(), e)).collect();
         let sources_of = |label: &str| {
             let owner = by_label.get(label)?;
             Some(owner.sources.iter().filter(|s| s.kind == MediaKind::Video).map(|s| s.name.clone()).collect())
@@ -301,7 +341,7 @@ impl Clients {
         if constraints != endpoint.constraints {
             endpoint.constraints = constraints.clone();
             let command = Command::SetConstraints { endpoint: id, constraints: Box::new(constraints) };
-            self.actions.push_back(Action::Command { worker: endpoint.worker, command });
+            self.actions.push_back(Action::Command { worker: endpoint.who.worker, command });
         }
     }
 
@@ -315,7 +355,7 @@ impl Clients {
     fn drain(&mut self, now: Instant, id: EndpointId) {
         loop {
             let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-            let (worker, label) = (endpoint.worker, &endpoint.label);
+            let (worker, label) = (endpoint.who.worker, &endpoint.who.label);
             let Some(output) = endpoint.dtls.poll_output() else {
                 return self.arm(id);
             };
@@ -338,11 +378,12 @@ impl Clients {
                 }
                 DtlsTransportOutput::ChannelOpened => {
                     tracing::debug!(endpoint = %id, %label, "data channel open");
+                    endpoint.carriers.set_data(true);
                     self.handle_channel_opened(id, Carrier::Data);
                 }
                 DtlsTransportOutput::ChannelClosed => {
                     tracing::debug!(endpoint = %id, %label, "data channel closed");
-                    self.handle_channel_closed(id, Carrier::Data);
+                    endpoint.carriers.set_data(false);
                 }
                 DtlsTransportOutput::Text(text) => {
                     self.counters.data_messages_received += 1;
@@ -411,7 +452,7 @@ impl Clients {
             !e.channel_seen && connected.is_some_and(|at| now.saturating_duration_since(at) >= CHANNEL_DELAY)
         };
         for (id, endpoint) in self.endpoints.iter_mut().filter(|(_, e)| overdue(e)) {
-            tracing::warn!(endpoint = %id, label = %endpoint.label, "no bridge channel 30 s after DTLS; check that clients \
+            tracing::warn!(endpoint = %id, label = %endpoint.who.label, "no bridge channel 30 s after DTLS; check that clients \
                 reach the WebSocket address, or that the focus offers data channels");
             endpoint.channel_seen = true;
             self.counters.without_channel += 1;

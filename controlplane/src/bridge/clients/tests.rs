@@ -10,21 +10,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ice::IceState;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::media::{MediaKind, ReceiverConstraints, SourceDescription};
 use ringbridge_dataplane::messages::{Bandwidth, Command};
 
-use super::{Action, Carrier, Clients, NewClient, Paths};
+use super::{Action, Carrier, Clients, Paths};
 use crate::bridge::messages::FromClient;
 use crate::bridge::messages::ToClient;
-use crate::channel::{ChannelCounters, Counted};
+use crate::channel::{Counted, Outbox, Registry, outbox};
 use crate::channel::{HeightConstraint, ReceiverVideoConstraints};
 use crate::colibri::elements::Setup;
+use crate::colibri::identity::EndpointIdentity;
 use crate::transport::{Certificate, DtlsRole, Fingerprint};
 use crate::transport::{DtlsOutput, DtlsSession};
 
 mod data_channel;
 mod mappings;
+mod websocket;
 
 const ROOM: ConferenceId = ConferenceId(1);
 
@@ -37,12 +39,12 @@ impl Fixture {
     /// Clients `a`, `b`, ... with ids 1, 2, ... and open channels.
     fn new(count: u32) -> Self {
         let mut fixture = Self {
-            endpoints: Clients::new(Certificate::generate().unwrap(), Arc::new(ChannelCounters::default())),
+            endpoints: Clients::new(Certificate::generate().unwrap(), Registry::default(), Arc::default()),
             now: Instant::now(),
         };
         for n in 1..=count {
             fixture.insert(n, false);
-            fixture.endpoints.handle_channel_opened(EndpointId(n), Carrier::WebSocket);
+            fixture.open(EndpointId(n));
         }
         fixture.actions();
         fixture
@@ -50,8 +52,21 @@ impl Fixture {
 
     fn insert(&mut self, n: u32, visitor: bool) {
         let label = char::from(b'a' + u8::try_from(n).unwrap() - 1).to_string();
-        let new = NewClient { conference: ROOM, label, worker: 3, visitor, sctp: true };
-        self.endpoints.insert(self.now, EndpointId(n), new);
+        self.endpoints.insert(self.now, who(n, ROOM, label, visitor), "secret", true);
+    }
+
+    /// The client's WebSocket opens, in place of one that it may have.
+    fn open(&mut self, id: EndpointId) {
+        self.open_with(id, 1, outbox().0);
+    }
+
+    fn open_with(&mut self, id: EndpointId, connection: u64, sender: Outbox) {
+        self.endpoints.handle_websocket_opened(id, connection, sender);
+    }
+
+    /// The WebSocket that [`Self::open`] opened ends.
+    fn close(&mut self, id: EndpointId) {
+        self.endpoints.handle_websocket_closed(id, 1);
     }
 
     /// A message over the endpoint's WebSocket.
@@ -82,12 +97,17 @@ impl Fixture {
     }
 }
 
+fn who(n: u32, conference: ConferenceId, label: String, visitor: bool) -> Arc<EndpointIdentity> {
+    let conference_hex = conference.to_string();
+    Arc::new(EndpointIdentity { id: EndpointId(n), conference, conference_hex, label, worker: 3, visitor })
+}
+
 fn video(name: &str, ssrc: u32) -> SourceDescription {
     SourceDescription {
         name: name.to_owned(),
         kind: MediaKind::Video,
         video_type: VideoType::Camera,
-        encodings: vec![Encoding { ssrc, rtx: None }],
+        encodings: vec![Encoding { ssrc: Ssrc::new(ssrc), rtx: None }],
     }
 }
 
@@ -192,7 +212,7 @@ fn a_client_is_told_everything_when_it_connects() {
     fixture.endpoints.handle_speakers(ROOM, vec![EndpointId(2), EndpointId(1)]);
     let for_third = fixture.messages().into_iter().filter(|(id, _)| *id == 3).count();
     assert_eq!(for_third, 0, "nothing is queued without a channel");
-    fixture.endpoints.handle_channel_opened(third, Carrier::WebSocket);
+    fixture.open(third);
     let told: Vec<_> = fixture.messages();
     assert_eq!(
         told,
@@ -446,7 +466,7 @@ fn those_who_left_are_forgotten() {
     fixture.endpoints.handle_speakers(ROOM, vec![EndpointId(1), EndpointId(2)]);
     fixture.actions();
     fixture.endpoints.remove(EndpointId(1));
-    fixture.endpoints.handle_channel_opened(EndpointId(2), Carrier::WebSocket);
+    fixture.open(EndpointId(2));
     let told = ToClient::DominantSpeaker { endpoint: "b".to_owned(), previous: Vec::new() };
     assert!(fixture.messages().contains(&(2, told)));
     fixture.endpoints.handle_dtls(fixture.now, EndpointId(1), vec![22]);
@@ -469,10 +489,10 @@ fn joins_and_leaves_leave_nothing_behind() {
             if next <= 30 && (present.is_empty() || random.random_bool(0.5)) {
                 let id = EndpointId(next);
                 let conference = ConferenceId(random.random_range(1..4));
-                let new = NewClient { conference, label: format!("e{next}"), worker: 0, visitor: false, sctp: true };
-                fixture.endpoints.insert(fixture.now, id, new);
+                let who = who(next, conference, format!("e{next}"), false);
+                fixture.endpoints.insert(fixture.now, who, "secret", true);
                 if random.random_bool(0.7) {
-                    fixture.endpoints.handle_channel_opened(id, Carrier::WebSocket);
+                    fixture.open(id);
                     fixture.endpoints.handle_speakers(conference, vec![id]);
                 }
                 if random.random_bool(0.7) {
@@ -490,8 +510,7 @@ fn joins_and_leaves_leave_nothing_behind() {
             fixture.now += Duration::from_millis(random.random_range(0..500));
             fixture.endpoints.handle_timeout(fixture.now);
             fixture.actions();
-            let kept = &fixture.endpoints;
-            assert!(kept.timers.len() <= kept.endpoints.len(), "seed {seed}: {} timers", kept.timers.len());
+            assert_eq!(fixture.endpoints.inconsistency(), None, "seed {seed}");
         }
         let left = &fixture.endpoints;
         assert!(left.endpoints.is_empty() && left.conferences.is_empty(), "seed {seed}");

@@ -25,7 +25,7 @@ impl Conference {
             let text = "ICE restarts in place are switched off here; ask for a new session";
             return Err(refusal(DefinedCondition::FeatureNotImplemented, text));
         }
-        if !self.members.get_mut(nick).is_some_and(|member| member.ice_restarts.take(cx.now)) {
+        if !self.members.get_mut(nick).is_some_and(|member| member.may_restart_ice(cx.now)) {
             cx.refused.count(Refused::IceRestartRate, 1);
             return Err(rate_limited());
         }
@@ -33,12 +33,12 @@ impl Conference {
         let (Some(session), Some(member)) = (&self.session, self.members.get(nick)) else { return Ok(()) };
         tracing::info!(room = %self.room, endpoint = nick, "client asks for an ICE restart");
         let endpoint = Endpoint {
-            stats_id: member.stats_id.clone(),
+            stats_id: member.stats_id(),
             transport: Some(Transport { ice_restart: true, ..Transport::default() }),
             ..Endpoint::new(nick)
         };
         let request = ConferenceModify { endpoints: vec![endpoint], ..ConferenceModify::new(self.meeting_id.clone()) };
-        let (bridge, sid) = (session.bridge.clone(), member.sid.clone());
+        let (bridge, sid) = (session.bridge.clone(), member.sid().to_owned());
         let pending = Question::IceRestart { nick: nick.to_owned(), session: session.id.clone(), sid };
         self.ask(cx, &bridge, true, request.into(), pending);
         Ok(())
@@ -53,7 +53,7 @@ impl Conference {
         answer: Answer,
     ) {
         let current = self.session.as_ref().is_some_and(|current| current.id == session);
-        if !self.members.get(nick).is_some_and(|member| current && member.sid == sid) {
+        if !self.members.get(nick).is_some_and(|member| current && member.sid() == sid) {
             // Another session has begun meanwhile, or it has left.
             cx.ice_restarts.failed += 1;
             return;
@@ -92,12 +92,11 @@ impl Conference {
             return;
         };
         let Some(member) = self.members.get_mut(nick) else { return };
-        if generation <= member.ice_generation {
+        if !member.restarts_ice(generation) {
             cx.ice_restarts.failed += 1;
             return;
         }
-        member.ice_generation = generation;
-        let sid = member.sid.clone();
+        let sid = member.sid().to_owned();
         // It knows the address of its channel.
         let transport = IceTransport { web_sockets: Vec::new(), ..ice };
         let content = Content {

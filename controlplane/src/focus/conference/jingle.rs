@@ -2,10 +2,11 @@
 
 use xmpp_parsers::stanza_error::DefinedCondition;
 
+use super::member::{Member, Stage};
 use super::offer;
 use super::outcome::{Outcome, rate_limited, refusal};
 use super::sources::{MAX, to_colibri};
-use super::state::{Conference, Member, Stage};
+use super::state::Conference;
 use crate::colibri::elements::{Endpoint, IceTransport, Transport};
 use crate::colibri::limits::{MAX_CANDIDATES, MAX_FINGERPRINTS, MAX_TEXT};
 use crate::focus::context::Context;
@@ -51,7 +52,7 @@ impl Conference {
 
     fn accept(&mut self, cx: &mut Context<'_>, nick: &str, jingle: &Jingle) -> Outcome {
         let Some(member) = self.members.get_mut(nick) else { return Ok(()) };
-        if member.stage != Stage::Offered {
+        if member.stage() != Stage::Offered {
             return Err(bad_request("this session is accepted already"));
         }
         let transport = transport_of(&jingle.contents).ok_or_else(missing_transport)?;
@@ -64,15 +65,15 @@ impl Conference {
             self.expire_endpoint(cx, nick);
             return Err(bad_request(text));
         }
-        member.stage = Stage::Active;
+        member.accepted();
         // Our extension, for our own bridge: under which numbers this endpoint really talks.
         let ours = self.session.as_ref().and_then(|session| cx.bridges.get(&session.bridge));
         let translates = ours.is_some_and(|bridge| bridge.ringbridge.is_some());
-        let (answered, left_out) = offer::answered_media(&jingle.contents, &member.offered);
+        let (answered, left_out) = offer::answered_media(&jingle.contents, member.offered());
         cx.refused.count(Refused::AnswerPart, left_out);
         let last_n = jingle.contents.iter().find_map(|content| content.description.as_ref()?.initial_last_n.clone());
         let endpoint = Endpoint {
-            stats_id: member.stats_id.clone(),
+            stats_id: member.stats_id(),
             media: answered.filter(|_| translates).unwrap_or_default(),
             transport: Some(Transport { ice: Some(transport), ..Transport::default() }),
             sources: Some(to_colibri(&self.sources.of(nick))),
@@ -87,7 +88,7 @@ impl Conference {
 
     fn transport_info(&mut self, cx: &mut Context<'_>, nick: &str, jingle: &Jingle) -> Outcome {
         let transport = transport_of(&jingle.contents).ok_or_else(missing_transport)?;
-        if !self.members.get_mut(nick).is_some_and(|member| member.transports.take(cx.now, 1)) {
+        if !self.members.get_mut(nick).is_some_and(|member| member.may_trickle(cx.now)) {
             cx.refused.count(Refused::TransportRate, 1);
             return Err(rate_limited());
         }
@@ -97,10 +98,10 @@ impl Conference {
     }
 
     fn change_sources(&mut self, cx: &mut Context<'_>, nick: &str, jingle: &Jingle, add: bool) -> Outcome {
-        if self.members.get_mut(nick).is_none_or(|member| member.stage != Stage::Active) {
+        if self.members.get_mut(nick).is_none_or(|member| member.stage() != Stage::Active) {
             return Err(bad_request("this session is not accepted yet"));
         }
-        if !self.members.get_mut(nick).is_some_and(|member| member.source_changes.take(cx.now, 1)) {
+        if !self.members.get_mut(nick).is_some_and(|member| member.may_change_sources(cx.now)) {
             cx.refused.count(Refused::SourceRate, 1);
             return Err(rate_limited());
         }
@@ -150,7 +151,7 @@ impl Conference {
     }
 
     fn may_restart(&mut self, cx: &mut Context<'_>, nick: &str) -> bool {
-        let granted = self.members.get_mut(nick).is_some_and(|member| member.restarts.take(cx.now));
+        let granted = self.members.get_mut(nick).is_some_and(|member| member.may_restart(cx.now));
         cx.refused.count(Refused::RestartRate, u64::from(!granted));
         granted
     }
@@ -169,13 +170,13 @@ impl Conference {
 
 /// A request has to be about the session that runs (docs/protocol/focus.md 5.1).
 fn current_session(member: &Member, jingle: &Jingle) -> Outcome {
-    if !jingle.sid.is_empty() && member.sid == jingle.sid {
+    if !jingle.sid.is_empty() && member.sid() == jingle.sid {
         return Ok(());
     }
-    if !member.past_sids.contains(&jingle.sid) {
+    if !member.had_session(&jingle.sid) {
         return Err(bad_request("unknown session"));
     }
-    let gone = jingle.action == "session-accept" || member.sid.is_empty();
+    let gone = jingle.action == "session-accept" || member.sid().is_empty();
     let condition = if gone { DefinedCondition::Gone { new_address: None } } else { DefinedCondition::ItemNotFound };
     Err(refusal(condition, "session ended"))
 }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use jid::BareJid;
 use tokio_xmpp::minidom::Element;
 
 use crate::focus::limits::MAX_MEETING_ID;
@@ -10,6 +11,8 @@ use crate::focus::limits::MAX_MEETING_ID;
 const DATA_FORMS: &str = "jabber:x:data";
 const ROOM_INFO: &str = "http://jabber.org/protocol/muc#roominfo";
 const MEETING_ID: &str = "muc#roominfo_meetingId";
+const IS_BREAKOUT: &str = "muc#roominfo_isbreakout";
+const MAIN_ROOM: &str = "muc#roominfo_breakout_main_room";
 
 /// A bridge that was told the end of a conference may take so long to forget it.
 const FORGETS: Duration = Duration::from_secs(10);
@@ -45,8 +48,8 @@ impl MeetingId {
     }
 }
 
-/// What an answer to disco#info says; nothing when it says nothing of it.
-pub(super) fn id_in(query: &Element) -> Option<String> {
+/// A field of the room's form in an answer to disco#info.
+fn room_info(query: &Element, name: &str) -> Option<String> {
     let value = |form: &Element, name: &str| {
         let field = form.children().find(|field| field.is("field", DATA_FORMS) && field.attr("var") == Some(name))?;
         field.get_child("value", DATA_FORMS).map(Element::text)
@@ -54,7 +57,18 @@ pub(super) fn id_in(query: &Element) -> Option<String> {
     let form = query
         .children()
         .find(|form| form.is("x", DATA_FORMS) && value(form, "FORM_TYPE").as_deref() == Some(ROOM_INFO))?;
-    value(form, MEETING_ID).map(|id| id.trim().to_owned()).filter(|id| !id.is_empty())
+    value(form, name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// What an answer to disco#info says; nothing when it says nothing of it.
+pub(super) fn id_in(query: &Element) -> Option<String> {
+    room_info(query, MEETING_ID)
+}
+
+/// The room that a breakout room belongs to, as an answer to disco#info says.
+pub(super) fn main_room_in(query: &Element) -> Option<BareJid> {
+    let is_breakout = room_info(query, IS_BREAKOUT).is_some_and(|text| text == "1" || text == "true");
+    room_info(query, MAIN_ROOM).filter(|_| is_breakout)?.parse().ok()
 }
 
 /// Whether an id may go into log lines, addresses and statistics as it is.
@@ -87,6 +101,24 @@ mod tests {
             assert_eq!(id_in(&query(ROOM_INFO, nothing)), None, "{nothing}");
         }
         assert_eq!(id_in(&"<query xmlns='http://jabber.org/protocol/disco#info'/>".parse().expect("XML")), None);
+    }
+
+    #[test]
+    fn a_breakout_room_names_its_main_room() {
+        let field =
+            |name: &str, value: &str| format!("<field var='muc#roominfo_{name}'><value>{value}</value></field>");
+        let main = |is: &str, main: &str| {
+            let fields = field("isbreakout", is) + &field("breakout_main_room", main);
+            main_room_in(&query(ROOM_INFO, &fields)).map(|room| room.to_string())
+        };
+        assert_eq!(main("1", "main@conference.x").as_deref(), Some("main@conference.x"));
+        assert_eq!(main("true", "main@conference.x").as_deref(), Some("main@conference.x"));
+        for (is, room) in
+            [("0", "main@conference.x"), ("", "main@conference.x"), ("1", ""), ("1", "a b@c"), ("1", "a@b/c")]
+        {
+            assert_eq!(main(is, room), None, "{is} {room}");
+        }
+        assert_eq!(main_room_in(&query(ROOM_INFO, &field("breakout_main_room", "main@conference.x"))), None);
     }
 
     #[test]

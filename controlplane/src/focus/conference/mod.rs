@@ -4,6 +4,8 @@
 mod ice_restart;
 mod jingle;
 mod meeting_id;
+mod member;
+mod mute;
 mod offer;
 mod outcome;
 mod room;
@@ -13,4 +15,4 @@ mod sources;
 mod state;
 
 pub(super) use room::{NICK, conference_answer};
-pub(super) use state::{Conference, RoomState};
+pub(super) use state::{Conference, Waits};

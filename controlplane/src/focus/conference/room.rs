@@ -12,11 +12,12 @@ use xmpp_parsers::muc::MucUser;
 use xmpp_parsers::muc::user::{Affiliation, Role};
 use xmpp_parsers::presence::Presence;
 
-use super::meeting_id::{id_in, is_sound};
-use super::state::{BRIDGE_OWNER, Conference, Member, RoomState, Stage};
+use super::meeting_id::{id_in, is_sound, main_room_in};
+use super::member::Member;
+use super::state::{BRIDGE_OWNER, Conference, RoomState};
 use crate::focus::context::Context;
 use crate::focus::features::Features;
-use crate::focus::limits::{MAX_MEETING_ID, MAX_MEMBERS, MAX_NAME, MAX_NICK, MAX_REGION, Refused};
+use crate::focus::limits::{MAX_MEETING_ID, MAX_MEMBERS, MAX_NICK, Refused};
 use crate::focus::requests::{Answer, Pending, Question};
 use crate::focus::xml::{build, escaped};
 use crate::jingle::ns;
@@ -25,7 +26,6 @@ use crate::xmpp::muc::{MucRoom, whois_anyone};
 
 const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
 const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
-const CAPS: &str = "http://jabber.org/protocol/caps";
 const ETHERPAD: &str = "http://jitsi.org/jitmeet/etherpad";
 
 /// Our nickname: clients know the focus by it.
@@ -75,7 +75,7 @@ impl Conference {
         }
     }
 
-    pub(in super::super) fn answer_waiting(&self, cx: &mut Context<'_>, state: RoomState, ready: bool) {
+    pub(super) fn answer_waiting(&self, cx: &mut Context<'_>, state: RoomState, ready: bool) {
         let (RoomState::Joining(waiting) | RoomState::Configuring(waiting)) = state else { return };
         for request in waiting {
             let answer = conference_answer(&cx.settings.xmpp.jid, &request, &self.room, ready);
@@ -88,6 +88,9 @@ impl Conference {
         let RoomState::Joining(waiting) = &mut self.state else { return };
         let waiting = std::mem::take(waiting);
         self.state = RoomState::Configuring(waiting);
+        if self.members.is_empty() {
+            self.initial_deadline = Some(cx.now + cx.settings.initial_timeout);
+        }
         // The form is four fifths of what a room costs the server, and it would change nothing in an open one.
         self.awaited = if open { 1 } else { 2 };
         let query = Element::bare("query", DISCO_INFO);
@@ -141,28 +144,7 @@ impl Conference {
             return;
         }
         let member = self.members.entry(nick.to_owned()).or_insert_with(|| Member::new(arrival));
-        if let Some(item) = item {
-            member.real_jid = item.jid.clone().or(member.real_jid.take());
-            member.owner = item.affiliation == Affiliation::Owner;
-            member.moderator = item.role == Role::Moderator || member.owner || item.affiliation == Affiliation::Admin;
-        }
-        let mut too_long = 0;
-        let mut text = |name: &str, most: usize| {
-            let text = presence.payloads.iter().find(|payload| payload.name() == name).map(Element::text)?;
-            too_long += u64::from(text.len() > most);
-            Some(text).filter(|text| text.len() <= most)
-        };
-        member.stats_id = text("stats-id", MAX_NAME).or(member.stats_id.take());
-        let region = text("jitsi_participant_region", MAX_REGION).filter(|region| !region.is_empty());
-        member.region = region.or(member.region.take());
-        if let Some(caps) = presence.payloads.iter().find(|payload| payload.is("c", CAPS))
-            && let (Some(node), Some(ver)) = (caps.attr("node"), caps.attr("ver"))
-        {
-            match node.len() + ver.len() <= MAX_NAME {
-                true => member.caps = Some((node.to_owned(), ver.to_owned())),
-                false => too_long += 1,
-            }
-        }
+        let too_long = member.seen(presence, user);
         cx.refused.count(Refused::PresencePart, too_long);
         if !new {
             // Real addresses may become visible late.
@@ -178,15 +160,19 @@ impl Conference {
 
     /// Makes somebody owner when nobody is: an owner that the room knows already, else who came first.
     fn elect_owner(&mut self, cx: &mut Context<'_>) {
+        // The service of breakout rooms takes affiliations from the main room.
+        if cx.is_breakout(&self.room) {
+            return;
+        }
         if self.owner.is_some() || !matches!(self.state, RoomState::Ready) {
             return;
         }
         let order = self.by_arrival();
-        if let Some(owner) = order.iter().find(|nick| self.members.get(*nick).is_some_and(|m| m.owner)) {
+        if let Some(owner) = order.iter().find(|nick| self.members.get(*nick).is_some_and(Member::is_owner)) {
             self.owner = Some(owner.clone());
             return;
         }
-        let candidate = order.iter().find_map(|nick| Some((nick, self.members.get(nick)?.real_jid.clone()?)));
+        let candidate = order.iter().find_map(|nick| Some((nick, self.members.get(nick)?.real_jid().cloned()?)));
         let Some((nick, jid)) = candidate else { return };
         tracing::info!(room = %self.room, endpoint = %nick, "made owner");
         self.owner = Some(nick.clone());
@@ -202,17 +188,17 @@ impl Conference {
     /// Asks for what a member can do; true when it is known already.
     pub(super) fn discover(&mut self, cx: &mut Context<'_>, nick: &str) -> bool {
         let Some(member) = self.members.get_mut(nick) else { return false };
-        if member.features.is_some() {
+        if member.features().is_some() {
             return true;
         }
-        let ver = member.caps.as_ref().map(|(_, ver)| ver.clone());
+        let ver = member.caps().map(|(_, ver)| ver.clone());
         if let Some(features) = ver.as_ref().and_then(|ver| cx.caps.get(ver)) {
-            member.features = Some(*features);
+            member.discovered(*features);
             return true;
         }
-        member.stage = Stage::Discovering;
+        member.discovering();
         let mut query = Element::builder("query", DISCO_INFO).build();
-        if let Some((node, ver)) = &member.caps {
+        if let Some((node, ver)) = member.caps() {
             query.set_attr(
                 tokio_xmpp::minidom::rxml::Namespace::NONE,
                 tokio_xmpp::minidom::rxml::xml_ncname!("node").to_owned(),
@@ -252,10 +238,7 @@ impl Conference {
             cx.caps.insert(ver, features);
         }
         if let Some(member) = self.members.get_mut(nick) {
-            member.features = Some(features);
-            if member.stage == Stage::Discovering {
-                member.stage = Stage::Idle;
-            }
+            member.discovered(features);
         }
         self.invite_missing(cx);
     }
@@ -276,9 +259,9 @@ impl Conference {
         tracing::info!(room = %self.room, endpoint = nick, members = self.members.len(), "member left");
         self.sources.forget(nick);
         // Clients drop the sources of who leaves by themselves, except those that expect a bridge to do it.
-        let expects = |other: &Member| other.features.is_some_and(|features| features.ssrc_rewriting);
+        let expects = |other: &Member| other.features().is_some_and(|features| features.ssrc_rewriting);
         for other in self.members.values_mut().filter(|other| !expects(other)) {
-            other.known.remove(nick);
+            other.tell(nick, None);
         }
         if self.owner.as_deref() == Some(nick) {
             self.owner = None;
@@ -324,7 +307,8 @@ impl Conference {
     }
 
     /// Ends the conference; `leave` where we are still in the room.
-    pub(in super::super) fn end(mut self, cx: &mut Context<'_>, leave: bool) {
+    /// Returns the main room of a breakout room.
+    pub(in super::super) fn end(mut self, cx: &mut Context<'_>, leave: bool) -> Option<BareJid> {
         let seconds = cx.now.saturating_duration_since(self.created).as_secs();
         tracing::info!(room = %self.room, seconds, "conference ended");
         let state = std::mem::replace(&mut self.state, RoomState::Ready);
@@ -338,14 +322,43 @@ impl Conference {
         if leave && let Ok(mut muc) = MucRoom::new(&self.room, NICK) {
             cx.send(muc.leave());
         }
+        self.main
+    }
+
+    /// Everybody left a room that is kept: for some time, or until its breakout rooms are empty too.
+    pub(in super::super) fn stay_empty(&mut self, cx: &mut Context<'_>, for_now: bool) {
+        tracing::info!(room = %self.room, for_now, "empty, but kept for who is in breakout rooms");
+        self.initial_deadline = for_now.then(|| cx.now + cx.settings.initial_timeout);
+        self.single_deadline = None;
+        let had_bridge = self.session.is_some();
+        self.drop_bridge_session(cx);
+        if had_bridge {
+            self.announce(cx);
+        }
+    }
+
+    /// A breakout room's service says which room it belongs to. A room of which it does not say so is served as any other, but
+    /// nothing is kept for it.
+    fn belongs_to(&mut self, cx: &mut Context<'_>, main: Option<BareJid>) {
+        if !cx.is_breakout(&self.room) || self.main.is_some() {
+            return;
+        }
+        let main = main.filter(|main| main.domain() == cx.settings.conference_muc.domain() && main.node().is_some());
+        let Some(main) = main.filter(|main| cx.breakouts.add(main)) else {
+            cx.refused.count(Refused::Breakout, 1);
+            return;
+        };
+        tracing::info!(room = %self.room, %main, "breakout room");
+        self.main = Some(main);
     }
 
     /// The room's service told, or did not tell, about the room.
     pub(in super::super) fn room_informed(&mut self, cx: &mut Context<'_>, answer: Answer) {
-        let id = match &answer {
-            Answer::Result(Some(query)) => id_in(query),
-            _ => None,
+        let (id, main) = match &answer {
+            Answer::Result(Some(query)) => (id_in(query), main_room_in(query)),
+            _ => (None, None),
         };
+        self.belongs_to(cx, main);
         match id.map(|id| if is_sound(&id) { Ok(id) } else { Err(id.len()) }) {
             Some(Ok(id)) => {
                 tracing::info!(room = %self.room, meeting = %id, "the room has a meeting id of its own");

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
+use super::member::{Member, Stage};
 use super::offer::{self, Offer};
 use super::sources::{known_to, only};
-use super::state::{BRIDGE_OWNER, BridgeSession, Conference, Member, RoomState, Stage};
+use super::state::{BRIDGE_OWNER, BridgeSession, Conference, RoomState};
 use crate::colibri::elements::{
     CAP_RTP_MID_DEMUX, CAP_SOURCE_NAMES, CAP_SSRC_REWRITING, Capability, ColibriError, ConferenceModified,
     ConferenceModify, Endpoint, MediaType, Reason as ColibriReason, Sctp, Sources, Transport,
@@ -28,7 +29,7 @@ impl Conference {
             return;
         }
         for nick in self.by_arrival() {
-            let idle = self.members.get(&nick).is_some_and(|member| member.stage == Stage::Idle);
+            let idle = self.members.get(&nick).is_some_and(|member| member.stage() == Stage::Idle);
             if idle && self.discover(cx, &nick) {
                 self.allocate(cx, &nick);
             }
@@ -56,7 +57,7 @@ impl Conference {
 
     /// Whether an address may be invited now: who comes and goes is invited slower and slower.
     fn may_invite(&mut self, cx: &mut Context<'_>, nick: &str) -> bool {
-        let real = self.members.get(nick).and_then(|member| member.real_jid.as_ref());
+        let real = self.members.get(nick).and_then(Member::real_jid);
         let key = (self.room.clone(), real.map_or_else(|| nick.to_owned(), ToString::to_string));
         let now = cx.now;
         if cx.invite_rate.take(now, &key) {
@@ -72,7 +73,7 @@ impl Conference {
 
     /// Asks a bridge for an endpoint.
     fn allocate(&mut self, cx: &mut Context<'_>, nick: &str) {
-        let region = self.members.get(nick).and_then(|member| member.region.clone());
+        let region = self.members.get(nick).and_then(|member| member.region().map(str::to_owned));
         let chosen = |cx: &Context<'_>| cx.bridges.select(cx.now, region.as_deref());
         let session = match self.session.clone() {
             Some(session) if cx.bridges.is_operational(cx.now, &session.bridge) => session,
@@ -106,20 +107,16 @@ impl Conference {
         self.session = Some(BridgeSession { created: true, ..session.clone() });
         cx.meeting_ids.insert(self.meeting_id.clone(), self.room.clone());
         let Some(member) = self.members.get_mut(nick) else { return };
-        let features = member.features.unwrap_or(Features::UNKNOWN);
-        member.stage = Stage::Allocating;
-        member.invite = invite;
-        member.known.clear();
-        member.offered = offer::media(features);
-        member.ssrc_rewriting = features.ssrc_rewriting;
+        let features = member.features().unwrap_or(Features::UNKNOWN);
+        member.allocating(invite, offer::media(features));
         let rewriting = features.ssrc_rewriting.then_some(CAP_SSRC_REWRITING);
         let mid_demux = (features.ssrc_rewriting && features.mid_demux).then_some(CAP_RTP_MID_DEMUX);
         let capabilities = [CAP_SOURCE_NAMES].into_iter().chain(rewriting).chain(mid_demux);
         let endpoint = Endpoint {
             create: true,
-            stats_id: member.stats_id.clone(),
+            stats_id: member.stats_id(),
             capabilities: capabilities.map(|name| Capability { name: name.to_owned() }).collect(),
-            media: member.offered.clone(),
+            media: member.offered().to_vec(),
             transport: Some(Transport {
                 ice_controlling: true,
                 sctp: (sctp && features.sctp).then(Sctp::default),
@@ -195,7 +192,7 @@ impl Conference {
         if self.session.as_ref().is_none_or(|current| current.id != session) {
             return;
         }
-        let asked = |member: &Member| member.invite == invite && member.stage == Stage::Allocating;
+        let asked = |member: &Member| member.invite() == invite && member.stage() == Stage::Allocating;
         if !self.members.get(nick).is_some_and(asked) {
             return;
         }
@@ -226,22 +223,18 @@ impl Conference {
             self.sources.reserve(session.feedback.as_ref().unwrap_or(&SourceSet::default()));
         }
         let Some(member) = self.members.get_mut(nick) else { return };
-        let features = member.features.unwrap_or(Features::UNKNOWN);
+        let features = member.features().unwrap_or(Features::UNKNOWN);
         let sctp = cx.settings.sctp && features.sctp;
         let Some(transport) = transport.ice.filter(|_| !sctp || sctp_port.is_some()) else {
             tracing::error!(room = %self.room, endpoint = nick, "the bridge's answer has no transport; this member gets no media");
-            member.stage = Stage::Ended;
+            member.end_session(Stage::Ended);
             self.expire_endpoint(cx, nick);
             return;
         };
-        member.known = known_to(&self.sources, nick, member.ssrc_rewriting);
+        let known = known_to(&self.sources, nick, member.ssrc_rewriting());
         let media = |set: &Arc<SourceSet>| only((**set).clone(), features.audio, features.video);
-        let mut sources: BTreeMap<String, SourceSet> = member
-            .known
-            .iter()
-            .map(|(owner, set)| (owner.clone(), media(set)))
-            .filter(|(_, set)| !set.is_empty())
-            .collect();
+        let mut sources: BTreeMap<String, SourceSet> =
+            known.iter().map(|(owner, set)| (owner.clone(), media(set))).filter(|(_, set)| !set.is_empty()).collect();
         if let Some(feedback) = &session.feedback {
             sources.insert(BRIDGE_OWNER.to_owned(), only(feedback.clone(), features.audio, features.video));
         }
@@ -250,7 +243,7 @@ impl Conference {
         let offer = Offer {
             sid: &sid,
             initiator: &initiator,
-            media: &member.offered,
+            media: member.offered(),
             transport: &transport,
             bridge_session: &session.id,
             region: region.as_deref(),
@@ -260,8 +253,7 @@ impl Conference {
             sctp_port: sctp_port.filter(|_| sctp),
         };
         let jingle = offer.to_jingle();
-        member.sid.clone_from(&sid);
-        member.stage = Stage::Offered;
+        member.offer(&sid, known);
         let pending = Question::Initiate { nick: nick.to_owned(), sid };
         self.ask(cx, &self.occupant(nick), true, jingle.into(), pending);
     }
@@ -285,7 +277,7 @@ impl Conference {
             (DefinedCondition::ResourceConstraint, _) => self.bridge_full(cx, nick, &bridge),
             (DefinedCondition::BadRequest | DefinedCondition::ItemNotFound, _) => {
                 if let Some(member) = self.members.get_mut(nick) {
-                    member.stage = Stage::Ended;
+                    member.end_session(Stage::Ended);
                 }
                 self.expire_if_unused(cx);
             }
@@ -302,7 +294,7 @@ impl Conference {
             return self.reinvite_all(cx, None);
         }
         if let Some(member) = self.members.get_mut(nick) {
-            member.stage = Stage::Idle;
+            member.end_session(Stage::Idle);
         }
         let again = cx.now + FULL_RESET;
         self.invite_due = Some(self.invite_due.map_or(again, |due| due.min(again)));
@@ -367,7 +359,7 @@ impl Conference {
     pub(in super::super) fn initiated(&mut self, cx: &mut Context<'_>, nick: &str, sid: &str, answer: Answer) {
         let Answer::Error(error) = answer else { return };
         let member = self.members.get(nick);
-        if member.is_some_and(|member| member.sid == sid) {
+        if member.is_some_and(|member| member.sid() == sid) {
             tracing::warn!(room = %self.room, endpoint = nick, condition = ?error.defined_condition, "the client refused its offer");
             self.fail_member(cx, nick);
         }
@@ -422,7 +414,7 @@ impl Conference {
 
     /// Ends the conference on its bridge. The next session has a new meeting id where this bridge may still hold the old
     /// conference when it gets the next request.
-    fn drop_bridge_session(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn drop_bridge_session(&mut self, cx: &mut Context<'_>) {
         let fresh = cx.random_id();
         let Some(session) = self.session.take() else { return };
         let meeting_id = std::mem::replace(&mut self.meeting_id, fresh);

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::member::{Member, Stage};
 use super::sources::{difference, only};
-use super::state::{Conference, Member, Stage};
+use super::state::Conference;
 use crate::colibri::elements::{ConferenceModify, Endpoint, Untold, UntoldSource};
 use crate::focus::context::Context;
 use crate::focus::features::Features;
@@ -40,21 +41,21 @@ impl Conference {
         let shown = self.sources.shown();
         let mut changed = Vec::new();
         for (nick, member) in &mut self.members {
-            if member.stage != Stage::Active || member.ssrc_rewriting {
+            if member.stage() != Stage::Active || member.ssrc_rewriting() {
                 continue;
             }
-            let before = member.untold.len();
+            let before = member.held().len();
             for (owner, set) in shown.iter().filter(|(owner, _)| *owner != nick) {
-                let told = member.known.get(owner);
+                let told = member.knows(owner);
                 if told.is_some_and(|told| Arc::ptr_eq(told, set)) {
                     continue;
                 }
                 let known = |ssrc: u32| told.is_some_and(|told| told.sources.iter().any(|source| source.ssrc == ssrc));
                 for (name, _) in names(set.sources.iter().filter(|source| !known(source.ssrc))) {
-                    member.untold.entry(name).or_insert(cx.now + MAX_HOLD);
+                    member.hold_back(name, cx.now + MAX_HOLD);
                 }
             }
-            if member.untold.len() != before {
+            if member.held().len() != before {
                 changed.push(untold(nick, member));
             }
         }
@@ -70,12 +71,10 @@ impl Conference {
         sid: &str,
         (told, at): (Vec<(String, bool)>, Instant),
     ) {
-        let Some(member) = self.members.get_mut(nick).filter(|member| member.sid == sid) else { return };
+        let Some(member) = self.members.get_mut(nick).filter(|member| member.sid() == sid) else { return };
         let moment = (LEAST + 2 * cx.now.saturating_duration_since(at)).min(MOST);
         for (name, video) in told {
-            if let Some(until) = member.untold.get_mut(&name) {
-                *until = (*until).min(if video { cx.now } else { cx.now + moment });
-            }
+            member.told_of(&name, if video { cx.now } else { cx.now + moment });
         }
         self.update_hold_due();
     }
@@ -84,9 +83,7 @@ impl Conference {
     pub(super) fn release_held(&mut self, cx: &mut Context<'_>) {
         let mut changed = Vec::new();
         for (nick, member) in &mut self.members {
-            let before = member.untold.len();
-            member.untold.retain(|_, until| *until > cx.now + TOGETHER);
-            if member.untold.len() != before && member.has_endpoint() {
+            if member.release(cx.now + TOGETHER) && member.has_endpoint() {
                 changed.push(untold(nick, member));
             }
         }
@@ -121,25 +118,23 @@ impl Conference {
         // Who waits for nothing need not be listened to.
         let waits = self.hold_due.is_some();
         let mut messages = Vec::new();
-        for (nick, member) in self.members.iter_mut().filter(|(_, member)| member.stage == Stage::Active) {
-            let features = member.features.unwrap_or(Features::UNKNOWN);
-            if member.ssrc_rewriting {
+        for (nick, member) in self.members.iter_mut().filter(|(_, member)| member.stage() == Stage::Active) {
+            let features = member.features().unwrap_or(Features::UNKNOWN);
+            if member.ssrc_rewriting() {
                 continue;
             }
             let (mut add, mut remove) = (BTreeMap::new(), BTreeMap::new());
             let shown = self.sources.shown();
             // Sets are compared only where they are not the same one: a round must not cost members times members sets.
             let changed = shown.iter().filter(|(owner, set)| {
-                *owner != nick && !member.known.get(*owner).is_some_and(|before| Arc::ptr_eq(before, set))
+                *owner != nick && !member.knows(owner).is_some_and(|before| Arc::ptr_eq(before, set))
             });
             let mut changed: Vec<(String, Option<Arc<SourceSet>>)> =
                 changed.map(|(owner, set)| (owner.clone(), Some(Arc::clone(set)))).collect();
-            changed.extend(member.known.keys().filter(|owner| !shown.contains_key(*owner)).map(|o| (o.clone(), None)));
+            changed
+                .extend(member.knows_owners().filter(|owner| !shown.contains_key(*owner)).map(|o| (o.clone(), None)));
             for (owner, after) in changed {
-                let before = match &after {
-                    Some(set) => member.known.insert(owner.clone(), Arc::clone(set)),
-                    None => member.known.remove(&owner),
-                };
+                let before = member.tell(&owner, after.as_ref());
                 let media = |set: Option<Arc<SourceSet>>| {
                     set.map(|set| only((*set).clone(), features.audio, features.video)).unwrap_or_default()
                 };
@@ -158,7 +153,7 @@ impl Conference {
                     } else {
                         Vec::new()
                     };
-                    messages.push((nick.clone(), sources_jingle(action, &member.sid, &owners, json), told));
+                    messages.push((nick.clone(), sources_jingle(action, member.sid(), &owners, json), told));
                 }
             }
         }
@@ -177,13 +172,13 @@ impl Conference {
 impl Conference {
     /// Notes when the first wait is over.
     fn update_hold_due(&mut self) {
-        self.hold_due = self.members.values().flat_map(|member| member.untold.values()).min().copied();
+        self.hold_due = self.members.values().filter_map(Member::next_release).min();
     }
 }
 
 /// What an endpoint was not told of, for the bridge.
 fn untold(nick: &str, member: &Member) -> Endpoint {
-    let sources = member.untold.keys().map(|name| UntoldSource { name: name.clone() }).collect();
+    let sources = member.held().map(|name| UntoldSource { name: name.clone() }).collect();
     Endpoint { untold: Some(Untold { sources }), ..Endpoint::new(nick) }
 }
 

@@ -1,187 +1,54 @@
 //! One conference of the focus: its room, its members, and their sessions on a bridge.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jid::{BareJid, FullJid};
+use jid::{BareJid, Jid};
 
 use super::meeting_id::MeetingId;
+use super::member::Member;
 use super::sources::ConferenceSources;
-use crate::colibri::elements::Media;
-use crate::focus::context::Context;
-use crate::focus::features::Features;
-use crate::focus::limits::{self, SOURCE_CHANGES, TRANSPORTS};
+use crate::focus::context::{Context, ORPHAN_LIFETIME, Orphan};
+use crate::focus::limits::{self, BREAKOUT_JOIN, MAX_WAITING};
 use crate::jingle::SourceSet;
 use crate::pace::Bucket;
 use crate::xmpp::iq::Request;
-
-/// Restarts that a client asks for are at least this far apart.
-const RESTART_INTERVAL: Duration = Duration::from_secs(5);
-
-/// And at most so many in a minute.
-const RESTARTS_PER_MINUTE: usize = 5;
-
-/// So many ended sessions are told from unknown ones.
-const PAST_SIDS: usize = 8;
 
 /// Sessions on one bridge that fail this often within [`FAILURE_WINDOW`] condemn the bridge.
 const FAILURES: usize = 3;
 const FAILURE_WINDOW: Duration = Duration::from_secs(30);
 
-/// Where a member's session with the bridge stands.
-#[derive(Debug, Clone, PartialEq)]
-pub(in super::super) enum Stage {
-    /// No session.
-    Idle,
-    /// What the client can do is being asked.
-    Discovering,
-    /// The bridge was asked for an endpoint.
-    Allocating,
-    /// The client was sent an offer.
-    Offered,
-    /// The client accepted.
-    Active,
-    /// The session failed, or the client ended it: not invited again unless something else happens.
-    Ended,
-}
-
-/// One member of the room.
-#[derive(Debug)]
-pub(in super::super) struct Member {
-    /// Real address, as far as the room shows it.
-    pub real_jid: Option<FullJid>,
-    /// In order of arrival.
-    pub arrival: u64,
-    /// Whether the room says that it is an owner.
-    pub owner: bool,
-    /// Whether it may moderate.
-    pub moderator: bool,
-    /// Passed to the bridge.
-    pub stats_id: Option<String>,
-    /// Node and hash of its capabilities.
-    pub caps: Option<(String, String)>,
-    /// What it can do, once known.
-    pub features: Option<Features>,
-    /// Where its session stands.
-    pub stage: Stage,
-    /// Number of its latest invitation: answers to older ones are late.
-    pub invite: u64,
-    /// Where it is, for the choice of the bridge.
-    pub region: Option<String>,
-    /// Jingle session id; empty when there is no session.
-    pub sid: String,
-    /// Ids of sessions that ended, the latest last.
-    pub past_sids: Vec<String>,
-    /// What it was offered.
-    pub offered: Vec<Media>,
-    /// The bridge tells it of the others' sources, not we.
-    pub ssrc_rewriting: bool,
-    /// Sources of others that it was told of, by owner; those of media that it does not support included.
-    pub known: BTreeMap<String, Arc<SourceSet>>,
-    /// Restarts of its session that it may ask for.
-    pub restarts: RestartBudget,
-    /// ICE restarts in place, which are counted apart: neither uses up the other.
-    pub ice_restarts: RestartBudget,
-    /// Number of the latest ICE restart that it was told of; 0 when there was none in this session.
-    pub ice_generation: u32,
-    /// Names of others' sources that it was not told of yet, and until when they are held back from it.
-    pub untold: BTreeMap<String, Instant>,
-    /// How often it may change its sources.
-    pub source_changes: Bucket,
-    /// And trickle its transport.
-    pub transports: Bucket,
-}
-
-impl Member {
-    /// A member without a session.
-    pub fn new(arrival: u64) -> Self {
-        Self {
-            real_jid: None,
-            arrival,
-            owner: false,
-            moderator: false,
-            stats_id: None,
-            caps: None,
-            features: None,
-            stage: Stage::Idle,
-            invite: 0,
-            region: None,
-            sid: String::new(),
-            past_sids: Vec::new(),
-            offered: Vec::new(),
-            ssrc_rewriting: false,
-            known: BTreeMap::new(),
-            restarts: RestartBudget::default(),
-            ice_restarts: RestartBudget::default(),
-            ice_generation: 0,
-            untold: BTreeMap::new(),
-            source_changes: Bucket::new(SOURCE_CHANGES),
-            transports: Bucket::new(TRANSPORTS),
-        }
-    }
-
-    /// Whether the bridge has, or will have, an endpoint for it.
-    pub fn has_endpoint(&self) -> bool {
-        matches!(self.stage, Stage::Allocating | Stage::Offered | Stage::Active)
-    }
-
-    /// Ends its session and returns the id of it, empty when it was never offered one.
-    pub fn end_session(&mut self, stage: Stage) -> String {
-        self.stage = stage;
-        self.known.clear();
-        self.ice_generation = 0;
-        self.untold.clear();
-        let sid = std::mem::take(&mut self.sid);
-        if !sid.is_empty() {
-            if self.past_sids.len() >= PAST_SIDS {
-                self.past_sids.remove(0);
-            }
-            self.past_sids.push(sid.clone());
-        }
-        sid
-    }
-}
-
-/// When restarts were granted.
-#[derive(Debug, Default)]
-pub(in super::super) struct RestartBudget(Vec<Instant>);
-
-impl RestartBudget {
-    /// Whether one may be granted now; notes that it was.
-    pub fn take(&mut self, now: Instant) -> bool {
-        self.0.retain(|at| now.saturating_duration_since(*at) < Duration::from_secs(60));
-        let spaced = self.0.last().is_none_or(|last| now.saturating_duration_since(*last) >= RESTART_INTERVAL);
-        let free = spaced && self.0.len() < RESTARTS_PER_MINUTE;
-        if free {
-            self.0.push(now);
-        }
-        free
-    }
-}
-
 /// The conference on its bridge.
 #[derive(Debug, Clone, PartialEq)]
-pub(in super::super) struct BridgeSession {
+pub(super) struct BridgeSession {
     /// Our id, told to clients.
-    pub id: String,
+    pub(super) id: String,
     /// Occupant JID of the bridge.
-    pub bridge: String,
+    pub(super) bridge: String,
     /// Whether the creating request was sent.
-    pub created: bool,
+    pub(super) created: bool,
     /// The bridge's own sources, from its first answer.
-    pub feedback: Option<SourceSet>,
+    pub(super) feedback: Option<SourceSet>,
 }
 
 /// How far the room is.
 #[derive(Debug)]
-pub(in super::super) enum RoomState {
+pub(super) enum RoomState {
     /// Our join was sent; these requests wait for it.
     Joining(Vec<Request>),
     /// Our settings and a question about it were sent; these requests wait for the answers.
     Configuring(Vec<Request>),
     /// Everything stands.
     Ready,
+}
+
+/// Why a request for a conference is answered although its room is not ready, if so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Waits {
+    /// It is ready.
+    No,
+    /// Its sender asked again, or too many wait already.
+    TooMany,
 }
 
 /// Owner of the bridge's own sources.
@@ -191,51 +58,55 @@ pub(super) const BRIDGE_OWNER: &str = "jvb";
 #[derive(Debug)]
 pub(in super::super) struct Conference {
     /// Its room.
-    pub room: BareJid,
+    pub(super) room: BareJid,
     /// Id towards the bridge.
-    pub meeting_id: String,
+    pub(super) meeting_id: String,
+    /// The room that it belongs to, if it is a breakout room.
+    pub(super) main: Option<BareJid>,
     /// The room's own one.
-    pub meeting: MeetingId,
+    pub(super) meeting: MeetingId,
     /// How far the room is.
-    pub state: RoomState,
+    pub(super) state: RoomState,
     /// Answers of its service that are awaited before it is ready.
-    pub awaited: u8,
+    pub(super) awaited: u8,
     /// Members by nickname, which is the endpoint id.
-    pub members: BTreeMap<String, Member>,
+    pub(super) members: BTreeMap<String, Member>,
     /// Who was made owner.
-    pub owner: Option<String>,
+    pub(super) owner: Option<String>,
     /// Session on a bridge.
-    pub session: Option<BridgeSession>,
+    pub(super) session: Option<BridgeSession>,
     /// Everybody's sources.
-    pub sources: ConferenceSources,
+    pub(super) sources: ConferenceSources,
     /// Whether the room is told that there is no bridge.
-    pub no_bridge: bool,
+    pub(super) no_bridge: bool,
     /// Participants after the n-th start muted: audio, video.
-    pub start_muted: (Option<usize>, Option<usize>),
+    pub(super) start_muted: (Option<usize>, Option<usize>),
     /// When an empty room is given up.
-    pub initial_deadline: Option<Instant>,
+    pub(super) initial_deadline: Option<Instant>,
     /// When the session of the last one left ends.
-    pub single_deadline: Option<Instant>,
+    pub(super) single_deadline: Option<Instant>,
     /// When sessions on bridges failed.
-    pub failures: Vec<Instant>,
+    pub(super) failures: Vec<Instant>,
     /// How often its members are told of changed sources.
-    pub signal_rate: Bucket,
+    pub(super) signal_rate: Bucket,
     /// When they are told what they were not told at once.
-    pub signal_due: Option<Instant>,
+    pub(super) signal_due: Option<Instant>,
     /// When the first wait for a member to be told of a source is over.
-    pub hold_due: Option<Instant>,
+    pub(super) hold_due: Option<Instant>,
     /// When invitations that were put off are due.
-    pub invite_due: Option<Instant>,
+    pub(super) invite_due: Option<Instant>,
     /// When it began.
-    pub created: Instant,
+    pub(super) created: Instant,
 }
 
 impl Conference {
     /// Of a room that is being joined for `request`.
     pub fn new(room: BareJid, request: Request, start_muted: (Option<usize>, Option<usize>), cx: &Context<'_>) -> Self {
+        let initial_deadline = Some(cx.now + join_patience(cx, &room));
         Self {
             room,
             meeting_id: cx.random_id(),
+            main: None,
             meeting: MeetingId::default(),
             awaited: 0,
             state: RoomState::Joining(vec![request]),
@@ -245,7 +116,7 @@ impl Conference {
             sources: ConferenceSources::default(),
             no_bridge: false,
             start_muted,
-            initial_deadline: Some(cx.now + cx.settings.initial_timeout),
+            initial_deadline,
             single_deadline: None,
             failures: Vec::new(),
             signal_rate: Bucket::new(limits::signal_rate(1)),
@@ -256,6 +127,103 @@ impl Conference {
         }
     }
 
+    /// Its room.
+    pub fn room(&self) -> &BareJid {
+        &self.room
+    }
+
+    /// Whether somebody of that real address is in it.
+    pub fn has_real(&self, real: &Jid) -> bool {
+        self.members.values().any(|member| member.real_jid().is_some_and(|own| own == real))
+    }
+
+    /// Whether a request of that sender waits for it.
+    pub fn is_awaited_by(&self, sender: Option<&Jid>) -> bool {
+        let (RoomState::Joining(waiting) | RoomState::Configuring(waiting)) = &self.state else { return false };
+        waiting.iter().any(|request| request.from.as_ref() == sender)
+    }
+
+    /// Whether nobody is in it.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// How many are in it.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether we are in the room, and it is as it has to be.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.state, RoomState::Ready)
+    }
+
+    /// Whether our join is not answered yet.
+    pub fn is_joining(&self) -> bool {
+        matches!(self.state, RoomState::Joining(_))
+    }
+
+    /// When it began.
+    pub fn created(&self) -> Instant {
+        self.created
+    }
+
+    /// Whether nobody came in time.
+    pub fn is_given_up(&self, now: Instant) -> bool {
+        self.initial_deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Whether its members wait for a bridge.
+    pub fn lacks_bridge(&self) -> bool {
+        self.no_bridge
+    }
+
+    /// Its meeting id and its session on that bridge, if it is there.
+    pub fn on_bridge(&self, bridge: &str) -> Option<(&str, &str)> {
+        let session = self.session.as_ref().filter(|session| session.bridge == bridge && session.created)?;
+        Some((&self.meeting_id, &session.id))
+    }
+
+    /// Whether its session is on that bridge, or about to be.
+    pub fn uses_bridge(&self, bridge: &str) -> bool {
+        self.session.as_ref().is_some_and(|session| session.bridge == bridge)
+    }
+
+    /// What is left of it on a bridge when its room was lost.
+    pub fn into_orphan(self, now: Instant) -> Option<Orphan> {
+        let session = self.session?;
+        Some(Orphan::new(now, ORPHAN_LIFETIME, self.room, self.meeting_id, session.bridge))
+    }
+
+    /// Somebody asks for it again; what is to be answered at once, if anything, and whether it is ready.
+    pub fn asked_again(&mut self, cx: &Context<'_>, request: &Request) -> Option<(Request, Waits)> {
+        if self.members.is_empty() {
+            let patience = if self.is_joining() { join_patience(cx, &self.room) } else { cx.settings.initial_timeout };
+            // A room that does not let us in gets no longer for being asked for again.
+            let late = self.initial_deadline.filter(|_| self.is_joining());
+            self.initial_deadline = late.or(Some(cx.now + patience));
+        }
+        let (RoomState::Joining(waiting) | RoomState::Configuring(waiting)) = &mut self.state else {
+            return Some((request.clone(), Waits::No));
+        };
+        // One question of everybody waits: an older one of the same sender is answered at once.
+        let full = waiting.len() >= MAX_WAITING;
+        match waiting.iter_mut().find(|waiting| waiting.from == request.from) {
+            Some(older) => Some((std::mem::replace(older, request.clone()), Waits::TooMany)),
+            None if full => Some((request.clone(), Waits::TooMany)),
+            None => {
+                waiting.push(request.clone());
+                None
+            }
+        }
+    }
+
+    /// Our join was refused: it ends before it began.
+    pub fn refused(mut self, cx: &mut Context<'_>) {
+        let state = std::mem::replace(&mut self.state, RoomState::Ready);
+        self.answer_waiting(cx, state, false);
+    }
+
     /// Address of a member in the room.
     pub fn occupant(&self, nick: &str) -> String {
         format!("{}/{nick}", self.room)
@@ -263,8 +231,8 @@ impl Conference {
 
     /// Members in order of arrival.
     pub fn by_arrival(&self) -> Vec<String> {
-        let mut nicks: Vec<(&u64, &String)> =
-            self.members.iter().map(|(nick, member)| (&member.arrival, nick)).collect();
+        let mut nicks: Vec<(u64, &String)> =
+            self.members.iter().map(|(nick, member)| (member.arrival(), nick)).collect();
         nicks.sort();
         nicks.into_iter().map(|(_, nick)| nick.clone()).collect()
     }
@@ -296,4 +264,9 @@ impl Conference {
             .flatten()
             .min()
     }
+}
+
+/// How long a room's service may take to let us in.
+fn join_patience(cx: &Context<'_>, room: &BareJid) -> Duration {
+    if cx.is_breakout(room) { BREAKOUT_JOIN } else { cx.settings.initial_timeout }
 }

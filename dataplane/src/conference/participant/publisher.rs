@@ -6,7 +6,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 
 use crate::congestion::fair_share::Sent;
-use crate::ids::SourceId;
+use crate::ids::{SourceId, Ssrc};
 use crate::limits::{MAX_PUBLISHED, SentChanges};
 use crate::media::MediaKind;
 use crate::negotiation::negotiated::Negotiated;
@@ -34,7 +34,7 @@ pub struct Publisher {
     /// Arrivals to report to it.
     pub arrivals: TwccRecorder,
     /// SSRC of the packet that arrived last with a transport-wide sequence number.
-    pub transport_media_ssrc: u32,
+    pub transport_media_ssrc: Ssrc,
     /// How often what it sends may change at once.
     pub changes: SentChanges,
     /// What was taken of it lately.
@@ -42,7 +42,7 @@ pub struct Publisher {
     /// When the next receiver report goes out; none before it sends anything.
     pub next_report: Option<Instant>,
     force_mute: [bool; 2],
-    streams: HashMap<u32, IncomingStream, foldhash::fast::RandomState>,
+    streams: HashMap<Ssrc, IncomingStream, foldhash::fast::RandomState>,
     sources: Vec<SourceId>,
     /// Sources that others had to remember one more SSRC for.
     published: u32,
@@ -56,12 +56,12 @@ impl Publisher {
 
     /// What an SSRC carries.
     #[inline]
-    pub fn stream(&self, ssrc: u32) -> Option<IncomingStream> {
+    pub fn stream(&self, ssrc: Ssrc) -> Option<IncomingStream> {
         self.streams.get(&ssrc).copied()
     }
 
     /// Replaces what its SSRCs carry.
-    pub fn set_streams(&mut self, streams: impl Iterator<Item = (u32, IncomingStream)>) {
+    pub fn set_streams(&mut self, streams: impl Iterator<Item = (Ssrc, IncomingStream)>) {
         self.streams.clear();
         self.streams.extend(streams);
         self.sources.clear();

@@ -26,7 +26,7 @@ use subscription::{Indices, first_index};
 
 use crate::congestion::division::Division;
 use crate::datagram::{MAX_DATAGRAM, PacketSink, Path};
-use crate::ids::SourceId;
+use crate::ids::{SourceId, Ssrc};
 use crate::limits::RepeatedBytes;
 use crate::media::{Encoding, MediaKind, ReceiverConstraints};
 use crate::negotiation::ids::UriId;
@@ -59,7 +59,7 @@ pub struct Receiver {
     pub repeated: RepeatedBytes,
     sealer: Option<Sealer>,
     profile: Option<SrtpProfile>,
-    retired: HashMap<u32, i64, foldhash::fast::RandomState>,
+    retired: HashMap<Ssrc, i64, foldhash::fast::RandomState>,
 }
 
 /// Why an RTCP packet did not go out.
@@ -170,7 +170,7 @@ impl Receiver {
 
     /// Whether it was sent something on both SSRCs in the past.
     pub fn remembers(&self, ssrcs: Encoding) -> bool {
-        let known = |ssrc: &u32| self.retired.contains_key(ssrc);
+        let known = |ssrc: &Ssrc| self.retired.contains_key(ssrc);
         known(&ssrcs.ssrc) && ssrcs.rtx.as_ref().is_none_or(known)
     }
 
@@ -186,7 +186,7 @@ impl Receiver {
     /// starting one of the forgotten again would use SRTP indices twice.
     pub fn indices(&mut self, ssrcs: Encoding) -> Option<Indices> {
         let full = self.retired.len() >= MAX_RETIRED;
-        let mut resume = |ssrc: u32| match self.retired.remove(&ssrc) {
+        let mut resume = |ssrc: Ssrc| match self.retired.remove(&ssrc) {
             Some(index) => Some(index),
             None if full => None,
             None => Some(first_index(ssrc)),
@@ -207,10 +207,10 @@ mod tests {
     #[test]
     fn an_ssrc_goes_on_whatever_role_it_comes_back_in() {
         let mut receiver = Receiver::default();
-        let first = receiver.indices(Encoding { ssrc: 5, rtx: Some(6) }).unwrap();
+        let first = receiver.indices(Encoding { ssrc: Ssrc::new(5), rtx: Some(Ssrc::new(6)) }).unwrap();
         assert!(first.media < 1 << 15 && first.rtx < 1 << 15);
-        receiver.retire(Encoding { ssrc: 5, rtx: Some(6) }, Indices { media: 70_000, rtx: 900 });
-        let swapped = receiver.indices(Encoding { ssrc: 6, rtx: Some(5) });
+        receiver.retire(Encoding { ssrc: Ssrc::new(5), rtx: Some(Ssrc::new(6)) }, Indices { media: 70_000, rtx: 900 });
+        let swapped = receiver.indices(Encoding { ssrc: Ssrc::new(6), rtx: Some(Ssrc::new(5)) });
         assert_eq!(swapped, Some(Indices { media: 900, rtx: 70_000 }));
     }
 
@@ -218,9 +218,9 @@ mod tests {
     fn no_new_ssrcs_when_too_many_were_used_up() {
         let mut receiver = Receiver::default();
         for ssrc in 0..MAX_RETIRED as u32 {
-            receiver.retire(Encoding { ssrc, rtx: None }, Indices { media: 9, rtx: 0 });
+            receiver.retire(Encoding { ssrc: Ssrc::new(ssrc), rtx: None }, Indices { media: 9, rtx: 0 });
         }
-        assert_eq!(receiver.indices(Encoding { ssrc: 1 << 20, rtx: None }), None);
-        assert_eq!(receiver.indices(Encoding { ssrc: 17, rtx: None }), Some(Indices { media: 9, rtx: 0 }));
+        assert_eq!(receiver.indices(Encoding { ssrc: Ssrc::new(1 << 20), rtx: None }), None);
+        assert_eq!(receiver.indices(Encoding { ssrc: Ssrc::new(17), rtx: None }), Some(Indices { media: 9, rtx: 0 }));
     }
 }

@@ -1,5 +1,6 @@
 //! One packet for one receiver: its payload type, extension ids, SSRC, numbers; sealed and queued.
 
+use crate::ids::Ssrc;
 use std::time::Instant;
 
 use super::Receiver;
@@ -58,7 +59,7 @@ pub struct Outgoing {
 #[derive(Debug, Clone, Copy)]
 pub struct Stream {
     /// Its SSRC.
-    pub ssrc: u32,
+    pub ssrc: Ssrc,
     /// The media section that its packets name; a repetition names that of what it repeats.
     pub mid: Option<Mid>,
     /// Whether it is the one of retransmissions.

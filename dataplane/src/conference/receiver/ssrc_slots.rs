@@ -6,8 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::subscription::Resume;
-use crate::ids::SourceId;
+use super::subscription::{NO_SSRC, Resume};
+use crate::ids::{SourceId, Ssrc};
 use crate::media::Mid;
 use crate::media::{Encoding, MediaKind};
 use crate::messages::SsrcRewriting;
@@ -237,7 +237,7 @@ impl SsrcSlots {
         now: Instant,
         request: &Request<'_>,
         keep: impl Fn(SourceId) -> bool,
-        taken: impl Fn(u32) -> bool,
+        taken: impl Fn(Ssrc) -> bool,
     ) -> Option<Granted> {
         let Request { source, name, kind, need } = *request;
         let at = match self.kind(kind).choose(now, name, need, keep)? {
@@ -257,7 +257,7 @@ impl SsrcSlots {
         Some(granted)
     }
 
-    fn add(&mut self, now: Instant, kind: MediaKind, taken: impl Fn(u32) -> bool) -> usize {
+    fn add(&mut self, now: Instant, kind: MediaKind, taken: impl Fn(Ssrc) -> bool) -> usize {
         let ssrc = self.next_ssrc(&taken);
         let rtx = (kind == MediaKind::Video).then(|| self.next_ssrc(&|other| other == ssrc || taken(other)));
         let ssrcs = Encoding { ssrc, rtx };
@@ -279,20 +279,20 @@ impl SsrcSlots {
     }
 
     /// SplitMix64: the worker has no other source of chance, and SSRCs need no secrecy.
-    fn next_ssrc(&mut self, taken: &impl Fn(u32) -> bool) -> u32 {
+    fn next_ssrc(&mut self, taken: &impl Fn(Ssrc) -> bool) -> Ssrc {
         loop {
             self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut x = self.random;
             x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            let ssrc = (x ^ (x >> 31)) as u32;
-            if ssrc != 0 && !taken(ssrc) && !self.knows(ssrc) {
+            let ssrc = Ssrc::new((x ^ (x >> 31)) as u32);
+            if ssrc != NO_SSRC && !taken(ssrc) && !self.knows(ssrc) {
                 return ssrc;
             }
         }
     }
 
-    fn knows(&self, ssrc: u32) -> bool {
+    fn knows(&self, ssrc: Ssrc) -> bool {
         let slots = self.audio.slots.iter().chain(&self.video.slots);
         slots.map(|slot| slot.ssrcs).any(|ssrcs| ssrcs.ssrc == ssrc || ssrcs.rtx == Some(ssrc))
     }
@@ -314,7 +314,7 @@ impl SsrcSlots {
     }
 
     /// The source that a receiver means by a media SSRC.
-    pub fn source(&self, ssrc: u32) -> Option<SourceId> {
+    pub fn source(&self, ssrc: Ssrc) -> Option<SourceId> {
         self.video.slots.iter().chain(&self.audio.slots).find(|slot| slot.ssrcs.ssrc == ssrc)?.source
     }
 

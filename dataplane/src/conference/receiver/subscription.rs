@@ -6,7 +6,7 @@ use super::keyframe::{Allowance, Throttle};
 use super::projection::{Last, Projection};
 use crate::congestion::layer::LayerId;
 use crate::congestion::reorder::{self, Moves};
-use crate::ids::ParticipantId;
+use crate::ids::{ParticipantId, Ssrc};
 use crate::media::Mid;
 use crate::media::{Encoding, MediaKind};
 use crate::slab::Key;
@@ -21,14 +21,14 @@ const VIDEO_RUNS: u16 = 48;
 const AUDIO_RUNS: u16 = 4;
 
 /// Stands for no SSRC.
-pub const NO_SSRC: u32 = 0;
+pub const NO_SSRC: Ssrc = Ssrc::new(0);
 
 /// One receiver of a source, and everything that belongs to the pair.
 #[derive(Debug)]
 pub struct Subscription {
     receiver: ParticipantId,
     /// The SSRC that the media goes out on; [`NO_SSRC`] while the receiver's SSRCs carry other sources.
-    pub(super) ssrc: u32,
+    pub(super) ssrc: Ssrc,
     /// The media section that the packets name.
     pub(super) mid: Option<Mid>,
     /// The receiver does not want the source, whatever it has SSRCs for; audio only.
@@ -106,8 +106,8 @@ impl Indices {
 
 /// Where the counting starts on an SSRC; below 2^15, so that a lost first packet cannot confuse the roll-over counter
 /// (RFC 3711 section 3.3.1).
-pub fn first_index(ssrc: u32) -> i64 {
-    i64::from(ssrc.wrapping_mul(0x9e37_79b1) >> 18) + 1
+pub fn first_index(ssrc: Ssrc) -> i64 {
+    i64::from(ssrc.get().wrapping_mul(0x9e37_79b1) >> 18) + 1
 }
 
 /// Where a receiver's subscription is among those of a source, which are sorted by receiver.
@@ -117,7 +117,13 @@ pub fn position(subscriptions: &[Subscription], receiver: ParticipantId) -> Opti
 
 impl Subscription {
     /// A subscription that has sent nothing yet.
-    pub fn new(receiver: ParticipantId, ssrc: u32, kind: MediaKind, target: Option<LayerId>, indices: Indices) -> Self {
+    pub fn new(
+        receiver: ParticipantId,
+        ssrc: Ssrc,
+        kind: MediaKind,
+        target: Option<LayerId>,
+        indices: Indices,
+    ) -> Self {
         Self::resuming(receiver, ssrc, kind, target, Resume::at(indices))
     }
 
@@ -132,7 +138,7 @@ impl Subscription {
     /// A subscription whose streams go on where others ended.
     pub fn resuming(
         receiver: ParticipantId,
-        ssrc: u32,
+        ssrc: Ssrc,
         kind: MediaKind,
         target: Option<LayerId>,
         resume: Resume,
@@ -167,7 +173,7 @@ impl Subscription {
     }
 
     /// The SSRC that it goes out on; [`NO_SSRC`] is none.
-    pub fn ssrc(&self) -> u32 {
+    pub fn ssrc(&self) -> Ssrc {
         self.ssrc
     }
 

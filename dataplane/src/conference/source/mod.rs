@@ -469,6 +469,7 @@ impl Source {
 
 #[cfg(test)]
 mod tests {
+    use crate::ids::Ssrc;
     use std::time::Duration;
 
     use super::*;
@@ -479,7 +480,7 @@ mod tests {
             name: "a-v0".to_owned(),
             kind: MediaKind::Video,
             video_type: VideoType::Camera,
-            encodings: ssrcs.iter().map(|s| Encoding { ssrc: *s, rtx: Some(s + 1) }).collect(),
+            encodings: ssrcs.iter().map(|s| Encoding { ssrc: Ssrc::new(*s), rtx: Some(Ssrc::new(s + 1)) }).collect(),
         }
     }
 
@@ -516,7 +517,7 @@ mod tests {
         source.encodings[1].heights[0] = 360;
         source.subscriptions.push(Subscription::new(
             ParticipantId::new(4),
-            1,
+            Ssrc::new(1),
             MediaKind::Video,
             Some(LayerId::whole(1)),
             Indices { media: 7, rtx: 2 },

@@ -98,7 +98,7 @@ fn a_data_channel_carries_what_the_web_socket_carries() {
     use sctp_proto::PayloadProtocolIdentifier::{Dcep, String as Text};
     let mut fixture = Fixture::new(2);
     let (first, second) = (EndpointId(1), EndpointId(2));
-    fixture.endpoints.handle_channel_closed(first, Carrier::WebSocket);
+    fixture.close(first);
     fixture.endpoints.set_sources(first, vec![video("a-v0", 5)]);
     fixture.endpoints.handle_demand(first, "a-v0".to_owned(), 360);
     let mut browser = Browser::new(&mut fixture);
@@ -153,7 +153,7 @@ fn a_client_that_does_not_read_loses_first_the_others_messages_then_the_channel(
     use sctp_proto::PayloadProtocolIdentifier::Dcep;
     let mut fixture = Fixture::new(2);
     let first = EndpointId(1);
-    fixture.endpoints.handle_channel_closed(first, Carrier::WebSocket);
+    fixture.close(first);
     let mut browser = Browser::new(&mut fixture);
     assert!(browser.run(&mut fixture, |b| b.secured && !b.association.is_handshaking()));
     browser.write(Dcep, OPEN);

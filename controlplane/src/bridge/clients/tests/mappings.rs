@@ -1,5 +1,6 @@
 //! What the clients' SSRCs carry.
 
+use ringbridge_dataplane::ids::Ssrc;
 use ringbridge_dataplane::media::Mid;
 use ringbridge_dataplane::messages::MappedSource;
 
@@ -10,7 +11,14 @@ fn mapped(name: &str, owner: u32, kind: MediaKind, ssrc: u32) -> MappedSource {
     let rtx = (kind == MediaKind::Video).then_some(ssrc + 1);
     let (name, owner, video_type) = (name.to_owned(), EndpointId(owner), VideoType::Desktop);
     let mid = (kind == MediaKind::Video).then(|| Mid::new(kind, 3));
-    MappedSource { name, owner, kind, video_type, ssrcs: Encoding { ssrc, rtx }, mid }
+    MappedSource {
+        name,
+        owner,
+        kind,
+        video_type,
+        ssrcs: Encoding { ssrc: Ssrc::new(ssrc), rtx: rtx.map(Ssrc::new) },
+        mid,
+    }
 }
 
 fn video_map(source: &str, owner: &str, ssrc: u32) -> ToClient {
@@ -81,7 +89,7 @@ fn a_client_is_told_what_is_new_of_its_ssrcs_and_the_worker_after_that() {
 fn without_a_channel_nothing_is_told_and_a_new_one_is_told_everything() {
     let mut fixture = Fixture::new(2);
     let id = EndpointId(1);
-    fixture.endpoints.handle_channel_closed(id, Carrier::WebSocket);
+    fixture.close(id);
     let (camera, voice) = (mapped("b-v0", 2, MediaKind::Video, 10), mapped("b-a0", 2, MediaKind::Audio, 20));
     fixture.endpoints.handle_mapped(id, 1, vec![camera.clone()]);
     fixture.endpoints.handle_mapped(id, 2, vec![voice, camera]);
@@ -93,7 +101,7 @@ fn without_a_channel_nothing_is_told_and_a_new_one_is_told_everything() {
     ]);
     assert_eq!(shown(&fixture), expected);
     for _ in 0..2 {
-        fixture.endpoints.handle_channel_opened(id, Carrier::WebSocket);
+        fixture.open(id);
         let expected = [
             Ok(ToClient::ServerHello),
             Ok(ToClient::ForwardedSources(Vec::new())),
@@ -105,6 +113,6 @@ fn without_a_channel_nothing_is_told_and_a_new_one_is_told_everything() {
     }
     assert_eq!(shown(&fixture)[1]["told"], json!(true));
     // One that never had a mapping is told none.
-    fixture.endpoints.handle_channel_opened(EndpointId(2), Carrier::WebSocket);
+    fixture.open(EndpointId(2));
     assert_eq!(fixture.messages(), [(2, ToClient::ServerHello), (2, ToClient::ForwardedSources(Vec::new()))]);
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::ids::Ssrc;
 use crate::slab::Key;
 
 const SETTINGS: SsrcRewriting = SsrcRewriting { audio: 2, video: 3, seed: 1, mids: false };
@@ -52,7 +53,7 @@ fn ssrcs_are_bounded_distinct_and_never_taken_ones() {
         let video = rig.video(source, &[]).unwrap().ssrcs;
         assert_eq!(audio.rtx, None);
         for ssrc in [Some(audio.ssrc), Some(video.ssrc), video.rtx].into_iter().flatten() {
-            assert_ne!(ssrc, 0);
+            assert_ne!(ssrc, NO_SSRC);
             seen.push(ssrc);
         }
     }
@@ -68,7 +69,7 @@ fn ssrcs_are_bounded_distinct_and_never_taken_ones() {
 #[test]
 fn the_least_recently_used_slot_goes_first() {
     let mut rig = Rig::new();
-    let ssrcs: Vec<u32> = (0..3).map(|source| rig.video(source, &[]).unwrap().ssrcs.ssrc).collect();
+    let ssrcs: Vec<Ssrc> = (0..3).map(|source| rig.video(source, &[]).unwrap().ssrcs.ssrc).collect();
     rig.millis(10_000);
     rig.slots.video.touch(id(0), rig.now);
     rig.millis(10);
@@ -175,7 +176,7 @@ fn feedback_finds_the_source_that_an_ssrc_carries_now() {
     let video = rig.video(7, &[]).unwrap().ssrcs;
     let audio = rig.audio(8).unwrap().ssrcs;
     assert_eq!((rig.slots.source(video.ssrc), rig.slots.source(audio.ssrc)), (Some(id(7)), Some(id(8))));
-    assert_eq!((rig.slots.source(video.rtx.unwrap()), rig.slots.source(99)), (None, None));
+    assert_eq!((rig.slots.source(video.rtx.unwrap()), rig.slots.source(Ssrc::new(99))), (None, None));
     rig.release(MediaKind::Video, 7);
     assert_eq!(rig.slots.source(video.ssrc), None);
 }
@@ -199,6 +200,11 @@ fn those_who_wait_are_bounded_and_patient() {
 
 impl Rig {
     fn release_waiting(&mut self, source: usize) {
-        self.slots.release(self.now, MediaKind::Audio, id(source), Resume::first(Encoding { ssrc: 1, rtx: None }));
+        self.slots.release(
+            self.now,
+            MediaKind::Audio,
+            id(source),
+            Resume::first(Encoding { ssrc: Ssrc::new(1), rtx: None }),
+        );
     }
 }

@@ -1,19 +1,16 @@
 //! The environment of docker-jitsi-meet's bridge container (docs/protocol/bridge.md 12.1).
 
-use super::connections::RawConnection;
-use super::origin::Origin;
+use super::variables::{Variables, host_and_port};
+use crate::config::connections::RawConnection;
+use crate::config::origin::Origin;
 
 /// Without it the container does not start either: its presence says that this environment is meant.
 const MARK: &str = "JVB_AUTH_PASSWORD";
 
 /// Whom the image asks for the public address where nothing else is said.
 const STUN_SERVER: &str = "meet-jit-si-turnrelay.jitsi.net:443";
-/// Where the image looks for files of the operator's.
-pub(super) const FOLDER: &str = "/config";
-/// What of them it reads after everything else.
-pub(super) const CUSTOM: &str = "custom-jvb.conf";
-/// And what it reads from before that.
-pub(super) const PROPERTIES: [&str; 2] = ["custom-sip-communicator.properties", "sip-communicator.properties"];
+/// What of the operator's files it reads after everything else.
+pub(in crate::config) const CUSTOM: &str = "custom-jvb.conf";
 
 const SIDECAR: &str = "for the autoscaler's side service, which is a program of its own";
 const NO_WEBSOCKET: &str = "as in today's image the bridge channel is the data channel; for WebSockets set RINGBRIDGE_WEBSOCKET=true \
@@ -65,7 +62,7 @@ const IGNORED: &[(&str, &str)] = &[
 
 /// What the environment says.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Docker {
+pub(in crate::config) struct Docker {
     /// Our key, its value, the variable.
     pub values: Vec<(&'static str, String, &'static str)>,
     /// XMPP connections.
@@ -75,12 +72,11 @@ pub(super) struct Docker {
 }
 
 /// Reads the variables; `None` when this is another environment.
-pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> Option<Docker> {
-    let get = |name: &str| variable(name).filter(|value| !value.is_empty());
-    let or = |name: &str, default: &str| get(name).unwrap_or_else(|| default.to_owned());
-    let on = |name: &str| {
-        get(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
-    };
+pub(in crate::config) fn read(variable: impl Fn(&str) -> Option<String>) -> Option<Docker> {
+    let variables = Variables(variable);
+    let get = |name: &str| variables.get(name);
+    let or = |name: &str, default: &str| variables.or(name, default);
+    let on = |name: &str| variables.on(name);
     let password = get(MARK)?;
     let mut docker = Docker::default();
     let mut set = |key, name: &'static str, value: Option<String>| {
@@ -143,34 +139,9 @@ pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> Option<Docker> 
     Some(docker)
 }
 
-/// `host`, `host:port`, `2001:db8::1` or `[2001:db8::1]:port`: an IPv6 address has colons of its own.
-fn host_and_port(server: &str) -> (&str, Option<&str>) {
-    if let Some((host, rest)) = server.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return (host, rest.strip_prefix(':'));
-    }
-    match server.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') => (host, Some(port)),
-        _ => (server, None),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn servers_with_and_without_ports() {
-        for (server, host, port) in [
-            ("x.example.net", "x.example.net", None),
-            ("x.example.net:5333", "x.example.net", Some("5333")),
-            ("192.0.2.1:5333", "192.0.2.1", Some("5333")),
-            ("2001:db8::1", "2001:db8::1", None),
-            ("[2001:db8::1]", "2001:db8::1", None),
-            ("[2001:db8::1]:5222", "2001:db8::1", Some("5222")),
-        ] {
-            assert_eq!(host_and_port(server), (host, port));
-        }
-    }
 
     fn from(pairs: &[(&str, &str)]) -> Option<Docker> {
         read(|name| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))

@@ -1,23 +1,6 @@
-//! A configuration file of Jitsi Videobridge (`jvb.conf`) as ours: which of its keys is which of ours, and why the
-//! others change nothing (docs/protocol/bridge.md 12).
+//! Keys of Jitsi Videobridge's file (`jvb.conf`, docs/protocol/bridge.md 12).
 
-use strsim::osa_distance;
-
-/// What becomes of one key of Jitsi Videobridge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
-    /// It is this key of ours.
-    Key(&'static str),
-    /// It is put together with others; see `layers`.
-    Special,
-    /// It changes nothing here, for this reason.
-    Ignored(&'static str),
-}
-
-use Use::{Ignored, Key, Special};
-
-/// Sections of Jitsi Videobridge's file: a file that has one of them is taken for its.
-pub(super) const SECTIONS: &[&str] = &["videobridge", "ice4j", "jmt"];
+use super::uses::Use::{self, Ignored, Key, Special};
 
 const AUTOMATIC: &str = "the bridge sets this by itself";
 const FIXED: &str = "is fixed here at Jitsi Videobridge's default";
@@ -111,61 +94,3 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("videobridge.redact-remote-addresses", Ignored("addresses of clients are not logged")),
     ("jmt.", Ignored(OTHER)),
 ];
-
-/// What becomes of a key; the error names what was most likely meant.
-pub(super) fn find(path: &str) -> Result<Use, &'static str> {
-    let fits = |(known, _): &&(&str, Use)| {
-        path == *known || (known.ends_with('.') && path.len() > known.len() && path.starts_with(known))
-    };
-    if let Some((known, found)) = USES.iter().filter(fits).max_by_key(|(known, _)| known.len()) {
-        // A misspelt key must not hide behind a section that is ignored as a whole.
-        let near =
-            USES.iter().find(|(exact, _)| !exact.ends_with('.') && *exact != path && osa_distance(exact, path) <= 2);
-        return match near {
-            Some((exact, Key(_) | Special)) if *known != path && exact.starts_with(parent(path)) => Err(exact),
-            _ => Ok(*found),
-        };
-    }
-    let near = USES.iter().min_by_key(|(known, _)| osa_distance(known, path)).map(|(known, _)| *known);
-    match near {
-        Some(near) if osa_distance(near, path) <= path.len() / 4 => Err(near),
-        _ => Ok(Ignored("unknown to this bridge and, as far as is known, to Jitsi Videobridge")),
-    }
-}
-
-/// The section of a path, with its dot.
-fn parent(path: &str) -> &str {
-    path.rfind('.').map_or("", |dot| &path[..=dot])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::keys;
-
-    #[test]
-    fn keys_that_are_named_exist() {
-        for (path, found) in USES {
-            if let Key(own) = found {
-                assert!(keys::Key::find(own).is_some(), "{path} is {own}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_most_exact_row_counts() {
-        assert_eq!(find("videobridge.ice.udp.port"), Ok(Key("bridge.port")));
-        assert_eq!(find("videobridge.rest.shutdown.enabled"), Ok(Key("bridge.shutdown.over-rest")));
-        assert_eq!(find("videobridge.rest.debug.enabled"), Ok(Ignored(ALWAYS)));
-        assert_eq!(find("videobridge.apis.xmpp-client.configs.shard1.HOSTNAME"), Ok(Special));
-        assert!(matches!(find("jmt.bwe.estimator.engine"), Ok(Ignored(_))));
-        assert!(matches!(find("videobridge.something.of.tomorrow"), Ok(Ignored(_))));
-    }
-
-    #[test]
-    fn misspelt_keys_are_recognised() {
-        assert_eq!(find("videobridge.ice.udp.prot"), Err("videobridge.ice.udp.port"));
-        assert_eq!(find("videobridge.websockets.enabeld"), Err("videobridge.websockets.enabled"));
-        assert_eq!(find("videobridge.http-servers.private.prot"), Err("videobridge.http-servers.private.port"));
-    }
-}

@@ -1,0 +1,109 @@
+//! What a change of one conference shares with all others: workers' loads, totals, new ids, and what is to be done.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::messages::Command;
+
+use super::config::ColibriConfig;
+use super::identity::EndpointIdentity;
+use super::output::Output;
+use super::placement::Placement;
+use super::totals::Totals;
+
+/// What conferences change beyond themselves.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub config: ColibriConfig,
+    pub placement: Placement,
+    pub totals: Totals,
+    /// Meeting of every endpoint: an index of the conferences' endpoints.
+    meetings: HashMap<EndpointId, String>,
+    outputs: VecDeque<Output>,
+    next_conference: u32,
+    next_endpoint: u32,
+    /// When the first client that waits for others' sources counts as knowing them.
+    next_untold: Option<Instant>,
+}
+
+impl Context {
+    /// Of a bridge without conferences.
+    pub fn new(config: ColibriConfig) -> Self {
+        Self {
+            placement: Placement::new(config.workers, config.spill_endpoints, config.capacity.endpoints_per_worker),
+            config,
+            totals: Totals::default(),
+            meetings: HashMap::new(),
+            outputs: VecDeque::new(),
+            next_conference: 1,
+            next_endpoint: 1,
+            next_untold: None,
+        }
+    }
+
+    pub fn next_conference(&mut self) -> ConferenceId {
+        let id = ConferenceId(self.next_conference);
+        self.next_conference += 1;
+        id
+    }
+
+    pub fn next_endpoint(&mut self) -> EndpointId {
+        let id = EndpointId(self.next_endpoint);
+        self.next_endpoint += 1;
+        id
+    }
+
+    /// An endpoint of a conference came into being.
+    pub fn count_in(&mut self, endpoint: &EndpointIdentity, meeting: &str) {
+        self.placement.count_endpoint(endpoint.worker, 1);
+        self.totals.endpoints_created += 1;
+        self.totals.visitors_created += u64::from(endpoint.visitor);
+        self.meetings.insert(endpoint.id, meeting.to_owned());
+    }
+
+    /// An endpoint is no longer in its conference.
+    pub fn count_out(&mut self, endpoint: Arc<EndpointIdentity>) {
+        self.placement.count_endpoint(endpoint.worker, -1);
+        self.meetings.remove(&endpoint.id);
+        self.outputs.push_back(Output::EndpointExpired { endpoint });
+    }
+
+    /// The meeting that an endpoint is in.
+    pub fn meeting(&self, endpoint: EndpointId) -> Option<&String> {
+        self.meetings.get(&endpoint)
+    }
+
+    /// Endpoints of all conferences.
+    pub fn endpoint_count(&self) -> usize {
+        self.meetings.len()
+    }
+
+    pub fn command(&mut self, worker: usize, command: Command) {
+        self.outputs.push_back(Output::Command { worker, command });
+    }
+
+    pub fn output(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When the first client that waits for others' sources counts as knowing them.
+    pub fn next_untold(&self) -> Option<Instant> {
+        self.next_untold
+    }
+
+    /// Takes that time if it has come.
+    pub fn take_untold(&mut self, now: Instant) -> Option<Instant> {
+        self.next_untold.take_if(|at| *at <= now)
+    }
+
+    /// Another client waits.
+    pub fn wait_for_untold(&mut self, until: Option<Instant>) {
+        self.next_untold = self.next_untold.into_iter().chain(until).min();
+    }
+}

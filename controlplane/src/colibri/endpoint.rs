@@ -1,0 +1,322 @@
+//! State of one endpoint, as signalled.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringbridge_dataplane::ice::{IceCredentials, RestartOutcome};
+use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::media::{Media, SourceDescription, VideoType};
+use ringbridge_dataplane::messages::Command;
+
+use super::convert;
+use super::elements::{self, ForceMute, IceTransport, Untold};
+use super::identity::EndpointIdentity;
+use super::names;
+use super::output::Output;
+use super::restart::{Answer, Decision, RestartTotals, Restarts};
+use super::totals::Totals;
+use super::transport::{LocalTransport, NewTransport};
+
+/// An endpoint that never showed any activity is expired after this time.
+const NEVER_ACTIVE: Duration = Duration::from_secs(120);
+/// An endpoint that fell silent is expired after this time.
+const INACTIVE: Duration = Duration::from_secs(60);
+/// A client counts as knowing all sources after this: a focus that fell silent must not keep media back for ever.
+const UNTOLD_LONGEST: Duration = Duration::from_secs(5);
+/// Sources whose type an endpoint may set.
+const MAX_VIDEO_TYPES: usize = 64;
+
+/// How an endpoint reaches the bridge.
+#[derive(Debug, Clone)]
+pub(super) struct Access {
+    /// Our ICE credentials: those of the pair in use.
+    pub local: IceCredentials,
+    /// Password of its WebSocket.
+    pub password: String,
+    /// Whether it reaches private addresses.
+    pub private: bool,
+}
+
+/// What a change of an endpoint's state makes necessary: first the commands, then the outputs.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// For its worker, and where they are shared for those that know it as a remote endpoint.
+    pub commands: Vec<Command>,
+    /// For the caller of the state machine.
+    pub outputs: Vec<Output>,
+}
+
+/// One endpoint.
+#[derive(Debug)]
+pub(super) struct EndpointState {
+    who: Arc<EndpointIdentity>,
+    access: Access,
+    stats_id: Option<String>,
+    media: Media,
+    sources: Vec<SourceDescription>,
+    /// What the endpoint itself said of its sources; wins over signalling.
+    video_types: HashMap<String, VideoType>,
+    force_mute: ForceMute,
+    /// Others' sources that its client does not know yet, and when it counts as knowing them in any case.
+    untold: Vec<String>,
+    untold_until: Option<Instant>,
+    remote: Option<IceCredentials>,
+    established: bool,
+    ice_restarts: Restarts,
+    created: Instant,
+    ever_active: bool,
+    silent_since: Option<Instant>,
+}
+
+impl EndpointState {
+    pub fn new(now: Instant, who: Arc<EndpointIdentity>, access: Access) -> Self {
+        Self {
+            who,
+            access,
+            stats_id: None,
+            media: Media::default(),
+            sources: Vec::new(),
+            video_types: HashMap::new(),
+            force_mute: ForceMute::default(),
+            untold: Vec::new(),
+            untold_until: None,
+            remote: None,
+            established: false,
+            ice_restarts: Restarts::new(),
+            created: now,
+            ever_active: false,
+            silent_since: None,
+        }
+    }
+
+    /// What of it never changes.
+    pub fn who(&self) -> &Arc<EndpointIdentity> {
+        &self.who
+    }
+
+    pub fn id(&self) -> EndpointId {
+        self.who.id
+    }
+
+    pub fn stats_id(&self) -> Option<&str> {
+        self.stats_id.as_deref()
+    }
+
+    pub fn sources(&self) -> &[SourceDescription] {
+        &self.sources
+    }
+
+    pub fn force_mute(&self) -> ForceMute {
+        self.force_mute
+    }
+
+    /// Whether ICE was connected at some time.
+    pub fn is_established(&self) -> bool {
+        self.established
+    }
+
+    /// Its transport with these credentials of ours.
+    pub fn transport(&self, ours: &LocalTransport, local: &IceCredentials) -> IceTransport {
+        ours.describe(&NewTransport {
+            ufrag: &local.ufrag,
+            pwd: &local.pwd,
+            conference: &self.who.conference_hex,
+            endpoint: &self.who.label,
+            password: &self.access.password,
+            private: self.access.private,
+        })
+    }
+
+    /// Our credentials of the pair in use.
+    pub fn local(&self) -> &IceCredentials {
+        &self.access.local
+    }
+
+    /// What a worker that knows it as a remote endpoint needs.
+    pub fn introduce(&self) -> Vec<Command> {
+        let EndpointIdentity { id: endpoint, conference, worker: home, .. } = *self.who;
+        let mut commands = vec![Command::CreateRemoteEndpoint { conference, endpoint, home }];
+        if self.media != Media::default() {
+            commands.push(Command::SetMedia { endpoint, media: Box::new(self.media.clone()) });
+        }
+        if !self.sources.is_empty() {
+            commands.push(Command::SetSources { endpoint, sources: self.sources.clone() });
+        }
+        commands
+    }
+
+    // --- requests -----------------------------------------------------------------------------------------------
+
+    /// Takes over what a request says of it.
+    pub fn update(&mut self, now: Instant, request: &elements::Endpoint, totals: &mut Totals) -> Changes {
+        let mut changes = Changes::default();
+        let endpoint = self.id();
+        if request.stats_id.is_some() {
+            self.stats_id.clone_from(&request.stats_id);
+        }
+        if !request.media.is_empty() {
+            self.update_media(request, &mut changes);
+        }
+        // Before anything that may let media flow.
+        if let Some(untold) = &request.untold {
+            self.update_untold(now, untold, &mut changes);
+        }
+        if let Some(last_n) = &request.initial_last_n {
+            changes.outputs.push(Output::InitialLastN { endpoint, last_n: last_n.value });
+        }
+        if let Some(ice) = request.transport.as_ref().and_then(|transport| transport.ice.as_ref()) {
+            self.update_transport(ice, &mut totals.ice_restarts, &mut changes);
+        }
+        if let Some(sources) = &request.sources {
+            self.update_sources(sources, &mut totals.sources_renamed, &mut changes);
+        }
+        if let Some(mute) = request.force_mute
+            && mute != self.force_mute
+        {
+            self.force_mute = mute;
+            changes.commands.push(Command::SetForceMute { endpoint, audio: mute.audio, video: mute.video });
+        }
+        changes
+    }
+
+    fn update_media(&mut self, request: &elements::Endpoint, changes: &mut Changes) {
+        let before = self.media.clone();
+        convert::merge_media(&mut self.media, &request.media);
+        if self.media != before || request.create {
+            let media = Box::new(self.media.clone());
+            changes.commands.push(Command::SetMedia { endpoint: self.id(), media });
+        }
+    }
+
+    fn update_untold(&mut self, now: Instant, untold: &Untold, changes: &mut Changes) {
+        let names: Vec<String> = untold.sources.iter().map(|source| source.name.clone()).collect();
+        if names != self.untold {
+            self.untold_until = (!names.is_empty()).then_some(now + UNTOLD_LONGEST);
+            self.untold.clone_from(&names);
+            changes.commands.push(Command::SetUntold { endpoint: self.id(), sources: names });
+        }
+    }
+
+    /// Once established, only an ICE restart changes ICE; DTLS fields count at any time (section 4.3).
+    fn update_transport(&mut self, ice: &IceTransport, totals: &mut RestartTotals, changes: &mut Changes) {
+        let endpoint = self.id();
+        if self.established {
+            if let Some(Answer { generation, credentials }) = self.ice_restarts.answer(ice, totals) {
+                let candidates = convert::candidates(ice, true);
+                changes.commands.push(Command::AnswerIceRestart { endpoint, generation, credentials, candidates });
+            }
+        } else {
+            let candidates = convert::candidates(ice, false);
+            let credentials = convert::credentials(ice).filter(|c| self.remote.as_ref() != Some(c));
+            if credentials.is_some() || !candidates.is_empty() {
+                if credentials.is_some() {
+                    self.remote.clone_from(&credentials);
+                }
+                changes.commands.push(Command::SetRemoteIce { endpoint, credentials, candidates });
+            }
+        }
+        let fingerprints: Vec<_> = ice.fingerprints.iter().filter(|f| !f.value.trim().is_empty()).cloned().collect();
+        if !fingerprints.is_empty() {
+            let setup = fingerprints.iter().find_map(|f| f.setup);
+            changes.outputs.push(Output::RemoteDtls { endpoint, setup, fingerprints });
+        }
+    }
+
+    fn update_sources(&mut self, sources: &elements::Sources, renamed: &mut u64, changes: &mut Changes) {
+        let asked = &sources.media_sources;
+        let mut sources: Vec<_> = asked.iter().filter_map(convert::source).collect();
+        let synthetic = |name: &str| asked.iter().any(|source| source.synthetic && source.id == name);
+        *renamed += names::own(&self.who.label, &mut sources, synthetic);
+        self.set_sources(sources, changes);
+    }
+
+    /// What the endpoint said of its sources wins over signalling.
+    fn set_sources(&mut self, mut sources: Vec<SourceDescription>, changes: &mut Changes) {
+        for source in &mut sources {
+            if let Some(video_type) = self.video_types.get(&source.name) {
+                source.video_type = *video_type;
+            }
+        }
+        if sources != self.sources {
+            let endpoint = self.id();
+            self.sources.clone_from(&sources);
+            changes.commands.push(Command::SetSources { endpoint, sources: sources.clone() });
+            changes.outputs.push(Output::SourcesChanged { endpoint, sources });
+        }
+    }
+
+    /// Decides on a request to restart ICE; `fresh` makes credentials.
+    pub fn restart_ice(
+        &mut self,
+        now: Instant,
+        totals: &mut RestartTotals,
+        fresh: impl FnOnce() -> IceCredentials,
+    ) -> Decision {
+        self.ice_restarts.ask(now, self.established, totals, fresh)
+    }
+
+    // --- what the endpoint and its worker say -------------------------------------------------------------------
+
+    /// The endpoint said what one of its sources shows; remembered when the source is not signalled yet.
+    pub fn set_video_type(&mut self, source: &str, video_type: VideoType) -> Changes {
+        // Bounded: a client may name what it likes.
+        if self.video_types.len() < MAX_VIDEO_TYPES || self.video_types.contains_key(source) {
+            self.video_types.insert(source.to_owned(), video_type);
+        }
+        let mut changes = Changes::default();
+        self.set_sources(self.sources.clone(), &mut changes);
+        changes
+    }
+
+    /// ICE connected, or lost its pair.
+    pub fn set_ice_connected(&mut self, now: Instant, connected: bool) {
+        self.established |= connected;
+        self.set_active(now, connected);
+    }
+
+    /// An ICE restart ended: when it began, if it succeeded and its credentials count from now on.
+    pub fn end_restart(
+        &mut self,
+        generation: u32,
+        outcome: RestartOutcome,
+        totals: &mut RestartTotals,
+    ) -> Option<Instant> {
+        let (local, remote, begun) = self.ice_restarts.end(generation, outcome, totals)?;
+        (self.access.local, self.remote) = (local, remote);
+        Some(begun)
+    }
+
+    // --- time ---------------------------------------------------------------------------------------------------
+
+    /// When its client counts as knowing all sources.
+    pub fn untold_until(&self) -> Option<Instant> {
+        self.untold_until
+    }
+
+    /// Its client counts as knowing all sources, if that is due.
+    pub fn end_untold(&mut self, now: Instant) -> Option<Command> {
+        self.untold_until.take_if(|until| *until <= now)?;
+        self.untold.clear();
+        Some(Command::SetUntold { endpoint: self.id(), sources: Vec::new() })
+    }
+
+    /// Something authenticated arrived, or nothing does any more.
+    pub fn set_active(&mut self, now: Instant, active: bool) {
+        if active {
+            self.ever_active = true;
+            self.silent_since = None;
+        } else if self.ever_active && self.silent_since.is_none() {
+            self.silent_since = Some(now);
+        }
+    }
+
+    /// Why it is to be expired now, if it is.
+    pub fn expired(&self, now: Instant) -> Option<&'static str> {
+        let passed = |since: Instant, limit: Duration| now.saturating_duration_since(since) >= limit;
+        if !self.ever_active && passed(self.created, NEVER_ACTIVE) {
+            return Some("never active");
+        }
+        self.silent_since.filter(|since| passed(*since, INACTIVE)).map(|_| "inactive")
+    }
+}

@@ -1,0 +1,365 @@
+//! One member of a conference's room: who it is, what it can do, and where its session with the bridge stands.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jid::FullJid;
+use tokio_xmpp::minidom::Element;
+use xmpp_parsers::muc::MucUser;
+use xmpp_parsers::muc::user::{Affiliation, Item, Role};
+use xmpp_parsers::presence::Presence;
+
+use crate::colibri::elements::Media;
+use crate::focus::features::Features;
+use crate::focus::limits::{MAX_NAME, MAX_REGION, SOURCE_CHANGES, TRANSPORTS};
+use crate::jingle::SourceSet;
+use crate::pace::Bucket;
+
+const CAPS: &str = "http://jabber.org/protocol/caps";
+
+/// Restarts that a client asks for are at least this far apart.
+const RESTART_INTERVAL: Duration = Duration::from_secs(5);
+
+/// And at most so many in a minute.
+const RESTARTS_PER_MINUTE: usize = 5;
+
+/// So many ended sessions are told from unknown ones.
+const PAST_SIDS: usize = 8;
+
+/// Where a member's session with the bridge stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Stage {
+    /// No session.
+    Idle,
+    /// What the client can do is being asked.
+    Discovering,
+    /// The bridge was asked for an endpoint.
+    Allocating,
+    /// The client was sent an offer.
+    Offered,
+    /// The client accepted.
+    Active,
+    /// The session failed, or the client ended it: not invited again unless something else happens.
+    Ended,
+}
+
+/// Its session: what was agreed, and what it was told of others.
+#[derive(Debug)]
+struct Session {
+    stage: Stage,
+    /// Number of its latest invitation: answers to older ones are late.
+    invite: u64,
+    /// Jingle session id; empty unless it is offered or active.
+    sid: String,
+    /// Ids of sessions that ended, the latest last.
+    past_sids: Vec<String>,
+    /// What it was offered.
+    offered: Vec<Media>,
+    /// The bridge tells it of the others' sources, not we.
+    ssrc_rewriting: bool,
+    /// Sources of others that it was told of, by owner; those of media that it does not support included.
+    known: BTreeMap<String, Arc<SourceSet>>,
+    /// Names of others' sources that it was not told of yet, and until when they are held back from it.
+    untold: BTreeMap<String, Instant>,
+    /// Number of the latest ICE restart that it was told of; 0 when there was none in this session.
+    ice_generation: u32,
+}
+
+/// One member of the room.
+#[derive(Debug)]
+pub(in super::super) struct Member {
+    real_jid: Option<FullJid>,
+    arrival: u64,
+    owner: bool,
+    moderator: bool,
+    stats_id: Option<String>,
+    caps: Option<(String, String)>,
+    features: Option<Features>,
+    region: Option<String>,
+    session: Session,
+    restarts: RestartBudget,
+    ice_restarts: RestartBudget,
+    source_changes: Bucket,
+    transports: Bucket,
+}
+
+impl Member {
+    /// A member without a session, in order of arrival.
+    pub fn new(arrival: u64) -> Self {
+        Self {
+            real_jid: None,
+            arrival,
+            owner: false,
+            moderator: false,
+            stats_id: None,
+            caps: None,
+            features: None,
+            region: None,
+            session: Session {
+                stage: Stage::Idle,
+                invite: 0,
+                sid: String::new(),
+                past_sids: Vec::new(),
+                offered: Vec::new(),
+                ssrc_rewriting: false,
+                known: BTreeMap::new(),
+                untold: BTreeMap::new(),
+                ice_generation: 0,
+            },
+            restarts: RestartBudget::default(),
+            ice_restarts: RestartBudget::default(),
+            source_changes: Bucket::new(SOURCE_CHANGES),
+            transports: Bucket::new(TRANSPORTS),
+        }
+    }
+
+    /// Takes what its presence says; what is not in it stays. Returns how many parts were too long to be kept.
+    pub fn seen(&mut self, presence: &Presence, user: &MucUser) -> u64 {
+        if let Some(item) = user.items.first() {
+            self.standing(item);
+        }
+        let mut too_long = 0;
+        let mut text = |name: &str, most: usize| {
+            let text = presence.payloads.iter().find(|payload| payload.name() == name).map(Element::text)?;
+            too_long += u64::from(text.len() > most);
+            Some(text).filter(|text| text.len() <= most)
+        };
+        self.stats_id = text("stats-id", MAX_NAME).or(self.stats_id.take());
+        let region = text("jitsi_participant_region", MAX_REGION).filter(|region| !region.is_empty());
+        self.region = region.or(self.region.take());
+        if let Some(caps) = presence.payloads.iter().find(|payload| payload.is("c", CAPS))
+            && let (Some(node), Some(ver)) = (caps.attr("node"), caps.attr("ver"))
+        {
+            match node.len() + ver.len() <= MAX_NAME {
+                true => self.caps = Some((node.to_owned(), ver.to_owned())),
+                false => too_long += 1,
+            }
+        }
+        too_long
+    }
+
+    fn standing(&mut self, item: &Item) {
+        self.real_jid = item.jid.clone().or(self.real_jid.take());
+        self.owner = item.affiliation == Affiliation::Owner;
+        self.moderator = item.role == Role::Moderator || self.owner || item.affiliation == Affiliation::Admin;
+    }
+
+    /// Its real address, as far as the room shows it.
+    pub fn real_jid(&self) -> Option<&FullJid> {
+        self.real_jid.as_ref()
+    }
+
+    /// In order of arrival.
+    pub fn arrival(&self) -> u64 {
+        self.arrival
+    }
+
+    /// Whether the room says that it is an owner.
+    pub fn is_owner(&self) -> bool {
+        self.owner
+    }
+
+    /// Whether it may moderate.
+    pub fn is_moderator(&self) -> bool {
+        self.moderator
+    }
+
+    /// What the bridge is told for its statistics.
+    pub fn stats_id(&self) -> Option<String> {
+        self.stats_id.clone()
+    }
+
+    /// Where it is, for the choice of the bridge.
+    pub fn region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
+    /// Node and hash of its capabilities.
+    pub fn caps(&self) -> Option<&(String, String)> {
+        self.caps.as_ref()
+    }
+
+    /// What it can do, once known.
+    pub fn features(&self) -> Option<Features> {
+        self.features
+    }
+
+    /// Where its session stands.
+    pub fn stage(&self) -> Stage {
+        self.session.stage
+    }
+
+    /// Number of its latest invitation.
+    pub fn invite(&self) -> u64 {
+        self.session.invite
+    }
+
+    /// Jingle session id; empty when there is no session.
+    pub fn sid(&self) -> &str {
+        &self.session.sid
+    }
+
+    /// Whether a session of that id ended lately.
+    pub fn had_session(&self, sid: &str) -> bool {
+        self.session.past_sids.iter().any(|past| past == sid)
+    }
+
+    /// What it was offered.
+    pub fn offered(&self) -> &[Media] {
+        &self.session.offered
+    }
+
+    /// Whether the bridge tells it of the others' sources, not we.
+    pub fn ssrc_rewriting(&self) -> bool {
+        self.session.ssrc_rewriting
+    }
+
+    /// Whether the bridge has, or will have, an endpoint for it.
+    pub fn has_endpoint(&self) -> bool {
+        matches!(self.session.stage, Stage::Allocating | Stage::Offered | Stage::Active)
+    }
+
+    /// It is asked what it can do.
+    pub fn discovering(&mut self) {
+        self.session.stage = Stage::Discovering;
+    }
+
+    /// What it can do is known now.
+    pub fn discovered(&mut self, features: Features) {
+        self.features = Some(features);
+        if self.session.stage == Stage::Discovering {
+            self.session.stage = Stage::Idle;
+        }
+    }
+
+    /// The bridge is asked for an endpoint that takes `offered`, for the invitation of that number.
+    pub fn allocating(&mut self, invite: u64, offered: Vec<Media>) {
+        self.end_session(Stage::Allocating);
+        self.session.invite = invite;
+        self.session.offered = offered;
+        self.session.ssrc_rewriting = self.features.is_some_and(|features| features.ssrc_rewriting);
+    }
+
+    /// It is sent an offer as session `sid`, with the sources of others in it.
+    pub fn offer(&mut self, sid: &str, known: BTreeMap<String, Arc<SourceSet>>) {
+        self.session.stage = Stage::Offered;
+        sid.clone_into(&mut self.session.sid);
+        self.session.known = known;
+    }
+
+    /// It accepted its offer.
+    pub fn accepted(&mut self) {
+        self.session.stage = Stage::Active;
+    }
+
+    /// Ends its session and returns the id of it, empty when it was never offered one.
+    pub fn end_session(&mut self, stage: Stage) -> String {
+        let session = &mut self.session;
+        session.stage = stage;
+        session.known.clear();
+        session.ice_generation = 0;
+        session.untold.clear();
+        let sid = std::mem::take(&mut session.sid);
+        if !sid.is_empty() {
+            if session.past_sids.len() >= PAST_SIDS {
+                session.past_sids.remove(0);
+            }
+            session.past_sids.push(sid.clone());
+        }
+        sid
+    }
+
+    /// What it was told of an owner's sources.
+    pub fn knows(&self, owner: &str) -> Option<&Arc<SourceSet>> {
+        self.session.known.get(owner)
+    }
+
+    /// The owners of whose sources it was told.
+    pub fn knows_owners(&self) -> impl Iterator<Item = &String> {
+        self.session.known.keys()
+    }
+
+    /// It is told that an owner's sources are these now, or that there are none; returns what it was told before.
+    pub fn tell(&mut self, owner: &str, sources: Option<&Arc<SourceSet>>) -> Option<Arc<SourceSet>> {
+        match sources {
+            Some(sources) => self.session.known.insert(owner.to_owned(), Arc::clone(sources)),
+            None => self.session.known.remove(owner),
+        }
+    }
+
+    /// Names of others' sources that are held back from it.
+    pub fn held(&self) -> impl ExactSizeIterator<Item = &String> {
+        self.session.untold.keys()
+    }
+
+    /// A source is held back from it, until it was told of it or until then.
+    pub fn hold_back(&mut self, name: String, until: Instant) {
+        self.session.untold.entry(name).or_insert(until);
+    }
+
+    /// A source that is held back need not be from `until` on.
+    pub fn told_of(&mut self, name: &str, until: Instant) {
+        if let Some(held) = self.session.untold.get_mut(name) {
+            *held = until.min(*held);
+        }
+    }
+
+    /// Nothing is held back that waits until `until` or less; whether anything was.
+    pub fn release(&mut self, until: Instant) -> bool {
+        let before = self.session.untold.len();
+        self.session.untold.retain(|_, held| *held > until);
+        self.session.untold.len() != before
+    }
+
+    /// When the first wait for it is over.
+    pub fn next_release(&self) -> Option<Instant> {
+        self.session.untold.values().min().copied()
+    }
+
+    /// Whether an ICE restart of that number is news to it; notes that it was told.
+    pub fn restarts_ice(&mut self, generation: u32) -> bool {
+        let news = generation > self.session.ice_generation;
+        if news {
+            self.session.ice_generation = generation;
+        }
+        news
+    }
+
+    /// Whether it may restart its session now; notes that it did.
+    pub fn may_restart(&mut self, now: Instant) -> bool {
+        self.restarts.take(now)
+    }
+
+    /// The same for ICE restarts in place, which are counted apart: neither uses up the other.
+    pub fn may_restart_ice(&mut self, now: Instant) -> bool {
+        self.ice_restarts.take(now)
+    }
+
+    /// Whether it may change its sources now; notes that it did.
+    pub fn may_change_sources(&mut self, now: Instant) -> bool {
+        self.source_changes.take(now, 1)
+    }
+
+    /// Whether it may trickle its transport now; notes that it did.
+    pub fn may_trickle(&mut self, now: Instant) -> bool {
+        self.transports.take(now, 1)
+    }
+}
+
+/// When restarts were granted.
+#[derive(Debug, Default)]
+struct RestartBudget(Vec<Instant>);
+
+impl RestartBudget {
+    /// Whether one may be granted now; notes that it was.
+    fn take(&mut self, now: Instant) -> bool {
+        self.0.retain(|at| now.saturating_duration_since(*at) < Duration::from_secs(60));
+        let spaced = self.0.last().is_none_or(|last| now.saturating_duration_since(*last) >= RESTART_INTERVAL);
+        let free = spaced && self.0.len() < RESTARTS_PER_MINUTE;
+        if free {
+            self.0.push(now);
+        }
+        free
+    }
+}
