@@ -320,7 +320,8 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::IoOptions,
         "",
-        "Optional kernel and NIC features, off by default: sqpoll, zero-copy (both io_uring), busy-poll=MICROSECONDS",
+        "Optional kernel and NIC features, off by default: sqpoll, zero-copy (both io_uring), busy-poll=MICROSECONDS; and \
+         coalesce=MICROSECONDS, for how long packets of many conferences wait for each other at most (0: off; measured at start)",
     ),
     key(
         "bridge.websocket.enabled",
