@@ -7,8 +7,11 @@ mod components;
 mod conference;
 mod context;
 mod features;
+mod gateways;
 mod ice_restart_totals;
 mod limits;
+mod pool;
+mod recording;
 mod requests;
 mod rooms;
 mod router;
@@ -25,6 +28,7 @@ use crate::metrics::{Family, Kind};
 use crate::rest;
 use crate::xmpp::{self, XmppCounters, XmppEvent};
 
+pub use recording::RecordingSettings;
 pub use service::{Focus, Input};
 pub use settings::FocusSettings;
 

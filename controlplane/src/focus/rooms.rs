@@ -109,11 +109,16 @@ impl Focus {
             (Type::None, true) => conference.room_entered(&mut cx, user.status.contains(&Status::NonAnonymousRoom)),
             (Type::Unavailable, false) => {
                 conference.member_left(&mut cx, &nick);
-                if conference.is_empty() {
+                let empty = conference.is_empty();
+                self.recording.member_left(&room, &nick);
+                if empty {
                     self.emptied(now, &room, is_switching(&presence));
                 }
             }
-            (Type::None, false) => conference.member_seen(&mut cx, &nick, &presence, &user),
+            (Type::None, false) => {
+                conference.member_seen(&mut cx, &nick, &presence, &user);
+                self.note_recorder(&room, &nick, &presence, &user);
+            }
             _ => {}
         }
     }
@@ -136,6 +141,7 @@ impl Focus {
     pub(super) fn end_conference(&mut self, now: Instant, room: &BareJid, leave: bool) {
         if let Some(conference) = self.conferences.remove(room) {
             let main = conference.end(&mut self.shared.at(now), leave);
+            self.recording.conference_ended(&mut self.shared.at(now), room);
             if let Some(main) = main {
                 self.breakout_ended(now, &main);
             }

@@ -7,6 +7,7 @@ use xmpp_parsers::iq::Iq;
 use xmpp_parsers::stanza_error::DefinedCondition;
 
 use super::limits::Refused;
+use super::recording::JIBRI;
 use super::service::{Focus, occupant};
 use super::xml::build;
 use crate::jingle::{Jingle, ns};
@@ -32,6 +33,7 @@ impl Focus {
                 self.shared.refused.count(Refused::Mute, u64::from(matches!(answer, Iq::Error { .. })));
                 Some(answer)
             }
+            ("jibri", JIBRI) => self.jibri_request(now, request),
             ("ping", "urn:xmpp:ping") if !request.set => Some(request.result(None)),
             ("query", "jabber:iq:version") if !request.set => {
                 let version = env!("CARGO_PKG_VERSION");
@@ -47,9 +49,6 @@ impl Focus {
             other => {
                 self.shared.refused.count(Refused::Unserved, 1);
                 let (condition, text) = match other {
-                    ("jibri", "http://jitsi.org/protocol/jibri") => {
-                        (DefinedCondition::FeatureNotImplemented, "no recorder")
-                    }
                     ("dial", "urn:xmpp:rayo:1") => (DefinedCondition::FeatureNotImplemented, "no SIP gateway"),
                     _ => (DefinedCondition::ServiceUnavailable, ""),
                 };

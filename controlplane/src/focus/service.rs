@@ -11,6 +11,7 @@ use xmpp_parsers::presence::Presence;
 use super::conference::Conference;
 use super::context::{Context, Orphan, Shared};
 use super::limits::{ASKS, MAX_SENDERS, MUTES, NEW_ROOMS, Refused};
+use super::recording::Recording;
 use super::requests::{Answer, Pending, Question};
 use super::settings::FocusSettings;
 use crate::brewery::{Brewery, Trust};
@@ -54,6 +55,10 @@ pub struct Focus {
     pub(super) brewery_retry: Option<Instant>,
     /// Bridges that left while there was no other, and until when they may come back.
     pub(super) lost: BTreeMap<String, Instant>,
+    /// What is recorded, and by whom.
+    pub(super) recording: Recording,
+    /// Whose members of a room are believed to be recorders or gateways.
+    pub(super) helpers: Trust,
     /// Log lines about occupants that are not trusted as bridges.
     pub(super) stranger_lines: Quiet,
     /// Log lines about conferences that were not created.
@@ -73,7 +78,13 @@ impl Focus {
     pub fn new(settings: FocusSettings) -> Result<Self, jid::Error> {
         let trust = Trust::new(&settings.xmpp.jid, &settings.brewery_trusted);
         let brewery = Brewery::new(MucRoom::new(&settings.brewery, "focus")?, trust.clone());
+        let recording = Recording::new(&settings.recording, &trust)?;
+        let own = BareJid::from_parts(None, settings.xmpp.jid.domain());
+        let helpers: Vec<BareJid> = std::iter::once(own.clone()).chain(settings.trusted_domains.clone()).collect();
+        let helpers = Trust::new(&own, &helpers);
         Ok(Self {
+            recording,
+            helpers,
             shared: Shared::new(settings),
             conferences: BTreeMap::new(),
             brewery,
@@ -111,6 +122,7 @@ impl Focus {
                     self.join_brewery(now);
                     self.ask_for_components(now);
                 }
+                self.recording.online(&mut self.shared.at(now), resumed);
             }
             Input::Shutdown => self.shut_down(now),
             Input::Offline => self.shared.online = false,
@@ -120,6 +132,7 @@ impl Focus {
                 Stanza::Message(_) => {}
             },
         }
+        self.tell_notices(now);
     }
 
     /// Lets time pass. While the connection is away nothing is due: what we would say is lost, and silence means nothing.
@@ -139,6 +152,8 @@ impl Focus {
         self.check_bridges(now);
         self.forget_senders(now);
         self.conference_timeouts(now);
+        self.recording.handle_timeout(&mut self.shared.at(now));
+        self.tell_notices(now);
         let (due, waiting) =
             std::mem::take(&mut self.shared.orphans).into_iter().partition(|orphan| orphan.deadline <= now);
         self.shared.orphans = waiting;
@@ -157,6 +172,7 @@ impl Focus {
         }
         let presence = self.brewery.room.leave();
         self.shared.requests.send(presence);
+        self.recording.shut_down(&mut self.shared.at(now));
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
@@ -171,6 +187,7 @@ impl Focus {
             self.shared.bridges.poll_timeout(),
             self.brewery_retry,
             self.brewery.poll_look(),
+            self.recording.poll_timeout(),
             self.shared.components.poll_timeout(),
         ]
         .into_iter()
@@ -203,6 +220,7 @@ impl Focus {
             "total_participants": self.shared.totals.participants,
             "bridge_failures": { "participants_moved": self.shared.totals.moved, "bridges_removed": self.shared.totals.lost_bridges },
             "refused": self.shared.refused.to_json(),
+            "jibri": self.recording.stats(),
             "ice_restarts": self.shared.ice_restarts.to_json(),
             "participant_notifications": { "request_restart": self.shared.totals.restarts },
             "bridge_selector": {
@@ -241,7 +259,7 @@ impl Focus {
         let Some(from) = presence.from.clone() else { return };
         if from.to_bare() == self.shared.settings.brewery {
             self.brewery_presence(now, &presence);
-        } else {
+        } else if !self.gateway_presence(now, &presence) {
             self.room_presence(now, presence);
         }
     }
@@ -318,6 +336,9 @@ impl Focus {
                     Answer::Timeout => self.health_silence(now, &bridge),
                     Answer::Error(error) => self.health_error(now, &bridge, &error),
                 };
+            }
+            Pending::Jibri { room, session, attempt } => {
+                return self.recording.answered(&mut self.shared.at(now), &room, &session, attempt, answer);
             }
             Pending::Components => return self.components_answered(now, &answer),
             Pending::InConference { room, what } => (room, what),

@@ -6,6 +6,7 @@ mod jingle;
 mod meeting_id;
 mod member;
 mod mute;
+mod notices;
 mod offer;
 mod outcome;
 mod room;

@@ -64,6 +64,7 @@ impl Conference {
         if self.no_bridge {
             payloads.push(Element::bare("bridgeNotAvailable", ns::FOCUS));
         }
+        payloads.extend(self.notices.values().cloned());
         payloads
     }
 
