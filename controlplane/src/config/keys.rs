@@ -531,6 +531,14 @@ pub const KEYS: &[Key] = &[
         "Domains, beside that of the focus's account, whose users are believed to be recorders or gateways, e.g. hidden.example.net",
     ),
     key(
+        "focus.jigasi.brewery",
+        "jigasi-brewery",
+        Part::Focus,
+        Kind::Jid,
+        "",
+        "Room in which Jigasis announce themselves, e.g. jigasibrewery@internal.auth.example.net; default: no calls out",
+    ),
+    key(
         "focus.jibri.brewery",
         "jibri-brewery",
         Part::Focus,

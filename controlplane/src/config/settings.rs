@@ -395,6 +395,7 @@ impl Reader<'_> {
             max_conferences: self.required("focus.max-conferences")?,
             moderator_checks: self.switch("focus.moderator-checks"),
             trusted_domains: self.list("focus.trusted-domains"),
+            jigasi_brewery: self.optional("focus.jigasi.brewery"),
             recording: self.recording()?,
         })
     }

@@ -3,14 +3,13 @@
 use std::time::Instant;
 
 use jid::BareJid;
-use tokio_xmpp::minidom::Element;
 use xmpp_parsers::iq::Iq;
-use xmpp_parsers::muc::MucUser;
 use xmpp_parsers::presence::Presence;
 use xmpp_parsers::stanza_error::DefinedCondition;
 
+use super::conference::Helper;
+use super::dial::Caller;
 use super::limits::Refused;
-use super::recording::JIBRI;
 use super::service::{Focus, occupant};
 use crate::xmpp::iq::Request;
 
@@ -47,15 +46,36 @@ impl Focus {
 
     /// A presence of a brewery of recorders or gateways; true when it was one.
     pub(super) fn gateway_presence(&mut self, now: Instant, presence: &Presence) -> bool {
-        self.recording.presence(&mut self.shared.at(now), presence)
+        let mut cx = self.shared.at(now);
+        self.recording.presence(&mut cx, presence) || self.dial.presence(&mut cx, presence)
+    }
+
+    /// A `<dial/>` request of a moderator; `None` when the answer comes later.
+    pub(super) fn dial_request(&mut self, now: Instant, request: &Request) -> Option<Iq> {
+        let caller = match self.moderated(request) {
+            Ok(room) => {
+                let conference = self.conferences.get(&room);
+                let bridge = conference.and_then(|conference| self.shared.bridges.get(conference.bridge()?));
+                Caller {
+                    region: bridge.and_then(|bridge| bridge.region.clone()),
+                    has_transcriber: conference.is_some_and(|c| c.has_transcriber(&self.shared.helpers)),
+                    room: Some(room),
+                }
+            }
+            Err(condition) => {
+                self.shared.refused.count(Refused::Dial, 1);
+                // Who is in the room and may not, and who is not in it: both are strangers to a gateway.
+                let forbidden = condition == DefinedCondition::NotAllowed;
+                return Some(request.refuse(if forbidden { DefinedCondition::Forbidden } else { condition }, ""));
+            }
+        };
+        self.dial.request(&mut self.shared.at(now), caller, request)
     }
 
     /// Somebody is in a room: perhaps a recorder that is at work already.
-    pub(super) fn note_recorder(&mut self, room: &BareJid, nick: &str, presence: &Presence, user: &MucUser) {
-        let is_recorder = |features: &Element| features.children().any(|feature| feature.attr("var") == Some(JIBRI));
-        let features = presence.payloads.iter().find(|payload| payload.name() == "features");
-        let real = user.items.first().and_then(|item| item.jid.as_ref());
-        if features.is_some_and(is_recorder) && real.is_some_and(|jid| self.helpers.includes(&jid.to_bare())) {
+    pub(super) fn note_recorder(&mut self, room: &BareJid, nick: &str, presence: &Presence) {
+        let helper = self.conferences.get(room).and_then(|c| c.helper(nick, &self.shared.helpers));
+        if helper == Some(Helper::Recorder) {
             self.recording.recorder_seen(room, nick, presence);
         }
     }

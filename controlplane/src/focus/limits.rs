@@ -120,6 +120,8 @@ pub enum Refused {
     BridgeFull,
     /// A request to record, to stream or to call a SIP address was answered with an error.
     Recording,
+    /// A request to call out was answered with an error.
+    Dial,
     /// A status in a brewery of recorders or gateways of somebody who is none.
     FalseInstance,
     /// A breakout room was not served: its service did not let us in, it names no main room, or that has too many.
@@ -128,7 +130,7 @@ pub enum Refused {
 
 impl Refused {
     /// All of them.
-    pub const ALL: [(Self, &'static str); 28] = [
+    pub const ALL: [(Self, &'static str); 29] = [
         (Self::Flood, "flood"),
         (Self::NewRooms, "new_rooms"),
         (Self::SettingUp, "setting_up"),
@@ -155,6 +157,7 @@ impl Refused {
         (Self::MeetingId, "meeting_id"),
         (Self::BridgeFull, "bridge_full"),
         (Self::Recording, "recording"),
+        (Self::Dial, "dial"),
         (Self::FalseInstance, "false_instance"),
         (Self::Breakout, "breakout"),
     ];

@@ -6,6 +6,7 @@ mod bridges;
 mod components;
 mod conference;
 mod context;
+mod dial;
 mod features;
 mod gateways;
 mod ice_restart_totals;

@@ -34,7 +34,7 @@ impl Focus {
         if let Some(conference) = self.conferences.get_mut(&room) {
             let (answered, waits) = conference.asked_again(&self.shared.at(now), request)?;
             self.shared.refused.count(Refused::Waiting, u64::from(waits == Waits::TooMany));
-            return Some(conference_answer(&self.shared.settings.xmpp.jid, &answered, &room, waits == Waits::No));
+            return Some(conference_answer(&self.shared.settings, &answered, &room, waits == Waits::No));
         }
         if let Err(reason) = self.may_begin(now, request, &room) {
             self.shared.refused.count(reason, 1);
@@ -42,7 +42,7 @@ impl Focus {
                 tracing::warn!(%room, from = ?request.from, ?reason, silenced, conferences = self.conferences.len(),
                     "conference not created; the client is told to try again");
             }
-            return Some(conference_answer(&self.shared.settings.xmpp.jid, request, &room, false));
+            return Some(conference_answer(&self.shared.settings, request, &room, false));
         }
         let limit = |name: &str| {
             let property = request.payload.children().find(|child| child.attr("name") == Some(name));
@@ -117,7 +117,7 @@ impl Focus {
             }
             (Type::None, false) => {
                 conference.member_seen(&mut cx, &nick, &presence, &user);
-                self.note_recorder(&room, &nick, &presence, &user);
+                self.note_recorder(&room, &nick, &presence);
             }
             _ => {}
         }

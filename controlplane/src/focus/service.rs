@@ -10,6 +10,7 @@ use xmpp_parsers::presence::Presence;
 
 use super::conference::Conference;
 use super::context::{Context, Orphan, Shared};
+use super::dial::Dial;
 use super::limits::{ASKS, MAX_SENDERS, MUTES, NEW_ROOMS, Refused};
 use super::recording::Recording;
 use super::requests::{Answer, Pending, Question};
@@ -57,8 +58,8 @@ pub struct Focus {
     pub(super) lost: BTreeMap<String, Instant>,
     /// What is recorded, and by whom.
     pub(super) recording: Recording,
-    /// Whose members of a room are believed to be recorders or gateways.
-    pub(super) helpers: Trust,
+    /// Who is called, and by which gateway.
+    pub(super) dial: Dial,
     /// Log lines about occupants that are not trusted as bridges.
     pub(super) stranger_lines: Quiet,
     /// Log lines about conferences that were not created.
@@ -79,12 +80,10 @@ impl Focus {
         let trust = Trust::new(&settings.xmpp.jid, &settings.brewery_trusted);
         let brewery = Brewery::new(MucRoom::new(&settings.brewery, "focus")?, trust.clone());
         let recording = Recording::new(&settings.recording, &trust)?;
-        let own = BareJid::from_parts(None, settings.xmpp.jid.domain());
-        let helpers: Vec<BareJid> = std::iter::once(own.clone()).chain(settings.trusted_domains.clone()).collect();
-        let helpers = Trust::new(&own, &helpers);
+        let dial = Dial::new(settings.jigasi_brewery.as_ref(), &trust)?;
         Ok(Self {
             recording,
-            helpers,
+            dial,
             shared: Shared::new(settings),
             conferences: BTreeMap::new(),
             brewery,
@@ -123,6 +122,7 @@ impl Focus {
                     self.ask_for_components(now);
                 }
                 self.recording.online(&mut self.shared.at(now), resumed);
+                self.dial.online(&mut self.shared.at(now), resumed);
             }
             Input::Shutdown => self.shut_down(now),
             Input::Offline => self.shared.online = false,
@@ -153,6 +153,7 @@ impl Focus {
         self.forget_senders(now);
         self.conference_timeouts(now);
         self.recording.handle_timeout(&mut self.shared.at(now));
+        self.dial.handle_timeout(&mut self.shared.at(now));
         self.tell_notices(now);
         let (due, waiting) =
             std::mem::take(&mut self.shared.orphans).into_iter().partition(|orphan| orphan.deadline <= now);
@@ -173,6 +174,7 @@ impl Focus {
         let presence = self.brewery.room.leave();
         self.shared.requests.send(presence);
         self.recording.shut_down(&mut self.shared.at(now));
+        self.dial.shut_down(&mut self.shared.at(now));
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
@@ -188,6 +190,7 @@ impl Focus {
             self.brewery_retry,
             self.brewery.poll_look(),
             self.recording.poll_timeout(),
+            self.dial.poll_timeout(),
             self.shared.components.poll_timeout(),
         ]
         .into_iter()
@@ -221,6 +224,7 @@ impl Focus {
             "bridge_failures": { "participants_moved": self.shared.totals.moved, "bridges_removed": self.shared.totals.lost_bridges },
             "refused": self.shared.refused.to_json(),
             "jibri": self.recording.stats(),
+            "jigasi": self.dial.stats(),
             "ice_restarts": self.shared.ice_restarts.to_json(),
             "participant_notifications": { "request_restart": self.shared.totals.restarts },
             "bridge_selector": {
@@ -336,6 +340,9 @@ impl Focus {
                     Answer::Timeout => self.health_silence(now, &bridge),
                     Answer::Error(error) => self.health_error(now, &bridge, &error),
                 };
+            }
+            Pending::Dial { call, attempt } => {
+                return self.dial.answered(&mut self.shared.at(now), call, attempt, answer);
             }
             Pending::Jibri { room, session, attempt } => {
                 return self.recording.answered(&mut self.shared.at(now), &room, &session, attempt, answer);

@@ -41,6 +41,8 @@ pub struct FocusSettings {
     pub moderator_checks: bool,
     /// Domains and accounts, beside those of our own domain, whose members of a room are believed to be recorders or gateways.
     pub trusted_domains: Vec<BareJid>,
+    /// The brewery of gateways to telephones; without one, nobody can call out.
+    pub jigasi_brewery: Option<BareJid>,
     /// Recording, live streams, SIP calls.
     pub recording: RecordingSettings,
 }

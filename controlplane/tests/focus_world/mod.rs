@@ -198,6 +198,7 @@ pub fn settings() -> FocusSettings {
         max_conferences: 5_000,
         moderator_checks: true,
         trusted_domains: Vec::new(),
+        jigasi_brewery: None,
         recording: Default::default(),
     }
 }

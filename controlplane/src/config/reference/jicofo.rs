@@ -10,7 +10,7 @@ const HEALTH: &str = "bridges are asked every 2 s, and taken out after two silen
 const ALWAYS: &str = "always served, on the private address only";
 const CLIENT: &str = "follows what each client can do";
 const JIBRI: &str = "Jibris are on the clients' server, at whatever address they reach the bridge";
-const JIGASI: &str = "dial-in and dial-out are not served";
+const JIGASI: &str = "Jigasis are on the clients' server, at whatever address they reach the bridge";
 const TRANSCRIPTION: &str = "transcription and translation by the bridge are not served";
 const VISITORS: &str = "visitors are not served";
 const LOGIN: &str =
@@ -101,6 +101,7 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("jicofo.jibri.num-retries", Key("focus.jibri.retries")),
     ("jicofo.jibri.", Ignored(JIBRI)),
     ("jicofo.jibri-sip.brewery-jid", Key("focus.jibri.sip-brewery")),
+    ("jicofo.jigasi.brewery-jid", Key("focus.jigasi.brewery")),
     ("jicofo.jigasi.", Ignored(JIGASI)),
     ("jicofo.transcription.", Ignored(TRANSCRIPTION)),
     ("jicofo.translation.", Ignored(TRANSCRIPTION)),

@@ -15,5 +15,6 @@ mod source_signaling;
 mod sources;
 mod state;
 
+pub(super) use member::Helper;
 pub(super) use room::{NICK, conference_answer};
 pub(super) use state::{Conference, Waits};

@@ -2,8 +2,9 @@
 
 use tokio_xmpp::minidom::Element;
 
-use super::member::Member;
+use super::member::{Helper, Member};
 use super::state::{Conference, RoomState};
+use crate::brewery::Trust;
 use crate::focus::context::Context;
 use crate::focus::limits::MAX_NOTICES;
 
@@ -18,6 +19,21 @@ impl Conference {
         if matches!(self.state, RoomState::Ready) {
             self.announce(cx);
         }
+    }
+
+    /// What kind of recorder or gateway a member is, if it is one.
+    pub(in super::super) fn helper(&self, nick: &str, trust: &Trust) -> Option<Helper> {
+        self.members.get(nick)?.helper(trust)
+    }
+
+    /// Whether somebody transcribes.
+    pub(in super::super) fn has_transcriber(&self, trust: &Trust) -> bool {
+        self.members.values().any(|member| member.helper(trust) == Some(Helper::Transcriber))
+    }
+
+    /// The bridge that it is on.
+    pub(in super::super) fn bridge(&self) -> Option<&str> {
+        self.session.as_ref().map(|session| session.bridge.as_str())
     }
 
     /// Whether a member moderates; nothing where nobody has that nickname.
