@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jid::BareJid;
 
+use super::recording::RecordingSettings;
 use crate::xmpp::XmppSettings;
 
 /// What the focus runs with.
@@ -36,6 +37,14 @@ pub struct FocusSettings {
     pub ice_restart: bool,
     /// Conferences at a time.
     pub max_conferences: usize,
+    /// Whether only moderators may record and call out; without, everybody in the room may.
+    pub moderator_checks: bool,
+    /// Domains and accounts, beside those of our own domain, whose members of a room are believed to be recorders or gateways.
+    pub trusted_domains: Vec<BareJid>,
+    /// The brewery of gateways to telephones; without one, nobody can call out.
+    pub jigasi_brewery: Option<BareJid>,
+    /// Recording, live streams, SIP calls.
+    pub recording: RecordingSettings,
 }
 
 impl FocusSettings {
