@@ -33,9 +33,8 @@ use crate::metrics::{Family, Kind};
 use crate::rest;
 use crate::xmpp::{self, XmppCounters, XmppEvent};
 
-pub use recording::RecordingSettings;
 pub use service::{Focus, Input};
-pub use settings::FocusSettings;
+pub use settings::{FocusSettings, RecordingSettings};
 
 /// Why the focus ended.
 #[derive(Debug, thiserror::Error)]

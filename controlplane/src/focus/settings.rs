@@ -1,12 +1,15 @@
 //! What the focus runs with.
 
+mod recording;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use jid::BareJid;
 
-use super::recording::RecordingSettings;
 use crate::xmpp::XmppSettings;
+
+pub use self::recording::RecordingSettings;
 
 /// What the focus runs with.
 #[derive(Debug, Clone)]

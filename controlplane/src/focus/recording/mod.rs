@@ -6,7 +6,6 @@
 mod element;
 mod instances;
 mod session;
-mod settings;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -24,12 +23,12 @@ use super::context::Context;
 use super::limits::Refused;
 use super::pool::Pool;
 use super::requests::{Answer, Pending};
+use super::settings::RecordingSettings;
 use super::xml::{build, escaped};
 use crate::brewery::Trust;
 use crate::xmpp::iq::Request;
 
 pub(super) use element::JIBRI;
-pub use settings::RecordingSettings;
 
 /// SIP calls of one conference at a time.
 const MAX_CALLS: usize = 20;
