@@ -1,15 +1,37 @@
 // A private Prosody: own configuration, data and pid file under the demo folder, loopback only, no TLS.
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { Background, until } from './process.mjs';
+
+/** Modules that say and do what Jitsi's own do; see the head of each. */
+const modules = join(dirname(fileURLToPath(import.meta.url)), 'prosody-modules');
+
+/** Hosts beside the usual ones, for breakout rooms, moderation and metadata. */
+const components = `
+Component "breakout.meet.test" "muc"
+    storage = "memory"
+    restrict_room_creation = true
+    admins = { "focus@auth.meet.test" }
+    muc_room_locking = false
+    muc_room_default_public_jids = true
+
+Component "avmoderation.meet.test" "test_component"
+
+Component "metadata.meet.test" "test_component"
+`;
 
 /** Prosody stores a host's data in a folder with its name percent-encoded, `%` excepted: `auth%2emeet%2etest`. */
 const encoded = name => name.replace(/[^A-Za-z0-9]/g, c => '%' + c.charCodeAt(0).toString(16).padStart(2, '0'));
 
 export class Prosody {
-  /** `accounts` maps user names on auth.meet.test to passwords; a lost stream can be resumed for `resumption` seconds. */
-  constructor({ folder, clientPort, httpPort, accounts, resumption = 60 }) {
+  /**
+   * `accounts` maps user names on auth.meet.test to passwords; a lost stream can be resumed for `resumption` seconds.
+   * `meetings`: with what Jitsi's modules add: breakout rooms, moderation, metadata.
+   * @param {{ folder: string, clientPort: number, httpPort: number, accounts: Record<string, string>, resumption?: number, meetings?: boolean }} options
+   */
+  constructor({ folder, clientPort, httpPort, accounts, resumption = 60, meetings = false }) {
     this.folder = folder;
     this.clientPort = clientPort;
     this.httpPort = httpPort;
@@ -26,6 +48,7 @@ run_as_root = true
 daemonize = false
 pidfile = "${join(folder, 'prosody.pid')}"
 data_path = "${data}"
+plugin_paths = { "${modules}" }
 log = { { levels = { min = "info" }, to = "file", filename = "${join(folder, 'prosody.log')}" } }
 
 interfaces = { "127.0.0.1" }
@@ -54,6 +77,7 @@ muc_room_cache_size = 10000
 
 VirtualHost "meet.test"
     authentication = "anonymous"
+    ${meetings ? 'modules_enabled = { "test_rooms" }' : ''}
 
 VirtualHost "auth.meet.test"
     authentication = "internal_plain"
@@ -68,7 +92,7 @@ Component "internal.auth.meet.test" "muc"
     storage = "memory"
     muc_room_locking = false
     muc_room_default_public_jids = true
-`);
+${meetings ? components : ''}`);
   }
 
   get websocketUrl() { return `ws://127.0.0.1:${this.httpPort}/xmpp-websocket`; }
