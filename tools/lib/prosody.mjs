@@ -2,14 +2,28 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { toolsFolder } from './paths.mjs';
 import { Background, until } from './process.mjs';
 
 /** Prosody stores a host's data in a folder with its name percent-encoded, `%` excepted: `auth%2emeet%2etest`. */
 const encoded = name => name.replace(/[^A-Za-z0-9]/g, c => '%' + c.charCodeAt(0).toString(16).padStart(2, '0'));
 
+/**
+ * What a site has beside rooms; the modules are our own and send what those of Jitsi Meet send.
+ * @typedef {{ lobby?: boolean, endConference?: boolean, maxOccupants?: number }} Site
+ */
+
+/** Where clients send what ends a meeting for all. */
+export const endConferenceAddress = 'endconference.meet.test';
+
 export class Prosody {
-  /** `accounts` maps user names on auth.meet.test to passwords; a lost stream can be resumed for `resumption` seconds. */
-  constructor({ folder, clientPort, httpPort, accounts, resumption = 60 }) {
+  /**
+   * `accounts` maps user names on auth.meet.test to passwords; a lost stream can be resumed for `resumption` seconds.
+   * @param {{ folder: string, clientPort: number, httpPort: number, accounts: Record<string, string>, resumption?: number, site?: Site }} options
+   */
+  constructor({ folder, clientPort, httpPort, accounts, resumption = 60, site = {} }) {
+    const components = [...site.lobby ? ['lobbyrooms = "lobby.meet.test"'] : [], ...site.endConference ? [`end_conference = "${endConferenceAddress}"`] : []];
+    const modules = [...site.lobby ? ['ringbridge_lobby'] : [], ...site.maxOccupants ? ['ringbridge_max_occupants'] : []];
     this.folder = folder;
     this.clientPort = clientPort;
     this.httpPort = httpPort;
@@ -47,6 +61,7 @@ allow_unencrypted_plain_auth = true
 consider_websocket_secure = true
 http_cors_override = { websocket = { enabled = true, origins = "*" } }
 
+plugin_paths = { "${join(toolsFolder, 'lib/prosody-modules')}" }
 modules_enabled = { "saslauth", "disco", "ping", "version", "smacks", "websocket" }
 modules_disabled = { "s2s", "tls", "offline" }
 smacks_hibernation_time = ${resumption}
@@ -54,17 +69,30 @@ muc_room_cache_size = 10000
 
 VirtualHost "meet.test"
     authentication = "anonymous"
+    modules_enabled = { "ringbridge_components" }
+    ringbridge_components = { ${components.join(', ')} }
 
 VirtualHost "auth.meet.test"
     authentication = "internal_plain"
 
 Component "conference.meet.test" "muc"
     storage = "memory"
+    modules_enabled = { ${modules.map(name => `"${name}"`).join(', ')} }
+    lobby_muc = "lobby.meet.test"
+    max_occupants = ${site.maxOccupants ?? 0}
     admins = { "focus@auth.meet.test" }
     muc_room_locking = false
     muc_room_default_public_jids = true
 
-Component "internal.auth.meet.test" "muc"
+${site.lobby ? `Component "lobby.meet.test" "muc"
+    storage = "memory"
+    muc_room_locking = false
+    muc_room_default_public_jids = true
+
+` : ''}${site.endConference ? `Component "${endConferenceAddress}" "ringbridge_end_conference"
+    end_conference_muc = "conference.meet.test"
+
+` : ''}Component "internal.auth.meet.test" "muc"
     storage = "memory"
     muc_room_locking = false
     muc_room_default_public_jids = true
