@@ -395,9 +395,9 @@ impl Actor {
     fn handle_operator(&mut self, request: OperatorRequest) {
         let now = Instant::now();
         let answer = match request.ask {
-            Ask::Drain => Value::from(self.life.drain),
+            Ask::Drain => Value::from(self.life.drains()),
             Ask::SetDrain(drain) => {
-                if std::mem::replace(&mut self.life.drain, drain) != drain {
+                if self.life.set_drain(drain) {
                     tracing::info!(drain, "drain mode changed");
                     self.announce();
                 }

@@ -30,8 +30,8 @@ const LOOK_UPS: usize = 32;
 /// How many addresses came from where, and what failed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Discovered {
-    pub stun: usize,
-    pub aws: usize,
+    stun: usize,
+    aws: usize,
     stun_failures: Failures,
     aws_failures: Failures,
 }

@@ -57,12 +57,22 @@ pub(super) struct Lifecycle {
     /// When the stage goes on by itself.
     deadline: Option<Instant>,
     /// Whether the focus shall prefer other bridges; independent of the rest.
-    pub drain: bool,
+    drain: bool,
 }
 
 impl Lifecycle {
     pub fn new(settings: ShutdownSettings, drain: bool) -> Self {
         Self { settings, stage: Stage::Running, deadline: None, drain }
+    }
+
+    /// Whether focuses are asked to give this bridge no new conferences.
+    pub fn drains(&self) -> bool {
+        self.drain
+    }
+
+    /// Begins or ends to drain; whether that is a change.
+    pub fn set_drain(&mut self, drain: bool) -> bool {
+        std::mem::replace(&mut self.drain, drain) != drain
     }
 
     pub fn stage(&self) -> Stage {
@@ -170,6 +180,6 @@ mod tests {
         let (mut life, now) = machine();
         life.set_endpoints(now, 0);
         life.handle_timeout(now + Duration::from_secs(1_000_000));
-        assert_eq!((life.stage(), life.poll_timeout(), life.drain), (Stage::Running, None, false));
+        assert_eq!((life.stage(), life.poll_timeout(), life.drains()), (Stage::Running, None, false));
     }
 }

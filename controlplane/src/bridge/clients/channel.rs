@@ -51,9 +51,9 @@ impl Clients {
         match message {
             FromClient::Hello => self.send(id, ToClient::ServerHello),
             FromClient::Video { constraints, legacy } => {
-                let newly_legacy = legacy && !std::mem::replace(&mut endpoint.legacy, true);
+                let newly_legacy = legacy && !endpoint.preferences.is_legacy();
                 let demand = endpoint.demand.clone();
-                endpoint.preferences.apply(constraints);
+                endpoint.preferences.apply(constraints, legacy);
                 self.update_constraints(id);
                 if newly_legacy {
                     // What it was told so far it did not understand.
@@ -94,7 +94,7 @@ impl Clients {
                 let label = endpoint.who.label.clone();
                 let sources: Vec<String> = endpoint.sources.iter().map(|s| s.name.clone()).collect();
                 let mut receivers = self.members(conference);
-                let speaks = self.conferences.get(&conference).is_some_and(|c| c.speakers.contains(&id));
+                let speaks = self.conferences.get(&conference).is_some_and(|c| c.speakers().contains(&id));
                 let everybody = receivers.len() <= STATS_TO_ALL || speaks;
                 let cares = |other: &Client| everybody || other.preferences.interested_in(&label, &sources);
                 receivers.retain(|member| *member != id && self.endpoints.get(member).is_some_and(cares));

@@ -14,16 +14,15 @@ impl Clients {
     /// What the SSRCs of a receiver carry changed.
     pub fn handle_mapped(&mut self, id: EndpointId, announcement: u64, sources: Vec<MappedSource>) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        endpoint.mappings.current = sources;
-        endpoint.mappings.announcement = announcement;
+        endpoint.mappings.announce(announcement, sources);
         self.tell_mappings(id);
     }
 
     /// A new channel: the client may have missed what went over the former one.
     pub(super) fn retell_mappings(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        endpoint.mappings.told.clear();
-        if endpoint.mappings.announcement > 0 {
+        endpoint.mappings.forget_sent();
+        if endpoint.mappings.announcement() > 0 {
             self.tell_mappings(id);
         }
     }
@@ -34,10 +33,9 @@ impl Clients {
             // Once there is one, it is told everything.
             return;
         }
-        let current = endpoint.mappings.current.clone();
-        let told = std::mem::replace(&mut endpoint.mappings.told, current.clone());
+        let unsent = endpoint.mappings.take_unsent();
         let (mut audio, mut video) = (Vec::new(), Vec::new());
-        for mapped in current.into_iter().filter(|mapped| !told.contains(mapped)) {
+        for mapped in unsent {
             // One that expired meanwhile is of no interest any more.
             let Some(owner) = self.endpoints.get(&mapped.owner).map(|e| e.who.label.clone()) else { continue };
             let (source, ssrc, mid) = (mapped.name, mapped.ssrcs.ssrc, mapped.mid.map(|mid| mid.to_string()));
@@ -64,7 +62,7 @@ impl Clients {
             let Some(endpoint) = self.endpoints.get(&id) else { continue };
             // A channel that was given up on told nobody anything.
             if endpoint.carriers.current().is_some() {
-                let command = Command::MappingsTold { endpoint: id, announcement: endpoint.mappings.announcement };
+                let command = Command::MappingsTold { endpoint: id, announcement: endpoint.mappings.announcement() };
                 self.actions.push_back(Action::Command { worker: endpoint.who.worker, command });
             }
         }
