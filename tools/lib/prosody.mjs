@@ -5,13 +5,31 @@ import { join } from 'node:path';
 import { toolsFolder } from './paths.mjs';
 import { Background, until } from './process.mjs';
 
+/** Hosts beside the usual ones, for breakout rooms, moderation and metadata. */
+const meetingHosts = `
+Component "breakout.meet.test" "muc"
+    storage = "memory"
+    restrict_room_creation = true
+    admins = { "focus@auth.meet.test" }
+    muc_room_locking = false
+    muc_room_default_public_jids = true
+
+Component "avmoderation.meet.test" "test_component"
+
+Component "metadata.meet.test" "test_component"
+`;
+
 /** Prosody stores a host's data in a folder with its name percent-encoded, `%` excepted: `auth%2emeet%2etest`. */
 const encoded = name => name.replace(/[^A-Za-z0-9]/g, c => '%' + c.charCodeAt(0).toString(16).padStart(2, '0'));
 
 /**
  * What a site has beside rooms; the modules are our own and send what those of Jitsi Meet send.
- * @typedef {{ lobby?: boolean, endConference?: boolean, maxOccupants?: number }} Site
+ * `meetings`: breakout rooms, moderation, metadata.
+ * @typedef {{ lobby?: boolean, endConference?: boolean, maxOccupants?: number, meetings?: boolean }} Site
  */
+
+/** @param {string[]} names */
+const quoted = names => names.map(name => `"${name}"`).join(', ');
 
 /** Where clients send what ends a meeting for all. */
 export const endConferenceAddress = 'endconference.meet.test';
@@ -23,7 +41,8 @@ export class Prosody {
    */
   constructor({ folder, clientPort, httpPort, accounts, resumption = 60, site = {} }) {
     const components = [...site.lobby ? ['lobbyrooms = "lobby.meet.test"'] : [], ...site.endConference ? [`end_conference = "${endConferenceAddress}"`] : []];
-    const modules = [...site.lobby ? ['ringbridge_lobby'] : [], ...site.maxOccupants ? ['ringbridge_max_occupants'] : []];
+    const hostModules = ['ringbridge_components', ...site.meetings ? ['test_rooms'] : []];
+    const roomModules = [...site.lobby ? ['ringbridge_lobby'] : [], ...site.maxOccupants ? ['ringbridge_max_occupants'] : []];
     this.folder = folder;
     this.clientPort = clientPort;
     this.httpPort = httpPort;
@@ -69,7 +88,7 @@ muc_room_cache_size = 10000
 
 VirtualHost "meet.test"
     authentication = "anonymous"
-    modules_enabled = { "ringbridge_components" }
+    modules_enabled = { ${quoted(hostModules)} }
     ringbridge_components = { ${components.join(', ')} }
 
 VirtualHost "auth.meet.test"
@@ -77,7 +96,7 @@ VirtualHost "auth.meet.test"
 
 Component "conference.meet.test" "muc"
     storage = "memory"
-    modules_enabled = { ${modules.map(name => `"${name}"`).join(', ')} }
+    modules_enabled = { ${quoted(roomModules)} }
     lobby_muc = "lobby.meet.test"
     max_occupants = ${site.maxOccupants ?? 0}
     admins = { "focus@auth.meet.test" }
@@ -96,7 +115,7 @@ ${site.lobby ? `Component "lobby.meet.test" "muc"
     storage = "memory"
     muc_room_locking = false
     muc_room_default_public_jids = true
-`);
+${site.meetings ? meetingHosts : ''}`);
   }
 
   get websocketUrl() { return `ws://127.0.0.1:${this.httpPort}/xmpp-websocket`; }

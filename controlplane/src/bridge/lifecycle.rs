@@ -129,13 +129,13 @@ impl Lifecycle {
 mod tests {
     use super::*;
 
-    fn machine() -> (Lifecycle, Instant) {
+    fn running() -> (Lifecycle, Instant) {
         (Lifecycle::new(ShutdownSettings::default(), false), Instant::now())
     }
 
     #[test]
     fn a_graceful_shutdown_waits_for_the_last_endpoint() {
-        let (mut life, now) = machine();
+        let (mut life, now) = running();
         assert!(life.shut_down_gracefully(now, 2) && !life.shut_down_gracefully(now, 2));
         assert_eq!(life.stage(), Stage::Graceful);
         life.set_endpoints(now, 1);
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn it_waits_a_day_at_most() {
-        let (mut life, now) = machine();
+        let (mut life, now) = running();
         life.shut_down_gracefully(now, 5);
         let day = Duration::from_secs(24 * 60 * 60);
         life.handle_timeout(now + day - Duration::from_secs(1));
@@ -165,10 +165,10 @@ mod tests {
 
     #[test]
     fn an_empty_bridge_and_a_forced_shutdown_do_not_wait() {
-        let (mut life, now) = machine();
+        let (mut life, now) = running();
         life.shut_down_gracefully(now, 0);
         assert_eq!(life.stage(), Stage::ShuttingDown);
-        let (mut life, now) = machine();
+        let (mut life, now) = running();
         life.shut_down_gracefully(now, 7);
         assert!(life.shut_down(now) && !life.shut_down(now) && !life.shut_down_gracefully(now, 0));
         life.handle_timeout(now + Duration::from_secs(60));
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn without_a_shutdown_nothing_happens() {
-        let (mut life, now) = machine();
+        let (mut life, now) = running();
         life.set_endpoints(now, 0);
         life.handle_timeout(now + Duration::from_secs(1_000_000));
         assert_eq!((life.stage(), life.poll_timeout(), life.drains()), (Stage::Running, None, false));

@@ -28,7 +28,7 @@ pub(super) enum FromClient {
     Stats(Utf8Bytes),
 }
 
-/// What the bridge tells a client.
+/// What the bridge sends to a client.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ToClient {
     ServerHello,

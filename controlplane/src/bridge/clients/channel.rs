@@ -1,4 +1,4 @@
-//! The bridge channel: what clients say on it, and what they are told.
+//! The bridge channel: what clients send on it, and what they get.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::channel::{Counted, NotSent};
 const STATS_TO_ALL: usize = 20;
 
 impl Clients {
-    /// A channel opened: says what the client must know (section 5.3).
+    /// A channel opened: sends what the client must know (section 5.3).
     pub(super) fn handle_channel_opened(&mut self, id: EndpointId, carrier: Carrier) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         endpoint.channel_seen = true;
@@ -31,7 +31,7 @@ impl Clients {
             self.send_demand(id, source, max_height);
         }
         self.send_forwarded(id);
-        self.retell_mappings(id);
+        self.resend_mappings(id);
         for member in self.members(conference) {
             let Some(other) = self.endpoints.get(&member) else { continue };
             if other.active == Some(false) && !other.who.visitor {
@@ -56,7 +56,7 @@ impl Clients {
                 endpoint.preferences.apply(constraints, legacy);
                 self.update_constraints(id);
                 if newly_legacy {
-                    // What it was told so far it did not understand.
+                    // What it got so far it did not understand.
                     for (source, max_height) in demand {
                         self.send_demand(id, source, max_height);
                     }

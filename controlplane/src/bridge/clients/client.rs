@@ -28,7 +28,7 @@ pub(super) struct Client {
     /// Whether it ever had a channel, or was counted for having none.
     pub(super) channel_seen: bool,
     pub(super) preferences: ReceiverPreferences,
-    /// What the worker was told last.
+    /// What the worker got last.
     pub(super) constraints: ReceiverConstraints,
     pub(super) sources: Vec<SourceDescription>,
     pub(super) forwarded: Vec<String>,

@@ -36,16 +36,16 @@ pub(crate) struct Clients {
     registry: Registry,
     pub(super) endpoints: HashMap<EndpointId, Client>,
     pub(super) conferences: HashMap<ConferenceId, Conference>,
-    /// When clients were told last what the way to them carries.
-    pub(super) told_estimates: Option<Instant>,
+    /// When clients were sent the estimates of their paths last.
+    pub(super) estimates_sent: Option<Instant>,
     /// Some bandwidth is news, or its endpoint is gone.
     pub(super) bandwidth_changed: bool,
     pub(super) actions: VecDeque<Action>,
     timers: Timers,
     /// Clients whose data channel was written to.
     pub(super) written: HashSet<EndpointId>,
-    /// Clients that were told what their SSRCs carry, and whose workers do not know yet.
-    pub(super) told: HashSet<EndpointId>,
+    /// Clients that were sent what their SSRCs carry, and whose workers do not know yet.
+    pub(super) unconfirmed: HashSet<EndpointId>,
     pub(super) counters: ClientCounters,
     pub(super) channel_counters: Arc<ChannelCounters>,
 }
@@ -58,12 +58,12 @@ impl Clients {
             registry,
             endpoints: HashMap::new(),
             conferences: HashMap::new(),
-            told_estimates: None,
+            estimates_sent: None,
             bandwidth_changed: false,
             actions: VecDeque::new(),
             timers: Timers::default(),
             written: HashSet::new(),
-            told: HashSet::new(),
+            unconfirmed: HashSet::new(),
             counters: ClientCounters::default(),
             channel_counters,
         }
@@ -114,7 +114,7 @@ impl Clients {
         let Some(endpoint) = self.endpoints.remove(&id) else { return };
         self.timers.set(id, None);
         self.written.remove(&id);
-        self.told.remove(&id);
+        self.unconfirmed.remove(&id);
         if self.conferences.get_mut(&endpoint.who.conference).is_some_and(|conference| conference.remove(id)) {
             self.conferences.remove(&endpoint.who.conference);
         }
@@ -141,7 +141,7 @@ impl Clients {
             ("a conference is empty", self.conferences.values().all(|conference| !conference.members().is_empty())),
             ("a client that is gone has a timer", self.timers.clients().all(known)),
             ("data was written to a client that is gone", self.written.iter().all(known)),
-            ("a client that is gone knows its SSRCs", self.told.iter().all(known)),
+            ("a client that is gone waits to be confirmed", self.unconfirmed.iter().all(known)),
             ("who may connect differs from who exists", self.registry.len() == self.endpoints.len()),
         ];
         checks.into_iter().find(|(_, holds)| !holds).map(|(what, _)| what.to_owned())
@@ -408,9 +408,9 @@ impl Clients {
                 self.drain(now, *id);
             }
         }
-        let told = !self.told.is_empty();
+        let unconfirmed = !self.unconfirmed.is_empty();
         self.confirm_mappings();
-        told || !written.is_empty()
+        unconfirmed || !written.is_empty()
     }
 
     /// When [`Clients::handle_timeout`] wants to be called.
@@ -430,7 +430,7 @@ impl Clients {
 
     /// Reports endpoints that never showed any activity, counts those without a channel; called twice a second.
     pub fn check_late(&mut self, now: Instant) {
-        self.tell_estimates(now);
+        self.send_estimates(now);
         let overdue = |e: &Client| {
             let connected = e.dtls.connected();
             !e.channel_seen && connected.is_some_and(|at| now.saturating_duration_since(at) >= CHANNEL_DELAY)

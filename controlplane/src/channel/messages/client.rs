@@ -1,4 +1,4 @@
-//! What a client says.
+//! Messages from a client to the bridge.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
