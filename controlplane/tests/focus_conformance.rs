@@ -1,6 +1,6 @@
 //! Our focus in the place of a real Jicofo: the recordings of `../shared/fixtures` are played to it, and what it says to clients,
 //! rooms and bridges is compared with what Jicofo said; then requests of our own making, with the answers that Jicofo gives
-//! (docs/protocol/focus.md). `tools/focus-conformance` runs it alone.
+//! (docs/protocol/focus.md 2, 3.5, 5, 7.6 and 8). `tools/focus-conformance` runs it alone.
 //!
 //! What differs from run to run by nature is made equal before (`normal`). A difference that is meant stands with its reason in
 //! `focus_conformance/differences.txt`; any other one fails the run, and so does a line of that file that explains nothing.

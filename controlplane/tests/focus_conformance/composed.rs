@@ -1,4 +1,4 @@
-//! Scenarios of our own making: what clients ask, with the answers that Jicofo gives (docs/protocol/focus.md).
+//! Scenarios of our own making: what clients ask, with the answers that Jicofo gives (docs/protocol/focus.md 2, 3.5, 5, 7.6 and 8).
 
 use std::collections::BTreeMap;
 
