@@ -17,6 +17,7 @@ use ringbridge_controlplane::bridge::{BridgeError, BridgeSettings, ShutdownSetti
 use ringbridge_controlplane::colibri::elements::*;
 use ringbridge_controlplane::xmpp::{self, XmppEvent};
 use ringbridge_dataplane::link::{ControlLink, links};
+use ringbridge_dataplane::media::Limit;
 use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use ringbridge_dataplane::{Dataplane, DataplaneConfig};
@@ -224,7 +225,9 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
     assert!(
         matches!(bridge.command().await, Command::SetRemoteIce { credentials: Some(c), .. } if c.ufrag == "remote")
     );
-    assert!(matches!(bridge.command().await, Command::SetConstraints { constraints, .. } if constraints.last_n == 7));
+    assert!(
+        matches!(bridge.command().await, Command::SetConstraints { constraints, .. } if constraints.last_n == Limit::Max(7))
+    );
 
     // The channel: greeted, heard, told.
     let Some((_, path)) = url.split_once("meet.test") else { panic!("{url}") };
@@ -236,8 +239,8 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
     let wish = r#"{"colibriClass":"ReceiverVideoConstraints","constraints":{"b-v0":{"maxHeight":720}}}"#;
     client.send(wish.into()).await.unwrap();
     assert!(matches!(bridge.command().await, Command::SetConstraints { constraints, .. }
-        if constraints.last_n == 7 && constraints.per_source[0].1.max_height == 720));
-    let demand = Event::SourceDemand { endpoint, source: "aaaa-v0".to_owned(), max_height: 360 };
+        if constraints.last_n == Limit::Max(7) && constraints.per_source[0].1.max_height == Limit::Max(720)));
+    let demand = Event::SourceDemand { endpoint, source: "aaaa-v0".to_owned(), max_height: Limit::Max(360) };
     bridge.worker.send(demand).unwrap();
     assert_eq!(heard(&mut client).await["maxHeight"], 360);
 

@@ -3,10 +3,10 @@
 
 use std::collections::VecDeque;
 
-use crate::congestion::limit::Limit;
 use crate::datagram::{MAX_DATAGRAM, Path};
 use crate::ids::{EndpointId, Ssrc};
 use crate::link::Wakeup;
+use crate::media::Limit;
 
 /// Signals that wait for room in one ring; further ones are refused.
 const MAX_WAITING: usize = 4096;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::media::{
-    Encoding, HeaderExtension, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint,
-    VideoType,
+    Encoding, HeaderExtension, Limit, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription,
+    VideoConstraint, VideoType,
 };
 use ringbridge_dataplane::messages::Command;
 use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
@@ -118,7 +118,7 @@ fn join(
         source(MediaKind::Video, "v0", Ssrc::new(numbers.video_ssrc)),
     ];
     give(Command::SetSources { endpoint, sources });
-    let default = VideoConstraint { max_height: 720, max_frame_rate: -1 };
+    let default = VideoConstraint { max_height: Limit::Max(720), max_frame_rate: Limit::Unlimited };
     let constraints = Box::new(ReceiverConstraints { default, ..ReceiverConstraints::default() });
     give(Command::SetConstraints { endpoint, constraints });
     Participant {

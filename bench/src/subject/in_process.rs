@@ -12,8 +12,8 @@ use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::io::{IoChoice, IoLimits};
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::media::{
-    Encoding, HeaderExtension, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint,
-    VideoType,
+    Encoding, HeaderExtension, Limit, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription,
+    VideoConstraint, VideoType,
 };
 use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
@@ -37,7 +37,7 @@ pub struct Options {
     /// Buffers and offloads.
     pub limits: IoLimits,
     /// Most video sources that a receiver gets; -1 is all.
-    pub last_n: i32,
+    pub last_n: Limit,
 }
 
 struct Handshake {
@@ -59,7 +59,7 @@ pub struct InProcess {
     certificate: Certificate,
     handshakes: HashMap<EndpointId, Handshake>,
     rooms: HashMap<usize, usize>,
-    last_n: i32,
+    last_n: Limit,
 }
 
 impl InProcess {
@@ -189,7 +189,7 @@ impl Subject for InProcess {
         self.send(worker, Command::SetSources { endpoint, sources })?;
         let constraints = Box::new(ReceiverConstraints {
             last_n: self.last_n,
-            default: VideoConstraint { max_height: 2160, max_frame_rate: -1 },
+            default: VideoConstraint { max_height: Limit::Max(2160), max_frame_rate: Limit::Unlimited },
             ..ReceiverConstraints::default()
         });
         self.send(worker, Command::SetConstraints { endpoint, constraints })?;

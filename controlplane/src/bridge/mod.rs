@@ -19,6 +19,7 @@ mod remedies;
 mod report;
 mod requests;
 mod settings;
+mod signalled;
 mod websockets;
 mod workers;
 mod xmpp_connections;

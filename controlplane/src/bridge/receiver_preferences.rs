@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use ringbridge_dataplane::media::{AudioSubscription, ReceiverConstraints, VideoConstraint};
 
+use super::signalled::to_limit;
 use crate::channel::{HeightConstraint, ReceiverVideoConstraints};
 
 /// Height that a client gets of everything it does not name when its first message has no default.
@@ -12,7 +13,8 @@ const FIRST_DEFAULT: HeightConstraint = HeightConstraint { max_height: 180, max_
 
 fn to_constraint(height: HeightConstraint) -> VideoConstraint {
     // Saturates; a rate of less than one picture per second is still one.
-    VideoConstraint { max_height: height.max_height, max_frame_rate: height.max_frame_rate.ceil() as i32 }
+    let max_frame_rate = to_limit(height.max_frame_rate.ceil() as i32);
+    VideoConstraint { max_height: to_limit(height.max_height), max_frame_rate }
 }
 
 /// What one endpoint wants to receive, as far as it has said so.
@@ -88,7 +90,7 @@ impl ReceiverPreferences {
         }
         let before = ReceiverConstraints::default();
         ReceiverConstraints {
-            last_n: wanted.last_n.unwrap_or(before.last_n),
+            last_n: wanted.last_n.map_or(before.last_n, to_limit),
             on_stage: expand(&wanted.on_stage_sources, &wanted.on_stage_endpoints),
             selected: expand(&wanted.selected_sources, &wanted.selected_endpoints),
             default: wanted.default_constraints.map_or(before.default, to_constraint),
@@ -116,6 +118,8 @@ impl ReceiverPreferences {
 
 #[cfg(test)]
 mod tests {
+    use ringbridge_dataplane::media::Limit;
+
     use super::*;
 
     fn height(max_height: i32) -> HeightConstraint {
@@ -131,11 +135,11 @@ mod tests {
         let mut preferences = ReceiverPreferences::default();
         assert_eq!(preferences.resolve(no_endpoints), ReceiverConstraints::default());
         preferences.set_initial_last_n(20);
-        assert_eq!(preferences.resolve(no_endpoints).last_n, 20);
+        assert_eq!(preferences.resolve(no_endpoints).last_n, Limit::Max(20));
         let audio = AudioSubscription { all: false, include: vec!["b-a0".to_owned()], exclude: Vec::new() };
         preferences.set_audio(audio.clone());
         assert_eq!(preferences.resolve(no_endpoints).audio, audio);
-        assert_eq!(preferences.resolve(no_endpoints).last_n, 20, "that is no word on video");
+        assert_eq!(preferences.resolve(no_endpoints).last_n, Limit::Max(20), "that is no word on video");
     }
 
     #[test]
@@ -148,13 +152,13 @@ mod tests {
             ..ReceiverVideoConstraints::default()
         });
         let first = preferences.resolve(no_endpoints);
-        assert_eq!((first.last_n, first.default), (5, to_constraint(FIRST_DEFAULT)));
+        assert_eq!((first.last_n, first.default), (Limit::Max(5), to_constraint(FIRST_DEFAULT)));
         preferences.apply(ReceiverVideoConstraints {
             on_stage_sources: Some(vec!["b-v0".to_owned()]),
             ..ReceiverVideoConstraints::default()
         });
         let second = preferences.resolve(no_endpoints);
-        assert_eq!(second.last_n, 5);
+        assert_eq!(second.last_n, Limit::Max(5));
         assert_eq!(second.per_source, [("b-v0".to_owned(), to_constraint(height(720)))]);
         assert_eq!(second.on_stage, ["b-v0"]);
         // The map is replaced as a whole, and a default survives messages without one.
@@ -165,9 +169,9 @@ mod tests {
         });
         preferences.apply(ReceiverVideoConstraints { last_n: Some(-1), ..ReceiverVideoConstraints::default() });
         let last = preferences.resolve(no_endpoints);
-        assert_eq!((last.last_n, last.default, last.per_source.len()), (-1, to_constraint(height(0)), 0));
+        assert_eq!((last.last_n, last.default, last.per_source.len()), (Limit::Unlimited, to_constraint(height(0)), 0));
         preferences.set_initial_last_n(3);
-        assert_eq!(preferences.resolve(no_endpoints).last_n, -1, "signalling no longer counts");
+        assert_eq!(preferences.resolve(no_endpoints).last_n, Limit::Unlimited, "signalling no longer counts");
     }
 
     #[test]
@@ -181,7 +185,7 @@ mod tests {
         let resolved = preferences.resolve(|name| (name == "b").then(|| vec!["b-v0".to_owned(), "b-v1".to_owned()]));
         assert_eq!(resolved.selected, ["b-v0", "b-v1"]);
         let names: Vec<_> = resolved.per_source.iter().map(|(name, c)| (name.as_str(), c.max_height)).collect();
-        assert_eq!(names, [("b-v0", 360), ("b-v1", 360), ("c-v0", 90)]);
+        assert_eq!(names, [("b-v0", 360), ("b-v1", 360), ("c-v0", 90)].map(|(name, most)| (name, Limit::Max(most))));
         assert!(preferences.interested_in("b", &[]));
         assert!(preferences.interested_in("c", &["c-v0".to_owned()]));
         assert!(!preferences.interested_in("d", &["d-v0".to_owned()]));
@@ -197,7 +201,10 @@ mod tests {
             ..ReceiverVideoConstraints::default()
         });
         let resolved = preferences.resolve(no_endpoints);
-        assert_eq!(resolved.per_source, [("b-v0".to_owned(), VideoConstraint { max_height: 720, max_frame_rate: 8 })]);
+        assert_eq!(
+            resolved.per_source,
+            [("b-v0".to_owned(), VideoConstraint { max_height: Limit::Max(720), max_frame_rate: Limit::Max(8) })]
+        );
         assert_eq!(resolved.assumed_bandwidth, Some(500_000));
         let back = Some(-1);
         preferences

@@ -122,20 +122,32 @@ impl Forwarder {
     /// It comes after the packets that were gathered before it: while some wait, so does the command, until [`Self::release`].
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         if self.worker.batch.is_empty() {
-            self.apply(now, command);
+            // What is refused is an event already.
+            let _ = self.apply(now, command);
         } else {
             // A packet of before must not meet the conferences and keys of after.
             self.waiting.push_back(command);
         }
     }
 
-    fn apply(&mut self, now: Instant, command: Command) {
+    /// The same for a command that creates an endpoint, after the packets that wait; the refusal is an event, too.
+    pub(crate) fn create(
+        &mut self,
+        now: Instant,
+        command: Command,
+        sink: &mut impl PacketSink,
+    ) -> Result<(), CreateError> {
+        self.release(now, sink);
+        self.apply(now, command)
+    }
+
+    fn apply(&mut self, now: Instant, command: Command) -> Result<(), CreateError> {
         match command {
             Command::CreateConference { conference, feedback } => self.create_conference(conference, feedback),
             Command::ExpireConference { conference } => self.expire_conference(conference),
             Command::CreateEndpoint(new) => {
                 let created = self.create_endpoint(now, new.conference, new.endpoint, None);
-                self.note_created(now, new.endpoint, created);
+                return self.note_created(now, new.endpoint, created);
             }
             Command::CreateRemoteEndpoint { conference, endpoint, home } => {
                 let elsewhere = home != self.worker.peers.index() && home < self.worker.peers.workers();
@@ -143,7 +155,7 @@ impl Forwarder {
                     true => self.create_endpoint(now, conference, endpoint, Some(home)),
                     false => Err(CreateError::UnknownWorker),
                 };
-                self.note_created(now, endpoint, created);
+                return self.note_created(now, endpoint, created);
             }
             Command::ExpireEndpoint { endpoint } => {
                 self.with_endpoint(now, endpoint, |conference, env, id| conference.leave(env, id));
@@ -186,6 +198,7 @@ impl Forwarder {
             | Command::AskServer { .. }
             | Command::Shutdown => {}
         }
+        Ok(())
     }
 
     fn create_conference(&mut self, id: ConferenceId, feedback: FeedbackSsrcs) {
@@ -231,11 +244,16 @@ impl Forwarder {
     }
 
     /// Tells of, and counts, an endpoint that could not be created.
-    fn note_created(&mut self, now: Instant, endpoint: EndpointId, created: Result<(), CreateError>) {
-        if let Err(error) = created {
+    fn note_created(
+        &mut self,
+        now: Instant,
+        endpoint: EndpointId,
+        created: Result<(), CreateError>,
+    ) -> Result<(), CreateError> {
+        created.inspect_err(|&error| {
             self.worker.stats.count(error.counter());
             self.worker.env(now).emit(Event::EndpointRefused { endpoint, error });
-        }
+        })
     }
 
     fn with_endpoint(
@@ -321,7 +339,8 @@ impl Forwarder {
         batch.clear();
         self.worker.batch = batch;
         while let Some(command) = self.waiting.pop_front() {
-            self.apply(now, command);
+            // What is refused is an event already.
+            let _ = self.apply(now, command);
         }
     }
 

@@ -218,8 +218,12 @@ impl Call {
     }
 
     /// Every source at one height.
-    pub fn want(&mut self, client: usize, max_height: i32) {
-        let default = VideoConstraint { max_height, max_frame_rate: -1 };
+    pub fn want(&mut self, client: usize, max_height: u32) {
+        self.want_up_to(client, Limit::at_most(max_height));
+    }
+
+    pub fn want_up_to(&mut self, client: usize, max_height: Limit) {
+        let default = VideoConstraint { max_height, max_frame_rate: Limit::Unlimited };
         self.constrain(client, ReceiverConstraints { default, ..ReceiverConstraints::default() });
     }
 

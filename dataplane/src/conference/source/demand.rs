@@ -1,8 +1,7 @@
 //! How large a picture receivers want of a source: here, and on the other workers that its packets cross to.
 
-use crate::congestion::limit::Limit;
 use crate::ids::WorkerSet;
-use crate::media::MediaKind;
+use crate::media::{Limit, MediaKind};
 
 /// What receivers want of one source, as a height in pixels.
 #[derive(Debug, Default)]
