@@ -5,6 +5,7 @@ mod http;
 mod jicofo;
 mod prosody;
 
+use ringbridge_dataplane::ids::WorkerId;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,7 +56,7 @@ fn bridge(server: &Prosody) -> Bridge {
 }
 
 fn bridge_with(server: &Prosody, change: impl FnOnce(&mut BridgeSettings)) -> Bridge {
-    let (link, worker) = links(0, 64, 64).unwrap();
+    let (link, worker) = links(WorkerId::new(0), 64, 64).unwrap();
     let stats = Arc::new(WorkerStats::default());
     let mut settings = settings(server);
     change(&mut settings);
@@ -477,7 +478,7 @@ async fn a_full_worker_is_found_out_and_then_refused_before_a_transport_is_given
         ..DataplaneConfig::default()
     })
     .unwrap();
-    let links = dataplane.take_links().into_iter().map(|link| (link, dataplane.stats(0))).collect();
+    let links = dataplane.take_links().into_iter().map(|link| (link, dataplane.stats(WorkerId::new(0)))).collect();
     let (stop, stopped) = watch::channel(false);
     let settings = settings(&server);
     let rest = settings.rest_listen;

@@ -4,7 +4,7 @@ mod forward_call;
 
 use forward_call::*;
 use ringbridge_dataplane::conference::ForwarderConfig;
-use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::ids::{EndpointId, WorkerId};
 use ringbridge_dataplane::media::Limit;
 use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::Counter;
@@ -323,13 +323,13 @@ fn a_worker_that_claims_what_is_not_its_own_is_refused() {
     let endpoint = EndpointId(900);
     let remote = |home| Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint, home };
     for home in [0, 3] {
-        call.forwarders[0].handle_command(call.now, remote(home));
+        call.forwarders[0].handle_command(call.now, remote(WorkerId::new(home)));
     }
     assert_eq!(on(&call, 0, Counter::DropCommandUnknown), 2, "itself, and nobody");
     // Worker 1 believes that A lives on worker 2.
     let a = call.clients[A].id;
     call.forwarders[1].handle_command(call.now, Command::ExpireEndpoint { endpoint: a });
-    let wrong = Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint: a, home: 2 };
+    let wrong = Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint: a, home: WorkerId::new(2) };
     call.forwarders[1].handle_command(call.now, wrong);
     call.send(A, &packet(111, 1, 1, 10, &[1; 20]));
     assert_eq!((on(&call, 1, Counter::DropCrossingUnknown), call.clients[B].rtp.len()), (1, 0));

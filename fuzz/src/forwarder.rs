@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use ringbridge_dataplane::conference::{EndpointSlot, Forwarder, ForwarderConfig, LoudestOnly};
 use ringbridge_dataplane::congestion::shedding::Shedding;
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
 use ringbridge_dataplane::io::Path;
 use ringbridge_dataplane::media::{
     AudioSubscription, Encoding, HeaderExtension, Limit, Media, MediaKind, PayloadType, ReceiverConstraints,
@@ -276,7 +276,7 @@ impl World {
                         controlling: true,
                     }))
                 } else {
-                    Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint, home }
+                    Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint, home: WorkerId::from_index(home) }
                 },
             );
         }

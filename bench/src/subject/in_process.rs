@@ -8,7 +8,7 @@ use std::time::Instant;
 use ringbridge_controlplane::transport::{Certificate, DtlsOutput, DtlsRole, DtlsSession, Fingerprint};
 use ringbridge_dataplane::demux::ufrag_prefix;
 use ringbridge_dataplane::ice::{IceCredentials, IceState};
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
 use ringbridge_dataplane::io::{IoChoice, IoLimits};
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::media::{
@@ -87,7 +87,7 @@ impl InProcess {
         Ok(Self {
             name: name.to_owned(),
             links: dataplane.take_links(),
-            stats: (0..dataplane.workers()).map(|worker| dataplane.stats(worker)).collect(),
+            stats: (0..dataplane.workers()).map(|worker| dataplane.stats(WorkerId::from_index(worker))).collect(),
             dataplane,
             threads,
             bridge,
@@ -171,7 +171,7 @@ impl Subject for InProcess {
         };
         let endpoint = EndpointId(client as u32 + 1);
         let ice = IceCredentials {
-            ufrag: format!("{}bench{client}", ufrag_prefix(worker)),
+            ufrag: format!("{}bench{client}", ufrag_prefix(WorkerId::from_index(worker))),
             pwd: format!("password-of-the-bridge-{client}"),
         };
         let (credentials, fingerprint) = world.describe(client, |local| {

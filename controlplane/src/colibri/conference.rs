@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, WorkerId};
 use ringbridge_dataplane::media::{Media, SourceDescription, VideoType};
 use ringbridge_dataplane::messages::{Command, FeedbackSsrcs};
 
@@ -144,7 +144,11 @@ impl Conference {
         let mut commands = vec![Command::CreateConference { conference: self.id, feedback: self.feedback }];
         for state in &self.endpoints {
             let endpoint = state.id;
-            commands.push(Command::CreateRemoteEndpoint { conference: self.id, endpoint, home: state.worker });
+            commands.push(Command::CreateRemoteEndpoint {
+                conference: self.id,
+                endpoint,
+                home: WorkerId::from_index(state.worker),
+            });
             if state.media != Media::default() {
                 commands.push(Command::SetMedia { endpoint, media: Box::new(state.media.clone()) });
             }

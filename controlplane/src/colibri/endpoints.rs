@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::ids::{EndpointId, WorkerId};
 use ringbridge_dataplane::messages::{Command, NewEndpoint, SsrcRewriting};
 
 use super::bridge::ColibriBridge;
@@ -223,7 +223,11 @@ impl ColibriBridge {
             self.command(worker, Command::SetSsrcRewriting { endpoint: id, rewriting });
         }
         for other in conference.workers.iter().copied().filter(|other| *other != worker) {
-            let remote = Command::CreateRemoteEndpoint { conference: conference.id, endpoint: id, home: worker };
+            let remote = Command::CreateRemoteEndpoint {
+                conference: conference.id,
+                endpoint: id,
+                home: WorkerId::from_index(worker),
+            };
             self.command(other, remote);
         }
         self.outputs.push_back(Output::EndpointCreated {

@@ -13,7 +13,7 @@ use crate::congestion::fair_share::FairShare;
 use crate::congestion::shedding::Shedding;
 use crate::datagram::{PacketSink, Path};
 use crate::deadlines::Deadlines;
-use crate::ids::{ConferenceId, ConferenceIndex, EndpointId, ParticipantId};
+use crate::ids::{ConferenceId, ConferenceIndex, EndpointId, ParticipantId, WorkerId};
 use crate::io::IoError;
 use crate::limits::Complaints;
 use crate::link::Wakeup;
@@ -150,8 +150,7 @@ impl Forwarder {
                 return self.note_created(now, new.endpoint, created);
             }
             Command::CreateRemoteEndpoint { conference, endpoint, home } => {
-                let elsewhere = home != self.worker.peers.index() && home < self.worker.peers.workers();
-                let created = match elsewhere {
+                let created = match self.worker.peers.has_other(home) {
                     true => self.create_endpoint(now, conference, endpoint, Some(home)),
                     false => Err(CreateError::UnknownWorker),
                 };
@@ -224,7 +223,7 @@ impl Forwarder {
         now: Instant,
         id: ConferenceId,
         endpoint: EndpointId,
-        home: Option<usize>,
+        home: Option<WorkerId>,
     ) -> Result<(), CreateError> {
         if self.by_endpoint.contains_key(&endpoint) {
             return Err(CreateError::Taken);
@@ -351,7 +350,7 @@ impl Forwarder {
 
     /// Takes what other forwarders sent, where no worker does.
     pub fn handle_peers(&mut self, now: Instant, sink: &mut impl PacketSink) {
-        for worker in 0..self.worker.peers.workers() {
+        for worker in self.worker.peers.all() {
             while let Some(message) = self.worker.peers.poll(worker) {
                 match message {
                     PeerMessage::Media { header, len, data } => {
@@ -372,7 +371,7 @@ impl Forwarder {
     pub(crate) fn handle_relayed(
         &mut self,
         now: Instant,
-        worker: usize,
+        worker: WorkerId,
         header: RelayHeader,
         packet: &[u8],
         sink: &mut impl PacketSink,
@@ -392,7 +391,7 @@ impl Forwarder {
     pub(crate) fn handle_signal(
         &mut self,
         now: Instant,
-        worker: usize,
+        worker: WorkerId,
         signal: PeerSignal,
         sink: &mut impl PacketSink,
     ) {

@@ -139,11 +139,11 @@ impl Engine {
             return Err(CreateError::WorkerFull);
         }
         if !new.ice.ufrag.starts_with(ufrag_prefix(self.config.worker)) {
-            tracing::warn!(endpoint = %new.label, worker = self.config.worker, "ufrag lacks the tag of its worker");
+            tracing::warn!(endpoint = %new.label, worker = %self.config.worker, "ufrag lacks the tag of its worker");
         }
         let config = AgentConfig {
             endpoint: id,
-            worker: self.config.worker as u8,
+            worker: self.config.worker,
             local: new.ice.clone(),
             controlling: new.controlling,
             sockets: Arc::clone(&self.config.sockets),

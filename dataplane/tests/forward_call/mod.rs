@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ringbridge_dataplane::conference::{EndpointSlot, Forwarder, ForwarderConfig};
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::media::*;
 use ringbridge_dataplane::messages::*;
@@ -168,7 +168,8 @@ impl Call {
             if worker == home {
                 continue;
             }
-            let remote = Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint, home };
+            let remote =
+                Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint, home: WorkerId::from_index(home) };
             forwarder.handle_command(self.now, remote);
         }
         let create = Command::CreateEndpoint(Box::new(NewEndpoint {
