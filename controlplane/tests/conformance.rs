@@ -364,11 +364,11 @@ impl Jicofo {
     }
 
     async fn bridge_arrives(&mut self) {
-        self.until(|room, _| room.joined && room.occupants.contains_key(NICK)).await;
+        self.until(|room, _| room.is_joined() && room.occupants().contains_key(NICK)).await;
     }
 
     async fn bridge_leaves(&mut self) {
-        self.until(|room, _| !room.occupants.contains_key(NICK)).await;
+        self.until(|room, _| !room.occupants().contains_key(NICK)).await;
     }
 
     async fn ask(&mut self, id: &str, set: bool, payload: Element) -> Element {

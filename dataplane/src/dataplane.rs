@@ -5,14 +5,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::conference::{ForwarderConfig, LoudestOnly};
 use crate::congestion::estimator::Bounds;
 use crate::demux::MAX_WORKERS;
 use crate::engine::{ADDRESSES_PER_ENDPOINT, Engine, EngineConfig};
 use crate::io::{
-    Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Steering, Uring, bind_sockets, pin_to_core,
-    probe,
+    Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Steering, Uring, bind_sockets,
+    choose_coalescing, pin_to_core, probe, sleep_precisely,
 };
 use crate::link::{self, ControlLink, Wakeup, WorkerLink};
 use crate::messages::Command;
@@ -203,6 +204,7 @@ impl Dataplane {
             (io, _) => io,
         };
         let probed = probe(io)?;
+        let coalesce = choose_coalescing(config.limits.extras.coalesce);
         let mut sockets = Vec::with_capacity(config.workers);
         let mut port = config.port;
         for worker in 0..config.workers {
@@ -252,6 +254,7 @@ impl Dataplane {
                 core: config.cores.get(index).copied(),
                 backend: probed.backend,
                 limits: config.limits,
+                coalesce: coalesce.interval,
                 sockets,
                 control,
                 peers,
@@ -278,6 +281,8 @@ impl Dataplane {
             addresses = ?dataplane.local_addresses,
             backend = dataplane.backend.0,
             reason = %dataplane.backend.1,
+            coalesce_micros = coalesce.interval.as_micros() as u64,
+            coalesce_reason = %coalesce.reason,
             steering = dataplane.steered,
             "dataplane started"
         );
@@ -388,6 +393,7 @@ struct WorkerStart {
     core: Option<usize>,
     backend: Backend,
     limits: IoLimits,
+    coalesce: Duration,
     sockets: Vec<UdpSocket>,
     control: ControlLink,
     peers: Peers,
@@ -408,9 +414,10 @@ impl WorkerStart {
             let _ = self.ready.send(Err(error));
             return Ok(());
         }
+        sleep_precisely();
         let wake = self.control.wakeup().event_fd().clone();
         let engine = Engine::with_peers(self.config, Arc::clone(&self.stats), self.peers, self.steering);
-        let worker = Worker::new(engine, self.control, self.limits.batch);
+        let worker = Worker::new(engine, self.control, self.limits.batch, self.coalesce);
         let (ready, stop) = (self.ready, self.stop);
         match self.backend {
             Backend::Uring => serve(worker, Uring::new(self.sockets, wake, self.limits, self.stats), &ready, &stop),

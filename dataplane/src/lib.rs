@@ -80,6 +80,7 @@ pub mod srtp;
 pub mod stats;
 
 mod budget;
+mod coalescing;
 mod dataplane;
 mod deadlines;
 mod engine;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::coalescing::Coalescing;
 use crate::congestion::shedding::LoadMeter;
 use crate::datagram::PacketSink;
 use crate::engine::Engine;
@@ -25,6 +26,7 @@ pub(crate) struct Worker {
     batch: usize,
     link: ControlLink,
     load: LoadMeter,
+    coalescing: Coalescing,
 }
 
 /// Whether the loop goes on.
@@ -39,15 +41,19 @@ pub(crate) enum Step {
 }
 
 impl Worker {
-    /// A worker; `batch` is how many messages its I/O receives at once.
-    pub(crate) fn new(engine: Engine, link: ControlLink, batch: usize) -> Self {
-        Self { engine, batch, link, load: LoadMeter::default() }
+    /// A worker; `batch` is how many messages its I/O receives at once, `coalesce` the time between two turns while many come.
+    pub(crate) fn new(engine: Engine, link: ControlLink, batch: usize, coalesce: Duration) -> Self {
+        Self { engine, batch, link, load: LoadMeter::default(), coalescing: Coalescing::new(coalesce) }
     }
 
     /// The loop: receive, step, flush, events. Ends by [`Command::Shutdown`], by `stop`, or by an I/O failure.
     pub(crate) fn run<I: PacketIo>(mut self, mut io: I, stop: &AtomicBool) -> std::io::Result<()> {
         let mut timeout = Duration::ZERO;
+        let mut pause = Duration::ZERO;
         loop {
+            if !pause.is_zero() {
+                io.coalesce(pause)?;
+            }
             let received = io.receive(timeout)?;
             let now = Instant::now();
             // `receive` has drained the eventfd; from here on, new wake-ups write it again.
@@ -76,6 +82,8 @@ impl Worker {
             }
             let end = Instant::now();
             timeout = if commands == Step::More || more_from_peers { Duration::ZERO } else { self.sleep(end) };
+            let pressed = received >= self.batch || timeout.is_zero();
+            pause = self.coalescing.turn((now, end), received, pressed);
             let work = end.saturating_duration_since(now);
             self.stats().add(Counter::BusyNanos, work.as_nanos() as u64);
             self.note_load(end, work, received >= self.batch);

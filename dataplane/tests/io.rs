@@ -214,6 +214,7 @@ on_both_backends!(
     speaks_ipv6,
     wakes_up_from_another_thread,
     wake_up_before_the_wait_counts,
+    what_comes_meanwhile_comes_together,
     times_out,
     does_not_wait_with_zero_timeout,
     flushes_by_itself_when_full,
@@ -517,6 +518,46 @@ fn counts_what_the_socket_drops<T: PacketIo>(new: Constructor<T>) {
         }
     }
     assert!(stats.get(Counter::DropSocketOverflow) > 0);
+}
+
+fn what_comes_meanwhile_comes_together<T: PacketIo>(new: Constructor<T>) {
+    let mut rig = Rig::new(new, &[V4], IoLimits { batch: 8, ..IoLimits::default() });
+    let to = rig.addresses[0];
+    let (socket, _) = peer();
+    // From this thread's point of view: one before, one during the pause.
+    socket.send_to(&[1], to).unwrap();
+    let later = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        socket.send_to(&[2], to).unwrap();
+        socket
+    });
+    let start = Instant::now();
+    rig.io.coalesce(Duration::from_millis(200)).unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(190), "{:?}", start.elapsed());
+    let socket = later.join().unwrap();
+    assert_eq!(rig.io.receive(LONG).unwrap(), 2);
+    // Nothing comes: the next receive waits as ever, and a later datagram is found.
+    rig.io.coalesce(Duration::from_millis(1)).unwrap();
+    assert_eq!(rig.io.receive(Duration::from_millis(1)).unwrap(), 0);
+    assert_eq!(rig.io.parts().0.len(), 0, "the batch before is forgotten");
+    socket.send_to(&[3], to).unwrap();
+    rig.io.coalesce(Duration::ZERO).unwrap();
+    assert_eq!(rig.io.receive(LONG).unwrap(), 1);
+    // A wake-up during the pause is not lost: the receive after it does not sleep, and the one after that does.
+    rig.wake.notify();
+    let start = Instant::now();
+    rig.io.coalesce(Duration::from_millis(1)).unwrap();
+    assert_eq!(rig.io.receive(LONG).unwrap(), 0);
+    assert!(start.elapsed() < LONG / 2);
+    assert_eq!(rig.io.receive(Duration::from_millis(50)).unwrap(), 0);
+    assert!(start.elapsed() >= Duration::from_millis(45), "{:?}", start.elapsed());
+    // What is more than a batch comes in several.
+    for i in 0..12 {
+        socket.send_to(&[i], to).unwrap();
+    }
+    rig.io.coalesce(Duration::from_millis(20)).unwrap();
+    assert_eq!(rig.io.receive(LONG).unwrap(), 8);
+    assert_eq!(rig.collect(4).len(), 4);
 }
 
 fn batch_may_be_changed_in_place<T: PacketIo>(new: Constructor<T>) {

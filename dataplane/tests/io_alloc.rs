@@ -63,6 +63,7 @@ fn steady_state_allocates_nothing<T: PacketIo>(new: Constructor<T>) {
         peers[0].send_to(&payload, address).unwrap();
         wake.notify();
         loop {
+            io.coalesce(Duration::from_micros(20)).unwrap();
             let received = io.receive(Duration::from_millis(1)).unwrap();
             let (batch, tx) = io.parts();
             for i in 0..received {

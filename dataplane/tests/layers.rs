@@ -11,6 +11,7 @@ const ORDER: &[&str] = &[
     "lib",
     // Plain values and small mechanisms.
     "budget",
+    "coalescing",
     "slab",
     "deadlines",
     "limits",

@@ -55,6 +55,18 @@ export class Session extends EventTarget {
     this.dispatchEvent(new CustomEvent('lost', { detail: reason }));
   }
 
+  /** Not in the room yet: somebody has to let us in, or to give the password. */
+  #wait(what) {
+    this.state = what;
+    this.#changed('waiting', { what });
+  }
+
+  /** Somebody ended this for us: there is nothing to come back to. */
+  #over(what) {
+    this.state = what;
+    this.#changed('over', { what });
+  }
+
   async start() {
     const { domain, muc, focus, websocketUrl } = this.settings;
     const { JitsiMeetJS } = window;
@@ -161,12 +173,25 @@ export class Session extends EventTarget {
         this.#changed('bridge-missing');
       } else if (['conference.focusDisconnected', 'conference.offerAnswerFailed'].includes(error)) {
         // The library tries again by itself.
+      } else if (error === 'conference.connectionError.membersOnly') {
+        // The library says it for each of its attempts.
+        if (this.state === 'lobby') return;
+        this.#wait('lobby');
+        conference.joinLobby(name).catch(reason => this.#lost(String(reason)));
+      } else if (error === 'conference.passwordRequired') {
+        this.#wait('password');
+      } else if (error === 'conference.connectionError.accessDenied') {
+        this.#over('denied');
+      } else if (error === 'conference.destroyed') {
+        this.#over('ended for all');
       } else {
         this.#lost(error);
       }
     });
     on('CONFERENCE_ERROR', (error, ...details) => this.#changed('conference-error', { error, details: details.map(String) }));
-    on('KICKED', () => this.#lost('kicked'));
+    on('KICKED', () => this.#over('kicked'));
+    on('LOBBY_USER_JOINED', (id, shown) => this.#changed('lobby-joined', { id, shown }));
+    on('LOBBY_USER_LEFT', id => this.#changed('lobby-left', { id }));
     on('CONNECTION_INTERRUPTED', () => this.#changed('media-interrupted'));
     on('CONNECTION_RESTORED', () => this.#changed('media-restored'));
     on('CONNECTION_ESTABLISHED', () => this.#changed('media-established'));

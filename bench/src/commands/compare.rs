@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use ringbridge_dataplane::io::{Backend, IoChoice};
+use ringbridge_dataplane::io::{Backend, IoChoice, IoExtras, IoLimits};
 use serde::Serialize;
 
 use crate::arena::{Arena, Contestant, DELIVERED, Spread, alternate, ratios};
@@ -16,6 +16,7 @@ use crate::cores::{self, CoreArgs};
 use crate::scenario::{Scenario, Shape};
 use crate::subject::SubjectError;
 use crate::subject::bare::Method;
+use crate::subject::in_process::Options;
 use crate::window::Window;
 
 /// Pairs of windows behind every ratio.
@@ -29,8 +30,8 @@ pub struct CompareArgs {
     scenario: Option<Shape>,
     #[command(flatten)]
     rooms: RoomsArgs,
-    /// Seconds to measure ringbridge, over three scenarios, two backends and nine rounds. Other forwarders are measured for
-    /// as long in each scenario they take part in, so 60 takes about eight minutes in all.
+    /// Seconds to measure ringbridge, over three scenarios, two backends and nine rounds (rooms: over all numbers of rooms). Other
+    /// forwarders are measured for as long in each scenario they take part in, so 60 takes about eight minutes in all.
     #[arg(long, default_value_t = 60.0)]
     seconds: f64,
     /// Folder with the other forwarders' programs, made by bench/peers/build.
@@ -157,7 +158,11 @@ fn compare_rooms(args: &CompareArgs) -> Result<bool, SubjectError> {
     if ringbridge_dataplane::io::probe(IoChoice::Uring).is_ok() {
         contestants.push(("uring", Contestant::ringbridge(IoChoice::Uring, args.cores.core)));
     }
-    let points = args.rooms.points() * if args.rooms.saturation() { 2 } else { 1 };
+    // What every packet costs that is handled as soon as it comes.
+    let at_once = IoLimits { extras: IoExtras { coalesce: Some(0), ..IoExtras::default() }, ..IoLimits::default() };
+    let options = Options { io: IoChoice::Mmsg, cores: vec![args.cores.core], limits: at_once, last_n: -1 };
+    contestants.push(("mmsg, coalesce=0", Contestant::Ringbridge(options)));
+    let points = args.rooms.points() * if args.rooms.saturation() { 4 } else { 1 };
     let each = args.seconds / points.max(1) as f64;
     rooms::measure(&args.rooms, args.cores.core, each, &contestants, |line| match args.json {
         true => println!("{}", serde_json::to_string(&line).unwrap_or_default()),

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::cores::{self, CoreArgs};
 use crate::generator::world::World;
 use crate::media::{Codec, Track, capture};
-use crate::scenario::{Scenario, Shape};
+use crate::scenario::{PAIR, Scenario, Shape};
 use crate::subject::bare::{Bare, Method};
 use crate::subject::in_process::{InProcess, Options};
 use crate::subject::peer::Peer;
@@ -63,6 +63,9 @@ pub struct ReplayArgs {
     /// Receivers (fanout, webinar), participants (mesh, audio) or conferences (rooms).
     #[arg(long)]
     size: Option<usize>,
+    /// Participants of each conference of rooms.
+    #[arg(long, default_value_t = PAIR)]
+    participants: usize,
     /// Seconds to measure.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
@@ -75,7 +78,7 @@ pub struct ReplayArgs {
     /// I/O backend of ringbridge.
     #[arg(long, value_enum, default_value = "auto")]
     io: Io,
-    /// Optional kernel and NIC features: sqpoll, zero-copy, busy-poll=MICROSECONDS.
+    /// Optional kernel and NIC features: sqpoll, zero-copy, busy-poll=MICROSECONDS, coalesce=MICROSECONDS.
     #[arg(long, default_value = "")]
     io_options: IoExtras,
     /// Maximum number of video sources per receiver; -1 is all.
@@ -118,7 +121,7 @@ fn payload_type(text: &str) -> Result<(u8, Codec), String> {
 /// Runs it; false when what arrived was wrong.
 pub fn run(args: &ReplayArgs) -> Result<bool, SubjectError> {
     let mut scenario = Scenario::new(args.scenario, args.size.unwrap_or(args.scenario.usual_size()));
-    scenario.video.bitrate = args.bitrate;
+    (scenario.participants, scenario.video.bitrate) = (args.participants, args.bitrate);
     let mut subject: Box<dyn Subject> = match args.bridge {
         Bridge::Ringbridge => {
             let options = Options {

@@ -7,15 +7,17 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::arena::{Arena, Contestant, Spread, alternate};
+use crate::arena::{Arena, Contestant, DELIVERED, Spread, alternate};
 use crate::commands::saturate;
 use crate::scenario::Scenario;
 use crate::subject::SubjectError;
 use crate::subject::bare::Method;
 use crate::window::{self, Window};
 
-/// Share of the lesser saturation at which the cost at saturation is compared: above it the search's own error loses packets.
-const NEARLY: f64 = 0.9;
+/// Shares of the lesser saturation that are compared: above these the search's own error loses packets.
+const PACES: [(&str, f64); 3] = [("half", 0.5), ("80 %", 0.8), ("90 %", 0.9)];
+/// Keeps the echo's addresses apart from the others'.
+const ECHO_NET: u8 = 60;
 /// Forwarded packets a second of the own pace at most: what one core generates and another one forwards.
 const OWN_PACE: f64 = 60_000.0;
 /// Rounds of every comparison, when the time is divided among them.
@@ -30,7 +32,7 @@ pub struct RoomsArgs {
     /// How many rooms.
     #[arg(long, value_delimiter = ',', default_value = "20,100,300")]
     rooms: Vec<usize>,
-    /// Also search for the highest load, and compare the cost at nearly that load.
+    /// Also search for the highest load, and compare cost and latency at half of it, at 80 % and nearly there, beside a bare echo.
     #[arg(long)]
     saturation: bool,
 }
@@ -54,7 +56,8 @@ pub struct Line {
     pub name: String,
     rooms: usize,
     participants: usize,
-    /// `own`: as fast as in real time, or slower where a core cannot generate that. `saturation`: nearly as fast as possible.
+    /// `own`: as fast as in real time, or slower where a core cannot generate that. `half`, `80 %` and `90 %` of the highest load
+    /// that all of them carry.
     pace: &'static str,
     /// How many times faster than in real time it was played.
     speed: f64,
@@ -67,15 +70,45 @@ pub struct Line {
     floor: f64,
     /// Cost of each contestant over that, round by round.
     over_floor: BTreeMap<String, Spread>,
-    /// p99 of the added latency, microseconds.
-    p99_micros: BTreeMap<String, Spread>,
+    /// Added latency, microseconds: medians of the rounds' percentiles.
+    latency_micros: BTreeMap<String, Percentiles>,
     /// System calls per forwarded packet, of those who count them.
     syscalls_per_packet: BTreeMap<String, Spread>,
     /// Share of packets lost.
     loss: BTreeMap<String, f64>,
+    /// Least share of a round's packets that arrived: at its limit ringbridge leaves out video, which is no loss.
+    delivered: BTreeMap<String, f64>,
     /// The highest load of each, packets forwarded a second; only at saturation.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     saturation: BTreeMap<String, f64>,
+}
+
+/// Of the packets of one kind, and of the other: microseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Percentiles {
+    audio_p50: f64,
+    audio_p99: f64,
+    video_p50: f64,
+    video_p99: f64,
+}
+
+impl Percentiles {
+    fn of(windows: &[Window]) -> Option<Self> {
+        let median = |audio: bool, quantile: f64| {
+            let of = |window: &Window| {
+                let latency = &window.measured.latency;
+                let histogram = if audio { &latency.audio } else { &latency.video };
+                histogram.value_at_quantile(quantile) as f64 / 1e3
+            };
+            Some(Spread::of(windows.iter().map(of))?.median)
+        };
+        Some(Self {
+            audio_p50: median(true, 0.5)?,
+            audio_p99: median(true, 0.99)?,
+            video_p50: median(false, 0.5)?,
+            video_p99: median(false, 0.99)?,
+        })
+    }
 }
 
 /// Measures `contestants` (name, how to start it) beside the bare loops that open and seal; calls `each` with every line.
@@ -94,7 +127,7 @@ pub fn measure(
             let speed = own_speed(&mut arenas)?;
             each(play(&mut arenas, &scenario, ("own", speed), seconds)?);
             if args.saturation {
-                each(saturated(&mut arenas, &scenario, contestants, seconds)?);
+                saturated(core, &mut arenas, &scenario, (contestants, seconds), &mut each)?;
             }
             right &= arenas.iter().flat_map(|arena| &arena.windows).all(|window| window.measured.counts.wrong == 0);
         }
@@ -167,13 +200,21 @@ fn play(
             (!std::ptr::eq(arena, best)).then_some(())?;
             Spread::of(crate::arena::ratios(&arena.windows, &best.windows))
         }),
-        p99_micros: spreads(&|arena| {
-            Spread::of(arena.windows.iter().map(|window| window.latency(0.99).as_micros() as f64))
-        }),
+        latency_micros: arenas
+            .iter()
+            .filter_map(|arena| Some((arena.name.clone(), Percentiles::of(&arena.windows)?)))
+            .collect(),
         syscalls_per_packet: spreads(&|arena| Spread::of(arena.windows.iter().filter_map(Window::syscalls_per_packet))),
         loss: arenas
             .iter()
             .filter_map(|arena| Some((arena.name.clone(), Spread::of(arena.windows.iter().map(Window::loss))?.median)))
+            .collect(),
+        delivered: arenas
+            .iter()
+            .filter_map(|arena| {
+                let least = arena.windows.iter().map(|window| window.delivered(arena.fan_out)).reduce(f64::min)?;
+                Some((arena.name.clone(), least))
+            })
             .collect(),
         saturation: BTreeMap::new(),
     })
@@ -183,13 +224,14 @@ fn bare_method(arena: &Arena) -> Option<Method> {
     Method::SEALED.into_iter().find(|method| method.name() == arena.name)
 }
 
-/// Searches the highest load of the contestants and of the best bare loop, and compares them just below the lesser one.
+/// Searches the highest load of the contestants and of the best bare loop, and compares them below the lesser one, beside an echo.
 fn saturated(
+    core: usize,
     arenas: &mut Vec<Arena>,
     scenario: &Scenario,
-    contestants: &[(&str, Contestant)],
-    seconds: f64,
-) -> Result<Line, SubjectError> {
+    (contestants, seconds): (&[(&str, Contestant)], f64),
+    each: &mut impl FnMut(Line),
+) -> Result<(), SubjectError> {
     let median = |arena: &Arena| {
         Spread::of(arena.windows.iter().map(Window::nanos_per_packet)).map_or(f64::INFINITY, |spread| spread.median)
     };
@@ -199,20 +241,38 @@ fn saturated(
     let (mut saturation, mut speed) = (BTreeMap::new(), f64::INFINITY);
     for arena in arenas.iter_mut() {
         let Some(found) = saturate::find(arena)? else {
-            let what = format!("{}: no load was carried without loss", arena.name);
-            return Err(SubjectError::Missing(what));
+            eprintln!(
+                "{}: no load was carried without loss, so that it has no part in how high the others' is",
+                arena.name
+            );
+            continue;
         };
         saturation.insert(arena.name.clone(), found.packets_per_second);
         speed = speed.min(found.speed);
     }
-    let line = play(arenas, scenario, ("saturation", speed * NEARLY), seconds)?;
-    Ok(Line { saturation, ..line })
+    if speed.is_infinite() {
+        return Ok(());
+    }
+    let echo = Contestant::Bare(Method::Echo, core);
+    let echo = Arena::beside(arenas, (Method::Echo.name(), &echo), scenario, ECHO_NET, 3, Vec::new())?;
+    arenas.push(echo);
+    for (pace, share) in PACES {
+        let line = play(arenas, scenario, (pace, speed * share), seconds)?;
+        each(Line { saturation: saturation.clone(), ..line });
+    }
+    Ok(())
+}
+
+/// It sends to one, whatever the room.
+fn bare_echo(name: &str) -> bool {
+    name == Method::Echo.name()
 }
 
 /// One line for people.
 pub fn print(line: &Line) {
     println!(
-        "{} rooms of {}, {} pace (x {:.2}, {:.0} packets/s): ns per packet (median, least, greatest), p99 us, loss",
+        "{} rooms of {}, {} pace (x {:.2}, {:.0} packets/s): ns per packet (median, least, greatest), \
+         us of latency (audio p50, p99; video p50, p99), loss",
         line.rooms, line.participants, line.pace, line.speed, line.packets_per_second
     );
     for (name, Spread { median, min, max }) in &line.nanos {
@@ -220,10 +280,19 @@ pub fn print(line: &Line) {
             || "      floor".to_owned(),
             |ratio| format!("{:>5.2} ({:.2} to {:.2})", ratio.median, ratio.min, ratio.max),
         );
-        let p99 = line.p99_micros.get(name).map_or(f64::NAN, |p99| p99.median);
+        let latency = line.latency_micros.get(name).map_or_else(String::new, |latency| {
+            let Percentiles { audio_p50, audio_p99, video_p50, video_p99 } = latency;
+            format!("{audio_p50:>6.0}{audio_p99:>7.0};{video_p50:>6.0}{video_p99:>7.0}")
+        });
         let loss = line.loss.get(name).copied().unwrap_or(0.0) * 100.0;
         let calls = line.syscalls_per_packet.get(name).map_or(String::new(), |n| format!("  {:.3} calls", n.median));
         let most = line.saturation.get(name).map_or(String::new(), |n| format!("  at most {n:.0} packets/s"));
-        println!("  {name:<26}{median:>7.0}{min:>7.0}{max:>7.0}  {ratio:<20}{p99:>8.0}{loss:>9.4} %{calls}{most}");
+        let delivered = match line.delivered.get(name) {
+            Some(share) if *share < DELIVERED && !bare_echo(name) => format!("  delivered {:.0} %", share * 100.0),
+            _ => String::new(),
+        };
+        println!(
+            "  {name:<26}{median:>7.0}{min:>7.0}{max:>7.0}  {ratio:<20}{latency:<28}{loss:>9.4} %{calls}{most}{delivered}"
+        );
     }
 }

@@ -9,7 +9,7 @@ use crate::arena::{Arena, Contestant};
 use crate::commands::replay::Io;
 use crate::cores;
 use crate::progress::Progress;
-use crate::scenario::{Scenario, Shape};
+use crate::scenario::{PAIR, Scenario, Shape};
 use crate::subject::SubjectError;
 use crate::subject::bare::Method;
 use crate::window::{self, Window};
@@ -35,6 +35,9 @@ pub struct SaturateArgs {
     /// See `replay`.
     #[arg(long)]
     size: Option<usize>,
+    /// Participants of each conference of rooms.
+    #[arg(long, default_value_t = PAIR)]
+    participants: usize,
     /// I/O backend.
     #[arg(long, value_enum, default_value = "auto")]
     io: Io,
@@ -126,7 +129,8 @@ pub fn find(arena: &mut Arena) -> Result<Option<Saturation>, SubjectError> {
 /// Searches for the highest load and prints it.
 pub fn run(args: &SaturateArgs) -> Result<bool, SubjectError> {
     cores::generate_on(args.generator_core)?;
-    let scenario = Scenario::new(args.scenario, args.size.unwrap_or(args.scenario.usual_size()));
+    let mut scenario = Scenario::new(args.scenario, args.size.unwrap_or(args.scenario.usual_size()));
+    scenario.participants = args.participants;
     let mut contestant = Contestant::ringbridge(args.io.into(), 0);
     if let Contestant::Ringbridge(options) = &mut contestant {
         options.cores.clone_from(&args.cores);

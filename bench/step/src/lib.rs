@@ -57,45 +57,97 @@ pub struct Steps {
 
 /// Forwards `packets` packets to `receivers` receivers, after a warm-up.
 pub fn run(receivers: u32, packets: usize) -> Steps {
-    let stats = Arc::new(WorkerStats::default());
-    let mut forwarder = Forwarder::new(ForwarderConfig::default(), Arc::clone(&stats));
-    let mut now = Instant::now();
-    let conference = ConferenceId(1);
-    let feedback = FeedbackSsrcs { audio: Ssrc::new(1), video: Ssrc::new(2) };
-    forwarder.handle_command(now, Command::CreateConference { conference, feedback });
-    for n in 0..=receivers {
-        let endpoint = EndpointId(n);
+    let mut stage = Stage::new();
+    stage.open(1);
+    (0..=receivers).for_each(|n| stage.join(1, n, n == 0));
+    let sent = sealed(0, packets + WARM_UP);
+    stage.forward(&[0], &[sent], WARM_UP)
+}
+
+/// The same in `rooms` conferences of `participants` who all publish: each in turn sends one of `packets` packets, so that what
+/// one packet has touched is mostly forgotten when the next of its conference comes.
+pub fn run_rooms(rooms: u32, participants: u32, packets: usize) -> Steps {
+    let mut stage = Stage::new();
+    for room in 0..rooms {
+        stage.open(room);
+        (0..participants).for_each(|n| stage.join(room, room * participants + n, true));
+    }
+    let publishers: Vec<u32> = (0..rooms * participants).collect();
+    // Two frames: the first one's keyframe goes before what is counted.
+    let warm_up = 2 * FRAME;
+    let sent: Vec<_> = publishers.iter().map(|n| sealed(*n, packets + warm_up)).collect();
+    stage.forward(&publishers, &sent, warm_up)
+}
+
+/// A forwarder and its endpoints.
+struct Stage {
+    stats: Arc<WorkerStats>,
+    forwarder: Forwarder,
+    now: Instant,
+    sink: Sink,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let stats = Arc::new(WorkerStats::default());
+        let forwarder = Forwarder::new(ForwarderConfig::default(), Arc::clone(&stats));
+        let sink = Sink { slots: vec![0; 2048 * MAX_DATAGRAM], committed: 0 };
+        Self { stats, forwarder, now: Instant::now(), sink }
+    }
+
+    fn open(&mut self, conference: u32) {
+        let (conference, feedback) =
+            (ConferenceId(conference), FeedbackSsrcs { audio: Ssrc::new(1), video: Ssrc::new(2) });
+        self.forwarder.handle_command(self.now, Command::CreateConference { conference, feedback });
+    }
+
+    fn join(&mut self, conference: u32, n: u32, publishes: bool) {
+        let Self { forwarder, now, .. } = self;
+        let (conference, endpoint) = (ConferenceId(conference), EndpointId(n));
         let ice = IceCredentials { ufrag: String::new(), pwd: String::new() };
         let new = NewEndpoint { conference, endpoint, label: String::new(), ice, controlling: true };
-        forwarder.handle_command(now, Command::CreateEndpoint(Box::new(new)));
-        forwarder.handle_command(now, Command::SetSrtp { endpoint, keys: Box::new(keys(n)) });
-        let number = NUMBERS[usize::from(n % 3 == 2)];
-        forwarder.handle_command(now, Command::SetMedia { endpoint, media: Box::new(media(number)) });
-        let published = if n == 0 { vec![source()] } else { Vec::new() };
-        forwarder.handle_command(now, Command::SetSources { endpoint, sources: published });
+        forwarder.handle_command(*now, Command::CreateEndpoint(Box::new(new)));
+        forwarder.handle_command(*now, Command::SetSrtp { endpoint, keys: Box::new(keys(n)) });
+        forwarder.handle_command(*now, Command::SetMedia { endpoint, media: Box::new(media(number(n))) });
+        let published = if publishes { vec![source(n)] } else { Vec::new() };
+        forwarder.handle_command(*now, Command::SetSources { endpoint, sources: published });
         let default = VideoConstraint { max_height: 2160, max_frame_rate: -1 };
         let constraints = Box::new(ReceiverConstraints { default, ..ReceiverConstraints::default() });
-        forwarder.handle_command(now, Command::SetConstraints { endpoint, constraints });
+        forwarder.handle_command(*now, Command::SetConstraints { endpoint, constraints });
         let remote = SocketAddr::from(([127, 9, (n >> 8) as u8, n as u8], 4000));
         forwarder.set_path(endpoint, Some(Path { local: 0, remote }));
     }
-    let mut sink = Sink { slots: vec![0; 2048 * MAX_DATAGRAM], committed: 0 };
-    forwarder.handle_timeout(now, &mut sink);
-    let Some(publisher) = forwarder.slot(EndpointId(0)) else { return Steps { forwarded: 0, allocations: 0 } };
-    let datagrams = sealed(packets + WARM_UP);
-    let mut step = |range: std::ops::Range<usize>| {
-        let mut datagram = [0; MAX_DATAGRAM];
-        for sealed in datagrams.get(range).unwrap_or_default() {
-            let Some(buffer) = datagram.get_mut(..sealed.len()) else { continue };
-            buffer.copy_from_slice(sealed);
-            now += Duration::from_millis(4);
-            forwarder.handle_rtp(now, publisher, buffer, &mut sink);
-        }
-    };
-    step(0..WARM_UP);
-    let before = stats.get(Counter::PacketsForwarded);
-    let allocations = allocation_counter::measure(|| step(WARM_UP..WARM_UP + packets)).count_total;
-    Steps { forwarded: stats.get(Counter::PacketsForwarded) - before, allocations }
+
+    /// Plays what each of `publishers` sent, one packet of each in turn; counts after the first `warm_up` of each.
+    fn forward(&mut self, publishers: &[u32], sent: &[Vec<Vec<u8>>], warm_up: usize) -> Steps {
+        let Self { stats, forwarder, now, sink } = self;
+        forwarder.handle_timeout(*now, sink);
+        let slots: Vec<_> = publishers.iter().filter_map(|n| forwarder.slot(EndpointId(*n))).collect();
+        let packets = sent.first().map_or(0, Vec::len);
+        // Each stream has its packets 4 ms apart.
+        let gap = Duration::from_millis(4) / publishers.len().max(1) as u32;
+        let mut step = |range: std::ops::Range<usize>| {
+            let mut datagram = [0; MAX_DATAGRAM];
+            for i in range {
+                for (slot, sent) in slots.iter().zip(sent) {
+                    let Some(sealed) = sent.get(i) else { continue };
+                    let Some(buffer) = datagram.get_mut(..sealed.len()) else { continue };
+                    buffer.copy_from_slice(sealed);
+                    *now += gap;
+                    forwarder.handle_rtp(*now, *slot, buffer, sink);
+                }
+            }
+        };
+        step(0..warm_up);
+        let before = stats.get(Counter::PacketsForwarded);
+        let allocations = allocation_counter::measure(|| step(warm_up..packets)).count_total;
+        Steps { forwarded: stats.get(Counter::PacketsForwarded) - before, allocations }
+    }
+}
+
+/// The payload type under which an endpoint has negotiated VP8.
+fn number(n: u32) -> u8 {
+    NUMBERS[usize::from(n % 3 == 2)]
 }
 
 /// SRTP keys that only the endpoint of this number has.
@@ -122,23 +174,28 @@ fn media(vp8: u8) -> Media {
     Media { payload_types: vec![vp8], ..Media::default() }
 }
 
-fn source() -> SourceDescription {
-    let encodings = vec![Encoding { ssrc: Ssrc::new(SSRC), rtx: None }];
-    SourceDescription { name: "publisher-v0".into(), kind: MediaKind::Video, video_type: VideoType::Camera, encodings }
+fn source(n: u32) -> SourceDescription {
+    let encodings = vec![Encoding { ssrc: Ssrc::new(SSRC + n), rtx: None }];
+    SourceDescription {
+        name: format!("publisher{n}-v0"),
+        kind: MediaKind::Video,
+        video_type: VideoType::Camera,
+        encodings,
+    }
 }
 
-/// Frames of nine packets; the first is a keyframe, the others depend on it.
-fn sealed(packets: usize) -> Vec<Vec<u8>> {
-    let sealer = Sealer::new(&keys(0).inbound, SrtpProfile::AeadAes128Gcm);
+/// What an endpoint sends: frames of nine packets; the first is a keyframe, the others depend on it.
+fn sealed(from: u32, packets: usize) -> Vec<Vec<u8>> {
+    let sealer = Sealer::new(&keys(from).inbound, SrtpProfile::AeadAes128Gcm);
     let seal = |n: usize| {
         let frame = n / FRAME;
         let fields = HeaderFields {
             padding: false,
             marker: n % FRAME == FRAME - 1,
-            payload_type: NUMBERS[0],
+            payload_type: number(from),
             sequence: n as u16 + 1,
             timestamp: frame as u32 * 3_000,
-            ssrc: Ssrc::new(SSRC),
+            ssrc: Ssrc::new(SSRC + from),
         };
         let mut buffer = vec![0; MAX_DATAGRAM];
         let at = header::write(&fields, std::iter::empty(), &[], &mut buffer).unwrap_or(0);
@@ -165,5 +222,11 @@ mod tests {
     fn every_packet_goes_to_every_receiver_without_allocations() {
         let steps = run(10, 500);
         assert_eq!(steps, Steps { forwarded: 5000, allocations: 0 });
+    }
+
+    #[test]
+    fn every_packet_of_a_room_goes_to_the_others_in_it() {
+        assert_eq!(run_rooms(5, 3, 60), Steps { forwarded: 5 * 3 * 2 * 60, allocations: 0 });
+        assert_eq!(run_rooms(4, 2, 60), Steps { forwarded: 4 * 2 * 60, allocations: 0 });
     }
 }

@@ -1,15 +1,18 @@
-//! `ringbridge-step RECEIVERS PACKETS`: prints how many packets were forwarded and how many allocations that took.
-//! `tools/instructions` runs it under callgrind.
+//! `ringbridge-step RECEIVERS PACKETS`, or `ringbridge-step ROOMS PARTICIPANTS PACKETS` (of each): prints how many packets were
+//! forwarded and how many allocations that took. `tools/instructions` runs it under callgrind.
 
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
     let numbers: Vec<u32> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
-    let [receivers, packets] = numbers[..] else {
-        eprintln!("usage: ringbridge-step RECEIVERS PACKETS");
-        return std::process::ExitCode::from(2);
+    let steps = match numbers[..] {
+        [receivers, packets] => ringbridge_step::run(receivers, packets as usize),
+        [rooms, participants, packets] => ringbridge_step::run_rooms(rooms, participants, packets as usize),
+        _ => {
+            eprintln!("usage: ringbridge-step RECEIVERS PACKETS | ROOMS PARTICIPANTS PACKETS");
+            return std::process::ExitCode::from(2);
+        }
     };
-    let steps = ringbridge_step::run(receivers, packets as usize);
     println!("{} {}", steps.forwarded, steps.allocations);
     std::process::ExitCode::SUCCESS
 }

@@ -184,7 +184,7 @@ async fn run_with(
         doors: channel_door.iter().map(Door::counters).collect(),
         process,
     };
-    // Own stop signal: the servers go on until the bridge has said good-bye.
+    // Own stop signal: the servers go on until the bridge has said goodbye.
     let (stop_servers, servers_stop) = watch::channel(false);
     let websocket = channel_door.map(|door| tokio::spawn(door.serve(router, servers_stop.clone())));
     let mut rest = tokio::spawn(rest::serve(settings.rest_listen, ops, servers_stop));

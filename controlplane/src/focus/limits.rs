@@ -56,6 +56,9 @@ pub const MAX_NICK: usize = 200;
 /// Bytes of a region.
 pub const MAX_REGION: usize = 64;
 
+/// Topics of which our presence in a room says something: the recording and SIP calls, those that ended too.
+pub const MAX_NOTICES: usize = 40;
+
 /// Media waits so long at most, whatever the client does.
 pub const MAX_HOLD: Duration = Duration::from_secs(3);
 
@@ -126,13 +129,19 @@ pub enum Refused {
     Message,
     /// What only a component may say was said by somebody else.
     ForeignMessage,
+    /// A request to record, to stream or to call a SIP address was answered with an error.
+    Recording,
+    /// A request to call out was answered with an error.
+    Dial,
+    /// A status in a brewery of recorders or gateways of somebody who is none.
+    FalseInstance,
     /// A breakout room was not served: its service did not let us in, it names no main room, or that has too many.
     Breakout,
 }
 
 impl Refused {
     /// All of them.
-    pub const ALL: [(Self, &'static str); 28] = [
+    pub const ALL: [(Self, &'static str); 31] = [
         (Self::Flood, "flood"),
         (Self::NewRooms, "new_rooms"),
         (Self::SettingUp, "setting_up"),
@@ -160,6 +169,9 @@ impl Refused {
         (Self::BridgeFull, "bridge_full"),
         (Self::Message, "message"),
         (Self::ForeignMessage, "foreign_message"),
+        (Self::Recording, "recording"),
+        (Self::Dial, "dial"),
+        (Self::FalseInstance, "false_instance"),
         (Self::Breakout, "breakout"),
     ];
 }

@@ -95,10 +95,10 @@ impl Client {
         );
         let join = client.room.join(vec![caps.parse().unwrap()]);
         client.sender.send(join);
-        while !client.room.joined {
+        while !client.room.is_joined() {
             client.step().await;
         }
-        let focus = &client.room.occupants["focus"];
+        let focus = &client.room.occupants()["focus"];
         let real = focus.real_jid.as_ref().map(ToString::to_string);
         assert_eq!(real.as_deref(), Some("focus@auth.meet.test/focus"), "clients know the focus by its real address");
     }

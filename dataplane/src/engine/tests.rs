@@ -48,7 +48,7 @@ fn rig(max_addresses: usize, handover_ring: usize) -> Rig {
             max_addresses,
             forwarder: ForwarderConfig::default(),
         };
-        workers.push(Worker::new(Engine::with_peers(config, Arc::default(), peers, None), control, 64));
+        workers.push(Worker::new(Engine::with_peers(config, Arc::default(), peers, None), control, 64, Duration::ZERO));
     }
     let conference = ConferenceId(1);
     let create =

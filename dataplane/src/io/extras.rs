@@ -11,7 +11,10 @@ use super::socket::set_option;
 /// The longest busy poll that makes sense, microseconds: after it a timer would have been as good.
 const MAX_BUSY_POLL: u32 = 10_000;
 
-/// Options of an I/O backend; as text `sqpoll,zero-copy,busy-poll=50`. What the backend does not have is an error at start.
+/// The longest that a datagram may wait for others, microseconds: what a bridge adds must stay small beside a network's jitter.
+const MAX_COALESCE: u32 = 2_000;
+
+/// Options of an I/O backend; as text `sqpoll,zero-copy,busy-poll=50,coalesce=100`. What the backend does not have is an error at start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IoExtras {
     /// io_uring only: a thread of the kernel takes the submissions (`IORING_SETUP_SQPOLL`). It needs a core.
@@ -21,11 +24,17 @@ pub struct IoExtras {
     /// Microseconds that a wait polls the card's queues before it sleeps (`SO_BUSY_POLL`; with io_uring its NAPI
     /// registration). 0 is off.
     pub busy_poll: u32,
+    /// Microseconds that a received datagram waits at most for others, while others are to be expected; `Some(0)` is off,
+    /// `None` leaves it to what waking up costs on this host ([`super::choose_coalescing`]).
+    pub coalesce: Option<u32>,
 }
 
 /// An option that does not exist, or a value that is out of range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("I/O option {0:?} is unknown; choose from sqpoll, zero-copy, busy-poll=MICROSECONDS (1 to {MAX_BUSY_POLL})")]
+#[error(
+    "I/O option {0:?} is unknown; choose from sqpoll, zero-copy, busy-poll=MICROSECONDS (1 to {MAX_BUSY_POLL}), \
+     coalesce=MICROSECONDS (0 to {MAX_COALESCE})"
+)]
 pub struct UnknownExtra(String);
 
 impl FromStr for IoExtras {
@@ -41,6 +50,10 @@ impl FromStr for IoExtras {
                 Some(("busy-poll", micros)) => {
                     let micros = micros.parse().ok().filter(|micros| (1..=MAX_BUSY_POLL).contains(micros));
                     extras.busy_poll = micros.ok_or_else(unknown)?;
+                }
+                Some(("coalesce", micros)) => {
+                    let micros = micros.parse().ok().filter(|micros| *micros <= MAX_COALESCE);
+                    extras.coalesce = Some(micros.ok_or_else(unknown)?);
                 }
                 _ => return Err(unknown()),
             }
@@ -99,11 +112,13 @@ mod tests {
     #[test]
     fn options_are_read_and_wrong_ones_named() {
         assert_eq!("".parse(), Ok(IoExtras::default()));
-        let all = IoExtras { sqpoll: true, zero_copy: true, busy_poll: 50 };
-        assert_eq!(" sqpoll, zero-copy,busy-poll=50".parse(), Ok(all));
-        for wrong in ["turbo", "busy-poll", "busy-poll=0", "busy-poll=99999", "sqpoll=1"] {
+        let all = IoExtras { sqpoll: true, zero_copy: true, busy_poll: 50, coalesce: Some(0) };
+        assert_eq!(" sqpoll, zero-copy,busy-poll=50,coalesce=0".parse(), Ok(all));
+        for wrong in
+            ["turbo", "busy-poll", "busy-poll=0", "busy-poll=99999", "sqpoll=1", "coalesce=2001", "coalesce=-1"]
+        {
             let text = format!("zero-copy,{wrong}").parse::<IoExtras>().unwrap_err().to_string();
-            assert!(text.contains(wrong) && text.contains("busy-poll=MICROSECONDS"), "{text}");
+            assert!(text.contains(wrong) && text.contains("coalesce=MICROSECONDS"), "{text}");
         }
     }
 }

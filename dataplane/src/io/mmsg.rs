@@ -33,6 +33,10 @@ pub struct Mmsg {
     iovecs: Box<[libc::iovec]>,
     /// Last drop report of each socket.
     drops: Vec<u32>,
+    /// Datagrams were left to come: most likely some lie there, so that there is no need to ask first.
+    coalesced: bool,
+    /// A wake-up ended that.
+    woken: bool,
     offloads: Offloads,
     stats: Arc<WorkerStats>,
 }
@@ -91,6 +95,8 @@ impl Mmsg {
             controls,
             iovecs,
             drops: vec![0; sockets.len()],
+            coalesced: false,
+            woken: false,
             offloads,
             tx: MmsgTx { outbox: Outbox::new(&limits, sockets.len(), offloads.gso, stats.clone())?, sockets },
             wake,
@@ -98,16 +104,16 @@ impl Mmsg {
         })
     }
 
-    /// Waits until something is readable; true when it is.
-    fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
+    /// Waits until something from place `first` on is readable; true when it is.
+    fn wait(&mut self, first: usize, timeout: Duration) -> io::Result<bool> {
         let timeout = libc::timespec {
             tv_sec: timeout.as_secs().min(86_400) as libc::time_t,
             tv_nsec: timeout.subsec_nanos() as libc::c_long,
         };
         self.stats.count(Counter::Syscalls);
+        let poll = &mut self.poll[first..];
         // SAFETY: `poll` holds as many entries as given, all of open descriptors; no signal mask.
-        let ready =
-            unsafe { libc::ppoll(self.poll.as_mut_ptr(), self.poll.len() as libc::nfds_t, &timeout, std::ptr::null()) };
+        let ready = unsafe { libc::ppoll(poll.as_mut_ptr(), poll.len() as libc::nfds_t, &timeout, std::ptr::null()) };
         match ready {
             -1 => match io::Error::last_os_error() {
                 error if error.kind() == io::ErrorKind::Interrupted => Ok(false),
@@ -177,10 +183,15 @@ impl PacketIo for Mmsg {
 
     fn receive(&mut self, timeout: Duration) -> io::Result<usize> {
         self.rx.clear();
-        if !self.wait(timeout)? {
+        let sockets = self.tx.sockets.len();
+        if std::mem::take(&mut self.coalesced) && sockets == 1 && self.read_socket(0, 0)? > 0 {
+            self.woken = false;
+            return Ok(self.rx.len());
+        }
+        let timeout = if std::mem::take(&mut self.woken) { Duration::ZERO } else { timeout };
+        if !self.wait(0, timeout)? {
             return Ok(0);
         }
-        let sockets = self.tx.sockets.len();
         if self.poll[sockets].revents != 0 {
             self.wake.drain();
         }
@@ -193,6 +204,16 @@ impl PacketIo for Mmsg {
             }
         }
         Ok(self.rx.len())
+    }
+
+    fn coalesce(&mut self, time: Duration) -> io::Result<()> {
+        self.rx.clear();
+        self.coalesced = true;
+        if self.wait(self.tx.sockets.len(), time)? {
+            self.woken = true;
+            self.wake.drain();
+        }
+        Ok(())
     }
 
     fn parts(&mut self) -> (&mut RxBatch, &mut MmsgTx) {

@@ -55,12 +55,12 @@ mod uring;
 
 pub use crate::datagram::{MAX_DATAGRAM, PacketSink, Path};
 
-pub use affinity::{allowed_cores, pin_to_core};
+pub use affinity::{allowed_cores, pin_to_core, sleep_precisely};
 pub use error::{IoError, UringFault};
 pub use eventfd::EventFd;
 pub use extras::{IoExtras, UnknownExtra};
 pub use mmsg::{Mmsg, MmsgTx};
-pub use probe::{Backend, Probed, probe};
+pub use probe::{Backend, Coalesce, Probed, choose_coalescing, probe};
 pub use rx::{Received, RxBatch};
 pub use socket::{SocketOptions, bind_sockets};
 pub use steering::Steering;
@@ -83,6 +83,10 @@ pub trait PacketIo {
     /// drains) and returns how many datagrams lie in the new batch: zero after a timeout, a signal or a wake-up
     /// without datagrams. A zero timeout only looks. Does not flush.
     fn receive(&mut self, timeout: Duration) -> std::io::Result<usize>;
+
+    /// Forgets the previous batch, and leaves what comes within `time` to the next [`Self::receive`], which brings it together.
+    /// Ends early when a whole batch lies there, or at a wake-up, where the backend notices. Does not flush.
+    fn coalesce(&mut self, time: Duration) -> std::io::Result<()>;
 
     /// The received batch and the sender, borrowed together so that a step can read one and write the other.
     fn parts(&mut self) -> (&mut RxBatch, &mut Self::Tx);

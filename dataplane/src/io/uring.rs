@@ -191,6 +191,12 @@ impl PacketIo for Uring {
         received.map_err(|error| self.inner.tx.broken_by(error))
     }
 
+    fn coalesce(&mut self, time: Duration) -> io::Result<()> {
+        self.inner.tx.usable()?;
+        let waited = self.inner.coalesce(time);
+        waited.map_err(|error| self.inner.tx.broken_by(error))
+    }
+
     fn parts(&mut self) -> (&mut RxBatch, &mut UringTx) {
         let inner = &mut *self.inner;
         (&mut inner.rx, &mut inner.tx)
@@ -236,6 +242,19 @@ impl Inner {
         }
         self.take_received();
         Ok(self.rx.len())
+    }
+
+    /// See [`PacketIo::coalesce`].
+    fn coalesce(&mut self, time: Duration) -> io::Result<()> {
+        self.forget_batch();
+        self.tx.reap();
+        self.tx.arm()?;
+        let missing = self.batch.saturating_sub(self.tx.received.len());
+        if missing == 0 || time.is_zero() || self.tx.woken || self.tx.failure.is_some() {
+            return Ok(());
+        }
+        // One wait for as many completions as make a batch: until then the kernel does not wake this thread.
+        self.tx.wait_for(missing, time)
     }
 
     fn forget_batch(&mut self) {
@@ -403,6 +422,11 @@ impl UringTx {
 
     /// Submits, waits for a completion at most `timeout` (zero: only looks), and takes what there is.
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        self.wait_for(1, timeout)
+    }
+
+    /// The same for so many completions.
+    fn wait_for(&mut self, completions: usize, timeout: Duration) -> io::Result<()> {
         self.stats.count(Counter::Syscalls);
         let result = if timeout.is_zero() {
             // Sees pending completions by the task-run flag.
@@ -413,9 +437,11 @@ impl UringTx {
             if self.sqpoll && self.ring.submission().is_empty() {
                 // `submit_with_args` wakes the kernel's thread at every wait, and then it never sleeps.
                 // SAFETY: nothing is submitted, and `args` with the time that it points at outlives the call.
-                unsafe { self.ring.submitter().enter(0, 1, ENTER_GETEVENTS | ENTER_EXT_ARG, Some(&args)) }
+                unsafe {
+                    self.ring.submitter().enter(0, completions as u32, ENTER_GETEVENTS | ENTER_EXT_ARG, Some(&args))
+                }
             } else {
-                self.ring.submitter().submit_with_args(1, &args)
+                self.ring.submitter().submit_with_args(completions, &args)
             }
         };
         self.reap();

@@ -62,7 +62,7 @@ async function hears(receiver, sender) {
 export const scenarios = {
   breakout: {
     about: 'two of four go to a breakout room and back, then all go; the focus is killed meanwhile',
-    stack: { meetings: true, split: true },
+    stack: { site: { meetings: true }, split: true },
     async run(call) {
       const all = await call.meet('p1', 'p2', 'p3', 'p4');
       const [p1, p2, p3, p4] = all;
@@ -127,7 +127,7 @@ export const scenarios = {
 
   'av-moderation': {
     about: 'a moderator mutes one, then everybody: who goes on sending is not heard; who is allowed is',
-    stack: { meetings: true },
+    stack: { site: { meetings: true } },
     async run(call) {
       const all = await call.meet('p1', 'p2', 'p3');
       const [p1, p2, p3] = all;

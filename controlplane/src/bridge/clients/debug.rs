@@ -21,7 +21,7 @@ impl Clients {
                 "web_socket": endpoint.carriers.is_open(Carrier::WebSocket),
                 "data_channel": endpoint.carriers.is_open(Carrier::Data),
                 "used": endpoint.carriers.current().map(|carrier| format!("{carrier:?}")),
-                "older_dialect": endpoint.legacy,
+                "older_dialect": endpoint.preferences.is_legacy(),
             },
             "wants": {
                 "last_n": c.last_n,

@@ -10,4 +10,3 @@ mod tests;
 
 pub use bridge::{AudioSourceMapping, BridgeMessage, VideoSourceMapping};
 pub use client::{AudioSubscriptionMode, ClientMessage, ReceiverAudioSubscription, ReceiverVideoConstraints, Unusable};
-pub use fields::HeightConstraint;

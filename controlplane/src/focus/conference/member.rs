@@ -10,6 +10,7 @@ use xmpp_parsers::muc::MucUser;
 use xmpp_parsers::muc::user::{Affiliation, Item, Role};
 use xmpp_parsers::presence::Presence;
 
+use crate::brewery::Trust;
 use crate::colibri::elements::{ForceMute, Media};
 use crate::focus::features::Features;
 use crate::focus::json_message::Medium;
@@ -69,6 +70,30 @@ struct Session {
     force_mute: ForceMute,
 }
 
+/// A member that is no person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Helper {
+    /// A Jibri.
+    Recorder,
+    /// A Jigasi.
+    Gateway,
+    /// A Jigasi that transcribes.
+    Transcriber,
+}
+
+impl Helper {
+    /// What a list of features in presence claims.
+    fn named_in(features: &Element) -> Option<Self> {
+        let has = |var: &str| features.children().any(|feature| feature.attr("var") == Some(var));
+        match () {
+            () if has("http://jitsi.org/protocol/transcriber") => Some(Self::Transcriber),
+            () if has("http://jitsi.org/protocol/jibri") => Some(Self::Recorder),
+            () if has("http://jitsi.org/protocol/jigasi") => Some(Self::Gateway),
+            () => None,
+        }
+    }
+}
+
 /// One member of the room.
 #[derive(Debug)]
 pub(in super::super) struct Member {
@@ -80,6 +105,7 @@ pub(in super::super) struct Member {
     caps: Option<(String, String)>,
     features: Option<Features>,
     region: Option<String>,
+    claims: Option<Helper>,
     session: Session,
     /// What others muted of it, until it unmutes.
     muted: BTreeSet<Medium>,
@@ -102,6 +128,7 @@ impl Member {
             caps: None,
             features: None,
             region: None,
+            claims: None,
             session: Session {
                 stage: Stage::Idle,
                 invite: 0,
@@ -137,6 +164,7 @@ impl Member {
         self.stats_id = text("stats-id", MAX_NAME).or(self.stats_id.take());
         let region = text("jitsi_participant_region", MAX_REGION).filter(|region| !region.is_empty());
         self.region = region.or(self.region.take());
+        self.claims = presence.payloads.iter().find(|payload| payload.name() == "features").and_then(Helper::named_in);
         if let Some(caps) = presence.payloads.iter().find(|payload| payload.is("c", CAPS))
             && let (Some(node), Some(ver)) = (caps.attr("node"), caps.attr("ver"))
         {
@@ -152,6 +180,12 @@ impl Member {
         self.real_jid = item.jid.clone().or(self.real_jid.take());
         self.owner = item.affiliation == Affiliation::Owner;
         self.moderator = item.role == Role::Moderator || self.owner || item.affiliation == Affiliation::Admin;
+    }
+
+    /// What kind of recorder or gateway it is; a claim is believed of those accounts only.
+    pub fn helper(&self, trust: &Trust) -> Option<Helper> {
+        let trusted = self.real_jid.as_ref().is_some_and(|jid| trust.includes(&jid.to_bare()));
+        self.claims.filter(|_| trusted)
     }
 
     /// Its real address, as far as the room shows it.

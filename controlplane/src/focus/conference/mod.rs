@@ -9,6 +9,7 @@ mod member;
 mod metadata;
 mod moderation;
 mod mute;
+mod notices;
 mod offer;
 mod outcome;
 mod room;
@@ -17,5 +18,6 @@ mod source_signaling;
 mod sources;
 mod state;
 
+pub(super) use member::Helper;
 pub(super) use room::{NICK, conference_answer};
 pub(super) use state::{Conference, Waits};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jid::{BareJid, Jid};
+use tokio_xmpp::minidom::Element;
 
 use super::meeting_id::MeetingId;
 use super::member::Member;
@@ -83,6 +84,8 @@ pub(in super::super) struct Conference {
     pub(super) session: Option<BridgeSession>,
     /// Everybody's sources.
     pub(super) sources: ConferenceSources,
+    /// What else our presence says, by topic.
+    pub(super) notices: BTreeMap<String, Element>,
     /// Whether the room is told that there is no bridge.
     pub(super) no_bridge: bool,
     /// Participants after the n-th start muted: audio, video.
@@ -122,6 +125,7 @@ impl Conference {
             owner: None,
             session: None,
             sources: ConferenceSources::default(),
+            notices: BTreeMap::new(),
             no_bridge: false,
             start_muted,
             initial_deadline,

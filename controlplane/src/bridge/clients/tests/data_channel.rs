@@ -116,7 +116,7 @@ fn a_data_channel_carries_what_the_web_socket_carries() {
     browser.write(Text, br#"{"colibriClass":"EndpointMessage","to":"b","msgPayload":{"x":1}}"#);
     browser.write(Text, br#"{"colibriClass":"ReceiverVideoConstraints","lastN":3}"#);
     browser.write(Text, b"not JSON");
-    let mut told = Vec::new();
+    let mut sent = Vec::new();
     let mut wanted = false;
     for _ in 0..50 {
         browser.run(&mut fixture, |_| true);
@@ -124,7 +124,7 @@ fn a_data_channel_carries_what_the_web_socket_carries() {
         browser.association.handle_timeout(fixture.now);
         for action in fixture.actions() {
             match action {
-                Action::Send { endpoint, message } => told.push((endpoint, message)),
+                Action::Send { endpoint, message } => sent.push((endpoint, message)),
                 Action::Command { command: Command::SetConstraints { constraints, .. }, .. } => {
                     wanted |= constraints.last_n == 3;
                 }
@@ -136,7 +136,7 @@ fn a_data_channel_carries_what_the_web_socket_carries() {
         }
     }
     let message = passed(r#"{"colibriClass":"EndpointMessage","from":"a","msgPayload":{"x":1},"to":"b"}"#);
-    assert_eq!(told, [(second, ToClient::Forwarded(message))]);
+    assert_eq!(sent, [(second, ToClient::Forwarded(message))]);
     assert!(wanted);
 
     let reply = FromClient::Message { to: "a".to_owned(), text: passed(r#"{"from":"b","n":1}"#) };
