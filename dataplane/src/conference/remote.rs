@@ -51,7 +51,7 @@ impl Conference {
         let source = stream.and_then(|stream| Some((stream, self.sources.get_mut(stream.source)?)));
         let Some((stream, source)) = source else { return env.stats.count(Counter::DropCrossingUnknown) };
         source.restart_to(header.restarts);
-        let (kind, negotiated) = (source.kind(), &sender.publisher.negotiated);
+        let (kind, negotiated) = (source.kind(), sender.publisher.negotiated());
         let format = match header.repeated_as {
             Some(number) => negotiated.formats.rtx(kind, number).map(|(_, format)| format),
             None => negotiated.formats.media(kind, rtp.payload_type()),

@@ -28,14 +28,17 @@ impl Conference {
         sink: &mut impl PacketSink,
     ) {
         let Some(sender) = self.participants.get_mut(from) else { return };
-        let Some(opener) = sender.publisher.opener.as_mut() else { return env.stats.count(Counter::DropNoKeys) };
+        if !sender.publisher.has_keys() {
+            return env.stats.count(Counter::DropNoKeys);
+        }
         // Looked at before the opening, which costs the most; paid after it, so that nobody pays for what others forge.
         if !sender.rtcp_work.has_any(env.now) {
             return env.stats.count(Counter::DropRtcpBudget);
         }
-        let len = match opener.open_rtcp(datagram) {
-            Ok(len) => len,
-            Err(error) => {
+        let len = match sender.publisher.open_rtcp(datagram) {
+            Some(Ok(len)) => len,
+            None => return,
+            Some(Err(error)) => {
                 return env.stats.count(match error {
                     OpenError::Auth => Counter::DropSrtcpAuth,
                     OpenError::Replay => Counter::DropSrtcpReplay,

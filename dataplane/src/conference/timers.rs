@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::context::Env;
 use super::members::Conference;
-use super::rtcp_out::{self, REPORT_INTERVAL};
+use super::rtcp_out;
 use super::schedule::{SPACING, earliest};
 use crate::datagram::PacketSink;
 use crate::ids::ParticipantId;
@@ -72,14 +72,13 @@ impl Conference {
         }
         let from = self.feedback.video;
         rtcp_out::transport(env, from, &mut participant.publisher, &mut participant.receiver, sink);
-        if participant.publisher.next_report.is_some_and(|at| at <= env.now) {
+        if participant.publisher.next_report().is_some_and(|at| at <= env.now) {
             let sent = rtcp_out::receiver_reports(env, from, participant, &mut self.sources, sink);
-            // Silent endpoints are not reported on; their next packet starts the timer again.
-            participant.publisher.next_report = sent.then_some(env.now + REPORT_INTERVAL);
+            participant.publisher.reported(env.now, sent);
         }
         // What cannot be told is not waited for.
-        let arrivals = participant.publisher.arrivals.poll_timeout().filter(|_| participant.receiver.is_ready());
-        earliest(earliest(participant.silent_at(), arrivals), participant.publisher.next_report)
+        let arrivals = participant.publisher.arrivals_due().filter(|_| participant.receiver.is_ready());
+        earliest(earliest(participant.silent_at(), arrivals), participant.publisher.next_report())
     }
 
     /// Packets that were asked for, and did not come.

@@ -74,7 +74,7 @@ impl Participant {
 
     /// Replaces its formats and extensions, in both directions.
     pub fn set_negotiated(&mut self, negotiated: Arc<Negotiated>) {
-        self.publisher.negotiated = Arc::clone(&negotiated);
+        self.publisher.set_negotiated(Arc::clone(&negotiated));
         self.receiver.negotiated = negotiated;
     }
 
