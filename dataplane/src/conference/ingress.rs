@@ -169,7 +169,7 @@ impl Conference {
         }
         let away = source.demand.crosses_to(kind, self.away);
         if !away.is_empty() {
-            let (endpoint, restarts) = (sender.id, source.restarts());
+            let (endpoint, restarts) = (sender.id(), source.restarts());
             let header = RelayHeader { endpoint, sequence, restarts, repeated_as: opened.repeated_as };
             for worker in away {
                 let sent = env.peers.send_media(worker, header, opened.rtp.bytes());
@@ -267,7 +267,7 @@ impl Conference {
         (from, stream): (ParticipantId, IncomingStream),
         level: AudioLevel,
     ) -> bool {
-        let Some(id) = self.participants.get(from).map(|sender| sender.id) else { return false };
+        let Some(id) = self.participants.get(from).map(|sender| sender.id()) else { return false };
         let loudness = self.speaker.level(env.now, id, level.level);
         if let Some(at) = self.speaker.deadline() {
             self.schedule.wake(at);
@@ -279,7 +279,8 @@ impl Conference {
         }
         // Whoever is asked for by name is forwarded in any case.
         let Some(name) = self.sources.get(stream.source).map(|source| source.name()) else { return false };
-        let included = |to: &Participant| to.receiver.constraints.audio.include.iter().any(|included| included == name);
+        let included =
+            |to: &Participant| to.receiver.constraints().audio.include.iter().any(|included| included == name);
         !self.participants.iter().any(|(to, participant)| to != from && included(participant))
     }
 

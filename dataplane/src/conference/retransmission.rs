@@ -67,7 +67,7 @@ impl Conference {
 
 /// The SSRCs that a receiver gets a source on.
 fn ssrcs_towards(source: &Source, id: SourceId, to: &Participant) -> Option<Encoding> {
-    match to.receiver.ssrc_slots.as_deref() {
+    match to.receiver.ssrc_slots() {
         Some(slots) => slots.kind(source.kind()).ssrcs(id),
         None => source.outgoing(),
     }

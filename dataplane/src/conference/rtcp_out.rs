@@ -61,14 +61,14 @@ pub fn request_keyframe(
     }
     let state = source.encodings().get(usize::from(encoding)).or_else(|| source.encodings().first());
     let Some(ssrc) = state.map(|e| e.ssrcs.ssrc) else { return false };
-    if let Some(home) = owner.home {
+    if let Some(home) = owner.home() {
         source.requested_keyframe(env.now);
-        return env.peers.send_signal(home, PeerSignal::KeyframeRequest { endpoint: owner.id, ssrc });
+        return env.peers.send_signal(home, PeerSignal::KeyframeRequest { endpoint: owner.id(), ssrc });
     }
     let receiver = &mut owner.receiver;
-    let sent = if receiver.negotiated.feedback.pli {
+    let sent = if receiver.negotiated().feedback.pli {
         send(env, receiver, sink, |out| build::pli(from, ssrc, out))
-    } else if receiver.negotiated.feedback.fir {
+    } else if receiver.negotiated().feedback.fir {
         let number = source.next_fir();
         send(env, receiver, sink, |out| build::fir(from, ssrc, number, out))
     } else {

@@ -106,29 +106,25 @@ impl Conference {
     ) -> Option<Instant> {
         let now = env.micros();
         let participant = self.participants.get_mut(id)?;
-        let probes = env.config.congestion_control && participant.receiver.negotiated.feedback.transport_cc;
-        let downlink = participant.receiver.downlink.as_deref_mut()?;
+        let probes = env.config.congestion_control && participant.receiver.negotiated().feedback.transport_cc;
+        let downlink = participant.receiver.downlink_mut()?;
         let due = downlink.due(now)?;
         if due > now {
             return Some(env.instant(due));
         }
         downlink.tick(now, probes);
         for _ in 0..MOST_AT_ONCE {
-            let downlink = self.participants.get(id)?.receiver.downlink.as_deref()?;
-            if downlink.prober.due(now).is_none() {
+            if !self.participants.get(id)?.receiver.downlink()?.is_probe_due(now) {
                 break;
             }
             if !self.send_probe(env, id, sink) {
-                let downlink = self.participants.get_mut(id)?.receiver.downlink.as_deref_mut()?;
-                downlink.prober.abort(now, &mut downlink.estimator);
+                self.participants.get_mut(id)?.receiver.downlink_mut()?.abort_probe(now);
             }
         }
         let participant = self.participants.get_mut(id)?;
-        let round_trip = participant.receiver.round_trip.value();
-        let downlink = participant.receiver.downlink.as_deref_mut()?;
-        if let Some(bandwidth) = downlink.report(now, round_trip) {
-            env.emit(Event::Bandwidth { endpoint: participant.id, bandwidth });
+        if let Some(bandwidth) = participant.receiver.report_bandwidth(now) {
+            env.emit(Event::Bandwidth { endpoint: participant.id(), bandwidth });
         }
-        downlink.schedule(now).map(|at| env.instant(at))
+        participant.receiver.downlink_mut()?.schedule(now).map(|at| env.instant(at))
     }
 }
