@@ -7,6 +7,7 @@ use jid::BareJid;
 use std::time::{Duration, Instant};
 
 use crate::xmpp::muc::{MucChange, MucRoom, Occupant};
+use tokio_xmpp::minidom::Element;
 use xmpp_parsers::presence::Presence;
 
 /// Strangers in the room that are remembered.
@@ -68,7 +69,7 @@ impl Trust {
 #[derive(Debug)]
 pub struct Brewery {
     /// The room.
-    pub room: MucRoom,
+    room: MucRoom,
     trust: Trust,
     look: Option<Instant>,
     looks: u32,
@@ -78,6 +79,26 @@ impl Brewery {
     /// A room that is to be joined.
     pub fn new(room: MucRoom, trust: Trust) -> Self {
         Self { room, trust, look: None, looks: 0 }
+    }
+
+    /// The room.
+    pub fn room(&self) -> &MucRoom {
+        &self.room
+    }
+
+    /// The presence that joins, with payloads that are announced.
+    pub fn join(&mut self, payloads: Vec<Element>) -> Presence {
+        self.room.join(payloads)
+    }
+
+    /// The presence that leaves.
+    pub fn leave(&mut self) -> Presence {
+        self.room.leave()
+    }
+
+    /// Forgets who is there: the connection was lost.
+    pub fn reset(&mut self) {
+        self.room.reset();
     }
 
     /// Takes a presence; `None` when it is not from this room.
@@ -93,16 +114,16 @@ impl Brewery {
                 let count = |occupant: &Occupant| self.trust.judge(Some(occupant)) != Standing::Trusted;
                 // Trusted occupants are always remembered, however many others there are.
                 if standing != Standing::Trusted
-                    && self.room.occupants.len() > MAX_STRANGERS
-                    && self.room.occupants.values().filter(|occupant| count(occupant)).count() > MAX_STRANGERS
+                    && self.room.occupants().len() > MAX_STRANGERS
+                    && self.room.occupants().values().filter(|occupant| count(occupant)).count() > MAX_STRANGERS
                 {
-                    self.room.occupants.remove(nick);
+                    self.room.forget(nick);
                 }
             }
             MucChange::Entered { .. } | MucChange::Left | MucChange::Refused { .. } => {
                 (self.look, self.looks) = (None, 0);
                 // Those who were there are announced before we are.
-                if self.room.occupants.values().any(|occupant| occupant.real_jid.is_none()) {
+                if self.room.occupants().values().any(|occupant| occupant.real_jid.is_none()) {
                     self.look = Some(now + FIRST_LOOK);
                 }
             }
@@ -113,17 +134,17 @@ impl Brewery {
 
     /// What the occupant with that nickname is.
     pub fn standing(&self, nick: &str) -> Standing {
-        self.trust.judge(self.room.occupants.get(nick))
+        self.trust.judge(self.room.occupants().get(nick))
     }
 
     /// When everybody's presence is to be asked for again.
     pub fn poll_look(&self) -> Option<Instant> {
-        self.look.filter(|_| self.room.joined)
+        self.look.filter(|_| self.room.is_joined())
     }
 
     /// Whether that is due; then it is on its way.
     pub fn take_look(&mut self, now: Instant) -> bool {
-        let due = self.room.joined && self.look.is_some_and(|at| at <= now);
+        let due = self.room.is_joined() && self.look.is_some_and(|at| at <= now);
         if due {
             self.look = None;
             self.looks = self.looks.saturating_add(1);
@@ -201,7 +222,7 @@ mod tests {
         }
         brewery.handle(now, &presence("focus", "affiliation='none' jid='focus@auth.x/focus'"));
         assert_eq!(brewery.standing("focus"), Standing::Trusted);
-        assert!(brewery.room.occupants.len() <= MAX_STRANGERS + 1, "{}", brewery.room.occupants.len());
+        assert!(brewery.room.occupants().len() <= MAX_STRANGERS + 1, "{}", brewery.room.occupants().len());
     }
 
     #[test]

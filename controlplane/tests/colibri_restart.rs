@@ -1,4 +1,4 @@
-//! ICE restarts in place over colibri2 (docs/protocol/bridge.md 4.6): what a focus asks, and what it and the worker are told.
+//! ICE restarts in place over colibri2 (docs/protocol/bridge.md 4.6): what a focus asks, and what it and the worker get.
 
 use std::time::{Duration, Instant};
 

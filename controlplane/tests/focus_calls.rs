@@ -184,9 +184,9 @@ fn other_requests() {
     let disco = world.ask(user, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>").unwrap();
     assert!(String::from(&disco).contains("urn:xmpp:ping"));
     let dial = world.ask(user, "set", "<dial xmlns='urn:xmpp:rayo:1'/>").unwrap();
-    assert_eq!(condition(&dial).as_deref(), Some("feature-not-implemented"));
+    assert_eq!(condition(&dial).as_deref(), Some("item-not-found"));
     let jibri = world.ask(user, "set", "<jibri xmlns='http://jitsi.org/protocol/jibri' action='start'/>").unwrap();
-    assert_eq!(condition(&jibri).as_deref(), Some("feature-not-implemented"));
+    assert_eq!(condition(&jibri).as_deref(), Some("item-not-found"));
     let unknown = world.ask(user, "get", "<login-url xmlns='http://jitsi.org/protocol/focus' room='x@y'/>").unwrap();
     assert_eq!(condition(&unknown).as_deref(), Some("service-unavailable"));
 }

@@ -361,7 +361,7 @@ fn without_an_answer_it_starts_within_two_seconds_and_says_so() {
         ] {
             let start = Instant::now();
             let (good, text) = check_config(&server, more);
-            assert!(!good && text.contains("no STUN server told the public address"), "{text}");
+            assert!(!good && text.contains("no STUN server reported the public address"), "{text}");
             assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
             let bridge = Bridge::start(&server, name, more);
             loop {
@@ -373,7 +373,7 @@ fn without_an_answer_it_starts_within_two_seconds_and_says_so() {
             let took = bridge.started.elapsed();
             println!("{name}: in the brewery after {took:?}");
             assert!(took < Duration::from_secs(2), "{name}: {took:?}\n{}", bridge.read());
-            bridge.says("no STUN server told the public address").await;
+            bridge.says("no STUN server reported the public address").await;
             let complaints = bridge.complaints();
             assert_eq!(complaints.len(), 1, "{complaints:#?}");
             for remedy in ["JVB_ADVERTISE_IPS", "JVB_DISABLE_STUN=1", "bridge.public-addresses"] {
@@ -393,7 +393,7 @@ fn without_an_answer_it_starts_within_two_seconds_and_says_so() {
         jicofo.bridge_presence().await;
         let transport = allocate(&mut jicofo, "m-named").await;
         assert_eq!(shown(&transport), expected(PUBLIC));
-        bridge.says("no STUN server told the public address").await;
+        bridge.says("no STUN server reported the public address").await;
         assert_eq!(bridge.complaints(), Vec::<String>::new());
     });
 }

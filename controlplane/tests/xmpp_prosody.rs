@@ -114,7 +114,7 @@ async fn a_cut_connection_is_resumed() {
     online(&mut other_events).await;
     let mut other_room = MucRoom::new(&prosody::BREWERY.parse().unwrap(), "focus").unwrap();
     enter(&mut other_room, &other, &mut other_events).await;
-    assert!(other_room.occupants.contains_key("jvb"));
+    assert!(other_room.occupants().contains_key("jvb"));
     loop {
         if let XmppEvent::Stanza(Stanza::Presence(presence)) = next(&mut events).await
             && room.handle(&presence) == Some(MucChange::OccupantJoined("focus".to_owned()))

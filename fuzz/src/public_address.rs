@@ -70,7 +70,7 @@ impl World {
                 Output::Resolve { server } => {
                     assert!(self.search.server(server).is_some_and(|s| s.address().is_none()))
                 }
-                Output::Tell(finding) => assert!(finding.to_string().len() < 2_000),
+                Output::Report(finding) => assert!(finding.to_string().len() < 2_000),
             }
         }
         let excess = self.asked.len().saturating_sub(512);

@@ -2,14 +2,47 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { toolsFolder } from './paths.mjs';
 import { Background, until } from './process.mjs';
+
+/** Hosts beside the usual ones, for breakout rooms, moderation and metadata. */
+const meetingHosts = `
+Component "breakout.meet.test" "muc"
+    storage = "memory"
+    restrict_room_creation = true
+    admins = { "focus@auth.meet.test" }
+    muc_room_locking = false
+    muc_room_default_public_jids = true
+
+Component "avmoderation.meet.test" "test_component"
+
+Component "metadata.meet.test" "test_component"
+`;
 
 /** Prosody stores a host's data in a folder with its name percent-encoded, `%` excepted: `auth%2emeet%2etest`. */
 const encoded = name => name.replace(/[^A-Za-z0-9]/g, c => '%' + c.charCodeAt(0).toString(16).padStart(2, '0'));
 
+/**
+ * What a site has beside rooms; the modules are our own and send what those of Jitsi Meet send.
+ * `meetings`: breakout rooms, moderation, metadata.
+ * @typedef {{ lobby?: boolean, endConference?: boolean, maxOccupants?: number, meetings?: boolean }} Site
+ */
+
+/** @param {string[]} names */
+const quoted = names => names.map(name => `"${name}"`).join(', ');
+
+/** Where clients send what ends a meeting for all. */
+export const endConferenceAddress = 'endconference.meet.test';
+
 export class Prosody {
-  /** `accounts` maps user names on auth.meet.test to passwords; a lost stream can be resumed for `resumption` seconds. */
-  constructor({ folder, clientPort, httpPort, accounts, resumption = 60 }) {
+  /**
+   * `accounts` maps user names on auth.meet.test to passwords; a lost stream can be resumed for `resumption` seconds.
+   * @param {{ folder: string, clientPort: number, httpPort: number, accounts: Record<string, string>, resumption?: number, site?: Site }} options
+   */
+  constructor({ folder, clientPort, httpPort, accounts, resumption = 60, site = {} }) {
+    const components = [...site.lobby ? ['lobbyrooms = "lobby.meet.test"'] : [], ...site.endConference ? [`end_conference = "${endConferenceAddress}"`] : []];
+    const hostModules = ['ringbridge_components', ...site.meetings ? ['test_rooms'] : []];
+    const roomModules = [...site.lobby ? ['ringbridge_lobby'] : [], ...site.maxOccupants ? ['ringbridge_max_occupants'] : []];
     this.folder = folder;
     this.clientPort = clientPort;
     this.httpPort = httpPort;
@@ -47,6 +80,7 @@ allow_unencrypted_plain_auth = true
 consider_websocket_secure = true
 http_cors_override = { websocket = { enabled = true, origins = "*" } }
 
+plugin_paths = { "${join(toolsFolder, 'lib/prosody-modules')}" }
 modules_enabled = { "saslauth", "disco", "ping", "version", "smacks", "websocket" }
 modules_disabled = { "s2s", "tls", "offline" }
 smacks_hibernation_time = ${resumption}
@@ -54,21 +88,34 @@ muc_room_cache_size = 10000
 
 VirtualHost "meet.test"
     authentication = "anonymous"
+    modules_enabled = { ${quoted(hostModules)} }
+    ringbridge_components = { ${components.join(', ')} }
 
 VirtualHost "auth.meet.test"
     authentication = "internal_plain"
 
 Component "conference.meet.test" "muc"
     storage = "memory"
+    modules_enabled = { ${quoted(roomModules)} }
+    lobby_muc = "lobby.meet.test"
+    max_occupants = ${site.maxOccupants ?? 0}
     admins = { "focus@auth.meet.test" }
     muc_room_locking = false
     muc_room_default_public_jids = true
 
-Component "internal.auth.meet.test" "muc"
+${site.lobby ? `Component "lobby.meet.test" "muc"
     storage = "memory"
     muc_room_locking = false
     muc_room_default_public_jids = true
-`);
+
+` : ''}${site.endConference ? `Component "${endConferenceAddress}" "ringbridge_end_conference"
+    end_conference_muc = "conference.meet.test"
+
+` : ''}Component "internal.auth.meet.test" "muc"
+    storage = "memory"
+    muc_room_locking = false
+    muc_room_default_public_jids = true
+${site.meetings ? meetingHosts : ''}`);
   }
 
   get websocketUrl() { return `ws://127.0.0.1:${this.httpPort}/xmpp-websocket`; }

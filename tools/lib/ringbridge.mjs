@@ -80,6 +80,7 @@ export class Ringbridge {
   focusUrl(path) { return `http://127.0.0.1:${this.options.focusRestPort}${path}`; }
 
   async bridgeStats() { return (await fetch(this.bridgeUrl('/colibri/stats'))).json(); }
+  async focusStats() { return (await fetch(this.focusUrl('/stats'))).json(); }
   async bandwidth() { return (await fetch(this.bridgeUrl('/debug/bandwidth'))).json(); }
   async debug(full = false) { return (await fetch(this.bridgeUrl(`/debug?full=${full}`))).json(); }
   async bridgeHealth() { return (await fetch(this.bridgeUrl('/about/health'))).status; }

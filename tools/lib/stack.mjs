@@ -62,14 +62,15 @@ export class Stack {
    * `clock`: the processes' clock can be set, see `setClock`. `resumption`: see Prosody.
    * `heap`: the process notes its allocations in the file `heapFile`, see heap.mjs.
    * `launcher`: program and arguments that start the processes, such as prlimit. `logFolder`: where their logs lie.
+   * `site`: what Prosody has beside rooms.
    * `mediaAddress`: where the bridges receive media instead of on loopback.
    * `relay`: asked for the port that leads to Prosody's, for the processes. `environment`: more variables of theirs.
    * @param {{ clientFolder: string, currentClientFolder?: string, folder?: string, split?: boolean, bridges?: number, io?: string, disableRewriting?: boolean,
    *   channel?: string, ssrcs?: number, clock?: boolean, resumption?: number, heap?: boolean, launcher?: string[], logFolder?: string,
-   *   relay?: (port: number) => Promise<number>, environment?: Record<string, string>, mediaAddress?: string }} options
+   *   relay?: (port: number) => Promise<number>, environment?: Record<string, string>, mediaAddress?: string, site?: import('./prosody.mjs').Site }} options
    */
   constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting, channel, ssrcs, clock, resumption, heap,
-    launcher, logFolder, relay, environment, mediaAddress }) {
+    launcher, logFolder, relay, environment, mediaAddress, site }) {
     this.clientFolder = clientFolder;
     this.currentClientFolder = currentClientFolder;
     this.split = split;
@@ -86,6 +87,7 @@ export class Stack {
     this.relay = relay;
     this.environment = environment;
     this.mediaAddress = mediaAddress;
+    this.site = site;
     this.folder = join(demoFolder, folder);
   }
 
@@ -99,6 +101,7 @@ export class Stack {
       httpPort: await freePort(5280),
       accounts,
       resumption: this.resumption,
+      site: this.site,
     });
     await this.prosody.start();
     const focusRestPort = await freePort(8888);

@@ -26,6 +26,8 @@ const options = {
   scalability: query.get('scalability') ?? '',
   relay: query.get('relay') ?? '',
   lipSync: flag('lip-sync'),
+  // Begins anew when the focus has left.
+  renew: flag('renew'),
   // Kilobits per second, from the lowest encoding on.
   bitrates: query.get('bitrates')?.split(',').map(one => Number(one) * 1000),
   // WxH@FPS: what is shared where there is no screen.
@@ -200,6 +202,8 @@ function showScreen(key, shown, remote) {
 function message() {
   if (hungUp) return ['You left. Reload the page to join again.', true];
   if (previous || current.state === 'lost') return ['Connection to the server lost, reconnecting …'];
+  const standing = { lobby: 'The owner of the room has to let you in.', password: 'This room has a password.', denied: 'The owner of the room did not let you in.', kicked: 'You were removed from the room.', 'ended for all': 'The meeting was ended for all.' };
+  if (standing[current.state]) return [standing[current.state], true];
   if (current.state === 'connecting') return ['Connecting …', true];
   if (current.bridgeMissing) return ['No bridge available. The call starts by itself as soon as one is there.'];
   if (!current.remotes.size) return ['Waiting for the second participant. Open this address in another tab.', true];

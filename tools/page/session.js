@@ -34,6 +34,9 @@ export class Session extends EventTarget {
     this.p2p = false;
     this.bridgeMissing = false;
     this.speaker = undefined;
+    /** Rooms of the meeting, as the server tells of them: {jid, name, isMainRoom, participants: {address → {jid, role}}}. */
+    this.rooms = [];
+    this.p2pOptions = undefined;
     this.joinedAt = undefined;
   }
 
@@ -52,11 +55,23 @@ export class Session extends EventTarget {
     this.dispatchEvent(new CustomEvent('lost', { detail: reason }));
   }
 
+  /** Not in the room yet: somebody has to let us in, or to give the password. */
+  #wait(what) {
+    this.state = what;
+    this.#changed('waiting', { what });
+  }
+
+  /** Somebody ended this for us: there is nothing to come back to. */
+  #over(what) {
+    this.state = what;
+    this.#changed('over', { what });
+  }
+
   async start() {
     const { domain, muc, focus, websocketUrl } = this.settings;
     const { JitsiMeetJS } = window;
     // Only the peer-to-peer connection gets an iceTransportPolicy: peer-connections.js tells the two kinds apart by it.
-    const p2p = { enabled: this.options.p2p, stunServers: [], iceTransportPolicy: 'all', backToP2PDelay: 3 };
+    const p2p = this.p2pOptions = { enabled: this.options.p2p, stunServers: [], iceTransportPolicy: 'all', backToP2PDelay: 3 };
     this.localTracks = await this.#capture();
     if (this.ended) {
       this.#disposeTracks();
@@ -74,7 +89,7 @@ export class Session extends EventTarget {
       bridgeChannel: { preferSctp: this.settings.channel !== 'websocket' },
     });
     const events = JitsiMeetJS.events.connection;
-    this.connection.addEventListener(events.CONNECTION_ESTABLISHED, () => this.#join(p2p));
+    this.connection.addEventListener(events.CONNECTION_ESTABLISHED, () => this.#join(p2p, this.options.address ?? this.options.room));
     this.connection.addEventListener(events.CONNECTION_FAILED, (error, message) => this.#lost(`${error} ${message ?? ''}`));
     this.connection.addEventListener(events.CONNECTION_DISCONNECTED, message => this.#lost(message || 'disconnected'));
     this.connection.connect();
@@ -99,13 +114,31 @@ export class Session extends EventTarget {
     return tracks;
   }
 
-  #join(p2p) {
+  /**
+   * Leaves the room for another of the same meeting, by its address: a breakout room or the main one. The local tracks and the
+   * connection stay.
+   */
+  async moveTo(address) {
+    this.options.address = address;
+    this.state = 'connecting';
+    const left = this.conference;
+    await left.leave('switch_room').catch(error => this.#changed('leave-failed', { error: String(error) }));
+    this.remotes.clear();
+    this.conference = undefined;
+    this.#changed('moving', { address });
+    this.#join(this.p2pOptions, address);
+  }
+
+  /** Enters a room, by its name or its address. */
+  #join(p2p, address) {
     // A resumed stream says 'established' again.
     if (this.conference || this.ended) return;
-    const { room, name, codec } = this.options;
+    const { name, codec } = this.options;
+    const [room, customDomain] = address.split('@');
     const libraryCodec = ['vp8', 'vp9', 'h264'].includes(codec) ? codec.toUpperCase() : undefined;
     const conference = this.connection.initJitsiConference(room.toLowerCase(), {
       p2p,
+      ...(customDomain && { customDomain }),
       openBridgeChannel: 'websocket',
       enableNoAudioDetection: false,
       enableNoisyMicDetection: false,
@@ -131,6 +164,7 @@ export class Session extends EventTarget {
       this.role = conference.getRole() ?? this.role;
       this.#changed('joined', { id: conference.myUserId() });
     });
+    if (this.options.renew) this.#watchFocus(conference);
     on('CONFERENCE_LEFT', () => this.#changed('left'));
     on('CONFERENCE_FAILED', (error, ...details) => {
       this.#changed('conference-failed', { error, details: details.map(String) });
@@ -139,12 +173,25 @@ export class Session extends EventTarget {
         this.#changed('bridge-missing');
       } else if (['conference.focusDisconnected', 'conference.offerAnswerFailed'].includes(error)) {
         // The library tries again by itself.
+      } else if (error === 'conference.connectionError.membersOnly') {
+        // The library says it for each of its attempts.
+        if (this.state === 'lobby') return;
+        this.#wait('lobby');
+        conference.joinLobby(name).catch(reason => this.#lost(String(reason)));
+      } else if (error === 'conference.passwordRequired') {
+        this.#wait('password');
+      } else if (error === 'conference.connectionError.accessDenied') {
+        this.#over('denied');
+      } else if (error === 'conference.destroyed') {
+        this.#over('ended for all');
       } else {
         this.#lost(error);
       }
     });
     on('CONFERENCE_ERROR', (error, ...details) => this.#changed('conference-error', { error, details: details.map(String) }));
-    on('KICKED', () => this.#lost('kicked'));
+    on('KICKED', () => this.#over('kicked'));
+    on('LOBBY_USER_JOINED', (id, shown) => this.#changed('lobby-joined', { id, shown }));
+    on('LOBBY_USER_LEFT', id => this.#changed('lobby-left', { id }));
     on('CONNECTION_INTERRUPTED', () => this.#changed('media-interrupted'));
     on('CONNECTION_RESTORED', () => this.#changed('media-restored'));
     on('CONNECTION_ESTABLISHED', () => this.#changed('media-established'));
@@ -203,6 +250,11 @@ export class Session extends EventTarget {
       }
       this.#changed('mute');
     });
+    on('BREAKOUT_ROOMS_UPDATED', ({ rooms }) => {
+      this.rooms = Object.values(rooms);
+      this.#changed('breakout-rooms');
+    });
+    on('BREAKOUT_ROOMS_MOVE_TO_ROOM', to => this.moveTo(to));
     on('DOMINANT_SPEAKER_CHANGED', id => {
       this.speaker = id;
       this.#changed('speaker', { id });
@@ -213,6 +265,17 @@ export class Session extends EventTarget {
       conference.addTrack(track).catch(error => this.#changed('add-track-failed', { error: String(error) }));
     }
     conference.join();
+  }
+
+  /** A call whose focus left begins anew, as in Jitsi Meet. The packaged library fails to say that it left. */
+  #watchFocus(conference) {
+    let seen = false;
+    const watch = setInterval(() => {
+      if (this.conference !== conference || this.ended || this.state === 'lost') return clearInterval(watch);
+      const there = Object.values(conference.room?.members ?? {}).some(one => one.isFocus);
+      if (seen && !there) this.#lost('the focus left');
+      seen = there;
+    }, 250);
   }
 
   /** Whether a remote track is 'audio', 'video' or, of clients that send it beside the camera, 'screen'. */

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ringbridge_dataplane::Capacity;
+use ringbridge_dataplane::ids::WorkerId;
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::WorkerStats;
@@ -43,7 +44,7 @@ const REPORT: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(500);
 /// Wait before commands that found a full ring are tried again.
 const RETRY: Duration = Duration::from_millis(1);
-/// How long the connection may take to say good-bye.
+/// How long the XMPP connections may take to close their streams.
 const GOODBYE: Duration = Duration::from_secs(4);
 
 /// Where the bridge publishes what it knows of itself.
@@ -125,7 +126,7 @@ impl Actor {
             ice_restart: settings.ice_restart,
             audio_ssrcs: settings.audio_ssrcs,
             video_ssrcs: settings.video_ssrcs,
-            ufrag_prefix: |worker| ringbridge_dataplane::demux::ufrag_prefix(worker).to_string(),
+            ufrag_prefix: |worker| ringbridge_dataplane::demux::ufrag_prefix(WorkerId::from_index(worker)).to_string(),
         };
         let (links, stats) = links.into_iter().unzip();
         Ok(Self {
@@ -187,8 +188,8 @@ impl Actor {
                 },
                 Some(event) = inputs.channel.recv() => self.handle_channel(event),
                 Some(request) = inputs.operator.recv() => self.handle_operator(request),
-                Some(told) = self.discovery.told() => {
-                    self.discovery.handle_told(Instant::now(), told);
+                Some(answer) = self.discovery.looked_up() => {
+                    self.discovery.handle_looked_up(Instant::now(), answer);
                     self.join();
                 }
                 () = sleep_until(deadline.into()) => self.handle_timeout(Instant::now()),
@@ -395,9 +396,9 @@ impl Actor {
     fn handle_operator(&mut self, request: OperatorRequest) {
         let now = Instant::now();
         let answer = match request.ask {
-            Ask::Drain => Value::from(self.life.drain),
+            Ask::Drain => Value::from(self.life.drains()),
             Ask::SetDrain(drain) => {
-                if std::mem::replace(&mut self.life.drain, drain) != drain {
+                if self.life.set_drain(drain) {
                     tracing::info!(drain, "drain mode changed");
                     self.announce();
                 }
@@ -420,7 +421,7 @@ impl Actor {
         let _ = request.reply.send(answer);
     }
 
-    /// Goes along with a shutdown, and tells everybody of it.
+    /// Follows the stages of a shutdown, and publishes them.
     fn follow_life(&mut self, now: Instant) {
         self.life.set_endpoints(now, self.colibri.endpoint_count());
         let stage = self.life.stage();

@@ -1,6 +1,6 @@
 //! The addresses of the media port as the host loses and gains them while the bridge runs.
 //!
-//! Sockets are bound once, at the start. An address that leaves the host is no longer told to new endpoints, and is served
+//! Sockets are bound once, at the start. An address that leaves the host is no longer offered to new endpoints, and is served
 //! again when it returns. An address that comes later is not served. When all have left, and the bridge chose them itself,
 //! and the host has others, only a new start helps: the bridge ends, and its supervisor starts it with those.
 
@@ -30,8 +30,8 @@ pub(super) enum Change {
 pub(super) struct Addresses {
     bound: Vec<IpAddr>,
     living: Vec<IpAddr>,
-    /// What new endpoints are told.
-    told: Vec<IpAddr>,
+    /// What new endpoints are offered.
+    advertised: Vec<IpAddr>,
     /// Addresses that are known not to be served.
     unserved: Vec<IpAddr>,
     looked: Instant,
@@ -42,8 +42,8 @@ pub(super) struct Addresses {
 impl Addresses {
     /// All of `bound` are there; without any, nothing is ever wrong.
     pub fn new(now: Instant, bound: Vec<IpAddr>) -> Self {
-        let told = host::resolve(&bound);
-        Self { living: bound.clone(), bound, told, unserved: Vec::new(), looked: now, moved: None }
+        let advertised = host::resolve(&bound);
+        Self { living: bound.clone(), bound, advertised, unserved: Vec::new(), looked: now, moved: None }
     }
 
     /// Whether it is time to look at the host again.
@@ -80,7 +80,7 @@ impl Addresses {
             since => since,
         };
         self.unserved = unserved;
-        self.told = host::stand_for(self.living(), present);
+        self.advertised = host::stand_for(self.living(), present);
         changes
     }
 
@@ -91,7 +91,7 @@ impl Addresses {
 
     /// The same as others see them: what a wildcard stands for in its place.
     pub fn advertised(&self) -> &[IpAddr] {
-        &self.told
+        &self.advertised
     }
 
     /// What is wrong, if anything.
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(addresses.handle(at(start, 2), &[one, two], &[one, two]), []);
         assert_eq!(addresses.handle(at(start, 4), &[two], &[two]), [Change::Lost(one)]);
         assert_eq!((addresses.advertised(), addresses.health()), (&[two][..], Ok(())));
-        assert_eq!(addresses.handle(at(start, 6), &[two], &[two]), [], "told once");
+        assert_eq!(addresses.handle(at(start, 6), &[two], &[two]), [], "reported once");
         assert_eq!(addresses.moved(at(start, 600)), None);
         assert_eq!(addresses.handle(at(start, 8), &[one, two], &[one, two]), [Change::Back(one)]);
         assert_eq!(addresses.advertised().len(), 2);
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(addresses.handle(at(start, 2), &[one, new], &[one, new]), [Change::Unserved(new)]);
         assert_eq!(addresses.handle(at(start, 4), &[one, new], &[one, new]), []);
         assert_eq!((addresses.advertised(), addresses.moved(at(start, 600))), (&[one][..], None));
-        // Not for one that was bound to everything: that is served, and told.
+        // Not for one that was bound to everything: that is served, and advertised.
         let any = ip("0.0.0.0");
         let mut addresses = Addresses::new(start, vec![any]);
         assert_eq!(addresses.handle(at(start, 2), &[one], &[one]), []);

@@ -12,9 +12,10 @@ use tokio::sync::mpsc;
 
 use crate::metrics::{Family, Kind};
 use crate::public_address::aws::{self, AwsLookup, Instance};
-use crate::public_address::look_up::{self, Told};
+use crate::public_address::look_up::{self, LookedUp};
 use crate::public_address::stun::{Output, Socket, StunDiscovery};
 use crate::public_address::{DiscoverySettings, Failure, Failures, Finding, PublicAddress};
+use ringbridge_dataplane::ids::WorkerId;
 
 /// The worker whose sockets ask: an answer finds its way there from every other one.
 pub(super) const ASKING_WORKER: usize = 0;
@@ -30,8 +31,8 @@ const LOOK_UPS: usize = 32;
 /// How many addresses came from where, and what failed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Discovered {
-    pub stun: usize,
-    pub aws: usize,
+    stun: usize,
+    aws: usize,
     stun_failures: Failures,
     aws_failures: Failures,
 }
@@ -39,7 +40,7 @@ pub(super) struct Discovered {
 impl Discovered {
     /// As metrics; `configured` is how many of those that the operator named are advertised.
     pub fn families(&self, configured: usize) -> [Family; 2] {
-        let help = "Public addresses that clients are told, by where they are known from.";
+        let help = "Public addresses advertised to clients, by how they were found.";
         let known = [("configured", configured), ("stun", self.stun), ("aws", self.aws)];
         let family = Family::new("ringbridge_public_addresses", help, Kind::Gauge);
         let family =
@@ -58,8 +59,8 @@ struct Metadata {
     next: Option<Instant>,
     /// Until when a start waits for the first answer.
     hold: Option<Instant>,
-    /// What was told last.
-    told: Option<Finding>,
+    /// What was reported last.
+    reported: Option<Finding>,
     failures: Failures,
 }
 
@@ -70,20 +71,20 @@ pub(super) struct Discovery {
     metadata: Option<Metadata>,
     bound: Vec<SocketAddr>,
     hosts: Vec<IpAddr>,
-    /// Clients are told an address that the operator named.
+    /// An address that the operator named is advertised.
     has_configured: bool,
     known: Vec<PublicAddress>,
     changed: bool,
     commands: Vec<Command>,
-    teller: mpsc::Sender<Told>,
-    told: mpsc::Receiver<Told>,
+    to_self: mpsc::Sender<LookedUp>,
+    looked_up: mpsc::Receiver<LookedUp>,
 }
 
 impl Discovery {
     /// Searches from now on, for the sockets of the media port; nothing without sockets. `hosts` are the local addresses as others
     /// see them.
     pub fn new(now: Instant, settings: &DiscoverySettings, bound: Vec<SocketAddr>, hosts: &[IpAddr]) -> Self {
-        let make_transaction = || question(ASKING_WORKER as u8, rand::rng().random());
+        let make_transaction = || question(WorkerId::from_index(ASKING_WORKER), rand::rng().random());
         let asks = !settings.stun_servers.is_empty() && !bound.is_empty();
         let stun = asks.then(|| {
             StunDiscovery::new(now, &settings.stun_servers, media_sockets(&bound, None), Box::new(make_transaction))
@@ -94,10 +95,10 @@ impl Discovery {
             asked: false,
             next: Some(now),
             hold: Some(now + if settings.aws == AwsLookup::On { aws::PATIENCE } else { SHORT_HOLD }),
-            told: None,
+            reported: None,
             failures: Failures::default(),
         });
-        let (teller, told) = mpsc::channel(LOOK_UPS);
+        let (to_self, looked_up) = mpsc::channel(LOOK_UPS);
         let mut discovery = Self {
             stun,
             metadata,
@@ -107,8 +108,8 @@ impl Discovery {
             known: Vec::new(),
             changed: false,
             commands: Vec::new(),
-            teller,
-            told,
+            to_self,
+            looked_up,
         };
         discovery.handle_timeout(now);
         discovery
@@ -132,19 +133,19 @@ impl Discovery {
     }
 
     /// The next result of a look-up.
-    pub async fn told(&mut self) -> Option<Told> {
-        self.told.recv().await
+    pub async fn looked_up(&mut self) -> Option<LookedUp> {
+        self.looked_up.recv().await
     }
 
     /// Takes one.
-    pub fn handle_told(&mut self, now: Instant, told: Told) {
-        match told {
-            Told::Resolved { server, addresses } => {
+    pub fn handle_looked_up(&mut self, now: Instant, answer: LookedUp) {
+        match answer {
+            LookedUp::Resolved { server, addresses } => {
                 if let Some(stun) = &mut self.stun {
                     stun.handle_resolved(now, server, &addresses);
                 }
             }
-            Told::Metadata(result) => self.handle_metadata(now, result),
+            LookedUp::Metadata(result) => self.handle_metadata(now, result),
         }
         self.settle();
     }
@@ -171,9 +172,9 @@ impl Discovery {
             }
         };
         metadata.next = wait.map(|wait| now + wait);
-        if metadata.told.as_ref() != Some(&finding) {
+        if metadata.reported.as_ref() != Some(&finding) {
             log(&finding, self.has_configured);
-            metadata.told = Some(finding);
+            metadata.reported = Some(finding);
         }
     }
 
@@ -194,8 +195,8 @@ impl Discovery {
             metadata.hold = metadata.hold.filter(|end| *end > now);
             if !metadata.asked && metadata.next.is_some_and(|at| at <= now) {
                 (metadata.asked, metadata.next) = (true, None);
-                let teller = self.teller.clone();
-                look_up::metadata(metadata.settings.aws_service, move |told| drop(teller.try_send(told)));
+                let to_self = self.to_self.clone();
+                look_up::metadata(metadata.settings.aws_service, move |answer| drop(to_self.try_send(answer)));
             }
         }
         self.settle();
@@ -205,16 +206,16 @@ impl Discovery {
         while let Some(output) = self.stun.as_mut().and_then(StunDiscovery::poll_output) {
             match output {
                 Output::Resolve { server } => {
-                    let teller = self.teller.clone();
+                    let to_self = self.to_self.clone();
                     if let Some(named) = self.stun.as_ref().and_then(|stun| stun.server(server)) {
-                        look_up::resolve(server, named, move |told| drop(teller.try_send(told)));
+                        look_up::resolve(server, named, move |answer| drop(to_self.try_send(answer)));
                     }
                 }
                 Output::Ask { socket, server, transaction } => {
                     let path = Path { local: socket, remote: server };
                     self.commands.push(Command::AskServer { path, transaction });
                 }
-                Output::Tell(finding) => log(&finding, self.has_configured),
+                Output::Report(finding) => log(&finding, self.has_configured),
             }
         }
         let instance = self.metadata.as_ref().and_then(|metadata| metadata.instance);
@@ -299,8 +300,8 @@ mod tests {
         discovery.take_addresses().map(|known| known.iter().map(ToString::to_string).collect())
     }
 
-    fn instance(local: [u8; 4], public: [u8; 4]) -> Told {
-        Told::Metadata(Ok(Instance { local: Ipv4Addr::from(local), public: Ipv4Addr::from(public) }))
+    fn instance(local: [u8; 4], public: [u8; 4]) -> LookedUp {
+        LookedUp::Metadata(Ok(Instance { local: Ipv4Addr::from(local), public: Ipv4Addr::from(public) }))
     }
 
     #[test]
@@ -311,7 +312,7 @@ mod tests {
         let [Command::AskServer { path, transaction }] = &commands[..] else { panic!("{commands:?}") };
         assert_eq!((path.local, path.remote.to_string().as_str()), (0, "203.0.113.1:3478"));
         let (worker, _) = ringbridge_dataplane::ice::transaction_owner(transaction);
-        assert_eq!(usize::from(worker), ASKING_WORKER);
+        assert_eq!(worker.index(), ASKING_WORKER);
         assert!(discovery.holds(now) && !discovery.holds(now + Duration::from_secs(1)));
         let settings = DiscoverySettings {
             stun_servers: vec!["203.0.113.1:3478".parse().unwrap()],
@@ -329,19 +330,19 @@ mod tests {
         discovery.stun = None;
         assert!(discovery.holds(now) && !discovery.holds(now + SHORT_HOLD));
         assert_eq!(discovery.poll_timeout(), Some(now + SHORT_HOLD));
-        discovery.handle_told(now, instance([10, 0, 0, 2], [198, 51, 100, 7]));
+        discovery.handle_looked_up(now, instance([10, 0, 0, 2], [198, 51, 100, 7]));
         assert_eq!(shown(&mut discovery), Some(vec!["10.0.0.2=198.51.100.7".to_owned()]));
         assert_eq!(shown(&mut discovery), None, "nothing new");
         let next = |discovery: &Discovery| discovery.metadata.as_ref().unwrap().next;
         assert_eq!(next(&discovery), Some(now + RECHECK));
         // Silent for once: what is known stays.
-        discovery.handle_told(now, Told::Metadata(Err(Failure::MetadataUnreachable)));
+        discovery.handle_looked_up(now, LookedUp::Metadata(Err(Failure::MetadataUnreachable)));
         assert_eq!((shown(&mut discovery), next(&discovery)), (None, Some(now + RETRY)));
         // The address was taken from it.
-        discovery.handle_told(now, Told::Metadata(Err(Failure::MetadataNone)));
+        discovery.handle_looked_up(now, LookedUp::Metadata(Err(Failure::MetadataNone)));
         assert_eq!((shown(&mut discovery), next(&discovery)), (Some(vec![]), Some(now + RETRY)));
         // A container.
-        discovery.handle_told(now, instance([172, 31, 0, 9], [198, 51, 100, 8]));
+        discovery.handle_looked_up(now, instance([172, 31, 0, 9], [198, 51, 100, 8]));
         assert_eq!(shown(&mut discovery), Some(vec!["198.51.100.8".to_owned()]));
         assert_eq!(discovery.discovered().aws, 1);
         let [known, failed] = discovery.discovered().families(3);
@@ -354,7 +355,7 @@ mod tests {
     fn outside_of_aws_it_is_asked_once_until_the_addresses_change() {
         let now = Instant::now();
         let mut discovery = discovery(now, AwsLookup::Auto);
-        discovery.handle_told(now, Told::Metadata(Err(Failure::MetadataUnreachable)));
+        discovery.handle_looked_up(now, LookedUp::Metadata(Err(Failure::MetadataUnreachable)));
         let next = |discovery: &Discovery| discovery.metadata.as_ref().unwrap().next;
         assert_eq!(next(&discovery), None);
         let living: Vec<IpAddr> = vec!["fd00::2".parse().unwrap()];
@@ -364,8 +365,8 @@ mod tests {
         assert!(discovery.take_commands().is_empty(), "no server of its family");
         // Who says that it is there hears of it.
         let mut discovery = self::discovery(now, AwsLookup::On);
-        discovery.handle_told(now, Told::Metadata(Err(Failure::MetadataUnreachable)));
+        discovery.handle_looked_up(now, LookedUp::Metadata(Err(Failure::MetadataUnreachable)));
         assert_eq!(next(&discovery), Some(now + RETRY));
-        assert!(discovery.metadata.as_ref().unwrap().told.as_ref().is_some_and(Finding::is_warning));
+        assert!(discovery.metadata.as_ref().unwrap().reported.as_ref().is_some_and(Finding::is_warning));
     }
 }

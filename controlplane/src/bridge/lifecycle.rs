@@ -57,12 +57,22 @@ pub(super) struct Lifecycle {
     /// When the stage goes on by itself.
     deadline: Option<Instant>,
     /// Whether the focus shall prefer other bridges; independent of the rest.
-    pub drain: bool,
+    drain: bool,
 }
 
 impl Lifecycle {
     pub fn new(settings: ShutdownSettings, drain: bool) -> Self {
         Self { settings, stage: Stage::Running, deadline: None, drain }
+    }
+
+    /// Whether focuses are asked to give this bridge no new conferences.
+    pub fn drains(&self) -> bool {
+        self.drain
+    }
+
+    /// Begins or ends to drain; whether that is a change.
+    pub fn set_drain(&mut self, drain: bool) -> bool {
+        std::mem::replace(&mut self.drain, drain) != drain
     }
 
     pub fn stage(&self) -> Stage {
@@ -119,13 +129,13 @@ impl Lifecycle {
 mod tests {
     use super::*;
 
-    fn machine() -> (Lifecycle, Instant) {
+    fn running() -> (Lifecycle, Instant) {
         (Lifecycle::new(ShutdownSettings::default(), false), Instant::now())
     }
 
     #[test]
     fn a_graceful_shutdown_waits_for_the_last_endpoint() {
-        let (mut life, now) = machine();
+        let (mut life, now) = running();
         assert!(life.shut_down_gracefully(now, 2) && !life.shut_down_gracefully(now, 2));
         assert_eq!(life.stage(), Stage::Graceful);
         life.set_endpoints(now, 1);
@@ -141,7 +151,7 @@ mod tests {
 
     #[test]
     fn it_waits_a_day_at_most() {
-        let (mut life, now) = machine();
+        let (mut life, now) = running();
         life.shut_down_gracefully(now, 5);
         let day = Duration::from_secs(24 * 60 * 60);
         life.handle_timeout(now + day - Duration::from_secs(1));
@@ -155,10 +165,10 @@ mod tests {
 
     #[test]
     fn an_empty_bridge_and_a_forced_shutdown_do_not_wait() {
-        let (mut life, now) = machine();
+        let (mut life, now) = running();
         life.shut_down_gracefully(now, 0);
         assert_eq!(life.stage(), Stage::ShuttingDown);
-        let (mut life, now) = machine();
+        let (mut life, now) = running();
         life.shut_down_gracefully(now, 7);
         assert!(life.shut_down(now) && !life.shut_down(now) && !life.shut_down_gracefully(now, 0));
         life.handle_timeout(now + Duration::from_secs(60));
@@ -167,9 +177,9 @@ mod tests {
 
     #[test]
     fn without_a_shutdown_nothing_happens() {
-        let (mut life, now) = machine();
+        let (mut life, now) = running();
         life.set_endpoints(now, 0);
         life.handle_timeout(now + Duration::from_secs(1_000_000));
-        assert_eq!((life.stage(), life.poll_timeout(), life.drain), (Stage::Running, None, false));
+        assert_eq!((life.stage(), life.poll_timeout(), life.drains()), (Stage::Running, None, false));
     }
 }

@@ -95,9 +95,9 @@ const COUNTERS: &[(&str, &str, &str)] = &[
     (
         "colibri_web_socket_messages_received",
         "total_colibri_web_socket_messages_received",
-        "Messages received over web-sockets.",
+        "Messages received over WebSockets.",
     ),
-    ("colibri_web_socket_messages_sent", "total_colibri_web_socket_messages_sent", "Messages sent over web-sockets."),
+    ("colibri_web_socket_messages_sent", "total_colibri_web_socket_messages_sent", "Messages sent over WebSockets."),
     ("packets_received", "total_packets_received", "Datagrams received."),
     ("packets_sent", "total_packets_sent", "Datagrams sent."),
     ("bytes_received", "total_bytes_received", "Bytes received."),

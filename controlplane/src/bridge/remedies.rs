@@ -1,4 +1,4 @@
-//! What an operator can do when the media workers do not start. The data plane tells what is wrong; flags are known here.
+//! What an operator can do when the media workers do not start. The data plane reports what is wrong; flags are known here.
 
 use ringbridge_dataplane::StartError;
 use ringbridge_dataplane::io::{IoError, UringFault};

@@ -1,4 +1,4 @@
-//! What the bridge tells of itself: the same statistics in its presence and at `/colibri/stats` (docs/protocol/bridge.md 2.4, 11.2).
+//! What the bridge reports of itself: the same statistics in its presence and at `/colibri/stats` (docs/protocol/bridge.md 2.4, 11.2).
 
 use std::time::{Duration, SystemTime};
 

@@ -58,7 +58,7 @@ struct Connection {
 pub(super) struct XmppConnections {
     connections: Vec<Connection>,
     /// Times that a connection was lost.
-    pub disconnects: u64,
+    disconnects: u64,
     leaving: bool,
     /// Lines about requests of those who do not count.
     strangers: Quiet,
@@ -84,6 +84,11 @@ impl XmppConnections {
         Ok(Self { connections, disconnects: 0, leaving: false, strangers: Quiet::default(), refusals: None })
     }
 
+    /// Connections lost so far.
+    pub fn disconnects(&self) -> u64 {
+        self.disconnects
+    }
+
     /// Takes what one connection reports; a request that it brought has to be answered there.
     pub fn handle(&mut self, now: Instant, index: usize, event: XmppEvent) -> Option<Request> {
         let connection = self.connections.get_mut(index)?;
@@ -92,7 +97,7 @@ impl XmppConnections {
                 connection.connected = true;
                 for brewery in &mut connection.breweries {
                     // A resumed session is still in the room.
-                    brewery.due = !(resumed && brewery.room.room.joined);
+                    brewery.due = !(resumed && brewery.room.room().is_joined());
                 }
             }
             XmppEvent::Offline { .. } => {
@@ -117,7 +122,7 @@ impl XmppConnections {
         let breweries = self.connections.get(index).into_iter().flat_map(|connection| &connection.breweries);
         // Only a full address of the room is an occupant; the room itself has no business here.
         let occupant = from.resource().and_then(|nick| {
-            let brewery = breweries.into_iter().find(|brewery| brewery.room.room.room() == room)?;
+            let brewery = breweries.into_iter().find(|brewery| brewery.room.room().room() == room)?;
             Some(brewery.room.standing(nick.as_str()))
         });
         let standing = occupant.unwrap_or(Standing::Absent);
@@ -157,11 +162,11 @@ impl XmppConnections {
             for brewery in connection.breweries.iter_mut().filter(|brewery| brewery.due || brewery.look) {
                 if !std::mem::take(&mut brewery.due) {
                     brewery.look = false;
-                    tracing::debug!(room = %brewery.room.room.room(), "occupants asked for again: addresses are hidden");
-                    connection.sender.send(brewery.room.room.look_again(vec![stats.clone()]));
+                    tracing::debug!(room = %brewery.room.room().room(), "occupants asked for again: addresses are hidden");
+                    connection.sender.send(brewery.room.room().look_again(vec![stats.clone()]));
                     continue;
                 }
-                connection.sender.send(brewery.room.room.join(vec![stats.clone()]));
+                connection.sender.send(brewery.room.join(vec![stats.clone()]));
             }
         }
     }
@@ -169,8 +174,8 @@ impl XmppConnections {
     /// Announces new statistics in every room that we are in.
     pub fn publish(&self, stats: &Element) {
         for connection in self.connections.iter().filter(|connection| connection.connected) {
-            for brewery in connection.breweries.iter().filter(|brewery| brewery.room.room.joined) {
-                connection.sender.send(brewery.room.room.update(vec![stats.clone()]));
+            for brewery in connection.breweries.iter().filter(|brewery| brewery.room.room().is_joined()) {
+                connection.sender.send(brewery.room.room().update(vec![stats.clone()]));
             }
         }
     }
@@ -196,7 +201,7 @@ impl XmppConnections {
         self.leaving = true;
         for connection in self.connections.iter_mut().filter(|connection| connection.connected) {
             for brewery in &mut connection.breweries {
-                connection.sender.send(brewery.room.room.leave());
+                connection.sender.send(brewery.room.leave());
             }
         }
     }
@@ -212,7 +217,7 @@ impl XmppConnections {
             || self.connections.iter().flat_map(|connection| connection.breweries.iter().map(move |b| (connection, b)));
         (
             rooms().count(),
-            rooms().filter(|(connection, brewery)| connection.connected && brewery.room.room.joined).count(),
+            rooms().filter(|(connection, brewery)| connection.connected && brewery.room.room().is_joined()).count(),
         )
     }
 
@@ -230,7 +235,7 @@ impl Connection {
     fn presence(&mut self, now: Instant, presence: &Presence, leaving: bool) {
         for brewery in &mut self.breweries {
             let Some(change) = brewery.room.handle(now, presence) else { continue };
-            let room = brewery.room.room.room();
+            let room = brewery.room.room().room();
             match change {
                 MucChange::Entered { created } => {
                     tracing::info!(%room, connection = %self.id, created, "brewery joined");
@@ -243,9 +248,9 @@ impl Connection {
                     brewery.rejoin = Some(now + REJOIN);
                 }
                 MucChange::Refused { condition } => {
-                    tracing::error!(%room, connection = %self.id, nickname = %brewery.room.room.me.resource(), %condition,
+                    tracing::error!(%room, connection = %self.id, nickname = %brewery.room.room().nickname(), %condition,
                         "brewery not joined; a conflict means that another bridge has this nickname");
-                    brewery.room.room.reset();
+                    brewery.room.reset();
                     brewery.rejoin = Some(now + REJOIN);
                 }
                 _ => {}

@@ -15,7 +15,7 @@ pub enum Counted {
     UnknownClass,
     /// Messages longer than the limit.
     Oversized,
-    /// Clients cut off because they did not read, or said nothing, for too long.
+    /// Clients cut off because they did not read, or sent nothing, for too long.
     Stalled,
     /// Messages of other clients that were not passed on to one that does not read.
     Unread,
@@ -23,7 +23,7 @@ pub enum Counted {
     TooDeep,
     /// Messages with longer lists or maps than are taken; the rest of them was.
     TooManyNames,
-    /// Times that a client was not listened to for a while, since it said too much.
+    /// Times that reading from a client was paused, since it sent too much.
     Throttled,
     /// Messages beyond the rate of their sender, where the sender cannot be kept waiting.
     TooFast,
@@ -100,10 +100,14 @@ impl ChannelCounters {
         let refused = [("unknown", Counted::Refused), ("too_often", Counted::TooOften)];
         let limited = [("throttled", Counted::Throttled), ("names_cut", Counted::TooManyNames)];
         vec![
-            by_reason("ringbridge_channel_refused", "Web-sockets refused.", &refused),
-            by_reason("ringbridge_channel_limited", "Times that a client got less than it asked for.", &limited),
-            by_reason("ringbridge_channel_closed", "Bridge channels that we ended.", &closed),
-            by_reason("ringbridge_channel_dropped", "Messages and packets of bridge channels left out.", &dropped),
+            by_reason("ringbridge_channel_refused", "WebSockets refused.", &refused),
+            by_reason(
+                "ringbridge_channel_limited",
+                "Times that a client was slowed down, or its lists were cut.",
+                &limited,
+            ),
+            by_reason("ringbridge_channel_closed", "Bridge channels that the bridge closed.", &closed),
+            by_reason("ringbridge_channel_dropped", "Messages and packets of bridge channels dropped.", &dropped),
         ]
     }
 }

@@ -32,9 +32,9 @@ use crate::pace::Bucket;
 pub struct Timing {
     /// A ping after so much silence of ours.
     pub ping: Duration,
-    /// A client that says nothing for so long, not even a pong, is gone.
+    /// A client that sends nothing for so long, not even a pong, is gone.
     pub idle: Duration,
-    /// Longest that one write may wait for a client that does not read; also for its answer to our good-bye.
+    /// Longest that one write may wait for a client that does not read; also for its answer to our close frame.
     pub write: Duration,
 }
 
@@ -51,7 +51,7 @@ const MAX_READ: usize = 4 * MAX_MESSAGE;
 /// Buffers of one socket, bytes: what is read at once, and what is gathered before it is written.
 const SOCKET_BUFFER: usize = 8 * 1024;
 
-/// Characters shown of a name that a stranger sent.
+/// Characters logged of a name that a client sent.
 const SHOWN: usize = 64;
 
 /// What happens on the channels.
@@ -107,8 +107,8 @@ struct Known {
 
 /// Why a connection is refused.
 #[derive(Debug, PartialEq, Eq)]
-enum Stranger {
-    /// Wrong password, or no such endpoint or conference: they are not told apart.
+enum Rejection {
+    /// Wrong password, or no such endpoint or conference: they look the same to the client.
     Unknown,
     /// Connects too often.
     TooOften,
@@ -139,15 +139,15 @@ impl Registry {
         self.lock().len()
     }
 
-    fn authenticate(&self, conference: &str, endpoint: &str, password: &str) -> Result<Known, Stranger> {
+    fn authenticate(&self, conference: &str, endpoint: &str, password: &str) -> Result<Known, Rejection> {
         let mut endpoints = self.lock();
-        let registered = endpoints.get_mut(&(conference.to_owned(), endpoint.to_owned())).ok_or(Stranger::Unknown)?;
+        let registered = endpoints.get_mut(&(conference.to_owned(), endpoint.to_owned())).ok_or(Rejection::Unknown)?;
         // How many of its characters are right must not show in the time that it takes.
         if !bool::from(registered.password.as_bytes().ct_eq(password.as_bytes())) {
-            return Err(Stranger::Unknown);
+            return Err(Rejection::Unknown);
         }
         if !registered.connects.take(Instant::now().into(), 1) {
-            return Err(Stranger::TooOften);
+            return Err(Rejection::TooOften);
         }
         Ok(Known { endpoint: registered.endpoint, intake: Arc::clone(&registered.intake) })
     }
@@ -234,7 +234,7 @@ async fn upgrade(
     let password = query.as_deref().and_then(|query| query.strip_prefix("pwd=")).unwrap_or("");
     let known = match server.registry.authenticate(&conference, &endpoint, password) {
         Ok(known) => known,
-        Err(Stranger::Unknown) => {
+        Err(Rejection::Unknown) => {
             static LOG: Occasional = Occasional::new();
             if let Some(more) = LOG.allow() {
                 let (conference, endpoint) = (shown(&conference), shown(&endpoint));
@@ -247,7 +247,7 @@ async fn upgrade(
             }
             return server.refuse(StatusCode::FORBIDDEN, "authentication failed");
         }
-        Err(Stranger::TooOften) => {
+        Err(Rejection::TooOften) => {
             server.counters.count(Counted::TooOften);
             return (StatusCode::TOO_MANY_REQUESTS, "too many connections, try again later").into_response();
         }
@@ -317,12 +317,12 @@ async fn carry(mut socket: WebSocket, client: Client, server: Server) {
     };
     let end = carrier.run(outgoing).await;
     tracing::debug!(endpoint = %name, connection, ?end, "bridge channel closed");
-    // Before the good-bye: a client that does not answer it must not keep its endpoint's channel.
+    // Before the closing handshake: a client that does not answer it must not keep its endpoint's channel.
     let _ = events.send(ChannelEvent::Closed { endpoint, connection }).await;
     if let End::Close(code, reason) = end {
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
         // Closing with unread input would reset the connection, and the client would not see the code.
-        let goodbye = async {
+        let closing = async {
             if socket.send(close).await.is_ok() {
                 // What it sends is read over, but not faster than it may send.
                 while let Some(Ok(message)) = socket.recv().await {
@@ -331,7 +331,7 @@ async fn carry(mut socket: WebSocket, client: Client, server: Server) {
                 }
             }
         };
-        let _ = timeout(timing.write, goodbye).await;
+        let _ = timeout(timing.write, closing).await;
     }
 }
 
@@ -363,13 +363,13 @@ fn size_of(message: &Message) -> usize {
 
 impl Carrier<'_> {
     async fn run(&mut self, mut outgoing: Outgoing) -> End {
-        let (mut heard, mut said) = (Instant::now(), Instant::now());
+        let (mut heard, mut sent) = (Instant::now(), Instant::now());
         // Until then it is not listened to: what it sends waits in its own queue and in those of the kernels between.
         let mut deaf: Option<Instant> = None;
         loop {
             let end = tokio::select! {
                 out = outgoing.recv() => {
-                    said = Instant::now();
+                    sent = Instant::now();
                     match out {
                         Some(ChannelOut::Text(text)) => self.send(Message::Text(text)).await,
                         Some(ChannelOut::Close) => Some(EXPIRED),
@@ -387,12 +387,12 @@ impl Carrier<'_> {
                         Err(end) => Some(end),
                     }
                 }
-                () = sleep_until(deaf.unwrap_or(said)), if deaf.is_some() => {
+                () = sleep_until(deaf.unwrap_or(sent)), if deaf.is_some() => {
                     (deaf, heard) = (None, Instant::now());
                     None
                 }
-                () = sleep_until(said + self.timing.ping) => {
-                    said = Instant::now();
+                () = sleep_until(sent + self.timing.ping) => {
+                    sent = Instant::now();
                     self.send(Message::Ping(Default::default())).await
                 }
                 () = sleep_until(heard + self.timing.idle) => {

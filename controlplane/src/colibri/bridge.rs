@@ -67,12 +67,12 @@ impl ColibriBridge {
         self.context.placement.set_stress(stress);
     }
 
-    /// The addresses that new endpoints are told from now on.
+    /// The addresses that new endpoints are offered from now on.
     pub fn set_local_addresses(&mut self, addresses: &[IpAddr]) {
         self.context.config.transport.local_addresses = addresses.to_vec();
     }
 
-    /// The public addresses that were found; new endpoints are told them from now on beside those that the operator named.
+    /// The public addresses that were found; new endpoints are offered them from now on beside those that the operator named.
     pub fn set_found_addresses(&mut self, found: &[PublicAddress]) {
         self.context.config.transport.public_addresses = public_address::merge(&self.configured, found);
     }

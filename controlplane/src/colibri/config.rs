@@ -15,7 +15,7 @@ pub struct ColibriConfig {
     pub spill_endpoints: usize,
     /// What the workers take at most.
     pub capacity: Capacity,
-    /// Whether data channels are served beside web-sockets.
+    /// Whether data channels are served beside WebSockets.
     pub sctp: bool,
     /// SSRCs on which an endpoint with SSRC rewriting gets all audio.
     pub audio_ssrcs: usize,

@@ -11,7 +11,7 @@ use super::endpoint::EndpointState;
 /// What is to be shown; everything without names.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct View<'a> {
-    /// Id in web-socket addresses, or meeting id.
+    /// Id in WebSocket addresses, or meeting id.
     pub conference: Option<&'a str>,
     /// Name of an endpoint.
     pub endpoint: Option<&'a str>,

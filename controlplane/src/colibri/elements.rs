@@ -160,7 +160,7 @@ pub struct Endpoint {
     /// Last-n to start with.
     #[xml(child(default))]
     pub initial_last_n: Option<InitialLastN>,
-    /// Others' sources that the client was not told of yet, when present.
+    /// Others' sources that the client does not know yet, when present.
     #[xml(child(default))]
     pub untold: Option<Untold>,
 }
@@ -177,7 +177,7 @@ impl Endpoint {
     }
 }
 
-/// `<untold>`, from our focus to our bridge: the complete list of others' sources that an endpoint's client was not told of
+/// `<untold>`, from our focus to our bridge: the complete list of others' sources that an endpoint's client does not know
 /// yet, so that nothing of them goes to it.
 #[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
 #[xml(namespace = ns::RINGBRIDGE, name = "untold")]

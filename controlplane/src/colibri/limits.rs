@@ -39,14 +39,14 @@ pub const MAX_EXTENSIONS: usize = 32;
 pub const MAX_CANDIDATES: usize = 32;
 /// Fingerprints of a certificate, one per hash function.
 pub const MAX_FINGERPRINTS: usize = 8;
-/// ICE restarts of an endpoint. Jicofo asks for five a minute at most; beyond this the focus is told to invite again.
+/// ICE restarts of an endpoint. Jicofo asks for five a minute at most; beyond this the focus is made to invite again.
 pub const ICE_RESTARTS: Rate = Rate { burst: 10, per_second: 0.2 };
 /// SSRCs of a source.
 pub const MAX_SSRCS: usize = 16;
 /// Groups of a source, and SSRCs of a group.
 pub const MAX_GROUPS: usize = 16;
 
-/// Others' sources that an endpoint's client was not told of yet.
+/// Others' sources that an endpoint's client does not know yet.
 pub const MAX_UNTOLD: usize = 500;
 
 /// Shortens what is too long and returns how many things were left out; `sources` is how many of one endpoint are forwarded.

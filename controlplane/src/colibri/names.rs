@@ -1,4 +1,4 @@
-//! Names of sources. Everything that clients ask for, and everything that they are told of what is forwarded, goes by the
+//! Names of sources. Everything that clients ask for, and everything that is reported to them about what is forwarded, goes by the
 //! name of a source: a name that two endpoints have would mean either.
 
 use std::collections::BTreeSet;

@@ -22,7 +22,7 @@ pub struct RestartTotals {
     pub succeeded: u64,
     /// No pair was nominated in time; media stayed.
     pub failed: u64,
-    /// Nothing was connected yet: the transport was told as it is.
+    /// Nothing was connected yet: the answer had the transport as it is.
     pub not_established: u64,
     /// Declined, since they are switched off.
     pub disabled: u64,
@@ -39,9 +39,9 @@ pub struct RestartTotals {
 pub(super) enum Decision {
     /// These credentials of ours are to be used; the worker may know them already.
     Use { generation: u32, local: IceCredentials },
-    /// The transport is told as it is.
+    /// The answer has the transport as it is.
     Keep,
-    /// No transport is told, so that the focus invites again.
+    /// The answer has no transport, so that the focus invites again.
     Decline,
 }
 
@@ -86,7 +86,7 @@ impl Restarts {
             totals.not_established += 1;
             return Decision::Keep;
         }
-        // Clients tell of one change of the network several times: the first answer to the first is as good.
+        // Clients report one change of the network several times: the first answer to the first is as good.
         if let Some(pending) = self.pending.as_ref().filter(|pending| pending.remote.is_none()) {
             totals.repeated += 1;
             return Decision::Use { generation: pending.generation, local: pending.local.clone() };

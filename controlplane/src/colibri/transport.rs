@@ -36,7 +36,7 @@ pub struct LocalTransport {
     pub port: u16,
     /// SHA-256 fingerprint of our certificate, upper case with colons.
     pub fingerprint: String,
-    /// Base of web-socket URLs; none are given when empty.
+    /// Base of WebSocket URLs; none are given when empty.
     pub websocket_base_url: String,
     /// First component of their path after `colibri-ws`.
     pub websocket_server_id: String,
@@ -92,7 +92,7 @@ impl LocalTransport {
             let mut candidate = self.candidate(SERVER_REFLEXIVE, preference(rank), foundation, *public, Some(*base));
             candidate.port = *port;
             if hidden(base) {
-                // RFC 8839 section 5.1: what stands for an address that is not told.
+                // RFC 8839 section 5.1: what stands for an address that is kept back.
                 let unspecified: IpAddr =
                     if base.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
                 candidate.rel_addr = Some(unspecified.to_string());
@@ -153,11 +153,11 @@ pub struct NewTransport<'a> {
     pub ufrag: &'a str,
     /// Our ICE password.
     pub pwd: &'a str,
-    /// Id of the conference in web-socket URLs.
+    /// Id of the conference in WebSocket URLs.
     pub conference: &'a str,
     /// Name of the endpoint.
     pub endpoint: &'a str,
-    /// Password of its web-socket.
+    /// Password of its WebSocket.
     pub password: &'a str,
     /// Whether it reaches private addresses.
     pub private: bool,

@@ -17,7 +17,7 @@ use super::layers::Layers;
 use super::origin::{MASK, Origin};
 use super::values;
 use crate::bridge::{BridgeSettings, ShutdownSettings, XmppConnectionSettings};
-use crate::focus::FocusSettings;
+use crate::focus::{FocusSettings, RecordingSettings};
 use crate::logging::Logging;
 use crate::public_address::aws::AwsLookup;
 use crate::public_address::{DiscoverySettings, PublicAddress, StunServer};
@@ -189,6 +189,7 @@ impl Reader<'_> {
         }
     }
 
+    /// A value that may be left out. One of the wrong form was reported by the check of all keys.
     fn optional<T: FromStr>(&self, path: &str) -> Option<T> {
         self.text(path)?.parse().ok()
     }
@@ -280,6 +281,15 @@ impl Reader<'_> {
             nickname,
             trusted,
         }])
+    }
+
+    fn recording(&mut self) -> Option<RecordingSettings> {
+        Some(RecordingSettings {
+            brewery: self.optional("focus.jibri.brewery"),
+            sip_brewery: self.optional("focus.jibri.sip-brewery"),
+            pending_timeout: self.duration("focus.jibri.pending-timeout")?,
+            retries: self.required("focus.jibri.retries")?,
+        })
     }
 
     fn bridge(&mut self) -> Option<BridgeSettings> {
@@ -383,6 +393,10 @@ impl Reader<'_> {
             sctp: self.switch("focus.sctp.enabled"),
             ice_restart: self.switch("focus.ice-restart"),
             max_conferences: self.required("focus.max-conferences")?,
+            moderator_checks: self.switch("focus.moderator-checks"),
+            trusted_domains: self.list("focus.trusted-domains"),
+            jigasi_brewery: self.optional("focus.jigasi.brewery"),
+            recording: self.recording()?,
         })
     }
 }

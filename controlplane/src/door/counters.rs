@@ -69,7 +69,7 @@ impl DoorCounters {
 
     /// The counters of several doors as metrics.
     pub fn families<'a>(doors: impl IntoIterator<Item = &'a Self>) -> Vec<Family> {
-        let help = "HTTP connections refused or ended by us.";
+        let help = "HTTP connections refused or closed by the server.";
         let mut refused = Family::new("ringbridge_http_refused", help, Kind::PlainCounter);
         let mut open = Family::new("ringbridge_http_connections", "HTTP connections open now.", Kind::Gauge);
         for door in doors {

@@ -68,7 +68,7 @@ pub(super) struct Guests {
 #[derive(Debug)]
 pub(super) struct Admission {
     pub pass: Pass,
-    /// Told when it has to go.
+    /// Resolves when it has to go.
     pub evicted: oneshot::Receiver<()>,
 }
 

@@ -97,7 +97,7 @@ impl Focus {
     /// Asks the brewery again who is there.
     pub(super) fn look_at_brewery(&mut self, now: Instant) {
         if self.brewery.take_look(now) {
-            let presence = self.brewery.room.look_again(Vec::new());
+            let presence = self.brewery.room().look_again(Vec::new());
             self.shared.requests.send(presence);
         }
     }

@@ -1,26 +1,19 @@
 //! What the server has beside rooms: modules of Jitsi Meet announce their components as identities of the clients' host
 //! (docs/protocol/focus.md 8.2). Only what these say is heeded, and only under the addresses that are found here.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jid::BareJid;
 use tokio_xmpp::minidom::Element;
 
-use super::requests::{Answer, Pending};
-use super::service::Focus;
-
 const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
-
-/// Modules may be loaded, and unloaded, while the server runs: asked again this often.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
-
-/// Where no answer came, sooner.
-const ASK_AFTER_SILENCE: Duration = Duration::from_secs(15);
 
 /// Addresses of components; none where there is no such module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Addresses {
     breakout: Option<BareJid>,
+    moderation: Option<BareJid>,
+    metadata: Option<BareJid>,
 }
 
 /// The components of the server.
@@ -37,9 +30,41 @@ impl Components {
         self.found.breakout.as_ref()
     }
 
+    /// Whether an address is that of the component that tells of moderation.
+    pub fn is_moderation(&self, from: &BareJid) -> bool {
+        self.found.moderation.as_ref() == Some(from)
+    }
+
+    /// Whether an address is that of the component that tells of rooms' metadata.
+    pub fn is_metadata(&self, from: &BareJid) -> bool {
+        self.found.metadata.as_ref() == Some(from)
+    }
+
     /// When the host is asked next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.due
+    }
+
+    /// The host is asked next at that time.
+    pub fn ask_at(&mut self, due: Instant) {
+        self.due = Some(due);
+    }
+
+    /// Takes an answer of the host.
+    pub fn update(&mut self, query: &Element) {
+        let found = Addresses {
+            breakout: address(query, "breakout_rooms"),
+            moderation: address(query, "av_moderation"),
+            metadata: address(query, "room_metadata"),
+        };
+        if self.found != found {
+            let shown = |address: &Option<BareJid>| address.as_ref().map(ToString::to_string);
+            tracing::info!(
+                breakout_rooms = ?shown(&found.breakout), av_moderation = ?shown(&found.moderation),
+                room_metadata = ?shown(&found.metadata), "components of the server"
+            );
+            self.found = found;
+        }
     }
 }
 
@@ -52,39 +77,6 @@ fn address(query: &Element, kind: &str) -> Option<BareJid> {
     })?;
     let jid: BareJid = named.attr("name")?.parse().ok()?;
     jid.node().is_none().then_some(jid)
-}
-
-impl Focus {
-    /// Asks the clients' host for its components.
-    pub(super) fn ask_for_components(&mut self, now: Instant) {
-        // Until an answer comes, so that nothing asks twice.
-        self.shared.components.due = Some(now + ASK_AGAIN);
-        let host = self.shared.settings.client_host();
-        let query = Element::bare("query", DISCO_INFO);
-        self.shared.requests.request(now, &host.to_string(), false, query, Pending::Components);
-    }
-
-    /// Asks again when it is time.
-    pub(super) fn look_at_components(&mut self, now: Instant) {
-        if self.shared.components.due.is_some_and(|due| due <= now) {
-            self.ask_for_components(now);
-        }
-    }
-
-    /// The clients' host answered, or did not. What was known before stays where nothing is known now.
-    pub(super) fn components_answered(&mut self, now: Instant, answer: &Answer) {
-        let Answer::Result(Some(query)) = answer else {
-            self.shared.components.due = Some(now + ASK_AFTER_SILENCE);
-            return;
-        };
-        let found = Addresses { breakout: address(query, "breakout_rooms") };
-        let components = &mut self.shared.components;
-        if components.found != found {
-            let shown = |address: &Option<BareJid>| address.as_ref().map(ToString::to_string);
-            tracing::info!(breakout_rooms = ?shown(&found.breakout), "components of the server");
-            components.found = found;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::ice_restart_totals::IceRestarts;
 use super::limits::{INVITES, MAX_SENDERS, Refusals};
 use super::requests::{Pending, Requests};
 use super::settings::FocusSettings;
+use crate::brewery::Trust;
 use crate::colibri::elements::ConferenceModify;
 use crate::pace::{Buckets, Quiet};
 
@@ -57,6 +58,8 @@ pub(super) struct Totals {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub settings: FocusSettings,
+    /// Whose members of a room are believed to be recorders or gateways.
+    pub helpers: Trust,
     /// Our own address.
     pub jid: String,
     /// Whether we are connected.
@@ -87,9 +90,12 @@ pub(super) struct Shared {
 
 impl Shared {
     pub fn new(settings: FocusSettings) -> Self {
+        let own = BareJid::from_parts(None, settings.xmpp.jid.domain());
+        let helpers: Vec<BareJid> = std::iter::once(own.clone()).chain(settings.trusted_domains.clone()).collect();
         Self {
             jid: settings.xmpp.jid.to_string(),
             settings,
+            helpers: Trust::new(&own, &helpers),
             online: false,
             bridges: Bridges::default(),
             orphans: Vec::new(),

@@ -56,8 +56,18 @@ pub const MAX_NICK: usize = 200;
 /// Bytes of a region.
 pub const MAX_REGION: usize = 64;
 
+/// Topics of which our presence in a room says something: the recording and SIP calls, those that ended too.
+pub const MAX_NOTICES: usize = 40;
+
 /// Media waits so long at most, whatever the client does.
 pub const MAX_HOLD: Duration = Duration::from_secs(3);
+
+/// Bytes of a component's message about a room.
+pub const MAX_JSON: usize = 256 * 1024;
+/// How deep it is nested.
+pub const MAX_JSON_DEPTH: usize = 16;
+/// Entries of a list in it: who may unmute, who may moderate.
+pub const MAX_LISTED: usize = 2_000;
 
 /// Bytes of a meeting id that a room's service gave.
 pub const MAX_MEETING_ID: usize = 100;
@@ -115,13 +125,23 @@ pub enum Refused {
     MeetingId,
     /// A bridge had no room for an endpoint.
     BridgeFull,
+    /// A component's message could not be read, or is about no room of ours.
+    Message,
+    /// What only a component may say was said by somebody else.
+    ForeignMessage,
+    /// A request to record, to stream or to call a SIP address was answered with an error.
+    Recording,
+    /// A request to call out was answered with an error.
+    Dial,
+    /// A status in a brewery of recorders or gateways of somebody who is none.
+    FalseInstance,
     /// A breakout room was not served: its service did not let us in, it names no main room, or that has too many.
     Breakout,
 }
 
 impl Refused {
     /// All of them.
-    pub const ALL: [(Self, &'static str); 26] = [
+    pub const ALL: [(Self, &'static str); 31] = [
         (Self::Flood, "flood"),
         (Self::NewRooms, "new_rooms"),
         (Self::SettingUp, "setting_up"),
@@ -147,6 +167,11 @@ impl Refused {
         (Self::ForeignAnswer, "foreign_answer"),
         (Self::MeetingId, "meeting_id"),
         (Self::BridgeFull, "bridge_full"),
+        (Self::Message, "message"),
+        (Self::ForeignMessage, "foreign_message"),
+        (Self::Recording, "recording"),
+        (Self::Dial, "dial"),
+        (Self::FalseInstance, "false_instance"),
         (Self::Breakout, "breakout"),
     ];
 }

@@ -3,12 +3,20 @@
 mod breakouts;
 mod brewery;
 mod bridges;
+mod component_search;
 mod components;
 mod conference;
 mod context;
+mod dial;
 mod features;
+mod gateways;
 mod ice_restart_totals;
+mod json_message;
 mod limits;
+mod main_rooms;
+mod messages;
+mod pool;
+mod recording;
 mod requests;
 mod rooms;
 mod router;
@@ -26,7 +34,7 @@ use crate::rest;
 use crate::xmpp::{self, XmppCounters, XmppEvent};
 
 pub use service::{Focus, Input};
-pub use settings::FocusSettings;
+pub use settings::{FocusSettings, RecordingSettings};
 
 /// Why the focus ended.
 #[derive(Debug, thiserror::Error)]

@@ -27,6 +27,10 @@ pub(super) enum Pending {
     InConference { room: BareJid, what: Question },
     /// Health of a bridge.
     Health { bridge: String },
+    /// A Jibri is to begin a task of a room.
+    Jibri { room: BareJid, session: String, attempt: u64 },
+    /// A Jigasi is to call somebody.
+    Dial { call: u64, attempt: usize },
     /// Whether the server listens.
     Server { asked: Instant },
     /// Which components the clients' host has.
@@ -62,7 +66,7 @@ impl Pending {
             Self::Server { .. } => SERVER_TIMEOUT,
             Self::InConference { what: Question::RoomInfo, .. } => ROOM_INFO_TIMEOUT,
             Self::InConference { what: Question::SourcesSignaled { .. }, .. } => MAX_HOLD,
-            Self::InConference { .. } | Self::Components => IQ_TIMEOUT,
+            Self::InConference { .. } | Self::Jibri { .. } | Self::Dial { .. } | Self::Components => IQ_TIMEOUT,
         }
     }
 }

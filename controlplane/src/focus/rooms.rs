@@ -34,7 +34,7 @@ impl Focus {
         if let Some(conference) = self.conferences.get_mut(&room) {
             let (answered, waits) = conference.asked_again(&self.shared.at(now), request)?;
             self.shared.refused.count(Refused::Waiting, u64::from(waits == Waits::TooMany));
-            return Some(conference_answer(&self.shared.settings.xmpp.jid, &answered, &room, waits == Waits::No));
+            return Some(conference_answer(&self.shared.settings, &answered, &room, waits == Waits::No));
         }
         if let Err(reason) = self.may_begin(now, request, &room) {
             self.shared.refused.count(reason, 1);
@@ -42,7 +42,7 @@ impl Focus {
                 tracing::warn!(%room, from = ?request.from, ?reason, silenced, conferences = self.conferences.len(),
                     "conference not created; the client is told to try again");
             }
-            return Some(conference_answer(&self.shared.settings.xmpp.jid, request, &room, false));
+            return Some(conference_answer(&self.shared.settings, request, &room, false));
         }
         let limit = |name: &str| {
             let property = request.payload.children().find(|child| child.attr("name") == Some(name));
@@ -109,11 +109,16 @@ impl Focus {
             (Type::None, true) => conference.room_entered(&mut cx, user.status.contains(&Status::NonAnonymousRoom)),
             (Type::Unavailable, false) => {
                 conference.member_left(&mut cx, &nick);
-                if conference.is_empty() {
+                let empty = conference.is_empty();
+                self.recording.member_left(&room, &nick);
+                if empty {
                     self.emptied(now, &room, is_switching(&presence));
                 }
             }
-            (Type::None, false) => conference.member_seen(&mut cx, &nick, &presence, &user),
+            (Type::None, false) => {
+                conference.member_seen(&mut cx, &nick, &presence, &user);
+                self.note_recorder(&room, &nick, &presence);
+            }
             _ => {}
         }
     }
@@ -136,6 +141,7 @@ impl Focus {
     pub(super) fn end_conference(&mut self, now: Instant, room: &BareJid, leave: bool) {
         if let Some(conference) = self.conferences.remove(room) {
             let main = conference.end(&mut self.shared.at(now), leave);
+            self.recording.conference_ended(&mut self.shared.at(now), room);
             if let Some(main) = main {
                 self.breakout_ended(now, &main);
             }

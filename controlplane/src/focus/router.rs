@@ -6,7 +6,10 @@ use jid::Jid;
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::stanza_error::DefinedCondition;
 
+use super::dial::RAYO;
+use super::json_message::Medium;
 use super::limits::Refused;
+use super::recording::JIBRI;
 use super::service::{Focus, occupant};
 use super::xml::build;
 use crate::jingle::{Jingle, ns};
@@ -32,6 +35,8 @@ impl Focus {
                 self.shared.refused.count(Refused::Mute, u64::from(matches!(answer, Iq::Error { .. })));
                 Some(answer)
             }
+            ("dial", RAYO) => self.dial_request(now, request),
+            ("jibri", JIBRI) => self.jibri_request(now, request),
             ("ping", "urn:xmpp:ping") if !request.set => Some(request.result(None)),
             ("query", "jabber:iq:version") if !request.set => {
                 let version = env!("CARGO_PKG_VERSION");
@@ -44,22 +49,18 @@ impl Focus {
                  <feature var='{DISCO_INFO}'/><feature var='urn:xmpp:ping'/><feature var='jabber:iq:version'/>\
                  <feature var='https://jitsi.org/meet/jicofo/terminate-restart'/></query>"
             )))),
-            other => {
+            _ => {
                 self.shared.refused.count(Refused::Unserved, 1);
-                let (condition, text) = match other {
-                    ("jibri", "http://jitsi.org/protocol/jibri") => {
-                        (DefinedCondition::FeatureNotImplemented, "no recorder")
-                    }
-                    ("dial", "urn:xmpp:rayo:1") => (DefinedCondition::FeatureNotImplemented, "no SIP gateway"),
-                    _ => (DefinedCondition::ServiceUnavailable, ""),
-                };
-                Some(request.refuse(condition, text))
+                Some(request.refuse(DefinedCondition::ServiceUnavailable, ""))
             }
         }
     }
 
     /// Mutes a participant (docs/protocol/focus.md 8.1).
     fn mute(&mut self, now: Instant, request: &Request) -> Iq {
+        let Some(medium) = Medium::from_namespace(&request.payload.ns()) else {
+            return request.refuse(DefinedCondition::BadRequest, "only audio, video and desktop can be muted");
+        };
         let on = match request.payload.text().trim() {
             "true" => true,
             "false" => false,
@@ -75,7 +76,7 @@ impl Focus {
             return request.refuse(DefinedCondition::ItemNotFound, "no such conference");
         };
         let target = occupant(&target).filter(|(other, _)| *other == room).map(|(_, nick)| nick);
-        match conference.mute(&mut cx, &muter, target.as_deref(), (&request.payload.ns(), on)) {
+        match conference.mute(&mut cx, &muter, target.as_deref(), (medium, on)) {
             Ok(()) => request.result(None),
             Err((condition, text)) => request.refuse(condition, &text),
         }

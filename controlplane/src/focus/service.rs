@@ -10,7 +10,9 @@ use xmpp_parsers::presence::Presence;
 
 use super::conference::Conference;
 use super::context::{Context, Orphan, Shared};
+use super::dial::Dial;
 use super::limits::{ASKS, MAX_SENDERS, MUTES, NEW_ROOMS, Refused};
+use super::recording::Recording;
 use super::requests::{Answer, Pending, Question};
 use super::settings::FocusSettings;
 use crate::brewery::{Brewery, Trust};
@@ -54,10 +56,16 @@ pub struct Focus {
     pub(super) brewery_retry: Option<Instant>,
     /// Bridges that left while there was no other, and until when they may come back.
     pub(super) lost: BTreeMap<String, Instant>,
+    /// What is recorded, and by whom.
+    pub(super) recording: Recording,
+    /// Who is called, and by which gateway.
+    pub(super) dial: Dial,
     /// Log lines about occupants that are not trusted as bridges.
     pub(super) stranger_lines: Quiet,
     /// Log lines about conferences that were not created.
     pub(super) refused_lines: Quiet,
+    /// Log lines about messages of components that are not heeded.
+    pub(super) message_lines: Quiet,
     /// Whether the server lately took long to answer.
     pub(super) server_slow: bool,
     pub(super) server_asked: Option<Instant>,
@@ -73,7 +81,11 @@ impl Focus {
     pub fn new(settings: FocusSettings) -> Result<Self, jid::Error> {
         let trust = Trust::new(&settings.xmpp.jid, &settings.brewery_trusted);
         let brewery = Brewery::new(MucRoom::new(&settings.brewery, "focus")?, trust.clone());
+        let recording = Recording::new(&settings.recording, &trust)?;
+        let dial = Dial::new(settings.jigasi_brewery.as_ref(), &trust)?;
         Ok(Self {
+            recording,
+            dial,
             shared: Shared::new(settings),
             conferences: BTreeMap::new(),
             brewery,
@@ -81,6 +93,7 @@ impl Focus {
             lost: BTreeMap::new(),
             stranger_lines: Quiet::default(),
             refused_lines: Quiet::default(),
+            message_lines: Quiet::default(),
             server_slow: false,
             server_asked: None,
             new_rooms: Buckets::new(NEW_ROOMS, MAX_SENDERS),
@@ -111,15 +124,18 @@ impl Focus {
                     self.join_brewery(now);
                     self.ask_for_components(now);
                 }
+                self.recording.online(&mut self.shared.at(now), resumed);
+                self.dial.online(&mut self.shared.at(now), resumed);
             }
             Input::Shutdown => self.shut_down(now),
             Input::Offline => self.shared.online = false,
             Input::Stanza(stanza) => match *stanza {
                 Stanza::Presence(presence) => self.handle_presence(now, presence),
                 Stanza::Iq(iq) => self.handle_iq(now, iq),
-                Stanza::Message(_) => {}
+                Stanza::Message(message) => self.handle_message(now, &message),
             },
         }
+        self.tell_notices(now);
     }
 
     /// Lets time pass. While the connection is away nothing is due: what we would say is lost, and silence means nothing.
@@ -139,6 +155,9 @@ impl Focus {
         self.check_bridges(now);
         self.forget_senders(now);
         self.conference_timeouts(now);
+        self.recording.handle_timeout(&mut self.shared.at(now));
+        self.dial.handle_timeout(&mut self.shared.at(now));
+        self.tell_notices(now);
         let (due, waiting) =
             std::mem::take(&mut self.shared.orphans).into_iter().partition(|orphan| orphan.deadline <= now);
         self.shared.orphans = waiting;
@@ -155,8 +174,10 @@ impl Focus {
         for orphan in std::mem::take(&mut self.shared.orphans) {
             self.shared.at(now).expire_on_bridge(&orphan.bridge, &orphan.meeting_id);
         }
-        let presence = self.brewery.room.leave();
+        let presence = self.brewery.leave();
         self.shared.requests.send(presence);
+        self.recording.shut_down(&mut self.shared.at(now));
+        self.dial.shut_down(&mut self.shared.at(now));
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
@@ -171,6 +192,8 @@ impl Focus {
             self.shared.bridges.poll_timeout(),
             self.brewery_retry,
             self.brewery.poll_look(),
+            self.recording.poll_timeout(),
+            self.dial.poll_timeout(),
             self.shared.components.poll_timeout(),
         ]
         .into_iter()
@@ -203,6 +226,8 @@ impl Focus {
             "total_participants": self.shared.totals.participants,
             "bridge_failures": { "participants_moved": self.shared.totals.moved, "bridges_removed": self.shared.totals.lost_bridges },
             "refused": self.shared.refused.to_json(),
+            "jibri": self.recording.stats(),
+            "jigasi": self.dial.stats(),
             "ice_restarts": self.shared.ice_restarts.to_json(),
             "participant_notifications": { "request_restart": self.shared.totals.restarts },
             "bridge_selector": {
@@ -214,9 +239,14 @@ impl Focus {
         })
     }
 
+    /// What the focus knows of each room, for operators.
+    pub fn debug(&self) -> serde_json::Value {
+        self.conferences.iter().map(|(room, conference)| (room.to_string(), conference.debug())).collect()
+    }
+
     fn join_brewery(&mut self, now: Instant) {
         self.brewery_retry = Some(now + BREWERY_TIMEOUT);
-        let presence = self.brewery.room.join(Vec::new());
+        let presence = self.brewery.join(Vec::new());
         self.shared.requests.send(presence);
     }
 
@@ -227,7 +257,7 @@ impl Focus {
         self.shared.breakouts.clear();
         self.shared.bridges.clear();
         self.lost.clear();
-        self.brewery.room.reset();
+        self.brewery.reset();
         self.server_slow = false;
         for (room, conference) in std::mem::take(&mut self.conferences) {
             if let Some(orphan) = conference.into_orphan(now) {
@@ -241,7 +271,7 @@ impl Focus {
         let Some(from) = presence.from.clone() else { return };
         if from.to_bare() == self.shared.settings.brewery {
             self.brewery_presence(now, &presence);
-        } else {
+        } else if !self.gateway_presence(now, &presence) {
             self.room_presence(now, presence);
         }
     }
@@ -318,6 +348,12 @@ impl Focus {
                     Answer::Timeout => self.health_silence(now, &bridge),
                     Answer::Error(error) => self.health_error(now, &bridge, &error),
                 };
+            }
+            Pending::Dial { call, attempt } => {
+                return self.dial.answered(&mut self.shared.at(now), call, attempt, answer);
+            }
+            Pending::Jibri { room, session, attempt } => {
+                return self.recording.answered(&mut self.shared.at(now), &room, &session, attempt, answer);
             }
             Pending::Components => return self.components_answered(now, &answer),
             Pending::InConference { room, what } => (room, what),

@@ -1,11 +1,15 @@
 //! What the focus runs with.
 
+mod recording;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use jid::BareJid;
 
 use crate::xmpp::XmppSettings;
+
+pub use self::recording::RecordingSettings;
 
 /// What the focus runs with.
 #[derive(Debug, Clone)]
@@ -36,6 +40,14 @@ pub struct FocusSettings {
     pub ice_restart: bool,
     /// Conferences at a time.
     pub max_conferences: usize,
+    /// Whether only moderators may record and call out; without, everybody in the room may.
+    pub moderator_checks: bool,
+    /// Domains and accounts, beside those of our own domain, whose members of a room are believed to be recorders or gateways.
+    pub trusted_domains: Vec<BareJid>,
+    /// The brewery of gateways to telephones; without one, nobody can call out.
+    pub jigasi_brewery: Option<BareJid>,
+    /// Recording, live streams, SIP calls.
+    pub recording: RecordingSettings,
 }
 
 impl FocusSettings {

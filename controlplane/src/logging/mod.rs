@@ -97,14 +97,14 @@ fn log_panics(queue: Arc<Queue>, json: bool) {
         let payload = panic.payload();
         let what = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
         let what = what.unwrap_or("no message");
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
         let trace = std::backtrace::Backtrace::capture();
         let trace = match trace.status() {
             std::backtrace::BacktraceStatus::Captured => format!("\n{trace}"),
             _ => String::new(),
         };
-        let message = format!("thread {thread} panicked at {place}: {what}{trace}");
+        let message = format!("thread {thread} panicked at {location}: {what}{trace}");
         queue.push(panic_line(&time, &message, json).as_bytes());
     }));
 }

@@ -2,7 +2,7 @@
 
 use crate::metrics::{Family, Kind};
 
-/// Why one answer, or none, told no address.
+/// Why there is no address from one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// STUN: the server's name has no address.
@@ -50,7 +50,7 @@ impl Failure {
             Self::Refused => "it refused",
             Self::Malformed => "its answer holds no address",
             Self::Unusable => "its answer holds an address that cannot be used",
-            Self::Stray => "nobody asked",
+            Self::Stray => "an answer to no request of ours",
             Self::MetadataUnreachable => "no answer",
             Self::MetadataRefused => "it refused",
             Self::MetadataMalformed => "its answer is no address",

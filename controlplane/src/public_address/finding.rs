@@ -7,7 +7,7 @@ use super::aws::{AwsLookup, Instance};
 use super::failure::Failure;
 use super::settings::DiscoverySettings;
 
-/// Something to tell the operator.
+/// Something to report to the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
     /// A NAT shows a local address under this one.
@@ -26,12 +26,12 @@ pub enum Finding {
         /// Who says so.
         source: String,
     },
-    /// No STUN server told anything in time.
+    /// No STUN server answered in time.
     Silent {
         /// Every server with its reason.
         servers: Vec<String>,
     },
-    /// No server told anything about one local address, while others are known.
+    /// No server answered for one local address, while others are known.
     SilentOf {
         /// The local address.
         local: IpAddr,
@@ -52,7 +52,7 @@ pub enum Finding {
         /// As the other server sees it.
         other: (SocketAddr, String),
     },
-    /// The metadata service told nothing.
+    /// The metadata service did not answer.
     NoMetadata {
         /// Where it was looked for.
         service: SocketAddr,
@@ -114,13 +114,13 @@ impl fmt::Display for Finding {
             Self::NoNat { local, source } => write!(f, "no NAT before {local}: {source} sees it as it is"),
             Self::Silent { servers } => write!(
                 f,
-                "no STUN server told the public address ({}): clients outside are not told any; let UDP pass to a server, or \
-                 name the address in bridge.public-addresses (JVB_ADVERTISE_IPS), or ask nobody: \
+                "no STUN server reported the public address ({}): clients outside this network get none; let UDP pass to a server, or \
+                 name the address in bridge.public-addresses (JVB_ADVERTISE_IPS), or turn the search off: \
                  bridge.discovery.stun-servers = \"\" (JVB_DISABLE_STUN=1)",
                 servers.join(", ")
             ),
             Self::SilentOf { local } => {
-                write!(f, "no STUN server told the public address of {local}; others are known")
+                write!(f, "no STUN server reported the public address of {local}; others are known")
             }
             Self::OtherPort { local, public } => write!(
                 f,
@@ -147,7 +147,7 @@ impl fmt::Display for Finding {
                 local.ip()
             ),
             Self::NoMetadata { service, reason, wanted: false } => {
-                write!(f, "no instance metadata at {service} ({reason}): this is taken for a host outside of AWS")
+                write!(f, "no instance metadata at {service} ({reason}): assuming that this host is not on AWS")
             }
             Self::NoMetadata { service, reason, wanted: true } => write!(
                 f,

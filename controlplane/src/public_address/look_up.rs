@@ -9,7 +9,7 @@ use super::server::StunServer;
 
 /// What such a thread brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
+pub enum LookedUp {
     /// The addresses of a STUN server's name; none when it has none.
     Resolved {
         /// Its position among the servers.
@@ -21,20 +21,24 @@ pub enum Told {
     Metadata(Result<aws::Instance, Failure>),
 }
 
-/// Runs `ask` on a thread and gives what comes of it to `tell`; at once what `without` is when there can be no thread.
-fn apart(ask: impl FnOnce() -> Told + Send + 'static, without: Told, tell: impl Fn(Told) + Clone + Send + 'static) {
-    let told = tell.clone();
-    let thread = std::thread::Builder::new().name("look-up".to_owned()).spawn(move || told(ask()));
+/// Runs `ask` on a thread and gives what comes of it to `reply`; at once what `without` is when there can be no thread.
+fn apart(
+    ask: impl FnOnce() -> LookedUp + Send + 'static,
+    without: LookedUp,
+    reply: impl Fn(LookedUp) + Clone + Send + 'static,
+) {
+    let answer = reply.clone();
+    let thread = std::thread::Builder::new().name("look-up".to_owned()).spawn(move || answer(ask()));
     if let Err(error) = thread {
         tracing::warn!(%error, "no thread to look up the public address; raise the process limit (ulimit -u)");
-        tell(without);
+        reply(without);
     }
 }
 
 /// Looks up the name of a STUN server.
-pub fn resolve(index: usize, server: &StunServer, tell: impl Fn(Told) + Clone + Send + 'static) {
+pub fn resolve(index: usize, server: &StunServer, reply: impl Fn(LookedUp) + Clone + Send + 'static) {
     let (host, port) = (server.host().to_owned(), server.port());
-    let resolved = move |addresses| Told::Resolved { server: index, addresses };
+    let resolved = move |addresses| LookedUp::Resolved { server: index, addresses };
     let ask = move || {
         let found = (host.as_str(), port).to_socket_addrs();
         if let Err(error) = &found {
@@ -42,10 +46,10 @@ pub fn resolve(index: usize, server: &StunServer, tell: impl Fn(Told) + Clone + 
         }
         resolved(found.map(Iterator::collect).unwrap_or_default())
     };
-    apart(ask, resolved(Vec::new()), tell);
+    apart(ask, resolved(Vec::new()), reply);
 }
 
 /// Asks the metadata service.
-pub fn metadata(service: SocketAddr, tell: impl Fn(Told) + Clone + Send + 'static) {
-    apart(move || Told::Metadata(aws::ask(service)), Told::Metadata(Err(Failure::MetadataUnreachable)), tell);
+pub fn metadata(service: SocketAddr, reply: impl Fn(LookedUp) + Clone + Send + 'static) {
+    apart(move || LookedUp::Metadata(aws::ask(service)), LookedUp::Metadata(Err(Failure::MetadataUnreachable)), reply);
 }

@@ -15,7 +15,7 @@ use super::finding::Finding;
 use super::server::{MAX_SERVERS, StunServer};
 use super::usable::is_usable;
 
-/// How long a start waits for an answer, and when silence is told: two requests have been sent by then.
+/// How long a start waits for an answer, and when silence is reported: two requests have been sent by then.
 pub const HOLD: Duration = Duration::from_secs(1);
 
 /// Most questions of a round; as many as a worker keeps open.
@@ -26,11 +26,11 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const MAX_REQUESTS: u32 = 7;
 /// The last wait, in first waits (the same: Rm).
 const LAST_WAIT: u32 = 16;
-/// From the end of a round to the next one, when something was told.
+/// From the end of a round to the next one, when an address was reported.
 const RECHECK: Duration = Duration::from_secs(300);
 /// The same when nothing was.
 const RETRY: Duration = Duration::from_secs(60);
-/// MAPPED-ADDRESS, and what servers of RFC 3489 tell beside it: nothing that changes XOR-MAPPED-ADDRESS.
+/// MAPPED-ADDRESS, and what servers of RFC 3489 send beside it: nothing that changes XOR-MAPPED-ADDRESS.
 const OLD_ATTRIBUTES: [u16; 3] = [0x0001, 0x0004, 0x0005];
 
 /// A socket to ask from.
@@ -62,7 +62,7 @@ pub enum Output {
         transaction: TransactionId,
     },
     /// Tell the operator.
-    Tell(Finding),
+    Report(Finding),
 }
 
 /// Makes transaction ids that nobody can guess.
@@ -100,7 +100,7 @@ struct Known {
     round: u64,
 }
 
-/// What was told of the mapping of one local address.
+/// What was reported of the mapping of one local address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mapping {
     Plain,
@@ -123,7 +123,7 @@ pub struct StunDiscovery {
     judged: bool,
     /// When the next round begins, once this one has ended.
     next_round: Option<Instant>,
-    /// Silence was told, and nothing was heard since.
+    /// Silence was reported, and nothing was heard since.
     silence_told: bool,
     mappings: Vec<(IpAddr, Mapping)>,
 }
@@ -221,7 +221,7 @@ impl StunDiscovery {
             return self.failures.count(Failure::Stray);
         };
         let known_attributes = message.unknown_required.is_none_or(|kind| OLD_ATTRIBUTES.contains(&kind));
-        let told = match message.mapped {
+        let outcome = match message.mapped {
             _ if message.class == Class::Error => Err(Failure::Refused),
             Some(public) if known_attributes => {
                 let usable = public.port() != 0 && is_usable(question.socket.address.ip(), public.ip());
@@ -229,9 +229,9 @@ impl StunDiscovery {
             }
             _ => Err(Failure::Malformed),
         };
-        question.done = Some(told);
+        question.done = Some(outcome);
         let (local, server) = (question.socket.address.ip(), question.server);
-        match told {
+        match outcome {
             Ok(public) => self.learn(Known { local, server, public, round: self.round }),
             Err(failure) => {
                 self.failures.count(failure);
@@ -254,7 +254,7 @@ impl StunDiscovery {
                 true => Finding::NoNat { local, source },
                 false => Finding::Found { local, public: public.ip(), source },
             };
-            self.outputs.push_back(Output::Tell(finding));
+            self.outputs.push_back(Output::Report(finding));
         }
     }
 
@@ -313,9 +313,14 @@ impl StunDiscovery {
             self.judge_mappings();
         }
         if over && self.next_round.is_none() {
-            let told = |local: IpAddr| self.known.iter().any(|known| known.local == local && known.round == self.round);
-            let current: Vec<Known> =
-                self.known.iter().copied().filter(|known| known.round == self.round || !told(known.local)).collect();
+            let reported =
+                |local: IpAddr| self.known.iter().any(|known| known.local == local && known.round == self.round);
+            let current: Vec<Known> = self
+                .known
+                .iter()
+                .copied()
+                .filter(|known| known.round == self.round || !reported(known.local))
+                .collect();
             let heard = current.iter().any(|known| known.round == self.round);
             self.known = current;
             self.next_round = Some(now + if heard { RECHECK } else { RETRY });
@@ -342,29 +347,29 @@ impl StunDiscovery {
                 format!("{}: {why}", server.server)
             };
             let servers = self.servers.iter().enumerate().map(reason).collect();
-            self.outputs.push_back(Output::Tell(Finding::Silent { servers }));
+            self.outputs.push_back(Output::Report(Finding::Silent { servers }));
             return;
         }
         let silent: Vec<IpAddr> =
             self.sockets.iter().map(|socket| socket.address.ip()).filter(|ip| asked(*ip) && !knows(*ip)).collect();
         for local in silent {
-            self.outputs.push_back(Output::Tell(Finding::SilentOf { local }));
+            self.outputs.push_back(Output::Report(Finding::SilentOf { local }));
         }
     }
 
     fn judge_mappings(&mut self) {
         for socket in self.sockets.clone() {
             let local = socket.address.ip();
-            // What an earlier round told may be of another time.
+            // What an earlier round reported may be of another time.
             let current = |known: &Known| known.local == local && known.round == self.round;
-            let told: Vec<Known> = self.known.iter().copied().filter(current).collect();
-            let Some(first) = told.first() else { continue };
+            let reported: Vec<Known> = self.known.iter().copied().filter(current).collect();
+            let Some(first) = reported.first() else { continue };
             let name = |known: &Known| (known.public, self.servers[known.server].server.to_string());
-            let other = told.iter().find(|known| known.public != first.public);
+            let other = reported.iter().find(|known| known.public != first.public);
             let other_port = socket.is_media && first.public.port() != socket.address.port();
             let explained =
                 |known: &Known| self.no_nat(local, known.public.ip()) || self.is_taken(local, known.public.ip());
-            let finding = if told.iter().all(explained) {
+            let finding = if reported.iter().all(explained) {
                 None
             } else if let Some(other) = other {
                 Some(Finding::Differs { local: socket.address, one: name(first), other: name(other) })
@@ -380,7 +385,7 @@ impl StunDiscovery {
                 self.mappings.iter().position(|(known, _)| *known == local).map(|at| self.mappings.remove(at).1);
             self.mappings.push((local, mapping));
             if let (Some(finding), true) = (finding, before != Some(mapping)) {
-                self.outputs.push_back(Output::Tell(finding));
+                self.outputs.push_back(Output::Report(finding));
             }
         }
     }

@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 
 use super::aws::AwsLookup;
 use super::finding::Finding;
-use super::look_up::{self, Told};
+use super::look_up::{self, LookedUp};
 use super::settings::DiscoverySettings;
 use super::stun::{Output, Socket, StunDiscovery};
 use ringbridge_dataplane::ice::stun::{Class, MAX_MESSAGE, Writer};
@@ -24,15 +24,15 @@ const QUEUE: usize = 256;
 
 enum Input {
     Datagram(u8, SocketAddr, Vec<u8>),
-    Told(Told),
+    LookedUp(LookedUp),
 }
 
 /// Asks as the bridge would, from these addresses: over the media port where nobody has it, else over any.
 pub async fn survey(settings: &DiscoverySettings, hosts: &[IpAddr], port: u16) -> Vec<Finding> {
     let (inputs, mut input) = mpsc::channel(QUEUE);
-    let tell = {
+    let reply = {
         let inputs = inputs.clone();
-        move |told| drop(inputs.try_send(Input::Told(told)))
+        move |answer| drop(inputs.try_send(Input::LookedUp(answer)))
     };
     let mut findings = Vec::new();
     let (mut open, mut sockets, mut readers) = (Vec::new(), Vec::new(), JoinSet::new());
@@ -54,7 +54,7 @@ pub async fn survey(settings: &DiscoverySettings, hosts: &[IpAddr], port: u16) -
     }
     let mut awaits_metadata = settings.aws != AwsLookup::Off;
     if awaits_metadata {
-        look_up::metadata(settings.aws_service, tell.clone());
+        look_up::metadata(settings.aws_service, reply.clone());
     }
     let now = Instant::now();
     let mut stun = (!settings.stun_servers.is_empty())
@@ -65,7 +65,7 @@ pub async fn survey(settings: &DiscoverySettings, hosts: &[IpAddr], port: u16) -
             match output {
                 Output::Resolve { server } => {
                     if let Some(named) = stun.as_ref().and_then(|stun| stun.server(server)) {
-                        look_up::resolve(server, named, tell.clone());
+                        look_up::resolve(server, named, reply.clone());
                     }
                 }
                 Output::Ask { socket, server, transaction } => {
@@ -77,7 +77,7 @@ pub async fn survey(settings: &DiscoverySettings, hosts: &[IpAddr], port: u16) -
                         let _ = socket.try_send_to(request.get(..length).unwrap_or_default(), server);
                     }
                 }
-                Output::Tell(finding) => findings.push(finding),
+                Output::Report(finding) => findings.push(finding),
             }
         }
         let asks = stun.as_ref().is_some_and(|stun| !stun.is_settled());
@@ -91,10 +91,10 @@ pub async fn survey(settings: &DiscoverySettings, hosts: &[IpAddr], port: u16) -
             (Ok(Some(Input::Datagram(index, from, datagram))), Some(stun)) => {
                 stun.handle_datagram(now, index, from, &datagram);
             }
-            (Ok(Some(Input::Told(Told::Resolved { server, addresses }))), Some(stun)) => {
+            (Ok(Some(Input::LookedUp(LookedUp::Resolved { server, addresses }))), Some(stun)) => {
                 stun.handle_resolved(now, server, &addresses);
             }
-            (Ok(Some(Input::Told(Told::Metadata(result)))), _) => {
+            (Ok(Some(Input::LookedUp(LookedUp::Metadata(result)))), _) => {
                 awaits_metadata = false;
                 findings.push(Finding::of_metadata(settings, hosts, result));
             }

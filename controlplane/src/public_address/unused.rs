@@ -1,4 +1,4 @@
-//! Public addresses that nobody is told, since nothing local stands behind them.
+//! Public addresses that are not advertised, since nothing local stands behind them.
 
 use std::fmt;
 use std::net::IpAddr;

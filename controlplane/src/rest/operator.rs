@@ -34,7 +34,7 @@ pub enum Ask {
     },
     /// The state of the bridge, or of one conference, or of one endpoint in it.
     Debug {
-        /// Id of the conference as web-socket addresses name it, or its meeting id.
+        /// Id of the conference as in WebSocket URLs, or its meeting id.
         conference: Option<String>,
         /// Name of the endpoint.
         endpoint: Option<String>,
@@ -65,7 +65,7 @@ struct Gone;
 
 impl IntoResponse for Gone {
     fn into_response(self) -> Response {
-        (StatusCode::SERVICE_UNAVAILABLE, "the bridge is about to end").into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, "the bridge is shutting down").into_response()
     }
 }
 

@@ -87,7 +87,7 @@ pub struct DropRow {
 /// One conference.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ConferenceRow {
-    /// Id as in web-socket addresses and at `/debug`.
+    /// Id as in WebSocket addresses and at `/debug`.
     pub id: String,
     /// Its room, or its meeting id when the focus gave none.
     pub name: String,

@@ -18,8 +18,9 @@ use super::event::XmppEvent;
 use super::limits::Unfit;
 use super::open_error::OpenError;
 use super::reader::{Item, is_stanza};
+use super::session::{AfterSend, MAX_UNACKED, Session};
 use super::settings::XmppSettings;
-use super::stream::{self, Opened, Session};
+use super::stream::{self, Opened};
 use super::wire;
 use crate::pace::Quiet;
 
@@ -27,16 +28,12 @@ const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// A stream that lived so long is no sign of a fault that comes back at once.
 const STEADY: Duration = Duration::from_secs(30);
-/// Pause after another process took the account's place, doubled each time: two that throw each other out serve nobody.
+/// Pause after another process replaced the connection, doubled each time: two that replace each other serve nobody.
 const CONFLICT_FIRST: Duration = Duration::from_secs(120);
 const CONFLICT_MAX: Duration = Duration::from_secs(3_600);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const GOODBYE: Duration = Duration::from_secs(3);
-/// An acknowledgement is asked for after so many unacknowledged stanzas.
-const ACK_AFTER: usize = 16;
-/// Unacknowledged stanzas that are kept for a resumption; beyond it the server is taken not to acknowledge.
-const MAX_UNACKED: usize = 4_096;
 /// At most one log line about unreadable stanzas in so long.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 
@@ -128,7 +125,7 @@ pub(super) async fn run(
                     Ended::Conflict => {
                         let pause = pauses.after(began.elapsed(), true);
                         tracing::error!(%account, resource = ?connection.settings.resource, retry_in = ?pause,
-                            "another process logged in with this account and resource and took our place; stop one of the two, or give each a nickname (bridge) or account (focus) of its own");
+                            "another process logged in with this account and resource and replaced this connection; stop one of the two, or give each a nickname (bridge) or account (focus) of its own");
                         (pause, "another process uses this account and resource".to_owned())
                     }
                 };
@@ -193,7 +190,7 @@ impl Connection {
     ) -> Ended {
         let Opened { mut stream, jid, resumed, early } = opened;
         tracing::info!(%jid, resumed, host = %self.settings.host, "XMPP connected");
-        let received = self.session.received;
+        let received = self.session.received();
         if self.events.send(XmppEvent::Online { jid, resumed }).await.is_err() {
             return Ended::Done;
         }
@@ -267,14 +264,11 @@ impl Connection {
             }
             Err(error) => return Err(error.into()),
         };
-        if self.session.managed {
-            self.session.unacked.push_back(element);
-            if self.session.unacked.len() > MAX_UNACKED {
-                self.session.resume_id = None;
+        match self.session.sent(element) {
+            AfterSend::Nothing => {}
+            AfterSend::AskForAck => stream.send_nonza(&sm::R).await?,
+            AfterSend::GiveUp => {
                 return Err(Ended::Broken(format!("the server acknowledged none of {MAX_UNACKED} stanzas")));
-            }
-            if self.session.unacked.len().is_multiple_of(ACK_AFTER) {
-                stream.send_nonza(&sm::R).await?;
             }
         }
         Ok(())
@@ -286,7 +280,7 @@ impl Connection {
             Item::Element(element) => self.take_element(element, stream).await,
             Item::Unreadable { head, stanza, unfit } => self.skip(head, stanza, unfit, stream).await,
             Item::End => {
-                self.session.resume_id = None;
+                self.session.abandon();
                 Err(Ended::Broken("closed by the server".to_owned()))
             }
         }
@@ -295,7 +289,7 @@ impl Connection {
     async fn take_element(&mut self, element: Element, stream: &mut ElementStream) -> Result<(), Ended> {
         if element.has_ns(ns::SM) {
             match element.name() {
-                "r" => stream.send_nonza(&sm::A::new(self.session.received)).await?,
+                "r" => stream.send_nonza(&sm::A::new(self.session.received())).await?,
                 "a" => self.session.acknowledge(stream::counter(&element)),
                 _ => {}
             }
@@ -303,7 +297,7 @@ impl Connection {
         }
         if element.has_ns(ns::STREAM) {
             // A stream error ends the session: nothing is left to resume.
-            self.session.resume_id = None;
+            self.session.abandon();
             if element.has_child("conflict", ns::XMPP_STREAMS) {
                 return Err(Ended::Conflict);
             }
@@ -312,7 +306,7 @@ impl Connection {
         if !is_stanza(&element) {
             return Ok(());
         }
-        self.session.received = self.session.received.wrapping_add(1);
+        self.session.count_received();
         match wire::from_element(element) {
             wire::Incoming::Stanza(stanza) => {
                 self.events.send(XmppEvent::Stanza(stanza)).await.map_err(|_| Ended::Done)
@@ -338,7 +332,7 @@ impl Connection {
         stream: &mut ElementStream,
     ) -> Result<(), Ended> {
         if stanza {
-            self.session.received = self.session.received.wrapping_add(1);
+            self.session.count_received();
         }
         self.counters.count(Left::Unreadable(unfit));
         if let Some(silenced) = self.skips.speak(std::time::Instant::now()) {

@@ -10,6 +10,7 @@ mod limits;
 pub mod muc;
 mod open_error;
 pub mod reader;
+mod session;
 mod settings;
 mod stream;
 mod tls;
@@ -50,7 +51,7 @@ impl XmppSender {
 /// Connects, and reconnects for ever with back-off (1 s doubling to 10 s), until `shutdown` becomes true.
 ///
 /// After `shutdown` the connection stays usable until every sender is dropped, 3 seconds at most, so that callers
-/// can say good-bye; then the stream is closed in order. Must be called within a tokio runtime.
+/// can say goodbye; then the stream is closed in order. Must be called within a tokio runtime.
 pub fn connect(settings: XmppSettings, shutdown: watch::Receiver<bool>) -> (XmppSender, mpsc::Receiver<XmppEvent>) {
     let (queue, outgoing) = mpsc::channel(QUEUE);
     let (events, received) = mpsc::channel(QUEUE);
@@ -62,7 +63,7 @@ pub fn connect(settings: XmppSettings, shutdown: watch::Receiver<bool>) -> (Xmpp
 /// Logs in once and out again; the error names what is wrong and the remedy.
 pub async fn probe(settings: &XmppSettings) -> Result<(), String> {
     const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
-    let mut session = stream::Session::default();
+    let mut session = session::Session::default();
     // A resource of its own: the one in use must not be taken away.
     let settings = XmppSettings { resource: None, ..settings.clone() };
     match tokio::time::timeout(PATIENCE, stream::open(&settings, &mut session)).await {

@@ -49,11 +49,11 @@ pub enum MucChange {
 #[derive(Debug)]
 pub struct MucRoom {
     /// Our address in the room.
-    pub me: FullJid,
+    me: FullJid,
     /// Others by nickname.
-    pub occupants: HashMap<String, Occupant>,
+    occupants: HashMap<String, Occupant>,
     /// Whether we are in.
-    pub joined: bool,
+    joined: bool,
 }
 
 impl MucRoom {
@@ -61,6 +61,26 @@ impl MucRoom {
     pub fn new(room: &BareJid, nick: &str) -> Result<Self, tokio_xmpp::jid::Error> {
         let nick = ResourcePart::new(nick)?;
         Ok(Self { me: room.with_resource(&nick), occupants: HashMap::new(), joined: false })
+    }
+
+    /// Our nickname.
+    pub fn nickname(&self) -> &str {
+        self.me.resource().as_str()
+    }
+
+    /// Whether we are in.
+    pub fn is_joined(&self) -> bool {
+        self.joined
+    }
+
+    /// Others by nickname.
+    pub fn occupants(&self) -> &HashMap<String, Occupant> {
+        &self.occupants
+    }
+
+    /// Keeps nothing of an occupant until the room announces it again.
+    pub fn forget(&mut self, nick: &str) {
+        self.occupants.remove(nick);
     }
 
     /// The room.
@@ -194,7 +214,7 @@ mod tests {
              <item role='moderator' affiliation='owner' jid='focus@auth.x/focus'/></x></presence>",
         );
         assert_eq!(room.handle(&focus), Some(MucChange::OccupantJoined("focus".to_owned())));
-        let real = room.occupants["focus"].real_jid.as_ref().map(ToString::to_string);
+        let real = room.occupants()["focus"].real_jid.as_ref().map(ToString::to_string);
         assert_eq!(real.as_deref(), Some("focus@auth.x/focus"));
         assert_eq!(room.handle(&focus), Some(MucChange::OccupantChanged("focus".to_owned())));
         let me = presence(
@@ -202,7 +222,7 @@ mod tests {
              <item role='moderator' affiliation='owner'/><status code='201'/><status code='110'/></x></presence>",
         );
         assert_eq!(room.handle(&me), Some(MucChange::Entered { created: true }));
-        assert!(room.joined);
+        assert!(room.is_joined());
         let left = presence("<presence xmlns='jabber:client' type='unavailable' from='brewery@internal.x/focus'/>");
         assert_eq!(room.handle(&left), Some(MucChange::OccupantLeft("focus".to_owned())));
         let foreign = presence("<presence xmlns='jabber:client' from='other@internal.x/focus'/>");

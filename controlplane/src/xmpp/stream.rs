@@ -1,7 +1,6 @@
 //! One XML stream over TCP or TLS: SASL, then resource binding or resumption (RFC 6120, XEP-0198).
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use jid::FullJid;
@@ -16,46 +15,9 @@ use xmpp_parsers::{ns, sm};
 use super::element_stream::ElementStream;
 use super::open_error::OpenError;
 use super::reader::Item;
+use super::session::Session;
 use super::settings::XmppSettings;
 use super::tls;
-
-/// State that outlives a broken stream (XEP-0198).
-#[derive(Debug, Default)]
-pub(super) struct Session {
-    /// Id for resumption; `None` when the server does not resume.
-    pub resume_id: Option<String>,
-    /// Whether acknowledgements are on.
-    pub managed: bool,
-    /// Stanzas that we received.
-    pub received: u32,
-    /// Stanzas that the server acknowledged.
-    pub acked: u32,
-    /// Stanzas sent and not acknowledged.
-    pub unacked: VecDeque<Element>,
-    /// Our address.
-    pub jid: Option<FullJid>,
-    /// Resumptions in a row after which no stanza was received.
-    pub vain: u32,
-}
-
-impl Session {
-    /// Handles the counter of an `<a/>` or `<resumed/>`.
-    pub fn acknowledge(&mut self, h: u32) {
-        let n = (h.wrapping_sub(self.acked) as usize).min(self.unacked.len());
-        self.unacked.drain(..n);
-        self.acked = h;
-    }
-
-    /// A stream has ended that began when `received` stanzas had been received. What ends streams at the same place again and
-    /// again must not be resumed for ever.
-    pub fn served(&mut self, resumed: bool, received: u32) {
-        self.vain = if resumed && self.received == received { self.vain + 1 } else { 0 };
-        if self.vain >= MAX_VAIN_RESUMPTIONS {
-            tracing::warn!("resuming the XMPP session fails again and again; starting a new one");
-            *self = Self::default();
-        }
-    }
-}
 
 /// An open stream.
 pub(super) struct Opened {
@@ -65,9 +27,6 @@ pub(super) struct Opened {
     /// What came in while the stream was set up.
     pub early: Vec<Item>,
 }
-
-/// Resumptions in a row that brought no stanza before the session is given up for a new one.
-const MAX_VAIN_RESUMPTIONS: u32 = 2;
 
 /// Stanzas that may come before the answers that set a stream up.
 const MAX_EARLY: usize = 4096;
@@ -111,12 +70,12 @@ async fn open_at(address: SocketAddr, settings: &XmppSettings, session: &mut Ses
     let mut stream = ElementStream::new(stream.into_inner());
     let mut early = Vec::new();
 
-    if let (Some(id), Some(jid)) = (session.resume_id.clone(), session.jid.clone()) {
-        stream.send_nonza(&sm::Resume { h: session.received, previd: sm::StreamId(id) }).await?;
+    if let Some((id, jid)) = session.resumable().map(|(id, jid)| (id.to_owned(), jid.clone())) {
+        stream.send_nonza(&sm::Resume { h: session.received(), previd: sm::StreamId(id) }).await?;
         let answer = next_of(&mut stream, &mut early, |e| e.has_ns(ns::SM)).await?;
         if answer.is("resumed", ns::SM) {
             session.acknowledge(counter(&answer));
-            stream.send(&session.unacked).await?;
+            stream.send(session.unacked()).await?;
             return Ok(Opened { stream, jid, resumed: true, early });
         }
     }
@@ -130,16 +89,14 @@ async fn open_at(address: SocketAddr, settings: &XmppSettings, session: &mut Ses
         .and_then(|bind| BindResponse::try_from(bind.clone()).ok())
         .map(FullJid::from)
         .ok_or_else(|| OpenError::Bind { account: account.clone(), reason: String::from(&answer) })?;
-    session.jid = Some(jid.clone());
+    *session = Session::new(jid.clone());
 
     if settings.resumption && features.stream_management.is_some() {
         stream.send_nonza(&sm::Enable::new().with_resume()).await?;
         let answer = next_of(&mut stream, &mut early, |e| e.has_ns(ns::SM)).await?;
         if answer.is("enabled", ns::SM) {
-            session.managed = true;
-            if matches!(answer.attr("resume"), Some("true" | "1")) {
-                session.resume_id = answer.attr("id").map(str::to_owned);
-            }
+            let resumes = matches!(answer.attr("resume"), Some("true" | "1"));
+            session.manage(answer.attr("id").filter(|_| resumes).map(str::to_owned));
         }
     }
     Ok(Opened { stream, jid, resumed: false, early })
@@ -165,22 +122,5 @@ async fn next_of(
             item if early.len() < MAX_EARLY => early.push(item),
             _ => return Err(OpenError::Ended(format!("no answer among {MAX_EARLY} stanzas"))),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resumptions_that_bring_nothing_give_way_to_a_new_session() {
-        let mut session = Session { resume_id: Some("id".to_owned()), received: 7, ..Session::default() };
-        session.served(true, 7);
-        assert!(session.resume_id.is_some(), "once may be a bad network");
-        session.served(true, 6);
-        session.served(true, 7);
-        assert!(session.resume_id.is_some(), "one in between brought something");
-        session.served(true, 7);
-        assert_eq!((session.resume_id, session.received), (None, 0));
     }
 }

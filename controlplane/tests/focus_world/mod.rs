@@ -118,6 +118,26 @@ impl Client {
     }
 }
 
+/// A recorder or gateway in a brewery of its own.
+#[derive(Default)]
+pub struct Instance {
+    /// What its presence says.
+    pub status: String,
+    /// The account behind it.
+    pub real: String,
+    /// What it answers, whole IQs without id and addresses: `type='result'`, and what is inside; the last for ever, none for silence.
+    pub answers: Vec<(&'static str, String)>,
+    /// What it was asked, with the ids.
+    pub asked: Vec<(String, Element)>,
+}
+
+impl Instance {
+    /// What it was asked of that kind of action.
+    pub fn actions(&self) -> Vec<&str> {
+        self.asked.iter().map(|(_, payload)| payload.attr("action").unwrap_or(payload.name())).collect()
+    }
+}
+
 pub struct World {
     pub focus: Focus,
     pub now: Instant,
@@ -139,6 +159,10 @@ pub struct World {
     pub slow_server: bool,
     pub bridges: BTreeMap<String, Bridge>,
     pub clients: BTreeMap<(String, String), Client>,
+    /// By address in their breweries.
+    pub instances: BTreeMap<String, Instance>,
+    /// What else clients say in their presence, by room and nickname.
+    pub extras: BTreeMap<(String, String), String>,
     /// Answers to what was asked of the focus, by id.
     pub replies: BTreeMap<String, Element>,
     /// The focus's own presence in each room, latest last.
@@ -172,6 +196,10 @@ pub fn settings() -> FocusSettings {
         sctp: false,
         ice_restart: true,
         max_conferences: 5_000,
+        moderator_checks: true,
+        trusted_domains: Vec::new(),
+        jigasi_brewery: None,
+        recording: Default::default(),
     }
 }
 
@@ -196,6 +224,8 @@ impl World {
             slow_server: false,
             bridges: BTreeMap::new(),
             clients: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            extras: BTreeMap::new(),
             replies: BTreeMap::new(),
             presences: Vec::new(),
             admin: Vec::new(),
@@ -308,6 +338,10 @@ impl World {
             let xml = self.client_presence(&room, &nick);
             self.give(&xml);
         }
+        for jid in self.instances.keys().filter(|jid| jid.starts_with(&room)).cloned().collect::<Vec<_>>() {
+            let xml = self.instance_presence(&jid);
+            self.give(&xml);
+        }
         if room == BREWERY {
             for nick in self.bridges.keys().cloned().collect::<Vec<_>>() {
                 let xml = bridge_presence(&nick, &[]);
@@ -331,6 +365,9 @@ impl World {
                 return;
             }
         };
+        if self.instances.contains_key(&to) {
+            return self.instance_iq(&id, &to, payload);
+        }
         if let Some(nick) = to.strip_prefix(&format!("{BREWERY}/")) {
             return self.bridge_iq(&id, &to, nick, payload);
         }
@@ -386,8 +423,52 @@ impl World {
         }
     }
 
+    fn instance_iq(&mut self, id: &str, to: &str, payload: Element) {
+        let instance = self.instances.get_mut(to).expect("an instance");
+        instance.asked.push((id.to_owned(), payload));
+        let answer = match instance.answers.len() {
+            0 => return,
+            1 => instance.answers[0].clone(),
+            _ => instance.answers.remove(0),
+        };
+        let (kind, inside) = answer;
+        self.give(&format!("<iq xmlns='jabber:client' type='{kind}' id='{id}' from='{to}' to='{FOCUS}'>{inside}</iq>"));
+    }
+
+    fn instance_presence(&self, jid: &str) -> String {
+        let instance = &self.instances[jid];
+        format!(
+            "<presence xmlns='jabber:client' from='{jid}' to='{FOCUS}'>{}<x xmlns='http://jabber.org/protocol/muc#user'>\
+             <item role='participant' affiliation='none' jid='{}'/></x></presence>",
+            instance.status, instance.real
+        )
+    }
+
+    /// A recorder or gateway comes, or says something new.
+    pub fn instance(&mut self, jid: &str, real: &str, status: &str) -> &mut Instance {
+        let instance = self.instances.entry(jid.to_owned()).or_default();
+        (instance.real, instance.status) = (real.to_owned(), status.to_owned());
+        let xml = self.instance_presence(jid);
+        self.feed(&xml);
+        self.instances.get_mut(jid).expect("an instance")
+    }
+
+    /// A recorder or gateway is gone.
+    pub fn lose_instance(&mut self, jid: &str) -> Instance {
+        let instance = self.instances.remove(jid).expect("an instance");
+        self.feed(&format!("<presence xmlns='jabber:client' type='unavailable' from='{jid}' to='{FOCUS}'/>"));
+        instance
+    }
+
+    /// What our presence in a room says under that name, all of it.
+    pub fn said(&self, room: &str, name: &str) -> Vec<Element> {
+        let latest = self.presences.iter().rev().find(|(r, _)| r == room).expect("a presence");
+        latest.1.payloads.iter().filter(|payload| payload.name() == name).cloned().collect()
+    }
+
     fn make_owner(&mut self, room: &str, query: &Element) {
-        let jid = query.children().next().and_then(|item| item.attr("jid")).unwrap().to_owned();
+        let jid = query.children().next().and_then(|item| item.attr("jid"));
+        let Some(jid) = jid.map(str::to_owned) else { return };
         let of = |client: &Client| client.real.split('/').next() == Some(&jid);
         let nicks: Vec<String> =
             self.clients.iter().filter(|((r, _), c)| r == room && of(c)).map(|((_, n), _)| n.clone()).collect();
@@ -599,10 +680,11 @@ impl World {
     fn client_presence(&self, room: &str, nick: &str) -> String {
         let client = &self.clients[&(room.to_owned(), nick.to_owned())];
         let role = if client.affiliation == "owner" { "moderator" } else { "participant" };
+        let extra = self.extras.get(&(room.to_owned(), nick.to_owned())).cloned().unwrap_or_default();
         let nick = escape(nick);
         let real = escape(&client.real);
         format!(
-            "<presence xmlns='jabber:client' from='{room}/{nick}' to='{FOCUS}'><stats-id>stats-{nick}</stats-id>\
+            "<presence xmlns='jabber:client' from='{room}/{nick}' to='{FOCUS}'><stats-id>stats-{nick}</stats-id>{extra}\
              <c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://jitsi.org/jitsi-meet' ver='{}'/>\
              <x xmlns='http://jabber.org/protocol/muc#user'><item role='{role}' affiliation='{}' jid='{}'/></x></presence>",
             client.hash, client.affiliation, real

@@ -1,7 +1,9 @@
 // All scenarios.
 import { scenarios as addressChange } from './address-change.mjs';
 import { scenarios as bridges } from './bridges.mjs';
+import { scenarios as gates } from './gates.mjs';
 import { scenarios as leaks } from './leaks.mjs';
+import { scenarios as meetings } from './meetings.mjs';
 import { scenarios as peerToPeer } from './peer-to-peer.mjs';
 import { scenarios as rooms } from './rooms.mjs';
 import { scenarios as sources } from './sources.mjs';
@@ -10,4 +12,4 @@ import { scenarios as sources } from './sources.mjs';
  * name → {stack: options of Stack, scripted: scripted participants instead of a browser, install: Debian packages beside the usual ones,
  * current: needs a current client library, namespace: needs a network namespace and so root, run(call) → figures in words}.
  */
-export const scenarios = { ...addressChange, ...bridges, ...leaks, ...peerToPeer, ...rooms, ...sources };
+export const scenarios = { ...addressChange, ...bridges, ...gates, ...leaks, ...meetings, ...peerToPeer, ...rooms, ...sources };

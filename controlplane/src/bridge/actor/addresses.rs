@@ -15,23 +15,23 @@ impl Actor {
             return Ok(());
         }
         let (present, choice) = host::survey(self.chosen_by.as_ref());
-        let told = self.addresses.advertised().to_vec();
+        let before = self.addresses.advertised().to_vec();
         let changes = self.addresses.handle(now, &present, &choice);
         for change in &changes {
             match change {
                 Change::Lost(address) => {
-                    tracing::warn!(%address, "a media address left this host: new endpoints are not told it");
+                    tracing::warn!(%address, "a media address has left this host; it is no longer offered to new endpoints");
                 }
                 Change::Back(address) => tracing::info!(%address, "a media address is on this host again"),
                 Change::Unserved(address) => {
-                    tracing::warn!(%address, "this host has a new address, which is served from the next start on");
+                    tracing::warn!(%address, "this host has a new address; restart the bridge to serve it");
                 }
             }
         }
-        if told != self.addresses.advertised() {
+        if before != self.addresses.advertised() {
             self.colibri.set_local_addresses(self.addresses.advertised());
         }
-        if told != self.addresses.advertised() || !changes.is_empty() {
+        if before != self.addresses.advertised() || !changes.is_empty() {
             self.discovery.handle_addresses(now, self.addresses.living(), self.addresses.advertised());
         }
         match self.addresses.moved(now) {

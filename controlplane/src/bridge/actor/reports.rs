@@ -21,7 +21,7 @@ impl Actor {
         let stress = self.workers.stress().max(self.load.stress());
         json!({
             "shutdown_state": self.life.stage().name(),
-            "drain": self.life.drain,
+            "drain": self.life.drains(),
             "time": since.as_millis() as u64,
             "load_management": {
                 "state": if stress >= 1.0 { "OVERLOADED" } else { "NOT_OVERLOADED" },
@@ -44,7 +44,7 @@ impl Actor {
         let report = self.publish.report.borrow().clone();
         let stage = self.life.stage();
         self.publish(Report {
-            drain: self.life.drain,
+            drain: self.life.drains(),
             graceful_shutdown: stage != Stage::Running,
             shutting_down: matches!(stage, Stage::ShuttingDown | Stage::Ended),
             ..report
@@ -89,7 +89,7 @@ impl Actor {
             worker_stress: if self.colibri.has_room() { self.workers.stress() } else { 1.0 },
             host_stress: self.load.stress(),
             healthy: self.publish.health.borrow().is_ok(),
-            drain: self.life.drain,
+            drain: self.life.drains(),
             graceful_shutdown: stage != Stage::Running,
             shutting_down: self.leaving || matches!(stage, Stage::ShuttingDown | Stage::Ended),
             region: self.region.clone(),
@@ -97,7 +97,7 @@ impl Actor {
             connected,
             rooms,
             joined,
-            xmpp_disconnects: self.xmpp.disconnects,
+            xmpp_disconnects: self.xmpp.disconnects(),
             started: Some(self.started),
             threads: load::threads(),
             silent_endpoints: self.clients.silent(),

@@ -1,4 +1,4 @@
-//! What the state of the clients asks of its surroundings.
+//! What the clients' state machine wants done.
 
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::VideoType;

@@ -1,4 +1,4 @@
-//! What is known of the ways to the endpoints: told to the clients, summed up for statistics, shown to operators.
+//! What is known of the ways to the endpoints: sent to the clients, summed up for statistics, shown to operators.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::paths::Paths;
 use super::table::Clients;
 use crate::bridge::messages::ToClient;
 
-/// How often clients are told what the way to them carries.
+/// How often clients are sent the estimate of their path.
 const CONNECTION_STATS: Duration = Duration::from_secs(10);
 
 impl Clients {
@@ -49,12 +49,12 @@ impl Clients {
         Paths::of(|| self.endpoints.values().filter_map(|e| e.bandwidth))
     }
 
-    /// Tells every client with an estimate what the way to it carries, every ten seconds.
-    pub(super) fn tell_estimates(&mut self, now: Instant) {
-        if self.told_estimates.is_some_and(|at| now.saturating_duration_since(at) < CONNECTION_STATS) {
+    /// Sends every client the estimate of its path, if there is one, every ten seconds.
+    pub(super) fn send_estimates(&mut self, now: Instant) {
+        if self.estimates_sent.is_some_and(|at| now.saturating_duration_since(at) < CONNECTION_STATS) {
             return;
         }
-        self.told_estimates = Some(now);
+        self.estimates_sent = Some(now);
         let estimate = |(id, e): (&EndpointId, &Client)| Some((*id, e.bandwidth?.estimate_bps?));
         let mut estimates: Vec<_> = self.endpoints.iter().filter_map(estimate).collect();
         estimates.sort_unstable();

@@ -1,4 +1,4 @@
-//! The bridge channel: what clients say on it, and what they are told.
+//! The bridge channel: what clients send on it, and what they get.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::channel::{Counted, NotSent};
 const STATS_TO_ALL: usize = 20;
 
 impl Clients {
-    /// A channel opened: says what the client must know (section 5.3).
+    /// A channel opened: sends what the client must know (section 5.3).
     pub(super) fn handle_channel_opened(&mut self, id: EndpointId, carrier: Carrier) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         endpoint.channel_seen = true;
@@ -31,7 +31,7 @@ impl Clients {
             self.send_demand(id, source, max_height);
         }
         self.send_forwarded(id);
-        self.retell_mappings(id);
+        self.resend_mappings(id);
         for member in self.members(conference) {
             let Some(other) = self.endpoints.get(&member) else { continue };
             if other.active == Some(false) && !other.who.visitor {
@@ -51,12 +51,12 @@ impl Clients {
         match message {
             FromClient::Hello => self.send(id, ToClient::ServerHello),
             FromClient::Video { constraints, legacy } => {
-                let newly_legacy = legacy && !std::mem::replace(&mut endpoint.legacy, true);
+                let newly_legacy = legacy && !endpoint.preferences.is_legacy();
                 let demand = endpoint.demand.clone();
-                endpoint.preferences.apply(constraints);
+                endpoint.preferences.apply(constraints, legacy);
                 self.update_constraints(id);
                 if newly_legacy {
-                    // What it was told so far it did not understand.
+                    // What it got so far it did not understand.
                     for (source, max_height) in demand {
                         self.send_demand(id, source, max_height);
                     }
@@ -94,7 +94,7 @@ impl Clients {
                 let label = endpoint.who.label.clone();
                 let sources: Vec<String> = endpoint.sources.iter().map(|s| s.name.clone()).collect();
                 let mut receivers = self.members(conference);
-                let speaks = self.conferences.get(&conference).is_some_and(|c| c.speakers.contains(&id));
+                let speaks = self.conferences.get(&conference).is_some_and(|c| c.speakers().contains(&id));
                 let everybody = receivers.len() <= STATS_TO_ALL || speaks;
                 let cares = |other: &Client| everybody || other.preferences.interested_in(&label, &sources);
                 receivers.retain(|member| *member != id && self.endpoints.get(member).is_some_and(cares));

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringbridge_dataplane::ids::EndpointId;
-use ringbridge_dataplane::media::{ReceiverConstraints, SourceDescription};
+use ringbridge_dataplane::media::{Limit, ReceiverConstraints, SourceDescription};
 use ringbridge_dataplane::messages::Bandwidth;
 
 use super::carrier::Carriers;
@@ -28,14 +27,13 @@ pub(super) struct Client {
     _admission: Admission,
     /// Whether it ever had a channel, or was counted for having none.
     pub(super) channel_seen: bool,
-    pub(super) legacy: bool,
     pub(super) preferences: ReceiverPreferences,
-    /// What the worker was told last.
+    /// What the worker got last.
     pub(super) constraints: ReceiverConstraints,
     pub(super) sources: Vec<SourceDescription>,
     pub(super) forwarded: Vec<String>,
     /// Height that the others want of each of its sources.
-    pub(super) demand: BTreeMap<String, i32>,
+    pub(super) demand: BTreeMap<String, Limit>,
     pub(super) bandwidth: Option<Bandwidth>,
     pub(super) mappings: Mappings,
     pub(super) dtls: DtlsTransport,
@@ -43,8 +41,6 @@ pub(super) struct Client {
     pub(super) intake: Intake,
     /// What it may still send to others.
     pub(super) fan_out: Bucket,
-    /// Its entry among the timers.
-    pub(super) timer: Option<Instant>,
 }
 
 impl Client {
@@ -57,7 +53,6 @@ impl Client {
             carriers: Carriers::default(),
             _admission: admission,
             channel_seen: false,
-            legacy: false,
             preferences: ReceiverPreferences::default(),
             constraints: ReceiverConstraints::default(),
             sources: Vec::new(),
@@ -68,15 +63,6 @@ impl Client {
             dtls,
             intake: Intake::default(),
             fan_out: Bucket::new(FAN_OUT),
-            timer: None,
         }
     }
-}
-
-/// The endpoints of one conference.
-#[derive(Default)]
-pub(super) struct Conference {
-    pub(super) members: Vec<EndpointId>,
-    /// The dominant speaker first.
-    pub(super) speakers: Vec<EndpointId>,
 }

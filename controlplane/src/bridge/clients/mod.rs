@@ -6,6 +6,7 @@ mod bandwidth;
 mod carrier;
 mod channel;
 mod client;
+mod conference;
 mod counters;
 mod debug;
 mod mappings;
@@ -14,6 +15,7 @@ mod source_maps;
 mod table;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod websocket;
 
 pub(super) use action::Action;

@@ -1,4 +1,4 @@
-//! SSRC rewriting: clients are told what the SSRCs that they get carry (docs/protocol/bridge.md 6.6), and workers that they were.
+//! SSRC rewriting: what the SSRCs of a client carry goes to it (docs/protocol/bridge.md 6.6), and its worker hears that it has.
 
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::MediaKind;
@@ -14,30 +14,28 @@ impl Clients {
     /// What the SSRCs of a receiver carry changed.
     pub fn handle_mapped(&mut self, id: EndpointId, announcement: u64, sources: Vec<MappedSource>) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        endpoint.mappings.current = sources;
-        endpoint.mappings.announcement = announcement;
-        self.tell_mappings(id);
+        endpoint.mappings.announce(announcement, sources);
+        self.send_mappings(id);
     }
 
     /// A new channel: the client may have missed what went over the former one.
-    pub(super) fn retell_mappings(&mut self, id: EndpointId) {
+    pub(super) fn resend_mappings(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        endpoint.mappings.told.clear();
-        if endpoint.mappings.announcement > 0 {
-            self.tell_mappings(id);
+        endpoint.mappings.forget_sent();
+        if endpoint.mappings.announcement() > 0 {
+            self.send_mappings(id);
         }
     }
 
-    fn tell_mappings(&mut self, id: EndpointId) {
+    fn send_mappings(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         if endpoint.carriers.current().is_none() {
-            // Once there is one, it is told everything.
+            // Once there is one, everything is sent over it.
             return;
         }
-        let current = endpoint.mappings.current.clone();
-        let told = std::mem::replace(&mut endpoint.mappings.told, current.clone());
+        let unsent = endpoint.mappings.take_unsent();
         let (mut audio, mut video) = (Vec::new(), Vec::new());
-        for mapped in current.into_iter().filter(|mapped| !told.contains(mapped)) {
+        for mapped in unsent {
             // One that expired meanwhile is of no interest any more.
             let Some(owner) = self.endpoints.get(&mapped.owner).map(|e| e.who.label.clone()) else { continue };
             let (source, ssrc, mid) = (mapped.name, mapped.ssrcs.ssrc, mapped.mid.map(|mid| mid.to_string()));
@@ -55,16 +53,16 @@ impl Clients {
         if !audio.is_empty() {
             self.send(id, ToClient::AudioSources(audio));
         }
-        self.told.insert(id);
+        self.unconfirmed.insert(id);
     }
 
-    /// Lets media go, now that what the clients were told is on its way.
+    /// Lets media go, now that what its SSRCs carry is on its way to the client.
     pub(super) fn confirm_mappings(&mut self) {
-        for id in std::mem::take(&mut self.told) {
+        for id in std::mem::take(&mut self.unconfirmed) {
             let Some(endpoint) = self.endpoints.get(&id) else { continue };
-            // A channel that was given up on told nobody anything.
+            // Over a channel that was given up nothing arrives.
             if endpoint.carriers.current().is_some() {
-                let command = Command::MappingsTold { endpoint: id, announcement: endpoint.mappings.announcement };
+                let command = Command::MappingsTold { endpoint: id, announcement: endpoint.mappings.announcement() };
                 self.actions.push_back(Action::Command { worker: endpoint.who.worker, command });
             }
         }

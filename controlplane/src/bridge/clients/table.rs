@@ -2,22 +2,24 @@
 
 #[cfg(debug_assertions)]
 use std::collections::BTreeMap;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ice::IceState;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
-use ringbridge_dataplane::media::{MediaKind, SourceDescription};
+use ringbridge_dataplane::media::{Limit, MediaKind, SourceDescription};
 use ringbridge_dataplane::messages::Command;
 
 use super::action::Action;
 use super::carrier::Carrier;
-use super::client::{Client, Conference};
+use super::client::Client;
+use super::conference::Conference;
 use super::counters::ClientCounters;
+use super::timers::Timers;
 use crate::bridge::dtls_transport::{DtlsTransport, DtlsTransportOutput};
 use crate::bridge::messages::{self, ToClient};
-use crate::channel::{ChannelCounters, ClientMessage, Counted, Registry};
+use crate::channel::{ChannelCounters, ClientMessage, Counted, Registry, from_limit};
 use crate::colibri::elements::Setup;
 use crate::colibri::identity::EndpointIdentity;
 use crate::transport::{Certificate, DtlsError, DtlsRole, Fingerprint};
@@ -34,17 +36,16 @@ pub(crate) struct Clients {
     registry: Registry,
     pub(super) endpoints: HashMap<EndpointId, Client>,
     pub(super) conferences: HashMap<ConferenceId, Conference>,
-    /// When clients were told last what the way to them carries.
-    pub(super) told_estimates: Option<Instant>,
+    /// When clients were sent the estimates of their paths last.
+    pub(super) estimates_sent: Option<Instant>,
     /// Some bandwidth is news, or its endpoint is gone.
     pub(super) bandwidth_changed: bool,
     pub(super) actions: VecDeque<Action>,
-    /// At most one per endpoint.
-    pub(super) timers: BTreeSet<(Instant, EndpointId)>,
+    timers: Timers,
     /// Clients whose data channel was written to.
     pub(super) written: HashSet<EndpointId>,
-    /// Clients that were told what their SSRCs carry, and whose workers do not know yet.
-    pub(super) told: HashSet<EndpointId>,
+    /// Clients that were sent what their SSRCs carry, and whose workers do not know yet.
+    pub(super) unconfirmed: HashSet<EndpointId>,
     pub(super) counters: ClientCounters,
     pub(super) channel_counters: Arc<ChannelCounters>,
 }
@@ -57,12 +58,12 @@ impl Clients {
             registry,
             endpoints: HashMap::new(),
             conferences: HashMap::new(),
-            told_estimates: None,
+            estimates_sent: None,
             bandwidth_changed: false,
             actions: VecDeque::new(),
-            timers: BTreeSet::new(),
+            timers: Timers::default(),
             written: HashSet::new(),
-            told: HashSet::new(),
+            unconfirmed: HashSet::new(),
             counters: ClientCounters::default(),
             channel_counters,
         }
@@ -102,7 +103,7 @@ impl Clients {
     /// open a data channel.
     pub fn insert(&mut self, now: Instant, who: Arc<EndpointIdentity>, password: &str, sctp: bool) {
         let id = who.id;
-        self.conferences.entry(who.conference).or_default().members.push(id);
+        self.conferences.entry(who.conference).or_default().add(id);
         let admission = self.registry.admit(&who.conference_hex, &who.label, password, id);
         let dtls = DtlsTransport::new(sctp, Arc::clone(&self.channel_counters));
         self.endpoints.insert(id, Client::new(now, who, admission, dtls));
@@ -111,17 +112,11 @@ impl Clients {
     /// An endpoint expired. All that there is of it goes with it: its DTLS session, its bridge channel, its password.
     pub fn remove(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.remove(&id) else { return };
-        if let Some(at) = endpoint.timer {
-            self.timers.remove(&(at, id));
-        }
+        self.timers.set(id, None);
         self.written.remove(&id);
-        self.told.remove(&id);
-        if let Some(conference) = self.conferences.get_mut(&endpoint.who.conference) {
-            conference.members.retain(|m| *m != id);
-            conference.speakers.retain(|m| *m != id);
-            if conference.members.is_empty() {
-                self.conferences.remove(&endpoint.who.conference);
-            }
+        self.unconfirmed.remove(&id);
+        if self.conferences.get_mut(&endpoint.who.conference).is_some_and(|conference| conference.remove(id)) {
+            self.conferences.remove(&endpoint.who.conference);
         }
         self.bandwidth_changed |= endpoint.bandwidth.is_some();
     }
@@ -136,18 +131,17 @@ impl Clients {
     #[cfg(any(test, debug_assertions))]
     pub fn inconsistency(&self) -> Option<String> {
         let known = |id: &EndpointId| self.endpoints.contains_key(id);
-        let members: usize = self.conferences.values().map(|conference| conference.members.len()).sum();
+        let members: usize = self.conferences.values().map(|conference| conference.members().len()).sum();
         let in_conference = |(id, endpoint): (&EndpointId, &Client)| {
-            self.conferences.get(&endpoint.who.conference).is_some_and(|c| c.members.contains(id))
+            self.conferences.get(&endpoint.who.conference).is_some_and(|c| c.members().contains(id))
         };
-        let timers: BTreeSet<_> = self.endpoints.iter().filter_map(|(id, e)| Some((e.timer?, *id))).collect();
         let checks = [
             ("a conference has members that do not exist", members == self.endpoints.len()),
             ("an endpoint is not in its conference", self.endpoints.iter().all(in_conference)),
-            ("a conference is empty", self.conferences.values().all(|conference| !conference.members.is_empty())),
-            ("the timers differ from the endpoints'", timers == self.timers),
+            ("a conference is empty", self.conferences.values().all(|conference| !conference.members().is_empty())),
+            ("a client that is gone has a timer", self.timers.clients().all(known)),
             ("data was written to a client that is gone", self.written.iter().all(known)),
-            ("a client that is gone knows its SSRCs", self.told.iter().all(known)),
+            ("a client that is gone waits to be confirmed", self.unconfirmed.iter().all(known)),
             ("who may connect differs from who exists", self.registry.len() == self.endpoints.len()),
         ];
         checks.into_iter().find(|(_, holds)| !holds).map(|(what, _)| what.to_owned())
@@ -192,7 +186,7 @@ impl Clients {
         let conference = endpoint.who.conference;
         // Those who name endpoints instead of sources may want other sources now.
         for member in self.members(conference) {
-            if member != id && self.endpoints.get(&member).is_some_and(|e| e.legacy) {
+            if member != id && self.endpoints.get(&member).is_some_and(|e| e.preferences.is_legacy()) {
                 self.update_constraints(member);
             }
         }
@@ -265,14 +259,9 @@ impl Clients {
     /// The order of speakers changed.
     pub fn handle_speakers(&mut self, conference: ConferenceId, recent: Vec<EndpointId>) {
         let Some(state) = self.conferences.get_mut(&conference) else { return };
-        if state.speakers == recent {
-            // Another worker of the conference has taken over the telling.
-            return;
-        }
-        if state.speakers.first() != recent.first() {
-            self.counters.dominant_speaker_changes += 1;
-        }
-        state.speakers = recent;
+        // Known when another worker of the conference has begun to report it.
+        let Some(dominant_changed) = state.set_speakers(recent) else { return };
+        self.counters.dominant_speaker_changes += u64::from(dominant_changed);
         if let Some(message) = self.speaker_message(conference) {
             for member in self.members(conference) {
                 self.send(member, message.clone());
@@ -282,7 +271,7 @@ impl Clients {
 
     pub(super) fn speaker_message(&self, conference: ConferenceId) -> Option<ToClient> {
         let label = |id: &EndpointId| self.endpoints.get(id).map(|e| e.who.label.clone());
-        let mut labels = self.conferences.get(&conference)?.speakers.iter().filter_map(label);
+        let mut labels = self.conferences.get(&conference)?.speakers().iter().filter_map(label);
         let endpoint = labels.next()?;
         Some(ToClient::DominantSpeaker { endpoint, previous: labels.take(10).collect() })
     }
@@ -297,7 +286,7 @@ impl Clients {
     pub(super) fn send_forwarded(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get(&id) else { return };
         let sources = endpoint.forwarded.clone();
-        if endpoint.legacy {
+        if endpoint.preferences.is_legacy() {
             let mut owners: Vec<String> = Vec::new();
             for member in self.members(endpoint.who.conference) {
                 let Some(owner) = self.endpoints.get(&member) else { continue };
@@ -311,24 +300,27 @@ impl Clients {
     }
 
     /// The largest height that anybody wants of a source changed.
-    pub fn handle_demand(&mut self, id: EndpointId, source: String, max_height: i32) {
+    pub fn handle_demand(&mut self, id: EndpointId, source: String, max_height: Limit) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         endpoint.demand.insert(source.clone(), max_height);
         self.send_demand(id, source, max_height);
     }
 
-    pub(super) fn send_demand(&mut self, id: EndpointId, source: String, max_height: i32) {
-        if self.endpoints.get(&id).is_some_and(|e| e.legacy) {
+    pub(super) fn send_demand(&mut self, id: EndpointId, source: String, max_height: Limit) {
+        if self.endpoints.get(&id).is_some_and(|e| e.preferences.is_legacy()) {
             // The older dialect has no word for unlimited.
-            let ideal_height = if max_height < 0 { 2160 } else { max_height };
+            let ideal_height = if max_height == Limit::Unlimited { 2160 } else { from_limit(max_height) };
             self.send(id, ToClient::SenderVideoConstraints { ideal_height });
         }
-        self.send(id, ToClient::SenderSourceConstraints { source, max_height });
+        self.send(id, ToClient::SenderSourceConstraints { source, max_height: from_limit(max_height) });
     }
 
     pub(super) fn update_constraints(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get(&id) else { return };
-        let members = self.members(endpoint.who.conference);
+        let members = match endpoint.preferences.is_legacy() {
+            true => self.members(endpoint.who.conference),
+            false => Vec::new(),
+        };
         // Once for all names.
         let by_label: HashMap<&str, &Client> =
             members.iter().filter_map(|m| self.endpoints.get(m)).map(|e| (e.who.label.as_str(), e)).collect();
@@ -346,7 +338,7 @@ impl Clients {
     }
 
     pub(super) fn members(&self, conference: ConferenceId) -> Vec<EndpointId> {
-        self.conferences.get(&conference).map(|c| c.members.clone()).unwrap_or_default()
+        self.conferences.get(&conference).map(|c| c.members().to_vec()).unwrap_or_default()
     }
 
     // --- DTLS and time ----------------------------------------------------------------------------------------
@@ -404,14 +396,7 @@ impl Clients {
     /// Sets the endpoint's timer to what its session waits for.
     fn arm(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        let due = endpoint.dtls.poll_timeout();
-        let set = std::mem::replace(&mut endpoint.timer, due);
-        if set != due {
-            if let Some(at) = set {
-                self.timers.remove(&(at, id));
-            }
-            self.timers.extend(due.map(|at| (at, id)));
-        }
+        self.timers.set(id, endpoint.dtls.poll_timeout());
     }
 
     /// Sends what was written to data channels since the last call, and what depends on that; false when there was nothing.
@@ -423,21 +408,20 @@ impl Clients {
                 self.drain(now, *id);
             }
         }
-        let told = !self.told.is_empty();
+        let unconfirmed = !self.unconfirmed.is_empty();
         self.confirm_mappings();
-        told || !written.is_empty()
+        unconfirmed || !written.is_empty()
     }
 
     /// When [`Clients::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.first().map(|(at, _)| *at)
+        self.timers.first()
     }
 
     /// Lets DTLS and SCTP repeat what was lost.
     pub fn handle_timeout(&mut self, now: Instant) {
         // Each once: a session that is still not content has to wait for the next call.
-        let due: Vec<EndpointId> = self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect();
-        for id in due {
+        for id in self.timers.due(now) {
             let Some(endpoint) = self.endpoints.get_mut(&id) else { continue };
             endpoint.dtls.handle_timeout(now);
             self.drain(now, id);
@@ -446,7 +430,7 @@ impl Clients {
 
     /// Reports endpoints that never showed any activity, counts those without a channel; called twice a second.
     pub fn check_late(&mut self, now: Instant) {
-        self.tell_estimates(now);
+        self.send_estimates(now);
         let overdue = |e: &Client| {
             let connected = e.dtls.connected();
             !e.channel_seen && connected.is_some_and(|at| now.saturating_duration_since(at) >= CHANNEL_DELAY)

@@ -1,4 +1,4 @@
-//! What the bridge tells a client.
+//! Messages from the bridge to a client.
 
 use axum::extract::ws::Utf8Bytes;
 use serde::Serialize;

@@ -1,19 +1,21 @@
-//! What a client says.
+//! Messages from a client to the bridge.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::extract::ws::Utf8Bytes;
+use ringbridge_dataplane::media::VideoConstraint;
 use serde::Deserialize;
 
 use super::fields::{
-    HeightConstraint, counting_cuts, int, names, optional_constraints, optional_int, optional_long, optional_names,
+    counting_cuts, int, names, optional_constraint, optional_constraints, optional_int, optional_long, optional_names,
 };
 use super::passed_on::passed_on;
 use crate::channel::counters::{ChannelCounters, Counted};
 use crate::channel::limits::{MAX_DEPTH, is_shallow};
 
-/// What a client wants to receive; absent fields keep their previous value.
+/// What a client changes of the [`ReceiverConstraints`](ringbridge_dataplane::media::ReceiverConstraints) that it asked for before;
+/// absent fields keep their value.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReceiverVideoConstraints {
@@ -33,10 +35,11 @@ pub struct ReceiverVideoConstraints {
     #[serde(default, deserialize_with = "optional_names")]
     pub on_stage_endpoints: Option<Vec<String>>,
     /// For everything that `constraints` does not name.
-    pub default_constraints: Option<HeightConstraint>,
+    #[serde(default, deserialize_with = "optional_constraint")]
+    pub default_constraints: Option<VideoConstraint>,
     /// By source name; in the older dialect by endpoint.
     #[serde(default, deserialize_with = "optional_constraints")]
-    pub constraints: Option<BTreeMap<String, HeightConstraint>>,
+    pub constraints: Option<BTreeMap<String, VideoConstraint>>,
     /// A limit that the client knows of, bit/s; -1 is none.
     #[serde(default, deserialize_with = "optional_long")]
     pub assumed_bandwidth_bps: Option<i64>,

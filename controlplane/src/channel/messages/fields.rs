@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
+use ringbridge_dataplane::media::VideoConstraint;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::signalled::to_limit;
 use crate::channel::limits::MAX_NAMES;
 
 pub(super) fn unlimited() -> i32 {
@@ -36,16 +38,27 @@ pub(super) fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D:
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(-1.0))
 }
 
-/// The largest picture wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+/// The largest picture wanted, as JavaScript writes it.
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct HeightConstraint {
-    /// Pixels; -1 is unlimited, 0 is off.
+struct Picture {
     #[serde(default = "unlimited", deserialize_with = "int")]
-    pub max_height: i32,
-    /// Frames per second; negative is unlimited, 0 is off.
+    max_height: i32,
     #[serde(default = "unlimited_rate", deserialize_with = "rate")]
-    pub max_frame_rate: f64,
+    max_frame_rate: f64,
+}
+
+impl From<Picture> for VideoConstraint {
+    fn from(Picture { max_height, max_frame_rate }: Picture) -> Self {
+        // Saturates; a rate of less than one picture per second is still one.
+        Self { max_height: to_limit(max_height), max_frame_rate: to_limit(max_frame_rate.ceil() as i32) }
+    }
+}
+
+pub(super) fn optional_constraint<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<VideoConstraint>, D::Error> {
+    Ok(Option::<Picture>::deserialize(deserializer)?.map(VideoConstraint::from))
 }
 
 thread_local! {
@@ -95,7 +108,7 @@ impl<'de> Visitor<'de> for FirstVisitor<Vec<String>> {
     }
 }
 
-type Constraints = BTreeMap<String, HeightConstraint>;
+type Constraints = BTreeMap<String, VideoConstraint>;
 
 impl<'de> Deserialize<'de> for First<Constraints> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -114,7 +127,7 @@ impl<'de> Visitor<'de> for FirstVisitor<Constraints> {
         let mut constraints = BTreeMap::new();
         while constraints.len() < MAX_NAMES {
             match map.next_entry()? {
-                Some((name, constraint)) => drop(constraints.insert(name, constraint)),
+                Some((name, picture)) => drop(constraints.insert(name, Picture::into(picture))),
                 None => return Ok(First(constraints)),
             }
         }

@@ -9,8 +9,8 @@ const RELAYS: &str = "a conference stays on one bridge: the least loaded one, ra
 const HEALTH: &str = "bridges are asked every 2 s, and taken out after two silences";
 const ALWAYS: &str = "always served, on the private address only";
 const CLIENT: &str = "follows what each client can do";
-const JIBRI: &str = "recording and streaming are not served";
-const JIGASI: &str = "dial-in and dial-out are not served";
+const JIBRI: &str = "Jibris are on the clients' server, at whatever address they reach the bridge";
+const JIGASI: &str = "Jigasis are on the clients' server, at whatever address they reach the bridge";
 const TRANSCRIPTION: &str = "transcription and translation by the bridge are not served";
 const VISITORS: &str = "visitors are not served";
 const LOGIN: &str =
@@ -37,10 +37,7 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("jicofo.xmpp.service.port", Special),
     ("jicofo.xmpp.service.", Ignored("bridges are on the clients' server")),
     ("jicofo.xmpp.visitors.", Ignored(VISITORS)),
-    (
-        "jicofo.xmpp.trusted-domains",
-        Ignored("recorders and gateways are not served; brewery-trusted names the bridges"),
-    ),
+    ("jicofo.xmpp.trusted-domains", Key("focus.trusted-domains")),
     ("jicofo.xmpp.use-jitsi-jid-validation", Ignored("addresses are checked as RFC 7622 says")),
     ("jicofo.bridge.brewery-jid", Key("brewery")),
     ("jicofo.bridge.xmpp-connection-name", Ignored("bridges are on the clients' server")),
@@ -73,10 +70,7 @@ pub(super) const USES: &[(&str, Use)] = &[
             "the first participant becomes owner: leave it on, or stay with Jicofo where Prosody names the owners",
         ),
     ),
-    (
-        "jicofo.conference.enable-moderator-checks",
-        Only(&["true"], "only moderators mute others, and nobody unmutes them: leave it on"),
-    ),
+    ("jicofo.conference.enable-moderator-checks", Key("focus.moderator-checks")),
     ("jicofo.conference.max-ssrcs-per-user", Ignored(ITSELF)),
     ("jicofo.conference.max-ssrc-groups-per-user", Ignored(ITSELF)),
     ("jicofo.conference.restart-request-rate-limits.", Ignored(ITSELF)),
@@ -102,8 +96,12 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("jicofo.authentication.enabled", Only(&["false"], LOGIN)),
     ("jicofo.authentication.", Ignored(NO_LOGIN)),
     ("jicofo.health.", Ignored("the health page looks at XMPP and at the bridges by itself")),
+    ("jicofo.jibri.brewery-jid", Key("focus.jibri.brewery")),
+    ("jicofo.jibri.pending-timeout", Key("focus.jibri.pending-timeout")),
+    ("jicofo.jibri.num-retries", Key("focus.jibri.retries")),
     ("jicofo.jibri.", Ignored(JIBRI)),
-    ("jicofo.jibri-sip.", Ignored(JIBRI)),
+    ("jicofo.jibri-sip.brewery-jid", Key("focus.jibri.sip-brewery")),
+    ("jicofo.jigasi.brewery-jid", Key("focus.jigasi.brewery")),
     ("jicofo.jigasi.", Ignored(JIGASI)),
     ("jicofo.transcription.", Ignored(TRANSCRIPTION)),
     ("jicofo.translation.", Ignored(TRANSCRIPTION)),

@@ -82,6 +82,7 @@ impl Conference {
         };
         self.hold_unsignaled(cx);
         self.update_endpoint(cx, endpoint);
+        self.force_mutes_of(cx, [nick.to_owned()]);
         self.signal_sources(cx);
         Ok(())
     }
@@ -115,6 +116,8 @@ impl Conference {
         let sources = Some(to_colibri(&self.sources.of(nick)));
         self.hold_unsignaled(cx);
         self.update_endpoint(cx, Endpoint { sources, ..Endpoint::new(nick) });
+        // A screen came or went.
+        self.force_mutes_of(cx, [nick.to_owned()]);
         self.signal_sources(cx);
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::focus::limits::MAX_MEETING_ID;
 const DATA_FORMS: &str = "jabber:x:data";
 const ROOM_INFO: &str = "http://jabber.org/protocol/muc#roominfo";
 const MEETING_ID: &str = "muc#roominfo_meetingId";
+const PRESETS: &str = "muc#roominfo_conference_presets_service_enabled";
 const IS_BREAKOUT: &str = "muc#roominfo_isbreakout";
 const MAIN_ROOM: &str = "muc#roominfo_breakout_main_room";
 
@@ -74,6 +75,11 @@ pub(super) fn main_room_in(query: &Element) -> Option<BareJid> {
 /// Whether an id may go into log lines, addresses and statistics as it is.
 pub(super) fn is_sound(id: &str) -> bool {
     id.len() <= MAX_MEETING_ID && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:@_-".contains(&byte))
+}
+
+/// Whether an answer to disco#info says that a room is to wait for its first metadata.
+pub(super) fn promises_metadata(query: &Element) -> bool {
+    room_info(query, PRESETS).is_some_and(|text| text == "1" || text == "true")
 }
 
 #[cfg(test)]

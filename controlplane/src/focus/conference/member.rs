@@ -1,6 +1,6 @@
 //! One member of a conference's room: who it is, what it can do, and where its session with the bridge stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,10 @@ use xmpp_parsers::muc::MucUser;
 use xmpp_parsers::muc::user::{Affiliation, Item, Role};
 use xmpp_parsers::presence::Presence;
 
-use crate::colibri::elements::Media;
+use crate::brewery::Trust;
+use crate::colibri::elements::{ForceMute, Media};
 use crate::focus::features::Features;
+use crate::focus::json_message::Medium;
 use crate::focus::limits::{MAX_NAME, MAX_REGION, SOURCE_CHANGES, TRANSPORTS};
 use crate::jingle::SourceSet;
 use crate::pace::Bucket;
@@ -64,6 +66,32 @@ struct Session {
     untold: BTreeMap<String, Instant>,
     /// Number of the latest ICE restart that it was told of; 0 when there was none in this session.
     ice_generation: u32,
+    /// What the bridge was told to drop of it.
+    force_mute: ForceMute,
+}
+
+/// A member that is no person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Helper {
+    /// A Jibri.
+    Recorder,
+    /// A Jigasi.
+    Gateway,
+    /// A Jigasi that transcribes.
+    Transcriber,
+}
+
+impl Helper {
+    /// What a list of features in presence claims.
+    fn named_in(features: &Element) -> Option<Self> {
+        let has = |var: &str| features.children().any(|feature| feature.attr("var") == Some(var));
+        match () {
+            () if has("http://jitsi.org/protocol/transcriber") => Some(Self::Transcriber),
+            () if has("http://jitsi.org/protocol/jibri") => Some(Self::Recorder),
+            () if has("http://jitsi.org/protocol/jigasi") => Some(Self::Gateway),
+            () => None,
+        }
+    }
 }
 
 /// One member of the room.
@@ -77,7 +105,11 @@ pub(in super::super) struct Member {
     caps: Option<(String, String)>,
     features: Option<Features>,
     region: Option<String>,
+    claims: Option<Helper>,
     session: Session,
+    /// What others muted of it, until it unmutes.
+    muted: BTreeSet<Medium>,
+    was_invited: bool,
     restarts: RestartBudget,
     ice_restarts: RestartBudget,
     source_changes: Bucket,
@@ -96,6 +128,7 @@ impl Member {
             caps: None,
             features: None,
             region: None,
+            claims: None,
             session: Session {
                 stage: Stage::Idle,
                 invite: 0,
@@ -106,7 +139,10 @@ impl Member {
                 known: BTreeMap::new(),
                 untold: BTreeMap::new(),
                 ice_generation: 0,
+                force_mute: ForceMute::default(),
             },
+            muted: BTreeSet::new(),
+            was_invited: false,
             restarts: RestartBudget::default(),
             ice_restarts: RestartBudget::default(),
             source_changes: Bucket::new(SOURCE_CHANGES),
@@ -128,6 +164,7 @@ impl Member {
         self.stats_id = text("stats-id", MAX_NAME).or(self.stats_id.take());
         let region = text("jitsi_participant_region", MAX_REGION).filter(|region| !region.is_empty());
         self.region = region.or(self.region.take());
+        self.claims = presence.payloads.iter().find(|payload| payload.name() == "features").and_then(Helper::named_in);
         if let Some(caps) = presence.payloads.iter().find(|payload| payload.is("c", CAPS))
             && let (Some(node), Some(ver)) = (caps.attr("node"), caps.attr("ver"))
         {
@@ -143,6 +180,12 @@ impl Member {
         self.real_jid = item.jid.clone().or(self.real_jid.take());
         self.owner = item.affiliation == Affiliation::Owner;
         self.moderator = item.role == Role::Moderator || self.owner || item.affiliation == Affiliation::Admin;
+    }
+
+    /// What kind of recorder or gateway it is; a claim is believed of those accounts only.
+    pub fn helper(&self, trust: &Trust) -> Option<Helper> {
+        let trusted = self.real_jid.as_ref().is_some_and(|jid| trust.includes(&jid.to_bare()));
+        self.claims.filter(|_| trusted)
     }
 
     /// Its real address, as far as the room shows it.
@@ -233,9 +276,11 @@ impl Member {
         }
     }
 
-    /// The bridge is asked for an endpoint that takes `offered`, for the invitation of that number.
-    pub fn allocating(&mut self, invite: u64, offered: Vec<Media>) {
+    /// The bridge is asked for an endpoint that takes `offered`, for the invitation of that number, and drops what it must not
+    /// send.
+    pub fn allocating(&mut self, invite: u64, offered: Vec<Media>, force_mute: ForceMute) {
         self.end_session(Stage::Allocating);
+        self.session.force_mute = force_mute;
         self.session.invite = invite;
         self.session.offered = offered;
         self.session.ssrc_rewriting = self.features.is_some_and(|features| features.ssrc_rewriting);
@@ -244,6 +289,7 @@ impl Member {
     /// It is sent an offer as session `sid`, with the sources of others in it.
     pub fn offer(&mut self, sid: &str, known: BTreeMap<String, Arc<SourceSet>>) {
         self.session.stage = Stage::Offered;
+        self.was_invited = true;
         sid.clone_into(&mut self.session.sid);
         self.session.known = known;
     }
@@ -259,6 +305,7 @@ impl Member {
         session.stage = stage;
         session.known.clear();
         session.ice_generation = 0;
+        session.force_mute = ForceMute::default();
         session.untold.clear();
         let sid = std::mem::take(&mut session.sid);
         if !sid.is_empty() {
@@ -268,6 +315,39 @@ impl Member {
             session.past_sids.push(sid.clone());
         }
         sid
+    }
+
+    /// Whether it was ever sent an offer: newcomers were not.
+    pub fn was_invited(&self) -> bool {
+        self.was_invited
+    }
+
+    /// Whether others muted it.
+    pub fn is_muted(&self, medium: Medium) -> bool {
+        self.muted.contains(&medium)
+    }
+
+    /// Others muted it, or it unmuted itself.
+    pub fn set_muted(&mut self, medium: Medium, muted: bool) {
+        match muted {
+            true => self.muted.insert(medium),
+            false => self.muted.remove(&medium),
+        };
+    }
+
+    /// The bridge is to drop that of it; whether it was told something else before.
+    pub fn force_mute(&mut self, force_mute: ForceMute) -> bool {
+        std::mem::replace(&mut self.session.force_mute, force_mute) != force_mute
+    }
+
+    /// For operators.
+    pub fn debug(&self) -> serde_json::Value {
+        let ForceMute { audio, video } = self.session.force_mute;
+        serde_json::json!({
+            "moderator": self.moderator,
+            "stage": format!("{:?}", self.session.stage),
+            "force_mute": { "audio": audio, "video": video },
+        })
     }
 
     /// What it was told of an owner's sources.

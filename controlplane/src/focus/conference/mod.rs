@@ -1,11 +1,15 @@
 //! One conference of the focus: its room, its members, and their sessions on a bridge. Its methods take what all conferences
 //! share as a [`Context`](super::context::Context).
 
+mod component_messages;
 mod ice_restart;
 mod jingle;
 mod meeting_id;
 mod member;
+mod metadata;
+mod moderation;
 mod mute;
+mod notices;
 mod offer;
 mod outcome;
 mod room;
@@ -14,5 +18,6 @@ mod source_signaling;
 mod sources;
 mod state;
 
+pub(super) use member::Helper;
 pub(super) use room::{NICK, conference_answer};
 pub(super) use state::{Conference, Waits};

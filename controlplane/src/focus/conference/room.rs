@@ -12,13 +12,14 @@ use xmpp_parsers::muc::MucUser;
 use xmpp_parsers::muc::user::{Affiliation, Role};
 use xmpp_parsers::presence::Presence;
 
-use super::meeting_id::{id_in, is_sound, main_room_in};
+use super::meeting_id::{id_in, is_sound, main_room_in, promises_metadata};
 use super::member::Member;
 use super::state::{BRIDGE_OWNER, Conference, RoomState};
 use crate::focus::context::Context;
 use crate::focus::features::Features;
 use crate::focus::limits::{MAX_MEETING_ID, MAX_MEMBERS, MAX_NICK, Refused};
 use crate::focus::requests::{Answer, Pending, Question};
+use crate::focus::settings::FocusSettings;
 use crate::focus::xml::{build, escaped};
 use crate::jingle::ns;
 use crate::xmpp::iq::Request;
@@ -35,10 +36,20 @@ pub(in super::super) const NICK: &str = "focus";
 const CAPS_CACHE: usize = 1_000;
 
 /// `ready='false'` makes clients ask again after a second or more; an error would be the end for today's client.
-pub(in super::super) fn conference_answer(focus: &BareJid, request: &Request, room: &BareJid, ready: bool) -> Iq {
+pub(in super::super) fn conference_answer(
+    settings: &FocusSettings,
+    request: &Request,
+    room: &BareJid,
+    ready: bool,
+) -> Iq {
+    let focus = &settings.xmpp.jid;
+    let sip = match settings.jigasi_brewery {
+        Some(_) => "<property name='sipGatewayEnabled' value='true'/>",
+        None => "",
+    };
     let xml = format!(
         "<conference xmlns='{}' room='{}' ready='{ready}' focusjid='{focus}'>\
-         <property name='authentication' value='false'/><property name='visitors-supported' value='false'/></conference>",
+         <property name='authentication' value='false'/><property name='visitors-supported' value='false'/>{sip}</conference>",
         ns::FOCUS,
         escaped(&room.to_string())
     );
@@ -64,6 +75,7 @@ impl Conference {
         if self.no_bridge {
             payloads.push(Element::bare("bridgeNotAvailable", ns::FOCUS));
         }
+        payloads.extend(self.notices.values().cloned());
         payloads
     }
 
@@ -78,7 +90,7 @@ impl Conference {
     pub(super) fn answer_waiting(&self, cx: &mut Context<'_>, state: RoomState, ready: bool) {
         let (RoomState::Joining(waiting) | RoomState::Configuring(waiting)) = state else { return };
         for request in waiting {
-            let answer = conference_answer(&cx.settings.xmpp.jid, &request, &self.room, ready);
+            let answer = conference_answer(&cx.settings, &request, &self.room, ready);
             cx.send(answer);
         }
     }
@@ -149,6 +161,8 @@ impl Conference {
         if !new {
             // Real addresses may become visible late.
             self.elect_owner(cx);
+            // It may have become a moderator, or be none any more.
+            self.force_mutes_of(cx, [nick.to_owned()]);
             return;
         }
         cx.totals.participants += 1;
@@ -168,11 +182,12 @@ impl Conference {
             return;
         }
         let order = self.by_arrival();
-        if let Some(owner) = order.iter().find(|nick| self.members.get(*nick).is_some_and(Member::is_owner)) {
+        let person = |nick: &String| self.members.get(nick).filter(|member| member.helper(&cx.helpers).is_none());
+        if let Some(owner) = order.iter().find(|nick| person(nick).is_some_and(Member::is_owner)) {
             self.owner = Some(owner.clone());
             return;
         }
-        let candidate = order.iter().find_map(|nick| Some((nick, self.members.get(nick)?.real_jid().cloned()?)));
+        let candidate = order.iter().find_map(|nick| Some((nick, person(nick)?.real_jid().cloned()?)));
         let Some((nick, jid)) = candidate else { return };
         tracing::info!(room = %self.room, endpoint = %nick, "made owner");
         self.owner = Some(nick.clone());
@@ -359,6 +374,9 @@ impl Conference {
             _ => (None, None),
         };
         self.belongs_to(cx, main);
+        if matches!(&answer, Answer::Result(Some(query)) if promises_metadata(query)) && self.metadata.wait(cx.now) {
+            self.awaited += 1;
+        }
         match id.map(|id| if is_sound(&id) { Ok(id) } else { Err(id.len()) }) {
             Some(Ok(id)) => {
                 tracing::info!(room = %self.room, meeting = %id, "the room has a meeting id of its own");

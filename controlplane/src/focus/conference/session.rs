@@ -18,6 +18,7 @@ use crate::colibri::elements::{
 use crate::focus::bridges::FULL_RESET;
 use crate::focus::context::{Context, ORPHAN_RETRY, Orphan};
 use crate::focus::features::Features;
+use crate::focus::json_message::Medium;
 use crate::focus::limits::Refused;
 use crate::focus::requests::{Answer, Question};
 use crate::jingle::{Jingle, OwnedSource, Reason, SourceSet};
@@ -40,6 +41,7 @@ impl Conference {
     /// Does what is due, but for the end of a room that stayed empty.
     pub(in super::super) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         let now = cx.now;
+        self.metadata_timeout(cx);
         let single = self.single_deadline.is_some_and(|at| at <= now);
         if self.signal_due.take_if(|at| *at <= now).is_some() {
             self.signal_sources(cx);
@@ -106,9 +108,10 @@ impl Conference {
         }
         self.session = Some(BridgeSession { created: true, ..session.clone() });
         cx.meeting_ids.insert(self.meeting_id.clone(), self.room.clone());
+        let force_mute = self.force_mute_of(nick);
         let Some(member) = self.members.get_mut(nick) else { return };
         let features = member.features().unwrap_or(Features::UNKNOWN);
-        member.allocating(invite, offer::media(features));
+        member.allocating(invite, offer::media(features), force_mute);
         let rewriting = features.ssrc_rewriting.then_some(CAP_SSRC_REWRITING);
         let mid_demux = (features.ssrc_rewriting && features.mid_demux).then_some(CAP_RTP_MID_DEMUX);
         let capabilities = [CAP_SOURCE_NAMES].into_iter().chain(rewriting).chain(mid_demux);
@@ -123,6 +126,7 @@ impl Conference {
                 ..Transport::default()
             }),
             sources: Some(Sources::default()),
+            force_mute: Some(force_mute).filter(|mute| mute.audio || mute.video),
             ..Endpoint::new(nick)
         };
         let request = ConferenceModify {
@@ -216,6 +220,7 @@ impl Conference {
         let bridge = self.session.as_ref().and_then(|session| cx.bridges.get(&session.bridge));
         let region = bridge.and_then(|bridge| bridge.region.clone());
         let members = self.members.len();
+        let (no_audio, no_video) = (self.must_not_send(nick, Medium::Audio), self.must_not_send(nick, Medium::Video));
         let Some(session) = self.session.as_mut() else { return };
         self.meeting.set_taken(false);
         if session.feedback.is_none() {
@@ -240,6 +245,7 @@ impl Conference {
         }
         let beyond = |limit: Option<usize>| limit.is_some_and(|limit| members > limit);
         let (audio, video) = self.start_muted;
+        let (new_audio, new_video) = if member.was_invited() { (false, false) } else { self.metadata.start_muted() };
         let offer = Offer {
             sid: &sid,
             initiator: &initiator,
@@ -249,7 +255,7 @@ impl Conference {
             region: region.as_deref(),
             sources: &sources,
             json: features.json_sources,
-            start_muted: (beyond(audio), beyond(video)),
+            start_muted: (beyond(audio) || new_audio || no_audio, beyond(video) || new_video || no_video),
             sctp_port: sctp_port.filter(|_| sctp),
         };
         let jingle = offer.to_jingle();

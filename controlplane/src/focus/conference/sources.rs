@@ -195,6 +195,12 @@ impl ConferenceSources {
         self.by_owner.get(owner).cloned().unwrap_or_default()
     }
 
+    /// Whether an owner shares a screen.
+    pub fn has_screen(&self, owner: &str) -> bool {
+        let screen = |source: &OwnedSource| source.video_type.as_deref() == Some("desktop");
+        self.by_owner.get(owner).is_some_and(|set| set.sources.iter().any(screen))
+    }
+
     /// The bridge's own SSRCs, which nobody else may use.
     pub fn reserve(&mut self, feedback: &SourceSet) {
         self.reserved = feedback.sources.iter().map(|source| source.ssrc).collect();

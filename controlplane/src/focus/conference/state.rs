@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jid::{BareJid, Jid};
+use tokio_xmpp::minidom::Element;
 
 use super::meeting_id::MeetingId;
 use super::member::Member;
+use super::metadata::Metadata;
+use super::moderation::Moderation;
 use super::sources::ConferenceSources;
 use crate::focus::context::{Context, ORPHAN_LIFETIME, Orphan};
 use crate::focus::limits::{self, BREAKOUT_JOIN, MAX_WAITING};
@@ -63,6 +66,10 @@ pub(in super::super) struct Conference {
     pub(super) meeting_id: String,
     /// The room that it belongs to, if it is a breakout room.
     pub(super) main: Option<BareJid>,
+    /// What its service tells of it.
+    pub(super) metadata: Metadata,
+    /// Who may send what.
+    pub(super) moderation: Moderation,
     /// The room's own one.
     pub(super) meeting: MeetingId,
     /// How far the room is.
@@ -77,6 +84,8 @@ pub(in super::super) struct Conference {
     pub(super) session: Option<BridgeSession>,
     /// Everybody's sources.
     pub(super) sources: ConferenceSources,
+    /// What else our presence says, by topic.
+    pub(super) notices: BTreeMap<String, Element>,
     /// Whether the room is told that there is no bridge.
     pub(super) no_bridge: bool,
     /// Participants after the n-th start muted: audio, video.
@@ -107,6 +116,8 @@ impl Conference {
             room,
             meeting_id: cx.random_id(),
             main: None,
+            metadata: Metadata::default(),
+            moderation: Moderation::default(),
             meeting: MeetingId::default(),
             awaited: 0,
             state: RoomState::Joining(vec![request]),
@@ -114,6 +125,7 @@ impl Conference {
             owner: None,
             session: None,
             sources: ConferenceSources::default(),
+            notices: BTreeMap::new(),
             no_bridge: false,
             start_muted,
             initial_deadline,
@@ -224,6 +236,19 @@ impl Conference {
         self.answer_waiting(cx, state, false);
     }
 
+    /// What is known of it, for operators.
+    pub fn debug(&self) -> serde_json::Value {
+        let member = |(nick, member): (&String, &Member)| (nick.clone(), member.debug());
+        serde_json::json!({
+            "meeting_id": self.meeting_id,
+            "main_room": self.main.as_ref().map(ToString::to_string),
+            "bridge": self.session.as_ref().map(|session| session.bridge.as_str()),
+            "members": self.members.iter().map(member).collect::<serde_json::Map<_, _>>(),
+            "av_moderation": self.moderation.to_json(),
+            "metadata": self.metadata.current(),
+        })
+    }
+
     /// Address of a member in the room.
     pub fn occupant(&self, nick: &str) -> String {
         format!("{}/{nick}", self.room)
@@ -259,10 +284,17 @@ impl Conference {
 
     /// When something is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.initial_deadline, self.single_deadline, self.signal_due, self.hold_due, self.invite_due]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.initial_deadline,
+            self.single_deadline,
+            self.signal_due,
+            self.hold_due,
+            self.invite_due,
+            self.metadata.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 }
 

@@ -10,7 +10,7 @@ struct Rig {
     discovery: StunDiscovery,
     now: Instant,
     start: Instant,
-    told: Vec<Finding>,
+    findings: Vec<Finding>,
     asked: Vec<(u8, SocketAddr, TransactionId)>,
     /// When they were, milliseconds from the start.
     times: Vec<u128>,
@@ -40,7 +40,7 @@ impl Rig {
         let start = Instant::now();
         let discovery = StunDiscovery::new(start, &servers, sockets(addresses), Box::new(make));
         let mut rig =
-            Self { discovery, now: start, start, told: vec![], asked: vec![], times: vec![], resolves: vec![] };
+            Self { discovery, now: start, start, findings: vec![], asked: vec![], times: vec![], resolves: vec![] };
         rig.drain();
         rig
     }
@@ -53,7 +53,7 @@ impl Rig {
                     self.asked.push((socket, server, transaction));
                     self.times.push((self.now - self.start).as_millis());
                 }
-                Output::Tell(finding) => self.told.push(finding),
+                Output::Report(finding) => self.findings.push(finding),
             }
         }
     }
@@ -97,7 +97,7 @@ impl Rig {
     }
 
     fn warnings(&self) -> Vec<&Finding> {
-        self.told.iter().filter(|finding| finding.is_warning()).collect()
+        self.findings.iter().filter(|finding| finding.is_warning()).collect()
     }
 }
 
@@ -119,19 +119,19 @@ fn the_address_behind_a_plain_port_forward() {
     rig.mapped(0, SERVER, "198.51.100.7:10000");
     assert_eq!(rig.addresses(), ["10.0.0.2=198.51.100.7"]);
     assert!(!rig.discovery.holds(rig.now));
-    assert!(matches!(&rig.told[..], [Finding::Found { .. }]), "{:?}", rig.told);
+    assert!(matches!(&rig.findings[..], [Finding::Found { .. }]), "{:?}", rig.findings);
     // Nothing more happens until it is asked anew.
     assert_eq!(rig.discovery.poll_timeout(), Some(rig.now + RECHECK));
     rig.run(RECHECK);
     assert_eq!(rig.asked.len(), 2);
     assert_ne!(rig.asked[0].2, rig.asked[1].2, "a transaction of its own");
     rig.mapped(0, SERVER, "198.51.100.7:10000");
-    assert_eq!((rig.told.len(), rig.warnings().len()), (1, 0), "told once");
+    assert_eq!((rig.findings.len(), rig.warnings().len()), (1, 0), "reported once");
     // A new lease.
     rig.run(2 * RECHECK);
     rig.mapped(0, SERVER, "198.51.100.99:10000");
     assert_eq!(rig.addresses(), ["10.0.0.2=198.51.100.99"]);
-    assert_eq!(rig.told.len(), 2);
+    assert_eq!(rig.findings.len(), 2);
 }
 
 #[test]
@@ -144,13 +144,13 @@ fn requests_are_repeated_as_the_rfc_says_and_silence_is_told_once() {
     assert_eq!(rig.failed(Failure::Timeout), 0);
     rig.run(Duration::from_millis(39_500));
     assert_eq!(rig.failed(Failure::Timeout), 2);
-    // Asked again after a minute; told once.
+    // Asked again after a minute; reported once.
     rig.run(Duration::from_millis(39_500) + RETRY);
     assert_eq!(rig.times[14..], [99_500, 99_500]);
     rig.run(Duration::from_secs(600));
-    let [Finding::Silent { servers }] = &rig.told[..] else { panic!("{:?}", rig.told) };
+    let [Finding::Silent { servers }] = &rig.findings[..] else { panic!("{:?}", rig.findings) };
     assert_eq!(servers, &["203.0.113.1:3478: no answer", "203.0.113.2:3478: no answer"]);
-    assert!(rig.told[0].to_string().contains("bridge.public-addresses"), "{}", rig.told[0]);
+    assert!(rig.findings[0].to_string().contains("bridge.public-addresses"), "{}", rig.findings[0]);
     // And again after it has answered in between.
     rig.mapped(0, SERVER, "198.51.100.7:10000");
     assert_eq!(rig.addresses(), ["10.0.0.2=198.51.100.7"]);
@@ -162,10 +162,10 @@ fn a_start_is_held_for_a_second_at_most() {
     rig.mapped(0, SERVER, "198.51.100.7:10000");
     assert!(rig.discovery.holds(rig.now), "the other address may get an answer");
     rig.run(HOLD - Duration::from_millis(1));
-    assert!(rig.discovery.holds(rig.now) && rig.told.len() == 1);
+    assert!(rig.discovery.holds(rig.now) && rig.findings.len() == 1);
     rig.run(HOLD);
     assert!(!rig.discovery.holds(rig.now));
-    assert!(matches!(rig.told[1], Finding::SilentOf { .. }) && rig.warnings().is_empty(), "{:?}", rig.told);
+    assert!(matches!(rig.findings[1], Finding::SilentOf { .. }) && rig.warnings().is_empty(), "{:?}", rig.findings);
     // Late is not too late, but never again a reason to wait.
     rig.mapped(1, SERVER, "198.51.100.8:10000");
     assert_eq!(rig.addresses(), ["10.0.0.2=198.51.100.7", "10.0.0.3=198.51.100.8"]);
@@ -232,7 +232,7 @@ fn addresses_that_nobody_has_are_not_advertised() {
         let mut rig = Rig::new(&[server], &[local]);
         rig.mapped(0, server, public);
         assert_eq!((rig.addresses(), rig.failed(Failure::Unusable)), (vec![], 1), "{public}");
-        let [Finding::Silent { servers }] = &rig.told[..] else { panic!("{:?}", rig.told) };
+        let [Finding::Silent { servers }] = &rig.findings[..] else { panic!("{:?}", rig.findings) };
         assert!(servers[0].contains("cannot be used"), "{servers:?}");
         assert!(!rig.discovery.holds(rig.now), "nothing is left to wait for");
     }
@@ -243,7 +243,7 @@ fn refusals_and_answers_without_an_address() {
     let mut rig = Rig::new(&[SERVER, OTHER], &["10.0.0.2"]);
     rig.respond(0, SERVER, Class::Error, |w| w.error(401, "Unauthorized").mapped(at("198.51.100.7:10000")));
     rig.answer(0, OTHER, |w| w);
-    let [Finding::Silent { servers }] = &rig.told[..] else { panic!("{:?}", rig.told) };
+    let [Finding::Silent { servers }] = &rig.findings[..] else { panic!("{:?}", rig.findings) };
     assert_eq!(servers, &["203.0.113.1:3478: it refused", "203.0.113.2:3478: its answer holds no address"]);
     assert_eq!((rig.failed(Failure::Refused), rig.failed(Failure::Malformed)), (1, 1));
     // What has to be understood, and is not.
@@ -257,7 +257,7 @@ fn a_nat_that_is_no_plain_port_forward_is_told_in_one_line() {
     // Another port.
     let mut rig = Rig::new(&[SERVER], &["10.0.0.2"]);
     rig.mapped(0, SERVER, "198.51.100.7:43211");
-    let [warning] = rig.warnings()[..] else { panic!("{:?}", rig.told) };
+    let [warning] = rig.warnings()[..] else { panic!("{:?}", rig.findings) };
     let text = warning.to_string();
     for part in ["10000 as 43211", "forward UDP port 10000 of 198.51.100.7", "10.0.0.2=198.51.100.7#PORT"] {
         assert!(text.contains(part), "{part} is not in {text}");
@@ -265,7 +265,7 @@ fn a_nat_that_is_no_plain_port_forward_is_told_in_one_line() {
     assert_eq!(rig.addresses(), ["10.0.0.2=198.51.100.7"], "the port may be forwarded all the same");
     rig.run(RECHECK);
     rig.mapped(0, SERVER, "198.51.100.7:43999");
-    assert_eq!(rig.warnings().len(), 1, "told once");
+    assert_eq!(rig.warnings().len(), 1, "reported once");
     rig.run(2 * RECHECK);
     rig.mapped(0, SERVER, "198.51.100.7:10000");
     rig.run(3 * RECHECK);
@@ -277,7 +277,7 @@ fn a_nat_that_is_no_plain_port_forward_is_told_in_one_line() {
         let mut rig = Rig::new(&[SERVER, OTHER], &["10.0.0.2"]);
         rig.mapped(0, SERVER, "198.51.100.7:10000");
         rig.mapped(0, OTHER, second);
-        let [warning @ Finding::Differs { .. }] = rig.warnings()[..] else { panic!("{:?}", rig.told) };
+        let [warning @ Finding::Differs { .. }] = rig.warnings()[..] else { panic!("{:?}", rig.findings) };
         let text = warning.to_string();
         assert!(text.contains(SERVER) && text.contains(OTHER) && text.contains(second), "{text}");
     }
@@ -285,15 +285,15 @@ fn a_nat_that_is_no_plain_port_forward_is_told_in_one_line() {
     let mut rig = Rig::new(&[SERVER, OTHER], &["10.0.0.2"]);
     rig.mapped(0, OTHER, "198.51.100.7:43211");
     rig.mapped(0, SERVER, "198.51.100.7:43212");
-    assert!(matches!(rig.warnings()[..], [Finding::Differs { .. }]), "{:?}", rig.told);
+    assert!(matches!(rig.warnings()[..], [Finding::Differs { .. }]), "{:?}", rig.findings);
 
     // Of sockets with any port the number says nothing.
     let mut rig = Rig::new(&[SERVER], &[]);
     rig.discovery.set_sockets(rig.now, vec![Socket { is_media: false, ..socket(0, "10.0.0.2") }]);
-    rig.told.clear();
+    rig.findings.clear();
     rig.drain();
     rig.mapped(0, SERVER, "198.51.100.7:43211");
-    assert!(rig.warnings().iter().all(|finding| matches!(finding, Finding::Silent { .. })), "{:?}", rig.told);
+    assert!(rig.warnings().iter().all(|finding| matches!(finding, Finding::Silent { .. })), "{:?}", rig.findings);
 }
 
 #[test]
@@ -305,8 +305,8 @@ fn nothing_stands_in_between() {
         for socket in 0..addresses.len() {
             rig.mapped(socket as u8, SERVER, public);
         }
-        assert_eq!((rig.addresses(), rig.warnings().len()), (vec![], 0), "{:?}", rig.told);
-        assert!(rig.told.iter().all(|finding| matches!(finding, Finding::NoNat { .. })), "{:?}", rig.told);
+        assert_eq!((rig.addresses(), rig.warnings().len()), (vec![], 0), "{:?}", rig.findings);
+        assert!(rig.findings.iter().all(|finding| matches!(finding, Finding::NoNat { .. })), "{:?}", rig.findings);
     }
     // A wildcard stands for whatever the kernel takes.
     let mut rig = Rig::new(&[SERVER], &["0.0.0.0"]);
@@ -333,12 +333,12 @@ fn a_network_within_this_host_is_no_reason_to_complain() {
         rig.mapped(1, server, inner);
     }
     assert_eq!(rig.warnings(), Vec::<&Finding>::new());
-    // Without a NAT: this host's own address is told already.
+    // Without a NAT: this host's own address is advertised already.
     let mut rig = Rig::new(&[SERVER], &["203.0.113.9", "172.17.0.1"]);
     rig.mapped(0, SERVER, "203.0.113.9:10000");
     rig.mapped(1, SERVER, "203.0.113.9:1027");
     assert_eq!((rig.warnings(), rig.addresses()), (vec![], vec![]));
-    // But where nobody has the right port, both are told of.
+    // But where nobody has the right port, both are reported.
     let mut rig = Rig::new(&[SERVER], &["10.0.0.2", "172.17.0.1"]);
     rig.mapped(0, SERVER, "198.51.100.7:1026");
     rig.mapped(1, SERVER, "198.51.100.7:1027");
@@ -354,11 +354,11 @@ fn everybody_asks_servers_of_its_family_that_it_can_reach() {
     assert_eq!(asked, expected.map(|(socket, server)| (socket, server.to_owned())));
     // No family in common.
     let rig = Rig::new(&[SERVER], &["fd00::2"]);
-    let [Finding::Silent { servers }] = &rig.told[..] else { panic!("{:?}", rig.told) };
+    let [Finding::Silent { servers }] = &rig.findings[..] else { panic!("{:?}", rig.findings) };
     assert!(servers[0].contains("no local address of its family") && !rig.discovery.holds(rig.now));
     // Who serves its own host alone needs nothing.
     let rig = Rig::new(&[SERVER], &["127.0.0.1"]);
-    assert_eq!((rig.told.len(), rig.discovery.holds(rig.now)), (0, false));
+    assert_eq!((rig.findings.len(), rig.discovery.holds(rig.now)), (0, false));
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn names_are_looked_up_and_a_look_up_that_hangs_holds_nobody() {
     assert_eq!(rig.asked.len(), 2, "one of each family, once: {:?}", rig.asked);
     rig.run(HOLD);
     assert!(!rig.discovery.holds(rig.now));
-    let [Finding::Silent { servers }] = &rig.told[..] else { panic!("{:?}", rig.told) };
+    let [Finding::Silent { servers }] = &rig.findings[..] else { panic!("{:?}", rig.findings) };
     assert_eq!(servers[1], "gone.example.net:3478: its name is not looked up yet");
     // It hangs through the next round: not asked for a second time.
     rig.discovery.set_sockets(rig.now, sockets(&["10.0.0.3"]));
@@ -405,14 +405,14 @@ fn what_is_known_outlives_a_server_but_not_its_socket() {
     // Both are down for a round.
     rig.run(RECHECK + Duration::from_secs(60));
     assert_eq!(rig.addresses(), ["10.0.0.2=198.51.100.7", "10.0.0.3=198.51.100.8"]);
-    assert!(rig.warnings().is_empty(), "{:?}", rig.told);
-    // One is back and tells another address: the other's word counts no more once the round is over.
+    assert!(rig.warnings().is_empty(), "{:?}", rig.findings);
+    // One is back and reports another address: the other's word counts no more once the round is over.
     rig.run(RECHECK + Duration::from_secs(120));
     rig.mapped(0, SERVER, "198.51.100.77:10000");
     rig.mapped(1, SERVER, "198.51.100.8:10000");
     rig.run(RECHECK + Duration::from_secs(180));
     assert_eq!(rig.addresses(), ["10.0.0.2=198.51.100.77", "10.0.0.3=198.51.100.8"]);
-    assert!(rig.warnings().is_empty(), "{:?}", rig.told);
+    assert!(rig.warnings().is_empty(), "{:?}", rig.findings);
     // A socket leaves, another comes: asked at once.
     let before = rig.asked.len();
     rig.discovery.set_sockets(rig.now, vec![socket(1, "10.0.0.3"), socket(2, "10.0.0.4")]);

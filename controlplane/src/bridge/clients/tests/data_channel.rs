@@ -100,7 +100,7 @@ fn a_data_channel_carries_what_the_web_socket_carries() {
     let (first, second) = (EndpointId(1), EndpointId(2));
     fixture.close(first);
     fixture.endpoints.set_sources(first, vec![video("a-v0", 5)]);
-    fixture.endpoints.handle_demand(first, "a-v0".to_owned(), 360);
+    fixture.endpoints.handle_demand(first, "a-v0".to_owned(), Limit::Max(360));
     let mut browser = Browser::new(&mut fixture);
     assert!(browser.run(&mut fixture, |b| b.secured && !b.association.is_handshaking()));
     browser.write(Dcep, OPEN);
@@ -116,7 +116,7 @@ fn a_data_channel_carries_what_the_web_socket_carries() {
     browser.write(Text, br#"{"colibriClass":"EndpointMessage","to":"b","msgPayload":{"x":1}}"#);
     browser.write(Text, br#"{"colibriClass":"ReceiverVideoConstraints","lastN":3}"#);
     browser.write(Text, b"not JSON");
-    let mut told = Vec::new();
+    let mut sent = Vec::new();
     let mut wanted = false;
     for _ in 0..50 {
         browser.run(&mut fixture, |_| true);
@@ -124,9 +124,9 @@ fn a_data_channel_carries_what_the_web_socket_carries() {
         browser.association.handle_timeout(fixture.now);
         for action in fixture.actions() {
             match action {
-                Action::Send { endpoint, message } => told.push((endpoint, message)),
+                Action::Send { endpoint, message } => sent.push((endpoint, message)),
                 Action::Command { command: Command::SetConstraints { constraints, .. }, .. } => {
-                    wanted |= constraints.last_n == 3;
+                    wanted |= constraints.last_n == Limit::Max(3);
                 }
                 Action::Command { command: Command::SendDtls { datagram, .. }, .. } => {
                     browser.dtls.handle_datagram(fixture.now, &datagram);
@@ -136,7 +136,7 @@ fn a_data_channel_carries_what_the_web_socket_carries() {
         }
     }
     let message = passed(r#"{"colibriClass":"EndpointMessage","from":"a","msgPayload":{"x":1},"to":"b"}"#);
-    assert_eq!(told, [(second, ToClient::Forwarded(message))]);
+    assert_eq!(sent, [(second, ToClient::Forwarded(message))]);
     assert!(wanted);
 
     let reply = FromClient::Message { to: "a".to_owned(), text: passed(r#"{"from":"b","n":1}"#) };

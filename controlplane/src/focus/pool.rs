@@ -1,0 +1,121 @@
+//! A brewery room of recorders or gateways: who is in it, and whether their accounts are trusted (docs/protocol/focus.md 8.7).
+
+use std::time::{Duration, Instant};
+
+use jid::BareJid;
+use xmpp_parsers::presence::{Presence, Type};
+
+use super::context::Context;
+use super::limits::Refused;
+use crate::brewery::{Brewery, REMEDY, REMEDY_HIDDEN, Standing, Trust};
+use crate::pace::Quiet;
+use crate::xmpp::muc::{MucChange, MucRoom, whois_anyone};
+
+/// A room that could not be joined is tried again after this.
+const RETRY: Duration = Duration::from_secs(5);
+/// A join that is not answered at all is sent again after this.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What a presence says of the occupant that sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PoolChange {
+    /// A trusted occupant spoke; its address in the room.
+    Seen(String),
+    /// An occupant left.
+    Gone(String),
+    /// We are out ourselves: nobody can be reached.
+    Closed,
+}
+
+/// The room.
+#[derive(Debug)]
+pub(super) struct Pool {
+    brewery: Brewery,
+    retry: Option<Instant>,
+    /// Element by which an instance announces itself.
+    element: &'static str,
+    stranger_lines: Quiet,
+}
+
+impl Pool {
+    /// A room that is to be joined; instances announce themselves there with `element`.
+    pub fn new(room: &BareJid, trust: Trust, element: &'static str) -> Result<Self, jid::Error> {
+        let brewery = Brewery::new(MucRoom::new(room, "focus")?, trust);
+        Ok(Self { brewery, retry: None, element, stranger_lines: Quiet::default() })
+    }
+
+    /// The room.
+    pub fn room(&self) -> BareJid {
+        self.brewery.room().room()
+    }
+
+    /// Asks to be let in.
+    pub fn join(&mut self, cx: &mut Context<'_>) {
+        self.retry = Some(cx.now + JOIN_TIMEOUT);
+        let presence = self.brewery.join(Vec::new());
+        cx.send(presence);
+    }
+
+    /// Leaves.
+    pub fn leave(&mut self, cx: &mut Context<'_>) {
+        let presence = self.brewery.leave();
+        cx.send(presence);
+    }
+
+    /// Takes a presence; `None` when it changes nothing for those who want an instance.
+    pub fn presence(&mut self, cx: &mut Context<'_>, presence: &Presence) -> Option<PoolChange> {
+        let room = self.room();
+        match self.brewery.handle(cx.now, presence)? {
+            MucChange::Entered { created } => {
+                tracing::info!(%room, "brewery joined");
+                self.retry = None;
+                if created {
+                    cx.send(whois_anyone(&room, "pool-form"));
+                }
+                None
+            }
+            MucChange::Left | MucChange::Refused { .. } => {
+                tracing::warn!(%room, "not in the brewery; joining again");
+                self.retry = Some(cx.now + RETRY);
+                Some(PoolChange::Closed)
+            }
+            MucChange::OccupantLeft(_) => Some(PoolChange::Gone(presence.from.as_ref()?.to_string())),
+            MucChange::OccupantJoined(nick) | MucChange::OccupantChanged(nick) => {
+                let announces = presence.type_ == Type::None
+                    && presence.payloads.iter().any(|payload| payload.name() == self.element);
+                (announces && self.is_trusted(cx, &nick)).then(|| presence.from.as_ref().map(ToString::to_string))?
+            }
+            .map(PoolChange::Seen),
+        }
+    }
+
+    /// Whether the account behind a nickname may announce an instance: who does is given other people's rooms.
+    fn is_trusted(&mut self, cx: &mut Context<'_>, nick: &str) -> bool {
+        let remedy = match self.brewery.standing(nick) {
+            Standing::Trusted => return true,
+            Standing::Hidden => REMEDY_HIDDEN,
+            Standing::Stranger | Standing::Absent => REMEDY,
+        };
+        cx.refused.count(Refused::FalseInstance, 1);
+        if let Some(silenced) = self.stranger_lines.speak(cx.now) {
+            tracing::warn!(room = %self.room(), nick, silenced, remedy, "not accepted: its account is not trusted in the brewery");
+        }
+        false
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        if self.retry.is_some_and(|due| due <= cx.now) {
+            self.join(cx);
+        }
+        if self.brewery.take_look(cx.now) {
+            let presence = self.brewery.room().look_again(Vec::new());
+            cx.send(presence);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.retry.into_iter().chain(self.brewery.poll_look()).min()
+    }
+}

@@ -1,0 +1,6 @@
+//! The colibri2 state machine: every row of docs/protocol/bridge.md 3.5, ordering, transports, expiry.
+
+mod bounds;
+mod fixture;
+mod lifecycle;
+mod refusals;

@@ -1,0 +1,197 @@
+// What a meeting has beside its main room: breakout rooms, moderators who mute, metadata.
+import { allDecode, allMoving, expect, seconds, timed, watchPictures } from '../call.mjs';
+import { everybodyMeets } from '../../lib/measure.mjs';
+import { until } from '../../lib/process.mjs';
+
+/** Sends a participant to a room, as a moderator does; resolves when it is there. */
+async function send(moderator, participant, jid) {
+  const { id } = await participant.state();
+  await moderator.hook(`(() => {
+    const people = ringbridge.session.rooms.flatMap(room => Object.entries(room.participants));
+    const [, one] = people.find(([nick]) => nick.endsWith('/${id}'));
+    ringbridge.session.conference.getBreakoutRooms().sendParticipantToRoom(one.jid, '${jid}');
+  })()`);
+  await inRoom([participant], jid);
+}
+
+/** Waits until all are in the room of that address. */
+async function inRoom(participants, jid) {
+  await until(`${participants.map(one => one.name).join(', ')} in ${jid}`, 20000, async () => {
+    const where = await Promise.all(participants.map(one => one.hook('[ringbridge.session.state, ringbridge.session.conference?.room?.roomjid]')));
+    return where.every(([state, room]) => state === 'joined' && room === jid);
+  });
+}
+
+/** What was seen between participants while something went on, see watchPictures, and its result. */
+async function watching(participants, act) {
+  const watch = watchPictures(participants);
+  try {
+    const result = await act();
+    return [await watch.stop(), result];
+  } finally {
+    await watch.stop();
+  }
+}
+
+/** What the focus refused for a reason. */
+async function refused(stack, reason) {
+  const stats = await (await fetch(stack.focus.focusUrl('/stats'))).json();
+  return stats.refused[reason];
+}
+
+/** What the bridge drops of each endpoint: id → {audio, video}. */
+async function dropped(stack) {
+  const { conferences } = await stack.bridges[0].debug(true);
+  const endpoints = Object.values(conferences).flatMap(conference => Object.entries(conference.endpoints));
+  return Object.fromEntries(endpoints.map(([id, endpoint]) => [id, endpoint.force_mute]));
+}
+
+/** Packets of sound that one received of another. */
+async function heard(receiver, sender) {
+  return (await receiver.stats()).remote[sender.name]?.audio?.packets ?? 0;
+}
+
+/** Whether one hears another: sound is sent at 50 packets a second, of silence too. */
+async function hears(receiver, sender) {
+  const before = await heard(receiver, sender);
+  await new Promise(resolve => setTimeout(resolve, 2000));
+  return await heard(receiver, sender) - before;
+}
+
+/** name → scenario, see index.mjs. */
+export const scenarios = {
+  breakout: {
+    about: 'two of four go to a breakout room and back, then all go; the focus is killed meanwhile',
+    stack: { site: { meetings: true }, split: true },
+    async run(call) {
+      const all = [];
+      for (const name of ['p1', 'p2', 'p3', 'p4']) all.push(await call.join(name, { renew: true }));
+      expect(await everybodyMeets(all, 45000), 'the four did not meet');
+      const [p1, p2, p3, p4] = all;
+      const main = `${call.room}@conference.meet.test`;
+      await until('p1 is a moderator', 10000, async () => (await p1.state()).owner);
+      expect(await refused(call.stack, 'unserved') === 0, 'requests were refused before it began');
+      await p1.hook('ringbridge.session.conference.getBreakoutRooms().createBreakoutRoom("one")');
+      const created = () => p1.hook('ringbridge.session.rooms.find(room => !room.isMainRoom)?.jid');
+      await until('there is a breakout room', 10000, created);
+      const breakout = await created();
+
+      // Two go. Who stays notices nothing.
+      const [pairs, there] = await watching([p1, p2], async () => {
+        await send(p1, p3, breakout);
+        await send(p1, p4, breakout);
+        return allMoving([p3, p4], 20000);
+      });
+      const longest = Math.max(...[...pairs].filter(([name]) => ['p1 at p2', 'p2 at p1'].includes(name)).map(([, pair]) => pair.longest));
+      expect(longest < 1500, `a pause of ${longest} ms in the main room`);
+      const owners = await Promise.all([p3, p4].map(async one => (await one.state()).owner));
+      expect(!owners.some(Boolean), 'somebody was made owner of the breakout room');
+      await allDecode([p1, p2]);
+
+      // And come back.
+      await send(p1, p3, main);
+      await send(p1, p4, main);
+      const back = await allMoving(all, 30000);
+      await allDecode(all);
+
+      // All go, so the main room is empty, and come back.
+      for (const one of [p2, p3, p4, p1]) await send(p1, one, breakout);
+      await allMoving(all, 30000);
+      await send(p1, p2, main);
+      await send(p1, p3, main);
+      await allMoving([p2, p3], 30000);
+      await allMoving([p1, p4], 30000);
+
+      // The focus dies. What it gave goes on; it finds everything as it was.
+      const [during, right] = await watching(all, async () => {
+        await call.stack.focus.kill();
+        await call.stack.focus.start();
+        await until('the focus is healthy', 20000, async () => await call.stack.focus.focusHealth() === 200);
+        const found = await timed('the focus has both rooms and everybody is where they were', 30000, async () => {
+          const { conferences, participants } = await (await fetch(call.stack.focus.focusUrl('/stats'))).json();
+          // Sessions of before are in the room until the new ones have media.
+          if (conferences !== 2 || participants < 4) return false;
+          const where = await Promise.all(all.map(one => one.hook('[ringbridge.session.state, ringbridge.session.conference?.room?.roomjid]')));
+          const expected = [breakout, main, main, breakout];
+          return where.every(([state, room], index) => state === 'joined' && room === expected[index]);
+        });
+        await allMoving([p2, p3], 45000);
+        await allMoving([p1, p4], 45000);
+        return found;
+      });
+      const together = ['p1 at p4', 'p4 at p1', 'p2 at p3', 'p3 at p2'];
+      const pause = Math.max(...[...during].filter(([name]) => together.includes(name)).map(([, pair]) => pair.longest));
+      await call.stack.focus.process.check();
+      return `media after ${seconds(there)} in the breakout room and ${seconds(back)} back, longest pause of others ${longest} ms; ` +
+        `rooms as before ${seconds(right)} after the killed focus was healthy, longest pause ${pause} ms`;
+    },
+  },
+
+  'av-moderation': {
+    about: 'a moderator mutes one, then everybody: who goes on sending is not heard; who is allowed is',
+    stack: { site: { meetings: true } },
+    async run(call) {
+      const all = await call.meet('p1', 'p2', 'p3');
+      const [p1, p2, p3] = all;
+      await until('p1 is a moderator', 10000, async () => (await p1.state()).owner);
+      const [id2, id3] = [(await p2.state()).id, (await p3.state()).id];
+      expect(await p1.hook('ringbridge.session.conference.isAVModerationSupported()'), 'the library does not see the component');
+      const mutedByBridge = (id, medium, state) => until(`${medium} of ${id} is ${state ? '' : 'not '}dropped`, 10000,
+        async () => Boolean((await dropped(call.stack))[id]?.[medium]) === state);
+      const locallyMuted = (one, kind) => one.hook(`ringbridge.session.localTrack('${kind}').isMuted()`);
+
+      // One is muted. Chromium goes on sending silence, and is not heard; it unmutes itself, and is.
+      expect(await hears(p1, p2) >= 50, 'p1 does not hear p2');
+      await p1.hook(`ringbridge.session.conference.muteParticipant('${id2}', 'audio')`);
+      await until('p2 is muted', 10000, () => locallyMuted(p2, 'audio'));
+      await mutedByBridge(id2, 'audio', true);
+      const silence = await hears(p1, p2);
+      expect(silence <= 5, `p1 got ${silence} packets of p2, who is muted`);
+      expect(await hears(p1, p3) >= 50, 'p1 does not hear p3');
+      await p2.hook(`ringbridge.session.localTrack('audio').unmute()`);
+      await mutedByBridge(id2, 'audio', false);
+      expect(await hears(p1, p2) >= 50, 'p1 does not hear p2, who unmuted');
+      // Who is no moderator cannot.
+      await p2.hook(`ringbridge.session.conference.room.muteParticipant('${call.room}@conference.meet.test/${id3}', true, 'audio')`);
+      await until('the request is refused', 10000, async () => await refused(call.stack, 'mute') === 1);
+      expect(!await locallyMuted(p3, 'audio'), 'p3 was muted by who is no moderator');
+
+      // Everybody is. Who unmutes all the same is not heard or seen.
+      await p1.hook(`ringbridge.session.conference.enableAVModeration('audio')`);
+      await p1.hook(`ringbridge.session.conference.enableAVModeration('video')`);
+      for (const one of [p2, p3]) for (const kind of ['audio', 'video']) await until(`${kind} of ${one.name} is muted`, 10000, () => locallyMuted(one, kind));
+      for (const id of [id2, id3]) for (const medium of ['audio', 'video']) await mutedByBridge(id, medium, true);
+      expect(await hears(p2, p1) >= 50, 'the moderator is not heard');
+      await p2.hook(`ringbridge.session.localTrack('audio').unmute()`);
+      await p2.hook(`ringbridge.session.localTrack('video').unmute()`);
+      await until('leave to unmute is refused', 10000, async () => await refused(call.stack, 'mute') >= 2);
+      const before = (await p1.stats()).remote.p2?.video?.framesDecoded ?? 0;
+      const forbidden = await hears(p1, p2);
+      const frames = ((await p1.stats()).remote.p2?.video?.framesDecoded ?? 0) - before;
+      expect(forbidden <= 5 && frames <= 2, `p1 got ${forbidden} packets and ${frames} frames of p2, who goes on sending`);
+
+      // A newcomer is held to it too.
+      const p4 = await call.join('p4');
+      await until('p4 is in the room', 20000, async () => (await p4.state()).state === 'joined');
+      const id4 = (await p4.state()).id;
+      await mutedByBridge(id4, 'audio', true);
+      const newcomer = await hears(p1, p4);
+      expect(newcomer <= 5, `p1 got ${newcomer} packets of p4, who came later`);
+
+      // One is allowed.
+      await p1.hook(`ringbridge.session.conference.avModerationApprove('audio', '${id2}')`);
+      await mutedByBridge(id2, 'audio', false);
+      expect(await hears(p1, p2) >= 50, 'p1 does not hear p2, who is allowed');
+      expect(await hears(p1, p3) <= 5, 'p1 hears p3, who is not');
+
+      // And then all.
+      await p1.hook(`ringbridge.session.conference.disableAVModeration('audio')`);
+      await p1.hook(`ringbridge.session.conference.disableAVModeration('video')`);
+      for (const medium of ['audio', 'video']) for (const id of [id3, id4]) await mutedByBridge(id, medium, false);
+      for (const one of [p2, p3]) for (const kind of ['audio', 'video']) await one.hook(`ringbridge.setMuted('${kind}', false)`);
+      expect(await everybodyMeets([p1, p2, p3], 30000), 'not everybody is seen and heard again');
+      await allDecode([p1, p2, p3]);
+      return `muted: ${silence} packets in 2 s; moderated: ${forbidden} packets and ${frames} frames of who went on sending`;
+    },
+  },
+};
