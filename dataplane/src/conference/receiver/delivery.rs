@@ -3,8 +3,8 @@
 use super::Receiver;
 use super::downlink::Downlink;
 use super::projection::Output;
-use super::rewrite::{self, Delivery, NotSent, Outgoing, Retransmission, Stream};
-use super::subscription::{NO_SSRC, Subscription};
+use super::rewrite::{self, Delivery, NotSent, Outgoing};
+use super::subscription::{NO_SSRC, Stream, Subscription};
 use crate::conference::packet::cache::{CachedPacket, PacketCache};
 use crate::conference::packet::frame::Entry;
 use crate::conference::packet::payload::PayloadView;
@@ -68,33 +68,33 @@ impl Subscription {
         delivery: &mut Delivery<'_, impl PacketSink>,
     ) -> Option<Missing> {
         let info = &received.info;
-        let Some(target) = self.target else {
-            self.projection.stop();
-            let unmapped = packet.kind == MediaKind::Audio && !self.unwanted;
+        let Some(target) = self.target() else {
+            self.stop();
+            let unmapped = packet.kind == MediaKind::Audio && !self.is_unwanted();
             return if unmapped { self.wait_for_ssrc(packet.source, receiver, delivery) } else { None };
         };
         if !receiver.is_ready() {
-            self.projection.stop();
+            self.stop();
             return None;
         }
         if packet.kind == MediaKind::Video && !delivery.shedding.spares(self.receiver_number()) {
             // Stopped, not thinned out: it goes on with a keyframe.
-            self.projection.stop();
+            self.stop();
             delivery.stats.count(Counter::DropShed);
             return None;
         }
         let Some(shape) = rewrite::shape(packet, delivery.translate, &receiver.negotiated().formats) else {
             delivery.stats.count(Counter::DropReceiverLacksCodec);
             if info.entry == Entry::Anywhere {
-                self.projection.skip(info.sequence);
+                self.leave_out(info.sequence);
             }
             return None;
         };
         let desired = received.active.desired(delivery.shedding, target);
-        let output = self.projection.project(delivery.now, info, desired);
-        let awaits = self.projection.awaits_keyframe(desired) && self.requests.ready(delivery.now);
+        let output = self.project(delivery.now, info, desired);
+        let awaits = self.awaits_keyframe(delivery.now, desired);
         if let Some(output) = output {
-            let stream = Stream { ssrc: self.ssrc, mid: self.mid, rtx: None };
+            let stream = self.stream();
             match rewrite::send(packet, &Outgoing { output, stream, shape }, receiver, delivery) {
                 Ok(payload) => {
                     delivery.forwarded += 1;
@@ -120,15 +120,7 @@ impl Subscription {
             return None;
         };
         delivery.stats.count(Counter::DropUnmapped);
-        (ready && self.ssrc == NO_SSRC && slots.wait(delivery.now, source)).then_some(Missing::Ssrc)
-    }
-
-    /// Closes the receiver's numbering over a packet that nobody is sent.
-    #[inline]
-    pub fn skip(&mut self, encoding: u8, sequence: i64) {
-        if self.projection.current() == Some(encoding) {
-            self.projection.skip(sequence);
-        }
+        (ready && self.ssrc() == NO_SSRC && slots.wait(delivery.now, source)).then_some(Missing::Ssrc)
     }
 
     /// Sends a packet again; true when it went out.
@@ -139,8 +131,8 @@ impl Subscription {
         delivery: &mut Delivery<'_, impl PacketSink>,
     ) -> bool {
         let nacked = repeat.reason == Reason::Nack;
-        let origin = self.projection.origin(repeat.sequence);
-        let gone = origin.is_some_and(|(encoding, _)| self.projection.current() != Some(encoding));
+        let origin = self.origin(repeat.sequence);
+        let gone = origin.is_some_and(|(encoding, _)| self.current() != Some(encoding));
         if gone && nacked && receiver.downlink().is_some_and(Downlink::is_queued) {
             // Of an encoding that was given up for the queue: it would only make that longer.
             delivery.stats.count(Counter::DropRepairBudget);
@@ -156,11 +148,9 @@ impl Subscription {
         let formats = &receiver.negotiated().formats;
         let Some(shape) = rewrite::shape(&packet, delivery.translate, formats) else { return false };
         let stream = match (shape.output().rtx, repeat.ssrcs.rtx) {
-            (Some(payload_type), Some(ssrc)) => {
-                Stream { ssrc, mid: self.mid, rtx: Some(Retransmission { payload_type, index: self.rtx_index }) }
-            }
-            _ if nacked && receiver.may_repeat_index() && output.sequence >= self.repeat_from => {
-                Stream { ssrc: repeat.ssrcs.ssrc, mid: self.mid, rtx: None }
+            (Some(payload_type), Some(ssrc)) => self.retransmissions(ssrc, payload_type),
+            _ if nacked && receiver.may_repeat_index() && self.may_repeat(output.sequence) => {
+                Stream { ssrc: repeat.ssrcs.ssrc, ..self.stream() }
             }
             _ => {
                 if nacked {
@@ -194,13 +184,13 @@ impl Subscription {
             picture: cached.picture,
             sender: &repeat.sender.formats,
         };
-        let replayed = self.projection.replay(repeat.sequence, rtp.timestamp(), cached.picture, &cached.frame);
+        let replayed = self.replay(repeat.sequence, rtp.timestamp(), cached.picture, &cached.frame);
         match replayed {
             Some(output) => Some((packet, output)),
             // It was lost on the way here, and turned out to be of a layer that this receiver is not sent: an empty packet
             // ends the waiting for it.
             None if repeat.reason == Reason::Nack => {
-                let output = self.projection.vacant(repeat.sequence)?;
+                let output = self.vacant(repeat.sequence)?;
                 let empty = MediaPacket {
                     rtp: Packet::parse(bytes.get(..rtp.header_len())?).ok()?,
                     extensions: ReceivedExtensions::NONE,
@@ -248,8 +238,7 @@ impl Subscription {
                 // The same number again is the same packet again: receivers drop it.
                 break;
             };
-            rtx.index += 1;
-            self.rtx_index = rtx.index;
+            rtx.index = self.retransmitted(rtx.index);
         }
         any
     }

@@ -1,17 +1,17 @@
 //! One packet for one receiver: its payload type, extension ids, SSRC, numbers; sealed and queued.
 
-use crate::ids::Ssrc;
 use std::time::Instant;
 
 use super::Receiver;
 use super::downlink::Downlink;
 use super::projection::Output;
+use super::subscription::{Retransmission, Stream};
 use crate::conference::packet::MediaPacket;
 use crate::conference::packet::payload::Descriptor;
 use crate::congestion::shedding::Shedding;
 use crate::datagram::PacketSink;
 use crate::media::MediaKind;
-use crate::media::{MAX_MID_LEN, Mid};
+use crate::media::MAX_MID_LEN;
 use crate::negotiation::extensions::OutgoingExtensions;
 use crate::negotiation::formats::{Codec, FormatTable, OutputFormat};
 use crate::negotiation::ids::UriId;
@@ -53,26 +53,6 @@ pub struct Outgoing {
     pub stream: Stream,
     /// The payload.
     pub shape: Shape,
-}
-
-/// The stream that a packet goes out on.
-#[derive(Debug, Clone, Copy)]
-pub struct Stream {
-    /// Its SSRC.
-    pub ssrc: Ssrc,
-    /// The media section that its packets name; a repetition names that of what it repeats.
-    pub mid: Option<Mid>,
-    /// Whether it is the one of retransmissions.
-    pub rtx: Option<Retransmission>,
-}
-
-/// A packet's place in a stream of retransmissions.
-#[derive(Debug, Clone, Copy)]
-pub struct Retransmission {
-    /// Retransmission payload type.
-    pub payload_type: u8,
-    /// Packet index on this SSRC.
-    pub index: i64,
 }
 
 /// Why a packet did not go out.

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::keyframe::{Allowance, Throttle};
-use super::projection::{Last, Projection};
+use super::projection::{Last, Output, Projection};
+use crate::conference::packet::frame::Frame;
+use crate::conference::packet::info::PacketInfo;
+use crate::conference::packet::picture::Picture;
 use crate::congestion::layer::LayerId;
 use crate::congestion::reorder::{self, Moves};
 use crate::ids::{ParticipantId, Ssrc};
@@ -28,27 +31,47 @@ pub const NO_SSRC: Ssrc = Ssrc::new(0);
 pub struct Subscription {
     receiver: ParticipantId,
     /// The SSRC that the media goes out on; [`NO_SSRC`] while the receiver's SSRCs carry other sources.
-    pub(super) ssrc: Ssrc,
+    ssrc: Ssrc,
     /// The media section that the packets name.
-    pub(super) mid: Option<Mid>,
+    mid: Option<Mid>,
     /// The receiver does not want the source, whatever it has SSRCs for; audio only.
-    pub(super) unwanted: bool,
+    unwanted: bool,
     /// The layer that the allocation grants; `None` is nothing.
-    pub(super) target: Option<LayerId>,
+    target: Option<LayerId>,
     /// The outgoing stream.
-    pub(super) projection: Projection,
+    projection: Projection,
     /// Packet index of the next retransmission on the RTX SSRC.
-    pub(super) rtx_index: i64,
+    rtx_index: i64,
     /// First packet index that may be repeated on the media SSRC: earlier ones went out under other numbers, and
     /// would not be the same bytes again.
-    pub(super) repeat_from: i64,
+    repeat_from: i64,
     /// Holds back this receiver's own keyframe requests.
-    pub(super) requests: Throttle,
+    requests: Throttle,
     /// Media packets and payload bytes sent, for sender reports.
     sent: Sent,
     /// How many keyframes it may still ask for.
     allowance: Allowance,
     resent: Option<Box<Resent>>,
+}
+
+/// The stream that a packet goes out on.
+#[derive(Debug, Clone, Copy)]
+pub struct Stream {
+    /// Its SSRC.
+    pub ssrc: Ssrc,
+    /// The media section that its packets name; a repetition names that of what it repeats.
+    pub mid: Option<Mid>,
+    /// Whether it is the one of retransmissions.
+    pub rtx: Option<Retransmission>,
+}
+
+/// A packet's place in a stream of retransmissions.
+#[derive(Debug, Clone, Copy)]
+pub struct Retransmission {
+    /// Retransmission payload type.
+    pub payload_type: u8,
+    /// Packet index on this SSRC.
+    pub index: i64,
 }
 
 /// What a sender report says of a receiver's stream.
@@ -178,6 +201,7 @@ impl Subscription {
     }
 
     /// The layer that the allocation grants.
+    #[inline]
     pub fn target(&self) -> Option<LayerId> {
         self.target
     }
@@ -194,11 +218,13 @@ impl Subscription {
     }
 
     /// The encoding that is being forwarded.
+    #[inline]
     pub fn current(&self) -> Option<u8> {
         self.projection.current()
     }
 
     /// Stops: what follows has to start at a keyframe.
+    #[inline]
     pub fn stop(&mut self) {
         self.projection.stop();
     }
@@ -239,6 +265,73 @@ impl Subscription {
             self.requests.used(now);
         }
         may
+    }
+
+    /// Of audio: whether the receiver does not want it, whatever it has SSRCs for.
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.unwanted
+    }
+
+    /// The stream that its media goes out on.
+    #[inline]
+    pub(super) fn stream(&self) -> Stream {
+        Stream { ssrc: self.ssrc, mid: self.mid, rtx: None }
+    }
+
+    /// The stream of its retransmissions on an SSRC, where the next one goes.
+    pub(super) fn retransmissions(&self, ssrc: Ssrc, payload_type: u8) -> Stream {
+        Stream { ssrc, mid: self.mid, rtx: Some(Retransmission { payload_type, index: self.rtx_index }) }
+    }
+
+    /// A retransmission went out at a packet index; returns the next one.
+    pub(super) fn retransmitted(&mut self, index: i64) -> i64 {
+        self.rtx_index = index + 1;
+        self.rtx_index
+    }
+
+    /// Where a packet goes in the outgoing stream; `None` when it is not for the receiver.
+    #[inline]
+    pub(super) fn project(&mut self, now: Instant, packet: &PacketInfo, desired: LayerId) -> Option<Output> {
+        self.projection.project(now, packet, desired)
+    }
+
+    /// Whether it takes a keyframe to go on to a layer, and the receiver may ask for one by now.
+    #[inline]
+    pub(super) fn awaits_keyframe(&self, now: Instant, desired: LayerId) -> bool {
+        self.projection.awaits_keyframe(desired) && self.requests.ready(now)
+    }
+
+    /// Closes the receiver's numbering over a packet that nobody is sent.
+    #[inline]
+    pub fn skip(&mut self, encoding: u8, sequence: i64) {
+        if self.projection.current() == Some(encoding) {
+            self.projection.skip(sequence);
+        }
+    }
+
+    /// The same for a packet that this receiver alone cannot be sent, of a stream that may go on anywhere.
+    pub(super) fn leave_out(&mut self, sequence: i64) {
+        self.projection.skip(sequence);
+    }
+
+    /// The encoding and the number there of a packet that went out under a number.
+    pub(super) fn origin(&self, sequence: u16) -> Option<(u8, i64)> {
+        self.projection.origin(sequence)
+    }
+
+    /// Where a packet that goes out again goes in the outgoing stream.
+    pub(super) fn replay(&self, sequence: u16, timestamp: u32, picture: Picture, frame: &Frame) -> Option<Output> {
+        self.projection.replay(sequence, timestamp, picture, frame)
+    }
+
+    /// The place of a packet that the receiver waits for and is not to have.
+    pub(super) fn vacant(&self, sequence: u16) -> Option<Output> {
+        self.projection.vacant(sequence)
+    }
+
+    /// Whether a packet index may be used again on the media SSRC: what went out there before would be the same bytes.
+    pub(super) fn may_repeat(&self, index: i64) -> bool {
+        index >= self.repeat_from
     }
 
     /// Counts a packet that went out.
