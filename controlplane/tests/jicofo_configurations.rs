@@ -104,7 +104,7 @@ fn the_debian_package() {
         ],
         &[
             "jicofo.xmpp.client.password = ********  is focus.password",
-            "jicofo.xmpp.client.client-proxy = focus.meet.example.net  ignored: ",
+            "jicofo.xmpp.client.client-proxy = focus.meet.example.net  is focus.client-proxy",
             "jicofo.xmpp.client is focus.jid",
             "jicofo.xmpp.client.xmpp-domain is focus.conference-muc",
         ],
@@ -131,7 +131,7 @@ fn the_containers_file() {
             "jicofo.codec.video.av1.enabled = false  ",
             "jicofo.conference.max-ssrcs-per-user = 20  ignored: ",
             "jicofo.translation.http-headers.CF-Access-Client-Secret = ********  ignored: ",
-            "jicofo.conference.enable-auto-owner = true  as it is here",
+            "jicofo.conference.enable-auto-owner = true  is focus.auto-owner",
         ],
     );
 }
@@ -199,7 +199,6 @@ fn mistakes_are_named_and_no_secret_is_shown() {
 #[test]
 fn what_cannot_be_passed_over_is_refused() {
     for (more, expected) in [
-        ("jicofo.conference.enable-moderator-checks = false", "only moderators mute others"),
         ("jicofo.xmpp.client.resource = focus2", "clients address the focus as .../focus"),
         ("jicofo.xmpp.client.enabled = no", "cannot do without"),
         (
@@ -224,6 +223,42 @@ fn what_cannot_be_passed_over_is_refused() {
         let (code, text) = Scratch::new("served.conf", &format!("{LEAST}{more}\n")).check();
         assert_eq!(code, Some(0), "{more}: {text}");
     }
+}
+
+/// Login, recorders, gateways.
+#[test]
+fn what_a_whole_site_has() {
+    let more = "jicofo { authentication { enabled = true, type = JWT, login-url = meet.example.net, authentication-lifetime = 12 hours\n\
+                enable-auto-login = false }, conference { enable-auto-owner = false, enable-moderator-checks = false }\n\
+                jibri { brewery-jid = \"jibris@internal.example.net\", pending-timeout = 45 seconds, num-retries = 3 }\n\
+                jibri-sip.brewery-jid = \"sip@internal.example.net\", jigasi.brewery-jid = \"jigasis@internal.example.net\"\n\
+                xmpp { trusted-domains = [recorder.example.net], client.client-proxy = focus.example.net } }";
+    let (code, text) = Scratch::new("whole.conf", &format!("{LEAST}{more}\n")).check();
+    assert_eq!(code, Some(0), "{text}");
+    for (key, expected) in [
+        ("focus.login.type", "jwt"),
+        ("focus.login.domain", "meet.example.net"),
+        ("focus.login.lifetime", "12 hours"),
+        ("focus.login.auto", "false"),
+        ("focus.auto-owner", "false"),
+        ("focus.moderator-checks", "false"),
+        ("focus.jibri.brewery", "jibris@internal.example.net"),
+        ("focus.jibri.pending-timeout", "45 seconds"),
+        ("focus.jibri.retries", "3"),
+        ("focus.jibri.sip-brewery", "sip@internal.example.net"),
+        ("focus.jigasi.brewery", "jigasis@internal.example.net"),
+        ("focus.trusted-domains", "recorder.example.net"),
+        ("focus.client-proxy", "focus.example.net"),
+    ] {
+        assert_eq!(value(&text, key), expected, "{key} in\n{text}");
+    }
+    // A login that is off is none, whatever its type; one without a domain would let nobody in.
+    let off = "jicofo.authentication { enabled = false, type = XMPP, login-url = meet.example.net }";
+    let (code, text) = Scratch::new("off.conf", &format!("{LEAST}{off}\n")).check();
+    assert_eq!((code, value(&text, "focus.login.type")), (Some(0), "none"), "{text}");
+    let nowhere = "jicofo.authentication { enabled = true, type = XMPP }";
+    let (code, text) = Scratch::new("nowhere.conf", &format!("{LEAST}{nowhere}\n")).check();
+    assert!(code == Some(2) && text.contains("focus.login.domain"), "{text}");
 }
 
 #[test]
