@@ -94,10 +94,10 @@ impl Shared {
         let helpers: Vec<BareJid> = std::iter::once(own.clone()).chain(settings.trusted_domains.clone()).collect();
         Self {
             jid: settings.xmpp.jid.to_string(),
+            bridges: Bridges::new(settings.ice_failure),
             settings,
             helpers: Trust::new(&own, &helpers),
             online: false,
-            bridges: Bridges::default(),
             orphans: Vec::new(),
             caps: BTreeMap::new(),
             arrivals: 0,

@@ -10,6 +10,7 @@ mod context;
 mod dial;
 mod features;
 mod gateways;
+mod ice_failures;
 mod ice_restart_totals;
 mod json_message;
 mod limits;
@@ -22,6 +23,7 @@ mod rooms;
 mod router;
 mod service;
 mod settings;
+mod statistics;
 mod xml;
 
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use crate::metrics::{Family, Kind};
 use crate::rest;
 use crate::xmpp::{self, XmppCounters, XmppEvent};
 
+pub use ice_failures::IceFailureSettings;
 pub use service::{Focus, Input};
 pub use settings::{FocusSettings, RecordingSettings};
 
@@ -169,5 +172,6 @@ fn metrics(stats: &serde_json::Value) -> Vec<Family> {
             None => add(&mut families, name, value),
         }
     }
+    families.extend(statistics::families(stats));
     families
 }

@@ -198,6 +198,7 @@ pub fn settings() -> FocusSettings {
         max_conferences: 5_000,
         moderator_checks: true,
         trusted_domains: Vec::new(),
+        ice_failure: None,
         jigasi_brewery: None,
         recording: Default::default(),
     }
