@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::io::{IoChoice, IoLimits};
+use ringbridge_dataplane::media::Limit;
 use ringbridge_dataplane::srtp::SrtpProfile;
 
 use crate::cores;
@@ -40,7 +41,7 @@ pub enum Contestant {
 impl Contestant {
     /// ringbridge on one core with a backend.
     pub fn ringbridge(io: IoChoice, core: usize) -> Self {
-        Self::Ringbridge(Options { io, cores: vec![core], limits: IoLimits::default(), last_n: -1 })
+        Self::Ringbridge(Options { io, cores: vec![core], limits: IoLimits::default(), last_n: Limit::Unlimited })
     }
 
     fn start(&self, name: &str) -> Result<Box<dyn Subject>, SubjectError> {

@@ -5,6 +5,7 @@ mod http;
 mod jicofo;
 mod prosody;
 
+use ringbridge_dataplane::ids::WorkerId;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,7 @@ use ringbridge_controlplane::colibri::elements::*;
 use ringbridge_controlplane::rest::Process;
 use ringbridge_controlplane::xmpp::{self, XmppEvent};
 use ringbridge_dataplane::link::{ControlLink, links};
+use ringbridge_dataplane::media::Limit;
 use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use ringbridge_dataplane::{Dataplane, DataplaneConfig};
@@ -55,7 +57,7 @@ fn bridge(server: &Prosody) -> Bridge {
 }
 
 fn bridge_with(server: &Prosody, change: impl FnOnce(&mut BridgeSettings)) -> Bridge {
-    let (link, worker) = links(0, 64, 64).unwrap();
+    let (link, worker) = links(WorkerId::new(0), 64, 64).unwrap();
     let stats = Arc::new(WorkerStats::default());
     let mut settings = settings(server);
     change(&mut settings);
@@ -225,7 +227,9 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
     assert!(
         matches!(bridge.command().await, Command::SetRemoteIce { credentials: Some(c), .. } if c.ufrag == "remote")
     );
-    assert!(matches!(bridge.command().await, Command::SetConstraints { constraints, .. } if constraints.last_n == 7));
+    assert!(
+        matches!(bridge.command().await, Command::SetConstraints { constraints, .. } if constraints.last_n == Limit::Max(7))
+    );
 
     // The channel: greeted, heard, told.
     let Some((_, path)) = url.split_once("meet.test") else { panic!("{url}") };
@@ -237,8 +241,8 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
     let wish = r#"{"colibriClass":"ReceiverVideoConstraints","constraints":{"b-v0":{"maxHeight":720}}}"#;
     client.send(wish.into()).await.unwrap();
     assert!(matches!(bridge.command().await, Command::SetConstraints { constraints, .. }
-        if constraints.last_n == 7 && constraints.per_source[0].1.max_height == 720));
-    let demand = Event::SourceDemand { endpoint, source: "aaaa-v0".to_owned(), max_height: 360 };
+        if constraints.last_n == Limit::Max(7) && constraints.per_source[0].1.max_height == Limit::Max(720)));
+    let demand = Event::SourceDemand { endpoint, source: "aaaa-v0".to_owned(), max_height: Limit::Max(360) };
     bridge.worker.send(demand).unwrap();
     assert_eq!(heard(&mut client).await["maxHeight"], 360);
 
@@ -475,7 +479,7 @@ async fn a_full_worker_is_found_out_and_then_refused_before_a_transport_is_given
         ..DataplaneConfig::default()
     })
     .unwrap();
-    let links = dataplane.take_links().into_iter().map(|link| (link, dataplane.stats(0))).collect();
+    let links = dataplane.take_links().into_iter().map(|link| (link, dataplane.stats(WorkerId::new(0)))).collect();
     let (stop, stopped) = watch::channel(false);
     let settings = settings(&server);
     let rest = settings.rest_listen;

@@ -7,6 +7,7 @@
 mod http;
 mod prosody;
 
+use ringbridge_dataplane::ids::WorkerId;
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -306,7 +307,7 @@ impl Bridge {
         settings.connections[0].xmpp.resource = Some(NICK.to_owned());
         settings.websocket_base_url = settings.websocket_listen.map(|listen| format!("ws://{listen}")).expect("served");
         let rest = settings.rest_listen;
-        let (link, mut worker) = links(0, 4096, 64).expect("a ring");
+        let (link, mut worker) = links(WorkerId::new(0), 4096, 64).expect("a ring");
         let stats = Arc::new(WorkerStats::default());
         let counters = Arc::clone(&stats);
         let heart = tokio::spawn(async move {

@@ -4,6 +4,7 @@ mod http;
 mod jicofo;
 mod prosody;
 
+use ringbridge_dataplane::ids::WorkerId;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,7 @@ async fn a_flood_to_thirty_that_do_not_read_costs_little() {
     let Some(server) = Prosody::start() else { return };
     let mut jicofo = Jicofo::new(&server);
     jicofo.join().await;
-    let (link, mut worker) = links(0, 1024, 1024).unwrap();
+    let (link, mut worker) = links(WorkerId::new(0), 1024, 1024).unwrap();
     let stats = Arc::new(WorkerStats::default());
     let settings = server.bridge("ringbridge-1");
     let (rest, websocket) = (settings.rest_listen, settings.websocket_listen.expect("served"));

@@ -1,5 +1,6 @@
 //! The focus and a bridge, both as they run, against a real Prosody: two clients meet, one leaves, the server crashes.
 
+mod focus_client;
 mod focus_world;
 mod http;
 mod prosody;
@@ -7,25 +8,18 @@ mod prosody;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use focus_world::{HASH, HEAD, owners, source, video_sources};
+use focus_client::{Client, WAIT, until};
+use focus_world::owners;
 use prosody::Prosody;
 use ringbridge_controlplane::bridge::{self, BridgeSettings};
-use ringbridge_controlplane::colibri::elements::{Fingerprint, Setup};
 use ringbridge_controlplane::focus::{self, FocusSettings};
-use ringbridge_controlplane::jingle::{self, Jingle};
 use ringbridge_controlplane::rest::Process;
-use ringbridge_controlplane::xmpp::iq::Request;
-use ringbridge_controlplane::xmpp::muc::{MucChange, MucRoom};
-use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender};
-use tokio::sync::{mpsc, watch};
+use ringbridge_controlplane::xmpp::{self, XmppEvent};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_xmpp::Stanza;
 use tokio_xmpp::jid::BareJid;
-use tokio_xmpp::minidom::Element;
 use xmpp_parsers::iq::Iq;
-
-const ROOM: &str = "room@conference.meet.test";
-const WAIT: Duration = Duration::from_secs(30);
 
 fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], prosody::free_port()))
@@ -63,129 +57,6 @@ fn start_bridge_at(
 ) -> tokio::task::JoinHandle<()> {
     let settings = BridgeSettings { port: 0, rest_listen, ..server.bridge("ringbridge-1") };
     tokio::spawn(async move { bridge::run(settings, Process::default(), stopped).await.expect("the bridge runs") })
-}
-
-struct Client {
-    nick: &'static str,
-    ssrc: u32,
-    sender: XmppSender,
-    events: mpsc::Receiver<XmppEvent>,
-    room: MucRoom,
-    jingles: Vec<Jingle>,
-    moderator: bool,
-    _stop: watch::Sender<bool>,
-}
-
-impl Client {
-    /// Logs in, asks for the conference and enters the room.
-    async fn join(server: &Prosody, nick: &'static str, ssrc: u32) -> Self {
-        let (stop, stopped) = watch::channel(false);
-        let (sender, events) = xmpp::connect(server.account("jvb2", None), stopped);
-        let room = MucRoom::new(&ROOM.parse().unwrap(), nick).unwrap();
-        let mut client = Self { nick, ssrc, sender, events, room, jingles: Vec::new(), moderator: false, _stop: stop };
-        while !matches!(client.event().await, XmppEvent::Online { .. }) {}
-        loop {
-            let payload =
-                format!("<conference xmlns='http://jitsi.org/protocol/focus' room='{ROOM}' machine-uid='1'/>");
-            let to = Some("focus@auth.meet.test/focus".parse().unwrap());
-            client.sender.send(Iq::Set { from: None, to, id: "conf".into(), payload: payload.parse().unwrap() });
-            let answer = loop {
-                if let XmppEvent::Stanza(Stanza::Iq(iq)) = client.event().await {
-                    break iq;
-                }
-            };
-            match answer {
-                Iq::Result { payload: Some(conference), .. } if conference.attr("ready") == Some("true") => break,
-                // The focus may still be on its way.
-                _ => tokio::time::sleep(Duration::from_millis(500)).await,
-            }
-        }
-        let caps = format!(
-            "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://jitsi.org/jitsi-meet' ver='{HASH}'/>"
-        );
-        let join = client.room.join(vec![caps.parse().unwrap()]);
-        client.sender.send(join);
-        while !client.room.is_joined() {
-            client.step().await;
-        }
-        let focus = &client.room.occupants()["focus"];
-        let real = focus.real_jid.as_ref().map(ToString::to_string);
-        assert_eq!(real.as_deref(), Some("focus@auth.meet.test/focus"), "clients know the focus by its real address");
-        client
-    }
-
-    async fn event(&mut self) -> XmppEvent {
-        timeout(WAIT, self.events.recv()).await.expect("an event in time").expect("a connection")
-    }
-
-    /// One event, handled as a client does: discovery and Jingle are answered, offers are accepted.
-    async fn step(&mut self) {
-        match self.event().await {
-            XmppEvent::Stanza(Stanza::Presence(presence)) => {
-                let user = presence.payloads.iter().find(|p| p.is("x", "http://jabber.org/protocol/muc#user"));
-                let role = user.and_then(|user| user.children().find_map(|item| item.attr("role")));
-                let own =
-                    presence.from.as_ref().and_then(|from| from.resource()).is_some_and(|r| r.as_str() == self.nick);
-                self.moderator |= own && role == Some("moderator");
-                assert!(!matches!(self.room.handle(&presence), Some(MucChange::Refused { .. })), "{presence:?}");
-            }
-            XmppEvent::Stanza(Stanza::Iq(iq)) => {
-                let Ok(request) = Request::from_iq(iq) else { return };
-                let features: String = HEAD.iter().map(|f| format!("<feature var='{f}'/>")).collect();
-                if request.payload.name() == "query" {
-                    let xml = format!("<query xmlns='http://jabber.org/protocol/disco#info'>{features}</query>");
-                    self.sender.send(request.result(Some(xml.parse().unwrap())));
-                    return;
-                }
-                self.sender.send(request.result(None));
-                let jingle = Jingle::try_from(request.payload.clone()).expect("Jingle");
-                if jingle.action == "session-initiate" {
-                    let payload = Element::from(self.accept(&jingle));
-                    let id = format!("accept-{}", jingle.sid);
-                    self.sender.send(Iq::Set { from: None, to: request.from.clone(), id, payload });
-                }
-                self.jingles.push(jingle);
-            }
-            _ => {}
-        }
-    }
-
-    fn accept(&self, offer: &Jingle) -> Jingle {
-        let mut accept = Jingle { contents: offer.contents.clone(), ..Jingle::new("session-accept", &offer.sid) };
-        let fingerprint = vec!["AB"; 32].join(":");
-        for content in &mut accept.contents {
-            content.transport = Some(jingle::Transport {
-                ufrag: Some("abcd".into()),
-                pwd: Some("0123456789012345678901".into()),
-                fingerprints: vec![Fingerprint {
-                    hash: "sha-256".into(),
-                    setup: Some(Setup::Active),
-                    value: fingerprint.clone(),
-                }],
-                ..Default::default()
-            });
-            let description = content.description.as_mut().unwrap();
-            (description.sources, description.ssrc_groups) = match description.media.as_deref() {
-                Some("audio") => (vec![source(self.nick, self.ssrc, "audio", true)], Vec::new()),
-                _ => video_sources(self.nick, self.ssrc + 1, true),
-            };
-        }
-        accept
-    }
-
-    fn count(&self, action: &str) -> usize {
-        self.jingles.iter().filter(|jingle| jingle.action == action).count()
-    }
-}
-
-/// Lets both act until something holds.
-async fn until(a: &mut Client, b: &mut Client, what: &str, holds: impl Fn(&Client, &Client) -> bool) {
-    let all = async {
-        while !holds(a, b) {
-            tokio::select! { () = a.step() => {}, () = b.step() => {} }
-        }
-    };
-    timeout(WAIT, all).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 async fn until_http(address: SocketAddr, path: &str, expected: &str) -> String {

@@ -18,7 +18,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use ringbridge_dataplane::datagram::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::demux::ufrag_prefix;
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
 use ringbridge_dataplane::media::{Encoding, Media, MediaKind, PayloadType, SourceDescription, VideoType};
 use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
@@ -50,7 +50,7 @@ impl Ticket {
         Ok(Self {
             endpoint: EndpointId(number),
             ssrc: u32::from_be_bytes(random()?),
-            ice: [credentials(ufrag_prefix(0).into())?, credentials(String::new())?],
+            ice: [credentials(ufrag_prefix(WorkerId::new(0)).into())?, credentials(String::new())?],
             keys: SrtpKeys { profile: SrtpProfile::AeadAes128Gcm, inbound: key()?, outbound: key()? },
         })
     }

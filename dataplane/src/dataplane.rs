@@ -11,6 +11,7 @@ use crate::conference::{ForwarderConfig, LoudestOnly};
 use crate::congestion::estimator::Bounds;
 use crate::demux::MAX_WORKERS;
 use crate::engine::{ADDRESSES_PER_ENDPOINT, Engine, EngineConfig};
+use crate::ids::WorkerId;
 use crate::io::{
     Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Steering, Uring, bind_sockets,
     choose_coalescing, pin_to_core, probe, sleep_precisely,
@@ -163,15 +164,15 @@ impl DataplaneHealth {
         Self { dead: (0..workers).map(|_| AtomicBool::new(false)).collect() }
     }
 
-    pub(crate) fn report_dead(&self, worker: usize) {
-        if let Some(flag) = self.dead.get(worker) {
+    pub(crate) fn report_dead(&self, worker: WorkerId) {
+        if let Some(flag) = self.dead.get(worker.index()) {
             flag.store(true, Ordering::Release);
         }
     }
 
     /// The first worker whose thread ended by a panic or an I/O failure, if any.
-    pub fn dead_worker(&self) -> Option<usize> {
-        self.dead.iter().position(|flag| flag.load(Ordering::Acquire))
+    pub fn dead_worker(&self) -> Option<WorkerId> {
+        self.dead.iter().position(|flag| flag.load(Ordering::Acquire)).map(WorkerId::from_index)
     }
 }
 
@@ -220,7 +221,7 @@ impl Dataplane {
         let mut links = Vec::new();
         let mut controls = Vec::new();
         for worker in 0..config.workers {
-            let (link, control) = link::links(worker, config.command_ring, config.event_ring)?;
+            let (link, control) = link::links(WorkerId::from_index(worker), config.command_ring, config.event_ring)?;
             links.push(link);
             controls.push(control);
         }
@@ -242,7 +243,7 @@ impl Dataplane {
         let parts = sockets.into_iter().zip(controls).zip(peers).zip(dataplane.stats.clone());
         for (index, (((sockets, control), peers), stats)) in parts.enumerate() {
             let engine = EngineConfig {
-                worker: index,
+                worker: WorkerId::from_index(index),
                 sockets: dataplane.local_addresses.clone().into(),
                 max_endpoints: config.max_endpoints,
                 max_addresses: config.max_endpoints.saturating_mul(ADDRESSES_PER_ENDPOINT),
@@ -294,9 +295,9 @@ impl Dataplane {
         self.stats.len()
     }
 
-    /// Counters of one worker; `worker` is below [`Self::workers`].
-    pub fn stats(&self, worker: usize) -> Arc<WorkerStats> {
-        Arc::clone(&self.stats[worker])
+    /// Counters of one worker, which is one of [`Self::workers`].
+    pub fn stats(&self, worker: WorkerId) -> Arc<WorkerStats> {
+        Arc::clone(&self.stats[worker.index()])
     }
 
     /// Name of the I/O backend and why it was chosen.
@@ -446,17 +447,17 @@ fn serve<I: PacketIo>(
 }
 
 /// The body of a worker's thread: whatever ends it but a shutdown makes the bridge unhealthy.
-fn supervise(worker: usize, health: &DataplaneHealth, work: impl FnOnce() -> std::io::Result<()>) {
+fn supervise(worker: WorkerId, health: &DataplaneHealth, work: impl FnOnce() -> std::io::Result<()>) {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::error!(worker, %error, "worker died: its I/O failed");
+            tracing::error!(%worker, %error, "worker died: its I/O failed");
             health.report_dead(worker);
         }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
-            tracing::error!(worker, panic = text, "worker died: this is a bug, please report it");
+            tracing::error!(%worker, panic = text, "worker died: this is a bug, please report it");
             health.report_dead(worker);
         }
     }
@@ -469,11 +470,11 @@ mod tests {
     #[test]
     fn a_dead_worker_is_reported() {
         let health = DataplaneHealth::new(3);
-        supervise(0, &health, || Ok(()));
+        supervise(WorkerId::new(0), &health, || Ok(()));
         assert_eq!(health.dead_worker(), None);
-        supervise(2, &health, || Err(std::io::Error::other("no more sockets")));
-        assert_eq!(health.dead_worker(), Some(2));
-        supervise(1, &health, || panic!("a bug"));
-        assert_eq!(health.clone().dead_worker(), Some(1), "clones see the same");
+        supervise(WorkerId::new(2), &health, || Err(std::io::Error::other("no more sockets")));
+        assert_eq!(health.dead_worker(), Some(WorkerId::new(2)));
+        supervise(WorkerId::new(1), &health, || panic!("a bug"));
+        assert_eq!(health.clone().dead_worker(), Some(WorkerId::new(1)), "clones see the same");
     }
 }

@@ -1,6 +1,7 @@
 //! Which endpoint a datagram belongs to: by first byte (RFC 7983), ufrag, and verified address pair.
 
 use crate::datagram::Path;
+use crate::ids::{WorkerId, WorkerSet};
 
 /// Digits of a worker's tag, one character each.
 const TAGS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
@@ -11,14 +12,14 @@ pub const MAX_WORKERS: usize = TAGS.len();
 /// First character of every local ICE ufrag of an endpoint that lives on `worker`.
 ///
 /// Workers past [`MAX_WORKERS`] do not exist; asking for one wraps around.
-pub fn ufrag_prefix(worker: usize) -> char {
-    TAGS[worker % TAGS.len()] as char
+pub fn ufrag_prefix(worker: WorkerId) -> char {
+    TAGS[worker.index() % TAGS.len()] as char
 }
 
 /// The worker that owns the endpoint with this local ufrag.
-pub fn worker_of_ufrag(ufrag: &str) -> Option<usize> {
+pub fn worker_of_ufrag(ufrag: &str) -> Option<WorkerId> {
     let tag = ufrag.as_bytes().first()?;
-    TAGS.iter().position(|t| t == tag)
+    TAGS.iter().position(|t| t == tag).map(WorkerId::from_index)
 }
 
 /// What the first byte of a datagram says (RFC 7983 section 7); RTP and RTCP are told apart by RFC 5761 section 4.
@@ -56,8 +57,8 @@ pub type EndpointIndex = u32;
 pub enum Owner {
     /// An endpoint of this worker.
     Endpoint(EndpointIndex),
-    /// Another worker, by index.
-    Worker(u8),
+    /// Another worker.
+    Worker(WorkerId),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -65,8 +66,8 @@ struct Entry {
     owner: Owner,
     /// Proven by an answer to a check: nobody else's mere request takes it away.
     round_trip: bool,
-    /// Workers that steer this path to us, one bit each.
-    told: u64,
+    /// Workers that steer this path to us.
+    steered_by: WorkerSet,
 }
 
 /// The table is full.
@@ -103,13 +104,13 @@ impl AddressTable {
             if entry.round_trip && !round_trip {
                 return Ok(false);
             }
-            *entry = Entry { owner, round_trip, told: 0 };
+            *entry = Entry { owner, round_trip, steered_by: WorkerSet::default() };
             return Ok(true);
         }
         if self.entries.len() >= self.capacity {
             return Err(TableFull);
         }
-        self.entries.insert(path, Entry { owner, round_trip, told: 0 });
+        self.entries.insert(path, Entry { owner, round_trip, steered_by: WorkerSet::default() });
         Ok(true)
     }
 
@@ -119,18 +120,18 @@ impl AddressTable {
     }
 
     /// Notes that `worker` steers this path to us.
-    pub fn told(&mut self, path: &Path, worker: u8) {
+    pub fn note_steered(&mut self, path: &Path, worker: WorkerId) {
         if let Some(entry) = self.entries.get_mut(path) {
-            entry.told |= 1 << (worker % 64);
+            entry.steered_by.insert(worker);
         }
     }
 
-    /// Removes a path if `owner` has it; the workers (one bit each) that steer it to us.
-    pub fn forget(&mut self, path: &Path, owner: Owner) -> Option<u64> {
+    /// Removes a path if `owner` has it; the workers that steer it to us.
+    pub fn forget(&mut self, path: &Path, owner: Owner) -> Option<WorkerSet> {
         let entry = self.entries.get(path).filter(|entry| entry.owner == owner)?;
-        let told = entry.told;
+        let steered_by = entry.steered_by;
         self.entries.remove(path);
-        Some(told)
+        Some(steered_by)
     }
 
     /// Number of paths.
@@ -156,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_ufrag_names_its_worker() {
-        for worker in 0..MAX_WORKERS {
+        for worker in (0..MAX_WORKERS).map(WorkerId::from_index) {
             assert_eq!(worker_of_ufrag(&format!("{}rest", ufrag_prefix(worker))), Some(worker));
         }
         for ufrag in ["", "Zx", "+", "é"] {
@@ -194,8 +195,8 @@ mod tests {
         assert_eq!(table.get(&path(1)), Some(victim));
         assert_eq!(table.learn(path(1), thief, true), Ok(true), "the address moved on");
         assert_eq!(table.forget(&path(1), victim), None, "no longer the victim's to remove");
-        table.told(&path(1), 3);
-        assert_eq!(table.forget(&path(1), thief), Some(8));
+        table.note_steered(&path(1), WorkerId::new(3));
+        assert_eq!(table.forget(&path(1), thief), Some([WorkerId::new(3)].into_iter().collect()));
         assert!(table.is_empty());
     }
 
@@ -221,7 +222,7 @@ mod tests {
 
         #[test]
         fn any_ufrag_is_read_without_panic(ufrag in ".*") {
-            if let Some(worker) = worker_of_ufrag(&ufrag) { prop_assert!(worker < MAX_WORKERS); }
+            if let Some(worker) = worker_of_ufrag(&ufrag) { prop_assert!(worker.index() < MAX_WORKERS); }
         }
     }
 }

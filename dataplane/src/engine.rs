@@ -23,7 +23,7 @@ use crate::demux::{AddressTable, EndpointIndex, Owner, Protocol, worker_of_ufrag
 use crate::ice::stun::{Class, Message};
 use crate::ice::{AgentEvent, Context, SessionEvent, transaction_owner};
 use crate::ice::{IceState, RestartOutcome};
-use crate::ids::{ConferenceId, EndpointId};
+use crate::ids::{ConferenceId, EndpointId, WorkerId};
 use crate::io::Steering;
 use crate::messages::Event;
 use crate::peers::{PeerMessage, Peers};
@@ -43,8 +43,8 @@ pub(crate) const ADDRESSES_PER_ENDPOINT: usize = 4;
 /// Bounds and identity of an engine.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
-    /// Index of the worker that it is: the ufrags of its endpoints begin with [`crate::demux::ufrag_prefix`] of that.
-    pub worker: usize,
+    /// The worker that it is: the ufrags of its endpoints begin with [`crate::demux::ufrag_prefix`] of that.
+    pub worker: WorkerId,
     /// Local addresses by socket index ([`Path::local`]).
     pub sockets: Arc<[SocketAddr]>,
     /// Most endpoints.
@@ -60,7 +60,7 @@ impl EngineConfig {
     pub fn new(sockets: impl Into<Arc<[SocketAddr]>>) -> Self {
         let max_endpoints = 4096;
         Self {
-            worker: 0,
+            worker: WorkerId::default(),
             sockets: sockets.into(),
             max_endpoints,
             max_addresses: max_endpoints * ADDRESSES_PER_ENDPOINT,
@@ -153,8 +153,8 @@ impl Engine {
         }
     }
 
-    /// Index of the worker that it is.
-    pub fn worker(&self) -> usize {
+    /// The worker that it is.
+    pub fn worker(&self) -> WorkerId {
         self.config.worker
     }
 
@@ -196,7 +196,7 @@ impl Engine {
         now: Instant,
         path: Path,
         datagram: &mut [u8],
-        via: Option<usize>,
+        via: Option<WorkerId>,
         sink: &mut impl PacketSink,
     ) {
         let Some(protocol) = Protocol::of(datagram) else {
@@ -208,7 +208,7 @@ impl Engine {
         let index = match self.addresses.get(&path) {
             Some(Owner::Endpoint(index)) => index,
             Some(Owner::Worker(worker)) if via.is_none() => {
-                return self.hand_over(usize::from(worker), path, datagram);
+                return self.hand_over(worker, path, datagram);
             }
             _ => {
                 if let Some(via) = via {
@@ -240,7 +240,7 @@ impl Engine {
         now: Instant,
         path: Path,
         datagram: &mut [u8],
-        via: Option<usize>,
+        via: Option<WorkerId>,
         sink: &mut impl PacketSink,
     ) {
         let Ok(message) = Message::read_unchecked(datagram) else {
@@ -256,17 +256,15 @@ impl Engine {
             }
             Class::Success | Class::Error => {
                 let (worker, endpoint) = transaction_owner(&message.transaction);
-                let index = self.endpoints.index_of(endpoint).filter(|_| usize::from(worker) == self.config.worker);
-                (index, Some(usize::from(worker)), Counter::DropStunUnknownTransaction)
+                let index = self.endpoints.index_of(endpoint).filter(|_| worker == self.config.worker);
+                (index, Some(worker), Counter::DropStunUnknownTransaction)
             }
             // A keep-alive: it did its work on the way.
             Class::Indication => return,
         };
         let Some(index) = index else {
             return match owner {
-                Some(owner)
-                    if via.is_none() && owner != self.config.worker && owner < self.forwarder.peers().workers() =>
-                {
+                Some(owner) if via.is_none() && self.forwarder.peers().has_other(owner) => {
                     self.hand_over(owner, path, datagram)
                 }
                 _ if matches!(message.class, Class::Success | Class::Error)
@@ -291,7 +289,7 @@ impl Engine {
         self.settle(now, index, via);
     }
 
-    fn hand_over(&mut self, worker: usize, path: Path, datagram: &[u8]) {
+    fn hand_over(&mut self, worker: WorkerId, path: Path, datagram: &[u8]) {
         if self.forwarder.peers().send_datagram(worker, path, datagram) {
             self.stats.count(Counter::Handovers);
         } else {
@@ -300,7 +298,7 @@ impl Engine {
     }
 
     /// Carries out what an endpoint's ICE reported, and plans its next timer.
-    fn settle(&mut self, now: Instant, index: EndpointIndex, via: Option<usize>) {
+    fn settle(&mut self, now: Instant, index: EndpointIndex, via: Option<WorkerId>) {
         while let Some(endpoint) = self.endpoints.get_mut(index) {
             let Some(event) = endpoint.ice.poll_event() else { break };
             let id = endpoint.id;
@@ -322,7 +320,7 @@ impl Engine {
         self.endpoints.schedule(index, now + Duration::from_millis(1));
     }
 
-    fn follow(&mut self, event: AgentEvent, index: EndpointIndex, via: Option<usize>) {
+    fn follow(&mut self, event: AgentEvent, index: EndpointIndex, via: Option<WorkerId>) {
         let Some(endpoint) = self.endpoints.get_mut(index) else { return };
         let id = endpoint.id;
         match event {
@@ -344,7 +342,7 @@ impl Engine {
                             self.stats.count(Counter::SteeringRefused);
                         }
                         if let Some(via) = via {
-                            self.addresses.told(&path, via as u8);
+                            self.addresses.note_steered(&path, via);
                             self.forwarder.peers().send(via, PeerMessage::Claim { path, round_trip });
                         }
                     }
@@ -368,11 +366,11 @@ impl Engine {
     }
 
     fn forget(&mut self, path: Path, index: EndpointIndex) {
-        let Some(told) = self.addresses.forget(&path, Owner::Endpoint(index)) else { return };
+        let Some(steered_by) = self.addresses.forget(&path, Owner::Endpoint(index)) else { return };
         if let Some(steering) = &self.steering {
             steering.release(&path, self.config.worker);
         }
-        for worker in (0..self.forwarder.peers().workers()).filter(|worker| told >> (worker % 64) & 1 == 1) {
+        for worker in steered_by {
             self.forwarder.peers().send(worker, PeerMessage::Release { path });
         }
     }
@@ -380,7 +378,7 @@ impl Engine {
     /// Takes what other workers queued, within bounds, and says whether there is more; media waits for [`Self::release`].
     pub(crate) fn handle_peers(&mut self, now: Instant, sink: &mut impl PacketSink) -> bool {
         let mut more = false;
-        for worker in 0..self.forwarder.peers().workers() {
+        for worker in self.forwarder.peers().all() {
             for turn in 0..STEP {
                 let Some(message) = self.forwarder.peers().poll(worker) else { break };
                 match message {
@@ -395,12 +393,12 @@ impl Engine {
                     }
                     PeerMessage::Signal(signal) => self.forwarder.handle_signal(now, worker, signal, sink),
                     PeerMessage::Claim { path, round_trip } => {
-                        if self.addresses.learn(path, Owner::Worker(worker as u8), round_trip).is_err() {
+                        if self.addresses.learn(path, Owner::Worker(worker), round_trip).is_err() {
                             self.stats.count(Counter::DropTableFull);
                         }
                     }
                     PeerMessage::Release { path } => {
-                        self.addresses.forget(&path, Owner::Worker(worker as u8));
+                        self.addresses.forget(&path, Owner::Worker(worker));
                     }
                 }
                 if turn + 1 == STEP {

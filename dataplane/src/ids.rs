@@ -67,6 +67,43 @@ impl fmt::Display for Ssrc {
     }
 }
 
+/// A worker, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[repr(transparent)]
+pub struct WorkerId(u8);
+
+impl WorkerId {
+    /// The worker of a number.
+    #[inline]
+    pub const fn new(number: u8) -> Self {
+        Self(number)
+    }
+
+    /// The worker of an index; those past the 255th do not exist, and are taken for it.
+    #[inline]
+    pub fn from_index(index: usize) -> Self {
+        Self(u8::try_from(index).unwrap_or(u8::MAX))
+    }
+
+    /// Its number.
+    #[inline]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// The same, to find it in a list of all workers.
+    #[inline]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 key! {
     /// A conference in the table of its worker.
     pub(crate) ConferenceIndex
@@ -84,25 +121,25 @@ key! {
 
 /// A set of workers, of the first 64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct WorkerSet(u64);
+pub struct WorkerSet(u64);
 
 impl WorkerSet {
-    fn bit(worker: usize) -> u64 {
-        u32::try_from(worker).ok().and_then(|worker| 1u64.checked_shl(worker)).unwrap_or(0)
+    fn bit(worker: WorkerId) -> u64 {
+        1u64.checked_shl(u32::from(worker.0)).unwrap_or(0)
     }
 
     /// Adds one.
-    pub fn insert(&mut self, worker: usize) {
+    pub fn insert(&mut self, worker: WorkerId) {
         self.0 |= Self::bit(worker);
     }
 
     /// Takes one out.
-    pub fn remove(&mut self, worker: usize) {
+    pub fn remove(&mut self, worker: WorkerId) {
         self.0 &= !Self::bit(worker);
     }
 
     /// Whether one is in it.
-    pub fn contains(self, worker: usize) -> bool {
+    pub fn contains(self, worker: WorkerId) -> bool {
         self.0 & Self::bit(worker) != 0
     }
 
@@ -124,17 +161,17 @@ impl WorkerSet {
 }
 
 impl Iterator for WorkerSet {
-    type Item = usize;
+    type Item = WorkerId;
 
-    fn next(&mut self) -> Option<usize> {
-        let next = (self.0 != 0).then(|| self.0.trailing_zeros() as usize);
+    fn next(&mut self) -> Option<WorkerId> {
+        let next = (self.0 != 0).then(|| WorkerId(self.0.trailing_zeros() as u8));
         self.0 &= self.0.wrapping_sub(1);
         next
     }
 }
 
-impl FromIterator<usize> for WorkerSet {
-    fn from_iter<I: IntoIterator<Item = usize>>(workers: I) -> Self {
+impl FromIterator<WorkerId> for WorkerSet {
+    fn from_iter<I: IntoIterator<Item = WorkerId>>(workers: I) -> Self {
         let mut set = Self::default();
         workers.into_iter().for_each(|worker| set.insert(worker));
         set
@@ -147,12 +184,13 @@ mod tests {
 
     #[test]
     fn a_set_of_workers() {
-        let mut set: WorkerSet = [63, 0, 3, 64].into_iter().collect();
-        assert_eq!(set.collect::<Vec<_>>(), [0, 3, 63]);
-        set.remove(3);
-        assert!(set.contains(63) && !set.contains(3) && !set.contains(64) && !set.is_empty());
-        let others: WorkerSet = [0, 5].into_iter().collect();
-        assert_eq!(set.intersection(others).collect::<Vec<_>>(), [0]);
-        assert_eq!(set.without(others).collect::<Vec<_>>(), [63]);
+        let id = WorkerId::new;
+        let mut set: WorkerSet = [63, 0, 3, 64].map(id).into_iter().collect();
+        assert_eq!(set.collect::<Vec<_>>(), [0, 3, 63].map(id));
+        set.remove(id(3));
+        assert!(set.contains(id(63)) && !set.contains(id(3)) && !set.contains(id(64)) && !set.is_empty());
+        let others: WorkerSet = [0, 5].map(id).into_iter().collect();
+        assert_eq!(set.intersection(others).collect::<Vec<_>>(), [id(0)]);
+        assert_eq!(set.without(others).collect::<Vec<_>>(), [id(63)]);
     }
 }

@@ -3,10 +3,10 @@
 
 use std::collections::VecDeque;
 
-use crate::congestion::limit::Limit;
 use crate::datagram::{MAX_DATAGRAM, Path};
-use crate::ids::{EndpointId, Ssrc};
+use crate::ids::{EndpointId, Ssrc, WorkerId};
 use crate::link::Wakeup;
+use crate::media::Limit;
 
 /// Signals that wait for room in one ring; further ones are refused.
 const MAX_WAITING: usize = 4096;
@@ -102,7 +102,7 @@ pub(crate) enum PeerMessage {
 /// One worker's ends of its rings to and from all others.
 #[derive(Debug)]
 pub(crate) struct Peers {
-    index: usize,
+    worker: WorkerId,
     to: Vec<Option<Outgoing>>,
     from: Vec<Option<rtrb::Consumer<PeerMessage>>>,
 }
@@ -139,8 +139,8 @@ impl Outgoing {
 pub(crate) fn mesh(wakeups: &[Wakeup], capacity: usize) -> Vec<Peers> {
     let count = wakeups.len();
     let nobody =
-        |index| Peers { index, to: (0..count).map(|_| None).collect(), from: (0..count).map(|_| None).collect() };
-    let mut peers: Vec<Peers> = (0..count).map(nobody).collect();
+        |worker| Peers { worker, to: (0..count).map(|_| None).collect(), from: (0..count).map(|_| None).collect() };
+    let mut peers: Vec<Peers> = (0..count).map(WorkerId::from_index).map(nobody).collect();
     for sender in 0..count {
         for (receiver, wakeup) in wakeups.iter().enumerate().filter(|(receiver, _)| *receiver != sender) {
             let (producer, consumer) = rtrb::RingBuffer::new(capacity);
@@ -156,29 +156,34 @@ pub(crate) fn mesh(wakeups: &[Wakeup], capacity: usize) -> Vec<Peers> {
 impl Peers {
     /// The ends of a worker that is the only one.
     pub fn none() -> Self {
-        Self { index: 0, to: vec![None], from: vec![None] }
+        Self { worker: WorkerId::default(), to: vec![None], from: vec![None] }
     }
 
     /// This worker.
-    pub fn index(&self) -> usize {
-        self.index
+    pub fn worker(&self) -> WorkerId {
+        self.worker
     }
 
-    /// Number of workers, this one included.
-    pub fn workers(&self) -> usize {
-        self.to.len()
+    /// All workers, this one included.
+    pub fn all(&self) -> impl Iterator<Item = WorkerId> + use<> {
+        (0..self.to.len()).map(WorkerId::from_index)
+    }
+
+    /// Whether there is such a worker beside this one.
+    pub fn has_other(&self, worker: WorkerId) -> bool {
+        worker != self.worker && worker.index() < self.to.len()
     }
 
     /// Queues a message; false when the ring is full or there is no such worker.
-    pub fn send(&mut self, worker: usize, message: PeerMessage) -> bool {
-        let Some(Some(peer)) = self.to.get_mut(worker) else { return false };
+    pub fn send(&mut self, worker: WorkerId, message: PeerMessage) -> bool {
+        let Some(Some(peer)) = self.to.get_mut(worker.index()) else { return false };
         peer.send(message)
     }
 
     /// Queues a datagram; false when half of the ring is full, there is no such worker, or the datagram is too long. The other
     /// half is for media that was authenticated: anybody may send datagrams that look like another worker's.
-    pub fn send_datagram(&mut self, worker: usize, path: Path, datagram: &[u8]) -> bool {
-        let ring = self.to.get(worker).and_then(Option::as_ref).map(|peer| &peer.ring);
+    pub fn send_datagram(&mut self, worker: WorkerId, path: Path, datagram: &[u8]) -> bool {
+        let ring = self.to.get(worker.index()).and_then(Option::as_ref).map(|peer| &peer.ring);
         if ring.is_none_or(|ring| ring.slots() * 2 <= ring.buffer().capacity()) {
             return false;
         }
@@ -189,7 +194,7 @@ impl Peers {
     }
 
     /// Queues an opened packet; false as above.
-    pub fn send_media(&mut self, worker: usize, header: RelayHeader, packet: &[u8]) -> bool {
+    pub fn send_media(&mut self, worker: WorkerId, header: RelayHeader, packet: &[u8]) -> bool {
         let mut data = [0; MAX_DATAGRAM];
         let Some(room) = data.get_mut(..packet.len()) else { return false };
         room.copy_from_slice(packet);
@@ -197,8 +202,8 @@ impl Peers {
     }
 
     /// Queues a signal; it waits when the ring is full. False when too many wait, or there is no such worker.
-    pub fn send_signal(&mut self, worker: usize, signal: PeerSignal) -> bool {
-        let Some(Some(peer)) = self.to.get_mut(worker) else { return false };
+    pub fn send_signal(&mut self, worker: WorkerId, signal: PeerSignal) -> bool {
+        let Some(Some(peer)) = self.to.get_mut(worker.index()) else { return false };
         if peer.retry() && peer.send(PeerMessage::Signal(signal)) {
             return true;
         }
@@ -210,8 +215,8 @@ impl Peers {
     }
 
     /// The next message of `worker`.
-    pub fn poll(&mut self, worker: usize) -> Option<PeerMessage> {
-        self.from.get_mut(worker)?.as_mut()?.pop().ok()
+    pub fn poll(&mut self, worker: WorkerId) -> Option<PeerMessage> {
+        self.from.get_mut(worker.index())?.as_mut()?.pop().ok()
     }
 
     /// Sends what waits and wakes the workers that got something: once per turn, not per datagram.
@@ -243,11 +248,13 @@ mod tests {
         let wakeups = [Wakeup::new().unwrap(), Wakeup::new().unwrap()];
         let mut peers = mesh(&wakeups, 64);
         let path = Path { local: 0, remote: ([127, 0, 0, 1], 9).into() };
-        assert_eq!((0..1_000).filter(|_| peers[0].send_datagram(1, path, &[0; 100])).count(), 32);
+        assert_eq!((0..1_000).filter(|_| peers[0].send_datagram(WorkerId::new(1), path, &[0; 100])).count(), 32);
         let header = RelayHeader { endpoint: EndpointId(1), sequence: 1, restarts: 0, repeated_as: None };
-        assert_eq!((0..1_000).filter(|_| peers[0].send_media(1, header, &[0; 100])).count(), 32);
-        assert!(peers[1].poll(0).is_some() && !peers[0].send_datagram(1, path, &[0; 100]));
-        assert!(!peers[0].send_datagram(7, path, &[0; 100]), "no such worker");
+        assert_eq!((0..1_000).filter(|_| peers[0].send_media(WorkerId::new(1), header, &[0; 100])).count(), 32);
+        assert!(
+            peers[1].poll(WorkerId::new(0)).is_some() && !peers[0].send_datagram(WorkerId::new(1), path, &[0; 100])
+        );
+        assert!(!peers[0].send_datagram(WorkerId::new(7), path, &[0; 100]), "no such worker");
     }
 
     #[test]
@@ -256,14 +263,14 @@ mod tests {
         let mut peers = mesh(&wakeups, 2);
         let [a, b] = &mut peers[..] else { panic!() };
         let header = RelayHeader { endpoint: EndpointId(1), sequence: 1, restarts: 0, repeated_as: None };
-        assert!(a.send_media(1, header, &[1; 1500]));
-        assert!(!a.send_media(1, header, &[1; 1501]), "too long");
-        assert!((0..4).all(|height| a.send_signal(1, demand(height))));
-        assert!(!a.send_media(1, header, &[1; 10]));
+        assert!(a.send_media(WorkerId::new(1), header, &[1; 1500]));
+        assert!(!a.send_media(WorkerId::new(1), header, &[1; 1501]), "too long");
+        assert!((0..4).all(|height| a.send_signal(WorkerId::new(1), demand(height))));
+        assert!(!a.send_media(WorkerId::new(1), header, &[1; 10]));
         assert!(a.backlog());
         let mut seen = Vec::new();
         for _ in 0..3 {
-            while let Some(message) = b.poll(0) {
+            while let Some(message) = b.poll(WorkerId::new(0)) {
                 seen.extend(match message {
                     PeerMessage::Signal(signal) => Some(signal),
                     _ => None,
@@ -273,6 +280,6 @@ mod tests {
         }
         assert_eq!(seen, [demand(0), demand(1), demand(2), demand(3)]);
         assert!(!a.backlog());
-        assert!(!a.send_signal(7, demand(0)), "no such worker");
+        assert!(!a.send_signal(WorkerId::new(7), demand(0)), "no such worker");
     }
 }

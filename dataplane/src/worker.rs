@@ -129,11 +129,11 @@ impl Worker {
         let before = self.stats().get(Counter::SheddingLevel);
         if before == 0 {
             tracing::warn!(
-                worker = self.engine.worker(),
+                worker = %self.engine.worker(),
                 "worker is at its limit and leaves out video; add workers or bridges"
             );
         } else if shedding.level() == 0 {
-            tracing::info!(worker = self.engine.worker(), "load shedding ended");
+            tracing::info!(worker = %self.engine.worker(), "load shedding ended");
         }
         self.stats().set(Counter::SheddingLevel, u64::from(shedding.level()));
         self.engine.set_shedding(shedding);

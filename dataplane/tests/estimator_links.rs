@@ -214,7 +214,7 @@ fn jitter_that_begins_is_no_queue() {
 }
 
 #[test]
-fn random_loss_slows_down_as_little_as_it_does_the_reference() {
+fn random_loss_slows_down_as_little_as_it_does_goog_cc() {
     for (loss, least) in [(0.02, 0.7), (0.05, 0.55), (0.1, 0.25)] {
         on_links(60, |seed| {
             let mut random = Random::new(seed);

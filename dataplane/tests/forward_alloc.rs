@@ -13,7 +13,7 @@ use forward_call::{
 };
 use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{EndpointId, Ssrc};
+use ringbridge_dataplane::ids::{EndpointId, Ssrc, WorkerId};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::messages::{Command, Event, NewEndpoint, SsrcRewriting};
 use ringbridge_dataplane::rtcp::TwccRecorder;
@@ -121,7 +121,11 @@ fn steady_state_with(workers: usize, feedback: bool, rewriting: bool) {
                 forwarder.handle_command(now, Command::SetSrtp { endpoint, keys: Box::new(keys(n)) });
                 forwarder.set_path(endpoint, Some(path(usize::from(n))));
             } else {
-                let remote = Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint, home };
+                let remote = Command::CreateRemoteEndpoint {
+                    conference: CONFERENCE,
+                    endpoint,
+                    home: WorkerId::from_index(home),
+                };
                 forwarder.handle_command(now, remote);
             }
             let media = if n % 2 == 0 { JICOFO.media() } else { OTHER.media() };

@@ -290,7 +290,7 @@ fn without_rtx_there_are_no_probes() {
 #[test]
 fn assumed_bandwidth_takes_the_place_of_the_estimate() {
     let mut world = World::new(ForwarderConfig::default(), JICOFO.media(), 9e6);
-    let default = VideoConstraint { max_height: 720, max_frame_rate: -1 };
+    let default = VideoConstraint { max_height: Limit::Max(720), max_frame_rate: Limit::Unlimited };
     let assumed = ReceiverConstraints { default, assumed_bandwidth: Some(600_000), ..ReceiverConstraints::default() };
     world.call.constrain(world.receiver, assumed);
     let seconds = world.run(5);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forward_call::*;
 use ringbridge_dataplane::conference::{ForwarderConfig, LoudestOnly};
-use ringbridge_dataplane::media::{AudioSubscription, ReceiverConstraints, VideoConstraint};
+use ringbridge_dataplane::media::{AudioSubscription, Limit, ReceiverConstraints, VideoConstraint};
 use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::Counter;
 use rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
@@ -374,14 +374,14 @@ fn forwarded_sources_follow_last_n() {
     };
     assert_eq!(last(&mut call), Some(vec!["a-v0".to_owned(), "b-v0".to_owned()]));
     let mut constraints = ReceiverConstraints {
-        last_n: 1,
+        last_n: Limit::Max(1),
         on_stage: vec!["b-v0".to_owned()],
-        default: VideoConstraint { max_height: 720, max_frame_rate: -1 },
+        default: VideoConstraint { max_height: Limit::Max(720), max_frame_rate: Limit::Unlimited },
         ..ReceiverConstraints::default()
     };
     call.constrain(c, constraints.clone());
     assert_eq!(last(&mut call), Some(vec!["b-v0".to_owned()]));
-    constraints.last_n = 0;
+    constraints.last_n = Limit::Off;
     call.constrain(c, constraints);
     assert_eq!(last(&mut call), Some(vec![]));
     let endpoint = call.clients[0].id;
@@ -509,7 +509,7 @@ fn the_control_plane_hears_of_video_left_out_and_of_remb_in_vain() {
         call.join(JICOFO.media(), vec![video_source(&format!("{n}-v0"), &[ssrc])]);
     }
     let receiver = call.join(JICOFO.media(), Vec::new());
-    let default = VideoConstraint { max_height: 720, max_frame_rate: -1 };
+    let default = VideoConstraint { max_height: Limit::Max(720), max_frame_rate: Limit::Unlimited };
     // Room for the least of one.
     let assumed = ReceiverConstraints { default, assumed_bandwidth: Some(1_000), ..Default::default() };
     call.constrain(receiver, assumed);

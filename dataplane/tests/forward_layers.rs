@@ -15,8 +15,8 @@ use rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNa
 
 const DEPENDENCY: &str = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
 
-fn want_rate(call: &mut Call, client: usize, max_frame_rate: i32) {
-    let default = VideoConstraint { max_height: 720, max_frame_rate };
+fn want_rate(call: &mut Call, client: usize, max_frame_rate: Limit) {
+    let default = VideoConstraint { max_height: Limit::Max(720), max_frame_rate };
     call.constrain(client, ReceiverConstraints { default, ..ReceiverConstraints::default() });
 }
 
@@ -80,7 +80,7 @@ fn at_half_rate() -> (Call, Temporal) {
     let mut sender = Temporal::new();
     sender.send(&mut call, 60);
     assert_eq!(call.clients[1].take_rtp().len(), 120, "all of it");
-    want_rate(&mut call, 1, 15);
+    want_rate(&mut call, 1, Limit::Max(15));
     call.settle();
     sender.send(&mut call, 40);
     (call, sender)
@@ -92,7 +92,7 @@ fn vp8_temporal_layers_go_at_once_and_come_back_at_a_sync_frame() {
     let slow = call.clients[1].take_rtp();
     assert_eq!(slow.len(), 40);
     assert!(slow.iter().all(|p| tid(p) < 2));
-    want_rate(&mut call, 1, -1);
+    want_rate(&mut call, 1, Limit::Unlimited);
     call.settle();
     sender.send(&mut call, 24);
     let again = call.clients[1].take_rtp();
@@ -301,11 +301,11 @@ fn simulcast_by_descriptors(name: &str, number: u8) -> [Vec<RtpPacket>; 2] {
     send(&mut call, &mut low, &mut high, false, 4);
     assert!(!call.clients[0].take_rtcp::<PictureLossIndication>().is_empty());
     send(&mut call, &mut low, &mut high, true, 40);
-    wish_rate(&mut call, 8);
+    wish_rate(&mut call, Limit::Max(8));
     call.settle();
     send(&mut call, &mut low, &mut high, false, 40);
     let slow_from = [1, 2].map(|client| call.clients[client].rtp.len() - 20);
-    wish_rate(&mut call, -1);
+    wish_rate(&mut call, Limit::Unlimited);
     call.settle();
     send(&mut call, &mut low, &mut high, false, 8);
     assert!(call.clients[0].take_rtcp::<PictureLossIndication>().is_empty(), "the frame rate needs no keyframe");

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use ringbridge_dataplane::conference::ForwarderConfig;
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::{
-    AudioSubscription, Media, MediaKind, ReceiverConstraints, VideoConstraint, VideoType,
+    AudioSubscription, Limit, Media, MediaKind, ReceiverConstraints, VideoConstraint, VideoType,
 };
 use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::Counter;
@@ -296,9 +296,9 @@ fn lists_of_names_without_end_are_cut() {
         selected: names.clone(),
         per_source: names
             .iter()
-            .map(|n| (n.clone(), VideoConstraint { max_height: 180, max_frame_rate: -1 }))
+            .map(|n| (n.clone(), VideoConstraint { max_height: Limit::Max(180), max_frame_rate: Limit::Unlimited }))
             .collect(),
-        default: VideoConstraint { max_height: 360, max_frame_rate: -1 },
+        default: VideoConstraint { max_height: Limit::Max(360), max_frame_rate: Limit::Unlimited },
         assumed_bandwidth: Some(u64::MAX),
         audio: AudioSubscription { all: true, include: names.clone(), exclude: names },
         ..ReceiverConstraints::default()

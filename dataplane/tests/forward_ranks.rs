@@ -42,12 +42,12 @@ impl Sender {
     }
 
     /// A call with a receiver for each of the wishes.
-    fn call(&self, workers: usize, wishes: &[i32]) -> Call {
+    fn call(&self, workers: usize, wishes: &[Limit]) -> Call {
         let mut call = Call::spread(ForwarderConfig::default(), workers, 256);
         call.join_on(0, JICOFO.media(), vec![video_source("a-v0", &self.ssrcs())]);
         for wish in wishes {
             let client = call.join(OTHER.media(), vec![]);
-            call.want(client, *wish);
+            call.want_up_to(client, *wish);
         }
         call.settle();
         call
@@ -112,7 +112,10 @@ fn every_order_gives_what_is_asked_for() {
     for workers in [1, 2] {
         for heights in ORDERS {
             let mut sender = Sender::new(&heights);
-            let mut call = sender.call(workers, &[180, 360, 720, -1, 719, 1]);
+            let mut call = sender.call(
+                workers,
+                &[Limit::Max(180), Limit::Max(360), Limit::Max(720), Limit::Unlimited, Limit::Max(719), Limit::Max(1)],
+            );
             sender.send(&mut call, 60);
             call.clients.iter_mut().for_each(|client| drop(client.take_rtp()));
             sender.send(&mut call, 100);
@@ -129,7 +132,7 @@ fn every_order_gives_what_is_asked_for() {
 fn nobody_gets_more_than_asked_for_once_heights_are_known() {
     for heights in ORDERS {
         let mut sender = Sender::new(&heights);
-        let mut call = sender.call(1, &[180, 720]);
+        let mut call = sender.call(1, &[Limit::Max(180), Limit::Max(720)]);
         sender.send(&mut call, 200);
         let small = sender.seen(&call.clients[1].take_rtp());
         assert_eq!(small.last(), Some(&180));
@@ -145,7 +148,7 @@ fn nobody_gets_more_than_asked_for_once_heights_are_known() {
 fn two_encodings_and_one() {
     for (heights, expected) in [(&[720u16, 180][..], [180, 720]), (&[180, 720], [180, 720]), (&[720], [720, 720])] {
         let mut sender = Sender::new(heights);
-        let mut call = sender.call(1, &[180, 720]);
+        let mut call = sender.call(1, &[Limit::Max(180), Limit::Max(720)]);
         sender.send(&mut call, 40);
         call.clients.iter_mut().for_each(|client| drop(client.take_rtp()));
         sender.send(&mut call, 40);
@@ -158,7 +161,7 @@ fn two_encodings_and_one() {
 fn unknown_heights_go_by_bitrate() {
     let mut sender = Sender::new(&[720, 360, 180]);
     sender.cameras.iter_mut().for_each(|camera| camera.height = 0);
-    let mut call = sender.call(1, &[180, -1]);
+    let mut call = sender.call(1, &[Limit::Max(180), Limit::Unlimited]);
     sender.send(&mut call, 80);
     assert_eq!(call.count(Counter::EncodingsReranked), 1, "after a second, once");
     call.clients.iter_mut().for_each(|client| drop(client.take_rtp()));
@@ -171,9 +174,9 @@ fn unknown_heights_go_by_bitrate() {
 fn equal_heights_go_by_frame_rate_and_bitrate() {
     let mut sender = Sender::new(&[1080, 1080]);
     sender.packets = vec![12, 2];
-    let mut call = sender.call(1, &[-1]);
+    let mut call = sender.call(1, &[Limit::Unlimited]);
     let limited = ReceiverConstraints {
-        default: VideoConstraint { max_height: -1, max_frame_rate: -1 },
+        default: VideoConstraint { max_height: Limit::Unlimited, max_frame_rate: Limit::Unlimited },
         assumed_bandwidth: Some(60_000),
         ..ReceiverConstraints::default()
     };
@@ -196,7 +199,7 @@ fn a_limited_path_gets_the_height_that_it_carries() {
         // Encodings of about 24, 48 and 96 kbit/s.
         for (client, bandwidth) in [(1, 30_000), (2, 70_000), (3, 200_000)] {
             call.join(OTHER.media(), vec![]);
-            let default = VideoConstraint { max_height: 720, max_frame_rate: -1 };
+            let default = VideoConstraint { max_height: Limit::Max(720), max_frame_rate: Limit::Unlimited };
             let assumed_bandwidth = Some(bandwidth);
             call.constrain(
                 client,
@@ -207,7 +210,7 @@ fn a_limited_path_gets_the_height_that_it_carries() {
         for _ in 0..3 {
             // The allocation looks again as wishes change.
             call.want(1, 719);
-            let default = VideoConstraint { max_height: 720, max_frame_rate: -1 };
+            let default = VideoConstraint { max_height: Limit::Max(720), max_frame_rate: Limit::Unlimited };
             let assumed_bandwidth = Some(30_000);
             call.constrain(1, ReceiverConstraints { default, assumed_bandwidth, ..ReceiverConstraints::default() });
             sender.send(&mut call, 20);
@@ -224,7 +227,7 @@ fn a_limited_path_gets_the_height_that_it_carries() {
 fn an_overloaded_worker_lowers_the_height() {
     for heights in ORDERS {
         let mut sender = Sender::new(&heights);
-        let mut call = sender.call(1, &[-1]);
+        let mut call = sender.call(1, &[Limit::Unlimited]);
         sender.send(&mut call, 60);
         for (level, expected) in [(1, 360), (2, 180), (0, 720)] {
             call.forwarders[0].set_shedding(Shedding::at(level));
@@ -240,7 +243,7 @@ fn an_overloaded_worker_lowers_the_height() {
 fn the_highest_stops_and_comes_back() {
     for heights in ORDERS {
         let mut sender = Sender::new(&heights);
-        let mut call = sender.call(1, &[-1, 180]);
+        let mut call = sender.call(1, &[Limit::Unlimited, Limit::Max(180)]);
         sender.send(&mut call, 60);
         let highest = heights.iter().position(|height| *height == 720).unwrap();
         for (sends, expected) in [(false, 360), (true, 720)] {
@@ -257,7 +260,7 @@ fn the_highest_stops_and_comes_back() {
 #[test]
 fn heights_that_change_places_while_it_runs() {
     let mut sender = Sender::new(&[180, 360, 720]);
-    let mut call = sender.call(1, &[-1, 180]);
+    let mut call = sender.call(1, &[Limit::Unlimited, Limit::Max(180)]);
     sender.send(&mut call, 60);
     let before: Vec<RtpPacket> = call.clients[1].take_rtp();
     call.clients[2].take_rtp();
@@ -289,7 +292,7 @@ fn heights_that_change_places_while_it_runs() {
 #[test]
 fn a_description_in_another_order_disturbs_nobody() {
     let mut sender = Sender::new(&[720, 360, 180]);
-    let mut call = sender.call(1, &[-1, 180]);
+    let mut call = sender.call(1, &[Limit::Unlimited, Limit::Max(180)]);
     sender.send(&mut call, 60);
     call.clients.iter_mut().for_each(|client| drop(client.take_rtp()));
     let endpoint = call.clients[0].id;
@@ -320,7 +323,7 @@ fn a_description_in_another_order_disturbs_nobody() {
 fn time_is_exact_over_switches_by_sender_reports() {
     for heights in ORDERS {
         let mut sender = Sender::new(&heights);
-        let mut call = sender.call(1, &[-1]);
+        let mut call = sender.call(1, &[Limit::Unlimited]);
         sender.send(&mut call, 40);
         let ntp = 0x0000_1000_0000_0000;
         for camera in &sender.cameras {

@@ -4,7 +4,8 @@ mod forward_call;
 
 use forward_call::*;
 use ringbridge_dataplane::conference::ForwarderConfig;
-use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::ids::{EndpointId, WorkerId};
+use ringbridge_dataplane::media::Limit;
 use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::Counter;
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
@@ -185,7 +186,7 @@ fn sender_reports_mute_and_new_keys_reach_everybody() {
     }
 }
 
-fn demands(events: &[Event]) -> Vec<i32> {
+fn demands(events: &[Event]) -> Vec<Limit> {
     let demand = |e: &Event| match e {
         Event::SourceDemand { endpoint: EndpointId(100), source, max_height } if source == "a-v0" => Some(*max_height),
         _ => None,
@@ -199,16 +200,16 @@ fn the_highest_wish_wins_wherever_it_is() {
     call.want(C, 720);
     call.want(B, 360);
     call.want(D, 90);
-    assert_eq!(demands(&call.take_events()), [720]);
+    assert_eq!(demands(&call.take_events()), [Limit::Max(720)]);
     call.want(C, 90);
-    assert_eq!(demands(&call.take_events()), [360]);
-    call.want(C, -1);
-    assert_eq!(demands(&call.take_events()), [-1]);
+    assert_eq!(demands(&call.take_events()), [Limit::Max(360)]);
+    call.want_up_to(C, Limit::Unlimited);
+    assert_eq!(demands(&call.take_events()), [Limit::Unlimited]);
     for client in [C, D] {
         let endpoint = call.clients[client].id;
         call.command(Command::ExpireEndpoint { endpoint });
     }
-    assert_eq!(demands(&call.take_events()), [360], "the wish of a worker goes with its last receiver");
+    assert_eq!(demands(&call.take_events()), [Limit::Max(360)], "the wish of a worker goes with its last receiver");
     // A new source, of which the other worker hears first or last.
     for first in [0, 1] {
         let mut call = four(64);
@@ -226,7 +227,7 @@ fn the_highest_wish_wins_wherever_it_is() {
             Event::SourceDemand { source, max_height, .. } if source == "a-v1" => Some(max_height),
             _ => None,
         });
-        assert_eq!(last, Some(720), "worker {first} first");
+        assert_eq!(last, Some(Limit::Max(720)), "worker {first} first");
     }
 }
 
@@ -306,7 +307,11 @@ fn a_full_ring_drops_and_counts_and_feedback_gets_through() {
     call.take_events();
     call.want(C, 1080);
     (0..5).for_each(|_| call.millis(10));
-    let told = call.take_events().iter().filter(|e| matches!(e, Event::SourceDemand { max_height: 1080, .. })).count();
+    let told = call
+        .take_events()
+        .iter()
+        .filter(|e| matches!(e, Event::SourceDemand { max_height: Limit::Max(1080), .. }))
+        .count();
     assert_eq!(told, 10);
 }
 
@@ -318,13 +323,13 @@ fn a_worker_that_claims_what_is_not_its_own_is_refused() {
     let endpoint = EndpointId(900);
     let remote = |home| Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint, home };
     for home in [0, 3] {
-        call.forwarders[0].handle_command(call.now, remote(home));
+        call.forwarders[0].handle_command(call.now, remote(WorkerId::new(home)));
     }
     assert_eq!(on(&call, 0, Counter::DropCommandUnknown), 2, "itself, and nobody");
     // Worker 1 believes that A lives on worker 2.
     let a = call.clients[A].id;
     call.forwarders[1].handle_command(call.now, Command::ExpireEndpoint { endpoint: a });
-    let wrong = Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint: a, home: 2 };
+    let wrong = Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint: a, home: WorkerId::new(2) };
     call.forwarders[1].handle_command(call.now, wrong);
     call.send(A, &packet(111, 1, 1, 10, &[1; 20]));
     assert_eq!((on(&call, 1, Counter::DropCrossingUnknown), call.clients[B].rtp.len()), (1, 0));

@@ -111,8 +111,8 @@ impl Meeting {
 
     /// Only these cameras, all else off.
     fn watch(&mut self, names: &[&str]) {
-        let on = VideoConstraint { max_height: 720, max_frame_rate: -1 };
-        let off = VideoConstraint { max_height: 0, max_frame_rate: -1 };
+        let on = VideoConstraint { max_height: Limit::Max(720), max_frame_rate: Limit::Unlimited };
+        let off = VideoConstraint { max_height: Limit::Off, max_frame_rate: Limit::Unlimited };
         let per_source = names.iter().map(|name| ((*name).to_owned(), on)).collect();
         self.call.constrain(self.receiver, ReceiverConstraints { default: off, per_source, ..Default::default() });
     }
@@ -327,7 +327,7 @@ fn more_sources_than_ssrcs_leave_the_least_important_out() {
     m.call.want(m.receiver, 180);
     m.tell();
     assert_eq!(m.names(Video), ["0-v0", "1-v0"]);
-    let on = VideoConstraint { max_height: 180, max_frame_rate: -1 };
+    let on = VideoConstraint { max_height: Limit::Max(180), max_frame_rate: Limit::Unlimited };
     let on_stage = vec!["4-v0".to_owned()];
     m.call.constrain(m.receiver, ReceiverConstraints { default: on, on_stage, ..Default::default() });
     m.tell();
@@ -343,7 +343,7 @@ fn more_sources_than_ssrcs_leave_the_least_important_out() {
     let ssrcs: std::collections::BTreeSet<u32> = m.got().iter().map(|p| p.header.ssrc).collect();
     assert_eq!(ssrcs.len(), 2);
     // Last-n switches off what stays mapped, since nobody else needs the SSRCs.
-    m.call.constrain(m.receiver, ReceiverConstraints { last_n: 0, default: on, ..Default::default() });
+    m.call.constrain(m.receiver, ReceiverConstraints { last_n: Limit::Off, default: on, ..Default::default() });
     m.call.settle();
     assert!(!m.read(), "nothing to tell");
     m.picture(4, true);

@@ -4,6 +4,7 @@ mod forward_call;
 
 use forward_call::*;
 use proptest::prelude::*;
+use ringbridge_dataplane::media::Limit;
 use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::Counter;
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
@@ -297,7 +298,7 @@ fn off_means_off_and_resumes_at_a_keyframe() {
     assert_eq!(got[1].header.sequence_number, got[0].header.sequence_number.wrapping_add(1));
     let (a, b) = (vp8_ids(&got[0].payload), vp8_ids(&got[1].payload));
     assert_eq!(b, (a.0 + 1, a.1.wrapping_add(1)));
-    let demand: Vec<i32> = call
+    let demand: Vec<Limit> = call
         .take_events()
         .into_iter()
         .filter_map(|e| match e {
@@ -305,7 +306,7 @@ fn off_means_off_and_resumes_at_a_keyframe() {
             _ => None,
         })
         .collect();
-    assert_eq!(demand, [180, 0, 180]);
+    assert_eq!(demand, [180, 0, 180].map(Limit::at_most));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use ring::rand::SystemRandom;
 use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
 use ringbridge_dataplane::ice::{Agent, AgentConfig, AgentEvent, Context, MAX_PAIRS};
 use ringbridge_dataplane::ice::{IceCredentials, RemoteCandidate};
-use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::ids::{EndpointId, WorkerId};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, Path};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 
@@ -39,7 +39,7 @@ impl Bridge {
         let random = SystemRandom::new();
         let config = AgentConfig {
             endpoint: EndpointId(0x0102_0304),
-            worker: 3,
+            worker: WorkerId::new(3),
             local: credentials("3bridge", BRIDGE_PWD),
             controlling,
             sockets: vec![BRIDGE.parse().unwrap()].into(),

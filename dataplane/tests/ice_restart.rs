@@ -16,7 +16,7 @@ use ringbridge_dataplane::ice::{
     Agent, AgentConfig, AgentEvent, Context, MAX_PAIRS, RESTART_TIMEOUT, Session, SessionEvent, TRANSITION,
 };
 use ringbridge_dataplane::ice::{IceCredentials, RemoteCandidate};
-use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::ids::{EndpointId, WorkerId};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, Path};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 
@@ -71,7 +71,7 @@ impl World {
         let random = SystemRandom::new();
         let config = AgentConfig {
             endpoint: EndpointId(0x0102_0304),
-            worker: 3,
+            worker: WorkerId::new(3),
             local: ours(0),
             controlling: true,
             sockets: vec![addr(BRIDGE)].into(),

@@ -16,22 +16,28 @@ use ringbridge_dataplane::conference::ForwarderConfig;
 use ringbridge_dataplane::media::*;
 
 /// One wish: from when on, milliseconds; height; frames per second.
-type Wish = (u64, i32, i32);
+type Wish = (u64, Limit, Limit);
+
+const ANY: Limit = Limit::Unlimited;
 
 /// What the receiver asks for in turn. Keyframes are about 700 ms apart.
 fn scripts(length: u64) -> Vec<(String, Vec<Wish>)> {
-    let turns = |name: &str, wishes: &[(i32, i32)]| {
+    let turns = |name: &str, wishes: &[(u32, Limit)]| {
         let each = length / wishes.len() as u64;
-        let list = wishes.iter().zip(0..).map(|((height, rate), i)| (i * each, *height, *rate)).collect();
+        let list =
+            wishes.iter().zip(0..).map(|((height, rate), i)| (i * each, Limit::at_most(*height), *rate)).collect();
         (name.to_owned(), list)
     };
     let mut all = vec![
-        turns("top", &[(720, -1)]),
-        turns("down and up", &[(720, -1), (180, -1), (90, -1), (180, -1), (720, -1)]),
-        turns("ends", &[(1, -1), (720, -1), (1, -1), (720, -1)]),
-        turns("frame rates", &[(720, -1), (720, 15), (720, 7), (720, 15), (720, -1)]),
-        turns("both", &[(90, 7), (720, 15), (180, -1), (720, 7), (90, -1)]),
-        turns("off and on", &[(720, -1), (0, -1), (90, -1), (0, -1), (720, -1)]),
+        turns("top", &[(720, ANY)]),
+        turns("down and up", &[(720, ANY), (180, ANY), (90, ANY), (180, ANY), (720, ANY)]),
+        turns("ends", &[(1, ANY), (720, ANY), (1, ANY), (720, ANY)]),
+        turns(
+            "frame rates",
+            &[(720, ANY), (720, Limit::Max(15)), (720, Limit::Max(7)), (720, Limit::Max(15)), (720, ANY)],
+        ),
+        turns("both", &[(90, Limit::Max(7)), (720, Limit::Max(15)), (180, ANY), (720, Limit::Max(7)), (90, ANY)]),
+        turns("off and on", &[(720, ANY), (0, ANY), (90, ANY), (0, ANY), (720, ANY)]),
     ];
     for seed in 1..=4u64 {
         let mut state = seed;
@@ -39,8 +45,9 @@ fn scripts(length: u64) -> Vec<(String, Vec<Wish>)> {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % n
         };
-        let wish = |_| ([1, 90, 180, 720][draw(4) as usize], [-1, -1, 15, 7][draw(4) as usize]);
-        let wishes: Vec<(i32, i32)> = (0..length / 400).map(wish).collect();
+        let wish =
+            |_| ([1, 90, 180, 720][draw(4) as usize], [ANY, ANY, Limit::Max(15), Limit::Max(7)][draw(4) as usize]);
+        let wishes: Vec<(u32, Limit)> = (0..length / 400).map(wish).collect();
         all.push(turns(&format!("random {seed}"), &wishes));
     }
     all

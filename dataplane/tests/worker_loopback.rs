@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, WorkerId};
 use ringbridge_dataplane::io::IoChoice;
 use ringbridge_dataplane::messages::{Command, CreateError, Event};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
@@ -51,7 +51,7 @@ fn dtls_of(events: &[Event], endpoint: u32) -> Vec<Vec<u8>> {
 fn a_client_connects_and_dtls_passes_both_ways() {
     for io in backends() {
         let (dataplane, mut links) = start(io, 1);
-        let stats = dataplane.stats(0);
+        let stats = dataplane.stats(WorkerId::new(0));
         create_conference(&mut links[0], 1);
         create_endpoint(&mut links[0], 1, 7);
         let mut clients = [Client::new(dataplane.local_addresses()[0], 0, 7)];
@@ -87,7 +87,7 @@ fn a_client_connects_and_dtls_passes_both_ways() {
 #[test]
 fn an_expired_conference_takes_its_endpoints_along() {
     let (dataplane, mut links) = start(IoChoice::Mmsg, 1);
-    let stats = dataplane.stats(0);
+    let stats = dataplane.stats(WorkerId::new(0));
     create_conference(&mut links[0], 1);
     create_endpoint(&mut links[0], 1, 7);
     links[0].send(Command::ExpireConference { conference: ConferenceId(1) }).unwrap();
@@ -111,7 +111,7 @@ fn the_number_of_endpoints_is_bounded() {
     })
     .unwrap();
     let mut links = dataplane.take_links();
-    let stats = dataplane.stats(0);
+    let stats = dataplane.stats(WorkerId::new(0));
     create_conference(&mut links[0], 1);
     for endpoint in 1..=3 {
         create_endpoint(&mut links[0], 1, endpoint);
@@ -130,7 +130,7 @@ fn the_number_of_endpoints_is_bounded() {
 fn junk_is_counted_and_harmless() {
     for io in backends() {
         let (dataplane, mut links) = start(io, 1);
-        let stats = dataplane.stats(0);
+        let stats = dataplane.stats(WorkerId::new(0));
         create_conference(&mut links[0], 1);
         create_endpoint(&mut links[0], 1, 7);
         let mut client = Client::new(dataplane.local_addresses()[0], 0, 7);
@@ -168,7 +168,7 @@ fn junk_is_counted_and_harmless() {
 #[test]
 fn a_dtls_flood_of_one_endpoint_is_cut() {
     let (dataplane, mut links) = start(IoChoice::Mmsg, 1);
-    let stats = dataplane.stats(0);
+    let stats = dataplane.stats(WorkerId::new(0));
     create_conference(&mut links[0], 1);
     create_endpoint(&mut links[0], 1, 7);
     let mut clients = [Client::new(dataplane.local_addresses()[0], 0, 7)];
@@ -202,7 +202,7 @@ fn datagrams_on_the_wrong_worker_reach_the_endpoint() {
             clients.iter().all(|c| is_connected(events, c.endpoint) && c.agent.state().is_connected())
         });
         // The kernel spreads twelve ports over two workers; all on one has a chance of 1 in 2,048.
-        let handovers = dataplane.stats(1).get(Counter::Handovers);
+        let handovers = dataplane.stats(WorkerId::new(1)).get(Counter::Handovers);
         assert!(handovers > 0, "no client landed on the other worker");
         for client in &clients {
             client.send(&dtls(client.endpoint as u8));
@@ -210,23 +210,29 @@ fn datagrams_on_the_wrong_worker_reach_the_endpoint() {
         until(&mut clients, &mut links, &mut events, |clients, events| {
             clients.iter().all(|c| dtls_of(events, c.endpoint) == [dtls(c.endpoint as u8)])
         });
-        assert!(dataplane.stats(1).get(Counter::Handovers) > handovers, "DTLS was steered as well");
-        assert_eq!(dataplane.stats(0).get(Counter::Handovers), 0);
+        assert!(dataplane.stats(WorkerId::new(1)).get(Counter::Handovers) > handovers, "DTLS was steered as well");
+        assert_eq!(dataplane.stats(WorkerId::new(0)).get(Counter::Handovers), 0);
 
         // Gone endpoints are gone on the other worker, too.
         links[0].send(Command::ExpireConference { conference: ConferenceId(1) }).unwrap();
         let unknown = |dataplane: &Dataplane, worker| dataplane.stats(worker).get(Counter::DropUnknownAddress);
         std::thread::sleep(Duration::from_millis(100));
-        let before = unknown(&dataplane, 0) + unknown(&dataplane, 1);
-        let handovers = dataplane.stats(1).get(Counter::Handovers);
+        let before = unknown(&dataplane, WorkerId::new(0)) + unknown(&dataplane, WorkerId::new(1));
+        let handovers = dataplane.stats(WorkerId::new(1)).get(Counter::Handovers);
         for client in &clients {
             client.send(&dtls(0));
         }
         let deadline = Instant::now() + Duration::from_secs(5);
-        while unknown(&dataplane, 0) + unknown(&dataplane, 1) < before + clients.len() as u64 {
+        while unknown(&dataplane, WorkerId::new(0)) + unknown(&dataplane, WorkerId::new(1))
+            < before + clients.len() as u64
+        {
             assert!(Instant::now() < deadline);
         }
-        assert_eq!(dataplane.stats(1).get(Counter::Handovers), handovers, "nothing is handed over any more");
+        assert_eq!(
+            dataplane.stats(WorkerId::new(1)).get(Counter::Handovers),
+            handovers,
+            "nothing is handed over any more"
+        );
     }
 }
 
@@ -250,7 +256,7 @@ fn the_kernel_delivers_to_the_owner_once_it_is_known() {
         until(&mut clients, &mut links, &mut events, |clients, events| {
             clients.iter().all(|c| is_connected(events, c.endpoint) && c.agent.state().is_connected())
         });
-        let handovers = || [0, 1].map(|worker| dataplane.stats(worker).get(Counter::Handovers));
+        let handovers = || [0, 1].map(|worker| dataplane.stats(WorkerId::new(worker)).get(Counter::Handovers));
         let before = handovers();
         for client in &clients {
             client.send(&dtls(client.endpoint as u8));
@@ -357,7 +363,7 @@ fn events_wake_the_control_plane_and_commands_wake_the_worker() {
 #[test]
 fn a_shutdown_command_ends_the_worker_and_the_heartbeat_stops() {
     let (dataplane, mut links) = start(IoChoice::Mmsg, 1);
-    let stats = dataplane.stats(0);
+    let stats = dataplane.stats(WorkerId::new(0));
     let turns = stats.get(Counter::LoopTurns);
     std::thread::sleep(Duration::from_millis(100));
     let later = stats.get(Counter::LoopTurns);

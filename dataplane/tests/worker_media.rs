@@ -4,11 +4,11 @@
 mod worker_client;
 
 use bytes::Bytes;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::media::{
-    Encoding, HeaderExtension, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint,
-    VideoType,
+    Encoding, HeaderExtension, Limit, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription,
+    VideoConstraint, VideoType,
 };
 use ringbridge_dataplane::messages::Command;
 use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
@@ -61,7 +61,8 @@ fn context(key: MasterKey, profile: SrtpProfile) -> Context {
 
 /// Gives a command to the endpoint's home, and to the other workers of its conference where they need it.
 fn send(links: &mut [WorkerLink], home: usize, spread: bool, command: &Command) {
-    for link in links.iter_mut().filter(|l| l.worker() == home || (spread && command.is_shared())) {
+    for link in links.iter_mut().filter(|l| l.worker() == WorkerId::from_index(home) || (spread && command.is_shared()))
+    {
         link.send(command.clone()).unwrap();
     }
 }
@@ -118,7 +119,7 @@ fn join(
         source(MediaKind::Video, "v0", Ssrc::new(numbers.video_ssrc)),
     ];
     give(Command::SetSources { endpoint, sources });
-    let default = VideoConstraint { max_height: 720, max_frame_rate: -1 };
+    let default = VideoConstraint { max_height: Limit::Max(720), max_frame_rate: Limit::Unlimited };
     let constraints = Box::new(ReceiverConstraints { default, ..ReceiverConstraints::default() });
     give(Command::SetConstraints { endpoint, constraints });
     Participant {
@@ -220,7 +221,8 @@ fn exchange(homes: [usize; 2]) {
                 create_endpoint(&mut links[home], 1, endpoint);
                 if spread {
                     let (conference, endpoint) = (ConferenceId(1), EndpointId(endpoint));
-                    let remote = Command::CreateRemoteEndpoint { conference, endpoint, home };
+                    let remote =
+                        Command::CreateRemoteEndpoint { conference, endpoint, home: WorkerId::from_index(home) };
                     links[1 - home].send(remote).unwrap();
                 }
             }
@@ -228,7 +230,7 @@ fn exchange(homes: [usize; 2]) {
             let mut alice = join(&mut links, a, spread, Client::new(bridge, a, 1), &ALICE, profile);
             let mut bob = join(&mut links, b, spread, Client::new(bridge, b, 2), &BOB, profile);
             let mut events = Vec::new();
-            let stats = [dataplane.stats(0), dataplane.stats(1)];
+            let stats = [dataplane.stats(WorkerId::new(0)), dataplane.stats(WorkerId::new(1))];
 
             let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
             let mut round = 0u32;

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use ringbridge_dataplane::conference::{EndpointSlot, Forwarder, ForwarderConfig, LoudestOnly};
 use ringbridge_dataplane::congestion::shedding::Shedding;
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
 use ringbridge_dataplane::io::Path;
 use ringbridge_dataplane::media::{
-    AudioSubscription, Encoding, HeaderExtension, Media, MediaKind, PayloadType, ReceiverConstraints,
+    AudioSubscription, Encoding, HeaderExtension, Limit, Media, MediaKind, PayloadType, ReceiverConstraints,
     SourceDescription, VideoConstraint, VideoType,
 };
 use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint, SsrcRewriting};
@@ -276,7 +276,7 @@ impl World {
                         controlling: true,
                     }))
                 } else {
-                    Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint, home }
+                    Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint, home: WorkerId::from_index(home) }
                 },
             );
         }
@@ -565,15 +565,20 @@ fn attacker_sources(input: &mut Input<'_>) -> Vec<SourceDescription> {
         .collect()
 }
 
+fn limit(input: &mut Input<'_>, values: &[u32]) -> Limit {
+    let most = input.pick(values);
+    if input.flag() { Limit::Unlimited } else { Limit::at_most(most) }
+}
+
 fn wishes(input: &mut Input<'_>) -> ReceiverConstraints {
     let name = |byte: u8| format!("m{}-{}0", byte & 3, if byte & 4 == 0 { "v" } else { "a" });
     let names = |input: &mut Input<'_>| -> Vec<String> { (0..input.u8() % 6).map(|_| name(input.u8())).collect() };
     let height = |input: &mut Input<'_>| VideoConstraint {
-        max_height: input.pick(&[-1, 0, 1, 90, 180, 360, 720, i32::MAX, i32::MIN, 2160]),
-        max_frame_rate: input.pick(&[-1, 0, 1, 7, 15, 30, i32::MAX, i32::MIN]),
+        max_height: limit(input, &[0, 1, 90, 180, 360, 720, u32::MAX, 2160]),
+        max_frame_rate: limit(input, &[0, 1, 7, 15, 30, u32::MAX]),
     };
     ReceiverConstraints {
-        last_n: input.pick(&[-1, 0, 1, 2, 100, i32::MIN, i32::MAX]),
+        last_n: limit(input, &[0, 1, 2, 100, u32::MAX]),
         on_stage: names(input),
         selected: names(input),
         default: height(input),

@@ -16,7 +16,7 @@ use ringbridge_dataplane::ice::{
     Agent, AgentConfig, AgentEvent, Context, MAX_PAIRS, Session, SessionEvent, transaction_owner,
 };
 use ringbridge_dataplane::ice::{IceCredentials, RemoteCandidate};
-use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::ids::{EndpointId, WorkerId};
 use ringbridge_dataplane::io::Path;
 use ringbridge_dataplane::stats::WorkerStats;
 
@@ -85,7 +85,7 @@ impl World {
             bytes += datagram.len();
             let message = Message::parse(&datagram).expect("the agent sends STUN");
             if message.class == Class::Request {
-                assert_eq!(transaction_owner(&message.transaction), (3, EndpointId(77)));
+                assert_eq!(transaction_owner(&message.transaction), (WorkerId::new(3), EndpointId(77)));
                 let username = String::from_utf8(message.username.expect("a username").to_vec()).expect("text");
                 let (remote, local) = username.split_once(':').expect("two parts");
                 let theirs = remote.strip_prefix("theirs").and_then(|n| n.parse().ok()).expect("their ufrag");
@@ -171,7 +171,7 @@ pub fn run(data: &[u8]) {
         vec![([10, 0, 0, 1], 10_000).into(), ([10, 0, 0, 2], 10_000).into(), ([0u16; 8], 10_000).into()];
     let config = AgentConfig {
         endpoint: EndpointId(77),
-        worker: 3,
+        worker: WorkerId::new(3),
         local: IceCredentials { ufrag: "3ours".to_owned(), pwd: OURS.to_owned() },
         controlling: input.flag(),
         sockets: sockets.into(),

@@ -15,6 +15,7 @@ use ringbridge_dataplane::ice::transaction_owner;
 use ringbridge_dataplane::io::Path;
 
 use crate::input::Input;
+use ringbridge_dataplane::ids::WorkerId;
 
 /// Runs one input.
 pub fn run(data: &[u8]) {
@@ -35,7 +36,7 @@ fn datagram(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data)
         && let Some(worker) = worker_of_ufrag(text)
     {
-        assert!(worker < MAX_WORKERS && text.starts_with(ufrag_prefix(worker)));
+        assert!(worker.index() < MAX_WORKERS && text.starts_with(ufrag_prefix(worker)));
     }
     let Ok(message) = Message::parse(data) else { return };
     assert_eq!(Protocol::of(data), Some(Protocol::Stun));
@@ -160,7 +161,11 @@ fn table(data: &[u8]) {
     while !input.is_empty() {
         let (step, port, who) = (input.u8(), input.u8() % 40, input.u8());
         let path = Path { local: step >> 7, remote: ([127, 0, 0, 1], u16::from(port)).into() };
-        let owner = if who & 1 == 0 { Owner::Endpoint(u32::from(who >> 1) % 5) } else { Owner::Worker((who >> 1) % 3) };
+        let owner = if who & 1 == 0 {
+            Owner::Endpoint(u32::from(who >> 1) % 5)
+        } else {
+            Owner::Worker(WorkerId::new((who >> 1) % 3))
+        };
         match step % 3 {
             0 => {
                 let had = model.get(&path).is_some_and(|(known, _)| *known == owner);
@@ -169,7 +174,7 @@ fn table(data: &[u8]) {
                     model.remove(&path);
                 }
             }
-            1 => table.told(&path, who),
+            1 => table.note_steered(&path, WorkerId::new(who)),
             _ => {
                 let proven = step & 0x40 != 0;
                 let known = model.get(&path).copied();

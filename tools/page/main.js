@@ -26,6 +26,8 @@ const options = {
   scalability: query.get('scalability') ?? '',
   relay: query.get('relay') ?? '',
   lipSync: flag('lip-sync'),
+  // Begins anew when the focus has left.
+  renew: flag('renew'),
   // Kilobits per second, from the lowest encoding on.
   bitrates: query.get('bitrates')?.split(',').map(one => Number(one) * 1000),
   // WxH@FPS: what is shared where there is no screen.

@@ -164,7 +164,7 @@ export class Session extends EventTarget {
       this.role = conference.getRole() ?? this.role;
       this.#changed('joined', { id: conference.myUserId() });
     });
-    this.#watchFocus(conference);
+    if (this.options.renew) this.#watchFocus(conference);
     on('CONFERENCE_LEFT', () => this.#changed('left'));
     on('CONFERENCE_FAILED', (error, ...details) => {
       this.#changed('conference-failed', { error, details: details.map(String) });

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use ringbridge_dataplane::io::{Backend, IoChoice, IoExtras, IoLimits};
+use ringbridge_dataplane::media::Limit;
 use serde::Serialize;
 
 use crate::arena::{Arena, Contestant, DELIVERED, Spread, alternate, ratios};
@@ -160,7 +161,8 @@ fn compare_rooms(args: &CompareArgs) -> Result<bool, SubjectError> {
     }
     // What every packet costs that is handled as soon as it comes.
     let at_once = IoLimits { extras: IoExtras { coalesce: Some(0), ..IoExtras::default() }, ..IoLimits::default() };
-    let options = Options { io: IoChoice::Mmsg, cores: vec![args.cores.core], limits: at_once, last_n: -1 };
+    let options =
+        Options { io: IoChoice::Mmsg, cores: vec![args.cores.core], limits: at_once, last_n: Limit::Unlimited };
     contestants.push(("mmsg, coalesce=0", Contestant::Ringbridge(options)));
     let points = args.rooms.points() * if args.rooms.saturation() { 4 } else { 1 };
     let each = args.seconds / points.max(1) as f64;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::demux::ufrag_prefix;
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::messages::{Command, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
@@ -53,7 +53,7 @@ pub fn run(json: bool) -> Result<bool, SubjectError> {
     let resident = || cpu::resident(std::process::id()).map_err(SubjectError::Cpu);
     let settle = |link: &mut WorkerLink| {
         // The worker takes its commands in its own time; its turns tell.
-        let (stats, start) = (dataplane.stats(0), Instant::now());
+        let (stats, start) = (dataplane.stats(WorkerId::new(0)), Instant::now());
         let turns = stats.get(Counter::LoopTurns);
         while stats.get(Counter::LoopTurns) < turns + 50 && start.elapsed() < Duration::from_secs(5) {
             while link.poll_event().is_some() {}
@@ -107,7 +107,7 @@ fn populate(link: &mut WorkerLink, conference: u32, first: u32, count: u32) -> R
     for n in first..first + count {
         let endpoint = EndpointId(n);
         let ice = IceCredentials {
-            ufrag: format!("{}bench{n}", ufrag_prefix(0)),
+            ufrag: format!("{}bench{n}", ufrag_prefix(WorkerId::new(0))),
             pwd: format!("password-of-the-bridge-{n}"),
         };
         let new = NewEndpoint { conference, endpoint, label: format!("client{n}"), ice, controlling: true };

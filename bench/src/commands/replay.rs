@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use ringbridge_dataplane::io::{IoChoice, IoExtras, IoLimits};
+use ringbridge_dataplane::media::Limit;
 use serde::Serialize;
 
 use crate::cores::{self, CoreArgs};
@@ -128,7 +129,7 @@ pub fn run(args: &ReplayArgs) -> Result<bool, SubjectError> {
                 io: args.io.into(),
                 cores: vec![args.cores.core],
                 limits: IoLimits { extras: args.io_options, ..IoLimits::default() },
-                last_n: args.last_n,
+                last_n: u32::try_from(args.last_n).map_or(Limit::Unlimited, Limit::at_most),
             };
             Box::new(InProcess::start("ringbridge", &options)?)
         }

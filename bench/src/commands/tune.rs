@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use ringbridge_dataplane::io::{IoChoice, IoExtras, IoLimits};
+use ringbridge_dataplane::media::Limit;
 use serde::Serialize;
 
 use crate::arena::{Arena, Contestant, Spread, alternate, ratios};
@@ -96,7 +97,8 @@ pub fn run(args: &TuneArgs) -> Result<bool, SubjectError> {
     for (name, io, ways) in groups(args.busy_poll) {
         let (mut options, mut arenas) = (Vec::new(), Vec::new());
         for (net, (option, limits)) in (1..).zip(ways) {
-            let contestant = Contestant::Ringbridge(Options { io, cores: vec![args.cores.core], limits, last_n: -1 });
+            let contestant =
+                Contestant::Ringbridge(Options { io, cores: vec![args.cores.core], limits, last_n: Limit::Unlimited });
             match Arena::new(&format!("{name} {option}"), &contestant, &scenario, net, 1, Vec::new()) {
                 Ok(mut arena) => {
                     arena.world.set_speed(args.speed);

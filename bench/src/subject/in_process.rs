@@ -8,12 +8,12 @@ use std::time::Instant;
 use ringbridge_controlplane::transport::{Certificate, DtlsOutput, DtlsRole, DtlsSession, Fingerprint};
 use ringbridge_dataplane::demux::ufrag_prefix;
 use ringbridge_dataplane::ice::{IceCredentials, IceState};
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
 use ringbridge_dataplane::io::{IoChoice, IoLimits};
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::media::{
-    Encoding, HeaderExtension, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint,
-    VideoType,
+    Encoding, HeaderExtension, Limit, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription,
+    VideoConstraint, VideoType,
 };
 use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
@@ -37,7 +37,7 @@ pub struct Options {
     /// Buffers and offloads.
     pub limits: IoLimits,
     /// Most video sources that a receiver gets; -1 is all.
-    pub last_n: i32,
+    pub last_n: Limit,
 }
 
 struct Handshake {
@@ -59,7 +59,7 @@ pub struct InProcess {
     certificate: Certificate,
     handshakes: HashMap<EndpointId, Handshake>,
     rooms: HashMap<usize, usize>,
-    last_n: i32,
+    last_n: Limit,
 }
 
 impl InProcess {
@@ -87,7 +87,7 @@ impl InProcess {
         Ok(Self {
             name: name.to_owned(),
             links: dataplane.take_links(),
-            stats: (0..dataplane.workers()).map(|worker| dataplane.stats(worker)).collect(),
+            stats: (0..dataplane.workers()).map(|worker| dataplane.stats(WorkerId::from_index(worker))).collect(),
             dataplane,
             threads,
             bridge,
@@ -171,7 +171,7 @@ impl Subject for InProcess {
         };
         let endpoint = EndpointId(client as u32 + 1);
         let ice = IceCredentials {
-            ufrag: format!("{}bench{client}", ufrag_prefix(worker)),
+            ufrag: format!("{}bench{client}", ufrag_prefix(WorkerId::from_index(worker))),
             pwd: format!("password-of-the-bridge-{client}"),
         };
         let (credentials, fingerprint) = world.describe(client, |local| {
@@ -189,7 +189,7 @@ impl Subject for InProcess {
         self.send(worker, Command::SetSources { endpoint, sources })?;
         let constraints = Box::new(ReceiverConstraints {
             last_n: self.last_n,
-            default: VideoConstraint { max_height: 2160, max_frame_rate: -1 },
+            default: VideoConstraint { max_height: Limit::Max(2160), max_frame_rate: Limit::Unlimited },
             ..ReceiverConstraints::default()
         });
         self.send(worker, Command::SetConstraints { endpoint, constraints })?;

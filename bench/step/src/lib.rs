@@ -12,7 +12,7 @@ use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::media::{
-    Encoding, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint, VideoType,
+    Encoding, Limit, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint, VideoType,
 };
 use ringbridge_dataplane::messages::{Command, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::rtp::header::{self, HeaderFields};
@@ -111,7 +111,7 @@ impl Stage {
         forwarder.handle_command(*now, Command::SetMedia { endpoint, media: Box::new(media(number(n))) });
         let published = if publishes { vec![source(n)] } else { Vec::new() };
         forwarder.handle_command(*now, Command::SetSources { endpoint, sources: published });
-        let default = VideoConstraint { max_height: 2160, max_frame_rate: -1 };
+        let default = VideoConstraint { max_height: Limit::Max(2160), max_frame_rate: Limit::Unlimited };
         let constraints = Box::new(ReceiverConstraints { default, ..ReceiverConstraints::default() });
         forwarder.handle_command(*now, Command::SetConstraints { endpoint, constraints });
         let remote = SocketAddr::from(([127, 9, (n >> 8) as u8, n as u8], 4000));

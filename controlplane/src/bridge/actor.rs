@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ringbridge_dataplane::Capacity;
+use ringbridge_dataplane::ids::WorkerId;
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::WorkerStats;
@@ -125,7 +126,7 @@ impl Actor {
             ice_restart: settings.ice_restart,
             audio_ssrcs: settings.audio_ssrcs,
             video_ssrcs: settings.video_ssrcs,
-            ufrag_prefix: |worker| ringbridge_dataplane::demux::ufrag_prefix(worker).to_string(),
+            ufrag_prefix: |worker| ringbridge_dataplane::demux::ufrag_prefix(WorkerId::from_index(worker)).to_string(),
         };
         let (links, stats) = links.into_iter().unzip();
         Ok(Self {

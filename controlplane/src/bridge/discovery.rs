@@ -15,6 +15,7 @@ use crate::public_address::aws::{self, AwsLookup, Instance};
 use crate::public_address::look_up::{self, LookedUp};
 use crate::public_address::stun::{Output, Socket, StunDiscovery};
 use crate::public_address::{DiscoverySettings, Failure, Failures, Finding, PublicAddress};
+use ringbridge_dataplane::ids::WorkerId;
 
 /// The worker whose sockets ask: an answer finds its way there from every other one.
 pub(super) const ASKING_WORKER: usize = 0;
@@ -83,7 +84,7 @@ impl Discovery {
     /// Searches from now on, for the sockets of the media port; nothing without sockets. `hosts` are the local addresses as others
     /// see them.
     pub fn new(now: Instant, settings: &DiscoverySettings, bound: Vec<SocketAddr>, hosts: &[IpAddr]) -> Self {
-        let make_transaction = || question(ASKING_WORKER as u8, rand::rng().random());
+        let make_transaction = || question(WorkerId::from_index(ASKING_WORKER), rand::rng().random());
         let asks = !settings.stun_servers.is_empty() && !bound.is_empty();
         let stun = asks.then(|| {
             StunDiscovery::new(now, &settings.stun_servers, media_sockets(&bound, None), Box::new(make_transaction))
@@ -311,7 +312,7 @@ mod tests {
         let [Command::AskServer { path, transaction }] = &commands[..] else { panic!("{commands:?}") };
         assert_eq!((path.local, path.remote.to_string().as_str()), (0, "203.0.113.1:3478"));
         let (worker, _) = ringbridge_dataplane::ice::transaction_owner(transaction);
-        assert_eq!(usize::from(worker), ASKING_WORKER);
+        assert_eq!(worker.index(), ASKING_WORKER);
         assert!(discovery.holds(now) && !discovery.holds(now + Duration::from_secs(1)));
         let settings = DiscoverySettings {
             stun_servers: vec!["203.0.113.1:3478".parse().unwrap()],

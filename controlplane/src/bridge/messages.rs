@@ -1,11 +1,11 @@
 //! Between the channel's typed messages and what the bridge does with them.
 
 use axum::extract::ws::Utf8Bytes;
-use ringbridge_dataplane::media::{AudioSubscription, VideoConstraint, VideoType};
+use ringbridge_dataplane::media::{AudioSubscription, Limit, VideoConstraint, VideoType};
 
 use crate::channel::{
     AudioSourceMapping, AudioSubscriptionMode, BridgeMessage, ClientMessage, ReceiverAudioSubscription,
-    ReceiverVideoConstraints, VideoSourceMapping,
+    ReceiverVideoConstraints, VideoSourceMapping, to_limit,
 };
 use crate::colibri::convert;
 
@@ -70,7 +70,7 @@ pub(super) fn decode(message: ClientMessage) -> Option<FromClient> {
             FromClient::Video { constraints: message, legacy }
         }
         ClientMessage::ReceiverVideoConstraint { max_frame_height } => {
-            let height = VideoConstraint { max_height: max_frame_height, max_frame_rate: -1 };
+            let height = VideoConstraint { max_height: to_limit(max_frame_height), max_frame_rate: Limit::Unlimited };
             let default_constraints = Some(height);
             let constraints = ReceiverVideoConstraints { default_constraints, ..ReceiverVideoConstraints::default() };
             FromClient::Video { constraints, legacy: true }
@@ -152,7 +152,7 @@ mod tests {
             (constraints.last_n, constraints.selected_sources, constraints.default_constraints),
             (Some(3), None, None)
         );
-        let height = VideoConstraint { max_height: 720, max_frame_rate: 8 };
+        let height = VideoConstraint { max_height: Limit::Max(720), max_frame_rate: Limit::Max(8) };
         assert_eq!(constraints.constraints.unwrap().into_iter().collect::<Vec<_>>(), [("b-v0".to_owned(), height)]);
     }
 
@@ -165,7 +165,7 @@ mod tests {
         let selected = legacy(r#"{"colibriClass":"SelectedEndpointsChangedEvent","selectedEndpoints":["b"]}"#);
         assert_eq!(selected.selected_endpoints, Some(vec!["b".to_owned()]));
         let height = legacy(r#"{"colibriClass":"ReceiverVideoConstraint","maxFrameHeight":360}"#);
-        assert_eq!(height.default_constraints.map(|d| d.max_height), Some(360));
+        assert_eq!(height.default_constraints.map(|d| d.max_height), Some(Limit::Max(360)));
         legacy(r#"{"colibriClass":"ReceiverVideoConstraints","onStageEndpoints":[]}"#);
         let shown = decoded(r#"{"colibriClass":"VideoTypeMessage","videoType":"DESKTOP"}"#);
         assert_eq!(shown, Some(FromClient::VideoType { source: None, video_type: VideoType::Desktop }));

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use ringbridge_dataplane::media::{AudioSubscription, ReceiverConstraints, VideoConstraint};
+use ringbridge_dataplane::media::{AudioSubscription, Limit, ReceiverConstraints, VideoConstraint};
 
-use crate::channel::ReceiverVideoConstraints;
+use crate::channel::{ReceiverVideoConstraints, to_limit};
 
 /// What one endpoint wants to receive, as far as it has said so.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -22,7 +22,7 @@ impl ReceiverPreferences {
     /// Last-n from signalling; without effect once the endpoint spoke for itself.
     pub fn set_initial_last_n(&mut self, last_n: i32) {
         if !self.said {
-            self.wanted.last_n = last_n;
+            self.wanted.last_n = to_limit(last_n);
         }
     }
 
@@ -35,7 +35,7 @@ impl ReceiverPreferences {
             (sources, endpoints) => sources.or(endpoints),
         };
         let wanted = &mut self.wanted;
-        set(&mut wanted.last_n, message.last_n);
+        set(&mut wanted.last_n, message.last_n.map(to_limit));
         set(&mut wanted.selected, names(message.selected_sources, message.selected_endpoints));
         set(&mut wanted.on_stage, names(message.on_stage_sources, message.on_stage_endpoints));
         set(&mut wanted.default, message.default_constraints);
@@ -46,7 +46,7 @@ impl ReceiverPreferences {
 
     /// Only last-n changes (`LastNChangedEvent`): the rest stays as before the first full message.
     pub fn set_last_n(&mut self, last_n: i32) {
-        self.wanted.last_n = last_n;
+        self.wanted.last_n = to_limit(last_n);
     }
 
     /// Which audio it wants from now on.
@@ -91,7 +91,11 @@ impl ReceiverPreferences {
     pub fn interested_in(&self, endpoint: &str, sources: &[String]) -> bool {
         let named = |name: &String| sources.contains(name) || name == endpoint;
         self.wanted.on_stage.iter().chain(&self.wanted.selected).any(named)
-            || self.wanted.per_source.iter().any(|(name, constraint)| constraint.max_height != 0 && named(name))
+            || self
+                .wanted
+                .per_source
+                .iter()
+                .any(|(name, constraint)| constraint.max_height != Limit::Off && named(name))
     }
 }
 
@@ -106,7 +110,7 @@ mod tests {
     use super::*;
 
     fn height(max_height: i32) -> VideoConstraint {
-        VideoConstraint { max_height, max_frame_rate: -1 }
+        VideoConstraint { max_height: to_limit(max_height), max_frame_rate: Limit::Unlimited }
     }
 
     fn no_endpoints(_: &str) -> Option<Vec<String>> {
@@ -118,11 +122,11 @@ mod tests {
         let mut preferences = ReceiverPreferences::default();
         assert_eq!(preferences.resolve(no_endpoints), ReceiverConstraints::default());
         preferences.set_initial_last_n(20);
-        assert_eq!(preferences.resolve(no_endpoints).last_n, 20);
+        assert_eq!(preferences.resolve(no_endpoints).last_n, Limit::Max(20));
         let audio = AudioSubscription { all: false, include: vec!["b-a0".to_owned()], exclude: Vec::new() };
         preferences.set_audio(audio.clone());
         assert_eq!(preferences.resolve(no_endpoints).audio, audio);
-        assert_eq!(preferences.resolve(no_endpoints).last_n, 20, "that is no word on video");
+        assert_eq!(preferences.resolve(no_endpoints).last_n, Limit::Max(20), "that is no word on video");
     }
 
     #[test]
@@ -138,7 +142,7 @@ mod tests {
             false,
         );
         let first = preferences.resolve(no_endpoints);
-        assert_eq!((first.last_n, first.default), (5, height(180)));
+        assert_eq!((first.last_n, first.default), (Limit::Max(5), height(180)));
         preferences.apply(
             ReceiverVideoConstraints {
                 on_stage_sources: Some(vec!["b-v0".to_owned()]),
@@ -147,7 +151,7 @@ mod tests {
             false,
         );
         let second = preferences.resolve(no_endpoints);
-        assert_eq!(second.last_n, 5);
+        assert_eq!(second.last_n, Limit::Max(5));
         assert_eq!(second.per_source, [("b-v0".to_owned(), height(720))]);
         assert_eq!(second.on_stage, ["b-v0"]);
         // The map is replaced as a whole, and a default survives messages without one.
@@ -161,9 +165,9 @@ mod tests {
         );
         preferences.apply(ReceiverVideoConstraints { last_n: Some(-1), ..ReceiverVideoConstraints::default() }, false);
         let last = preferences.resolve(no_endpoints);
-        assert_eq!((last.last_n, last.default, last.per_source.len()), (-1, height(0), 0));
+        assert_eq!((last.last_n, last.default, last.per_source.len()), (Limit::Unlimited, height(0), 0));
         preferences.set_initial_last_n(3);
-        assert_eq!(preferences.resolve(no_endpoints).last_n, -1, "signalling no longer counts");
+        assert_eq!(preferences.resolve(no_endpoints).last_n, Limit::Unlimited, "signalling no longer counts");
     }
 
     #[test]
@@ -186,7 +190,11 @@ mod tests {
         assert_eq!(resolved.selected, ["b-v0", "b-v1", "gone"]);
         assert_eq!(resolved.on_stage, ["c-v0", "b-v0", "b-v1"]);
         let names: Vec<_> = resolved.per_source.iter().map(|(name, c)| (name.as_str(), c.max_height)).collect();
-        assert_eq!(names, [("b-v0", 360), ("b-v1", 720), ("c-v0", 90)], "what names the source itself wins");
+        assert_eq!(
+            names,
+            [("b-v0", 360), ("b-v1", 720), ("c-v0", 90)].map(|(name, most)| (name, Limit::Max(most))),
+            "what names the source itself wins"
+        );
         assert!(preferences.interested_in("b", &[]));
         assert!(preferences.interested_in("c", &["c-v0".to_owned()]));
         assert!(!preferences.interested_in("d", &["d-v0".to_owned()]));

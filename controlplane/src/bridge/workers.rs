@@ -198,11 +198,11 @@ impl Workers {
 mod tests {
     use super::*;
     use ringbridge_dataplane::ice::IceState;
-    use ringbridge_dataplane::ids::EndpointId;
+    use ringbridge_dataplane::ids::{EndpointId, WorkerId};
     use ringbridge_dataplane::link::{ControlLink, links};
 
     fn one(commands: usize) -> (Workers, ControlLink, Arc<WorkerStats>, Instant) {
-        let (link, control) = links(0, commands, 8).unwrap();
+        let (link, control) = links(WorkerId::new(0), commands, 8).unwrap();
         let stats = Arc::new(WorkerStats::default());
         let now = Instant::now();
         (Workers::new(now, vec![link], vec![Arc::clone(&stats)]).unwrap(), control, stats, now)

@@ -15,7 +15,7 @@ pub use data::{DataChannel, DataChannelOutput, MAX_SCTP_MESSAGE, NotSent};
 pub use limits::MAX_MESSAGE;
 pub use messages::{
     AudioSourceMapping, AudioSubscriptionMode, BridgeMessage, ClientMessage, ReceiverAudioSubscription,
-    ReceiverVideoConstraints, Unusable, VideoSourceMapping,
+    ReceiverVideoConstraints, Unusable, VideoSourceMapping, from_limit, to_limit,
 };
 pub use outbox::{ChannelOut, Outbox, Outgoing, Refused, outbox};
 pub use server::{Admission, ChannelEvent, Registry, router};

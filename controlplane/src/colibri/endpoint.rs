@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ice::{IceCredentials, RestartOutcome};
-use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::ids::{EndpointId, WorkerId};
 use ringbridge_dataplane::media::{Media, SourceDescription, VideoType};
 use ringbridge_dataplane::messages::Command;
 
@@ -135,7 +135,8 @@ impl EndpointState {
 
     /// What a worker that knows it as a remote endpoint needs.
     pub fn introduce(&self) -> Vec<Command> {
-        let EndpointIdentity { id: endpoint, conference, worker: home, .. } = *self.who;
+        let EndpointIdentity { id: endpoint, conference, worker, .. } = *self.who;
+        let home = WorkerId::from_index(worker);
         let mut commands = vec![Command::CreateRemoteEndpoint { conference, endpoint, home }];
         if self.media != Media::default() {
             commands.push(Command::SetMedia { endpoint, media: Box::new(self.media.clone()) });

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use rand::Rng;
 use ringbridge_dataplane::ice::IceCredentials;
+use ringbridge_dataplane::ids::WorkerId;
 use ringbridge_dataplane::messages::{Command, NewEndpoint, SsrcRewriting};
 
 use super::conference::Conference;
@@ -130,7 +131,8 @@ impl Conference {
             context.command(worker, Command::SetSsrcRewriting { endpoint: id, rewriting });
         }
         for other in self.workers().iter().copied().filter(|other| *other != worker) {
-            context.command(other, Command::CreateRemoteEndpoint { conference, endpoint: id, home: worker });
+            let home = WorkerId::from_index(worker);
+            context.command(other, Command::CreateRemoteEndpoint { conference, endpoint: id, home });
         }
         let sctp = asked.is_some_and(|t| t.sctp.is_some());
         context.output(Output::EndpointCreated { endpoint: who, password, sctp });

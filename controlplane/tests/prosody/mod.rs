@@ -53,6 +53,26 @@ impl Prosody {
         Self::start_with("")
     }
 
+    /// As [`Prosody::start`], with what Jitsi's modules add: breakout rooms, moderation and metadata.
+    pub fn start_with_meetings() -> Option<Self> {
+        Self::start_with(
+            r#"
+VirtualHost "meet.test"
+    modules_enabled = { "test_rooms" }
+
+Component "breakout.meet.test" "muc"
+    restrict_room_creation = true
+    muc_room_locking = false
+    muc_room_default_public_jids = true
+    admins = { "focus@auth.meet.test" }
+
+Component "avmoderation.meet.test" "test_component"
+
+Component "metadata.meet.test" "test_component"
+"#,
+        )
+    }
+
     /// As [`Prosody::start`], with additional global configuration (Lua).
     pub fn start_with(global: &str) -> Option<Self> {
         // Not asked for its version: it would start.
@@ -71,7 +91,14 @@ impl Prosody {
         }
         let plugins = directory.join("plugins");
         std::fs::create_dir_all(&plugins).expect("a directory for modules");
-        std::fs::write(plugins.join("mod_test_meeting_id.lua"), MEETING_IDS).expect("a module");
+        let modules = [
+            ("mod_test_meeting_id.lua", MEETING_IDS),
+            ("mod_test_rooms.lua", include_str!("../../../tools/lib/prosody-modules/mod_test_rooms.lua")),
+            ("mod_test_component.lua", include_str!("../../../tools/lib/prosody-modules/mod_test_component.lua")),
+        ];
+        for (name, text) in modules {
+            std::fs::write(plugins.join(name), text).expect("a module");
+        }
         let mut server = Self { directory, child: None, port: free_port(), http_port: free_port() };
         std::fs::write(server.directory.join("prosody.cfg.lua"), server.configuration(global))
             .expect("a configuration");

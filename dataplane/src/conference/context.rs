@@ -9,6 +9,7 @@ use super::receiver::rewrite::{Delivery, send_time};
 use crate::congestion::estimator::Bounds;
 use crate::congestion::fair_share::FairShare;
 use crate::congestion::shedding::Shedding;
+use crate::ids::WorkerId;
 use crate::limits::Complaints;
 use crate::messages::Event;
 use crate::negotiation::negotiated::Negotiations;
@@ -116,7 +117,7 @@ impl Env<'_> {
     }
 
     /// Tells another worker something; false, and counted, when there is no room.
-    pub fn send_signal(&mut self, worker: usize, signal: PeerSignal) -> bool {
+    pub fn send_signal(&mut self, worker: WorkerId, signal: PeerSignal) -> bool {
         let sent = self.peers.send_signal(worker, signal);
         if !sent {
             self.stats.count(Counter::DropCrossingFull);

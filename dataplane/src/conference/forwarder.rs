@@ -13,7 +13,7 @@ use crate::congestion::fair_share::FairShare;
 use crate::congestion::shedding::Shedding;
 use crate::datagram::{PacketSink, Path};
 use crate::deadlines::Deadlines;
-use crate::ids::{ConferenceId, ConferenceIndex, EndpointId, ParticipantId};
+use crate::ids::{ConferenceId, ConferenceIndex, EndpointId, ParticipantId, WorkerId};
 use crate::io::IoError;
 use crate::limits::Complaints;
 use crate::link::Wakeup;
@@ -122,28 +122,39 @@ impl Forwarder {
     /// It comes after the packets that were gathered before it: while some wait, so does the command, until [`Self::release`].
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         if self.worker.batch.is_empty() {
-            self.apply(now, command);
+            // What is refused is an event already.
+            let _ = self.apply(now, command);
         } else {
             // A packet of before must not meet the conferences and keys of after.
             self.waiting.push_back(command);
         }
     }
 
-    fn apply(&mut self, now: Instant, command: Command) {
+    /// The same for a command that creates an endpoint, after the packets that wait; the refusal is an event, too.
+    pub(crate) fn create(
+        &mut self,
+        now: Instant,
+        command: Command,
+        sink: &mut impl PacketSink,
+    ) -> Result<(), CreateError> {
+        self.release(now, sink);
+        self.apply(now, command)
+    }
+
+    fn apply(&mut self, now: Instant, command: Command) -> Result<(), CreateError> {
         match command {
             Command::CreateConference { conference, feedback } => self.create_conference(conference, feedback),
             Command::ExpireConference { conference } => self.expire_conference(conference),
             Command::CreateEndpoint(new) => {
                 let created = self.create_endpoint(now, new.conference, new.endpoint, None);
-                self.note_created(now, new.endpoint, created);
+                return self.note_created(now, new.endpoint, created);
             }
             Command::CreateRemoteEndpoint { conference, endpoint, home } => {
-                let elsewhere = home != self.worker.peers.index() && home < self.worker.peers.workers();
-                let created = match elsewhere {
+                let created = match self.worker.peers.has_other(home) {
                     true => self.create_endpoint(now, conference, endpoint, Some(home)),
                     false => Err(CreateError::UnknownWorker),
                 };
-                self.note_created(now, endpoint, created);
+                return self.note_created(now, endpoint, created);
             }
             Command::ExpireEndpoint { endpoint } => {
                 self.with_endpoint(now, endpoint, |conference, env, id| conference.leave(env, id));
@@ -186,6 +197,7 @@ impl Forwarder {
             | Command::AskServer { .. }
             | Command::Shutdown => {}
         }
+        Ok(())
     }
 
     fn create_conference(&mut self, id: ConferenceId, feedback: FeedbackSsrcs) {
@@ -211,7 +223,7 @@ impl Forwarder {
         now: Instant,
         id: ConferenceId,
         endpoint: EndpointId,
-        home: Option<usize>,
+        home: Option<WorkerId>,
     ) -> Result<(), CreateError> {
         if self.by_endpoint.contains_key(&endpoint) {
             return Err(CreateError::Taken);
@@ -231,11 +243,16 @@ impl Forwarder {
     }
 
     /// Tells of, and counts, an endpoint that could not be created.
-    fn note_created(&mut self, now: Instant, endpoint: EndpointId, created: Result<(), CreateError>) {
-        if let Err(error) = created {
+    fn note_created(
+        &mut self,
+        now: Instant,
+        endpoint: EndpointId,
+        created: Result<(), CreateError>,
+    ) -> Result<(), CreateError> {
+        created.inspect_err(|&error| {
             self.worker.stats.count(error.counter());
             self.worker.env(now).emit(Event::EndpointRefused { endpoint, error });
-        }
+        })
     }
 
     fn with_endpoint(
@@ -321,7 +338,8 @@ impl Forwarder {
         batch.clear();
         self.worker.batch = batch;
         while let Some(command) = self.waiting.pop_front() {
-            self.apply(now, command);
+            // What is refused is an event already.
+            let _ = self.apply(now, command);
         }
     }
 
@@ -332,7 +350,7 @@ impl Forwarder {
 
     /// Takes what other forwarders sent, where no worker does.
     pub fn handle_peers(&mut self, now: Instant, sink: &mut impl PacketSink) {
-        for worker in 0..self.worker.peers.workers() {
+        for worker in self.worker.peers.all() {
             while let Some(message) = self.worker.peers.poll(worker) {
                 match message {
                     PeerMessage::Media { header, len, data } => {
@@ -353,7 +371,7 @@ impl Forwarder {
     pub(crate) fn handle_relayed(
         &mut self,
         now: Instant,
-        worker: usize,
+        worker: WorkerId,
         header: RelayHeader,
         packet: &[u8],
         sink: &mut impl PacketSink,
@@ -373,7 +391,7 @@ impl Forwarder {
     pub(crate) fn handle_signal(
         &mut self,
         now: Instant,
-        worker: usize,
+        worker: WorkerId,
         signal: PeerSignal,
         sink: &mut impl PacketSink,
     ) {

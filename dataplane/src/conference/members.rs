@@ -14,7 +14,7 @@ use super::receiver::ssrc_slots::SsrcSlots;
 use super::receiver::subscription::{NO_SSRC, Subscription};
 use super::schedule::Schedule;
 use super::source::Source;
-use crate::ids::{ConferenceId, ConferenceIndex, EndpointId, ParticipantId, SourceId, Ssrc, WorkerSet};
+use crate::ids::{ConferenceId, ConferenceIndex, EndpointId, ParticipantId, SourceId, Ssrc, WorkerId, WorkerSet};
 use crate::limits::{MAX_ON_STAGE, MAX_SELECTED, MAX_SUBSCRIBED};
 use crate::media::{Encoding, Media, MediaKind, ReceiverConstraints, SourceDescription};
 use crate::messages::{FeedbackSsrcs, SsrcRewriting};
@@ -127,7 +127,7 @@ impl Conference {
 
     /// Adds an endpoint, with subscriptions to all sources unless it lives on another worker; returns its number and
     /// generation.
-    pub fn join(&mut self, env: &mut Env<'_>, id: EndpointId, home: Option<usize>) -> (ParticipantId, u32) {
+    pub fn join(&mut self, env: &mut Env<'_>, id: EndpointId, home: Option<WorkerId>) -> (ParticipantId, u32) {
         self.generations = self.generations.wrapping_add(1);
         let participant = Participant::new(id, self.generations, home, env.negotiations.nothing(), env.now);
         let silent_at = participant.silent_at();

@@ -8,7 +8,7 @@ use super::members::Conference;
 use super::rtcp_out;
 use super::source::reports::SenderClock;
 use crate::datagram::PacketSink;
-use crate::ids::{EndpointId, ParticipantId};
+use crate::ids::{EndpointId, ParticipantId, WorkerId};
 use crate::messages::Event;
 use crate::negotiation::extensions::ExtensionLayout;
 use crate::peers::{PeerSignal, RelayHeader};
@@ -18,7 +18,7 @@ use crate::stats::Counter;
 impl Conference {
     /// Endpoints came or went: who else has receivers, and whose word on speakers counts.
     pub fn update_workers(&mut self, env: &mut Env<'_>) {
-        let here = env.peers.index();
+        let here = env.peers.worker();
         let homes = || self.participants.values().map(|p| (p.id, p.home.unwrap_or(here)));
         self.away = homes().map(|(_, home)| home).filter(|home| *home != here).collect();
         let lead = homes().min().is_some_and(|(_, home)| home == here);
@@ -37,7 +37,7 @@ impl Conference {
     pub fn handle_relayed(
         &mut self,
         env: &mut Env<'_>,
-        (home, from): (usize, ParticipantId),
+        (home, from): (WorkerId, ParticipantId),
         header: RelayHeader,
         packet: &[u8],
         sink: &mut impl PacketSink,
@@ -66,7 +66,7 @@ impl Conference {
     pub fn handle_signal(
         &mut self,
         env: &mut Env<'_>,
-        (worker, about): (usize, ParticipantId),
+        (worker, about): (WorkerId, ParticipantId),
         signal: PeerSignal,
         sink: &mut impl PacketSink,
     ) {

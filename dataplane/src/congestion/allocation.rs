@@ -3,8 +3,7 @@
 
 use super::ladder::nominal_height;
 use super::layer::LayerId;
-use super::limit::Limit;
-use crate::media::{ReceiverConstraints, VideoType};
+use crate::media::{Limit, ReceiverConstraints, VideoType};
 
 /// A source as a receiver may want it.
 #[derive(Debug, Clone, Copy)]
@@ -35,16 +34,18 @@ pub fn limits(candidates: &[Candidate<'_>], constraints: &ReceiverConstraints) -
         order.extend(rest);
     }
     let mut limits = vec![Limit::Off; candidates.len()];
-    let mut left = usize::try_from(constraints.last_n).unwrap_or(usize::MAX);
+    let mut left = match constraints.last_n {
+        Limit::Off => 0,
+        Limit::Max(most) => most as usize,
+        Limit::Unlimited => usize::MAX,
+    };
     for i in order {
         if left == 0 {
             break;
         }
         let wanted = constraints.of(candidates[i].name);
-        let (height, frame_rate) =
-            (Limit::from_signalled(wanted.max_height), Limit::from_signalled(wanted.max_frame_rate));
-        if height.is_on() && frame_rate.is_on() {
-            limits[i] = height;
+        if wanted.max_height.is_on() && wanted.max_frame_rate.is_on() {
+            limits[i] = wanted.max_height;
             left -= 1;
         }
     }
@@ -76,14 +77,14 @@ mod tests {
         names.iter().map(|name| Candidate { name, video_type: VideoType::Camera }).collect()
     }
 
-    fn height(max_height: i32) -> VideoConstraint {
-        VideoConstraint { max_height, max_frame_rate: -1 }
+    fn height(max_height: u32) -> VideoConstraint {
+        VideoConstraint { max_height: Limit::at_most(max_height), max_frame_rate: Limit::Unlimited }
     }
 
     #[test]
     fn last_n_counts_stage_first_then_selected_then_speakers() {
         let constraints = ReceiverConstraints {
-            last_n: 3,
+            last_n: Limit::Max(3),
             on_stage: vec!["d-v0".to_owned()],
             selected: vec!["c-v0".to_owned(), "d-v0".to_owned(), "gone".to_owned()],
             default: height(180),
@@ -91,44 +92,40 @@ mod tests {
             ..ReceiverConstraints::default()
         };
         let limits = limits(&candidates(&["a-v0", "b-v0", "c-v0", "d-v0", "e-v0"]), &constraints);
-        assert_eq!(
-            limits,
-            [0, 180, 180, 720, 0].map(Limit::from_signalled),
-            "a source that is not wanted does not count"
-        );
+        assert_eq!(limits, [0, 180, 180, 720, 0].map(Limit::at_most), "a source that is not wanted does not count");
     }
 
     #[test]
     fn disabled_sources_come_last() {
         let mut list = candidates(&["a-v0", "b-v0"]);
         list[0].video_type = VideoType::None;
-        let constraints = ReceiverConstraints { last_n: 1, ..ReceiverConstraints::default() };
+        let constraints = ReceiverConstraints { last_n: Limit::Max(1), ..ReceiverConstraints::default() };
         assert_eq!(limits(&list, &constraints), [Limit::Off, Limit::Max(180)]);
     }
 
     #[test]
     fn targets() {
         let nominal = || [None, None, None].into_iter();
-        let target = |limit, heights| target(Limit::from_signalled(limit), heights).map(|layer| layer.encoding);
-        assert_eq!(target(0, nominal()), None);
-        assert_eq!(target(90, nominal()), Some(0));
-        assert_eq!(target(180, nominal()), Some(0));
-        assert_eq!(target(360, nominal()), Some(1));
-        assert_eq!(target(719, nominal()), Some(1));
-        assert_eq!(target(-1, nominal()), Some(2));
-        assert_eq!(target(360, [Some(90), Some(180), Some(360)].into_iter()), Some(2));
+        let target = |limit, heights| target(limit, heights).map(|layer| layer.encoding);
+        assert_eq!(target(Limit::Off, nominal()), None);
+        assert_eq!(target(Limit::Max(90), nominal()), Some(0));
+        assert_eq!(target(Limit::Max(180), nominal()), Some(0));
+        assert_eq!(target(Limit::Max(360), nominal()), Some(1));
+        assert_eq!(target(Limit::Max(719), nominal()), Some(1));
+        assert_eq!(target(Limit::Unlimited, nominal()), Some(2));
+        assert_eq!(target(Limit::Max(360), [Some(90), Some(180), Some(360)].into_iter()), Some(2));
         let single = super::target(Limit::Max(180), [Some(1080)].into_iter());
         assert_eq!(single, Some(LayerId::whole(0)), "a single encoding is always forwarded");
     }
 
     proptest! {
         #[test]
-        fn never_more_than_last_n(count in 0usize..30, last_n in -1i32..40) {
+        fn never_more_than_last_n(count in 0usize..30, last_n in proptest::option::of(0u32..40)) {
             let names: Vec<String> = (0..count).map(|i| format!("{i}-v0")).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let constraints = ReceiverConstraints { last_n, ..ReceiverConstraints::default() };
+            let constraints = ReceiverConstraints { last_n: last_n.map_or(Limit::Unlimited, Limit::at_most), ..ReceiverConstraints::default() };
             let on = limits(&candidates(&names), &constraints).into_iter().filter(|limit| limit.is_on()).count();
-            let expected = usize::try_from(last_n).map_or(count, |n| n.min(count));
+            let expected = last_n.map_or(count, |n| count.min(n as usize));
             prop_assert_eq!(on, expected);
         }
     }

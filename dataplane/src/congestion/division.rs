@@ -103,7 +103,7 @@ pub fn divide(wants: &[Want], available: Option<u64>) -> Division {
 mod tests {
     use super::*;
     use crate::congestion::layer::Layer;
-    use crate::congestion::limit::Limit;
+    use crate::media::Limit;
     use crate::media::VideoType;
     use proptest::prelude::*;
 
@@ -111,18 +111,14 @@ mod tests {
         Layer { id: LayerId { encoding, spatial: 0, temporal }, height: Some(height), frame_rate, bitrate }
     }
 
-    fn camera(limit: i32) -> Want {
+    fn camera(limit: Limit) -> Want {
         let layers = [
             layer(0, 0, 180, 15.0, 80_000),
             layer(0, 1, 180, 30.0, 120_000),
             layer(1, 0, 360, 30.0, 500_000),
             layer(2, 0, 720, 30.0, 1_800_000),
         ];
-        Want {
-            ladder: Ladder::of(&layers, VideoType::Camera, Limit::from_signalled(limit), Limit::Unlimited),
-            on_stage: false,
-            before: None,
-        }
+        Want { ladder: Ladder::of(&layers, VideoType::Camera, limit, Limit::Unlimited), on_stage: false, before: None }
     }
 
     fn screen() -> Want {
@@ -142,7 +138,7 @@ mod tests {
     #[test]
     fn a_screen_beside_five_cameras_on_two_megabits() {
         let mut wants = vec![screen()];
-        wants.extend((0..5).map(|_| camera(180)));
+        wants.extend((0..5).map(|_| camera(Limit::Max(180))));
         let division = divide(&wants, Some(2_000_000));
         assert!(division.granted.iter().all(Option::is_some), "{division:?}");
         assert!(division.granted[0].unwrap().temporal >= 1 && division.bitrate <= 2_000_000);
@@ -156,8 +152,8 @@ mod tests {
 
     #[test]
     fn the_stage_comes_first_up_to_its_preferred_step() {
-        let stage = Want { on_stage: true, ..camera(720) };
-        let wants = [stage, camera(180), camera(180)];
+        let stage = Want { on_stage: true, ..camera(Limit::Max(720)) };
+        let wants = [stage, camera(Limit::Max(180)), camera(Limit::Max(180))];
         assert_eq!(encodings(&divide(&wants, Some(140_000))), [Some(0), None, None]);
         assert_eq!(
             encodings(&divide(&wants, Some(400_000))),
@@ -172,14 +168,14 @@ mod tests {
 
     #[test]
     fn without_a_stage_all_get_something_before_one_gets_more() {
-        let wants = [camera(720), camera(720), camera(720)];
+        let wants = [camera(Limit::Max(720)), camera(Limit::Max(720)), camera(Limit::Max(720))];
         assert_eq!(encodings(&divide(&wants, Some(300_000))), [Some(0), Some(0), Some(0)]);
         assert_eq!(encodings(&divide(&wants, Some(900_000))), [Some(1), Some(0), Some(0)]);
     }
 
     #[test]
     fn a_step_up_needs_room_a_step_down_does_not() {
-        let mut want = [camera(720)];
+        let mut want = [camera(Limit::Max(720))];
         assert_eq!(encodings(&divide(&want, Some(540_000))), [Some(0)]);
         want[0].before = Some(LayerId::whole(1));
         assert_eq!(encodings(&divide(&want, Some(540_000))), [Some(1)], "it stays");
@@ -200,7 +196,7 @@ mod tests {
                 let ladder = Ladder::of(
                     &layers,
                     video_type,
-                    Limit::from_signalled([-1, 180, 360, 720][limit]),
+                    [Limit::Unlimited, Limit::Max(180), Limit::Max(360), Limit::Max(720)][limit],
                     Limit::Unlimited,
                 );
                 Want {

@@ -1,8 +1,7 @@
 //! The steps in which one source can be given to one receiver, from cheap to good (docs/protocol/bridge.md 8.3, step 4).
 
 use super::layer::{Layer, LayerId};
-use super::limit::Limit;
-use crate::media::VideoType;
+use crate::media::{Limit, VideoType};
 
 /// A camera gets this height before anything lower on the list gets more, and below it every frame rate is worth having.
 const PREFERRED_HEIGHT: u32 = 360;

@@ -7,7 +7,6 @@ pub mod estimator;
 pub(crate) mod fair_share;
 pub(crate) mod ladder;
 pub(crate) mod layer;
-pub(crate) mod limit;
 pub mod prober;
 pub(crate) mod reorder;
 pub mod shedding;

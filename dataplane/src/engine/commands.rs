@@ -25,8 +25,10 @@ impl Engine {
     ) -> Result<(), CommandError> {
         // The forwarder counts what it refuses by itself.
         match command {
-            Command::CreateEndpoint(new) => return self.create_endpoint(now, new),
-            Command::CreateRemoteEndpoint { endpoint, .. } => return self.forward_creation(now, endpoint, command),
+            Command::CreateEndpoint(new) => return self.create_endpoint(now, new, sink),
+            Command::CreateRemoteEndpoint { .. } => {
+                return self.forwarder.create(now, command, sink).map_err(CommandError::Refused);
+            }
             command if command.is_of_media() => {
                 let known = command.endpoint().is_none_or(|endpoint| self.forwarder.slot(endpoint).is_some());
                 self.forwarder.handle_command(now, command);
@@ -104,14 +106,19 @@ impl Engine {
         Ok(())
     }
 
-    fn create_endpoint(&mut self, now: Instant, new: Box<NewEndpoint>) -> Result<(), CommandError> {
+    fn create_endpoint(
+        &mut self,
+        now: Instant,
+        new: Box<NewEndpoint>,
+        sink: &mut impl PacketSink,
+    ) -> Result<(), CommandError> {
         let endpoint = new.endpoint;
         if let Err(error) = self.add_endpoint(&new) {
             self.stats.count(error.counter());
             self.events.push(Event::EndpointRefused { endpoint, error }, &self.stats);
             return Err(CommandError::Refused(error));
         }
-        let created = self.forward_creation(now, endpoint, Command::CreateEndpoint(new));
+        let created = self.forwarder.create(now, Command::CreateEndpoint(new), sink);
         if created.is_err() {
             self.remove_endpoint(endpoint);
         }
@@ -119,23 +126,7 @@ impl Engine {
         if let Ok((_, endpoint)) = self.endpoint(endpoint) {
             endpoint.slot = slot;
         }
-        created
-    }
-
-    /// Has the forwarder create an endpoint, and hears whether it did.
-    fn forward_creation(&mut self, now: Instant, id: EndpointId, command: Command) -> Result<(), CommandError> {
-        self.take_forwarder_events();
-        self.forwarder.handle_command(now, command);
-        let mut created = Ok(());
-        while let Some(event) = self.forwarder.poll_event() {
-            if let Event::EndpointRefused { endpoint, error } = event
-                && endpoint == id
-            {
-                created = Err(CommandError::Refused(error));
-            }
-            self.events.push(event, &self.stats);
-        }
-        created
+        created.map_err(CommandError::Refused)
     }
 
     fn add_endpoint(&mut self, new: &NewEndpoint) -> Result<(), CreateError> {
@@ -148,11 +139,11 @@ impl Engine {
             return Err(CreateError::WorkerFull);
         }
         if !new.ice.ufrag.starts_with(ufrag_prefix(self.config.worker)) {
-            tracing::warn!(endpoint = %new.label, worker = self.config.worker, "ufrag lacks the tag of its worker");
+            tracing::warn!(endpoint = %new.label, worker = %self.config.worker, "ufrag lacks the tag of its worker");
         }
         let config = AgentConfig {
             endpoint: id,
-            worker: self.config.worker as u8,
+            worker: self.config.worker,
             local: new.ice.clone(),
             controlling: new.controlling,
             sockets: Arc::clone(&self.config.sockets),

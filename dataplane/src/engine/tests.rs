@@ -2,7 +2,7 @@
 
 mod ice_restart;
 
-use crate::ids::Ssrc;
+use crate::ids::{Ssrc, WorkerId};
 use proptest::prelude::*;
 
 use super::*;
@@ -36,13 +36,14 @@ struct Rig {
 
 /// Two workers in one thread; endpoint 1 lives on worker 0.
 fn rig(max_addresses: usize, handover_ring: usize) -> Rig {
-    let (mut links, controls): (Vec<_>, Vec<_>) = (0..2).map(|worker| link::links(worker, 64, 64).unwrap()).unzip();
+    let (mut links, controls): (Vec<_>, Vec<_>) =
+        (0..2).map(|worker| link::links(WorkerId::new(worker), 64, 64).unwrap()).unzip();
     let wakeups: Vec<_> = controls.iter().map(|control| control.wakeup().clone()).collect();
     let peers = crate::peers::mesh(&wakeups, handover_ring);
     let mut workers = Vec::new();
     for (index, (control, peers)) in controls.into_iter().zip(peers).enumerate() {
         let config = EngineConfig {
-            worker: index,
+            worker: WorkerId::from_index(index),
             sockets: vec!["192.0.2.1:10000".parse().unwrap()].into(),
             max_endpoints: 8,
             max_addresses,
@@ -193,7 +194,7 @@ fn connect(rig: &mut Rig, home: usize, id: u32, port: u16, sources: &[u32]) -> E
         rig.links[worker].send(Command::CreateConference { conference, feedback }).unwrap();
         let create = match worker == home {
             true => Command::CreateEndpoint(Box::new(new.clone())),
-            false => Command::CreateRemoteEndpoint { conference, endpoint, home },
+            false => Command::CreateRemoteEndpoint { conference, endpoint, home: WorkerId::from_index(home) },
         };
         rig.links[worker].send(create).unwrap();
         rig.links[worker].send(Command::SetMedia { endpoint, media: media.clone() }).unwrap();
@@ -236,7 +237,7 @@ fn media_reaches_receivers_on_the_other_worker() {
     assert_eq!((rig.count(0, Counter::Crossings), rig.count(1, Counter::PacketsForwarded)), (1, 2));
     // It arrives at the wrong worker: handed over to its home, opened there, and given back opened.
     let path = Path { local: 0, remote: ([198, 51, 100, 1], 10).into() };
-    rig.workers[1].engine.addresses.learn(path, Owner::Worker(0), true).unwrap();
+    rig.workers[1].engine.addresses.learn(path, Owner::Worker(WorkerId::new(0)), true).unwrap();
     rig.receive(1, 10, &sealed(10, 2));
     rig.exchange();
     assert_eq!(ports(&mut rig), [11, 12, 13]);
@@ -311,7 +312,7 @@ fn mapped(transaction: [u8; 12]) -> Vec<u8> {
 fn only_the_server_that_was_asked_answers_whichever_worker_hears_it() {
     let mut rig = rig(16, 16);
     let path = Path { local: 0, remote: ([198, 51, 100, 1], 3478).into() };
-    let transaction = crate::ice::question(0, [5; 7]);
+    let transaction = crate::ice::question(WorkerId::new(0), [5; 7]);
     let ask = |path| Command::AskServer { path, transaction };
     rig.links[0].send(ask(path)).unwrap();
     rig.links[0].send(ask(path)).unwrap();
@@ -348,7 +349,7 @@ fn only_the_server_that_was_asked_answers_whichever_worker_hears_it() {
 fn the_oldest_of_too_many_questions_gives_way() {
     let mut rig = rig(16, 16);
     let path = |port| Path { local: 0, remote: ([198, 51, 100, 1], port).into() };
-    let transaction = |port: u16| crate::ice::question(0, [port as u8; 7]);
+    let transaction = |port: u16| crate::ice::question(WorkerId::new(0), [port as u8; 7]);
     for port in 0..=questions::MAX_QUESTIONS as u16 {
         let command = Command::AskServer { path: path(port), transaction: transaction(port) };
         rig.workers[0].engine.handle_command(rig.now, command, &mut rig.out).unwrap();
@@ -384,15 +385,15 @@ fn an_endpoint_that_cannot_be_created_is_refused_by_an_event() {
         (create(other, 2, "0two"), refused(2, CreateError::UnknownConference)),
         (create(known, 1, "0two"), refused(1, CreateError::Taken)),
         (create(known, 2, "0one"), refused(2, CreateError::Taken)),
-        (remote(2, 0), refused(2, CreateError::UnknownWorker)),
-        (remote(2, 2), refused(2, CreateError::UnknownWorker)),
-        (remote(1, 1), refused(1, CreateError::Taken)),
+        (remote(2, WorkerId::new(0)), refused(2, CreateError::UnknownWorker)),
+        (remote(2, WorkerId::new(2)), refused(2, CreateError::UnknownWorker)),
+        (remote(1, WorkerId::new(1)), refused(1, CreateError::Taken)),
     ] {
         assert_eq!(say(&mut rig, command), [event]);
     }
     assert_eq!(rig.count(0, Counter::DropCommandUnknown), 6);
     // The id of an endpoint that lives elsewhere is taken, too.
-    assert_eq!(say(&mut rig, remote(20, 1)), []);
+    assert_eq!(say(&mut rig, remote(20, WorkerId::new(1))), []);
     assert_eq!(say(&mut rig, create(known, 20, "0twenty")), [refused(20, CreateError::Taken)]);
     // It has room for eight.
     for id in 2..=8 {
@@ -410,7 +411,8 @@ fn what_the_forwarder_refuses_is_not_kept_by_the_worker_either() {
     let limit = ForwarderConfig::default().max_endpoints_per_conference;
     for id in 0..limit as u32 {
         let conference = ConferenceId(1);
-        let remote = Command::CreateRemoteEndpoint { conference, endpoint: EndpointId(100 + id), home: 1 };
+        let remote =
+            Command::CreateRemoteEndpoint { conference, endpoint: EndpointId(100 + id), home: WorkerId::new(1) };
         rig.links[0].send(remote).unwrap();
         rig.workers[0].handle_commands(rig.now, &mut rig.out);
     }
@@ -452,7 +454,7 @@ fn a_command_that_is_not_carried_out_says_why_and_is_counted() {
     };
     let ask = Command::AskServer {
         path: Path { local: 1, remote: ([198, 51, 100, 1], 3478).into() },
-        transaction: crate::ice::question(0, [5; 7]),
+        transaction: crate::ice::question(WorkerId::new(0), [5; 7]),
     };
     let answer = Command::AnswerIceRestart { endpoint, generation: 7, credentials: None, candidates: Vec::new() };
     let feedback = FeedbackSsrcs { audio: Ssrc::new(1), video: Ssrc::new(2) };
@@ -468,7 +470,7 @@ fn a_command_that_is_not_carried_out_says_why_and_is_counted() {
         (new(endpoint, "0one"), Ok(()), Counter::DropCommandUnknown),
         (new(nobody, "0one"), Err(CommandError::Refused(CreateError::Taken)), Counter::DropCommandUnknown),
         (
-            Command::CreateRemoteEndpoint { conference, endpoint: nobody, home: 3 },
+            Command::CreateRemoteEndpoint { conference, endpoint: nobody, home: WorkerId::new(3) },
             Err(CommandError::Refused(CreateError::UnknownWorker)),
             Counter::DropCommandUnknown,
         ),

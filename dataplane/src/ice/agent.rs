@@ -13,7 +13,7 @@ use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::datagram::{PacketSink, Path};
-use crate::ids::EndpointId;
+use crate::ids::{EndpointId, WorkerId};
 
 use super::drops::{DropCounter, DropReason};
 use super::limits::{ForgedOnKnownPaths, ForgedRequests, MAX_PAIRS, StunRequests};
@@ -35,8 +35,8 @@ const REFRESH_BELOW: Duration = Duration::from_secs(20);
 pub struct AgentConfig {
     /// Whose agent it is; becomes part of transaction ids, so that answers find their way.
     pub endpoint: EndpointId,
-    /// Index of the worker that owns it, likewise.
-    pub worker: u8,
+    /// The worker that owns it, likewise.
+    pub worker: WorkerId,
     /// Our credentials.
     pub local: IceCredentials,
     /// The role to start in.
@@ -119,19 +119,19 @@ impl std::fmt::Debug for Agent {
 }
 
 /// Bytes 0 (worker) and 1 to 4 (endpoint) of a transaction id that an agent of ours made.
-pub fn transaction_owner(id: &TransactionId) -> (u8, EndpointId) {
+pub fn transaction_owner(id: &TransactionId) -> (WorkerId, EndpointId) {
     let [worker, a, b, c, d, ..] = *id;
-    (worker, EndpointId(u32::from_be_bytes([a, b, c, d])))
+    (WorkerId::new(worker), EndpointId(u32::from_be_bytes([a, b, c, d])))
 }
 
 /// In place of an endpoint in transaction ids of questions to STUN servers; no endpoint has it.
 const NOBODY: u32 = u32::MAX;
 
 /// The transaction id of a question that a worker asks a STUN server, from so many random bytes.
-pub fn question(worker: u8, random: [u8; 7]) -> TransactionId {
+pub fn question(worker: WorkerId, random: [u8; 7]) -> TransactionId {
     let [a, b, c, d] = NOBODY.to_be_bytes();
     let [e, f, g, h, i, j, k] = random;
-    [worker, a, b, c, d, e, f, g, h, i, j, k]
+    [worker.get(), a, b, c, d, e, f, g, h, i, j, k]
 }
 
 /// Candidate priority of RFC 8445 section 5.1.2.1 for component 1.
@@ -520,7 +520,7 @@ impl Agent {
         let (Some(pair), Some(remote)) = (self.pairs.get_mut(index), &self.remote) else { return };
         let nominating = self.controlling && self.selected == Some(pair.path) && !(pair.relayed && patient);
         let mut id: TransactionId = random_bytes(cx.random);
-        id[0] = self.config.worker;
+        id[0] = self.config.worker.get();
         id[1..5].copy_from_slice(&self.config.endpoint.0.to_be_bytes());
         pair.sent(now, Check { id, nominating, controlling: self.controlling });
         let Some(slot) = cx.sink.slot() else { return cx.stats.count_drop(DropReason::OutputFull) };

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::bpf::{Instruction, LoadError, Map, MapKind, load};
 use super::socket::set_option;
 use super::{IoError, Path};
+use crate::ids::WorkerId;
 
 const SO_ATTACH_REUSEPORT_EBPF: libc::c_int = 52;
 
@@ -53,14 +54,14 @@ impl Steering {
     }
 
     /// Steers a path to a worker from now on, whoever had it before.
-    pub fn claim(&self, path: &Path, worker: usize) -> io::Result<()> {
-        self.0.set(&key(path), &(worker as u32))
+    pub fn claim(&self, path: &Path, worker: WorkerId) -> io::Result<()> {
+        self.0.set(&key(path), &u32::from(worker.get()))
     }
 
     /// Ends the steering of a path, if it still leads to this worker.
-    pub fn release(&self, path: &Path, worker: usize) {
+    pub fn release(&self, path: &Path, worker: WorkerId) {
         let key = key(path);
-        if self.0.get(&key).is_ok_and(|owner| owner as usize == worker) {
+        if self.0.get(&key).is_ok_and(|owner| owner == u32::from(worker.get())) {
             // An entry that is gone already is as good.
             let _ = self.0.remove(&key);
         }
@@ -224,15 +225,15 @@ mod tests {
                 client.send(b"who gets this?").unwrap();
                 let hashed = arrives_at(&workers, local).expect("the kernel's own choice");
                 let wanted = i % 3;
-                steering.claim(&path, wanted).unwrap();
+                steering.claim(&path, WorkerId::from_index(wanted)).unwrap();
                 for _ in 0..3 {
                     client.send(b"the owner").unwrap();
                     assert_eq!(arrives_at(&workers, local), Some(wanted), "{ip}");
                 }
-                steering.release(&path, (wanted + 1) % 3);
+                steering.release(&path, WorkerId::from_index((wanted + 1) % 3));
                 client.send(b"still the owner").unwrap();
                 assert_eq!(arrives_at(&workers, local), Some(wanted), "only the owner can let go");
-                steering.release(&path, wanted);
+                steering.release(&path, WorkerId::from_index(wanted));
                 client.send(b"as before").unwrap();
                 assert_eq!(arrives_at(&workers, local), Some(hashed));
             }
@@ -246,9 +247,9 @@ mod tests {
             return eprintln!("skipped: this process may not load programs");
         };
         let path = |port: u16| Path { local: 0, remote: ([127, 0, 0, 1], port).into() };
-        steering.claim(&path(1), 0).unwrap();
-        assert!(steering.claim(&path(2), 0).is_err());
-        steering.release(&path(1), 0);
-        steering.claim(&path(2), 0).unwrap();
+        steering.claim(&path(1), WorkerId::new(0)).unwrap();
+        assert!(steering.claim(&path(2), WorkerId::new(0)).is_err());
+        steering.release(&path(1), WorkerId::new(0));
+        steering.claim(&path(2), WorkerId::new(0)).unwrap();
     }
 }

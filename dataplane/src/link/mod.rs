@@ -7,6 +7,7 @@ mod wakeup;
 
 use std::os::fd::{AsRawFd, RawFd};
 
+use crate::ids::WorkerId;
 use crate::io::{EventFd, IoError};
 use crate::messages::{Command, Event};
 
@@ -14,7 +15,7 @@ pub use wakeup::Wakeup;
 
 /// Makes both ends of the rings of one worker; the capacities are entries.
 pub fn links(
-    worker: usize,
+    worker: WorkerId,
     command_capacity: usize,
     event_capacity: usize,
 ) -> Result<(WorkerLink, ControlLink), IoError> {
@@ -33,7 +34,7 @@ pub fn links(
 /// The control plane's end of one worker's rings.
 #[derive(Debug)]
 pub struct WorkerLink {
-    worker: usize,
+    worker: WorkerId,
     commands: rtrb::Producer<Command>,
     wakeup: Wakeup,
     events: rtrb::Consumer<Event>,
@@ -41,8 +42,8 @@ pub struct WorkerLink {
 }
 
 impl WorkerLink {
-    /// Index of the worker, counted from 0; [`crate::demux::ufrag_prefix`] takes it.
-    pub fn worker(&self) -> usize {
+    /// The worker; [`crate::demux::ufrag_prefix`] takes it.
+    pub fn worker(&self) -> WorkerId {
         self.worker
     }
 

@@ -2,8 +2,10 @@
 //!
 //! These are plain values that cross the command ring; the workers compile them into lookup tables.
 
+mod limit;
 mod mid;
 
+pub use limit::Limit;
 pub(crate) use mid::MAX_LEN as MAX_MID_LEN;
 pub use mid::Mid;
 
@@ -110,18 +112,18 @@ pub struct SourceDescription {
 /// The largest picture wanted of one video source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VideoConstraint {
-    /// Pixels; -1 is unlimited, 0 is off.
-    pub max_height: i32,
-    /// Frames per second; negative is unlimited, 0 is off.
-    pub max_frame_rate: i32,
+    /// Pixels.
+    pub max_height: Limit,
+    /// Frames per second.
+    pub max_frame_rate: Limit,
 }
 
 /// What an endpoint wants to receive: the state after all its `ReceiverVideoConstraints` messages
 /// (docs/protocol/bridge.md 5.5), already merged by the control plane, every name a source name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiverConstraints {
-    /// How many video sources at most; -1 is unlimited.
-    pub last_n: i32,
+    /// How many video sources.
+    pub last_n: Limit,
     /// Sources on stage, first the most important.
     pub on_stage: Vec<String>,
     /// Selected sources, after those on stage.
@@ -180,10 +182,10 @@ impl Default for ReceiverConstraints {
     /// Thumbnails (180 pixels) of every source: what an endpoint gets before it says anything.
     fn default() -> Self {
         Self {
-            last_n: -1,
+            last_n: Limit::Unlimited,
             on_stage: Vec::new(),
             selected: Vec::new(),
-            default: VideoConstraint { max_height: 180, max_frame_rate: -1 },
+            default: VideoConstraint { max_height: Limit::Max(180), max_frame_rate: Limit::Unlimited },
             per_source: Vec::new(),
             assumed_bandwidth: None,
             audio: AudioSubscription::default(),

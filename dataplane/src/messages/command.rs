@@ -3,7 +3,7 @@
 use crate::datagram::Path;
 use crate::ice::stun::TransactionId;
 use crate::ice::{IceCredentials, RemoteCandidate};
-use crate::ids::{ConferenceId, EndpointId, Ssrc};
+use crate::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
 use crate::media::{Media, ReceiverConstraints, SourceDescription};
 use crate::srtp::SrtpKeys;
 
@@ -32,8 +32,8 @@ pub enum Command {
         conference: ConferenceId,
         /// Its identity.
         endpoint: EndpointId,
-        /// Index of the worker that it lives on.
-        home: usize,
+        /// The worker that it lives on.
+        home: WorkerId,
     },
     /// Removes an endpoint and its sources.
     ExpireEndpoint {

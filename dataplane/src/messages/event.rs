@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::datagram::Path;
 use crate::ice::{IceState, RestartOutcome};
 use crate::ids::{ConferenceId, EndpointId};
-use crate::media::{Encoding, MediaKind, Mid, VideoType};
+use crate::media::{Encoding, Limit, MediaKind, Mid, VideoType};
 
 /// Worker to control plane.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,8 +97,8 @@ pub enum Event {
         endpoint: EndpointId,
         /// Source name.
         source: String,
-        /// Pixels; -1 is unlimited, 0 is nobody.
-        max_height: i32,
+        /// Pixels; off where nobody wants it.
+        max_height: Limit,
     },
 }
 

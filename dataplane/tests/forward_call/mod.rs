@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ringbridge_dataplane::conference::{EndpointSlot, Forwarder, ForwarderConfig};
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::media::*;
 use ringbridge_dataplane::messages::*;
@@ -168,7 +168,8 @@ impl Call {
             if worker == home {
                 continue;
             }
-            let remote = Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint, home };
+            let remote =
+                Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint, home: WorkerId::from_index(home) };
             forwarder.handle_command(self.now, remote);
         }
         let create = Command::CreateEndpoint(Box::new(NewEndpoint {
@@ -218,8 +219,12 @@ impl Call {
     }
 
     /// Every source at one height.
-    pub fn want(&mut self, client: usize, max_height: i32) {
-        let default = VideoConstraint { max_height, max_frame_rate: -1 };
+    pub fn want(&mut self, client: usize, max_height: u32) {
+        self.want_up_to(client, Limit::at_most(max_height));
+    }
+
+    pub fn want_up_to(&mut self, client: usize, max_height: Limit) {
+        let default = VideoConstraint { max_height, max_frame_rate: Limit::Unlimited };
         self.constrain(client, ReceiverConstraints { default, ..ReceiverConstraints::default() });
     }
 

@@ -87,31 +87,6 @@ impl Imports {
             .flat_map(|(from, to)| to.iter().map(move |(to, path)| (from.as_str(), to.as_str(), path.as_str())))
     }
 
-    /// Without these pairs of user and used.
-    pub fn without(&self, pairs: &[(&str, &str)]) -> Self {
-        let mut edges = self.edges.clone();
-        for (from, to) in pairs {
-            edges.get_mut(*from).and_then(|used| used.remove(*to));
-        }
-        Self { edges }
-    }
-
-    /// Whether one file uses another, directly or by way of others.
-    pub fn reaches(&self, from: &str, to: &str) -> bool {
-        let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
-        while let Some(file) = open.pop() {
-            for next in self.edges.get(file).into_iter().flat_map(BTreeMap::keys) {
-                if next == to {
-                    return true;
-                }
-                if seen.insert(next) {
-                    open.push(next);
-                }
-            }
-        }
-        false
-    }
-
     /// The same among what stands in one folder (`""` is `src` itself): its files, and its folders as a whole. A module's
     /// file and its folder, `a.rs` and `a/`, are one.
     pub fn within(&self, folder: &str) -> Self {

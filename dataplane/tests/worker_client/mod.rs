@@ -9,7 +9,7 @@ use is::stun::{StunMessage, StunPacket};
 use is::{Candidate, IceAgent, IceCreds, Protocol};
 use ringbridge_dataplane::demux::ufrag_prefix;
 use ringbridge_dataplane::ice::{IceCredentials, IceState};
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
 use ringbridge_dataplane::io::{IoChoice, probe};
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint};
@@ -40,7 +40,7 @@ pub fn start_steered(io: IoChoice, workers: usize, steer: bool) -> (Dataplane, V
 
 pub fn credentials(worker: usize, endpoint: u32) -> IceCredentials {
     IceCredentials {
-        ufrag: format!("{}local{endpoint}", ufrag_prefix(worker)),
+        ufrag: format!("{}local{endpoint}", ufrag_prefix(WorkerId::from_index(worker))),
         pwd: format!("local-password-of-endpoint-{endpoint}"),
     }
 }
@@ -60,7 +60,7 @@ pub fn create_endpoint(link: &mut WorkerLink, conference: u32, endpoint: u32) {
         conference: ConferenceId(conference),
         endpoint: EndpointId(endpoint),
         label: format!("client{endpoint}"),
-        ice: credentials(link.worker(), endpoint),
+        ice: credentials(link.worker().index(), endpoint),
         controlling: true,
     })))
     .unwrap();

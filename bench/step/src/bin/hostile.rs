@@ -15,7 +15,7 @@ use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::media::{
-    Encoding, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint, VideoType,
+    Encoding, Limit, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint, VideoType,
 };
 use ringbridge_dataplane::messages::{Command, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::srtp::Sealer;
@@ -93,7 +93,7 @@ impl Room {
             let video_type = VideoType::Camera;
             let source = SourceDescription { name, kind: MediaKind::Video, video_type, encodings };
             forwarder.handle_command(now, Command::SetSources { endpoint, sources: vec![source] });
-            let default = VideoConstraint { max_height: 2160, max_frame_rate: -1 };
+            let default = VideoConstraint { max_height: Limit::Max(2160), max_frame_rate: Limit::Unlimited };
             let constraints = Box::new(ReceiverConstraints { default, ..ReceiverConstraints::default() });
             forwarder.handle_command(now, Command::SetConstraints { endpoint, constraints });
             let remote = SocketAddr::from(([127, 9, (n >> 8) as u8, n as u8], 4000));

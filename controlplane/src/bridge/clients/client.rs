@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringbridge_dataplane::media::{ReceiverConstraints, SourceDescription};
+use ringbridge_dataplane::media::{Limit, ReceiverConstraints, SourceDescription};
 use ringbridge_dataplane::messages::Bandwidth;
 
 use super::carrier::Carriers;
@@ -33,7 +33,7 @@ pub(super) struct Client {
     pub(super) sources: Vec<SourceDescription>,
     pub(super) forwarded: Vec<String>,
     /// Height that the others want of each of its sources.
-    pub(super) demand: BTreeMap<String, i32>,
+    pub(super) demand: BTreeMap<String, Limit>,
     pub(super) bandwidth: Option<Bandwidth>,
     pub(super) mappings: Mappings,
     pub(super) dtls: DtlsTransport,

@@ -1,17 +1,20 @@
 //! Clients as the debug page shows them.
 
+use std::collections::BTreeMap;
+
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::VideoConstraint;
 use serde_json::{Map, Value, json};
 
 use super::carrier::Carrier;
 use super::table::Clients;
+use crate::channel::from_limit;
 
 impl Clients {
     /// What the debug page shows of an endpoint beyond signalling.
     pub fn debug(&self, id: EndpointId) -> Option<Map<String, Value>> {
         let endpoint = self.endpoints.get(&id)?;
-        let height = |c: &VideoConstraint| json!({ "max_height": c.max_height, "max_frame_rate": c.max_frame_rate });
+        let height = |c: &VideoConstraint| json!({ "max_height": from_limit(c.max_height), "max_frame_rate": from_limit(c.max_frame_rate) });
         let c = &endpoint.constraints;
         let shown = json!({
             "active": endpoint.active,
@@ -24,7 +27,7 @@ impl Clients {
                 "older_dialect": endpoint.preferences.is_legacy(),
             },
             "wants": {
-                "last_n": c.last_n,
+                "last_n": from_limit(c.last_n),
                 "on_stage": c.on_stage,
                 "selected": c.selected,
                 "default": height(&c.default),
@@ -33,7 +36,7 @@ impl Clients {
             },
             "forwarded_sources": endpoint.forwarded,
             "mapped_sources": endpoint.mappings.shown(),
-            "wanted_of_it": endpoint.demand,
+            "wanted_of_it": endpoint.demand.iter().map(|(name, most)| (name, from_limit(*most))).collect::<BTreeMap<_, _>>(),
         });
         if let Value::Object(shown) = shown { Some(shown) } else { None }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ice::IceState;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
-use ringbridge_dataplane::media::{MediaKind, SourceDescription};
+use ringbridge_dataplane::media::{Limit, MediaKind, SourceDescription};
 use ringbridge_dataplane::messages::Command;
 
 use super::action::Action;
@@ -19,7 +19,7 @@ use super::counters::ClientCounters;
 use super::timers::Timers;
 use crate::bridge::dtls_transport::{DtlsTransport, DtlsTransportOutput};
 use crate::bridge::messages::{self, ToClient};
-use crate::channel::{ChannelCounters, ClientMessage, Counted, Registry};
+use crate::channel::{ChannelCounters, ClientMessage, Counted, Registry, from_limit};
 use crate::colibri::elements::Setup;
 use crate::colibri::identity::EndpointIdentity;
 use crate::transport::{Certificate, DtlsError, DtlsRole, Fingerprint};
@@ -300,19 +300,19 @@ impl Clients {
     }
 
     /// The largest height that anybody wants of a source changed.
-    pub fn handle_demand(&mut self, id: EndpointId, source: String, max_height: i32) {
+    pub fn handle_demand(&mut self, id: EndpointId, source: String, max_height: Limit) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         endpoint.demand.insert(source.clone(), max_height);
         self.send_demand(id, source, max_height);
     }
 
-    pub(super) fn send_demand(&mut self, id: EndpointId, source: String, max_height: i32) {
+    pub(super) fn send_demand(&mut self, id: EndpointId, source: String, max_height: Limit) {
         if self.endpoints.get(&id).is_some_and(|e| e.preferences.is_legacy()) {
             // The older dialect has no word for unlimited.
-            let ideal_height = if max_height < 0 { 2160 } else { max_height };
+            let ideal_height = if max_height == Limit::Unlimited { 2160 } else { from_limit(max_height) };
             self.send(id, ToClient::SenderVideoConstraints { ideal_height });
         }
-        self.send(id, ToClient::SenderSourceConstraints { source, max_height });
+        self.send(id, ToClient::SenderSourceConstraints { source, max_height: from_limit(max_height) });
     }
 
     pub(super) fn update_constraints(&mut self, id: EndpointId) {

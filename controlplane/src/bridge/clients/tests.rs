@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use ringbridge_dataplane::media::{Encoding, VideoConstraint, VideoType};
+use ringbridge_dataplane::media::{Encoding, Limit, VideoConstraint, VideoType};
 use ringbridge_dataplane::srtp::SrtpKeys;
 
 use axum::extract::ws::Utf8Bytes;
@@ -205,7 +205,7 @@ fn a_client_is_told_everything_when_it_connects() {
     fixture.insert(3, false);
     let third = EndpointId(3);
     fixture.endpoints.set_sources(third, vec![video("c-v0", 9)]);
-    fixture.endpoints.handle_demand(third, "c-v0".to_owned(), 360);
+    fixture.endpoints.handle_demand(third, "c-v0".to_owned(), Limit::Max(360));
     fixture.endpoints.handle_forwarded(third, vec!["a-v0".to_owned()]);
     fixture.endpoints.handle_activity(EndpointId(2), true);
     fixture.endpoints.handle_activity(EndpointId(2), false);
@@ -386,7 +386,7 @@ fn preferences_reach_the_worker_when_they_change_something() {
         FromClient::Video { constraints: constraints.clone(), legacy: false },
     );
     let sent = fixture.constraints();
-    assert_eq!((sent.len(), sent[0].0, sent[0].1.last_n), (1, 1, 4));
+    assert_eq!((sent.len(), sent[0].0, sent[0].1.last_n), (1, 1, Limit::Max(4)));
     fixture.endpoints.handle_message(
         fixture.now,
         first,
@@ -397,7 +397,7 @@ fn preferences_reach_the_worker_when_they_change_something() {
     fixture.endpoints.set_initial_last_n(first, 9);
     assert_eq!(fixture.constraints(), [], "the client has spoken");
     fixture.endpoints.handle_message(fixture.now, first, Carrier::WebSocket, FromClient::LastN(-1));
-    assert_eq!(fixture.constraints()[0].1.last_n, -1);
+    assert_eq!(fixture.constraints()[0].1.last_n, Limit::Unlimited);
 }
 
 #[test]
@@ -405,10 +405,10 @@ fn the_older_dialect_names_endpoints() {
     let mut fixture = Fixture::new(2);
     let (first, second) = (EndpointId(1), EndpointId(2));
     fixture.endpoints.set_sources(first, vec![video("a-v0", 5)]);
-    fixture.endpoints.handle_demand(first, "a-v0".to_owned(), -1);
+    fixture.endpoints.handle_demand(first, "a-v0".to_owned(), Limit::Unlimited);
     fixture.endpoints.handle_forwarded(first, vec!["b-v0".to_owned()]);
     fixture.actions();
-    let height = VideoConstraint { max_height: 720, max_frame_rate: -1 };
+    let height = VideoConstraint { max_height: Limit::Max(720), max_frame_rate: Limit::Unlimited };
     let constraints = ReceiverVideoConstraints {
         selected_endpoints: Some(vec!["b".to_owned()]),
         constraints: Some(BTreeMap::from([("b".to_owned(), height)])),
@@ -426,7 +426,7 @@ fn the_older_dialect_names_endpoints() {
         panic!("{actions:?}")
     };
     assert_eq!(constraints.selected, ["b-v0"]);
-    let expected = VideoConstraint { max_height: 720, max_frame_rate: -1 };
+    let expected = VideoConstraint { max_height: Limit::Max(720), max_frame_rate: Limit::Unlimited };
     assert_eq!(constraints.per_source, [("b-v0".to_owned(), expected)]);
     let sent: Vec<_> = actions
         .iter()

@@ -9,6 +9,7 @@ use ringbridge_dataplane::media::VideoConstraint;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::signalled::to_limit;
 use crate::channel::limits::MAX_NAMES;
 
 pub(super) fn unlimited() -> i32 {
@@ -50,7 +51,7 @@ struct Picture {
 impl From<Picture> for VideoConstraint {
     fn from(Picture { max_height, max_frame_rate }: Picture) -> Self {
         // Saturates; a rate of less than one picture per second is still one.
-        Self { max_height, max_frame_rate: max_frame_rate.ceil() as i32 }
+        Self { max_height: to_limit(max_height), max_frame_rate: to_limit(max_frame_rate.ceil() as i32) }
     }
 }
 

@@ -5,8 +5,10 @@ mod bridge;
 mod client;
 mod fields;
 mod passed_on;
+mod signalled;
 #[cfg(test)]
 mod tests;
 
 pub use bridge::{AudioSourceMapping, BridgeMessage, VideoSourceMapping};
 pub use client::{AudioSubscriptionMode, ClientMessage, ReceiverAudioSubscription, ReceiverVideoConstraints, Unusable};
+pub use signalled::{from_limit, to_limit};

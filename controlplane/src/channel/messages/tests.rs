@@ -2,7 +2,7 @@ use super::*;
 use crate::channel::counters::{ChannelCounters, Counted};
 use crate::channel::limits::MAX_NAMES;
 use proptest::prelude::*;
-use ringbridge_dataplane::media::VideoConstraint;
+use ringbridge_dataplane::media::{Limit, VideoConstraint};
 use serde_json::{Map, Value};
 
 fn parse(text: &str) -> Result<ClientMessage, Unusable> {
@@ -17,7 +17,7 @@ fn constraints_of_both_dialects() {
         panic!("another class");
     };
     assert_eq!(parsed.last_n, Some(-1));
-    assert_eq!(parsed.constraints.expect("there")["ab-v0"].max_height, 720);
+    assert_eq!(parsed.constraints.expect("there")["ab-v0"].max_height, Limit::Max(720));
     assert_eq!(parsed.selected_sources, None, "absent is not empty");
     let lyno = r#"{"colibriClass":"LastNChangedEvent","lastN":4}"#;
     assert_eq!(parse(lyno).expect("valid"), ClientMessage::LastNChangedEvent { last_n: 4 });
@@ -33,13 +33,13 @@ fn numbers_as_javascript_writes_them() {
     let ClientMessage::ReceiverVideoConstraints(parsed) = parse(text).expect("valid") else {
         panic!("another class");
     };
-    let height = |max_height| VideoConstraint { max_height, max_frame_rate: -1 };
+    let height = |max_height| VideoConstraint { max_height: to_limit(max_height), max_frame_rate: Limit::Unlimited };
     assert_eq!((parsed.last_n, parsed.assumed_bandwidth_bps), (Some(3), Some(1_000_000)));
     assert_eq!((parsed.selected_sources, parsed.default_constraints), (None, Some(height(359))));
     let constraints = parsed.constraints.expect("there");
     assert_eq!((constraints["a-v0"], constraints["b-v0"]), (height(-1), height(-1)));
     let rates = ["c-v0", "d-v0"].map(|name| constraints[name].max_frame_rate);
-    assert_eq!(rates, [8, i32::MAX], "whole pictures");
+    assert_eq!(rates, [Limit::Max(8), Limit::Max(i32::MAX as u32)], "whole pictures");
 }
 
 /// Every text frame that real clients sent in the recordings; none is of an unknown class.

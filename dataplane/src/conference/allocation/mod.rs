@@ -11,10 +11,9 @@ use crate::congestion::allocation::{self, Candidate};
 use crate::congestion::division::{Want, divide};
 use crate::congestion::ladder::Ladder;
 use crate::congestion::layer::{LayerId, Layers};
-use crate::congestion::limit::Limit;
 use crate::ids::{ParticipantId, SourceId};
 use crate::limits::MAX_BITRATE;
-use crate::media::{Encoding, MediaKind, ReceiverConstraints};
+use crate::media::{Encoding, Limit, MediaKind, ReceiverConstraints};
 use crate::messages::Event;
 use crate::peers::PeerSignal;
 use crate::slab::{Key, Slab};
@@ -147,7 +146,7 @@ impl Conference {
         for (at, (offered, target)) in offered.iter().zip(&mut targets).enumerate() {
             let Offered { id: source_id, source, limit } = *offered;
             let layers = offers.of(source_id, source, env.now);
-            let frame_rate = Limit::from_signalled(constraints.of(source.name()).max_frame_rate);
+            let frame_rate = constraints.of(source.name()).max_frame_rate;
             let ladder = Ladder::of(layers, source.video_type(), limit, frame_rate);
             // Of a source of which nothing was seen, whatever comes first tells.
             *target = allocation::target(limit, source.encodings().iter().map(|e| e.height()));
@@ -218,11 +217,7 @@ impl Conference {
             let endpoint = owner.id;
             match (owner.home, source.outgoing()) {
                 (None, _) => {
-                    env.emit(Event::SourceDemand {
-                        endpoint,
-                        source: source.name().to_owned(),
-                        max_height: height.signalled(),
-                    });
+                    env.emit(Event::SourceDemand { endpoint, source: source.name().to_owned(), max_height: height });
                 }
                 (Some(home), Some(Encoding { ssrc, .. })) => {
                     if !env.send_signal(home, PeerSignal::Demand { endpoint, ssrc, height }) {

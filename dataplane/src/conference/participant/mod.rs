@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use publisher::Publisher;
 
 use super::receiver::Receiver;
-use crate::ids::EndpointId;
+use crate::ids::{EndpointId, WorkerId};
 use crate::limits::{CommandedChanges, RtcpWork};
 use crate::messages::Event;
 use crate::negotiation::negotiated::Negotiated;
@@ -25,7 +25,7 @@ pub struct Participant {
     /// Distinguishes it from earlier users of its number.
     pub generation: u32,
     /// The worker that it lives on, when that is another one: then its packets come opened, and none go to it.
-    pub home: Option<usize>,
+    pub home: Option<WorkerId>,
     /// What it sends.
     pub publisher: Publisher,
     /// What it is sent.
@@ -45,7 +45,7 @@ impl Participant {
     pub fn new(
         id: EndpointId,
         generation: u32,
-        home: Option<usize>,
+        home: Option<WorkerId>,
         negotiated: Arc<Negotiated>,
         now: Instant,
     ) -> Self {

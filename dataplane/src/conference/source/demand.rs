@@ -1,8 +1,7 @@
 //! How large a picture receivers want of a source: here, and on the other workers that its packets cross to.
 
-use crate::congestion::limit::Limit;
-use crate::ids::WorkerSet;
-use crate::media::MediaKind;
+use crate::ids::{WorkerId, WorkerSet};
+use crate::media::{Limit, MediaKind};
 
 /// What receivers want of one source, as a height in pixels.
 #[derive(Debug, Default)]
@@ -10,7 +9,7 @@ pub struct Demand {
     /// The largest of all, as told last; none before the first receiver.
     told: Option<Limit>,
     /// What the receivers on other workers want.
-    remote: Vec<(usize, Limit)>,
+    remote: Vec<(WorkerId, Limit)>,
     /// Workers on which nobody wants it.
     unwanted: WorkerSet,
 }
@@ -36,7 +35,7 @@ impl Demand {
     }
 
     /// Notes what the receivers on another worker want.
-    pub fn set_remote(&mut self, worker: usize, height: Limit) {
+    pub fn set_remote(&mut self, worker: WorkerId, height: Limit) {
         self.remote.retain(|(known, _)| *known != worker);
         self.remote.push((worker, height));
         if height.is_on() {

@@ -100,7 +100,7 @@ fn a_data_channel_carries_what_the_web_socket_carries() {
     let (first, second) = (EndpointId(1), EndpointId(2));
     fixture.close(first);
     fixture.endpoints.set_sources(first, vec![video("a-v0", 5)]);
-    fixture.endpoints.handle_demand(first, "a-v0".to_owned(), 360);
+    fixture.endpoints.handle_demand(first, "a-v0".to_owned(), Limit::Max(360));
     let mut browser = Browser::new(&mut fixture);
     assert!(browser.run(&mut fixture, |b| b.secured && !b.association.is_handshaking()));
     browser.write(Dcep, OPEN);
@@ -126,7 +126,7 @@ fn a_data_channel_carries_what_the_web_socket_carries() {
             match action {
                 Action::Send { endpoint, message } => sent.push((endpoint, message)),
                 Action::Command { command: Command::SetConstraints { constraints, .. }, .. } => {
-                    wanted |= constraints.last_n == 3;
+                    wanted |= constraints.last_n == Limit::Max(3);
                 }
                 Action::Command { command: Command::SendDtls { datagram, .. }, .. } => {
                     browser.dtls.handle_datagram(fixture.now, &datagram);
