@@ -126,6 +126,10 @@ fn the_containers_file() {
             ("focus.initial-timeout", "15000"),
             ("focus.single-participant-timeout", "30 seconds"),
             ("focus.rest.listen", "0.0.0.0:8888"),
+            ("focus.ice-failure.enabled", "true"),
+            ("focus.ice-failure.interval", "60 seconds"),
+            ("focus.ice-failure.min-endpoints", "40"),
+            ("focus.ice-failure.percent", "10"),
         ],
         &[
             "jicofo.codec.video.av1.enabled = false  ",
@@ -187,6 +191,16 @@ fn mistakes_are_named_and_no_secret_is_shown() {
         ("jicofo.rest.port = none", "focus.rest.listen = \"127.0.0.1:none\": use an IP address and a port"),
         ("jicofo.bridge.brewery-jid = \"internal.example.net\"", "the part before the @ is missing"),
         ("jicofo.xmpp.client.conference-muc-jid = \"r@muc.example.net\"", "use the service alone: muc.example.net"),
+        (
+            "jicofo.bridge.ice-failure-detection.threshold = lots",
+            "focus.ice-failure.percent = \"lots\": use a whole number",
+        ),
+        (
+            "jicofo.bridge.ice-failure-detection.threshold = 0.001",
+            "focus.ice-failure.percent = \"0\": use a whole number",
+        ),
+        ("jicofo.bridge.ice-failure-detection.threshold = 1e300", "use a whole number from 1 to 100"),
+        ("jicofo.bridge.ice-failure-detection.threshold = NaN", "use a whole number from 1 to 100"),
         ("jicofo.xmpp.client.username = \"a b\"", "focus.jid = \"a b@auth.example.net\""),
         ("JICOFO_AUTH_PASSWORD=s3cret3\nJICOFO_HOSTNAME=example.net", "unknown key \"JICOFO_AUTH_PASSWORD\""),
     ] {
@@ -218,7 +232,7 @@ fn what_cannot_be_passed_over_is_refused() {
         "jicofo.xmpp.client.resource = focus",
         "jicofo.xmpp.service { enabled = true, hostname = localhost, port = 5222 }",
         "jicofo.xmpp.service { enabled = no, hostname = jvb.example.net }",
-        "jicofo.conference.enable-moderator-checks = false\njicofo.conference.enable-moderator-checks = true",
+        "jicofo.xmpp.client.resource = other\njicofo.xmpp.client.resource = focus",
     ] {
         let (code, text) = Scratch::new("served.conf", &format!("{LEAST}{more}\n")).check();
         assert_eq!(code, Some(0), "{more}: {text}");

@@ -32,6 +32,7 @@ const REST_HOST: &str = "jicofo.rest.host";
 const REST_PORT: &str = "jicofo.rest.port";
 const LOGIN: &str = "jicofo.authentication.enabled";
 const LOGIN_TYPE: &str = "jicofo.authentication.type";
+const ICE_THRESHOLD: &str = "jicofo.bridge.ice-failure-detection.threshold";
 const SERVICE: &str = "jicofo.xmpp.service.enabled";
 const SERVICE_HOST: &str = "jicofo.xmpp.service.hostname";
 const SERVICE_PORT: &str = "jicofo.xmpp.service.port";
@@ -88,6 +89,13 @@ impl Parts {
                 from: TLS,
             }),
             _ => {}
+        }
+        if let Some((threshold, origin)) = self.get(ICE_THRESHOLD) {
+            // A share of all endpoints; what is no number is refused as it stands.
+            let value = threshold
+                .parse::<f64>()
+                .map_or_else(|_| threshold.to_owned(), |share| (share * 100.0).round().to_string());
+            made.push(Made { key: "focus.ice-failure.percent", value, origin: origin.clone(), from: ICE_THRESHOLD });
         }
         let (host, port) = (self.get(REST_HOST), self.get(REST_PORT));
         if let Some((_, origin)) = host.or(port) {

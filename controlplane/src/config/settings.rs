@@ -17,7 +17,7 @@ use super::layers::Layers;
 use super::origin::{MASK, Origin};
 use super::values;
 use crate::bridge::{BridgeSettings, ShutdownSettings, XmppConnectionSettings};
-use crate::focus::{FocusSettings, LoginSettings, LoginType, RecordingSettings};
+use crate::focus::{FocusSettings, IceFailureSettings, LoginSettings, LoginType, RecordingSettings};
 use crate::logging::Logging;
 use crate::public_address::aws::AwsLookup;
 use crate::public_address::{DiscoverySettings, PublicAddress, StunServer};
@@ -411,7 +411,21 @@ impl Reader<'_> {
             client_proxy: self.optional("focus.client-proxy"),
             jigasi_brewery: self.optional("focus.jigasi.brewery"),
             recording: self.recording()?,
+            ice_failure: self.ice_failure()?,
         })
+    }
+}
+
+impl Reader<'_> {
+    /// The outer `None` is a value that is wrong, the inner one never.
+    fn ice_failure(&mut self) -> Option<Option<IceFailureSettings>> {
+        let settings = IceFailureSettings {
+            interval: self.duration("focus.ice-failure.interval")?,
+            min_endpoints: self.required("focus.ice-failure.min-endpoints")?,
+            percent: self.required("focus.ice-failure.percent")?,
+            timeout: self.duration("focus.ice-failure.timeout")?,
+        };
+        Some(self.switch("focus.ice-failure.enabled").then_some(settings))
     }
 }
 

@@ -1,9 +1,12 @@
 //! The bridges of the brewery room: what they report, how well they are, which one is next (docs/protocol/focus.md 7).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use jid::BareJid;
 use tokio_xmpp::minidom::Element;
+
+use super::ice_failures::{IceFailureSettings, IceFailures};
 
 /// Endpoints added this recently count on top of the reported stress.
 const RAMP_UP: Duration = Duration::from_secs(20);
@@ -47,6 +50,9 @@ pub struct Bridge {
     next_check: Instant,
     /// Health checks in a row that were not answered.
     silences: u32,
+    /// Endpoints on it, as it reports.
+    endpoints: u64,
+    ice_failures: IceFailures,
 }
 
 impl Bridge {
@@ -66,6 +72,8 @@ impl Bridge {
             version: None,
             next_check: now + HEALTH_INTERVAL,
             silences: 0,
+            endpoints: 0,
+            ice_failures: IceFailures::default(),
         }
     }
 
@@ -79,6 +87,8 @@ impl Bridge {
             |name: &str| get(name).and_then(|value| value.parse::<f64>().ok()).filter(|value| value.is_finite());
         self.stress = number("stress_level").unwrap_or(self.stress);
         self.endpoint_stress = number("average_participant_stress").unwrap_or(self.endpoint_stress);
+        self.endpoints =
+            number("endpoints").or_else(|| number("participants")).map_or(self.endpoints, |count| count as u64);
         // Once shutting down, always shutting down: a bridge that comes back is a new occupant.
         self.graceful_shutdown |= switch("graceful_shutdown").unwrap_or(false);
         self.shutting_down |= switch("shutting_down").unwrap_or(false);
@@ -128,9 +138,54 @@ pub enum BridgeChange {
 #[derive(Debug, Default)]
 pub struct Bridges {
     bridges: BTreeMap<String, Bridge>,
+    ice_failure: Option<IceFailureSettings>,
 }
 
 impl Bridges {
+    /// None yet; with settings, bridges that clients do not reach are avoided.
+    pub fn new(ice_failure: Option<IceFailureSettings>) -> Self {
+        Self { ice_failure, ..Self::default() }
+    }
+
+    /// An endpoint on a bridge asked for another session.
+    pub fn restart_requested(&mut self, now: Instant, occupant: &str, endpoint: (&BareJid, &str)) {
+        let Some(bridge) = self.bridges.get_mut(occupant) else { return };
+        if bridge.ice_failures.asked(now, endpoint, bridge.endpoints, self.ice_failure.as_ref()) {
+            tracing::warn!(
+                bridge = occupant,
+                endpoints = bridge.endpoints,
+                "clients do not reach this bridge; new conferences avoid it"
+            );
+        }
+    }
+
+    /// How many different versions there are.
+    pub fn count_versions(&self) -> usize {
+        self.bridges.values().map(|bridge| &bridge.version).collect::<BTreeSet<_>>().len()
+    }
+
+    /// Each bridge as Jicofo's `/debug` shows it.
+    pub fn debug(&self, now: Instant) -> serde_json::Value {
+        let one = |(occupant, bridge): (&String, &Bridge)| {
+            let view = serde_json::json!({
+                "corrected-stress": bridge.corrected_stress(now),
+                "drain": bridge.draining,
+                "endpoints": bridge.endpoints,
+                "endpoint-restart-requests": bridge.ice_failures.total(),
+                "failing-ice": bridge.ice_failures.is_failing(now),
+                "graceful-shutdown": bridge.graceful_shutdown,
+                "healthy": bridge.healthy && !bridge.is_silent(),
+                "operational": bridge.is_operational(now),
+                "region": bridge.region,
+                "shutting-down": bridge.shutting_down,
+                "stress": bridge.stress,
+                "version": bridge.version,
+            });
+            (occupant.clone(), view)
+        };
+        self.bridges.iter().map(one).collect()
+    }
+
     /// Takes an available presence of an occupant; occupants without statistics are no bridges.
     pub fn presence(&mut self, now: Instant, occupant: &str, payloads: &[Element]) -> Option<BridgeChange> {
         let stats = payloads.iter().find(|payload| payload.is("stats", COLIBRI))?;
@@ -164,15 +219,18 @@ impl Bridges {
         (self.bridges.len(), self.bridges.values().filter(|bridge| bridge.is_operational(now)).count())
     }
 
-    /// The best bridge for a new conference: operational, not full, not shutting down, rather not draining, rather not in graceful
-    /// shutdown, in the participant's region if there is one, then the least stressed (docs/protocol/focus.md 7.3, 7.4).
+    /// The best bridge for a new conference: operational, not full, not shutting down, rather one that clients reach, rather not
+    /// draining, rather not in graceful shutdown, in the participant's region if there is one, then the least stressed (docs/protocol/focus.md 7.3, 7.4).
     pub fn select(&self, now: Instant, region: Option<&str>) -> Option<String> {
         self.bridges
             .iter()
             .filter(|(_, bridge)| bridge.is_operational(now) && !bridge.is_full(now) && !bridge.shutting_down)
             .min_by(|(_, a), (_, b)| {
                 let elsewhere = |bridge: &Bridge| region.is_some() && bridge.region.as_deref() != region;
-                let reluctance = |bridge: &Bridge| (bridge.draining, bridge.graceful_shutdown, elsewhere(bridge));
+                let reluctance = |bridge: &Bridge| {
+                    let unreached = bridge.ice_failures.is_failing(now);
+                    (unreached, bridge.draining, bridge.graceful_shutdown, elsewhere(bridge))
+                };
                 reluctance(a).cmp(&reluctance(b)).then(a.corrected_stress(now).total_cmp(&b.corrected_stress(now)))
             })
             .map(|(occupant, _)| occupant.clone())
@@ -302,6 +360,37 @@ mod tests {
         bridges.endpoint_added(now, "b/1");
         assert_eq!(bridges.select(now, None).as_deref(), Some("b/2"));
         assert_eq!(bridges.select(now + RAMP_UP, None).as_deref(), Some("b/1"));
+    }
+
+    /// The statistics that count: those of the bridge, not what the focus added.
+    #[test]
+    fn a_bridge_that_clients_do_not_reach_is_avoided_while_there_is_another() {
+        let now = Instant::now();
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        let settings =
+            IceFailureSettings { interval: minutes(2), min_endpoints: 30, percent: 10, timeout: minutes(10) };
+        let mut bridges = Bridges::new(Some(settings));
+        let busy = [("drain", "false"), ("stress_level", "0.1"), ("endpoints", "40")];
+        bridges.presence(now, "b/1", &stats(&busy));
+        let room = "room@conference.meet.test".parse().expect("a room");
+        for nick in ["a", "b", "c", "d"] {
+            bridges.restart_requested(now, "b/1", (&room, nick));
+        }
+        assert_eq!(bridges.debug(now)["b/1"]["failing-ice"], true);
+        assert_eq!(bridges.select(now, None).as_deref(), Some("b/1"), "better than none");
+        bridges.presence(now, "b/2", &stats(&[("drain", "false"), ("stress_level", "0.9")]));
+        assert_eq!(bridges.select(now, None).as_deref(), Some("b/2"));
+        assert_eq!(bridges.select(now + minutes(10), None).as_deref(), Some("b/1"), "it has its time");
+        bridges.restart_requested(now, "b/none", (&room, "a"));
+        assert_eq!(bridges.debug(now)["b/1"]["endpoint-restart-requests"], 4);
+        // As it is by default.
+        let mut bridges = Bridges::default();
+        bridges.presence(now, "b/1", &stats(&busy));
+        bridges.presence(now, "b/2", &stats(&[("drain", "false"), ("stress_level", "0.9")]));
+        for nick in 0..40 {
+            bridges.restart_requested(now, "b/1", (&room, &nick.to_string()));
+        }
+        assert_eq!(bridges.select(now, None).as_deref(), Some("b/1"));
     }
 
     #[test]

@@ -100,10 +100,10 @@ impl Shared {
         Self {
             jid: settings.xmpp.jid.to_string(),
             logins: Logins::new(settings.login.clone()),
+            bridges: Bridges::new(settings.ice_failure),
             settings,
             helpers: Trust::new(&own, &helpers),
             online: false,
-            bridges: Bridges::default(),
             orphans: Vec::new(),
             caps: BTreeMap::new(),
             arrivals: 0,

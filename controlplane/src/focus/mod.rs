@@ -12,6 +12,7 @@ mod dial;
 mod features;
 mod gateways;
 mod http;
+mod ice_failures;
 mod ice_restart_totals;
 mod json_message;
 mod limits;
@@ -25,6 +26,7 @@ mod rooms;
 mod router;
 mod service;
 mod settings;
+mod statistics;
 mod xml;
 
 use std::sync::Arc;
@@ -36,6 +38,7 @@ use crate::metrics::{Family, Kind};
 use crate::rest;
 use crate::xmpp::{self, XmppCounters, XmppEvent};
 
+pub use ice_failures::IceFailureSettings;
 pub use logins::{LoginSettings, LoginType};
 pub use service::{Focus, Input};
 pub use settings::{FocusSettings, RecordingSettings};
@@ -186,5 +189,6 @@ fn metrics(stats: &serde_json::Value) -> Vec<Family> {
             None => add(&mut families, name, value),
         }
     }
+    families.extend(statistics::families(stats));
     families
 }

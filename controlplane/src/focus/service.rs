@@ -15,6 +15,7 @@ use super::limits::{ASKS, MAX_SENDERS, MUTES, NEW_ROOMS, Refused};
 use super::recording::Recording;
 use super::requests::{Answer, Pending, Question};
 use super::settings::FocusSettings;
+use super::statistics;
 use crate::brewery::{Brewery, Trust};
 use crate::pace::{Buckets, Quiet};
 use crate::xmpp::iq::Request;
@@ -226,6 +227,8 @@ impl Focus {
             "largest_conference": sizes.iter().max().copied().unwrap_or(0),
             "total_conferences_created": self.shared.totals.conferences,
             "total_participants": self.shared.totals.participants,
+            "conference_sizes": statistics::conference_sizes(&sizes),
+            "endpoint_pairs": statistics::endpoint_pairs(&sizes),
             "bridge_failures": { "participants_moved": self.shared.totals.moved, "bridges_removed": self.shared.totals.lost_bridges },
             "refused": self.shared.refused.to_json(),
             "jibri": self.recording.stats(),
@@ -238,6 +241,8 @@ impl Focus {
                 "operational_bridge_count": operational,
                 "in_shutdown_bridge_count": self.shared.bridges.count_in_shutdown(),
                 "lost_bridges": self.shared.totals.lost_bridges,
+                "bridge_version_count": self.shared.bridges.count_versions(),
+                "bridges": self.shared.bridges.debug(now),
             },
         })
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jid::BareJid;
 
+use super::ice_failures::IceFailureSettings;
 use super::logins::LoginSettings;
 use crate::xmpp::XmppSettings;
 
@@ -55,6 +56,8 @@ pub struct FocusSettings {
     pub jigasi_brewery: Option<BareJid>,
     /// Recording, live streams, SIP calls.
     pub recording: RecordingSettings,
+    /// When a bridge counts as one that clients do not reach; none is never.
+    pub ice_failure: Option<IceFailureSettings>,
 }
 
 impl FocusSettings {

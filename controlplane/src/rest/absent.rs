@@ -1,4 +1,4 @@
-//! Pages of Jitsi Videobridge that are not here: why, and what to use instead.
+//! Pages of Jitsi Videobridge and Jicofo that are not here: why, and what to use instead.
 
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -24,6 +24,13 @@ const ABSENT: &[(&str, &str)] = &[
     ("/colibri/debug", "look at /debug"),
     ("/debug/features", "nothing is switched while the bridge runs; /debug and /metrics have all there is"),
     ("/debug/stats", "use /metrics, /debug and /debug/bandwidth"),
+    (
+        "/move-endpoints",
+        "a conference is on one bridge and is not moved by hand: drain a bridge (/colibri/drain/enable there) to keep new ones \
+         away, shut it down to move all of its conferences",
+    ),
+    ("/pin", "conferences are not pinned to a version of bridges: each is on one bridge, and so on one version"),
+    ("/rtcstats", "nothing is collected for rtcstats; /stats and /metrics have all there is"),
     (
         "/colibri-ws",
         "the bridge channel is served at bridge.websocket.listen (videobridge.http-servers.public), not on the operators' pages",
@@ -61,6 +68,9 @@ mod tests {
             assert!(reason(path).contains("come over XMPP"), "{path}");
         }
         assert!(reason("/colibri/muc-client/add").contains("restart"));
+        assert!(reason("/move-endpoints/move-endpoint").contains("drain"));
+        assert!(reason("/pin/remove").contains("pinned") && reason("/rtcstats").contains("/metrics"));
+        assert!(reason("/pinned").starts_with("there is no such page"));
         assert!(reason("/debug/stats/jvb/queue-stats").contains("/metrics"));
         for path in ["/colibri/v2/conferencesx", "/elsewhere", "/"] {
             assert!(reason(path).starts_with("there is no such page"), "{path}");

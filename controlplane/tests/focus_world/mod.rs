@@ -201,6 +201,7 @@ pub fn settings() -> FocusSettings {
         auto_owner: true,
         login: None,
         client_proxy: None,
+        ice_failure: None,
         jigasi_brewery: None,
         recording: Default::default(),
     }

@@ -130,7 +130,7 @@ impl Conference {
         self.end_session(cx, nick, if granted { Stage::Idle } else { Stage::Ended });
         self.expire_endpoint(cx, nick);
         if granted {
-            cx.totals.restarts += 1;
+            self.restart_asked(cx, nick);
             self.invite_missing(cx);
         }
         if restart && !granted { Err(rate_limited()) } else { Ok(()) }
@@ -147,10 +147,19 @@ impl Conference {
                 return Err(rate_limited());
             }
             tracing::info!(room = %self.room, endpoint = nick, "ICE failed; invited again");
-            cx.totals.restarts += 1;
+            self.restart_asked(cx, nick);
             self.reinvite_fresh(cx, nick);
         }
         Ok(())
+    }
+
+    /// Counts that, for the bridge too: it may be one that clients do not reach.
+    fn restart_asked(&self, cx: &mut Context<'_>, nick: &str) {
+        cx.totals.restarts += 1;
+        if let Some(bridge) = self.bridge() {
+            let now = cx.now;
+            cx.bridges.restart_requested(now, bridge, (&self.room, nick));
+        }
     }
 
     fn may_restart(&mut self, cx: &mut Context<'_>, nick: &str) -> bool {
