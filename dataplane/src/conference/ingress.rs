@@ -10,14 +10,12 @@ use super::packet::cache::CachedPacket;
 use super::packet::frame::Entry;
 use super::packet::info::PacketInfo;
 use super::packet::payload::{Descriptor, PayloadView};
-use super::packet::picture::Picture;
 use super::participant::Participant;
 use super::participant::publisher::{IncomingStream, Publisher};
 use super::rtcp_out;
 use super::schedule::earliest;
+use super::source::encoding::{EncodingState, ObservedPacket};
 use super::source::sequence::Arrival;
-use super::source::{EncodingState, ObservedPacket};
-use crate::congestion::layer::MAX_SPATIAL;
 use crate::datagram::PacketSink;
 use crate::ids::{ParticipantId, Ssrc};
 use crate::media::MediaKind;
@@ -111,7 +109,7 @@ impl Conference {
         } else {
             let format = publisher.negotiated().formats.media(kind, rtp.payload_type());
             let since_epoch = env.now.saturating_duration_since(env.epoch);
-            state.reception.received(sequence, rtp.timestamp(), in_clock(since_epoch, format));
+            state.received(sequence, rtp.timestamp(), in_clock(since_epoch, format));
             let end = rtp.payload_range().end;
             if let Some(first) = datagram.first_mut() {
                 *first &= !0x20;
@@ -135,26 +133,23 @@ impl Conference {
         let Some(source) = self.sources.get_mut(stream.source) else { return };
         let kind = source.kind();
         let Some(state) = source.encoding_mut(stream.encoding) else { return };
-        let arrival = state.sequence.insert(opened.sequence);
+        let arrival = state.insert(opened.sequence);
         if matches!(arrival, Arrival::Duplicate | Arrival::Old) {
             return;
         }
         let muted = sender.publisher.is_force_muted(kind);
         let mut nack_due = None;
         if kind == MediaKind::Video && !muted && sender.publisher.negotiated().feedback.nack {
-            match arrival {
-                Arrival::Newest { skipped } => state.nack.advanced(env.now, opened.sequence, skipped),
-                _ => state.nack.received(env.now, opened.sequence, opened.repeated_as.is_some()),
-            }
-            if state.nack.deadline().is_some_and(|at| at <= env.now) {
+            state.note_missing(env.now, opened.sequence, arrival, opened.repeated_as.is_some());
+            if state.nack_deadline().is_some_and(|at| at <= env.now) {
                 rtcp_out::nack(env, self.feedback.video, &mut sender.receiver, state, sink);
             }
-            nack_due = state.nack.deadline();
+            nack_due = state.nack_deadline();
         }
         let format = match opened.format {
             Some(format) if !muted && !opened.rtp.payload().is_empty() => format,
             format => {
-                state.sequence.discard(opened.sequence, arrival);
+                state.discard(opened.sequence, arrival);
                 if muted {
                     env.stats.count(Counter::DropForceMuted);
                 } else if format.is_none() {
@@ -163,11 +158,11 @@ impl Conference {
                 return;
             }
         };
-        let Some(sequence) = state.sequence.closed(opened.sequence) else { return };
+        let Some(sequence) = state.closed(opened.sequence) else { return };
         if let Some(at) = nack_due {
             self.schedule.wake_participant(from, at);
         }
-        let away = source.demand.crosses_to(kind, self.away);
+        let away = source.crosses_to(self.away);
         if !away.is_empty() {
             let (endpoint, restarts) = (sender.id(), source.restarts());
             let header = RelayHeader { endpoint, sequence, restarts, repeated_as: opened.repeated_as };
@@ -201,15 +196,11 @@ impl Conference {
             true => extensions.get(UriId::DEPENDENCY, rtp.bytes()),
             false => None,
         };
-        let Some(picture) = locate(state, &mut view, descriptor) else {
+        let Some(picture) = state.locate(&mut view, descriptor) else {
             return self.leave_out(env, stream, sequence, sink);
         };
-        let ahead = state.ahead;
-        let resized =
-            view.entry == Entry::Keyframe && view.heights != [0; MAX_SPATIAL] && view.heights != state.heights;
-        if resized {
-            state.heights = view.heights;
-        }
+        let ahead = state.ahead();
+        let resized = state.note_heights(&view);
         let timestamp = rtp.timestamp();
         let noted = ObservedPacket { timestamp, frame: view.frame, begins: view.begins, bytes: rtp.payload().len() };
         let observed = source.observe(env.now, stream.encoding, &noted);
@@ -311,46 +302,6 @@ fn routes_by_dependency(codec: Codec, kind: MediaKind, view: &PayloadView) -> bo
     kind == MediaKind::Video && !numbered
 }
 
-/// The numbers of a packet's picture: by its dependency descriptor, if it is routed by one, else by what its codec says. `None`
-/// when the descriptor cannot be read but should be.
-fn locate(state: &mut EncodingState, view: &mut PayloadView, descriptor: Option<&[u8]>) -> Option<Picture> {
-    let Some(data) = descriptor else {
-        if view.entry == Entry::Keyframe
-            && let Some(dependencies) = &mut state.dependencies
-        {
-            dependencies.distrust();
-        }
-        return Some(picture_of(state, view));
-    };
-    let dependencies = state.dependencies.get_or_insert_default();
-    let routed = match dependencies.read(data) {
-        Ok(routed) => routed,
-        Err(_) if dependencies.is_distrusted() => return Some(Picture::default()),
-        Err(_) => return None,
-    };
-    view.frame = routed.frame;
-    view.begins = Some(routed.begins);
-    view.entry = if routed.keyframe { Entry::Keyframe } else { Entry::Delta };
-    if routed.keyframe && dependencies.heights() != [0; MAX_SPATIAL] {
-        view.heights = dependencies.heights();
-    }
-    Some(routed.picture)
-}
-
-/// The numbers that a codec's own descriptor gives a packet's picture.
-fn picture_of(state: &mut EncodingState, view: &PayloadView) -> Picture {
-    let (id, long, tl0) = match &view.descriptor {
-        Descriptor::None => return Picture::default(),
-        Descriptor::Vp8(d) => (d.picture_id, d.long_picture_id, d.tl0_pic_idx),
-        Descriptor::Vp9(d) => (d.picture_id, d.long_picture_id, d.tl0_pic_idx),
-    };
-    let unwrap = |id: u16| match long {
-        true => state.picture_id.unwrap(u32::from(id)),
-        false => state.short_picture_id.unwrap(u32::from(id)),
-    };
-    Picture { id: id.map(unwrap), tl0, templates: None }
-}
-
 fn open_counter(error: OpenError) -> Counter {
     match error {
         OpenError::Auth => Counter::DropSrtpAuth,
@@ -400,14 +351,14 @@ fn undo_rtx<'a>(
     if rest.is_empty() {
         return Ok(None);
     }
-    let Some(sequence) = state.sequence.extend(original) else { return Ok(None) };
+    let Some(sequence) = state.extend(original) else { return Ok(None) };
     datagram.copy_within(..header_len, rtx::OSN_LEN);
     let packet = datagram.get_mut(rtx::OSN_LEN..end).ok_or(Counter::DropRtpMalformed)?;
     if let Some([first, second, s0, s1, _, _, _, _, ssrc @ ..]) = packet.get_mut(..12) {
         *first &= !0x20;
         *second = (*second & 0x80) | apt;
         [*s0, *s1] = original.to_be_bytes();
-        ssrc.copy_from_slice(&state.ssrcs.ssrc.to_be_bytes());
+        ssrc.copy_from_slice(&state.ssrcs().ssrc.to_be_bytes());
     }
     // Everything before the payload lies where it lay before, counted from the new start.
     let rtp = Packet::with_layout(packet, layout).ok_or(Counter::DropRtpMalformed)?;

@@ -372,8 +372,8 @@ impl Conference {
         let streams = own.flat_map(|(id, source)| {
             source.encodings().iter().zip(0u8..).flat_map(move |(state, encoding)| {
                 let stream = IncomingStream { source: id, encoding, rtx: false };
-                let rtx = state.ssrcs.rtx.map(|rtx| (rtx, IncomingStream { rtx: true, ..stream }));
-                [Some((state.ssrcs.ssrc, stream)), rtx].into_iter().flatten()
+                let rtx = state.ssrcs().rtx.map(|rtx| (rtx, IncomingStream { rtx: true, ..stream }));
+                [Some((state.ssrcs().ssrc, stream)), rtx].into_iter().flatten()
             })
         });
         participant.publisher.set_streams(streams);

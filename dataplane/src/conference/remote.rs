@@ -29,7 +29,7 @@ impl Conference {
         }
         self.lead = lead;
         for source in self.sources.values_mut() {
-            source.demand.retain_workers(self.away);
+            source.demand_mut().retain_workers(self.away);
         }
     }
 
@@ -89,13 +89,13 @@ impl Conference {
             (PeerSignal::Demand { ssrc, height, .. }, None) => {
                 let source = self.source_with(ssrc).and_then(|source| self.sources.get_mut(source));
                 if let Some(source) = source.filter(|source| source.owner() == about) {
-                    source.demand.set_remote(worker, height);
+                    source.demand_mut().set_remote(worker, height);
                     self.schedule.touch(env.now);
                 }
             }
             (PeerSignal::RepeatDemand { .. }, Some(home)) if home == worker => {
                 for source in self.sources.values_mut().filter(|source| source.owner() == about) {
-                    source.demand.forget_told();
+                    source.demand_mut().forget_told();
                 }
                 self.schedule.touch(env.now);
             }

@@ -164,15 +164,14 @@ impl Conference {
         let Some(source) = self.sources.get_mut(stream.source) else { return };
         let kind = source.kind();
         let Some(state) = source.encoding_mut(stream.encoding) else { return };
-        state.reception.sender_report(clock);
-        if !state.sender_reports.take(env.now) {
+        if !state.sender_report(env.now, clock) {
             return env.stats.count(Counter::DropRtcpBudget);
         }
         if sender.publisher.is_force_muted(kind) {
             return;
         }
         let signal = PeerSignal::SenderReport { endpoint: sender.id(), ssrc, ntp: clock.ntp, rtp: clock.rtp };
-        for worker in source.demand.crosses_to(kind, self.away) {
+        for worker in source.crosses_to(self.away) {
             env.send_signal(worker, signal);
         }
         self.report_to_subscribers(env, stream, clock, sink);

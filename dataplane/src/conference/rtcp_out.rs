@@ -4,7 +4,8 @@ use super::context::Env;
 use super::participant::Participant;
 use super::participant::publisher::{Publisher, REPORT_INTERVAL};
 use super::receiver::{Receiver, RtcpNotSent};
-use super::source::{EncodingState, Source};
+use super::source::Source;
+use super::source::encoding::EncodingState;
 use crate::datagram::PacketSink;
 use crate::ids::{SourceId, Ssrc};
 use crate::media::MediaKind;
@@ -37,12 +38,12 @@ pub fn send(
 /// Asks the sender of an encoding for the packets that are due.
 pub fn nack(env: &Env<'_>, from: Ssrc, owner: &mut Receiver, state: &mut EncodingState, sink: &mut impl PacketSink) {
     let mut numbers = [0u16; MAX_NACKED];
-    let count = state.nack.due(env.now, owner.rtt(), &mut numbers);
+    let count = state.take_missing(env.now, owner.rtt(), &mut numbers);
     let numbers = numbers.get(..count).unwrap_or(&[]);
     if numbers.is_empty() {
         return;
     }
-    if send(env, owner, sink, |out| build::nack(from, state.ssrcs.ssrc, numbers, out)) {
+    if send(env, owner, sink, |out| build::nack(from, state.ssrcs().ssrc, numbers, out)) {
         env.stats.add(Counter::NackSent, count as u64);
     }
 }
@@ -60,7 +61,7 @@ pub fn request_keyframe(
         return false;
     }
     let state = source.encodings().get(usize::from(encoding)).or_else(|| source.encodings().first());
-    let Some(ssrc) = state.map(|e| e.ssrcs.ssrc) else { return false };
+    let Some(ssrc) = state.map(|e| e.ssrcs().ssrc) else { return false };
     if let Some(home) = owner.home() {
         source.requested_keyframe(env.now);
         return env.peers.send_signal(home, PeerSignal::KeyframeRequest { endpoint: owner.id(), ssrc });
@@ -108,7 +109,7 @@ pub fn receiver_reports(
         let Some(source) = sources.get_mut(*id) else { continue };
         let kind = source.kind();
         for state in source.encodings_mut() {
-            let Some(report) = state.reception.report(env.now) else { continue };
+            let Some(report) = state.report(env.now) else { continue };
             any = true;
             env.stats.add(Counter::RtpExpected, report.expected);
             env.stats.add(Counter::RtpLost, report.lost);
@@ -117,7 +118,7 @@ pub fn receiver_reports(
             }
             if let Some(block) = blocks.get_mut(count) {
                 *block = ReportBlock {
-                    ssrc: state.ssrcs.ssrc,
+                    ssrc: state.ssrcs().ssrc,
                     fraction_lost: report.fraction_lost,
                     lost: report.cumulative_lost as u32,
                     highest: report.highest,

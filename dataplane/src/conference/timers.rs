@@ -88,10 +88,10 @@ impl Conference {
         for source in owner.publisher.sources() {
             let Some(source) = self.sources.get_mut(*source) else { continue };
             for state in source.encodings_mut() {
-                if state.nack.deadline().is_some_and(|at| at <= env.now) {
+                if state.nack_deadline().is_some_and(|at| at <= env.now) {
                     rtcp_out::nack(env, self.feedback.video, &mut owner.receiver, state, sink);
                 }
-                next = earliest(next, state.nack.deadline());
+                next = earliest(next, state.nack_deadline());
             }
         }
         next

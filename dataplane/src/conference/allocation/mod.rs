@@ -211,7 +211,7 @@ impl Conference {
         for id in order {
             let Some(source) = self.sources.get_mut(*id) else { continue };
             let here = demands.get(id.number()).copied().flatten();
-            let Some(height) = source.demand.news(here) else { continue };
+            let Some(height) = source.demand().news(here) else { continue };
             let Some(owner) = self.participants.get(source.owner()) else { continue };
             let endpoint = owner.id();
             match (owner.home(), source.outgoing()) {
@@ -226,7 +226,7 @@ impl Conference {
                 }
                 (Some(_), None) => {}
             }
-            source.demand.told(height);
+            source.demand_mut().told(height);
         }
     }
 

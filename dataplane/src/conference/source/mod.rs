@@ -1,12 +1,13 @@
 //! The sending side: a source, what is received of each of its encodings, and the subscriptions that it goes out on.
 //!
-//! Of an encoding, [`sequence`] numbers packets, [`nack`] asks for missing ones, [`reports`] counts for RTCP, [`meter`] and
+//! [`encoding`] is the state of one of them: [`sequence`] numbers packets, [`nack`] asks for missing ones, [`reports`] counts for RTCP, [`meter`] and
 //! `activity` tell which layers come, and `rank` which encoding is the higher one; [`dependency`] reads descriptors.
 //! [`demand`] is what receivers want of it.
 
 mod activity;
 pub mod demand;
 pub mod dependency;
+pub mod encoding;
 pub mod meter;
 pub mod nack;
 mod rank;
@@ -15,115 +16,18 @@ pub mod sequence;
 
 use std::time::Instant;
 
-use activity::Activity;
 use demand::Demand;
-use dependency::Dependencies;
-use meter::Meter;
-use nack::NackGenerator;
-use rank::Evidence;
-use reports::{ReceptionStats, SenderClock};
-use sequence::{SequenceTracker, Unwrapper};
+use encoding::{EncodingState, Observation, ObservedPacket};
+use reports::SenderClock;
 
 use super::packet::cache::{CachedPacket, PacketCache};
-use super::packet::frame::Frame;
 use super::receiver::keyframe::Throttle;
 use super::receiver::subscription::{self, Subscription};
 use crate::congestion::active::ActiveLayers;
-use crate::congestion::layer::{Layer, LayerId, Layers, MAX_ENCODINGS, MAX_SPATIAL, MAX_TEMPORAL, Point};
+use crate::congestion::layer::{Layers, MAX_ENCODINGS};
 use crate::congestion::reorder;
-use crate::ids::ParticipantId;
-use crate::limits::SenderReports;
+use crate::ids::{ParticipantId, WorkerSet};
 use crate::media::{Encoding, MediaKind, SourceDescription, VideoType};
-
-/// State of one received encoding.
-#[derive(Debug)]
-pub struct EncodingState {
-    /// Its SSRCs.
-    pub ssrcs: Encoding,
-    /// Sequence numbers.
-    pub sequence: SequenceTracker,
-    /// VP8 and VP9 picture ids: 15 bits, and 7 bits for those who use the short form.
-    pub picture_id: Unwrapper<15>,
-    /// See `picture_id`.
-    pub short_picture_id: Unwrapper<7>,
-    /// Missing packets.
-    pub nack: NackGenerator,
-    /// Reception statistics.
-    pub reception: ReceptionStats,
-    /// How many of its sender reports go on.
-    pub sender_reports: SenderReports,
-    /// What its dependency descriptors refer to; none before the first one.
-    pub dependencies: Option<Box<Dependencies>>,
-    /// Heights of the last keyframe by spatial layer; zero where not told.
-    pub heights: [u16; MAX_SPATIAL],
-    /// What its layers bring.
-    pub meter: Meter,
-    activity: Activity,
-    last_timestamp: u32,
-    clock: Option<SenderClock>,
-    /// How far its timestamps are ahead of those of the encoding that was named first, once sender reports told.
-    pub ahead: Option<u32>,
-}
-
-impl EncodingState {
-    fn new(ssrcs: Encoding) -> Self {
-        Self {
-            ssrcs,
-            sequence: SequenceTracker::default(),
-            picture_id: Unwrapper::default(),
-            short_picture_id: Unwrapper::default(),
-            nack: NackGenerator::default(),
-            reception: ReceptionStats::default(),
-            sender_reports: SenderReports::new(),
-            dependencies: None,
-            heights: [0; MAX_SPATIAL],
-            meter: Meter::default(),
-            activity: Activity::default(),
-            last_timestamp: 0,
-            clock: None,
-            ahead: None,
-        }
-    }
-
-    /// Height of its highest spatial layer in pixels, where a keyframe told.
-    pub fn height(&self) -> Option<u16> {
-        self.heights.iter().rev().copied().find(|height| *height != 0)
-    }
-
-    /// What is known of its rank; none before its first packet.
-    fn evidence(&self, now: Instant) -> Option<Evidence> {
-        let tells = self.meter.tells_from().is_some_and(|at| at <= now) && self.activity.active(now);
-        self.activity.any().then(|| Evidence { height: self.height(), rate: tells.then(|| self.meter.whole(now)) })
-    }
-
-    fn height_of(&self, spatial: u8) -> Option<u16> {
-        self.heights.get(usize::from(spatial)).copied().filter(|height| *height != 0)
-    }
-}
-
-/// What [`Source::observe`] needs to know of a packet.
-#[derive(Debug, Clone, Copy)]
-pub struct ObservedPacket {
-    /// RTP timestamp.
-    pub timestamp: u32,
-    /// Its frame.
-    pub frame: Frame,
-    /// Whether it is the first packet of its frame, where the payload says so.
-    pub begins: Option<bool>,
-    /// Bytes of payload.
-    pub bytes: usize,
-}
-
-/// What [`Source::observe`] found out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Observation {
-    /// It is the first packet seen of the newest picture of its encoding.
-    pub first: bool,
-    /// It belongs to that picture.
-    pub newest: bool,
-    /// A layer came or went.
-    pub layers_changed: bool,
-}
 
 /// One source of a conference.
 #[derive(Debug)]
@@ -145,7 +49,7 @@ pub struct Source {
     /// FIR command number.
     fir: u8,
     /// What receivers want.
-    pub demand: Demand,
+    demand: Demand,
     /// How often the numbering started anew.
     restarts: u32,
     /// The layers that the sender sent when its last packet came.
@@ -201,8 +105,8 @@ impl Source {
     }
 
     /// The same, to change it.
-    pub fn encodings_mut(&mut self) -> &mut [EncodingState] {
-        &mut self.encodings
+    pub fn encodings_mut(&mut self) -> impl Iterator<Item = &mut EncodingState> {
+        self.encodings.iter_mut()
     }
 
     /// One received encoding.
@@ -292,6 +196,22 @@ impl Source {
         number
     }
 
+    /// What receivers want of it.
+    pub fn demand(&self) -> &Demand {
+        &self.demand
+    }
+
+    /// The same, to note what they want and what was told of it.
+    pub fn demand_mut(&mut self) -> &mut Demand {
+        &mut self.demand
+    }
+
+    /// The workers of a set that its packets cross to.
+    #[inline]
+    pub fn crosses_to(&self, workers: WorkerSet) -> WorkerSet {
+        self.demand.crosses_to(self.kind, workers)
+    }
+
     /// Whether anybody here gets it.
     pub fn has_audience(&self) -> bool {
         self.subscriptions.iter().any(|subscription| subscription.target().is_some())
@@ -309,13 +229,13 @@ impl Source {
         let described = || description.encodings.iter().take(MAX_ENCODINGS);
         let before = self.encodings.len();
         self.encodings.retain_mut(|state| {
-            let found = described().find(|e| e.ssrc == state.ssrcs.ssrc);
-            state.ssrcs = found.copied().unwrap_or(state.ssrcs);
+            let found = described().find(|e| e.ssrc == state.ssrcs().ssrc);
+            state.set_ssrcs(found.copied().unwrap_or(state.ssrcs()));
             found.is_some()
         });
         let stayed = self.encodings.len() == before;
         for encoding in described() {
-            if !self.encodings.iter().any(|state| state.ssrcs.ssrc == encoding.ssrc) {
+            if !self.encodings.iter().any(|state| state.ssrcs().ssrc == encoding.ssrc) {
                 self.encodings.push(EncodingState::new(*encoding));
             }
         }
@@ -362,7 +282,7 @@ impl Source {
         if !self.has_ranks() {
             return None;
         }
-        self.encodings.iter().filter_map(|e| e.meter.tells_from()).filter(|at| *at > now).min()
+        self.encodings.iter().filter_map(|e| e.tells_from()).filter(|at| *at > now).min()
     }
 
     /// Forgets what was received: the sender starts counting anew. Receivers see the stream go on. `restarts` is how often it
@@ -377,7 +297,7 @@ impl Source {
     /// The same, one more time.
     pub fn restart(&mut self) {
         for state in &mut self.encodings {
-            *state = EncodingState { heights: state.heights, ..EncodingState::new(state.ssrcs) };
+            state.restart();
         }
         self.restarts = self.restarts.wrapping_add(1);
         self.restart_subscriptions();
@@ -393,24 +313,15 @@ impl Source {
     /// Looks at a packet of an encoding, to tell what the sender still sends.
     pub fn observe(&mut self, now: Instant, encoding: u8, packet: &ObservedPacket) -> Observation {
         let encoding = usize::from(encoding);
-        let mut observed = Observation { first: false, newest: false, layers_changed: false };
-        let Some(state) = self.encodings.get_mut(encoding) else { return observed };
-        let step = packet.timestamp.wrapping_sub(state.last_timestamp);
-        observed.first = !state.activity.any() || (1..1 << 31).contains(&step);
-        observed.newest = observed.first || step == 0;
-        state.activity.packet(now);
-        if observed.first {
-            state.last_timestamp = packet.timestamp;
-        }
+        let Some(state) = self.encodings.get_mut(encoding) else { return Observation::default() };
+        let mut observed = state.observe(now, packet, self.kind);
         if self.kind == MediaKind::Audio {
             return observed;
         }
-        let begins = packet.begins.unwrap_or(observed.first);
-        observed.layers_changed = state.meter.count(now, &packet.frame, observed.first, begins, packet.bytes);
         if observed.first && self.encodings.len() > 1 {
             for (i, other) in self.encodings.iter_mut().enumerate() {
                 if i != encoding {
-                    other.activity.other();
+                    other.passed_by();
                 }
             }
         }
@@ -425,11 +336,11 @@ impl Source {
     /// Notes an encoding's sender report: two encodings' clocks tell how their timestamps relate.
     pub fn note_clock(&mut self, encoding: u8, clock: SenderClock) {
         let Some(state) = self.encodings.get_mut(usize::from(encoding)) else { return };
-        state.clock = Some(clock);
-        let outgoing = self.encodings.iter().find(|e| Some(e.ssrcs.ssrc) == self.outgoing.map(|o| o.ssrc));
-        let Some(first) = outgoing.and_then(|e| e.clock) else { return };
+        state.set_clock(clock);
+        let outgoing = self.encodings.iter().find(|e| Some(e.ssrcs().ssrc) == self.outgoing.map(|o| o.ssrc));
+        let Some(first) = outgoing.and_then(|e| e.clock()) else { return };
         for state in &mut self.encodings {
-            state.ahead = state.clock.map(|clock| clock.rtp_at(first.ntp).wrapping_sub(first.rtp));
+            state.compare_clock(first);
         }
     }
 
@@ -439,20 +350,7 @@ impl Source {
         let active = self.active(now);
         for (state, encoding) in self.encodings.iter().zip(0u8..).filter(|(_, i)| active.encodings >> i & 1 != 0) {
             let sent = active.spatial.get(usize::from(encoding)).copied().unwrap_or(0);
-            for spatial in (0..MAX_SPATIAL as u8).filter(|s| sent >> s & 1 != 0) {
-                for temporal in 0..MAX_TEMPORAL as u8 {
-                    let point = Point::new(spatial, temporal);
-                    if state.meter.seen(point) {
-                        let rate = state.meter.rate(now, point);
-                        out.push(Layer {
-                            id: LayerId { encoding, spatial, temporal },
-                            height: state.height_of(spatial),
-                            frame_rate: rate.frame_rate,
-                            bitrate: rate.bitrate,
-                        });
-                    }
-                }
-            }
+            state.layers(now, encoding, sent, out);
         }
     }
 
@@ -463,7 +361,7 @@ impl Source {
 
     /// What the sender sends at the moment.
     pub fn active(&self, now: Instant) -> ActiveLayers {
-        ActiveLayers::of(self.encodings.iter().map(|e| (e.activity.active(now), e.meter.spatial(now))))
+        ActiveLayers::of(self.encodings.iter().map(|e| e.active(now)))
     }
 }
 
@@ -514,7 +412,10 @@ mod tests {
     #[test]
     fn an_update_keeps_what_stays() {
         let mut source = Source::new(ParticipantId::new(0), &video(&[1, 3]));
-        source.encodings[1].heights[0] = 360;
+        let mut heights = [0; MAX_SPATIAL];
+        heights[0] = 360;
+        let keyframe = PayloadView { entry: Entry::Keyframe, heights, ..PayloadView::OPAQUE };
+        assert!(source.encodings[1].note_heights(&keyframe) && !source.encodings[1].note_heights(&keyframe));
         source.subscriptions.push(Subscription::new(
             ParticipantId::new(4),
             Ssrc::new(1),
@@ -530,5 +431,8 @@ mod tests {
         assert_eq!(source.subscriptions[0].indices(), Indices { media: 7, rtx: 2 });
     }
 
+    use crate::conference::packet::frame::{Entry, Frame};
+    use crate::conference::packet::payload::PayloadView;
     use crate::conference::receiver::subscription::Indices;
+    use crate::congestion::layer::{LayerId, MAX_SPATIAL};
 }
