@@ -305,7 +305,7 @@ fn lists_of_names_without_end_are_cut() {
     };
     call.constrain(1, wishes);
     call.millis(100);
-    assert_eq!(call.count(Counter::WishesRefused), 5 * 10_000 - 64 - 2 * 256 - 2 * 512);
+    assert_eq!(call.count(Counter::ConstraintsRefused), 5 * 10_000 - 64 - 2 * 256 - 2 * 512);
     call.clients[1].take_rtp();
     call.send(0, &camera.one(true));
     assert_eq!(call.clients[1].take_rtp().len(), 1);

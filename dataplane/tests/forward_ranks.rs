@@ -360,7 +360,7 @@ fn ssrc_rewriting_gives_the_height_too() {
         sender.send(&mut call, 10);
         for event in call.take_events() {
             if let Event::SourcesMapped { announcement, .. } = event {
-                call.command(Command::MappingsTold { endpoint, announcement });
+                call.command(Command::MappingsSignalled { endpoint, announcement });
             }
         }
         sender.send(&mut call, 200);

@@ -436,7 +436,8 @@ impl World {
         if self.tells {
             for (endpoint, announcement) in std::mem::take(&mut self.untold) {
                 if let Some(home) = self.members.iter().find(|m| m.id == endpoint && m.slot.is_some()).map(|m| m.home) {
-                    self.forwarders[home].handle_command(self.now, Command::MappingsTold { endpoint, announcement });
+                    self.forwarders[home]
+                        .handle_command(self.now, Command::MappingsSignalled { endpoint, announcement });
                 }
             }
         }

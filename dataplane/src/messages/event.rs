@@ -78,7 +78,7 @@ pub enum Event {
     SourcesMapped {
         /// The receiver.
         endpoint: EndpointId,
-        /// Counts up; to be answered by [`super::Command::MappingsTold`].
+        /// Counts up; to be answered by [`super::Command::MappingsSignalled`].
         announcement: u64,
         /// Everything that is carried now.
         sources: Vec<MappedSource>,

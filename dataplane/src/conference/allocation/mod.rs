@@ -193,9 +193,9 @@ impl Conference {
         let limits: Limits = offered.iter().map(|offered| (offered.id, offered.limit)).collect();
         for ((source_id, _), target) in limits.iter().zip(&targets) {
             let Some(source) = self.sources.get_mut(*source_id) else { continue };
-            let told = participant.receiver.is_told(MediaKind::Video, *source_id, source.name());
+            let signalled = participant.receiver.is_signalled(MediaKind::Video, *source_id, source.name());
             if let Some(subscription) = source.subscription_mut(id) {
-                let target = target.filter(|_| !path.paused && told);
+                let target = target.filter(|_| !path.paused && signalled);
                 subscription.set_target(target);
                 // Over a long queue the old encoding does not go on until the new one begins: that would be late, too.
                 let lower = target.map(|t| t.encoding) < subscription.current();
@@ -227,7 +227,7 @@ impl Conference {
                 }
                 (Some(_), None) => {}
             }
-            source.demand.told(height);
+            source.demand.note_announced(height);
         }
     }
 

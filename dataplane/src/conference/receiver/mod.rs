@@ -45,9 +45,9 @@ pub struct Receiver {
     pub path: Option<Path>,
     /// What it wants to receive.
     pub constraints: ReceiverConstraints,
-    /// Names of others' sources that its client was not told of yet.
-    pub untold: Vec<String>,
-    /// Names of the sources that it was last told to get.
+    /// Names of others' sources that were not signalled to its client yet.
+    pub unsignalled: Vec<String>,
+    /// Names of the sources that were last announced to it as forwarded.
     pub forwarded: Vec<String>,
     /// Round-trip time to it, by reports.
     pub round_trip: RoundTrip,
@@ -115,16 +115,16 @@ impl Receiver {
     }
 
     /// Whether its client knows of a source of the conference, so that packets may go.
-    pub fn is_told(&self, kind: MediaKind, source: SourceId, name: &str) -> bool {
+    pub fn is_signalled(&self, kind: MediaKind, source: SourceId, name: &str) -> bool {
         match self.ssrc_slots.as_deref() {
-            Some(slots) => slots.is_told(kind, source),
-            None => self.was_told(name),
+            Some(slots) => slots.is_signalled(kind, source),
+            None => self.is_name_signalled(name),
         }
     }
 
     /// The same where its SSRCs are those of the senders.
-    pub fn was_told(&self, name: &str) -> bool {
-        !self.untold.iter().any(|untold| untold == name)
+    pub fn is_name_signalled(&self, name: &str) -> bool {
+        !self.unsignalled.iter().any(|unsignalled| unsignalled == name)
     }
 
     /// Whether so much is lost on its path that repetitions are worth having twice.

@@ -54,14 +54,14 @@ pub struct EncodingState {
     pub sender_reports: SenderReports,
     /// What its dependency descriptors refer to; none before the first one.
     pub dependencies: Option<Box<Dependencies>>,
-    /// Heights of the last keyframe by spatial layer; zero where not told.
+    /// Heights of the last keyframe by spatial layer; zero where unknown.
     pub heights: [u16; MAX_SPATIAL],
     /// What its layers bring.
     pub meter: Meter,
     activity: Activity,
     last_timestamp: u32,
     clock: Option<SenderClock>,
-    /// How far its timestamps are ahead of those of the encoding that was named first, once sender reports told.
+    /// How far its timestamps are ahead of those of the encoding that was named first, once sender reports say it.
     pub ahead: Option<u32>,
 }
 
@@ -85,7 +85,7 @@ impl EncodingState {
         }
     }
 
-    /// Height of its highest spatial layer in pixels, where a keyframe told.
+    /// Height of its highest spatial layer in pixels, where a keyframe says it.
     pub fn height(&self) -> Option<u16> {
         self.heights.iter().rev().copied().find(|height| *height != 0)
     }
