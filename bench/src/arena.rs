@@ -110,6 +110,11 @@ impl Arena {
         Ok(Self { name: name.to_owned(), world, subject, windows, failure: None, is_peer, fan_out })
     }
 
+    /// Whether it is another forwarder, for whose failures the run does not end.
+    pub fn is_peer(&self) -> bool {
+        self.is_peer
+    }
+
     /// SRTP profile that was negotiated with the first client.
     pub fn profile(&self) -> Option<SrtpProfile> {
         self.world.clients().first().and_then(|client| client.keys.as_ref()).map(|keys| keys.profile)

@@ -90,9 +90,16 @@ impl Scenario {
         Self { video, participants, ..Self::new(Shape::Rooms, conferences) }
     }
 
-    fn roles(&self) -> Vec<Role> {
+    fn roles(&self, bundled: bool) -> Vec<Role> {
         let role = |room, video, audio| Role { room, video, audio };
         match self.shape {
+            Shape::Rooms if !bundled => {
+                // The same packets to as many receivers: each participant has a room to itself, in which the others listen.
+                let publishers = self.size * self.participants;
+                let listeners =
+                    |room| std::iter::repeat_n(role(room, false, false), self.participants.saturating_sub(1));
+                (0..publishers).map(|room| role(room, true, true)).chain((0..publishers).flat_map(listeners)).collect()
+            }
             Shape::Fanout | Shape::Webinar => {
                 let publisher = role(0, true, self.shape == Shape::Webinar);
                 std::iter::once(publisher).chain((0..self.size).map(|_| role(0, false, false))).collect()
@@ -125,7 +132,8 @@ impl Scenario {
         mut tracks: Vec<Box<dyn Track>>,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<(), SubjectError> {
-        let roles = self.roles();
+        let roles = self.roles(subject.bundles());
+        let last_publisher = roles.iter().rposition(|role| role.video || role.audio);
         let total = roles.len();
         let stride = (total / samples.max(1)).max(1);
         let mut connecting = Vec::with_capacity(TOGETHER);
@@ -152,8 +160,9 @@ impl Scenario {
             subject.join(world, client, role.room)?;
             progress(i, total);
             connecting.push(client);
-            // The first is waited for: some servers offer a stream only once its packets flow.
-            if i == 0 || connecting.len() == TOGETHER || i + 1 == total {
+            // Publishers are waited for: some servers offer a stream only once its packets flow.
+            let all_publish = (i == 0 || !subject.bundles()) && last_publisher == Some(i);
+            if i == 0 || all_publish || connecting.len() == TOGETHER || i + 1 == total {
                 for client in connecting.drain(..) {
                     world.connect(client, |now| {
                         progress(i, total);
@@ -161,7 +170,7 @@ impl Scenario {
                     })?;
                 }
             }
-            if i == 0 && matches!(self.shape, Shape::Fanout | Shape::Webinar) {
+            if all_publish {
                 world.play();
             }
         }
@@ -177,7 +186,7 @@ mod tests {
     #[test]
     fn shapes_have_their_participants() {
         let count = |shape, size| {
-            let roles = Scenario::new(shape, size).roles();
+            let roles = Scenario::new(shape, size).roles(true);
             (roles.len(), roles.iter().filter(|r| r.video).count(), roles.iter().filter(|r| r.audio).count())
         };
         assert_eq!(count(Shape::Fanout, 50), (51, 1, 0));
@@ -186,7 +195,10 @@ mod tests {
         assert_eq!(count(Shape::Audio, 20), (20, 0, 20));
         assert_eq!(count(Shape::Rooms, 3), (6, 6, 6));
         let rooms = Scenario::rooms(4, 5);
-        assert_eq!((rooms.roles().len(), rooms.fan_out()), (20, 4));
-        assert_eq!(rooms.roles().iter().filter(|role| role.room == 3).count(), 5);
+        assert_eq!((rooms.roles(true).len(), rooms.fan_out()), (20, 4));
+        assert_eq!(rooms.roles(true).iter().filter(|role| role.room == 3).count(), 5);
+        let apart = rooms.roles(false);
+        assert_eq!((apart.len(), apart.iter().filter(|role| role.video).count()), (20 + 80, 20));
+        assert_eq!(apart.iter().filter(|role| role.room == 19 && !role.video).count(), 4);
     }
 }

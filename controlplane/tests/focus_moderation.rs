@@ -479,3 +479,43 @@ fn what_is_said_before_the_room_is_entered_counts() {
     assert_eq!(start_muted(&mut world, "bbbb"), (true, true));
     assert!(mutes(&mut world, "bbbb").is_empty());
 }
+
+#[test]
+fn recorders_and_gateways_are_muted_only_where_they_can_unmute() {
+    let mut world = call();
+    let claims = |nick: &str, real: &str, feature: &str| {
+        format!(
+            "<presence xmlns='jabber:client' from='{ROOM}/{nick}' to='{FOCUS}'><features><feature var='{feature}'/></features>\
+             <x xmlns='http://jabber.org/protocol/muc#user'><item role='participant' affiliation='none' jid='{real}'/></x></presence>"
+        )
+    };
+    let (jibri, jigasi) = ("http://jitsi.org/protocol/jibri", "http://jitsi.org/protocol/jigasi");
+    for (nick, real, feature) in [
+        ("jibri", "jibri@auth.meet.test/1", jibri),
+        ("phone", "jigasi@auth.meet.test/1", jigasi),
+        // Strangers may claim what they like.
+        ("liar", "liar@meet.test/1", jibri),
+    ] {
+        world.join(ROOM, nick, |client| client.real = real.to_owned());
+        world.feed(&claims(nick, real, feature));
+    }
+    world.join(ROOM, "mutable", |client| {
+        client.real = "jigasi@auth.meet.test/2".to_owned();
+        client.features.push("http://jitsi.org/protocol/audio-mute");
+        client.hash = "of-others";
+    });
+    world.feed(&claims("mutable", "jigasi@auth.meet.test/2", jigasi));
+    for (nick, expected) in
+        [("jibri", Some("not-allowed")), ("phone", Some("not-allowed")), ("liar", None), ("mutable", None)]
+    {
+        let answer = ask(&mut world, &occupant("aaaa"), &occupant(nick), "audio", "true");
+        assert_eq!(answer.as_deref(), expected, "{nick}");
+        let state = expected.is_none().then_some((true, false));
+        assert_eq!(dropped(&mut world, nick), state, "{nick}");
+    }
+    moderate(&mut world, "video", true);
+    for (nick, muted) in [("jibri", false), ("phone", false), ("liar", true), ("mutable", true)] {
+        assert_eq!(mutes(&mut world, nick).contains(&"video true".to_owned()), muted, "{nick}");
+        assert_eq!(dropped(&mut world, nick), muted.then_some((true, true)), "{nick}");
+    }
+}

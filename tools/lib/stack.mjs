@@ -53,6 +53,8 @@ export class Stack {
   focus;
   /** @type {Ringbridge[]} */
   bridges = [];
+  /** By user of auth.meet.test. @type {Record<string, string>} */
+  passwords = {};
   /** Where the page is served. @type {Awaited<ReturnType<typeof servePage>>} */
   page;
 
@@ -64,13 +66,14 @@ export class Stack {
    * `launcher`: program and arguments that start the processes, such as prlimit. `logFolder`: where their logs lie.
    * `site`: what Prosody has beside rooms.
    * `mediaAddress`: where the bridges receive media instead of on loopback.
+   * `accounts`: more users of auth.meet.test; `passwords` has theirs.
    * `relay`: asked for the port that leads to Prosody's, for the processes. `environment`: more variables of theirs.
    * @param {{ clientFolder: string, currentClientFolder?: string, folder?: string, split?: boolean, bridges?: number, io?: string, disableRewriting?: boolean,
    *   channel?: string, ssrcs?: number, clock?: boolean, resumption?: number, heap?: boolean, launcher?: string[], logFolder?: string,
-   *   relay?: (port: number) => Promise<number>, environment?: Record<string, string>, mediaAddress?: string, site?: import('./prosody.mjs').Site }} options
+   *   relay?: (port: number) => Promise<number>, environment?: Record<string, string>, mediaAddress?: string, site?: import('./prosody.mjs').Site, accounts?: string[] }} options
    */
   constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting, channel, ssrcs, clock, resumption, heap,
-    launcher, logFolder, relay, environment, mediaAddress, site }) {
+    launcher, logFolder, relay, environment, mediaAddress, site, accounts }) {
     this.clientFolder = clientFolder;
     this.currentClientFolder = currentClientFolder;
     this.split = split;
@@ -87,6 +90,7 @@ export class Stack {
     this.relay = relay;
     this.environment = environment;
     this.mediaAddress = mediaAddress;
+    this.accounts = accounts ?? [];
     this.site = site;
     this.folder = join(demoFolder, folder);
   }
@@ -94,7 +98,8 @@ export class Stack {
   async start() {
     rmSync(this.folder, { recursive: true, force: true });
     mkdirSync(this.folder, { recursive: true });
-    const accounts = { focus: password(), jvb: password() };
+    const accounts = Object.fromEntries(['focus', 'jvb', ...this.accounts].map(user => [user, password()]));
+    this.passwords = accounts;
     this.prosody = new Prosody({
       folder: this.folder,
       clientPort: await freePort(5222),

@@ -153,7 +153,7 @@ pub fn run(args: &CompareArgs) -> Result<bool, SubjectError> {
     Ok(right)
 }
 
-/// Both of ringbridge's backends beside the bare loops.
+/// Both of ringbridge's backends and the other forwarders beside the bare loops.
 fn compare_rooms(args: &CompareArgs) -> Result<bool, SubjectError> {
     let mut contestants = vec![("mmsg", Contestant::ringbridge(IoChoice::Mmsg, args.cores.core))];
     if ringbridge_dataplane::io::probe(IoChoice::Uring).is_ok() {
@@ -166,6 +166,11 @@ fn compare_rooms(args: &CompareArgs) -> Result<bool, SubjectError> {
     contestants.push(("mmsg, coalesce=0", Contestant::Ringbridge(options)));
     let points = args.rooms.points() * if args.rooms.saturation() { 4 } else { 1 };
     let each = args.seconds / points.max(1) as f64;
+    for (name, program) in PEERS {
+        if args.only.is_empty() || args.only.iter().any(|only| only == name) {
+            contestants.push((name, Contestant::Peer(args.peers.join(program), args.cores.core)));
+        }
+    }
     rooms::measure(&args.rooms, args.cores.core, each, &contestants, |line| match args.json {
         true => println!("{}", serde_json::to_string(&line).unwrap_or_default()),
         false => rooms::print(&line),

@@ -127,9 +127,13 @@ pub fn measure(
             let speed = own_speed(&mut arenas)?;
             each(play(&mut arenas, &scenario, ("own", speed), seconds)?);
             if args.saturation {
-                saturated(core, &mut arenas, &scenario, (contestants, seconds), &mut each)?;
+                saturated(core, &mut arenas, &scenario, seconds, &mut each)?;
             }
-            right &= arenas.iter().flat_map(|arena| &arena.windows).all(|window| window.measured.counts.wrong == 0);
+            right &= arenas
+                .iter()
+                .filter(|arena| !arena.is_peer())
+                .flat_map(|arena| &arena.windows)
+                .all(|window| window.measured.counts.wrong == 0);
         }
     }
     Ok(right)
@@ -139,8 +143,11 @@ pub fn measure(
 fn join(core: usize, scenario: &Scenario, contestants: &[(&str, Contestant)]) -> Result<Vec<Arena>, SubjectError> {
     let mut arenas = Vec::new();
     for (net, (name, contestant)) in (1..).zip(contestants) {
-        let arena = Arena::beside(&mut arenas, (name, contestant), scenario, net, 3, Vec::new())?;
-        arenas.push(arena);
+        match Arena::beside(&mut arenas, (name, contestant), scenario, net, 3, Vec::new()) {
+            Ok(arena) => arenas.push(arena),
+            Err(error) if matches!(contestant, Contestant::Peer(..)) => eprintln!("{name}: {error}"),
+            Err(error) => return Err(error),
+        }
     }
     for (net, method) in (contestants.len() as u8 + 1..).zip(Method::SEALED) {
         let contestant = Contestant::Bare(method, core);
@@ -224,19 +231,20 @@ fn bare_method(arena: &Arena) -> Option<Method> {
     Method::SEALED.into_iter().find(|method| method.name() == arena.name)
 }
 
-/// Searches the highest load of the contestants and of the best bare loop, and compares them below the lesser one, beside an echo.
+/// Searches the highest load of ringbridge and of the best bare loop, and compares them below the lesser one, beside an echo.
 fn saturated(
     core: usize,
     arenas: &mut Vec<Arena>,
     scenario: &Scenario,
-    (contestants, seconds): (&[(&str, Contestant)], f64),
+    seconds: f64,
     each: &mut impl FnMut(Line),
 ) -> Result<(), SubjectError> {
     let median = |arena: &Arena| {
         Spread::of(arena.windows.iter().map(Window::nanos_per_packet)).map_or(f64::INFINITY, |spread| spread.median)
     };
     // Of the bare loops only the best one: each search takes half a minute.
-    let bare = arenas.split_off(contestants.len().min(arenas.len()));
+    let (bare, others): (Vec<_>, Vec<_>) = arenas.drain(..).partition(|arena| bare_method(arena).is_some());
+    arenas.extend(others.into_iter().filter(|arena| arena.failure.is_none() && !arena.is_peer()));
     arenas.extend(bare.into_iter().min_by(|a, b| median(a).total_cmp(&median(b))));
     let (mut saturation, mut speed) = (BTreeMap::new(), f64::INFINITY);
     for arena in arenas.iter_mut() {

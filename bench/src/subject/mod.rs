@@ -78,4 +78,9 @@ pub trait Subject {
     fn resident(&self) -> Result<u64, SubjectError>;
     /// Whether receivers get the payload types that they negotiated, so that the check can insist.
     fn translates(&self) -> bool;
+    /// Whether a participant publishes and receives over one transport. Where not, it is one client that publishes and one for
+    /// each stream that it receives.
+    fn bundles(&self) -> bool {
+        true
+    }
 }

@@ -21,10 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 enum Request<'a> {
     Publish {
         id: usize,
+        room: usize,
         sdp: &'a str,
     },
     Subscribe {
         id: usize,
+        room: usize,
         #[serde(skip_serializing_if = "Option::is_none")]
         sdp: Option<&'a str>,
     },
@@ -42,6 +44,8 @@ enum Reply {
         version: String,
         #[serde(default)]
         subscribers_offer: bool,
+        #[serde(default)]
+        rooms: bool,
     },
     Missing(String),
     Answer {
@@ -69,6 +73,8 @@ pub struct Peer {
     pids: Vec<u32>,
     /// Its subscribers offer what they want, as in WHEP; to others it offers.
     subscribers_offer: bool,
+    /// It keeps rooms apart.
+    rooms: bool,
 }
 
 impl Peer {
@@ -111,10 +117,12 @@ impl Peer {
             replies,
             pids: Vec::new(),
             subscribers_offer: false,
+            rooms: false,
         };
         match peer.replies.recv_timeout(PATIENCE) {
-            Ok(Reply::Ready { pids, version, subscribers_offer }) => {
-                (peer.pids, peer.version, peer.subscribers_offer) = (pids, version, subscribers_offer);
+            Ok(Reply::Ready { pids, version, subscribers_offer, rooms }) => {
+                (peer.pids, peer.version) = (pids, version);
+                (peer.subscribers_offer, peer.rooms) = (subscribers_offer, rooms);
             }
             Ok(Reply::Missing(reason)) => return Err(SubjectError::Missing(reason)),
             Ok(other) => return Err(failed(format!("said {other:?} before it was ready"))),
@@ -178,21 +186,24 @@ impl Subject for Peer {
         &self.name
     }
 
-    fn join(&mut self, world: &mut World, client: ClientId, _room: usize) -> Result<(), SubjectError> {
+    fn join(&mut self, world: &mut World, client: ClientId, room: usize) -> Result<(), SubjectError> {
+        if room > 0 && !self.rooms {
+            return Err(SubjectError::Missing("it knows one room only (no `rooms` in its `ready`)".into()));
+        }
         let streams = world.streams_of(client);
         let numbers = world.numbers_of(client);
         if !streams.is_empty() {
             let offer = world.describe(client, |local| sdp::offer(local, &numbers, &streams));
-            self.ask(&Request::Publish { id: client, sdp: &offer })?;
+            self.ask(&Request::Publish { id: client, room, sdp: &offer })?;
             self.take_answer(world, client)
         } else if self.subscribers_offer {
             let published = (0..client).flat_map(|other| world.streams_of(other));
             let codecs: Vec<_> = published.map(|(codec, _)| codec).collect();
             let offer = world.describe(client, |local| sdp::offer_to_receive(local, &numbers, &codecs));
-            self.ask(&Request::Subscribe { id: client, sdp: Some(&offer) })?;
+            self.ask(&Request::Subscribe { id: client, room, sdp: Some(&offer) })?;
             self.take_answer(world, client)
         } else {
-            self.ask(&Request::Subscribe { id: client, sdp: None })?;
+            self.ask(&Request::Subscribe { id: client, room, sdp: None })?;
             let Reply::Offer { sdp: offer } = self.reply(world)? else {
                 return Err(self.failed("answered `subscribe` with something else"));
             };
@@ -232,6 +243,10 @@ impl Subject for Peer {
     }
 
     fn translates(&self) -> bool {
+        false
+    }
+
+    fn bundles(&self) -> bool {
         false
     }
 }

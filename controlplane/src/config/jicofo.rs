@@ -30,6 +30,8 @@ const UNVERIFIED: &str = "jicofo.xmpp.client.disable-certificate-verification";
 const TLS: &str = "jicofo.xmpp.client.use-tls";
 const REST_HOST: &str = "jicofo.rest.host";
 const REST_PORT: &str = "jicofo.rest.port";
+const LOGIN: &str = "jicofo.authentication.enabled";
+const LOGIN_TYPE: &str = "jicofo.authentication.type";
 const SERVICE: &str = "jicofo.xmpp.service.enabled";
 const SERVICE_HOST: &str = "jicofo.xmpp.service.hostname";
 const SERVICE_PORT: &str = "jicofo.xmpp.service.port";
@@ -61,6 +63,11 @@ impl Parts {
             || self.get(XMPP_DOMAIN).map(|(domain, origin)| (format!("conference.{domain}"), origin, XMPP_DOMAIN));
         if let Some((value, origin, from)) = muc.or_else(usual) {
             made.push(Made { key: "focus.conference-muc", value, origin: origin.clone(), from });
+        }
+        if let Some((on, origin)) = self.switch(LOGIN)? {
+            let kind = self.get(LOGIN_TYPE).map_or("NONE", |(kind, _)| kind).to_ascii_lowercase();
+            let value = if on { kind } else { "none".to_owned() };
+            made.push(Made { key: "focus.login.type", value, origin: origin.clone(), from: "jicofo.authentication" });
         }
         if let Some((unverified, origin)) = self.switch(UNVERIFIED)? {
             let value = (!unverified).to_string();

@@ -17,7 +17,7 @@ use super::layers::Layers;
 use super::origin::{MASK, Origin};
 use super::values;
 use crate::bridge::{BridgeSettings, ShutdownSettings, XmppConnectionSettings};
-use crate::focus::{FocusSettings, RecordingSettings};
+use crate::focus::{FocusSettings, LoginSettings, LoginType, RecordingSettings};
 use crate::logging::Logging;
 use crate::public_address::aws::AwsLookup;
 use crate::public_address::{DiscoverySettings, PublicAddress, StunServer};
@@ -283,6 +283,17 @@ impl Reader<'_> {
         }])
     }
 
+    /// The outer `None` is a value that is wrong, the inner one no login.
+    fn login(&mut self) -> Option<Option<LoginSettings>> {
+        let kind = match self.text("focus.login.type").as_deref() {
+            Some("xmpp") => LoginType::Xmpp,
+            Some("jwt") => LoginType::Jwt,
+            _ => return Some(None),
+        };
+        let (domain, lifetime) = (self.required("focus.login.domain")?, self.duration("focus.login.lifetime")?);
+        Some(Some(LoginSettings { kind, domain, lifetime, auto_login: self.switch("focus.login.auto") }))
+    }
+
     fn recording(&mut self) -> Option<RecordingSettings> {
         Some(RecordingSettings {
             brewery: self.optional("focus.jibri.brewery"),
@@ -395,6 +406,9 @@ impl Reader<'_> {
             max_conferences: self.required("focus.max-conferences")?,
             moderator_checks: self.switch("focus.moderator-checks"),
             trusted_domains: self.list("focus.trusted-domains"),
+            auto_owner: self.switch("focus.auto-owner"),
+            login: self.login()?,
+            client_proxy: self.optional("focus.client-proxy"),
             jigasi_brewery: self.optional("focus.jigasi.brewery"),
             recording: self.recording()?,
         })

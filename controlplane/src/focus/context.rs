@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
-use jid::BareJid;
+use jid::{BareJid, Jid};
 use rand::RngCore;
 use tokio_xmpp::Stanza;
 use tokio_xmpp::minidom::Element;
@@ -13,13 +13,16 @@ use super::breakouts::Breakouts;
 use super::bridges::Bridges;
 use super::components::Components;
 use super::features::Features;
+use super::http;
 use super::ice_restart_totals::IceRestarts;
 use super::limits::{INVITES, MAX_SENDERS, Refusals};
+use super::logins::Logins;
 use super::requests::{Pending, Requests};
 use super::settings::FocusSettings;
 use crate::brewery::Trust;
 use crate::colibri::elements::ConferenceModify;
 use crate::pace::{Buckets, Quiet};
+use crate::xmpp::iq::Request;
 
 /// Conferences of rooms that the server forgot stay on the bridge so long, unless their room starts again.
 pub(super) const ORPHAN_LIFETIME: Duration = Duration::from_secs(60);
@@ -58,6 +61,8 @@ pub(super) struct Totals {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub settings: FocusSettings,
+    /// Who is logged in.
+    pub logins: Logins,
     /// Whose members of a room are believed to be recorders or gateways.
     pub helpers: Trust,
     /// Our own address.
@@ -94,6 +99,7 @@ impl Shared {
         let helpers: Vec<BareJid> = std::iter::once(own.clone()).chain(settings.trusted_domains.clone()).collect();
         Self {
             jid: settings.xmpp.jid.to_string(),
+            logins: Logins::new(settings.login.clone()),
             settings,
             helpers: Trust::new(&own, &helpers),
             online: false,
@@ -119,6 +125,16 @@ impl Shared {
     pub fn is_breakout(&self, room: &BareJid) -> bool {
         let service = self.settings.breakout_muc.as_ref().or(self.components.breakout());
         service.is_some_and(|service| service.domain() == room.domain())
+    }
+
+    /// Who sent a request: the component of clients says in its resource for whom it asks.
+    pub fn sender(&self, request: &Request) -> Option<Jid> {
+        // Over HTTP nobody can show who he is.
+        let from = request.from.clone().filter(|from| from.domain().as_str() != http::HOST)?;
+        if self.settings.client_proxy.as_ref().is_some_and(|proxy| from.to_bare() == *proxy) {
+            return from.resource().and_then(|behind| behind.as_str().parse().ok());
+        }
+        Some(from)
     }
 
     /// The same at a time.

@@ -21,6 +21,8 @@ pub struct Features {
     pub ssrc_rewriting: bool,
     /// Finds the media section of a packet by its `sdes:mid` extension; counts with SSRC rewriting.
     pub mid_demux: bool,
+    /// A gateway that can be muted.
+    pub audio_mute: bool,
 }
 
 impl Features {
@@ -35,6 +37,7 @@ impl Features {
         sctp: false,
         ssrc_rewriting: false,
         mid_demux: false,
+        audio_mute: false,
     };
 
     /// Reads disco features.
@@ -49,6 +52,7 @@ impl Features {
                 "http://jitsi.org/remb" => features.remb = true,
                 "urn:xmpp:jingle:transports:dtls-sctp:1" => features.sctp = true,
                 "http://jitsi.org/ssrc-rewriting-1" => features.ssrc_rewriting = true,
+                "http://jitsi.org/protocol/audio-mute" => features.audio_mute = true,
                 "http://jitsi.org/rtp-mid-demux" => features.mid_demux = true,
                 "http://jitsi.org/json-encoded-sources" => features.json_sources = true,
                 _ => {}

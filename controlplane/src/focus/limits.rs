@@ -133,6 +133,8 @@ pub enum Refused {
     Recording,
     /// A request to call out was answered with an error.
     Dial,
+    /// A request for a conference, or to log out, was refused because of the login.
+    Login,
     /// A status in a brewery of recorders or gateways of somebody who is none.
     FalseInstance,
     /// A breakout room was not served: its service did not let us in, it names no main room, or that has too many.
@@ -141,7 +143,7 @@ pub enum Refused {
 
 impl Refused {
     /// All of them.
-    pub const ALL: [(Self, &'static str); 31] = [
+    pub const ALL: [(Self, &'static str); 32] = [
         (Self::Flood, "flood"),
         (Self::NewRooms, "new_rooms"),
         (Self::SettingUp, "setting_up"),
@@ -171,6 +173,7 @@ impl Refused {
         (Self::ForeignMessage, "foreign_message"),
         (Self::Recording, "recording"),
         (Self::Dial, "dial"),
+        (Self::Login, "login"),
         (Self::FalseInstance, "false_instance"),
         (Self::Breakout, "breakout"),
     ];

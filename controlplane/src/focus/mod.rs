@@ -1,5 +1,6 @@
 //! The focus: rooms, owners, offers, bridges.
 
+mod authentication;
 mod breakouts;
 mod brewery;
 mod bridges;
@@ -10,9 +11,11 @@ mod context;
 mod dial;
 mod features;
 mod gateways;
+mod http;
 mod ice_restart_totals;
 mod json_message;
 mod limits;
+mod logins;
 mod main_rooms;
 mod messages;
 mod pool;
@@ -33,6 +36,7 @@ use crate::metrics::{Family, Kind};
 use crate::rest;
 use crate::xmpp::{self, XmppCounters, XmppEvent};
 
+pub use logins::{LoginSettings, LoginType};
 pub use service::{Focus, Input};
 pub use settings::{FocusSettings, RecordingSettings};
 
@@ -54,6 +58,9 @@ pub enum FocusError {
 
 /// How often health and statistics are published.
 const PUBLISH: Duration = Duration::from_secs(1);
+
+/// Requests over HTTP that wait for their turn; further ones are told to come again.
+const HTTP_REQUESTS: usize = 100;
 
 /// Runs the focus until `shutdown`.
 pub async fn run(
@@ -83,7 +90,10 @@ pub async fn run(
         doors: Vec::new(),
         process,
     };
-    let mut rest = tokio::spawn(rest::serve(rest_listen, ops, shutdown.clone()));
+    let (http_sender, mut http_requests) = tokio::sync::mpsc::channel(HTTP_REQUESTS);
+    let mut http = http::HttpClients::default();
+    let clients = rest::conference_requests(http_sender);
+    let mut rest = tokio::spawn(rest::serve_beside(rest_listen, ops, clients, shutdown.clone()));
     let mut publish = tokio::time::interval(PUBLISH);
     loop {
         let due = focus.poll_timeout();
@@ -107,6 +117,11 @@ pub async fn run(
                     }
                     Some(XmppEvent::Stanza(stanza)) => focus.handle(now, Input::Stanza(Box::new(stanza))),
                     None => return Ok(()),
+                }
+            }
+            Some(request) = http_requests.recv() => {
+                if let Some(request) = http.begin(request) {
+                    focus.handle(Instant::now(), Input::Stanza(Box::new(request.into_iq().into())));
                 }
             }
             () = timeout => focus.handle_timeout(Instant::now()),
@@ -134,7 +149,9 @@ pub async fn run(
             }
         }
         while let Some(stanza) = focus.poll_output() {
-            sender.send(stanza);
+            if let Some(stanza) = http.deliver(stanza) {
+                sender.send(stanza);
+            }
         }
         let now = Instant::now();
         health.send_if_modified(|old| {

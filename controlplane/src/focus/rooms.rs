@@ -31,10 +31,14 @@ impl Focus {
         if !self.shared.online {
             return refuse(DefinedCondition::ServiceUnavailable, "");
         }
+        if let Err(refusal) = self.log_in(now, request, &room) {
+            self.shared.refused.count(Refused::Login, 1);
+            return Some(*refusal);
+        }
         if let Some(conference) = self.conferences.get_mut(&room) {
             let (answered, waits) = conference.asked_again(&self.shared.at(now), request)?;
             self.shared.refused.count(Refused::Waiting, u64::from(waits == Waits::TooMany));
-            return Some(conference_answer(&self.shared.settings, &answered, &room, waits == Waits::No));
+            return Some(conference_answer(&self.shared, &answered, &room, waits == Waits::No));
         }
         if let Err(reason) = self.may_begin(now, request, &room) {
             self.shared.refused.count(reason, 1);
@@ -42,7 +46,7 @@ impl Focus {
                 tracing::warn!(%room, from = ?request.from, ?reason, silenced, conferences = self.conferences.len(),
                     "conference not created; the client is told to try again");
             }
-            return Some(conference_answer(&self.shared.settings, request, &room, false));
+            return Some(conference_answer(&self.shared, request, &room, false));
         }
         let limit = |name: &str| {
             let property = request.payload.children().find(|child| child.attr("name") == Some(name));
@@ -142,6 +146,7 @@ impl Focus {
         if let Some(conference) = self.conferences.remove(room) {
             let main = conference.end(&mut self.shared.at(now), leave);
             self.recording.conference_ended(&mut self.shared.at(now), room);
+            self.shared.logins.conference_ended(room);
             if let Some(main) = main {
                 self.breakout_ended(now, &main);
             }

@@ -35,6 +35,9 @@ impl Focus {
                 self.shared.refused.count(Refused::Mute, u64::from(matches!(answer, Iq::Error { .. })));
                 Some(answer)
             }
+            ("logout" | "login-url", ns::FOCUS) if self.shared.logins.are_required() => {
+                Some(self.login_request(request))
+            }
             ("dial", RAYO) => self.dial_request(now, request),
             ("jibri", JIBRI) => self.jibri_request(now, request),
             ("ping", "urn:xmpp:ping") if !request.set => Some(request.result(None)),

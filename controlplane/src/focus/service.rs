@@ -157,6 +157,7 @@ impl Focus {
         self.conference_timeouts(now);
         self.recording.handle_timeout(&mut self.shared.at(now));
         self.dial.handle_timeout(&mut self.shared.at(now));
+        self.shared.logins.handle_timeout(now);
         self.tell_notices(now);
         let (due, waiting) =
             std::mem::take(&mut self.shared.orphans).into_iter().partition(|orphan| orphan.deadline <= now);
@@ -194,6 +195,7 @@ impl Focus {
             self.brewery.poll_look(),
             self.recording.poll_timeout(),
             self.dial.poll_timeout(),
+            self.shared.logins.poll_timeout(),
             self.shared.components.poll_timeout(),
         ]
         .into_iter()
@@ -228,6 +230,7 @@ impl Focus {
             "refused": self.shared.refused.to_json(),
             "jibri": self.recording.stats(),
             "jigasi": self.dial.stats(),
+            "login": self.shared.logins.stats(),
             "ice_restarts": self.shared.ice_restarts.to_json(),
             "participant_notifications": { "request_restart": self.shared.totals.restarts },
             "bridge_selector": {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jid::BareJid;
 
+use super::logins::LoginSettings;
 use crate::xmpp::XmppSettings;
 
 pub use self::recording::RecordingSettings;
@@ -44,6 +45,12 @@ pub struct FocusSettings {
     pub moderator_checks: bool,
     /// Domains and accounts, beside those of our own domain, whose members of a room are believed to be recorders or gateways.
     pub trusted_domains: Vec<BareJid>,
+    /// Whether the first participant becomes owner where nobody has to log in; else the server names the owners.
+    pub auto_owner: bool,
+    /// Who has to be logged in to begin a conference; nobody without.
+    pub login: Option<LoginSettings>,
+    /// The component by which clients reach the focus; the addresses behind it are believed.
+    pub client_proxy: Option<BareJid>,
     /// The brewery of gateways to telephones; without one, nobody can call out.
     pub jigasi_brewery: Option<BareJid>,
     /// Recording, live streams, SIP calls.

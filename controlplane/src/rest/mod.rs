@@ -1,6 +1,7 @@
 //! Health, version, statistics, metrics and what an operator may ask for (docs/protocol/bridge.md 11.1, docs/protocol/focus.md 9).
 
 mod absent;
+mod conference_request;
 mod hosts;
 mod operator;
 
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use crate::door::{self, Door, DoorCounters};
 use crate::logging::LogCounters;
 use crate::metrics::{Family, Format};
+pub use conference_request::{ConferenceReply, ConferenceRequest, router as conference_requests};
 use hosts::Hosts;
 pub use operator::{Ask, Operator, OperatorRequest};
 
@@ -104,11 +106,21 @@ pub fn router(ops: Ops) -> Router {
 }
 
 /// Serves the pages until `shutdown`.
-pub async fn serve(listen: SocketAddr, mut ops: Ops, shutdown: watch::Receiver<bool>) -> Result<(), RestError> {
+pub async fn serve(listen: SocketAddr, ops: Ops, shutdown: watch::Receiver<bool>) -> Result<(), RestError> {
+    serve_beside(listen, ops, Router::new(), shutdown).await
+}
+
+/// The same beside what is not for operators alone, and is answered under any name.
+pub async fn serve_beside(
+    listen: SocketAddr,
+    mut ops: Ops,
+    clients: Router,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), RestError> {
     let listener = TcpListener::bind(listen).await.map_err(|source| RestError::Listen { address: listen, source })?;
     let door = Door::new(door::Name::Pages, listener);
     ops.doors.push(door.counters());
-    door.serve(router(ops), shutdown).await;
+    door.serve(router(ops).merge(clients), shutdown).await;
     Ok(())
 }
 

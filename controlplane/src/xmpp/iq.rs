@@ -31,6 +31,15 @@ impl Request {
         }
     }
 
+    /// The IQ that it came in.
+    pub fn into_iq(self) -> Iq {
+        let Self { from, to, id, payload, set } = self;
+        match set {
+            true => Iq::Set { from, to, id, payload },
+            false => Iq::Get { from, to, id, payload },
+        }
+    }
+
     /// A `result` with or without payload.
     pub fn result(&self, payload: Option<Element>) -> Iq {
         Iq::Result { from: None, to: self.from.clone(), id: self.id.clone(), payload }

@@ -198,6 +198,9 @@ pub fn settings() -> FocusSettings {
         max_conferences: 5_000,
         moderator_checks: true,
         trusted_domains: Vec::new(),
+        auto_owner: true,
+        login: None,
+        client_proxy: None,
         jigasi_brewery: None,
         recording: Default::default(),
     }

@@ -128,7 +128,7 @@ impl Conference {
                     Task::Skip { encoding, sequence } => subscription.skip(*encoding, *sequence),
                 }
             }
-            if receiver.downlink.as_deref().is_some_and(Downlink::is_unattended) {
+            if receiver.downlink().is_some_and(Downlink::is_unattended) {
                 self.schedule.wake_participant(id, env.now);
             }
         }

@@ -287,7 +287,7 @@ impl Forwarder {
             && let Some(conference) = self.conferences.get_mut(slot.conference)
             && let Some(participant) = conference.participant(slot.participant)
         {
-            participant.receiver.path = path;
+            participant.receiver.set_path(path);
         }
     }
 

@@ -13,7 +13,7 @@ use super::packet::payload::{Descriptor, PayloadView};
 use super::packet::picture::Picture;
 use super::participant::Participant;
 use super::participant::publisher::{IncomingStream, Publisher};
-use super::rtcp_out::{self, REPORT_INTERVAL};
+use super::rtcp_out;
 use super::schedule::earliest;
 use super::source::sequence::Arrival;
 use super::source::{EncodingState, ObservedPacket};
@@ -63,7 +63,7 @@ impl Conference {
         sink: &mut impl PacketSink,
     ) {
         let Some(sender) = self.participants.get_mut(from) else { return };
-        if sender.publisher.opener.is_none() {
+        if !sender.publisher.has_keys() {
             return env.stats.count(Counter::DropNoKeys);
         }
         let (sealed, ssrc) = match Packet::parse_sealed(datagram) {
@@ -73,15 +73,15 @@ impl Conference {
         // Unknown SSRCs are not worth an entry in the replay table.
         let Some(stream) = sender.publisher.stream(ssrc) else { return env.stats.count(Counter::DropUnknownSsrc) };
         env.share.roll(env.now);
-        if env.shedding.level() > 0 && !env.share.allows(&sender.publisher.sent) {
+        if env.shedding.level() > 0 && !sender.publisher.keeps_to(env.share) {
             return env.stats.count(Counter::DropInputShare);
         }
-        let Some(opener) = sender.publisher.opener.as_mut() else { return };
-        let opened = match opener.open_rtp(datagram, sealed.header_len()) {
-            Ok(opened) => opened,
-            Err(error) => return env.stats.count(open_counter(error)),
+        let opened = match sender.publisher.open_rtp(datagram, sealed.header_len()) {
+            Some(Ok(opened)) => opened,
+            Some(Err(error)) => return env.stats.count(open_counter(error)),
+            None => return,
         };
-        env.share.count(&mut sender.publisher.sent);
+        sender.publisher.count_taken(env.share);
         if let Some(event) = sender.note_activity(env.now) {
             env.emit(event);
         }
@@ -94,11 +94,10 @@ impl Conference {
             Some(Ok(rtp)) => rtp,
             _ => return env.stats.count(Counter::DropRtpMalformed),
         };
-        let extensions = ExtensionLayout::resolve(&rtp, kind, &sender.publisher.negotiated.extensions);
+        let extensions = ExtensionLayout::resolve(&rtp, kind, &sender.publisher.negotiated().extensions);
         note_transport_sequence(env, self.feedback.video, sender, (&rtp, &extensions), sink);
-        let publisher = &mut sender.publisher;
-        let next_report = *publisher.next_report.get_or_insert(env.now + REPORT_INTERVAL);
-        let due = earliest(sender.silent_at(), sender.publisher.arrivals.poll_timeout());
+        let next_report = sender.publisher.start_reports(env.now);
+        let due = earliest(sender.silent_at(), sender.publisher.arrivals_due());
         self.schedule.wake_participant(from, due.map_or(next_report, |at| at.min(next_report)));
         let sequence = opened.index as i64;
         let publisher = &sender.publisher;
@@ -110,7 +109,7 @@ impl Conference {
                 Err(counter) => return env.stats.count(counter),
             }
         } else {
-            let format = publisher.negotiated.formats.media(kind, rtp.payload_type());
+            let format = publisher.negotiated().formats.media(kind, rtp.payload_type());
             let since_epoch = env.now.saturating_duration_since(env.epoch);
             state.reception.received(sequence, rtp.timestamp(), in_clock(since_epoch, format));
             let end = rtp.payload_range().end;
@@ -142,7 +141,7 @@ impl Conference {
         }
         let muted = sender.publisher.is_force_muted(kind);
         let mut nack_due = None;
-        if kind == MediaKind::Video && !muted && sender.publisher.negotiated.feedback.nack {
+        if kind == MediaKind::Video && !muted && sender.publisher.negotiated().feedback.nack {
             match arrival {
                 Arrival::Newest { skipped } => state.nack.advanced(env.now, opened.sequence, skipped),
                 _ => state.nack.received(env.now, opened.sequence, opened.repeated_as.is_some()),
@@ -170,7 +169,7 @@ impl Conference {
         }
         let away = source.demand.crosses_to(kind, self.away);
         if !away.is_empty() {
-            let (endpoint, restarts) = (sender.id, source.restarts());
+            let (endpoint, restarts) = (sender.id(), source.restarts());
             let header = RelayHeader { endpoint, sequence, restarts, repeated_as: opened.repeated_as };
             for worker in away {
                 let sent = env.peers.send_media(worker, header, opened.rtp.bytes());
@@ -242,9 +241,9 @@ impl Conference {
             env.stats.add(Counter::LayeringChanges, u64::from(observed.layers_changed));
         }
         if resized || observed.layers_changed {
-            self.schedule.touch_for(env.now, |now| sender.publisher.changes.reserve(now));
+            self.schedule.touch_for(env.now, |now| sender.publisher.reserve_change(now));
         }
-        let (layout, sender) = (rtp.layout(), Arc::clone(&sender.publisher.negotiated));
+        let (layout, sender) = (rtp.layout(), Arc::clone(sender.publisher.negotiated()));
         let level = match kind {
             MediaKind::Audio => extensions.get(UriId::AUDIO_LEVEL, rtp.bytes()).and_then(AudioLevel::parse),
             MediaKind::Video => None,
@@ -268,7 +267,7 @@ impl Conference {
         (from, stream): (ParticipantId, IncomingStream),
         level: AudioLevel,
     ) -> bool {
-        let Some(id) = self.participants.get(from).map(|sender| sender.id) else { return false };
+        let Some(id) = self.participants.get(from).map(|sender| sender.id()) else { return false };
         let loudness = self.speaker.level(env.now, id, level.level);
         if let Some(at) = self.speaker.deadline() {
             self.schedule.wake(at);
@@ -280,7 +279,8 @@ impl Conference {
         }
         // Whoever is asked for by name is forwarded in any case.
         let Some(name) = self.sources.get(stream.source).map(|source| source.name()) else { return false };
-        let included = |to: &Participant| to.receiver.constraints.audio.include.iter().any(|included| included == name);
+        let included =
+            |to: &Participant| to.receiver.constraints().audio.include.iter().any(|included| included == name);
         !self.participants.iter().any(|(to, participant)| to != from && included(participant))
     }
 
@@ -374,12 +374,11 @@ fn note_transport_sequence(
     sink: &mut impl PacketSink,
 ) {
     let publisher = &mut sender.publisher;
-    if !publisher.negotiated.feedback.transport_cc {
+    if !publisher.negotiated().feedback.transport_cc {
         return;
     }
     let Some(sequence) = extensions.get(UriId::TRANSPORT_CC, rtp.bytes()).and_then(twcc::parse) else { return };
-    publisher.transport_media_ssrc = rtp.ssrc();
-    publisher.arrivals.record(env.now, sequence, rtp.marker());
+    publisher.record_arrival(env.now, rtp.ssrc(), sequence, rtp.marker());
     rtcp_out::transport(env, from, publisher, &mut sender.receiver, sink);
 }
 
@@ -394,7 +393,7 @@ fn undo_rtx<'a>(
 ) -> Result<Option<Opened<'a>>, Counter> {
     let number = datagram.get(1).map_or(0, |b| b & 0x7f);
     let header_len = layout.header_len();
-    let Some((apt, format)) = publisher.negotiated.formats.rtx(kind, number) else {
+    let Some((apt, format)) = publisher.negotiated().formats.rtx(kind, number) else {
         return Err(Counter::DropUnknownPayloadType);
     };
     let Some((original, rest)) = datagram.get(header_len..end).and_then(rtx::parse) else { return Ok(None) };

@@ -84,7 +84,7 @@ impl Conference {
     /// Whether a participant is the one of a generation, and not a later one under the same number.
     #[inline]
     pub fn is_current(&self, id: ParticipantId, generation: u32) -> bool {
-        self.participants.get(id).is_some_and(|participant| participant.generation == generation)
+        self.participants.get(id).is_some_and(|participant| participant.is_of(generation))
     }
 
     /// How many are in it.
@@ -116,7 +116,7 @@ impl Conference {
 
     /// Asks for the allocation to run, because of a command about a participant.
     fn touch_commanded(&mut self, env: &Env<'_>, id: ParticipantId) {
-        let due = self.participants.get_mut(id).map(|participant| participant.commanded.reserve(env.now));
+        let due = self.participants.get_mut(id).map(|participant| participant.reserve_command(env.now));
         self.schedule.touch(due.unwrap_or(env.now));
     }
 
@@ -151,7 +151,7 @@ impl Conference {
         else {
             return;
         };
-        participant.receiver.ssrc_slots = Some(Box::new(SsrcSlots::new(settings)));
+        participant.receiver.use_ssrc_slots(SsrcSlots::new(settings));
         for source in self.sources.values_mut() {
             let kind = source.kind();
             if let Some(subscription) = source.subscription_mut(id) {
@@ -165,7 +165,7 @@ impl Conference {
     pub fn leave(&mut self, env: &mut Env<'_>, id: ParticipantId) {
         let Some(participant) = self.participants.remove(id) else { return };
         self.schedule.remove(id);
-        self.speaker.remove(participant.id);
+        self.speaker.remove(participant.id());
         for source in self.sources.keys() {
             if self.sources.get(source).is_some_and(|source| source.owner() == id) {
                 self.remove_source(env, source);
@@ -191,7 +191,7 @@ impl Conference {
             let Some(outgoing) = source.outgoing() else { continue };
             let kind = source.kind();
             let Some(subscription) = source.subscription_mut(id) else { continue };
-            match receiver.ssrc_slots.as_deref() {
+            match receiver.ssrc_slots() {
                 None => {
                     if let Some(indices) = receiver.indices(outgoing) {
                         let target = subscription.target();
@@ -205,7 +205,7 @@ impl Conference {
                 }
             }
         }
-        if let Some(slots) = receiver.ssrc_slots.as_deref_mut() {
+        if let Some(slots) = receiver.ssrc_slots_mut() {
             slots.restart();
         }
     }
@@ -214,8 +214,7 @@ impl Conference {
     pub fn set_constraints(&mut self, env: &Env<'_>, id: ParticipantId, mut constraints: ReceiverConstraints) {
         env.stats.add(Counter::ConstraintsRefused, limit_names(&mut constraints));
         let Some(participant) = self.participants.get_mut(id) else { return };
-        if participant.receiver.constraints != constraints {
-            participant.receiver.constraints = constraints;
+        if participant.receiver.set_constraints(constraints) {
             self.aim_audio(env, id);
         }
     }
@@ -224,8 +223,7 @@ impl Conference {
     pub fn set_unsignalled(&mut self, env: &Env<'_>, id: ParticipantId, mut unsignalled: Vec<String>) {
         env.stats.add(Counter::ConstraintsRefused, limit(&mut unsignalled, MAX_SUBSCRIBED));
         let Some(participant) = self.participants.get_mut(id) else { return };
-        if participant.receiver.unsignalled != unsignalled {
-            participant.receiver.unsignalled = unsignalled;
+        if participant.receiver.set_unsignalled(unsignalled) {
             self.aim_audio(env, id);
         }
     }
@@ -235,7 +233,7 @@ impl Conference {
         let Some(participant) = self.participants.get(id) else { return };
         let receiver = &participant.receiver;
         for (source_id, source) in self.sources.iter_mut().filter(|(_, source)| source.kind() == MediaKind::Audio) {
-            let wanted = receiver.constraints.audio.wants(source.name());
+            let wanted = receiver.constraints().audio.wants(source.name());
             let signalled = receiver.is_signalled(MediaKind::Audio, source_id, source.name());
             if let Some(subscription) = source.subscription_mut(id) {
                 subscription.aim(wanted, signalled);
@@ -257,8 +255,8 @@ impl Conference {
         let Some(participant) = self.participants.get_mut(id) else { return };
         let numbered = negotiated.extensions.id(MediaKind::Video, UriId::TRANSPORT_CC).is_some();
         let tells = numbered || negotiated.feedback.remb;
-        if participant.is_local() && participant.receiver.downlink.is_none() && tells {
-            participant.receiver.downlink = Some(Box::new(Downlink::new(env.config.bandwidth)));
+        if participant.is_local() && participant.receiver.downlink().is_none() && tells {
+            participant.receiver.use_downlink(Downlink::new(env.config.bandwidth));
         }
         participant.set_negotiated(negotiated);
         for source in self.sources.values_mut() {
@@ -274,7 +272,7 @@ impl Conference {
 
     /// Replaces the set of sources that an endpoint publishes. Those that go on keep their state.
     pub fn set_sources(&mut self, env: &mut Env<'_>, id: ParticipantId, descriptions: &[SourceDescription]) {
-        let Some((owner, local)) = self.participants.get(id).map(|p| (p.id, p.is_local())) else { return };
+        let Some((owner, local)) = self.participants.get(id).map(|p| (p.id(), p.is_local())) else { return };
         for source_id in self.sources.keys() {
             let continues = |source: &Source| descriptions.iter().any(|description| source.continues(description));
             if self.sources.get(source_id).is_some_and(|source| source.owner() == id && !continues(source)) {
@@ -356,7 +354,7 @@ impl Conference {
         for subscription in source.subscriptions() {
             let Some(participant) = self.participants.get_mut(subscription.receiver()) else { continue };
             let receiver = &mut participant.receiver;
-            match receiver.ssrc_slots.as_deref_mut() {
+            match receiver.ssrc_slots_mut() {
                 None => receiver.retire(outgoing, subscription.indices()),
                 Some(slots) => {
                     if subscription.ssrc() != NO_SSRC {
@@ -402,21 +400,21 @@ fn subscribe(env: &mut Env<'_>, source: &mut Source, id: ParticipantId, particip
     let Some(outgoing) = source.outgoing() else { return };
     let receiver = &mut participant.receiver;
     let kind = source.kind();
-    let mut subscription = if receiver.ssrc_slots.is_some() {
+    let mut subscription = if receiver.ssrc_slots().is_some() {
         Subscription::without_ssrc(id, kind)
     } else if let Some(indices) = receiver.indices(outgoing) {
         Subscription::new(id, outgoing.ssrc, kind, None, indices)
     } else {
         if env.complaints.take(env.now) {
-            let (endpoint, source) = (participant.id, source.name());
+            let (endpoint, source) = (participant.id(), source.name());
             tracing::warn!(%endpoint, source, "source not forwarded: too many SSRCs used up");
         }
         return env.stats.count(Counter::DropTableFull);
     };
     if kind == MediaKind::Audio {
         // Audio that is wanted flows once it was signalled to its client; video waits for the allocation.
-        let wanted = receiver.constraints.audio.wants(source.name());
-        subscription.aim(wanted, receiver.ssrc_slots.is_none() && receiver.is_name_signalled(source.name()));
+        let wanted = receiver.constraints().audio.wants(source.name());
+        subscription.aim(wanted, receiver.ssrc_slots().is_none() && receiver.is_name_signalled(source.name()));
     }
     source.subscribe(subscription);
 }

@@ -19,7 +19,7 @@ impl Conference {
     /// Endpoints came or went: who else has receivers, and whose word on speakers counts.
     pub fn update_workers(&mut self, env: &mut Env<'_>) {
         let here = env.peers.worker();
-        let homes = || self.participants.values().map(|p| (p.id, p.home.unwrap_or(here)));
+        let homes = || self.participants.values().map(|p| (p.id(), p.home().unwrap_or(here)));
         self.away = homes().map(|(_, home)| home).filter(|home| *home != here).collect();
         let lead = homes().min().is_some_and(|(_, home)| home == here);
         let took_over = lead && !std::mem::replace(&mut self.lead, lead);
@@ -43,7 +43,7 @@ impl Conference {
         sink: &mut impl PacketSink,
     ) {
         let Some(sender) = self.participants.get_mut(from) else { return };
-        if sender.home != Some(home) {
+        if sender.home() != Some(home) {
             return env.stats.count(Counter::DropCrossingUnknown);
         }
         let Ok(rtp) = Packet::parse(packet) else { return env.stats.count(Counter::DropRtpMalformed) };
@@ -51,7 +51,7 @@ impl Conference {
         let source = stream.and_then(|stream| Some((stream, self.sources.get_mut(stream.source)?)));
         let Some((stream, source)) = source else { return env.stats.count(Counter::DropCrossingUnknown) };
         source.restart_to(header.restarts);
-        let (kind, negotiated) = (source.kind(), &sender.publisher.negotiated);
+        let (kind, negotiated) = (source.kind(), sender.publisher.negotiated());
         let format = match header.repeated_as {
             Some(number) => negotiated.formats.rtx(kind, number).map(|(_, format)| format),
             None => negotiated.formats.media(kind, rtp.payload_type()),
@@ -71,7 +71,7 @@ impl Conference {
         sink: &mut impl PacketSink,
     ) {
         let Some(participant) = self.participants.get_mut(about) else { return };
-        match (signal, participant.home) {
+        match (signal, participant.home()) {
             (PeerSignal::KeyframeRequest { ssrc, .. }, None) => {
                 if let Some(stream) = participant.publisher.stream(ssrc)
                     && let Some(source) = self.sources.get_mut(stream.source)

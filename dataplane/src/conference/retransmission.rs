@@ -27,7 +27,7 @@ impl Conference {
         let Some(ssrcs) = ssrcs_towards(source, source_id, receiver) else { return false };
         let kind = source.kind();
         let Some((cache, subscription)) = source.kept_for(to) else { return false };
-        let sender = &*owner.publisher.negotiated;
+        let sender = &**owner.publisher.negotiated();
         let repeat = Repeat { sequence, reason, cache, source: source_id, kind, ssrcs, sender };
         subscription.resend(&repeat, &mut receiver.receiver, &mut env.delivery(sink))
     }
@@ -67,7 +67,7 @@ impl Conference {
 
 /// The SSRCs that a receiver gets a source on.
 fn ssrcs_towards(source: &Source, id: SourceId, to: &Participant) -> Option<Encoding> {
-    match to.receiver.ssrc_slots.as_deref() {
+    match to.receiver.ssrc_slots() {
         Some(slots) => slots.kind(source.kind()).ssrcs(id),
         None => source.outgoing(),
     }

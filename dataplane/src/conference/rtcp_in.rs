@@ -28,14 +28,17 @@ impl Conference {
         sink: &mut impl PacketSink,
     ) {
         let Some(sender) = self.participants.get_mut(from) else { return };
-        let Some(opener) = sender.publisher.opener.as_mut() else { return env.stats.count(Counter::DropNoKeys) };
+        if !sender.publisher.has_keys() {
+            return env.stats.count(Counter::DropNoKeys);
+        }
         // Looked at before the opening, which costs the most; paid after it, so that nobody pays for what others forge.
-        if !sender.rtcp_work.has_any(env.now) {
+        if !sender.has_rtcp_work(env.now) {
             return env.stats.count(Counter::DropRtcpBudget);
         }
-        let len = match opener.open_rtcp(datagram) {
-            Ok(len) => len,
-            Err(error) => {
+        let len = match sender.publisher.open_rtcp(datagram) {
+            Some(Ok(len)) => len,
+            None => return,
+            Some(Err(error)) => {
                 return env.stats.count(match error {
                     OpenError::Auth => Counter::DropSrtcpAuth,
                     OpenError::Replay => Counter::DropSrtcpReplay,
@@ -50,7 +53,7 @@ impl Conference {
         if let Some(at) = sender.silent_at() {
             self.schedule.wake_participant(from, at);
         }
-        if !sender.rtcp_work.take_many(env.now, rtcp::PACKET) {
+        if !sender.pays_for_rtcp(env.now, rtcp::PACKET) {
             return env.stats.count(Counter::DropRtcpBudget);
         }
         for block in Compound::new(datagram.get(..len).unwrap_or(&[])) {
@@ -101,14 +104,14 @@ impl Conference {
 
     fn pay(&mut self, env: &Env<'_>, from: ParticipantId, work: u32) -> Result<(), Exhausted> {
         let sender = self.participants.get_mut(from).ok_or(Exhausted)?;
-        if sender.rtcp_work.take_many(env.now, work) { Ok(()) } else { Err(Exhausted) }
+        if sender.pays_for_rtcp(env.now, work) { Ok(()) } else { Err(Exhausted) }
     }
 
     /// Report blocks tell the round-trip time.
     fn note_round_trip(&mut self, env: &Env<'_>, from: ParticipantId, reports: &[u8]) {
         let Some(sender) = self.participants.get_mut(from) else { return };
         for block in compound::report_blocks(reports) {
-            sender.receiver.round_trip.reported(env.micros(), block.last_sr, block.delay);
+            sender.receiver.note_report(env.micros(), block.last_sr, block.delay);
         }
     }
 
@@ -118,7 +121,7 @@ impl Conference {
         env.stats.count(Counter::TransportFeedbackReceived);
         let now = env.micros();
         let Some(receiver) = self.participants.get_mut(from).map(|from| &mut from.receiver) else { return };
-        let Some(downlink) = receiver.downlink.as_deref_mut() else { return };
+        let Some(downlink) = receiver.downlink_mut() else { return };
         let outcome = downlink.feedback(now, &feedback);
         env.stats.add(Counter::TransportFeedbackUnmatched, u64::from(outcome.unmatched));
         self.lossy |= downlink.is_lossy();
@@ -132,8 +135,8 @@ impl Conference {
     /// A receiver tells what it believes that its path carries.
     fn remb(&mut self, env: &Env<'_>, from: ParticipantId, bitrate: u64) {
         let Some(receiver) = self.participants.get_mut(from).map(|from| &mut from.receiver) else { return };
-        let spurious = receiver.negotiated.feedback.transport_cc;
-        if let Some(downlink) = receiver.downlink.as_deref_mut() {
+        let spurious = receiver.negotiated().feedback.transport_cc;
+        if let Some(downlink) = receiver.downlink_mut() {
             downlink.remb(env.micros(), bitrate, spurious);
             self.schedule.hurry(from, env.now);
         }
@@ -141,7 +144,7 @@ impl Conference {
 
     /// The source that a receiver gets on a media SSRC.
     fn source_on(&self, receiver: ParticipantId, ssrc: Ssrc) -> Option<SourceId> {
-        match self.participants.get(receiver)?.receiver.ssrc_slots.as_deref() {
+        match self.participants.get(receiver)?.receiver.ssrc_slots() {
             Some(slots) => slots.source(ssrc),
             None => self.source_with(ssrc),
         }
@@ -168,7 +171,7 @@ impl Conference {
         if sender.publisher.is_force_muted(kind) {
             return;
         }
-        let signal = PeerSignal::SenderReport { endpoint: sender.id, ssrc, ntp: clock.ntp, rtp: clock.rtp };
+        let signal = PeerSignal::SenderReport { endpoint: sender.id(), ssrc, ntp: clock.ntp, rtp: clock.rtp };
         for worker in source.demand.crosses_to(kind, self.away) {
             env.send_signal(worker, signal);
         }
@@ -192,7 +195,7 @@ impl Conference {
             let info = SenderInfo { ntp: clock.ntp, rtp, packets: sent.packets, octets: sent.octets };
             let build = |out: &mut [u8]| build::sender_report(subscription.ssrc(), &info, out);
             if rtcp_out::send(env, &mut to.receiver, sink, build) {
-                to.receiver.round_trip.sent(env.micros(), clock.ntp);
+                to.receiver.note_sender_report(env.micros(), clock.ntp);
             }
         }
     }

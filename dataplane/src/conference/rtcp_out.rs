@@ -1,10 +1,8 @@
 //! RTCP that the bridge originates or passes on: built in an output slot, sealed and queued.
 
-use std::time::Duration;
-
 use super::context::Env;
 use super::participant::Participant;
-use super::participant::publisher::Publisher;
+use super::participant::publisher::{Publisher, REPORT_INTERVAL};
 use super::receiver::{Receiver, RtcpNotSent};
 use super::source::{EncodingState, Source};
 use crate::datagram::PacketSink;
@@ -15,8 +13,6 @@ use crate::rtcp::{ReportBlock, build};
 use crate::slab::Slab;
 use crate::stats::Counter;
 
-/// Time between receiver reports.
-pub const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 /// Report blocks that one RTCP packet can carry (RFC 3550 section 6.4.2).
 const MAX_BLOCKS: usize = 31;
 const EMPTY: ReportBlock =
@@ -65,14 +61,14 @@ pub fn request_keyframe(
     }
     let state = source.encodings().get(usize::from(encoding)).or_else(|| source.encodings().first());
     let Some(ssrc) = state.map(|e| e.ssrcs.ssrc) else { return false };
-    if let Some(home) = owner.home {
+    if let Some(home) = owner.home() {
         source.requested_keyframe(env.now);
-        return env.peers.send_signal(home, PeerSignal::KeyframeRequest { endpoint: owner.id, ssrc });
+        return env.peers.send_signal(home, PeerSignal::KeyframeRequest { endpoint: owner.id(), ssrc });
     }
     let receiver = &mut owner.receiver;
-    let sent = if receiver.negotiated.feedback.pli {
+    let sent = if receiver.negotiated().feedback.pli {
         send(env, receiver, sink, |out| build::pli(from, ssrc, out))
-    } else if receiver.negotiated.feedback.fir {
+    } else if receiver.negotiated().feedback.fir {
         let number = source.next_fir();
         send(env, receiver, sink, |out| build::fir(from, ssrc, number, out))
     } else {
@@ -90,9 +86,8 @@ pub fn transport(env: &Env<'_>, from: Ssrc, publisher: &mut Publisher, to: &mut 
     if !to.is_ready() {
         return;
     }
-    while publisher.arrivals.poll_timeout().is_some_and(|at| at <= env.now) {
-        let media = publisher.transport_media_ssrc;
-        if !send(env, to, sink, |out| publisher.arrivals.take_feedback(env.now, from, media, out)) {
+    while publisher.arrivals_due().is_some_and(|at| at <= env.now) {
+        if !send(env, to, sink, |out| publisher.take_feedback(env.now, from, out)) {
             return;
         }
     }

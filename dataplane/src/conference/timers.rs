@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::context::Env;
 use super::members::Conference;
-use super::rtcp_out::{self, REPORT_INTERVAL};
+use super::rtcp_out;
 use super::schedule::{SPACING, earliest};
 use crate::datagram::PacketSink;
 use crate::ids::ParticipantId;
@@ -72,14 +72,13 @@ impl Conference {
         }
         let from = self.feedback.video;
         rtcp_out::transport(env, from, &mut participant.publisher, &mut participant.receiver, sink);
-        if participant.publisher.next_report.is_some_and(|at| at <= env.now) {
+        if participant.publisher.next_report().is_some_and(|at| at <= env.now) {
             let sent = rtcp_out::receiver_reports(env, from, participant, &mut self.sources, sink);
-            // Silent endpoints are not reported on; their next packet starts the timer again.
-            participant.publisher.next_report = sent.then_some(env.now + REPORT_INTERVAL);
+            participant.publisher.reported(env.now, sent);
         }
         // What cannot be told is not waited for.
-        let arrivals = participant.publisher.arrivals.poll_timeout().filter(|_| participant.receiver.is_ready());
-        earliest(earliest(participant.silent_at(), arrivals), participant.publisher.next_report)
+        let arrivals = participant.publisher.arrivals_due().filter(|_| participant.receiver.is_ready());
+        earliest(earliest(participant.silent_at(), arrivals), participant.publisher.next_report())
     }
 
     /// Packets that were asked for, and did not come.
@@ -107,29 +106,25 @@ impl Conference {
     ) -> Option<Instant> {
         let now = env.micros();
         let participant = self.participants.get_mut(id)?;
-        let probes = env.config.congestion_control && participant.receiver.negotiated.feedback.transport_cc;
-        let downlink = participant.receiver.downlink.as_deref_mut()?;
+        let probes = env.config.congestion_control && participant.receiver.negotiated().feedback.transport_cc;
+        let downlink = participant.receiver.downlink_mut()?;
         let due = downlink.due(now)?;
         if due > now {
             return Some(env.instant(due));
         }
         downlink.tick(now, probes);
         for _ in 0..MOST_AT_ONCE {
-            let downlink = self.participants.get(id)?.receiver.downlink.as_deref()?;
-            if downlink.prober.due(now).is_none() {
+            if !self.participants.get(id)?.receiver.downlink()?.is_probe_due(now) {
                 break;
             }
             if !self.send_probe(env, id, sink) {
-                let downlink = self.participants.get_mut(id)?.receiver.downlink.as_deref_mut()?;
-                downlink.prober.abort(now, &mut downlink.estimator);
+                self.participants.get_mut(id)?.receiver.downlink_mut()?.abort_probe(now);
             }
         }
         let participant = self.participants.get_mut(id)?;
-        let round_trip = participant.receiver.round_trip.value();
-        let downlink = participant.receiver.downlink.as_deref_mut()?;
-        if let Some(bandwidth) = downlink.report(now, round_trip) {
-            env.emit(Event::Bandwidth { endpoint: participant.id, bandwidth });
+        if let Some(bandwidth) = participant.receiver.report_bandwidth(now) {
+            env.emit(Event::Bandwidth { endpoint: participant.id(), bandwidth });
         }
-        downlink.schedule(now).map(|at| env.instant(at))
+        participant.receiver.downlink_mut()?.schedule(now).map(|at| env.instant(at))
     }
 }

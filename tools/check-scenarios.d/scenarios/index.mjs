@@ -6,10 +6,11 @@ import { scenarios as leaks } from './leaks.mjs';
 import { scenarios as meetings } from './meetings.mjs';
 import { scenarios as peerToPeer } from './peer-to-peer.mjs';
 import { scenarios as rooms } from './rooms.mjs';
+import { scenarios as services } from './services.mjs';
 import { scenarios as sources } from './sources.mjs';
 
 /**
  * name → {stack: options of Stack, scripted: scripted participants instead of a browser, install: Debian packages beside the usual ones,
  * current: needs a current client library, namespace: needs a network namespace and so root, run(call) → figures in words}.
  */
-export const scenarios = { ...addressChange, ...bridges, ...gates, ...leaks, ...meetings, ...peerToPeer, ...rooms, ...sources };
+export const scenarios = { ...addressChange, ...bridges, ...gates, ...leaks, ...meetings, ...peerToPeer, ...rooms, ...services, ...sources };

@@ -13,13 +13,19 @@ pub enum Request {
     Publish {
         /// Number of the participant.
         id: usize,
+        /// The room that it publishes to.
+        #[serde(default)]
+        room: usize,
         /// The offer.
         sdp: String,
     },
-    /// A subscriber, who is to be offered everything that is published.
+    /// A subscriber, who is to be offered everything that is published in its room.
     Subscribe {
         /// Number of the participant.
         id: usize,
+        /// Its room.
+        #[serde(default)]
+        room: usize,
     },
     /// A subscriber's answer.
     Answer {
@@ -40,6 +46,8 @@ pub enum Reply {
         pids: Vec<u32>,
         /// Name and version of the forwarder.
         version: String,
+        /// Whether it keeps rooms apart.
+        rooms: bool,
     },
     /// Instead of `Ready`: why this peer cannot run here, and the remedy.
     Missing(String),
@@ -82,7 +90,7 @@ pub fn reply(reply: &Reply) {
 /// [`pin`] and [`serve`], for a forwarder in this process, which ends with standard input.
 pub fn start(version: &str) -> Receiver<Request> {
     pin(std::process::id());
-    serve(&[std::process::id()], version, || std::process::exit(0))
+    serve(&[std::process::id()], version, true, || std::process::exit(0))
 }
 
 /// Moves all threads of a process to the core of `--core N`. Threads and processes that they start later inherit it.
@@ -109,8 +117,8 @@ fn pin_to(pid: u32, core: usize) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Says `Ready` and reads requests on a thread of its own, which calls `ended` at the end of standard input.
-pub fn serve(pids: &[u32], version: &str, ended: impl FnOnce() + Send + 'static) -> Receiver<Request> {
+/// Says `Ready`, and whether it keeps rooms apart, and reads requests on a thread of its own, which calls `ended` at the end of standard input.
+pub fn serve(pids: &[u32], version: &str, rooms: bool, ended: impl FnOnce() + Send + 'static) -> Receiver<Request> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -125,6 +133,6 @@ pub fn serve(pids: &[u32], version: &str, ended: impl FnOnce() + Send + 'static)
         }
         ended();
     });
-    reply(&Reply::Ready { pids: pids.to_vec(), version: version.to_owned() });
+    reply(&Reply::Ready { pids: pids.to_vec(), version: version.to_owned(), rooms });
     receiver
 }

@@ -13,9 +13,6 @@ const JIBRI: &str = "Jibris are on the clients' server, at whatever address they
 const JIGASI: &str = "Jigasis are on the clients' server, at whatever address they reach the bridge";
 const TRANSCRIPTION: &str = "transcription and translation by the bridge are not served";
 const VISITORS: &str = "visitors are not served";
-const LOGIN: &str =
-    "login is not served, and without it everybody could open rooms: leave this off, or stay with Jicofo on this site";
-const NO_LOGIN: &str = "login is off";
 
 /// Keys, or beginnings of keys that end in a dot; the longest that fits counts.
 pub(super) const USES: &[(&str, Use)] = &[
@@ -29,7 +26,7 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("jicofo.xmpp.client.conference-muc-jid", Special),
     ("jicofo.xmpp.client.disable-certificate-verification", Special),
     ("jicofo.xmpp.client.use-tls", Special),
-    ("jicofo.xmpp.client.client-proxy", Ignored("requests that come through a proxy are answered through it")),
+    ("jicofo.xmpp.client.client-proxy", Key("focus.client-proxy")),
     ("jicofo.xmpp.client.enabled", Only(&["true"], "the focus cannot do without the clients' server")),
     ("jicofo.xmpp.client.", Ignored(FIXED)),
     ("jicofo.xmpp.service.enabled", Special),
@@ -63,13 +60,7 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("jicofo.conference.single-participant-timeout", Key("focus.single-participant-timeout")),
     ("jicofo.conference.min-participants", Key("focus.min-participants")),
     ("jicofo.conference.enable-ice-restart", Key("focus.ice-restart")),
-    (
-        "jicofo.conference.enable-auto-owner",
-        Only(
-            &["true"],
-            "the first participant becomes owner: leave it on, or stay with Jicofo where Prosody names the owners",
-        ),
-    ),
+    ("jicofo.conference.enable-auto-owner", Key("focus.auto-owner")),
     ("jicofo.conference.enable-moderator-checks", Key("focus.moderator-checks")),
     ("jicofo.conference.max-ssrcs-per-user", Ignored(ITSELF)),
     ("jicofo.conference.max-ssrc-groups-per-user", Ignored(ITSELF)),
@@ -93,8 +84,11 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("jicofo.conference.enable-lip-sync", Ignored("gone from today's Jicofo too")),
     ("jicofo.conference.reinvite-method", Ignored("a client that has to move gets a new session")),
     ("jicofo.conference.shared-document.", Ignored("the room's name is the document's")),
-    ("jicofo.authentication.enabled", Only(&["false"], LOGIN)),
-    ("jicofo.authentication.", Ignored(NO_LOGIN)),
+    ("jicofo.authentication.enabled", Special),
+    ("jicofo.authentication.type", Special),
+    ("jicofo.authentication.login-url", Key("focus.login.domain")),
+    ("jicofo.authentication.authentication-lifetime", Key("focus.login.lifetime")),
+    ("jicofo.authentication.enable-auto-login", Key("focus.login.auto")),
     ("jicofo.health.", Ignored("the health page looks at XMPP and at the bridges by itself")),
     ("jicofo.jibri.brewery-jid", Key("focus.jibri.brewery")),
     ("jicofo.jibri.pending-timeout", Key("focus.jibri.pending-timeout")),

@@ -106,6 +106,8 @@ pub(in super::super) struct Member {
     features: Option<Features>,
     region: Option<String>,
     claims: Option<Helper>,
+    /// Whether it was made owner because it is logged in.
+    named_owner: bool,
     session: Session,
     /// What others muted of it, until it unmutes.
     muted: BTreeSet<Medium>,
@@ -129,6 +131,7 @@ impl Member {
             features: None,
             region: None,
             claims: None,
+            named_owner: false,
             session: Session {
                 stage: Stage::Idle,
                 invite: 0,
@@ -180,6 +183,11 @@ impl Member {
         self.real_jid = item.jid.clone().or(self.real_jid.take());
         self.owner = item.affiliation == Affiliation::Owner;
         self.moderator = item.role == Role::Moderator || self.owner || item.affiliation == Affiliation::Admin;
+    }
+
+    /// It is to be made owner; true the first time.
+    pub fn becomes_owner(&mut self) -> bool {
+        !std::mem::replace(&mut self.named_owner, true)
     }
 
     /// What kind of recorder or gateway it is; a claim is believed of those accounts only.

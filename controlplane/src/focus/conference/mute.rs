@@ -3,8 +3,10 @@
 
 use xmpp_parsers::stanza_error::DefinedCondition;
 
+use super::member::Helper;
 use super::outcome::{Outcome, refusal};
 use super::state::Conference;
+use crate::brewery::Trust;
 use crate::colibri::elements::{ConferenceModify, Endpoint, ForceMute};
 use crate::focus::context::Context;
 use crate::focus::json_message::Medium;
@@ -27,6 +29,9 @@ impl Conference {
         let other = muter != target;
         if other && (!by.is_moderator() || !on) {
             return Err(refusal(DefinedCondition::NotAllowed, "only moderators mute others, and nobody unmutes them"));
+        }
+        if self.is_never_muted(&cx.helpers, target) {
+            return Err(refusal(DefinedCondition::NotAllowed, "recorders and gateways are not muted"));
         }
         if !on && !by.is_moderator() && self.moderation.forbids(muter, medium) {
             return Err(refusal(DefinedCondition::NotAllowed, "the room is moderated: a moderator has to allow it"));
@@ -53,19 +58,29 @@ impl Conference {
         Ok(())
     }
 
-    /// Whether a member must not send a medium.
-    pub(super) fn must_not_send(&self, nick: &str, medium: Medium) -> bool {
+    /// Whether nobody mutes a member: recorders, and gateways that cannot be muted, would not unmute.
+    pub(super) fn is_never_muted(&self, helpers: &Trust, nick: &str) -> bool {
         let Some(member) = self.members.get(nick) else { return false };
+        match member.helper(helpers) {
+            Some(Helper::Recorder | Helper::Transcriber) => true,
+            Some(Helper::Gateway) => !member.features().is_some_and(|features| features.audio_mute),
+            None => false,
+        }
+    }
+
+    /// Whether a member must not send a medium.
+    pub(super) fn must_not_send(&self, helpers: &Trust, nick: &str, medium: Medium) -> bool {
+        let Some(member) = self.members.get(nick).filter(|_| !self.is_never_muted(helpers, nick)) else { return false };
         member.is_muted(medium) || (!member.is_moderator() && self.moderation.forbids(nick, medium))
     }
 
     /// What the bridge is to drop of a member. It knows one kind of video: that is dropped where neither camera nor screen may
     /// be sent, or the camera may not and there is no screen.
-    pub(super) fn force_mute_of(&self, nick: &str) -> ForceMute {
-        let no_screen = || self.must_not_send(nick, Medium::Desktop) || !self.sources.has_screen(nick);
+    pub(super) fn force_mute_of(&self, helpers: &Trust, nick: &str) -> ForceMute {
+        let no_screen = || self.must_not_send(helpers, nick, Medium::Desktop) || !self.sources.has_screen(nick);
         ForceMute {
-            audio: self.must_not_send(nick, Medium::Audio),
-            video: self.must_not_send(nick, Medium::Video) && no_screen(),
+            audio: self.must_not_send(helpers, nick, Medium::Audio),
+            video: self.must_not_send(helpers, nick, Medium::Video) && no_screen(),
         }
     }
 
@@ -79,7 +94,7 @@ impl Conference {
     pub(super) fn force_mutes_of(&mut self, cx: &mut Context<'_>, nicks: impl IntoIterator<Item = String>) {
         let mut changed = Vec::new();
         for nick in nicks {
-            let wanted = self.force_mute_of(&nick);
+            let wanted = self.force_mute_of(&cx.helpers, &nick);
             let Some(member) = self.members.get_mut(&nick).filter(|member| member.has_endpoint()) else { continue };
             if member.force_mute(wanted) {
                 changed.push(Endpoint { force_mute: Some(wanted), ..Endpoint::new(nick) });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jid::BareJid;
+use jid::{BareJid, Jid};
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::caps::{compute_disco, hash_caps};
 use xmpp_parsers::disco::DiscoInfoResult;
@@ -15,11 +15,10 @@ use xmpp_parsers::presence::Presence;
 use super::meeting_id::{id_in, is_sound, main_room_in, promises_metadata};
 use super::member::Member;
 use super::state::{BRIDGE_OWNER, Conference, RoomState};
-use crate::focus::context::Context;
+use crate::focus::context::{Context, Shared};
 use crate::focus::features::Features;
 use crate::focus::limits::{MAX_MEETING_ID, MAX_MEMBERS, MAX_NICK, Refused};
 use crate::focus::requests::{Answer, Pending, Question};
-use crate::focus::settings::FocusSettings;
 use crate::focus::xml::{build, escaped};
 use crate::jingle::ns;
 use crate::xmpp::iq::Request;
@@ -36,20 +35,16 @@ pub(in super::super) const NICK: &str = "focus";
 const CAPS_CACHE: usize = 1_000;
 
 /// `ready='false'` makes clients ask again after a second or more; an error would be the end for today's client.
-pub(in super::super) fn conference_answer(
-    settings: &FocusSettings,
-    request: &Request,
-    room: &BareJid,
-    ready: bool,
-) -> Iq {
-    let focus = &settings.xmpp.jid;
-    let sip = match settings.jigasi_brewery {
+pub(in super::super) fn conference_answer(shared: &Shared, request: &Request, room: &BareJid, ready: bool) -> Iq {
+    let focus = &shared.settings.xmpp.jid;
+    let (login, identity) = shared.logins.describe(shared.sender(request).as_ref());
+    let sip = match shared.settings.jigasi_brewery {
         Some(_) => "<property name='sipGatewayEnabled' value='true'/>",
         None => "",
     };
     let xml = format!(
-        "<conference xmlns='{}' room='{}' ready='{ready}' focusjid='{focus}'>\
-         <property name='authentication' value='false'/><property name='visitors-supported' value='false'/>{sip}</conference>",
+        "<conference xmlns='{}' room='{}' ready='{ready}' focusjid='{focus}'{identity}>\
+         {login}<property name='visitors-supported' value='false'/>{sip}</conference>",
         ns::FOCUS,
         escaped(&room.to_string())
     );
@@ -90,7 +85,7 @@ impl Conference {
     pub(super) fn answer_waiting(&self, cx: &mut Context<'_>, state: RoomState, ready: bool) {
         let (RoomState::Joining(waiting) | RoomState::Configuring(waiting)) = state else { return };
         for request in waiting {
-            let answer = conference_answer(&cx.settings, &request, &self.room, ready);
+            let answer = conference_answer(cx, &request, &self.room, ready);
             cx.send(answer);
         }
     }
@@ -173,12 +168,18 @@ impl Conference {
     }
 
     /// Makes somebody owner when nobody is: an owner that the room knows already, else who came first.
-    fn elect_owner(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn elect_owner(&mut self, cx: &mut Context<'_>) {
         // The service of breakout rooms takes affiliations from the main room.
         if cx.is_breakout(&self.room) {
             return;
         }
         if self.owner.is_some() || !matches!(self.state, RoomState::Ready) {
+            return;
+        }
+        if cx.logins.are_required() {
+            return self.own_by_login(cx);
+        }
+        if !cx.settings.auto_owner {
             return;
         }
         let order = self.by_arrival();
@@ -191,12 +192,36 @@ impl Conference {
         let Some((nick, jid)) = candidate else { return };
         tracing::info!(room = %self.room, endpoint = %nick, "made owner");
         self.owner = Some(nick.clone());
+        self.make_owner(cx, &jid.to_bare());
+    }
+
+    fn make_owner(&self, cx: &mut Context<'_>, account: &BareJid) {
         let xml = format!(
             "<query xmlns='{MUC_ADMIN}'><item affiliation='owner' jid='{}'/></query>",
-            escaped(&jid.to_bare().to_string())
+            escaped(&account.to_string())
         );
         if let Some(query) = build(&xml) {
             cx.notify(&self.room.to_string(), query);
+        }
+    }
+
+    /// Makes everybody owner who is logged in.
+    pub(in super::super) fn own_by_login(&mut self, cx: &mut Context<'_>) {
+        if !self.is_ready() || cx.is_breakout(&self.room) {
+            return;
+        }
+        let mut accounts = Vec::new();
+        for (nick, member) in &mut self.members {
+            let jid = member.real_jid().cloned().map(Jid::from);
+            if let Some(jid) = jid.filter(|jid| !member.is_owner() && cx.logins.includes(jid))
+                && member.becomes_owner()
+            {
+                tracing::info!(room = %self.room, endpoint = %nick, "made owner: logged in");
+                accounts.push(jid.to_bare());
+            }
+        }
+        for account in accounts {
+            self.make_owner(cx, &account);
         }
     }
 

@@ -108,7 +108,7 @@ impl Conference {
         }
         self.session = Some(BridgeSession { created: true, ..session.clone() });
         cx.meeting_ids.insert(self.meeting_id.clone(), self.room.clone());
-        let force_mute = self.force_mute_of(nick);
+        let force_mute = self.force_mute_of(&cx.helpers, nick);
         let Some(member) = self.members.get_mut(nick) else { return };
         let features = member.features().unwrap_or(Features::UNKNOWN);
         member.allocating(invite, offer::media(features), force_mute);
@@ -220,7 +220,10 @@ impl Conference {
         let bridge = self.session.as_ref().and_then(|session| cx.bridges.get(&session.bridge));
         let region = bridge.and_then(|bridge| bridge.region.clone());
         let members = self.members.len();
-        let (no_audio, no_video) = (self.must_not_send(nick, Medium::Audio), self.must_not_send(nick, Medium::Video));
+        let (no_audio, no_video) = (
+            self.must_not_send(&cx.helpers, nick, Medium::Audio),
+            self.must_not_send(&cx.helpers, nick, Medium::Video),
+        );
         let Some(session) = self.session.as_mut() else { return };
         self.meeting.set_taken(false);
         if session.feedback.is_none() {

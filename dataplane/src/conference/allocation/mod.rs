@@ -112,7 +112,7 @@ impl Conference {
         let (mut order, mut offers) = (None, Offers::default());
         for receiver in receivers {
             let participant = self.participants.get(*receiver);
-            let Some(downlink) = participant.and_then(|p| p.receiver.downlink.as_deref()) else { continue };
+            let Some(downlink) = participant.and_then(|p| p.receiver.downlink()) else { continue };
             if downlink.needs_allocation(env.micros()) {
                 let order = order.get_or_insert_with(|| self.last_n_order());
                 self.allocate_for(env, *receiver, order, &mut offers);
@@ -130,10 +130,11 @@ impl Conference {
     ) -> Limits {
         let now = env.micros();
         let Some(participant) = self.participants.get_mut(id).filter(|p| p.is_local()) else { return Vec::new() };
+        let endpoint = participant.id();
         let receiver = &mut participant.receiver;
-        let constraints = &receiver.constraints;
+        let constraints = receiver.constraints();
         let mut offered = offered(&self.sources, order, id, constraints);
-        if let Some(slots) = receiver.ssrc_slots.as_deref() {
+        if let Some(slots) = receiver.ssrc_slots() {
             for offered in &mut offered {
                 if slots.kind(MediaKind::Video).ssrcs(offered.id).is_none() {
                     offered.limit = Limit::Off;
@@ -162,7 +163,7 @@ impl Conference {
             (!want.on_stage, rank, *at)
         });
         let (positions, wants): (Vec<usize>, Vec<Want>) = wants.into_iter().unzip();
-        let known = receiver.downlink.as_deref().filter(|_| env.config.congestion_control);
+        let known = receiver.downlink().filter(|_| env.config.congestion_control);
         let assumed = constraints.assumed_bandwidth.map(|assumed| assumed.min(MAX_BITRATE));
         let available = assumed.or_else(|| known.and_then(|d| d.available(now)));
         let division = divide(&wants, available);
@@ -185,10 +186,8 @@ impl Conference {
             .zip(&targets)
             .filter(|(offered, target)| target.is_some() && offered.source.video_type().is_shown())
             .map(|(offered, _)| offered.source.name());
-        if !names.clone().eq(receiver.forwarded.iter().map(String::as_str)) {
-            let forwarded: Vec<String> = names.map(str::to_owned).collect();
-            receiver.forwarded.clone_from(&forwarded);
-            env.emit(Event::ForwardedSources { endpoint: participant.id, sources: forwarded });
+        if let Some(forwarded) = receiver.note_forwarded(names) {
+            env.emit(Event::ForwardedSources { endpoint, sources: forwarded.to_vec() });
         }
         let limits: Limits = offered.iter().map(|offered| (offered.id, offered.limit)).collect();
         for ((source_id, _), target) in limits.iter().zip(&targets) {
@@ -214,8 +213,8 @@ impl Conference {
             let here = demands.get(id.number()).copied().flatten();
             let Some(height) = source.demand.news(here) else { continue };
             let Some(owner) = self.participants.get(source.owner()) else { continue };
-            let endpoint = owner.id;
-            match (owner.home, source.outgoing()) {
+            let endpoint = owner.id();
+            match (owner.home(), source.outgoing()) {
                 (None, _) => {
                     env.emit(Event::SourceDemand { endpoint, source: source.name().to_owned(), max_height: height });
                 }
@@ -234,7 +233,7 @@ impl Conference {
     /// Video sources, those of recent speakers first, then in the order of joining.
     fn last_n_order(&self) -> Vec<SourceId> {
         let rank = |owner: ParticipantId| {
-            let endpoint = self.participants.get(owner).map(|participant| participant.id);
+            let endpoint = self.participants.get(owner).map(|participant| participant.id());
             let spoke = endpoint.and_then(|id| self.speaker.recent().iter().position(|recent| *recent == id));
             (spoke.unwrap_or(usize::MAX), endpoint)
         };

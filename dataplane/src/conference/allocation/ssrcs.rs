@@ -19,8 +19,9 @@ impl Conference {
     /// the SSRCs by then. `order` is the last-n order of the video sources.
     pub fn map_video(&mut self, env: &mut Env<'_>, id: ParticipantId, order: &[SourceId]) {
         let Some(receiver) = self.participants.get_mut(id).map(|participant| &mut participant.receiver) else { return };
-        let Some(slots) = receiver.ssrc_slots.as_deref_mut() else { return };
-        let constraints = &receiver.constraints;
+        let Some(slots) = receiver.ssrc_slots() else { return };
+        let limit = slots.kind(MediaKind::Video).limit();
+        let constraints = receiver.constraints();
         let mut ranked: Vec<(usize, Offered<'_>)> =
             offered(&self.sources, order, id, constraints).into_iter().enumerate().collect();
         ranked.sort_by_cached_key(|(at, offered)| {
@@ -30,9 +31,10 @@ impl Conference {
         let shown = ranked.iter().map(|(_, offered)| offered).filter(|offered| offered.source.video_type().is_shown());
         let needs: Vec<(SourceId, Need)> = shown
             .map(|offered| (offered.id, if offered.limit.is_on() { Need::Urgent } else { Need::Spare }))
-            .take(slots.kind(MediaKind::Video).limit())
+            .take(limit)
             .collect();
         let wanted: Vec<SourceId> = needs.iter().map(|(source, _)| *source).collect();
+        let Some(slots) = receiver.ssrc_slots_mut() else { return };
         for source in &wanted {
             slots.kind_mut(MediaKind::Video).touch(*source, env.now);
         }
@@ -60,7 +62,7 @@ impl Conference {
                 slots.kind_mut(MediaKind::Audio).touch(source_id, at);
             }
         }
-        let speaks = |owner| self.participants.get(owner).is_some_and(|p| self.speaker.recent().contains(&p.id));
+        let speaks = |owner| self.participants.get(owner).is_some_and(|p| self.speaker.recent().contains(&p.id()));
         let of_speakers = self.sources.iter().filter(|(_, source)| speaks(source.owner()));
         let speakers: Vec<SourceId> = of_speakers.map(|(source, _)| source).collect();
         loop {
@@ -78,7 +80,7 @@ impl Conference {
     }
 
     fn ssrc_slots(&mut self, id: ParticipantId) -> Option<&mut SsrcSlots> {
-        self.participants.get_mut(id)?.receiver.ssrc_slots.as_deref_mut()
+        self.participants.get_mut(id)?.receiver.ssrc_slots_mut()
     }
 
     /// Gives a source a slot, if it has none; false when there is none for it.
@@ -91,7 +93,7 @@ impl Conference {
     ) -> bool {
         let Some(participant) = self.participants.get_mut(id) else { return false };
         let (publisher, feedback) = (&participant.publisher, self.feedback);
-        let Some(slots) = participant.receiver.ssrc_slots.as_deref_mut() else { return false };
+        let Some(slots) = participant.receiver.ssrc_slots_mut() else { return false };
         let Some(source) = self.sources.get_mut(source_id) else { return true };
         let kind = source.kind();
         if slots.kind(kind).ssrcs(source_id).is_some() {
@@ -119,13 +121,13 @@ impl Conference {
     /// Tells the control plane which SSRCs carry what, where that changed. True when it has to be tried again.
     pub fn announce_mappings(&mut self, env: &mut Env<'_>, id: ParticipantId) -> bool {
         let Some(participant) = self.participants.get_mut(id) else { return false };
-        let slots = participant.receiver.ssrc_slots.as_deref_mut();
+        let slots = participant.receiver.ssrc_slots_mut();
         let Some((announcement, carried)) = slots.and_then(|slots| slots.announce()) else { return false };
-        let (endpoint, negotiated) = (participant.id, Arc::clone(&participant.receiver.negotiated));
+        let (endpoint, negotiated) = (participant.id(), Arc::clone(participant.receiver.negotiated()));
         let extensions = &negotiated.extensions;
         let mapped = carried.into_iter().filter_map(|carried| {
             let source = self.sources.get(carried.source)?;
-            let owner = self.participants.get(source.owner())?.id;
+            let owner = self.participants.get(source.owner())?.id();
             let (kind, video_type) = (carried.kind, source.video_type());
             // Packets name no section by an extension that was not negotiated.
             let named = extensions.id(kind, UriId::MID).is_some();

@@ -21,19 +21,19 @@ const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(8);
 /// State of one endpoint.
 pub struct Participant {
     /// Its identity.
-    pub id: EndpointId,
+    id: EndpointId,
     /// Distinguishes it from earlier users of its number.
-    pub generation: u32,
+    generation: u32,
     /// The worker that it lives on, when that is another one: then its packets come opened, and none go to it.
-    pub home: Option<WorkerId>,
+    home: Option<WorkerId>,
     /// What it sends.
     pub publisher: Publisher,
     /// What it is sent.
     pub receiver: Receiver,
     /// How often commands may change it at once.
-    pub commanded: CommandedChanges,
+    commanded: CommandedChanges,
     /// What its RTCP may cost.
-    pub rtcp_work: RtcpWork,
+    rtcp_work: RtcpWork,
     keys: Option<SrtpKeys>,
     last_activity: Instant,
     /// What the control plane believes: changes are told, and a new endpoint counts as active.
@@ -66,6 +66,39 @@ impl Participant {
         participant
     }
 
+    /// Its identity.
+    #[inline]
+    pub fn id(&self) -> EndpointId {
+        self.id
+    }
+
+    /// Whether it is the one of a generation, and not a later one under the same number.
+    #[inline]
+    pub fn is_of(&self, generation: u32) -> bool {
+        self.generation == generation
+    }
+
+    /// The worker that it lives on, when that is another one.
+    #[inline]
+    pub fn home(&self) -> Option<WorkerId> {
+        self.home
+    }
+
+    /// When a change by a command, made now, may be acted upon.
+    pub fn reserve_command(&mut self, now: Instant) -> Instant {
+        self.commanded.reserve(now)
+    }
+
+    /// Whether its RTCP may cost anything at all at the moment.
+    pub fn has_rtcp_work(&mut self, now: Instant) -> bool {
+        self.rtcp_work.has_any(now)
+    }
+
+    /// Whether its RTCP may cost this much more; pays for it if so.
+    pub fn pays_for_rtcp(&mut self, now: Instant, work: u32) -> bool {
+        self.rtcp_work.take_many(now, work)
+    }
+
     /// Whether it lives on this worker.
     #[inline]
     pub fn is_local(&self) -> bool {
@@ -74,8 +107,8 @@ impl Participant {
 
     /// Replaces its formats and extensions, in both directions.
     pub fn set_negotiated(&mut self, negotiated: Arc<Negotiated>) {
-        self.publisher.negotiated = Arc::clone(&negotiated);
-        self.receiver.negotiated = negotiated;
+        self.publisher.set_negotiated(Arc::clone(&negotiated));
+        self.receiver.set_negotiated(negotiated);
     }
 
     /// Installs keys; false if they were in use already, and their counters must not restart.
@@ -113,6 +146,6 @@ impl Participant {
 
     /// Whether it is sent sources on their own SSRCs, and has to remember those.
     pub fn remembers_ssrcs(&self) -> bool {
-        self.is_local() && self.receiver.ssrc_slots.is_none()
+        self.is_local() && self.receiver.ssrc_slots().is_none()
     }
 }

@@ -1,17 +1,20 @@
 //! The sending side of an endpoint: what opens its packets, what its SSRCs carry, and what is taken of it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
-use crate::congestion::fair_share::Sent;
+use crate::congestion::fair_share::{FairShare, Sent};
 use crate::ids::{SourceId, Ssrc};
 use crate::limits::{MAX_PUBLISHED, SentChanges};
 use crate::media::MediaKind;
 use crate::negotiation::negotiated::Negotiated;
 use crate::rtcp::TwccRecorder;
-use crate::srtp::{Opener, SrtpKeys};
+use crate::srtp::{OpenError, Opened, Opener, SrtpKeys};
+
+/// Time between receiver reports.
+pub const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What an SSRC of a sender carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,19 +31,19 @@ pub struct IncomingStream {
 #[derive(Default)]
 pub struct Publisher {
     /// Its payload types, extension ids, and RTCP feedback.
-    pub negotiated: Arc<Negotiated>,
+    negotiated: Arc<Negotiated>,
     /// Opens what it sends; none without keys, as on workers that are not its home.
-    pub opener: Option<Opener>,
+    opener: Option<Opener>,
     /// Arrivals to report to it.
-    pub arrivals: TwccRecorder,
+    arrivals: TwccRecorder,
     /// SSRC of the packet that arrived last with a transport-wide sequence number.
-    pub transport_media_ssrc: Ssrc,
+    transport_media_ssrc: Ssrc,
     /// How often what it sends may change at once.
-    pub changes: SentChanges,
+    changes: SentChanges,
     /// What was taken of it lately.
-    pub sent: Sent,
+    sent: Sent,
     /// When the next receiver report goes out; none before it sends anything.
-    pub next_report: Option<Instant>,
+    next_report: Option<Instant>,
     force_mute: [bool; 2],
     streams: HashMap<Ssrc, IncomingStream, foldhash::fast::RandomState>,
     sources: Vec<SourceId>,
@@ -49,6 +52,87 @@ pub struct Publisher {
 }
 
 impl Publisher {
+    /// Its payload types, extension ids, and RTCP feedback.
+    #[inline]
+    pub fn negotiated(&self) -> &Arc<Negotiated> {
+        &self.negotiated
+    }
+
+    /// Replaces them.
+    pub fn set_negotiated(&mut self, negotiated: Arc<Negotiated>) {
+        self.negotiated = negotiated;
+    }
+
+    /// Whether there are keys for what it sends.
+    #[inline]
+    pub fn has_keys(&self) -> bool {
+        self.opener.is_some()
+    }
+
+    /// Opens one of its SRTP packets in place; `None` without keys.
+    #[inline]
+    pub fn open_rtp(&mut self, packet: &mut [u8], header_len: usize) -> Option<Result<Opened, OpenError>> {
+        Some(self.opener.as_mut()?.open_rtp(packet, header_len))
+    }
+
+    /// Opens one of its SRTCP packets in place, and tells its length; `None` without keys.
+    #[inline]
+    pub fn open_rtcp(&mut self, packet: &mut [u8]) -> Option<Result<usize, OpenError>> {
+        Some(self.opener.as_mut()?.open_rtcp(packet))
+    }
+
+    /// Whether it sent no more than its share of what the worker can take.
+    #[inline]
+    pub fn keeps_to(&self, share: &FairShare) -> bool {
+        share.allows(&self.sent)
+    }
+
+    /// Counts a packet that was taken of it.
+    #[inline]
+    pub fn count_taken(&mut self, share: &mut FairShare) {
+        share.count(&mut self.sent);
+    }
+
+    /// Notes the arrival of a packet with a transport-wide sequence number.
+    #[inline]
+    pub fn record_arrival(&mut self, now: Instant, media: Ssrc, sequence: u16, marker: bool) {
+        self.transport_media_ssrc = media;
+        self.arrivals.record(now, sequence, marker);
+    }
+
+    /// When arrivals are to be reported to it.
+    #[inline]
+    pub fn arrivals_due(&self) -> Option<Instant> {
+        self.arrivals.poll_timeout()
+    }
+
+    /// Writes a report on arrivals in the name of `from`; `None` when there is nothing to report.
+    pub fn take_feedback(&mut self, now: Instant, from: Ssrc, out: &mut [u8]) -> Option<usize> {
+        self.arrivals.take_feedback(now, from, self.transport_media_ssrc, out)
+    }
+
+    /// When a change of what it sends, made now, may be acted upon.
+    pub fn reserve_change(&mut self, now: Instant) -> Instant {
+        self.changes.reserve(now)
+    }
+
+    /// It sends something: when the next receiver report goes out.
+    #[inline]
+    pub fn start_reports(&mut self, now: Instant) -> Instant {
+        *self.next_report.get_or_insert(now + REPORT_INTERVAL)
+    }
+
+    /// When the next receiver report goes out; `None` while it sends nothing.
+    pub fn next_report(&self) -> Option<Instant> {
+        self.next_report
+    }
+
+    /// A report was due; `any` is whether there was something to report. Whoever is silent is not reported on: the next packet
+    /// starts the reports again.
+    pub fn reported(&mut self, now: Instant, any: bool) {
+        self.next_report = any.then_some(now + REPORT_INTERVAL);
+    }
+
     /// Installs new keys.
     pub fn set_keys(&mut self, keys: &SrtpKeys) {
         self.opener = Some(Opener::new(&keys.inbound, keys.profile));

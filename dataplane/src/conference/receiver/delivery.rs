@@ -83,7 +83,7 @@ impl Subscription {
             delivery.stats.count(Counter::DropShed);
             return None;
         }
-        let Some(shape) = rewrite::shape(packet, delivery.translate, &receiver.negotiated.formats) else {
+        let Some(shape) = rewrite::shape(packet, delivery.translate, &receiver.negotiated().formats) else {
             delivery.stats.count(Counter::DropReceiverLacksCodec);
             if info.entry == Entry::Anywhere {
                 self.projection.skip(info.sequence);
@@ -115,7 +115,7 @@ impl Subscription {
         delivery: &Delivery<'_, S>,
     ) -> Option<Missing> {
         let ready = receiver.is_ready();
-        let Some(slots) = receiver.ssrc_slots.as_deref_mut() else {
+        let Some(slots) = receiver.ssrc_slots_mut() else {
             delivery.stats.count(Counter::DropUnsignalled);
             return None;
         };
@@ -141,7 +141,7 @@ impl Subscription {
         let nacked = repeat.reason == Reason::Nack;
         let origin = self.projection.origin(repeat.sequence);
         let gone = origin.is_some_and(|(encoding, _)| self.projection.current() != Some(encoding));
-        if gone && nacked && receiver.downlink.as_deref().is_some_and(Downlink::is_queued) {
+        if gone && nacked && receiver.downlink().is_some_and(Downlink::is_queued) {
             // Of an encoding that was given up for the queue: it would only make that longer.
             delivery.stats.count(Counter::DropRepairBudget);
             return false;
@@ -153,7 +153,7 @@ impl Subscription {
             return false;
         };
         let Some((packet, output)) = self.repeated(repeat, bytes, &cached) else { return false };
-        let formats = &receiver.negotiated.formats;
+        let formats = &receiver.negotiated().formats;
         let Some(shape) = rewrite::shape(&packet, delivery.translate, formats) else { return false };
         let stream = match (shape.output().rtx, repeat.ssrcs.rtx) {
             (Some(payload_type), Some(ssrc)) => {

@@ -49,13 +49,13 @@ const REMB_AGE: u64 = 5_000_000;
 #[derive(Debug)]
 pub struct Downlink {
     /// What the path carries.
-    pub estimator: Estimator,
+    estimator: Estimator,
     /// Whether it carries more.
-    pub prober: Prober,
+    prober: Prober,
     /// What the allocation granted.
-    pub granted: u64,
+    granted: u64,
     /// What it would grant if the path carried it.
-    pub ideal: u64,
+    ideal: u64,
     /// Wanted sources that it left out.
     suspended: u16,
     spurious_remb: bool,
@@ -132,6 +132,21 @@ impl Downlink {
             self.prober.result(now, rate);
         }
         outcome
+    }
+
+    /// Round-trip time by transport-wide feedback, in microseconds.
+    pub fn round_trip(&self) -> Option<u64> {
+        self.estimator.round_trip()
+    }
+
+    /// Whether the next packet of a probe is to go out.
+    pub fn is_probe_due(&self, now: u64) -> bool {
+        self.prober.due(now).is_some()
+    }
+
+    /// There is nothing to probe with.
+    pub fn abort_probe(&mut self, now: u64) {
+        self.prober.abort(now, &mut self.estimator);
     }
 
     /// Takes a receiver's own estimate (REMB); heeded as long as it sends no transport-wide feedback;

@@ -29,6 +29,7 @@ use crate::datagram::{MAX_DATAGRAM, PacketSink, Path};
 use crate::ids::{SourceId, Ssrc};
 use crate::limits::RepeatedBytes;
 use crate::media::{Encoding, MediaKind, ReceiverConstraints};
+use crate::messages::Bandwidth;
 use crate::negotiation::ids::UriId;
 use crate::negotiation::negotiated::Negotiated;
 use crate::srtp::{MAX_OVERHEAD, Sealer, SrtpKeys, SrtpProfile};
@@ -40,23 +41,23 @@ const MAX_RETIRED: usize = 32_768;
 #[derive(Default)]
 pub struct Receiver {
     /// Its payload types, extension ids, and RTCP feedback.
-    pub negotiated: Arc<Negotiated>,
+    negotiated: Arc<Negotiated>,
     /// Where its packets go.
-    pub path: Option<Path>,
+    path: Option<Path>,
     /// What it wants to receive.
-    pub constraints: ReceiverConstraints,
+    constraints: ReceiverConstraints,
     /// Names of others' sources that were not signalled to its client yet.
-    pub unsignalled: Vec<String>,
+    unsignalled: Vec<String>,
     /// Names of the sources that were last announced to it as forwarded.
-    pub forwarded: Vec<String>,
+    forwarded: Vec<String>,
     /// Round-trip time to it, by reports.
-    pub round_trip: RoundTrip,
+    round_trip: RoundTrip,
     /// The SSRCs that it gets everything on, if it asked for such.
-    pub ssrc_slots: Option<Box<SsrcSlots>>,
+    ssrc_slots: Option<Box<SsrcSlots>>,
     /// The way to it, once it negotiated to tell of that.
-    pub downlink: Option<Box<Downlink>>,
+    downlink: Option<Box<Downlink>>,
     /// What it may be sent again.
-    pub repeated: RepeatedBytes,
+    repeated: RepeatedBytes,
     sealer: Option<Sealer>,
     profile: Option<SrtpProfile>,
     retired: HashMap<Ssrc, i64, foldhash::fast::RandomState>,
@@ -81,6 +82,103 @@ pub struct PathState {
 }
 
 impl Receiver {
+    /// Its payload types, extension ids, and RTCP feedback.
+    #[inline]
+    pub fn negotiated(&self) -> &Arc<Negotiated> {
+        &self.negotiated
+    }
+
+    /// Replaces them.
+    pub fn set_negotiated(&mut self, negotiated: Arc<Negotiated>) {
+        self.negotiated = negotiated;
+    }
+
+    /// Sets where its packets go; `None` stops sending.
+    pub fn set_path(&mut self, path: Option<Path>) {
+        self.path = path;
+    }
+
+    /// What it wants to receive.
+    pub fn constraints(&self) -> &ReceiverConstraints {
+        &self.constraints
+    }
+
+    /// Replaces what it wants to receive; false when that is no news.
+    pub fn set_constraints(&mut self, constraints: ReceiverConstraints) -> bool {
+        let news = self.constraints != constraints;
+        if news {
+            self.constraints = constraints;
+        }
+        news
+    }
+
+    /// Replaces the names of the sources that were not signalled to its client yet; false when that is no news.
+    pub fn set_unsignalled(&mut self, unsignalled: Vec<String>) -> bool {
+        let news = self.unsignalled != unsignalled;
+        if news {
+            self.unsignalled = unsignalled;
+        }
+        news
+    }
+
+    /// Notes the sources that it gets from now on; returns their names when that has to be announced to it.
+    pub fn note_forwarded<'a>(&mut self, names: impl Iterator<Item = &'a str> + Clone) -> Option<&[String]> {
+        if names.clone().eq(self.forwarded.iter().map(String::as_str)) {
+            return None;
+        }
+        self.forwarded = names.map(str::to_owned).collect();
+        Some(&self.forwarded)
+    }
+
+    /// The SSRCs that it gets everything on, if it asked for such.
+    #[inline]
+    pub fn ssrc_slots(&self) -> Option<&SsrcSlots> {
+        self.ssrc_slots.as_deref()
+    }
+
+    /// The same, to give them to sources.
+    #[inline]
+    pub fn ssrc_slots_mut(&mut self) -> Option<&mut SsrcSlots> {
+        self.ssrc_slots.as_deref_mut()
+    }
+
+    /// It gets everything on these SSRCs from now on.
+    pub fn use_ssrc_slots(&mut self, slots: SsrcSlots) {
+        self.ssrc_slots = Some(Box::new(slots));
+    }
+
+    /// What is known of the way to it, once it negotiated to tell of that.
+    #[inline]
+    pub fn downlink(&self) -> Option<&Downlink> {
+        self.downlink.as_deref()
+    }
+
+    /// The same, to note what is sent and what it tells.
+    #[inline]
+    pub fn downlink_mut(&mut self) -> Option<&mut Downlink> {
+        self.downlink.as_deref_mut()
+    }
+
+    /// It negotiated to tell of the way to it.
+    pub fn use_downlink(&mut self, downlink: Downlink) {
+        self.downlink = Some(Box::new(downlink));
+    }
+
+    /// A sender report with this NTP time was sent to it; microseconds of the worker's clock.
+    pub fn note_sender_report(&mut self, micros: u64, ntp: u64) {
+        self.round_trip.sent(micros, ntp);
+    }
+
+    /// A report block of it tells of the last sender report: its NTP time, and the delay since in 1/65536 s.
+    pub fn note_report(&mut self, micros: u64, last_sr: u32, delay: u32) {
+        self.round_trip.reported(micros, last_sr, delay);
+    }
+
+    /// What to tell the control plane of its path, if that is news.
+    pub fn report_bandwidth(&mut self, micros: u64) -> Option<Bandwidth> {
+        self.downlink.as_deref_mut()?.report(micros, self.round_trip.value())
+    }
+
     /// Installs new keys: all counting starts anew.
     pub fn set_keys(&mut self, keys: &SrtpKeys) {
         self.retired.clear();
@@ -156,7 +254,7 @@ impl Receiver {
 
     /// Round-trip time to it, by reports or else by transport-wide feedback.
     pub fn rtt(&self) -> Option<Duration> {
-        let by_feedback = || self.downlink.as_deref().and_then(|d| d.estimator.round_trip());
+        let by_feedback = || self.downlink.as_deref().and_then(Downlink::round_trip);
         self.round_trip.value().or_else(by_feedback).map(Duration::from_micros)
     }
 

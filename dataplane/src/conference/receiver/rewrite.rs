@@ -146,12 +146,12 @@ pub fn send(
     let mut extensions = OutgoingExtensions::select(
         &packet.extensions,
         packet.kind,
-        &receiver.negotiated.extensions,
+        &receiver.negotiated().extensions,
         delivery.translate,
     );
-    let transport_cc = receiver.negotiated.extensions.id(packet.kind, UriId::TRANSPORT_CC).filter(|_| video);
-    let send_time_id = receiver.negotiated.extensions.id(packet.kind, UriId::ABS_SEND_TIME).filter(|_| video);
-    let transport_sequence = receiver.downlink.as_deref().map_or(0, Downlink::next_sequence);
+    let transport_cc = receiver.negotiated().extensions.id(packet.kind, UriId::TRANSPORT_CC).filter(|_| video);
+    let send_time_id = receiver.negotiated().extensions.id(packet.kind, UriId::ABS_SEND_TIME).filter(|_| video);
+    let transport_sequence = receiver.downlink().map_or(0, Downlink::next_sequence);
     let (transport_bytes, send_time) = (transport_sequence.to_be_bytes(), delivery.send_time);
     if let Some(id) = transport_cc {
         extensions.push(id, &transport_bytes);
@@ -161,14 +161,14 @@ pub fn send(
     let mut dependency = None;
     if let Some((templates, _)) = packet.picture.templates
         && let Some(data) = packet.extensions.dependency()
-        && let Some(id) = receiver.negotiated.extensions.id(packet.kind, UriId::DEPENDENCY)
+        && let Some(id) = receiver.negotiated().extensions.id(packet.kind, UriId::DEPENDENCY)
     {
         extensions.push(id, data);
         dependency = Some((id, templates));
     }
     let mut mid = [0; MAX_MID_LEN];
     if let Some(section) = stream.mid
-        && let Some(id) = receiver.negotiated.extensions.id(packet.kind, UriId::MID)
+        && let Some(id) = receiver.negotiated().extensions.id(packet.kind, UriId::MID)
     {
         extensions.push(id, section.write(&mut mid));
     }
@@ -194,20 +194,20 @@ pub fn send(
     }
     let body = slot.get_mut(header_len..).ok_or(NotSent::Malformed)?;
     let payload_len = match stream.rtx {
-        None => write_payload(packet, outgoing, &receiver.negotiated.formats, delivery.translate, body)?,
+        None => write_payload(packet, outgoing, &receiver.negotiated().formats, delivery.translate, body)?,
         Some(_) => {
             if !rtx::write(output.sequence as u16, body) {
                 return Err(NotSent::Malformed);
             }
             let rest = body.get_mut(rtx::OSN_LEN..).ok_or(NotSent::Malformed)?;
-            rtx::OSN_LEN + write_payload(packet, outgoing, &receiver.negotiated.formats, delivery.translate, rest)?
+            rtx::OSN_LEN + write_payload(packet, outgoing, &receiver.negotiated().formats, delivery.translate, rest)?
         }
     };
     let len = sealer
         .seal_rtp(slot, header_len, header_len + payload_len, (index >> 16) as u32)
         .map_err(|_| NotSent::Malformed)?;
     delivery.sink.commit(len, path);
-    if let Some(downlink) = receiver.downlink.as_deref_mut() {
+    if let Some(downlink) = receiver.downlink_mut() {
         downlink.sent(delivery.micros as u32, len, transport_cc.is_some());
     }
     Ok(payload_len)

@@ -38,8 +38,8 @@ fn main() -> ExitCode {
         }
     };
     let version = format!("Janus {}, videoroom", hub.janus.version);
-    for request in serve(&[hub.janus.process.0.id()], &version, || {}) {
-        let (Request::Publish { id, .. } | Request::Subscribe { id } | Request::Answer { id, .. }) = request;
+    for request in serve(&[hub.janus.process.0.id()], &version, false, || {}) {
+        let (Request::Publish { id, .. } | Request::Subscribe { id, .. } | Request::Answer { id, .. }) = request;
         match hub.handle(request) {
             Ok(answer) => reply(&answer),
             Err(error) => reply(&Reply::Failed { id, error: error.to_string() }),
@@ -90,14 +90,14 @@ impl Hub {
 
     fn handle(&mut self, request: Request) -> Result<Reply, Error> {
         match request {
-            Request::Publish { id, sdp } => {
+            Request::Publish { id, sdp, .. } => {
                 let handle = self.attach(id)?;
                 let body = json!({ "request": "joinandconfigure", "ptype": "publisher", "room": ROOM, "id": id + 1 });
                 let answer = self.janus.message(handle, body, Some(("offer", &sdp)))?;
                 self.feeds.push(id);
                 Ok(Reply::Answer { id, sdp: description(&answer)? })
             }
-            Request::Subscribe { id } => {
+            Request::Subscribe { id, .. } => {
                 let handle = self.attach(id)?;
                 let streams: Vec<_> = self.feeds.iter().map(|feed| json!({ "feed": feed + 1 })).collect();
                 let body = json!({ "request": "join", "ptype": "subscriber", "room": ROOM, "streams": streams });

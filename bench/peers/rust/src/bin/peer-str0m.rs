@@ -20,20 +20,30 @@ struct Participant {
     pending: Option<SdpPendingOffer>,
     /// What it is sent on, by kind.
     mids: Vec<(MediaKind, Mid)>,
+    room: usize,
+    /// When it wants to be looked after.
+    due: Instant,
+}
+
+/// A publisher's media, and who gets it.
+#[derive(Default)]
+struct Room {
+    kinds: HashMap<Mid, MediaKind>,
+    subscribers: Vec<usize>,
 }
 
 struct Hub {
     socket: UdpSocket,
     participants: Vec<Participant>,
     by_address: HashMap<SocketAddr, usize>,
-    kinds: HashMap<Mid, MediaKind>,
+    rooms: HashMap<usize, Room>,
 }
 
 fn main() -> Result<(), Error> {
     let requests = start("str0m 0.25");
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.set_read_timeout(Some(Duration::from_millis(5)))?;
-    let mut hub = Hub { socket, participants: Vec::new(), by_address: HashMap::new(), kinds: HashMap::new() };
+    let mut hub = Hub { socket, participants: Vec::new(), by_address: HashMap::new(), rooms: HashMap::new() };
     let mut buffer = vec![0; 2048];
     let mut next_tick = Instant::now();
     loop {
@@ -51,7 +61,8 @@ fn main() -> Result<(), Error> {
         let now = Instant::now();
         if now >= next_tick {
             next_tick = now + Duration::from_millis(10);
-            for at in 0..hub.participants.len() {
+            let due: Vec<usize> = (0..hub.participants.len()).filter(|at| hub.participants[*at].due <= now).collect();
+            for at in due {
                 let _ = hub.participants[at].rtc.handle_input(Input::Timeout(now));
                 hub.drain(at);
             }
@@ -67,29 +78,34 @@ impl Hub {
     }
 
     fn handle(&mut self, request: Request) -> Result<Reply, (usize, Error)> {
-        let (Request::Publish { id, .. } | Request::Subscribe { id } | Request::Answer { id, .. }) = request;
+        let (Request::Publish { id, .. } | Request::Subscribe { id, .. } | Request::Answer { id, .. }) = request;
         self.try_handle(request).map_err(|error| (id, error))
     }
 
     fn try_handle(&mut self, request: Request) -> Result<Reply, Error> {
         match request {
-            Request::Publish { id, sdp } => {
+            Request::Publish { id, room, sdp } => {
                 let mut rtc = self.rtc()?;
                 let answer = rtc.sdp_api().accept_offer(SdpOffer::from_sdp_string(&sdp)?)?;
-                self.participants.push(Participant { id, rtc, pending: None, mids: Vec::new() });
+                self.rooms.entry(room).or_default();
+                let due = Instant::now();
+                self.participants.push(Participant { id, rtc, pending: None, mids: Vec::new(), room, due });
                 self.drain(self.participants.len() - 1);
                 Ok(Reply::Answer { id, sdp: answer.to_sdp_string() })
             }
-            Request::Subscribe { id } => {
+            Request::Subscribe { id, room } => {
                 let mut rtc = self.rtc()?;
                 let mut changes = rtc.sdp_api();
-                let mids = self
+                let of_room = self.rooms.get_mut(&room).ok_or("nobody publishes in this room")?;
+                let mids = of_room
                     .kinds
                     .values()
                     .map(|kind| (*kind, changes.add_media(*kind, Direction::SendOnly, None, None, None)));
                 let mids = mids.collect();
                 let (offer, pending) = changes.apply().ok_or("nothing is published")?;
-                self.participants.push(Participant { id, rtc, pending: Some(pending), mids });
+                of_room.subscribers.push(self.participants.len());
+                let due = Instant::now();
+                self.participants.push(Participant { id, rtc, pending: Some(pending), mids, room, due });
                 Ok(Reply::Offer { id, sdp: offer.to_sdp_string() })
             }
             Request::Answer { id, sdp } => {
@@ -122,20 +138,25 @@ impl Hub {
                 Output::Transmit(transmit) => {
                     let _ = self.socket.send_to(&transmit.contents, transmit.destination);
                 }
-                Output::Event(Event::MediaAdded(media)) if at == 0 => {
-                    self.kinds.insert(media.mid, media.kind);
+                Output::Event(Event::MediaAdded(media)) if self.participants[at].mids.is_empty() => {
+                    let room = self.participants[at].room;
+                    self.rooms.entry(room).or_default().kinds.insert(media.mid, media.kind);
                 }
                 Output::Event(Event::RtpPacket(packet)) => self.forward(at, &packet),
                 Output::Event(_) => {}
-                Output::Timeout(_) => return,
+                Output::Timeout(due) => {
+                    self.participants[at].due = due;
+                    return;
+                }
             }
         }
     }
 
     fn forward(&mut self, from: usize, packet: &RtpPacket) {
         let mid = self.participants[from].rtc.direct_api().stream_rx(&packet.header.ssrc).map(|stream| stream.mid());
-        let Some(kind) = mid.and_then(|mid| self.kinds.get(&mid)).copied() else { return };
-        for at in (0..self.participants.len()).filter(|at| *at != from) {
+        let Some(room) = self.rooms.get(&self.participants[from].room) else { return };
+        let Some(kind) = mid.and_then(|mid| room.kinds.get(&mid)).copied() else { return };
+        for at in room.subscribers.clone() {
             let participant = &mut self.participants[at];
             let Some((_, mid)) = participant.mids.iter().find(|(other, _)| *other == kind).copied() else { continue };
             let wanted = |p: &&str0m::format::PayloadParams| p.spec().codec.is_audio() == (kind == MediaKind::Audio);
@@ -158,7 +179,10 @@ impl Hub {
                     let _ = self.socket.send_to(&transmit.contents, transmit.destination);
                 }
                 Output::Event(_) => {}
-                Output::Timeout(_) => return,
+                Output::Timeout(due) => {
+                    self.participants[at].due = due;
+                    return;
+                }
             }
         }
     }

@@ -24,6 +24,7 @@ type Error = Box<dyn std::error::Error>;
 struct Participant {
     client: Client,
     encrypt: Option<Context>,
+    room: usize,
 }
 
 struct Hub {
@@ -33,7 +34,14 @@ struct Hub {
     /// Who was seen where.
     by_address: HashMap<SocketAddrV4, usize>,
     by_ufrag: HashMap<String, usize>,
+    rooms: HashMap<usize, Room>,
+}
+
+/// What is published in a room, and who is in it.
+#[derive(Default)]
+struct Room {
     streams: Vec<(Codec, u32)>,
+    members: Vec<usize>,
 }
 
 fn context(key: &MasterKey, profile: SrtpProfile) -> Option<Context> {
@@ -46,10 +54,11 @@ fn context(key: &MasterKey, profile: SrtpProfile) -> Option<Context> {
 }
 
 impl Hub {
-    fn add(&mut self, id: usize) -> &mut Participant {
+    fn add(&mut self, id: usize, room: usize) -> &mut Participant {
         let client = Client::new(self.address);
         self.by_ufrag.insert(client.credentials().0, id);
-        self.participants.entry(id).or_insert(Participant { client, encrypt: None })
+        self.rooms.entry(room).or_default().members.push(id);
+        self.participants.entry(id).or_insert(Participant { client, encrypt: None, room })
     }
 
     fn describe<T>(&self, id: usize, describe: impl FnOnce(&Local<'_>) -> T) -> Option<T> {
@@ -60,23 +69,24 @@ impl Hub {
 
     fn handle(&mut self, request: Request) -> Result<Reply, (usize, Error)> {
         match request {
-            Request::Publish { id, sdp } => {
+            Request::Publish { id, room, sdp } => {
                 let remote = sdp::parse(&sdp).map_err(|error| (id, error.into()))?;
                 for section in sdp.split("m=").skip(1) {
                     let ssrc = section.split("a=ssrc:").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
                     let codec = if section.starts_with("audio") { Codec::Opus } else { Codec::Vp8 };
-                    self.streams.extend(ssrc.map(|ssrc| (codec, ssrc)));
+                    self.rooms.entry(room).or_default().streams.extend(ssrc.map(|ssrc| (codec, ssrc)));
                 }
-                self.add(id);
+                self.add(id, room);
                 let answer = self.describe(id, |local| sdp::answer(local, &remote)).unwrap_or_default();
                 if let Some(participant) = self.participants.get_mut(&id) {
                     participant.client.set_remote(remote, false);
                 }
                 Ok(Reply::Answer { id, sdp: answer })
             }
-            Request::Subscribe { id } => {
-                self.add(id);
-                let offer = self.describe(id, |local| sdp::offer(local, &Numbers::USUAL, &self.streams));
+            Request::Subscribe { id, room } => {
+                self.add(id, room);
+                let streams = self.rooms.get(&room).map(|room| &room.streams[..]).unwrap_or_default();
+                let offer = self.describe(id, |local| sdp::offer(local, &Numbers::USUAL, streams));
                 Ok(Reply::Offer { id, sdp: offer.unwrap_or_default() })
             }
             Request::Answer { id, sdp } => {
@@ -94,14 +104,15 @@ impl Hub {
         let now = Instant::now();
         if matches!(datagram, [128..=191, ..]) {
             let Some(id) = self.by_address.get(&from) else { return };
+            let Some(room) = self.participants.get(id).and_then(|p| self.rooms.get(&p.room)) else { return };
             let plain = match self.participants.get_mut(id).and_then(|p| p.client.srtp.as_mut()) {
                 Some(srtp) if !matches!(datagram[1], 192..=223) => srtp.open.decrypt_rtp(datagram).ok(),
                 _ => None,
             };
             let Some(plain) = plain else { return };
-            for (other, participant) in &mut self.participants {
+            for other in room.members.iter().filter(|other| *other != id) {
+                let Some(participant) = self.participants.get_mut(other) else { continue };
                 if let (Some(to), Some(encrypt)) = (participant.client.bridge, participant.encrypt.as_mut())
-                    && other != id
                     && let Ok(sealed) = encrypt.encrypt_rtp(&plain)
                 {
                     out.push((SocketAddr::V4(to), sealed));
@@ -116,16 +127,22 @@ impl Hub {
         let Some(participant) = id.and_then(|id| self.participants.get_mut(&id)) else { return };
         self.by_address.extend(id.map(|id| (from, id)));
         participant.client.handle_datagram(now, from, datagram);
-        self.tick(now, out);
+        self.tick(now, id, out);
     }
 
-    fn tick(&mut self, now: Instant, out: &mut Vec<(SocketAddr, Bytes)>) {
+    /// Looks after one participant, or after all.
+    fn tick(&mut self, now: Instant, only: Option<usize>, out: &mut Vec<(SocketAddr, Bytes)>) {
         let Self { participants, certificate, by_address, .. } = self;
-        for (id, participant) in participants {
+        let (one, all) = match only {
+            Some(id) => (participants.get_mut(&id).map(|participant| (id, participant)), None),
+            None => (None, Some(participants)),
+        };
+        let all = all.into_iter().flatten().map(|(id, participant)| (*id, participant));
+        for (id, participant) in one.into_iter().chain(all) {
             participant.client.handle_timeout(now, certificate);
             while let Some((to, datagram)) = participant.client.poll_transmit() {
                 // Responses to our own checks bear no user name.
-                by_address.insert(to, *id);
+                by_address.insert(to, id);
                 out.push((SocketAddr::V4(to), datagram.into()));
             }
             if participant.encrypt.is_none() {
@@ -165,7 +182,7 @@ fn main() -> Result<(), Error> {
             participants: HashMap::new(),
             by_address: HashMap::new(),
             by_ufrag: HashMap::new(),
-            streams: Vec::new(),
+            rooms: HashMap::new(),
         }));
         let (timer_hub, timer_socket) = (Rc::clone(&hub), Rc::clone(&socket));
         tokio_uring::spawn(async move {
@@ -178,7 +195,7 @@ fn main() -> Result<(), Error> {
                         Err((id, error)) => reply(&Reply::Failed { id, error: error.to_string() }),
                     }
                 }
-                timer_hub.borrow_mut().tick(Instant::now(), &mut out);
+                timer_hub.borrow_mut().tick(Instant::now(), None, &mut out);
                 send_all(&timer_socket, out).await;
             }
         });

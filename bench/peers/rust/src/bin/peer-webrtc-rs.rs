@@ -22,7 +22,15 @@ type Error = Box<dyn std::error::Error>;
 struct Hub {
     api: API,
     connections: HashMap<usize, Arc<RTCPeerConnection>>,
+    rooms: HashMap<usize, Room>,
+}
+
+/// What is published in a room.
+#[derive(Default)]
+struct Room {
     tracks: Arc<std::sync::Mutex<Vec<Arc<TrackLocalStaticRTP>>>>,
+    /// How many there will be.
+    offered: usize,
 }
 
 fn main() -> Result<(), Error> {
@@ -41,9 +49,9 @@ fn main() -> Result<(), Error> {
         let patience = Duration::from_secs(600);
         settings.set_ice_timeouts(Some(patience), Some(patience), Some(Duration::from_secs(2)));
         let api = APIBuilder::new().with_media_engine(media).with_setting_engine(settings).build();
-        let mut hub = Hub { api, connections: HashMap::new(), tracks: Arc::default() };
+        let mut hub = Hub { api, connections: HashMap::new(), rooms: HashMap::new() };
         while let Some(request) = receiver.recv().await {
-            let (Request::Publish { id, .. } | Request::Subscribe { id } | Request::Answer { id, .. }) = request;
+            let (Request::Publish { id, .. } | Request::Subscribe { id, .. } | Request::Answer { id, .. }) = request;
             match hub.handle(request).await {
                 Ok(answer) => reply(&answer),
                 Err(error) => reply(&Reply::Failed { id, error: error.to_string() }),
@@ -56,9 +64,11 @@ fn main() -> Result<(), Error> {
 impl Hub {
     async fn handle(&mut self, request: Request) -> Result<Reply, Error> {
         match request {
-            Request::Publish { id, sdp } => {
+            Request::Publish { id, room, sdp } => {
                 let connection = self.connect(id).await?;
-                let tracks = Arc::clone(&self.tracks);
+                let room = self.rooms.entry(room).or_default();
+                room.offered += sdp.lines().filter(|line| line.starts_with("m=")).count();
+                let tracks = Arc::clone(&room.tracks);
                 connection.on_track(Box::new(move |remote, _, _| {
                     let local = Arc::new(TrackLocalStaticRTP::new(
                         remote.codec().capability,
@@ -80,16 +90,18 @@ impl Hub {
                 let answer = connection.create_answer(None).await?;
                 Ok(Reply::Answer { id, sdp: gathered(&connection, answer).await? })
             }
-            Request::Subscribe { id } => {
+            Request::Subscribe { id, room } => {
+                let Room { tracks, offered } = self.rooms.get(&room).ok_or("nobody publishes in this room")?;
+                let (tracks, offered) = (Arc::clone(tracks), *offered);
                 // Tracks appear with their first packets.
                 for _ in 0..500 {
-                    if self.tracks.lock().is_ok_and(|tracks| !tracks.is_empty()) {
+                    if tracks.lock().is_ok_and(|tracks| tracks.len() >= offered) {
                         break;
                     }
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
                 let connection = self.connect(id).await?;
-                let tracks = self.tracks.lock().map_err(|error| error.to_string())?.clone();
+                let tracks = tracks.lock().map_err(|error| error.to_string())?.clone();
                 for track in tracks {
                     connection.add_track(track as Arc<dyn TrackLocal + Send + Sync>).await?;
                 }
