@@ -164,7 +164,7 @@ impl Conference {
         });
         let (positions, wants): (Vec<usize>, Vec<Want>) = wants.into_iter().unzip();
         let known = receiver.downlink().filter(|_| env.config.congestion_control);
-        let assumed = constraints.assumed_bandwidth.map(|assumed| assumed.min(MAX_BITRATE));
+        let assumed = constraints.assumed_bandwidth.map(|assumed| assumed.get().min(MAX_BITRATE));
         let available = assumed.or_else(|| known.and_then(|d| d.available(now)));
         let division = divide(&wants, available);
         for (at, granted) in positions.iter().zip(&division.granted) {
