@@ -117,10 +117,10 @@ counters! {
     DropRewriteFailed = "dropped", "rewrite_failed";
     /// A packet to repeat for a receiver without RTX, which its AEAD keys forbid (RFC 7714 section 8.4).
     DropCannotRepeat = "dropped", "cannot_repeat";
-    /// Audio for a receiver with SSRC rewriting that has no SSRC for it, or was not told yet what its SSRC carries.
+    /// Audio for a receiver with SSRC rewriting that has no SSRC for it, or whose client does not know yet what its SSRC carries.
     DropUnmapped = "dropped", "ssrc_unmapped";
-    /// Audio for a receiver whose client was not told of its source yet.
-    DropUntold = "dropped", "untold";
+    /// Audio for a receiver to whose client its source was not signalled yet.
+    DropUnsignalled = "dropped", "unsignalled";
     /// Video of a receiver that a worker at its limit leaves out.
     DropShed = "dropped", "shed";
     /// RTP of a sender that takes more than its share of a worker at its limit.
@@ -155,8 +155,8 @@ counters! {
     FormatsRefused = "negotiation_refused", "formats";
     /// Header extensions that an endpoint negotiated beyond its or its conference's share; it does without them.
     ExtensionsRefused = "negotiation_refused", "extensions";
-    /// Names in wishes of endpoints beyond what is looked at.
-    WishesRefused = "wishes_refused", "";
+    /// Names in receiver constraints, subscriptions and lists of unsignalled sources beyond what is looked at.
+    ConstraintsRefused = "constraints_refused", "";
     /// SSRCs that were taken from one source for another, of receivers with SSRC rewriting.
     SsrcRemaps = "ssrc_remaps", "";
     /// Times that io_uring had no receive buffer; the datagrams waited in the socket.

@@ -191,7 +191,7 @@ fn steady_state_with(workers: usize, feedback: bool, rewriting: bool) {
         for forwarder in &mut forwarders {
             while let Some(event) = forwarder.poll_event() {
                 if let Event::SourcesMapped { endpoint, announcement, .. } = event {
-                    forwarder.handle_command(now, Command::MappingsTold { endpoint, announcement });
+                    forwarder.handle_command(now, Command::MappingsSignalled { endpoint, announcement });
                 }
             }
         }

@@ -225,8 +225,8 @@ fn a_squeezed_link_gets_less_and_gets_the_top_layer_back() {
     let told: Vec<_> = told.collect();
     assert!((10..=33).contains(&told.len()), "at most once a second: {}", told.len());
     let last = told.last().unwrap();
-    assert!(last.estimate_bps > Some(2_000_000) && last.target_bps > 1_900_000, "{last:?}");
-    assert!((1_900_000..3_000_000).contains(&last.sent_bps), "{last:?}");
+    assert!(last.estimate > Some(Bitrate::new(2_000_000)) && last.target > Bitrate::new(1_900_000), "{last:?}");
+    assert!((1_900_000..3_000_000).contains(&last.sent.get()), "{last:?}");
     assert!(last.rtt.is_some_and(|rtt| (40..200).contains(&rtt.as_millis())), "{last:?}");
 }
 
@@ -291,7 +291,11 @@ fn without_rtx_there_are_no_probes() {
 fn assumed_bandwidth_takes_the_place_of_the_estimate() {
     let mut world = World::new(ForwarderConfig::default(), JICOFO.media(), 9e6);
     let default = VideoConstraint { max_height: Limit::Max(720), max_frame_rate: Limit::Unlimited };
-    let assumed = ReceiverConstraints { default, assumed_bandwidth: Some(600_000), ..ReceiverConstraints::default() };
+    let assumed = ReceiverConstraints {
+        default,
+        assumed_bandwidth: Some(Bitrate::new(600_000)),
+        ..ReceiverConstraints::default()
+    };
     world.call.constrain(world.receiver, assumed);
     let seconds = world.run(5);
     assert_eq!(seconds[4].height, 360, "{seconds:?}");

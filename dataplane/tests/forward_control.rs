@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forward_call::*;
 use ringbridge_dataplane::conference::{ForwarderConfig, LoudestOnly};
-use ringbridge_dataplane::media::{AudioSubscription, Limit, ReceiverConstraints, VideoConstraint};
+use ringbridge_dataplane::media::{AudioSubscription, Bitrate, Limit, ReceiverConstraints, VideoConstraint};
 use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::Counter;
 use rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
@@ -511,7 +511,7 @@ fn the_control_plane_hears_of_video_left_out_and_of_remb_in_vain() {
     let receiver = call.join(JICOFO.media(), Vec::new());
     let default = VideoConstraint { max_height: Limit::Max(720), max_frame_rate: Limit::Unlimited };
     // Room for the least of one.
-    let assumed = ReceiverConstraints { default, assumed_bandwidth: Some(1_000), ..Default::default() };
+    let assumed = ReceiverConstraints { default, assumed_bandwidth: Some(Bitrate::new(1_000)), ..Default::default() };
     call.constrain(receiver, assumed);
     let mut cameras = [Camera::new(100, 11, 1, 180), Camera::new(100, 21, 1, 180)];
     for i in 0..100 {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use ringbridge_dataplane::conference::ForwarderConfig;
 use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::{
-    AudioSubscription, Limit, Media, MediaKind, ReceiverConstraints, VideoConstraint, VideoType,
+    AudioSubscription, Bitrate, Limit, Media, MediaKind, ReceiverConstraints, VideoConstraint, VideoType,
 };
 use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::Counter;
@@ -299,13 +299,13 @@ fn lists_of_names_without_end_are_cut() {
             .map(|n| (n.clone(), VideoConstraint { max_height: Limit::Max(180), max_frame_rate: Limit::Unlimited }))
             .collect(),
         default: VideoConstraint { max_height: Limit::Max(360), max_frame_rate: Limit::Unlimited },
-        assumed_bandwidth: Some(u64::MAX),
+        assumed_bandwidth: Some(Bitrate::new(u64::MAX)),
         audio: AudioSubscription { all: true, include: names.clone(), exclude: names },
         ..ReceiverConstraints::default()
     };
     call.constrain(1, wishes);
     call.millis(100);
-    assert_eq!(call.count(Counter::WishesRefused), 5 * 10_000 - 64 - 2 * 256 - 2 * 512);
+    assert_eq!(call.count(Counter::ConstraintsRefused), 5 * 10_000 - 64 - 2 * 256 - 2 * 512);
     call.clients[1].take_rtp();
     call.send(0, &camera.one(true));
     assert_eq!(call.clients[1].take_rtp().len(), 1);

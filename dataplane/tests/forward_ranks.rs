@@ -177,7 +177,7 @@ fn equal_heights_go_by_frame_rate_and_bitrate() {
     let mut call = sender.call(1, &[Limit::Unlimited]);
     let limited = ReceiverConstraints {
         default: VideoConstraint { max_height: Limit::Unlimited, max_frame_rate: Limit::Unlimited },
-        assumed_bandwidth: Some(60_000),
+        assumed_bandwidth: Some(Bitrate::new(60_000)),
         ..ReceiverConstraints::default()
     };
     call.join(OTHER.media(), vec![]);
@@ -200,7 +200,7 @@ fn a_limited_path_gets_the_height_that_it_carries() {
         for (client, bandwidth) in [(1, 30_000), (2, 70_000), (3, 200_000)] {
             call.join(OTHER.media(), vec![]);
             let default = VideoConstraint { max_height: Limit::Max(720), max_frame_rate: Limit::Unlimited };
-            let assumed_bandwidth = Some(bandwidth);
+            let assumed_bandwidth = Some(Bitrate::new(bandwidth));
             call.constrain(
                 client,
                 ReceiverConstraints { default, assumed_bandwidth, ..ReceiverConstraints::default() },
@@ -211,7 +211,7 @@ fn a_limited_path_gets_the_height_that_it_carries() {
             // The allocation looks again as wishes change.
             call.want(1, 719);
             let default = VideoConstraint { max_height: Limit::Max(720), max_frame_rate: Limit::Unlimited };
-            let assumed_bandwidth = Some(30_000);
+            let assumed_bandwidth = Some(Bitrate::new(30_000));
             call.constrain(1, ReceiverConstraints { default, assumed_bandwidth, ..ReceiverConstraints::default() });
             sender.send(&mut call, 20);
         }
@@ -360,7 +360,7 @@ fn ssrc_rewriting_gives_the_height_too() {
         sender.send(&mut call, 10);
         for event in call.take_events() {
             if let Event::SourcesMapped { announcement, .. } = event {
-                call.command(Command::MappingsTold { endpoint, announcement });
+                call.command(Command::MappingsSignalled { endpoint, announcement });
             }
         }
         sender.send(&mut call, 200);

@@ -75,7 +75,7 @@ impl Meeting {
         self.call.settle();
         self.read();
         let endpoint = self.call.clients[self.receiver].id;
-        self.call.command(Command::MappingsTold { endpoint, announcement: self.announcement });
+        self.call.command(Command::MappingsSignalled { endpoint, announcement: self.announcement });
         self.call.settle();
     }
 

@@ -74,7 +74,7 @@ fn subject(command: &Command) -> Option<EndpointId> {
         | Command::SetMedia { endpoint, .. }
         | Command::SetSources { endpoint, .. }
         | Command::SetConstraints { endpoint, .. }
-        | Command::SetUntold { endpoint, .. }
+        | Command::SetUnsignalled { endpoint, .. }
         | Command::SetSsrcRewriting { endpoint, .. }
         | Command::SetForceMute { endpoint, .. } => Some(*endpoint),
         _ => None,

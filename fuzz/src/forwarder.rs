@@ -17,7 +17,7 @@ use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
 use ringbridge_dataplane::io::Path;
 use ringbridge_dataplane::media::{
-    AudioSubscription, Encoding, HeaderExtension, Limit, Media, MediaKind, PayloadType, ReceiverConstraints,
+    AudioSubscription, Bitrate, Encoding, HeaderExtension, Limit, Media, MediaKind, PayloadType, ReceiverConstraints,
     SourceDescription, VideoConstraint, VideoType,
 };
 use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint, SsrcRewriting};
@@ -85,7 +85,7 @@ struct World {
     now: Instant,
     members: Vec<Member>,
     tells: bool,
-    untold: Vec<(EndpointId, u64)>,
+    unsignalled: Vec<(EndpointId, u64)>,
     next_tag: u8,
     next_id: u32,
     made_up: u32,
@@ -198,7 +198,7 @@ impl World {
             now: Instant::now(),
             members: Vec::new(),
             tells: true,
-            untold: Vec::new(),
+            unsignalled: Vec::new(),
             next_tag: 0,
             next_id: 1,
             made_up: 0,
@@ -429,14 +429,15 @@ impl World {
                 assert!(events < 1_000, "events without end");
                 if let Event::SourcesMapped { endpoint, announcement, sources } = event {
                     assert!(sources.len() <= 4, "more sources than SSRCs");
-                    self.untold.push((endpoint, announcement));
+                    self.unsignalled.push((endpoint, announcement));
                 }
             }
         }
         if self.tells {
-            for (endpoint, announcement) in std::mem::take(&mut self.untold) {
+            for (endpoint, announcement) in std::mem::take(&mut self.unsignalled) {
                 if let Some(home) = self.members.iter().find(|m| m.id == endpoint && m.slot.is_some()).map(|m| m.home) {
-                    self.forwarders[home].handle_command(self.now, Command::MappingsTold { endpoint, announcement });
+                    self.forwarders[home]
+                        .handle_command(self.now, Command::MappingsSignalled { endpoint, announcement });
                 }
             }
         }
@@ -583,7 +584,7 @@ fn wishes(input: &mut Input<'_>) -> ReceiverConstraints {
         selected: names(input),
         default: height(input),
         per_source: names(input).into_iter().map(|name| (name, height(input))).collect(),
-        assumed_bandwidth: input.flag().then(|| input.u64()),
+        assumed_bandwidth: input.flag().then(|| Bitrate::new(input.u64())),
         audio: AudioSubscription { all: input.flag(), include: names(input), exclude: names(input) },
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ringbridge_dataplane::media::{AudioSubscription, Limit, ReceiverConstraints, VideoConstraint};
+use ringbridge_dataplane::media::{AudioSubscription, Bitrate, Limit, ReceiverConstraints, VideoConstraint};
 
 use crate::channel::{ReceiverVideoConstraints, to_limit};
 
@@ -41,7 +41,10 @@ impl ReceiverPreferences {
         set(&mut wanted.default, message.default_constraints);
         set(&mut wanted.per_source, message.constraints.map(|constraints| constraints.into_iter().collect()));
         // Negative takes it back.
-        set(&mut wanted.assumed_bandwidth, message.assumed_bandwidth_bps.map(|bps| u64::try_from(bps).ok()));
+        set(
+            &mut wanted.assumed_bandwidth,
+            message.assumed_bandwidth_bps.map(|bps| u64::try_from(bps).ok().map(Bitrate::new)),
+        );
     }
 
     /// Only last-n changes (`LastNChangedEvent`): the rest stays as before the first full message.
@@ -231,7 +234,7 @@ mod tests {
             false,
         );
         let resolved = preferences.resolve(no_endpoints);
-        assert_eq!(resolved.assumed_bandwidth, Some(500_000));
+        assert_eq!(resolved.assumed_bandwidth, Some(Bitrate::new(500_000)));
         let back = Some(-1);
         preferences.apply(
             ReceiverVideoConstraints { assumed_bandwidth_bps: back, ..ReceiverVideoConstraints::default() },

@@ -195,7 +195,7 @@ impl EndpointState {
         if names != self.untold {
             self.untold_until = (!names.is_empty()).then_some(now + UNTOLD_LONGEST);
             self.untold.clone_from(&names);
-            changes.commands.push(Command::SetUntold { endpoint: self.id(), sources: names });
+            changes.commands.push(Command::SetUnsignalled { endpoint: self.id(), sources: names });
         }
     }
 
@@ -299,7 +299,7 @@ impl EndpointState {
     pub fn end_untold(&mut self, now: Instant) -> Option<Command> {
         self.untold_until.take_if(|until| *until <= now)?;
         self.untold.clear();
-        Some(Command::SetUntold { endpoint: self.id(), sources: Vec::new() })
+        Some(Command::SetUnsignalled { endpoint: self.id(), sources: Vec::new() })
     }
 
     /// Something authenticated arrived, or nothing does any more.

@@ -339,7 +339,7 @@ fn media_waits_for_clients_to_be_told_and_not_for_ever() {
         let commands = fixture.commands().into_iter();
         commands
             .filter_map(|command| match command {
-                Command::SetUntold { endpoint, sources } => Some((endpoint.0, sources)),
+                Command::SetUnsignalled { endpoint, sources } => Some((endpoint.0, sources)),
                 _ => None,
             })
             .collect()

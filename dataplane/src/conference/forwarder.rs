@@ -179,13 +179,13 @@ impl Forwarder {
                     conference.set_ssrc_rewriting(env, id, &rewriting);
                 });
             }
-            Command::MappingsTold { endpoint, announcement } => {
+            Command::MappingsSignalled { endpoint, announcement } => {
                 self.with_endpoint(now, endpoint, |conference, env, id| {
-                    conference.mappings_told(env, id, announcement);
+                    conference.mappings_signalled(env, id, announcement);
                 });
             }
-            Command::SetUntold { endpoint, sources } => {
-                self.with_endpoint(now, endpoint, |conference, env, id| conference.set_untold(env, id, sources));
+            Command::SetUnsignalled { endpoint, sources } => {
+                self.with_endpoint(now, endpoint, |conference, env, id| conference.set_unsignalled(env, id, sources));
             }
             Command::SetForceMute { endpoint, audio, video } => {
                 self.with_endpoint(now, endpoint, |conference, _, id| conference.set_force_mute(id, audio, video));

@@ -212,31 +212,31 @@ impl Conference {
 
     /// Replaces what an endpoint wants to receive.
     pub fn set_constraints(&mut self, env: &Env<'_>, id: ParticipantId, mut constraints: ReceiverConstraints) {
-        env.stats.add(Counter::WishesRefused, limit_names(&mut constraints));
+        env.stats.add(Counter::ConstraintsRefused, limit_names(&mut constraints));
         let Some(participant) = self.participants.get_mut(id) else { return };
         if participant.receiver.set_constraints(constraints) {
             self.aim_audio(env, id);
         }
     }
 
-    /// Replaces the names of the sources that an endpoint's client was not told of yet.
-    pub fn set_untold(&mut self, env: &Env<'_>, id: ParticipantId, mut untold: Vec<String>) {
-        env.stats.add(Counter::WishesRefused, limit(&mut untold, MAX_SUBSCRIBED));
+    /// Replaces the names of the sources that were not signalled to an endpoint's client yet.
+    pub fn set_unsignalled(&mut self, env: &Env<'_>, id: ParticipantId, mut unsignalled: Vec<String>) {
+        env.stats.add(Counter::ConstraintsRefused, limit(&mut unsignalled, MAX_SUBSCRIBED));
         let Some(participant) = self.participants.get_mut(id) else { return };
-        if participant.receiver.set_untold(untold) {
+        if participant.receiver.set_unsignalled(unsignalled) {
             self.aim_audio(env, id);
         }
     }
 
-    /// Audio that an endpoint wants, and that its client was told of, flows; the rest follows from the allocation.
+    /// Audio that an endpoint wants, and that was signalled to its client, flows; the rest follows from the allocation.
     pub fn aim_audio(&mut self, env: &Env<'_>, id: ParticipantId) {
         let Some(participant) = self.participants.get(id) else { return };
         let receiver = &participant.receiver;
         for (source_id, source) in self.sources.iter_mut().filter(|(_, source)| source.kind() == MediaKind::Audio) {
             let wanted = receiver.constraints().audio.wants(source.name());
-            let told = receiver.is_told(MediaKind::Audio, source_id, source.name());
+            let signalled = receiver.is_signalled(MediaKind::Audio, source_id, source.name());
             if let Some(subscription) = source.subscription_mut(id) {
-                subscription.aim(wanted, told);
+                subscription.aim(wanted, signalled);
             }
         }
         self.touch_commanded(env, id);
@@ -412,9 +412,9 @@ fn subscribe(env: &mut Env<'_>, source: &mut Source, id: ParticipantId, particip
         return env.stats.count(Counter::DropTableFull);
     };
     if kind == MediaKind::Audio {
-        // Audio that is wanted flows once its client was told of it; video waits for the allocation.
+        // Audio that is wanted flows once it was signalled to its client; video waits for the allocation.
         let wanted = receiver.constraints().audio.wants(source.name());
-        subscription.aim(wanted, receiver.ssrc_slots().is_none() && receiver.was_told(source.name()));
+        subscription.aim(wanted, receiver.ssrc_slots().is_none() && receiver.is_name_signalled(source.name()));
     }
     source.subscribe(subscription);
 }

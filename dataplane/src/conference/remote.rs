@@ -95,7 +95,7 @@ impl Conference {
             }
             (PeerSignal::RepeatDemand { .. }, Some(home)) if home == worker => {
                 for source in self.sources.values_mut().filter(|source| source.owner() == about) {
-                    source.demand_mut().forget_told();
+                    source.demand_mut().forget_announced();
                 }
                 self.schedule.touch(env.now);
             }

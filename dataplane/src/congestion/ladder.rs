@@ -29,7 +29,7 @@ pub struct Ladder {
     preferred: usize,
 }
 
-/// Height of an encoding whose keyframes have not told it.
+/// Height of an encoding whose keyframes do not say it.
 pub fn nominal_height(encoding: usize) -> u32 {
     THUMBNAIL_HEIGHT << encoding.min(6)
 }

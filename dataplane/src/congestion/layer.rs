@@ -41,7 +41,7 @@ impl LayerId {
 pub struct Layer {
     /// Which point.
     pub id: LayerId,
-    /// Pixels, once a keyframe told.
+    /// Pixels, once a keyframe says it.
     pub height: Option<u16>,
     /// Frames per second, measured over about a second.
     pub frame_rate: f32,
@@ -117,7 +117,7 @@ impl Point {
         self.0 % MAX_TEMPORAL as u8
     }
 
-    /// Its place among the points of an encoding.
+    /// Its index among the points of an encoding.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
@@ -165,7 +165,7 @@ impl Points {
         self.0 >> point.0 & 1 != 0
     }
 
-    /// Whether the point at a place is in it.
+    /// Whether the point at an index is in it.
     #[inline]
     pub const fn contains_index(self, index: usize) -> bool {
         self.0 >> index & 1 != 0

@@ -1,10 +1,12 @@
-//! What signalling says of an endpoint's media: formats, header extensions, sources, wishes.
+//! What signalling says of an endpoint's media: formats, header extensions, sources, receiver constraints.
 //!
 //! These are plain values that cross the command ring; the workers compile them into lookup tables.
 
+mod bitrate;
 mod limit;
 mod mid;
 
+pub use bitrate::Bitrate;
 pub use limit::Limit;
 pub(crate) use mid::MAX_LEN as MAX_MID_LEN;
 pub use mid::Mid;
@@ -132,8 +134,8 @@ pub struct ReceiverConstraints {
     pub default: VideoConstraint,
     /// By source name.
     pub per_source: Vec<(String, VideoConstraint)>,
-    /// Bits per second that the client wants to be taken for what its path carries, in place of the estimate.
-    pub assumed_bandwidth: Option<u64>,
+    /// What the client wants to be taken for what its path carries, instead of the estimate.
+    pub assumed_bandwidth: Option<Bitrate>,
     /// Which audio.
     pub audio: AudioSubscription,
 }

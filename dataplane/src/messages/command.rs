@@ -113,16 +113,16 @@ pub enum Command {
         /// How many SSRCs it gets, and how they are numbered.
         rewriting: SsrcRewriting,
     },
-    /// Its client was told what its SSRCs carry: packets may go.
-    MappingsTold {
+    /// What its SSRCs carry was signalled to its client: packets may go.
+    MappingsSignalled {
         /// The receiver.
         endpoint: EndpointId,
-        /// The number of the newest [`super::Event::SourcesMapped`] that it was told.
+        /// The number of the newest [`super::Event::SourcesMapped`] that was signalled to it.
         announcement: u64,
     },
-    /// Replaces the list of others' sources that the endpoint's client was not told of yet: nothing of them goes to it before.
-    /// Without effect where its SSRCs are rewritten: there [`Command::MappingsTold`] says the same.
-    SetUntold {
+    /// Replaces the list of others' sources that were not signalled to the endpoint's client yet: nothing of them goes to it before.
+    /// Without effect where its SSRCs are rewritten: there [`Command::MappingsSignalled`] says the same.
+    SetUnsignalled {
         /// The receiver.
         endpoint: EndpointId,
         /// Their names.
@@ -169,8 +169,8 @@ impl Command {
             | Self::SetSources { endpoint, .. }
             | Self::SetConstraints { endpoint, .. }
             | Self::SetSsrcRewriting { endpoint, .. }
-            | Self::MappingsTold { endpoint, .. }
-            | Self::SetUntold { endpoint, .. }
+            | Self::MappingsSignalled { endpoint, .. }
+            | Self::SetUnsignalled { endpoint, .. }
             | Self::SetForceMute { endpoint, .. } => Some(*endpoint),
             Self::CreateConference { .. } | Self::ExpireConference { .. } | Self::AskServer { .. } | Self::Shutdown => {
                 None
@@ -187,8 +187,8 @@ impl Command {
                 | Self::SetSources { .. }
                 | Self::SetConstraints { .. }
                 | Self::SetSsrcRewriting { .. }
-                | Self::MappingsTold { .. }
-                | Self::SetUntold { .. }
+                | Self::MappingsSignalled { .. }
+                | Self::SetUnsignalled { .. }
                 | Self::SetForceMute { .. }
         )
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::datagram::Path;
 use crate::ice::{IceState, RestartOutcome};
 use crate::ids::{ConferenceId, EndpointId};
-use crate::media::{Encoding, Limit, MediaKind, Mid, VideoType};
+use crate::media::{Bitrate, Encoding, Limit, MediaKind, Mid, VideoType};
 
 /// Worker to control plane.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,7 +78,7 @@ pub enum Event {
     SourcesMapped {
         /// The receiver.
         endpoint: EndpointId,
-        /// Counts up; to be answered by [`super::Command::MappingsTold`].
+        /// Counts up; to be answered by [`super::Command::MappingsSignalled`].
         announcement: u64,
         /// Everything that is carried now.
         sources: Vec<MappedSource>,
@@ -140,17 +140,17 @@ pub enum CreateError {
     UnknownWorker,
 }
 
-/// What is known of the way to a receiver. Rates are bits per second.
+/// What is known of the way to a receiver.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bandwidth {
     /// What its path carries; `None` while that is not known and no limit applies.
-    pub estimate_bps: Option<u64>,
+    pub estimate: Option<Bitrate>,
     /// What the allocation grants it.
-    pub target_bps: u64,
+    pub target: Bitrate,
     /// What it would be granted if its path carried everything.
-    pub ideal_bps: u64,
+    pub ideal: Bitrate,
     /// What it was sent in the last second, RTP in all.
-    pub sent_bps: u64,
+    pub sent: Bitrate,
     /// Round-trip time.
     pub rtt: Option<Duration>,
     /// Packets lost lately, out of a thousand.

@@ -21,7 +21,7 @@ pub const MAX_NAME: usize = 256;
 
 /// A numbered name, and how many negotiations use it.
 #[derive(Debug)]
-struct Place<K> {
+struct Entry<K> {
     key: Option<K>,
     users: u32,
     /// How often the number was given anew.
@@ -32,14 +32,14 @@ struct Place<K> {
 #[derive(Debug)]
 struct Numbers<K> {
     by_key: HashMap<K, u16, foldhash::fast::RandomState>,
-    places: Vec<Place<K>>,
+    entries: Vec<Entry<K>>,
     free: Vec<u16>,
     limit: usize,
 }
 
 impl<K: Hash + Eq + Clone> Numbers<K> {
     fn new(limit: usize) -> Self {
-        Self { by_key: HashMap::default(), places: Vec::new(), free: Vec::new(), limit }
+        Self { by_key: HashMap::default(), entries: Vec::new(), free: Vec::new(), limit }
     }
 
     /// The number of a name, with one more user, and the number's generation; `None` when there is no room.
@@ -49,30 +49,30 @@ impl<K: Hash + Eq + Clone> Numbers<K> {
             None => {
                 let number = match self.free.pop() {
                     Some(number) => number,
-                    None if self.places.len() < self.limit => {
-                        self.places.push(Place { key: None, users: 0, generation: 0 });
-                        (self.places.len() - 1) as u16
+                    None if self.entries.len() < self.limit => {
+                        self.entries.push(Entry { key: None, users: 0, generation: 0 });
+                        (self.entries.len() - 1) as u16
                     }
                     None => return None,
                 };
                 self.by_key.insert(key.clone(), number);
-                let place = self.places.get_mut(usize::from(number))?;
-                place.key = Some(key.clone());
+                let entry = self.entries.get_mut(usize::from(number))?;
+                entry.key = Some(key.clone());
                 number
             }
         };
-        let place = self.places.get_mut(usize::from(number))?;
-        place.users += 1;
-        Some((number, place.generation))
+        let entry = self.entries.get_mut(usize::from(number))?;
+        entry.users += 1;
+        Some((number, entry.generation))
     }
 
     fn release(&mut self, number: u16) {
-        let Some(place) = self.places.get_mut(usize::from(number)) else { return };
-        place.users = place.users.saturating_sub(1);
-        if place.users == 0
-            && let Some(key) = place.key.take()
+        let Some(entry) = self.entries.get_mut(usize::from(number)) else { return };
+        entry.users = entry.users.saturating_sub(1);
+        if entry.users == 0
+            && let Some(key) = entry.key.take()
         {
-            place.generation = place.generation.wrapping_add(1);
+            entry.generation = entry.generation.wrapping_add(1);
             self.by_key.remove(&key);
             self.free.push(number);
         }

@@ -54,7 +54,7 @@ impl Structure {
         self.targets.get(..self.target_count).unwrap_or(&[])
     }
 
-    /// Picture heights of the spatial layers in pixels; empty when not told.
+    /// Picture heights of the spatial layers in pixels; empty when unknown.
     pub fn heights(&self) -> &[u16] {
         self.heights.get(..self.height_count).unwrap_or(&[])
     }

@@ -118,8 +118,8 @@ impl Call {
             Command::SetSrtp { endpoint, .. }
             | Command::SetConstraints { endpoint, .. }
             | Command::SetSsrcRewriting { endpoint, .. }
-            | Command::MappingsTold { endpoint, .. }
-            | Command::SetUntold { endpoint, .. }
+            | Command::MappingsSignalled { endpoint, .. }
+            | Command::SetUnsignalled { endpoint, .. }
             | Command::SetForceMute { endpoint, .. } => self.clients.iter().find(|c| c.id == *endpoint).map(|c| c.home),
             _ => None,
         };

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::media::Bitrate;
 use ringbridge_dataplane::messages::Bandwidth;
 
 use super::client::Client;
@@ -33,10 +34,10 @@ impl Clients {
                 "number": id.0,
                 "conference": endpoint.who.conference.to_string(),
                 "endpoint": endpoint.who.label,
-                "estimate_bps": b.estimate_bps,
-                "target_bps": b.target_bps,
-                "ideal_bps": b.ideal_bps,
-                "sent_bps": b.sent_bps,
+                "estimate_bps": b.estimate.map(Bitrate::get),
+                "target_bps": b.target.get(),
+                "ideal_bps": b.ideal.get(),
+                "sent_bps": b.sent.get(),
                 "rtt_ms": b.rtt.map(|rtt| rtt.as_millis() as u64),
                 "loss": f64::from(b.lost_per_mille) / 1000.0,
             })
@@ -55,11 +56,11 @@ impl Clients {
             return;
         }
         self.estimates_sent = Some(now);
-        let estimate = |(id, e): (&EndpointId, &Client)| Some((*id, e.bandwidth?.estimate_bps?));
+        let estimate = |(id, e): (&EndpointId, &Client)| Some((*id, e.bandwidth?.estimate?));
         let mut estimates: Vec<_> = self.endpoints.iter().filter_map(estimate).collect();
         estimates.sort_unstable();
-        for (id, bps) in estimates {
-            self.send(id, ToClient::ConnectionStats(bps));
+        for (id, estimate) in estimates {
+            self.send(id, ToClient::ConnectionStats(estimate.get()));
         }
     }
 }

@@ -33,7 +33,7 @@ impl Paths {
             rtt_ms: mean(&mut known().filter_map(|b| b.rtt).map(|rtt| rtt.as_secs_f64() * 1_000.0)),
             outgoing_loss: mean(&mut known().map(|b| f64::from(b.lost_per_mille) / 1_000.0)),
             high_loss: known().filter(|b| b.lost_per_mille > HIGH_LOSS).count(),
-            oversending: known().filter(|b| b.estimate_bps.is_some_and(|estimate| b.target_bps > estimate)).count(),
+            oversending: known().filter(|b| b.estimate.is_some_and(|estimate| b.target > estimate)).count(),
             suspended: known().filter(|b| b.suspended > 0).count(),
             spurious_remb: known().filter(|b| b.spurious_remb).count(),
         }

@@ -62,7 +62,8 @@ impl Clients {
             let Some(endpoint) = self.endpoints.get(&id) else { continue };
             // Over a channel that was given up nothing arrives.
             if endpoint.carriers.current().is_some() {
-                let command = Command::MappingsTold { endpoint: id, announcement: endpoint.mappings.announcement() };
+                let command =
+                    Command::MappingsSignalled { endpoint: id, announcement: endpoint.mappings.announcement() };
                 self.actions.push_back(Action::Command { worker: endpoint.who.worker, command });
             }
         }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use ringbridge_dataplane::media::{Encoding, Limit, VideoConstraint, VideoType};
+use ringbridge_dataplane::media::{Bitrate, Encoding, Limit, VideoConstraint, VideoType};
 use ringbridge_dataplane::srtp::SrtpKeys;
 
 use axum::extract::ws::Utf8Bytes;
@@ -522,8 +522,8 @@ fn joins_and_leaves_leave_nothing_behind() {
 #[test]
 fn clients_are_told_what_the_way_to_them_carries() {
     let mut fixture = Fixture::new(3);
-    let bandwidth = |estimate_bps, rtt: Option<u64>, lost_per_mille| Bandwidth {
-        estimate_bps,
+    let bandwidth = |estimate: Option<u64>, rtt: Option<u64>, lost_per_mille| Bandwidth {
+        estimate: estimate.map(Bitrate::new),
         rtt: rtt.map(Duration::from_millis),
         lost_per_mille,
         ..Bandwidth::default()
@@ -533,9 +533,9 @@ fn clients_are_told_what_the_way_to_them_carries() {
     fixture.endpoints.handle_bandwidth(EndpointId(2), bandwidth(None, Some(10), 200));
     let expected = Paths { rtt_ms: 20.0, outgoing_loss: 0.1, high_loss: 1, ..Paths::default() };
     assert_eq!(fixture.endpoints.paths(), expected);
-    let over = Bandwidth { target_bps: 901_000, suspended: 2, ..bandwidth(Some(900_000), Some(30), 0) };
+    let over = Bandwidth { target: Bitrate::new(901_000), suspended: 2, ..bandwidth(Some(900_000), Some(30), 0) };
     fixture.endpoints.handle_bandwidth(EndpointId(1), over);
-    let remb = Bandwidth { target_bps: 5_000_000, spurious_remb: true, ..bandwidth(None, Some(10), 200) };
+    let remb = Bandwidth { target: Bitrate::new(5_000_000), spurious_remb: true, ..bandwidth(None, Some(10), 200) };
     fixture.endpoints.handle_bandwidth(EndpointId(2), remb);
     let expected = Paths { oversending: 1, suspended: 1, spurious_remb: 1, ..expected };
     assert_eq!(fixture.endpoints.paths(), expected, "what is not estimated is not exceeded");

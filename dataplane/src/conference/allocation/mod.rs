@@ -164,7 +164,7 @@ impl Conference {
         });
         let (positions, wants): (Vec<usize>, Vec<Want>) = wants.into_iter().unzip();
         let known = receiver.downlink().filter(|_| env.config.congestion_control);
-        let assumed = constraints.assumed_bandwidth.map(|assumed| assumed.min(MAX_BITRATE));
+        let assumed = constraints.assumed_bandwidth.map(|assumed| assumed.get().min(MAX_BITRATE));
         let available = assumed.or_else(|| known.and_then(|d| d.available(now)));
         let division = divide(&wants, available);
         for (at, granted) in positions.iter().zip(&division.granted) {
@@ -192,9 +192,9 @@ impl Conference {
         let limits: Limits = offered.iter().map(|offered| (offered.id, offered.limit)).collect();
         for ((source_id, _), target) in limits.iter().zip(&targets) {
             let Some(source) = self.sources.get_mut(*source_id) else { continue };
-            let told = participant.receiver.is_told(MediaKind::Video, *source_id, source.name());
+            let signalled = participant.receiver.is_signalled(MediaKind::Video, *source_id, source.name());
             if let Some(subscription) = source.subscription_mut(id) {
-                let target = target.filter(|_| !path.paused && told);
+                let target = target.filter(|_| !path.paused && signalled);
                 subscription.set_target(target);
                 // Over a long queue the old encoding does not go on until the new one begins: that would be late, too.
                 let lower = target.map(|t| t.encoding) < subscription.current();
@@ -226,7 +226,7 @@ impl Conference {
                 }
                 (Some(_), None) => {}
             }
-            source.demand_mut().told(height);
+            source.demand_mut().note_announced(height);
         }
     }
 

@@ -1,5 +1,5 @@
 //! SSRC rewriting at work: gives sources of a conference the slots of a receiver, moves the state of the streams from subscription
-//! to subscription, and tells the control plane. Packets of a source go only once the client was told what its SSRC carries.
+//! to subscription, and tells the control plane. Packets of a source go only once its mapping was signalled to the client.
 
 use std::sync::Arc;
 
@@ -144,9 +144,9 @@ impl Conference {
         true
     }
 
-    /// The client was told: what waited for that may go.
-    pub fn mappings_told(&mut self, env: &Env<'_>, id: ParticipantId, announcement: u64) {
-        if self.ssrc_slots(id).is_some_and(|slots| slots.told(announcement)) {
+    /// The client knows: what waited for that may go.
+    pub fn mappings_signalled(&mut self, env: &Env<'_>, id: ParticipantId, announcement: u64) {
+        if self.ssrc_slots(id).is_some_and(|slots| slots.note_signalled(announcement)) {
             self.aim_audio(env, id);
         }
     }

@@ -4,7 +4,7 @@ use super::frame::{Entry, Frame};
 use super::picture::Picture;
 use crate::negotiation::ids::FormatId;
 
-/// A packet's place in its stream, its layers and its numbers.
+/// A packet's sequence number, its layers and its picture numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct PacketInfo {
     /// Simulcast encoding, from low to high.
@@ -31,6 +31,6 @@ pub struct PacketInfo {
     pub picture: Picture,
     /// RTP clock in Hz.
     pub clock_rate: u32,
-    /// How far the timestamps of its encoding are ahead of the first named one's, once sender reports told.
+    /// How far the timestamps of its encoding are ahead of the first named one's, once sender reports say it.
     pub ahead: Option<u32>,
 }

@@ -1,6 +1,6 @@
 //! A received packet: parsed once, for all receivers, and kept until its batch goes to them.
 //!
-//! [`payload`] reads the codec's descriptor into a [`frame`] and a [`picture`], in terms that all codecs share; with the place
+//! [`payload`] reads the codec's descriptor into a [`frame`] and a [`picture`], in terms that all codecs share; with its number
 //! in its stream that is the packet's [`info`], by which receivers decide. It waits in the [`batch`], and video stays in the
 //! source's [`cache`] for those who miss it.
 
@@ -38,7 +38,7 @@ pub struct ReceivedPacket {
     pub format: Format,
     /// What its payload says.
     pub view: PayloadView,
-    /// Its place in its stream.
+    /// Its sequence number and timestamp.
     pub info: PacketInfo,
     /// What the sender sent when it came.
     pub active: ActiveLayers,

@@ -23,9 +23,9 @@ pub enum Descriptor {
 pub struct PayloadView {
     /// Whether a decoder can start here.
     pub entry: Entry,
-    /// Heights in pixels by spatial layer, where a keyframe tells; zero elsewhere.
+    /// Heights in pixels by spatial layer, where a keyframe says it; zero elsewhere.
     pub heights: [u16; MAX_SPATIAL],
-    /// Its place among the layers.
+    /// Its spatial and temporal layer.
     pub frame: Frame,
     /// Whether it is the first packet of its frame, where the payload says so.
     pub begins: Option<bool>,
@@ -75,8 +75,8 @@ impl PayloadView {
             descriptor: Descriptor::Vp9(vp9),
             ..Self::starting(vp9.is_keyframe_start().then(KeyframeStart::default))
         };
-        if let Some(told) = &vp9.heights {
-            view.heights.iter_mut().zip(told.as_slice()).for_each(|(height, told)| *height = *told);
+        if let Some(known) = &vp9.heights {
+            view.heights.iter_mut().zip(known.as_slice()).for_each(|(height, known)| *height = *known);
         }
         view
     }

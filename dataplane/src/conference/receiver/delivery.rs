@@ -116,7 +116,7 @@ impl Subscription {
     ) -> Option<Missing> {
         let ready = receiver.is_ready();
         let Some(slots) = receiver.ssrc_slots_mut() else {
-            delivery.stats.count(Counter::DropUntold);
+            delivery.stats.count(Counter::DropUnsignalled);
             return None;
         };
         delivery.stats.count(Counter::DropUnmapped);
@@ -165,7 +165,7 @@ impl Subscription {
         self.send_copies(repeat.reason, &packet, Outgoing { output, stream, shape }, receiver, delivery)
     }
 
-    /// A cached packet, and where it goes in the receiver's stream; `None` when there is no place for it.
+    /// A cached packet, and where it goes in the receiver's stream; `None` when it has no number there.
     fn repeated<'a>(
         &self,
         repeat: &Repeat<'a>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::congestion::estimator::{Bounds, Estimator, Outcome};
 use crate::congestion::prober::Prober;
 use crate::limits::{MAX_BITRATE, REALLOCATION, REALLOCATION_BURST};
+use crate::media::Bitrate;
 use crate::messages::Bandwidth;
 use crate::rtcp::Feedback;
 
@@ -310,12 +311,13 @@ impl Downlink {
         (self.reported_at, self.reported_bytes) = (now, self.bytes);
         let round_trip = round_trip.or(self.estimator.round_trip());
         let report = Bandwidth {
-            estimate_bps: self
+            estimate: self
                 .budget(now)
-                .map(|_| if self.estimator.heard() { self.estimator.estimate() } else { self.remb.map_or(0, |r| r.1) }),
-            target_bps: self.granted,
-            ideal_bps: self.ideal,
-            sent_bps: bytes * 8_000_000 / elapsed.max(1),
+                .map(|_| if self.estimator.heard() { self.estimator.estimate() } else { self.remb.map_or(0, |r| r.1) })
+                .map(Bitrate::new),
+            target: Bitrate::new(self.granted),
+            ideal: Bitrate::new(self.ideal),
+            sent: Bitrate::of(bytes, elapsed),
             rtt: round_trip.map(Duration::from_micros),
             lost_per_mille: (self.estimator.loss() * 1000.0) as u16,
             suspended: self.suspended,

@@ -46,9 +46,9 @@ pub struct Receiver {
     path: Option<Path>,
     /// What it wants to receive.
     constraints: ReceiverConstraints,
-    /// Names of others' sources that its client was not told of yet.
-    untold: Vec<String>,
-    /// Names of the sources that it was last told to get.
+    /// Names of others' sources that were not signalled to its client yet.
+    unsignalled: Vec<String>,
+    /// Names of the sources that were last announced to it as forwarded.
     forwarded: Vec<String>,
     /// Round-trip time to it, by reports.
     round_trip: RoundTrip,
@@ -112,16 +112,16 @@ impl Receiver {
         news
     }
 
-    /// Replaces the names of the sources that its client was not told of yet; false when that is no news.
-    pub fn set_untold(&mut self, untold: Vec<String>) -> bool {
-        let news = self.untold != untold;
+    /// Replaces the names of the sources that were not signalled to its client yet; false when that is no news.
+    pub fn set_unsignalled(&mut self, unsignalled: Vec<String>) -> bool {
+        let news = self.unsignalled != unsignalled;
         if news {
-            self.untold = untold;
+            self.unsignalled = unsignalled;
         }
         news
     }
 
-    /// Notes the sources that it gets from now on; returns their names when it has to be told.
+    /// Notes the sources that it gets from now on; returns their names when that has to be announced to it.
     pub fn note_forwarded<'a>(&mut self, names: impl Iterator<Item = &'a str> + Clone) -> Option<&[String]> {
         if names.clone().eq(self.forwarded.iter().map(String::as_str)) {
             return None;
@@ -213,16 +213,16 @@ impl Receiver {
     }
 
     /// Whether its client knows of a source of the conference, so that packets may go.
-    pub fn is_told(&self, kind: MediaKind, source: SourceId, name: &str) -> bool {
+    pub fn is_signalled(&self, kind: MediaKind, source: SourceId, name: &str) -> bool {
         match self.ssrc_slots.as_deref() {
-            Some(slots) => slots.is_told(kind, source),
-            None => self.was_told(name),
+            Some(slots) => slots.is_signalled(kind, source),
+            None => self.is_name_signalled(name),
         }
     }
 
     /// The same where its SSRCs are those of the senders.
-    pub fn was_told(&self, name: &str) -> bool {
-        !self.untold.iter().any(|untold| untold == name)
+    pub fn is_name_signalled(&self, name: &str) -> bool {
+        !self.unsignalled.iter().any(|unsignalled| unsignalled == name)
     }
 
     /// Whether so much is lost on its path that repetitions are worth having twice.

@@ -44,7 +44,7 @@ pub fn send_time(micros: u64) -> [u8; 3] {
     time
 }
 
-/// Where a packet goes: the stream, its place in it, and how its payload is written.
+/// Where a packet goes: the stream, its number in it, and how its payload is written.
 #[derive(Debug, Clone, Copy)]
 pub struct Outgoing {
     /// Its numbers in the receiver's stream of the source.

@@ -42,7 +42,7 @@ struct Slot {
     /// Where its streams go on, while it carries nothing.
     resume: Resume,
     /// The announcement that tells of its source; none before the first one that does.
-    told: Option<u64>,
+    announcement: Option<u64>,
 }
 
 /// How much a source needs a slot.
@@ -155,7 +155,7 @@ enum Choice {
 /// What a source got.
 #[derive(Debug, Clone, Copy)]
 pub struct Granted {
-    /// The SSRCs that it goes out on from now on, once the receiver was told.
+    /// The SSRCs that it goes out on from now on, once that was signalled to the receiver.
     pub ssrcs: Encoding,
     /// The media section that packets on them name.
     pub mid: Option<Mid>,
@@ -190,8 +190,8 @@ pub struct SsrcSlots {
     mids: bool,
     /// Number of the last announcement.
     announced: u64,
-    /// The last one that the client was told.
-    told: u64,
+    /// The last one that was signalled to the client.
+    signalled: u64,
     /// There is something to announce.
     news: bool,
     waiting: Vec<SourceId>,
@@ -207,7 +207,7 @@ impl SsrcSlots {
             random: settings.seed,
             mids: settings.mids,
             announced: 0,
-            told: 0,
+            signalled: 0,
             news: false,
             waiting: Vec::with_capacity(WAITING),
             refused_until: None,
@@ -252,7 +252,7 @@ impl SsrcSlots {
             name.clone_into(&mut slot.name);
             slot.since = now;
         }
-        (slot.used, slot.told) = (now, None);
+        (slot.used, slot.announcement) = (now, None);
         self.news = true;
         Some(granted)
     }
@@ -271,7 +271,7 @@ impl SsrcSlots {
             since: now,
             made: now,
             resume: Resume::first(ssrcs),
-            told: None,
+            announcement: None,
         };
         let slots = &mut self.kind_mut(kind).slots;
         slots.push(slot);
@@ -319,8 +319,8 @@ impl SsrcSlots {
     }
 
     /// Whether the receiver knows what a source's SSRC carries, so that packets may go.
-    pub fn is_told(&self, kind: MediaKind, source: SourceId) -> bool {
-        self.kind(kind).of(source).is_some_and(|slot| slot.told.is_some_and(|told| told <= self.told))
+    pub fn is_signalled(&self, kind: MediaKind, source: SourceId) -> bool {
+        self.kind(kind).of(source).is_some_and(|slot| slot.announcement.is_some_and(|number| number <= self.signalled))
     }
 
     /// Everything that the receiver has to know, and the number of this announcement, if there is news.
@@ -333,7 +333,7 @@ impl SsrcSlots {
         for (kind, slots) in [(MediaKind::Audio, &mut self.audio), (MediaKind::Video, &mut self.video)] {
             for slot in &mut slots.slots {
                 let Some(source) = slot.source else { continue };
-                slot.told.get_or_insert(self.announced);
+                slot.announcement.get_or_insert(self.announced);
                 carried.push(Carried { source, kind, ssrcs: slot.ssrcs, mid: slot.mid });
             }
         }
@@ -345,10 +345,10 @@ impl SsrcSlots {
         self.news = true;
     }
 
-    /// The client was told all announcements up to one. Returns whether packets may go that could not before.
-    pub fn told(&mut self, announcement: u64) -> bool {
-        let news = announcement > self.told;
-        self.told = self.told.max(announcement);
+    /// All announcements up to one were signalled to the client. Returns whether packets may go that could not before.
+    pub fn note_signalled(&mut self, announcement: u64) -> bool {
+        let news = announcement > self.signalled;
+        self.signalled = self.signalled.max(announcement);
         news
     }
 

@@ -65,7 +65,7 @@ pub struct Stream {
     pub rtx: Option<Retransmission>,
 }
 
-/// A packet's place in a stream of retransmissions.
+/// A packet's number in a stream of retransmissions.
 #[derive(Debug, Clone, Copy)]
 pub struct Retransmission {
     /// Retransmission payload type.
@@ -212,9 +212,9 @@ impl Subscription {
     }
 
     /// Of audio: whether the receiver wants it, and whether it may go already.
-    pub fn aim(&mut self, wanted: bool, told: bool) {
+    pub fn aim(&mut self, wanted: bool, signalled: bool) {
         self.unwanted = !wanted;
-        self.target = (wanted && told).then_some(LayerId::whole(0));
+        self.target = (wanted && signalled).then_some(LayerId::whole(0));
     }
 
     /// The encoding that is being forwarded.

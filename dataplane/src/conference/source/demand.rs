@@ -6,8 +6,8 @@ use crate::media::{Limit, MediaKind};
 /// What receivers want of one source, as a height in pixels.
 #[derive(Debug, Default)]
 pub struct Demand {
-    /// The largest of all, as told last; none before the first receiver.
-    told: Option<Limit>,
+    /// The largest of all, as announced last; none before the first receiver.
+    announced: Option<Limit>,
     /// What the receivers on other workers want.
     remote: Vec<(WorkerId, Limit)>,
     /// Workers on which nobody wants it.
@@ -20,18 +20,18 @@ impl Demand {
         let remote = self.remote.iter().map(|(_, height)| *height);
         let demand = remote.chain(here).max();
         // Before the first receiver nothing was said; after the last one left, nobody wants it.
-        let demand = if self.told.is_some() { Some(demand.unwrap_or(Limit::Off)) } else { demand };
-        demand.filter(|_| demand != self.told)
+        let demand = if self.announced.is_some() { Some(demand.unwrap_or(Limit::Off)) } else { demand };
+        demand.filter(|_| demand != self.announced)
     }
 
-    /// It was told.
-    pub fn told(&mut self, height: Limit) {
-        self.told = Some(height);
+    /// It was announced.
+    pub fn note_announced(&mut self, height: Limit) {
+        self.announced = Some(height);
     }
 
-    /// It has to be told again.
-    pub fn forget_told(&mut self) {
-        self.told = None;
+    /// It has to be announced again.
+    pub fn forget_announced(&mut self) {
+        self.announced = None;
     }
 
     /// Notes what the receivers on another worker want.

@@ -75,11 +75,11 @@ impl Dependencies {
         })
     }
 
-    /// Picture heights of the spatial layers; zero where not told.
+    /// Picture heights of the spatial layers; zero where unknown.
     pub fn heights(&self) -> [u16; MAX_SPATIAL] {
         let mut heights = [0; MAX_SPATIAL];
-        let told = self.structure.as_deref().map_or(&[][..], Structure::heights);
-        heights.iter_mut().zip(told).for_each(|(height, told)| *height = *told);
+        let known = self.structure.as_deref().map_or(&[][..], Structure::heights);
+        heights.iter_mut().zip(known).for_each(|(height, known)| *height = *known);
         heights
     }
 }

@@ -33,7 +33,7 @@ pub struct EncodingState {
     sender_reports: SenderReports,
     /// What its dependency descriptors refer to; none before the first one.
     dependencies: Option<Box<Dependencies>>,
-    /// Heights of the last keyframe by spatial layer; zero where not told.
+    /// Heights of the last keyframe by spatial layer; zero where unknown.
     heights: [u16; MAX_SPATIAL],
     /// What its layers bring.
     meter: Meter,
@@ -213,7 +213,7 @@ impl EncodingState {
         news
     }
 
-    /// Height of its highest spatial layer in pixels, where a keyframe told.
+    /// Height of its highest spatial layer in pixels, where a keyframe says it.
     pub fn height(&self) -> Option<u16> {
         self.heights.iter().rev().copied().find(|height| *height != 0)
     }
@@ -291,7 +291,7 @@ impl EncodingState {
         self.ahead = self.clock.map(|clock| clock.rtp_at(first.ntp).wrapping_sub(first.rtp));
     }
 
-    /// How far its timestamps are ahead of those of the encoding that was named first, once sender reports told.
+    /// How far its timestamps are ahead of those of the encoding that was named first, once sender reports say it.
     #[inline]
     pub fn ahead(&self) -> Option<u32> {
         self.ahead

@@ -13,7 +13,7 @@ const CLEAR: f64 = 1.5;
 /// What is known of an encoding that was seen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Evidence {
-    /// Pixels, once a keyframe told.
+    /// Pixels, once a keyframe says it.
     pub height: Option<u16>,
     /// What it brings; `None` while it is stopped, or young.
     pub rate: Option<Rate>,

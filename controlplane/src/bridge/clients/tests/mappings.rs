@@ -50,7 +50,7 @@ impl Fixture {
             for action in self.actions() {
                 match action {
                     Action::Send { endpoint: EndpointId(1), message } => out.push(Ok(message)),
-                    Action::Command { worker: 3, command: Command::MappingsTold { endpoint, announcement } } => {
+                    Action::Command { worker: 3, command: Command::MappingsSignalled { endpoint, announcement } } => {
                         assert_eq!(endpoint, EndpointId(1));
                         out.push(Err(announcement));
                     }

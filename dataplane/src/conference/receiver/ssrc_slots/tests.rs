@@ -147,27 +147,27 @@ fn what_is_mapped_is_told_before_it_counts() {
     let mut rig = Rig::new();
     assert!(rig.slots.announce().is_none());
     let ssrcs = rig.audio(4).unwrap().ssrcs;
-    assert!(!rig.slots.is_told(MediaKind::Audio, id(4)));
+    assert!(!rig.slots.is_signalled(MediaKind::Audio, id(4)));
     let (first, carried) = rig.slots.announce().unwrap();
     assert_eq!(carried, [Carried { source: id(4), kind: MediaKind::Audio, ssrcs, mid: None }]);
     assert!(rig.slots.announce().is_none(), "said already");
     rig.audio(5);
     let (second, carried) = rig.slots.announce().unwrap();
     assert_eq!((carried.len(), second), (2, first + 1));
-    assert!(rig.slots.told(first));
-    assert!(rig.slots.is_told(MediaKind::Audio, id(4)) && !rig.slots.is_told(MediaKind::Audio, id(5)));
-    assert!(rig.slots.told(second) && !rig.slots.told(first));
-    assert!(rig.slots.is_told(MediaKind::Audio, id(5)));
-    // The SSRC of 4 goes to another source: that has to be told first, again.
+    assert!(rig.slots.note_signalled(first));
+    assert!(rig.slots.is_signalled(MediaKind::Audio, id(4)) && !rig.slots.is_signalled(MediaKind::Audio, id(5)));
+    assert!(rig.slots.note_signalled(second) && !rig.slots.note_signalled(first));
+    assert!(rig.slots.is_signalled(MediaKind::Audio, id(5)));
+    // The SSRC of 4 goes to another source: that has to be signalled first, again.
     rig.millis(10_000);
     rig.slots.audio.touch(id(5), rig.now);
     assert_eq!(rig.audio(6).unwrap().evicted, Some(id(4)));
-    assert!(!rig.slots.is_told(MediaKind::Audio, id(6)) && !rig.slots.is_told(MediaKind::Audio, id(4)));
+    assert!(!rig.slots.is_signalled(MediaKind::Audio, id(6)) && !rig.slots.is_signalled(MediaKind::Audio, id(4)));
     rig.slots.announce().unwrap();
     rig.slots.announce_again();
     let (fourth, carried) = rig.slots.announce().unwrap();
     assert_eq!((fourth, carried.len()), (second + 2, 2));
-    assert!(rig.slots.told(fourth) && rig.slots.is_told(MediaKind::Audio, id(6)));
+    assert!(rig.slots.note_signalled(fourth) && rig.slots.is_signalled(MediaKind::Audio, id(6)));
 }
 
 #[test]

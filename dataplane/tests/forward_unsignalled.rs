@@ -24,7 +24,7 @@ fn call() -> Call {
 fn untold(call: &mut Call, receiver: usize, names: &[&str]) {
     let endpoint = call.clients[receiver].id;
     let sources = names.iter().map(|name| (*name).to_owned()).collect();
-    call.command(Command::SetUntold { endpoint, sources });
+    call.command(Command::SetUnsignalled { endpoint, sources });
 }
 
 /// SSRCs that arrived, in order, each once.
@@ -46,7 +46,7 @@ fn nothing_goes_to_who_was_not_told_and_everything_at_once_afterwards() {
     call.send(0, &camera.one(false));
     assert_eq!(heard(&mut call, 1), []);
     assert_eq!(heard(&mut call, 2), [10, 11, 10, 11], "the other is told");
-    assert_eq!(call.count(Counter::DropUntold), 2);
+    assert_eq!(call.count(Counter::DropUnsignalled), 2);
     assert_eq!(call.count(Counter::DropUnmapped), 0);
 
     // Told of the audio alone, then of the picture: that begins with a keyframe, which is asked for.

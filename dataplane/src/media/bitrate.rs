@@ -1,0 +1,47 @@
+//! How much goes over a path, or is to go.
+
+use std::fmt;
+
+/// Bits per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+#[repr(transparent)]
+pub struct Bitrate(u64);
+
+impl Bitrate {
+    /// So many bits per second.
+    #[inline]
+    pub const fn new(bits_per_second: u64) -> Self {
+        Self(bits_per_second)
+    }
+
+    /// What so many bytes in a time are; a time of nothing counts as a microsecond.
+    pub const fn of(bytes: u64, micros: u64) -> Self {
+        let micros = if micros == 0 { 1 } else { micros };
+        Self(bytes.saturating_mul(8_000_000) / micros)
+    }
+
+    /// Bits per second.
+    #[inline]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Bitrate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bit/s", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_over_time() {
+        assert_eq!(Bitrate::of(125_000, 500_000), Bitrate::new(2_000_000));
+        assert_eq!(Bitrate::of(1, 0).get(), 8_000_000);
+        assert!(Bitrate::of(u64::MAX, 1).get() > Bitrate::of(u64::MAX / 8_000_000, 2).get(), "it saturates");
+        assert_eq!(Bitrate::new(64_000).to_string(), "64000 bit/s");
+    }
+}
