@@ -1,8 +1,8 @@
 //! The sending side: a source, what is received of each of its encodings, and the subscriptions that it goes out on.
 //!
-//! [`encoding`] is the state of one of them: [`sequence`] numbers packets, [`nack`] asks for missing ones, [`reports`] counts for RTCP, [`meter`] and
-//! `activity` tell which layers come, and `rank` which encoding is the higher one; [`dependency`] reads descriptors.
-//! [`demand`] is what receivers want of it.
+//! The state of one encoding is in [`encoding`]: [`sequence`] numbers packets, [`nack`] asks for missing ones, [`reports`]
+//! counts for RTCP, [`meter`] and `activity` tell which layers come, and [`dependency`] reads descriptors. `rank` tells which
+//! encoding is the higher one; [`demand`] is what receivers want of the source.
 
 mod activity;
 pub mod demand;
