@@ -356,7 +356,7 @@ fn a_stranger_can_do_none_of_it() {
         (format!("{ROOM}/nobody"), "forbidden"),
         ("3f2a@meet.test/web".to_owned(), "item-not-found"),
         ("alice@conference.meet.test/x".to_owned(), "item-not-found"),
-        (format!("other@conference.meet.test/alice"), "item-not-found"),
+        ("other@conference.meet.test/alice".to_owned(), "item-not-found"),
         (format!("{RECORDERS}/jibri2"), "item-not-found"),
         (jibri(1), "item-not-found"),
     ] {

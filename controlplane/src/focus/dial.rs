@@ -136,17 +136,15 @@ impl Dial {
         }
         match pool.presence(cx, presence) {
             Some(PoolChange::Seen(jid)) => self.seen(jid, presence),
-            Some(PoolChange::Gone(jid)) => {
-                if self.gateways.remove(&jid).is_some() {
-                    tracing::info!(gateway = %jid, left = self.gateways.len(), "Jigasi gone");
-                    self.lost(cx, |asked| asked == jid);
-                }
+            Some(PoolChange::Gone(jid)) if self.gateways.remove(&jid).is_some() => {
+                tracing::info!(gateway = %jid, left = self.gateways.len(), "Jigasi gone");
+                self.lost(cx, |asked| asked == jid);
             }
             Some(PoolChange::Closed) => {
                 self.gateways.clear();
                 self.lost(cx, |_| true);
             }
-            None => {}
+            Some(PoolChange::Gone(_)) | None => {}
         }
         true
     }
