@@ -52,9 +52,12 @@ export class Call {
     this.all.push(participant);
     return participant;
   }
-  async meet(...names) {
+  meet(...names) { return this.meetAs({}, ...names); }
+
+  /** Everybody joins with these parameters of the page, and meets the others. */
+  async meetAs(query, ...names) {
     const participants = [];
-    for (const name of names) participants.push(await this.join(name));
+    for (const name of names) participants.push(await this.join(name, query));
     expect(await everybodyMeets(participants, 45000), `${names.join(', ')} did not meet within 45 s`);
     return participants;
   }

@@ -64,9 +64,7 @@ export const scenarios = {
     about: 'two of four go to a breakout room and back, then all go; the focus is killed meanwhile',
     stack: { site: { meetings: true }, split: true },
     async run(call) {
-      const all = [];
-      for (const name of ['p1', 'p2', 'p3', 'p4']) all.push(await call.join(name, { renew: true }));
-      expect(await everybodyMeets(all, 45000), 'the four did not meet');
+      const all = await call.meetAs({ renew: true }, 'p1', 'p2', 'p3', 'p4');
       const [p1, p2, p3, p4] = all;
       const main = `${call.room}@conference.meet.test`;
       await until('p1 is a moderator', 10000, async () => (await p1.state()).owner);

@@ -49,7 +49,7 @@ export const scenarios = {
       });
       await jibri.enter(recorders, 'jibri-1', status('idle'));
       await until('the focus knows the Jibri', 10000, async () => (await focusStats(call)).jibri.available === 1);
-      const [a, b] = await call.meet('p1', 'p2');
+      const [a, b] = await call.meetAs({ renew: true }, 'p1', 'p2');
       await Promise.all([a, b].map(noteRecordings));
       const guest = await b.hook(outcome(`${conference}.startRecording({ mode: 'file', appData: '{}' })`));
       expect(/^error/.test(guest), `a guest records: ${guest}`);
