@@ -160,10 +160,10 @@ fn compare_rooms(args: &CompareArgs) -> Result<bool, SubjectError> {
         contestants.push(("uring", Contestant::ringbridge(IoChoice::Uring, args.cores.core)));
     }
     // What every packet costs that is handled as soon as it comes.
-    let at_once = IoLimits { extras: IoExtras { coalesce: Some(0), ..IoExtras::default() }, ..IoLimits::default() };
+    let waiting = IoLimits { extras: IoExtras { coalesce: Some(150), ..IoExtras::default() }, ..IoLimits::default() };
     let options =
-        Options { io: IoChoice::Mmsg, cores: vec![args.cores.core], limits: at_once, last_n: Limit::Unlimited };
-    contestants.push(("mmsg, coalesce=0", Contestant::Ringbridge(options)));
+        Options { io: IoChoice::Mmsg, cores: vec![args.cores.core], limits: waiting, last_n: Limit::Unlimited };
+    contestants.push(("mmsg, coalesce=150", Contestant::Ringbridge(options)));
     let points = args.rooms.points() * if args.rooms.saturation() { 4 } else { 1 };
     let each = args.seconds / points.max(1) as f64;
     for (name, program) in PEERS {

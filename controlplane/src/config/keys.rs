@@ -321,7 +321,7 @@ pub const KEYS: &[Key] = &[
         Kind::IoOptions,
         "",
         "Optional kernel and NIC features, off by default: sqpoll, zero-copy (both io_uring), busy-poll=MICROSECONDS; and \
-         coalesce=MICROSECONDS, for how long packets of many conferences wait for each other at most (0: off; measured at start)",
+         coalesce=MICROSECONDS, for how long packets of many conferences wait for each other at most (0, the default: off)",
     ),
     key(
         "bridge.websocket.enabled",

@@ -25,7 +25,7 @@ pub struct IoExtras {
     /// registration). 0 is off.
     pub busy_poll: u32,
     /// Microseconds that a received datagram waits at most for others, while others are to be expected; `Some(0)` is off,
-    /// `None` leaves it to what waking up costs on this host ([`super::choose_coalescing`]).
+    /// `None` is not at all ([`super::choose_coalescing`]).
     pub coalesce: Option<u32>,
 }
 

@@ -84,33 +84,12 @@ pub struct Coalesce {
     pub reason: String,
 }
 
-/// Sleeps whose price is measured, and how long each is.
-const SLEEPS: u32 = 64;
-const SLEEP: Duration = Duration::from_micros(100);
-/// Waking up may take this part of a worker's time, one in so many...
-const WAKING: u32 = 20;
-/// ... and a datagram waits at least and at most so long: below, hardly another one comes; above, more is not gained.
-const LEAST: Duration = Duration::from_micros(50);
-const MOST: Duration = Duration::from_micros(150);
-
-/// Turns what was asked for into a time; when nothing was, measures for about 10 ms what waking up costs on this host.
+/// Turns what was asked for into a time; nothing waits unless it was asked for.
 pub fn choose_coalescing(asked: Option<u32>) -> Coalesce {
-    if let Some(micros) = asked {
-        return Coalesce { interval: Duration::from_micros(micros.into()), reason: "asked for".into() };
+    match asked {
+        Some(micros) => Coalesce { interval: Duration::from_micros(micros.into()), reason: "asked for".into() },
+        None => Coalesce { interval: Duration::ZERO, reason: "off by default".into() },
     }
-    let before = thread_time();
-    (0..SLEEPS).for_each(|_| std::thread::sleep(SLEEP));
-    let price = thread_time().saturating_sub(before) / SLEEPS;
-    let interval = (price * WAKING).clamp(LEAST, MOST);
-    Coalesce { interval, reason: format!("waking up costs {:.1} us", price.as_nanos() as f64 / 1e3) }
-}
-
-/// Processor time of the calling thread.
-fn thread_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is valid for writes. The clock exists on every Linux; zero is left where it does not.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 type Constructor<T> = fn(Vec<std::net::UdpSocket>, EventFd, IoLimits, Arc<WorkerStats>) -> Result<T, IoError>;
@@ -188,14 +167,10 @@ mod tests {
     }
 
     #[test]
-    fn how_long_datagrams_wait_is_measured_or_asked_for() {
-        let start = Instant::now();
-        let measured = choose_coalescing(None);
-        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-        assert!((LEAST..=MOST).contains(&measured.interval) && measured.reason.contains("us"), "{measured:?}");
-        eprintln!("{measured:?} after {:?}", start.elapsed());
-        assert_eq!(choose_coalescing(Some(0)).interval, Duration::ZERO);
-        assert_eq!(choose_coalescing(Some(700)).interval, Duration::from_micros(700));
+    fn datagrams_wait_only_where_that_was_asked_for() {
+        for (asked, micros) in [(None, 0), (Some(0), 0), (Some(700), 700)] {
+            assert_eq!(choose_coalescing(asked).interval, Duration::from_micros(micros));
+        }
     }
 
     /// Forbids io_uring_setup to the calling thread, as containers do.
