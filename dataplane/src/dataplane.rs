@@ -13,8 +13,8 @@ use crate::demux::MAX_WORKERS;
 use crate::engine::{ADDRESSES_PER_ENDPOINT, Engine, EngineConfig};
 use crate::ids::WorkerId;
 use crate::io::{
-    Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Steering, Uring, bind_sockets,
-    choose_coalescing, pin_to_core, probe, sleep_precisely,
+    Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Steering, Uring, bind_sockets, pin_to_core,
+    probe, sleep_precisely,
 };
 use crate::link::{self, ControlLink, Wakeup, WorkerLink};
 use crate::messages::Command;
@@ -205,7 +205,6 @@ impl Dataplane {
             (io, _) => io,
         };
         let probed = probe(io)?;
-        let coalesce = choose_coalescing(config.limits.extras.coalesce);
         let mut sockets = Vec::with_capacity(config.workers);
         let mut port = config.port;
         for worker in 0..config.workers {
@@ -255,7 +254,6 @@ impl Dataplane {
                 core: config.cores.get(index).copied(),
                 backend: probed.backend,
                 limits: config.limits,
-                coalesce: coalesce.interval,
                 sockets,
                 control,
                 peers,
@@ -282,8 +280,7 @@ impl Dataplane {
             addresses = ?dataplane.local_addresses,
             backend = dataplane.backend.0,
             reason = %dataplane.backend.1,
-            coalesce_micros = coalesce.interval.as_micros() as u64,
-            coalesce_reason = %coalesce.reason,
+            coalesce_micros = config.limits.extras.coalesce,
             steering = dataplane.steered,
             "dataplane started"
         );
@@ -394,7 +391,6 @@ struct WorkerStart {
     core: Option<usize>,
     backend: Backend,
     limits: IoLimits,
-    coalesce: Duration,
     sockets: Vec<UdpSocket>,
     control: ControlLink,
     peers: Peers,
@@ -418,7 +414,8 @@ impl WorkerStart {
         sleep_precisely();
         let wake = self.control.wakeup().event_fd().clone();
         let engine = Engine::with_peers(self.config, Arc::clone(&self.stats), self.peers, self.steering);
-        let worker = Worker::new(engine, self.control, self.limits.batch, self.coalesce);
+        let coalesce = Duration::from_micros(self.limits.extras.coalesce.into());
+        let worker = Worker::new(engine, self.control, self.limits.batch, coalesce);
         let (ready, stop) = (self.ready, self.stop);
         match self.backend {
             Backend::Uring => serve(worker, Uring::new(self.sockets, wake, self.limits, self.stats), &ready, &stop),

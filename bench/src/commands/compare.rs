@@ -160,7 +160,7 @@ fn compare_rooms(args: &CompareArgs) -> Result<bool, SubjectError> {
         contestants.push(("uring", Contestant::ringbridge(IoChoice::Uring, args.cores.core)));
     }
     // What every packet costs that is handled as soon as it comes.
-    let waiting = IoLimits { extras: IoExtras { coalesce: Some(150), ..IoExtras::default() }, ..IoLimits::default() };
+    let waiting = IoLimits { extras: IoExtras { coalesce: 150, ..IoExtras::default() }, ..IoLimits::default() };
     let options =
         Options { io: IoChoice::Mmsg, cores: vec![args.cores.core], limits: waiting, last_n: Limit::Unlimited };
     contestants.push(("mmsg, coalesce=150", Contestant::Ringbridge(options)));

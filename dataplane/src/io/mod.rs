@@ -60,7 +60,7 @@ pub use error::{IoError, UringFault};
 pub use eventfd::EventFd;
 pub use extras::{IoExtras, UnknownExtra};
 pub use mmsg::{Mmsg, MmsgTx};
-pub use probe::{Backend, Coalesce, Probed, choose_coalescing, probe};
+pub use probe::{Backend, Probed, probe};
 pub use rx::{Received, RxBatch};
 pub use socket::{SocketOptions, bind_sockets};
 pub use steering::Steering;

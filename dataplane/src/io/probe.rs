@@ -75,23 +75,6 @@ pub fn probe(choice: IoChoice) -> Result<Probed, IoError> {
     }
 }
 
-/// How long received datagrams may wait for each other, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Coalesce {
-    /// The longest that one waits; zero is off.
-    pub interval: Duration,
-    /// Why, in a few words for the log.
-    pub reason: String,
-}
-
-/// Turns what was asked for into a time; nothing waits unless it was asked for.
-pub fn choose_coalescing(asked: Option<u32>) -> Coalesce {
-    match asked {
-        Some(micros) => Coalesce { interval: Duration::from_micros(micros.into()), reason: "asked for".into() },
-        None => Coalesce { interval: Duration::ZERO, reason: "off by default".into() },
-    }
-}
-
 type Constructor<T> = fn(Vec<std::net::UdpSocket>, EventFd, IoLimits, Arc<WorkerStats>) -> Result<T, IoError>;
 
 /// A backend with one loopback socket, and the path to itself.
@@ -164,13 +147,6 @@ mod tests {
         assert!(!probed.reason.is_empty() && !probed.reason.contains('\n'), "{}", probed.reason);
         eprintln!("{} after {:?}: {}", probed.backend.name(), start.elapsed(), probed.reason);
         assert_eq!(probe(IoChoice::Mmsg).unwrap().backend, Backend::Mmsg);
-    }
-
-    #[test]
-    fn datagrams_wait_only_where_that_was_asked_for() {
-        for (asked, micros) in [(None, 0), (Some(0), 0), (Some(700), 700)] {
-            assert_eq!(choose_coalescing(asked).interval, Duration::from_micros(micros));
-        }
     }
 
     /// Forbids io_uring_setup to the calling thread, as containers do.
