@@ -78,8 +78,11 @@ pub async fn run(
     tracing::info!(workers = dataplane.workers(), backend, reason, addresses = ?dataplane.local_addresses(), "media workers run");
     let port = dataplane.local_addresses().first().map_or(settings.port, SocketAddr::port);
     let links = dataplane.take_links();
-    let with_stats = |link: WorkerLink| (dataplane.stats(link.worker()), link);
-    let links = links.into_iter().map(with_stats).map(|(stats, link)| (link, stats)).collect();
+    let with_stats = |link: WorkerLink| {
+        let stats = dataplane.stats(link.worker());
+        (link, stats)
+    };
+    let links = links.into_iter().map(with_stats).collect();
     let media = MediaWorkers { links, capacity, probe: dataplane.local_addresses().to_vec() };
     let result = run_with(BridgeSettings { port, ..settings }, process, media, shutdown).await;
     // Joining the threads blocks for a moment.
