@@ -19,9 +19,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 const LONGEST_LOOK: Duration = Duration::from_secs(60);
 
 /// What to do about occupants that are not trusted.
-pub const REMEDY: &str = "to trust it, list its account or domain in brewery-trusted; otherwise keep guests out of the brewery's MUC service";
+const REMEDY: &str = "to trust it, list its account or domain in brewery-trusted; otherwise keep guests out of the brewery's MUC service";
 /// What to do about addresses that are not shown.
-pub const REMEDY_HIDDEN: &str = "the room hides real addresses: set muc_room_default_public_jids = true on the brewery's MUC service, or make this account an admin of it";
+const REMEDY_HIDDEN: &str = "the room hides real addresses: set muc_room_default_public_jids = true on the brewery's MUC service, or make this account an admin of it";
 
 /// What an occupant is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,17 @@ pub enum Standing {
     Hidden,
     /// Not in the room.
     Absent,
+}
+
+impl Standing {
+    /// What the operator can do about an occupant that is not trusted.
+    pub fn remedy(self) -> Option<&'static str> {
+        match self {
+            Self::Trusted => None,
+            Self::Hidden => Some(REMEDY_HIDDEN),
+            Self::Stranger | Self::Absent => Some(REMEDY),
+        }
+    }
 }
 
 /// Trusted accounts and domains.

@@ -9,7 +9,7 @@ use xmpp_parsers::iq::Iq;
 use xmpp_parsers::presence::Presence;
 
 use super::error::BridgeError;
-use crate::brewery::{Brewery as Room, REMEDY, REMEDY_HIDDEN, Standing, Trust};
+use crate::brewery::{Brewery as Room, Standing, Trust};
 use crate::pace::{Bucket, Quiet, Rate};
 use crate::xmpp::iq::Request;
 use crate::xmpp::muc::{MucChange, MucRoom, whois_anyone};
@@ -126,12 +126,11 @@ impl XmppConnections {
             Some(brewery.room.standing(nick.as_str()))
         });
         let standing = occupant.unwrap_or(Standing::Absent);
-        let remedy = match standing {
-            Standing::Stranger => REMEDY,
-            Standing::Hidden => REMEDY_HIDDEN,
-            Standing::Trusted | Standing::Absent => return standing,
-        };
-        if let Some(silenced) = self.strangers.speak(now) {
+        // Who is not there at all is no news.
+        if standing != Standing::Absent
+            && let Some(remedy) = standing.remedy()
+            && let Some(silenced) = self.strangers.speak(now)
+        {
             tracing::warn!(%from, silenced, remedy, "request refused: its sender is not trusted in the brewery");
         }
         standing

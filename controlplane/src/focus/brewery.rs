@@ -4,17 +4,16 @@ use std::time::{Duration, Instant};
 
 use jid::BareJid;
 use tokio_xmpp::minidom::Element;
-use xmpp_parsers::presence::{Presence, Type};
+use xmpp_parsers::presence::Presence;
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
 use super::bridges::BridgeChange;
 use super::conference::Conference;
 use super::limits::Refused;
+use super::pool::PoolChange;
 use super::requests::{Pending, Question};
 use super::service::Focus;
-use crate::brewery::{REMEDY, REMEDY_HIDDEN, Standing};
 use crate::colibri::elements::ConferenceModify;
-use crate::xmpp::muc::{MucChange, whois_anyone};
 
 /// Between two questions to the server.
 const SERVER_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,35 +28,11 @@ const HEALTH: &str = "http://jitsi.org/protocol/healthcheck";
 
 impl Focus {
     pub(super) fn brewery_presence(&mut self, now: Instant, presence: &Presence) {
-        match self.brewery.handle(now, presence) {
-            Some(MucChange::Entered { created }) => {
-                tracing::info!(brewery = %self.shared.settings.brewery, "brewery joined");
-                self.brewery_retry = None;
-                if created {
-                    self.shared.requests.send(whois_anyone(&self.shared.settings.brewery, "brewery-form"));
-                }
-                return;
-            }
-            Some(MucChange::Left | MucChange::Refused { .. }) => {
-                tracing::warn!(brewery = %self.shared.settings.brewery, "not in the brewery; joining again");
-                self.retry_brewery(now);
-                return;
-            }
-            Some(MucChange::OccupantLeft(_)) => {
-                if let Some(occupant) = &presence.from {
-                    self.bridge_left(now, &occupant.to_string());
-                }
-                return;
-            }
-            _ => {}
-        }
-        if presence.type_ != Type::None {
-            return;
-        }
-        let Some(occupant) = presence.from.as_ref().map(ToString::to_string) else { return };
-        if !self.may_be_bridge(now, presence) {
-            return;
-        }
+        let occupant = match self.brewery.presence(&mut self.shared.at(now), presence) {
+            Some(PoolChange::Seen(occupant)) => occupant,
+            Some(PoolChange::Gone(occupant)) => return self.bridge_left(now, &occupant),
+            Some(PoolChange::Closed) | None => return,
+        };
         match self.shared.bridges.presence(now, &occupant, &presence.payloads) {
             Some(BridgeChange::Added(bridge)) => {
                 tracing::info!(%bridge, "bridge found");
@@ -74,31 +49,6 @@ impl Focus {
                 self.move_away(now, &bridge);
             }
             None => self.start_waiting(now),
-        }
-    }
-
-    /// Whether the sender's account may announce itself as a bridge: who does gets conferences.
-    fn may_be_bridge(&mut self, now: Instant, presence: &Presence) -> bool {
-        let nick = presence.from.as_ref().and_then(|from| from.resource()).map_or("", |nick| nick.as_str());
-        let remedy = match self.brewery.standing(nick) {
-            Standing::Trusted => return true,
-            Standing::Hidden => REMEDY_HIDDEN,
-            Standing::Stranger | Standing::Absent => REMEDY,
-        };
-        if presence.payloads.iter().any(|payload| payload.name() == "stats") {
-            self.shared.refused.count(Refused::FalseBridge, 1);
-            if let Some(silenced) = self.stranger_lines.speak(now) {
-                tracing::warn!(from = ?presence.from, silenced, remedy, "not accepted as a bridge: its account is not trusted in the brewery");
-            }
-        }
-        false
-    }
-
-    /// Asks the brewery again who is there.
-    pub(super) fn look_at_brewery(&mut self, now: Instant) {
-        if self.brewery.take_look(now) {
-            let presence = self.brewery.room().look_again(Vec::new());
-            self.shared.requests.send(presence);
         }
     }
 

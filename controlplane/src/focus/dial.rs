@@ -14,7 +14,7 @@ use xmpp_parsers::stanza_error::DefinedCondition;
 
 use super::context::Context;
 use super::limits::Refused;
-use super::pool::{Pool, PoolChange};
+use super::pool::{Announcement, Pool, PoolChange};
 use super::requests::{Answer, Pending};
 use super::xml::{build, escaped};
 use crate::brewery::Trust;
@@ -22,6 +22,8 @@ use crate::xmpp::iq::Request;
 
 /// Namespace of the requests.
 pub(super) const RAYO: &str = "urn:xmpp:rayo:1";
+/// How Jigasis announce themselves.
+const GATEWAYS: Announcement = Announcement::of_helpers("stats");
 /// What clients call to have their conference transcribed.
 const TRANSCRIBER: &str = "jitsi_meet_transcribe";
 /// Header that names the room.
@@ -112,7 +114,7 @@ type Refusal = (DefinedCondition, &'static str);
 impl Dial {
     /// Nobody is known yet.
     pub fn new(brewery: Option<&BareJid>, trust: &Trust) -> Result<Self, jid::Error> {
-        let pool = brewery.map(|room| Pool::new(room, trust.clone(), "stats")).transpose()?;
+        let pool = brewery.map(|room| Pool::new(room, trust.clone(), &GATEWAYS)).transpose()?;
         Ok(Self { pool, gateways: BTreeMap::new(), calls: BTreeMap::new(), next: 0, totals: Totals::default() })
     }
 

@@ -1,4 +1,4 @@
-//! A brewery room of recorders or gateways: who is in it, and whether their accounts are trusted (docs/protocol/focus.md 8.7).
+//! A brewery room of bridges, recorders or gateways: who is in it, and whether their accounts are trusted (docs/protocol/focus.md 7, 8.7).
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use xmpp_parsers::presence::{Presence, Type};
 
 use super::context::Context;
 use super::limits::Refused;
-use crate::brewery::{Brewery, REMEDY, REMEDY_HIDDEN, Standing, Trust};
+use crate::brewery::{Brewery, Trust};
 use crate::pace::Quiet;
 use crate::xmpp::muc::{MucChange, MucRoom, whois_anyone};
 
@@ -27,21 +27,39 @@ pub(super) enum PoolChange {
     Closed,
 }
 
+/// How instances of a kind announce themselves.
+#[derive(Debug)]
+pub(super) struct Announcement {
+    /// Element in their presence.
+    pub element: &'static str,
+    /// What is counted where the account behind it is not trusted.
+    pub refused: Refused,
+    /// And logged.
+    pub refusal: &'static str,
+}
+
+impl Announcement {
+    /// Of recorders and gateways.
+    pub const fn of_helpers(element: &'static str) -> Self {
+        let refusal = "not accepted: its account is not trusted in the brewery";
+        Self { element, refused: Refused::FalseInstance, refusal }
+    }
+}
+
 /// The room.
 #[derive(Debug)]
 pub(super) struct Pool {
     brewery: Brewery,
     retry: Option<Instant>,
-    /// Element by which an instance announces itself.
-    element: &'static str,
+    announcement: &'static Announcement,
     stranger_lines: Quiet,
 }
 
 impl Pool {
-    /// A room that is to be joined; instances announce themselves there with `element`.
-    pub fn new(room: &BareJid, trust: Trust, element: &'static str) -> Result<Self, jid::Error> {
+    /// A room that is to be joined.
+    pub fn new(room: &BareJid, trust: Trust, announcement: &'static Announcement) -> Result<Self, jid::Error> {
         let brewery = Brewery::new(MucRoom::new(room, "focus")?, trust);
-        Ok(Self { brewery, retry: None, element, stranger_lines: Quiet::default() })
+        Ok(Self { brewery, retry: None, announcement, stranger_lines: Quiet::default() })
     }
 
     /// The room.
@@ -67,38 +85,35 @@ impl Pool {
         let room = self.room();
         match self.brewery.handle(cx.now, presence)? {
             MucChange::Entered { created } => {
-                tracing::info!(%room, "brewery joined");
+                tracing::info!(brewery = %room, "brewery joined");
                 self.retry = None;
                 if created {
-                    cx.send(whois_anyone(&room, "pool-form"));
+                    cx.send(whois_anyone(&room, "brewery-form"));
                 }
                 None
             }
             MucChange::Left | MucChange::Refused { .. } => {
-                tracing::warn!(%room, "not in the brewery; joining again");
+                tracing::warn!(brewery = %room, "not in the brewery; joining again");
                 self.retry = Some(cx.now + RETRY);
                 Some(PoolChange::Closed)
             }
             MucChange::OccupantLeft(_) => Some(PoolChange::Gone(presence.from.as_ref()?.to_string())),
             MucChange::OccupantJoined(nick) | MucChange::OccupantChanged(nick) => {
                 let announces = presence.type_ == Type::None
-                    && presence.payloads.iter().any(|payload| payload.name() == self.element);
-                (announces && self.is_trusted(cx, &nick)).then(|| presence.from.as_ref().map(ToString::to_string))?
+                    && presence.payloads.iter().any(|payload| payload.name() == self.announcement.element);
+                (announces && self.is_trusted(cx, &nick, presence))
+                    .then(|| presence.from.as_ref().map(ToString::to_string))?
             }
             .map(PoolChange::Seen),
         }
     }
 
     /// Whether the account behind a nickname may announce an instance: who does is given other people's rooms.
-    fn is_trusted(&mut self, cx: &mut Context<'_>, nick: &str) -> bool {
-        let remedy = match self.brewery.standing(nick) {
-            Standing::Trusted => return true,
-            Standing::Hidden => REMEDY_HIDDEN,
-            Standing::Stranger | Standing::Absent => REMEDY,
-        };
-        cx.refused.count(Refused::FalseInstance, 1);
+    fn is_trusted(&mut self, cx: &mut Context<'_>, nick: &str, presence: &Presence) -> bool {
+        let Some(remedy) = self.brewery.standing(nick).remedy() else { return true };
+        cx.refused.count(self.announcement.refused, 1);
         if let Some(silenced) = self.stranger_lines.speak(cx.now) {
-            tracing::warn!(room = %self.room(), nick, silenced, remedy, "not accepted: its account is not trusted in the brewery");
+            tracing::warn!(from = ?presence.from, silenced, remedy, "{}", self.announcement.refusal);
         }
         false
     }

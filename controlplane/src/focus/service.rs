@@ -12,23 +12,24 @@ use super::conference::Conference;
 use super::context::{Context, Orphan, Shared};
 use super::dial::Dial;
 use super::limits::{ASKS, MAX_SENDERS, MUTES, NEW_ROOMS, Refused};
+use super::pool::{Announcement, Pool};
 use super::recording::Recording;
 use super::requests::{Answer, Pending, Question};
 use super::settings::FocusSettings;
 use super::statistics;
-use crate::brewery::{Brewery, Trust};
+use crate::brewery::Trust;
 use crate::pace::{Buckets, Quiet};
 use crate::xmpp::iq::Request;
-use crate::xmpp::muc::MucRoom;
 
 /// Senders who asked nothing lately are forgotten this often, at the next timer.
 const FORGET_SENDERS: Duration = Duration::from_secs(10);
 
-/// A brewery that could not be joined is tried again after this.
-const BREWERY_RETRY: Duration = Duration::from_secs(5);
-
-/// A join of the brewery that is not answered at all is sent again after this.
-const BREWERY_TIMEOUT: Duration = Duration::from_secs(15);
+/// How bridges announce themselves: who does gets conferences.
+const BRIDGES: Announcement = Announcement {
+    element: "stats",
+    refused: Refused::FalseBridge,
+    refusal: "not accepted as a bridge: its account is not trusted in the brewery",
+};
 
 /// What happens to the focus.
 #[derive(Debug)]
@@ -53,16 +54,14 @@ pub enum Input {
 pub struct Focus {
     pub(super) shared: Shared,
     pub(super) conferences: BTreeMap<BareJid, Conference>,
-    pub(super) brewery: Brewery,
-    pub(super) brewery_retry: Option<Instant>,
+    /// The brewery of bridges.
+    pub(super) brewery: Pool,
     /// Bridges that left while there was no other, and until when they may come back.
     pub(super) lost: BTreeMap<String, Instant>,
     /// What is recorded, and by whom.
     pub(super) recording: Recording,
     /// Who is called, and by which gateway.
     pub(super) dial: Dial,
-    /// Log lines about occupants that are not trusted as bridges.
-    pub(super) stranger_lines: Quiet,
     /// Log lines about conferences that were not created.
     pub(super) refused_lines: Quiet,
     /// Log lines about messages of components that are not heeded.
@@ -81,7 +80,7 @@ impl Focus {
     /// A focus that is not connected yet.
     pub fn new(settings: FocusSettings) -> Result<Self, jid::Error> {
         let trust = Trust::new(&settings.xmpp.jid, &settings.brewery_trusted);
-        let brewery = Brewery::new(MucRoom::new(&settings.brewery, "focus")?, trust.clone());
+        let brewery = Pool::new(&settings.brewery, trust.clone(), &BRIDGES)?;
         let recording = Recording::new(&settings.recording, &trust)?;
         let dial = Dial::new(settings.jigasi_brewery.as_ref(), &trust)?;
         Ok(Self {
@@ -90,9 +89,7 @@ impl Focus {
             shared: Shared::new(settings),
             conferences: BTreeMap::new(),
             brewery,
-            brewery_retry: None,
             lost: BTreeMap::new(),
-            stranger_lines: Quiet::default(),
             refused_lines: Quiet::default(),
             message_lines: Quiet::default(),
             server_slow: false,
@@ -122,7 +119,7 @@ impl Focus {
                     self.shared.requests.wait_anew(now);
                 } else {
                     self.forget_rooms(now);
-                    self.join_brewery(now);
+                    self.brewery.join(&mut self.shared.at(now));
                     self.ask_for_components(now);
                 }
                 self.recording.online(&mut self.shared.at(now), resumed);
@@ -147,10 +144,7 @@ impl Focus {
         for pending in self.shared.requests.take_late(now) {
             self.answered(now, pending, Answer::Timeout);
         }
-        if self.brewery_retry.is_some_and(|due| due <= now) {
-            self.join_brewery(now);
-        }
-        self.look_at_brewery(now);
+        self.brewery.handle_timeout(&mut self.shared.at(now));
         self.look_at_components(now);
         self.give_up_lost(now, Some(now));
         self.check_bridges(now);
@@ -176,8 +170,7 @@ impl Focus {
         for orphan in std::mem::take(&mut self.shared.orphans) {
             self.shared.at(now).expire_on_bridge(&orphan.bridge, &orphan.meeting_id);
         }
-        let presence = self.brewery.leave();
-        self.shared.requests.send(presence);
+        self.brewery.leave(&mut self.shared.at(now));
         self.recording.shut_down(&mut self.shared.at(now));
         self.dial.shut_down(&mut self.shared.at(now));
     }
@@ -192,8 +185,7 @@ impl Focus {
         let orphans = self.shared.orphans.iter().map(|orphan| orphan.deadline);
         let others = [
             self.shared.bridges.poll_timeout(),
-            self.brewery_retry,
-            self.brewery.poll_look(),
+            self.brewery.poll_timeout(),
             self.recording.poll_timeout(),
             self.dial.poll_timeout(),
             self.shared.logins.poll_timeout(),
@@ -252,12 +244,6 @@ impl Focus {
         self.conferences.iter().map(|(room, conference)| (room.to_string(), conference.debug())).collect()
     }
 
-    fn join_brewery(&mut self, now: Instant) {
-        self.brewery_retry = Some(now + BREWERY_TIMEOUT);
-        let presence = self.brewery.join(Vec::new());
-        self.shared.requests.send(presence);
-    }
-
     /// A fresh session: the server knows us in no room any more. Media goes on until the rooms start again.
     fn forget_rooms(&mut self, now: Instant) {
         self.shared.requests.forget();
@@ -265,7 +251,6 @@ impl Focus {
         self.shared.breakouts.clear();
         self.shared.bridges.clear();
         self.lost.clear();
-        self.brewery.reset();
         self.server_slow = false;
         for (room, conference) in std::mem::take(&mut self.conferences) {
             if let Some(orphan) = conference.into_orphan(now) {
@@ -371,10 +356,6 @@ impl Focus {
             // The conference has ended meanwhile.
             None => self.shared.ice_restarts.failed += u64::from(matches!(what, Question::IceRestart { .. })),
         }
-    }
-
-    pub(super) fn retry_brewery(&mut self, now: Instant) {
-        self.brewery_retry = Some(now + BREWERY_RETRY);
     }
 }
 

@@ -21,7 +21,7 @@ use self::instances::{InstanceChange, Instances, NoJibri};
 use self::session::{Session, Stage};
 use super::context::Context;
 use super::limits::Refused;
-use super::pool::Pool;
+use super::pool::{Announcement, Pool};
 use super::requests::{Answer, Pending};
 use super::settings::RecordingSettings;
 use super::xml::{build, escaped};
@@ -30,6 +30,8 @@ use crate::xmpp::iq::Request;
 
 pub(super) use element::JIBRI;
 
+/// How Jibris announce themselves.
+const JIBRIS: Announcement = Announcement::of_helpers("jibri-status");
 /// SIP calls of one conference at a time.
 const MAX_CALLS: usize = 20;
 /// Ended sessions of a conference that are told from unknown ones.
@@ -125,7 +127,7 @@ impl Recording {
     pub fn new(settings: &RecordingSettings, trust: &Trust) -> Result<Self, jid::Error> {
         let instances = |room: &Option<BareJid>| {
             let room = room.as_ref();
-            room.map(|room| Ok(Instances::new(Pool::new(room, trust.clone(), "jibri-status")?))).transpose()
+            room.map(|room| Ok(Instances::new(Pool::new(room, trust.clone(), &JIBRIS)?))).transpose()
         };
         Ok(Self {
             recorders: instances(&settings.brewery)?,
