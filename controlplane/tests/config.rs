@@ -1,8 +1,11 @@
 //! Configuration from file, environment and flags.
 
+mod program_output;
+
 use std::io::Write;
 use std::process::Command;
 
+use program_output::program;
 use ringbridge_controlplane::cli::{CliError, Request, parse};
 use ringbridge_controlplane::config::keys::KEYS;
 use ringbridge_controlplane::xmpp::Security;
@@ -168,18 +171,6 @@ fn a_misspelt_secret_is_not_shown() {
     let file = File::new("misspelt", &GOOD.replace("password = \"s3cret\"", "pasword = \"s3cret\""));
     let errors = errors(file.parse("bridge", &[])).join("\n");
     assert!(errors.contains("did you mean \"bridge.password\"?") && !errors.contains("s3cret"), "{errors}");
-}
-
-/// The program itself, with nothing in its environment but these variables.
-fn program(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_ringbridge"))
-        .args(arguments)
-        .env_clear()
-        .envs(environment.iter().copied())
-        .output()
-        .expect("runs");
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    (output.status.code(), text.into_owned())
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Configurations as people have them (`configurations/`): what `check-config` says of each, every key with what became of it.
 
+mod program_output;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+use program_output::program;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/configurations");
 
@@ -43,16 +46,7 @@ impl Checked {
 
 /// `check-config` of a file, with nothing in the environment but these variables.
 fn check(file: &Path, variables: &[(&str, &str)]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_ringbridge"))
-        .arg("check-config")
-        .arg("--config")
-        .arg(file)
-        .env_clear()
-        .envs(variables.iter().copied())
-        .output()
-        .expect("runs");
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    (output.status.code(), text.into_owned())
+    program(&["check-config", "--config", file.to_str().expect("UTF-8")], variables)
 }
 
 /// What is to come of a file: `values` of our settings, and `notes` on its keys, in their order.

@@ -6,6 +6,7 @@
 
 mod http;
 mod prosody;
+mod recordings;
 
 use ringbridge_dataplane::ids::WorkerId;
 use std::collections::{BTreeSet, HashMap};
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prosody::Prosody;
+use recordings::{Arguments, name};
 use ringbridge_controlplane::bridge::run_on;
 use ringbridge_controlplane::xmpp::muc::{MucChange, MucRoom};
 use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender};
@@ -35,53 +37,30 @@ const NICK: &str = "jvb1";
 const WAIT: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let (mut wanted, mut as_json) = (None, false);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--scenario" => wanted = arguments.next(),
-            "--json" => as_json = true,
-            // What cargo's own test runner understands.
-            "--nocapture" | "--show-output" | "--quiet" | "-q" | "--include-ignored" => {}
-            "--list" => return ExitCode::SUCCESS,
-            // A filter of test names: ours is one test.
-            other if !other.starts_with('-') => {}
-            other => {
-                eprintln!("conformance: unknown argument {other:?}; use --scenario NAME and --json");
-                return ExitCode::from(2);
-            }
-        }
-    }
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures");
-    let mut names: Vec<String> = std::fs::read_dir(&fixtures)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.path().join("xmpp.xml").is_file())
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| wanted.as_ref().is_none_or(|wanted| wanted == name))
-        .collect();
-    names.sort();
-    if names.is_empty() {
-        println!("skipped: no recordings in {}", fixtures.display());
-        // Whoever names a scenario wants it.
-        return if wanted.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    let arguments = match Arguments::read("conformance") {
+        Ok(arguments) => arguments,
+        Err(end) => return end,
+    };
+    let wanted: Vec<_> = recordings::folders().into_iter().filter(|folder| arguments.wants(&name(folder))).collect();
+    if wanted.is_empty() {
+        println!("skipped: no recordings in {}", recordings::fixtures().display());
+        return arguments.nothing_ran();
     }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let mut reports = Vec::new();
-    for name in &names {
-        let Some(report) = runtime.block_on(scenario(&fixtures.join(name), name)) else {
+    for folder in &wanted {
+        let Some(report) = runtime.block_on(scenario(folder, &name(folder))) else {
             return ExitCode::SUCCESS;
         };
-        if !as_json {
+        if !arguments.as_json {
             report.print();
         }
         reports.push(report);
     }
     let passed = reports.iter().filter(|report| report.is_ok()).count();
     let ok = passed == reports.len();
-    if as_json {
+    if arguments.as_json {
         let scenarios: Vec<Value> = reports.iter().map(Report::to_json).collect();
         println!("{}", json!({ "scenarios": scenarios, "ok": ok }));
     } else {

@@ -4,15 +4,6 @@ mod focus_world;
 
 use focus_world::{FOCUS, ROOM, World, condition};
 
-fn call(members: &[&str]) -> World {
-    let mut world = World::new();
-    world.add_bridge("jvb1", &[]);
-    for member in members {
-        world.join(ROOM, member, |_| {});
-    }
-    world
-}
-
 fn ready(world: &mut World) -> Option<String> {
     let answer = world.request_conference(ROOM)?;
     assert_eq!(condition(&answer), None);
@@ -42,7 +33,7 @@ fn owners(world: &World) -> usize {
 #[test]
 fn who_is_put_out_is_gone_as_who_leaves() {
     for statuses in [&[307][..], &[301], &[321], &[322], &[332], &[307, 333], &[]] {
-        let mut world = call(&["alice", "bob", "carol"]);
+        let mut world = World::call(&["alice", "bob", "carol"]);
         let before = world.client(ROOM, "bob").jingles.len();
         put_out(&mut world, "carol", statuses);
         assert!(expired(&mut world, "carol"), "{statuses:?}");
@@ -56,7 +47,7 @@ fn who_is_put_out_is_gone_as_who_leaves() {
 
 #[test]
 fn when_the_owner_is_put_out_another_is_owner() {
-    let mut world = call(&["alice", "bob", "carol"]);
+    let mut world = World::call(&["alice", "bob", "carol"]);
     assert_eq!((owners(&world), world.client(ROOM, "alice").affiliation), (1, "owner"));
     put_out(&mut world, "alice", &[301]);
     assert_eq!((owners(&world), world.client(ROOM, "bob").affiliation), (1, "owner"));
@@ -66,7 +57,7 @@ fn when_the_owner_is_put_out_another_is_owner() {
 #[test]
 fn a_meeting_that_is_ended_for_all_is_forgotten() {
     for reason in ["<destroy><reason>The meeting has been terminated</reason></destroy>", "<destroy/>", ""] {
-        let mut world = call(&["alice", "bob"]);
+        let mut world = World::call(&["alice", "bob"]);
         let meeting = world.bridge("jvb1").requests[0].meeting_id.clone();
         world.clients.clear();
         world.rooms.remove(ROOM);
@@ -123,7 +114,7 @@ fn a_room_that_does_not_let_the_focus_in() {
 /// Refused later, for a change of its presence, it stays: the call goes on.
 #[test]
 fn a_refused_presence_ends_no_call() {
-    let mut world = call(&["alice", "bob"]);
+    let mut world = World::call(&["alice", "bob"]);
     world.feed(&format!(
         "<presence xmlns='jabber:client' type='error' from='{ROOM}/focus' to='{FOCUS}'><error type='wait'>\
          <resource-constraint xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></presence>"
@@ -135,7 +126,7 @@ fn a_refused_presence_ends_no_call() {
 /// A room becomes members-only, gets a password, another limit: a status that is no member's leaving.
 #[test]
 fn changes_of_a_rooms_settings_change_nothing_for_its_call() {
-    let mut world = call(&["alice", "bob"]);
+    let mut world = World::call(&["alice", "bob"]);
     for status in [104, 170, 171, 172, 173] {
         world.feed(&format!(
             "<message xmlns='jabber:client' type='groupchat' from='{ROOM}' to='{FOCUS}'>\

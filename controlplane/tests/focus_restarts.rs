@@ -7,14 +7,6 @@ use ringbridge_controlplane::colibri::elements::ConferenceModify;
 use ringbridge_controlplane::focus::FocusSettings;
 use ringbridge_controlplane::jingle::{BridgeSession, Jingle, Reason};
 
-fn call() -> World {
-    let mut world = World::new();
-    world.add_bridge("jvb1", &[]);
-    world.join(ROOM, "alice", |_| {});
-    world.join(ROOM, "bob", |_| {});
-    world
-}
-
 /// A session-info as the newest client sends it; the condition of the error.
 fn ask_with(world: &mut World, nick: &str, id: Option<&str>, flag: &str) -> Option<String> {
     let sid = world.client(ROOM, nick).sid.clone();
@@ -49,7 +41,7 @@ fn refused(world: &World, reason: &str) -> u64 {
 
 #[test]
 fn a_client_is_told_the_bridges_new_credentials_and_gives_its_own() {
-    let mut world = call();
+    let mut world = World::call(&["alice", "bob"]);
     world.bridge("jvb1").restart = Restart::Begun(1);
     let others = world.client(ROOM, "bob").jingles.len();
     assert_eq!(ask(&mut world, "alice"), None, "answered at once");
@@ -93,7 +85,7 @@ fn a_client_is_told_the_bridges_new_credentials_and_gives_its_own() {
 
 #[test]
 fn what_a_client_knows_is_not_told_again_and_what_is_not_needed_neither() {
-    let mut world = call();
+    let mut world = World::call(&["alice", "bob"]);
     let before = world.client(ROOM, "alice").jingles.len();
     for (restart, expected) in [
         (Restart::Kept, [1, 0, 1, 0]),
@@ -130,7 +122,7 @@ fn what_the_bridge_cannot_restart_is_invited_again() {
         (Answers::Error("feature-not-implemented", Some("FEATURE_NOT_IMPLEMENTED")), Restart::Declined),
         (Answers::Error("resource-constraint", None), Restart::Declined),
     ] {
-        let mut world = call();
+        let mut world = World::call(&["alice", "bob"]);
         let (sid, others) = (world.client(ROOM, "alice").sid.clone(), world.client(ROOM, "bob").sid.clone());
         world.bridge("jvb1").restart = restart;
         let well = matches!(answers, Answers::Well);
@@ -153,14 +145,14 @@ fn what_the_bridge_cannot_restart_is_invited_again() {
 
 #[test]
 fn errors_of_the_bridge_about_more_than_the_restart_are_handled_as_of_any_update() {
-    let mut world = call();
+    let mut world = World::call(&["alice", "bob"]);
     let sid = world.client(ROOM, "bob").sid.clone();
     world.bridge("jvb1").meetings.clear();
     assert_eq!(ask(&mut world, "alice"), None);
     assert_ne!(world.client(ROOM, "bob").sid, sid, "the conference is gone there: everybody is invited again");
     assert_eq!(counts(&world), [1, 0, 0, 1]);
     // Silence: nobody is disturbed, the client gives up by itself.
-    let mut world = call();
+    let mut world = World::call(&["alice", "bob"]);
     let sid = world.client(ROOM, "alice").sid.clone();
     world.bridge("jvb1").answers = Answers::Nothing;
     assert_eq!(ask(&mut world, "alice"), None);
@@ -170,7 +162,7 @@ fn errors_of_the_bridge_about_more_than_the_restart_are_handled_as_of_any_update
 
 #[test]
 fn requests_that_are_not_granted_have_the_references_errors() {
-    let mut world = call();
+    let mut world = World::call(&["alice", "bob"]);
     world.bridge("jvb1").restart = Restart::Begun(1);
     let id = world.client(ROOM, "alice").bridge_session.clone();
     assert_eq!(ask_with(&mut world, "alice", Some("another"), "true").as_deref(), Some("item-not-found"));
@@ -215,7 +207,7 @@ fn switched_off_the_client_is_told_to_ask_for_a_new_session() {
 
 #[test]
 fn answers_for_a_session_that_is_over_are_dropped() {
-    let mut world = call();
+    let mut world = World::call(&["alice", "bob"]);
     world.bridge("jvb1").answers = Answers::Nothing;
     assert_eq!(ask(&mut world, "alice"), None);
     let id = world.bridge("jvb1").ids.last().unwrap().clone();

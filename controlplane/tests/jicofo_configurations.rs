@@ -1,22 +1,17 @@
 //! Configurations of Jicofo as people have them (`configurations/jicofo-*.conf`, and the environment of its container): what
 //! `check-config` says of each, every key with what became of it.
 
+mod program_output;
+
 use std::path::PathBuf;
-use std::process::Command;
+
+use program_output::program;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/configurations");
 
 /// `check-config` with nothing in the environment but these variables.
 fn check(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_ringbridge"))
-        .arg("check-config")
-        .args(arguments)
-        .env_clear()
-        .envs(variables.iter().copied())
-        .output()
-        .expect("runs");
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    (output.status.code(), text.into_owned())
+    program(&[&["check-config"], arguments].concat(), variables)
 }
 
 /// Of one of the files.

@@ -58,18 +58,9 @@ fn jingle_outcome(answer: Option<String>) -> String {
     answer.unwrap_or_else(|| "result".to_owned())
 }
 
-fn call(members: &[&str]) -> World {
-    let mut world = World::new();
-    world.add_bridge("jvb1", &[]);
-    for member in members {
-        world.join(ROOM, member, |_| {});
-    }
-    world
-}
-
 /// Section 2 and 8.4.
 fn requests(steps: &mut Vec<Step>) {
-    let mut world = call(&["alice", "bob"]);
+    let mut world = World::call(&["alice", "bob"]);
     let from = "stranger@meet.test/web";
     let conference = |attributes: &str| {
         format!("<conference xmlns='http://jitsi.org/protocol/focus' machine-uid='1' {attributes}/>")
@@ -98,7 +89,7 @@ fn requests(steps: &mut Vec<Step>) {
 
 /// Section 8.1.
 fn mute(steps: &mut Vec<Step>) {
-    let mut world = call(&["alice", "bob", "carol"]);
+    let mut world = World::call(&["alice", "bob", "carol"]);
     let (alice, bob) = (format!("{ROOM}/alice"), format!("{ROOM}/bob"));
     let mute = |kind: &str, jid: &str, text: &str| {
         format!("<mute xmlns='http://jitsi.org/jitmeet/{kind}' {jid}>{text}</mute>")
@@ -146,7 +137,7 @@ fn mute(steps: &mut Vec<Step>) {
 
 /// Section 5.1.
 fn jingle_errors(steps: &mut Vec<Step>) {
-    let mut world = call(&["alice", "bob"]);
+    let mut world = World::call(&["alice", "bob"]);
     let sid = world.client(ROOM, "bob").sid.clone();
     let of = |action: &str, sid: &str| Jingle { action: action.to_owned(), sid: sid.to_owned(), ..Jingle::default() };
     for (what, jingle, theirs) in [
@@ -169,7 +160,7 @@ fn jingle_errors(steps: &mut Vec<Step>) {
 
 /// Section 5.7.
 fn sources(steps: &mut Vec<Step>) {
-    let mut world = call(&["alice", "bob"]);
+    let mut world = World::call(&["alice", "bob"]);
     let sid = world.client(ROOM, "bob").sid.clone();
     let (bobs, alices) = (world.client(ROOM, "bob").ssrc, world.client(ROOM, "alice").ssrc);
     let change = |action: &str, sources| Jingle {
@@ -199,7 +190,7 @@ fn sources(steps: &mut Vec<Step>) {
 
 /// Section 5.9.
 fn restarts(steps: &mut Vec<Step>) {
-    let mut world = call(&["alice", "bob"]);
+    let mut world = World::call(&["alice", "bob"]);
     let terminate = |world: &mut World, id: Option<String>, restart: bool| {
         let client = world.client(ROOM, "bob");
         let bridge_session = BridgeSession {
@@ -235,7 +226,7 @@ fn restarts(steps: &mut Vec<Step>) {
 
 /// Section 3.5.
 fn alone(steps: &mut Vec<Step>) {
-    let mut world = call(&["alice"]);
+    let mut world = World::call(&["alice"]);
     let actions = |world: &mut World, nick: &str| world.client(ROOM, nick).actions().join(" ");
     let ours = actions(&mut world, "alice");
     step(steps, "alice alone hears", "", ours);

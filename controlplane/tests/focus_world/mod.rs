@@ -212,6 +212,16 @@ impl World {
         Self::with(settings())
     }
 
+    /// A call over one bridge.
+    pub fn call(members: &[&str]) -> Self {
+        let mut world = Self::new();
+        world.add_bridge("jvb1", &[]);
+        for member in members {
+            world.join(ROOM, member, |_| {});
+        }
+        world
+    }
+
     pub fn with(settings: FocusSettings) -> Self {
         let now = Instant::now();
         let mut world = Self {
