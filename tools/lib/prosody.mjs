@@ -14,9 +14,9 @@ Component "breakout.meet.test" "muc"
     muc_room_locking = false
     muc_room_default_public_jids = true
 
-Component "avmoderation.meet.test" "test_component"
+Component "avmoderation.meet.test" "test_meeting_component"
 
-Component "metadata.meet.test" "test_component"
+Component "metadata.meet.test" "test_meeting_component"
 `;
 
 /** Prosody stores a host's data in a folder with its name percent-encoded, `%` excepted: `auth%2emeet%2etest`. */
@@ -40,9 +40,13 @@ export class Prosody {
    * @param {{ folder: string, clientPort: number, httpPort: number, accounts: Record<string, string>, resumption?: number, site?: Site }} options
    */
   constructor({ folder, clientPort, httpPort, accounts, resumption = 60, site = {} }) {
-    const components = [...site.lobby ? ['lobbyrooms = "lobby.meet.test"'] : [], ...site.endConference ? [`end_conference = "${endConferenceAddress}"`] : []];
-    const hostModules = ['ringbridge_components', ...site.meetings ? ['test_rooms'] : []];
-    const roomModules = [...site.lobby ? ['ringbridge_lobby'] : [], ...site.maxOccupants ? ['ringbridge_max_occupants'] : []];
+    const components = [
+      ...site.lobby ? ['lobbyrooms = "lobby.meet.test"'] : [],
+      ...site.endConference ? [`end_conference = "${endConferenceAddress}"`] : [],
+      ...site.meetings ? ['breakout_rooms = "breakout.meet.test"', 'av_moderation = "avmoderation.meet.test"', 'room_metadata = "metadata.meet.test"'] : [],
+    ];
+    const hostModules = ['test_components', ...site.meetings ? ['test_rooms'] : []];
+    const roomModules = [...site.lobby ? ['test_lobby'] : [], ...site.maxOccupants ? ['test_max_occupants'] : []];
     this.folder = folder;
     this.clientPort = clientPort;
     this.httpPort = httpPort;
@@ -89,7 +93,7 @@ muc_room_cache_size = 10000
 VirtualHost "meet.test"
     authentication = "anonymous"
     modules_enabled = { ${quoted(hostModules)} }
-    ringbridge_components = { ${components.join(', ')} }
+    test_components = { ${components.join(', ')} }
 
 VirtualHost "auth.meet.test"
     authentication = "internal_plain"
@@ -108,7 +112,7 @@ ${site.lobby ? `Component "lobby.meet.test" "muc"
     muc_room_locking = false
     muc_room_default_public_jids = true
 
-` : ''}${site.endConference ? `Component "${endConferenceAddress}" "ringbridge_end_conference"
+` : ''}${site.endConference ? `Component "${endConferenceAddress}" "test_end_conference"
     end_conference_muc = "conference.meet.test"
 
 ` : ''}Component "internal.auth.meet.test" "muc"

@@ -58,7 +58,10 @@ impl Prosody {
         Self::start_with(
             r#"
 VirtualHost "meet.test"
-    modules_enabled = { "test_rooms" }
+    modules_enabled = { "test_components", "test_rooms" }
+    test_components = {
+        breakout_rooms = "breakout.meet.test", av_moderation = "avmoderation.meet.test", room_metadata = "metadata.meet.test"
+    }
 
 Component "breakout.meet.test" "muc"
     restrict_room_creation = true
@@ -66,9 +69,9 @@ Component "breakout.meet.test" "muc"
     muc_room_default_public_jids = true
     admins = { "focus@auth.meet.test" }
 
-Component "avmoderation.meet.test" "test_component"
+Component "avmoderation.meet.test" "test_meeting_component"
 
-Component "metadata.meet.test" "test_component"
+Component "metadata.meet.test" "test_meeting_component"
 "#,
         )
     }
@@ -94,7 +97,11 @@ Component "metadata.meet.test" "test_component"
         let modules = [
             ("mod_test_meeting_id.lua", MEETING_IDS),
             ("mod_test_rooms.lua", include_str!("../../../tools/lib/prosody-modules/mod_test_rooms.lua")),
-            ("mod_test_component.lua", include_str!("../../../tools/lib/prosody-modules/mod_test_component.lua")),
+            ("mod_test_components.lua", include_str!("../../../tools/lib/prosody-modules/mod_test_components.lua")),
+            (
+                "mod_test_meeting_component.lua",
+                include_str!("../../../tools/lib/prosody-modules/mod_test_meeting_component.lua"),
+            ),
         ];
         for (name, text) in modules {
             std::fs::write(plugins.join(name), text).expect("a module");

@@ -1,5 +1,5 @@
 -- For end-to-end tests, on the clients' virtual host: what Jitsi's own modules for breakout rooms say and do, as far as clients
--- and the focus see it (docs/protocol/focus.md 3.7). It announces the components too, see mod_test_component.lua.
+-- and the focus see it (docs/protocol/focus.md 3.7).
 local jid = require "util.jid";
 local json = require "util.json";
 local st = require "util.stanza";
@@ -7,10 +7,6 @@ local uuid = require "util.uuid";
 
 local main_host = "conference." .. module.host;
 local breakout_host = "breakout." .. module.host;
-
-module:add_identity("component", "breakout_rooms", breakout_host);
-module:add_identity("component", "av_moderation", "avmoderation." .. module.host);
-module:add_identity("component", "room_metadata", "metadata." .. module.host);
 
 -- Breakout rooms by address: the main room's address, and a name.
 local breakouts = {};
