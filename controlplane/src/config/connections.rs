@@ -111,7 +111,7 @@ impl RawConnection {
             errors.push(self.wrong("username", format!("{username}@{domain} is no account: {error}")));
         }
         let mut breweries = Vec::new();
-        for room in rooms.split(',').map(str::trim).filter(|room| !room.is_empty()) {
+        for room in values::items(&rooms) {
             match BareJid::from_str(room) {
                 Ok(jid) if jid.node().is_some() => breweries.push(jid),
                 _ => errors.push(self.wrong("muc-jids", format!("{room:?} is no room; use the form name@service"))),

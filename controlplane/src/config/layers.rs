@@ -195,9 +195,7 @@ impl Layers {
     /// Which addresses of this host may be used.
     pub(super) fn address_filter(&self) -> AddressFilter {
         let text = |path: &str| self.get(path).map(|raw| raw.text.as_str()).unwrap_or_default();
-        let list = |path: &str| -> Vec<String> {
-            text(path).split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
-        };
+        let list = |path: &str| -> Vec<String> { values::items(text(path)).map(str::to_owned).collect() };
         AddressFilter {
             allowed_interfaces: list("bridge.allowed-interfaces"),
             blocked_interfaces: list("bridge.blocked-interfaces"),

@@ -1,4 +1,4 @@
-//! Values as HOCON writes them: switches and spans of time.
+//! Values as they are written: switches and spans of time as in HOCON, lists with commas.
 
 use std::time::Duration;
 
@@ -9,6 +9,11 @@ pub(super) fn switch(text: &str) -> Option<bool> {
         "false" | "no" | "off" => Some(false),
         _ => None,
     }
+}
+
+/// The items between commas; empty ones are none.
+pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
 /// A number and a unit, or milliseconds without one.

@@ -1,6 +1,7 @@
 //! The environment of docker-jitsi-meet's Jicofo container, as the keys of `jicofo.conf` that its template makes of it.
 
 use super::variables::{Variables, host_and_port, is_on};
+use crate::config::values::items;
 
 /// Without it the container does not start either: its presence says that this environment is meant.
 pub(in crate::config) const MARK: &str = "JICOFO_AUTH_PASSWORD";
@@ -176,7 +177,7 @@ pub(in crate::config) fn read(variable: impl Fn(&str) -> Option<String>) -> Opti
         }
         None => (String::new(), "XMPP_HIDDEN_DOMAIN"),
     };
-    let trusted: Vec<&str> = trusted.split(',').map(str::trim).filter(|domain| !domain.is_empty()).collect();
+    let trusted: Vec<&str> = items(&trusted).collect();
     if !trusted.is_empty() {
         set("jicofo.xmpp.trusted-domains", trusted.join(","), variable);
     }
@@ -190,7 +191,7 @@ pub(in crate::config) fn read(variable: impl Fn(&str) -> Option<String>) -> Opti
             )
         };
         let servers = or("VISITORS_XMPP_SERVER", "");
-        for (index, server) in servers.split(',').map(str::trim).filter(|server| !server.is_empty()).enumerate() {
+        for (index, server) in items(&servers).enumerate() {
             let (host, port) = host_and_port(server);
             let first: usize = or("VISITORS_XMPP_PORT", "52220").parse().unwrap_or(52_220);
             let port = port.map_or_else(|| first.saturating_add(index).to_string(), str::to_owned);
@@ -211,7 +212,7 @@ pub(in crate::config) fn read(variable: impl Fn(&str) -> Option<String>) -> Opti
         };
         set(path, value, name);
     }
-    docker.ignored = IGNORED.iter().filter_map(|(name, why)| Some((*name, get(name)?, *why))).collect();
+    docker.ignored = variables.among(IGNORED);
     Some(docker)
 }
 

@@ -15,6 +15,11 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
     pub fn on(&self, name: &str) -> bool {
         self.get(name).is_some_and(|value| is_on(&value))
     }
+
+    /// Those of a list of names with reasons that are there, each with its value.
+    pub fn among(&self, listed: &[(&'static str, &'static str)]) -> Vec<(&'static str, String, &'static str)> {
+        listed.iter().filter_map(|(name, why)| Some((*name, self.get(name)?, *why))).collect()
+    }
 }
 
 /// How the images' templates read a switch.

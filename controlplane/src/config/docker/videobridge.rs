@@ -3,6 +3,7 @@
 use super::variables::{Variables, host_and_port};
 use crate::config::connections::RawConnection;
 use crate::config::origin::Origin;
+use crate::config::values::items;
 
 /// Without it the container does not start either: its presence says that this environment is meant.
 const MARK: &str = "JVB_AUTH_PASSWORD";
@@ -86,12 +87,11 @@ pub(in crate::config) fn read(variable: impl Fn(&str) -> Option<String>) -> Opti
     };
     set("bridge.port", "JVB_PORT", get("JVB_PORT"));
     // Empty items are left out, as the image's template does.
-    let items =
-        |list: &str| list.split(',').map(str::trim).filter(|item| !item.is_empty()).collect::<Vec<_>>().join(",");
-    let advertised = get("JVB_ADVERTISE_IPS").or_else(|| get("DOCKER_HOST_ADDRESS")).map(|list| items(&list));
+    let full = |list: &str| items(list).collect::<Vec<_>>().join(",");
+    let advertised = get("JVB_ADVERTISE_IPS").or_else(|| get("DOCKER_HOST_ADDRESS")).map(|list| full(&list));
     set("bridge.public-addresses", "JVB_ADVERTISE_IPS", advertised);
     // As the image's template: a public server is asked unless that is switched off, and AWS only where that is switched on.
-    let servers = get("JVB_STUN_SERVERS").map(|list| items(&list)).filter(|list| !list.is_empty());
+    let servers = get("JVB_STUN_SERVERS").map(|list| full(&list)).filter(|list| !list.is_empty());
     match (on("JVB_DISABLE_STUN"), servers) {
         (true, _) => set("bridge.discovery.stun-servers", "JVB_DISABLE_STUN", Some(String::new())),
         (false, Some(servers)) => set("bridge.discovery.stun-servers", "JVB_STUN_SERVERS", Some(servers)),
@@ -120,7 +120,7 @@ pub(in crate::config) fn read(variable: impl Fn(&str) -> Option<String>) -> Opti
         own("XMPP_INTERNAL_MUC_DOMAIN", "internal-muc.meet.jitsi")
     );
     let servers = own("XMPP_SERVER", "xmpp.meet.jitsi");
-    for (index, server) in servers.split(',').map(str::trim).filter(|server| !server.is_empty()).enumerate() {
+    for (index, server) in items(&servers).enumerate() {
         let (host, given) = host_and_port(server);
         let port = given.unwrap_or(&port);
         let connection =
@@ -135,7 +135,7 @@ pub(in crate::config) fn read(variable: impl Fn(&str) -> Option<String>) -> Opti
                 .with("disable-certificate-verification", "true");
         docker.connections.push(connection);
     }
-    docker.ignored = IGNORED.iter().filter_map(|(name, why)| Some((*name, get(name)?, *why))).collect();
+    docker.ignored = variables.among(IGNORED);
     Some(docker)
 }
 
