@@ -76,14 +76,6 @@ const NAMES: &[(&str, &str, Kind, &str)] = &[
     ("jibri_recording_active", "/jibri/recording_active", Kind::Gauge, "Recordings now."),
     ("jibri_live_streaming_active", "/jibri/live_streaming_active", Kind::Gauge, "Live streams now."),
     ("jibri_sip_active", "/jibri/sip_call_active", Kind::Gauge, "SIP calls by Jibri now."),
-    ("jibri_recording_failures", "/jibri/total_recording_failures", Kind::Counter, "Recordings that failed."),
-    (
-        "jibri_live_streaming_failures",
-        "/jibri/total_live_streaming_failures",
-        Kind::Counter,
-        "Live streams that failed.",
-    ),
-    ("jibri_sip_failures", "/jibri/total_sip_call_failures", Kind::Counter, "SIP calls by Jibri that failed."),
 ];
 
 /// The statistics under Jicofo's names, as far as they are there; and those of each bridge.
