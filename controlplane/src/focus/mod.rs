@@ -26,6 +26,7 @@ mod rooms;
 mod router;
 mod service;
 mod settings;
+mod source_info;
 mod statistics;
 mod xml;
 
@@ -41,7 +42,7 @@ use crate::xmpp::{self, XmppCounters, XmppEvent};
 pub use ice_failures::IceFailureSettings;
 pub use logins::{LoginSettings, LoginType};
 pub use service::{Focus, Input};
-pub use settings::{FocusSettings, RecordingSettings};
+pub use settings::{FocusSettings, RecordingSettings, SenderLimits, SignalingDelays, SourceLimits, SourceSettings};
 
 /// Why the focus ended.
 #[derive(Debug, thiserror::Error)]
