@@ -11,12 +11,14 @@ use xso::{AsXml, AsXmlText, FromXml, FromXmlText};
 
 mod jingle;
 pub mod ns;
+mod relay;
 mod text;
 
 pub use jingle::{
     Candidate, Fingerprint, HeaderExtension, IceTransport, Parameter, PayloadType, RtcpFeedback, Setup, Source,
     SourceParameter, SsrcGroup, WebSocket,
 };
+pub use relay::{Endpoints, Relay};
 use text::{FalseOrAbsent, TrueOrAbsent, text_enum};
 
 text_enum! {
@@ -233,24 +235,6 @@ pub struct ForceMute {
     /// Video is dropped.
     #[xml(attribute(default, codec = TrueOrAbsent))]
     pub video: bool,
-}
-
-/// `<relay>`: a peer bridge. Its children are not kept: relays are not served.
-#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
-#[xml(namespace = ns::COLIBRI2, name = "relay")]
-pub struct Relay {
-    /// The peer's relay id.
-    #[xml(attribute)]
-    pub id: String,
-    /// Whether to create it.
-    #[xml(attribute(default, codec = TrueOrAbsent))]
-    pub create: bool,
-    /// Whether to end it.
-    #[xml(attribute(default, codec = TrueOrAbsent))]
-    pub expire: bool,
-    /// Mesh that it belongs to.
-    #[xml(attribute(name = "mesh-id", default))]
-    pub mesh_id: Option<String>,
 }
 
 /// `<media>`: what an endpoint negotiated for one media type.
