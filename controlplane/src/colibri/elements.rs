@@ -11,14 +11,12 @@ use xso::{AsXml, AsXmlText, FromXml, FromXmlText};
 
 mod jingle;
 pub mod ns;
-mod relay;
 mod text;
 
 pub use jingle::{
     Candidate, Fingerprint, HeaderExtension, IceTransport, Parameter, PayloadType, RtcpFeedback, Setup, Source,
     SourceParameter, SsrcGroup, WebSocket,
 };
-pub use relay::{Endpoints, Relay};
 use text::{FalseOrAbsent, TrueOrAbsent, text_enum};
 
 text_enum! {
@@ -235,6 +233,57 @@ pub struct ForceMute {
     /// Video is dropped.
     #[xml(attribute(default, codec = TrueOrAbsent))]
     pub video: bool,
+}
+
+/// `<relay>`, in requests and in answers: the connection of one conference to another bridge (section 10).
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[xml(namespace = ns::COLIBRI2, name = "relay")]
+pub struct Relay {
+    /// The other bridge's relay id.
+    #[xml(attribute)]
+    pub id: String,
+    /// Whether to create it.
+    #[xml(attribute(default, codec = TrueOrAbsent))]
+    pub create: bool,
+    /// Whether to end it.
+    #[xml(attribute(default, codec = TrueOrAbsent))]
+    pub expire: bool,
+    /// Mesh that it belongs to.
+    #[xml(attribute(name = "mesh-id", default))]
+    pub mesh_id: Option<String>,
+    /// Formats and header extensions under which media crosses it, one per media type.
+    #[xml(child(n = ..))]
+    pub media: Vec<Media>,
+    /// ICE, DTLS, SCTP.
+    #[xml(child(default))]
+    pub transport: Option<Transport>,
+    /// Sources of the relay itself, which nobody signals today.
+    #[xml(child(default))]
+    pub sources: Option<Sources>,
+    /// Those behind it who come, change or leave.
+    #[xml(child(default))]
+    pub endpoints: Option<Endpoints>,
+}
+
+impl Relay {
+    /// A relay without content.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into(), ..Self::default() }
+    }
+
+    /// Those behind it who come, change or leave.
+    pub fn relayed(&self) -> &[Endpoint] {
+        self.endpoints.as_ref().map_or(&[], |endpoints| &endpoints.endpoints)
+    }
+}
+
+/// `<endpoints>`: participants of the other bridge, with sources and without transport.
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[xml(namespace = ns::COLIBRI2, name = "endpoints")]
+pub struct Endpoints {
+    /// Each one.
+    #[xml(child(n = ..))]
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// `<media>`: what an endpoint negotiated for one media type.
