@@ -86,6 +86,7 @@ pub async fn run(
         metrics: Arc::new(move || {
             let mut families = metrics(&for_metrics.borrow());
             families.push(XmppCounters::family(std::iter::once(xmpp_counters.as_ref())));
+            families.push(XmppCounters::carried(std::iter::once(xmpp_counters.as_ref())));
             families
         }),
         operator: None,
