@@ -159,7 +159,7 @@ async fn a_call_over_a_real_server_and_over_its_crash() {
     assert!(alice.moderator, "the first is moderator");
     let offer = alice.jingles.iter().find(|j| j.action == "session-initiate").unwrap();
     let transport = offer.contents[0].transport.as_ref().unwrap();
-    assert!(transport.web_sockets[0].url.starts_with("ws://meet.test/colibri-ws/ringbridge-1/"));
+    assert!(transport.web_sockets[0].address().starts_with("ws://meet.test/colibri-ws/ringbridge-1/"));
     assert_eq!(transport.candidates[0].ip, "127.0.0.1");
     until_http(rest, "/stats", "\"participants\":2").await;
     assert!(http::get(rest, "/metrics").await.contains("ringbridge_focus_conferences 1"));

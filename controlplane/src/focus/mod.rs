@@ -24,6 +24,7 @@ mod recording;
 mod requests;
 mod rooms;
 mod router;
+mod selection;
 mod service;
 mod settings;
 mod source_info;
@@ -41,6 +42,7 @@ use crate::xmpp::{self, XmppCounters, XmppEvent};
 
 pub use ice_failures::IceFailureSettings;
 pub use logins::{LoginSettings, LoginType};
+pub use selection::{RegionGroups, SelectionSettings, Strategy};
 pub use service::{Focus, Input};
 pub use settings::{FocusSettings, RecordingSettings, SenderLimits, SignalingDelays, SourceLimits, SourceSettings};
 
