@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ringbridge_controlplane::metrics::{Family, Kind};
-use ringbridge_controlplane::rest::{Ask, Operator, OperatorRequest, Ops, Process, RestError, serve};
+use ringbridge_controlplane::rest::{
+    Ask, Beside, FocusAnswer, FocusAsk, FocusRequest, Operator, OperatorRequest, Ops, Process, RestError,
+    focus_operator, serve, serve_beside,
+};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -250,4 +253,139 @@ async fn two_bridges_of_one_process_count_for_themselves() {
         let counts = [sample(one.address, metric).await, sample(other.address, metric).await];
         assert_eq!(counts, [count, 0.0], "{metric}");
     }
+}
+
+/// A focus's pages, and what it is asked over them.
+async fn start_focus() -> (SocketAddr, mpsc::Receiver<FocusRequest>, watch::Sender<bool>) {
+    let address = TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr()).expect("loopback");
+    let (_, health) = watch::channel(Ok(()));
+    let (_, stats) = watch::channel(json!({}));
+    let (stop, stopped) = watch::channel(false);
+    let (sender, requests) = mpsc::channel(4);
+    let ops = Ops {
+        name: "focus".into(),
+        health,
+        stats,
+        metrics: Arc::new(Vec::new),
+        operator: None,
+        bandwidth: None,
+        doors: Vec::new(),
+        process: Process::default(),
+    };
+    let beside = Beside { operators: focus_operator(sender), ..Beside::default() };
+    tokio::spawn(serve_beside(address, ops, beside, stopped));
+    while TcpStream::connect(address).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    (address, requests, stop)
+}
+
+#[tokio::test]
+async fn the_paths_of_jicofo() {
+    let (address, mut requests, _stop) = start_focus().await;
+    let asked = |ask: FocusAsk, answer: FocusAnswer| (ask, answer);
+    let (room, bridge) = ("r@c.example".to_owned(), "jvb1".to_owned());
+    let moves = |count, room: Option<&str>| FocusAsk::MoveEndpoints {
+        bridge: "jvb1".to_owned(),
+        room: room.map(str::to_owned),
+        count,
+    };
+    let pin = FocusAsk::Pin { room: room.clone(), version: "2.3".into(), minutes: 5 };
+    let body = r#"{"conferenceId":"r@c.example","jvbVersion":"2.3","durationMinutes":5,"more":1}"#;
+    let good = FocusAnswer::Done(json!({ "a": 1 }));
+    for (method, path, body, (ask, answer), expected) in [
+        ("GET", "/debug", "", asked(FocusAsk::Debug { full: false }, good.clone()), (200, r#"{"a":1}"#)),
+        ("GET", "/debug?full=true", "", asked(FocusAsk::Debug { full: true }, good.clone()), (200, r#"{"a":1}"#)),
+        ("GET", "/debug/conferences", "", asked(FocusAsk::Conferences, good.clone()), (200, r#"{"a":1}"#)),
+        ("GET", "/debug/conferences-full", "", asked(FocusAsk::ConferencesInFull, good.clone()), (200, r#"{"a":1}"#)),
+        (
+            "GET",
+            "/debug/conference/r@c.example",
+            "",
+            asked(FocusAsk::Conference(room.clone()), good.clone()),
+            (200, r#"{"a":1}"#),
+        ),
+        ("GET", "/rtcstats", "", asked(FocusAsk::Rtcstats, good.clone()), (200, r#"{"a":1}"#)),
+        ("GET", "/pin", "", asked(FocusAsk::Pins, FocusAnswer::Done(json!([]))), (200, "[]")),
+        ("POST", "/pin", body, asked(pin.clone(), FocusAnswer::Done(Value::Null)), (200, "")),
+        ("POST", "/pin", body, asked(pin, FocusAnswer::Bad("why".into())), (400, "why\n")),
+        (
+            "POST",
+            "/pin/remove",
+            r#"{"conferenceId":"r@c.example"}"#,
+            asked(FocusAsk::Unpin { room: room.clone() }, FocusAnswer::Done(Value::Null)),
+            (200, ""),
+        ),
+        (
+            "GET",
+            "/move-endpoints/move-endpoints?bridge=jvb1",
+            "",
+            asked(moves(1, None), good.clone()),
+            (200, r#"{"a":1}"#),
+        ),
+        (
+            "POST",
+            "/move-endpoints/move-endpoints?bridge=jvb1&numEndpoints=7&conference=r@c.example",
+            "",
+            asked(moves(7, Some("r@c.example")), good.clone()),
+            (200, r#"{"a":1}"#),
+        ),
+        (
+            "GET",
+            "/move-endpoints/move-fraction?bridge=jvb1&fraction=0.5",
+            "",
+            asked(
+                FocusAsk::MoveFraction { bridge: bridge.clone(), fraction: 0.5 },
+                FocusAnswer::NotFound("Bridge not found".into()),
+            ),
+            (404, "Bridge not found"),
+        ),
+        (
+            "GET",
+            "/move-endpoints/move-endpoint?conference=r@c.example&endpoint=ab&bridge=",
+            "",
+            asked(FocusAsk::MoveEndpoint { room, endpoint: "ab".into(), bridge: None }, good),
+            (200, r#"{"a":1}"#),
+        ),
+    ] {
+        let asking = tokio::spawn(async move { http::request(address, method, path, &[], body).await });
+        let request = requests.recv().await.expect("a request");
+        assert_eq!(request.ask, ask, "{method} {path}");
+        request.reply.send(answer).expect("somebody waits");
+        let (status, _, text) = parts(&asking.await.expect("no panic"));
+        assert_eq!((status, text.as_str()), expected, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_of_an_operator() {
+    let (address, mut requests, _stop) = start_focus().await;
+    for (method, path, body, status, words) in [
+        ("POST", "/pin", "", 400, "the body is not what is asked for"),
+        ("POST", "/pin", "[]", 400, "the body"),
+        ("POST", "/pin", r#"{"conferenceId":"r@c","jvbVersion":"2.3"}"#, 400, "durationMinutes"),
+        ("POST", "/pin", r#"{"conferenceId":"r@c","jvbVersion":"2.3","durationMinutes":-5}"#, 400, "-5"),
+        ("POST", "/pin/remove", r#"{"conferenceId":7}"#, 400, "the body"),
+        ("GET", "/move-endpoints/move-endpoints", "", 400, "Missing parameter: bridge"),
+        ("GET", "/move-endpoints/move-endpoints?bridge=a&numEndpoints=-1", "", 400, "numEndpoints"),
+        ("GET", "/move-endpoints/move-endpoints?bridge=a&numEndpoints=x", "", 400, "numEndpoints"),
+        ("GET", "/move-endpoints/move-fraction?bridge=a&fraction=1.1", "", 400, "fraction"),
+        ("GET", "/move-endpoints/move-fraction?bridge=a&fraction=NaN", "", 400, "fraction"),
+        ("GET", "/move-endpoints/move-fraction?bridge=", "", 400, "Missing parameter: bridge"),
+        ("GET", "/move-endpoints/move-endpoint?endpoint=a", "", 400, "Missing parameter: conference"),
+        ("GET", "/move-endpoints/move-endpoint?conference=r@c", "", 400, "Missing parameter: endpoint"),
+        ("GET", "/move-endpoints", "", 404, "asked of the focus"),
+        ("GET", "/debug/xmpp-caps", "", 404, "not counted"),
+        ("GET", "/debug/features", "", 404, "nothing is switched"),
+    ] {
+        let (code, _, text) = parts(&http::request(address, method, path, &[], body).await);
+        assert!(code == status && text.contains(words), "{method} {path} {body}: {code} {text}");
+    }
+    // A page of others has nothing moved, by whatever method.
+    for method in ["GET", "POST"] {
+        let path = "/move-endpoints/move-fraction?bridge=jvb1&fraction=1";
+        let origin = [("Origin", "https://evil.example")];
+        assert_eq!(parts(&http::request(address, method, path, &origin, "").await).0, 403, "{method}");
+    }
+    assert!(requests.try_recv().is_err(), "the focus was asked nothing");
 }

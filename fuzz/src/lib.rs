@@ -6,6 +6,7 @@
 pub mod capture;
 pub mod channel;
 pub mod colibri;
+pub mod conference_request;
 pub mod config;
 pub mod dtls;
 pub mod focus;
@@ -16,6 +17,7 @@ pub mod parsers;
 pub mod public_address;
 mod scratch;
 pub mod sctp;
+pub mod services;
 pub mod sink;
 pub mod stun;
 pub mod xml;

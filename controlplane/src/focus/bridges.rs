@@ -286,11 +286,12 @@ impl Bridges {
     }
 
     /// Notes that it had no room for an endpoint; true when another one has, as far as is known.
-    pub fn full(&mut self, now: Instant, occupant: &str) -> bool {
+    pub fn full(&mut self, now: Instant, occupant: &str, version: Option<&str>) -> bool {
         if let Some(bridge) = self.bridges.get_mut(occupant) {
             bridge.full_at = Some(now);
         }
-        let next = self.select(now, None).and_then(|next| self.bridges.get(&next));
+        let wanted = Wanted { version, ..Wanted::default() };
+        let next = self.choose(now, &wanted).and_then(|next| self.bridges.get(&next));
         next.is_some_and(|next| next.corrected_stress(now) < OVERLOADED)
     }
 

@@ -17,6 +17,7 @@ use super::http;
 use super::ice_restart_totals::IceRestarts;
 use super::limits::{INVITES, MAX_SENDERS, Refusals};
 use super::logins::Logins;
+use super::pins::Pins;
 use super::requests::{Pending, Requests};
 use super::settings::FocusSettings;
 use crate::brewery::Trust;
@@ -90,6 +91,8 @@ pub(super) struct Shared {
     /// Breakout rooms by their main room.
     pub breakouts: Breakouts,
     pub components: Components,
+    /// Rooms that may be on one version of bridges alone.
+    pub pins: Pins,
     pub requests: Requests,
 }
 
@@ -117,6 +120,7 @@ impl Shared {
             meeting_ids: BTreeMap::new(),
             breakouts: Breakouts::default(),
             components: Components::default(),
+            pins: Pins::default(),
             requests: Requests::new(),
         }
     }

@@ -10,6 +10,7 @@ use tokio_xmpp::minidom::Element;
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::stanza_error::DefinedCondition;
 
+use super::limits::Refused;
 use super::xml::{build, escaped};
 use crate::jingle::ns;
 use crate::rest::{ConferenceReply, ConferenceRequest};
@@ -31,23 +32,26 @@ pub(super) struct HttpClients {
 }
 
 impl HttpClients {
-    /// The request that one over HTTP stands for; `None` when it was answered at once.
-    pub fn begin(&mut self, request: ConferenceRequest) -> Option<Request> {
+    /// The request that one over HTTP stands for; an error when it was answered at once.
+    pub fn begin(&mut self, request: ConferenceRequest) -> Result<Request, Refused> {
         // Who hung up waits no more.
         if self.waiting.len() >= MAX_WAITING {
             self.waiting.retain(|_, reply| !reply.is_closed());
         }
         let payload = match conference(&request.body) {
             Ok(payload) if self.waiting.len() < MAX_WAITING => payload,
-            Ok(_) => return answer(request.reply, ConferenceReply::TooMany),
-            Err(text) => return answer(request.reply, ConferenceReply::Bad(text.to_owned())),
+            Ok(_) => return Err(answer(request.reply, ConferenceReply::TooMany, Refused::Waiting)),
+            Err(text) => {
+                let bad = ConferenceReply::Bad(text.to_owned());
+                return Err(answer(request.reply, bad, Refused::HttpRequest));
+            }
         };
         self.next += 1;
         let id = format!("http-{}", self.next);
         self.waiting.insert(id.clone(), request.reply);
         // Where no web server tells who it is, all are one.
         let from = sender(request.client.as_deref().unwrap_or("unknown"));
-        Some(Request { from, to: None, id, payload, set: true })
+        Ok(Request { from, to: None, id, payload, set: true })
     }
 
     /// Takes what is for somebody here, and gives back what is for the server.
@@ -63,9 +67,9 @@ impl HttpClients {
     }
 }
 
-fn answer(reply: oneshot::Sender<ConferenceReply>, with: ConferenceReply) -> Option<Request> {
+fn answer(reply: oneshot::Sender<ConferenceReply>, with: ConferenceReply, refused: Refused) -> Refused {
     let _ = reply.send(with);
-    None
+    refused
 }
 
 fn sender(client: &str) -> Option<Jid> {
@@ -143,7 +147,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn begin(clients: &mut HttpClients, body: Value) -> (Option<Request>, oneshot::Receiver<ConferenceReply>) {
+    fn begin(clients: &mut HttpClients, body: Value) -> (Result<Request, Refused>, oneshot::Receiver<ConferenceReply>) {
         let (reply, answer) = oneshot::channel();
         let client = Some("203.0.113.7".to_owned());
         (clients.begin(ConferenceRequest { body, client, reply }), answer)
@@ -202,7 +206,7 @@ mod tests {
             json!({ "room": "r\u{0}@c.x" }),
         ] {
             let (request, mut answer) = begin(&mut clients, wrong.clone());
-            assert_eq!(request, None, "{wrong}");
+            assert_eq!(request, Err(Refused::HttpRequest), "{wrong}");
             assert!(matches!(answer.try_recv(), Ok(ConferenceReply::Bad(_))), "{wrong}");
         }
     }
@@ -213,7 +217,7 @@ mod tests {
         let waiting: Vec<_> = (0..MAX_WAITING).map(|_| begin(&mut clients, json!({ "room": "r@c.x" }))).collect();
         assert_eq!(begin(&mut clients, json!({ "room": "r@c.x" })).1.try_recv(), Ok(ConferenceReply::TooMany));
         drop(waiting);
-        assert!(begin(&mut clients, json!({ "room": "r@c.x" })).0.is_some());
+        assert!(begin(&mut clients, json!({ "room": "r@c.x" })).0.is_ok());
         assert_eq!(clients.waiting.len(), 1);
     }
 }

@@ -142,13 +142,17 @@ pub enum Refused {
     Login,
     /// A status in a brewery of recorders or gateways of somebody who is none.
     FalseInstance,
+    /// A request was answered with an error for which no other reason is counted.
+    Request,
+    /// A request over HTTP was no request for a conference.
+    HttpRequest,
     /// A breakout room was not served: its service did not let us in, it names no main room, or that has too many.
     Breakout,
 }
 
 impl Refused {
     /// All of them.
-    pub const ALL: [(Self, &'static str); 33] = [
+    pub const ALL: [(Self, &'static str); 35] = [
         (Self::Flood, "flood"),
         (Self::NewRooms, "new_rooms"),
         (Self::SettingUp, "setting_up"),
@@ -181,6 +185,8 @@ impl Refused {
         (Self::Dial, "dial"),
         (Self::Login, "login"),
         (Self::FalseInstance, "false_instance"),
+        (Self::Request, "request"),
+        (Self::HttpRequest, "http_request"),
         (Self::Breakout, "breakout"),
     ];
 }
@@ -201,6 +207,11 @@ impl Refusals {
         if let Some(count) = self.0.get_mut(reason as usize) {
             *count += times;
         }
+    }
+
+    /// All together.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
     }
 
     /// By name.

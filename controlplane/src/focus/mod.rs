@@ -10,6 +10,8 @@ mod conference;
 mod context;
 mod dial;
 mod features;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateways;
 mod http;
 mod ice_failures;
@@ -19,6 +21,8 @@ mod limits;
 mod logins;
 mod main_rooms;
 mod messages;
+mod operator;
+mod pins;
 mod pool;
 mod recording;
 mod requests;
@@ -32,7 +36,7 @@ mod statistics;
 mod xml;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
@@ -68,6 +72,9 @@ const PUBLISH: Duration = Duration::from_secs(1);
 /// Requests over HTTP that wait for their turn; further ones are told to come again.
 const HTTP_REQUESTS: usize = 100;
 
+/// Requests of operators that wait for their turn; further ones wait at their door.
+const OPERATOR_REQUESTS: usize = 4;
+
 /// Runs the focus until `shutdown`.
 pub async fn run(
     settings: FocusSettings,
@@ -99,8 +106,12 @@ pub async fn run(
     };
     let (http_sender, mut http_requests) = tokio::sync::mpsc::channel(HTTP_REQUESTS);
     let mut http = http::HttpClients::default();
-    let clients = rest::conference_requests(http_sender);
-    let mut rest = tokio::spawn(rest::serve_beside(rest_listen, ops, clients, shutdown.clone()));
+    let (operator_sender, mut operators) = tokio::sync::mpsc::channel(OPERATOR_REQUESTS);
+    let beside = rest::Beside {
+        operators: rest::focus_operator(operator_sender),
+        clients: rest::conference_requests(http_sender),
+    };
+    let mut rest = tokio::spawn(rest::serve_beside(rest_listen, ops, beside, shutdown.clone()));
     let mut publish = tokio::time::interval(PUBLISH);
     loop {
         let due = focus.poll_timeout();
@@ -126,10 +137,13 @@ pub async fn run(
                     None => return Ok(()),
                 }
             }
-            Some(request) = http_requests.recv() => {
-                if let Some(request) = http.begin(request) {
-                    focus.handle(Instant::now(), Input::Stanza(Box::new(request.into_iq().into())));
-                }
+            Some(request) = http_requests.recv() => match http.begin(request) {
+                Ok(request) => focus.handle(Instant::now(), Input::Stanza(Box::new(request.into_iq().into()))),
+                Err(refused) => focus.count(refused),
+            },
+            Some(rest::FocusRequest { ask, reply }) = operators.recv() => {
+                // Who hung up does not need to know.
+                let _ = reply.send(focus.operate(Instant::now(), SystemTime::now(), ask));
             }
             () = timeout => focus.handle_timeout(Instant::now()),
             _ = publish.tick() => {

@@ -9,7 +9,7 @@ use xmpp_parsers::muc::user::Status;
 use xmpp_parsers::presence::{Presence, Type};
 use xmpp_parsers::stanza_error::DefinedCondition;
 
-use super::conference::{Conference, NICK, Waits, conference_answer};
+use super::conference::{Conference, NICK, Options, Waits, conference_answer};
 use super::limits::{EMPTY_GRACE, MAX_EMPTY, MAX_SETTING_UP, Refused};
 use super::service::{Focus, occupant};
 use crate::xmpp::iq::Request;
@@ -48,13 +48,8 @@ impl Focus {
             }
             return Some(conference_answer(&self.shared, request, &room, false));
         }
-        let limit = |name: &str| {
-            let property = request.payload.children().find(|child| child.attr("name") == Some(name));
-            property.and_then(|property| property.attr("value")).and_then(|value| value.parse().ok())
-        };
-        let start_muted = (limit("startAudioMuted"), limit("startVideoMuted"));
         let mut cx = self.shared.at(now);
-        let conference = Conference::new(room.clone(), request.clone(), start_muted, &cx);
+        let conference = Conference::new(room.clone(), request.clone(), Options::read(&request.payload), &cx);
         tracing::info!(%room, "conference created");
         cx.totals.conferences += 1;
         conference.join(&mut cx);

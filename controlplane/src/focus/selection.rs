@@ -144,6 +144,8 @@ pub(super) struct Wanted<'a> {
     pub region: Option<&'a str>,
     /// The only version that may be used.
     pub version: Option<&'a str>,
+    /// Not that one: it is to be left.
+    pub avoid: Option<&'a str>,
 }
 
 /// The bridge for a participant, of all that are known.
@@ -167,6 +169,7 @@ pub(super) fn select<'a>(
         bridge.operational
             && !bridge.shutting_down
             && !bridge.full
+            && wanted.avoid != Some(bridge.id)
             && (first.is_none() || version.is_none() || bridge.version == version)
             && (wanted.version.is_none() || bridge.version == wanted.version)
             && (first.is_none() || is_in(bridge) || may_join(bridge, &conference, bridges))
@@ -331,7 +334,7 @@ mod tests {
         region: &str,
     ) -> &'static str {
         let region = Some(region).filter(|region| !region.is_empty());
-        select(settings, bridges, &Wanted { conference, region, version: None }).unwrap_or("none")
+        select(settings, bridges, &Wanted { conference, region, ..Wanted::default() }).unwrap_or("none")
     }
 
     #[test]

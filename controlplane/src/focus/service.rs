@@ -287,8 +287,12 @@ impl Focus {
                         self.shared.refused.count(Refused::Flood, 1);
                         return;
                     }
+                    let counted = self.shared.refused.total();
                     let answer = self.serve(now, &request);
                     if let Some(answer) = answer {
+                        if matches!(answer, Iq::Error { .. }) && self.shared.refused.total() == counted {
+                            self.shared.refused.count(Refused::Request, 1);
+                        }
                         self.shared.requests.send(answer);
                     }
                 }
@@ -317,6 +321,11 @@ impl Focus {
     /// Whether an address is that of an account of the operator's.
     pub(super) fn is_trusted(&self, from: &Jid) -> bool {
         self.trust.includes(&from.to_bare())
+    }
+
+    /// Counts what was refused before it became a request.
+    pub(super) fn count(&mut self, refused: Refused) {
+        self.shared.refused.count(refused, 1);
     }
 
     /// What an answer is for, if it is one.

@@ -76,6 +76,30 @@ const NAMES: &[(&str, &str, Kind, &str)] = &[
     ("jibri_recording_active", "/jibri/recording_active", Kind::Gauge, "Recordings now."),
     ("jibri_live_streaming_active", "/jibri/live_streaming_active", Kind::Gauge, "Live streams now."),
     ("jibri_sip_active", "/jibri/sip_call_active", Kind::Gauge, "SIP calls by Jibri now."),
+    (
+        "jibri_recording_failures",
+        "/jibri/total_recording_failures",
+        Kind::Counter,
+        "Recordings that a Jibri did not begin or go on with.",
+    ),
+    (
+        "jibri_live_streaming_failures",
+        "/jibri/total_live_streaming_failures",
+        Kind::Counter,
+        "Live streams that a Jibri did not begin or go on with.",
+    ),
+    (
+        "jibri_sip_failures",
+        "/jibri/total_sip_call_failures",
+        Kind::Counter,
+        "SIP calls that a Jibri did not begin or go on with.",
+    ),
+    (
+        "jibri_no_instance_failures",
+        "/jibri/total_no_instance",
+        Kind::Counter,
+        "Requests for which there was no Jibri at all.",
+    ),
 ];
 
 /// The statistics under Jicofo's names, as far as they are there; and those of each bridge.
@@ -140,7 +164,8 @@ mod tests {
         let text = Format::Text.write(&families(&stats));
         let types: Vec<&str> = text.lines().filter(|line| line.starts_with("# TYPE ")).collect();
         assert_eq!(types.len(), NAMES.len() + 2);
-        for line in types {
+        // Newer than the recording.
+        for line in types.into_iter().filter(|line| !line.contains("jibri_no_instance_failures")) {
             assert!(recorded.lines().any(|known| known == line), "{line}");
         }
         assert!(text.contains("jitsi_jicofo_bridge_failing_ice{jvb=\"jvb1\"} 1"), "{text}");

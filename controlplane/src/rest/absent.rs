@@ -26,11 +26,12 @@ const ABSENT: &[(&str, &str)] = &[
     ("/debug/stats", "use /metrics, /debug and /debug/bandwidth"),
     (
         "/move-endpoints",
-        "a conference is on one bridge and is not moved by hand: drain a bridge (/colibri/drain/enable there) to keep new ones \
+        "asked of the focus (focus.rest.listen, 8888), not of a bridge: drain a bridge (/colibri/drain/enable) to keep new conferences \
          away, shut it down to move all of its conferences",
     ),
-    ("/pin", "conferences are not pinned to a version of bridges: each is on one bridge, and so on one version"),
-    ("/rtcstats", "nothing is collected for rtcstats; /stats and /metrics have all there is"),
+    ("/pin", "asked of the focus (focus.rest.listen, 8888), which pins conferences to a version of bridges"),
+    ("/rtcstats", "asked of the focus (focus.rest.listen, 8888); here /stats and /metrics have all there is"),
+    ("/debug/xmpp-caps", "not counted; /debug/conferences-full has each conference's participants"),
     (
         "/colibri-ws",
         "the bridge channel is served at bridge.websocket.listen (videobridge.http-servers.public), not on the operators' pages",
@@ -69,7 +70,7 @@ mod tests {
         }
         assert!(reason("/colibri/muc-client/add").contains("restart"));
         assert!(reason("/move-endpoints/move-endpoint").contains("drain"));
-        assert!(reason("/pin/remove").contains("pinned") && reason("/rtcstats").contains("/metrics"));
+        assert!(reason("/pin/remove").contains("pins") && reason("/rtcstats").contains("/metrics"));
         assert!(reason("/pinned").starts_with("there is no such page"));
         assert!(reason("/debug/stats/jvb/queue-stats").contains("/metrics"));
         for path in ["/colibri/v2/conferencesx", "/elsewhere", "/"] {

@@ -81,6 +81,9 @@ impl Hosts {
     }
 }
 
+/// Beginnings of paths at which a GET changes something: Jicofo's scripts ask so. A page of others could have it fetched.
+const CHANGED_BY_GET: &[&str] = &["/move-endpoints/"];
+
 /// Lets through what does not come from a foreign web page.
 pub(super) async fn guard(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
     match judge(request.method(), request.uri(), request.headers(), |name| hosts.know(name)) {
@@ -101,7 +104,8 @@ fn judge(method: &Method, uri: &Uri, headers: &HeaderMap, known: impl Fn(&str) -
     // Two of them, of which another reader may take the other one, are no browser's.
     let hosts = headers.get_all(header::HOST).iter().count();
     let host = uri.authority().map(|authority| authority.as_str()).or(text(header::HOST));
-    let reads = method == Method::GET || method == Method::HEAD;
+    let reads = (method == Method::GET || method == Method::HEAD)
+        && !CHANGED_BY_GET.iter().any(|path| uri.path().starts_with(path));
     if !(reads && FOR_ANYBODY.contains(&uri.path())) {
         // Who sends none is no browser.
         if hosts > 1 || host.is_some_and(|host| !known(name_of(host))) {
@@ -199,6 +203,8 @@ mod tests {
             let fields = [("host", "localhost:8080"), ("origin", origin)];
             assert_eq!(judged("POST", DRAIN, &fields), Err(Refusal::Origin), "{origin}");
             assert_eq!(judged("DELETE", DRAIN, &fields), Err(Refusal::Origin), "{origin}");
+            let moves = "/move-endpoints/move-fraction?bridge=jvb1";
+            assert_eq!(judged("GET", moves, &fields), Err(Refusal::Origin), "{origin}");
             // What it cannot read it may fetch.
             assert_eq!(judged("GET", "/metrics", &fields), Ok(()), "{origin}");
         }

@@ -2,6 +2,7 @@
 
 mod absent;
 mod conference_request;
+mod focus_operator;
 mod hosts;
 mod operator;
 
@@ -22,6 +23,7 @@ use crate::door::{self, Door, DoorCounters};
 use crate::logging::LogCounters;
 use crate::metrics::{Family, Format};
 pub use conference_request::{ConferenceReply, ConferenceRequest, router as conference_requests};
+pub use focus_operator::{FocusAnswer, FocusAsk, FocusRequest, router as focus_operator};
 use hosts::Hosts;
 pub use operator::{Ask, Operator, OperatorRequest};
 
@@ -83,8 +85,8 @@ struct Pages {
     hosts: Arc<Hosts>,
 }
 
-/// The pages.
-pub fn router(ops: Ops) -> Router {
+/// The pages, with further ones for operators.
+pub fn router(ops: Ops, more: Router) -> Router {
     let hosts = Arc::new(Hosts::new(&ops.process.host_names));
     let operator = ops.operator.clone().map(operator::router);
     let pages = Router::new()
@@ -100,6 +102,7 @@ pub fn router(ops: Ops) -> Router {
         None => pages,
     };
     pages
+        .merge(more)
         .fallback(absent::answer)
         .layer(DefaultBodyLimit::max(door::MAX_BODY))
         .layer(from_fn_with_state(hosts, hosts::guard))
@@ -107,20 +110,29 @@ pub fn router(ops: Ops) -> Router {
 
 /// Serves the pages until `shutdown`.
 pub async fn serve(listen: SocketAddr, ops: Ops, shutdown: watch::Receiver<bool>) -> Result<(), RestError> {
-    serve_beside(listen, ops, Router::new(), shutdown).await
+    serve_beside(listen, ops, Beside::default(), shutdown).await
 }
 
-/// The same beside what is not for operators alone, and is answered under any name.
+/// What is served beside the pages of all parts.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// For operators.
+    pub operators: Router,
+    /// Not for operators alone: answered under any name.
+    pub clients: Router,
+}
+
+/// The same beside more.
 pub async fn serve_beside(
     listen: SocketAddr,
     mut ops: Ops,
-    clients: Router,
+    beside: Beside,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), RestError> {
     let listener = TcpListener::bind(listen).await.map_err(|source| RestError::Listen { address: listen, source })?;
     let door = Door::new(door::Name::Pages, listener);
     ops.doors.push(door.counters());
-    door.serve(router(ops).merge(clients), shutdown).await;
+    door.serve(router(ops, beside.operators).merge(beside.clients), shutdown).await;
     Ok(())
 }
 

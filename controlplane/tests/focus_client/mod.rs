@@ -74,6 +74,23 @@ impl Client {
     /// Asks for a conference and enters its room.
     async fn enter(&mut self, room: &str) {
         self.room = MucRoom::new(&room.parse().unwrap(), self.nick).unwrap();
+        self.ask_for(room).await;
+        let client = self;
+        let caps = format!(
+            "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://jitsi.org/jitsi-meet' ver='{HASH}'/>"
+        );
+        let join = client.room.join(vec![caps.parse().unwrap()]);
+        client.sender.send(join);
+        while !client.room.is_joined() {
+            client.step().await;
+        }
+        let focus = &client.room.occupants()["focus"];
+        let real = focus.real_jid.as_ref().map(ToString::to_string);
+        assert_eq!(real.as_deref(), Some("focus@auth.meet.test/focus"), "clients know the focus by its real address");
+    }
+
+    /// Asks for a conference until it is ready: in a room already, after its focus left.
+    pub async fn ask_for(&mut self, room: &str) {
         let client = self;
         loop {
             let payload =
@@ -94,17 +111,6 @@ impl Client {
                 _ => tokio::time::sleep(Duration::from_millis(500)).await,
             }
         }
-        let caps = format!(
-            "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://jitsi.org/jitsi-meet' ver='{HASH}'/>"
-        );
-        let join = client.room.join(vec![caps.parse().unwrap()]);
-        client.sender.send(join);
-        while !client.room.is_joined() {
-            client.step().await;
-        }
-        let focus = &client.room.occupants()["focus"];
-        let real = focus.real_jid.as_ref().map(ToString::to_string);
-        assert_eq!(real.as_deref(), Some("focus@auth.meet.test/focus"), "clients know the focus by its real address");
     }
 
     pub async fn event(&mut self) -> XmppEvent {

@@ -11,6 +11,8 @@ mod capture;
 mod channel;
 #[path = "../../../fuzz/src/colibri.rs"]
 mod colibri;
+#[path = "../../../fuzz/src/conference_request.rs"]
+mod conference_request;
 #[path = "../../../fuzz/src/config.rs"]
 mod config;
 #[path = "../../../fuzz/src/dtls.rs"]
@@ -35,6 +37,8 @@ mod public_address;
 mod scratch;
 #[path = "../../../fuzz/src/sctp.rs"]
 mod sctp;
+#[path = "../../../fuzz/src/services.rs"]
+mod services;
 #[path = "../../../fuzz/src/sink.rs"]
 mod sink;
 #[path = "../../../fuzz/src/stun.rs"]
@@ -143,4 +147,20 @@ macro_rules! targets {
     };
 }
 
-targets!(parsers, stun, forwarder, ice, dtls, sctp, channel, colibri, focus, config, capture, public_address, xmpp);
+targets!(
+    parsers,
+    stun,
+    forwarder,
+    ice,
+    dtls,
+    sctp,
+    channel,
+    colibri,
+    focus,
+    services,
+    conference_request,
+    config,
+    capture,
+    public_address,
+    xmpp
+);

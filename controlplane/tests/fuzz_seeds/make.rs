@@ -50,6 +50,8 @@ fn make_seeds() {
     stun(&seeds);
     public_addresses(&seeds);
     machines(&seeds);
+    services(&seeds);
+    conference_requests(&seeds);
 }
 
 /// colibri2 as the focus sent it, and what clients sent to the focus.
@@ -443,4 +445,116 @@ fn machines(seeds: &Seeds) {
     );
     let fragments = [0u8, 2, 2, 0, 0, 1, 0, 0, 0, 4, 0, 1, 2, 3, 4, 2, 1, 0, 0, 1, 0, 0, 0, 2, 0, 5, 6];
     seeds.write("sctp", "fragments", fragments);
+}
+
+/// Recorders, gateways and components: what goes well, what fails, and what nobody may.
+fn services(seeds: &Seeds) {
+    let jibri = |rest: &str| format!("<jibri xmlns='http://jitsi.org/protocol/jibri' {rest}/>");
+    let dial = |to: &str| {
+        format!(
+            "<dial xmlns='urn:xmpp:rayo:1' from='fromnumber' to='{to}'><header name='JvbRoomName' value='own@conference.meet.test'/><header name='JvbRoomPassword' value='x'/></dial>"
+        )
+    };
+    let file = jibri("action='start' recording_mode='file' app_data='{}'");
+    let pending = format!("aresult {}", jibri("status='pending'"));
+    let status = |busy: &str| {
+        format!(
+            "J<jibri-status xmlns='http://jitsi.org/protocol/jibri'><busy-status xmlns='http://jitsi.org/protocol/jibri' status='{busy}'/><health-status xmlns='http://jitsi.org/protocol/health' status='healthy'/></jibri-status>"
+        )
+    };
+    let moderation = |rest: &str| {
+        format!(r#"{{"type":"av_moderation","room":"own@conference.meet.test","mediaType":"audio",{rest}}}"#)
+    };
+    let metadata = r#"{"type":"room_metadata","metadata":{"startMuted":{"audio":true,"video":false},"moderators":["x"],"participants":["y"],"participantsSoftLimit":5,"visitorsEnabled":true,"visitors":{"live":true},"lobbyEnabled":true,"recording":{"isTranscribingEnabled":true}}}"#;
+    let call = |kind: &str, inside: &str| format!("A{kind} {inside}");
+    let reference = "<ref xmlns='urn:xmpp:rayo:1' uri='xmpp:call1@gw'/>";
+    for (name, lines) in [
+        ("recording", vec![pending.clone(), format!("m{file}"), format!("j{}", jibri("status='on'")), status("busy"), "t5".into(),
+            format!("m{}", jibri("action='stop' recording_mode='file'")), format!("j{}", jibri("status='off'")), status("idle")]),
+        ("stream-fails", vec![pending.clone(), format!("m{}", jibri("action='start' recording_mode='stream' streamid='k' you_tube_broadcast_id='b' displayname='d'")),
+            format!("j{}", jibri("status='off' failure_reason='error' should_retry='true'")), "t100".into()]),
+        ("sip-calls", vec![pending.clone(), format!("m{}", jibri("action='start' sipaddress='sip:a@b' displayname='A'")), format!("j{}", jibri("status='on' sipaddress='sip:a@b'")),
+            format!("m{}", jibri("action='stop' sipaddress='sip:a@b'"))]),
+        ("refused-by-all", vec!["aerror ".into(), format!("m{file}"), "t20".into(), "aresult ".into(), format!("m{file}"), "t120".into()]),
+        ("silent-recorder", vec![format!("m{file}"), format!("m{file}"), "t16".into(), status("idle"), "t90".into()]),
+        ("recorder-in-the-room", vec![format!("p<features><feature var='http://jitsi.org/protocol/jibri'/></features><session_id>{{id}}</session_id><mode>STREAM</mode>"), pending, format!("m{file}"), "p<session_id>{id}</session_id><mode>FILE</mode>".into()]),
+        ("strangers", vec![format!("n{file}"), format!("g{file}"), format!("j{}", jibri("status='on' session_id='{id}'")), format!("n{}", dial("+1")), format!("g{}", dial("+1")),
+            format!("s{}", moderation(r#""enabled":true"#)), format!("s{metadata}"), format!("n{}", jibri("action='stop'"))]),
+        ("call-out", vec![call("result", reference), format!("m{}", dial("+4930")), call("error", ""), format!("m{}", dial("jitsi_meet_transcribe")), "t20".into()]),
+        ("gateway", vec!["G<stats xmlns='http://jitsi.org/protocol/colibri'><stat name='supports_sip' value='true'/><stat name='supports_transcription' value='true'/><stat name='participants' value='3'/><stat name='region' value='eu'/><stat name='graceful_shutdown' value='false'/></stats>".into(),
+            call("result", reference), format!("m{}", dial("jitsi_meet_transcribe"))]),
+        ("moderation", vec![format!("c{}", moderation(r#""enabled":true,"actor":"own@conference.meet.test/mallory""#)), format!("c{}", moderation(r#""whitelists":{"audio":["own@conference.meet.test/malvina"]}"#)),
+            "n<mute xmlns='http://jitsi.org/jitmeet/audio' jid='own@conference.meet.test/malvina'>false</mute>".into(), format!("c{}", moderation(r#""enabled":false"#))]),
+        ("metadata", vec![format!("d{metadata}"), r#"d{"type":"room_metadata","metadata":{}}"#.into(), r#"d{"type":"room_metadata","metadata":null}"#.into(), format!("c{metadata}")]),
+        ("no-json", vec!["c[".into(), "d{}".into(), "c{\"type\":7}".into(), format!("d{}{}", "[".repeat(500), "]".repeat(500)), format!("c{}", moderation(r#""enabled":"yes""#)), format!("c{}", moderation(r#""whitelists":[[]]"#))]),
+    ] {
+        seeds.write("services", name, lines.join("\n") + "\n");
+    }
+}
+
+/// Bodies of requests for a conference.
+fn conference_requests(seeds: &Seeds) {
+    for (name, lines) in [
+        (
+            "client",
+            vec![
+                r#"{"room":"r@conference.meet.test","machineUid":"0123","sessionId":"s","properties":{"rtcstatsEnabled":false,"visitors-version":1,"startAudioMuted":"9"}}"#,
+                r#"{"room":"r@conference.meet.test"}"#,
+                "t20",
+                r#"{"room":"r@conference.meet.test","machineUid":"0123"}"#,
+            ],
+        ),
+        (
+            "many-rooms",
+            vec![
+                r#"{"room":"a@conference.meet.test"}"#,
+                r#"{"room":"b@conference.meet.test"}"#,
+                r#"{"room":"c@conference.meet.test"}"#,
+                r#"{"room":"d@conference.meet.test"}"#,
+                r#"{"room":"e@conference.meet.test"}"#,
+                r#"{"room":"f@conference.meet.test"}"#,
+                r#"{"room":"g@conference.meet.test"}"#,
+            ],
+        ),
+        (
+            "elsewhere",
+            vec![
+                r#"{"room":"r@elsewhere.example"}"#,
+                r#"{"room":"conference.meet.test"}"#,
+                r#"{"room":"r@conference.meet.test/n"}"#,
+                r#"{"room":"@@"}"#,
+            ],
+        ),
+        (
+            "no-request",
+            vec![
+                "",
+                "null",
+                "[]",
+                "{}",
+                "7",
+                "{\"room\":7}",
+                "{\"room\":\"r@conference.meet.test\",\"properties\":[]}",
+                "{\"room\":\"r\\u0000@c\"}",
+                "{\"room\":",
+            ],
+        ),
+        (
+            "markup",
+            vec![
+                r#"{"room":"r'<&>\"@conference.meet.test","machineUid":"'><x/>","sessionId":"]]>","properties":{"<":"&","'":"\u0001"}}"#,
+                "{\"room\":\"\u{fffd}@conference.meet.test\"}",
+            ],
+        ),
+    ] {
+        seeds.write("conference_request", name, lines.join("\n") + "\n");
+    }
+    seeds.write(
+        "conference_request",
+        "no-utf-8",
+        [&b"{\"room\":\"r\xff@conference.meet.test\"}\n"[..], &[0xff, 0xfe, 0, b'{']].concat(),
+    );
+    let deep = format!("{}{}\n", r#"{"a":"#.repeat(300), "}".repeat(300));
+    let long = format!("{{\"room\":\"{}@conference.meet.test\"}}\n", "r".repeat(1_100));
+    seeds.write("conference_request", "deep-and-long", deep + &long);
 }

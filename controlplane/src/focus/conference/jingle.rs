@@ -5,6 +5,7 @@ use xmpp_parsers::stanza_error::DefinedCondition;
 use super::member::{Member, Stage};
 use super::offer;
 use super::outcome::{Outcome, rate_limited, refusal};
+use super::senders;
 use super::sources::to_colibri;
 use super::state::Conference;
 use crate::colibri::elements::{Endpoint, IceTransport, Transport};
@@ -110,7 +111,11 @@ impl Conference {
         }
         let change = SourceSet::from_contents(&jingle.contents, self.sources.limits().most()).map_err(bad_request)?;
         if add {
-            self.may_send(cx, &change)?;
+            let limits = cx.settings.sources.senders;
+            if let Some(text) = senders::too_many(&self.senders, limits, &change) {
+                cx.refused.count(Refused::Senders, 1);
+                return Err(refusal(DefinedCondition::ResourceConstraint, text));
+            }
         }
         let changed = match add {
             true => self.sources.add(nick, change),

@@ -21,4 +21,4 @@ mod state;
 
 pub(super) use member::Helper;
 pub(super) use room::{NICK, conference_answer};
-pub(super) use state::{Conference, Waits};
+pub(super) use state::{Conference, Options, Waits};

@@ -173,6 +173,13 @@ impl Conference {
         self.invite_missing(cx);
     }
 
+    /// Somebody says something else of what it sends, came or left: the room is told where that makes a difference.
+    fn senders_changed(&mut self, cx: &mut Context<'_>) {
+        if self.senders.judge(cx.settings.sources.senders) && self.is_ready() {
+            self.announce(cx);
+        }
+    }
+
     /// Makes somebody owner when nobody is: an owner that the room knows already, else who came first.
     pub(super) fn elect_owner(&mut self, cx: &mut Context<'_>) {
         // The service of breakout rooms takes affiliations from the main room.

@@ -1,11 +1,5 @@
 //! How many members of a conference send, as they say, and whether that are as many as may (docs/protocol/focus.md 3.2).
 
-use xmpp_parsers::stanza_error::DefinedCondition;
-
-use super::outcome::{Outcome, refusal};
-use super::state::Conference;
-use crate::focus::context::Context;
-use crate::focus::limits::Refused;
 use crate::focus::settings::SenderLimits;
 use crate::focus::source_info::Sending;
 use crate::jingle::SourceSet;
@@ -30,7 +24,7 @@ impl Senders {
     }
 
     /// Notes whether as many send as may; true when the room is to be told.
-    fn judge(&mut self, limits: SenderLimits) -> bool {
+    pub fn judge(&mut self, limits: SenderLimits) -> bool {
         let judge = |full: &mut Option<bool>, now: bool| {
             let news = full.unwrap_or_default() != now;
             if news {
@@ -55,29 +49,14 @@ impl Senders {
     }
 }
 
-impl Conference {
-    /// Somebody says something else of what it sends, came or left: the room is told where that makes a difference.
-    pub(super) fn senders_changed(&mut self, cx: &mut Context<'_>) {
-        if self.senders.judge(cx.settings.sources.senders) && self.is_ready() {
-            self.announce(cx);
-        }
-    }
-
-    /// Whether somebody may add these sources.
-    pub(super) fn may_send(&self, cx: &mut Context<'_>, added: &SourceSet) -> Outcome {
-        let limits = cx.settings.sources.senders;
-        let has = |video: bool| added.sources.iter().any(|source| source.video == video);
-        let audio = has(false) && self.senders.audio >= limits.audio;
-        let video = has(true) && self.senders.video >= limits.video;
-        if !audio && !video {
-            return Ok(());
-        }
-        cx.refused.count(Refused::Senders, 1);
-        let media =
-            [("audio", audio), ("video", video)].into_iter().filter(|(_, full)| *full).map(|(medium, _)| medium);
-        let text = format!("Sender count exceeded for: {}", media.collect::<Vec<_>>().join(" "));
-        Err(refusal(DefinedCondition::ResourceConstraint, text))
-    }
+/// The text of a refusal where sources would make one sender more than may be; by what was said so far, not by who it is.
+pub(super) fn too_many(senders: &Senders, limits: SenderLimits, added: &SourceSet) -> Option<String> {
+    let has = |video: bool| added.sources.iter().any(|source| source.video == video);
+    let audio = has(false) && senders.audio >= limits.audio;
+    let video = has(true) && senders.video >= limits.video;
+    let media: Vec<&str> =
+        [("audio", audio), ("video", video)].iter().filter(|(_, full)| *full).map(|(m, _)| *m).collect();
+    (!media.is_empty()).then(|| format!("Sender count exceeded for: {}", media.join(" ")))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::focus::features::Features;
 use crate::focus::json_message::Medium;
 use crate::focus::limits::Refused;
 use crate::focus::requests::{Answer, Question};
+use crate::focus::selection::Wanted;
 use crate::jingle::{Jingle, OwnedSource, Reason, SourceSet};
 
 impl Conference {
@@ -77,7 +78,13 @@ impl Conference {
     /// Asks a bridge for an endpoint.
     fn allocate(&mut self, cx: &mut Context<'_>, nick: &str) {
         let region = self.members.get(nick).and_then(|member| member.region().map(str::to_owned));
-        let chosen = |cx: &Context<'_>| cx.bridges.select(cx.now, region.as_deref());
+        let (pinned, avoid) = (self.pinned.clone(), self.leaves.clone());
+        let chosen = |cx: &Context<'_>| {
+            let wanted = Wanted { region: region.as_deref(), version: pinned.as_deref(), ..Wanted::default() };
+            let elsewhere =
+                avoid.as_deref().and_then(|_| cx.bridges.choose(cx.now, &Wanted { avoid: avoid.as_deref(), ..wanted }));
+            elsewhere.or_else(|| cx.bridges.choose(cx.now, &wanted))
+        };
         let session = match self.session.clone() {
             Some(session) if cx.bridges.is_operational(cx.now, &session.bridge) => session,
             Some(_) => {
@@ -142,6 +149,7 @@ impl Conference {
         let pending = Question::Allocate { nick: nick.to_owned(), session: session.id, invite };
         self.ask(cx, &session.bridge, true, request.into(), pending);
         if create {
+            self.leaves = None;
             tracing::info!(room = %self.room, meeting = %meeting_id, bridge = %session.bridge, "bridge selected");
             self.announce(cx);
             self.expire_orphans(cx);
@@ -301,7 +309,7 @@ impl Conference {
     fn bridge_full(&mut self, cx: &mut Context<'_>, nick: &str, bridge: &str) {
         cx.refused.count(Refused::BridgeFull, 1);
         let now = cx.now;
-        if cx.bridges.full(now, bridge) {
+        if cx.bridges.full(now, bridge, self.pinned.as_deref()) {
             return self.reinvite_all(cx, None);
         }
         if let Some(member) = self.members.get_mut(nick) {
@@ -416,6 +424,31 @@ impl Conference {
             self.terminate(cx, &nick, &sid, "success", "moving");
         }
         self.invite_missing(cx);
+    }
+
+    /// Takes the conference to another bridge, if there is one that it may go to; how many endpoints moved.
+    pub(in super::super) fn leave_bridge(&mut self, cx: &mut Context<'_>) -> usize {
+        let Some(bridge) = self.session.as_ref().map(|session| session.bridge.clone()) else { return 0 };
+        let wanted = Wanted { version: self.pinned.as_deref(), avoid: Some(&bridge), ..Wanted::default() };
+        if cx.bridges.choose(cx.now, &wanted).is_none() {
+            return 0;
+        }
+        let endpoints = self.sessions();
+        tracing::info!(room = %self.room, %bridge, endpoints, "moves to another bridge: an operator asked for it");
+        self.leaves = Some(bridge);
+        self.reinvite_all(cx, None);
+        endpoints
+    }
+
+    /// Invites one member again because an operator asked for it; whether it had a session.
+    pub(in super::super) fn invite_again(&mut self, cx: &mut Context<'_>, nick: &str) -> bool {
+        let there = self.members.get(nick).is_some_and(Member::has_endpoint);
+        if there {
+            tracing::info!(room = %self.room, endpoint = nick, "invited again: an operator asked for it");
+            cx.totals.moved += 1;
+            self.reinvite_fresh(cx, nick);
+        }
+        there
     }
 
     /// Invites one member again whose endpoint on the bridge is of no use any more.

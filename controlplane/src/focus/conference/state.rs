@@ -55,6 +55,29 @@ pub(in super::super) enum Waits {
     TooMany,
 }
 
+/// What the request that begins a conference says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Options {
+    /// Participants after the n-th start muted: audio, video.
+    pub start_muted: (Option<usize>, Option<usize>),
+    /// Whether others may collect statistics.
+    pub rtcstats: bool,
+}
+
+impl Options {
+    /// As the properties of a request say.
+    pub fn read(request: &Element) -> Self {
+        let value = |name: &str| {
+            request.children().find(|child| child.attr("name") == Some(name)).and_then(|child| child.attr("value"))
+        };
+        let limit = |name| value(name).and_then(|value| value.parse().ok());
+        Self {
+            start_muted: (limit("startAudioMuted"), limit("startVideoMuted")),
+            rtcstats: value("rtcstatsEnabled").is_none_or(|value| !value.eq_ignore_ascii_case("false")),
+        }
+    }
+}
+
 /// Owner of the bridge's own sources.
 pub(super) const BRIDGE_OWNER: &str = "jvb";
 
@@ -85,6 +108,12 @@ pub(in super::super) struct Conference {
     pub(super) session: Option<BridgeSession>,
     /// Everybody's sources.
     pub(super) sources: ConferenceSources,
+    /// The only version of bridges that it may be on.
+    pub(super) pinned: Option<String>,
+    /// The bridge that it was asked to leave, until it is on another one.
+    pub(super) leaves: Option<String>,
+    /// Whether its clients let others collect statistics.
+    pub(super) rtcstats: bool,
     /// How many send.
     pub(super) senders: Senders,
     /// What else our presence says, by topic.
@@ -113,10 +142,9 @@ pub(in super::super) struct Conference {
 
 impl Conference {
     /// Of a room that is being joined for `request`.
-    pub fn new(room: BareJid, request: Request, start_muted: (Option<usize>, Option<usize>), cx: &Context<'_>) -> Self {
+    pub fn new(room: BareJid, request: Request, options: Options, cx: &Context<'_>) -> Self {
         let initial_deadline = Some(cx.now + join_patience(cx, &room));
         Self {
-            room,
             meeting_id: cx.random_id(),
             main: None,
             metadata: Metadata::default(),
@@ -128,10 +156,13 @@ impl Conference {
             owner: None,
             session: None,
             sources: ConferenceSources::new(cx.settings.sources.limits),
+            pinned: cx.pins.version(&room, cx.now).map(str::to_owned),
+            leaves: None,
+            rtcstats: options.rtcstats,
             senders: Senders::default(),
             notices: BTreeMap::new(),
             no_bridge: false,
-            start_muted,
+            start_muted: options.start_muted,
             initial_deadline,
             single_deadline: None,
             failures: Vec::new(),
@@ -140,6 +171,7 @@ impl Conference {
             hold_due: None,
             invite_due: None,
             created: cx.now,
+            room,
         }
     }
 
@@ -200,6 +232,11 @@ impl Conference {
         Some((&self.meeting_id, &session.id))
     }
 
+    /// How many endpoints it has on that bridge.
+    pub fn endpoints_on(&self, bridge: &str) -> usize {
+        if self.uses_bridge(bridge) { self.sessions() } else { 0 }
+    }
+
     /// Whether its session is on that bridge, or about to be.
     pub fn uses_bridge(&self, bridge: &str) -> bool {
         self.session.as_ref().is_some_and(|session| session.bridge == bridge)
@@ -240,15 +277,25 @@ impl Conference {
         self.answer_waiting(cx, state, false);
     }
 
+    /// Its id towards the bridge, if it is on one and others may collect statistics of it.
+    pub fn rtcstats_id(&self) -> Option<&str> {
+        (self.rtcstats && self.session.is_some()).then_some(self.meeting_id.as_str())
+    }
+
     /// What is known of it, for operators.
     pub fn debug(&self) -> serde_json::Value {
         let member = |(nick, member): (&String, &Member)| (nick.clone(), member.debug());
         serde_json::json!({
+            "name": self.room.to_string(),
             "meeting_id": self.meeting_id,
             "main_room": self.main.as_ref().map(ToString::to_string),
             "bridge": self.session.as_ref().map(|session| session.bridge.as_str()),
-            "members": self.members.iter().map(member).collect::<serde_json::Map<_, _>>(),
+            "pinned": self.pinned,
+            "rtcstats_enabled": self.rtcstats,
+            "participant_count": self.members.len(),
+            "participants": self.members.iter().map(member).collect::<serde_json::Map<_, _>>(),
             "senders": self.senders.to_json(),
+            "conference_properties": self.senders.properties().collect::<std::collections::BTreeMap<_, _>>(),
             "av_moderation": self.moderation.to_json(),
             "metadata": self.metadata.current(),
         })

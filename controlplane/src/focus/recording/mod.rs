@@ -58,6 +58,26 @@ struct Totals {
     no_instance: u64,
     busy: u64,
     found: u64,
+    failures: Failures,
+}
+
+/// Failures by the kind of task, counted as Jicofo does: of each Jibri that did not begin or did not go on, and of each request
+/// for which there was none.
+#[derive(Debug, Clone, Copy, Default)]
+struct Failures {
+    recording: u64,
+    stream: u64,
+    call: u64,
+}
+
+impl Failures {
+    fn count(&mut self, task: &Task) {
+        match task {
+            Task::File => self.recording += 1,
+            Task::Stream { .. } => self.stream += 1,
+            Task::Sip { .. } => self.call += 1,
+        }
+    }
 }
 
 /// The tasks of one conference.
@@ -280,6 +300,9 @@ impl Recording {
             return Err((DefinedCondition::ServiceUnavailable, "no brewery of Jibris is configured"));
         };
         let chosen = instances.select(now);
+        if chosen.is_err() {
+            self.totals.failures.count(task);
+        }
         match chosen {
             Err(NoJibri::Busy) => {
                 self.totals.busy += 1;
@@ -370,6 +393,7 @@ impl Recording {
         if let Some(instances) = self.instances(&task) {
             instances.failed(cx.now, &jibri);
         }
+        self.totals.failures.count(&task);
         tracing::warn!(%room, %jibri, session = id, reason = ?report.failure, retries, "Jibri failed");
         let refusal = match report.retry && retries < self.settings.retries {
             true => match self.select(cx.now, &task) {
@@ -565,6 +589,9 @@ impl Recording {
             "total_retried": self.totals.retried,
             "total_no_instance": self.totals.no_instance,
             "total_busy": self.totals.busy,
+            "total_recording_failures": self.totals.failures.recording,
+            "total_live_streaming_failures": self.totals.failures.stream,
+            "total_sip_call_failures": self.totals.failures.call,
             "total_found": self.totals.found,
         })
     }
