@@ -184,15 +184,11 @@ pub fn run(data: &[u8]) {
                 let error =
                     "<error type='wait'><internal-server-error xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
                 let inside = if kind == "error" { error.to_owned() } else { inside.to_owned() };
-                let sound = inside.is_empty()
-                    || format!("<all xmlns='jabber:client'>{inside}</all>").parse::<Element>().is_ok();
-                let instance = world.instances.get_mut(&jid).expect("one of the site's");
-                // An answer has one child at most (RFC 6120 section 8.2.3).
-                if sound
-                    && format!("<all xmlns='jabber:client'>{inside}</all>")
-                        .parse::<Element>()
-                        .is_ok_and(|all| all.children().count() <= 1)
-                {
+                // Of a server nothing comes that is no IQ (RFC 6120 section 8.2.3).
+                let whole =
+                    format!("<iq xmlns='jabber:client' type='{kind}' id='x' from='{jid}' to='{FOCUS}'>{inside}</iq>");
+                if whole.parse::<Element>().is_ok_and(|element| Iq::try_from(element).is_ok()) {
+                    let instance = world.instances.get_mut(&jid).expect("one of the site's");
                     instance.answers = vec![(kind, inside)];
                 }
             }
