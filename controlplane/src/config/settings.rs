@@ -412,6 +412,7 @@ impl Reader<'_> {
             jigasi_brewery: self.optional("focus.jigasi.brewery"),
             recording: self.recording()?,
             ice_failure: self.ice_failure()?,
+            visitors: None,
         })
     }
 }

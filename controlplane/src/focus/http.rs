@@ -124,9 +124,13 @@ fn reply_of(iq: Iq) -> ConferenceReply {
 /// The JSON object that an element stands for.
 fn json(conference: &Element) -> Value {
     let mut object = Map::new();
-    for (attribute, name) in
-        [("room", "room"), ("focusjid", "focusJid"), ("session-id", "sessionId"), ("identity", "identity")]
-    {
+    for (attribute, name) in [
+        ("room", "room"),
+        ("focusjid", "focusJid"),
+        ("session-id", "sessionId"),
+        ("identity", "identity"),
+        ("vnode", "vnode"),
+    ] {
         if let Some(text) = conference.attr(attribute) {
             object.insert(name.to_owned(), text.into());
         }

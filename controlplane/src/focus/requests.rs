@@ -11,6 +11,7 @@ use xmpp_parsers::iq::Iq;
 use xmpp_parsers::stanza_error::StanzaError;
 
 use super::limits::MAX_HOLD;
+use super::visitors::NodeId;
 
 /// An IQ without an answer for this long failed (docs/protocol/focus.md 11).
 const IQ_TIMEOUT: Duration = Duration::from_secs(15);
@@ -56,6 +57,10 @@ pub(super) enum Question {
     Initiate { nick: String, sid: String },
     /// Sources that a member was told of in that session, whether they are video, and when.
     SourcesSignaled { nick: String, sid: String, sources: Vec<(String, bool)>, at: Instant },
+    /// Settings of the visitors' room on a node.
+    VisitorRoomForm { node: NodeId },
+    /// Whether the component of visitors heeds what it was told about nodes.
+    VisitorNodes,
 }
 
 impl Pending {
@@ -90,17 +95,21 @@ pub(super) struct ForeignAnswer;
 pub(super) struct Requests {
     /// By id: when each is late, who was asked, and what for.
     pending: BTreeMap<String, (Instant, Jid, Pending)>,
-    outputs: VecDeque<Stanza>,
+    /// To which server each goes: a visitor node, or our own.
+    outputs: VecDeque<(Option<NodeId>, Stanza)>,
+    /// MUC services of visitor nodes: what is for them goes there.
+    services: BTreeMap<String, NodeId>,
     next_id: u64,
     token: u64,
 }
 
 impl Requests {
-    /// None yet.
-    pub fn new() -> Self {
+    /// None yet; what is for one of these services goes to its visitor node.
+    pub fn new(services: BTreeMap<String, NodeId>) -> Self {
         Self {
             pending: BTreeMap::new(),
             outputs: VecDeque::new(),
+            services,
             next_id: 0,
             // Ids of a former process must not match ours.
             token: rand::rng().next_u64(),
@@ -109,11 +118,18 @@ impl Requests {
 
     /// Queues a stanza.
     pub fn send(&mut self, stanza: impl Into<Stanza>) {
-        self.outputs.push_back(stanza.into());
+        let stanza = stanza.into();
+        let to = match &stanza {
+            Stanza::Iq(iq) => iq.to(),
+            Stanza::Presence(presence) => presence.to.as_ref(),
+            Stanza::Message(message) => message.to.as_ref(),
+        };
+        let node = to.and_then(|to| self.services.get(to.domain().as_str()).copied());
+        self.outputs.push_back((node, stanza));
     }
 
-    /// The next stanza to send.
-    pub fn poll_output(&mut self) -> Option<Stanza> {
+    /// The next stanza to send, and to which visitor node if not to our own server.
+    pub fn poll_output(&mut self) -> Option<(Option<NodeId>, Stanza)> {
         self.outputs.pop_front()
     }
 

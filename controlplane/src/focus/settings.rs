@@ -1,6 +1,7 @@
 //! What the focus runs with.
 
 mod recording;
+mod visitors;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use super::logins::LoginSettings;
 use crate::xmpp::XmppSettings;
 
 pub use self::recording::RecordingSettings;
+pub use self::visitors::{VisitorNode, VisitorSettings};
 
 /// What the focus runs with.
 #[derive(Debug, Clone)]
@@ -58,6 +60,8 @@ pub struct FocusSettings {
     pub recording: RecordingSettings,
     /// When a bridge counts as one that clients do not reach; none is never.
     pub ice_failure: Option<IceFailureSettings>,
+    /// Who watches without taking part, and where; nobody without.
+    pub visitors: Option<VisitorSettings>,
 }
 
 impl FocusSettings {

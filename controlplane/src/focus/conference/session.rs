@@ -30,18 +30,29 @@ impl Conference {
             return;
         }
         for nick in self.by_arrival() {
-            let idle = self.members.get(&nick).is_some_and(|member| member.stage() == Stage::Idle);
-            if idle && self.discover(cx, &nick) {
-                self.allocate(cx, &nick);
+            if self.invite(cx, &nick) && self.no_bridge {
+                // Nor is there one for the others.
+                break;
             }
         }
         self.watch_last_one(cx);
+    }
+
+    /// Invites a member that has no session; whether it is as far as to need a bridge.
+    pub(super) fn invite(&mut self, cx: &mut Context<'_>, nick: &str) -> bool {
+        let idle = self.members.get(nick).is_some_and(|member| member.stage() == Stage::Idle);
+        let known = idle && self.discover(cx, nick);
+        if known {
+            self.allocate(cx, nick);
+        }
+        known
     }
 
     /// Does what is due, but for the end of a room that stayed empty.
     pub(in super::super) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         let now = cx.now;
         self.metadata_timeout(cx);
+        self.visitors_timeout(cx);
         let single = self.single_deadline.is_some_and(|at| at <= now);
         if self.signal_due.take_if(|at| *at <= now).is_some() {
             self.signal_sources(cx);
@@ -79,6 +90,7 @@ impl Conference {
         let chosen = |cx: &Context<'_>| cx.bridges.select(cx.now, region.as_deref());
         let session = match self.session.clone() {
             Some(session) if cx.bridges.is_operational(cx.now, &session.bridge) => session,
+            Some(_) if self.members.get(nick).is_some_and(Member::is_visitor) => return self.invite_later(cx),
             Some(_) => {
                 // One bridge per conference: a newcomer whom the present one cannot serve takes everybody along.
                 match chosen(cx) {
@@ -118,6 +130,7 @@ impl Conference {
         let endpoint = Endpoint {
             create: true,
             stats_id: member.stats_id(),
+            muc_role: member.is_visitor().then(|| "visitor".to_owned()),
             capabilities: capabilities.map(|name| Capability { name: name.to_owned() }).collect(),
             media: member.offered().to_vec(),
             transport: Some(Transport {
@@ -219,7 +232,7 @@ impl Conference {
         let sid = cx.random_id().replace('-', "");
         let bridge = self.session.as_ref().and_then(|session| cx.bridges.get(&session.bridge));
         let region = bridge.and_then(|bridge| bridge.region.clone());
-        let members = self.members.len();
+        let members = self.in_main_room();
         let (no_audio, no_video) = (
             self.must_not_send(&cx.helpers, nick, Medium::Audio),
             self.must_not_send(&cx.helpers, nick, Medium::Video),
@@ -299,17 +312,23 @@ impl Conference {
     fn bridge_full(&mut self, cx: &mut Context<'_>, nick: &str, bridge: &str) {
         cx.refused.count(Refused::BridgeFull, 1);
         let now = cx.now;
-        if cx.bridges.full(now, bridge) {
+        let visitor = self.members.get(nick).is_some_and(Member::is_visitor);
+        if cx.bridges.full(now, bridge) && !visitor {
             return self.reinvite_all(cx, None);
         }
         if let Some(member) = self.members.get_mut(nick) {
             member.end_session(Stage::Idle);
         }
-        let again = cx.now + FULL_RESET;
-        self.invite_due = Some(self.invite_due.map_or(again, |due| due.min(again)));
+        self.invite_later(cx);
         if self.expire_if_unused(cx) {
             self.set_no_bridge(cx, true);
         }
+    }
+
+    /// Who got no endpoint is invited again when a bridge may have room; participants are not moved for visitors.
+    fn invite_later(&mut self, cx: &Context<'_>) {
+        let again = cx.now + FULL_RESET;
+        self.invite_due = Some(self.invite_due.map_or(again, |due| due.min(again)));
     }
 
     /// The bridge of a conference is broken: nobody new goes there, and everybody leaves.
@@ -381,7 +400,7 @@ impl Conference {
         self.terminate(cx, nick, &sid, "general-error", "jingle session failed");
     }
 
-    fn terminate(&mut self, cx: &mut Context<'_>, nick: &str, sid: &str, condition: &str, text: &str) {
+    pub(super) fn terminate(&mut self, cx: &mut Context<'_>, nick: &str, sid: &str, condition: &str, text: &str) {
         if sid.is_empty() {
             return;
         }

@@ -11,6 +11,7 @@ use super::member::Member;
 use super::metadata::Metadata;
 use super::moderation::Moderation;
 use super::sources::ConferenceSources;
+use super::visitor_rooms::Visitors;
 use crate::focus::context::{Context, ORPHAN_LIFETIME, Orphan};
 use crate::focus::limits::{self, BREAKOUT_JOIN, MAX_WAITING};
 use crate::jingle::SourceSet;
@@ -78,6 +79,8 @@ pub(in super::super) struct Conference {
     pub(super) awaited: u8,
     /// Members by nickname, which is the endpoint id.
     pub(super) members: BTreeMap<String, Member>,
+    /// Who only watches, and where.
+    pub(super) visitors: Visitors,
     /// Who was made owner.
     pub(super) owner: Option<String>,
     /// Session on a bridge.
@@ -122,6 +125,7 @@ impl Conference {
             awaited: 0,
             state: RoomState::Joining(vec![request]),
             members: BTreeMap::new(),
+            visitors: Visitors::default(),
             owner: None,
             session: None,
             sources: ConferenceSources::default(),
@@ -146,7 +150,7 @@ impl Conference {
 
     /// Whether somebody of that real address is in it.
     pub fn has_real(&self, real: &Jid) -> bool {
-        self.members.values().any(|member| member.real_jid().is_some_and(|own| own == real))
+        self.members.values().any(|member| !member.is_visitor() && member.real_jid().is_some_and(|own| own == real))
     }
 
     /// Whether a request of that sender waits for it.
@@ -155,9 +159,9 @@ impl Conference {
         waiting.iter().any(|request| request.from.as_ref() == sender)
     }
 
-    /// Whether nobody is in it.
+    /// Whether nobody is in its main room: visitors alone are no conference.
     pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+        self.in_main_room() == 0
     }
 
     /// How many are in it.
@@ -243,6 +247,8 @@ impl Conference {
             "meeting_id": self.meeting_id,
             "main_room": self.main.as_ref().map(ToString::to_string),
             "bridge": self.session.as_ref().map(|session| session.bridge.as_str()),
+            "visitor_count": self.visitors(),
+            "visitor_rooms": self.visitors.to_json(),
             "members": self.members.iter().map(member).collect::<serde_json::Map<_, _>>(),
             "av_moderation": self.moderation.to_json(),
             "metadata": self.metadata.current(),
@@ -251,7 +257,8 @@ impl Conference {
 
     /// Address of a member in the room.
     pub fn occupant(&self, nick: &str) -> String {
-        format!("{}/{nick}", self.room)
+        let node = self.members.get(nick).and_then(Member::node);
+        format!("{}/{nick}", node.and_then(|node| self.visitors.room(node)).unwrap_or(&self.room))
     }
 
     /// Members in order of arrival.
@@ -291,6 +298,7 @@ impl Conference {
             self.hold_due,
             self.invite_due,
             self.metadata.poll_timeout(),
+            self.visitors.poll_timeout(),
         ]
         .into_iter()
         .flatten()
