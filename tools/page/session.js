@@ -68,7 +68,11 @@ export class Session extends EventTarget {
   }
 
   async start() {
-    const { domain, muc, focus, websocketUrl } = this.settings;
+    // On a visitor node everything has the same name behind the node's.
+    const node = this.options.visitor;
+    const there = address => node ? address.replace(/[^.@]+\.[^.]+(?=\/|$)/, `${node}.$&`) : address;
+    const { websocketUrl } = this.settings;
+    const [domain, muc, focus] = [this.settings.domain, this.settings.muc, this.settings.focus].map(there);
     const { JitsiMeetJS } = window;
     // Only the peer-to-peer connection gets an iceTransportPolicy: peer-connections.js tells the two kinds apart by it.
     const p2p = this.p2pOptions = { enabled: this.options.p2p, stunServers: [], iceTransportPolicy: 'all', backToP2PDelay: 3 };
@@ -139,6 +143,8 @@ export class Session extends EventTarget {
     const conference = this.connection.initJitsiConference(room.toLowerCase(), {
       p2p,
       ...(customDomain && { customDomain }),
+      // Who was sent to a visitor node has asked already.
+      ...(this.options.visitor && { disableFocus: true }),
       openBridgeChannel: 'websocket',
       enableNoAudioDetection: false,
       enableNoisyMicDetection: false,

@@ -380,6 +380,43 @@ pub const KEYS: &[Key] = &[
         "Address on which health, statistics and metrics of the bridge are served",
     ),
     key("bridge.region", "region", Part::Bridge, Kind::Text, "", "Region published to the focus"),
+    Key {
+        hidden: true,
+        ..key(
+            "bridge.relay.enabled",
+            "relay",
+            Part::Bridge,
+            Kind::Switch,
+            "false",
+            "Link this bridge with others, so that one conference can be on several; needs bridge.relay.id and bridge.region",
+        )
+    },
+    Key {
+        hidden: true,
+        ..key(
+            "bridge.relay.id",
+            "relay-id",
+            Part::Bridge,
+            Kind::Text,
+            "",
+            "Name of this bridge among those that it may be linked with; unique, and the same after each restart",
+        )
+    },
+    Key {
+        hidden: true,
+        ..key(
+            "bridge.relay.min-port",
+            "relay-min-port",
+            Part::Bridge,
+            Kind::Number(0, 65_535),
+            "0",
+            "Lowest UDP port of relays that this bridge opens to others, which have a port each; 0: the kernel chooses",
+        )
+    },
+    Key {
+        hidden: true,
+        ..key("bridge.relay.max-port", "relay-max-port", Part::Bridge, Kind::Number(0, 65_535), "0", "Highest of them")
+    },
     key("bridge.drain", "drain", Part::Bridge, Kind::Switch, "false", "Start in drain mode: the focus prefers others"),
     key(
         "bridge.shutdown.graceful-max-duration",
@@ -658,6 +695,70 @@ pub const KEYS: &[Key] = &[
         Kind::Number(0, 100),
         "5",
         "How many other Jibris are tried when one fails",
+    ),
+    key(
+        "focus.visitors.enabled",
+        "visitors",
+        Part::Focus,
+        Kind::Switch,
+        "false",
+        "Let those who ask to watch, or find a room full, be visitors on the servers of focus.visitors.nodes",
+    ),
+    key(
+        "focus.visitors.max-participants",
+        "visitors-max-participants",
+        Part::Focus,
+        Kind::Number(0, 100_000),
+        "50",
+        "Participants of a room from which on others become visitors; the room's metadata may say another number",
+    ),
+    key(
+        "focus.visitors.max-visitors-per-node",
+        "max-visitors-per-node",
+        Part::Focus,
+        Kind::Number(1, 100_000),
+        "500",
+        "Visitors of one room on one node from which on another node is taken; once all are full, the emptiest takes more",
+    ),
+    key(
+        "focus.visitors.notification-interval",
+        "visitors-notification-interval",
+        Part::Focus,
+        Kind::Duration,
+        "15 s",
+        "How often a room is told how many visitors it has",
+    ),
+    key(
+        "focus.visitors.auto-enable-broadcast",
+        "visitors-broadcast",
+        Part::Focus,
+        Kind::Switch,
+        "true",
+        "Have the server connect a room with its visitors' rooms, so that they see who takes part",
+    ),
+    key(
+        "focus.visitors.require-muc-config-flag",
+        "visitors-require-flag",
+        Part::Focus,
+        Kind::Switch,
+        "false",
+        "Visitors only in rooms whose metadata says visitorsEnabled",
+    ),
+    key(
+        "focus.visitors.enable-live-room",
+        "visitors-live-room",
+        Part::Focus,
+        Kind::Switch,
+        "false",
+        "Have visitors wait until the room's metadata says that the meeting is live",
+    ),
+    key(
+        "focus.visitors.vnode-join-latency-interval",
+        "visitors-join-latency",
+        Part::Focus,
+        Kind::Duration,
+        "60 s",
+        "How long somebody who was sent to a node counts as being there",
     ),
     key("logging.format", "log-format", Part::Common, Kind::Choice(&["text", "json"]), "text", "Format of log lines"),
     key(

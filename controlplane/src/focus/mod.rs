@@ -24,6 +24,7 @@ mod recording;
 mod requests;
 mod rooms;
 mod router;
+mod selection;
 mod service;
 mod settings;
 mod statistics;
@@ -43,6 +44,7 @@ use crate::xmpp::{self, XmppCounters, XmppEvent, XmppSender};
 
 pub use ice_failures::IceFailureSettings;
 pub use logins::{LoginSettings, LoginType};
+pub use selection::{RegionGroups, SelectionSettings, Strategy};
 pub use service::{Focus, Input, NodeEvent};
 pub use settings::{FocusSettings, RecordingSettings, VisitorNode, VisitorSettings};
 pub use visitors::NodeId;
@@ -94,8 +96,9 @@ pub async fn run(
         stats: stats_seen,
         metrics: Arc::new(move || {
             let mut families = metrics(&for_metrics.borrow());
-            families
-                .push(XmppCounters::family(std::iter::once(&xmpp_counters).chain(&node_counters).map(AsRef::as_ref)));
+            let counters = || std::iter::once(&xmpp_counters).chain(&node_counters).map(AsRef::as_ref);
+            families.push(XmppCounters::family(counters()));
+            families.push(XmppCounters::carried(counters()));
             families
         }),
         operator: None,

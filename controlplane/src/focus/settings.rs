@@ -10,6 +10,7 @@ use jid::BareJid;
 
 use super::ice_failures::IceFailureSettings;
 use super::logins::LoginSettings;
+use super::selection::SelectionSettings;
 use crate::xmpp::XmppSettings;
 
 pub use self::recording::RecordingSettings;
@@ -62,6 +63,8 @@ pub struct FocusSettings {
     pub ice_failure: Option<IceFailureSettings>,
     /// Who watches without taking part, and where; nobody without.
     pub visitors: Option<VisitorSettings>,
+    /// How bridges are chosen.
+    pub selection: SelectionSettings,
 }
 
 impl FocusSettings {

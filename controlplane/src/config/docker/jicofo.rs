@@ -183,6 +183,7 @@ pub(in crate::config) fn read(variable: impl Fn(&str) -> Option<String>) -> Opti
     }
     if on("ENABLE_VISITORS") {
         set("jicofo.visitors.enabled", "true".to_owned(), "ENABLE_VISITORS");
+        set("jicofo.visitors.max-visitors-per-node", "250".to_owned(), "ENABLE_VISITORS");
         let service = |index: usize| {
             format!(
                 "{}.v{index}.{}",
@@ -200,6 +201,8 @@ pub(in crate::config) fn read(variable: impl Fn(&str) -> Option<String>) -> Opti
             set(&node("port"), port, "VISITORS_XMPP_SERVER");
             set(&node("conference-service"), service(index), "VISITORS_XMPP_DOMAIN");
             set(&node("domain"), or("VISITORS_XMPP_AUTH_DOMAIN", "auth.meet.jitsi"), "VISITORS_XMPP_AUTH_DOMAIN");
+            set(&node("password"), get(MARK).unwrap_or_default(), MARK);
+            set(&node("disable-certificate-verification"), "true".to_owned(), MARK);
         }
     }
     let behind = BEHIND.iter().filter(|(switch, ..)| on(switch)).map(|(_, name, path, form)| (*name, *path, *form));

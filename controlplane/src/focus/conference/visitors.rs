@@ -1,5 +1,5 @@
 //! Visitors of a conference: they are in rooms of their own, on visitor nodes, and have sessions that only receive
-//! (docs/protocol/focus.md 8.7).
+//! (docs/protocol/focus.md 8.8).
 
 use std::time::Duration;
 
