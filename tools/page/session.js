@@ -37,6 +37,7 @@ export class Session extends EventTarget {
     /** Rooms of the meeting, as the server tells of them: {jid, name, isMainRoom, participants: {address → {jid, role}}}. */
     this.rooms = [];
     this.p2pOptions = undefined;
+    this.focusUserJid = undefined;
     this.joinedAt = undefined;
   }
 
@@ -84,7 +85,7 @@ export class Session extends EventTarget {
     this.#changed('captured', { kinds: this.localTracks.map(track => track.getType()) });
     this.connection = new JitsiMeetJS.JitsiConnection(null, undefined, {
       hosts: { domain, muc, focus },
-      focusUserJid: focus.split('/')[0],
+      focusUserJid: this.focusUserJid = focus.split('/')[0],
       serviceUrl: `${websocketUrl}?room=${encodeURIComponent(this.options.room)}`,
       enableWebsocketResume: true,
       p2p,
@@ -159,6 +160,8 @@ export class Session extends EventTarget {
       ...(libraryCodec && !this.options.current && { videoQuality: { preferredCodec: libraryCodec, enforcePreferredCodec: true } }),
     });
     this.conference = conference;
+    // The packaged library learns the focus's address with the answer to its request alone; today's knows it from focusUserJid.
+    if (this.options.visitor) conference.room.moderator?.setFocusUserJid?.(this.focusUserJid);
     const on = (event, handler) => {
       const known = window.JitsiMeetJS.events.conference[event];
       if (known) conference.on(known, handler);
