@@ -8,6 +8,7 @@ use jid::BareJid;
 
 use super::error::ConfigError;
 use super::origin::{MASK, Origin};
+use super::reference::is_secret;
 use super::values;
 use crate::focus::VisitorNode;
 use crate::xmpp::{Security, XmppSettings};
@@ -65,7 +66,7 @@ pub(super) fn set(nodes: &mut Vec<RawNode>, (name, field): (&str, &str), text: &
     if let Some(node) = nodes.get_mut(place) {
         node.fields.insert(field.to_owned(), text.to_owned());
     }
-    let shown = if field == "password" { MASK } else { text };
+    let shown = if is_secret(field) { MASK } else { text };
     match IGNORED.iter().find(|(known, _)| *known == field) {
         Some((_, why)) => format!("{shown}  ignored: {why}"),
         None => format!("{shown}  is focus.visitors.nodes.{name}.{field}"),
@@ -79,7 +80,8 @@ impl RawNode {
             origin: self.origin.clone(),
             id: format!("of the visitor node {}", self.name),
             field: field.to_owned(),
-            value: if field == "password" { MASK.to_owned() } else { value },
+            // A misspelt password still is one.
+            value: if is_secret(field) { MASK.to_owned() } else { value },
             remedy: remedy.into(),
         }
     }
@@ -248,7 +250,7 @@ mod tests {
         let main: BareJid = MAIN.parse().expect("a service");
         let broken = [
             ("a", "hostnmae", "x"),
-            ("a", "password", "s3cret"),
+            ("a", "pasword", "s3cret"),
             ("b", "hostname", "h"),
             ("b", "password", "s3cret"),
             ("b", "conference-service", "room@conference.x"),
@@ -256,6 +258,7 @@ mod tests {
             ("b", "use-tls", "maybe"),
         ];
         let mut all = nodes(&broken);
+        assert!(!set(&mut nodes(&[]), ("a", "passwd"), "s3cret", &Origin::Default).contains("s3cret"));
         all.extend(nodes(&whole("c", &[("conference-service", MAIN)])));
         all.extend(nodes(&whole("d", &[])));
         all.extend(nodes(&whole("e", &[])));

@@ -277,6 +277,10 @@ mod tests {
         let docker = docker.expect("meant");
         let ports = ["v0", "v1", "v2"].map(|v| value(&docker, &format!("jicofo.xmpp.visitors.{v}.port")));
         assert_eq!(ports, [Some("52220"), Some("5333"), Some("52222")]);
+        let node = |field: &str| value(&docker, &format!("jicofo.xmpp.visitors.v1.{field}"));
+        assert_eq!((node("password"), node("conference-service")), (Some("x"), Some("muc.v1.meet.jitsi")));
+        assert_eq!(node("disable-certificate-verification"), Some("true"));
+        assert_eq!(value(&docker, "jicofo.visitors.max-visitors-per-node"), Some("250"));
     }
 
     /// Every variable of the image's service in November 2026, of its template, and those of former ones that stay in files.
