@@ -71,6 +71,7 @@ impl CreateError {
     pub(crate) fn counter(self) -> Counter {
         match self {
             Self::WorkerFull | Self::ConferenceFull => Counter::DropTableFull,
+            Self::NoSockets => Counter::HandedSocketsRefused,
             Self::Taken | Self::UnknownConference | Self::UnknownWorker => Counter::DropCommandUnknown,
         }
     }
@@ -194,6 +195,7 @@ impl Forwarder {
             | Command::RestartIce { .. }
             | Command::AnswerIceRestart { .. }
             | Command::SendDtls { .. }
+            | Command::OpenSockets { .. }
             | Command::AskServer { .. }
             | Command::Shutdown => {}
         }

@@ -1,6 +1,5 @@
 //! What each command does.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::datagram::PacketSink;
@@ -16,7 +15,8 @@ use super::error::CommandError;
 impl Engine {
     /// Carries out a command. What it sends at once goes to `sink`. An error is counted, and leaves all else as it was.
     ///
-    /// [`Command::Shutdown`] is for whoever runs the engine, which ignores it.
+    /// [`Command::Shutdown`] and [`Command::OpenSockets`] are for whoever runs the engine, which ignores them; of the latter it is told
+    /// by [`Self::give_sockets`].
     pub fn handle_command(
         &mut self,
         now: Instant,
@@ -48,8 +48,9 @@ impl Engine {
             }
             Command::ExpireConference { conference } => self.expire_conference(now, conference)?,
             Command::ExpireEndpoint { endpoint } => {
-                // One that lives elsewhere is known to the forwarder only.
-                if !self.remove_endpoint(endpoint) && self.forwarder.slot(endpoint).is_none() {
+                // One that was never created may have been given sockets; one that lives elsewhere is known to the forwarder only.
+                let known = self.remove_endpoint(endpoint) || self.sockets.take_back(endpoint);
+                if !known && self.forwarder.slot(endpoint).is_none() {
                     return Err(CommandError::UnknownEndpoint);
                 }
                 self.forwarder.handle_command(now, command);
@@ -114,6 +115,9 @@ impl Engine {
     ) -> Result<(), CommandError> {
         let endpoint = new.endpoint;
         if let Err(error) = self.add_endpoint(&new) {
+            if self.endpoints.index_of(endpoint).is_none() {
+                self.sockets.take_back(endpoint);
+            }
             self.stats.count(error.counter());
             self.events.push(Event::EndpointRefused { endpoint, error }, &self.stats);
             return Err(CommandError::Refused(error));
@@ -141,12 +145,13 @@ impl Engine {
         if !new.ice.ufrag.starts_with(ufrag_prefix(self.config.worker)) {
             tracing::warn!(endpoint = %new.label, worker = %self.config.worker, "ufrag lacks the tag of its worker");
         }
+        let sockets = self.sockets.of(id).ok_or(CreateError::NoSockets)?;
         let config = AgentConfig {
             endpoint: id,
             worker: self.config.worker,
             local: new.ice.clone(),
             controlling: new.controlling,
-            sockets: Arc::clone(&self.config.sockets),
+            sockets,
         };
         let ice = Session::new(Agent::new(config, &self.random));
         // A remote endpoint of that id is known to the forwarder only.
