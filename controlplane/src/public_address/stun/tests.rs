@@ -22,7 +22,7 @@ fn socket(index: u16, address: &str) -> Socket {
 }
 
 fn sockets(addresses: &[&str]) -> Vec<Socket> {
-    addresses.iter().enumerate().map(|(index, address)| socket(index as u8, address)).collect()
+    addresses.iter().enumerate().map(|(index, address)| socket(index as u16, address)).collect()
 }
 
 fn at(text: &str) -> SocketAddr {
@@ -303,7 +303,7 @@ fn nothing_stands_in_between() {
     {
         let mut rig = Rig::new(&[SERVER], addresses);
         for socket in 0..addresses.len() {
-            rig.mapped(socket as u8, SERVER, public);
+            rig.mapped(socket as u16, SERVER, public);
         }
         assert_eq!((rig.addresses(), rig.warnings().len()), (vec![], 0), "{:?}", rig.findings);
         assert!(rig.findings.iter().all(|finding| matches!(finding, Finding::NoNat { .. })), "{:?}", rig.findings);
