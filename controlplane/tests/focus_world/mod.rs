@@ -202,6 +202,7 @@ pub fn settings() -> FocusSettings {
         login: None,
         client_proxy: None,
         ice_failure: None,
+        selection: Default::default(),
         jigasi_brewery: None,
         recording: Default::default(),
     }
@@ -796,7 +797,7 @@ fn restarted(id: &str, nick: &str, restart: Restart) -> Endpoint {
         rtcp_mux: true,
         fingerprints: vec![fingerprint(Setup::ActPass)],
         candidates: vec![Candidate { ip: "192.0.2.1".into(), port: 10_000, ..Candidate::default() }],
-        web_sockets: vec![WebSocket { url: format!("wss://meet.test/colibri-ws/{nick}/x/{id}") }],
+        web_sockets: vec![WebSocket::at(format!("wss://meet.test/colibri-ws/{nick}/x/{id}"))],
     };
     Endpoint { transport: Some(Transport { ice: Some(ice), ..Transport::default() }), ..Endpoint::new(id) }
 }
@@ -810,7 +811,7 @@ fn modified(request: &ConferenceModify, nick: &str, transports: bool) -> Confere
                 pwd: Some("pwd".into()),
                 rtcp_mux: true,
                 fingerprints: vec![fingerprint(Setup::ActPass)],
-                web_sockets: vec![WebSocket { url: format!("wss://meet.test/colibri-ws/{nick}/x/{}", endpoint.id) }],
+                web_sockets: vec![WebSocket::at(format!("wss://meet.test/colibri-ws/{nick}/x/{}", endpoint.id))],
                 ..IceTransport::default()
             }),
             sctp: endpoint
