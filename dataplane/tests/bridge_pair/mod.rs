@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
 use ringbridge_dataplane::ice::{IceCredentials, IceState, RemoteCandidate};
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, MeshId, Ssrc};
 use ringbridge_dataplane::io::{LocalSocket, MAX_DATAGRAM, PacketSink, Path};
-use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewRelay};
+use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint, NewRelay};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use ringbridge_dataplane::{CommandError, Engine, EngineConfig};
 
@@ -141,6 +142,36 @@ impl Side {
     }
 }
 
+/// A participant of one bridge: answers checks, and keeps what else comes.
+pub struct Client {
+    pub side: usize,
+    pub endpoint: EndpointId,
+    pub address: SocketAddr,
+    pub inbox: Vec<Vec<u8>>,
+}
+
+impl Client {
+    fn credentials(&self) -> IceCredentials {
+        IceCredentials { ufrag: format!("client{}", self.endpoint.0), pwd: format!("password{}", self.endpoint.0) }
+    }
+
+    /// Takes a datagram; the answer.
+    fn hear(&mut self, from: SocketAddr, data: Vec<u8>) -> Option<Vec<u8>> {
+        let Ok(message) = Message::read_unchecked(&data) else {
+            self.inbox.push(data);
+            return None;
+        };
+        if message.class != Class::Request {
+            return None;
+        }
+        let mut buffer = vec![0; 200];
+        let writer = Writer::new(&mut buffer, Class::Success, &message.transaction).mapped(from);
+        let len = writer.finish(&integrity_key(&self.credentials().pwd)).unwrap();
+        buffer.truncate(len);
+        Some(buffer)
+    }
+}
+
 /// Both, and what lies between them.
 pub struct Bridges {
     pub now: Instant,
@@ -149,6 +180,7 @@ pub struct Bridges {
     pub cut: [bool; 2],
     /// All that was sent, by whom, and lost or not.
     pub sent: Vec<(usize, Path, Vec<u8>)>,
+    pub clients: Vec<Client>,
     mapping: Mapping,
     /// Ports outside of the NAT, by what is inside.
     mapped: HashMap<SocketAddr, SocketAddr>,
@@ -162,7 +194,15 @@ pub fn credentials(side: usize, relay: EndpointId) -> IceCredentials {
 impl Bridges {
     pub fn new(mapping: Mapping) -> Self {
         let sides = HOSTS.map(Side::new);
-        Self { now: Instant::now(), sides, cut: [false; 2], sent: Vec::new(), mapping, mapped: HashMap::new() }
+        Self {
+            now: Instant::now(),
+            sides,
+            cut: [false; 2],
+            sent: Vec::new(),
+            clients: Vec::new(),
+            mapping,
+            mapped: HashMap::new(),
+        }
     }
 
     /// Creates a relay in a conference of its own on both sides, under the same id, and tells each about the other.
@@ -212,6 +252,36 @@ impl Bridges {
         self.exchange();
     }
 
+    /// Adds a participant and lets it connect; its number.
+    pub fn join(&mut self, side: usize, conference: ConferenceId, endpoint: EndpointId) -> usize {
+        let address = ([198, 51, 100, 1], 6000 + self.clients.len() as u16).into();
+        let client = Client { side, endpoint, address, inbox: Vec::new() };
+        let ours = credentials(side, endpoint);
+        let (credentials, local) = (Some(client.credentials()), ours.clone());
+        self.clients.push(client);
+        let label = format!("client{}", endpoint.0);
+        let new = NewEndpoint { conference, endpoint, label, ice: local, controlling: true };
+        self.command(side, Command::CreateEndpoint(Box::new(new)));
+        self.command(side, Command::SetRemoteIce { endpoint, credentials, candidates: Vec::new() });
+        let mut buffer = vec![0; 200];
+        let writer =
+            Writer::new(&mut buffer, Class::Request, &[5; 12]).username(format!("{}:x", ours.ufrag).as_bytes());
+        let len = writer.role(false, 1).priority(1).finish(&integrity_key(&ours.pwd)).unwrap();
+        buffer.truncate(len);
+        let path = Path { local: 0, remote: address };
+        self.sides[side].engine.handle_datagram(self.now, path, &mut buffer, &mut self.sides[side].sink);
+        self.run(Duration::from_millis(200));
+        self.clients.len() - 1
+    }
+
+    /// A client sends something to its bridge.
+    pub fn send_from(&mut self, client: usize, datagram: &[u8]) {
+        let (side, address) = (self.clients[client].side, self.clients[client].address);
+        let Side { engine, sink, .. } = &mut self.sides[side];
+        engine.handle_datagram(self.now, Path { local: 0, remote: address }, &mut datagram.to_vec(), sink);
+        self.exchange();
+    }
+
     /// Sends a DTLS record over a relay, if that has a pair of addresses.
     pub fn send_dtls(&mut self, side: usize, relay: EndpointId, content: &[u8]) {
         let datagram = [&[22], content].concat();
@@ -249,6 +319,11 @@ impl Bridges {
     }
 
     fn carry(&mut self, from: usize, path: Path, mut data: Vec<u8>) {
+        if let Some(client) = self.clients.iter_mut().find(|client| client.address == path.remote) {
+            assert_eq!(client.side, from);
+            let Some(mut answer) = client.hear(self.sides[from].sockets[&path.local], data) else { return };
+            return self.sides[from].engine.handle_datagram(self.now, path, &mut answer, &mut self.sides[from].sink);
+        }
         self.sent.push((from, path, data.clone()));
         let mut source = self.sides[from].sockets[&path.local];
         let mut to = path.remote;
