@@ -41,6 +41,14 @@ counters! {
     BytesSent = "bytes_sent", "";
     /// RTP packets forwarded, counted once per receiver.
     PacketsForwarded = "packets_forwarded", "";
+    /// RTP packets that came by relays.
+    RelayPacketsReceived = "relay_packets_received", "";
+    /// Bytes of them, UDP payload.
+    RelayBytesReceived = "relay_bytes_received", "";
+    /// RTP packets that went to relays, repeated ones included.
+    RelayPacketsSent = "relay_packets_sent", "";
+    /// Bytes of them, UDP payload.
+    RelayBytesSent = "relay_bytes_sent", "";
     /// RTP packets that senders numbered, repeated ones apart, by receiver reports.
     RtpExpected = "rtp_expected", "";
     /// Those of them that did not come, or came later.
@@ -103,6 +111,8 @@ counters! {
     DropSrtcpReplay = "dropped", "srtcp_replay";
     /// RTP of an SSRC that no signalled source has.
     DropUnknownSsrc = "dropped", "unknown_ssrc";
+    /// RTP by a relay, of an SSRC that belongs to somebody who is not behind it: a loop among bridges, or forged.
+    DropRelayLooped = "dropped", "relay_looped";
     /// RTP with a payload type that the sender did not negotiate.
     DropUnknownPayloadType = "dropped", "unknown_payload_type";
     /// Audio or video of an endpoint that is force-muted.
