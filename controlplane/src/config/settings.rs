@@ -19,7 +19,7 @@ use super::values;
 use crate::bridge::{BridgeSettings, ShutdownSettings, XmppConnectionSettings};
 use crate::colibri::bridge::RelaySettings;
 use crate::colibri::limits::MAX_ID;
-use crate::focus::{FocusSettings, IceFailureSettings, LoginSettings, LoginType, RecordingSettings};
+use crate::focus::{FocusSettings, IceFailureSettings, LoginSettings, LoginType, RecordingSettings, SelectionSettings};
 use crate::logging::Logging;
 use crate::public_address::aws::AwsLookup;
 use crate::public_address::{DiscoverySettings, PublicAddress, StunServer};
@@ -450,6 +450,7 @@ impl Reader<'_> {
             jigasi_brewery: self.optional("focus.jigasi.brewery"),
             recording: self.recording()?,
             ice_failure: self.ice_failure()?,
+            selection: SelectionSettings::default(),
         })
     }
 }

@@ -9,6 +9,7 @@ use jid::BareJid;
 
 use super::ice_failures::IceFailureSettings;
 use super::logins::LoginSettings;
+use super::selection::SelectionSettings;
 use crate::xmpp::XmppSettings;
 
 pub use self::recording::RecordingSettings;
@@ -58,6 +59,8 @@ pub struct FocusSettings {
     pub recording: RecordingSettings,
     /// When a bridge counts as one that clients do not reach; none is never.
     pub ice_failure: Option<IceFailureSettings>,
+    /// How bridges are chosen.
+    pub selection: SelectionSettings,
 }
 
 impl FocusSettings {

@@ -202,6 +202,7 @@ pub fn settings() -> FocusSettings {
         login: None,
         client_proxy: None,
         ice_failure: None,
+        selection: Default::default(),
         jigasi_brewery: None,
         recording: Default::default(),
     }
