@@ -182,7 +182,7 @@ impl RelayState {
         let before = self.media.clone();
         convert::merge_media(&mut self.media, &request.media);
         self.media.header_extensions.retain(|e| !OF_ESTIMATION.contains(&e.uri.as_str()));
-        for formats in [&mut self.media.payload_types, &mut self.media.offered_payload_types] {
+        for formats in [&mut self.media.codecs, &mut self.media.offered_codecs] {
             for format in formats {
                 format.feedback.retain(|(kind, _)| !FEEDBACK_OF_ESTIMATION.contains(&kind.as_str()));
             }

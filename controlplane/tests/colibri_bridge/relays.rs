@@ -92,9 +92,9 @@ fn a_relay_is_created_and_answered_with_everything_that_jicofo_passes_on() {
         assert_eq!((Some(&new.ice.ufrag), Some(&new.ice.pwd)), (ice.ufrag.as_ref(), ice.pwd.as_ref()));
         // Its formats, without what serves bandwidth estimation; then the endpoint behind it.
         let Command::SetMedia { endpoint, media } = &commands[1].1 else { panic!("{commands:?}") };
-        assert_eq!((*endpoint, media.payload_types[0].id), (who.id, 111));
+        assert_eq!((*endpoint, media.codecs[0].payload_type.get()), (who.id, 111));
         assert_eq!(media.header_extensions.iter().map(|e| e.id).collect::<Vec<_>>(), [1]);
-        assert!(media.payload_types[0].feedback.is_empty(), "{media:?}");
+        assert!(media.codecs[0].feedback.is_empty(), "{media:?}");
         let Command::CreateRelayedEndpoint { endpoint, relay, .. } = &commands[2].1 else { panic!("{commands:?}") };
         assert_eq!(*relay, who.id);
         assert!(matches!(&commands[3].1, Command::SetMedia { endpoint: e, .. } if e == endpoint));

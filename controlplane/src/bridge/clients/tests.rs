@@ -26,6 +26,7 @@ use crate::transport::{DtlsOutput, DtlsSession};
 
 mod data_channel;
 mod mappings;
+mod relays;
 mod websocket;
 
 const ROOM: ConferenceId = ConferenceId(1);
