@@ -8,14 +8,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::ice::IceCredentials;
 use crate::ice::stun::{Writer, integrity_key};
-use crate::io::MAX_DATAGRAM;
+use crate::io::{HandedSocket, IoError, MAX_DATAGRAM, SocketPool};
 use crate::link::{self, WorkerLink};
 use crate::media::{CodecParameters, Encoding, Media, MediaKind, SourceDescription, VideoType};
 use crate::messages::{Command, CreateError, FeedbackSsrcs, NewEndpoint, NewRelay};
 use crate::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 use crate::worker::Worker;
 
-struct Out(Vec<u8>, Vec<(Path, Vec<u8>)>);
+struct Out(Vec<u8>, Vec<(Path, Vec<u8>)>, u16);
 
 impl PacketSink for Out {
     fn slot(&mut self) -> Option<&mut [u8]> {
@@ -24,6 +24,18 @@ impl PacketSink for Out {
 
     fn commit(&mut self, len: usize, path: Path) {
         self.1.push((path, self.0[..len].to_vec()));
+    }
+}
+
+/// Opens every socket, under indices from 100 on.
+impl SocketPool for Out {
+    fn open(&mut self, _: HandedSocket) -> Result<u16, IoError> {
+        self.2 += 1;
+        Ok(99 + self.2)
+    }
+
+    fn close(&mut self, _: u16) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -63,7 +75,7 @@ fn rig(max_addresses: usize, handover_ring: usize) -> Rig {
         controlling: true,
     };
     links[0].send(Command::CreateEndpoint(Box::new(new))).unwrap();
-    let mut rig = Rig { workers, links, out: Out(vec![0; MAX_DATAGRAM], Vec::new()), now: Instant::now() };
+    let mut rig = Rig { workers, links, out: Out(vec![0; MAX_DATAGRAM], Vec::new(), 0), now: Instant::now() };
     rig.workers[0].handle_commands(rig.now, &mut rig.out);
     rig
 }
@@ -498,7 +510,7 @@ fn what_the_forwarder_refuses_is_not_kept_by_the_worker_either() {
 #[test]
 fn a_command_that_is_not_carried_out_says_why_and_is_counted() {
     let mut engine = Engine::new(EngineConfig::new(["192.0.2.1:10000".parse().unwrap()]), Arc::default());
-    let (mut out, now) = (Out(vec![0; MAX_DATAGRAM], Vec::new()), Instant::now());
+    let (mut out, now) = (Out(vec![0; MAX_DATAGRAM], Vec::new(), 0), Instant::now());
     let (conference, endpoint, nobody) = (ConferenceId(1), EndpointId(1), EndpointId(2));
     let ice = |ufrag: &str| IceCredentials { ufrag: ufrag.into(), pwd: "password".into() };
     let new = |endpoint, ufrag| {
