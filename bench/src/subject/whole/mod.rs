@@ -84,12 +84,26 @@ impl Whole {
         let channels = Channels::start().map_err(failed)?;
         let others = cpu::tasks_of(std::process::id()).map_err(SubjectError::Cpu)?;
         let generator = cores::current();
-        cores::pin(&options.control_cores)?;
+        // What is started inherits the cores of this thread, and must be free to choose its own.
+        cores::pin(cores::all())?;
         let started = Self::spawn(options, channels, others);
         cores::pin(&generator)?;
         let mut whole = started?;
         whole.wait_for_brewery()?;
+        for (task, _) in whole.tasks()?.into_iter().filter(|(_, name)| name == CONTROL) {
+            cores::pin_task(task, &options.control_cores)?;
+        }
         Ok(whole)
+    }
+
+    /// Its threads and their names.
+    fn tasks(&self) -> Result<Vec<(u32, String)>, SubjectError> {
+        let pid = std::process::id();
+        let tasks = cpu::tasks_of(pid).map_err(SubjectError::Cpu)?;
+        let own = tasks.into_iter().filter(|task| !self.others.contains(task));
+        // A thread that has ended meanwhile does not count.
+        let name = |task: u32| std::fs::read_to_string(format!("/proc/{pid}/task/{task}/comm")).ok();
+        Ok(own.filter_map(|task| Some((task, name(task)?.trim().to_owned()))).collect())
     }
 
     fn spawn(options: &WholeOptions, channels: Channels, others: Vec<u32>) -> Result<Self, SubjectError> {
@@ -168,8 +182,14 @@ impl Whole {
         }
     }
 
-    fn ended(&self) -> SubjectError {
-        failed("the bridge has ended; RUST_LOG=info shows why")
+    /// Why it has ended.
+    fn ended(&mut self) -> SubjectError {
+        let Some(runtime) = &self.runtime else { return failed("the bridge has been shut down") };
+        failed(match runtime.block_on(&mut self.bridge) {
+            Ok(Ok(())) => "the bridge has ended".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        })
     }
 
     fn deliver(&self, event: XmppEvent) -> Result<(), SubjectError> {
@@ -260,14 +280,8 @@ impl Whole {
     pub fn by_thread(&self) -> Result<BTreeMap<String, CpuTime>, SubjectError> {
         let pid = std::process::id();
         let mut sums = BTreeMap::<String, CpuTime>::new();
-        for task in cpu::tasks_of(pid).map_err(SubjectError::Cpu)? {
-            if self.others.contains(&task) {
-                continue;
-            }
-            // A thread that has ended meanwhile does not count.
-            let Ok(name) = std::fs::read_to_string(format!("/proc/{pid}/task/{task}/comm")) else { continue };
-            let time = cpu::of_tasks(pid, &[task]).map_err(SubjectError::Cpu)?;
-            sums.entry(name.trim().to_owned()).or_default().add(time);
+        for (task, name) in self.tasks()? {
+            sums.entry(name).or_default().add(cpu::of_tasks(pid, &[task]).map_err(SubjectError::Cpu)?);
         }
         Ok(sums)
     }
