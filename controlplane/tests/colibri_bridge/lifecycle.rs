@@ -33,7 +33,7 @@ fn a_create_is_answered_with_a_transport_of_the_owning_worker() {
         assert!(new.ice.pwd.len() >= 22 && new.ice.ufrag.len() >= 4, "RFC 8445 section 5.3");
         assert!(new.ice.ufrag.starts_with(&worker.to_string()));
         assert_eq!(
-            ice.web_sockets[0].url,
+            ice.web_sockets[0].address(),
             format!("ws://127.0.0.1:9090/colibri-ws/jvb1/{conference_hex}/{label}?pwd={password}")
         );
         assert_eq!(password.len(), 24);
@@ -163,10 +163,8 @@ fn recorded_requests_are_served_in_order() {
     }
     assert_eq!(created, 3);
     let commands = fixture.commands();
-    let formats = commands
-        .iter()
-        .filter(|c| matches!(c, Command::SetMedia { media, .. } if media.payload_types.len() == 10))
-        .count();
+    let formats =
+        commands.iter().filter(|c| matches!(c, Command::SetMedia { media, .. } if media.codecs.len() == 10)).count();
     assert_eq!(formats, 3, "eight video and two audio formats each");
     let simulcast = commands
         .iter()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ringbridge_dataplane::conference::{EndpointSlot, Forwarder, ForwarderConfig};
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, PayloadType, Ssrc, WorkerId};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::media::*;
 use ringbridge_dataplane::messages::*;
@@ -26,6 +26,9 @@ pub const AST: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-tim
 pub const ORIENTATION: &str = "urn:3gpp:video-orientation";
 pub const CONFERENCE: ConferenceId = ConferenceId(1);
 pub const FEEDBACK: FeedbackSsrcs = FeedbackSsrcs { audio: Ssrc::new(0xaaaa), video: Ssrc::new(0xbbbb) };
+
+/// Clients have ports from 5000 on; relays from here on.
+pub const RELAY_PORTS: u16 = 7000;
 
 /// Workers that [`Call::new`] spreads clients over: three where a whole suite runs that way.
 const WORKERS: usize = match env!("CARGO_CRATE_NAME").as_bytes() {
@@ -89,6 +92,10 @@ pub struct Call {
     pub now: Instant,
     pub events: Vec<Event>,
     pub clients: Vec<Client>,
+    /// Datagrams that went to no client, but to another bridge.
+    pub to_relays: Vec<(Path, Vec<u8>)>,
+    /// What relays of it negotiated.
+    pub relay_media: Media,
 }
 
 impl Call {
@@ -109,7 +116,16 @@ impl Call {
             forwarder.handle_command(now, Command::CreateConference { conference: CONFERENCE, feedback: FEEDBACK });
         }
         let sink = VecSink { buffer: Box::new([0; MAX_DATAGRAM]), datagrams: Vec::new(), full: false };
-        Self { forwarders, stats, sink, now, events: Vec::new(), clients: Vec::new() }
+        Self {
+            forwarders,
+            stats,
+            sink,
+            now,
+            events: Vec::new(),
+            clients: Vec::new(),
+            to_relays: Vec::new(),
+            relay_media: Media::default(),
+        }
     }
 
     /// Gives a command to all that need it, as the control plane does.
@@ -300,6 +316,10 @@ impl Call {
     pub fn deliver(&mut self) {
         self.exchange();
         for (to, datagram) in std::mem::take(&mut self.sink.datagrams) {
+            if to.remote.port() >= RELAY_PORTS {
+                self.to_relays.push((to, datagram));
+                continue;
+            }
             let client = &mut self.clients[usize::from(to.remote.port() - 5000)];
             if matches!(datagram[1], 192..=223) {
                 let mut plain = client.inbound.decrypt_rtcp(&datagram).expect("SRTCP opens at the client");
@@ -354,7 +374,7 @@ pub fn keys(n: u8) -> SrtpKeys {
     SrtpKeys { profile: SrtpProfile::AeadAes128Gcm, inbound: master(2 * n + 1), outbound: master(2 * n + 2) }
 }
 
-pub fn pt(id: u8, kind: MediaKind, name: &str, parameters: &[(&str, &str)]) -> PayloadType {
+pub fn pt(id: u8, kind: MediaKind, name: &str, parameters: &[(&str, &str)]) -> CodecParameters {
     let video = kind == MediaKind::Video;
     let feedback: &[(&str, &str)] = if video && name != "rtx" {
         &[("ccm", "fir"), ("nack", ""), ("nack", "pli"), ("transport-cc", "")]
@@ -362,8 +382,8 @@ pub fn pt(id: u8, kind: MediaKind, name: &str, parameters: &[(&str, &str)]) -> P
         &[]
     };
     let own = |list: &[(&str, &str)]| list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-    PayloadType {
-        id,
+    CodecParameters {
+        payload_type: PayloadType::new(id).unwrap(),
         kind,
         name: name.to_owned(),
         clock_rate: if video { 90_000 } else { 48_000 },
@@ -403,14 +423,13 @@ pub const PLAIN: Numbers =
 impl Numbers {
     pub fn media(&self) -> Media {
         use MediaKind::{Audio, Video};
-        let mut payload_types =
-            vec![pt(self.opus, Audio, "opus", &[("minptime", "10")]), pt(self.vp8, Video, "VP8", &[])];
+        let mut codecs = vec![pt(self.opus, Audio, "opus", &[("minptime", "10")]), pt(self.vp8, Video, "VP8", &[])];
         if let Some(red) = self.red {
             let inner = format!("{0}/{0}", self.opus);
-            payload_types.push(pt(red, Audio, "red", &[("", &inner)]));
+            codecs.push(pt(red, Audio, "red", &[("", &inner)]));
         }
         if let Some(rtx) = self.rtx {
-            payload_types.push(pt(rtx, Video, "rtx", &[("apt", &self.vp8.to_string())]));
+            codecs.push(pt(rtx, Video, "rtx", &[("apt", &self.vp8.to_string())]));
         }
         let mut header_extensions = vec![
             extension(self.level, Audio, LEVEL),
@@ -421,7 +440,7 @@ impl Numbers {
         if let Some(id) = self.orientation {
             header_extensions.push(extension(id, Video, ORIENTATION));
         }
-        Media { payload_types, header_extensions, ..Media::default() }
+        Media { codecs, header_extensions, ..Media::default() }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::conference::packet::MediaPacket;
 use crate::conference::packet::payload::Descriptor;
 use crate::congestion::shedding::Shedding;
 use crate::datagram::PacketSink;
+use crate::ids::PayloadType;
 use crate::media::MAX_MID_LEN;
 use crate::media::MediaKind;
 use crate::negotiation::extensions::OutgoingExtensions;
@@ -95,7 +96,7 @@ pub fn shape(packet: &MediaPacket<'_>, translate: bool, receiver: &FormatTable) 
         return receiver.output(packet.format.id).map(Shape::Whole);
     }
     let blocks = red::blocks(packet.rtp.payload()).ok()?;
-    let known = |pt: u8| packet.sender.media(packet.kind, pt).and_then(|f| receiver.output(f.id));
+    let known = |number: PayloadType| packet.sender.media(packet.kind, number).and_then(|f| receiver.output(f.id));
     let mut primary = None;
     let mut whole = true;
     for block in blocks {
@@ -114,6 +115,27 @@ pub fn shape(packet: &MediaPacket<'_>, translate: bool, receiver: &FormatTable) 
 /// Rewrites, seals and queues one packet; returns the bytes of its payload.
 #[inline]
 pub fn send(
+    packet: &MediaPacket<'_>,
+    outgoing: &Outgoing,
+    receiver: &mut Receiver,
+    delivery: &mut Delivery<'_, impl PacketSink>,
+) -> Result<usize, NotSent> {
+    write::<false>(packet, outgoing, receiver, delivery)
+}
+
+/// The same with the payload as it came, but for the numbers inside RED.
+#[inline]
+pub fn send_verbatim(
+    packet: &MediaPacket<'_>,
+    outgoing: &Outgoing,
+    receiver: &mut Receiver,
+    delivery: &mut Delivery<'_, impl PacketSink>,
+) -> Result<usize, NotSent> {
+    write::<true>(packet, outgoing, receiver, delivery)
+}
+
+#[inline]
+fn write<const VERBATIM: bool>(
     packet: &MediaPacket<'_>,
     outgoing: &Outgoing,
     receiver: &mut Receiver,
@@ -174,13 +196,14 @@ pub fn send(
     }
     let body = slot.get_mut(header_len..).ok_or(NotSent::Malformed)?;
     let payload_len = match stream.rtx {
-        None => write_payload(packet, outgoing, &receiver.negotiated().formats, delivery.translate, body)?,
+        None => write_payload::<VERBATIM>(packet, outgoing, &receiver.negotiated().formats, delivery.translate, body)?,
         Some(_) => {
             if !rtx::write(output.sequence as u16, body) {
                 return Err(NotSent::Malformed);
             }
             let rest = body.get_mut(rtx::OSN_LEN..).ok_or(NotSent::Malformed)?;
-            rtx::OSN_LEN + write_payload(packet, outgoing, &receiver.negotiated().formats, delivery.translate, rest)?
+            rtx::OSN_LEN
+                + write_payload::<VERBATIM>(packet, outgoing, &receiver.negotiated().formats, delivery.translate, rest)?
         }
     };
     let len = sealer
@@ -195,7 +218,7 @@ pub fn send(
 
 /// Writes the payload as this receiver reads it and returns its length.
 #[inline]
-fn write_payload(
+fn write_payload<const VERBATIM: bool>(
     packet: &MediaPacket<'_>,
     outgoing: &Outgoing,
     receiver: &FormatTable,
@@ -206,6 +229,7 @@ fn write_payload(
     let payload = packet.rtp.payload();
     let (id, tl0) = ((output.picture.id.unwrap_or(0) & 0x7fff) as u16, output.picture.tl0.unwrap_or(0));
     match &packet.view.descriptor {
+        _ if VERBATIM => {}
         Descriptor::Vp8(vp8) => return vp8.rewrite(payload, id, tl0, out).map_err(|_| NotSent::Malformed),
         Descriptor::Vp9(vp9) => {
             let out = out.get_mut(..payload.len()).ok_or(NotSent::Malformed)?;
@@ -222,8 +246,8 @@ fn write_payload(
     let out = out.get_mut(..payload.len()).ok_or(NotSent::Malformed)?;
     out.copy_from_slice(payload);
     if packet.format.codec == Codec::Red && translate && matches!(shape, Shape::Whole(_)) {
-        let number = |pt: u8| {
-            let format = packet.sender.media(packet.kind, pt)?;
+        let number = |number: PayloadType| {
+            let format = packet.sender.media(packet.kind, number)?;
             receiver.output(format.id).map(|o| o.payload_type)
         };
         red::patch_payload_types(out, number).map_err(|_| NotSent::Malformed)?;
