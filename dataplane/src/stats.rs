@@ -75,6 +75,8 @@ counters! {
     HeldAddresses = "held", "addresses";
     /// Deadlines of endpoints that it waits for.
     HeldTimers = "held", "timers";
+    /// Sockets that belong to one endpoint each.
+    HeldSockets = "held", "sockets";
     /// Nanoseconds that the worker spent working (not waiting).
     BusyNanos = "busy_nanoseconds", "";
     /// System calls of the packet path: receiving, sending, waiting.
@@ -159,6 +161,12 @@ counters! {
     DropOversized = "dropped", "oversized";
     /// Datagrams that the kernel dropped because a socket's receive buffer was full.
     DropSocketOverflow = "dropped", "socket_overflow";
+    /// Endpoints whose own sockets the worker did not take up: it has as many as it takes, or they cannot be used.
+    HandedSocketsRefused = "handed_sockets", "refused";
+    /// Handed sockets that cannot be read any more.
+    HandedSocketsFailed = "handed_sockets", "failed";
+    /// STUN at a socket that is not the addressed endpoint's.
+    DropForeignSocket = "dropped", "foreign_socket";
     /// Completions that an io_uring lost.
     DropRingOverflow = "dropped", "ring_overflow";
     /// An event for a full event ring.
@@ -212,7 +220,12 @@ impl Counter {
     pub const fn is_gauge(self) -> bool {
         matches!(
             self,
-            Self::SheddingLevel | Self::HeldEndpoints | Self::HeldConferences | Self::HeldAddresses | Self::HeldTimers
+            Self::SheddingLevel
+                | Self::HeldEndpoints
+                | Self::HeldConferences
+                | Self::HeldAddresses
+                | Self::HeldTimers
+                | Self::HeldSockets
         )
     }
 }

@@ -73,6 +73,7 @@ impl CreateError {
     pub(crate) fn counter(self) -> Counter {
         match self {
             Self::WorkerFull | Self::ConferenceFull => Counter::DropTableFull,
+            Self::NoSockets => Counter::HandedSocketsRefused,
             Self::Taken | Self::UnknownConference | Self::UnknownWorker | Self::UnknownRelay => {
                 Counter::DropCommandUnknown
             }
@@ -219,6 +220,7 @@ impl Forwarder {
             | Command::RestartIce { .. }
             | Command::AnswerIceRestart { .. }
             | Command::SendDtls { .. }
+            | Command::OpenSockets { .. }
             | Command::AskServer { .. }
             | Command::Shutdown => {}
         }

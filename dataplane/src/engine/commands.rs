@@ -1,6 +1,5 @@
 //! What each command does.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::datagram::PacketSink;
@@ -16,7 +15,8 @@ use super::error::CommandError;
 impl Engine {
     /// Carries out a command. What it sends at once goes to `sink`. An error is counted, and leaves all else as it was.
     ///
-    /// [`Command::Shutdown`] is for whoever runs the engine, which ignores it.
+    /// [`Command::Shutdown`] and [`Command::OpenSockets`] are for whoever runs the engine, which ignores them; of the latter it is told
+    /// by [`Self::give_sockets`].
     pub fn handle_command(
         &mut self,
         now: Instant,
@@ -59,8 +59,9 @@ impl Engine {
             }
             Command::ExpireConference { conference } => self.expire_conference(now, conference)?,
             Command::ExpireEndpoint { endpoint } => {
-                // One that lives elsewhere is known to the forwarder only.
-                if !self.remove_endpoint(endpoint) && self.forwarder.slot(endpoint).is_none() {
+                // One that was never created may have been given sockets; one that lives elsewhere is known to the forwarder only.
+                let known = self.remove_endpoint(endpoint) || self.sockets.take_back(endpoint);
+                if !known && self.forwarder.slot(endpoint).is_none() {
                     return Err(CommandError::UnknownEndpoint);
                 }
                 self.forwarder.handle_command(now, command);
@@ -118,7 +119,7 @@ impl Engine {
     }
 
     fn agent_config(&self, endpoint: EndpointId, local: &IceCredentials, controlling: bool) -> AgentConfig {
-        let (worker, sockets) = (self.config.worker, Arc::clone(&self.config.sockets));
+        let (worker, sockets) = (self.config.worker, self.sockets.of(endpoint));
         AgentConfig { endpoint, worker, local: local.clone(), controlling, sockets }
     }
 
@@ -132,6 +133,9 @@ impl Engine {
     ) -> Result<(), CommandError> {
         let endpoint = config.endpoint;
         if let Err(error) = self.add_endpoint(conference, label, config) {
+            if self.endpoints.index_of(endpoint).is_none() {
+                self.sockets.take_back(endpoint);
+            }
             self.stats.count(error.counter());
             self.events.push(Event::EndpointRefused { endpoint, error }, &self.stats);
             return Err(CommandError::Refused(error));
@@ -163,6 +167,9 @@ impl Engine {
         }
         if !config.local.ufrag.starts_with(ufrag_prefix(self.config.worker)) {
             tracing::warn!(endpoint = %label, worker = %self.config.worker, "ufrag lacks the tag of its worker");
+        }
+        if config.sockets.is_empty() {
+            return Err(CreateError::NoSockets);
         }
         let ice = Session::new(Agent::new(config, &self.random));
         // A remote endpoint of that id is known to the forwarder only.

@@ -1,6 +1,6 @@
 //! What the control plane asks of a worker.
 
-use crate::datagram::Path;
+use crate::datagram::{HandedSocket, Path};
 use crate::ice::stun::TransactionId;
 use crate::ice::{IceCredentials, RemoteCandidate};
 use crate::ids::{ConferenceId, EndpointId, MeshId, Ssrc, WorkerId};
@@ -22,6 +22,14 @@ pub enum Command {
     ExpireConference {
         /// The one that ends.
         conference: ConferenceId,
+    },
+    /// Opens sockets for one endpoint alone, before it is created: its ICE uses only them. They are closed when it expires or is
+    /// refused, which it is when one of them cannot be opened.
+    OpenSockets {
+        /// The endpoint that is created next.
+        endpoint: EndpointId,
+        /// Bound, one for each local address; [`crate::io::RelayPorts`] makes them.
+        sockets: Vec<HandedSocket>,
     },
     /// Adds an endpoint, or is answered by [`super::Event::EndpointRefused`].
     CreateEndpoint(Box<NewEndpoint>),
@@ -203,7 +211,8 @@ impl Command {
             Self::CreateEndpoint(new) => Some(new.endpoint),
             Self::CreateRelay(new) => Some(new.relay),
             Self::CreateRemoteRelay { relay, .. } | Self::SetRelayDemand { relay, .. } => Some(*relay),
-            Self::CreateRemoteEndpoint { endpoint, .. }
+            Self::OpenSockets { endpoint, .. }
+            | Self::CreateRemoteEndpoint { endpoint, .. }
             | Self::CreateRelayedEndpoint { endpoint, .. }
             | Self::ExpireEndpoint { endpoint }
             | Self::SetRemoteIce { endpoint, .. }

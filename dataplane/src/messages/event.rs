@@ -136,6 +136,9 @@ pub enum CreateError {
     /// The worker does not have the conference.
     #[error("the worker does not have the conference")]
     UnknownConference,
+    /// The sockets that it was to have of its own could not be opened; the worker's log says why.
+    #[error("the sockets that it was to have of its own could not be opened")]
+    NoSockets,
     /// The home of a remote endpoint is no other worker.
     #[error("the home of a remote endpoint is no other worker")]
     UnknownWorker,
