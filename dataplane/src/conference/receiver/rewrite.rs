@@ -87,7 +87,7 @@ impl Shape {
 }
 
 /// Finds the receiver's number for a packet. RED goes whole only to those who know it and everything inside.
-#[inline]
+#[inline(always)]
 pub fn shape(packet: &MediaPacket<'_>, translate: bool, receiver: &FormatTable) -> Option<Shape> {
     if !translate {
         let rtx = receiver.output(packet.format.id).and_then(|o| o.rtx);
@@ -111,6 +111,12 @@ pub fn shape(packet: &MediaPacket<'_>, translate: bool, receiver: &FormatTable) 
         Some(red) if whole => Some(Shape::Whole(red)),
         _ => primary.map(Shape::Primary),
     }
+}
+
+/// The same for whoever is not asked for every packet of every receiver.
+#[inline(never)]
+pub fn shape_aside(packet: &MediaPacket<'_>, translate: bool, receiver: &FormatTable) -> Option<Shape> {
+    shape(packet, translate, receiver)
 }
 
 /// Rewrites, seals and queues one packet; returns the bytes of its payload.
