@@ -27,6 +27,7 @@ mod router;
 mod selection;
 mod service;
 mod settings;
+mod source_info;
 mod statistics;
 mod xml;
 
@@ -43,7 +44,7 @@ pub use ice_failures::IceFailureSettings;
 pub use logins::{LoginSettings, LoginType};
 pub use selection::{RegionGroups, SelectionSettings, Strategy};
 pub use service::{Focus, Input};
-pub use settings::{FocusSettings, RecordingSettings};
+pub use settings::{FocusSettings, RecordingSettings, SenderLimits, SignalingDelays, SourceLimits, SourceSettings};
 
 /// Why the focus ended.
 #[derive(Debug, thiserror::Error)]
