@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jid::BareJid;
 use ringbridge_dataplane::conference::LoudestOnly;
-use ringbridge_dataplane::io::{IoChoice, IoExtras};
+use ringbridge_dataplane::io::{IoChoice, IoExtras, PortRange};
 use tracing_subscriber::EnvFilter;
 
 use super::connections::RawConnection;
@@ -412,7 +412,7 @@ impl Reader<'_> {
             self.wrong(key, format!("use at most {MAX_ID} bytes"));
             return None;
         }
-        Some(Some(RelaySettings { id, ports: (lowest > 0).then_some(lowest..=highest) }))
+        Some(Some(RelaySettings { id, ports: PortRange::new(lowest, highest) }))
     }
 
     fn discovery(&mut self) -> Option<DiscoverySettings> {
