@@ -451,6 +451,7 @@ impl Reader<'_> {
             recording: self.recording()?,
             ice_failure: self.ice_failure()?,
             selection: SelectionSettings::default(),
+            relay_sctp: true,
         })
     }
 }

@@ -98,7 +98,7 @@ impl Focus {
         let rooms: Vec<BareJid> = on_it.map(|(room, _)| room.clone()).collect();
         for room in rooms {
             if let Some((conference, mut cx)) = self.conference(now, &room) {
-                conference.reinvite_all(&mut cx, None);
+                conference.leave_bridge(&mut cx, bridge);
             }
         }
     }

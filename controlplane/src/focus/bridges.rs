@@ -250,6 +250,11 @@ impl Bridges {
         select(&self.selection, &all, wanted).map(str::to_owned)
     }
 
+    /// How long an endpoint counts as one that was added to a bridge lately, if that matters.
+    pub fn recent_interval(&self) -> Option<Duration> {
+        self.selection.max_recent.map(|(_, interval)| interval)
+    }
+
     /// The best bridge for a new conference.
     pub fn select(&self, now: Instant, region: Option<&str>) -> Option<String> {
         self.choose(now, &Wanted { region, ..Wanted::default() })

@@ -185,6 +185,15 @@ impl Context<'_> {
         self.notify(bridge, expire.into());
     }
 
+    /// Ends what is left of a conference on a bridge that is to get it again.
+    pub fn expire_orphans_of(&mut self, bridge: &str, meeting_id: &str) {
+        let before = self.orphans.len();
+        self.orphans.retain(|orphan| orphan.bridge != bridge || orphan.meeting_id != meeting_id);
+        if self.orphans.len() != before {
+            self.expire_on_bridge(bridge, meeting_id);
+        }
+    }
+
     /// Ends what is left of a conference on its bridge; while the bridge is away this waits.
     pub fn expire_orphan(&mut self, orphan: Orphan) {
         if self.online && self.bridges.get(&orphan.bridge).is_some() {

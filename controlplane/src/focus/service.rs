@@ -253,10 +253,11 @@ impl Focus {
         self.lost.clear();
         self.server_slow = false;
         for (room, conference) in std::mem::take(&mut self.conferences) {
-            if let Some(orphan) = conference.into_orphan(now) {
+            let orphans = conference.into_orphans(now);
+            if !orphans.is_empty() {
                 tracing::info!(%room, "room lost with the connection; its media stays until it starts again");
-                self.shared.orphans.push(orphan);
             }
+            self.shared.orphans.extend(orphans);
         }
     }
 

@@ -61,6 +61,8 @@ pub struct FocusSettings {
     pub ice_failure: Option<IceFailureSettings>,
     /// How bridges are chosen.
     pub selection: SelectionSettings,
+    /// Whether bridges talk with each other over SCTP; else over WebSockets.
+    pub relay_sctp: bool,
 }
 
 impl FocusSettings {

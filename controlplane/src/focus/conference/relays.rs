@@ -1,0 +1,80 @@
+//! The relays between the bridges of a conference (docs/protocol/focus.md 11.6).
+
+use super::state::Conference;
+use crate::colibri::elements::{CAP_SOURCE_NAMES, Capability, ConferenceModified, Endpoint};
+use crate::focus::cascade::{Form, LinkId, What, transport_in};
+use crate::focus::conference::offer;
+use crate::focus::conference::sources::to_colibri;
+use crate::focus::context::Context;
+use crate::focus::features::Features;
+use crate::focus::requests::{Answer, Question};
+
+/// Every relay carries all that is offered to any client.
+const ALL_MEDIA: Features = Features { rtx: true, tcc: true, ..Features::UNKNOWN };
+
+impl Conference {
+    /// Sends what bridges are to be asked about their relays.
+    pub(super) fn send_relay_requests(&mut self, cx: &mut Context<'_>) {
+        while let Some(order) = self.nodes.cascade.poll_order() {
+            let Some(session) = self.nodes.of_node(order.to) else { continue };
+            let form =
+                Form { meeting_id: &self.meeting_id, sctp: cx.settings.relay_sctp, media: || offer::media(ALL_MEDIA) };
+            let request = form.request(&order, |nick| self.relayed_endpoint(nick));
+            let creates = matches!(order.what, What::Create { .. });
+            if creates {
+                tracing::info!(room = %self.room, bridge = %session.bridge, to = %order.relay_id, "bridges are linked");
+            }
+            let pending = Question::Relay { session: session.id.clone(), link: order.link, creates };
+            let bridge = session.bridge.clone();
+            self.ask(cx, &bridge, true, request.into(), pending);
+        }
+    }
+
+    /// A member as other bridges are told of it.
+    fn relayed_endpoint(&self, nick: &str) -> Endpoint {
+        Endpoint {
+            stats_id: self.members.get(nick).and_then(|member| member.stats_id()),
+            capabilities: vec![Capability { name: CAP_SOURCE_NAMES.to_owned() }],
+            sources: Some(to_colibri(&self.sources.of(nick))),
+            ..Endpoint::new(nick)
+        }
+    }
+
+    /// A bridge's answer about the relay `link` of our session `session` on it.
+    pub(in super::super) fn relay_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        (session, link, creates): (&str, LinkId, bool),
+        answer: Answer,
+    ) {
+        let Some(node) = self.nodes.by_id(session).map(|session| session.node) else { return };
+        // The relay may have ended meanwhile; then nothing of it matters.
+        if !self.nodes.cascade.has_link(link) {
+            return;
+        }
+        let failed = match answer {
+            Answer::Result(_) if !creates => return,
+            Answer::Result(payload) => {
+                let modified = payload.and_then(|payload| ConferenceModified::try_from(payload).ok());
+                match modified.ok_or("it is of another kind").and_then(transport_in) {
+                    Ok(transport) => {
+                        self.nodes.cascade.answered(link, node, transport);
+                        return self.send_relay_requests(cx);
+                    }
+                    Err(reason) => reason.to_owned(),
+                }
+            }
+            Answer::Error(error) => format!("{:?}", error.defined_condition),
+            Answer::Timeout if creates => {
+                tracing::error!(room = %self.room, session, "the bridge does not answer about a relay; its participants move");
+                return self.bridge_failed(cx, session);
+            }
+            Answer::Timeout => {
+                tracing::warn!(room = %self.room, session, "the bridge did not answer about a relay");
+                return;
+            }
+        };
+        tracing::warn!(room = %self.room, session, reason = failed, "a bridge refused a relay; its participants move");
+        self.session_failed(cx, session);
+    }
+}
