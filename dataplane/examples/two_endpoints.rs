@@ -11,8 +11,8 @@ use std::time::Instant;
 use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
 use ringbridge_dataplane::datagram::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
-use ringbridge_dataplane::media::{Encoding, Media, MediaKind, PayloadType, SourceDescription, VideoType};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, PayloadType, Ssrc};
+use ringbridge_dataplane::media::{CodecParameters, Encoding, Media, MediaKind, SourceDescription, VideoType};
 use ringbridge_dataplane::messages::{Command, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::rtp::{HeaderFields, Packet, header};
 use ringbridge_dataplane::srtp::{MasterKey, Opener, Sealer, SrtpKeys, SrtpProfile};
@@ -47,17 +47,25 @@ fn keys(seed: u8) -> SrtpKeys {
 }
 
 /// Opus under the number that an endpoint negotiated for it.
-fn opus(id: u8) -> Box<Media> {
+fn opus(payload_type: PayloadType) -> Box<Media> {
     let (name, parameters, feedback) = ("opus".to_owned(), Vec::new(), Vec::new());
-    let opus = PayloadType { id, kind: MediaKind::Audio, name, clock_rate: 48_000, channels: 2, parameters, feedback };
-    Box::new(Media { payload_types: vec![opus], ..Media::default() })
+    let opus = CodecParameters {
+        payload_type,
+        kind: MediaKind::Audio,
+        name,
+        clock_rate: 48_000,
+        channels: 2,
+        parameters,
+        feedback,
+    };
+    Box::new(Media { codecs: vec![opus], ..Media::default() })
 }
 
 /// What Alice's microphone sends: an RTP packet, sealed with her keys.
 fn spoken(sequence: u16, words: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     let timestamp = u32::from(sequence) * 960;
-    let fields =
-        HeaderFields { padding: false, marker: false, payload_type: 111, sequence, timestamp, ssrc: Ssrc::new(SSRC) };
+    let (payload_type, ssrc) = (PayloadType::new(111).ok_or("a payload type has 7 bits")?, Ssrc::new(SSRC));
+    let fields = HeaderFields { padding: false, marker: false, payload_type, sequence, timestamp, ssrc };
     let mut packet = vec![0; MAX_DATAGRAM];
     let start = header::write(&fields, std::iter::empty(), &[], &mut packet)?;
     let end = start + words.len();
@@ -79,11 +87,12 @@ pub fn run() -> Result<Vec<Heard>, Box<dyn Error>> {
     let feedback = FeedbackSsrcs { audio: Ssrc::new(1), video: Ssrc::new(2) };
     forwarder.handle_command(now, Command::CreateConference { conference: CONFERENCE, feedback });
     for (endpoint, seed, number, port) in [(ALICE, 1, 111, 4001), (BOB, 11, 96, 4002)] {
+        let payload_type = PayloadType::new(number).ok_or("a payload type has 7 bits")?;
         // The forwarder takes ICE for done: it is told where packets go.
         let ice = IceCredentials { ufrag: String::new(), pwd: String::new() };
         let new = NewEndpoint { conference: CONFERENCE, endpoint, label: endpoint.to_string(), ice, controlling: true };
         forwarder.handle_command(now, Command::CreateEndpoint(Box::new(new)));
-        forwarder.handle_command(now, Command::SetMedia { endpoint, media: opus(number) });
+        forwarder.handle_command(now, Command::SetMedia { endpoint, media: opus(payload_type) });
         forwarder.handle_command(now, Command::SetSrtp { endpoint, keys: Box::new(keys(seed)) });
         forwarder.set_path(endpoint, Some(Path { local: 0, remote: ([192, 0, 2, 1], port).into() }));
     }
@@ -107,7 +116,7 @@ pub fn run() -> Result<Vec<Heard>, Box<dyn Error>> {
         let opened = opener.open_rtp(&mut datagram, header_len)?;
         let packet = Packet::parse(&datagram[..opened.len])?;
         println!("{}: {:?}", path.remote, String::from_utf8_lossy(packet.payload()));
-        heard.push((packet.payload_type(), packet.payload().to_vec()));
+        heard.push((packet.payload_type().get(), packet.payload().to_vec()));
     }
     Ok(heard)
 }

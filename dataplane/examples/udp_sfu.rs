@@ -18,8 +18,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use ringbridge_dataplane::datagram::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::demux::ufrag_prefix;
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
-use ringbridge_dataplane::media::{Encoding, Media, MediaKind, PayloadType, SourceDescription, VideoType};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, PayloadType, Ssrc, WorkerId};
+use ringbridge_dataplane::media::{CodecParameters, Encoding, Media, MediaKind, SourceDescription, VideoType};
 use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
@@ -60,8 +60,8 @@ impl Ticket {
         let (endpoint, [ours, theirs]) = (self.endpoint, self.ice.clone());
         let label = endpoint.to_string();
         let new = NewEndpoint { conference: CONFERENCE, endpoint, label, ice: ours, controlling: true };
-        let opus = PayloadType {
-            id: 111,
+        let opus = CodecParameters {
+            payload_type: PayloadType::new(111).ok_or("a payload type has 7 bits")?,
             kind: MediaKind::Audio,
             name: "opus".into(),
             clock_rate: 48_000,
@@ -77,7 +77,7 @@ impl Ticket {
         };
         Ok(vec![
             Command::CreateEndpoint(Box::new(new)),
-            Command::SetMedia { endpoint, media: Box::new(Media { payload_types: vec![opus], ..Media::default() }) },
+            Command::SetMedia { endpoint, media: Box::new(Media { codecs: vec![opus], ..Media::default() }) },
             Command::SetSources { endpoint, sources: vec![microphone] },
             Command::SetSrtp { endpoint, keys: Box::new(self.keys.clone()) },
             Command::SetRemoteIce { endpoint, credentials: Some(theirs), candidates: Vec::new() },

@@ -67,6 +67,48 @@ impl fmt::Display for Ssrc {
     }
 }
 
+/// An RTP payload type: 7 bits (RFC 3550 section 5.1). What it stands for is in each endpoint's
+/// [`CodecParameters`](crate::media::CodecParameters).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct PayloadType(u8);
+
+impl PayloadType {
+    /// How many there are.
+    pub const COUNT: usize = 128;
+
+    /// The payload type of a number; `None` above 127.
+    #[inline]
+    pub const fn new(number: u8) -> Option<Self> {
+        if number < 128 { Some(Self(number)) } else { None }
+    }
+
+    /// The payload type in the lower 7 bits of an octet: the second one of an RTP header, the first one of a RED block header
+    /// (RFC 2198 section 3).
+    #[inline]
+    pub const fn from_low_bits(octet: u8) -> Self {
+        Self(octet & 0x7f)
+    }
+
+    /// Its number, 0 to 127.
+    #[inline]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// The same, to find it in a list of all payload types.
+    #[inline]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for PayloadType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A worker, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 #[repr(transparent)]
@@ -181,6 +223,13 @@ impl FromIterator<WorkerId> for WorkerSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_payload_type_has_seven_bits() {
+        let numbers = (0..=u8::MAX).filter_map(PayloadType::new);
+        assert!(numbers.map(PayloadType::index).eq(0..PayloadType::COUNT));
+        assert_eq!(PayloadType::from_low_bits(0x80 | 96), PayloadType::new(96).unwrap());
+    }
 
     #[test]
     fn a_set_of_workers() {

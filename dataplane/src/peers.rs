@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::datagram::{MAX_DATAGRAM, Path};
-use crate::ids::{EndpointId, Ssrc, WorkerId};
+use crate::ids::{EndpointId, PayloadType, Ssrc, WorkerId};
 use crate::link::Wakeup;
 use crate::media::Limit;
 
@@ -21,7 +21,7 @@ pub(crate) struct RelayHeader {
     /// How often the source's numbering has started anew.
     pub restarts: u32,
     /// The payload type that it came under, if it came as a retransmission.
-    pub repeated_as: Option<u8>,
+    pub repeated_as: Option<PayloadType>,
 }
 
 /// What workers that share a conference tell each other beside media.

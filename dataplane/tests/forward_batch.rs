@@ -18,7 +18,7 @@ fn call(workers: usize) -> Call {
     for n in 0..CLIENTS {
         let mut media = [JICOFO, OTHER, PLAIN][n % 3].media();
         if n == 4 {
-            media.payload_types.retain(|pt| pt.kind == MediaKind::Audio);
+            media.codecs.retain(|pt| pt.kind == MediaKind::Audio);
         }
         let first = 100 * (n as u32 + 1);
         let sources =

@@ -58,7 +58,7 @@ fn pli_and_fir_reach_the_owner_and_are_throttled() {
 fn fir_where_the_sender_lacks_pli() {
     let mut call = Call::new();
     let mut media = JICOFO.media();
-    media.payload_types.iter_mut().for_each(|p| p.feedback.retain(|f| f.1 != "pli"));
+    media.codecs.iter_mut().for_each(|p| p.feedback.retain(|f| f.1 != "pli"));
     call.join(media, vec![video_source("a-v0", &[11])]);
     call.join(OTHER.media(), vec![]);
     call.settle();
@@ -344,7 +344,7 @@ fn activity_ends_after_eight_seconds_and_comes_back() {
 fn the_speaker_is_announced_and_comes_first() {
     let mut call = three();
     let mut media = OTHER.media();
-    media.offered_payload_types.clear();
+    media.offered_codecs.clear();
     call.take_events();
     for i in 0..60u16 {
         let level = if i % 10 == 9 { 90 } else { 25 };

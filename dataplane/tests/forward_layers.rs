@@ -119,7 +119,7 @@ fn vp8_temporal_layers_go_at_once_and_come_back_at_a_sync_frame() {
 
 fn media(name: &str, number: u8, dependency: Option<u8>) -> Media {
     let mut media = JICOFO.media();
-    media.payload_types = vec![pt(number, MediaKind::Video, name, &[])];
+    media.codecs = vec![pt(number, MediaKind::Video, name, &[])];
     media.header_extensions.extend(dependency.map(|id| extension(id, MediaKind::Video, DEPENDENCY)));
     media
 }

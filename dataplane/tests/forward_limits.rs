@@ -109,7 +109,7 @@ fn who_asks_for_repetitions_is_not_sent_a_flood() {
     call.join(JICOFO.media(), vec![video_source("a-v0", &[11])]);
     let mut media = OTHER.media();
     media.header_extensions.retain(|e| e.uri != TCC);
-    media.payload_types.iter_mut().for_each(|pt| pt.feedback.retain(|f| f.0 != "transport-cc"));
+    media.codecs.iter_mut().for_each(|pt| pt.feedback.retain(|f| f.0 != "transport-cc"));
     call.join(media, vec![]);
     call.settle();
     let mut camera = Camera::new(100, 11, 1, 180);
@@ -317,7 +317,7 @@ fn made_up_codecs_and_extensions_leave_room_for_others() {
     let made_up = |tag: usize| {
         let types = (0..1_100).map(|i| pt((i % 128) as u8, MediaKind::Video, &format!("x-{tag}-{i}"), &[]));
         let uris = (0..256).map(|i| extension((i % 255 + 1) as u8, MediaKind::Video, &format!("urn:x:{tag}:{i}")));
-        Media { payload_types: types.collect(), header_extensions: uris.collect(), ..Media::default() }
+        Media { codecs: types.collect(), header_extensions: uris.collect(), ..Media::default() }
     };
     for tag in 0..5 {
         let client = call.join(made_up(tag), vec![]);
@@ -331,7 +331,7 @@ fn made_up_codecs_and_extensions_leave_room_for_others() {
     // Two who agree on something new, beside what everybody has.
     let mut media = [JICOFO.media(), OTHER.media()];
     for (media, number) in media.iter_mut().zip([50, 51]) {
-        media.payload_types.push(pt(number, MediaKind::Audio, "x-lyra", &[]));
+        media.codecs.push(pt(number, MediaKind::Audio, "x-lyra", &[]));
     }
     let [ours, theirs] = media;
     let a = call.join(ours, vec![audio_source("a-a0", 10), video_source("a-v0", &[11])]);

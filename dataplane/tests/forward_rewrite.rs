@@ -125,7 +125,7 @@ fn number_96_is_rtx_of_one_and_vp8_of_the_other() {
 fn the_offers_numbers_are_understood_after_the_answer_renumbered() {
     let mut call = three();
     let mut media = OTHER.media();
-    media.offered_payload_types = JICOFO.media().payload_types;
+    media.offered_codecs = JICOFO.media().codecs;
     let endpoint = call.clients[1].id;
     call.command(Command::SetMedia { endpoint, media: Box::new(media) });
     let mut camera = Camera::new(100, 21, 50, 180);
@@ -164,7 +164,7 @@ fn red_is_translated_inside_or_stripped() {
 fn a_receiver_without_the_codec_is_counted_and_left_out() {
     let mut call = three();
     let mut media = PLAIN.media();
-    media.payload_types.retain(|p| p.name != "VP8");
+    media.codecs.retain(|p| p.name != "VP8");
     let endpoint = call.clients[2].id;
     call.command(Command::SetMedia { endpoint, media: Box::new(media) });
     call.send(0, &Camera::new(100, 11, 1, 180).one(true));
@@ -178,7 +178,7 @@ fn audio_numbers_close_up_over_a_format_that_the_receiver_lacks() {
     let mut call = Call::new();
     let dtmf = |id| pt(id, MediaKind::Audio, "telephone-event", &[]);
     let mut media = JICOFO.media();
-    media.payload_types.push(dtmf(126));
+    media.codecs.push(dtmf(126));
     call.join(media, vec![audio_source("a-a0", 10)]);
     call.join(OTHER.media(), vec![]);
     for i in 0..6u16 {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use ringbridge_dataplane::ids::Ssrc;
+use ringbridge_dataplane::ids::{PayloadType, Ssrc};
 use ringbridge_dataplane::rtcp::compound::{Block, Compound, ReportBlock, SenderInfo, fir_targets, report_blocks};
 use ringbridge_dataplane::rtcp::{build, nack};
 use ringbridge_dataplane::rtp::{self as ours, Extension, HeaderFields, Packet, red, vp8};
@@ -22,7 +22,7 @@ prop_compose! {
         marker in any::<bool>(), payload_type in 0u8..128, sequence in any::<u16>(), timestamp in any::<u32>(),
         ssrc in any::<u32>(),
     ) -> HeaderFields {
-        HeaderFields { padding: false, marker, payload_type, sequence, timestamp, ssrc: Ssrc::new(ssrc) }
+        HeaderFields { padding: false, marker, payload_type: PayloadType::new(payload_type).unwrap(), sequence, timestamp, ssrc: Ssrc::new(ssrc) }
     }
 }
 
@@ -71,7 +71,7 @@ proptest! {
         let their = rtp::packet::Packet::unmarshal(&mut &packet[..]).unwrap();
         prop_assert_eq!(
             (their.header.marker, their.header.payload_type, their.header.sequence_number),
-            (fields.marker, fields.payload_type, fields.sequence)
+            (fields.marker, fields.payload_type.get(), fields.sequence)
         );
         prop_assert_eq!((their.header.timestamp, their.header.ssrc), (fields.timestamp, fields.ssrc.get()));
         prop_assert_eq!((&their.header.csrc, &their.payload[..]), (&csrcs, &payload[..]));
@@ -136,9 +136,9 @@ proptest! {
             prop_assert_eq!(headers + blocks.iter().map(|block| block.data.len()).sum::<usize>(), payload.len());
             prop_assert_eq!(blocks.iter().filter(|block| block.primary).count(), 1);
             let mut patched = payload.clone();
-            red::patch_payload_types(&mut patched, |payload_type| Some(payload_type ^ 1)).unwrap();
-            let types: Vec<u8> = red::blocks(&patched).unwrap().map(|block| block.payload_type).collect();
-            prop_assert_eq!(types, blocks.iter().map(|block| block.payload_type ^ 1).collect::<Vec<_>>());
+            red::patch_payload_types(&mut patched, |payload_type| PayloadType::new(payload_type.get() ^ 1)).unwrap();
+            let types: Vec<u8> = red::blocks(&patched).unwrap().map(|block| block.payload_type.get()).collect();
+            prop_assert_eq!(types, blocks.iter().map(|block| block.payload_type.get() ^ 1).collect::<Vec<_>>());
         }
     }
 

@@ -4,10 +4,10 @@
 mod worker_client;
 
 use bytes::Bytes;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, PayloadType, Ssrc, WorkerId};
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::media::{
-    Encoding, HeaderExtension, Limit, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription,
+    CodecParameters, Encoding, HeaderExtension, Limit, Media, MediaKind, ReceiverConstraints, SourceDescription,
     VideoConstraint, VideoType,
 };
 use ringbridge_dataplane::messages::Command;
@@ -83,8 +83,8 @@ fn join(
         endpoint,
         keys: Box::new(SrtpKeys { profile, inbound: inbound.clone(), outbound: outbound.clone() }),
     });
-    let format = |id, kind, name: &str, clock_rate, channels| PayloadType {
-        id,
+    let format = |id, kind, name: &str, clock_rate, channels| CodecParameters {
+        payload_type: PayloadType::new(id).unwrap(),
         kind,
         name: name.into(),
         clock_rate,
@@ -96,7 +96,7 @@ fn join(
         },
     };
     let media = Media {
-        payload_types: vec![
+        codecs: vec![
             format(numbers.opus, MediaKind::Audio, "opus", 48_000, 2),
             format(numbers.vp8, MediaKind::Video, "VP8", 90_000, 1),
         ],

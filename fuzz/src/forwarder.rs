@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use ringbridge_dataplane::conference::{EndpointSlot, Forwarder, ForwarderConfig, LoudestOnly};
 use ringbridge_dataplane::congestion::shedding::Shedding;
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, PayloadType, Ssrc, WorkerId};
 use ringbridge_dataplane::io::Path;
 use ringbridge_dataplane::media::{
-    AudioSubscription, Bitrate, Encoding, HeaderExtension, Limit, Media, MediaKind, PayloadType, ReceiverConstraints,
-    SourceDescription, VideoConstraint, VideoType,
+    AudioSubscription, Bitrate, CodecParameters, Encoding, HeaderExtension, Limit, Media, MediaKind,
+    ReceiverConstraints, SourceDescription, VideoConstraint, VideoType,
 };
 use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint, SsrcRewriting};
 use ringbridge_dataplane::rtp::{Extension, HeaderFields, Packet, header};
@@ -113,7 +113,7 @@ fn independent(keys: &SrtpKeys) -> Context {
         .expect("an independent SRTP takes the keys")
 }
 
-fn payload_type(id: u8, kind: MediaKind, name: &str, apt: Option<u8>) -> PayloadType {
+fn codec(id: u8, kind: MediaKind, name: &str, apt: Option<u8>) -> CodecParameters {
     let video = kind == MediaKind::Video;
     let own = |list: &[(&str, &str)]| list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
     let feedback: &[(&str, &str)] = if video && apt.is_none() {
@@ -121,8 +121,8 @@ fn payload_type(id: u8, kind: MediaKind, name: &str, apt: Option<u8>) -> Payload
     } else {
         &[]
     };
-    PayloadType {
-        id,
+    CodecParameters {
+        payload_type: PayloadType::from_low_bits(id),
         kind,
         name: name.to_owned(),
         clock_rate: if video { 90_000 } else { 48_000 },
@@ -135,14 +135,14 @@ fn payload_type(id: u8, kind: MediaKind, name: &str, apt: Option<u8>) -> Payload
 /// What a browser negotiates; `base` tells the numbers of one from those of another.
 fn media(base: u8) -> Media {
     use MediaKind::{Audio, Video};
-    let mut payload_types = vec![payload_type(base, Audio, "opus", None)];
-    let mut red = payload_type(base + 1, Audio, "red", None);
+    let mut codecs = vec![codec(base, Audio, "opus", None)];
+    let mut red = codec(base + 1, Audio, "red", None);
     red.parameters = vec![(String::new(), format!("{base}/{base}"))];
-    payload_types.push(red);
+    codecs.push(red);
     for (at, name) in ["VP8", "VP9", "AV1", "H264"].into_iter().enumerate() {
         let id = base + 2 + 2 * at as u8;
-        payload_types.push(payload_type(id, Video, name, None));
-        payload_types.push(payload_type(id + 1, Video, "rtx", Some(id)));
+        codecs.push(codec(id, Video, name, None));
+        codecs.push(codec(id + 1, Video, "rtx", Some(id)));
     }
     let extension = |kind, at: usize, uri: usize| HeaderExtension {
         id: 1 + ((at as u8 + base) % 13),
@@ -151,7 +151,7 @@ fn media(base: u8) -> Media {
     };
     let audio = [0, 1, 3].into_iter().enumerate().map(|(at, uri)| extension(Audio, at, uri));
     let video = [1, 2, 3, 4, 5, 6].into_iter().enumerate().map(|(at, uri)| extension(Video, at, uri));
-    Media { payload_types, header_extensions: audio.chain(video).collect(), ..Media::default() }
+    Media { codecs, header_extensions: audio.chain(video).collect(), ..Media::default() }
 }
 
 fn audio_source(name: String, ssrc: u32) -> SourceDescription {
@@ -309,7 +309,7 @@ impl World {
 
     fn set_media(&mut self, index: usize, media: Media) {
         let member = &mut self.members[index];
-        for number in media.payload_types.iter().map(|pt| usize::from(pt.id)) {
+        for number in media.codecs.iter().map(|codec| codec.payload_type.index()) {
             if let Some(known) = member.numbers.get_mut(number) {
                 *known = true;
             }
@@ -446,7 +446,7 @@ impl World {
 
     /// The next packet of an honest member's camera or microphone.
     fn play(&mut self, index: usize, what: u8) {
-        let (first, base) = (first_ssrc(index), self.members[index].media.payload_types[0].id);
+        let (first, base) = (first_ssrc(index), self.members[index].media.codecs[0].payload_type.get());
         let encoding = what & 3;
         let audio = encoding == 3;
         let key = what & 4 != 0;
@@ -462,7 +462,7 @@ impl World {
         let fields = HeaderFields {
             padding: false,
             marker: true,
-            payload_type: if audio { base } else { base + 2 },
+            payload_type: PayloadType::from_low_bits(if audio { base } else { base + 2 }),
             sequence: 100,
             timestamp: (index_before as u32).wrapping_mul(3_000),
             ssrc: Ssrc::new(ssrc),
@@ -517,7 +517,7 @@ fn attacker_media(world: &mut World, input: &mut Input<'_>) -> Media {
         for id in 0..127u8 {
             world.made_up += 1;
             let serial = world.made_up;
-            media.payload_types.push(payload_type(id, kind, &format!("codec{serial}"), None));
+            media.codecs.push(codec(id, kind, &format!("codec{serial}"), None));
             media.header_extensions.push(HeaderExtension { id: 1 + id, kind, uri: format!("urn:x-{serial}") });
         }
         return media;
@@ -528,7 +528,7 @@ fn attacker_media(world: &mut World, input: &mut Input<'_>) -> Media {
         let (id, what) = (input.u8(), input.u8());
         let name = NAMES[usize::from(what & 0x0f) % NAMES.len()];
         let apt = (name == "rtx").then(|| input.u8());
-        let mut one = payload_type(id, kind(what), name, apt);
+        let mut one = codec(id, kind(what), name, apt);
         if what & 0x40 != 0 {
             (one.clock_rate, one.channels) = (input.u32(), input.u8());
         }
@@ -537,7 +537,7 @@ fn attacker_media(world: &mut World, input: &mut Input<'_>) -> Media {
             one.parameters.push(("profile-level-id".to_owned(), value.clone()));
             one.parameters.push(("profile-id".to_owned(), value));
         }
-        if at & 8 == 8 { media.offered_payload_types.push(one) } else { media.payload_types.push(one) }
+        if at & 8 == 8 { media.offered_codecs.push(one) } else { media.codecs.push(one) }
     }
     for _ in 0..count >> 4 {
         let (id, what) = (input.u8(), input.u8());
@@ -594,8 +594,10 @@ fn crafted(world: &World, input: &mut Input<'_>) -> Vec<u8> {
     let attacker = &world.members[ATTACKER];
     let at = |list: &[u32], byte: u8| list.get(usize::from(byte) % list.len().max(1)).copied().unwrap_or(7);
     let flags = input.u8();
-    let numbers = &attacker.media.payload_types;
-    let number = numbers.get(usize::from(input.u8()) % numbers.len().max(1)).map_or(0, |pt| pt.id);
+    let numbers = &attacker.media.codecs;
+    let number = numbers
+        .get(usize::from(input.u8()) % numbers.len().max(1))
+        .map_or(PayloadType::from_low_bits(0), |codec| codec.payload_type);
     let fields = HeaderFields {
         padding: flags & 1 == 1,
         marker: flags & 2 == 2,
@@ -807,7 +809,7 @@ fn aftermath(world: &mut World) {
     assert!(world.members[1].rtp > before, "honest members hear each other");
     // Two newcomers agree on a codec and an extension that nobody here had.
     let mut rare = media(96);
-    rare.payload_types.push(payload_type(34, MediaKind::Audio, "G722", None));
+    rare.codecs.push(codec(34, MediaKind::Audio, "G722", None));
     let sender = world.join(0, SrtpProfile::AeadAes128Gcm, None, rare.clone());
     let receiver = world.join(1, SrtpProfile::AeadAes128Gcm, None, rare);
     world.pass(Duration::from_millis(20));
@@ -815,7 +817,7 @@ fn aftermath(world: &mut World) {
     let fields = HeaderFields {
         padding: false,
         marker: false,
-        payload_type: 34,
+        payload_type: PayloadType::from_low_bits(34),
         sequence: 1,
         timestamp: 1,
         ssrc: Ssrc::new(first_ssrc(sender)),

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
+use ringbridge_dataplane::ids::PayloadType;
 use ringbridge_dataplane::media::MediaKind;
 use ringbridge_dataplane::rtp::Packet;
 use ringbridge_dataplane::rtp::vp8::Descriptor;
@@ -181,7 +182,7 @@ impl Receiver {
         let (sequence, ssrc) = (u16::from_be_bytes([s0, s1]), u32::from_be_bytes([a, b, c, d]));
         self.counts.packets += 1;
         self.counts.bytes += datagram.len() as u64;
-        let audio = self.is_audio(second & 0x7f);
+        let audio = self.is_audio(PayloadType::from_low_bits(second));
         self.counts.audio += u64::from(audio);
         let at = match self.incoming.iter().position(|incoming| incoming.ssrc == ssrc) {
             Some(at) => {
@@ -236,7 +237,7 @@ impl Receiver {
         Ok(())
     }
 
-    fn is_audio(&self, payload_type: u8) -> bool {
+    fn is_audio(&self, payload_type: PayloadType) -> bool {
         let numbers = self.expected.numbers.unwrap_or(Numbers::USUAL);
         payload_type == numbers.payload_type(Codec::Opus)
     }

@@ -12,7 +12,7 @@ use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
 use ringbridge_dataplane::io::{IoChoice, IoLimits};
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::media::{
-    Encoding, HeaderExtension, Limit, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription,
+    CodecParameters, Encoding, HeaderExtension, Limit, Media, MediaKind, ReceiverConstraints, SourceDescription,
     VideoConstraint, VideoType,
 };
 use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint};
@@ -265,8 +265,8 @@ impl Subject for InProcess {
 /// Formats and extensions of a participant.
 pub fn media(numbers: Numbers) -> Media {
     let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-    let format = |codec: Codec| PayloadType {
-        id: numbers.payload_type(codec),
+    let format = |codec: Codec| CodecParameters {
+        payload_type: numbers.payload_type(codec),
         kind: codec.kind(),
         name: codec.name().into(),
         clock_rate: codec.clock_rate(),
@@ -279,7 +279,7 @@ pub fn media(numbers: Numbers) -> Media {
     };
     let level = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
     Media {
-        payload_types: Codec::ALL.map(format).into(),
+        codecs: Codec::ALL.map(format).into(),
         header_extensions: vec![HeaderExtension { id: numbers.level, kind: MediaKind::Audio, uri: level.into() }],
         ..Media::default()
     }

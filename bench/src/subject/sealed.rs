@@ -189,7 +189,7 @@ fn hand_over(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringbridge_dataplane::ids::Ssrc;
+    use ringbridge_dataplane::ids::{PayloadType, Ssrc};
     use ringbridge_dataplane::rtp::header::{self, HeaderFields};
 
     #[test]
@@ -202,7 +202,7 @@ mod tests {
         let fields = HeaderFields {
             padding: false,
             marker: true,
-            payload_type: 96,
+            payload_type: PayloadType::new(96).unwrap(),
             sequence: 7,
             timestamp: 1,
             ssrc: Ssrc::new(9),

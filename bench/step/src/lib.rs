@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, PayloadType, Ssrc};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::media::{
-    Encoding, Limit, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint, VideoType,
+    CodecParameters, Encoding, Limit, Media, MediaKind, ReceiverConstraints, SourceDescription, VideoConstraint,
+    VideoType,
 };
 use ringbridge_dataplane::messages::{Command, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::rtp::header::{self, HeaderFields};
@@ -146,8 +147,8 @@ impl Stage {
 }
 
 /// The payload type under which an endpoint has negotiated VP8.
-fn number(n: u32) -> u8 {
-    NUMBERS[usize::from(n % 3 == 2)]
+fn number(n: u32) -> PayloadType {
+    PayloadType::from_low_bits(NUMBERS[usize::from(n % 3 == 2)])
 }
 
 /// SRTP keys that only the endpoint of this number has.
@@ -160,10 +161,10 @@ pub fn keys(n: u32) -> SrtpKeys {
     SrtpKeys { profile: SrtpProfile::AeadAes128Gcm, inbound: master(1), outbound: master(2) }
 }
 
-fn media(vp8: u8) -> Media {
+fn media(vp8: PayloadType) -> Media {
     let feedback = [("nack", ""), ("nack", "pli")].map(|(name, parameter)| (name.to_owned(), parameter.to_owned()));
-    let vp8 = PayloadType {
-        id: vp8,
+    let vp8 = CodecParameters {
+        payload_type: vp8,
         kind: MediaKind::Video,
         name: "VP8".into(),
         clock_rate: 90_000,
@@ -171,7 +172,7 @@ fn media(vp8: u8) -> Media {
         parameters: Vec::new(),
         feedback: feedback.into(),
     };
-    Media { payload_types: vec![vp8], ..Media::default() }
+    Media { codecs: vec![vp8], ..Media::default() }
 }
 
 fn source(n: u32) -> SourceDescription {

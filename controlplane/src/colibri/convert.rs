@@ -1,6 +1,6 @@
 //! From colibri2 elements to the data plane's values (sections 3.1 and 3.4).
 
-use ringbridge_dataplane::ids::Ssrc;
+use ringbridge_dataplane::ids::{PayloadType, Ssrc};
 use std::net::IpAddr;
 
 use ringbridge_dataplane::ice::{IceCredentials, RemoteCandidate};
@@ -13,12 +13,12 @@ use super::elements::{IceTransport, Media, MediaSource, SsrcGroup};
 pub fn merge_media(known: &mut media::Media, news: &[Media]) {
     for element in news {
         let kind = MediaKind::from(element.media_type);
-        let formats: Vec<_> = element.payload_types.iter().filter_map(|p| payload_type(p, kind)).collect();
-        if !known.offered_payload_types.iter().any(|p| p.kind == kind) {
-            known.offered_payload_types.extend(formats.iter().cloned());
+        let formats: Vec<_> = element.payload_types.iter().filter_map(|p| codec(p, kind)).collect();
+        if !known.offered_codecs.iter().any(|p| p.kind == kind) {
+            known.offered_codecs.extend(formats.iter().cloned());
         }
-        known.payload_types.retain(|p| p.kind != kind);
-        known.payload_types.extend(formats);
+        known.codecs.retain(|p| p.kind != kind);
+        known.codecs.extend(formats);
         known.header_extensions.retain(|e| e.kind != kind);
         known.header_extensions.extend(
             element.header_extensions.iter().filter(|e| e.id != 0).map(|e| media::HeaderExtension {
@@ -31,17 +31,14 @@ pub fn merge_media(known: &mut media::Media, news: &[Media]) {
     }
 }
 
-/// `None` for a format that cannot be on the wire: no name, or a number above 127.
-fn payload_type(element: &super::elements::PayloadType, kind: MediaKind) -> Option<media::PayloadType> {
-    if element.id > 127 {
-        return None;
-    }
+/// `None` for a codec that cannot be on the wire: no name, or a payload type above 127.
+fn codec(element: &super::elements::PayloadType, kind: MediaKind) -> Option<media::CodecParameters> {
     let default_rate = match kind {
         MediaKind::Audio => 48_000,
         MediaKind::Video => 90_000,
     };
-    Some(media::PayloadType {
-        id: element.id,
+    Some(media::CodecParameters {
+        payload_type: PayloadType::new(element.id)?,
         kind,
         name: element.name.clone()?,
         clock_rate: element.clockrate.unwrap_or(default_rate),
@@ -233,8 +230,9 @@ mod tests {
         merge_media(&mut media, &[section(MediaType::Audio, 111), section(MediaType::Video, 100)]);
         merge_media(&mut media, &[section(MediaType::Video, 96), section(MediaType::Video, 200)]);
         merge_media(&mut media, &[section(MediaType::Video, 97)]);
-        let ids = |list: &[media::PayloadType]| list.iter().map(|p| p.id).collect::<Vec<_>>();
-        assert_eq!(ids(&media.payload_types), [111, 97]);
-        assert_eq!(ids(&media.offered_payload_types), [111, 100]);
+        let ids =
+            |list: &[media::CodecParameters]| list.iter().map(|codec| codec.payload_type.get()).collect::<Vec<_>>();
+        assert_eq!(ids(&media.codecs), [111, 97]);
+        assert_eq!(ids(&media.offered_codecs), [111, 100]);
     }
 }

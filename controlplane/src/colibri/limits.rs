@@ -4,6 +4,7 @@
 //! answers an update for the failure of the whole conference and invites everybody again, so what is too much or cannot be
 //! read in an update is left out and counted; only requests that create something are refused.
 
+use ringbridge_dataplane::ids;
 use tokio_xmpp::minidom::{Element, Node};
 
 use crate::pace::Rate;
@@ -106,7 +107,9 @@ fn bound_endpoint(endpoint: &mut Endpoint, most_sources: usize) -> u64 {
 
 fn bound_media(media: &mut Media) -> u64 {
     let short = |text: &Option<String>, most| text.as_ref().is_none_or(|text| text.len() <= most);
-    let mut left_out = retain(&mut media.payload_types, |format| short(&format.name, MAX_NAME));
+    let mut left_out = retain(&mut media.payload_types, |format| {
+        ids::PayloadType::new(format.id).is_some() && format.name.as_ref().is_some_and(|name| name.len() <= MAX_NAME)
+    });
     left_out += truncate(&mut media.payload_types, MAX_FORMATS);
     for format in &mut media.payload_types {
         left_out += retain(&mut format.parameters, |p| short(&p.name, MAX_NAME) && short(&p.value, MAX_TEXT));
@@ -114,7 +117,7 @@ fn bound_media(media: &mut Media) -> u64 {
         left_out += retain(&mut format.feedback, |f| f.feedback_type.len() <= MAX_NAME && short(&f.subtype, MAX_NAME));
         left_out += truncate(&mut format.feedback, MAX_FEEDBACK);
     }
-    left_out += retain(&mut media.header_extensions, |extension| extension.uri.len() <= MAX_TEXT);
+    left_out += retain(&mut media.header_extensions, |extension| extension.id != 0 && extension.uri.len() <= MAX_TEXT);
     left_out + truncate(&mut media.header_extensions, MAX_EXTENSIONS)
 }
 

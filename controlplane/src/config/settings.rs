@@ -19,7 +19,10 @@ use super::values;
 use crate::bridge::{BridgeSettings, ShutdownSettings, XmppConnectionSettings};
 use crate::colibri::bridge::RelaySettings;
 use crate::colibri::limits::MAX_ID;
-use crate::focus::{FocusSettings, IceFailureSettings, LoginSettings, LoginType, RecordingSettings, SelectionSettings};
+use crate::focus::{
+    FocusSettings, IceFailureSettings, LoginSettings, LoginType, RecordingSettings, SelectionSettings, SenderLimits,
+    SignalingDelays, SourceLimits, SourceSettings,
+};
 use crate::logging::Logging;
 use crate::public_address::aws::AwsLookup;
 use crate::public_address::{DiscoverySettings, PublicAddress, StunServer};
@@ -104,6 +107,9 @@ fn shown(key: &Key, text: &str) -> String {
     if key.kind == Kind::Secret { MASK.to_owned() } else { text.to_owned() }
 }
 
+/// Changes of sources that wait longer than this for each other are no use to anybody.
+const MOST_DELAY: Duration = Duration::from_secs(10);
+
 struct Reader<'a> {
     layers: &'a Layers,
     errors: Vec<ConfigError>,
@@ -171,6 +177,12 @@ impl Reader<'_> {
             Kind::Duration => values::duration(&text)
                 .is_none()
                 .then(|| "use a number with a unit, e.g. 20 s, 500 ms, 2 m, 1 d".to_owned()),
+            Kind::Delays => match values::delays(&text) {
+                Some(delays) => (delays.iter().find(|(_, delay)| *delay > MOST_DELAY)).map(|(size, _)| {
+                    format!("{size}: use at most {} s: nobody hears a newcomer before", MOST_DELAY.as_secs())
+                }),
+                None => Some("use sizes and times, e.g. 50 = 500 ms, 100 = 1 s".to_owned()),
+            },
             Kind::Choice(words) => {
                 (!words.contains(&text.as_str())).then(|| format!("use one of: {}", words.join(", ")))
             }
@@ -449,6 +461,7 @@ impl Reader<'_> {
             client_proxy: self.optional("focus.client-proxy"),
             jigasi_brewery: self.optional("focus.jigasi.brewery"),
             recording: self.recording()?,
+            sources: self.sources()?,
             ice_failure: self.ice_failure()?,
             selection: SelectionSettings::default(),
             relay_sctp: true,
@@ -457,6 +470,22 @@ impl Reader<'_> {
 }
 
 impl Reader<'_> {
+    fn sources(&mut self) -> Option<SourceSettings> {
+        Some(SourceSettings {
+            limits: SourceLimits {
+                ssrcs: self.required("focus.max-ssrcs-per-user")?,
+                groups: self.required("focus.max-ssrc-groups-per-user")?,
+            },
+            senders: SenderLimits {
+                audio: self.required("focus.max-audio-senders")?,
+                video: self.required("focus.max-video-senders")?,
+            },
+            delays: SignalingDelays::new(
+                self.text("focus.source-signaling-delays").as_deref().and_then(values::delays).unwrap_or_default(),
+            ),
+        })
+    }
+
     /// The outer `None` is a value that is wrong, the inner one never.
     fn ice_failure(&mut self) -> Option<Option<IceFailureSettings>> {
         let settings = IceFailureSettings {

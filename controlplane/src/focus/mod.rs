@@ -28,6 +28,7 @@ mod router;
 mod selection;
 mod service;
 mod settings;
+mod source_info;
 mod statistics;
 mod xml;
 
@@ -44,7 +45,7 @@ pub use ice_failures::IceFailureSettings;
 pub use logins::{LoginSettings, LoginType};
 pub use selection::{RegionGroups, SelectionSettings, Strategy};
 pub use service::{Focus, Input};
-pub use settings::{FocusSettings, RecordingSettings};
+pub use settings::{FocusSettings, RecordingSettings, SenderLimits, SignalingDelays, SourceLimits, SourceSettings};
 
 /// Why the focus ended.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +90,7 @@ pub async fn run(
         metrics: Arc::new(move || {
             let mut families = metrics(&for_metrics.borrow());
             families.push(XmppCounters::family(std::iter::once(xmpp_counters.as_ref())));
+            families.push(XmppCounters::carried(std::iter::once(xmpp_counters.as_ref())));
             families
         }),
         operator: None,

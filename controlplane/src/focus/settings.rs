@@ -1,6 +1,7 @@
 //! What the focus runs with.
 
 mod recording;
+mod sources;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::selection::SelectionSettings;
 use crate::xmpp::XmppSettings;
 
 pub use self::recording::RecordingSettings;
+pub use self::sources::{SenderLimits, SignalingDelays, SourceLimits, SourceSettings};
 
 /// What the focus runs with.
 #[derive(Debug, Clone)]
@@ -57,6 +59,8 @@ pub struct FocusSettings {
     pub jigasi_brewery: Option<BareJid>,
     /// Recording, live streams, SIP calls.
     pub recording: RecordingSettings,
+    /// What of its members' sources a conference bounds.
+    pub sources: SourceSettings,
     /// When a bridge counts as one that clients do not reach; none is never.
     pub ice_failure: Option<IceFailureSettings>,
     /// How bridges are chosen.

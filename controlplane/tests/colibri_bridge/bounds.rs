@@ -36,10 +36,33 @@ fn formats_and_extensions_without_end_are_cut() {
         .unwrap();
     let commands = fixture.commands();
     let media = first_media(&commands).expect("set");
-    assert_eq!((media.payload_types.len(), media.header_extensions.len()), (64, 32));
-    assert_eq!((media.payload_types[0].parameters.len(), media.payload_types[0].feedback.len()), (32, 16));
+    assert_eq!((media.codecs.len(), media.header_extensions.len()), (64, 32));
+    assert_eq!((media.codecs[0].parameters.len(), media.codecs[0].feedback.len()), (32, 16));
     assert!(fixture.bridge.totals().left_out > 1_000);
     assert_eq!(fixture.bridge.totals().refused, 0, "Jicofo would invite everybody again");
+}
+
+#[test]
+fn what_cannot_be_on_the_wire_is_left_out_and_counted() {
+    let rtp = "xmlns='urn:xmpp:jingle:apps:rtp:1'";
+    let format = |id: &str, rest: &str| format!("<payload-type {rtp} id='{id}'{rest}/>");
+    let extension =
+        |id: &str| format!("<rtp-hdrext xmlns='urn:xmpp:jingle:apps:rtp:rtp-hdrext:0' id='{id}' uri='urn:x'/>");
+    let named = " name='VP8'";
+    let parts = [
+        format("128", named) + &format("255", named) + &format("98", "") + &extension("0"),
+        format("127", named) + &format("0", " name='PCMU'") + &extension("255"),
+    ];
+    let mut fixture = Fixture::with_endpoint();
+    let media = format!("<media type='video'>{}</media>", parts.concat());
+    fixture
+        .send(&format!("<conference-modify meeting-id='m'><endpoint id='a'>{media}</endpoint></conference-modify>"))
+        .unwrap();
+    let commands = fixture.commands();
+    let media = first_media(&commands).expect("set");
+    assert_eq!(media.codecs.iter().map(|codec| codec.payload_type.get()).collect::<Vec<_>>(), [127, 0]);
+    assert_eq!(media.header_extensions.iter().map(|extension| extension.id).collect::<Vec<_>>(), [255]);
+    assert_eq!((fixture.bridge.totals().left_out, fixture.bridge.totals().refused), (4, 0));
 }
 
 #[test]

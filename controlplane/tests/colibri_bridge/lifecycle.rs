@@ -163,10 +163,8 @@ fn recorded_requests_are_served_in_order() {
     }
     assert_eq!(created, 3);
     let commands = fixture.commands();
-    let formats = commands
-        .iter()
-        .filter(|c| matches!(c, Command::SetMedia { media, .. } if media.payload_types.len() == 10))
-        .count();
+    let formats =
+        commands.iter().filter(|c| matches!(c, Command::SetMedia { media, .. } if media.codecs.len() == 10)).count();
     assert_eq!(formats, 3, "eight video and two audio formats each");
     let simulcast = commands
         .iter()

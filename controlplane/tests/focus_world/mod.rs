@@ -210,6 +210,7 @@ pub fn settings() -> FocusSettings {
         login: None,
         client_proxy: None,
         ice_failure: None,
+        sources: Default::default(),
         selection: Default::default(),
         relay_sctp: true,
         jigasi_brewery: None,
@@ -708,6 +709,11 @@ impl World {
         self.clients.insert((room.to_owned(), nick.to_owned()), client);
         let xml = self.client_presence(room, nick);
         self.feed(&xml);
+    }
+
+    /// What a client says in the room, as things are now.
+    pub fn presence_of(&self, room: &str, nick: &str) -> String {
+        self.client_presence(room, nick)
     }
 
     fn client_presence(&self, room: &str, nick: &str) -> String {

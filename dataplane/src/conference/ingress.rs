@@ -17,7 +17,7 @@ use super::schedule::earliest;
 use super::source::encoding::{EncodingState, ObservedPacket};
 use super::source::sequence::Arrival;
 use crate::datagram::PacketSink;
-use crate::ids::{ParticipantId, Ssrc};
+use crate::ids::{ParticipantId, PayloadType, Ssrc};
 use crate::media::MediaKind;
 use crate::negotiation::extensions::ExtensionLayout;
 use crate::negotiation::formats::{Codec, Format};
@@ -36,7 +36,7 @@ struct Opened<'a> {
     /// `None`: the sender did not negotiate its payload type.
     format: Option<Format>,
     /// The payload type of the retransmission that it came as.
-    repeated_as: Option<u8>,
+    repeated_as: Option<PayloadType>,
 }
 
 /// A packet on its way to the receivers, by the numbering that all of them see.
@@ -342,7 +342,7 @@ fn undo_rtx<'a>(
     publisher: &Publisher,
     (kind, state): (MediaKind, &EncodingState),
 ) -> Result<Option<Opened<'a>>, Counter> {
-    let number = datagram.get(1).map_or(0, |b| b & 0x7f);
+    let number = PayloadType::from_low_bits(datagram.get(1).copied().unwrap_or(0));
     let header_len = layout.header_len();
     let Some((apt, format)) = publisher.negotiated().formats.rtx(kind, number) else {
         return Err(Counter::DropUnknownPayloadType);
@@ -356,7 +356,7 @@ fn undo_rtx<'a>(
     let packet = datagram.get_mut(rtx::OSN_LEN..end).ok_or(Counter::DropRtpMalformed)?;
     if let Some([first, second, s0, s1, _, _, _, _, ssrc @ ..]) = packet.get_mut(..12) {
         *first &= !0x20;
-        *second = (*second & 0x80) | apt;
+        *second = (*second & 0x80) | apt.get();
         [*s0, *s1] = original.to_be_bytes();
         ssrc.copy_from_slice(&state.ssrcs().ssrc.to_be_bytes());
     }

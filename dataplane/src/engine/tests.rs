@@ -2,7 +2,7 @@
 
 mod ice_restart;
 
-use crate::ids::{Ssrc, WorkerId};
+use crate::ids::{PayloadType, Ssrc, WorkerId};
 use proptest::prelude::*;
 
 use super::*;
@@ -10,7 +10,7 @@ use crate::ice::IceCredentials;
 use crate::ice::stun::{Writer, integrity_key};
 use crate::io::MAX_DATAGRAM;
 use crate::link::{self, WorkerLink};
-use crate::media::{Encoding, Media, MediaKind, PayloadType, SourceDescription, VideoType};
+use crate::media::{CodecParameters, Encoding, Media, MediaKind, SourceDescription, VideoType};
 use crate::messages::{Command, CreateError, FeedbackSsrcs, NewEndpoint};
 use crate::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 use crate::worker::Worker;
@@ -171,8 +171,8 @@ fn connect(rig: &mut Rig, home: usize, id: u32, port: u16, sources: &[u32]) -> E
     let (conference, endpoint) = (ConferenceId(1), EndpointId(id));
     let master = |tag| MasterKey { key: [tag; 32], salt: [tag; 14] };
     let keys = SrtpKeys { profile: SrtpProfile::AeadAes128Gcm, inbound: master(id as u8), outbound: master(100) };
-    let opus = PayloadType {
-        id: 111,
+    let opus = CodecParameters {
+        payload_type: PayloadType::new(111).unwrap(),
         kind: MediaKind::Audio,
         name: "opus".into(),
         clock_rate: 48_000,
@@ -180,7 +180,7 @@ fn connect(rig: &mut Rig, home: usize, id: u32, port: u16, sources: &[u32]) -> E
         parameters: Vec::new(),
         feedback: Vec::new(),
     };
-    let media = Box::new(Media { payload_types: vec![opus], ..Media::default() });
+    let media = Box::new(Media { codecs: vec![opus], ..Media::default() });
     let audio = |ssrc: &u32| SourceDescription {
         name: format!("{ssrc}-a0"),
         kind: MediaKind::Audio,

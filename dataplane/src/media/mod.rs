@@ -11,7 +11,7 @@ pub use limit::Limit;
 pub(crate) use mid::MAX_LEN as MAX_MID_LEN;
 pub use mid::Mid;
 
-use crate::ids::Ssrc;
+use crate::ids::{PayloadType, Ssrc};
 
 /// Audio or video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,11 +22,11 @@ pub enum MediaKind {
     Video,
 }
 
-/// One negotiated payload type (Jingle `payload-type`, XEP-0167).
+/// One negotiated codec and its payload type (Jingle `payload-type`, XEP-0167).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct PayloadType {
-    /// The number on the wire, 0..=127.
-    pub id: u8,
+pub struct CodecParameters {
+    /// The number on the wire.
+    pub payload_type: PayloadType,
     /// The media that it belongs to.
     pub kind: MediaKind,
     /// Encoding name as signalled, e.g. `VP8`, `opus`, `rtx`, `red`; compared without regard to case.
@@ -55,11 +55,11 @@ pub struct HeaderExtension {
 /// Everything that an endpoint negotiated for its media; a new value replaces the old one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Media {
-    /// The numbers of the endpoint's latest negotiation: what it expects to receive, and what it sends.
-    pub payload_types: Vec<PayloadType>,
-    /// The numbers of the first offer, consulted on input when `payload_types` lacks a number:
+    /// The codecs of the endpoint's latest negotiation, under the numbers that it expects to receive, and that it sends.
+    pub codecs: Vec<CodecParameters>,
+    /// The codecs of the first offer, consulted on input when `codecs` lacks a number:
     /// a strict RFC 3264 answerer that renumbers still sends with the numbers of the offer.
-    pub offered_payload_types: Vec<PayloadType>,
+    pub offered_codecs: Vec<CodecParameters>,
     /// Header extensions of the latest negotiation.
     pub header_extensions: Vec<HeaderExtension>,
     /// Whether two-byte header extensions may be mixed in (`extmap-allow-mixed`, RFC 8285 section 6).

@@ -5,7 +5,8 @@
 
 use super::ids::{FormatId, FormatKey};
 use super::vocabulary::Names;
-use crate::media::{Media, MediaKind, PayloadType};
+use crate::ids::PayloadType;
+use crate::media::{CodecParameters, Media, MediaKind};
 
 /// How a payload is parsed and rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,8 +41,8 @@ impl Codec {
     }
 }
 
-/// Payload types of one list that are looked at: every number once for audio and once for video.
-const MAX_PAYLOAD_TYPES: usize = 2 * NUMBERS;
+/// Codecs of one list that are looked at: every number once for audio and once for video.
+const MAX_CODECS: usize = 2 * PayloadType::COUNT;
 
 /// A canonical format as one endpoint's packet carries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,10 +55,10 @@ pub struct Format {
     pub clock_rate: u32,
 }
 
-/// The canonical format of a payload type; `None` for RTX and FEC, or when it is refused.
-fn intern(pt: &PayloadType, names: &mut Names<'_>) -> Option<Format> {
-    let mut name = pt.name.to_ascii_lowercase();
-    if is_repair(&name) || usize::from(pt.id) >= NUMBERS {
+/// The canonical format of a codec; `None` for RTX and FEC, or when it is refused.
+fn intern(entry: &CodecParameters, names: &mut Names<'_>) -> Option<Format> {
+    let mut name = entry.name.to_ascii_lowercase();
+    if is_repair(&name) {
         return None;
     }
     let codec = Codec::of(&name);
@@ -65,42 +66,48 @@ fn intern(pt: &PayloadType, names: &mut Names<'_>) -> Option<Format> {
         name = "av1".to_owned();
     }
     let key = FormatKey {
-        kind: pt.kind,
-        variant: variant(codec, pt),
+        kind: entry.kind,
+        variant: variant(codec, entry),
         name,
-        clock_rate: pt.clock_rate,
-        channels: pt.channels.max(1),
+        clock_rate: entry.clock_rate,
+        channels: entry.channels.max(1),
     };
-    Some(Format { id: names.format(key)?, codec, clock_rate: pt.clock_rate.max(1) })
+    Some(Format { id: names.format(key)?, codec, clock_rate: entry.clock_rate.max(1) })
 }
 
-/// A list of payload types with what each one stands for, looked up once.
+/// A list of codecs with what each one stands for, looked up once.
 struct Resolved<'a> {
-    list: &'a [PayloadType],
+    list: &'a [CodecParameters],
     formats: Vec<Option<Format>>,
-    apts: Vec<Option<u8>>,
+    apts: Vec<Option<PayloadType>>,
 }
 
 impl<'a> Resolved<'a> {
-    fn of(list: &'a [PayloadType], names: &mut Names<'_>) -> Self {
-        let (list, excess) = list.split_at(list.len().min(MAX_PAYLOAD_TYPES));
+    fn of(list: &'a [CodecParameters], names: &mut Names<'_>) -> Self {
+        let (list, excess) = list.split_at(list.len().min(MAX_CODECS));
         names.formats_refused += excess.len() as u64;
-        Self { list, formats: list.iter().map(|pt| intern(pt, names)).collect(), apts: list.iter().map(apt).collect() }
+        Self {
+            list,
+            formats: list.iter().map(|codec| intern(codec, names)).collect(),
+            apts: list.iter().map(apt).collect(),
+        }
     }
 
-    fn entries(&self) -> impl Iterator<Item = (&'a PayloadType, Option<Format>, Option<u8>)> {
+    fn entries(&self) -> impl Iterator<Item = (&'a CodecParameters, Option<Format>, Option<PayloadType>)> {
         let roles = self.formats.iter().copied().zip(self.apts.iter().copied());
-        self.list.iter().zip(roles).map(|(pt, (format, apt))| (pt, format, apt))
+        self.list.iter().zip(roles).map(|(codec, (format, apt))| (codec, format, apt))
     }
 
     /// The format under a number.
-    fn format(&self, kind: MediaKind, number: u8) -> Option<Format> {
-        self.entries().find(|(pt, ..)| pt.kind == kind && pt.id == number)?.1
+    fn format(&self, kind: MediaKind, number: PayloadType) -> Option<Format> {
+        self.entries().find(|(codec, ..)| codec.kind == kind && codec.payload_type == number)?.1
     }
 
     /// The number of the retransmissions of a number.
-    fn rtx(&self, kind: MediaKind, number: u8) -> Option<u8> {
-        self.entries().find(|(pt, _, apt)| pt.kind == kind && *apt == Some(number)).map(|(pt, ..)| pt.id)
+    fn rtx(&self, kind: MediaKind, number: PayloadType) -> Option<PayloadType> {
+        self.entries()
+            .find(|(codec, _, apt)| codec.kind == kind && *apt == Some(number))
+            .map(|(codec, ..)| codec.payload_type)
     }
 }
 
@@ -109,22 +116,22 @@ fn is_repair(name: &str) -> bool {
 }
 
 /// The parameters that make two formats of one name incompatible (docs/protocol/focus.md 10).
-fn variant(codec: Codec, pt: &PayloadType) -> String {
+fn variant(codec: Codec, entry: &CodecParameters) -> String {
     match codec {
         Codec::H264 => {
-            let profile = parameter(pt, "profile-level-id").unwrap_or_default();
-            let mode = parameter(pt, "packetization-mode").unwrap_or("0");
+            let profile = parameter(entry, "profile-level-id").unwrap_or_default();
+            let mode = parameter(entry, "packetization-mode").unwrap_or("0");
             format!("{}/{}", h264_profile(profile), mode)
         }
-        Codec::Vp9 => parameter(pt, "profile-id").unwrap_or("0").to_owned(),
-        Codec::Av1 => parameter(pt, "profile").unwrap_or("0").to_owned(),
+        Codec::Vp9 => parameter(entry, "profile-id").unwrap_or("0").to_owned(),
+        Codec::Av1 => parameter(entry, "profile").unwrap_or("0").to_owned(),
         _ => String::new(),
     }
 }
 
 /// A format parameter. Jicofo sends H264's as one element whose value carries the others behind semicolons.
-fn parameter<'a>(pt: &'a PayloadType, name: &str) -> Option<&'a str> {
-    pt.parameters.iter().find_map(|(key, value)| {
+fn parameter<'a>(codec: &'a CodecParameters, name: &str) -> Option<&'a str> {
+    codec.parameters.iter().find_map(|(key, value)| {
         let mut parts = value.split(';').map(str::trim);
         let first = parts.next()?;
         if key.trim().eq_ignore_ascii_case(name) {
@@ -162,20 +169,18 @@ fn h264_profile(profile_level_id: &str) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OutputFormat {
     /// Payload type of the format.
-    pub payload_type: u8,
+    pub payload_type: PayloadType,
     /// Payload type of its retransmissions.
-    pub rtx: Option<u8>,
+    pub rtx: Option<PayloadType>,
 }
 
-const NUMBERS: usize = 128;
-
 /// By RTX payload type: the associated payload type and its format.
-type RtxRow = [Option<(u8, Format)>; NUMBERS];
+type RtxRow = [Option<(PayloadType, Format)>; PayloadType::COUNT];
 
 /// One endpoint's numbers, compiled for look-up in both directions.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct FormatTable {
-    media: [Box<[Option<Format>; NUMBERS]>; 2],
+    media: [Box<[Option<Format>; PayloadType::COUNT]>; 2],
     rtx: [Box<RtxRow>; 2],
     output: Vec<Option<OutputFormat>>,
 }
@@ -183,8 +188,8 @@ pub struct FormatTable {
 impl Default for FormatTable {
     fn default() -> Self {
         Self {
-            media: std::array::from_fn(|_| Box::new([None; NUMBERS])),
-            rtx: std::array::from_fn(|_| Box::new([None; NUMBERS])),
+            media: std::array::from_fn(|_| Box::new([None; PayloadType::COUNT])),
+            rtx: std::array::from_fn(|_| Box::new([None; PayloadType::COUNT])),
             output: Vec::new(),
         }
     }
@@ -202,11 +207,11 @@ impl FormatTable {
     pub fn compile(media: &Media, names: &mut Names<'_>) -> Self {
         let mut table = Self::default();
         // The latest negotiation first, so that what is refused is the offer's; and last where both have a number.
-        let own = Resolved::of(&media.payload_types, names);
-        let offered = Resolved::of(&media.offered_payload_types, names);
+        let own = Resolved::of(&media.codecs, names);
+        let offered = Resolved::of(&media.offered_codecs, names);
         table.add_inputs(&offered);
         table.add_inputs(&own);
-        for (pt, format, _) in own.entries() {
+        for (codec, format, _) in own.entries() {
             let Some(format) = format else { continue };
             let index = usize::from(format.id.number());
             if table.output.len() <= index {
@@ -216,18 +221,21 @@ impl FormatTable {
             if let Some(slot) = table.output.get_mut(index)
                 && slot.is_none()
             {
-                *slot = Some(OutputFormat { payload_type: pt.id, rtx: own.rtx(pt.kind, pt.id) });
+                *slot = Some(OutputFormat {
+                    payload_type: codec.payload_type,
+                    rtx: own.rtx(codec.kind, codec.payload_type),
+                });
             }
         }
         table
     }
 
     fn add_inputs(&mut self, list: &Resolved<'_>) {
-        for (pt, format, apt) in list.entries() {
-            let number = usize::from(pt.id);
-            let row = row(pt.kind);
+        for (codec, format, apt) in list.entries() {
+            let number = codec.payload_type.index();
+            let row = row(codec.kind);
             if let Some(apt) = apt {
-                if let Some(format) = list.format(pt.kind, apt)
+                if let Some(format) = list.format(codec.kind, apt)
                     && let Some(slot) = self.rtx[row].get_mut(number)
                 {
                     *slot = Some((apt, format));
@@ -242,14 +250,14 @@ impl FormatTable {
 
     /// What the endpoint means by a payload type on a media SSRC.
     #[inline]
-    pub fn media(&self, kind: MediaKind, payload_type: u8) -> Option<Format> {
-        *self.media[row(kind)].get(usize::from(payload_type))?
+    pub fn media(&self, kind: MediaKind, payload_type: PayloadType) -> Option<Format> {
+        *self.media[row(kind)].get(payload_type.index())?
     }
 
     /// What the endpoint retransmits under a payload type on an RTX SSRC: the associated type and its format.
     #[inline]
-    pub fn rtx(&self, kind: MediaKind, payload_type: u8) -> Option<(u8, Format)> {
-        *self.rtx[row(kind)].get(usize::from(payload_type))?
+    pub fn rtx(&self, kind: MediaKind, payload_type: PayloadType) -> Option<(PayloadType, Format)> {
+        *self.rtx[row(kind)].get(payload_type.index())?
     }
 
     /// The endpoint's number for a format, if it negotiated that.
@@ -259,11 +267,11 @@ impl FormatTable {
     }
 }
 
-fn apt(pt: &PayloadType) -> Option<u8> {
-    if !pt.name.eq_ignore_ascii_case("rtx") {
+fn apt(codec: &CodecParameters) -> Option<PayloadType> {
+    if !codec.name.eq_ignore_ascii_case("rtx") {
         return None;
     }
-    parameter(pt, "apt")?.parse().ok()
+    PayloadType::new(parameter(codec, "apt")?.parse().ok()?)
 }
 
 /// RTCP feedback that an endpoint negotiated for video.
@@ -285,8 +293,8 @@ impl VideoFeedback {
     /// Collects the feedback of all video payload types.
     pub fn of(media: &Media) -> Self {
         let has = |kind: &str, subtype: &str| {
-            media.payload_types.iter().filter(|pt| pt.kind == MediaKind::Video).any(|pt| {
-                pt.feedback.iter().any(|(k, s)| k.eq_ignore_ascii_case(kind) && s.eq_ignore_ascii_case(subtype))
+            media.codecs.iter().filter(|codec| codec.kind == MediaKind::Video).any(|codec| {
+                codec.feedback.iter().any(|(k, s)| k.eq_ignore_ascii_case(kind) && s.eq_ignore_ascii_case(subtype))
             })
         };
         Self {
@@ -304,9 +312,13 @@ mod tests {
     use super::*;
     use crate::negotiation::vocabulary::Vocabulary;
 
-    fn video(id: u8, name: &str, parameters: &[(&str, &str)]) -> PayloadType {
-        PayloadType {
-            id,
+    const fn number(number: u8) -> PayloadType {
+        PayloadType::new(number).expect("7 bits")
+    }
+
+    fn video(payload_type: u8, name: &str, parameters: &[(&str, &str)]) -> CodecParameters {
+        CodecParameters {
+            payload_type: number(payload_type),
             kind: MediaKind::Video,
             name: name.to_owned(),
             clock_rate: 90_000,
@@ -316,8 +328,8 @@ mod tests {
         }
     }
 
-    fn table(list: Vec<PayloadType>, vocabulary: &mut Vocabulary) -> FormatTable {
-        let media = Media { payload_types: list, ..Media::default() };
+    fn table(list: Vec<CodecParameters>, vocabulary: &mut Vocabulary) -> FormatTable {
+        let media = Media { codecs: list, ..Media::default() };
         FormatTable::compile(&media, &mut Names::new(vocabulary))
     }
 
@@ -326,28 +338,32 @@ mod tests {
         let mut vocabulary = Vocabulary::default();
         let a = table(vec![video(100, "VP8", &[]), video(96, "rtx", &[("apt", "100")])], &mut vocabulary);
         let b = table(vec![video(96, "vp8", &[]), video(97, "rtx", &[("apt", "96")])], &mut vocabulary);
-        let vp8 = a.media(MediaKind::Video, 100).unwrap();
-        assert_eq!(b.media(MediaKind::Video, 96), Some(vp8));
-        assert_eq!(a.media(MediaKind::Video, 96), None);
-        assert_eq!(a.rtx(MediaKind::Video, 96), Some((100, vp8)));
-        assert_eq!(b.output(vp8.id), Some(OutputFormat { payload_type: 96, rtx: Some(97) }));
-        assert_eq!(a.output(vp8.id), Some(OutputFormat { payload_type: 100, rtx: Some(96) }));
+        let vp8 = a.media(MediaKind::Video, number(100)).unwrap();
+        assert_eq!(b.media(MediaKind::Video, number(96)), Some(vp8));
+        assert_eq!(a.media(MediaKind::Video, number(96)), None);
+        assert_eq!(a.rtx(MediaKind::Video, number(96)), Some((number(100), vp8)));
+        assert_eq!(b.output(vp8.id), Some(OutputFormat { payload_type: number(96), rtx: Some(number(97)) }));
+        assert_eq!(a.output(vp8.id), Some(OutputFormat { payload_type: number(100), rtx: Some(number(96)) }));
     }
 
     #[test]
     fn the_offer_serves_numbers_that_the_answer_lacks() {
         let mut vocabulary = Vocabulary::default();
         let media = Media {
-            payload_types: vec![video(96, "VP8", &[]), video(97, "rtx", &[("apt", "96")])],
-            offered_payload_types: vec![video(100, "VP8", &[]), video(96, "rtx", &[("apt", "100")])],
+            codecs: vec![video(96, "VP8", &[]), video(97, "rtx", &[("apt", "96")])],
+            offered_codecs: vec![video(100, "VP8", &[]), video(96, "rtx", &[("apt", "100")])],
             ..Media::default()
         };
         let table = FormatTable::compile(&media, &mut Names::new(&mut vocabulary));
-        let vp8 = table.media(MediaKind::Video, 96).unwrap();
-        assert_eq!(table.media(MediaKind::Video, 100), Some(vp8));
-        assert_eq!(table.rtx(MediaKind::Video, 96), Some((100, vp8)), "by role, although 96 is VP8 in the answer");
-        assert_eq!(table.rtx(MediaKind::Video, 97), Some((96, vp8)));
-        assert_eq!(table.output(vp8.id).unwrap().payload_type, 96);
+        let vp8 = table.media(MediaKind::Video, number(96)).unwrap();
+        assert_eq!(table.media(MediaKind::Video, number(100)), Some(vp8));
+        assert_eq!(
+            table.rtx(MediaKind::Video, number(96)),
+            Some((number(100), vp8)),
+            "by role, although 96 is VP8 in the answer"
+        );
+        assert_eq!(table.rtx(MediaKind::Video, number(97)), Some((number(96), vp8)));
+        assert_eq!(table.output(vp8.id).unwrap().payload_type, number(96));
     }
 
     #[test]
@@ -366,12 +382,12 @@ mod tests {
             ],
             &mut vocabulary,
         );
-        let h264 = a.media(MediaKind::Video, 107).unwrap();
-        assert_eq!(b.output(h264.id).unwrap().payload_type, 50);
-        let vp9 = a.media(MediaKind::Video, 101).unwrap();
-        assert_eq!(b.output(vp9.id).unwrap().payload_type, 54);
-        assert_ne!(b.media(MediaKind::Video, 51), b.media(MediaKind::Video, 50));
-        assert_ne!(b.media(MediaKind::Video, 52), b.media(MediaKind::Video, 50));
-        assert_eq!(a.output(b.media(MediaKind::Video, 53).unwrap().id), None);
+        let h264 = a.media(MediaKind::Video, number(107)).unwrap();
+        assert_eq!(b.output(h264.id).unwrap().payload_type, number(50));
+        let vp9 = a.media(MediaKind::Video, number(101)).unwrap();
+        assert_eq!(b.output(vp9.id).unwrap().payload_type, number(54));
+        assert_ne!(b.media(MediaKind::Video, number(51)), b.media(MediaKind::Video, number(50)));
+        assert_ne!(b.media(MediaKind::Video, number(52)), b.media(MediaKind::Video, number(50)));
+        assert_eq!(a.output(b.media(MediaKind::Video, number(53)).unwrap().id), None);
     }
 }

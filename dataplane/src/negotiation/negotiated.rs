@@ -119,15 +119,16 @@ impl Negotiations {
 /// Bytes of what a negotiation names.
 fn weight(media: &Media) -> usize {
     let pairs = |list: &[(String, String)]| list.iter().map(|(a, b)| a.len() + b.len() + 48).sum::<usize>();
-    let types = media.payload_types.iter().chain(&media.offered_payload_types);
-    let types = types.map(|pt| pt.name.len() + pairs(&pt.parameters) + pairs(&pt.feedback) + 96);
+    let types = media.codecs.iter().chain(&media.offered_codecs);
+    let types = types.map(|codec| codec.name.len() + pairs(&codec.parameters) + pairs(&codec.feedback) + 96);
     types.sum::<usize>() + media.header_extensions.iter().map(|e| e.uri.len() + 32).sum::<usize>()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::{HeaderExtension, MediaKind, PayloadType};
+    use crate::ids::PayloadType;
+    use crate::media::{CodecParameters, HeaderExtension, MediaKind};
     use crate::negotiation::formats::Codec;
     use crate::negotiation::ids::UriId;
     use crate::negotiation::vocabulary::{
@@ -139,9 +140,13 @@ mod tests {
         Media { header_extensions: vec![extension], ..Media::default() }
     }
 
-    fn video(id: u8, name: &str) -> PayloadType {
-        PayloadType {
-            id,
+    const fn number(number: u8) -> PayloadType {
+        PayloadType::new(number).expect("7 bits")
+    }
+
+    fn video(payload_type: u8, name: &str) -> CodecParameters {
+        CodecParameters {
+            payload_type: number(payload_type),
             kind: MediaKind::Video,
             name: name.to_owned(),
             clock_rate: 90_000,
@@ -155,7 +160,7 @@ mod tests {
     fn made_up(tag: &str, count: usize) -> Media {
         let numbers = (0..count).map(|i| (i % 128) as u8);
         Media {
-            payload_types: numbers.clone().zip(0..).map(|(id, i)| video(id, &format!("x-{tag}-{i}"))).collect(),
+            codecs: numbers.clone().zip(0..).map(|(id, i)| video(id, &format!("x-{tag}-{i}"))).collect(),
             header_extensions: numbers
                 .zip(0..)
                 .map(|(id, i)| HeaderExtension {
@@ -188,8 +193,8 @@ mod tests {
             (Negotiations::default(), ConferenceNegotiations::default(), WorkerStats::default());
         let mut media = made_up("a", 1_100);
         // What is well known comes last, and is not refused.
-        media.payload_types.truncate(200);
-        media.payload_types.push(video(127, "VP8"));
+        media.codecs.truncate(200);
+        media.codecs.push(video(127, "VP8"));
         media.header_extensions.truncate(100);
         media.header_extensions.push(HeaderExtension {
             id: 200,
@@ -200,10 +205,10 @@ mod tests {
         assert_eq!(names.vocabulary.sizes(), (MAX_FORMATS_PER_ENDPOINT, MAX_URIS_PER_ENDPOINT));
         assert_eq!(stats.get(Counter::FormatsRefused) as usize, 200 - MAX_FORMATS_PER_ENDPOINT);
         assert_eq!(stats.get(Counter::ExtensionsRefused) as usize, 100 - MAX_URIS_PER_ENDPOINT);
-        assert_eq!(table.formats.media(MediaKind::Video, 127).unwrap().codec, Codec::Vp8);
+        assert_eq!(table.formats.media(MediaKind::Video, number(127)).unwrap().codec, Codec::Vp8);
         assert_eq!(table.extensions.id(MediaKind::Video, UriId::MID), Some(200));
-        assert_eq!(table.formats.media(MediaKind::Video, 0).unwrap().codec, Codec::Other);
-        assert_eq!(table.formats.media(MediaKind::Video, 100), None, "refused");
+        assert_eq!(table.formats.media(MediaKind::Video, number(0)).unwrap().codec, Codec::Other);
+        assert_eq!(table.formats.media(MediaKind::Video, number(100)), None, "refused");
         // Longer than any list of numbers can be: not even looked at.
         all.compile(&made_up("b", 100_000), &mut names, &stats);
         assert!(stats.get(Counter::FormatsRefused) > 90_000);
@@ -215,7 +220,7 @@ mod tests {
             (Negotiations::default(), ConferenceNegotiations::default(), WorkerStats::default());
         for round in 0..1_000 {
             let table = all.compile(&made_up(&round.to_string(), 30), &mut names, &stats);
-            assert!(table.formats.media(MediaKind::Video, 29).is_some(), "round {round}");
+            assert!(table.formats.media(MediaKind::Video, number(29)).is_some(), "round {round}");
         }
         assert_eq!(stats.get(Counter::FormatsRefused), 0);
         assert!(names.vocabulary.sizes().0 <= 60);
@@ -229,25 +234,25 @@ mod tests {
             (0..100).map(|n| all.compile(&made_up(&n.to_string(), 32), &mut theirs, &stats)).collect();
         assert_eq!(theirs.vocabulary.sizes(), (MAX_FORMATS_PER_CONFERENCE, MAX_URIS_PER_CONFERENCE));
         assert!(stats.get(Counter::FormatsRefused) > 0);
-        let new = Media { payload_types: vec![video(96, "x-ours"), video(97, "VP9")], ..Media::default() };
+        let new = Media { codecs: vec![video(96, "x-ours"), video(97, "VP9")], ..Media::default() };
         let table = all.compile(&new, &mut ours, &stats);
-        assert!((96..98).all(|number| table.formats.media(MediaKind::Video, number).is_some()));
+        assert!((96..98).all(|number| table.formats.media(MediaKind::Video, self::number(number)).is_some()));
         let late = all.compile(&new, &mut theirs, &stats);
-        assert_eq!(late.formats.media(MediaKind::Video, 96), None);
-        assert!(late.formats.media(MediaKind::Video, 97).is_some(), "well known, even there");
+        assert_eq!(late.formats.media(MediaKind::Video, number(96)), None);
+        assert!(late.formats.media(MediaKind::Video, number(97)).is_some(), "well known, even there");
         guests.truncate(2);
         let later = all.compile(&new, &mut theirs, &stats);
-        assert!(later.formats.media(MediaKind::Video, 96).is_some(), "the others have left");
+        assert!(later.formats.media(MediaKind::Video, number(96)).is_some(), "the others have left");
     }
 
     #[test]
     fn two_of_a_conference_agree_on_what_is_not_well_known() {
         let (mut all, mut names, stats) =
             (Negotiations::default(), ConferenceNegotiations::default(), WorkerStats::default());
-        let one = |id| Media { payload_types: vec![video(id, "x-ours")], ..Media::default() };
+        let one = |id| Media { codecs: vec![video(id, "x-ours")], ..Media::default() };
         let (a, b) = (all.compile(&one(96), &mut names, &stats), all.compile(&one(100), &mut names, &stats));
-        let format = a.formats.media(MediaKind::Video, 96).unwrap();
-        assert_eq!(b.formats.output(format.id).unwrap().payload_type, 100);
+        let format = a.formats.media(MediaKind::Video, number(96)).unwrap();
+        assert_eq!(b.formats.output(format.id).unwrap().payload_type, number(100));
         assert!(Arc::ptr_eq(&a, &all.compile(&one(96), &mut names, &stats)));
     }
 }

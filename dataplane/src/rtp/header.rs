@@ -3,7 +3,7 @@
 use super::RtpError;
 use super::extension::{self, Extension};
 use super::packet::FIXED_HEADER_LEN;
-use crate::ids::Ssrc;
+use crate::ids::{PayloadType, Ssrc};
 
 /// The fixed header's fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +12,8 @@ pub struct HeaderFields {
     pub padding: bool,
     /// The M bit.
     pub marker: bool,
-    /// 0..=127.
-    pub payload_type: u8,
+    /// What the payload is, in the receiver's numbers.
+    pub payload_type: PayloadType,
     /// Sequence number.
     pub sequence: u16,
     /// Timestamp in units of the codec's clock.
@@ -37,7 +37,7 @@ pub fn write(
     }
     let x = if extensions.is_empty() { 0 } else { 0x10 };
     out[0] = 0x80 | u8::from(fields.padding) << 5 | x | csrc_count as u8;
-    out[1] = u8::from(fields.marker) << 7 | (fields.payload_type & 0x7f);
+    out[1] = u8::from(fields.marker) << 7 | fields.payload_type.get();
     out[2..4].copy_from_slice(&fields.sequence.to_be_bytes());
     out[4..8].copy_from_slice(&fields.timestamp.to_be_bytes());
     out[8..12].copy_from_slice(&fields.ssrc.to_be_bytes());

@@ -1,6 +1,6 @@
 //! Zero-copy view of one RTP packet (RFC 3550 section 5.1).
 
-use crate::ids::Ssrc;
+use crate::ids::{PayloadType, Ssrc};
 use std::ops::Range;
 
 use super::extension::Extensions;
@@ -127,10 +127,10 @@ impl<'a> Packet<'a> {
         self.data[1] & 0x80 != 0
     }
 
-    /// The payload type, 0..=127.
+    /// The payload type.
     #[inline]
-    pub fn payload_type(&self) -> u8 {
-        self.data[1] & 0x7f
+    pub fn payload_type(&self) -> PayloadType {
+        PayloadType::from_low_bits(self.data[1])
     }
 
     /// The sequence number.

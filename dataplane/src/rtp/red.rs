@@ -1,6 +1,7 @@
 //! Redundant audio (RFC 2198): block headers, the primary block, payload types inside.
 
 use super::RtpError;
+use crate::ids::PayloadType;
 
 const HEADER_LEN: usize = 4;
 /// Blocks of one packet, a few times what anybody sends: every receiver's numbers are looked up for each.
@@ -10,7 +11,7 @@ const MAX_BLOCKS: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RedBlock<'a> {
     /// Payload type of the block's codec.
-    pub payload_type: u8,
+    pub payload_type: PayloadType,
     /// How much older than the packet's timestamp it is; zero for the primary block.
     pub timestamp_offset: u16,
     /// Whether it is the primary block, which is always the last.
@@ -62,7 +63,7 @@ impl<'a> Iterator for RedBlocks<'a> {
 
     fn next(&mut self) -> Option<RedBlock<'a>> {
         let first = *self.headers.first()?;
-        let payload_type = first & 0x7f;
+        let payload_type = PayloadType::from_low_bits(first);
         if first & 0x80 == 0 {
             self.headers = &[];
             let data = std::mem::take(&mut self.data);
@@ -84,14 +85,18 @@ pub fn primary(payload: &[u8]) -> Result<RedBlock<'_>, RtpError> {
 
 /// Replaces the payload type of every block in place. On error, or when `map` knows no number for a block,
 /// the payload is left as it was.
-pub fn patch_payload_types(payload: &mut [u8], map: impl Fn(u8) -> Option<u8>) -> Result<(), RtpError> {
+pub fn patch_payload_types(
+    payload: &mut [u8],
+    map: impl Fn(PayloadType) -> Option<PayloadType>,
+) -> Result<(), RtpError> {
     for block in blocks(payload)? {
         map(block.payload_type).ok_or(RtpError::Invalid("RED block payload type"))?;
     }
     let mut at = 0;
     while let Some(byte) = payload.get_mut(at) {
         let follow = *byte & 0x80;
-        *byte = follow | (map(*byte & 0x7f).unwrap_or(*byte) & 0x7f);
+        let number = PayloadType::from_low_bits(*byte);
+        *byte = follow | map(number).unwrap_or(number).get();
         if follow == 0 {
             break;
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ringbridge_dataplane::conference::{EndpointSlot, Forwarder, ForwarderConfig};
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, PayloadType, Ssrc, WorkerId};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::media::*;
 use ringbridge_dataplane::messages::*;
@@ -354,7 +354,7 @@ pub fn keys(n: u8) -> SrtpKeys {
     SrtpKeys { profile: SrtpProfile::AeadAes128Gcm, inbound: master(2 * n + 1), outbound: master(2 * n + 2) }
 }
 
-pub fn pt(id: u8, kind: MediaKind, name: &str, parameters: &[(&str, &str)]) -> PayloadType {
+pub fn pt(id: u8, kind: MediaKind, name: &str, parameters: &[(&str, &str)]) -> CodecParameters {
     let video = kind == MediaKind::Video;
     let feedback: &[(&str, &str)] = if video && name != "rtx" {
         &[("ccm", "fir"), ("nack", ""), ("nack", "pli"), ("transport-cc", "")]
@@ -362,8 +362,8 @@ pub fn pt(id: u8, kind: MediaKind, name: &str, parameters: &[(&str, &str)]) -> P
         &[]
     };
     let own = |list: &[(&str, &str)]| list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-    PayloadType {
-        id,
+    CodecParameters {
+        payload_type: PayloadType::new(id).unwrap(),
         kind,
         name: name.to_owned(),
         clock_rate: if video { 90_000 } else { 48_000 },
@@ -403,14 +403,13 @@ pub const PLAIN: Numbers =
 impl Numbers {
     pub fn media(&self) -> Media {
         use MediaKind::{Audio, Video};
-        let mut payload_types =
-            vec![pt(self.opus, Audio, "opus", &[("minptime", "10")]), pt(self.vp8, Video, "VP8", &[])];
+        let mut codecs = vec![pt(self.opus, Audio, "opus", &[("minptime", "10")]), pt(self.vp8, Video, "VP8", &[])];
         if let Some(red) = self.red {
             let inner = format!("{0}/{0}", self.opus);
-            payload_types.push(pt(red, Audio, "red", &[("", &inner)]));
+            codecs.push(pt(red, Audio, "red", &[("", &inner)]));
         }
         if let Some(rtx) = self.rtx {
-            payload_types.push(pt(rtx, Video, "rtx", &[("apt", &self.vp8.to_string())]));
+            codecs.push(pt(rtx, Video, "rtx", &[("apt", &self.vp8.to_string())]));
         }
         let mut header_extensions = vec![
             extension(self.level, Audio, LEVEL),
@@ -421,7 +420,7 @@ impl Numbers {
         if let Some(id) = self.orientation {
             header_extensions.push(extension(id, Video, ORIENTATION));
         }
-        Media { payload_types, header_extensions, ..Media::default() }
+        Media { codecs, header_extensions, ..Media::default() }
     }
 }
 

@@ -107,12 +107,7 @@ impl Recording {
     pub fn media(&self) -> Media {
         let parameters: Vec<(&str, &str)> = self.parameters.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
         Media {
-            payload_types: vec![pt(
-                self.payload_type,
-                MediaKind::Video,
-                &self.codec.name().to_uppercase(),
-                &parameters,
-            )],
+            codecs: vec![pt(self.payload_type, MediaKind::Video, &self.codec.name().to_uppercase(), &parameters)],
             header_extensions: self.extensions.iter().map(|(id, uri)| extension(*id, MediaKind::Video, uri)).collect(),
             ..Media::default()
         }

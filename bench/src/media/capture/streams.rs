@@ -39,8 +39,8 @@ pub(super) fn tracks(
                 continue;
             }
         };
-        let Some(codec) = codecs.get(&packet.payload_type()).copied() else {
-            left_out.note(Reason::PayloadType(packet.payload_type()));
+        let Some(codec) = codecs.get(&packet.payload_type().get()).copied() else {
+            left_out.note(Reason::PayloadType(packet.payload_type().get()));
             continue;
         };
         if !known.insert((packet.ssrc(), packet.sequence(), packet.timestamp())) {

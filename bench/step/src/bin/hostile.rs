@@ -12,10 +12,11 @@ use ringbridge_dataplane::congestion::shedding::Shedding;
 use ringbridge_dataplane::demux::{AddressTable, Owner, Protocol};
 use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, PayloadType, Ssrc};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::media::{
-    Encoding, Limit, Media, MediaKind, PayloadType, ReceiverConstraints, SourceDescription, VideoConstraint, VideoType,
+    CodecParameters, Encoding, Limit, Media, MediaKind, ReceiverConstraints, SourceDescription, VideoConstraint,
+    VideoType,
 };
 use ringbridge_dataplane::messages::{Command, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::srtp::Sealer;
@@ -57,8 +58,8 @@ struct Room {
 }
 
 fn media() -> Media {
-    let video = |id, name: &str, parameters: &[(&str, &str)], feedback: &[(&str, &str)]| PayloadType {
-        id,
+    let video = |id, name: &str, parameters: &[(&str, &str)], feedback: &[(&str, &str)]| CodecParameters {
+        payload_type: PayloadType::from_low_bits(id),
         kind: MediaKind::Video,
         name: name.into(),
         clock_rate: 90_000,
@@ -67,7 +68,7 @@ fn media() -> Media {
         feedback: feedback.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect(),
     };
     let vp8 = video(96, "VP8", &[], &[("nack", ""), ("nack", "pli"), ("goog-remb", "")]);
-    Media { payload_types: vec![vp8, video(97, "rtx", &[("apt", "96")], &[])], ..Media::default() }
+    Media { codecs: vec![vp8, video(97, "rtx", &[("apt", "96")], &[])], ..Media::default() }
 }
 
 impl Room {

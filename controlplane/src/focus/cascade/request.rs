@@ -110,7 +110,9 @@ mod tests {
         let second = cascade.add(Place::Mesh(MeshId::CORE), "two", None);
         let created = orders(&mut cascade);
         let requests: Vec<_> = created.iter().map(|order| form(true).request(order, describe)).collect();
-        for (request, (initiator, role)) in requests.iter().zip([(true, SctpRole::Client), (false, SctpRole::Server)]) {
+        for (request, (initiator, role, peer)) in
+            requests.iter().zip([(true, SctpRole::Client, "two"), (false, SctpRole::Server, "one")])
+        {
             let relay = &request.relays[0];
             let transport = relay.transport.as_ref().expect("a transport");
             assert_eq!((request.meeting_id.as_str(), relay.id.as_str(), relay.create), ("m", peer, true));

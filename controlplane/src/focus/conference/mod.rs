@@ -15,6 +15,7 @@ mod offer;
 mod outcome;
 mod relays;
 mod room;
+mod senders;
 mod session;
 mod source_signaling;
 mod sources;

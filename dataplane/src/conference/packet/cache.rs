@@ -94,14 +94,16 @@ impl PacketCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::{Media, MediaKind, PayloadType};
+    use crate::ids::PayloadType;
+    use crate::media::{CodecParameters, Media, MediaKind};
     use crate::negotiation::formats::FormatTable;
     use crate::negotiation::vocabulary::{Names, Vocabulary};
     use proptest::prelude::*;
 
     fn format() -> Format {
-        let vp8 = PayloadType {
-            id: 96,
+        let payload_type = PayloadType::new(96).unwrap();
+        let vp8 = CodecParameters {
+            payload_type,
             kind: MediaKind::Video,
             name: "VP8".to_owned(),
             clock_rate: 90_000,
@@ -109,8 +111,9 @@ mod tests {
             parameters: Vec::new(),
             feedback: Vec::new(),
         };
-        let media = Media { payload_types: vec![vp8], ..Media::default() };
-        FormatTable::compile(&media, &mut Names::new(&mut Vocabulary::default())).media(MediaKind::Video, 96).unwrap()
+        let media = Media { codecs: vec![vp8], ..Media::default() };
+        let table = FormatTable::compile(&media, &mut Names::new(&mut Vocabulary::default()));
+        table.media(MediaKind::Video, payload_type).unwrap()
     }
 
     proptest! {

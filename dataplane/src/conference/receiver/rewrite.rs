@@ -10,6 +10,7 @@ use crate::conference::packet::MediaPacket;
 use crate::conference::packet::payload::Descriptor;
 use crate::congestion::shedding::Shedding;
 use crate::datagram::PacketSink;
+use crate::ids::PayloadType;
 use crate::media::MAX_MID_LEN;
 use crate::media::MediaKind;
 use crate::negotiation::extensions::OutgoingExtensions;
@@ -95,7 +96,7 @@ pub fn shape(packet: &MediaPacket<'_>, translate: bool, receiver: &FormatTable) 
         return receiver.output(packet.format.id).map(Shape::Whole);
     }
     let blocks = red::blocks(packet.rtp.payload()).ok()?;
-    let known = |pt: u8| packet.sender.media(packet.kind, pt).and_then(|f| receiver.output(f.id));
+    let known = |number: PayloadType| packet.sender.media(packet.kind, number).and_then(|f| receiver.output(f.id));
     let mut primary = None;
     let mut whole = true;
     for block in blocks {
@@ -222,8 +223,8 @@ fn write_payload(
     let out = out.get_mut(..payload.len()).ok_or(NotSent::Malformed)?;
     out.copy_from_slice(payload);
     if packet.format.codec == Codec::Red && translate && matches!(shape, Shape::Whole(_)) {
-        let number = |pt: u8| {
-            let format = packet.sender.media(packet.kind, pt)?;
+        let number = |number: PayloadType| {
+            let format = packet.sender.media(packet.kind, number)?;
             receiver.output(format.id).map(|o| o.payload_type)
         };
         red::patch_payload_types(out, number).map_err(|_| NotSent::Malformed)?;

@@ -9,7 +9,7 @@ use crate::conference::packet::info::PacketInfo;
 use crate::conference::packet::picture::Picture;
 use crate::congestion::layer::LayerId;
 use crate::congestion::reorder::{self, Moves};
-use crate::ids::{ParticipantId, Ssrc};
+use crate::ids::{ParticipantId, PayloadType, Ssrc};
 use crate::media::Mid;
 use crate::media::{Encoding, MediaKind};
 use crate::slab::Key;
@@ -69,7 +69,7 @@ pub struct Stream {
 #[derive(Debug, Clone, Copy)]
 pub struct Retransmission {
     /// Retransmission payload type.
-    pub payload_type: u8,
+    pub payload_type: PayloadType,
     /// Packet index on this SSRC.
     pub index: i64,
 }
@@ -279,7 +279,7 @@ impl Subscription {
     }
 
     /// The stream of its retransmissions on an SSRC, where the next one goes.
-    pub(super) fn retransmissions(&self, ssrc: Ssrc, payload_type: u8) -> Stream {
+    pub(super) fn retransmissions(&self, ssrc: Ssrc, payload_type: PayloadType) -> Stream {
         Stream { ssrc, mid: self.mid, rtx: Some(Retransmission { payload_type, index: self.rtx_index }) }
     }
 

@@ -199,8 +199,9 @@ fn another_senders_stream_follows_on_the_same_ssrc() {
     let mut now = Instant::now();
     let mut vocabulary = crate::negotiation::vocabulary::Vocabulary::default();
     let mut format = |name: &str| {
-        let vp = crate::media::PayloadType {
-            id: 96,
+        let payload_type = crate::ids::PayloadType::new(96).unwrap();
+        let vp = crate::media::CodecParameters {
+            payload_type,
             kind: crate::media::MediaKind::Video,
             name: name.to_owned(),
             clock_rate: 90_000,
@@ -208,10 +209,10 @@ fn another_senders_stream_follows_on_the_same_ssrc() {
             parameters: Vec::new(),
             feedback: Vec::new(),
         };
-        let media = crate::media::Media { payload_types: vec![vp], ..Default::default() };
+        let media = crate::media::Media { codecs: vec![vp], ..Default::default() };
         let mut names = crate::negotiation::vocabulary::Names::new(&mut vocabulary);
         let table = crate::negotiation::formats::FormatTable::compile(&media, &mut names);
-        table.media(crate::media::MediaKind::Video, 96).map(|format| format.id)
+        table.media(crate::media::MediaKind::Video, payload_type).map(|format| format.id)
     };
     let (av1, vp9) = (format("AV1"), format("VP9"));
     let of = |format, sequence, timestamp, id, tl0, templates| PacketInfo {
