@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use focus_world::*;
 use ringbridge_controlplane::colibri::elements::{SctpRole, Setup};
-use ringbridge_controlplane::focus::{SelectionSettings, Strategy};
+use ringbridge_controlplane::focus::{LoadRedistribution, SelectionSettings, Strategy};
 
 fn with(strategy: Strategy) -> World {
     let selection = SelectionSettings { strategy, relays: true, ..SelectionSettings::default() };
@@ -367,4 +367,86 @@ fn the_end_of_a_room_or_of_its_last_session_ends_it_everywhere() {
     world.online(false);
     world.wait(Duration::from_secs(61));
     assert!(world.bridges.values().all(|bridge| bridge.meetings.is_empty()));
+}
+
+/// What a bridge says of relays over which nothing comes.
+fn reports_dead(world: &mut World, bridge: &str, peer: &str) {
+    let meeting = world.bridge(bridge).meetings.first().unwrap().clone();
+    let text = format!(r#"[{{"meeting":"{meeting}","relay":"{peer}"}}]"#).replace('"', "&quot;");
+    add(world, bridge, &[("dead_relays", &text)]);
+}
+
+#[test]
+fn a_dead_link_between_living_bridges_is_healed() {
+    for reporter in ["a", "b"] {
+        let mut world = split(&["a", "b", "c"], &["alice", "bob", "carol", "dave"]);
+        let peer = if reporter == "a" { "b" } else { "a" };
+        reports_dead(&mut world, reporter, peer);
+        // The smaller side leaves, and is not chosen again for a while.
+        let now = check(&world);
+        assert!(now.len() == 2 && !now.contains_key("b"), "{now:?}");
+        assert_eq!((offers(&mut world, "alice"), offers(&mut world, "bob"), offers(&mut world, "carol")), (1, 2, 1));
+        assert_eq!(world.focus.stats(world.now)["bridge_failures"]["dead_links"], 1);
+        add(&mut world, reporter, &[]);
+        world.join(ROOM, "erin", |_| {});
+        assert!(!check(&world).contains_key("b"));
+        world.pass(301);
+        world.join(ROOM, "frank", |_| {});
+        assert_eq!(bridge_of(&mut world, "frank"), "b");
+    }
+    // Of two alike the later one; and what is not so changes nothing.
+    let mut world = split(&["a", "b"], &["alice", "bob"]);
+    for (bridge, peer) in [("a", "c"), ("a", "a"), ("b", "")] {
+        reports_dead(&mut world, bridge, peer);
+    }
+    for text in
+        ["[]", "nonsense", "[{&quot;meeting&quot;:&quot;other&quot;,&quot;relay&quot;:&quot;b&quot;}]", "{}", "[1]"]
+    {
+        add(&mut world, "a", &[("dead_relays", text)]);
+    }
+    assert_eq!(check(&world), places(&[("a", &["alice"]), ("b", &["bob"])]));
+    reports_dead(&mut world, "a", "b");
+    reports_dead(&mut world, "a", "b");
+    assert_eq!(check(&world), places(&[("a", &["alice", "bob"])]));
+}
+
+#[test]
+fn overloaded_bridges_are_relieved() {
+    let load_redistribution = Some(LoadRedistribution {
+        interval: Duration::from_secs(60),
+        stress: 0.9,
+        timeout: Duration::from_secs(180),
+        endpoints: 2,
+    });
+    let relieved = |relays, second| {
+        let selection = SelectionSettings { strategy: Strategy::RegionBased, relays, ..SelectionSettings::default() };
+        let mut world =
+            World::with(ringbridge_controlplane::focus::FocusSettings { selection, load_redistribution, ..settings() });
+        add(&mut world, "a", &[]);
+        for nick in ["alice", "bob", "carol", "dave"] {
+            world.join(ROOM, nick, |_| {});
+        }
+        add(&mut world, "b", &[("stress_level", second)]);
+        world.pass(61);
+        assert_eq!(check(&world).len(), 1, "nobody is overloaded");
+        add(&mut world, "a", &[("stress_level", "0.95")]);
+        world.pass(60);
+        world
+    };
+    let mut world = relieved(true, "0.2");
+    assert_eq!(check(&world), places(&[("a", &["carol", "dave"]), ("b", &["alice", "bob"])]));
+    assert_eq!(world.focus.stats(world.now)["load_redistributor"]["endpoints_moved"], 2);
+    world.pass(110);
+    assert_eq!(check(&world)["a"].len(), 2, "it is left alone for a while");
+    world.pass(120);
+    assert_eq!(check(&world), places(&[("b", &["alice", "bob", "carol", "dave"])]));
+    for nick in ["alice", "bob", "carol", "dave"] {
+        assert_eq!(offers(&mut world, nick), 2, "{nick}");
+    }
+    // A conference that cannot be on several is not disturbed.
+    let world = relieved(false, "0.2");
+    assert_eq!(check(&world), places(&[("a", &["alice", "bob", "carol", "dave"])]));
+    // Nor is anybody where all bridges are overloaded, this one the least.
+    let world = relieved(true, "0.97");
+    assert_eq!(check(&world), places(&[("a", &["alice", "bob", "carol", "dave"])]));
 }

@@ -54,6 +54,10 @@ pub(super) struct Totals {
     pub participants: u64,
     pub moved: u64,
     pub lost_bridges: u64,
+    /// Links between living bridges over which nothing came.
+    pub dead_links: u64,
+    /// Participants that left overloaded bridges.
+    pub redistributed: u64,
     pub restarts: u64,
 }
 

@@ -212,6 +212,7 @@ pub fn settings() -> FocusSettings {
         ice_failure: None,
         sources: Default::default(),
         selection: Default::default(),
+        load_redistribution: None,
         relay_sctp: true,
         jigasi_brewery: None,
         recording: Default::default(),

@@ -29,6 +29,9 @@ impl BridgeSession {
     }
 }
 
+/// A bridge that could not be reached by others of the conference gets nobody of it for this long.
+const CUT_OFF: Duration = Duration::from_secs(300);
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
@@ -38,6 +41,8 @@ pub(super) struct Nodes {
     homes: BTreeMap<String, String>,
     /// How the bridges are linked.
     pub(super) cascade: Cascade,
+    /// Bridges that were left because of a dead link, and when.
+    cut_off: Vec<(Instant, String)>,
 }
 
 impl Nodes {
@@ -133,6 +138,18 @@ impl Nodes {
             (session.bridge.clone(), view)
         };
         self.sessions.iter().map(one).collect()
+    }
+
+    /// A bridge is left because of a dead link. Which are avoided is forgotten with the last session.
+    pub fn note_cut_off(&mut self, now: Instant, bridge: &str) {
+        self.cut_off.retain(|(at, known)| now.saturating_duration_since(*at) < CUT_OFF && known != bridge);
+        self.cut_off.push((now, bridge.to_owned()));
+    }
+
+    /// Bridges that do not reach the others. Where the conference is on none of the others any more, that does not matter.
+    pub fn cut_off(&self, now: Instant) -> Vec<String> {
+        let lately = |at: Instant| now.saturating_duration_since(at) < CUT_OFF && !self.is_empty();
+        self.cut_off.iter().filter(|(at, _)| lately(*at)).map(|(_, bridge)| bridge.clone()).collect()
     }
 
     /// What the choice of the next bridge depends on.

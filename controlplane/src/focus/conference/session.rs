@@ -137,7 +137,8 @@ impl Conference {
             || self.nodes.iter().any(|session| cx.bridges.is_operational(cx.now, &session.bridge));
         let interval = cx.bridges.recent_interval();
         let conference = if stays { self.nodes.present(cx.now, interval) } else { Vec::new() };
-        let wanted = Wanted { conference: &conference, region, version: None };
+        let cut_off = self.nodes.cut_off(cx.now);
+        let wanted = Wanted { conference: &conference, region, cut_off: &cut_off, ..Wanted::default() };
         match cx.bridges.choose(cx.now, &wanted) {
             // A newcomer whom none of the present bridges can serve takes everybody along.
             Some(_) if !stays => self.reinvite_all(cx, None),
@@ -331,8 +332,8 @@ impl Conference {
         let now = cx.now;
         let elsewhere = cx.bridges.full(now, &bridge);
         let region = self.members.get(nick).and_then(Member::region);
-        let conference = self.nodes.present(now, cx.bridges.recent_interval());
-        let wanted = Wanted { conference: &conference, region, version: None };
+        let (conference, cut_off) = (self.nodes.present(now, cx.bridges.recent_interval()), self.nodes.cut_off(now));
+        let wanted = Wanted { conference: &conference, region, cut_off: &cut_off, ..Wanted::default() };
         let another = cx.bridges.choose(now, &wanted).is_some_and(|next| next != bridge);
         if elsewhere && !another {
             return self.leave_session(cx, session);

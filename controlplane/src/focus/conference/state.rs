@@ -187,6 +187,11 @@ impl Conference {
         Some((&self.meeting_id, &session.id))
     }
 
+    /// How many of its members are on that bridge.
+    pub fn count_on(&self, bridge: &str) -> usize {
+        self.nodes.on(bridge).map_or(0, |session| self.nodes.members(&session.id).count())
+    }
+
     /// Whether it has a session on that bridge.
     pub fn uses_bridge(&self, bridge: &str) -> bool {
         self.nodes.on(bridge).is_some()
