@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, MeshId};
 use ringbridge_dataplane::messages::Command;
 
 use super::config::ColibriConfig;
@@ -21,9 +21,12 @@ pub(super) struct Context {
     pub totals: Totals,
     /// Meeting of every endpoint: an index of the conferences' endpoints.
     meetings: HashMap<EndpointId, String>,
+    /// Meeting of every relay and of every endpoint behind one.
+    beyond: HashMap<EndpointId, String>,
     outputs: VecDeque<Output>,
     next_conference: u32,
     next_endpoint: u32,
+    next_mesh: u32,
     /// When the first client that waits for others' sources counts as knowing them.
     next_untold: Option<Instant>,
 }
@@ -36,9 +39,11 @@ impl Context {
             config,
             totals: Totals::default(),
             meetings: HashMap::new(),
+            beyond: HashMap::new(),
             outputs: VecDeque::new(),
             next_conference: 1,
             next_endpoint: 1,
+            next_mesh: 1,
             next_untold: None,
         }
     }
@@ -52,6 +57,12 @@ impl Context {
     pub fn next_endpoint(&mut self) -> EndpointId {
         let id = EndpointId(self.next_endpoint);
         self.next_endpoint += 1;
+        id
+    }
+
+    pub fn next_mesh(&mut self) -> MeshId {
+        let id = MeshId(self.next_mesh);
+        self.next_mesh += 1;
         id
     }
 
@@ -70,9 +81,29 @@ impl Context {
         self.outputs.push_back(Output::EndpointExpired { endpoint });
     }
 
+    /// A relay of a conference, or an endpoint behind one, came into being.
+    pub fn count_relay_in(&mut self, id: EndpointId, meeting: &str) {
+        self.beyond.insert(id, meeting.to_owned());
+    }
+
+    /// It is no longer in its conference.
+    pub fn count_relay_out(&mut self, id: EndpointId) {
+        self.beyond.remove(&id);
+    }
+
     /// The meeting that an endpoint is in.
     pub fn meeting(&self, endpoint: EndpointId) -> Option<&String> {
         self.meetings.get(&endpoint)
+    }
+
+    /// The meeting that a relay, or an endpoint behind one, is in.
+    pub fn meeting_beyond(&self, id: EndpointId) -> Option<&String> {
+        self.beyond.get(&id)
+    }
+
+    /// Relays and endpoints behind them, of all conferences.
+    pub fn beyond_count(&self) -> usize {
+        self.beyond.len()
     }
 
     /// Endpoints of all conferences.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rand::Rng;
+use ringbridge_dataplane::ice::IceCredentials;
 
 use super::elements::{Candidate, Fingerprint, IceTransport, Setup, WebSocket};
 use crate::public_address::PublicAddress;
@@ -58,12 +59,36 @@ impl LocalTransport {
             ice_generation: None,
             candidates: self.candidates(private),
             rtcp_mux: true,
-            fingerprints: vec![Fingerprint {
-                hash: "sha-256".to_owned(),
-                setup: Some(Setup::ActPass),
-                value: self.fingerprint.clone(),
-            }],
+            fingerprints: vec![self.own_fingerprint()],
             web_sockets: url.into_iter().collect(),
+        }
+    }
+
+    /// The Jingle transport of a new relay; `port` is one of its own, in place of the media port. Private addresses are given in
+    /// any case: bridges often reach each other by them (section 10).
+    pub fn describe_relay(&self, local: &IceCredentials, port: Option<u16>) -> IceTransport {
+        let own = port.map(|port| Self {
+            port,
+            // A port of the outside belongs to the media port.
+            public_addresses: self.public_addresses.iter().filter(|public| public.port.is_none()).cloned().collect(),
+            ..self.clone()
+        });
+        IceTransport {
+            ufrag: Some(local.ufrag.clone()),
+            pwd: Some(local.pwd.clone()),
+            candidates: own.as_ref().unwrap_or(self).candidates(true),
+            rtcp_mux: true,
+            fingerprints: vec![self.own_fingerprint()],
+            ..IceTransport::default()
+        }
+    }
+
+    fn own_fingerprint(&self) -> Fingerprint {
+        Fingerprint {
+            hash: "sha-256".to_owned(),
+            // Jicofo writes the role, and for a relay passes on nothing but this.
+            setup: Some(Setup::ActPass),
+            value: self.fingerprint.clone(),
         }
     }
 

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const QUEUE: usize = 256;
 
 enum Input {
-    Datagram(u8, SocketAddr, Vec<u8>),
+    Datagram(u16, SocketAddr, Vec<u8>),
     LookedUp(LookedUp),
 }
 
@@ -37,7 +37,7 @@ pub async fn survey(settings: &DiscoverySettings, hosts: &[IpAddr], port: u16) -
     let mut findings = Vec::new();
     let (mut open, mut sockets, mut readers) = (Vec::new(), Vec::new(), JoinSet::new());
     for (index, host) in hosts.iter().enumerate() {
-        let Ok(index) = u8::try_from(index) else { break };
+        let Ok(index) = u16::try_from(index) else { break };
         let Some((socket, address)) = bind(*host, port).await else { continue };
         sockets.push(Socket { index, address, is_media: address.port() == port });
         let (socket, inputs) = (Arc::new(socket), inputs.clone());

@@ -79,6 +79,15 @@ impl Conference {
                 self.pass_sender_report(env, from, *ssrc, clock, sink);
             }
             Block::ReceiverReport { reports, .. } => self.note_round_trip(env, from, reports),
+            Block::Nack { media, entries } if self.is_relay(from) => {
+                let Some(source) = self.source_towards(from, *media) else { return Ok(()) };
+                for entry in entries.chunks_exact(4) {
+                    self.pay(env, from, rtcp::NACKED * nack::count(entry))?;
+                    for sequence in nack::sequences(entry) {
+                        self.resend_to_relay(env, from, source, (*media, sequence), sink);
+                    }
+                }
+            }
             Block::Nack { media, entries } => {
                 let Some(source) = self.source_on(from, *media) else { return Ok(()) };
                 for entry in entries.chunks_exact(4) {
@@ -162,15 +171,16 @@ impl Conference {
         let Some(sender) = self.participants.get(from) else { return };
         let Some(stream) = sender.publisher.stream(ssrc).filter(|stream| !stream.rtx) else { return };
         let Some(source) = self.sources.get_mut(stream.source) else { return };
+        let Some(owner) = self.participants.get(source.owner()) else { return };
         let kind = source.kind();
         let Some(state) = source.encoding_mut(stream.encoding) else { return };
         if !state.sender_report(env.now, clock) {
             return env.stats.count(Counter::DropRtcpBudget);
         }
-        if sender.publisher.is_force_muted(kind) {
+        if owner.publisher.is_force_muted(kind) {
             return;
         }
-        let signal = PeerSignal::SenderReport { endpoint: sender.id(), ssrc, ntp: clock.ntp, rtp: clock.rtp };
+        let signal = PeerSignal::SenderReport { endpoint: owner.id(), ssrc, ntp: clock.ntp, rtp: clock.rtp };
         for worker in source.crosses_to(self.away) {
             env.send_signal(worker, signal);
         }
@@ -197,10 +207,14 @@ impl Conference {
                 to.receiver.note_sender_report(env.micros(), clock.ntp);
             }
         }
+        self.report_to_relays(env, stream, clock, sink);
     }
 
     /// A receiver asks for a keyframe of what it gets of a source.
     fn keyframe_request(&mut self, env: &mut Env<'_>, from: ParticipantId, ssrc: Ssrc, sink: &mut impl PacketSink) {
+        if self.is_relay(from) {
+            return self.relay_keyframe_request(env, from, ssrc, sink);
+        }
         let Some(source) = self.source_on(from, ssrc).and_then(|id| self.sources.get_mut(id)) else { return };
         if source.kind() != MediaKind::Video {
             return;
@@ -212,8 +226,8 @@ impl Conference {
         if !subscription.may_request_keyframe(env.now) || !source.may_request_keyframe(env.now) {
             return env.stats.count(Counter::KeyframeRequestsThrottled);
         }
-        let Some(owner) = self.participants.get_mut(source.owner()) else { return };
-        rtcp_out::request_keyframe(env, self.feedback.video, (source, owner), encoding, sink);
+        let Some(sender) = self.participants.get_mut(source.sender()) else { return };
+        rtcp_out::request_keyframe(env, self.feedback.video, (source, sender), encoding, sink);
     }
 }
 

@@ -244,7 +244,7 @@ impl Subscription {
     }
 }
 
-fn count_not_sent(error: NotSent, stats: &WorkerStats) {
+pub(super) fn count_not_sent(error: NotSent, stats: &WorkerStats) {
     match error {
         NotSent::OutputFull => stats.count(Counter::DropOutputFull),
         NotSent::Malformed => stats.count(Counter::DropRewriteFailed),

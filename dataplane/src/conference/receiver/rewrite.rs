@@ -120,6 +120,27 @@ pub fn send(
     receiver: &mut Receiver,
     delivery: &mut Delivery<'_, impl PacketSink>,
 ) -> Result<usize, NotSent> {
+    write::<false>(packet, outgoing, receiver, delivery)
+}
+
+/// The same with the payload as it came, but for the numbers inside RED.
+#[inline]
+pub fn send_verbatim(
+    packet: &MediaPacket<'_>,
+    outgoing: &Outgoing,
+    receiver: &mut Receiver,
+    delivery: &mut Delivery<'_, impl PacketSink>,
+) -> Result<usize, NotSent> {
+    write::<true>(packet, outgoing, receiver, delivery)
+}
+
+#[inline]
+fn write<const VERBATIM: bool>(
+    packet: &MediaPacket<'_>,
+    outgoing: &Outgoing,
+    receiver: &mut Receiver,
+    delivery: &mut Delivery<'_, impl PacketSink>,
+) -> Result<usize, NotSent> {
     let Outgoing { output, stream, shape } = outgoing;
     let (sealer, path) = receiver.transport().ok_or(NotSent::NotReady)?;
     let slot = delivery.sink.slot().ok_or(NotSent::OutputFull)?;
@@ -175,13 +196,14 @@ pub fn send(
     }
     let body = slot.get_mut(header_len..).ok_or(NotSent::Malformed)?;
     let payload_len = match stream.rtx {
-        None => write_payload(packet, outgoing, &receiver.negotiated().formats, delivery.translate, body)?,
+        None => write_payload::<VERBATIM>(packet, outgoing, &receiver.negotiated().formats, delivery.translate, body)?,
         Some(_) => {
             if !rtx::write(output.sequence as u16, body) {
                 return Err(NotSent::Malformed);
             }
             let rest = body.get_mut(rtx::OSN_LEN..).ok_or(NotSent::Malformed)?;
-            rtx::OSN_LEN + write_payload(packet, outgoing, &receiver.negotiated().formats, delivery.translate, rest)?
+            rtx::OSN_LEN
+                + write_payload::<VERBATIM>(packet, outgoing, &receiver.negotiated().formats, delivery.translate, rest)?
         }
     };
     let len = sealer
@@ -196,7 +218,7 @@ pub fn send(
 
 /// Writes the payload as this receiver reads it and returns its length.
 #[inline]
-fn write_payload(
+fn write_payload<const VERBATIM: bool>(
     packet: &MediaPacket<'_>,
     outgoing: &Outgoing,
     receiver: &FormatTable,
@@ -207,6 +229,7 @@ fn write_payload(
     let payload = packet.rtp.payload();
     let (id, tl0) = ((output.picture.id.unwrap_or(0) & 0x7fff) as u16, output.picture.tl0.unwrap_or(0));
     match &packet.view.descriptor {
+        _ if VERBATIM => {}
         Descriptor::Vp8(vp8) => return vp8.rewrite(payload, id, tl0, out).map_err(|_| NotSent::Malformed),
         Descriptor::Vp9(vp9) => {
             let out = out.get_mut(..payload.len()).ok_or(NotSent::Malformed)?;
