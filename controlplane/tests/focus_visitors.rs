@@ -563,6 +563,40 @@ fn a_full_bridge_does_not_move_the_participants_for_a_visitor() {
     assert_eq!(world.client(&visitors_room("v1"), "dddd").actions(), ["session-initiate"], "later there is room");
 }
 
+/// Visitors may be on any bridge of the conference; the others are not told of them.
+#[test]
+fn other_bridges_hear_of_no_visitor() {
+    use ringbridge_controlplane::focus::{SelectionSettings, Strategy};
+    let split = |settings: &mut ringbridge_controlplane::focus::FocusSettings| {
+        settings.selection =
+            SelectionSettings { strategy: Strategy::Split, relays: true, ..SelectionSettings::default() };
+    };
+    let mut world = focus_world::visitors_with(&["v1"], |_| {}, split);
+    for name in ["jvb1", "jvb2"] {
+        world.add_bridge(name, &[("relay_id", name), ("stress_level", "0.1")]);
+    }
+    world.join(ROOM, "aaaa", |_| {});
+    world.join(ROOM, "bbbb", |_| {});
+    let wish = "<property name='visitor' value='true'/>";
+    assert_eq!(vnode(world.ask_to_visit("x@meet.test/web", ROOM, "", wish)).as_deref(), Some("v1"));
+    for nick in ["cccc", "dddd", "eeee"] {
+        world.visit("v1", nick, |_| {});
+    }
+    world.join(ROOM, "late", |_| {});
+    let requests = || world.bridges.values().flat_map(|bridge| &bridge.requests);
+    let created: std::collections::BTreeSet<&str> =
+        requests().flat_map(|request| &request.endpoints).filter(|e| e.create).map(|e| e.id.as_str()).collect();
+    assert_eq!(created.len(), 6, "{created:?}");
+    assert!(world.bridges.values().all(|bridge| bridge.requests.iter().any(|r| r.endpoints.iter().any(|e| e.create))));
+    let relayed: std::collections::BTreeSet<&str> = requests()
+        .flat_map(|request| &request.relays)
+        .flat_map(|relay| relay.endpoints.iter().flat_map(|all| &all.endpoints))
+        .map(|endpoint| endpoint.id.as_str())
+        .collect();
+    assert!(relayed.contains("aaaa") && relayed.contains("late"), "{relayed:?}");
+    assert!(!["cccc", "dddd", "eeee"].iter().any(|nick| relayed.contains(nick)), "{relayed:?}");
+}
+
 #[test]
 fn a_conferences_visitors_are_bounded() {
     let mut world = visitors(&["v1"], |settings| settings.max_per_node = 100_000);
@@ -583,4 +617,7 @@ fn a_conferences_visitors_are_bounded() {
         }
     }
     assert_eq!((world.focus.stats(world.now)["visitors"].as_u64(), count(&world, "visitor")), (Some(5_000), 10));
+    // They take nobody's place among the participants.
+    world.feed_member(ROOM, "late", false);
+    assert_eq!((world.focus.stats(world.now)["participants"].as_u64(), count(&world, "member")), (Some(5_001), 0));
 }

@@ -55,7 +55,9 @@ pub fn run(data: &[u8]) {
         let rest = rest.replace("{sid}", &sid);
         let from = format!("{there}/{MALLORY}");
         match line.as_bytes()[0] {
-            b'q' => drop(world.ask_to_visit("guest@meet.test/g", ROOM, &format!(" token='{}'", escape(&clean(&rest))), "")),
+            b'q' => {
+                drop(world.ask_to_visit("guest@meet.test/g", ROOM, &format!(" token='{}'", escape(&clean(&rest))), ""))
+            }
             b'Q' => give(
                 &mut world,
                 &format!(
@@ -73,7 +75,8 @@ pub fn run(data: &[u8]) {
             b'V' => {
                 let (nick, content) = rest.split_once(' ').unwrap_or((&rest, ""));
                 let nick = escape(&clean(nick));
-                let xml = format!("<presence xmlns='jabber:client' from='{there}/{nick}' to='{FOCUS}'>{content}</presence>");
+                let xml =
+                    format!("<presence xmlns='jabber:client' from='{there}/{nick}' to='{FOCUS}'>{content}</presence>");
                 give(&mut world, &xml, true);
             }
             b'l' if present => drop(world.leave(&there, MALLORY)),
@@ -83,7 +86,8 @@ pub fn run(data: &[u8]) {
             }
             b'a' if present && world.client(&there, MALLORY).jingles.iter().any(|j| j.action == "session-initiate") => {
                 let accept = String::from(&Element::from(world.accept_of(&there, MALLORY)));
-                let xml = format!("<iq xmlns='jabber:client' type='set' id='a' from='{from}' to='{FOCUS}'>{accept}</iq>");
+                let xml =
+                    format!("<iq xmlns='jabber:client' type='set' id='a' from='{from}' to='{FOCUS}'>{accept}</iq>");
                 give(&mut world, &xml, true);
             }
             b'x' => give(&mut world, &rest, true),

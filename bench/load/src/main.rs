@@ -34,9 +34,9 @@ fn main() -> std::process::ExitCode {
         Command::Participants(args) => tokio::runtime::Runtime::new()
             .map_err(Into::into)
             .and_then(|runtime| runtime.block_on(participants::run(args))),
-        Command::Joins(args) => tokio::runtime::Runtime::new()
-            .map_err(Into::into)
-            .and_then(|runtime| runtime.block_on(joins::run(args))),
+        Command::Joins(args) => {
+            tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(joins::run(args)))
+        }
         Command::Impair(args) => impair::run(&args),
         Command::Attack(args) => attack::run(&args),
     };

@@ -220,6 +220,12 @@ impl Layers {
             self.add_connections(tree, origin);
             return Vec::new();
         }
+        if let Some(key) = Key::find(path)
+            && let Some(text) = structured(key, tree)
+        {
+            self.set(key, text, origin.clone());
+            return Vec::new();
+        }
         if let Value::Object(children) = tree {
             let child_path = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
             return children.iter().flat_map(|(name, child)| self.add_tree(&child_path(name), child, origin)).collect();
@@ -292,6 +298,11 @@ impl Layers {
                 self.set(key, mappings.join(","), origin.clone());
             }
             return Vec::new();
+        }
+        if let Ok(Use::Key(own)) = reference::find(path)
+            && let Some(text) = Key::find(own).and_then(|key| structured(key, tree))
+        {
+            return self.add_reference_text(path, text, origin);
         }
         if let Value::Object(children) = tree {
             return children
@@ -453,6 +464,32 @@ impl Layers {
     pub fn get(&self, path: &str) -> Option<&Raw> {
         self.values.get(path).filter(|raw| !raw.text.is_empty())
     }
+}
+
+/// The text of a value that is no simple one, where the key is for such.
+fn structured(key: &Key, tree: &Value) -> Option<String> {
+    match key.kind {
+        Kind::Delays => delays_in(tree),
+        Kind::RegionGroups => groups_in(tree),
+        _ => None,
+    }
+}
+
+/// Groups of regions, from a list of lists or of texts; what is neither stands in it so that it is refused.
+fn groups_in(tree: &Value) -> Option<String> {
+    let group = |group: &&Value| match group.items() {
+        Some(regions) => regions.into_iter().filter_map(Value::text).collect::<Vec<_>>().join(" "),
+        None => group.text().unwrap_or_else(|| "{...}".to_owned()),
+    };
+    Some(tree.items()?.iter().map(group).collect::<Vec<_>>().join(", "))
+}
+
+/// A table of times by size, from an object; `None` for anything else, and for what is no such table.
+fn delays_in(tree: &Value) -> Option<String> {
+    let item =
+        |(size, time): (&String, &Value)| Some(format!("{size} = {}", time.text().filter(|text| !text.is_empty())?));
+    let items: Vec<String> = tree.fields()?.iter().map(item).collect::<Option<_>>()?;
+    Some(items.join(", "))
 }
 
 /// The setting that an unknown path most likely means: a misspelt one, or one that was put into another section.

@@ -55,6 +55,10 @@ pub(super) struct Totals {
     pub participants: u64,
     pub moved: u64,
     pub lost_bridges: u64,
+    /// Links between living bridges over which nothing came.
+    pub dead_links: u64,
+    /// Participants that left overloaded bridges.
+    pub redistributed: u64,
     pub restarts: u64,
 }
 
@@ -92,7 +96,7 @@ pub(super) struct Shared {
     pub breakouts: Breakouts,
     pub components: Components,
     /// The servers that visitors are sent to.
-    pub nodes: Nodes,
+    pub visitor_nodes: Nodes,
     pub requests: Requests,
 }
 
@@ -100,8 +104,8 @@ impl Shared {
     pub fn new(settings: FocusSettings) -> Self {
         let own = BareJid::from_parts(None, settings.xmpp.jid.domain());
         let helpers: Vec<BareJid> = std::iter::once(own.clone()).chain(settings.trusted_domains.clone()).collect();
-        let nodes = Nodes::new(settings.visitors.clone());
-        let services = nodes.all().map(|(id, node)| (node.service.domain().as_str().to_owned(), id)).collect();
+        let visitor_nodes = Nodes::new(settings.visitors.clone());
+        let services = visitor_nodes.all().map(|(id, node)| (node.service.domain().as_str().to_owned(), id)).collect();
         Self {
             jid: settings.xmpp.jid.to_string(),
             logins: Logins::new(settings.login.clone()),
@@ -122,7 +126,7 @@ impl Shared {
             meeting_ids: BTreeMap::new(),
             breakouts: Breakouts::default(),
             components: Components::default(),
-            nodes,
+            visitor_nodes,
             requests: Requests::new(services),
         }
     }
@@ -135,7 +139,7 @@ impl Shared {
 
     /// Whether rooms can have visitors: the server has to know of them too.
     pub fn has_visitors(&self) -> bool {
-        self.nodes.settings().is_some() && self.components.visitors().is_some()
+        self.visitor_nodes.settings().is_some() && self.components.visitors().is_some()
     }
 
     /// Who sent a request: the component of clients says in its resource for whom it asks.
@@ -194,6 +198,15 @@ impl Context<'_> {
     pub fn expire_on_bridge(&mut self, bridge: &str, meeting_id: &str) {
         let expire = ConferenceModify { expire: true, ..ConferenceModify::new(meeting_id) };
         self.notify(bridge, expire.into());
+    }
+
+    /// Ends what is left of a conference on a bridge that is to get it again.
+    pub fn expire_orphans_of(&mut self, bridge: &str, meeting_id: &str) {
+        let before = self.orphans.len();
+        self.orphans.retain(|orphan| orphan.bridge != bridge || orphan.meeting_id != meeting_id);
+        if self.orphans.len() != before {
+            self.expire_on_bridge(bridge, meeting_id);
+        }
     }
 
     /// Ends what is left of a conference on its bridge; while the bridge is away this waits.

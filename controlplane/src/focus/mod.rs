@@ -4,6 +4,7 @@ mod authentication;
 mod breakouts;
 mod brewery;
 mod bridges;
+mod cascade;
 mod component_search;
 mod components;
 mod conference;
@@ -27,6 +28,7 @@ mod router;
 mod selection;
 mod service;
 mod settings;
+mod source_info;
 mod statistics;
 mod visitor_nodes;
 mod visitors;
@@ -46,7 +48,10 @@ pub use ice_failures::IceFailureSettings;
 pub use logins::{LoginSettings, LoginType};
 pub use selection::{RegionGroups, SelectionSettings, Strategy};
 pub use service::{Focus, Input, NodeEvent};
-pub use settings::{FocusSettings, RecordingSettings, VisitorNode, VisitorSettings};
+pub use settings::{
+    FocusSettings, LoadRedistribution, RecordingSettings, SenderLimits, SignalingDelays, SourceLimits, SourceSettings,
+    VisitorNode, VisitorSettings,
+};
 pub use visitors::NodeId;
 
 /// Why the focus ended.

@@ -75,6 +75,9 @@ pub struct Focus {
     pub(super) brewery: Pool,
     /// Bridges that left while there was no other, and until when they may come back.
     pub(super) lost: BTreeMap<String, Instant>,
+    /// When overloaded bridges are looked for next, and which were relieved lately.
+    pub(super) redistribution_due: Option<Instant>,
+    pub(super) relieved: BTreeMap<String, Instant>,
     /// What is recorded, and by whom.
     pub(super) recording: Recording,
     /// Who is called, and by which gateway.
@@ -107,6 +110,8 @@ impl Focus {
             conferences: BTreeMap::new(),
             brewery,
             lost: BTreeMap::new(),
+            redistribution_due: None,
+            relieved: BTreeMap::new(),
             refused_lines: Quiet::default(),
             message_lines: Quiet::default(),
             server_slow: false,
@@ -169,6 +174,7 @@ impl Focus {
         self.look_at_components(now);
         self.give_up_lost(now, Some(now));
         self.check_bridges(now);
+        self.redistribute(now);
         self.forget_senders(now);
         self.conference_timeouts(now);
         self.recording.handle_timeout(&mut self.shared.at(now));
@@ -211,6 +217,7 @@ impl Focus {
             self.dial.poll_timeout(),
             self.shared.logins.poll_timeout(),
             self.shared.components.poll_timeout(),
+            self.redistribution_due,
         ]
         .into_iter()
         .flatten();
@@ -245,12 +252,14 @@ impl Focus {
             "total_participants": self.shared.totals.participants,
             "conference_sizes": statistics::conference_sizes(&sizes),
             "endpoint_pairs": statistics::endpoint_pairs(&sizes),
-            "bridge_failures": { "participants_moved": self.shared.totals.moved, "bridges_removed": self.shared.totals.lost_bridges },
+            "bridge_failures": { "participants_moved": self.shared.totals.moved, "bridges_removed": self.shared.totals.lost_bridges,
+                "dead_links": self.shared.totals.dead_links },
+            "load_redistributor": { "endpoints_moved": self.shared.totals.redistributed },
             "refused": self.shared.refused.to_json(),
             "jibri": self.recording.stats(),
             "jigasi": self.dial.stats(),
             "login": self.shared.logins.stats(),
-            "visitor_nodes": self.shared.nodes.to_json(),
+            "visitor_nodes": self.shared.visitor_nodes.to_json(),
             "ice_restarts": self.shared.ice_restarts.to_json(),
             "participant_notifications": { "request_restart": self.shared.totals.restarts },
             "bridge_selector": {
@@ -279,10 +288,11 @@ impl Focus {
         self.server_slow = false;
         for (room, mut conference) in std::mem::take(&mut self.conferences) {
             conference.leave_nodes(&mut self.shared.at(now));
-            if let Some(orphan) = conference.into_orphan(now) {
+            let orphans = conference.into_orphans(now);
+            if !orphans.is_empty() {
                 tracing::info!(%room, "room lost with the connection; its media stays until it starts again");
-                self.shared.orphans.push(orphan);
             }
+            self.shared.orphans.extend(orphans);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the focus runs with.
 
 mod recording;
+mod sources;
 mod visitors;
 
 use std::net::SocketAddr;
@@ -14,7 +15,21 @@ use super::selection::SelectionSettings;
 use crate::xmpp::XmppSettings;
 
 pub use self::recording::RecordingSettings;
+pub use self::sources::{SenderLimits, SignalingDelays, SourceLimits, SourceSettings};
 pub use self::visitors::{VisitorNode, VisitorSettings};
+
+/// How overloaded bridges are relieved.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LoadRedistribution {
+    /// Between two looks at the bridges.
+    pub interval: Duration,
+    /// Corrected stress from which a bridge is relieved.
+    pub stress: f64,
+    /// How long a bridge that was relieved is left alone.
+    pub timeout: Duration,
+    /// Participants that leave it at a time.
+    pub endpoints: usize,
+}
 
 /// What the focus runs with.
 #[derive(Debug, Clone)]
@@ -59,12 +74,18 @@ pub struct FocusSettings {
     pub jigasi_brewery: Option<BareJid>,
     /// Recording, live streams, SIP calls.
     pub recording: RecordingSettings,
+    /// What of its members' sources a conference bounds.
+    pub sources: SourceSettings,
     /// When a bridge counts as one that clients do not reach; none is never.
     pub ice_failure: Option<IceFailureSettings>,
     /// Who watches without taking part, and where; nobody without.
     pub visitors: Option<VisitorSettings>,
     /// How bridges are chosen.
     pub selection: SelectionSettings,
+    /// When participants leave overloaded bridges; none is never.
+    pub load_redistribution: Option<LoadRedistribution>,
+    /// Whether bridges talk with each other over SCTP; else over WebSockets.
+    pub relay_sctp: bool,
 }
 
 impl FocusSettings {

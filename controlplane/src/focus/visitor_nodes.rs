@@ -22,7 +22,7 @@ const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 impl Focus {
     /// The servers that visitors are sent to.
     pub fn visitor_nodes(&self) -> impl Iterator<Item = (NodeId, &VisitorNode)> {
-        self.shared.nodes.all()
+        self.shared.visitor_nodes.all()
     }
 
     /// Whether a stanza's sender is of the server that it came from: a visitor node's service, or any other one at our own.
@@ -32,22 +32,22 @@ impl Focus {
             Stanza::Presence(presence) => presence.from.as_ref(),
             Stanza::Message(message) => message.from.as_ref(),
         };
-        from.and_then(|from| self.shared.nodes.of_service(from.domain().as_str())) == came_from
+        from.and_then(|from| self.shared.visitor_nodes.of_service(from.domain().as_str())) == came_from
     }
 
     pub(super) fn node_event(&mut self, now: Instant, node: NodeId, event: NodeEvent) {
-        let name = self.shared.nodes.get(node).map(|node| node.name.clone()).unwrap_or_default();
+        let name = self.shared.visitor_nodes.get(node).map(|node| node.name.clone()).unwrap_or_default();
         match event {
             NodeEvent::Online { resumed } => {
                 tracing::info!(node = name, resumed, "visitor node online");
-                self.shared.nodes.set_online(node, true);
+                self.shared.visitor_nodes.set_online(node, true);
                 for conference in self.conferences.values_mut() {
                     conference.node_came(&mut self.shared.at(now), node, resumed);
                 }
             }
             NodeEvent::Offline => {
                 tracing::warn!(node = name, "visitor node offline");
-                self.shared.nodes.set_online(node, false);
+                self.shared.visitor_nodes.set_online(node, false);
                 for conference in self.conferences.values_mut() {
                     conference.node_went(&mut self.shared.at(now), node);
                 }
@@ -73,7 +73,7 @@ impl Focus {
     /// is in another room of the same conference.
     pub(super) fn asker(&self, request: &Request) -> Option<(BareJid, String)> {
         let (room, nick) = request.from.as_ref().and_then(occupant)?;
-        let visits = self.shared.nodes.of_service(room.domain().as_str()).is_some();
+        let visits = self.shared.visitor_nodes.of_service(room.domain().as_str()).is_some();
         let main = if visits { self.main_of(&room) } else { room.clone() };
         let lives_there = self.conferences.get(&main).is_none_or(|conference| conference.lives_in(&nick, &room));
         lives_there.then_some((main, nick))
@@ -81,8 +81,10 @@ impl Focus {
 
     /// What is asked of us on a visitor node; only sessions are to be had there.
     pub(super) fn is_for_visitors(&self, request: &Request) -> bool {
-        let visits =
-            request.from.as_ref().is_some_and(|from| self.shared.nodes.of_service(from.domain().as_str()).is_some());
+        let visits = request
+            .from
+            .as_ref()
+            .is_some_and(|from| self.shared.visitor_nodes.of_service(from.domain().as_str()).is_some());
         !visits || matches!(request.payload.name(), "jingle" | "mute")
     }
 
@@ -114,7 +116,7 @@ impl Focus {
 
     /// What clients are told that asked for a meeting which is not live, before anything is begun for them.
     pub(super) fn answer_not_live(&mut self, request: &Request, room: &BareJid) -> Option<Iq> {
-        let live_room = self.shared.nodes.settings().is_some_and(|settings| settings.live_room);
+        let live_room = self.shared.visitor_nodes.settings().is_some_and(|settings| settings.live_room);
         let live = self.conferences.get(room).is_some_and(|conference| conference.is_live());
         let (supported, wanted) = super::conference::visitor_wish(request);
         (live_room && supported && wanted && !live).then(|| {

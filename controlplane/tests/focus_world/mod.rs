@@ -3,6 +3,8 @@
 
 #![allow(dead_code)] // Each test binary uses its own part.
 
+pub mod relays;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,8 @@ use xmpp_parsers::presence::{Presence, Type};
 pub const FOCUS: &str = "focus@auth.meet.test/focus";
 pub const ROOM: &str = "room@conference.meet.test";
 pub const BREWERY: &str = "jvbbrewery@internal.auth.meet.test";
+use relays::Knowledge;
+
 const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 
 /// Features of today's client, whose caps hash is [`HASH`].
@@ -82,6 +86,10 @@ pub struct Bridge {
     pub checks: usize,
     /// Conferences that it was asked to create and not to expire.
     pub meetings: BTreeSet<String>,
+    /// Who is on it, and who is behind its relays.
+    pub knows: Knowledge,
+    /// How it answers requests about relays, where it answers others well.
+    pub relays: Answers,
 }
 
 #[derive(Clone)]
@@ -207,7 +215,10 @@ pub fn settings() -> FocusSettings {
         login: None,
         client_proxy: None,
         ice_failure: None,
+        sources: Default::default(),
         selection: Default::default(),
+        load_redistribution: None,
+        relay_sctp: true,
         jigasi_brewery: None,
         recording: Default::default(),
         visitors: None,
@@ -544,7 +555,16 @@ impl World {
         } else if !bridge.meetings.contains(&request.meeting_id) {
             return self.give(&error_iq(id, to, "item-not-found", Some("CONFERENCE_NOT_FOUND")));
         }
-        match bridge.answers.clone() {
+        let answers = match (&bridge.answers, request.relays.iter().any(|relay| !relay.expire)) {
+            (Answers::Well, true) => bridge.relays.clone(),
+            (answers, _) => answers.clone(),
+        };
+        if matches!(answers, Answers::Well)
+            && let Err(condition) = bridge.knows.apply(&request)
+        {
+            return self.give(&error_iq(id, to, condition, None));
+        }
+        match answers {
             Answers::Nothing => {}
             Answers::Error(condition, reason) => self.give(&error_iq(id, to, condition, reason)),
             answers => {
@@ -724,6 +744,11 @@ impl World {
         self.feed(&xml);
     }
 
+    /// What a client says in the room, as things are now.
+    pub fn presence_of(&self, room: &str, nick: &str) -> String {
+        self.client_presence(room, nick)
+    }
+
     fn client_presence(&self, room: &str, nick: &str) -> String {
         let client = &self.clients[&(room.to_owned(), nick.to_owned())];
         let role = match client.affiliation {
@@ -839,6 +864,17 @@ pub fn visitors_room(node: &str) -> String {
 
 /// A site with visitor nodes of these names.
 pub fn visitors(nodes: &[&str], change: impl FnOnce(&mut VisitorSettings)) -> World {
+    let mut world = visitors_with(nodes, change, |_| {});
+    world.add_bridge("jvb1", &[]);
+    world
+}
+
+/// The same without a bridge yet, with other settings too.
+pub fn visitors_with(
+    nodes: &[&str],
+    change: impl FnOnce(&mut VisitorSettings),
+    others: impl FnOnce(&mut FocusSettings),
+) -> World {
     let node = |name: &&str| VisitorNode {
         name: (*name).to_owned(),
         service: format!("conference.{name}.meet.test").parse().unwrap(),
@@ -855,14 +891,13 @@ pub fn visitors(nodes: &[&str], change: impl FnOnce(&mut VisitorSettings)) -> Wo
         nodes: nodes.iter().map(node).collect(),
     };
     change(&mut visitors);
-    let mut world = World::announcing(
-        FocusSettings { visitors: Some(visitors), ..settings() },
-        vec![("visitors", VISITORS_COMPONENT), ("room_metadata", "metadata.meet.test")],
-    );
+    let mut settings = FocusSettings { visitors: Some(visitors), ..settings() };
+    others(&mut settings);
+    let mut world =
+        World::announcing(settings, vec![("visitors", VISITORS_COMPONENT), ("room_metadata", "metadata.meet.test")]);
     for name in nodes {
         world.node(name, Some(false));
     }
-    world.add_bridge("jvb1", &[]);
     world
 }
 
@@ -962,7 +997,7 @@ fn modified(request: &ConferenceModify, nick: &str, transports: bool) -> Confere
     };
     ConferenceModified {
         endpoints: endpoints.collect(),
-        relays: Vec::new(),
+        relays: relays::answer(request, nick, transports),
         sources: (!created.is_empty()).then_some(sources),
     }
 }

@@ -145,4 +145,19 @@ macro_rules! targets {
     };
 }
 
-targets!(parsers, stun, forwarder, ice, dtls, sctp, channel, colibri, focus, config, capture, public_address, visitors, xmpp);
+targets!(
+    parsers,
+    stun,
+    forwarder,
+    ice,
+    dtls,
+    sctp,
+    channel,
+    colibri,
+    focus,
+    config,
+    capture,
+    public_address,
+    visitors,
+    xmpp
+);

@@ -174,7 +174,8 @@ impl Client {
         let iq = match stanza {
             Stanza::Presence(presence) => {
                 self.received.presences += 1;
-                let own = presence.from.as_ref().and_then(Jid::resource).is_some_and(|nick| nick.as_str() == self.endpoint);
+                let own =
+                    presence.from.as_ref().and_then(Jid::resource).is_some_and(|nick| nick.as_str() == self.endpoint);
                 if own && presence.type_ == PresenceType::Error {
                     return Err("the room does not let it in".into());
                 }
@@ -233,7 +234,9 @@ impl Client {
                     video_rtx: 3 + 3 * self.index,
                 })?;
                 let id = format!("accept-{}", self.endpoint);
-                client.send_stanza(Iq::Set { from: None, to: Some(focus.parse()?), id, payload: accept }.into()).await?;
+                client
+                    .send_stanza(Iq::Set { from: None, to: Some(focus.parse()?), id, payload: accept }.into())
+                    .await?;
             }
             Some("source-add") => {
                 self.received.source_changes += 1;

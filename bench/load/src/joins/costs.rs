@@ -102,7 +102,8 @@ mod tests {
     #[test]
     fn what_was_used_meanwhile() {
         assert!(cpu_time(std::process::id()).expect("our own") > Duration::ZERO);
-        let text = "ringbridge_xmpp_stanzas{direction=\"received\"} 12\nringbridge_xmpp_stanzas{direction=\"sent\"} 7\n";
+        let text =
+            "ringbridge_xmpp_stanzas{direction=\"received\"} 12\nringbridge_xmpp_stanzas{direction=\"sent\"} 7\n";
         assert_eq!(stanzas(text), (12, 7));
         let at = |ms, stanzas| Costs {
             processes: BTreeMap::from([("focus".to_owned(), Duration::from_millis(ms))]),

@@ -5,7 +5,7 @@ use xmpp_parsers::stanza_error::DefinedCondition;
 use super::member::{Member, Stage};
 use super::offer;
 use super::outcome::{Outcome, rate_limited, refusal};
-use super::sources::{MAX, to_colibri};
+use super::sources::to_colibri;
 use super::state::Conference;
 use crate::colibri::elements::{Endpoint, IceTransport, Transport};
 use crate::colibri::limits::{MAX_CANDIDATES, MAX_FINGERPRINTS, MAX_TEXT};
@@ -56,7 +56,8 @@ impl Conference {
             return Err(bad_request("this session is accepted already"));
         }
         let transport = transport_of(&jingle.contents).ok_or_else(missing_transport)?;
-        let sources = SourceSet::from_contents(&jingle.contents, MAX).map_err(|error| error.to_string());
+        let sources =
+            SourceSet::from_contents(&jingle.contents, self.sources.limits().most()).map_err(|error| error.to_string());
         if member.is_visitor() && !sources.as_ref().is_ok_and(SourceSet::is_empty) {
             return Err(visitors_send_nothing(cx));
         }
@@ -70,7 +71,7 @@ impl Conference {
         }
         member.accepted();
         // Our extension, for our own bridge: under which numbers this endpoint really talks.
-        let ours = self.session.as_ref().and_then(|session| cx.bridges.get(&session.bridge));
+        let ours = self.nodes.home(nick).and_then(|session| cx.bridges.get(&session.bridge));
         let translates = ours.is_some_and(|bridge| bridge.ringbridge.is_some());
         let (answered, left_out) = offer::answered_media(&jingle.contents, member.offered());
         cx.refused.count(Refused::AnswerPart, left_out);
@@ -83,9 +84,10 @@ impl Conference {
             initial_last_n: last_n,
             ..Endpoint::new(nick)
         };
-        self.hold_unsignaled(cx);
+        self.hold_unsignaled(cx, nick);
         self.update_endpoint(cx, endpoint);
         self.force_mutes_of(cx, [nick.to_owned()]);
+        self.catch_up(cx, nick);
         self.signal_sources(cx);
         Ok(())
     }
@@ -112,7 +114,10 @@ impl Conference {
         if self.members.get(nick).is_some_and(Member::is_visitor) {
             return Err(visitors_send_nothing(cx));
         }
-        let change = SourceSet::from_contents(&jingle.contents, MAX).map_err(bad_request)?;
+        let change = SourceSet::from_contents(&jingle.contents, self.sources.limits().most()).map_err(bad_request)?;
+        if add {
+            self.may_send(cx, &change)?;
+        }
         let changed = match add {
             true => self.sources.add(nick, change),
             false => self.sources.remove(nick, &change),
@@ -120,7 +125,7 @@ impl Conference {
         cx.refused.count(Refused::SourceRenamed, self.sources.take_renamed());
         changed.map_err(bad_request)?;
         let sources = Some(to_colibri(&self.sources.of(nick)));
-        self.hold_unsignaled(cx);
+        self.hold_unsignaled(cx, nick);
         self.update_endpoint(cx, Endpoint { sources, ..Endpoint::new(nick) });
         // A screen came or went.
         self.force_mutes_of(cx, [nick.to_owned()]);
@@ -129,7 +134,7 @@ impl Conference {
     }
 
     fn client_terminates(&mut self, cx: &mut Context<'_>, nick: &str, jingle: &Jingle) -> Outcome {
-        self.check_bridge_session(jingle)?;
+        self.check_bridge_session(nick, jingle)?;
         let restart = jingle.bridge_session.as_ref().is_some_and(|session| session.restart.as_deref() == Some("true"));
         let granted = restart && self.may_restart(cx, nick);
         tracing::info!(room = %self.room, endpoint = nick, restart, granted, "client ended its session");
@@ -148,7 +153,7 @@ impl Conference {
             return self.ask_ice_restart(cx, nick, jingle);
         }
         if jingle.ice_state.as_ref().is_some_and(|ice| ice.state.trim() == "failed") {
-            self.check_bridge_session(jingle)?;
+            self.check_bridge_session(nick, jingle)?;
             if !self.may_restart(cx, nick) {
                 return Err(rate_limited());
             }
@@ -175,8 +180,8 @@ impl Conference {
     }
 
     /// Requests about a bridge session that is not the current one are late.
-    pub(super) fn check_bridge_session(&self, jingle: &Jingle) -> Outcome {
-        let current = self.session.as_ref().map(|session| session.id.as_str());
+    pub(super) fn check_bridge_session(&self, nick: &str, jingle: &Jingle) -> Outcome {
+        let current = self.nodes.home(nick).map(|session| session.id.as_str());
         let named = jingle.bridge_session.as_ref().and_then(|session| session.id.as_deref());
         if named.is_none() || named != current {
             let text = "that bridge session is not the current one";

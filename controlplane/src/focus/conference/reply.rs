@@ -33,7 +33,7 @@ pub(in super::super) fn conference_answer(
     (reply, visitors): (Reply, bool),
 ) -> Iq {
     let node = match reply {
-        Reply::Visitor(node) => shared.nodes.get(node),
+        Reply::Visitor(node) => shared.visitor_nodes.get(node),
         _ => None,
     };
     let focus = node.map_or(&shared.settings.xmpp.jid, |node| &node.xmpp.jid);

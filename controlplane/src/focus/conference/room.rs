@@ -19,6 +19,7 @@ use crate::focus::context::Context;
 use crate::focus::features::Features;
 use crate::focus::limits::{MAX_MEETING_ID, MAX_MEMBERS, MAX_NICK, Refused};
 use crate::focus::requests::{Answer, Pending, Question};
+use crate::focus::source_info::Sending;
 use crate::focus::xml::{build, escaped};
 use crate::jingle::ns;
 use crate::xmpp::muc::{MucRoom, whois_anyone};
@@ -35,18 +36,20 @@ impl Conference {
     pub(super) fn own_payloads(&self, cx: &Context<'_>) -> Vec<Element> {
         let name = self.room.node().map_or("", |node| node.as_str());
         let enabled =
-            if cx.nodes.settings().is_some() { "<property key='visitors-enabled' value='true'/>" } else { "" };
+            if cx.visitor_nodes.settings().is_some() { "<property key='visitors-enabled' value='true'/>" } else { "" };
         let mut payloads = vec![Element::builder("etherpad", ETHERPAD).append(name.to_owned()).build()];
         payloads.extend(build(&format!(
             "<versions xmlns='{}'><component name='focus'>ringbridge {}</component></versions>",
             ns::JITMEET,
             env!("CARGO_PKG_VERSION")
         )));
+        let limits = self.senders.properties().map(|(key, full)| format!("<property key='{key}' value='{full}'/>"));
         payloads.extend(build(&format!(
             "<conference-properties xmlns='{}'><property key='support-terminate-restart' value='true'/>\
-             <property key='bridge-count' value='{}'/>{enabled}{}</conference-properties>",
+             <property key='bridge-count' value='{}'/>{}{enabled}{}</conference-properties>",
             ns::FOCUS,
-            usize::from(self.session.is_some()),
+            self.nodes.len(),
+            limits.collect::<String>(),
             self.visitors.properties(),
         )));
         if self.no_bridge {
@@ -124,12 +127,12 @@ impl Conference {
         let new = !self.members.contains_key(nick);
         let watches = user.items.first().is_some_and(only_watches);
         let watched = self.members.get(nick).map(Member::is_visitor);
-        if watches != watched.unwrap_or(watches) || (watches && cx.nodes.settings().is_none()) {
+        if watches != watched.unwrap_or(watches) || (watches && cx.visitor_nodes.settings().is_none()) {
             // Who takes part goes on to, and who watches too: a client that is to change enters anew.
             return;
         }
         // Names of sources begin with a nickname; that of the bridge's own sources is nobody's.
-        if new && (self.members.len() >= MAX_MEMBERS || nick.len() > MAX_NICK || nick == BRIDGE_OWNER) {
+        if new && (self.in_main_room() >= MAX_MEMBERS || nick.len() > MAX_NICK || nick == BRIDGE_OWNER) {
             cx.refused.count(Refused::Member, 1);
             return;
         }
@@ -137,8 +140,11 @@ impl Conference {
             return self.seen_watching(cx, nick, None, (presence, user));
         }
         let member = self.members.entry(nick.to_owned()).or_insert_with(|| Member::new(arrival));
+        let before = member.sending();
         let too_long = member.seen(presence, user);
         cx.refused.count(Refused::PresencePart, too_long);
+        self.senders.change(before, member.sending());
+        self.senders_changed(cx);
         if !new {
             // Real addresses may become visible late.
             self.elect_owner(cx);
@@ -168,15 +174,17 @@ impl Conference {
         if !cx.settings.auto_owner {
             return;
         }
-        let order = self.by_arrival();
-        let takes_part = |member: &&Member| !member.is_visitor() && member.helper(&cx.helpers).is_none();
-        let person = |nick: &String| self.members.get(nick).filter(takes_part);
-        if let Some(owner) = order.iter().find(|nick| person(nick).is_some_and(Member::is_owner)) {
+        let takes_part = |member: &Member| !member.is_visitor() && member.helper(&cx.helpers).is_none();
+        let people = || self.members.iter().filter(|(_, member)| takes_part(member));
+        let first = |(_, member): &(&String, &Member)| member.arrival();
+        if let Some((owner, _)) = people().filter(|(_, member)| member.is_owner()).min_by_key(first) {
             self.owner = Some(owner.clone());
             return;
         }
-        let candidate = order.iter().find_map(|nick| Some((nick, person(nick)?.real_jid().cloned()?)));
-        let Some((nick, jid)) = candidate else { return };
+        let candidate = people().filter(|(_, member)| member.real_jid().is_some()).min_by_key(first);
+        let Some((nick, Some(jid))) = candidate.map(|(nick, member)| (nick.clone(), member.real_jid().cloned())) else {
+            return;
+        };
         tracing::info!(room = %self.room, endpoint = %nick, "made owner");
         self.owner = Some(nick.clone());
         self.make_owner(cx, &jid.to_bare());
@@ -289,6 +297,10 @@ impl Conference {
         }
         self.visitor_gone(cx, &member);
         self.sources.forget(nick);
+        if !member.is_visitor() {
+            self.senders.change(member.sending(), Sending::default());
+            self.senders_changed(cx);
+        }
         // Clients drop the sources of who leaves by themselves, except those that expect a bridge to do it.
         let expects = |other: &Member| other.features().is_some_and(|features| features.ssrc_rewriting);
         for other in self.members.values_mut().filter(|other| !expects(other)) {
@@ -328,6 +340,7 @@ impl Conference {
             Question::Disco { nick, ver } => self.discovered(cx, &nick, ver, answer),
             Question::Allocate { nick, session, invite } => self.allocated(cx, &nick, (&session, invite), answer),
             Question::Update { nick, session } => self.updated(cx, &nick, &session, answer),
+            Question::Relay { session, link, creates } => self.relay_answered(cx, (&session, link, creates), answer),
             Question::IceRestart { nick, session, sid } => self.ice_restarted(cx, &nick, (&session, &sid), answer),
             Question::Initiate { nick, sid } => self.initiated(cx, &nick, &sid, answer),
             // Whatever it answered, it was told; without an answer the wait ends by itself.
@@ -351,11 +364,9 @@ impl Conference {
         let state = std::mem::replace(&mut self.state, RoomState::Ready);
         self.answer_waiting(cx, state, false);
         self.leave_nodes(cx);
-        if let Some(session) = self.session.take() {
-            cx.meeting_ids.remove(&self.meeting_id);
-            if session.created {
-                cx.expire_on_bridge(&session.bridge, &self.meeting_id);
-            }
+        cx.meeting_ids.remove(&self.meeting_id);
+        for session in self.nodes.iter() {
+            cx.expire_on_bridge(&session.bridge, &self.meeting_id);
         }
         if leave && let Ok(mut muc) = MucRoom::new(&self.room, NICK) {
             cx.send(muc.leave());
@@ -368,8 +379,8 @@ impl Conference {
         tracing::info!(room = %self.room, for_now, "empty, but kept for who is in breakout rooms");
         self.initial_deadline = for_now.then(|| cx.now + cx.settings.initial_timeout);
         self.single_deadline = None;
-        let had_bridge = self.session.is_some();
-        self.drop_bridge_session(cx);
+        let had_bridge = !self.nodes.is_empty();
+        self.drop_sessions(cx);
         self.suspend_visitors(cx);
         if had_bridge {
             self.announce(cx);

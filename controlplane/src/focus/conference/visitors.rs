@@ -66,7 +66,7 @@ impl Conference {
 
     /// Whether the room may have visitors, as far as is known.
     fn supports_visitors(&self, cx: &Context<'_>) -> bool {
-        let required = cx.nodes.settings().is_some_and(|settings| settings.require_room_flag);
+        let required = cx.visitor_nodes.settings().is_some_and(|settings| settings.require_room_flag);
         cx.has_visitors() && (!required || self.metadata.visitors_enabled() == Some(true))
     }
 
@@ -74,7 +74,7 @@ impl Conference {
     pub(in super::super) fn admit(&mut self, cx: &mut Context<'_>, request: &Request) -> Option<Iq> {
         let supports = self.supports_visitors(cx);
         let to_main = |cx: &Context<'_>, room: &BareJid| conference_answer(cx, request, room, (Reply::Ready, supports));
-        let Some(live_room) = cx.nodes.settings().map(|settings| settings.live_room) else {
+        let Some(live_room) = cx.visitor_nodes.settings().map(|settings| settings.live_room) else {
             return Some(to_main(cx, &self.room));
         };
         let (supported, wanted) = visitor_wish(request);
@@ -94,7 +94,7 @@ impl Conference {
 
     /// Whether who asks becomes a visitor; `wanted` where it wants to, or has to.
     fn redirects(&self, cx: &Context<'_>, wanted: bool) -> bool {
-        let Some(settings) = cx.nodes.settings() else { return false };
+        let Some(settings) = cx.visitor_nodes.settings() else { return false };
         let enabled = self.metadata.visitors_enabled();
         // A lobby and visitors do not go together, and breakout rooms have none.
         let out_of_question = self.metadata.has_lobby()
@@ -119,12 +119,13 @@ impl Conference {
         let rooms = self.visitors.rooms.iter();
         let used: Vec<(NodeId, usize)> =
             rooms.map(|(node, room)| (*node, room.present + room.invited.count(now))).collect();
-        let chosen = cx.nodes.choose(&used, &avoided);
-        let Some((node, there)) = chosen.and_then(|node| Some((node, cx.nodes.room_on(node, &self.room)?))) else {
+        let chosen = cx.visitor_nodes.choose(&used, &avoided);
+        let Some((node, there)) = chosen.and_then(|node| Some((node, cx.visitor_nodes.room_on(node, &self.room)?)))
+        else {
             cx.refused.count(Refused::NoVisitorNode, 1);
             return Some(conference_answer(cx, request, &self.room, (Reply::Ready, true)));
         };
-        let latency = cx.nodes.settings().map_or(Duration::ZERO, |settings| settings.join_latency);
+        let latency = cx.visitor_nodes.settings().map_or(Duration::ZERO, |settings| settings.join_latency);
         let fresh = !self.visitors.rooms.contains_key(&node);
         let room = self.visitors.rooms.entry(node).or_insert_with(|| VisitorRoom {
             room: there,
@@ -191,7 +192,7 @@ impl Conference {
         (room.progress, room.due) = (Progress::Ready, None);
         let waiting = std::mem::take(&mut room.waiting);
         self.announce_on(cx, node);
-        if cx.nodes.settings().is_some_and(|settings| settings.broadcast) {
+        if cx.visitor_nodes.settings().is_some_and(|settings| settings.broadcast) {
             self.tell_component(cx, "connect-vnode", &[node]);
         }
         for request in waiting {
@@ -207,7 +208,7 @@ impl Conference {
         if !self.visitors.rooms.get(&node).is_some_and(refused) {
             return;
         }
-        let name = cx.nodes.get(node).map(|node| node.name.clone());
+        let name = cx.visitor_nodes.get(node).map(|node| node.name.clone());
         cx.refused.count(Refused::NodeFailed, 1);
         tracing::error!(room = %self.room, node = name, reason, "the visitors' room cannot be joined; is the focus an admin of \
             the MUC service there?");
@@ -278,7 +279,7 @@ impl Conference {
         let nodes: Vec<NodeId> = self.visitors.rooms.keys().copied().collect();
         self.tell_component(cx, "disconnect-vnode", &nodes);
         for (node, room) in std::mem::take(&mut self.visitors.rooms) {
-            cx.nodes.visitors_left(node, room.present);
+            cx.visitor_nodes.visitors_left(node, room.present);
             for request in room.waiting {
                 let answer = conference_answer(cx, &request, &self.room, (Reply::Later, true));
                 cx.send(answer);
@@ -291,7 +292,7 @@ impl Conference {
 
     /// Tells the component of visitors about nodes of this room.
     fn tell_component(&self, cx: &mut Context<'_>, what: &str, nodes: &[NodeId]) {
-        let named = nodes.iter().filter_map(|node| cx.nodes.get(*node));
+        let named = nodes.iter().filter_map(|node| cx.visitor_nodes.get(*node));
         let children: String = named.map(|node| format!("<{what} vnode='{}'/>", escaped(&node.name))).collect();
         let Some(to) = cx.components.visitors().map(ToString::to_string).filter(|_| !children.is_empty()) else {
             return;
@@ -349,14 +350,14 @@ impl Conference {
         if let Some((node, room)) = node.and_then(|node| Some((node, self.visitors.rooms.get_mut(&node)?))) {
             room.present += 1;
             room.invited.arrived(cx.now);
-            cx.nodes.visitor_came(node);
+            cx.visitor_nodes.visitor_came(node);
         }
         self.visitors.count += 1;
         cx.totals.participants += 1;
         self.initial_deadline = None;
         tracing::debug!(room = %self.room, endpoint = nick, "visitor joined");
         self.visitors_changed(cx);
-        match self.session.is_some() {
+        match !self.nodes.is_empty() {
             // The others are invited already: thousands are not to be gone through for each newcomer.
             true => {
                 self.invite(cx, nick);
@@ -383,7 +384,7 @@ impl Conference {
         }
         if let Some((node, room)) = member.node().and_then(|node| Some((node, self.visitors.rooms.get_mut(&node)?))) {
             room.present = room.present.saturating_sub(1);
-            cx.nodes.visitors_left(node, 1);
+            cx.visitor_nodes.visitors_left(node, 1);
         }
         if self.members.is_empty() {
             // Nobody came to the main room yet, and further visitors may be on their way.
@@ -412,7 +413,7 @@ impl Conference {
 
     /// Tells the rooms how many visitors there are, now or when it is time.
     fn visitors_changed(&mut self, cx: &mut Context<'_>) {
-        let interval = cx.nodes.settings().map_or(Duration::ZERO, |settings| settings.notification_interval);
+        let interval = cx.visitor_nodes.settings().map_or(Duration::ZERO, |settings| settings.notification_interval);
         let codecs = self.visitors.codecs.common();
         let others = self.visitors.told.as_ref().is_some_and(|(_, told)| *told != codecs);
         let interval = if others { interval.min(CODECS_INTERVAL) } else { interval };
@@ -441,8 +442,8 @@ impl Conference {
         }
         let late = self.visitors.rooms.iter().filter(|(_, room)| room.due.is_some_and(|due| due <= now));
         for node in late.map(|(node, _)| *node).collect::<Vec<_>>() {
-            let name = cx.nodes.get(node).map(|node| node.name.clone());
-            let online = cx.nodes.is_online(node);
+            let name = cx.visitor_nodes.get(node).map(|node| node.name.clone());
+            let online = cx.visitor_nodes.is_online(node);
             tracing::error!(room = %self.room, node = name, online, "the visitor node does not answer; its visitors are lost");
             cx.refused.count(Refused::NodeFailed, 1);
             self.visitors.avoided.insert(node, now + NODE_LOST);
