@@ -9,7 +9,7 @@ use super::rtcp_out;
 use super::source::reports::SenderClock;
 use crate::datagram::PacketSink;
 use crate::ids::{EndpointId, ParticipantId, SourceId, Ssrc};
-use crate::media::{Encoding, Limit};
+use crate::media::{Encoding, Limit, MediaKind};
 use crate::rtcp::{SenderInfo, build};
 use crate::slab::Key;
 use crate::stats::Counter;
@@ -165,7 +165,7 @@ impl Conference {
             let Some(to) = self.participants.get_mut(pass.relay()) else { continue };
             let info = SenderInfo { ntp: clock.ntp, rtp: clock.rtp, packets: sent.packets, octets: sent.octets };
             if rtcp_out::send(env, &mut to.receiver, sink, |out| build::sender_report(ssrc, &info, out)) {
-                to.receiver.note_sender_report(env.micros(), clock.ntp);
+                to.receiver.note_sender_report(env.worker_time(), clock.ntp);
             }
         }
     }
@@ -179,11 +179,12 @@ impl Conference {
         sink: &mut impl PacketSink,
     ) {
         let Some(source) = self.source_towards(from, ssrc).and_then(|id| self.sources.get_mut(id)) else { return };
-        let may = source.may_request_keyframe(env.now);
-        let Some(pass) = source.pass_mut(from) else { return };
-        let Some(encoding) = pass.may_request_keyframe(env.now, ssrc).filter(|_| may) else {
+        let (kind, may) = (source.kind(), source.may_request_keyframe(env.now));
+        let Some(pass) = source.pass_mut(from).filter(|_| kind == MediaKind::Video) else { return };
+        let Some(encoding) = pass.wanted_on(ssrc) else { return };
+        if !may || !pass.may_request_keyframe(env.now) {
             return env.stats.count(Counter::KeyframeRequestsThrottled);
-        };
+        }
         let Some(sender) = self.participants.get_mut(source.sender()) else { return };
         rtcp_out::request_keyframe(env, self.feedback.video, (source, sender), encoding, sink);
     }

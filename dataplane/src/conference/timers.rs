@@ -104,7 +104,7 @@ impl Conference {
         id: ParticipantId,
         sink: &mut impl PacketSink,
     ) -> Option<Instant> {
-        let now = env.micros();
+        let now = env.worker_time();
         let participant = self.participants.get_mut(id)?;
         let probes = env.config.congestion_control && participant.receiver.negotiated().feedback.transport_cc;
         let downlink = participant.receiver.downlink_mut()?;

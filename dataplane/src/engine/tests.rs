@@ -355,7 +355,7 @@ fn only_the_server_that_was_asked_answers_whichever_worker_hears_it() {
     assert_eq!(rig.out.sent.len(), 2, "asked, and asked again");
     for (to, request) in &rig.out.sent {
         let request = Message::parse(request).unwrap();
-        assert_eq!((*to, request.class, request.transaction), (path, Class::Request, transaction));
+        assert_eq!((*to, request.class(), request.transaction()), (path, Class::Request, transaction));
     }
     // From elsewhere, to another question, damaged, and from the server to a request that nobody made.
     let mut damaged = mapped(transaction);

@@ -78,19 +78,30 @@ impl Streams {
         if self.places.is_some() { MAX_SSRCS_OF_MANY } else { MAX_SSRCS }
     }
 
-    #[inline]
+    #[inline(always)]
     fn place(&self, ssrc: Ssrc) -> Option<usize> {
         match &self.places {
             None => self.streams.iter().position(|stream| stream.ssrc == ssrc),
-            Some(places) => places.get(&ssrc).copied(),
+            Some(places) => Self::place_among(places, ssrc),
         }
     }
 
+    #[inline(never)]
+    fn place_among(places: &HashMap<Ssrc, usize, foldhash::fast::RandomState>, ssrc: Ssrc) -> Option<usize> {
+        places.get(&ssrc).copied()
+    }
+
     /// The window of an SSRC; `None` when there were too many others.
+    #[inline]
     fn window(&self, ssrc: Ssrc) -> Option<ReplayWindow> {
         if let Some(stream) = self.place(ssrc).and_then(|place| self.streams.get(place)) {
             return Some(stream.window);
         }
+        self.first_window(ssrc)
+    }
+
+    #[cold]
+    fn first_window(&self, ssrc: Ssrc) -> Option<ReplayWindow> {
         match self.retired.get(&ssrc) {
             Some(newest) => Some(ReplayWindow::after(*newest)),
             None if self.streams.len() < self.most() || self.retired.len() < MAX_RETIRED => {

@@ -264,7 +264,7 @@ impl PassThrough {
             lane.stop();
             return None;
         }
-        let Some(shape) = rewrite::shape(packet, delivery.translate, &receiver.negotiated().formats) else {
+        let Some(shape) = rewrite::shape_aside(packet, delivery.translate, &receiver.negotiated().formats) else {
             delivery.stats.count(Counter::DropReceiverLacksCodec);
             lane.leave_out(info.sequence);
             return None;
@@ -329,14 +329,14 @@ impl PassThrough {
             picture: cached.picture,
             sender: &missed.sender.formats,
         };
-        let shape = rewrite::shape(&packet, delivery.translate, &receiver.negotiated().formats);
+        let shape = rewrite::shape_aside(&packet, delivery.translate, &receiver.negotiated().formats);
         let Some(shape) = shape.filter(|_| {
             let resent = self.resent.get_or_insert_default();
             resent.may(delivery.now, (encoding, missed.sequence), receiver.rtt())
         }) else {
             return;
         };
-        if !receiver.pays_for_repeat(delivery.now, delivery.micros, bytes.len()) {
+        if !receiver.pays_for_repeat(delivery.now, delivery.worker_time, bytes.len()) {
             return delivery.stats.count(Counter::DropRepairBudget);
         }
         let timestamp = packet.rtp.timestamp();
@@ -357,14 +357,18 @@ impl PassThrough {
         (lane.flows && lane.sent.packets > 0).then_some((lane.ssrc, lane.sent))
     }
 
-    /// The encoding that goes out on an SSRC, if somebody behind the relay wants it and may ask for a keyframe of it now.
-    pub fn may_request_keyframe(&mut self, now: Instant, ssrc: Ssrc) -> Option<u8> {
-        let (encoding, _) = (0u8..).zip(&self.lanes).find(|(_, lane)| lane.ssrc == ssrc && lane.wanted)?;
-        if !self.requests.ready(now) {
-            return None;
+    /// The encoding that goes out on an SSRC, if somebody behind the relay wants it.
+    pub fn wanted_on(&self, ssrc: Ssrc) -> Option<u8> {
+        (0u8..).zip(&self.lanes).find(|(_, lane)| lane.ssrc == ssrc && lane.wanted).map(|(encoding, _)| encoding)
+    }
+
+    /// The relay asks for a keyframe: false when it did so just before.
+    pub fn may_request_keyframe(&mut self, now: Instant) -> bool {
+        let may = self.requests.ready(now);
+        if may {
+            self.requests.used(now);
         }
-        self.requests.used(now);
-        Some(encoding)
+        may
     }
 
     /// The sender starts anew; the relay sees the streams go on.
