@@ -180,6 +180,7 @@ fn part(name: &'static str, about: &'static str, parts: Parts) -> Command {
             Kind::Cores => arg.value_name("CORE,..."),
             Kind::Number(..) => arg.value_name("NUMBER"),
             Kind::Duration => arg.value_name("DURATION"),
+            Kind::Delays => arg.value_name("SIZE=DURATION,..."),
             Kind::Text | Kind::Secret => arg.value_name("TEXT"),
         }
     });

@@ -161,10 +161,10 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
     let ice = reply.endpoints[0].transport.as_ref().unwrap().ice.as_ref().unwrap();
     let kinds: Vec<_> = ice.candidates.iter().map(|c| (c.ip.as_str(), c.candidate_type.as_deref().unwrap())).collect();
     assert_eq!(kinds, [("127.0.0.1", "host"), ("192.0.2.7", "srflx")]);
-    assert!(ice.web_sockets[0].url.starts_with("ws://meet.test/colibri-ws/rb1/"));
+    assert!(ice.web_sockets[0].address().starts_with("ws://meet.test/colibri-ws/rb1/"));
     assert_eq!(ice.fingerprints[0].setup, Some(Setup::ActPass));
     assert!(reply.sources.is_some());
-    let url = ice.web_sockets[0].url.clone();
+    let url = ice.web_sockets[0].address().to_owned();
     assert!(matches!(bridge.command().await, Command::CreateConference { .. }));
     let Command::CreateEndpoint(new) = bridge.command().await else { panic!("not created") };
     assert_eq!((new.label.as_str(), new.controlling), ("aaaa", true));
@@ -552,7 +552,7 @@ async fn thirty_joins_and_leaves_in_any_order_leave_no_socket_and_no_endpoint() 
                 let reply = jicofo.modify(request).await.expect("allocated");
                 exists = true;
                 let ice = reply.endpoints[0].transport.as_ref().unwrap().ice.as_ref().unwrap();
-                let path = ice.web_sockets[0].url.strip_prefix("ws://meet.test").expect("the configured base");
+                let path = ice.web_sockets[0].address().strip_prefix("ws://meet.test").expect("the configured base");
                 let url = format!("ws://{}{path}", bridge.websocket);
                 let client = if random.random_bool(0.7) {
                     let (mut client, _) = tokio_tungstenite::connect_async(url).await.expect("connects");

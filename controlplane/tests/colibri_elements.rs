@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use ringbridge_controlplane::colibri::elements::*;
+use ringbridge_controlplane::colibri::limits;
 use tokio_xmpp::minidom::{Element, Node};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/fixtures");
@@ -110,6 +111,87 @@ fn strict_where_it_must_be() {
     }
 }
 
+/// As a real Jicofo asks about its second bridge, with fewer formats.
+const NEW_RELAY: &str = "<conference-modify xmlns='jitsi:colibri2' meeting-id='m'>\
+    <traceparent xmlns='jitsi:opentelemetry' trace_id='00' parent_id='00' trace_flags='00'/>\
+    <relay xmlns='jitsi:colibri2' id='jvb2' create='true' mesh-id='0'><media type='audio'>\
+    <payload-type xmlns='urn:xmpp:jingle:apps:rtp:1' id='111' name='opus' clockrate='48000' channels='2'>\
+    <parameter name='minptime' value='10'/></payload-type>\
+    <rtp-hdrext xmlns='urn:xmpp:jingle:apps:rtp:rtp-hdrext:0' id='1' uri='urn:ietf:params:rtp-hdrext:ssrc-audio-level'/>\
+    <extmap-allow-mixed xmlns='urn:xmpp:jingle:apps:rtp:rtp-hdrext:0'/></media>\
+    <media type='video'><payload-type xmlns='urn:xmpp:jingle:apps:rtp:1' id='100' name='VP8' clockrate='90000'>\
+    <rtcp-fb xmlns='urn:xmpp:jingle:apps:rtp:rtcp-fb:0' type='nack' subtype='pli'/></payload-type></media>\
+    <transport ice-controlling='CONTROLLING' use-unique-port='CONTROLLING'><sctp role='client'/></transport>\
+    <endpoints><endpoint id='aa1f52c8' create='true' stats-id='Murphy-DzQ'><sources>\
+    <media-source id='aa1f52c8-a0' type='audio'>\
+    <source xmlns='urn:xmpp:jingle:apps:rtp:ssma:0' ssrc='7' name='aa1f52c8-a0'/></media-source></sources>\
+    <capability name='source-names'/></endpoint><endpoint id='bb' expire='true'/></endpoints></relay></conference-modify>";
+
+#[test]
+fn relays_are_read_and_written_as_they_were() {
+    for (written, controlling) in [("true", true), ("false", false), ("0", false), ("", false)] {
+        let text = NEW_RELAY.replace("CONTROLLING", written);
+        let element: Element = text.parse().unwrap();
+        let request = ConferenceModify::try_from(element.clone()).unwrap();
+        let relay = &request.relays[0];
+        assert!(relay.create && !relay.expire);
+        assert_eq!((relay.id.as_str(), relay.mesh_id.as_deref()), ("jvb2", Some("0")));
+        assert_eq!(relay.media.iter().map(|m| m.media_type).collect::<Vec<_>>(), [MediaType::Audio, MediaType::Video]);
+        let transport = relay.transport.as_ref().unwrap();
+        assert_eq!((transport.ice_controlling, transport.use_unique_port), (controlling, controlling), "{written:?}");
+        assert_eq!(transport.sctp.as_ref().unwrap().role, Some(SctpRole::Client));
+        let relayed: Vec<_> = relay.relayed().iter().map(|e| (e.id.as_str(), e.create, e.expire)).collect();
+        assert_eq!(relayed, [("aa1f52c8", true, false), ("bb", false, true)]);
+        assert_eq!(relay.relayed()[0].sources.as_ref().unwrap().media_sources[0].sources[0].ssrc, 7);
+        assert!(relay.relayed()[1].sources.is_none());
+        let again = Element::from(request.clone());
+        assert_eq!(ConferenceModify::try_from(again.clone()).unwrap(), request);
+        if controlling {
+            let without = text.replace(
+                "<traceparent xmlns='jitsi:opentelemetry' trace_id='00' parent_id='00' trace_flags='00'/>",
+                "",
+            );
+            assert_eq!(normalise(&again), normalise(&without.parse().unwrap()));
+        }
+    }
+}
+
+#[test]
+fn the_answer_about_a_relay() {
+    let xml = "<conference-modified xmlns='jitsi:colibri2'><relay id='jvb2'><transport>\
+        <transport xmlns='urn:xmpp:jingle:transports:ice-udp:1' ufrag='u' pwd='p'><rtcp-mux/>\
+        <web-socket xmlns='http://jitsi.org/protocol/colibri' active='true'/></transport>\
+        <sctp port='5000' role='server'/></transport></relay></conference-modified>";
+    let answer = ConferenceModified::try_from(xml.parse::<Element>().unwrap()).unwrap();
+    let transport = answer.relays[0].transport.as_ref().unwrap();
+    let ice = transport.ice.as_ref().unwrap();
+    assert_eq!(ice.web_sockets, [WebSocket { url: None, active: true }]);
+    assert_eq!(transport.sctp, Some(Sctp { port: Some(5_000), role: Some(SctpRole::Server) }));
+    assert_eq!(normalise(&Element::from(answer)), normalise(&xml.parse().unwrap()));
+}
+
+#[test]
+fn what_cannot_be_read_of_a_relay_is_left_out() {
+    let bad = NEW_RELAY
+        .replace("CONTROLLING", "true")
+        .replace("<endpoints>", "<endpoints><endpoint create='true'/>")
+        .replace("ssrc='7' name='aa1f52c8-a0'", "ssrc='seven'")
+        .replace("<media type='video'>", "<media type='smell'/><media type='video'>")
+        .replace("</relay>", "<endpoints/><transport/></relay>");
+    let element: Element = bad.parse().unwrap();
+    assert!(ConferenceModify::try_from(element.clone()).is_err());
+    let (request, left_out) = limits::read(&element).unwrap();
+    let relay = &request.relays[0];
+    assert_eq!((relay.media.len(), relay.relayed().len(), left_out), (2, 2, 5));
+    assert!(relay.transport.as_ref().unwrap().ice_controlling, "the first counts");
+    assert!(
+        limits::read(
+            &"<conference-modify xmlns='jitsi:colibri2' meeting-id='m'><relay/></conference-modify>".parse().unwrap()
+        )
+        .is_err()
+    );
+}
+
 #[test]
 fn reasons_are_upper_case_on_the_wire_and_read_in_any_case() {
     let error = ColibriError { reason: Some(Reason::UnknownEndpoint), endpoint: None };
@@ -176,7 +258,7 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
                     candidates: vec![Candidate { ip: "::1".into(), port, priority: Some(1), ..Candidate::default() }],
                     rtcp_mux: controlling,
                     fingerprints: vec![Fingerprint { hash: "sha-256".into(), setup: Some(Setup::ActPass), value }],
-                    web_sockets: vec![WebSocket { url: "wss://x?a=1&b=2".into() }],
+                    web_sockets: vec![WebSocket::at("wss://x?a=1&b=2")],
                     ..IceTransport::default()
                 }),
                 ..Transport::default()
@@ -226,6 +308,8 @@ fn arbitrary_xml() -> impl Strategy<Value = Element> {
         "initial-last-n",
         "capability",
         "relay",
+        "endpoints",
+        "web-socket",
         "zzz",
     ]);
     let namespace = proptest::sample::select(vec![ns::COLIBRI2, ns::ICE_UDP, ns::SSMA, ns::RTP, ns::DTLS, "urn:x"]);
@@ -271,8 +355,23 @@ fn arbitrary_xml() -> impl Strategy<Value = Element> {
 
 proptest! {
     #[test]
-    fn round_trip(endpoint in endpoint(), meeting in word(), create: bool, expire: bool, rtcstats_disabled: bool) {
-        let request = ConferenceModify { create, expire, rtcstats_disabled, endpoints: vec![endpoint], ..ConferenceModify::new(meeting) };
+    fn round_trip(
+        endpoint in endpoint(),
+        relayed in proptest::option::of((endpoint(), proptest::collection::vec(endpoint(), 0..3), proptest::option::of(word()))),
+        meeting in word(), create: bool, expire: bool, rtcstats_disabled: bool,
+    ) {
+        let relays = relayed.into_iter().map(|(like, endpoints, mesh_id)| Relay {
+            id: like.id,
+            create: like.create,
+            expire: like.expire,
+            mesh_id,
+            media: like.media,
+            transport: like.transport,
+            sources: like.sources,
+            endpoints: Some(Endpoints { endpoints }),
+        });
+        let relays = relays.collect();
+        let request = ConferenceModify { create, expire, rtcstats_disabled, relays, endpoints: vec![endpoint], ..ConferenceModify::new(meeting) };
         let text = String::from(&Element::from(request.clone()));
         let parsed = ConferenceModify::try_from(text.parse::<Element>().unwrap());
         prop_assert_eq!(parsed.unwrap(), request);

@@ -45,6 +45,7 @@ impl Fixture {
             audio_ssrcs: 50,
             video_ssrcs: 50,
             sctp: true,
+            relay: None,
             ice_restart,
             ufrag_prefix: |worker| char::from_digit(worker as u32, 36).unwrap().to_string(),
         };

@@ -88,6 +88,20 @@ fn every_mistake_is_named_with_its_remedy_at_once() {
     }
 }
 
+/// Nobody is told of a bridge that others can be linked with before a conference on two of them works.
+#[test]
+fn relays_are_off_and_stay_off() {
+    let file = File::new("relay", GOOD);
+    let Ok(Request::Run(config)) = file.parse("bridge", &[]) else { panic!("refused") };
+    assert_eq!(config.bridge.expect("bridge").relay, None);
+    let complete = ["--relay", "true", "--relay-id", "jvb1", "--region", "eu"];
+    let errors_of = |flags: &[&str]| errors(file.parse("bridge", flags)).join("\n");
+    assert!(errors_of(&complete).contains("relays between bridges are not complete"));
+    let ports = errors_of(&["--relay-min-port", "10100", "--relay-max-port", "10099"]);
+    assert!(ports.contains("the lowest port is 10100"), "{ports}");
+    assert!(errors_of(&["--relay-min-port", "10100"]).contains("set both"));
+}
+
 #[test]
 fn what_is_missing_is_said_for_the_parts_that_run() {
     let file = File::new("missing", "brewery = \"a@b\"");

@@ -54,7 +54,7 @@ async fn a_flood_to_thirty_that_do_not_read_costs_little() {
         let reply = jicofo.modify(ConferenceModify { create: n == 0, endpoints, ..ConferenceModify::new("m") }).await;
         let reply = reply.expect("allocated");
         let ice = reply.endpoints[0].transport.as_ref().unwrap().ice.as_ref().unwrap();
-        let path = ice.web_sockets[0].url.strip_prefix("ws://meet.test").expect("the configured base");
+        let path = ice.web_sockets[0].address().strip_prefix("ws://meet.test").expect("the configured base");
         clients.push(connect_async(format!("ws://{websocket}{path}")).await.expect("connects").0);
     }
     let before = resident();

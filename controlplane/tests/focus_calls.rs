@@ -42,7 +42,7 @@ fn one_participant_allocates_nothing_and_two_get_offers() {
     assert_eq!(names, ["audio", "video"]);
     let transport = offer.contents[1].transport.as_ref().unwrap();
     assert_eq!(transport.ufrag.as_deref(), Some("jvb1alice"));
-    assert_eq!(transport.web_sockets[0].url, "wss://meet.test/colibri-ws/jvb1/x/alice");
+    assert_eq!(transport.web_sockets[0].address(), "wss://meet.test/colibri-ws/jvb1/x/alice");
     let feedback = &owners(offer)["jvb"];
     assert_eq!(feedback[0][0]["m"], "mixedmslabel mixedlabelvideo0");
     assert_eq!(feedback[2][0]["s"], 7);

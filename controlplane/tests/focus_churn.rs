@@ -49,6 +49,7 @@ impl Churn {
             audio_ssrcs: 50,
             video_ssrcs: 50,
             sctp: true,
+            relay: None,
             ice_restart: true,
             ufrag_prefix: |worker| worker.to_string(),
         };

@@ -73,8 +73,9 @@ async fn until_http(address: SocketAddr, path: &str, expected: &str) -> String {
     panic!("{path} never said {expected:?}: {answer}");
 }
 
-/// 300 conferences asked for in one burst by one guest: a call that begins meanwhile is as quick as ever, and the bridge is
-/// not blamed for anything.
+/// 300 conferences asked for in one burst by one guest: few of them are begun, so that a call that begins meanwhile waits behind
+/// those few alone, is let in when it first asks, and the bridge is not blamed for anything. How long that takes says more about
+/// the machine than about the focus.
 #[tokio::test]
 async fn one_guests_burst_of_requests_is_not_noticed() {
     let Some(server) = Prosody::start() else { return };
@@ -104,7 +105,7 @@ async fn one_guests_burst_of_requests_is_not_noticed() {
     };
     until(&mut alice, &mut bob, "both know each other", |a, b| knows(a, "bob") && knows(b, "alice")).await;
     println!("alice in after {joined:?}, the call stands after {:?}", started.elapsed());
-    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    assert_eq!((alice.asked, bob.asked), (1, 1), "nobody else is told to come again");
 
     let mut answers = std::collections::BTreeMap::new();
     while let Ok(Some(XmppEvent::Stanza(Stanza::Iq(iq)))) = timeout(Duration::from_secs(1), events.recv()).await {
@@ -158,7 +159,7 @@ async fn a_call_over_a_real_server_and_over_its_crash() {
     assert!(alice.moderator, "the first is moderator");
     let offer = alice.jingles.iter().find(|j| j.action == "session-initiate").unwrap();
     let transport = offer.contents[0].transport.as_ref().unwrap();
-    assert!(transport.web_sockets[0].url.starts_with("ws://meet.test/colibri-ws/ringbridge-1/"));
+    assert!(transport.web_sockets[0].address().starts_with("ws://meet.test/colibri-ws/ringbridge-1/"));
     assert_eq!(transport.candidates[0].ip, "127.0.0.1");
     until_http(rest, "/stats", "\"participants\":2").await;
     assert!(http::get(rest, "/metrics").await.contains("ringbridge_focus_conferences 1"));

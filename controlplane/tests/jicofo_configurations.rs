@@ -102,6 +102,7 @@ fn the_debian_package() {
             "jicofo.xmpp.client.client-proxy = focus.meet.example.net  is focus.client-proxy",
             "jicofo.xmpp.client is focus.jid",
             "jicofo.xmpp.client.xmpp-domain is focus.conference-muc",
+            "jicofo.xmpp.client.xmpp-domain is focus.client-domain",
         ],
     );
 }
@@ -125,10 +126,15 @@ fn the_containers_file() {
             ("focus.ice-failure.interval", "60 seconds"),
             ("focus.ice-failure.min-endpoints", "40"),
             ("focus.ice-failure.percent", "10"),
+            ("focus.client-domain", "meet.jitsi"),
+            ("focus.max-ssrcs-per-user", "20"),
+            ("focus.max-ssrc-groups-per-user", "20"),
+            ("focus.source-signaling-delays", "100 = 2000, 50 = 1000"),
         ],
         &[
             "jicofo.codec.video.av1.enabled = false  ",
-            "jicofo.conference.max-ssrcs-per-user = 20  ignored: ",
+            "jicofo.conference.max-ssrcs-per-user is focus.max-ssrcs-per-user",
+            "jicofo.conference.source-signaling-delays = 100 = 2000, 50 = 1000  is focus.source-signaling-delays",
             "jicofo.translation.http-headers.CF-Access-Client-Secret = ********  ignored: ",
             "jicofo.conference.enable-auto-owner = true  is focus.auto-owner",
         ],

@@ -75,5 +75,9 @@ pub const REALLOCATION_BURST: u64 = 32;
 pub const MAX_ON_STAGE: usize = 64;
 /// See [`MAX_ON_STAGE`].
 pub const MAX_SELECTED: usize = 256;
+/// Sources of which a relay may say what those behind it want, known ones or not: a conference has a hundred bridges' worth of
+/// endpoints before it needs more.
+pub const MAX_RELAY_DEMANDS: usize = 8_192;
+
 /// Names in each list of an endpoint's audio subscription.
 pub const MAX_SUBSCRIBED: usize = 512;

@@ -13,7 +13,7 @@ use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
 use ringbridge_dataplane::ice::{Agent, AgentConfig, AgentEvent, Context, MAX_PAIRS};
 use ringbridge_dataplane::ice::{IceCredentials, RemoteCandidate};
 use ringbridge_dataplane::ids::{EndpointId, WorkerId};
-use ringbridge_dataplane::io::{MAX_DATAGRAM, Path};
+use ringbridge_dataplane::io::{LocalSocket, MAX_DATAGRAM, Path};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 
 const BRIDGE: &str = "192.0.2.1:10000";
@@ -42,7 +42,7 @@ impl Bridge {
             worker: WorkerId::new(3),
             local: credentials("3bridge", BRIDGE_PWD),
             controlling,
-            sockets: vec![BRIDGE.parse().unwrap()].into(),
+            sockets: LocalSocket::numbered(&[BRIDGE.parse().unwrap()]),
         };
         Self {
             agent: Agent::new(config, &random),

@@ -17,7 +17,7 @@ use ringbridge_dataplane::ice::{
 };
 use ringbridge_dataplane::ice::{IceCredentials, RemoteCandidate};
 use ringbridge_dataplane::ids::{EndpointId, WorkerId};
-use ringbridge_dataplane::io::{MAX_DATAGRAM, Path};
+use ringbridge_dataplane::io::{LocalSocket, MAX_DATAGRAM, Path};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 
 const BRIDGE: &str = "192.0.2.1:10000";
@@ -74,7 +74,7 @@ impl World {
             worker: WorkerId::new(3),
             local: ours(0),
             controlling: true,
-            sockets: vec![addr(BRIDGE)].into(),
+            sockets: LocalSocket::numbered(&[addr(BRIDGE)]),
         };
         let mut world = Self {
             now: Instant::now(),

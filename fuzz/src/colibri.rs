@@ -56,6 +56,7 @@ fn config() -> ColibriConfig {
         sctp: true,
         audio_ssrcs: 4,
         video_ssrcs: 4,
+        relay: None,
         ice_restart: true,
         ufrag_prefix: |worker| worker.to_string(),
     }

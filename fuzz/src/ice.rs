@@ -17,7 +17,7 @@ use ringbridge_dataplane::ice::{
 };
 use ringbridge_dataplane::ice::{IceCredentials, RemoteCandidate};
 use ringbridge_dataplane::ids::{EndpointId, WorkerId};
-use ringbridge_dataplane::io::Path;
+use ringbridge_dataplane::io::{LocalSocket, Path};
 use ringbridge_dataplane::stats::WorkerStats;
 
 use crate::input::Input;
@@ -68,7 +68,7 @@ fn path(input: &mut Input<'_>) -> Path {
         _ => ([198, 51, 100, 7], port).into(),
     };
     let local = u8::from(remote.is_ipv6()) * 2 + (byte >> 6) % 2;
-    Path { local: local.min(2), remote }
+    Path { local: local.min(2).into(), remote }
 }
 
 impl World {
@@ -174,7 +174,7 @@ pub fn run(data: &[u8]) {
         worker: WorkerId::new(3),
         local: IceCredentials { ufrag: "3ours".to_owned(), pwd: OURS.to_owned() },
         controlling: input.flag(),
-        sockets: sockets.into(),
+        sockets: LocalSocket::numbered(&sockets),
     };
     let mut world = World {
         agent: Session::new(Agent::new(config, random())),

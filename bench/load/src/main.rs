@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use ringbridge_load::{attack, impair, participants};
+use ringbridge_load::{attack, impair, joins, participants};
 
 /// Traffic for tests of ringbridge.
 #[derive(Debug, Parser)]
@@ -17,6 +17,8 @@ struct Cli {
 enum Command {
     /// Fill a room with scripted participants over real signalling.
     Participants(participants::ParticipantArgs),
+    /// Let many join one room, without media, and count what that costs: stanzas, time, processor time.
+    Joins(joins::JoinArgs),
     /// Relay UDP to a bridge like a bad network.
     Impair(impair::ImpairArgs),
     /// Be a misbehaving media peer on loopback that sends whatever it is told (for `tools/attack`).
@@ -32,6 +34,9 @@ fn main() -> std::process::ExitCode {
         Command::Participants(args) => tokio::runtime::Runtime::new()
             .map_err(Into::into)
             .and_then(|runtime| runtime.block_on(participants::run(args))),
+        Command::Joins(args) => {
+            tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(joins::run(args)))
+        }
         Command::Impair(args) => impair::run(&args),
         Command::Attack(args) => attack::run(&args),
     };

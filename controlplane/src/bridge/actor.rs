@@ -123,6 +123,7 @@ impl Actor {
             spill_endpoints: settings.spill_endpoints,
             capacity: outside.capacity,
             sctp: settings.sctp,
+            relay: settings.relay.clone(),
             ice_restart: settings.ice_restart,
             audio_ssrcs: settings.audio_ssrcs,
             video_ssrcs: settings.video_ssrcs,

@@ -41,7 +41,7 @@ use crate::door::{self, Door};
 use crate::host;
 use crate::rest;
 use crate::transport::Certificate;
-use crate::xmpp::{self, XmppCounters, XmppSender};
+use crate::xmpp::{self, XmppCounters, XmppEvent, XmppSender};
 
 pub use error::BridgeError;
 pub use lifecycle::ShutdownSettings;
@@ -54,10 +54,50 @@ const EVENTS: usize = 4096;
 /// Messages of bridge channels that may wait, of all clients; with the largest message 4 MiB.
 const CHANNEL_EVENTS: usize = 64;
 
+/// Connections of a bridge in the order of its settings: a sender of each, and what arrives, with the number of the connection.
+#[derive(Debug)]
+pub struct OpenConnections {
+    /// One each.
+    pub senders: Vec<XmppSender>,
+    /// Of all of them.
+    pub events: mpsc::Receiver<(usize, XmppEvent)>,
+}
+
+impl OpenConnections {
+    /// Connects them, and again whenever they are lost.
+    fn open(settings: &BridgeSettings, shutdown: &watch::Receiver<bool>) -> Self {
+        let (sender, events) = mpsc::channel(EVENTS);
+        let mut senders = Vec::new();
+        for (index, connection) in settings.connections.iter().enumerate() {
+            let (stanzas, mut received) = xmpp::connect(connection.xmpp.clone(), shutdown.clone());
+            senders.push(stanzas);
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                while let Some(event) = received.recv().await {
+                    if sender.send((index, event)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        Self { senders, events }
+    }
+}
+
 /// Runs a bridge until `shutdown` becomes true.
 pub async fn run(
     settings: BridgeSettings,
     process: rest::Process,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), BridgeError> {
+    run_over(settings, process, OpenConnections::open, shutdown).await
+}
+
+/// The same over connections that `connect` makes once the workers run; a benchmark is the XMPP server itself.
+pub async fn run_over(
+    settings: BridgeSettings,
+    process: rest::Process,
+    connect: impl FnOnce(&BridgeSettings, &watch::Receiver<bool>) -> OpenConnections,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), BridgeError> {
     let config = DataplaneConfig {
@@ -85,7 +125,8 @@ pub async fn run(
     };
     let links = links.into_iter().map(with_stats).collect();
     let media = MediaWorkers { links, capacity, probe: dataplane.local_addresses().to_vec() };
-    let result = run_with(BridgeSettings { port, ..settings }, process, media, shutdown).await;
+    let connections = connect(&settings, &shutdown);
+    let result = run_with(BridgeSettings { port, ..settings }, process, (media, connections), shutdown).await;
     // Joining the threads blocks for a moment.
     let _ = tokio::task::spawn_blocking(move || dataplane.stop()).await;
     result
@@ -108,13 +149,14 @@ pub async fn run_on(
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), BridgeError> {
     let media = MediaWorkers { links, capacity: Capacity::default(), probe: Vec::new() };
-    run_with(settings, rest::Process::default(), media, shutdown).await
+    let connections = OpenConnections::open(&settings, &shutdown);
+    run_with(settings, rest::Process::default(), (media, connections), shutdown).await
 }
 
 async fn run_with(
     settings: BridgeSettings,
     process: rest::Process,
-    media: MediaWorkers,
+    (media, connections): (MediaWorkers, OpenConnections),
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), BridgeError> {
     let MediaWorkers { links, capacity, probe } = media;
@@ -150,21 +192,7 @@ async fn run_with(
         None => None,
     };
 
-    let (events, xmpp) = mpsc::channel(EVENTS);
-    let mut senders = Vec::new();
-    for (index, connection) in settings.connections.iter().enumerate() {
-        let (sender, mut received) = xmpp::connect(connection.xmpp.clone(), shutdown.clone());
-        senders.push(sender);
-        let events = events.clone();
-        tokio::spawn(async move {
-            while let Some(event) = received.recv().await {
-                if events.send((index, event)).await.is_err() {
-                    return;
-                }
-            }
-        });
-    }
-    drop(events);
+    let OpenConnections { senders, events: xmpp } = connections;
     let xmpp_counters: Vec<_> = senders.iter().map(XmppSender::counters).collect();
 
     let (health, health_seen) = watch::channel(Err("not connected to the XMPP server".to_owned()));

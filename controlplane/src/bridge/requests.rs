@@ -152,6 +152,7 @@ mod tests {
                 audio_ssrcs: 50,
                 video_ssrcs: 50,
                 sctp: true,
+                relay: None,
                 ice_restart: true,
                 ufrag_prefix: |_| String::new(),
             },

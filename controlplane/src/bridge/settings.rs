@@ -7,6 +7,7 @@ use ringbridge_dataplane::io::{IoChoice, IoExtras};
 
 use super::lifecycle::ShutdownSettings;
 use super::xmpp_connections::XmppConnectionSettings;
+use crate::colibri::bridge::RelaySettings;
 use crate::host::AddressFilter;
 use crate::public_address::{DiscoverySettings, PublicAddress};
 
@@ -62,6 +63,8 @@ pub struct BridgeSettings {
     pub ice_restart: bool,
     /// Region published in presence.
     pub region: Option<String>,
+    /// Relays to other bridges, if they are served.
+    pub relay: Option<RelaySettings>,
     /// Whether it drains from the start.
     pub drain: bool,
     /// How long a shutdown waits.

@@ -13,8 +13,9 @@ use tokio::io::unix::AsyncFd;
 
 /// A worker whose loop counter stands still for this long is stalled; with the interval of the check noticed within 10 s.
 const STALLED: Duration = Duration::from_secs(8);
-/// Events taken from one worker in a row, so that the others get their turn.
-const BATCH: usize = 256;
+/// Events handled in a row, so that requests and messages get their turn between: one may be a step of a handshake, and cost
+/// a tenth of a millisecond.
+const BATCH: usize = 16;
 
 struct Worker {
     link: WorkerLink,
@@ -38,6 +39,8 @@ fn register(wakeup: EventFd) -> std::io::Result<AsyncFd<EventFd>> {
 /// All workers.
 pub(super) struct Workers {
     workers: Vec<Worker>,
+    /// Whose events come first next time.
+    first: usize,
 }
 
 impl Workers {
@@ -60,7 +63,7 @@ impl Workers {
                 })
             })
             .collect::<std::io::Result<_>>()?;
-        Ok(Self { workers })
+        Ok(Self { workers, first: 0 })
     }
 
     /// Queues a command, behind those that wait.
@@ -95,18 +98,22 @@ impl Workers {
         self.workers.iter().any(|w| !w.waiting.is_empty())
     }
 
-    /// Collects events of all workers; ready with at least one event.
+    /// Collects events of all workers, those of each first in turn; ready with at least one event.
     pub fn poll_events(&mut self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> Poll<std::io::Result<()>> {
-        for worker in &mut self.workers {
+        let count = self.workers.len().max(1);
+        let first = self.first;
+        self.first = (first + 1) % count;
+        let (before, from) = self.workers.split_at_mut(first);
+        for worker in from.iter_mut().chain(before) {
             loop {
                 let before = events.len();
-                while events.len() - before < BATCH {
+                while events.len() < BATCH {
                     match worker.link.poll_event() {
                         Some(event) => events.push(event),
                         None => break,
                     }
                 }
-                if events.len() > before {
+                if events.len() > before || events.len() >= BATCH {
                     break;
                 }
                 // Empty: take the wake-up back, and look once more before sleeping.
@@ -245,6 +252,44 @@ mod tests {
             tokio::time::timeout(Duration::from_secs(5), workers.events(&mut events)).await.unwrap().unwrap();
             assert_eq!(events, [event]);
             control = writer.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn many_events_come_in_turns_and_from_every_worker() {
+        let now = Instant::now();
+        let (mut ends, mut controls, mut stats) = (Vec::new(), Vec::new(), Vec::new());
+        for index in 0..3 {
+            let (link, control) = links(WorkerId::new(index), 2, 4 * BATCH).unwrap();
+            ends.push(link);
+            controls.push(control);
+            stats.push(Arc::new(WorkerStats::default()));
+        }
+        let mut workers = Workers::new(now, ends, stats).unwrap();
+        // Two have more than fits into one turn, one has a single event.
+        for (worker, control) in controls.iter_mut().enumerate() {
+            for n in 0..if worker == 2 { 1 } else { 3 * BATCH } {
+                let endpoint = EndpointId((worker * 1000 + n) as u32);
+                control.send(Event::Activity { endpoint, active: true }).unwrap();
+            }
+        }
+        let (mut seen, mut turns) = (Vec::new(), Vec::new());
+        while seen.len() < 6 * BATCH + 1 {
+            let mut events = Vec::new();
+            tokio::time::timeout(Duration::from_secs(5), workers.events(&mut events)).await.unwrap().unwrap();
+            assert!((1..=BATCH).contains(&events.len()), "{}", events.len());
+            let from = |event: &Event| match event {
+                Event::Activity { endpoint, .. } => endpoint.0,
+                other => panic!("{other:?}"),
+            };
+            let ids: Vec<u32> = events.iter().map(from).collect();
+            turns.push(ids[0] / 1000);
+            seen.extend(ids);
+        }
+        assert_eq!(turns[..3], [0, 1, 2], "each is first in turn");
+        for worker in 0..3 {
+            let of: Vec<u32> = seen.iter().copied().filter(|id| id / 1000 == worker).collect();
+            assert!(of.is_sorted(), "the events of one worker keep their order");
         }
     }
 

@@ -1,14 +1,15 @@
 //! The bridge channel over SCTP (docs/protocol/bridge.md 5.1; RFC 8831, RFC 9260): packets and the time in, packets and
-//! messages out. The client opens it; there is one per endpoint, and a newer one takes its place. No I/O.
+//! messages out. The client opens it; there is one per endpoint, and a newer one takes its place. Between two bridges one of
+//! them is the client (docs/protocol/bridge.md 10). No I/O.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sctp_proto::{
-    Association, AssociationHandle, Chunks, DatagramEvent, Endpoint, EndpointConfig, Event, Payload,
+    Association, AssociationHandle, Chunks, ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Event, Payload,
     PayloadProtocolIdentifier, ServerConfig, StreamEvent, Transmit, TransportConfig,
 };
 
@@ -26,6 +27,13 @@ const MAX_PAYLOAD: u32 = 1_112;
 const MAX_STREAMS: usize = 64;
 /// Retransmission timeouts, milliseconds: first guess, least, most.
 const RTO: [u64; 3] = [500, 400, 3_000];
+/// Stream of the channel that we open ourselves.
+const OWN_STREAM: u16 = 0;
+/// A client starts over when nothing comes for so long while data is not acknowledged: the server may have forgotten the
+/// association, and says nothing about it.
+const SILENCE: Duration = Duration::from_secs(20);
+/// Wait before an association that we started and that ended is started anew.
+const START_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the channel wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,14 +59,28 @@ pub enum NotSent {
     TooLarge,
 }
 
+/// Which side of the association we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    /// We wait for INIT and for OPEN.
+    Server,
+    /// We send both; `at` is when the next association begins, if one is to begin.
+    Client { at: Option<Instant> },
+}
+
 /// One endpoint's association and its channel.
 pub struct DataChannel {
+    side: Side,
     sctp: Endpoint,
     association: Option<(AssociationHandle, Association)>,
     /// The peer's Initiate Tag: another one is another association.
     peer_tag: Option<u32>,
     /// Stream of the open channel.
     channel: Option<u16>,
+    /// The channel was closed: a client starts over.
+    closed: bool,
+    /// Since when data waits for an acknowledgement and nothing comes.
+    silent: Option<Instant>,
     outputs: VecDeque<DataChannelOutput>,
     reception: Reception,
     counters: Arc<ChannelCounters>,
@@ -73,27 +95,45 @@ impl std::fmt::Debug for DataChannel {
     }
 }
 
-fn sctp() -> Endpoint {
-    static CONFIG: OnceLock<(Arc<EndpointConfig>, Arc<ServerConfig>)> = OnceLock::new();
-    let (endpoint, server) = CONFIG.get_or_init(|| {
-        let [initial, least, most] = RTO;
-        let transport = TransportConfig::default()
-            .with_max_receive_buffer_size(RECEIVE_BUFFER)
-            .with_max_receive_message_size(MAX_SCTP_MESSAGE as u32)
-            .with_max_send_message_size(MAX_SCTP_MESSAGE as u32)
-            // Whether the peer is there is for ICE to say.
-            .with_max_init_retransmits(None)
-            .with_max_data_retransmits(None)
-            .with_rto_initial_ms(initial)
-            .with_rto_min_ms(least)
-            .with_rto_max_ms(most);
+fn transport() -> Arc<TransportConfig> {
+    let [initial, least, most] = RTO;
+    let transport = TransportConfig::default()
+        .with_max_receive_buffer_size(RECEIVE_BUFFER)
+        .with_max_receive_message_size(MAX_SCTP_MESSAGE as u32)
+        .with_max_send_message_size(MAX_SCTP_MESSAGE as u32)
+        // Whether the peer is there is for ICE to say.
+        .with_max_init_retransmits(None)
+        .with_max_data_retransmits(None)
+        .with_rto_initial_ms(initial)
+        .with_rto_min_ms(least)
+        .with_rto_max_ms(most);
+    Arc::new(transport)
+}
+
+/// What all associations are made with: as either side, as the server, as the client.
+struct Config(Arc<EndpointConfig>, Arc<ServerConfig>, ClientConfig);
+
+fn config() -> &'static Config {
+    static CONFIG: OnceLock<Config> = OnceLock::new();
+    CONFIG.get_or_init(|| {
         let mut endpoint = EndpointConfig::new();
         endpoint.max_payload_size(MAX_PAYLOAD);
         let mut server = ServerConfig::new();
-        server.transport = Arc::new(transport);
-        (Arc::new(endpoint), Arc::new(server))
-    });
-    Endpoint::new(Arc::clone(endpoint), Some(Arc::clone(server)))
+        server.transport = transport();
+        let mut client = ClientConfig::new();
+        client.transport = transport();
+        Config(Arc::new(endpoint), Arc::new(server), client)
+    })
+}
+
+fn sctp(side: Side) -> Endpoint {
+    let Config(endpoint, server, _) = config();
+    Endpoint::new(Arc::clone(endpoint), (side == Side::Server).then(|| Arc::clone(server)))
+}
+
+/// The library tells peers apart by address; there is one.
+fn peer() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 5000))
 }
 
 impl Default for DataChannel {
@@ -106,11 +146,23 @@ impl Default for DataChannel {
 impl DataChannel {
     /// Waits for the client's INIT.
     pub fn new(counters: Arc<ChannelCounters>) -> Self {
+        Self::of(Side::Server, counters)
+    }
+
+    /// Is the client itself: opens the association and the channel once packets can flow, and again when either is lost.
+    pub fn client(counters: Arc<ChannelCounters>) -> Self {
+        Self::of(Side::Client { at: None }, counters)
+    }
+
+    fn of(side: Side, counters: Arc<ChannelCounters>) -> Self {
         Self {
-            sctp: sctp(),
+            side,
+            sctp: sctp(side),
             association: None,
             peer_tag: None,
             channel: None,
+            closed: false,
+            silent: None,
             outputs: VecDeque::new(),
             reception: Reception::default(),
             counters,
@@ -122,8 +174,19 @@ impl DataChannel {
         self.channel.is_some()
     }
 
+    /// Packets can flow: a client begins.
+    pub fn start(&mut self, now: Instant) {
+        if let Side::Client { at } = &mut self.side
+            && self.association.is_none()
+        {
+            *at = Some(now);
+            self.handle_timeout(now);
+        }
+    }
+
     /// Takes one SCTP packet of the peer.
     pub fn handle_packet(&mut self, now: Instant, packet: &[u8]) {
+        self.silent = None;
         match self.reception.receive(now, packet) {
             Verdict::Take => {}
             Verdict::TooFast => {
@@ -132,10 +195,15 @@ impl DataChannel {
             }
             Verdict::TooMuchHeld => {
                 self.counters.count(Counted::Fragments);
-                return self.start_over();
+                return self.start_over(now);
             }
         }
         if let Some(tag) = init_tag(packet) {
+            if self.side != Side::Server {
+                // Two clients: the other one is not what signalling said.
+                self.counters.count(Counted::SctpDropped);
+                return;
+            }
             let known = self.peer_tag == Some(tag);
             if known && self.association.as_ref().is_some_and(|(_, a)| !a.is_handshaking()) {
                 // Overtaken by what followed it; the library would take it for an error.
@@ -146,13 +214,11 @@ impl DataChannel {
                     self.counters.count(Counted::Associations);
                     return;
                 }
-                self.start_over();
+                self.start_over(now);
                 self.peer_tag = Some(tag);
             }
         }
-        // The library tells peers apart by address; there is one.
-        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000));
-        match self.sctp.handle(now, peer, None, None, Bytes::copy_from_slice(packet)) {
+        match self.sctp.handle(now, peer(), None, None, Bytes::copy_from_slice(packet)) {
             Some((handle, DatagramEvent::NewAssociation(association))) => {
                 self.association = Some((handle, association));
             }
@@ -170,15 +236,35 @@ impl DataChannel {
 
     /// Lets time pass, and sends what was written.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if let Side::Client { at } = &mut self.side
+            && at.take_if(|at| *at <= now).is_some()
+        {
+            self.forget();
+            match self.sctp.connect(config().2.clone(), peer()) {
+                Ok(association) => self.association = Some(association),
+                Err(error) => {
+                    tracing::error!(%error, "SCTP cannot be started towards another bridge; please report it");
+                    self.side = Side::Client { at: Some(now + START_AGAIN) };
+                }
+            }
+        }
         if let Some((_, association)) = &mut self.association {
             association.handle_timeout(now);
         }
         self.advance(now);
+        if self.side != Side::Server && self.buffered() > 0 {
+            let since = *self.silent.get_or_insert(now);
+            if now.saturating_duration_since(since) >= SILENCE {
+                self.start_over(now);
+            }
+        }
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.association.as_ref().and_then(|(_, association)| association.poll_timeout())
+        let again = if let Side::Client { at } = self.side { at } else { None };
+        let association = self.association.as_ref().and_then(|(_, association)| association.poll_timeout());
+        again.into_iter().chain(association).min()
     }
 
     /// The next thing to do.
@@ -219,13 +305,22 @@ impl DataChannel {
                 tracing::debug!(%error, "data channel cannot be reset");
             }
             self.outputs.push_back(DataChannelOutput::Closed);
+            self.closed = true;
         }
     }
 
-    /// Forgets the association; a new one may follow.
-    fn start_over(&mut self) {
+    /// Forgets the association; a new one may follow, which a client begins itself.
+    fn start_over(&mut self, now: Instant) {
+        if let Side::Client { at } = &mut self.side {
+            *at = Some(now + START_AGAIN);
+        }
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        (self.closed, self.silent) = (false, None);
         if self.association.take().is_some() {
-            self.sctp = sctp();
+            self.sctp = sctp(self.side);
         }
         self.reception.restart();
         self.peer_tag = None;
@@ -247,7 +342,12 @@ impl DataChannel {
             }
             while let Some(event) = association.poll() {
                 match event {
-                    Event::Connected => tracing::debug!("SCTP association up"),
+                    Event::Connected => {
+                        tracing::debug!("SCTP association up");
+                        if self.side != Side::Server && !open(association) {
+                            lost = true;
+                        }
+                    }
                     Event::AssociationLost { reason } | Event::HandshakeFailed { reason } => {
                         tracing::debug!(%reason, "SCTP association lost");
                         lost = true;
@@ -263,6 +363,7 @@ impl DataChannel {
                     Event::Stream(StreamEvent::Readable { id }) => {
                         let reader = Reader {
                             now,
+                            side: self.side,
                             channel: &mut self.channel,
                             reception: &mut self.reception,
                             outputs: &mut self.outputs,
@@ -273,6 +374,7 @@ impl DataChannel {
                     Event::Stream(StreamEvent::Finished { id }) if self.channel == Some(id) => {
                         self.channel = None;
                         self.outputs.push_back(DataChannelOutput::Closed);
+                        self.closed = true;
                     }
                     _ => {}
                 }
@@ -281,10 +383,20 @@ impl DataChannel {
                 packets(transmit, &mut self.reception, &mut self.outputs);
             }
         }
-        if lost {
-            self.start_over();
+        if lost || (self.closed && self.side != Side::Server) {
+            self.start_over(now);
         }
     }
+}
+
+/// Asks for the channel; whether it could be asked for.
+fn open(association: &mut Association) -> bool {
+    let message = Open::of_relay().write();
+    association
+        .open_stream(OWN_STREAM, PayloadProtocolIdentifier::String)
+        .and_then(|mut stream| stream.write_with_ppi(&message, PayloadProtocolIdentifier::Dcep))
+        .inspect_err(|error| tracing::debug!(%error, "no data channel can be opened"))
+        .is_ok()
 }
 
 /// Passes on what the library sends.
@@ -300,6 +412,7 @@ fn packets(transmit: Transmit, reception: &mut Reception, outputs: &mut VecDeque
 /// Where messages go.
 struct Reader<'a> {
     now: Instant,
+    side: Side,
     channel: &'a mut Option<u16>,
     reception: &'a mut Reception,
     outputs: &'a mut VecDeque<DataChannelOutput>,
@@ -309,7 +422,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Reads the complete messages of one stream.
     fn read(self, association: &mut Association, id: u16) {
-        let Self { now, channel, reception, outputs, counters } = self;
+        let Self { now, side, channel, reception, outputs, counters } = self;
         loop {
             // The stream may be gone: a reset that came with the message.
             let message = match association.stream(id).and_then(|mut stream| stream.read_sctp()) {
@@ -317,6 +430,16 @@ impl Reader<'_> {
                 Ok(None) | Err(_) => return,
             };
             match message.ppi {
+                PayloadProtocolIdentifier::Dcep if side != Side::Server => {
+                    let accepted =
+                        id == OWN_STREAM && channel.is_none() && content(&message).is_some_and(|m| m == dcep::ACK);
+                    if accepted {
+                        *channel = Some(id);
+                        outputs.push_back(DataChannelOutput::Opened);
+                    } else {
+                        counters.count(Counted::Malformed);
+                    }
+                }
                 PayloadProtocolIdentifier::Dcep => {
                     let Some(open) = content(&message).and_then(|message| Open::parse(&message)) else {
                         // An ACK answers nothing that we sent; the rest is none of the protocol's.

@@ -40,6 +40,27 @@ impl Open {
         })
     }
 
+    /// The channel between two bridges (docs/protocol/bridge.md 10).
+    pub fn of_relay() -> Self {
+        let (label, protocol) = ("default".to_owned(), "http://jitsi.org/protocols/colibri".to_owned());
+        Self { unordered: false, reliability: 0, parameter: 0, label, protocol }
+    }
+
+    /// The message; label and protocol are cut where they are longer than their lengths can say.
+    pub fn write(&self) -> Vec<u8> {
+        let cut = |text: &str| text.as_bytes()[..text.len().min(usize::from(u16::MAX))].to_vec();
+        let length = |bytes: &[u8]| u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes();
+        let (label, protocol) = (cut(&self.label), cut(&self.protocol));
+        // Priority 0.
+        let mut message = vec![OPEN, u8::from(self.unordered) << 7 | self.reliability, 0, 0];
+        message.extend_from_slice(&self.parameter.to_be_bytes());
+        message.extend_from_slice(&length(&label));
+        message.extend_from_slice(&length(&protocol));
+        message.extend_from_slice(&label);
+        message.extend_from_slice(&protocol);
+        message
+    }
+
     /// How SCTP shall deliver what we send; an unknown type is reliable.
     pub fn reliability(&self) -> ReliabilityType {
         ReliabilityType::from(self.reliability)
@@ -71,6 +92,18 @@ mod tests {
         lossy[7] = 3;
         let open = Open::parse(&lossy).expect("complete");
         assert_eq!((open.unordered, open.reliability(), open.parameter), (true, ReliabilityType::Rexmit, 3));
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let open = Open::of_relay();
+        assert_eq!(Open::parse(&open.write()), Some(open.clone()));
+        assert_eq!(
+            (open.unordered, open.reliability(), open.label.as_str()),
+            (false, ReliabilityType::Reliable, "default")
+        );
+        let lossy = Open { unordered: true, reliability: 1, parameter: 70_000, ..open };
+        assert_eq!(Open::parse(&lossy.write()), Some(lossy));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use ringbridge_dataplane::messages::CreateError;
 use xmpp_parsers::stanza_error::DefinedCondition;
 
 use super::conference::Conference;
-pub use super::config::ColibriConfig;
+pub use super::config::{ColibriConfig, RelaySettings};
 use super::context::Context;
 use super::current::with_current;
 use super::elements::{ConferenceModified, ConferenceModify, Reason};

@@ -1,8 +1,19 @@
 //! What the colibri2 state machine is made with.
 
+use std::ops::RangeInclusive;
+
 use ringbridge_dataplane::Capacity;
 
 use super::transport::LocalTransport;
+
+/// Relays to other bridges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelaySettings {
+    /// Name of this bridge among them.
+    pub id: String,
+    /// UDP ports of relays that have one of their own; without them the kernel chooses.
+    pub ports: Option<RangeInclusive<u16>>,
+}
 
 /// What the state machine is made with.
 #[derive(Debug, Clone)]
@@ -21,6 +32,8 @@ pub struct ColibriConfig {
     pub audio_ssrcs: usize,
     /// Pairs of SSRCs on which it gets all video.
     pub video_ssrcs: usize,
+    /// Relays to other bridges, if they are served.
+    pub relay: Option<RelaySettings>,
     /// Whether ICE is restarted in place.
     pub ice_restart: bool,
     /// First characters of the ufrags that belong to a worker.

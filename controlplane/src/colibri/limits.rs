@@ -11,7 +11,7 @@ use crate::pace::Rate;
 
 use super::elements::{
     Candidate, Capability, ConferenceModify, Endpoint, Fingerprint, HeaderExtension, IceTransport, InitialLastN, Media,
-    MediaSource, PayloadType, Source, SsrcGroup, WebSocket, ns,
+    MediaSource, PayloadType, Relay, Source, SsrcGroup, WebSocket, ns,
 };
 
 /// Conferences of a bridge.
@@ -47,6 +47,13 @@ pub const MAX_SSRCS: usize = 16;
 /// Groups of a source, and SSRCs of a group.
 pub const MAX_GROUPS: usize = 16;
 
+/// Endpoints behind one relay that one request names.
+pub const MAX_RELAYED_PER_REQUEST: usize = 2_000;
+/// Relays of one conference.
+pub const MAX_RELAYS: usize = 64;
+/// Meshes that one conference's relays are in.
+pub const MAX_MESHES: usize = 64;
+
 /// Others' sources that an endpoint's client does not know yet.
 pub const MAX_UNTOLD: usize = 500;
 
@@ -55,6 +62,20 @@ pub(super) fn bound(request: &mut ConferenceModify, sources: usize) -> u64 {
     let mut left_out = truncate(&mut request.endpoints, MAX_ENDPOINTS_PER_REQUEST);
     for endpoint in &mut request.endpoints {
         left_out += bound_endpoint(endpoint, sources);
+    }
+    left_out + request.relays.iter_mut().map(|relay| bound_relay(relay, sources)).sum::<u64>()
+}
+
+fn bound_relay(relay: &mut Relay, most_sources: usize) -> u64 {
+    let mut left_out = truncate(&mut relay.media, MAX_MEDIA);
+    left_out += relay.media.iter_mut().map(bound_media).sum::<u64>();
+    if let Some(ice) = relay.transport.as_mut().and_then(|transport| transport.ice.as_mut()) {
+        left_out += bound_ice(ice);
+    }
+    if let Some(relayed) = &mut relay.endpoints {
+        left_out += retain(&mut relayed.endpoints, |endpoint| !endpoint.id.is_empty() && endpoint.id.len() <= MAX_ID);
+        left_out += truncate(&mut relayed.endpoints, MAX_RELAYED_PER_REQUEST);
+        left_out += relayed.endpoints.iter_mut().map(|endpoint| bound_endpoint(endpoint, most_sources)).sum::<u64>();
     }
     left_out
 }
@@ -138,27 +159,37 @@ pub fn read(payload: &Element) -> Result<(ConferenceModify, u64), String> {
     ConferenceModify::try_from(payload).map(|request| (request, left_out)).map_err(|error| error.to_string())
 }
 
-/// Levels of a request below its own: endpoint, transport, ICE transport, candidate; or endpoint, sources, source, SSRC.
-const DEPTH: usize = 5;
+/// Levels of a request below its own that hold others: relay, endpoints, endpoint, sources, source, group, SSRC.
+const DEPTH: usize = 7;
 
 /// Removes children that cannot be read by themselves, and what may be there once and is there again.
 fn drop_unreadable(element: &mut Element, depth: usize) -> u64 {
     if depth == 0 {
         return 0;
     }
+    let relayed = element.is("endpoints", ns::COLIBRI2);
     let mut left_out = 0;
     let mut once: Vec<(String, String)> = Vec::new();
     for node in element.take_nodes() {
         if let Node::Element(mut child) = node {
             left_out += drop_unreadable(&mut child, depth - 1);
             let known = (child.name().to_owned(), child.ns());
-            if !readable(&child) || once.contains(&known) {
+            // Jicofo takes an error about a relay for the failure of the whole bridge: one participant less is better.
+            let nobody = child.is("endpoint", ns::COLIBRI2) && relayed && child.attr("id").is_none();
+            if nobody || !readable(&child) || once.contains(&known) {
                 left_out += 1;
                 continue;
             }
             if matches!(
                 known.0.as_str(),
-                "transport" | "rtcp-mux" | "sources" | "force-mute" | "initial-last-n" | "sctp" | "untold"
+                "transport"
+                    | "rtcp-mux"
+                    | "sources"
+                    | "force-mute"
+                    | "initial-last-n"
+                    | "sctp"
+                    | "untold"
+                    | "endpoints"
             ) || known.0 == "extmap-allow-mixed"
             {
                 once.push(known);

@@ -49,9 +49,8 @@ impl LocalTransport {
         let url = (!self.websocket_base_url.is_empty()).then(|| {
             let base = self.websocket_base_url.trim_end_matches('/');
             let server = &self.websocket_server_id;
-            WebSocket {
-                url: format!("{base}/colibri-ws/{server}/{conference}/{}?pwd={password}", path_component(endpoint)),
-            }
+            let endpoint = path_component(endpoint);
+            WebSocket::at(format!("{base}/colibri-ws/{server}/{conference}/{endpoint}?pwd={password}"))
         });
         IceTransport {
             ufrag: Some(ufrag.to_owned()),
@@ -310,7 +309,8 @@ mod tests {
             password: "pw",
             private: false,
         });
-        assert_eq!(transport.web_sockets[0].url, "wss://meet.x/colibri-ws/jvb1/c0ffee/a%20b%2Fc?pwd=pw");
+        let url = "wss://meet.x/colibri-ws/jvb1/c0ffee/a%20b%2Fc?pwd=pw";
+        assert_eq!(transport.web_sockets[0].address(), url);
         assert_eq!(transport.fingerprints[0].setup, Some(Setup::ActPass));
     }
 }

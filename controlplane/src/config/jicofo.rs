@@ -33,6 +33,8 @@ const REST_PORT: &str = "jicofo.rest.port";
 const LOGIN: &str = "jicofo.authentication.enabled";
 const LOGIN_TYPE: &str = "jicofo.authentication.type";
 const ICE_THRESHOLD: &str = "jicofo.bridge.ice-failure-detection.threshold";
+const SSRCS: &str = "jicofo.conference.max-ssrcs-per-user";
+const GROUPS: &str = "jicofo.conference.max-ssrc-groups-per-user";
 const SERVICE: &str = "jicofo.xmpp.service.enabled";
 const SERVICE_HOST: &str = "jicofo.xmpp.service.hostname";
 const SERVICE_PORT: &str = "jicofo.xmpp.service.port";
@@ -64,6 +66,19 @@ impl Parts {
             || self.get(XMPP_DOMAIN).map(|(domain, origin)| (format!("conference.{domain}"), origin, XMPP_DOMAIN));
         if let Some((value, origin, from)) = muc.or_else(usual) {
             made.push(Made { key: "focus.conference-muc", value, origin: origin.clone(), from });
+        }
+        if let Some((domain, origin)) = self.get(XMPP_DOMAIN) {
+            let (value, origin) = (domain.to_owned(), origin.clone());
+            made.push(Made { key: "focus.client-domain", value, origin, from: XMPP_DOMAIN });
+        }
+        // As many groups as SSRCs, where nothing else is said.
+        for (key, from, found) in [
+            ("focus.max-ssrcs-per-user", SSRCS, self.get(SSRCS)),
+            ("focus.max-ssrc-groups-per-user", GROUPS, self.get(GROUPS).or_else(|| self.get(SSRCS))),
+        ] {
+            if let Some((value, origin)) = found {
+                made.push(Made { key, value: value.to_owned(), origin: origin.clone(), from });
+            }
         }
         if let Some((on, origin)) = self.switch(LOGIN)? {
             let kind = self.get(LOGIN_TYPE).map_or("NONE", |(kind, _)| kind).to_ascii_lowercase();

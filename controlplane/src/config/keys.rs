@@ -50,6 +50,8 @@ pub enum Kind {
     IoOptions,
     /// A span of time: `20 s`, `500 ms`, or a number of milliseconds.
     Duration,
+    /// Spans of time by a number of participants: `50 = 500 ms, 100 = 1 s`, or an object.
+    Delays,
     /// One of these words.
     Choice(&'static [&'static str]),
 }
@@ -380,6 +382,43 @@ pub const KEYS: &[Key] = &[
         "Address on which health, statistics and metrics of the bridge are served",
     ),
     key("bridge.region", "region", Part::Bridge, Kind::Text, "", "Region published to the focus"),
+    Key {
+        hidden: true,
+        ..key(
+            "bridge.relay.enabled",
+            "relay",
+            Part::Bridge,
+            Kind::Switch,
+            "false",
+            "Link this bridge with others, so that one conference can be on several; needs bridge.relay.id and bridge.region",
+        )
+    },
+    Key {
+        hidden: true,
+        ..key(
+            "bridge.relay.id",
+            "relay-id",
+            Part::Bridge,
+            Kind::Text,
+            "",
+            "Name of this bridge among those that it may be linked with; unique, and the same after each restart",
+        )
+    },
+    Key {
+        hidden: true,
+        ..key(
+            "bridge.relay.min-port",
+            "relay-min-port",
+            Part::Bridge,
+            Kind::Number(0, 65_535),
+            "0",
+            "Lowest UDP port of relays that this bridge opens to others, which have a port each; 0: the kernel chooses",
+        )
+    },
+    Key {
+        hidden: true,
+        ..key("bridge.relay.max-port", "relay-max-port", Part::Bridge, Kind::Number(0, 65_535), "0", "Highest of them")
+    },
     key("bridge.drain", "drain", Part::Bridge, Kind::Switch, "false", "Start in drain mode: the focus prefers others"),
     key(
         "bridge.shutdown.graceful-max-duration",
@@ -554,6 +593,46 @@ pub const KEYS: &[Key] = &[
         Kind::Duration,
         "10 m",
         "How long it is avoided",
+    ),
+    key(
+        "focus.max-ssrcs-per-user",
+        "max-ssrcs-per-user",
+        Part::Focus,
+        Kind::Number(1, 100),
+        "20",
+        "SSRCs of one participant at most",
+    ),
+    key(
+        "focus.max-ssrc-groups-per-user",
+        "max-ssrc-groups-per-user",
+        Part::Focus,
+        Kind::Number(1, 100),
+        "20",
+        "Groups of SSRCs of one participant at most",
+    ),
+    key(
+        "focus.max-audio-senders",
+        "max-audio-senders",
+        Part::Focus,
+        Kind::Number(0, 1_000_000),
+        "999999",
+        "Participants of one conference that may send audio at a time; newcomers beyond it start muted, and clients keep from unmuting",
+    ),
+    key(
+        "focus.max-video-senders",
+        "max-video-senders",
+        Part::Focus,
+        Kind::Number(0, 1_000_000),
+        "999999",
+        "The same for video",
+    ),
+    key(
+        "focus.source-signaling-delays",
+        "source-signaling-delays",
+        Part::Focus,
+        Kind::Delays,
+        "",
+        "How long changes of sources wait for each other before the others are told, by the number of participants, e.g. 50=500, 100=1000; default: not at all",
     ),
     key(
         "focus.moderator-checks",

@@ -212,6 +212,12 @@ impl Layers {
             self.add_connections(tree, origin);
             return Vec::new();
         }
+        if let Some(key) = Key::find(path).filter(|key| key.kind == Kind::Delays)
+            && let Some(text) = delays_in(tree)
+        {
+            self.set(key, text, origin.clone());
+            return Vec::new();
+        }
         if let Value::Object(children) = tree {
             let child_path = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
             return children.iter().flat_map(|(name, child)| self.add_tree(&child_path(name), child, origin)).collect();
@@ -280,6 +286,12 @@ impl Layers {
                 self.set(key, mappings.join(","), origin.clone());
             }
             return Vec::new();
+        }
+        if let Ok(Use::Key(own)) = reference::find(path)
+            && Key::find(own).is_some_and(|key| key.kind == Kind::Delays)
+            && let Some(text) = delays_in(tree)
+        {
+            return self.add_reference_text(path, text, origin);
         }
         if let Value::Object(children) = tree {
             return children
@@ -436,6 +448,14 @@ impl Layers {
     pub fn get(&self, path: &str) -> Option<&Raw> {
         self.values.get(path).filter(|raw| !raw.text.is_empty())
     }
+}
+
+/// A table of times by size, from an object; `None` for anything else, and for what is no such table.
+fn delays_in(tree: &Value) -> Option<String> {
+    let item =
+        |(size, time): (&String, &Value)| Some(format!("{size} = {}", time.text().filter(|text| !text.is_empty())?));
+    let items: Vec<String> = tree.fields()?.iter().map(item).collect::<Option<_>>()?;
+    Some(items.join(", "))
 }
 
 /// The setting that an unknown path most likely means: a misspelt one, or one that was put into another section.

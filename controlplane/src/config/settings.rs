@@ -17,11 +17,19 @@ use super::layers::Layers;
 use super::origin::{MASK, Origin};
 use super::values;
 use crate::bridge::{BridgeSettings, ShutdownSettings, XmppConnectionSettings};
-use crate::focus::{FocusSettings, IceFailureSettings, LoginSettings, LoginType, RecordingSettings};
+use crate::colibri::bridge::RelaySettings;
+use crate::colibri::limits::MAX_ID;
+use crate::focus::{
+    FocusSettings, IceFailureSettings, LoginSettings, LoginType, RecordingSettings, SelectionSettings, SenderLimits,
+    SignalingDelays, SourceLimits, SourceSettings,
+};
 use crate::logging::Logging;
 use crate::public_address::aws::AwsLookup;
 use crate::public_address::{DiscoverySettings, PublicAddress, StunServer};
 use crate::xmpp::{Security, XmppSettings};
+
+/// Whether a conference on two bridges works from end to end; until then nobody may switch relays on.
+const RELAYS_WORK: bool = false;
 
 /// Which parts are to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +107,9 @@ fn shown(key: &Key, text: &str) -> String {
     if key.kind == Kind::Secret { MASK.to_owned() } else { text.to_owned() }
 }
 
+/// Changes of sources that wait longer than this for each other are no use to anybody.
+const MOST_DELAY: Duration = Duration::from_secs(10);
+
 struct Reader<'a> {
     layers: &'a Layers,
     errors: Vec<ConfigError>,
@@ -166,6 +177,12 @@ impl Reader<'_> {
             Kind::Duration => values::duration(&text)
                 .is_none()
                 .then(|| "use a number with a unit, e.g. 20 s, 500 ms, 2 m, 1 d".to_owned()),
+            Kind::Delays => match values::delays(&text) {
+                Some(delays) => (delays.iter().find(|(_, delay)| *delay > MOST_DELAY)).map(|(size, _)| {
+                    format!("{size}: use at most {} s: nobody hears a newcomer before", MOST_DELAY.as_secs())
+                }),
+                None => Some("use sizes and times, e.g. 50 = 500 ms, 100 = 1 s".to_owned()),
+            },
             Kind::Choice(words) => {
                 (!words.contains(&text.as_str())).then(|| format!("use one of: {}", words.join(", ")))
             }
@@ -351,6 +368,7 @@ impl Reader<'_> {
             websocket_server_id: self.required("bridge.websocket.server-id")?,
             rest_listen: self.required("bridge.rest.listen")?,
             region: self.text("bridge.region"),
+            relay: self.relay(sctp)?,
             drain: self.switch("bridge.drain"),
             shutdown: ShutdownSettings {
                 graceful_max_duration: self.duration("bridge.shutdown.graceful-max-duration")?,
@@ -363,6 +381,38 @@ impl Reader<'_> {
             ice_restart: self.switch("bridge.ice-restart"),
             disable_rewriting: self.switch("bridge.disable-rewriting"),
         })
+    }
+
+    /// The outer `None` is a value that is wrong, the inner one no relays.
+    fn relay(&mut self, sctp: bool) -> Option<Option<RelaySettings>> {
+        let (lowest, highest): (u16, u16) =
+            (self.required("bridge.relay.min-port")?, self.required("bridge.relay.max-port")?);
+        if let (true, Some(key)) =
+            (lowest > highest || (lowest == 0) != (highest == 0), Key::find("bridge.relay.max-port"))
+        {
+            self.wrong(key, format!("the lowest port is {lowest}: set both, the highest not below the lowest"));
+            return None;
+        }
+        if !self.switch("bridge.relay.enabled") {
+            return Some(None);
+        }
+        let key = Key::find("bridge.relay.enabled")?;
+        if !RELAYS_WORK {
+            self.wrong(key, "relays between bridges are not complete in this version: leave it off");
+            return None;
+        }
+        if !sctp {
+            self.wrong(key, "bridges talk over SCTP: switch bridge.sctp.enabled on");
+            return None;
+        }
+        let (id, region) = (self.required("bridge.relay.id"), self.required::<String>("bridge.region"));
+        region?;
+        let id: String = id?;
+        if let (true, Some(key)) = (id.len() > MAX_ID, Key::find("bridge.relay.id")) {
+            self.wrong(key, format!("use at most {MAX_ID} bytes"));
+            return None;
+        }
+        Some(Some(RelaySettings { id, ports: (lowest > 0).then_some(lowest..=highest) }))
     }
 
     fn discovery(&mut self) -> Option<DiscoverySettings> {
@@ -411,12 +461,30 @@ impl Reader<'_> {
             client_proxy: self.optional("focus.client-proxy"),
             jigasi_brewery: self.optional("focus.jigasi.brewery"),
             recording: self.recording()?,
+            sources: self.sources()?,
             ice_failure: self.ice_failure()?,
+            selection: SelectionSettings::default(),
         })
     }
 }
 
 impl Reader<'_> {
+    fn sources(&mut self) -> Option<SourceSettings> {
+        Some(SourceSettings {
+            limits: SourceLimits {
+                ssrcs: self.required("focus.max-ssrcs-per-user")?,
+                groups: self.required("focus.max-ssrc-groups-per-user")?,
+            },
+            senders: SenderLimits {
+                audio: self.required("focus.max-audio-senders")?,
+                video: self.required("focus.max-video-senders")?,
+            },
+            delays: SignalingDelays::new(
+                self.text("focus.source-signaling-delays").as_deref().and_then(values::delays).unwrap_or_default(),
+            ),
+        })
+    }
+
     /// The outer `None` is a value that is wrong, the inner one never.
     fn ice_failure(&mut self) -> Option<Option<IceFailureSettings>> {
         let settings = IceFailureSettings {

@@ -1,4 +1,4 @@
-//! Values as they are written: switches and spans of time as in HOCON, lists with commas.
+//! Values as they are written: switches and spans of time as in HOCON, lists with commas, tables of times by size.
 
 use std::time::Duration;
 
@@ -35,6 +35,17 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number * seconds).ok()
 }
 
+/// Times by size, `50 = 500 ms, 100 = 1 s`, with a colon too, and in the braces of the object that this is in HOCON.
+pub(super) fn delays(text: &str) -> Option<Vec<(usize, Duration)>> {
+    let text = text.trim();
+    let text = text.strip_prefix('{').map_or(Some(text), |text| text.strip_suffix('}'))?;
+    let item = |item: &str| {
+        let (size, time) = item.split_once(['=', ':'])?;
+        Some((size.trim().trim_matches('"').parse().ok()?, duration(time)?))
+    };
+    text.split([',', '\n']).map(str::trim).filter(|text| !text.is_empty()).map(item).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +67,20 @@ mod tests {
         }
         for text in ["", "s", "1 week", "-1 s", "1 2 s", "1e400 s", "NaN"] {
             assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_by_size() {
+        let table = Some(vec![(50, Duration::from_millis(500)), (100, Duration::from_secs(1))]);
+        for text in
+            ["50=500,100=1000", "{ 50: 500, 100: 1000 }", "50 = 500 ms,\n 100 = 1 s", "{\"50\" = 500\n100 = 1000}"]
+        {
+            assert_eq!(delays(text), table, "{text}");
+        }
+        assert_eq!((delays(""), delays(" { } ")), (Some(Vec::new()), Some(Vec::new())));
+        for text in ["50", "=500", "x=500", "50=x", "{50=500", "50=500}", "50=500;100=1000", "-1=5", "50==500"] {
+            assert_eq!(delays(text), None, "{text}");
         }
     }
 

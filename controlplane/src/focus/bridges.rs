@@ -7,6 +7,8 @@ use jid::BareJid;
 use tokio_xmpp::minidom::Element;
 
 use super::ice_failures::{IceFailureSettings, IceFailures};
+use super::limits::MAX_NAME;
+use super::selection::{Candidate, SelectionSettings, Wanted, select};
 
 /// Endpoints added this recently count on top of the reported stress.
 const RAMP_UP: Duration = Duration::from_secs(20);
@@ -47,6 +49,8 @@ pub struct Bridge {
     pub region: Option<String>,
     /// Its version with its release.
     pub version: Option<String>,
+    /// Under which name other bridges reach it; none without relays.
+    pub relay_id: Option<String>,
     next_check: Instant,
     /// Health checks in a row that were not answered.
     silences: u32,
@@ -70,6 +74,7 @@ impl Bridge {
             ringbridge: None,
             region: None,
             version: None,
+            relay_id: None,
             next_check: now + HEALTH_INTERVAL,
             silences: 0,
             endpoints: 0,
@@ -95,6 +100,7 @@ impl Bridge {
         self.draining = switch("drain").unwrap_or(self.draining);
         self.ringbridge = get("ringbridge").map(str::to_owned);
         self.region = get("region").map(str::to_owned);
+        self.relay_id = get("relay_id").filter(|id| !id.is_empty() && id.len() <= MAX_NAME).map(str::to_owned);
         self.version = get("version").map(|version| match get("release") {
             Some(release) => format!("{version}-{release}"),
             None => version.to_owned(),
@@ -115,6 +121,23 @@ impl Bridge {
     /// Whether it lately had no room.
     fn is_full(&self, now: Instant) -> bool {
         self.full_at.is_some_and(|at| now.saturating_duration_since(at) < FULL_RESET)
+    }
+
+    /// What its choice depends on.
+    fn candidate<'a>(&'a self, now: Instant, id: &'a str) -> Candidate<'a> {
+        Candidate {
+            id,
+            region: self.region.as_deref(),
+            relay_id: self.relay_id.as_deref(),
+            version: self.version.as_deref(),
+            stress: self.corrected_stress(now),
+            operational: self.is_operational(now),
+            shutting_down: self.shutting_down,
+            graceful_shutdown: self.graceful_shutdown,
+            draining: self.draining,
+            full: self.is_full(now),
+            unreached: self.ice_failures.is_failing(now),
+        }
     }
 
     /// Whether it may take endpoints.
@@ -139,12 +162,13 @@ pub enum BridgeChange {
 pub struct Bridges {
     bridges: BTreeMap<String, Bridge>,
     ice_failure: Option<IceFailureSettings>,
+    selection: SelectionSettings,
 }
 
 impl Bridges {
-    /// None yet; with settings, bridges that clients do not reach are avoided.
-    pub fn new(ice_failure: Option<IceFailureSettings>) -> Self {
-        Self { ice_failure, ..Self::default() }
+    /// None yet; with settings of failing ICE, bridges that clients do not reach are avoided.
+    pub fn new(ice_failure: Option<IceFailureSettings>, selection: SelectionSettings) -> Self {
+        Self { ice_failure, selection, ..Self::default() }
     }
 
     /// An endpoint on a bridge asked for another session.
@@ -177,6 +201,7 @@ impl Bridges {
                 "healthy": bridge.healthy && !bridge.is_silent(),
                 "operational": bridge.is_operational(now),
                 "region": bridge.region,
+                "relay-id": bridge.relay_id,
                 "shutting-down": bridge.shutting_down,
                 "stress": bridge.stress,
                 "version": bridge.version,
@@ -219,21 +244,15 @@ impl Bridges {
         (self.bridges.len(), self.bridges.values().filter(|bridge| bridge.is_operational(now)).count())
     }
 
-    /// The best bridge for a new conference: operational, not full, not shutting down, rather one that clients reach, rather not
-    /// draining, rather not in graceful shutdown, in the participant's region if there is one, then the least stressed (docs/protocol/focus.md 7.3, 7.4).
+    /// The bridge for a participant (docs/protocol/focus.md 7.3, 7.4).
+    pub fn choose(&self, now: Instant, wanted: &Wanted<'_>) -> Option<String> {
+        let all: Vec<Candidate<'_>> = self.bridges.iter().map(|(id, bridge)| bridge.candidate(now, id)).collect();
+        select(&self.selection, &all, wanted).map(str::to_owned)
+    }
+
+    /// The best bridge for a new conference.
     pub fn select(&self, now: Instant, region: Option<&str>) -> Option<String> {
-        self.bridges
-            .iter()
-            .filter(|(_, bridge)| bridge.is_operational(now) && !bridge.is_full(now) && !bridge.shutting_down)
-            .min_by(|(_, a), (_, b)| {
-                let elsewhere = |bridge: &Bridge| region.is_some() && bridge.region.as_deref() != region;
-                let reluctance = |bridge: &Bridge| {
-                    let unreached = bridge.ice_failures.is_failing(now);
-                    (unreached, bridge.draining, bridge.graceful_shutdown, elsewhere(bridge))
-                };
-                reluctance(a).cmp(&reluctance(b)).then(a.corrected_stress(now).total_cmp(&b.corrected_stress(now)))
-            })
-            .map(|(occupant, _)| occupant.clone())
+        self.choose(now, &Wanted { region, ..Wanted::default() })
     }
 
     /// Whether a bridge may take endpoints.
@@ -369,7 +388,7 @@ mod tests {
         let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
         let settings =
             IceFailureSettings { interval: minutes(2), min_endpoints: 30, percent: 10, timeout: minutes(10) };
-        let mut bridges = Bridges::new(Some(settings));
+        let mut bridges = Bridges::new(Some(settings), SelectionSettings::default());
         let busy = [("drain", "false"), ("stress_level", "0.1"), ("endpoints", "40")];
         bridges.presence(now, "b/1", &stats(&busy));
         let room = "room@conference.meet.test".parse().expect("a room");

@@ -100,7 +100,7 @@ impl Shared {
         Self {
             jid: settings.xmpp.jid.to_string(),
             logins: Logins::new(settings.login.clone()),
-            bridges: Bridges::new(settings.ice_failure),
+            bridges: Bridges::new(settings.ice_failure, settings.selection.clone()),
             settings,
             helpers: Trust::new(&own, &helpers),
             online: false,

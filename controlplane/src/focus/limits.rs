@@ -56,6 +56,9 @@ pub const MAX_NICK: usize = 200;
 /// Bytes of a region.
 pub const MAX_REGION: usize = 64;
 
+/// Bytes of what a member says in JSON of whether it sends.
+pub const MAX_SOURCE_INFO: usize = 16 * 1024;
+
 /// Topics of which our presence in a room says something: the recording and SIP calls, those that ended too.
 pub const MAX_NOTICES: usize = 40;
 
@@ -91,6 +94,8 @@ pub enum Refused {
     Jingle,
     /// Sources changed too often.
     SourceRate,
+    /// One more would send than may.
+    Senders,
     /// Transports came too often.
     TransportRate,
     /// Restarts came too often.
@@ -143,7 +148,7 @@ pub enum Refused {
 
 impl Refused {
     /// All of them.
-    pub const ALL: [(Self, &'static str); 32] = [
+    pub const ALL: [(Self, &'static str); 33] = [
         (Self::Flood, "flood"),
         (Self::NewRooms, "new_rooms"),
         (Self::SettingUp, "setting_up"),
@@ -152,6 +157,7 @@ impl Refused {
         (Self::EmptyLeft, "empty_left"),
         (Self::Jingle, "jingle"),
         (Self::SourceRate, "source_rate"),
+        (Self::Senders, "senders"),
         (Self::TransportRate, "transport_rate"),
         (Self::RestartRate, "restart_rate"),
         (Self::IceRestartRate, "ice_restart_rate"),
@@ -180,8 +186,14 @@ impl Refused {
 }
 
 /// How often each [`Refused`] occurred.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Refusals([u64; Refused::ALL.len()]);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self([0; Refused::ALL.len()])
+    }
+}
 
 impl Refusals {
     /// Counts.

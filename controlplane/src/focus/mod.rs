@@ -24,8 +24,10 @@ mod recording;
 mod requests;
 mod rooms;
 mod router;
+mod selection;
 mod service;
 mod settings;
+mod source_info;
 mod statistics;
 mod xml;
 
@@ -40,8 +42,9 @@ use crate::xmpp::{self, XmppCounters, XmppEvent};
 
 pub use ice_failures::IceFailureSettings;
 pub use logins::{LoginSettings, LoginType};
+pub use selection::{RegionGroups, SelectionSettings, Strategy};
 pub use service::{Focus, Input};
-pub use settings::{FocusSettings, RecordingSettings};
+pub use settings::{FocusSettings, RecordingSettings, SenderLimits, SignalingDelays, SourceLimits, SourceSettings};
 
 /// Why the focus ended.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +89,7 @@ pub async fn run(
         metrics: Arc::new(move || {
             let mut families = metrics(&for_metrics.borrow());
             families.push(XmppCounters::family(std::iter::once(xmpp_counters.as_ref())));
+            families.push(XmppCounters::carried(std::iter::once(xmpp_counters.as_ref())));
             families
         }),
         operator: None,

@@ -1,6 +1,6 @@
 //! IQs of ours: what they are for, how long an answer may take, and what is to be sent.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use jid::{BareJid, Jid};
@@ -88,11 +88,14 @@ pub(super) struct ForeignAnswer;
 /// Stanzas to send, and IQs that wait for an answer.
 #[derive(Debug)]
 pub(super) struct Requests {
-    /// By id: when each is late, who was asked, and what for.
-    pending: BTreeMap<String, (Instant, Jid, Pending)>,
+    /// By number: when each is late, who was asked, and what for.
+    pending: BTreeMap<u64, (Instant, Jid, Pending)>,
+    /// The same in the order in which they are late: a large room has thousands, and this is looked at after every stanza.
+    due: BTreeSet<(Instant, u64)>,
     outputs: VecDeque<Stanza>,
     next_id: u64,
-    token: u64,
+    /// How our ids begin. Those of a former process must not match.
+    prefix: String,
 }
 
 impl Requests {
@@ -100,10 +103,10 @@ impl Requests {
     pub fn new() -> Self {
         Self {
             pending: BTreeMap::new(),
+            due: BTreeSet::new(),
             outputs: VecDeque::new(),
             next_id: 0,
-            // Ids of a former process must not match ours.
-            token: rand::rng().next_u64(),
+            prefix: format!("rb{:x}-", rand::rng().next_u64()),
         }
     }
 
@@ -124,7 +127,9 @@ impl Requests {
             return;
         };
         let id = self.new_id();
-        self.pending.insert(id.clone(), (now + pending.patience(), to.clone(), pending));
+        let due = now + pending.patience();
+        self.due.insert((due, self.next_id));
+        self.pending.insert(self.next_id, (due, to.clone(), pending));
         let to = Some(to);
         let iq = match set {
             true => Iq::Set { from: None, to, id, payload },
@@ -142,24 +147,35 @@ impl Requests {
 
     fn new_id(&mut self) -> String {
         self.next_id += 1;
-        format!("rb{:x}-{}", self.token, self.next_id)
+        format!("{}{}", self.prefix, self.next_id)
+    }
+
+    /// The number in an id of ours.
+    fn number(&self, id: &str) -> Option<u64> {
+        let digits = id.strip_prefix(&self.prefix)?;
+        digits.parse().ok().filter(|number: &u64| number.to_string() == digits)
     }
 
     /// What an answer is for, if anything. Ids can be guessed by those who saw others: only who was asked may answer.
     pub fn take(&mut self, id: &str, from: Option<&Jid>) -> Result<Option<Pending>, ForeignAnswer> {
-        let Some((_, to, _)) = self.pending.get(id) else { return Ok(None) };
+        let Some(number) = self.number(id) else { return Ok(None) };
+        let Some((due, to, _)) = self.pending.get(&number) else { return Ok(None) };
         if from != Some(to) {
             tracing::debug!(id, ?from, asked = %to, "answer dropped: it comes from somebody else");
             return Err(ForeignAnswer);
         }
-        Ok(self.pending.remove(id).map(|(.., pending)| pending))
+        self.due.remove(&(*due, number));
+        Ok(self.pending.remove(&number).map(|(.., pending)| pending))
     }
 
     /// What was not answered in time.
     pub fn take_late(&mut self, now: Instant) -> Vec<Pending> {
-        let late: Vec<String> =
-            self.pending.iter().filter(|(_, (due, ..))| *due <= now).map(|(id, _)| id.clone()).collect();
-        late.iter().filter_map(|id| self.pending.remove(id)).map(|(.., pending)| pending).collect()
+        let mut late = Vec::new();
+        while let Some((_, number)) = self.due.first().copied().filter(|(due, _)| *due <= now) {
+            self.due.pop_first();
+            late.extend(self.pending.remove(&number).map(|(.., pending)| pending));
+        }
+        late
     }
 
     /// Gives every answer its whole time from now on: we were away.
@@ -167,15 +183,55 @@ impl Requests {
         for (due, _, pending) in self.pending.values_mut() {
             *due = now + pending.patience();
         }
+        self.due = self.pending.iter().map(|(number, (due, ..))| (*due, *number)).collect();
     }
 
     /// Nothing is answered any more.
     pub fn forget(&mut self) {
         self.pending.clear();
+        self.due.clear();
     }
 
     /// When the next answer is late.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.pending.values().map(|(due, ..)| *due).min()
+        self.due.first().map(|(due, _)| *due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKED: &str = "room@conference.meet.test/alice";
+
+    fn ask(requests: &mut Requests, now: Instant, bridge: &str) -> String {
+        let payload = Element::bare("ping", "urn:xmpp:ping");
+        requests.request(now, ASKED, false, payload, Pending::Health { bridge: bridge.to_owned() });
+        match requests.poll_output() {
+            Some(Stanza::Iq(iq)) => iq.id().to_owned(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_is_answered_once_by_who_was_asked_or_is_late() {
+        let (mut requests, now) = (Requests::new(), Instant::now());
+        let asked: Option<Jid> = ASKED.parse().ok();
+        let (first, second) = (ask(&mut requests, now, "1"), ask(&mut requests, now + Duration::from_secs(1), "2"));
+        assert_eq!(requests.poll_timeout(), Some(now + HEALTH_TIMEOUT));
+        let other = "room@conference.meet.test/mallory".parse().ok();
+        assert!(requests.take(&first, other.as_ref()).is_err() && requests.take(&first, None).is_err());
+        let strange =
+            [first.replace('-', "-0"), format!("{first}0"), format!("x{first}"), "rb-1".into(), String::new()];
+        for id in strange {
+            assert!(matches!(requests.take(&id, asked.as_ref()), Ok(None)), "{id}");
+        }
+        assert_eq!(requests.take(&first, asked.as_ref()).ok().flatten(), Some(Pending::Health { bridge: "1".into() }));
+        assert!(matches!(requests.take(&first, asked.as_ref()), Ok(None)), "once");
+        assert_eq!(requests.poll_timeout(), Some(now + Duration::from_secs(3)), "{second}");
+        requests.wait_anew(now + Duration::from_secs(10));
+        assert_eq!(requests.take_late(now + Duration::from_secs(11)), []);
+        assert_eq!(requests.take_late(now + Duration::from_secs(12)), [Pending::Health { bridge: "2".into() }]);
+        assert_eq!((requests.poll_timeout(), requests.pending.len(), requests.due.len()), (None, 0, 0));
     }
 }

@@ -1,6 +1,7 @@
 //! What the focus runs with.
 
 mod recording;
+mod sources;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,9 +10,11 @@ use jid::BareJid;
 
 use super::ice_failures::IceFailureSettings;
 use super::logins::LoginSettings;
+use super::selection::SelectionSettings;
 use crate::xmpp::XmppSettings;
 
 pub use self::recording::RecordingSettings;
+pub use self::sources::{SenderLimits, SignalingDelays, SourceLimits, SourceSettings};
 
 /// What the focus runs with.
 #[derive(Debug, Clone)]
@@ -56,8 +59,12 @@ pub struct FocusSettings {
     pub jigasi_brewery: Option<BareJid>,
     /// Recording, live streams, SIP calls.
     pub recording: RecordingSettings,
+    /// What of its members' sources a conference bounds.
+    pub sources: SourceSettings,
     /// When a bridge counts as one that clients do not reach; none is never.
     pub ice_failure: Option<IceFailureSettings>,
+    /// How bridges are chosen.
+    pub selection: SelectionSettings,
 }
 
 impl FocusSettings {

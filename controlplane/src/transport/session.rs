@@ -8,6 +8,7 @@ use dimpl::{Config, Dtls, Output};
 use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 
 use super::certificate::{self, Certificate, Fingerprint};
+use super::crypto;
 use super::error::DtlsError;
 
 /// Largest datagram that we send, bytes.
@@ -67,7 +68,7 @@ fn config() -> Result<Arc<Config>, DtlsError> {
     CONFIG
         .get_or_init(|| {
             Config::builder()
-                .with_crypto_provider(dimpl::crypto::rust_crypto::default_provider())
+                .with_crypto_provider(crypto::provider())
                 .require_client_certificate(true)
                 .mtu(MTU)
                 .use_server_cookie(false)

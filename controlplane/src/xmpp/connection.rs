@@ -264,6 +264,7 @@ impl Connection {
             }
             Err(error) => return Err(error.into()),
         };
+        self.counters.count_sent();
         match self.session.sent(element) {
             AfterSend::Nothing => {}
             AfterSend::AskForAck => stream.send_nonza(&sm::R).await?,
@@ -307,6 +308,7 @@ impl Connection {
             return Ok(());
         }
         self.session.count_received();
+        self.counters.count_received();
         match wire::from_element(element) {
             wire::Incoming::Stanza(stanza) => {
                 self.events.send(XmppEvent::Stanza(stanza)).await.map_err(|_| Ended::Done)

@@ -1,4 +1,4 @@
-//! What a connection left out, by reason.
+//! What a connection carried, and what it left out, by reason.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -47,6 +47,8 @@ impl Left {
 #[derive(Debug, Default)]
 pub struct XmppCounters {
     left: [AtomicU64; Left::ALL.len()],
+    received: AtomicU64,
+    sent: AtomicU64,
 }
 
 impl XmppCounters {
@@ -54,6 +56,24 @@ impl XmppCounters {
         if let Some(index) = Left::ALL.iter().position(|one| *one == left) {
             self.left[index].fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn count_received(&self) {
+        self.received.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_sent(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What several connections carried, as one metric.
+    pub fn carried<'a>(connections: impl Iterator<Item = &'a Self> + Clone) -> Family {
+        let sum = |of: fn(&Self) -> &AtomicU64| {
+            connections.clone().map(|one| of(one).load(Ordering::Relaxed)).sum::<u64>() as f64
+        };
+        Family::new("ringbridge_xmpp_stanzas", "Stanzas received from and sent to the server.", Kind::PlainCounter)
+            .with(&[("direction", "received")], sum(|one| &one.received))
+            .with(&[("direction", "sent")], sum(|one| &one.sent))
     }
 
     /// The counters of several connections as one metric.

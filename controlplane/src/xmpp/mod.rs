@@ -34,6 +34,12 @@ pub struct XmppSender {
 }
 
 impl XmppSender {
+    /// A sender without a connection: what it is given comes out here.
+    pub fn detached() -> (Self, mpsc::Receiver<tokio_xmpp::Stanza>) {
+        let (queue, stanzas) = mpsc::channel(QUEUE);
+        (Self { queue, counters: Arc::default() }, stanzas)
+    }
+
     /// Queues a stanza and returns at once. While the connection is offline, stanzas are dropped.
     pub fn send(&self, stanza: impl Into<tokio_xmpp::Stanza>) {
         if let Err(error) = self.queue.try_send(stanza.into()) {

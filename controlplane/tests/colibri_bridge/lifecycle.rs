@@ -33,7 +33,7 @@ fn a_create_is_answered_with_a_transport_of_the_owning_worker() {
         assert!(new.ice.pwd.len() >= 22 && new.ice.ufrag.len() >= 4, "RFC 8445 section 5.3");
         assert!(new.ice.ufrag.starts_with(&worker.to_string()));
         assert_eq!(
-            ice.web_sockets[0].url,
+            ice.web_sockets[0].address(),
             format!("ws://127.0.0.1:9090/colibri-ws/jvb1/{conference_hex}/{label}?pwd={password}")
         );
         assert_eq!(password.len(), 24);

@@ -38,6 +38,8 @@ pub struct Client {
     /// Conditions of errors that answered it, by id.
     pub errors: Vec<(String, DefinedCondition)>,
     pub moderator: bool,
+    /// How often it asked for a conference until it was let in.
+    pub asked: usize,
     _stop: watch::Sender<bool>,
 }
 
@@ -53,8 +55,9 @@ impl Client {
         let (sender, events) = xmpp::connect(server.account(account, None), stopped);
         let room = MucRoom::new(&ROOM.parse().unwrap(), nick).unwrap();
         let (jingles, mutes, told, errors) = Default::default();
+        let (moderator, asked, _stop) = (false, 0, stop);
         let mut client =
-            Self { nick, ssrc, sender, events, room, jingles, mutes, told, errors, moderator: false, _stop: stop };
+            Self { nick, ssrc, sender, events, room, jingles, mutes, told, errors, moderator, asked, _stop };
         while !matches!(client.event().await, XmppEvent::Online { .. }) {}
         client.enter(ROOM).await;
         client
@@ -76,6 +79,7 @@ impl Client {
             let payload =
                 format!("<conference xmlns='http://jitsi.org/protocol/focus' room='{room}' machine-uid='1'/>");
             let to = Some("focus@auth.meet.test/focus".parse().unwrap());
+            client.asked += 1;
             client.sender.send(Iq::Set { from: None, to, id: "conf".into(), payload: payload.parse().unwrap() });
             let answer = loop {
                 if let XmppEvent::Stanza(Stanza::Iq(iq @ (Iq::Result { .. } | Iq::Error { .. }))) = client.event().await

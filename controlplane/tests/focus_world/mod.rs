@@ -202,6 +202,8 @@ pub fn settings() -> FocusSettings {
         login: None,
         client_proxy: None,
         ice_failure: None,
+        sources: Default::default(),
+        selection: Default::default(),
         jigasi_brewery: None,
         recording: Default::default(),
     }
@@ -691,6 +693,11 @@ impl World {
         self.feed(&xml);
     }
 
+    /// What a client says in the room, as things are now.
+    pub fn presence_of(&self, room: &str, nick: &str) -> String {
+        self.client_presence(room, nick)
+    }
+
     fn client_presence(&self, room: &str, nick: &str) -> String {
         let client = &self.clients[&(room.to_owned(), nick.to_owned())];
         let role = if client.affiliation == "owner" { "moderator" } else { "participant" };
@@ -796,7 +803,7 @@ fn restarted(id: &str, nick: &str, restart: Restart) -> Endpoint {
         rtcp_mux: true,
         fingerprints: vec![fingerprint(Setup::ActPass)],
         candidates: vec![Candidate { ip: "192.0.2.1".into(), port: 10_000, ..Candidate::default() }],
-        web_sockets: vec![WebSocket { url: format!("wss://meet.test/colibri-ws/{nick}/x/{id}") }],
+        web_sockets: vec![WebSocket::at(format!("wss://meet.test/colibri-ws/{nick}/x/{id}"))],
     };
     Endpoint { transport: Some(Transport { ice: Some(ice), ..Transport::default() }), ..Endpoint::new(id) }
 }
@@ -810,7 +817,7 @@ fn modified(request: &ConferenceModify, nick: &str, transports: bool) -> Confere
                 pwd: Some("pwd".into()),
                 rtcp_mux: true,
                 fingerprints: vec![fingerprint(Setup::ActPass)],
-                web_sockets: vec![WebSocket { url: format!("wss://meet.test/colibri-ws/{nick}/x/{}", endpoint.id) }],
+                web_sockets: vec![WebSocket::at(format!("wss://meet.test/colibri-ws/{nick}/x/{}", endpoint.id))],
                 ..IceTransport::default()
             }),
             sctp: endpoint

@@ -235,6 +235,7 @@ Component "internal.auth.meet.test" "muc"
             shutdown: ShutdownSettings::default(),
             shutdown_over_rest: true,
             shutdown_over_xmpp: false,
+            relay: None,
             disable_rewriting: false,
         }
     }

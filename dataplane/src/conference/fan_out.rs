@@ -79,9 +79,9 @@ impl Conference {
         for feed in feeds.iter().flatten() {
             if let Some(encoding) = feed.keyframe
                 && let Some(source) = self.sources.get_mut(feed.source)
-                && let Some(owner) = self.participants.get_mut(source.owner())
+                && let Some(sender) = self.participants.get_mut(source.sender())
             {
-                rtcp_out::request_keyframe(env, self.feedback.video, (source, owner), encoding, sink);
+                rtcp_out::request_keyframe(env, self.feedback.video, (source, sender), encoding, sink);
             }
         }
         if self.lossy {

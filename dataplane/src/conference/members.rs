@@ -7,8 +7,8 @@ use hashbrown::HashMap;
 use super::audio::loudest::LoudestRanking;
 use super::audio::speaker::SpeakerDetector;
 use super::context::Env;
-use super::participant::Participant;
 use super::participant::publisher::IncomingStream;
+use super::participant::{Participant, Role};
 use super::receiver::downlink::Downlink;
 use super::receiver::ssrc_slots::SsrcSlots;
 use super::receiver::subscription::{NO_SSRC, Subscription};
@@ -115,7 +115,7 @@ impl Conference {
     }
 
     /// Asks for the allocation to run, because of a command about a participant.
-    fn touch_commanded(&mut self, env: &Env<'_>, id: ParticipantId) {
+    pub fn touch_commanded(&mut self, env: &Env<'_>, id: ParticipantId) {
         let due = self.participants.get_mut(id).map(|participant| participant.reserve_command(env.now));
         self.schedule.touch(due.unwrap_or(env.now));
     }
@@ -125,21 +125,35 @@ impl Conference {
         self.by_ssrc.get(&ssrc).filter(|(_, rtx)| !rtx).map(|(source, _)| *source)
     }
 
-    /// Adds an endpoint, with subscriptions to all sources unless it lives on another worker; returns its number and
+    /// Whether a source goes out on an SSRC.
+    pub fn has_outgoing(&self, ssrc: Ssrc) -> bool {
+        self.by_ssrc.contains_key(&ssrc)
+    }
+
+    /// Adds a participant, with subscriptions to all sources if it is an endpoint that lives here; returns its number and
     /// generation.
-    pub fn join(&mut self, env: &mut Env<'_>, id: EndpointId, home: Option<WorkerId>) -> (ParticipantId, u32) {
+    pub fn join(
+        &mut self,
+        env: &mut Env<'_>,
+        id: EndpointId,
+        home: Option<WorkerId>,
+        role: Role,
+    ) -> (ParticipantId, u32) {
         self.generations = self.generations.wrapping_add(1);
-        let participant = Participant::new(id, self.generations, home, env.negotiations.nothing(), env.now);
+        let speaks = !matches!(role, Role::Relay(_));
+        let participant = Participant::new(id, self.generations, (home, role), env.negotiations.nothing(), env.now);
         let silent_at = participant.silent_at();
         let index = self.participants.insert(participant);
         self.schedule.reserve(self.participants.bound());
         if let Some(at) = silent_at {
             self.schedule.wake_participant(index, at);
         }
-        if let Some(participant) = self.participants.get_mut(index).filter(|participant| participant.is_local()) {
+        if let Some(participant) = self.participants.get_mut(index).filter(|participant| participant.is_receiver()) {
             self.sources.values_mut().for_each(|source| subscribe(env, source, index, participant));
         }
-        self.speaker.add(id, env.now);
+        if speaks {
+            self.speaker.add(id, env.now);
+        }
         self.update_workers(env);
         self.schedule.touch(env.now);
         (index, self.generations)
@@ -161,9 +175,18 @@ impl Conference {
         self.touch_commanded(env, id);
     }
 
-    /// Removes an endpoint, its sources, and its subscriptions.
-    pub fn leave(&mut self, env: &mut Env<'_>, id: ParticipantId) {
-        let Some(participant) = self.participants.remove(id) else { return };
+    /// Removes a participant, its sources and its subscriptions, and whoever is behind it; returns who has left.
+    pub fn leave(&mut self, env: &mut Env<'_>, id: ParticipantId) -> Vec<EndpointId> {
+        let behind = self.participants.iter().filter(|(_, other)| other.behind() == Some(id));
+        let leaving: Vec<_> = behind.map(|(other, _)| other).chain([id]).collect();
+        let gone = leaving.into_iter().filter_map(|id| self.remove_participant(env, id)).collect();
+        self.update_workers(env);
+        self.schedule.touch(env.now);
+        gone
+    }
+
+    fn remove_participant(&mut self, env: &Env<'_>, id: ParticipantId) -> Option<EndpointId> {
+        let participant = self.participants.remove(id)?;
         self.schedule.remove(id);
         self.speaker.remove(participant.id());
         for source in self.sources.keys() {
@@ -172,19 +195,26 @@ impl Conference {
             }
         }
         self.sources.values_mut().for_each(|source| source.unsubscribe(id));
-        self.update_workers(env);
-        self.schedule.touch(env.now);
+        for relay in self.participants.values_mut().filter_map(Participant::relay_mut) {
+            relay.forget(participant.id());
+        }
+        if let Some(relay) = participant.behind() {
+            self.rebuild_streams(relay);
+        }
+        Some(participant.id())
     }
 
     /// Installs an endpoint's SRTP keys. New keys start new counting of packets in both directions.
     pub fn set_keys(&mut self, id: ParticipantId, keys: &SrtpKeys) {
-        let Some(participant) = self.participants.get_mut(id) else { return };
+        let Some(participant) = self.participants.get_mut(id).filter(|participant| participant.has_transport()) else {
+            return;
+        };
         if !participant.set_keys(keys) {
             return;
         }
         let receiver = &mut participant.receiver;
         for (source_id, source) in self.sources.iter_mut() {
-            if source.owner() == id {
+            if source.sender() == id {
                 source.restart();
                 continue;
             }
@@ -255,12 +285,12 @@ impl Conference {
         let Some(participant) = self.participants.get_mut(id) else { return };
         let numbered = negotiated.extensions.id(MediaKind::Video, UriId::TRANSPORT_CC).is_some();
         let tells = numbered || negotiated.feedback.remb;
-        if participant.is_local() && participant.receiver.downlink().is_none() && tells {
+        if participant.is_receiver() && participant.receiver.downlink().is_none() && tells {
             participant.receiver.use_downlink(Downlink::new(env.config.bandwidth));
         }
         participant.set_negotiated(negotiated);
         for source in self.sources.values_mut() {
-            if source.owner() == id {
+            if source.sender() == id {
                 // What is kept was numbered by the old table.
                 source.forget_packets();
             } else if let Some(subscription) = source.subscription_mut(id) {
@@ -272,7 +302,11 @@ impl Conference {
 
     /// Replaces the set of sources that an endpoint publishes. Those that go on keep their state.
     pub fn set_sources(&mut self, env: &mut Env<'_>, id: ParticipantId, descriptions: &[SourceDescription]) {
-        let Some((owner, local)) = self.participants.get(id).map(|p| (p.id(), p.is_local())) else { return };
+        // A relay publishes for those behind it, and nothing of its own.
+        let publishes = self.participants.get(id).filter(|participant| !participant.is_relay());
+        let Some((owner, local)) = publishes.map(|p| (p.id(), p.is_local())) else {
+            return env.stats.count(Counter::DropCommandUnknown);
+        };
         for source_id in self.sources.keys() {
             let continues = |source: &Source| descriptions.iter().any(|description| source.continues(description));
             if self.sources.get(source_id).is_some_and(|source| source.owner() == id && !continues(source)) {
@@ -303,7 +337,8 @@ impl Conference {
             source.update(description);
             return;
         }
-        let mut source = Source::new(owner, description);
+        let sender = self.sender_of(owner);
+        let mut source = Source::new(owner, sender, description);
         let Some(outgoing) = source.outgoing() else { return };
         let taken = |ssrc: &Ssrc| self.by_ssrc.contains_key(ssrc);
         if taken(&outgoing.ssrc) || outgoing.rtx.as_ref().is_some_and(taken) || outgoing.rtx == Some(outgoing.ssrc) {
@@ -328,7 +363,7 @@ impl Conference {
             }
         }
         for (id, participant) in self.participants.iter_mut() {
-            if id != owner && participant.is_local() {
+            if id != owner && participant.is_receiver() {
                 subscribe(env, &mut source, id, participant);
             }
         }
@@ -365,10 +400,17 @@ impl Conference {
         }
     }
 
-    /// Notes anew which SSRC of an endpoint is which encoding of which source.
+    /// Who delivers what a participant publishes: itself, or the relay that it is behind.
+    pub fn sender_of(&self, owner: ParticipantId) -> ParticipantId {
+        let relayed = self.participants.get(owner).filter(|participant| participant.is_local());
+        relayed.and_then(Participant::behind).unwrap_or(owner)
+    }
+
+    /// Notes anew which SSRC is which encoding of which source, of what comes the same way as a participant's.
     pub fn rebuild_streams(&mut self, owner: ParticipantId) {
-        let Some(participant) = self.participants.get_mut(owner) else { return };
-        let own = self.sources.iter().filter(|(_, source)| source.owner() == owner);
+        let sender = self.sender_of(owner);
+        let Some(participant) = self.participants.get_mut(sender) else { return };
+        let own = self.sources.iter().filter(|(_, source)| source.sender() == sender);
         let streams = own.flat_map(|(id, source)| {
             source.encodings().iter().zip(0u8..).flat_map(move |(state, encoding)| {
                 let stream = IncomingStream { source: id, encoding, rtx: false };

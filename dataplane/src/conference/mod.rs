@@ -18,6 +18,7 @@ mod members;
 mod packet;
 mod participant;
 mod receiver;
+mod relays;
 mod remote;
 mod retransmission;
 mod rtcp_in;

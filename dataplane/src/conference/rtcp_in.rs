@@ -162,15 +162,16 @@ impl Conference {
         let Some(sender) = self.participants.get(from) else { return };
         let Some(stream) = sender.publisher.stream(ssrc).filter(|stream| !stream.rtx) else { return };
         let Some(source) = self.sources.get_mut(stream.source) else { return };
+        let Some(owner) = self.participants.get(source.owner()) else { return };
         let kind = source.kind();
         let Some(state) = source.encoding_mut(stream.encoding) else { return };
         if !state.sender_report(env.now, clock) {
             return env.stats.count(Counter::DropRtcpBudget);
         }
-        if sender.publisher.is_force_muted(kind) {
+        if owner.publisher.is_force_muted(kind) {
             return;
         }
-        let signal = PeerSignal::SenderReport { endpoint: sender.id(), ssrc, ntp: clock.ntp, rtp: clock.rtp };
+        let signal = PeerSignal::SenderReport { endpoint: owner.id(), ssrc, ntp: clock.ntp, rtp: clock.rtp };
         for worker in source.crosses_to(self.away) {
             env.send_signal(worker, signal);
         }
@@ -212,8 +213,8 @@ impl Conference {
         if !subscription.may_request_keyframe(env.now) || !source.may_request_keyframe(env.now) {
             return env.stats.count(Counter::KeyframeRequestsThrottled);
         }
-        let Some(owner) = self.participants.get_mut(source.owner()) else { return };
-        rtcp_out::request_keyframe(env, self.feedback.video, (source, owner), encoding, sink);
+        let Some(sender) = self.participants.get_mut(source.sender()) else { return };
+        rtcp_out::request_keyframe(env, self.feedback.video, (source, sender), encoding, sink);
     }
 }
 

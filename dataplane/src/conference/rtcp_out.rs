@@ -48,12 +48,12 @@ pub fn nack(env: &Env<'_>, from: Ssrc, owner: &mut Receiver, state: &mut Encodin
     }
 }
 
-/// Asks the owner of a source for a keyframe, unless that was done just before. True when the request went out: to the
-/// owner, or to its home.
+/// Asks the sender of a source for a keyframe, unless that was done just before. True when the request went out: to the
+/// sender, or to its home.
 pub fn request_keyframe(
     env: &mut Env<'_>,
     from: Ssrc,
-    (source, owner): (&mut Source, &mut Participant),
+    (source, sender): (&mut Source, &mut Participant),
     encoding: u8,
     sink: &mut impl PacketSink,
 ) -> bool {
@@ -62,11 +62,11 @@ pub fn request_keyframe(
     }
     let state = source.encodings().get(usize::from(encoding)).or_else(|| source.encodings().first());
     let Some(ssrc) = state.map(|e| e.ssrcs().ssrc) else { return false };
-    if let Some(home) = owner.home() {
+    if let Some(home) = sender.home() {
         source.requested_keyframe(env.now);
-        return env.peers.send_signal(home, PeerSignal::KeyframeRequest { endpoint: owner.id(), ssrc });
+        return env.peers.send_signal(home, PeerSignal::KeyframeRequest { endpoint: sender.id(), ssrc });
     }
-    let receiver = &mut owner.receiver;
+    let receiver = &mut sender.receiver;
     let sent = if receiver.negotiated().feedback.pli {
         send(env, receiver, sink, |out| build::pli(from, ssrc, out))
     } else if receiver.negotiated().feedback.fir {

@@ -53,7 +53,7 @@ impl Conference {
         id: ParticipantId,
         sink: &mut impl PacketSink,
     ) -> Option<Instant> {
-        if !self.participants.get(id)?.is_local() {
+        if !self.participants.get(id)?.has_transport() {
             return None;
         }
         self.map_audio(env, id);

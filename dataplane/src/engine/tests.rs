@@ -2,20 +2,20 @@
 
 mod ice_restart;
 
-use crate::ids::{PayloadType, Ssrc, WorkerId};
+use crate::ids::{MeshId, PayloadType, Ssrc, WorkerId};
 use proptest::prelude::*;
 
 use super::*;
 use crate::ice::IceCredentials;
 use crate::ice::stun::{Writer, integrity_key};
-use crate::io::MAX_DATAGRAM;
+use crate::io::{HandedSocket, IoError, MAX_DATAGRAM, SocketPool};
 use crate::link::{self, WorkerLink};
 use crate::media::{CodecParameters, Encoding, Media, MediaKind, SourceDescription, VideoType};
-use crate::messages::{Command, CreateError, FeedbackSsrcs, NewEndpoint};
+use crate::messages::{Command, CreateError, FeedbackSsrcs, NewEndpoint, NewRelay};
 use crate::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 use crate::worker::Worker;
 
-struct Out(Vec<u8>, Vec<(Path, Vec<u8>)>);
+struct Out(Vec<u8>, Vec<(Path, Vec<u8>)>, u16);
 
 impl PacketSink for Out {
     fn slot(&mut self) -> Option<&mut [u8]> {
@@ -24,6 +24,18 @@ impl PacketSink for Out {
 
     fn commit(&mut self, len: usize, path: Path) {
         self.1.push((path, self.0[..len].to_vec()));
+    }
+}
+
+/// Opens every socket, under indices from 100 on.
+impl SocketPool for Out {
+    fn open(&mut self, _: HandedSocket) -> Result<u16, IoError> {
+        self.2 += 1;
+        Ok(99 + self.2)
+    }
+
+    fn close(&mut self, _: u16) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -63,7 +75,7 @@ fn rig(max_addresses: usize, handover_ring: usize) -> Rig {
         controlling: true,
     };
     links[0].send(Command::CreateEndpoint(Box::new(new))).unwrap();
-    let mut rig = Rig { workers, links, out: Out(vec![0; MAX_DATAGRAM], Vec::new()), now: Instant::now() };
+    let mut rig = Rig { workers, links, out: Out(vec![0; MAX_DATAGRAM], Vec::new(), 0), now: Instant::now() };
     rig.workers[0].handle_commands(rig.now, &mut rig.out);
     rig
 }
@@ -406,6 +418,66 @@ fn an_endpoint_that_cannot_be_created_is_refused_by_an_event() {
 }
 
 #[test]
+fn a_relay_is_created_refused_and_removed_as_an_endpoint_is() {
+    let mut rig = rig(16, 16);
+    let (known, other, mesh) = (ConferenceId(1), ConferenceId(2), MeshId(0));
+    let create = |conference, id: u32, ufrag: &str| {
+        Command::CreateRelay(Box::new(NewRelay {
+            conference,
+            relay: EndpointId(id),
+            mesh,
+            label: format!("r{id}"),
+            ice: IceCredentials { ufrag: ufrag.into(), pwd: "password".into() },
+            controlling: true,
+        }))
+    };
+    let remote = |id, home| Command::CreateRemoteRelay { conference: known, relay: EndpointId(id), home, mesh };
+    let behind = |id, relay| Command::CreateRelayedEndpoint {
+        conference: known,
+        endpoint: EndpointId(id),
+        relay: EndpointId(relay),
+    };
+    let refused = |id, error| vec![Event::EndpointRefused { endpoint: EndpointId(id), error }];
+    let say = |rig: &mut Rig, command| {
+        rig.links[0].send(command).unwrap();
+        rig.workers[0].handle_commands(rig.now, &mut rig.out);
+        rig.workers[0].handle_events();
+        std::iter::from_fn(|| rig.links[0].poll_event()).collect::<Vec<_>>()
+    };
+    for (command, events) in [
+        (create(other, 2, "0two"), refused(2, CreateError::UnknownConference)),
+        (create(known, 1, "0two"), refused(1, CreateError::Taken)),
+        (create(known, 2, "0one"), refused(2, CreateError::Taken)),
+        (remote(2, WorkerId::new(0)), refused(2, CreateError::UnknownWorker)),
+        (behind(3, 2), refused(3, CreateError::UnknownRelay)),
+        (create(known, 2, "0two"), vec![]),
+        (create(known, 2, "0again"), refused(2, CreateError::Taken)),
+        (remote(2, WorkerId::new(1)), refused(2, CreateError::Taken)),
+        (behind(3, 2), vec![]),
+        (behind(3, 2), refused(3, CreateError::Taken)),
+        (create(known, 3, "0three"), refused(3, CreateError::Taken)),
+        (remote(4, WorkerId::new(1)), vec![]),
+        (behind(5, 4), vec![]),
+    ] {
+        assert_eq!(say(&mut rig, command.clone()), events, "{command:?}");
+    }
+    let engine = &rig.workers[0].engine;
+    assert_eq!((engine.endpoints.len(), engine.endpoints.ufrags()), (2, 2), "those behind it have no ICE");
+    for (gone, left) in [(2, [false, false, true, true]), (4, [false; 4])] {
+        say(&mut rig, Command::ExpireEndpoint { endpoint: EndpointId(gone) });
+        let slots = [2, 3, 4, 5].map(|id| rig.workers[0].engine.forwarder.slot(EndpointId(id)).is_some());
+        assert_eq!(slots, left);
+    }
+    assert_eq!(rig.workers[0].engine.endpoints.len(), 1);
+    assert_eq!(say(&mut rig, create(known, 6, "0two")), [], "the ufrag is free again");
+    // It counts as one of those that a worker has room for.
+    for id in 7..=12 {
+        assert_eq!(say(&mut rig, create(known, id, &format!("0r{id}"))), []);
+    }
+    assert_eq!(say(&mut rig, create(known, 13, "0r13")), refused(13, CreateError::WorkerFull));
+}
+
+#[test]
 fn what_the_forwarder_refuses_is_not_kept_by_the_worker_either() {
     let mut rig = rig(16, 16);
     let limit = ForwarderConfig::default().max_endpoints_per_conference;
@@ -438,7 +510,7 @@ fn what_the_forwarder_refuses_is_not_kept_by_the_worker_either() {
 #[test]
 fn a_command_that_is_not_carried_out_says_why_and_is_counted() {
     let mut engine = Engine::new(EngineConfig::new(["192.0.2.1:10000".parse().unwrap()]), Arc::default());
-    let (mut out, now) = (Out(vec![0; MAX_DATAGRAM], Vec::new()), Instant::now());
+    let (mut out, now) = (Out(vec![0; MAX_DATAGRAM], Vec::new(), 0), Instant::now());
     let (conference, endpoint, nobody) = (ConferenceId(1), EndpointId(1), EndpointId(2));
     let ice = |ufrag: &str| IceCredentials { ufrag: ufrag.into(), pwd: "password".into() };
     let new = |endpoint, ufrag| {

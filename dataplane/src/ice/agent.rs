@@ -5,14 +5,13 @@
 //! that they reveal is kept and checked as soon as signalling delivers the credentials.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::datagram::{PacketSink, Path};
+use crate::datagram::{LocalSocket, PacketSink, Path};
 use crate::ids::{EndpointId, WorkerId};
 
 use super::drops::{DropCounter, DropReason};
@@ -41,8 +40,8 @@ pub struct AgentConfig {
     pub local: IceCredentials,
     /// The role to start in.
     pub controlling: bool,
-    /// Local addresses by socket index.
-    pub sockets: Arc<[SocketAddr]>,
+    /// The local sockets that it may use.
+    pub sockets: Arc<[LocalSocket]>,
 }
 
 /// What an agent works with during one call.
@@ -135,7 +134,7 @@ pub fn question(worker: WorkerId, random: [u8; 7]) -> TransactionId {
 }
 
 /// Candidate priority of RFC 8445 section 5.1.2.1 for component 1.
-fn candidate_priority(type_preference: u32, socket: u8) -> u32 {
+fn candidate_priority(type_preference: u32, socket: u16) -> u32 {
     (type_preference << 24) | ((65_535 - u32::from(socket)) << 8) | 255
 }
 
@@ -224,13 +223,12 @@ impl Agent {
             self.remote = Some(Remote { ufrag: credentials.ufrag, key, username });
         }
         for candidate in candidates {
-            for socket in 0..self.config.sockets.len() {
-                let same_family =
-                    self.config.sockets.get(socket).is_some_and(|local| local.is_ipv4() == candidate.addr.is_ipv4());
+            for socket in Arc::clone(&self.config.sockets).iter() {
+                let same_family = socket.address.is_ipv4() == candidate.addr.is_ipv4();
                 if !same_family || candidate.addr.port() == 0 {
                     continue;
                 }
-                let path = Path { local: socket as u8, remote: candidate.addr };
+                let path = Path { local: socket.local, remote: candidate.addr };
                 if let Some(pair) = self.pairs.iter_mut().find(|pair| pair.path() == path) {
                     pair.signalled(candidate.priority, candidate.relayed);
                 } else if self.make_room() {

@@ -2,7 +2,7 @@
 
 mod clips;
 mod gaps;
-mod jingle;
+pub(crate) mod jingle;
 mod mappings;
 mod media;
 mod orders;
@@ -14,35 +14,39 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use jid::{BareJid, FullJid};
 use serde::Serialize;
 
 pub use media::Received;
 
+use crate::site::Site;
+
 const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+/// What the focus is told that we can do.
+pub(crate) const FEATURES: &[&str] = &[
+    "urn:xmpp:jingle:1",
+    "urn:xmpp:jingle:apps:rtp:1",
+    "urn:xmpp:jingle:transports:ice-udp:1",
+    "urn:xmpp:jingle:apps:dtls:0",
+    "urn:xmpp:jingle:apps:rtp:audio",
+    "urn:xmpp:jingle:apps:rtp:video",
+    "urn:ietf:rfc:4588",
+    "http://jitsi.org/tcc",
+    "http://jitsi.org/json-encoded-sources",
+    "http://jitsi.org/source-name",
+    "http://jitsi.org/receive-multiple-video-streams",
+];
+
+/// What it is told besides with SSRC rewriting.
+pub(crate) const SSRC_REWRITING: &str = "http://jitsi.org/ssrc-rewriting-1";
 
 /// Join a room with participants that send a clip and count what they receive.
 #[derive(Debug, Clone, Args)]
 pub struct ParticipantArgs {
-    /// Address of the XMPP server.
-    #[arg(long, default_value = "127.0.0.1")]
-    pub xmpp_host: String,
-    /// Its client port (plain TCP).
-    #[arg(long, default_value_t = 5222)]
-    pub xmpp_port: u16,
-    /// Domain with anonymous login.
-    #[arg(long, default_value = "meet.test")]
-    pub domain: String,
-    /// MUC service of the conferences.
-    #[arg(long, default_value = "conference.meet.test")]
-    pub muc: BareJid,
-    /// Full JID of the focus.
-    #[arg(long, default_value = "focus@auth.meet.test/focus")]
-    pub focus: FullJid,
-    /// Name of the room, the part before the @.
-    #[arg(long)]
-    pub room: String,
+    /// Where the site is, and which room.
+    #[command(flatten)]
+    pub site: Site,
     /// Number of participants.
     #[arg(long, default_value_t = 1)]
     pub participants: usize,

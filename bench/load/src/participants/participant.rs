@@ -10,8 +10,6 @@ use minidom::Element;
 use tokio::net::UdpSocket;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_tungstenite::tungstenite::Message as WsMessage;
-use tokio_xmpp::connect::DnsConfig;
-use tokio_xmpp::xmlstream::Timeouts;
 use tokio_xmpp::{Client, Event as XmppEvent, Stanza};
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::presence::{Presence, Type as PresenceType};
@@ -23,30 +21,12 @@ use super::mappings;
 use super::media::{MediaSession, OwnSsrcs, Pace, Step};
 use super::orders::{Order, What};
 use super::speech::Speech;
-use super::{ParticipantArgs, ParticipantReport};
+use super::{FEATURES, ParticipantArgs, ParticipantReport, SSRC_REWRITING};
 
 const FOCUS: &str = "http://jitsi.org/protocol/focus";
 const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 const MUC: &str = "http://jabber.org/protocol/muc";
 const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
-
-/// What the focus is told that we can do.
-const FEATURES: &[&str] = &[
-    "urn:xmpp:jingle:1",
-    "urn:xmpp:jingle:apps:rtp:1",
-    "urn:xmpp:jingle:transports:ice-udp:1",
-    "urn:xmpp:jingle:apps:dtls:0",
-    "urn:xmpp:jingle:apps:rtp:audio",
-    "urn:xmpp:jingle:apps:rtp:video",
-    "urn:ietf:rfc:4588",
-    "http://jitsi.org/tcc",
-    "http://jitsi.org/json-encoded-sources",
-    "http://jitsi.org/source-name",
-    "http://jitsi.org/receive-multiple-video-streams",
-];
-
-/// What it is told besides with SSRC rewriting.
-const SSRC_REWRITING: &str = "http://jitsi.org/ssrc-rewriting-1";
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -73,7 +53,7 @@ impl Participant {
     pub(super) fn new(args: &ParticipantArgs, index: usize, clips: Arc<Clips>, speech: Speech, stalls: Stalls) -> Self {
         let random: u32 = rand::random();
         Self {
-            room: format!("{}@{}", args.room, args.muc),
+            room: args.site.room_jid(),
             endpoint: format!("{random:08x}"),
             args: ParticipantArgs { participants: index, ..args.clone() },
             clips,
@@ -121,9 +101,7 @@ impl Participant {
         mut leave: watch::Receiver<bool>,
         mut orders: Option<broadcast::Receiver<Order>>,
     ) -> Result<(), BoxError> {
-        let account: Jid = format!("load@{}", self.args.domain).parse()?;
-        let server = DnsConfig::addr(&format!("{}:{}", self.args.xmpp_host, self.args.xmpp_port));
-        let mut client = Client::new_plaintext(account, "", server, Timeouts::default());
+        let mut client = self.args.site.connect()?;
         let mut socket = UdpSocket::bind((self.args.local_address, 0)).await?;
         let mut end = Instant::now() + stay;
         let mut buffer = vec![0; 2_000];
@@ -220,7 +198,7 @@ impl Participant {
         .parse()?;
         Ok(Iq::Set {
             from: None,
-            to: Some(Jid::from(self.args.focus.clone())),
+            to: Some(Jid::from(self.args.site.focus.clone())),
             id: format!("conference-{:x}", rand::random::<u64>()),
             payload: conference,
         })
@@ -244,7 +222,7 @@ impl Participant {
                     client.send_stanza(self.conference_request()?.into()).await?;
                 }
             }
-            Iq::Error { error, from, .. } if from.as_ref() == Some(&Jid::from(self.args.focus.clone())) => {
+            Iq::Error { error, from, .. } if from.as_ref() == Some(&Jid::from(self.args.site.focus.clone())) => {
                 return Err(format!("the focus refused the conference: {:?}", error.defined_condition).into());
             }
             Iq::Set { from, id, payload, .. } if payload.is("jingle", ns::JINGLE) => {

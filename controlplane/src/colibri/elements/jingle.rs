@@ -7,7 +7,7 @@ use xso::error::Error;
 use xso::{AsXml, AsXmlText, FromXml, FromXmlText};
 
 use super::ns;
-use super::text::{Lenient, text_enum};
+use super::text::{Lenient, TrueOrAbsent, text_enum};
 
 text_enum! {
     /// DTLS role in a fingerprint (RFC 4145).
@@ -178,12 +178,27 @@ pub struct Fingerprint {
 }
 
 /// `<web-socket>`.
-#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
 #[xml(namespace = ns::COLIBRI, name = "web-socket")]
 pub struct WebSocket {
-    /// URL that the client opens.
-    #[xml(attribute)]
-    pub url: String,
+    /// URL that the other side opens.
+    #[xml(attribute(default))]
+    pub url: Option<String>,
+    /// On a relay: the side that says so opens the other's URL.
+    #[xml(attribute(default, codec = TrueOrAbsent))]
+    pub active: bool,
+}
+
+impl WebSocket {
+    /// An address that the other side opens.
+    pub fn at(url: impl Into<String>) -> Self {
+        Self { url: Some(url.into()), active: false }
+    }
+
+    /// The address; empty where there is none.
+    pub fn address(&self) -> &str {
+        self.url.as_deref().unwrap_or_default()
+    }
 }
 
 /// `<source>` (XEP-0339 with Jitsi's attributes).

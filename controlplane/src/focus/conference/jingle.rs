@@ -5,7 +5,7 @@ use xmpp_parsers::stanza_error::DefinedCondition;
 use super::member::{Member, Stage};
 use super::offer;
 use super::outcome::{Outcome, rate_limited, refusal};
-use super::sources::{MAX, to_colibri};
+use super::sources::to_colibri;
 use super::state::Conference;
 use crate::colibri::elements::{Endpoint, IceTransport, Transport};
 use crate::colibri::limits::{MAX_CANDIDATES, MAX_FINGERPRINTS, MAX_TEXT};
@@ -56,7 +56,8 @@ impl Conference {
             return Err(bad_request("this session is accepted already"));
         }
         let transport = transport_of(&jingle.contents).ok_or_else(missing_transport)?;
-        let sources = SourceSet::from_contents(&jingle.contents, MAX).map_err(|error| error.to_string());
+        let sources =
+            SourceSet::from_contents(&jingle.contents, self.sources.limits().most()).map_err(|error| error.to_string());
         let added = sources.and_then(|sources| self.sources.add(nick, sources).map_err(|error| error.to_string()));
         cx.refused.count(Refused::SourceRenamed, self.sources.take_renamed());
         if let Err(text) = added {
@@ -80,9 +81,10 @@ impl Conference {
             initial_last_n: last_n,
             ..Endpoint::new(nick)
         };
-        self.hold_unsignaled(cx);
+        self.hold_unsignaled(cx, nick);
         self.update_endpoint(cx, endpoint);
         self.force_mutes_of(cx, [nick.to_owned()]);
+        self.catch_up(cx, nick);
         self.signal_sources(cx);
         Ok(())
     }
@@ -106,7 +108,10 @@ impl Conference {
             cx.refused.count(Refused::SourceRate, 1);
             return Err(rate_limited());
         }
-        let change = SourceSet::from_contents(&jingle.contents, MAX).map_err(bad_request)?;
+        let change = SourceSet::from_contents(&jingle.contents, self.sources.limits().most()).map_err(bad_request)?;
+        if add {
+            self.may_send(cx, &change)?;
+        }
         let changed = match add {
             true => self.sources.add(nick, change),
             false => self.sources.remove(nick, &change),
@@ -114,7 +119,7 @@ impl Conference {
         cx.refused.count(Refused::SourceRenamed, self.sources.take_renamed());
         changed.map_err(bad_request)?;
         let sources = Some(to_colibri(&self.sources.of(nick)));
-        self.hold_unsignaled(cx);
+        self.hold_unsignaled(cx, nick);
         self.update_endpoint(cx, Endpoint { sources, ..Endpoint::new(nick) });
         // A screen came or went.
         self.force_mutes_of(cx, [nick.to_owned()]);

@@ -15,6 +15,7 @@ use crate::colibri::elements::{ForceMute, Media};
 use crate::focus::features::Features;
 use crate::focus::json_message::Medium;
 use crate::focus::limits::{MAX_NAME, MAX_REGION, SOURCE_CHANGES, TRANSPORTS};
+use crate::focus::source_info::{Sending, Unreadable};
 use crate::jingle::SourceSet;
 use crate::pace::Bucket;
 
@@ -62,6 +63,8 @@ struct Session {
     ssrc_rewriting: bool,
     /// Sources of others that it was told of, by owner; those of media that it does not support included.
     known: BTreeMap<String, Arc<SourceSet>>,
+    /// It accepted its offer just now, and was not told of what changed since that was written.
+    behind: bool,
     /// Names of others' sources that it was not told of yet, and until when they are held back from it.
     untold: BTreeMap<String, Instant>,
     /// Number of the latest ICE restart that it was told of; 0 when there was none in this session.
@@ -106,6 +109,8 @@ pub(in super::super) struct Member {
     features: Option<Features>,
     region: Option<String>,
     claims: Option<Helper>,
+    /// What it says that it sends.
+    sending: Sending,
     /// Whether it was made owner because it is logged in.
     named_owner: bool,
     session: Session,
@@ -131,6 +136,7 @@ impl Member {
             features: None,
             region: None,
             claims: None,
+            sending: Sending::default(),
             named_owner: false,
             session: Session {
                 stage: Stage::Idle,
@@ -140,6 +146,7 @@ impl Member {
                 offered: Vec::new(),
                 ssrc_rewriting: false,
                 known: BTreeMap::new(),
+                behind: false,
                 untold: BTreeMap::new(),
                 ice_generation: 0,
                 force_mute: ForceMute::default(),
@@ -153,7 +160,7 @@ impl Member {
         }
     }
 
-    /// Takes what its presence says; what is not in it stays. Returns how many parts were too long to be kept.
+    /// Takes what its presence says; what is not in it stays. Returns how many parts were too long, or not readable.
     pub fn seen(&mut self, presence: &Presence, user: &MucUser) -> u64 {
         if let Some(item) = user.items.first() {
             self.standing(item);
@@ -167,6 +174,10 @@ impl Member {
         self.stats_id = text("stats-id", MAX_NAME).or(self.stats_id.take());
         let region = text("jitsi_participant_region", MAX_REGION).filter(|region| !region.is_empty());
         self.region = region.or(self.region.take());
+        match Sending::read(presence.payloads.iter()) {
+            Ok(sending) => self.sending = sending,
+            Err(Unreadable) => too_long += 1,
+        }
         self.claims = presence.payloads.iter().find(|payload| payload.name() == "features").and_then(Helper::named_in);
         if let Some(caps) = presence.payloads.iter().find(|payload| payload.is("c", CAPS))
             && let (Some(node), Some(ver)) = (caps.attr("node"), caps.attr("ver"))
@@ -183,6 +194,11 @@ impl Member {
         self.real_jid = item.jid.clone().or(self.real_jid.take());
         self.owner = item.affiliation == Affiliation::Owner;
         self.moderator = item.role == Role::Moderator || self.owner || item.affiliation == Affiliation::Admin;
+    }
+
+    /// What it says that it sends.
+    pub fn sending(&self) -> Sending {
+        self.sending
     }
 
     /// It is to be made owner; true the first time.
@@ -305,6 +321,17 @@ impl Member {
     /// It accepted its offer.
     pub fn accepted(&mut self) {
         self.session.stage = Stage::Active;
+        self.session.behind = true;
+    }
+
+    /// Whether it was not told of what changed since its offer was written.
+    pub fn is_behind(&self) -> bool {
+        self.session.behind
+    }
+
+    /// It is told of all that changed.
+    pub fn catches_up(&mut self) {
+        self.session.behind = false;
     }
 
     /// Ends its session and returns the id of it, empty when it was never offered one.
@@ -312,6 +339,7 @@ impl Member {
         let session = &mut self.session;
         session.stage = stage;
         session.known.clear();
+        session.behind = false;
         session.ice_generation = 0;
         session.force_mute = ForceMute::default();
         session.untold.clear();

@@ -13,6 +13,7 @@ mod notices;
 mod offer;
 mod outcome;
 mod room;
+mod senders;
 mod session;
 mod source_signaling;
 mod sources;

@@ -19,6 +19,7 @@ use crate::focus::context::{Context, Shared};
 use crate::focus::features::Features;
 use crate::focus::limits::{MAX_MEETING_ID, MAX_MEMBERS, MAX_NICK, Refused};
 use crate::focus::requests::{Answer, Pending, Question};
+use crate::focus::source_info::Sending;
 use crate::focus::xml::{build, escaped};
 use crate::jingle::ns;
 use crate::xmpp::iq::Request;
@@ -61,11 +62,13 @@ impl Conference {
             ns::JITMEET,
             env!("CARGO_PKG_VERSION")
         )));
+        let limits = self.senders.properties().map(|(key, full)| format!("<property key='{key}' value='{full}'/>"));
         payloads.extend(build(&format!(
             "<conference-properties xmlns='{}'><property key='support-terminate-restart' value='true'/>\
-             <property key='bridge-count' value='{}'/></conference-properties>",
+             <property key='bridge-count' value='{}'/>{}</conference-properties>",
             ns::FOCUS,
-            usize::from(self.session.is_some())
+            usize::from(self.session.is_some()),
+            limits.collect::<String>()
         )));
         if self.no_bridge {
             payloads.push(Element::bare("bridgeNotAvailable", ns::FOCUS));
@@ -151,8 +154,11 @@ impl Conference {
             return;
         }
         let member = self.members.entry(nick.to_owned()).or_insert_with(|| Member::new(arrival));
+        let before = member.sending();
         let too_long = member.seen(presence, user);
         cx.refused.count(Refused::PresencePart, too_long);
+        self.senders.change(before, member.sending());
+        self.senders_changed(cx);
         if !new {
             // Real addresses may become visible late.
             self.elect_owner(cx);
@@ -182,14 +188,16 @@ impl Conference {
         if !cx.settings.auto_owner {
             return;
         }
-        let order = self.by_arrival();
-        let person = |nick: &String| self.members.get(nick).filter(|member| member.helper(&cx.helpers).is_none());
-        if let Some(owner) = order.iter().find(|nick| person(nick).is_some_and(Member::is_owner)) {
+        let people = || self.members.iter().filter(|(_, member)| member.helper(&cx.helpers).is_none());
+        let first = |(_, member): &(&String, &Member)| member.arrival();
+        if let Some((owner, _)) = people().filter(|(_, member)| member.is_owner()).min_by_key(first) {
             self.owner = Some(owner.clone());
             return;
         }
-        let candidate = order.iter().find_map(|nick| Some((nick, person(nick)?.real_jid().cloned()?)));
-        let Some((nick, jid)) = candidate else { return };
+        let candidate = people().filter(|(_, member)| member.real_jid().is_some()).min_by_key(first);
+        let Some((nick, Some(jid))) = candidate.map(|(nick, member)| (nick.clone(), member.real_jid().cloned())) else {
+            return;
+        };
         tracing::info!(room = %self.room, endpoint = %nick, "made owner");
         self.owner = Some(nick.clone());
         self.make_owner(cx, &jid.to_bare());
@@ -298,6 +306,8 @@ impl Conference {
         let Some(member) = self.members.remove(nick) else { return };
         tracing::info!(room = %self.room, endpoint = nick, members = self.members.len(), "member left");
         self.sources.forget(nick);
+        self.senders.change(member.sending(), Sending::default());
+        self.senders_changed(cx);
         // Clients drop the sources of who leaves by themselves, except those that expect a bridge to do it.
         let expects = |other: &Member| other.features().is_some_and(|features| features.ssrc_rewriting);
         for other in self.members.values_mut().filter(|other| !expects(other)) {

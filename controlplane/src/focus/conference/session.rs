@@ -29,7 +29,8 @@ impl Conference {
         if self.members.len() < cx.settings.min_participants || !matches!(self.state, RoomState::Ready) {
             return;
         }
-        for nick in self.by_arrival() {
+        // Of those without a session alone: to put everybody in order whenever one comes would cost as much as there are.
+        for nick in self.in_order(|member| member.stage() == Stage::Idle) {
             let idle = self.members.get(&nick).is_some_and(|member| member.stage() == Stage::Idle);
             if idle && self.discover(cx, &nick) {
                 self.allocate(cx, &nick);
@@ -44,7 +45,7 @@ impl Conference {
         self.metadata_timeout(cx);
         let single = self.single_deadline.is_some_and(|at| at <= now);
         if self.signal_due.take_if(|at| *at <= now).is_some() {
-            self.signal_sources(cx);
+            self.signal_round(cx);
         }
         if self.hold_due.take_if(|at| *at <= now).is_some() {
             self.release_held(cx);
@@ -246,8 +247,9 @@ impl Conference {
         if let Some(feedback) = &session.feedback {
             sources.insert(BRIDGE_OWNER.to_owned(), only(feedback.clone(), features.audio, features.video));
         }
-        let beyond = |limit: Option<usize>| limit.is_some_and(|limit| members > limit);
-        let (audio, video) = self.start_muted;
+        let senders = cx.settings.sources.senders;
+        let beyond = |limit: Option<usize>, may: usize| members > limit.map_or(may, |limit| limit.min(may));
+        let (audio, video) = (beyond(self.start_muted.0, senders.audio), beyond(self.start_muted.1, senders.video));
         let (new_audio, new_video) = if member.was_invited() { (false, false) } else { self.metadata.start_muted() };
         let offer = Offer {
             sid: &sid,
@@ -258,7 +260,7 @@ impl Conference {
             region: region.as_deref(),
             sources: &sources,
             json: features.json_sources,
-            start_muted: (beyond(audio) || new_audio || no_audio, beyond(video) || new_video || no_video),
+            start_muted: (audio || new_audio || no_audio, video || new_video || no_video),
             sctp_port: sctp_port.filter(|_| sctp),
         };
         let jingle = offer.to_jingle();
@@ -391,10 +393,13 @@ impl Conference {
 
     /// Invites one member again, or all with a new session on a bridge.
     pub(in super::super) fn reinvite_all(&mut self, cx: &mut Context<'_>, only: Option<&str>) {
-        let affected = |nick: &String| {
-            only.is_none_or(|only| only == nick) && self.members.get(nick).is_some_and(|m| m.has_endpoint())
+        let nicks: Vec<String> = match only {
+            None => self.in_order(Member::has_endpoint),
+            Some(only) => {
+                let affected = self.members.get(only).is_some_and(Member::has_endpoint);
+                affected.then(|| only.to_owned()).into_iter().collect()
+            }
         };
-        let nicks: Vec<String> = self.by_arrival().into_iter().filter(affected).collect();
         if only.is_none() {
             self.drop_bridge_session(cx);
         }
@@ -452,7 +457,7 @@ impl Conference {
         if self.members.len() != 1 {
             return;
         }
-        let nicks = self.by_arrival();
+        let nicks = self.in_order(|_| true);
         self.drop_bridge_session(cx);
         for nick in nicks {
             let sid = self.end_session(cx, &nick, Stage::Idle);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::member::{Member, Stage};
-use super::sources::{difference, only};
+use super::sources::{ConferenceSources, difference, only};
 use super::state::Conference;
 use crate::colibri::elements::{ConferenceModify, Endpoint, Untold, UntoldSource};
 use crate::focus::context::Context;
@@ -30,30 +30,30 @@ const MOST: Duration = Duration::from_millis(1_500);
 const TOGETHER: Duration = Duration::from_millis(40);
 
 impl Conference {
-    /// Has the bridge hold back, from each member, the sources that it was not told of. Before the bridge knows of them.
-    pub(super) fn hold_unsignaled(&mut self, cx: &mut Context<'_>) {
+    /// Has the bridge hold back, from each member, those sources of one that it was not told of; and from that one, where its
+    /// session just began, what its offer did not say. Before the bridge knows of them.
+    pub(super) fn hold_unsignaled(&mut self, cx: &mut Context<'_>, owner: &str) {
         if !self.on_own_bridge(cx) {
             return;
         }
         if self.members.len() > MEMBERS {
             return;
         }
+        let until = cx.now + MAX_HOLD + cx.settings.sources.delays.of(self.members.len());
         let shown = self.sources.shown();
+        let set = shown.get(owner);
         let mut changed = Vec::new();
         for (nick, member) in &mut self.members {
             if member.stage() != Stage::Active || member.ssrc_rewriting() {
                 continue;
             }
             let before = member.held().len();
-            for (owner, set) in shown.iter().filter(|(owner, _)| *owner != nick) {
-                let told = member.knows(owner);
-                if told.is_some_and(|told| Arc::ptr_eq(told, set)) {
-                    continue;
+            if nick == owner && member.is_behind() {
+                for (other, set) in shown.iter().filter(|(other, _)| *other != nick) {
+                    hold_new(member, other, set, until);
                 }
-                let known = |ssrc: u32| told.is_some_and(|told| told.sources.iter().any(|source| source.ssrc == ssrc));
-                for (name, _) in names(set.sources.iter().filter(|source| !known(source.ssrc))) {
-                    member.hold_back(name, cx.now + MAX_HOLD);
-                }
+            } else if let Some(set) = set.filter(|_| nick != owner) {
+                hold_new(member, owner, set, until);
             }
             if member.held().len() != before {
                 changed.push(untold(nick, member));
@@ -108,56 +108,46 @@ impl Conference {
         self.ask(cx, &session.bridge, true, request.into(), pending);
     }
 
-    /// Tells every member with a running session what changed for it since it was last told: now, or soon and together with
-    /// what changes until then, where much changes.
+    /// Tells every member with a running session what changed for it since it was last told: now, or together with what changes
+    /// until then. How long that is follows from the size of the room by the operator's table; and where much changes, from how
+    /// many stanzas a room may cause.
     pub(super) fn signal_sources(&mut self, cx: &mut Context<'_>) {
+        let delay = cx.settings.sources.delays.of(self.members.len());
+        if !delay.is_zero() {
+            self.signal_due.get_or_insert(cx.now + delay);
+            return;
+        }
+        self.signal_round(cx);
+    }
+
+    /// The time that changes waited for each other is over.
+    pub(super) fn signal_round(&mut self, cx: &mut Context<'_>) {
         if !self.may_signal_sources(cx.now) {
             cx.refused.count(Refused::TellsJoined, 1);
             return;
         }
+        let changed = self.sources.take_changed();
+        let mut messages = Vec::new();
+        for (nick, member) in &mut self.members {
+            let owners =
+                if member.is_behind() { differing(member, &self.sources) } else { changed.iter().cloned().collect() };
+            messages.extend(news(nick, member, &self.sources, owners));
+        }
+        self.send_news(cx, messages);
+    }
+
+    /// Tells a member whose session just began what changed since its offer was written, whatever the others wait for.
+    pub(super) fn catch_up(&mut self, cx: &mut Context<'_>, nick: &str) {
+        let Some(member) = self.members.get_mut(nick).filter(|member| member.is_behind()) else { return };
+        let owners = differing(member, &self.sources);
+        let messages = news(nick, member, &self.sources, owners);
+        self.send_news(cx, messages);
+    }
+
+    fn send_news(&mut self, cx: &mut Context<'_>, messages: Vec<News>) {
         // Who waits for nothing need not be listened to.
         let waits = self.hold_due.is_some();
-        let mut messages = Vec::new();
-        for (nick, member) in self.members.iter_mut().filter(|(_, member)| member.stage() == Stage::Active) {
-            let features = member.features().unwrap_or(Features::UNKNOWN);
-            if member.ssrc_rewriting() {
-                continue;
-            }
-            let (mut add, mut remove) = (BTreeMap::new(), BTreeMap::new());
-            let shown = self.sources.shown();
-            // Sets are compared only where they are not the same one: a round must not cost members times members sets.
-            let changed = shown.iter().filter(|(owner, set)| {
-                *owner != nick && !member.knows(owner).is_some_and(|before| Arc::ptr_eq(before, set))
-            });
-            let mut changed: Vec<(String, Option<Arc<SourceSet>>)> =
-                changed.map(|(owner, set)| (owner.clone(), Some(Arc::clone(set)))).collect();
-            changed
-                .extend(member.knows_owners().filter(|owner| !shown.contains_key(*owner)).map(|o| (o.clone(), None)));
-            for (owner, after) in changed {
-                let before = member.tell(&owner, after.as_ref());
-                let media = |set: Option<Arc<SourceSet>>| {
-                    set.map(|set| only((*set).clone(), features.audio, features.video)).unwrap_or_default()
-                };
-                let (added, removed) = difference(&media(before), &media(after));
-                for (set, all) in [(added, &mut add), (removed, &mut remove)] {
-                    if !set.is_empty() {
-                        all.insert(owner.clone(), set);
-                    }
-                }
-            }
-            let json = features.json_sources;
-            for (action, owners) in [("source-remove", remove), ("source-add", add)] {
-                if !owners.is_empty() {
-                    let told = if action == "source-add" {
-                        names(owners.values().flat_map(|set| &set.sources))
-                    } else {
-                        Vec::new()
-                    };
-                    messages.push((nick.clone(), sources_jingle(action, member.sid(), &owners, json), told));
-                }
-            }
-        }
-        for (nick, jingle, told) in messages {
+        for News { nick, jingle, told } in messages {
             let to = self.occupant(&nick);
             if told.is_empty() || !waits {
                 cx.notify(&to, jingle.into());
@@ -166,6 +156,67 @@ impl Conference {
             let pending = Question::SourcesSignaled { nick, sid: jingle.sid.clone(), sources: told, at: cx.now };
             self.ask(cx, &to, true, jingle.into(), pending);
         }
+    }
+}
+
+/// What one member is told.
+struct News {
+    nick: String,
+    jingle: Jingle,
+    /// Names of the sources that it learns of, and whether they are video.
+    told: Vec<(String, bool)>,
+}
+
+/// Those of whom a member was told something else than is shown now. Sets are compared by their address.
+fn differing(member: &Member, sources: &ConferenceSources) -> Vec<String> {
+    let shown = sources.shown();
+    let news = shown.iter().filter(|(owner, set)| !member.knows(owner).is_some_and(|before| Arc::ptr_eq(before, set)));
+    let gone = member.knows_owners().filter(|owner| !shown.contains_key(*owner));
+    news.map(|(owner, _)| owner).chain(gone).cloned().collect()
+}
+
+/// What a member is to be told of those owners: at most a removal and an addition, in this order.
+fn news(nick: &str, member: &mut Member, sources: &ConferenceSources, owners: Vec<String>) -> Vec<News> {
+    if member.stage() != Stage::Active || member.ssrc_rewriting() {
+        return Vec::new();
+    }
+    member.catches_up();
+    let features = member.features().unwrap_or(Features::UNKNOWN);
+    let media = |set: Option<&Arc<SourceSet>>| {
+        set.map(|set| only((**set).clone(), features.audio, features.video)).unwrap_or_default()
+    };
+    let (mut add, mut remove) = (BTreeMap::new(), BTreeMap::new());
+    for owner in owners.into_iter().filter(|owner| owner != nick) {
+        let after = sources.shown().get(&owner);
+        let before = member.tell(&owner, after);
+        let (added, removed) = difference(&media(before.as_ref()), &media(after));
+        if !removed.is_empty() {
+            remove.insert(owner.clone(), removed);
+        }
+        if !added.is_empty() {
+            add.insert(owner, added);
+        }
+    }
+    let told = names(add.values().flat_map(|set| &set.sources));
+    [("source-remove", remove, Vec::new()), ("source-add", add, told)]
+        .into_iter()
+        .filter(|(_, owners, _)| !owners.is_empty())
+        .map(|(action, owners, told)| {
+            let jingle = sources_jingle(action, member.sid(), &owners, features.json_sources);
+            News { nick: nick.to_owned(), jingle, told }
+        })
+        .collect()
+}
+
+/// Those of an owner's sources that a member was not told of are held back from it.
+fn hold_new(member: &mut Member, owner: &str, set: &Arc<SourceSet>, until: Instant) {
+    let told = member.knows(owner).cloned();
+    if told.as_ref().is_some_and(|told| Arc::ptr_eq(told, set)) {
+        return;
+    }
+    let known = |ssrc: u32| told.as_ref().is_some_and(|told| told.sources.iter().any(|source| source.ssrc == ssrc));
+    for (name, _) in names(set.sources.iter().filter(|source| !known(source.ssrc))) {
+        member.hold_back(name, until);
     }
 }
 

@@ -7,10 +7,8 @@ use std::sync::Arc;
 use crate::colibri::elements as c2;
 use crate::colibri::names;
 use crate::focus::limits::MAX_NAME;
+use crate::focus::settings::SourceLimits;
 use crate::jingle::{OwnedGroup, OwnedSource, SourceSet};
-
-/// SSRCs and groups per participant at most.
-pub const MAX: usize = 20;
 
 /// Msids remembered per participant at most.
 const MAX_WITHDRAWN: usize = 200;
@@ -28,8 +26,8 @@ pub enum SourceError {
     #[error("msid {0:?} is already used by another participant")]
     MsidTaken(String),
     /// Too many.
-    #[error("more than 20 sources or groups")]
-    TooMany,
+    #[error("more than {} sources or {} groups", .0.ssrcs, .0.groups)]
+    TooMany(SourceLimits),
     /// A name or msid that is too long.
     #[error("a name or msid of {0} bytes is too long, 256 are the most")]
     TooLong(usize),
@@ -59,7 +57,14 @@ pub enum SourceError {
 /// Everybody's sources.
 #[derive(Debug, Default)]
 pub struct ConferenceSources {
+    limits: SourceLimits,
     by_owner: BTreeMap<String, SourceSet>,
+    /// The SSRCs in `by_owner`: to look through everybody's for each of a newcomer's would cost as much as there are.
+    ssrcs: BTreeSet<u32>,
+    /// Whose each stream is, by [`stream_of`], and how many of the owner's sources are in it.
+    streams: BTreeMap<String, (String, usize)>,
+    /// Owners of whom something else is shown since this was asked last.
+    changed: BTreeSet<String>,
     /// What others are told of each; every member has these very sets, not copies.
     shown: BTreeMap<String, Arc<SourceSet>>,
     reserved: BTreeSet<u32>,
@@ -69,13 +74,10 @@ pub struct ConferenceSources {
     renamed: u64,
 }
 
-/// Whether two msids are one, or are in one stream. Receivers keep sound and picture of a stream in step: a stranger's sound
-/// must not set the pace of somebody's picture. `-` is no stream (RFC 8830 section 2).
-fn share(one: &str, other: &str) -> bool {
-    fn stream(msid: &str) -> Option<&str> {
-        msid.split_whitespace().next().filter(|stream| *stream != "-")
-    }
-    one == other || stream(one).is_some_and(|stream_id| stream(other) == Some(stream_id))
+/// What an msid must not have in common with anybody else's: its stream, or all of it where `-` says that there is none (RFC 8830
+/// section 2). Receivers keep sound and picture of a stream in step: a stranger's sound must not set the pace of somebody's picture.
+fn stream_of(msid: &str) -> &str {
+    msid.split_whitespace().next().filter(|stream| *stream != "-").unwrap_or(msid)
 }
 
 /// What an msid is called when it returns. Chromium refuses a second media section with the same msid, even where the
@@ -85,11 +87,21 @@ fn alias(msid: &str, times_withdrawn: u32) -> String {
 }
 
 impl ConferenceSources {
+    /// Nobody's yet.
+    pub fn new(limits: SourceLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// What one participant may publish.
+    pub fn limits(&self) -> SourceLimits {
+        self.limits
+    }
+
     /// Adds to an owner's sources, all or nothing, and returns what was added with names filled in.
     pub fn add(&mut self, owner: &str, added: SourceSet) -> Result<SourceSet, SourceError> {
         let mut added = added;
-        if added.sources.len() > MAX || added.groups.len() > MAX {
-            return Err(SourceError::TooMany);
+        if added.sources.len() > self.limits.ssrcs || added.groups.len() > self.limits.groups {
+            return Err(SourceError::TooMany(self.limits));
         }
         for source in &mut added.sources {
             let longest = [&source.name, &source.msid].into_iter().flatten().map(String::len).max().unwrap_or(0);
@@ -111,18 +123,16 @@ impl ConferenceSources {
             }
         }
         self.renamed += name_sources(owner, &union, &mut added);
-        let all = self.by_owner.values().flat_map(|set| &set.sources).map(|source| source.ssrc);
-        let mut taken: BTreeSet<u32> = all.chain(self.reserved.iter().copied()).collect();
+        let mut new = BTreeSet::new();
         for source in &added.sources {
             if source.ssrc == 0 {
                 return Err(SourceError::ZeroSsrc);
             }
-            if !taken.insert(source.ssrc) {
+            if self.ssrcs.contains(&source.ssrc) || self.reserved.contains(&source.ssrc) || !new.insert(source.ssrc) {
                 return Err(SourceError::SsrcTaken(source.ssrc));
             }
-            let others = self.by_owner.iter().filter(|(other, _)| *other != owner).flat_map(|(_, set)| &set.sources);
             if let Some(msid) = source.msid.as_ref()
-                && others.into_iter().filter_map(|other| other.msid.as_deref()).any(|other| share(msid, other))
+                && self.streams.get(stream_of(msid)).is_some_and(|(other, _)| other != owner)
             {
                 return Err(SourceError::MsidTaken(msid.clone()));
             }
@@ -130,8 +140,9 @@ impl ConferenceSources {
         union.sources.extend(added.sources.iter().cloned());
         added.groups.retain(|group| !union.groups.contains(group));
         union.groups.extend(added.groups.iter().cloned());
-        check(&union)?;
+        check(&union, self.limits)?;
         self.by_owner.insert(owner.to_owned(), union);
+        self.index(owner, &added);
         self.show(owner);
         Ok(added)
     }
@@ -150,6 +161,7 @@ impl ConferenceSources {
         let (groups, kept) = std::mem::take(&mut set.groups).into_iter().partition(touched);
         set.groups = kept;
         let removed = SourceSet { sources, groups };
+        self.unindex(&removed);
         self.note_withdrawn(owner, &removed);
         self.show(owner);
         Ok(removed)
@@ -158,15 +170,39 @@ impl ConferenceSources {
     /// Takes all of an owner's sources away.
     pub fn clear(&mut self, owner: &str) {
         let removed = self.by_owner.remove(owner).unwrap_or_default();
+        self.unindex(&removed);
         self.note_withdrawn(owner, &removed);
         self.show(owner);
     }
 
     /// An owner left the room.
     pub fn forget(&mut self, owner: &str) {
-        self.by_owner.remove(owner);
+        let removed = self.by_owner.remove(owner).unwrap_or_default();
+        self.unindex(&removed);
         self.withdrawn.remove(owner);
         self.show(owner);
+    }
+
+    fn index(&mut self, owner: &str, added: &SourceSet) {
+        for source in &added.sources {
+            self.ssrcs.insert(source.ssrc);
+            if let Some(msid) = &source.msid {
+                self.streams.entry(stream_of(msid).to_owned()).or_insert_with(|| (owner.to_owned(), 0)).1 += 1;
+            }
+        }
+    }
+
+    fn unindex(&mut self, removed: &SourceSet) {
+        for source in &removed.sources {
+            self.ssrcs.remove(&source.ssrc);
+            let Some(stream) = source.msid.as_deref().map(stream_of) else { continue };
+            if let Some((_, count)) = self.streams.get_mut(stream) {
+                *count -= 1;
+                if *count == 0 {
+                    self.streams.remove(stream);
+                }
+            }
+        }
     }
 
     /// Counts the msids that no source of the owner has any more.
@@ -212,8 +248,17 @@ impl ConferenceSources {
         &self.shown
     }
 
+    /// The owners of whom something else is shown since this was asked last.
+    pub fn take_changed(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.changed)
+    }
+
     fn show(&mut self, owner: &str) {
         let shown = self.by_owner.get(owner).map(strip_simulcast).filter(|set| !set.is_empty());
+        if shown.as_ref() == self.shown.get(owner).map(Arc::as_ref) {
+            return;
+        }
+        self.changed.insert(owner.to_owned());
         match shown {
             Some(set) => drop(self.shown.insert(owner.to_owned(), Arc::new(set))),
             None => drop(self.shown.remove(owner)),
@@ -229,13 +274,13 @@ pub fn only(mut set: SourceSet, audio: bool, video: bool) -> SourceSet {
     set
 }
 
-fn check(set: &SourceSet) -> Result<(), SourceError> {
-    if set.sources.len() > MAX || set.groups.len() > MAX {
-        return Err(SourceError::TooMany);
+fn check(set: &SourceSet, limits: SourceLimits) -> Result<(), SourceError> {
+    if set.sources.len() > limits.ssrcs || set.groups.len() > limits.groups {
+        return Err(SourceError::TooMany(limits));
     }
     for group in &set.groups {
-        if group.ssrcs.len() > MAX {
-            return Err(SourceError::TooMany);
+        if group.ssrcs.len() > limits.ssrcs {
+            return Err(SourceError::TooMany(limits));
         }
         if let Some((_, twice)) = group.ssrcs.iter().enumerate().find(|(n, ssrc)| group.ssrcs[..*n].contains(ssrc)) {
             return Err(SourceError::TwiceInGroup(*twice));
@@ -453,13 +498,14 @@ mod tests {
         assert_eq!(sources.add("b", one(9, "a-video m")), Err(SourceError::MsidTaken("a-video m".into())));
         let stream = SourceError::MsidTaken("a-video other".into());
         assert_eq!(sources.add("b", one(1_000, "a-video other")), Err(stream));
-        assert!(share("s a", "s  b") && !share("- one", "- two") && !share("sa", "s a"));
+        let share = |one: &str, other: &str| stream_of(one) == stream_of(other);
+        assert!(share("s a", "s  b") && !share("- one", "- two") && !share("sa", "s a") && share("- one", "- one"));
         let with = |groups| SourceSet { sources: vec![source(9, "x"), source(10, "y")], groups };
         assert_eq!(sources.add("b", with(vec![group("FID", &[9, 11])])), Err(SourceError::UnknownInGroup(11)));
         assert_eq!(sources.add("b", with(vec![group("FID", &[9])])), Err(SourceError::BadFid(1)));
         assert_eq!(sources.add("b", with(vec![group("FID", &[9, 10])])), Err(SourceError::GroupMsid));
         let many = SourceSet { sources: (100..121).map(|ssrc| source(ssrc, "z")).collect(), groups: vec![] };
-        assert_eq!(sources.add("b", many), Err(SourceError::TooMany));
+        assert_eq!(sources.add("b", many), Err(SourceError::TooMany(SourceLimits::default())));
         let twins = SourceSet { sources: vec![source(9, "x"), source(10, "x")], groups: vec![] };
         assert_eq!(sources.add("b", twins), Err(SourceError::MsidConflict("x".into())));
         sources.reserve(&one(77, "mixedmslabel"));
@@ -518,9 +564,12 @@ mod tests {
         assert_eq!(refused(source(1, bridge), vec![]), SourceError::BridgeMsid(bridge.into()));
         assert_eq!(refused(source(1, "m"), vec![group("SIM", &[1, 1])]), SourceError::TwiceInGroup(1));
         assert_eq!(refused(source(1, "m"), vec![group("FID", &[1, 1])]), SourceError::TwiceInGroup(1));
-        assert_eq!(refused(source(1, "m"), vec![group("SIM", &[1; 21])]), SourceError::TooMany);
+        assert_eq!(
+            refused(source(1, "m"), vec![group("SIM", &[1; 21])]),
+            SourceError::TooMany(SourceLimits::default())
+        );
         let many = (0..21).map(|n| group("SIM", &[1, n + 2])).collect();
-        assert_eq!(refused(source(1, "m"), many), SourceError::TooMany);
+        assert_eq!(refused(source(1, "m"), many), SourceError::TooMany(SourceLimits::default()));
         let odd = |kind: &str| OwnedSource { video_type: Some(kind.to_owned()), ..source(2, "m") };
         let mut kind = |text: &str| {
             let set = SourceSet { sources: vec![odd(text)], groups: vec![] };
@@ -541,7 +590,37 @@ mod tests {
         assert_eq!(added.sources[0].name.as_deref(), Some("a-v1"), "v0 is the camera");
     }
 
+    /// What is looked up is what a look through everybody's sources would find.
+    fn is_indexed(sources: &ConferenceSources) {
+        let all = || sources.by_owner.iter().flat_map(|(owner, set)| set.sources.iter().map(move |s| (owner, s)));
+        assert_eq!(sources.ssrcs, all().map(|(_, source)| source.ssrc).collect());
+        let mut streams: BTreeMap<String, (String, usize)> = BTreeMap::new();
+        for (owner, source) in all() {
+            let Some(msid) = &source.msid else { continue };
+            streams.entry(stream_of(msid).to_owned()).or_insert_with(|| (owner.clone(), 0)).1 += 1;
+        }
+        assert_eq!(sources.streams, streams);
+    }
+
     proptest! {
+        #[test]
+        fn whatever_is_added_and_removed_is_found_again(
+            steps in proptest::collection::vec((0..3usize, 0..4u8, 1u32..12, 0..4usize), 0..60),
+        ) {
+            let mut sources = ConferenceSources::default();
+            for (owner, step, ssrc, msid) in steps {
+                let owner = ["a", "b", "c"][owner];
+                let set = SourceSet { sources: vec![source(ssrc, ["s t", "s u", "- t", "-"][msid])], groups: Vec::new() };
+                match step {
+                    0 | 1 => drop(sources.add(owner, set)),
+                    2 => drop(sources.remove(owner, &set)),
+                    _ if ssrc % 2 == 0 => sources.clear(owner),
+                    _ => sources.forget(owner),
+                }
+                is_indexed(&sources);
+            }
+        }
+
         #[test]
         fn a_difference_leads_from_one_to_the_other(
             before in proptest::collection::btree_set(1u32..30, 0..12),

@@ -10,6 +10,7 @@ use super::meeting_id::MeetingId;
 use super::member::Member;
 use super::metadata::Metadata;
 use super::moderation::Moderation;
+use super::senders::Senders;
 use super::sources::ConferenceSources;
 use crate::focus::context::{Context, ORPHAN_LIFETIME, Orphan};
 use crate::focus::limits::{self, BREAKOUT_JOIN, MAX_WAITING};
@@ -84,6 +85,8 @@ pub(in super::super) struct Conference {
     pub(super) session: Option<BridgeSession>,
     /// Everybody's sources.
     pub(super) sources: ConferenceSources,
+    /// How many send.
+    pub(super) senders: Senders,
     /// What else our presence says, by topic.
     pub(super) notices: BTreeMap<String, Element>,
     /// Whether the room is told that there is no bridge.
@@ -124,7 +127,8 @@ impl Conference {
             members: BTreeMap::new(),
             owner: None,
             session: None,
-            sources: ConferenceSources::default(),
+            sources: ConferenceSources::new(cx.settings.sources.limits),
+            senders: Senders::default(),
             notices: BTreeMap::new(),
             no_bridge: false,
             start_muted,
@@ -244,6 +248,7 @@ impl Conference {
             "main_room": self.main.as_ref().map(ToString::to_string),
             "bridge": self.session.as_ref().map(|session| session.bridge.as_str()),
             "members": self.members.iter().map(member).collect::<serde_json::Map<_, _>>(),
+            "senders": self.senders.to_json(),
             "av_moderation": self.moderation.to_json(),
             "metadata": self.metadata.current(),
         })
@@ -254,10 +259,10 @@ impl Conference {
         format!("{}/{nick}", self.room)
     }
 
-    /// Members in order of arrival.
-    pub fn by_arrival(&self) -> Vec<String> {
-        let mut nicks: Vec<(u64, &String)> =
-            self.members.iter().map(|(nick, member)| (member.arrival(), nick)).collect();
+    /// Some members in order of arrival.
+    pub fn in_order(&self, which: impl Fn(&Member) -> bool) -> Vec<String> {
+        let chosen = self.members.iter().filter(|(_, member)| which(member));
+        let mut nicks: Vec<(u64, &String)> = chosen.map(|(nick, member)| (member.arrival(), nick)).collect();
         nicks.sort();
         nicks.into_iter().map(|(_, nick)| nick.clone()).collect()
     }

@@ -85,6 +85,7 @@ impl Conference {
                 }
             }
         }
+        self.add_relay_demands(&mut demands);
         self.announce_demand(env, &order, &demands);
     }
 
@@ -129,7 +130,7 @@ impl Conference {
         offers: &mut Offers,
     ) -> Limits {
         let now = env.worker_time();
-        let Some(participant) = self.participants.get_mut(id).filter(|p| p.is_local()) else { return Vec::new() };
+        let Some(participant) = self.participants.get_mut(id).filter(|p| p.is_receiver()) else { return Vec::new() };
         let endpoint = participant.id();
         let receiver = &mut participant.receiver;
         let constraints = receiver.constraints();

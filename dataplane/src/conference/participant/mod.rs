@@ -1,15 +1,17 @@
-//! One endpoint as a member of its conference: what it sends ([`publisher`]), what it is sent ([`Receiver`]), and what both
-//! sides share.
+//! One endpoint or relay as a member of its conference: what it sends ([`publisher`]), what it is sent ([`Receiver`]), and what
+//! both sides share.
 
 pub mod publisher;
+pub mod relay;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use publisher::Publisher;
+use relay::Relay;
 
 use super::receiver::Receiver;
-use crate::ids::{EndpointId, WorkerId};
+use crate::ids::{EndpointId, MeshId, ParticipantId, WorkerId};
 use crate::limits::{CommandedChanges, RtcpWork};
 use crate::messages::Event;
 use crate::negotiation::negotiated::Negotiated;
@@ -18,7 +20,23 @@ use crate::srtp::SrtpKeys;
 /// An endpoint is inactive after this long without a sign of life.
 const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// State of one endpoint.
+/// What a participant is.
+#[derive(Debug)]
+pub enum Role {
+    /// An endpoint of this bridge.
+    Endpoint,
+    /// An endpoint of another bridge: its packets come by the relay that it is behind, with that one's keys and numbers.
+    Relayed {
+        /// The relay.
+        relay: ParticipantId,
+        /// The mesh of the relay.
+        mesh: MeshId,
+    },
+    /// The connection to another bridge.
+    Relay(Box<Relay>),
+}
+
+/// State of one endpoint or relay.
 pub struct Participant {
     /// Its identity.
     id: EndpointId,
@@ -26,6 +44,8 @@ pub struct Participant {
     generation: u32,
     /// The worker that it lives on, when that is another one: then its packets come opened, and none go to it.
     home: Option<WorkerId>,
+    /// What it is.
+    role: Role,
     /// What it sends.
     pub publisher: Publisher,
     /// What it is sent.
@@ -41,11 +61,11 @@ pub struct Participant {
 }
 
 impl Participant {
-    /// An endpoint without keys; `home` is the worker that it lives on, unless it is this one.
+    /// A participant without keys; `home` is the worker that it lives on, unless it is this one.
     pub fn new(
         id: EndpointId,
         generation: u32,
-        home: Option<WorkerId>,
+        (home, role): (Option<WorkerId>, Role),
         negotiated: Arc<Negotiated>,
         now: Instant,
     ) -> Self {
@@ -53,15 +73,17 @@ impl Participant {
             id,
             generation,
             home,
+            role,
             publisher: Publisher::default(),
             receiver: Receiver::default(),
             commanded: CommandedChanges::new(),
             rtcp_work: RtcpWork::new(),
             keys: None,
             last_activity: now,
-            // Its home watches over it.
-            active: home.is_none(),
+            active: false,
         };
+        // Others are watched over by their home, or by the bridge that they are at.
+        participant.active = participant.has_transport();
         participant.set_negotiated(negotiated);
         participant
     }
@@ -99,10 +121,64 @@ impl Participant {
         self.rtcp_work.take_many(now, work)
     }
 
-    /// Whether it lives on this worker.
+    /// Whether its packets come in at this worker.
     #[inline]
     pub fn is_local(&self) -> bool {
         self.home.is_none()
+    }
+
+    /// Whether it has keys and an address here.
+    #[inline]
+    pub fn has_transport(&self) -> bool {
+        self.is_local() && self.behind().is_none()
+    }
+
+    /// Whether it is an endpoint that others' sources are projected for here.
+    #[inline]
+    pub fn is_receiver(&self) -> bool {
+        self.is_local() && matches!(self.role, Role::Endpoint)
+    }
+
+    /// The relay that it is behind.
+    #[inline]
+    pub fn behind(&self) -> Option<ParticipantId> {
+        match self.role {
+            Role::Relayed { relay, .. } => Some(relay),
+            Role::Endpoint | Role::Relay(_) => None,
+        }
+    }
+
+    /// The mesh that it belongs to; none if it is an endpoint of this bridge.
+    pub fn mesh(&self) -> Option<MeshId> {
+        match &self.role {
+            Role::Endpoint => None,
+            Role::Relayed { mesh, .. } => Some(*mesh),
+            Role::Relay(relay) => Some(relay.mesh()),
+        }
+    }
+
+    /// What only a relay has; none if it is an endpoint.
+    #[inline]
+    pub fn relay(&self) -> Option<&Relay> {
+        match &self.role {
+            Role::Relay(relay) => Some(relay),
+            Role::Endpoint | Role::Relayed { .. } => None,
+        }
+    }
+
+    /// The same, to change it.
+    #[inline]
+    pub fn relay_mut(&mut self) -> Option<&mut Relay> {
+        match &mut self.role {
+            Role::Relay(relay) => Some(relay),
+            Role::Endpoint | Role::Relayed { .. } => None,
+        }
+    }
+
+    /// Whether it is a relay, and nobody who speaks or listens.
+    #[inline]
+    pub fn is_relay(&self) -> bool {
+        self.relay().is_some()
     }
 
     /// Replaces its formats and extensions, in both directions.
@@ -146,6 +222,6 @@ impl Participant {
 
     /// Whether it is sent sources on their own SSRCs, and has to remember those.
     pub fn remembers_ssrcs(&self) -> bool {
-        self.is_local() && self.receiver.ssrc_slots().is_none()
+        self.is_receiver() && self.receiver.ssrc_slots().is_none()
     }
 }

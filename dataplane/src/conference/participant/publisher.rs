@@ -147,7 +147,10 @@ impl Publisher {
     /// Replaces what its SSRCs carry.
     pub fn set_streams(&mut self, streams: impl Iterator<Item = (Ssrc, IncomingStream)>) {
         self.streams.clear();
-        self.streams.extend(streams);
+        // Of two sources behind one relay that claim an SSRC, the first one has it.
+        streams.for_each(|(ssrc, stream)| {
+            self.streams.entry(ssrc).or_insert(stream);
+        });
         self.sources.clear();
         self.sources.extend(self.streams.values().map(|stream| stream.source));
         self.sources.sort_unstable();

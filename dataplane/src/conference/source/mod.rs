@@ -33,6 +33,8 @@ use crate::media::{Encoding, MediaKind, SourceDescription, VideoType};
 #[derive(Debug)]
 pub struct Source {
     owner: ParticipantId,
+    /// Who delivers it: its owner, or the relay that its owner is behind.
+    sender: ParticipantId,
     name: String,
     kind: MediaKind,
     video_type: VideoType,
@@ -57,11 +59,12 @@ pub struct Source {
 }
 
 impl Source {
-    /// A source that has sent nothing.
-    pub fn new(owner: ParticipantId, description: &SourceDescription) -> Self {
+    /// A source that has sent nothing; `sender` delivers it.
+    pub fn new(owner: ParticipantId, sender: ParticipantId, description: &SourceDescription) -> Self {
         let encodings = description.encodings.iter().take(MAX_ENCODINGS).map(|e| EncodingState::new(*e)).collect();
         Self {
             owner,
+            sender,
             name: description.name.clone(),
             kind: description.kind,
             video_type: description.video_type,
@@ -81,6 +84,12 @@ impl Source {
     #[inline]
     pub fn owner(&self) -> ParticipantId {
         self.owner
+    }
+
+    /// Whose keys, numbers and address its packets come by: its owner, or the relay that its owner is behind.
+    #[inline]
+    pub fn sender(&self) -> ParticipantId {
+        self.sender
     }
 
     /// Its name.
@@ -385,7 +394,7 @@ mod tests {
     #[test]
     fn an_encoding_is_silent_only_when_others_went_on() {
         let start = Instant::now();
-        let mut source = Source::new(ParticipantId::new(0), &video(&[1, 3]));
+        let mut source = Source::new(ParticipantId::new(0), ParticipantId::new(0), &video(&[1, 3]));
         let active = |source: &Source, at| source.active(at).encodings;
         assert_eq!(active(&source, start), 0);
         let noted = |timestamp| ObservedPacket { timestamp, frame: Frame::layer(0, 0), begins: None, bytes: 10 };
@@ -411,7 +420,7 @@ mod tests {
 
     #[test]
     fn an_update_keeps_what_stays() {
-        let mut source = Source::new(ParticipantId::new(0), &video(&[1, 3]));
+        let mut source = Source::new(ParticipantId::new(0), ParticipantId::new(0), &video(&[1, 3]));
         let mut heights = [0; MAX_SPATIAL];
         heights[0] = 360;
         let keyframe = PayloadView { entry: Entry::Keyframe, heights, ..PayloadView::OPAQUE };
