@@ -49,6 +49,12 @@ counters! {
     RelayPacketsSent = "relay_packets_sent", "";
     /// Bytes of them, UDP payload.
     RelayBytesSent = "relay_bytes_sent", "";
+    /// RTP packets of encodings that nobody behind a relay wants, counted once per relay.
+    RelayUnwanted = "relay_left_out", "unwanted";
+    /// RTP packets that wait for a keyframe of their encoding to begin with, likewise.
+    RelayAwaitsKeyframe = "relay_left_out", "awaits_keyframe";
+    /// Sources that do not go to a relay, since an SSRC of theirs is another source's there, or too many were used up.
+    RelaySourcesRefused = "relay_sources_refused", "";
     /// RTP packets that senders numbered, repeated ones apart, by receiver reports.
     RtpExpected = "rtp_expected", "";
     /// Those of them that did not come, or came later.
@@ -115,6 +121,8 @@ counters! {
     DropUnknownSsrc = "dropped", "unknown_ssrc";
     /// RTP by a relay, of an SSRC that belongs to somebody who is not behind it: a loop among bridges, or forged.
     DropRelayLooped = "dropped", "relay_looped";
+    /// RTP for a relay that comes too late to get a number there.
+    DropRelayLate = "dropped", "relay_late";
     /// RTP with a payload type that the sender did not negotiate.
     DropUnknownPayloadType = "dropped", "unknown_payload_type";
     /// Audio or video of an endpoint that is force-muted.

@@ -114,6 +114,10 @@ impl Worker {
 
     /// Opens all of an endpoint's own sockets, or none.
     fn open_sockets(&mut self, endpoint: EndpointId, sockets: Vec<HandedSocket>, pool: &mut impl SocketPool) {
+        // Without any it uses those of all, as it would without this command.
+        if sockets.is_empty() {
+            return;
+        }
         let mut opened = Vec::with_capacity(sockets.len());
         for socket in sockets {
             let address = socket.address();

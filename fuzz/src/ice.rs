@@ -68,7 +68,7 @@ fn path(input: &mut Input<'_>) -> Path {
         _ => ([198, 51, 100, 7], port).into(),
     };
     let local = u8::from(remote.is_ipv6()) * 2 + (byte >> 6) % 2;
-    Path { local: local.min(2).into(), remote }
+    Path { local: u16::from(local.min(2)), remote }
 }
 
 impl World {

@@ -163,7 +163,7 @@ fn table(data: &[u8]) {
     let mut model: HashMap<Path, (Owner, bool)> = HashMap::new();
     while !input.is_empty() {
         let (step, port, who) = (input.u8(), input.u8() % 40, input.u8());
-        let path = Path { local: (step >> 7).into(), remote: ([127, 0, 0, 1], u16::from(port)).into() };
+        let path = Path { local: u16::from(step >> 7), remote: ([127, 0, 0, 1], u16::from(port)).into() };
         let owner = if who & 1 == 0 {
             Owner::Endpoint(u32::from(who >> 1) % 5)
         } else {

@@ -77,24 +77,33 @@ impl Conference {
         env.share.roll(env.now);
         // Each of those behind a relay has a share of its own.
         let relayed = if sender.is_relay() { self.sources.get(stream.source).map(Source::owner) } else { None };
-        if env.shedding.level() > 0 {
+        let sender = if env.shedding.level() > 0 {
             let payer = self.participants.get(relayed.unwrap_or(from));
             if payer.is_some_and(|payer| !payer.publisher.keeps_to(env.share)) {
                 return env.stats.count(Counter::DropInputShare);
             }
-        }
-        let Some(sender) = self.participants.get_mut(from) else { return };
+            let Some(sender) = self.participants.get_mut(from) else { return };
+            sender
+        } else {
+            sender
+        };
         let size = datagram.len();
         let opened = match sender.publisher.open_rtp(datagram, sealed.header_len()) {
             Some(Ok(opened)) => opened,
             Some(Err(error)) => return env.stats.count(open_counter(error)),
             None => return,
         };
-        match relayed {
-            None => sender.publisher.count_taken(env.share),
-            Some(owner) => self.count_relayed(env, owner, size),
-        }
-        let Some(sender) = self.participants.get_mut(from) else { return };
+        let sender = match relayed {
+            None => {
+                sender.publisher.count_taken(env.share);
+                sender
+            }
+            Some(owner) => {
+                self.count_relayed(env, owner, size);
+                let Some(sender) = self.participants.get_mut(from) else { return };
+                sender
+            }
+        };
         if let Some(event) = sender.note_activity(env.now) {
             env.emit(event);
         }

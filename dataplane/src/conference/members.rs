@@ -105,6 +105,8 @@ pub struct Conference {
     pub(super) lead: bool,
     /// A receiver here loses much.
     pub(super) lossy: bool,
+    /// The relays that have their transport here.
+    pub(super) relays: Vec<ParticipantId>,
     /// Sources by the SSRCs that receivers know them by.
     by_ssrc: OutgoingSsrcs,
     /// What its endpoints negotiated beside the well known.
@@ -127,6 +129,7 @@ impl Conference {
             away: WorkerSet::default(),
             lead: false,
             lossy: false,
+            relays: Vec::new(),
             by_ssrc: HashMap::default(),
             negotiations: ConferenceNegotiations::default(),
             generations: 0,
@@ -194,7 +197,7 @@ impl Conference {
         self.generations = self.generations.wrapping_add(1);
         let speaks = !matches!(role, Role::Relay(_));
         let participant = Participant::new(id, self.generations, (home, role), env.negotiations.nothing(), env.now);
-        let silent_at = participant.silent_at();
+        let (silent_at, connects) = (participant.silent_at(), participant.has_transport());
         let index = self.participants.insert(participant);
         self.schedule.reserve(self.participants.bound());
         if let Some(at) = silent_at {
@@ -205,6 +208,8 @@ impl Conference {
         }
         if speaks {
             self.speaker.add(id, env.now);
+        } else if connects {
+            self.add_relay(env, index);
         }
         self.update_workers(env);
         self.schedule.touch(env.now);
@@ -240,6 +245,7 @@ impl Conference {
     fn remove_participant(&mut self, env: &Env<'_>, id: ParticipantId) -> Option<EndpointId> {
         let participant = self.participants.remove(id)?;
         self.schedule.remove(id);
+        self.relays.retain(|relay| *relay != id);
         self.speaker.remove(participant.id());
         for source in self.sources.keys() {
             if self.sources.get(source).is_some_and(|source| source.owner() == id) {
@@ -268,6 +274,10 @@ impl Conference {
         for (source_id, source) in self.sources.iter_mut() {
             if source.sender() == id {
                 source.restart();
+                continue;
+            }
+            if let Some(pass) = source.pass_mut(id) {
+                pass.restart_counting();
                 continue;
             }
             let Some(outgoing) = source.outgoing() else { continue };
@@ -347,6 +357,8 @@ impl Conference {
                 source.forget_packets();
             } else if let Some(subscription) = source.subscription_mut(id) {
                 subscription.renegotiated();
+            } else if let Some(pass) = source.pass_mut(id) {
+                pass.renegotiated();
             }
         }
         self.touch_commanded(env, id);
@@ -384,10 +396,13 @@ impl Conference {
     }
 
     fn add_or_update(&mut self, env: &mut Env<'_>, owner: ParticipantId, description: &SourceDescription) {
-        let continues = |source: &&mut Source| source.owner() == owner && source.continues(description);
-        if let Some(source) = self.sources.values_mut().find(continues) {
-            source.update(description);
-            return;
+        let continues = |(_, source): &(_, &Source)| source.owner() == owner && source.continues(description);
+        let known = self.sources.iter().find(continues).map(|(id, _)| id);
+        if let Some(id) = known {
+            if let Some(source) = self.sources.get_mut(id) {
+                source.update(description);
+            }
+            return self.pass_on(env, id);
         }
         let sender = self.sender_of(owner);
         let mut source = Source::new(owner, sender, description);
@@ -425,12 +440,14 @@ impl Conference {
             self.by_ssrc.insert(rtx, (id, true));
         }
         self.loudest.reserve(self.sources.bound());
+        self.pass_on(env, id);
     }
 
     /// Whether some receiver here has to remember one more SSRC for a source of an owner.
     fn is_news(&self, owner: ParticipantId, ssrcs: Encoding) -> bool {
-        let others = || self.participants.iter().filter(|(id, p)| *id != owner && p.remembers_ssrcs());
-        others().next().is_some() && !others().any(|(_, participant)| participant.receiver.remembers(ssrcs))
+        let others = self.participants.iter().filter(|(id, _)| *id != owner);
+        let mut news = others.filter_map(|(_, participant)| participant.is_news(ssrcs)).peekable();
+        news.peek().is_some() && news.all(|news| news)
     }
 
     fn remove_source(&mut self, env: &Env<'_>, id: SourceId) {
@@ -438,6 +455,11 @@ impl Conference {
         self.loudest.remove(id);
         let Some(outgoing) = source.outgoing() else { return };
         self.by_ssrc.retain(|_, (source, _)| *source != id);
+        for pass in source.passes() {
+            if let Some(relay) = self.participants.get_mut(pass.relay()) {
+                relay.end_pass(id, pass);
+            }
+        }
         for subscription in source.subscriptions() {
             let Some(participant) = self.participants.get_mut(subscription.receiver()) else { continue };
             let receiver = &mut participant.receiver;

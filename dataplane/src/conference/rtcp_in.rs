@@ -79,6 +79,15 @@ impl Conference {
                 self.pass_sender_report(env, from, *ssrc, clock, sink);
             }
             Block::ReceiverReport { reports, .. } => self.note_round_trip(env, from, reports),
+            Block::Nack { media, entries } if self.is_relay(from) => {
+                let Some(source) = self.source_towards(from, *media) else { return Ok(()) };
+                for entry in entries.chunks_exact(4) {
+                    self.pay(env, from, rtcp::NACKED * nack::count(entry))?;
+                    for sequence in nack::sequences(entry) {
+                        self.resend_to_relay(env, from, source, (*media, sequence), sink);
+                    }
+                }
+            }
             Block::Nack { media, entries } => {
                 let Some(source) = self.source_on(from, *media) else { return Ok(()) };
                 for entry in entries.chunks_exact(4) {
@@ -198,10 +207,14 @@ impl Conference {
                 to.receiver.note_sender_report(env.worker_time(), clock.ntp);
             }
         }
+        self.report_to_relays(env, stream, clock, sink);
     }
 
     /// A receiver asks for a keyframe of what it gets of a source.
     fn keyframe_request(&mut self, env: &mut Env<'_>, from: ParticipantId, ssrc: Ssrc, sink: &mut impl PacketSink) {
+        if self.is_relay(from) {
+            return self.relay_keyframe_request(env, from, ssrc, sink);
+        }
         let Some(source) = self.source_on(from, ssrc).and_then(|id| self.sources.get_mut(id)) else { return };
         if source.kind() != MediaKind::Video {
             return;

@@ -119,7 +119,7 @@ impl Engine {
     }
 
     fn agent_config(&self, endpoint: EndpointId, local: &IceCredentials, controlling: bool) -> AgentConfig {
-        let (worker, sockets) = (self.config.worker, self.sockets.of(endpoint).unwrap_or_default());
+        let (worker, sockets) = (self.config.worker, self.sockets.of(endpoint));
         AgentConfig { endpoint, worker, local: local.clone(), controlling, sockets }
     }
 
@@ -168,7 +168,7 @@ impl Engine {
         if !config.local.ufrag.starts_with(ufrag_prefix(self.config.worker)) {
             tracing::warn!(endpoint = %label, worker = %self.config.worker, "ufrag lacks the tag of its worker");
         }
-        if self.sockets.of(id).is_none() {
+        if config.sockets.is_empty() {
             return Err(CreateError::NoSockets);
         }
         let ice = Session::new(Agent::new(config, &self.random));

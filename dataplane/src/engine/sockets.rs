@@ -59,12 +59,9 @@ impl LocalSockets {
         self.closed.extend(sockets.iter().map(|socket| socket.local));
     }
 
-    /// What an endpoint may use: its own, or else the shared ones; `None` where its own were refused.
-    pub fn of(&self, endpoint: EndpointId) -> Option<Arc<[LocalSocket]>> {
-        match self.own.get(&endpoint) {
-            Some(own) => (!own.is_empty()).then(|| Arc::clone(own)),
-            None => Some(Arc::clone(&self.shared)),
-        }
+    /// What an endpoint may use: its own, or else the shared ones; nothing where its own were refused.
+    pub fn of(&self, endpoint: EndpointId) -> Arc<[LocalSocket]> {
+        Arc::clone(self.own.get(&endpoint).unwrap_or(&self.shared))
     }
 
     /// Whether an endpoint may use a socket.

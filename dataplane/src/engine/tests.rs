@@ -1,6 +1,7 @@
 //! Workers in virtual time: steering, bounds, junk.
 
 mod ice_restart;
+mod own_sockets;
 
 use crate::ids::{MeshId, PayloadType, Ssrc, WorkerId};
 use proptest::prelude::*;
@@ -15,26 +16,44 @@ use crate::messages::{Command, CreateError, FeedbackSsrcs, NewEndpoint, NewRelay
 use crate::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 use crate::worker::Worker;
 
-struct Out(Vec<u8>, Vec<(Path, Vec<u8>)>, u16);
+/// What was sent, and the sockets that were opened and closed.
+struct Out {
+    slot: Vec<u8>,
+    sent: Vec<(Path, Vec<u8>)>,
+    opened: u16,
+    closed: Vec<u16>,
+    /// How many sockets may be opened.
+    room: u16,
+}
 
-impl PacketSink for Out {
-    fn slot(&mut self) -> Option<&mut [u8]> {
-        Some(&mut self.0)
-    }
-
-    fn commit(&mut self, len: usize, path: Path) {
-        self.1.push((path, self.0[..len].to_vec()));
+impl Out {
+    fn new() -> Self {
+        Self { slot: vec![0; MAX_DATAGRAM], sent: Vec::new(), opened: 0, closed: Vec::new(), room: 100 }
     }
 }
 
-/// Opens every socket, under indices from 100 on.
-impl SocketPool for Out {
-    fn open(&mut self, _: HandedSocket) -> Result<u16, IoError> {
-        self.2 += 1;
-        Ok(99 + self.2)
+impl PacketSink for Out {
+    fn slot(&mut self) -> Option<&mut [u8]> {
+        Some(&mut self.slot)
     }
 
-    fn close(&mut self, _: u16) -> std::io::Result<()> {
+    fn commit(&mut self, len: usize, path: Path) {
+        self.sent.push((path, self.slot[..len].to_vec()));
+    }
+}
+
+/// Opens sockets under indices from 100 on.
+impl SocketPool for Out {
+    fn open(&mut self, _: HandedSocket) -> Result<u16, IoError> {
+        if self.opened >= self.room {
+            return Err(IoError::HandedSockets(self.room.into()));
+        }
+        self.opened += 1;
+        Ok(99 + self.opened)
+    }
+
+    fn close(&mut self, local: u16) -> std::io::Result<()> {
+        self.closed.push(local);
         Ok(())
     }
 }
@@ -75,7 +94,7 @@ fn rig(max_addresses: usize, handover_ring: usize) -> Rig {
         controlling: true,
     };
     links[0].send(Command::CreateEndpoint(Box::new(new))).unwrap();
-    let mut rig = Rig { workers, links, out: Out(vec![0; MAX_DATAGRAM], Vec::new(), 0), now: Instant::now() };
+    let mut rig = Rig { workers, links, out: Out::new(), now: Instant::now() };
     rig.workers[0].handle_commands(rig.now, &mut rig.out);
     rig
 }
@@ -128,11 +147,11 @@ fn a_path_is_steered_only_after_its_owner_confirms_it() {
     assert_eq!((rig.count(1, Counter::Handovers), rig.count(0, Counter::DropStunIntegrity)), (1, 1));
     rig.receive(1, 5, &[22; 50]);
     assert_eq!(rig.count(1, Counter::DropUnknownAddress), 2);
-    assert!(rig.out.1.is_empty());
+    assert!(rig.out.sent.is_empty());
     // Authentic: from now on everything from there is handed over.
     rig.receive(1, 5, &request("0one"));
     rig.exchange();
-    assert_eq!(rig.out.1.len(), 1, "the owner answers by itself");
+    assert_eq!(rig.out.sent.len(), 1, "the owner answers by itself");
     rig.receive(1, 5, &[22; 50]);
     rig.exchange();
     assert_eq!(rig.count(1, Counter::Handovers), 3);
@@ -175,7 +194,7 @@ fn the_address_table_is_bounded() {
         rig.receive(0, port, &request("0one"));
     }
     assert_eq!((rig.workers[0].engine.addresses.len(), rig.count(0, Counter::DropTableFull)), (4, 6));
-    assert_eq!(rig.out.1.len(), 10, "answered all the same");
+    assert_eq!(rig.out.sent.len(), 10, "answered all the same");
 }
 
 /// Puts an endpoint with keys and a verified path on a worker, and its stand-in on the other.
@@ -242,7 +261,7 @@ fn media_reaches_receivers_on_the_other_worker() {
     let first = connect(&mut rig, 1, 12, 12, &[]);
     let second = connect(&mut rig, 1, 13, 13, &[]);
     rig.receive(0, 10, &sealed(10, 1));
-    let ports = |rig: &mut Rig| rig.out.1.drain(..).map(|(path, _)| path.remote.port()).collect::<Vec<_>>();
+    let ports = |rig: &mut Rig| rig.out.sent.drain(..).map(|(path, _)| path.remote.port()).collect::<Vec<_>>();
     assert_eq!(ports(&mut rig), [11], "here at once");
     rig.exchange();
     assert_eq!(ports(&mut rig), [12, 13], "there in its own turn");
@@ -333,8 +352,8 @@ fn only_the_server_that_was_asked_answers_whichever_worker_hears_it() {
     rig.links[0].send(ask(Path { remote: "[2001:db8::1]:3478".parse().unwrap(), ..path })).unwrap();
     rig.workers[0].handle_commands(rig.now, &mut rig.out);
     assert_eq!(rig.count(0, Counter::DropCommandUnknown), 2);
-    assert_eq!(rig.out.1.len(), 2, "asked, and asked again");
-    for (to, request) in &rig.out.1 {
+    assert_eq!(rig.out.sent.len(), 2, "asked, and asked again");
+    for (to, request) in &rig.out.sent {
         let request = Message::parse(request).unwrap();
         assert_eq!((*to, request.class(), request.transaction()), (path, Class::Request, transaction));
     }
@@ -534,7 +553,7 @@ fn a_creation_is_refused_at_once_although_packets_wait() {
 #[test]
 fn a_command_that_is_not_carried_out_says_why_and_is_counted() {
     let mut engine = Engine::new(EngineConfig::new(["192.0.2.1:10000".parse().unwrap()]), Arc::default());
-    let (mut out, now) = (Out(vec![0; MAX_DATAGRAM], Vec::new(), 0), Instant::now());
+    let (mut out, now) = (Out::new(), Instant::now());
     let (conference, endpoint, nobody) = (ConferenceId(1), EndpointId(1), EndpointId(2));
     let ice = |ufrag: &str| IceCredentials { ufrag: ufrag.into(), pwd: "password".into() };
     let new = |endpoint, ufrag| {
@@ -585,5 +604,5 @@ fn a_command_that_is_not_carried_out_says_why_and_is_counted() {
         assert_eq!(engine.handle_command(now, command, &mut out), result, "{text}");
         assert_eq!(engine.stats().get(counter) - before, u64::from(result.is_err()), "{text}");
     }
-    assert_eq!(out.1, []);
+    assert_eq!(out.sent, []);
 }

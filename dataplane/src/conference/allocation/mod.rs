@@ -85,7 +85,7 @@ impl Conference {
                 }
             }
         }
-        self.add_relay_demands(&mut demands);
+        self.aim_relays(env, &mut demands);
         self.announce_demand(env, &order, &demands);
     }
 

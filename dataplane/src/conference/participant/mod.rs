@@ -12,8 +12,10 @@ use publisher::Publisher;
 use relay::Relay;
 
 use super::receiver::Receiver;
-use crate::ids::{EndpointId, MeshId, ParticipantId, WorkerId};
+use super::receiver::pass_through::PassThrough;
+use crate::ids::{EndpointId, MeshId, ParticipantId, SourceId, WorkerId};
 use crate::limits::{CommandedChanges, RtcpWork};
+use crate::media::Encoding;
 use crate::messages::Event;
 use crate::negotiation::negotiated::Negotiated;
 use crate::srtp::SrtpKeys;
@@ -176,6 +178,14 @@ impl Participant {
         }
     }
 
+    /// Of a relay: a source does not go there any more. How far its SSRCs got is remembered.
+    pub fn end_pass(&mut self, source: SourceId, pass: &PassThrough) {
+        if let Some(relay) = self.relay_mut() {
+            relay.release(source);
+        }
+        pass.indices().for_each(|(ssrc, next)| self.receiver.remember(ssrc, next));
+    }
+
     /// Whether it is a relay, and nobody who speaks or listens.
     #[inline]
     pub fn is_relay(&self) -> bool {
@@ -193,7 +203,7 @@ impl Participant {
         if self.keys.as_ref() == Some(keys) {
             return false;
         }
-        self.publisher.set_keys(keys);
+        self.publisher.set_keys(keys, self.is_relay());
         self.receiver.set_keys(keys);
         self.keys = Some(keys.clone());
         true
@@ -221,8 +231,18 @@ impl Participant {
         self.active.then_some(self.last_activity + ACTIVITY_TIMEOUT)
     }
 
-    /// Whether it is sent sources on their own SSRCs, and has to remember those.
+    /// Whether it is an endpoint that is sent sources on their own SSRCs, and has to remember those.
     pub fn remembers_ssrcs(&self) -> bool {
         self.is_receiver() && self.receiver.ssrc_slots().is_none()
+    }
+
+    /// Whether it has to remember one more SSRC for a source of others; none when it has to remember nothing of anybody.
+    pub fn is_news(&self, ssrcs: Encoding) -> Option<bool> {
+        match (self.is_relay() && self.has_transport(), self.remembers_ssrcs()) {
+            // Repetitions go there on the media SSRC.
+            (true, _) => Some(!self.receiver.remembers(Encoding { rtx: None, ..ssrcs })),
+            (false, true) => Some(!self.receiver.remembers(ssrcs)),
+            (false, false) => None,
+        }
     }
 }

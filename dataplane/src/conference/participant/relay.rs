@@ -1,9 +1,9 @@
-//! The connection to another bridge, beside what it has in common with an endpoint: to which mesh it belongs, and what those
-//! behind it want.
+//! The connection to another bridge, beside what it has in common with an endpoint: to which mesh it belongs, what those behind
+//! it want, and which SSRCs go there.
 
 use hashbrown::{Equivalent, HashMap};
 
-use crate::ids::{EndpointId, MeshId};
+use crate::ids::{EndpointId, MeshId, SourceId, Ssrc};
 use crate::limits::MAX_RELAY_DEMANDS;
 use crate::media::Limit;
 
@@ -23,12 +23,14 @@ pub struct Relay {
     mesh: MeshId,
     /// What those behind it want, by the owner and the name of the source: it may be said before the source is known.
     demands: HashMap<(EndpointId, String), Limit, foldhash::fast::RandomState>,
+    /// The sources that go there by all of their SSRCs, media and retransmission: no two may share one.
+    claimed: HashMap<Ssrc, SourceId, foldhash::fast::RandomState>,
 }
 
 impl Relay {
     /// A relay of a mesh, of which nobody wants anything.
     pub fn new(mesh: MeshId) -> Self {
-        Self { mesh, demands: HashMap::default() }
+        Self { mesh, demands: HashMap::default(), claimed: HashMap::default() }
     }
 
     /// The mesh that it belongs to.
@@ -52,6 +54,28 @@ impl Relay {
         self.demands.get(&Named(owner, source)).copied()
     }
 
+    /// The source that goes there with an SSRC among its own.
+    pub fn source_with(&self, ssrc: Ssrc) -> Option<SourceId> {
+        self.claimed.get(&ssrc).copied()
+    }
+
+    /// Takes SSRCs for a source; false, and nothing is taken, when one of them is another source's, or named twice.
+    pub fn claim(&mut self, source: SourceId, ssrcs: &[Ssrc]) -> bool {
+        let taken = |(at, ssrc): (usize, &Ssrc)| {
+            self.claimed.contains_key(ssrc) || ssrcs.get(..at).is_some_and(|before| before.contains(ssrc))
+        };
+        let free = !ssrcs.iter().enumerate().any(taken);
+        if free {
+            self.claimed.extend(ssrcs.iter().map(|ssrc| (*ssrc, source)));
+        }
+        free
+    }
+
+    /// A source does not go there any more.
+    pub fn release(&mut self, source: SourceId) {
+        self.claimed.retain(|_, of| *of != source);
+    }
+
     /// An endpoint is gone, and its sources with it.
     pub fn forget(&mut self, owner: EndpointId) {
         self.demands.retain(|(of, _), _| *of != owner);
@@ -61,6 +85,20 @@ impl Relay {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slab::Key;
+
+    #[test]
+    fn no_two_sources_share_an_ssrc() {
+        let mut relay = Relay::new(MeshId(0));
+        let [one, two] = [0, 1].map(SourceId::new);
+        let ssrcs = |list: &[u32]| -> Vec<Ssrc> { list.iter().copied().map(Ssrc::new).collect() };
+        assert!(relay.claim(one, &ssrcs(&[1, 2])));
+        assert!(!relay.claim(two, &ssrcs(&[3, 2])) && relay.source_with(Ssrc::new(3)).is_none());
+        assert!(!relay.claim(two, &ssrcs(&[3, 4, 3])));
+        relay.release(one);
+        assert!(relay.claim(two, &ssrcs(&[3, 2])));
+        assert_eq!((relay.source_with(Ssrc::new(2)), relay.source_with(Ssrc::new(1))), (Some(two), None));
+    }
 
     #[test]
     fn demands_are_bounded_replaced_and_forgotten_with_their_owner() {

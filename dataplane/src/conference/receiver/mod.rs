@@ -2,13 +2,15 @@
 //!
 //! A [`subscription`] is one receiver of one source. Its [`projection`] makes one continuous stream of the pieces of the
 //! source's encodings that the receiver gets, [`delivery`] sends a packet of it for the first time or again, and [`rewrite`]
-//! writes the packet under the receiver's numbers and seals it. [`downlink`] estimates what the path carries; [`ssrc_slots`]
+//! writes the packet under the receiver's numbers and seals it. A relay gets [`pass_through`] instead. [`downlink`] estimates what the path carries; [`ssrc_slots`]
 //! gives receivers with SSRC rewriting their bounded set of SSRCs.
 
 pub mod delivery;
 pub mod downlink;
 pub mod keyframe;
+pub mod pass_through;
 pub mod projection;
+mod resent;
 pub mod rewrite;
 pub mod round_trip;
 pub mod ssrc_slots;
@@ -263,6 +265,22 @@ impl Receiver {
         let fresh = [UriId::TRANSPORT_CC, UriId::ABS_SEND_TIME];
         let differs = fresh.iter().any(|uri| self.negotiated.extensions.id(MediaKind::Video, *uri).is_some());
         !differs || self.profile == Some(SrtpProfile::Aes128CmHmacSha1_80)
+    }
+
+    /// Of a relay: takes the packet index that an SSRC has got to out of what is remembered; `None` when nothing ever went out
+    /// on it.
+    pub fn recall(&mut self, ssrc: Ssrc) -> Option<i64> {
+        self.retired.remove(&ssrc)
+    }
+
+    /// Of a relay: remembers the packet index that an SSRC has got to, for when it comes back.
+    pub fn remember(&mut self, ssrc: Ssrc, next: i64) {
+        self.retired.insert(ssrc, next);
+    }
+
+    /// Of a relay: whether so many SSRCs could be remembered beside those that are.
+    pub fn has_memory_for(&self, ssrcs: usize) -> bool {
+        self.retired.len() + ssrcs <= MAX_RETIRED
     }
 
     /// Whether it was sent something on both SSRCs in the past.

@@ -87,7 +87,7 @@ impl Shape {
 }
 
 /// Finds the receiver's number for a packet. RED goes whole only to those who know it and everything inside.
-#[inline]
+#[inline(always)]
 pub fn shape(packet: &MediaPacket<'_>, translate: bool, receiver: &FormatTable) -> Option<Shape> {
     if !translate {
         let rtx = receiver.output(packet.format.id).and_then(|o| o.rtx);
@@ -113,9 +113,36 @@ pub fn shape(packet: &MediaPacket<'_>, translate: bool, receiver: &FormatTable) 
     }
 }
 
+/// The same for whoever is not asked for every packet of every receiver.
+#[inline(never)]
+pub fn shape_aside(packet: &MediaPacket<'_>, translate: bool, receiver: &FormatTable) -> Option<Shape> {
+    shape(packet, translate, receiver)
+}
+
 /// Rewrites, seals and queues one packet; returns the bytes of its payload.
 #[inline]
 pub fn send(
+    packet: &MediaPacket<'_>,
+    outgoing: &Outgoing,
+    receiver: &mut Receiver,
+    delivery: &mut Delivery<'_, impl PacketSink>,
+) -> Result<usize, NotSent> {
+    write::<false>(packet, outgoing, receiver, delivery)
+}
+
+/// The same with the payload as it came, but for the numbers inside RED.
+#[inline]
+pub fn send_verbatim(
+    packet: &MediaPacket<'_>,
+    outgoing: &Outgoing,
+    receiver: &mut Receiver,
+    delivery: &mut Delivery<'_, impl PacketSink>,
+) -> Result<usize, NotSent> {
+    write::<true>(packet, outgoing, receiver, delivery)
+}
+
+#[inline]
+fn write<const VERBATIM: bool>(
     packet: &MediaPacket<'_>,
     outgoing: &Outgoing,
     receiver: &mut Receiver,
@@ -176,13 +203,14 @@ pub fn send(
     }
     let body = slot.get_mut(header_len..).ok_or(NotSent::Malformed)?;
     let payload_len = match stream.rtx {
-        None => write_payload(packet, outgoing, &receiver.negotiated().formats, delivery.translate, body)?,
+        None => write_payload::<VERBATIM>(packet, outgoing, &receiver.negotiated().formats, delivery.translate, body)?,
         Some(_) => {
             if !rtx::write(output.sequence as u16, body) {
                 return Err(NotSent::Malformed);
             }
             let rest = body.get_mut(rtx::OSN_LEN..).ok_or(NotSent::Malformed)?;
-            rtx::OSN_LEN + write_payload(packet, outgoing, &receiver.negotiated().formats, delivery.translate, rest)?
+            rtx::OSN_LEN
+                + write_payload::<VERBATIM>(packet, outgoing, &receiver.negotiated().formats, delivery.translate, rest)?
         }
     };
     let len = sealer
@@ -197,7 +225,7 @@ pub fn send(
 
 /// Writes the payload as this receiver reads it and returns its length.
 #[inline]
-fn write_payload(
+fn write_payload<const VERBATIM: bool>(
     packet: &MediaPacket<'_>,
     outgoing: &Outgoing,
     receiver: &FormatTable,
@@ -208,6 +236,7 @@ fn write_payload(
     let payload = packet.rtp.payload();
     let (id, tl0) = ((output.picture.id.unwrap_or(0) & 0x7fff) as u16, output.picture.tl0.unwrap_or(0));
     match &packet.view.descriptor {
+        _ if VERBATIM => {}
         Descriptor::Vp8(vp8) => return vp8.rewrite(payload, id, tl0, out).map_err(|_| NotSent::Malformed),
         Descriptor::Vp9(vp9) => {
             let out = out.get_mut(..payload.len()).ok_or(NotSent::Malformed)?;
