@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::context::Env;
 use super::members::Conference;
+use super::participant::schedule::{SPACING, earliest};
 use super::rtcp_out;
-use super::schedule::{SPACING, earliest};
 use crate::datagram::PacketSink;
 use crate::ids::ParticipantId;
 use crate::media::MediaKind;

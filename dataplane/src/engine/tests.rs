@@ -527,6 +527,30 @@ fn what_the_forwarder_refuses_is_not_kept_by_the_worker_either() {
 }
 
 #[test]
+fn a_creation_is_refused_at_once_although_packets_wait() {
+    let mut rig = rig(16, 16);
+    connect(&mut rig, 0, 10, 10, &[77]);
+    connect(&mut rig, 0, 11, 11, &[]);
+    let path = Path { local: 0, remote: ([198, 51, 100, 1], 10).into() };
+    rig.out.sent.clear();
+    let (engine, now) = (&mut rig.workers[0].engine, rig.now);
+    engine.gather(now, path, &mut sealed(10, 1), None, &mut rig.out);
+    assert!(rig.out.sent.is_empty(), "it waits");
+    let remote =
+        |id, home| Command::CreateRemoteEndpoint { conference: ConferenceId(1), endpoint: EndpointId(id), home };
+    let refused = engine.handle_command(now, remote(11, WorkerId::new(1)), &mut rig.out);
+    assert_eq!(refused, Err(CommandError::Refused(CreateError::Taken)));
+    assert_eq!(rig.out.sent.len(), 1, "the packet went out before");
+    let unknown = engine.handle_command(now, remote(12, WorkerId::new(7)), &mut rig.out);
+    assert_eq!(unknown, Err(CommandError::Refused(CreateError::UnknownWorker)));
+    let events: Vec<_> = std::iter::from_fn(|| engine.poll_event()).collect();
+    for (id, error) in [(11, CreateError::Taken), (12, CreateError::UnknownWorker)] {
+        let event = Event::EndpointRefused { endpoint: EndpointId(id), error };
+        assert_eq!(events.iter().filter(|known| **known == event).count(), 1, "{event:?}");
+    }
+}
+
+#[test]
 fn a_command_that_is_not_carried_out_says_why_and_is_counted() {
     let mut engine = Engine::new(EngineConfig::new(["192.0.2.1:10000".parse().unwrap()]), Arc::default());
     let (mut out, now) = (Out::new(), Instant::now());

@@ -45,7 +45,8 @@ pub(super) fn update(
     for of in [MediaKind::Audio, MediaKind::Video] {
         let _ = write!(sections, "<media type='{}'>", kind(of));
         for format in media.codecs.iter().filter(|format| format.kind == of) {
-            let (id, name, rate, channels) = (format.payload_type.get(), &format.name, format.clock_rate, format.channels);
+            let (id, name, rate, channels) =
+                (format.payload_type.get(), &format.name, format.clock_rate, format.channels);
             let _ = write!(
                 sections,
                 "<payload-type xmlns='{rtp}' id='{id}' name='{name}' clockrate='{rate}' channels='{channels}'>"
