@@ -225,14 +225,14 @@ impl Engine {
         let Some(endpoint) = self.endpoints.get_mut(index) else {
             return self.stats.count(Counter::DropUnknownAddress);
         };
-        match (protocol, endpoint.slot) {
+        match (protocol, endpoint.slot()) {
             (Protocol::Rtp, Some(slot)) => self.forwarder.gather_rtp(now, slot, datagram, sink),
             (Protocol::Rtcp, Some(slot)) => self.forwarder.handle_rtcp(now, slot, datagram, sink),
             (Protocol::Dtls, _) => {
-                if !endpoint.dtls_rate.take(now) {
+                if !endpoint.take_dtls(now) {
                     return self.stats.count(Counter::DropDtlsRate);
                 }
-                let event = Event::Dtls { endpoint: endpoint.id, datagram: datagram.to_vec() };
+                let event = Event::Dtls { endpoint: endpoint.id(), datagram: datagram.to_vec() };
                 self.events.push(event, &self.stats);
             }
             _ => self.stats.count(Counter::DropNoKeys),
@@ -250,7 +250,7 @@ impl Engine {
         let Ok(message) = Message::read_unchecked(datagram) else {
             return self.stats.count(Counter::DropStunMalformed);
         };
-        let (index, owner, unknown) = match message.class {
+        let (index, owner, unknown) = match message.class() {
             Class::Request => {
                 let Some((ufrag, _)) = message.ufrags() else {
                     return self.stats.count(Counter::DropStunMalformed);
@@ -259,7 +259,7 @@ impl Engine {
                 (self.endpoints.index_of_ufrag(ufrag), owner, Counter::DropStunUnknownUfrag)
             }
             Class::Success | Class::Error => {
-                let (worker, endpoint) = transaction_owner(&message.transaction);
+                let (worker, endpoint) = transaction_owner(&message.transaction());
                 let index = self.endpoints.index_of(endpoint).filter(|_| worker == self.config.worker);
                 (index, Some(worker), Counter::DropStunUnknownTransaction)
             }
@@ -274,7 +274,7 @@ impl Engine {
                 Some(owner) if via.is_none() && self.forwarder.peers().has_other(owner) => {
                     self.hand_over(owner, path, datagram)
                 }
-                _ if matches!(message.class, Class::Success | Class::Error)
+                _ if matches!(message.class(), Class::Success | Class::Error)
                     && self.questions.take_answered(path, &message) =>
                 {
                     let event = Event::ServerAnswered { path, datagram: datagram.to_vec() };
@@ -284,7 +284,7 @@ impl Engine {
             };
         };
         let Some(endpoint) = self.endpoints.get_mut(index) else { return };
-        if !self.sockets.may_use(endpoint.id, path.local) {
+        if !self.sockets.may_use(endpoint.id(), path.local) {
             return self.stats.count(Counter::DropForeignSocket);
         }
         // Only now, since it costs more than to find out that nobody is meant.
@@ -292,8 +292,8 @@ impl Engine {
             return self.stats.count(Counter::DropStunMalformed);
         }
         let mut context = Context { sink, stats: &self.stats, random: &self.random };
-        let authentic = endpoint.ice.handle_message(now, path, &message, &mut context);
-        if let (true, Some(slot)) = (authentic, endpoint.slot) {
+        let authentic = endpoint.ice_mut().handle_message(now, path, &message, &mut context);
+        if let (true, Some(slot)) = (authentic, endpoint.slot()) {
             self.forwarder.note_activity(now, slot);
         }
         self.settle(now, index, via);
@@ -310,17 +310,17 @@ impl Engine {
     /// Carries out what an endpoint's ICE reported, and plans its next timer.
     fn settle(&mut self, now: Instant, index: EndpointIndex, via: Option<WorkerId>) {
         while let Some(endpoint) = self.endpoints.get_mut(index) {
-            let Some(event) = endpoint.ice.poll_event() else { break };
-            let id = endpoint.id;
+            let Some(event) = endpoint.ice_mut().poll_event() else { break };
+            let id = endpoint.id();
             match event {
                 SessionEvent::Agent(event) => self.follow(event, index, via),
                 SessionEvent::Restarted { generation } => {
-                    tracing::debug!(endpoint = %endpoint.label, generation, "ICE restarted");
+                    tracing::debug!(endpoint = %endpoint.label(), generation, "ICE restarted");
                     let event = Event::IceRestart { endpoint: id, generation, outcome: RestartOutcome::Connected };
                     self.events.push(event, &self.stats);
                 }
                 SessionEvent::Abandoned { generation } => {
-                    tracing::debug!(endpoint = %endpoint.label, generation, "ICE restart abandoned");
+                    tracing::debug!(endpoint = %endpoint.label(), generation, "ICE restart abandoned");
                     let event = Event::IceRestart { endpoint: id, generation, outcome: RestartOutcome::Abandoned };
                     self.events.push(event, &self.stats);
                 }
@@ -332,7 +332,7 @@ impl Engine {
 
     fn follow(&mut self, event: AgentEvent, index: EndpointIndex, via: Option<WorkerId>) {
         let Some(endpoint) = self.endpoints.get_mut(index) else { return };
-        let id = endpoint.id;
+        let id = endpoint.id();
         match event {
             AgentEvent::Learnt { path, round_trip } => {
                 let owner = Owner::Endpoint(index);
@@ -341,7 +341,7 @@ impl Engine {
                 match self.addresses.learn(path, owner, round_trip) {
                     Err(_) => {
                         self.stats.count(Counter::DropTableFull);
-                        endpoint.ice.refuse(path);
+                        endpoint.ice_mut().refuse(path);
                     }
                     Ok(false) => {}
                     Ok(true) => {
@@ -361,14 +361,14 @@ impl Engine {
             }
             AgentEvent::Forgotten { path } => self.forget(path, index),
             AgentEvent::Connected { path } => {
-                tracing::debug!(endpoint = %endpoint.label, remote = %path.remote, "ICE connected");
-                let relayed = endpoint.ice.is_relayed(path);
+                tracing::debug!(endpoint = %endpoint.label(), remote = %path.remote, "ICE connected");
+                let relayed = endpoint.ice().is_relayed(path);
                 self.forwarder.set_path(id, Some(path));
                 let event = Event::Ice { endpoint: id, state: IceState::Connected, remote: Some(path.remote), relayed };
                 self.events.push(event, &self.stats);
             }
             AgentEvent::Disconnected => {
-                tracing::info!(endpoint = %endpoint.label, "ICE disconnected");
+                tracing::info!(endpoint = %endpoint.label(), "ICE disconnected");
                 self.forwarder.set_path(id, None);
                 let event = Event::Ice { endpoint: id, state: IceState::Disconnected, remote: None, relayed: false };
                 self.events.push(event, &self.stats);
@@ -422,7 +422,7 @@ impl Engine {
 
     fn remove_endpoint(&mut self, id: EndpointId) -> bool {
         let Some((index, endpoint)) = self.endpoints.remove(id) else { return false };
-        for path in endpoint.ice.learnt_paths() {
+        for path in endpoint.ice().learnt_paths() {
             self.forget(path, index);
         }
         self.sockets.take_back(id);
@@ -466,7 +466,7 @@ impl Engine {
     fn run_ice(&mut self, now: Instant, index: EndpointIndex, sink: &mut impl PacketSink) {
         if let Some(endpoint) = self.endpoints.get_mut(index) {
             let mut context = Context { sink, stats: &self.stats, random: &self.random };
-            endpoint.ice.handle_timeout(now, &mut context);
+            endpoint.ice_mut().handle_timeout(now, &mut context);
         }
         self.settle(now, index, None);
     }

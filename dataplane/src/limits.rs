@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::budget::Budget;
+use crate::media::Bitrate;
 
 /// DTLS datagrams of one endpoint that reach the control plane. A handshake has about ten; data channels come next.
 pub type DtlsDatagrams = Budget<200, 100>;
@@ -47,7 +48,7 @@ pub type SenderReports = Budget<20, 10>;
 pub type RepeatedBytes = Budget<2_500_000, 1_000_000>;
 
 /// The highest rate that a peer is believed, bits per second.
-pub const MAX_BITRATE: u64 = 100_000_000_000;
+pub const MAX_BITRATE: Bitrate = Bitrate::new(100_000_000_000);
 
 /// Runs of a conference's timers.
 pub type TimerRuns = Budget<200, 100>;

@@ -452,10 +452,10 @@ fn answers_of_one_generation_prove_nothing_for_the_other() {
     world.tick();
     let check = world.out.sent.iter().find(|(to, _)| to.remote == addr(NEW)).expect("checked at once").1.clone();
     let check = Message::parse(&check).unwrap();
-    assert_eq!(check.username, Some(format!("{}:{}", theirs(1).ufrag, ours(1).ufrag).as_bytes()));
+    assert_eq!(check.username(), Some(format!("{}:{}", theirs(1).ufrag, ours(1).ufrag).as_bytes()));
     let answer = |pwd: &str| {
         let mut buf = vec![0; 200];
-        let writer = Writer::new(&mut buf, Class::Success, &check.transaction).mapped(addr(BRIDGE));
+        let writer = Writer::new(&mut buf, Class::Success, &check.transaction()).mapped(addr(BRIDGE));
         let len = writer.finish(&integrity_key(pwd)).unwrap();
         buf.truncate(len);
         buf

@@ -224,8 +224,8 @@ fn no_check_of_others_goes_through_a_relays_socket_and_none_of_it_through_theirs
     let mut sockets: HashMap<u32, HashSet<u16>> = HashMap::new();
     for (side, path, data) in &bridges.sent {
         if let (0, Ok(message)) = (side, Message::read_unchecked(data)) {
-            let (_, endpoint) = transaction_owner(&message.transaction);
-            if message.class == Class::Request {
+            let (_, endpoint) = transaction_owner(&message.transaction());
+            if message.class() == Class::Request {
                 sockets.entry(endpoint.0).or_default().insert(path.local);
             }
         }

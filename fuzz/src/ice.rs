@@ -84,14 +84,14 @@ impl World {
             messages += 1;
             bytes += datagram.len();
             let message = Message::parse(&datagram).expect("the agent sends STUN");
-            if message.class == Class::Request {
-                assert_eq!(transaction_owner(&message.transaction), (WorkerId::new(3), EndpointId(77)));
-                let username = String::from_utf8(message.username.expect("a username").to_vec()).expect("text");
+            if message.class() == Class::Request {
+                assert_eq!(transaction_owner(&message.transaction()), (WorkerId::new(3), EndpointId(77)));
+                let username = String::from_utf8(message.username().expect("a username").to_vec()).expect("text");
                 let (remote, local) = username.split_once(':').expect("two parts");
                 let theirs = remote.strip_prefix("theirs").and_then(|n| n.parse().ok()).expect("their ufrag");
                 assert!(self.told.contains(&theirs), "a check needs credentials");
                 assert!(message.verify(&integrity_key(THEIRS[theirs])));
-                self.checks.push((path, message.transaction, theirs, local.to_owned()));
+                self.checks.push((path, message.transaction(), theirs, local.to_owned()));
             } else {
                 assert!(message.verify(&integrity_key(OURS)));
             }
@@ -132,7 +132,7 @@ impl World {
         if !authentic {
             assert_eq!(messages, 0, "an unauthenticated message is not answered");
         }
-        if message.class == Class::Request {
+        if message.class() == Class::Request {
             let news: HashSet<String> =
                 self.checks[checks..].iter().filter(|c| c.0 == path).map(|c| c.3.clone()).collect();
             for local in news {
@@ -143,7 +143,7 @@ impl World {
         }
         // The answer, a triggered check and a nomination.
         assert!(messages <= 3, "{messages} messages for one");
-        if messages == 1 && message.class == Class::Request {
+        if messages == 1 && message.class() == Class::Request {
             assert!(bytes <= datagram.len() * 3 / 2 + 60, "{bytes} bytes for {}", datagram.len());
         }
     }

@@ -85,10 +85,10 @@ impl World {
 
     fn hear(&mut self, socket: u16, from: SocketAddr, datagram: &[u8]) {
         if let Ok(message) = Message::parse(datagram)
-            && message.class == Class::Success
-            && self.asked.contains(&(socket, from, message.transaction))
+            && message.class() == Class::Success
+            && self.asked.contains(&(socket, from, message.transaction()))
         {
-            self.named.extend(message.mapped.map(|mapped| mapped.ip()));
+            self.named.extend(message.mapped().map(|mapped| mapped.ip()));
         }
         self.search.handle_datagram(self.now, socket, from, datagram);
     }

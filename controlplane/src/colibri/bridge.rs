@@ -71,6 +71,7 @@ impl ColibriBridge {
     /// The addresses that new endpoints are offered from now on.
     pub fn set_local_addresses(&mut self, addresses: &[IpAddr]) {
         self.context.config.transport.local_addresses = addresses.to_vec();
+        self.context.rebind();
     }
 
     /// The public addresses that were found; new endpoints are offered them from now on beside those that the operator named.
@@ -388,7 +389,7 @@ fn modify(now: Instant, conference: &mut Conference, request: &ConferenceModify,
         reply.endpoints.push(conference.apply(now, endpoint, context)?);
     }
     for relay in &request.relays {
-        reply.relays.push(conference.apply_relay(relay, context));
+        reply.relays.push(conference.apply_relay(relay, context)?);
     }
     conference.note_population(now);
     reply.sources = feedback.then(|| conference.feedback_sources());

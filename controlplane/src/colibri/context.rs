@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, MeshId};
+use ringbridge_dataplane::io::{HandedSocket, IoError, RelayPorts, SocketOptions};
 use ringbridge_dataplane::messages::Command;
 
 use super::config::ColibriConfig;
@@ -27,8 +28,15 @@ pub(super) struct Context {
     next_conference: u32,
     next_endpoint: u32,
     next_mesh: u32,
+    /// Binds the sockets of relays that have a port of their own.
+    ports: RelayPorts,
     /// When the first client that waits for others' sources counts as knowing them.
     next_untold: Option<Instant>,
+}
+
+fn relay_ports(config: &ColibriConfig) -> RelayPorts {
+    let range = config.relay.as_ref().and_then(|relay| relay.ports);
+    RelayPorts::new(config.transport.local_addresses.clone(), range, SocketOptions::default())
 }
 
 impl Context {
@@ -36,6 +44,7 @@ impl Context {
     pub fn new(config: ColibriConfig) -> Self {
         Self {
             placement: Placement::new(config.workers, config.spill_endpoints, config.capacity.endpoints_per_worker),
+            ports: relay_ports(&config),
             config,
             totals: Totals::default(),
             meetings: HashMap::new(),
@@ -46,6 +55,16 @@ impl Context {
             next_mesh: 1,
             next_untold: None,
         }
+    }
+
+    /// Sockets for a relay that has a port of its own: one for each local address.
+    pub fn bind_relay(&mut self) -> Result<Vec<HandedSocket>, IoError> {
+        self.ports.bind()
+    }
+
+    /// The local addresses changed.
+    pub fn rebind(&mut self) {
+        self.ports = relay_ports(&self.config);
     }
 
     pub fn next_conference(&mut self) -> ConferenceId {

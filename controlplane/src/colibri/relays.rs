@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ringbridge_dataplane::ids::{EndpointId, WorkerId};
 use ringbridge_dataplane::messages::{Command, NewRelay};
+use xmpp_parsers::stanza_error::DefinedCondition;
 
 use super::conference::Conference;
 use super::context::Context;
@@ -12,24 +13,25 @@ use super::endpoint::Changes;
 use super::endpoints::new_credentials;
 use super::identity::{EndpointIdentity, RelayIdentity};
 use super::output::Output;
+use super::refusal::Refusal;
 use super::relay::{RelayState, RelayedState};
 use super::transport::SCTP_PORT;
 
 impl Conference {
     /// Applies one validated relay element and describes the result.
-    pub(super) fn apply_relay(&mut self, request: &Relay, context: &mut Context) -> Relay {
+    pub(super) fn apply_relay(&mut self, request: &Relay, context: &mut Context) -> Result<Relay, Refusal> {
         let mut answer = Relay::new(&request.id);
         if request.expire {
             if let Some(relay) = self.relay(&request.id).map(RelayState::id) {
                 self.expire_relay(relay, "requested", context);
             }
             answer.expire = true;
-            return answer;
+            return Ok(answer);
         }
         if request.create {
             let asked = request.transport.as_ref();
             answer.transport = Some(Transport {
-                ice: Some(self.create_relay(request, context)),
+                ice: Some(self.create_relay(request, context)?),
                 // What the other side is, as Jitsi Videobridge says it.
                 sctp: asked.and_then(|t| t.sctp.as_ref()).map(|sctp| Sctp {
                     port: Some(SCTP_PORT),
@@ -41,7 +43,7 @@ impl Conference {
                 ..Transport::default()
             });
         }
-        let Some(state) = self.relay_mut(&request.id) else { return answer };
+        let Some(state) = self.relay_mut(&request.id) else { return Ok(answer) };
         let (relay, home) = (state.id(), state.who().worker);
         if !request.media.is_empty() {
             let changes = state.update_media(request);
@@ -56,16 +58,25 @@ impl Conference {
             let changes = state.update_transport(ice);
             self.carry_out(home, changes, context);
         }
-        answer
+        Ok(answer)
     }
 
     /// The one place where a relay comes into being.
-    fn create_relay(&mut self, request: &Relay, context: &mut Context) -> IceTransport {
+    fn create_relay(&mut self, request: &Relay, context: &mut Context) -> Result<IceTransport, Refusal> {
+        let asked = request.transport.as_ref();
+        // Two bridges that both used their media ports could not tell the relays of several conferences apart.
+        let sockets = match asked.is_some_and(|t| t.use_unique_port) {
+            true => context.bind_relay().map_err(|error| {
+                tracing::error!(relay = %request.id, %error, "a relay to another bridge gets no port of its own");
+                let text = format!("no port for a relay: {error}");
+                Refusal::new(DefinedCondition::ResourceConstraint, None, text)
+            })?,
+            false => Vec::new(),
+        };
         // Where most of the conference is, or was first.
         let worker = self.workers().first().copied().unwrap_or_default();
         let (id, conference) = (context.next_endpoint(), self.id());
         let mesh = self.mesh(request.mesh_id.as_deref().unwrap_or_default(), context);
-        let asked = request.transport.as_ref();
         let who = Arc::new(RelayIdentity {
             id,
             conference,
@@ -77,10 +88,13 @@ impl Conference {
         });
         let ice = new_credentials(context.config.ufrag_prefix, worker);
         let state = RelayState::new(Arc::clone(&who), ice.clone());
-        let transport = context.config.transport.describe_relay(state.local(), None);
+        let transport = context.config.transport.describe_relay(state.local(), &sockets);
         let controlling = asked.is_some_and(|t| t.ice_controlling);
         tracing::info!(relay = %id, label = %who.label, %conference, mesh = %who.mesh_name, worker, controlling,
             "relay to another bridge created");
+        if !sockets.is_empty() {
+            context.command(worker, Command::OpenSockets { endpoint: id, sockets });
+        }
         let new = NewRelay { conference, relay: id, mesh, label: request.id.clone(), ice, controlling };
         context.command(worker, Command::CreateRelay(Box::new(new)));
         for other in self.workers().iter().copied().filter(|other| *other != worker) {
@@ -90,7 +104,7 @@ impl Conference {
         let sctp = asked.and_then(|t| t.sctp.as_ref()).map(sctp_role);
         context.output(Output::RelayCreated { relay: who, sctp });
         self.add_relay(state, context);
-        transport
+        Ok(transport)
     }
 
     /// Applies what is said about one endpoint behind a relay. Nothing of it is refused: whoever asked would lose the bridge.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rand::Rng;
 use ringbridge_dataplane::ice::IceCredentials;
+use ringbridge_dataplane::io::HandedSocket;
 
 use super::elements::{Candidate, Fingerprint, IceTransport, Setup, WebSocket};
 use crate::public_address::PublicAddress;
@@ -64,19 +65,27 @@ impl LocalTransport {
         }
     }
 
-    /// The Jingle transport of a new relay; `port` is one of its own, in place of the media port. Private addresses are given in
-    /// any case: bridges often reach each other by them (section 10).
-    pub fn describe_relay(&self, local: &IceCredentials, port: Option<u16>) -> IceTransport {
-        let own = port.map(|port| Self {
-            port,
-            // A port of the outside belongs to the media port.
-            public_addresses: self.public_addresses.iter().filter(|public| public.port.is_none()).cloned().collect(),
-            ..self.clone()
-        });
+    /// The Jingle transport of a new relay; `sockets` are those that it has for itself, in place of the media port. Private
+    /// addresses are given in any case: bridges often reach each other by them (section 10).
+    pub fn describe_relay(&self, local: &IceCredentials, sockets: &[HandedSocket]) -> IceTransport {
+        let mut candidates = self.candidates(true);
+        if !sockets.is_empty() {
+            candidates.retain_mut(|candidate| {
+                // A port of the outside belongs to the media port; each address has a port of its own.
+                let base = candidate.rel_addr.as_ref().unwrap_or(&candidate.ip);
+                let bound = sockets.iter().map(HandedSocket::candidate_address).find(|at| at.ip().to_string() == *base);
+                let Some(port) = bound.filter(|_| candidate.port == self.port).map(|at| at.port()) else {
+                    return false;
+                };
+                candidate.port = port;
+                candidate.rel_port = candidate.rel_port.map(|_| port);
+                true
+            });
+        }
         IceTransport {
             ufrag: Some(local.ufrag.clone()),
             pwd: Some(local.pwd.clone()),
-            candidates: own.as_ref().unwrap_or(self).candidates(true),
+            candidates,
             rtcp_mux: true,
             fingerprints: vec![self.own_fingerprint()],
             ..IceTransport::default()

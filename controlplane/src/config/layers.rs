@@ -212,8 +212,8 @@ impl Layers {
             self.add_connections(tree, origin);
             return Vec::new();
         }
-        if let Some(key) = Key::find(path).filter(|key| key.kind == Kind::Delays)
-            && let Some(text) = delays_in(tree)
+        if let Some(key) = Key::find(path)
+            && let Some(text) = structured(key, tree)
         {
             self.set(key, text, origin.clone());
             return Vec::new();
@@ -288,8 +288,7 @@ impl Layers {
             return Vec::new();
         }
         if let Ok(Use::Key(own)) = reference::find(path)
-            && Key::find(own).is_some_and(|key| key.kind == Kind::Delays)
-            && let Some(text) = delays_in(tree)
+            && let Some(text) = Key::find(own).and_then(|key| structured(key, tree))
         {
             return self.add_reference_text(path, text, origin);
         }
@@ -448,6 +447,24 @@ impl Layers {
     pub fn get(&self, path: &str) -> Option<&Raw> {
         self.values.get(path).filter(|raw| !raw.text.is_empty())
     }
+}
+
+/// The text of a value that is no simple one, where the key is for such.
+fn structured(key: &Key, tree: &Value) -> Option<String> {
+    match key.kind {
+        Kind::Delays => delays_in(tree),
+        Kind::RegionGroups => groups_in(tree),
+        _ => None,
+    }
+}
+
+/// Groups of regions, from a list of lists or of texts; what is neither stands in it so that it is refused.
+fn groups_in(tree: &Value) -> Option<String> {
+    let group = |group: &&Value| match group.items() {
+        Some(regions) => regions.into_iter().filter_map(Value::text).collect::<Vec<_>>().join(" "),
+        None => group.text().unwrap_or_else(|| "{...}".to_owned()),
+    };
+    Some(tree.items()?.iter().map(group).collect::<Vec<_>>().join(", "))
 }
 
 /// A table of times by size, from an object; `None` for anything else, and for what is no such table.

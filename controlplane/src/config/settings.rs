@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jid::BareJid;
 use ringbridge_dataplane::conference::LoudestOnly;
-use ringbridge_dataplane::io::{IoChoice, IoExtras};
+use ringbridge_dataplane::io::{IoChoice, IoExtras, PortRange};
 use tracing_subscriber::EnvFilter;
 
 use super::connections::RawConnection;
@@ -20,8 +20,8 @@ use crate::bridge::{BridgeSettings, ShutdownSettings, XmppConnectionSettings};
 use crate::colibri::bridge::RelaySettings;
 use crate::colibri::limits::MAX_ID;
 use crate::focus::{
-    FocusSettings, IceFailureSettings, LoginSettings, LoginType, RecordingSettings, SelectionSettings, SenderLimits,
-    SignalingDelays, SourceLimits, SourceSettings,
+    FocusSettings, IceFailureSettings, LoadRedistribution, LoginSettings, LoginType, RecordingSettings, RegionGroups,
+    SelectionSettings, SenderLimits, SignalingDelays, SourceLimits, SourceSettings,
 };
 use crate::logging::Logging;
 use crate::public_address::aws::AwsLookup;
@@ -177,6 +177,7 @@ impl Reader<'_> {
             Kind::Duration => values::duration(&text)
                 .is_none()
                 .then(|| "use a number with a unit, e.g. 20 s, 500 ms, 2 m, 1 d".to_owned()),
+            Kind::RegionGroups => text.parse::<RegionGroups>().err(),
             Kind::Delays => match values::delays(&text) {
                 Some(delays) => (delays.iter().find(|(_, delay)| *delay > MOST_DELAY)).map(|(size, _)| {
                     format!("{size}: use at most {} s: nobody hears a newcomer before", MOST_DELAY.as_secs())
@@ -412,7 +413,7 @@ impl Reader<'_> {
             self.wrong(key, format!("use at most {MAX_ID} bytes"));
             return None;
         }
-        Some(Some(RelaySettings { id, ports: (lowest > 0).then_some(lowest..=highest) }))
+        Some(Some(RelaySettings { id, ports: PortRange::new(lowest, highest) }))
     }
 
     fn discovery(&mut self) -> Option<DiscoverySettings> {
@@ -463,7 +464,9 @@ impl Reader<'_> {
             recording: self.recording()?,
             sources: self.sources()?,
             ice_failure: self.ice_failure()?,
-            selection: SelectionSettings::default(),
+            selection: self.selection()?,
+            load_redistribution: self.load_redistribution()?,
+            relay_sctp: self.switch("focus.relay.sctp"),
         })
     }
 }
@@ -482,6 +485,38 @@ impl Reader<'_> {
             delays: SignalingDelays::new(
                 self.text("focus.source-signaling-delays").as_deref().and_then(values::delays).unwrap_or_default(),
             ),
+        })
+    }
+
+    /// The outer `None` is a value that is wrong, the inner one never.
+    fn load_redistribution(&mut self) -> Option<Option<LoadRedistribution>> {
+        let percent: u32 = self.required("focus.load-redistribution.stress-percent")?;
+        let settings = LoadRedistribution {
+            interval: self.duration("focus.load-redistribution.interval")?,
+            stress: f64::from(percent) / 100.0,
+            timeout: self.duration("focus.load-redistribution.timeout")?,
+            endpoints: self.required("focus.load-redistribution.endpoints")?,
+        };
+        Some(self.switch("focus.load-redistribution.enabled").then_some(settings))
+    }
+
+    fn selection(&mut self) -> Option<SelectionSettings> {
+        // Less than nothing is any number, as with Jicofo.
+        let most = |number: i64| usize::try_from(number).ok().filter(|most| *most > 0);
+        let (recent, interval) = (
+            self.required("focus.selection.max-recent-participants")?,
+            self.duration("focus.selection.recent-interval")?,
+        );
+        let percent: u32 = self.required("focus.selection.stress-percent")?;
+        Some(SelectionSettings {
+            strategy: self.required("focus.selection.strategy")?,
+            relays: self.switch("focus.relay.enabled"),
+            mixed_versions: self.switch("focus.relay.mixed-versions"),
+            local_region: self.text("focus.selection.local-region"),
+            region_groups: self.optional("focus.selection.region-groups").unwrap_or_default(),
+            max_participants: most(self.required("focus.selection.max-participants")?),
+            max_recent: most(recent).map(|most| (most, interval)),
+            stress_threshold: f64::from(percent) / 100.0,
         })
     }
 

@@ -54,6 +54,10 @@ pub(super) struct Totals {
     pub participants: u64,
     pub moved: u64,
     pub lost_bridges: u64,
+    /// Links between living bridges over which nothing came.
+    pub dead_links: u64,
+    /// Participants that left overloaded bridges.
+    pub redistributed: u64,
     pub restarts: u64,
 }
 
@@ -183,6 +187,15 @@ impl Context<'_> {
     pub fn expire_on_bridge(&mut self, bridge: &str, meeting_id: &str) {
         let expire = ConferenceModify { expire: true, ..ConferenceModify::new(meeting_id) };
         self.notify(bridge, expire.into());
+    }
+
+    /// Ends what is left of a conference on a bridge that is to get it again.
+    pub fn expire_orphans_of(&mut self, bridge: &str, meeting_id: &str) {
+        let before = self.orphans.len();
+        self.orphans.retain(|orphan| orphan.bridge != bridge || orphan.meeting_id != meeting_id);
+        if self.orphans.len() != before {
+            self.expire_on_bridge(bridge, meeting_id);
+        }
     }
 
     /// Ends what is left of a conference on its bridge; while the bridge is away this waits.

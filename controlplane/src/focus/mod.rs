@@ -4,6 +4,7 @@ mod authentication;
 mod breakouts;
 mod brewery;
 mod bridges;
+mod cascade;
 mod component_search;
 mod components;
 mod conference;
@@ -44,7 +45,9 @@ pub use ice_failures::IceFailureSettings;
 pub use logins::{LoginSettings, LoginType};
 pub use selection::{RegionGroups, SelectionSettings, Strategy};
 pub use service::{Focus, Input};
-pub use settings::{FocusSettings, RecordingSettings, SenderLimits, SignalingDelays, SourceLimits, SourceSettings};
+pub use settings::{
+    FocusSettings, LoadRedistribution, RecordingSettings, SenderLimits, SignalingDelays, SourceLimits, SourceSettings,
+};
 
 /// Why the focus ended.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@ use tokio_xmpp::minidom::Element;
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::stanza_error::StanzaError;
 
+use super::cascade::LinkId;
 use super::limits::MAX_HOLD;
 
 /// An IQ without an answer for this long failed (docs/protocol/focus.md 11).
@@ -50,6 +51,8 @@ pub(super) enum Question {
     Allocate { nick: String, session: String, invite: u64 },
     /// A change of an endpoint.
     Update { nick: String, session: String },
+    /// Something of the relay `link` of our session on a bridge; its transport, when it `creates` it.
+    Relay { session: String, link: LinkId, creates: bool },
     /// An ICE restart of a member's session `sid`.
     IceRestart { nick: String, session: String, sid: String },
     /// A session-initiate, answered or not.

@@ -58,6 +58,9 @@ pub struct Focus {
     pub(super) brewery: Pool,
     /// Bridges that left while there was no other, and until when they may come back.
     pub(super) lost: BTreeMap<String, Instant>,
+    /// When overloaded bridges are looked for next, and which were relieved lately.
+    pub(super) redistribution_due: Option<Instant>,
+    pub(super) relieved: BTreeMap<String, Instant>,
     /// What is recorded, and by whom.
     pub(super) recording: Recording,
     /// Who is called, and by which gateway.
@@ -90,6 +93,8 @@ impl Focus {
             conferences: BTreeMap::new(),
             brewery,
             lost: BTreeMap::new(),
+            redistribution_due: None,
+            relieved: BTreeMap::new(),
             refused_lines: Quiet::default(),
             message_lines: Quiet::default(),
             server_slow: false,
@@ -148,6 +153,7 @@ impl Focus {
         self.look_at_components(now);
         self.give_up_lost(now, Some(now));
         self.check_bridges(now);
+        self.redistribute(now);
         self.forget_senders(now);
         self.conference_timeouts(now);
         self.recording.handle_timeout(&mut self.shared.at(now));
@@ -190,6 +196,7 @@ impl Focus {
             self.dial.poll_timeout(),
             self.shared.logins.poll_timeout(),
             self.shared.components.poll_timeout(),
+            self.redistribution_due,
         ]
         .into_iter()
         .flatten();
@@ -221,7 +228,9 @@ impl Focus {
             "total_participants": self.shared.totals.participants,
             "conference_sizes": statistics::conference_sizes(&sizes),
             "endpoint_pairs": statistics::endpoint_pairs(&sizes),
-            "bridge_failures": { "participants_moved": self.shared.totals.moved, "bridges_removed": self.shared.totals.lost_bridges },
+            "bridge_failures": { "participants_moved": self.shared.totals.moved, "bridges_removed": self.shared.totals.lost_bridges,
+                "dead_links": self.shared.totals.dead_links },
+            "load_redistributor": { "endpoints_moved": self.shared.totals.redistributed },
             "refused": self.shared.refused.to_json(),
             "jibri": self.recording.stats(),
             "jigasi": self.dial.stats(),
@@ -253,10 +262,11 @@ impl Focus {
         self.lost.clear();
         self.server_slow = false;
         for (room, conference) in std::mem::take(&mut self.conferences) {
-            if let Some(orphan) = conference.into_orphan(now) {
+            let orphans = conference.into_orphans(now);
+            if !orphans.is_empty() {
                 tracing::info!(%room, "room lost with the connection; its media stays until it starts again");
-                self.shared.orphans.push(orphan);
             }
+            self.shared.orphans.extend(orphans);
         }
     }
 

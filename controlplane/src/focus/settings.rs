@@ -16,6 +16,19 @@ use crate::xmpp::XmppSettings;
 pub use self::recording::RecordingSettings;
 pub use self::sources::{SenderLimits, SignalingDelays, SourceLimits, SourceSettings};
 
+/// How overloaded bridges are relieved.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LoadRedistribution {
+    /// Between two looks at the bridges.
+    pub interval: Duration,
+    /// Corrected stress from which a bridge is relieved.
+    pub stress: f64,
+    /// How long a bridge that was relieved is left alone.
+    pub timeout: Duration,
+    /// Participants that leave it at a time.
+    pub endpoints: usize,
+}
+
 /// What the focus runs with.
 #[derive(Debug, Clone)]
 pub struct FocusSettings {
@@ -65,6 +78,10 @@ pub struct FocusSettings {
     pub ice_failure: Option<IceFailureSettings>,
     /// How bridges are chosen.
     pub selection: SelectionSettings,
+    /// When participants leave overloaded bridges; none is never.
+    pub load_redistribution: Option<LoadRedistribution>,
+    /// Whether bridges talk with each other over SCTP; else over WebSockets.
+    pub relay_sctp: bool,
 }
 
 impl FocusSettings {

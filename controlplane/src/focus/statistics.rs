@@ -46,6 +46,12 @@ const NAMES: &[(&str, &str, Kind, &str)] = &[
         Kind::Counter,
         "Participants moved to another bridge.",
     ),
+    (
+        "load_redistributor_endpoints_moved",
+        "/load_redistributor/endpoints_moved",
+        Kind::Counter,
+        "Participants moved away from overloaded bridges.",
+    ),
     ("bridges_removed", "/bridge_failures/bridges_removed", Kind::Counter, "Bridges that were lost."),
     (
         "participants_restart_requested",

@@ -214,15 +214,15 @@ impl StunDiscovery {
         let is_answered = |question: &&mut Question| {
             question.done.is_none()
                 && question.requests > 0
-                && (question.to, question.socket.index, question.transaction) == (from, socket, message.transaction)
+                && (question.to, question.socket.index, question.transaction) == (from, socket, message.transaction())
         };
         let question = self.questions.iter_mut().find(is_answered);
-        let Some(question) = question.filter(|_| matches!(message.class, Class::Success | Class::Error)) else {
+        let Some(question) = question.filter(|_| matches!(message.class(), Class::Success | Class::Error)) else {
             return self.failures.count(Failure::Stray);
         };
-        let known_attributes = message.unknown_required.is_none_or(|kind| OLD_ATTRIBUTES.contains(&kind));
-        let outcome = match message.mapped {
-            _ if message.class == Class::Error => Err(Failure::Refused),
+        let known_attributes = message.unknown_required().is_none_or(|kind| OLD_ATTRIBUTES.contains(&kind));
+        let outcome = match message.mapped() {
+            _ if message.class() == Class::Error => Err(Failure::Refused),
             Some(public) if known_attributes => {
                 let usable = public.port() != 0 && is_usable(question.socket.address.ip(), public.ip());
                 usable.then_some(public).ok_or(Failure::Unusable)

@@ -131,7 +131,7 @@ mod tests {
             let mut buffer = [0; MAX_MESSAGE];
             while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
                 let Ok(request) = Message::parse(&buffer[..length]) else { continue };
-                let (id, mut answer) = (request.transaction, [0; 100]);
+                let (id, mut answer) = (request.transaction(), [0; 100]);
                 let mapped = SocketAddr::new(public.parse().unwrap(), from.port());
                 let length = Writer::new(&mut answer, Class::Success, &id).mapped(mapped).finish_unsigned().unwrap();
                 socket.send_to(&answer[..length], from).await.unwrap();

@@ -376,6 +376,30 @@ fn what_a_worker_refuses_is_taken_back() {
 }
 
 #[test]
+fn the_initiator_has_a_port_of_its_own() {
+    let mut fixture = linked();
+    let asked = new("jvb2", "0", "client", "").replace("use-unique-port='false'", "use-unique-port='true'");
+    let reply = fixture.send(&asked).unwrap();
+    let ice = reply.relays[0].transport.as_ref().unwrap().ice.as_ref().unwrap();
+    let port = ice.candidates[0].port;
+    assert_ne!(port, 10_000);
+    assert!(std::net::UdpSocket::bind(("127.0.0.1", port)).is_err(), "it is bound");
+    let commands = fixture.commands();
+    let [Command::OpenSockets { endpoint, sockets }, Command::CreateRelay(new), ..] = &commands[..] else {
+        panic!("{commands:?}")
+    };
+    assert_eq!((new.relay, sockets[0].address().port()), (*endpoint, port));
+    // Another one, another port.
+    let reply = fixture.send(&asked.replace("jvb2", "jvb3")).unwrap();
+    assert_ne!(reply.relays[0].transport.as_ref().unwrap().ice.as_ref().unwrap().candidates[0].port, port);
+    // None is free: refused, and nothing is left of it.
+    fixture.bridge.set_local_addresses(&["192.0.2.77".parse().unwrap()]);
+    fixture.outputs();
+    is(&fixture.refused(&asked.replace("jvb2", "jvb4")), DefinedCondition::ResourceConstraint, None);
+    assert_eq!(fixture.outputs(), []);
+}
+
+#[test]
 fn private_addresses_are_given_to_other_bridges() {
     let mut fixture = linked();
     fixture.bridge.set_local_addresses(&["10.0.0.5".parse().unwrap(), "192.0.2.1".parse().unwrap()]);

@@ -3,6 +3,8 @@
 
 #![allow(dead_code)] // Each test binary uses its own part.
 
+pub mod relays;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,8 @@ use xmpp_parsers::presence::{Presence, Type};
 pub const FOCUS: &str = "focus@auth.meet.test/focus";
 pub const ROOM: &str = "room@conference.meet.test";
 pub const BREWERY: &str = "jvbbrewery@internal.auth.meet.test";
+use relays::Knowledge;
+
 const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 
 /// Features of today's client, whose caps hash is [`HASH`].
@@ -82,6 +86,10 @@ pub struct Bridge {
     pub checks: usize,
     /// Conferences that it was asked to create and not to expire.
     pub meetings: BTreeSet<String>,
+    /// Who is on it, and who is behind its relays.
+    pub knows: Knowledge,
+    /// How it answers requests about relays, where it answers others well.
+    pub relays: Answers,
 }
 
 #[derive(Clone)]
@@ -204,6 +212,8 @@ pub fn settings() -> FocusSettings {
         ice_failure: None,
         sources: Default::default(),
         selection: Default::default(),
+        load_redistribution: None,
+        relay_sctp: true,
         jigasi_brewery: None,
         recording: Default::default(),
     }
@@ -520,7 +530,16 @@ impl World {
         } else if !bridge.meetings.contains(&request.meeting_id) {
             return self.give(&error_iq(id, to, "item-not-found", Some("CONFERENCE_NOT_FOUND")));
         }
-        match bridge.answers.clone() {
+        let answers = match (&bridge.answers, request.relays.iter().any(|relay| !relay.expire)) {
+            (Answers::Well, true) => bridge.relays.clone(),
+            (answers, _) => answers.clone(),
+        };
+        if matches!(answers, Answers::Well)
+            && let Err(condition) = bridge.knows.apply(&request)
+        {
+            return self.give(&error_iq(id, to, condition, None));
+        }
+        match answers {
             Answers::Nothing => {}
             Answers::Error(condition, reason) => self.give(&error_iq(id, to, condition, reason)),
             answers => {
@@ -841,7 +860,7 @@ fn modified(request: &ConferenceModify, nick: &str, transports: bool) -> Confere
     };
     ConferenceModified {
         endpoints: endpoints.collect(),
-        relays: Vec::new(),
+        relays: relays::answer(request, nick, transports),
         sources: (!created.is_empty()).then_some(sources),
     }
 }

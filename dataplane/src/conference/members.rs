@@ -1,5 +1,6 @@
 //! One conference: who is in it, what they publish, and a subscription for every source and each of its receivers.
 
+use std::ops::Deref;
 use std::time::Instant;
 
 use hashbrown::HashMap;
@@ -8,11 +9,11 @@ use super::audio::loudest::LoudestRanking;
 use super::audio::speaker::SpeakerDetector;
 use super::context::Env;
 use super::participant::publisher::IncomingStream;
+use super::participant::schedule::Schedule;
 use super::participant::{Participant, Role};
 use super::receiver::downlink::Downlink;
 use super::receiver::ssrc_slots::SsrcSlots;
 use super::receiver::subscription::{NO_SSRC, Subscription};
-use super::schedule::Schedule;
 use super::source::Source;
 use crate::ids::{ConferenceId, ConferenceIndex, EndpointId, ParticipantId, SourceId, Ssrc, WorkerId, WorkerSet};
 use crate::limits::{MAX_ON_STAGE, MAX_SELECTED, MAX_SUBSCRIBED};
@@ -20,7 +21,7 @@ use crate::media::{Encoding, Media, MediaKind, ReceiverConstraints, SourceDescri
 use crate::messages::{FeedbackSsrcs, SsrcRewriting};
 use crate::negotiation::ids::UriId;
 use crate::negotiation::negotiated::ConferenceNegotiations;
-use crate::slab::Slab;
+use crate::slab::{Key, Slab};
 use crate::srtp::SrtpKeys;
 use crate::stats::Counter;
 
@@ -28,8 +29,59 @@ use crate::stats::Counter;
 /// indices would be used twice.
 type OutgoingSsrcs = HashMap<Ssrc, (SourceId, bool), foldhash::fast::RandomState>;
 
-/// One conference. What changes who is in it and what they publish is in this file; the files beside it read the two tables and
-/// change what is in them.
+/// A table whose entries come and go in this file alone: an entry has to appear in others, too. The files beside it change what
+/// is in it.
+pub(super) struct Table<K, T>(Slab<K, T>);
+
+impl<K: Key, T> Table<K, T> {
+    fn insert(&mut self, value: T) -> K {
+        self.0.insert(value)
+    }
+
+    fn remove(&mut self, key: K) -> Option<T> {
+        self.0.remove(key)
+    }
+
+    /// See [`Slab::get_mut`].
+    #[inline]
+    pub(super) fn get_mut(&mut self, key: K) -> Option<&mut T> {
+        self.0.get_mut(key)
+    }
+
+    /// See [`Slab::get_disjoint_mut`].
+    #[inline]
+    pub(super) fn get_disjoint_mut(&mut self, keys: [K; 2]) -> Option<[&mut T; 2]> {
+        self.0.get_disjoint_mut(keys)
+    }
+
+    /// See [`Slab::iter_mut`].
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
+        self.0.iter_mut()
+    }
+
+    /// See [`Slab::values_mut`].
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.values_mut()
+    }
+}
+
+impl<K, T> Deref for Table<K, T> {
+    type Target = Slab<K, T>;
+
+    #[inline]
+    fn deref(&self) -> &Slab<K, T> {
+        &self.0
+    }
+}
+
+impl<K, T> Default for Table<K, T> {
+    fn default() -> Self {
+        Self(Slab::default())
+    }
+}
+
+/// One conference. Its fields are open to the files of this folder, which are its steps, since a step changes several of them at
+/// once; who is in it and what they publish changes in this file alone ([`Table`]), and the other fields guard themselves.
 pub struct Conference {
     /// Its identity.
     pub(super) id: ConferenceId,
@@ -38,9 +90,9 @@ pub struct Conference {
     /// The bridge's SSRCs in it.
     pub(super) feedback: FeedbackSsrcs,
     /// Who is in it.
-    pub(super) participants: Slab<ParticipantId, Participant>,
+    pub(super) participants: Table<ParticipantId, Participant>,
     /// What they publish.
-    pub(super) sources: Slab<SourceId, Source>,
+    pub(super) sources: Table<SourceId, Source>,
     /// When there is something to do.
     pub(super) schedule: Schedule,
     /// Who speaks.
@@ -69,8 +121,8 @@ impl Conference {
             id,
             index,
             feedback,
-            participants: Slab::default(),
-            sources: Slab::default(),
+            participants: Table::default(),
+            sources: Table::default(),
             schedule: Schedule::default(),
             speaker: SpeakerDetector::default(),
             loudest: LoudestRanking::default(),

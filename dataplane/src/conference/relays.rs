@@ -165,7 +165,7 @@ impl Conference {
             let Some(to) = self.participants.get_mut(pass.relay()) else { continue };
             let info = SenderInfo { ntp: clock.ntp, rtp: clock.rtp, packets: sent.packets, octets: sent.octets };
             if rtcp_out::send(env, &mut to.receiver, sink, |out| build::sender_report(ssrc, &info, out)) {
-                to.receiver.note_sender_report(env.micros(), clock.ntp);
+                to.receiver.note_sender_report(env.worker_time(), clock.ntp);
             }
         }
     }

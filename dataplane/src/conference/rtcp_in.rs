@@ -9,7 +9,7 @@ use super::source::reports::SenderClock;
 use crate::datagram::PacketSink;
 use crate::ids::{ParticipantId, SourceId, Ssrc};
 use crate::limits::rtcp;
-use crate::media::MediaKind;
+use crate::media::{Bitrate, MediaKind};
 use crate::peers::PeerSignal;
 use crate::rtcp::{Block, Compound, Feedback, SenderInfo, build, compound, nack};
 use crate::srtp::OpenError;
@@ -120,7 +120,7 @@ impl Conference {
     fn note_round_trip(&mut self, env: &Env<'_>, from: ParticipantId, reports: &[u8]) {
         let Some(sender) = self.participants.get_mut(from) else { return };
         for block in compound::report_blocks(reports) {
-            sender.receiver.note_report(env.micros(), block.last_sr, block.delay);
+            sender.receiver.note_report(env.worker_time(), block.last_sr, block.delay);
         }
     }
 
@@ -128,7 +128,7 @@ impl Conference {
     fn transport_feedback(&mut self, env: &Env<'_>, from: ParticipantId, body: &[u8]) {
         let Some(feedback) = Feedback::parse(body) else { return env.stats.count(Counter::DropRtcpMalformed) };
         env.stats.count(Counter::TransportFeedbackReceived);
-        let now = env.micros();
+        let now = env.worker_time();
         let Some(receiver) = self.participants.get_mut(from).map(|from| &mut from.receiver) else { return };
         let Some(downlink) = receiver.downlink_mut() else { return };
         let outcome = downlink.feedback(now, &feedback);
@@ -146,7 +146,7 @@ impl Conference {
         let Some(receiver) = self.participants.get_mut(from).map(|from| &mut from.receiver) else { return };
         let spurious = receiver.negotiated().feedback.transport_cc;
         if let Some(downlink) = receiver.downlink_mut() {
-            downlink.remb(env.micros(), bitrate, spurious);
+            downlink.remb(env.worker_time(), Bitrate::new(bitrate), spurious);
             self.schedule.hurry(from, env.now);
         }
     }
@@ -204,7 +204,7 @@ impl Conference {
             let info = SenderInfo { ntp: clock.ntp, rtp, packets: sent.packets, octets: sent.octets };
             let build = |out: &mut [u8]| build::sender_report(subscription.ssrc(), &info, out);
             if rtcp_out::send(env, &mut to.receiver, sink, build) {
-                to.receiver.note_sender_report(env.micros(), clock.ntp);
+                to.receiver.note_sender_report(env.worker_time(), clock.ntp);
             }
         }
         self.report_to_relays(env, stream, clock, sink);

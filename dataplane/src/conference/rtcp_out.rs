@@ -1,6 +1,7 @@
 //! RTCP that the bridge originates or passes on: built in an output slot, sealed and queued.
 
 use super::context::Env;
+use super::members::Table;
 use super::participant::Participant;
 use super::participant::publisher::{Publisher, REPORT_INTERVAL};
 use super::receiver::{Receiver, RtcpNotSent};
@@ -11,7 +12,6 @@ use crate::ids::{SourceId, Ssrc};
 use crate::media::MediaKind;
 use crate::peers::PeerSignal;
 use crate::rtcp::{ReportBlock, build};
-use crate::slab::Slab;
 use crate::stats::Counter;
 
 /// Report blocks that one RTCP packet can carry (RFC 3550 section 6.4.2).
@@ -99,7 +99,7 @@ pub fn receiver_reports(
     env: &Env<'_>,
     from: Ssrc,
     owner: &mut Participant,
-    sources: &mut Slab<SourceId, Source>,
+    sources: &mut Table<SourceId, Source>,
     sink: &mut impl PacketSink,
 ) -> bool {
     let mut blocks = [EMPTY; MAX_BLOCKS];

@@ -68,7 +68,7 @@ impl Engine {
             }
             Command::SetRemoteIce { endpoint, credentials, candidates } => {
                 let (index, endpoint) = self.endpoint(endpoint)?;
-                endpoint.ice.set_remote(now, credentials, &candidates);
+                endpoint.ice_mut().set_remote(now, credentials, &candidates);
                 self.run_ice(now, index, sink);
             }
             Command::RestartIce { endpoint, generation, local } => {
@@ -76,13 +76,13 @@ impl Engine {
             }
             Command::AnswerIceRestart { endpoint, generation, credentials, candidates } => {
                 let (index, endpoint) = self.endpoint(endpoint)?;
-                let answered = endpoint.ice.answer_restart(now, generation, credentials, &candidates);
+                let answered = endpoint.ice_mut().answer_restart(now, generation, credentials, &candidates);
                 self.run_ice(now, index, sink);
                 return if answered { Ok(()) } else { Err(CommandError::NoRestart) };
             }
             Command::SendDtls { endpoint, datagram } => {
                 let (_, endpoint) = self.endpoint(endpoint)?;
-                let path = endpoint.ice.selected().ok_or(CommandError::NoPath)?;
+                let path = endpoint.ice().selected().ok_or(CommandError::NoPath)?;
                 let slot = sink.slot().and_then(|slot| slot.get_mut(..datagram.len()));
                 slot.ok_or(CommandError::OutputFull)?.copy_from_slice(&datagram);
                 sink.commit(datagram.len(), path);
@@ -146,7 +146,7 @@ impl Engine {
         }
         let slot = self.forwarder.slot(endpoint);
         if let Ok((_, endpoint)) = self.endpoint(endpoint) {
-            endpoint.slot = slot;
+            endpoint.set_slot(slot);
         }
         created.map_err(CommandError::Refused)
     }
@@ -194,13 +194,13 @@ impl Engine {
         let index = self.endpoints.index_of(id).ok_or(CommandError::UnknownEndpoint)?;
         let endpoint = self.endpoints.get_mut(index).ok_or(CommandError::UnknownEndpoint)?;
         if owner.is_some_and(|owner| owner != index) || !is_ours {
-            tracing::error!(endpoint = %endpoint.label, "ufrag is taken or another worker's; ICE restart refused");
+            tracing::error!(endpoint = %endpoint.label(), "ufrag is taken or another worker's; ICE restart refused");
             let event = Event::IceRestart { endpoint: id, generation, outcome: RestartOutcome::Abandoned };
             self.events.push(event, &self.stats);
             return Err(CommandError::Ufrag);
         }
         let ufrag = local.ufrag.clone();
-        if endpoint.ice.restart(now, generation, local, &self.random) {
+        if endpoint.ice_mut().restart(now, generation, local, &self.random) {
             self.endpoints.add_ufrag(index, &ufrag);
         }
         self.settle(now, index, None);

@@ -355,7 +355,7 @@ fn only_the_server_that_was_asked_answers_whichever_worker_hears_it() {
     assert_eq!(rig.out.sent.len(), 2, "asked, and asked again");
     for (to, request) in &rig.out.sent {
         let request = Message::parse(request).unwrap();
-        assert_eq!((*to, request.class, request.transaction), (path, Class::Request, transaction));
+        assert_eq!((*to, request.class(), request.transaction()), (path, Class::Request, transaction));
     }
     // From elsewhere, to another question, damaged, and from the server to a request that nobody made.
     let mut damaged = mapped(transaction);
@@ -524,6 +524,30 @@ fn what_the_forwarder_refuses_is_not_kept_by_the_worker_either() {
     assert_eq!(rig.links[0].poll_event(), refused(EndpointId(2)));
     assert_eq!((rig.workers[0].engine.endpoints.len(), rig.workers[0].engine.endpoints.ufrags()), (1, 1));
     assert_eq!(rig.count(0, Counter::DropTableFull), 2);
+}
+
+#[test]
+fn a_creation_is_refused_at_once_although_packets_wait() {
+    let mut rig = rig(16, 16);
+    connect(&mut rig, 0, 10, 10, &[77]);
+    connect(&mut rig, 0, 11, 11, &[]);
+    let path = Path { local: 0, remote: ([198, 51, 100, 1], 10).into() };
+    rig.out.sent.clear();
+    let (engine, now) = (&mut rig.workers[0].engine, rig.now);
+    engine.gather(now, path, &mut sealed(10, 1), None, &mut rig.out);
+    assert!(rig.out.sent.is_empty(), "it waits");
+    let remote =
+        |id, home| Command::CreateRemoteEndpoint { conference: ConferenceId(1), endpoint: EndpointId(id), home };
+    let refused = engine.handle_command(now, remote(11, WorkerId::new(1)), &mut rig.out);
+    assert_eq!(refused, Err(CommandError::Refused(CreateError::Taken)));
+    assert_eq!(rig.out.sent.len(), 1, "the packet went out before");
+    let unknown = engine.handle_command(now, remote(12, WorkerId::new(7)), &mut rig.out);
+    assert_eq!(unknown, Err(CommandError::Refused(CreateError::UnknownWorker)));
+    let events: Vec<_> = std::iter::from_fn(|| engine.poll_event()).collect();
+    for (id, error) in [(11, CreateError::Taken), (12, CreateError::UnknownWorker)] {
+        let event = Event::EndpointRefused { endpoint: EndpointId(id), error };
+        assert_eq!(events.iter().filter(|known| **known == event).count(), 1, "{event:?}");
+    }
 }
 
 #[test]

@@ -281,7 +281,7 @@ impl Inner {
     fn forget_batch(&mut self) {
         self.rx.clear();
         if !self.in_batch.is_empty() {
-            self.in_batch.drain(..).for_each(|buffer| self.buffers.lend(&self.rx.slab, buffer));
+            self.in_batch.drain(..).for_each(|buffer| self.buffers.lend(self.rx.slab(), buffer));
             self.buffers.publish();
         }
     }
@@ -296,7 +296,7 @@ impl Inner {
             }
             self.in_batch.push(buffer);
             // SAFETY: the kernel gave this buffer back with the completion and gets it again in `forget_batch`.
-            let bytes = unsafe { self.rx.slab.bytes(usize::from(buffer), 0, len) };
+            let bytes = unsafe { self.rx.head(usize::from(buffer), len) };
             let Ok(message) = RecvMsgOut::parse(bytes, &self.tx.template) else { continue };
             let ancillary = offload::parse_control(message.control_data());
             if let Some(drops) = ancillary.drops {

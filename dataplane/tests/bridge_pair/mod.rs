@@ -161,11 +161,11 @@ impl Client {
             self.inbox.push(data);
             return None;
         };
-        if message.class != Class::Request {
+        if message.class() != Class::Request {
             return None;
         }
         let mut buffer = vec![0; 200];
-        let writer = Writer::new(&mut buffer, Class::Success, &message.transaction).mapped(from);
+        let writer = Writer::new(&mut buffer, Class::Success, &message.transaction()).mapped(from);
         let len = writer.finish(&integrity_key(&self.credentials().pwd)).unwrap();
         buffer.truncate(len);
         Some(buffer)

@@ -51,8 +51,8 @@ pub fn relay_media(media: &Media) -> Media {
     let unused = [crate::forward_call::TCC, crate::forward_call::AST];
     let mut media = media.clone();
     media.header_extensions.retain(|extension| !unused.contains(&extension.uri.as_str()));
-    for payload_type in &mut media.codecs {
-        payload_type.feedback.retain(|(name, _)| name != "transport-cc");
+    for codec in &mut media.codecs {
+        codec.feedback.retain(|(name, _)| name != "transport-cc");
     }
     media
 }

@@ -36,12 +36,14 @@ enum As {
     Seconds,
 }
 
+const STRATEGY: &str = "OCTO_BRIDGE_SELECTION_STRATEGY";
+
 /// Variables that are one key of Jicofo each.
 const KEYS: &[(&str, &str, As)] = &[
     ("MAX_BRIDGE_PARTICIPANTS", "jicofo.bridge.max-bridge-participants", As::Text),
     ("BRIDGE_AVG_PARTICIPANT_STRESS", "jicofo.bridge.average-participant-stress", As::Text),
     ("BRIDGE_STRESS_THRESHOLD", "jicofo.bridge.stress-threshold", As::Text),
-    ("OCTO_BRIDGE_SELECTION_STRATEGY", "jicofo.bridge.selection-strategy", As::Text),
+    (STRATEGY, "jicofo.bridge.selection-strategy", As::Text),
     ("JICOFO_BRIDGE_REGION_GROUPS", "jicofo.bridge.region-groups", As::Text),
     ("JICOFO_ENABLE_BRIDGE_HEALTH_CHECKS", "jicofo.bridge.health-checks.enabled", As::Switch),
     ("JICOFO_HEALTH_CHECKS_USE_PRESENCE", "jicofo.bridge.health-checks.use-presence", As::Switch),
@@ -183,6 +185,11 @@ pub(in crate::config) fn read(variable: impl Fn(&str) -> Option<String>) -> Opti
     }
     if on("ENABLE_VISITORS") {
         set("jicofo.visitors.enabled", "true".to_owned(), "ENABLE_VISITORS");
+        // The image's template: what is said of the strategy counts without visitors alone.
+        let by_region = || "RegionBasedBridgeSelectionStrategy".to_owned();
+        set("jicofo.bridge.selection-strategy", "VisitorSelectionStrategy".to_owned(), "ENABLE_VISITORS");
+        set("jicofo.bridge.participant-selection-strategy", by_region(), "ENABLE_VISITORS");
+        set("jicofo.bridge.visitor-selection-strategy", by_region(), "ENABLE_VISITORS");
         let service = |index: usize| {
             format!(
                 "{}.v{index}.{}",
@@ -204,7 +211,7 @@ pub(in crate::config) fn read(variable: impl Fn(&str) -> Option<String>) -> Opti
     }
     let behind = BEHIND.iter().filter(|(switch, ..)| on(switch)).map(|(_, name, path, form)| (*name, *path, *form));
     for (name, path, form) in KEYS.iter().copied().chain(behind) {
-        let Some(value) = get(name) else { continue };
+        let Some(value) = get(name).filter(|_| name != STRATEGY || !on("ENABLE_VISITORS")) else { continue };
         let value = match form {
             As::Text => value,
             As::Switch => is_on(&value).to_string(),

@@ -68,7 +68,7 @@ impl Conference {
         }
         member.accepted();
         // Our extension, for our own bridge: under which numbers this endpoint really talks.
-        let ours = self.session.as_ref().and_then(|session| cx.bridges.get(&session.bridge));
+        let ours = self.nodes.home(nick).and_then(|session| cx.bridges.get(&session.bridge));
         let translates = ours.is_some_and(|bridge| bridge.ringbridge.is_some());
         let (answered, left_out) = offer::answered_media(&jingle.contents, member.offered());
         cx.refused.count(Refused::AnswerPart, left_out);
@@ -128,7 +128,7 @@ impl Conference {
     }
 
     fn client_terminates(&mut self, cx: &mut Context<'_>, nick: &str, jingle: &Jingle) -> Outcome {
-        self.check_bridge_session(jingle)?;
+        self.check_bridge_session(nick, jingle)?;
         let restart = jingle.bridge_session.as_ref().is_some_and(|session| session.restart.as_deref() == Some("true"));
         let granted = restart && self.may_restart(cx, nick);
         tracing::info!(room = %self.room, endpoint = nick, restart, granted, "client ended its session");
@@ -147,7 +147,7 @@ impl Conference {
             return self.ask_ice_restart(cx, nick, jingle);
         }
         if jingle.ice_state.as_ref().is_some_and(|ice| ice.state.trim() == "failed") {
-            self.check_bridge_session(jingle)?;
+            self.check_bridge_session(nick, jingle)?;
             if !self.may_restart(cx, nick) {
                 return Err(rate_limited());
             }
@@ -174,8 +174,8 @@ impl Conference {
     }
 
     /// Requests about a bridge session that is not the current one are late.
-    pub(super) fn check_bridge_session(&self, jingle: &Jingle) -> Outcome {
-        let current = self.session.as_ref().map(|session| session.id.as_str());
+    pub(super) fn check_bridge_session(&self, nick: &str, jingle: &Jingle) -> Outcome {
+        let current = self.nodes.home(nick).map(|session| session.id.as_str());
         let named = jingle.bridge_session.as_ref().and_then(|session| session.id.as_deref());
         if named.is_none() || named != current {
             let text = "that bridge session is not the current one";

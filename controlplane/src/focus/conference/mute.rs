@@ -7,10 +7,9 @@ use super::member::Helper;
 use super::outcome::{Outcome, refusal};
 use super::state::Conference;
 use crate::brewery::Trust;
-use crate::colibri::elements::{ConferenceModify, Endpoint, ForceMute};
+use crate::colibri::elements::{Endpoint, ForceMute};
 use crate::focus::context::Context;
 use crate::focus::json_message::Medium;
-use crate::focus::requests::Question;
 use crate::focus::xml::{build, escaped};
 
 impl Conference {
@@ -100,11 +99,9 @@ impl Conference {
                 changed.push(Endpoint { force_mute: Some(wanted), ..Endpoint::new(nick) });
             }
         }
-        let Some(session) = self.session.as_ref().filter(|_| !changed.is_empty()) else { return };
-        let request = ConferenceModify { endpoints: changed, ..ConferenceModify::new(self.meeting_id.clone()) };
-        // Of nobody: one who cannot be muted is no reason to end another's session.
-        let pending = Question::Update { nick: String::new(), session: session.id.clone() };
-        let bridge = session.bridge.clone();
-        self.ask(cx, &bridge, true, request.into(), pending);
+        for (session, endpoints) in self.by_session(changed) {
+            // Of nobody: one who cannot be muted is no reason to end another's session.
+            self.update_session(cx, &session, "", endpoints);
+        }
     }
 }

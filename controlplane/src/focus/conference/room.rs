@@ -67,7 +67,7 @@ impl Conference {
             "<conference-properties xmlns='{}'><property key='support-terminate-restart' value='true'/>\
              <property key='bridge-count' value='{}'/>{}</conference-properties>",
             ns::FOCUS,
-            usize::from(self.session.is_some()),
+            self.nodes.len(),
             limits.collect::<String>()
         )));
         if self.no_bridge {
@@ -341,6 +341,7 @@ impl Conference {
             Question::Disco { nick, ver } => self.discovered(cx, &nick, ver, answer),
             Question::Allocate { nick, session, invite } => self.allocated(cx, &nick, (&session, invite), answer),
             Question::Update { nick, session } => self.updated(cx, &nick, &session, answer),
+            Question::Relay { session, link, creates } => self.relay_answered(cx, (&session, link, creates), answer),
             Question::IceRestart { nick, session, sid } => self.ice_restarted(cx, &nick, (&session, &sid), answer),
             Question::Initiate { nick, sid } => self.initiated(cx, &nick, &sid, answer),
             // Whatever it answered, it was told; without an answer the wait ends by itself.
@@ -363,11 +364,9 @@ impl Conference {
         tracing::info!(room = %self.room, seconds, "conference ended");
         let state = std::mem::replace(&mut self.state, RoomState::Ready);
         self.answer_waiting(cx, state, false);
-        if let Some(session) = self.session.take() {
-            cx.meeting_ids.remove(&self.meeting_id);
-            if session.created {
-                cx.expire_on_bridge(&session.bridge, &self.meeting_id);
-            }
+        cx.meeting_ids.remove(&self.meeting_id);
+        for session in self.nodes.iter() {
+            cx.expire_on_bridge(&session.bridge, &self.meeting_id);
         }
         if leave && let Ok(mut muc) = MucRoom::new(&self.room, NICK) {
             cx.send(muc.leave());
@@ -380,8 +379,8 @@ impl Conference {
         tracing::info!(room = %self.room, for_now, "empty, but kept for who is in breakout rooms");
         self.initial_deadline = for_now.then(|| cx.now + cx.settings.initial_timeout);
         self.single_deadline = None;
-        let had_bridge = self.session.is_some();
-        self.drop_bridge_session(cx);
+        let had_bridge = !self.nodes.is_empty();
+        self.drop_sessions(cx);
         if had_bridge {
             self.announce(cx);
         }

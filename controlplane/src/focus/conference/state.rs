@@ -10,30 +10,17 @@ use super::meeting_id::MeetingId;
 use super::member::Member;
 use super::metadata::Metadata;
 use super::moderation::Moderation;
+use super::nodes::Nodes;
 use super::senders::Senders;
 use super::sources::ConferenceSources;
 use crate::focus::context::{Context, ORPHAN_LIFETIME, Orphan};
 use crate::focus::limits::{self, BREAKOUT_JOIN, MAX_WAITING};
-use crate::jingle::SourceSet;
 use crate::pace::Bucket;
 use crate::xmpp::iq::Request;
 
 /// Sessions on one bridge that fail this often within [`FAILURE_WINDOW`] condemn the bridge.
 const FAILURES: usize = 3;
 const FAILURE_WINDOW: Duration = Duration::from_secs(30);
-
-/// The conference on its bridge.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct BridgeSession {
-    /// Our id, told to clients.
-    pub(super) id: String,
-    /// Occupant JID of the bridge.
-    pub(super) bridge: String,
-    /// Whether the creating request was sent.
-    pub(super) created: bool,
-    /// The bridge's own sources, from its first answer.
-    pub(super) feedback: Option<SourceSet>,
-}
 
 /// How far the room is.
 #[derive(Debug)]
@@ -81,8 +68,8 @@ pub(in super::super) struct Conference {
     pub(super) members: BTreeMap<String, Member>,
     /// Who was made owner.
     pub(super) owner: Option<String>,
-    /// Session on a bridge.
-    pub(super) session: Option<BridgeSession>,
+    /// Its sessions on bridges.
+    pub(super) nodes: Nodes,
     /// Everybody's sources.
     pub(super) sources: ConferenceSources,
     /// How many send.
@@ -98,7 +85,7 @@ pub(in super::super) struct Conference {
     /// When the session of the last one left ends.
     pub(super) single_deadline: Option<Instant>,
     /// When sessions on bridges failed.
-    pub(super) failures: Vec<Instant>,
+    pub(super) failures: Vec<(Instant, String)>,
     /// How often its members are told of changed sources.
     pub(super) signal_rate: Bucket,
     /// When they are told what they were not told at once.
@@ -126,7 +113,7 @@ impl Conference {
             state: RoomState::Joining(vec![request]),
             members: BTreeMap::new(),
             owner: None,
-            session: None,
+            nodes: Nodes::default(),
             sources: ConferenceSources::new(cx.settings.sources.limits),
             senders: Senders::default(),
             notices: BTreeMap::new(),
@@ -196,19 +183,26 @@ impl Conference {
 
     /// Its meeting id and its session on that bridge, if it is there.
     pub fn on_bridge(&self, bridge: &str) -> Option<(&str, &str)> {
-        let session = self.session.as_ref().filter(|session| session.bridge == bridge && session.created)?;
+        let session = self.nodes.on(bridge)?;
         Some((&self.meeting_id, &session.id))
     }
 
-    /// Whether its session is on that bridge, or about to be.
-    pub fn uses_bridge(&self, bridge: &str) -> bool {
-        self.session.as_ref().is_some_and(|session| session.bridge == bridge)
+    /// How many of its members are on that bridge.
+    pub fn count_on(&self, bridge: &str) -> usize {
+        self.nodes.on(bridge).map_or(0, |session| self.nodes.members(&session.id).count())
     }
 
-    /// What is left of it on a bridge when its room was lost.
-    pub fn into_orphan(self, now: Instant) -> Option<Orphan> {
-        let session = self.session?;
-        Some(Orphan::new(now, ORPHAN_LIFETIME, self.room, self.meeting_id, session.bridge))
+    /// Whether it has a session on that bridge.
+    pub fn uses_bridge(&self, bridge: &str) -> bool {
+        self.nodes.on(bridge).is_some()
+    }
+
+    /// What is left of it on bridges when its room was lost.
+    pub fn into_orphans(self, now: Instant) -> Vec<Orphan> {
+        let orphan = |bridge: &str| {
+            Orphan::new(now, ORPHAN_LIFETIME, self.room.clone(), self.meeting_id.clone(), bridge.to_owned())
+        };
+        self.nodes.iter().map(|session| orphan(&session.bridge)).collect()
     }
 
     /// Somebody asks for it again; what is to be answered at once, if anything, and whether it is ready.
@@ -246,7 +240,8 @@ impl Conference {
         serde_json::json!({
             "meeting_id": self.meeting_id,
             "main_room": self.main.as_ref().map(ToString::to_string),
-            "bridge": self.session.as_ref().map(|session| session.bridge.as_str()),
+            "bridge": self.bridge(),
+            "bridges": self.nodes.debug(),
             "members": self.members.iter().map(member).collect::<serde_json::Map<_, _>>(),
             "senders": self.senders.to_json(),
             "av_moderation": self.moderation.to_json(),
@@ -280,11 +275,11 @@ impl Conference {
         self.members.values().filter(|member| member.has_endpoint()).count()
     }
 
-    /// Notes that the session on the bridge failed; true when that happens so often that the bridge must be at fault.
-    pub fn note_failure(&mut self, now: Instant) -> bool {
-        self.failures.retain(|at| now.saturating_duration_since(*at) < FAILURE_WINDOW);
-        self.failures.push(now);
-        self.failures.len() >= FAILURES
+    /// Notes that the session on a bridge failed; true when that happens so often that the bridge must be at fault.
+    pub fn note_failure(&mut self, now: Instant, bridge: &str) -> bool {
+        self.failures.retain(|(at, _)| now.saturating_duration_since(*at) < FAILURE_WINDOW);
+        self.failures.push((now, bridge.to_owned()));
+        self.failures.iter().filter(|(_, failed)| failed == bridge).count() >= FAILURES
     }
 
     /// When something is due.

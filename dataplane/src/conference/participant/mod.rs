@@ -3,6 +3,7 @@
 
 pub mod publisher;
 pub mod relay;
+pub mod schedule;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -217,7 +217,7 @@ impl Subscription {
         let size = packet.rtp.bytes().len();
         let mut any = false;
         for _ in 0..copies {
-            if reason != Reason::Probe && !receiver.pays_for_repeat(delivery.now, delivery.micros, size) {
+            if reason != Reason::Probe && !receiver.pays_for_repeat(delivery.now, delivery.worker_time, size) {
                 delivery.stats.count(Counter::DropRepairBudget);
                 break;
             }

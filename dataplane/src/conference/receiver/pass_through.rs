@@ -336,7 +336,7 @@ impl PassThrough {
         }) else {
             return;
         };
-        if !receiver.pays_for_repeat(delivery.now, delivery.micros, bytes.len()) {
+        if !receiver.pays_for_repeat(delivery.now, delivery.worker_time, bytes.len()) {
             return delivery.stats.count(Counter::DropRepairBudget);
         }
         let timestamp = packet.rtp.timestamp();

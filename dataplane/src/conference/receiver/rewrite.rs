@@ -6,6 +6,7 @@ use super::Receiver;
 use super::downlink::Downlink;
 use super::projection::Output;
 use super::subscription::{Retransmission, Stream};
+use crate::clock::WorkerTime;
 use crate::conference::packet::MediaPacket;
 use crate::conference::packet::payload::Descriptor;
 use crate::congestion::shedding::Shedding;
@@ -23,8 +24,8 @@ use crate::stats::WorkerStats;
 pub struct Delivery<'a, S> {
     /// The time of the step.
     pub now: Instant,
-    /// The same as microseconds of the worker's clock.
-    pub micros: u64,
+    /// The same by the worker's clock.
+    pub worker_time: WorkerTime,
     /// The same as abs-send-time tells it ([`send_time`]).
     pub send_time: [u8; 3],
     /// Counters.
@@ -40,8 +41,8 @@ pub struct Delivery<'a, S> {
 }
 
 /// The value of abs-send-time: seconds as 6.18 bits.
-pub fn send_time(micros: u64) -> [u8; 3] {
-    let [_, time @ ..] = (((u128::from(micros) << 18) / 1_000_000) as u32).to_be_bytes();
+pub fn send_time(time: WorkerTime) -> [u8; 3] {
+    let [_, time @ ..] = (((u128::from(time.as_micros()) << 18) / 1_000_000) as u32).to_be_bytes();
     time
 }
 
@@ -217,7 +218,7 @@ fn write<const VERBATIM: bool>(
         .map_err(|_| NotSent::Malformed)?;
     delivery.sink.commit(len, path);
     if let Some(downlink) = receiver.downlink_mut() {
-        downlink.sent(delivery.micros as u32, len, transport_cc.is_some());
+        downlink.sent(delivery.worker_time, len, transport_cc.is_some());
     }
     Ok(payload_len)
 }

@@ -31,11 +31,11 @@ impl Rig {
             let checks: Vec<_> = self.out.sent.extract_if(.., |(_, data)| is_check(data)).collect();
             for (path, data) in checks {
                 let check = Message::parse(&data).unwrap();
-                if check.class != Class::Request || !ports.contains(&path.remote.port()) {
+                if check.class() != Class::Request || !ports.contains(&path.remote.port()) {
                     continue;
                 }
                 let mut buf = vec![0; 200];
-                let writer = Writer::new(&mut buf, Class::Success, &check.transaction).mapped(path.remote);
+                let writer = Writer::new(&mut buf, Class::Success, &check.transaction()).mapped(path.remote);
                 let len = writer.finish(&integrity_key("theirs")).unwrap();
                 self.receive(worker, path.remote.port(), &buf[..len]);
             }
