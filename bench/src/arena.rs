@@ -14,15 +14,16 @@ use crate::scenario::Scenario;
 use crate::subject::bare::{Bare, Method};
 use crate::subject::in_process::{InProcess, Options};
 use crate::subject::peer::Peer;
+use crate::subject::whole::{Whole, WholeOptions};
 use crate::subject::{Subject, SubjectError};
 use crate::window::{self, Window};
 
 /// Before a peer's packets count: longer than from one keyframe of the generated video to the next, since a forwarder may
 /// wait for one after a pause.
 const PEER_WARM_UP: Duration = Duration::from_millis(2500);
-/// Share of the packets that a peer must deliver for its cost to count; the edges of a window blur it a little.
+/// Share of the packets that a forwarder must deliver for its cost to count; the edges of a window blur it a little.
 pub const DELIVERED: f64 = 0.9;
-/// How often a peer plays a round that it did not deliver, in all: a hiccup of the host is not its price.
+/// How often a forwarder plays a round that it did not deliver, in all: a hiccup of the host is not its price.
 const TRIES: usize = 3;
 /// How often those who wait for their turn are kept alive.
 const KEEP_ALIVE: Duration = Duration::from_millis(100);
@@ -34,6 +35,8 @@ pub enum Contestant {
     Ringbridge(Options),
     /// A bare loop on a core.
     Bare(Method, usize),
+    /// The whole of ringbridge, control plane included: its worker on a core, the control plane where it likes.
+    Whole(usize),
     /// A peer's program, on a core.
     Peer(std::path::PathBuf, usize),
 }
@@ -47,6 +50,12 @@ impl Contestant {
     fn start(&self, name: &str) -> Result<Box<dyn Subject>, SubjectError> {
         Ok(match self {
             Self::Ringbridge(options) => Box::new(InProcess::start(name, options)?),
+            Self::Whole(core) => Box::new(Whole::start(&WholeOptions {
+                cores: vec![*core],
+                control_cores: cores::all().to_vec(),
+                io: "mmsg",
+                channels: true,
+            })?),
             Self::Bare(method, core) => Box::new(Bare::start(*method, *core)?),
             Self::Peer(program, core) => Box::new(Peer::start(name, program, *core)?),
         })
@@ -66,6 +75,8 @@ pub struct Arena {
     /// Why it takes no part any more; only peers fail without ending the run.
     pub failure: Option<SubjectError>,
     is_peer: bool,
+    /// How often a round is played that was not delivered.
+    tries: usize,
     /// See [`Scenario::fan_out`].
     pub fan_out: u64,
 }
@@ -106,8 +117,10 @@ impl Arena {
             keep_alive(others.iter_mut(), &mut next, Instant::now());
         })?;
         let is_peer = matches!(contestant, Contestant::Peer(..));
+        // An echo sends to one, whatever the room.
+        let tries = if matches!(contestant, Contestant::Bare(..)) { 1 } else { TRIES };
         let (windows, fan_out) = (Vec::new(), scenario.fan_out());
-        Ok(Self { name: name.to_owned(), world, subject, windows, failure: None, is_peer, fan_out })
+        Ok(Self { name: name.to_owned(), world, subject, windows, failure: None, is_peer, tries, fan_out })
     }
 
     /// Whether it is another forwarder, for whose failures the run does not end.
@@ -146,7 +159,7 @@ pub fn alternate(arenas: &mut [Arena], rounds: usize, duration: Duration, what: 
                 continue;
             }
             let mut next = Instant::now();
-            let (warm_up, tries) = if arena.is_peer { (PEER_WARM_UP, TRIES) } else { (window::WARM_UP, 1) };
+            let warm_up = if arena.is_peer { PEER_WARM_UP } else { window::WARM_UP };
             let mut play = || {
                 window::run_after(&mut arena.world, arena.subject.as_mut(), warm_up, duration, |now| {
                     keep_alive(before.iter_mut().chain(after.iter_mut()), &mut next, now);
@@ -154,7 +167,7 @@ pub fn alternate(arenas: &mut [Arena], rounds: usize, duration: Duration, what: 
                 })
             };
             let mut window = play();
-            for _ in 1..tries {
+            for _ in 1..arena.tries {
                 if window.as_ref().is_ok_and(|window| window.delivered(arena.fan_out) < DELIVERED) {
                     window = play();
                 }

@@ -47,12 +47,17 @@ pub fn current() -> Vec<usize> {
 
 /// Moves this thread to some cores.
 pub fn pin(cores: &[usize]) -> Result<(), CoreError> {
+    pin_task(0, cores)
+}
+
+/// Moves a thread of this process to some cores.
+pub fn pin_task(task: u32, cores: &[usize]) -> Result<(), CoreError> {
     let failed = |source| CoreError { wanted: cores.to_vec(), allowed: current(), source };
     let mut set = CpuSet::new();
     for core in cores {
         set.set(*core).map_err(failed)?;
     }
-    sched_setaffinity(Pid::from_raw(0), &set).map_err(failed)
+    sched_setaffinity(Pid::from_raw(task as i32), &set).map_err(failed)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod cores;
 pub mod cpu;
 pub mod crypto;
 pub mod generator;
+pub mod handshake;
 pub mod media;
 pub mod progress;
 pub mod scenario;

@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use ringbridge_bench::commands::{compare, floor, memory, overload, record, replay, saturate, scale, tune};
+use ringbridge_bench::commands::{
+    compare, floor, joins, memory, overload, process, record, replay, saturate, scale, tune,
+};
 
 /// Benchmarks of ringbridge.
 #[derive(Debug, Parser)]
@@ -31,6 +33,10 @@ enum Command {
     Tune(tune::TuneArgs),
     /// Apply twice the load that can be carried, then half of it: measure losses and the time to recover.
     Overload(overload::OverloadArgs),
+    /// Measure joins: handshakes per second and core, time to keys, and what running calls notice.
+    Joins(joins::JoinsArgs),
+    /// Measure what the whole process takes: idle, and per participant and minute in small rooms.
+    Process(process::ProcessArgs),
     /// Measure the data plane's resident memory per endpoint.
     Memory {
         /// Print one JSON object.
@@ -53,6 +59,8 @@ fn main() -> std::process::ExitCode {
         Command::Scale(args) => scale::run(&args).map_err(Into::into),
         Command::Tune(args) => tune::run(&args).map_err(Into::into),
         Command::Overload(args) => overload::run(&args).map_err(Into::into),
+        Command::Joins(args) => joins::run(&args).map_err(Into::into),
+        Command::Process(args) => process::run(&args).map_err(Into::into),
         Command::Memory { json } => memory::run(json).map_err(Into::into),
     };
     match result {

@@ -18,8 +18,10 @@ pub struct Window {
     pub elapsed: Duration,
     /// What the generator counted.
     pub measured: Measured,
-    /// Processor time of the subject.
+    /// Processor time of the subject's packet path.
     pub cpu: CpuTime,
+    /// Of its control plane, if that runs with it.
+    pub control: Option<CpuTime>,
     /// Differences of the subject's own counters.
     pub own: Option<OwnCounters>,
 }
@@ -28,6 +30,18 @@ impl Window {
     /// Processor time per packet that arrived, nanoseconds.
     pub fn nanos_per_packet(&self) -> f64 {
         self.cpu.total.as_nanos() as f64 / self.measured.counts.packets.max(1) as f64
+    }
+
+    /// The same of the whole process, where the control plane runs with it.
+    pub fn process_nanos_per_packet(&self) -> Option<f64> {
+        let all = self.control?.total + self.cpu.total;
+        Some(all.as_nanos() as f64 / self.measured.counts.packets.max(1) as f64)
+    }
+
+    /// Share of the control plane in that, 0 to 1.
+    pub fn control_share(&self) -> Option<f64> {
+        let control = self.control?.total.as_secs_f64();
+        Some(control / (control + self.cpu.total.as_secs_f64()).max(f64::MIN_POSITIVE))
     }
 
     /// Packets that arrived, as a share of those sent times the fan-out.
@@ -80,15 +94,17 @@ pub fn run_after(
     world.play();
     spin(world, subject, warm_up, &mut idle)?;
     world.reset();
-    let (cpu, own, start) = (subject.cpu()?, subject.counters(), Instant::now());
+    let (cpu, control) = (subject.cpu()?, subject.control_cpu()?);
+    let (own, start) = (subject.counters(), Instant::now());
     spin(world, subject, duration, &mut idle)?;
     let (elapsed, cpu) = (start.elapsed(), subject.cpu()?.since(&cpu));
+    let control = subject.control_cpu()?.zip(control).map(|(now, before)| now.since(&before));
     let own = subject.counters().zip(own).map(|(now, before)| difference(now, &before));
     let measured = world.measured();
     world.pause();
     // What is still under way belongs to no window.
     spin(world, subject, Duration::from_millis(50), &mut idle)?;
-    Ok(Window { elapsed, measured, cpu, own })
+    Ok(Window { elapsed, measured, cpu, control, own })
 }
 
 fn spin(

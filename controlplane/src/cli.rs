@@ -181,6 +181,7 @@ fn part(name: &'static str, about: &'static str, parts: Parts) -> Command {
             Kind::Number(..) => arg.value_name("NUMBER"),
             Kind::Duration => arg.value_name("DURATION"),
             Kind::Delays => arg.value_name("SIZE=DURATION,..."),
+            Kind::RegionGroups => arg.value_name("REGION REGION,..."),
             Kind::Text | Kind::Secret => arg.value_name("TEXT"),
         }
     });

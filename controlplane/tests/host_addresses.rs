@@ -89,8 +89,8 @@ async fn answers(transport: &IceTransport, address: &str) -> bool {
         let answer = tokio::time::timeout(Duration::from_millis(100), socket.recv(&mut buffer)).await;
         if let Ok(Ok(length)) = answer
             && let Ok(message) = Message::parse(&buffer[..length])
-            && message.class == Class::Success
-            && message.transaction == transaction
+            && message.class() == Class::Success
+            && message.transaction() == transaction
         {
             return message.verify(&key);
         }

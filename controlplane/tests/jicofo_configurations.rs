@@ -351,3 +351,73 @@ fn one_environment_for_bridge_and_focus() {
     assert!(text.contains("bridge.port") && text.contains("focus.jid"), "{text}");
     assert!(text.contains("connection shard0: jvb at xmpp.meet.jitsi"), "{text}");
 }
+
+/// How bridges are chosen, in the words of both programs.
+#[test]
+fn several_bridges_for_one_conference() {
+    let file = |bridge: &str| {
+        format!(
+            "jicofo {{ xmpp.client {{ hostname = localhost, domain = auth.meet.example.net, xmpp-domain = meet.example.net, \
+             password = x }}\n bridge {{ brewery-jid = \"b@internal.auth.meet.example.net\"\n {bridge} }}\n \
+             octo {{ enabled = true, allow-mixed-versions = true, sctp-datachannels = false }}, local-region = us-east }}"
+        )
+    };
+    let settings = "selection-strategy = RegionBasedBridgeSelectionStrategy, max-bridge-participants = -1\n\
+                    max-bridge-participants-per-interval = 30, max-bridge-participants-interval = 2 minutes\n\
+                    load-redistribution { enabled = true, stress-threshold = 0.95, endpoints = 5 }\n\
+                    stress-threshold = 0.75, region-groups = [ [ us-east, us-west ], [ eu-west ] ]";
+    let (code, text) = Scratch::new("octo", &file(settings)).check();
+    assert_eq!(code, Some(0), "{text}");
+    for (key, expected) in [
+        ("focus.relay.enabled", "true"),
+        ("focus.relay.mixed-versions", "true"),
+        ("focus.relay.sctp", "false"),
+        ("focus.selection.strategy", "region-based"),
+        ("focus.selection.max-participants", "-1"),
+        ("focus.selection.max-recent-participants", "30"),
+        ("focus.selection.recent-interval", "2 minutes"),
+        ("focus.selection.stress-percent", "75"),
+        ("focus.selection.region-groups", "us-east us-west, eu-west"),
+        ("focus.selection.local-region", "us-east"),
+        ("focus.load-redistribution.enabled", "true"),
+        ("focus.load-redistribution.stress-percent", "95"),
+        ("focus.load-redistribution.endpoints", "5"),
+    ] {
+        assert_eq!(value(&text, key), expected, "{key} in\n{text}");
+    }
+    for (strategy, expected) in [
+        ("selection-strategy = org.jitsi.jicofo.bridge.SplitBridgeSelectionStrategy", "split"),
+        ("selection-strategy = IntraRegionBridgeSelectionStrategy", "intra-region"),
+        ("selection-strategy = VisitorSelectionStrategy", "single"),
+        (
+            "selection-strategy = VisitorSelectionStrategy, participant-selection-strategy = RegionBasedBridgeSelectionStrategy",
+            "region-based",
+        ),
+        ("participant-selection-strategy = SplitBridgeSelectionStrategy", "single"),
+    ] {
+        let (code, text) = Scratch::new("strategy", &file(strategy)).check();
+        assert_eq!((code, value(&text, "focus.selection.strategy")), (Some(0), expected), "{strategy}: {text}");
+    }
+    for (wrong, hint) in [
+        ("selection-strategy = com.example.MyStrategy", "use one of: single, region-based"),
+        ("stress-threshold = high", "use a whole number"),
+        ("region-groups = [ { a = b } ]", "is no region"),
+    ] {
+        let (code, text) = Scratch::new("wrong-strategy", &file(wrong)).check();
+        assert!(code != Some(0) && text.contains(hint), "{wrong}: {text}");
+    }
+    // In the container's words, where visitors have bridges of their own.
+    let of = |variables: &[(&str, &str)]| {
+        let all = [&[("JICOFO_AUTH_PASSWORD", "x"), ("ENABLE_OCTO", "1")], variables].concat();
+        let (code, text) = check(&[], &all);
+        assert_eq!(code, Some(0), "{text}");
+        let get = |key: &str| value(&text, key).to_owned();
+        (get("focus.selection.strategy"), get("focus.relay.enabled"), get("focus.selection.region-groups"))
+    };
+    let groups = ("JICOFO_BRIDGE_REGION_GROUPS", r#"["us-east", "us-west"], ["eu-west"]"#);
+    let split = ("OCTO_BRIDGE_SELECTION_STRATEGY", "SplitBridgeSelectionStrategy");
+    let texts = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+    assert_eq!(of(&[]), texts("single", "true", "not set"));
+    assert_eq!(of(&[split, groups]), texts("split", "true", groups.1));
+    assert_eq!(of(&[split, ("ENABLE_VISITORS", "1")]), texts("region-based", "true", "not set"));
+}

@@ -191,9 +191,9 @@ fn check(argument: &str) {
         socket.send_to(&request, target).expect("sent");
         if let Ok((length, from)) = socket.recv_from(&mut buffer)
             && let Ok(message) = Message::parse(&buffer[..length])
-            && message.class == Class::Success
+            && message.class() == Class::Success
         {
-            assert!(from == target && message.transaction == transaction && message.verify(&key));
+            assert!(from == target && message.transaction() == transaction && message.verify(&key));
             return;
         }
     }

@@ -14,7 +14,7 @@ use crate::engine::{ADDRESSES_PER_ENDPOINT, Engine, EngineConfig};
 use crate::ids::WorkerId;
 use crate::io::{
     Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Steering, Uring, bind_sockets, pin_to_core,
-    probe, sleep_precisely,
+    probe, resolve_wildcard, sleep_precisely,
 };
 use crate::link::{self, ControlLink, Wakeup, WorkerLink};
 use crate::messages::Command;
@@ -366,22 +366,6 @@ fn steer(config: &DataplaneConfig, sockets: &[Vec<UdpSocket>]) -> Option<Steerin
     Steering::attach(sockets, paths)
         .inspect_err(|error| tracing::warn!(%error, "several workers without steering"))
         .ok()
-}
-
-fn resolve_wildcard(ip: IpAddr) -> IpAddr {
-    if !ip.is_unspecified() {
-        return ip;
-    }
-    // Documentation addresses (RFC 5737, RFC 3849): connecting a UDP socket only asks the routing table.
-    let (far, loopback): (SocketAddr, IpAddr) = match ip {
-        IpAddr::V4(_) => (([192, 0, 2, 1], 9).into(), std::net::Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(_) => (([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9).into(), std::net::Ipv6Addr::LOCALHOST.into()),
-    };
-    let route = UdpSocket::bind((ip, 0)).and_then(|socket| {
-        socket.connect(far)?;
-        socket.local_addr()
-    });
-    route.map(|address| address.ip()).ok().filter(|ip| !ip.is_unspecified()).unwrap_or(loopback)
 }
 
 /// What a worker's thread takes along.

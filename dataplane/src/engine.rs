@@ -6,6 +6,7 @@ mod error;
 mod events;
 mod ice_drops;
 mod questions;
+mod sockets;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +19,7 @@ use ring::rand::SystemRandom;
 
 use crate::conference::{Forwarder, ForwarderConfig};
 use crate::congestion::shedding::Shedding;
-use crate::datagram::{PacketSink, Path};
+use crate::datagram::{LocalSocket, PacketSink, Path};
 use crate::demux::{AddressTable, EndpointIndex, Owner, Protocol, worker_of_ufrag};
 use crate::ice::stun::{Class, Message};
 use crate::ice::{AgentEvent, Context, SessionEvent, transaction_owner};
@@ -32,6 +33,7 @@ use crate::stats::{Counter, WorkerStats};
 use endpoints::Endpoints;
 use events::EventQueue;
 use questions::Questions;
+use sockets::LocalSockets;
 
 pub use error::CommandError;
 
@@ -45,7 +47,7 @@ pub(crate) const ADDRESSES_PER_ENDPOINT: usize = 4;
 pub struct EngineConfig {
     /// The worker that it is: the ufrags of its endpoints begin with [`crate::demux::ufrag_prefix`] of that.
     pub worker: WorkerId,
-    /// Local addresses by socket index ([`Path::local`]).
+    /// Addresses of the shared sockets, by index ([`Path::local`]).
     pub sockets: Arc<[SocketAddr]>,
     /// Most endpoints.
     pub max_endpoints: usize,
@@ -109,6 +111,7 @@ pub struct Engine {
     endpoints: Endpoints,
     conferences: HashSet<ConferenceId, foldhash::fast::RandomState>,
     addresses: AddressTable,
+    sockets: LocalSockets,
     forwarder: Forwarder,
     /// Tells the kernel whose packets come to this worker, where it takes that.
     steering: Option<Steering>,
@@ -144,6 +147,7 @@ impl Engine {
             endpoints: Endpoints::default(),
             conferences: HashSet::default(),
             addresses: AddressTable::new(config.max_addresses),
+            sockets: LocalSockets::new(&config.sockets),
             forwarder: Forwarder::with_peers(config.forwarder.clone(), Arc::clone(&stats), peers),
             steering,
             events: EventQueue::default(),
@@ -221,14 +225,14 @@ impl Engine {
         let Some(endpoint) = self.endpoints.get_mut(index) else {
             return self.stats.count(Counter::DropUnknownAddress);
         };
-        match (protocol, endpoint.slot) {
+        match (protocol, endpoint.slot()) {
             (Protocol::Rtp, Some(slot)) => self.forwarder.gather_rtp(now, slot, datagram, sink),
             (Protocol::Rtcp, Some(slot)) => self.forwarder.handle_rtcp(now, slot, datagram, sink),
             (Protocol::Dtls, _) => {
-                if !endpoint.dtls_rate.take(now) {
+                if !endpoint.take_dtls(now) {
                     return self.stats.count(Counter::DropDtlsRate);
                 }
-                let event = Event::Dtls { endpoint: endpoint.id, datagram: datagram.to_vec() };
+                let event = Event::Dtls { endpoint: endpoint.id(), datagram: datagram.to_vec() };
                 self.events.push(event, &self.stats);
             }
             _ => self.stats.count(Counter::DropNoKeys),
@@ -246,7 +250,7 @@ impl Engine {
         let Ok(message) = Message::read_unchecked(datagram) else {
             return self.stats.count(Counter::DropStunMalformed);
         };
-        let (index, owner, unknown) = match message.class {
+        let (index, owner, unknown) = match message.class() {
             Class::Request => {
                 let Some((ufrag, _)) = message.ufrags() else {
                     return self.stats.count(Counter::DropStunMalformed);
@@ -255,19 +259,22 @@ impl Engine {
                 (self.endpoints.index_of_ufrag(ufrag), owner, Counter::DropStunUnknownUfrag)
             }
             Class::Success | Class::Error => {
-                let (worker, endpoint) = transaction_owner(&message.transaction);
+                let (worker, endpoint) = transaction_owner(&message.transaction());
                 let index = self.endpoints.index_of(endpoint).filter(|_| worker == self.config.worker);
                 (index, Some(worker), Counter::DropStunUnknownTransaction)
             }
             // A keep-alive: it did its work on the way.
             Class::Indication => return,
         };
+        // Where a relay has a socket of its own, nobody else is found, and no other worker has that socket.
+        let is_shared = self.sockets.is_shared(path.local);
         let Some(index) = index else {
             return match owner {
+                _ if !is_shared => self.stats.count(Counter::DropForeignSocket),
                 Some(owner) if via.is_none() && self.forwarder.peers().has_other(owner) => {
                     self.hand_over(owner, path, datagram)
                 }
-                _ if matches!(message.class, Class::Success | Class::Error)
+                _ if matches!(message.class(), Class::Success | Class::Error)
                     && self.questions.take_answered(path, &message) =>
                 {
                     let event = Event::ServerAnswered { path, datagram: datagram.to_vec() };
@@ -276,14 +283,17 @@ impl Engine {
                 _ => self.stats.count(unknown),
             };
         };
+        let Some(endpoint) = self.endpoints.get_mut(index) else { return };
+        if !self.sockets.may_use(endpoint.id(), path.local) {
+            return self.stats.count(Counter::DropForeignSocket);
+        }
         // Only now, since it costs more than to find out that nobody is meant.
         if !message.is_intact() {
             return self.stats.count(Counter::DropStunMalformed);
         }
-        let Some(endpoint) = self.endpoints.get_mut(index) else { return };
         let mut context = Context { sink, stats: &self.stats, random: &self.random };
-        let authentic = endpoint.ice.handle_message(now, path, &message, &mut context);
-        if let (true, Some(slot)) = (authentic, endpoint.slot) {
+        let authentic = endpoint.ice_mut().handle_message(now, path, &message, &mut context);
+        if let (true, Some(slot)) = (authentic, endpoint.slot()) {
             self.forwarder.note_activity(now, slot);
         }
         self.settle(now, index, via);
@@ -300,17 +310,17 @@ impl Engine {
     /// Carries out what an endpoint's ICE reported, and plans its next timer.
     fn settle(&mut self, now: Instant, index: EndpointIndex, via: Option<WorkerId>) {
         while let Some(endpoint) = self.endpoints.get_mut(index) {
-            let Some(event) = endpoint.ice.poll_event() else { break };
-            let id = endpoint.id;
+            let Some(event) = endpoint.ice_mut().poll_event() else { break };
+            let id = endpoint.id();
             match event {
                 SessionEvent::Agent(event) => self.follow(event, index, via),
                 SessionEvent::Restarted { generation } => {
-                    tracing::debug!(endpoint = %endpoint.label, generation, "ICE restarted");
+                    tracing::debug!(endpoint = %endpoint.label(), generation, "ICE restarted");
                     let event = Event::IceRestart { endpoint: id, generation, outcome: RestartOutcome::Connected };
                     self.events.push(event, &self.stats);
                 }
                 SessionEvent::Abandoned { generation } => {
-                    tracing::debug!(endpoint = %endpoint.label, generation, "ICE restart abandoned");
+                    tracing::debug!(endpoint = %endpoint.label(), generation, "ICE restart abandoned");
                     let event = Event::IceRestart { endpoint: id, generation, outcome: RestartOutcome::Abandoned };
                     self.events.push(event, &self.stats);
                 }
@@ -322,7 +332,7 @@ impl Engine {
 
     fn follow(&mut self, event: AgentEvent, index: EndpointIndex, via: Option<WorkerId>) {
         let Some(endpoint) = self.endpoints.get_mut(index) else { return };
-        let id = endpoint.id;
+        let id = endpoint.id();
         match event {
             AgentEvent::Learnt { path, round_trip } => {
                 let owner = Owner::Endpoint(index);
@@ -331,12 +341,13 @@ impl Engine {
                 match self.addresses.learn(path, owner, round_trip) {
                     Err(_) => {
                         self.stats.count(Counter::DropTableFull);
-                        endpoint.ice.refuse(path);
+                        endpoint.ice_mut().refuse(path);
                     }
                     Ok(false) => {}
                     Ok(true) => {
                         // A mere request may come from a forged address, and the map is everybody's.
-                        if let (Some(steering), true) = (&self.steering, round_trip && !steered)
+                        let steerable = self.sockets.is_shared(path.local) && !steered;
+                        if let (Some(steering), true) = (&self.steering, round_trip && steerable)
                             && steering.claim(&path, self.config.worker).is_err()
                         {
                             self.stats.count(Counter::SteeringRefused);
@@ -350,14 +361,14 @@ impl Engine {
             }
             AgentEvent::Forgotten { path } => self.forget(path, index),
             AgentEvent::Connected { path } => {
-                tracing::debug!(endpoint = %endpoint.label, remote = %path.remote, "ICE connected");
-                let relayed = endpoint.ice.is_relayed(path);
+                tracing::debug!(endpoint = %endpoint.label(), remote = %path.remote, "ICE connected");
+                let relayed = endpoint.ice().is_relayed(path);
                 self.forwarder.set_path(id, Some(path));
                 let event = Event::Ice { endpoint: id, state: IceState::Connected, remote: Some(path.remote), relayed };
                 self.events.push(event, &self.stats);
             }
             AgentEvent::Disconnected => {
-                tracing::info!(endpoint = %endpoint.label, "ICE disconnected");
+                tracing::info!(endpoint = %endpoint.label(), "ICE disconnected");
                 self.forwarder.set_path(id, None);
                 let event = Event::Ice { endpoint: id, state: IceState::Disconnected, remote: None, relayed: false };
                 self.events.push(event, &self.stats);
@@ -367,7 +378,7 @@ impl Engine {
 
     fn forget(&mut self, path: Path, index: EndpointIndex) {
         let Some(steered_by) = self.addresses.forget(&path, Owner::Endpoint(index)) else { return };
-        if let Some(steering) = &self.steering {
+        if let (Some(steering), true) = (&self.steering, self.sockets.is_shared(path.local)) {
             steering.release(&path, self.config.worker);
         }
         for worker in steered_by {
@@ -389,7 +400,7 @@ impl Engine {
                     }
                     PeerMessage::Media { header, len, data } => {
                         let packet = data.get(..usize::from(len)).unwrap_or(&[]);
-                        self.forwarder.handle_relayed(now, worker, header, packet, sink);
+                        self.forwarder.handle_crossing(now, worker, header, packet, sink);
                     }
                     PeerMessage::Signal(signal) => self.forwarder.handle_signal(now, worker, signal, sink),
                     PeerMessage::Claim { path, round_trip } => {
@@ -411,10 +422,34 @@ impl Engine {
 
     fn remove_endpoint(&mut self, id: EndpointId) -> bool {
         let Some((index, endpoint)) = self.endpoints.remove(id) else { return false };
-        for path in endpoint.ice.learnt_paths() {
+        for path in endpoint.ice().learnt_paths() {
             self.forget(path, index);
         }
+        self.sockets.take_back(id);
         true
+    }
+
+    /// Gives sockets of its own to an endpoint that is about to be created: those of [`Command::OpenSockets`], opened. Its ICE uses
+    /// only them, and nobody else does. None at all say that they could not be opened: the endpoint will be refused.
+    ///
+    /// An error, and they are to be closed, when the endpoint exists or was given others.
+    ///
+    /// [`Command::OpenSockets`]: crate::messages::Command::OpenSockets
+    pub fn give_sockets(&mut self, endpoint: EndpointId, sockets: &[LocalSocket]) -> Result<(), CommandError> {
+        let exists = self.endpoints.index_of(endpoint).is_some() || self.forwarder.slot(endpoint).is_some();
+        let given = !exists && self.sockets.give(endpoint, sockets);
+        if !given {
+            self.sockets.close(sockets);
+        }
+        if !given || sockets.is_empty() {
+            self.stats.count(Counter::HandedSocketsRefused);
+        }
+        if given { Ok(()) } else { Err(CommandError::TooLate) }
+    }
+
+    /// A socket that was given to an endpoint, and that nobody uses any more: to be closed once all that was sent over it has gone.
+    pub fn poll_closed_socket(&mut self) -> Option<u16> {
+        self.sockets.poll_closed()
     }
 
     /// Does what is due; see [`Self::poll_timeout`].
@@ -431,7 +466,7 @@ impl Engine {
     fn run_ice(&mut self, now: Instant, index: EndpointIndex, sink: &mut impl PacketSink) {
         if let Some(endpoint) = self.endpoints.get_mut(index) {
             let mut context = Context { sink, stats: &self.stats, random: &self.random };
-            endpoint.ice.handle_timeout(now, &mut context);
+            endpoint.ice_mut().handle_timeout(now, &mut context);
         }
         self.settle(now, index, None);
     }
@@ -476,6 +511,7 @@ impl Engine {
             (Counter::HeldConferences, self.conferences.len()),
             (Counter::HeldAddresses, self.addresses.len()),
             (Counter::HeldTimers, self.endpoints.timers()),
+            (Counter::HeldSockets, self.sockets.held()),
         ] {
             self.stats.set(counter, held as u64);
         }

@@ -12,6 +12,11 @@ pub struct ConferenceId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointId(pub u32);
 
+/// A full mesh of bridges that a conference spans: what came from one bridge of it does not go to another one. Minted by the
+/// control plane for each conference and name of a mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MeshId(pub u32);
+
 impl fmt::Display for ConferenceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "conference-{}", self.0)
@@ -21,6 +26,12 @@ impl fmt::Display for ConferenceId {
 impl fmt::Display for EndpointId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "endpoint-{}", self.0)
+    }
+}
+
+impl fmt::Display for MeshId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mesh-{}", self.0)
     }
 }
 

@@ -63,6 +63,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod clock;
 pub mod conference;
 pub mod congestion;
 pub mod datagram;

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::budget::Budget;
+use crate::media::Bitrate;
 
 /// DTLS datagrams of one endpoint that reach the control plane. A handshake has about ten; data channels come next.
 pub type DtlsDatagrams = Budget<200, 100>;
@@ -19,6 +20,9 @@ pub const MAX_PUBLISHED: u32 = 128;
 /// What an endpoint's RTCP costs, in units of about a tenth of a microsecond; see [`rtcp`]. A receiver of fifty videos that loses
 /// a fifth of its packets takes a tenth of it.
 pub type RtcpWork = Budget<40_000, 16_384>;
+
+/// The same of a relay, which says for a whole bridge what endpoints say each for itself.
+pub type RelayRtcpWork = Budget<400_000, 65_536>;
 
 /// Units of [`RtcpWork`].
 pub mod rtcp {
@@ -44,7 +48,7 @@ pub type SenderReports = Budget<20, 10>;
 pub type RepeatedBytes = Budget<2_500_000, 1_000_000>;
 
 /// The highest rate that a peer is believed, bits per second.
-pub const MAX_BITRATE: u64 = 100_000_000_000;
+pub const MAX_BITRATE: Bitrate = Bitrate::new(100_000_000_000);
 
 /// Runs of a conference's timers.
 pub type TimerRuns = Budget<200, 100>;
@@ -74,5 +78,8 @@ pub const REALLOCATION_BURST: u64 = 32;
 pub const MAX_ON_STAGE: usize = 64;
 /// See [`MAX_ON_STAGE`].
 pub const MAX_SELECTED: usize = 256;
+/// Sources of which a relay may say what those behind it want, known ones or not: eight of each endpoint of a full conference.
+pub const MAX_RELAY_DEMANDS: usize = 8_192;
+
 /// Names in each list of an endpoint's audio subscription.
 pub const MAX_SUBSCRIBED: usize = 512;

@@ -41,6 +41,20 @@ counters! {
     BytesSent = "bytes_sent", "";
     /// RTP packets forwarded, counted once per receiver.
     PacketsForwarded = "packets_forwarded", "";
+    /// RTP packets that came by relays.
+    RelayPacketsReceived = "relay_packets_received", "";
+    /// Bytes of them, UDP payload.
+    RelayBytesReceived = "relay_bytes_received", "";
+    /// RTP packets that went to relays, repeated ones included.
+    RelayPacketsSent = "relay_packets_sent", "";
+    /// Bytes of them, UDP payload.
+    RelayBytesSent = "relay_bytes_sent", "";
+    /// RTP packets of encodings that nobody behind a relay wants, counted once per relay.
+    RelayUnwanted = "relay_left_out", "unwanted";
+    /// RTP packets that wait for a keyframe of their encoding to begin with, likewise.
+    RelayAwaitsKeyframe = "relay_left_out", "awaits_keyframe";
+    /// Sources that do not go to a relay, since an SSRC of theirs is another source's there, or too many were used up.
+    RelaySourcesRefused = "relay_sources_refused", "";
     /// RTP packets that senders numbered, repeated ones apart, by receiver reports.
     RtpExpected = "rtp_expected", "";
     /// Those of them that did not come, or came later.
@@ -61,6 +75,8 @@ counters! {
     HeldAddresses = "held", "addresses";
     /// Deadlines of endpoints that it waits for.
     HeldTimers = "held", "timers";
+    /// Sockets that belong to one endpoint each.
+    HeldSockets = "held", "sockets";
     /// Nanoseconds that the worker spent working (not waiting).
     BusyNanos = "busy_nanoseconds", "";
     /// System calls of the packet path: receiving, sending, waiting.
@@ -103,6 +119,10 @@ counters! {
     DropSrtcpReplay = "dropped", "srtcp_replay";
     /// RTP of an SSRC that no signalled source has.
     DropUnknownSsrc = "dropped", "unknown_ssrc";
+    /// RTP by a relay, of an SSRC that belongs to somebody who is not behind it: a loop among bridges, or forged.
+    DropRelayLooped = "dropped", "relay_looped";
+    /// RTP for a relay that comes too late to get a number there.
+    DropRelayLate = "dropped", "relay_late";
     /// RTP with a payload type that the sender did not negotiate.
     DropUnknownPayloadType = "dropped", "unknown_payload_type";
     /// Audio or video of an endpoint that is force-muted.
@@ -141,6 +161,12 @@ counters! {
     DropOversized = "dropped", "oversized";
     /// Datagrams that the kernel dropped because a socket's receive buffer was full.
     DropSocketOverflow = "dropped", "socket_overflow";
+    /// Endpoints whose own sockets the worker did not take up: it has as many as it takes, or they cannot be used.
+    HandedSocketsRefused = "handed_sockets", "refused";
+    /// Handed sockets that cannot be read any more.
+    HandedSocketsFailed = "handed_sockets", "failed";
+    /// STUN at a socket that is not the addressed endpoint's.
+    DropForeignSocket = "dropped", "foreign_socket";
     /// Completions that an io_uring lost.
     DropRingOverflow = "dropped", "ring_overflow";
     /// An event for a full event ring.
@@ -194,7 +220,12 @@ impl Counter {
     pub const fn is_gauge(self) -> bool {
         matches!(
             self,
-            Self::SheddingLevel | Self::HeldEndpoints | Self::HeldConferences | Self::HeldAddresses | Self::HeldTimers
+            Self::SheddingLevel
+                | Self::HeldEndpoints
+                | Self::HeldConferences
+                | Self::HeldAddresses
+                | Self::HeldTimers
+                | Self::HeldSockets
         )
     }
 }

@@ -5,15 +5,16 @@ use std::time::{Duration, Instant};
 
 use crate::coalescing::Coalescing;
 use crate::congestion::shedding::LoadMeter;
-use crate::datagram::PacketSink;
+use crate::datagram::{HandedSocket, LocalSocket, PacketSink};
 use crate::engine::Engine;
-use crate::io::{Flush, PacketIo};
+use crate::ids::EndpointId;
+use crate::io::{Flush, PacketIo, SocketPool};
 use crate::link::ControlLink;
 use crate::messages::Command;
 use crate::stats::{Counter, WorkerStats};
 
-/// The longest that a worker sleeps.
-const MAX_SLEEP: Duration = Duration::from_millis(10);
+/// The longest that a worker sleeps: whatever it has to do wakes it, so this only keeps its heartbeat going.
+const MAX_SLEEP: Duration = Duration::from_millis(50);
 /// The longest while something waits for room in a ring, which wakes nobody when it has room again.
 const HELD_UP_SLEEP: Duration = Duration::from_millis(1);
 /// Commands that are handled before media gets its turn again.
@@ -74,6 +75,9 @@ impl Worker {
             self.engine.wake_peers();
             // Nothing stays queued while the loop sleeps.
             tx.flush()?;
+            while let Some(local) = self.engine.poll_closed_socket() {
+                tx.close(local)?;
+            }
             self.handle_events();
             self.engine.note_held();
             self.stats().count(Counter::LoopTurns);
@@ -95,16 +99,40 @@ impl Worker {
     }
 
     /// Takes what the control plane queued, within bounds.
-    pub(crate) fn handle_commands(&mut self, now: Instant, sink: &mut impl PacketSink) -> Step {
+    pub(crate) fn handle_commands(&mut self, now: Instant, sink: &mut (impl PacketSink + SocketPool)) -> Step {
         for _ in 0..STEP {
             match self.link.poll_command() {
                 None => return Step::Idle,
                 Some(Command::Shutdown) => return Step::Stop,
+                Some(Command::OpenSockets { endpoint, sockets }) => self.open_sockets(endpoint, sockets, sink),
                 // Counted, and told by an event where the control plane acts on it.
                 Some(command) => drop(self.engine.handle_command(now, command, sink)),
             }
         }
         Step::More
+    }
+
+    /// Opens all of an endpoint's own sockets, or none.
+    fn open_sockets(&mut self, endpoint: EndpointId, sockets: Vec<HandedSocket>, pool: &mut impl SocketPool) {
+        // Without any it uses those of all, as it would without this command.
+        if sockets.is_empty() {
+            return;
+        }
+        let mut opened = Vec::with_capacity(sockets.len());
+        for socket in sockets {
+            let address = socket.address();
+            match pool.open(socket) {
+                Ok(local) => opened.push(LocalSocket { local, address }),
+                Err(error) => {
+                    tracing::error!(worker = %self.engine.worker(), %address, %error, "a relay's own socket is refused");
+                    // An error ends the worker at its next turn.
+                    opened.drain(..).for_each(|socket| drop(pool.close(socket.local)));
+                    break;
+                }
+            }
+        }
+        // Counted; the endpoint that is created next is refused.
+        let _ = self.engine.give_sockets(endpoint, &opened);
     }
 
     /// Hands events to the control plane, as far as its ring has room.

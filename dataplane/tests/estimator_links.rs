@@ -264,14 +264,14 @@ fn a_path_that_gets_longer_is_believed() {
 fn silence_of_the_feedback_lowers_the_rate() {
     let mut simulation = Simulation::new(3, Link::constant(3e6), Demand::GREEDY);
     simulation.run(5 * SECOND);
-    let before = simulation.estimator.estimate();
+    let before = simulation.estimator.estimate().get();
     simulation.link.outage = Some((0, u64::MAX));
     simulation.run(2 * SECOND);
-    let stuck = simulation.estimator.estimate();
+    let stuck = simulation.estimator.estimate().get();
     assert!(stuck < before * 7 / 10, "{before} {stuck}");
     simulation.link.outage = None;
     simulation.run(8 * SECOND);
-    assert!(simulation.estimator.estimate() > 2_400_000, "{}", simulation.estimator.estimate());
+    assert!(simulation.estimator.estimate().get() > 2_400_000, "{}", simulation.estimator.estimate().get());
 }
 
 /// What a pacer would bring: audio waits behind keyframes without one, and keyframes wait with one. The figures stand in

@@ -1,6 +1,7 @@
 //! Steady-state forwarding allocates nothing: one sender of audio and video, ten receivers, on one worker or on two.
 
 mod forward_call;
+mod relay_call;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -13,11 +14,13 @@ use forward_call::{
 };
 use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{EndpointId, Ssrc, WorkerId};
+use ringbridge_dataplane::ids::{EndpointId, MeshId, Ssrc, WorkerId};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
-use ringbridge_dataplane::messages::{Command, Event, NewEndpoint, SsrcRewriting};
+use ringbridge_dataplane::media::Limit;
+use ringbridge_dataplane::messages::{Command, Event, NewEndpoint, NewRelay, SsrcRewriting};
 use ringbridge_dataplane::rtcp::TwccRecorder;
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
+use rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};
 use webrtc_util::marshal::Marshal;
 
 /// Packets of the first steps that are not forwarded before clients know what their SSRCs carry: one of audio, and the
@@ -206,4 +209,75 @@ fn steady_state_with(workers: usize, feedback: bool, rewriting: bool) {
     assert!(count(Counter::NackSent) > 0);
     assert!(sink.committed > (600 * 4 - UNTOLD) * 10 + 100, "reports and feedback went out too");
     assert_eq!(measured, 0, "allocations after {steady} of 600 steps");
+}
+
+/// By one relay to another, of another mesh, and to receivers here; what the other bridge misses is repeated.
+#[test]
+fn relays_allocate_nothing() {
+    let stats: Arc<WorkerStats> = Arc::default();
+    let mut forwarder = Forwarder::new(ForwarderConfig::default(), Arc::clone(&stats));
+    let mut now = Instant::now();
+    let [from, to, behind] = [20, 21, 22].map(EndpointId);
+    forwarder.handle_command(now, Command::CreateConference { conference: CONFERENCE, feedback: FEEDBACK });
+    let ice = IceCredentials { ufrag: String::new(), pwd: String::new() };
+    let media = Box::new(relay_call::relay_media(&JICOFO.media()));
+    for (n, relay) in [(0, from), (1, to)] {
+        let mesh = MeshId(n.into());
+        let new =
+            NewRelay { conference: CONFERENCE, relay, mesh, label: String::new(), ice: ice.clone(), controlling: true };
+        forwarder.handle_command(now, Command::CreateRelay(Box::new(new)));
+        forwarder.handle_command(now, Command::SetSrtp { endpoint: relay, keys: Box::new(keys(n)) });
+        forwarder.handle_command(now, Command::SetMedia { endpoint: relay, media: media.clone() });
+        forwarder.set_path(relay, Some(path(usize::from(n))));
+    }
+    for n in 2..4u8 {
+        let endpoint = EndpointId(n.into());
+        let new =
+            NewEndpoint { conference: CONFERENCE, endpoint, label: String::new(), ice: ice.clone(), controlling: true };
+        forwarder.handle_command(now, Command::CreateEndpoint(Box::new(new)));
+        forwarder.handle_command(now, Command::SetSrtp { endpoint, keys: Box::new(keys(n)) });
+        forwarder.handle_command(now, Command::SetMedia { endpoint, media: Box::new(OTHER.media()) });
+        forwarder.set_path(endpoint, Some(path(usize::from(n))));
+    }
+    let relayed = Command::CreateRelayedEndpoint { conference: CONFERENCE, endpoint: behind, relay: from };
+    forwarder.handle_command(now, relayed);
+    let sources = vec![audio_source("p-a0", 10), video_source("p-v0", &[11, 12])];
+    forwarder.handle_command(now, Command::SetSources { endpoint: behind, sources });
+    let (source, max_height) = ("p-v0".to_owned(), Limit::Unlimited);
+    forwarder.handle_command(now, Command::SetRelayDemand { relay: to, endpoint: behind, source, max_height });
+    let mut sink = Sink { buffer: [0; MAX_DATAGRAM], committed: 0 };
+    forwarder.handle_timeout(now, &mut sink);
+    let [arrives, asks] = [from, to].map(|relay| forwarder.slot(relay).unwrap());
+    let (mut peer, mut asking) = (context(&keys(0).inbound), context(&keys(1).inbound));
+    let (mut low, mut high) = (Camera::new(100, 11, 1, 180), Camera::new(100, 12, 1, 360));
+    let mut measured = 0;
+    for i in 0..600u16 {
+        let mut packets = low.frame(i % 100 == 0, 3);
+        packets.extend(high.frame(i % 100 == 0, 3));
+        if i % 50 == 49 {
+            packets.remove(4);
+        }
+        packets.push(with_extension(packet(111, i, 960 * u32::from(i), 10, &[3; 80]), JICOFO.level, &[30]));
+        for p in packets {
+            let mut datagram = peer.encrypt_rtp(&p.marshal().unwrap()).unwrap().to_vec();
+            COUNT.set((i >= 200).then_some(0));
+            forwarder.handle_rtp(now, arrives, &mut datagram, &mut sink);
+            measured += COUNT.take().unwrap_or(0);
+        }
+        let nacks = vec![NackPair { packet_id: low.sequence.wrapping_sub(2), lost_packets: 1 }];
+        let nack = TransportLayerNack { sender_ssrc: 1, media_ssrc: 11, nacks };
+        let mut datagram = asking.encrypt_rtcp(&nack.marshal().unwrap()).unwrap().to_vec();
+        COUNT.set((i >= 200).then_some(0));
+        forwarder.handle_rtcp(now, asks, &mut datagram, &mut sink);
+        now += Duration::from_millis(20);
+        forwarder.handle_timeout(now, &mut sink);
+        measured += COUNT.take().unwrap_or(0);
+        while forwarder.poll_event().is_some() {}
+    }
+    let sent = 600 * 7 - 12;
+    assert_eq!(stats.get(Counter::RelayPacketsReceived), sent);
+    assert_eq!(stats.get(Counter::RelayPacketsSent), sent + 600 * 2);
+    assert_eq!((stats.get(Counter::Retransmissions), stats.get(Counter::DropCannotRepeat)), (600 * 2, 0));
+    assert!(stats.get(Counter::NackSent) > 0);
+    assert_eq!(measured, 0, "allocations after 200 of 600 steps");
 }

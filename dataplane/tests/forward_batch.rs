@@ -6,8 +6,10 @@ use forward_call::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use ringbridge_dataplane::conference::ForwarderConfig;
+use ringbridge_dataplane::ice::IceCredentials;
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, WorkerId};
 use ringbridge_dataplane::media::MediaKind;
-use ringbridge_dataplane::messages::Command;
+use ringbridge_dataplane::messages::{Command, CreateError, Event, NewEndpoint};
 use ringbridge_dataplane::stats::Counter;
 
 const CLIENTS: usize = 5;
@@ -148,6 +150,48 @@ fn a_batch_of_any_length_fits() {
     call.send_batch(&mut batch);
     assert_eq!(received(&mut call).iter().map(Vec::len).collect::<Vec<_>>(), [0, 200, 200, 200, 0]);
     assert_eq!(call.count(Counter::DropOutputFull), 0);
+}
+
+#[test]
+fn a_creation_that_waits_behind_packets_and_is_refused_then_says_so() {
+    let mut call = call(1);
+    let speak = |call: &mut Call, sequence: u16| {
+        let packet = packet(opus_of(0), sequence, 960 * u32::from(sequence), 100, b"sound");
+        let (mut datagram, slot) = (call.seal(0, &packet), call.clients[0].slot);
+        call.forwarders[0].gather_rtp(call.now, slot, &mut datagram, &mut call.sink);
+    };
+    let refusals = |call: &mut Call| {
+        let of = |event| match event {
+            Event::EndpointRefused { endpoint, error } => Some((endpoint, error)),
+            _ => None,
+        };
+        std::iter::from_fn(|| call.forwarders[0].poll_event()).filter_map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(refusals(&mut call), []);
+    let create = |conference, endpoint| {
+        let ice = IceCredentials { ufrag: "0x".into(), pwd: "password".into() };
+        let new = NewEndpoint { conference, endpoint, label: "x".into(), ice, controlling: true };
+        Command::CreateEndpoint(Box::new(new))
+    };
+    let (taken, nobody, elsewhere) = (call.clients[1].id, EndpointId(900), ConferenceId(77));
+    speak(&mut call, 1);
+    for command in [
+        create(CONFERENCE, taken),
+        create(elsewhere, nobody),
+        Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint: nobody, home: WorkerId::new(9) },
+    ] {
+        call.forwarders[0].handle_command(call.now, command);
+    }
+    assert_eq!(refusals(&mut call), [], "they wait, as the packet does");
+    call.forwarders[0].release(call.now, &mut call.sink);
+    let expected =
+        [(taken, CreateError::Taken), (nobody, CreateError::UnknownConference), (nobody, CreateError::UnknownWorker)];
+    assert_eq!(refusals(&mut call), expected);
+    assert_eq!(call.count(Counter::DropCommandUnknown), 3);
+    // Whose id was asked for again is there as before, and the packet arrived.
+    call.deliver();
+    assert_eq!(received(&mut call).iter().map(Vec::len).collect::<Vec<_>>(), [0, 1, 1, 1, 1]);
+    assert!(call.forwarders[0].slot(nobody).is_none());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
 use ringbridge_dataplane::ice::{Agent, AgentConfig, AgentEvent, Context, MAX_PAIRS};
 use ringbridge_dataplane::ice::{IceCredentials, RemoteCandidate};
 use ringbridge_dataplane::ids::{EndpointId, WorkerId};
-use ringbridge_dataplane::io::{MAX_DATAGRAM, Path};
+use ringbridge_dataplane::io::{LocalSocket, MAX_DATAGRAM, Path};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 
 const BRIDGE: &str = "192.0.2.1:10000";
@@ -42,7 +42,7 @@ impl Bridge {
             worker: WorkerId::new(3),
             local: credentials("3bridge", BRIDGE_PWD),
             controlling,
-            sockets: vec![BRIDGE.parse().unwrap()].into(),
+            sockets: LocalSocket::numbered(&[BRIDGE.parse().unwrap()]),
         };
         Self {
             agent: Agent::new(config, &random),
@@ -126,9 +126,9 @@ fn request(transaction: u8, priority: u32) -> Vec<u8> {
 fn answer(check: &[u8], key: &str) -> Vec<u8> {
     let check = Message::parse(check).unwrap();
     assert!(check.verify(&integrity_key(PEER_PWD)));
-    assert_eq!(check.username, Some(&b"peer:3bridge"[..]));
+    assert_eq!(check.username(), Some(&b"peer:3bridge"[..]));
     let mut buf = vec![0; 200];
-    let len = Writer::new(&mut buf, Class::Success, &check.transaction)
+    let len = Writer::new(&mut buf, Class::Success, &check.transaction())
         .mapped(BRIDGE.parse().unwrap())
         .finish(&integrity_key(key))
         .unwrap();
@@ -240,7 +240,7 @@ fn checks_that_precede_the_credentials_are_answered_and_not_forgotten() {
     let [(to, answer)] = &sent[..] else { panic!("one answer and no check: {sent:?}") };
     assert_eq!(*to, path(peer_addr()));
     let answer = Message::parse(answer).unwrap();
-    assert_eq!((answer.class, answer.transaction, answer.mapped), (Class::Success, [1; 12], Some(peer_addr())));
+    assert_eq!((answer.class(), answer.transaction(), answer.mapped()), (Class::Success, [1; 12], Some(peer_addr())));
     assert!(answer.verify(&integrity_key(BRIDGE_PWD)));
     assert!(world.bridge.last(AgentEvent::Learnt { path: path(peer_addr()), round_trip: false }).is_some());
     assert_eq!(world.bridge.connected(), None);
@@ -302,7 +302,7 @@ fn a_role_conflict_is_answered_with_487() {
     let len = writer.role(true, 0).priority(1).finish(&integrity_key(BRIDGE_PWD)).unwrap();
     bridge.receive(Instant::now(), peer_addr(), &buf[..len]);
     let answer = Message::parse(&bridge.out.sent[0].1).unwrap();
-    assert_eq!((answer.class, answer.error, answer.transaction), (Class::Error, Some(487), [5; 12]));
+    assert_eq!((answer.class(), answer.error(), answer.transaction()), (Class::Error, Some(487), [5; 12]));
     assert!(answer.verify(&integrity_key(BRIDGE_PWD)));
     assert!(bridge.events.is_empty());
 }
@@ -395,7 +395,7 @@ fn a_relay_is_nominated_only_when_nothing_else_works() {
             for (to, datagram) in std::mem::take(&mut bridge.out.sent) {
                 // The direct path is slow to come up: its NAT opens after half a second.
                 if to.remote == relay.parse().unwrap() || (direct_works && now > start + SECOND / 2) {
-                    if Message::parse(&datagram).unwrap().use_candidate {
+                    if Message::parse(&datagram).unwrap().use_candidate() {
                         nominated.push((to.remote.to_string(), now - start));
                     }
                     bridge.receive(now, to.remote, &answer(&datagram, PEER_PWD));

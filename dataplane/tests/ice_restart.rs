@@ -17,7 +17,7 @@ use ringbridge_dataplane::ice::{
 };
 use ringbridge_dataplane::ice::{IceCredentials, RemoteCandidate};
 use ringbridge_dataplane::ids::{EndpointId, WorkerId};
-use ringbridge_dataplane::io::{MAX_DATAGRAM, Path};
+use ringbridge_dataplane::io::{LocalSocket, MAX_DATAGRAM, Path};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 
 const BRIDGE: &str = "192.0.2.1:10000";
@@ -74,7 +74,7 @@ impl World {
             worker: WorkerId::new(3),
             local: ours(0),
             controlling: true,
-            sockets: vec![addr(BRIDGE)].into(),
+            sockets: LocalSocket::numbered(&[addr(BRIDGE)]),
         };
         let mut world = Self {
             now: Instant::now(),
@@ -452,10 +452,10 @@ fn answers_of_one_generation_prove_nothing_for_the_other() {
     world.tick();
     let check = world.out.sent.iter().find(|(to, _)| to.remote == addr(NEW)).expect("checked at once").1.clone();
     let check = Message::parse(&check).unwrap();
-    assert_eq!(check.username, Some(format!("{}:{}", theirs(1).ufrag, ours(1).ufrag).as_bytes()));
+    assert_eq!(check.username(), Some(format!("{}:{}", theirs(1).ufrag, ours(1).ufrag).as_bytes()));
     let answer = |pwd: &str| {
         let mut buf = vec![0; 200];
-        let writer = Writer::new(&mut buf, Class::Success, &check.transaction).mapped(addr(BRIDGE));
+        let writer = Writer::new(&mut buf, Class::Success, &check.transaction()).mapped(addr(BRIDGE));
         let len = writer.finish(&integrity_key(pwd)).unwrap();
         buf.truncate(len);
         buf

@@ -1,8 +1,11 @@
 //! Both I/O backends pass the same tests over loopback. io_uring's are skipped, with a message, where the kernel or
 //! a sandbox forbids it; IPv6's where the host has none.
 
+#[macro_use]
+mod io_rig;
+
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,142 +15,7 @@ use ringbridge_dataplane::io::{
 };
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 
-const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
-/// Longer than any wait that is expected to end early; shorter than a patient person.
-const LONG: Duration = Duration::from_secs(5);
-
-type Constructor<T> = fn(Vec<UdpSocket>, EventFd, IoLimits, Arc<WorkerStats>) -> Result<T, IoError>;
-
-/// A backend under test, with everything around it.
-struct Rig<T> {
-    io: T,
-    addresses: Vec<SocketAddr>,
-    wake: EventFd,
-    stats: Arc<WorkerStats>,
-}
-
-impl<T: PacketIo> Rig<T> {
-    fn new(new: Constructor<T>, addresses: &[IpAddr], limits: IoLimits) -> Self {
-        let sockets = bind_sockets(addresses, 0, &SocketOptions::default()).unwrap();
-        let addresses = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
-        let (wake, stats) = (EventFd::new().unwrap(), Arc::new(WorkerStats::default()));
-        Self { io: new(sockets, wake.clone(), limits, stats.clone()).unwrap(), addresses, wake, stats }
-    }
-
-    fn simple(new: Constructor<T>) -> Self {
-        Self::new(new, &[V4], IoLimits::default())
-    }
-
-    fn send(&mut self, path: Path, data: &[u8]) {
-        let (_, tx) = self.io.parts();
-        tx.slot().expect("a free slot")[..data.len()].copy_from_slice(data);
-        tx.commit(data.len(), path);
-    }
-
-    fn flush(&mut self) {
-        self.io.parts().1.flush().unwrap();
-    }
-
-    /// Receives until `count` datagrams are there; fails when they do not come.
-    fn collect(&mut self, count: usize) -> Vec<(Path, Vec<u8>)> {
-        let deadline = Instant::now() + LONG;
-        let mut all = Vec::new();
-        while all.len() < count {
-            assert!(Instant::now() < deadline, "{} of {count} datagrams came", all.len());
-            let received = self.io.receive(Duration::from_millis(100)).unwrap();
-            let (batch, _) = self.io.parts();
-            assert_eq!(batch.len(), received);
-            all.extend((0..received).map(|i| {
-                let datagram = batch.get(i).unwrap();
-                (datagram.path, datagram.data.to_vec())
-            }));
-            assert!(batch.get(received).is_none());
-        }
-        assert_eq!(all.len(), count);
-        all
-    }
-
-    /// Sends back everything that comes until `count` datagrams are echoed.
-    fn echo(&mut self, count: usize) {
-        let deadline = Instant::now() + LONG;
-        let mut echoed = 0;
-        while echoed < count {
-            assert!(Instant::now() < deadline, "{echoed} of {count} datagrams came");
-            let received = self.io.receive(Duration::from_millis(100)).unwrap();
-            let (batch, tx) = self.io.parts();
-            for i in 0..received {
-                let datagram = batch.get(i).unwrap();
-                tx.slot().unwrap()[..datagram.data.len()].copy_from_slice(datagram.data);
-                tx.commit(datagram.data.len(), datagram.path);
-            }
-            tx.flush().unwrap();
-            echoed += received;
-        }
-    }
-}
-
-fn peer() -> (UdpSocket, SocketAddr) {
-    peer_at(V4)
-}
-
-fn peer_at(ip: IpAddr) -> (UdpSocket, SocketAddr) {
-    let socket = UdpSocket::bind((ip, 0)).unwrap();
-    socket.set_read_timeout(Some(LONG)).unwrap();
-    // The default one does not hold what these tests send at once.
-    socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20).unwrap();
-    let address = socket.local_addr().unwrap();
-    (socket, address)
-}
-
-fn read(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
-    let mut buffer = [0; 4096];
-    loop {
-        match socket.recv_from(&mut buffer) {
-            Ok((len, from)) => return (buffer[..len].to_vec(), from),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => panic!("no datagram: {error}"),
-        }
-    }
-}
-
-/// Recognisable bytes.
-fn pattern(len: usize, seed: usize) -> Vec<u8> {
-    (0..len).map(|i| (i * 7 + seed * 31) as u8).collect()
-}
-
-/// Whether io_uring can be tested here.
-fn uring_allowed() -> bool {
-    match probe(IoChoice::Uring) {
-        Ok(_) => true,
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            false
-        }
-    }
-}
-
-fn zero_copy(
-    sockets: Vec<UdpSocket>,
-    wake: EventFd,
-    limits: IoLimits,
-    stats: Arc<WorkerStats>,
-) -> Result<Uring, IoError> {
-    let extras = IoExtras { zero_copy: true, ..limits.extras };
-    Uring::new(sockets, wake, IoLimits { extras, ..limits }, stats)
-}
-
-fn sqpoll(sockets: Vec<UdpSocket>, wake: EventFd, limits: IoLimits, stats: Arc<WorkerStats>) -> Result<Uring, IoError> {
-    let extras = IoExtras { sqpoll: true, ..limits.extras };
-    Uring::new(sockets, wake, IoLimits { extras, ..limits }, stats)
-}
-
-/// Whether the kernel has what a constructor asks for.
-fn allowed<T: PacketIo>(new: Constructor<T>) -> bool {
-    let sockets = bind_sockets(&[V4], 0, &SocketOptions::default()).unwrap();
-    let made = new(sockets, EventFd::new().unwrap(), IoLimits::default(), Arc::default());
-    made.inspect_err(|error| eprintln!("skipped: {error}")).is_ok()
-}
+use io_rig::*;
 
 #[test]
 fn mmsg_refuses_what_only_uring_has() {
@@ -180,27 +48,6 @@ fn a_wait_may_poll_the_card() {
         Ok(_) => busily(Uring::new),
         Err(error) => eprintln!("skipped in part: {error}"),
     }
-}
-
-fn v6_allowed() -> bool {
-    let allowed = UdpSocket::bind((V6, 0)).is_ok();
-    if !allowed {
-        eprintln!("skipped: this host has no IPv6 loopback");
-    }
-    allowed
-}
-
-macro_rules! on_both_backends {
-    ($($name:ident),* $(,)?) => {
-        mod mmsg { $(#[test] fn $name() { super::$name(super::Mmsg::new) })* }
-        mod uring { $(#[test] fn $name() { if super::uring_allowed() { super::$name(super::Uring::new) } })* }
-        mod uring_with_zero_copy {
-            $(#[test] fn $name() { if super::allowed(super::zero_copy) { super::$name(super::zero_copy) } })*
-        }
-        mod uring_with_sqpoll {
-            $(#[test] fn $name() { if super::allowed(super::sqpoll) { super::$name(super::sqpoll) } })*
-        }
-    };
 }
 
 on_both_backends!(
@@ -328,11 +175,11 @@ fn names_the_local_socket<T: PacketIo>(new: Constructor<T>) {
         socket.send_to(&[to.ip().to_string().as_bytes()[8]], to).unwrap();
     }
     for (path, data) in rig.collect(4) {
-        assert_eq!(data, [b'1' + path.local]);
+        assert_eq!(data, [b'1' + path.local as u8]);
         assert_eq!(path.remote, address);
     }
     for local in [2, 0, 3, 1, 2] {
-        rig.send(Path { local, remote: address }, &[local]);
+        rig.send(Path { local, remote: address }, &[local as u8]);
     }
     rig.flush();
     let mut seen: Vec<_> = (0..5).map(|_| read(&socket)).collect();
@@ -352,7 +199,7 @@ fn speaks_ipv6<T: PacketIo>(new: Constructor<T>) {
             socket.send_to(&pattern(900, i), rig.addresses[local]).unwrap();
         }
         for (i, (path, data)) in rig.collect(20).into_iter().enumerate() {
-            assert_eq!(path, Path { local: local as u8, remote: address });
+            assert_eq!(path, Path { local: local as u16, remote: address });
             rig.send(path, &data);
             assert_eq!(data, pattern(900, i));
         }

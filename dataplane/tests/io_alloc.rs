@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringbridge_dataplane::io::{
-    EventFd, Flush, IoChoice, IoError, IoLimits, Mmsg, PacketIo, PacketSink, SocketOptions, Uring, bind_sockets, probe,
+    EventFd, Flush, IoChoice, IoError, IoLimits, Mmsg, PacketIo, PacketSink, RelayPorts, SocketOptions, SocketPool,
+    Uring, bind_sockets, probe,
 };
 use ringbridge_dataplane::stats::WorkerStats;
 
@@ -49,6 +50,14 @@ fn steady_state_allocates_nothing<T: PacketIo>(new: Constructor<T>) {
     // Small limits: running into them must not allocate either.
     let limits = IoLimits { rx_buffers: 16, tx_slots: 32, batch: 8, offload: true, ..IoLimits::default() };
     let mut io = new(sockets, wake.clone(), limits, Arc::default()).unwrap();
+    // And some sockets of their own.
+    let mut handed = RelayPorts::new(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], None, SocketOptions::default());
+    let mut addresses = vec![address];
+    for _ in 0..3 {
+        let socket = handed.bind().unwrap().remove(0);
+        addresses.push(socket.address());
+        io.parts().1.open(socket).unwrap();
+    }
     let peers: Vec<_> = (0..5).map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
     let payload = [7; 1600];
     let mut echoed = 0;
@@ -57,7 +66,7 @@ fn steady_state_allocates_nothing<T: PacketIo>(new: Constructor<T>) {
         for (i, peer) in peers.iter().enumerate() {
             for k in 0..20 {
                 let len = if (round + k) % 7 == 0 { 100 + i * 50 + k } else { 1200 };
-                peer.send_to(&payload[..len], address).unwrap();
+                peer.send_to(&payload[..len], addresses[(i + k) % addresses.len()]).unwrap();
             }
         }
         peers[0].send_to(&payload, address).unwrap();

@@ -14,7 +14,7 @@ const ORDER: &[&str] = &[
     "coalescing",
     "slab",
     "deadlines",
-    "limits",
+    "clock",
     "datagram",
     "ids",
     "stats",
@@ -24,6 +24,7 @@ const ORDER: &[&str] = &[
     "srtp",
     "ice",
     "media",
+    "limits",
     "messages",
     "demux",
     // Decisions.

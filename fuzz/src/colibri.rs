@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringbridge_controlplane::colibri::bridge::{ColibriBridge, ColibriConfig, Output};
+use ringbridge_controlplane::colibri::bridge::{ColibriBridge, ColibriConfig, Output, RelaySettings};
 use ringbridge_controlplane::colibri::elements::{ConferenceModified, ConferenceModify};
+use ringbridge_controlplane::colibri::limits::MAX_RELAYED_PER_REQUEST;
 use ringbridge_controlplane::colibri::transport::LocalTransport;
 use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
 use ringbridge_dataplane::ice::IceState;
@@ -25,8 +26,8 @@ use crate::sink::ListSink;
 use crate::xml;
 
 const WORKERS: usize = 2;
-/// What one endpoint element may lead to: commands to each worker.
-const MOST_OUTPUTS: usize = 400;
+/// What one endpoint element may lead to: commands to each worker, and as many for each of those behind a relay.
+const MOST_OUTPUTS: usize = 400 + 10 * MAX_RELAYED_PER_REQUEST;
 
 struct World {
     bridge: ColibriBridge,
@@ -36,7 +37,10 @@ struct World {
     now: Instant,
     /// Endpoints by identity, with their conference.
     endpoints: BTreeMap<EndpointId, ConferenceId>,
+    /// Relays and endpoints behind them, with their conference.
+    beyond: BTreeMap<EndpointId, ConferenceId>,
     all: Vec<EndpointId>,
+    meetings: BTreeSet<String>,
 }
 
 fn config() -> ColibriConfig {
@@ -56,7 +60,7 @@ fn config() -> ColibriConfig {
         sctp: true,
         audio_ssrcs: 4,
         video_ssrcs: 4,
-        relay: None,
+        relay: Some(RelaySettings { id: "jvb1".to_owned(), ports: None }),
         ice_restart: true,
         ufrag_prefix: |worker| worker.to_string(),
     }
@@ -77,6 +81,7 @@ fn subject(command: &Command) -> Option<EndpointId> {
         | Command::SetConstraints { endpoint, .. }
         | Command::SetUnsignalled { endpoint, .. }
         | Command::SetSsrcRewriting { endpoint, .. }
+        | Command::CreateRelayedEndpoint { endpoint, .. }
         | Command::SetForceMute { endpoint, .. } => Some(*endpoint),
         _ => None,
     }
@@ -91,7 +96,9 @@ impl World {
             match output {
                 Output::Command { worker, command } => {
                     // A conference that spills is told all of it.
-                    if !matches!(command, Command::CreateRemoteEndpoint { .. }) {
+                    let spilt =
+                        matches!(command, Command::CreateRemoteEndpoint { .. } | Command::CreateRemoteRelay { .. });
+                    if !spilt {
                         touched.extend(subject(&command));
                     }
                     let now = self.now;
@@ -102,8 +109,21 @@ impl World {
                     assert!(self.endpoints.insert(endpoint.id, endpoint.conference).is_none(), "created twice");
                 }
                 Output::EndpointExpired { endpoint } => {
-                    let known = self.endpoints.remove(&endpoint.id);
+                    let table = if endpoint.relay.is_some() { &mut self.beyond } else { &mut self.endpoints };
+                    let known = table.remove(&endpoint.id);
                     assert_eq!(known, Some(endpoint.conference), "expired what was not there");
+                }
+                Output::RelayCreated { relay, .. } => {
+                    self.all.push(relay.id);
+                    assert!(self.beyond.insert(relay.id, relay.conference).is_none(), "created twice");
+                }
+                Output::RelayedCreated { endpoint } => {
+                    self.all.push(endpoint.id);
+                    assert!(self.beyond.contains_key(&endpoint.relay.expect("behind a relay")), "behind nothing");
+                    assert!(self.beyond.insert(endpoint.id, endpoint.conference).is_none(), "created twice");
+                }
+                Output::RelayExpired { relay } => {
+                    assert_eq!(self.beyond.remove(&relay.id), Some(relay.conference), "expired what was not there");
                 }
                 Output::RemoteDtls { endpoint, fingerprints, .. } => {
                     assert!(!fingerprints.is_empty());
@@ -129,7 +149,8 @@ impl World {
 
     fn request(&mut self, element: &Element) {
         let Ok(request) = ConferenceModify::try_from(element.clone()) else { return };
-        let before = self.endpoints.clone();
+        self.meetings.insert(request.meeting_id.clone());
+        let before = (self.endpoints.clone(), self.beyond.clone());
         let conferences = self.bridge.conference_count();
         let reply = self.bridge.handle(self.now, &request);
         let refused = reply.is_err();
@@ -141,11 +162,15 @@ impl World {
             let _ = String::from(&Element::from(refusal.to_stanza_error()));
         }
         let touched = self.settle();
+        let tables = [&self.endpoints, &before.0, &self.beyond, &before.1];
         let of: BTreeSet<ConferenceId> =
-            touched.iter().filter_map(|e| self.endpoints.get(e).or_else(|| before.get(e))).copied().collect();
+            touched.iter().filter_map(|e| tables.iter().find_map(|table| table.get(e))).copied().collect();
         assert!(of.len() <= 1, "one request, {of:?}");
         if refused {
-            assert!(touched.is_empty() && self.endpoints == before, "a refused request changes nothing");
+            assert!(
+                touched.is_empty() && (&self.endpoints, &self.beyond) == (&before.0, &before.1),
+                "a refused request changes nothing"
+            );
         }
         assert!(self.bridge.conference_count() <= conferences + 1);
     }
@@ -203,7 +228,9 @@ pub fn run(data: &[u8]) {
         sink: ListSink::default(),
         now,
         endpoints: BTreeMap::new(),
+        beyond: BTreeMap::new(),
         all: Vec::new(),
+        meetings: BTreeSet::new(),
     };
     for line in text.lines().take(100) {
         world.line(line);
@@ -216,7 +243,13 @@ pub fn run(data: &[u8]) {
         world.bridge.handle_timeout(world.now);
         world.settle();
     }
-    assert_eq!((world.bridge.endpoint_count(), world.bridge.conference_count()), (0, 0), "everything expires");
+    assert_eq!(world.bridge.endpoint_count(), 0, "every endpoint expires");
+    // Those behind a relay stay for as long as their focus says.
+    for meeting_id in world.meetings.clone() {
+        let _ = world.bridge.handle(world.now, &ConferenceModify { expire: true, ..ConferenceModify::new(meeting_id) });
+        world.settle();
+    }
+    assert_eq!((world.beyond.len(), world.bridge.conference_count()), (0, 0), "everything ends");
     for endpoint in &world.all {
         assert!(world.forwarders.iter().all(|forwarder| forwarder.slot(*endpoint).is_none()), "workers forget it, too");
     }

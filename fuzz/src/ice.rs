@@ -17,7 +17,7 @@ use ringbridge_dataplane::ice::{
 };
 use ringbridge_dataplane::ice::{IceCredentials, RemoteCandidate};
 use ringbridge_dataplane::ids::{EndpointId, WorkerId};
-use ringbridge_dataplane::io::Path;
+use ringbridge_dataplane::io::{LocalSocket, Path};
 use ringbridge_dataplane::stats::WorkerStats;
 
 use crate::input::Input;
@@ -68,7 +68,7 @@ fn path(input: &mut Input<'_>) -> Path {
         _ => ([198, 51, 100, 7], port).into(),
     };
     let local = u8::from(remote.is_ipv6()) * 2 + (byte >> 6) % 2;
-    Path { local: local.min(2), remote }
+    Path { local: u16::from(local.min(2)), remote }
 }
 
 impl World {
@@ -84,14 +84,14 @@ impl World {
             messages += 1;
             bytes += datagram.len();
             let message = Message::parse(&datagram).expect("the agent sends STUN");
-            if message.class == Class::Request {
-                assert_eq!(transaction_owner(&message.transaction), (WorkerId::new(3), EndpointId(77)));
-                let username = String::from_utf8(message.username.expect("a username").to_vec()).expect("text");
+            if message.class() == Class::Request {
+                assert_eq!(transaction_owner(&message.transaction()), (WorkerId::new(3), EndpointId(77)));
+                let username = String::from_utf8(message.username().expect("a username").to_vec()).expect("text");
                 let (remote, local) = username.split_once(':').expect("two parts");
                 let theirs = remote.strip_prefix("theirs").and_then(|n| n.parse().ok()).expect("their ufrag");
                 assert!(self.told.contains(&theirs), "a check needs credentials");
                 assert!(message.verify(&integrity_key(THEIRS[theirs])));
-                self.checks.push((path, message.transaction, theirs, local.to_owned()));
+                self.checks.push((path, message.transaction(), theirs, local.to_owned()));
             } else {
                 assert!(message.verify(&integrity_key(OURS)));
             }
@@ -132,7 +132,7 @@ impl World {
         if !authentic {
             assert_eq!(messages, 0, "an unauthenticated message is not answered");
         }
-        if message.class == Class::Request {
+        if message.class() == Class::Request {
             let news: HashSet<String> =
                 self.checks[checks..].iter().filter(|c| c.0 == path).map(|c| c.3.clone()).collect();
             for local in news {
@@ -143,7 +143,7 @@ impl World {
         }
         // The answer, a triggered check and a nomination.
         assert!(messages <= 3, "{messages} messages for one");
-        if messages == 1 && message.class == Class::Request {
+        if messages == 1 && message.class() == Class::Request {
             assert!(bytes <= datagram.len() * 3 / 2 + 60, "{bytes} bytes for {}", datagram.len());
         }
     }
@@ -174,7 +174,7 @@ pub fn run(data: &[u8]) {
         worker: WorkerId::new(3),
         local: IceCredentials { ufrag: "3ours".to_owned(), pwd: OURS.to_owned() },
         controlling: input.flag(),
-        sockets: sockets.into(),
+        sockets: LocalSocket::numbered(&sockets),
     };
     let mut world = World {
         agent: Session::new(Agent::new(config, random())),

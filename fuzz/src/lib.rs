@@ -20,6 +20,7 @@ pub mod sctp;
 pub mod services;
 pub mod sink;
 pub mod stun;
+pub mod visitors;
 pub mod xml;
 pub mod xmpp;
 

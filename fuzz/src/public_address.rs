@@ -34,7 +34,7 @@ pub fn run(data: &[u8]) {
 struct World {
     search: StunDiscovery,
     now: Instant,
-    asked: Vec<(u8, SocketAddr, TransactionId)>,
+    asked: Vec<(u16, SocketAddr, TransactionId)>,
     /// Addresses that a server that was asked named.
     named: BTreeSet<IpAddr>,
 }
@@ -83,12 +83,12 @@ impl World {
         let _ = self.search.holds(self.now);
     }
 
-    fn hear(&mut self, socket: u8, from: SocketAddr, datagram: &[u8]) {
+    fn hear(&mut self, socket: u16, from: SocketAddr, datagram: &[u8]) {
         if let Ok(message) = Message::parse(datagram)
-            && message.class == Class::Success
-            && self.asked.contains(&(socket, from, message.transaction))
+            && message.class() == Class::Success
+            && self.asked.contains(&(socket, from, message.transaction()))
         {
-            self.named.extend(message.mapped.map(|mapped| mapped.ip()));
+            self.named.extend(message.mapped().map(|mapped| mapped.ip()));
         }
         self.search.handle_datagram(self.now, socket, from, datagram);
     }
@@ -102,7 +102,7 @@ impl World {
 }
 
 fn sockets(which: u8) -> Vec<Socket> {
-    let all = SOCKETS.iter().zip(0u8..).filter(|(_, index)| which >> index & 1 == 1);
+    let all = SOCKETS.iter().zip(0u16..).filter(|(_, index)| which >> index & 1 == 1);
     all.map(|(address, index)| Socket { index, address: address.parse().expect("an address"), is_media: index != 2 })
         .collect()
 }
@@ -156,7 +156,7 @@ fn search(data: &[u8]) {
                 world.hear(socket, from, &buffer[..cut]);
             }
             4 => {
-                let (socket, from) = (input.u8() % 8, address(&mut input));
+                let (socket, from) = (u16::from(input.u8() % 8), address(&mut input));
                 world.hear(socket, from, input.bytes());
             }
             _ => {

@@ -42,9 +42,9 @@ fn datagram(data: &[u8]) {
     assert_eq!(Protocol::of(data), Some(Protocol::Stun));
     assert!(!message.verify(&integrity_key("a password that signed nothing")));
     if let Some((ours, theirs)) = message.ufrags() {
-        assert_eq!(ours.len() + theirs.len() + 1, message.username.map_or(0, <[u8]>::len));
+        assert_eq!(ours.len() + theirs.len() + 1, message.username().map_or(0, <[u8]>::len));
     }
-    let _ = transaction_owner(&message.transaction);
+    let _ = transaction_owner(&message.transaction());
 }
 
 /// CRC-32 as FINGERPRINT wants it, without a table.
@@ -104,7 +104,7 @@ fn signed(data: &[u8]) {
     }
     assert!(!message.verify(&integrity_key("other")));
     if let Ok(theirs) = is::stun::StunMessage::parse(&bytes)
-        && let (Some(ours), Some(theirs)) = (message.priority, theirs.prio())
+        && let (Some(ours), Some(theirs)) = (message.priority(), theirs.prio())
         && whole
     {
         // Of several, the one reader takes the first and the other the last.
@@ -136,10 +136,13 @@ fn written(data: &[u8]) {
     let Some(len) = writer.finish(&key) else { return };
     let message = Message::parse(&buffer[..len]).expect("what was written is read");
     assert!(message.verify(&key));
-    assert_eq!((message.username, message.priority), (Some(username), Some(priority)));
-    assert_eq!((message.mapped, message.error), (Some(address), Some(code)));
-    assert_eq!((message.controlling, message.controlled), (controlling.then_some(tie), (!controlling).then_some(tie)));
-    assert_eq!((message.use_candidate, message.transaction), (nominate, transaction));
+    assert_eq!((message.username(), message.priority()), (Some(username), Some(priority)));
+    assert_eq!((message.mapped(), message.error()), (Some(address), Some(code)));
+    assert_eq!(
+        (message.controlling(), message.controlled()),
+        (controlling.then_some(tie), (!controlling).then_some(tie))
+    );
+    assert_eq!((message.use_candidate(), message.transaction()), (nominate, transaction));
     // Nothing of it may be another.
     let flip = usize::from(input_byte(data)) % len;
     let mut forged = buffer[..len].to_vec();
@@ -160,7 +163,7 @@ fn table(data: &[u8]) {
     let mut model: HashMap<Path, (Owner, bool)> = HashMap::new();
     while !input.is_empty() {
         let (step, port, who) = (input.u8(), input.u8() % 40, input.u8());
-        let path = Path { local: step >> 7, remote: ([127, 0, 0, 1], u16::from(port)).into() };
+        let path = Path { local: u16::from(step >> 7), remote: ([127, 0, 0, 1], u16::from(port)).into() };
         let owner = if who & 1 == 0 {
             Owner::Endpoint(u32::from(who >> 1) % 5)
         } else {

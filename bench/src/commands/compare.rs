@@ -164,6 +164,7 @@ fn compare_rooms(args: &CompareArgs) -> Result<bool, SubjectError> {
     let options =
         Options { io: IoChoice::Mmsg, cores: vec![args.cores.core], limits: waiting, last_n: Limit::Unlimited };
     contestants.push(("mmsg, coalesce=150", Contestant::Ringbridge(options)));
+    contestants.push(("whole", Contestant::Whole(args.cores.core)));
     let points = args.rooms.points() * if args.rooms.saturation() { 4 } else { 1 };
     let each = args.seconds / points.max(1) as f64;
     for (name, program) in PEERS {

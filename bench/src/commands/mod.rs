@@ -2,8 +2,10 @@
 
 pub mod compare;
 pub mod floor;
+pub mod joins;
 pub mod memory;
 pub mod overload;
+pub mod process;
 pub mod record;
 pub mod replay;
 pub mod rooms;

@@ -16,6 +16,7 @@ use crate::scenario::{PAIR, Scenario, Shape};
 use crate::subject::bare::{Bare, Method};
 use crate::subject::in_process::{InProcess, Options};
 use crate::subject::peer::Peer;
+use crate::subject::whole::{Whole, WholeOptions};
 use crate::subject::{Subject, SubjectError};
 use crate::window::{self, Window};
 
@@ -30,6 +31,8 @@ pub enum Bridge {
     BareMmsg,
     /// A bare loop over ringbridge's io_uring backend.
     BareUring,
+    /// The whole of ringbridge, control plane included, with clients' bridge channels.
+    Whole,
     /// A process that speaks the benchmark's protocol; see --peer.
     Peer,
 }
@@ -43,6 +46,17 @@ pub enum Io {
     Uring,
     /// recvmmsg and sendmmsg.
     Mmsg,
+}
+
+impl Io {
+    /// As on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::Mmsg => "mmsg",
+        }
+    }
 }
 
 impl From<Io> for IoChoice {
@@ -133,6 +147,12 @@ pub fn run(args: &ReplayArgs) -> Result<bool, SubjectError> {
             };
             Box::new(InProcess::start("ringbridge", &options)?)
         }
+        Bridge::Whole => Box::new(Whole::start(&WholeOptions {
+            cores: vec![args.cores.core],
+            control_cores: cores::all().to_vec(),
+            io: args.io.name(),
+            channels: true,
+        })?),
         Bridge::Bare => Box::new(Bare::start(Method::Gso, args.cores.core)?),
         Bridge::BareMmsg => Box::new(Bare::start(Method::Mmsg, args.cores.core)?),
         Bridge::BareUring => Box::new(Bare::start(Method::Uring, args.cores.core)?),
@@ -156,7 +176,7 @@ pub fn run(args: &ReplayArgs) -> Result<bool, SubjectError> {
     scenario.join(&mut world, subject.as_mut(), args.samples, tracks, |_, _| {})?;
     world.set_speed(args.speed);
     let window = window::run(&mut world, subject.as_mut(), Duration::from_secs_f64(args.seconds), |_| Ok(()))?;
-    let report = Report::of(&scenario, subject.as_ref(), &window)?;
+    let report = Report::of(&scenario, subject.as_ref(), &window, world.clients().len())?;
     if args.json {
         println!("{}", serde_json::to_string(&report).unwrap_or_default());
     } else {
@@ -187,6 +207,12 @@ struct Report {
     cpu_nanos_per_packet: f64,
     /// The part of it in user mode, 0 to 1, by the kernel's clock ticks.
     cpu_user_share: Option<f64>,
+    /// Processor time of the control plane for each participant and minute, milliseconds; with `--bridge whole`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control_millis_per_participant_minute: Option<f64>,
+    /// What that is of the process, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control_share: Option<f64>,
     /// Added latency, microseconds.
     latency_micros: BTreeMap<&'static str, f64>,
     syscalls_per_packet: Option<f64>,
@@ -202,8 +228,15 @@ struct Report {
 }
 
 impl Report {
-    fn of(scenario: &Scenario, subject: &dyn Subject, window: &Window) -> Result<Self, SubjectError> {
+    fn of(
+        scenario: &Scenario,
+        subject: &dyn Subject,
+        window: &Window,
+        participants: usize,
+    ) -> Result<Self, SubjectError> {
         let counts = &window.measured.counts;
+        let control = window.control.map(|control| control.total.as_secs_f64());
+        let per_minute = |control| control * 1e3 / participants.max(1) as f64 / (window.elapsed.as_secs_f64() / 60.0);
         let micros = |quantile| window.latency(quantile).as_nanos() as f64 / 1000.0;
         Ok(Self {
             scenario: *scenario,
@@ -217,6 +250,8 @@ impl Report {
             generator_late_micros: window.measured.late.as_micros() as u64,
             cpu_nanos_per_packet: window.nanos_per_packet(),
             cpu_user_share: window.cpu.user_share(),
+            control_millis_per_participant_minute: control.map(per_minute),
+            control_share: window.control_share(),
             latency_micros: [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)]
                 .map(|(name, quantile)| (name, micros(quantile)))
                 .into(),
@@ -238,6 +273,10 @@ impl Report {
         row("processor time per packet", format!("{:.0} ns", self.cpu_nanos_per_packet));
         if let Some(share) = self.cpu_user_share {
             row("  in user mode", format!("{:.0} %", share * 100.0));
+        }
+        if let (Some(millis), Some(share)) = (self.control_millis_per_participant_minute, self.control_share) {
+            let share = share * 100.0;
+            row("control plane", format!("{millis:.2} ms a participant and minute, {share:.1} % of the process"));
         }
         let latency: Vec<_> = self.latency_micros.iter().map(|(name, micros)| format!("{name} {micros:.0}")).collect();
         row("added latency, us", latency.join(", "));

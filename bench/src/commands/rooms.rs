@@ -9,9 +9,10 @@ use serde::Serialize;
 
 use crate::arena::{Arena, Contestant, DELIVERED, Spread, alternate};
 use crate::commands::saturate;
+use crate::generator::world::World;
 use crate::scenario::Scenario;
-use crate::subject::SubjectError;
 use crate::subject::bare::Method;
+use crate::subject::{Subject, SubjectError};
 use crate::window::{self, Window};
 
 /// Shares of the lesser saturation that are compared: above these the search's own error loses packets.
@@ -20,6 +21,8 @@ const PACES: [(&str, f64); 3] = [("half", 0.5), ("80 %", 0.8), ("90 %", 0.9)];
 const ECHO_NET: u8 = 60;
 /// Forwarded packets a second of the own pace at most: what one core generates and another one forwards.
 const OWN_PACE: f64 = 60_000.0;
+/// Speed at which it is found out how much there is to generate: slow enough for any number of rooms.
+const LOOK: f64 = 0.1;
 /// Rounds of every comparison, when the time is divided among them.
 const ROUNDS: usize = 5;
 
@@ -78,6 +81,14 @@ pub struct Line {
     loss: BTreeMap<String, f64>,
     /// Least share of a round's packets that arrived: at its limit ringbridge leaves out video, which is no loss.
     delivered: BTreeMap<String, f64>,
+    /// Processor time of the whole process per forwarded packet, of those whose control plane runs with them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    process_nanos: BTreeMap<String, Spread>,
+    /// Share of the control plane in that.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    control_share: BTreeMap<String, Spread>,
+    /// Whether all delivered what they were sent, so that their costs are of the same work.
+    comparable: bool,
     /// The highest load of each, packets forwarded a second; only at saturation.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     saturation: BTreeMap<String, f64>,
@@ -162,10 +173,14 @@ fn join(core: usize, scenario: &Scenario, contestants: &[(&str, Contestant)]) ->
 /// Real time, if one core can generate that much.
 fn own_speed(arenas: &mut [Arena]) -> Result<f64, SubjectError> {
     let Some(arena) = arenas.last_mut() else { return Ok(1.0) };
-    arena.world.set_speed(0.5);
-    let short = Duration::from_millis(500);
-    let look = window::run(&mut arena.world, arena.subject.as_mut(), short, |_| Ok(()))?;
-    let expected = (look.measured.sent * arena.fan_out) as f64 / look.elapsed.as_secs_f64() / 0.5;
+    own_pace(&mut arena.world, arena.subject.as_mut(), arena.fan_out)
+}
+
+/// How many times as fast as in real time a scenario is played: once, or less where a core cannot generate that much.
+pub fn own_pace(world: &mut World, subject: &mut dyn Subject, fan_out: u64) -> Result<f64, SubjectError> {
+    world.set_speed(LOOK);
+    let look = window::run(world, subject, Duration::from_millis(500), |_| Ok(()))?;
+    let expected = (look.measured.sent * fan_out) as f64 / look.elapsed.as_secs_f64() / LOOK;
     Ok((OWN_PACE / expected.max(1.0)).min(1.0))
 }
 
@@ -223,6 +238,12 @@ fn play(
                 Some((arena.name.clone(), least))
             })
             .collect(),
+        process_nanos: spreads(&|arena| Spread::of(arena.windows.iter().filter_map(Window::process_nanos_per_packet))),
+        control_share: spreads(&|arena| Spread::of(arena.windows.iter().filter_map(Window::control_share))),
+        comparable: arenas.iter().filter(|arena| !bare_echo(&arena.name) && !arena.is_peer()).all(|arena| {
+            let delivered = arena.windows.iter().map(|window| window.delivered(arena.fan_out));
+            delivered.fold(f64::INFINITY, f64::min) >= DELIVERED
+        }),
         saturation: BTreeMap::new(),
     })
 }
@@ -299,8 +320,12 @@ pub fn print(line: &Line) {
             Some(share) if *share < DELIVERED && !bare_echo(name) => format!("  delivered {:.0} %", share * 100.0),
             _ => String::new(),
         };
+        let share = line.control_share.get(name).map_or(String::new(), |share| {
+            let process = line.process_nanos.get(name).map_or(f64::NAN, |nanos| nanos.median);
+            format!("  {process:.0} with the control plane, {:.1} % of it", share.median * 100.0)
+        });
         println!(
-            "  {name:<26}{median:>7.0}{min:>7.0}{max:>7.0}  {ratio:<20}{latency:<28}{loss:>9.4} %{calls}{most}{delivered}"
+            "  {name:<26}{median:>7.0}{min:>7.0}{max:>7.0}  {ratio:<20}{latency:<28}{loss:>9.4} %{calls}{most}{share}{delivered}"
         );
     }
 }

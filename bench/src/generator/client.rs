@@ -52,6 +52,10 @@ pub struct Client {
     pub failure: Option<DtlsError>,
     /// Keys and SRTP profile that DTLS negotiated.
     pub keys: Option<SrtpKeys>,
+    /// When checks began, and when there were keys.
+    pub began: Option<Instant>,
+    /// See `began`.
+    pub connected: Option<Instant>,
     agent: IceAgent,
     dtls: Option<DtlsSession>,
     remote: Option<Remote>,
@@ -71,11 +75,18 @@ impl Client {
             srtp: None,
             failure: None,
             keys: None,
+            began: None,
+            connected: None,
             agent,
             dtls: None,
             remote: None,
             outgoing: VecDeque::new(),
         }
+    }
+
+    /// Whether it knows the bridge's transport.
+    pub fn is_signalled(&self) -> bool {
+        self.remote.is_some()
     }
 
     /// Its ICE credentials: (ufrag, password).
@@ -94,6 +105,7 @@ impl Client {
             }
         }
         self.remote = Some(remote);
+        self.began = Some(Instant::now());
     }
 
     /// Skips ICE and DTLS: for forwarders that have none (the floor).
@@ -150,12 +162,20 @@ impl Client {
                     DtlsOutput::Connected(keys) => {
                         self.srtp = Srtp::new(&keys).ok();
                         self.keys = Some(keys);
+                        self.connected = Some(Instant::now());
                     }
                     DtlsOutput::ApplicationData(_) => {}
                     DtlsOutput::Failed(error) => self.failure = Some(error),
                 }
             }
         }
+    }
+
+    /// When [`Client::handle_timeout`] wants to be called; `None` when only datagrams change anything.
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        self.remote.as_ref()?;
+        let dtls = self.dtls.as_ref().and_then(DtlsSession::poll_timeout);
+        [self.agent.poll_timeout(), dtls].into_iter().flatten().min()
     }
 
     /// The next datagram to send.

@@ -2,7 +2,7 @@
 
 use ringbridge_dataplane::ids::Ssrc;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use super::sdp::{Local, Remote};
 use super::socket::ClientSocket;
 use crate::media::{Codec, Track};
 
-/// How often clients' timers are looked at.
+/// Least time between two looks at a client's timers, so that hundreds of clients leave time for media.
 const TIMERS: Duration = Duration::from_millis(5);
 /// How long a client may take to connect.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -76,10 +76,15 @@ pub struct World {
     codecs: Vec<Codec>,
     ledger: Ledger,
     latency: Latency,
+    /// STUN and DTLS that came and was not looked at.
+    inbox: VecDeque<(ClientId, SocketAddrV4, Vec<u8>)>,
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     playing: bool,
     speed: f64,
-    next_timers: Instant,
+    /// When a client is looked at; entries that `timers` does not confirm are out of date.
+    looks: BinaryHeap<Reverse<(Instant, ClientId)>>,
+    /// The next look at each client.
+    timers: Vec<Option<Instant>>,
     late: Duration,
     sent: u64,
     overflowed: u64,
@@ -108,10 +113,12 @@ impl World {
             codecs: Vec::new(),
             ledger: Ledger::default(),
             latency: Latency::default(),
+            inbox: VecDeque::new(),
             due: BinaryHeap::new(),
             playing: false,
             speed: 1.0,
-            next_timers: Instant::now(),
+            looks: BinaryHeap::new(),
+            timers: Vec::new(),
             late: Duration::ZERO,
             sent: 0,
             overflowed: 0,
@@ -129,6 +136,7 @@ impl World {
         self.clients.push(Client::new(SocketAddrV4::new(ip, self.port)));
         self.receivers.push(Receiver::new(sampled, expected));
         self.numbers.push(numbers);
+        self.timers.push(None);
         id
     }
 
@@ -171,12 +179,28 @@ impl World {
     /// Gives a client the bridge's transport.
     pub fn set_remote(&mut self, id: ClientId, remote: Remote, controlling: bool) {
         self.clients[id].set_remote(remote, controlling);
-        self.next_timers = Instant::now();
+        self.look_at(id, Some(Instant::now()));
     }
 
     /// A client without ICE and DTLS.
     pub fn set_plain(&mut self, id: ClientId, bridge: SocketAddrV4, keys: &SrtpKeys) -> Result<(), GeneratorError> {
         self.clients[id].set_plain(bridge, keys)
+    }
+
+    /// Whether a client knows the bridge's transport.
+    pub fn is_signalled(&self, id: ClientId) -> bool {
+        self.clients[id].is_signalled()
+    }
+
+    /// A client begins anew, with other credentials: its bridge has been replaced. Its streams go on.
+    pub fn renew(&mut self, id: ClientId) {
+        self.clients[id] = Client::new(self.clients[id].address);
+    }
+
+    /// Takes the time at which packets arrived from the kernel, not from when they are read: for generators that have more to
+    /// do than media.
+    pub fn stamp(&mut self) -> Result<(), GeneratorError> {
+        Ok(self.socket.stamp()?)
     }
 
     /// Whether a client can send and receive.
@@ -243,9 +267,18 @@ impl World {
             self.send_due(at, index)?;
         }
         let received = self.receive()?;
-        if now >= self.next_timers {
-            self.next_timers = now + TIMERS;
-            self.handle_timers(now)?;
+        // Media must not wait while many clients connect.
+        let at_once = if self.playing { 1 } else { self.inbox.len() };
+        for _ in 0..at_once {
+            let Some((id, from, datagram)) = self.inbox.pop_front() else { break };
+            self.clients[id].handle_datagram(now, from, &datagram);
+            self.handle_timer(now, id)?;
+        }
+        while let Some(Reverse((at, id))) = self.looks.peek().copied().filter(|Reverse((at, _))| *at <= now) {
+            self.looks.pop();
+            if self.timers[id] == Some(at) {
+                self.handle_timer(now, id)?;
+            }
         }
         Ok(received)
     }
@@ -293,43 +326,47 @@ impl World {
     }
 
     fn receive(&mut self) -> Result<usize, GeneratorError> {
-        let Self { socket, net, clients, receivers, ledger, codecs, latency, .. } = self;
+        let Self { socket, net, clients, receivers, ledger, codecs, latency, inbox, .. } = self;
         let mut now = None;
-        let mut touched = false;
-        let received = socket.receive(|to, from, datagram| {
-            let now = *now.get_or_insert_with(Instant::now);
-            let [_, of, high, low] = to.octets();
-            let id = (usize::from(high) << 8 | usize::from(low)).wrapping_sub(256);
-            let (Some(client), Some(receiver)) = (clients.get_mut(id).filter(|_| of == *net), receivers.get_mut(id))
-            else {
-                return;
-            };
-            match datagram {
-                [128..=191, 192..=223, ..] => receiver.counts.rtcp += 1,
-                [128..=191, ..] => {
-                    let open = client.srtp.as_mut().map(|srtp| &mut srtp.open);
-                    receiver.handle_rtp(now, datagram, open.map(|open| Oracle { open, ledger, codecs, latency }));
+        socket
+            .receive(|to, from, datagram, ago| {
+                let now = *now.get_or_insert_with(Instant::now);
+                let now = now.checked_sub(ago).unwrap_or(now);
+                let [_, of, high, low] = to.octets();
+                let id = (usize::from(high) << 8 | usize::from(low)).wrapping_sub(256);
+                let (Some(client), Some(receiver)) =
+                    (clients.get_mut(id).filter(|_| of == *net), receivers.get_mut(id))
+                else {
+                    return;
+                };
+                match datagram {
+                    [128..=191, 192..=223, ..] => receiver.counts.rtcp += 1,
+                    [128..=191, ..] => {
+                        let open = client.srtp.as_mut().map(|srtp| &mut srtp.open);
+                        receiver.handle_rtp(now, datagram, open.map(|open| Oracle { open, ledger, codecs, latency }));
+                    }
+                    _ => inbox.push_back((id, from, datagram.to_vec())),
                 }
-                _ => {
-                    client.handle_datagram(now, from, datagram);
-                    touched = true;
-                }
-            }
-        })?;
-        if touched {
-            self.next_timers = Instant::now();
-        }
-        Ok(received)
+            })
+            .map_err(GeneratorError::from)
     }
 
-    fn handle_timers(&mut self, now: Instant) -> Result<(), GeneratorError> {
-        for client in &mut self.clients {
-            client.handle_timeout(now, &self.certificate);
-            while let Some((to, datagram)) = client.poll_transmit() {
-                self.socket.send(*client.address.ip(), to, &datagram)?;
-            }
+    fn handle_timer(&mut self, now: Instant, id: ClientId) -> Result<(), GeneratorError> {
+        let client = &mut self.clients[id];
+        client.handle_timeout(now, &self.certificate);
+        while let Some((to, datagram)) = client.poll_transmit() {
+            self.socket.send(*client.address.ip(), to, &datagram)?;
         }
+        let next = client.poll_timeout().map(|at| at.max(now + TIMERS));
+        self.look_at(id, next);
         Ok(())
+    }
+
+    fn look_at(&mut self, id: ClientId, at: Option<Instant>) {
+        if self.timers[id] != at {
+            self.timers[id] = at;
+            self.looks.extend(at.map(|at| Reverse((at, id))));
+        }
     }
 
     /// Starts a window: what was counted before is forgotten.

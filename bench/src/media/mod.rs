@@ -95,6 +95,26 @@ pub trait Track {
     fn next(&mut self, payload: &mut Vec<u8>) -> TrackPacket;
 }
 
+/// A stream that is announced and of which nothing comes: a participant that joined muted.
+#[derive(Debug, Clone, Copy)]
+pub struct Muted(pub Codec);
+
+impl Track for Muted {
+    fn codec(&self) -> Codec {
+        self.0
+    }
+
+    fn next_due(&self) -> Duration {
+        // Longer than any run, and short enough to be added to the time.
+        Duration::from_secs(10_000_000)
+    }
+
+    fn next(&mut self, payload: &mut Vec<u8>) -> TrackPacket {
+        payload.clear();
+        TrackPacket { timestamp: 0, marker: false, level: None }
+    }
+}
+
 /// A cheap, seeded sequence of numbers: content and jitter that are the same in every run.
 #[derive(Debug, Clone)]
 pub struct Noise(u64);

@@ -5,6 +5,7 @@ pub mod bare;
 pub mod in_process;
 pub mod peer;
 mod sealed;
+pub mod whole;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -72,6 +73,10 @@ pub trait Subject {
     fn poll(&mut self, now: Instant) -> Result<(), SubjectError>;
     /// Processor time of its packet path.
     fn cpu(&self) -> Result<CpuTime, SubjectError>;
+    /// Processor time of its control plane, if that runs with it.
+    fn control_cpu(&self) -> Result<Option<CpuTime>, SubjectError> {
+        Ok(None)
+    }
     /// Its own counters, if it has some.
     fn counters(&self) -> Option<OwnCounters>;
     /// Resident memory of the process that it runs in, bytes.

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
 use ringbridge_dataplane::ice::IceCredentials;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, PayloadType, Ssrc};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, MeshId, PayloadType, Ssrc};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::media::{
     CodecParameters, Encoding, Limit, Media, MediaKind, ReceiverConstraints, SourceDescription, VideoConstraint,
     VideoType,
 };
-use ringbridge_dataplane::messages::{Command, FeedbackSsrcs, NewEndpoint};
+use ringbridge_dataplane::messages::{Command, FeedbackSsrcs, NewEndpoint, NewRelay};
 use ringbridge_dataplane::rtp::header::{self, HeaderFields};
 use ringbridge_dataplane::srtp::Sealer;
 use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
@@ -80,6 +80,16 @@ pub fn run_rooms(rooms: u32, participants: u32, packets: usize) -> Steps {
     stage.forward(&publishers, &sent, warm_up)
 }
 
+/// Forwards `packets` packets to `relays` other bridges, after a warm-up.
+pub fn run_relays(relays: u32, packets: usize) -> Steps {
+    let mut stage = Stage::new();
+    stage.open(1);
+    stage.join(1, 0, true);
+    (1..=relays).for_each(|n| stage.connect(1, n));
+    let sent = sealed(0, packets + WARM_UP);
+    stage.forward(&[0], &[sent], WARM_UP)
+}
+
 /// A forwarder and its endpoints.
 struct Stage {
     stats: Arc<WorkerStats>,
@@ -117,6 +127,21 @@ impl Stage {
         forwarder.handle_command(*now, Command::SetConstraints { endpoint, constraints });
         let remote = SocketAddr::from(([127, 9, (n >> 8) as u8, n as u8], 4000));
         forwarder.set_path(endpoint, Some(Path { local: 0, remote }));
+    }
+
+    /// A relay, behind which somebody wants everything of the first publisher.
+    fn connect(&mut self, conference: u32, n: u32) {
+        let Self { forwarder, now, .. } = self;
+        let (conference, relay, mesh) = (ConferenceId(conference), EndpointId(n), MeshId(n));
+        let ice = IceCredentials { ufrag: String::new(), pwd: String::new() };
+        let new = NewRelay { conference, relay, mesh, label: String::new(), ice, controlling: true };
+        forwarder.handle_command(*now, Command::CreateRelay(Box::new(new)));
+        forwarder.handle_command(*now, Command::SetSrtp { endpoint: relay, keys: Box::new(keys(n)) });
+        forwarder.handle_command(*now, Command::SetMedia { endpoint: relay, media: Box::new(media(number(n))) });
+        let (endpoint, source, max_height) = (EndpointId(0), source(0).name, Limit::Unlimited);
+        forwarder.handle_command(*now, Command::SetRelayDemand { relay, endpoint, source, max_height });
+        let remote = SocketAddr::from(([127, 9, (n >> 8) as u8, n as u8], 4000));
+        forwarder.set_path(relay, Some(Path { local: 0, remote }));
     }
 
     /// Plays what each of `publishers` sent, one packet of each in turn; counts after the first `warm_up` of each.
@@ -223,6 +248,11 @@ mod tests {
     fn every_packet_goes_to_every_receiver_without_allocations() {
         let steps = run(10, 500);
         assert_eq!(steps, Steps { forwarded: 5000, allocations: 0 });
+    }
+
+    #[test]
+    fn every_packet_goes_to_every_relay_without_allocations() {
+        assert_eq!(run_relays(10, 500), Steps { forwarded: 5000, allocations: 0 });
     }
 
     #[test]

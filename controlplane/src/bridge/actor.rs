@@ -80,6 +80,7 @@ pub(super) struct Inputs {
 
 pub(super) struct Actor {
     region: Option<String>,
+    relay_id: Option<String>,
     colibri: ColibriBridge,
     clients: Clients,
     workers: Workers,
@@ -132,6 +133,7 @@ impl Actor {
         let (links, stats) = links.into_iter().unzip();
         Ok(Self {
             region: settings.region.clone(),
+            relay_id: settings.relay.as_ref().map(|relay| relay.id.clone()),
             colibri: ColibriBridge::new(now, config),
             clients: Clients::new(certificate, outside.registry, outside.channel_counters),
             workers: Workers::new(now, links, stats).map_err(BridgeError::Wakeup)?,
@@ -284,6 +286,9 @@ impl Actor {
             Output::EndpointCreated { endpoint, password, sctp } => {
                 self.clients.insert(now, endpoint, &password, sctp);
             }
+            Output::RelayCreated { relay, sctp } => self.clients.insert_relay(relay, sctp),
+            Output::RelayExpired { relay } => self.clients.remove_relay(relay.id),
+            Output::RelayedCreated { endpoint } => self.clients.insert_relayed(endpoint),
             Output::EndpointExpired { endpoint } => self.clients.remove(endpoint.id),
             Output::RemoteDtls { endpoint, setup, fingerprints } => {
                 let fingerprints = fingerprints
@@ -320,7 +325,7 @@ impl Actor {
             Event::Dtls { endpoint, datagram } => self.clients.handle_dtls(now, endpoint, datagram),
             Event::Activity { endpoint, active } => {
                 self.colibri.handle_activity(now, endpoint, active);
-                self.clients.handle_activity(endpoint, active);
+                self.clients.handle_activity(now, endpoint, active);
             }
             Event::DominantSpeaker { conference, recent } => self.clients.handle_speakers(conference, recent),
             Event::ForwardedSources { endpoint, sources } => self.clients.handle_forwarded(endpoint, sources),

@@ -267,7 +267,7 @@ impl Discovery {
 /// The sockets that are bound to these addresses; of them those of `living`, if anything is said of that.
 fn media_sockets(bound: &[SocketAddr], living: Option<&[IpAddr]>) -> Vec<Socket> {
     let all = bound.iter().enumerate().filter_map(|(index, address)| {
-        Some(Socket { index: u8::try_from(index).ok()?, address: *address, is_media: true })
+        Some(Socket { index: u16::try_from(index).ok()?, address: *address, is_media: true })
     });
     all.filter(|socket| living.is_none_or(|living| living.contains(&socket.address.ip()))).collect()
 }

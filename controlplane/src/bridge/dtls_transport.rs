@@ -53,8 +53,8 @@ pub(super) struct DtlsTransport {
 }
 
 impl DtlsTransport {
-    /// Nothing is known yet; SCTP is spoken where signalling asked for it.
-    pub fn new(sctp: bool, counters: Arc<ChannelCounters>) -> Self {
+    /// Nothing is known yet; `data` is the channel where signalling asked for one.
+    pub fn new(data: Option<DataChannel>, counters: Arc<ChannelCounters>) -> Self {
         Self {
             ice_connected: false,
             role: None,
@@ -63,7 +63,7 @@ impl DtlsTransport {
             early: VecDeque::new(),
             connected: None,
             failed: false,
-            data: sctp.then(|| DataChannel::new(Arc::clone(&counters))),
+            data,
             outputs: VecDeque::new(),
             datagrams: Bucket::new(DATAGRAMS),
             counters,
@@ -190,6 +190,9 @@ impl DtlsTransport {
                     DtlsOutput::Datagram(datagram) => self.outputs.push_back(DtlsTransportOutput::Datagram(datagram)),
                     DtlsOutput::Connected(keys) => {
                         self.connected = Some(now);
+                        if let Some(data) = &mut self.data {
+                            data.start(now);
+                        }
                         self.outputs.push_back(DtlsTransportOutput::Keys(keys));
                     }
                     DtlsOutput::ApplicationData(packet) => {

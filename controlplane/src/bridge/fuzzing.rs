@@ -44,6 +44,7 @@ impl Channels {
             label: label.to_owned(),
             worker: 0,
             visitor,
+            relay: None,
         };
         self.1.insert(id, label.to_owned());
         self.0.insert(Instant::now(), Arc::new(who), "", false);

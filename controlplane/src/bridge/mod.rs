@@ -29,6 +29,7 @@ use std::time::SystemTime;
 use ringbridge_dataplane::congestion::estimator::Bounds;
 use ringbridge_dataplane::io::IoLimits;
 use ringbridge_dataplane::link::WorkerLink;
+use ringbridge_dataplane::media::Bitrate;
 use ringbridge_dataplane::stats::WorkerStats;
 use ringbridge_dataplane::{Capacity, Dataplane, DataplaneConfig};
 use tokio::net::TcpListener;
@@ -108,7 +109,7 @@ pub async fn run_over(
         limits: IoLimits { extras: settings.io_options, ..IoLimits::default() },
         rewrite: !settings.disable_rewriting,
         congestion_control: settings.congestion_control,
-        bandwidth: Bounds { start: settings.start_bitrate, ..Bounds::default() },
+        bandwidth: Bounds { start: Bitrate::new(settings.start_bitrate), ..Bounds::default() },
         loudest_only: settings.loudest_only,
         ..DataplaneConfig::default()
     };

@@ -52,11 +52,28 @@ impl Traffic {
 pub(super) struct Held {
     pub conferences: usize,
     pub endpoints: usize,
+    pub relays: usize,
     /// Deadlines of DTLS and SCTP.
     pub timers: usize,
     pub websockets: usize,
     /// Clients that may open a WebSocket.
     pub channel_passwords: usize,
+}
+
+/// What happened to relays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct RelayTotals {
+    pub ice_succeeded: u64,
+    pub ice_failed: u64,
+    pub dtls_failed: u64,
+    /// Had no channel 30 s after DTLS.
+    pub without_channel: u64,
+    pub messages_received: u64,
+    pub messages_sent: u64,
+    /// Times that a link fell silent.
+    pub lost: u64,
+    /// Over which nothing comes now.
+    pub dead: usize,
 }
 
 /// Everything that a report is made of.
@@ -76,6 +93,9 @@ pub(super) struct Report {
     pub graceful_shutdown: bool,
     pub shutting_down: bool,
     pub region: Option<String>,
+    /// Where relays are served.
+    pub relay_id: Option<String>,
+    pub relays: RelayTotals,
     /// XMPP connections: configured, and up.
     pub connections: usize,
     pub connected: usize,
@@ -130,17 +150,18 @@ impl Report {
             // Nothing that this bridge does (docs/coverage.md).
             "preemptive_kfr_sent": 0,
             "preemptive_kfr_suppressed": 0,
-            // Relays between bridges are not served.
-            "octo_conferences": 0,
-            "octo_endpoints": 0,
+            "octo_conferences": t.conferences_with_relay,
+            "octo_endpoints": t.endpoints_relayed,
             "octo_receive_bitrate": 0,
             "octo_receive_packet_rate": 0,
             "octo_send_bitrate": 0,
             "octo_send_packet_rate": 0,
-            "total_relays": 0,
-            "num_relays_no_msg_transport_after_delay": 0,
-            "relays_ice_failed": 0,
-            "dtls_failed_relays": 0,
+            "total_relays": t.relays_created,
+            "num_relays_no_msg_transport_after_delay": self.relays.without_channel,
+            "relays_ice_failed": self.relays.ice_failed,
+            "dtls_failed_relays": self.relays.dtls_failed,
+            // No name of the reference's: links over which nothing comes although both bridges live.
+            "relays_dead": self.relays.dead,
             "total_bytes_received_octo": 0,
             "total_bytes_sent_octo": 0,
             "total_packets_received_octo": 0,
@@ -161,8 +182,8 @@ impl Report {
             "inactive_conferences": t.inactive_conferences,
             "p2p_conferences": t.p2p_conferences,
             "largest_conference": t.largest_conference,
-            "endpoints": t.endpoints,
-            "participants": t.endpoints,
+            "endpoints": t.endpoints + t.endpoints_relayed,
+            "participants": t.endpoints + t.endpoints_relayed,
             "local_endpoints": t.endpoints,
             "local_active_endpoints": t.endpoints.saturating_sub(t.inactive_endpoints),
             "inactive_endpoints": t.inactive_endpoints,
@@ -216,6 +237,10 @@ impl Report {
         let Value::Object(mut map) = value else { return Map::new() };
         if let Some(region) = &self.region {
             map.insert("region".to_owned(), Value::from(region.clone()));
+        }
+        if let Some(relay_id) = &self.relay_id {
+            // Jicofo takes a bridge with it for one that it may link with others.
+            map.insert("relay_id".to_owned(), Value::from(relay_id.clone()));
         }
         map
     }
@@ -290,12 +315,15 @@ mod tests {
         assert_eq!(value("average_participant_stress").as_deref(), Some("0.01"));
         assert!(value("version").is_some());
         assert_eq!(value("relay_id"), None, "relays are not served");
+        let report = Report { relay_id: Some("jvb-1".to_owned()), ..report };
+        assert_eq!(report.to_map(SystemTime::now())["relay_id"], "jvb-1");
     }
 
     /// As the script of side services counts who is left on this bridge, and what the autoscaler reads.
     #[test]
     fn participants_of_this_bridge_alone() {
-        let totals = Totals { endpoints: 3, conferences: 1, largest_conference: 3, ..Totals::default() };
+        let totals =
+            Totals { endpoints_relayed: 4, endpoints: 3, conferences: 1, largest_conference: 3, ..Totals::default() };
         let report = Report { totals, unmatched_feedback: 7, connections: 2, connected: 1, ..Report::default() };
         let map = report.to_map(SystemTime::now());
         let number = |name: &str| map[name].as_u64().unwrap_or_else(|| panic!("{name} is no number"));

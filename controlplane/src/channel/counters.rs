@@ -39,6 +39,10 @@ pub enum Counted {
     Chunks,
     /// SCTP associations ended because too much was held of messages that were not whole.
     Fragments,
+    /// Messages of another bridge about endpoints that are not behind it.
+    NotBehind,
+    /// Messages for another bridge while there was no channel to it, of the kind that is not sent again.
+    NoChannel,
     /// SCTP packets that belong to no association.
     SctpDropped,
     /// SCTP associations ended because the client touched too many streams.
@@ -86,6 +90,8 @@ impl ChannelCounters {
             ("oversized", Counted::Oversized),
             ("unread", Counted::Unread),
             ("no_association", Counted::SctpDropped),
+            ("not_behind_relay", Counted::NotBehind),
+            ("no_relay_channel", Counted::NoChannel),
             ("too_deep", Counted::TooDeep),
             ("too_fast", Counted::TooFast),
             ("fan_out", Counted::FannedOut),

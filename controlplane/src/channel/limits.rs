@@ -36,6 +36,13 @@ pub const MAX_HELD_OVERHEAD: usize = 4 * 1024 * 1024;
 /// Small pieces of such messages.
 pub const MAX_HELD_SMALL: usize = 2_000;
 
+/// Messages of another bridge, which speaks for all its clients.
+const MESSAGES_OF_RELAY: Rate = Rate { burst: 10_000, per_second: 2_000.0 };
+/// Bytes of its messages.
+const BYTES_OF_RELAY: Rate = Rate { burst: 16 * 1024 * 1024, per_second: 4_194_304.0 };
+/// Bytes that clients and further bridges get of its messages, each copy counted.
+pub const FAN_OUT_OF_RELAY: Rate = Rate { burst: 256 * 1024 * 1024, per_second: 33_554_432.0 };
+
 /// What one client still may say.
 #[derive(Debug, Clone, Copy)]
 pub struct Intake {
@@ -50,6 +57,11 @@ impl Default for Intake {
 }
 
 impl Intake {
+    /// Of another bridge.
+    pub fn of_relay() -> Self {
+        Self { messages: Bucket::new(MESSAGES_OF_RELAY), bytes: Bucket::new(BYTES_OF_RELAY) }
+    }
+
     /// Counts so much work (1 is a plain message) and so many bytes; how long the client should not be heard then.
     pub fn charge(&mut self, now: Instant, work: usize, bytes: usize) -> Duration {
         self.messages.charge(now, work).max(self.bytes.charge(now, bytes))

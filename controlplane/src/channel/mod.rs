@@ -14,8 +14,8 @@ pub use counters::{ChannelCounters, Counted};
 pub use data::{DataChannel, DataChannelOutput, MAX_SCTP_MESSAGE, NotSent};
 pub use limits::MAX_MESSAGE;
 pub use messages::{
-    AudioSourceMapping, AudioSubscriptionMode, BridgeMessage, ClientMessage, ReceiverAudioSubscription,
-    ReceiverVideoConstraints, Unusable, VideoSourceMapping, from_limit, to_limit,
+    AudioSourceMapping, AudioSubscriptionMode, BridgeMessage, ClientMessage, FromRelay, ReceiverAudioSubscription,
+    ReceiverVideoConstraints, Relayed, ToRelay, Unusable, VideoSourceMapping, from_limit, to_limit,
 };
 pub use outbox::{ChannelOut, Outbox, Outgoing, Refused, outbox};
 pub use server::{Admission, ChannelEvent, Registry, router};

@@ -24,6 +24,7 @@ use super::endpoint::EndpointState;
 use super::limits::{self, MAX_CONFERENCES, MAX_ID};
 pub use super::output::Output;
 use super::refusal::{Bound, Refusal};
+use super::relay::{RelayState, RelayedState};
 use super::totals::Totals;
 use super::validation::{Service, bridge_full, validate};
 use crate::public_address::{self, PublicAddress};
@@ -70,6 +71,7 @@ impl ColibriBridge {
     /// The addresses that new endpoints are offered from now on.
     pub fn set_local_addresses(&mut self, addresses: &[IpAddr]) {
         self.context.config.transport.local_addresses = addresses.to_vec();
+        self.context.rebind();
     }
 
     /// The public addresses that were found; new endpoints are offered them from now on beside those that the operator named.
@@ -105,7 +107,7 @@ impl ColibriBridge {
             return Err(Refusal::new(DefinedCondition::ItemNotFound, Some(Reason::ConferenceNotFound), text));
         };
         let reply = modify(now, conference, request, &mut self.context)?;
-        if request.expire || (!request.create && conference.endpoints().is_empty()) {
+        if request.expire || (!request.create && conference.is_empty()) {
             self.end(now, &request.meeting_id, "requested or empty");
         }
         Ok(reply)
@@ -171,6 +173,12 @@ impl ColibriBridge {
         Some((conference, &mut self.context))
     }
 
+    /// The conference of a relay, or of an endpoint behind one.
+    fn conference_beyond(&mut self, id: EndpointId) -> Option<(&mut Conference, &mut Context)> {
+        let conference = self.conferences.get_mut(self.context.meeting_beyond(id)?)?;
+        Some((conference, &mut self.context))
+    }
+
     fn state(&mut self, endpoint: EndpointId) -> Option<(&mut EndpointState, &mut Context)> {
         let (conference, context) = self.conference(endpoint)?;
         Some((conference.endpoint_by_id(endpoint)?, context))
@@ -179,6 +187,19 @@ impl ColibriBridge {
     /// A worker did not create an endpoint, after its focus was given a transport. It is expired: the next request about it is
     /// answered so that the focus invites again, and that creation goes elsewhere or is refused at once.
     pub fn handle_refused(&mut self, endpoint: EndpointId, error: CreateError) {
+        if let Some((conference, context)) = self.conference_beyond(endpoint) {
+            tracing::error!(%endpoint, ?error, "a worker refused a relay, or an endpoint of another bridge");
+            context.totals.revoked += 1;
+            if conference.relay_by_id(endpoint).is_some() {
+                // The next request about it is an error, by which the focus learns of it.
+                return conference.expire_relay(endpoint, "refused by a worker", context);
+            }
+            let relay = conference.relays().iter().find(|r| r.relayed().iter().any(|e| e.who().id == endpoint));
+            if let Some(relay) = relay.map(RelayState::id) {
+                conference.expire_relayed(relay, endpoint, context);
+            }
+            return;
+        }
         let Some((conference, context)) = self.conference(endpoint) else { return };
         tracing::error!(%endpoint, ?error, "a worker refused an endpoint; its client is invited again");
         let Some(worker) = conference.expire(endpoint, "refused by a worker", context) else { return };
@@ -203,6 +224,13 @@ impl ColibriBridge {
 
     /// An endpoint said what one of its sources shows; remembered when the source is not signalled yet.
     pub fn set_video_type(&mut self, endpoint: EndpointId, source: &str, video_type: VideoType) {
+        if let Some((conference, context)) = self.conference_beyond(endpoint) {
+            let relayed = conference.relays_mut().iter_mut().find_map(|relay| relay.relayed_by_id(endpoint));
+            let Some((home, changes)) = relayed.map(|e| (e.who().worker, e.set_video_type(source, video_type))) else {
+                return;
+            };
+            return conference.carry_out(home, changes, context);
+        }
         let Some((conference, context)) = self.conference(endpoint) else { return };
         let Some(state) = conference.endpoint_by_id(endpoint) else { return };
         let home = state.who().worker;
@@ -212,6 +240,10 @@ impl ColibriBridge {
 
     /// ICE of an endpoint changed its state.
     pub fn handle_ice(&mut self, now: Instant, endpoint: EndpointId, ice: IceState) {
+        let relay = self.conference_beyond(endpoint).and_then(|(conference, _)| conference.relay_by_id(endpoint));
+        if let Some(relay) = relay {
+            return relay.set_ice_connected(ice == IceState::Connected);
+        }
         if let Some((state, _)) = self.state(endpoint) {
             state.set_ice_connected(now, ice == IceState::Connected);
         }
@@ -253,6 +285,7 @@ impl ColibriBridge {
         self.next_check = now + CHECK_INTERVAL;
         for conference in self.conferences.values_mut() {
             conference.expire_inactive(now, &mut self.context);
+            conference.note_population(now);
         }
         let deserted = self.conferences.extract_if(|_, conference| conference.deserted(now));
         for (_, conference) in deserted {
@@ -279,7 +312,9 @@ impl ColibriBridge {
     #[cfg(debug_assertions)]
     pub(crate) fn published(&self) -> BTreeMap<EndpointId, &[SourceDescription]> {
         let endpoints = self.conferences.values().flat_map(Conference::endpoints);
-        endpoints.map(|state| (state.id(), state.sources())).collect()
+        let relayed = self.conferences.values().flat_map(Conference::relays).flat_map(RelayState::relayed);
+        let relayed = relayed.map(|state| (state.who().id, state.sources()));
+        endpoints.map(|state| (state.id(), state.sources())).chain(relayed).collect()
     }
 
     /// What is wrong with the tables, if anything: the index, the workers' loads and the conferences must agree.
@@ -300,6 +335,29 @@ impl ColibriBridge {
         if indexed != self.context.endpoint_count() {
             return Some(format!("{} endpoints are indexed, {indexed} exist", self.context.endpoint_count()));
         }
+        let mut beyond = 0;
+        for (meeting, conference) in &self.conferences {
+            for relay in conference.relays() {
+                let who = relay.who();
+                if who.conference != conference.id() || !conference.workers().contains(&who.worker) {
+                    return Some(format!("relay {} is not at home in conference {}", who.id, conference.id()));
+                }
+                let behind = |e: &&RelayedState| e.who().relay == Some(who.id) && e.who().worker == who.worker;
+                if let Some(stray) = relay.relayed().iter().find(|e| !behind(e)) {
+                    return Some(format!("{} is not behind relay {}", stray.who().id, who.id));
+                }
+                let ids = relay.relayed().iter().map(|e| e.who().id).chain([who.id]);
+                for id in ids {
+                    beyond += 1;
+                    if self.context.meeting_beyond(id) != Some(meeting) {
+                        return Some(format!("the index does not say that {id} is beyond in meeting {meeting:?}"));
+                    }
+                }
+            }
+        }
+        if beyond != self.context.beyond_count() {
+            return Some(format!("{} are indexed as beyond, {beyond} exist", self.context.beyond_count()));
+        }
         let counted = self.context.placement.carried();
         let mut carried = vec![(0, 0); counted.len()];
         for share in self.conferences.values().flat_map(Conference::shares) {
@@ -319,6 +377,7 @@ impl ColibriBridge {
 fn modify(now: Instant, conference: &mut Conference, request: &ConferenceModify, context: &mut Context) -> Reply {
     let service = Service {
         sctp: context.config.sctp,
+        relays: context.config.relay.is_some(),
         conference_endpoints: context.config.capacity.endpoints_per_conference,
         has_room: context.placement.has_room(),
     };
@@ -329,6 +388,10 @@ fn modify(now: Instant, conference: &mut Conference, request: &ConferenceModify,
         feedback |= endpoint.create && !endpoint.expire;
         reply.endpoints.push(conference.apply(now, endpoint, context)?);
     }
+    for relay in &request.relays {
+        reply.relays.push(conference.apply_relay(relay, context)?);
+    }
+    conference.note_population(now);
     reply.sources = feedback.then(|| conference.feedback_sources());
     Ok(reply)
 }

@@ -3,13 +3,15 @@
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, MeshId, Ssrc};
 use ringbridge_dataplane::messages::{Command, FeedbackSsrcs};
 
 use super::context::Context;
 use super::elements::{ConferenceModify, MediaSource, MediaType, Source, Sources};
 use super::endpoint::{Changes, EndpointState};
 use super::placement::Share;
+use super::relay::RelayState;
+use super::relays;
 
 /// An empty conference younger than this is left alone.
 const EMPTY_GRACE: Duration = Duration::from_secs(20);
@@ -29,7 +31,13 @@ pub(super) struct Conference {
     feedback: FeedbackSsrcs,
     /// In order of creation.
     endpoints: Vec<EndpointState>,
+    /// In order of creation.
+    relays: Vec<RelayState>,
+    /// The meshes that relays are or were in, by what signalling calls them.
+    meshes: Vec<(String, MeshId)>,
     created: Instant,
+    /// When its last endpoint left, of this bridge or of another one.
+    empty_since: Option<Instant>,
 }
 
 impl Conference {
@@ -49,7 +57,10 @@ impl Conference {
                 video: Ssrc::new(rng.random_range(1..=u32::MAX)),
             },
             endpoints: Vec::new(),
+            relays: Vec::new(),
+            meshes: Vec::new(),
             created: now,
+            empty_since: Some(now),
         };
         context.totals.conferences_created += 1;
         context.placement.count_conference(worker, 1);
@@ -107,6 +118,63 @@ impl Conference {
         self.endpoints.iter_mut().find(|e| e.id() == id)
     }
 
+    /// In order of creation.
+    pub fn relays(&self) -> &[RelayState] {
+        &self.relays
+    }
+
+    pub fn relays_mut(&mut self) -> &mut [RelayState] {
+        &mut self.relays
+    }
+
+    pub fn relay(&self, label: &str) -> Option<&RelayState> {
+        self.relays.iter().find(|r| r.who().label == label)
+    }
+
+    pub fn relay_mut(&mut self, label: &str) -> Option<&mut RelayState> {
+        self.relays.iter_mut().find(|r| r.who().label == label)
+    }
+
+    pub fn relay_by_id(&mut self, id: EndpointId) -> Option<&mut RelayState> {
+        self.relays.iter_mut().find(|r| r.id() == id)
+    }
+
+    /// The relay and the identity of an endpoint of another bridge.
+    pub fn relayed(&self, label: &str) -> Option<(EndpointId, EndpointId)> {
+        let of = |r: &RelayState| Some((r.id(), r.relayed().iter().find(|e| e.who().label == label)?.who().id));
+        self.relays.iter().find_map(of)
+    }
+
+    /// How many endpoints there are, of this bridge and of others.
+    pub fn population(&self) -> usize {
+        self.endpoints.len() + self.relays.iter().map(|r| r.relayed().len()).sum::<usize>()
+    }
+
+    /// The mesh that signalling calls so.
+    pub fn mesh(&mut self, name: &str, context: &mut Context) -> MeshId {
+        let known = self.meshes.iter().find(|(known, _)| known == name).map(|(_, mesh)| *mesh);
+        known.unwrap_or_else(|| {
+            let mesh = context.next_mesh();
+            self.meshes.push((name.to_owned(), mesh));
+            mesh
+        })
+    }
+
+    /// Takes in a relay; its worker knows the conference.
+    pub fn add_relay(&mut self, state: RelayState, context: &mut Context) {
+        context.count_relay_in(state.id(), &self.meeting_id);
+        context.totals.relays_created += 1;
+        self.relays.push(state);
+    }
+
+    /// Takes a relay out; a mesh that none is in any more is forgotten.
+    pub fn take_relay(&mut self, id: EndpointId) -> Option<RelayState> {
+        let index = self.relays.iter().position(|r| r.id() == id)?;
+        let relay = self.relays.remove(index);
+        self.meshes.retain(|(_, mesh)| self.relays.iter().any(|r| r.who().mesh == *mesh));
+        Some(relay)
+    }
+
     /// How many of its endpoints each worker has.
     pub fn shares(&self) -> Vec<Share> {
         let endpoints = |worker| self.endpoints.iter().filter(|e| e.who().worker == worker).count();
@@ -122,7 +190,8 @@ impl Conference {
         self.workers.push(worker);
         context.placement.count_conference(worker, 1);
         context.command(worker, self.creation());
-        for command in self.endpoints.iter().flat_map(EndpointState::introduce) {
+        let endpoints = self.endpoints.iter().flat_map(EndpointState::introduce);
+        for command in endpoints.chain(self.relays.iter().flat_map(RelayState::introduce)) {
             context.command(worker, command);
         }
     }
@@ -142,13 +211,19 @@ impl Conference {
         let worker = who.worker;
         self.send(worker, Command::ExpireEndpoint { endpoint }, context);
         context.count_out(who);
-        // Nobody is left there to receive anything.
-        if self.workers.len() > 1 && !self.endpoints.iter().any(|e| e.who().worker == worker) {
+        self.leave_worker(worker, context);
+        Some(worker)
+    }
+
+    /// Takes the conference from a worker if nobody is left there to receive anything.
+    pub fn leave_worker(&mut self, worker: usize, context: &mut Context) {
+        let needed = self.endpoints.iter().any(|e| e.who().worker == worker)
+            || self.relays.iter().any(|r| r.who().worker == worker);
+        if self.workers.len() > 1 && !needed {
             self.workers.retain(|other| *other != worker);
             context.placement.count_conference(worker, -1);
             context.command(worker, Command::ExpireConference { conference: self.id });
         }
-        Some(worker)
     }
 
     /// Expires the endpoints for which that is due.
@@ -168,9 +243,17 @@ impl Conference {
             context.placement.count_conference(worker, -1);
             context.command(worker, Command::ExpireConference { conference: self.id });
         }
+        for state in self.relays {
+            relays::forget(state, context);
+        }
         for state in self.endpoints {
             context.count_out(state.who().clone());
         }
+    }
+
+    /// Whether a request that creates nothing and leaves it like this ends it.
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.is_empty() && self.relays.is_empty()
     }
 
     /// Sends a command about an endpoint to its home, or to all workers of the conference.
@@ -202,9 +285,15 @@ impl Conference {
         }
     }
 
-    /// Whether the periodic check ends it.
+    /// Notes whether anybody is in it.
+    pub fn note_population(&mut self, now: Instant) {
+        self.empty_since = (self.population() == 0).then(|| self.empty_since.unwrap_or(now));
+    }
+
+    /// Whether the periodic check ends it: nobody is in it, on any bridge, and it does not connect others.
     pub fn deserted(&self, now: Instant) -> bool {
-        self.endpoints.is_empty() && now.saturating_duration_since(self.created) >= EMPTY_GRACE
+        let grace = |since: Instant| now.saturating_duration_since(since) >= EMPTY_GRACE;
+        self.meshes.len() < 2 && self.population() == 0 && grace(self.created) && self.empty_since.is_none_or(grace)
     }
 
     /// The bridge's own sources.

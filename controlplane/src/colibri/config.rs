@@ -1,8 +1,7 @@
 //! What the colibri2 state machine is made with.
 
-use std::ops::RangeInclusive;
-
 use ringbridge_dataplane::Capacity;
+use ringbridge_dataplane::io::PortRange;
 
 use super::transport::LocalTransport;
 
@@ -12,7 +11,7 @@ pub struct RelaySettings {
     /// Name of this bridge among them.
     pub id: String,
     /// UDP ports of relays that have one of their own; without them the kernel chooses.
-    pub ports: Option<RangeInclusive<u16>>,
+    pub ports: Option<PortRange>,
 }
 
 /// What the state machine is made with.

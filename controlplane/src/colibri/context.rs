@@ -4,7 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, MeshId};
+use ringbridge_dataplane::io::{HandedSocket, IoError, RelayPorts, SocketOptions};
 use ringbridge_dataplane::messages::Command;
 
 use super::config::ColibriConfig;
@@ -21,11 +22,21 @@ pub(super) struct Context {
     pub totals: Totals,
     /// Meeting of every endpoint: an index of the conferences' endpoints.
     meetings: HashMap<EndpointId, String>,
+    /// Meeting of every relay and of every endpoint behind one.
+    beyond: HashMap<EndpointId, String>,
     outputs: VecDeque<Output>,
     next_conference: u32,
     next_endpoint: u32,
+    next_mesh: u32,
+    /// Binds the sockets of relays that have a port of their own.
+    ports: RelayPorts,
     /// When the first client that waits for others' sources counts as knowing them.
     next_untold: Option<Instant>,
+}
+
+fn relay_ports(config: &ColibriConfig) -> RelayPorts {
+    let range = config.relay.as_ref().and_then(|relay| relay.ports);
+    RelayPorts::new(config.transport.local_addresses.clone(), range, SocketOptions::default())
 }
 
 impl Context {
@@ -33,14 +44,27 @@ impl Context {
     pub fn new(config: ColibriConfig) -> Self {
         Self {
             placement: Placement::new(config.workers, config.spill_endpoints, config.capacity.endpoints_per_worker),
+            ports: relay_ports(&config),
             config,
             totals: Totals::default(),
             meetings: HashMap::new(),
+            beyond: HashMap::new(),
             outputs: VecDeque::new(),
             next_conference: 1,
             next_endpoint: 1,
+            next_mesh: 1,
             next_untold: None,
         }
+    }
+
+    /// Sockets for a relay that has a port of its own: one for each local address.
+    pub fn bind_relay(&mut self) -> Result<Vec<HandedSocket>, IoError> {
+        self.ports.bind()
+    }
+
+    /// The local addresses changed.
+    pub fn rebind(&mut self) {
+        self.ports = relay_ports(&self.config);
     }
 
     pub fn next_conference(&mut self) -> ConferenceId {
@@ -52,6 +76,12 @@ impl Context {
     pub fn next_endpoint(&mut self) -> EndpointId {
         let id = EndpointId(self.next_endpoint);
         self.next_endpoint += 1;
+        id
+    }
+
+    pub fn next_mesh(&mut self) -> MeshId {
+        let id = MeshId(self.next_mesh);
+        self.next_mesh += 1;
         id
     }
 
@@ -70,9 +100,29 @@ impl Context {
         self.outputs.push_back(Output::EndpointExpired { endpoint });
     }
 
+    /// A relay of a conference, or an endpoint behind one, came into being.
+    pub fn count_relay_in(&mut self, id: EndpointId, meeting: &str) {
+        self.beyond.insert(id, meeting.to_owned());
+    }
+
+    /// It is no longer in its conference.
+    pub fn count_relay_out(&mut self, id: EndpointId) {
+        self.beyond.remove(&id);
+    }
+
     /// The meeting that an endpoint is in.
     pub fn meeting(&self, endpoint: EndpointId) -> Option<&String> {
         self.meetings.get(&endpoint)
+    }
+
+    /// The meeting that a relay, or an endpoint behind one, is in.
+    pub fn meeting_beyond(&self, id: EndpointId) -> Option<&String> {
+        self.beyond.get(&id)
+    }
+
+    /// Relays and endpoints behind them, of all conferences.
+    pub fn beyond_count(&self) -> usize {
+        self.beyond.len()
     }
 
     /// Endpoints of all conferences.

@@ -13,6 +13,9 @@ pub(super) fn with_current<'a>(totals: Totals, conferences: impl Iterator<Item =
     Totals {
         conferences: conferences.clone().count(),
         endpoints: endpoints().count(),
+        relays: conferences.clone().map(|c| c.relays().len()).sum(),
+        endpoints_relayed: conferences.clone().map(|c| c.population() - c.endpoints().len()).sum(),
+        conferences_with_relay: conferences.clone().filter(|c| !c.relays().is_empty()).count(),
         visitors: endpoints().filter(|e| e.who().visitor).count(),
         largest_conference: conferences.clone().map(|c| c.endpoints().len()).max().unwrap_or(0),
         endpoints_sending_audio: sending(MediaKind::Audio),

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::bridge::ColibriBridge;
 use super::conference::Conference;
 use super::endpoint::EndpointState;
+use super::relay::{RelayState, RelayedState};
 
 /// What is to be shown; everything without names.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,7 +35,11 @@ pub fn conferences(
             let value = if view.full { endpoint(state, more(state.id())) } else { Value::from(state.stats_id()) };
             endpoints.insert(state.who().label.clone(), value);
         }
-        if view.endpoint.is_some() && endpoints.is_empty() {
+        let behind = |relay: &RelayState| relay.relayed().iter().any(|e| view.endpoint == Some(&e.who().label));
+        let relays = conference.relays().iter().filter(|relay| view.endpoint.is_none() || behind(relay));
+        let relays: Map<String, Value> =
+            relays.map(|state| (state.who().label.clone(), relay(state, view, &more))).collect();
+        if view.endpoint.is_some() && endpoints.is_empty() && relays.is_empty() {
             continue;
         }
         let value = json!({
@@ -44,11 +49,37 @@ pub fn conferences(
             "meeting_id": conference.meeting_id(),
             "workers": conference.workers(),
             "endpoints": endpoints,
-            "relays": {},
+            "relays": relays,
         });
         shown.insert(conference.hex_id().to_owned(), value);
     }
     (view.conference.is_none() || !shown.is_empty()).then_some(shown)
+}
+
+fn relay(state: &RelayState, view: View<'_>, more: impl Fn(EndpointId) -> Option<Map<String, Value>>) -> Value {
+    let mut shown = Map::new();
+    shown.insert("id".to_owned(), state.who().label.clone().into());
+    shown.insert("number".to_owned(), state.id().0.into());
+    shown.insert("worker".to_owned(), state.who().worker.into());
+    shown.insert("mesh_id".to_owned(), state.who().mesh_name.clone().into());
+    shown.insert("ice_established".to_owned(), state.is_established().into());
+    let chosen = |e: &&RelayedState| view.endpoint.is_none_or(|name| e.who().label == name);
+    let relayed = state.relayed().iter().filter(chosen).map(|e| {
+        let value = match view.full {
+            true => json!({
+                "id": e.who().label,
+                "stats_id": e.stats_id(),
+                "number": e.who().id.0,
+                "sources": e.sources().iter().map(source).collect::<Value>(),
+                "connection": more(e.who().id),
+            }),
+            false => Value::from(e.stats_id()),
+        };
+        (e.who().label.clone(), value)
+    });
+    shown.insert("endpoints".to_owned(), Value::Object(relayed.collect()));
+    shown.extend(more(state.id()).unwrap_or_default());
+    Value::Object(shown)
 }
 
 fn endpoint(state: &EndpointState, more: Option<Map<String, Value>>) -> Value {

@@ -12,6 +12,7 @@ use ringbridge_dataplane::messages::Command;
 use super::convert;
 use super::elements::{self, ForceMute, IceTransport, Untold};
 use super::identity::EndpointIdentity;
+use super::limits::MAX_VIDEO_TYPES;
 use super::names;
 use super::output::Output;
 use super::restart::{Answer, Decision, RestartTotals, Restarts};
@@ -24,8 +25,6 @@ const NEVER_ACTIVE: Duration = Duration::from_secs(120);
 const INACTIVE: Duration = Duration::from_secs(60);
 /// A client counts as knowing all sources after this: a focus that fell silent must not keep media back for ever.
 const UNTOLD_LONGEST: Duration = Duration::from_secs(5);
-/// Sources whose type an endpoint may set.
-const MAX_VIDEO_TYPES: usize = 64;
 
 /// How an endpoint reaches the bridge.
 #[derive(Debug, Clone)]

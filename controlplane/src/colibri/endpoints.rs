@@ -99,6 +99,10 @@ impl Conference {
         context: &mut Context,
     ) -> Result<IceTransport, Refusal> {
         let worker = context.placement.for_endpoint(&self.shares()).ok_or_else(bridge_full)?;
+        // It moved here, and its focus did not say that it left the other bridge.
+        if let Some((relay, endpoint)) = self.relayed(&request.id) {
+            self.expire_relayed(relay, endpoint, context);
+        }
         self.extend_to(worker, context);
         let (id, conference) = (context.next_endpoint(), self.id());
         let who = Arc::new(EndpointIdentity {
@@ -108,6 +112,7 @@ impl Conference {
             label: request.id.clone(),
             worker,
             visitor: is_visitor(request),
+            relay: None,
         });
         let ice = new_credentials(context.config.ufrag_prefix, worker);
         let password = random_token(24);
@@ -142,6 +147,6 @@ impl Conference {
 }
 
 /// Credentials of our own for an endpoint of a worker.
-fn new_credentials(ufrag_prefix: fn(usize) -> String, worker: usize) -> IceCredentials {
+pub(super) fn new_credentials(ufrag_prefix: fn(usize) -> String, worker: usize) -> IceCredentials {
     IceCredentials { ufrag: ufrag_prefix(worker) + &random_token(10), pwd: random_token(26) }
 }

@@ -1,6 +1,6 @@
 //! Who an endpoint is.
 
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, MeshId};
 
 /// What of an endpoint never changes. It is made when the endpoint is created; whatever keeps state of the endpoint shares it,
 /// so that no two parts can disagree about a name, a conference or a worker.
@@ -14,8 +14,29 @@ pub struct EndpointIdentity {
     pub conference_hex: String,
     /// Its name in the conference.
     pub label: String,
-    /// The worker that owns it.
+    /// The worker that owns it, or the relay that it is behind.
     pub worker: usize,
     /// Visitors' messages are not forwarded.
     pub visitor: bool,
+    /// The relay that it is behind, when it is on another bridge.
+    pub relay: Option<EndpointId>,
+}
+
+/// What of a relay never changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayIdentity {
+    /// Its key; from the same numbers as those of endpoints.
+    pub id: EndpointId,
+    /// Its conference.
+    pub conference: ConferenceId,
+    /// The other bridge's relay id.
+    pub label: String,
+    /// Ours.
+    pub own: String,
+    /// The worker that owns it.
+    pub worker: usize,
+    /// The mesh that it belongs to.
+    pub mesh: MeshId,
+    /// What signalling calls that.
+    pub mesh_name: String,
 }

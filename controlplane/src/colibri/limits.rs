@@ -42,6 +42,8 @@ pub const MAX_CANDIDATES: usize = 32;
 pub const MAX_FINGERPRINTS: usize = 8;
 /// ICE restarts of an endpoint. Jicofo asks for five a minute at most; beyond this the focus is made to invite again.
 pub const ICE_RESTARTS: Rate = Rate { burst: 10, per_second: 0.2 };
+/// Sources whose type an endpoint may set.
+pub const MAX_VIDEO_TYPES: usize = 64;
 /// SSRCs of a source.
 pub const MAX_SSRCS: usize = 16;
 /// Groups of a source, and SSRCs of a group.
@@ -51,8 +53,6 @@ pub const MAX_GROUPS: usize = 16;
 pub const MAX_RELAYED_PER_REQUEST: usize = 2_000;
 /// Relays of one conference.
 pub const MAX_RELAYS: usize = 64;
-/// Meshes that one conference's relays are in.
-pub const MAX_MESHES: usize = 64;
 
 /// Others' sources that an endpoint's client does not know yet.
 pub const MAX_UNTOLD: usize = 500;

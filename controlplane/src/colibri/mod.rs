@@ -16,6 +16,8 @@ pub mod names;
 mod output;
 mod placement;
 pub mod refusal;
+mod relay;
+mod relays;
 pub mod restart;
 pub mod totals;
 pub mod transport;

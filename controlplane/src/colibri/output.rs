@@ -6,8 +6,8 @@ use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::media::SourceDescription;
 use ringbridge_dataplane::messages::Command;
 
-use super::elements::{Fingerprint, Setup};
-use super::identity::EndpointIdentity;
+use super::elements::{Fingerprint, SctpRole, Setup};
+use super::identity::{EndpointIdentity, RelayIdentity};
 
 /// Something that the caller must do, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,14 +28,31 @@ pub enum Output {
         /// Whether a data channel was asked for.
         sctp: bool,
     },
-    /// An endpoint is gone: close its channel, forget its DTLS session.
+    /// A relay came into being.
+    RelayCreated {
+        /// Which one.
+        relay: Arc<RelayIdentity>,
+        /// Our side of the association, if a data channel was asked for.
+        sctp: Option<SctpRole>,
+    },
+    /// A relay is gone; those behind it went before.
+    RelayExpired {
+        /// Which one it was.
+        relay: Arc<RelayIdentity>,
+    },
+    /// An endpoint of another bridge came into being behind a relay.
+    RelayedCreated {
+        /// Who it is.
+        endpoint: Arc<EndpointIdentity>,
+    },
+    /// An endpoint, of this bridge or behind a relay, is gone: close its channel, forget its DTLS session.
     EndpointExpired {
         /// Who it was.
         endpoint: Arc<EndpointIdentity>,
     },
     /// The remote side of DTLS became known or changed.
     RemoteDtls {
-        /// The endpoint.
+        /// The endpoint, or the relay.
         endpoint: EndpointId,
         /// Its role, when it said one.
         setup: Option<Setup>,

@@ -29,6 +29,8 @@ pub enum Bound {
     Endpoints,
     /// Endpoints of one conference.
     ConferenceEndpoints,
+    /// Relays of one conference.
+    Relays,
 }
 
 impl Bound {
@@ -37,7 +39,7 @@ impl Bound {
     fn condition(self) -> DefinedCondition {
         match self {
             Self::Conferences | Self::Endpoints => DefinedCondition::ResourceConstraint,
-            Self::ConferenceEndpoints => DefinedCondition::BadRequest,
+            Self::ConferenceEndpoints | Self::Relays => DefinedCondition::BadRequest,
         }
     }
 }

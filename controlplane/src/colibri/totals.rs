@@ -14,6 +14,8 @@ pub struct BeyondBounds {
     pub endpoints: u64,
     /// The conference had as many endpoints as one takes.
     pub conference_endpoints: u64,
+    /// The conference had as many relays as one takes.
+    pub relays: u64,
 }
 
 impl BeyondBounds {
@@ -22,6 +24,7 @@ impl BeyondBounds {
             Bound::Conferences => &mut self.conferences,
             Bound::Endpoints => &mut self.endpoints,
             Bound::ConferenceEndpoints => &mut self.conference_endpoints,
+            Bound::Relays => &mut self.relays,
         };
         *count += 1;
     }
@@ -34,6 +37,14 @@ pub struct Totals {
     pub conferences: usize,
     /// Endpoints now.
     pub endpoints: usize,
+    /// Relays to other bridges now.
+    pub relays: usize,
+    /// Endpoints of other bridges now.
+    pub endpoints_relayed: usize,
+    /// Conferences that have relays.
+    pub conferences_with_relay: usize,
+    /// Relays ever created.
+    pub relays_created: u64,
     /// Visitors among them.
     pub visitors: usize,
     /// Endpoints of the largest conference.

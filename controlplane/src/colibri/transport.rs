@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rand::Rng;
+use ringbridge_dataplane::ice::IceCredentials;
+use ringbridge_dataplane::io::HandedSocket;
 
 use super::elements::{Candidate, Fingerprint, IceTransport, Setup, WebSocket};
 use crate::public_address::PublicAddress;
@@ -58,12 +60,44 @@ impl LocalTransport {
             ice_generation: None,
             candidates: self.candidates(private),
             rtcp_mux: true,
-            fingerprints: vec![Fingerprint {
-                hash: "sha-256".to_owned(),
-                setup: Some(Setup::ActPass),
-                value: self.fingerprint.clone(),
-            }],
+            fingerprints: vec![self.own_fingerprint()],
             web_sockets: url.into_iter().collect(),
+        }
+    }
+
+    /// The Jingle transport of a new relay; `sockets` are those that it has for itself, in place of the media port. Private
+    /// addresses are given in any case: bridges often reach each other by them (section 10).
+    pub fn describe_relay(&self, local: &IceCredentials, sockets: &[HandedSocket]) -> IceTransport {
+        let mut candidates = self.candidates(true);
+        if !sockets.is_empty() {
+            candidates.retain_mut(|candidate| {
+                // A port of the outside belongs to the media port; each address has a port of its own.
+                let base = candidate.rel_addr.as_ref().unwrap_or(&candidate.ip);
+                let bound = sockets.iter().map(HandedSocket::candidate_address).find(|at| at.ip().to_string() == *base);
+                let Some(port) = bound.filter(|_| candidate.port == self.port).map(|at| at.port()) else {
+                    return false;
+                };
+                candidate.port = port;
+                candidate.rel_port = candidate.rel_port.map(|_| port);
+                true
+            });
+        }
+        IceTransport {
+            ufrag: Some(local.ufrag.clone()),
+            pwd: Some(local.pwd.clone()),
+            candidates,
+            rtcp_mux: true,
+            fingerprints: vec![self.own_fingerprint()],
+            ..IceTransport::default()
+        }
+    }
+
+    fn own_fingerprint(&self) -> Fingerprint {
+        Fingerprint {
+            hash: "sha-256".to_owned(),
+            // Jicofo writes the role, and for a relay passes on nothing but this.
+            setup: Some(Setup::ActPass),
+            value: self.fingerprint.clone(),
         }
     }
 

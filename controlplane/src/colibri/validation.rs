@@ -3,8 +3,8 @@
 use xmpp_parsers::stanza_error::DefinedCondition;
 
 use super::conference::Conference;
-use super::elements::{CAP_SOURCE_NAMES, ConferenceModify, Endpoint, Reason, SctpRole};
-use super::limits::MAX_ID;
+use super::elements::{CAP_SOURCE_NAMES, ConferenceModify, Endpoint, Reason, Relay, SctpRole};
+use super::limits::{MAX_ID, MAX_RELAYS};
 use super::refusal::{Bound, Refusal};
 use super::transport::SCTP_PORT;
 
@@ -26,6 +26,8 @@ pub(super) fn bridge_full() -> Refusal {
 pub(super) struct Service {
     /// Whether data channels are served.
     pub sctp: bool,
+    /// Whether relays are served.
+    pub relays: bool,
     /// Endpoints that one conference takes.
     pub conference_endpoints: usize,
     /// Whether a worker takes one more endpoint.
@@ -48,10 +50,7 @@ pub(super) fn validate(conference: &Conference, request: &ConferenceModify, serv
     if request.relays.len() > 1 {
         return Err(unsupported("several relays in one request"));
     }
-    if !request.relays.is_empty() {
-        let text = "relays between bridges are not served";
-        return Err(Refusal::new(DefinedCondition::FeatureNotImplemented, None, text));
-    }
+    request.relays.iter().try_for_each(|relay| validate_relay(conference, relay, service))?;
     for endpoint in &request.endpoints {
         if endpoint.expire {
             continue;
@@ -67,7 +66,8 @@ pub(super) fn validate(conference: &Conference, request: &ConferenceModify, serv
                 return Err(bad(format!("{:?} is no id for an endpoint", id.chars().take(64).collect::<String>())));
             }
             let most = service.conference_endpoints;
-            if conference.endpoints().len() >= most {
+            // One behind a relay that has its name makes room for it.
+            if conference.population() - usize::from(conference.relayed(id).is_some()) >= most {
                 let text = format!("this conference has {most} endpoints, as many as one takes");
                 return Err(Refusal::beyond(Bound::ConferenceEndpoints, text));
             }
@@ -106,6 +106,47 @@ pub(super) fn validate(conference: &Conference, request: &ConferenceModify, serv
         if visitor && endpoint.sources.as_ref().is_some_and(|s| !s.media_sources.is_empty()) {
             return Err(bad(format!("visitor {id:?} has sources")));
         }
+    }
+    Ok(())
+}
+
+/// Refuses what cannot be served of a relay. Jicofo gives up the bridge with all its participants for any of these, so there
+/// are no others (section 10).
+fn validate_relay(conference: &Conference, relay: &Relay, service: &Service) -> Result<(), Refusal> {
+    let absent = |text: &str| Refusal::new(DefinedCondition::FeatureNotImplemented, None, text);
+    let bad = |text: String| Refusal::new(DefinedCondition::BadRequest, None, text);
+    if !service.relays {
+        return Err(absent("relays between bridges are not served"));
+    }
+    if relay.expire {
+        return Ok(());
+    }
+    let id = &relay.id;
+    let known = conference.relay(id).is_some();
+    if !relay.create {
+        return known.then_some(()).ok_or_else(|| bad(format!("no relay {id:?} in this conference")));
+    }
+    if known {
+        return Err(Refusal::new(DefinedCondition::Conflict, None, format!("relay {id:?} exists")));
+    }
+    if id.is_empty() || id.len() > MAX_ID || relay.mesh_id.as_ref().is_some_and(|mesh| mesh.len() > MAX_ID) {
+        return Err(bad(format!("{:?} is no id for a relay", id.chars().take(64).collect::<String>())));
+    }
+    if conference.relays().len() >= MAX_RELAYS {
+        let text = format!("this conference has {MAX_RELAYS} relays, as many as one takes");
+        return Err(Refusal::beyond(Bound::Relays, text));
+    }
+    let Some(transport) = &relay.transport else {
+        return Err(bad(format!("relay {id:?} is created without transport")));
+    };
+    let Some(sctp) = &transport.sctp else {
+        return Err(absent("relays have data channels here: set jicofo.octo.sctp-datachannels=true"));
+    };
+    if !service.sctp {
+        return Err(absent("SCTP data channels are switched off here: set bridge.sctp.enabled=true"));
+    }
+    if sctp.port.is_some_and(|port| port != SCTP_PORT) {
+        return Err(bad(format!("relay {id:?} asks for an SCTP port other than {SCTP_PORT}")));
     }
     Ok(())
 }

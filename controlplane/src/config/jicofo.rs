@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::error::ConfigError;
 use super::origin::Origin;
 use super::values;
+use crate::focus::Strategy;
 
 /// Values by key of Jicofo, each with its origin; later ones take the place of former ones.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +34,12 @@ const REST_PORT: &str = "jicofo.rest.port";
 const LOGIN: &str = "jicofo.authentication.enabled";
 const LOGIN_TYPE: &str = "jicofo.authentication.type";
 const ICE_THRESHOLD: &str = "jicofo.bridge.ice-failure-detection.threshold";
+const STRESS_THRESHOLD: &str = "jicofo.bridge.stress-threshold";
+const LEAVE_THRESHOLD: &str = "jicofo.bridge.load-redistribution.stress-threshold";
+const STRATEGY: &str = "jicofo.bridge.selection-strategy";
+const PARTICIPANT_STRATEGY: &str = "jicofo.bridge.participant-selection-strategy";
+/// The strategy that has one for participants and one for visitors.
+const OF_BOTH: &str = "VisitorSelectionStrategy";
 const SSRCS: &str = "jicofo.conference.max-ssrcs-per-user";
 const GROUPS: &str = "jicofo.conference.max-ssrc-groups-per-user";
 const SERVICE: &str = "jicofo.xmpp.service.enabled";
@@ -105,13 +112,19 @@ impl Parts {
             }),
             _ => {}
         }
-        if let Some((threshold, origin)) = self.get(ICE_THRESHOLD) {
-            // A share of all endpoints; what is no number is refused as it stands.
-            let value = threshold
-                .parse::<f64>()
-                .map_or_else(|_| threshold.to_owned(), |share| (share * 100.0).round().to_string());
-            made.push(Made { key: "focus.ice-failure.percent", value, origin: origin.clone(), from: ICE_THRESHOLD });
+        // Shares of one; what is no number is refused as it stands.
+        for (key, from) in [
+            ("focus.ice-failure.percent", ICE_THRESHOLD),
+            ("focus.selection.stress-percent", STRESS_THRESHOLD),
+            ("focus.load-redistribution.stress-percent", LEAVE_THRESHOLD),
+        ] {
+            if let Some((threshold, origin)) = self.get(from) {
+                let percent = |share: f64| (share * 100.0).round().to_string();
+                let value = threshold.parse::<f64>().map_or_else(|_| threshold.to_owned(), percent);
+                made.push(Made { key, value, origin: origin.clone(), from });
+            }
         }
+        made.extend(self.strategy());
         let (host, port) = (self.get(REST_HOST), self.get(REST_PORT));
         if let Some((_, origin)) = host.or(port) {
             let host = match host.map_or("127.0.0.1", |(host, _)| host) {
@@ -123,6 +136,20 @@ impl Parts {
             made.push(Made { key: "focus.rest.listen", value, origin: origin.clone(), from: "jicofo.rest" });
         }
         Ok(made)
+    }
+
+    /// How bridges are chosen; the name of a class that is none of Jicofo's own is refused as it stands.
+    fn strategy(&self) -> Option<Made> {
+        let (strategy, origin) = self.get(STRATEGY)?;
+        let both = strategy.rsplit('.').next() == Some(OF_BOTH);
+        let (strategy, origin, from) = match self.get(PARTICIPANT_STRATEGY).filter(|_| both) {
+            Some((strategy, origin)) => (strategy, origin, PARTICIPANT_STRATEGY),
+            // Jicofo's own choice for participants where nothing is said.
+            None if both => ("single", origin, STRATEGY),
+            None => (strategy, origin, STRATEGY),
+        };
+        let value = strategy.parse().map_or_else(|_| strategy.to_owned(), |known: Strategy| known.word().to_owned());
+        Some(Made { key: "focus.selection.strategy", value, origin: origin.clone(), from })
     }
 
     /// A second server, for the bridges alone; `host` and `port` are those of the clients' server.

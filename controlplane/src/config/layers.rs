@@ -12,6 +12,7 @@ use super::hocon::{self, Value};
 use super::keys::{KEYS, Key, Kind};
 use super::origin::{MASK, Origin};
 use super::reference::{self, Product, Use};
+use super::visitor_nodes::{self, RawNode};
 use super::{docker, jicofo, mappings, properties, values};
 use crate::host::{self, AddressFilter};
 
@@ -29,6 +30,8 @@ pub struct Raw {
 pub struct Layers {
     values: BTreeMap<&'static str, Raw>,
     connections: Vec<RawConnection>,
+    /// Servers that visitors are sent to.
+    visitor_nodes: Vec<RawNode>,
     /// What became of settings of Jitsi Videobridge and Jicofo, in words.
     notes: Vec<String>,
     /// Values of Jitsi Videobridge that make one of ours together.
@@ -154,6 +157,11 @@ impl Layers {
         &self.connections
     }
 
+    /// Servers that visitors are sent to.
+    pub(super) fn visitor_nodes(&self) -> &[RawNode] {
+        &self.visitor_nodes
+    }
+
     /// What became of settings of Jitsi Videobridge and Jicofo.
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -212,8 +220,8 @@ impl Layers {
             self.add_connections(tree, origin);
             return Vec::new();
         }
-        if let Some(key) = Key::find(path).filter(|key| key.kind == Kind::Delays)
-            && let Some(text) = delays_in(tree)
+        if let Some(key) = Key::find(path)
+            && let Some(text) = structured(key, tree)
         {
             self.set(key, text, origin.clone());
             return Vec::new();
@@ -223,6 +231,10 @@ impl Layers {
             return children.iter().flat_map(|(name, child)| self.add_tree(&child_path(name), child, origin)).collect();
         }
         let Some(text) = tree.text() else { return Vec::new() };
+        if let Some(field) = visitor_nodes::field_of(path) {
+            visitor_nodes::set(&mut self.visitor_nodes, field, &text, origin);
+            return Vec::new();
+        }
         match Key::find(path) {
             Some(key) => {
                 self.set(key, text, origin.clone());
@@ -288,8 +300,7 @@ impl Layers {
             return Vec::new();
         }
         if let Ok(Use::Key(own)) = reference::find(path)
-            && Key::find(own).is_some_and(|key| key.kind == Kind::Delays)
-            && let Some(text) = delays_in(tree)
+            && let Some(text) = Key::find(own).and_then(|key| structured(key, tree))
         {
             return self.add_reference_text(path, text, origin);
         }
@@ -315,6 +326,11 @@ impl Layers {
             "" => "[...]".to_owned(),
             text => text.to_owned(),
         };
+        if let Some(field) = visitor_nodes::field_of(path) {
+            let note = visitor_nodes::set(&mut self.visitor_nodes, field, &text, origin);
+            self.note(format!("{name} = {note}"));
+            return Vec::new();
+        }
         let secret = reference::is_secret(path);
         match reference::find(path) {
             Err(meant) => {
@@ -448,6 +464,24 @@ impl Layers {
     pub fn get(&self, path: &str) -> Option<&Raw> {
         self.values.get(path).filter(|raw| !raw.text.is_empty())
     }
+}
+
+/// The text of a value that is no simple one, where the key is for such.
+fn structured(key: &Key, tree: &Value) -> Option<String> {
+    match key.kind {
+        Kind::Delays => delays_in(tree),
+        Kind::RegionGroups => groups_in(tree),
+        _ => None,
+    }
+}
+
+/// Groups of regions, from a list of lists or of texts; what is neither stands in it so that it is refused.
+fn groups_in(tree: &Value) -> Option<String> {
+    let group = |group: &&Value| match group.items() {
+        Some(regions) => regions.into_iter().filter_map(Value::text).collect::<Vec<_>>().join(" "),
+        None => group.text().unwrap_or_else(|| "{...}".to_owned()),
+    };
+    Some(tree.items()?.iter().map(group).collect::<Vec<_>>().join(", "))
 }
 
 /// A table of times by size, from an object; `None` for anything else, and for what is no such table.

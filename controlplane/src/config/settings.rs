@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jid::BareJid;
 use ringbridge_dataplane::conference::LoudestOnly;
-use ringbridge_dataplane::io::{IoChoice, IoExtras};
+use ringbridge_dataplane::io::{IoChoice, IoExtras, PortRange};
 use tracing_subscriber::EnvFilter;
 
 use super::connections::RawConnection;
@@ -15,13 +15,13 @@ use super::error::ConfigError;
 use super::keys::{KEYS, Key, Kind, Part};
 use super::layers::Layers;
 use super::origin::{MASK, Origin};
-use super::values;
+use super::{values, visitor_nodes};
 use crate::bridge::{BridgeSettings, ShutdownSettings, XmppConnectionSettings};
 use crate::colibri::bridge::RelaySettings;
 use crate::colibri::limits::MAX_ID;
 use crate::focus::{
-    FocusSettings, IceFailureSettings, LoginSettings, LoginType, RecordingSettings, SelectionSettings, SenderLimits,
-    SignalingDelays, SourceLimits, SourceSettings,
+    FocusSettings, IceFailureSettings, LoadRedistribution, LoginSettings, LoginType, RecordingSettings, RegionGroups,
+    SelectionSettings, SenderLimits, SignalingDelays, SourceLimits, SourceSettings, VisitorSettings,
 };
 use crate::logging::Logging;
 use crate::public_address::aws::AwsLookup;
@@ -100,7 +100,8 @@ pub(crate) fn listing(layers: &Layers, parts: Parts) -> Vec<(&'static str, Strin
 pub(crate) fn notes(layers: &Layers) -> Vec<String> {
     let connections = layers.connections().iter();
     let connections = connections.map(|c| format!("connection {}: {}  ({})", c.id, c.describe(), c.origin));
-    connections.chain(layers.notes().iter().cloned()).collect()
+    let nodes = layers.visitor_nodes().iter().map(visitor_nodes::RawNode::describe);
+    connections.chain(nodes).chain(layers.notes().iter().cloned()).collect()
 }
 
 fn shown(key: &Key, text: &str) -> String {
@@ -177,6 +178,7 @@ impl Reader<'_> {
             Kind::Duration => values::duration(&text)
                 .is_none()
                 .then(|| "use a number with a unit, e.g. 20 s, 500 ms, 2 m, 1 d".to_owned()),
+            Kind::RegionGroups => text.parse::<RegionGroups>().err(),
             Kind::Delays => match values::delays(&text) {
                 Some(delays) => (delays.iter().find(|(_, delay)| *delay > MOST_DELAY)).map(|(size, _)| {
                     format!("{size}: use at most {} s: nobody hears a newcomer before", MOST_DELAY.as_secs())
@@ -412,7 +414,7 @@ impl Reader<'_> {
             self.wrong(key, format!("use at most {MAX_ID} bytes"));
             return None;
         }
-        Some(Some(RelaySettings { id, ports: (lowest > 0).then_some(lowest..=highest) }))
+        Some(Some(RelaySettings { id, ports: PortRange::new(lowest, highest) }))
     }
 
     fn discovery(&mut self) -> Option<DiscoverySettings> {
@@ -463,12 +465,38 @@ impl Reader<'_> {
             recording: self.recording()?,
             sources: self.sources()?,
             ice_failure: self.ice_failure()?,
-            selection: SelectionSettings::default(),
+            visitors: self.visitors()?,
+            selection: self.selection()?,
+            load_redistribution: self.load_redistribution()?,
+            relay_sctp: self.switch("focus.relay.sctp"),
         })
     }
 }
 
 impl Reader<'_> {
+    /// The outer `None` is a value that is wrong, the inner one no visitors.
+    fn visitors(&mut self) -> Option<Option<VisitorSettings>> {
+        let main: BareJid = self.optional("focus.conference-muc")?;
+        let nodes = match visitor_nodes::settings(self.layers.visitor_nodes(), &main) {
+            Ok(nodes) => nodes,
+            Err(errors) => {
+                self.errors.extend(errors);
+                return None;
+            }
+        };
+        let settings = VisitorSettings {
+            max_participants: self.required("focus.visitors.max-participants")?,
+            max_per_node: self.required("focus.visitors.max-visitors-per-node")?,
+            notification_interval: self.duration("focus.visitors.notification-interval")?,
+            join_latency: self.duration("focus.visitors.vnode-join-latency-interval")?,
+            broadcast: self.switch("focus.visitors.auto-enable-broadcast"),
+            require_room_flag: self.switch("focus.visitors.require-muc-config-flag"),
+            live_room: self.switch("focus.visitors.enable-live-room"),
+            nodes,
+        };
+        Some(self.switch("focus.visitors.enabled").then_some(settings))
+    }
+
     fn sources(&mut self) -> Option<SourceSettings> {
         Some(SourceSettings {
             limits: SourceLimits {
@@ -482,6 +510,38 @@ impl Reader<'_> {
             delays: SignalingDelays::new(
                 self.text("focus.source-signaling-delays").as_deref().and_then(values::delays).unwrap_or_default(),
             ),
+        })
+    }
+
+    /// The outer `None` is a value that is wrong, the inner one never.
+    fn load_redistribution(&mut self) -> Option<Option<LoadRedistribution>> {
+        let percent: u32 = self.required("focus.load-redistribution.stress-percent")?;
+        let settings = LoadRedistribution {
+            interval: self.duration("focus.load-redistribution.interval")?,
+            stress: f64::from(percent) / 100.0,
+            timeout: self.duration("focus.load-redistribution.timeout")?,
+            endpoints: self.required("focus.load-redistribution.endpoints")?,
+        };
+        Some(self.switch("focus.load-redistribution.enabled").then_some(settings))
+    }
+
+    fn selection(&mut self) -> Option<SelectionSettings> {
+        // Less than nothing is any number, as with Jicofo.
+        let most = |number: i64| usize::try_from(number).ok().filter(|most| *most > 0);
+        let (recent, interval) = (
+            self.required("focus.selection.max-recent-participants")?,
+            self.duration("focus.selection.recent-interval")?,
+        );
+        let percent: u32 = self.required("focus.selection.stress-percent")?;
+        Some(SelectionSettings {
+            strategy: self.required("focus.selection.strategy")?,
+            relays: self.switch("focus.relay.enabled"),
+            mixed_versions: self.switch("focus.relay.mixed-versions"),
+            local_region: self.text("focus.selection.local-region"),
+            region_groups: self.optional("focus.selection.region-groups").unwrap_or_default(),
+            max_participants: most(self.required("focus.selection.max-participants")?),
+            max_recent: most(recent).map(|most| (most, interval)),
+            stress_threshold: f64::from(percent) / 100.0,
         })
     }
 

@@ -7,7 +7,7 @@ use tokio_xmpp::minidom::Element;
 use xmpp_parsers::presence::Presence;
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
-use super::bridges::BridgeChange;
+use super::bridges::{BridgeChange, DeadLink};
 use super::conference::Conference;
 use super::limits::Refused;
 use super::pool::PoolChange;
@@ -49,6 +49,50 @@ impl Focus {
                 self.move_away(now, &bridge);
             }
             None => self.start_waiting(now),
+        }
+        self.heal_links(now, &occupant);
+    }
+
+    /// Moves who is on the smaller side of links over which nothing comes.
+    fn heal_links(&mut self, now: Instant, bridge: &str) {
+        for DeadLink { meeting, relay } in self.shared.bridges.dead_links(bridge) {
+            let Some(room) = self.shared.meeting_ids.get(&meeting).cloned() else { continue };
+            let Some((conference, mut cx)) = self.conference(now, &room) else { continue };
+            if conference.link_died(&mut cx, bridge, &relay) {
+                self.shared.totals.dead_links += 1;
+            }
+        }
+    }
+
+    /// Moves some participants from bridges that are overloaded to others, if there are any that are not.
+    pub(super) fn redistribute(&mut self, now: Instant) {
+        let Some(settings) = self.shared.settings.load_redistribution else { return };
+        if self.redistribution_due.is_some_and(|due| now < due) {
+            return;
+        }
+        self.redistribution_due = Some(now + settings.interval);
+        self.relieved.retain(|_, at| now.saturating_duration_since(*at) < settings.timeout);
+        for bridge in self.shared.bridges.stressed(now, settings.stress) {
+            if self.relieved.contains_key(&bridge) {
+                continue;
+            }
+            self.relieved.insert(bridge.clone(), now);
+            let on_it = self.conferences.iter().map(|(room, conference)| (conference.count_on(&bridge), room.clone()));
+            let mut rooms: Vec<(usize, BareJid)> = on_it.filter(|(participants, _)| *participants > 0).collect();
+            rooms.sort_by(|(a, _), (b, _)| b.cmp(a));
+            let mut left = settings.endpoints;
+            for (_, room) in rooms {
+                let Some((conference, mut cx)) = self.conference(now, &room) else { continue };
+                left -= conference.relieve(&mut cx, &bridge, left).min(left);
+                if left == 0 {
+                    break;
+                }
+            }
+            let moved = settings.endpoints - left;
+            self.shared.totals.redistributed += moved as u64;
+            if moved > 0 {
+                tracing::info!(%bridge, moved, "bridge is overloaded; some of its participants move");
+            }
         }
     }
 
@@ -98,7 +142,7 @@ impl Focus {
         let rooms: Vec<BareJid> = on_it.map(|(room, _)| room.clone()).collect();
         for room in rooms {
             if let Some((conference, mut cx)) = self.conference(now, &room) {
-                conference.reinvite_all(&mut cx, None);
+                conference.leave_bridge(&mut cx, bridge);
             }
         }
     }

@@ -31,6 +31,21 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 /// Stats element of bridges.
 const COLIBRI: &str = "http://jitsi.org/protocol/colibri";
 
+/// Dead links that one bridge may report; further ones are not looked at.
+const MAX_DEAD_LINKS: usize = 1_000;
+
+/// What our own bridges say of links over which nothing comes.
+const DEAD_LINKS: &str = "dead_relays";
+
+/// A relay over which nothing comes although its bridge lives: of which conference, to whom.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+pub struct DeadLink {
+    /// The meeting id.
+    pub meeting: String,
+    /// The relay id of the bridge at the other end.
+    pub relay: String,
+}
+
 /// One bridge.
 #[derive(Debug)]
 pub struct Bridge {
@@ -51,6 +66,8 @@ pub struct Bridge {
     pub version: Option<String>,
     /// Under which name other bridges reach it; none without relays.
     pub relay_id: Option<String>,
+    /// Its relays over which nothing comes, as it reports.
+    dead_links: Vec<DeadLink>,
     next_check: Instant,
     /// Health checks in a row that were not answered.
     silences: u32,
@@ -75,6 +92,7 @@ impl Bridge {
             region: None,
             version: None,
             relay_id: None,
+            dead_links: Vec::new(),
             next_check: now + HEALTH_INTERVAL,
             silences: 0,
             endpoints: 0,
@@ -101,6 +119,8 @@ impl Bridge {
         self.ringbridge = get("ringbridge").map(str::to_owned);
         self.region = get("region").map(str::to_owned);
         self.relay_id = get("relay_id").filter(|id| !id.is_empty() && id.len() <= MAX_NAME).map(str::to_owned);
+        self.dead_links = get(DEAD_LINKS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        self.dead_links.truncate(MAX_DEAD_LINKS);
         self.version = get("version").map(|version| match get("release") {
             Some(release) => format!("{version}-{release}"),
             None => version.to_owned(),
@@ -248,6 +268,25 @@ impl Bridges {
     pub fn choose(&self, now: Instant, wanted: &Wanted<'_>) -> Option<String> {
         let all: Vec<Candidate<'_>> = self.bridges.iter().map(|(id, bridge)| bridge.candidate(now, id)).collect();
         select(&self.selection, &all, wanted).map(str::to_owned)
+    }
+
+    /// The relays of a bridge over which nothing comes, as it last said.
+    pub fn dead_links(&self, occupant: &str) -> Vec<DeadLink> {
+        self.bridges.get(occupant).map(|bridge| bridge.dead_links.clone()).unwrap_or_default()
+    }
+
+    /// The bridges that are more stressed than that, the most stressed first.
+    pub fn stressed(&self, now: Instant, limit: f64) -> Vec<String> {
+        let mut all: Vec<(f64, &String)> =
+            self.bridges.iter().map(|(id, bridge)| (bridge.corrected_stress(now), id)).collect();
+        all.retain(|(stress, _)| *stress >= limit);
+        all.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        all.into_iter().map(|(_, id)| id.clone()).collect()
+    }
+
+    /// How long an endpoint counts as one that was added to a bridge lately, if that matters.
+    pub fn recent_interval(&self) -> Option<Duration> {
+        self.selection.max_recent.map(|(_, interval)| interval)
     }
 
     /// The best bridge for a new conference.

@@ -20,6 +20,7 @@ use super::logins::Logins;
 use super::pins::Pins;
 use super::requests::{Pending, Requests};
 use super::settings::FocusSettings;
+use super::visitors::Nodes;
 use crate::brewery::Trust;
 use crate::colibri::elements::ConferenceModify;
 use crate::pace::{Buckets, Quiet};
@@ -55,6 +56,10 @@ pub(super) struct Totals {
     pub participants: u64,
     pub moved: u64,
     pub lost_bridges: u64,
+    /// Links between living bridges over which nothing came.
+    pub dead_links: u64,
+    /// Participants that left overloaded bridges.
+    pub redistributed: u64,
     pub restarts: u64,
 }
 
@@ -93,6 +98,8 @@ pub(super) struct Shared {
     pub components: Components,
     /// Rooms that may be on one version of bridges alone.
     pub pins: Pins,
+    /// The servers that visitors are sent to.
+    pub visitor_nodes: Nodes,
     pub requests: Requests,
 }
 
@@ -100,6 +107,8 @@ impl Shared {
     pub fn new(settings: FocusSettings) -> Self {
         let own = BareJid::from_parts(None, settings.xmpp.jid.domain());
         let helpers: Vec<BareJid> = std::iter::once(own.clone()).chain(settings.trusted_domains.clone()).collect();
+        let visitor_nodes = Nodes::new(settings.visitors.clone());
+        let services = visitor_nodes.all().map(|(id, node)| (node.service.domain().as_str().to_owned(), id)).collect();
         Self {
             jid: settings.xmpp.jid.to_string(),
             logins: Logins::new(settings.login.clone()),
@@ -121,7 +130,8 @@ impl Shared {
             breakouts: Breakouts::default(),
             components: Components::default(),
             pins: Pins::default(),
-            requests: Requests::new(),
+            visitor_nodes,
+            requests: Requests::new(services),
         }
     }
 
@@ -129,6 +139,11 @@ impl Shared {
     pub fn is_breakout(&self, room: &BareJid) -> bool {
         let service = self.settings.breakout_muc.as_ref().or(self.components.breakout());
         service.is_some_and(|service| service.domain() == room.domain())
+    }
+
+    /// Whether rooms can have visitors: the server has to know of them too.
+    pub fn has_visitors(&self) -> bool {
+        self.visitor_nodes.settings().is_some() && self.components.visitors().is_some()
     }
 
     /// Who sent a request: the component of clients says in its resource for whom it asks.
@@ -187,6 +202,15 @@ impl Context<'_> {
     pub fn expire_on_bridge(&mut self, bridge: &str, meeting_id: &str) {
         let expire = ConferenceModify { expire: true, ..ConferenceModify::new(meeting_id) };
         self.notify(bridge, expire.into());
+    }
+
+    /// Ends what is left of a conference on a bridge that is to get it again.
+    pub fn expire_orphans_of(&mut self, bridge: &str, meeting_id: &str) {
+        let before = self.orphans.len();
+        self.orphans.retain(|orphan| orphan.bridge != bridge || orphan.meeting_id != meeting_id);
+        if self.orphans.len() != before {
+            self.expire_on_bridge(bridge, meeting_id);
+        }
     }
 
     /// Ends what is left of a conference on its bridge; while the bridge is away this waits.

@@ -16,7 +16,7 @@ impl OverHttp {
     pub fn ask(&mut self, body: &[u8], client: &str) -> (Option<Stanza>, oneshot::Receiver<ConferenceReply>) {
         let (reply, answer) = oneshot::channel();
         let body = serde_json::from_slice(body).unwrap_or_default();
-        let request = ConferenceRequest { body, client: Some(client.to_owned()), reply };
+        let request = ConferenceRequest { body, client: Some(client.to_owned()), token: None, reply };
         (self.0.begin(request).ok().map(|request| request.into_iq().into()), answer)
     }
 

@@ -99,7 +99,7 @@ impl Focus {
 
     fn move_fraction(&mut self, now: Instant, bridge: &str, fraction: f64) -> Result<Value, FocusAnswer> {
         let bridge = self.bridge_called(bridge)?;
-        let all: usize = self.conferences.values().map(|conference| conference.endpoints_on(&bridge)).sum();
+        let all: usize = self.conferences.values().map(|conference| conference.count_on(&bridge)).sum();
         let count = (fraction * all as f64).round() as usize;
         Ok(self.relieve(now, &bridge, None, count))
     }
@@ -107,13 +107,13 @@ impl Focus {
     /// Takes about so many endpoints from a bridge. A conference moves as a whole: as many go as fit into the number, the
     /// largest first; where none fits, the smallest.
     fn relieve(&mut self, now: Instant, bridge: &str, only: Option<&BareJid>, count: usize) -> Value {
-        let sizes = self.conferences.iter().map(|(room, conference)| (room.clone(), conference.endpoints_on(bridge)));
+        let sizes = self.conferences.iter().map(|(room, conference)| (room.clone(), conference.count_on(bridge)));
         let chosen =
             choose(sizes.filter(|(room, size)| *size > 0 && only.is_none_or(|only| only == room)).collect(), count);
         let (mut endpoints, mut conferences) = (0, 0);
         for room in chosen {
             let Some((conference, mut cx)) = self.conference(now, &room) else { continue };
-            let left = conference.leave_bridge(&mut cx);
+            let left = conference.move_off(&mut cx, bridge);
             endpoints += left;
             conferences += usize::from(left > 0);
         }

@@ -25,6 +25,18 @@ pub enum Strategy {
     Split,
 }
 
+impl Strategy {
+    /// Its word in the settings.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Single => "single",
+            Self::RegionBased => "region-based",
+            Self::IntraRegion => "intra-region",
+            Self::Split => "split",
+        }
+    }
+}
+
 impl FromStr for Strategy {
     type Err = String;
 
@@ -55,16 +67,24 @@ impl RegionGroups {
 impl FromStr for RegionGroups {
     type Err = String;
 
-    /// Groups separated by commas, the regions of one by spaces or plus signs: `us-east us-west, eu-west eu-north`.
+    /// Groups separated by commas, the regions of one by spaces or plus signs: `us-east us-west, eu-west eu-north`; or as the
+    /// lists that they are in HOCON: `["us-east", "us-west"], ["eu-west"]`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut groups = Vec::new();
-        for group in text.split(',').map(str::trim).filter(|group| !group.is_empty()) {
-            let regions = group.split([' ', '+']).filter(|region| !region.is_empty());
-            let regions: BTreeSet<String> = regions.map(str::to_owned).collect();
-            if let Some(odd) = regions.iter().find(|region| region.contains(['[', ']', '"', '{', '}'])) {
+        let mut groups: Vec<BTreeSet<String>> = Vec::new();
+        let text = text.trim();
+        let text = text.strip_prefix('[').filter(|rest| rest.trim_start().starts_with('[')).unwrap_or(text);
+        let listed = text.contains('[');
+        let (ends, separators): (char, &[char]) = if listed { (']', &[',', ' ']) } else { (',', &['+', ' ']) };
+        for group in text.split(ends) {
+            let group = group.trim_start_matches([',', ' ']).trim_start_matches('[');
+            let regions = group.split(separators).map(|region| region.trim_matches(['"', '\'']));
+            let regions: BTreeSet<String> = regions.filter(|region| !region.is_empty()).map(str::to_owned).collect();
+            if let Some(odd) = regions.iter().find(|region| region.contains(['[', ']', '"', '{', '}', ','])) {
                 return Err(format!("{odd:?} is no region; use e.g. \"us-east us-west, eu-west eu-north\""));
             }
-            groups.push(regions);
+            if !regions.is_empty() {
+                groups.push(regions);
+            }
         }
         Ok(Self(groups))
     }
@@ -146,6 +166,8 @@ pub(super) struct Wanted<'a> {
     pub version: Option<&'a str>,
     /// Not that one: it is to be left.
     pub avoid: Option<&'a str>,
+    /// Bridges that do not reach others of its conference.
+    pub cut_off: &'a [String],
 }
 
 /// The bridge for a participant, of all that are known.
@@ -170,6 +192,7 @@ pub(super) fn select<'a>(
             && !bridge.shutting_down
             && !bridge.full
             && wanted.avoid != Some(bridge.id)
+            && !wanted.cut_off.iter().any(|id| id == bridge.id)
             && (first.is_none() || version.is_none() || bridge.version == version)
             && (wanted.version.is_none() || bridge.version == wanted.version)
             && (first.is_none() || is_in(bridge) || may_join(bridge, &conference, bridges))
@@ -520,6 +543,16 @@ mod tests {
             groups.join("a", "c") && !groups.join("a", "b") && !groups.join("c", "e"),
             "the last group of a region counts"
         );
-        assert!("[[a]]".parse::<RegionGroups>().is_err());
+        for text in
+            ["a b, c d", "[\"a\", \"b\"],[\"c\", \"d\"]", "[ [a, b], [c, d] ]", "['a','b'], ['c','d'],", "a+b,c+d"]
+        {
+            assert_eq!(text.parse(), "a b, c d".parse::<RegionGroups>(), "{text}");
+        }
+        for text in ["{a}", "[a] b, [c", "a]"] {
+            assert!(text.parse::<RegionGroups>().is_err(), "{text}");
+        }
+        for strategy in [Strategy::Single, Strategy::RegionBased, Strategy::IntraRegion, Strategy::Split] {
+            assert_eq!(strategy.word().parse(), Ok(strategy));
+        }
     }
 }

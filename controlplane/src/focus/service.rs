@@ -17,6 +17,7 @@ use super::recording::Recording;
 use super::requests::{Answer, Pending, Question};
 use super::settings::FocusSettings;
 use super::statistics;
+use super::visitors::NodeId;
 use crate::brewery::Trust;
 use crate::pace::{Buckets, Quiet};
 use crate::xmpp::iq::Request;
@@ -45,8 +46,24 @@ pub enum Input {
     Offline,
     /// A stanza arrived.
     Stanza(Box<Stanza>),
+    /// Something happened to the connection with a visitor node.
+    Node(NodeId, NodeEvent),
     /// The focus is to end: bridges are told, rooms are left.
     Shutdown,
+}
+
+/// What happens to the connection with a visitor node.
+#[derive(Debug)]
+pub enum NodeEvent {
+    /// It is up.
+    Online {
+        /// Whether the session survived, so that rooms are still joined.
+        resumed: bool,
+    },
+    /// It is gone.
+    Offline,
+    /// A stanza arrived.
+    Stanza(Box<Stanza>),
 }
 
 /// The focus.
@@ -58,6 +75,9 @@ pub struct Focus {
     pub(super) brewery: Pool,
     /// Bridges that left while there was no other, and until when they may come back.
     pub(super) lost: BTreeMap<String, Instant>,
+    /// When overloaded bridges are looked for next, and which were relieved lately.
+    pub(super) redistribution_due: Option<Instant>,
+    pub(super) relieved: BTreeMap<String, Instant>,
     /// What is recorded, and by whom.
     pub(super) recording: Recording,
     /// Who is called, and by which gateway.
@@ -90,6 +110,8 @@ impl Focus {
             conferences: BTreeMap::new(),
             brewery,
             lost: BTreeMap::new(),
+            redistribution_due: None,
+            relieved: BTreeMap::new(),
             refused_lines: Quiet::default(),
             message_lines: Quiet::default(),
             server_slow: false,
@@ -127,6 +149,10 @@ impl Focus {
             }
             Input::Shutdown => self.shut_down(now),
             Input::Offline => self.shared.online = false,
+            Input::Node(node, event) => self.node_event(now, node, event),
+            Input::Stanza(stanza) if !self.is_at_home(&stanza, None) => {
+                self.shared.refused.count(Refused::ForeignNode, 1);
+            }
             Input::Stanza(stanza) => match *stanza {
                 Stanza::Presence(presence) => self.handle_presence(now, presence),
                 Stanza::Iq(iq) => self.handle_iq(now, iq),
@@ -148,6 +174,7 @@ impl Focus {
         self.look_at_components(now);
         self.give_up_lost(now, Some(now));
         self.check_bridges(now);
+        self.redistribute(now);
         self.forget_senders(now);
         self.conference_timeouts(now);
         self.recording.handle_timeout(&mut self.shared.at(now));
@@ -190,14 +217,15 @@ impl Focus {
             self.dial.poll_timeout(),
             self.shared.logins.poll_timeout(),
             self.shared.components.poll_timeout(),
+            self.redistribution_due,
         ]
         .into_iter()
         .flatten();
         pending.into_iter().chain(conferences).chain(orphans).chain(others).chain(self.lost.values().copied()).min()
     }
 
-    /// The next stanza to send.
-    pub fn poll_output(&mut self) -> Option<Stanza> {
+    /// The next stanza to send, and to which visitor node if not to our own server.
+    pub fn poll_output(&mut self) -> Option<(Option<NodeId>, Stanza)> {
         self.shared.requests.poll_output()
     }
 
@@ -212,20 +240,26 @@ impl Focus {
     /// Statistics (docs/protocol/focus.md 9).
     pub fn stats(&self, now: Instant) -> serde_json::Value {
         let sizes: Vec<usize> = self.conferences.values().map(Conference::len).collect();
+        let visitors: Vec<usize> = self.conferences.values().map(Conference::visitors).collect();
         let (bridges, operational) = self.shared.bridges.count(now);
         serde_json::json!({
             "conferences": self.conferences.len(),
             "participants": sizes.iter().sum::<usize>(),
+            "visitors": visitors.iter().sum::<usize>(),
+            "conferences_with_visitors": visitors.iter().filter(|count| **count > 0).count(),
             "largest_conference": sizes.iter().max().copied().unwrap_or(0),
             "total_conferences_created": self.shared.totals.conferences,
             "total_participants": self.shared.totals.participants,
             "conference_sizes": statistics::conference_sizes(&sizes),
             "endpoint_pairs": statistics::endpoint_pairs(&sizes),
-            "bridge_failures": { "participants_moved": self.shared.totals.moved, "bridges_removed": self.shared.totals.lost_bridges },
+            "bridge_failures": { "participants_moved": self.shared.totals.moved, "bridges_removed": self.shared.totals.lost_bridges,
+                "dead_links": self.shared.totals.dead_links },
+            "load_redistributor": { "endpoints_moved": self.shared.totals.redistributed },
             "refused": self.shared.refused.to_json(),
             "jibri": self.recording.stats(),
             "jigasi": self.dial.stats(),
             "login": self.shared.logins.stats(),
+            "visitor_nodes": self.shared.visitor_nodes.to_json(),
             "ice_restarts": self.shared.ice_restarts.to_json(),
             "participant_notifications": { "request_restart": self.shared.totals.restarts },
             "bridge_selector": {
@@ -252,11 +286,13 @@ impl Focus {
         self.shared.bridges.clear();
         self.lost.clear();
         self.server_slow = false;
-        for (room, conference) in std::mem::take(&mut self.conferences) {
-            if let Some(orphan) = conference.into_orphan(now) {
+        for (room, mut conference) in std::mem::take(&mut self.conferences) {
+            conference.leave_nodes(&mut self.shared.at(now));
+            let orphans = conference.into_orphans(now);
+            if !orphans.is_empty() {
                 tracing::info!(%room, "room lost with the connection; its media stays until it starts again");
-                self.shared.orphans.push(orphan);
             }
+            self.shared.orphans.extend(orphans);
         }
     }
 
@@ -269,7 +305,7 @@ impl Focus {
         }
     }
 
-    fn handle_iq(&mut self, now: Instant, iq: Iq) {
+    pub(super) fn handle_iq(&mut self, now: Instant, iq: Iq) {
         match iq {
             Iq::Result { from, id, payload, .. } => {
                 if let Some(pending) = self.take_pending(&id, from.as_ref()) {

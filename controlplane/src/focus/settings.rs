@@ -2,6 +2,7 @@
 
 mod recording;
 mod sources;
+mod visitors;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,6 +16,20 @@ use crate::xmpp::XmppSettings;
 
 pub use self::recording::RecordingSettings;
 pub use self::sources::{SenderLimits, SignalingDelays, SourceLimits, SourceSettings};
+pub use self::visitors::{VisitorNode, VisitorSettings};
+
+/// How overloaded bridges are relieved.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LoadRedistribution {
+    /// Between two looks at the bridges.
+    pub interval: Duration,
+    /// Corrected stress from which a bridge is relieved.
+    pub stress: f64,
+    /// How long a bridge that was relieved is left alone.
+    pub timeout: Duration,
+    /// Participants that leave it at a time.
+    pub endpoints: usize,
+}
 
 /// What the focus runs with.
 #[derive(Debug, Clone)]
@@ -63,8 +78,14 @@ pub struct FocusSettings {
     pub sources: SourceSettings,
     /// When a bridge counts as one that clients do not reach; none is never.
     pub ice_failure: Option<IceFailureSettings>,
+    /// Who watches without taking part, and where; nobody without.
+    pub visitors: Option<VisitorSettings>,
     /// How bridges are chosen.
     pub selection: SelectionSettings,
+    /// When participants leave overloaded bridges; none is never.
+    pub load_redistribution: Option<LoadRedistribution>,
+    /// Whether bridges talk with each other over SCTP; else over WebSockets.
+    pub relay_sctp: bool,
 }
 
 impl FocusSettings {

@@ -37,7 +37,7 @@ const OLD_ATTRIBUTES: [u16; 3] = [0x0001, 0x0004, 0x0005];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Socket {
     /// Its index for whoever sends.
-    pub index: u8,
+    pub index: u16,
     /// What it is bound to.
     pub address: SocketAddr,
     /// Whether it has the media port, so that the port that others see counts.
@@ -55,7 +55,7 @@ pub enum Output {
     /// Send a Binding request.
     Ask {
         /// From where.
-        socket: u8,
+        socket: u16,
         /// Where to.
         server: SocketAddr,
         /// Under which id.
@@ -209,20 +209,20 @@ impl StunDiscovery {
     }
 
     /// Takes a datagram that came to a socket.
-    pub fn handle_datagram(&mut self, now: Instant, socket: u8, from: SocketAddr, datagram: &[u8]) {
+    pub fn handle_datagram(&mut self, now: Instant, socket: u16, from: SocketAddr, datagram: &[u8]) {
         let Ok(message) = Message::parse(datagram) else { return self.failures.count(Failure::Malformed) };
         let is_answered = |question: &&mut Question| {
             question.done.is_none()
                 && question.requests > 0
-                && (question.to, question.socket.index, question.transaction) == (from, socket, message.transaction)
+                && (question.to, question.socket.index, question.transaction) == (from, socket, message.transaction())
         };
         let question = self.questions.iter_mut().find(is_answered);
-        let Some(question) = question.filter(|_| matches!(message.class, Class::Success | Class::Error)) else {
+        let Some(question) = question.filter(|_| matches!(message.class(), Class::Success | Class::Error)) else {
             return self.failures.count(Failure::Stray);
         };
-        let known_attributes = message.unknown_required.is_none_or(|kind| OLD_ATTRIBUTES.contains(&kind));
-        let outcome = match message.mapped {
-            _ if message.class == Class::Error => Err(Failure::Refused),
+        let known_attributes = message.unknown_required().is_none_or(|kind| OLD_ATTRIBUTES.contains(&kind));
+        let outcome = match message.mapped() {
+            _ if message.class() == Class::Error => Err(Failure::Refused),
             Some(public) if known_attributes => {
                 let usable = public.port() != 0 && is_usable(question.socket.address.ip(), public.ip());
                 usable.then_some(public).ok_or(Failure::Unusable)

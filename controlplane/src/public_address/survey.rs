@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const QUEUE: usize = 256;
 
 enum Input {
-    Datagram(u8, SocketAddr, Vec<u8>),
+    Datagram(u16, SocketAddr, Vec<u8>),
     LookedUp(LookedUp),
 }
 
@@ -37,7 +37,7 @@ pub async fn survey(settings: &DiscoverySettings, hosts: &[IpAddr], port: u16) -
     let mut findings = Vec::new();
     let (mut open, mut sockets, mut readers) = (Vec::new(), Vec::new(), JoinSet::new());
     for (index, host) in hosts.iter().enumerate() {
-        let Ok(index) = u8::try_from(index) else { break };
+        let Ok(index) = u16::try_from(index) else { break };
         let Some((socket, address)) = bind(*host, port).await else { continue };
         sockets.push(Socket { index, address, is_media: address.port() == port });
         let (socket, inputs) = (Arc::new(socket), inputs.clone());
@@ -131,7 +131,7 @@ mod tests {
             let mut buffer = [0; MAX_MESSAGE];
             while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
                 let Ok(request) = Message::parse(&buffer[..length]) else { continue };
-                let (id, mut answer) = (request.transaction, [0; 100]);
+                let (id, mut answer) = (request.transaction(), [0; 100]);
                 let mapped = SocketAddr::new(public.parse().unwrap(), from.port());
                 let length = Writer::new(&mut answer, Class::Success, &id).mapped(mapped).finish_unsigned().unwrap();
                 socket.send_to(&answer[..length], from).await.unwrap();

@@ -102,7 +102,6 @@ fn one_bad_part_does_not_fail_an_update() {
         format!("<candidate {ice}/>"),
         "<fingerprint xmlns='urn:xmpp:jingle:apps:dtls:0'>AB</fingerprint>".to_owned(),
         "<fingerprint xmlns='urn:xmpp:jingle:apps:dtls:0' hash='sha-256' setup='sideways'>AB</fingerprint>".to_owned(),
-        "<web-socket xmlns='http://jitsi.org/protocol/colibri'/>".to_owned(),
         format!("<rtcp-mux {ice}/><rtcp-mux {ice}/>"),
     ];
     for bad in bad.iter().cloned().chain([bad.concat()]) {

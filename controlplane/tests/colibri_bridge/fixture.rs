@@ -2,7 +2,7 @@
 
 pub use std::time::{Duration, Instant};
 
-pub use ringbridge_controlplane::colibri::bridge::{ColibriBridge, ColibriConfig, Output, Reply};
+pub use ringbridge_controlplane::colibri::bridge::{ColibriBridge, ColibriConfig, Output, RelaySettings, Reply};
 pub use ringbridge_controlplane::colibri::elements::*;
 pub use ringbridge_controlplane::colibri::identity::EndpointIdentity;
 pub use ringbridge_controlplane::colibri::refusal::Refusal;
@@ -32,7 +32,22 @@ impl Fixture {
         Self::taking(Capacity::default(), workers, spill_endpoints, sctp)
     }
 
+    /// One that may be linked with others.
+    pub fn linked(workers: usize, spill_endpoints: usize, capacity: Capacity) -> Self {
+        Self::of(capacity, workers, spill_endpoints, true, Some(RelaySettings { id: "own".to_owned(), ports: None }))
+    }
+
     pub fn taking(capacity: Capacity, workers: usize, spill_endpoints: usize, sctp: bool) -> Self {
+        Self::of(capacity, workers, spill_endpoints, sctp, None)
+    }
+
+    fn of(
+        capacity: Capacity,
+        workers: usize,
+        spill_endpoints: usize,
+        sctp: bool,
+        relay: Option<RelaySettings>,
+    ) -> Self {
         let now = Instant::now();
         let config = ColibriConfig {
             transport: LocalTransport {
@@ -50,7 +65,7 @@ impl Fixture {
             audio_ssrcs: 50,
             video_ssrcs: 50,
             sctp,
-            relay: None,
+            relay,
             ice_restart: true,
             ufrag_prefix: |worker| char::from_digit(worker as u32, 36).unwrap().to_string(),
         };

@@ -4,3 +4,4 @@ mod bounds;
 mod fixture;
 mod lifecycle;
 mod refusals;
+mod relays;

@@ -43,6 +43,8 @@ mod services;
 mod sink;
 #[path = "../../../fuzz/src/stun.rs"]
 mod stun;
+#[path = "../../../fuzz/src/visitors.rs"]
+mod visitors;
 #[path = "../../../fuzz/src/xml.rs"]
 mod xml;
 #[path = "../../../fuzz/src/xmpp.rs"]
@@ -162,5 +164,6 @@ targets!(
     config,
     capture,
     public_address,
+    visitors,
     xmpp
 );

@@ -112,7 +112,16 @@ impl Jicofo {
         &mut self,
         request: ConferenceModify,
     ) -> Result<ConferenceModified, (DefinedCondition, Option<ColibriError>)> {
-        match self.ask(&format!("{}/ringbridge-1", prosody::BREWERY), request.into()).await {
+        self.modify_at("ringbridge-1", request).await
+    }
+
+    /// The same of a bridge of this name.
+    pub async fn modify_at(
+        &mut self,
+        bridge: &str,
+        request: ConferenceModify,
+    ) -> Result<ConferenceModified, (DefinedCondition, Option<ColibriError>)> {
+        match self.ask(&format!("{}/{bridge}", prosody::BREWERY), request.into()).await {
             Iq::Result { payload, .. } => Ok(ConferenceModified::try_from(payload.expect("a payload")).unwrap()),
             Iq::Error { error, .. } => {
                 Err((error.defined_condition, error.other.map(|e| ColibriError::try_from(e).unwrap())))

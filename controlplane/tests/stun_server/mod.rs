@@ -28,10 +28,10 @@ pub fn serve(socket: &UdpSocket, see: impl Fn(SocketAddr) -> SocketAddr) {
     let (mut request, mut answer) = ([0; MAX_MESSAGE], [0; MAX_MESSAGE]);
     while let Ok((length, from)) = socket.recv_from(&mut request) {
         let Ok(message) = Message::parse(&request[..length]) else { continue };
-        if message.class != Class::Request {
+        if message.class() != Class::Request {
             continue;
         }
-        let writer = Writer::new(&mut answer, Class::Success, &message.transaction).mapped(see(from));
+        let writer = Writer::new(&mut answer, Class::Success, &message.transaction()).mapped(see(from));
         let length = writer.finish_unsigned().expect("room");
         let _ = socket.send_to(&answer[..length], from);
     }

@@ -1,11 +1,12 @@
 //! What every step of a conference shares: the time, the settings, and the worker's own tables.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::audio::loudest::LoudestOnly;
 use super::packet::batch::Batch;
 use super::receiver::rewrite::{Delivery, send_time};
+use crate::clock::WorkerTime;
 use crate::congestion::estimator::Bounds;
 use crate::congestion::fair_share::FairShare;
 use crate::congestion::shedding::Shedding;
@@ -80,23 +81,23 @@ pub struct Env<'a> {
 }
 
 impl Env<'_> {
-    /// The time of the step as microseconds of the worker's clock.
-    pub fn micros(&self) -> u64 {
-        u64::try_from(self.now.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX)
+    /// The time of the step by the worker's clock.
+    pub fn worker_time(&self) -> WorkerTime {
+        WorkerTime::of(self.now, self.epoch)
     }
 
-    /// The moment that the worker's clock shows so many microseconds.
-    pub fn instant(&self, micros: u64) -> Instant {
-        self.epoch + Duration::from_micros(micros)
+    /// When the worker's clock shows a time.
+    pub fn instant(&self, time: WorkerTime) -> Instant {
+        time.instant(self.epoch)
     }
 
     /// What the deliveries of this step have in common.
     pub fn delivery<'a, S>(&'a self, sink: &'a mut S) -> Delivery<'a, S> {
-        let micros = self.micros();
+        let worker_time = self.worker_time();
         Delivery {
             now: self.now,
-            micros,
-            send_time: send_time(micros),
+            worker_time,
+            send_time: send_time(worker_time),
             stats: self.stats,
             shedding: self.shedding,
             translate: self.config.rewrite,

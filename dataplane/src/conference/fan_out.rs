@@ -7,6 +7,7 @@ use super::packet::batch::{Action, Batch, MAX_BATCH, Members};
 use super::packet::{MediaPacket, ReceivedPacket};
 use super::receiver::delivery::Missing;
 use super::receiver::downlink::Downlink;
+use super::relays::Metered;
 use super::rtcp_out;
 use crate::datagram::PacketSink;
 use crate::ids::SourceId;
@@ -76,12 +77,15 @@ impl Conference {
         }
         let list = list.get(..count).unwrap_or(&[]);
         let unmapped = self.serve(env, &mut feeds, list, sink);
+        if !self.relays.is_empty() {
+            self.serve_relays(env, &mut feeds, list, sink);
+        }
         for feed in feeds.iter().flatten() {
             if let Some(encoding) = feed.keyframe
                 && let Some(source) = self.sources.get_mut(feed.source)
-                && let Some(owner) = self.participants.get_mut(source.owner())
+                && let Some(sender) = self.participants.get_mut(source.sender())
             {
-                rtcp_out::request_keyframe(env, self.feedback.video, (source, owner), encoding, sink);
+                rtcp_out::request_keyframe(env, self.feedback.video, (source, sender), encoding, sink);
             }
         }
         if self.lossy {
@@ -134,6 +138,41 @@ impl Conference {
         }
         delivery.stats.add(Counter::PacketsForwarded, delivery.forwarded);
         unmapped
+    }
+}
+
+impl Conference {
+    /// Looks after one relay at a time.
+    #[inline(never)]
+    fn serve_relays(
+        &mut self,
+        env: &Env<'_>,
+        feeds: &mut [Option<Feed>],
+        list: &[Option<Member<'_>>],
+        sink: &mut impl PacketSink,
+    ) {
+        let mut metered = Metered::of(sink);
+        let mut delivery = env.delivery(&mut metered);
+        for id in &self.relays {
+            let Some(relay) = self.participants.get_mut(*id) else { continue };
+            for member in list.iter().flatten() {
+                let Some(Some(feed)) = feeds.get_mut(member.feed) else { continue };
+                let Some(pass) = self.sources.get_mut(feed.source).and_then(|source| source.pass_mut(*id)) else {
+                    continue;
+                };
+                match &member.task {
+                    Task::Forward { packet, received } => {
+                        let missing = pass.deliver(packet, received, &mut relay.receiver, &mut delivery);
+                        if let Some(Missing::Keyframe(encoding)) = missing {
+                            feed.keyframe = feed.keyframe.max(Some(encoding));
+                        }
+                    }
+                    Task::Skip { encoding, sequence } => pass.skip(*encoding, *sequence),
+                }
+            }
+        }
+        delivery.stats.add(Counter::PacketsForwarded, delivery.forwarded);
+        metered.count(env);
     }
 }
 

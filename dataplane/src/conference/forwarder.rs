@@ -9,6 +9,8 @@ use hashbrown::HashMap;
 use super::context::{Env, ForwarderConfig};
 use super::members::Conference;
 use super::packet::batch::Batch;
+use super::participant::Role;
+use super::participant::relay::Relay;
 use crate::congestion::fair_share::FairShare;
 use crate::congestion::shedding::Shedding;
 use crate::datagram::{PacketSink, Path};
@@ -19,7 +21,7 @@ use crate::limits::Complaints;
 use crate::link::Wakeup;
 use crate::messages::{Command, CreateError, Event, FeedbackSsrcs};
 use crate::negotiation::negotiated::Negotiations;
-use crate::peers::{PeerMessage, PeerSignal, Peers, RelayHeader, mesh};
+use crate::peers::{CrossingHeader, PeerMessage, PeerSignal, Peers, mesh};
 use crate::slab::Slab;
 use crate::stats::{Counter, WorkerStats};
 
@@ -71,7 +73,10 @@ impl CreateError {
     pub(crate) fn counter(self) -> Counter {
         match self {
             Self::WorkerFull | Self::ConferenceFull => Counter::DropTableFull,
-            Self::Taken | Self::UnknownConference | Self::UnknownWorker => Counter::DropCommandUnknown,
+            Self::NoSockets => Counter::HandedSocketsRefused,
+            Self::Taken | Self::UnknownConference | Self::UnknownWorker | Self::UnknownRelay => {
+                Counter::DropCommandUnknown
+            }
         }
     }
 }
@@ -146,19 +151,35 @@ impl Forwarder {
             Command::CreateConference { conference, feedback } => self.create_conference(conference, feedback),
             Command::ExpireConference { conference } => self.expire_conference(conference),
             Command::CreateEndpoint(new) => {
-                let created = self.create_endpoint(now, new.conference, new.endpoint, None);
+                let created = self.create_participant(now, new.conference, new.endpoint, None, Role::Endpoint);
                 return self.note_created(now, new.endpoint, created);
             }
             Command::CreateRemoteEndpoint { conference, endpoint, home } => {
-                let created = match self.worker.peers.has_other(home) {
-                    true => self.create_endpoint(now, conference, endpoint, Some(home)),
-                    false => Err(CreateError::UnknownWorker),
-                };
+                let home = self.other_worker(home);
+                let created =
+                    home.and_then(|home| self.create_participant(now, conference, endpoint, home, Role::Endpoint));
+                return self.note_created(now, endpoint, created);
+            }
+            Command::CreateRelay(new) => {
+                let role = Role::Relay(Box::new(Relay::new(new.mesh)));
+                let created = self.create_participant(now, new.conference, new.relay, None, role);
+                return self.note_created(now, new.relay, created);
+            }
+            Command::CreateRemoteRelay { conference, relay, home, mesh } => {
+                let (home, role) = (self.other_worker(home), Role::Relay(Box::new(Relay::new(mesh))));
+                let created = home.and_then(|home| self.create_participant(now, conference, relay, home, role));
+                return self.note_created(now, relay, created);
+            }
+            Command::CreateRelayedEndpoint { conference, endpoint, relay } => {
+                let created = self.create_relayed(now, conference, endpoint, relay);
                 return self.note_created(now, endpoint, created);
             }
             Command::ExpireEndpoint { endpoint } => {
-                self.with_endpoint(now, endpoint, |conference, env, id| conference.leave(env, id));
-                self.by_endpoint.remove(&endpoint);
+                let mut gone = Vec::new();
+                self.with_endpoint(now, endpoint, |conference, env, id| gone = conference.leave(env, id));
+                for endpoint in gone {
+                    self.by_endpoint.remove(&endpoint);
+                }
             }
             Command::SetSrtp { endpoint, keys } => {
                 self.with_endpoint(now, endpoint, |conference, _, id| conference.set_keys(id, &keys));
@@ -190,10 +211,16 @@ impl Forwarder {
             Command::SetForceMute { endpoint, audio, video } => {
                 self.with_endpoint(now, endpoint, |conference, _, id| conference.set_force_mute(id, audio, video));
             }
+            Command::SetRelayDemand { relay, endpoint, source, max_height } => {
+                self.with_endpoint(now, relay, |conference, env, id| {
+                    conference.set_relay_demand(env, id, endpoint, source, max_height);
+                });
+            }
             Command::SetRemoteIce { .. }
             | Command::RestartIce { .. }
             | Command::AnswerIceRestart { .. }
             | Command::SendDtls { .. }
+            | Command::OpenSockets { .. }
             | Command::AskServer { .. }
             | Command::Shutdown => {}
         }
@@ -218,12 +245,34 @@ impl Forwarder {
         self.due.set(index, None);
     }
 
-    fn create_endpoint(
+    /// The home of one that lives on another worker.
+    fn other_worker(&self, home: WorkerId) -> Result<Option<WorkerId>, CreateError> {
+        if self.worker.peers.has_other(home) { Ok(Some(home)) } else { Err(CreateError::UnknownWorker) }
+    }
+
+    fn create_relayed(
+        &mut self,
+        now: Instant,
+        id: ConferenceId,
+        endpoint: EndpointId,
+        relay: EndpointId,
+    ) -> Result<(), CreateError> {
+        let slot = self.slot(relay).filter(|slot| self.by_conference.get(&id) == Some(&slot.conference));
+        let participant =
+            slot.and_then(|slot| self.conferences.get_mut(slot.conference)?.participant(slot.participant));
+        let behind = participant.and_then(|relay| Some((relay.home(), relay.relay()?.mesh())));
+        let (Some(slot), Some((home, mesh))) = (slot, behind) else { return Err(CreateError::UnknownRelay) };
+        let role = Role::Relayed { relay: slot.participant, mesh };
+        self.create_participant(now, id, endpoint, home, role)
+    }
+
+    fn create_participant(
         &mut self,
         now: Instant,
         id: ConferenceId,
         endpoint: EndpointId,
         home: Option<WorkerId>,
+        role: Role,
     ) -> Result<(), CreateError> {
         if self.by_endpoint.contains_key(&endpoint) {
             return Err(CreateError::Taken);
@@ -236,7 +285,7 @@ impl Forwarder {
             tracing::warn!(conference = %id, %endpoint, limit, "endpoint refused: the conference has as many as it takes");
             return Err(CreateError::ConferenceFull);
         }
-        let (participant, generation) = conference.join(&mut env, endpoint, home);
+        let (participant, generation) = conference.join(&mut env, endpoint, home, role);
         self.by_endpoint.insert(endpoint, EndpointSlot { conference: index, participant, generation });
         self.reschedule(index);
         Ok(())
@@ -355,7 +404,7 @@ impl Forwarder {
                 match message {
                     PeerMessage::Media { header, len, data } => {
                         let packet = data.get(..usize::from(len)).unwrap_or(&[]);
-                        self.handle_relayed(now, worker, header, packet, sink);
+                        self.handle_crossing(now, worker, header, packet, sink);
                     }
                     PeerMessage::Signal(signal) => self.handle_signal(now, worker, signal, sink),
                     // Steering is the workers' business.
@@ -368,11 +417,11 @@ impl Forwarder {
     }
 
     /// Takes a packet that its home, `worker`, has opened; it goes on with [`Self::release`].
-    pub(crate) fn handle_relayed(
+    pub(crate) fn handle_crossing(
         &mut self,
         now: Instant,
         worker: WorkerId,
-        header: RelayHeader,
+        header: CrossingHeader,
         packet: &[u8],
         sink: &mut impl PacketSink,
     ) {
@@ -380,7 +429,7 @@ impl Forwarder {
             return self.worker.stats.count(Counter::DropCrossingUnknown);
         };
         let from = (worker, slot.participant);
-        self.with_slot(now, slot, |conference, env| conference.handle_relayed(env, from, header, packet, sink));
+        self.with_slot(now, slot, |conference, env| conference.handle_crossing(env, from, header, packet, sink));
         if self.worker.batch.is_full() {
             self.release(now, sink);
         }

@@ -12,8 +12,9 @@ use super::packet::info::PacketInfo;
 use super::packet::payload::{Descriptor, PayloadView};
 use super::participant::Participant;
 use super::participant::publisher::{IncomingStream, Publisher};
+use super::participant::schedule::earliest;
 use super::rtcp_out;
-use super::schedule::earliest;
+use super::source::Source;
 use super::source::encoding::{EncodingState, ObservedPacket};
 use super::source::sequence::Arrival;
 use crate::datagram::PacketSink;
@@ -22,7 +23,7 @@ use crate::media::MediaKind;
 use crate::negotiation::extensions::ExtensionLayout;
 use crate::negotiation::formats::{Codec, Format};
 use crate::negotiation::ids::UriId;
-use crate::peers::RelayHeader;
+use crate::peers::CrossingHeader;
 use crate::rtp::{Layout, Packet, audio_level::AudioLevel, rtx, twcc};
 use crate::srtp::OpenError;
 use crate::stats::Counter;
@@ -69,17 +70,40 @@ impl Conference {
             Err(_) => return env.stats.count(Counter::DropRtpMalformed),
         };
         // Unknown SSRCs are not worth an entry in the replay table.
-        let Some(stream) = sender.publisher.stream(ssrc) else { return env.stats.count(Counter::DropUnknownSsrc) };
+        let Some(stream) = sender.publisher.stream(ssrc) else {
+            let looped = sender.is_relay() && self.is_of_others(from, ssrc);
+            return env.stats.count(if looped { Counter::DropRelayLooped } else { Counter::DropUnknownSsrc });
+        };
         env.share.roll(env.now);
-        if env.shedding.level() > 0 && !sender.publisher.keeps_to(env.share) {
-            return env.stats.count(Counter::DropInputShare);
-        }
+        // Each of those behind a relay has a share of its own.
+        let relayed = if sender.is_relay() { self.sources.get(stream.source).map(Source::owner) } else { None };
+        let sender = if env.shedding.level() > 0 {
+            let payer = self.participants.get(relayed.unwrap_or(from));
+            if payer.is_some_and(|payer| !payer.publisher.keeps_to(env.share)) {
+                return env.stats.count(Counter::DropInputShare);
+            }
+            let Some(sender) = self.participants.get_mut(from) else { return };
+            sender
+        } else {
+            sender
+        };
+        let size = datagram.len();
         let opened = match sender.publisher.open_rtp(datagram, sealed.header_len()) {
             Some(Ok(opened)) => opened,
             Some(Err(error)) => return env.stats.count(open_counter(error)),
             None => return,
         };
-        sender.publisher.count_taken(env.share);
+        let sender = match relayed {
+            None => {
+                sender.publisher.count_taken(env.share);
+                sender
+            }
+            Some(owner) => {
+                self.count_relayed(env, owner, size);
+                let Some(sender) = self.participants.get_mut(from) else { return };
+                sender
+            }
+        };
         if let Some(event) = sender.note_activity(env.now) {
             env.emit(event);
         }
@@ -129,18 +153,21 @@ impl Conference {
         opened: &Opened<'_>,
         sink: &mut impl PacketSink,
     ) {
-        let Some(sender) = self.participants.get_mut(from) else { return };
         let Some(source) = self.sources.get_mut(stream.source) else { return };
         let kind = source.kind();
+        let Some(owner) = self.participants.get(source.owner()) else { return };
+        let (endpoint, muted) = (owner.id(), owner.publisher.is_force_muted(kind));
+        let Some(sender) = self.participants.get_mut(from) else { return };
         let Some(state) = source.encoding_mut(stream.encoding) else { return };
         let arrival = state.insert(opened.sequence);
         if matches!(arrival, Arrival::Duplicate | Arrival::Old) {
             return;
         }
-        let muted = sender.publisher.is_force_muted(kind);
         let mut nack_due = None;
         if kind == MediaKind::Video && !muted && sender.publisher.negotiated().feedback.nack {
-            state.note_missing(env.now, opened.sequence, arrival, opened.repeated_as.is_some());
+            // What another bridge repeats comes as it came first; between bridges packets hardly overtake each other.
+            let repeated = opened.repeated_as.is_some() || sender.is_relay();
+            state.note_missing(env.now, opened.sequence, arrival, repeated);
             if state.nack_deadline().is_some_and(|at| at <= env.now) {
                 rtcp_out::nack(env, self.feedback.video, &mut sender.receiver, state, sink);
             }
@@ -164,8 +191,8 @@ impl Conference {
         }
         let away = source.crosses_to(self.away);
         if !away.is_empty() {
-            let (endpoint, restarts) = (sender.id(), source.restarts());
-            let header = RelayHeader { endpoint, sequence, restarts, repeated_as: opened.repeated_as };
+            let restarts = source.restarts();
+            let header = CrossingHeader { endpoint, sequence, restarts, repeated_as: opened.repeated_as };
             for worker in away {
                 let sent = env.peers.send_media(worker, header, opened.rtp.bytes());
                 env.stats.count(if sent { Counter::Crossings } else { Counter::DropCrossingFull });
@@ -184,9 +211,9 @@ impl Conference {
         sink: &mut impl PacketSink,
     ) {
         let Numbered { rtp, extensions, sequence, format } = *numbered;
-        let Some(sender) = self.participants.get_mut(from) else { return };
+        let Some(sender) = self.participants.get(from) else { return };
         let Some(source) = self.sources.get_mut(stream.source) else { return };
-        let kind = source.kind();
+        let (kind, owner) = (source.kind(), source.owner());
         let Some(state) = source.encoding_mut(stream.encoding) else { return };
         let mut view = match kind {
             MediaKind::Video => PayloadView::of(format.codec, rtp.payload()),
@@ -231,15 +258,17 @@ impl Conference {
             env.stats.add(Counter::KeyframesReceived, u64::from(keyframe));
             env.stats.add(Counter::LayeringChanges, u64::from(observed.layers_changed));
         }
-        if resized || observed.layers_changed {
-            self.schedule.touch_for(env.now, |now| sender.publisher.reserve_change(now));
-        }
         let (layout, sender) = (rtp.layout(), Arc::clone(sender.publisher.negotiated()));
+        if (resized || observed.layers_changed)
+            && let Some(owner) = self.participants.get_mut(owner)
+        {
+            self.schedule.touch_for(env.now, |now| owner.publisher.reserve_change(now));
+        }
         let level = match kind {
             MediaKind::Audio => extensions.get(UriId::AUDIO_LEVEL, rtp.bytes()).and_then(AudioLevel::parse),
             MediaKind::Video => None,
         };
-        let queued = if level.is_some_and(|level| self.is_too_quiet(env, (from, stream), level)) {
+        let queued = if level.is_some_and(|level| self.is_too_quiet(env, (owner, stream), level)) {
             env.stats.count(Counter::DropNotLoudest);
             env.batch.skip(self.index, stream.source, stream.encoding, sequence)
         } else {
@@ -255,10 +284,10 @@ impl Conference {
     fn is_too_quiet(
         &mut self,
         env: &Env<'_>,
-        (from, stream): (ParticipantId, IncomingStream),
+        (owner, stream): (ParticipantId, IncomingStream),
         level: AudioLevel,
     ) -> bool {
-        let Some(id) = self.participants.get(from).map(|sender| sender.id()) else { return false };
+        let Some(id) = self.participants.get(owner).map(|owner| owner.id()) else { return false };
         let loudness = self.speaker.level(env.now, id, level.level);
         if let Some(at) = self.speaker.deadline() {
             self.schedule.wake(at);
@@ -272,7 +301,7 @@ impl Conference {
         let Some(name) = self.sources.get(stream.source).map(|source| source.name()) else { return false };
         let included =
             |to: &Participant| to.receiver.constraints().audio.include.iter().any(|included| included == name);
-        !self.participants.iter().any(|(to, participant)| to != from && included(participant))
+        !self.participants.iter().any(|(to, participant)| to != owner && included(participant))
     }
 
     /// Closes every receiver's numbering over a packet that none can be sent, and asks for the keyframe that it takes.
@@ -283,9 +312,9 @@ impl Conference {
             env.stats.count(Counter::DropOutputFull);
         }
         if source.has_audience()
-            && let Some(owner) = self.participants.get_mut(source.owner())
+            && let Some(sender) = self.participants.get_mut(source.sender())
         {
-            rtcp_out::request_keyframe(env, self.feedback.video, (source, owner), stream.encoding, sink);
+            rtcp_out::request_keyframe(env, self.feedback.video, (source, sender), stream.encoding, sink);
         }
     }
 }

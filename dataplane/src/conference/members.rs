@@ -1,5 +1,6 @@
 //! One conference: who is in it, what they publish, and a subscription for every source and each of its receivers.
 
+use std::ops::Deref;
 use std::time::Instant;
 
 use hashbrown::HashMap;
@@ -7,12 +8,12 @@ use hashbrown::HashMap;
 use super::audio::loudest::LoudestRanking;
 use super::audio::speaker::SpeakerDetector;
 use super::context::Env;
-use super::participant::Participant;
 use super::participant::publisher::IncomingStream;
+use super::participant::schedule::Schedule;
+use super::participant::{Participant, Role};
 use super::receiver::downlink::Downlink;
 use super::receiver::ssrc_slots::SsrcSlots;
 use super::receiver::subscription::{NO_SSRC, Subscription};
-use super::schedule::Schedule;
 use super::source::Source;
 use crate::ids::{ConferenceId, ConferenceIndex, EndpointId, ParticipantId, SourceId, Ssrc, WorkerId, WorkerSet};
 use crate::limits::{MAX_ON_STAGE, MAX_SELECTED, MAX_SUBSCRIBED};
@@ -20,7 +21,7 @@ use crate::media::{Encoding, Media, MediaKind, ReceiverConstraints, SourceDescri
 use crate::messages::{FeedbackSsrcs, SsrcRewriting};
 use crate::negotiation::ids::UriId;
 use crate::negotiation::negotiated::ConferenceNegotiations;
-use crate::slab::Slab;
+use crate::slab::{Key, Slab};
 use crate::srtp::SrtpKeys;
 use crate::stats::Counter;
 
@@ -28,8 +29,59 @@ use crate::stats::Counter;
 /// indices would be used twice.
 type OutgoingSsrcs = HashMap<Ssrc, (SourceId, bool), foldhash::fast::RandomState>;
 
-/// One conference. What changes who is in it and what they publish is in this file; the files beside it read the two tables and
-/// change what is in them.
+/// A table whose entries come and go in this file alone: an entry has to appear in others, too. The files beside it change what
+/// is in it.
+pub(super) struct Table<K, T>(Slab<K, T>);
+
+impl<K: Key, T> Table<K, T> {
+    fn insert(&mut self, value: T) -> K {
+        self.0.insert(value)
+    }
+
+    fn remove(&mut self, key: K) -> Option<T> {
+        self.0.remove(key)
+    }
+
+    /// See [`Slab::get_mut`].
+    #[inline]
+    pub(super) fn get_mut(&mut self, key: K) -> Option<&mut T> {
+        self.0.get_mut(key)
+    }
+
+    /// See [`Slab::get_disjoint_mut`].
+    #[inline]
+    pub(super) fn get_disjoint_mut(&mut self, keys: [K; 2]) -> Option<[&mut T; 2]> {
+        self.0.get_disjoint_mut(keys)
+    }
+
+    /// See [`Slab::iter_mut`].
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
+        self.0.iter_mut()
+    }
+
+    /// See [`Slab::values_mut`].
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.values_mut()
+    }
+}
+
+impl<K, T> Deref for Table<K, T> {
+    type Target = Slab<K, T>;
+
+    #[inline]
+    fn deref(&self) -> &Slab<K, T> {
+        &self.0
+    }
+}
+
+impl<K, T> Default for Table<K, T> {
+    fn default() -> Self {
+        Self(Slab::default())
+    }
+}
+
+/// One conference. Its fields are open to the files of this folder, which are its steps, since a step changes several of them at
+/// once; who is in it and what they publish changes in this file alone ([`Table`]), and the other fields guard themselves.
 pub struct Conference {
     /// Its identity.
     pub(super) id: ConferenceId,
@@ -38,9 +90,9 @@ pub struct Conference {
     /// The bridge's SSRCs in it.
     pub(super) feedback: FeedbackSsrcs,
     /// Who is in it.
-    pub(super) participants: Slab<ParticipantId, Participant>,
+    pub(super) participants: Table<ParticipantId, Participant>,
     /// What they publish.
-    pub(super) sources: Slab<SourceId, Source>,
+    pub(super) sources: Table<SourceId, Source>,
     /// When there is something to do.
     pub(super) schedule: Schedule,
     /// Who speaks.
@@ -53,6 +105,8 @@ pub struct Conference {
     pub(super) lead: bool,
     /// A receiver here loses much.
     pub(super) lossy: bool,
+    /// The relays that have their transport here.
+    pub(super) relays: Vec<ParticipantId>,
     /// Sources by the SSRCs that receivers know them by.
     by_ssrc: OutgoingSsrcs,
     /// What its endpoints negotiated beside the well known.
@@ -67,14 +121,15 @@ impl Conference {
             id,
             index,
             feedback,
-            participants: Slab::default(),
-            sources: Slab::default(),
+            participants: Table::default(),
+            sources: Table::default(),
             schedule: Schedule::default(),
             speaker: SpeakerDetector::default(),
             loudest: LoudestRanking::default(),
             away: WorkerSet::default(),
             lead: false,
             lossy: false,
+            relays: Vec::new(),
             by_ssrc: HashMap::default(),
             negotiations: ConferenceNegotiations::default(),
             generations: 0,
@@ -115,7 +170,7 @@ impl Conference {
     }
 
     /// Asks for the allocation to run, because of a command about a participant.
-    fn touch_commanded(&mut self, env: &Env<'_>, id: ParticipantId) {
+    pub fn touch_commanded(&mut self, env: &Env<'_>, id: ParticipantId) {
         let due = self.participants.get_mut(id).map(|participant| participant.reserve_command(env.now));
         self.schedule.touch(due.unwrap_or(env.now));
     }
@@ -125,21 +180,37 @@ impl Conference {
         self.by_ssrc.get(&ssrc).filter(|(_, rtx)| !rtx).map(|(source, _)| *source)
     }
 
-    /// Adds an endpoint, with subscriptions to all sources unless it lives on another worker; returns its number and
+    /// Whether a source goes out on an SSRC.
+    pub fn has_outgoing(&self, ssrc: Ssrc) -> bool {
+        self.by_ssrc.contains_key(&ssrc)
+    }
+
+    /// Adds a participant, with subscriptions to all sources if it is an endpoint that lives here; returns its number and
     /// generation.
-    pub fn join(&mut self, env: &mut Env<'_>, id: EndpointId, home: Option<WorkerId>) -> (ParticipantId, u32) {
+    pub fn join(
+        &mut self,
+        env: &mut Env<'_>,
+        id: EndpointId,
+        home: Option<WorkerId>,
+        role: Role,
+    ) -> (ParticipantId, u32) {
         self.generations = self.generations.wrapping_add(1);
-        let participant = Participant::new(id, self.generations, home, env.negotiations.nothing(), env.now);
-        let silent_at = participant.silent_at();
+        let speaks = !matches!(role, Role::Relay(_));
+        let participant = Participant::new(id, self.generations, (home, role), env.negotiations.nothing(), env.now);
+        let (silent_at, connects) = (participant.silent_at(), participant.has_transport());
         let index = self.participants.insert(participant);
         self.schedule.reserve(self.participants.bound());
         if let Some(at) = silent_at {
             self.schedule.wake_participant(index, at);
         }
-        if let Some(participant) = self.participants.get_mut(index).filter(|participant| participant.is_local()) {
+        if let Some(participant) = self.participants.get_mut(index).filter(|participant| participant.is_receiver()) {
             self.sources.values_mut().for_each(|source| subscribe(env, source, index, participant));
         }
-        self.speaker.add(id, env.now);
+        if speaks {
+            self.speaker.add(id, env.now);
+        } else if connects {
+            self.add_relay(env, index);
+        }
         self.update_workers(env);
         self.schedule.touch(env.now);
         (index, self.generations)
@@ -161,10 +232,20 @@ impl Conference {
         self.touch_commanded(env, id);
     }
 
-    /// Removes an endpoint, its sources, and its subscriptions.
-    pub fn leave(&mut self, env: &mut Env<'_>, id: ParticipantId) {
-        let Some(participant) = self.participants.remove(id) else { return };
+    /// Removes a participant, its sources and its subscriptions, and whoever is behind it; returns who has left.
+    pub fn leave(&mut self, env: &mut Env<'_>, id: ParticipantId) -> Vec<EndpointId> {
+        let behind = self.participants.iter().filter(|(_, other)| other.behind() == Some(id));
+        let leaving: Vec<_> = behind.map(|(other, _)| other).chain([id]).collect();
+        let gone = leaving.into_iter().filter_map(|id| self.remove_participant(env, id)).collect();
+        self.update_workers(env);
+        self.schedule.touch(env.now);
+        gone
+    }
+
+    fn remove_participant(&mut self, env: &Env<'_>, id: ParticipantId) -> Option<EndpointId> {
+        let participant = self.participants.remove(id)?;
         self.schedule.remove(id);
+        self.relays.retain(|relay| *relay != id);
         self.speaker.remove(participant.id());
         for source in self.sources.keys() {
             if self.sources.get(source).is_some_and(|source| source.owner() == id) {
@@ -172,20 +253,31 @@ impl Conference {
             }
         }
         self.sources.values_mut().for_each(|source| source.unsubscribe(id));
-        self.update_workers(env);
-        self.schedule.touch(env.now);
+        for relay in self.participants.values_mut().filter_map(Participant::relay_mut) {
+            relay.forget(participant.id());
+        }
+        if let Some(relay) = participant.behind() {
+            self.rebuild_streams(relay);
+        }
+        Some(participant.id())
     }
 
     /// Installs an endpoint's SRTP keys. New keys start new counting of packets in both directions.
     pub fn set_keys(&mut self, id: ParticipantId, keys: &SrtpKeys) {
-        let Some(participant) = self.participants.get_mut(id) else { return };
+        let Some(participant) = self.participants.get_mut(id).filter(|participant| participant.has_transport()) else {
+            return;
+        };
         if !participant.set_keys(keys) {
             return;
         }
         let receiver = &mut participant.receiver;
         for (source_id, source) in self.sources.iter_mut() {
-            if source.owner() == id {
+            if source.sender() == id {
                 source.restart();
+                continue;
+            }
+            if let Some(pass) = source.pass_mut(id) {
+                pass.restart_counting();
                 continue;
             }
             let Some(outgoing) = source.outgoing() else { continue };
@@ -255,16 +347,18 @@ impl Conference {
         let Some(participant) = self.participants.get_mut(id) else { return };
         let numbered = negotiated.extensions.id(MediaKind::Video, UriId::TRANSPORT_CC).is_some();
         let tells = numbered || negotiated.feedback.remb;
-        if participant.is_local() && participant.receiver.downlink().is_none() && tells {
+        if participant.is_receiver() && participant.receiver.downlink().is_none() && tells {
             participant.receiver.use_downlink(Downlink::new(env.config.bandwidth));
         }
         participant.set_negotiated(negotiated);
         for source in self.sources.values_mut() {
-            if source.owner() == id {
+            if source.sender() == id {
                 // What is kept was numbered by the old table.
                 source.forget_packets();
             } else if let Some(subscription) = source.subscription_mut(id) {
                 subscription.renegotiated();
+            } else if let Some(pass) = source.pass_mut(id) {
+                pass.renegotiated();
             }
         }
         self.touch_commanded(env, id);
@@ -272,7 +366,11 @@ impl Conference {
 
     /// Replaces the set of sources that an endpoint publishes. Those that go on keep their state.
     pub fn set_sources(&mut self, env: &mut Env<'_>, id: ParticipantId, descriptions: &[SourceDescription]) {
-        let Some((owner, local)) = self.participants.get(id).map(|p| (p.id(), p.is_local())) else { return };
+        // A relay publishes for those behind it, and nothing of its own.
+        let publishes = self.participants.get(id).filter(|participant| !participant.is_relay());
+        let Some((owner, local)) = publishes.map(|p| (p.id(), p.is_local())) else {
+            return env.stats.count(Counter::DropCommandUnknown);
+        };
         for source_id in self.sources.keys() {
             let continues = |source: &Source| descriptions.iter().any(|description| source.continues(description));
             if self.sources.get(source_id).is_some_and(|source| source.owner() == id && !continues(source)) {
@@ -298,12 +396,16 @@ impl Conference {
     }
 
     fn add_or_update(&mut self, env: &mut Env<'_>, owner: ParticipantId, description: &SourceDescription) {
-        let continues = |source: &&mut Source| source.owner() == owner && source.continues(description);
-        if let Some(source) = self.sources.values_mut().find(continues) {
-            source.update(description);
-            return;
+        let continues = |(_, source): &(_, &Source)| source.owner() == owner && source.continues(description);
+        let known = self.sources.iter().find(continues).map(|(id, _)| id);
+        if let Some(id) = known {
+            if let Some(source) = self.sources.get_mut(id) {
+                source.update(description);
+            }
+            return self.pass_on(env, id);
         }
-        let mut source = Source::new(owner, description);
+        let sender = self.sender_of(owner);
+        let mut source = Source::new(owner, sender, description);
         let Some(outgoing) = source.outgoing() else { return };
         let taken = |ssrc: &Ssrc| self.by_ssrc.contains_key(ssrc);
         if taken(&outgoing.ssrc) || outgoing.rtx.as_ref().is_some_and(taken) || outgoing.rtx == Some(outgoing.ssrc) {
@@ -328,7 +430,7 @@ impl Conference {
             }
         }
         for (id, participant) in self.participants.iter_mut() {
-            if id != owner && participant.is_local() {
+            if id != owner && participant.is_receiver() {
                 subscribe(env, &mut source, id, participant);
             }
         }
@@ -338,12 +440,14 @@ impl Conference {
             self.by_ssrc.insert(rtx, (id, true));
         }
         self.loudest.reserve(self.sources.bound());
+        self.pass_on(env, id);
     }
 
     /// Whether some receiver here has to remember one more SSRC for a source of an owner.
     fn is_news(&self, owner: ParticipantId, ssrcs: Encoding) -> bool {
-        let others = || self.participants.iter().filter(|(id, p)| *id != owner && p.remembers_ssrcs());
-        others().next().is_some() && !others().any(|(_, participant)| participant.receiver.remembers(ssrcs))
+        let others = self.participants.iter().filter(|(id, _)| *id != owner);
+        let mut news = others.filter_map(|(_, participant)| participant.is_news(ssrcs)).peekable();
+        news.peek().is_some() && news.all(|news| news)
     }
 
     fn remove_source(&mut self, env: &Env<'_>, id: SourceId) {
@@ -351,6 +455,11 @@ impl Conference {
         self.loudest.remove(id);
         let Some(outgoing) = source.outgoing() else { return };
         self.by_ssrc.retain(|_, (source, _)| *source != id);
+        for pass in source.passes() {
+            if let Some(relay) = self.participants.get_mut(pass.relay()) {
+                relay.end_pass(id, pass);
+            }
+        }
         for subscription in source.subscriptions() {
             let Some(participant) = self.participants.get_mut(subscription.receiver()) else { continue };
             let receiver = &mut participant.receiver;
@@ -365,10 +474,17 @@ impl Conference {
         }
     }
 
-    /// Notes anew which SSRC of an endpoint is which encoding of which source.
+    /// Who delivers what a participant publishes: itself, or the relay that it is behind.
+    pub fn sender_of(&self, owner: ParticipantId) -> ParticipantId {
+        let relayed = self.participants.get(owner).filter(|participant| participant.is_local());
+        relayed.and_then(Participant::behind).unwrap_or(owner)
+    }
+
+    /// Notes anew which SSRC is which encoding of which source, of what comes the same way as a participant's.
     pub fn rebuild_streams(&mut self, owner: ParticipantId) {
-        let Some(participant) = self.participants.get_mut(owner) else { return };
-        let own = self.sources.iter().filter(|(_, source)| source.owner() == owner);
+        let sender = self.sender_of(owner);
+        let Some(participant) = self.participants.get_mut(sender) else { return };
+        let own = self.sources.iter().filter(|(_, source)| source.sender() == sender);
         let streams = own.flat_map(|(id, source)| {
             source.encodings().iter().zip(0u8..).flat_map(move |(state, encoding)| {
                 let stream = IncomingStream { source: id, encoding, rtx: false };

@@ -5,7 +5,7 @@
 //! packet is written under its numbers and sealed (`receiver`). `remote` takes it to other workers.
 //!
 //! RTCP comes in through `rtcp_in` and goes out through `rtcp_out`; what a receiver misses goes out again by `retransmission`.
-//! `allocation` decides which layers a receiver gets, `timers` runs what waits for time (`schedule`), `members` keeps who is
+//! `allocation` decides which layers a receiver gets, `timers` runs what waits for time (`participant/schedule`), `members` keeps who is
 //! there and what they publish (`participant`, `source`).
 
 mod allocation;
@@ -18,11 +18,11 @@ mod members;
 mod packet;
 mod participant;
 mod receiver;
+mod relays;
 mod remote;
 mod retransmission;
 mod rtcp_in;
 mod rtcp_out;
-mod schedule;
 mod source;
 mod timers;
 

@@ -5,13 +5,14 @@
 use super::context::Env;
 use super::ingress::Numbered;
 use super::members::Conference;
+use super::participant::Participant;
 use super::rtcp_out;
 use super::source::reports::SenderClock;
 use crate::datagram::PacketSink;
 use crate::ids::{EndpointId, ParticipantId, WorkerId};
 use crate::messages::Event;
 use crate::negotiation::extensions::ExtensionLayout;
-use crate::peers::{PeerSignal, RelayHeader};
+use crate::peers::{CrossingHeader, PeerSignal};
 use crate::rtp::Packet;
 use crate::stats::Counter;
 
@@ -19,9 +20,10 @@ impl Conference {
     /// Endpoints came or went: who else has receivers, and whose word on speakers counts.
     pub fn update_workers(&mut self, env: &mut Env<'_>) {
         let here = env.peers.worker();
-        let homes = || self.participants.values().map(|p| (p.id(), p.home().unwrap_or(here)));
-        self.away = homes().map(|(_, home)| home).filter(|home| *home != here).collect();
-        let lead = homes().min().is_some_and(|(_, home)| home == here);
+        self.away = self.participants.values().filter_map(Participant::home).filter(|home| *home != here).collect();
+        let endpoints = self.participants.values().filter(|participant| !participant.is_relay());
+        let oldest = endpoints.map(|p| (p.id(), p.home().unwrap_or(here))).min();
+        let lead = oldest.is_some_and(|(_, home)| home == here);
         let took_over = lead && !std::mem::replace(&mut self.lead, lead);
         // What the former lead announced last may be old news here, or not.
         if took_over && !self.speaker.recent().is_empty() {
@@ -34,11 +36,11 @@ impl Conference {
     }
 
     /// Takes a packet that `home` has opened, of the endpoint at `from`.
-    pub fn handle_relayed(
+    pub fn handle_crossing(
         &mut self,
         env: &mut Env<'_>,
         (home, from): (WorkerId, ParticipantId),
-        header: RelayHeader,
+        header: CrossingHeader,
         packet: &[u8],
         sink: &mut impl PacketSink,
     ) {
@@ -70,18 +72,15 @@ impl Conference {
         signal: PeerSignal,
         sink: &mut impl PacketSink,
     ) {
+        let sender = self.sender_of(about);
         let Some(participant) = self.participants.get_mut(about) else { return };
         match (signal, participant.home()) {
             (PeerSignal::KeyframeRequest { ssrc, .. }, None) => {
-                if let Some(stream) = participant.publisher.stream(ssrc)
+                if let Some(sender) = self.participants.get_mut(sender)
+                    && let Some(stream) = sender.publisher.stream(ssrc)
                     && let Some(source) = self.sources.get_mut(stream.source)
-                    && !rtcp_out::request_keyframe(
-                        env,
-                        self.feedback.video,
-                        (source, participant),
-                        stream.encoding,
-                        sink,
-                    )
+                    && source.owner() == about
+                    && !rtcp_out::request_keyframe(env, self.feedback.video, (source, sender), stream.encoding, sink)
                 {
                     env.stats.count(Counter::KeyframeRequestsThrottled);
                 }

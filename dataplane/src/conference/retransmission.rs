@@ -23,11 +23,11 @@ impl Conference {
         sink: &mut impl PacketSink,
     ) -> bool {
         let Some(source) = self.sources.get_mut(source_id) else { return false };
-        let Some([receiver, owner]) = self.participants.get_disjoint_mut([to, source.owner()]) else { return false };
+        let Some([receiver, sender]) = self.participants.get_disjoint_mut([to, source.sender()]) else { return false };
         let Some(ssrcs) = ssrcs_towards(source, source_id, receiver) else { return false };
         let kind = source.kind();
         let Some((cache, subscription)) = source.kept_for(to) else { return false };
-        let sender = &**owner.publisher.negotiated();
+        let sender = &**sender.publisher.negotiated();
         let repeat = Repeat { sequence, reason, cache, source: source_id, kind, ssrcs, sender };
         subscription.resend(&repeat, &mut receiver.receiver, &mut env.delivery(sink))
     }

@@ -9,7 +9,7 @@ use super::source::reports::SenderClock;
 use crate::datagram::PacketSink;
 use crate::ids::{ParticipantId, SourceId, Ssrc};
 use crate::limits::rtcp;
-use crate::media::MediaKind;
+use crate::media::{Bitrate, MediaKind};
 use crate::peers::PeerSignal;
 use crate::rtcp::{Block, Compound, Feedback, SenderInfo, build, compound, nack};
 use crate::srtp::OpenError;
@@ -79,6 +79,15 @@ impl Conference {
                 self.pass_sender_report(env, from, *ssrc, clock, sink);
             }
             Block::ReceiverReport { reports, .. } => self.note_round_trip(env, from, reports),
+            Block::Nack { media, entries } if self.is_relay(from) => {
+                let Some(source) = self.source_towards(from, *media) else { return Ok(()) };
+                for entry in entries.chunks_exact(4) {
+                    self.pay(env, from, rtcp::NACKED * nack::count(entry))?;
+                    for sequence in nack::sequences(entry) {
+                        self.resend_to_relay(env, from, source, (*media, sequence), sink);
+                    }
+                }
+            }
             Block::Nack { media, entries } => {
                 let Some(source) = self.source_on(from, *media) else { return Ok(()) };
                 for entry in entries.chunks_exact(4) {
@@ -111,7 +120,7 @@ impl Conference {
     fn note_round_trip(&mut self, env: &Env<'_>, from: ParticipantId, reports: &[u8]) {
         let Some(sender) = self.participants.get_mut(from) else { return };
         for block in compound::report_blocks(reports) {
-            sender.receiver.note_report(env.micros(), block.last_sr, block.delay);
+            sender.receiver.note_report(env.worker_time(), block.last_sr, block.delay);
         }
     }
 
@@ -119,7 +128,7 @@ impl Conference {
     fn transport_feedback(&mut self, env: &Env<'_>, from: ParticipantId, body: &[u8]) {
         let Some(feedback) = Feedback::parse(body) else { return env.stats.count(Counter::DropRtcpMalformed) };
         env.stats.count(Counter::TransportFeedbackReceived);
-        let now = env.micros();
+        let now = env.worker_time();
         let Some(receiver) = self.participants.get_mut(from).map(|from| &mut from.receiver) else { return };
         let Some(downlink) = receiver.downlink_mut() else { return };
         let outcome = downlink.feedback(now, &feedback);
@@ -137,7 +146,7 @@ impl Conference {
         let Some(receiver) = self.participants.get_mut(from).map(|from| &mut from.receiver) else { return };
         let spurious = receiver.negotiated().feedback.transport_cc;
         if let Some(downlink) = receiver.downlink_mut() {
-            downlink.remb(env.micros(), bitrate, spurious);
+            downlink.remb(env.worker_time(), Bitrate::new(bitrate), spurious);
             self.schedule.hurry(from, env.now);
         }
     }
@@ -162,15 +171,16 @@ impl Conference {
         let Some(sender) = self.participants.get(from) else { return };
         let Some(stream) = sender.publisher.stream(ssrc).filter(|stream| !stream.rtx) else { return };
         let Some(source) = self.sources.get_mut(stream.source) else { return };
+        let Some(owner) = self.participants.get(source.owner()) else { return };
         let kind = source.kind();
         let Some(state) = source.encoding_mut(stream.encoding) else { return };
         if !state.sender_report(env.now, clock) {
             return env.stats.count(Counter::DropRtcpBudget);
         }
-        if sender.publisher.is_force_muted(kind) {
+        if owner.publisher.is_force_muted(kind) {
             return;
         }
-        let signal = PeerSignal::SenderReport { endpoint: sender.id(), ssrc, ntp: clock.ntp, rtp: clock.rtp };
+        let signal = PeerSignal::SenderReport { endpoint: owner.id(), ssrc, ntp: clock.ntp, rtp: clock.rtp };
         for worker in source.crosses_to(self.away) {
             env.send_signal(worker, signal);
         }
@@ -194,13 +204,17 @@ impl Conference {
             let info = SenderInfo { ntp: clock.ntp, rtp, packets: sent.packets, octets: sent.octets };
             let build = |out: &mut [u8]| build::sender_report(subscription.ssrc(), &info, out);
             if rtcp_out::send(env, &mut to.receiver, sink, build) {
-                to.receiver.note_sender_report(env.micros(), clock.ntp);
+                to.receiver.note_sender_report(env.worker_time(), clock.ntp);
             }
         }
+        self.report_to_relays(env, stream, clock, sink);
     }
 
     /// A receiver asks for a keyframe of what it gets of a source.
     fn keyframe_request(&mut self, env: &mut Env<'_>, from: ParticipantId, ssrc: Ssrc, sink: &mut impl PacketSink) {
+        if self.is_relay(from) {
+            return self.relay_keyframe_request(env, from, ssrc, sink);
+        }
         let Some(source) = self.source_on(from, ssrc).and_then(|id| self.sources.get_mut(id)) else { return };
         if source.kind() != MediaKind::Video {
             return;
@@ -212,8 +226,8 @@ impl Conference {
         if !subscription.may_request_keyframe(env.now) || !source.may_request_keyframe(env.now) {
             return env.stats.count(Counter::KeyframeRequestsThrottled);
         }
-        let Some(owner) = self.participants.get_mut(source.owner()) else { return };
-        rtcp_out::request_keyframe(env, self.feedback.video, (source, owner), encoding, sink);
+        let Some(sender) = self.participants.get_mut(source.sender()) else { return };
+        rtcp_out::request_keyframe(env, self.feedback.video, (source, sender), encoding, sink);
     }
 }
 

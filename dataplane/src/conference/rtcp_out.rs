@@ -1,6 +1,7 @@
 //! RTCP that the bridge originates or passes on: built in an output slot, sealed and queued.
 
 use super::context::Env;
+use super::members::Table;
 use super::participant::Participant;
 use super::participant::publisher::{Publisher, REPORT_INTERVAL};
 use super::receiver::{Receiver, RtcpNotSent};
@@ -11,7 +12,6 @@ use crate::ids::{SourceId, Ssrc};
 use crate::media::MediaKind;
 use crate::peers::PeerSignal;
 use crate::rtcp::{ReportBlock, build};
-use crate::slab::Slab;
 use crate::stats::Counter;
 
 /// Report blocks that one RTCP packet can carry (RFC 3550 section 6.4.2).
@@ -48,12 +48,12 @@ pub fn nack(env: &Env<'_>, from: Ssrc, owner: &mut Receiver, state: &mut Encodin
     }
 }
 
-/// Asks the owner of a source for a keyframe, unless that was done just before. True when the request went out: to the
-/// owner, or to its home.
+/// Asks the sender of a source for a keyframe, unless that was done just before. True when the request went out: to the
+/// sender, or to its home.
 pub fn request_keyframe(
     env: &mut Env<'_>,
     from: Ssrc,
-    (source, owner): (&mut Source, &mut Participant),
+    (source, sender): (&mut Source, &mut Participant),
     encoding: u8,
     sink: &mut impl PacketSink,
 ) -> bool {
@@ -62,11 +62,11 @@ pub fn request_keyframe(
     }
     let state = source.encodings().get(usize::from(encoding)).or_else(|| source.encodings().first());
     let Some(ssrc) = state.map(|e| e.ssrcs().ssrc) else { return false };
-    if let Some(home) = owner.home() {
+    if let Some(home) = sender.home() {
         source.requested_keyframe(env.now);
-        return env.peers.send_signal(home, PeerSignal::KeyframeRequest { endpoint: owner.id(), ssrc });
+        return env.peers.send_signal(home, PeerSignal::KeyframeRequest { endpoint: sender.id(), ssrc });
     }
-    let receiver = &mut owner.receiver;
+    let receiver = &mut sender.receiver;
     let sent = if receiver.negotiated().feedback.pli {
         send(env, receiver, sink, |out| build::pli(from, ssrc, out))
     } else if receiver.negotiated().feedback.fir {
@@ -99,7 +99,7 @@ pub fn receiver_reports(
     env: &Env<'_>,
     from: Ssrc,
     owner: &mut Participant,
-    sources: &mut Slab<SourceId, Source>,
+    sources: &mut Table<SourceId, Source>,
     sink: &mut impl PacketSink,
 ) -> bool {
     let mut blocks = [EMPTY; MAX_BLOCKS];

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::context::Env;
 use super::members::Conference;
+use super::participant::schedule::{SPACING, earliest};
 use super::rtcp_out;
-use super::schedule::{SPACING, earliest};
 use crate::datagram::PacketSink;
 use crate::ids::ParticipantId;
 use crate::media::MediaKind;
@@ -53,7 +53,7 @@ impl Conference {
         id: ParticipantId,
         sink: &mut impl PacketSink,
     ) -> Option<Instant> {
-        if !self.participants.get(id)?.is_local() {
+        if !self.participants.get(id)?.has_transport() {
             return None;
         }
         self.map_audio(env, id);
@@ -104,7 +104,7 @@ impl Conference {
         id: ParticipantId,
         sink: &mut impl PacketSink,
     ) -> Option<Instant> {
-        let now = env.micros();
+        let now = env.worker_time();
         let participant = self.participants.get_mut(id)?;
         let probes = env.config.congestion_control && participant.receiver.negotiated().feedback.transport_cc;
         let downlink = participant.receiver.downlink_mut()?;

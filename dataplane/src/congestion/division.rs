@@ -2,6 +2,7 @@
 
 use super::ladder::{Ladder, Step};
 use super::layer::LayerId;
+use crate::media::Bitrate;
 
 /// A step up must leave this much room, or the next small change would take it back.
 const HEADROOM: f64 = 1.1;
@@ -22,10 +23,10 @@ pub struct Want {
 pub struct Division {
     /// One for each want; `None` is suspended.
     pub granted: Vec<Option<LayerId>>,
-    /// Bits per second of what is granted.
-    pub bitrate: u64,
-    /// Bits per second of everything that is wanted.
-    pub ideal: u64,
+    /// What is granted, together.
+    pub bitrate: Bitrate,
+    /// Everything that is wanted.
+    pub ideal: Bitrate,
     /// More was granted than there is: the least of the most important source.
     pub oversent: bool,
 }
@@ -47,14 +48,14 @@ impl Want {
     }
 }
 
-/// Divides `available` bits per second; `None` is no limit. Never grants more, but for the lowest step of the first
+/// Divides what is available; `None` is no limit. Never grants more, but for the lowest step of the first
 /// source, which is granted whatever the path carries.
-pub fn divide(wants: &[Want], available: Option<u64>) -> Division {
+pub fn divide(wants: &[Want], available: Option<Bitrate>) -> Division {
     let top = |want: &Want| want.ladder.steps().len().checked_sub(1);
     let ideal = wants.iter().fold(0u64, |sum, w| sum.saturating_add(w.cost(top(w))));
-    let Some(available) = available else {
+    let Some(available) = available.map(Bitrate::get) else {
         let granted = wants.iter().map(|w| w.step(top(w)).map(|s| s.id)).collect();
-        return Division { granted, bitrate: ideal, ideal, oversent: false };
+        return Division { granted, bitrate: Bitrate::new(ideal), ideal: Bitrate::new(ideal), oversent: false };
     };
     let mut at: Vec<Option<usize>> = vec![None; wants.len()];
     let mut spent = 0u64;
@@ -96,7 +97,7 @@ pub fn divide(wants: &[Want], available: Option<u64>) -> Division {
         }
     }
     let granted = wants.iter().zip(&at).map(|(want, at)| want.step(*at).map(|s| s.id)).collect();
-    Division { granted, bitrate: spent, ideal, oversent: spent > available }
+    Division { granted, bitrate: Bitrate::new(spent), ideal: Bitrate::new(ideal), oversent: spent > available }
 }
 
 #[cfg(test)]
@@ -106,6 +107,10 @@ mod tests {
     use crate::media::Limit;
     use crate::media::VideoType;
     use proptest::prelude::*;
+
+    fn divide(wants: &[Want], available: Option<u64>) -> Division {
+        super::divide(wants, available.map(Bitrate::new))
+    }
 
     fn layer(encoding: u8, temporal: u8, height: u16, frame_rate: f32, bitrate: u64) -> Layer {
         Layer { id: LayerId { encoding, spatial: 0, temporal }, height: Some(height), frame_rate, bitrate }
@@ -141,7 +146,7 @@ mod tests {
         wants.extend((0..5).map(|_| camera(Limit::Max(180))));
         let division = divide(&wants, Some(2_000_000));
         assert!(division.granted.iter().all(Option::is_some), "{division:?}");
-        assert!(division.granted[0].unwrap().temporal >= 1 && division.bitrate <= 2_000_000);
+        assert!(division.granted[0].unwrap().temporal >= 1 && division.bitrate.get() <= 2_000_000);
         // With less, the cameras give way.
         let division = divide(&wants, Some(750_000));
         assert_eq!(encodings(&division), [Some(0), Some(0), None, None, None, None]);
@@ -217,12 +222,12 @@ mod tests {
             let division = divide(&wants, Some(available));
             let first = wants.iter().find(|w| !w.ladder.steps().is_empty());
             let floor = first.map_or(0, |w| w.ladder.steps()[0].bitrate);
-            prop_assert!(division.bitrate <= available.max(floor));
-            prop_assert_eq!(division.oversent, division.bitrate > available);
+            prop_assert!(division.bitrate.get() <= available.max(floor));
+            prop_assert_eq!(division.oversent, division.bitrate.get() > available);
             let sum: u64 = wants.iter().zip(&division.granted).map(|(w, granted)| {
                 w.ladder.steps().iter().find(|s| Some(s.id) == *granted).map_or(0, |s| s.bitrate)
             }).sum();
-            prop_assert_eq!(sum, division.bitrate);
+            prop_assert_eq!(sum, division.bitrate.get());
             prop_assert!(division.bitrate <= division.ideal);
             if let Some(at) = wants.iter().position(|w| !w.ladder.steps().is_empty()) {
                 prop_assert!(division.granted[at].is_some(), "the most important one is never without");

@@ -3,6 +3,8 @@
 
 use super::estimator::Estimator;
 use super::estimator::probe::Cluster;
+use crate::clock::WorkerTime;
+use crate::media::Bitrate;
 
 /// A probe lasts this long, in microseconds.
 const DURATION: u64 = 20_000;
@@ -27,8 +29,8 @@ const PATIENCE: u64 = 500_000;
 
 #[derive(Debug, Clone, Copy)]
 struct Running {
-    rate: u64,
-    started: u64,
+    rate: Bitrate,
+    started: WorkerTime,
     packets: u32,
     bytes: u64,
 }
@@ -38,17 +40,17 @@ struct Running {
 pub struct Prober {
     running: Option<Running>,
     cluster: Option<Cluster>,
-    rate: u64,
-    expires: u64,
-    next: u64,
+    rate: Bitrate,
+    expires: WorkerTime,
+    next: WorkerTime,
     pause: u64,
     last_id: u8,
     any: bool,
 }
 
 impl Prober {
-    /// Starts a probe if it is time; `wanted` is what the receiver would be sent if its path carried it, bits per second.
-    pub fn poll(&mut self, now: u64, estimator: &mut Estimator, wanted: u64) {
+    /// Starts a probe if it is time; `wanted` is what the receiver would be sent if its path carried it.
+    pub fn poll(&mut self, now: WorkerTime, estimator: &mut Estimator, wanted: Bitrate) {
         if self.running.is_some() {
             return;
         }
@@ -66,11 +68,11 @@ impl Prober {
             return;
         }
         let factor = if self.any { FACTOR } else { FIRST_FACTOR };
-        let rate = (estimate as f64 * factor).min(wanted as f64 * MARGIN) as u64;
+        let rate = Bitrate::from_f64((estimate.as_f64() * factor).min(wanted.as_f64() * MARGIN));
         self.any = true;
         // 0 is no probe.
         self.last_id = self.last_id % u8::MAX + 1;
-        let bytes = (rate.saturating_mul(DURATION) / 8_000_000).max(LEAST_BYTES);
+        let bytes = (rate.get().saturating_mul(DURATION) / 8_000_000).max(LEAST_BYTES);
         let cluster = Cluster { id: self.last_id, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) };
         estimator.start_probe(cluster);
         self.cluster = Some(cluster);
@@ -79,7 +81,7 @@ impl Prober {
         self.running = Some(Running { rate, started: now, packets: 0, bytes: 0 });
     }
 
-    fn back_off(&mut self, now: u64) {
+    fn back_off(&mut self, now: WorkerTime) {
         self.pause = (self.pause * 2).clamp(PAUSE, LONGEST_PAUSE);
         self.next = now + self.pause;
     }
@@ -91,10 +93,10 @@ impl Prober {
     }
 
     /// Size of the extra packet to send now, if one is due. After it was sent, call [`Self::sent`], then this again.
-    pub fn due(&self, now: u64) -> Option<u64> {
+    pub fn due(&self, now: WorkerTime) -> Option<u64> {
         let (running, cluster) = (self.running?, self.cluster?);
-        let step = (now.saturating_sub(running.started) / STEP + 1) * STEP;
-        let by_now = running.rate.saturating_mul(step) / 8_000_000;
+        let step = (now.since(running.started) / STEP + 1) * STEP;
+        let by_now = running.rate.get().saturating_mul(step) / 8_000_000;
         let size = (u64::from(cluster.bytes) / u64::from(LEAST_PACKETS)).clamp(200, 1_100);
         (running.bytes < by_now).then_some(size)
     }
@@ -111,7 +113,7 @@ impl Prober {
     }
 
     /// When [`Self::due`] or [`Self::poll`] want to be asked again; `None` when nothing goes on.
-    pub fn poll_timeout(&self, now: u64) -> Option<u64> {
+    pub fn poll_timeout(&self, now: WorkerTime) -> Option<WorkerTime> {
         match (self.running, self.cluster) {
             (Some(_), _) => Some(now + STEP),
             (None, Some(_)) => Some(self.expires),
@@ -120,7 +122,7 @@ impl Prober {
     }
 
     /// Something could not be sent: the probe would tell nothing.
-    pub fn abort(&mut self, now: u64, estimator: &mut Estimator) {
+    pub fn abort(&mut self, now: WorkerTime, estimator: &mut Estimator) {
         if self.cluster.take().is_some() {
             estimator.cancel_probe();
             self.running = None;
@@ -128,13 +130,13 @@ impl Prober {
         }
     }
 
-    /// Takes what a probe showed, bits per second.
-    pub fn result(&mut self, now: u64, shown: u64) {
+    /// Takes what a probe showed.
+    pub fn result(&mut self, now: WorkerTime, shown: Bitrate) {
         if self.cluster.take().is_none() {
             return;
         }
         self.running = None;
-        if shown as f64 >= self.rate as f64 * 0.7 {
+        if shown.as_f64() >= self.rate.as_f64() * 0.7 {
             self.pause = 0;
             self.next = now + AGAIN;
         } else {

@@ -1,13 +1,12 @@
 //! What each command does.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::datagram::PacketSink;
 use crate::demux::{EndpointIndex, ufrag_prefix};
 use crate::ice::{Agent, AgentConfig, IceCredentials, RestartOutcome, Session};
 use crate::ids::{ConferenceId, EndpointId};
-use crate::messages::{Command, CreateError, Event, NewEndpoint};
+use crate::messages::{Command, CreateError, Event};
 
 use super::Engine;
 use super::endpoints::Endpoint;
@@ -16,7 +15,8 @@ use super::error::CommandError;
 impl Engine {
     /// Carries out a command. What it sends at once goes to `sink`. An error is counted, and leaves all else as it was.
     ///
-    /// [`Command::Shutdown`] is for whoever runs the engine, which ignores it.
+    /// [`Command::Shutdown`] and [`Command::OpenSockets`] are for whoever runs the engine, which ignores them; of the latter it is told
+    /// by [`Self::give_sockets`].
     pub fn handle_command(
         &mut self,
         now: Instant,
@@ -25,8 +25,19 @@ impl Engine {
     ) -> Result<(), CommandError> {
         // The forwarder counts what it refuses by itself.
         match command {
-            Command::CreateEndpoint(new) => return self.create_endpoint(now, new, sink),
-            Command::CreateRemoteEndpoint { .. } => {
+            Command::CreateEndpoint(ref new) => {
+                let config = self.agent_config(new.endpoint, &new.ice, new.controlling);
+                let (conference, label) = (new.conference, new.label.clone());
+                return self.create_with_transport(now, (conference, label, config), command, sink);
+            }
+            Command::CreateRelay(ref new) => {
+                let config = self.agent_config(new.relay, &new.ice, new.controlling);
+                let (conference, label) = (new.conference, new.label.clone());
+                return self.create_with_transport(now, (conference, label, config), command, sink);
+            }
+            Command::CreateRemoteEndpoint { .. }
+            | Command::CreateRemoteRelay { .. }
+            | Command::CreateRelayedEndpoint { .. } => {
                 return self.forwarder.create(now, command, sink).map_err(CommandError::Refused);
             }
             command if command.is_of_media() => {
@@ -48,15 +59,16 @@ impl Engine {
             }
             Command::ExpireConference { conference } => self.expire_conference(now, conference)?,
             Command::ExpireEndpoint { endpoint } => {
-                // One that lives elsewhere is known to the forwarder only.
-                if !self.remove_endpoint(endpoint) && self.forwarder.slot(endpoint).is_none() {
+                // One that was never created may have been given sockets; one that lives elsewhere is known to the forwarder only.
+                let known = self.remove_endpoint(endpoint) || self.sockets.take_back(endpoint);
+                if !known && self.forwarder.slot(endpoint).is_none() {
                     return Err(CommandError::UnknownEndpoint);
                 }
                 self.forwarder.handle_command(now, command);
             }
             Command::SetRemoteIce { endpoint, credentials, candidates } => {
                 let (index, endpoint) = self.endpoint(endpoint)?;
-                endpoint.ice.set_remote(now, credentials, &candidates);
+                endpoint.ice_mut().set_remote(now, credentials, &candidates);
                 self.run_ice(now, index, sink);
             }
             Command::RestartIce { endpoint, generation, local } => {
@@ -64,13 +76,13 @@ impl Engine {
             }
             Command::AnswerIceRestart { endpoint, generation, credentials, candidates } => {
                 let (index, endpoint) = self.endpoint(endpoint)?;
-                let answered = endpoint.ice.answer_restart(now, generation, credentials, &candidates);
+                let answered = endpoint.ice_mut().answer_restart(now, generation, credentials, &candidates);
                 self.run_ice(now, index, sink);
                 return if answered { Ok(()) } else { Err(CommandError::NoRestart) };
             }
             Command::SendDtls { endpoint, datagram } => {
                 let (_, endpoint) = self.endpoint(endpoint)?;
-                let path = endpoint.ice.selected().ok_or(CommandError::NoPath)?;
+                let path = endpoint.ice().selected().ok_or(CommandError::NoPath)?;
                 let slot = sink.slot().and_then(|slot| slot.get_mut(..datagram.len()));
                 slot.ok_or(CommandError::OutputFull)?.copy_from_slice(&datagram);
                 sink.commit(datagram.len(), path);
@@ -106,54 +118,65 @@ impl Engine {
         Ok(())
     }
 
-    fn create_endpoint(
+    fn agent_config(&self, endpoint: EndpointId, local: &IceCredentials, controlling: bool) -> AgentConfig {
+        let (worker, sockets) = (self.config.worker, self.sockets.of(endpoint));
+        AgentConfig { endpoint, worker, local: local.clone(), controlling, sockets }
+    }
+
+    /// Adds an endpoint or relay, here and, by the command, where media is forwarded.
+    fn create_with_transport(
         &mut self,
         now: Instant,
-        new: Box<NewEndpoint>,
+        (conference, label, config): (ConferenceId, String, AgentConfig),
+        command: Command,
         sink: &mut impl PacketSink,
     ) -> Result<(), CommandError> {
-        let endpoint = new.endpoint;
-        if let Err(error) = self.add_endpoint(&new) {
+        let endpoint = config.endpoint;
+        if let Err(error) = self.add_endpoint(conference, label, config) {
+            if self.endpoints.index_of(endpoint).is_none() {
+                self.sockets.take_back(endpoint);
+            }
             self.stats.count(error.counter());
             self.events.push(Event::EndpointRefused { endpoint, error }, &self.stats);
             return Err(CommandError::Refused(error));
         }
-        let created = self.forwarder.create(now, Command::CreateEndpoint(new), sink);
+        let created = self.forwarder.create(now, command, sink);
         if created.is_err() {
             self.remove_endpoint(endpoint);
         }
         let slot = self.forwarder.slot(endpoint);
         if let Ok((_, endpoint)) = self.endpoint(endpoint) {
-            endpoint.slot = slot;
+            endpoint.set_slot(slot);
         }
         created.map_err(CommandError::Refused)
     }
 
-    fn add_endpoint(&mut self, new: &NewEndpoint) -> Result<(), CreateError> {
-        let NewEndpoint { conference, endpoint: id, .. } = *new;
+    fn add_endpoint(
+        &mut self,
+        conference: ConferenceId,
+        label: String,
+        config: AgentConfig,
+    ) -> Result<(), CreateError> {
+        let id = config.endpoint;
         if !self.conferences.contains(&conference) {
             return Err(CreateError::UnknownConference);
         }
         if self.endpoints.len() >= self.config.max_endpoints {
-            tracing::warn!(endpoint = %new.label, limit = self.config.max_endpoints, "worker has no room for an endpoint");
+            tracing::warn!(endpoint = %label, limit = self.config.max_endpoints, "worker has no room for an endpoint");
             return Err(CreateError::WorkerFull);
         }
-        if !new.ice.ufrag.starts_with(ufrag_prefix(self.config.worker)) {
-            tracing::warn!(endpoint = %new.label, worker = %self.config.worker, "ufrag lacks the tag of its worker");
+        if !config.local.ufrag.starts_with(ufrag_prefix(self.config.worker)) {
+            tracing::warn!(endpoint = %label, worker = %self.config.worker, "ufrag lacks the tag of its worker");
         }
-        let config = AgentConfig {
-            endpoint: id,
-            worker: self.config.worker,
-            local: new.ice.clone(),
-            controlling: new.controlling,
-            sockets: Arc::clone(&self.config.sockets),
-        };
+        if config.sockets.is_empty() {
+            return Err(CreateError::NoSockets);
+        }
         let ice = Session::new(Agent::new(config, &self.random));
         // A remote endpoint of that id is known to the forwarder only.
         if self.forwarder.slot(id).is_some()
-            || !self.endpoints.insert(Endpoint::new(id, conference, new.label.clone(), ice))
+            || !self.endpoints.insert(Endpoint::new(id, conference, label.clone(), ice))
         {
-            tracing::error!(endpoint = %new.label, "endpoint id or ufrag is taken; endpoint refused");
+            tracing::error!(endpoint = %label, "endpoint id or ufrag is taken; endpoint refused");
             return Err(CreateError::Taken);
         }
         Ok(())
@@ -171,13 +194,13 @@ impl Engine {
         let index = self.endpoints.index_of(id).ok_or(CommandError::UnknownEndpoint)?;
         let endpoint = self.endpoints.get_mut(index).ok_or(CommandError::UnknownEndpoint)?;
         if owner.is_some_and(|owner| owner != index) || !is_ours {
-            tracing::error!(endpoint = %endpoint.label, "ufrag is taken or another worker's; ICE restart refused");
+            tracing::error!(endpoint = %endpoint.label(), "ufrag is taken or another worker's; ICE restart refused");
             let event = Event::IceRestart { endpoint: id, generation, outcome: RestartOutcome::Abandoned };
             self.events.push(event, &self.stats);
             return Err(CommandError::Ufrag);
         }
         let ufrag = local.ufrag.clone();
-        if endpoint.ice.restart(now, generation, local, &self.random) {
+        if endpoint.ice_mut().restart(now, generation, local, &self.random) {
             self.endpoints.add_ufrag(index, &ufrag);
         }
         self.settle(now, index, None);

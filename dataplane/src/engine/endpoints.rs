@@ -15,17 +15,50 @@ use crate::slab::Slab;
 /// What a worker keeps of one endpoint; its media state lies in the forwarder.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    pub id: EndpointId,
-    pub conference: ConferenceId,
-    pub label: String,
-    pub ice: Session,
-    pub slot: Option<EndpointSlot>,
-    pub dtls_rate: DtlsDatagrams,
+    id: EndpointId,
+    conference: ConferenceId,
+    label: String,
+    ice: Session,
+    slot: Option<EndpointSlot>,
+    dtls_rate: DtlsDatagrams,
 }
 
 impl Endpoint {
     pub fn new(id: EndpointId, conference: ConferenceId, label: String, ice: Session) -> Self {
         Self { id, conference, label, ice, slot: None, dtls_rate: DtlsDatagrams::new() }
+    }
+
+    pub fn id(&self) -> EndpointId {
+        self.id
+    }
+
+    /// What logs call it.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    pub fn ice(&self) -> &Session {
+        &self.ice
+    }
+
+    /// To drive its ICE. A ufrag that comes or goes is to be entered by [`Endpoints::add_ufrag`] and
+    /// [`Endpoints::release_ufrag`].
+    pub fn ice_mut(&mut self) -> &mut Session {
+        &mut self.ice
+    }
+
+    /// Where the forwarder keeps it; `None` while it does not.
+    pub fn slot(&self) -> Option<EndpointSlot> {
+        self.slot
+    }
+
+    pub fn set_slot(&mut self, slot: Option<EndpointSlot>) {
+        self.slot = slot;
+    }
+
+    /// Whether one more DTLS datagram of it goes to the control plane.
+    pub fn take_dtls(&mut self, now: Instant) -> bool {
+        self.dtls_rate.take(now)
     }
 }
 

@@ -28,6 +28,9 @@ pub enum CommandError {
     /// The path's socket does not exist, or is of the other address family.
     #[error("no local socket of that index and address family")]
     UnknownSocket,
+    /// Sockets for an endpoint that exists, or that was given some before: open them before it is created.
+    #[error("the endpoint exists, or was given its sockets: open them once, before it is created")]
+    TooLate,
     /// The sink had no room for it.
     #[error("the output is full: flush it and try again")]
     OutputFull,
@@ -42,6 +45,7 @@ impl CommandError {
                 Counter::DropCommandUnknown
             }
             Self::NoRestart => Counter::DropRestartAnswer,
+            Self::TooLate => Counter::HandedSocketsRefused,
             Self::NoPath => Counter::DropNoPath,
             Self::OutputFull => Counter::DropOutputFull,
         }

@@ -34,7 +34,7 @@ impl Questions {
 
     /// Whether this is the answer to a question that was asked there; that one waits no more.
     pub fn take_answered(&mut self, path: Path, message: &Message<'_>) -> bool {
-        let Some(at) = self.open.iter().position(|question| *question == (path, message.transaction)) else {
+        let Some(at) = self.open.iter().position(|question| *question == (path, message.transaction())) else {
             return false;
         };
         // Only now, since it costs more than to find out that nobody asked.

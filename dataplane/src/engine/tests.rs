@@ -1,29 +1,60 @@
 //! Workers in virtual time: steering, bounds, junk.
 
 mod ice_restart;
+mod own_sockets;
 
-use crate::ids::{PayloadType, Ssrc, WorkerId};
+use crate::ids::{MeshId, PayloadType, Ssrc, WorkerId};
 use proptest::prelude::*;
 
 use super::*;
 use crate::ice::IceCredentials;
 use crate::ice::stun::{Writer, integrity_key};
-use crate::io::MAX_DATAGRAM;
+use crate::io::{HandedSocket, IoError, MAX_DATAGRAM, SocketPool};
 use crate::link::{self, WorkerLink};
 use crate::media::{CodecParameters, Encoding, Media, MediaKind, SourceDescription, VideoType};
-use crate::messages::{Command, CreateError, FeedbackSsrcs, NewEndpoint};
+use crate::messages::{Command, CreateError, FeedbackSsrcs, NewEndpoint, NewRelay};
 use crate::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 use crate::worker::Worker;
 
-struct Out(Vec<u8>, Vec<(Path, Vec<u8>)>);
+/// What was sent, and the sockets that were opened and closed.
+struct Out {
+    slot: Vec<u8>,
+    sent: Vec<(Path, Vec<u8>)>,
+    opened: u16,
+    closed: Vec<u16>,
+    /// How many sockets may be opened.
+    room: u16,
+}
+
+impl Out {
+    fn new() -> Self {
+        Self { slot: vec![0; MAX_DATAGRAM], sent: Vec::new(), opened: 0, closed: Vec::new(), room: 100 }
+    }
+}
 
 impl PacketSink for Out {
     fn slot(&mut self) -> Option<&mut [u8]> {
-        Some(&mut self.0)
+        Some(&mut self.slot)
     }
 
     fn commit(&mut self, len: usize, path: Path) {
-        self.1.push((path, self.0[..len].to_vec()));
+        self.sent.push((path, self.slot[..len].to_vec()));
+    }
+}
+
+/// Opens sockets under indices from 100 on.
+impl SocketPool for Out {
+    fn open(&mut self, _: HandedSocket) -> Result<u16, IoError> {
+        if self.opened >= self.room {
+            return Err(IoError::HandedSockets(self.room.into()));
+        }
+        self.opened += 1;
+        Ok(99 + self.opened)
+    }
+
+    fn close(&mut self, local: u16) -> std::io::Result<()> {
+        self.closed.push(local);
+        Ok(())
     }
 }
 
@@ -63,7 +94,7 @@ fn rig(max_addresses: usize, handover_ring: usize) -> Rig {
         controlling: true,
     };
     links[0].send(Command::CreateEndpoint(Box::new(new))).unwrap();
-    let mut rig = Rig { workers, links, out: Out(vec![0; MAX_DATAGRAM], Vec::new()), now: Instant::now() };
+    let mut rig = Rig { workers, links, out: Out::new(), now: Instant::now() };
     rig.workers[0].handle_commands(rig.now, &mut rig.out);
     rig
 }
@@ -116,11 +147,11 @@ fn a_path_is_steered_only_after_its_owner_confirms_it() {
     assert_eq!((rig.count(1, Counter::Handovers), rig.count(0, Counter::DropStunIntegrity)), (1, 1));
     rig.receive(1, 5, &[22; 50]);
     assert_eq!(rig.count(1, Counter::DropUnknownAddress), 2);
-    assert!(rig.out.1.is_empty());
+    assert!(rig.out.sent.is_empty());
     // Authentic: from now on everything from there is handed over.
     rig.receive(1, 5, &request("0one"));
     rig.exchange();
-    assert_eq!(rig.out.1.len(), 1, "the owner answers by itself");
+    assert_eq!(rig.out.sent.len(), 1, "the owner answers by itself");
     rig.receive(1, 5, &[22; 50]);
     rig.exchange();
     assert_eq!(rig.count(1, Counter::Handovers), 3);
@@ -163,7 +194,7 @@ fn the_address_table_is_bounded() {
         rig.receive(0, port, &request("0one"));
     }
     assert_eq!((rig.workers[0].engine.addresses.len(), rig.count(0, Counter::DropTableFull)), (4, 6));
-    assert_eq!(rig.out.1.len(), 10, "answered all the same");
+    assert_eq!(rig.out.sent.len(), 10, "answered all the same");
 }
 
 /// Puts an endpoint with keys and a verified path on a worker, and its stand-in on the other.
@@ -230,7 +261,7 @@ fn media_reaches_receivers_on_the_other_worker() {
     let first = connect(&mut rig, 1, 12, 12, &[]);
     let second = connect(&mut rig, 1, 13, 13, &[]);
     rig.receive(0, 10, &sealed(10, 1));
-    let ports = |rig: &mut Rig| rig.out.1.drain(..).map(|(path, _)| path.remote.port()).collect::<Vec<_>>();
+    let ports = |rig: &mut Rig| rig.out.sent.drain(..).map(|(path, _)| path.remote.port()).collect::<Vec<_>>();
     assert_eq!(ports(&mut rig), [11], "here at once");
     rig.exchange();
     assert_eq!(ports(&mut rig), [12, 13], "there in its own turn");
@@ -321,10 +352,10 @@ fn only_the_server_that_was_asked_answers_whichever_worker_hears_it() {
     rig.links[0].send(ask(Path { remote: "[2001:db8::1]:3478".parse().unwrap(), ..path })).unwrap();
     rig.workers[0].handle_commands(rig.now, &mut rig.out);
     assert_eq!(rig.count(0, Counter::DropCommandUnknown), 2);
-    assert_eq!(rig.out.1.len(), 2, "asked, and asked again");
-    for (to, request) in &rig.out.1 {
+    assert_eq!(rig.out.sent.len(), 2, "asked, and asked again");
+    for (to, request) in &rig.out.sent {
         let request = Message::parse(request).unwrap();
-        assert_eq!((*to, request.class, request.transaction), (path, Class::Request, transaction));
+        assert_eq!((*to, request.class(), request.transaction()), (path, Class::Request, transaction));
     }
     // From elsewhere, to another question, damaged, and from the server to a request that nobody made.
     let mut damaged = mapped(transaction);
@@ -406,6 +437,66 @@ fn an_endpoint_that_cannot_be_created_is_refused_by_an_event() {
 }
 
 #[test]
+fn a_relay_is_created_refused_and_removed_as_an_endpoint_is() {
+    let mut rig = rig(16, 16);
+    let (known, other, mesh) = (ConferenceId(1), ConferenceId(2), MeshId(0));
+    let create = |conference, id: u32, ufrag: &str| {
+        Command::CreateRelay(Box::new(NewRelay {
+            conference,
+            relay: EndpointId(id),
+            mesh,
+            label: format!("r{id}"),
+            ice: IceCredentials { ufrag: ufrag.into(), pwd: "password".into() },
+            controlling: true,
+        }))
+    };
+    let remote = |id, home| Command::CreateRemoteRelay { conference: known, relay: EndpointId(id), home, mesh };
+    let behind = |id, relay| Command::CreateRelayedEndpoint {
+        conference: known,
+        endpoint: EndpointId(id),
+        relay: EndpointId(relay),
+    };
+    let refused = |id, error| vec![Event::EndpointRefused { endpoint: EndpointId(id), error }];
+    let say = |rig: &mut Rig, command| {
+        rig.links[0].send(command).unwrap();
+        rig.workers[0].handle_commands(rig.now, &mut rig.out);
+        rig.workers[0].handle_events();
+        std::iter::from_fn(|| rig.links[0].poll_event()).collect::<Vec<_>>()
+    };
+    for (command, events) in [
+        (create(other, 2, "0two"), refused(2, CreateError::UnknownConference)),
+        (create(known, 1, "0two"), refused(1, CreateError::Taken)),
+        (create(known, 2, "0one"), refused(2, CreateError::Taken)),
+        (remote(2, WorkerId::new(0)), refused(2, CreateError::UnknownWorker)),
+        (behind(3, 2), refused(3, CreateError::UnknownRelay)),
+        (create(known, 2, "0two"), vec![]),
+        (create(known, 2, "0again"), refused(2, CreateError::Taken)),
+        (remote(2, WorkerId::new(1)), refused(2, CreateError::Taken)),
+        (behind(3, 2), vec![]),
+        (behind(3, 2), refused(3, CreateError::Taken)),
+        (create(known, 3, "0three"), refused(3, CreateError::Taken)),
+        (remote(4, WorkerId::new(1)), vec![]),
+        (behind(5, 4), vec![]),
+    ] {
+        assert_eq!(say(&mut rig, command.clone()), events, "{command:?}");
+    }
+    let engine = &rig.workers[0].engine;
+    assert_eq!((engine.endpoints.len(), engine.endpoints.ufrags()), (2, 2), "those behind it have no ICE");
+    for (gone, left) in [(2, [false, false, true, true]), (4, [false; 4])] {
+        say(&mut rig, Command::ExpireEndpoint { endpoint: EndpointId(gone) });
+        let slots = [2, 3, 4, 5].map(|id| rig.workers[0].engine.forwarder.slot(EndpointId(id)).is_some());
+        assert_eq!(slots, left);
+    }
+    assert_eq!(rig.workers[0].engine.endpoints.len(), 1);
+    assert_eq!(say(&mut rig, create(known, 6, "0two")), [], "the ufrag is free again");
+    // It counts as one of those that a worker has room for.
+    for id in 7..=12 {
+        assert_eq!(say(&mut rig, create(known, id, &format!("0r{id}"))), []);
+    }
+    assert_eq!(say(&mut rig, create(known, 13, "0r13")), refused(13, CreateError::WorkerFull));
+}
+
+#[test]
 fn what_the_forwarder_refuses_is_not_kept_by_the_worker_either() {
     let mut rig = rig(16, 16);
     let limit = ForwarderConfig::default().max_endpoints_per_conference;
@@ -436,9 +527,33 @@ fn what_the_forwarder_refuses_is_not_kept_by_the_worker_either() {
 }
 
 #[test]
+fn a_creation_is_refused_at_once_although_packets_wait() {
+    let mut rig = rig(16, 16);
+    connect(&mut rig, 0, 10, 10, &[77]);
+    connect(&mut rig, 0, 11, 11, &[]);
+    let path = Path { local: 0, remote: ([198, 51, 100, 1], 10).into() };
+    rig.out.sent.clear();
+    let (engine, now) = (&mut rig.workers[0].engine, rig.now);
+    engine.gather(now, path, &mut sealed(10, 1), None, &mut rig.out);
+    assert!(rig.out.sent.is_empty(), "it waits");
+    let remote =
+        |id, home| Command::CreateRemoteEndpoint { conference: ConferenceId(1), endpoint: EndpointId(id), home };
+    let refused = engine.handle_command(now, remote(11, WorkerId::new(1)), &mut rig.out);
+    assert_eq!(refused, Err(CommandError::Refused(CreateError::Taken)));
+    assert_eq!(rig.out.sent.len(), 1, "the packet went out before");
+    let unknown = engine.handle_command(now, remote(12, WorkerId::new(7)), &mut rig.out);
+    assert_eq!(unknown, Err(CommandError::Refused(CreateError::UnknownWorker)));
+    let events: Vec<_> = std::iter::from_fn(|| engine.poll_event()).collect();
+    for (id, error) in [(11, CreateError::Taken), (12, CreateError::UnknownWorker)] {
+        let event = Event::EndpointRefused { endpoint: EndpointId(id), error };
+        assert_eq!(events.iter().filter(|known| **known == event).count(), 1, "{event:?}");
+    }
+}
+
+#[test]
 fn a_command_that_is_not_carried_out_says_why_and_is_counted() {
     let mut engine = Engine::new(EngineConfig::new(["192.0.2.1:10000".parse().unwrap()]), Arc::default());
-    let (mut out, now) = (Out(vec![0; MAX_DATAGRAM], Vec::new()), Instant::now());
+    let (mut out, now) = (Out::new(), Instant::now());
     let (conference, endpoint, nobody) = (ConferenceId(1), EndpointId(1), EndpointId(2));
     let ice = |ufrag: &str| IceCredentials { ufrag: ufrag.into(), pwd: "password".into() };
     let new = |endpoint, ufrag| {
@@ -489,5 +604,5 @@ fn a_command_that_is_not_carried_out_says_why_and_is_counted() {
         assert_eq!(engine.handle_command(now, command, &mut out), result, "{text}");
         assert_eq!(engine.stats().get(counter) - before, u64::from(result.is_err()), "{text}");
     }
-    assert_eq!(out.1, []);
+    assert_eq!(out.sent, []);
 }

@@ -5,14 +5,13 @@
 //! that they reveal is kept and checked as soon as signalling delivers the credentials.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::datagram::{PacketSink, Path};
+use crate::datagram::{LocalSocket, PacketSink, Path};
 use crate::ids::{EndpointId, WorkerId};
 
 use super::drops::{DropCounter, DropReason};
@@ -41,8 +40,8 @@ pub struct AgentConfig {
     pub local: IceCredentials,
     /// The role to start in.
     pub controlling: bool,
-    /// Local addresses by socket index.
-    pub sockets: Arc<[SocketAddr]>,
+    /// The local sockets that it may use.
+    pub sockets: Arc<[LocalSocket]>,
 }
 
 /// What an agent works with during one call.
@@ -135,7 +134,7 @@ pub fn question(worker: WorkerId, random: [u8; 7]) -> TransactionId {
 }
 
 /// Candidate priority of RFC 8445 section 5.1.2.1 for component 1.
-fn candidate_priority(type_preference: u32, socket: u8) -> u32 {
+fn candidate_priority(type_preference: u32, socket: u16) -> u32 {
     (type_preference << 24) | ((65_535 - u32::from(socket)) << 8) | 255
 }
 
@@ -178,7 +177,7 @@ impl Agent {
 
     /// Whether the pair in use is nominated: both sides have agreed on it.
     pub(super) fn is_settled(&self) -> bool {
-        self.pairs.iter().any(|pair| self.selected == Some(pair.path) && pair.nominated)
+        self.pairs.iter().any(|pair| self.selected == Some(pair.path()) && pair.nominated())
     }
 
     /// Another agent has taken over: this one checks nothing any more, and only answers.
@@ -190,7 +189,7 @@ impl Agent {
 
     /// Gives up a pair that is not in use, and reports nothing: its path was refused.
     pub(super) fn refuse(&mut self, path: Path) {
-        self.pairs.retain(|pair| pair.path != path || self.selected == Some(path));
+        self.pairs.retain(|pair| pair.path() != path || self.selected == Some(path));
     }
 
     /// Whether we are the controlling agent now.
@@ -205,7 +204,7 @@ impl Agent {
 
     /// Whether the peer's end of a path is a relayed (TURN) candidate, as far as was signalled.
     pub fn is_relayed(&self, path: Path) -> bool {
-        self.pairs.iter().any(|pair| pair.path == path && pair.relayed)
+        self.pairs.iter().any(|pair| pair.path() == path && pair.relayed())
     }
 
     /// Sets the peer's credentials (new ones restart the checks) and adds candidates.
@@ -224,19 +223,19 @@ impl Agent {
             self.remote = Some(Remote { ufrag: credentials.ufrag, key, username });
         }
         for candidate in candidates {
-            for socket in 0..self.config.sockets.len() {
-                let same_family =
-                    self.config.sockets.get(socket).is_some_and(|local| local.is_ipv4() == candidate.addr.is_ipv4());
+            for socket in Arc::clone(&self.config.sockets).iter() {
+                let same_family = socket.address.is_ipv4() == candidate.addr.is_ipv4();
                 if !same_family || candidate.addr.port() == 0 {
                     continue;
                 }
-                let path = Path { local: socket as u8, remote: candidate.addr };
-                if let Some(pair) = self.pairs.iter_mut().find(|pair| pair.path == path) {
-                    pair.remote_priority = candidate.priority;
-                    pair.relayed = candidate.relayed;
+                let path = Path { local: socket.local, remote: candidate.addr };
+                if let Some(pair) = self.pairs.iter_mut().find(|pair| pair.path() == path) {
+                    pair.signalled(candidate.priority, candidate.relayed);
                 } else if self.make_room() {
                     let mut pair = Pair::new(path, candidate.priority, candidate.relayed);
-                    pair.next_check = self.remote.is_some().then_some(now);
+                    if self.remote.is_some() {
+                        pair.check_from(now);
+                    }
                     self.pairs.push(pair);
                 }
             }
@@ -253,12 +252,12 @@ impl Agent {
             .iter()
             .enumerate()
             .filter(|(_, pair)| !pair.valid())
-            .min_by_key(|(_, pair)| (!pair.idle(), pair.learnt, pair.remote_priority))
+            .min_by_key(|(_, pair)| (!pair.idle(), pair.learnt(), pair.remote_priority()))
             .map(|(index, _)| index);
         let Some(worst) = worst else { return false };
         let pair = self.pairs.swap_remove(worst);
-        if pair.learnt {
-            self.events.push_back(AgentEvent::Forgotten { path: pair.path });
+        if pair.learnt() {
+            self.events.push_back(AgentEvent::Forgotten { path: pair.path() });
         }
         true
     }
@@ -272,7 +271,7 @@ impl Agent {
         message: &Message<'_>,
         cx: &mut Context<'_, S>,
     ) -> bool {
-        let key = match (message.class, &self.remote) {
+        let key = match (message.class(), &self.remote) {
             (Class::Request, _) => &self.key,
             // A keep-alive (RFC 8445 section 11): it asks for nothing, and nothing authenticates it.
             (Class::Indication, _) => return false,
@@ -284,7 +283,8 @@ impl Agent {
             }
         };
         // Hashing costs: whoever knows a ufrag might make us hash all day.
-        let known = message.class != Class::Request || self.pairs.iter().any(|pair| pair.learnt && pair.path == path);
+        let known =
+            message.class() != Class::Request || self.pairs.iter().any(|pair| pair.learnt() && pair.path() == path);
         let looked_at = if known { self.forged_known.has_any(now) } else { self.forged.has_any(now) };
         if !looked_at {
             cx.stats.count_drop(DropReason::Rate);
@@ -296,11 +296,11 @@ impl Agent {
             let _ = if known { self.forged_known.take(now) } else { self.forged.take(now) };
             return false;
         }
-        if message.class == Class::Request && !self.requests.take(now) {
+        if message.class() == Class::Request && !self.requests.take(now) {
             cx.stats.count_drop(DropReason::Rate);
             return true;
         }
-        match message.class {
+        match message.class() {
             Class::Request => self.handle_request(now, path, message, cx),
             _ => self.handle_response(now, path, message, cx),
         }
@@ -314,16 +314,16 @@ impl Agent {
         message: &Message<'_>,
         cx: &mut Context<'_, S>,
     ) {
-        if let Some(kind) = message.unknown_required {
+        if let Some(kind) = message.unknown_required() {
             cx.stats.count_drop(DropReason::Malformed);
             return self.respond(path, message, cx, Class::Error, |w| w.error(420, "Unknown Attribute").unknown(kind));
         }
-        let Some(priority) = message.priority else {
+        let Some(priority) = message.priority() else {
             cx.stats.count_drop(DropReason::Malformed);
             return self.respond(path, message, cx, Class::Error, |w| w.error(400, "Bad Request"));
         };
         // Role conflicts, RFC 8445 section 7.3.1.1: the larger tie-breaker is controlling.
-        let stays = match (self.controlling, message.controlling, message.controlled) {
+        let stays = match (self.controlling, message.controlling(), message.controlled()) {
             (true, Some(theirs), _) => Some(self.tie_breaker >= theirs),
             (false, _, Some(theirs)) => Some(self.tie_breaker < theirs),
             _ => None,
@@ -335,7 +335,7 @@ impl Agent {
         }
         self.respond(path, message, cx, Class::Success, |w| w.mapped(path.remote));
 
-        let index = match self.pairs.iter().position(|pair| pair.path == path) {
+        let index = match self.pairs.iter().position(|pair| pair.path() == path) {
             Some(index) => index,
             None if self.make_room() => {
                 self.pairs.push(Pair::new(path, priority, false));
@@ -345,13 +345,10 @@ impl Agent {
         };
         let (controlling, selected, known) = (self.controlling, self.selected, self.remote.is_some());
         let Some(pair) = self.pairs.get_mut(index) else { return };
-        pair.learnt = true;
+        pair.requested(!controlling && message.use_candidate());
         // Said again with every request: the table may have refused it, or given it to another worker's endpoint.
         self.events.push_back(AgentEvent::Learnt { path, round_trip: pair.valid() });
-        if !controlling && message.use_candidate {
-            pair.nominated = true;
-        }
-        let stale = match pair.consent_until {
+        let stale = match pair.consent_until() {
             None => true,
             Some(until) => selected != Some(path) && until.saturating_duration_since(now) < REFRESH_BELOW,
         };
@@ -364,7 +361,7 @@ impl Agent {
 
     /// Whether a response is the answer to a check that went there.
     pub(super) fn awaits(&self, path: Path, message: &Message<'_>) -> bool {
-        self.pairs.iter().any(|pair| pair.path == path && pair.check(&message.transaction).is_some())
+        self.pairs.iter().any(|pair| pair.path() == path && pair.check(&message.transaction()).is_some())
     }
 
     fn handle_response<S: PacketSink>(
@@ -374,11 +371,11 @@ impl Agent {
         message: &Message<'_>,
         cx: &mut Context<'_, S>,
     ) {
-        let Some(index) = self.pairs.iter().position(|pair| pair.path == path) else { return };
+        let Some(index) = self.pairs.iter().position(|pair| pair.path() == path) else { return };
         let Some(pair) = self.pairs.get_mut(index) else { return };
-        let Some(check) = pair.check(&message.transaction) else { return };
-        if message.class == Class::Error {
-            if message.error == Some(487) && check.controlling == self.controlling {
+        let Some(check) = pair.check(&message.transaction()) else { return };
+        if message.class() == Class::Error {
+            if message.error() == Some(487) && check.controlling == self.controlling {
                 self.switch_role();
                 self.tie_breaker = u64::from_be_bytes(random_bytes(cx.random));
                 self.send_check(now, index, cx);
@@ -398,7 +395,7 @@ impl Agent {
     pub fn handle_timeout<S: PacketSink>(&mut self, now: Instant, cx: &mut Context<'_, S>) {
         let mut expired = false;
         for pair in &mut self.pairs {
-            if pair.consent_until.is_some_and(|until| until <= now) {
+            if pair.consent_until().is_some_and(|until| until <= now) {
                 pair.expire(now);
                 expired = true;
             }
@@ -420,7 +417,7 @@ impl Agent {
             .pairs
             .iter()
             .enumerate()
-            .filter(|(_, pair)| pair.next_check.is_some_and(|at| at <= now))
+            .filter(|(_, pair)| pair.next_check().is_some_and(|at| at <= now))
             .max_by_key(|(_, pair)| (pair.valid(), self.pair_priority(pair)))
             .map(|(index, _)| index);
         if let Some(index) = due {
@@ -433,10 +430,10 @@ impl Agent {
     /// (RFC 8445 section 8.3); the peer's requests still revive them.
     fn quiet_unused(&mut self) {
         let Some(selected) = self.selected else { return };
-        let settled = self.pairs.iter().any(|pair| pair.path == selected && pair.nominated);
+        let settled = self.pairs.iter().any(|pair| pair.path() == selected && pair.nominated());
         for pair in &mut self.pairs {
-            if settled && pair.path != selected && (pair.valid() || pair.was_valid()) {
-                pair.next_check = None;
+            if settled && pair.path() != selected && (pair.valid() || pair.was_valid()) {
+                pair.quiet();
             }
         }
     }
@@ -445,9 +442,9 @@ impl Agent {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let mut next = [self.connect_deadline, self.nominate_at].into_iter().flatten().min();
         for pair in &self.pairs {
-            let check = pair.next_check.filter(|_| self.remote.is_some());
+            let check = pair.next_check().filter(|_| self.remote.is_some());
             let check = check.map(|at| self.next_slot.map_or(at, |slot| at.max(slot)));
-            next = [next, check, pair.consent_until].into_iter().flatten().min();
+            next = [next, check, pair.consent_until()].into_iter().flatten().min();
         }
         next
     }
@@ -459,11 +456,11 @@ impl Agent {
 
     /// Every path that was reported as learnt and not forgotten since: to be removed with the endpoint.
     pub fn learnt_paths(&self) -> impl Iterator<Item = Path> + '_ {
-        self.pairs.iter().filter(|pair| pair.learnt).map(|pair| pair.path)
+        self.pairs.iter().filter(|pair| pair.learnt()).map(|pair| pair.path())
     }
 
     fn pair_priority(&self, pair: &Pair) -> u64 {
-        pair.priority(candidate_priority(126, pair.path.local), self.controlling)
+        pair.priority(candidate_priority(126, pair.path().local), self.controlling)
     }
 
     /// Chooses the pair to send over; the controlling agent nominates it.
@@ -473,8 +470,8 @@ impl Agent {
             .iter()
             .enumerate()
             .filter(|(_, pair)| pair.valid())
-            .max_by_key(|(_, pair)| (!self.controlling && pair.nominated, !pair.relayed, self.pair_priority(pair)))
-            .map(|(index, pair)| (index, pair.path));
+            .max_by_key(|(_, pair)| (!self.controlling && pair.nominated(), !pair.relayed(), self.pair_priority(pair)))
+            .map(|(index, pair)| (index, pair.path()));
         let Some((index, path)) = best else {
             if self.selected.take().is_some() {
                 self.first_valid = None;
@@ -490,11 +487,9 @@ impl Agent {
         }
         let patience_ends = self.patience_ends(now);
         let Some(pair) = self.pairs.get_mut(index) else { return };
-        if pair.next_check.is_none() {
-            pair.next_check = Some(now);
-        }
-        self.nominate_at = patience_ends.filter(|_| pair.relayed && !pair.nominated);
-        if self.controlling && !pair.nominated && self.nominate_at.is_none() && !pair.checked_within(TA, now) {
+        pair.check_from(now);
+        self.nominate_at = patience_ends.filter(|_| pair.relayed() && !pair.nominated());
+        if self.controlling && !pair.nominated() && self.nominate_at.is_none() && !pair.checked_within(TA, now) {
             self.send_check(now, index, cx);
         }
     }
@@ -507,10 +502,7 @@ impl Agent {
     fn switch_role(&mut self) {
         self.controlling = !self.controlling;
         for pair in &mut self.pairs {
-            pair.nominated = false;
-            if !pair.valid() && pair.next_check.is_some() {
-                pair.forget_checks();
-            }
+            pair.reset_role();
         }
     }
 
@@ -518,7 +510,7 @@ impl Agent {
     fn send_check<S: PacketSink>(&mut self, now: Instant, index: usize, cx: &mut Context<'_, S>) {
         let patient = self.patience_ends(now).is_some();
         let (Some(pair), Some(remote)) = (self.pairs.get_mut(index), &self.remote) else { return };
-        let nominating = self.controlling && self.selected == Some(pair.path) && !(pair.relayed && patient);
+        let nominating = self.controlling && self.selected == Some(pair.path()) && !(pair.relayed() && patient);
         let mut id: TransactionId = random_bytes(cx.random);
         id[0] = self.config.worker.get();
         id[1..5].copy_from_slice(&self.config.endpoint.0.to_be_bytes());
@@ -527,11 +519,11 @@ impl Agent {
         let written = Writer::new(slot, Class::Request, &id)
             .username(&remote.username)
             .role(self.controlling, self.tie_breaker)
-            .priority(candidate_priority(110, pair.path.local))
+            .priority(candidate_priority(110, pair.path().local))
             .use_candidate(nominating)
             .finish(&remote.key);
         if let Some(len) = written {
-            cx.sink.commit(len, pair.path);
+            cx.sink.commit(len, pair.path());
         }
     }
 
@@ -544,7 +536,7 @@ impl Agent {
         content: impl for<'w> FnOnce(Writer<'w>) -> Writer<'w>,
     ) {
         let Some(slot) = cx.sink.slot() else { return cx.stats.count_drop(DropReason::OutputFull) };
-        if let Some(len) = content(Writer::new(slot, class, &request.transaction)).finish(&self.key) {
+        if let Some(len) = content(Writer::new(slot, class, &request.transaction())).finish(&self.key) {
             cx.sink.commit(len, path);
         }
     }

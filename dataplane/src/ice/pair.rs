@@ -35,19 +35,19 @@ pub(super) struct Check {
 /// A local socket and a remote address.
 #[derive(Debug, Clone)]
 pub(super) struct Pair {
-    pub path: Path,
+    path: Path,
     /// Priority of the remote candidate.
-    pub remote_priority: u32,
+    remote_priority: u32,
     /// The remote candidate is a TURN relay: used only when nothing else works.
-    pub relayed: bool,
+    relayed: bool,
     /// The peer has shown that it knows our password from this address, or answered from it.
-    pub learnt: bool,
+    learnt: bool,
     /// Nomination is done: our USE-CANDIDATE was answered, or the peer's came in.
-    pub nominated: bool,
+    nominated: bool,
     /// When the next check is due; `None` when it is not checked.
-    pub next_check: Option<Instant>,
+    next_check: Option<Instant>,
     /// Until when there is consent to send; `None` when the pair is not valid.
-    pub consent_until: Option<Instant>,
+    consent_until: Option<Instant>,
     was_valid: bool,
     attempts: u32,
     last_sent: Option<Instant>,
@@ -70,6 +70,70 @@ impl Pair {
             last_sent: None,
             outstanding: [None; OUTSTANDING],
             newest: 0,
+        }
+    }
+
+    /// The local socket and the remote address.
+    pub fn path(&self) -> Path {
+        self.path
+    }
+
+    /// Priority of the remote candidate.
+    pub fn remote_priority(&self) -> u32 {
+        self.remote_priority
+    }
+
+    /// Whether the remote candidate is a TURN relay.
+    pub fn relayed(&self) -> bool {
+        self.relayed
+    }
+
+    /// Whether the peer has shown that it is at this address.
+    pub fn learnt(&self) -> bool {
+        self.learnt
+    }
+
+    /// Whether nomination is done.
+    pub fn nominated(&self) -> bool {
+        self.nominated
+    }
+
+    /// When the next check is due; `None` when it is not checked.
+    pub fn next_check(&self) -> Option<Instant> {
+        self.next_check
+    }
+
+    /// Until when there is consent to send; `None` when the pair is not valid.
+    pub fn consent_until(&self) -> Option<Instant> {
+        self.consent_until
+    }
+
+    /// The peer's signalling names the candidate of an address that was known already.
+    pub fn signalled(&mut self, priority: u32, relayed: bool) {
+        (self.remote_priority, self.relayed) = (priority, relayed);
+    }
+
+    /// The peer sent an authentic request from this address, with or without USE-CANDIDATE that counts.
+    pub fn requested(&mut self, nominating: bool) {
+        self.learnt = true;
+        self.nominated |= nominating;
+    }
+
+    /// Checks it from now on, if it is not checked yet.
+    pub fn check_from(&mut self, now: Instant) {
+        self.next_check.get_or_insert(now);
+    }
+
+    /// Checks it no more.
+    pub fn quiet(&mut self) {
+        self.next_check = None;
+    }
+
+    /// The roles have changed: nobody has nominated it, and answers to checks in the old role do not count.
+    pub fn reset_role(&mut self) {
+        self.nominated = false;
+        if !self.valid() && self.next_check.is_some() {
+            self.forget_checks();
         }
     }
 

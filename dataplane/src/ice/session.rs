@@ -160,13 +160,13 @@ impl Session {
         message: &Message<'_>,
         cx: &mut Context<'_, S>,
     ) -> bool {
-        let agent = match (message.class, message.ufrags()) {
+        let agent = match (message.class(), message.ufrags()) {
             (Class::Request, Some((ufrag, _))) => self.agent_mut(|agent| agent.local_ufrag().as_bytes() == ufrag),
             (Class::Success | Class::Error, _) => self.agent_mut(|agent| agent.awaits(path, message)),
             _ => None,
         };
         let Some(agent) = agent else {
-            match message.class {
+            match message.class() {
                 Class::Request => cx.stats.count_drop(DropReason::UnknownUfrag),
                 Class::Success | Class::Error => cx.stats.count_drop(DropReason::UnknownTransaction),
                 Class::Indication => {}

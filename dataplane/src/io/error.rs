@@ -30,6 +30,19 @@ pub enum IoError {
     /// More sockets than a path can name, or none.
     #[error("{0} local addresses given; a worker takes 1 to 64")]
     SocketCount(usize),
+    /// A worker has been handed as many sockets as it takes.
+    #[error("the worker has all {0} sockets that it can be handed")]
+    HandedSockets(usize),
+    /// Every port of a range is taken.
+    #[error("all UDP ports from {first} to {last} of {ip} are taken: widen the range")]
+    PortsTaken {
+        /// Local address.
+        ip: IpAddr,
+        /// The first port of the range.
+        first: u16,
+        /// The last one.
+        last: u16,
+    },
     /// The core is not one that this process may use.
     #[error("cannot pin a worker to core {core}: {source}; this process may use cores {allowed:?}")]
     Core {

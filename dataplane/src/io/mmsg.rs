@@ -9,9 +9,13 @@ use std::time::Duration;
 use super::address::{NAME_LEN, Name, decode};
 use super::offload::{self, CONTROL_LEN, Control};
 use super::outbox::{Outbox, errno};
+use super::readiness::Readiness;
 use super::rx::RxBatch;
 use super::slab::Slab;
-use super::{EventFd, Flush, IoError, IoLimits, Offloads, PacketIo, PacketSink, Path};
+use super::sockets::Sockets;
+use super::{
+    EventFd, Flush, HandedSocket, IoError, IoExtras, IoLimits, Offloads, PacketIo, PacketSink, Path, SocketPool,
+};
 use crate::stats::{Counter, WorkerStats};
 
 /// Most messages that the kernel takes in one `sendmmsg`.
@@ -22,17 +26,15 @@ pub struct Mmsg {
     rx: RxBatch,
     tx: MmsgTx,
     wake: EventFd,
-    /// What `ppoll` waits for: the sockets, then the eventfd.
+    /// What `ppoll` waits for: all handed sockets as one, the shared sockets, the eventfd.
     poll: Vec<libc::pollfd>,
-    /// Socket that is read first, so that a busy one does not starve the others.
+    /// Shared socket that is read first, so that a busy one does not starve the others; the handed ones have one turn together.
     turn: usize,
     /// Message `i` receives into buffer `i` of the batch's slab, `names[i]` and `controls[i]`.
     headers: Box<[libc::mmsghdr]>,
     names: Box<[Name]>,
     controls: Box<[Control]>,
     iovecs: Box<[libc::iovec]>,
-    /// Last drop report of each socket.
-    drops: Vec<u32>,
     /// Datagrams were left to come: most likely some lie there, so that there is no need to ask first.
     coalesced: bool,
     /// A wake-up ended that.
@@ -41,10 +43,20 @@ pub struct Mmsg {
     stats: Arc<WorkerStats>,
 }
 
+/// Place of the handed sockets in what is polled, and of the first shared one.
+const HANDED: usize = 0;
+const SHARED: usize = 1;
+
 /// Sending half of [`Mmsg`].
 pub struct MmsgTx {
-    sockets: Vec<UdpSocket>,
+    sockets: Sockets,
     outbox: Outbox,
+    /// Which handed sockets are readable, once there are some.
+    readiness: Option<Readiness>,
+    /// Last drop report of each socket.
+    drops: Vec<u32>,
+    offloads: Offloads,
+    extras: IoExtras,
 }
 
 impl Mmsg {
@@ -55,13 +67,11 @@ impl Mmsg {
         limits: IoLimits,
         stats: Arc<WorkerStats>,
     ) -> Result<Self, IoError> {
-        if sockets.is_empty() || sockets.len() > 64 {
-            return Err(IoError::SocketCount(sockets.len()));
-        }
         let batch = limits.batch;
         if !(1..=MAX_VECTOR).contains(&batch) {
             return Err(IoError::Limit { name: "batch", value: batch, min: 1, max: MAX_VECTOR });
         }
+        let shared: Vec<_> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
         for socket in &sockets {
             socket
                 .set_nonblocking(true)
@@ -85,7 +95,9 @@ impl Mmsg {
                 header
             })
             .collect();
-        let fds = sockets.iter().map(AsRawFd::as_raw_fd).chain([wake.as_raw_fd()]);
+        let sockets = Sockets::new(sockets, limits.handed_sockets)?;
+        // What has a negative descriptor is not polled.
+        let fds = [-1].into_iter().chain(shared).chain([wake.as_raw_fd()]);
         Ok(Self {
             rx: RxBatch::new(slab, batch, stats.clone()),
             poll: fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect(),
@@ -94,11 +106,17 @@ impl Mmsg {
             names,
             controls,
             iovecs,
-            drops: vec![0; sockets.len()],
             coalesced: false,
             woken: false,
             offloads,
-            tx: MmsgTx { outbox: Outbox::new(&limits, sockets.len(), offloads.gso, stats.clone())?, sockets },
+            tx: MmsgTx {
+                outbox: Outbox::new(&limits, sockets.places(), offloads.gso, stats.clone())?,
+                readiness: None,
+                drops: vec![0; sockets.places()],
+                sockets,
+                offloads,
+                extras: limits.extras,
+            },
             wake,
             stats,
         })
@@ -111,6 +129,7 @@ impl Mmsg {
             tv_nsec: timeout.subsec_nanos() as libc::c_long,
         };
         self.stats.count(Counter::Syscalls);
+        self.poll[HANDED].fd = self.tx.readiness.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let poll = &mut self.poll[first..];
         // SAFETY: `poll` holds as many entries as given, all of open descriptors; no signal mask.
         let ready = unsafe { libc::ppoll(poll.as_mut_ptr(), poll.len() as libc::nfds_t, &timeout, std::ptr::null()) };
@@ -125,6 +144,7 @@ impl Mmsg {
 
     /// Reads one socket into the free buffers from `used` on; returns how many buffers are used then.
     fn read_socket(&mut self, local: usize, used: usize) -> io::Result<usize> {
+        let Some(socket) = self.tx.sockets.get(local) else { return Ok(used) };
         let free = &mut self.headers[used..];
         for header in free.iter_mut() {
             header.msg_hdr.msg_namelen = NAME_LEN as u32;
@@ -136,7 +156,7 @@ impl Mmsg {
         // are as long as the headers say; nothing borrows the buffers, as the batch was cleared.
         let result = unsafe {
             libc::recvmmsg(
-                self.tx.sockets[local].as_raw_fd(),
+                socket.as_raw_fd(),
                 free.as_mut_ptr(),
                 free.len() as u32,
                 libc::MSG_DONTWAIT,
@@ -162,7 +182,7 @@ impl Mmsg {
             let control_len = header.msg_hdr.msg_controllen.min(CONTROL_LEN as _);
             let ancillary = offload::parse_control(&self.controls[i].0[..control_len]);
             if let Some(drops) = ancillary.drops {
-                let lost = drops.wrapping_sub(std::mem::replace(&mut self.drops[local], drops));
+                let lost = drops.wrapping_sub(std::mem::replace(&mut self.tx.drops[local], drops));
                 self.stats.add(Counter::DropSocketOverflow, u64::from(lost));
             }
             let Some(remote) = decode(&self.names[i].0[..(header.msg_hdr.msg_namelen as usize).min(NAME_LEN)]) else {
@@ -170,11 +190,37 @@ impl Mmsg {
                 continue;
             };
             let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            let path = Path { local: local as u8, remote };
+            let path = Path { local: local as u16, remote };
             let len = (header.msg_len as usize).min(self.iovecs[i].iov_len);
             self.rx.push(path, i, 0..len, ancillary.segment, truncated);
         }
         Ok(now_used)
+    }
+}
+
+impl Mmsg {
+    /// Reads the handed sockets that have something into the free buffers from `used` on, like [`Self::read_socket`].
+    fn read_handed(&mut self, mut used: usize) -> io::Result<usize> {
+        self.stats.count(Counter::Syscalls);
+        let Some(readiness) = &mut self.tx.readiness else { return Ok(used) };
+        let readable = readiness.readable()?;
+        for i in 0..readable {
+            // What finds no buffer is readable next time, too.
+            if used >= self.headers.len() {
+                break;
+            }
+            let Some(local) = self.tx.readiness.as_ref().and_then(|readiness| readiness.get(i)) else { break };
+            match self.read_socket(usize::from(local), used) {
+                Ok(now_used) => used = now_used,
+                Err(error) => {
+                    // It would be readable for ever. Whoever uses it notices that nothing comes; the others go on.
+                    tracing::error!(socket = local, %error, "a handed socket cannot be read any more");
+                    self.stats.count(Counter::HandedSocketsFailed);
+                    self.tx.unwatch(local);
+                }
+            }
+        }
+        Ok(used)
     }
 }
 
@@ -183,8 +229,9 @@ impl PacketIo for Mmsg {
 
     fn receive(&mut self, timeout: Duration) -> io::Result<usize> {
         self.rx.clear();
-        let sockets = self.tx.sockets.len();
-        if std::mem::take(&mut self.coalesced) && sockets == 1 && self.read_socket(0, 0)? > 0 {
+        let sockets = self.tx.sockets.shared();
+        let alone = sockets == 1 && self.tx.readiness.is_none();
+        if std::mem::take(&mut self.coalesced) && alone && self.read_socket(0, 0)? > 0 {
             self.woken = false;
             return Ok(self.rx.len());
         }
@@ -192,16 +239,21 @@ impl PacketIo for Mmsg {
         if !self.wait(0, timeout)? {
             return Ok(0);
         }
-        if self.poll[sockets].revents != 0 {
+        if self.poll[SHARED + sockets].revents != 0 {
             self.wake.drain();
         }
-        self.turn = (self.turn + 1) % sockets;
+        // Turns are those of the shared sockets, and one of the handed ones.
+        self.turn = (self.turn + 1) % (SHARED + sockets);
         let mut used = 0;
-        for k in 0..sockets {
-            let local = (self.turn + k) % sockets;
-            if self.poll[local].revents != 0 && used < self.headers.len() {
-                used = self.read_socket(local, used)?;
+        for k in 0..SHARED + sockets {
+            let place = (self.turn + k) % (SHARED + sockets);
+            if self.poll[place].revents == 0 || used >= self.headers.len() {
+                continue;
             }
+            used = match place {
+                HANDED => self.read_handed(used)?,
+                place => self.read_socket(place - SHARED, used)?,
+            };
         }
         Ok(self.rx.len())
     }
@@ -209,7 +261,7 @@ impl PacketIo for Mmsg {
     fn coalesce(&mut self, time: Duration) -> io::Result<()> {
         self.rx.clear();
         self.coalesced = true;
-        if self.wait(self.tx.sockets.len(), time)? {
+        if self.wait(SHARED + self.tx.sockets.shared(), time)? {
             self.woken = true;
             self.wake.drain();
         }
@@ -222,6 +274,43 @@ impl PacketIo for Mmsg {
 
     fn offloads(&self) -> Offloads {
         self.offloads
+    }
+}
+
+impl SocketPool for MmsgTx {
+    fn open(&mut self, socket: HandedSocket) -> Result<u16, IoError> {
+        let (address, local) = (socket.address(), self.sockets.next_free()?);
+        let failed = |step| move |source| IoError::Socket { address, step, source };
+        let socket = socket.into_socket();
+        socket.set_nonblocking(true).map_err(failed("O_NONBLOCK"))?;
+        self.extras.poll_busily(std::slice::from_ref(&*socket))?;
+        offload::enable_alike(&socket, self.offloads).map_err(failed("UDP_GRO"))?;
+        let readiness = match self.readiness.take() {
+            Some(readiness) => readiness,
+            None => Readiness::new().map_err(failed("epoll_create1"))?,
+        };
+        let watched = readiness.watch(&*socket, local);
+        if watched.is_ok() || !self.sockets.only_shared() {
+            self.readiness = Some(readiness);
+        }
+        watched.map_err(failed("epoll_ctl"))?;
+        self.drops[usize::from(local)] = 0;
+        self.outbox.set_gso(local, self.offloads.gso);
+        self.sockets.insert(local, socket);
+        Ok(local)
+    }
+
+    fn close(&mut self, local: u16) -> io::Result<()> {
+        self.flush()?;
+        self.unwatch(local);
+        if self.sockets.start_closing(local) {
+            // Nothing is under way: sends are done when the call returns.
+            self.sockets.release(local);
+        }
+        if self.sockets.only_shared() {
+            self.readiness = None;
+        }
+        Ok(())
     }
 }
 
@@ -256,8 +345,18 @@ impl Flush for MmsgTx {
 }
 
 impl MmsgTx {
+    fn unwatch(&self, local: u16) {
+        if let (Some(readiness), Some(socket)) = (&self.readiness, self.sockets.get(usize::from(local))) {
+            readiness.unwatch(socket);
+        }
+    }
+
     /// Sends messages `at..end`, all of one socket; returns `end`.
     fn send(&mut self, local: usize, mut at: usize, end: usize) -> usize {
+        let Some(socket) = self.sockets.get(local) else {
+            (at..end).for_each(|i| self.outbox.refused(i, libc::EBADF, None));
+            return end;
+        };
         while at < end {
             let count = (end - at).min(MAX_VECTOR);
             let headers = self.outbox.headers().wrapping_add(at);
@@ -265,7 +364,7 @@ impl MmsgTx {
             self.outbox.count_syscall();
             // SAFETY: `prepare` wrote these headers; `at + count` is within their number, and what they point at
             // stays in place until `clear`.
-            let sent = unsafe { libc::sendmmsg(self.sockets[local].as_raw_fd(), headers, count as u32, flags as _) };
+            let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers, count as u32, flags as _) };
             if sent > 0 {
                 (at..at + sent as usize).for_each(|i| self.outbox.sent(i));
                 at += sent as usize;
@@ -275,11 +374,11 @@ impl MmsgTx {
                 libc::EINTR => {}
                 libc::EAGAIN => {
                     // The socket is full: late media is worth less than a loop that goes on.
-                    (at..end).for_each(|i| self.outbox.refused(i, libc::EAGAIN, &self.sockets[local]));
+                    (at..end).for_each(|i| self.outbox.refused(i, libc::EAGAIN, Some(socket)));
                     return end;
                 }
                 error => {
-                    self.outbox.refused(at, error, &self.sockets[local]);
+                    self.outbox.refused(at, error, Some(socket));
                     at += 1;
                 }
             }

@@ -47,13 +47,16 @@ mod outbox;
 mod plan;
 mod probe;
 mod provided;
+mod readiness;
+mod relay_ports;
 mod rx;
 mod slab;
 mod socket;
+mod sockets;
 mod steering;
 mod uring;
 
-pub use crate::datagram::{MAX_DATAGRAM, PacketSink, Path};
+pub use crate::datagram::{HandedSocket, LocalSocket, MAX_DATAGRAM, PacketSink, Path};
 
 pub use affinity::{allowed_cores, pin_to_core, sleep_precisely};
 pub use error::{IoError, UringFault};
@@ -61,6 +64,7 @@ pub use eventfd::EventFd;
 pub use extras::{IoExtras, UnknownExtra};
 pub use mmsg::{Mmsg, MmsgTx};
 pub use probe::{Backend, Probed, probe};
+pub use relay_ports::{PortRange, RelayPorts, resolve_wildcard};
 pub use rx::{Received, RxBatch};
 pub use socket::{SocketOptions, bind_sockets};
 pub use steering::Steering;
@@ -74,10 +78,21 @@ pub trait Flush {
     fn flush(&mut self) -> std::io::Result<()>;
 }
 
+/// Sockets that come and go while a worker runs.
+pub trait SocketPool {
+    /// Takes up a further socket, which is its owner's alone, and returns its index ([`Path::local`]). An error leaves all others as
+    /// they were, and closes this one.
+    fn open(&mut self, socket: HandedSocket) -> Result<u16, IoError>;
+
+    /// Gives up what [`Self::open`] took. What is queued is sent first, what comes later is lost, and nobody else gets the index while
+    /// anything is on its way; only the batch, if it was not looked at yet, may still hold something. Any other index changes nothing.
+    fn close(&mut self, local: u16) -> std::io::Result<()>;
+}
+
 /// One worker's sockets: receives in batches, sends in batches.
 pub trait PacketIo {
     /// The sending half.
-    type Tx: PacketSink + Flush;
+    type Tx: PacketSink + Flush + SocketPool;
 
     /// Forgets the previous batch, then waits at most `timeout` for datagrams or for the wake-up eventfd (which it
     /// drains) and returns how many datagrams lie in the new batch: zero after a timeout, a signal or a wake-up
@@ -114,6 +129,8 @@ pub struct IoLimits {
     pub tx_slots: usize,
     /// Received messages (with GRO: runs of datagrams) per batch; also the number of `recvmmsg` buffers.
     pub batch: usize,
+    /// Sockets that the worker can be handed while it runs, 0 to 16,384; at most half of what the process may open.
+    pub handed_sockets: usize,
     /// Whether to use GSO and GRO where the kernel has them.
     pub offload: bool,
     /// What is off unless asked for.
@@ -121,10 +138,17 @@ pub struct IoLimits {
 }
 
 impl Default for IoLimits {
-    /// 256 receive buffers (16 MiB with GRO), 256 slots, 64 messages per batch, offloads on. The slots' 384 KiB stay in a
+    /// 256 receive buffers (16 MiB with GRO), 256 slots, 64 messages per batch, 512 handed sockets, offloads on. The slots' 384 KiB stay in a
     /// core's second cache until the kernel has read them: with 2,048, 500 receivers cost a quarter more per packet.
     fn default() -> Self {
-        Self { rx_buffers: 256, tx_slots: 256, batch: 64, offload: true, extras: IoExtras::default() }
+        Self {
+            rx_buffers: 256,
+            tx_slots: 256,
+            batch: 64,
+            handed_sockets: 512,
+            offload: true,
+            extras: IoExtras::default(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! GSO, GRO and drop reports of UDP sockets: switching them on, and their control messages.
 
 use std::ffi::c_int;
+use std::io;
 use std::net::UdpSocket;
 
 use super::Offloads;
@@ -81,6 +82,18 @@ pub(super) fn enable(sockets: &[UdpSocket], wanted: bool) -> Offloads {
         all(libc::SOL_UDP, libc::UDP_GRO, 0);
     }
     Offloads { gso, gro }
+}
+
+/// Switches on for a further socket what the others have. An error when it does not take that: it might bring runs that are longer
+/// than the buffers, or not bring what the others do.
+pub(super) fn enable_alike(socket: &UdpSocket, offloads: Offloads) -> io::Result<()> {
+    let _ = set_option(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
+    if offloads.gro {
+        set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)?;
+    } else {
+        let _ = set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 0);
+    }
+    Ok(())
 }
 
 /// Bytes of a receive buffer: the largest UDP payload and the headers that io_uring writes before it; not a multiple

@@ -34,6 +34,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// An empty one, for so many sockets.
     pub(super) fn new(limits: &IoLimits, sockets: usize, gso: bool, stats: Arc<WorkerStats>) -> Result<Self, IoError> {
         let slots = limits.tx_slots;
         if !(1..=65_536).contains(&slots) {
@@ -52,6 +53,13 @@ impl Outbox {
             gso: vec![gso; sockets],
             stats,
         })
+    }
+
+    /// A socket is another one from now on: whether it takes runs.
+    pub(super) fn set_gso(&mut self, local: u16, gso: bool) {
+        if let Some(place) = self.gso.get_mut(usize::from(local)) {
+            *place = gso;
+        }
     }
 
     /// The buffer of the next datagram; `None` when all are queued.
@@ -128,15 +136,16 @@ impl Outbox {
         self.stats.add(Counter::BytesSent, message.bytes as u64);
     }
 
-    /// Message `i` was refused: counts it as lost, or sends its datagrams one by one when only the run was refused.
-    pub(super) fn refused(&mut self, i: usize, error: i32, socket: &UdpSocket) {
+    /// Message `i` was refused, by its socket or since there is none: counts it as lost, or sends its datagrams one by one when
+    /// only the run was refused.
+    pub(super) fn refused(&mut self, i: usize, error: i32, socket: Option<&UdpSocket>) {
         let message = self.plan.messages()[i];
         // EIO: the device cannot checksum segments. EINVAL, EMSGSIZE: a segment exceeds this route's MTU.
         let run_refused = message.count > 1 && matches!(error, libc::EIO | libc::EINVAL | libc::EMSGSIZE);
-        if !run_refused {
+        let Some(socket) = socket.filter(|_| run_refused) else {
             self.stats.add(Counter::DropSendError, message.count as u64);
             return;
-        }
+        };
         if error == libc::EIO {
             self.gso[usize::from(message.path.local)] = false;
         }
@@ -206,7 +215,7 @@ mod tests {
         // A route with a small MTU, then a device without checksum offload; only the latter switches runs off.
         for (error, messages_after) in [(libc::EMSGSIZE, 1), (libc::EIO, 5)] {
             assert_eq!(queued(&mut outbox, path, 5), 1);
-            outbox.refused(0, error, &socket);
+            outbox.refused(0, error, Some(&socket));
             outbox.clear();
             for i in 0..5 {
                 let mut buffer = [0; 200];
@@ -226,14 +235,20 @@ mod tests {
         let mut outbox = Outbox::new(&IoLimits::default(), 1, true, stats.clone()).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let path = Path { local: 0, remote: socket.local_addr().unwrap() };
-        for (n, error) in [libc::EAGAIN, libc::ENOBUFS, libc::EPERM].into_iter().enumerate() {
+        let refusals = [
+            (libc::EAGAIN, Some(&socket)),
+            (libc::ENOBUFS, Some(&socket)),
+            (libc::EPERM, Some(&socket)),
+            (libc::EIO, None),
+        ];
+        for (n, (error, socket)) in refusals.into_iter().enumerate() {
             assert_eq!(queued(&mut outbox, path, 4), 1);
-            outbox.refused(0, error, &socket);
+            outbox.refused(0, error, socket);
             outbox.clear();
             assert_eq!(stats.get(Counter::DropSendError), 4 * (n as u64 + 1));
         }
         assert_eq!(stats.get(Counter::PacketsSent), 0);
         outbox.commit(MAX_DATAGRAM + 1, path);
-        assert_eq!((outbox.is_empty(), stats.get(Counter::DropSendError)), (true, 13));
+        assert_eq!((outbox.is_empty(), stats.get(Counter::DropSendError)), (true, 17));
     }
 }

@@ -46,6 +46,8 @@ pub struct Plan {
     /// Where each message's next datagram goes, while `order` is filled.
     cursor: Vec<u32>,
     order: Vec<u32>,
+    /// Messages by the low byte of their socket, while they are sorted.
+    by_low_byte: Vec<u32>,
     /// Open-addressed: (build number, message) of each destination's latest message.
     table: Vec<(u32, u32)>,
     build_number: u32,
@@ -64,6 +66,7 @@ impl Plan {
             message_of: Vec::with_capacity(capacity),
             cursor: Vec::with_capacity(capacity),
             order: Vec::with_capacity(capacity),
+            by_low_byte: Vec::with_capacity(capacity),
             table: vec![(0, 0); (capacity.max(1) * 2).next_power_of_two()],
             build_number: 0,
             hasher: foldhash::fast::RandomState::default(),
@@ -101,7 +104,7 @@ impl Plan {
 
     /// Groups what is queued. Messages come out ordered by local socket; those of one destination keep the order in
     /// which their datagrams were queued. `gso` says whether a local socket takes runs.
-    pub fn build(&mut self, gso: impl Fn(u8) -> bool) {
+    pub fn build(&mut self, gso: impl Fn(u16) -> bool) {
         self.grouped.clear();
         self.message_of.clear();
         self.build_number = self.build_number.wrapping_add(1);
@@ -181,22 +184,22 @@ impl Plan {
 
     /// Sorts the messages by socket (stable, counting) and lays out `order`.
     fn arrange(&mut self) {
-        let mut next = [0u32; 256];
+        let mut next = Places::default();
+        let mut highest = 0;
         for message in &self.grouped {
-            next[usize::from(message.path.local)] += 1;
+            next.count(message.path.local as u8);
+            highest = highest.max(message.path.local);
         }
-        let mut total = 0;
-        for slot in &mut next {
-            total += std::mem::replace(slot, total);
+        next.begin();
+        self.cursor.clear();
+        self.cursor.extend(self.grouped.iter().map(|message| next.take(message.path.local as u8)));
+        if highest > u16::from(u8::MAX) {
+            self.sort_by_high_byte();
         }
         self.sorted.clear();
         self.sorted.extend_from_slice(&self.grouped);
-        self.cursor.clear();
-        for message in &self.grouped {
-            let place = &mut next[usize::from(message.path.local)];
-            self.cursor.push(*place);
-            self.sorted[*place as usize] = *message;
-            *place += 1;
+        for (message, &place) in self.grouped.iter().zip(&self.cursor) {
+            self.sorted[place as usize] = *message;
         }
         let mut first = 0;
         for message in &mut self.sorted {
@@ -214,6 +217,52 @@ impl Plan {
             *place += 1;
         }
     }
+
+    /// What is in the order of the low bytes of the sockets' indices, in `cursor`, comes into that of the whole indices.
+    fn sort_by_high_byte(&mut self) {
+        let high = |message: &Message| (message.path.local >> 8) as u8;
+        let mut next = Places::default();
+        self.by_low_byte.clear();
+        self.by_low_byte.resize(self.grouped.len(), 0);
+        for (i, message) in self.grouped.iter().enumerate() {
+            next.count(high(message));
+            self.by_low_byte[self.cursor[i] as usize] = i as u32;
+        }
+        next.begin();
+        for &i in &self.by_low_byte {
+            self.cursor[i as usize] = next.take(high(&self.grouped[i as usize]));
+        }
+    }
+}
+
+/// Counts, and then places, of what is sorted by one byte.
+struct Places([u32; 256]);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self([0; 256])
+    }
+}
+
+impl Places {
+    fn count(&mut self, byte: u8) {
+        self.0[usize::from(byte)] += 1;
+    }
+
+    /// All are counted.
+    fn begin(&mut self) {
+        let mut total = 0;
+        for place in &mut self.0 {
+            total += std::mem::replace(place, total);
+        }
+    }
+
+    /// The place of the next one with this byte.
+    fn take(&mut self, byte: u8) -> u32 {
+        let place = &mut self.0[usize::from(byte)];
+        *place += 1;
+        *place - 1
+    }
 }
 
 #[cfg(test)]
@@ -221,12 +270,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn path(local: u8, port: u16) -> Path {
+    fn path(local: u16, port: u16) -> Path {
         Path { local, remote: ([127, 0, 0, 1], port).into() }
     }
 
     /// (local, port, segment, numbers of the datagrams) of every message.
-    fn built(datagrams: &[(u8, u16, usize)], gso: bool) -> Vec<(u8, u16, usize, Vec<u32>)> {
+    fn built(datagrams: &[(u16, u16, usize)], gso: bool) -> Vec<(u16, u16, usize, Vec<u32>)> {
         let mut plan = Plan::new(datagrams.len(), MAX_SEGMENTS);
         for &(local, port, len) in datagrams {
             assert!(plan.push(path(local, port), len));
@@ -256,6 +305,9 @@ mod tests {
         let mixed = [(1, 7, 10), (0, 8, 20), (1, 7, 10), (0, 9, 20), (1, 9, 10), (0, 8, 20)];
         let expect = [(0, 8, 20, vec![1, 5]), (0, 9, 20, vec![3]), (1, 7, 10, vec![0, 2]), (1, 9, 10, vec![4])];
         assert_eq!(built(&mixed, true), expect);
+        let far = [(512, 1, 10), (1, 1, 10), (257, 1, 10), (256, 1, 10), (1, 2, 10), (512, 1, 10)];
+        let sockets: Vec<_> = built(&far, true).into_iter().map(|message| message.0).collect();
+        assert_eq!(sockets, [1, 1, 256, 257, 512]);
     }
 
     #[test]
@@ -280,10 +332,15 @@ mod tests {
         assert_eq!(plan.messages().iter().map(|m| m.count).collect::<Vec<_>>(), [8, 8, 4]);
     }
 
+    /// Few, so that several datagrams have the same one; their bytes sort differently from the whole.
+    fn socket() -> impl Strategy<Value = u16> {
+        prop_oneof![4 => 0u16..3, 1 => prop::sample::select(vec![255, 256, 258, 511, 512, 16_447, u16::MAX])]
+    }
+
     proptest! {
         #[test]
         fn every_datagram_once_in_order_within_bounds(
-            datagrams in prop::collection::vec((0u8..3, 1u16..6, prop_oneof![Just(1200usize), Just(90), 0usize..1501]), 0..400),
+            datagrams in prop::collection::vec((socket(), 1u16..6, prop_oneof![Just(1200usize), Just(90), 0usize..1501]), 0..400),
             again in any::<bool>(), gso_mask in 0u8..8,
         ) {
             let mut plan = Plan::new(400, MAX_SEGMENTS);
@@ -292,7 +349,7 @@ mod tests {
                 for &(local, port, len) in &datagrams {
                     prop_assert!(plan.push(path(local, port), len));
                 }
-                plan.build(|local| gso_mask & (1 << local) != 0);
+                plan.build(|local| gso_mask & (1 << (local % 3)) != 0);
             }
             let mut seen = vec![false; datagrams.len()];
             let mut next_of_path = std::collections::HashMap::new();
@@ -305,7 +362,7 @@ mod tests {
                 at = message.range().end;
                 let numbers = &plan.order()[message.range()];
                 prop_assert!(!numbers.is_empty() && numbers.len() <= MAX_SEGMENTS);
-                prop_assert!(numbers.len() == 1 || gso_mask & (1 << message.path.local) != 0);
+                prop_assert!(numbers.len() == 1 || gso_mask & (1 << (message.path.local % 3)) != 0);
                 let mut bytes = 0;
                 for (k, &i) in numbers.iter().enumerate() {
                     let (local, port, len) = datagrams[i as usize];

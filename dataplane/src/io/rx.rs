@@ -28,7 +28,7 @@ struct Run {
 
 /// What the last `receive` brought.
 pub struct RxBatch {
-    pub(super) slab: Slab,
+    slab: Slab,
     runs: Vec<Run>,
     datagrams: usize,
     cursor: usize,
@@ -65,6 +65,20 @@ impl RxBatch {
         let (path, buffer, offset) = (run.path, run.buffer, run.offset + start);
         // SAFETY: the kernel does not have this buffer: it gets it back only when the batch is cleared.
         Some(Received { path, data: unsafe { self.slab.bytes(buffer, offset, len) } })
+    }
+
+    /// The buffers, to be lent to the kernel.
+    pub(super) fn slab(&self) -> &Slab {
+        &self.slab
+    }
+
+    /// What the kernel wrote at the start of a buffer, before the datagram itself.
+    ///
+    /// # Safety
+    /// The kernel must not write to the buffer while the slice lives.
+    pub(super) unsafe fn head(&mut self, buffer: usize, len: usize) -> &mut [u8] {
+        // SAFETY: the caller's.
+        unsafe { self.slab.bytes(buffer, 0, len) }
     }
 
     pub(super) fn clear(&mut self) {

@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::IoError;
+use super::sockets::MAX_SHARED;
 
 /// How sockets are bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +33,7 @@ impl Default for SocketOptions {
 pub fn bind_sockets(addresses: &[IpAddr], port: u16, options: &SocketOptions) -> Result<Vec<UdpSocket>, IoError> {
     /// A port that is free on the first address may be taken on the next, or by the time that it is bound again.
     const ATTEMPTS: usize = 16;
-    if addresses.is_empty() || addresses.len() > 64 {
+    if addresses.is_empty() || addresses.len() > MAX_SHARED {
         return Err(IoError::SocketCount(addresses.len()));
     }
     if port != 0 {
@@ -76,11 +77,21 @@ fn share(addresses: &[IpAddr], port: u16, options: &SocketOptions) -> Result<Vec
         let socket = open(address)?;
         socket.set_reuse_port(true).map_err(failed("SO_REUSEPORT"))?;
         socket.set_nonblocking(true).map_err(failed("O_NONBLOCK"))?;
-        grow_buffers(&socket, address, options);
+        warn_of_small_buffers(address, options, grow_buffers(&socket, options));
         socket.bind(&address.into()).map_err(|source| bind_error(address, source))?;
         sockets.push(UdpSocket::from(socket));
     }
     Ok(sockets)
+}
+
+/// Binds a socket like the shared ones, whose port is shared with nobody.
+pub(super) fn bind_alone(address: SocketAddr, options: &SocketOptions) -> Result<UdpSocket, IoError> {
+    let socket = open(address)?;
+    socket.set_nonblocking(true).map_err(|source| IoError::Socket { address, step: "O_NONBLOCK", source })?;
+    // That they are smaller than wanted was said when the shared ones were bound.
+    grow_buffers(&socket, options);
+    socket.bind(&address.into()).map_err(|source| bind_error(address, source))?;
+    Ok(UdpSocket::from(socket))
 }
 
 fn open(address: SocketAddr) -> Result<Socket, IoError> {
@@ -117,13 +128,16 @@ fn bind_error(address: SocketAddr, source: io::Error) -> IoError {
     }
 }
 
-/// Asks for large buffers; the kernel silently gives less than asked for, so the result is read back.
-fn grow_buffers(socket: &Socket, address: SocketAddr, options: &SocketOptions) {
-    // Linux doubles the number for its own bookkeeping and reports the doubled one.
+/// Asks for large buffers, and returns the bytes of those for receiving and for sending that the kernel gave: it silently gives less
+/// than asked for.
+fn grow_buffers(socket: &Socket, options: &SocketOptions) -> (usize, usize) {
     let _ = socket.set_recv_buffer_size(options.receive_buffer);
     let _ = socket.set_send_buffer_size(options.send_buffer);
-    let receive = socket.recv_buffer_size().unwrap_or(0) / 2;
-    let send = socket.send_buffer_size().unwrap_or(0) / 2;
+    // Linux doubles the number for its own bookkeeping and reports the doubled one.
+    (socket.recv_buffer_size().unwrap_or(0) / 2, socket.send_buffer_size().unwrap_or(0) / 2)
+}
+
+fn warn_of_small_buffers(address: SocketAddr, options: &SocketOptions, (receive, send): (usize, usize)) {
     if receive < options.receive_buffer {
         tracing::warn!(
             %address, wanted = options.receive_buffer, got = receive,

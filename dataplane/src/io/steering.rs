@@ -75,7 +75,7 @@ fn key(path: &Path) -> Key {
         SocketAddr::V6(remote) => key[..16].copy_from_slice(&remote.ip().octets()),
     }
     key[16..18].copy_from_slice(&path.remote.port().to_be_bytes());
-    key[18..20].copy_from_slice(&u16::from(path.local).to_ne_bytes());
+    key[18..20].copy_from_slice(&path.local.to_ne_bytes());
     key
 }
 
@@ -221,7 +221,7 @@ mod tests {
             for i in 0..30 {
                 let client = UdpSocket::bind((*ip, 0)).unwrap();
                 client.connect(workers[0][local].local_addr().unwrap()).unwrap();
-                let path = Path { local: local as u8, remote: client.local_addr().unwrap() };
+                let path = Path { local: local as u16, remote: client.local_addr().unwrap() };
                 client.send(b"who gets this?").unwrap();
                 let hashed = arrives_at(&workers, local).expect("the kernel's own choice");
                 let wanted = i % 3;

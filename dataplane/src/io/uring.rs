@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,10 @@ use super::outbox::Outbox;
 use super::provided::{BufferRing, GROUP};
 use super::rx::RxBatch;
 use super::slab::Slab;
-use super::{EventFd, Flush, IoError, IoLimits, Offloads, PacketIo, PacketSink, Path};
+use super::sockets::Sockets;
+use super::{
+    EventFd, Flush, HandedSocket, IoError, IoExtras, IoLimits, Offloads, PacketIo, PacketSink, Path, SocketPool,
+};
 use crate::stats::{Counter, WorkerStats};
 
 /// Submission entries; more messages than this go in several submissions.
@@ -31,6 +34,9 @@ const ENTER_GETEVENTS: u32 = 1;
 const ENTER_EXT_ARG: u32 = 1 << 3;
 /// Looks at the completions of sends, with SQPOLL, before the worker waits for them.
 const SQPOLL_SPINS: u32 = 10_000;
+/// How often, and how long each time, a socket that finds no place waits for one that is being closed.
+const CLOSING_WAITS: u32 = 4;
+const CLOSING_WAIT: Duration = Duration::from_micros(500);
 /// Where the payload starts in a provided buffer: after the kernel's header, name and control messages.
 const PAYLOAD_OFFSET: usize = 16 + NAME_LEN + CONTROL_LEN;
 
@@ -38,6 +44,7 @@ const PAYLOAD_OFFSET: usize = 16 + NAME_LEN + CONTROL_LEN;
 const RECEIVE: u64 = 1;
 const SEND: u64 = 2;
 const WAKE: u64 = 3;
+const CANCEL: u64 = 4;
 
 /// io_uring over one worker's sockets. Belongs to the thread that made it.
 pub struct Uring {
@@ -53,8 +60,6 @@ struct Inner {
     /// Buffers of the current batch, lent again when it is forgotten.
     in_batch: Vec<u16>,
     batch: usize,
-    /// Last drop report of each socket.
-    drops: Vec<u32>,
     wake: EventFd,
     offloads: Offloads,
     stats: Arc<WorkerStats>,
@@ -63,7 +68,8 @@ struct Inner {
 /// Sending half of [`Uring`]; owns the ring, as a flush may find receives completed.
 pub struct UringTx {
     ring: IoUring,
-    sockets: Vec<UdpSocket>,
+    /// Each is registered under its index; the eventfd follows after the last one.
+    sockets: Sockets,
     outbox: Outbox,
     /// Template of all receives: says how much room name and control messages get.
     template: Box<libc::msghdr>,
@@ -71,8 +77,16 @@ pub struct UringTx {
     outstanding: usize,
     /// Completed receives not yet in a batch. Bounded: each holds a provided buffer.
     received: VecDeque<Completed>,
-    /// Sockets (and last the eventfd) whose multishot request has ended.
-    ended: Vec<bool>,
+    /// Of which files the kernel has a multishot request, by index.
+    armed: Box<[bool]>,
+    /// Files whose request is to be started, or has ended and is to be started again. Room for all.
+    ended: Vec<u16>,
+    /// Handed sockets that were to be closed, and whose request has ended since.
+    closed: Vec<u16>,
+    /// Last drop report of each socket.
+    drops: Vec<u32>,
+    offloads: Offloads,
+    extras: IoExtras,
     woken: bool,
     /// Completions that the kernel says it lost.
     lost: u32,
@@ -86,7 +100,7 @@ pub struct UringTx {
 }
 
 struct Completed {
-    local: u8,
+    local: u16,
     buffer: u16,
     /// Bytes that the kernel wrote, its header included; 0 when it only gave the buffer back.
     len: usize,
@@ -100,9 +114,6 @@ impl Uring {
         limits: IoLimits,
         stats: Arc<WorkerStats>,
     ) -> Result<Self, IoError> {
-        if sockets.is_empty() || sockets.len() > 64 {
-            return Err(IoError::SocketCount(sockets.len()));
-        }
         for (name, value) in [("batch", limits.batch), ("rx_buffers", limits.rx_buffers)] {
             if !(1..=32_768).contains(&value) {
                 return Err(IoError::Limit { name, value, min: 1, max: 32_768 });
@@ -113,14 +124,16 @@ impl Uring {
             socket.set_nonblocking(false).map_err(|source| IoError::Allocate { what: "a blocking socket", source })?;
         }
         let buffers = limits.rx_buffers.next_power_of_two();
-        let ring = build_ring(buffers, limits.extras.sqpoll)?;
+        let ring = build_ring(buffers + limits.handed_sockets, limits.extras.sqpoll)?;
         limits.extras.poll_busily(&sockets)?;
         limits.extras.poll_ring_busily(ring.as_raw_fd())?;
-        let fds: Vec<_> = sockets.iter().map(AsRawFd::as_raw_fd).chain([wake.as_raw_fd()]).collect();
+        let offloads = offload::enable(&sockets, limits.offload);
+        let sockets = Sockets::new(sockets, limits.handed_sockets)?;
+        // Places of sockets that are handed over later are empty.
+        let descriptor = |local| sockets.get(local).map_or(-1, AsRawFd::as_raw_fd);
+        let fds: Vec<_> = (0..sockets.places()).map(descriptor).chain([wake.as_raw_fd()]).collect();
         let registered = ring.submitter().register_files(&fds);
         registered.map_err(|source| IoError::Uring { step: "registering sockets", source })?;
-
-        let offloads = offload::enable(&sockets, limits.offload);
         let slab = Slab::new(buffers, offload::buffer_len(offloads.gro), "the receive buffers")?;
         let buffer_ring = BufferRing::register(&ring, &slab)?;
         // SAFETY: msghdr is integers and pointers; all zeroes is a value of it (an empty message).
@@ -131,16 +144,20 @@ impl Uring {
         let mut inner = Inner {
             in_batch: Vec::with_capacity(batch),
             batch,
-            drops: vec![0; sockets.len()],
             rx: RxBatch::new(slab, batch, stats.clone()),
             buffers: buffer_ring,
             tx: UringTx {
                 ring,
-                outbox: Outbox::new(&limits, sockets.len(), offloads.gso, stats.clone())?,
+                outbox: Outbox::new(&limits, sockets.places(), offloads.gso, stats.clone())?,
                 template,
                 outstanding: 0,
                 received: VecDeque::with_capacity(buffers),
-                ended: vec![true; sockets.len() + 1],
+                armed: vec![false; fds.len()].into(),
+                ended: Vec::with_capacity(fds.len()),
+                closed: Vec::with_capacity(fds.len()),
+                drops: vec![0; sockets.places()],
+                offloads,
+                extras: limits.extras,
                 woken: false,
                 lost: 0,
                 zero_copy: limits.extras.zero_copy,
@@ -154,6 +171,8 @@ impl Uring {
             offloads,
             stats,
         };
+        let (shared, wake) = (inner.tx.sockets.shared() as u16, inner.tx.wake_index());
+        inner.tx.ended.extend((0..shared).chain([wake]));
         let started = inner.tx.arm().and_then(|()| inner.tx.submit());
         let this = Self { inner: ManuallyDrop::new(inner) };
         started.map_err(|source| IoError::Uring { step: "submitting the first receives", source })?;
@@ -162,9 +181,10 @@ impl Uring {
 }
 
 /// A ring with the cheapest completion mode that this kernel has.
-fn build_ring(buffers: usize, sqpoll: bool) -> Result<IoUring, IoError> {
-    // Every lent buffer and every submission can complete at once: the completion queue never overflows.
-    let completions = (buffers as u32 + SUBMISSIONS + 128).next_power_of_two();
+fn build_ring(receives: usize, sqpoll: bool) -> Result<IoUring, IoError> {
+    // Every lent buffer, every receive that ends without one, and every submission can complete at once: the completion queue never
+    // overflows.
+    let completions = (receives as u32 + SUBMISSIONS + 128).next_power_of_two();
     let mut builder = IoUring::builder();
     builder.setup_clamp().setup_cqsize(completions).setup_submit_all();
     if sqpoll {
@@ -213,6 +233,7 @@ impl Inner {
         let timeout = timeout.min(Duration::from_secs(86_400));
         self.forget_batch();
         self.tx.reap();
+        self.tx.free_closed()?;
         // Requests end for want of buffers; now there are some. They are armed even if there is no need to wait.
         self.tx.arm()?;
         let mut deadline = None;
@@ -260,22 +281,26 @@ impl Inner {
     fn forget_batch(&mut self) {
         self.rx.clear();
         if !self.in_batch.is_empty() {
-            self.in_batch.drain(..).for_each(|buffer| self.buffers.lend(&self.rx.slab, buffer));
+            self.in_batch.drain(..).for_each(|buffer| self.buffers.lend(self.rx.slab(), buffer));
             self.buffers.publish();
         }
     }
 
     /// Moves completed receives into the batch.
     fn take_received(&mut self) {
+        let any_closing = self.tx.sockets.any_closing();
         while self.in_batch.len() < self.batch {
-            let Some(Completed { local, buffer, len }) = self.tx.received.pop_front() else { break };
+            let Some(Completed { local, buffer, mut len }) = self.tx.received.pop_front() else { break };
+            if any_closing && self.tx.sockets.is_closing(local.into()) {
+                len = 0;
+            }
             self.in_batch.push(buffer);
             // SAFETY: the kernel gave this buffer back with the completion and gets it again in `forget_batch`.
-            let bytes = unsafe { self.rx.slab.bytes(usize::from(buffer), 0, len) };
+            let bytes = unsafe { self.rx.head(usize::from(buffer), len) };
             let Ok(message) = RecvMsgOut::parse(bytes, &self.tx.template) else { continue };
             let ancillary = offload::parse_control(message.control_data());
             if let Some(drops) = ancillary.drops {
-                let lost = drops.wrapping_sub(std::mem::replace(&mut self.drops[usize::from(local)], drops));
+                let lost = drops.wrapping_sub(std::mem::replace(&mut self.tx.drops[usize::from(local)], drops));
                 self.stats.add(Counter::DropSocketOverflow, u64::from(lost));
             }
             let Some(remote) = decode(message.name_data()) else {
@@ -317,6 +342,55 @@ impl Flush for UringTx {
     }
 }
 
+impl SocketPool for UringTx {
+    fn open(&mut self, socket: HandedSocket) -> Result<u16, IoError> {
+        let address = socket.address();
+        let failed = |step| move |source| IoError::Socket { address, step, source };
+        self.usable().map_err(failed("a ring that is broken"))?;
+        for _ in 0..CLOSING_WAITS {
+            if self.sockets.next_free().is_ok() || !self.sockets.any_closing() {
+                break;
+            }
+            // The kernel is about to let go of one.
+            self.wait(CLOSING_WAIT).and_then(|()| self.free_closed()).map_err(failed("closing others"))?;
+        }
+        let (local, socket) = (self.sockets.next_free()?, socket.into_socket());
+        // Like the others, see `new`.
+        socket.set_nonblocking(false).map_err(failed("a blocking socket"))?;
+        self.extras.poll_busily(std::slice::from_ref(&*socket))?;
+        offload::enable_alike(&socket, self.offloads).map_err(failed("UDP_GRO"))?;
+        self.register(local, socket.as_raw_fd()).map_err(failed("registering it with io_uring"))?;
+        self.drops[usize::from(local)] = 0;
+        self.outbox.set_gso(local, self.offloads.gso);
+        self.sockets.insert(local, socket);
+        self.ended.push(local);
+        let started = self.arm().and_then(|()| self.submit());
+        started.map_err(|error| self.broken_by(error)).map_err(failed("its first receive"))?;
+        Ok(local)
+    }
+
+    fn close(&mut self, local: u16) -> io::Result<()> {
+        self.usable()?;
+        // What is queued for it goes out first. All sends are done then.
+        self.flush()?;
+        if !self.sockets.start_closing(local) {
+            return Ok(());
+        }
+        self.ended.retain(|&ended| ended != local);
+        if !self.armed[usize::from(local)] {
+            self.closed.push(local);
+        } else {
+            let receive = RECEIVE << 32 | u64::from(local);
+            let cancel = opcode::AsyncCancel::new(receive).build().user_data(CANCEL << 32 | u64::from(local));
+            let cancelled = self.push(cancel).and_then(|()| self.submit());
+            cancelled.map_err(|error| self.broken_by(error))?;
+        }
+        // Most likely it has ended at once.
+        self.reap();
+        self.free_closed().map_err(|error| self.broken_by(error))
+    }
+}
+
 impl UringTx {
     /// Whether nothing has gone wrong so far that leaves memory with the kernel.
     fn usable(&self) -> io::Result<()> {
@@ -334,7 +408,12 @@ impl UringTx {
         let messages = self.outbox.prepare();
         let headers = self.outbox.headers();
         for i in 0..messages {
-            let socket = Fixed(self.outbox.local(i) as u32);
+            let local = self.outbox.local(i);
+            if self.sockets.get(local).is_none() {
+                self.outbox.refused(i, libc::EBADF, None);
+                continue;
+            }
+            let socket = Fixed(local as u32);
             // SAFETY: `i` is below the number of prepared headers.
             let header = unsafe { &raw const (*headers.add(i)).msg_hdr };
             // DONTWAIT completes within the submission; a full socket gives EAGAIN instead of a late datagram.
@@ -377,20 +456,42 @@ impl UringTx {
 
     /// Starts every multishot request that has ended.
     fn arm(&mut self) -> io::Result<()> {
-        for i in 0..self.ended.len() {
-            if !self.ended[i] {
-                continue;
-            }
-            let file = Fixed(i as u32);
-            let entry = if i < self.sockets.len() {
-                let receive = opcode::RecvMsgMulti::new(file, &raw const *self.template, GROUP).build();
-                receive.user_data(RECEIVE << 32 | i as u64)
-            } else {
+        while let Some(&index) = self.ended.last() {
+            let file = Fixed(index.into());
+            let entry = if index == self.wake_index() {
                 let poll = opcode::PollAdd::new(file, libc::POLLIN as u32).multi(true).build();
                 poll.user_data(WAKE << 32)
+            } else {
+                let receive = opcode::RecvMsgMulti::new(file, &raw const *self.template, GROUP).build();
+                receive.user_data(RECEIVE << 32 | u64::from(index))
             };
+            // Pushing may find further requests ended.
+            self.ended.pop();
+            self.armed[usize::from(index)] = true;
             self.push(entry)?;
-            self.ended[i] = false;
+        }
+        Ok(())
+    }
+
+    /// Where the eventfd is registered.
+    fn wake_index(&self) -> u16 {
+        self.sockets.places() as u16
+    }
+
+    /// Puts a descriptor, or -1 for none, into a place of the registered files. What the kernel has begun goes on with the former one.
+    fn register(&self, local: u16, descriptor: RawFd) -> io::Result<()> {
+        self.ring.submitter().register_files_update(local.into(), &[descriptor]).map(drop)
+    }
+
+    /// Closes the sockets whose last request has ended, and frees their indices.
+    fn free_closed(&mut self) -> io::Result<()> {
+        while let Some(local) = self.closed.pop() {
+            self.register(local, -1)?;
+            // What still lies there is nobody's, and must not become that of whoever gets the index next.
+            for completed in self.received.iter_mut().filter(|completed| completed.local == local) {
+                completed.len = 0;
+            }
+            self.sockets.release(local);
         }
         Ok(())
     }
@@ -453,7 +554,22 @@ impl UringTx {
 
     /// Takes completions.
     fn reap(&mut self) {
-        let Self { ring, sockets, outbox, outstanding, received, ended, woken, lost, failure, stats, .. } = self;
+        let wake = self.wake_index();
+        let Self {
+            ring,
+            sockets,
+            outbox,
+            outstanding,
+            received,
+            ended,
+            armed,
+            closed,
+            woken,
+            lost,
+            failure,
+            stats,
+            ..
+        } = self;
         let completions = ring.completion();
         let overflow = completions.overflow();
         if overflow != *lost {
@@ -465,18 +581,28 @@ impl UringTx {
             match completion.user_data() >> 32 {
                 RECEIVE => {
                     if let Some(buffer) = cqueue::buffer_select(flags) {
-                        received.push_back(Completed { local: index as u8, buffer, len: result.max(0) as usize });
+                        received.push_back(Completed { local: index as u16, buffer, len: result.max(0) as usize });
                     }
-                    if !cqueue::more(flags) {
-                        ended[index] = true;
+                    if cqueue::more(flags) {
+                        continue;
+                    }
+                    armed[index] = false;
+                    if sockets.is_closing(index) {
+                        closed.push(index as u16);
+                        continue;
                     }
                     match -result {
-                        libc::ENOBUFS => stats.count(Counter::ReceiveBuffersExhausted),
-                        error @ (libc::EINVAL | libc::EBADF | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EFAULT) => {
-                            *failure = Some(error)
+                        // Whoever uses a handed socket notices that nothing comes any more; the others go on.
+                        error if makes_no_sense(error) && index >= sockets.shared() => {
+                            tracing::error!(socket = index, error, "a handed socket cannot be read any more");
+                            stats.count(Counter::HandedSocketsFailed);
+                            continue;
                         }
+                        error if makes_no_sense(error) => *failure = Some(error),
+                        libc::ENOBUFS => stats.count(Counter::ReceiveBuffersExhausted),
                         _ => {}
                     }
+                    ended.push(index as u16);
                 }
                 SEND => {
                     // A zero-copy send that went out completes once more, when the card is done with the buffer.
@@ -486,13 +612,14 @@ impl UringTx {
                     match result {
                         _ if cqueue::notif(flags) => {}
                         0.. => outbox.sent(index),
-                        _ => outbox.refused(index, -result, &sockets[outbox.local(index)]),
+                        _ => outbox.refused(index, -result, sockets.get(outbox.local(index))),
                     }
                 }
                 WAKE => {
                     *woken |= result > 0;
                     if !cqueue::more(flags) {
-                        ended[sockets.len()] = true;
+                        armed[usize::from(wake)] = false;
+                        ended.push(wake);
                     }
                 }
                 _ => {}
@@ -512,7 +639,7 @@ impl UringTx {
         }
         for _ in 0..20 {
             self.reap();
-            if self.outstanding == 0 && self.ended.iter().all(|&ended| ended) {
+            if self.outstanding == 0 && !self.armed.contains(&true) {
                 return true;
             }
             let _ = self.wait(Duration::from_millis(10));
@@ -524,6 +651,11 @@ impl UringTx {
 /// Errors of io_uring_enter that go away by themselves or by taking completions.
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
+}
+
+/// Errors of a receive that come again if it is repeated.
+fn makes_no_sense(error: i32) -> bool {
+    matches!(error, libc::EINVAL | libc::EBADF | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EFAULT)
 }
 
 impl Drop for Uring {

@@ -20,10 +20,28 @@ impl Bitrate {
         Self(bytes.saturating_mul(8_000_000) / micros)
     }
 
+    /// The nearest below a calculated one.
+    #[inline]
+    pub const fn from_f64(bits_per_second: f64) -> Self {
+        Self(bits_per_second as u64)
+    }
+
     /// Bits per second.
     #[inline]
     pub const fn get(self) -> u64 {
         self.0
+    }
+
+    /// The same, to calculate with.
+    #[inline]
+    pub const fn as_f64(self) -> f64 {
+        self.0 as f64
+    }
+
+    /// What is left of it beside another.
+    #[inline]
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
     }
 }
 

@@ -1,10 +1,10 @@
 //! What the control plane asks of a worker.
 
-use crate::datagram::Path;
+use crate::datagram::{HandedSocket, Path};
 use crate::ice::stun::TransactionId;
 use crate::ice::{IceCredentials, RemoteCandidate};
-use crate::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
-use crate::media::{Media, ReceiverConstraints, SourceDescription};
+use crate::ids::{ConferenceId, EndpointId, MeshId, Ssrc, WorkerId};
+use crate::media::{Limit, Media, ReceiverConstraints, SourceDescription};
 use crate::srtp::SrtpKeys;
 
 /// Control plane to worker. A command for an unknown conference or endpoint is dropped and counted.
@@ -23,6 +23,14 @@ pub enum Command {
         /// The one that ends.
         conference: ConferenceId,
     },
+    /// Opens sockets for one endpoint alone, before it is created: its ICE uses only them. They are closed when it expires or is
+    /// refused, which it is when one of them cannot be opened.
+    OpenSockets {
+        /// The endpoint that is created next.
+        endpoint: EndpointId,
+        /// Bound, one for each local address; [`crate::io::RelayPorts`] makes them.
+        sockets: Vec<HandedSocket>,
+    },
     /// Adds an endpoint, or is answered by [`super::Event::EndpointRefused`].
     CreateEndpoint(Box<NewEndpoint>),
     /// Adds an endpoint of the conference that lives on another worker: its media comes from there, opened. Which
@@ -35,7 +43,33 @@ pub enum Command {
         /// The worker that it lives on.
         home: WorkerId,
     },
-    /// Removes an endpoint and its sources.
+    /// Adds the connection to another bridge: it publishes for everybody behind it, and is given every source that is not of its
+    /// own mesh, each packet once. Its id is one of an endpoint's: ICE, DTLS, SRTP, formats and expiry go by it as they do for
+    /// an endpoint. Refused like [`Command::CreateEndpoint`].
+    CreateRelay(Box<NewRelay>),
+    /// Tells of a relay of the conference that lives on another worker: packets for it, and from those behind it, cross to and
+    /// from there. Refused like [`Command::CreateEndpoint`].
+    CreateRemoteRelay {
+        /// The conference; must exist on this worker, too.
+        conference: ConferenceId,
+        /// Its identity.
+        relay: EndpointId,
+        /// The worker that it lives on.
+        home: WorkerId,
+        /// The mesh that it belongs to.
+        mesh: MeshId,
+    },
+    /// Adds an endpoint of another bridge, which is behind a relay that this worker has or was told of. It has sources and formats,
+    /// and neither keys nor an address. Refused like [`Command::CreateEndpoint`].
+    CreateRelayedEndpoint {
+        /// The conference; must exist on this worker, too.
+        conference: ConferenceId,
+        /// Its identity.
+        endpoint: EndpointId,
+        /// The relay that its packets come by.
+        relay: EndpointId,
+    },
+    /// Removes an endpoint and its sources; with a relay go all endpoints behind it.
     ExpireEndpoint {
         /// The one that leaves.
         endpoint: EndpointId,
@@ -137,6 +171,17 @@ pub enum Command {
         /// Drop video.
         video: bool,
     },
+    /// What those behind a relay want of one source (relay channel `AddReceiver`). It may come before the source does.
+    SetRelayDemand {
+        /// The relay that asks.
+        relay: EndpointId,
+        /// The owner of the source.
+        endpoint: EndpointId,
+        /// Source name.
+        source: String,
+        /// Pixels; off where nobody there wants it.
+        max_height: Limit,
+    },
     /// Asks a STUN server how it sees the media port (a Binding request without credentials); asking again repeats it.
     AskServer {
         /// From which socket, and the server.
@@ -151,14 +196,24 @@ pub enum Command {
 impl Command {
     /// Whether it goes to every worker that takes part in the endpoint's conference, and not only to the endpoint's home.
     pub fn is_shared(&self) -> bool {
-        matches!(self, Self::SetMedia { .. } | Self::SetSources { .. } | Self::ExpireEndpoint { .. })
+        matches!(
+            self,
+            Self::SetMedia { .. }
+                | Self::SetSources { .. }
+                | Self::ExpireEndpoint { .. }
+                | Self::CreateRelayedEndpoint { .. }
+        )
     }
 
     /// The endpoint that it is about, if it is about one.
     pub fn endpoint(&self) -> Option<EndpointId> {
         match self {
             Self::CreateEndpoint(new) => Some(new.endpoint),
-            Self::CreateRemoteEndpoint { endpoint, .. }
+            Self::CreateRelay(new) => Some(new.relay),
+            Self::CreateRemoteRelay { relay, .. } | Self::SetRelayDemand { relay, .. } => Some(*relay),
+            Self::OpenSockets { endpoint, .. }
+            | Self::CreateRemoteEndpoint { endpoint, .. }
+            | Self::CreateRelayedEndpoint { endpoint, .. }
             | Self::ExpireEndpoint { endpoint }
             | Self::SetRemoteIce { endpoint, .. }
             | Self::RestartIce { endpoint, .. }
@@ -190,6 +245,7 @@ impl Command {
                 | Self::MappingsSignalled { .. }
                 | Self::SetUnsignalled { .. }
                 | Self::SetForceMute { .. }
+                | Self::SetRelayDemand { .. }
         )
     }
 }
@@ -215,6 +271,23 @@ pub struct NewEndpoint {
     /// Our ICE credentials. The ufrag starts with the worker's tag, see [`crate::demux::ufrag_prefix`].
     pub ice: IceCredentials,
     /// Whether the bridge is the controlling agent (it is, for Jicofo and for our focus).
+    pub controlling: bool,
+}
+
+/// A new relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRelay {
+    /// The conference that it is of; must exist on the same worker.
+    pub conference: ConferenceId,
+    /// Its identity.
+    pub relay: EndpointId,
+    /// The mesh that it belongs to.
+    pub mesh: MeshId,
+    /// The other bridge's relay id; for logs and debug views.
+    pub label: String,
+    /// Our ICE credentials. The ufrag starts with the worker's tag, see [`crate::demux::ufrag_prefix`].
+    pub ice: IceCredentials,
+    /// Whether this bridge is the controlling agent.
     pub controlling: bool,
 }
 

@@ -14,7 +14,7 @@ use crate::media::{Bitrate, Encoding, Limit, MediaKind, Mid, VideoType};
 pub enum Event {
     /// An endpoint was not created: whatever else is said about it is dropped and counted.
     EndpointRefused {
-        /// As in [`super::Command::CreateEndpoint`] or [`super::Command::CreateRemoteEndpoint`].
+        /// As in the command that was to create it: an endpoint, a relay, or one of another worker or bridge.
         endpoint: EndpointId,
         /// Why.
         error: CreateError,
@@ -90,8 +90,9 @@ pub enum Event {
         /// The present state.
         bandwidth: Bandwidth,
     },
-    /// The largest height that any receiver on any worker wants of a source changed (bridge channel
-    /// `SenderSourceConstraints`). The owner's home tells it.
+    /// The largest height that any receiver on any worker wants of a source changed, those behind relays included: what to ask
+    /// the owner for (bridge channel `SenderSourceConstraints`), or the relay that it is behind (relay channel `AddReceiver`).
+    /// The owner's home tells it, which is the relay's for those behind one.
     SourceDemand {
         /// The owner of the source.
         endpoint: EndpointId,
@@ -135,9 +136,15 @@ pub enum CreateError {
     /// The worker does not have the conference.
     #[error("the worker does not have the conference")]
     UnknownConference,
+    /// The sockets that it was to have of its own could not be opened; the worker's log says why.
+    #[error("the sockets that it was to have of its own could not be opened")]
+    NoSockets,
     /// The home of a remote endpoint is no other worker.
     #[error("the home of a remote endpoint is no other worker")]
     UnknownWorker,
+    /// The worker has no such relay in the conference.
+    #[error("the worker has no such relay in the conference")]
+    UnknownRelay,
 }
 
 /// What is known of the way to a receiver.

@@ -33,7 +33,7 @@ impl ExtensionTable {
     pub fn compile(extensions: &[HeaderExtension], names: &mut Names<'_>) -> Self {
         let mut table = Self::default();
         let (extensions, excess) = extensions.split_at(extensions.len().min(MAX_NEGOTIATED));
-        names.uris_refused += excess.len() as u64;
+        names.refuse_uris(excess.len());
         for e in extensions.iter().filter(|e| e.id != 0) {
             let Some(uri) = names.uri(&e.uri) else { continue };
             let row = &mut table.rows[row(e.kind)];

@@ -85,7 +85,7 @@ struct Resolved<'a> {
 impl<'a> Resolved<'a> {
     fn of(list: &'a [CodecParameters], names: &mut Names<'_>) -> Self {
         let (list, excess) = list.split_at(list.len().min(MAX_CODECS));
-        names.formats_refused += excess.len() as u64;
+        names.refuse_formats(excess.len());
         Self {
             list,
             formats: list.iter().map(|codec| intern(codec, names)).collect(),

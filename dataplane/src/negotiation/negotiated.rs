@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 
 use super::extensions::ExtensionTable;
 use super::formats::{FormatTable, VideoFeedback};
-use super::vocabulary::{Held, Names, Vocabulary};
+use super::vocabulary::{Held, Names, Refused, Vocabulary};
 use crate::media::Media;
 use crate::stats::{Counter, WorkerStats};
 
@@ -97,14 +97,15 @@ impl Negotiations {
             extensions: ExtensionTable::compile(&media.header_extensions, &mut names),
             feedback: VideoFeedback::of(media),
         });
-        let refused = names.formats_refused + names.uris_refused > 0;
-        stats.add(Counter::FormatsRefused, names.formats_refused);
-        stats.add(Counter::ExtensionsRefused, names.uris_refused);
+        let refused = names.refused();
+        stats.add(Counter::FormatsRefused, refused.formats);
+        stats.add(Counter::ExtensionsRefused, refused.uris);
         let held = names.held();
         let shared = weight(media) <= MAX_SHARED;
-        if refused || held != Held::default() {
+        let complete = refused == Refused::default();
+        if !complete || held != Held::default() {
             // What was refused today may find room tomorrow.
-            conference.keep((shared && !refused).then(|| media.clone()), held, &negotiated);
+            conference.keep((shared && complete).then(|| media.clone()), held, &negotiated);
         } else if shared {
             if self.known.len() >= self.sweep_at {
                 self.known.retain(|_, negotiated| Arc::strong_count(negotiated) > 1);

@@ -118,16 +118,22 @@ pub struct Names<'a> {
     vocabulary: &'a mut Vocabulary,
     formats: Vec<(FormatKey, FormatId)>,
     uris: Vec<(String, UriId)>,
-    /// Formats that were refused.
-    pub formats_refused: u64,
-    /// Header extensions that were refused.
-    pub uris_refused: u64,
+    refused: Refused,
+}
+
+/// How many names of a negotiation found no room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Formats.
+    pub formats: u64,
+    /// Header extensions.
+    pub uris: u64,
 }
 
 impl<'a> Names<'a> {
     /// Nothing so far.
     pub fn new(vocabulary: &'a mut Vocabulary) -> Self {
-        Self { vocabulary, formats: Vec::new(), uris: Vec::new(), formats_refused: 0, uris_refused: 0 }
+        Self { vocabulary, formats: Vec::new(), uris: Vec::new(), refused: Refused::default() }
     }
 
     /// The number of a format; `None` when it is refused.
@@ -141,7 +147,7 @@ impl<'a> Names<'a> {
         let fits = self.formats.len() < MAX_FORMATS_PER_ENDPOINT && key.name.len() + key.variant.len() <= MAX_NAME;
         let acquired = if fits { self.vocabulary.formats.acquire(&key) } else { None };
         let Some((number, generation)) = acquired else {
-            self.formats_refused += 1;
+            self.refused.formats += 1;
             return None;
         };
         let id = FormatId::new(well_known::formats() + number, generation);
@@ -160,12 +166,27 @@ impl<'a> Names<'a> {
         let fits = self.uris.len() < MAX_URIS_PER_ENDPOINT && uri.len() <= MAX_NAME;
         let acquired = if fits { self.vocabulary.uris.acquire(&uri.to_owned()) } else { None };
         let Some((number, _)) = acquired else {
-            self.uris_refused += 1;
+            self.refused.uris += 1;
             return None;
         };
         let id = UriId::new(well_known::uris() + number);
         self.uris.push((uri.to_owned(), id));
         Some(id)
+    }
+
+    /// Counts formats that were not even looked at.
+    pub fn refuse_formats(&mut self, count: usize) {
+        self.refused.formats += count as u64;
+    }
+
+    /// Counts header extensions that were not even looked at.
+    pub fn refuse_uris(&mut self, count: usize) {
+        self.refused.uris += count as u64;
+    }
+
+    /// What was refused so far.
+    pub fn refused(&self) -> Refused {
+        self.refused
     }
 
     /// The numbers of the conference's own that were given.

@@ -14,6 +14,8 @@ const MAX_SSRCS: usize = 64;
 /// SSRCs that made room, of which the newest index is kept: nothing of them is taken twice. When there are as many, others are
 /// refused until the keys change.
 const MAX_RETIRED: usize = 1024;
+/// The same of a relay, by which a whole bridge publishes.
+const MAX_SSRCS_OF_MANY: usize = 8_192;
 /// Audio, and three encodings of video with their retransmissions.
 const USUAL_SSRCS: usize = 8;
 
@@ -57,23 +59,54 @@ struct Stream {
 /// Streams by SSRC, bounded; room for most endpoints' at first, more when more come.
 struct Streams {
     streams: Vec<Stream>,
+    /// Where each SSRC stands, where there are too many to look through.
+    places: Option<HashMap<Ssrc, usize, foldhash::fast::RandomState>>,
     retired: HashMap<Ssrc, u64, foldhash::fast::RandomState>,
     clock: u64,
 }
 
 impl Streams {
     fn new() -> Self {
-        Self { streams: Vec::with_capacity(USUAL_SSRCS), retired: HashMap::default(), clock: 0 }
+        Self { streams: Vec::with_capacity(USUAL_SSRCS), places: None, retired: HashMap::default(), clock: 0 }
+    }
+
+    fn of_many() -> Self {
+        Self { places: Some(HashMap::default()), ..Self::new() }
+    }
+
+    fn most(&self) -> usize {
+        if self.places.is_some() { MAX_SSRCS_OF_MANY } else { MAX_SSRCS }
+    }
+
+    #[inline(always)]
+    fn place(&self, ssrc: Ssrc) -> Option<usize> {
+        match &self.places {
+            None => self.streams.iter().position(|stream| stream.ssrc == ssrc),
+            Some(places) => Self::place_among(places, ssrc),
+        }
+    }
+
+    #[inline(never)]
+    fn place_among(places: &HashMap<Ssrc, usize, foldhash::fast::RandomState>, ssrc: Ssrc) -> Option<usize> {
+        places.get(&ssrc).copied()
     }
 
     /// The window of an SSRC; `None` when there were too many others.
+    #[inline]
     fn window(&self, ssrc: Ssrc) -> Option<ReplayWindow> {
-        if let Some(stream) = self.streams.iter().find(|stream| stream.ssrc == ssrc) {
+        if let Some(stream) = self.place(ssrc).and_then(|place| self.streams.get(place)) {
             return Some(stream.window);
         }
+        self.first_window(ssrc)
+    }
+
+    #[cold]
+    fn first_window(&self, ssrc: Ssrc) -> Option<ReplayWindow> {
         match self.retired.get(&ssrc) {
             Some(newest) => Some(ReplayWindow::after(*newest)),
-            None if self.streams.len() < MAX_SSRCS || self.retired.len() < MAX_RETIRED => Some(ReplayWindow::default()),
+            None if self.streams.len() < self.most() || self.retired.len() < MAX_RETIRED => {
+                Some(ReplayWindow::default())
+            }
             None => None,
         }
     }
@@ -82,17 +115,25 @@ impl Streams {
     fn store(&mut self, ssrc: Ssrc, window: ReplayWindow) {
         self.clock += 1;
         let used = self.clock;
-        if let Some(stream) = self.streams.iter_mut().find(|stream| stream.ssrc == ssrc) {
+        if let Some(stream) = self.place(ssrc).and_then(|place| self.streams.get_mut(place)) {
             (stream.window, stream.used) = (window, used);
             return;
         }
         self.retired.remove(&ssrc);
         let stream = Stream { ssrc, used, window };
-        if self.streams.len() < MAX_SSRCS {
+        let mut place = self.streams.len();
+        if place < self.most() {
             self.streams.push(stream);
-        } else if let Some(oldest) = self.streams.iter_mut().min_by_key(|stream| stream.used) {
-            let old = std::mem::replace(oldest, stream);
+        } else if let Some((oldest, old)) = self.streams.iter_mut().enumerate().min_by_key(|(_, stream)| stream.used) {
+            let old = std::mem::replace(old, stream);
             self.retired.insert(old.ssrc, old.window.newest());
+            if let Some(places) = &mut self.places {
+                places.remove(&old.ssrc);
+            }
+            place = oldest;
+        }
+        if let Some(places) = &mut self.places {
+            places.insert(ssrc, place);
         }
     }
 }
@@ -108,6 +149,11 @@ impl Opener {
     /// Derives the session keys of the direction towards the bridge.
     pub fn new(master: &MasterKey, profile: SrtpProfile) -> Self {
         Self { cipher: Cipher::new(master, profile), rtp: Streams::new(), rtcp: Streams::new() }
+    }
+
+    /// The same for a peer by which many publish: nothing of it is forgotten for the number of their SSRCs.
+    pub fn of_many(master: &MasterKey, profile: SrtpProfile) -> Self {
+        Self { cipher: Cipher::new(master, profile), rtp: Streams::of_many(), rtcp: Streams::of_many() }
     }
 
     /// Authenticates and decrypts an RTP packet in place. `header_len` is the length of the RTP header with
@@ -289,6 +335,30 @@ mod tests {
                     assert_eq!(opened.map(|o| o.index), Ok(index), "{profile:?} {others}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn of_a_peer_by_which_many_publish_late_packets_are_taken_however_many_there_are() {
+        let profile = SrtpProfile::AeadAes128Gcm;
+        let (mut opener, mut sealer) = (Opener::of_many(&master(), profile), Sealer::new(&master(), profile));
+        let rtp_at = |ssrc: usize, sequence| rtp(&sealer, Ssrc::new(ssrc as u32), sequence, 0);
+        let order = || (0..MAX_SSRCS_OF_MANY).map(|n| n * 7 % MAX_SSRCS_OF_MANY);
+        for ssrc in order() {
+            assert!(opener.open_rtp(&mut rtp_at(ssrc, 100), 12).is_ok());
+        }
+        for ssrc in order() {
+            assert!(opener.open_rtp(&mut rtp_at(ssrc, 99), 12).is_ok(), "late");
+            assert_eq!(opener.open_rtp(&mut rtp_at(ssrc, 100), 12), Err(OpenError::Replay));
+        }
+        // One more takes the place of the one unheard for longest, of which nothing old is taken then.
+        assert!(opener.open_rtp(&mut rtp_at(MAX_SSRCS_OF_MANY, 100), 12).is_ok());
+        assert_eq!(opener.open_rtp(&mut rtp_at(0, 98), 12), Err(OpenError::Replay));
+        assert!(opener.open_rtp(&mut rtp_at(7, 98), 12).is_ok() && opener.open_rtp(&mut rtp_at(0, 101), 12).is_ok());
+        for ssrc in 0..200 {
+            let first = rtcp(&mut sealer, Ssrc::new(ssrc));
+            assert_eq!(opener.open_rtcp(&mut first.clone()), Ok(8));
+            assert_eq!(opener.open_rtcp(&mut first.clone()), Err(OpenError::Replay));
         }
     }
 

@@ -27,6 +27,9 @@ pub const ORIENTATION: &str = "urn:3gpp:video-orientation";
 pub const CONFERENCE: ConferenceId = ConferenceId(1);
 pub const FEEDBACK: FeedbackSsrcs = FeedbackSsrcs { audio: Ssrc::new(0xaaaa), video: Ssrc::new(0xbbbb) };
 
+/// Clients have ports from 5000 on; relays from here on.
+pub const RELAY_PORTS: u16 = 7000;
+
 /// Workers that [`Call::new`] spreads clients over: three where a whole suite runs that way.
 const WORKERS: usize = match env!("CARGO_CRATE_NAME").as_bytes() {
     b"forward_spread" => 3,
@@ -89,6 +92,10 @@ pub struct Call {
     pub now: Instant,
     pub events: Vec<Event>,
     pub clients: Vec<Client>,
+    /// Datagrams that went to no client, but to another bridge.
+    pub to_relays: Vec<(Path, Vec<u8>)>,
+    /// What relays of it negotiated.
+    pub relay_media: Media,
 }
 
 impl Call {
@@ -109,7 +116,16 @@ impl Call {
             forwarder.handle_command(now, Command::CreateConference { conference: CONFERENCE, feedback: FEEDBACK });
         }
         let sink = VecSink { buffer: Box::new([0; MAX_DATAGRAM]), datagrams: Vec::new(), full: false };
-        Self { forwarders, stats, sink, now, events: Vec::new(), clients: Vec::new() }
+        Self {
+            forwarders,
+            stats,
+            sink,
+            now,
+            events: Vec::new(),
+            clients: Vec::new(),
+            to_relays: Vec::new(),
+            relay_media: Media::default(),
+        }
     }
 
     /// Gives a command to all that need it, as the control plane does.
@@ -300,6 +316,10 @@ impl Call {
     pub fn deliver(&mut self) {
         self.exchange();
         for (to, datagram) in std::mem::take(&mut self.sink.datagrams) {
+            if to.remote.port() >= RELAY_PORTS {
+                self.to_relays.push((to, datagram));
+                continue;
+            }
             let client = &mut self.clients[usize::from(to.remote.port() - 5000)];
             if matches!(datagram[1], 192..=223) {
                 let mut plain = client.inbound.decrypt_rtcp(&datagram).expect("SRTCP opens at the client");

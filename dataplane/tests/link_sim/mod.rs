@@ -3,9 +3,11 @@
 #![allow(dead_code)]
 
 use ringbridge_dataplane::ids::Ssrc;
+use ringbridge_dataplane::media::Bitrate;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use ringbridge_dataplane::clock::WorkerTime;
 use ringbridge_dataplane::congestion::estimator::{Bounds, Estimator};
 use ringbridge_dataplane::congestion::prober::Prober;
 use ringbridge_dataplane::rtcp::{Block, Compound, Feedback, TwccRecorder};
@@ -195,9 +197,13 @@ impl Simulation {
         self.start + Duration::from_micros(micros + CLOCK_OFFSET)
     }
 
+    fn worker_time(&self) -> WorkerTime {
+        WorkerTime::from_micros(self.now)
+    }
+
     fn send(&mut self, size: u64, marker: bool) {
-        let sequence = self.estimator.history.next_sequence();
-        self.estimator.history.push(self.now as u32, size as u16, self.prober.cluster());
+        let sequence = self.estimator.next_sequence();
+        self.estimator.note_sent(self.worker_time(), size as u16, self.prober.cluster());
         self.prober.sent(size);
         self.sent += 1;
         self.sent_bytes += size;
@@ -224,7 +230,7 @@ impl Simulation {
     }
 
     fn frame(&mut self) {
-        let budget = self.estimator.budget().min(self.demand.available);
+        let budget = self.estimator.budget().get().min(self.demand.available);
         let steps = self.demand.steps;
         let rate = steps.iter().rev().find(|step| **step <= budget).or(steps.first()).copied().unwrap_or(budget) as f64;
         let mut size = rate / 8.0 / self.demand.frame_rate as f64 * self.random.between(0.8, 1.2);
@@ -251,7 +257,7 @@ impl Simulation {
     /// Sends what the pacer lets go; without one, everything.
     fn release(&mut self) {
         let step = 5_000;
-        let rate = self.demand.pace.map(|factor| self.estimator.estimate() as f64 * factor);
+        let rate = self.demand.pace.map(|factor| self.estimator.estimate().as_f64() * factor);
         let mut budget = rate.map_or(f64::INFINITY, |rate| rate * step as f64 / 8e6);
         if self.next_release != u64::MAX && self.next_release > self.now {
             return;
@@ -279,16 +285,17 @@ impl Simulation {
     }
 
     fn poll(&mut self) {
-        if self.estimator.check(self.now) {
+        let now = self.worker_time();
+        if self.estimator.check(now) {
             self.decreases.push(self.now);
         }
         if self.probing {
-            self.prober.poll(self.now, &mut self.estimator, self.demand.wanted);
-            while let Some(size) = self.prober.due(self.now) {
+            self.prober.poll(now, &mut self.estimator, Bitrate::new(self.demand.wanted));
+            while let Some(size) = self.prober.due(now) {
                 self.send(size, false);
             }
         }
-        let tick = self.prober.poll_timeout(self.now).map_or(u64::MAX, |at| at.max(self.now + 1_000));
+        let tick = self.prober.poll_timeout(now).map_or(u64::MAX, |at| at.as_micros().max(self.now + 1_000));
         self.next_poll = tick.min(self.now + 25_000);
     }
 
@@ -312,12 +319,13 @@ impl Simulation {
     fn take_feedback(&mut self) {
         let Some((_, packet)) = self.feedback.pop_front() else { return };
         let Some(Block::Twcc { body }) = Compound::new(&packet).next() else { panic!("no feedback") };
-        let outcome = self.estimator.feedback(self.now, &Feedback::parse(body).expect("it is whole"));
+        let now = self.worker_time();
+        let outcome = self.estimator.feedback(now, &Feedback::parse(body).expect("it is whole"));
         if outcome.decreased {
             self.decreases.push(self.now);
         }
         if let Some(rate) = outcome.probed {
-            self.prober.result(self.now, rate);
+            self.prober.result(now, rate);
         }
     }
 
@@ -358,8 +366,8 @@ impl Simulation {
                 next_sample += 100_000;
                 samples.push(Sample {
                     at: self.now,
-                    estimate: self.estimator.estimate(),
-                    budget: self.estimator.budget(),
+                    estimate: self.estimator.estimate().get(),
+                    budget: self.estimator.budget().get(),
                     queue: self.queue,
                     believed: self.estimator.queue_delay(),
                     loss: self.estimator.loss(),

@@ -103,10 +103,10 @@ impl Peer {
 
     fn handle_stun(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
         let Ok(message) = Message::parse(datagram) else { return };
-        match message.class {
+        match message.class() {
             Class::Request if !self.silent && message.verify(&self.own_key) => {
                 let mut answer = [0; 256];
-                let writer = Writer::new(&mut answer, Class::Success, &message.transaction).mapped(from);
+                let writer = Writer::new(&mut answer, Class::Success, &message.transaction()).mapped(from);
                 if let Some(length) = writer.finish(&self.own_key) {
                     self.events.push_back(Event::Send(answer[..length].to_vec()));
                 }

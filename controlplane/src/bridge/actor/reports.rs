@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Actor, REPORT};
 use crate::bridge::lifecycle::Stage;
 use crate::bridge::load;
-use crate::bridge::report::{Held, Report, Traffic};
+use crate::bridge::report::{Held, RelayTotals, Report, Traffic};
 use crate::colibri::debug::{self, View};
 
 impl Actor {
@@ -93,6 +93,17 @@ impl Actor {
             graceful_shutdown: stage != Stage::Running,
             shutting_down: self.leaving || matches!(stage, Stage::ShuttingDown | Stage::Ended),
             region: self.region.clone(),
+            relay_id: self.relay_id.clone(),
+            relays: RelayTotals {
+                ice_succeeded: counters.relays_ice_succeeded,
+                ice_failed: counters.relays_ice_failed,
+                dtls_failed: counters.relays_dtls_failed,
+                without_channel: counters.relays_without_channel,
+                messages_received: counters.relay_messages_received,
+                messages_sent: counters.relay_messages_sent,
+                lost: counters.relays_lost,
+                dead: self.clients.dead_relays(),
+            },
             connections,
             connected,
             rooms,
@@ -129,6 +140,7 @@ impl Actor {
         Held {
             conferences: self.colibri.conference_count(),
             endpoints: self.clients.len(),
+            relays: self.clients.relay_count(),
             timers: self.clients.timers(),
             websockets: self.clients.websockets(),
             channel_passwords: self.clients.admitted(),

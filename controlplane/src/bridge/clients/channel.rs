@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use axum::extract::ws::Utf8Bytes;
-use ringbridge_dataplane::ids::EndpointId;
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
 use ringbridge_dataplane::media::MediaKind;
 
 use super::action::Action;
@@ -12,7 +12,7 @@ use super::client::Client;
 use super::table::Clients;
 use crate::bridge::messages::{self, FromClient, ToClient};
 use crate::channel::limits::{QUEUED, QUEUED_OF_OTHERS};
-use crate::channel::{Counted, NotSent};
+use crate::channel::{Counted, NotSent, ToRelay};
 
 /// In larger conferences statistics go only to those who care about the sender.
 const STATS_TO_ALL: usize = 20;
@@ -32,12 +32,8 @@ impl Clients {
         }
         self.send_forwarded(id);
         self.resend_mappings(id);
-        for member in self.members(conference) {
-            let Some(other) = self.endpoints.get(&member) else { continue };
-            if other.active == Some(false) && !other.who.visitor {
-                let endpoint = other.who.label.clone();
-                self.send(id, ToClient::Connectivity { endpoint, active: false });
-            }
+        for endpoint in self.silent_ones(conference) {
+            self.send(id, ToClient::Connectivity { endpoint, active: false });
         }
         if let Some(message) = self.speaker_message(conference) {
             self.send(id, message);
@@ -84,6 +80,10 @@ impl Clients {
                 let mut receivers = self.members(conference);
                 let is_meant = |other: &Client| to.is_empty() || other.who.label == to;
                 receivers.retain(|member| *member != id && self.endpoints.get(member).is_some_and(is_meant));
+                // One of this bridge needs no other bridge.
+                if to.is_empty() || receivers.is_empty() {
+                    self.relay_on(now, id, conference, text.clone());
+                }
                 self.pass_on(now, id, &receivers, text);
             }
             FromClient::Stats(text) => {
@@ -91,26 +91,49 @@ impl Clients {
                     return;
                 }
                 let conference = endpoint.who.conference;
-                let label = endpoint.who.label.clone();
-                let sources: Vec<String> = endpoint.sources.iter().map(|s| s.name.clone()).collect();
-                let mut receivers = self.members(conference);
-                let speaks = self.conferences.get(&conference).is_some_and(|c| c.speakers().contains(&id));
-                let everybody = receivers.len() <= STATS_TO_ALL || speaks;
-                let cares = |other: &Client| everybody || other.preferences.interested_in(&label, &sources);
-                receivers.retain(|member| *member != id && self.endpoints.get(member).is_some_and(cares));
+                let receivers = self.interested(id, self.members(conference));
+                self.relay_on(now, id, conference, text.clone());
                 self.pass_on(now, id, &receivers, text);
             }
         }
     }
 
-    /// Sends one text to others, as far as its sender may still cause.
-    fn pass_on(&mut self, now: Instant, from: EndpointId, receivers: &[EndpointId], text: Utf8Bytes) {
+    /// Those of `receivers` who want statistics of an endpoint.
+    pub(super) fn interested(&self, id: EndpointId, mut receivers: Vec<EndpointId>) -> Vec<EndpointId> {
+        let local = self.endpoints.get(&id).map(|e| (&e.who, &e.sources));
+        let Some((who, sources)) = local.or_else(|| self.relayed.get(&id).map(|e| (&e.who, &e.sources))) else {
+            return Vec::new();
+        };
+        let sources: Vec<String> = sources.iter().map(|s| s.name.clone()).collect();
+        let speaks = self.conferences.get(&who.conference).is_some_and(|c| c.speakers().contains(&id));
+        let everybody = receivers.len() <= STATS_TO_ALL || speaks;
+        let cares = |other: &Client| everybody || other.preferences.interested_in(&who.label, &sources);
+        receivers.retain(|member| *member != id && self.endpoints.get(member).is_some_and(cares));
+        receivers
+    }
+
+    /// Those, on this bridge or on another one, of whom nothing comes.
+    fn silent_ones(&self, conference: ConferenceId) -> Vec<String> {
+        let Some(conference) = self.conferences.get(&conference) else { return Vec::new() };
+        let local = conference.members().iter().filter_map(|m| self.endpoints.get(m));
+        let local = local.filter(|e| e.active == Some(false) && !e.who.visitor).map(|e| e.who.label.clone());
+        let relayed = conference.relayed().iter().filter_map(|r| self.relayed.get(r));
+        local.chain(relayed.filter(|e| !e.active).map(|e| e.who.label.clone())).collect()
+    }
+
+    /// Sends one text of a client or of another bridge to clients and to other bridges, as far as its sender may still cause.
+    pub(super) fn pass_on(&mut self, now: Instant, from: EndpointId, receivers: &[EndpointId], text: Utf8Bytes) {
         for receiver in receivers {
-            let Some(sender) = self.endpoints.get_mut(&from) else { return };
-            if sender.fan_out.take(now, text.len()) {
-                self.send(*receiver, ToClient::Forwarded(text.clone()));
-            } else {
+            let client = self.endpoints.get_mut(&from).map(|client| &mut client.fan_out);
+            let Some(fan_out) = client.or_else(|| self.relays.get_mut(&from).map(|relay| &mut relay.fan_out)) else {
+                return;
+            };
+            if !fan_out.take(now, text.len()) {
                 self.channel_counters.count(Counted::FannedOut);
+            } else if self.relays.contains_key(receiver) {
+                self.send_to_relay(*receiver, ToRelay::Forwarded(text.clone()));
+            } else {
+                self.send(*receiver, ToClient::Forwarded(text.clone()));
             }
         }
     }

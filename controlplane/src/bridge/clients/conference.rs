@@ -1,4 +1,4 @@
-//! The clients of one conference.
+//! The clients of one conference, and those behind its relays.
 
 use ringbridge_dataplane::ids::EndpointId;
 
@@ -6,6 +6,9 @@ use ringbridge_dataplane::ids::EndpointId;
 #[derive(Debug, Default)]
 pub(super) struct Conference {
     members: Vec<EndpointId>,
+    relays: Vec<EndpointId>,
+    /// Endpoints of other bridges.
+    relayed: Vec<EndpointId>,
     /// The dominant speaker first.
     speakers: Vec<EndpointId>,
 }
@@ -15,11 +18,33 @@ impl Conference {
         self.members.push(id);
     }
 
-    /// Removes a member; whether nobody is left.
+    /// Removes a member, a relay or an endpoint behind one; whether nobody is left.
     pub(super) fn remove(&mut self, id: EndpointId) -> bool {
-        self.members.retain(|member| *member != id);
-        self.speakers.retain(|member| *member != id);
-        self.members.is_empty()
+        for list in [&mut self.members, &mut self.relays, &mut self.relayed, &mut self.speakers] {
+            list.retain(|known| *known != id);
+        }
+        self.is_empty()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.relays.is_empty() && self.relayed.is_empty()
+    }
+
+    pub(super) fn add_relay(&mut self, id: EndpointId) {
+        self.relays.push(id);
+    }
+
+    pub(super) fn add_relayed(&mut self, id: EndpointId) {
+        self.relayed.push(id);
+    }
+
+    pub(super) fn relays(&self) -> &[EndpointId] {
+        &self.relays
+    }
+
+    /// Endpoints of other bridges.
+    pub(super) fn relayed(&self) -> &[EndpointId] {
+        &self.relayed
     }
 
     pub(super) fn members(&self) -> &[EndpointId] {

@@ -18,4 +18,13 @@ pub(crate) struct ClientCounters {
     pub websocket_messages_sent: u64,
     pub data_messages_received: u64,
     pub data_messages_sent: u64,
+    pub relays_ice_succeeded: u64,
+    pub relays_ice_failed: u64,
+    pub relays_dtls_failed: u64,
+    /// Times that a link to another bridge fell silent.
+    pub relays_lost: u64,
+    /// Relays that had no channel 30 s after DTLS.
+    pub relays_without_channel: u64,
+    pub relay_messages_received: u64,
+    pub relay_messages_sent: u64,
 }

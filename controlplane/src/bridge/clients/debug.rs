@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ringbridge_dataplane::ids::EndpointId;
-use ringbridge_dataplane::media::VideoConstraint;
+use ringbridge_dataplane::media::{Limit, VideoConstraint};
 use serde_json::{Map, Value, json};
 
 use super::carrier::Carrier;
@@ -13,6 +13,22 @@ use crate::channel::from_limit;
 impl Clients {
     /// What the debug page shows of an endpoint beyond signalling.
     pub fn debug(&self, id: EndpointId) -> Option<Map<String, Value>> {
+        let wanted = |demand: &BTreeMap<String, Limit>| {
+            demand.iter().map(|(name, most)| (name.clone(), from_limit(*most).into())).collect::<Map<String, Value>>()
+        };
+        if let Some(relay) = self.relays.get(&id) {
+            let shown = json!({
+                "ice_connected": relay.dtls.ice_connected(),
+                "dtls_connected": relay.dtls.connected().is_some(),
+                "channel": relay.open,
+                "dead_for_seconds": relay.silent.map(|since| since.elapsed().as_secs()),
+            });
+            return if let Value::Object(shown) = shown { Some(shown) } else { None };
+        }
+        if let Some(relayed) = self.relayed.get(&id) {
+            let shown = json!({ "active": relayed.active, "wanted_of_it": wanted(&relayed.demand) });
+            return if let Value::Object(shown) = shown { Some(shown) } else { None };
+        }
         let endpoint = self.endpoints.get(&id)?;
         let height = |c: &VideoConstraint| json!({ "max_height": from_limit(c.max_height), "max_frame_rate": from_limit(c.max_frame_rate) });
         let c = &endpoint.constraints;
@@ -36,7 +52,7 @@ impl Clients {
             },
             "forwarded_sources": endpoint.forwarded,
             "mapped_sources": endpoint.mappings.shown(),
-            "wanted_of_it": endpoint.demand.iter().map(|(name, most)| (name, from_limit(*most))).collect::<BTreeMap<_, _>>(),
+            "wanted_of_it": wanted(&endpoint.demand),
         });
         if let Value::Object(shown) = shown { Some(shown) } else { None }
     }

@@ -11,6 +11,9 @@ mod counters;
 mod debug;
 mod mappings;
 mod paths;
+mod relay;
+mod relay_channel;
+mod relays;
 mod source_maps;
 mod table;
 #[cfg(test)]

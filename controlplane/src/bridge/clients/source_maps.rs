@@ -37,7 +37,7 @@ impl Clients {
         let (mut audio, mut video) = (Vec::new(), Vec::new());
         for mapped in unsent {
             // One that expired meanwhile is of no interest any more.
-            let Some(owner) = self.endpoints.get(&mapped.owner).map(|e| e.who.label.clone()) else { continue };
+            let Some(owner) = self.label_of(mapped.owner) else { continue };
             let (source, ssrc, mid) = (mapped.name, mapped.ssrcs.ssrc, mapped.mid.map(|mid| mid.to_string()));
             match (mapped.kind, mapped.ssrcs.rtx) {
                 (MediaKind::Video, Some(rtx)) => {

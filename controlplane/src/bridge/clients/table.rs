@@ -16,10 +16,11 @@ use super::carrier::Carrier;
 use super::client::Client;
 use super::conference::Conference;
 use super::counters::ClientCounters;
+use super::relay::{Relay, Relayed};
 use super::timers::Timers;
 use crate::bridge::dtls_transport::{DtlsTransport, DtlsTransportOutput};
 use crate::bridge::messages::{self, ToClient};
-use crate::channel::{ChannelCounters, ClientMessage, Counted, Registry, from_limit};
+use crate::channel::{ChannelCounters, ClientMessage, Counted, DataChannel, Registry, from_limit};
 use crate::colibri::elements::Setup;
 use crate::colibri::identity::EndpointIdentity;
 use crate::transport::{Certificate, DtlsError, DtlsRole, Fingerprint};
@@ -27,7 +28,7 @@ use crate::transport::{Certificate, DtlsError, DtlsRole, Fingerprint};
 /// An endpoint without any activity is shown as inactive after this time.
 const FIRST_ACTIVITY: Duration = Duration::from_secs(15);
 /// An endpoint without a channel so long after DTLS is counted.
-const CHANNEL_DELAY: Duration = Duration::from_secs(30);
+pub(super) const CHANNEL_DELAY: Duration = Duration::from_secs(30);
 
 /// All endpoints of the bridge.
 pub(crate) struct Clients {
@@ -35,6 +36,9 @@ pub(crate) struct Clients {
     /// Who may open a WebSocket: the endpoints that there are, for the server's threads.
     registry: Registry,
     pub(super) endpoints: HashMap<EndpointId, Client>,
+    pub(super) relays: HashMap<EndpointId, Relay>,
+    /// Endpoints of other bridges.
+    pub(super) relayed: HashMap<EndpointId, Relayed>,
     pub(super) conferences: HashMap<ConferenceId, Conference>,
     /// When clients were sent the estimates of their paths last.
     pub(super) estimates_sent: Option<Instant>,
@@ -57,6 +61,8 @@ impl Clients {
             certificate,
             registry,
             endpoints: HashMap::new(),
+            relays: HashMap::new(),
+            relayed: HashMap::new(),
             conferences: HashMap::new(),
             estimates_sent: None,
             bandwidth_changed: false,
@@ -105,32 +111,51 @@ impl Clients {
         let id = who.id;
         self.conferences.entry(who.conference).or_default().add(id);
         let admission = self.registry.admit(&who.conference_hex, &who.label, password, id);
-        let dtls = DtlsTransport::new(sctp, Arc::clone(&self.channel_counters));
+        let data = sctp.then(|| DataChannel::new(Arc::clone(&self.channel_counters)));
+        let dtls = DtlsTransport::new(data, Arc::clone(&self.channel_counters));
         self.endpoints.insert(id, Client::new(now, who, admission, dtls));
     }
 
     /// An endpoint expired. All that there is of it goes with it: its DTLS session, its bridge channel, its password.
     pub fn remove(&mut self, id: EndpointId) {
+        if let Some(relayed) = self.relayed.remove(&id) {
+            self.forget(relayed.who.conference, id);
+        }
         let Some(endpoint) = self.endpoints.remove(&id) else { return };
+        self.forget(endpoint.who.conference, id);
+        self.bandwidth_changed |= endpoint.bandwidth.is_some();
+    }
+
+    /// Takes what is gone out of everything beside its own table.
+    pub(super) fn forget(&mut self, conference: ConferenceId, id: EndpointId) {
         self.timers.set(id, None);
         self.written.remove(&id);
         self.unconfirmed.remove(&id);
-        if self.conferences.get_mut(&endpoint.who.conference).is_some_and(|conference| conference.remove(id)) {
-            self.conferences.remove(&endpoint.who.conference);
+        if self.conferences.get_mut(&conference).is_some_and(|conference| conference.remove(id)) {
+            self.conferences.remove(&conference);
         }
-        self.bandwidth_changed |= endpoint.bandwidth.is_some();
+    }
+
+    /// The name of an endpoint of this bridge or of another one.
+    pub(super) fn label_of(&self, id: EndpointId) -> Option<String> {
+        let local = self.endpoints.get(&id).map(|e| &e.who);
+        local.or_else(|| self.relayed.get(&id).map(|e| &e.who)).map(|who| who.label.clone())
     }
 
     /// The sources of every endpoint.
     #[cfg(debug_assertions)]
     pub fn published(&self) -> BTreeMap<EndpointId, &[SourceDescription]> {
-        self.endpoints.iter().map(|(id, endpoint)| (*id, &endpoint.sources[..])).collect()
+        let relayed = self.relayed.iter().map(|(id, endpoint)| (*id, &endpoint.sources[..]));
+        self.endpoints.iter().map(|(id, endpoint)| (*id, &endpoint.sources[..])).chain(relayed).collect()
     }
 
     /// What is wrong with the tables, if anything: each has exactly the endpoints that there are, or some of them.
     #[cfg(any(test, debug_assertions))]
     pub fn inconsistency(&self) -> Option<String> {
-        let known = |id: &EndpointId| self.endpoints.contains_key(id);
+        let known = |id: &EndpointId| self.endpoints.contains_key(id) || self.relays.contains_key(id);
+        let listed =
+            |list: fn(&Conference) -> &[EndpointId]| self.conferences.values().map(list).map(<[_]>::len).sum::<usize>();
+        let behind = |e: &Relayed| e.who.relay.is_some_and(|relay| self.relays.contains_key(&relay));
         let members: usize = self.conferences.values().map(|conference| conference.members().len()).sum();
         let in_conference = |(id, endpoint): (&EndpointId, &Client)| {
             self.conferences.get(&endpoint.who.conference).is_some_and(|c| c.members().contains(id))
@@ -138,7 +163,10 @@ impl Clients {
         let checks = [
             ("a conference has members that do not exist", members == self.endpoints.len()),
             ("an endpoint is not in its conference", self.endpoints.iter().all(in_conference)),
-            ("a conference is empty", self.conferences.values().all(|conference| !conference.members().is_empty())),
+            ("a conference is empty", self.conferences.values().all(|conference| !conference.is_empty())),
+            ("a conference has relays that do not exist", listed(Conference::relays) == self.relays.len()),
+            ("a conference has relayed endpoints that do not exist", listed(Conference::relayed) == self.relayed.len()),
+            ("an endpoint is behind a relay that is gone", self.relayed.values().all(behind)),
             ("a client that is gone has a timer", self.timers.clients().all(known)),
             ("data was written to a client that is gone", self.written.iter().all(known)),
             ("a client that is gone waits to be confirmed", self.unconfirmed.iter().all(known)),
@@ -157,7 +185,6 @@ impl Clients {
         setup: Option<Setup>,
         fingerprints: Vec<Fingerprint>,
     ) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         let role = match setup {
             Some(Setup::Active) => Some(DtlsRole::Server),
             Some(Setup::Passive) => Some(DtlsRole::Client),
@@ -166,7 +193,9 @@ impl Clients {
                 None
             }
         };
-        endpoint.dtls.set_remote(now, &self.certificate, role, fingerprints);
+        let client = self.endpoints.get_mut(&id).map(|client| &mut client.dtls);
+        let Some(dtls) = client.or_else(|| self.relays.get_mut(&id).map(|relay| &mut relay.dtls)) else { return };
+        dtls.set_remote(now, &self.certificate, role, fingerprints);
         self.drain(now, id);
     }
 
@@ -180,10 +209,13 @@ impl Clients {
 
     /// The sources that an endpoint publishes.
     pub fn set_sources(&mut self, id: EndpointId, sources: Vec<SourceDescription>) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        endpoint.demand.retain(|name, _| sources.iter().any(|s| s.name == *name));
-        endpoint.sources = sources;
-        let conference = endpoint.who.conference;
+        let local = self.endpoints.get_mut(&id).map(|e| (&e.who, &mut e.demand, &mut e.sources));
+        let relayed = self.relayed.get_mut(&id).map(|e| (&e.who, &mut e.demand, &mut e.sources));
+        let Some((who, demand, known)) = local.or(relayed) else { return };
+        demand.retain(|name, _| sources.iter().any(|s| s.name == *name));
+        let conference = who.conference;
+        let before = std::mem::replace(known, sources);
+        self.announce_types(id, &before);
         // Those who name endpoints instead of sources may want other sources now.
         for member in self.members(conference) {
             if member != id && self.endpoints.get(&member).is_some_and(|e| e.preferences.is_legacy()) {
@@ -196,6 +228,7 @@ impl Clients {
 
     /// ICE changed its state; `relayed`: it is connected to a relayed candidate of the client.
     pub fn handle_ice(&mut self, now: Instant, id: EndpointId, state: IceState, relayed: bool) {
+        self.handle_relay_ice(now, id, state);
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         let label = &endpoint.who.label;
         match state {
@@ -221,14 +254,15 @@ impl Clients {
 
     /// A DTLS datagram arrived.
     pub fn handle_dtls(&mut self, now: Instant, id: EndpointId, datagram: Vec<u8>) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        endpoint.dtls.handle_datagram(now, datagram);
+        let Some(dtls) = self.dtls(id) else { return };
+        dtls.handle_datagram(now, datagram);
         self.drain(now, id);
     }
 
     /// The endpoint became active or fell silent. Silence before the first activity is no news: that has
     /// its own, longer limit.
-    pub fn handle_activity(&mut self, id: EndpointId, active: bool) {
+    pub fn handle_activity(&mut self, now: Instant, id: EndpointId, active: bool) {
+        self.set_relay_active(now, id, active);
         if active || self.endpoints.get(&id).is_some_and(|e| e.active.is_some()) {
             self.set_active(id, active);
         }
@@ -254,6 +288,7 @@ impl Clients {
         for member in self.members(conference) {
             self.send(member, ToClient::Connectivity { endpoint: label.clone(), active });
         }
+        self.announce_to_relays(conference, &label, active);
     }
 
     /// The order of speakers changed.
@@ -270,7 +305,7 @@ impl Clients {
     }
 
     pub(super) fn speaker_message(&self, conference: ConferenceId) -> Option<ToClient> {
-        let label = |id: &EndpointId| self.endpoints.get(id).map(|e| e.who.label.clone());
+        let label = |id: &EndpointId| self.label_of(*id);
         let mut labels = self.conferences.get(&conference)?.speakers().iter().filter_map(label);
         let endpoint = labels.next()?;
         Some(ToClient::DominantSpeaker { endpoint, previous: labels.take(10).collect() })
@@ -288,10 +323,9 @@ impl Clients {
         let sources = endpoint.forwarded.clone();
         if endpoint.preferences.is_legacy() {
             let mut owners: Vec<String> = Vec::new();
-            for member in self.members(endpoint.who.conference) {
-                let Some(owner) = self.endpoints.get(&member) else { continue };
-                if owner.sources.iter().any(|s| sources.contains(&s.name)) {
-                    owners.push(owner.who.label.clone());
+            for (owner, published) in self.publishers(endpoint.who.conference) {
+                if published.iter().any(|s| sources.contains(&s.name)) {
+                    owners.push(owner.to_owned());
                 }
             }
             self.send(id, ToClient::LastNEndpoints(owners));
@@ -301,6 +335,13 @@ impl Clients {
 
     /// The largest height that anybody wants of a source changed.
     pub fn handle_demand(&mut self, id: EndpointId, source: String, max_height: Limit) {
+        if let Some(relayed) = self.relayed.get_mut(&id) {
+            relayed.demand.insert(source.clone(), max_height);
+            if let Some(relay) = relayed.who.relay {
+                self.send_wanted(relay, source, max_height);
+            }
+            return;
+        }
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         endpoint.demand.insert(source.clone(), max_height);
         self.send_demand(id, source, max_height);
@@ -317,16 +358,14 @@ impl Clients {
 
     pub(super) fn update_constraints(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get(&id) else { return };
-        let members = match endpoint.preferences.is_legacy() {
-            true => self.members(endpoint.who.conference),
-            false => Vec::new(),
-        };
         // Once for all names.
-        let by_label: HashMap<&str, &Client> =
-            members.iter().filter_map(|m| self.endpoints.get(m)).map(|e| (e.who.label.as_str(), e)).collect();
+        let by_label: HashMap<&str, &[SourceDescription]> = match endpoint.preferences.is_legacy() {
+            true => self.publishers(endpoint.who.conference).collect(),
+            false => HashMap::new(),
+        };
         let sources_of = |label: &str| {
-            let owner = by_label.get(label)?;
-            Some(owner.sources.iter().filter(|s| s.kind == MediaKind::Video).map(|s| s.name.clone()).collect())
+            let published = by_label.get(label)?;
+            Some(published.iter().filter(|s| s.kind == MediaKind::Video).map(|s| s.name.clone()).collect())
         };
         let constraints = endpoint.preferences.resolve(sources_of);
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
@@ -337,56 +376,86 @@ impl Clients {
         }
     }
 
+    /// Everybody in a conference, on this bridge and on others, with what they publish.
+    fn publishers(&self, conference: ConferenceId) -> impl Iterator<Item = (&str, &[SourceDescription])> {
+        let conference = self.conferences.get(&conference);
+        let of = |list: fn(&Conference) -> &[EndpointId]| conference.map(list).unwrap_or_default().iter();
+        let local = of(Conference::members).filter_map(|id| self.endpoints.get(id));
+        let relayed = of(Conference::relayed).filter_map(|id| self.relayed.get(id));
+        let local = local.map(|e| (e.who.label.as_str(), &e.sources[..]));
+        local.chain(relayed.map(|e| (e.who.label.as_str(), &e.sources[..])))
+    }
+
     pub(super) fn members(&self, conference: ConferenceId) -> Vec<EndpointId> {
         self.conferences.get(&conference).map(|c| c.members().to_vec()).unwrap_or_default()
     }
 
     // --- DTLS and time ----------------------------------------------------------------------------------------
 
-    /// Passes on what an endpoint's DTLS and data channel want done.
-    fn drain(&mut self, now: Instant, id: EndpointId) {
-        loop {
-            let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-            let (worker, label) = (endpoint.who.worker, &endpoint.who.label);
-            let Some(output) = endpoint.dtls.poll_output() else {
-                return self.arm(id);
-            };
-            match output {
-                DtlsTransportOutput::Datagram(datagram) => {
-                    let command = Command::SendDtls { endpoint: id, datagram };
-                    self.actions.push_back(Action::Command { worker, command });
-                }
+    /// DTLS of an endpoint or of a relay.
+    fn dtls(&mut self, id: EndpointId) -> Option<&mut DtlsTransport> {
+        let client = self.endpoints.get_mut(&id).map(|client| &mut client.dtls);
+        client.or_else(|| self.relays.get_mut(&id).map(|relay| &mut relay.dtls))
+    }
+
+    /// Passes on what DTLS and data channel of an endpoint or of a relay want done.
+    pub(super) fn drain(&mut self, now: Instant, id: EndpointId) {
+        while let Some(output) = self.dtls(id).and_then(DtlsTransport::poll_output) {
+            let client = self.endpoints.get(&id).map(|client| (client.who.worker, &client.who.label));
+            let relay = || self.relays.get(&id).map(|relay| (relay.who.worker, &relay.who.label));
+            let Some((worker, label)) = client.or_else(relay) else { return };
+            let command = match output {
+                DtlsTransportOutput::Datagram(datagram) => Command::SendDtls { endpoint: id, datagram },
                 DtlsTransportOutput::Keys(keys) => {
                     tracing::info!(endpoint = %id, %label, profile = ?keys.profile, "DTLS connected");
-                    let command = Command::SetSrtp { endpoint: id, keys: Box::new(keys) };
-                    self.actions.push_back(Action::Command { worker, command });
+                    Command::SetSrtp { endpoint: id, keys: Box::new(keys) }
                 }
-                DtlsTransportOutput::Failed { error: DtlsError::Closed, before: false } => {
-                    tracing::info!(endpoint = %id, %label, "the client closed its session");
+                other if self.relays.contains_key(&id) => {
+                    self.handle_relay_output(now, id, other);
+                    continue;
                 }
-                DtlsTransportOutput::Failed { error, before } => {
-                    tracing::error!(endpoint = %id, %label, %error, "DTLS failed");
-                    self.counters.dtls_failed += u64::from(before);
+                other => {
+                    self.handle_client_output(now, id, other);
+                    continue;
                 }
-                DtlsTransportOutput::ChannelOpened => {
-                    tracing::debug!(endpoint = %id, %label, "data channel open");
-                    endpoint.carriers.set_data(true);
-                    self.handle_channel_opened(id, Carrier::Data);
-                }
-                DtlsTransportOutput::ChannelClosed => {
-                    tracing::debug!(endpoint = %id, %label, "data channel closed");
-                    endpoint.carriers.set_data(false);
-                }
-                DtlsTransportOutput::Text(text) => {
-                    self.counters.data_messages_received += 1;
-                    // Unlike a WebSocket it cannot be left unread: its acknowledgements come the same way.
-                    if !endpoint.intake.take(now, text.len()) {
-                        self.channel_counters.count(Counted::TooFast);
-                    } else if let Some(message) = ClientMessage::receive(label, &text, &self.channel_counters) {
-                        endpoint.intake.charge(now, message.work() - 1, 0);
-                        if let Some(message) = messages::decode(message) {
-                            self.handle_message(now, id, Carrier::Data, message);
-                        }
+            };
+            self.actions.push_back(Action::Command { worker, command });
+        }
+        self.arm(id);
+    }
+
+    /// What DTLS and data channel of an endpoint want done, datagrams and keys apart.
+    fn handle_client_output(&mut self, now: Instant, id: EndpointId, output: DtlsTransportOutput) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        let label = &endpoint.who.label;
+        match output {
+            // Done where it is polled.
+            DtlsTransportOutput::Datagram(_) | DtlsTransportOutput::Keys(_) => {}
+            DtlsTransportOutput::Failed { error: DtlsError::Closed, before: false } => {
+                tracing::info!(endpoint = %id, %label, "the client closed its session");
+            }
+            DtlsTransportOutput::Failed { error, before } => {
+                tracing::error!(endpoint = %id, %label, %error, "DTLS failed");
+                self.counters.dtls_failed += u64::from(before);
+            }
+            DtlsTransportOutput::ChannelOpened => {
+                tracing::debug!(endpoint = %id, %label, "data channel open");
+                endpoint.carriers.set_data(true);
+                self.handle_channel_opened(id, Carrier::Data);
+            }
+            DtlsTransportOutput::ChannelClosed => {
+                tracing::debug!(endpoint = %id, %label, "data channel closed");
+                endpoint.carriers.set_data(false);
+            }
+            DtlsTransportOutput::Text(text) => {
+                self.counters.data_messages_received += 1;
+                // Unlike a WebSocket it cannot be left unread: its acknowledgements come the same way.
+                if !endpoint.intake.take(now, text.len()) {
+                    self.channel_counters.count(Counted::TooFast);
+                } else if let Some(message) = ClientMessage::receive(label, &text, &self.channel_counters) {
+                    endpoint.intake.charge(now, message.work() - 1, 0);
+                    if let Some(message) = messages::decode(message) {
+                        self.handle_message(now, id, Carrier::Data, message);
                     }
                 }
             }
@@ -395,16 +464,16 @@ impl Clients {
 
     /// Sets the endpoint's timer to what its session waits for.
     fn arm(&mut self, id: EndpointId) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        self.timers.set(id, endpoint.dtls.poll_timeout());
+        let Some(at) = self.dtls(id).map(|dtls| dtls.poll_timeout()) else { return };
+        self.timers.set(id, at);
     }
 
     /// Sends what was written to data channels since the last call, and what depends on that; false when there was nothing.
     pub fn flush(&mut self, now: Instant) -> bool {
         let written = std::mem::take(&mut self.written);
         for id in &written {
-            if let Some(endpoint) = self.endpoints.get_mut(id) {
-                endpoint.dtls.handle_timeout(now);
+            if let Some(dtls) = self.dtls(*id) {
+                dtls.handle_timeout(now);
                 self.drain(now, *id);
             }
         }
@@ -422,8 +491,8 @@ impl Clients {
     pub fn handle_timeout(&mut self, now: Instant) {
         // Each once: a session that is still not content has to wait for the next call.
         for id in self.timers.due(now) {
-            let Some(endpoint) = self.endpoints.get_mut(&id) else { continue };
-            endpoint.dtls.handle_timeout(now);
+            let Some(dtls) = self.dtls(id) else { continue };
+            dtls.handle_timeout(now);
             self.drain(now, id);
         }
     }
@@ -431,6 +500,7 @@ impl Clients {
     /// Reports endpoints that never showed any activity, counts those without a channel; called twice a second.
     pub fn check_late(&mut self, now: Instant) {
         self.send_estimates(now);
+        self.check_late_relays(now);
         let overdue = |e: &Client| {
             let connected = e.dtls.connected();
             !e.channel_seen && connected.is_some_and(|at| now.saturating_duration_since(at) >= CHANNEL_DELAY)

@@ -26,6 +26,7 @@ use crate::transport::{DtlsOutput, DtlsSession};
 
 mod data_channel;
 mod mappings;
+mod relays;
 mod websocket;
 
 const ROOM: ConferenceId = ConferenceId(1);
@@ -99,7 +100,7 @@ impl Fixture {
 
 fn who(n: u32, conference: ConferenceId, label: String, visitor: bool) -> Arc<EndpointIdentity> {
     let conference_hex = conference.to_string();
-    Arc::new(EndpointIdentity { id: EndpointId(n), conference, conference_hex, label, worker: 3, visitor })
+    Arc::new(EndpointIdentity { id: EndpointId(n), conference, conference_hex, label, worker: 3, visitor, relay: None })
 }
 
 fn video(name: &str, ssrc: u32) -> SourceDescription {
@@ -207,8 +208,8 @@ fn a_client_is_told_everything_when_it_connects() {
     fixture.endpoints.set_sources(third, vec![video("c-v0", 9)]);
     fixture.endpoints.handle_demand(third, "c-v0".to_owned(), Limit::Max(360));
     fixture.endpoints.handle_forwarded(third, vec!["a-v0".to_owned()]);
-    fixture.endpoints.handle_activity(EndpointId(2), true);
-    fixture.endpoints.handle_activity(EndpointId(2), false);
+    fixture.endpoints.handle_activity(fixture.now, EndpointId(2), true);
+    fixture.endpoints.handle_activity(fixture.now, EndpointId(2), false);
     fixture.endpoints.handle_speakers(ROOM, vec![EndpointId(2), EndpointId(1)]);
     let for_third = fixture.messages().into_iter().filter(|(id, _)| *id == 3).count();
     assert_eq!(for_third, 0, "nothing is queued without a channel");
@@ -231,15 +232,15 @@ fn a_client_is_told_everything_when_it_connects() {
 #[test]
 fn connectivity_is_told_on_change_only() {
     let mut fixture = Fixture::new(2);
-    fixture.endpoints.handle_activity(EndpointId(1), true);
+    fixture.endpoints.handle_activity(fixture.now, EndpointId(1), true);
     assert_eq!(fixture.messages(), [], "the first activity is expected");
-    fixture.endpoints.handle_activity(EndpointId(1), false);
-    fixture.endpoints.handle_activity(EndpointId(1), false);
-    fixture.endpoints.handle_activity(EndpointId(1), true);
+    fixture.endpoints.handle_activity(fixture.now, EndpointId(1), false);
+    fixture.endpoints.handle_activity(fixture.now, EndpointId(1), false);
+    fixture.endpoints.handle_activity(fixture.now, EndpointId(1), true);
     let sent = |active| ToClient::Connectivity { endpoint: "a".to_owned(), active };
     assert_eq!(fixture.messages(), [(1, sent(false)), (2, sent(false)), (1, sent(true)), (2, sent(true))]);
     // `b` never showed anything; the worker says so too early.
-    fixture.endpoints.handle_activity(EndpointId(2), false);
+    fixture.endpoints.handle_activity(fixture.now, EndpointId(2), false);
     fixture.endpoints.check_late(fixture.now + Duration::from_millis(14_999));
     assert_eq!(fixture.messages(), []);
     fixture.endpoints.check_late(fixture.now + Duration::from_secs(15));

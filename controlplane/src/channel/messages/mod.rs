@@ -5,10 +5,13 @@ mod bridge;
 mod client;
 mod fields;
 mod passed_on;
+mod relay;
 mod signalled;
 #[cfg(test)]
 mod tests;
 
 pub use bridge::{AudioSourceMapping, BridgeMessage, VideoSourceMapping};
 pub use client::{AudioSubscriptionMode, ClientMessage, ReceiverAudioSubscription, ReceiverVideoConstraints, Unusable};
+pub use passed_on::Relayed;
+pub use relay::{FromRelay, ToRelay};
 pub use signalled::{from_limit, to_limit};

@@ -22,6 +22,26 @@ pub(super) fn passed_on(endpoint: &str, text: &[u8]) -> Result<(String, Utf8Byte
     Ok((to, Utf8Bytes::from(serde_json::to_string(&fields)?)))
 }
 
+/// Whom an object is for and whom it is of, as another bridge says, and the object. The values of its fields are not taken apart.
+pub(super) fn relayed(text: &[u8]) -> Result<Relayed, serde_json::Error> {
+    let mut fields: BTreeMap<Cow<'_, str>, &RawValue> = BTreeMap::new();
+    fields.extend(serde_json::from_slice::<Fields<'_>>(text)?.0);
+    let text_of = |name: &str| fields.get(name).and_then(|value| serde_json::from_str(value.get()).ok());
+    let (to, from) = (text_of("to").unwrap_or_default(), text_of("from").unwrap_or_default());
+    Ok(Relayed { to, from, text: Utf8Bytes::from(serde_json::to_string(&fields)?) })
+}
+
+/// A message that another bridge passes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relayed {
+    /// Whom it is for; empty is all.
+    pub to: String,
+    /// The endpoint that sent it; empty when nobody is named.
+    pub from: String,
+    /// What those get whom it is for.
+    pub text: Utf8Bytes,
+}
+
 /// The fields of an object, as written.
 struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 

@@ -36,12 +36,14 @@ enum As {
     Seconds,
 }
 
+const STRATEGY: &str = "OCTO_BRIDGE_SELECTION_STRATEGY";
+
 /// Variables that are one key of Jicofo each.
 const KEYS: &[(&str, &str, As)] = &[
     ("MAX_BRIDGE_PARTICIPANTS", "jicofo.bridge.max-bridge-participants", As::Text),
     ("BRIDGE_AVG_PARTICIPANT_STRESS", "jicofo.bridge.average-participant-stress", As::Text),
     ("BRIDGE_STRESS_THRESHOLD", "jicofo.bridge.stress-threshold", As::Text),
-    ("OCTO_BRIDGE_SELECTION_STRATEGY", "jicofo.bridge.selection-strategy", As::Text),
+    (STRATEGY, "jicofo.bridge.selection-strategy", As::Text),
     ("JICOFO_BRIDGE_REGION_GROUPS", "jicofo.bridge.region-groups", As::Text),
     ("JICOFO_ENABLE_BRIDGE_HEALTH_CHECKS", "jicofo.bridge.health-checks.enabled", As::Switch),
     ("JICOFO_HEALTH_CHECKS_USE_PRESENCE", "jicofo.bridge.health-checks.use-presence", As::Switch),
@@ -183,6 +185,12 @@ pub(in crate::config) fn read(variable: impl Fn(&str) -> Option<String>) -> Opti
     }
     if on("ENABLE_VISITORS") {
         set("jicofo.visitors.enabled", "true".to_owned(), "ENABLE_VISITORS");
+        set("jicofo.visitors.max-visitors-per-node", "250".to_owned(), "ENABLE_VISITORS");
+        // The image's template: what is said of the strategy counts without visitors alone.
+        let by_region = || "RegionBasedBridgeSelectionStrategy".to_owned();
+        set("jicofo.bridge.selection-strategy", "VisitorSelectionStrategy".to_owned(), "ENABLE_VISITORS");
+        set("jicofo.bridge.participant-selection-strategy", by_region(), "ENABLE_VISITORS");
+        set("jicofo.bridge.visitor-selection-strategy", by_region(), "ENABLE_VISITORS");
         let service = |index: usize| {
             format!(
                 "{}.v{index}.{}",
@@ -200,11 +208,13 @@ pub(in crate::config) fn read(variable: impl Fn(&str) -> Option<String>) -> Opti
             set(&node("port"), port, "VISITORS_XMPP_SERVER");
             set(&node("conference-service"), service(index), "VISITORS_XMPP_DOMAIN");
             set(&node("domain"), or("VISITORS_XMPP_AUTH_DOMAIN", "auth.meet.jitsi"), "VISITORS_XMPP_AUTH_DOMAIN");
+            set(&node("password"), get(MARK).unwrap_or_default(), MARK);
+            set(&node("disable-certificate-verification"), "true".to_owned(), MARK);
         }
     }
     let behind = BEHIND.iter().filter(|(switch, ..)| on(switch)).map(|(_, name, path, form)| (*name, *path, *form));
     for (name, path, form) in KEYS.iter().copied().chain(behind) {
-        let Some(value) = get(name) else { continue };
+        let Some(value) = get(name).filter(|_| name != STRATEGY || !on("ENABLE_VISITORS")) else { continue };
         let value = match form {
             As::Text => value,
             As::Switch => is_on(&value).to_string(),
@@ -274,6 +284,10 @@ mod tests {
         let docker = docker.expect("meant");
         let ports = ["v0", "v1", "v2"].map(|v| value(&docker, &format!("jicofo.xmpp.visitors.{v}.port")));
         assert_eq!(ports, [Some("52220"), Some("5333"), Some("52222")]);
+        let node = |field: &str| value(&docker, &format!("jicofo.xmpp.visitors.v1.{field}"));
+        assert_eq!((node("password"), node("conference-service")), (Some("x"), Some("muc.v1.meet.jitsi")));
+        assert_eq!(node("disable-certificate-verification"), Some("true"));
+        assert_eq!(value(&docker, "jicofo.visitors.max-visitors-per-node"), Some("250"));
     }
 
     /// Every variable of the image's service in November 2026, of its template, and those of former ones that stay in files.

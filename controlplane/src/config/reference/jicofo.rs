@@ -5,14 +5,13 @@ use super::uses::Use::{self, Ignored, Key, Only, Special};
 const FIXED: &str = "is fixed here at Jicofo's default";
 const ITSELF: &str = "the focus bounds this by itself; see docs/security.md";
 const OFFER: &str = "what is offered is fixed: all that the bridge forwards, under Jicofo's default numbers";
-const RELAYS: &str = "a conference stays on one bridge: the least loaded one, rather in the first participant's region";
+const MESH: &str = "all bridges of a conference are linked with each other";
 const HEALTH: &str = "bridges are asked every 2 s, and taken out after two silences";
 const ALWAYS: &str = "always served, on the private address only";
 const CLIENT: &str = "follows what each client can do";
 const JIBRI: &str = "Jibris are on the clients' server, at whatever address they reach the bridge";
 const JIGASI: &str = "Jigasis are on the clients' server, at whatever address they reach the bridge";
 const TRANSCRIPTION: &str = "transcription and translation by the bridge are not served";
-const VISITORS: &str = "visitors are not served";
 
 /// Keys, or beginnings of keys that end in a dot; the longest that fits counts.
 pub(super) const USES: &[(&str, Use)] = &[
@@ -33,24 +32,24 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("jicofo.xmpp.service.hostname", Special),
     ("jicofo.xmpp.service.port", Special),
     ("jicofo.xmpp.service.", Ignored("bridges are on the clients' server")),
-    ("jicofo.xmpp.visitors.", Ignored(VISITORS)),
+    ("jicofo.xmpp.visitors.", Special),
     ("jicofo.xmpp.trusted-domains", Key("focus.trusted-domains")),
     ("jicofo.xmpp.use-jitsi-jid-validation", Ignored("addresses are checked as RFC 7622 says")),
     ("jicofo.bridge.brewery-jid", Key("brewery")),
     ("jicofo.bridge.xmpp-connection-name", Ignored("bridges are on the clients' server")),
-    ("jicofo.bridge.selection-strategy", Ignored(RELAYS)),
-    ("jicofo.bridge.visitor-selection-strategy", Ignored(VISITORS)),
-    ("jicofo.bridge.participant-selection-strategy", Ignored(RELAYS)),
-    ("jicofo.bridge.topology-strategy", Ignored(RELAYS)),
-    ("jicofo.bridge.region-groups", Ignored(RELAYS)),
-    ("jicofo.bridge.max-bridge-participants", Ignored(RELAYS)),
-    ("jicofo.bridge.max-bridge-participants-per-interval", Ignored(RELAYS)),
-    ("jicofo.bridge.max-bridge-participants-interval", Ignored(RELAYS)),
+    ("jicofo.bridge.selection-strategy", Special),
+    ("jicofo.bridge.visitor-selection-strategy", Ignored("visitors share the bridges of the participants")),
+    ("jicofo.bridge.participant-selection-strategy", Special),
+    ("jicofo.bridge.topology-strategy", Ignored(MESH)),
+    ("jicofo.bridge.region-groups", Key("focus.selection.region-groups")),
+    ("jicofo.bridge.max-bridge-participants", Key("focus.selection.max-participants")),
+    ("jicofo.bridge.max-bridge-participants-per-interval", Key("focus.selection.max-recent-participants")),
+    ("jicofo.bridge.max-bridge-participants-interval", Key("focus.selection.recent-interval")),
     ("jicofo.bridge.max-bridge-packet-rate", Ignored("bridges report their stress themselves")),
     ("jicofo.bridge.average-participant-stress", Ignored("bridges report it themselves")),
     ("jicofo.bridge.average-participant-packet-rate-pps", Ignored("bridges report their stress themselves")),
     ("jicofo.bridge.participant-rampup-interval", Ignored(FIXED)),
-    ("jicofo.bridge.stress-threshold", Ignored(RELAYS)),
+    ("jicofo.bridge.stress-threshold", Special),
     ("jicofo.bridge.failure-reset-threshold", Ignored(FIXED)),
     ("jicofo.bridge.health-checks.", Ignored(HEALTH)),
     ("jicofo.bridge.ice-failure-detection.enabled", Key("focus.ice-failure.enabled")),
@@ -58,7 +57,11 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("jicofo.bridge.ice-failure-detection.min-endpoints", Key("focus.ice-failure.min-endpoints")),
     ("jicofo.bridge.ice-failure-detection.threshold", Special),
     ("jicofo.bridge.ice-failure-detection.timeout", Key("focus.ice-failure.timeout")),
-    ("jicofo.bridge.load-redistribution.", Ignored("conferences do not move because of load")),
+    ("jicofo.bridge.load-redistribution.enabled", Key("focus.load-redistribution.enabled")),
+    ("jicofo.bridge.load-redistribution.interval", Key("focus.load-redistribution.interval")),
+    ("jicofo.bridge.load-redistribution.stress-threshold", Special),
+    ("jicofo.bridge.load-redistribution.timeout", Key("focus.load-redistribution.timeout")),
+    ("jicofo.bridge.load-redistribution.endpoints", Key("focus.load-redistribution.endpoints")),
     ("jicofo.codec.", Ignored(OFFER)),
     ("jicofo.conference.initial-timeout", Key("focus.initial-timeout")),
     ("jicofo.conference.single-participant-timeout", Key("focus.single-participant-timeout")),
@@ -96,9 +99,12 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("jicofo.jigasi.", Ignored(JIGASI)),
     ("jicofo.transcription.", Ignored(TRANSCRIPTION)),
     ("jicofo.translation.", Ignored(TRANSCRIPTION)),
-    ("jicofo.local-region", Ignored(RELAYS)),
+    ("jicofo.local-region", Key("focus.selection.local-region")),
     ("jicofo.metrics.", Ignored("the numbers are those of the moment, at most 1 s old")),
-    ("jicofo.octo.", Ignored(RELAYS)),
+    ("jicofo.octo.enabled", Key("focus.relay.enabled")),
+    ("jicofo.octo.allow-mixed-versions", Key("focus.relay.mixed-versions")),
+    ("jicofo.octo.sctp-datachannels", Key("focus.relay.sctp")),
+    ("jicofo.octo.", Ignored("gone from today's Jicofo too")),
     ("jicofo.rest.host", Special),
     ("jicofo.rest.port", Special),
     ("jicofo.rest.tls-port", Ignored("let a web server end TLS in front of it")),
@@ -106,6 +112,13 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("jicofo.sctp.enabled", Key("focus.sctp.enabled")),
     ("jicofo.task-pools.", Ignored("there is one task, and it waits for nothing")),
     ("jicofo.colibri.", Ignored("colibri2 alone, as today's Jicofo")),
-    ("jicofo.visitors.", Ignored(VISITORS)),
+    ("jicofo.visitors.enabled", Key("focus.visitors.enabled")),
+    ("jicofo.visitors.max-participants", Key("focus.visitors.max-participants")),
+    ("jicofo.visitors.max-visitors-per-node", Key("focus.visitors.max-visitors-per-node")),
+    ("jicofo.visitors.notification-interval", Key("focus.visitors.notification-interval")),
+    ("jicofo.visitors.auto-enable-broadcast", Key("focus.visitors.auto-enable-broadcast")),
+    ("jicofo.visitors.require-muc-config-flag", Key("focus.visitors.require-muc-config-flag")),
+    ("jicofo.visitors.enable-live-room", Key("focus.visitors.enable-live-room")),
+    ("jicofo.visitors.vnode-join-latency-interval", Key("focus.visitors.vnode-join-latency-interval")),
     ("tracing.", Ignored("no traces are sent")),
 ];

@@ -29,8 +29,8 @@ impl Conference {
             cx.refused.count(Refused::IceRestartRate, 1);
             return Err(rate_limited());
         }
-        self.check_bridge_session(jingle)?;
-        let (Some(session), Some(member)) = (&self.session, self.members.get(nick)) else { return Ok(()) };
+        self.check_bridge_session(nick, jingle)?;
+        let (Some(session), Some(member)) = (self.nodes.home(nick), self.members.get(nick)) else { return Ok(()) };
         tracing::info!(room = %self.room, endpoint = nick, "client asks for an ICE restart");
         let endpoint = Endpoint {
             stats_id: member.stats_id(),
@@ -52,7 +52,7 @@ impl Conference {
         (session, sid): (&str, &str),
         answer: Answer,
     ) {
-        let current = self.session.as_ref().is_some_and(|current| current.id == session);
+        let current = self.nodes.is_home(nick, session);
         if !self.members.get(nick).is_some_and(|member| current && member.sid() == sid) {
             // Another session has begun meanwhile, or it has left.
             cx.ice_restarts.failed += 1;

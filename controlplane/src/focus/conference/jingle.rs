@@ -59,6 +59,9 @@ impl Conference {
         let transport = transport_of(&jingle.contents).ok_or_else(missing_transport)?;
         let sources =
             SourceSet::from_contents(&jingle.contents, self.sources.limits().most()).map_err(|error| error.to_string());
+        if member.is_visitor() && !sources.as_ref().is_ok_and(SourceSet::is_empty) {
+            return Err(visitors_send_nothing(cx));
+        }
         let added = sources.and_then(|sources| self.sources.add(nick, sources).map_err(|error| error.to_string()));
         cx.refused.count(Refused::SourceRenamed, self.sources.take_renamed());
         if let Err(text) = added {
@@ -69,7 +72,7 @@ impl Conference {
         }
         member.accepted();
         // Our extension, for our own bridge: under which numbers this endpoint really talks.
-        let ours = self.session.as_ref().and_then(|session| cx.bridges.get(&session.bridge));
+        let ours = self.nodes.home(nick).and_then(|session| cx.bridges.get(&session.bridge));
         let translates = ours.is_some_and(|bridge| bridge.ringbridge.is_some());
         let (answered, left_out) = offer::answered_media(&jingle.contents, member.offered());
         cx.refused.count(Refused::AnswerPart, left_out);
@@ -109,6 +112,9 @@ impl Conference {
             cx.refused.count(Refused::SourceRate, 1);
             return Err(rate_limited());
         }
+        if self.members.get(nick).is_some_and(Member::is_visitor) {
+            return Err(visitors_send_nothing(cx));
+        }
         let change = SourceSet::from_contents(&jingle.contents, self.sources.limits().most()).map_err(bad_request)?;
         if add {
             let limits = cx.settings.sources.senders;
@@ -133,7 +139,7 @@ impl Conference {
     }
 
     fn client_terminates(&mut self, cx: &mut Context<'_>, nick: &str, jingle: &Jingle) -> Outcome {
-        self.check_bridge_session(jingle)?;
+        self.check_bridge_session(nick, jingle)?;
         let restart = jingle.bridge_session.as_ref().is_some_and(|session| session.restart.as_deref() == Some("true"));
         let granted = restart && self.may_restart(cx, nick);
         tracing::info!(room = %self.room, endpoint = nick, restart, granted, "client ended its session");
@@ -152,7 +158,7 @@ impl Conference {
             return self.ask_ice_restart(cx, nick, jingle);
         }
         if jingle.ice_state.as_ref().is_some_and(|ice| ice.state.trim() == "failed") {
-            self.check_bridge_session(jingle)?;
+            self.check_bridge_session(nick, jingle)?;
             if !self.may_restart(cx, nick) {
                 return Err(rate_limited());
             }
@@ -179,8 +185,8 @@ impl Conference {
     }
 
     /// Requests about a bridge session that is not the current one are late.
-    pub(super) fn check_bridge_session(&self, jingle: &Jingle) -> Outcome {
-        let current = self.session.as_ref().map(|session| session.id.as_str());
+    pub(super) fn check_bridge_session(&self, nick: &str, jingle: &Jingle) -> Outcome {
+        let current = self.nodes.home(nick).map(|session| session.id.as_str());
         let named = jingle.bridge_session.as_ref().and_then(|session| session.id.as_deref());
         if named.is_none() || named != current {
             let text = "that bridge session is not the current one";
@@ -201,6 +207,11 @@ fn current_session(member: &Member, jingle: &Jingle) -> Outcome {
     let gone = jingle.action == "session-accept" || member.sid().is_empty();
     let condition = if gone { DefinedCondition::Gone { new_address: None } } else { DefinedCondition::ItemNotFound };
     Err(refusal(condition, "session ended"))
+}
+
+fn visitors_send_nothing(cx: &mut Context<'_>) -> (DefinedCondition, String) {
+    cx.refused.count(Refused::VisitorSource, 1);
+    refusal(DefinedCondition::Forbidden, "visitors have no sources")
 }
 
 fn missing_transport() -> (DefinedCondition, String) {

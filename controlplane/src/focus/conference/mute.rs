@@ -7,10 +7,9 @@ use super::member::Helper;
 use super::outcome::{Outcome, refusal};
 use super::state::Conference;
 use crate::brewery::Trust;
-use crate::colibri::elements::{ConferenceModify, Endpoint, ForceMute};
+use crate::colibri::elements::{Endpoint, ForceMute};
 use crate::focus::context::Context;
 use crate::focus::json_message::Medium;
-use crate::focus::requests::Question;
 use crate::focus::xml::{build, escaped};
 
 impl Conference {
@@ -31,7 +30,7 @@ impl Conference {
             return Err(refusal(DefinedCondition::NotAllowed, "only moderators mute others, and nobody unmutes them"));
         }
         if self.is_never_muted(&cx.helpers, target) {
-            return Err(refusal(DefinedCondition::NotAllowed, "recorders and gateways are not muted"));
+            return Err(refusal(DefinedCondition::NotAllowed, "recorders, gateways and visitors are not muted"));
         }
         if !on && !by.is_moderator() && self.moderation.forbids(muter, medium) {
             return Err(refusal(DefinedCondition::NotAllowed, "the room is moderated: a moderator has to allow it"));
@@ -58,9 +57,12 @@ impl Conference {
         Ok(())
     }
 
-    /// Whether nobody mutes a member: recorders, and gateways that cannot be muted, would not unmute.
+    /// Whether nobody mutes a member: recorders, and gateways that cannot be muted, would not unmute; visitors send nothing.
     pub(super) fn is_never_muted(&self, helpers: &Trust, nick: &str) -> bool {
         let Some(member) = self.members.get(nick) else { return false };
+        if member.is_visitor() {
+            return true;
+        }
         match member.helper(helpers) {
             Some(Helper::Recorder | Helper::Transcriber) => true,
             Some(Helper::Gateway) => !member.features().is_some_and(|features| features.audio_mute),
@@ -100,11 +102,9 @@ impl Conference {
                 changed.push(Endpoint { force_mute: Some(wanted), ..Endpoint::new(nick) });
             }
         }
-        let Some(session) = self.session.as_ref().filter(|_| !changed.is_empty()) else { return };
-        let request = ConferenceModify { endpoints: changed, ..ConferenceModify::new(self.meeting_id.clone()) };
-        // Of nobody: one who cannot be muted is no reason to end another's session.
-        let pending = Question::Update { nick: String::new(), session: session.id.clone() };
-        let bridge = session.bridge.clone();
-        self.ask(cx, &bridge, true, request.into(), pending);
+        for (session, endpoints) in self.by_session(changed) {
+            // Of nobody: one who cannot be muted is no reason to end another's session.
+            self.update_session(cx, &session, "", endpoints);
+        }
     }
 }

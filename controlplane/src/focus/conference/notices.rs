@@ -31,13 +31,13 @@ impl Conference {
         self.members.values().any(|member| member.helper(trust) == Some(Helper::Transcriber))
     }
 
-    /// The bridge that it is on.
+    /// The bridge that it is on, the first one of several.
     pub(in super::super) fn bridge(&self) -> Option<&str> {
-        self.session.as_ref().map(|session| session.bridge.as_str())
+        self.nodes.iter().next().map(|session| session.bridge.as_str())
     }
 
     /// Whether a member moderates; nothing where nobody has that nickname.
     pub(in super::super) fn moderates(&self, nick: &str) -> Option<bool> {
-        self.members.get(nick).map(Member::is_moderator)
+        self.members.get(nick).filter(|member| !member.is_visitor()).map(Member::is_moderator)
     }
 }

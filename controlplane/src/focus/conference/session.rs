@@ -8,14 +8,16 @@ use tokio_xmpp::minidom::Element;
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
 use super::member::{Member, Stage};
+use super::nodes::BridgeSession;
 use super::offer::{self, Offer};
 use super::sources::{known_to, only};
-use super::state::{BRIDGE_OWNER, BridgeSession, Conference, RoomState};
+use super::state::{BRIDGE_OWNER, Conference, RoomState};
 use crate::colibri::elements::{
     CAP_RTP_MID_DEMUX, CAP_SOURCE_NAMES, CAP_SSRC_REWRITING, Capability, ColibriError, ConferenceModified,
     ConferenceModify, Endpoint, MediaType, Reason as ColibriReason, Sctp, Sources, Transport,
 };
 use crate::focus::bridges::FULL_RESET;
+use crate::focus::cascade::{MeshId, Place};
 use crate::focus::context::{Context, ORPHAN_RETRY, Orphan};
 use crate::focus::features::Features;
 use crate::focus::json_message::Medium;
@@ -32,18 +34,29 @@ impl Conference {
         }
         // Of those without a session alone: to put everybody in order whenever one comes would cost as much as there are.
         for nick in self.in_order(|member| member.stage() == Stage::Idle) {
-            let idle = self.members.get(&nick).is_some_and(|member| member.stage() == Stage::Idle);
-            if idle && self.discover(cx, &nick) {
-                self.allocate(cx, &nick);
+            if self.invite(cx, &nick) && self.no_bridge {
+                // Nor is there one for the others.
+                break;
             }
         }
         self.watch_last_one(cx);
+    }
+
+    /// Invites a member that has no session; whether it is as far as to need a bridge.
+    pub(super) fn invite(&mut self, cx: &mut Context<'_>, nick: &str) -> bool {
+        let idle = self.members.get(nick).is_some_and(|member| member.stage() == Stage::Idle);
+        let known = idle && self.discover(cx, nick);
+        if known {
+            self.allocate(cx, nick);
+        }
+        known
     }
 
     /// Does what is due, but for the end of a room that stayed empty.
     pub(in super::super) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         let now = cx.now;
         self.metadata_timeout(cx);
+        self.visitors_timeout(cx);
         let single = self.single_deadline.is_some_and(|at| at <= now);
         if self.signal_due.take_if(|at| *at <= now).is_some() {
             self.signal_round(cx);
@@ -77,32 +90,7 @@ impl Conference {
 
     /// Asks a bridge for an endpoint.
     fn allocate(&mut self, cx: &mut Context<'_>, nick: &str) {
-        let region = self.members.get(nick).and_then(|member| member.region().map(str::to_owned));
-        let (pinned, avoid) = (self.pinned.clone(), self.leaves.clone());
-        let chosen = |cx: &Context<'_>| {
-            let wanted = Wanted { region: region.as_deref(), version: pinned.as_deref(), ..Wanted::default() };
-            let elsewhere =
-                avoid.as_deref().and_then(|_| cx.bridges.choose(cx.now, &Wanted { avoid: avoid.as_deref(), ..wanted }));
-            elsewhere.or_else(|| cx.bridges.choose(cx.now, &wanted))
-        };
-        let session = match self.session.clone() {
-            Some(session) if cx.bridges.is_operational(cx.now, &session.bridge) => session,
-            Some(_) => {
-                // One bridge per conference: a newcomer whom the present one cannot serve takes everybody along.
-                match chosen(cx) {
-                    Some(_) => self.reinvite_all(cx, None),
-                    None => self.set_no_bridge(cx, true),
-                }
-                return;
-            }
-            None => {
-                let Some(bridge) = chosen(cx) else {
-                    self.set_no_bridge(cx, true);
-                    return;
-                };
-                BridgeSession { id: cx.random_id(), bridge, created: false, feedback: None }
-            }
-        };
+        let Some(bridge) = self.choose_bridge(cx, nick) else { return };
         self.set_no_bridge(cx, false);
         if !self.may_invite(cx, nick) {
             return;
@@ -110,12 +98,8 @@ impl Conference {
         cx.invites += 1;
         let invite = cx.invites;
         let sctp = cx.settings.sctp;
-        let create = !session.created;
-        if create {
-            self.choose_meeting_id(cx, &session.bridge);
-        }
-        self.session = Some(BridgeSession { created: true, ..session.clone() });
-        cx.meeting_ids.insert(self.meeting_id.clone(), self.room.clone());
+        let create = self.nodes.on(&bridge).is_none();
+        let (session, meeting_id) = self.enter(cx, nick, &bridge);
         let force_mute = self.force_mute_of(&cx.helpers, nick);
         let Some(member) = self.members.get_mut(nick) else { return };
         let features = member.features().unwrap_or(Features::UNKNOWN);
@@ -126,6 +110,7 @@ impl Conference {
         let endpoint = Endpoint {
             create: true,
             stats_id: member.stats_id(),
+            muc_role: member.is_visitor().then(|| "visitor".to_owned()),
             capabilities: capabilities.map(|name| Capability { name: name.to_owned() }).collect(),
             media: member.offered().to_vec(),
             transport: Some(Transport {
@@ -141,19 +126,73 @@ impl Conference {
             create,
             name: create.then(|| self.room.to_string()),
             endpoints: vec![endpoint],
-            ..ConferenceModify::new(&self.meeting_id)
+            ..ConferenceModify::new(&meeting_id)
         };
-        let meeting_id = self.meeting_id.clone();
         let now = cx.now;
-        cx.bridges.endpoint_added(now, &session.bridge);
-        let pending = Question::Allocate { nick: nick.to_owned(), session: session.id, invite };
-        self.ask(cx, &session.bridge, true, request.into(), pending);
+        cx.bridges.endpoint_added(now, &bridge);
+        let pending = Question::Allocate { nick: nick.to_owned(), session, invite };
+        self.ask(cx, &bridge, true, request.into(), pending);
+        // Not before the conference is there.
+        self.send_relay_requests(cx);
         if create {
             self.leaves = None;
-            tracing::info!(room = %self.room, meeting = %meeting_id, bridge = %session.bridge, "bridge selected");
+            let bridges = self.nodes.len();
+            tracing::info!(room = %self.room, meeting = %meeting_id, %bridge, bridges, "bridge selected");
             self.announce(cx);
             self.expire_orphans(cx);
         }
+    }
+
+    /// The bridge for a member. Without one it waits, or everybody moves where it can be served too.
+    fn choose_bridge(&mut self, cx: &mut Context<'_>, nick: &str) -> Option<String> {
+        let region = self.members.get(nick).and_then(Member::region);
+        let stays = self.nodes.is_empty()
+            || self.nodes.iter().any(|session| cx.bridges.is_operational(cx.now, &session.bridge));
+        let interval = cx.bridges.recent_interval();
+        let conference = if stays { self.nodes.present(cx.now, interval) } else { Vec::new() };
+        let cut_off = self.nodes.cut_off(cx.now);
+        let version = self.pinned.as_deref();
+        let wanted = Wanted { conference: &conference, region, version, cut_off: &cut_off, ..Wanted::default() };
+        let left = self.leaves.as_deref();
+        let elsewhere = left.and_then(|left| cx.bridges.choose(cx.now, &Wanted { avoid: Some(left), ..wanted }));
+        match elsewhere.or_else(|| cx.bridges.choose(cx.now, &wanted)) {
+            // A newcomer whom none of the present bridges can serve takes everybody along.
+            Some(_) if !stays && self.members.get(nick).is_some_and(Member::is_visitor) => self.invite_later(cx),
+            Some(_) if !stays => self.reinvite_all(cx, None),
+            None => self.set_no_bridge(cx, true),
+            chosen => return chosen,
+        }
+        None
+    }
+
+    /// A member gets its endpoint on a bridge, where the conference may be new; ids of the session and of the meeting.
+    fn enter(&mut self, cx: &mut Context<'_>, nick: &str, bridge: &str) -> (String, String) {
+        let (now, interval) = (cx.now, cx.bridges.recent_interval());
+        // Other bridges are not told of visitors.
+        let told = !self.members.get(nick).is_some_and(Member::is_visitor);
+        let session = match self.nodes.on(bridge) {
+            Some(session) => {
+                let (id, node) = (session.id.clone(), session.node);
+                if told {
+                    self.nodes.cascade.place(nick, node);
+                }
+                id
+            }
+            None => {
+                match self.nodes.is_empty() {
+                    true => self.choose_meeting_id(cx, bridge),
+                    false => cx.expire_orphans_of(bridge, &self.meeting_id),
+                }
+                let relay_id = cx.bridges.get(bridge).and_then(|bridge| bridge.relay_id.clone()).unwrap_or_default();
+                let node = self.nodes.cascade.add(Place::Mesh(MeshId::CORE), &relay_id, told.then_some(nick));
+                let id = cx.random_id();
+                self.nodes.insert(BridgeSession::new(id.clone(), bridge.to_owned(), node));
+                id
+            }
+        };
+        self.nodes.place(now, nick, &session, interval);
+        cx.meeting_ids.insert(self.meeting_id.clone(), self.room.clone());
+        (session, self.meeting_id.clone())
     }
 
     /// The id for a new session of a conference on a bridge.
@@ -202,7 +241,7 @@ impl Conference {
         (session, invite): (&str, u64),
         answer: Answer,
     ) {
-        if self.session.as_ref().is_none_or(|current| current.id != session) {
+        if !self.nodes.is_home(nick, session) {
             return;
         }
         let asked = |member: &Member| member.invite() == invite && member.stage() == Stage::Allocating;
@@ -211,10 +250,10 @@ impl Conference {
         }
         match answer {
             Answer::Result(payload) => self.send_offer(cx, nick, payload),
-            Answer::Error(error) => self.allocation_failed(cx, nick, &error),
+            Answer::Error(error) => self.allocation_failed(cx, nick, session, &error),
             Answer::Timeout => {
-                tracing::error!(room = %self.room, endpoint = nick, "the bridge does not answer; moving the conference");
-                self.bridge_failed(cx);
+                tracing::error!(room = %self.room, endpoint = nick, "the bridge does not answer; its participants move");
+                self.bridge_failed(cx, session);
             }
         }
     }
@@ -226,14 +265,15 @@ impl Conference {
         let sctp_port = transport.sctp.as_ref().and_then(|sctp| sctp.port);
         let initiator = cx.jid.clone();
         let sid = cx.random_id().replace('-', "");
-        let bridge = self.session.as_ref().and_then(|session| cx.bridges.get(&session.bridge));
+        let Some(home) = self.nodes.home(nick).map(|home| home.id.clone()) else { return };
+        let bridge = self.nodes.by_id(&home).and_then(|session| cx.bridges.get(&session.bridge));
         let region = bridge.and_then(|bridge| bridge.region.clone());
-        let members = self.members.len();
+        let members = self.in_main_room();
         let (no_audio, no_video) = (
             self.must_not_send(&cx.helpers, nick, Medium::Audio),
             self.must_not_send(&cx.helpers, nick, Medium::Video),
         );
-        let Some(session) = self.session.as_mut() else { return };
+        let Some(session) = self.nodes.by_id_mut(&home) else { return };
         self.meeting.set_taken(false);
         if session.feedback.is_none() {
             session.feedback = modified.sources.as_ref().map(feedback_sources);
@@ -278,72 +318,89 @@ impl Conference {
     }
 
     /// Reactions to a refused allocation (docs/protocol/focus.md 7.6).
-    fn allocation_failed(&mut self, cx: &mut Context<'_>, nick: &str, error: &StanzaError) {
+    fn allocation_failed(&mut self, cx: &mut Context<'_>, nick: &str, session: &str, error: &StanzaError) {
         let reason = colibri_reason(error);
-        let bridge = self.session.as_ref().map(|session| session.bridge.clone());
-        let Some(bridge) = bridge else { return };
+        let Some(bridge) = self.nodes.by_id(session).map(|session| session.bridge.clone()) else { return };
         tracing::warn!(room = %self.room, endpoint = nick, %bridge, condition = ?error.defined_condition, ?reason, "allocation refused");
         match (&error.defined_condition, reason) {
-            (DefinedCondition::ItemNotFound, Some(ColibriReason::ConferenceNotFound)) => self.session_failed(cx),
+            (DefinedCondition::ItemNotFound, Some(ColibriReason::ConferenceNotFound)) => {
+                self.session_failed(cx, session);
+            }
             (DefinedCondition::Conflict, _) => {
                 self.meeting.set_taken(true);
-                self.session_failed(cx);
+                self.session_failed(cx, session);
             }
             (DefinedCondition::ServiceUnavailable, Some(ColibriReason::GracefulShutdown)) => {
                 cx.bridges.graceful_shutdown(&bridge);
-                self.reinvite_all(cx, None);
+                self.leave_session(cx, session);
             }
-            (DefinedCondition::ResourceConstraint, _) => self.bridge_full(cx, nick, &bridge),
+            (DefinedCondition::ResourceConstraint, _) => self.bridge_full(cx, nick, session),
             (DefinedCondition::BadRequest | DefinedCondition::ItemNotFound, _) => {
                 if let Some(member) = self.members.get_mut(nick) {
                     member.end_session(Stage::Ended);
                 }
-                self.expire_if_unused(cx);
+                self.forget_endpoint(cx, nick);
             }
-            _ => self.bridge_failed(cx),
+            _ => self.bridge_failed(cx, session),
         }
     }
 
-    /// A bridge has no room for a member: the conference moves to one that has, or the member is invited again later. The
-    /// others are not disturbed where it would not help.
-    fn bridge_full(&mut self, cx: &mut Context<'_>, nick: &str, bridge: &str) {
+    /// A bridge has no room for a member: it goes to another one of the conference, the conference moves to one that has
+    /// room, or the member is invited again later. The others are not disturbed where it would not help.
+    fn bridge_full(&mut self, cx: &mut Context<'_>, nick: &str, session: &str) {
         cx.refused.count(Refused::BridgeFull, 1);
+        let Some(bridge) = self.nodes.by_id(session).map(|session| session.bridge.clone()) else { return };
         let now = cx.now;
-        if cx.bridges.full(now, bridge, self.pinned.as_deref()) {
-            return self.reinvite_all(cx, None);
+        let elsewhere = cx.bridges.full(now, &bridge, self.pinned.as_deref());
+        let region = self.members.get(nick).and_then(Member::region);
+        let (conference, cut_off) = (self.nodes.present(now, cx.bridges.recent_interval()), self.nodes.cut_off(now));
+        let version = self.pinned.as_deref();
+        let wanted = Wanted { conference: &conference, region, version, cut_off: &cut_off, ..Wanted::default() };
+        let another = cx.bridges.choose(now, &wanted).is_some_and(|next| next != bridge);
+        if elsewhere && !another && !self.members.get(nick).is_some_and(Member::is_visitor) {
+            return self.leave_session(cx, session);
         }
         if let Some(member) = self.members.get_mut(nick) {
             member.end_session(Stage::Idle);
         }
-        let again = cx.now + FULL_RESET;
-        self.invite_due = Some(self.invite_due.map_or(again, |due| due.min(again)));
-        if self.expire_if_unused(cx) {
+        let unused = self.forget_endpoint(cx, nick);
+        if elsewhere && another {
+            return self.invite_missing(cx);
+        }
+        self.invite_later(cx);
+        if unused {
             self.set_no_bridge(cx, true);
         }
     }
 
-    /// The bridge of a conference is broken: nobody new goes there, and everybody leaves.
-    fn bridge_failed(&mut self, cx: &mut Context<'_>) {
-        if let Some(session) = &self.session {
-            let (now, bridge) = (cx.now, session.bridge.clone());
-            cx.bridges.failed(now, &bridge);
-        }
-        self.reinvite_all(cx, None);
+    /// Who got no endpoint is invited again when a bridge may have room; participants are not moved for visitors.
+    fn invite_later(&mut self, cx: &Context<'_>) {
+        let again = cx.now + FULL_RESET;
+        self.invite_due = Some(self.invite_due.map_or(again, |due| due.min(again)));
     }
 
-    /// The conference's session on its bridge does not exist as it should: everybody gets another one.
-    fn session_failed(&mut self, cx: &mut Context<'_>) {
-        if self.note_failure(cx.now) {
-            tracing::error!(room = %self.room, "sessions on this bridge keep failing; avoiding it for a while");
-            self.bridge_failed(cx);
+    /// A bridge of a conference is broken: nobody new goes there, and everybody leaves it.
+    pub(super) fn bridge_failed(&mut self, cx: &mut Context<'_>, session: &str) {
+        if let Some(session) = self.nodes.by_id(session) {
+            let now = cx.now;
+            cx.bridges.failed(now, &session.bridge);
+        }
+        self.leave_session(cx, session);
+    }
+
+    /// The conference's session on a bridge does not exist as it should: everybody in it gets another one.
+    pub(super) fn session_failed(&mut self, cx: &mut Context<'_>, session: &str) {
+        let Some(bridge) = self.nodes.by_id(session).map(|session| session.bridge.clone()) else { return };
+        if self.note_failure(cx.now, &bridge) {
+            tracing::error!(room = %self.room, %bridge, "sessions on this bridge keep failing; avoiding it for a while");
+            self.bridge_failed(cx, session);
         } else {
-            self.reinvite_all(cx, None);
+            self.leave_session(cx, session);
         }
     }
 
     pub(in super::super) fn updated(&mut self, cx: &mut Context<'_>, nick: &str, session: &str, answer: Answer) {
-        let current = self.session.as_ref();
-        if current.is_none_or(|current| current.id != session) {
+        if self.nodes.by_id(session).is_none() {
             return;
         }
         let error = match answer {
@@ -367,11 +424,11 @@ impl Conference {
             // What a client sent does not suit the bridge: that is no reason to disturb the others. What has ended already does
             // not end again, whatever the bridge says of that.
             (DefinedCondition::BadRequest | DefinedCondition::ResourceConstraint, None) => {
-                if self.members.get_mut(nick).is_some_and(|member| member.has_endpoint()) {
+                if self.nodes.is_home(nick, session) {
                     self.fail_member(cx, nick);
                 }
             }
-            _ => self.session_failed(cx),
+            _ => self.session_failed(cx, session),
         }
     }
 
@@ -391,7 +448,7 @@ impl Conference {
         self.terminate(cx, nick, &sid, "general-error", "jingle session failed");
     }
 
-    fn terminate(&mut self, cx: &mut Context<'_>, nick: &str, sid: &str, condition: &str, text: &str) {
+    pub(super) fn terminate(&mut self, cx: &mut Context<'_>, nick: &str, sid: &str, condition: &str, text: &str) {
         if sid.is_empty() {
             return;
         }
@@ -399,7 +456,7 @@ impl Conference {
         cx.notify(&self.occupant(nick), jingle.into());
     }
 
-    /// Invites one member again, or all with a new session on a bridge.
+    /// Invites one member again, or all with new sessions on bridges.
     pub(in super::super) fn reinvite_all(&mut self, cx: &mut Context<'_>, only: Option<&str>) {
         let nicks: Vec<String> = match only {
             None => self.in_order(Member::has_endpoint),
@@ -409,34 +466,61 @@ impl Conference {
             }
         };
         if only.is_none() {
-            self.drop_bridge_session(cx);
+            self.drop_sessions(cx);
         }
+        self.invite_anew(cx, nicks);
+    }
+
+    /// Ends a session, and invites again who was in it.
+    pub(super) fn leave_session(&mut self, cx: &mut Context<'_>, session: &str) {
+        let mut nicks = self.in_order(Member::has_endpoint);
+        nicks.retain(|nick| self.nodes.is_home(nick, session));
+        self.drop_session(cx, session);
+        self.invite_anew(cx, nicks);
+        if !self.nodes.is_empty() {
+            self.announce(cx);
+        }
+    }
+
+    /// Leaves a bridge.
+    pub(in super::super) fn leave_bridge(&mut self, cx: &mut Context<'_>, bridge: &str) {
+        if let Some(session) = self.nodes.on(bridge).map(|session| session.id.clone()) {
+            self.leave_session(cx, &session);
+        }
+    }
+
+    /// Members whose endpoints are gone get other ones.
+    fn invite_anew(&mut self, cx: &mut Context<'_>, nicks: Vec<String>) {
         // All at once: sessions that end are told nothing of each other.
         let mut ended = Vec::new();
         for nick in nicks {
             self.sources.clear(&nick);
+            if self.nodes.take(&nick).is_some() {
+                self.nodes.cascade.take(&nick);
+            }
             let Some(member) = self.members.get_mut(&nick) else { continue };
             ended.push((member.end_session(Stage::Idle), nick));
         }
         cx.totals.moved += ended.len() as u64;
+        self.send_relay_requests(cx);
         self.signal_sources(cx);
         for (sid, nick) in ended {
             self.terminate(cx, &nick, &sid, "success", "moving");
         }
         self.invite_missing(cx);
+        self.drop_unused(cx);
     }
 
-    /// Takes the conference to another bridge, if there is one that it may go to; how many endpoints moved.
-    pub(in super::super) fn leave_bridge(&mut self, cx: &mut Context<'_>) -> usize {
-        let Some(bridge) = self.session.as_ref().map(|session| session.bridge.clone()) else { return 0 };
-        let wanted = Wanted { version: self.pinned.as_deref(), avoid: Some(&bridge), ..Wanted::default() };
-        if cx.bridges.choose(cx.now, &wanted).is_none() {
+    /// Takes everybody off a bridge who may go to another one; how many endpoints moved.
+    pub(in super::super) fn move_off(&mut self, cx: &mut Context<'_>, bridge: &str) -> usize {
+        let wanted = Wanted { version: self.pinned.as_deref(), avoid: Some(bridge), ..Wanted::default() };
+        if !self.uses_bridge(bridge) || cx.bridges.choose(cx.now, &wanted).is_none() {
             return 0;
         }
-        let endpoints = self.sessions();
+        let endpoints = self.count_on(bridge);
         tracing::info!(room = %self.room, %bridge, endpoints, "moves to another bridge: an operator asked for it");
-        self.leaves = Some(bridge);
-        self.reinvite_all(cx, None);
+        self.leaves = Some(bridge.to_owned());
+        self.leave_bridge(cx, bridge);
         endpoints
     }
 
@@ -459,14 +543,41 @@ impl Conference {
         self.invite_missing(cx);
     }
 
-    /// Ends the conference on its bridge. The next session has a new meeting id where this bridge may still hold the old
-    /// conference when it gets the next request.
-    pub(super) fn drop_bridge_session(&mut self, cx: &mut Context<'_>) {
-        let fresh = cx.random_id();
-        let Some(session) = self.session.take() else { return };
-        let meeting_id = std::mem::replace(&mut self.meeting_id, fresh);
-        cx.meeting_ids.remove(&meeting_id);
-        self.meeting.ended(session.bridge.clone(), cx.now);
+    /// Ends the conference on all of its bridges.
+    pub(super) fn drop_sessions(&mut self, cx: &mut Context<'_>) {
+        for session in self.nodes.iter().map(|session| session.id.clone()).collect::<Vec<_>>() {
+            self.drop_session(cx, &session);
+        }
+    }
+
+    /// Ends the sessions that nobody is in.
+    fn drop_unused(&mut self, cx: &mut Context<'_>) {
+        let unused = |id: &String| self.nodes.members(id).next().is_none();
+        let unused: Vec<String> = self.nodes.iter().map(|session| session.id.clone()).filter(unused).collect();
+        for session in &unused {
+            self.drop_session(cx, session);
+        }
+        if !unused.is_empty() {
+            self.announce(cx);
+        }
+    }
+
+    /// Ends the conference on a bridge. After the last one, the next session has a new meeting id where this bridge may still
+    /// hold the old conference when it gets the next request.
+    pub(super) fn drop_session(&mut self, cx: &mut Context<'_>, session: &str) {
+        let Some(session) = self.nodes.remove(session) else { return };
+        // What it held together is linked again, all parts to the first one.
+        let parts = self.nodes.cascade.remove(session.node);
+        let mut ends = parts.iter().filter_map(|part| part.first().copied());
+        if let Some(first) = ends.next() {
+            ends.for_each(|other| self.nodes.cascade.connect(first, other));
+        }
+        let meeting_id = self.meeting_id.clone();
+        if self.nodes.is_empty() {
+            self.meeting_id = cx.random_id();
+            cx.meeting_ids.remove(&meeting_id);
+            self.meeting.ended(session.bridge.clone(), cx.now);
+        }
         if cx.bridges.get(&session.bridge).is_some() {
             cx.expire_on_bridge(&session.bridge, &meeting_id);
         } else {
@@ -474,6 +585,7 @@ impl Conference {
             let orphan = Orphan::new(cx.now, ORPHAN_RETRY, self.room.clone(), meeting_id, session.bridge);
             cx.orphans.push(orphan);
         }
+        self.send_relay_requests(cx);
     }
 
     /// Forgets a member's session, tells the others that its sources are gone, and returns the session's id.
@@ -491,7 +603,7 @@ impl Conference {
             return;
         }
         let nicks = self.in_order(|_| true);
-        self.drop_bridge_session(cx);
+        self.drop_sessions(cx);
         for nick in nicks {
             let sid = self.end_session(cx, &nick, Stage::Idle);
             self.terminate(cx, &nick, &sid, "expired", "Idle session timeout");
@@ -499,28 +611,66 @@ impl Conference {
         self.announce(cx);
     }
 
-    /// Takes a member's endpoint off the bridge; the conference with it when it was the last.
+    /// Takes a member's endpoint off its bridge; the conference with it when it was the last there.
     pub(super) fn expire_endpoint(&mut self, cx: &mut Context<'_>, nick: &str) {
-        if !self.expire_if_unused(cx) {
+        let Some(home) = self.nodes.home(nick).cloned() else { return };
+        if self.nodes.members(&home.id).nth(1).is_some() {
             self.update_endpoint(cx, Endpoint { expire: true, ..Endpoint::new(nick) });
         }
+        self.forget_endpoint(cx, nick);
     }
 
-    /// Ends the conference on its bridge when nobody has an endpoint there any more; true when there is none now.
-    fn expire_if_unused(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.sessions() == 0 {
-            self.drop_bridge_session(cx);
+    /// A member's bridge has no endpoint for it any more, and others need not know of it. The conference ends on a bridge when
+    /// nobody has an endpoint there any more; true when there is none left.
+    fn forget_endpoint(&mut self, cx: &mut Context<'_>, nick: &str) -> bool {
+        if let Some(home) = self.nodes.take(nick) {
+            if self.nodes.members(&home).next().is_none() {
+                self.drop_session(cx, &home);
+                self.announce(cx);
+            } else {
+                self.nodes.cascade.take(nick);
+                self.send_relay_requests(cx);
+            }
         }
-        self.session.is_none()
+        self.nodes.is_empty()
     }
 
+    /// Tells a member's bridge of a change of its endpoint, and the others of its sources.
     pub(super) fn update_endpoint(&mut self, cx: &mut Context<'_>, endpoint: Endpoint) {
-        let Some(session) = self.session.clone() else { return };
+        let Some(home) = self.nodes.home(&endpoint.id).cloned() else { return };
+        if endpoint.sources.is_some() {
+            self.nodes.cascade.changed(&endpoint.id);
+        }
         // An error that answers an expiry is not about the session that may have begun meanwhile.
         let nick = if endpoint.expire { String::new() } else { endpoint.id.clone() };
-        let request = ConferenceModify { endpoints: vec![endpoint], ..ConferenceModify::new(self.meeting_id.clone()) };
-        let pending = Question::Update { nick, session: session.id };
+        self.update_session(cx, &home, &nick, vec![endpoint]);
+        self.send_relay_requests(cx);
+    }
+
+    /// Tells a bridge of changed endpoints, because of a member if it has a name.
+    pub(super) fn update_session(
+        &self,
+        cx: &mut Context<'_>,
+        session: &BridgeSession,
+        nick: &str,
+        endpoints: Vec<Endpoint>,
+    ) {
+        let request = ConferenceModify { endpoints, ..ConferenceModify::new(self.meeting_id.clone()) };
+        let pending = Question::Update { nick: nick.to_owned(), session: session.id.clone() };
         self.ask(cx, &session.bridge, true, request.into(), pending);
+    }
+
+    /// Endpoints by the session that they are in.
+    pub(super) fn by_session(&self, endpoints: Vec<Endpoint>) -> Vec<(BridgeSession, Vec<Endpoint>)> {
+        let mut sessions: Vec<(BridgeSession, Vec<Endpoint>)> = Vec::new();
+        for endpoint in endpoints {
+            let Some(home) = self.nodes.home(&endpoint.id) else { continue };
+            match sessions.iter_mut().find(|(session, _)| session.id == home.id) {
+                Some((_, of_it)) => of_it.push(endpoint),
+                None => sessions.push((home.clone(), vec![endpoint])),
+            }
+        }
+        sessions
     }
 }
 

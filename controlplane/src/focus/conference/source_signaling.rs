@@ -5,14 +5,14 @@
 //! acknowledged what it was told, and had a moment to do it. The acknowledgement comes before the client's session is
 //! described anew; how long it takes says how busy the client is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::member::{Member, Stage};
 use super::sources::{ConferenceSources, difference, only};
 use super::state::Conference;
-use crate::colibri::elements::{ConferenceModify, Endpoint, Untold, UntoldSource};
+use crate::colibri::elements::{Endpoint, Untold, UntoldSource};
 use crate::focus::context::Context;
 use crate::focus::features::Features;
 use crate::focus::limits::{MAX_HOLD, Refused};
@@ -33,10 +33,11 @@ impl Conference {
     /// Has the bridge hold back, from each member, those sources of one that it was not told of; and from that one, where its
     /// session just began, what its offer did not say. Before the bridge knows of them.
     pub(super) fn hold_unsignaled(&mut self, cx: &mut Context<'_>, owner: &str) {
-        if !self.on_own_bridge(cx) {
+        if self.members.len() > MEMBERS {
             return;
         }
-        if self.members.len() > MEMBERS {
+        let own = self.on_own_bridges(cx);
+        if own.is_empty() {
             return;
         }
         let until = cx.now + MAX_HOLD + cx.settings.sources.delays.of(self.members.len());
@@ -44,7 +45,7 @@ impl Conference {
         let set = shown.get(owner);
         let mut changed = Vec::new();
         for (nick, member) in &mut self.members {
-            if member.stage() != Stage::Active || member.ssrc_rewriting() {
+            if member.stage() != Stage::Active || member.ssrc_rewriting() || !own.contains(nick) {
                 continue;
             }
             let before = member.held().len();
@@ -88,24 +89,25 @@ impl Conference {
             }
         }
         self.update_hold_due();
-        if self.on_own_bridge(cx) {
-            self.send_held(cx, changed);
-        }
+        let own = self.on_own_bridges(cx);
+        changed.retain(|endpoint| own.contains(&endpoint.id));
+        self.send_held(cx, changed);
     }
 
-    fn on_own_bridge(&self, cx: &Context<'_>) -> bool {
-        self.session
-            .as_ref()
-            .and_then(|session| cx.bridges.get(&session.bridge))
-            .is_some_and(|bridge| bridge.ringbridge.is_some())
+    /// Who is on bridges of ours.
+    fn on_own_bridges(&self, cx: &Context<'_>) -> BTreeSet<String> {
+        let own = self
+            .nodes
+            .iter()
+            .filter(|session| cx.bridges.get(&session.bridge).is_some_and(|bridge| bridge.ringbridge.is_some()));
+        own.flat_map(|session| self.nodes.members(&session.id)).cloned().collect()
     }
 
     fn send_held(&mut self, cx: &mut Context<'_>, endpoints: Vec<Endpoint>) {
-        let Some(nick) = endpoints.first().map(|endpoint| endpoint.id.clone()) else { return };
-        let Some(session) = self.session.clone() else { return };
-        let request = ConferenceModify { endpoints, ..ConferenceModify::new(self.meeting_id.clone()) };
-        let pending = Question::Update { nick, session: session.id };
-        self.ask(cx, &session.bridge, true, request.into(), pending);
+        for (session, endpoints) in self.by_session(endpoints) {
+            let Some(nick) = endpoints.first().map(|endpoint| endpoint.id.clone()) else { continue };
+            self.update_session(cx, &session, &nick, endpoints);
+        }
     }
 
     /// Tells every member with a running session what changed for it since it was last told: now, or together with what changes

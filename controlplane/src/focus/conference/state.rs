@@ -10,30 +10,18 @@ use super::meeting_id::MeetingId;
 use super::member::Member;
 use super::metadata::Metadata;
 use super::moderation::Moderation;
+use super::nodes::Nodes;
 use super::senders::Senders;
 use super::sources::ConferenceSources;
+use super::visitor_rooms::Visitors;
 use crate::focus::context::{Context, ORPHAN_LIFETIME, Orphan};
 use crate::focus::limits::{self, BREAKOUT_JOIN, MAX_WAITING};
-use crate::jingle::SourceSet;
 use crate::pace::Bucket;
 use crate::xmpp::iq::Request;
 
 /// Sessions on one bridge that fail this often within [`FAILURE_WINDOW`] condemn the bridge.
 const FAILURES: usize = 3;
 const FAILURE_WINDOW: Duration = Duration::from_secs(30);
-
-/// The conference on its bridge.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct BridgeSession {
-    /// Our id, told to clients.
-    pub(super) id: String,
-    /// Occupant JID of the bridge.
-    pub(super) bridge: String,
-    /// Whether the creating request was sent.
-    pub(super) created: bool,
-    /// The bridge's own sources, from its first answer.
-    pub(super) feedback: Option<SourceSet>,
-}
 
 /// How far the room is.
 #[derive(Debug)]
@@ -102,10 +90,12 @@ pub(in super::super) struct Conference {
     pub(super) awaited: u8,
     /// Members by nickname, which is the endpoint id.
     pub(super) members: BTreeMap<String, Member>,
+    /// Who only watches, and where.
+    pub(super) visitors: Visitors,
     /// Who was made owner.
     pub(super) owner: Option<String>,
-    /// Session on a bridge.
-    pub(super) session: Option<BridgeSession>,
+    /// Its sessions on bridges.
+    pub(super) nodes: Nodes,
     /// Everybody's sources.
     pub(super) sources: ConferenceSources,
     /// The only version of bridges that it may be on.
@@ -127,7 +117,7 @@ pub(in super::super) struct Conference {
     /// When the session of the last one left ends.
     pub(super) single_deadline: Option<Instant>,
     /// When sessions on bridges failed.
-    pub(super) failures: Vec<Instant>,
+    pub(super) failures: Vec<(Instant, String)>,
     /// How often its members are told of changed sources.
     pub(super) signal_rate: Bucket,
     /// When they are told what they were not told at once.
@@ -153,8 +143,9 @@ impl Conference {
             awaited: 0,
             state: RoomState::Joining(vec![request]),
             members: BTreeMap::new(),
+            visitors: Visitors::default(),
             owner: None,
-            session: None,
+            nodes: Nodes::default(),
             sources: ConferenceSources::new(cx.settings.sources.limits),
             pinned: cx.pins.version(&room, cx.now).map(str::to_owned),
             leaves: None,
@@ -182,7 +173,7 @@ impl Conference {
 
     /// Whether somebody of that real address is in it.
     pub fn has_real(&self, real: &Jid) -> bool {
-        self.members.values().any(|member| member.real_jid().is_some_and(|own| own == real))
+        self.members.values().any(|member| !member.is_visitor() && member.real_jid().is_some_and(|own| own == real))
     }
 
     /// Whether a request of that sender waits for it.
@@ -191,9 +182,9 @@ impl Conference {
         waiting.iter().any(|request| request.from.as_ref() == sender)
     }
 
-    /// Whether nobody is in it.
+    /// Whether nobody is in its main room: visitors alone are no conference.
     pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+        self.in_main_room() == 0
     }
 
     /// How many are in it.
@@ -228,24 +219,26 @@ impl Conference {
 
     /// Its meeting id and its session on that bridge, if it is there.
     pub fn on_bridge(&self, bridge: &str) -> Option<(&str, &str)> {
-        let session = self.session.as_ref().filter(|session| session.bridge == bridge && session.created)?;
+        let session = self.nodes.on(bridge)?;
         Some((&self.meeting_id, &session.id))
     }
 
-    /// How many endpoints it has on that bridge.
-    pub fn endpoints_on(&self, bridge: &str) -> usize {
-        if self.uses_bridge(bridge) { self.sessions() } else { 0 }
+    /// How many of its members are on that bridge.
+    pub fn count_on(&self, bridge: &str) -> usize {
+        self.nodes.on(bridge).map_or(0, |session| self.nodes.members(&session.id).count())
     }
 
-    /// Whether its session is on that bridge, or about to be.
+    /// Whether it has a session on that bridge.
     pub fn uses_bridge(&self, bridge: &str) -> bool {
-        self.session.as_ref().is_some_and(|session| session.bridge == bridge)
+        self.nodes.on(bridge).is_some()
     }
 
-    /// What is left of it on a bridge when its room was lost.
-    pub fn into_orphan(self, now: Instant) -> Option<Orphan> {
-        let session = self.session?;
-        Some(Orphan::new(now, ORPHAN_LIFETIME, self.room, self.meeting_id, session.bridge))
+    /// What is left of it on bridges when its room was lost.
+    pub fn into_orphans(self, now: Instant) -> Vec<Orphan> {
+        let orphan = |bridge: &str| {
+            Orphan::new(now, ORPHAN_LIFETIME, self.room.clone(), self.meeting_id.clone(), bridge.to_owned())
+        };
+        self.nodes.iter().map(|session| orphan(&session.bridge)).collect()
     }
 
     /// Somebody asks for it again; what is to be answered at once, if anything, and whether it is ready.
@@ -279,7 +272,7 @@ impl Conference {
 
     /// Its id towards the bridge, if it is on one and others may collect statistics of it.
     pub fn rtcstats_id(&self) -> Option<&str> {
-        (self.rtcstats && self.session.is_some()).then_some(self.meeting_id.as_str())
+        (self.rtcstats && !self.nodes.is_empty()).then_some(self.meeting_id.as_str())
     }
 
     /// What is known of it, for operators.
@@ -289,10 +282,13 @@ impl Conference {
             "name": self.room.to_string(),
             "meeting_id": self.meeting_id,
             "main_room": self.main.as_ref().map(ToString::to_string),
-            "bridge": self.session.as_ref().map(|session| session.bridge.as_str()),
+            "bridge": self.bridge(),
+            "bridges": self.nodes.debug(),
             "pinned": self.pinned,
             "rtcstats_enabled": self.rtcstats,
             "participant_count": self.members.len(),
+            "visitor_count": self.visitors(),
+            "visitor_rooms": self.visitors.to_json(),
             "participants": self.members.iter().map(member).collect::<serde_json::Map<_, _>>(),
             "senders": self.senders.to_json(),
             "conference_properties": self.senders.properties().collect::<std::collections::BTreeMap<_, _>>(),
@@ -303,7 +299,8 @@ impl Conference {
 
     /// Address of a member in the room.
     pub fn occupant(&self, nick: &str) -> String {
-        format!("{}/{nick}", self.room)
+        let node = self.members.get(nick).and_then(Member::node);
+        format!("{}/{nick}", node.and_then(|node| self.visitors.room(node)).unwrap_or(&self.room))
     }
 
     /// Some members in order of arrival.
@@ -327,11 +324,11 @@ impl Conference {
         self.members.values().filter(|member| member.has_endpoint()).count()
     }
 
-    /// Notes that the session on the bridge failed; true when that happens so often that the bridge must be at fault.
-    pub fn note_failure(&mut self, now: Instant) -> bool {
-        self.failures.retain(|at| now.saturating_duration_since(*at) < FAILURE_WINDOW);
-        self.failures.push(now);
-        self.failures.len() >= FAILURES
+    /// Notes that the session on a bridge failed; true when that happens so often that the bridge must be at fault.
+    pub fn note_failure(&mut self, now: Instant, bridge: &str) -> bool {
+        self.failures.retain(|(at, _)| now.saturating_duration_since(*at) < FAILURE_WINDOW);
+        self.failures.push((now, bridge.to_owned()));
+        self.failures.iter().filter(|(_, failed)| failed == bridge).count() >= FAILURES
     }
 
     /// When something is due.
@@ -343,6 +340,7 @@ impl Conference {
             self.hold_due,
             self.invite_due,
             self.metadata.poll_timeout(),
+            self.visitors.poll_timeout(),
         ]
         .into_iter()
         .flatten()

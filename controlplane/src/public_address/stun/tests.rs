@@ -11,18 +11,18 @@ struct Rig {
     now: Instant,
     start: Instant,
     findings: Vec<Finding>,
-    asked: Vec<(u8, SocketAddr, TransactionId)>,
+    asked: Vec<(u16, SocketAddr, TransactionId)>,
     /// When they were, milliseconds from the start.
     times: Vec<u128>,
     resolves: Vec<usize>,
 }
 
-fn socket(index: u8, address: &str) -> Socket {
+fn socket(index: u16, address: &str) -> Socket {
     Socket { index, address: SocketAddr::new(address.parse().unwrap(), MEDIA), is_media: true }
 }
 
 fn sockets(addresses: &[&str]) -> Vec<Socket> {
-    addresses.iter().enumerate().map(|(index, address)| socket(index as u8, address)).collect()
+    addresses.iter().enumerate().map(|(index, address)| socket(index as u16, address)).collect()
 }
 
 fn at(text: &str) -> SocketAddr {
@@ -71,11 +71,11 @@ impl Rig {
     }
 
     /// The newest question from a socket to a server is answered.
-    fn answer(&mut self, socket: u8, server: &str, write: impl FnOnce(Writer<'_>) -> Writer<'_>) {
+    fn answer(&mut self, socket: u16, server: &str, write: impl FnOnce(Writer<'_>) -> Writer<'_>) {
         self.respond(socket, server, Class::Success, write);
     }
 
-    fn respond(&mut self, socket: u8, server: &str, class: Class, write: impl FnOnce(Writer<'_>) -> Writer<'_>) {
+    fn respond(&mut self, socket: u16, server: &str, class: Class, write: impl FnOnce(Writer<'_>) -> Writer<'_>) {
         let asked = self.asked.iter().rev().find(|(from, to, _)| (*from, *to) == (socket, at(server)));
         let transaction = asked.expect("asked").2;
         let datagram = datagram(class, transaction, write);
@@ -83,7 +83,7 @@ impl Rig {
         self.drain();
     }
 
-    fn mapped(&mut self, socket: u8, server: &str, public: &str) {
+    fn mapped(&mut self, socket: u16, server: &str, public: &str) {
         let public = at(public);
         self.answer(socket, server, |writer| writer.mapped(public));
     }
@@ -303,7 +303,7 @@ fn nothing_stands_in_between() {
     {
         let mut rig = Rig::new(&[SERVER], addresses);
         for socket in 0..addresses.len() {
-            rig.mapped(socket as u8, SERVER, public);
+            rig.mapped(socket as u16, SERVER, public);
         }
         assert_eq!((rig.addresses(), rig.warnings().len()), (vec![], 0), "{:?}", rig.findings);
         assert!(rig.findings.iter().all(|finding| matches!(finding, Finding::NoNat { .. })), "{:?}", rig.findings);
@@ -349,7 +349,7 @@ fn a_network_within_this_host_is_no_reason_to_complain() {
 fn everybody_asks_servers_of_its_family_that_it_can_reach() {
     let addresses = ["10.0.0.2", "fd00::2", "127.0.0.1", "fe80::1", "::1"];
     let rig = Rig::new(&[SERVER, "[2001:db8::1]:3478", "127.0.0.1:3478"], &addresses);
-    let asked: Vec<(u8, String)> = rig.asked.iter().map(|(socket, server, _)| (*socket, server.to_string())).collect();
+    let asked: Vec<(u16, String)> = rig.asked.iter().map(|(socket, server, _)| (*socket, server.to_string())).collect();
     let expected = [(0, SERVER), (1, "[2001:db8::1]:3478"), (0, "127.0.0.1:3478"), (2, "127.0.0.1:3478")];
     assert_eq!(asked, expected.map(|(socket, server)| (socket, server.to_owned())));
     // No family in common.

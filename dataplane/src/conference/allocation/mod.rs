@@ -85,6 +85,7 @@ impl Conference {
                 }
             }
         }
+        self.aim_relays(env, &mut demands);
         self.announce_demand(env, &order, &demands);
     }
 
@@ -113,7 +114,7 @@ impl Conference {
         for receiver in receivers {
             let participant = self.participants.get(*receiver);
             let Some(downlink) = participant.and_then(|p| p.receiver.downlink()) else { continue };
-            if downlink.needs_allocation(env.micros()) {
+            if downlink.needs_allocation(env.worker_time()) {
                 let order = order.get_or_insert_with(|| self.last_n_order());
                 self.allocate_for(env, *receiver, order, &mut offers);
             }
@@ -128,8 +129,8 @@ impl Conference {
         order: &[SourceId],
         offers: &mut Offers,
     ) -> Limits {
-        let now = env.micros();
-        let Some(participant) = self.participants.get_mut(id).filter(|p| p.is_local()) else { return Vec::new() };
+        let now = env.worker_time();
+        let Some(participant) = self.participants.get_mut(id).filter(|p| p.is_receiver()) else { return Vec::new() };
         let endpoint = participant.id();
         let receiver = &mut participant.receiver;
         let constraints = receiver.constraints();
@@ -164,7 +165,7 @@ impl Conference {
         });
         let (positions, wants): (Vec<usize>, Vec<Want>) = wants.into_iter().unzip();
         let known = receiver.downlink().filter(|_| env.config.congestion_control);
-        let assumed = constraints.assumed_bandwidth.map(|assumed| assumed.get().min(MAX_BITRATE));
+        let assumed = constraints.assumed_bandwidth.map(|assumed| assumed.min(MAX_BITRATE));
         let available = assumed.or_else(|| known.and_then(|d| d.available(now)));
         let division = divide(&wants, available);
         for (at, granted) in positions.iter().zip(&division.granted) {

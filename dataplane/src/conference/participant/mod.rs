@@ -1,16 +1,21 @@
-//! One endpoint as a member of its conference: what it sends ([`publisher`]), what it is sent ([`Receiver`]), and what both
-//! sides share.
+//! One endpoint or relay as a member of its conference: what it sends ([`publisher`]), what it is sent ([`Receiver`]), and what
+//! both sides share.
 
 pub mod publisher;
+pub mod relay;
+pub mod schedule;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use publisher::Publisher;
+use relay::Relay;
 
 use super::receiver::Receiver;
-use crate::ids::{EndpointId, WorkerId};
+use super::receiver::pass_through::PassThrough;
+use crate::ids::{EndpointId, MeshId, ParticipantId, SourceId, WorkerId};
 use crate::limits::{CommandedChanges, RtcpWork};
+use crate::media::Encoding;
 use crate::messages::Event;
 use crate::negotiation::negotiated::Negotiated;
 use crate::srtp::SrtpKeys;
@@ -18,7 +23,23 @@ use crate::srtp::SrtpKeys;
 /// An endpoint is inactive after this long without a sign of life.
 const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// State of one endpoint.
+/// What a participant is.
+#[derive(Debug)]
+pub enum Role {
+    /// An endpoint of this bridge.
+    Endpoint,
+    /// An endpoint of another bridge: its packets come by the relay that it is behind, with that one's keys and numbers.
+    Relayed {
+        /// The relay.
+        relay: ParticipantId,
+        /// The mesh of the relay.
+        mesh: MeshId,
+    },
+    /// The connection to another bridge.
+    Relay(Box<Relay>),
+}
+
+/// State of one endpoint or relay.
 pub struct Participant {
     /// Its identity.
     id: EndpointId,
@@ -26,6 +47,8 @@ pub struct Participant {
     generation: u32,
     /// The worker that it lives on, when that is another one: then its packets come opened, and none go to it.
     home: Option<WorkerId>,
+    /// What it is.
+    role: Role,
     /// What it sends.
     pub publisher: Publisher,
     /// What it is sent.
@@ -41,11 +64,11 @@ pub struct Participant {
 }
 
 impl Participant {
-    /// An endpoint without keys; `home` is the worker that it lives on, unless it is this one.
+    /// A participant without keys; `home` is the worker that it lives on, unless it is this one.
     pub fn new(
         id: EndpointId,
         generation: u32,
-        home: Option<WorkerId>,
+        (home, role): (Option<WorkerId>, Role),
         negotiated: Arc<Negotiated>,
         now: Instant,
     ) -> Self {
@@ -53,15 +76,17 @@ impl Participant {
             id,
             generation,
             home,
+            role,
             publisher: Publisher::default(),
             receiver: Receiver::default(),
             commanded: CommandedChanges::new(),
             rtcp_work: RtcpWork::new(),
             keys: None,
             last_activity: now,
-            // Its home watches over it.
-            active: home.is_none(),
+            active: false,
         };
+        // Others are watched over by their home, or by the bridge that they are at.
+        participant.active = participant.has_transport();
         participant.set_negotiated(negotiated);
         participant
     }
@@ -91,18 +116,86 @@ impl Participant {
 
     /// Whether its RTCP may cost anything at all at the moment.
     pub fn has_rtcp_work(&mut self, now: Instant) -> bool {
-        self.rtcp_work.has_any(now)
+        match &self.role {
+            Role::Relay(relay) => relay.rtcp_work.has_any(now),
+            Role::Endpoint | Role::Relayed { .. } => self.rtcp_work.has_any(now),
+        }
     }
 
     /// Whether its RTCP may cost this much more; pays for it if so.
     pub fn pays_for_rtcp(&mut self, now: Instant, work: u32) -> bool {
-        self.rtcp_work.take_many(now, work)
+        match &mut self.role {
+            Role::Relay(relay) => relay.rtcp_work.take_many(now, work),
+            Role::Endpoint | Role::Relayed { .. } => self.rtcp_work.take_many(now, work),
+        }
     }
 
-    /// Whether it lives on this worker.
+    /// Whether its packets come in at this worker.
     #[inline]
     pub fn is_local(&self) -> bool {
         self.home.is_none()
+    }
+
+    /// Whether it has keys and an address here.
+    #[inline]
+    pub fn has_transport(&self) -> bool {
+        self.is_local() && self.behind().is_none()
+    }
+
+    /// Whether it is an endpoint that others' sources are projected for here.
+    #[inline]
+    pub fn is_receiver(&self) -> bool {
+        self.is_local() && matches!(self.role, Role::Endpoint)
+    }
+
+    /// The relay that it is behind.
+    #[inline]
+    pub fn behind(&self) -> Option<ParticipantId> {
+        match self.role {
+            Role::Relayed { relay, .. } => Some(relay),
+            Role::Endpoint | Role::Relay(_) => None,
+        }
+    }
+
+    /// The mesh that it belongs to; none if it is an endpoint of this bridge.
+    pub fn mesh(&self) -> Option<MeshId> {
+        match &self.role {
+            Role::Endpoint => None,
+            Role::Relayed { mesh, .. } => Some(*mesh),
+            Role::Relay(relay) => Some(relay.mesh()),
+        }
+    }
+
+    /// What only a relay has; none if it is an endpoint.
+    #[inline]
+    pub fn relay(&self) -> Option<&Relay> {
+        match &self.role {
+            Role::Relay(relay) => Some(relay),
+            Role::Endpoint | Role::Relayed { .. } => None,
+        }
+    }
+
+    /// The same, to change it.
+    #[inline]
+    pub fn relay_mut(&mut self) -> Option<&mut Relay> {
+        match &mut self.role {
+            Role::Relay(relay) => Some(relay),
+            Role::Endpoint | Role::Relayed { .. } => None,
+        }
+    }
+
+    /// Of a relay: a source does not go there any more. How far its SSRCs got is remembered.
+    pub fn end_pass(&mut self, source: SourceId, pass: &PassThrough) {
+        if let Some(relay) = self.relay_mut() {
+            relay.release(source);
+        }
+        pass.indices().for_each(|(ssrc, next)| self.receiver.remember(ssrc, next));
+    }
+
+    /// Whether it is a relay, and nobody who speaks or listens.
+    #[inline]
+    pub fn is_relay(&self) -> bool {
+        self.relay().is_some()
     }
 
     /// Replaces its formats and extensions, in both directions.
@@ -116,7 +209,7 @@ impl Participant {
         if self.keys.as_ref() == Some(keys) {
             return false;
         }
-        self.publisher.set_keys(keys);
+        self.publisher.set_keys(keys, self.is_relay());
         self.receiver.set_keys(keys);
         self.keys = Some(keys.clone());
         true
@@ -144,8 +237,18 @@ impl Participant {
         self.active.then_some(self.last_activity + ACTIVITY_TIMEOUT)
     }
 
-    /// Whether it is sent sources on their own SSRCs, and has to remember those.
+    /// Whether it is an endpoint that is sent sources on their own SSRCs, and has to remember those.
     pub fn remembers_ssrcs(&self) -> bool {
-        self.is_local() && self.receiver.ssrc_slots().is_none()
+        self.is_receiver() && self.receiver.ssrc_slots().is_none()
+    }
+
+    /// Whether it has to remember one more SSRC for a source of others; none when it has to remember nothing of anybody.
+    pub fn is_news(&self, ssrcs: Encoding) -> Option<bool> {
+        match (self.is_relay() && self.has_transport(), self.remembers_ssrcs()) {
+            // Repetitions go there on the media SSRC.
+            (true, _) => Some(!self.receiver.remembers(Encoding { rtx: None, ..ssrcs })),
+            (false, true) => Some(!self.receiver.remembers(ssrcs)),
+            (false, false) => None,
+        }
     }
 }

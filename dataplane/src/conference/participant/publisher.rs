@@ -133,9 +133,10 @@ impl Publisher {
         self.next_report = any.then_some(now + REPORT_INTERVAL);
     }
 
-    /// Installs new keys.
-    pub fn set_keys(&mut self, keys: &SrtpKeys) {
-        self.opener = Some(Opener::new(&keys.inbound, keys.profile));
+    /// Installs new keys; `many` is whether others publish by it, so that there are many SSRCs.
+    pub fn set_keys(&mut self, keys: &SrtpKeys, many: bool) {
+        let open = if many { Opener::of_many } else { Opener::new };
+        self.opener = Some(open(&keys.inbound, keys.profile));
     }
 
     /// What an SSRC carries.
@@ -147,7 +148,10 @@ impl Publisher {
     /// Replaces what its SSRCs carry.
     pub fn set_streams(&mut self, streams: impl Iterator<Item = (Ssrc, IncomingStream)>) {
         self.streams.clear();
-        self.streams.extend(streams);
+        // Of two sources behind one relay that claim an SSRC, the first one has it.
+        streams.for_each(|(ssrc, stream)| {
+            self.streams.entry(ssrc).or_insert(stream);
+        });
         self.sources.clear();
         self.sources.extend(self.streams.values().map(|stream| stream.source));
         self.sources.sort_unstable();

@@ -146,7 +146,7 @@ impl Subscription {
         };
         let Some((packet, output)) = self.repeated(repeat, bytes, &cached) else { return false };
         let formats = &receiver.negotiated().formats;
-        let Some(shape) = rewrite::shape(&packet, delivery.translate, formats) else { return false };
+        let Some(shape) = rewrite::shape_aside(&packet, delivery.translate, formats) else { return false };
         let stream = match (shape.output().rtx, repeat.ssrcs.rtx) {
             (Some(payload_type), Some(ssrc)) => self.retransmissions(ssrc, payload_type),
             _ if nacked && receiver.may_repeat_index() && self.may_repeat(output.sequence) => {
@@ -217,7 +217,7 @@ impl Subscription {
         let size = packet.rtp.bytes().len();
         let mut any = false;
         for _ in 0..copies {
-            if reason != Reason::Probe && !receiver.pays_for_repeat(delivery.now, delivery.micros, size) {
+            if reason != Reason::Probe && !receiver.pays_for_repeat(delivery.now, delivery.worker_time, size) {
                 delivery.stats.count(Counter::DropRepairBudget);
                 break;
             }
@@ -244,7 +244,7 @@ impl Subscription {
     }
 }
 
-fn count_not_sent(error: NotSent, stats: &WorkerStats) {
+pub(super) fn count_not_sent(error: NotSent, stats: &WorkerStats) {
     match error {
         NotSent::OutputFull => stats.count(Counter::DropOutputFull),
         NotSent::Malformed => stats.count(Counter::DropRewriteFailed),

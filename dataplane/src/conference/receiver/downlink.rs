@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::clock::WorkerTime;
+use crate::congestion::division::Division;
 use crate::congestion::estimator::{Bounds, Estimator, Outcome};
 use crate::congestion::prober::Prober;
 use crate::limits::{MAX_BITRATE, REALLOCATION, REALLOCATION_BURST};
@@ -46,7 +48,7 @@ const LOSSY: f64 = 0.03;
 /// REMB that was not repeated for this long is out of date.
 const REMB_AGE: u64 = 5_000_000;
 
-/// State of the way to one receiver. Times are microseconds of the worker's clock, rates bits per second.
+/// State of the way to one receiver. Spans of time are microseconds.
 #[derive(Debug)]
 pub struct Downlink {
     /// What the path carries.
@@ -54,30 +56,30 @@ pub struct Downlink {
     /// Whether it carries more.
     prober: Prober,
     /// What the allocation granted.
-    granted: u64,
+    granted: Bitrate,
     /// What it would grant if the path carried it.
-    ideal: u64,
+    ideal: Bitrate,
     /// Wanted sources that it left out.
     suspended: u16,
     spurious_remb: bool,
     bytes: u64,
-    since: Option<u64>,
-    allocated_at: u64,
-    allocated_for: Option<u64>,
-    remb: Option<(u64, u64)>,
+    since: Option<WorkerTime>,
+    allocated_at: WorkerTime,
+    allocated_for: Option<Bitrate>,
+    remb: Option<(WorkerTime, Bitrate)>,
     repair: f64,
-    repair_at: u64,
-    reported_at: u64,
+    repair_at: WorkerTime,
+    reported_at: WorkerTime,
     reported: Bandwidth,
     reported_bytes: u64,
     repeated: u64,
-    repeated_rate: u64,
-    ticked_at: u64,
-    next_tick: Option<u64>,
-    paused: Option<u64>,
-    resumed: u64,
+    repeated_rate: Bitrate,
+    ticked_at: WorkerTime,
+    next_tick: Option<WorkerTime>,
+    paused: Option<WorkerTime>,
+    resumed: WorkerTime,
     /// When its allocations are paid for.
-    reallocated: u64,
+    reallocated: WorkerTime,
 }
 
 impl Downlink {
@@ -86,36 +88,36 @@ impl Downlink {
         Self {
             estimator: Estimator::new(bounds),
             prober: Prober::default(),
-            granted: 0,
-            ideal: 0,
+            granted: Bitrate::default(),
+            ideal: Bitrate::default(),
             suspended: 0,
             spurious_remb: false,
             bytes: 0,
             since: None,
-            allocated_at: 0,
+            allocated_at: WorkerTime::default(),
             allocated_for: None,
             remb: None,
             repair: 0.0,
-            repair_at: 0,
-            reported_at: 0,
+            repair_at: WorkerTime::default(),
+            reported_at: WorkerTime::default(),
             reported: Bandwidth::default(),
             reported_bytes: 0,
             repeated: 0,
-            repeated_rate: 0,
-            ticked_at: 0,
+            repeated_rate: Bitrate::default(),
+            ticked_at: WorkerTime::default(),
             next_tick: None,
             paused: None,
-            resumed: 0,
-            reallocated: 0,
+            resumed: WorkerTime::default(),
+            reallocated: WorkerTime::default(),
         }
     }
 
     /// Notes an RTP packet that went out; `numbered` is whether it carries [`Self::next_sequence`].
     #[inline]
-    pub fn sent(&mut self, micros: u32, size: usize, numbered: bool) {
+    pub fn sent(&mut self, now: WorkerTime, size: usize, numbered: bool) {
         self.bytes += size as u64;
         if numbered {
-            self.estimator.history.push(micros, size as u16, self.prober.cluster());
+            self.estimator.note_sent(now, size as u16, self.prober.cluster());
             self.prober.sent(size as u64);
         }
     }
@@ -123,11 +125,11 @@ impl Downlink {
     /// The transport-wide sequence number of the next packet.
     #[inline]
     pub fn next_sequence(&self) -> u16 {
-        self.estimator.history.next_sequence()
+        self.estimator.next_sequence()
     }
 
     /// Takes transport-wide feedback.
-    pub fn feedback(&mut self, now: u64, feedback: &Feedback<'_>) -> Outcome {
+    pub fn feedback(&mut self, now: WorkerTime, feedback: &Feedback<'_>) -> Outcome {
         let outcome = self.estimator.feedback(now, feedback);
         if let Some(rate) = outcome.probed {
             self.prober.result(now, rate);
@@ -141,50 +143,51 @@ impl Downlink {
     }
 
     /// Whether the next packet of a probe is to go out.
-    pub fn is_probe_due(&self, now: u64) -> bool {
+    pub fn is_probe_due(&self, now: WorkerTime) -> bool {
         self.prober.due(now).is_some()
     }
 
     /// There is nothing to probe with.
-    pub fn abort_probe(&mut self, now: u64) {
+    pub fn abort_probe(&mut self, now: WorkerTime) {
         self.prober.abort(now, &mut self.estimator);
     }
 
     /// Takes a receiver's own estimate (REMB); heeded as long as it sends no transport-wide feedback;
     /// `spurious` is whether it negotiated to send that instead.
-    pub fn remb(&mut self, now: u64, bitrate: u64, spurious: bool) {
+    pub fn remb(&mut self, now: WorkerTime, bitrate: Bitrate, spurious: bool) {
         self.spurious_remb |= spurious;
         self.remb = Some((now, bitrate.min(MAX_BITRATE)));
     }
 
     /// What may be sent; `None` is no known limit.
-    pub fn budget(&self, now: u64) -> Option<u64> {
+    pub fn budget(&self, now: WorkerTime) -> Option<Bitrate> {
         if self.estimator.heard() {
             return Some(self.estimator.budget());
         }
         if let Some((at, bitrate)) = self.remb {
-            return (now.saturating_sub(at) < REMB_AGE).then_some(bitrate);
+            return (now.since(at) < REMB_AGE).then_some(bitrate);
         }
         let since = self.since?;
-        (now.saturating_sub(since) < UNHEARD && self.estimator.history.sent() > 0).then(|| self.estimator.estimate())
+        (now.since(since) < UNHEARD && self.estimator.any_sent()).then(|| self.estimator.estimate())
     }
 
     /// What the allocation may divide: repeated packets come first.
-    pub fn available(&self, now: u64) -> Option<u64> {
+    pub fn available(&self, now: WorkerTime) -> Option<Bitrate> {
         self.budget(now).map(|budget| budget.saturating_sub(self.repeated_rate))
     }
 
     /// Notes what the allocation made of `available`.
-    pub fn allocated(&mut self, now: u64, available: Option<u64>, granted: u64, ideal: u64, suspended: u16) {
-        self.suspended = suspended;
+    pub fn allocated(&mut self, now: WorkerTime, available: Option<Bitrate>, division: &Division) {
+        let suspended = division.granted.iter().filter(|granted| granted.is_none()).count();
+        self.suspended = u16::try_from(suspended).unwrap_or(u16::MAX);
         let owed = self.reallocated.clamp(now, now + REALLOCATION * REALLOCATION_BURST);
         self.reallocated = owed + REALLOCATION;
         (self.allocated_at, self.allocated_for) = (now, available);
-        (self.granted, self.ideal) = (granted, ideal);
+        (self.granted, self.ideal) = (division.bitrate, division.ideal);
     }
 
     /// Whether the allocation should run again for this receiver.
-    pub fn needs_allocation(&self, now: u64) -> bool {
+    pub fn needs_allocation(&self, now: WorkerTime) -> bool {
         if self.reallocated > now + REALLOCATION * REALLOCATION_BURST {
             return false;
         }
@@ -192,17 +195,17 @@ impl Downlink {
             return now >= until;
         }
         let available = self.available(now);
-        let elapsed = now.saturating_sub(self.allocated_at);
+        let elapsed = now.since(self.allocated_at);
         match (self.allocated_for, available) {
             (None, None) => false,
             (Some(_), None) | (None, Some(_)) => true,
             // Too much is sent: at once, but for what the allocation knew already.
             (Some(before), Some(available)) if available < self.granted && available < before => {
-                elapsed >= SPACING / 4 || available * 10 < before * 9
+                elapsed >= SPACING / 4 || available.get() * 10 < before.get() * 9
             }
             (Some(before), Some(available)) => {
-                let limited = self.granted < self.ideal || self.granted * 10 > available * 8;
-                let rise = available as f64 > before as f64 * RISE && self.granted < self.ideal;
+                let limited = self.granted < self.ideal || self.granted.get() * 10 > available.get() * 8;
+                let rise = available.as_f64() > before.as_f64() * RISE && self.granted < self.ideal;
                 (rise && elapsed >= SPACING) || (limited && elapsed >= REVIEW) || elapsed >= LONGEST
             }
         }
@@ -221,14 +224,14 @@ impl Downlink {
     /// Whether video pauses. Where a lower encoding is to begin (`lower`), until there is room in the queue: a full one would
     /// drop the keyframe that everything waits for. Where even the least that was granted is more than the path carries, for as
     /// long as the queue takes to drain.
-    pub fn pauses(&mut self, now: u64, oversent: bool, lower: bool) -> bool {
+    pub fn pauses(&mut self, now: WorkerTime, oversent: bool, lower: bool) -> bool {
         if let Some(until) = self.paused {
             if now < until {
                 return true;
             }
             (self.paused, self.resumed) = (None, now);
         }
-        let due = now.saturating_sub(self.resumed) >= BETWEEN_PAUSES && self.estimator.heard();
+        let due = now.since(self.resumed) >= BETWEEN_PAUSES && self.estimator.heard();
         let queue = self.estimator.queue_delay();
         // What is given up anyway need not wait for the jitter to be told from the queue.
         if lower && due && queue.max(self.estimator.latest_queue()) > SHRUNK_QUEUE {
@@ -246,13 +249,13 @@ impl Downlink {
     }
 
     /// Whether a packet of this size may be sent again, now that so much of the path is taken by such packets.
-    pub fn may_repeat(&mut self, now: u64, size: usize) -> bool {
+    pub fn may_repeat(&mut self, now: WorkerTime, size: usize) -> bool {
         let Some(budget) = self.budget(now) else { return true };
         let queued = self.is_queued();
         let carried = if self.estimator.heard() { self.estimator.estimate() } else { budget };
         let share = if queued { REPAIR_SHARE * REPAIR_QUEUED } else { REPAIR_SHARE };
-        let rate = (carried as f64 * share).max(REPAIR_LEAST);
-        let elapsed = now.saturating_sub(self.repair_at) as f64 / 1e6;
+        let rate = (carried.as_f64() * share).max(REPAIR_LEAST);
+        let elapsed = now.since(self.repair_at) as f64 / 1e6;
         self.repair_at = now;
         self.repair = (self.repair + rate * elapsed).min(rate * REPAIR_BURST);
         let bits = size as f64 * 8.0;
@@ -266,17 +269,17 @@ impl Downlink {
 
     /// Looks after the estimate, and starts a probe when more is wanted; `probes` is whether there is anything to probe
     /// with.
-    pub fn tick(&mut self, now: u64, probes: bool) {
+    pub fn tick(&mut self, now: WorkerTime, probes: bool) {
         self.since.get_or_insert(now);
-        let elapsed = now.saturating_sub(self.ticked_at);
+        let elapsed = now.since(self.ticked_at);
         if elapsed >= TICK {
-            let rate = self.repeated * 8_000_000 / elapsed.max(1);
-            self.repeated_rate = (self.repeated_rate * 7 + rate) / 8;
+            let rate = Bitrate::of(self.repeated, elapsed);
+            self.repeated_rate = Bitrate::new((self.repeated_rate.get() * 7 + rate.get()) / 8);
             (self.repeated, self.ticked_at) = (0, now);
         }
         self.estimator.check(now);
         if probes {
-            let wanted = (self.ideal as f64 * WANTED) as u64;
+            let wanted = Bitrate::from_f64(self.ideal.as_f64() * WANTED);
             self.prober.poll(now, &mut self.estimator, wanted);
         }
     }
@@ -288,22 +291,22 @@ impl Downlink {
     }
 
     /// When [`Self::tick`] is due; `None` while nothing is known and nothing was sent.
-    pub fn due(&self, now: u64) -> Option<u64> {
-        let idle = self.estimator.history.sent() == 0 && self.remb.is_none();
+    pub fn due(&self, now: WorkerTime) -> Option<WorkerTime> {
+        let idle = !self.estimator.any_sent() && self.remb.is_none();
         let next = self.next_tick.unwrap_or(now);
         (!idle).then(|| self.paused.map_or(next, |until| next.min(until)))
     }
 
     /// Sets the next tick, and returns it.
-    pub fn schedule(&mut self, now: u64) -> Option<u64> {
-        let regular = (now / TICK + 1) * TICK;
+    pub fn schedule(&mut self, now: WorkerTime) -> Option<WorkerTime> {
+        let regular = WorkerTime::from_micros((now.as_micros() / TICK + 1) * TICK);
         self.next_tick = Some(self.prober.poll_timeout(now).map_or(regular, |at| at.min(regular)));
         self.due(now)
     }
 
     /// What to tell the control plane, at most once a second and only when it is news.
-    pub fn report(&mut self, now: u64, round_trip: Option<u64>) -> Option<Bandwidth> {
-        let elapsed = now.saturating_sub(self.reported_at);
+    pub fn report(&mut self, now: WorkerTime, round_trip: Option<u64>) -> Option<Bandwidth> {
+        let elapsed = now.since(self.reported_at);
         if elapsed < REPORT {
             return None;
         }
@@ -311,12 +314,12 @@ impl Downlink {
         (self.reported_at, self.reported_bytes) = (now, self.bytes);
         let round_trip = round_trip.or(self.estimator.round_trip());
         let report = Bandwidth {
-            estimate: self
-                .budget(now)
-                .map(|_| if self.estimator.heard() { self.estimator.estimate() } else { self.remb.map_or(0, |r| r.1) })
-                .map(Bitrate::new),
-            target: Bitrate::new(self.granted),
-            ideal: Bitrate::new(self.ideal),
+            estimate: self.budget(now).map(|_| match (self.estimator.heard(), self.remb) {
+                (true, _) => self.estimator.estimate(),
+                (false, remb) => remb.map_or(Bitrate::default(), |(_, bitrate)| bitrate),
+            }),
+            target: self.granted,
+            ideal: self.ideal,
             sent: Bitrate::of(bytes, elapsed),
             rtt: round_trip.map(Duration::from_micros),
             lost_per_mille: (self.estimator.loss() * 1000.0) as u16,

@@ -2,13 +2,15 @@
 //!
 //! A [`subscription`] is one receiver of one source. Its [`projection`] makes one continuous stream of the pieces of the
 //! source's encodings that the receiver gets, [`delivery`] sends a packet of it for the first time or again, and [`rewrite`]
-//! writes the packet under the receiver's numbers and seals it. [`downlink`] estimates what the path carries; [`ssrc_slots`]
+//! writes the packet under the receiver's numbers and seals it. A relay gets [`pass_through`] instead. [`downlink`] estimates what the path carries; [`ssrc_slots`]
 //! gives receivers with SSRC rewriting their bounded set of SSRCs.
 
 pub mod delivery;
 pub mod downlink;
 pub mod keyframe;
+pub mod pass_through;
 pub mod projection;
+mod resent;
 pub mod rewrite;
 pub mod round_trip;
 pub mod ssrc_slots;
@@ -24,6 +26,7 @@ use round_trip::RoundTrip;
 use ssrc_slots::SsrcSlots;
 use subscription::{Indices, first_index};
 
+use crate::clock::WorkerTime;
 use crate::congestion::division::Division;
 use crate::datagram::{MAX_DATAGRAM, PacketSink, Path};
 use crate::ids::{SourceId, Ssrc};
@@ -164,19 +167,19 @@ impl Receiver {
         self.downlink = Some(Box::new(downlink));
     }
 
-    /// A sender report with this NTP time was sent to it; microseconds of the worker's clock.
-    pub fn note_sender_report(&mut self, micros: u64, ntp: u64) {
-        self.round_trip.sent(micros, ntp);
+    /// A sender report with this NTP time was sent to it.
+    pub fn note_sender_report(&mut self, now: WorkerTime, ntp: u64) {
+        self.round_trip.sent(now, ntp);
     }
 
     /// A report block of it tells of the last sender report: its NTP time, and the delay since in 1/65536 s.
-    pub fn note_report(&mut self, micros: u64, last_sr: u32, delay: u32) {
-        self.round_trip.reported(micros, last_sr, delay);
+    pub fn note_report(&mut self, now: WorkerTime, last_sr: u32, delay: u32) {
+        self.round_trip.reported(now, last_sr, delay);
     }
 
     /// What to tell the control plane of its path, if that is news.
-    pub fn report_bandwidth(&mut self, micros: u64) -> Option<Bandwidth> {
-        self.downlink.as_deref_mut()?.report(micros, self.round_trip.value())
+    pub fn report_bandwidth(&mut self, now: WorkerTime) -> Option<Bandwidth> {
+        self.downlink.as_deref_mut()?.report(now, self.round_trip.value())
     }
 
     /// Installs new keys: all counting starts anew.
@@ -232,13 +235,11 @@ impl Receiver {
 
     /// Takes what the allocation made of the path; `lower` is whether a lower encoding is to begin. `controlled` is whether what
     /// is sent is bounded by an estimate at all.
-    pub fn note_division(&mut self, now: u64, division: &Division, lower: bool, controlled: bool) -> PathState {
+    pub fn note_division(&mut self, now: WorkerTime, division: &Division, lower: bool, controlled: bool) -> PathState {
         let controlled = controlled && self.constraints.assumed_bandwidth.is_none();
         let Some(downlink) = self.downlink.as_deref_mut() else { return PathState::default() };
         let available = downlink.available(now);
-        let suspended = division.granted.iter().filter(|granted| granted.is_none()).count();
-        let suspended = u16::try_from(suspended).unwrap_or(u16::MAX);
-        downlink.allocated(now, available, division.bitrate, division.ideal, suspended);
+        downlink.allocated(now, available, division);
         if !controlled {
             downlink.end_pause();
             return PathState::default();
@@ -247,9 +248,9 @@ impl Receiver {
     }
 
     /// Whether a packet of this size may be sent again; pays for it if so.
-    pub fn pays_for_repeat(&mut self, now: Instant, micros: u64, size: usize) -> bool {
+    pub fn pays_for_repeat(&mut self, now: Instant, worker_time: WorkerTime, size: usize) -> bool {
         self.repeated.take_many(now, size as u32)
-            && self.downlink.as_deref_mut().is_none_or(|downlink| downlink.may_repeat(micros, size))
+            && self.downlink.as_deref_mut().is_none_or(|downlink| downlink.may_repeat(worker_time, size))
     }
 
     /// Round-trip time to it, by reports or else by transport-wide feedback.
@@ -264,6 +265,22 @@ impl Receiver {
         let fresh = [UriId::TRANSPORT_CC, UriId::ABS_SEND_TIME];
         let differs = fresh.iter().any(|uri| self.negotiated.extensions.id(MediaKind::Video, *uri).is_some());
         !differs || self.profile == Some(SrtpProfile::Aes128CmHmacSha1_80)
+    }
+
+    /// Of a relay: takes the packet index that an SSRC has got to out of what is remembered; `None` when nothing ever went out
+    /// on it.
+    pub fn recall(&mut self, ssrc: Ssrc) -> Option<i64> {
+        self.retired.remove(&ssrc)
+    }
+
+    /// Of a relay: remembers the packet index that an SSRC has got to, for when it comes back.
+    pub fn remember(&mut self, ssrc: Ssrc, next: i64) {
+        self.retired.insert(ssrc, next);
+    }
+
+    /// Of a relay: whether so many SSRCs could be remembered beside those that are.
+    pub fn has_memory_for(&self, ssrcs: usize) -> bool {
+        self.retired.len() + ssrcs <= MAX_RETIRED
     }
 
     /// Whether it was sent something on both SSRCs in the past.

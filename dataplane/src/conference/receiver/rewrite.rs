@@ -6,6 +6,7 @@ use super::Receiver;
 use super::downlink::Downlink;
 use super::projection::Output;
 use super::subscription::{Retransmission, Stream};
+use crate::clock::WorkerTime;
 use crate::conference::packet::MediaPacket;
 use crate::conference::packet::payload::Descriptor;
 use crate::congestion::shedding::Shedding;
@@ -23,8 +24,8 @@ use crate::stats::WorkerStats;
 pub struct Delivery<'a, S> {
     /// The time of the step.
     pub now: Instant,
-    /// The same as microseconds of the worker's clock.
-    pub micros: u64,
+    /// The same by the worker's clock.
+    pub worker_time: WorkerTime,
     /// The same as abs-send-time tells it ([`send_time`]).
     pub send_time: [u8; 3],
     /// Counters.
@@ -40,8 +41,8 @@ pub struct Delivery<'a, S> {
 }
 
 /// The value of abs-send-time: seconds as 6.18 bits.
-pub fn send_time(micros: u64) -> [u8; 3] {
-    let [_, time @ ..] = (((u128::from(micros) << 18) / 1_000_000) as u32).to_be_bytes();
+pub fn send_time(time: WorkerTime) -> [u8; 3] {
+    let [_, time @ ..] = (((u128::from(time.as_micros()) << 18) / 1_000_000) as u32).to_be_bytes();
     time
 }
 
@@ -86,7 +87,7 @@ impl Shape {
 }
 
 /// Finds the receiver's number for a packet. RED goes whole only to those who know it and everything inside.
-#[inline]
+#[inline(always)]
 pub fn shape(packet: &MediaPacket<'_>, translate: bool, receiver: &FormatTable) -> Option<Shape> {
     if !translate {
         let rtx = receiver.output(packet.format.id).and_then(|o| o.rtx);
@@ -112,9 +113,36 @@ pub fn shape(packet: &MediaPacket<'_>, translate: bool, receiver: &FormatTable) 
     }
 }
 
+/// The same for whoever is not asked for every packet of every receiver.
+#[inline(never)]
+pub fn shape_aside(packet: &MediaPacket<'_>, translate: bool, receiver: &FormatTable) -> Option<Shape> {
+    shape(packet, translate, receiver)
+}
+
 /// Rewrites, seals and queues one packet; returns the bytes of its payload.
 #[inline]
 pub fn send(
+    packet: &MediaPacket<'_>,
+    outgoing: &Outgoing,
+    receiver: &mut Receiver,
+    delivery: &mut Delivery<'_, impl PacketSink>,
+) -> Result<usize, NotSent> {
+    write::<false>(packet, outgoing, receiver, delivery)
+}
+
+/// The same with the payload as it came, but for the numbers inside RED.
+#[inline]
+pub fn send_verbatim(
+    packet: &MediaPacket<'_>,
+    outgoing: &Outgoing,
+    receiver: &mut Receiver,
+    delivery: &mut Delivery<'_, impl PacketSink>,
+) -> Result<usize, NotSent> {
+    write::<true>(packet, outgoing, receiver, delivery)
+}
+
+#[inline]
+fn write<const VERBATIM: bool>(
     packet: &MediaPacket<'_>,
     outgoing: &Outgoing,
     receiver: &mut Receiver,
@@ -175,13 +203,14 @@ pub fn send(
     }
     let body = slot.get_mut(header_len..).ok_or(NotSent::Malformed)?;
     let payload_len = match stream.rtx {
-        None => write_payload(packet, outgoing, &receiver.negotiated().formats, delivery.translate, body)?,
+        None => write_payload::<VERBATIM>(packet, outgoing, &receiver.negotiated().formats, delivery.translate, body)?,
         Some(_) => {
             if !rtx::write(output.sequence as u16, body) {
                 return Err(NotSent::Malformed);
             }
             let rest = body.get_mut(rtx::OSN_LEN..).ok_or(NotSent::Malformed)?;
-            rtx::OSN_LEN + write_payload(packet, outgoing, &receiver.negotiated().formats, delivery.translate, rest)?
+            rtx::OSN_LEN
+                + write_payload::<VERBATIM>(packet, outgoing, &receiver.negotiated().formats, delivery.translate, rest)?
         }
     };
     let len = sealer
@@ -189,14 +218,14 @@ pub fn send(
         .map_err(|_| NotSent::Malformed)?;
     delivery.sink.commit(len, path);
     if let Some(downlink) = receiver.downlink_mut() {
-        downlink.sent(delivery.micros as u32, len, transport_cc.is_some());
+        downlink.sent(delivery.worker_time, len, transport_cc.is_some());
     }
     Ok(payload_len)
 }
 
 /// Writes the payload as this receiver reads it and returns its length.
 #[inline]
-fn write_payload(
+fn write_payload<const VERBATIM: bool>(
     packet: &MediaPacket<'_>,
     outgoing: &Outgoing,
     receiver: &FormatTable,
@@ -207,6 +236,7 @@ fn write_payload(
     let payload = packet.rtp.payload();
     let (id, tl0) = ((output.picture.id.unwrap_or(0) & 0x7fff) as u16, output.picture.tl0.unwrap_or(0));
     match &packet.view.descriptor {
+        _ if VERBATIM => {}
         Descriptor::Vp8(vp8) => return vp8.rewrite(payload, id, tl0, out).map_err(|_| NotSent::Malformed),
         Descriptor::Vp9(vp9) => {
             let out = out.get_mut(..payload.len()).ok_or(NotSent::Malformed)?;

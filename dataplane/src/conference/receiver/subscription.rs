@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::keyframe::{Allowance, Throttle};
 use super::projection::{Last, Output, Projection};
+use super::resent::Resent;
 use crate::conference::packet::frame::Frame;
 use crate::conference::packet::info::PacketInfo;
 use crate::conference::packet::picture::Picture;
@@ -14,11 +15,6 @@ use crate::media::Mid;
 use crate::media::{Encoding, MediaKind};
 use crate::slab::Key;
 
-/// A packet is not sent again to the same receiver before this has passed, or, where the round-trip time is known, before
-/// the receiver can have missed the repetition.
-const RESEND_INTERVAL: Duration = Duration::from_millis(20);
-const SHORTEST_RESEND: Duration = Duration::from_millis(5);
-const RESENDS: usize = 64;
 /// Runs of the output that are remembered. Where every second picture is left out, a second of video takes fifteen.
 const VIDEO_RUNS: u16 = 48;
 const AUDIO_RUNS: u16 = 4;
@@ -83,11 +79,13 @@ pub struct Sent {
     pub octets: u32,
 }
 
-/// What was sent again lately, a ring. Apart from the subscription, whose neighbours every packet walks over; few subscriptions ever need it.
-#[derive(Debug)]
-struct Resent {
-    list: [Option<(u16, Instant)>; RESENDS],
-    at: usize,
+impl Sent {
+    /// Counts a packet that went out.
+    #[inline]
+    pub(super) fn count(&mut self, payload: usize) {
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(payload as u32);
+    }
 }
 
 /// Packet indices that a receiver's SRTP context has got to on the two SSRCs of a source. They outlive the subscription:
@@ -337,8 +335,7 @@ impl Subscription {
     /// Counts a packet that went out.
     #[inline]
     pub(super) fn count(&mut self, payload: usize) {
-        self.sent.packets = self.sent.packets.wrapping_add(1);
-        self.sent.octets = self.sent.octets.wrapping_add(payload as u32);
+        self.sent.count(payload);
     }
 
     /// Where a later subscription on the same SSRCs has to go on.
@@ -383,16 +380,6 @@ impl Subscription {
 
     /// Whether a packet may be sent again now; notes it if so.
     pub(super) fn may_resend(&mut self, now: Instant, sequence: u16, round_trip: Option<Duration>) -> bool {
-        let interval = round_trip.map_or(RESEND_INTERVAL, |rtt| (rtt * 9 / 10).max(SHORTEST_RESEND));
-        let resent = self.resent.get_or_insert_with(|| Box::new(Resent { list: [None; RESENDS], at: 0 }));
-        let recent = |r: &(u16, Instant)| r.0 == sequence && now.saturating_duration_since(r.1) < interval;
-        if resent.list.iter().flatten().any(recent) {
-            return false;
-        }
-        if let Some(slot) = resent.list.get_mut(resent.at) {
-            *slot = Some((sequence, now));
-        }
-        resent.at = (resent.at + 1) % RESENDS;
-        true
+        self.resent.get_or_insert_default().may(now, (0, sequence), round_trip)
     }
 }

@@ -22,6 +22,7 @@ use reports::SenderClock;
 
 use super::packet::cache::{CachedPacket, PacketCache};
 use super::receiver::keyframe::Throttle;
+use super::receiver::pass_through::PassThrough;
 use super::receiver::subscription::{self, Subscription};
 use crate::congestion::active::ActiveLayers;
 use crate::congestion::layer::{Layers, MAX_ENCODINGS};
@@ -33,6 +34,8 @@ use crate::media::{Encoding, MediaKind, SourceDescription, VideoType};
 #[derive(Debug)]
 pub struct Source {
     owner: ParticipantId,
+    /// Who delivers it: its owner, or the relay that its owner is behind.
+    sender: ParticipantId,
     name: String,
     kind: MediaKind,
     video_type: VideoType,
@@ -42,6 +45,8 @@ pub struct Source {
     outgoing: Option<Encoding>,
     /// One per other endpoint, sorted by receiver.
     subscriptions: Vec<Subscription>,
+    /// One per relay that it goes to.
+    passes: Vec<PassThrough>,
     /// Recent packets; video only, made at the first packet.
     cache: Option<PacketCache>,
     /// Holds back keyframe requests to the owner.
@@ -57,17 +62,19 @@ pub struct Source {
 }
 
 impl Source {
-    /// A source that has sent nothing.
-    pub fn new(owner: ParticipantId, description: &SourceDescription) -> Self {
+    /// A source that has sent nothing; `sender` delivers it.
+    pub fn new(owner: ParticipantId, sender: ParticipantId, description: &SourceDescription) -> Self {
         let encodings = description.encodings.iter().take(MAX_ENCODINGS).map(|e| EncodingState::new(*e)).collect();
         Self {
             owner,
+            sender,
             name: description.name.clone(),
             kind: description.kind,
             video_type: description.video_type,
             encodings,
             outgoing: description.encodings.first().copied(),
             subscriptions: Vec::new(),
+            passes: Vec::new(),
             cache: None,
             requests: Throttle::default(),
             fir: 0,
@@ -81,6 +88,12 @@ impl Source {
     #[inline]
     pub fn owner(&self) -> ParticipantId {
         self.owner
+    }
+
+    /// Whose keys, numbers and address its packets come by: its owner, or the relay that its owner is behind.
+    #[inline]
+    pub fn sender(&self) -> ParticipantId {
+        self.sender
     }
 
     /// Its name.
@@ -159,6 +172,46 @@ impl Source {
     /// Removes the subscription of a receiver.
     pub fn unsubscribe(&mut self, receiver: ParticipantId) {
         self.subscriptions.retain(|subscription| subscription.receiver() != receiver);
+        self.passes.retain(|pass| pass.relay() != receiver);
+    }
+
+    /// The relays that it goes to.
+    pub fn passes(&self) -> &[PassThrough] {
+        &self.passes
+    }
+
+    /// What one relay gets of it.
+    #[inline]
+    pub fn pass_mut(&mut self, relay: ParticipantId) -> Option<&mut PassThrough> {
+        self.passes.iter_mut().find(|pass| pass.relay() == relay)
+    }
+
+    /// It goes to one more relay.
+    pub fn add_pass(&mut self, pass: PassThrough) {
+        self.passes.push(pass);
+    }
+
+    /// It goes to a relay no longer.
+    pub fn remove_pass(&mut self, relay: ParticipantId) -> Option<PassThrough> {
+        let at = self.passes.iter().position(|pass| pass.relay() == relay)?;
+        Some(self.passes.swap_remove(at))
+    }
+
+    /// What it takes to send a relay a packet again.
+    pub fn kept_for_relay(&mut self, relay: ParticipantId) -> Option<(&PacketCache, &mut PassThrough)> {
+        let pass = self.passes.iter_mut().find(|pass| pass.relay() == relay)?;
+        Some((self.cache.as_ref()?, pass))
+    }
+
+    /// Decides which encodings go to relays.
+    pub fn aim_passes(&mut self, now: Instant) {
+        if self.passes.is_empty() {
+            return;
+        }
+        let active = self.active(now).encodings;
+        for pass in &mut self.passes {
+            pass.aim(self.kind, self.encodings.iter().map(EncodingState::height), active);
+        }
     }
 
     /// Keeps a packet of video, of which receivers may miss something; `capacity` is how many bytes are kept at most.
@@ -215,6 +268,7 @@ impl Source {
     /// Whether anybody here gets it.
     pub fn has_audience(&self) -> bool {
         self.subscriptions.iter().any(|subscription| subscription.target().is_some())
+            || self.passes.iter().any(PassThrough::is_wanted)
     }
 
     /// Whether a new description can go on with this state: same kind, same SSRCs towards receivers.
@@ -274,6 +328,9 @@ impl Source {
         for subscription in &mut self.subscriptions {
             subscription.renumber(&moves);
         }
+        for pass in &mut self.passes {
+            pass.renumber(&moves);
+        }
         true
     }
 
@@ -308,6 +365,7 @@ impl Source {
         for subscription in &mut self.subscriptions {
             subscription.restart(self.kind);
         }
+        self.passes.iter_mut().for_each(PassThrough::restart);
     }
 
     /// Looks at a packet of an encoding, to tell what the sender still sends.
@@ -385,7 +443,7 @@ mod tests {
     #[test]
     fn an_encoding_is_silent_only_when_others_went_on() {
         let start = Instant::now();
-        let mut source = Source::new(ParticipantId::new(0), &video(&[1, 3]));
+        let mut source = Source::new(ParticipantId::new(0), ParticipantId::new(0), &video(&[1, 3]));
         let active = |source: &Source, at| source.active(at).encodings;
         assert_eq!(active(&source, start), 0);
         let noted = |timestamp| ObservedPacket { timestamp, frame: Frame::layer(0, 0), begins: None, bytes: 10 };
@@ -411,7 +469,7 @@ mod tests {
 
     #[test]
     fn an_update_keeps_what_stays() {
-        let mut source = Source::new(ParticipantId::new(0), &video(&[1, 3]));
+        let mut source = Source::new(ParticipantId::new(0), ParticipantId::new(0), &video(&[1, 3]));
         let mut heights = [0; MAX_SPATIAL];
         heights[0] = 360;
         let keyframe = PayloadView { entry: Entry::Keyframe, heights, ..PayloadView::OPAQUE };

@@ -1,5 +1,7 @@
 //! What was sent to one receiver under transport-wide sequence numbers, until feedback has told what became of it.
 
+use crate::clock::WorkerTime;
+
 /// Packets remembered: a second and a half of 16 Mbit/s.
 pub const CAPACITY: usize = 2048;
 
@@ -28,8 +30,8 @@ struct Entry {
 /// A packet that feedback speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
-    /// When it was sent, in microseconds of the worker's clock.
-    pub at: u64,
+    /// When it was sent.
+    pub at: WorkerTime,
     /// Bytes of UDP payload.
     pub size: u16,
     /// The probe that it was part of; 0 is none.
@@ -52,15 +54,15 @@ impl SentHistory {
         (self.newest as u16).wrapping_add(1)
     }
 
-    /// Notes that the packet with [`Self::next_sequence`] was sent. `micros` is the low half of the worker's clock.
+    /// Notes that the packet with [`Self::next_sequence`] was sent.
     #[inline]
-    pub fn push(&mut self, micros: u32, size: u16, cluster: u8) {
+    pub fn push(&mut self, now: WorkerTime, size: u16, cluster: u8) {
         if self.entries.is_empty() {
             self.entries = vec![Entry::default(); CAPACITY].into_boxed_slice();
         }
         self.newest += 1;
         if let Some(entry) = self.entries.get_mut(self.newest as usize % CAPACITY) {
-            *entry = Entry { micros, size, cluster, fate: Fate::Unknown };
+            *entry = Entry { micros: now.as_micros() as u32, size, cluster, fate: Fate::Unknown };
         }
     }
 
@@ -70,7 +72,7 @@ impl SentHistory {
     }
 
     /// Notes a packet's fate and returns what was sent. `None` for numbers that were never used or are forgotten.
-    pub fn settle(&mut self, now: u64, sequence: u16, received: bool) -> Option<Sent> {
+    pub fn settle(&mut self, now: WorkerTime, sequence: u16, received: bool) -> Option<Sent> {
         let age = u64::from((self.newest as u16).wrapping_sub(sequence));
         if age >= CAPACITY as u64 || age >= self.newest {
             return None;
@@ -82,7 +84,9 @@ impl SentHistory {
             (_, false) => Fate::Missing,
         };
         // A packet is at most some seconds old, so that the low half of the clock is enough.
+        let now = now.as_micros();
         let at = now.saturating_sub(u64::from((now as u32).wrapping_sub(entry.micros)));
+        let at = WorkerTime::from_micros(at);
         Some(Sent { at, size: entry.size, cluster: entry.cluster, before })
     }
 }
@@ -91,24 +95,31 @@ impl SentHistory {
 mod tests {
     use super::*;
 
+    fn at(micros: u64) -> WorkerTime {
+        WorkerTime::from_micros(micros)
+    }
+
     #[test]
     fn numbers_wrap_and_old_ones_are_forgotten() {
         let mut history = SentHistory::default();
-        assert_eq!((history.next_sequence(), history.settle(9, 0, true), history.settle(9, 1, true)), (1, None, None));
+        assert_eq!(
+            (history.next_sequence(), history.settle(at(9), 0, true), history.settle(at(9), 1, true)),
+            (1, None, None)
+        );
         for i in 0..70_000u64 {
             let sequence = history.next_sequence();
-            history.push(i as u32, 100, 0);
-            assert_eq!(history.settle(i, sequence, true).map(|s| s.at), Some(i));
-            assert_eq!(history.settle(i, sequence.wrapping_add(1), true), None, "not sent yet");
-            assert_eq!(history.settle(i, sequence.wrapping_sub(CAPACITY as u16), true), None, "forgotten");
+            history.push(at(i), 100, 0);
+            assert_eq!(history.settle(at(i), sequence, true).map(|s| s.at), Some(at(i)));
+            assert_eq!(history.settle(at(i), sequence.wrapping_add(1), true), None, "not sent yet");
+            assert_eq!(history.settle(at(i), sequence.wrapping_sub(CAPACITY as u16), true), None, "forgotten");
         }
     }
 
     #[test]
     fn the_clock_wraps_between_sending_and_feedback() {
         let mut history = SentHistory::default();
-        let sent = u64::from(u32::MAX) - 5;
-        history.push(sent as u32, 1200, 3);
+        let sent = at(u64::from(u32::MAX) - 5);
+        history.push(sent, 1200, 3);
         let found = history.settle(sent + 100_000, 1, false).unwrap();
         assert_eq!(found, Sent { at: sent, size: 1200, cluster: 3, before: Fate::Unknown });
         assert_eq!(history.settle(sent + 200_000, 1, true).unwrap().before, Fate::Missing);

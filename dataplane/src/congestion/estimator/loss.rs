@@ -2,6 +2,8 @@
 //! may lose packets on its own. After the idea of GoogCC's second loss-based estimator: a likelihood over the last
 //! observations, for a few candidates around the present value.
 
+use crate::clock::WorkerTime;
+
 /// Least time of one observation, microseconds.
 const OBSERVATION: u64 = 250_000;
 const OBSERVATIONS: usize = 15;
@@ -28,8 +30,8 @@ const OUTAGE: f64 = 0.4;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Observation {
-    /// When it was complete, microseconds.
-    at: u64,
+    /// When it was complete.
+    at: WorkerTime,
     packets: f64,
     lost: f64,
     /// Bits per second.
@@ -41,10 +43,10 @@ struct Observation {
 pub struct LossBased {
     past: [Observation; OBSERVATIONS],
     count: usize,
-    now: u64,
+    now: WorkerTime,
     /// Complete, but some of what it counts as lost may only be late.
     pending: Option<Observation>,
-    since: Option<u64>,
+    since: Option<WorkerTime>,
     packets: u32,
     lost: u32,
     bytes: u64,
@@ -59,7 +61,7 @@ impl Default for LossBased {
         Self {
             past: [Observation::default(); OBSERVATIONS],
             count: 0,
-            now: 0,
+            now: WorkerTime::default(),
             pending: None,
             since: None,
             packets: 0,
@@ -106,9 +108,9 @@ impl LossBased {
     }
 
     /// Runs after each feedback. `delay_based` is the other part's estimate, `acked` what arrives.
-    pub fn update(&mut self, now: u64, delay_based: f64, acked: Option<f64>) {
+    pub fn update(&mut self, now: WorkerTime, delay_based: f64, acked: Option<f64>) {
         let since = *self.since.get_or_insert(now);
-        let elapsed = now.saturating_sub(since);
+        let elapsed = now.since(since);
         // A handful of packets cannot tell 2 % from 20 %.
         if elapsed < OBSERVATION || (self.packets < 20 && elapsed < 4 * OBSERVATION) || self.packets == 0 {
             return;
@@ -167,7 +169,7 @@ impl LossBased {
     fn weighted(&self) -> impl Iterator<Item = (f64, &Observation)> {
         let kept =
             (0..self.count.min(OBSERVATIONS)).rev().map(|back| &self.past[(self.count - 1 - back) % OBSERVATIONS]);
-        let aged = kept.map(|o| (self.now.saturating_sub(o.at), o)).filter(|(age, _)| *age <= OLDEST);
+        let aged = kept.map(|o| (self.now.since(o.at), o)).filter(|(age, _)| *age <= OLDEST);
         aged.map(|(age, o)| (FADE.powf(age as f64 / FADE_TIME), o))
     }
 
@@ -224,10 +226,10 @@ mod tests {
     /// Sends at the estimate, loses what exceeds `capacity` and a share of the rest; returns the mean estimate after 20 s.
     fn settle(random_loss: f64, capacity: f64, start: f64) -> f64 {
         let mut part = LossBased::default();
-        let (mut now, mut owed) = (0, 0.0);
+        let (mut now, mut owed) = (WorkerTime::default(), 0.0);
         let (mut rate, mut sum) = (start, 0.0);
         for step in 0..300 {
-            now += 100_000;
+            now = now + 100_000;
             let packets = (rate * 0.1 / 8.0 / 1000.0) as u32;
             let share = (1.0 - capacity / rate).max(0.0);
             for _ in 0..packets {
@@ -268,7 +270,7 @@ mod tests {
                 part.packet(1000, n >= 10);
             }
             (0..10).for_each(|_| part.found());
-            part.update(step * 100_000, 4e6, Some(4e6));
+            part.update(WorkerTime::from_micros(step * 100_000), 4e6, Some(4e6));
             (0..3).for_each(|_| part.found());
         }
         assert_eq!((part.limit(), part.loss()), (None, 0.0));

@@ -1,5 +1,6 @@
 //! How much one receiver's path carries, from its transport-wide feedback: send-side estimation after GoogCC
-//! (draft-ietf-rmcat-gcc-02; docs/protocol/bridge.md 8.1), without I/O, in microseconds of the worker's clock.
+//! (draft-ietf-rmcat-gcc-02; docs/protocol/bridge.md 8.1), without I/O. Spans of time are microseconds, and so are times of
+//! the receiver's clock, which has nothing to do with ours.
 //!
 //! [`history`] keeps what was sent. Feedback goes to [`groups`] and [`trendline`] (does a queue grow?), [`queue`] (how long
 //! is it?), [`dispersion`] (what of that is the link itself?), [`throughput`] (what arrives?), [`loss`] and [`probe`]; [`rate_control`] makes a rate of it.
@@ -24,6 +25,8 @@ use rate_control::{Input, RateControl, Verdict};
 use throughput::Throughput;
 use trendline::Trendline;
 
+use crate::clock::WorkerTime;
+use crate::media::Bitrate;
 use crate::rtcp::Feedback;
 
 /// Silence of the feedback, while packets are under way, that means the path is stuck: microseconds.
@@ -38,21 +41,21 @@ const DRAIN_TIME: f64 = 700_000.0;
 /// Never below this share of the capacity while draining.
 const DRAIN_LEAST: f64 = 0.1;
 
-/// Bounds of an estimate, bits per second.
+/// Bounds of an estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Before the first feedback.
-    pub start: u64,
+    pub start: Bitrate,
     /// Never less.
-    pub min: u64,
+    pub min: Bitrate,
     /// Never more.
-    pub max: u64,
+    pub max: Bitrate,
 }
 
 impl Default for Bounds {
     /// Jitsi Videobridge's: 2,500 kbit/s at first, 30 kbit/s to 20 Mbit/s.
     fn default() -> Self {
-        Self { start: 2_500_000, min: 30_000, max: 20_000_000 }
+        Self { start: Bitrate::new(2_500_000), min: Bitrate::new(30_000), max: Bitrate::new(20_000_000) }
     }
 }
 
@@ -61,8 +64,8 @@ impl Default for Bounds {
 pub struct Outcome {
     /// The rate went down.
     pub decreased: bool,
-    /// What a probe was seen to carry, bits per second.
-    pub probed: Option<u64>,
+    /// What a probe was seen to carry.
+    pub probed: Option<Bitrate>,
     /// Packets that were reported missing for the first time.
     pub lost: u32,
     /// Reported packets that are not among those remembered as sent.
@@ -72,8 +75,7 @@ pub struct Outcome {
 /// The estimator of one receiver.
 #[derive(Debug)]
 pub struct Estimator {
-    /// What was sent.
-    pub history: SentHistory,
+    history: SentHistory,
     groups: Groups,
     trendline: Trendline,
     queue: QueueDelay,
@@ -86,16 +88,15 @@ pub struct Estimator {
     rate: RateControl,
     reference: Option<i64>,
     round_trip: Option<u64>,
-    last_feedback: Option<u64>,
+    last_feedback: Option<WorkerTime>,
     sent_at_feedback: u64,
     acked: Option<f64>,
-    shown: Option<(u64, f64)>,
+    shown: Option<(WorkerTime, f64)>,
 }
 
 impl Estimator {
     /// An estimator without feedback.
     pub fn new(bounds: Bounds) -> Self {
-        let bits = |rate: u64| rate as f64;
         Self {
             history: SentHistory::default(),
             groups: Groups::default(),
@@ -106,7 +107,7 @@ impl Estimator {
             sending: Throughput::default(),
             loss: LossBased::default(),
             probe: ProbeMeter::default(),
-            rate: RateControl::new(bits(bounds.start), bits(bounds.min), bits(bounds.max)),
+            rate: RateControl::new(bounds.start, bounds.min, bounds.max),
             reference: None,
             round_trip: None,
             last_feedback: None,
@@ -116,21 +117,39 @@ impl Estimator {
         }
     }
 
-    /// What the path carries, bits per second.
-    pub fn estimate(&self) -> u64 {
-        let target = self.rate.target();
-        self.loss.limit().map_or(target, |limit| limit.min(target)) as u64
+    /// Notes a packet that goes out under [`Self::next_sequence`]: bytes of UDP payload, and the probe that it is part of
+    /// (0: none).
+    #[inline]
+    pub fn note_sent(&mut self, now: WorkerTime, size: u16, cluster: u8) {
+        self.history.push(now, size, cluster);
     }
 
-    /// What may be sent at present, bits per second: less than the estimate while a queue has to drain.
-    pub fn budget(&self) -> u64 {
+    /// The transport-wide sequence number that the next packet has to carry; the first is 1.
+    #[inline]
+    pub fn next_sequence(&self) -> u16 {
+        self.history.next_sequence()
+    }
+
+    /// Whether anything was sent that feedback may speak of.
+    pub fn any_sent(&self) -> bool {
+        self.history.sent() > 0
+    }
+
+    /// What the path carries.
+    pub fn estimate(&self) -> Bitrate {
+        let target = self.rate.target();
+        Bitrate::from_f64(self.loss.limit().map_or(target, |limit| limit.min(target)))
+    }
+
+    /// What may be sent at present: less than the estimate while a queue has to drain.
+    pub fn budget(&self) -> Bitrate {
         let (estimate, queue) = (self.estimate(), self.queue.delay());
         if queue <= DRAIN {
             return estimate;
         }
-        let capacity = self.acked.unwrap_or(estimate as f64).min(estimate as f64 / 0.85);
+        let capacity = self.acked.unwrap_or(estimate.as_f64()).min(estimate.as_f64() / 0.85);
         let share = (1.0 - (queue - DRAIN / 2) as f64 / DRAIN_TIME).max(DRAIN_LEAST);
-        ((capacity * share) as u64).min(estimate)
+        Bitrate::from_f64(capacity * share).min(estimate)
     }
 
     /// Microseconds that packets wait at present.
@@ -159,8 +178,8 @@ impl Estimator {
     }
 
     /// Whether the queue is short and nothing was lowered just before: a probe would tell something.
-    pub fn is_calm(&self, now: u64) -> bool {
-        let settled = self.rate.decreased().is_none_or(|at| now.saturating_sub(at) > 500_000);
+    pub fn is_calm(&self, now: WorkerTime) -> bool {
+        let settled = self.rate.decreased().is_none_or(|at| now.since(at) > 500_000);
         self.heard() && settled && self.queue.delay() < CALM && self.trendline.usage() != trendline::Usage::Over
     }
 
@@ -180,7 +199,7 @@ impl Estimator {
     }
 
     /// Takes a feedback packet.
-    pub fn feedback(&mut self, now: u64, feedback: &Feedback<'_>) -> Outcome {
+    pub fn feedback(&mut self, now: WorkerTime, feedback: &Feedback<'_>) -> Outcome {
         let mut outcome = Outcome::default();
         let reference = self.unwrap_reference(feedback.reference());
         let (mut least_delay, mut newest_sent): (Option<(i64, i64)>, _) = (None, None);
@@ -201,16 +220,17 @@ impl Estimator {
             }
             let Some(arrival) = status.arrival().and_then(|at| u64::try_from(reference + at).ok()) else { continue };
             newest_sent = newest_sent.max(Some(sent.at));
-            self.dispersion.packet(sequence, sent.at, arrival, sent.size);
-            let delay = arrival as i64 - sent.at as i64;
+            let sent_at = sent.at.as_micros();
+            self.dispersion.packet(sequence, sent_at, arrival, sent.size);
+            let delay = arrival as i64 - sent_at as i64;
             let waited = delay - self.dispersion.of(sent.size) as i64;
             least_delay = Some(least_delay.map_or((delay, waited), |(d, w)| (d.min(delay), w.min(waited))));
             self.throughput.received(arrival, sent.size);
-            self.sending.received(sent.at, sent.size);
+            self.sending.received(sent_at, sent.size);
             if sent.cluster != 0 {
-                self.probe.packet(sent.cluster, sent.at, arrival, sent.size);
+                self.probe.packet(sent.cluster, sent_at, arrival, sent.size);
             }
-            if let Some(delta) = self.groups.packet(sent.at, arrival) {
+            if let Some(delta) = self.groups.packet(sent_at, arrival) {
                 self.trendline.update(delta);
             }
         }
@@ -220,13 +240,13 @@ impl Estimator {
             self.loss.update(now, self.rate.target(), self.acked);
             return outcome;
         };
-        let sample = now.saturating_sub(newest_sent);
+        let sample = now.since(newest_sent);
         self.round_trip = Some(self.round_trip.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         if let Some((least, waited)) = least_delay {
             self.queue.feedback(now, least, waited);
         }
-        let short = self.throughput.rate(150_000).map(|rate| rate as f64);
-        self.acked = self.throughput.rate(500_000).map(|rate| rate as f64);
+        let short = self.throughput.rate(150_000).map(Bitrate::as_f64);
+        self.acked = self.throughput.rate(500_000).map(Bitrate::as_f64);
         let input = Input {
             now,
             usage: self.trendline.usage(),
@@ -236,7 +256,7 @@ impl Estimator {
             limited: self.loss.limit().is_some_and(|limit| limit < self.rate.target()),
             acked_short: short,
             acked: self.acked,
-            sent: self.sending.rate(500_000).map(|rate| rate as f64),
+            sent: self.sending.rate(500_000).map(Bitrate::as_f64),
             round_trip: sample,
         };
         match self.rate.update(input) {
@@ -246,7 +266,7 @@ impl Estimator {
         }
         outcome.probed = self.probe.take();
         if let Some(rate) = outcome.probed.filter(|_| !outcome.decreased && self.queue.delay() < STUCK) {
-            self.raise(now, rate as f64);
+            self.raise(now, rate.as_f64());
         }
         self.loss.update(now, self.rate.target(), self.acked);
         outcome
@@ -254,9 +274,9 @@ impl Estimator {
 
     /// Takes what a probe showed. Jitter can make one look better than the path is: where the capacity seemed known, two
     /// have to agree.
-    fn raise(&mut self, now: u64, rate: f64) {
+    fn raise(&mut self, now: WorkerTime, rate: f64) {
         let refutes = self.rate.capacity().is_some_and(|capacity| rate > capacity * 1.02);
-        let before = self.shown.take().filter(|(at, _)| now.saturating_sub(*at) < CONFIRMED_WITHIN);
+        let before = self.shown.take().filter(|(at, _)| now.since(*at) < CONFIRMED_WITHIN);
         match before {
             None if refutes => self.shown = Some((now, rate)),
             before => {
@@ -268,11 +288,11 @@ impl Estimator {
     }
 
     /// Looks whether feedback is overdue; true when the estimate went down for it.
-    pub fn check(&mut self, now: u64) -> bool {
+    pub fn check(&mut self, now: WorkerTime) -> bool {
         let Some(last) = self.last_feedback else { return false };
         let patience = STUCK + self.round_trip.unwrap_or(0);
         // A few packets under way are nothing to conclude from.
-        if self.history.sent() < self.sent_at_feedback + 5 || now.saturating_sub(last) < patience {
+        if self.history.sent() < self.sent_at_feedback + 5 || now.since(last) < patience {
             return false;
         }
         self.last_feedback = Some(now);

@@ -1,5 +1,7 @@
 //! What a probe showed: packets sent at a known rate, and how fast they arrived.
 
+use crate::media::Bitrate;
+
 /// A probe counts when at least this share of it arrived.
 const ARRIVED: f64 = 0.8;
 /// Slower arrival than this share of the sending rate shows the path's capacity.
@@ -72,8 +74,8 @@ impl ProbeMeter {
         seen.bytes += size;
     }
 
-    /// Bits per second that the path was seen to carry, once enough arrived.
-    pub fn take(&mut self) -> Option<u64> {
+    /// What the path was seen to carry, once enough arrived.
+    pub fn take(&mut self) -> Option<Bitrate> {
         let (cluster, seen) = (self.cluster?, self.seen);
         if seen.packets < LEAST_PACKETS || (seen.bytes as f64) < f64::from(cluster.bytes) * ARRIVED {
             return None;
@@ -90,7 +92,7 @@ impl ProbeMeter {
         if received > sent * 2.0 {
             return None;
         }
-        Some(if received < sent * SATURATED { received * BELOW } else { sent.min(received) } as u64)
+        Some(Bitrate::from_f64(if received < sent * SATURATED { received * BELOW } else { sent.min(received) }))
     }
 }
 
@@ -105,7 +107,7 @@ mod tests {
         for i in 0..arrived {
             meter.packet(9, 77 + i * gap_out, 5_000 + i * gap_in, 1000);
         }
-        let rate = meter.take();
+        let rate = meter.take().map(Bitrate::get);
         assert!(!meter.pending() || rate.is_none());
         rate
     }

@@ -1,5 +1,7 @@
 //! How long packets wait on the way: one-way delay above the least of the last seconds. Clocks need not agree.
 
+use crate::clock::WorkerTime;
+
 /// The least delay is taken over one to two of these, so that a new route or a drifting clock is believed in the end.
 const PERIOD: u64 = 10_000_000;
 const IDLE: u64 = 3 * PERIOD;
@@ -13,8 +15,8 @@ const FEEDBACKS: usize = 12;
 #[derive(Debug, Default)]
 pub struct QueueDelay {
     base: Option<[i64; 2]>,
-    base_since: u64,
-    recent: [(u64, i64); FEEDBACKS],
+    base_since: WorkerTime,
+    recent: [(WorkerTime, i64); FEEDBACKS],
     at: usize,
     delay: u64,
     latest: u64,
@@ -25,13 +27,13 @@ impl QueueDelay {
     /// Takes the least one-way delay of the packets of one feedback: microseconds, with any constant offset. `waited` is the
     /// same without the packets' own time on the link, `least` what the delay of an empty path is told from: it does not
     /// depend on how well that time is known.
-    pub fn feedback(&mut self, now: u64, least: i64, waited: i64) {
-        if now.saturating_sub(self.base_since) > IDLE {
+    pub fn feedback(&mut self, now: WorkerTime, least: i64, waited: i64) {
+        if now.since(self.base_since) > IDLE {
             // After a pause the clocks may have drifted apart.
             (self.base, self.base_since) = (None, now);
         }
         let base = self.base.get_or_insert([least; 2]);
-        if now.saturating_sub(self.base_since) > PERIOD {
+        if now.since(self.base_since) > PERIOD {
             *base = [base[1], least];
             self.base_since = now;
         }
@@ -42,7 +44,7 @@ impl QueueDelay {
         self.at += 1;
         let known = self.recent.get(..self.at.min(FEEDBACKS)).unwrap_or(&[]);
         let within = |time: u64| {
-            let recent = known.iter().filter(|(at, _)| now.saturating_sub(*at) <= time).map(|(_, least)| *least);
+            let recent = known.iter().filter(|(at, _)| now.since(*at) <= time).map(|(_, least)| *least);
             recent.min().map_or(0, |least| (least - base).max(0) as u64)
         };
         (self.delay, self.lasting) = (within(LOOK_BACK), within(LONG_LOOK_BACK));
@@ -80,9 +82,9 @@ mod tests {
     #[test]
     fn jitter_is_no_queue_a_shift_is_one_until_it_is_believed() {
         let mut queue = QueueDelay::default();
-        let mut now = 0;
+        let mut now = WorkerTime::default();
         let mut feed = |queue: &mut QueueDelay, least: i64| {
-            now += 50_000;
+            now = now + 50_000;
             queue.feedback(now, least, least);
             queue.delay()
         };

@@ -2,6 +2,8 @@
 //! rules of a bridge that cannot thin out a stream at will: no increase on a queue, and room for a queue to drain.
 
 use super::trendline::Usage;
+use crate::clock::WorkerTime;
+use crate::media::Bitrate;
 
 const BACK_OFF: f64 = 0.85;
 /// Growth per second while the path's capacity is not known.
@@ -43,8 +45,8 @@ const CAPACITY_AGE: u64 = 30_000_000;
 /// What the rate control goes by at one feedback.
 #[derive(Debug, Clone, Copy)]
 pub struct Input {
-    /// Microseconds of the worker's clock.
-    pub now: u64,
+    /// The time.
+    pub now: WorkerTime,
     /// What the delay gradient says.
     pub usage: Usage,
     /// Microseconds that packets wait at present.
@@ -70,12 +72,12 @@ pub struct Input {
 pub struct RateControl {
     target: f64,
     bounds: (f64, f64),
-    last: Option<u64>,
-    decreased: Option<u64>,
-    cut: Option<u64>,
-    capacity: Option<(u64, f64)>,
+    last: Option<WorkerTime>,
+    decreased: Option<WorkerTime>,
+    cut: Option<WorkerTime>,
+    capacity: Option<(WorkerTime, f64)>,
     holding: bool,
-    standing_since: Option<u64>,
+    standing_since: Option<WorkerTime>,
     queue_at_decrease: u64,
     previous_queue: u64,
     stubborn: u8,
@@ -93,8 +95,9 @@ pub enum Verdict {
 }
 
 impl RateControl {
-    /// Starts at a rate, between bounds, all in bits per second.
-    pub fn new(start: f64, min: f64, max: f64) -> Self {
+    /// Starts at a rate, between bounds.
+    pub fn new(start: Bitrate, min: Bitrate, max: Bitrate) -> Self {
+        let [start, min, max] = [start, min, max].map(Bitrate::as_f64);
         Self {
             target: start.clamp(min, max),
             bounds: (min, max),
@@ -116,12 +119,12 @@ impl RateControl {
     }
 
     /// When it went down last.
-    pub fn decreased(&self) -> Option<u64> {
+    pub fn decreased(&self) -> Option<WorkerTime> {
         self.decreased
     }
 
     /// When a queue made it go down by much: what was sent before that was too much.
-    pub fn cut(&self) -> Option<u64> {
+    pub fn cut(&self) -> Option<WorkerTime> {
         self.cut
     }
 
@@ -139,7 +142,7 @@ impl RateControl {
     }
 
     /// Lowers the estimate for want of feedback.
-    pub fn scale(&mut self, now: u64, factor: f64) {
+    pub fn scale(&mut self, now: WorkerTime, factor: f64) {
         self.target = (self.target * factor).clamp(self.bounds.0, self.bounds.1);
         self.decreased = Some(now);
     }
@@ -147,7 +150,7 @@ impl RateControl {
     /// Takes one feedback.
     pub fn update(&mut self, input: Input) -> Verdict {
         let Input { now, usage, queue, .. } = input;
-        let elapsed = self.last.map_or(0, |last| now.saturating_sub(last)).min(1_000_000);
+        let elapsed = self.last.map_or(0, |last| now.since(last)).min(1_000_000);
         self.last = Some(now);
         let standing = queue > STANDING;
         let since = if standing { Some(*self.standing_since.get_or_insert(now)) } else { None };
@@ -155,7 +158,7 @@ impl RateControl {
         // A queue that is there since before the last decrease gets the time to drain.
         let response = input.round_trip.clamp(50_000, 500_000);
         let patience = response + 2 * queue.min(1_000_000);
-        let waited = |at: u64, time: u64| now.saturating_sub(at) >= time;
+        let waited = |at: WorkerTime, time: u64| now.since(at) >= time;
         let still_standing = since.is_some_and(|at| waited(at, 200_000))
             && self.decreased.is_none_or(|at| waited(at, patience + 200_000));
         let quiet = input.acked.is_some_and(|acked| acked < self.target * QUIET) && !standing;
@@ -236,14 +239,14 @@ impl RateControl {
     fn increase(&mut self, input: Input, elapsed: u64) {
         let seconds = elapsed as f64 / 1e6;
         self.capacity =
-            self.capacity.filter(|(at, c)| input.now.saturating_sub(*at) < CAPACITY_AGE && self.target < c * OUTGROWN);
+            self.capacity.filter(|(at, c)| input.now.since(*at) < CAPACITY_AGE && self.target < c * OUTGROWN);
         let next = match self.capacity {
             Some((at, capacity)) if self.target >= capacity * NEAR => {
                 let response = (input.round_trip as f64 / 1e6 + 0.1).max(0.1);
                 let most = if self.target < capacity { 0.04 } else { 0.005 };
                 let step = (PACKET_BITS / response).clamp(LEAST_STEP.min(capacity * most), capacity * most) * seconds;
                 // Beyond what it was seen to carry, only when that was a while ago.
-                let fresh = input.now.saturating_sub(at) < CAPACITY_FRESH;
+                let fresh = input.now.since(at) < CAPACITY_FRESH;
                 let most = if fresh { capacity * BEYOND } else { f64::INFINITY };
                 (self.target + step).min(most.max(self.target))
             }

@@ -1,5 +1,7 @@
 //! Acknowledged bitrate: what arrived at the receiver, by its own clock.
 
+use crate::media::Bitrate;
+
 /// Microseconds of one slot.
 const SLOT: u64 = 10_000;
 const SLOTS: usize = 64;
@@ -36,8 +38,8 @@ impl Throughput {
         }
     }
 
-    /// Bits per second over the last `window` microseconds before the newest arrival; `None` before there is enough.
-    pub fn rate(&self, window: u64) -> Option<u64> {
+    /// The rate over the last `window` microseconds before the newest arrival; `None` before there is enough.
+    pub fn rate(&self, window: u64) -> Option<Bitrate> {
         let wanted = (window / SLOT).clamp(1, SLOTS as u64 - 1);
         let known = self.newest - self.first? + 1;
         // A short beginning says little.
@@ -47,7 +49,7 @@ impl Throughput {
         }
         let from = self.newest + 1 - slots;
         let bytes: u64 = (from..=self.newest).map(|slot| u64::from(self.slots[slot as usize % SLOTS])).sum();
-        Some(bytes * 8 * 1_000_000 / (slots * SLOT))
+        Some(Bitrate::of(bytes, slots * SLOT))
     }
 }
 
@@ -63,12 +65,12 @@ mod tests {
         for i in 0..200u64 {
             t.received(5_000_000 + i * 8_000, 1000);
         }
-        let rate = t.rate(500_000).unwrap();
+        let rate = t.rate(500_000).unwrap().get();
         assert!((950_000..1_050_000).contains(&rate), "{rate}");
         for i in 0..10u64 {
             t.received(6_600_000 + i * 20_000, 1000);
         }
-        let (short, long) = (t.rate(150_000).unwrap(), t.rate(600_000).unwrap());
+        let (short, long) = (t.rate(150_000).unwrap().get(), t.rate(600_000).unwrap().get());
         assert!((350_000..450_000).contains(&short) && long > 700_000, "{short} {long}");
         t.received(9_000_000, 1000);
         assert_eq!(t.rate(150_000), None, "after a pause it starts anew");

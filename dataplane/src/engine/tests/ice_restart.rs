@@ -28,14 +28,14 @@ impl Rig {
             self.now += Duration::from_millis(10);
             self.workers[worker].engine.handle_timeout(self.now, &mut self.out);
             let is_check = |data: &[u8]| Protocol::of(data) == Some(Protocol::Stun);
-            let checks: Vec<_> = self.out.1.extract_if(.., |(_, data)| is_check(data)).collect();
+            let checks: Vec<_> = self.out.sent.extract_if(.., |(_, data)| is_check(data)).collect();
             for (path, data) in checks {
                 let check = Message::parse(&data).unwrap();
-                if check.class != Class::Request || !ports.contains(&path.remote.port()) {
+                if check.class() != Class::Request || !ports.contains(&path.remote.port()) {
                     continue;
                 }
                 let mut buf = vec![0; 200];
-                let writer = Writer::new(&mut buf, Class::Success, &check.transaction).mapped(path.remote);
+                let writer = Writer::new(&mut buf, Class::Success, &check.transaction()).mapped(path.remote);
                 let len = writer.finish(&integrity_key("theirs")).unwrap();
                 self.receive(worker, path.remote.port(), &buf[..len]);
             }
@@ -49,7 +49,7 @@ impl Rig {
 
     /// Where media went since the last time.
     fn ports(&mut self) -> Vec<u16> {
-        self.out.1.drain(..).map(|(path, _)| path.remote.port()).collect()
+        self.out.sent.drain(..).map(|(path, _)| path.remote.port()).collect()
     }
 
     fn known(&self, worker: usize) -> Vec<u16> {
@@ -72,7 +72,7 @@ fn call(max_addresses: usize) -> (Rig, EndpointId) {
     rig.run(0, &[OLD], Duration::from_secs(1));
     let connected = |event: &Event| matches!(event, Event::Ice { state: IceState::Connected, .. });
     assert_eq!(rig.events(0).iter().filter(|event| connected(event)).count(), 1);
-    rig.out.1.clear();
+    rig.out.sent.clear();
     (rig, endpoint)
 }
 
@@ -92,7 +92,7 @@ fn media_and_dtls_go_on_and_nobody_else_notices() {
     };
     media(&mut rig, OLD);
     rig.receive(0, NEW, &request("0new"));
-    rig.out.1.clear();
+    rig.out.sent.clear();
     // A handshake may be under way: both addresses are the endpoint's, and ours goes where media goes.
     for (port, n) in [(OLD, 1), (NEW, 2)] {
         rig.receive(0, port, &[22, n]);
@@ -102,10 +102,10 @@ fn media_and_dtls_go_on_and_nobody_else_notices() {
     media(&mut rig, OLD);
     rig.command(0, answer(endpoint, 1));
     // Checked, and neither answered nor nominated.
-    rig.out.1.clear();
+    rig.out.sent.clear();
     media(&mut rig, OLD);
     rig.run(0, &[OLD, NEW], Duration::from_millis(500));
-    rig.out.1.clear();
+    rig.out.sent.clear();
     media(&mut rig, NEW);
     rig.command(0, Command::SendDtls { endpoint, datagram: vec![22; 50] });
     assert_eq!(rig.ports(), [NEW]);
@@ -133,7 +133,7 @@ fn media_and_dtls_go_on_and_nobody_else_notices() {
     assert_eq!(rig.count(0, Counter::DropUnknownAddress), 1);
     rig.receive(0, OLD, &request("0u12"));
     assert_eq!(rig.count(0, Counter::DropStunUnknownUfrag), 1);
-    rig.out.1.clear();
+    rig.out.sent.clear();
     media(&mut rig, NEW);
 }
 
@@ -190,7 +190,7 @@ fn a_full_address_table_keeps_media_where_it_can_come_back_from() {
         rig.run(0, &[OLD, NEW], Duration::from_millis(100));
     }
     assert!(rig.count(0, Counter::DropTableFull) >= 20);
-    rig.out.1.clear();
+    rig.out.sent.clear();
     rig.receive(0, 10, &sealed(10, 1));
     assert_eq!(rig.ports(), [11, OLD]);
     rig.run(0, &[OLD], Duration::from_secs(20));

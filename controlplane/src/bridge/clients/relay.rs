@@ -1,0 +1,59 @@
+//! One relay beyond signalling, and one endpoint behind it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ringbridge_dataplane::media::{Limit, SourceDescription};
+
+use crate::bridge::dtls_transport::DtlsTransport;
+use crate::channel::limits::{FAN_OUT_OF_RELAY, Intake};
+use crate::colibri::identity::{EndpointIdentity, RelayIdentity};
+use crate::pace::Bucket;
+
+/// The connection to another bridge.
+pub(super) struct Relay {
+    pub(super) who: Arc<RelayIdentity>,
+    pub(super) dtls: DtlsTransport,
+    /// Whether the data channel is open.
+    pub(super) open: bool,
+    /// Whether it ever was, or was counted for not being.
+    pub(super) channel_seen: bool,
+    /// Since when nothing came over it, if that is so.
+    pub(super) silent: Option<Instant>,
+    /// What it may still say.
+    pub(super) intake: Intake,
+    /// What it may still send to others.
+    pub(super) fan_out: Bucket,
+}
+
+impl Relay {
+    /// One that is not connected yet.
+    pub(super) fn new(who: Arc<RelayIdentity>, dtls: DtlsTransport) -> Self {
+        Self {
+            who,
+            dtls,
+            open: false,
+            channel_seen: false,
+            silent: None,
+            intake: Intake::of_relay(),
+            fan_out: Bucket::new(FAN_OUT_OF_RELAY),
+        }
+    }
+}
+
+/// An endpoint of another bridge.
+pub(super) struct Relayed {
+    pub(super) who: Arc<EndpointIdentity>,
+    pub(super) sources: Vec<SourceDescription>,
+    /// Height that receivers on this side want of each of its sources. What the other bridge is told; kept while it cannot be told.
+    pub(super) demand: BTreeMap<String, Limit>,
+    /// As its bridge says.
+    pub(super) active: bool,
+}
+
+impl Relayed {
+    pub(super) fn new(who: Arc<EndpointIdentity>) -> Self {
+        Self { who, sources: Vec::new(), demand: BTreeMap::new(), active: true }
+    }
+}
