@@ -88,18 +88,31 @@ fn every_mistake_is_named_with_its_remedy_at_once() {
     }
 }
 
-/// Nobody is told of a bridge that others can be linked with before a conference on two of them works.
 #[test]
-fn relays_are_off_and_stay_off() {
+fn relays_need_a_name_a_region_and_data_channels() {
     let file = File::new("relay", GOOD);
-    let Ok(Request::Run(config)) = file.parse("bridge", &[]) else { panic!("refused") };
-    assert_eq!(config.bridge.expect("bridge").relay, None);
+    let parsed = |flags: &[&str]| match file.parse("bridge", flags) {
+        Ok(Request::Run(config)) => config.bridge.expect("bridge").relay,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(parsed(&["--relay-id", "jvb1", "--region", "eu"]), None, "off by default");
     let complete = ["--relay", "true", "--relay-id", "jvb1", "--region", "eu"];
+    let relay = parsed(&complete).expect("on");
+    assert_eq!((relay.id.as_str(), relay.ports), ("jvb1", None));
+    let ports = ["--relay-min-port", "10100", "--relay-max-port", "10199"];
+    assert_eq!(
+        parsed(&[&complete[..], &ports].concat()).and_then(|relay| relay.ports).map(|p| p.to_string()).as_deref(),
+        Some("10100-10199")
+    );
     let errors_of = |flags: &[&str]| errors(file.parse("bridge", flags)).join("\n");
-    assert!(errors_of(&complete).contains("relays between bridges are not complete"));
+    let all = errors_of(&["--relay", "true"]);
+    assert!(all.contains("bridge.relay.id is not set") && all.contains("bridge.region is not set"), "{all}");
+    assert!(errors_of(&[&complete[..], &["--sctp", "false"]].concat()).contains("switch bridge.sctp.enabled on"));
     let ports = errors_of(&["--relay-min-port", "10100", "--relay-max-port", "10099"]);
     assert!(ports.contains("the lowest port is 10100"), "{ports}");
     assert!(errors_of(&["--relay-min-port", "10100"]).contains("set both"));
+    let long = "x".repeat(2_000);
+    assert!(errors_of(&["--relay", "true", "--region", "eu", "--relay-id", &long]).contains("at most"));
 }
 
 #[test]

@@ -197,18 +197,22 @@ fn the_container_on_aws() {
 #[test]
 fn the_container_with_octo() {
     let relay = [
-        "videobridge.relay.enabled = true  ignored: relays between bridges are not served",
+        "videobridge.relay.enabled = true  is bridge.relay.enabled",
         "videobridge.relay.region = eu-central  is bridge.region",
-        "videobridge.relay.relay-id = 192.0.2.44  ignored: relays between bridges are not served",
+        "videobridge.relay.relay-id = 192.0.2.44  is bridge.relay.id",
     ];
-    let values = [("bridge.public-addresses", "172.18.0.4=198.51.100.44"), ("bridge.region", "eu-central")];
+    let values = [
+        ("bridge.public-addresses", "172.18.0.4=198.51.100.44"),
+        ("bridge.region", "eu-central"),
+        ("bridge.relay.enabled", "true"),
+        ("bridge.relay.id", "192.0.2.44"),
+    ];
     docker("docker-octo.conf", "false", true, &relay, &values);
 }
 
 #[test]
 fn several_shards() {
     const SHED: &str = "ignored: a worker at its limit leaves out video by itself";
-    const RELAYS: &str = "ignored: relays between bridges are not served";
     let load = "videobridge.load-management";
     let notes = [
         "connection eu-1: jvb at 10.20.0.11 port 6222, room JvbBrewery@internal.auth.eu.example.net as jvb-7  (several-shards.conf)".to_owned(),
@@ -227,9 +231,9 @@ fn several_shards() {
         format!("{load}.load-measurements.packet-rate.load-threshold = 80000  {SHED}"),
         format!("{load}.load-measurements.packet-rate.recovery-threshold = 72000  {SHED}"),
         format!("{load}.reducer-enabled = true  {SHED}"),
-        format!("videobridge.relay.enabled = true  {RELAYS}"),
+        "videobridge.relay.enabled = true  is bridge.relay.enabled".to_owned(),
         "videobridge.relay.region = eu-central-1  is bridge.region".to_owned(),
-        format!("videobridge.relay.relay-id = jvb-7.example.net  {RELAYS}"),
+        "videobridge.relay.relay-id = jvb-7.example.net  is bridge.relay.id".to_owned(),
         "videobridge.rest.shutdown.enabled = true  is bridge.shutdown.over-rest".to_owned(),
         "videobridge.shutdown.graceful-shutdown-max-duration = 12 hours  is bridge.shutdown.graceful-max-duration".to_owned(),
         "videobridge.shutdown.graceful-shutdown-min-participants = 3  is bridge.shutdown.graceful-min-participants".to_owned(),
@@ -304,7 +308,7 @@ fn includes_and_the_environment() {
 
 #[test]
 fn keys_of_years_ago() {
-    const RELAYS: &str = "ignored: relays between bridges are not served";
+    const RELAYS: &str = "ignored: bridges reach each other at the media port, with addresses that signalling carries";
     const TCP: &str = "ignored: media over TCP is not served, by today's Jitsi Videobridge neither; who has no UDP goes through a TURN server";
     let notes = [
         "connection shard: jvb at xmpp.example.net, room jvbbrewery@internal.auth.example.net as jvb1  (old-keys.conf)"
@@ -315,9 +319,9 @@ fn keys_of_years_ago() {
         format!("videobridge.ice.tcp.port = 4443  {TCP}"),
         "videobridge.ice.udp.port = 10000  is bridge.port".to_owned(),
         "videobridge.multi-stream.enabled = true  ignored: always on, as in today's Jitsi Videobridge".to_owned(),
-        format!("videobridge.octo.bind-address = 10.0.0.5  {RELAYS}"),
+        "videobridge.octo.bind-address = 10.0.0.5  is bridge.relay.id".to_owned(),
         format!("videobridge.octo.bind-port = 4096  {RELAYS}"),
-        format!("videobridge.octo.enabled = false  {RELAYS}"),
+        "videobridge.octo.enabled = false  is bridge.relay.enabled".to_owned(),
         format!("videobridge.octo.public-address = 198.51.100.7  {RELAYS}"),
         "videobridge.octo.region = north  is bridge.region".to_owned(),
         "videobridge.stats.interval = 5 seconds  ignored: is fixed here at Jitsi Videobridge's default".to_owned(),

@@ -1,9 +1,9 @@
 //! Messages of the bridge channel.
 //!
-//! Fed: lines; the first character is the sender (`0` to `3`: two members, a visitor, somebody in another conference), the
-//! rest its text.
+//! Fed: lines; the first character is the sender (`0` to `3`: two members, a visitor, somebody in another conference; `r` and `s`:
+//! another bridge of the members' conference, of two meshes), the rest its text.
 //! Held: nothing panics; what is passed on is of the two classes that are passed on, names its true sender, and stays in the
-//! conference; a visitor's is not passed on; wishes change only their owner's; what is said is JSON.
+//! conference; a visitor's is not passed on; a bridge speaks for those behind it alone; wishes change only their owner's; what is said is JSON.
 
 use std::collections::BTreeSet;
 
@@ -15,6 +15,11 @@ use ringbridge_dataplane::messages::Command;
 
 /// Names of the senders.
 const LABELS: [&str; 4] = ["alice", "bob", "visitor", "stranger"];
+
+/// Two relays, in a mesh each, and the endpoints behind them.
+const RELAYS: [u32; 2] = [100, 101];
+const RELAYED: [u32; 2] = [200, 201];
+const BEHIND: [&str; 2] = ["rita", "sam"];
 
 fn channels() -> Channels {
     let mut channels = Channels::new().expect("a certificate");
@@ -35,6 +40,9 @@ fn channels() -> Channels {
             if visitor { Vec::new() } else { sources },
         );
     }
+    for (index, label) in BEHIND.into_iter().enumerate() {
+        channels.link(0, RELAYS[index], index as u32, RELAYED[index], label);
+    }
     while channels.poll().is_some() {}
     channels
 }
@@ -45,6 +53,29 @@ fn channels() -> Channels {
 struct Envelope {
     colibri_class: String,
     from: Option<String>,
+    endpoint: Option<String>,
+}
+
+/// What another bridge's message led to.
+fn relayed(relay: usize, said: Said) {
+    match said {
+        Said::Text(EndpointId(to), text) => {
+            assert_ne!(to, 3, "it stays in its conference");
+            let said: Envelope = serde_json::from_str(&text).expect("what is said is JSON");
+            match said.colibri_class.as_str() {
+                "EndpointMessage" | "EndpointStats" => assert_eq!(said.from.as_deref(), Some(BEHIND[relay])),
+                "EndpointConnectivityStatusChangeEvent" => assert_eq!(said.endpoint.as_deref(), Some(BEHIND[relay])),
+                class => panic!("{class} passed on"),
+            }
+        }
+        Said::Command(Command::SetRelayDemand { relay: EndpointId(id), endpoint: EndpointId(of), .. }) => {
+            assert_eq!(id, RELAYS[relay]);
+            // Of this bridge, or of the other mesh; a visitor has none.
+            assert!(of < 2 || of == RELAYED[1 - relay], "the demand of {of}");
+        }
+        Said::Command(other) => panic!("no message leads to {other:?}"),
+        Said::VideoType(EndpointId(of), _) => assert_eq!(of, RELAYED[relay]),
+    }
 }
 
 /// Runs one input.
@@ -55,6 +86,13 @@ pub fn run(data: &[u8]) {
         let sender = u32::from(who.wrapping_sub(b'0')) % LABELS.len() as u32;
         if let Ok(text) = std::str::from_utf8(text) {
             let _ = ClientMessage::parse("alice", text.as_bytes());
+        }
+        if let Some(relay) = [b'r', b's'].iter().position(|letter| letter == who) {
+            channels.receive_relayed(RELAYS[relay], text);
+            while let Some(said) = channels.poll() {
+                relayed(relay, said);
+            }
+            continue;
         }
         channels.receive(sender, text);
         let mut told = BTreeSet::new();

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+use ringbridge_dataplane::ids::{ConferenceId, EndpointId, MeshId};
 use ringbridge_dataplane::media::SourceDescription;
 use ringbridge_dataplane::messages::Command;
 
 use super::clients::{Action, Carrier, Clients};
 use super::messages;
-use crate::channel::{ChannelCounters, ClientMessage, Registry, outbox};
-use crate::colibri::identity::EndpointIdentity;
+use crate::channel::{ChannelCounters, ClientMessage, FromRelay, Registry, outbox};
+use crate::colibri::identity::{EndpointIdentity, RelayIdentity};
 use crate::transport::{Certificate, DtlsError};
 
 /// Clients with open WebSockets, and their names.
@@ -50,6 +50,37 @@ impl Channels {
         self.0.insert(Instant::now(), Arc::new(who), "", false);
         self.0.set_sources(endpoint, sources);
         self.0.handle_websocket_opened(endpoint, u64::from(id), outbox().0);
+    }
+
+    /// Adds a relay in a mesh with one endpoint behind it.
+    pub fn link(&mut self, conference: u32, relay: u32, mesh: u32, endpoint: u32, label: &str) {
+        let conference = ConferenceId(conference);
+        let who = RelayIdentity {
+            id: EndpointId(relay),
+            conference,
+            label: format!("relay-{relay}"),
+            own: "own".to_owned(),
+            worker: 0,
+            mesh: MeshId(mesh),
+            mesh_name: mesh.to_string(),
+        };
+        self.0.insert_relay(Arc::new(who), None);
+        self.0.insert_relayed(Arc::new(EndpointIdentity {
+            id: EndpointId(endpoint),
+            conference,
+            conference_hex: conference.to_string(),
+            label: label.to_owned(),
+            worker: 0,
+            visitor: false,
+            relay: Some(EndpointId(relay)),
+        }));
+    }
+
+    /// Takes a text of another bridge.
+    pub fn receive_relayed(&mut self, relay: u32, text: &[u8]) {
+        if let Some(message) = FromRelay::receive("relay", text, &ChannelCounters::default()) {
+            self.0.handle_relay_message(Instant::now(), EndpointId(relay), message);
+        }
     }
 
     /// Takes a text of an endpoint.

@@ -75,6 +75,12 @@ const GAUGES: &[(&str, &str, f64, &str)] = &[
         "Brewery rooms that are configured; Jitsi Videobridge's name is misleading.",
     ),
     ("mucs_joined", "mucs_joined", 1.0, "Brewery rooms that are joined."),
+    ("endpoints_relayed", "octo_endpoints", 1.0, "Endpoints of other bridges now."),
+    ("conferences_with_relay", "octo_conferences", 1.0, "Conferences now that are on other bridges, too."),
+    ("relay_incoming_bitrate", "octo_receive_bitrate", 1_000.0, "Bits per second from other bridges."),
+    ("relay_outgoing_bitrate", "octo_send_bitrate", 1_000.0, "Bits per second to other bridges."),
+    ("relay_incoming_packet_rate", "octo_receive_packet_rate", 1.0, "Packets per second from other bridges."),
+    ("relay_outgoing_packet_rate", "octo_send_packet_rate", 1.0, "Packets per second to other bridges."),
     ("thread_count", "threads", 1.0, "Threads of the process."),
 ];
 
@@ -117,6 +123,18 @@ const COUNTERS: &[(&str, &str, &str)] = &[
     ("ice_succeeded_relayed", "total_ice_succeeded_relayed", "Of those the ones over a client's relayed candidate."),
     ("preemptive_keyframe_requests_sent", "preemptive_kfr_sent", "Always 0, see docs/coverage.md."),
     ("preemptive_keyframe_requests_suppressed", "preemptive_kfr_suppressed", "Always 0, see docs/coverage.md."),
+    ("relays", "total_relays", "Relays to other bridges created."),
+    ("relays_ice_failed", "relays_ice_failed", "Relays whose ICE never connected."),
+    ("relays_dtls_failed", "dtls_failed_relays", "Relays whose DTLS failed."),
+    (
+        "relays_no_message_transport_after_delay",
+        "num_relays_no_msg_transport_after_delay",
+        "Relays without a channel 30 s after DTLS.",
+    ),
+    ("relay_packets_received", "total_packets_received_octo", "RTP packets received from other bridges."),
+    ("relay_packets_sent", "total_packets_sent_octo", "RTP packets sent to other bridges."),
+    ("relay_bytes_received", "total_bytes_received_octo", "Bytes of RTP received from other bridges."),
+    ("relay_bytes_sent", "total_bytes_sent_octo", "Bytes of RTP sent to other bridges."),
     ("endpoints_disconnected", "endpoints_disconnected", "Times that an endpoint fell silent."),
     ("endpoints_reconnected", "endpoints_reconnected", "Times that a silent endpoint came back."),
 ];
@@ -162,8 +180,19 @@ impl Report {
             ("host_stress", "Processor load of the host, or of its share; 1 at 90 %.", self.host_stress),
             ("healthy", "1 when the health check passes.", f64::from(u8::from(self.healthy))),
             ("xmpp_connected", "XMPP connections that are up.", self.connected as f64),
+            ("relays", "Relays to other bridges now.", self.totals.relays as f64),
+            ("relays_dead", "Relays over which nothing comes although they were connected.", self.relays.dead as f64),
         ] {
             families.push(Family::single(format!("ringbridge_{name}"), help, Kind::Gauge, value));
+        }
+        let relays = &self.relays;
+        for (name, help, value) in [
+            ("relays_lost", "Times that a link to another bridge fell silent.", relays.lost),
+            ("relays_ice_succeeded", "Relays whose ICE connected.", relays.ice_succeeded),
+            ("relay_messages_received", "Messages received from other bridges.", relays.messages_received),
+            ("relay_messages_sent", "Messages sent to other bridges.", relays.messages_sent),
+        ] {
+            families.push(Family::single(format!("ringbridge_{name}"), help, Kind::PlainCounter, value as f64));
         }
         families.push(self.held.family());
         families.push(self.refused());
@@ -215,6 +244,7 @@ impl Report {
             ("conferences", self.totals.beyond.conferences),
             ("endpoints", self.totals.beyond.endpoints),
             ("conference_endpoints", self.totals.beyond.conference_endpoints),
+            ("conference_relays", self.totals.beyond.relays),
             ("revoked", self.totals.revoked),
             ("part_left_out", self.totals.left_out),
             ("source_renamed", self.totals.sources_renamed),
@@ -231,6 +261,7 @@ impl Held {
         let held = [
             ("conferences", self.conferences),
             ("endpoints", self.endpoints),
+            ("relays", self.relays),
             ("timers", self.timers),
             ("websockets", self.websockets),
             ("channel_passwords", self.channel_passwords),

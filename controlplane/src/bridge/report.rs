@@ -13,26 +13,16 @@ use crate::colibri::totals::Totals;
 /// Stress that a participant is expected to add; Jitsi Videobridge's default.
 const PARTICIPANT_STRESS: f64 = 0.01;
 
-/// Packet and byte totals at one moment.
+/// Packets and bytes up to one moment, both ways.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Traffic {
+pub(super) struct Flow {
     pub packets_in: u64,
     pub packets_out: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
-    /// RTP packets that senders numbered, and those that did not come.
-    pub rtp_expected: u64,
-    pub rtp_lost: u64,
 }
 
-impl Traffic {
-    /// Share of the senders' packets since `before` that did not come.
-    fn loss(&self, before: &Self) -> f64 {
-        let expected = self.rtp_expected.saturating_sub(before.rtp_expected);
-        let lost = self.rtp_lost.saturating_sub(before.rtp_lost);
-        if expected == 0 { 0.0 } else { (lost as f64 / expected as f64).min(1.0) }
-    }
-
+impl Flow {
     /// Kilobits and packets per second since `before`: in, out.
     fn rates(&self, before: &Self, elapsed: Duration) -> [u64; 4] {
         let seconds = elapsed.as_secs_f64().max(0.001);
@@ -44,6 +34,27 @@ impl Traffic {
             rate(self.packets_in, before.packets_in, 1.0),
             rate(self.packets_out, before.packets_out, 1.0),
         ]
+    }
+}
+
+/// Totals at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Traffic {
+    /// Datagrams, those of relays included.
+    pub all: Flow,
+    /// RTP to and from other bridges.
+    pub relayed: Flow,
+    /// RTP packets that senders numbered, and those that did not come.
+    pub rtp_expected: u64,
+    pub rtp_lost: u64,
+}
+
+impl Traffic {
+    /// Share of the senders' packets since `before` that did not come.
+    fn loss(&self, before: &Self) -> f64 {
+        let expected = self.rtp_expected.saturating_sub(before.rtp_expected);
+        let lost = self.rtp_lost.saturating_sub(before.rtp_lost);
+        if expected == 0 { 0.0 } else { (lost as f64 / expected as f64).min(1.0) }
     }
 }
 
@@ -141,7 +152,9 @@ impl Report {
     /// As served at `/colibri/stats`; the same map goes into the presence.
     pub fn to_map(&self, now: SystemTime) -> Map<String, Value> {
         let t = &self.totals;
-        let [rate_in, rate_out, packets_in, packets_out] = self.traffic.rates(&self.previous, self.elapsed);
+        let [rate_in, rate_out, packets_in, packets_out] = self.traffic.all.rates(&self.previous.all, self.elapsed);
+        let [relayed_in, relayed_out, relayed_packets_in, relayed_packets_out] =
+            self.traffic.relayed.rates(&self.previous.relayed, self.elapsed);
         let incoming_loss = self.traffic.loss(&self.previous);
         // Each direction as much as it carries.
         let weight = |rate: u64| rate as f64 / (packets_in + packets_out).max(1) as f64;
@@ -152,20 +165,20 @@ impl Report {
             "preemptive_kfr_suppressed": 0,
             "octo_conferences": t.conferences_with_relay,
             "octo_endpoints": t.endpoints_relayed,
-            "octo_receive_bitrate": 0,
-            "octo_receive_packet_rate": 0,
-            "octo_send_bitrate": 0,
-            "octo_send_packet_rate": 0,
+            "octo_receive_bitrate": relayed_in,
+            "octo_receive_packet_rate": relayed_packets_in,
+            "octo_send_bitrate": relayed_out,
+            "octo_send_packet_rate": relayed_packets_out,
             "total_relays": t.relays_created,
             "num_relays_no_msg_transport_after_delay": self.relays.without_channel,
             "relays_ice_failed": self.relays.ice_failed,
             "dtls_failed_relays": self.relays.dtls_failed,
             // No name of the reference's: links over which nothing comes although both bridges live.
             "relays_dead": self.relays.dead,
-            "total_bytes_received_octo": 0,
-            "total_bytes_sent_octo": 0,
-            "total_packets_received_octo": 0,
-            "total_packets_sent_octo": 0,
+            "total_bytes_received_octo": self.traffic.relayed.bytes_in,
+            "total_bytes_sent_octo": self.traffic.relayed.bytes_out,
+            "total_packets_received_octo": self.traffic.relayed.packets_in,
+            "total_packets_sent_octo": self.traffic.relayed.packets_out,
 
             "version": env!("CARGO_PKG_VERSION"),
             // Our own focus knows by it that answers may be renumbered (docs/decisions.md).
@@ -214,10 +227,10 @@ impl Report {
             "bit_rate_upload": rate_out,
             "packet_rate_download": packets_in,
             "packet_rate_upload": packets_out,
-            "total_bytes_received": self.traffic.bytes_in,
-            "total_bytes_sent": self.traffic.bytes_out,
-            "total_packets_received": self.traffic.packets_in,
-            "total_packets_sent": self.traffic.packets_out,
+            "total_bytes_received": self.traffic.all.bytes_in,
+            "total_bytes_sent": self.traffic.all.bytes_out,
+            "total_packets_received": self.traffic.all.packets_in,
+            "total_packets_sent": self.traffic.all.packets_out,
             "total_ice_succeeded": self.ice_succeeded,
             "total_ice_succeeded_relayed": self.ice_succeeded_relayed,
             "total_ice_failed": self.ice_failed,
@@ -372,8 +385,12 @@ mod tests {
     #[test]
     fn losses_are_shares_of_what_each_direction_carries() {
         let previous = Traffic { rtp_expected: 1_000, rtp_lost: 900, ..Traffic::default() };
-        let traffic =
-            Traffic { rtp_expected: 1_200, rtp_lost: 950, packets_in: 500, packets_out: 1_500, ..Traffic::default() };
+        let traffic = Traffic {
+            rtp_expected: 1_200,
+            rtp_lost: 950,
+            all: Flow { packets_in: 500, packets_out: 1_500, ..Flow::default() },
+            ..Traffic::default()
+        };
         let paths = Paths { outgoing_loss: 0.01, oversending: 2, ..Paths::default() };
         let report = Report { traffic, previous, paths, elapsed: Duration::from_secs(5), ..Report::default() };
         let map = report.to_map(SystemTime::now());
@@ -385,7 +402,11 @@ mod tests {
 
     #[test]
     fn rates_are_per_second() {
-        let now = Traffic { packets_in: 100, packets_out: 50, bytes_in: 125_000, ..Traffic::default() };
-        assert_eq!(now.rates(&Traffic::default(), Duration::from_secs(5)), [200, 0, 20, 10]);
+        let now = Flow { packets_in: 100, packets_out: 50, bytes_in: 125_000, ..Flow::default() };
+        assert_eq!(now.rates(&Flow::default(), Duration::from_secs(5)), [200, 0, 20, 10]);
+        let traffic = Traffic { relayed: now, ..Traffic::default() };
+        let map = Report { traffic, elapsed: Duration::from_secs(5), ..Report::default() }.to_map(SystemTime::now());
+        assert_eq!((&map["octo_receive_bitrate"], &map["octo_send_packet_rate"]), (&json!(200), &json!(10)));
+        assert_eq!(map["total_packets_received_octo"], json!(100));
     }
 }

@@ -11,7 +11,6 @@ use super::elements::{ConferenceModify, MediaSource, MediaType, Source, Sources}
 use super::endpoint::{Changes, EndpointState};
 use super::placement::Share;
 use super::relay::RelayState;
-use super::relays;
 
 /// An empty conference younger than this is left alone.
 const EMPTY_GRACE: Duration = Duration::from_secs(20);
@@ -244,7 +243,7 @@ impl Conference {
             context.command(worker, Command::ExpireConference { conference: self.id });
         }
         for state in self.relays {
-            relays::forget(state, context);
+            state.end(context);
         }
         for state in self.endpoints {
             context.count_out(state.who().clone());

@@ -9,6 +9,7 @@ use ringbridge_dataplane::ids::{EndpointId, WorkerId};
 use ringbridge_dataplane::media::{Media, SourceDescription, VideoType};
 use ringbridge_dataplane::messages::Command;
 
+use super::context::Context;
 use super::convert;
 use super::elements::{self, Endpoint, IceTransport};
 use super::endpoint::Changes;
@@ -214,6 +215,16 @@ impl RelayState {
             changes.outputs.push(Output::RemoteDtls { endpoint, setup, fingerprints });
         }
         changes
+    }
+
+    /// It is no longer in its conference, nor is anybody behind it.
+    pub fn end(self, context: &mut Context) {
+        for relayed in self.relayed {
+            context.count_relay_out(relayed.who.id);
+            context.output(Output::EndpointExpired { endpoint: relayed.who });
+        }
+        context.count_relay_out(self.who.id);
+        context.output(Output::RelayExpired { relay: self.who });
     }
 
     /// ICE connected, or lost its pair.

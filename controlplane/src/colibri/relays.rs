@@ -190,19 +190,9 @@ impl Conference {
         let who = Arc::clone(state.who());
         tracing::info!(%relay, label = %who.label, conference = %self.id(), endpoints = state.relayed().len(), reason, "relay expired");
         self.send(who.worker, Command::ExpireEndpoint { endpoint: relay }, context);
-        forget(state, context);
+        state.end(context);
         self.leave_worker(who.worker, context);
     }
-}
-
-/// A relay is no longer in its conference, nor is anybody behind it.
-pub(super) fn forget(state: RelayState, context: &mut Context) {
-    for relayed in state.relayed() {
-        context.count_relay_out(relayed.who().id);
-        context.output(Output::EndpointExpired { endpoint: Arc::clone(relayed.who()) });
-    }
-    context.count_relay_out(state.id());
-    context.output(Output::RelayExpired { relay: Arc::clone(state.who()) });
 }
 
 /// The role that we are asked to play; who is asked for nothing waits.

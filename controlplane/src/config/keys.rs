@@ -384,43 +384,31 @@ pub const KEYS: &[Key] = &[
         "Address on which health, statistics and metrics of the bridge are served",
     ),
     key("bridge.region", "region", Part::Bridge, Kind::Text, "", "Region published to the focus"),
-    Key {
-        hidden: true,
-        ..key(
-            "bridge.relay.enabled",
-            "relay",
-            Part::Bridge,
-            Kind::Switch,
-            "false",
-            "Link this bridge with others, so that one conference can be on several; needs bridge.relay.id and bridge.region",
-        )
-    },
-    Key {
-        hidden: true,
-        ..key(
-            "bridge.relay.id",
-            "relay-id",
-            Part::Bridge,
-            Kind::Text,
-            "",
-            "Name of this bridge among those that it may be linked with; unique, and the same after each restart",
-        )
-    },
-    Key {
-        hidden: true,
-        ..key(
-            "bridge.relay.min-port",
-            "relay-min-port",
-            Part::Bridge,
-            Kind::Number(0, 65_535),
-            "0",
-            "Lowest UDP port of relays that this bridge opens to others, which have a port each; 0: the kernel chooses",
-        )
-    },
-    Key {
-        hidden: true,
-        ..key("bridge.relay.max-port", "relay-max-port", Part::Bridge, Kind::Number(0, 65_535), "0", "Highest of them")
-    },
+    key(
+        "bridge.relay.enabled",
+        "relay",
+        Part::Bridge,
+        Kind::Switch,
+        "false",
+        "Link this bridge with others, so that one conference can be on several; needs bridge.relay.id and bridge.region",
+    ),
+    key(
+        "bridge.relay.id",
+        "relay-id",
+        Part::Bridge,
+        Kind::Text,
+        "",
+        "Name of this bridge among those that it may be linked with; unique, and the same after each restart",
+    ),
+    key(
+        "bridge.relay.min-port",
+        "relay-min-port",
+        Part::Bridge,
+        Kind::Number(0, 65_535),
+        "0",
+        "Lowest UDP port of links that this bridge opens to others, which have a port each; 0: the kernel chooses",
+    ),
+    key("bridge.relay.max-port", "relay-max-port", Part::Bridge, Kind::Number(0, 65_535), "0", "Highest of them"),
     key("bridge.drain", "drain", Part::Bridge, Kind::Switch, "false", "Start in drain mode: the focus prefers others"),
     key(
         "bridge.shutdown.graceful-max-duration",

@@ -28,9 +28,6 @@ use crate::public_address::aws::AwsLookup;
 use crate::public_address::{DiscoverySettings, PublicAddress, StunServer};
 use crate::xmpp::{Security, XmppSettings};
 
-/// Whether a conference on two bridges works from end to end; until then nobody may switch relays on.
-const RELAYS_WORK: bool = false;
-
 /// Which parts are to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parts {
@@ -399,10 +396,6 @@ impl Reader<'_> {
             return Some(None);
         }
         let key = Key::find("bridge.relay.enabled")?;
-        if !RELAYS_WORK {
-            self.wrong(key, "relays between bridges are not complete in this version: leave it off");
-            return None;
-        }
         if !sctp {
             self.wrong(key, "bridges talk over SCTP: switch bridge.sctp.enabled on");
             return None;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Actor, REPORT};
 use crate::bridge::lifecycle::Stage;
 use crate::bridge::load;
-use crate::bridge::report::{Held, RelayTotals, Report, Traffic};
+use crate::bridge::report::{Flow, Held, RelayTotals, Report, Traffic};
 use crate::colibri::debug::{self, View};
 
 impl Actor {
@@ -152,10 +152,18 @@ impl Actor {
         self.load.sample(now);
         self.colibri.set_stress(self.workers.stresses());
         let traffic = Traffic {
-            packets_in: self.workers.total(Counter::PacketsReceived),
-            packets_out: self.workers.total(Counter::PacketsSent),
-            bytes_in: self.workers.total(Counter::BytesReceived),
-            bytes_out: self.workers.total(Counter::BytesSent),
+            all: Flow {
+                packets_in: self.workers.total(Counter::PacketsReceived),
+                packets_out: self.workers.total(Counter::PacketsSent),
+                bytes_in: self.workers.total(Counter::BytesReceived),
+                bytes_out: self.workers.total(Counter::BytesSent),
+            },
+            relayed: Flow {
+                packets_in: self.workers.total(Counter::RelayPacketsReceived),
+                packets_out: self.workers.total(Counter::RelayPacketsSent),
+                bytes_in: self.workers.total(Counter::RelayBytesReceived),
+                bytes_out: self.workers.total(Counter::RelayBytesSent),
+            },
             rtp_expected: self.workers.total(Counter::RtpExpected),
             rtp_lost: self.workers.total(Counter::RtpLost),
         };

@@ -103,7 +103,7 @@ impl Clients {
     }
 
     /// A message of another bridge.
-    pub(super) fn handle_relay_message(&mut self, now: Instant, id: EndpointId, message: FromRelay) {
+    pub fn handle_relay_message(&mut self, now: Instant, id: EndpointId, message: FromRelay) {
         match message {
             FromRelay::ClientHello => self.send_to_relay(id, ToRelay::ServerHello {}),
             FromRelay::ServerHello { version } => {

@@ -23,8 +23,6 @@ const NO_TCP: &str =
 const IGNORED: &[(&str, &str)] = &[
     ("COLIBRI_REST_ENABLED", "statistics are always served, on the private address"),
     ("JVB_REQUIRE_VALID_ADDRESS", "the health check looks at workers, media port and XMPP by itself"),
-    ("JVB_OCTO_RELAY_ID", "relays between bridges are not served"),
-    ("JVB_OCTO_BIND_ADDRESS", "relays between bridges are not served"),
     ("BWE_ESTIMATOR_ENGINE", "there is one estimator"),
     ("JVB_CC_TRUST_BWE", "the estimate is always trusted"),
     ("ENABLE_VLA", "layers are measured"),
@@ -106,6 +104,11 @@ pub(in crate::config) fn read(variable: impl Fn(&str) -> Option<String>) -> Opti
     set("bridge.shutdown.over-rest", "SHUTDOWN_REST_ENABLED", shutdown);
     if on("ENABLE_OCTO") {
         set("bridge.region", "JVB_OCTO_REGION", Some(or("JVB_OCTO_REGION", "europe")));
+        set("bridge.relay.enabled", "ENABLE_OCTO", Some("true".to_owned()));
+        // The image leaves it empty where neither is set; the name in the brewery is unique, too.
+        let id = get("JVB_OCTO_RELAY_ID").or_else(|| get("JVB_OCTO_BIND_ADDRESS"));
+        let name = || get("JVB_MUC_NICKNAME").unwrap_or_else(|| or("HOSTNAME", "ringbridge"));
+        set("bridge.relay.id", "JVB_OCTO_RELAY_ID", Some(id.unwrap_or_else(name)));
     }
     // As the image's template: the private server on all addresses of the container, and no WebSocket.
     set("bridge.rest.listen", MARK, Some("0.0.0.0:8080".to_owned()));
@@ -193,6 +196,23 @@ mod tests {
     }
 
     #[test]
+    fn octo_is_relays_under_a_name() {
+        let value = |pairs: &[(&str, &str)], key: &str| {
+            let docker =
+                from(&[&[("JVB_AUTH_PASSWORD", "s3cret"), ("HOSTNAME", "c0ffee")], pairs].concat()).expect("meant");
+            docker.values.into_iter().find(|(known, ..)| *known == key).map(|(_, value, _)| value)
+        };
+        assert_eq!(value(&[("JVB_OCTO_RELAY_ID", "x")], "bridge.relay.enabled"), None);
+        let (on, by_id, by_address) =
+            (("ENABLE_OCTO", "1"), ("JVB_OCTO_RELAY_ID", "jvb-7"), ("JVB_OCTO_BIND_ADDRESS", "10.0.0.7"));
+        assert_eq!(value(&[on], "bridge.relay.enabled").as_deref(), Some("true"));
+        for (pairs, id) in [(&[on][..], "c0ffee"), (&[on, by_address], "10.0.0.7"), (&[on, by_address, by_id], "jvb-7")]
+        {
+            assert_eq!(value(pairs, "bridge.relay.id").as_deref(), Some(id), "{pairs:?}");
+        }
+    }
+
+    #[test]
     fn the_public_address_is_looked_for_as_the_image_does() {
         for (variables, servers, aws) in [
             (&[][..], "meet-jit-si-turnrelay.jitsi.net:443", "off"),
@@ -253,6 +273,9 @@ mod tests {
             "DISABLE_AWS_HARVESTER",
             "JVB_DISABLE_STUN",
             "JVB_STUN_SERVERS",
+            // Checked by themselves, too.
+            "JVB_OCTO_BIND_ADDRESS",
+            "JVB_OCTO_RELAY_ID",
         ];
         let compose = "AUTOSCALER_SIDECAR_KEY_FILE AUTOSCALER_SIDECAR_KEY_ID AUTOSCALER_SIDECAR_GROUP_NAME \
             AUTOSCALER_SIDECAR_HOST_ID AUTOSCALER_SIDECAR_INSTANCE_ID AUTOSCALER_SIDECAR_PORT AUTOSCALER_SIDECAR_REGION \

@@ -4,7 +4,7 @@ use super::uses::Use::{self, Ignored, Key, Special};
 
 const AUTOMATIC: &str = "the bridge sets this by itself";
 const FIXED: &str = "is fixed here at Jitsi Videobridge's default";
-const RELAYS: &str = "relays between bridges are not served";
+const RELAYS: &str = "bridges reach each other at the media port, with addresses that signalling carries";
 const ALWAYS: &str = "always served, on the private address only";
 const HEALTH: &str = "the health check looks at workers, media port and XMPP by itself";
 const OTHER: &str = "belongs to a part that works in another way here; see docs/coverage.md";
@@ -67,7 +67,13 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("videobridge.sctp.", Ignored("one channel per endpoint; a newer one takes its place")),
     ("videobridge.relay.region", Key("bridge.region")),
     ("videobridge.octo.region", Key("bridge.region")),
-    ("videobridge.relay.", Ignored(RELAYS)),
+    ("videobridge.relay.enabled", Key("bridge.relay.enabled")),
+    ("videobridge.relay.relay-id", Key("bridge.relay.id")),
+    ("videobridge.octo.enabled", Key("bridge.relay.enabled")),
+    ("videobridge.octo.relay-id", Key("bridge.relay.id")),
+    // As the reference: what was the address is the name where no other is given.
+    ("videobridge.octo.bind-address", Key("bridge.relay.id")),
+    ("videobridge.relay.", Ignored(FIXED)),
     ("videobridge.octo.", Ignored(RELAYS)),
     ("videobridge.entity-expiration.", Ignored(FIXED)),
     ("videobridge.health.", Ignored(HEALTH)),
