@@ -294,6 +294,11 @@ fn a_client_that_asks_again_stays_known_once() {
     assert_eq!(failed(&mut world, &own), None);
     assert_eq!(offers(&mut world, "bob"), 2);
     check(&world);
+    let stats = world.focus.stats(world.now);
+    let asked = |bridge: &str| {
+        stats["bridge_selector"]["bridges"][format!("{BREWERY}/{bridge}")]["endpoint-restart-requests"].clone()
+    };
+    assert_eq!((asked("a"), asked("b")), (0.into(), 1.into()), "it was on b");
 }
 
 #[test]

@@ -107,6 +107,8 @@ pub(super) struct Report {
     /// Where relays are served.
     pub relay_id: Option<String>,
     pub relays: RelayTotals,
+    /// Relays over which nothing comes: meeting id, and the other bridge's relay id.
+    pub dead_links: Vec<(String, String)>,
     /// XMPP connections: configured, and up.
     pub connections: usize,
     pub connected: usize,
@@ -255,6 +257,11 @@ impl Report {
             // Jicofo takes a bridge with it for one that it may link with others.
             map.insert("relay_id".to_owned(), Value::from(relay_id.clone()));
         }
+        if !self.dead_links.is_empty() {
+            // For our focus, which moves who is on one of both bridges.
+            let link = |(meeting, relay): &(String, String)| json!({ "meeting": meeting, "relay": relay });
+            map.insert("dead_relays".to_owned(), self.dead_links.iter().map(link).collect());
+        }
         map
     }
 
@@ -330,6 +337,11 @@ mod tests {
         assert_eq!(value("relay_id"), None, "relays are not served");
         let report = Report { relay_id: Some("jvb-1".to_owned()), ..report };
         assert_eq!(report.to_map(SystemTime::now())["relay_id"], "jvb-1");
+        let report = Report { dead_links: vec![("m".to_owned(), "jvb-2".to_owned())], ..report };
+        let said = report.to_element(SystemTime::now());
+        let dead =
+            said.children().find(|stat| stat.attr("name") == Some("dead_relays")).and_then(|stat| stat.attr("value"));
+        assert_eq!(dead, Some(r#"[{"meeting":"m","relay":"jvb-2"}]"#));
     }
 
     /// As the script of side services counts who is left on this bridge, and what the autoscaler reads.

@@ -298,6 +298,11 @@ impl ColibriBridge {
         with_current(self.context.totals, self.conferences.values())
     }
 
+    /// The meeting that an endpoint or a relay belongs to.
+    pub fn meeting_of(&self, id: EndpointId) -> Option<&str> {
+        self.context.meeting_beyond(id).or_else(|| self.context.meeting(id)).map(String::as_str)
+    }
+
     /// Conferences now.
     pub fn conference_count(&self) -> usize {
         self.conferences.len()

@@ -11,6 +11,9 @@ use crate::bridge::load;
 use crate::bridge::report::{Flow, Held, RelayTotals, Report, Traffic};
 use crate::colibri::debug::{self, View};
 
+/// Dead links that are named in one report; more follow when these are healed.
+const MAX_DEAD_LINKS: usize = 100;
+
 impl Actor {
     pub(super) fn debug(&self, view: View<'_>) -> Value {
         let Some(conferences) = debug::conferences(&self.colibri, view, |id| self.clients.debug(id)) else {
@@ -76,6 +79,12 @@ impl Actor {
         });
     }
 
+    /// Relays over which nothing comes. Presence is not for long lists: a host that is cut off from another says so at a few.
+    fn dead_links(&self) -> Vec<(String, String)> {
+        let named = |(id, relay): (_, &str)| Some((self.colibri.meeting_of(id)?.to_owned(), relay.to_owned()));
+        self.clients.dead_links().filter_map(named).take(MAX_DEAD_LINKS).collect()
+    }
+
     pub(super) fn make_report(&self) -> Report {
         let counters = self.clients.counters();
         let stage = self.life.stage();
@@ -104,6 +113,7 @@ impl Actor {
                 lost: counters.relays_lost,
                 dead: self.clients.dead_relays(),
             },
+            dead_links: self.dead_links(),
             connections,
             connected,
             rooms,

@@ -21,6 +21,8 @@ pub(super) struct Relay {
     pub(super) channel_seen: bool,
     /// Since when nothing came over it, if that is so.
     pub(super) silent: Option<Instant>,
+    /// ICE gave up before it ever connected.
+    pub(super) unreached: bool,
     /// What it may still say.
     pub(super) intake: Intake,
     /// What it may still send to others.
@@ -36,6 +38,7 @@ impl Relay {
             open: false,
             channel_seen: false,
             silent: None,
+            unreached: false,
             intake: Intake::of_relay(),
             fan_out: Bucket::new(FAN_OUT_OF_RELAY),
         }

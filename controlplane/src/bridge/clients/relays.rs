@@ -49,6 +49,12 @@ impl Clients {
         self.relays.values().filter(|relay| relay.silent.is_some()).count()
     }
 
+    /// The same, each with the other bridge's relay id; and those that never connected.
+    pub fn dead_links(&self) -> impl Iterator<Item = (EndpointId, &str)> {
+        let dead = |relay: &&Relay| relay.silent.is_some() || relay.unreached;
+        self.relays.values().filter(dead).map(|relay| (relay.who.id, relay.who.label.as_str()))
+    }
+
     /// The relays of a conference; `but` leaves out those of one mesh: what came by one of them is known to the others.
     pub(super) fn relays_of(&self, conference: ConferenceId, but: Option<MeshId>) -> Vec<EndpointId> {
         let Some(conference) = self.conferences.get(&conference) else { return Vec::new() };
@@ -71,6 +77,7 @@ impl Clients {
         match state {
             IceState::Connected => {
                 tracing::info!(relay = %id, %label, "ICE connected to another bridge");
+                relay.unreached = false;
                 if relay.dtls.set_ice_connected(now, &self.certificate) {
                     self.counters.relays_ice_succeeded += 1;
                 }
@@ -83,6 +90,7 @@ impl Clients {
                 } else {
                     tracing::error!(relay = %id, %label, "no connection to another bridge: participants on it are not seen \
                         here; check that its media port is reached from this host");
+                    relay.unreached = true;
                     self.counters.relays_ice_failed += 1;
                 }
             }

@@ -143,10 +143,12 @@ impl Conference {
         let restart = jingle.bridge_session.as_ref().is_some_and(|session| session.restart.as_deref() == Some("true"));
         let granted = restart && self.may_restart(cx, nick);
         tracing::info!(room = %self.room, endpoint = nick, restart, granted, "client ended its session");
+        if granted {
+            self.restart_asked(cx, nick);
+        }
         self.end_session(cx, nick, if granted { Stage::Idle } else { Stage::Ended });
         self.expire_endpoint(cx, nick);
         if granted {
-            self.restart_asked(cx, nick);
             self.invite_missing(cx);
         }
         if restart && !granted { Err(rate_limited()) } else { Ok(()) }
@@ -172,9 +174,9 @@ impl Conference {
     /// Counts that, for the bridge too: it may be one that clients do not reach.
     fn restart_asked(&self, cx: &mut Context<'_>, nick: &str) {
         cx.totals.restarts += 1;
-        if let Some(bridge) = self.bridge() {
+        if let Some(home) = self.nodes.home(nick) {
             let now = cx.now;
-            cx.bridges.restart_requested(now, bridge, (&self.room, nick));
+            cx.bridges.restart_requested(now, &home.bridge, (&self.room, nick));
         }
     }
 
