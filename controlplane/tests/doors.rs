@@ -207,7 +207,7 @@ fn operator_pages() -> (Router, mpsc::Receiver<ringbridge_controlplane::rest::Op
         doors: Vec::new(),
         process: Process::default(),
     };
-    (router(ops), asked)
+    (router(ops, Router::new()), asked)
 }
 
 #[tokio::test]
