@@ -532,15 +532,15 @@ fn a_creation_is_refused_at_once_although_packets_wait() {
     connect(&mut rig, 0, 10, 10, &[77]);
     connect(&mut rig, 0, 11, 11, &[]);
     let path = Path { local: 0, remote: ([198, 51, 100, 1], 10).into() };
-    rig.out.1.clear();
+    rig.out.sent.clear();
     let (engine, now) = (&mut rig.workers[0].engine, rig.now);
     engine.gather(now, path, &mut sealed(10, 1), None, &mut rig.out);
-    assert!(rig.out.1.is_empty(), "it waits");
+    assert!(rig.out.sent.is_empty(), "it waits");
     let remote =
         |id, home| Command::CreateRemoteEndpoint { conference: ConferenceId(1), endpoint: EndpointId(id), home };
     let refused = engine.handle_command(now, remote(11, WorkerId::new(1)), &mut rig.out);
     assert_eq!(refused, Err(CommandError::Refused(CreateError::Taken)));
-    assert_eq!(rig.out.1.len(), 1, "the packet went out before");
+    assert_eq!(rig.out.sent.len(), 1, "the packet went out before");
     let unknown = engine.handle_command(now, remote(12, WorkerId::new(7)), &mut rig.out);
     assert_eq!(unknown, Err(CommandError::Refused(CreateError::UnknownWorker)));
     let events: Vec<_> = std::iter::from_fn(|| engine.poll_event()).collect();
