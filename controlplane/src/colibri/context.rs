@@ -14,7 +14,7 @@ use super::output::Output;
 use super::placement::Placement;
 use super::totals::Totals;
 
-/// What conferences change beyond themselves.
+/// What conferences change beyond themselves. The open fields guard themselves, or never change.
 #[derive(Debug)]
 pub(super) struct Context {
     pub config: ColibriConfig,

@@ -226,7 +226,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Socket,
         "169.254.169.254:80",
-        "Address of that service",
+        "Address of the instance metadata service",
     ),
     key(
         "bridge.advertise-private-addresses",
@@ -542,7 +542,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(1, 100_000),
         "5000",
-        "Maximum number of concurrent conferences; further requests are told to try again",
+        "Maximum number of concurrent conferences; beyond it, clients are asked to try again later",
     ),
     key(
         "focus.ice-failure.enabled",
@@ -558,7 +558,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Duration,
         "2 m",
-        "How long such a request counts",
+        "How long such a request is remembered",
     ),
     key(
         "focus.ice-failure.min-endpoints",
@@ -566,7 +566,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(1, 100_000),
         "30",
-        "Endpoints on a bridge before it is judged",
+        "Minimum number of endpoints on a bridge before it is judged",
     ),
     key(
         "focus.ice-failure.percent",
@@ -574,7 +574,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(1, 100),
         "10",
-        "Endpoints that ask, in percent of all, from which the bridge is avoided",
+        "Share of its endpoints that ask, in percent, from which a bridge is avoided",
     ),
     key(
         "focus.ice-failure.timeout",
@@ -582,7 +582,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Duration,
         "10 m",
-        "How long it is avoided",
+        "How long such a bridge is avoided",
     ),
     key(
         "focus.selection.strategy",
@@ -654,7 +654,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Duration,
         "1 m",
-        "Between two looks at the bridges",
+        "Time between two checks of the bridges' load",
     ),
     key(
         "focus.load-redistribution.stress-percent",
@@ -670,7 +670,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Duration,
         "3 m",
-        "How long it is left alone then",
+        "How long such a bridge is left alone after participants have left it",
     ),
     key(
         "focus.load-redistribution.endpoints",
@@ -678,7 +678,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(1, 10_000),
         "10",
-        "Participants that leave it at a time",
+        "Number of participants moved away from it at a time",
     ),
     key(
         "focus.relay.enabled",
@@ -694,7 +694,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Switch,
         "false",
-        "Let the bridges of one conference be of several versions; for tests",
+        "Allow bridges of different versions in one conference; for tests",
     ),
     key(
         "focus.relay.sctp",
@@ -702,7 +702,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Switch,
         "true",
-        "Have bridges talk with each other over SCTP; else over WebSockets",
+        "Connect bridges with each other over SCTP instead of WebSockets",
     ),
     key(
         "focus.max-ssrcs-per-user",
@@ -710,7 +710,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(1, 100),
         "20",
-        "SSRCs of one participant at most",
+        "Maximum number of SSRCs per participant",
     ),
     key(
         "focus.max-ssrc-groups-per-user",
@@ -718,7 +718,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(1, 100),
         "20",
-        "Groups of SSRCs of one participant at most",
+        "Maximum number of SSRC groups per participant",
     ),
     key(
         "focus.max-audio-senders",
@@ -742,7 +742,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Delays,
         "",
-        "How long changes of sources wait for each other before the others are told, by the number of participants, e.g. 50=500, 100=1000; default: not at all",
+        "How long source changes are collected before they are signalled to the others, in milliseconds by the number of participants, e.g. 50=500, 100=1000; default: no delay",
     ),
     key(
         "focus.moderator-checks",

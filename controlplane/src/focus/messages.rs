@@ -34,7 +34,7 @@ impl Focus {
         if let Err(reason) = self.told(now, speaker, json) {
             self.shared.refused.count(Refused::Message, 1);
             if let Some(silenced) = self.message_lines.speak(now) {
-                tracing::warn!(from = ?message.from, reason, silenced, "a component's message is not heeded");
+                tracing::warn!(from = ?message.from, reason, silenced, "a component's message was ignored");
             }
         }
     }

@@ -21,13 +21,13 @@ pub use self::visitors::{VisitorNode, VisitorSettings};
 /// How overloaded bridges are relieved.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LoadRedistribution {
-    /// Between two looks at the bridges.
+    /// Time between two checks of the bridges' load.
     pub interval: Duration,
     /// Corrected stress from which a bridge is relieved.
     pub stress: f64,
     /// How long a bridge that was relieved is left alone.
     pub timeout: Duration,
-    /// Participants that leave it at a time.
+    /// Number of participants moved away from it at a time.
     pub endpoints: usize,
 }
 

@@ -16,7 +16,8 @@ use crate::channel::limits::{FAN_OUT, Intake};
 use crate::colibri::identity::EndpointIdentity;
 use crate::pace::Bucket;
 
-/// One endpoint, as far as its client is concerned.
+/// One endpoint, as far as its client is concerned. Open to the files of this folder, which are its steps; what has an invariant
+/// is a type of its own with private fields.
 pub(super) struct Client {
     pub(super) who: Arc<EndpointIdentity>,
     pub(super) created: Instant,

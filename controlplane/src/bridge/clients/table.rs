@@ -30,7 +30,7 @@ const FIRST_ACTIVITY: Duration = Duration::from_secs(15);
 /// An endpoint without a channel so long after DTLS is counted.
 pub(super) const CHANNEL_DELAY: Duration = Duration::from_secs(30);
 
-/// All endpoints of the bridge.
+/// All endpoints of the bridge. Open to the files of this folder, which are its steps.
 pub(crate) struct Clients {
     pub(super) certificate: Certificate,
     /// Who may open a WebSocket: the endpoints that there are, for the server's threads.

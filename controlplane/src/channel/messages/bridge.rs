@@ -126,7 +126,7 @@ impl BridgeMessage {
     /// The text frame.
     pub fn to_text(&self) -> Utf8Bytes {
         Utf8Bytes::from(serde_json::to_string(self).unwrap_or_else(|error| {
-            tracing::error!(%error, "a bridge message does not serialise; it is left out");
+            tracing::error!(%error, "a bridge message cannot be serialised; it is not sent");
             String::from("{}")
         }))
     }

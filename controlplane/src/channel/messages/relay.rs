@@ -172,7 +172,7 @@ impl ToRelay {
             return text.clone();
         }
         Utf8Bytes::from(serde_json::to_string(self).unwrap_or_else(|error| {
-            tracing::error!(%error, "a message to another bridge does not serialise; it is left out");
+            tracing::error!(%error, "a message to another bridge cannot be serialised; it is not sent");
             String::from("{}")
         }))
     }

@@ -383,7 +383,7 @@ impl Conference {
 
     /// Everybody left a room that is kept: for some time, or until its breakout rooms are empty too.
     pub(in super::super) fn stay_empty(&mut self, cx: &mut Context<'_>, for_now: bool) {
-        tracing::info!(room = %self.room, for_now, "empty, but kept for who is in breakout rooms");
+        tracing::info!(room = %self.room, for_now, "the room is empty, but kept while its breakout rooms are in use");
         self.initial_deadline = for_now.then(|| cx.now + cx.settings.initial_timeout);
         self.single_deadline = None;
         let had_bridge = !self.nodes.is_empty();

@@ -474,7 +474,7 @@ impl Recording {
         if tasks.recording.is_some() || tasks.past.contains(&id) {
             return;
         }
-        tracing::info!(%room, session = id, "recording found that began before we came");
+        tracing::info!(%room, session = id, "found a recording that was already running");
         self.totals.found += 1;
         tasks.put(Session {
             id: id.clone(),
@@ -541,7 +541,7 @@ impl Recording {
             .map(|(room, session)| (room.clone(), session.id.clone()))
             .collect();
         for (room, id) in late {
-            tracing::warn!(%room, session = id, "the Jibri does not say how its task fares");
+            tracing::warn!(%room, session = id, "the Jibri no longer reports its status");
             self.end_at_jibri(cx, &room, &id);
             self.failed(cx, &room, &id, Report::LOST);
         }
