@@ -343,8 +343,8 @@ fn step(world: &mut World, cameras: &mut [Camera; 4], input: &mut Input<'_>) {
             let client = usize::from(input.u8() & 1);
             world.next_tag += 1;
             world.call.rekey(client, world.next_tag);
-            cameras[2 * client].sequence = input.u16() & 0x7fff;
-            cameras[2 * client + 1].sequence = input.u16() & 0x7fff;
+            cameras[2 * client].sequence = u16::from(input.u8() & 7);
+            cameras[2 * client + 1].sequence = u16::from(input.u8() & 7);
         }
         13 => {
             let millis = u64::from(input.u8()) * 4;
