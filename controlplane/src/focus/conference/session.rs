@@ -420,7 +420,9 @@ impl Conference {
             .map(|endpoint| endpoint.id);
         tracing::warn!(room = %self.room, endpoint = nick, condition = ?error.defined_condition, ?unknown, "update refused");
         match (&error.defined_condition, unknown) {
-            (_, Some(unknown)) => self.reinvite_all(cx, Some(&unknown)),
+            // It may be on another bridge since.
+            (_, Some(unknown)) if self.nodes.is_home(&unknown, session) => self.reinvite_all(cx, Some(&unknown)),
+            (_, Some(_)) => {}
             // What a client sent does not suit the bridge: that is no reason to disturb the others. What has ended already does
             // not end again, whatever the bridge says of that.
             (DefinedCondition::BadRequest | DefinedCondition::ResourceConstraint, None) => {
