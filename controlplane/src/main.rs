@@ -74,7 +74,8 @@ fn try_connections(config: &Config) -> ExitCode {
         }
     };
     let bridge = config.bridge.iter().flat_map(|bridge| &bridge.connections).map(|connection| &connection.xmpp);
-    let accounts = bridge.chain(config.focus.iter().map(|focus| &focus.xmpp));
+    let nodes = config.focus.iter().filter_map(|focus| focus.visitors.as_ref()).flat_map(|visitors| &visitors.nodes);
+    let accounts = bridge.chain(config.focus.iter().map(|focus| &focus.xmpp)).chain(nodes.map(|node| &node.xmpp));
     let mut code = ExitCode::SUCCESS;
     for account in accounts {
         match runtime.block_on(xmpp::probe(account)) {

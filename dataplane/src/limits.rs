@@ -21,6 +21,9 @@ pub const MAX_PUBLISHED: u32 = 128;
 /// a fifth of its packets takes a tenth of it.
 pub type RtcpWork = Budget<40_000, 16_384>;
 
+/// The same of a relay, which says for a whole bridge what endpoints say each for itself.
+pub type RelayRtcpWork = Budget<400_000, 65_536>;
+
 /// Units of [`RtcpWork`].
 pub mod rtcp {
     /// Opening one packet, and whatever else is done for each.
@@ -75,8 +78,7 @@ pub const REALLOCATION_BURST: u64 = 32;
 pub const MAX_ON_STAGE: usize = 64;
 /// See [`MAX_ON_STAGE`].
 pub const MAX_SELECTED: usize = 256;
-/// Sources of which a relay may say what those behind it want, known ones or not: a conference has a hundred bridges' worth of
-/// endpoints before it needs more.
+/// Sources of which a relay may say what those behind it want, known ones or not: eight of each endpoint of a full conference.
 pub const MAX_RELAY_DEMANDS: usize = 8_192;
 
 /// Names in each list of an endpoint's audio subscription.

@@ -13,8 +13,8 @@ use crate::link::ControlLink;
 use crate::messages::Command;
 use crate::stats::{Counter, WorkerStats};
 
-/// The longest that a worker sleeps.
-const MAX_SLEEP: Duration = Duration::from_millis(10);
+/// The longest that a worker sleeps: whatever it has to do wakes it, so this only keeps its heartbeat going.
+const MAX_SLEEP: Duration = Duration::from_millis(50);
 /// The longest while something waits for room in a ring, which wakes nobody when it has room again.
 const HELD_UP_SLEEP: Duration = Duration::from_millis(1);
 /// Commands that are handled before media gets its turn again.

@@ -123,9 +123,9 @@ fn each_relay_reaches_its_other_side_and_gives_its_port_back() {
             (1..=RELAYS).all(|relay| bridges.iter().all(|bridge| bridge.is_connected(relay)))
         });
         for relay in 1..=RELAYS {
-            for n in 0..2 {
+            for (n, bridge) in bridges.iter_mut().enumerate() {
                 let datagram = vec![22, n as u8, relay as u8];
-                bridges[n].send(relay, Command::SendDtls { endpoint: EndpointId(relay), datagram });
+                bridge.send(relay, Command::SendDtls { endpoint: EndpointId(relay), datagram });
             }
         }
         let dtls = |bridge: &Bridge| {

@@ -18,6 +18,7 @@ mod scratch;
 pub mod sctp;
 pub mod sink;
 pub mod stun;
+pub mod visitors;
 pub mod xml;
 pub mod xmpp;
 

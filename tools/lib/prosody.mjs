@@ -19,13 +19,34 @@ Component "avmoderation.meet.test" "test_meeting_component"
 Component "metadata.meet.test" "test_meeting_component"
 `;
 
+/** A visitor node: hosts and rooms of its own, here on the same server. */
+const visitorNode = `
+VirtualHost "v1.meet.test"
+    authentication = "anonymous"
+
+VirtualHost "auth.v1.meet.test"
+    authentication = "internal_plain"
+
+Component "conference.v1.meet.test" "muc"
+    storage = "memory"
+    modules_enabled = { "test_visitors_room" }
+    restrict_room_creation = true
+    muc_room_locking = false
+    muc_room_default_public_jids = true
+    muc_room_default_presence_broadcast = { visitor = false, participant = true, moderator = true }
+    admins = { "focus@auth.v1.meet.test" }
+
+Component "visitors.meet.test" "test_visitors_component"
+    admins = { "focus@auth.meet.test" }
+`;
+
 /** Prosody stores a host's data in a folder with its name percent-encoded, `%` excepted: `auth%2emeet%2etest`. */
 const encoded = name => name.replace(/[^A-Za-z0-9]/g, c => '%' + c.charCodeAt(0).toString(16).padStart(2, '0'));
 
 /**
  * What a site has beside rooms; the modules are our own and send what those of Jitsi Meet send.
- * `meetings`: breakout rooms, moderation, metadata.
- * @typedef {{ lobby?: boolean, endConference?: boolean, maxOccupants?: number, meetings?: boolean }} Site
+ * `meetings`: breakout rooms, moderation, metadata. `visitors`: a visitor node, v1.
+ * @typedef {{ lobby?: boolean, endConference?: boolean, maxOccupants?: number, meetings?: boolean, visitors?: boolean }} Site
  */
 
 /** @param {string[]} names */
@@ -43,6 +64,7 @@ export class Prosody {
     const components = [
       ...site.lobby ? ['lobbyrooms = "lobby.meet.test"'] : [],
       ...site.endConference ? [`end_conference = "${endConferenceAddress}"`] : [],
+      ...site.visitors ? ['visitors = "visitors.meet.test"'] : [],
       ...site.meetings ? ['breakout_rooms = "breakout.meet.test"', 'av_moderation = "avmoderation.meet.test"', 'room_metadata = "metadata.meet.test"'] : [],
     ];
     const hostModules = ['test_components', ...site.meetings ? ['test_rooms'] : []];
@@ -53,10 +75,12 @@ export class Prosody {
     this.configuration = join(folder, 'prosody.cfg.lua');
     const data = join(folder, 'prosody-data');
     rmSync(data, { recursive: true, force: true });
-    const store = join(data, encoded('auth.meet.test'), 'accounts');
-    mkdirSync(store, { recursive: true });
-    for (const [user, password] of Object.entries(accounts)) {
-      writeFileSync(join(store, `${encoded(user)}.dat`), `return { ["password"] = "${password}" };\n`, { mode: 0o600 });
+    for (const host of ['auth.meet.test', ...site.visitors ? ['auth.v1.meet.test'] : []]) {
+      const store = join(data, encoded(host), 'accounts');
+      mkdirSync(store, { recursive: true });
+      for (const [user, password] of Object.entries(accounts)) {
+        writeFileSync(join(store, `${encoded(user)}.dat`), `return { ["password"] = "${password}" };\n`, { mode: 0o600 });
+      }
     }
     writeFileSync(this.configuration, `-- Written by tools/demo at every start.
 run_as_root = true
@@ -119,7 +143,7 @@ ${site.lobby ? `Component "lobby.meet.test" "muc"
     storage = "memory"
     muc_room_locking = false
     muc_room_default_public_jids = true
-${site.meetings ? meetingHosts : ''}`);
+${site.meetings ? meetingHosts : ''}${site.visitors ? visitorNode : ''}`);
   }
 
   get websocketUrl() { return `ws://127.0.0.1:${this.httpPort}/xmpp-websocket`; }

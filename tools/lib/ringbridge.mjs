@@ -13,6 +13,21 @@ export async function build(...packages) {
   await run('cargo', ['build', '--release', ...packages.flatMap(name => ['-p', name])], { cwd: repository });
 }
 
+/** The focus's settings of a visitor node on the same server. */
+const visitorNode = o => `  visitors {
+    enabled = true
+    notification-interval = "1 s"
+    nodes.v1 {
+      hostname = "127.0.0.1"
+      port = ${o.xmppPort}
+      use-tls = false
+      domain = "auth.v1.meet.test"
+      password = ${JSON.stringify(o.focusPassword)}
+      conference-service = "conference.v1.meet.test"
+    }
+  }
+`;
+
 /** Writes the configuration file (HOCON) of one process and returns its path. */
 function writeConfiguration(path, o) {
   const text = value => JSON.stringify(value);
@@ -46,7 +61,7 @@ focus {
   password = ${text(o.focusPassword)}
   conference-muc = "conference.meet.test"
   rest { listen = "127.0.0.1:${o.focusRestPort}" }
-}
+${o.visitors ? visitorNode(o) : ''}}
 `, { mode: 0o600 });
   return path;
 }

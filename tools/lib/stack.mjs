@@ -129,6 +129,7 @@ export class Stack {
       disableRewriting: this.disableRewriting,
       channel: this.channel,
       ssrcs: this.ssrcs,
+      visitors: this.site?.visitors,
       environment,
     });
     if (this.split) {

@@ -28,6 +28,8 @@ const options = {
   lipSync: flag('lip-sync'),
   // Begins anew when the focus has left.
   renew: flag('renew'),
+  // The visitor node that it was sent to.
+  visitor: query.get('visitor') ?? '',
   // Kilobits per second, from the lowest encoding on.
   bitrates: query.get('bitrates')?.split(',').map(one => Number(one) * 1000),
   // WxH@FPS: what is shared where there is no screen.

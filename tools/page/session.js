@@ -37,6 +37,7 @@ export class Session extends EventTarget {
     /** Rooms of the meeting, as the server tells of them: {jid, name, isMainRoom, participants: {address → {jid, role}}}. */
     this.rooms = [];
     this.p2pOptions = undefined;
+    this.focusUserJid = undefined;
     this.joinedAt = undefined;
   }
 
@@ -68,7 +69,11 @@ export class Session extends EventTarget {
   }
 
   async start() {
-    const { domain, muc, focus, websocketUrl } = this.settings;
+    // On a visitor node everything has the same name behind the node's.
+    const node = this.options.visitor;
+    const there = address => node ? address.replace(/[^.@]+\.[^.]+(?=\/|$)/, `${node}.$&`) : address;
+    const { websocketUrl } = this.settings;
+    const [domain, muc, focus] = [this.settings.domain, this.settings.muc, this.settings.focus].map(there);
     const { JitsiMeetJS } = window;
     // Only the peer-to-peer connection gets an iceTransportPolicy: peer-connections.js tells the two kinds apart by it.
     const p2p = this.p2pOptions = { enabled: this.options.p2p, stunServers: [], iceTransportPolicy: 'all', backToP2PDelay: 3 };
@@ -80,7 +85,7 @@ export class Session extends EventTarget {
     this.#changed('captured', { kinds: this.localTracks.map(track => track.getType()) });
     this.connection = new JitsiMeetJS.JitsiConnection(null, undefined, {
       hosts: { domain, muc, focus },
-      focusUserJid: focus.split('/')[0],
+      focusUserJid: this.focusUserJid = focus.split('/')[0],
       serviceUrl: `${websocketUrl}?room=${encodeURIComponent(this.options.room)}`,
       enableWebsocketResume: true,
       p2p,
@@ -139,6 +144,8 @@ export class Session extends EventTarget {
     const conference = this.connection.initJitsiConference(room.toLowerCase(), {
       p2p,
       ...(customDomain && { customDomain }),
+      // Who was sent to a visitor node has asked already.
+      ...(this.options.visitor && { disableFocus: true }),
       openBridgeChannel: 'websocket',
       enableNoAudioDetection: false,
       enableNoisyMicDetection: false,
@@ -153,6 +160,8 @@ export class Session extends EventTarget {
       ...(libraryCodec && !this.options.current && { videoQuality: { preferredCodec: libraryCodec, enforcePreferredCodec: true } }),
     });
     this.conference = conference;
+    // The packaged library learns the focus's address with the answer to its request alone; today's knows it from focusUserJid.
+    if (this.options.visitor) conference.room.moderator?.setFocusUserJid?.(this.focusUserJid);
     const on = (event, handler) => {
       const known = window.JitsiMeetJS.events.conference[event];
       if (known) conference.on(known, handler);

@@ -55,7 +55,7 @@ pub fn run(json: bool) -> Result<bool, SubjectError> {
         // The worker takes its commands in its own time; its turns tell.
         let (stats, start) = (dataplane.stats(WorkerId::new(0)), Instant::now());
         let turns = stats.get(Counter::LoopTurns);
-        while stats.get(Counter::LoopTurns) < turns + 50 && start.elapsed() < Duration::from_secs(5) {
+        while stats.get(Counter::LoopTurns) < turns + 10 && start.elapsed() < Duration::from_secs(5) {
             while link.poll_event().is_some() {}
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -12,6 +12,7 @@ use super::hocon::{self, Value};
 use super::keys::{KEYS, Key, Kind};
 use super::origin::{MASK, Origin};
 use super::reference::{self, Product, Use};
+use super::visitor_nodes::{self, RawNode};
 use super::{docker, jicofo, mappings, properties, values};
 use crate::host::{self, AddressFilter};
 
@@ -29,6 +30,8 @@ pub struct Raw {
 pub struct Layers {
     values: BTreeMap<&'static str, Raw>,
     connections: Vec<RawConnection>,
+    /// Servers that visitors are sent to.
+    visitor_nodes: Vec<RawNode>,
     /// What became of settings of Jitsi Videobridge and Jicofo, in words.
     notes: Vec<String>,
     /// Values of Jitsi Videobridge that make one of ours together.
@@ -154,6 +157,11 @@ impl Layers {
         &self.connections
     }
 
+    /// Servers that visitors are sent to.
+    pub(super) fn visitor_nodes(&self) -> &[RawNode] {
+        &self.visitor_nodes
+    }
+
     /// What became of settings of Jitsi Videobridge and Jicofo.
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -223,6 +231,10 @@ impl Layers {
             return children.iter().flat_map(|(name, child)| self.add_tree(&child_path(name), child, origin)).collect();
         }
         let Some(text) = tree.text() else { return Vec::new() };
+        if let Some(field) = visitor_nodes::field_of(path) {
+            visitor_nodes::set(&mut self.visitor_nodes, field, &text, origin);
+            return Vec::new();
+        }
         match Key::find(path) {
             Some(key) => {
                 self.set(key, text, origin.clone());
@@ -314,6 +326,11 @@ impl Layers {
             "" => "[...]".to_owned(),
             text => text.to_owned(),
         };
+        if let Some(field) = visitor_nodes::field_of(path) {
+            let note = visitor_nodes::set(&mut self.visitor_nodes, field, &text, origin);
+            self.note(format!("{name} = {note}"));
+            return Vec::new();
+        }
         let secret = reference::is_secret(path);
         match reference::find(path) {
             Err(meant) => {

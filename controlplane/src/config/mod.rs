@@ -16,6 +16,7 @@ mod properties;
 mod reference;
 mod settings;
 mod values;
+mod visitor_nodes;
 
 pub use error::ConfigError;
 pub use layers::Layers;

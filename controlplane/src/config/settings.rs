@@ -15,13 +15,13 @@ use super::error::ConfigError;
 use super::keys::{KEYS, Key, Kind, Part};
 use super::layers::Layers;
 use super::origin::{MASK, Origin};
-use super::values;
+use super::{values, visitor_nodes};
 use crate::bridge::{BridgeSettings, ShutdownSettings, XmppConnectionSettings};
 use crate::colibri::bridge::RelaySettings;
 use crate::colibri::limits::MAX_ID;
 use crate::focus::{
     FocusSettings, IceFailureSettings, LoadRedistribution, LoginSettings, LoginType, RecordingSettings, RegionGroups,
-    SelectionSettings, SenderLimits, SignalingDelays, SourceLimits, SourceSettings,
+    SelectionSettings, SenderLimits, SignalingDelays, SourceLimits, SourceSettings, VisitorSettings,
 };
 use crate::logging::Logging;
 use crate::public_address::aws::AwsLookup;
@@ -100,7 +100,8 @@ pub(crate) fn listing(layers: &Layers, parts: Parts) -> Vec<(&'static str, Strin
 pub(crate) fn notes(layers: &Layers) -> Vec<String> {
     let connections = layers.connections().iter();
     let connections = connections.map(|c| format!("connection {}: {}  ({})", c.id, c.describe(), c.origin));
-    connections.chain(layers.notes().iter().cloned()).collect()
+    let nodes = layers.visitor_nodes().iter().map(visitor_nodes::RawNode::describe);
+    connections.chain(nodes).chain(layers.notes().iter().cloned()).collect()
 }
 
 fn shown(key: &Key, text: &str) -> String {
@@ -464,6 +465,7 @@ impl Reader<'_> {
             recording: self.recording()?,
             sources: self.sources()?,
             ice_failure: self.ice_failure()?,
+            visitors: self.visitors()?,
             selection: self.selection()?,
             load_redistribution: self.load_redistribution()?,
             relay_sctp: self.switch("focus.relay.sctp"),
@@ -472,6 +474,29 @@ impl Reader<'_> {
 }
 
 impl Reader<'_> {
+    /// The outer `None` is a value that is wrong, the inner one no visitors.
+    fn visitors(&mut self) -> Option<Option<VisitorSettings>> {
+        let main: BareJid = self.optional("focus.conference-muc")?;
+        let nodes = match visitor_nodes::settings(self.layers.visitor_nodes(), &main) {
+            Ok(nodes) => nodes,
+            Err(errors) => {
+                self.errors.extend(errors);
+                return None;
+            }
+        };
+        let settings = VisitorSettings {
+            max_participants: self.required("focus.visitors.max-participants")?,
+            max_per_node: self.required("focus.visitors.max-visitors-per-node")?,
+            notification_interval: self.duration("focus.visitors.notification-interval")?,
+            join_latency: self.duration("focus.visitors.vnode-join-latency-interval")?,
+            broadcast: self.switch("focus.visitors.auto-enable-broadcast"),
+            require_room_flag: self.switch("focus.visitors.require-muc-config-flag"),
+            live_room: self.switch("focus.visitors.enable-live-room"),
+            nodes,
+        };
+        Some(self.switch("focus.visitors.enabled").then_some(settings))
+    }
+
     fn sources(&mut self) -> Option<SourceSettings> {
         Some(SourceSettings {
             limits: SourceLimits {

@@ -14,6 +14,7 @@ struct Addresses {
     breakout: Option<BareJid>,
     moderation: Option<BareJid>,
     metadata: Option<BareJid>,
+    visitors: Option<BareJid>,
 }
 
 /// The components of the server.
@@ -40,6 +41,11 @@ impl Components {
         self.found.metadata.as_ref() == Some(from)
     }
 
+    /// The component that connects rooms with visitor nodes.
+    pub fn visitors(&self) -> Option<&BareJid> {
+        self.found.visitors.as_ref()
+    }
+
     /// When the host is asked next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.due
@@ -56,12 +62,13 @@ impl Components {
             breakout: address(query, "breakout_rooms"),
             moderation: address(query, "av_moderation"),
             metadata: address(query, "room_metadata"),
+            visitors: address(query, "visitors"),
         };
         if self.found != found {
             let shown = |address: &Option<BareJid>| address.as_ref().map(ToString::to_string);
             tracing::info!(
                 breakout_rooms = ?shown(&found.breakout), av_moderation = ?shown(&found.moderation),
-                room_metadata = ?shown(&found.metadata), "components of the server"
+                room_metadata = ?shown(&found.metadata), visitors = ?shown(&found.visitors), "components of the server"
             );
             self.found = found;
         }

@@ -19,6 +19,7 @@ use super::limits::{INVITES, MAX_SENDERS, Refusals};
 use super::logins::Logins;
 use super::requests::{Pending, Requests};
 use super::settings::FocusSettings;
+use super::visitors::Nodes;
 use crate::brewery::Trust;
 use crate::colibri::elements::ConferenceModify;
 use crate::pace::{Buckets, Quiet};
@@ -94,6 +95,8 @@ pub(super) struct Shared {
     /// Breakout rooms by their main room.
     pub breakouts: Breakouts,
     pub components: Components,
+    /// The servers that visitors are sent to.
+    pub visitor_nodes: Nodes,
     pub requests: Requests,
 }
 
@@ -101,6 +104,8 @@ impl Shared {
     pub fn new(settings: FocusSettings) -> Self {
         let own = BareJid::from_parts(None, settings.xmpp.jid.domain());
         let helpers: Vec<BareJid> = std::iter::once(own.clone()).chain(settings.trusted_domains.clone()).collect();
+        let visitor_nodes = Nodes::new(settings.visitors.clone());
+        let services = visitor_nodes.all().map(|(id, node)| (node.service.domain().as_str().to_owned(), id)).collect();
         Self {
             jid: settings.xmpp.jid.to_string(),
             logins: Logins::new(settings.login.clone()),
@@ -121,7 +126,8 @@ impl Shared {
             meeting_ids: BTreeMap::new(),
             breakouts: Breakouts::default(),
             components: Components::default(),
-            requests: Requests::new(),
+            visitor_nodes,
+            requests: Requests::new(services),
         }
     }
 
@@ -129,6 +135,11 @@ impl Shared {
     pub fn is_breakout(&self, room: &BareJid) -> bool {
         let service = self.settings.breakout_muc.as_ref().or(self.components.breakout());
         service.is_some_and(|service| service.domain() == room.domain())
+    }
+
+    /// Whether rooms can have visitors: the server has to know of them too.
+    pub fn has_visitors(&self) -> bool {
+        self.visitor_nodes.settings().is_some() && self.components.visitors().is_some()
     }
 
     /// Who sent a request: the component of clients says in its resource for whom it asks.

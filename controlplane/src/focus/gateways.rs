@@ -10,14 +10,13 @@ use xmpp_parsers::stanza_error::DefinedCondition;
 use super::conference::Helper;
 use super::dial::Caller;
 use super::limits::Refused;
-use super::service::{Focus, occupant};
+use super::service::Focus;
 use crate::xmpp::iq::Request;
 
 impl Focus {
     /// The room of a request that only its moderators may send, or why it is refused.
     fn moderated(&self, request: &Request) -> Result<BareJid, DefinedCondition> {
-        let found = request.from.as_ref().and_then(occupant);
-        let found = found.and_then(|(room, nick)| Some((self.conferences.get(&room)?, room, nick)));
+        let found = self.asker(request).and_then(|(room, nick)| Some((self.conferences.get(&room)?, room, nick)));
         let (conference, room, nick) = found.ok_or(DefinedCondition::ItemNotFound)?;
         let moderates = conference.moderates(&nick).ok_or(DefinedCondition::Forbidden)?;
         if !request.set {

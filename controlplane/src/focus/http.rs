@@ -10,6 +10,7 @@ use tokio_xmpp::minidom::Element;
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::stanza_error::DefinedCondition;
 
+use super::limits::MAX_TOKEN;
 use super::xml::{build, escaped};
 use crate::jingle::ns;
 use crate::rest::{ConferenceReply, ConferenceRequest};
@@ -37,7 +38,7 @@ impl HttpClients {
         if self.waiting.len() >= MAX_WAITING {
             self.waiting.retain(|_, reply| !reply.is_closed());
         }
-        let payload = match conference(&request.body) {
+        let payload = match conference(&request.body, request.token.as_deref()) {
             Ok(payload) if self.waiting.len() < MAX_WAITING => payload,
             Ok(_) => return answer(request.reply, ConferenceReply::TooMany),
             Err(text) => return answer(request.reply, ConferenceReply::Bad(text.to_owned())),
@@ -74,7 +75,7 @@ fn sender(client: &str) -> Option<Jid> {
 }
 
 /// The element that a JSON object stands for. What is not known is ignored.
-fn conference(body: &Value) -> Result<Element, &'static str> {
+fn conference(body: &Value, token: Option<&str>) -> Result<Element, &'static str> {
     let Value::Object(body) = body else { return Err("the body has to be a JSON object") };
     let text = |name: &str| match body.get(name) {
         None | Some(Value::Null) => Ok(None),
@@ -87,6 +88,9 @@ fn conference(body: &Value) -> Result<Element, &'static str> {
         if let Some(text) = text(name)? {
             attributes += &format!(" {attribute}='{}'", escaped(text));
         }
+    }
+    if let Some(token) = token.filter(|token| token.len() <= MAX_TOKEN) {
+        attributes += &format!(" token='{}'", escaped(token));
     }
     let empty = Map::new();
     let properties = match body.get("properties") {
@@ -124,9 +128,13 @@ fn reply_of(iq: Iq) -> ConferenceReply {
 /// The JSON object that an element stands for.
 fn json(conference: &Element) -> Value {
     let mut object = Map::new();
-    for (attribute, name) in
-        [("room", "room"), ("focusjid", "focusJid"), ("session-id", "sessionId"), ("identity", "identity")]
-    {
+    for (attribute, name) in [
+        ("room", "room"),
+        ("focusjid", "focusJid"),
+        ("session-id", "sessionId"),
+        ("identity", "identity"),
+        ("vnode", "vnode"),
+    ] {
         if let Some(text) = conference.attr(attribute) {
             object.insert(name.to_owned(), text.into());
         }
@@ -146,7 +154,8 @@ mod tests {
     fn begin(clients: &mut HttpClients, body: Value) -> (Option<Request>, oneshot::Receiver<ConferenceReply>) {
         let (reply, answer) = oneshot::channel();
         let client = Some("203.0.113.7".to_owned());
-        (clients.begin(ConferenceRequest { body, client, reply }), answer)
+        let token = Some("a.'b.c".to_owned());
+        (clients.begin(ConferenceRequest { body, client, token, reply }), answer)
     }
 
     #[test]
@@ -157,14 +166,14 @@ mod tests {
         let (request, mut answer) = begin(&mut clients, body);
         let request = request.expect("a request");
         assert_eq!(request.payload.attr("room"), Some("r'<@c.x"));
+        assert_eq!(request.payload.attr("token"), Some("a.'b.c"));
         assert_eq!((request.payload.attr("machine-uid"), request.payload.attr("session-id")), (Some("m"), Some("s")));
         let values: Vec<_> = request.payload.children().map(|property| property.attr("value").unwrap()).collect();
         assert_eq!(values, ["false", "9", "1"]);
-        let xml = "<conference xmlns='http://jitsi.org/protocol/focus' room='r@c.x' ready='true' focusjid='f@x'>\
+        let xml = "<conference xmlns='http://jitsi.org/protocol/focus' room='r@c.x' ready='true' focusjid='f@x' vnode='v1'>\
                    <property name='authentication' value='false'/></conference>";
         assert!(clients.deliver(request.result(xml.parse().ok()).into()).is_none());
-        let expected =
-            json!({ "room": "r@c.x", "ready": true, "focusJid": "f@x", "properties": { "authentication": "false" } });
+        let expected = json!({ "room": "r@c.x", "ready": true, "focusJid": "f@x", "vnode": "v1", "properties": { "authentication": "false" } });
         assert_eq!(answer.try_recv(), Ok(ConferenceReply::Conference(expected)));
         assert!(clients.waiting.is_empty());
         // What is for the server goes there.

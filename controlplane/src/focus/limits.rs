@@ -72,6 +72,18 @@ pub const MAX_JSON_DEPTH: usize = 16;
 /// Entries of a list in it: who may unmute, who may moderate.
 pub const MAX_LISTED: usize = 2_000;
 
+/// Visitors of one conference, on all nodes together. Who is beyond it stays in the visitors' room without media.
+pub const MAX_VISITORS: usize = 5_000;
+/// A visitor node that does not let us into a room for this long is passed over.
+pub const NODE_JOIN: Duration = Duration::from_secs(5);
+/// A visitor node that is away for this long is lost, and its visitors with it.
+pub const NODE_LOST: Duration = Duration::from_secs(60);
+/// Bytes of a client's token.
+pub const MAX_TOKEN: usize = 16 * 1024;
+/// Bytes of the name of a visitor's codec, and codecs of one.
+pub const MAX_CODEC: usize = 16;
+pub const MAX_CODECS: usize = 16;
+
 /// Bytes of a meeting id that a room's service gave.
 pub const MAX_MEETING_ID: usize = 100;
 
@@ -144,11 +156,23 @@ pub enum Refused {
     FalseInstance,
     /// A breakout room was not served: its service did not let us in, it names no main room, or that has too many.
     Breakout,
+    /// A visitor wanted to send something.
+    VisitorSource,
+    /// A visitor was not served: too many, or with a nickname that somebody else has.
+    Visitor,
+    /// A visitor was needed somewhere and no node takes any: it was let into the main room.
+    NoVisitorNode,
+    /// A visitor node did not let us into a room, or not in time.
+    NodeFailed,
+    /// A stanza came from a server that its sender is not of.
+    ForeignNode,
+    /// Who asked for a conference was told that it is not live yet.
+    NotLive,
 }
 
 impl Refused {
     /// All of them.
-    pub const ALL: [(Self, &'static str); 33] = [
+    pub const ALL: [(Self, &'static str); 39] = [
         (Self::Flood, "flood"),
         (Self::NewRooms, "new_rooms"),
         (Self::SettingUp, "setting_up"),
@@ -182,6 +206,12 @@ impl Refused {
         (Self::Login, "login"),
         (Self::FalseInstance, "false_instance"),
         (Self::Breakout, "breakout"),
+        (Self::VisitorSource, "visitor_source"),
+        (Self::Visitor, "visitor"),
+        (Self::NoVisitorNode, "no_visitor_node"),
+        (Self::NodeFailed, "node_failed"),
+        (Self::ForeignNode, "foreign_node"),
+        (Self::NotLive, "not_live"),
     ];
 }
 

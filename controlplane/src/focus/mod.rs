@@ -30,24 +30,29 @@ mod service;
 mod settings;
 mod source_info;
 mod statistics;
+mod visitor_nodes;
+mod visitors;
 mod xml;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::metrics::{Family, Kind};
 use crate::rest;
-use crate::xmpp::{self, XmppCounters, XmppEvent};
+use crate::xmpp::{self, XmppCounters, XmppEvent, XmppSender};
 
 pub use ice_failures::IceFailureSettings;
 pub use logins::{LoginSettings, LoginType};
 pub use selection::{RegionGroups, SelectionSettings, Strategy};
-pub use service::{Focus, Input};
+pub use service::{Focus, Input, NodeEvent};
 pub use settings::{
     FocusSettings, LoadRedistribution, RecordingSettings, SenderLimits, SignalingDelays, SourceLimits, SourceSettings,
+    VisitorNode, VisitorSettings,
 };
+pub use visitors::NodeId;
 
 /// Why the focus ended.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +73,9 @@ pub enum FocusError {
 /// How often health and statistics are published.
 const PUBLISH: Duration = Duration::from_secs(1);
 
+/// What happened on visitor nodes and waits for its turn.
+const NODE_EVENTS: usize = 1_000;
+
 /// Requests over HTTP that wait for their turn; further ones are told to come again.
 const HTTP_REQUESTS: usize = 100;
 
@@ -82,6 +90,8 @@ pub async fn run(
     let (sender, mut events) = xmpp::connect(settings.xmpp.clone(), shutdown.clone());
     let xmpp_counters = sender.counters();
     let mut focus = Focus::new(settings).map_err(|source| FocusError::Brewery { brewery, source })?;
+    let (nodes, mut node_events) = connect_nodes(&focus, &shutdown);
+    let node_counters: Vec<_> = nodes.values().map(XmppSender::counters).collect();
     let (health, health_seen) = watch::channel(focus.health(Instant::now()));
     let (stats, stats_seen) = watch::channel(focus.stats(Instant::now()));
     let for_metrics = stats_seen.clone();
@@ -91,8 +101,9 @@ pub async fn run(
         stats: stats_seen,
         metrics: Arc::new(move || {
             let mut families = metrics(&for_metrics.borrow());
-            families.push(XmppCounters::family(std::iter::once(xmpp_counters.as_ref())));
-            families.push(XmppCounters::carried(std::iter::once(xmpp_counters.as_ref())));
+            let counters = || std::iter::once(&xmpp_counters).chain(&node_counters).map(AsRef::as_ref);
+            families.push(XmppCounters::family(counters()));
+            families.push(XmppCounters::carried(counters()));
             families
         }),
         operator: None,
@@ -100,7 +111,7 @@ pub async fn run(
         doors: Vec::new(),
         process,
     };
-    let (http_sender, mut http_requests) = tokio::sync::mpsc::channel(HTTP_REQUESTS);
+    let (http_sender, mut http_requests) = mpsc::channel(HTTP_REQUESTS);
     let mut http = http::HttpClients::default();
     let clients = rest::conference_requests(http_sender);
     let mut rest = tokio::spawn(rest::serve_beside(rest_listen, ops, clients, shutdown.clone()));
@@ -129,6 +140,7 @@ pub async fn run(
                     None => return Ok(()),
                 }
             }
+            Some((node, event)) = node_events.recv() => focus.handle(Instant::now(), Input::Node(node, event)),
             Some(request) = http_requests.recv() => {
                 if let Some(request) = http.begin(request) {
                     focus.handle(Instant::now(), Input::Stanza(Box::new(request.into_iq().into())));
@@ -152,15 +164,26 @@ pub async fn run(
             _ = shutdown.wait_for(|stop| *stop) => {
                 // The connection stays usable until the sender is dropped.
                 focus.handle(Instant::now(), Input::Shutdown);
-                while let Some(stanza) = focus.poll_output() {
-                    sender.send(stanza);
+                while let Some((node, stanza)) = focus.poll_output() {
+                    if let Some(sender) = node.map_or(Some(&sender), |node| nodes.get(&node)) {
+                        sender.send(stanza);
+                    }
                 }
                 return Ok(());
             }
         }
-        while let Some(stanza) = focus.poll_output() {
-            if let Some(stanza) = http.deliver(stanza) {
-                sender.send(stanza);
+        while let Some((node, stanza)) = focus.poll_output() {
+            match node {
+                Some(node) => {
+                    if let Some(sender) = nodes.get(&node) {
+                        sender.send(stanza);
+                    }
+                }
+                None => {
+                    if let Some(stanza) = http.deliver(stanza) {
+                        sender.send(stanza);
+                    }
+                }
             }
         }
         let now = Instant::now();
@@ -171,6 +194,33 @@ pub async fn run(
             changed
         });
     }
+}
+
+/// Connects to the visitor nodes; what happens there comes by one queue.
+fn connect_nodes(
+    focus: &Focus,
+    shutdown: &watch::Receiver<bool>,
+) -> (BTreeMap<NodeId, XmppSender>, mpsc::Receiver<(NodeId, NodeEvent)>) {
+    let (events, received) = mpsc::channel(NODE_EVENTS);
+    let mut senders = BTreeMap::new();
+    for (id, node) in focus.visitor_nodes() {
+        let (sender, mut of_node) = xmpp::connect(node.xmpp.clone(), shutdown.clone());
+        senders.insert(id, sender);
+        let events = events.clone();
+        tokio::spawn(async move {
+            while let Some(event) = of_node.recv().await {
+                let event = match event {
+                    XmppEvent::Online { resumed, .. } => NodeEvent::Online { resumed },
+                    XmppEvent::Offline { .. } => NodeEvent::Offline,
+                    XmppEvent::Stanza(stanza) => NodeEvent::Stanza(Box::new(stanza)),
+                };
+                if events.send((id, event)).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    (senders, received)
 }
 
 /// The numbers of the statistics as gauges.

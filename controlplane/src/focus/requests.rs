@@ -12,6 +12,7 @@ use xmpp_parsers::stanza_error::StanzaError;
 
 use super::cascade::LinkId;
 use super::limits::MAX_HOLD;
+use super::visitors::NodeId;
 
 /// An IQ without an answer for this long failed (docs/protocol/focus.md 11).
 const IQ_TIMEOUT: Duration = Duration::from_secs(15);
@@ -59,6 +60,10 @@ pub(super) enum Question {
     Initiate { nick: String, sid: String },
     /// Sources that a member was told of in that session, whether they are video, and when.
     SourcesSignaled { nick: String, sid: String, sources: Vec<(String, bool)>, at: Instant },
+    /// Settings of the visitors' room on a node.
+    VisitorRoomForm { node: NodeId },
+    /// Whether the component of visitors heeds what it was told about nodes.
+    VisitorNodes,
 }
 
 impl Pending {
@@ -95,19 +100,23 @@ pub(super) struct Requests {
     pending: BTreeMap<u64, (Instant, Jid, Pending)>,
     /// The same in the order in which they are late: a large room has thousands, and this is looked at after every stanza.
     due: BTreeSet<(Instant, u64)>,
-    outputs: VecDeque<Stanza>,
+    /// To which server each goes: a visitor node, or our own.
+    outputs: VecDeque<(Option<NodeId>, Stanza)>,
+    /// MUC services of visitor nodes: what is for them goes there.
+    services: BTreeMap<String, NodeId>,
     next_id: u64,
     /// How our ids begin. Those of a former process must not match.
     prefix: String,
 }
 
 impl Requests {
-    /// None yet.
-    pub fn new() -> Self {
+    /// None yet; what is for one of these services goes to its visitor node.
+    pub fn new(services: BTreeMap<String, NodeId>) -> Self {
         Self {
             pending: BTreeMap::new(),
             due: BTreeSet::new(),
             outputs: VecDeque::new(),
+            services,
             next_id: 0,
             prefix: format!("rb{:x}-", rand::rng().next_u64()),
         }
@@ -115,11 +124,18 @@ impl Requests {
 
     /// Queues a stanza.
     pub fn send(&mut self, stanza: impl Into<Stanza>) {
-        self.outputs.push_back(stanza.into());
+        let stanza = stanza.into();
+        let to = match &stanza {
+            Stanza::Iq(iq) => iq.to(),
+            Stanza::Presence(presence) => presence.to.as_ref(),
+            Stanza::Message(message) => message.to.as_ref(),
+        };
+        let node = to.and_then(|to| self.services.get(to.domain().as_str()).copied());
+        self.outputs.push_back((node, stanza));
     }
 
-    /// The next stanza to send.
-    pub fn poll_output(&mut self) -> Option<Stanza> {
+    /// The next stanza to send, and to which visitor node if not to our own server.
+    pub fn poll_output(&mut self) -> Option<(Option<NodeId>, Stanza)> {
         self.outputs.pop_front()
     }
 
@@ -211,14 +227,14 @@ mod tests {
         let payload = Element::bare("ping", "urn:xmpp:ping");
         requests.request(now, ASKED, false, payload, Pending::Health { bridge: bridge.to_owned() });
         match requests.poll_output() {
-            Some(Stanza::Iq(iq)) => iq.id().to_owned(),
+            Some((None, Stanza::Iq(iq))) => iq.id().to_owned(),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn each_is_answered_once_by_who_was_asked_or_is_late() {
-        let (mut requests, now) = (Requests::new(), Instant::now());
+        let (mut requests, now) = (Requests::new(BTreeMap::new()), Instant::now());
         let asked: Option<Jid> = ASKED.parse().ok();
         let (first, second) = (ask(&mut requests, now, "1"), ask(&mut requests, now + Duration::from_secs(1), "2"));
         assert_eq!(requests.poll_timeout(), Some(now + HEALTH_TIMEOUT));

@@ -9,7 +9,7 @@ use xmpp_parsers::muc::user::Status;
 use xmpp_parsers::presence::{Presence, Type};
 use xmpp_parsers::stanza_error::DefinedCondition;
 
-use super::conference::{Conference, NICK, Waits, conference_answer};
+use super::conference::{Conference, NICK, Reply, Waits, conference_answer};
 use super::limits::{EMPTY_GRACE, MAX_EMPTY, MAX_SETTING_UP, Refused};
 use super::service::{Focus, occupant};
 use crate::xmpp::iq::Request;
@@ -35,10 +35,16 @@ impl Focus {
             self.shared.refused.count(Refused::Login, 1);
             return Some(*refusal);
         }
+        if let Some(answer) = self.answer_not_live(request, &room) {
+            return Some(answer);
+        }
         if let Some(conference) = self.conferences.get_mut(&room) {
             let (answered, waits) = conference.asked_again(&self.shared.at(now), request)?;
-            self.shared.refused.count(Refused::Waiting, u64::from(waits == Waits::TooMany));
-            return Some(conference_answer(&self.shared, &answered, &room, waits == Waits::No));
+            if waits == Waits::No {
+                return conference.admit(&mut self.shared.at(now), &answered);
+            }
+            self.shared.refused.count(Refused::Waiting, 1);
+            return Some(conference_answer(&self.shared, &answered, &room, (Reply::Later, false)));
         }
         if let Err(reason) = self.may_begin(now, request, &room) {
             self.shared.refused.count(reason, 1);
@@ -46,7 +52,7 @@ impl Focus {
                 tracing::warn!(%room, from = ?request.from, ?reason, silenced, conferences = self.conferences.len(),
                     "conference not created; the client is told to try again");
             }
-            return Some(conference_answer(&self.shared, request, &room, false));
+            return Some(conference_answer(&self.shared, request, &room, (Reply::Later, false)));
         }
         let limit = |name: &str| {
             let property = request.payload.children().find(|child| child.attr("name") == Some(name));
@@ -103,6 +109,13 @@ impl Focus {
             .find(|payload| payload.is("x", MUC_USER))
             .and_then(|payload| MucUser::try_from(payload.clone()).ok())
             .unwrap_or_default();
+        if !conference.lives_in(&nick, &room) {
+            // A visitor's name: participants take it, but do not speak for it.
+            if presence.type_ != Type::None {
+                return;
+            }
+            conference.displace_visitor(&mut cx, &nick);
+        }
         let me = nick == NICK || user.status.contains(&Status::SelfPresence);
         match (presence.type_.clone(), me) {
             (Type::Error, true) => self.join_failed(now, &room, &presence),

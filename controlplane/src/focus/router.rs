@@ -22,6 +22,10 @@ impl Focus {
     pub(super) fn serve(&mut self, now: Instant, request: &Request) -> Option<Iq> {
         let payload = &request.payload;
         let (name, namespace) = (payload.name(), payload.ns());
+        if !self.is_for_visitors(request) {
+            self.shared.refused.count(Refused::Unserved, 1);
+            return Some(request.refuse(DefinedCondition::ServiceUnavailable, ""));
+        }
         match (name, namespace.as_str()) {
             ("conference", ns::FOCUS) => self.conference_request(now, request),
             ("jingle", ns::JINGLE) => Some(self.jingle_request(now, request)),
@@ -69,7 +73,7 @@ impl Focus {
             "false" => false,
             _ => return request.refuse(DefinedCondition::BadRequest, "the text has to be true or false"),
         };
-        let Some((room, muter)) = request.from.as_ref().and_then(occupant) else {
+        let Some((room, muter)) = self.asker(request) else {
             return request.refuse(DefinedCondition::BadRequest, "only occupants of a room can mute");
         };
         let Some(target) = request.payload.attr("jid").and_then(|jid| jid.parse::<Jid>().ok()) else {
@@ -87,7 +91,8 @@ impl Focus {
 
     /// A Jingle IQ of a client (docs/protocol/focus.md 5.1).
     fn jingle_request(&mut self, now: Instant, request: &Request) -> Iq {
-        let Some((room, nick)) = request.from.as_ref().and_then(occupant) else {
+        let Some((room, nick)) = self.asker(request) else {
+            self.shared.refused.count(Refused::Jingle, 1);
             return request.refuse(DefinedCondition::BadRequest, "only occupants of a room have sessions");
         };
         let jingle = match Jingle::try_from(request.payload.clone()) {

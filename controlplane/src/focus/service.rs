@@ -17,6 +17,7 @@ use super::recording::Recording;
 use super::requests::{Answer, Pending, Question};
 use super::settings::FocusSettings;
 use super::statistics;
+use super::visitors::NodeId;
 use crate::brewery::Trust;
 use crate::pace::{Buckets, Quiet};
 use crate::xmpp::iq::Request;
@@ -45,8 +46,24 @@ pub enum Input {
     Offline,
     /// A stanza arrived.
     Stanza(Box<Stanza>),
+    /// Something happened to the connection with a visitor node.
+    Node(NodeId, NodeEvent),
     /// The focus is to end: bridges are told, rooms are left.
     Shutdown,
+}
+
+/// What happens to the connection with a visitor node.
+#[derive(Debug)]
+pub enum NodeEvent {
+    /// It is up.
+    Online {
+        /// Whether the session survived, so that rooms are still joined.
+        resumed: bool,
+    },
+    /// It is gone.
+    Offline,
+    /// A stanza arrived.
+    Stanza(Box<Stanza>),
 }
 
 /// The focus.
@@ -132,6 +149,10 @@ impl Focus {
             }
             Input::Shutdown => self.shut_down(now),
             Input::Offline => self.shared.online = false,
+            Input::Node(node, event) => self.node_event(now, node, event),
+            Input::Stanza(stanza) if !self.is_at_home(&stanza, None) => {
+                self.shared.refused.count(Refused::ForeignNode, 1);
+            }
             Input::Stanza(stanza) => match *stanza {
                 Stanza::Presence(presence) => self.handle_presence(now, presence),
                 Stanza::Iq(iq) => self.handle_iq(now, iq),
@@ -203,8 +224,8 @@ impl Focus {
         pending.into_iter().chain(conferences).chain(orphans).chain(others).chain(self.lost.values().copied()).min()
     }
 
-    /// The next stanza to send.
-    pub fn poll_output(&mut self) -> Option<Stanza> {
+    /// The next stanza to send, and to which visitor node if not to our own server.
+    pub fn poll_output(&mut self) -> Option<(Option<NodeId>, Stanza)> {
         self.shared.requests.poll_output()
     }
 
@@ -219,10 +240,13 @@ impl Focus {
     /// Statistics (docs/protocol/focus.md 9).
     pub fn stats(&self, now: Instant) -> serde_json::Value {
         let sizes: Vec<usize> = self.conferences.values().map(Conference::len).collect();
+        let visitors: Vec<usize> = self.conferences.values().map(Conference::visitors).collect();
         let (bridges, operational) = self.shared.bridges.count(now);
         serde_json::json!({
             "conferences": self.conferences.len(),
             "participants": sizes.iter().sum::<usize>(),
+            "visitors": visitors.iter().sum::<usize>(),
+            "conferences_with_visitors": visitors.iter().filter(|count| **count > 0).count(),
             "largest_conference": sizes.iter().max().copied().unwrap_or(0),
             "total_conferences_created": self.shared.totals.conferences,
             "total_participants": self.shared.totals.participants,
@@ -235,6 +259,7 @@ impl Focus {
             "jibri": self.recording.stats(),
             "jigasi": self.dial.stats(),
             "login": self.shared.logins.stats(),
+            "visitor_nodes": self.shared.visitor_nodes.to_json(),
             "ice_restarts": self.shared.ice_restarts.to_json(),
             "participant_notifications": { "request_restart": self.shared.totals.restarts },
             "bridge_selector": {
@@ -261,7 +286,8 @@ impl Focus {
         self.shared.bridges.clear();
         self.lost.clear();
         self.server_slow = false;
-        for (room, conference) in std::mem::take(&mut self.conferences) {
+        for (room, mut conference) in std::mem::take(&mut self.conferences) {
+            conference.leave_nodes(&mut self.shared.at(now));
             let orphans = conference.into_orphans(now);
             if !orphans.is_empty() {
                 tracing::info!(%room, "room lost with the connection; its media stays until it starts again");
@@ -279,7 +305,7 @@ impl Focus {
         }
     }
 
-    fn handle_iq(&mut self, now: Instant, iq: Iq) {
+    pub(super) fn handle_iq(&mut self, now: Instant, iq: Iq) {
         match iq {
             Iq::Result { from, id, payload, .. } => {
                 if let Some(pending) = self.take_pending(&id, from.as_ref()) {

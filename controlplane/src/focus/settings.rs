@@ -2,6 +2,7 @@
 
 mod recording;
 mod sources;
+mod visitors;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::xmpp::XmppSettings;
 
 pub use self::recording::RecordingSettings;
 pub use self::sources::{SenderLimits, SignalingDelays, SourceLimits, SourceSettings};
+pub use self::visitors::{VisitorNode, VisitorSettings};
 
 /// How overloaded bridges are relieved.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,6 +78,8 @@ pub struct FocusSettings {
     pub sources: SourceSettings,
     /// When a bridge counts as one that clients do not reach; none is never.
     pub ice_failure: Option<IceFailureSettings>,
+    /// Who watches without taking part, and where; nobody without.
+    pub visitors: Option<VisitorSettings>,
     /// How bridges are chosen.
     pub selection: SelectionSettings,
     /// When participants leave overloaded bridges; none is never.

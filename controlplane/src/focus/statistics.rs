@@ -38,6 +38,8 @@ const NAMES: &[(&str, &str, Kind, &str)] = &[
     ("conferences_created", "/total_conferences_created", Kind::Counter, "Conferences so far."),
     ("largest_conference", "/largest_conference", Kind::Gauge, "Participants of the largest conference now."),
     ("participants", "/total_participants", Kind::Counter, "Participants so far."),
+    ("visitors_current", "/visitors", Kind::Gauge, "Visitors now."),
+    ("conferences_with_visitors", "/conferences_with_visitors", Kind::Gauge, "Conferences that have visitors now."),
     ("participants_current", "/participants", Kind::Gauge, "Participants now."),
     ("participants_pairs", "/endpoint_pairs", Kind::Gauge, "Sum of the squares of the conferences' sizes."),
     (

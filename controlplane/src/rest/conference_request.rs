@@ -25,6 +25,8 @@ pub struct ConferenceRequest {
     pub body: Value,
     /// The client's address, as the web server before us tells it.
     pub client: Option<String>,
+    /// The token that it shows (`Authorization: Bearer`), not verified.
+    pub token: Option<String>,
     /// Where the answer goes.
     pub reply: oneshot::Sender<ConferenceReply>,
 }
@@ -59,6 +61,11 @@ fn client(headers: &HeaderMap) -> Option<String> {
     (!last.is_empty() && last.len() <= MAX_ADDRESS).then(|| last.to_owned())
 }
 
+fn token(headers: &HeaderMap) -> Option<String> {
+    let (scheme, token) = headers.get("authorization")?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+}
+
 async fn ask(
     State(requests): State<mpsc::Sender<ConferenceRequest>>,
     headers: HeaderMap,
@@ -66,7 +73,7 @@ async fn ask(
 ) -> Response {
     let (reply, answer) = oneshot::channel();
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let request = ConferenceRequest { body, client: client(&headers), reply };
+    let request = ConferenceRequest { body, client: client(&headers), token: token(&headers), reply };
     // A full queue is an answer too: clients ask again.
     let sent = requests.try_send(request).is_ok();
     match if sent { timeout(PATIENCE, answer).await.ok().and_then(Result::ok) } else { None } {
@@ -85,6 +92,15 @@ async fn ask(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_shown_as_rfc_6750_says() {
+        let of = |value: &'static str| {
+            token(&HeaderMap::from_iter([("authorization".parse().expect("a name"), value.parse().expect("a value"))]))
+        };
+        assert_eq!((of("Bearer a.b.c").as_deref(), of("bearer  a ").as_deref()), (Some("a.b.c"), Some("a")));
+        assert_eq!((of("Basic a"), of("Bearer"), token(&HeaderMap::new())), (None, None, None));
+    }
 
     #[test]
     fn the_address_that_our_web_server_saw() {

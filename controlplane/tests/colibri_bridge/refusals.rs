@@ -95,6 +95,24 @@ fn bad_requests() {
     }
 }
 
+/// What it is was said when it came: a later request that does not repeat it cannot give it sources.
+#[test]
+fn a_visitor_never_gets_sources() {
+    let mut fixture = Fixture::with_endpoint();
+    let create = "<conference-modify meeting-id='m'><endpoint id='v' create='true' muc-role='visitor'><transport/>\
+                  <capability name='source-names'/></endpoint></conference-modify>";
+    fixture.send(create).expect("served");
+    fixture.outputs();
+    for role in ["", " muc-role='participant'", " muc-role='visitor'", " muc-role='owner'"] {
+        let request = format!(
+            "<conference-modify meeting-id='m'><endpoint id='v'{role}><sources><media-source type='audio' id='v-a0'>\
+             <source xmlns='urn:xmpp:jingle:apps:rtp:ssma:0' ssrc='5' name='v-a0'/></media-source></sources></endpoint></conference-modify>"
+        );
+        is(&fixture.refused(&request), DefinedCondition::BadRequest, None);
+        assert!(fixture.outputs().is_empty(), "a refused request changes nothing");
+    }
+}
+
 #[test]
 fn a_data_channel_is_answered_with_its_port_when_asked_for() {
     for (asked, served) in [("<sctp/>", true), ("<sctp port='5000' role='server'/>", true), ("", false)] {

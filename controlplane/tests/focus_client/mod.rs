@@ -8,7 +8,7 @@ use ringbridge_controlplane::colibri::elements::{Fingerprint, Setup};
 use ringbridge_controlplane::jingle::{self, Jingle};
 use ringbridge_controlplane::xmpp::iq::Request;
 use ringbridge_controlplane::xmpp::muc::{MucChange, MucRoom};
-use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender};
+use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender, XmppSettings};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_xmpp::Stanza;
@@ -38,6 +38,10 @@ pub struct Client {
     /// Conditions of errors that answered it, by id.
     pub errors: Vec<(String, DefinedCondition)>,
     pub moderator: bool,
+    /// Has no sources.
+    watches: bool,
+    /// What it was answered that wanted to take part.
+    pub promotions: Vec<Element>,
     /// How often it asked for a conference until it was let in.
     pub asked: usize,
     _stop: watch::Sender<bool>,
@@ -51,16 +55,61 @@ impl Client {
 
     /// The same with an account.
     pub async fn join_as(server: &Prosody, account: &str, nick: &'static str, ssrc: u32) -> Self {
-        let (stop, stopped) = watch::channel(false);
-        let (sender, events) = xmpp::connect(server.account(account, None), stopped);
-        let room = MucRoom::new(&ROOM.parse().unwrap(), nick).unwrap();
-        let (jingles, mutes, told, errors) = Default::default();
-        let (moderator, asked, _stop) = (false, 0, stop);
-        let mut client =
-            Self { nick, ssrc, sender, events, room, jingles, mutes, told, errors, moderator, asked, _stop };
-        while !matches!(client.event().await, XmppEvent::Online { .. }) {}
+        let mut client = Self::connect(server.account(account, None), nick, ssrc).await;
         client.enter(ROOM).await;
         client
+    }
+
+    /// A visitor on a node, in the room of [`ROOM`]'s visitors there.
+    pub async fn visit(server: &Prosody, node: &str, account: &str, nick: &'static str) -> Self {
+        let mut client = Self::connect(server.account_on(node, account, None), nick, 0).await;
+        client.watches = true;
+        client.room = MucRoom::new(&format!("room@conference.{node}.meet.test").parse().unwrap(), nick).unwrap();
+        client.come_in(&format!("focus@auth.{node}.meet.test/focus")).await;
+        client
+    }
+
+    async fn connect(account: XmppSettings, nick: &'static str, ssrc: u32) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let (sender, events) = xmpp::connect(account, stopped);
+        let room = MucRoom::new(&ROOM.parse().unwrap(), nick).unwrap();
+        let (jingles, mutes, told, errors, promotions) = Default::default();
+        let (moderator, watches, asked, _stop) = (false, false, 0, stop);
+        let mut client = Self {
+            nick,
+            ssrc,
+            sender,
+            events,
+            room,
+            jingles,
+            mutes,
+            told,
+            errors,
+            moderator,
+            watches,
+            promotions,
+            asked,
+            _stop,
+        };
+        while !matches!(client.event().await, XmppEvent::Online { .. }) {}
+        client
+    }
+
+    /// Asks to watch the conference; the answer.
+    pub async fn ask_to_visit(&mut self) -> Element {
+        let payload = format!(
+            "<conference xmlns='http://jitsi.org/protocol/focus' room='{ROOM}' machine-uid='1'>\
+             <property name='visitors-version' value='1'/><property name='visitor' value='true'/></conference>"
+        );
+        let to = Some("focus@auth.meet.test/focus".parse().unwrap());
+        self.sender.send(Iq::Set { from: None, to, id: "visit".into(), payload: payload.parse().unwrap() });
+        loop {
+            if let XmppEvent::Stanza(Stanza::Iq(Iq::Result { id, payload: Some(answer), .. })) = self.event().await
+                && id == "visit"
+            {
+                return answer;
+            }
+        }
     }
 
     /// Leaves its room for another one of the same meeting.
@@ -94,6 +143,12 @@ impl Client {
                 _ => tokio::time::sleep(Duration::from_millis(500)).await,
             }
         }
+        client.come_in("focus@auth.meet.test/focus").await;
+    }
+
+    /// Enters its room, where the focus has that address.
+    async fn come_in(&mut self, focus_jid: &str) {
+        let client = self;
         let caps = format!(
             "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://jitsi.org/jitsi-meet' ver='{HASH}'/>"
         );
@@ -104,7 +159,7 @@ impl Client {
         }
         let focus = &client.room.occupants()["focus"];
         let real = focus.real_jid.as_ref().map(ToString::to_string);
-        assert_eq!(real.as_deref(), Some("focus@auth.meet.test/focus"), "clients know the focus by its real address");
+        assert_eq!(real.as_deref(), Some(focus_jid), "clients know the focus by its real address");
     }
 
     pub async fn event(&mut self) -> XmppEvent {
@@ -134,6 +189,10 @@ impl Client {
                     return;
                 }
                 self.sender.send(request.result(None));
+                if request.payload.name() == "visitors" {
+                    self.promotions.push(request.payload);
+                    return;
+                }
                 if request.payload.name() == "mute" {
                     self.mutes.push(request.payload);
                     return;
@@ -170,6 +229,7 @@ impl Client {
             });
             let description = content.description.as_mut().unwrap();
             (description.sources, description.ssrc_groups) = match description.media.as_deref() {
+                _ if self.watches => Default::default(),
                 Some("audio") => (vec![source(self.nick, self.ssrc, "audio", true)], Vec::new()),
                 _ => video_sources(self.nick, self.ssrc + 1, true),
             };

@@ -243,7 +243,7 @@ impl Replay<'_> {
 
     /// Everything that our focus says is noted, and answered as Jicofo was.
     fn settle(&mut self) {
-        while let Some(stanza) = self.focus.poll_output() {
+        while let Some((_, stanza)) = self.focus.poll_output() {
             let stanza: Element = match stanza {
                 Stanza::Presence(presence) => presence.into(),
                 Stanza::Iq(iq) => iq.into(),

@@ -12,7 +12,7 @@ use ringbridge_controlplane::colibri::elements::{
     Candidate, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, IceTransport, MediaSource, MediaType, Sctp,
     Setup, Source, SourceParameter, Sources, Transport, WebSocket,
 };
-use ringbridge_controlplane::focus::{Focus, FocusSettings, Input};
+use ringbridge_controlplane::focus::{Focus, FocusSettings, Input, NodeEvent, NodeId, VisitorNode, VisitorSettings};
 use ringbridge_controlplane::jingle::{self, Content, Jingle, JingleGroup, JingleSource};
 use ringbridge_controlplane::xmpp::{Security, XmppSettings};
 use tokio_xmpp::Stanza;
@@ -111,6 +111,8 @@ pub struct Client {
     pub jingles: Vec<Jingle>,
     pub mutes: Vec<Element>,
     pub affiliation: &'static str,
+    /// Only watches: has that role, and no sources.
+    pub watches: bool,
     pub sid: String,
     pub bridge_session: String,
 }
@@ -176,6 +178,9 @@ pub struct World {
     /// The focus's own presence in each room, latest last.
     pub presences: Vec<(String, Presence)>,
     pub admin: Vec<Element>,
+    /// What the component of visitors was told, and whether it answers.
+    pub component_told: Vec<Element>,
+    pub component_answers: bool,
     next: u32,
 }
 
@@ -216,6 +221,7 @@ pub fn settings() -> FocusSettings {
         relay_sctp: true,
         jigasi_brewery: None,
         recording: Default::default(),
+        visitors: None,
     }
 }
 
@@ -235,6 +241,11 @@ impl World {
     }
 
     pub fn with(settings: FocusSettings) -> Self {
+        Self::announcing(settings, Vec::new())
+    }
+
+    /// With components that the clients' host announces.
+    pub fn announcing(settings: FocusSettings, components: Vec<(&'static str, &'static str)>) -> Self {
         let now = Instant::now();
         let mut world = Self {
             focus: Focus::new(settings).unwrap(),
@@ -244,7 +255,7 @@ impl World {
             holds_joins: false,
             open_rooms: false,
             room_info: Some(BTreeMap::new()),
-            components: Some(Vec::new()),
+            components: Some(components),
             components_asked: 0,
             configured: 0,
             slow_server: false,
@@ -255,6 +266,8 @@ impl World {
             replies: BTreeMap::new(),
             presences: Vec::new(),
             admin: Vec::new(),
+            component_told: Vec::new(),
+            component_answers: true,
             next: 0,
         };
         world.online(false);
@@ -314,19 +327,24 @@ impl World {
     }
 
     fn give(&mut self, xml: &str) {
-        let element: Element = xml.parse().unwrap_or_else(|error| panic!("{error}: {xml}"));
-        let stanza = match element.name() {
-            "message" => Stanza::Message(Message::try_from(element).unwrap_or_else(|error| panic!("{error}: {xml}"))),
-            "iq" => Stanza::Iq(Iq::try_from(element).unwrap_or_else(|error| panic!("{error}: {xml}"))),
-            _ => Stanza::Presence(Presence::try_from(element).unwrap_or_else(|error| panic!("{error}: {xml}"))),
+        let stanza = stanza_of(xml);
+        let sender = match &stanza {
+            Stanza::Message(message) => message.from.as_ref(),
+            Stanza::Iq(iq) => iq.from(),
+            Stanza::Presence(presence) => presence.from.as_ref(),
         };
-        self.focus.handle(self.now, Input::Stanza(Box::new(stanza)));
+        let from = sender.map(|from| from.domain().to_string()).unwrap_or_default();
+        let input = match self.node_of(&from) {
+            Some(node) => Input::Node(node, NodeEvent::Stanza(Box::new(stanza))),
+            None => Input::Stanza(Box::new(stanza)),
+        };
+        self.focus.handle(self.now, input);
     }
 
     /// Everything that the focus sends is answered, until it is silent.
     pub fn settle(&mut self) {
         for _ in 0..10_000 {
-            let Some(stanza) = self.focus.poll_output() else { return };
+            let Some((_, stanza)) = self.focus.poll_output() else { return };
             match stanza {
                 Stanza::Presence(presence) => self.presence(presence),
                 Stanza::Iq(iq) => self.iq(iq),
@@ -420,6 +438,13 @@ impl World {
                      <query xmlns='http://jabber.org/protocol/disco#info'>\
                      <identity category='server' type='im' name='Prosody'/>{identities}</query></iq>"
                 ));
+            }
+            None if to == VISITORS_COMPONENT => {
+                assert!(!set && payload.is("visitors", "jitsi:visitors"), "{payload:?}");
+                self.component_told.push(payload);
+                if self.component_answers {
+                    self.give(&format!("<iq xmlns='jabber:client' type='result' id='{id}' from='{to}' to='{FOCUS}'/>"));
+                }
             }
             None if !set => {
                 assert!(payload.is("query", "http://jabber.org/protocol/disco#info"), "a room is asked what it is");
@@ -631,6 +656,7 @@ impl World {
             content.transport = Some(transport.clone());
             let description = content.description.as_mut().unwrap();
             (description.sources, description.ssrc_groups) = match description.media.as_deref() {
+                _ if client.watches => Default::default(),
                 Some("audio") => (vec![source(nick, client.ssrc, "audio", client.named)], Vec::new()),
                 Some("video") => video_sources(nick, client.ssrc + 1, client.named),
                 _ => Default::default(),
@@ -688,6 +714,11 @@ impl World {
         let conference = answer.children().next().unwrap_or_else(|| panic!("{}", String::from(&answer)));
         assert_eq!(conference.attr("ready"), Some("true"));
         assert_eq!(conference.attr("focusjid"), Some("focus@auth.meet.test"));
+        self.enter(room, nick, change);
+    }
+
+    /// A client enters a room.
+    pub fn enter(&mut self, room: &str, nick: &str, change: impl FnOnce(&mut Client)) {
         self.next += 100;
         let mut client = Client {
             real: format!("u{}@meet.test/web", self.next),
@@ -703,6 +734,7 @@ impl World {
             jingles: Vec::new(),
             mutes: Vec::new(),
             affiliation: "none",
+            watches: false,
             sid: String::new(),
             bridge_session: String::new(),
         };
@@ -719,7 +751,11 @@ impl World {
 
     fn client_presence(&self, room: &str, nick: &str) -> String {
         let client = &self.clients[&(room.to_owned(), nick.to_owned())];
-        let role = if client.affiliation == "owner" { "moderator" } else { "participant" };
+        let role = match client.affiliation {
+            _ if client.watches => "visitor",
+            "owner" => "moderator",
+            _ => "participant",
+        };
         let extra = self.extras.get(&(room.to_owned(), nick.to_owned())).cloned().unwrap_or_default();
         let nick = escape(nick);
         let real = escape(&client.real);
@@ -729,6 +765,51 @@ impl World {
              <x xmlns='http://jabber.org/protocol/muc#user'><item role='{role}' affiliation='{}' jid='{}'/></x></presence>",
             client.hash, client.affiliation, real
         )
+    }
+
+    /// The visitor node of a service.
+    fn node_of(&self, domain: &str) -> Option<NodeId> {
+        self.focus.visitor_nodes().find(|(_, node)| node.service.to_string() == domain).map(|(id, _)| id)
+    }
+
+    /// A visitor node comes or goes; `None` is gone, else whether its session survived.
+    pub fn node(&mut self, name: &str, resumed: Option<bool>) {
+        let (id, _) = self.focus.visitor_nodes().find(|(_, node)| node.name == name).expect("a node");
+        let event = resumed.map_or(NodeEvent::Offline, |resumed| NodeEvent::Online { resumed });
+        self.focus.handle(self.now, Input::Node(id, event));
+        self.settle();
+    }
+
+    /// A stanza comes from a visitor node, whoever sent it.
+    pub fn feed_from_node(&mut self, name: &str, xml: &str) {
+        let (id, _) = self.focus.visitor_nodes().find(|(_, node)| node.name == name).expect("a node");
+        self.focus.handle(self.now, Input::Node(id, NodeEvent::Stanza(Box::new(stanza_of(xml)))));
+        self.settle();
+    }
+
+    /// A stanza comes from our own server, whoever sent it.
+    pub fn feed_from_home(&mut self, xml: &str) {
+        self.focus.handle(self.now, Input::Stanza(Box::new(stanza_of(xml))));
+        self.settle();
+    }
+
+    /// A client that can be a visitor asks for a conference; the answer, if there is one yet.
+    pub fn ask_to_visit(&mut self, from: &str, room: &str, more: &str, properties: &str) -> Option<Element> {
+        let payload = format!(
+            "<conference xmlns='http://jitsi.org/protocol/focus' room='{room}' machine-uid='1'{more}>\
+             <property name='visitors-version' value='1'/>{properties}</conference>"
+        );
+        let answer = self.ask(from, "set", &payload)?;
+        Some(answer.children().next().cloned().unwrap_or_else(|| panic!("{}", String::from(&answer))))
+    }
+
+    /// A visitor enters the visitors' room of [`ROOM`] on a node.
+    pub fn visit(&mut self, node: &str, nick: &str, change: impl FnOnce(&mut Client)) {
+        self.enter(&visitors_room(node), nick, |client| {
+            client.watches = true;
+            client.real = format!("{nick}@{node}.meet.test/web");
+            change(client);
+        });
     }
 
     /// A client leaves a room to enter another one of the same meeting.
@@ -770,6 +851,62 @@ impl World {
     pub fn says_no_bridge(&self, room: &str) -> bool {
         let latest = self.presences.iter().rev().find(|(r, _)| r == room).expect("a presence");
         latest.1.payloads.iter().any(|p| p.is("bridgeNotAvailable", "http://jitsi.org/protocol/focus"))
+    }
+}
+
+/// The component that connects rooms with visitor nodes.
+pub const VISITORS_COMPONENT: &str = "visitors.meet.test";
+
+/// The visitors' room of [`ROOM`] on a node.
+pub fn visitors_room(node: &str) -> String {
+    format!("room@conference.{node}.meet.test")
+}
+
+/// A site with visitor nodes of these names.
+pub fn visitors(nodes: &[&str], change: impl FnOnce(&mut VisitorSettings)) -> World {
+    let mut world = visitors_with(nodes, change, |_| {});
+    world.add_bridge("jvb1", &[]);
+    world
+}
+
+/// The same without a bridge yet, with other settings too.
+pub fn visitors_with(
+    nodes: &[&str],
+    change: impl FnOnce(&mut VisitorSettings),
+    others: impl FnOnce(&mut FocusSettings),
+) -> World {
+    let node = |name: &&str| VisitorNode {
+        name: (*name).to_owned(),
+        service: format!("conference.{name}.meet.test").parse().unwrap(),
+        xmpp: XmppSettings { jid: format!("focus@auth.{name}.meet.test").parse().unwrap(), ..settings().xmpp },
+    };
+    let mut visitors = VisitorSettings {
+        max_participants: 3,
+        max_per_node: 10,
+        notification_interval: Duration::from_secs(15),
+        join_latency: Duration::from_secs(60),
+        broadcast: true,
+        require_room_flag: false,
+        live_room: false,
+        nodes: nodes.iter().map(node).collect(),
+    };
+    change(&mut visitors);
+    let mut settings = FocusSettings { visitors: Some(visitors), ..settings() };
+    others(&mut settings);
+    let mut world =
+        World::announcing(settings, vec![("visitors", VISITORS_COMPONENT), ("room_metadata", "metadata.meet.test")]);
+    for name in nodes {
+        world.node(name, Some(false));
+    }
+    world
+}
+
+fn stanza_of(xml: &str) -> Stanza {
+    let element: Element = xml.parse().unwrap_or_else(|error| panic!("{error}: {xml}"));
+    match element.name() {
+        "message" => Stanza::Message(Message::try_from(element).unwrap_or_else(|error| panic!("{error}: {xml}"))),
+        "iq" => Stanza::Iq(Iq::try_from(element).unwrap_or_else(|error| panic!("{error}: {xml}"))),
+        _ => Stanza::Presence(Presence::try_from(element).unwrap_or_else(|error| panic!("{error}: {xml}"))),
     }
 }
 

@@ -39,6 +39,8 @@ mod sctp;
 mod sink;
 #[path = "../../../fuzz/src/stun.rs"]
 mod stun;
+#[path = "../../../fuzz/src/visitors.rs"]
+mod visitors;
 #[path = "../../../fuzz/src/xml.rs"]
 mod xml;
 #[path = "../../../fuzz/src/xmpp.rs"]
@@ -143,4 +145,19 @@ macro_rules! targets {
     };
 }
 
-targets!(parsers, stun, forwarder, ice, dtls, sctp, channel, colibri, focus, config, capture, public_address, xmpp);
+targets!(
+    parsers,
+    stun,
+    forwarder,
+    ice,
+    dtls,
+    sctp,
+    channel,
+    colibri,
+    focus,
+    config,
+    capture,
+    public_address,
+    visitors,
+    xmpp
+);

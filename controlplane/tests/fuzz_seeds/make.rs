@@ -46,6 +46,7 @@ fn make_seeds() {
     configuration(&seeds, &shared.join("cases"));
     captures(&seeds, &shared.join("cases/captures"));
     streams(&seeds);
+    visitors(&seeds);
     parsers(&seeds);
     stun(&seeds);
     public_addresses(&seeds);
@@ -206,6 +207,45 @@ fn configuration(seeds: &Seeds, cases: &Path) {
     );
     let packaged = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/ringbridge.conf");
     seeds.write("config", "packaged", fs::read_to_string(packaged).expect("the packaged file"));
+}
+
+/// Visitors by hand.
+fn visitors(seeds: &Seeds) {
+    const WANTS: &str = "Q<property name='visitors-version' value='1'/><property name='visitor' value='true'/>\n";
+    let x = "<x xmlns='http://jabber.org/protocol/muc#user'><item role='visitor' affiliation='none' jid='a@v1.meet.test/b'/></x>";
+    for (name, lines) in [
+        ("watches", format!("{WANTS}v\na\nt1\nl\n")),
+        ("many", (0..6).map(|n| format!("{WANTS}Vn{n} {x}\n")).collect::<String>() + "t20\n"),
+        ("names", format!("{WANTS}Valice {x}\nVjvb {x}\nVfocus {x}\nVbob {x}\nVmallory {x}\nv\n")),
+        ("nodes", format!("{WANTS}v\na\no\nt5\n{WANTS}r\no\nf\no\nt61\n{WANTS}t61\n")),
+        (
+            "listed",
+            "m{\"participants\":[\"u1\"],\"visitors\":{\"live\":true},\"participantsSoftLimit\":1}\n\
+             qe30.eyJjb250ZXh0Ijp7InVzZXIiOnsiaWQiOiJ1MSJ9LCJncm91cCI6ImcxIn19.x\nqe30.e30.\nq...\n\
+             m{\"lobbyEnabled\":true}\nq\nm{\"visitorsEnabled\":false}\nqa.b.c\n"
+                .to_owned(),
+        ),
+        (
+            "sends",
+            format!(
+                "{WANTS}v\na\ni<jingle xmlns='urn:xmpp:jingle:1' action='source-add' sid='{{sid}}'><content name='audio'>\
+                 <description xmlns='urn:xmpp:jingle:apps:rtp:1' media='audio'><source xmlns='urn:xmpp:jingle:apps:rtp:ssma:0' \
+                 ssrc='5'/></description></content></jingle>\ni<jingle xmlns='urn:xmpp:jingle:1' action='session-terminate' \
+                 sid='{{sid}}'/>\ni<mute xmlns='http://jitsi.org/jitmeet/audio' jid='room@conference.meet.test/bob'>true</mute>\n"
+            ),
+        ),
+        (
+            "forged",
+            format!(
+                "{WANTS}v\nx<presence xmlns='jabber:client' type='unavailable' from='room@conference.meet.test/bob'/>\n\
+                 X<presence xmlns='jabber:client' type='unavailable' from='room@conference.v1.meet.test/mallory'/>\n\
+                 x<presence xmlns='jabber:client' type='unavailable' from='room@conference.v1.meet.test/focus'/>\n\
+                 x<presence xmlns='jabber:client' type='error' from='room@conference.v1.meet.test/focus'/>\n{WANTS}"
+            ),
+        ),
+    ] {
+        seeds.write("visitors", name, lines);
+    }
 }
 
 fn captures(seeds: &Seeds, folder: &Path) {

@@ -124,10 +124,10 @@ impl Phone {
 
     fn stun(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
         let Ok(message) = Message::parse(datagram) else { return };
-        match message.class {
+        match message.class() {
             Class::Request if message.verify(&integrity_key(PASSWORD)) => {
                 let mut answer = [0; 256];
-                let writer = Writer::new(&mut answer, Class::Success, &message.transaction).mapped(from);
+                let writer = Writer::new(&mut answer, Class::Success, &message.transaction()).mapped(from);
                 let length = writer.finish(&integrity_key(PASSWORD)).expect("room");
                 self.send(&answer[..length]);
             }

@@ -76,6 +76,41 @@ Component "metadata.meet.test" "test_meeting_component"
         )
     }
 
+    /// As [`Prosody::start`], with two visitor nodes, v1 and v2, on the same server: hosts, rooms and an account of the focus each.
+    pub fn start_with_visitors() -> Option<Self> {
+        let node = |name: &str| {
+            format!(
+                r#"
+VirtualHost "{name}.meet.test"
+    authentication = "anonymous"
+
+VirtualHost "auth.{name}.meet.test"
+    authentication = "internal_plain"
+
+Component "conference.{name}.meet.test" "muc"
+    modules_enabled = {{ "test_visitors_room" }}
+    restrict_room_creation = true
+    muc_room_locking = false
+    muc_room_default_public_jids = true
+    muc_room_default_presence_broadcast = {{ visitor = false, participant = true, moderator = true }}
+    admins = {{ "focus@auth.{name}.meet.test" }}
+"#
+            )
+        };
+        Self::start_with(&format!(
+            r#"
+VirtualHost "meet.test"
+    modules_enabled = {{ "test_components" }}
+    test_components = {{ visitors = "visitors.meet.test" }}
+{}{}
+Component "visitors.meet.test" "test_visitors_component"
+    admins = {{ "focus@auth.meet.test" }}
+"#,
+            node("v1"),
+            node("v2")
+        ))
+    }
+
     /// As [`Prosody::start`], with additional global configuration (Lua).
     pub fn start_with(global: &str) -> Option<Self> {
         // Not asked for its version: it would start.
@@ -86,11 +121,13 @@ Component "metadata.meet.test" "test_meeting_component"
         }
         let name = format!("prosody-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let accounts = directory.join("data/auth%2emeet%2etest/accounts");
-        std::fs::create_dir_all(&accounts).expect("a data directory under target/");
-        for account in ["focus", "jvb", "jvb2"] {
-            let text = format!("return {{ [\"password\"] = \"{PASSWORD}\"; }};\n");
-            std::fs::write(accounts.join(format!("{account}.dat")), text).expect("an account file");
+        for host in ["auth", "auth%2ev1", "auth%2ev2"] {
+            let accounts = directory.join(format!("data/{host}%2emeet%2etest/accounts"));
+            std::fs::create_dir_all(&accounts).expect("a data directory under target/");
+            for account in ["focus", "jvb", "jvb2"] {
+                let text = format!("return {{ [\"password\"] = \"{PASSWORD}\"; }};\n");
+                std::fs::write(accounts.join(format!("{account}.dat")), text).expect("an account file");
+            }
         }
         let plugins = directory.join("plugins");
         std::fs::create_dir_all(&plugins).expect("a directory for modules");
@@ -98,6 +135,14 @@ Component "metadata.meet.test" "test_meeting_component"
             ("mod_test_meeting_id.lua", MEETING_IDS),
             ("mod_test_rooms.lua", include_str!("../../../tools/lib/prosody-modules/mod_test_rooms.lua")),
             ("mod_test_components.lua", include_str!("../../../tools/lib/prosody-modules/mod_test_components.lua")),
+            (
+                "mod_test_visitors_component.lua",
+                include_str!("../../../tools/lib/prosody-modules/mod_test_visitors_component.lua"),
+            ),
+            (
+                "mod_test_visitors_room.lua",
+                include_str!("../../../tools/lib/prosody-modules/mod_test_visitors_room.lua"),
+            ),
             (
                 "mod_test_meeting_component.lua",
                 include_str!("../../../tools/lib/prosody-modules/mod_test_meeting_component.lua"),
@@ -237,6 +282,14 @@ Component "internal.auth.meet.test" "muc"
             shutdown_over_xmpp: false,
             relay: None,
             disable_rewriting: false,
+        }
+    }
+
+    /// Settings of a connection for one of the accounts of a visitor node.
+    pub fn account_on(&self, node: &str, user: &str, resource: Option<&str>) -> XmppSettings {
+        XmppSettings {
+            jid: format!("{user}@auth.{node}.meet.test").parse().expect("a JID"),
+            ..self.account(user, resource)
         }
     }
 

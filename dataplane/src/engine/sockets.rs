@@ -42,6 +42,12 @@ impl LocalSockets {
         self.owners.len()
     }
 
+    /// Endpoints that must not be created, as they could not have their sockets.
+    #[cfg(test)]
+    pub fn refused(&self) -> usize {
+        self.refused
+    }
+
     /// Gives sockets to an endpoint that is about to be created; none says that it must not be, as they were refused. False when it
     /// was given some, or none, before.
     pub fn give(&mut self, endpoint: EndpointId, sockets: &[LocalSocket]) -> bool {

@@ -8,9 +8,10 @@ import { scenarios as peerToPeer } from './peer-to-peer.mjs';
 import { scenarios as rooms } from './rooms.mjs';
 import { scenarios as services } from './services.mjs';
 import { scenarios as sources } from './sources.mjs';
+import { scenarios as visitors } from './visitors.mjs';
 
 /**
  * name → {stack: options of Stack, scripted: scripted participants instead of a browser, install: Debian packages beside the usual ones,
  * current: needs a current client library, namespace: needs a network namespace and so root, run(call) → figures in words}.
  */
-export const scenarios = { ...addressChange, ...bridges, ...gates, ...leaks, ...meetings, ...peerToPeer, ...rooms, ...services, ...sources };
+export const scenarios = { ...addressChange, ...bridges, ...gates, ...leaks, ...meetings, ...peerToPeer, ...rooms, ...services, ...sources, ...visitors };

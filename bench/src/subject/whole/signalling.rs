@@ -44,8 +44,9 @@ pub(super) fn update(
     let (mut sections, mut published) = (String::new(), String::new());
     for of in [MediaKind::Audio, MediaKind::Video] {
         let _ = write!(sections, "<media type='{}'>", kind(of));
-        for format in media.payload_types.iter().filter(|format| format.kind == of) {
-            let (id, name, rate, channels) = (format.id, &format.name, format.clock_rate, format.channels);
+        for format in media.codecs.iter().filter(|format| format.kind == of) {
+            let (id, name, rate, channels) =
+                (format.payload_type.get(), &format.name, format.clock_rate, format.channels);
             let _ = write!(
                 sections,
                 "<payload-type xmlns='{rtp}' id='{id}' name='{name}' clockrate='{rate}' channels='{channels}'>"

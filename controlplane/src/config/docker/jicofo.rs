@@ -185,6 +185,7 @@ pub(in crate::config) fn read(variable: impl Fn(&str) -> Option<String>) -> Opti
     }
     if on("ENABLE_VISITORS") {
         set("jicofo.visitors.enabled", "true".to_owned(), "ENABLE_VISITORS");
+        set("jicofo.visitors.max-visitors-per-node", "250".to_owned(), "ENABLE_VISITORS");
         // The image's template: what is said of the strategy counts without visitors alone.
         let by_region = || "RegionBasedBridgeSelectionStrategy".to_owned();
         set("jicofo.bridge.selection-strategy", "VisitorSelectionStrategy".to_owned(), "ENABLE_VISITORS");
@@ -207,6 +208,8 @@ pub(in crate::config) fn read(variable: impl Fn(&str) -> Option<String>) -> Opti
             set(&node("port"), port, "VISITORS_XMPP_SERVER");
             set(&node("conference-service"), service(index), "VISITORS_XMPP_DOMAIN");
             set(&node("domain"), or("VISITORS_XMPP_AUTH_DOMAIN", "auth.meet.jitsi"), "VISITORS_XMPP_AUTH_DOMAIN");
+            set(&node("password"), get(MARK).unwrap_or_default(), MARK);
+            set(&node("disable-certificate-verification"), "true".to_owned(), MARK);
         }
     }
     let behind = BEHIND.iter().filter(|(switch, ..)| on(switch)).map(|(_, name, path, form)| (*name, *path, *form));
@@ -281,6 +284,10 @@ mod tests {
         let docker = docker.expect("meant");
         let ports = ["v0", "v1", "v2"].map(|v| value(&docker, &format!("jicofo.xmpp.visitors.{v}.port")));
         assert_eq!(ports, [Some("52220"), Some("5333"), Some("52222")]);
+        let node = |field: &str| value(&docker, &format!("jicofo.xmpp.visitors.v1.{field}"));
+        assert_eq!((node("password"), node("conference-service")), (Some("x"), Some("muc.v1.meet.jitsi")));
+        assert_eq!(node("disable-certificate-verification"), Some("true"));
+        assert_eq!(value(&docker, "jicofo.visitors.max-visitors-per-node"), Some("250"));
     }
 
     /// Every variable of the image's service in November 2026, of its template, and those of former ones that stay in files.

@@ -12,7 +12,6 @@ const CLIENT: &str = "follows what each client can do";
 const JIBRI: &str = "Jibris are on the clients' server, at whatever address they reach the bridge";
 const JIGASI: &str = "Jigasis are on the clients' server, at whatever address they reach the bridge";
 const TRANSCRIPTION: &str = "transcription and translation by the bridge are not served";
-const VISITORS: &str = "visitors are not served";
 
 /// Keys, or beginnings of keys that end in a dot; the longest that fits counts.
 pub(super) const USES: &[(&str, Use)] = &[
@@ -33,13 +32,13 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("jicofo.xmpp.service.hostname", Special),
     ("jicofo.xmpp.service.port", Special),
     ("jicofo.xmpp.service.", Ignored("bridges are on the clients' server")),
-    ("jicofo.xmpp.visitors.", Ignored(VISITORS)),
+    ("jicofo.xmpp.visitors.", Special),
     ("jicofo.xmpp.trusted-domains", Key("focus.trusted-domains")),
     ("jicofo.xmpp.use-jitsi-jid-validation", Ignored("addresses are checked as RFC 7622 says")),
     ("jicofo.bridge.brewery-jid", Key("brewery")),
     ("jicofo.bridge.xmpp-connection-name", Ignored("bridges are on the clients' server")),
     ("jicofo.bridge.selection-strategy", Special),
-    ("jicofo.bridge.visitor-selection-strategy", Ignored(VISITORS)),
+    ("jicofo.bridge.visitor-selection-strategy", Ignored("visitors share the bridges of the participants")),
     ("jicofo.bridge.participant-selection-strategy", Special),
     ("jicofo.bridge.topology-strategy", Ignored(MESH)),
     ("jicofo.bridge.region-groups", Key("focus.selection.region-groups")),
@@ -113,6 +112,13 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("jicofo.sctp.enabled", Key("focus.sctp.enabled")),
     ("jicofo.task-pools.", Ignored("there is one task, and it waits for nothing")),
     ("jicofo.colibri.", Ignored("colibri2 alone, as today's Jicofo")),
-    ("jicofo.visitors.", Ignored(VISITORS)),
+    ("jicofo.visitors.enabled", Key("focus.visitors.enabled")),
+    ("jicofo.visitors.max-participants", Key("focus.visitors.max-participants")),
+    ("jicofo.visitors.max-visitors-per-node", Key("focus.visitors.max-visitors-per-node")),
+    ("jicofo.visitors.notification-interval", Key("focus.visitors.notification-interval")),
+    ("jicofo.visitors.auto-enable-broadcast", Key("focus.visitors.auto-enable-broadcast")),
+    ("jicofo.visitors.require-muc-config-flag", Key("focus.visitors.require-muc-config-flag")),
+    ("jicofo.visitors.enable-live-room", Key("focus.visitors.enable-live-room")),
+    ("jicofo.visitors.vnode-join-latency-interval", Key("focus.visitors.vnode-join-latency-interval")),
     ("tracing.", Ignored("no traces are sent")),
 ];

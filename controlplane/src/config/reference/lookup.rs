@@ -114,7 +114,8 @@ mod tests {
         assert!(matches!(find("videobridge.something.of.tomorrow"), Ok(Ignored(_))));
         assert_eq!(find("jicofo.bridge.brewery-jid"), Ok(Key("brewery")));
         assert_eq!(find("jicofo.xmpp.service.hostname"), Ok(Special));
-        assert!(matches!(find("jicofo.xmpp.visitors.v0.password"), Ok(Ignored(_))));
+        assert_eq!(find("jicofo.xmpp.visitors.v0.password"), Ok(Special));
+        assert_eq!(find("jicofo.visitors.max-participants"), Ok(Key("focus.visitors.max-participants")));
         assert!(matches!(find("jicofo.something.of.tomorrow"), Ok(Ignored(why)) if why.contains("Jicofo")));
         assert!(matches!(find("jicofo.conference.min-participants"), Ok(Key(_))));
     }

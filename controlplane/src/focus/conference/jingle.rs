@@ -58,6 +58,9 @@ impl Conference {
         let transport = transport_of(&jingle.contents).ok_or_else(missing_transport)?;
         let sources =
             SourceSet::from_contents(&jingle.contents, self.sources.limits().most()).map_err(|error| error.to_string());
+        if member.is_visitor() && !sources.as_ref().is_ok_and(SourceSet::is_empty) {
+            return Err(visitors_send_nothing(cx));
+        }
         let added = sources.and_then(|sources| self.sources.add(nick, sources).map_err(|error| error.to_string()));
         cx.refused.count(Refused::SourceRenamed, self.sources.take_renamed());
         if let Err(text) = added {
@@ -107,6 +110,9 @@ impl Conference {
         if !self.members.get_mut(nick).is_some_and(|member| member.may_change_sources(cx.now)) {
             cx.refused.count(Refused::SourceRate, 1);
             return Err(rate_limited());
+        }
+        if self.members.get(nick).is_some_and(Member::is_visitor) {
+            return Err(visitors_send_nothing(cx));
         }
         let change = SourceSet::from_contents(&jingle.contents, self.sources.limits().most()).map_err(bad_request)?;
         if add {
@@ -196,6 +202,11 @@ fn current_session(member: &Member, jingle: &Jingle) -> Outcome {
     let gone = jingle.action == "session-accept" || member.sid().is_empty();
     let condition = if gone { DefinedCondition::Gone { new_address: None } } else { DefinedCondition::ItemNotFound };
     Err(refusal(condition, "session ended"))
+}
+
+fn visitors_send_nothing(cx: &mut Context<'_>) -> (DefinedCondition, String) {
+    cx.refused.count(Refused::VisitorSource, 1);
+    refusal(DefinedCondition::Forbidden, "visitors have no sources")
 }
 
 fn missing_transport() -> (DefinedCondition, String) {

@@ -16,6 +16,7 @@ use crate::focus::features::Features;
 use crate::focus::json_message::Medium;
 use crate::focus::limits::{MAX_NAME, MAX_REGION, SOURCE_CHANGES, TRANSPORTS};
 use crate::focus::source_info::{Sending, Unreadable};
+use crate::focus::visitors::NodeId;
 use crate::jingle::SourceSet;
 use crate::pace::Bucket;
 
@@ -97,6 +98,13 @@ impl Helper {
     }
 }
 
+/// What is known of a member that only watches.
+#[derive(Debug)]
+struct Watching {
+    node: Option<NodeId>,
+    codecs: Option<Vec<String>>,
+}
+
 /// One member of the room.
 #[derive(Debug)]
 pub(in super::super) struct Member {
@@ -109,6 +117,8 @@ pub(in super::super) struct Member {
     features: Option<Features>,
     region: Option<String>,
     claims: Option<Helper>,
+    /// Where it watches, and what it understands; nothing for a participant.
+    watches: Option<Watching>,
     /// What it says that it sends.
     sending: Sending,
     /// Whether it was made owner because it is logged in.
@@ -136,6 +146,7 @@ impl Member {
             features: None,
             region: None,
             claims: None,
+            watches: None,
             sending: Sending::default(),
             named_owner: false,
             session: Session {
@@ -158,6 +169,26 @@ impl Member {
             source_changes: Bucket::new(SOURCE_CHANGES),
             transports: Bucket::new(TRANSPORTS),
         }
+    }
+
+    /// One that only watches: on a node, or in the main room.
+    pub fn visitor(arrival: u64, node: Option<NodeId>, codecs: Option<Vec<String>>) -> Self {
+        Self { watches: Some(Watching { node, codecs }), ..Self::new(arrival) }
+    }
+
+    /// Whether it only watches.
+    pub fn is_visitor(&self) -> bool {
+        self.watches.is_some()
+    }
+
+    /// The visitor node that it is on; none for who is in the main room.
+    pub fn node(&self) -> Option<NodeId> {
+        self.watches.as_ref()?.node
+    }
+
+    /// The video codecs that it understands, as it came: only visitors' are noted.
+    pub fn codecs(&self) -> Option<&[String]> {
+        self.watches.as_ref()?.codecs.as_deref()
     }
 
     /// Takes what its presence says; what is not in it stays. Returns how many parts were too long, or not readable.
@@ -209,7 +240,7 @@ impl Member {
     /// What kind of recorder or gateway it is; a claim is believed of those accounts only.
     pub fn helper(&self, trust: &Trust) -> Option<Helper> {
         let trusted = self.real_jid.as_ref().is_some_and(|jid| trust.includes(&jid.to_bare()));
-        self.claims.filter(|_| trusted)
+        self.claims.filter(|_| trusted && !self.is_visitor())
     }
 
     /// Its real address, as far as the room shows it.
@@ -381,6 +412,7 @@ impl Member {
         let ForceMute { audio, video } = self.session.force_mute;
         serde_json::json!({
             "moderator": self.moderator,
+            "visitor": self.is_visitor(),
             "stage": format!("{:?}", self.session.stage),
             "force_mute": { "audio": audio, "video": video },
         })
@@ -461,6 +493,12 @@ impl Member {
     pub fn may_trickle(&mut self, now: Instant) -> bool {
         self.transports.take(now, 1)
     }
+}
+
+/// Whether an occupant only watches.
+pub(super) fn only_watches(item: &Item) -> bool {
+    !matches!(item.affiliation, Affiliation::Owner | Affiliation::Admin)
+        && !matches!(item.role, Role::Moderator | Role::Participant)
 }
 
 /// When restarts were granted.

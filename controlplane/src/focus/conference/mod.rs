@@ -14,13 +14,17 @@ mod notices;
 mod offer;
 mod outcome;
 mod relays;
+mod reply;
 mod room;
 mod senders;
 mod session;
 mod source_signaling;
 mod sources;
 mod state;
+mod visitor_rooms;
+mod visitors;
 
 pub(super) use member::Helper;
-pub(super) use room::{NICK, conference_answer};
+pub(super) use reply::{NICK, Reply, conference_answer};
 pub(super) use state::{Conference, Waits};
+pub(super) use visitors::{not_live, visitor_wish};

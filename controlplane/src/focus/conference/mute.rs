@@ -30,7 +30,7 @@ impl Conference {
             return Err(refusal(DefinedCondition::NotAllowed, "only moderators mute others, and nobody unmutes them"));
         }
         if self.is_never_muted(&cx.helpers, target) {
-            return Err(refusal(DefinedCondition::NotAllowed, "recorders and gateways are not muted"));
+            return Err(refusal(DefinedCondition::NotAllowed, "recorders, gateways and visitors are not muted"));
         }
         if !on && !by.is_moderator() && self.moderation.forbids(muter, medium) {
             return Err(refusal(DefinedCondition::NotAllowed, "the room is moderated: a moderator has to allow it"));
@@ -57,9 +57,12 @@ impl Conference {
         Ok(())
     }
 
-    /// Whether nobody mutes a member: recorders, and gateways that cannot be muted, would not unmute.
+    /// Whether nobody mutes a member: recorders, and gateways that cannot be muted, would not unmute; visitors send nothing.
     pub(super) fn is_never_muted(&self, helpers: &Trust, nick: &str) -> bool {
         let Some(member) = self.members.get(nick) else { return false };
+        if member.is_visitor() {
+            return true;
+        }
         match member.helper(helpers) {
             Some(Helper::Recorder | Helper::Transcriber) => true,
             Some(Helper::Gateway) => !member.features().is_some_and(|features| features.audio_mute),

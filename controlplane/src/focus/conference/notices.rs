@@ -38,6 +38,6 @@ impl Conference {
 
     /// Whether a member moderates; nothing where nobody has that nickname.
     pub(in super::super) fn moderates(&self, nick: &str) -> Option<bool> {
-        self.members.get(nick).map(Member::is_moderator)
+        self.members.get(nick).filter(|member| !member.is_visitor()).map(Member::is_moderator)
     }
 }

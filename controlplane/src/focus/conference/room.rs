@@ -9,53 +9,34 @@ use xmpp_parsers::disco::DiscoInfoResult;
 use xmpp_parsers::hashes::Algo;
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::muc::MucUser;
-use xmpp_parsers::muc::user::{Affiliation, Role};
 use xmpp_parsers::presence::Presence;
 
 use super::meeting_id::{id_in, is_sound, main_room_in, promises_metadata};
-use super::member::Member;
+use super::member::{Member, only_watches};
+use super::reply::{NICK, Reply, conference_answer};
 use super::state::{BRIDGE_OWNER, Conference, RoomState};
-use crate::focus::context::{Context, Shared};
+use crate::focus::context::Context;
 use crate::focus::features::Features;
 use crate::focus::limits::{MAX_MEETING_ID, MAX_MEMBERS, MAX_NICK, Refused};
 use crate::focus::requests::{Answer, Pending, Question};
 use crate::focus::source_info::Sending;
 use crate::focus::xml::{build, escaped};
 use crate::jingle::ns;
-use crate::xmpp::iq::Request;
 use crate::xmpp::muc::{MucRoom, whois_anyone};
 
 const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
 const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 const ETHERPAD: &str = "http://jitsi.org/jitmeet/etherpad";
 
-/// Our nickname: clients know the focus by it.
-pub(in super::super) const NICK: &str = "focus";
-
 /// Capability hashes that are remembered.
 const CAPS_CACHE: usize = 1_000;
 
-/// `ready='false'` makes clients ask again after a second or more; an error would be the end for today's client.
-pub(in super::super) fn conference_answer(shared: &Shared, request: &Request, room: &BareJid, ready: bool) -> Iq {
-    let focus = &shared.settings.xmpp.jid;
-    let (login, identity) = shared.logins.describe(shared.sender(request).as_ref());
-    let sip = match shared.settings.jigasi_brewery {
-        Some(_) => "<property name='sipGatewayEnabled' value='true'/>",
-        None => "",
-    };
-    let xml = format!(
-        "<conference xmlns='{}' room='{}' ready='{ready}' focusjid='{focus}'{identity}>\
-         {login}<property name='visitors-supported' value='false'/>{sip}</conference>",
-        ns::FOCUS,
-        escaped(&room.to_string())
-    );
-    request.result(build(&xml))
-}
-
 impl Conference {
     /// What our presence in a room says (docs/protocol/focus.md 3.2).
-    fn own_payloads(&self) -> Vec<Element> {
+    pub(super) fn own_payloads(&self, cx: &Context<'_>) -> Vec<Element> {
         let name = self.room.node().map_or("", |node| node.as_str());
+        let enabled =
+            if cx.visitor_nodes.settings().is_some() { "<property key='visitors-enabled' value='true'/>" } else { "" };
         let mut payloads = vec![Element::builder("etherpad", ETHERPAD).append(name.to_owned()).build()];
         payloads.extend(build(&format!(
             "<versions xmlns='{}'><component name='focus'>ringbridge {}</component></versions>",
@@ -65,10 +46,11 @@ impl Conference {
         let limits = self.senders.properties().map(|(key, full)| format!("<property key='{key}' value='{full}'/>"));
         payloads.extend(build(&format!(
             "<conference-properties xmlns='{}'><property key='support-terminate-restart' value='true'/>\
-             <property key='bridge-count' value='{}'/>{}</conference-properties>",
+             <property key='bridge-count' value='{}'/>{}{enabled}{}</conference-properties>",
             ns::FOCUS,
             self.nodes.len(),
-            limits.collect::<String>()
+            limits.collect::<String>(),
+            self.visitors.properties(),
         )));
         if self.no_bridge {
             payloads.push(Element::bare("bridgeNotAvailable", ns::FOCUS));
@@ -80,16 +62,20 @@ impl Conference {
     /// Tells the room of what changed.
     pub(in super::super) fn announce(&mut self, cx: &mut Context<'_>) {
         if let Ok(muc) = MucRoom::new(&self.room, NICK) {
-            let presence = muc.update(self.own_payloads());
+            let presence = muc.update(self.own_payloads(cx));
             cx.send(presence);
         }
+        self.announce_to_visitors(cx);
     }
 
-    pub(super) fn answer_waiting(&self, cx: &mut Context<'_>, state: RoomState, ready: bool) {
+    pub(super) fn answer_waiting(&mut self, cx: &mut Context<'_>, state: RoomState, ready: bool) {
         let (RoomState::Joining(waiting) | RoomState::Configuring(waiting)) = state else { return };
         for request in waiting {
-            let answer = conference_answer(cx, &request, &self.room, ready);
-            cx.send(answer);
+            let later = |cx: &Context<'_>, room| conference_answer(cx, &request, room, (Reply::Later, false));
+            let answer = if ready { self.admit(cx, &request) } else { Some(later(cx, &self.room)) };
+            if let Some(answer) = answer {
+                cx.send(answer);
+            }
         }
     }
 
@@ -138,20 +124,20 @@ impl Conference {
     ) {
         cx.arrivals += 1;
         let arrival = cx.arrivals;
-        let item = user.items.first();
-        let standing = |item: &xmpp_parsers::muc::user::Item| {
-            matches!(item.affiliation, Affiliation::Owner | Affiliation::Admin)
-                || matches!(item.role, Role::Moderator | Role::Participant)
-        };
-        if item.is_some_and(|item| !standing(item)) {
-            // Visitors are not served.
+        let new = !self.members.contains_key(nick);
+        let watches = user.items.first().is_some_and(only_watches);
+        let watched = self.members.get(nick).map(Member::is_visitor);
+        if watches != watched.unwrap_or(watches) || (watches && cx.visitor_nodes.settings().is_none()) {
+            // Who takes part goes on to, and who watches too: a client that is to change enters anew.
             return;
         }
-        let new = !self.members.contains_key(nick);
         // Names of sources begin with a nickname; that of the bridge's own sources is nobody's.
-        if new && (self.members.len() >= MAX_MEMBERS || nick.len() > MAX_NICK || nick == BRIDGE_OWNER) {
+        if new && (self.in_main_room() >= MAX_MEMBERS || nick.len() > MAX_NICK || nick == BRIDGE_OWNER) {
             cx.refused.count(Refused::Member, 1);
             return;
+        }
+        if watches {
+            return self.seen_watching(cx, nick, None, (presence, user));
         }
         let member = self.members.entry(nick.to_owned()).or_insert_with(|| Member::new(arrival));
         let before = member.sending();
@@ -188,7 +174,8 @@ impl Conference {
         if !cx.settings.auto_owner {
             return;
         }
-        let people = || self.members.iter().filter(|(_, member)| member.helper(&cx.helpers).is_none());
+        let takes_part = |member: &Member| !member.is_visitor() && member.helper(&cx.helpers).is_none();
+        let people = || self.members.iter().filter(|(_, member)| takes_part(member));
         let first = |(_, member): &(&String, &Member)| member.arrival();
         if let Some((owner, _)) = people().filter(|(_, member)| member.is_owner()).min_by_key(first) {
             self.owner = Some(owner.clone());
@@ -219,7 +206,7 @@ impl Conference {
             return;
         }
         let mut accounts = Vec::new();
-        for (nick, member) in &mut self.members {
+        for (nick, member) in self.members.iter_mut().filter(|(_, member)| !member.is_visitor()) {
             let jid = member.real_jid().cloned().map(Jid::from);
             if let Some(jid) = jid.filter(|jid| !member.is_owner() && cx.logins.includes(jid))
                 && member.becomes_owner()
@@ -304,10 +291,16 @@ impl Conference {
     /// A member left; the conference ends when it was the last.
     pub(in super::super) fn member_left(&mut self, cx: &mut Context<'_>, nick: &str) {
         let Some(member) = self.members.remove(nick) else { return };
-        tracing::info!(room = %self.room, endpoint = nick, members = self.members.len(), "member left");
+        match member.is_visitor() {
+            true => tracing::debug!(room = %self.room, endpoint = nick, "visitor left"),
+            false => tracing::info!(room = %self.room, endpoint = nick, members = self.members.len(), "member left"),
+        }
+        self.visitor_gone(cx, &member);
         self.sources.forget(nick);
-        self.senders.change(member.sending(), Sending::default());
-        self.senders_changed(cx);
+        if !member.is_visitor() {
+            self.senders.change(member.sending(), Sending::default());
+            self.senders_changed(cx);
+        }
         // Clients drop the sources of who leaves by themselves, except those that expect a bridge to do it.
         let expects = |other: &Member| other.features().is_some_and(|features| features.ssrc_rewriting);
         for other in self.members.values_mut().filter(|other| !expects(other)) {
@@ -337,6 +330,12 @@ impl Conference {
         match what {
             // Refused settings leave the room as its service made it.
             Question::RoomForm => self.setup_answered(cx),
+            Question::VisitorRoomForm { node } => self.node_ready(cx, node),
+            Question::VisitorNodes => {
+                if !matches!(answer, Answer::Result(_)) {
+                    tracing::warn!(room = %self.room, ?answer, "the server's component does not connect the visitors");
+                }
+            }
             Question::RoomInfo => self.room_informed(cx, answer),
             Question::Disco { nick, ver } => self.discovered(cx, &nick, ver, answer),
             Question::Allocate { nick, session, invite } => self.allocated(cx, &nick, (&session, invite), answer),
@@ -353,7 +352,7 @@ impl Conference {
     /// Asks to be let into the room.
     pub(in super::super) fn join(&self, cx: &mut Context<'_>) {
         if let Ok(mut muc) = MucRoom::new(&self.room, NICK) {
-            cx.send(muc.join(self.own_payloads()));
+            cx.send(muc.join(self.own_payloads(cx)));
         }
     }
 
@@ -364,6 +363,7 @@ impl Conference {
         tracing::info!(room = %self.room, seconds, "conference ended");
         let state = std::mem::replace(&mut self.state, RoomState::Ready);
         self.answer_waiting(cx, state, false);
+        self.leave_nodes(cx);
         cx.meeting_ids.remove(&self.meeting_id);
         for session in self.nodes.iter() {
             cx.expire_on_bridge(&session.bridge, &self.meeting_id);
@@ -381,6 +381,7 @@ impl Conference {
         self.single_deadline = None;
         let had_bridge = !self.nodes.is_empty();
         self.drop_sessions(cx);
+        self.suspend_visitors(cx);
         if had_bridge {
             self.announce(cx);
         }

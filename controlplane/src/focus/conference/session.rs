@@ -34,18 +34,29 @@ impl Conference {
         }
         // Of those without a session alone: to put everybody in order whenever one comes would cost as much as there are.
         for nick in self.in_order(|member| member.stage() == Stage::Idle) {
-            let idle = self.members.get(&nick).is_some_and(|member| member.stage() == Stage::Idle);
-            if idle && self.discover(cx, &nick) {
-                self.allocate(cx, &nick);
+            if self.invite(cx, &nick) && self.no_bridge {
+                // Nor is there one for the others.
+                break;
             }
         }
         self.watch_last_one(cx);
+    }
+
+    /// Invites a member that has no session; whether it is as far as to need a bridge.
+    pub(super) fn invite(&mut self, cx: &mut Context<'_>, nick: &str) -> bool {
+        let idle = self.members.get(nick).is_some_and(|member| member.stage() == Stage::Idle);
+        let known = idle && self.discover(cx, nick);
+        if known {
+            self.allocate(cx, nick);
+        }
+        known
     }
 
     /// Does what is due, but for the end of a room that stayed empty.
     pub(in super::super) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         let now = cx.now;
         self.metadata_timeout(cx);
+        self.visitors_timeout(cx);
         let single = self.single_deadline.is_some_and(|at| at <= now);
         if self.signal_due.take_if(|at| *at <= now).is_some() {
             self.signal_round(cx);
@@ -99,6 +110,7 @@ impl Conference {
         let endpoint = Endpoint {
             create: true,
             stats_id: member.stats_id(),
+            muc_role: member.is_visitor().then(|| "visitor".to_owned()),
             capabilities: capabilities.map(|name| Capability { name: name.to_owned() }).collect(),
             media: member.offered().to_vec(),
             transport: Some(Transport {
@@ -141,6 +153,7 @@ impl Conference {
         let wanted = Wanted { conference: &conference, region, cut_off: &cut_off, ..Wanted::default() };
         match cx.bridges.choose(cx.now, &wanted) {
             // A newcomer whom none of the present bridges can serve takes everybody along.
+            Some(_) if !stays && self.members.get(nick).is_some_and(Member::is_visitor) => self.invite_later(cx),
             Some(_) if !stays => self.reinvite_all(cx, None),
             None => self.set_no_bridge(cx, true),
             chosen => return chosen,
@@ -151,10 +164,14 @@ impl Conference {
     /// A member gets its endpoint on a bridge, where the conference may be new; ids of the session and of the meeting.
     fn enter(&mut self, cx: &mut Context<'_>, nick: &str, bridge: &str) -> (String, String) {
         let (now, interval) = (cx.now, cx.bridges.recent_interval());
+        // Other bridges are not told of visitors.
+        let told = !self.members.get(nick).is_some_and(Member::is_visitor);
         let session = match self.nodes.on(bridge) {
             Some(session) => {
                 let (id, node) = (session.id.clone(), session.node);
-                self.nodes.cascade.place(nick, node);
+                if told {
+                    self.nodes.cascade.place(nick, node);
+                }
                 id
             }
             None => {
@@ -163,7 +180,7 @@ impl Conference {
                     false => cx.expire_orphans_of(bridge, &self.meeting_id),
                 }
                 let relay_id = cx.bridges.get(bridge).and_then(|bridge| bridge.relay_id.clone()).unwrap_or_default();
-                let node = self.nodes.cascade.add(Place::Mesh(MeshId::CORE), &relay_id, Some(nick));
+                let node = self.nodes.cascade.add(Place::Mesh(MeshId::CORE), &relay_id, told.then_some(nick));
                 let id = cx.random_id();
                 self.nodes.insert(BridgeSession::new(id.clone(), bridge.to_owned(), node));
                 id
@@ -247,7 +264,7 @@ impl Conference {
         let Some(home) = self.nodes.home(nick).map(|home| home.id.clone()) else { return };
         let bridge = self.nodes.by_id(&home).and_then(|session| cx.bridges.get(&session.bridge));
         let region = bridge.and_then(|bridge| bridge.region.clone());
-        let members = self.members.len();
+        let members = self.in_main_room();
         let (no_audio, no_video) = (
             self.must_not_send(&cx.helpers, nick, Medium::Audio),
             self.must_not_send(&cx.helpers, nick, Medium::Video),
@@ -335,21 +352,26 @@ impl Conference {
         let (conference, cut_off) = (self.nodes.present(now, cx.bridges.recent_interval()), self.nodes.cut_off(now));
         let wanted = Wanted { conference: &conference, region, cut_off: &cut_off, ..Wanted::default() };
         let another = cx.bridges.choose(now, &wanted).is_some_and(|next| next != bridge);
-        if elsewhere && !another {
+        if elsewhere && !another && !self.members.get(nick).is_some_and(Member::is_visitor) {
             return self.leave_session(cx, session);
         }
         if let Some(member) = self.members.get_mut(nick) {
             member.end_session(Stage::Idle);
         }
         let unused = self.forget_endpoint(cx, nick);
-        if elsewhere {
+        if elsewhere && another {
             return self.invite_missing(cx);
         }
-        let again = cx.now + FULL_RESET;
-        self.invite_due = Some(self.invite_due.map_or(again, |due| due.min(again)));
+        self.invite_later(cx);
         if unused {
             self.set_no_bridge(cx, true);
         }
+    }
+
+    /// Who got no endpoint is invited again when a bridge may have room; participants are not moved for visitors.
+    fn invite_later(&mut self, cx: &Context<'_>) {
+        let again = cx.now + FULL_RESET;
+        self.invite_due = Some(self.invite_due.map_or(again, |due| due.min(again)));
     }
 
     /// A bridge of a conference is broken: nobody new goes there, and everybody leaves it.
@@ -421,7 +443,7 @@ impl Conference {
         self.terminate(cx, nick, &sid, "general-error", "jingle session failed");
     }
 
-    fn terminate(&mut self, cx: &mut Context<'_>, nick: &str, sid: &str, condition: &str, text: &str) {
+    pub(super) fn terminate(&mut self, cx: &mut Context<'_>, nick: &str, sid: &str, condition: &str, text: &str) {
         if sid.is_empty() {
             return;
         }

@@ -13,6 +13,7 @@ use super::moderation::Moderation;
 use super::nodes::Nodes;
 use super::senders::Senders;
 use super::sources::ConferenceSources;
+use super::visitor_rooms::Visitors;
 use crate::focus::context::{Context, ORPHAN_LIFETIME, Orphan};
 use crate::focus::limits::{self, BREAKOUT_JOIN, MAX_WAITING};
 use crate::pace::Bucket;
@@ -66,6 +67,8 @@ pub(in super::super) struct Conference {
     pub(super) awaited: u8,
     /// Members by nickname, which is the endpoint id.
     pub(super) members: BTreeMap<String, Member>,
+    /// Who only watches, and where.
+    pub(super) visitors: Visitors,
     /// Who was made owner.
     pub(super) owner: Option<String>,
     /// Its sessions on bridges.
@@ -112,6 +115,7 @@ impl Conference {
             awaited: 0,
             state: RoomState::Joining(vec![request]),
             members: BTreeMap::new(),
+            visitors: Visitors::default(),
             owner: None,
             nodes: Nodes::default(),
             sources: ConferenceSources::new(cx.settings.sources.limits),
@@ -137,7 +141,7 @@ impl Conference {
 
     /// Whether somebody of that real address is in it.
     pub fn has_real(&self, real: &Jid) -> bool {
-        self.members.values().any(|member| member.real_jid().is_some_and(|own| own == real))
+        self.members.values().any(|member| !member.is_visitor() && member.real_jid().is_some_and(|own| own == real))
     }
 
     /// Whether a request of that sender waits for it.
@@ -146,9 +150,9 @@ impl Conference {
         waiting.iter().any(|request| request.from.as_ref() == sender)
     }
 
-    /// Whether nobody is in it.
+    /// Whether nobody is in its main room: visitors alone are no conference.
     pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+        self.in_main_room() == 0
     }
 
     /// How many are in it.
@@ -242,6 +246,8 @@ impl Conference {
             "main_room": self.main.as_ref().map(ToString::to_string),
             "bridge": self.bridge(),
             "bridges": self.nodes.debug(),
+            "visitor_count": self.visitors(),
+            "visitor_rooms": self.visitors.to_json(),
             "members": self.members.iter().map(member).collect::<serde_json::Map<_, _>>(),
             "senders": self.senders.to_json(),
             "av_moderation": self.moderation.to_json(),
@@ -251,7 +257,8 @@ impl Conference {
 
     /// Address of a member in the room.
     pub fn occupant(&self, nick: &str) -> String {
-        format!("{}/{nick}", self.room)
+        let node = self.members.get(nick).and_then(Member::node);
+        format!("{}/{nick}", node.and_then(|node| self.visitors.room(node)).unwrap_or(&self.room))
     }
 
     /// Some members in order of arrival.
@@ -291,6 +298,7 @@ impl Conference {
             self.hold_due,
             self.invite_due,
             self.metadata.poll_timeout(),
+            self.visitors.poll_timeout(),
         ]
         .into_iter()
         .flatten()

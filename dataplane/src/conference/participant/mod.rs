@@ -116,12 +116,18 @@ impl Participant {
 
     /// Whether its RTCP may cost anything at all at the moment.
     pub fn has_rtcp_work(&mut self, now: Instant) -> bool {
-        self.rtcp_work.has_any(now)
+        match &self.role {
+            Role::Relay(relay) => relay.rtcp_work.has_any(now),
+            Role::Endpoint | Role::Relayed { .. } => self.rtcp_work.has_any(now),
+        }
     }
 
     /// Whether its RTCP may cost this much more; pays for it if so.
     pub fn pays_for_rtcp(&mut self, now: Instant, work: u32) -> bool {
-        self.rtcp_work.take_many(now, work)
+        match &mut self.role {
+            Role::Relay(relay) => relay.rtcp_work.take_many(now, work),
+            Role::Endpoint | Role::Relayed { .. } => self.rtcp_work.take_many(now, work),
+        }
     }
 
     /// Whether its packets come in at this worker.

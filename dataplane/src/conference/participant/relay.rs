@@ -4,7 +4,7 @@
 use hashbrown::{Equivalent, HashMap};
 
 use crate::ids::{EndpointId, MeshId, SourceId, Ssrc};
-use crate::limits::MAX_RELAY_DEMANDS;
+use crate::limits::{MAX_RELAY_DEMANDS, RelayRtcpWork};
 use crate::media::Limit;
 
 /// The owner and the name of a source, to look it up.
@@ -21,6 +21,8 @@ impl Equivalent<(EndpointId, String)> for Named<'_> {
 #[derive(Debug)]
 pub struct Relay {
     mesh: MeshId,
+    /// What its RTCP may cost.
+    pub rtcp_work: RelayRtcpWork,
     /// What those behind it want, by the owner and the name of the source: it may be said before the source is known.
     demands: HashMap<(EndpointId, String), Limit, foldhash::fast::RandomState>,
     /// The sources that go there by all of their SSRCs, media and retransmission: no two may share one.
@@ -30,7 +32,7 @@ pub struct Relay {
 impl Relay {
     /// A relay of a mesh, of which nobody wants anything.
     pub fn new(mesh: MeshId) -> Self {
-        Self { mesh, demands: HashMap::default(), claimed: HashMap::default() }
+        Self { mesh, rtcp_work: RelayRtcpWork::new(), demands: HashMap::default(), claimed: HashMap::default() }
     }
 
     /// The mesh that it belongs to.

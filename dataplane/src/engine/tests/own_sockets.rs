@@ -94,3 +94,65 @@ fn all_of_them_are_opened_or_none_and_the_relay_is_refused() {
     rig.workers[0].engine.note_held();
     assert_eq!((rig.count(0, Counter::HeldSockets), rig.count(0, Counter::HeldAddresses)), (0, 0));
 }
+
+proptest! {
+    /// Whatever the order of commands: each socket is closed once, and not while its owner lives.
+    #[test]
+    fn every_socket_is_closed_once(steps in prop::collection::vec((0..6u8, 1..5u32, 0..3usize, 1..3u32), 0..80)) {
+        let mut rig = rig(64, 16);
+        rig.out.room = u16::MAX;
+        let engine = &mut rig.workers[0].engine;
+        let (out, now) = (&mut rig.out, rig.now);
+        let mut next = 100;
+        let mut open: std::collections::HashMap<u16, u32> = Default::default();
+        let mut alive: std::collections::HashMap<u32, u32> = Default::default();
+        for (step, id, count, conference) in steps.into_iter().chain([(5, 0, 0, 1), (5, 0, 0, 2)]).chain((1..5).map(|id| (3, id, 0, 0))) {
+            let (endpoint, conference_id) = (EndpointId(100 + id), ConferenceId(conference));
+            match step {
+                0 | 1 => {
+                    let address = "192.0.2.1:5".parse().unwrap();
+                    let sockets: Vec<_> = (next..next + count as u16).map(|local| LocalSocket { local, address }).collect();
+                    next += count as u16;
+                    open.extend(sockets.iter().map(|socket| (socket.local, id)));
+                    let _ = engine.give_sockets(endpoint, &sockets);
+                }
+                2 => {
+                    let ice = IceCredentials { ufrag: format!("0p{id}"), pwd: "password".into() };
+                    let new = NewEndpoint { conference: conference_id, endpoint, label: String::new(), ice, controlling: true };
+                    if engine.handle_command(now, Command::CreateEndpoint(Box::new(new)), out).is_ok() {
+                        alive.insert(id, conference);
+                    }
+                }
+                3 => {
+                    let _ = engine.handle_command(now, Command::ExpireEndpoint { endpoint }, out);
+                    alive.remove(&id);
+                }
+                4 => {
+                    let feedback = FeedbackSsrcs { audio: Ssrc::new(1), video: Ssrc::new(2) };
+                    let _ = engine.handle_command(now, Command::CreateConference { conference: conference_id, feedback }, out);
+                }
+                _ => {
+                    let _ = engine.handle_command(now, Command::ExpireConference { conference: conference_id }, out);
+                    alive.retain(|_, lives_in| *lives_in != conference);
+                }
+            }
+            while let Some(local) = engine.poll_closed_socket() {
+                prop_assert!(open.remove(&local).is_some(), "{local} is closed twice");
+            }
+            // What lives is heard at its own socket, or at the shared one, and never at both.
+            for &id in alive.keys() {
+                let own: Vec<u16> = open.iter().filter(|(_, owner)| **owner == id).map(|(local, _)| *local).collect();
+                for local in [0].into_iter().chain(own.iter().copied()) {
+                    out.sent.clear();
+                    let path = Path { local, remote: ([198, 51, 100, 1], 5).into() };
+                    engine.handle_datagram(now, path, &mut request(&format!("0p{id}")), out);
+                    prop_assert_eq!(out.sent.len(), usize::from((local == 0) == own.is_empty()));
+                }
+            }
+        }
+        prop_assert!(open.is_empty(), "{open:?} are never closed");
+        engine.note_held();
+        prop_assert_eq!(engine.stats.get(Counter::HeldSockets), 0);
+        prop_assert_eq!(engine.sockets.refused(), 0);
+    }
+}

@@ -1,0 +1,81 @@
+//! The rooms of a conference's visitors, and what the participants are told of them.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use jid::BareJid;
+
+use crate::focus::visitors::{Codecs, Invited, NodeId};
+use crate::focus::xml::escaped;
+use crate::xmpp::iq::Request;
+
+/// How far we are with the room on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Our join was sent.
+    Joining,
+    /// Its settings were sent.
+    Configuring,
+    /// Visitors are let in.
+    Ready,
+}
+
+/// The room of a conference's visitors on one node.
+#[derive(Debug)]
+pub(super) struct VisitorRoom {
+    pub(super) room: BareJid,
+    pub(super) progress: Progress,
+    /// Requests that wait for it.
+    pub(super) waiting: Vec<Request>,
+    /// Until when it has to be ready, or its node has to be back.
+    pub(super) due: Option<Instant>,
+    /// Visitors in it.
+    pub(super) present: usize,
+    pub(super) invited: Invited,
+}
+
+/// A conference's visitors.
+#[derive(Debug, Default)]
+pub(super) struct Visitors {
+    /// How many there are, wherever.
+    pub(super) count: usize,
+    pub(super) rooms: BTreeMap<NodeId, VisitorRoom>,
+    /// Nodes that did not let us in, and until when they are passed over.
+    pub(super) avoided: BTreeMap<NodeId, Instant>,
+    pub(super) codecs: Codecs,
+    /// What the rooms were told of how many there are, and of their codecs; nothing where there never was one.
+    pub(super) told: Option<(usize, String)>,
+    pub(super) told_at: Option<Instant>,
+    /// When they are told what they were not told at once.
+    pub(super) tell_due: Option<Instant>,
+}
+
+impl Visitors {
+    /// The room on a node.
+    pub(super) fn room(&self, node: NodeId) -> Option<&BareJid> {
+        self.rooms.get(&node).map(|room| &room.room)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.rooms.values().filter_map(|room| room.due).chain(self.tell_due).min()
+    }
+
+    /// What the presence of a room's focus says of them.
+    pub(super) fn properties(&self) -> String {
+        let Some((count, codecs)) = &self.told else { return String::new() };
+        let codecs = match codecs.as_str() {
+            "" => String::new(),
+            codecs => format!("<property key='visitor-codecs' value='{}'/>", escaped(codecs)),
+        };
+        format!("<property key='visitor-count' value='{count}'/>{codecs}")
+    }
+
+    /// For operators.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        let of = |room: &VisitorRoom| {
+            let state = format!("{:?}", room.progress);
+            (room.room.to_string(), serde_json::json!({ "state": state, "visitors": room.present }))
+        };
+        self.rooms.values().map(of).collect::<serde_json::Map<_, _>>().into()
+    }
+}
