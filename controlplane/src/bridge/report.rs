@@ -175,7 +175,7 @@ impl Report {
             "num_relays_no_msg_transport_after_delay": self.relays.without_channel,
             "relays_ice_failed": self.relays.ice_failed,
             "dtls_failed_relays": self.relays.dtls_failed,
-            // No name of the reference's: links over which nothing comes although both bridges live.
+            // Jitsi Videobridge has no such figure: links over which nothing comes although both bridges live.
             "relays_dead": self.relays.dead,
             "total_bytes_received_octo": self.traffic.relayed.bytes_in,
             "total_bytes_sent_octo": self.traffic.relayed.bytes_out,
