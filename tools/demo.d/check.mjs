@@ -89,8 +89,8 @@ export async function check(stack, options, say = console.log) {
     let known = [];
     let carried = true;
     if (channel) {
-      const stats = await stack.bridges[0].bridgeStats();
-      const [data, socket] = ['data_channel', 'colibri_web_socket'].map(name => stats[`total_${name}_messages_received`]);
+      const all = await Promise.all(stack.bridges.map(one => one.bridgeStats()));
+      const [data, socket] = ['data_channel', 'colibri_web_socket'].map(name => all.reduce((sum, stats) => sum + stats[`total_${name}_messages_received`], 0));
       carried = channel === 'sctp' ? data >= browsers && socket === 0 : socket >= browsers && data === 0;
       say(`bridge channel messages: ${data} over data channels, ${socket} over WebSockets`);
     }
@@ -98,7 +98,7 @@ export async function check(stack, options, say = console.log) {
     if (options.client) {
       rewritten = await foreignSsrcs(participants.slice(options.mixed ? 1 : 0), participants, say);
     }
-    const wrong = p2p ? [] : await wrongStatistics(stack.bridges[0], total);
+    const wrong = p2p ? [] : stack.bridges.length > 1 ? await wrongSpread(stack, total) : await wrongStatistics(stack.bridges[0], total);
     for (const line of wrong) say(`statistics of the bridge: ${line}`);
     let direct = true;
     if (p2p && total === 2) {
@@ -134,6 +134,7 @@ export async function check(stack, options, say = console.log) {
       seconds,
       codec: codec ?? (options.client ? "the client's choice" : 'vp8'),
       browsers, scripted,
+      ...stack.bridges.length > 1 && { bridges: stack.bridges.length, strategy: stack.strategy },
       ...firefox && { firefox, height_ok: pairs.length - heights.length },
       freezes: pairs.reduce((sum, one) => sum + one.freezes, 0),
       frozen_ms: round(1000 * pairs.reduce((sum, one) => sum + one.frozen, 0)),
@@ -176,6 +177,22 @@ export function smallerPictures(sent, pairs) {
   return pairs
     .filter(one => tallest.has(one.sender) && one.video?.frameHeight !== tallest.get(one.sender))
     .map(one => `${one.receiver} decodes ${one.video?.frameHeight ?? 'no'} lines of ${one.sender}, which sends ${tallest.get(one.sender)}`);
+}
+
+/** What the bridges of one conference get wrong: everybody is on one of them, and each of them knows all. */
+async function wrongSpread(stack, total) {
+  let wrong = [];
+  await until('', 11000, async () => {
+    const all = await Promise.all(stack.bridges.map(one => one.bridgeStats()));
+    const local = all.map(stats => stats.endpoints - stats.octo_endpoints);
+    wrong = [
+      ...local.reduce((sum, count) => sum + count, 0) === total ? [] : [`${local} participants on the bridges, ${total} in all`],
+      ...all.flatMap((stats, index) => local[index] && stats.endpoints !== total ? [`bridge ${index + 1} knows ${stats.endpoints} of ${total}`] : []),
+      ...stack.strategy === 'split' && local.filter(Boolean).length !== Math.min(total, all.length) ? [`${local} participants: not all bridges are used`] : [],
+    ];
+    return !wrong.length;
+  }, 1000).catch(() => {});
+  return wrong;
 }
 
 /** What the bridge's statistics say wrongly of one conference of `total`; they are made every five seconds. */

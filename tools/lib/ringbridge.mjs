@@ -53,7 +53,9 @@ bridge {
     server-id = ${text(o.nickname)}
   }
   rest { listen = "127.0.0.1:${o.bridgeRestPort}" }
-  disable-rewriting = ${o.disableRewriting ?? false}
+${o.strategy ? `  region = ${text(o.region)}
+  relay { enabled = true, id = ${text(o.nickname)} }
+` : ''}  disable-rewriting = ${o.disableRewriting ?? false}
   ssrc-limit { audio = ${o.ssrcs ?? 50}, video = ${o.ssrcs ?? 50} }
 }
 focus {
@@ -61,7 +63,9 @@ focus {
   password = ${text(o.focusPassword)}
   conference-muc = "conference.meet.test"
   rest { listen = "127.0.0.1:${o.focusRestPort}" }
-${o.visitors ? visitorNode(o) : ''}}
+${o.strategy ? `  relay.enabled = true
+  selection.strategy = ${text(o.strategy)}
+` : ''}${o.visitors ? visitorNode(o) : ''}}
 `, { mode: 0o600 });
   return path;
 }

@@ -60,6 +60,7 @@ export class Stack {
 
   /**
    * `split` runs the focus and `bridges` bridges as processes of their own instead of one `ringbridge all`.
+   * `strategy`: how the focus spreads a conference over the bridges, which then have relays and a region each.
    * `io`, `disableRewriting`, `ssrcs`: handed to the bridges. `currentClientFolder` has another client library for the page.
    * `clock`: the processes' clock can be set, see `setClock`. `resumption`: see Prosody.
    * `heap`: the process notes its allocations in the file `heapFile`, see heap.mjs.
@@ -68,16 +69,17 @@ export class Stack {
    * `mediaAddress`: where the bridges receive media instead of on loopback.
    * `accounts`: more users of auth.meet.test; `passwords` has theirs.
    * `relay`: asked for the port that leads to Prosody's, for the processes. `environment`: more variables of theirs.
-   * @param {{ clientFolder: string, currentClientFolder?: string, folder?: string, split?: boolean, bridges?: number, io?: string, disableRewriting?: boolean,
+   * @param {{ clientFolder: string, currentClientFolder?: string, folder?: string, split?: boolean, bridges?: number, strategy?: string, io?: string, disableRewriting?: boolean,
    *   channel?: string, ssrcs?: number, clock?: boolean, resumption?: number, heap?: boolean, launcher?: string[], logFolder?: string,
    *   relay?: (port: number) => Promise<number>, environment?: Record<string, string>, mediaAddress?: string, site?: import('./prosody.mjs').Site, accounts?: string[] }} options
    */
-  constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, io, disableRewriting, channel, ssrcs, clock, resumption, heap,
+  constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, strategy, io, disableRewriting, channel, ssrcs, clock, resumption, heap,
     launcher, logFolder, relay, environment, mediaAddress, site, accounts }) {
     this.clientFolder = clientFolder;
     this.currentClientFolder = currentClientFolder;
     this.split = split;
     this.bridgeCount = bridges;
+    this.strategy = strategy;
     this.io = io;
     this.disableRewriting = disableRewriting;
     this.channel = channel;
@@ -120,6 +122,8 @@ export class Stack {
       bridgePassword: accounts.jvb,
       focusPassword: accounts.focus,
       nickname: `jvb${number}`,
+      region: `region${number}`,
+      strategy: this.strategy,
       mediaAddress: this.mediaAddress,
       mediaPort: await freePort(10000, 'udp'),
       websocketPort: await freePort(9090),

@@ -103,6 +103,30 @@ export const scenarios = {
     },
   },
 
+  'three-linked-bridges': {
+    about: 'one call on three bridges; one is killed, its participant moves within 10 s, and the others are not disturbed',
+    stack: { split: true, bridges: 3, strategy: 'split' },
+    async run(call) {
+      const all = await call.meet('p1', 'p2', 'p3');
+      await allDecode(all);
+      const local = () => Promise.all(call.stack.bridges.map(one => one.bridgeStats().then(stats => stats.endpoints - stats.octo_endpoints)));
+      await until('each bridge has one participant', 15000, async () => String(await local()) === '1,1,1');
+      const sessions = () => Promise.all(all.map(one => one.state().then(state => state.session)));
+      const before = await sessions();
+      await call.stack.bridges[2].kill();
+      const start = Date.now();
+      await allMoving(all, 30000);
+      const back = Date.now() - start;
+      expect(back <= 10000, `media back only after ${seconds(back)}`);
+      await allDecode(all);
+      const moved = (await sessions()).filter((session, index) => session !== before[index]).length;
+      expect(moved <= 1, `${moved} participants had to begin again`);
+      const fourth = await call.join('p4');
+      expect(await everybodyMeets([...all, fourth], 45000), 'a newcomer was not let in');
+      return `one participant on each of three bridges; media back for all ${seconds(back)} after one was killed`;
+    },
+  },
+
   'clock-jump': {
     about: 'the clock of focus and bridge jumps a day ahead, then to a month ago: nobody notices, and a newcomer gets in',
     stack: { clock: true },
