@@ -54,7 +54,7 @@ bridge {
   }
   rest { listen = "127.0.0.1:${o.bridgeRestPort}" }
 ${o.strategy ? `  region = ${text(o.region)}
-  relay { enabled = true, id = ${text(o.nickname)} }
+  relay { enabled = true, id = ${text(o.nickname)}, min-port = ${o.relayPorts[0]}, max-port = ${o.relayPorts[1]} }
 ` : ''}  disable-rewriting = ${o.disableRewriting ?? false}
   ssrc-limit { audio = ${o.ssrcs ?? 50}, video = ${o.ssrcs ?? 50} }
 }

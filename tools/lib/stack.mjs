@@ -17,6 +17,9 @@ const password = () => randomBytes(18).toString('base64url');
 /** Minutes that one core takes for the first build with optimisations. */
 const buildCoreMinutes = 16;
 
+/** Bridge N opens links to others from ports 100 N above this one. */
+export const relayPort = 21000;
+
 /** What has to be done before a stack can start, with about how long it takes; a list of lines. */
 function steps(packages, load) {
   const lines = [];
@@ -124,6 +127,7 @@ export class Stack {
       nickname: `jvb${number}`,
       region: `region${number}`,
       strategy: this.strategy,
+      relayPorts: [relayPort + 100 * number, relayPort + 100 * number + 99],
       mediaAddress: this.mediaAddress,
       mediaPort: await freePort(10000, 'udp'),
       websocketPort: await freePort(9090),

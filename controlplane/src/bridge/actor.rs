@@ -203,6 +203,7 @@ impl Actor {
                     }
                     self.clients.check_late(now);
                     self.publish_health(now);
+                    self.publish_dead_links();
                     if let Some(bandwidths) = self.clients.take_bandwidths() {
                         self.publish.bandwidth.send_replace(bandwidths);
                     }

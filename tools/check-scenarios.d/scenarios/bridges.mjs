@@ -1,7 +1,26 @@
 // Bridges and the server come and go, and clocks jump.
 import { allDecode, allMoving, expect, seconds, timed } from '../call.mjs';
 import { everybodyMeets, matrix, measure } from '../../lib/measure.mjs';
-import { sleep, until } from '../../lib/process.mjs';
+import { run, sleep, until } from '../../lib/process.mjs';
+import { relayPort } from '../../lib/stack.mjs';
+
+/** How many connections each participant has ever made. */
+const connectionsMade = all => Promise.all(all.map(one => one.state().then(state => state.connections.length)));
+
+const differing = (before, after) => after.filter((count, index) => count !== before[index]).length;
+
+/** Drops what bridges send each other while `during` runs; clients are not touched. */
+async function withoutLinks(during) {
+  const table = `ringbridge_links_${process.pid}`;
+  const ports = `${relayPort}-${relayPort + 999}`;
+  await run('nft', [`add table inet ${table}; add chain inet ${table} input { type filter hook input priority 0; };`
+    + ` add rule inet ${table} input udp sport ${ports} drop; add rule inet ${table} input udp dport ${ports} drop`]);
+  try {
+    return await during();
+  } finally {
+    await run('nft', [`delete table inet ${table}`]);
+  }
+}
 
 /** name → scenario, see index.mjs. */
 export const scenarios = {
@@ -111,19 +130,40 @@ export const scenarios = {
       await allDecode(all);
       const local = () => Promise.all(call.stack.bridges.map(one => one.bridgeStats().then(stats => stats.endpoints - stats.octo_endpoints)));
       await until('each bridge has one participant', 15000, async () => String(await local()) === '1,1,1');
-      const sessions = () => Promise.all(all.map(one => one.state().then(state => state.session)));
-      const before = await sessions();
+      const before = await connectionsMade(all);
       await call.stack.bridges[2].kill();
       const start = Date.now();
       await allMoving(all, 30000);
       const back = Date.now() - start;
       expect(back <= 10000, `media back only after ${seconds(back)}`);
       await allDecode(all);
-      const moved = (await sessions()).filter((session, index) => session !== before[index]).length;
-      expect(moved <= 1, `${moved} participants had to begin again`);
+      const moved = differing(before, await connectionsMade(all));
+      expect(moved === 1, `${moved} participants had to begin again, one was on the bridge that was killed`);
       const fourth = await call.join('p4');
       expect(await everybodyMeets([...all, fourth], 45000), 'a newcomer was not let in');
       return `one participant on each of three bridges; media back for all ${seconds(back)} after one was killed`;
+    },
+  },
+
+  'cut-link': {
+    about: 'nothing passes between two living bridges any more: noticed, and healed within 20 s by moving the smaller side',
+    stack: { split: true, bridges: 2, strategy: 'split' },
+    async run(call) {
+      const all = await call.meet('p1', 'p2', 'p3');
+      await allDecode(all);
+      const stats = () => Promise.all(call.stack.bridges.map(one => one.bridgeStats()));
+      const local = async () => (await stats()).map(one => one.endpoints - one.octo_endpoints);
+      await until('both bridges have participants', 15000, async () => (await local()).every(count => count > 0));
+      const before = await connectionsMade(all);
+      return await withoutLinks(async () => {
+        const noticed = await timed('a bridge notices', 15000, async () => (await stats()).some(one => one.relays_dead > 0));
+        const healed = await timed('all are on one bridge', 20000, async () => (await local()).sort().join() === '0,3');
+        expect(await everybodyMeets(all, 20000), 'they did not meet again');
+        await allDecode(all);
+        const moved = differing(before, await connectionsMade(all));
+        expect(moved === 1, `${moved} participants had to begin again, one was alone on its bridge`);
+        return `noticed ${seconds(noticed)} after the cut, on one bridge ${seconds(noticed + healed)} after it; one participant moved`;
+      });
     },
   },
 

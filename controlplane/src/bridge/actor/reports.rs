@@ -82,7 +82,19 @@ impl Actor {
     /// Relays over which nothing comes. Presence is not for long lists: a host that is cut off from another says so at a few.
     fn dead_links(&self) -> Vec<(String, String)> {
         let named = |(id, relay): (_, &str)| Some((self.colibri.meeting_of(id)?.to_owned(), relay.to_owned()));
-        self.clients.dead_links().filter_map(named).take(MAX_DEAD_LINKS).collect()
+        let mut links: Vec<_> = self.clients.dead_links().filter_map(named).take(MAX_DEAD_LINKS).collect();
+        links.sort_unstable();
+        links
+    }
+
+    /// A link that died or came back is published at once: participants do not see each other meanwhile.
+    pub(super) fn publish_dead_links(&self) {
+        let dead_links = self.dead_links();
+        if self.publish.report.borrow().dead_links != dead_links {
+            let report = self.publish.report.borrow().clone();
+            let relays = RelayTotals { dead: self.clients.dead_relays(), ..report.relays };
+            self.publish(Report { dead_links, relays, ..report });
+        }
     }
 
     pub(super) fn make_report(&self) -> Report {
