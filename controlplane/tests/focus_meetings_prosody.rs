@@ -21,10 +21,6 @@ use xmpp_parsers::iq::Iq;
 use xmpp_parsers::message::Message;
 use xmpp_parsers::stanza_error::DefinedCondition;
 
-fn loopback() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], prosody::free_port()))
-}
-
 fn say(client: &Client, to: &str, payload: &str) {
     let mut message = Message::new(Some(to.parse().unwrap()));
     message.type_ = xmpp_parsers::message::MessageType::Normal;
@@ -62,7 +58,7 @@ async fn until_dropped(a: &mut Client, b: &mut Client, bridge: SocketAddr, nick:
 async fn moderation_metadata_and_breakout_rooms_over_a_real_server() {
     let Some(server) = Prosody::start_with_meetings() else { return };
     let (stop, stopped) = watch::channel(false);
-    let (focus_rest, bridge_rest) = (loopback(), loopback());
+    let (focus_rest, bridge_rest) = (prosody::loopback(), prosody::loopback());
     let settings = FocusSettings {
         xmpp: server.account("focus", Some("focus")),
         brewery: prosody::BREWERY.parse().unwrap(),

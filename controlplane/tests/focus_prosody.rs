@@ -21,10 +21,6 @@ use tokio_xmpp::Stanza;
 use tokio_xmpp::jid::BareJid;
 use xmpp_parsers::iq::Iq;
 
-fn loopback() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], prosody::free_port()))
-}
-
 fn start_focus(server: &Prosody, rest: SocketAddr, stopped: watch::Receiver<bool>) -> tokio::task::JoinHandle<()> {
     start_focus_of(server, rest, Vec::new(), stopped)
 }
@@ -46,7 +42,7 @@ fn start_focus_of(
 }
 
 fn start_bridge(server: &Prosody, stopped: watch::Receiver<bool>) -> tokio::task::JoinHandle<()> {
-    start_bridge_at(server, loopback(), stopped)
+    start_bridge_at(server, prosody::loopback(), stopped)
 }
 
 /// The same with its pages at that address.
@@ -80,7 +76,7 @@ async fn until_http(address: SocketAddr, path: &str, expected: &str) -> String {
 async fn one_guests_burst_of_requests_is_not_noticed() {
     let Some(server) = Prosody::start() else { return };
     let (stop, stopped) = watch::channel(false);
-    let rest = loopback();
+    let rest = prosody::loopback();
     // The test's clients have accounts; here they are strangers.
     let trusted = ["focus@auth.meet.test", "jvb@auth.meet.test"].map(|jid| jid.parse().unwrap()).into();
     let focus = start_focus_of(&server, rest, trusted, stopped.clone());
@@ -141,10 +137,10 @@ async fn one_guests_burst_of_requests_is_not_noticed() {
 async fn a_call_over_a_real_server_and_over_its_crash() {
     let Some(mut server) = Prosody::start() else { return };
     let (stop, stopped) = watch::channel(false);
-    let rest = loopback();
+    let rest = prosody::loopback();
     let focus = start_focus(&server, rest, stopped.clone());
     until_http(rest, "/about/health", "No operational bridges available").await;
-    let pages = loopback();
+    let pages = prosody::loopback();
     let bridge = start_bridge_at(&server, pages, stopped);
     until_http(rest, "/about/health", "200 OK").await;
 

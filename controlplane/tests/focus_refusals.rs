@@ -87,19 +87,14 @@ fn everything(world: &World) -> Value {
     })
 }
 
-fn refusals(world: &World) -> u64 {
-    let stats = world.focus.stats(world.now);
-    stats["refused"].as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum()
-}
-
 /// Asks; the condition of the refusal.
 fn refused(world: &mut World, from: &str, kind: &str, payload: &str) -> String {
-    let (before, counted) = (everything(world), refusals(world));
+    let (before, counted) = (everything(world), world.refusals());
     let answer = world.ask(from, kind, payload);
     let what = format!("{kind} {payload} from {from}");
     let answer = answer.unwrap_or_else(|| panic!("{what}: no answer"));
     let condition = condition(&answer).unwrap_or_else(|| panic!("{what} was granted: {}", String::from(&answer)));
-    assert!(refusals(world) > counted, "{what} was refused with {condition} and not counted");
+    assert!(world.refusals() > counted, "{what} was refused with {condition} and not counted");
     assert_eq!(everything(world), before, "{what} was refused with {condition} and changed something");
     condition
 }
@@ -410,9 +405,9 @@ fn what_strangers_say_is_not_believed() {
         }
     }
     for stanza in stanzas {
-        let (before, counted) = (everything(&world), refusals(&world));
+        let (before, counted) = (everything(&world), world.refusals());
         world.feed(&stanza);
-        assert!(refusals(&world) > counted, "{stanza} was not counted");
+        assert!(world.refusals() > counted, "{stanza} was not counted");
         assert_eq!(everything(&world), before, "{stanza} changed something");
     }
     // An answer in the name of who was asked.

@@ -21,10 +21,6 @@ use tokio_xmpp::minidom::Element;
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::stanza_error::DefinedCondition;
 
-fn loopback() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], prosody::free_port()))
-}
-
 async fn page(address: SocketAddr, path: &str) -> Value {
     let answer = http::get(address, path).await;
     let body = answer.split_once("\r\n\r\n").map_or(answer.as_str(), |(_, body)| body);
@@ -63,7 +59,7 @@ fn visitors(server: &Prosody) -> VisitorSettings {
 async fn a_visitor_watches_and_is_let_in_over_a_real_server() {
     let Some(server) = Prosody::start_with_visitors() else { return };
     let (stop, stopped) = watch::channel(false);
-    let (focus_rest, bridge_rest) = (loopback(), loopback());
+    let (focus_rest, bridge_rest) = (prosody::loopback(), prosody::loopback());
     let settings = FocusSettings {
         xmpp: server.account("focus", Some("focus")),
         brewery: prosody::BREWERY.parse().unwrap(),

@@ -3,6 +3,7 @@
 mod account;
 mod focus_world;
 mod http;
+mod killed_focus;
 mod prosody;
 
 use std::net::SocketAddr;
@@ -10,41 +11,8 @@ use std::time::{Duration, Instant};
 
 use account::{Account, JIBRI, RECORDERS, ROOM, jibri_status};
 use prosody::Prosody;
-use ringbridge_controlplane::focus::{self, FocusSettings, RecordingSettings};
-use ringbridge_controlplane::rest::Process;
-use tokio::sync::watch;
 use tokio::time::timeout;
 use xmpp_parsers::iq::Iq;
-
-fn loopback() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], prosody::free_port()))
-}
-
-/// A focus that ends like a killed process when this is dropped: nothing is sent, its connection just breaks.
-struct Running(Option<tokio::runtime::Runtime>, #[allow(dead_code)] watch::Sender<bool>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-fn start(server: &Prosody, rest: SocketAddr) -> Running {
-    let (stop, stopped) = watch::channel(false);
-    let settings = FocusSettings {
-        xmpp: server.account("focus", Some("focus")),
-        brewery: prosody::BREWERY.parse().unwrap(),
-        rest_listen: rest,
-        recording: RecordingSettings { brewery: RECORDERS.parse().ok(), ..RecordingSettings::default() },
-        ..focus_world::settings()
-    };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    runtime.spawn(async move { focus::run(settings, Process::default(), stopped).await.expect("the focus runs") });
-    Running(Some(runtime), stop)
-}
 
 async fn until_stats(rest: SocketAddr, expected: &str) {
     for _ in 0..300 {
@@ -59,8 +27,8 @@ async fn until_stats(rest: SocketAddr, expected: &str) {
 #[tokio::test]
 async fn a_recording_over_a_real_server_and_over_the_end_of_its_focus() {
     let Some(server) = Prosody::start() else { return };
-    let rest = loopback();
-    let first = start(&server, rest);
+    let rest = prosody::loopback();
+    let first = killed_focus::start(&server, rest);
     let mut jibri = Account::new(&server, "jvb", RECORDERS, "jibri-1").await;
     jibri.enter(&jibri_status("idle")).await;
     until_stats(rest, "\"available\":1").await;
@@ -98,8 +66,8 @@ async fn a_recording_over_a_real_server_and_over_the_end_of_its_focus() {
 
     // The focus is killed; the next one finds what is recorded.
     drop(first);
-    let again = loopback();
-    let _second = start(&server, again);
+    let again = prosody::loopback();
+    let _second = killed_focus::start(&server, again);
     until_stats(again, "\"available\":1").await;
     alice.seen.clear();
     let back = Instant::now();

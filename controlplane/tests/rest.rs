@@ -100,20 +100,8 @@ async fn the_pages() {
 #[tokio::test]
 async fn an_address_in_use_is_named_with_a_remedy() {
     let served = start().await;
-    let (_, health) = watch::channel(Ok(()));
-    let (_, stats) = watch::channel(json!({}));
     let (_stop, stopped) = watch::channel(false);
-    let ops = Ops {
-        name: "focus".into(),
-        health,
-        stats,
-        metrics: Arc::new(Vec::new),
-        operator: None,
-        bandwidth: None,
-        doors: Vec::new(),
-        process: Process::default(),
-    };
-    let error = serve(served.address, ops, stopped).await.expect_err("in use").to_string();
+    let error = serve(served.address, focus_ops(), stopped).await.expect_err("in use").to_string();
     assert!(error.contains(&served.address.to_string()) && error.contains("--rest-listen"), "{error}");
 }
 
@@ -255,14 +243,11 @@ async fn two_bridges_of_one_process_count_for_themselves() {
     }
 }
 
-/// A focus's pages, and what it is asked over them.
-async fn start_focus() -> (SocketAddr, mpsc::Receiver<FocusRequest>, watch::Sender<bool>) {
-    let address = TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr()).expect("loopback");
+/// What a focus says of itself: nothing.
+fn focus_ops() -> Ops {
     let (_, health) = watch::channel(Ok(()));
     let (_, stats) = watch::channel(json!({}));
-    let (stop, stopped) = watch::channel(false);
-    let (sender, requests) = mpsc::channel(4);
-    let ops = Ops {
+    Ops {
         name: "focus".into(),
         health,
         stats,
@@ -271,9 +256,16 @@ async fn start_focus() -> (SocketAddr, mpsc::Receiver<FocusRequest>, watch::Send
         bandwidth: None,
         doors: Vec::new(),
         process: Process::default(),
-    };
+    }
+}
+
+/// A focus's pages, and what it is asked over them.
+async fn start_focus() -> (SocketAddr, mpsc::Receiver<FocusRequest>, watch::Sender<bool>) {
+    let address = TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr()).expect("loopback");
+    let (stop, stopped) = watch::channel(false);
+    let (sender, requests) = mpsc::channel(4);
     let beside = Beside { operators: focus_operator(sender), ..Beside::default() };
-    tokio::spawn(serve_beside(address, ops, beside, stopped));
+    tokio::spawn(serve_beside(address, focus_ops(), beside, stopped));
     while TcpStream::connect(address).await.is_err() {
         tokio::task::yield_now().await;
     }

@@ -5,6 +5,7 @@ mod account;
 mod focus_client;
 mod focus_world;
 mod http;
+mod killed_focus;
 mod prosody;
 
 use std::net::SocketAddr;
@@ -14,43 +15,12 @@ use account::{Account, JIBRI, RECORDERS, jibri_status};
 use focus_client::{Client, ROOM, WAIT};
 use prosody::Prosody;
 use ringbridge_controlplane::bridge::{self, BridgeSettings};
-use ringbridge_controlplane::focus::{self, FocusSettings, RecordingSettings};
 use ringbridge_controlplane::rest::Process;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::message::{Message, MessageType};
-
-fn loopback() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], prosody::free_port()))
-}
-
-/// A focus that ends like a killed process when this is dropped: nothing is sent, its connection just breaks.
-struct Running(Option<tokio::runtime::Runtime>, #[allow(dead_code)] watch::Sender<bool>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-fn start(server: &Prosody, rest: SocketAddr) -> Running {
-    let (stop, stopped) = watch::channel(false);
-    let settings = FocusSettings {
-        xmpp: server.account("focus", Some("focus")),
-        brewery: prosody::BREWERY.parse().unwrap(),
-        rest_listen: rest,
-        recording: RecordingSettings { brewery: RECORDERS.parse().ok(), ..RecordingSettings::default() },
-        ..focus_world::settings()
-    };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    runtime.spawn(async move { focus::run(settings, Process::default(), stopped).await.expect("the focus runs") });
-    Running(Some(runtime), stop)
-}
 
 async fn page(address: SocketAddr, path: &str) -> Value {
     if tokio::net::TcpStream::connect(address).await.is_err() {
@@ -109,8 +79,8 @@ fn state(conferences: &Value) -> Value {
 #[tokio::test]
 async fn a_focus_that_is_killed_in_breakout_rooms_and_a_recording_finds_them_again() {
     let Some(server) = Prosody::start_with_meetings() else { return };
-    let (rest, again, bridge_rest) = (loopback(), loopback(), loopback());
-    let first = start(&server, rest);
+    let (rest, again, bridge_rest) = (prosody::loopback(), prosody::loopback(), prosody::loopback());
+    let first = killed_focus::start(&server, rest);
     let (stop, stopped) = watch::channel(false);
     let settings = BridgeSettings { port: 0, rest_listen: bridge_rest, ..server.bridge("ringbridge-1") };
     let bridge = tokio::spawn(bridge::run(settings, Process::default(), stopped));
@@ -175,7 +145,7 @@ async fn a_focus_that_is_killed_in_breakout_rooms_and_a_recording_finds_them_aga
     drop(first);
     act(&mut people, Duration::from_millis(500)).await;
     assert_eq!(endpoints(&page(bridge_rest, "/debug?full=true").await), before, "the bridge keeps everybody");
-    let _second = start(&server, again);
+    let _second = killed_focus::start(&server, again);
     until_healthy(again).await;
     // One of each room asks again, as clients do whose focus left.
     let back = Instant::now();

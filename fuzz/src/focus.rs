@@ -8,12 +8,7 @@
 //! Held: nothing panics; the focus becomes silent and its timers advance; nobody in the other room hears of it, and its
 //! conference on the bridge is not touched; every request is answered or counted; state is bounded.
 
-use ringbridge_controlplane::focus::Input;
-use tokio_xmpp::Stanza;
 use tokio_xmpp::minidom::Element;
-use xmpp_parsers::iq::Iq;
-use xmpp_parsers::message::Message;
-use xmpp_parsers::presence::Presence;
 
 use crate::focus_world::{Answers, FOCUS, ROOM, World, escape};
 use crate::xml;
@@ -48,24 +43,8 @@ fn seen(world: &World, meeting: &str) -> Seen {
     }
 }
 
-/// What the focus counted as refused.
-fn refusals(world: &World) -> u64 {
-    let stats = world.focus.stats(world.now);
-    stats["refused"].as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum()
-}
-
 fn give(world: &mut World, xml: &str) -> bool {
-    let Some(element) = xml::parse(xml) else { return false };
-    let stanza = match element.name() {
-        "iq" => Iq::try_from(element).ok().map(Stanza::Iq),
-        "presence" => Presence::try_from(element).ok().map(Stanza::Presence),
-        _ => Message::try_from(element).ok().map(Stanza::Message),
-    };
-    let Some(stanza) = stanza else { return false };
-    let now = world.now;
-    world.focus.handle(now, Input::Stanza(Box::new(stanza)));
-    world.settle();
-    true
+    xml::stanza(xml).map(|stanza| world.take(stanza)).is_some()
 }
 
 /// Runs one input.
@@ -108,9 +87,9 @@ pub fn run(data: &[u8]) {
                     _ => member,
                 };
                 let kind = if what.is_ascii_lowercase() { "set" } else { "get" };
-                let refused = refusals(&world);
+                let refused = world.refusals();
                 if give(&mut world, &iq(&from, kind)) && !world.replies.contains_key(&id) {
-                    assert!(refusals(&world) > refused, "{line:?} is neither answered nor counted");
+                    assert!(world.refusals() > refused, "{line:?} is neither answered nor counted");
                 }
             }
             b'r' | b'e' => {

@@ -11,12 +11,9 @@
 //! on; who may not ask has nobody asked and is counted; what is refused or said by a stranger changes no room; every request is
 //! answered in the end; state is bounded.
 
-use ringbridge_controlplane::focus::{FocusSettings, Input, RecordingSettings};
-use tokio_xmpp::Stanza;
+use ringbridge_controlplane::focus::{FocusSettings, RecordingSettings};
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::iq::Iq;
-use xmpp_parsers::message::Message;
-use xmpp_parsers::presence::Presence;
 
 use crate::focus_world::{FOCUS, ROOM, World, escape, settings};
 use crate::xml;
@@ -94,23 +91,8 @@ fn asked(world: &World) -> usize {
     world.instances.values().map(|instance| instance.asked.len()).sum()
 }
 
-fn refusals(world: &World) -> u64 {
-    let stats = world.focus.stats(world.now);
-    stats["refused"].as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum()
-}
-
 fn give(world: &mut World, xml: &str) -> bool {
-    let Some(element) = xml::parse(xml) else { return false };
-    let stanza = match element.name() {
-        "iq" => Iq::try_from(element).ok().map(Stanza::Iq),
-        "presence" => Presence::try_from(element).ok().map(Stanza::Presence),
-        _ => Message::try_from(element).ok().map(Stanza::Message),
-    };
-    let Some(stanza) = stanza else { return false };
-    let now = world.now;
-    world.focus.handle(now, Input::Stanza(Box::new(stanza)));
-    world.settle();
-    true
+    xml::stanza(xml).map(|stanza| world.take(stanza)).is_some()
 }
 
 fn is_error(reply: &Element) -> bool {
@@ -134,7 +116,7 @@ pub fn run(data: &[u8]) {
         let iq = |from: &str| {
             format!("<iq xmlns='jabber:client' type='set' id='{id}' from='{from}' to='{FOCUS}'>{rest}</iq>")
         };
-        let (counted, were_asked, own) = (refusals(&world), asked(&world), world.focus.debug());
+        let (counted, were_asked, own) = (world.refusals(), asked(&world), world.focus.debug());
         let what = line.as_bytes()[0];
         match what {
             b'm' | b'n' | b'g' | b'j' | b'k' => {
@@ -152,13 +134,13 @@ pub fn run(data: &[u8]) {
                 let reply = world.replies.get(&id).cloned();
                 match &reply {
                     Some(reply) if is_error(reply) => {
-                        assert!(refusals(&world) > counted, "{line:?} was refused and not counted");
+                        assert!(world.refusals() > counted, "{line:?} was refused and not counted");
                     }
                     Some(reply) => {
                         let granted = reply.children().find_map(|child| child.attr("session_id"));
                         session = granted.map_or(session, str::to_owned);
                     }
-                    None if refusals(&world) > counted => {}
+                    None if world.refusals() > counted => {}
                     None => unanswered.push(id),
                 }
                 if matches!(what, b'n' | b'g') {
@@ -206,7 +188,7 @@ pub fn run(data: &[u8]) {
                      <json-message xmlns='http://jitsi.org/jitmeet' room='{OWN}'>{json}</json-message></message>"
                 );
                 if give(&mut world, &xml) && what == b's' {
-                    assert!(refusals(&world) > counted, "{line:?} of a stranger was not counted");
+                    assert!(world.refusals() > counted, "{line:?} of a stranger was not counted");
                     assert_eq!(world.focus.debug(), own, "{line:?} of a stranger was heeded");
                 }
             }

@@ -8,11 +8,7 @@
 //! and the bridge of no source of a visitor; visitors are counted as they are, and none is left when the call is over.
 
 use ringbridge_controlplane::focus::{Input, NodeEvent};
-use tokio_xmpp::Stanza;
 use tokio_xmpp::minidom::Element;
-use xmpp_parsers::iq::Iq;
-use xmpp_parsers::message::Message;
-use xmpp_parsers::presence::Presence;
 
 use crate::focus_world::{FOCUS, ROOM, World, escape, owners, visitors, visitors_room};
 use crate::xml;
@@ -25,13 +21,7 @@ const BREWERY_HOST: &str = "internal.auth.meet.test";
 
 /// Gives the focus a stanza from v1, or from our own server.
 fn give(world: &mut World, xml: &str, from_node: bool) {
-    let Some(element) = xml::parse(xml) else { return };
-    let stanza = match element.name() {
-        "iq" => Iq::try_from(element).ok().map(Stanza::Iq),
-        "presence" => Presence::try_from(element).ok().map(Stanza::Presence),
-        _ => Message::try_from(element).ok().map(Stanza::Message),
-    };
-    let Some(stanza) = stanza else { return };
+    let Some(stanza) = xml::stanza(xml) else { return };
     let (node, _) = world.focus.visitor_nodes().next().expect("v1");
     let now = world.now;
     let stanza = Box::new(stanza);

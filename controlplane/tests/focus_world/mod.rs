@@ -320,14 +320,28 @@ impl World {
         ));
     }
 
+    /// What the focus counted as refused, whatever the reason.
+    pub fn refusals(&self) -> u64 {
+        let stats = self.focus.stats(self.now);
+        stats["refused"].as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum()
+    }
+
     /// Gives the focus a stanza and carries out what follows.
     pub fn feed(&mut self, xml: &str) {
-        self.give(xml);
+        self.take(stanza_of(xml));
+    }
+
+    /// The same with a stanza that was read before.
+    pub fn take(&mut self, stanza: Stanza) {
+        self.give_stanza(stanza);
         self.settle();
     }
 
     fn give(&mut self, xml: &str) {
-        let stanza = stanza_of(xml);
+        self.give_stanza(stanza_of(xml));
+    }
+
+    fn give_stanza(&mut self, stanza: Stanza) {
         let sender = match &stanza {
             Stanza::Message(message) => message.from.as_ref(),
             Stanza::Iq(iq) => iq.from(),

@@ -47,6 +47,11 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free loopback port").port()
 }
 
+/// The same on loopback.
+pub fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
+}
+
 impl Prosody {
     /// Starts a server, or says why the test is skipped and returns `None`.
     pub fn start() -> Option<Self> {

@@ -1,18 +1,17 @@
 //! Messages from a client to the bridge.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::extract::ws::Utf8Bytes;
 use ringbridge_dataplane::media::VideoConstraint;
 use serde::Deserialize;
 
+use super::class::{Unusable, class};
 use super::fields::{
     counting_cuts, int, names, optional_constraint, optional_constraints, optional_int, optional_long, optional_names,
 };
 use super::passed_on::passed_on;
 use crate::channel::counters::{ChannelCounters, Counted};
-use crate::channel::limits::{MAX_DEPTH, is_shallow};
 
 /// What a client changes of the [`ReceiverConstraints`](ringbridge_dataplane::media::ReceiverConstraints) that it asked for before;
 /// absent fields keep their value.
@@ -140,34 +139,13 @@ pub enum ClientMessage {
     Unknown,
 }
 
-/// The discriminator alone.
-#[derive(Deserialize)]
-struct Class<'a> {
-    #[serde(rename = "colibriClass", borrow)]
-    class: Cow<'a, str>,
-}
-
-/// Why a message is of no use.
-#[derive(Debug, thiserror::Error)]
-pub enum Unusable {
-    /// It is no valid JSON of its class.
-    #[error("no valid message: {0}")]
-    Malformed(#[from] serde_json::Error),
-    /// It is nested too deeply.
-    #[error("nested more than {} deep", MAX_DEPTH)]
-    TooDeep,
-}
-
 impl ClientMessage {
     /// Reads one message of `endpoint`; what is for other clients is theirs to read, and stays the text that it is.
     ///
     /// # Errors
     /// When it is no valid JSON of its class, or nested too deeply.
     pub fn parse(endpoint: &str, text: &[u8]) -> Result<Self, Unusable> {
-        if !is_shallow(text) {
-            return Err(Unusable::TooDeep);
-        }
-        Ok(match serde_json::from_slice::<Class<'_>>(text)?.class.as_ref() {
+        Ok(match class(text)?.as_ref() {
             "EndpointMessage" => {
                 let (to, text) = passed_on(endpoint, text)?;
                 Self::EndpointMessage { to, text }
@@ -189,10 +167,7 @@ impl ClientMessage {
             }
             Ok(message) => Some(message),
             Err(error) => {
-                counters.count(match error {
-                    Unusable::Malformed(_) => Counted::Malformed,
-                    Unusable::TooDeep => Counted::TooDeep,
-                });
+                counters.count(error.counted());
                 tracing::debug!(%endpoint, %error, "bridge message dropped");
                 None
             }

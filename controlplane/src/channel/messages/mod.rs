@@ -2,6 +2,7 @@
 //! (docs/protocol/focus.md 12). Unknown fields are ignored, unknown classes are not an error.
 
 mod bridge;
+mod class;
 mod client;
 mod fields;
 mod passed_on;
@@ -11,7 +12,8 @@ mod signalled;
 mod tests;
 
 pub use bridge::{AudioSourceMapping, BridgeMessage, VideoSourceMapping};
-pub use client::{AudioSubscriptionMode, ClientMessage, ReceiverAudioSubscription, ReceiverVideoConstraints, Unusable};
+pub use class::Unusable;
+pub use client::{AudioSubscriptionMode, ClientMessage, ReceiverAudioSubscription, ReceiverVideoConstraints};
 pub use passed_on::Relayed;
 pub use relay::{FromRelay, ToRelay};
 pub use signalled::{from_limit, to_limit};

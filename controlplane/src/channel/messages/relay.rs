@@ -1,15 +1,12 @@
 //! Messages between two bridges (docs/protocol/bridge.md 10).
 
-use std::borrow::Cow;
-
 use axum::extract::ws::Utf8Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::client::Unusable;
+use super::class::{Unusable, class};
 use super::fields::{int, unlimited};
 use super::passed_on::{Relayed, relayed};
 use crate::channel::counters::{ChannelCounters, Counted};
-use crate::channel::limits::is_shallow;
 
 /// What another bridge says.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -67,23 +64,13 @@ pub struct Picture {
     pub max_height: i32,
 }
 
-/// The discriminator alone.
-#[derive(Deserialize)]
-struct Class<'a> {
-    #[serde(rename = "colibriClass", borrow)]
-    class: Cow<'a, str>,
-}
-
 impl FromRelay {
     /// Reads one message; what is for clients stays the text that it is.
     ///
     /// # Errors
     /// When it is no valid JSON of its class, or nested too deeply.
     pub fn parse(text: &[u8]) -> Result<Self, Unusable> {
-        if !is_shallow(text) {
-            return Err(Unusable::TooDeep);
-        }
-        Ok(match serde_json::from_slice::<Class<'_>>(text)?.class.as_ref() {
+        Ok(match class(text)?.as_ref() {
             "EndpointMessage" => Self::EndpointMessage(relayed(text)?),
             "EndpointStats" => Self::EndpointStats(relayed(text)?),
             _ => serde_json::from_slice(text)?,
@@ -100,10 +87,7 @@ impl FromRelay {
             }
             Ok(message) => Some(message),
             Err(error) => {
-                counters.count(match error {
-                    Unusable::Malformed(_) => Counted::Malformed,
-                    Unusable::TooDeep => Counted::TooDeep,
-                });
+                counters.count(error.counted());
                 tracing::debug!(%relay, %error, "message of another bridge dropped");
                 None
             }
