@@ -44,6 +44,12 @@ impl Window {
         Some(control / (control + self.cpu.total.as_secs_f64()).max(f64::MIN_POSITIVE))
     }
 
+    /// Processor time of the control plane for each participant and minute, milliseconds.
+    pub fn control_millis_per_minute(&self, participants: usize) -> Option<f64> {
+        let control = self.control?.total.as_secs_f64();
+        Some(control * 1e3 / participants.max(1) as f64 / (self.elapsed.as_secs_f64() / 60.0))
+    }
+
     /// Packets that arrived, as a share of those sent times the fan-out.
     pub fn delivered(&self, fan_out: u64) -> f64 {
         self.measured.counts.packets as f64 / (self.measured.sent * fan_out).max(1) as f64

@@ -8,7 +8,6 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cores::{self, CoreArgs};
-use crate::cpu::CpuTime;
 use crate::generator::GeneratorError;
 use crate::generator::media_numbers::Numbers;
 use crate::generator::receiver::Expected;
@@ -131,7 +130,7 @@ pub fn run(args: &JoinsArgs) -> Result<bool, SubjectError> {
     world.stamp()?;
     Scenario::rooms(args.running, 3).join(&mut world, &mut whole, 6, Vec::new(), |_, _| {})?;
     let running = world.clients().len();
-    let mut joins = Joins { world, whole, phases: Vec::new(), running_rate: CpuTime::default(), control_rate: 0.0 };
+    let mut joins = Joins { world, whole, phases: Vec::new(), running_rate: 0.0, control_rate: 0.0 };
     joins.world.play();
     let over = Duration::from_secs_f64(args.over);
     joins.phase("warm up", VecDeque::new(), Duration::from_secs(2))?;
@@ -171,9 +170,9 @@ struct Joins {
     world: World,
     whole: Whole,
     phases: Vec<Phase>,
-    /// What the workers take for the running calls alone, a second.
-    running_rate: CpuTime,
-    /// The same of the control plane, as a share of a core.
+    /// What the workers take for the running calls alone, as a share of a core.
+    running_rate: f64,
+    /// The same of the control plane.
     control_rate: f64,
 }
 
@@ -233,14 +232,13 @@ impl Joins {
         let control = whole.control_cpu()?.unwrap_or_default().since(&control).total.as_secs_f64();
         let (answers, pings) = whole.take_answers();
         if clients.is_empty() {
-            self.running_rate = CpuTime { total: Duration::from_secs_f64(workers / seconds), ..CpuTime::default() };
-            self.control_rate = control / seconds;
+            (self.running_rate, self.control_rate) = (workers / seconds, control / seconds);
         }
         let each = |seconds_used: f64| match clients.len() {
             0 => 0.0,
             n => seconds_used.max(0.0) * 1e6 / n as f64,
         };
-        let worker_micros = each(workers - self.running_rate.total.as_secs_f64() * seconds);
+        let worker_micros = each(workers - self.running_rate * seconds);
         let control_micros = each(control - self.control_rate * seconds);
         let took = |client: &ClientId| {
             let client = &world.clients()[*client];

@@ -102,16 +102,12 @@ pub fn run(args: &ProcessArgs) -> Result<bool, SubjectError> {
     }
     let speed = own_pace(&mut world, &mut whole, scenario.fan_out())?;
     world.set_speed(speed);
-    let (mut before, mut start) = (BTreeMap::new(), Instant::now());
     // What comes of the joins is over when it counts.
     window::run(&mut world, &mut whole, SETTLE, |_| Ok(()))?;
-    before.extend(whole.by_thread()?);
-    start = start.max(Instant::now());
+    let (before, start) = (whole.by_thread()?, Instant::now());
     let window = window::run(&mut world, &mut whole, Duration::from_secs_f64(args.seconds), |_| Ok(()))?;
     let by_thread = shares(&whole.by_thread()?, &before, start.elapsed());
-    let (control, workers) = (window.control.unwrap_or_default().total, window.cpu.total);
-    let share = |workers: f64| control.as_secs_f64() / (control.as_secs_f64() + workers).max(f64::MIN_POSITIVE);
-    let minutes = window.elapsed.as_secs_f64() / 60.0;
+    let (control, workers) = (window.control.unwrap_or_default().total.as_secs_f64(), window.cpu.total.as_secs_f64());
     let report = Report {
         rooms: args.rooms,
         participants: args.participants,
@@ -120,10 +116,10 @@ pub fn run(args: &ProcessArgs) -> Result<bool, SubjectError> {
         speed,
         channels: whole.open_channels(),
         by_thread,
-        control_millis_per_participant_minute: control.as_secs_f64() * 1e3 / all.max(1) as f64 / minutes,
-        control_share: share(workers.as_secs_f64()),
-        control_share_in_real_time: share(workers.as_secs_f64() / speed),
-        nanos_per_packet: (control + workers).as_nanos() as f64 / window.measured.counts.packets.max(1) as f64,
+        control_millis_per_participant_minute: window.control_millis_per_minute(all).unwrap_or_default(),
+        control_share: window.control_share().unwrap_or_default(),
+        control_share_in_real_time: control / (control + workers / speed).max(f64::MIN_POSITIVE),
+        nanos_per_packet: window.process_nanos_per_packet().unwrap_or_default(),
         packets_per_second: window.measured.counts.packets as f64 / window.elapsed.as_secs_f64(),
         loss: window.loss(),
     };

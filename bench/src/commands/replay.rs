@@ -235,8 +235,6 @@ impl Report {
         participants: usize,
     ) -> Result<Self, SubjectError> {
         let counts = &window.measured.counts;
-        let control = window.control.map(|control| control.total.as_secs_f64());
-        let per_minute = |control| control * 1e3 / participants.max(1) as f64 / (window.elapsed.as_secs_f64() / 60.0);
         let micros = |quantile| window.latency(quantile).as_nanos() as f64 / 1000.0;
         Ok(Self {
             scenario: *scenario,
@@ -250,7 +248,7 @@ impl Report {
             generator_late_micros: window.measured.late.as_micros() as u64,
             cpu_nanos_per_packet: window.nanos_per_packet(),
             cpu_user_share: window.cpu.user_share(),
-            control_millis_per_participant_minute: control.map(per_minute),
+            control_millis_per_participant_minute: window.control_millis_per_minute(participants),
             control_share: window.control_share(),
             latency_micros: [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)]
                 .map(|(name, quantile)| (name, micros(quantile)))

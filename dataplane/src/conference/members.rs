@@ -235,7 +235,8 @@ impl Conference {
     /// Removes a participant, its sources and its subscriptions, and whoever is behind it; returns who has left.
     pub fn leave(&mut self, env: &mut Env<'_>, id: ParticipantId) -> Vec<EndpointId> {
         let behind = self.participants.iter().filter(|(_, other)| other.behind() == Some(id));
-        let leaving: Vec<_> = behind.map(|(other, _)| other).chain([id]).collect();
+        // The relay first: what comes by it need not be noted anew for each of those behind it.
+        let leaving: Vec<_> = [id].into_iter().chain(behind.map(|(other, _)| other)).collect();
         let gone = leaving.into_iter().filter_map(|id| self.remove_participant(env, id)).collect();
         self.update_workers(env);
         self.schedule.touch(env.now);

@@ -10,7 +10,7 @@ use super::source::reports::SenderClock;
 use crate::datagram::PacketSink;
 use crate::ids::{EndpointId, ParticipantId, SourceId, Ssrc};
 use crate::media::{Encoding, Limit, MediaKind};
-use crate::rtcp::{SenderInfo, build};
+use crate::rtcp::SenderInfo;
 use crate::slab::Key;
 use crate::stats::Counter;
 
@@ -164,9 +164,7 @@ impl Conference {
             let Some((ssrc, sent)) = pass.report(stream.encoding) else { continue };
             let Some(to) = self.participants.get_mut(pass.relay()) else { continue };
             let info = SenderInfo { ntp: clock.ntp, rtp: clock.rtp, packets: sent.packets, octets: sent.octets };
-            if rtcp_out::send(env, &mut to.receiver, sink, |out| build::sender_report(ssrc, &info, out)) {
-                to.receiver.note_sender_report(env.worker_time(), clock.ntp);
-            }
+            rtcp_out::sender_report(env, &mut to.receiver, sink, ssrc, &info);
         }
     }
 

@@ -72,10 +72,10 @@ impl Conference {
         signal: PeerSignal,
         sink: &mut impl PacketSink,
     ) {
-        let sender = self.sender_of(about);
-        let Some(participant) = self.participants.get_mut(about) else { return };
+        let Some(participant) = self.participants.get(about) else { return };
         match (signal, participant.home()) {
             (PeerSignal::KeyframeRequest { ssrc, .. }, None) => {
+                let sender = self.sender_of(about);
                 if let Some(sender) = self.participants.get_mut(sender)
                     && let Some(stream) = sender.publisher.stream(ssrc)
                     && let Some(source) = self.sources.get_mut(stream.source)

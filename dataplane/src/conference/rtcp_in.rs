@@ -11,7 +11,7 @@ use crate::ids::{ParticipantId, SourceId, Ssrc};
 use crate::limits::rtcp;
 use crate::media::{Bitrate, MediaKind};
 use crate::peers::PeerSignal;
-use crate::rtcp::{Block, Compound, Feedback, SenderInfo, build, compound, nack};
+use crate::rtcp::{Block, Compound, Feedback, SenderInfo, compound, nack};
 use crate::srtp::OpenError;
 use crate::stats::Counter;
 
@@ -202,10 +202,7 @@ impl Conference {
             let Some(to) = self.participants.get_mut(subscription.receiver()) else { continue };
             let rtp = clock.rtp.wrapping_add(shift);
             let info = SenderInfo { ntp: clock.ntp, rtp, packets: sent.packets, octets: sent.octets };
-            let build = |out: &mut [u8]| build::sender_report(subscription.ssrc(), &info, out);
-            if rtcp_out::send(env, &mut to.receiver, sink, build) {
-                to.receiver.note_sender_report(env.worker_time(), clock.ntp);
-            }
+            rtcp_out::sender_report(env, &mut to.receiver, sink, subscription.ssrc(), &info);
         }
         self.report_to_relays(env, stream, clock, sink);
     }

@@ -11,7 +11,7 @@ use crate::datagram::PacketSink;
 use crate::ids::{SourceId, Ssrc};
 use crate::media::MediaKind;
 use crate::peers::PeerSignal;
-use crate::rtcp::{ReportBlock, build};
+use crate::rtcp::{ReportBlock, SenderInfo, build};
 use crate::stats::Counter;
 
 /// Report blocks that one RTCP packet can carry (RFC 3550 section 6.4.2).
@@ -33,6 +33,13 @@ pub fn send(
         env.stats.count(Counter::DropOutputFull);
     }
     sent.is_ok()
+}
+
+/// Gives a receiver a sender report on one of its SSRCs.
+pub fn sender_report(env: &Env<'_>, to: &mut Receiver, sink: &mut impl PacketSink, ssrc: Ssrc, info: &SenderInfo) {
+    if send(env, to, sink, |out| build::sender_report(ssrc, info, out)) {
+        to.note_sender_report(env.worker_time(), info.ntp);
+    }
 }
 
 /// Asks the sender of an encoding for the packets that are due.

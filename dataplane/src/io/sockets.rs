@@ -79,7 +79,8 @@ impl Sockets {
 
     /// Keeps a handed socket under the index that [`Self::next_free`] told.
     pub(super) fn insert(&mut self, local: u16, socket: Arc<UdpSocket>) {
-        self.free.retain(|&free| free != local);
+        let taken = self.free.pop_front();
+        debug_assert_eq!(taken, Some(local));
         self.places[usize::from(local)] = Place::Open(socket);
     }
 

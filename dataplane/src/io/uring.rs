@@ -124,11 +124,11 @@ impl Uring {
             socket.set_nonblocking(false).map_err(|source| IoError::Allocate { what: "a blocking socket", source })?;
         }
         let buffers = limits.rx_buffers.next_power_of_two();
-        let ring = build_ring(buffers + limits.handed_sockets, limits.extras.sqpoll)?;
         limits.extras.poll_busily(&sockets)?;
-        limits.extras.poll_ring_busily(ring.as_raw_fd())?;
         let offloads = offload::enable(&sockets, limits.offload);
         let sockets = Sockets::new(sockets, limits.handed_sockets)?;
+        let ring = build_ring(buffers + sockets.places(), limits.extras.sqpoll)?;
+        limits.extras.poll_ring_busily(ring.as_raw_fd())?;
         // Places of sockets that are handed over later are empty.
         let descriptor = |local| sockets.get(local).map_or(-1, AsRawFd::as_raw_fd);
         let fds: Vec<_> = (0..sockets.places()).map(descriptor).chain([wake.as_raw_fd()]).collect();

@@ -75,7 +75,6 @@ pub struct Whole {
     answers: Vec<Duration>,
     /// How long answers to pings took.
     pongs: Vec<Duration>,
-    joined: usize,
 }
 
 impl Whole {
@@ -133,7 +132,6 @@ impl Whole {
             ids: 0,
             answers: Vec::new(),
             pongs: Vec::new(),
-            joined: 0,
         })
     }
 
@@ -257,13 +255,7 @@ impl Whole {
         if let Some(url) = channel.filter(|_| self.options.channels) {
             self.channels.open(*world.clients()[client].address.ip(), url);
         }
-        self.joined += 1;
         Ok(())
-    }
-
-    /// Requests that wait for their answers.
-    pub fn waiting(&self) -> usize {
-        self.asked.len()
     }
 
     /// How long requests for endpoints, and pings, took to be answered since the last call.

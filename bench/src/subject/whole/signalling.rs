@@ -15,7 +15,7 @@ use crate::media::Codec;
 use crate::subject::in_process::{media, sources};
 
 /// Name of a client in its conference.
-pub(super) fn label(client: ClientId) -> String {
+fn label(client: ClientId) -> String {
     format!("{client:08x}")
 }
 

@@ -1,9 +1,16 @@
 //! Recent packets of one video source, in plaintext, for receivers that ask again. Shared by all of them.
 
+use super::MediaPacket;
 use super::frame::Frame;
+use super::payload::PayloadView;
 use super::picture::Picture;
 use crate::congestion::reorder::{self, Moves};
+use crate::ids::SourceId;
+use crate::media::MediaKind;
+use crate::negotiation::extensions::ExtensionLayout;
 use crate::negotiation::formats::Format;
+use crate::negotiation::negotiated::Negotiated;
+use crate::rtp::Packet;
 
 /// Packets kept per encoding.
 const ENTRIES: usize = 512;
@@ -17,6 +24,28 @@ pub struct CachedPacket {
     pub frame: Frame,
     /// Its picture numbers.
     pub picture: Picture,
+}
+
+impl CachedPacket {
+    /// The packet together with its bytes, parsed anew but for its payload; `None` when they are none.
+    pub fn media<'a>(
+        &self,
+        (source, kind): (SourceId, MediaKind),
+        bytes: &'a [u8],
+        sender: &'a Negotiated,
+    ) -> Option<MediaPacket<'a>> {
+        let rtp = Packet::parse(bytes).ok()?;
+        Some(MediaPacket {
+            rtp,
+            source,
+            kind,
+            format: self.format,
+            extensions: ExtensionLayout::resolve(&rtp, kind, &sender.extensions).view(bytes),
+            view: PayloadView::OPAQUE,
+            picture: self.picture,
+            sender: &sender.formats,
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

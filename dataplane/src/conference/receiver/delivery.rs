@@ -13,7 +13,7 @@ use crate::conference::packet::{MediaPacket, ReceivedPacket};
 use crate::datagram::PacketSink;
 use crate::ids::SourceId;
 use crate::media::{Encoding, MediaKind};
-use crate::negotiation::extensions::{ExtensionLayout, ReceivedExtensions};
+use crate::negotiation::extensions::ReceivedExtensions;
 use crate::negotiation::negotiated::Negotiated;
 use crate::rtp::Packet;
 use crate::stats::{Counter, WorkerStats};
@@ -172,18 +172,9 @@ impl Subscription {
         bytes: &'a [u8],
         cached: &CachedPacket,
     ) -> Option<(MediaPacket<'a>, Output)> {
-        let rtp = Packet::parse(bytes).ok()?;
-        let extensions = ExtensionLayout::resolve(&rtp, repeat.kind, &repeat.sender.extensions);
-        let packet = MediaPacket {
-            rtp,
-            source: repeat.source,
-            kind: repeat.kind,
-            format: cached.format,
-            extensions: extensions.view(bytes),
-            view: PayloadView::of(cached.format.codec, rtp.payload()),
-            picture: cached.picture,
-            sender: &repeat.sender.formats,
-        };
+        let packet = cached.media((repeat.source, repeat.kind), bytes, repeat.sender)?;
+        let rtp = packet.rtp;
+        let packet = MediaPacket { view: PayloadView::of(cached.format.codec, rtp.payload()), ..packet };
         let replayed = self.replay(repeat.sequence, rtp.timestamp(), cached.picture, &cached.frame);
         match replayed {
             Some(output) => Some((packet, output)),

@@ -13,15 +13,12 @@ use super::rewrite::{self, Delivery, Outgoing};
 use super::subscription::{Sent, Stream};
 use crate::conference::packet::cache::PacketCache;
 use crate::conference::packet::frame::Entry;
-use crate::conference::packet::payload::PayloadView;
 use crate::conference::packet::{MediaPacket, ReceivedPacket};
 use crate::congestion::reorder::{self, Moves};
 use crate::datagram::PacketSink;
 use crate::ids::{ParticipantId, SourceId, Ssrc};
 use crate::media::{Limit, MediaKind};
-use crate::negotiation::extensions::ExtensionLayout;
 use crate::negotiation::negotiated::Negotiated;
-use crate::rtp::Packet;
 use crate::stats::Counter;
 
 /// Jumps of the sender beyond this are closed instead of passed on.
@@ -317,18 +314,7 @@ impl PassThrough {
         if index < lane.repeat_from || !receiver.may_repeat_index() {
             return delivery.stats.count(Counter::DropCannotRepeat);
         }
-        let Ok(rtp) = Packet::parse(bytes) else { return };
-        let kind = MediaKind::Video;
-        let packet = MediaPacket {
-            rtp,
-            source: missed.source,
-            kind,
-            format: cached.format,
-            extensions: ExtensionLayout::resolve(&rtp, kind, &missed.sender.extensions).view(bytes),
-            view: PayloadView::OPAQUE,
-            picture: cached.picture,
-            sender: &missed.sender.formats,
-        };
+        let Some(packet) = cached.media((missed.source, MediaKind::Video), bytes, missed.sender) else { return };
         let shape = rewrite::shape_aside(&packet, delivery.translate, &receiver.negotiated().formats);
         let Some(shape) = shape.filter(|_| {
             let resent = self.resent.get_or_insert_default();
