@@ -30,6 +30,7 @@
 pub mod brewery;
 pub mod bridge;
 pub mod channel;
+mod civil;
 pub mod cli;
 pub mod colibri;
 pub mod config;

@@ -9,6 +9,7 @@ use imports::{Imports, rules};
 const ORDER: &[&str] = &[
     "lib",
     // Small mechanisms.
+    "civil",
     "pace",
     "notify",
     "host",

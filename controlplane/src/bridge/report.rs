@@ -7,6 +7,7 @@ use tokio_xmpp::minidom::Element;
 
 use super::clients::Paths;
 use super::discovery::Discovered;
+use crate::civil;
 use crate::colibri::elements::ns::COLIBRI;
 use crate::colibri::totals::Totals;
 
@@ -292,19 +293,9 @@ struct StatElement {
 /// `yyyy-MM-dd HH:mm:ss.SSS` in UTC.
 fn timestamp(now: SystemTime) -> String {
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // Days to civil date in the proleptic Gregorian calendar, years starting in March.
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (day, second) = (civil::date(since.as_secs() / 86_400), since.as_secs() % 86_400);
     let (h, m, s, ms) = (second / 3600, second / 60 % 60, second % 60, since.subsec_millis());
-    format!("{year:04}-{month:02}-{day:02} {h:02}:{m:02}:{s:02}.{ms:03}")
+    format!("{day} {h:02}:{m:02}:{s:02}.{ms:03}")
 }
 
 #[cfg(test)]

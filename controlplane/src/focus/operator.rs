@@ -80,7 +80,7 @@ impl Focus {
         let bridge = bridge.map(|bridge| self.bridge_called(bridge)).transpose()?;
         let room = self.conference_called(room)?;
         let Some((conference, mut cx)) = self.conference(now, &room) else { return Ok(moved(0, 0)) };
-        let there = bridge.is_none_or(|bridge| conference.uses_bridge(&bridge));
+        let there = bridge.is_none_or(|bridge| conference.is_on(endpoint, &bridge));
         let again = usize::from(there && conference.invite_again(&mut cx, endpoint));
         Ok(moved(again, again))
     }

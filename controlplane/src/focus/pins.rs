@@ -6,6 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 use jid::BareJid;
 use serde_json::{Value, json};
 
+use crate::civil;
+
 /// Pins at a time.
 pub(super) const MAX_PINS: usize = 1_000;
 /// Bytes of a version.
@@ -78,18 +80,8 @@ impl Pins {
 /// RFC 3339, in UTC, to the second.
 fn timestamp(at: SystemTime) -> String {
     let seconds = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (days, rest) = ((seconds / 86_400) as i64, seconds % 86_400);
-    // Years that begin in March put the leap day last (Howard Hinnant, "chrono-compatible low-level date algorithms").
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3_600, rest / 60 % 60, rest % 60)
+    let (day, rest) = (civil::date(seconds / 86_400), seconds % 86_400);
+    format!("{day}T{:02}:{:02}:{:02}Z", rest / 3_600, rest / 60 % 60, rest % 60)
 }
 
 #[cfg(test)]

@@ -4,19 +4,17 @@ use std::time::Instant;
 
 use jid::BareJid;
 use xmpp_parsers::iq::Iq;
-use xmpp_parsers::muc::MucUser;
 use xmpp_parsers::muc::user::Status;
 use xmpp_parsers::presence::{Presence, Type};
 use xmpp_parsers::stanza_error::DefinedCondition;
 
 use super::conference::{Conference, NICK, Options, Reply, Waits, conference_answer};
 use super::limits::{EMPTY_GRACE, MAX_EMPTY, MAX_SETTING_UP, Refused};
-use super::service::{Focus, occupant};
+use super::service::{Focus, muc_user, occupant};
 use crate::xmpp::iq::Request;
 
 /// The status of who leaves a room for a breakout room, or the other way round.
 const SWITCHING: &str = "switch_room";
-const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 
 impl Focus {
     /// Answers a `<conference/>` request; `None` when the answer comes later.
@@ -98,12 +96,7 @@ impl Focus {
     pub(super) fn room_presence(&mut self, now: Instant, presence: Presence) {
         let Some((room, nick)) = presence.from.as_ref().and_then(occupant) else { return };
         let Some((conference, mut cx)) = self.conference(now, &room) else { return };
-        let user = presence
-            .payloads
-            .iter()
-            .find(|payload| payload.is("x", MUC_USER))
-            .and_then(|payload| MucUser::try_from(payload.clone()).ok())
-            .unwrap_or_default();
+        let user = muc_user(&presence);
         if !conference.lives_in(&nick, &room) {
             // A visitor's name: participants take it, but do not speak for it.
             if presence.type_ != Type::None {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use jid::{BareJid, FullJid, Jid};
 use tokio_xmpp::Stanza;
 use xmpp_parsers::iq::Iq;
+use xmpp_parsers::muc::MucUser;
 use xmpp_parsers::presence::Presence;
 
 use super::conference::Conference;
@@ -22,6 +23,8 @@ use crate::brewery::Trust;
 use crate::pace::{Buckets, Quiet};
 use crate::xmpp::iq::Request;
 
+/// What a room says of its occupants (XEP-0045).
+const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 /// Senders who asked nothing lately are forgotten this often, at the next timer.
 const FORGET_SENDERS: Duration = Duration::from_secs(10);
 
@@ -402,6 +405,12 @@ impl Focus {
             None => self.shared.ice_restarts.failed += u64::from(matches!(what, Question::IceRestart { .. })),
         }
     }
+}
+
+/// What a room says of the occupant whose presence this is.
+pub(super) fn muc_user(presence: &Presence) -> MucUser {
+    let user = presence.payloads.iter().find(|payload| payload.is("x", MUC_USER));
+    user.and_then(|user| MucUser::try_from(user.clone()).ok()).unwrap_or_default()
 }
 
 /// Room and nickname of a sender, as far as it is an occupant's address.

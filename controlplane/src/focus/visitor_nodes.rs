@@ -6,18 +6,15 @@ use std::time::Instant;
 use jid::BareJid;
 use tokio_xmpp::Stanza;
 use xmpp_parsers::iq::Iq;
-use xmpp_parsers::muc::MucUser;
 use xmpp_parsers::muc::user::Status;
 use xmpp_parsers::presence::{Presence, Type};
 
 use super::conference::NICK;
 use super::limits::Refused;
-use super::service::{Focus, NodeEvent, occupant};
+use super::service::{Focus, NodeEvent, muc_user, occupant};
 use super::settings::VisitorNode;
 use super::visitors::NodeId;
 use crate::xmpp::iq::Request;
-
-const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 
 impl Focus {
     /// The servers that visitors are sent to.
@@ -92,12 +89,7 @@ impl Focus {
         let Some((room, nick)) = presence.from.as_ref().and_then(occupant) else { return };
         let main = self.main_of(&room);
         let Some((conference, mut cx)) = self.conference(now, &main) else { return };
-        let user = presence
-            .payloads
-            .iter()
-            .find(|payload| payload.is("x", MUC_USER))
-            .and_then(|payload| MucUser::try_from(payload.clone()).ok())
-            .unwrap_or_default();
+        let user = muc_user(&presence);
         let me = nick == NICK || user.status.contains(&Status::SelfPresence);
         match (presence.type_.clone(), me) {
             (Type::Error, true) => {

@@ -72,8 +72,7 @@ impl Conference {
         }
         member.accepted();
         // Our extension, for our own bridge: under which numbers this endpoint really talks.
-        let ours = self.nodes.home(nick).and_then(|session| cx.bridges.get(&session.bridge));
-        let translates = ours.is_some_and(|bridge| bridge.ringbridge.is_some());
+        let translates = self.nodes.on_own_bridge(&cx.bridges, nick);
         let (answered, left_out) = offer::answered_media(&jingle.contents, member.offered());
         cx.refused.count(Refused::AnswerPart, left_out);
         let last_n = jingle.contents.iter().find_map(|content| content.description.as_ref()?.initial_last_n.clone());

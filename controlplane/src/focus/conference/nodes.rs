@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::focus::bridges::Bridges;
 use crate::focus::cascade::{Cascade, NodeId};
 use crate::focus::selection::Present;
 use crate::jingle::SourceSet;
@@ -84,6 +85,12 @@ impl Nodes {
     /// The session that a member has an endpoint in.
     pub fn home(&self, nick: &str) -> Option<&BridgeSession> {
         self.by_id(self.homes.get(nick)?)
+    }
+
+    /// Whether a member has its endpoint on a bridge of ours.
+    pub fn on_own_bridge(&self, bridges: &Bridges, nick: &str) -> bool {
+        let bridge = self.home(nick).and_then(|session| bridges.get(&session.bridge));
+        bridge.is_some_and(|bridge| bridge.ringbridge.is_some())
     }
 
     /// Whether a member has its endpoint in the session of that id.

@@ -10,7 +10,6 @@ use crate::focus::conference::sources::to_colibri;
 use crate::focus::context::Context;
 use crate::focus::features::Features;
 use crate::focus::requests::{Answer, Question};
-use crate::focus::selection::Wanted;
 
 /// Every relay carries all that is offered to any client.
 const ALL_MEDIA: Features = Features { rtx: true, tcc: true, ..Features::UNKNOWN };
@@ -75,12 +74,8 @@ impl Conference {
             if moved == most {
                 break;
             }
-            let region = self.members.get(&nick).and_then(Member::region);
-            let (now, cut_off) = (cx.now, self.nodes.cut_off(cx.now));
-            let conference = self.nodes.present(now, cx.bridges.recent_interval());
-            let wanted = Wanted { conference: &conference, region, cut_off: &cut_off, ..Wanted::default() };
             // Who would come back is not disturbed.
-            if cx.bridges.choose(now, &wanted).is_none_or(|next| next == bridge) {
+            if self.next_bridge(cx, &nick, None).is_none_or(|next| next == bridge) {
                 continue;
             }
             self.reinvite_fresh(cx, &nick);

@@ -307,11 +307,11 @@ impl Conference {
         if !member.is_visitor() {
             self.senders.change(member.sending(), Sending::default());
             self.senders_changed(cx);
-        }
-        // Clients drop the sources of who leaves by themselves, except those that expect a bridge to do it.
-        let expects = |other: &Member| other.features().is_some_and(|features| features.ssrc_rewriting);
-        for other in self.members.values_mut().filter(|other| !expects(other)) {
-            other.tell(nick, None);
+            // Clients drop the sources of who leaves by themselves, except those that expect a bridge to do it.
+            let expects = |other: &Member| other.features().is_some_and(|features| features.ssrc_rewriting);
+            for other in self.members.values_mut().filter(|other| !expects(other)) {
+                other.tell(nick, None);
+            }
         }
         if self.owner.as_deref() == Some(nick) {
             self.owner = None;

@@ -145,17 +145,11 @@ impl Conference {
 
     /// The bridge for a member. Without one it waits, or everybody moves where it can be served too.
     fn choose_bridge(&mut self, cx: &mut Context<'_>, nick: &str) -> Option<String> {
-        let region = self.members.get(nick).and_then(Member::region);
         let stays = self.nodes.is_empty()
             || self.nodes.iter().any(|session| cx.bridges.is_operational(cx.now, &session.bridge));
-        let interval = cx.bridges.recent_interval();
-        let conference = if stays { self.nodes.present(cx.now, interval) } else { Vec::new() };
-        let cut_off = self.nodes.cut_off(cx.now);
-        let version = self.pinned.as_deref();
-        let wanted = Wanted { conference: &conference, region, version, cut_off: &cut_off, ..Wanted::default() };
         let left = self.leaves.as_deref();
-        let elsewhere = left.and_then(|left| cx.bridges.choose(cx.now, &Wanted { avoid: Some(left), ..wanted }));
-        match elsewhere.or_else(|| cx.bridges.choose(cx.now, &wanted)) {
+        let elsewhere = left.and_then(|left| self.next_bridge(cx, nick, Some(left)));
+        match elsewhere.or_else(|| self.next_bridge(cx, nick, None)) {
             // A newcomer whom none of the present bridges can serve takes everybody along.
             Some(_) if !stays && self.members.get(nick).is_some_and(Member::is_visitor) => self.invite_later(cx),
             Some(_) if !stays => self.reinvite_all(cx, None),
@@ -163,6 +157,14 @@ impl Conference {
             chosen => return chosen,
         }
         None
+    }
+
+    /// The bridge that a member would get now.
+    pub(super) fn next_bridge(&self, cx: &Context<'_>, nick: &str, avoid: Option<&str>) -> Option<String> {
+        let conference = self.nodes.present(cx.now, cx.bridges.recent_interval());
+        let (region, version) = (self.members.get(nick).and_then(Member::region), self.pinned.as_deref());
+        let cut_off = self.nodes.cut_off(cx.now);
+        cx.bridges.choose(cx.now, &Wanted { conference: &conference, region, version, avoid, cut_off: &cut_off })
     }
 
     /// A member gets its endpoint on a bridge, where the conference may be new; ids of the session and of the meeting.
@@ -352,11 +354,7 @@ impl Conference {
         let Some(bridge) = self.nodes.by_id(session).map(|session| session.bridge.clone()) else { return };
         let now = cx.now;
         let elsewhere = cx.bridges.full(now, &bridge, self.pinned.as_deref());
-        let region = self.members.get(nick).and_then(Member::region);
-        let (conference, cut_off) = (self.nodes.present(now, cx.bridges.recent_interval()), self.nodes.cut_off(now));
-        let version = self.pinned.as_deref();
-        let wanted = Wanted { conference: &conference, region, version, cut_off: &cut_off, ..Wanted::default() };
-        let another = cx.bridges.choose(now, &wanted).is_some_and(|next| next != bridge);
+        let another = self.next_bridge(cx, nick, None).is_some_and(|next| next != bridge);
         if elsewhere && !another && !self.members.get(nick).is_some_and(Member::is_visitor) {
             return self.leave_session(cx, session);
         }

@@ -5,7 +5,7 @@
 //! acknowledged what it was told, and had a moment to do it. The acknowledgement comes before the client's session is
 //! described anew; how long it takes says how busy the client is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,16 +36,13 @@ impl Conference {
         if self.members.len() > MEMBERS {
             return;
         }
-        let own = self.on_own_bridges(cx);
-        if own.is_empty() {
-            return;
-        }
+        let nodes = &self.nodes;
         let until = cx.now + MAX_HOLD + cx.settings.sources.delays.of(self.members.len());
         let shown = self.sources.shown();
         let set = shown.get(owner);
         let mut changed = Vec::new();
         for (nick, member) in &mut self.members {
-            if member.stage() != Stage::Active || member.ssrc_rewriting() || !own.contains(nick) {
+            if member.stage() != Stage::Active || member.ssrc_rewriting() || !nodes.on_own_bridge(&cx.bridges, nick) {
                 continue;
             }
             let before = member.held().len();
@@ -89,18 +86,8 @@ impl Conference {
             }
         }
         self.update_hold_due();
-        let own = self.on_own_bridges(cx);
-        changed.retain(|endpoint| own.contains(&endpoint.id));
+        changed.retain(|endpoint| self.nodes.on_own_bridge(&cx.bridges, &endpoint.id));
         self.send_held(cx, changed);
-    }
-
-    /// Who is on bridges of ours.
-    fn on_own_bridges(&self, cx: &Context<'_>) -> BTreeSet<String> {
-        let own = self
-            .nodes
-            .iter()
-            .filter(|session| cx.bridges.get(&session.bridge).is_some_and(|bridge| bridge.ringbridge.is_some()));
-        own.flat_map(|session| self.nodes.members(&session.id)).cloned().collect()
     }
 
     fn send_held(&mut self, cx: &mut Context<'_>, endpoints: Vec<Endpoint>) {
@@ -114,6 +101,10 @@ impl Conference {
     /// until then. How long that is follows from the size of the room by the operator's table; and where much changes, from how
     /// many stanzas a room may cause.
     pub(super) fn signal_sources(&mut self, cx: &mut Context<'_>) {
+        // Visitors come and go without sources: that costs the others no round.
+        if !self.sources.has_changed() {
+            return;
+        }
         let delay = cx.settings.sources.delays.of(self.members.len());
         if !delay.is_zero() {
             self.signal_due.get_or_insert(cx.now + delay);
@@ -128,12 +119,10 @@ impl Conference {
             cx.refused.count(Refused::TellsJoined, 1);
             return;
         }
-        let changed = self.sources.take_changed();
+        let changed: Vec<String> = self.sources.take_changed().into_iter().collect();
         let mut messages = Vec::new();
         for (nick, member) in &mut self.members {
-            let owners =
-                if member.is_behind() { differing(member, &self.sources) } else { changed.iter().cloned().collect() };
-            messages.extend(news(nick, member, &self.sources, owners));
+            messages.extend(news(nick, member, &self.sources, &changed));
         }
         self.send_news(cx, messages);
     }
@@ -142,7 +131,7 @@ impl Conference {
     pub(super) fn catch_up(&mut self, cx: &mut Context<'_>, nick: &str) {
         let Some(member) = self.members.get_mut(nick).filter(|member| member.is_behind()) else { return };
         let owners = differing(member, &self.sources);
-        let messages = news(nick, member, &self.sources, owners);
+        let messages = news(nick, member, &self.sources, &owners);
         self.send_news(cx, messages);
     }
 
@@ -178,7 +167,7 @@ fn differing(member: &Member, sources: &ConferenceSources) -> Vec<String> {
 }
 
 /// What a member is to be told of those owners: at most a removal and an addition, in this order.
-fn news(nick: &str, member: &mut Member, sources: &ConferenceSources, owners: Vec<String>) -> Vec<News> {
+fn news(nick: &str, member: &mut Member, sources: &ConferenceSources, owners: &[String]) -> Vec<News> {
     if member.stage() != Stage::Active || member.ssrc_rewriting() {
         return Vec::new();
     }
@@ -188,15 +177,15 @@ fn news(nick: &str, member: &mut Member, sources: &ConferenceSources, owners: Ve
         set.map(|set| only((**set).clone(), features.audio, features.video)).unwrap_or_default()
     };
     let (mut add, mut remove) = (BTreeMap::new(), BTreeMap::new());
-    for owner in owners.into_iter().filter(|owner| owner != nick) {
-        let after = sources.shown().get(&owner);
-        let before = member.tell(&owner, after);
+    for owner in owners.iter().filter(|owner| *owner != nick) {
+        let after = sources.shown().get(owner);
+        let before = member.tell(owner, after);
         let (added, removed) = difference(&media(before.as_ref()), &media(after));
         if !removed.is_empty() {
             remove.insert(owner.clone(), removed);
         }
         if !added.is_empty() {
-            add.insert(owner, added);
+            add.insert(owner.clone(), added);
         }
     }
     let told = names(add.values().flat_map(|set| &set.sources));

@@ -248,6 +248,11 @@ impl ConferenceSources {
         &self.shown
     }
 
+    /// Whether there are any of whom something else is shown.
+    pub fn has_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
     /// The owners of whom something else is shown since this was asked last.
     pub fn take_changed(&mut self) -> BTreeSet<String> {
         std::mem::take(&mut self.changed)

@@ -228,6 +228,11 @@ impl Conference {
         self.nodes.on(bridge).map_or(0, |session| self.nodes.members(&session.id).count())
     }
 
+    /// Whether a member is on that bridge.
+    pub fn is_on(&self, nick: &str, bridge: &str) -> bool {
+        self.nodes.home(nick).is_some_and(|home| home.bridge == bridge)
+    }
+
     /// Whether it has a session on that bridge.
     pub fn uses_bridge(&self, bridge: &str) -> bool {
         self.nodes.on(bridge).is_some()
@@ -252,16 +257,7 @@ impl Conference {
         let (RoomState::Joining(waiting) | RoomState::Configuring(waiting)) = &mut self.state else {
             return Some((request.clone(), Waits::No));
         };
-        // One question of everybody waits: an older one of the same sender is answered at once.
-        let full = waiting.len() >= MAX_WAITING;
-        match waiting.iter_mut().find(|waiting| waiting.from == request.from) {
-            Some(older) => Some((std::mem::replace(older, request.clone()), Waits::TooMany)),
-            None if full => Some((request.clone(), Waits::TooMany)),
-            None => {
-                waiting.push(request.clone());
-                None
-            }
-        }
+        wait(waiting, request).map(|answered| (answered, Waits::TooMany))
     }
 
     /// Our join was refused: it ends before it began.
@@ -345,6 +341,20 @@ impl Conference {
         .into_iter()
         .flatten()
         .min()
+    }
+}
+
+/// Has a request wait with others for a room; what is to be answered at once instead. One question of everybody waits: an older
+/// one of the same sender is answered.
+pub(super) fn wait(waiting: &mut Vec<Request>, request: &Request) -> Option<Request> {
+    let full = waiting.len() >= MAX_WAITING;
+    match waiting.iter_mut().find(|waiting| waiting.from == request.from) {
+        Some(older) => Some(std::mem::replace(older, request.clone())),
+        None if full => Some(request.clone()),
+        None => {
+            waiting.push(request.clone());
+            None
+        }
     }
 }
 

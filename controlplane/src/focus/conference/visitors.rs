@@ -11,10 +11,10 @@ use xmpp_parsers::presence::Presence;
 
 use super::member::{Helper, Member, Stage, only_watches};
 use super::reply::{NICK, Reply, conference_answer};
-use super::state::{BRIDGE_OWNER, Conference};
+use super::state::{BRIDGE_OWNER, Conference, wait};
 use super::visitor_rooms::{Progress, VisitorRoom};
 use crate::focus::context::{Context, Shared};
-use crate::focus::limits::{MAX_NICK, MAX_VISITORS, MAX_WAITING, NODE_JOIN, NODE_LOST, Refused};
+use crate::focus::limits::{MAX_NICK, MAX_VISITORS, NODE_JOIN, NODE_LOST, Refused};
 use crate::focus::requests::{Pending, Question};
 use crate::focus::visitors::{Bearer, Invited, NodeId, codecs_of};
 use crate::focus::xml::{build, escaped};
@@ -47,7 +47,9 @@ impl Conference {
 
     /// How many are in the main room.
     pub(super) fn in_main_room(&self) -> usize {
-        self.members.values().filter(|member| member.node().is_none()).count()
+        let on_nodes: usize = self.visitors.rooms.values().map(|room| room.present).sum();
+        debug_assert_eq!(on_nodes, self.members.values().filter(|member| member.node().is_some()).count());
+        self.members.len().saturating_sub(on_nodes)
     }
 
     /// Whether visitors are let in before they are allowed for.
@@ -139,18 +141,10 @@ impl Conference {
             room.invited.add(now, latency);
             return Some(conference_answer(cx, request, &self.room, (Reply::Visitor(node), true)));
         }
-        // One question of everybody waits: an older one of the same sender is answered at once.
-        let full = room.waiting.len() >= MAX_WAITING;
-        let older = room.waiting.iter_mut().find(|waiting| waiting.from == request.from);
-        let answered = match older {
-            Some(older) => Some(std::mem::replace(older, request.clone())),
-            None if full => Some(request.clone()),
-            None => {
-                room.invited.add(now, latency);
-                room.waiting.push(request.clone());
-                None
-            }
-        };
+        let answered = wait(&mut room.waiting, request);
+        if answered.is_none() {
+            room.invited.add(now, latency);
+        }
         if fresh {
             self.join_node(cx, node);
         }
