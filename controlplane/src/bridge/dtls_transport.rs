@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::extract::ws::Utf8Bytes;
 use ringbridge_dataplane::srtp::SrtpKeys;
 
-use crate::channel::limits::DATAGRAMS;
+use crate::channel::limits::{DATAGRAMS, QUEUED, QUEUED_OF_OTHERS};
 use crate::channel::{ChannelCounters, Counted, DataChannel, DataChannelOutput, NotSent};
 use crate::pace::Bucket;
 use crate::transport::{Certificate, DtlsError, DtlsOutput, DtlsRole, DtlsSession, Fingerprint};
@@ -33,6 +34,19 @@ pub(super) enum DtlsTransportOutput {
     Text(Vec<u8>),
     /// It is closed.
     ChannelClosed,
+}
+
+/// What became of a message for the data channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It is on its way.
+    Sent,
+    /// It could not be sent.
+    NotSent,
+    /// It was left out for what waits.
+    GaveWay,
+    /// The peer does not read; the channel was closed.
+    Stalled,
 }
 
 /// DTLS, SCTP and what is known of the peer before they start.
@@ -160,14 +174,27 @@ impl DtlsTransport {
         [session.poll_timeout(), self.data.as_ref().and_then(DataChannel::poll_timeout)].into_iter().flatten().min()
     }
 
-    /// Writes a message to the data channel; [`Self::handle_timeout`] sends it.
-    pub fn send(&mut self, text: &str) -> Result<(), NotSent> {
-        self.data.as_mut().ok_or(NotSent::Closed)?.send(text)
-    }
-
-    /// Bytes of messages that the client has not acknowledged.
-    pub fn buffered(&mut self) -> usize {
-        self.data.as_mut().map_or(0, DataChannel::buffered)
+    /// Writes a message to the data channel, and counts it where that fails; [`Self::handle_timeout`] sends it. One `of_others`
+    /// gives way first.
+    pub fn write(&mut self, of_others: bool, text: impl FnOnce() -> Utf8Bytes) -> Written {
+        // Bytes of messages that the peer has not acknowledged.
+        let buffered = self.data.as_mut().map_or(0, DataChannel::buffered);
+        if of_others && buffered > QUEUED_OF_OTHERS {
+            self.counters.count(Counted::Unread);
+            return Written::GaveWay;
+        }
+        if buffered > QUEUED {
+            self.counters.count(Counted::Stalled);
+            self.close_channel();
+            return Written::Stalled;
+        }
+        match self.data.as_mut().ok_or(NotSent::Closed).and_then(|data| data.send(&text())) {
+            Ok(()) => return Written::Sent,
+            Err(NotSent::TooLarge) => self.counters.count(Counted::Oversized),
+            // Its end is on its way to us.
+            Err(NotSent::Closed) => {}
+        }
+        Written::NotSent
     }
 
     /// Closes the data channel; [`Self::handle_timeout`] tells the client.

@@ -121,7 +121,7 @@ fn config() -> &'static Config {
         let mut server = ServerConfig::new();
         server.transport = transport();
         let mut client = ClientConfig::new();
-        client.transport = transport();
+        client.transport = Arc::clone(&server.transport);
         Config(Arc::new(endpoint), Arc::new(server), client)
     })
 }

@@ -6,9 +6,10 @@ use rand::Rng;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, MeshId, Ssrc};
 use ringbridge_dataplane::messages::{Command, FeedbackSsrcs};
 
+use super::changes::Changes;
 use super::context::Context;
 use super::elements::{ConferenceModify, MediaSource, MediaType, Source, Sources};
-use super::endpoint::{Changes, EndpointState};
+use super::endpoint::EndpointState;
 use super::placement::Share;
 use super::relay::RelayState;
 
@@ -32,8 +33,6 @@ pub(super) struct Conference {
     endpoints: Vec<EndpointState>,
     /// In order of creation.
     relays: Vec<RelayState>,
-    /// The meshes that relays are or were in, by what signalling calls them.
-    meshes: Vec<(String, MeshId)>,
     created: Instant,
     /// When its last endpoint left, of this bridge or of another one.
     empty_since: Option<Instant>,
@@ -57,7 +56,6 @@ impl Conference {
             },
             endpoints: Vec::new(),
             relays: Vec::new(),
-            meshes: Vec::new(),
             created: now,
             empty_since: Some(now),
         };
@@ -150,13 +148,9 @@ impl Conference {
     }
 
     /// The mesh that signalling calls so.
-    pub fn mesh(&mut self, name: &str, context: &mut Context) -> MeshId {
-        let known = self.meshes.iter().find(|(known, _)| known == name).map(|(_, mesh)| *mesh);
-        known.unwrap_or_else(|| {
-            let mesh = context.next_mesh();
-            self.meshes.push((name.to_owned(), mesh));
-            mesh
-        })
+    pub fn mesh(&self, name: &str, context: &mut Context) -> MeshId {
+        let known = self.relays.iter().find(|r| r.who().mesh_name == name).map(|r| r.who().mesh);
+        known.unwrap_or_else(|| context.next_mesh())
     }
 
     /// Takes in a relay; its worker knows the conference.
@@ -166,12 +160,10 @@ impl Conference {
         self.relays.push(state);
     }
 
-    /// Takes a relay out; a mesh that none is in any more is forgotten.
+    /// Takes a relay out.
     pub fn take_relay(&mut self, id: EndpointId) -> Option<RelayState> {
         let index = self.relays.iter().position(|r| r.id() == id)?;
-        let relay = self.relays.remove(index);
-        self.meshes.retain(|(_, mesh)| self.relays.iter().any(|r| r.who().mesh == *mesh));
-        Some(relay)
+        Some(self.relays.remove(index))
     }
 
     /// How many of its endpoints each worker has.
@@ -289,10 +281,11 @@ impl Conference {
         self.empty_since = (self.population() == 0).then(|| self.empty_since.unwrap_or(now));
     }
 
-    /// Whether the periodic check ends it: nobody is in it, on any bridge, and it does not connect others.
+    /// Whether the periodic check, which noted the population before, ends it: nobody is in it, on any bridge, and it does not connect others.
     pub fn deserted(&self, now: Instant) -> bool {
         let grace = |since: Instant| now.saturating_duration_since(since) >= EMPTY_GRACE;
-        self.meshes.len() < 2 && self.population() == 0 && grace(self.created) && self.empty_since.is_none_or(grace)
+        let connects = self.relays.windows(2).any(|two| two[0].who().mesh != two[1].who().mesh);
+        !connects && self.empty_since.is_some_and(grace)
     }
 
     /// The bridge's own sources.

@@ -1,6 +1,5 @@
 //! State of one endpoint, as signalled.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,12 +8,12 @@ use ringbridge_dataplane::ids::{EndpointId, WorkerId};
 use ringbridge_dataplane::media::{Media, SourceDescription, VideoType};
 use ringbridge_dataplane::messages::Command;
 
+use super::changes::Changes;
 use super::convert;
 use super::elements::{self, ForceMute, IceTransport, Untold};
 use super::identity::EndpointIdentity;
-use super::limits::MAX_VIDEO_TYPES;
-use super::names;
 use super::output::Output;
+use super::published::Published;
 use super::restart::{Answer, Decision, RestartTotals, Restarts};
 use super::totals::Totals;
 use super::transport::{LocalTransport, NewTransport};
@@ -37,15 +36,6 @@ pub(super) struct Access {
     pub private: bool,
 }
 
-/// What a change of an endpoint's state makes necessary: first the commands, then the outputs.
-#[derive(Debug, Default)]
-pub(super) struct Changes {
-    /// For its worker, and where they are shared for those that know it as a remote endpoint.
-    pub commands: Vec<Command>,
-    /// For the caller of the state machine.
-    pub outputs: Vec<Output>,
-}
-
 /// One endpoint.
 #[derive(Debug)]
 pub(super) struct EndpointState {
@@ -53,9 +43,7 @@ pub(super) struct EndpointState {
     access: Access,
     stats_id: Option<String>,
     media: Media,
-    sources: Vec<SourceDescription>,
-    /// What the endpoint itself said of its sources; wins over signalling.
-    video_types: HashMap<String, VideoType>,
+    published: Published,
     force_mute: ForceMute,
     /// Others' sources that its client does not know yet, and when it counts as knowing them in any case.
     untold: Vec<String>,
@@ -75,8 +63,7 @@ impl EndpointState {
             access,
             stats_id: None,
             media: Media::default(),
-            sources: Vec::new(),
-            video_types: HashMap::new(),
+            published: Published::default(),
             force_mute: ForceMute::default(),
             untold: Vec::new(),
             untold_until: None,
@@ -103,7 +90,7 @@ impl EndpointState {
     }
 
     pub fn sources(&self) -> &[SourceDescription] {
-        &self.sources
+        self.published.sources()
     }
 
     pub fn force_mute(&self) -> ForceMute {
@@ -140,9 +127,7 @@ impl EndpointState {
         if self.media != Media::default() {
             commands.push(Command::SetMedia { endpoint, media: Box::new(self.media.clone()) });
         }
-        if !self.sources.is_empty() {
-            commands.push(Command::SetSources { endpoint, sources: self.sources.clone() });
-        }
+        commands.extend(self.published.introduce(&self.who));
         commands
     }
 
@@ -169,7 +154,7 @@ impl EndpointState {
             self.update_transport(ice, &mut totals.ice_restarts, &mut changes);
         }
         if let Some(sources) = &request.sources {
-            self.update_sources(sources, &mut totals.sources_renamed, &mut changes);
+            self.published.update(&self.who, &sources.media_sources, &mut totals.sources_renamed, &mut changes);
         }
         if let Some(mute) = request.force_mute
             && mute != self.force_mute
@@ -208,42 +193,9 @@ impl EndpointState {
             }
         } else {
             let candidates = convert::candidates(ice, false);
-            let credentials = convert::credentials(ice).filter(|c| self.remote.as_ref() != Some(c));
-            if credentials.is_some() || !candidates.is_empty() {
-                if credentials.is_some() {
-                    self.remote.clone_from(&credentials);
-                }
-                changes.commands.push(Command::SetRemoteIce { endpoint, credentials, candidates });
-            }
+            changes.set_remote_ice(endpoint, &mut self.remote, convert::credentials(ice), candidates);
         }
-        let fingerprints: Vec<_> = ice.fingerprints.iter().filter(|f| !f.value.trim().is_empty()).cloned().collect();
-        if !fingerprints.is_empty() {
-            let setup = fingerprints.iter().find_map(|f| f.setup);
-            changes.outputs.push(Output::RemoteDtls { endpoint, setup, fingerprints });
-        }
-    }
-
-    fn update_sources(&mut self, sources: &elements::Sources, renamed: &mut u64, changes: &mut Changes) {
-        let asked = &sources.media_sources;
-        let mut sources: Vec<_> = asked.iter().filter_map(convert::source).collect();
-        let synthetic = |name: &str| asked.iter().any(|source| source.synthetic && source.id == name);
-        *renamed += names::own(&self.who.label, &mut sources, synthetic);
-        self.set_sources(sources, changes);
-    }
-
-    /// What the endpoint said of its sources wins over signalling.
-    fn set_sources(&mut self, mut sources: Vec<SourceDescription>, changes: &mut Changes) {
-        for source in &mut sources {
-            if let Some(video_type) = self.video_types.get(&source.name) {
-                source.video_type = *video_type;
-            }
-        }
-        if sources != self.sources {
-            let endpoint = self.id();
-            self.sources.clone_from(&sources);
-            changes.commands.push(Command::SetSources { endpoint, sources: sources.clone() });
-            changes.outputs.push(Output::SourcesChanged { endpoint, sources });
-        }
+        changes.set_remote_dtls(endpoint, ice);
     }
 
     /// Decides on a request to restart ICE; `fresh` makes credentials.
@@ -260,13 +212,7 @@ impl EndpointState {
 
     /// The endpoint said what one of its sources shows; remembered when the source is not signalled yet.
     pub fn set_video_type(&mut self, source: &str, video_type: VideoType) -> Changes {
-        // Bounded: a client may name what it likes.
-        if self.video_types.len() < MAX_VIDEO_TYPES || self.video_types.contains_key(source) {
-            self.video_types.insert(source.to_owned(), video_type);
-        }
-        let mut changes = Changes::default();
-        self.set_sources(self.sources.clone(), &mut changes);
-        changes
+        self.published.set_video_type(&self.who, source, video_type)
     }
 
     /// ICE connected, or lost its pair.

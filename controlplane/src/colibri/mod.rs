@@ -1,6 +1,7 @@
 //! colibri2: its elements and the conference state machine (docs/protocol/bridge.md 3).
 
 pub mod bridge;
+mod changes;
 mod conference;
 mod config;
 mod context;
@@ -15,6 +16,7 @@ pub mod limits;
 pub mod names;
 mod output;
 mod placement;
+mod published;
 pub mod refusal;
 mod relay;
 mod relays;

@@ -1,7 +1,6 @@
 //! State of one relay, as signalled: the connection of a conference to another bridge, and those behind it
 //! (docs/protocol/bridge.md 10).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use ringbridge_dataplane::ice::IceCredentials;
@@ -9,14 +8,13 @@ use ringbridge_dataplane::ids::{EndpointId, WorkerId};
 use ringbridge_dataplane::media::{Media, SourceDescription, VideoType};
 use ringbridge_dataplane::messages::Command;
 
+use super::changes::Changes;
 use super::context::Context;
 use super::convert;
 use super::elements::{self, Endpoint, IceTransport};
-use super::endpoint::Changes;
 use super::identity::{EndpointIdentity, RelayIdentity};
-use super::limits::MAX_VIDEO_TYPES;
-use super::names;
 use super::output::Output;
+use super::published::Published;
 
 /// Header extensions that serve bandwidth estimation, which there is none of between bridges.
 const OF_ESTIMATION: [&str; 2] = [
@@ -31,14 +29,12 @@ const FEEDBACK_OF_ESTIMATION: [&str; 2] = ["transport-cc", "goog-remb"];
 pub(super) struct RelayedState {
     who: Arc<EndpointIdentity>,
     stats_id: Option<String>,
-    sources: Vec<SourceDescription>,
-    /// What its bridge said of its sources; wins over signalling.
-    video_types: HashMap<String, VideoType>,
+    published: Published,
 }
 
 impl RelayedState {
     pub fn new(who: Arc<EndpointIdentity>) -> Self {
-        Self { who, stats_id: None, sources: Vec::new(), video_types: HashMap::new() }
+        Self { who, stats_id: None, published: Published::default() }
     }
 
     /// What of it never changes.
@@ -51,7 +47,7 @@ impl RelayedState {
     }
 
     pub fn sources(&self) -> &[SourceDescription] {
-        &self.sources
+        self.published.sources()
     }
 
     /// Takes over what a request says of it: the complete set of its sources, also where it names none (section 10).
@@ -60,35 +56,14 @@ impl RelayedState {
             self.stats_id.clone_from(&request.stats_id);
         }
         let asked = request.sources.as_ref().map_or(&[][..], |sources| &sources.media_sources);
-        let mut sources: Vec<_> = asked.iter().filter_map(convert::source).collect();
-        let synthetic = |name: &str| asked.iter().any(|source| source.synthetic && source.id == name);
-        *renamed += names::own(&self.who.label, &mut sources, synthetic);
-        self.set_sources(sources)
+        let mut changes = Changes::default();
+        self.published.update(&self.who, asked, renamed, &mut changes);
+        changes
     }
 
     /// Its bridge said what one of its sources shows; remembered when the source is not signalled yet.
     pub fn set_video_type(&mut self, source: &str, video_type: VideoType) -> Changes {
-        // Bounded: the other bridge may name what it likes.
-        if self.video_types.len() < MAX_VIDEO_TYPES || self.video_types.contains_key(source) {
-            self.video_types.insert(source.to_owned(), video_type);
-        }
-        self.set_sources(self.sources.clone())
-    }
-
-    fn set_sources(&mut self, mut sources: Vec<SourceDescription>) -> Changes {
-        for source in &mut sources {
-            if let Some(video_type) = self.video_types.get(&source.name) {
-                source.video_type = *video_type;
-            }
-        }
-        let mut changes = Changes::default();
-        if sources != self.sources {
-            let endpoint = self.who.id;
-            self.sources.clone_from(&sources);
-            changes.commands.push(Command::SetSources { endpoint, sources: sources.clone() });
-            changes.outputs.push(Output::SourcesChanged { endpoint, sources });
-        }
-        changes
+        self.published.set_video_type(&self.who, source, video_type)
     }
 }
 
@@ -166,9 +141,7 @@ impl RelayState {
         let endpoint = relayed.who.id;
         let mut commands = vec![Command::CreateRelayedEndpoint { conference, endpoint, relay }];
         commands.extend(self.formats(endpoint));
-        if !relayed.sources.is_empty() {
-            commands.push(Command::SetSources { endpoint, sources: relayed.sources.clone() });
-        }
+        commands.extend(relayed.published.introduce(&relayed.who));
         commands
     }
 
@@ -200,20 +173,9 @@ impl RelayState {
     pub fn update_transport(&mut self, ice: &IceTransport) -> Changes {
         let mut changes = Changes::default();
         let endpoint = self.who.id;
-        let candidates = convert::candidates(ice, false);
-        let news = |c: &IceCredentials| !self.established && self.remote.as_ref() != Some(c);
-        let credentials = convert::credentials(ice).filter(news);
-        if credentials.is_some() || !candidates.is_empty() {
-            if credentials.is_some() {
-                self.remote.clone_from(&credentials);
-            }
-            changes.commands.push(Command::SetRemoteIce { endpoint, credentials, candidates });
-        }
-        let fingerprints: Vec<_> = ice.fingerprints.iter().filter(|f| !f.value.trim().is_empty()).cloned().collect();
-        if !fingerprints.is_empty() {
-            let setup = fingerprints.iter().find_map(|f| f.setup);
-            changes.outputs.push(Output::RemoteDtls { endpoint, setup, fingerprints });
-        }
+        let credentials = convert::credentials(ice).filter(|_| !self.established);
+        changes.set_remote_ice(endpoint, &mut self.remote, credentials, convert::candidates(ice, false));
+        changes.set_remote_dtls(endpoint, ice);
         changes
     }
 

@@ -6,10 +6,10 @@ use ringbridge_dataplane::ids::{EndpointId, WorkerId};
 use ringbridge_dataplane::messages::{Command, NewRelay};
 use xmpp_parsers::stanza_error::DefinedCondition;
 
+use super::changes::Changes;
 use super::conference::Conference;
 use super::context::Context;
 use super::elements::{Endpoint, IceTransport, Relay, Sctp, SctpRole, Transport};
-use super::endpoint::Changes;
 use super::endpoints::new_credentials;
 use super::identity::{EndpointIdentity, RelayIdentity};
 use super::output::Output;
@@ -110,7 +110,7 @@ impl Conference {
     /// Applies what is said about one endpoint behind a relay. Nothing of it is refused: whoever asked would lose the bridge.
     fn apply_relayed(&mut self, relay: EndpointId, request: &Endpoint, context: &mut Context) {
         let Some(state) = self.relay_by_id(relay) else { return };
-        let (home, label) = (state.who().worker, state.who().label.clone());
+        let home = state.who().worker;
         let known = state.relayed_mut(&request.id).map(|e| e.who().id);
         match known {
             Some(endpoint) if request.expire => {
@@ -125,6 +125,7 @@ impl Conference {
                 }
             }
             None => {
+                let label = &state.who().label;
                 tracing::warn!(endpoint = %request.id, relay = %label, "update of an endpoint that is not behind this relay");
                 context.totals.left_out += 1;
                 return;
@@ -138,8 +139,7 @@ impl Conference {
 
     /// The one place where an endpoint behind a relay comes into being; whether it did.
     fn create_relayed(&mut self, relay: EndpointId, request: &Endpoint, context: &mut Context) -> bool {
-        let elsewhere = self.relays().iter().any(|r| r.relayed().iter().any(|e| e.who().label == request.id));
-        if elsewhere || self.endpoint(&request.id).is_some() {
+        if self.relayed(&request.id).is_some() || self.endpoint(&request.id).is_some() {
             tracing::warn!(endpoint = %request.id, conference = %self.id(),
                 "an endpoint behind a relay has the name of another one, and is left out");
             return false;

@@ -85,8 +85,7 @@ impl RawConnection {
     pub fn settings(&self) -> Result<XmppConnectionSettings, Vec<ConfigError>> {
         let mut errors = Vec::new();
         for field in self.fields.keys().filter(|field| !FIELDS.contains(&field.as_str())) {
-            let near = FIELDS.iter().min_by_key(|known| strsim::osa_distance(known, field)).unwrap_or(&"hostname");
-            errors.push(self.wrong(field, format!("there is no such field; did you mean {near:?}?")));
+            errors.push(self.wrong(field, no_such_field(field, FIELDS)));
         }
         let mut required = |field: &str| {
             let value = self.fields.get(field).cloned();
@@ -117,10 +116,9 @@ impl RawConnection {
                 _ => errors.push(self.wrong("muc-jids", format!("{room:?} is no room; use the form name@service"))),
             }
         }
-        let local = ["localhost", "127.0.0.1", "::1"].contains(&host.as_str());
         let security = match optional("security-mode").map(str::to_ascii_lowercase).as_deref() {
-            None if local => Security::IfPossible,
-            None | Some("required") => Security::Required,
+            None => usual_security(&host),
+            Some("required") => Security::Required,
             Some("ifpossible" | "if-possible") => Security::IfPossible,
             Some("disabled") => Security::Disabled,
             Some(_) => {
@@ -158,6 +156,17 @@ impl RawConnection {
             _ => Err(errors),
         }
     }
+}
+
+/// What to do about a field that is none of `known`.
+pub(super) fn no_such_field(field: &str, known: &[&str]) -> String {
+    let near = known.iter().min_by_key(|known| strsim::osa_distance(known, field)).unwrap_or(&"hostname");
+    format!("there is no such field; did you mean {near:?}?")
+}
+
+/// How a connection to this host is secured where nothing is said.
+pub(super) fn usual_security(host: &str) -> Security {
+    if ["localhost", "127.0.0.1", "::1"].contains(&host) { Security::IfPossible } else { Security::Required }
 }
 
 #[cfg(test)]

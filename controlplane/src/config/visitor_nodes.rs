@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use jid::BareJid;
 
+use super::connections::{no_such_field, usual_security};
 use super::error::ConfigError;
 use super::origin::{MASK, Origin};
 use super::reference::is_secret;
@@ -114,8 +115,7 @@ impl RawNode {
     fn settings(&self) -> Result<Option<VisitorNode>, Vec<ConfigError>> {
         let mut errors = Vec::new();
         for field in self.fields.keys().filter(|field| !FIELDS.contains(&field.as_str())) {
-            let near = FIELDS.iter().min_by_key(|known| strsim::osa_distance(known, field)).unwrap_or(&"hostname");
-            errors.push(self.wrong(field, format!("there is no such field; did you mean {near:?}?")));
+            errors.push(self.wrong(field, no_such_field(field, FIELDS)));
         }
         let enabled = self.switch("enabled", true, &mut errors);
         let unverified = self.switch("disable-certificate-verification", false, &mut errors);
@@ -148,7 +148,7 @@ impl RawNode {
         if let (Err(error), false) = (&jid, host.is_empty()) {
             errors.push(self.wrong("domain", format!("{account} is no account: {error}")));
         }
-        let local = ["localhost", "127.0.0.1", "::1"].contains(&host.as_str());
+        let security = if tls { usual_security(&host) } else { Security::Disabled };
         match (jid, service) {
             (Ok(jid), Some(service)) if errors.is_empty() => Ok(enabled.then(|| VisitorNode {
                 name: self.name.clone(),
@@ -160,11 +160,7 @@ impl RawNode {
                     password,
                     // Visitors know the focus by its room; a process that starts again takes the place of its dead stream.
                     resource: Some("focus".to_owned()),
-                    security: match (tls, local) {
-                        (false, _) => Security::Disabled,
-                        (true, true) => Security::IfPossible,
-                        (true, false) => Security::Required,
-                    },
+                    security,
                     verify_certificate: !unverified,
                     ca_file: self.text("ca-file").map(PathBuf::from),
                     resumption: true,

@@ -10,9 +10,9 @@ use super::action::Action;
 use super::carrier::Carrier;
 use super::client::Client;
 use super::table::Clients;
+use crate::bridge::dtls_transport::Written;
 use crate::bridge::messages::{self, FromClient, ToClient};
-use crate::channel::limits::{QUEUED, QUEUED_OF_OTHERS};
-use crate::channel::{Counted, NotSent, ToRelay};
+use crate::channel::{Counted, ToRelay};
 
 /// In larger conferences statistics go only to those who care about the sender.
 const STATS_TO_ALL: usize = 20;
@@ -100,10 +100,7 @@ impl Clients {
 
     /// Those of `receivers` who want statistics of an endpoint.
     pub(super) fn interested(&self, id: EndpointId, mut receivers: Vec<EndpointId>) -> Vec<EndpointId> {
-        let local = self.endpoints.get(&id).map(|e| (&e.who, &e.sources));
-        let Some((who, sources)) = local.or_else(|| self.relayed.get(&id).map(|e| (&e.who, &e.sources))) else {
-            return Vec::new();
-        };
+        let Some((who, sources)) = self.publisher(id) else { return Vec::new() };
         let sources: Vec<String> = sources.iter().map(|s| s.name.clone()).collect();
         let speaks = self.conferences.get(&who.conference).is_some_and(|c| c.speakers().contains(&id));
         let everybody = receivers.len() <= STATS_TO_ALL || speaks;
@@ -144,23 +141,15 @@ impl Clients {
             None => {}
             Some(Carrier::WebSocket) => self.actions.push_back(Action::Send { endpoint: id, message }),
             Some(Carrier::Data) => {
-                let buffered = endpoint.dtls.buffered();
-                if buffered > QUEUED_OF_OTHERS && matches!(message, ToClient::Forwarded(_)) {
-                    self.channel_counters.count(Counted::Unread);
-                    return;
-                }
-                if buffered > QUEUED {
-                    self.channel_counters.count(Counted::Stalled);
-                    tracing::warn!(endpoint = %id, label = %endpoint.who.label, "data channel closed: the client does not read");
-                    endpoint.dtls.close_channel();
-                    endpoint.carriers.set_data(false);
-                } else {
-                    match endpoint.dtls.send(&messages::encode(message)) {
-                        Ok(()) => self.counters.data_messages_sent += 1,
-                        Err(NotSent::TooLarge) => self.channel_counters.count(Counted::Oversized),
-                        // Its end is on its way to us.
-                        Err(NotSent::Closed) => {}
+                let of_others = matches!(message, ToClient::Forwarded(_));
+                match endpoint.dtls.write(of_others, || messages::encode(message)) {
+                    Written::GaveWay => return,
+                    Written::Stalled => {
+                        tracing::warn!(endpoint = %id, label = %endpoint.who.label, "data channel closed: the client does not read");
+                        endpoint.carriers.set_data(false);
                     }
+                    Written::Sent => self.counters.data_messages_sent += 1,
+                    Written::NotSent => {}
                 }
                 self.written.insert(id);
             }

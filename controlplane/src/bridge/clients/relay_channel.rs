@@ -10,9 +10,10 @@ use ringbridge_dataplane::messages::Command;
 
 use super::action::Action;
 use super::table::Clients;
+use crate::bridge::dtls_transport::Written;
 use crate::bridge::messages::ToClient;
-use crate::channel::limits::{QUEUED, QUEUED_OF_OTHERS};
-use crate::channel::{Counted, FromRelay, NotSent, Relayed, ToRelay, from_limit, to_limit};
+use crate::channel::{Counted, FromRelay, Relayed, ToRelay, from_limit, to_limit};
+use crate::colibri::identity::EndpointIdentity;
 use crate::colibri::{convert, names};
 
 impl Clients {
@@ -56,9 +57,7 @@ impl Clients {
 
     /// Tells other bridges what sources of an endpoint show, as far as that is news.
     pub(super) fn announce_types(&mut self, id: EndpointId, before: &[SourceDescription]) {
-        let relayed = self.relayed.get(&id).map(|e| (&e.who, &e.sources));
-        let local = self.endpoints.get(&id).filter(|e| !e.who.visitor).map(|e| (&e.who, &e.sources));
-        let Some((who, sources)) = relayed.or(local) else { return };
+        let Some((who, sources)) = self.publisher(id).filter(|(who, _)| !who.visitor) else { return };
         let (conference, messages) = (who.conference, types(&who.label, sources, before));
         if messages.is_empty() {
             return;
@@ -81,23 +80,14 @@ impl Clients {
             }
             return;
         }
-        let buffered = relay.dtls.buffered();
-        if of_others && buffered > QUEUED_OF_OTHERS {
-            self.channel_counters.count(Counted::Unread);
-            return;
-        }
-        if buffered > QUEUED {
-            self.channel_counters.count(Counted::Stalled);
-            tracing::warn!(relay = %id, label = %relay.who.label, "channel to another bridge closed: it does not read");
-            relay.dtls.close_channel();
-            relay.open = false;
-        } else {
-            match relay.dtls.send(&message.to_text()) {
-                Ok(()) => self.counters.relay_messages_sent += 1,
-                Err(NotSent::TooLarge) => self.channel_counters.count(Counted::Oversized),
-                // Its end is on its way to us.
-                Err(NotSent::Closed) => {}
+        match relay.dtls.write(of_others, || message.to_text()) {
+            Written::GaveWay => return,
+            Written::Stalled => {
+                tracing::warn!(relay = %id, label = %relay.who.label, "channel to another bridge closed: it does not read");
+                relay.open = false;
             }
+            Written::Sent => self.counters.relay_messages_sent += 1,
+            Written::NotSent => {}
         }
         self.written.insert(id);
     }
@@ -165,11 +155,8 @@ impl Clients {
     fn handle_wanted(&mut self, id: EndpointId, source: String, max_height: Limit) {
         let Some(relay) = self.relays.get(&id) else { return };
         let (worker, mesh) = (relay.who.worker, relay.who.mesh);
-        let Some(conference) = self.conferences.get(&relay.who.conference) else { return };
-        let local = conference.members().iter().filter_map(|m| self.endpoints.get(m)).map(|e| (&e.who, &e.sources));
-        let further = conference.relayed().iter().filter_map(|r| self.relayed.get(r));
-        let further = further.filter(|e| self.mesh_of(e.who.id) != Some(mesh)).map(|e| (&e.who, &e.sources));
-        let mut candidates: Vec<_> = local.chain(further).filter(|(who, _)| !who.visitor).collect();
+        let given = |who: &EndpointIdentity| !who.visitor && self.mesh_of(who.id) != Some(mesh);
+        let mut candidates: Vec<_> = self.publishers(relay.who.conference).filter(|(who, _)| given(who)).collect();
         let has = |sources: &[SourceDescription]| sources.iter().any(|known| known.name == source);
         // It may be wanted before it is signalled: then its name says whose it is.
         candidates.sort_by_key(|(_, sources)| !has(sources));
@@ -188,22 +175,20 @@ impl Clients {
 
     fn set_relayed_active(&mut self, id: EndpointId, active: bool) {
         let Some(relayed) = self.relayed.get_mut(&id) else { return };
-        if std::mem::replace(&mut relayed.active, active) == active {
-            return;
+        if std::mem::replace(&mut relayed.active, active) != active {
+            self.tell_connectivity(id, active);
         }
-        let (conference, label) = (relayed.who.conference, relayed.who.label.clone());
+    }
+
+    /// Tells clients, and bridges that do not know it, that an endpoint fell silent or is back.
+    pub(super) fn tell_connectivity(&mut self, id: EndpointId, active: bool) {
+        let Some((who, _)) = self.publisher(id) else { return };
+        let (conference, label) = (who.conference, who.label.clone());
         for member in self.members(conference) {
             self.send(member, ToClient::Connectivity { endpoint: label.clone(), active });
         }
         for relay in self.relays_of(conference, self.mesh_of(id)) {
             self.send_to_relay(relay, connectivity(&label, active));
-        }
-    }
-
-    /// Tells other bridges that an endpoint of this one fell silent, or is back.
-    pub(super) fn announce_to_relays(&mut self, conference: ConferenceId, label: &str, active: bool) {
-        for relay in self.relays_of(conference, None) {
-            self.send_to_relay(relay, connectivity(label, active));
         }
     }
 

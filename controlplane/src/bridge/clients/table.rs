@@ -138,8 +138,7 @@ impl Clients {
 
     /// The name of an endpoint of this bridge or of another one.
     pub(super) fn label_of(&self, id: EndpointId) -> Option<String> {
-        let local = self.endpoints.get(&id).map(|e| &e.who);
-        local.or_else(|| self.relayed.get(&id).map(|e| &e.who)).map(|who| who.label.clone())
+        self.publisher(id).map(|(who, _)| who.label.clone())
     }
 
     /// The sources of every endpoint.
@@ -279,16 +278,9 @@ impl Clients {
     }
 
     fn announce_connectivity(&mut self, id: EndpointId, active: bool) {
-        let Some(endpoint) = self.endpoints.get(&id) else { return };
-        if endpoint.who.visitor {
-            return;
-        }
-        let (conference, label) = (endpoint.who.conference, endpoint.who.label.clone());
-        tracing::info!(endpoint = %id, %label, active, "endpoint connectivity");
-        for member in self.members(conference) {
-            self.send(member, ToClient::Connectivity { endpoint: label.clone(), active });
-        }
-        self.announce_to_relays(conference, &label, active);
+        let Some(endpoint) = self.endpoints.get(&id).filter(|e| !e.who.visitor) else { return };
+        tracing::info!(endpoint = %id, label = %endpoint.who.label, active, "endpoint connectivity");
+        self.tell_connectivity(id, active);
     }
 
     /// The order of speakers changed.
@@ -325,7 +317,7 @@ impl Clients {
             let mut owners: Vec<String> = Vec::new();
             for (owner, published) in self.publishers(endpoint.who.conference) {
                 if published.iter().any(|s| sources.contains(&s.name)) {
-                    owners.push(owner.to_owned());
+                    owners.push(owner.label.clone());
                 }
             }
             self.send(id, ToClient::LastNEndpoints(owners));
@@ -360,7 +352,9 @@ impl Clients {
         let Some(endpoint) = self.endpoints.get(&id) else { return };
         // Once for all names.
         let by_label: HashMap<&str, &[SourceDescription]> = match endpoint.preferences.is_legacy() {
-            true => self.publishers(endpoint.who.conference).collect(),
+            true => {
+                self.publishers(endpoint.who.conference).map(|(who, sources)| (who.label.as_str(), sources)).collect()
+            }
             false => HashMap::new(),
         };
         let sources_of = |label: &str| {
@@ -376,14 +370,20 @@ impl Clients {
         }
     }
 
-    /// Everybody in a conference, on this bridge and on others, with what they publish.
-    fn publishers(&self, conference: ConferenceId) -> impl Iterator<Item = (&str, &[SourceDescription])> {
-        let conference = self.conferences.get(&conference);
-        let of = |list: fn(&Conference) -> &[EndpointId]| conference.map(list).unwrap_or_default().iter();
-        let local = of(Conference::members).filter_map(|id| self.endpoints.get(id));
-        let relayed = of(Conference::relayed).filter_map(|id| self.relayed.get(id));
-        let local = local.map(|e| (e.who.label.as_str(), &e.sources[..]));
-        local.chain(relayed.map(|e| (e.who.label.as_str(), &e.sources[..])))
+    /// Who an endpoint of this bridge or of another one is, and what it publishes.
+    pub(super) fn publisher(&self, id: EndpointId) -> Option<(&EndpointIdentity, &[SourceDescription])> {
+        let local = self.endpoints.get(&id).map(|e| (&*e.who, &e.sources[..]));
+        local.or_else(|| self.relayed.get(&id).map(|e| (&*e.who, &e.sources[..])))
+    }
+
+    /// Everybody in a conference, on this bridge and then on others, with what they publish.
+    pub(super) fn publishers(
+        &self,
+        conference: ConferenceId,
+    ) -> impl Iterator<Item = (&EndpointIdentity, &[SourceDescription])> {
+        let conference = self.conferences.get(&conference).into_iter();
+        let everybody = conference.flat_map(|c| c.members().iter().chain(c.relayed()));
+        everybody.filter_map(move |id| self.publisher(*id))
     }
 
     pub(super) fn members(&self, conference: ConferenceId) -> Vec<EndpointId> {
