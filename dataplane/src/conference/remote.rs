@@ -60,7 +60,7 @@ impl Conference {
         };
         let Some(format) = format else { return env.stats.count(Counter::DropUnknownPayloadType) };
         let extensions = ExtensionLayout::resolve(&rtp, kind, &negotiated.extensions);
-        let numbered = Numbered { rtp, extensions, sequence: header.sequence, format };
+        let numbered = Numbered { rtp, extensions: &extensions, sequence: header.sequence, format };
         self.distribute(env, (from, stream), &numbered, sink);
     }
 
