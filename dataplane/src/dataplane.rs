@@ -82,7 +82,7 @@ impl Default for DataplaneConfig {
     }
 }
 
-/// What a dataplane takes at most. Whoever asks for more is told by [`crate::messages::Event::EndpointRefused`], or, of sources, not at
+/// What a dataplane takes at most. Whoever asks for more is refused by [`crate::messages::Event::EndpointRefused`], or, of sources, not at
 /// all: what is beyond the bound is left out and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
@@ -364,7 +364,7 @@ fn steer(config: &DataplaneConfig, sockets: &[Vec<UdpSocket>]) -> Option<Steerin
     }
     let paths = config.max_endpoints.saturating_mul(config.workers);
     Steering::attach(sockets, paths)
-        .inspect_err(|error| tracing::warn!(%error, "several workers without steering"))
+        .inspect_err(|error| tracing::warn!(%error, "the kernel cannot steer packets to their workers; workers hand them to each other, which costs more per packet"))
         .ok()
 }
 

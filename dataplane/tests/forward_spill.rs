@@ -307,12 +307,12 @@ fn a_full_ring_drops_and_counts_and_feedback_gets_through() {
     call.take_events();
     call.want(C, 1080);
     (0..5).for_each(|_| call.millis(10));
-    let told = call
+    let announced = call
         .take_events()
         .iter()
         .filter(|e| matches!(e, Event::SourceDemand { max_height: Limit::Max(1080), .. }))
         .count();
-    assert_eq!(told, 10);
+    assert_eq!(announced, 10);
 }
 
 #[test]

@@ -194,9 +194,9 @@ fn sender_reports_keep_their_times() {
     }
     bridges.carry();
     let reports = rtcp_of::<SenderReport>(&mut opens, &std::mem::take(&mut bridges.sides[sides[0]].sent));
-    let told: Vec<_> =
+    let reports: Vec<_> =
         reports.iter().map(|r| (r.ssrc, r.ntp_time, r.rtp_time, r.packet_count, r.reports.len())).collect();
-    assert_eq!(told, [(10, 77 << 32, 12_345, 1, 0), (11, 77 << 32, 12_345, 3, 0), (12, 77 << 32, 12_345, 3, 0)]);
+    assert_eq!(reports, [(10, 77 << 32, 12_345, 1, 0), (11, 77 << 32, 12_345, 3, 0), (12, 77 << 32, 12_345, 3, 0)]);
     let mut received = bridges.calls[1].clients[b].take_rtcp::<SenderReport>();
     received.sort_by_key(|report| report.ssrc);
     assert_eq!(received.iter().map(|r| (r.ssrc, r.ntp_time)).collect::<Vec<_>>(), [(10, 77 << 32), (11, 77 << 32)]);

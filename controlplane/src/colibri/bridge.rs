@@ -201,7 +201,7 @@ impl ColibriBridge {
             return;
         }
         let Some((conference, context)) = self.conference(endpoint) else { return };
-        tracing::error!(%endpoint, ?error, "a worker refused an endpoint; its client is invited again");
+        tracing::error!(%endpoint, ?error, "a worker refused an endpoint; its client gets a new session");
         let Some(worker) = conference.expire(endpoint, "refused by a worker", context) else { return };
         context.totals.revoked += 1;
         if error == CreateError::WorkerFull {

@@ -50,8 +50,8 @@ impl Conference {
         }
         let Some(state) = self.endpoint_mut(&request.id) else { return Ok(answer) };
         let changes = state.update(now, request, &mut context.totals);
-        let (home, untold_until) = (state.who().worker, state.untold_until());
-        context.wait_for_untold(untold_until);
+        let (home, unsignalled_until) = (state.who().worker, state.unsignalled_until());
+        context.wait_for_unsignalled(unsignalled_until);
         self.carry_out(home, changes, context);
         // Last: what else the request says is about the transport as it was.
         if request.transport.as_ref().is_some_and(|t| t.ice_restart) && !request.create {

@@ -197,8 +197,8 @@ fn every_worker_of_the_conference_knows_relays_and_those_behind_them() {
     let sent: Vec<_> =
         fixture.sent().into_iter().filter(|(worker, _)| *worker != first).map(|(_, command)| command).collect();
     let home = WorkerId::from_index(first);
-    let told = Command::CreateRemoteRelay { conference: who.conference, relay: who.id, home, mesh: who.mesh };
-    let at = sent.iter().position(|command| *command == told).expect("told");
+    let announcement = Command::CreateRemoteRelay { conference: who.conference, relay: who.id, home, mesh: who.mesh };
+    let at = sent.iter().position(|command| *command == announcement).expect("told");
     assert!(matches!(&sent[at + 1], Command::SetMedia { endpoint, .. } if *endpoint == who.id));
     assert!(matches!(&sent[at + 2], Command::CreateRelayedEndpoint { relay, .. } if *relay == who.id));
     assert!(matches!(&sent[at + 4], Command::SetSources { .. }), "{sent:?}");

@@ -71,7 +71,7 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("videobridge.relay.relay-id", Key("bridge.relay.id")),
     ("videobridge.octo.enabled", Key("bridge.relay.enabled")),
     ("videobridge.octo.relay-id", Key("bridge.relay.id")),
-    // As the reference: what was the address is the name where no other is given.
+    // As in Jitsi Videobridge: what was the address is the name where no other is given.
     ("videobridge.octo.bind-address", Key("bridge.relay.id")),
     ("videobridge.relay.", Ignored(FIXED)),
     ("videobridge.octo.", Ignored(RELAYS)),
