@@ -14,7 +14,7 @@ use crate::engine::{ADDRESSES_PER_ENDPOINT, Engine, EngineConfig};
 use crate::ids::WorkerId;
 use crate::io::{
     Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Steering, Uring, bind_sockets, pin_to_core,
-    probe, resolve_wildcard, sleep_precisely,
+    probe, resolve_wildcard, sleep_precisely, wake_promptly,
 };
 use crate::link::{self, ControlLink, Wakeup, WorkerLink};
 use crate::messages::Command;
@@ -396,6 +396,10 @@ impl WorkerStart {
             return Ok(());
         }
         sleep_precisely();
+        if let Err(error) = wake_promptly() {
+            let worker = self.config.worker;
+            tracing::info!(%worker, %error, "no short time slice for the worker: who shares its core makes it wait longer");
+        }
         let wake = self.control.wakeup().event_fd().clone();
         let engine = Engine::with_peers(self.config, Arc::clone(&self.stats), self.peers, self.steering);
         let coalesce = Duration::from_micros(self.limits.extras.coalesce.into());

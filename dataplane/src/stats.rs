@@ -41,6 +41,13 @@ counters! {
     BytesSent = "bytes_sent", "";
     /// RTP packets forwarded, counted once per receiver.
     PacketsForwarded = "packets_forwarded", "";
+    /// RTP packets that a receiver is not given: its allocation or constraints grant it another layer or nothing of the source.
+    /// These three are counted once per receiver, and with [`Self::PacketsForwarded`] and the drops account for every packet.
+    LeftOutUnwanted = "left_out", "unwanted";
+    /// The same of those that wait for a keyframe to begin with.
+    LeftOutAwaitsKeyframe = "left_out", "awaits_keyframe";
+    /// The same of those whose address is not proven yet or any more, or that have no keys yet.
+    LeftOutNotConnected = "left_out", "not_connected";
     /// RTP packets that came by relays.
     RelayPacketsReceived = "relay_packets_received", "";
     /// Bytes of them, UDP payload.

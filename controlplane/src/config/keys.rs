@@ -409,6 +409,14 @@ pub const KEYS: &[Key] = &[
         "Lowest UDP port of links that this bridge opens to others, which have a port each; 0: the kernel chooses",
     ),
     key("bridge.relay.max-port", "relay-max-port", Part::Bridge, Kind::Number(0, 65_535), "0", "Highest of them"),
+    key(
+        "bridge.relay.websocket-url",
+        "relay-websocket-url",
+        Part::Bridge,
+        Kind::Url,
+        "",
+        "Base URL by which other bridges reach the WebSocket, where the focus links bridges over those; /colibri-relay-ws/... is appended; default: bridge.websocket.base-url",
+    ),
     key("bridge.drain", "drain", Part::Bridge, Kind::Switch, "false", "Start in drain mode: the focus prefers others"),
     key(
         "bridge.shutdown.graceful-max-duration",
