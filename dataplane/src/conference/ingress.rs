@@ -23,7 +23,7 @@ use crate::media::MediaKind;
 use crate::negotiation::extensions::ExtensionLayout;
 use crate::negotiation::formats::{Codec, Format};
 use crate::negotiation::ids::UriId;
-use crate::peers::CrossingHeader;
+use crate::peers::CrossWorkerHeader;
 use crate::rtp::{Layout, Packet, audio_level::AudioLevel, rtx, twcc};
 use crate::srtp::OpenError;
 use crate::stats::Counter;
@@ -192,10 +192,10 @@ impl Conference {
         let away = source.crosses_to(self.away);
         if !away.is_empty() {
             let restarts = source.restarts();
-            let header = CrossingHeader { endpoint, sequence, restarts, repeated_as: opened.repeated_as };
+            let header = CrossWorkerHeader { endpoint, sequence, restarts, repeated_as: opened.repeated_as };
             for worker in away {
                 let sent = env.peers.send_media(worker, header, opened.rtp.bytes());
-                env.stats.count(if sent { Counter::Crossings } else { Counter::DropCrossingFull });
+                env.stats.count(if sent { Counter::CrossWorkerPackets } else { Counter::DropCrossWorkerFull });
             }
         }
         let numbered = Numbered { rtp: opened.rtp, extensions: opened.extensions, sequence, format };
