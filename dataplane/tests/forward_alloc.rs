@@ -17,7 +17,7 @@ use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ids::{EndpointId, MeshId, Ssrc, WorkerId};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
 use ringbridge_dataplane::media::Limit;
-use ringbridge_dataplane::messages::{Command, Event, NewEndpoint, NewRelay, SsrcRewriting};
+use ringbridge_dataplane::messages::{Command, Event, NewEndpoint, SsrcRewriting};
 use ringbridge_dataplane::rtcp::TwccRecorder;
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};
@@ -223,9 +223,14 @@ fn relays_allocate_nothing() {
     let media = Box::new(relay_call::relay_media(&JICOFO.media()));
     for (n, relay) in [(0, from), (1, to)] {
         let mesh = MeshId(n.into());
-        let new =
-            NewRelay { conference: CONFERENCE, relay, mesh, label: String::new(), ice: ice.clone(), controlling: true };
-        forwarder.handle_command(now, Command::CreateRelay(Box::new(new)));
+        let new = NewEndpoint {
+            conference: CONFERENCE,
+            endpoint: relay,
+            label: String::new(),
+            ice: ice.clone(),
+            controlling: true,
+        };
+        forwarder.handle_command(now, Command::CreateRelay { new: Box::new(new), mesh });
         forwarder.handle_command(now, Command::SetSrtp { endpoint: relay, keys: Box::new(keys(n)) });
         forwarder.handle_command(now, Command::SetMedia { endpoint: relay, media: media.clone() });
         forwarder.set_path(relay, Some(path(usize::from(n))));

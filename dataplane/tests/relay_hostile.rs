@@ -15,7 +15,7 @@ use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ids::{EndpointId, MeshId, WorkerId};
 use ringbridge_dataplane::io::Path;
 use ringbridge_dataplane::media::{Limit, Media, SourceDescription};
-use ringbridge_dataplane::messages::{Command, NewRelay};
+use ringbridge_dataplane::messages::{Command, NewEndpoint};
 use rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtcp::sender_report::SenderReport;
@@ -124,12 +124,13 @@ impl World {
     fn connect(&mut self, home: usize, media: Media) {
         let (relay, mesh) = (self.id(), MeshId(self.relays.len() as u32));
         let ice = IceCredentials { ufrag: "u".to_owned(), pwd: "p".to_owned() };
-        let new = NewRelay { conference: CONFERENCE, relay, mesh, label: String::new(), ice, controlling: true };
+        let new = NewEndpoint { conference: CONFERENCE, endpoint: relay, label: String::new(), ice, controlling: true };
+        let here = Command::CreateRelay { new: Box::new(new), mesh };
         let now = self.call.now;
         for (worker, forwarder) in self.call.forwarders.iter_mut().enumerate() {
             let elsewhere =
                 Command::CreateRemoteRelay { conference: CONFERENCE, relay, home: WorkerId::from_index(home), mesh };
-            let command = if worker == home { Command::CreateRelay(Box::new(new.clone())) } else { elsewhere };
+            let command = if worker == home { here.clone() } else { elsewhere };
             forwarder.handle_command(now, command);
         }
         let slot = self.call.forwarders[home].slot(relay).unwrap();

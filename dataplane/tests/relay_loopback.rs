@@ -10,7 +10,7 @@ use ringbridge_dataplane::ice::{IceState, RemoteCandidate};
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, MeshId, WorkerId};
 use ringbridge_dataplane::io::{HandedSocket, RelayPorts, SocketOptions};
 use ringbridge_dataplane::link::WorkerLink;
-use ringbridge_dataplane::messages::{Command, CreateError, Event, NewRelay};
+use ringbridge_dataplane::messages::{Command, CreateError, Event, NewEndpoint};
 use ringbridge_dataplane::stats::Counter;
 
 use worker_client::{backends, create_conference, credentials, start};
@@ -58,15 +58,14 @@ impl Bridge {
     }
 
     fn create_with_sockets_given(&mut self, relay: u32, controlling: bool) {
-        let new = NewRelay {
+        let new = Box::new(NewEndpoint {
             conference: ConferenceId(relay),
-            relay: EndpointId(relay),
-            mesh: MeshId(0),
+            endpoint: EndpointId(relay),
             label: format!("relay{relay}"),
             ice: credentials(home(relay), relay),
             controlling,
-        };
-        self.send(relay, Command::CreateRelay(Box::new(new)));
+        });
+        self.send(relay, Command::CreateRelay { new, mesh: MeshId(0) });
     }
 
     fn know(&mut self, relay: u32, addr: SocketAddr) {

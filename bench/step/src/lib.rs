@@ -15,7 +15,7 @@ use ringbridge_dataplane::media::{
     CodecParameters, Encoding, Limit, Media, MediaKind, ReceiverConstraints, SourceDescription, VideoConstraint,
     VideoType,
 };
-use ringbridge_dataplane::messages::{Command, FeedbackSsrcs, NewEndpoint, NewRelay};
+use ringbridge_dataplane::messages::{Command, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::rtp::header::{self, HeaderFields};
 use ringbridge_dataplane::srtp::Sealer;
 use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
@@ -173,8 +173,8 @@ impl Stage {
         let Self { forwarder, now, .. } = self;
         let (conference, relay, mesh) = (ConferenceId(conference), EndpointId(n), MeshId(n));
         let ice = IceCredentials { ufrag: String::new(), pwd: String::new() };
-        let new = NewRelay { conference, relay, mesh, label: String::new(), ice, controlling: true };
-        forwarder.handle_command(*now, Command::CreateRelay(Box::new(new)));
+        let new = NewEndpoint { conference, endpoint: relay, label: String::new(), ice, controlling: true };
+        forwarder.handle_command(*now, Command::CreateRelay { new: Box::new(new), mesh });
         forwarder.handle_command(*now, Command::SetSrtp { endpoint: relay, keys: Box::new(keys(n)) });
         forwarder.handle_command(*now, Command::SetMedia { endpoint: relay, media: Box::new(media(number(n))) });
         let (endpoint, source, max_height) = (EndpointId(0), source(0).name, Limit::Unlimited);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ringbridge_dataplane::ids::{EndpointId, WorkerId};
-use ringbridge_dataplane::messages::{Command, NewRelay};
+use ringbridge_dataplane::messages::{Command, NewEndpoint};
 use xmpp_parsers::stanza_error::DefinedCondition;
 
 use super::changes::Changes;
@@ -110,8 +110,8 @@ impl Conference {
         if !sockets.is_empty() {
             context.command(worker, Command::OpenSockets { endpoint: id, sockets });
         }
-        let new = NewRelay { conference, relay: id, mesh, label: request.id.clone(), ice, controlling };
-        context.command(worker, Command::CreateRelay(Box::new(new)));
+        let new = Box::new(NewEndpoint { conference, endpoint: id, label: request.id.clone(), ice, controlling });
+        context.command(worker, Command::CreateRelay { new, mesh });
         for other in self.workers().iter().copied().filter(|other| *other != worker) {
             let home = WorkerId::from_index(worker);
             context.command(other, Command::CreateRemoteRelay { conference, relay: id, home, mesh });

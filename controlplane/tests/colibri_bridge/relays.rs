@@ -88,8 +88,8 @@ fn a_relay_is_created_and_answered_with_everything_that_jicofo_passes_on() {
         assert!(outputs.contains(&Output::RelayCreated { relay: Arc::clone(&who), channel }));
         assert_eq!((who.label.as_str(), who.own.as_str(), who.mesh_name.as_str()), ("jvb2", "own", "0"));
         let commands = commands_of(&outputs);
-        let Command::CreateRelay(new) = &commands[0].1 else { panic!("{commands:?}") };
-        assert_eq!((new.relay, new.mesh, new.controlling, new.label.as_str()), (who.id, who.mesh, true, "jvb2"));
+        let Command::CreateRelay { new, mesh } = &commands[0].1 else { panic!("{commands:?}") };
+        assert_eq!((new.endpoint, *mesh, new.controlling, new.label.as_str()), (who.id, who.mesh, true, "jvb2"));
         assert_eq!((Some(&new.ice.ufrag), Some(&new.ice.pwd)), (ice.ufrag.as_ref(), ice.pwd.as_ref()));
         // Its formats, without what serves bandwidth estimation; then the endpoint behind it.
         let Command::SetMedia { endpoint, media } = &commands[1].1 else { panic!("{commands:?}") };
@@ -211,7 +211,7 @@ fn every_worker_of_the_conference_knows_relays_and_those_behind_them() {
     assert_eq!(workers, [0, 1]);
     fixture.send(&new("jvb3", "0", "client", "")).unwrap();
     let sent = fixture.sent();
-    assert!(sent.iter().any(|(w, c)| *w == first && matches!(c, Command::CreateRelay(_))));
+    assert!(sent.iter().any(|(w, c)| *w == first && matches!(c, Command::CreateRelay { .. })));
     assert!(sent.iter().any(|(w, c)| *w != first && matches!(c, Command::CreateRemoteRelay { .. })));
     // The last local endpoint of the relays' worker leaves: the conference stays there for their sake.
     fixture.send("<conference-modify meeting-id='m'><endpoint id='a' expire='true'/></conference-modify>").unwrap();
@@ -381,10 +381,10 @@ fn the_initiator_has_a_port_of_its_own() {
     assert_ne!(port, 10_000);
     assert!(std::net::UdpSocket::bind(("127.0.0.1", port)).is_err(), "it is bound");
     let commands = fixture.commands();
-    let [Command::OpenSockets { endpoint, sockets }, Command::CreateRelay(new), ..] = &commands[..] else {
+    let [Command::OpenSockets { endpoint, sockets }, Command::CreateRelay { new, .. }, ..] = &commands[..] else {
         panic!("{commands:?}")
     };
-    assert_eq!((new.relay, sockets[0].address().port()), (*endpoint, port));
+    assert_eq!((new.endpoint, sockets[0].address().port()), (*endpoint, port));
     // Another one, another port.
     let reply = fixture.send(&asked.replace("jvb2", "jvb3")).unwrap();
     assert_ne!(reply.relays[0].transport.as_ref().unwrap().ice.as_ref().unwrap().candidates[0].port, port);

@@ -160,10 +160,10 @@ impl Forwarder {
                     home.and_then(|home| self.create_participant(now, conference, endpoint, home, Role::Endpoint));
                 return self.note_created(now, endpoint, created);
             }
-            Command::CreateRelay(new) => {
-                let role = Role::Relay(Box::new(Relay::new(new.mesh)));
-                let created = self.create_participant(now, new.conference, new.relay, None, role);
-                return self.note_created(now, new.relay, created);
+            Command::CreateRelay { new, mesh } => {
+                let role = Role::Relay(Box::new(Relay::new(mesh)));
+                let created = self.create_participant(now, new.conference, new.endpoint, None, role);
+                return self.note_created(now, new.endpoint, created);
             }
             Command::CreateRemoteRelay { conference, relay, home, mesh } => {
                 let (home, role) = (self.other_worker(home), Role::Relay(Box::new(Relay::new(mesh))));

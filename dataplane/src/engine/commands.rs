@@ -25,13 +25,8 @@ impl Engine {
     ) -> Result<(), CommandError> {
         // The forwarder counts what it refuses by itself.
         match command {
-            Command::CreateEndpoint(ref new) => {
+            Command::CreateEndpoint(ref new) | Command::CreateRelay { ref new, .. } => {
                 let config = self.agent_config(new.endpoint, &new.ice, new.controlling);
-                let (conference, label) = (new.conference, new.label.clone());
-                return self.create_with_transport(now, (conference, label, config), command, sink);
-            }
-            Command::CreateRelay(ref new) => {
-                let config = self.agent_config(new.relay, &new.ice, new.controlling);
                 let (conference, label) = (new.conference, new.label.clone());
                 return self.create_with_transport(now, (conference, label, config), command, sink);
             }

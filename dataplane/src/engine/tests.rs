@@ -12,7 +12,7 @@ use crate::ice::stun::{Writer, integrity_key};
 use crate::io::{HandedSocket, IoError, MAX_DATAGRAM, SocketPool};
 use crate::link::{self, WorkerLink};
 use crate::media::{CodecParameters, Encoding, Media, MediaKind, SourceDescription, VideoType};
-use crate::messages::{Command, CreateError, FeedbackSsrcs, NewEndpoint, NewRelay};
+use crate::messages::{Command, CreateError, FeedbackSsrcs, NewEndpoint};
 use crate::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 use crate::worker::Worker;
 
@@ -441,14 +441,14 @@ fn a_relay_is_created_refused_and_removed_as_an_endpoint_is() {
     let mut rig = rig(16, 16);
     let (known, other, mesh) = (ConferenceId(1), ConferenceId(2), MeshId(0));
     let create = |conference, id: u32, ufrag: &str| {
-        Command::CreateRelay(Box::new(NewRelay {
+        let new = Box::new(NewEndpoint {
             conference,
-            relay: EndpointId(id),
-            mesh,
+            endpoint: EndpointId(id),
             label: format!("r{id}"),
             ice: IceCredentials { ufrag: ufrag.into(), pwd: "password".into() },
             controlling: true,
-        }))
+        });
+        Command::CreateRelay { new, mesh }
     };
     let remote = |id, home| Command::CreateRemoteRelay { conference: known, relay: EndpointId(id), home, mesh };
     let behind = |id, relay| Command::CreateRelayedEndpoint {

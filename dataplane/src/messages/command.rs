@@ -46,7 +46,12 @@ pub enum Command {
     /// Adds the connection to another bridge: it publishes for everybody behind it, and is given every source that is not of its
     /// own mesh, each packet once. Its id is one of an endpoint's: ICE, DTLS, SRTP, formats and expiry go by it as they do for
     /// an endpoint. Refused like [`Command::CreateEndpoint`].
-    CreateRelay(Box<NewRelay>),
+    CreateRelay {
+        /// Its identity and ICE; the label is the other bridge's relay id.
+        new: Box<NewEndpoint>,
+        /// The mesh that it belongs to.
+        mesh: MeshId,
+    },
     /// Tells of a relay of the conference that lives on another worker: packets for it, and from those behind it, cross to and
     /// from there. Refused like [`Command::CreateEndpoint`].
     CreateRemoteRelay {
@@ -208,8 +213,7 @@ impl Command {
     /// The endpoint that it is about, if it is about one.
     pub fn endpoint(&self) -> Option<EndpointId> {
         match self {
-            Self::CreateEndpoint(new) => Some(new.endpoint),
-            Self::CreateRelay(new) => Some(new.relay),
+            Self::CreateEndpoint(new) | Self::CreateRelay { new, .. } => Some(new.endpoint),
             Self::CreateRemoteRelay { relay, .. } | Self::SetRelayDemand { relay, .. } => Some(*relay),
             Self::OpenSockets { endpoint, .. }
             | Self::CreateRemoteEndpoint { endpoint, .. }
@@ -271,23 +275,6 @@ pub struct NewEndpoint {
     /// Our ICE credentials. The ufrag starts with the worker's tag, see [`crate::demux::ufrag_prefix`].
     pub ice: IceCredentials,
     /// Whether the bridge is the controlling agent (it is, for Jicofo and for our focus).
-    pub controlling: bool,
-}
-
-/// A new relay.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewRelay {
-    /// The conference that it is of; must exist on the same worker.
-    pub conference: ConferenceId,
-    /// Its identity.
-    pub relay: EndpointId,
-    /// The mesh that it belongs to.
-    pub mesh: MeshId,
-    /// The other bridge's relay id; for logs and debug views.
-    pub label: String,
-    /// Our ICE credentials. The ufrag starts with the worker's tag, see [`crate::demux::ufrag_prefix`].
-    pub ice: IceCredentials,
-    /// Whether this bridge is the controlling agent.
     pub controlling: bool,
 }
 

@@ -5,5 +5,5 @@
 mod command;
 mod event;
 
-pub use command::{Command, FeedbackSsrcs, NewEndpoint, NewRelay, SsrcRewriting};
+pub use command::{Command, FeedbackSsrcs, NewEndpoint, SsrcRewriting};
 pub use event::{Bandwidth, CreateError, Event, MappedSource};

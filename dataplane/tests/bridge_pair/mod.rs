@@ -10,7 +10,7 @@ use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
 use ringbridge_dataplane::ice::{IceCredentials, IceState, RemoteCandidate};
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, MeshId, Ssrc};
 use ringbridge_dataplane::io::{LocalSocket, MAX_DATAGRAM, PacketSink, Path};
-use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint, NewRelay};
+use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use ringbridge_dataplane::{CommandError, Engine, EngineConfig};
 
@@ -220,8 +220,8 @@ impl Bridges {
             });
             let ice = credentials(side, relay);
             let label = format!("relay{}", relay.0);
-            let new = NewRelay { conference, relay, mesh: MeshId(0), label, ice, controlling: side == controlling };
-            self.command(side, Command::CreateRelay(Box::new(new)));
+            let new = NewEndpoint { conference, endpoint: relay, label, ice, controlling: side == controlling };
+            self.command(side, Command::CreateRelay { new: Box::new(new), mesh: MeshId(0) });
         }
         for side in 0..2 {
             let candidate = RemoteCandidate { addr: candidates[1 - side], priority: 1 << 30, relayed: false };
@@ -238,9 +238,10 @@ impl Bridges {
     /// Creates a relay on one side alone.
     pub fn create(&mut self, side: usize, relay: EndpointId, conference: ConferenceId) -> Result<(), CommandError> {
         let (ice, label) = (credentials(side, relay), format!("relay{}", relay.0));
-        let new = NewRelay { conference, relay, mesh: MeshId(0), label, ice, controlling: true };
+        let new = NewEndpoint { conference, endpoint: relay, label, ice, controlling: true };
         let Side { engine, sink, .. } = &mut self.sides[side];
-        let created = engine.handle_command(self.now, Command::CreateRelay(Box::new(new)), sink);
+        let created =
+            engine.handle_command(self.now, Command::CreateRelay { new: Box::new(new), mesh: MeshId(0) }, sink);
         self.sides[side].take_news();
         created
     }

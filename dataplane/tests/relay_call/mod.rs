@@ -8,7 +8,7 @@ use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ids::{EndpointId, MeshId, WorkerId};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, Path};
 use ringbridge_dataplane::media::{Limit, Media, SourceDescription};
-use ringbridge_dataplane::messages::{Command, Event, NewRelay};
+use ringbridge_dataplane::messages::{Command, Event, NewEndpoint};
 use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys};
 use ringbridge_dataplane::stats::Counter;
 
@@ -96,14 +96,14 @@ impl Bridges {
             let call = &mut self.calls[bridge];
             for (worker, forwarder) in call.forwarders.iter_mut().enumerate() {
                 let command = if worker == home {
-                    Command::CreateRelay(Box::new(NewRelay {
+                    let new = Box::new(NewEndpoint {
                         conference: CONFERENCE,
-                        relay,
-                        mesh,
+                        endpoint: relay,
                         label: format!("side{}", first + n),
                         ice: IceCredentials { ufrag: "u".to_owned(), pwd: "p".to_owned() },
                         controlling: n == 0,
-                    }))
+                    });
+                    Command::CreateRelay { new, mesh }
                 } else {
                     let home = WorkerId::from_index(home);
                     Command::CreateRemoteRelay { conference: CONFERENCE, relay, home, mesh }

@@ -3,7 +3,6 @@
 use std::net::UdpSocket;
 
 use super::*;
-use crate::messages::NewRelay;
 
 fn handed() -> HandedSocket {
     HandedSocket::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap()
@@ -13,15 +12,14 @@ fn handed() -> HandedSocket {
 fn open(rig: &mut Rig, relay: u32, sockets: usize) {
     let endpoint = EndpointId(relay);
     let open = Command::OpenSockets { endpoint, sockets: (0..sockets).map(|_| handed()).collect() };
-    let new = NewRelay {
+    let new = Box::new(NewEndpoint {
         conference: ConferenceId(1),
-        relay: endpoint,
-        mesh: MeshId(0),
+        endpoint,
         label: format!("relay{relay}"),
         ice: IceCredentials { ufrag: format!("0relay{relay}"), pwd: "password".into() },
         controlling: true,
-    };
-    for command in [open, Command::CreateRelay(Box::new(new))] {
+    });
+    for command in [open, Command::CreateRelay { new, mesh: MeshId(0) }] {
         rig.links[0].send(command).unwrap();
     }
     rig.workers[0].handle_commands(rig.now, &mut rig.out);
