@@ -353,7 +353,8 @@ fn a_visitor_sends_nothing_and_asks_for_nothing_else() {
             "<jibri xmlns='http://jitsi.org/protocol/jibri' action='start' recording_mode='file'/>".to_owned(),
             "service-unavailable",
         ),
-        ("<dial xmlns='urn:xmpp:rayo:1' from='a' to='b'/>".to_owned(), "service-unavailable"),
+        ("<dial xmlns='urn:xmpp:rayo:1' from='a' to='b'/>".to_owned(), "forbidden"),
+        ("<dial xmlns='urn:xmpp:rayo:1' from='a' to='jitsi_meet_transcribe'/>".to_owned(), "forbidden"),
         (format!("<conference xmlns='http://jitsi.org/protocol/focus' room='{ROOM}'/>"), "service-unavailable"),
         ("<visitors xmlns='jitsi:visitors' room='x'/>".to_owned(), "service-unavailable"),
     ] {
