@@ -25,8 +25,9 @@ const PEER_WARM_UP: Duration = Duration::from_millis(2500);
 pub const DELIVERED: f64 = 0.9;
 /// How often a forwarder plays a round that it did not deliver, in all: a hiccup of the host is not its price.
 const TRIES: usize = 3;
-/// How often those who wait for their turn are kept alive.
-const KEEP_ALIVE: Duration = Duration::from_millis(100);
+/// How often one of those who wait for their turn is kept alive. One after the other and often: clients check their connections
+/// hundreds of times a second where there are hundreds of rooms, and who plays must not wait for that.
+const KEEP_ALIVE: Duration = Duration::from_millis(1);
 
 /// A forwarder that takes part in a comparison.
 #[derive(Debug, Clone)]
@@ -112,10 +113,10 @@ impl Arena {
         let mut subject = started?;
         let mut world = World::new(net, false)?;
         let bar = Progress::new(&format!("{name}: joining"));
-        let mut next = Instant::now();
+        let mut alive = KeepAlive::new();
         scenario.join(&mut world, subject.as_mut(), samples, tracks, |done, all| {
             bar.set(done, all);
-            keep_alive(others.iter_mut(), &mut next, Instant::now());
+            alive.serve([&mut *others, &mut []], Instant::now());
         })?;
         let is_peer = matches!(contestant, Contestant::Peer(..));
         // An echo sends to one, whatever the room.
@@ -135,13 +136,37 @@ impl Arena {
     }
 }
 
-/// Lets those who wait answer what came for them, when it is time for it. Who has failed shows it at its own turn.
-fn keep_alive<'a>(others: impl Iterator<Item = &'a mut Arena>, next: &mut Instant, now: Instant) {
-    if now >= *next {
-        *next = now + KEEP_ALIVE;
-        for other in others.filter(|other| other.failure.is_none()) {
+/// Keeps those alive who wait for their turn.
+#[derive(Debug)]
+pub struct KeepAlive {
+    next: Instant,
+    turn: usize,
+}
+
+impl KeepAlive {
+    /// Begins with the first of them, at once.
+    pub fn new() -> Self {
+        Self { next: Instant::now(), turn: 0 }
+    }
+
+    /// Lets one of the others answer what came for it, when it is time for that. Who has failed shows it at its own turn.
+    /// They are in two pieces: before and after who plays.
+    pub fn serve(&mut self, [before, after]: [&mut [Arena]; 2], now: Instant) {
+        if now < self.next {
+            return;
+        }
+        self.next = now + KEEP_ALIVE;
+        self.turn = (self.turn + 1) % (before.len() + after.len()).max(1);
+        let other = before.iter_mut().chain(after).nth(self.turn);
+        if let Some(other) = other.filter(|other| other.failure.is_none()) {
             let _ = other.world.step(now).map_err(SubjectError::from).and_then(|_| other.subject.poll(now));
         }
+    }
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -159,11 +184,11 @@ pub fn alternate(arenas: &mut [Arena], rounds: usize, duration: Duration, what: 
             if arena.failure.is_some() {
                 continue;
             }
-            let mut next = Instant::now();
+            let mut alive = KeepAlive::new();
             let warm_up = if arena.is_peer { PEER_WARM_UP } else { window::WARM_UP };
             let mut play = || {
                 window::run_after(&mut arena.world, arena.subject.as_mut(), warm_up, duration, |now| {
-                    keep_alive(before.iter_mut().chain(after.iter_mut()), &mut next, now);
+                    alive.serve([&mut *before, &mut *after], now);
                     Ok(())
                 })
             };

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod arena;
 pub mod commands;
 pub mod cores;

@@ -133,6 +133,7 @@ impl Scenario {
         mut progress: impl FnMut(usize, usize),
     ) -> Result<(), SubjectError> {
         let roles = self.roles(subject.bundles());
+        world.set_fan_out(self.fan_out());
         let last_publisher = roles.iter().rposition(|role| role.video || role.audio);
         let total = roles.len();
         let stride = (total / samples.max(1)).max(1);

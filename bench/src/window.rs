@@ -2,12 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use crate::account::Account;
 use crate::cpu::CpuTime;
 use crate::generator::world::{Measured, World};
 use crate::subject::{OwnCounters, Subject, SubjectError};
 
 /// Before counting starts: caches fill, keyframes come.
 pub const WARM_UP: Duration = Duration::from_millis(500);
+/// Nothing comes for so long once all has come.
+const DRAIN: Duration = Duration::from_millis(50);
+/// The longest that a subject may take to deliver what it has.
+const DRAIN_MOST: Duration = Duration::from_secs(2);
 /// How often a subject is polled while media flows.
 const POLL: Duration = Duration::from_millis(1);
 
@@ -24,6 +29,8 @@ pub struct Window {
     pub control: Option<CpuTime>,
     /// Differences of the subject's own counters.
     pub own: Option<OwnCounters>,
+    /// Where the packets went, those before and after the window included; `None` of a subject that does not count.
+    pub account: Option<Account>,
 }
 
 impl Window {
@@ -97,6 +104,7 @@ pub fn run_after(
     duration: Duration,
     mut idle: impl FnMut(Instant) -> Result<(), SubjectError>,
 ) -> Result<Window, SubjectError> {
+    let begin = (subject.counters(), world.traffic());
     world.play();
     spin(world, subject, warm_up, &mut idle)?;
     world.reset();
@@ -105,12 +113,24 @@ pub fn run_after(
     spin(world, subject, duration, &mut idle)?;
     let (elapsed, cpu) = (start.elapsed(), subject.cpu()?.since(&cpu));
     let control = subject.control_cpu()?.zip(control).map(|(now, before)| now.since(&before));
-    let own = subject.counters().zip(own).map(|(now, before)| difference(now, &before));
+    let own = subject.counters().zip(own).map(|(now, before)| now.since(&before));
     let measured = world.measured();
     world.pause();
     // What is still under way belongs to no window.
-    spin(world, subject, Duration::from_millis(50), &mut idle)?;
-    Ok(Window { elapsed, measured, cpu, control, own })
+    let (paused, mut arrived) = (Instant::now(), world.traffic().arrived);
+    loop {
+        spin(world, subject, DRAIN, &mut idle)?;
+        let before = std::mem::replace(&mut arrived, world.traffic().arrived);
+        if arrived == before || paused.elapsed() > DRAIN_MOST {
+            break;
+        }
+    }
+    let (counters, traffic) = begin;
+    let account = subject
+        .counters()
+        .zip(counters)
+        .map(|(now, before)| Account::of(world.traffic().since(traffic), world.fan_out(), &now.since(&before)));
+    Ok(Window { elapsed, measured, cpu, control, own, account })
 }
 
 fn spin(
@@ -132,15 +152,5 @@ fn spin(
             subject.poll(now)?;
             idle(now)?;
         }
-    }
-}
-
-fn difference(now: OwnCounters, before: &OwnCounters) -> OwnCounters {
-    let earlier = |reason| before.dropped.get(reason).copied().unwrap_or(0);
-    let dropped = now.dropped.iter().map(|(reason, n)| (*reason, n - earlier(reason))).filter(|(_, n)| *n > 0);
-    OwnCounters {
-        forwarded: now.forwarded - before.forwarded,
-        syscalls: now.syscalls - before.syscalls,
-        dropped: dropped.collect(),
     }
 }

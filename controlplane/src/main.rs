@@ -182,7 +182,7 @@ impl Terminations {
         let caught = kinds.into_iter().filter_map(|kind| {
             signal(kind)
                 .inspect_err(
-                    |error| tracing::warn!(%error, ?kind, "cannot catch a signal; it will end the process immediately"),
+                    |error| tracing::warn!(%error, ?kind, "cannot handle a signal; it would end the process without a shutdown"),
                 )
                 .ok()
         });

@@ -221,70 +221,81 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
         proptest::option::of(any::<i32>()),
         proptest::option::of(proptest::collection::vec(word(), 0..3)),
     )
-        .prop_map(|((id, create, expire, stats_id), media, transport, sources, mute, last_n, untold)| Endpoint {
-            untold: untold
-                .map(|names| Untold { sources: names.into_iter().map(|name| UntoldSource { name }).collect() }),
-            id,
-            create,
-            expire,
-            stats_id,
-            media: media
-                .into_iter()
-                .map(|(audio, formats, mixed)| Media {
-                    media_type: if audio { MediaType::Audio } else { MediaType::Video },
-                    payload_types: formats
-                        .into_iter()
-                        .map(|(id, name)| PayloadType {
-                            id,
-                            parameters: vec![Parameter { name: name.clone(), value: None }],
-                            name,
-                            clockrate: Some(90_000),
-                            channels: None,
-                            ptime: None,
-                            maxptime: Some(60),
-                            feedback: vec![RtcpFeedback { feedback_type: "nack".into(), subtype: Some("pli".into()) }],
-                        })
-                        .collect(),
-                    header_extensions: vec![HeaderExtension { id: 3, uri: "urn:x".into(), senders: None }],
-                    extmap_allow_mixed: mixed,
-                })
-                .collect(),
-            transport: transport.map(|(controlling, ufrag, port, value)| Transport {
-                ice_controlling: controlling,
-                sctp: Some(Sctp { port: Some(port), role: Some(SctpRole::Server) }),
-                ice: Some(IceTransport {
-                    pwd: ufrag.clone(),
-                    ufrag,
-                    candidates: vec![Candidate { ip: "::1".into(), port, priority: Some(1), ..Candidate::default() }],
-                    rtcp_mux: controlling,
-                    fingerprints: vec![Fingerprint { hash: "sha-256".into(), setup: Some(Setup::ActPass), value }],
-                    web_sockets: vec![WebSocket::at("wss://x?a=1&b=2")],
-                    ..IceTransport::default()
+        .prop_map(|((id, create, expire, stats_id), media, transport, sources, mute, last_n, unsignalled)| {
+            Endpoint {
+                unsignalled: unsignalled.map(|names| Unsignalled {
+                    sources: names.into_iter().map(|name| UnsignalledSource { name }).collect(),
                 }),
-                ..Transport::default()
-            }),
-            sources: sources.map(|list| Sources {
-                media_sources: list
+                id,
+                create,
+                expire,
+                stats_id,
+                media: media
                     .into_iter()
-                    .map(|(id, ssrcs)| MediaSource {
-                        media_type: MediaType::Video,
-                        id,
-                        synthetic: false,
-                        ssrc_groups: vec![SsrcGroup {
-                            semantics: "SIM".into(),
-                            sources: ssrcs.iter().map(|&ssrc| Source { ssrc, ..Source::default() }).collect(),
-                        }],
-                        sources: ssrcs
+                    .map(|(audio, formats, mixed)| Media {
+                        media_type: if audio { MediaType::Audio } else { MediaType::Video },
+                        payload_types: formats
                             .into_iter()
-                            .map(|ssrc| Source { ssrc, name: Some("n".into()), ..Source::default() })
+                            .map(|(id, name)| PayloadType {
+                                id,
+                                parameters: vec![Parameter { name: name.clone(), value: None }],
+                                name,
+                                clockrate: Some(90_000),
+                                channels: None,
+                                ptime: None,
+                                maxptime: Some(60),
+                                feedback: vec![RtcpFeedback {
+                                    feedback_type: "nack".into(),
+                                    subtype: Some("pli".into()),
+                                }],
+                            })
                             .collect(),
+                        header_extensions: vec![HeaderExtension { id: 3, uri: "urn:x".into(), senders: None }],
+                        extmap_allow_mixed: mixed,
                     })
                     .collect(),
-            }),
-            force_mute: mute.map(|(audio, video)| ForceMute { audio, video }),
-            initial_last_n: last_n.map(|value| InitialLastN { value }),
-            capabilities: vec![Capability { name: CAP_SOURCE_NAMES.into() }],
-            muc_role: None,
+                transport: transport.map(|(controlling, ufrag, port, value)| Transport {
+                    ice_controlling: controlling,
+                    sctp: Some(Sctp { port: Some(port), role: Some(SctpRole::Server) }),
+                    ice: Some(IceTransport {
+                        pwd: ufrag.clone(),
+                        ufrag,
+                        candidates: vec![Candidate {
+                            ip: "::1".into(),
+                            port,
+                            priority: Some(1),
+                            ..Candidate::default()
+                        }],
+                        rtcp_mux: controlling,
+                        fingerprints: vec![Fingerprint { hash: "sha-256".into(), setup: Some(Setup::ActPass), value }],
+                        web_sockets: vec![WebSocket::at("wss://x?a=1&b=2")],
+                        ..IceTransport::default()
+                    }),
+                    ..Transport::default()
+                }),
+                sources: sources.map(|list| Sources {
+                    media_sources: list
+                        .into_iter()
+                        .map(|(id, ssrcs)| MediaSource {
+                            media_type: MediaType::Video,
+                            id,
+                            synthetic: false,
+                            ssrc_groups: vec![SsrcGroup {
+                                semantics: "SIM".into(),
+                                sources: ssrcs.iter().map(|&ssrc| Source { ssrc, ..Source::default() }).collect(),
+                            }],
+                            sources: ssrcs
+                                .into_iter()
+                                .map(|ssrc| Source { ssrc, name: Some("n".into()), ..Source::default() })
+                                .collect(),
+                        })
+                        .collect(),
+                }),
+                force_mute: mute.map(|(audio, video)| ForceMute { audio, video }),
+                initial_last_n: last_n.map(|value| InitialLastN { value }),
+                capabilities: vec![Capability { name: CAP_SOURCE_NAMES.into() }],
+                muc_role: None,
+            }
         })
 }
 

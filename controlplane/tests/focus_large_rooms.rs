@@ -190,8 +190,8 @@ fn media_waits_as_long_as_the_news_does() {
     }
     let held = |world: &mut World| {
         let latest = world.bridge("jvb1").requests.iter().rev().find_map(|request| {
-            let untold = request.endpoints.iter().find(|e| e.id == "alice")?.untold.clone()?;
-            Some(untold.sources.into_iter().map(|source| source.name).collect::<Vec<_>>())
+            let unsignalled = request.endpoints.iter().find(|e| e.id == "alice")?.unsignalled.clone()?;
+            Some(unsignalled.sources.into_iter().map(|source| source.name).collect::<Vec<_>>())
         });
         latest.unwrap_or_default()
     };

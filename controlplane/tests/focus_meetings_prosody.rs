@@ -119,13 +119,13 @@ async fn moderation_metadata_and_breakout_rooms_over_a_real_server() {
         "<breakout_rooms xmlns='jabber:client' type='features/breakout-rooms/add' subject='one'/>",
     );
     let breakout = |client: &Client| {
-        let rooms = client.told.iter().filter_map(|told| told["rooms"].as_object());
+        let rooms = client.messages.iter().filter_map(|message| message["rooms"].as_object());
         let mut addresses = rooms.flat_map(|rooms| rooms.values()).filter_map(|room| room["jid"].as_str());
         addresses.find(|address| address.ends_with("@breakout.meet.test")).map(str::to_owned)
     };
     until(&mut anna, &mut bert, "both know of it", |a, b| {
-        let started_muted = |told: &Value| told["metadata"]["startMuted"]["video"] == true;
-        breakout(a).is_some() && breakout(b).is_some() && b.told.iter().any(started_muted)
+        let started_muted = |message: &Value| message["metadata"]["startMuted"]["video"] == true;
+        breakout(a).is_some() && breakout(b).is_some() && b.messages.iter().any(started_muted)
     })
     .await;
     let breakout = breakout(&anna).unwrap();

@@ -62,7 +62,7 @@ fn tell(world: &mut World, metadata: Value) {
     world.feed(&message(METADATA, Some(ROOM), &text));
 }
 
-/// What the bridge was last told to drop of a member in its present session; nothing when it was not told.
+/// What the bridge was last asked to drop of a member in its present session; nothing when it was not asked.
 fn dropped(world: &mut World, nick: &str) -> Option<(bool, bool)> {
     let requests = world.bridge("jvb1").requests.clone();
     let mut state = None;
@@ -75,8 +75,8 @@ fn dropped(world: &mut World, nick: &str) -> Option<(bool, bool)> {
     state
 }
 
-/// How often the bridge was told to drop anything.
-fn told(world: &mut World) -> usize {
+/// How often the bridge was asked to drop anything.
+fn drop_requests(world: &mut World) -> usize {
     let requests = world.bridge("jvb1").requests.clone();
     requests.iter().flat_map(|request| &request.endpoints).filter(|endpoint| endpoint.force_mute.is_some()).count()
 }
@@ -114,9 +114,9 @@ fn who_may_not_speak_is_told_so_and_dropped_by_the_bridge() {
     assert_eq!(dropped(&mut world, "cccc"), Some((true, false)));
     assert_eq!((mutes(&mut world, "aaaa"), mutes(&mut world, "bbbb")), (vec![], vec!["audio true".to_owned()]));
     // Again, it is no news.
-    let before = told(&mut world);
+    let before = drop_requests(&mut world);
     moderate(&mut world, "audio", true);
-    assert_eq!((told(&mut world), mutes(&mut world, "bbbb").len()), (before, 1));
+    assert_eq!((drop_requests(&mut world), mutes(&mut world, "bbbb").len()), (before, 1));
     allow(&mut world, "audio", &["bbbb"]);
     assert_eq!((dropped(&mut world, "bbbb"), dropped(&mut world, "cccc")), (Some((false, false)), Some((true, false))));
     allow(&mut world, "audio", &[]);
@@ -252,7 +252,7 @@ fn nobody_but_moderators_of_the_room_mutes_anybody() {
     let mut world = call();
     world.join("other@conference.meet.test", "aaaa", |_| {});
     let bbbb = occupant("bbbb");
-    let before = told(&mut world);
+    let before = drop_requests(&mut world);
     let tries = [
         (occupant("cccc"), bbbb.clone(), "audio", "true", "not-allowed"),
         (occupant("cccc"), bbbb.clone(), "video", "true", "not-allowed"),
@@ -279,7 +279,7 @@ fn nobody_but_moderators_of_the_room_mutes_anybody() {
         let answer = ask(&mut world, &by, &target, medium, on);
         assert_eq!(answer.as_deref(), Some(expected), "{by} {target} {medium} {on}");
     }
-    assert_eq!((told(&mut world), mutes(&mut world, "bbbb").len()), (before, 0));
+    assert_eq!((drop_requests(&mut world), mutes(&mut world, "bbbb").len()), (before, 0));
     assert_eq!(refused(&world, "mute") + refused(&world, "unserved"), count);
 }
 
@@ -308,7 +308,7 @@ fn only_the_component_says_what_is_moderated() {
     assert_eq!((refused(&world, "foreign_message"), refused(&world, "message")), (foreign.len() as u64, 0));
     world.feed(&message(METADATA, Some(ROOM), &text));
     assert_eq!(refused(&world, "message"), 1);
-    assert_eq!((told(&mut world), mutes(&mut world, "bbbb").len()), (0, 0));
+    assert_eq!((drop_requests(&mut world), mutes(&mut world, "bbbb").len()), (0, 0));
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn without_components_nobody_is_listened_to() {
     }
     moderate(&mut world, "audio", true);
     tell(&mut world, json!({ "startMuted": { "audio": true } }));
-    assert_eq!((told(&mut world), refused(&world, "foreign_message")), (0, 2));
+    assert_eq!((drop_requests(&mut world), refused(&world, "foreign_message")), (0, 2));
     // And not any more, when the module is gone.
     world.components = Some(vec![("av_moderation", MODERATION)]);
     world.pass(61);
@@ -336,7 +336,7 @@ fn without_components_nobody_is_listened_to() {
 fn what_a_component_says_amiss_changes_nothing_and_is_counted() {
     let mut world = call();
     moderate(&mut world, "audio", true);
-    let before = (told(&mut world), world.focus.debug());
+    let before = (drop_requests(&mut world), world.focus.debug());
     let mut amiss = vec![
         String::new(),
         "{".to_owned(),
@@ -359,7 +359,7 @@ fn what_a_component_says_amiss_changes_nothing_and_is_counted() {
         world.feed(&message(MODERATION, Some(ROOM), text));
     }
     assert_eq!(refused(&world, "message"), amiss.len() as u64);
-    assert_eq!((told(&mut world), world.focus.debug()), before);
+    assert_eq!((drop_requests(&mut world), world.focus.debug()), before);
 }
 
 #[test]

@@ -18,8 +18,8 @@ fn world() -> World {
 /// What an endpoint is held back from, by everything that the bridge was told so far.
 fn held(world: &mut World, endpoint: &str) -> Vec<String> {
     let latest = |request: &ConferenceModify| {
-        let untold = request.endpoints.iter().find(|e| e.id == endpoint)?.untold.clone()?;
-        Some(untold.sources.into_iter().map(|source| source.name).collect())
+        let unsignalled = request.endpoints.iter().find(|e| e.id == endpoint)?.unsignalled.clone()?;
+        Some(unsignalled.sources.into_iter().map(|source| source.name).collect())
     };
     world.bridge("jvb1").requests.iter().rev().find_map(latest).unwrap_or_default()
 }
@@ -29,7 +29,7 @@ fn held_in_time(world: &mut World, receiver: &str, owner: &str, source: &str) ->
     let requests = &world.bridge("jvb1").requests;
     let waits = |request: &ConferenceModify| {
         request.endpoints.iter().any(|e| {
-            e.id == receiver && e.untold.as_ref().is_some_and(|u| u.sources.iter().any(|held| held.name == source))
+            e.id == receiver && e.unsignalled.as_ref().is_some_and(|u| u.sources.iter().any(|held| held.name == source))
         })
     };
     let has = |request: &ConferenceModify| {
@@ -88,7 +88,8 @@ fn a_newcomer_waits_for_what_its_offer_did_not_say() {
     let accept = world.accept_of(ROOM, "bob");
     assert_eq!(world.jingle(ROOM, "bob", accept), None);
     let after = &world.bridge("jvb1").requests[before..];
-    let waits = after.iter().position(|request| request.endpoints.iter().any(|e| e.id == "bob" && e.untold.is_some()));
+    let waits =
+        after.iter().position(|request| request.endpoints.iter().any(|e| e.id == "bob" && e.unsignalled.is_some()));
     let connects =
         after.iter().position(|request| request.endpoints.iter().any(|e| e.id == "bob" && e.transport.is_some()));
     assert!(waits < connects && waits.is_some(), "{after:?}");
@@ -107,7 +108,7 @@ fn what_the_offer_said_does_not_wait() {
     let before = world.bridge("jvb1").requests.len();
     world.join(ROOM, "carol", |_| {});
     let requests = &world.bridge("jvb1").requests[before..];
-    let of_carol = requests.iter().flat_map(|r| &r.endpoints).filter(|e| e.id == "carol" && e.untold.is_some());
+    let of_carol = requests.iter().flat_map(|r| &r.endpoints).filter(|e| e.id == "carol" && e.unsignalled.is_some());
     assert_eq!(of_carol.count(), 0, "its offer named alice and bob");
     assert_eq!(held(&mut world, "bob"), ["carol-a0", "carol-v0"]);
 }
@@ -163,10 +164,10 @@ fn only_our_own_bridge_and_only_clients_that_we_tell() {
     for nick in ["alice", "bob"] {
         foreign.join(ROOM, nick, |_| {});
     }
-    let untold = |world: &mut World| {
-        world.bridge("jvb1").requests.iter().flat_map(|r| &r.endpoints).filter(|e| e.untold.is_some()).count()
+    let unsignalled = |world: &mut World| {
+        world.bridge("jvb1").requests.iter().flat_map(|r| &r.endpoints).filter(|e| e.unsignalled.is_some()).count()
     };
-    assert_eq!(untold(&mut foreign), 0);
+    assert_eq!(unsignalled(&mut foreign), 0);
     let mut world = world();
     for nick in ["alice", "bob"] {
         world.join(ROOM, nick, |client| {
@@ -174,7 +175,7 @@ fn only_our_own_bridge_and_only_clients_that_we_tell() {
             client.hash = "";
         });
     }
-    assert_eq!(untold(&mut world), 0);
+    assert_eq!(unsignalled(&mut world), 0);
 }
 
 #[test]
@@ -190,7 +191,7 @@ fn forty_members_are_told_and_released_in_few_requests() {
     world.pass(4);
     let requests = &world.bridge("jvb1").requests[before..];
     let waits: Vec<usize> =
-        requests.iter().map(|r| r.endpoints.iter().filter(|e| e.untold.is_some()).count()).collect();
+        requests.iter().map(|r| r.endpoints.iter().filter(|e| e.unsignalled.is_some()).count()).collect();
     assert_eq!(waits.iter().sum::<usize>(), 120, "each is held, gets the picture, gets sound: {waits:?}");
     assert!(waits.iter().filter(|count| **count > 0).count() <= 6, "{waits:?}");
     // A conference beyond a hundred does without.
@@ -204,6 +205,7 @@ fn forty_members_are_told_and_released_in_few_requests() {
     assert_eq!(large.jingle(ROOM, "m000", accept), None);
     let accept = large.accept_of(ROOM, "m001");
     assert_eq!(large.jingle(ROOM, "m001", accept), None);
-    let untold = large.bridge("jvb1").requests.iter().flat_map(|r| &r.endpoints).filter(|e| e.untold.is_some());
-    assert_eq!(untold.count(), 0);
+    let unsignalled =
+        large.bridge("jvb1").requests.iter().flat_map(|r| &r.endpoints).filter(|e| e.unsignalled.is_some());
+    assert_eq!(unsignalled.count(), 0);
 }

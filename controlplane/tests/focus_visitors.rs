@@ -29,8 +29,8 @@ fn said(world: &World, room: &str, key: &str) -> Option<String> {
     property.attr("value").map(str::to_owned)
 }
 
-fn told(world: &World) -> Vec<(String, String)> {
-    let children = world.component_told.iter().inspect(|told| assert_eq!(told.attr("room"), Some(ROOM)));
+fn node_requests(world: &World) -> Vec<(String, String)> {
+    let children = world.component_requests.iter().inspect(|request| assert_eq!(request.attr("room"), Some(ROOM)));
     let children = children.flat_map(Element::children);
     children.map(|child| (child.name().to_owned(), child.attr("vnode").unwrap().to_owned())).collect()
 }
@@ -64,7 +64,7 @@ fn who_asks_to_is_sent_to_a_node_that_has_the_room() {
     assert_eq!(answer.attr("focusjid"), Some("focus@auth.v1.meet.test"));
     assert_eq!(property(&answer, "visitors-supported").as_deref(), Some("true"));
     assert!(world.rooms.contains_key(&visitors_room("v1")), "we are there before the visitor");
-    assert_eq!(told(&world), [("connect-vnode".to_owned(), "v1".to_owned())]);
+    assert_eq!(node_requests(&world), [("connect-vnode".to_owned(), "v1".to_owned())]);
     assert_eq!(said(&world, ROOM, "visitors-enabled").as_deref(), Some("true"));
     assert_eq!(said(&world, &visitors_room("v1"), "visitors-enabled").as_deref(), Some("true"));
     assert_eq!(said(&world, ROOM, "visitor-count"), None, "none came yet");
@@ -252,7 +252,7 @@ fn requests_wait_for_a_node_and_go_elsewhere_when_it_does_not_answer() {
         .collect();
     assert_eq!(answered, [Some("v2".to_owned()), Some("v2".to_owned())]);
     assert_eq!(count(&world, "node_failed"), 1);
-    assert_eq!(told(&world), [("connect-vnode".to_owned(), "v2".to_owned())]);
+    assert_eq!(node_requests(&world), [("connect-vnode".to_owned(), "v2".to_owned())]);
     // All of them refusing, the main room takes everybody: better than nothing.
     let mut world = visitors(&["v1", "v2"], |_| {});
     world.join(ROOM, "aaaa", |_| {});
@@ -446,7 +446,7 @@ fn the_end_of_a_conference_is_the_end_for_visitors() {
     world.leave(ROOM, "aaaa");
     world.leave(ROOM, "bbbb");
     assert!(!world.rooms.contains_key(&visitors_room("v1")) && !world.rooms.contains_key(ROOM));
-    assert_eq!(told(&world).last().unwrap(), &("disconnect-vnode".to_owned(), "v1".to_owned()));
+    assert_eq!(node_requests(&world).last().unwrap(), &("disconnect-vnode".to_owned(), "v1".to_owned()));
     assert_eq!(world.focus.stats(world.now)["visitor_nodes"]["v1"]["visitors"], 0);
     assert!(world.bridge("jvb1").meetings.is_empty());
 }
@@ -486,14 +486,14 @@ fn a_node_that_restarts_gets_its_rooms_and_visitors_back() {
     world.pass(61);
     assert_eq!(world.client(&room, "cccc").actions(), ["session-initiate"], "a stream that is resumed changes nothing");
     world.node("v1", None);
-    world.component_told.clear();
+    world.component_requests.clear();
     world.node("v1", Some(false));
     let expected = [("disconnect-vnode", "v1"), ("connect-vnode", "v1")];
-    assert_eq!(told(&world), expected.map(|(what, node)| (what.to_owned(), node.to_owned())));
+    assert_eq!(node_requests(&world), expected.map(|(what, node)| (what.to_owned(), node.to_owned())));
     assert_eq!(world.client(&room, "cccc").actions(), ["session-initiate", "session-initiate"], "it is invited anew");
     assert_eq!(world.focus.stats(world.now)["visitor_nodes"]["v1"]["visitors"], 1);
     // A node without visitors of this conference is left alone until it is needed.
-    world.component_told.clear();
+    world.component_requests.clear();
     world.clients.remove(&(room.clone(), "cccc".to_owned()));
     world.feed(&format!("<presence xmlns='jabber:client' type='unavailable' from='{room}/cccc' to='{FOCUS}'/>"));
     world.node("v1", None);
@@ -510,7 +510,7 @@ fn a_node_that_stays_away_loses_its_visitors() {
     assert_eq!(world.focus.stats(world.now)["visitors"], 1, "media goes on meanwhile");
     world.pass(2);
     assert_eq!(world.focus.stats(world.now)["visitors"], 0);
-    assert_eq!(told(&world).last().unwrap(), &("disconnect-vnode".to_owned(), "v1".to_owned()));
+    assert_eq!(node_requests(&world).last().unwrap(), &("disconnect-vnode".to_owned(), "v1".to_owned()));
     assert!(world.bridge("jvb1").requests.iter().flat_map(|r| &r.endpoints).any(|e| e.expire && e.id == "cccc"));
     assert!(world.rooms.contains_key(ROOM), "the participants go on");
 }
@@ -529,7 +529,7 @@ fn a_visitors_room_that_is_destroyed_is_joined_again_when_needed() {
     let wish = "<property name='visitor' value='true'/>";
     assert_eq!(vnode(world.ask_to_visit("x@meet.test/web", ROOM, "", wish)).as_deref(), Some("v1"));
     let expected = ["connect-vnode", "disconnect-vnode", "connect-vnode"];
-    assert_eq!(told(&world).iter().map(|(what, _)| what.as_str()).collect::<Vec<_>>(), expected);
+    assert_eq!(node_requests(&world).iter().map(|(what, _)| what.as_str()).collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -538,7 +538,7 @@ fn our_own_server_restarting_leaves_no_room_on_a_node() {
     world.focus.handle(world.now, ringbridge_controlplane::focus::Input::Offline);
     world.online(false);
     assert!(!world.rooms.contains_key(&visitors_room("v1")));
-    assert_eq!(told(&world).last().unwrap(), &("disconnect-vnode".to_owned(), "v1".to_owned()));
+    assert_eq!(node_requests(&world).last().unwrap(), &("disconnect-vnode".to_owned(), "v1".to_owned()));
     assert_eq!(world.focus.stats(world.now)["visitor_nodes"]["v1"]["visitors"], 0);
 }
 

@@ -213,12 +213,12 @@ async fn inside() {
     assert!(start_of_wait.elapsed() >= Duration::from_secs(9), "a lease may be renewed in between");
     assert!(sick.contains("no address of the media port is on this host any more"), "{sick}");
     assert_eq!(status.code(), Some(1), "{}", read());
-    let told = read();
+    let shown = read();
     for line in ["a media address has left this host", "is on this host again", "restart the bridge to serve it"] {
-        assert!(told.contains(line), "{line:?} in {told}");
+        assert!(shown.contains(line), "{line:?} in {shown}");
     }
     let changed = format!("changed from {FIRST}, {SECOND} to {LATER}");
-    assert!(told.contains(&changed), "{told}");
+    assert!(shown.contains(&changed), "{shown}");
 
     // As systemd would.
     let _bridge = start(&server, &log);

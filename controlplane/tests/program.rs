@@ -78,8 +78,8 @@ fn page(port: u16, path: &str) -> String {
 }
 
 fn tell(child: &Child, signal: &str) {
-    let told = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill runs");
-    assert!(told.success());
+    let killed = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill runs");
+    assert!(killed.success());
 }
 
 fn log(output: &Output) -> String {

@@ -13,7 +13,7 @@ struct World {
     /// The client, the server.
     bridges: [DataChannel; 2],
     /// What each of them reported, packets apart.
-    told: [Vec<DataChannelOutput>; 2],
+    outputs: [Vec<DataChannelOutput>; 2],
     /// Share of packets that are lost.
     loss: f64,
     rng: StdRng,
@@ -24,7 +24,7 @@ impl World {
         let mut world = Self {
             now: Instant::now(),
             bridges: [DataChannel::client(Default::default()), DataChannel::new(Default::default())],
-            told: Default::default(),
+            outputs: Default::default(),
             loss,
             rng: StdRng::seed_from_u64(seed),
         };
@@ -44,7 +44,7 @@ impl World {
                                 self.bridges[1 - from].handle_packet(self.now, &packet);
                             }
                         }
-                        other => self.told[from].push(other),
+                        other => self.outputs[from].push(other),
                     }
                 }
             }
@@ -71,7 +71,7 @@ impl World {
     }
 
     fn heard(&self, by: usize, text: &str) -> bool {
-        self.told[by].contains(&DataChannelOutput::Text(text.as_bytes().to_vec()))
+        self.outputs[by].contains(&DataChannelOutput::Text(text.as_bytes().to_vec()))
     }
 }
 
@@ -79,8 +79,8 @@ impl World {
 fn either_side_is_told_when_it_is_open_and_messages_pass_both_ways() {
     let mut world = World::new(0.0, 0);
     assert_eq!(world.bridges[0].send("early"), Err(NotSent::Closed));
-    assert!(world.run(1, |world| world.told.iter().all(|told| !told.is_empty())));
-    assert_eq!(world.told, [vec![DataChannelOutput::Opened], vec![DataChannelOutput::Opened]]);
+    assert!(world.run(1, |world| world.outputs.iter().all(|outputs| !outputs.is_empty())));
+    assert_eq!(world.outputs, [vec![DataChannelOutput::Opened], vec![DataChannelOutput::Opened]]);
     world.say(0, "from the client");
     world.say(1, "from the server");
     assert!(world.run(1, |world| world.heard(1, "from the client") && world.heard(0, "from the server")));
@@ -99,7 +99,7 @@ fn loss_delays_it() {
             world.say(n % 2, &format!("message {n}"));
         }
         let all = |world: &World| (0..20).all(|n| world.heard(1 - n % 2, &format!("message {n}")));
-        assert!(world.run(120, all), "seed {seed}: {:?}", world.told);
+        assert!(world.run(120, all), "seed {seed}: {:?}", world.outputs);
     }
 }
 
@@ -124,7 +124,7 @@ fn what_ends_is_begun_anew_by_the_client() {
     for case in ["the server forgets", "the server closes", "the client closes", "the client forgets"] {
         let mut world = World::new(0.0, 0);
         assert!(world.run(1, World::open));
-        world.told = Default::default();
+        world.outputs = Default::default();
         match case {
             "the server forgets" => {
                 world.bridges[1] = DataChannel::new(Default::default());
@@ -147,8 +147,8 @@ fn what_ends_is_begun_anew_by_the_client() {
                 world.bridges[0].start(now);
             }
         }
-        let again = |world: &World| world.open() && world.told[1].contains(&DataChannelOutput::Opened);
-        assert!(world.run(40, again), "{case}: {:?}", world.told);
+        let again = |world: &World| world.open() && world.outputs[1].contains(&DataChannelOutput::Opened);
+        assert!(world.run(40, again), "{case}: {:?}", world.outputs);
         let say = |world: &mut World, from: usize| world.say(from, case);
         say(&mut world, 0);
         say(&mut world, 1);
@@ -163,5 +163,5 @@ fn two_clients_do_not_meet_and_cost_little() {
     let now = world.now;
     world.bridges[1].start(now);
     assert!(!world.run(60, |world| world.bridges.iter().any(DataChannel::is_open)));
-    assert_eq!(world.told, [vec![], vec![]]);
+    assert_eq!(world.outputs, [vec![], vec![]]);
 }

@@ -99,7 +99,7 @@ async fn a_focus_that_is_killed_in_breakout_rooms_and_a_recording_finds_them_aga
     let payload = "<breakout_rooms xmlns='jabber:client' type='features/breakout-rooms/add' subject='one'/>";
     add.payloads.push(payload.parse().unwrap());
     let breakout = |client: &Client| {
-        let rooms = client.told.iter().filter_map(|told| told["rooms"].as_object());
+        let rooms = client.messages.iter().filter_map(|message| message["rooms"].as_object());
         let mut addresses = rooms.flat_map(|rooms| rooms.values()).filter_map(|room| room["jid"].as_str());
         addresses.find(|address| address.ends_with("@breakout.meet.test")).map(str::to_owned)
     };

@@ -14,7 +14,7 @@ use crate::engine::{ADDRESSES_PER_ENDPOINT, Engine, EngineConfig};
 use crate::ids::WorkerId;
 use crate::io::{
     Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Steering, Uring, bind_sockets, pin_to_core,
-    probe, resolve_wildcard, sleep_precisely,
+    probe, resolve_wildcard, sleep_precisely, wake_promptly,
 };
 use crate::link::{self, ControlLink, Wakeup, WorkerLink};
 use crate::messages::Command;
@@ -82,7 +82,7 @@ impl Default for DataplaneConfig {
     }
 }
 
-/// What a dataplane takes at most. Whoever asks for more is told by [`crate::messages::Event::EndpointRefused`], or, of sources, not at
+/// What a dataplane takes at most. Whoever asks for more is refused by [`crate::messages::Event::EndpointRefused`], or, of sources, not at
 /// all: what is beyond the bound is left out and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
@@ -364,7 +364,7 @@ fn steer(config: &DataplaneConfig, sockets: &[Vec<UdpSocket>]) -> Option<Steerin
     }
     let paths = config.max_endpoints.saturating_mul(config.workers);
     Steering::attach(sockets, paths)
-        .inspect_err(|error| tracing::warn!(%error, "several workers without steering"))
+        .inspect_err(|error| tracing::warn!(%error, "the kernel cannot steer packets to their workers; workers hand them to each other, which costs more per packet"))
         .ok()
 }
 
@@ -396,6 +396,10 @@ impl WorkerStart {
             return Ok(());
         }
         sleep_precisely();
+        if let Err(error) = wake_promptly() {
+            let worker = self.config.worker;
+            tracing::info!(%worker, %error, "no short time slice for the worker: who shares its core makes it wait longer");
+        }
         let wake = self.control.wakeup().event_fd().clone();
         let engine = Engine::with_peers(self.config, Arc::clone(&self.stats), self.peers, self.steering);
         let coalesce = Duration::from_micros(self.limits.extras.coalesce.into());

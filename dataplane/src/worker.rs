@@ -105,7 +105,7 @@ impl Worker {
                 None => return Step::Idle,
                 Some(Command::Shutdown) => return Step::Stop,
                 Some(Command::OpenSockets { endpoint, sockets }) => self.open_sockets(endpoint, sockets, sink),
-                // Counted, and told by an event where the control plane acts on it.
+                // Counted, and reported by an event where the control plane acts on it.
                 Some(command) => drop(self.engine.handle_command(now, command, sink)),
             }
         }

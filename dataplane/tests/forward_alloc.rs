@@ -25,7 +25,7 @@ use webrtc_util::marshal::Marshal;
 
 /// Packets of the first steps that are not forwarded before clients know what their SSRCs carry: one of audio, and the
 /// first keyframe with what follows it.
-const UNTOLD: u64 = 301;
+const UNSIGNALLED: u64 = 301;
 
 thread_local! {
     static COUNT: Cell<Option<u64>> = const { Cell::new(None) };
@@ -201,13 +201,13 @@ fn steady_state_with(workers: usize, feedback: bool, rewriting: bool) {
     }
     let count = |counter| stats.iter().map(|s| s.get(counter)).sum::<u64>();
     // With rewriting, what came before the clients were told does not count.
-    assert_eq!(count(Counter::PacketsForwarded), (600 * 4 - if rewriting { UNTOLD } else { 0 }) * 10);
+    assert_eq!(count(Counter::PacketsForwarded), (600 * 4 - if rewriting { UNSIGNALLED } else { 0 }) * 10);
     let reports = if feedback { 100..121 } else { 0..1 };
     assert!(reports.contains(&count(Counter::TransportFeedbackReceived)));
     // One packet of seven is lost every 50 steps.
-    assert_eq!(count(Counter::Crossings), if workers == 1 { 0 } else { 600 * 7 - 12 });
+    assert_eq!(count(Counter::CrossWorkerPackets), if workers == 1 { 0 } else { 600 * 7 - 12 });
     assert!(count(Counter::NackSent) > 0);
-    assert!(sink.committed > (600 * 4 - UNTOLD) * 10 + 100, "reports and feedback went out too");
+    assert!(sink.committed > (600 * 4 - UNSIGNALLED) * 10 + 100, "reports and feedback went out too");
     assert_eq!(measured, 0, "allocations after {steady} of 600 steps");
 }
 

@@ -218,13 +218,13 @@ fn a_squeezed_link_gets_less_and_gets_the_top_layer_back() {
     let back = world.run(10);
     assert_eq!(back[9].height, 720, "{back:?}");
     assert!(world.call.count(Counter::ProbePackets) > 0);
-    let told = world.call.take_events().into_iter().filter_map(|e| match e {
+    let reported = world.call.take_events().into_iter().filter_map(|e| match e {
         Event::Bandwidth { endpoint: EndpointId(101), bandwidth } => Some(bandwidth),
         _ => None,
     });
-    let told: Vec<_> = told.collect();
-    assert!((10..=33).contains(&told.len()), "at most once a second: {}", told.len());
-    let last = told.last().unwrap();
+    let reported: Vec<_> = reported.collect();
+    assert!((10..=33).contains(&reported.len()), "at most once a second: {}", reported.len());
+    let last = reported.last().unwrap();
     assert!(last.estimate > Some(Bitrate::new(2_000_000)) && last.target > Bitrate::new(1_900_000), "{last:?}");
     assert!((1_900_000..3_000_000).contains(&last.sent.get()), "{last:?}");
     assert!(last.rtt.is_some_and(|rtt| (40..200).contains(&rtt.as_millis())), "{last:?}");

@@ -6,6 +6,7 @@ use forward_call::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use ringbridge_dataplane::conference::ForwarderConfig;
+use ringbridge_dataplane::congestion::shedding::Shedding;
 use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, WorkerId};
 use ringbridge_dataplane::media::MediaKind;
@@ -97,9 +98,10 @@ fn play(seed: u64, workers: usize) {
         batched.millis(step);
     }
     assert!(total > 500, "{total} packets");
-    for counter in [Counter::PacketsForwarded, Counter::DropReceiverLacksCodec, Counter::Crossings] {
+    for counter in [Counter::PacketsForwarded, Counter::DropReceiverLacksCodec, Counter::CrossWorkerPackets] {
         assert_eq!(batched.count(counter), single.count(counter), "{counter:?}, seed {seed}");
     }
+    assert_eq!(accounted(&single), (total * (CLIENTS - 1)) as u64, "seed {seed}");
     let forwarded = batched.count(Counter::PacketsForwarded);
     assert!(forwarded > total as u64, "{forwarded} of {total} sent");
     assert!(batched.count(Counter::DropReceiverLacksCodec) > 0);
@@ -113,6 +115,59 @@ fn play(seed: u64, workers: usize) {
         };
         assert_eq!(by_stream(&mut batched), by_stream(&mut single), "seed {seed}");
     }
+}
+
+/// What became of the packets, once per receiver.
+fn accounted(call: &Call) -> u64 {
+    let per_receiver = [
+        Counter::PacketsForwarded,
+        Counter::LeftOutUnwanted,
+        Counter::LeftOutAwaitsKeyframe,
+        Counter::LeftOutNotConnected,
+        Counter::DropShed,
+        Counter::DropReceiverLacksCodec,
+        Counter::DropUnsignalled,
+    ];
+    let for_all = [Counter::DropForceMuted, Counter::DropUnknownPayloadType];
+    let sum = |counters: &[Counter]| counters.iter().map(|counter| call.count(*counter)).sum::<u64>();
+    sum(&per_receiver) + sum(&for_all) * (CLIENTS as u64 - 1)
+}
+
+#[test]
+fn every_packet_goes_to_every_receiver_or_is_counted_with_the_reason() {
+    let (mut call, mut random) = (call(1), StdRng::seed_from_u64(7));
+    let mut cameras: Vec<_> = (0..CLIENTS).map(|n| Camera::new(vp8_of(n), 100 * (n as u32 + 1) + 1, 1, 180)).collect();
+    let (mut sound, mut total) = (0u16, 0);
+    for round in 0..300 {
+        let n = random.random_range(0..CLIENTS);
+        let endpoint = call.clients[n].id;
+        match round % 6 {
+            0 => call.forwarders[0].set_shedding(Shedding::at(random.random_range(0..19))),
+            1 => call.forwarders[0].set_path(endpoint, None),
+            2 => call.forwarders[0].set_path(endpoint, Some(path(n))),
+            3 => call.want(n, [0, 180][random.random_range(0..2)]),
+            4 => {
+                let video = random.random_bool(0.3);
+                call.command(Command::SetForceMute { endpoint, audio: false, video });
+            }
+            _ => call.millis(30),
+        }
+        sound += 1;
+        call.send(n, &packet(opus_of(n), sound, u32::from(sound) * 960, 100 * (n as u32 + 1), &[1; 40]));
+        let frame = cameras[n].frame(random.random_bool(0.3), random.random_range(1..4));
+        frame.iter().for_each(|packet| call.send(n, packet));
+        total += 1 + frame.len();
+        assert_eq!(accounted(&call), (total * (CLIENTS - 1)) as u64, "round {round}");
+    }
+    let none = |counter: &Counter| call.count(*counter) == 0;
+    let reasons = [
+        Counter::LeftOutUnwanted,
+        Counter::LeftOutAwaitsKeyframe,
+        Counter::LeftOutNotConnected,
+        Counter::DropShed,
+        Counter::DropForceMuted,
+    ];
+    assert_eq!(reasons.iter().find(|counter| none(counter)), None, "each of them occurs");
 }
 
 #[test]

@@ -523,11 +523,11 @@ fn the_control_plane_hears_of_video_left_out_and_of_remb_in_vain() {
     }
     let id = call.clients[receiver].id;
     let last = |call: &mut Call| {
-        let mut told = call.take_events().into_iter().filter_map(|e| match e {
+        let mut reports = call.take_events().into_iter().filter_map(|e| match e {
             Event::Bandwidth { endpoint, bandwidth } if endpoint == id => Some(bandwidth),
             _ => None,
         });
-        told.next_back().expect("at least one report")
+        reports.next_back().expect("at least one report")
     };
     let before = last(&mut call);
     assert_eq!((before.suspended, before.spurious_remb), (1, false), "{before:?}");

@@ -239,8 +239,8 @@ fn changes_without_end_are_followed_at_a_rate() {
     call.take_events();
     call.want(3, 0);
     call.millis(20);
-    let told = |e: &Event| matches!(e, Event::ForwardedSources { endpoint, sources } if *endpoint == EndpointId(103) && sources.is_empty());
-    assert!(call.take_events().iter().any(told));
+    let reported = |e: &Event| matches!(e, Event::ForwardedSources { endpoint, sources } if *endpoint == EndpointId(103) && sources.is_empty());
+    assert!(call.take_events().iter().any(reported));
 }
 
 /// As `commands` that arrive without end.

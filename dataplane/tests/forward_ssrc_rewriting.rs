@@ -213,8 +213,8 @@ fn every_packet_names_the_media_section_that_the_client_was_told() {
         m.say(n);
     }
     m.tell();
-    let told = |m: &Meeting, name: &str| m.map.iter().find(|s| s.name == name).unwrap().mid.unwrap().to_string();
-    assert_eq!([told(&m, "0-a0"), told(&m, "1-a0"), told(&m, "0-v0")], ["a0", "a1", "v0"]);
+    let mid = |m: &Meeting, name: &str| m.map.iter().find(|s| s.name == name).unwrap().mid.unwrap().to_string();
+    assert_eq!([mid(&m, "0-a0"), mid(&m, "1-a0"), mid(&m, "0-v0")], ["a0", "a1", "v0"]);
     for p in m.cameras[0].frame(true, 2) {
         // The sender's own media section means nothing to the receiver.
         m.call.send(0, &with_extension(p, JICOFO.mid, b"7"));
@@ -242,7 +242,7 @@ fn every_packet_names_the_media_section_that_the_client_was_told() {
     m.call.millis(1_100);
     m.watch(&["2-v0"]);
     m.tell();
-    assert_eq!((told(&m, "2-v0"), m.video_of(2)), ("v0".to_owned(), Some(ssrcs)));
+    assert_eq!((mid(&m, "2-v0"), m.video_of(2)), ("v0".to_owned(), Some(ssrcs)));
     m.picture(2, true);
     m.call.rekey(m.receiver, 40);
     m.call.rekey(2, 41);

@@ -21,7 +21,7 @@ fn call() -> Call {
     call
 }
 
-fn untold(call: &mut Call, receiver: usize, names: &[&str]) {
+fn unsignalled(call: &mut Call, receiver: usize, names: &[&str]) {
     let endpoint = call.clients[receiver].id;
     let sources = names.iter().map(|name| (*name).to_owned()).collect();
     call.command(Command::SetUnsignalled { endpoint, sources });
@@ -37,7 +37,7 @@ fn heard(call: &mut Call, receiver: usize) -> Vec<u32> {
 #[test]
 fn nothing_goes_to_who_was_not_told_and_everything_at_once_afterwards() {
     let mut call = call();
-    untold(&mut call, 1, &["a-a0", "a-v0"]);
+    unsignalled(&mut call, 1, &["a-a0", "a-v0"]);
     let mut camera = Camera::new(100, 11, 1, 180);
     let speak = |sequence: u16| packet(111, sequence, u32::from(sequence) * 960, 10, b"opus");
     call.send(0, &speak(1));
@@ -50,13 +50,13 @@ fn nothing_goes_to_who_was_not_told_and_everything_at_once_afterwards() {
     assert_eq!(call.count(Counter::DropUnmapped), 0);
 
     // Told of the audio alone, then of the picture: that begins with a keyframe, which is asked for.
-    untold(&mut call, 1, &["a-v0"]);
+    unsignalled(&mut call, 1, &["a-v0"]);
     call.send(0, &speak(3));
     call.send(0, &camera.one(false));
     assert_eq!(heard(&mut call, 1), [10]);
     call.clients[0].take_rtcp::<PictureLossIndication>();
     call.millis(500);
-    untold(&mut call, 1, &[]);
+    unsignalled(&mut call, 1, &[]);
     call.send(0, &camera.one(false));
     assert_eq!(heard(&mut call, 1), []);
     assert_eq!(call.clients[0].take_rtcp::<PictureLossIndication>().len(), 1);
@@ -65,9 +65,9 @@ fn nothing_goes_to_who_was_not_told_and_everything_at_once_afterwards() {
 }
 
 #[test]
-fn a_source_that_comes_while_it_is_untold_waits_too() {
+fn a_source_that_comes_while_it_is_unsignalled_waits_too() {
     let mut call = call();
-    untold(&mut call, 1, &["a-a1"]);
+    unsignalled(&mut call, 1, &["a-a1"]);
     let endpoint = call.clients[0].id;
     let sources = vec![audio_source("a-a0", 10), audio_source("a-a1", 20), video_source("a-v0", &[11])];
     call.command(Command::SetSources { endpoint, sources });
@@ -78,7 +78,7 @@ fn a_source_that_comes_while_it_is_untold_waits_too() {
     call.want(1, 360);
     call.send(0, &packet(111, 2, 1920, 20, b"opus"));
     assert_eq!(heard(&mut call, 1), []);
-    untold(&mut call, 1, &[]);
+    unsignalled(&mut call, 1, &[]);
     call.send(0, &packet(111, 3, 2880, 20, b"opus"));
     assert_eq!(heard(&mut call, 1), [20]);
 }
@@ -88,11 +88,11 @@ fn a_source_that_comes_while_it_is_untold_waits_too() {
 fn the_senders_demand_is_that_of_who_will_see_it() {
     let mut call = call();
     call.take_events();
-    untold(&mut call, 1, &["a-v0"]);
-    untold(&mut call, 2, &["a-v0"]);
+    unsignalled(&mut call, 1, &["a-v0"]);
+    unsignalled(&mut call, 2, &["a-v0"]);
     call.millis(500);
-    untold(&mut call, 1, &[]);
-    untold(&mut call, 2, &[]);
+    unsignalled(&mut call, 1, &[]);
+    unsignalled(&mut call, 2, &[]);
     call.millis(500);
     let demands = call.take_events().into_iter().filter(|event| matches!(event, Event::SourceDemand { .. })).count();
     assert_eq!(demands, 0);
@@ -104,10 +104,10 @@ fn on_another_worker_it_is_the_same() {
     call.join_on(0, JICOFO.media(), vec![audio_source("a-a0", 10)]);
     call.join_on(1, JICOFO.media(), vec![]);
     call.settle();
-    untold(&mut call, 1, &["a-a0"]);
+    unsignalled(&mut call, 1, &["a-a0"]);
     call.send(0, &packet(111, 1, 960, 10, b"opus"));
     assert_eq!(heard(&mut call, 1), []);
-    untold(&mut call, 1, &[]);
+    unsignalled(&mut call, 1, &[]);
     call.settle();
     call.send(0, &packet(111, 2, 1920, 10, b"opus"));
     assert_eq!(heard(&mut call, 1), [10]);

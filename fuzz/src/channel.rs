@@ -95,7 +95,7 @@ pub fn run(data: &[u8]) {
             continue;
         }
         channels.receive(sender, text);
-        let mut told = BTreeSet::new();
+        let mut seen = BTreeSet::new();
         while let Some(said) = channels.poll() {
             match said {
                 Said::Text(EndpointId(to), text) => {
@@ -106,7 +106,7 @@ pub fn run(data: &[u8]) {
                         assert!(matches!(class, "EndpointMessage" | "EndpointStats"), "{class} passed on");
                         assert_eq!(said.from.as_deref(), Some(LABELS[sender as usize]));
                         assert_ne!(sender, 2, "a visitor's message is not passed on");
-                        assert!(told.insert(to), "told twice");
+                        assert!(seen.insert(to), "told twice");
                     }
                 }
                 Said::Command(Command::SetConstraints { endpoint, constraints }) => {

@@ -34,9 +34,9 @@ struct World {
     stats: WorkerStats,
     sink: ListSink,
     now: Instant,
-    /// The password index that was told last, and all that were told.
+    /// The password index that was signalled last, and all that were.
     remote: Option<usize>,
-    told: HashSet<usize>,
+    signalled: HashSet<usize>,
     /// Checks of ours, newest last: path, transaction, index of the password, our ufrag.
     checks: Vec<(Path, [u8; 12], usize, String)>,
     learnt: HashSet<Path>,
@@ -89,7 +89,7 @@ impl World {
                 let username = String::from_utf8(message.username().expect("a username").to_vec()).expect("text");
                 let (remote, local) = username.split_once(':').expect("two parts");
                 let theirs = remote.strip_prefix("theirs").and_then(|n| n.parse().ok()).expect("their ufrag");
-                assert!(self.told.contains(&theirs), "a check needs credentials");
+                assert!(self.signalled.contains(&theirs), "a check needs credentials");
                 assert!(message.verify(&integrity_key(THEIRS[theirs])));
                 self.checks.push((path, message.transaction(), theirs, local.to_owned()));
             } else {
@@ -183,7 +183,7 @@ pub fn run(data: &[u8]) {
         sink: ListSink::default(),
         now: Instant::now(),
         remote: None,
-        told: HashSet::new(),
+        signalled: HashSet::new(),
         checks: Vec::new(),
         learnt: HashSet::new(),
         selected: None,
@@ -268,7 +268,7 @@ pub fn run(data: &[u8]) {
                     .collect();
                 let remote = (flags & 1 == 1).then(|| usize::from(flags >> 1) % THEIRS.len());
                 world.remote = remote.or(world.remote);
-                world.told.extend(remote);
+                world.signalled.extend(remote);
                 let now = world.now;
                 world.agent.set_remote(now, remote.map(credentials), &candidates);
                 world.settle();
@@ -292,7 +292,7 @@ pub fn run(data: &[u8]) {
                     let candidate =
                         RemoteCandidate { addr: path(&mut input).remote, priority: 5, relayed: step & 64 == 64 };
                     let (now, with) = (world.now, step & 2 == 2);
-                    world.told.insert(remote);
+                    world.signalled.insert(remote);
                     world.agent.answer_restart(now, generation, with.then(|| credentials(remote)), &[candidate]);
                     world.settle();
                 }

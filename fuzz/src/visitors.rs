@@ -105,8 +105,8 @@ pub fn run(data: &[u8]) {
     }
     for nick in ["alice", "bob"] {
         let client = world.client(ROOM, nick).clone();
-        let told = client.jingles.iter().flat_map(|jingle| owners(jingle).into_keys());
-        for owner in told {
+        let signalled = client.jingles.iter().flat_map(|jingle| owners(jingle).into_keys());
+        for owner in signalled {
             assert!(["alice", "bob", "jvb"].contains(&owner.as_str()), "{nick} was told of {owner}");
         }
         assert!(client.actions().iter().all(|action| *action != "session-terminate"), "{nick} lost its session");

@@ -43,11 +43,8 @@ export async function everybodyMeets(participants, timeout) {
   }
 }
 
-/** Reads the statistics of all, waits, reads again; `pairs` has one entry per (sender, receiver). */
-export async function measure(participants, milliseconds, senders = participants.map(one => one.name)) {
-  const before = await Promise.all(participants.map(one => one.stats()));
-  await sleep(milliseconds);
-  const after = await Promise.all(participants.map(one => one.stats()));
+/** What changed between two readings of the statistics of all: one entry per (sender, receiver). */
+export function pairsBetween(participants, before, after, senders = participants.map(one => one.name)) {
   const pairs = [];
   for (const [index, receiver] of participants.entries()) {
     for (const sender of senders) {
@@ -55,7 +52,15 @@ export async function measure(participants, milliseconds, senders = participants
       pairs.push({ sender, receiver: receiver.name, ...difference(before[index], after[index], sender) });
     }
   }
-  return { pairs, before, after };
+  return pairs;
+}
+
+/** Reads the statistics of all, waits, reads again; `pairs` has one entry per (sender, receiver). */
+export async function measure(participants, milliseconds, senders = participants.map(one => one.name)) {
+  const before = await Promise.all(participants.map(one => one.stats()));
+  await sleep(milliseconds);
+  const after = await Promise.all(participants.map(one => one.stats()));
+  return { pairs: pairsBetween(participants, before, after, senders), before, after };
 }
 
 /** A matrix sender × receiver for people. */

@@ -281,6 +281,8 @@ export class Session extends EventTarget {
     let seen = false;
     const watch = setInterval(() => {
       if (this.conference !== conference || this.ended || this.state === 'lost') return clearInterval(watch);
+      // Who is on the way to another room sees nobody here any more: that is no loss.
+      if (this.state !== 'joined') return;
       const there = Object.values(conference.room?.members ?? {}).some(one => one.isFocus);
       if (seen && !there) this.#lost('the focus left');
       seen = there;

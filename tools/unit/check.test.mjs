@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { roomMistakes, smallerPictures } from '../demo.d/check.mjs';
+import { allDecode } from '../check-scenarios.d/call.mjs';
 import { difference, matrix } from '../lib/measure.mjs';
 import { scriptedPairs } from '../lib/scripted.mjs';
 import { freePort } from '../lib/ports.mjs';
@@ -29,6 +30,18 @@ test('a sender that is missing is not ok', () => {
 
 test('a new track starts its count again', () => {
   assert.equal(difference(reading(0, 1000, 5, 900), reading(10000, 60, 0.2, 100), 'a').frames, 60);
+});
+
+test('a slow pair decodes after all, one that stands still never does', async () => {
+  const participant = (name, other, step) => {
+    let reads = 0;
+    return { name, stats: async () => {
+      const { a } = reading(0, reads * step, reads * step, reads * step).remote;
+      return { at: 250 * reads++, remote: { [other]: a } };
+    } };
+  };
+  assert.deepEqual((await allDecode([participant('a', 'b', 2), participant('b', 'a', 30)], 5000)).map(one => one.videoOk), [true, true]);
+  await assert.rejects(allDecode([participant('a', 'b', 0), participant('b', 'a', 30)], 600), /not all pairs decode:[^]*0 fr NO, 0\.0e\+0 NO/);
 });
 
 test('the matrix marks what failed', () => {

@@ -27,7 +27,6 @@ import (
 const (
 	key    = "bench"
 	secret = "only-on-loopback-and-only-for-this-run"
-	room   = "bench"
 	// How long the server may take to start, or to know a publisher's tracks.
 	patience = 15 * time.Second
 )
@@ -50,8 +49,9 @@ logging: {level: %s}
 `
 
 type description struct {
-	ID  int    `json:"id"`
-	SDP string `json:"sdp,omitempty"`
+	ID   int    `json:"id"`
+	Room int    `json:"room,omitempty"`
+	SDP  string `json:"sdp,omitempty"`
 }
 
 type request struct {
@@ -82,8 +82,8 @@ func main() {
 // hub maps participants to requests to the server.
 type hub struct {
 	url string
-	// Names of the published tracks by participant, as the server makes them up for WHIP.
-	tracks map[string][]string
+	// Names of the published tracks by room and participant, as the server makes them up for WHIP.
+	tracks map[int]map[string][]string
 }
 
 func run(core int) error {
@@ -129,12 +129,13 @@ func run(core int) error {
 	ended := make(chan error, 1)
 	go func() { ended <- server.Wait() }()
 	defer func() { _ = server.Process.Kill() }()
-	h := hub{url: fmt.Sprintf("http://127.0.0.1:%d", ports[0]), tracks: map[string][]string{}}
+	h := hub{url: fmt.Sprintf("http://127.0.0.1:%d", ports[0]), tracks: map[int]map[string][]string{}}
 	if err := h.await(ended); err != nil {
 		return err
 	}
 	reply("ready", map[string]any{
 		"pids": []int{server.Process.Pid}, "version": strings.TrimSpace(string(version)), "subscribers_offer": true,
+		"rooms": true,
 	})
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 1<<20)
@@ -190,7 +191,10 @@ func (h *hub) publish(d description) (string, error) {
 			names = append(names, name)
 		}
 	}
-	h.tracks[strconv.Itoa(d.ID)] = names
+	if h.tracks[d.Room] == nil {
+		h.tracks[d.Room] = map[string][]string{}
+	}
+	h.tracks[d.Room][strconv.Itoa(d.ID)] = names
 	return answer, nil
 }
 
@@ -198,13 +202,13 @@ func (h *hub) subscribe(d description) (string, error) {
 	if d.SDP == "" {
 		return "", errors.New("a subscriber must offer")
 	}
-	return h.whip(d, h.tracks)
+	return h.whip(d, h.tracks[d.Room])
 }
 
 // whip has the server answer an offer, with the named tracks in it.
 func (h *hub) whip(d description, tracks map[string][]string) (string, error) {
 	identity := strconv.Itoa(d.ID)
-	grant := &auth.VideoGrant{RoomJoin: true, Room: room}
+	grant := &auth.VideoGrant{RoomJoin: true, Room: fmt.Sprintf("bench-%d", d.Room)}
 	token, err := auth.NewAccessToken(key, secret).SetVideoGrant(grant).SetIdentity(identity).ToJWT()
 	if err != nil {
 		return "", err

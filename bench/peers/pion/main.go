@@ -1,5 +1,5 @@
 // A minimal forwarder on pion/webrtc: a peer connection per participant on one UDP port; each of the publisher's tracks
-// is read and written to one local track that all subscribers share.
+// is read and written to one local track that all subscribers of its room share.
 package main
 
 import (
@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,8 +22,9 @@ import (
 )
 
 type description struct {
-	ID  int    `json:"id"`
-	SDP string `json:"sdp,omitempty"`
+	ID   int    `json:"id"`
+	Room int    `json:"room,omitempty"`
+	SDP  string `json:"sdp,omitempty"`
 }
 
 type request struct {
@@ -40,11 +42,17 @@ func reply(kind string, value any) {
 	fmt.Println(string(line))
 }
 
+type room struct {
+	// How many tracks its publisher has offered.
+	offered int
+	tracks  []*webrtc.TrackLocalStaticRTP
+}
+
 type hub struct {
 	api         *webrtc.API
 	connections map[int]*webrtc.PeerConnection
 	mutex       sync.Mutex
-	tracks      []*webrtc.TrackLocalStaticRTP
+	rooms       map[int]*room
 }
 
 func main() {
@@ -100,6 +108,7 @@ func run(core int) error {
 	h := &hub{
 		api:         webrtc.NewAPI(webrtc.WithMediaEngine(media), webrtc.WithSettingEngine(settings)),
 		connections: map[int]*webrtc.PeerConnection{},
+		rooms:       map[int]*room{},
 	}
 	version := "pion/webrtc"
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -109,7 +118,7 @@ func run(core int) error {
 			}
 		}
 	}
-	reply("ready", map[string]any{"pids": []int{os.Getpid()}, "version": version})
+	reply("ready", map[string]any{"pids": []int{os.Getpid()}, "version": version, "rooms": true})
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -122,7 +131,7 @@ func run(core int) error {
 		case r.Publish != nil:
 			h.answer(r.Publish.ID, "answer", func() (string, error) { return h.publish(*r.Publish) })
 		case r.Subscribe != nil:
-			h.answer(r.Subscribe.ID, "offer", func() (string, error) { return h.subscribe(r.Subscribe.ID) })
+			h.answer(r.Subscribe.ID, "offer", func() (string, error) { return h.subscribe(*r.Subscribe) })
 		case r.Answer != nil:
 			h.answer(r.Answer.ID, "accepted", func() (string, error) { return "", h.accept(*r.Answer) })
 		}
@@ -163,6 +172,10 @@ func (h *hub) publish(d description) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	h.mutex.Lock()
+	of := &room{offered: strings.Count(d.SDP, "m=audio") + strings.Count(d.SDP, "m=video")}
+	h.rooms[d.Room] = of
+	h.mutex.Unlock()
 	connection.OnTrack(func(remote *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
 		local, err := webrtc.NewTrackLocalStaticRTP(remote.Codec().RTPCodecCapability, remote.Kind().String(), "bench")
 		if err != nil {
@@ -170,7 +183,7 @@ func (h *hub) publish(d description) (string, error) {
 			return
 		}
 		h.mutex.Lock()
-		h.tracks = append(h.tracks, local)
+		of.tracks = append(of.tracks, local)
 		h.mutex.Unlock()
 		for {
 			packet, _, err := remote.ReadRTP()
@@ -191,22 +204,32 @@ func (h *hub) publish(d description) (string, error) {
 	return gathered(connection, answer)
 }
 
-func (h *hub) published() []*webrtc.TrackLocalStaticRTP {
+// published is what a room has, and whether that is all of it.
+func (h *hub) published(number int) ([]*webrtc.TrackLocalStaticRTP, bool) {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
-	return append([]*webrtc.TrackLocalStaticRTP(nil), h.tracks...)
+	of, ok := h.rooms[number]
+	if !ok {
+		return nil, false
+	}
+	return append([]*webrtc.TrackLocalStaticRTP(nil), of.tracks...), len(of.tracks) == of.offered
 }
 
-func (h *hub) subscribe(id int) (string, error) {
+func (h *hub) subscribe(d description) (string, error) {
 	// Tracks appear with their first packets.
-	for i := 0; i < 500 && len(h.published()) == 0; i++ {
+	tracks, whole := h.published(d.Room)
+	for i := 0; i < 500 && !whole; i++ {
 		time.Sleep(10 * time.Millisecond)
+		tracks, whole = h.published(d.Room)
 	}
-	connection, err := h.connect(id)
+	if !whole {
+		return "", fmt.Errorf("not all of room %d is there", d.Room)
+	}
+	connection, err := h.connect(d.ID)
 	if err != nil {
 		return "", err
 	}
-	for _, track := range h.published() {
+	for _, track := range tracks {
 		sender, err := connection.AddTrack(track)
 		if err != nil {
 			return "", err

@@ -56,7 +56,7 @@ pub fn run(args: &OverloadArgs) -> Result<bool, SubjectError> {
     let scenario = Scenario::new(Shape::Webinar, args.size);
     let contestant = Contestant::ringbridge(args.io.into(), args.cores.core);
     let mut arena = Arena::new("ringbridge", &contestant, &scenario, 1, 3, Vec::new())?;
-    let Some(found) = saturate::find(&mut arena)? else {
+    let Some(found) = saturate::find(&mut arena, |_| {})? else {
         return Err(SubjectError::Missing("no load was carried without loss; look at `replay` for the reason".into()));
     };
     let mut play = |speed: f64, seconds: f64, warm_up: Duration| -> Result<Window, SubjectError> {

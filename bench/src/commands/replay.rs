@@ -9,6 +9,7 @@ use ringbridge_dataplane::io::{IoChoice, IoExtras, IoLimits};
 use ringbridge_dataplane::media::Limit;
 use serde::Serialize;
 
+use crate::account::Account;
 use crate::cores::{self, CoreArgs};
 use crate::generator::world::World;
 use crate::media::{Codec, Track, capture};
@@ -183,7 +184,8 @@ pub fn run(args: &ReplayArgs) -> Result<bool, SubjectError> {
     } else {
         report.print();
     }
-    Ok(report.wrong == 0 && (args.samples == 0 || report.verified > 0))
+    let accounted = report.account.as_ref().is_none_or(Account::is_whole);
+    Ok(accounted && report.wrong == 0 && (args.samples == 0 || report.verified > 0))
 }
 
 /// What `replay` prints.
@@ -221,6 +223,8 @@ struct Report {
     resident: u64,
     /// What the bridge says that it dropped, by reason.
     dropped: BTreeMap<&'static str, u64>,
+    /// Where all packets went, those before and after the measured time included; of bridges that count.
+    account: Option<Account>,
     /// Packets of sampled receivers that were as they had been sent.
     verified: u64,
     /// Packets of sampled receivers that were not.
@@ -257,6 +261,7 @@ impl Report {
             syscalls_per_packet: window.syscalls_per_packet(),
             resident: subject.resident()?,
             dropped: window.own.as_ref().map(|own| own.dropped.clone()).unwrap_or_default(),
+            account: window.account.clone(),
             verified: counts.verified,
             wrong: counts.wrong,
             complaint: window.measured.complaint.clone(),
@@ -284,6 +289,13 @@ impl Report {
         }
         row("resident memory", format!("{:.1} MiB", self.resident as f64 / f64::from(1 << 20)));
         row("dropped by the bridge", format!("{:?}", self.dropped));
+        if let Some(account) = &self.account {
+            let Account { expected, arrived, generator_lost, left_out, unaccounted, .. } = account;
+            let inexact = if account.overflowed { "; not exact, since sockets were full" } else { "" };
+            let fate =
+                format!("{expected} to all receivers: {arrived} arrived, {generator_lost} lost by the generator");
+            row("every packet", format!("{fate}, left out {left_out:?}, unaccounted {unaccounted}{inexact}"));
+        }
         row("generator", format!("lost {}, at most {} us late", self.generator_lost, self.generator_late_micros));
         row("sampled packets", format!("{} as sent, {} wrong", self.verified, self.wrong));
         if let Some(complaint) = &self.complaint {

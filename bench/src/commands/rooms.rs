@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::arena::{Arena, Contestant, DELIVERED, Spread, alternate};
+use crate::account::Account;
+use crate::arena::{Arena, Contestant, DELIVERED, KeepAlive, Spread, alternate};
 use crate::commands::saturate;
 use crate::generator::world::World;
 use crate::scenario::Scenario;
@@ -81,6 +82,11 @@ pub struct Line {
     loss: BTreeMap<String, f64>,
     /// Least share of a round's packets that arrived: at its limit ringbridge leaves out video, which is no loss.
     delivered: BTreeMap<String, f64>,
+    /// Packets that a bridge left out in all rounds, by its own reasons, of those that count.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    left_out: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    /// Packets that neither arrived nor were counted by anybody, likewise: 0, or the line is wrong.
+    unaccounted: BTreeMap<String, i64>,
     /// Processor time of the whole process per forwarded packet, of those whose control plane runs with them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     process_nanos: BTreeMap<String, Spread>,
@@ -140,11 +146,9 @@ pub fn measure(
             if args.saturation {
                 saturated(core, &mut arenas, &scenario, seconds, &mut each)?;
             }
-            right &= arenas
-                .iter()
-                .filter(|arena| !arena.is_peer())
-                .flat_map(|arena| &arena.windows)
-                .all(|window| window.measured.counts.wrong == 0);
+            right &= arenas.iter().filter(|arena| !arena.is_peer()).flat_map(|arena| &arena.windows).all(|window| {
+                window.measured.counts.wrong == 0 && window.account.as_ref().is_none_or(Account::is_whole)
+            });
         }
     }
     Ok(right)
@@ -206,6 +210,12 @@ fn play(
     let spreads = |of: &dyn Fn(&Arena) -> Option<Spread>| -> BTreeMap<String, Spread> {
         arenas.iter().filter_map(|arena| Some((arena.name.clone(), of(arena)?))).collect()
     };
+    let accounts = || {
+        arenas.iter().filter_map(|arena| {
+            let accounts: Vec<_> = arena.windows.iter().filter_map(|window| window.account.as_ref()).collect();
+            (!accounts.is_empty()).then(|| (arena.name.clone(), accounts))
+        })
+    };
     let seconds = best.windows.iter().map(|window| window.elapsed.as_secs_f64()).sum::<f64>();
     let packets: u64 = best.windows.iter().map(|window| window.measured.counts.packets).sum();
     Ok(Line {
@@ -238,6 +248,13 @@ fn play(
                 Some((arena.name.clone(), least))
             })
             .collect(),
+        left_out: accounts()
+            .map(|(name, accounts)| (name, left_out(&accounts)))
+            .filter(|(_, by)| !by.is_empty())
+            .collect(),
+        unaccounted: accounts()
+            .map(|(name, accounts)| (name, accounts.iter().map(|account| account.unaccounted).sum()))
+            .collect(),
         process_nanos: spreads(&|arena| Spread::of(arena.windows.iter().filter_map(Window::process_nanos_per_packet))),
         control_share: spreads(&|arena| Spread::of(arena.windows.iter().filter_map(Window::control_share))),
         comparable: arenas.iter().filter(|arena| !bare_echo(&arena.name) && !arena.is_peer()).all(|arena| {
@@ -246,6 +263,15 @@ fn play(
         }),
         saturation: BTreeMap::new(),
     })
+}
+
+/// Sums over windows.
+fn left_out(accounts: &[&Account]) -> BTreeMap<&'static str, u64> {
+    let mut sums = BTreeMap::new();
+    for (reason, packets) in accounts.iter().flat_map(|account| &account.left_out) {
+        *sums.entry(*reason).or_default() += packets;
+    }
+    sums
 }
 
 fn bare_method(arena: &Arena) -> Option<Method> {
@@ -268,8 +294,12 @@ fn saturated(
     arenas.extend(others.into_iter().filter(|arena| arena.failure.is_none() && !arena.is_peer()));
     arenas.extend(bare.into_iter().min_by(|a, b| median(a).total_cmp(&median(b))));
     let (mut saturation, mut speed) = (BTreeMap::new(), f64::INFINITY);
-    for arena in arenas.iter_mut() {
-        let Some(found) = saturate::find(arena)? else {
+    for at in 0..arenas.len() {
+        let (before, rest) = arenas.split_at_mut(at);
+        let Some((arena, after)) = rest.split_first_mut() else { continue };
+        let mut alive = KeepAlive::new();
+        let found = saturate::find(arena, |now| alive.serve([&mut *before, &mut *after], now))?;
+        let Some(found) = found else {
             eprintln!(
                 "{}: no load was carried without loss, so that it has no part in how high the others' is",
                 arena.name
@@ -320,12 +350,17 @@ pub fn print(line: &Line) {
             Some(share) if *share < DELIVERED && !bare_echo(name) => format!("  delivered {:.0} %", share * 100.0),
             _ => String::new(),
         };
+        let left_out = line.left_out.get(name).map_or(String::new(), |by| format!("  left out {by:?}"));
+        let unaccounted = match line.unaccounted.get(name) {
+            Some(packets) if *packets != 0 => format!("  unaccounted {packets}"),
+            _ => String::new(),
+        };
         let share = line.control_share.get(name).map_or(String::new(), |share| {
             let process = line.process_nanos.get(name).map_or(f64::NAN, |nanos| nanos.median);
             format!("  {process:.0} with the control plane, {:.1} % of it", share.median * 100.0)
         });
         println!(
-            "  {name:<26}{median:>7.0}{min:>7.0}{max:>7.0}  {ratio:<20}{latency:<28}{loss:>9.4} %{calls}{most}{share}{delivered}"
+            "  {name:<26}{median:>7.0}{min:>7.0}{max:>7.0}  {ratio:<20}{latency:<28}{loss:>9.4} %{calls}{most}{share}{delivered}{left_out}{unaccounted}"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! `saturate`: the highest load that loses less than 0.01 % and keeps p99 of the added latency under 5 ms.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
@@ -65,16 +65,22 @@ pub struct Saturation {
     pub p99_micros: u64,
     /// System calls per forwarded packet, where they are counted.
     pub syscalls_per_packet: Option<f64>,
-    /// What ended the search: `loss`, `latency`, or `generator` when the generator itself could not go on.
+    /// What ended the search: `loss`, `left_out` when the bridge left out packets by its own policy, `latency`, or `generator` when the generator itself could not go on.
     pub limit: &'static str,
 }
 
 /// What is too much in a window, if anything.
 fn limit(window: &Window) -> Option<&'static str> {
+    let left_out = window.own.as_ref().map_or(0.0, |own| {
+        let packets: u64 = own.left_out.values().sum();
+        packets as f64 / (packets + own.forwarded).max(1) as f64
+    });
     if window.measured.late > LATENCY || window.measured.overflowed > 0 {
         Some("generator")
     } else if window.loss() > LOSS || window.measured.counts.packets == 0 {
         Some("loss")
+    } else if left_out > LOSS {
+        Some("left_out")
     } else if window.latency(0.99) > LATENCY {
         Some("latency")
     } else {
@@ -82,8 +88,8 @@ fn limit(window: &Window) -> Option<&'static str> {
     }
 }
 
-/// Searches with an arena that is ready; leaves it at the last load tried.
-pub fn find(arena: &mut Arena) -> Result<Option<Saturation>, SubjectError> {
+/// Searches with an arena that is ready; leaves it at the last load tried. `idle` runs every millisecond, for those who wait.
+pub fn find(arena: &mut Arena, mut idle: impl FnMut(Instant)) -> Result<Option<Saturation>, SubjectError> {
     let bar = Progress::new(&format!("{}: saturating", arena.name));
     let (mut low, mut high, mut step) = (0.0, f64::INFINITY, 0);
     let (mut best, mut ended_by) = (None, "loss");
@@ -92,10 +98,16 @@ pub fn find(arena: &mut Arena) -> Result<Option<Saturation>, SubjectError> {
         step += 1;
         bar.set(step, 40);
         arena.world.set_speed(speed);
-        let mut window = window::run(&mut arena.world, arena.subject.as_mut(), TRY, |_| Ok(()))?;
+        let mut play = || {
+            window::run(&mut arena.world, arena.subject.as_mut(), TRY, |now| {
+                idle(now);
+                Ok(())
+            })
+        };
+        let mut window = play()?;
         if limit(&window).is_some() {
             // Once more: a machine's hiccup is not the forwarder's limit.
-            window = window::run(&mut arena.world, arena.subject.as_mut(), TRY, |_| Ok(()))?;
+            window = play()?;
         }
         match limit(&window) {
             None => {
@@ -136,7 +148,7 @@ pub fn run(args: &SaturateArgs) -> Result<bool, SubjectError> {
         options.cores.clone_from(&args.cores);
     }
     let mut arena = Arena::new("ringbridge", &contestant, &scenario, 1, 3, Vec::new())?;
-    let found = find(&mut arena)?;
+    let found = find(&mut arena, |_| {})?;
     if args.json {
         println!("{}", serde_json::to_string(&found).unwrap_or_default());
     } else if let Some(found) = &found {
@@ -165,7 +177,7 @@ pub fn latency_over_echo(
 ) -> Result<Vec<f64>, SubjectError> {
     let scenario = Scenario::new(Shape::Rooms, 50);
     let mut ours = Arena::new("rooms", contestant, &scenario, 1, 10, Vec::new())?;
-    let Some(found) = find(&mut ours)? else {
+    let Some(found) = find(&mut ours, |_| {})? else {
         return Err(SubjectError::Missing("no load was carried without loss".into()));
     };
     let echo = Contestant::Bare(Method::Echo, core);

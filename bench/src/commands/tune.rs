@@ -103,7 +103,8 @@ pub fn run(args: &TuneArgs) -> Result<bool, SubjectError> {
         for (net, (option, limits)) in (1..).zip(ways) {
             let contestant =
                 Contestant::Ringbridge(Options { io, cores: vec![args.cores.core], limits, last_n: Limit::Unlimited });
-            match Arena::new(&format!("{name} {option}"), &contestant, &scenario, net, 1, Vec::new()) {
+            let title = format!("{name} {option}");
+            match Arena::beside(&mut arenas, (&title, &contestant), &scenario, net, 1, Vec::new()) {
                 Ok(mut arena) => {
                     arena.world.set_speed(args.speed);
                     options.push(option);

@@ -58,8 +58,8 @@ impl ClientSocket {
         line.and_then(|line| line.split_ascii_whitespace().last()?.parse().ok()).unwrap_or(0)
     }
 
-    /// Sends from a client's address. A full socket is not an error: the packet is lost, as on a network.
-    pub fn send(&self, from: Ipv4Addr, to: SocketAddrV4, bytes: &[u8]) -> io::Result<()> {
+    /// Sends from a client's address. A full socket is not an error: the packet is lost, as on a network. Returns whether it went.
+    pub fn send(&self, from: Ipv4Addr, to: SocketAddrV4, bytes: &[u8]) -> io::Result<bool> {
         let transmit = Transmit {
             destination: SocketAddr::V4(to),
             ecn: None,
@@ -68,10 +68,11 @@ impl ClientSocket {
             src_ip: Some(IpAddr::V4(from)),
         };
         match self.state.try_send(UdpSockRef::from(&self.socket), &transmit) {
-            Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused) => {
-                Err(error)
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused) => {
+                Ok(false)
             }
-            _ => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

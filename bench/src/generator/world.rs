@@ -19,10 +19,13 @@ use super::media_numbers::Numbers;
 use super::receiver::{Counts, Expected, Latency, Oracle, Receiver};
 use super::sdp::{Local, Remote};
 use super::socket::ClientSocket;
+use crate::account::Traffic;
 use crate::media::{Codec, Track};
 
 /// Least time between two looks at a client's timers, so that hundreds of clients leave time for media.
 const TIMERS: Duration = Duration::from_millis(5);
+/// Batches that are taken in a row while nothing plays: what comes for hundreds of clients between two of their turns.
+const WAITING_BATCHES: usize = 16;
 /// How long a client may take to connect.
 const CONNECT: Duration = Duration::from_secs(20);
 
@@ -94,6 +97,10 @@ pub struct World {
     late: Duration,
     sent: u64,
     overflowed: u64,
+    /// Receivers of each packet.
+    fan_out: u64,
+    /// Since the start; what overflowed is asked of the kernel.
+    traffic: Traffic,
     payload: Vec<u8>,
     packet: Vec<u8>,
 }
@@ -131,6 +138,8 @@ impl World {
             late: Duration::ZERO,
             sent: 0,
             overflowed: 0,
+            fan_out: 0,
+            traffic: Traffic::default(),
             payload: Vec::with_capacity(2048),
             packet: vec![0; 2048],
         })
@@ -271,6 +280,16 @@ impl World {
         self.speed = speed;
     }
 
+    /// How many are to get each packet that is sent.
+    pub fn set_fan_out(&mut self, fan_out: u64) {
+        self.fan_out = fan_out;
+    }
+
+    /// See [`Self::set_fan_out`].
+    pub fn fan_out(&self) -> u64 {
+        self.fan_out
+    }
+
     /// Starts all streams, or lets them go on where they stopped.
     pub fn play(&mut self) {
         let now = Instant::now();
@@ -312,7 +331,14 @@ impl World {
             self.late = self.late.max(now.saturating_duration_since(at));
             self.send_due(at, index)?;
         }
-        let received = self.receive()?;
+        let mut received = self.receive()?;
+        // Who waits for its turn is looked at seldom, and must not lose its connections meanwhile.
+        let mut batches = if self.playing || received == 0 { 1 } else { WAITING_BATCHES };
+        while batches > 1 {
+            let more = self.receive()?;
+            received += more;
+            batches = if more == 0 { 1 } else { batches - 1 };
+        }
         // Media must not wait while many clients connect.
         let at_once = if self.playing { 1 } else { self.inbox.len() };
         for _ in 0..at_once {
@@ -360,11 +386,13 @@ impl World {
             let picture_id = descriptor.and_then(|d| Some((d.picture_id?, if d.long_picture_id { 15 } else { 7 })));
             let sent = Sent { at: Instant::now(), stream: index, number: stream.packets, picture_id };
             self.ledger.note(vp8, &self.payload, sent);
-            self.socket.send(*client.address.ip(), bridge, &self.packet[..len])?;
+            let went = self.socket.send(*client.address.ip(), bridge, &self.packet[..len])?;
             stream.sequence += 1;
             stream.packets += 1;
             stream.bytes += len as u64;
             self.sent += 1;
+            self.traffic.sent += 1;
+            self.traffic.refused += u64::from(!went);
         }
         if self.playing {
             self.due.push(Reverse((stream.due(self.speed), index)));
@@ -373,7 +401,7 @@ impl World {
     }
 
     fn receive(&mut self) -> Result<usize, GeneratorError> {
-        let Self { socket, net, clients, receivers, ledger, codecs, latency, inbox, .. } = self;
+        let Self { socket, net, clients, receivers, ledger, codecs, latency, inbox, traffic, .. } = self;
         let (bridges, stream_bridges, answers) = (&self.bridges, &self.stream_bridges, self.answers_keyframes);
         let (mut now, mut wanted) = (None, Vec::new());
         let received = socket
@@ -396,6 +424,7 @@ impl World {
                         }
                     }
                     [128..=191, ..] => {
+                        traffic.arrived += 1;
                         let open = client.srtp.as_mut().map(|srtp| &mut srtp.open);
                         let bridges = (&stream_bridges[..], bridges[id]);
                         let oracle = open.map(|open| Oracle { open, ledger, codecs, bridges, latency });
@@ -451,6 +480,11 @@ impl World {
             overflowed: self.socket.overflowed().saturating_sub(self.overflowed),
             complaint: self.receivers.iter().find_map(|receiver| receiver.complaint.clone()),
         }
+    }
+
+    /// What was sent and came since the start.
+    pub fn traffic(&self) -> Traffic {
+        Traffic { overflowed: self.socket.overflowed(), ..self.traffic }
     }
 
     /// What each receiver got, by client.

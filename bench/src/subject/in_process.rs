@@ -243,10 +243,17 @@ impl Subject for InProcess {
         for stats in &self.stats {
             own.forwarded += stats.get(Counter::PacketsForwarded);
             own.syscalls += stats.get(Counter::Syscalls);
-            for counter in Counter::ALL.iter().filter(|counter| counter.metric() == "dropped") {
-                let dropped = stats.get(*counter);
-                if dropped > 0 {
-                    *own.dropped.entry(counter.reason()).or_default() += dropped;
+            own.repeated += stats.get(Counter::Retransmissions) + stats.get(Counter::ProbePackets);
+            for counter in Counter::ALL {
+                let packets = stats.get(*counter);
+                let of_media = match fate(*counter) {
+                    Some(Fate::Receiver) => Some(&mut own.left_out),
+                    Some(Fate::All) => Some(&mut own.lost_before),
+                    None => None,
+                };
+                let dropped = (counter.metric() == "dropped").then_some(&mut own.dropped);
+                for sum in [of_media, dropped].into_iter().flatten().filter(|_| packets > 0) {
+                    *sum.entry(counter.reason()).or_default() += packets;
                 }
             }
         }
@@ -259,6 +266,49 @@ impl Subject for InProcess {
 
     fn translates(&self) -> bool {
         true
+    }
+}
+
+/// For whom a packet of media is missing that a counter counts.
+enum Fate {
+    /// One receiver.
+    Receiver,
+    /// All of them.
+    All,
+}
+
+/// Of those counters that count media.
+fn fate(counter: Counter) -> Option<Fate> {
+    match counter {
+        Counter::LeftOutUnwanted
+        | Counter::LeftOutAwaitsKeyframe
+        | Counter::LeftOutNotConnected
+        | Counter::DropShed
+        | Counter::DropReceiverLacksCodec
+        | Counter::DropRewriteFailed
+        | Counter::DropUnmapped
+        | Counter::DropUnsignalled
+        | Counter::DropOutputFull
+        | Counter::DropSendError => Some(Fate::Receiver),
+        Counter::DropUnknownAddress
+        | Counter::DropNoKeys
+        | Counter::DropRtpMalformed
+        | Counter::DropSrtpAuth
+        | Counter::DropSrtpReplay
+        | Counter::DropUnknownSsrc
+        | Counter::DropUnknownPayloadType
+        | Counter::DropForceMuted
+        | Counter::DropNotLoudest
+        | Counter::DropDependencyUnknown
+        | Counter::DropInputShare
+        | Counter::DropHandoverFull
+        | Counter::DropCrossWorkerFull
+        | Counter::DropCrossWorkerUnknown
+        | Counter::DropOversized
+        | Counter::DropSocketOverflow
+        | Counter::DropRingOverflow
+        | Counter::DropTableFull => Some(Fate::All),
+        _ => None,
     }
 }
 

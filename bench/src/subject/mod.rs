@@ -62,6 +62,30 @@ pub struct OwnCounters {
     pub syscalls: u64,
     /// Packets dropped, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
+    /// Packets that did not go to a receiver, by reason, once for each.
+    pub left_out: BTreeMap<&'static str, u64>,
+    /// Packets of media that were lost before it was known whose they are, by reason.
+    pub lost_before: BTreeMap<&'static str, u64>,
+    /// Packets that were sent again.
+    pub repeated: u64,
+}
+
+impl OwnCounters {
+    /// What was added since `before`.
+    pub fn since(&self, before: &Self) -> Self {
+        let added = |now: &BTreeMap<&'static str, u64>, before: &BTreeMap<&'static str, u64>| {
+            let earlier = |reason| before.get(reason).copied().unwrap_or(0);
+            now.iter().map(|(reason, n)| (*reason, n - earlier(reason))).filter(|(_, n)| *n > 0).collect()
+        };
+        Self {
+            forwarded: self.forwarded - before.forwarded,
+            syscalls: self.syscalls - before.syscalls,
+            dropped: added(&self.dropped, &before.dropped),
+            left_out: added(&self.left_out, &before.left_out),
+            lost_before: added(&self.lost_before, &before.lost_before),
+            repeated: self.repeated - before.repeated,
+        }
+    }
 }
 
 /// A forwarder under test.

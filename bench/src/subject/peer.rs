@@ -1,5 +1,6 @@
 //! Another forwarder as a process, spoken to by "SDP over lines" (bench/peers/README.md).
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -12,6 +13,7 @@ use super::{OwnCounters, Subject, SubjectError};
 use crate::cpu::{self, CpuTime};
 use crate::generator::sdp;
 use crate::generator::world::{ClientId, World};
+use crate::media::Codec;
 
 /// How long a peer may take to start, or to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -75,6 +77,8 @@ pub struct Peer {
     subscribers_offer: bool,
     /// It keeps rooms apart.
     rooms: bool,
+    /// What is published in each room.
+    published: HashMap<usize, Vec<Codec>>,
 }
 
 impl Peer {
@@ -118,6 +122,7 @@ impl Peer {
             pids: Vec::new(),
             subscribers_offer: false,
             rooms: false,
+            published: HashMap::new(),
         };
         match peer.replies.recv_timeout(PATIENCE) {
             Ok(Reply::Ready { pids, version, subscribers_offer, rooms }) => {
@@ -193,13 +198,13 @@ impl Subject for Peer {
         let streams = world.streams_of(client);
         let numbers = world.numbers_of(client);
         if !streams.is_empty() {
+            self.published.entry(room).or_default().extend(streams.iter().map(|(codec, _)| *codec));
             let offer = world.describe(client, |local| sdp::offer(local, &numbers, &streams));
             self.ask(&Request::Publish { id: client, room, sdp: &offer })?;
             self.take_answer(world, client)
         } else if self.subscribers_offer {
-            let published = (0..client).flat_map(|other| world.streams_of(other));
-            let codecs: Vec<_> = published.map(|(codec, _)| codec).collect();
-            let offer = world.describe(client, |local| sdp::offer_to_receive(local, &numbers, &codecs));
+            let codecs = self.published.get(&room).map(Vec::as_slice).unwrap_or_default();
+            let offer = world.describe(client, |local| sdp::offer_to_receive(local, &numbers, codecs));
             self.ask(&Request::Subscribe { id: client, room, sdp: Some(&offer) })?;
             self.take_answer(world, client)
         } else {

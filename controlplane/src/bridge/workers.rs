@@ -69,7 +69,7 @@ impl Workers {
     /// Queues a command, behind those that wait.
     pub fn send(&mut self, worker: usize, command: Command) {
         let Some(worker) = self.workers.get_mut(worker) else {
-            tracing::error!(worker, "command for a worker that does not exist");
+            tracing::error!(worker, "command for a worker that does not exist; please report it");
             return;
         };
         if worker.waiting.is_empty() {

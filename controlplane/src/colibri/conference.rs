@@ -272,7 +272,7 @@ impl Conference {
             if let Some(command) = state.end_untold(now) {
                 context.command(state.who().worker, command);
             }
-            context.wait_for_untold(state.untold_until());
+            context.wait_for_unsignalled(state.unsignalled_until());
         }
     }
 

@@ -153,7 +153,7 @@ impl Context {
     }
 
     /// Another client waits.
-    pub fn wait_for_untold(&mut self, until: Option<Instant>) {
+    pub fn wait_for_unsignalled(&mut self, until: Option<Instant>) {
         self.next_untold = self.next_untold.into_iter().chain(until).min();
     }
 }

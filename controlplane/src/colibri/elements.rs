@@ -162,7 +162,7 @@ pub struct Endpoint {
     pub initial_last_n: Option<InitialLastN>,
     /// Others' sources that the client does not know yet, when present.
     #[xml(child(default))]
-    pub untold: Option<Untold>,
+    pub unsignalled: Option<Unsignalled>,
 }
 
 impl Endpoint {
@@ -181,16 +181,16 @@ impl Endpoint {
 /// yet, so that nothing of them goes to it.
 #[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
 #[xml(namespace = ns::RINGBRIDGE, name = "untold")]
-pub struct Untold {
+pub struct Unsignalled {
     /// Their names.
     #[xml(child(n = ..))]
-    pub sources: Vec<UntoldSource>,
+    pub sources: Vec<UnsignalledSource>,
 }
 
-/// `<source>` of [`Untold`].
+/// `<source>` of [`Unsignalled`].
 #[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
 #[xml(namespace = ns::RINGBRIDGE, name = "source")]
-pub struct UntoldSource {
+pub struct UnsignalledSource {
     /// The name of a `media-source`.
     #[xml(attribute)]
     pub name: String,

@@ -10,7 +10,7 @@ use ringbridge_dataplane::messages::Command;
 
 use super::changes::Changes;
 use super::convert;
-use super::elements::{self, ForceMute, IceTransport, Untold};
+use super::elements::{self, ForceMute, IceTransport, Unsignalled};
 use super::identity::EndpointIdentity;
 use super::output::Output;
 use super::published::Published;
@@ -23,7 +23,7 @@ const NEVER_ACTIVE: Duration = Duration::from_secs(120);
 /// An endpoint that fell silent is expired after this time.
 const INACTIVE: Duration = Duration::from_secs(60);
 /// A client counts as knowing all sources after this: a focus that fell silent must not keep media back for ever.
-const UNTOLD_LONGEST: Duration = Duration::from_secs(5);
+const UNSIGNALLED_LONGEST: Duration = Duration::from_secs(5);
 
 /// How an endpoint reaches the bridge.
 #[derive(Debug, Clone)]
@@ -46,8 +46,8 @@ pub(super) struct EndpointState {
     published: Published,
     force_mute: ForceMute,
     /// Others' sources that its client does not know yet, and when it counts as knowing them in any case.
-    untold: Vec<String>,
-    untold_until: Option<Instant>,
+    unsignalled: Vec<String>,
+    unsignalled_until: Option<Instant>,
     remote: Option<IceCredentials>,
     established: bool,
     ice_restarts: Restarts,
@@ -65,8 +65,8 @@ impl EndpointState {
             media: Media::default(),
             published: Published::default(),
             force_mute: ForceMute::default(),
-            untold: Vec::new(),
-            untold_until: None,
+            unsignalled: Vec::new(),
+            unsignalled_until: None,
             remote: None,
             established: false,
             ice_restarts: Restarts::new(),
@@ -144,8 +144,8 @@ impl EndpointState {
             self.update_media(request, &mut changes);
         }
         // Before anything that may let media flow.
-        if let Some(untold) = &request.untold {
-            self.update_untold(now, untold, &mut changes);
+        if let Some(unsignalled) = &request.unsignalled {
+            self.update_unsignalled(now, unsignalled, &mut changes);
         }
         if let Some(last_n) = &request.initial_last_n {
             changes.outputs.push(Output::InitialLastN { endpoint, last_n: last_n.value });
@@ -174,11 +174,11 @@ impl EndpointState {
         }
     }
 
-    fn update_untold(&mut self, now: Instant, untold: &Untold, changes: &mut Changes) {
-        let names: Vec<String> = untold.sources.iter().map(|source| source.name.clone()).collect();
-        if names != self.untold {
-            self.untold_until = (!names.is_empty()).then_some(now + UNTOLD_LONGEST);
-            self.untold.clone_from(&names);
+    fn update_unsignalled(&mut self, now: Instant, unsignalled: &Unsignalled, changes: &mut Changes) {
+        let names: Vec<String> = unsignalled.sources.iter().map(|source| source.name.clone()).collect();
+        if names != self.unsignalled {
+            self.unsignalled_until = (!names.is_empty()).then_some(now + UNSIGNALLED_LONGEST);
+            self.unsignalled.clone_from(&names);
             changes.commands.push(Command::SetUnsignalled { endpoint: self.id(), sources: names });
         }
     }
@@ -236,14 +236,14 @@ impl EndpointState {
     // --- time ---------------------------------------------------------------------------------------------------
 
     /// When its client counts as knowing all sources.
-    pub fn untold_until(&self) -> Option<Instant> {
-        self.untold_until
+    pub fn unsignalled_until(&self) -> Option<Instant> {
+        self.unsignalled_until
     }
 
     /// Its client counts as knowing all sources, if that is due.
     pub fn end_untold(&mut self, now: Instant) -> Option<Command> {
-        self.untold_until.take_if(|until| *until <= now)?;
-        self.untold.clear();
+        self.unsignalled_until.take_if(|until| *until <= now)?;
+        self.unsignalled.clear();
         Some(Command::SetUnsignalled { endpoint: self.id(), sources: Vec::new() })
     }
 

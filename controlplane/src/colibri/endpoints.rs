@@ -18,7 +18,7 @@ use super::identity::EndpointIdentity;
 use super::output::Output;
 use super::refusal::Refusal;
 use super::restart::Decision;
-use super::transport::{SCTP_PORT, random_token};
+use super::transport::{PASSWORD, SCTP_PORT, random_token};
 use super::validation::{bridge_full, is_visitor};
 
 /// The client starts the association (section 5.1).
@@ -50,8 +50,8 @@ impl Conference {
         }
         let Some(state) = self.endpoint_mut(&request.id) else { return Ok(answer) };
         let changes = state.update(now, request, &mut context.totals);
-        let (home, untold_until) = (state.who().worker, state.untold_until());
-        context.wait_for_untold(untold_until);
+        let (home, unsignalled_until) = (state.who().worker, state.unsignalled_until());
+        context.wait_for_unsignalled(unsignalled_until);
         self.carry_out(home, changes, context);
         // Last: what else the request says is about the transport as it was.
         if request.transport.as_ref().is_some_and(|t| t.ice_restart) && !request.create {
@@ -115,7 +115,7 @@ impl Conference {
             relay: None,
         });
         let ice = new_credentials(context.config.ufrag_prefix, worker);
-        let password = random_token(24);
+        let password = random_token(PASSWORD);
         let private = request.has_capability(CAP_PRIVATE_ADDRESSES);
         let access = Access { local: ice.clone(), password: password.clone(), private };
         let state = EndpointState::new(now, Arc::clone(&who), access);

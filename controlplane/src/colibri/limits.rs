@@ -55,7 +55,7 @@ pub const MAX_RELAYED_PER_REQUEST: usize = 2_000;
 pub const MAX_RELAYS: usize = 64;
 
 /// Others' sources that an endpoint's client does not know yet.
-pub const MAX_UNTOLD: usize = 500;
+pub const MAX_UNSIGNALLED: usize = 500;
 
 /// Shortens what is too long and returns how many things were left out; `sources` is how many of one endpoint are forwarded.
 pub(super) fn bound(request: &mut ConferenceModify, sources: usize) -> u64 {
@@ -88,9 +88,9 @@ fn bound_endpoint(endpoint: &mut Endpoint, most_sources: usize) -> u64 {
     if let Some(ice) = endpoint.transport.as_mut().and_then(|transport| transport.ice.as_mut()) {
         left_out += bound_ice(ice);
     }
-    if let Some(untold) = &mut endpoint.untold {
-        left_out += retain(&mut untold.sources, |source| source.name.len() <= MAX_NAME);
-        left_out += truncate(&mut untold.sources, MAX_UNTOLD);
+    if let Some(unsignalled) = &mut endpoint.unsignalled {
+        left_out += retain(&mut unsignalled.sources, |source| source.name.len() <= MAX_NAME);
+        left_out += truncate(&mut unsignalled.sources, MAX_UNSIGNALLED);
     }
     if let Some(sources) = &mut endpoint.sources {
         left_out += retain(&mut sources.media_sources, |source| source.id.len() <= MAX_NAME);

@@ -36,7 +36,7 @@ pub fn signal_rate(members: usize) -> Rate {
 /// Rooms that are being joined and configured at a time. The server does that one after the other, and everything else of
 /// the focus waits behind it, health checks of bridges too.
 pub const MAX_SETTING_UP: usize = 8;
-/// A breakout room that its service does not let us into for this long is none.
+/// A breakout room that its service keeps the focus out of for this long is none.
 pub const BREAKOUT_JOIN: Duration = Duration::from_secs(3);
 /// Breakout rooms of one main room.
 pub const MAX_BREAKOUT_ROOMS: usize = 100;

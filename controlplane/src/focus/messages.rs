@@ -31,7 +31,7 @@ impl Focus {
             self.shared.refused.count(Refused::ForeignMessage, 1);
             return;
         };
-        if let Err(reason) = self.told(now, speaker, json) {
+        if let Err(reason) = self.apply_message(now, speaker, json) {
             self.shared.refused.count(Refused::Message, 1);
             if let Some(silenced) = self.message_lines.speak(now) {
                 tracing::warn!(from = ?message.from, reason, silenced, "a component's message was ignored");
@@ -50,7 +50,7 @@ impl Focus {
         }
     }
 
-    fn told(&mut self, now: Instant, speaker: Speaker, json: &Element) -> Result<(), String> {
+    fn apply_message(&mut self, now: Instant, speaker: Speaker, json: &Element) -> Result<(), String> {
         let message = json_message::parse(&json.text()).map_err(|unfit| unfit.to_string())?;
         let room = match &message {
             JsonMessage::Moderation(message) if speaker == Speaker::Moderation => Some(message.room.as_str()),

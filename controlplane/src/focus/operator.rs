@@ -65,7 +65,7 @@ impl Focus {
         minutes: u64,
     ) -> Result<Value, FocusAnswer> {
         let room = room_of(room)?;
-        tracing::info!(%room, version, minutes, "pinned to a version of bridges");
+        tracing::info!(%room, version, minutes, "an operator pinned the conference to a version of bridges");
         self.shared.pins.set(now, room, version, minutes).map_err(FocusAnswer::Bad)?;
         Ok(Value::Null)
     }
@@ -117,7 +117,7 @@ impl Focus {
             endpoints += left;
             conferences += usize::from(left > 0);
         }
-        tracing::info!(bridge, asked = count, endpoints, conferences, "endpoints moved: an operator asked for it");
+        tracing::info!(bridge, asked = count, endpoints, conferences, "an operator moved endpoints to another bridge");
         moved(endpoints, conferences)
     }
 

@@ -131,11 +131,15 @@ impl Focus {
     fn join_failed(&mut self, now: Instant, room: &BareJid, presence: &Presence) {
         let reason = presence.payloads.iter().find(|payload| payload.name() == "error").map(String::from);
         if self.conferences.get(room).is_none_or(|conference| !conference.is_joining()) {
-            tracing::warn!(%room, reason, "our presence was refused");
+            tracing::warn!(%room, reason, "the room refused a presence of the focus");
             return;
         }
         if self.shared.is_breakout(room) {
-            return self.breakout_refused(now, room, "its service does not let us in");
+            return self.breakout_refused(
+                now,
+                room,
+                "the MUC service of breakout rooms does not let the focus in; is it an admin there?",
+            );
         }
         tracing::error!(%room, reason, "the room cannot be joined; is the focus an admin of the MUC service?");
         let Some(conference) = self.conferences.remove(room) else { return };
@@ -158,7 +162,7 @@ impl Focus {
     fn breakout_refused(&mut self, now: Instant, room: &BareJid, reason: &str) {
         self.shared.refused.count(Refused::Breakout, 1);
         if let Some(silenced) = self.refused_lines.speak(now) {
-            tracing::warn!(%room, reason, silenced, "breakout room not served");
+            tracing::warn!(%room, reason, silenced, "breakout room refused");
         }
         self.end_conference(now, room, true);
     }

@@ -30,7 +30,7 @@ fn apart(
     let answer = reply.clone();
     let thread = std::thread::Builder::new().name("look-up".to_owned()).spawn(move || answer(ask()));
     if let Err(error) = thread {
-        tracing::warn!(%error, "no thread to look up the public address; raise the process limit (ulimit -u)");
+        tracing::warn!(%error, "cannot start a thread that looks up the public address; raise the process limit (ulimit -u)");
         reply(without);
     }
 }

@@ -124,7 +124,7 @@ pub struct StunDiscovery {
     /// When the next round begins, once this one has ended.
     next_round: Option<Instant>,
     /// Silence was reported, and nothing was heard since.
-    silence_told: bool,
+    silence_reported: bool,
     mappings: Vec<(IpAddr, Mapping)>,
 }
 
@@ -151,7 +151,7 @@ impl StunDiscovery {
             started: now,
             judged: false,
             next_round: None,
-            silence_told: false,
+            silence_reported: false,
             mappings: Vec::new(),
         };
         discovery.start_round(now);
@@ -243,7 +243,7 @@ impl StunDiscovery {
 
     fn learn(&mut self, new: Known) {
         let Known { local, server, public, .. } = new;
-        self.silence_told = false;
+        self.silence_reported = false;
         let news = !self.known.iter().any(|known| (known.local, known.public.ip()) == (local, public.ip()));
         self.known.retain(|known| (known.local, known.server) != (local, server));
         self.known.push(new);
@@ -333,7 +333,7 @@ impl StunDiscovery {
         // Who is reachable from this host alone needs nobody's address.
         let outside = self.sockets.iter().any(|socket| !socket.address.ip().is_loopback());
         if self.known.is_empty() && (outside || !self.questions.is_empty()) {
-            if std::mem::replace(&mut self.silence_told, true) {
+            if std::mem::replace(&mut self.silence_reported, true) {
                 return;
             }
             let reason = |(index, server): (usize, &Server)| {

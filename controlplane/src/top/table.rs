@@ -227,7 +227,7 @@ fn workers(shown: &Snapshot) -> Vec<Vec<Cell>> {
 }
 
 /// What rises only when something is short of room.
-const SHORT_OF_ROOM: [&str; 5] = ["socket_overflow", "output_full", "handover_full", "crossing_full", "shed"];
+const SHORT_OF_ROOM: [&str; 5] = ["socket_overflow", "output_full", "handover_full", "cross_worker_full", "shed"];
 
 fn drops(shown: &Snapshot) -> Vec<Vec<Cell>> {
     let row = |drop: &super::snapshot::DropRow| {

@@ -104,7 +104,7 @@ impl Session {
     pub fn served(&mut self, resumed: bool, received: u32) {
         self.vain = if resumed && self.received == received { self.vain + 1 } else { 0 };
         if self.vain >= MAX_VAIN_RESUMPTIONS {
-            tracing::warn!("resuming the XMPP session fails again and again; starting a new one");
+            tracing::warn!("the XMPP session cannot be resumed; starting a new one");
             *self = Self::default();
         }
     }

@@ -329,7 +329,7 @@ fn media_waits_for_clients_to_be_told_and_not_for_ever() {
     let mut fixture = Fixture::with_endpoint();
     fixture.send(&format!("<conference-modify meeting-id='m'>{}</conference-modify>", create("b"))).unwrap();
     fixture.outputs();
-    let untold = |id: &str, names: &[&str]| {
+    let unsignalled = |id: &str, names: &[&str]| {
         let sources: String = names.iter().map(|name| format!("<source name='{name}'/>")).collect();
         format!("<endpoint id='{id}'><untold xmlns='urn:ringbridge:colibri:0'>{sources}</untold></endpoint>")
     };
@@ -342,14 +342,14 @@ fn media_waits_for_clients_to_be_told_and_not_for_ever() {
             })
             .collect()
     };
-    let both = format!("{}{}", untold("a", &["b-a0"]), untold("b", &["a-a0", "a-v0"]));
+    let both = format!("{}{}", unsignalled("a", &["b-a0"]), unsignalled("b", &["a-a0", "a-v0"]));
     fixture.send(&format!("<conference-modify meeting-id='m'>{both}</conference-modify>")).unwrap();
     let (a, b) = (vec!["b-a0".to_owned()], vec!["a-a0".to_owned(), "a-v0".to_owned()]);
     assert_eq!(said(&mut fixture), [(1, a), (2, b.clone())]);
     // The same again says nothing new; the end of a wait does.
     fixture.send(&format!("<conference-modify meeting-id='m'>{both}</conference-modify>")).unwrap();
     assert_eq!(said(&mut fixture), []);
-    fixture.send(&format!("<conference-modify meeting-id='m'>{}</conference-modify>", untold("a", &[]))).unwrap();
+    fixture.send(&format!("<conference-modify meeting-id='m'>{}</conference-modify>", unsignalled("a", &[]))).unwrap();
     assert_eq!(said(&mut fixture), [(1, vec![])]);
     // A focus that says nothing more does not keep media back for ever.
     let due = fixture.bridge.poll_timeout();
@@ -364,7 +364,9 @@ fn media_waits_for_clients_to_be_told_and_not_for_ever() {
     let many: Vec<String> =
         (0..600).map(|n| format!("s{n}")).chain([String::from_utf8(vec![b'x'; 300]).unwrap()]).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    fixture.send(&format!("<conference-modify meeting-id='m'>{}</conference-modify>", untold("a", &many))).unwrap();
+    fixture
+        .send(&format!("<conference-modify meeting-id='m'>{}</conference-modify>", unsignalled("a", &many)))
+        .unwrap();
     assert_eq!(said(&mut fixture)[0].1.len(), 500);
     assert_eq!(fixture.bridge.totals().left_out, 101);
 }

@@ -34,7 +34,7 @@ pub struct Client {
     /// Requests to mute itself.
     pub mutes: Vec<Element>,
     /// What components told it.
-    pub told: Vec<serde_json::Value>,
+    pub messages: Vec<serde_json::Value>,
     /// Conditions of errors that answered it, by id.
     pub errors: Vec<(String, DefinedCondition)>,
     pub moderator: bool,
@@ -73,7 +73,7 @@ impl Client {
         let (stop, stopped) = watch::channel(false);
         let (sender, events) = xmpp::connect(account, stopped);
         let room = MucRoom::new(&ROOM.parse().unwrap(), nick).unwrap();
-        let (jingles, mutes, told, errors, promotions) = Default::default();
+        let (jingles, mutes, messages, errors, promotions) = Default::default();
         let (moderator, watches, asked, _stop) = (false, false, 0, stop);
         let mut client = Self {
             nick,
@@ -83,7 +83,7 @@ impl Client {
             room,
             jingles,
             mutes,
-            told,
+            messages,
             errors,
             moderator,
             watches,
@@ -212,7 +212,7 @@ impl Client {
             }
             XmppEvent::Stanza(Stanza::Message(message)) => {
                 let json = message.payloads.iter().find(|payload| payload.name() == "json-message").map(Element::text);
-                self.told.extend(json.and_then(|text| serde_json::from_str(&text).ok()));
+                self.messages.extend(json.and_then(|text| serde_json::from_str(&text).ok()));
             }
             _ => {}
         }

@@ -179,7 +179,7 @@ pub struct World {
     pub presences: Vec<(String, Presence)>,
     pub admin: Vec<Element>,
     /// What the component of visitors was told, and whether it answers.
-    pub component_told: Vec<Element>,
+    pub component_requests: Vec<Element>,
     pub component_answers: bool,
     next: u32,
 }
@@ -266,7 +266,7 @@ impl World {
             replies: BTreeMap::new(),
             presences: Vec::new(),
             admin: Vec::new(),
-            component_told: Vec::new(),
+            component_requests: Vec::new(),
             component_answers: true,
             next: 0,
         };
@@ -455,7 +455,7 @@ impl World {
             }
             None if to == VISITORS_COMPONENT => {
                 assert!(!set && payload.is("visitors", "jitsi:visitors"), "{payload:?}");
-                self.component_told.push(payload);
+                self.component_requests.push(payload);
                 if self.component_answers {
                     self.give(&format!("<iq xmlns='jabber:client' type='result' id='{id}' from='{to}' to='{FOCUS}'/>"));
                 }

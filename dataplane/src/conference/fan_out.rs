@@ -12,6 +12,7 @@ use super::rtcp_out;
 use crate::datagram::PacketSink;
 use crate::ids::SourceId;
 use crate::media::MediaKind;
+use crate::slab::Key;
 use crate::stats::Counter;
 
 /// A source with packets in the batch.
@@ -111,6 +112,7 @@ impl Conference {
         sink: &mut impl PacketSink,
     ) -> bool {
         let mut delivery = env.delivery(sink);
+        delivery.shedding = env.shedding.within(self.index.number());
         let mut unmapped = false;
         for (id, participant) in self.participants.iter_mut() {
             let receiver = &mut participant.receiver;

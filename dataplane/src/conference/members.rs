@@ -415,7 +415,7 @@ impl Conference {
                     source = description.name,
                     ssrc = outgoing.ssrc.get(),
                     rtx = outgoing.rtx.map(Ssrc::get),
-                    "source refused: an SSRC of it is taken"
+                    "source refused: another source has one of its SSRCs"
                 );
             }
             env.stats.count(Counter::DropTableFull);
@@ -425,7 +425,10 @@ impl Conference {
             let may = self.participants.get_mut(owner).is_some_and(|owner| owner.publisher.may_publish());
             if !may {
                 if env.complaints.take(env.now) {
-                    tracing::warn!(source = description.name, "source refused: its owner had too many others");
+                    tracing::warn!(
+                        source = description.name,
+                        "source refused: the endpoint has published as many different SSRCs as it may"
+                    );
                 }
                 return env.stats.count(Counter::DropTableFull);
             }
@@ -524,7 +527,7 @@ fn subscribe(env: &mut Env<'_>, source: &mut Source, id: ParticipantId, particip
     } else {
         if env.complaints.take(env.now) {
             let (endpoint, source) = (participant.id(), source.name());
-            tracing::warn!(%endpoint, source, "source not forwarded: too many SSRCs used up");
+            tracing::warn!(%endpoint, source, "source not forwarded: this receiver has been sent as many different SSRCs as it may");
         }
         return env.stats.count(Counter::DropTableFull);
     };

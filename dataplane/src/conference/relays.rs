@@ -56,7 +56,7 @@ impl Conference {
         if !has_memory || !relay.claim(id, &all) {
             if env.complaints.take(env.now) {
                 let (relay, source) = (participant.id(), source.name());
-                tracing::warn!(%relay, source, "source does not go to a relay: an SSRC of it is taken there");
+                tracing::warn!(%relay, source, "source is not forwarded to a relay: another source has one of its SSRCs there");
             }
             return env.stats.count(Counter::RelaySourcesRefused);
         }

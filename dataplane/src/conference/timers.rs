@@ -76,7 +76,7 @@ impl Conference {
             let sent = rtcp_out::receiver_reports(env, from, participant, &mut self.sources, sink);
             participant.publisher.reported(env.now, sent);
         }
-        // What cannot be told is not waited for.
+        // Nothing waits for an event that cannot be sent.
         let arrivals = participant.publisher.arrivals_due().filter(|_| participant.receiver.is_ready());
         earliest(earliest(participant.silent_at(), arrivals), participant.publisher.next_report())
     }

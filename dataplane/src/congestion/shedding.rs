@@ -22,15 +22,25 @@ const ROOM_FOR_ENCODINGS: f64 = 0.6;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shedding {
     level: u8,
+    /// Moves the groups of one conference's receivers.
+    offset: u8,
 }
 
 impl Shedding {
     /// The highest level: no video at all.
-    pub const MAX: Self = Self { level: CAPS + GROUPS };
+    pub const MAX: Self = Self { level: CAPS + GROUPS, offset: 0 };
 
     /// A level, at most [`Self::MAX`].
     pub fn at(level: u8) -> Self {
-        Self { level: level.min(Self::MAX.level) }
+        Self { level: level.min(Self::MAX.level), offset: 0 }
+    }
+
+    /// What it means for the receivers of one conference (by its index in the worker): elsewhere others come first, or one
+    /// level would stop the same participant of every small room.
+    #[inline]
+    pub fn within(self, conference: usize) -> Self {
+        // Odd, so that sixteen rooms one after the other differ.
+        Self { offset: (conference as u8).wrapping_mul(5), ..self }
     }
 
     /// For the gauge; 0 to 18.
@@ -50,7 +60,7 @@ impl Shedding {
     #[inline]
     pub fn spares(self, receiver: usize) -> bool {
         // An odd factor spreads neighbours over the groups.
-        (receiver as u8).wrapping_mul(7) % GROUPS >= self.level.saturating_sub(CAPS)
+        (receiver as u8).wrapping_mul(7).wrapping_add(self.offset) % GROUPS >= self.level.saturating_sub(CAPS)
     }
 
     fn groups_left(self) -> u8 {
@@ -172,5 +182,19 @@ mod tests {
         assert_eq!((3..=18).map(spared).collect::<Vec<_>>(), (0..16).rev().map(|n| n * 10).collect::<Vec<_>>());
         let stays = |receiver| (3..18).all(|level| at(level).spares(receiver) || !at(level + 1).spares(receiver));
         assert!((0..160).all(stays), "whoever is left out at one level is at the next");
+    }
+
+    #[test]
+    fn a_level_stops_as_much_in_small_rooms_as_in_a_large_one() {
+        for participants in [2, 3, 5] {
+            let shed = |level| {
+                let of_room =
+                    |room| (0..participants).filter(|to| !Shedding::at(level).within(room).spares(*to)).count();
+                (0..160).map(of_room).sum::<usize>()
+            };
+            let shed: Vec<_> = (2..=18).map(shed).collect();
+            let groups: Vec<_> = (0..=16).map(|groups| groups * participants * 10).collect();
+            assert_eq!(shed, groups, "rooms of {participants}");
+        }
     }
 }

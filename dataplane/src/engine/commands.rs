@@ -162,11 +162,11 @@ impl Engine {
             return Err(CreateError::UnknownConference);
         }
         if self.endpoints.len() >= self.config.max_endpoints {
-            tracing::warn!(endpoint = %label, limit = self.config.max_endpoints, "worker has no room for an endpoint");
+            tracing::warn!(endpoint = %label, limit = self.config.max_endpoints, "endpoint refused: the worker has as many as it takes");
             return Err(CreateError::WorkerFull);
         }
         if !config.local.ufrag.starts_with(ufrag_prefix(self.config.worker)) {
-            tracing::warn!(endpoint = %label, worker = %self.config.worker, "ufrag lacks the tag of its worker");
+            tracing::warn!(endpoint = %label, worker = %self.config.worker, "the ICE ufrag of an endpoint does not begin with the prefix of its worker: another worker gets its packets first");
         }
         if config.sockets.is_empty() {
             return Err(CreateError::NoSockets);

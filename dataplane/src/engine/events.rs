@@ -107,7 +107,7 @@ mod tests {
     fn beyond_some_only_the_latest_state_waits_and_datagrams_are_dropped() {
         let (stats, mut queue) = (WorkerStats::default(), EventQueue::default());
         for n in 0..ROOM {
-            // The same endpoint every time: all of it is told.
+            // The same endpoint every time: all of it is reported.
             queue.push(activity(9, n % 2 == 0), &stats);
         }
         for event in [activity(1, true), activity(2, true), activity(1, false), dtls()] {

@@ -1,4 +1,4 @@
-//! What the agents drop, told by reason.
+//! What the agents drop, counted by reason.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What signalling carries for ICE, and what it is told: credentials, candidates, outcomes.
+//! What signalling and ICE exchange: credentials, candidates, outcomes.
 
 use std::net::SocketAddr;
 

@@ -61,10 +61,10 @@ pub type TransactionId = [u8; 12];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StunError {
     /// Shorter than its header or its length field says, longer than [`MAX_MESSAGE`], or not a multiple of four.
-    #[error("length")]
+    #[error("the length in the header does not fit the datagram")]
     Length,
     /// No magic cookie.
-    #[error("no magic cookie")]
+    #[error("the magic cookie is missing")]
     Cookie,
     /// Not a Binding method.
     #[error("not a Binding message")]
@@ -73,7 +73,7 @@ pub enum StunError {
     #[error("attribute {0:#06x} does not fit")]
     Attribute(u16),
     /// FINGERPRINT is wrong.
-    #[error("wrong fingerprint")]
+    #[error("the FINGERPRINT attribute does not match")]
     Fingerprint,
 }
 

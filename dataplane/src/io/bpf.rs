@@ -167,7 +167,7 @@ fn load_with_log(code: &[Instruction], log: &mut [u8]) -> io::Result<OwnedFd> {
         log_size: log.len() as u32,
         log: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
     };
-    // SAFETY: code, licence and log outlive the call, and their lengths are told; the kernel verifies the program.
+    // SAFETY: code, licence and log outlive the call, and are passed with their lengths; the kernel verifies the program.
     let fd = unsafe { bpf(PROG_LOAD, &mut attr) }?;
     // SAFETY: the kernel has just given it to us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

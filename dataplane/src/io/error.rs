@@ -31,7 +31,7 @@ pub enum IoError {
     #[error("{0} local addresses given; a worker takes 1 to 64")]
     SocketCount(usize),
     /// A worker has been handed as many sockets as it takes.
-    #[error("the worker has all {0} sockets that it can be handed")]
+    #[error("the worker has {0} sockets of relays, as many as it takes")]
     HandedSockets(usize),
     /// Every port of a range is taken.
     #[error("all UDP ports from {first} to {last} of {ip} are taken: widen the range")]
@@ -79,7 +79,9 @@ pub enum IoError {
     #[error("I/O option {0} exists with io_uring only")]
     NeedsUring(&'static str),
     /// The kernel does not busy-poll.
-    #[error("cannot poll the network card busily: {0}; it needs CAP_NET_ADMIN, with io_uring Linux 6.9")]
+    #[error(
+        "busy polling of the network card cannot be enabled: {0}; it needs CAP_NET_ADMIN, and with io_uring Linux 6.9"
+    )]
     BusyPoll(io::Error),
     /// A limit is out of range.
     #[error("{name} is {value}; it must be between {min} and {max}")]

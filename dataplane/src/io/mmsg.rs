@@ -214,7 +214,7 @@ impl Mmsg {
                 Ok(now_used) => used = now_used,
                 Err(error) => {
                     // It would be readable for ever. Whoever uses it notices that nothing comes; the others go on.
-                    tracing::error!(socket = local, %error, "a handed socket cannot be read any more");
+                    tracing::error!(socket = local, %error, "a relay's own UDP socket cannot be read any more; the relay will time out");
                     self.stats.count(Counter::HandedSocketsFailed);
                     self.tx.unwatch(local);
                 }

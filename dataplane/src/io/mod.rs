@@ -58,7 +58,7 @@ mod uring;
 
 pub use crate::datagram::{HandedSocket, LocalSocket, MAX_DATAGRAM, PacketSink, Path};
 
-pub use affinity::{allowed_cores, pin_to_core, sleep_precisely};
+pub use affinity::{allowed_cores, pin_to_core, sleep_precisely, wake_promptly};
 pub use error::{IoError, UringFault};
 pub use eventfd::EventFd;
 pub use extras::{IoExtras, UnknownExtra};

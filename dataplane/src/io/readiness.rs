@@ -3,14 +3,14 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// Sockets that are told at once; the others come next time, as those that were told go to the end of the kernel's list.
+/// Sockets that one wait reports; the others come next time, as those that were reported go to the end of the kernel's list.
 const MAX_EVENTS: usize = 64;
 
 /// Descriptors that are watched, each under a number.
 pub(super) struct Readiness {
     epoll: OwnedFd,
     events: [libc::epoll_event; MAX_EVENTS],
-    told: usize,
+    ready: usize,
 }
 
 impl Readiness {
@@ -23,7 +23,7 @@ impl Readiness {
         }
         // SAFETY: the call above returned this descriptor and nothing else owns it.
         let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self { epoll, events: [libc::epoll_event { events: 0, u64: 0 }; MAX_EVENTS], told: 0 })
+        Ok(Self { epoll, events: [libc::epoll_event { events: 0, u64: 0 }; MAX_EVENTS], ready: 0 })
     }
 
     /// Watches a descriptor under this number.
@@ -45,23 +45,23 @@ impl Readiness {
 
     /// Looks which are readable now, without waiting; how many are to be had from [`Self::get`].
     pub(super) fn readable(&mut self) -> io::Result<usize> {
-        self.told = 0;
+        self.ready = 0;
         // SAFETY: the array holds as many events as given.
-        let told =
+        let ready =
             unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), MAX_EVENTS as libc::c_int, 0) };
-        match usize::try_from(told) {
-            Ok(told) => self.told = told,
+        match usize::try_from(ready) {
+            Ok(ready) => self.ready = ready,
             Err(_) => match io::Error::last_os_error() {
                 error if error.kind() == io::ErrorKind::Interrupted => {}
                 error => return Err(error),
             },
         }
-        Ok(self.told)
+        Ok(self.ready)
     }
 
     /// The number of one of those.
     pub(super) fn get(&self, i: usize) -> Option<u16> {
-        self.events.get(..self.told)?.get(i).map(|event| event.u64 as u16)
+        self.events.get(..self.ready)?.get(i).map(|event| event.u64 as u16)
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_readable_is_told_until_it_is_unwatched() {
+    fn what_is_readable_is_reported_until_it_is_unwatched() {
         let mut readiness = Readiness::new().unwrap();
         let sockets: Vec<_> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
         for (number, socket) in sockets.iter().enumerate() {

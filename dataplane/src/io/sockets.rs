@@ -77,7 +77,7 @@ impl Sockets {
         self.free.front().copied().ok_or(IoError::HandedSockets(limit))
     }
 
-    /// Keeps a handed socket under the index that [`Self::next_free`] told.
+    /// Keeps a handed socket under the index that [`Self::next_free`] gave.
     pub(super) fn insert(&mut self, local: u16, socket: Arc<UdpSocket>) {
         let taken = self.free.pop_front();
         debug_assert_eq!(taken, Some(local));

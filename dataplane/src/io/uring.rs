@@ -594,7 +594,11 @@ impl UringTx {
                     match -result {
                         // Whoever uses a handed socket notices that nothing comes any more; the others go on.
                         error if makes_no_sense(error) && index >= sockets.shared() => {
-                            tracing::error!(socket = index, error, "a handed socket cannot be read any more");
+                            tracing::error!(
+                                socket = index,
+                                error,
+                                "a relay's own UDP socket cannot be read any more; the relay will time out"
+                            );
                             stats.count(Counter::HandedSocketsFailed);
                             continue;
                         }

@@ -59,7 +59,7 @@ pub enum Command {
         /// The mesh that it belongs to.
         mesh: MeshId,
     },
-    /// Adds an endpoint of another bridge, which is behind a relay that this worker has or was told of. It has sources and formats,
+    /// Adds an endpoint of another bridge, which is behind a relay that this worker has, or that was announced to it. It has sources and formats,
     /// and neither keys nor an address. Refused like [`Command::CreateEndpoint`].
     CreateRelayedEndpoint {
         /// The conference; must exist on this worker, too.

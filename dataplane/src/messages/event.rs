@@ -83,7 +83,7 @@ pub enum Event {
         /// Everything that is carried now.
         sources: Vec<MappedSource>,
     },
-    /// The way to a receiver changed; told at most once a second.
+    /// The way to a receiver changed; sent at most once a second.
     Bandwidth {
         /// The receiver.
         endpoint: EndpointId,
@@ -137,10 +137,10 @@ pub enum CreateError {
     #[error("the worker does not have the conference")]
     UnknownConference,
     /// The sockets that it was to have of its own could not be opened; the worker's log says why.
-    #[error("the sockets that it was to have of its own could not be opened")]
+    #[error("its own UDP sockets could not be opened")]
     NoSockets,
     /// The home of a remote endpoint is no other worker.
-    #[error("the home of a remote endpoint is no other worker")]
+    #[error("the home worker of a remote endpoint must be another worker")]
     UnknownWorker,
     /// The worker has no such relay in the conference.
     #[error("the worker has no such relay in the conference")]
@@ -152,7 +152,7 @@ pub enum CreateError {
 pub struct Bandwidth {
     /// What its path carries; `None` while that is not known and no limit applies.
     pub estimate: Option<Bitrate>,
-    /// What the allocation grants it.
+    /// What the allocation gives it.
     pub target: Bitrate,
     /// What it would be granted if its path carried everything.
     pub ideal: Bitrate,

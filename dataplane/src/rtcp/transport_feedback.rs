@@ -23,7 +23,7 @@ impl Status {
         !matches!(self, Self::Missing)
     }
 
-    /// When it arrived, if that is told.
+    /// When it arrived, if the feedback says so.
     pub fn arrival(self) -> Option<i64> {
         match self {
             Self::Received(at) => Some(at),

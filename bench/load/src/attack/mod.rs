@@ -1,7 +1,7 @@
 //! A media peer without manners: ICE, DTLS and SRTP as they should be, and on them whatever it is told to send.
 //!
 //! `tools/attack` does the signalling and gives the orders, one JSON object per line on standard input; what happens is
-//! told as lines of JSON on standard output. It talks to loopback only, and everything it sends is bounded.
+//! reported as lines of JSON on standard output. It talks to loopback only, and everything it sends is bounded.
 
 mod flow;
 mod peer;

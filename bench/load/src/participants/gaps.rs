@@ -89,7 +89,7 @@ mod tests {
         gaps.arrived(at(500), &stalls);
         gaps.arrived(at(520), &stalls);
         assert_eq!(gaps.longest(at(530), &stalls), Duration::from_millis(20));
-        // 300 ms of silence of which this process slept 180, told twice.
+        // 300 ms of silence of which this process slept 180, reported twice.
         stalls.note(at(600), at(700));
         stalls.note(at(650), at(780));
         stalls.note(at(790), at(795));

@@ -23,7 +23,7 @@ use crate::site::Site;
 const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
-/// What the focus is told that we can do.
+/// Features that a participant announces to the focus.
 pub(crate) const FEATURES: &[&str] = &[
     "urn:xmpp:jingle:1",
     "urn:xmpp:jingle:apps:rtp:1",
@@ -38,7 +38,7 @@ pub(crate) const FEATURES: &[&str] = &[
     "http://jitsi.org/receive-multiple-video-streams",
 ];
 
-/// What it is told besides with SSRC rewriting.
+/// What it announces besides with SSRC rewriting.
 pub(crate) const SSRC_REWRITING: &str = "http://jitsi.org/ssrc-rewriting-1";
 
 /// Join a room with participants that send a clip and count what they receive.
@@ -102,7 +102,7 @@ pub async fn run(args: ParticipantArgs) -> Result<bool, Box<dyn std::error::Erro
     let clips = Arc::new(clips::Clips::load()?);
     let stay = Duration::from_secs(args.seconds);
     let mut tasks = Vec::new();
-    let (leave, told) = tokio::sync::watch::channel(false);
+    let (leave, leaving) = tokio::sync::watch::channel(false);
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     // Kept for as long as the participants: without it they would not hear of anything.
     let waits = tokio::spawn(async move {
@@ -119,7 +119,7 @@ pub async fn run(args: ParticipantArgs) -> Result<bool, Box<dyn std::error::Erro
         };
         let participant = participant::Participant::new(&args, index, clips.clone(), speech, stalls.clone());
         let orders = orders.as_ref().map(tokio::sync::broadcast::Sender::subscribe);
-        tasks.push(tokio::spawn(participant.run(stay, told.clone(), orders)));
+        tasks.push(tokio::spawn(participant.run(stay, leaving.clone(), orders)));
         // A herd of joins at once is a test of its own; this one is about media.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

@@ -36,17 +36,17 @@ pub enum What {
     Leave,
 }
 
-/// Reads orders until the input ends; what is no order is told on standard error.
+/// Reads orders until the input ends; what is no order is reported on standard error.
 pub fn read() -> broadcast::Sender<Order> {
     let (sender, _) = broadcast::channel(QUEUE);
-    let told = sender.clone();
+    let orders = sender.clone();
     // A thread of its own: a read of standard input cannot be given up.
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines() {
             let Ok(line) = line else { return };
             match serde_json::from_str::<Order>(&line) {
                 // Nobody may be there any more.
-                Ok(order) => drop(told.send(order)),
+                Ok(order) => drop(orders.send(order)),
                 Err(error) => tracing::warn!(%error, %line, "not an order"),
             }
         }

@@ -332,6 +332,7 @@ fn settings(options: &WholeOptions) -> Result<BridgeSettings, SubjectError> {
     settings.port = 0;
     settings.websocket_listen = Some(channel);
     settings.websocket_base_url = format!("ws://{channel}");
+    settings.relay_websocket_base_url.clone_from(&settings.websocket_base_url);
     settings.rest_listen = pages;
     Ok(settings)
 }

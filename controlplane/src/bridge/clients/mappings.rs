@@ -41,9 +41,9 @@ impl Mappings {
     /// For the debug view; empty without SSRC rewriting.
     pub(super) fn shown(&self) -> Value {
         let shown = |mapped: &MappedSource| {
-            let told = self.sent.contains(mapped);
+            let sent = self.sent.contains(mapped);
             let (Encoding { ssrc, rtx }, mid) = (mapped.ssrcs, mapped.mid.map(|mid| mid.to_string()));
-            json!({ "source": mapped.name, "ssrc": ssrc.get(), "rtx": rtx.map(Ssrc::get), "mid": mid, "told": told })
+            json!({ "source": mapped.name, "ssrc": ssrc.get(), "rtx": rtx.map(Ssrc::get), "mid": mid, "sent": sent })
         };
         self.current.iter().map(shown).collect()
     }

@@ -60,6 +60,8 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("videobridge.websockets.server-id", Key("bridge.websocket.server-id")),
     ("videobridge.websockets.domain", Special),
     ("videobridge.websockets.domains", Special),
+    ("videobridge.websockets.relay-domain", Special),
+    ("videobridge.websockets.relay-domains", Special),
     ("videobridge.websockets.tls", Special),
     ("videobridge.websockets.", Ignored(FIXED)),
     ("videobridge.sctp.enabled", Key("bridge.sctp.enabled")),
@@ -71,7 +73,7 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("videobridge.relay.relay-id", Key("bridge.relay.id")),
     ("videobridge.octo.enabled", Key("bridge.relay.enabled")),
     ("videobridge.octo.relay-id", Key("bridge.relay.id")),
-    // As the reference: what was the address is the name where no other is given.
+    // As in Jitsi Videobridge: what was the address is the name where no other is given.
     ("videobridge.octo.bind-address", Key("bridge.relay.id")),
     ("videobridge.relay.", Ignored(FIXED)),
     ("videobridge.octo.", Ignored(RELAYS)),

@@ -82,8 +82,8 @@ pub(in crate::focus) enum What {
 #[derive(Debug)]
 struct End {
     node: NodeId,
-    /// The endpoints that its bridge was told of on this relay; none before it was asked for the relay.
-    told: Option<BTreeSet<String>>,
+    /// The endpoints that were announced to its bridge on this relay; none before it was asked for the relay.
+    announced: Option<BTreeSet<String>>,
 }
 
 /// A relay: the first end is the initiator.
@@ -191,7 +191,7 @@ impl Cascade {
         let Some(home) = self.nodes.get_mut(&node) else { return };
         home.endpoints.insert(endpoint.to_owned());
         for (link, end) in self.paths_from(node) {
-            if self.told(link, end).is_some_and(|told| told.insert(endpoint.to_owned())) {
+            if self.announced(link, end).is_some_and(|announced| announced.insert(endpoint.to_owned())) {
                 self.order(link, end, Change::Create, vec![endpoint.to_owned()]);
             }
         }
@@ -202,7 +202,7 @@ impl Cascade {
         let home = self.nodes.iter_mut().find_map(|(id, node)| node.endpoints.remove(endpoint).then_some(*id));
         let Some(node) = home else { return };
         for (link, end) in self.paths_from(node) {
-            if self.told(link, end).is_some_and(|told| told.remove(endpoint)) {
+            if self.announced(link, end).is_some_and(|announced| announced.remove(endpoint)) {
                 self.order(link, end, Change::Expire, vec![endpoint.to_owned()]);
             }
         }
@@ -213,7 +213,7 @@ impl Cascade {
         let home = self.nodes.iter().find(|(_, node)| node.endpoints.contains(endpoint)).map(|(id, _)| *id);
         let Some(node) = home else { return };
         for (link, end) in self.paths_from(node) {
-            if self.told(link, end).is_some_and(|told| told.contains(endpoint)) {
+            if self.announced(link, end).is_some_and(|announced| announced.contains(endpoint)) {
                 self.order(link, end, Change::Update, vec![endpoint.to_owned()]);
             }
         }
@@ -258,12 +258,12 @@ impl Cascade {
     fn insert_link(&mut self, initiator: NodeId, other: NodeId, mesh: MeshId) {
         self.next_link += 1;
         let link = LinkId(self.next_link);
-        let end = |node| End { node, told: None };
+        let end = |node| End { node, announced: None };
         self.links.insert(link, Link { mesh, ends: [end(initiator), end(other)] });
     }
 
-    fn told(&mut self, link: LinkId, end: usize) -> Option<&mut BTreeSet<String>> {
-        self.links.get_mut(&link)?.ends.get_mut(end)?.told.as_mut()
+    fn announced(&mut self, link: LinkId, end: usize) -> Option<&mut BTreeSet<String>> {
+        self.links.get_mut(&link)?.ends.get_mut(end)?.announced.as_mut()
     }
 
     /// Everybody who is connected with a bridge.
@@ -292,7 +292,7 @@ impl Cascade {
         ends
     }
 
-    /// Brings what bridges were told to what it should be, after links came or went.
+    /// Brings what is announced to each bridge up to date, after links came or went.
     fn tell_all(&mut self) {
         let mut wanted: BTreeMap<(LinkId, usize), BTreeSet<String>> = BTreeMap::new();
         for (id, node) in &self.nodes {
@@ -310,7 +310,7 @@ impl Cascade {
         let Some(known) = self.links.get_mut(&link) else { return };
         let mesh = known.mesh;
         let Some(at) = known.ends.get_mut(end) else { return };
-        let before = at.told.replace(wanted.clone());
+        let before = at.announced.replace(wanted.clone());
         let missing = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>();
         match before {
             Some(before) => {

@@ -14,13 +14,13 @@ impl Conference {
         let begun = self.moderation.update(&room, message);
         self.force_mutes(cx);
         let Some(medium) = begun else { return };
-        tracing::info!(room, medium = medium.name(), actor = ?message.actor, "moderated from now on");
+        tracing::info!(room, medium = medium.name(), actor = ?message.actor, "A/V moderation began");
         let actor = message.actor.as_deref().and_then(|actor| nick_in(&room, actor));
-        let told = self.members.iter().filter(|(nick, member)| {
+        let silenced = self.members.iter().filter(|(nick, member)| {
             Some(nick.as_str()) != actor && member.has_endpoint() && !self.is_never_muted(&cx.helpers, nick)
         });
-        let told: Vec<String> = told.map(|(nick, _)| self.occupant(nick)).collect();
-        for to in told {
+        let silenced: Vec<String> = silenced.map(|(nick, _)| self.occupant(nick)).collect();
+        for to in silenced {
             let mute = Element::builder("mute", format!("http://jitsi.org/jitmeet/{}", medium.name())).append("true");
             cx.notify(&to, mute.build());
         }

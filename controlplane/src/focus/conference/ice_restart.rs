@@ -111,7 +111,7 @@ impl Conference {
     }
 
     fn ice_restart_declined(&mut self, cx: &mut Context<'_>, nick: &str) {
-        tracing::info!(room = %self.room, endpoint = nick, "the bridge does not restart ICE; invited again");
+        tracing::info!(room = %self.room, endpoint = nick, "the bridge does not restart ICE; the client gets a new session");
         cx.ice_restarts.failed += 1;
         cx.refused.count(Refused::IceRestartDeclined, 1);
         self.reinvite_fresh(cx, nick);

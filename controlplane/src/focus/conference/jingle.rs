@@ -163,7 +163,7 @@ impl Conference {
             if !self.may_restart(cx, nick) {
                 return Err(rate_limited());
             }
-            tracing::info!(room = %self.room, endpoint = nick, "ICE failed; invited again");
+            tracing::info!(room = %self.room, endpoint = nick, "ICE failed; the client gets a new session");
             self.restart_asked(cx, nick);
             self.reinvite_fresh(cx, nick);
         }

@@ -28,7 +28,7 @@ const RESTART_INTERVAL: Duration = Duration::from_secs(5);
 /// And at most so many in a minute.
 const RESTARTS_PER_MINUTE: usize = 5;
 
-/// So many ended sessions are told from unknown ones.
+/// So many ended sessions are remembered, to tell them from unknown ones.
 const PAST_SIDS: usize = 8;
 
 /// Where a member's session with the bridge stands.
@@ -48,7 +48,7 @@ pub(in super::super) enum Stage {
     Ended,
 }
 
-/// Its session: what was agreed, and what it was told of others.
+/// Its session: what was agreed, and what was signalled to it of others.
 #[derive(Debug)]
 struct Session {
     stage: Stage,
@@ -62,15 +62,15 @@ struct Session {
     offered: Vec<Media>,
     /// The bridge tells it of the others' sources, not we.
     ssrc_rewriting: bool,
-    /// Sources of others that it was told of, by owner; those of media that it does not support included.
+    /// Sources of others that were signalled to it, by owner; those of media that it does not support included.
     known: BTreeMap<String, Arc<SourceSet>>,
-    /// It accepted its offer just now, and was not told of what changed since that was written.
+    /// It accepted its offer just now, and what changed since that was written is not signalled to it yet.
     behind: bool,
-    /// Names of others' sources that it was not told of yet, and until when they are held back from it.
-    untold: BTreeMap<String, Instant>,
-    /// Number of the latest ICE restart that it was told of; 0 when there was none in this session.
+    /// Names of others' sources that are not signalled to it yet, and until when they are held back from it.
+    unsignalled: BTreeMap<String, Instant>,
+    /// Number of the latest ICE restart that was signalled to it; 0 when there was none in this session.
     ice_generation: u32,
-    /// What the bridge was told to drop of it.
+    /// Which of its media the bridge was last asked to drop.
     force_mute: ForceMute,
 }
 
@@ -158,7 +158,7 @@ impl Member {
                 ssrc_rewriting: false,
                 known: BTreeMap::new(),
                 behind: false,
-                untold: BTreeMap::new(),
+                unsignalled: BTreeMap::new(),
                 ice_generation: 0,
                 force_mute: ForceMute::default(),
             },
@@ -373,7 +373,7 @@ impl Member {
         session.behind = false;
         session.ice_generation = 0;
         session.force_mute = ForceMute::default();
-        session.untold.clear();
+        session.unsignalled.clear();
         let sid = std::mem::take(&mut session.sid);
         if !sid.is_empty() {
             if session.past_sids.len() >= PAST_SIDS {
@@ -418,17 +418,17 @@ impl Member {
         })
     }
 
-    /// What it was told of an owner's sources.
+    /// What was last signalled to it of an owner's sources.
     pub fn knows(&self, owner: &str) -> Option<&Arc<SourceSet>> {
         self.session.known.get(owner)
     }
 
-    /// The owners of whose sources it was told.
+    /// The owners of sources that were signalled to it.
     pub fn knows_owners(&self) -> impl Iterator<Item = &String> {
         self.session.known.keys()
     }
 
-    /// It is told that an owner's sources are these now, or that there are none; returns what it was told before.
+    /// It is told that an owner's sources are these now, or that there are none; returns what was signalled before.
     pub fn tell(&mut self, owner: &str, sources: Option<&Arc<SourceSet>>) -> Option<Arc<SourceSet>> {
         match sources {
             Some(sources) => self.session.known.insert(owner.to_owned(), Arc::clone(sources)),
@@ -438,34 +438,34 @@ impl Member {
 
     /// Names of others' sources that are held back from it.
     pub fn held(&self) -> impl ExactSizeIterator<Item = &String> {
-        self.session.untold.keys()
+        self.session.unsignalled.keys()
     }
 
-    /// A source is held back from it, until it was told of it or until then.
+    /// A source is held back from it, until it is signalled to it, and at most until then.
     pub fn hold_back(&mut self, name: String, until: Instant) {
-        self.session.untold.entry(name).or_insert(until);
+        self.session.unsignalled.entry(name).or_insert(until);
     }
 
     /// A source that is held back need not be from `until` on.
-    pub fn told_of(&mut self, name: &str, until: Instant) {
-        if let Some(held) = self.session.untold.get_mut(name) {
+    pub fn source_signalled(&mut self, name: &str, until: Instant) {
+        if let Some(held) = self.session.unsignalled.get_mut(name) {
             *held = until.min(*held);
         }
     }
 
     /// Nothing is held back that waits until `until` or less; whether anything was.
     pub fn release(&mut self, until: Instant) -> bool {
-        let before = self.session.untold.len();
-        self.session.untold.retain(|_, held| *held > until);
-        self.session.untold.len() != before
+        let before = self.session.unsignalled.len();
+        self.session.unsignalled.retain(|_, held| *held > until);
+        self.session.unsignalled.len() != before
     }
 
     /// When the first wait for it is over.
     pub fn next_release(&self) -> Option<Instant> {
-        self.session.untold.values().min().copied()
+        self.session.unsignalled.values().min().copied()
     }
 
-    /// Whether an ICE restart of that number is news to it; notes that it was told.
+    /// Whether an ICE restart of that number is new to it; it counts as signalled from now on.
     pub fn restarts_ice(&mut self, generation: u32) -> bool {
         let news = generation > self.session.ice_generation;
         if news {

@@ -57,7 +57,7 @@ impl Conference {
         let Some(smaller) = smaller.cloned() else { return false };
         tracing::error!(
             room = %self.room, bridges = ?(&one.bridge, &other.bridge), leaving = %smaller.bridge, participants = members(&smaller),
-            "two bridges do not reach each other; who is on the smaller one moves"
+            "two bridges do not reach each other; the participants of the one that has fewer move"
         );
         self.nodes.note_cut_off(cx.now, &smaller.bridge);
         self.leave_session(cx, &smaller.id);

@@ -218,7 +218,7 @@ impl Conference {
             if let Some(jid) = jid.filter(|jid| !member.is_owner() && cx.logins.includes(jid))
                 && member.becomes_owner()
             {
-                tracing::info!(room = %self.room, endpoint = %nick, "made owner: logged in");
+                tracing::info!(room = %self.room, endpoint = %nick, "made owner: the user is logged in");
                 accounts.push(jid.to_bare());
             }
         }

@@ -170,12 +170,12 @@ impl Conference {
     /// A member gets its endpoint on a bridge, where the conference may be new; ids of the session and of the meeting.
     fn enter(&mut self, cx: &mut Context<'_>, nick: &str, bridge: &str) -> (String, String) {
         let (now, interval) = (cx.now, cx.bridges.recent_interval());
-        // Other bridges are not told of visitors.
-        let told = !self.members.get(nick).is_some_and(Member::is_visitor);
+        // Visitors are not announced to other bridges.
+        let announced = !self.members.get(nick).is_some_and(Member::is_visitor);
         let session = match self.nodes.on(bridge) {
             Some(session) => {
                 let (id, node) = (session.id.clone(), session.node);
-                if told {
+                if announced {
                     self.nodes.cascade.place(nick, node);
                 }
                 id
@@ -186,7 +186,7 @@ impl Conference {
                     false => cx.expire_orphans_of(bridge, &self.meeting_id),
                 }
                 let relay_id = cx.bridges.get(bridge).and_then(|bridge| bridge.relay_id.clone()).unwrap_or_default();
-                let node = self.nodes.cascade.add(Place::Mesh(MeshId::CORE), &relay_id, told.then_some(nick));
+                let node = self.nodes.cascade.add(Place::Mesh(MeshId::CORE), &relay_id, announced.then_some(nick));
                 let id = cx.random_id();
                 self.nodes.insert(BridgeSession::new(id.clone(), bridge.to_owned(), node));
                 id
@@ -518,7 +518,7 @@ impl Conference {
             return 0;
         }
         let endpoints = self.count_on(bridge);
-        tracing::info!(room = %self.room, %bridge, endpoints, "moves to another bridge: an operator asked for it");
+        tracing::info!(room = %self.room, %bridge, endpoints, "an operator moves the conference to another bridge");
         self.leaves = Some(bridge.to_owned());
         self.leave_bridge(cx, bridge);
         endpoints
@@ -528,7 +528,7 @@ impl Conference {
     pub(in super::super) fn invite_again(&mut self, cx: &mut Context<'_>, nick: &str) -> bool {
         let there = self.members.get(nick).is_some_and(Member::has_endpoint);
         if there {
-            tracing::info!(room = %self.room, endpoint = nick, "invited again: an operator asked for it");
+            tracing::info!(room = %self.room, endpoint = nick, "an operator asked for a new session of this endpoint");
             cx.totals.moved += 1;
             self.reinvite_fresh(cx, nick);
         }

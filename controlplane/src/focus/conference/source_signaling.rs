@@ -1,8 +1,8 @@
-//! What members are told of each other's sources, and that media waits for it.
+//! How members learn of each other's sources, and that media waits for it.
 //!
-//! A client may be deaf to an SSRC whose packets come before it was told of it: Firefox takes them for a stream that it knows,
+//! A client may be deaf to an SSRC whose packets come before that is signalled: Firefox takes them for a stream that it knows,
 //! and has no stream for the source ever after. Our own bridge therefore holds a source back from each client until that
-//! acknowledged what it was told, and had a moment to do it. The acknowledgement comes before the client's session is
+//! acknowledged the signalling, and had a moment to do it. The acknowledgement comes before the client's session is
 //! described anew; how long it takes says how busy the client is.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::member::{Member, Stage};
 use super::sources::{ConferenceSources, difference, only};
 use super::state::Conference;
-use crate::colibri::elements::{Endpoint, Untold, UntoldSource};
+use crate::colibri::elements::{Endpoint, Unsignalled, UnsignalledSource};
 use crate::focus::context::Context;
 use crate::focus::features::Features;
 use crate::focus::limits::{MAX_HOLD, Refused};
@@ -26,11 +26,11 @@ const MEMBERS: usize = 100;
 /// is let go at once: it begins with a keyframe, which has to be asked for, and takes a moment of its own.
 const LEAST: Duration = Duration::from_millis(100);
 const MOST: Duration = Duration::from_millis(1_500);
-/// Ends of waits that are this close are told to the bridge together.
+/// Ends of waits that are this close go to the bridge in one request.
 const TOGETHER: Duration = Duration::from_millis(40);
 
 impl Conference {
-    /// Has the bridge hold back, from each member, those sources of one that it was not told of; and from that one, where its
+    /// Has the bridge hold back, from each member, those sources of one that it does not know; and from that one, where its
     /// session just began, what its offer did not say. Before the bridge knows of them.
     pub(super) fn hold_unsignaled(&mut self, cx: &mut Context<'_>, owner: &str) {
         if self.members.len() > MEMBERS {
@@ -54,25 +54,25 @@ impl Conference {
                 hold_new(member, owner, set, until);
             }
             if member.held().len() != before {
-                changed.push(untold(nick, member));
+                changed.push(unsignalled(nick, member));
             }
         }
         self.update_hold_due();
         self.send_held(cx, changed);
     }
 
-    /// A member acknowledged, or refused, what it was told at that time: names of sources, and whether they are video.
+    /// A member acknowledged, or refused, what was signalled at that time: names of sources, and whether they are video.
     pub(in super::super) fn sources_known(
         &mut self,
         cx: &mut Context<'_>,
         nick: &str,
         sid: &str,
-        (told, at): (Vec<(String, bool)>, Instant),
+        (names, at): (Vec<(String, bool)>, Instant),
     ) {
         let Some(member) = self.members.get_mut(nick).filter(|member| member.sid() == sid) else { return };
         let moment = (LEAST + 2 * cx.now.saturating_duration_since(at)).min(MOST);
-        for (name, video) in told {
-            member.told_of(&name, if video { cx.now } else { cx.now + moment });
+        for (name, video) in names {
+            member.source_signalled(&name, if video { cx.now } else { cx.now + moment });
         }
         self.update_hold_due();
     }
@@ -82,7 +82,7 @@ impl Conference {
         let mut changed = Vec::new();
         for (nick, member) in &mut self.members {
             if member.release(cx.now + TOGETHER) && member.has_endpoint() {
-                changed.push(untold(nick, member));
+                changed.push(unsignalled(nick, member));
             }
         }
         self.update_hold_due();
@@ -97,7 +97,7 @@ impl Conference {
         }
     }
 
-    /// Tells every member with a running session what changed for it since it was last told: now, or together with what changes
+    /// Tells every member with a running session what changed for it since the last update: now, or together with what changes
     /// until then. How long that is follows from the size of the room by the operator's table; and where much changes, from how
     /// many stanzas a room may cause.
     pub(super) fn signal_sources(&mut self, cx: &mut Context<'_>) {
@@ -122,43 +122,43 @@ impl Conference {
         let changed: Vec<String> = self.sources.take_changed().into_iter().collect();
         let mut messages = Vec::new();
         for (nick, member) in &mut self.members {
-            messages.extend(news(nick, member, &self.sources, &changed));
+            messages.extend(source_updates(nick, member, &self.sources, &changed));
         }
-        self.send_news(cx, messages);
+        self.send_source_updates(cx, messages);
     }
 
     /// Tells a member whose session just began what changed since its offer was written, whatever the others wait for.
     pub(super) fn catch_up(&mut self, cx: &mut Context<'_>, nick: &str) {
         let Some(member) = self.members.get_mut(nick).filter(|member| member.is_behind()) else { return };
         let owners = differing(member, &self.sources);
-        let messages = news(nick, member, &self.sources, &owners);
-        self.send_news(cx, messages);
+        let messages = source_updates(nick, member, &self.sources, &owners);
+        self.send_source_updates(cx, messages);
     }
 
-    fn send_news(&mut self, cx: &mut Context<'_>, messages: Vec<News>) {
+    fn send_source_updates(&mut self, cx: &mut Context<'_>, messages: Vec<SourceUpdate>) {
         // Who waits for nothing need not be listened to.
         let waits = self.hold_due.is_some();
-        for News { nick, jingle, told } in messages {
+        for SourceUpdate { nick, jingle, added } in messages {
             let to = self.occupant(&nick);
-            if told.is_empty() || !waits {
+            if added.is_empty() || !waits {
                 cx.notify(&to, jingle.into());
                 continue;
             }
-            let pending = Question::SourcesSignaled { nick, sid: jingle.sid.clone(), sources: told, at: cx.now };
+            let pending = Question::SourcesSignaled { nick, sid: jingle.sid.clone(), sources: added, at: cx.now };
             self.ask(cx, &to, true, jingle.into(), pending);
         }
     }
 }
 
-/// What one member is told.
-struct News {
+/// A change of sources for one member: the Jingle request, and the sources that it adds, with whether they are video.
+struct SourceUpdate {
     nick: String,
     jingle: Jingle,
     /// Names of the sources that it learns of, and whether they are video.
-    told: Vec<(String, bool)>,
+    added: Vec<(String, bool)>,
 }
 
-/// Those of whom a member was told something else than is shown now. Sets are compared by their address.
+/// The owners of whose sources a member knows something else than is shown now. Sets are compared by their address.
 fn differing(member: &Member, sources: &ConferenceSources) -> Vec<String> {
     let shown = sources.shown();
     let news = shown.iter().filter(|(owner, set)| !member.knows(owner).is_some_and(|before| Arc::ptr_eq(before, set)));
@@ -166,8 +166,13 @@ fn differing(member: &Member, sources: &ConferenceSources) -> Vec<String> {
     news.map(|(owner, _)| owner).chain(gone).cloned().collect()
 }
 
-/// What a member is to be told of those owners: at most a removal and an addition, in this order.
-fn news(nick: &str, member: &mut Member, sources: &ConferenceSources, owners: &[String]) -> Vec<News> {
+/// What changed of those owners for a member: at most a removal and an addition, in this order.
+fn source_updates(
+    nick: &str,
+    member: &mut Member,
+    sources: &ConferenceSources,
+    owners: &[String],
+) -> Vec<SourceUpdate> {
     if member.stage() != Stage::Active || member.ssrc_rewriting() {
         return Vec::new();
     }
@@ -188,25 +193,25 @@ fn news(nick: &str, member: &mut Member, sources: &ConferenceSources, owners: &[
             add.insert(owner.clone(), added);
         }
     }
-    let told = names(add.values().flat_map(|set| &set.sources));
-    [("source-remove", remove, Vec::new()), ("source-add", add, told)]
+    let added = names(add.values().flat_map(|set| &set.sources));
+    [("source-remove", remove, Vec::new()), ("source-add", add, added)]
         .into_iter()
         .filter(|(_, owners, _)| !owners.is_empty())
-        .map(|(action, owners, told)| {
+        .map(|(action, owners, added)| {
             let jingle = sources_jingle(action, member.sid(), &owners, features.json_sources);
-            News { nick: nick.to_owned(), jingle, told }
+            SourceUpdate { nick: nick.to_owned(), jingle, added }
         })
         .collect()
 }
 
-/// Those of an owner's sources that a member was not told of are held back from it.
+/// Those of an owner's sources that a member does not know are held back from it.
 fn hold_new(member: &mut Member, owner: &str, set: &Arc<SourceSet>, until: Instant) {
-    let told = member.knows(owner).cloned();
-    if told.as_ref().is_some_and(|told| Arc::ptr_eq(told, set)) {
+    let known = member.knows(owner).cloned();
+    if known.as_ref().is_some_and(|known| Arc::ptr_eq(known, set)) {
         return;
     }
-    let known = |ssrc: u32| told.as_ref().is_some_and(|told| told.sources.iter().any(|source| source.ssrc == ssrc));
-    for (name, _) in names(set.sources.iter().filter(|source| !known(source.ssrc))) {
+    let knows = |ssrc: u32| known.as_ref().is_some_and(|known| known.sources.iter().any(|source| source.ssrc == ssrc));
+    for (name, _) in names(set.sources.iter().filter(|source| !knows(source.ssrc))) {
         member.hold_back(name, until);
     }
 }
@@ -218,10 +223,10 @@ impl Conference {
     }
 }
 
-/// What an endpoint was not told of, for the bridge.
-fn untold(nick: &str, member: &Member) -> Endpoint {
-    let sources = member.held().map(|name| UntoldSource { name: name.clone() }).collect();
-    Endpoint { untold: Some(Untold { sources }), ..Endpoint::new(nick) }
+/// For the bridge: the sources that are not signalled to an endpoint yet.
+fn unsignalled(nick: &str, member: &Member) -> Endpoint {
+    let sources = member.held().map(|name| UnsignalledSource { name: name.clone() }).collect();
+    Endpoint { unsignalled: Some(Unsignalled { sources }), ..Endpoint::new(nick) }
 }
 
 /// Names of sources and whether they are video, each once: those of one simulcast are one.

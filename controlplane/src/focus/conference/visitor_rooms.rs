@@ -44,8 +44,8 @@ pub(super) struct Visitors {
     pub(super) avoided: BTreeMap<NodeId, Instant>,
     pub(super) codecs: Codecs,
     /// What the rooms were told of how many there are, and of their codecs; nothing where there never was one.
-    pub(super) told: Option<(usize, String)>,
-    pub(super) told_at: Option<Instant>,
+    pub(super) announced: Option<(usize, String)>,
+    pub(super) announced_at: Option<Instant>,
     /// When they are told what they were not told at once.
     pub(super) tell_due: Option<Instant>,
 }
@@ -62,7 +62,7 @@ impl Visitors {
 
     /// What the presence of a room's focus says of them.
     pub(super) fn properties(&self) -> String {
-        let Some((count, codecs)) = &self.told else { return String::new() };
+        let Some((count, codecs)) = &self.announced else { return String::new() };
         let codecs = match codecs.as_str() {
             "" => String::new(),
             codecs => format!("<property key='visitor-codecs' value='{}'/>", escaped(codecs)),

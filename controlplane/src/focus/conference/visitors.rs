@@ -155,7 +155,7 @@ impl Conference {
 
     fn join_node(&mut self, cx: &mut Context<'_>, node: NodeId) {
         let Some(there) = self.visitors.room(node).cloned() else { return };
-        tracing::info!(room = %self.room, visitors = %there, "visitors' room is joined");
+        tracing::info!(room = %self.room, visitors = %there, "room of visitors joined");
         if let Ok(mut muc) = MucRoom::new(&there, NICK) {
             cx.send(muc.join(self.visitor_payloads(cx)));
         }
@@ -409,9 +409,9 @@ impl Conference {
     fn visitors_changed(&mut self, cx: &mut Context<'_>) {
         let interval = cx.visitor_nodes.settings().map_or(Duration::ZERO, |settings| settings.notification_interval);
         let codecs = self.visitors.codecs.common();
-        let others = self.visitors.told.as_ref().is_some_and(|(_, told)| *told != codecs);
+        let others = self.visitors.announced.as_ref().is_some_and(|(_, announced)| *announced != codecs);
         let interval = if others { interval.min(CODECS_INTERVAL) } else { interval };
-        match self.visitors.told_at.map(|at| at + interval).filter(|due| *due > cx.now) {
+        match self.visitors.announced_at.map(|at| at + interval).filter(|due| *due > cx.now) {
             Some(due) => self.visitors.tell_due = Some(self.visitors.tell_due.map_or(due, |old| old.min(due))),
             None => self.tell_visitors(cx),
         }
@@ -420,8 +420,8 @@ impl Conference {
     fn tell_visitors(&mut self, cx: &mut Context<'_>) {
         self.visitors.tell_due = None;
         let now = Some((self.visitors(), self.visitors.codecs.common()));
-        if self.visitors.told != now {
-            (self.visitors.told, self.visitors.told_at) = (now, Some(cx.now));
+        if self.visitors.announced != now {
+            (self.visitors.announced, self.visitors.announced_at) = (now, Some(cx.now));
             if self.is_ready() {
                 self.announce(cx);
             }

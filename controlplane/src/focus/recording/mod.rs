@@ -442,7 +442,7 @@ impl Recording {
         let Some(session) = self.rooms.get_mut(room).and_then(|tasks| tasks.take(id)) else { return };
         tracing::info!(%room, session = id, "recording or call stopped");
         if let Some(waiting) = &session.waiting {
-            cx.send(waiting.refuse(DefinedCondition::UnexpectedRequest, "stopped before a Jibri was at work"));
+            cx.send(waiting.refuse(DefinedCondition::UnexpectedRequest, "stopped before a Jibri had started"));
         }
         self.announce_session(room, &session, Report { status: Status::Off, failure: None, retry: false }, who);
     }
@@ -493,7 +493,7 @@ impl Recording {
         let found = |session: &&Session| matches!(&session.stage, Stage::Found { nick: its } if its == nick);
         let id = self.rooms.get(room).and_then(|tasks| tasks.all().find(found)).map(|session| session.id.clone());
         if let Some(id) = id {
-            tracing::info!(%room, session = id, "the recorder left");
+            tracing::info!(%room, session = id, "the recorder left the room");
             self.announce(room, &id, Report { status: Status::Off, failure: None, retry: false }, None);
             self.forget(room, &id);
         }

@@ -38,7 +38,7 @@ pub struct Frame {
     pub needed: Points,
     /// Whom it lets move up.
     pub opens: Opens,
-    /// Whether the packet is the last one of the frame; only told where frames of several spatial layers make a picture.
+    /// Whether the packet is the last one of the frame; only known where frames of several spatial layers make a picture.
     pub ends: bool,
 }
 

@@ -59,7 +59,7 @@ pub struct Participant {
     rtcp_work: RtcpWork,
     keys: Option<SrtpKeys>,
     last_activity: Instant,
-    /// What the control plane believes: changes are told, and a new endpoint counts as active.
+    /// What the control plane believes: changes are reported, and a new endpoint counts as active.
     active: bool,
 }
 

@@ -5,7 +5,7 @@ use super::downlink::Downlink;
 use super::projection::Output;
 use super::rewrite::{self, Delivery, NotSent, Outgoing};
 use super::subscription::{NO_SSRC, Stream, Subscription};
-use crate::conference::packet::cache::{CachedPacket, PacketCache};
+use crate::conference::packet::cache::{CachedPacket, KeptHeader, PacketCache};
 use crate::conference::packet::frame::Entry;
 use crate::conference::packet::payload::PayloadView;
 use crate::conference::packet::picture::Picture;
@@ -70,11 +70,15 @@ impl Subscription {
         let info = &received.info;
         let Some(target) = self.target() else {
             self.stop();
-            let unmapped = packet.kind == MediaKind::Audio && !self.is_unwanted();
-            return if unmapped { self.wait_for_ssrc(packet.source, receiver, delivery) } else { None };
+            if packet.kind == MediaKind::Audio && !self.is_unwanted() {
+                return self.wait_for_ssrc(packet.source, receiver, delivery);
+            }
+            delivery.stats.count(Counter::LeftOutUnwanted);
+            return None;
         };
         if !receiver.is_ready() {
             self.stop();
+            delivery.stats.count(Counter::LeftOutNotConnected);
             return None;
         }
         if packet.kind == MediaKind::Video && !delivery.shedding.spares(self.receiver_number()) {
@@ -93,15 +97,19 @@ impl Subscription {
         let desired = received.active.desired(delivery.shedding, target);
         let output = self.project(delivery.now, info, desired);
         let awaits = self.awaits_keyframe(delivery.now, desired);
-        if let Some(output) = output {
-            let stream = self.stream();
-            match rewrite::send(packet, &Outgoing { output, stream, shape }, receiver, delivery) {
-                Ok(payload) => {
-                    delivery.forwarded += 1;
-                    self.count(payload);
-                }
-                Err(error) => count_not_sent(error, delivery.stats),
+        let Some(output) = output else {
+            let begun = self.current().is_some();
+            let counter = if begun { Counter::LeftOutUnwanted } else { Counter::LeftOutAwaitsKeyframe };
+            delivery.stats.count(counter);
+            return awaits.then_some(Missing::Keyframe(desired.encoding));
+        };
+        let stream = self.stream();
+        match rewrite::send(packet, &Outgoing { output, stream, shape }, receiver, delivery) {
+            Ok(payload) => {
+                delivery.forwarded += 1;
+                self.count(payload);
             }
+            Err(error) => count_not_sent(error, delivery.stats),
         }
         awaits.then_some(Missing::Keyframe(desired.encoding))
     }
@@ -144,7 +152,8 @@ impl Subscription {
             }
             return false;
         };
-        let Some((packet, output)) = self.repeated(repeat, bytes, &cached) else { return false };
+        let Some(header) = KeptHeader::parse(repeat.kind, bytes, repeat.sender) else { return false };
+        let Some((packet, output)) = self.repeated(repeat, (&header, bytes), &cached) else { return false };
         let formats = &receiver.negotiated().formats;
         let Some(shape) = rewrite::shape_aside(&packet, delivery.translate, formats) else { return false };
         let stream = match (shape.output().rtx, repeat.ssrcs.rtx) {
@@ -169,10 +178,10 @@ impl Subscription {
     fn repeated<'a>(
         &self,
         repeat: &Repeat<'a>,
-        bytes: &'a [u8],
+        (header, bytes): (&'a KeptHeader, &'a [u8]),
         cached: &CachedPacket,
     ) -> Option<(MediaPacket<'a>, Output)> {
-        let packet = cached.media((repeat.source, repeat.kind), bytes, repeat.sender)?;
+        let packet = cached.media((repeat.source, repeat.kind), (header, bytes), repeat.sender)?;
         let rtp = packet.rtp;
         let packet = MediaPacket { view: PayloadView::of(cached.format.codec, rtp.payload()), ..packet };
         let replayed = self.replay(repeat.sequence, rtp.timestamp(), cached.picture, &cached.frame);
@@ -239,6 +248,6 @@ pub(super) fn count_not_sent(error: NotSent, stats: &WorkerStats) {
     match error {
         NotSent::OutputFull => stats.count(Counter::DropOutputFull),
         NotSent::Malformed => stats.count(Counter::DropRewriteFailed),
-        NotSent::NotReady => {}
+        NotSent::NotReady => stats.count(Counter::LeftOutNotConnected),
     }
 }

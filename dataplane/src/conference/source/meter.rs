@@ -14,7 +14,7 @@ const PER_SECOND: u64 = 4;
 const MISSED_PICTURES: u32 = 16;
 /// Rates of different encodings compare from this age on.
 const TELLS: Duration = Duration::from_secs(1);
-/// Rates are not told from less time than this.
+/// Rates are not computed over less time than this.
 const LEAST: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone, Copy, Default)]

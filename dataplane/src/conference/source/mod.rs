@@ -254,7 +254,7 @@ impl Source {
         &self.demand
     }
 
-    /// The same, to note what they want and what was told of it.
+    /// The same, to note what they want and what was reported of it.
     pub fn demand_mut(&mut self) -> &mut Demand {
         &mut self.demand
     }

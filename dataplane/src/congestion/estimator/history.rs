@@ -1,4 +1,4 @@
-//! What was sent to one receiver under transport-wide sequence numbers, until feedback has told what became of it.
+//! What was sent to one receiver under transport-wide sequence numbers, until feedback reports what became of it.
 
 use crate::clock::WorkerTime;
 

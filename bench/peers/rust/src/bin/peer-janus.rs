@@ -7,6 +7,7 @@
 //! packets between local addresses over the loopback device, as with all other peers.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -23,7 +24,6 @@ type Error = Box<dyn std::error::Error>;
 
 /// Of the interface: for benchmarks (RFC 2544).
 const ADDRESS: &str = "198.18.0.1";
-const ROOM: u64 = 1;
 /// How long Janus may take to start, to answer, or to know a publisher whose handshake has just ended.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The plugin's `JANUS_VIDEOROOM_ERROR_NO_SUCH_FEED`.
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         }
     };
     let version = format!("Janus {}, videoroom", hub.janus.version);
-    for request in serve(&[hub.janus.process.0.id()], &version, false, || {}) {
+    for request in serve(&[hub.janus.process.0.id()], &version, true, || {}) {
         let (Request::Publish { id, .. } | Request::Subscribe { id, .. } | Request::Answer { id, .. }) = request;
         match hub.handle(request) {
             Ok(answer) => reply(&answer),
@@ -52,8 +52,10 @@ fn main() -> ExitCode {
 struct Hub {
     janus: Janus,
     handles: HashMap<usize, u64>,
-    /// Participants that publish.
-    feeds: Vec<usize>,
+    /// Participants that publish, by room.
+    feeds: HashMap<usize, Vec<usize>>,
+    /// What makes rooms.
+    maker: u64,
     // These go last.
     _interface: Interface,
     _folder: Folder,
@@ -70,7 +72,7 @@ impl Hub {
         // Its transport's thread may look whether it is wanted before that is said, and Janus ends for want of a
         // transport: on one core always, so that it is moved later, and on a busy host now and then.
         let deadline = Instant::now() + PATIENCE;
-        let janus = loop {
+        let mut janus = loop {
             match Janus::start(&folder) {
                 Ok(janus) => break janus,
                 Err(error) if Instant::now() > deadline => return Err(error),
@@ -78,29 +80,39 @@ impl Hub {
             }
         };
         pin(janus.process.0.id());
-        let (handles, feeds) = (HashMap::new(), Vec::new());
-        let mut hub = Self { janus, handles, feeds, _interface: interface, _folder: folder };
-        let handle = hub.janus.attach()?;
-        let room = json!({
-            "request": "create", "room": ROOM, "publishers": 1000, "bitrate": 0, "videocodec": "vp8", "audiocodec": "opus",
-        });
-        hub.janus.message(handle, room, None)?;
-        Ok(hub)
+        let (handles, feeds, maker) = (HashMap::new(), HashMap::new(), janus.attach()?);
+        Ok(Self { janus, handles, feeds, maker, _interface: interface, _folder: folder })
+    }
+
+    /// Makes a room, if it is not there; Janus numbers them from 1.
+    fn room(&mut self, room: usize) -> Result<u64, JanusError> {
+        let number = room as u64 + 1;
+        if let Entry::Vacant(entry) = self.feeds.entry(room) {
+            let body = json!({
+                "request": "create", "room": number, "publishers": 1000, "bitrate": 0, "videocodec": "vp8", "audiocodec": "opus",
+            });
+            self.janus.message(self.maker, body, None)?;
+            entry.insert(Vec::new());
+        }
+        Ok(number)
     }
 
     fn handle(&mut self, request: Request) -> Result<Reply, Error> {
         match request {
-            Request::Publish { id, sdp, .. } => {
+            Request::Publish { id, room, sdp } => {
+                let number = self.room(room)?;
                 let handle = self.attach(id)?;
-                let body = json!({ "request": "joinandconfigure", "ptype": "publisher", "room": ROOM, "id": id + 1 });
+                let body = json!({ "request": "joinandconfigure", "ptype": "publisher", "room": number, "id": id + 1 });
                 let answer = self.janus.message(handle, body, Some(("offer", &sdp)))?;
-                self.feeds.push(id);
+                self.feeds.entry(room).or_default().push(id);
                 Ok(Reply::Answer { id, sdp: description(&answer)? })
             }
-            Request::Subscribe { id, .. } => {
+            Request::Subscribe { id, room } => {
+                let number = self.room(room)?;
                 let handle = self.attach(id)?;
-                let streams: Vec<_> = self.feeds.iter().map(|feed| json!({ "feed": feed + 1 })).collect();
-                let body = json!({ "request": "join", "ptype": "subscriber", "room": ROOM, "streams": streams });
+                let feeds = self.feeds.get(&room).map(Vec::as_slice).unwrap_or_default();
+                let streams: Vec<_> = feeds.iter().map(|feed| json!({ "feed": feed + 1 })).collect();
+                let body = json!({ "request": "join", "ptype": "subscriber", "room": number, "streams": streams });
                 let deadline = Instant::now() + PATIENCE;
                 let offer = loop {
                     match self.janus.message(handle, body.clone(), None) {

@@ -96,8 +96,8 @@ fn without_a_channel_nothing_is_told_and_a_new_one_is_told_everything() {
     assert_eq!(fixture.settled(), []);
     let shown = |fixture: &Fixture| fixture.endpoints.debug(id).unwrap()["mapped_sources"].clone();
     let expected = json!([
-        { "source": "b-a0", "ssrc": 20, "rtx": null, "mid": null, "told": false },
-        { "source": "b-v0", "ssrc": 10, "rtx": 11, "mid": "v3", "told": false },
+        { "source": "b-a0", "ssrc": 20, "rtx": null, "mid": null, "sent": false },
+        { "source": "b-v0", "ssrc": 10, "rtx": 11, "mid": "v3", "sent": false },
     ]);
     assert_eq!(shown(&fixture), expected);
     for _ in 0..2 {
@@ -111,8 +111,8 @@ fn without_a_channel_nothing_is_told_and_a_new_one_is_told_everything() {
         ];
         assert_eq!(fixture.settled(), expected);
     }
-    assert_eq!(shown(&fixture)[1]["told"], json!(true));
-    // One that never had a mapping is told none.
+    assert_eq!(shown(&fixture)[1]["sent"], json!(true));
+    // One that never had a mapping is sent none.
     fixture.open(EndpointId(2));
     assert_eq!(fixture.messages(), [(2, ToClient::ServerHello), (2, ToClient::ForwardedSources(Vec::new()))]);
 }
