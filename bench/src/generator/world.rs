@@ -26,6 +26,8 @@ use crate::media::{Codec, Track};
 const TIMERS: Duration = Duration::from_millis(5);
 /// Batches that are taken in a row while nothing plays: what comes for hundreds of clients between two of their turns.
 const WAITING_BATCHES: usize = 16;
+/// RTCP packet type of payload-specific feedback (RFC 4585 section 6.1).
+const PAYLOAD_FEEDBACK: u8 = 206;
 /// How long a client may take to connect.
 const CONNECT: Duration = Duration::from_secs(20);
 
@@ -81,6 +83,8 @@ pub struct World {
     latency: Latency,
     /// STUN and DTLS that came and was not looked at.
     inbox: VecDeque<(ClientId, SocketAddrV4, Vec<u8>)>,
+    /// Clients that were asked for a keyframe.
+    asked: Vec<ClientId>,
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     playing: bool,
     speed: f64,
@@ -121,6 +125,7 @@ impl World {
             ledger: Ledger::default(),
             latency: Latency::default(),
             inbox: VecDeque::new(),
+            asked: Vec::new(),
             due: BinaryHeap::new(),
             playing: false,
             speed: 1.0,
@@ -293,6 +298,10 @@ impl World {
             received += more;
             batches = if more == 0 { 1 } else { batches - 1 };
         }
+        for client in self.asked.drain(..) {
+            let video = self.streams.iter_mut().filter(|stream| stream.client == client);
+            video.for_each(|stream| stream.track.request_keyframe());
+        }
         // Media must not wait while many clients connect.
         let at_once = if self.playing { 1 } else { self.inbox.len() };
         for _ in 0..at_once {
@@ -354,7 +363,7 @@ impl World {
     }
 
     fn receive(&mut self) -> Result<usize, GeneratorError> {
-        let Self { socket, net, clients, receivers, ledger, codecs, latency, inbox, traffic, .. } = self;
+        let Self { socket, net, clients, receivers, ledger, codecs, latency, inbox, asked, traffic, .. } = self;
         let mut now = None;
         socket
             .receive(|to, from, datagram, ago| {
@@ -368,7 +377,13 @@ impl World {
                     return;
                 };
                 match datagram {
-                    [128..=191, 192..=223, ..] => receiver.counts.rtcp += 1,
+                    [128..=191, second @ 192..=223, ..] => {
+                        receiver.counts.rtcp += 1;
+                        // The first header is not encrypted (RFC 3711 section 3.4): PLI and FIR are a format of this type each.
+                        if *second == PAYLOAD_FEEDBACK && matches!(datagram[0] & 31, 1 | 4) {
+                            asked.push(id);
+                        }
+                    }
                     [128..=191, ..] => {
                         traffic.arrived += 1;
                         let open = client.srtp.as_mut().map(|srtp| &mut srtp.open);
@@ -429,5 +444,29 @@ impl World {
     /// What each receiver got, by client.
     pub fn receivers(&self) -> &[Receiver] {
         &self.receivers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    /// Three times as many as one batch has.
+    const DATAGRAMS: usize = 96;
+
+    #[test]
+    fn who_waits_takes_all_that_came_and_who_plays_gets_back_to_media() {
+        let mut world = World::new(9, false).unwrap();
+        let client = world.add_client(Numbers::USUAL, false, Expected { numbers: None });
+        let (address, socket) = (world.clients()[client].address, UdpSocket::bind("127.0.0.1:0").unwrap());
+        let mut came = |world: &mut World| {
+            (0..DATAGRAMS).for_each(|_| drop(socket.send_to(&[0; 20], address).unwrap()));
+            world.step(Instant::now()).unwrap()
+        };
+        assert_eq!((came(&mut world), world.inbox.len()), (DATAGRAMS, 0));
+        world.play();
+        let at_once = came(&mut world);
+        assert!((1..DATAGRAMS).contains(&at_once), "{at_once}");
     }
 }

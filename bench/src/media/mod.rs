@@ -93,6 +93,8 @@ pub trait Track {
     fn next_due(&self) -> Duration;
     /// Writes the next packet's payload (replacing what is in `payload`).
     fn next(&mut self, payload: &mut Vec<u8>) -> TrackPacket;
+    /// Receivers need a keyframe. What was recorded stays as it is.
+    fn request_keyframe(&mut self) {}
 }
 
 /// A stream that is announced and of which nothing comes: a participant that joined muted.
