@@ -67,7 +67,7 @@ export class Stack {
    * `relayChannel`: what these talk with each other over, by default SCTP.
    * `io`, `disableRewriting`, `ssrcs`: handed to the bridges. `currentClientFolder` has another client library for the page.
    * `clock`: the processes' clock can be set, see `setClock`. `resumption`: see Prosody.
-   * `heap`: the process notes its allocations in the file `heapFile`, see heap.mjs.
+   * `heap`: the processes note their allocations in files, see `heapFile` and heap.mjs.
    * `launcher`: program and arguments that start the processes, such as prlimit. `logFolder`: where their logs lie.
    * `site`: what Prosody has beside rooms.
    * `mediaAddress`: where the bridges receive media instead of on loopback.
@@ -120,8 +120,7 @@ export class Stack {
     });
     await this.prosody.start();
     const focusRestPort = await freePort(8888);
-    this.heapFile = join(this.folder, 'heap');
-    const environment = { ...this.heap ? heapEnvironment(this.heapFile) : {}, ...this.clock ? this.clockEnvironment() : {}, ...this.environment };
+    const environment = { ...this.clock ? this.clockEnvironment() : {}, ...this.environment };
     const xmppPort = this.relay ? await this.relay(this.prosody.clientPort) : this.prosody.clientPort;
     const options = async number => ({
       launcher: this.launcher,
@@ -144,7 +143,7 @@ export class Stack {
       channel: this.channel,
       ssrcs: this.ssrcs,
       visitors: this.site?.visitors,
-      environment,
+      environment: this.environmentOf(environment, this.split ? `bridge${number}` : 'ringbridge'),
     });
     if (this.split) {
       this.bridges = [];
@@ -152,7 +151,7 @@ export class Stack {
         const own = await options(number);
         this.bridges.push(new Ringbridge('bridge', `bridge${number}`, this.folder, { ...own, ...await this.more?.(own) }));
       }
-      this.focus = new Ringbridge('focus', 'focus', this.folder, { ...this.bridges[0].options });
+      this.focus = new Ringbridge('focus', 'focus', this.folder, { ...this.bridges[0].options, environment: this.environmentOf(environment, 'focus') });
       await Promise.all([this.focus, ...this.bridges].map(process => process.start()));
     } else {
       this.all = new Ringbridge('all', 'ringbridge', this.folder, await options(1));
@@ -180,6 +179,14 @@ export class Stack {
       }),
       bandwidth: () => this.bandwidth(),
     });
+  }
+
+  /** Where the process of this name notes its allocations. */
+  heapFile(name) { return join(this.folder, `${name}.heap`); }
+
+  /** Variables of the process of this name: those of all, and where it notes its allocations. */
+  environmentOf(environment, name) {
+    return { ...environment, ...this.heap ? heapEnvironment(this.heapFile(name)) : {} };
   }
 
   /** Lets libfaketime tell the processes what time of day it is; the monotonic clock stays the kernel's. */

@@ -37,6 +37,8 @@ struct Stream {
     /// Extended RTP sequence number of the next packet.
     sequence: u64,
     packets: u64,
+    /// Bytes since the last [`World::reset`], encrypted.
+    bytes: u64,
     /// Where the track's time begins.
     started: Instant,
 }
@@ -77,12 +79,16 @@ pub struct World {
     numbers: Vec<Numbers>,
     streams: Vec<Stream>,
     codecs: Vec<Codec>,
+    /// Which of several bridges each client is on, and each stream's client.
+    bridges: Vec<usize>,
+    stream_bridges: Vec<usize>,
     ledger: Ledger,
     latency: Latency,
     /// STUN and DTLS that came and was not looked at.
     inbox: VecDeque<(ClientId, SocketAddrV4, Vec<u8>)>,
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     playing: bool,
+    answers_keyframes: bool,
     speed: f64,
     /// When a client is looked at; entries that `timers` does not confirm are out of date.
     looks: BinaryHeap<Reverse<(Instant, ClientId)>>,
@@ -118,11 +124,14 @@ impl World {
             numbers: Vec::new(),
             streams: Vec::new(),
             codecs: Vec::new(),
+            bridges: Vec::new(),
+            stream_bridges: Vec::new(),
             ledger: Ledger::default(),
             latency: Latency::default(),
             inbox: VecDeque::new(),
             due: BinaryHeap::new(),
             playing: false,
+            answers_keyframes: false,
             speed: 1.0,
             looks: BinaryHeap::new(),
             timers: Vec::new(),
@@ -145,6 +154,7 @@ impl World {
         self.clients.push(Client::new(SocketAddrV4::new(ip, self.port)));
         self.receivers.push(Receiver::new(sampled, expected));
         self.numbers.push(numbers);
+        self.bridges.push(0);
         self.timers.push(None);
         id
     }
@@ -155,11 +165,34 @@ impl World {
         let ssrc = 0x5000_0000 | (client as u32) << 8 | (index as u32 & 0xff);
         self.codecs.push(track.codec());
         let now = Instant::now();
-        self.streams.push(Stream { client, ssrc, track, sequence: 1000, packets: 0, started: now });
+        self.stream_bridges.push(self.bridges[client]);
+        self.streams.push(Stream { client, ssrc, track, sequence: 1000, packets: 0, bytes: 0, started: now });
         if self.playing {
             self.due.push(Reverse((now, index)));
         }
         ssrc
+    }
+
+    /// Says which of several bridges a client is on.
+    pub fn place(&mut self, client: ClientId, bridge: usize) {
+        self.bridges[client] = bridge;
+        let streams = self.streams.iter().zip(&mut self.stream_bridges);
+        streams.filter(|(stream, _)| stream.client == client).for_each(|(_, of)| *of = bridge);
+    }
+
+    /// Which of several bridges a client is on.
+    pub fn bridge_of(&self, client: ClientId) -> usize {
+        self.bridges[client]
+    }
+
+    /// From now on, whoever is asked for a keyframe sends one.
+    pub fn answer_keyframe_requests(&mut self) {
+        self.answers_keyframes = true;
+    }
+
+    /// Since the last [`Self::reset`], by stream: client, codec, SSRC, bytes sent.
+    pub fn sent_by_stream(&self) -> impl Iterator<Item = (ClientId, Codec, u32, u64)> {
+        self.streams.iter().map(|stream| (stream.client, stream.track.codec(), stream.ssrc, stream.bytes))
     }
 
     /// The clients.
@@ -269,6 +302,19 @@ impl World {
         }
     }
 
+    /// Lets the streams of some clients go on, each in its own phase, wherever the others stopped.
+    pub fn play_where(&mut self, plays: impl Fn(ClientId) -> bool) {
+        let now = Instant::now();
+        self.playing = true;
+        self.due.clear();
+        for (index, stream) in self.streams.iter_mut().enumerate().filter(|(_, stream)| plays(stream.client)) {
+            // Every track repeats itself within a second.
+            let whole_seconds = Duration::from_secs(stream.track.next_due().as_secs());
+            stream.started = now.checked_sub(whole_seconds.div_f64(self.speed)).unwrap_or(now);
+            self.due.push(Reverse((stream.due(self.speed), index)));
+        }
+    }
+
     /// Stops all streams. What is under way still arrives at later steps.
     pub fn pause(&mut self) {
         self.playing = false;
@@ -343,6 +389,7 @@ impl World {
             let went = self.socket.send(*client.address.ip(), bridge, &self.packet[..len])?;
             stream.sequence += 1;
             stream.packets += 1;
+            stream.bytes += len as u64;
             self.sent += 1;
             self.traffic.sent += 1;
             self.traffic.refused += u64::from(!went);
@@ -355,8 +402,9 @@ impl World {
 
     fn receive(&mut self) -> Result<usize, GeneratorError> {
         let Self { socket, net, clients, receivers, ledger, codecs, latency, inbox, traffic, .. } = self;
-        let mut now = None;
-        socket
+        let (bridges, stream_bridges, answers) = (&self.bridges, &self.stream_bridges, self.answers_keyframes);
+        let (mut now, mut wanted) = (None, Vec::new());
+        let received = socket
             .receive(|to, from, datagram, ago| {
                 let now = *now.get_or_insert_with(Instant::now);
                 let now = now.checked_sub(ago).unwrap_or(now);
@@ -368,16 +416,28 @@ impl World {
                     return;
                 };
                 match datagram {
-                    [128..=191, 192..=223, ..] => receiver.counts.rtcp += 1,
+                    [128..=191, 192..=223, ..] => {
+                        receiver.counts.rtcp += 1;
+                        if let Some(srtp) = client.srtp.as_mut().filter(|_| answers) {
+                            wanted
+                                .extend(srtp.open.decrypt_rtcp(datagram).iter().flat_map(|plain| keyframes_for(plain)));
+                        }
+                    }
                     [128..=191, ..] => {
                         traffic.arrived += 1;
                         let open = client.srtp.as_mut().map(|srtp| &mut srtp.open);
-                        receiver.handle_rtp(now, datagram, open.map(|open| Oracle { open, ledger, codecs, latency }));
+                        let bridges = (&stream_bridges[..], bridges[id]);
+                        let oracle = open.map(|open| Oracle { open, ledger, codecs, bridges, latency });
+                        receiver.handle_rtp(now, datagram, oracle);
                     }
                     _ => inbox.push_back((id, from, datagram.to_vec())),
                 }
             })
-            .map_err(GeneratorError::from)
+            .map_err(GeneratorError::from)?;
+        for stream in self.streams.iter_mut().filter(|stream| wanted.contains(&stream.ssrc)) {
+            stream.track.request_keyframe();
+        }
+        Ok(received)
     }
 
     fn handle_timer(&mut self, now: Instant, id: ClientId) -> Result<(), GeneratorError> {
@@ -405,6 +465,7 @@ impl World {
         self.sent = 0;
         self.overflowed = self.socket.overflowed();
         self.receivers.iter_mut().for_each(Receiver::reset);
+        self.streams.iter_mut().for_each(|stream| stream.bytes = 0);
     }
 
     /// Ends a window.
@@ -429,5 +490,33 @@ impl World {
     /// What each receiver got, by client.
     pub fn receivers(&self) -> &[Receiver] {
         &self.receivers
+    }
+}
+
+/// SSRCs of which a compound RTCP packet asks for keyframes by PLI (RFC 4585 section 6.3.1).
+fn keyframes_for(plain: &[u8]) -> Vec<u32> {
+    let (mut rest, mut found) = (plain, Vec::new());
+    while let [first, kind, high, low, body @ ..] = rest {
+        let len = 4 * usize::from(u16::from_be_bytes([*high, *low]));
+        let Some((body, next)) = body.split_at_checked(len) else { break };
+        if let (1, 206, [_, _, _, _, a, b, c, d, ..]) = (first & 0x1f, kind, body) {
+            found.push(u32::from_be_bytes([*a, *b, *c, *d]));
+        }
+        rest = next;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keyframe_request_is_found_behind_a_report() {
+        let report = [0x80, 201, 0, 1, 0, 0, 0, 9];
+        let pli = [0x81, 206, 0, 2, 0, 0, 0, 9, 1, 2, 3, 4];
+        assert_eq!(keyframes_for(&[&report[..], &pli].concat()), [0x0102_0304]);
+        assert_eq!(keyframes_for(&[0x81, 205, 0, 2, 0, 0, 0, 9, 1, 2, 3, 4]), [0; 0], "a NACK");
+        assert_eq!(keyframes_for(&[&report[..], &pli[..8]].concat()), [0; 0], "cut");
     }
 }

@@ -93,6 +93,8 @@ pub trait Track {
     fn next_due(&self) -> Duration;
     /// Writes the next packet's payload (replacing what is in `payload`).
     fn next(&mut self, payload: &mut Vec<u8>) -> TrackPacket;
+    /// Somebody needs a keyframe: the next frame is one, where the track can do that.
+    fn request_keyframe(&mut self) {}
 }
 
 /// A stream that is announced and of which nothing comes: a participant that joined muted.
