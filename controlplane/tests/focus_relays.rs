@@ -262,6 +262,27 @@ fn allocations_that_fail_move_those_of_that_bridge() {
     assert_eq!((offers(&mut world, "alice"), offers(&mut world, "bob")), (1, 1));
 }
 
+/// The server no longer finds the second one when those of the first one are to go there; it had somebody of its own.
+#[test]
+fn linked_bridges_that_die_together_leave_nobody_behind() {
+    for back in [["one", "two"], ["two", "one"]] {
+        let mut world = split(&["one", "two"], &["alice", "bob", "carol"]);
+        world.bridge("two").answers = Answers::Error("item-not-found", None);
+        world.kill_bridge("one");
+        world.kill_bridge("two");
+        world.pass(2);
+        for nick in back {
+            add(&mut world, nick, &[]);
+        }
+        world.pass(1);
+        let everybody: usize = check(&world).values().map(Vec::len).sum();
+        assert_eq!(everybody, 3);
+        for nick in ["alice", "bob", "carol"] {
+            assert_eq!(offers(&mut world, nick), 2, "{nick}");
+        }
+    }
+}
+
 #[test]
 fn an_endpoint_that_its_bridge_does_not_know_is_invited_again() {
     let mut world = split(&["a", "b"], &["alice", "bob", "carol"]);

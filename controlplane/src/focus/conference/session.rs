@@ -341,13 +341,27 @@ impl Conference {
                 self.leave_session(cx, session);
             }
             (DefinedCondition::ResourceConstraint, _) => self.bridge_full(cx, nick, session),
-            (DefinedCondition::BadRequest | DefinedCondition::ItemNotFound, _) => {
+            (DefinedCondition::ItemNotFound, _) => self.bridge_missed(cx, nick),
+            (DefinedCondition::BadRequest, _) => {
                 if let Some(member) = self.members.get_mut(nick) {
                     member.end_session(Stage::Ended);
                 }
                 self.forget_endpoint(cx, nick);
             }
             _ => self.bridge_failed(cx, session),
+        }
+    }
+
+    /// The server no longer finds a bridge that a member was to go to. Its presence, or that of another one, tells what becomes of
+    /// the others on it; this one has no session to be moved from, and is invited with them, or later.
+    fn bridge_missed(&mut self, cx: &mut Context<'_>, nick: &str) {
+        if let Some(member) = self.members.get_mut(nick) {
+            member.end_session(Stage::Idle);
+        }
+        let unused = self.forget_endpoint(cx, nick);
+        self.invite_later(cx);
+        if unused {
+            self.set_no_bridge(cx, true);
         }
     }
 
@@ -375,7 +389,7 @@ impl Conference {
         }
     }
 
-    /// Who got no endpoint is invited again when a bridge may have room; participants are not moved for visitors.
+    /// Who got no endpoint is invited again when a bridge may have room, or be back; participants are not moved for visitors.
     fn invite_later(&mut self, cx: &Context<'_>) {
         let again = cx.now + FULL_RESET;
         self.invite_due = Some(self.invite_due.map_or(again, |due| due.min(again)));
