@@ -154,3 +154,37 @@ fn spin(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cores;
+    use crate::scenario::Scenario;
+    use crate::subject::in_process::{InProcess, Options};
+    use ringbridge_dataplane::io::{IoChoice, IoLimits};
+    use ringbridge_dataplane::media::Limit;
+
+    /// Plays two rooms of three, some of whose packets are not for everybody.
+    fn play(last_n: Limit) -> Account {
+        let cores = vec![cores::all()[0]];
+        let options = Options { io: IoChoice::Mmsg, cores, limits: IoLimits::default(), last_n };
+        let mut subject = InProcess::start("ringbridge", &options).unwrap();
+        let mut world = World::new(11, false).unwrap();
+        Scenario::rooms(2, 3).join(&mut world, &mut subject, 0, Vec::new(), |_, _| {}).unwrap();
+        run_after(&mut world, &mut subject, Duration::ZERO, Duration::from_millis(300), |_| Ok(()))
+            .unwrap()
+            .account
+            .unwrap()
+    }
+
+    #[test]
+    fn every_packet_arrives_or_is_counted() {
+        for last_n in [Limit::Unlimited, Limit::at_most(1)] {
+            let account = play(last_n);
+            assert!(account.arrived > 0 && account.expected % 2 == 0, "{account:?}");
+            assert!(account.is_whole() && account.generator_lost == 0, "{account:?}");
+            let left_out = account.left_out.get("unwanted").copied().unwrap_or(0);
+            assert_eq!(left_out > 0, last_n != Limit::Unlimited, "{account:?}");
+        }
+    }
+}

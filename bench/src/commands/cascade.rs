@@ -231,7 +231,6 @@ fn measure(args: &CascadeArgs, net: u8, bridges: usize) -> Result<Point, Subject
     let n = args.participants.max(2);
     let control_core = args.control_core.unwrap_or(args.cores.generator_core);
     let mut world = World::new(net, false)?;
-    world.answer_keyframe_requests();
     let in_real_time = (n * (n - 1)) as f64 * PACKETS;
     let speed = args.speed.unwrap_or((PACE / in_real_time).min(1.0));
     world.set_speed(speed);

@@ -26,6 +26,8 @@ use crate::media::{Codec, Track};
 const TIMERS: Duration = Duration::from_millis(5);
 /// Batches that are taken in a row while nothing plays: what comes for hundreds of clients between two of their turns.
 const WAITING_BATCHES: usize = 16;
+/// RTCP packet type of payload-specific feedback (RFC 4585 section 6.1).
+const PAYLOAD_FEEDBACK: u8 = 206;
 /// How long a client may take to connect.
 const CONNECT: Duration = Duration::from_secs(20);
 
@@ -86,9 +88,10 @@ pub struct World {
     latency: Latency,
     /// STUN and DTLS that came and was not looked at.
     inbox: VecDeque<(ClientId, SocketAddrV4, Vec<u8>)>,
+    /// Clients that were asked for a keyframe.
+    asked: Vec<ClientId>,
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     playing: bool,
-    answers_keyframes: bool,
     speed: f64,
     /// When a client is looked at; entries that `timers` does not confirm are out of date.
     looks: BinaryHeap<Reverse<(Instant, ClientId)>>,
@@ -129,9 +132,9 @@ impl World {
             ledger: Ledger::default(),
             latency: Latency::default(),
             inbox: VecDeque::new(),
+            asked: Vec::new(),
             due: BinaryHeap::new(),
             playing: false,
-            answers_keyframes: false,
             speed: 1.0,
             looks: BinaryHeap::new(),
             timers: Vec::new(),
@@ -183,11 +186,6 @@ impl World {
     /// Which of several bridges a client is on.
     pub fn bridge_of(&self, client: ClientId) -> usize {
         self.bridges[client]
-    }
-
-    /// From now on, whoever is asked for a keyframe sends one.
-    pub fn answer_keyframe_requests(&mut self) {
-        self.answers_keyframes = true;
     }
 
     /// Since the last [`Self::reset`], by stream: client, codec, SSRC, bytes sent.
@@ -339,6 +337,10 @@ impl World {
             received += more;
             batches = if more == 0 { 1 } else { batches - 1 };
         }
+        for client in self.asked.drain(..) {
+            let video = self.streams.iter_mut().filter(|stream| stream.client == client);
+            video.for_each(|stream| stream.track.request_keyframe());
+        }
         // Media must not wait while many clients connect.
         let at_once = if self.playing { 1 } else { self.inbox.len() };
         for _ in 0..at_once {
@@ -401,10 +403,10 @@ impl World {
     }
 
     fn receive(&mut self) -> Result<usize, GeneratorError> {
-        let Self { socket, net, clients, receivers, ledger, codecs, latency, inbox, traffic, .. } = self;
-        let (bridges, stream_bridges, answers) = (&self.bridges, &self.stream_bridges, self.answers_keyframes);
-        let (mut now, mut wanted) = (None, Vec::new());
-        let received = socket
+        let Self { socket, net, clients, receivers, ledger, codecs, latency, inbox, asked, traffic, .. } = self;
+        let (bridges, stream_bridges) = (&self.bridges, &self.stream_bridges);
+        let mut now = None;
+        socket
             .receive(|to, from, datagram, ago| {
                 let now = *now.get_or_insert_with(Instant::now);
                 let now = now.checked_sub(ago).unwrap_or(now);
@@ -416,11 +418,11 @@ impl World {
                     return;
                 };
                 match datagram {
-                    [128..=191, 192..=223, ..] => {
+                    [128..=191, second @ 192..=223, ..] => {
                         receiver.counts.rtcp += 1;
-                        if let Some(srtp) = client.srtp.as_mut().filter(|_| answers) {
-                            wanted
-                                .extend(srtp.open.decrypt_rtcp(datagram).iter().flat_map(|plain| keyframes_for(plain)));
+                        // The first header is not encrypted (RFC 3711 section 3.4): PLI and FIR are a format of this type each.
+                        if *second == PAYLOAD_FEEDBACK && matches!(datagram[0] & 31, 1 | 4) {
+                            asked.push(id);
                         }
                     }
                     [128..=191, ..] => {
@@ -433,11 +435,7 @@ impl World {
                     _ => inbox.push_back((id, from, datagram.to_vec())),
                 }
             })
-            .map_err(GeneratorError::from)?;
-        for stream in self.streams.iter_mut().filter(|stream| wanted.contains(&stream.ssrc)) {
-            stream.track.request_keyframe();
-        }
-        Ok(received)
+            .map_err(GeneratorError::from)
     }
 
     fn handle_timer(&mut self, now: Instant, id: ClientId) -> Result<(), GeneratorError> {
@@ -493,30 +491,26 @@ impl World {
     }
 }
 
-/// SSRCs of which a compound RTCP packet asks for keyframes by PLI (RFC 4585 section 6.3.1).
-fn keyframes_for(plain: &[u8]) -> Vec<u32> {
-    let (mut rest, mut found) = (plain, Vec::new());
-    while let [first, kind, high, low, body @ ..] = rest {
-        let len = 4 * usize::from(u16::from_be_bytes([*high, *low]));
-        let Some((body, next)) = body.split_at_checked(len) else { break };
-        if let (1, 206, [_, _, _, _, a, b, c, d, ..]) = (first & 0x1f, kind, body) {
-            found.push(u32::from_be_bytes([*a, *b, *c, *d]));
-        }
-        rest = next;
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::UdpSocket;
+
+    /// Three times as many as one batch has.
+    const DATAGRAMS: usize = 96;
 
     #[test]
-    fn a_keyframe_request_is_found_behind_a_report() {
-        let report = [0x80, 201, 0, 1, 0, 0, 0, 9];
-        let pli = [0x81, 206, 0, 2, 0, 0, 0, 9, 1, 2, 3, 4];
-        assert_eq!(keyframes_for(&[&report[..], &pli].concat()), [0x0102_0304]);
-        assert_eq!(keyframes_for(&[0x81, 205, 0, 2, 0, 0, 0, 9, 1, 2, 3, 4]), [0; 0], "a NACK");
-        assert_eq!(keyframes_for(&[&report[..], &pli[..8]].concat()), [0; 0], "cut");
+    fn who_waits_takes_all_that_came_and_who_plays_gets_back_to_media() {
+        let mut world = World::new(9, false).unwrap();
+        let client = world.add_client(Numbers::USUAL, false, Expected { numbers: None });
+        let (address, socket) = (world.clients()[client].address, UdpSocket::bind("127.0.0.1:0").unwrap());
+        let came = |world: &mut World| {
+            (0..DATAGRAMS).for_each(|_| assert_eq!(socket.send_to(&[0; 20], address).unwrap(), 20));
+            world.step(Instant::now()).unwrap()
+        };
+        assert_eq!((came(&mut world), world.inbox.len()), (DATAGRAMS, 0));
+        world.play();
+        let at_once = came(&mut world);
+        assert!((1..DATAGRAMS).contains(&at_once), "{at_once}");
     }
 }

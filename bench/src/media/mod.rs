@@ -93,7 +93,7 @@ pub trait Track {
     fn next_due(&self) -> Duration;
     /// Writes the next packet's payload (replacing what is in `payload`).
     fn next(&mut self, payload: &mut Vec<u8>) -> TrackPacket;
-    /// Somebody needs a keyframe: the next frame is one, where the track can do that.
+    /// Receivers need a keyframe. What was recorded stays as it is.
     fn request_keyframe(&mut self) {}
 }
 

@@ -40,6 +40,8 @@ pub struct Probed {
 
 /// How long each backend is measured.
 const MEASURE: Duration = Duration::from_millis(50);
+/// What the last burst of a measurement may take beyond that on a host that is busy with others.
+const LAST_BURST: Duration = Duration::from_millis(10);
 /// Datagrams per burst and their size while measuring.
 const BURST: usize = 32;
 const SIZE: usize = 1200;
@@ -57,6 +59,7 @@ pub fn probe(choice: IoChoice) -> Result<Probed, IoError> {
             chosen(Backend::Uring, "asked for, works on this host".into())
         }
         IoChoice::Auto => {
+            let start = Instant::now();
             if let Err(error) = try_uring() {
                 return chosen(Backend::Mmsg, error.to_string());
             }
@@ -65,7 +68,9 @@ pub fn probe(choice: IoChoice) -> Result<Probed, IoError> {
                 (Err(error), _) => return chosen(Backend::Mmsg, format!("measuring io_uring failed: {error}")),
                 (_, Err(error)) => return chosen(Backend::Mmsg, format!("measuring failed: {error}")),
             };
-            let figures = format!("on loopback io_uring {:.0}k, mmsg {:.0}k packets/s", uring / 1e3, mmsg / 1e3);
+            let (uring_thousands, mmsg_thousands, took) = (uring / 1e3, mmsg / 1e3, start.elapsed().as_millis());
+            let figures =
+                format!("on loopback io_uring {uring_thousands:.0}k, mmsg {mmsg_thousands:.0}k packets/s in {took} ms");
             if uring > mmsg * MARGIN {
                 chosen(Backend::Uring, format!("{figures}: io_uring is faster"))
             } else {
@@ -124,7 +129,7 @@ fn measure<T: PacketIo>(new: Constructor<T>) -> Result<f64, IoError> {
     while start.elapsed() < MEASURE {
         burst(&mut io, path, BURST).map_err(failed)?;
         let mut missing = BURST;
-        while missing > 0 {
+        while missing > 0 && start.elapsed() < MEASURE + LAST_BURST {
             match io.receive(Duration::from_millis(5)).map_err(failed)? {
                 0 => break,
                 n => missing = missing.saturating_sub(n),
@@ -143,7 +148,13 @@ mod tests {
     fn auto_decides_quickly_and_says_why() {
         let start = Instant::now();
         let probed = probe(IoChoice::Auto).unwrap();
-        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        // 120 ms by its bounds; what the host does meanwhile comes on top of it, so the least of some counts.
+        let least = (0..5).map(|_| {
+            let start = Instant::now();
+            probe(IoChoice::Auto).unwrap();
+            start.elapsed()
+        });
+        assert!(least.min().unwrap_or_default() < Duration::from_millis(200), "slower than 200 ms five times");
         assert!(!probed.reason.is_empty() && !probed.reason.contains('\n'), "{}", probed.reason);
         eprintln!("{} after {:?}: {}", probed.backend.name(), start.elapsed(), probed.reason);
         assert_eq!(probe(IoChoice::Mmsg).unwrap().backend, Backend::Mmsg);
