@@ -460,8 +460,8 @@ mod tests {
         let mut world = World::new(9, false).unwrap();
         let client = world.add_client(Numbers::USUAL, false, Expected { numbers: None });
         let (address, socket) = (world.clients()[client].address, UdpSocket::bind("127.0.0.1:0").unwrap());
-        let mut came = |world: &mut World| {
-            (0..DATAGRAMS).for_each(|_| drop(socket.send_to(&[0; 20], address).unwrap()));
+        let came = |world: &mut World| {
+            (0..DATAGRAMS).for_each(|_| assert_eq!(socket.send_to(&[0; 20], address).unwrap(), 20));
             world.step(Instant::now()).unwrap()
         };
         assert_eq!((came(&mut world), world.inbox.len()), (DATAGRAMS, 0));
