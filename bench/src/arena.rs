@@ -56,6 +56,7 @@ impl Contestant {
                 control_cores: cores::all().to_vec(),
                 io: "mmsg",
                 channels: true,
+                relay: None,
             })?),
             Self::Bare(method, core) => Box::new(Bare::start(*method, *core)?),
             Self::Peer(program, core) => Box::new(Peer::start(name, program, *core)?),

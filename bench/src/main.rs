@@ -4,7 +4,7 @@
 
 use clap::{Parser, Subcommand};
 use ringbridge_bench::commands::{
-    compare, floor, joins, memory, overload, process, record, replay, saturate, scale, tune,
+    cascade, compare, floor, joins, memory, overload, process, record, replay, saturate, scale, tune,
 };
 
 /// Benchmarks of ringbridge.
@@ -35,6 +35,11 @@ enum Command {
     Overload(overload::OverloadArgs),
     /// Measure joins: handshakes per second and core, time to keys, and what running calls notice.
     Joins(joins::JoinsArgs),
+    /// Measure one conference on one to several linked bridges: what each takes, what crosses, and what follows a bridge's death.
+    Cascade(cascade::CascadeArgs),
+    /// One of the bridges of `cascade`.
+    #[command(hide = true)]
+    LinkedBridge(cascade::BridgeArgs),
     /// Measure what the whole process takes: idle, and per participant and minute in small rooms.
     Process(process::ProcessArgs),
     /// Measure the data plane's resident memory per endpoint.
@@ -60,6 +65,8 @@ fn main() -> std::process::ExitCode {
         Command::Tune(args) => tune::run(&args).map_err(Into::into),
         Command::Overload(args) => overload::run(&args).map_err(Into::into),
         Command::Joins(args) => joins::run(&args).map_err(Into::into),
+        Command::Cascade(args) => cascade::run(&args).map_err(Into::into),
+        Command::LinkedBridge(args) => cascade::serve(&args).map_err(Into::into),
         Command::Process(args) => process::run(&args).map_err(Into::into),
         Command::Memory { json } => memory::run(json).map_err(Into::into),
     };

@@ -1,6 +1,7 @@
 //! The bridge channel over real sockets: who gets in, what is carried, how it ends.
 
 mod http;
+mod relay_websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

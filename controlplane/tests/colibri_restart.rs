@@ -37,6 +37,7 @@ impl Fixture {
                 port: 10_000,
                 fingerprint: "AB:CD".to_owned(),
                 websocket_base_url: "ws://127.0.0.1:9090".to_owned(),
+                relay_websocket_base_url: "ws://127.0.0.1:9090".to_owned(),
                 websocket_server_id: "jvb1".to_owned(),
             },
             workers: 3,

@@ -89,7 +89,7 @@ fn every_mistake_is_named_with_its_remedy_at_once() {
 }
 
 #[test]
-fn relays_need_a_name_a_region_and_data_channels() {
+fn relays_need_a_name_and_a_region() {
     let file = File::new("relay", GOOD);
     let parsed = |flags: &[&str]| match file.parse("bridge", flags) {
         Ok(Request::Run(config)) => config.bridge.expect("bridge").relay,
@@ -107,7 +107,17 @@ fn relays_need_a_name_a_region_and_data_channels() {
     let errors_of = |flags: &[&str]| errors(file.parse("bridge", flags)).join("\n");
     let all = errors_of(&["--relay", "true"]);
     assert!(all.contains("bridge.relay.id is not set") && all.contains("bridge.region is not set"), "{all}");
-    assert!(errors_of(&[&complete[..], &["--sctp", "false"]].concat()).contains("switch bridge.sctp.enabled on"));
+    // Other bridges reach the WebSocket where clients do, unless it is said; where it is off, nobody is sent there.
+    let url = |more: &[&str]| match file.parse("bridge", &[&complete[..], more].concat()) {
+        Ok(Request::Run(config)) => config.bridge.expect("bridge").relay_websocket_base_url,
+        other => panic!("{other:?}"),
+    };
+    let public = ["--websocket-url", "wss://meet.example.net/"];
+    assert_eq!(url(&public), "wss://meet.example.net");
+    assert_eq!(url(&[&public[..], &["--relay-websocket-url", "ws://10.0.0.1:9090"]].concat()), "ws://10.0.0.1:9090");
+    assert_eq!(url(&[&public[..], &["--websocket", "false"]].concat()), "");
+    assert_eq!(url(&["--sctp", "false"]), "ws://127.0.0.1:9090");
+    assert!(errors_of(&["--relay-websocket-url", "https://a"]).contains("wss://a"));
     let ports = errors_of(&["--relay-min-port", "10100", "--relay-max-port", "10099"]);
     assert!(ports.contains("the lowest port is 10100"), "{ports}");
     assert!(errors_of(&["--relay-min-port", "10100"]).contains("set both"));

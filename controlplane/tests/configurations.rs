@@ -425,6 +425,7 @@ fn the_time_of_web_sockets() {
         "videobridge.http-servers.private is bridge.rest.listen".to_owned(),
         "videobridge.http-servers.public is bridge.websocket.listen".to_owned(),
         "videobridge.websockets.domain is bridge.websocket.base-url".to_owned(),
+        "videobridge.websockets.relay-domains is bridge.relay.websocket-url".to_owned(),
     ];
     Expected {
         file: "websocket-era.conf",
@@ -435,6 +436,7 @@ fn the_time_of_web_sockets() {
             ("bridge.websocket.enabled", "true"),
             ("bridge.websocket.listen", "0.0.0.0:9090"),
             ("bridge.websocket.base-url", "wss://meet.example.net:443"),
+            ("bridge.relay.websocket-url", "wss://relay-1.example.net"),
             ("bridge.websocket.server-id", "default-id"),
             ("bridge.sctp.enabled", "false"),
             ("bridge.rest.listen", "127.0.0.1:8080"),

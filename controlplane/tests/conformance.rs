@@ -1,5 +1,6 @@
 //! A scripted Jicofo: replays the recorded colibri2 requests and REST calls of `../shared/fixtures` against ringbridge's
 //! bridge over a real Prosody, and compares the answers with the recorded ones. `tools/conformance` runs it alone.
+//! Nobody recorded two bridges: what is asked about relays, and the answers, are composed (`relay_requests`).
 //!
 //! What differs from one run to the next by nature (ids, ports, keys, addresses) is made equal before. A difference that
 //! is meant has its explanation in [`EXPLAINED`]; any other one fails the run.
@@ -7,6 +8,7 @@
 mod http;
 mod prosody;
 mod recordings;
+mod relay_requests;
 
 use ringbridge_dataplane::ids::WorkerId;
 use std::collections::{BTreeSet, HashMap};
@@ -18,7 +20,9 @@ use std::time::Duration;
 
 use prosody::Prosody;
 use recordings::{Arguments, name};
+use relay_requests::Exchange;
 use ringbridge_controlplane::bridge::run_on;
+use ringbridge_controlplane::colibri::bridge::RelaySettings;
 use ringbridge_controlplane::xmpp::muc::{MucChange, MucRoom};
 use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender};
 use ringbridge_dataplane::link::links;
@@ -42,15 +46,29 @@ fn main() -> ExitCode {
         Err(end) => return end,
     };
     let wanted: Vec<_> = recordings::folders().into_iter().filter(|folder| arguments.wants(&name(folder))).collect();
-    if wanted.is_empty() {
+    let mut composed = relay_requests::scenarios();
+    composed.retain(|(name, _)| arguments.wants(name));
+    if wanted.is_empty() && composed.is_empty() {
         println!("skipped: no recordings in {}", recordings::fixtures().display());
         return arguments.nothing_ran();
+    }
+    if recordings::folders().is_empty() {
+        println!("skipped in part: no recordings in {}", recordings::fixtures().display());
     }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let mut reports = Vec::new();
     for folder in &wanted {
         let Some(report) = runtime.block_on(scenario(folder, &name(folder))) else {
+            return ExitCode::SUCCESS;
+        };
+        if !arguments.as_json {
+            report.print();
+        }
+        reports.push(report);
+    }
+    for (name, exchanges) in composed {
+        let Some(report) = runtime.block_on(composed_scenario(name, exchanges)) else {
             return ExitCode::SUCCESS;
         };
         if !arguments.as_json {
@@ -97,6 +115,10 @@ struct Difference {
 }
 
 impl Report {
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), compared: 0, equal: 0, unanswered: 0, differences: Vec::new() }
+    }
+
     fn is_ok(&self) -> bool {
         self.compared > 0 && self.differences.iter().all(|difference| difference.explanation.is_some())
     }
@@ -225,16 +247,16 @@ fn steps(folder: &Path) -> Vec<Step> {
 /// Replays one scenario; `None` without a Prosody.
 async fn scenario(folder: &Path, name: &str) -> Option<Report> {
     let server = Prosody::start()?;
-    let mut bridge = Bridge::start(&server);
+    let mut bridge = Bridge::start(&server, None);
     let mut jicofo = Jicofo::start(&server).await;
     jicofo.bridge_arrives().await;
-    let mut report = Report { name: name.to_owned(), compared: 0, equal: 0, unanswered: 0, differences: Vec::new() };
+    let mut report = Report::new(name);
     for step in steps(folder) {
         match step {
             Step::Restart => {
                 bridge.stop().await;
                 jicofo.bridge_leaves().await;
-                bridge = Bridge::start(&server);
+                bridge = Bridge::start(&server, None);
                 jicofo.bridge_arrives().await;
             }
             Step::Request { answer: None, .. } => report.unanswered += 1,
@@ -265,6 +287,26 @@ async fn scenario(folder: &Path, name: &str) -> Option<Report> {
     Some(report)
 }
 
+/// Plays one composed scenario to a bridge with relays; `None` without a Prosody.
+async fn composed_scenario(name: &str, exchanges: Vec<Exchange>) -> Option<Report> {
+    let server = Prosody::start()?;
+    let bridge = Bridge::start(&server, Some(RelaySettings { id: NICK.to_owned(), ports: None }));
+    let mut jicofo = Jicofo::start(&server).await;
+    jicofo.bridge_arrives().await;
+    let mut report = Report::new(name);
+    for (n, Exchange { what, payload, answer, text_counts }) in exchanges.into_iter().enumerate() {
+        let ours = jicofo.ask(&format!("{name}-{n}"), true, payload).await;
+        let lines = |answer: &Element| {
+            let mut lines = canonical(answer);
+            lines.retain(|line| text_counts || !line.starts_with("iq/error/text"));
+            lines
+        };
+        report.compare(what, lines(&answer), lines(&ours));
+    }
+    bridge.stop().await;
+    Some(report)
+}
+
 /// Whether the XMPP server answered in the place of a bridge that was dead: the error names the room, or the session.
 fn is_of_the_server(answer: &Element) -> bool {
     answer.children().filter(|child| child.name() == "error").any(|error| {
@@ -281,8 +323,9 @@ struct Bridge {
 }
 
 impl Bridge {
-    fn start(server: &Prosody) -> Self {
+    fn start(server: &Prosody, relay: Option<RelaySettings>) -> Self {
         let mut settings = server.bridge(NICK);
+        settings.relay = relay;
         settings.connections[0].xmpp.resource = Some(NICK.to_owned());
         settings.websocket_base_url = settings.websocket_listen.map(|listen| format!("ws://{listen}")).expect("served");
         let rest = settings.rest_listen;

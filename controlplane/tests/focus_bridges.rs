@@ -321,6 +321,36 @@ fn allocations_that_fail() {
     }
 }
 
+/// The server no longer finds the second one when those of the first one are to go there.
+#[test]
+fn bridges_that_die_together_leave_nobody_behind() {
+    for (others, comes_back) in [(false, "jvb1"), (false, "jvb2"), (true, "jvb1"), (true, "jvb2")] {
+        let mut world = call(&[("jvb1", &[("stress_level", "0")]), ("jvb2", &[])]);
+        world.bridge("jvb2").answers = Answers::Error("item-not-found", None);
+        world.kill_bridge("jvb1");
+        if others {
+            world.join(ROOM, "carol", |_| {});
+        }
+        world.kill_bridge("jvb2");
+        world.pass(3);
+        world.add_bridge(comes_back, &[]);
+        for nick in ["alice", "bob", "carol"].into_iter().take(2 + usize::from(others)) {
+            assert_eq!(bridge_of(&mut world, nick), comes_back);
+        }
+        assert!(!world.says_no_bridge(ROOM));
+    }
+    // One that is there and is not found all the same: again after a while.
+    let mut world = World::new();
+    world.add_bridge("jvb1", &[]);
+    world.bridge("jvb1").answers = Answers::Error("item-not-found", None);
+    world.join(ROOM, "alice", |_| {});
+    world.join(ROOM, "bob", |_| {});
+    assert!(world.client(ROOM, "alice").jingles.is_empty());
+    world.bridge("jvb1").answers = Answers::Well;
+    world.pass(21);
+    assert_eq!((bridge_of(&mut world, "alice"), offers(&mut world, "bob")), ("jvb1".to_owned(), 1));
+}
+
 #[test]
 fn a_bridge_that_forgets_conferences_again_and_again_is_left() {
     let mut world = World::new();

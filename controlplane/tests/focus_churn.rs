@@ -39,6 +39,7 @@ impl Churn {
             port: 10_000,
             fingerprint: "AB:CD".to_owned(),
             websocket_base_url: "ws://192.0.2.1".to_owned(),
+            relay_websocket_base_url: "ws://192.0.2.1".to_owned(),
             websocket_server_id: "jvb1".to_owned(),
         };
         let config = ColibriConfig {

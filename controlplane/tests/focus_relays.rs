@@ -9,6 +9,7 @@ use std::time::Duration;
 use focus_world::*;
 use ringbridge_controlplane::colibri::elements::{SctpRole, Setup};
 use ringbridge_controlplane::focus::{LoadRedistribution, SelectionSettings, Strategy};
+use ringbridge_controlplane::rest::{FocusAnswer, FocusAsk};
 
 fn with(strategy: Strategy) -> World {
     let selection = SelectionSettings { strategy, relays: true, ..SelectionSettings::default() };
@@ -261,6 +262,27 @@ fn allocations_that_fail_move_those_of_that_bridge() {
     assert_eq!((offers(&mut world, "alice"), offers(&mut world, "bob")), (1, 1));
 }
 
+/// The server no longer finds the second one when those of the first one are to go there; it had somebody of its own.
+#[test]
+fn linked_bridges_that_die_together_leave_nobody_behind() {
+    for back in [["one", "two"], ["two", "one"]] {
+        let mut world = split(&["one", "two"], &["alice", "bob", "carol"]);
+        world.bridge("two").answers = Answers::Error("item-not-found", None);
+        world.kill_bridge("one");
+        world.kill_bridge("two");
+        world.pass(2);
+        for nick in back {
+            add(&mut world, nick, &[]);
+        }
+        world.pass(1);
+        let everybody: usize = check(&world).values().map(Vec::len).sum();
+        assert_eq!(everybody, 3);
+        for nick in ["alice", "bob", "carol"] {
+            assert_eq!(offers(&mut world, nick), 2, "{nick}");
+        }
+    }
+}
+
 #[test]
 fn an_endpoint_that_its_bridge_does_not_know_is_invited_again() {
     let mut world = split(&["a", "b"], &["alice", "bob", "carol"]);
@@ -454,4 +476,106 @@ fn overloaded_bridges_are_relieved() {
     // Nor is anybody where all bridges are overloaded, this one the least.
     let world = relieved(true, "0.97");
     assert_eq!(check(&world), places(&[("a", &["alice", "bob", "carol", "dave"])]));
+}
+
+fn operate(world: &mut World, ask: FocusAsk) -> (u64, u64) {
+    let answer = world.focus.operate(world.now, std::time::SystemTime::UNIX_EPOCH, ask);
+    world.settle();
+    let FocusAnswer::Done(moved) = answer else { panic!("{answer:?}") };
+    (moved["movedEndpoints"].as_u64().unwrap_or(0), moved["conferences"].as_u64().unwrap_or(0))
+}
+
+fn take_off(world: &mut World, bridge: &str, count: usize) -> (u64, u64) {
+    operate(world, FocusAsk::MoveEndpoints { bridge: bridge.to_owned(), room: None, count })
+}
+
+#[test]
+fn who_is_moved_by_an_operator_stays_away_and_so_do_newcomers() {
+    let mut world = with(Strategy::RegionBased);
+    add(&mut world, "a", &[]);
+    for nick in ["alice", "bob", "carol"] {
+        world.join(ROOM, nick, |_| {});
+    }
+    assert_eq!(take_off(&mut world, "a", 2), (0, 0), "there is nowhere to go");
+    add(&mut world, "b", &[("stress_level", "0.5")]);
+    assert_eq!(take_off(&mut world, "a", 2), (2, 1));
+    assert_eq!(check(&world), places(&[("a", &["carol"]), ("b", &["alice", "bob"])]));
+    assert_eq!((offers(&mut world, "alice"), offers(&mut world, "carol")), (2, 1), "who stays is not disturbed");
+    // The other one has less to do, and nobody is sent back to it for that.
+    world.join(ROOM, "dave", |_| {});
+    world.pass(200);
+    world.join(ROOM, "erin", |_| {});
+    assert_eq!(check(&world), places(&[("a", &["carol"]), ("b", &["alice", "bob", "dave", "erin"])]));
+    // The rest of it; the last one takes the session with it.
+    assert_eq!(take_off(&mut world, "a", 5), (1, 1));
+    assert_eq!(check(&world), places(&[("b", &["alice", "bob", "carol", "dave", "erin"])]));
+    // Where all was left, the earlier one serves again.
+    assert_eq!(take_off(&mut world, "b", 1), (1, 1));
+    assert_eq!(check(&world)["a"], ["alice"]);
+    // And after a while all are alike.
+    world.pass(301);
+    world.join(ROOM, "frank", |_| {});
+    assert_eq!(bridge_of(&mut world, "frank"), "a");
+    check(&world);
+    assert_eq!(world.focus.stats(world.now)["bridge_failures"]["participants_moved"], 4);
+}
+
+#[test]
+fn one_endpoint_goes_to_another_bridge_and_newcomers_are_not_kept_away() {
+    let mut world = with(Strategy::RegionBased);
+    add(&mut world, "a", &[]);
+    for nick in ["alice", "bob"] {
+        world.join(ROOM, nick, |_| {});
+    }
+    add(&mut world, "b", &[("stress_level", "0.5")]);
+    let one = |endpoint: &str| FocusAsk::MoveEndpoint { room: ROOM.into(), endpoint: endpoint.into(), bridge: None };
+    assert_eq!(operate(&mut world, one("alice")), (1, 1));
+    assert_eq!(operate(&mut world, one("nobody")), (0, 0));
+    assert_eq!(check(&world), places(&[("a", &["bob"]), ("b", &["alice"])]));
+    world.join(ROOM, "carol", |_| {});
+    assert_eq!(check(&world), places(&[("a", &["bob", "carol"]), ("b", &["alice"])]));
+}
+
+#[test]
+fn a_share_of_two_conferences_moves_the_larger_one_first() {
+    let mut world = with(Strategy::RegionBased);
+    add(&mut world, "a", &[]);
+    for (room, members) in [(ROOM, 4), ("small@conference.meet.test", 2)] {
+        for n in 0..members {
+            world.join(room, &format!("p{n}"), |_| {});
+        }
+    }
+    add(&mut world, "b", &[("stress_level", "0.5")]);
+    assert_eq!(operate(&mut world, FocusAsk::MoveFraction { bridge: "a".into(), fraction: 0.5 }), (3, 1));
+    assert_eq!(take_off(&mut world, "a", 2), (2, 1), "the other one is larger there now");
+    // To a bridge without relays a conference goes as a whole.
+    let mut world = with(Strategy::RegionBased);
+    add(&mut world, "a", &[]);
+    for nick in ["alice", "bob"] {
+        world.join(ROOM, nick, |_| {});
+    }
+    world.add_bridge("plain", &[("stress_level", "0.1")]);
+    assert_eq!(take_off(&mut world, "a", 1), (2, 1), "the smallest conference");
+    assert_eq!(check(&world), places(&[("plain", &["alice", "bob"])]));
+}
+
+#[test]
+fn a_pinned_conference_is_on_all_bridges_of_its_version_alone() {
+    let mut world = with(Strategy::Split);
+    let pin = FocusAsk::Pin { room: ROOM.into(), version: "2.4".into(), minutes: 10 };
+    world.focus.operate(world.now, std::time::SystemTime::UNIX_EPOCH, pin);
+    for (nick, version) in [("a", "2.3"), ("b", "2.4"), ("c", "2.3"), ("d", "2.4")] {
+        add(&mut world, nick, &[("version", version)]);
+    }
+    for nick in ["alice", "bob", "carol", "dave"] {
+        world.join(ROOM, nick, |_| {});
+    }
+    assert_eq!(check(&world), places(&[("b", &["alice", "carol"]), ("d", &["bob", "dave"])]));
+    // Nor does it leave them when it is moved, or when one of them fails.
+    assert_eq!(take_off(&mut world, "b", 1), (1, 1));
+    assert_eq!(check(&world)["d"].len(), 3);
+    assert_eq!(take_off(&mut world, "b", 9), (1, 1));
+    assert_eq!(check(&world).keys().collect::<Vec<_>>(), ["d"]);
+    world.kill_bridge("d");
+    assert_eq!(check(&world).keys().collect::<Vec<_>>(), ["b"], "rather back than to another version");
 }

@@ -247,6 +247,34 @@ fn a_slow_server_is_not_a_dead_bridge() {
     assert!(!world.bridge("jvb2").requests.is_empty(), "the conference moved");
 }
 
+#[test]
+fn an_endpoint_that_a_slow_server_held_up_condemns_no_bridge() {
+    let mut world = call();
+    world.add_bridge("jvb2", &[]);
+    world.slow_server = true;
+    world.pass(5);
+    world.bridge("jvb1").answers = Answers::Nothing;
+    world.join(ROOM, "late", |_| {});
+    world.pass(16);
+    let offers = |world: &mut World, nick: &str| {
+        world.client(ROOM, nick).actions().iter().filter(|action| **action == "session-initiate").count()
+    };
+    let counted = refused(&world, "server_slow");
+    assert!(counted >= 1);
+    // What was asked meanwhile is lost with the queue: it is late when the server answers again, and no more is made of it.
+    (world.slow_server, world.bridge("jvb1").answers) = (false, Answers::Well);
+    world.pass(16);
+    assert_eq!((offers(&mut world, "late"), offers(&mut world, "alice")), (1, 1), "nobody else is disturbed");
+    assert!(world.bridge("jvb2").requests.is_empty(), "nothing moves");
+    assert!(refused(&world, "server_slow") > counted);
+    // A bridge that is silent by itself is left as ever.
+    world.bridge("jvb1").answers = Answers::Nothing;
+    world.pass(30);
+    world.join(ROOM, "later", |_| {});
+    world.pass(16);
+    assert!(!world.bridge("jvb2").requests.is_empty(), "the conference moves");
+}
+
 // --- sources --------------------------------------------------------------------------------------------------------------
 
 #[test]

@@ -353,7 +353,8 @@ fn a_visitor_sends_nothing_and_asks_for_nothing_else() {
             "<jibri xmlns='http://jitsi.org/protocol/jibri' action='start' recording_mode='file'/>".to_owned(),
             "service-unavailable",
         ),
-        ("<dial xmlns='urn:xmpp:rayo:1' from='a' to='b'/>".to_owned(), "service-unavailable"),
+        ("<dial xmlns='urn:xmpp:rayo:1' from='a' to='b'/>".to_owned(), "forbidden"),
+        ("<dial xmlns='urn:xmpp:rayo:1' from='a' to='jitsi_meet_transcribe'/>".to_owned(), "forbidden"),
         (format!("<conference xmlns='http://jitsi.org/protocol/focus' room='{ROOM}'/>"), "service-unavailable"),
         ("<visitors xmlns='jitsi:visitors' room='x'/>".to_owned(), "service-unavailable"),
     ] {
@@ -595,6 +596,32 @@ fn other_bridges_hear_of_no_visitor() {
         .collect();
     assert!(relayed.contains("aaaa") && relayed.contains("late"), "{relayed:?}");
     assert!(!["cccc", "dddd", "eeee"].iter().any(|nick| relayed.contains(nick)), "{relayed:?}");
+    // A visitor is told of everybody who takes part, wherever they are, and its bridge knows them: those on it and those behind
+    // its relay are all of them.
+    let takes_part: std::collections::BTreeSet<String> = ["aaaa", "bbbb", "late"].map(str::to_owned).into();
+    for nick in ["cccc", "dddd", "eeee"] {
+        let visitor = world.client(&visitors_room("v1"), nick).clone();
+        let told: std::collections::BTreeSet<String> = visitor
+            .jingles
+            .iter()
+            .filter(|jingle| ["session-initiate", "source-add"].contains(&jingle.action.as_str()))
+            .flat_map(|jingle| focus_world::owners(jingle).into_keys())
+            .filter(|owner| owner != "jvb")
+            .collect();
+        assert_eq!(told, takes_part, "{nick}");
+    }
+    for (name, bridge) in &world.bridges {
+        let meeting = &bridge.knows.0[bridge.meetings.first().expect("a conference")];
+        let behind = meeting.relays.values().flat_map(|relay| &relay.endpoints);
+        let known: std::collections::BTreeSet<String> = meeting
+            .local
+            .iter()
+            .chain(behind)
+            .filter(|(_, ssrcs)| !ssrcs.is_empty())
+            .map(|(id, _)| id.clone())
+            .collect();
+        assert_eq!(known, takes_part, "sources that {name} can forward");
+    }
 }
 
 #[test]

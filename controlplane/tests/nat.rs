@@ -440,7 +440,7 @@ fn participant(host: Option<&str>, xmpp: (&str, u16), local: &str) -> Option<Chi
     };
     let port = xmpp.1.to_string();
     command
-        .args(["participants", "--room", "nat", "--seconds", "12", "--xmpp-host", xmpp.0, "--xmpp-port", &port])
+        .args(["participants", "--room", "nat", "--seconds", "8", "--xmpp-host", xmpp.0, "--xmpp-port", &port])
         .args(["--local-address", local])
         .stdout(Stdio::piped())
         .stderr(Stdio::null());

@@ -46,6 +46,15 @@ fn endpoint(number: u64, stats_id: &str, more: Value) -> Value {
     all
 }
 
+fn relay(dead_for_seconds: Value, channel: bool, endpoints: Value) -> Value {
+    json!({ "id": "ignored", "number": 9, "worker": 1, "mesh_id": "0", "ice_established": true, "ice_connected": true,
+            "dtls_connected": true, "channel": channel, "dead_for_seconds": dead_for_seconds, "endpoints": endpoints })
+}
+
+fn behind(wanted: Value) -> Value {
+    json!({ "id": "ignored", "sources": [], "connection": { "active": true, "wanted_of_it": wanted } })
+}
+
 /// A call of three of which one is silent and one has only begun.
 fn pages(seconds: u64) -> Pages {
     let debug = json!({
@@ -64,7 +73,16 @@ fn pages(seconds: u64) -> Pages {
                     })),
                 },
             },
-            "77ab": { "name": null, "meeting_id": "m-2", "workers": [1], "endpoints": {} },
+            "77ab": {
+                "name": null, "meeting_id": "m-2", "workers": [1], "endpoints": {},
+                "relays": {
+                    "jvb2": relay(json!(null), true, json!({
+                        "dddd4444": behind(json!({ "dddd4444-v0": 720, "dddd4444-v1": 0 })),
+                        "eeee5555": behind(json!({ "eeee5555-v0": -1 })),
+                    })),
+                    "jvb3": relay(json!(17), true, json!({})),
+                },
+            },
         },
     });
     let path = |number: u64, estimate: Option<u64>, sent: u64, rtt: Option<u64>, loss: f64| {
@@ -107,7 +125,7 @@ fn workers_and_the_rates_between_two_readings() {
     assert_eq!(screen[0], "ringbridge 9.8.7 at 127.0.0.1:8080  healthy  stress 0.25  xmpp 1/2");
     let traffic = "conferences 2  endpoints 3  in 1.00k p/s 1.00M bit/s  out 3.00k p/s 3.00M bit/s  drops 2/s";
     assert!(screen[1].starts_with(traffic), "{}", screen[1]);
-    assert_eq!(screen[2], " 1 workers   2 drops   3 conferences   4 endpoints");
+    assert_eq!(screen[2], " 1 workers   2 drops   3 conferences   4 endpoints   5 relays");
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     assert!(screen[3].trim_start().starts_with("worker^"), "{}", screen[3]);
     assert_eq!(words(&screen[4]), ["0", "20.0", "1.00k", "3.00k", "1.00M", "3.00M", "2.0", "0", "0.020", "0"]);
@@ -134,6 +152,30 @@ fn drops_conferences_and_endpoints() {
     assert_eq!(row(&endpoints[4]), "aaaa1111 Ann-x1 1f2e 0 media ws 1+1 1 1.20M 1.50M 3.00M 2.40M 23 1.2");
     assert_eq!(row(&endpoints[5]), "bbbb2222 Bob-y2 1f2e 0 silent ws 1+1 1 0 1.50M 3.00M - - 25.0");
     assert_eq!(row(&endpoints[6]), "cccc3333 Cid-z3 1f2e 1 ice none 0+0 0 - - - - - -");
+    // The dead one comes first; what is wanted with height 0 is not wanted.
+    model.handle_key(Key::NextView);
+    let relays = screen(&model, now);
+    assert_eq!(row(&relays[3]), "relay conference mesh worker state channel behind wanted dead sv");
+    assert_eq!(row(&relays[4]), "jvb3 77ab 0 1 dead open 0 0 17");
+    assert_eq!(row(&relays[5]), "jvb2 77ab 0 1 media open 2 2 -");
+    assert_eq!(relays[6], "");
+}
+
+#[test]
+fn how_far_a_relay_got() {
+    let shown = |relay: Value| {
+        let mut pages = pages(10);
+        pages.debug["conferences"] =
+            json!({ "1": { "meeting_id": "m", "endpoints": {}, "relays": { "jvb2": relay } } });
+        let reading = Reading::new(pages).expect("pages of ours");
+        let row = Snapshot::new(None, Instant::now(), &reading).relays.remove(0);
+        (row.state, row.channel)
+    };
+    assert_eq!(shown(json!({ "worker": 0 })), ("new", false));
+    assert_eq!(shown(json!({ "worker": 0, "ice_connected": true, "channel": false })), ("ice", false));
+    assert_eq!(shown(relay(json!(null), false, json!({}))), ("media", false));
+    assert_eq!(shown(relay(json!(8), true, json!({}))), ("dead", true));
+    assert_eq!(shown(json!({ "worker": 0, "channel": { "used": "WebSocket" } })), ("new", true));
 }
 
 #[test]
@@ -251,6 +293,7 @@ fn once_as_text_and_as_json() {
         "\nunknown_address    2.0     24  0 (100 %)\n",
         "\nconferences:\n",
         "\nendpoints:\n",
+        "\nrelays:\nrelay  conference  mesh  worker  state  channel  behind  wanted  dead s\n",
     ] {
         assert!(text.contains(part), "{part:?} in {text}");
     }

@@ -140,8 +140,8 @@ async fn call(jicofo: &mut Jicofo) -> [Phone; 2] {
     phones.try_into().unwrap_or_else(|_| panic!("two"))
 }
 
-/// Links the bridges, the first one as the initiator.
-async fn link(jicofo: &mut Jicofo) {
+/// Links the bridges, the first one as the initiator; with data channels, or with WebSockets.
+async fn link(jicofo: &mut Jicofo, sctp: bool) {
     let mut transports = Vec::new();
     for bridge in 0..2 {
         let initiator = bridge == 0;
@@ -153,7 +153,7 @@ async fn link(jicofo: &mut Jicofo) {
             transport: Some(Transport {
                 ice_controlling: initiator,
                 use_unique_port: initiator,
-                sctp: Some(Sctp {
+                sctp: sctp.then_some(Sctp {
                     port: None,
                     role: Some(if initiator { SctpRole::Client } else { SctpRole::Server }),
                 }),
@@ -169,6 +169,9 @@ async fn link(jicofo: &mut Jicofo) {
     }
     for bridge in 0..2 {
         let mut theirs = transports[1 - bridge].clone();
+        assert_eq!(theirs.web_sockets.len(), usize::from(!sctp));
+        // The other one waits.
+        theirs.web_sockets.retain(|_| bridge == 0);
         for fingerprint in &mut theirs.fingerprints {
             assert_eq!(fingerprint.setup, Some(Setup::ActPass), "else Jicofo does not pass it on");
             fingerprint.setup = Some(if bridge == 0 { Setup::Active } else { Setup::Passive });
@@ -226,7 +229,7 @@ async fn participants_on_two_bridges_hear_and_see_each_other() {
     let mut phones = call(&mut jicofo).await;
     assert!(talk(&mut phones, |phones| phones.iter().all(Phone::is_connected)).await);
     assert!(phones.iter().all(|phone| phone.heard.is_empty()), "nobody is with them yet");
-    link(&mut jicofo).await;
+    link(&mut jicofo, true).await;
     let heard = talk(&mut phones, all_heard).await;
     assert!(heard, "{:?}\n{:?}", phones[0].heard, phones[1].heard);
     for (receiver, phone) in phones.iter().enumerate() {
@@ -263,9 +266,22 @@ async fn participants_on_two_bridges_hear_and_see_each_other() {
     let end = Instant::now() + Duration::from_secs(1);
     talk(&mut phones, |_| Instant::now() >= end).await;
     assert!(phones.iter().all(|phone| phone.heard.is_empty()), "{:?}", phones[0].heard);
-    // And comes again.
-    link(&mut jicofo).await;
+    // And comes again, as older focuses want it.
+    link(&mut jicofo, false).await;
     assert!(talk(&mut phones, all_heard).await, "{:?}\n{:?}", phones[0].heard, phones[1].heard);
+    for (index, bridge) in bridges.iter().enumerate() {
+        let end = Instant::now() + WAIT;
+        loop {
+            let debug = bridge.page("/debug?full=true").await;
+            let conference = debug["conferences"].as_object().and_then(|all| all.values().next()).expect("one").clone();
+            let relay = &conference["relays"][BRIDGES[1 - index]];
+            if relay["channel"] == true && relay["carrier"] == "WebSocket" {
+                break;
+            }
+            assert!(Instant::now() < end, "{relay}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
     for bridge in 0..2 {
         ask(&mut jicofo, bridge, ConferenceModify { expire: true, ..ConferenceModify::new(MEETING) }).await;
     }

@@ -400,7 +400,7 @@ impl Engine {
                     }
                     PeerMessage::Media { header, len, data } => {
                         let packet = data.get(..usize::from(len)).unwrap_or(&[]);
-                        self.forwarder.handle_crossing(now, worker, header, packet, sink);
+                        self.forwarder.handle_cross_worker(now, worker, header, packet, sink);
                     }
                     PeerMessage::Signal(signal) => self.forwarder.handle_signal(now, worker, signal, sink),
                     PeerMessage::Claim { path, round_trip } => {

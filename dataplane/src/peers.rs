@@ -13,7 +13,7 @@ const MAX_WAITING: usize = 4096;
 
 /// What goes with a packet that its home gives to another worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CrossingHeader {
+pub(crate) struct CrossWorkerHeader {
     /// Who sent it.
     pub endpoint: EndpointId,
     /// Extended sequence number, discarded packets closed up.
@@ -77,7 +77,7 @@ pub(crate) enum PeerMessage {
     /// An opened packet, for all receivers that live on the receiving worker.
     Media {
         /// What it is.
-        header: CrossingHeader,
+        header: CrossWorkerHeader,
         /// Bytes that count.
         len: u16,
         /// RTP, retransmission undone, padding cut.
@@ -194,7 +194,7 @@ impl Peers {
     }
 
     /// Queues an opened packet; false as above.
-    pub fn send_media(&mut self, worker: WorkerId, header: CrossingHeader, packet: &[u8]) -> bool {
+    pub fn send_media(&mut self, worker: WorkerId, header: CrossWorkerHeader, packet: &[u8]) -> bool {
         let mut data = [0; MAX_DATAGRAM];
         let Some(room) = data.get_mut(..packet.len()) else { return false };
         room.copy_from_slice(packet);
@@ -249,7 +249,7 @@ mod tests {
         let mut peers = mesh(&wakeups, 64);
         let path = Path { local: 0, remote: ([127, 0, 0, 1], 9).into() };
         assert_eq!((0..1_000).filter(|_| peers[0].send_datagram(WorkerId::new(1), path, &[0; 100])).count(), 32);
-        let header = CrossingHeader { endpoint: EndpointId(1), sequence: 1, restarts: 0, repeated_as: None };
+        let header = CrossWorkerHeader { endpoint: EndpointId(1), sequence: 1, restarts: 0, repeated_as: None };
         assert_eq!((0..1_000).filter(|_| peers[0].send_media(WorkerId::new(1), header, &[0; 100])).count(), 32);
         assert!(
             peers[1].poll(WorkerId::new(0)).is_some() && !peers[0].send_datagram(WorkerId::new(1), path, &[0; 100])
@@ -262,7 +262,7 @@ mod tests {
         let wakeups = [Wakeup::new().unwrap(), Wakeup::new().unwrap()];
         let mut peers = mesh(&wakeups, 2);
         let [a, b] = &mut peers[..] else { panic!() };
-        let header = CrossingHeader { endpoint: EndpointId(1), sequence: 1, restarts: 0, repeated_as: None };
+        let header = CrossWorkerHeader { endpoint: EndpointId(1), sequence: 1, restarts: 0, repeated_as: None };
         assert!(a.send_media(WorkerId::new(1), header, &[1; 1500]));
         assert!(!a.send_media(WorkerId::new(1), header, &[1; 1501]), "too long");
         assert!((0..4).all(|height| a.send_signal(WorkerId::new(1), demand(height))));

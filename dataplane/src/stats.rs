@@ -159,9 +159,9 @@ counters! {
     /// A datagram for another worker whose ring is full.
     DropHandoverFull = "dropped", "handover_full";
     /// An opened packet for receivers on another worker whose ring is full; counted once per worker.
-    DropCrossingFull = "dropped", "crossing_full";
+    DropCrossWorkerFull = "dropped", "cross_worker_full";
     /// An opened packet from another worker for a source that is not known here (yet, or any more).
-    DropCrossingUnknown = "dropped", "crossing_unknown_source";
+    DropCrossWorkerUnknown = "dropped", "cross_worker_unknown_source";
     /// The kernel refused a datagram.
     DropSendError = "dropped", "send_error";
     /// A received datagram longer than the bridge takes.
@@ -199,7 +199,7 @@ counters! {
     /// Paths that the kernel would not steer (its map was full): their packets are handed over.
     SteeringRefused = "steering", "refused";
     /// Opened packets given to another worker that has receivers of the conference, once per worker.
-    Crossings = "crossings", "";
+    CrossWorkerPackets = "cross_worker_packets", "";
     /// Packets repeated because a receiver asked for them.
     Retransmissions = "retransmissions", "";
     /// Packets repeated to find out whether a receiver's path carries more.

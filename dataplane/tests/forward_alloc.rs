@@ -205,7 +205,7 @@ fn steady_state_with(workers: usize, feedback: bool, rewriting: bool) {
     let reports = if feedback { 100..121 } else { 0..1 };
     assert!(reports.contains(&count(Counter::TransportFeedbackReceived)));
     // One packet of seven is lost every 50 steps.
-    assert_eq!(count(Counter::Crossings), if workers == 1 { 0 } else { 600 * 7 - 12 });
+    assert_eq!(count(Counter::CrossWorkerPackets), if workers == 1 { 0 } else { 600 * 7 - 12 });
     assert!(count(Counter::NackSent) > 0);
     assert!(sink.committed > (600 * 4 - UNSIGNALLED) * 10 + 100, "reports and feedback went out too");
     assert_eq!(measured, 0, "allocations after {steady} of 600 steps");

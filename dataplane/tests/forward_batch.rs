@@ -98,7 +98,7 @@ fn play(seed: u64, workers: usize) {
         batched.millis(step);
     }
     assert!(total > 500, "{total} packets");
-    for counter in [Counter::PacketsForwarded, Counter::DropReceiverLacksCodec, Counter::Crossings] {
+    for counter in [Counter::PacketsForwarded, Counter::DropReceiverLacksCodec, Counter::CrossWorkerPackets] {
         assert_eq!(batched.count(counter), single.count(counter), "{counter:?}, seed {seed}");
     }
     assert_eq!(accounted(&single), (total * (CLIENTS - 1)) as u64, "seed {seed}");

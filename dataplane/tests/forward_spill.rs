@@ -61,13 +61,13 @@ fn a_packet_crosses_once_however_many_want_it() {
         assert!(video.iter().all(|p| p.header.payload_type == vp8 && p.payload[p.payload.len() - 30..] == [0x77; 30]));
         assert!(video.windows(2).all(|w| w[1].header.sequence_number == w[0].header.sequence_number.wrapping_add(1)));
     }
-    assert_eq!((on(&call, 0, Counter::Crossings), on(&call, 1, Counter::Crossings)), (9, 0));
+    assert_eq!((on(&call, 0, Counter::CrossWorkerPackets), on(&call, 1, Counter::CrossWorkerPackets)), (9, 0));
     assert_eq!((on(&call, 0, Counter::PacketsForwarded), on(&call, 1, Counter::PacketsForwarded)), (9, 18));
     // And the other way: C's audio crosses once for two receivers.
     call.send(C, &packet(109, 1, 1, 30, &[5; 20]));
     assert_eq!((call.clients[A].take_rtp().len(), call.clients[B].take_rtp().len()), (1, 1));
-    assert_eq!((call.clients[D].take_rtp().len(), on(&call, 1, Counter::Crossings)), (1, 1));
-    assert_eq!(call.count(Counter::DropCrossingFull) + call.count(Counter::DropCrossingUnknown), 0);
+    assert_eq!((call.clients[D].take_rtp().len(), on(&call, 1, Counter::CrossWorkerPackets)), (1, 1));
+    assert_eq!(call.count(Counter::DropCrossWorkerFull) + call.count(Counter::DropCrossWorkerUnknown), 0);
 }
 
 fn camera_frames(n: u16) -> Vec<RtpPacket> {
@@ -83,7 +83,7 @@ fn video_that_nobody_wants_there_does_not_cross() {
     call.want(C, 0);
     call.want(D, 0);
     call.send(A, &camera.one(true));
-    assert_eq!((on(&call, 0, Counter::Crossings), call.clients[B].take_rtp().len()), (0, 1));
+    assert_eq!((on(&call, 0, Counter::CrossWorkerPackets), call.clients[B].take_rtp().len()), (0, 1));
     call.want(D, 180);
     // It missed the keyframe: one is asked for, and comes.
     call.clients[A].take_rtcp::<PictureLossIndication>();
@@ -94,7 +94,7 @@ fn video_that_nobody_wants_there_does_not_cross() {
     );
     call.send(A, &camera.one(true));
     assert_eq!((call.clients[D].take_rtp().len(), call.clients[C].take_rtp().len()), (1, 0));
-    assert_eq!(on(&call, 0, Counter::Crossings), 2);
+    assert_eq!(on(&call, 0, Counter::CrossWorkerPackets), 2);
     // Off and on again: nothing goes on in the middle.
     call.want(D, 0);
     call.send(A, &camera.one(false));
@@ -173,7 +173,7 @@ fn sender_reports_mute_and_new_keys_reach_everybody() {
     call.command(Command::SetForceMute { endpoint, audio: true, video: false });
     call.send(A, &packet(111, 2, 1960, 10, &[2; 20]));
     call.send_rtcp(A, &report(1960));
-    assert_eq!((call.count(Counter::DropForceMuted), on(&call, 0, Counter::Crossings)), (1, 1));
+    assert_eq!((call.count(Counter::DropForceMuted), on(&call, 0, Counter::CrossWorkerPackets)), (1, 1));
     call.command(Command::SetForceMute { endpoint, audio: false, video: false });
     call.send(A, &packet(111, 3, 2920, 10, &[3; 20]));
     // New keys: A counts from anywhere, and receivers everywhere see the stream go on.
@@ -272,7 +272,7 @@ fn who_leaves_is_gone_everywhere() {
     // Worker 1 has dropped it already, worker 0 has not.
     call.forwarders[1].handle_command(call.now, Command::ExpireEndpoint { endpoint });
     call.send_raw(A, &mut late.clone());
-    assert_eq!(on(&call, 1, Counter::DropCrossingUnknown), 1);
+    assert_eq!(on(&call, 1, Counter::DropCrossWorkerUnknown), 1);
     call.forwarders[0].handle_command(call.now, Command::ExpireEndpoint { endpoint });
     call.settle();
     assert!(call.forwarders.iter().all(|f| f.slot(endpoint).is_none()));
@@ -297,7 +297,7 @@ fn a_full_ring_drops_and_counts_and_feedback_gets_through() {
         // Worker 1 gets no turn meanwhile.
         call.forwarders[home].handle_rtp(call.now, slot, datagram, &mut call.sink);
     }
-    assert_eq!((on(&call, 0, Counter::Crossings), on(&call, 0, Counter::DropCrossingFull)), (4, 6));
+    assert_eq!((on(&call, 0, Counter::CrossWorkerPackets), on(&call, 0, Counter::DropCrossWorkerFull)), (4, 6));
     call.deliver();
     assert_eq!((call.clients[B].take_rtp().len(), call.clients[C].take_rtp().len()), (10, 4));
     // Ten wishes do not fit the ring the other way, but wait.
@@ -332,5 +332,5 @@ fn a_worker_that_claims_what_is_not_its_own_is_refused() {
     let wrong = Command::CreateRemoteEndpoint { conference: CONFERENCE, endpoint: a, home: WorkerId::new(2) };
     call.forwarders[1].handle_command(call.now, wrong);
     call.send(A, &packet(111, 1, 1, 10, &[1; 20]));
-    assert_eq!((on(&call, 1, Counter::DropCrossingUnknown), call.clients[B].rtp.len()), (1, 0));
+    assert_eq!((on(&call, 1, Counter::DropCrossWorkerUnknown), call.clients[B].rtp.len()), (1, 0));
 }

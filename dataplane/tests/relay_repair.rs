@@ -286,9 +286,13 @@ fn workers_share_a_relay() {
     assert_eq!(play(&mut bridges, 4, true), (12, 12));
     let on = |bridges: &Bridges, worker: usize, counter| bridges.calls[0].stats[worker].get(counter);
     bridges.want(sides[0], id, "a-v0", Limit::Off);
-    let before = on(&bridges, 1, Counter::Crossings);
+    let before = on(&bridges, 1, Counter::CrossWorkerPackets);
     assert_eq!(play(&mut bridges, 4, false), (4, 4));
-    assert_eq!(on(&bridges, 1, Counter::Crossings) - before, 4, "video does not even cross to the relay's worker");
+    assert_eq!(
+        on(&bridges, 1, Counter::CrossWorkerPackets) - before,
+        4,
+        "video does not even cross to the relay's worker"
+    );
     bridges.want(sides[0], id, "a-v0", Limit::Unlimited);
     bridges.millis(250);
     bridges.calls[0].clients[a].take_rtcp::<PictureLossIndication>();
@@ -311,5 +315,8 @@ fn workers_share_a_relay() {
         Box::new(move |_, datagram| is_rtcp(datagram) || number(datagram).0 != 11 || !std::mem::take(&mut first));
     let (sent, got) = play(&mut bridges, 3, false);
     assert_eq!((sent, got), (16, 9), "one more, for the one that was lost");
-    assert_eq!(bridges.count(0, Counter::DropCrossingUnknown) + bridges.count(1, Counter::DropCrossingUnknown), 0);
+    assert_eq!(
+        bridges.count(0, Counter::DropCrossWorkerUnknown) + bridges.count(1, Counter::DropCrossWorkerUnknown),
+        0
+    );
 }

@@ -302,8 +302,8 @@ fn exchange(homes: [usize; 2]) {
             bob.collect();
             assert_eq!(bob.heard[before..].iter().filter(|p| p.payload[..] == [4; 5]).count(), 1);
             assert_eq!(stats[a].get(Counter::DropSrtpReplay), 1);
-            let crossings = stats.each_ref().map(|s| s.get(Counter::Crossings) > 0);
-            assert_eq!(crossings, [spread; 2]);
+            let crossed = stats.each_ref().map(|s| s.get(Counter::CrossWorkerPackets) > 0);
+            assert_eq!(crossed, [spread; 2]);
             assert_eq!(dataplane.health().dead_worker(), None);
         }
     }

@@ -52,6 +52,7 @@ fn config() -> ColibriConfig {
             port: 10_000,
             fingerprint: "AB:CD".to_owned(),
             websocket_base_url: "wss://meet.example".to_owned(),
+            relay_websocket_base_url: "wss://meet.example".to_owned(),
             websocket_server_id: "jvb1".to_owned(),
         },
         workers: WORKERS,
@@ -124,6 +125,9 @@ impl World {
                 }
                 Output::RelayExpired { relay } => {
                     assert_eq!(self.beyond.remove(&relay.id), Some(relay.conference), "expired what was not there");
+                }
+                Output::DialRelay { relay, .. } => {
+                    assert!(self.beyond.contains_key(&relay), "an address of nothing");
                 }
                 Output::RemoteDtls { endpoint, fingerprints, .. } => {
                     assert!(!fingerprints.is_empty());

@@ -15,6 +15,7 @@ pub mod ice;
 pub mod input;
 pub mod parsers;
 pub mod public_address;
+pub mod relay;
 mod scratch;
 pub mod sctp;
 pub mod services;
@@ -28,6 +29,16 @@ pub mod xmpp;
 #[allow(dead_code, missing_docs)]
 #[path = "../../bench/src/media/mod.rs"]
 mod bench_media;
+/// The world of the data plane's own tests of relays.
+#[allow(dead_code, missing_docs, unreachable_pub)]
+#[path = "../../dataplane/tests/faulty_relay/mod.rs"]
+mod faulty_relay;
+#[allow(dead_code, missing_docs, unreachable_pub)]
+#[path = "../../dataplane/tests/forward_call/mod.rs"]
+mod forward_call;
+#[allow(dead_code, missing_docs, unreachable_pub)]
+#[path = "../../dataplane/tests/relay_call/mod.rs"]
+mod relay_call;
 /// The world of the focus's own tests.
 #[allow(dead_code)]
 #[path = "../../controlplane/tests/focus_world/mod.rs"]

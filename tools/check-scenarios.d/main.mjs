@@ -94,7 +94,7 @@ try {
     console.log(`SKIP ${name}: needs ${missing.join(' and ')}`);
   }
   const scripted = name => scenarios[name].scripted;
-  const { clientFolder } = await prepare({ browser: !chosen.every(scripted), load: chosen.some(scripted) });
+  const { clientFolder } = await prepare({ browser: !chosen.every(scripted), load: chosen.some(name => scripted(name) || scenarios[name].load) });
   for (const name of chosen) {
     if (await runOne(name, clientFolder)) passed++;
     else failed++;

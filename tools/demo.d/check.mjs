@@ -3,6 +3,7 @@ import { Browser, camera, pageAddress } from '../lib/browsers.mjs';
 import { Firefox } from '../lib/firefox.mjs';
 import { difference, everybodyMeets, matrix, measure, median, meets, setupTimes } from '../lib/measure.mjs';
 import { sleep, until } from '../lib/process.mjs';
+import { relays } from '../lib/relays.mjs';
 import { lastJson, lightPace, scriptedPairs, startScripted } from '../lib/scripted.mjs';
 
 /**
@@ -99,7 +100,7 @@ export async function check(stack, options, say = console.log) {
     if (options.client) {
       rewritten = await foreignSsrcs(participants.slice(options.mixed ? 1 : 0), participants, say);
     }
-    const wrong = p2p ? [] : stack.bridges.length > 1 ? await wrongSpread(stack, total) : await wrongStatistics(stack.bridges[0], total);
+    const wrong = p2p ? [] : stack.bridges.length > 1 ? [...await wrongSpread(stack, total), ...await wrongCarriers(stack)] : await wrongStatistics(stack.bridges[0], total);
     for (const line of wrong) say(`statistics of the bridge: ${line}`);
     let direct = true;
     if (p2p && total === 2) {
@@ -135,7 +136,7 @@ export async function check(stack, options, say = console.log) {
       seconds,
       codec: codec ?? (options.client ? "the client's choice" : 'vp8'),
       browsers, scripted,
-      ...stack.bridges.length > 1 && { bridges: stack.bridges.length, strategy: stack.strategy },
+      ...stack.bridges.length > 1 && { bridges: stack.bridges.length, strategy: stack.strategy, relay_channel: stack.relayChannel ?? 'sctp' },
       ...firefox && { firefox, height_ok: pairs.length - heights.length },
       freezes: pairs.reduce((sum, one) => sum + one.freezes, 0),
       frozen_ms: round(1000 * pairs.reduce((sum, one) => sum + one.frozen, 0)),
@@ -191,6 +192,20 @@ async function wrongSpread(stack, total) {
       ...all.flatMap((stats, index) => local[index] && stats.endpoints !== total ? [`bridge ${index + 1} knows ${stats.endpoints} of ${total}`] : []),
       ...stack.strategy === 'split' && local.filter(Boolean).length !== Math.min(total, all.length) ? [`${local} participants: not all bridges are used`] : [],
     ];
+    return !wrong.length;
+  }, 1000).catch(() => {});
+  return wrong;
+}
+
+/** Relays whose channel is not open, or another one than was asked for. */
+async function wrongCarriers(stack) {
+  if (!stack.strategy) return [];
+  const asked = stack.relayChannel === 'websocket' ? 'WebSocket' : 'Data';
+  let wrong = [];
+  await until('', 11000, async () => {
+    const links = await relays(stack);
+    wrong = links.filter(one => one.carrier !== asked).map(one => `${one.from} talks with ${one.to} over ${one.carrier ?? 'nothing'} instead of ${asked}`);
+    if (!links.length) wrong = ['no bridge has a relay'];
     return !wrong.length;
   }, 1000).catch(() => {});
   return wrong;

@@ -9,7 +9,7 @@ const usage = `Usage: tools/demo [--io uring|mmsg]
        tools/demo --check [--participants N] [--seconds S] [--codec vp8|vp9|h264|av1] [--asymmetric] [--p2p]
                   [--io uring|mmsg] [--disable-rewriting] [--scripted K] [--size WxH] [--fps N]
                   [--channel websocket|sctp] [--client FOLDER [--mixed]] [--ssrc-rewriting] [--ssrcs N] [--light]
-                  [--bridges N [--strategy split|region-based|intra-region]]
+                  [--bridges N [--strategy split|region-based|intra-region] [--relay-channel websocket|sctp]]
        tools/demo --screenshot FILE.png
 
 Without --check: installs what is missing, builds, starts Prosody and ringbridge, serves a conference page and prints
@@ -40,6 +40,7 @@ its address. Ctrl-C stops everything. Logs and configuration are under target/de
   --bridges N          a focus and N bridges as processes of their own, each in a region of its own, linked by relays
   --strategy NAME      how the focus spreads the conference over them, default split; the check fails unless each of them has
                        participants, if there are enough
+  --relay-channel NAME what the bridges talk with each other over, default sctp; the check fails unless all of them do
   --size WxH, --fps N  the fake camera of the check, default 320x180 at 15
   --screenshot FILE    take a screenshot of a call of three
 `;
@@ -57,6 +58,7 @@ function arguments_() {
         size: { type: 'string' }, fps: { type: 'string' }, channel: { type: 'string' }, client: { type: 'string' }, mixed: { type: 'boolean' },
         'ssrc-rewriting': { type: 'boolean' }, light: { type: 'boolean' },
         ssrcs: { type: 'string' }, screenshot: { type: 'string' }, bridges: { type: 'string' }, strategy: { type: 'string' },
+        'relay-channel': { type: 'string' },
       },
     }));
   } catch (error) {
@@ -84,12 +86,16 @@ function arguments_() {
   const bridges = number('bridges', 1, 1, 9);
   const strategy = choice('strategy', 'split', 'region-based', 'intra-region') ?? (bridges > 1 ? 'split' : undefined);
   if (strategy && bridges === 1) throw new UsageError('--strategy needs --bridges, two or more');
+  const relayChannel = choice('relay-channel', 'websocket', 'sctp');
+  if (relayChannel && bridges === 1) throw new UsageError('--relay-channel needs --bridges, two or more');
+  if (relayChannel === 'websocket' && values.channel === 'sctp') throw new UsageError('--relay-channel websocket: with --channel sctp the bridges have no WebSocket');
   const participants = number('participants', 3, 2, 50);
   return {
     ...values,
     participants,
     bridges,
     strategy,
+    relayChannel,
     seconds: number('seconds', 10, 1, 86400),
     firefox: number('firefox', 0, 0, participants),
     scripted: number('scripted', undefined, 0, participants - 1),
@@ -144,7 +150,7 @@ async function main() {
   const { clientFolder } = await prepare({ browser: options.check || Boolean(options.screenshot), load: scripted, firefox: options.check && options.firefox > 0 });
   const stack = new Stack({ clientFolder, folder: options.check || options.screenshot ? 'check' : 'run', io: options.io, disableRewriting: options.disableRewriting,
     split: options.bridges > 1, bridges: options.bridges, strategy: options.strategy,
-    channel: options.channel, ssrcs: options.ssrcs, currentClientFolder: options.client && resolve(options.client) });
+    relayChannel: options.relayChannel, channel: options.channel, ssrcs: options.ssrcs, currentClientFolder: options.client && resolve(options.client) });
   try {
     const work = (async () => {
       await stack.start();

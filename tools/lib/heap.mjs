@@ -40,3 +40,25 @@ export function leastHeap(readings, from, to) {
   const within = readings.filter(([seconds]) => seconds >= from && seconds <= to);
   return Math.min(...[before, ...within].filter(Boolean).map(([, bytes]) => bytes));
 }
+
+/** Bytes by which memory in use may differ between two rests: a page that is being read, queues that grew once. */
+export const mostGrowth = 96 * 1024;
+
+/**
+ * What is wrong with how one process stood after each round: more memory, files or threads than after the first `settled` ones, which
+ * fill caches and tables. A rest is { heap, files, threads }; `most` is the most that was ever in use, `took` what the rounds must have
+ * taken at least. A heap that nobody noted would stand still, too.
+ * @param {{ heap: number, files: number, threads: number }[]} rests
+ * @returns {string | undefined}
+ */
+export function leakIn(rests, { settled, most, took }) {
+  const words = rests.map(one => `${(one.heap / 1024).toFixed(0)} kB, ${one.files} files, ${one.threads} threads`).join('; ');
+  const [first, last] = [rests[settled - 1], rests[rests.length - 1]];
+  if (last.files > first.files || last.threads > first.threads) return `more is open after the last round: ${words}`;
+  const grown = last.heap - Math.max(...rests.slice(0, settled).map(one => one.heap));
+  if (grown > mostGrowth) return `${(grown / 1024).toFixed(0)} kB more are in use after the last round: ${words}`;
+  // The reading after the last round is not one of the end.
+  if (last.heap <= first.heap / 2) return `only ${last.heap} bytes are in use after the last round: ${words}`;
+  if (most <= first.heap + took) return `the rounds took only ${most - first.heap} bytes: ${words}`;
+  return undefined;
+}

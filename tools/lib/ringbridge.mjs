@@ -55,7 +55,9 @@ bridge {
   rest { listen = "127.0.0.1:${o.bridgeRestPort}" }
 ${o.strategy ? `  region = ${text(o.region)}
   relay { enabled = true, id = ${text(o.nickname)}, min-port = ${o.relayPorts[0]}, max-port = ${o.relayPorts[1]} }
-` : ''}  disable-rewriting = ${o.disableRewriting ?? false}
+${o.relayUrl ? `  relay.websocket-url = ${text(o.relayUrl)}
+` : ''}${o.publicAddress ? `  public-addresses = [${text(o.publicAddress)}]
+` : ''}` : ''}  disable-rewriting = ${o.disableRewriting ?? false}
   ssrc-limit { audio = ${o.ssrcs ?? 50}, video = ${o.ssrcs ?? 50} }
 }
 focus {
@@ -64,6 +66,7 @@ focus {
   conference-muc = "conference.meet.test"
   rest { listen = "127.0.0.1:${o.focusRestPort}" }
 ${o.strategy ? `  relay.enabled = true
+  relay.sctp = ${o.relayChannel !== 'websocket'}
   selection.strategy = ${text(o.strategy)}
 ` : ''}${o.visitors ? visitorNode(o) : ''}}
 `, { mode: 0o600 });

@@ -64,25 +64,29 @@ export class Stack {
   /**
    * `split` runs the focus and `bridges` bridges as processes of their own instead of one `ringbridge all`.
    * `strategy`: how the focus spreads a conference over the bridges, which then have relays and a region each.
+   * `relayChannel`: what these talk with each other over, by default SCTP.
    * `io`, `disableRewriting`, `ssrcs`: handed to the bridges. `currentClientFolder` has another client library for the page.
    * `clock`: the processes' clock can be set, see `setClock`. `resumption`: see Prosody.
-   * `heap`: the process notes its allocations in the file `heapFile`, see heap.mjs.
+   * `heap`: the processes note their allocations in files, see `heapFile` and heap.mjs.
    * `launcher`: program and arguments that start the processes, such as prlimit. `logFolder`: where their logs lie.
    * `site`: what Prosody has beside rooms.
    * `mediaAddress`: where the bridges receive media instead of on loopback.
+   * `more`: asked for further options of each bridge, given those that it has.
    * `accounts`: more users of auth.meet.test; `passwords` has theirs.
    * `relay`: asked for the port that leads to Prosody's, for the processes. `environment`: more variables of theirs.
-   * @param {{ clientFolder: string, currentClientFolder?: string, folder?: string, split?: boolean, bridges?: number, strategy?: string, io?: string, disableRewriting?: boolean,
+   * @param {{ clientFolder: string, currentClientFolder?: string, folder?: string, split?: boolean, bridges?: number, strategy?: string, relayChannel?: string, io?: string, disableRewriting?: boolean,
    *   channel?: string, ssrcs?: number, clock?: boolean, resumption?: number, heap?: boolean, launcher?: string[], logFolder?: string,
-   *   relay?: (port: number) => Promise<number>, environment?: Record<string, string>, mediaAddress?: string, site?: import('./prosody.mjs').Site, accounts?: string[] }} options
+   *   relay?: (port: number) => Promise<number>, environment?: Record<string, string>, mediaAddress?: string, site?: import('./prosody.mjs').Site, accounts?: string[],
+   *   more?: (options: Record<string, any>) => Promise<Record<string, any>> }} options
    */
-  constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, strategy, io, disableRewriting, channel, ssrcs, clock, resumption, heap,
-    launcher, logFolder, relay, environment, mediaAddress, site, accounts }) {
+  constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, strategy, relayChannel, io, disableRewriting, channel, ssrcs, clock, resumption, heap,
+    launcher, logFolder, relay, environment, mediaAddress, site, accounts, more }) {
     this.clientFolder = clientFolder;
     this.currentClientFolder = currentClientFolder;
     this.split = split;
     this.bridgeCount = bridges;
     this.strategy = strategy;
+    this.relayChannel = relayChannel;
     this.io = io;
     this.disableRewriting = disableRewriting;
     this.channel = channel;
@@ -96,6 +100,7 @@ export class Stack {
     this.environment = environment;
     this.mediaAddress = mediaAddress;
     this.accounts = accounts ?? [];
+    this.more = more;
     this.site = site;
     this.folder = join(demoFolder, folder);
   }
@@ -115,8 +120,7 @@ export class Stack {
     });
     await this.prosody.start();
     const focusRestPort = await freePort(8888);
-    this.heapFile = join(this.folder, 'heap');
-    const environment = { ...this.heap ? heapEnvironment(this.heapFile) : {}, ...this.clock ? this.clockEnvironment() : {}, ...this.environment };
+    const environment = { ...this.clock ? this.clockEnvironment() : {}, ...this.environment };
     const xmppPort = this.relay ? await this.relay(this.prosody.clientPort) : this.prosody.clientPort;
     const options = async number => ({
       launcher: this.launcher,
@@ -127,6 +131,7 @@ export class Stack {
       nickname: `jvb${number}`,
       region: `region${number}`,
       strategy: this.strategy,
+      relayChannel: this.relayChannel,
       relayPorts: [relayPort + 100 * number, relayPort + 100 * number + 99],
       mediaAddress: this.mediaAddress,
       mediaPort: await freePort(10000, 'udp'),
@@ -138,14 +143,15 @@ export class Stack {
       channel: this.channel,
       ssrcs: this.ssrcs,
       visitors: this.site?.visitors,
-      environment,
+      environment: this.environmentOf(environment, this.split ? `bridge${number}` : 'ringbridge'),
     });
     if (this.split) {
       this.bridges = [];
       for (let number = 1; number <= this.bridgeCount; number++) {
-        this.bridges.push(new Ringbridge('bridge', `bridge${number}`, this.folder, await options(number)));
+        const own = await options(number);
+        this.bridges.push(new Ringbridge('bridge', `bridge${number}`, this.folder, { ...own, ...await this.more?.(own) }));
       }
-      this.focus = new Ringbridge('focus', 'focus', this.folder, { ...this.bridges[0].options });
+      this.focus = new Ringbridge('focus', 'focus', this.folder, { ...this.bridges[0].options, environment: this.environmentOf(environment, 'focus') });
       await Promise.all([this.focus, ...this.bridges].map(process => process.start()));
     } else {
       this.all = new Ringbridge('all', 'ringbridge', this.folder, await options(1));
@@ -173,6 +179,14 @@ export class Stack {
       }),
       bandwidth: () => this.bandwidth(),
     });
+  }
+
+  /** Where the process of this name notes its allocations. */
+  heapFile(name) { return join(this.folder, `${name}.heap`); }
+
+  /** Variables of the process of this name: those of all, and where it notes its allocations. */
+  environmentOf(environment, name) {
+    return { ...environment, ...this.heap ? heapEnvironment(this.heapFile(name)) : {} };
   }
 
   /** Lets libfaketime tell the processes what time of day it is; the monotonic clock stays the kernel's. */

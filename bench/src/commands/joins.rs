@@ -124,7 +124,8 @@ pub fn run(args: &JoinsArgs) -> Result<bool, SubjectError> {
         [] => vec![args.cores.core],
         cores => cores.to_vec(),
     };
-    let options = WholeOptions { cores: vec![args.cores.core], control_cores, io: "mmsg", channels: false };
+    let options =
+        WholeOptions { cores: vec![args.cores.core], control_cores, io: "mmsg", channels: false, relay: None };
     let mut whole = Whole::start(&options)?;
     let mut world = World::new(1, false)?;
     world.stamp()?;

@@ -1,5 +1,6 @@
 //! What `ringbridge-bench` can be asked: one module for each command.
 
+pub mod cascade;
 pub mod compare;
 pub mod floor;
 pub mod joins;

@@ -82,7 +82,8 @@ pub fn run(args: &ProcessArgs) -> Result<bool, SubjectError> {
         [] => vec![args.cores.generator_core],
         cores => cores.to_vec(),
     };
-    let options = WholeOptions { cores: vec![args.cores.core], control_cores, io: args.io.name(), channels: true };
+    let options =
+        WholeOptions { cores: vec![args.cores.core], control_cores, io: args.io.name(), channels: true, relay: None };
     let mut whole = Whole::start(&options)?;
     std::thread::sleep(SETTLE);
     let before = whole.by_thread()?;

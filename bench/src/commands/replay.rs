@@ -153,6 +153,7 @@ pub fn run(args: &ReplayArgs) -> Result<bool, SubjectError> {
             control_cores: cores::all().to_vec(),
             io: args.io.name(),
             channels: true,
+            relay: None,
         })?),
         Bridge::Bare => Box::new(Bare::start(Method::Gso, args.cores.core)?),
         Bridge::BareMmsg => Box::new(Bare::start(Method::Mmsg, args.cores.core)?),

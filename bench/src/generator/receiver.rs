@@ -64,6 +64,8 @@ impl Counts {
 struct Incoming {
     ssrc: u32,
     highest: u16,
+    /// Packets since the last [`Receiver::reset`].
+    packets: u64,
     /// Of the latest picture that was verified.
     picture: Option<Picture>,
 }
@@ -111,25 +113,38 @@ pub struct Latency {
     pub audio: Histogram<u64>,
     /// Of those of video.
     pub video: Histogram<u64>,
+    /// Of those whose sender is on another bridge than the receiver.
+    pub across: Histogram<u64>,
 }
 
 impl Latency {
-    fn note(&mut self, kind: MediaKind, nanos: u64) {
+    fn note(&mut self, kind: MediaKind, across: bool, nanos: u64) {
         let of_kind = if kind == MediaKind::Audio { &mut self.audio } else { &mut self.video };
         // Saturates beyond a minute, which no bridge needs.
         of_kind.saturating_record(nanos);
         self.all.saturating_record(nanos);
+        if across {
+            self.across.saturating_record(nanos);
+        }
+    }
+
+    /// Of those whose sender is on the receiver's bridge.
+    pub fn within(&self) -> Histogram<u64> {
+        let mut within = self.all.clone();
+        // A part of it, with the same bounds.
+        let _ = within.subtract(&self.across);
+        within
     }
 
     /// Forgets all of them.
     pub fn reset(&mut self) {
-        [&mut self.all, &mut self.audio, &mut self.video].into_iter().for_each(Histogram::reset);
+        [&mut self.all, &mut self.audio, &mut self.video, &mut self.across].into_iter().for_each(Histogram::reset);
     }
 }
 
 impl Default for Latency {
     fn default() -> Self {
-        Self { all: latencies(), audio: latencies(), video: latencies() }
+        Self { all: latencies(), audio: latencies(), video: latencies(), across: latencies() }
     }
 }
 
@@ -148,6 +163,8 @@ pub struct Oracle<'a> {
     pub ledger: &'a Ledger,
     /// Codecs by stream.
     pub codecs: &'a [Codec],
+    /// Bridges by stream, and the receiver's own.
+    pub bridges: (&'a [usize], usize),
     /// Where latencies are noted.
     pub latency: &'a mut Latency,
 }
@@ -172,6 +189,12 @@ impl Receiver {
     /// Starts counting anew; sequences go on.
     pub fn reset(&mut self) {
         self.counts = Counts::default();
+        self.incoming.iter_mut().for_each(|incoming| incoming.packets = 0);
+    }
+
+    /// Packets since the last reset by SSRC.
+    pub fn heard(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.incoming.iter().map(|incoming| (incoming.ssrc, incoming.packets))
     }
 
     /// Takes one SRTP packet; a sampled receiver with keys asks the oracle.
@@ -200,10 +223,11 @@ impl Receiver {
                 at
             }
             None => {
-                self.incoming.push(Incoming { ssrc, highest: sequence, picture: None });
+                self.incoming.push(Incoming { ssrc, highest: sequence, packets: 0, picture: None });
                 self.incoming.len() - 1
             }
         };
+        self.incoming[at].packets += 1;
         if let Some(oracle) = oracle.filter(|_| self.sampled) {
             match self.verify(now, at, datagram, oracle) {
                 Ok(()) => self.counts.verified += 1,
@@ -217,7 +241,7 @@ impl Receiver {
         now: Instant,
         at: usize,
         datagram: &[u8],
-        Oracle { open, ledger, codecs, latency }: Oracle<'_>,
+        Oracle { open, ledger, codecs, bridges, latency }: Oracle<'_>,
     ) -> Result<(), &'static str> {
         let plain: Bytes = open.decrypt_rtp(datagram).map_err(|_| "a packet does not decrypt")?;
         let packet = Packet::parse(&plain).map_err(|_| "a packet does not parse")?;
@@ -228,7 +252,8 @@ impl Receiver {
         if self.expected.numbers.is_some_and(|numbers| numbers.payload_type(codec) != packet.payload_type()) {
             return Err("a payload type is not the receiver's own");
         }
-        latency.note(codec.kind(), now.saturating_duration_since(sent.at).as_nanos() as u64);
+        let across = bridges.0.get(sent.stream).is_some_and(|bridge| *bridge != bridges.1);
+        latency.note(codec.kind(), across, now.saturating_duration_since(sent.at).as_nanos() as u64);
         if codec == Codec::Vp8 {
             let descriptor = Descriptor::parse(payload).ok();
             let id = descriptor.and_then(|d| Some((d.picture_id?, if d.long_picture_id { 15 } else { 7 })));

@@ -39,6 +39,8 @@ struct Stream {
     /// Extended RTP sequence number of the next packet.
     sequence: u64,
     packets: u64,
+    /// Bytes since the last [`World::reset`], encrypted.
+    bytes: u64,
     /// Where the track's time begins.
     started: Instant,
 }
@@ -79,6 +81,9 @@ pub struct World {
     numbers: Vec<Numbers>,
     streams: Vec<Stream>,
     codecs: Vec<Codec>,
+    /// Which of several bridges each client is on, and each stream's client.
+    bridges: Vec<usize>,
+    stream_bridges: Vec<usize>,
     ledger: Ledger,
     latency: Latency,
     /// STUN and DTLS that came and was not looked at.
@@ -122,6 +127,8 @@ impl World {
             numbers: Vec::new(),
             streams: Vec::new(),
             codecs: Vec::new(),
+            bridges: Vec::new(),
+            stream_bridges: Vec::new(),
             ledger: Ledger::default(),
             latency: Latency::default(),
             inbox: VecDeque::new(),
@@ -150,6 +157,7 @@ impl World {
         self.clients.push(Client::new(SocketAddrV4::new(ip, self.port)));
         self.receivers.push(Receiver::new(sampled, expected));
         self.numbers.push(numbers);
+        self.bridges.push(0);
         self.timers.push(None);
         id
     }
@@ -160,11 +168,29 @@ impl World {
         let ssrc = 0x5000_0000 | (client as u32) << 8 | (index as u32 & 0xff);
         self.codecs.push(track.codec());
         let now = Instant::now();
-        self.streams.push(Stream { client, ssrc, track, sequence: 1000, packets: 0, started: now });
+        self.stream_bridges.push(self.bridges[client]);
+        self.streams.push(Stream { client, ssrc, track, sequence: 1000, packets: 0, bytes: 0, started: now });
         if self.playing {
             self.due.push(Reverse((now, index)));
         }
         ssrc
+    }
+
+    /// Says which of several bridges a client is on.
+    pub fn place(&mut self, client: ClientId, bridge: usize) {
+        self.bridges[client] = bridge;
+        let streams = self.streams.iter().zip(&mut self.stream_bridges);
+        streams.filter(|(stream, _)| stream.client == client).for_each(|(_, of)| *of = bridge);
+    }
+
+    /// Which of several bridges a client is on.
+    pub fn bridge_of(&self, client: ClientId) -> usize {
+        self.bridges[client]
+    }
+
+    /// Since the last [`Self::reset`], by stream: client, codec, SSRC, bytes sent.
+    pub fn sent_by_stream(&self) -> impl Iterator<Item = (ClientId, Codec, u32, u64)> {
+        self.streams.iter().map(|stream| (stream.client, stream.track.codec(), stream.ssrc, stream.bytes))
     }
 
     /// The clients.
@@ -274,6 +300,19 @@ impl World {
         }
     }
 
+    /// Lets the streams of some clients go on, each in its own phase, wherever the others stopped.
+    pub fn play_where(&mut self, plays: impl Fn(ClientId) -> bool) {
+        let now = Instant::now();
+        self.playing = true;
+        self.due.clear();
+        for (index, stream) in self.streams.iter_mut().enumerate().filter(|(_, stream)| plays(stream.client)) {
+            // Every track repeats itself within a second.
+            let whole_seconds = Duration::from_secs(stream.track.next_due().as_secs());
+            stream.started = now.checked_sub(whole_seconds.div_f64(self.speed)).unwrap_or(now);
+            self.due.push(Reverse((stream.due(self.speed), index)));
+        }
+    }
+
     /// Stops all streams. What is under way still arrives at later steps.
     pub fn pause(&mut self) {
         self.playing = false;
@@ -352,6 +391,7 @@ impl World {
             let went = self.socket.send(*client.address.ip(), bridge, &self.packet[..len])?;
             stream.sequence += 1;
             stream.packets += 1;
+            stream.bytes += len as u64;
             self.sent += 1;
             self.traffic.sent += 1;
             self.traffic.refused += u64::from(!went);
@@ -364,6 +404,7 @@ impl World {
 
     fn receive(&mut self) -> Result<usize, GeneratorError> {
         let Self { socket, net, clients, receivers, ledger, codecs, latency, inbox, asked, traffic, .. } = self;
+        let (bridges, stream_bridges) = (&self.bridges, &self.stream_bridges);
         let mut now = None;
         socket
             .receive(|to, from, datagram, ago| {
@@ -387,7 +428,9 @@ impl World {
                     [128..=191, ..] => {
                         traffic.arrived += 1;
                         let open = client.srtp.as_mut().map(|srtp| &mut srtp.open);
-                        receiver.handle_rtp(now, datagram, open.map(|open| Oracle { open, ledger, codecs, latency }));
+                        let bridges = (&stream_bridges[..], bridges[id]);
+                        let oracle = open.map(|open| Oracle { open, ledger, codecs, bridges, latency });
+                        receiver.handle_rtp(now, datagram, oracle);
                     }
                     _ => inbox.push_back((id, from, datagram.to_vec())),
                 }
@@ -420,6 +463,7 @@ impl World {
         self.sent = 0;
         self.overflowed = self.socket.overflowed();
         self.receivers.iter_mut().for_each(Receiver::reset);
+        self.streams.iter_mut().for_each(|stream| stream.bytes = 0);
     }
 
     /// Ends a window.

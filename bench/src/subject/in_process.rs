@@ -302,8 +302,8 @@ fn fate(counter: Counter) -> Option<Fate> {
         | Counter::DropDependencyUnknown
         | Counter::DropInputShare
         | Counter::DropHandoverFull
-        | Counter::DropCrossingFull
-        | Counter::DropCrossingUnknown
+        | Counter::DropCrossWorkerFull
+        | Counter::DropCrossWorkerUnknown
         | Counter::DropOversized
         | Counter::DropSocketOverflow
         | Counter::DropRingOverflow

@@ -3,6 +3,7 @@
 
 pub mod bare;
 pub mod in_process;
+pub mod linked;
 pub mod peer;
 mod sealed;
 pub mod whole;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
+use ringbridge_dataplane::conference::{EndpointSlot, Forwarder, ForwarderConfig};
 use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, MeshId, PayloadType, Ssrc};
 use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
@@ -27,6 +27,10 @@ const NUMBERS: [u8; 2] = [96, 100];
 /// Packets of one frame, and their payload.
 const FRAME: usize = 9;
 const PAYLOAD: usize = 1_200;
+/// One packet in so many is asked for again by [`run_repeats`].
+const MISSED: usize = 20;
+/// Bytes of a sealed NACK for one packet: 16, the tag and the index.
+const NACK: usize = 16 + 16 + 4;
 /// Packets before counting begins.
 const WARM_UP: usize = 300;
 
@@ -52,6 +56,8 @@ impl PacketSink for Sink {
 pub struct Steps {
     /// Packets forwarded, once per receiver.
     pub forwarded: u64,
+    /// Packets sent again.
+    pub repeated: u64,
     /// Allocations while forwarding.
     pub allocations: u64,
 }
@@ -90,8 +96,41 @@ pub fn run_relays(relays: u32, packets: usize) -> Steps {
     stage.forward(&[0], &[sent], WARM_UP)
 }
 
+/// The same as [`run`], while the first receiver misses one packet in [`MISSED`] and asks for it again.
+pub fn run_repeats(receivers: u32, packets: usize) -> Steps {
+    let mut stage = Stage::new();
+    stage.open(1);
+    (0..=receivers).for_each(|n| stage.join(1, n, n == 0));
+    let sealer = Sealer::new(&keys(1).inbound, SrtpProfile::AeadAes128Gcm);
+    stage.asking =
+        stage.forwarder.slot(EndpointId(1)).map(|slot| Asking { receivers: receivers as usize, slot, sealer });
+    let sent = sealed(0, packets + WARM_UP);
+    stage.forward(&[0], &[sent], WARM_UP)
+}
+
+/// The first of the receivers, who misses packets.
+struct Asking {
+    receivers: usize,
+    slot: EndpointSlot,
+    sealer: Sealer,
+}
+
+impl Asking {
+    /// A generic NACK (RFC 4585 section 6.2.1) for the packet that was sent to this receiver last.
+    fn nack(&mut self, sink: &Sink) -> Option<[u8; NACK]> {
+        let at = sink.committed.checked_sub(self.receivers)? % (sink.slots.len() / MAX_DATAGRAM) * MAX_DATAGRAM;
+        let [_, _, s0, s1, _, _, _, _, c0, c1, c2, c3, ..] = *sink.slots.get(at..)? else { return None };
+        let plain = [0x81, 205, 0, 3, 0, 0, 0, 9, c0, c1, c2, c3, s0, s1, 0, 0];
+        let mut nack = [0; NACK];
+        nack.get_mut(..plain.len())?.copy_from_slice(&plain);
+        self.sealer.seal_rtcp(&mut nack, plain.len()).ok().map(|_| nack)
+    }
+}
+
 /// A forwarder and its endpoints.
 struct Stage {
+    /// Who asks for packets again, if anybody does.
+    asking: Option<Asking>,
     stats: Arc<WorkerStats>,
     forwarder: Forwarder,
     now: Instant,
@@ -103,7 +142,7 @@ impl Stage {
         let stats = Arc::new(WorkerStats::default());
         let forwarder = Forwarder::new(ForwarderConfig::default(), Arc::clone(&stats));
         let sink = Sink { slots: vec![0; 2048 * MAX_DATAGRAM], committed: 0 };
-        Self { stats, forwarder, now: Instant::now(), sink }
+        Self { asking: None, stats, forwarder, now: Instant::now(), sink }
     }
 
     fn open(&mut self, conference: u32) {
@@ -146,7 +185,7 @@ impl Stage {
 
     /// Plays what each of `publishers` sent, one packet of each in turn; counts after the first `warm_up` of each.
     fn forward(&mut self, publishers: &[u32], sent: &[Vec<Vec<u8>>], warm_up: usize) -> Steps {
-        let Self { stats, forwarder, now, sink } = self;
+        let Self { asking, stats, forwarder, now, sink } = self;
         forwarder.handle_timeout(*now, sink);
         let slots: Vec<_> = publishers.iter().filter_map(|n| forwarder.slot(EndpointId(*n))).collect();
         let packets = sent.first().map_or(0, Vec::len);
@@ -161,13 +200,20 @@ impl Stage {
                     buffer.copy_from_slice(sealed);
                     *now += gap;
                     forwarder.handle_rtp(*now, *slot, buffer, sink);
+                    if let Some(asking) = asking.as_mut().filter(|_| i.is_multiple_of(MISSED))
+                        && let Some(mut nack) = asking.nack(sink)
+                    {
+                        forwarder.handle_rtcp(*now, asking.slot, &mut nack, sink);
+                    }
                 }
             }
         };
         step(0..warm_up);
-        let before = stats.get(Counter::PacketsForwarded);
+        let count = || [Counter::PacketsForwarded, Counter::Retransmissions].map(|counter| stats.get(counter));
+        let before = count();
         let allocations = allocation_counter::measure(|| step(warm_up..packets)).count_total;
-        Steps { forwarded: stats.get(Counter::PacketsForwarded) - before, allocations }
+        let [forwarded, repeated] = std::array::from_fn(|i| count()[i] - before[i]);
+        Steps { forwarded, repeated, allocations }
     }
 }
 
@@ -247,17 +293,22 @@ mod tests {
     #[test]
     fn every_packet_goes_to_every_receiver_without_allocations() {
         let steps = run(10, 500);
-        assert_eq!(steps, Steps { forwarded: 5000, allocations: 0 });
+        assert_eq!(steps, Steps { forwarded: 5000, repeated: 0, allocations: 0 });
+    }
+
+    #[test]
+    fn what_a_receiver_misses_is_sent_again_without_allocations() {
+        assert_eq!(run_repeats(10, 500), Steps { forwarded: 5000, repeated: 25, allocations: 0 });
     }
 
     #[test]
     fn every_packet_goes_to_every_relay_without_allocations() {
-        assert_eq!(run_relays(10, 500), Steps { forwarded: 5000, allocations: 0 });
+        assert_eq!(run_relays(10, 500), Steps { forwarded: 5000, repeated: 0, allocations: 0 });
     }
 
     #[test]
     fn every_packet_of_a_room_goes_to_the_others_in_it() {
-        assert_eq!(run_rooms(5, 3, 60), Steps { forwarded: 5 * 3 * 2 * 60, allocations: 0 });
-        assert_eq!(run_rooms(4, 2, 60), Steps { forwarded: 4 * 2 * 60, allocations: 0 });
+        assert_eq!(run_rooms(5, 3, 60), Steps { forwarded: 5 * 3 * 2 * 60, repeated: 0, allocations: 0 });
+        assert_eq!(run_rooms(4, 2, 60), Steps { forwarded: 4 * 2 * 60, repeated: 0, allocations: 0 });
     }
 }

@@ -29,7 +29,7 @@ use super::settings::BridgeSettings;
 use super::workers::Workers;
 use super::xmpp_connections::XmppConnections;
 use crate::brewery::Standing;
-use crate::channel::{ChannelCounters, ChannelEvent, Registry};
+use crate::channel::{ChannelCounters, ChannelEvent, Dialler, Registry};
 use crate::colibri::bridge::{ColibriBridge, ColibriConfig, Output};
 use crate::colibri::debug::View;
 use crate::colibri::transport::LocalTransport;
@@ -59,6 +59,8 @@ pub(super) struct Publish {
 pub(super) struct Outside {
     /// Who may open a WebSocket.
     pub registry: Registry,
+    /// Opens WebSockets of other bridges.
+    pub dialler: Dialler,
     /// XMPP.
     pub xmpp: XmppConnections,
     /// Counters of the bridge channels.
@@ -83,6 +85,7 @@ pub(super) struct Actor {
     relay_id: Option<String>,
     colibri: ColibriBridge,
     clients: Clients,
+    dialler: Dialler,
     workers: Workers,
     xmpp: XmppConnections,
     publish: Publish,
@@ -136,6 +139,7 @@ impl Actor {
             relay_id: settings.relay.as_ref().map(|relay| relay.id.clone()),
             colibri: ColibriBridge::new(now, config),
             clients: Clients::new(certificate, outside.registry, outside.channel_counters),
+            dialler: outside.dialler,
             workers: Workers::new(now, links, stats).map_err(BridgeError::Wakeup)?,
             xmpp: outside.xmpp,
             publish,
@@ -287,7 +291,8 @@ impl Actor {
             Output::EndpointCreated { endpoint, password, sctp } => {
                 self.clients.insert(now, endpoint, &password, sctp);
             }
-            Output::RelayCreated { relay, sctp } => self.clients.insert_relay(relay, sctp),
+            Output::RelayCreated { relay, channel } => self.clients.insert_relay(relay, &channel),
+            Output::DialRelay { relay, url } => self.clients.set_relay_address(now, relay, &url),
             Output::RelayExpired { relay } => self.clients.remove_relay(relay.id),
             Output::RelayedCreated { endpoint } => self.clients.insert_relayed(endpoint),
             Output::EndpointExpired { endpoint } => self.clients.remove(endpoint.id),
@@ -307,6 +312,7 @@ impl Actor {
         match action {
             Action::Command { worker, command } => self.workers.send(worker, command),
             Action::Send { endpoint, message } => self.clients.send_over_websocket(endpoint, message),
+            Action::Dial { relay, address } => self.clients.dial(&self.dialler, relay, address),
             Action::VideoType { endpoint, source, video_type } => {
                 self.colibri.set_video_type(endpoint, &source, video_type);
             }
@@ -350,14 +356,23 @@ impl Actor {
     // --- channel ----------------------------------------------------------------------------------------------
 
     fn handle_channel(&mut self, event: ChannelEvent) {
+        let now = Instant::now();
         match event {
+            ChannelEvent::Opened { endpoint: id, .. } | ChannelEvent::Closed { endpoint: id, .. }
+                if self.clients.is_relay(id) =>
+            {
+                self.clients.handle_relay_websocket(now, event);
+            }
+            ChannelEvent::RelayMessage { .. } | ChannelEvent::NotOpened { .. } => {
+                self.clients.handle_relay_websocket(now, event);
+            }
             ChannelEvent::Opened { endpoint, connection, sender } => {
                 self.clients.handle_websocket_opened(endpoint, connection, sender);
             }
             ChannelEvent::Message { endpoint, connection, message } => {
-                self.clients.handle_websocket_message(Instant::now(), endpoint, connection, message);
+                self.clients.handle_websocket_message(now, endpoint, connection, message);
             }
-            ChannelEvent::Closed { endpoint, connection } => {
+            ChannelEvent::Closed { endpoint, connection, .. } => {
                 self.clients.handle_websocket_closed(endpoint, connection);
             }
         }

@@ -10,7 +10,8 @@ use ringbridge_dataplane::messages::Command;
 
 use super::clients::{Action, Carrier, Clients};
 use super::messages;
-use crate::channel::{ChannelCounters, ClientMessage, FromRelay, Registry, outbox};
+use crate::channel::{ChannelCounters, ChannelEvent, ClientMessage, FromRelay, Registry, outbox};
+use crate::colibri::bridge::RelayChannel;
 use crate::colibri::identity::{EndpointIdentity, RelayIdentity};
 use crate::transport::{Certificate, DtlsError};
 
@@ -58,13 +59,17 @@ impl Channels {
         let who = RelayIdentity {
             id: EndpointId(relay),
             conference,
+            conference_hex: conference.to_string(),
             label: format!("relay-{relay}"),
             own: "own".to_owned(),
             worker: 0,
             mesh: MeshId(mesh),
             mesh_name: mesh.to_string(),
         };
-        self.0.insert_relay(Arc::new(who), None);
+        self.0.insert_relay(Arc::new(who), &RelayChannel::WebSocket { password: "password".to_owned() });
+        let (id, connection, sender) = (EndpointId(relay), u64::from(relay), outbox().0);
+        let opened = ChannelEvent::Opened { endpoint: id, connection, sender };
+        self.0.handle_relay_websocket(Instant::now(), opened);
         self.0.insert_relayed(Arc::new(EndpointIdentity {
             id: EndpointId(endpoint),
             conference,
@@ -99,6 +104,7 @@ impl Channels {
             Action::Command { command, .. } => Said::Command(command),
             Action::Send { endpoint, message } => Said::Text(endpoint, messages::encode(message).to_string()),
             Action::VideoType { endpoint, source, .. } => Said::VideoType(endpoint, source),
+            Action::Dial { .. } => return self.poll(),
         })
     }
 }

@@ -189,6 +189,11 @@ impl Report {
         for (name, help, value) in [
             ("relays_lost", "Times that a link to another bridge fell silent.", relays.lost),
             ("relays_ice_succeeded", "Relays whose ICE connected.", relays.ice_succeeded),
+            (
+                "relay_websockets_failed",
+                "Times that the WebSocket of another bridge could not be opened.",
+                relays.websockets_failed,
+            ),
             ("relay_messages_received", "Messages received from other bridges.", relays.messages_received),
             ("relay_messages_sent", "Messages sent to other bridges.", relays.messages_sent),
         ] {

@@ -35,7 +35,7 @@ use ringbridge_dataplane::{Capacity, Dataplane, DataplaneConfig};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use crate::channel::{self, ChannelCounters, Registry};
+use crate::channel::{self, ChannelCounters, Dialler, Registry};
 use crate::colibri::transport::LocalTransport;
 use crate::door::{self, Door};
 use crate::host;
@@ -172,11 +172,13 @@ async fn run_with(
         port: settings.port,
         fingerprint: certificate.fingerprint().to_string(),
         websocket_base_url: settings.websocket_base_url.clone(),
+        relay_websocket_base_url: settings.relay_websocket_base_url.clone(),
         websocket_server_id: settings.websocket_server_id.clone(),
     };
     let registry = Registry::default();
     let channel_counters = Arc::new(ChannelCounters::default());
     let (channel_events, channel) = mpsc::channel(CHANNEL_EVENTS);
+    let dialler = Dialler::new(channel_events.clone(), Arc::clone(&channel_counters));
     let router = channel::router(
         settings.websocket_server_id.clone(),
         registry.clone(),
@@ -230,7 +232,7 @@ async fn run_with(
         transport,
         certificate,
         links,
-        actor::Outside { registry, xmpp: connections, channel_counters, capacity, probe },
+        actor::Outside { registry, dialler, xmpp: connections, channel_counters, capacity, probe },
         publish,
     )?;
     let inputs = actor::Inputs { xmpp, operator: operator_seen, channel, shutdown };

@@ -80,6 +80,8 @@ pub(super) struct RelayTotals {
     pub dtls_failed: u64,
     /// Had no channel 30 s after DTLS.
     pub without_channel: u64,
+    /// Times that the other bridge's WebSocket could not be opened.
+    pub websockets_failed: u64,
     pub messages_received: u64,
     pub messages_sent: u64,
     /// Times that a link fell silent.

@@ -144,6 +144,7 @@ mod tests {
                     port: 1,
                     fingerprint: String::new(),
                     websocket_base_url: String::new(),
+                    relay_websocket_base_url: String::new(),
                     websocket_server_id: String::new(),
                 },
                 workers: 1,

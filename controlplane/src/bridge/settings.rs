@@ -53,6 +53,9 @@ pub struct BridgeSettings {
     /// Base of the URLs given to clients, e.g. `wss://meet.example.net`; the path `/colibri-ws/...` is appended. Without it
     /// clients are given none.
     pub websocket_base_url: String,
+    /// Base of the URLs given to other bridges; the path `/colibri-relay-ws/...` is appended. Without it there are no relays
+    /// over WebSockets.
+    pub relay_websocket_base_url: String,
     /// First path component of those URLs.
     pub websocket_server_id: String,
     /// Where health, statistics and metrics are served.

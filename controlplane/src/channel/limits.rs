@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::pace::{Bucket, Rate};
 
-/// Largest message taken, bytes; a longer one closes a WebSocket with 1009, and is left out of a data channel.
+/// Largest message of a client, bytes; a longer one closes a WebSocket with 1009, and is left out of a data channel. Also the
+/// largest that another bridge is sent over a WebSocket: Jitsi Videobridge takes no larger ones.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 /// Deepest nesting of objects and arrays in a message.
 pub const MAX_DEPTH: usize = 100;
@@ -23,7 +24,7 @@ const MESSAGES: Rate = Rate { burst: 1_000, per_second: 200.0 };
 const BYTES: Rate = Rate { burst: 1024 * 1024, per_second: 131_072.0 };
 /// Bytes that other clients get of one client's messages, each copy counted.
 pub const FAN_OUT: Rate = Rate { burst: 32 * 1024 * 1024, per_second: 4_194_304.0 };
-/// WebSockets that one endpoint opens.
+/// WebSockets that one endpoint, or another bridge, opens.
 pub const CONNECTS: Rate = Rate { burst: 20, per_second: 1.0 };
 /// Datagrams of DTLS from one endpoint.
 pub const DATAGRAMS: Rate = Rate { burst: 4_000, per_second: 2_000.0 };

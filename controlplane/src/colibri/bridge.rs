@@ -22,7 +22,7 @@ use super::current::with_current;
 use super::elements::{ConferenceModified, ConferenceModify, Reason};
 use super::endpoint::EndpointState;
 use super::limits::{self, MAX_CONFERENCES, MAX_ID};
-pub use super::output::Output;
+pub use super::output::{Output, RelayChannel};
 use super::refusal::{Bound, Refusal};
 use super::relay::{RelayState, RelayedState};
 use super::totals::Totals;
@@ -383,6 +383,7 @@ fn modify(now: Instant, conference: &mut Conference, request: &ConferenceModify,
     let service = Service {
         sctp: context.config.sctp,
         relays: context.config.relay.is_some(),
+        relay_websockets: !context.config.transport.relay_websocket_base_url.is_empty(),
         conference_endpoints: context.config.capacity.endpoints_per_conference,
         has_room: context.placement.has_room(),
     };

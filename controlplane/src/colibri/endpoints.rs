@@ -18,7 +18,7 @@ use super::identity::EndpointIdentity;
 use super::output::Output;
 use super::refusal::Refusal;
 use super::restart::Decision;
-use super::transport::{SCTP_PORT, random_token};
+use super::transport::{PASSWORD, SCTP_PORT, random_token};
 use super::validation::{bridge_full, is_visitor};
 
 /// The client starts the association (section 5.1).
@@ -115,7 +115,7 @@ impl Conference {
             relay: None,
         });
         let ice = new_credentials(context.config.ufrag_prefix, worker);
-        let password = random_token(24);
+        let password = random_token(PASSWORD);
         let private = request.has_capability(CAP_PRIVATE_ADDRESSES);
         let access = Access { local: ice.clone(), password: password.clone(), private };
         let state = EndpointState::new(now, Arc::clone(&who), access);

@@ -29,6 +29,8 @@ pub struct RelayIdentity {
     pub id: EndpointId,
     /// Its conference.
     pub conference: ConferenceId,
+    /// Id of the conference in WebSocket URLs.
+    pub conference_hex: String,
     /// The other bridge's relay id.
     pub label: String,
     /// Ours.

@@ -32,8 +32,15 @@ pub enum Output {
     RelayCreated {
         /// Which one.
         relay: Arc<RelayIdentity>,
-        /// Our side of the association, if a data channel was asked for.
-        sctp: Option<SctpRole>,
+        /// What carries what the two bridges say to each other.
+        channel: RelayChannel,
+    },
+    /// The other bridge waits for us at this address of a WebSocket.
+    DialRelay {
+        /// The relay.
+        relay: EndpointId,
+        /// The address, with the password.
+        url: String,
     },
     /// A relay is gone; those behind it went before.
     RelayExpired {
@@ -72,5 +79,17 @@ pub enum Output {
         endpoint: EndpointId,
         /// The complete new set.
         sources: Vec<SourceDescription>,
+    },
+}
+
+/// What carries what two bridges say to each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RelayChannel {
+    /// A data channel; our side of its association.
+    Sctp(SctpRole),
+    /// A WebSocket, which one of both opens.
+    WebSocket {
+        /// Password by which the other one may open ours.
+        password: String,
     },
 }

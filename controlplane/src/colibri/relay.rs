@@ -72,6 +72,8 @@ impl RelayedState {
 pub(super) struct RelayState {
     who: Arc<RelayIdentity>,
     local: IceCredentials,
+    /// Password of its WebSocket, where it has that instead of a data channel.
+    websocket: Option<String>,
     media: Media,
     remote: Option<IceCredentials>,
     established: bool,
@@ -80,8 +82,9 @@ pub(super) struct RelayState {
 }
 
 impl RelayState {
-    pub fn new(who: Arc<RelayIdentity>, local: IceCredentials) -> Self {
-        Self { who, local, media: Media::default(), remote: None, established: false, relayed: Vec::new() }
+    /// `websocket` is its password where the two bridges talk over one.
+    pub fn new(who: Arc<RelayIdentity>, local: IceCredentials, websocket: Option<String>) -> Self {
+        Self { who, local, websocket, media: Media::default(), remote: None, established: false, relayed: Vec::new() }
     }
 
     /// What of it never changes.
@@ -96,6 +99,11 @@ impl RelayState {
     /// Our ICE credentials.
     pub fn local(&self) -> &IceCredentials {
         &self.local
+    }
+
+    /// Password of its WebSocket, where it has one.
+    pub fn websocket(&self) -> Option<&str> {
+        self.websocket.as_deref()
     }
 
     pub fn is_established(&self) -> bool {
@@ -176,6 +184,9 @@ impl RelayState {
         let credentials = convert::credentials(ice).filter(|_| !self.established);
         changes.set_remote_ice(endpoint, &mut self.remote, credentials, convert::candidates(ice, false));
         changes.set_remote_dtls(endpoint, ice);
+        // An address is the order to open it. Who has a data channel needs no other.
+        let url = ice.web_sockets.iter().find_map(|socket| socket.url.clone()).filter(|_| self.websocket.is_some());
+        changes.outputs.extend(url.map(|url| Output::DialRelay { relay: endpoint, url }));
         changes
     }
 

@@ -12,10 +12,10 @@ use super::context::Context;
 use super::elements::{Endpoint, IceTransport, Relay, Sctp, SctpRole, Transport};
 use super::endpoints::new_credentials;
 use super::identity::{EndpointIdentity, RelayIdentity};
-use super::output::Output;
+use super::output::{Output, RelayChannel};
 use super::refusal::Refusal;
 use super::relay::{RelayState, RelayedState};
-use super::transport::SCTP_PORT;
+use super::transport::{NewRelayTransport, PASSWORD, SCTP_PORT, random_token};
 
 impl Conference {
     /// Applies one validated relay element and describes the result.
@@ -80,6 +80,7 @@ impl Conference {
         let who = Arc::new(RelayIdentity {
             id,
             conference,
+            conference_hex: self.hex_id().to_owned(),
             label: request.id.clone(),
             own: context.config.relay.as_ref().map(|relay| relay.id.clone()).unwrap_or_default(),
             worker,
@@ -87,8 +88,22 @@ impl Conference {
             mesh_name: request.mesh_id.clone().unwrap_or_default(),
         });
         let ice = new_credentials(context.config.ufrag_prefix, worker);
-        let state = RelayState::new(Arc::clone(&who), ice.clone());
-        let transport = context.config.transport.describe_relay(state.local(), &sockets);
+        let (channel, password) = match asked.and_then(|t| t.sctp.as_ref()) {
+            Some(sctp) => (RelayChannel::Sctp(sctp_role(sctp)), None),
+            None => {
+                let password = random_token(PASSWORD);
+                (RelayChannel::WebSocket { password: password.clone() }, Some(password))
+            }
+        };
+        let state = RelayState::new(Arc::clone(&who), ice.clone(), password);
+        let theirs = asked.and_then(|t| t.ice.as_ref()).map_or(&[][..], |ice| &ice.web_sockets);
+        let transport = context.config.transport.describe_relay(&NewRelayTransport {
+            local: state.local(),
+            sockets: &sockets,
+            who: &who,
+            password: state.websocket(),
+            dials: theirs.iter().any(|socket| socket.url.is_some()),
+        });
         let controlling = asked.is_some_and(|t| t.ice_controlling);
         tracing::info!(relay = %id, label = %who.label, %conference, mesh = %who.mesh_name, worker, controlling,
             "relay to another bridge created");
@@ -101,8 +116,7 @@ impl Conference {
             let home = WorkerId::from_index(worker);
             context.command(other, Command::CreateRemoteRelay { conference, relay: id, home, mesh });
         }
-        let sctp = asked.and_then(|t| t.sctp.as_ref()).map(sctp_role);
-        context.output(Output::RelayCreated { relay: who, sctp });
+        context.output(Output::RelayCreated { relay: who, channel });
         self.add_relay(state, context);
         Ok(transport)
     }

@@ -7,6 +7,7 @@ use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::io::HandedSocket;
 
 use super::elements::{Candidate, Fingerprint, IceTransport, Setup, WebSocket};
+use super::identity::RelayIdentity;
 use crate::public_address::PublicAddress;
 
 /// Type of a candidate and its preference (RFC 8445 section 5.1.2.2).
@@ -16,6 +17,9 @@ const SERVER_REFLEXIVE: CandidateType = ("srflx", 100);
 
 /// Port of every SCTP association, on both sides.
 pub(super) const SCTP_PORT: u16 = 5000;
+
+/// Characters of a WebSocket's password.
+pub(super) const PASSWORD: usize = 24;
 
 /// Whether only hosts of the same private network can reach an address (RFC 1918, RFC 4193, and the older fec0::/10).
 fn is_private(address: IpAddr) -> bool {
@@ -40,7 +44,9 @@ pub struct LocalTransport {
     pub fingerprint: String,
     /// Base of WebSocket URLs; none are given when empty.
     pub websocket_base_url: String,
-    /// First component of their path after `colibri-ws`.
+    /// Base of WebSocket URLs for other bridges; without one there are no relays over WebSockets.
+    pub relay_websocket_base_url: String,
+    /// First component of their paths after `colibri-ws` and `colibri-relay-ws`.
     pub websocket_server_id: String,
 }
 
@@ -65,9 +71,19 @@ impl LocalTransport {
         }
     }
 
-    /// The Jingle transport of a new relay; `sockets` are those that it has for itself, in place of the media port. Private
-    /// addresses are given in any case: bridges often reach each other by them (section 10).
-    pub fn describe_relay(&self, local: &IceCredentials, sockets: &[HandedSocket]) -> IceTransport {
+    /// The Jingle transport of a new relay. Private addresses are given in any case: bridges often reach each other by them
+    /// (section 10).
+    pub(super) fn describe_relay(&self, new: &NewRelayTransport<'_>) -> IceTransport {
+        let NewRelayTransport { local, sockets, who, password, dials } = *new;
+        let web_socket = password.map(|password| {
+            if dials {
+                return WebSocket { url: None, active: true };
+            }
+            let base = self.relay_websocket_base_url.trim_end_matches('/');
+            let (server, conference) = (&self.websocket_server_id, &who.conference_hex);
+            let relay = path_component(&who.label);
+            WebSocket::at(format!("{base}/colibri-relay-ws/{server}/{conference}/{relay}?pwd={password}"))
+        });
         let mut candidates = self.candidates(true);
         if !sockets.is_empty() {
             candidates.retain_mut(|candidate| {
@@ -88,6 +104,7 @@ impl LocalTransport {
             candidates,
             rtcp_mux: true,
             fingerprints: vec![self.own_fingerprint()],
+            web_sockets: web_socket.into_iter().collect(),
             ..IceTransport::default()
         }
     }
@@ -196,6 +213,21 @@ pub struct NewTransport<'a> {
     pub private: bool,
 }
 
+/// What the transport of a relay is described for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NewRelayTransport<'a> {
+    /// Our ICE credentials.
+    pub local: &'a IceCredentials,
+    /// The sockets that it has for itself, in place of the media port.
+    pub sockets: &'a [HandedSocket],
+    /// The relay.
+    pub who: &'a RelayIdentity,
+    /// Password of our WebSocket, where the two bridges talk over one.
+    pub password: Option<&'a str>,
+    /// Whether we open the other bridge's instead.
+    pub dials: bool,
+}
+
 /// Percent-encodes all but the unreserved characters of RFC 3986: endpoint ids are opaque.
 fn path_component(text: &str) -> String {
     use std::fmt::Write;
@@ -228,6 +260,7 @@ mod tests {
             port: 10_000,
             fingerprint: "AB".to_owned(),
             websocket_base_url: "wss://meet.x/".to_owned(),
+            relay_websocket_base_url: "wss://meet.x/".to_owned(),
             websocket_server_id: "jvb1".to_owned(),
         }
     }

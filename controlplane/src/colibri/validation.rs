@@ -28,6 +28,8 @@ pub(super) struct Service {
     pub sctp: bool,
     /// Whether relays are served.
     pub relays: bool,
+    /// Whether their WebSockets are.
+    pub relay_websockets: bool,
     /// Endpoints that one conference takes.
     pub conference_endpoints: usize,
     /// Whether a worker takes one more endpoint.
@@ -140,10 +142,12 @@ fn validate_relay(conference: &Conference, relay: &Relay, service: &Service) -> 
         return Err(bad(format!("relay {id:?} is created without transport")));
     };
     let Some(sctp) = &transport.sctp else {
-        return Err(absent("relays have data channels here: set jicofo.octo.sctp-datachannels=true"));
+        let text = "WebSockets are switched off here: set bridge.websocket.enabled=true, or jicofo.octo.sctp-datachannels=true";
+        return service.relay_websockets.then_some(()).ok_or_else(|| absent(text));
     };
     if !service.sctp {
-        return Err(absent("SCTP data channels are switched off here: set bridge.sctp.enabled=true"));
+        let text = "SCTP data channels are switched off here: set bridge.sctp.enabled=true, or jicofo.octo.sctp-datachannels=false";
+        return Err(absent(text));
     }
     if sctp.port.is_some_and(|port| port != SCTP_PORT) {
         return Err(bad(format!("relay {id:?} asks for an SCTP port other than {SCTP_PORT}")));

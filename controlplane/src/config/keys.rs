@@ -103,7 +103,7 @@ const fn key(
 /// Every setting.
 pub const KEYS: &[Key] = &[
     key("xmpp.host", "xmpp-host", Part::Common, Kind::Text, "127.0.0.1", "Name or address of the XMPP server"),
-    key("xmpp.port", "xmpp-port", Part::Common, Kind::Number(1, 65_535), "5222", "Its client port"),
+    key("xmpp.port", "xmpp-port", Part::Common, Kind::Number(1, 65_535), "5222", "Client port of the XMPP server"),
     key(
         "xmpp.security",
         "xmpp-security",
@@ -153,7 +153,7 @@ pub const KEYS: &[Key] = &[
         "Accounts and domains that are trusted in that room, e.g. auth.example.net; default: the domain of our own account",
     ),
     key("bridge.jid", "bridge-jid", Part::Bridge, Kind::Jid, "", "Account of the bridge, e.g. jvb@auth.example.net"),
-    key("bridge.password", "bridge-password", Part::Bridge, Kind::Secret, "", "Its password"),
+    key("bridge.password", "bridge-password", Part::Bridge, Kind::Secret, "", "Password of the bridge's account"),
     key("bridge.password-file", "bridge-password-file", Part::Bridge, Kind::File, "", "File that holds its password"),
     key(
         "bridge.nickname",
@@ -408,8 +408,30 @@ pub const KEYS: &[Key] = &[
         "0",
         "Lowest UDP port of links that this bridge opens to others, which have a port each; 0: the kernel chooses",
     ),
-    key("bridge.relay.max-port", "relay-max-port", Part::Bridge, Kind::Number(0, 65_535), "0", "Highest of them"),
-    key("bridge.drain", "drain", Part::Bridge, Kind::Switch, "false", "Start in drain mode: the focus prefers others"),
+    key(
+        "bridge.relay.max-port",
+        "relay-max-port",
+        Part::Bridge,
+        Kind::Number(0, 65_535),
+        "0",
+        "Highest UDP port of links that this bridge opens to others",
+    ),
+    key(
+        "bridge.relay.websocket-url",
+        "relay-websocket-url",
+        Part::Bridge,
+        Kind::Url,
+        "",
+        "Base URL by which other bridges reach the WebSocket, where the focus links bridges over those; /colibri-relay-ws/... is appended; default: bridge.websocket.base-url",
+    ),
+    key(
+        "bridge.drain",
+        "drain",
+        Part::Bridge,
+        Kind::Switch,
+        "false",
+        "Start in drain mode: the focus prefers other bridges",
+    ),
     key(
         "bridge.shutdown.graceful-max-duration",
         "graceful-max-duration",
@@ -424,7 +446,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Number(0, 100_000),
         "0",
-        "Number of endpoints at which it no longer waits",
+        "Number of endpoints at which a graceful shutdown no longer waits",
     ),
     key(
         "bridge.shutdown.delay",
@@ -462,7 +484,7 @@ pub const KEYS: &[Key] = &[
         )
     },
     key("focus.jid", "focus-jid", Part::Focus, Kind::Jid, "", "Account of the focus, e.g. focus@auth.example.net"),
-    key("focus.password", "focus-password", Part::Focus, Kind::Secret, "", "Its password"),
+    key("focus.password", "focus-password", Part::Focus, Kind::Secret, "", "Password of the focus's account"),
     key("focus.password-file", "focus-password-file", Part::Focus, Kind::File, "", "File that holds its password"),
     key(
         "focus.conference-muc",
@@ -550,7 +572,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Switch,
         "false",
-        "Let new conferences avoid a bridge of whose endpoints many ask for another session, as clients do that do not reach it",
+        "Let new conferences avoid a bridge when many of its clients ask for another session, as they do when they cannot reach it",
     ),
     key(
         "focus.ice-failure.interval",
@@ -558,7 +580,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Duration,
         "2 m",
-        "How long such a request is remembered",
+        "How long a request for another session counts against a bridge",
     ),
     key(
         "focus.ice-failure.min-endpoints",
@@ -574,7 +596,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(1, 100),
         "10",
-        "Share of its endpoints that ask, in percent, from which a bridge is avoided",
+        "Percentage of a bridge's endpoints that ask, from which it is avoided",
     ),
     key(
         "focus.ice-failure.timeout",
@@ -582,7 +604,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Duration,
         "10 m",
-        "How long such a bridge is avoided",
+        "How long a bridge is avoided whose clients ask for other sessions",
     ),
     key(
         "focus.selection.strategy",
@@ -622,7 +644,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(-1, 1_000_000),
         "-1",
-        "The same for those that were added lately; -1: any number",
+        "Participants that were added to a bridge lately from which another one is preferred; -1: any number",
     ),
     key(
         "focus.selection.recent-interval",
@@ -734,7 +756,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(0, 1_000_000),
         "999999",
-        "The same for video",
+        "Participants of one conference that may send video at a time; newcomers beyond it start muted, and clients keep from unmuting",
     ),
     key(
         "focus.source-signaling-delays",
@@ -798,7 +820,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Switch,
         "true",
-        "Keep logins when the conference ends that they began with; never with tokens",
+        "Keep a login when the conference in which it was made ends; never with tokens",
     ),
     key(
         "focus.client-proxy",
@@ -806,7 +828,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Service,
         "",
-        "Component by which clients reach the focus (client_proxy), e.g. focus.meet.example.net; needed there for a login",
+        "Component by which clients reach the focus (client_proxy), e.g. focus.meet.example.net; a login needs it",
     ),
     key(
         "focus.jigasi.brewery",
@@ -862,7 +884,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(0, 100_000),
         "50",
-        "Participants of a room from which on others become visitors; the room's metadata may say another number",
+        "Number of participants of a room beyond which newcomers become visitors; the room's metadata may say another number",
     ),
     key(
         "focus.visitors.max-visitors-per-node",
@@ -870,7 +892,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(1, 100_000),
         "500",
-        "Visitors of one room on one node from which on another node is taken; once all are full, the emptiest takes more",
+        "Number of visitors of one room on one node beyond which another node is used; once all are full, the emptiest takes more",
     ),
     key(
         "focus.visitors.notification-interval",
@@ -878,7 +900,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Duration,
         "15 s",
-        "How often a room is told how many visitors it has",
+        "How often a room is sent the number of its visitors",
     ),
     key(
         "focus.visitors.auto-enable-broadcast",

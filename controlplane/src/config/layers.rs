@@ -410,19 +410,29 @@ impl Layers {
         if let Some(port) = part(&port).filter(|port| !port.starts_with('-')) {
             set("bridge.websocket.listen", address(part(&host), "0.0.0.0", port), "videobridge.http-servers.public");
         }
-        let domains = part("videobridge.websockets.domains").or(part("videobridge.websockets.domain"));
-        if let Some(domain) = domains.and_then(|domains| domains.split(',').next()) {
+        for (one, several, target) in [
+            ("videobridge.websockets.domain", "videobridge.websockets.domains", "bridge.websocket.base-url"),
+            (
+                "videobridge.websockets.relay-domain",
+                "videobridge.websockets.relay-domains",
+                "bridge.relay.websocket-url",
+            ),
+        ] {
+            let Some((from, domains)) = [several, one].into_iter().find_map(|path| Some((path, part(path)?))) else {
+                continue;
+            };
+            let domain = domains.split(',').next().unwrap_or_default();
             let tls = part("videobridge.websockets.tls").and_then(values::switch) == Some(true);
             if let Some((_, bare)) = domain.split_once("://") {
                 return vec![ConfigError::Unknown {
                     origin: origin.clone(),
-                    key: "videobridge.websockets.domain".to_owned(),
+                    key: from.to_owned(),
                     value: domain.to_owned(),
                     hint: format!("it is a host with or without a port; write {bare:?}, and websockets.tls for https"),
                 }];
             }
             let scheme = if tls { "wss" } else { "ws" };
-            set("bridge.websocket.base-url", format!("{scheme}://{domain}"), "videobridge.websockets.domain");
+            set(target, format!("{scheme}://{domain}"), from);
         }
         let switch = |path: &str| part(path).and_then(values::switch);
         for path in ["stun.enabled", "aws.enabled", "aws.force"] {

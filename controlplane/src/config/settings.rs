@@ -331,6 +331,8 @@ impl Reader<'_> {
         // Nobody is given an address that nobody serves.
         let base_url: Option<String> =
             if websocket { self.required("bridge.websocket.base-url") } else { Some(String::new()) };
+        let base_url = base_url.map(|url| url.trim_end_matches('/').to_owned());
+        let relay_url = self.text("bridge.relay.websocket-url").filter(|_| websocket).or_else(|| base_url.clone());
         let cores: Vec<usize> = self.list("bridge.cores");
         let workers: usize = self.required("bridge.workers")?;
         if let (true, Some(key)) = (!cores.is_empty() && cores.len() < workers, Key::find("bridge.cores")) {
@@ -363,11 +365,12 @@ impl Reader<'_> {
             },
             io_options: self.text("bridge.io-options").unwrap_or_default().parse().unwrap_or_default(),
             websocket_listen: if websocket { Some(self.required("bridge.websocket.listen")?) } else { None },
-            websocket_base_url: base_url?.trim_end_matches('/').to_owned(),
+            websocket_base_url: base_url?,
+            relay_websocket_base_url: relay_url?.trim_end_matches('/').to_owned(),
             websocket_server_id: self.required("bridge.websocket.server-id")?,
             rest_listen: self.required("bridge.rest.listen")?,
             region: self.text("bridge.region"),
-            relay: self.relay(sctp)?,
+            relay: self.relay()?,
             drain: self.switch("bridge.drain"),
             shutdown: ShutdownSettings {
                 graceful_max_duration: self.duration("bridge.shutdown.graceful-max-duration")?,
@@ -383,7 +386,7 @@ impl Reader<'_> {
     }
 
     /// The outer `None` is a value that is wrong, the inner one no relays.
-    fn relay(&mut self, sctp: bool) -> Option<Option<RelaySettings>> {
+    fn relay(&mut self) -> Option<Option<RelaySettings>> {
         let (lowest, highest): (u16, u16) =
             (self.required("bridge.relay.min-port")?, self.required("bridge.relay.max-port")?);
         if let (true, Some(key)) =
@@ -394,11 +397,6 @@ impl Reader<'_> {
         }
         if !self.switch("bridge.relay.enabled") {
             return Some(None);
-        }
-        let key = Key::find("bridge.relay.enabled")?;
-        if !sctp {
-            self.wrong(key, "bridges talk over SCTP: switch bridge.sctp.enabled on");
-            return None;
         }
         let (id, region) = (self.required("bridge.relay.id"), self.required::<String>("bridge.region"));
         region?;

@@ -8,7 +8,7 @@ use xmpp_parsers::presence::Presence;
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
 use super::bridges::{BridgeChange, DeadLink};
-use super::conference::Conference;
+use super::conference::{Conference, Relief};
 use super::limits::Refused;
 use super::pool::PoolChange;
 use super::requests::{Pending, Question};
@@ -77,23 +77,48 @@ impl Focus {
                 continue;
             }
             self.relieved.insert(bridge.clone(), now);
-            let on_it = self.conferences.iter().map(|(room, conference)| (conference.count_on(&bridge), room.clone()));
-            let mut rooms: Vec<(usize, BareJid)> = on_it.filter(|(participants, _)| *participants > 0).collect();
-            rooms.sort_by(|(a, _), (b, _)| b.cmp(a));
-            let mut left = settings.endpoints;
-            for (_, room) in rooms {
-                let Some((conference, mut cx)) = self.conference(now, &room) else { continue };
-                left -= conference.relieve(&mut cx, &bridge, left).min(left);
-                if left == 0 {
-                    break;
-                }
-            }
-            let moved = settings.endpoints - left;
+            let (moved, _) = self.relieve(now, &bridge, None, (settings.endpoints, Relief::Overload));
             self.shared.totals.redistributed += moved as u64;
             if moved > 0 {
                 tracing::info!(%bridge, moved, "bridge is overloaded; some of its participants move");
             }
         }
+    }
+
+    /// Takes about so many endpoints off a bridge, of the largest conferences first; how many, and of how many conferences. Where
+    /// an operator asks and none fits into the number, the smallest conference goes.
+    pub(super) fn relieve(
+        &mut self,
+        now: Instant,
+        bridge: &str,
+        only: Option<&BareJid>,
+        (most, relief): (usize, Relief),
+    ) -> (usize, usize) {
+        let on_it = self.conferences.iter().map(|(room, conference)| (conference.count_on(bridge), room.clone()));
+        let mut rooms: Vec<(usize, BareJid)> =
+            on_it.filter(|(size, room)| *size > 0 && only.is_none_or(|only| only == room)).collect();
+        rooms.sort_by(|(a, _), (b, _)| b.cmp(a));
+        let (mut endpoints, mut conferences) = (0, 0);
+        for (_, room) in &rooms {
+            let left = most.saturating_sub(endpoints);
+            if left == 0 {
+                break;
+            }
+            let Some((conference, mut cx)) = self.conference(now, room) else { continue };
+            let moved = conference.relieve(&mut cx, bridge, left, relief);
+            endpoints += moved;
+            conferences += usize::from(moved > 0);
+        }
+        if endpoints == 0
+            && most > 0
+            && relief == Relief::Asked
+            && let Some((size, room)) = rooms.last()
+            && let Some((conference, mut cx)) = self.conference(now, room)
+        {
+            endpoints = conference.relieve(&mut cx, bridge, (*size).max(most), relief);
+            conferences = usize::from(endpoints > 0);
+        }
+        (endpoints, conferences)
     }
 
     /// A bridge left the brewery. Where another one can take over, it does. Else the media may well go on: a bridge whose
@@ -190,10 +215,13 @@ impl Focus {
     /// The server answered, with whatever, or did not.
     pub(super) fn server_answered(&mut self, now: Instant, asked: Instant, answered: bool) {
         let slow = !answered || now.saturating_duration_since(asked) > SLOW_SERVER;
-        if slow && !self.server_slow {
+        if slow && !self.shared.server_slow {
             tracing::warn!("the XMPP server is slow; unanswered health checks are not counted against bridges");
         }
-        self.server_slow = slow;
+        self.shared.server_slow = slow;
+        if slow {
+            self.shared.server_slow_at = Some(now);
+        }
     }
 
     fn check_health(&mut self, now: Instant, bridge: String) {
@@ -219,7 +247,7 @@ impl Focus {
     }
 
     pub(super) fn health_silence(&mut self, now: Instant, bridge: &str) {
-        if self.server_slow {
+        if self.shared.server_slow {
             // The question or the answer may still be in the server's queue.
             self.shared.refused.count(Refused::ServerSlow, 1);
             return;

@@ -8,7 +8,7 @@ use tokio_xmpp::minidom::Element;
 
 use super::ice_failures::{IceFailureSettings, IceFailures};
 use super::limits::MAX_NAME;
-use super::selection::{Candidate, SelectionSettings, Wanted, select};
+use super::selection::{Candidate, SelectionSettings, Strategy, Wanted, select};
 
 /// Endpoints added this recently count on top of the reported stress.
 const RAMP_UP: Duration = Duration::from_secs(20);
@@ -282,6 +282,12 @@ impl Bridges {
         all.retain(|(stress, _)| *stress >= limit);
         all.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         all.into_iter().map(|(_, id)| id.clone()).collect()
+    }
+
+    /// Whether a conference on that bridge can be on others too.
+    pub fn may_be_linked(&self, occupant: &str) -> bool {
+        let linked = self.selection.relays && self.selection.strategy != Strategy::Single;
+        linked && self.bridges.get(occupant).is_some_and(|bridge| bridge.relay_id.is_some())
     }
 
     /// How long an endpoint counts as one that was added to a bridge lately, if that matters.

@@ -18,7 +18,7 @@ use super::ice_restart_totals::IceRestarts;
 use super::limits::{INVITES, MAX_SENDERS, Refusals};
 use super::logins::Logins;
 use super::pins::Pins;
-use super::requests::{Pending, Requests};
+use super::requests::{IQ_TIMEOUT, Pending, Requests};
 use super::settings::FocusSettings;
 use super::visitors::Nodes;
 use crate::brewery::Trust;
@@ -75,6 +75,9 @@ pub(super) struct Shared {
     pub jid: String,
     /// Whether we are connected.
     pub online: bool,
+    /// Whether the server answers late, so that silence of others means little; and when it last did.
+    pub server_slow: bool,
+    pub server_slow_at: Option<Instant>,
     pub bridges: Bridges,
     pub orphans: Vec<Orphan>,
     /// What clients can do, by the hash of their capabilities (XEP-0115).
@@ -116,6 +119,8 @@ impl Shared {
             settings,
             helpers: Trust::new(&own, &helpers),
             online: false,
+            server_slow: false,
+            server_slow_at: None,
             orphans: Vec::new(),
             caps: BTreeMap::new(),
             arrivals: 0,
@@ -133,6 +138,11 @@ impl Shared {
             visitor_nodes,
             requests: Requests::new(services),
         }
+    }
+
+    /// Whether the server was slow while an answer was awaited that is late now: it may have been in the server's queue.
+    pub fn server_was_slow(&self, now: Instant) -> bool {
+        self.server_slow || self.server_slow_at.is_some_and(|at| now.saturating_duration_since(at) <= IQ_TIMEOUT)
     }
 
     /// Whether a room is a breakout room.

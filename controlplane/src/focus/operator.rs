@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 use jid::BareJid;
 use serde_json::{Map, Value, json};
 
-use super::conference::Conference;
+use super::conference::{Conference, Relief};
 use super::service::Focus;
 use crate::rest::{FocusAnswer, FocusAsk};
 
@@ -94,30 +94,19 @@ impl Focus {
     ) -> Result<Value, FocusAnswer> {
         let bridge = self.bridge_called(bridge)?;
         let room = room.map(|room| self.conference_called(room)).transpose()?;
-        Ok(self.relieve(now, &bridge, room.as_ref(), count))
+        Ok(self.take_off(now, &bridge, room.as_ref(), count))
     }
 
     fn move_fraction(&mut self, now: Instant, bridge: &str, fraction: f64) -> Result<Value, FocusAnswer> {
         let bridge = self.bridge_called(bridge)?;
         let all: usize = self.conferences.values().map(|conference| conference.count_on(&bridge)).sum();
         let count = (fraction * all as f64).round() as usize;
-        Ok(self.relieve(now, &bridge, None, count))
+        Ok(self.take_off(now, &bridge, None, count))
     }
 
-    /// Takes about so many endpoints from a bridge. A conference moves as a whole: as many go as fit into the number, the
-    /// largest first; where none fits, the smallest.
-    fn relieve(&mut self, now: Instant, bridge: &str, only: Option<&BareJid>, count: usize) -> Value {
-        let sizes = self.conferences.iter().map(|(room, conference)| (room.clone(), conference.count_on(bridge)));
-        let chosen =
-            choose(sizes.filter(|(room, size)| *size > 0 && only.is_none_or(|only| only == room)).collect(), count);
-        let (mut endpoints, mut conferences) = (0, 0);
-        for room in chosen {
-            let Some((conference, mut cx)) = self.conference(now, &room) else { continue };
-            let left = conference.move_off(&mut cx, bridge);
-            endpoints += left;
-            conferences += usize::from(left > 0);
-        }
-        tracing::info!(bridge, asked = count, endpoints, conferences, "an operator moved endpoints to another bridge");
+    fn take_off(&mut self, now: Instant, bridge: &str, only: Option<&BareJid>, count: usize) -> Value {
+        let (endpoints, conferences) = self.relieve(now, bridge, only, (count, Relief::Asked));
+        tracing::info!(bridge, asked = count, endpoints, conferences, "endpoints moved: an operator asked for it");
         moved(endpoints, conferences)
     }
 
@@ -144,41 +133,4 @@ fn room_of(text: &str) -> Result<BareJid, FocusAnswer> {
 
 fn moved(endpoints: usize, conferences: usize) -> Value {
     json!({ "movedEndpoints": endpoints, "conferences": conferences })
-}
-
-/// Conferences with about so many endpoints together.
-fn choose(mut sizes: Vec<(BareJid, usize)>, count: usize) -> Vec<BareJid> {
-    sizes.sort_by(|(_, a), (_, b)| b.cmp(a));
-    let smallest = sizes.last().cloned();
-    let mut left = count;
-    let mut chosen = Vec::new();
-    for (room, size) in sizes {
-        if size <= left {
-            left -= size;
-            chosen.push(room);
-        }
-    }
-    if chosen.is_empty() && count > 0 {
-        chosen.extend(smallest.map(|(room, _)| room));
-    }
-    chosen
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whole_conferences_that_fit_or_the_smallest() {
-        let chosen = |sizes: &[usize], count| {
-            let sized = sizes.iter().enumerate().map(|(n, size)| (format!("r{n}@c").parse().expect("a room"), *size));
-            let sizes: std::collections::BTreeMap<BareJid, usize> = sized.clone().collect();
-            choose(sized.collect(), count).iter().map(|room| sizes[room]).collect::<Vec<_>>()
-        };
-        assert_eq!(chosen(&[2, 5, 3], 8), [5, 3]);
-        assert_eq!(chosen(&[2, 5, 3], 4), [3]);
-        assert_eq!(chosen(&[2, 5, 3], 1), [2], "more than asked, but not less");
-        assert_eq!(chosen(&[2, 5, 3], 100), [5, 3, 2]);
-        assert_eq!((chosen(&[2, 5], 0), chosen(&[], 3)), (vec![], vec![]));
-    }
 }

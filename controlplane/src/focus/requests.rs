@@ -15,7 +15,7 @@ use super::limits::MAX_HOLD;
 use super::visitors::NodeId;
 
 /// An IQ without an answer for this long failed (docs/protocol/focus.md 11).
-const IQ_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const IQ_TIMEOUT: Duration = Duration::from_secs(15);
 /// A bridge that lives answers a health check much sooner.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Shorter, so that it is known before the bridges are judged.

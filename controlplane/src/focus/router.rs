@@ -23,6 +23,10 @@ impl Focus {
         let payload = &request.payload;
         let (name, namespace) = (payload.name(), payload.ns());
         if !self.is_for_visitors(request) {
+            if (name, namespace.as_str()) == ("dial", RAYO) {
+                self.shared.refused.count(Refused::Dial, 1);
+                return Some(request.refuse(DefinedCondition::Forbidden, "visitors call nobody"));
+            }
             self.shared.refused.count(Refused::Unserved, 1);
             return Some(request.refuse(DefinedCondition::ServiceUnavailable, ""));
         }

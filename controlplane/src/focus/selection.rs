@@ -164,9 +164,9 @@ pub(super) struct Wanted<'a> {
     pub region: Option<&'a str>,
     /// The only version that may be used.
     pub version: Option<&'a str>,
-    /// Not that one: it is to be left.
-    pub avoid: Option<&'a str>,
-    /// Bridges that do not reach others of its conference.
+    /// Bridges that its conference left: they serve only where there is no other, the latest one least of all.
+    pub avoid: &'a [String],
+    /// Bridges that do not reach others of its conference: they do not serve at all.
     pub cut_off: &'a [String],
 }
 
@@ -191,13 +191,17 @@ pub(super) fn select<'a>(
         bridge.operational
             && !bridge.shutting_down
             && !bridge.full
-            && wanted.avoid != Some(bridge.id)
             && !wanted.cut_off.iter().any(|id| id == bridge.id)
             && (first.is_none() || version.is_none() || bridge.version == version)
             && (wanted.version.is_none() || bridge.version == wanted.version)
             && (first.is_none() || is_in(bridge) || may_join(bridge, &conference, bridges))
     };
     let mut left: Vec<Candidate<'a>> = bridges.iter().filter(fits).copied().collect();
+    for avoided in wanted.avoid.iter().rev() {
+        if left.iter().any(|bridge| bridge.id != avoided) {
+            left.retain(|bridge| bridge.id != avoided);
+        }
+    }
     // Of each kind only those remain that are better, if there are any.
     for better in [
         (|bridge| !bridge.unreached) as fn(&Candidate<'_>) -> bool,

@@ -89,8 +89,6 @@ pub struct Focus {
     pub(super) refused_lines: Quiet,
     /// Log lines about messages of components that are not heeded.
     pub(super) message_lines: Quiet,
-    /// Whether the server lately took long to answer.
-    pub(super) server_slow: bool,
     pub(super) server_asked: Option<Instant>,
     pub(super) new_rooms: Buckets<Jid>,
     forget_at: Option<Instant>,
@@ -117,7 +115,6 @@ impl Focus {
             relieved: BTreeMap::new(),
             refused_lines: Quiet::default(),
             message_lines: Quiet::default(),
-            server_slow: false,
             server_asked: None,
             new_rooms: Buckets::new(NEW_ROOMS, MAX_SENDERS),
             forget_at: None,
@@ -288,7 +285,7 @@ impl Focus {
         self.shared.breakouts.clear();
         self.shared.bridges.clear();
         self.lost.clear();
-        self.server_slow = false;
+        (self.shared.server_slow, self.shared.server_slow_at) = (false, None);
         for (room, mut conference) in std::mem::take(&mut self.conferences) {
             conference.leave_nodes(&mut self.shared.at(now));
             let orphans = conference.into_orphans(now);

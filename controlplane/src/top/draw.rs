@@ -14,7 +14,7 @@ use super::table::{View, short};
 
 const ALARM: Style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
 const HEAD: Style = Style::new().add_modifier(Modifier::BOLD);
-const KEYS: &str = "1-4 tab: view   s S: sort   r: reverse   up down pgup pgdn: move   space: hold   q: quit";
+const KEYS: &str = "1-5 tab: view   s S: sort   r: reverse   up down pgup pgdn: move   space: hold   q: quit";
 
 /// Draws everything.
 pub fn draw(frame: &mut Frame<'_>, model: &Model, now: Instant) {

@@ -17,7 +17,7 @@ use client::Client;
 pub use draw::draw;
 pub use model::{Key, Model};
 pub use reading::{NotABridge, Pages, Reading};
-pub use snapshot::{ConferenceRow, DropRow, EndpointRow, Rates, Snapshot, WorkerRow};
+pub use snapshot::{ConferenceRow, DropRow, EndpointRow, Rates, RelayRow, Snapshot, WorkerRow};
 pub use table::{Cell, Column, View, plain};
 
 /// How long a reading may wait for the screen.
@@ -178,7 +178,7 @@ fn meaning(key: KeyEvent) -> Option<Key> {
         return (key.code == KeyCode::Char('c')).then_some(Key::Quit);
     }
     Some(match key.code {
-        KeyCode::Char(digit @ '1'..='4') => Key::View(View::ALL[usize::from(digit as u8 - b'1')]),
+        KeyCode::Char(digit @ '1'..='5') => Key::View(View::ALL[usize::from(digit as u8 - b'1')]),
         KeyCode::Tab | KeyCode::Right => Key::NextView,
         KeyCode::BackTab | KeyCode::Left => Key::PreviousView,
         KeyCode::Char('s') => Key::NextColumn,

@@ -75,6 +75,26 @@ pub(super) struct Conference {
     #[serde(default)]
     pub workers: Vec<usize>,
     pub endpoints: BTreeMap<String, Value>,
+    #[serde(default)]
+    pub relays: BTreeMap<String, RelayReading>,
+}
+
+/// One relay of the page `/debug?full=true`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct RelayReading {
+    pub worker: usize,
+    #[serde(default)]
+    pub mesh_id: String,
+    #[serde(default)]
+    pub ice_connected: bool,
+    #[serde(default)]
+    pub dtls_connected: bool,
+    #[serde(default)]
+    pub channel: Value,
+    pub dead_for_seconds: Option<f64>,
+    /// Those behind it.
+    #[serde(default)]
+    pub endpoints: BTreeMap<String, Value>,
 }
 
 /// One endpoint of the page `/debug?full=true`.

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::reading::{Counters, EndpointReading, Path, Reading};
+use serde_json::Value;
+
+use super::reading::{Counters, EndpointReading, Path, Reading, RelayReading};
 
 /// A reading with the rates since the one before; rates are `None` in the first one and where a counter began anew.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -36,6 +38,8 @@ pub struct Snapshot {
     pub conferences: Vec<ConferenceRow>,
     /// One row each.
     pub endpoints: Vec<EndpointRow>,
+    /// One row each.
+    pub relays: Vec<RelayRow>,
 }
 
 /// What a worker does per second.
@@ -140,6 +144,29 @@ pub struct EndpointRow {
     pub loss: Option<f64>,
 }
 
+/// The link of one conference to another bridge.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct RelayRow {
+    /// The other bridge's relay id.
+    pub relay: String,
+    /// Its conference, as above.
+    pub conference: String,
+    /// The mesh that it belongs to.
+    pub mesh: String,
+    /// Its worker.
+    pub worker: usize,
+    /// How far it got: `new`, `ice`, `media`; `dead` when nothing comes over it any more.
+    pub state: &'static str,
+    /// Whether its channel is open.
+    pub channel: bool,
+    /// Endpoints behind it.
+    pub behind: usize,
+    /// Their sources of video that somebody here wants.
+    pub wanted: usize,
+    /// For how long nothing has come over it, seconds.
+    pub dead_for_seconds: Option<f64>,
+}
+
 /// All together; the library's sum of nothing is -0.
 fn total(values: impl Iterator<Item = f64>) -> f64 {
     values.fold(0.0, |sum, value| sum + value)
@@ -212,6 +239,7 @@ impl Snapshot {
             drops: drops(since, &reading.workers),
             conferences: conferences(reading, &endpoints),
             endpoints,
+            relays: relays(reading),
         }
     }
 }
@@ -307,4 +335,31 @@ fn endpoints(reading: &Reading) -> Vec<EndpointRow> {
         }
     }
     rows
+}
+
+fn relays(reading: &Reading) -> Vec<RelayRow> {
+    let row = |id: &String, label: &String, relay: &RelayReading| RelayRow {
+        relay: label.clone(),
+        conference: id.clone(),
+        mesh: relay.mesh_id.clone(),
+        worker: relay.worker,
+        state: match (relay.dead_for_seconds, relay.dtls_connected, relay.ice_connected) {
+            (Some(_), ..) => "dead",
+            (None, true, _) => "media",
+            (None, false, true) => "ice",
+            (None, false, false) => "new",
+        },
+        channel: relay.channel.as_bool().unwrap_or(!relay.channel["used"].is_null()),
+        behind: relay.endpoints.len(),
+        wanted: relay.endpoints.values().map(wanted).sum(),
+        dead_for_seconds: relay.dead_for_seconds,
+    };
+    let conferences = reading.state.conferences.iter();
+    conferences.flat_map(|(id, one)| one.relays.iter().map(move |(label, relay)| row(id, label, relay))).collect()
+}
+
+/// Sources of an endpoint behind a relay that somebody on this side wants.
+fn wanted(endpoint: &Value) -> usize {
+    let heights = endpoint["connection"]["wanted_of_it"].as_object();
+    heights.map_or(0, |heights| heights.values().filter(|height| height.as_i64() != Some(0)).count())
 }

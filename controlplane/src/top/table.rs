@@ -1,4 +1,4 @@
-//! The four views as tables of texts that sort by what they mean.
+//! The five views as tables of texts that sort by what they mean.
 
 use std::cmp::Ordering;
 
@@ -16,11 +16,13 @@ pub enum View {
     Conferences,
     /// Endpoints and the ways to them.
     Endpoints,
+    /// Links to other bridges.
+    Relays,
 }
 
 impl View {
     /// All of them, in the order of their keys.
-    pub const ALL: [Self; 4] = [Self::Workers, Self::Drops, Self::Conferences, Self::Endpoints];
+    pub const ALL: [Self; 5] = [Self::Workers, Self::Drops, Self::Conferences, Self::Endpoints, Self::Relays];
 
     /// Position among all.
     pub fn index(self) -> usize {
@@ -34,6 +36,7 @@ impl View {
             Self::Drops => "drops",
             Self::Conferences => "conferences",
             Self::Endpoints => "endpoints",
+            Self::Relays => "relays",
         }
     }
 
@@ -44,6 +47,8 @@ impl View {
             Self::Drops => (1, true),
             Self::Conferences => (2, true),
             Self::Endpoints => (0, false),
+            // Dead ones first.
+            Self::Relays => (8, true),
         }
     }
 
@@ -54,6 +59,7 @@ impl View {
             Self::Drops => DROPS,
             Self::Conferences => CONFERENCES,
             Self::Endpoints => ENDPOINTS,
+            Self::Relays => RELAYS,
         }
     }
 
@@ -64,6 +70,7 @@ impl View {
             Self::Drops => drops(shown),
             Self::Conferences => conferences(shown),
             Self::Endpoints => endpoints(shown),
+            Self::Relays => relays(shown),
         }
     }
 }
@@ -126,6 +133,17 @@ const ENDPOINTS: &[Column] = &[
     number("estimate", 8),
     number("rtt ms", 6),
     number("loss %", 6),
+];
+const RELAYS: &[Column] = &[
+    text("relay", 24),
+    text("conference", 16),
+    text("mesh", 4),
+    number("worker", 6),
+    text("state", 6),
+    text("channel", 7),
+    number("behind", 6),
+    number("wanted", 6),
+    number("dead s", 6),
 ];
 
 /// One value.
@@ -209,7 +227,7 @@ fn workers(shown: &Snapshot) -> Vec<Vec<Cell>> {
 }
 
 /// What rises only when something is short of room.
-const SHORT_OF_ROOM: [&str; 5] = ["socket_overflow", "output_full", "handover_full", "crossing_full", "shed"];
+const SHORT_OF_ROOM: [&str; 5] = ["socket_overflow", "output_full", "handover_full", "cross_worker_full", "shed"];
 
 fn drops(shown: &Snapshot) -> Vec<Vec<Cell>> {
     let row = |drop: &super::snapshot::DropRow| {
@@ -268,6 +286,23 @@ fn endpoints(shown: &Snapshot) -> Vec<Vec<Cell>> {
         ]
     };
     shown.endpoints.iter().map(row).collect()
+}
+
+fn relays(shown: &Snapshot) -> Vec<Vec<Cell>> {
+    let row = |one: &super::snapshot::RelayRow| {
+        vec![
+            Cell::text(&one.relay),
+            Cell::text(&one.conference),
+            Cell::text(&one.mesh),
+            Cell::value(Some(one.worker as f64), whole),
+            Cell::text(one.state).alarm_if(one.state == "dead"),
+            Cell::text(if one.channel { "open" } else { "none" }).alarm_if(one.state == "media" && !one.channel),
+            Cell::value(Some(one.behind as f64), whole),
+            Cell::value(Some(one.wanted as f64), whole),
+            Cell::value(one.dead_for_seconds, whole).alarm_if(one.dead_for_seconds.is_some()),
+        ]
+    };
+    shown.relays.iter().map(row).collect()
 }
 
 /// A view as lines of plain text, as wide as its values.

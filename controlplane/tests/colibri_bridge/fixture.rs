@@ -2,7 +2,9 @@
 
 pub use std::time::{Duration, Instant};
 
-pub use ringbridge_controlplane::colibri::bridge::{ColibriBridge, ColibriConfig, Output, RelaySettings, Reply};
+pub use ringbridge_controlplane::colibri::bridge::{
+    ColibriBridge, ColibriConfig, Output, RelayChannel, RelaySettings, Reply,
+};
 pub use ringbridge_controlplane::colibri::elements::*;
 pub use ringbridge_controlplane::colibri::identity::EndpointIdentity;
 pub use ringbridge_controlplane::colibri::refusal::Refusal;
@@ -34,18 +36,22 @@ impl Fixture {
 
     /// One that may be linked with others.
     pub fn linked(workers: usize, spill_endpoints: usize, capacity: Capacity) -> Self {
-        Self::of(capacity, workers, spill_endpoints, true, Some(RelaySettings { id: "own".to_owned(), ports: None }))
+        Self::of(capacity, (workers, spill_endpoints), (true, true), Some(own()))
+    }
+
+    /// The same with one worker, and these channels: data channels, and WebSockets between bridges.
+    pub fn with_channels(sctp: bool, websocket: bool) -> Self {
+        Self::of(Capacity::default(), (1, 50), (sctp, websocket), Some(own()))
     }
 
     pub fn taking(capacity: Capacity, workers: usize, spill_endpoints: usize, sctp: bool) -> Self {
-        Self::of(capacity, workers, spill_endpoints, sctp, None)
+        Self::of(capacity, (workers, spill_endpoints), (sctp, true), None)
     }
 
     fn of(
         capacity: Capacity,
-        workers: usize,
-        spill_endpoints: usize,
-        sctp: bool,
+        (workers, spill_endpoints): (usize, usize),
+        (sctp, relay_websocket): (bool, bool),
         relay: Option<RelaySettings>,
     ) -> Self {
         let now = Instant::now();
@@ -57,6 +63,7 @@ impl Fixture {
                 port: 10_000,
                 fingerprint: "AB:CD".to_owned(),
                 websocket_base_url: "ws://127.0.0.1:9090".to_owned(),
+                relay_websocket_base_url: if relay_websocket { "ws://127.0.0.1:9090" } else { "" }.to_owned(),
                 websocket_server_id: "jvb1".to_owned(),
             },
             workers,
@@ -114,6 +121,10 @@ impl Fixture {
         fixture.outputs();
         fixture
     }
+}
+
+fn own() -> RelaySettings {
+    RelaySettings { id: "own".to_owned(), ports: None }
 }
 
 pub fn create(id: &str) -> String {

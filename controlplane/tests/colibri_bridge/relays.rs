@@ -84,7 +84,8 @@ fn a_relay_is_created_and_answered_with_everything_that_jicofo_passes_on() {
         assert_eq!(ice.fingerprints.iter().map(|f| f.setup).collect::<Vec<_>>(), [Some(Setup::ActPass)]);
         let outputs = fixture.outputs();
         let who = created(&outputs);
-        assert!(outputs.contains(&Output::RelayCreated { relay: Arc::clone(&who), sctp: Some(ours) }));
+        let channel = RelayChannel::Sctp(ours);
+        assert!(outputs.contains(&Output::RelayCreated { relay: Arc::clone(&who), channel }));
         assert_eq!((who.label.as_str(), who.own.as_str(), who.mesh_name.as_str()), ("jvb2", "own", "0"));
         let commands = commands_of(&outputs);
         let Command::CreateRelay(new) = &commands[0].1 else { panic!("{commands:?}") };
@@ -237,11 +238,6 @@ fn errors_are_those_that_jicofo_knows() {
     is(&fixture.refused(&relay("jvb3", "create='true'", "")), DefinedCondition::BadRequest, none);
     let port = "<transport><sctp role='client' port='5001'/></transport>";
     is(&fixture.refused(&relay("jvb3", "create='true'", port)), DefinedCondition::BadRequest, none);
-    is(
-        &fixture.refused(&relay("jvb3", "create='true'", "<transport/>")),
-        DefinedCondition::FeatureNotImplemented,
-        none,
-    );
     is(&fixture.refused(&relay("", "create='true'", port)), DefinedCondition::BadRequest, none);
     is(&fixture.refused(&new(&"x".repeat(2_000), "0", "client", "")), DefinedCondition::BadRequest, none);
     let two = "<conference-modify meeting-id='m'><relay id='jvb2'/><relay id='jvb3'/></conference-modify>";
@@ -407,4 +403,79 @@ fn private_addresses_are_given_to_other_bridges() {
     let ice = reply.relays[0].transport.as_ref().unwrap().ice.as_ref().unwrap();
     let found: Vec<_> = ice.candidates.iter().map(|c| (c.ip.as_str(), c.port)).collect();
     assert_eq!(found, [("10.0.0.5", 10_000), ("192.0.2.1", 10_000)]);
+}
+
+const WITHOUT_SCTP: &str = "<transport ice-controlling='true' use-unique-port='false'/>";
+
+fn web_sockets(url: &str) -> String {
+    format!(
+        "<transport><transport xmlns='urn:xmpp:jingle:transports:ice-udp:1' ufrag='uu' pwd='pp'>\
+         <web-socket xmlns='http://jitsi.org/protocol/colibri' {url}/></transport></transport>"
+    )
+}
+
+fn dialled(outputs: &[Output]) -> Vec<(EndpointId, String)> {
+    let order = |o: &Output| if let Output::DialRelay { relay, url } = o { Some((*relay, url.clone())) } else { None };
+    outputs.iter().filter_map(order).collect()
+}
+
+#[test]
+fn without_a_data_channel_the_answer_has_the_address_of_a_websocket() {
+    let mut fixture = linked();
+    let reply = fixture.send(&relay("jvb 2", "create='true' mesh-id='0'", WITHOUT_SCTP)).unwrap();
+    let transport = reply.relays[0].transport.as_ref().unwrap();
+    assert_eq!(transport.sctp, None);
+    let ice = transport.ice.as_ref().unwrap();
+    let outputs = fixture.outputs();
+    let who = created(&outputs);
+    let channel =
+        outputs.iter().find_map(|o| if let Output::RelayCreated { channel, .. } = o { Some(channel) } else { None });
+    let Some(RelayChannel::WebSocket { password }) = channel else { panic!("{channel:?}") };
+    assert!(password.len() >= 20);
+    let url = format!("ws://127.0.0.1:9090/colibri-relay-ws/jvb1/{}/jvb%202?pwd={password}", who.conference_hex);
+    assert_eq!(ice.web_sockets, [WebSocket::at(url)]);
+    assert_eq!(dialled(&outputs), []);
+    // The other one's address is the order to open it; an empty element, or the word that it is the one to open ours, is none.
+    for (said, order) in [("active='true'", None), ("", None), ("url='wss://b/x?pwd=y'", Some("wss://b/x?pwd=y"))] {
+        fixture.send(&relay("jvb 2", "", &web_sockets(said))).unwrap();
+        let expected: Vec<_> = order.into_iter().map(|url| (who.id, url.to_owned())).collect();
+        assert_eq!(dialled(&fixture.outputs()), expected, "{said}");
+    }
+    // Each relay has a password of its own.
+    let other = fixture.send(&relay("jvb3", "create='true' mesh-id='0'", WITHOUT_SCTP)).unwrap();
+    let other = other.relays[0].transport.as_ref().unwrap().ice.as_ref().unwrap().web_sockets[0].address().to_owned();
+    assert!(!other.contains(password.as_str()));
+}
+
+#[test]
+fn who_has_an_address_to_open_says_so_instead_of_giving_one() {
+    let mut fixture = linked();
+    let reply = fixture.send(&relay("jvb2", "create='true'", &web_sockets("url='ws://b/x?pwd=y'"))).unwrap();
+    let ice = reply.relays[0].transport.as_ref().unwrap().ice.as_ref().unwrap();
+    assert_eq!(ice.web_sockets, [WebSocket { url: None, active: true }]);
+    let outputs = fixture.outputs();
+    assert_eq!(dialled(&outputs), [(created(&outputs).id, "ws://b/x?pwd=y".to_owned())]);
+    // Beside a data channel an address means nothing.
+    fixture.send(&new("jvb3", "0", "server", "")).unwrap();
+    fixture.outputs();
+    fixture.send(&relay("jvb3", "", &web_sockets("url='ws://b/x?pwd=y'"))).unwrap();
+    assert_eq!(dialled(&fixture.outputs()), []);
+}
+
+#[test]
+fn a_channel_that_is_switched_off_is_refused_with_the_remedy() {
+    let over_websocket = relay("jvb2", "create='true' mesh-id='0'", WITHOUT_SCTP);
+    let over_sctp = new("jvb2", "0", "client", "");
+    for (sctp, websocket, request, remedy) in
+        [(true, false, &over_websocket, "bridge.websocket.enabled"), (false, true, &over_sctp, "bridge.sctp.enabled")]
+    {
+        let mut fixture = with_local(Fixture::with_channels(sctp, websocket));
+        let refusal = fixture.refused(request);
+        assert_eq!(refusal.condition, DefinedCondition::FeatureNotImplemented);
+        assert!(refusal.text.contains(remedy), "{}", refusal.text);
+    }
+    for (sctp, websocket, request) in [(true, false, &over_sctp), (false, true, &over_websocket)] {
+        let mut fixture = with_local(Fixture::with_channels(sctp, websocket));
+        assert!(fixture.send(request).is_ok());
+    }
 }

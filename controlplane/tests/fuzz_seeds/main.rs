@@ -17,10 +17,14 @@ mod conference_request;
 mod config;
 #[path = "../../../fuzz/src/dtls.rs"]
 mod dtls;
+#[path = "../../../dataplane/tests/faulty_relay/mod.rs"]
+mod faulty_relay;
 #[path = "../../../fuzz/src/focus.rs"]
 mod focus;
 #[path = "../focus_world/mod.rs"]
 mod focus_world;
+#[path = "../../../dataplane/tests/forward_call/mod.rs"]
+mod forward_call;
 #[path = "../../../fuzz/src/forwarder.rs"]
 mod forwarder;
 #[path = "../../../fuzz/src/ice.rs"]
@@ -33,6 +37,10 @@ mod make;
 mod parsers;
 #[path = "../../../fuzz/src/public_address.rs"]
 mod public_address;
+#[path = "../../../fuzz/src/relay.rs"]
+mod relay;
+#[path = "../../../dataplane/tests/relay_call/mod.rs"]
+mod relay_call;
 #[path = "../../../fuzz/src/scratch.rs"]
 mod scratch;
 #[path = "../../../fuzz/src/sctp.rs"]
@@ -164,6 +172,7 @@ targets!(
     config,
     capture,
     public_address,
+    relay,
     visitors,
     xmpp
 );

@@ -3,6 +3,8 @@
 //! Signalling comes from recordings of real clients, a real focus and a real bridge, configuration and captures from cases
 //! that went wrong; packets are written by hand here. Inputs that found something lie beside them as `found-*` and stay.
 
+mod relays;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,6 +53,7 @@ fn make_seeds() {
     stun(&seeds);
     public_addresses(&seeds);
     machines(&seeds);
+    relays::relays(&seeds);
     services(&seeds);
     conference_requests(&seeds);
 }

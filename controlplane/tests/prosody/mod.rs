@@ -249,7 +249,7 @@ Component "internal.auth.meet.test" "muc"
     /// Settings of a bridge on loopback that this server knows as `jvb`, with ports of its own for its pages and WebSockets;
     /// everything else as it is where nothing is configured.
     pub fn bridge(&self, nickname: &str) -> BridgeSettings {
-        let loopback = || SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let websocket = loopback();
         BridgeSettings {
             connections: vec![XmppConnectionSettings {
                 id: "xmpp".to_owned(),
@@ -274,8 +274,9 @@ Component "internal.auth.meet.test" "muc"
             cores: Vec::new(),
             io: IoChoice::Auto,
             io_options: Default::default(),
-            websocket_listen: Some(loopback()),
+            websocket_listen: Some(websocket),
             websocket_base_url: "ws://meet.test".to_owned(),
+            relay_websocket_base_url: format!("ws://{websocket}"),
             websocket_server_id: nickname.to_owned(),
             rest_listen: loopback(),
             sctp: true,

@@ -121,7 +121,7 @@ impl Env<'_> {
     pub fn send_signal(&mut self, worker: WorkerId, signal: PeerSignal) -> bool {
         let sent = self.peers.send_signal(worker, signal);
         if !sent {
-            self.stats.count(Counter::DropCrossingFull);
+            self.stats.count(Counter::DropCrossWorkerFull);
         }
         sent
     }

@@ -21,7 +21,7 @@ use crate::limits::Complaints;
 use crate::link::Wakeup;
 use crate::messages::{Command, CreateError, Event, FeedbackSsrcs};
 use crate::negotiation::negotiated::Negotiations;
-use crate::peers::{CrossingHeader, PeerMessage, PeerSignal, Peers, mesh};
+use crate::peers::{CrossWorkerHeader, PeerMessage, PeerSignal, Peers, mesh};
 use crate::slab::Slab;
 use crate::stats::{Counter, WorkerStats};
 
@@ -404,7 +404,7 @@ impl Forwarder {
                 match message {
                     PeerMessage::Media { header, len, data } => {
                         let packet = data.get(..usize::from(len)).unwrap_or(&[]);
-                        self.handle_crossing(now, worker, header, packet, sink);
+                        self.handle_cross_worker(now, worker, header, packet, sink);
                     }
                     PeerMessage::Signal(signal) => self.handle_signal(now, worker, signal, sink),
                     // Steering is the workers' business.
@@ -417,19 +417,19 @@ impl Forwarder {
     }
 
     /// Takes a packet that its home, `worker`, has opened; it goes on with [`Self::release`].
-    pub(crate) fn handle_crossing(
+    pub(crate) fn handle_cross_worker(
         &mut self,
         now: Instant,
         worker: WorkerId,
-        header: CrossingHeader,
+        header: CrossWorkerHeader,
         packet: &[u8],
         sink: &mut impl PacketSink,
     ) {
         let Some(slot) = self.slot(header.endpoint) else {
-            return self.worker.stats.count(Counter::DropCrossingUnknown);
+            return self.worker.stats.count(Counter::DropCrossWorkerUnknown);
         };
         let from = (worker, slot.participant);
-        self.with_slot(now, slot, |conference, env| conference.handle_crossing(env, from, header, packet, sink));
+        self.with_slot(now, slot, |conference, env| conference.handle_cross_worker(env, from, header, packet, sink));
         if self.worker.batch.is_full() {
             self.release(now, sink);
         }

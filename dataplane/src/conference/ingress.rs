@@ -23,7 +23,7 @@ use crate::media::MediaKind;
 use crate::negotiation::extensions::ExtensionLayout;
 use crate::negotiation::formats::{Codec, Format};
 use crate::negotiation::ids::UriId;
-use crate::peers::CrossingHeader;
+use crate::peers::CrossWorkerHeader;
 use crate::rtp::{Layout, Packet, audio_level::AudioLevel, rtx, twcc};
 use crate::srtp::OpenError;
 use crate::stats::Counter;
@@ -31,7 +31,7 @@ use crate::stats::Counter;
 /// An opened packet, RTX undone, padding cut.
 struct Opened<'a> {
     rtp: Packet<'a>,
-    extensions: ExtensionLayout,
+    extensions: &'a ExtensionLayout,
     /// Extended sequence number.
     sequence: i64,
     /// `None`: the sender did not negotiate its payload type.
@@ -45,7 +45,7 @@ pub struct Numbered<'a> {
     /// The packet.
     pub rtp: Packet<'a>,
     /// Its header extensions.
-    pub extensions: ExtensionLayout,
+    pub extensions: &'a ExtensionLayout,
     /// Extended sequence number, discarded packets closed up.
     pub sequence: i64,
     /// Format of its payload.
@@ -125,7 +125,7 @@ impl Conference {
         let publisher = &sender.publisher;
         let opened = if stream.rtx {
             let end = rtp.payload_range().end;
-            match undo_rtx(datagram, (sealed.without_padding(), end), extensions, publisher, (kind, state)) {
+            match undo_rtx(datagram, (sealed.without_padding(), end), &extensions, publisher, (kind, state)) {
                 Ok(Some(opened)) => opened,
                 Ok(None) => return,
                 Err(counter) => return env.stats.count(counter),
@@ -140,7 +140,7 @@ impl Conference {
             }
             let cut = datagram.get(..end).and_then(|bytes| Packet::with_layout(bytes, sealed.without_padding()));
             let Some(rtp) = cut else { return env.stats.count(Counter::DropRtpMalformed) };
-            Opened { rtp, extensions, sequence, format, repeated_as: None }
+            Opened { rtp, extensions: &extensions, sequence, format, repeated_as: None }
         };
         self.number(env, (from, stream), &opened, sink);
     }
@@ -192,10 +192,10 @@ impl Conference {
         let away = source.crosses_to(self.away);
         if !away.is_empty() {
             let restarts = source.restarts();
-            let header = CrossingHeader { endpoint, sequence, restarts, repeated_as: opened.repeated_as };
+            let header = CrossWorkerHeader { endpoint, sequence, restarts, repeated_as: opened.repeated_as };
             for worker in away {
                 let sent = env.peers.send_media(worker, header, opened.rtp.bytes());
-                env.stats.count(if sent { Counter::Crossings } else { Counter::DropCrossingFull });
+                env.stats.count(if sent { Counter::CrossWorkerPackets } else { Counter::DropCrossWorkerFull });
             }
         }
         let numbered = Numbered { rtp: opened.rtp, extensions: opened.extensions, sequence, format };
@@ -272,7 +272,7 @@ impl Conference {
             env.stats.count(Counter::DropNotLoudest);
             env.batch.skip(self.index, stream.source, stream.encoding, sequence)
         } else {
-            let packet = ReceivedPacket { kind, layout, extensions, format, view, info, active, sender };
+            let packet = ReceivedPacket { kind, layout, extensions: *extensions, format, view, info, active, sender };
             env.batch.push(self.index, stream.source, rtp.bytes(), packet)
         };
         if !queued {
@@ -342,8 +342,8 @@ fn open_counter(error: OpenError) -> Counter {
 
 /// A time in units of a format's clock; video's where the format is not known.
 fn in_clock(time: Duration, format: Option<Format>) -> i64 {
-    let clock = u128::from(format.map_or(90_000, |f| f.clock_rate));
-    (time.as_micros() * clock / 1_000_000) as i64
+    let clock = u64::from(format.map_or(90_000, |f| f.clock_rate));
+    (time.as_secs() * clock + u64::from(time.subsec_micros()) * clock / 1_000_000) as i64
 }
 
 fn note_transport_sequence(
@@ -367,7 +367,7 @@ fn note_transport_sequence(
 fn undo_rtx<'a>(
     datagram: &'a mut [u8],
     (layout, end): (Layout, usize),
-    extensions: ExtensionLayout,
+    extensions: &'a ExtensionLayout,
     publisher: &Publisher,
     (kind, state): (MediaKind, &EncodingState),
 ) -> Result<Option<Opened<'a>>, Counter> {

@@ -12,7 +12,7 @@ use crate::datagram::PacketSink;
 use crate::ids::{EndpointId, ParticipantId, WorkerId};
 use crate::messages::Event;
 use crate::negotiation::extensions::ExtensionLayout;
-use crate::peers::{CrossingHeader, PeerSignal};
+use crate::peers::{CrossWorkerHeader, PeerSignal};
 use crate::rtp::Packet;
 use crate::stats::Counter;
 
@@ -36,22 +36,22 @@ impl Conference {
     }
 
     /// Takes a packet that `home` has opened, of the endpoint at `from`.
-    pub fn handle_crossing(
+    pub fn handle_cross_worker(
         &mut self,
         env: &mut Env<'_>,
         (home, from): (WorkerId, ParticipantId),
-        header: CrossingHeader,
+        header: CrossWorkerHeader,
         packet: &[u8],
         sink: &mut impl PacketSink,
     ) {
         let Some(sender) = self.participants.get_mut(from) else { return };
         if sender.home() != Some(home) {
-            return env.stats.count(Counter::DropCrossingUnknown);
+            return env.stats.count(Counter::DropCrossWorkerUnknown);
         }
         let Ok(rtp) = Packet::parse(packet) else { return env.stats.count(Counter::DropRtpMalformed) };
         let stream = sender.publisher.stream(rtp.ssrc());
         let source = stream.and_then(|stream| Some((stream, self.sources.get_mut(stream.source)?)));
-        let Some((stream, source)) = source else { return env.stats.count(Counter::DropCrossingUnknown) };
+        let Some((stream, source)) = source else { return env.stats.count(Counter::DropCrossWorkerUnknown) };
         source.restart_to(header.restarts);
         let (kind, negotiated) = (source.kind(), sender.publisher.negotiated());
         let format = match header.repeated_as {
@@ -60,7 +60,7 @@ impl Conference {
         };
         let Some(format) = format else { return env.stats.count(Counter::DropUnknownPayloadType) };
         let extensions = ExtensionLayout::resolve(&rtp, kind, &negotiated.extensions);
-        let numbered = Numbered { rtp, extensions, sequence: header.sequence, format };
+        let numbered = Numbered { rtp, extensions: &extensions, sequence: header.sequence, format };
         self.distribute(env, (from, stream), &numbered, sink);
     }
 
@@ -105,7 +105,7 @@ impl Conference {
                 }
             }
             // The endpoint is at home where the signal does not expect it: nobody means this.
-            _ => env.stats.count(Counter::DropCrossingUnknown),
+            _ => env.stats.count(Counter::DropCrossWorkerUnknown),
         }
     }
 

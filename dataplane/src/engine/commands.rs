@@ -166,7 +166,7 @@ impl Engine {
             return Err(CreateError::WorkerFull);
         }
         if !config.local.ufrag.starts_with(ufrag_prefix(self.config.worker)) {
-            tracing::warn!(endpoint = %label, worker = %self.config.worker, "endpoint refused: its ICE ufrag does not begin with the prefix of its worker");
+            tracing::warn!(endpoint = %label, worker = %self.config.worker, "the ICE ufrag of an endpoint does not begin with the prefix of its worker: another worker gets its packets first");
         }
         if config.sockets.is_empty() {
             return Err(CreateError::NoSockets);

@@ -265,7 +265,7 @@ fn media_reaches_receivers_on_the_other_worker() {
     assert_eq!(ports(&mut rig), [11], "here at once");
     rig.exchange();
     assert_eq!(ports(&mut rig), [12, 13], "there in its own turn");
-    assert_eq!((rig.count(0, Counter::Crossings), rig.count(1, Counter::PacketsForwarded)), (1, 2));
+    assert_eq!((rig.count(0, Counter::CrossWorkerPackets), rig.count(1, Counter::PacketsForwarded)), (1, 2));
     // It arrives at the wrong worker: handed over to its home, opened there, and given back opened.
     let path = Path { local: 0, remote: ([198, 51, 100, 1], 10).into() };
     rig.workers[1].engine.addresses.learn(path, Owner::Worker(WorkerId::new(0)), true).unwrap();
@@ -284,12 +284,12 @@ fn media_reaches_receivers_on_the_other_worker() {
     rig.receive(0, 10, &sealed(10, 3));
     rig.exchange();
     assert_eq!(ports(&mut rig), [11]);
-    assert_eq!(rig.count(0, Counter::Crossings), 2);
+    assert_eq!(rig.count(0, Counter::CrossWorkerPackets), 2);
     assert_eq!(rig.count(0, Counter::DropCommandUnknown) + rig.count(1, Counter::DropCommandUnknown), 0);
 }
 
 #[test]
-fn crossings_beyond_the_ring_are_dropped_and_counted() {
+fn cross_worker_packets_beyond_the_ring_are_dropped_and_counted() {
     let mut rig = rig(16, 4);
     connect(&mut rig, 0, 10, 10, &[77]);
     connect(&mut rig, 1, 12, 12, &[]);
@@ -298,7 +298,7 @@ fn crossings_beyond_the_ring_are_dropped_and_counted() {
     for sequence in 0..10 {
         rig.receive(0, 10, &sealed(10, sequence));
     }
-    assert_eq!((rig.count(0, Counter::Crossings), rig.count(0, Counter::DropCrossingFull)), (4, 6));
+    assert_eq!((rig.count(0, Counter::CrossWorkerPackets), rig.count(0, Counter::DropCrossWorkerFull)), (4, 6));
 }
 
 proptest! {

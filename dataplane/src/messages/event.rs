@@ -152,7 +152,7 @@ pub enum CreateError {
 pub struct Bandwidth {
     /// What its path carries; `None` while that is not known and no limit applies.
     pub estimate: Option<Bitrate>,
-    /// What the allocation grants it.
+    /// What the allocation gives it.
     pub target: Bitrate,
     /// What it would be granted if its path carried everything.
     pub ideal: Bitrate,

@@ -3,7 +3,8 @@
 use super::ids::UriId;
 use super::vocabulary::Names;
 use crate::media::{HeaderExtension, MediaKind};
-use crate::rtp::{Extension, Packet};
+use crate::rtp::Packet;
+use crate::rtp::extension::{BlockSize, Extension};
 
 /// Header extensions of one endpoint that are looked at: every id once for audio and once for video.
 const MAX_NEGOTIATED: usize = 2 * 255;
@@ -84,19 +85,22 @@ struct Resolved {
 #[derive(Debug, Clone, Copy)]
 pub struct ExtensionLayout {
     list: [Resolved; MAX_EXTENSIONS],
-    len: usize,
+    len: u8,
 }
 
 impl ExtensionLayout {
+    /// None at all.
+    pub const NONE: Self =
+        Self { list: [Resolved { uri: UriId::MID, id: 0, len: 0, start: 0 }; MAX_EXTENSIONS], len: 0 };
+
     /// Resolves a packet's extensions by the sender's table; ids that it did not negotiate are left out.
     #[inline]
     pub fn resolve(packet: &Packet<'_>, kind: MediaKind, table: &ExtensionTable) -> Self {
-        let nothing = Resolved { uri: UriId::MID, id: 0, len: 0, start: 0 };
-        let mut all = Self { list: [nothing; MAX_EXTENSIONS], len: 0 };
+        let mut all = Self::NONE;
         for e in packet.extensions() {
             if let Some(uri) = table.uri(kind, e.id)
                 && let Some(start) = packet.offset_of(e.data)
-                && let Some(slot) = all.list.get_mut(all.len)
+                && let Some(slot) = all.list.get_mut(usize::from(all.len))
             {
                 *slot = Resolved { uri, id: e.id, len: e.data.len() as u8, start: start as u16 };
                 all.len += 1;
@@ -105,32 +109,15 @@ impl ExtensionLayout {
         all
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Resolved> {
-        self.list.iter().take(self.len)
+    #[inline]
+    fn as_slice(&self) -> &[Resolved] {
+        self.list.get(..usize::from(self.len)).unwrap_or(&[])
     }
 
     /// The value of an extension; `bytes` are those of the packet.
     #[inline]
     pub fn get<'a>(&self, uri: UriId, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        self.iter().find(|e| e.uri == uri).and_then(|e| e.value(bytes))
-    }
-
-    /// What receivers may be given of them; `bytes` are those of the packet.
-    #[inline]
-    pub fn view<'a>(&self, bytes: &'a [u8]) -> ReceivedExtensions<'a> {
-        let mut view = ReceivedExtensions::NONE;
-        for e in self.iter() {
-            let Some(data) = e.value(bytes) else { continue };
-            if e.uri == UriId::DEPENDENCY {
-                view.dependency = view.dependency.or(Some(data));
-            } else if e.uri.passes()
-                && let Some(slot) = view.list.get_mut(view.len)
-            {
-                *slot = Received { uri: e.uri, id: e.id, data };
-                view.len += 1;
-            }
-        }
-        view
+        self.as_slice().iter().find(|e| e.uri == uri).and_then(|e| e.value(bytes))
     }
 }
 
@@ -142,70 +129,84 @@ impl Resolved {
     }
 }
 
-/// One extension that passes on.
-#[derive(Debug, Clone, Copy)]
-struct Received<'a> {
-    uri: UriId,
-    /// The sender's id for it.
-    id: u8,
-    data: &'a [u8],
-}
-
-/// What receivers may be given of a packet's extensions, with the values.
+/// A packet's extensions together with its bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceivedExtensions<'a> {
-    list: [Received<'a>; MAX_EXTENSIONS],
-    len: usize,
-    dependency: Option<&'a [u8]>,
+    layout: &'a ExtensionLayout,
+    bytes: &'a [u8],
 }
 
 impl<'a> ReceivedExtensions<'a> {
     /// None at all.
-    pub const NONE: Self =
-        Self { list: [Received { uri: UriId::MID, id: 0, data: &[] }; MAX_EXTENSIONS], len: 0, dependency: None };
+    pub const NONE: Self = Self { layout: &ExtensionLayout::NONE, bytes: &[] };
+
+    /// Those at `layout` in the bytes of the packet.
+    #[inline]
+    pub fn new(layout: &'a ExtensionLayout, bytes: &'a [u8]) -> Self {
+        Self { layout, bytes }
+    }
 
     /// The dependency descriptor, which does not pass on as it is.
     #[inline]
     pub fn dependency(&self) -> Option<&'a [u8]> {
-        self.dependency
+        self.layout.get(UriId::DEPENDENCY, self.bytes)
     }
 }
 
-/// The extensions of one outgoing packet.
+/// The extensions of one outgoing packet: received ones under the receiver's ids, and those that are written anew.
 #[derive(Debug)]
 pub struct OutgoingExtensions<'a> {
-    list: [Extension<'a>; MAX_EXTENSIONS + WRITTEN_ANEW],
-    len: usize,
+    received: ReceivedExtensions<'a>,
+    /// The receiver's id for each of the received ones; 0 where it is not given it.
+    ids: [u8; MAX_EXTENSIONS],
+    anew: [Extension<'a>; WRITTEN_ANEW],
+    written: usize,
+    size: BlockSize,
 }
 
 impl<'a> OutgoingExtensions<'a> {
     /// Those that pass on, under the receiver's ids (the sender's own ids when `translate` is false).
+    #[inline(always)]
     pub fn select(
-        received: &ReceivedExtensions<'a>,
+        received: ReceivedExtensions<'a>,
         kind: MediaKind,
         receiver: &ExtensionTable,
         translate: bool,
     ) -> Self {
-        let mut out = Self { list: [Extension { id: 0, data: &[] }; MAX_EXTENSIONS + WRITTEN_ANEW], len: 0 };
-        for e in received.list.iter().take(received.len) {
+        let anew = [Extension { id: 0, data: &[] }; WRITTEN_ANEW];
+        let mut out = Self { received, ids: [0; MAX_EXTENSIONS], anew, written: 0, size: BlockSize::default() };
+        for (e, given) in received.layout.as_slice().iter().zip(&mut out.ids).filter(|(e, _)| e.uri.passes()) {
             let id = if translate { receiver.id(kind, e.uri) } else { Some(e.id) };
             if let Some(id) = id {
-                out.push(id, e.data);
+                *given = id;
+                out.size.add(id, usize::from(e.len));
             }
         }
         out
     }
 
-    /// Adds one.
+    /// Adds one that is written anew.
+    #[inline]
     pub fn push(&mut self, id: u8, data: &'a [u8]) {
-        if let Some(slot) = self.list.get_mut(self.len) {
+        if let Some(slot) = self.anew.get_mut(self.written) {
             *slot = Extension { id, data };
-            self.len += 1;
+            self.written += 1;
+            self.size.add(id, data.len());
         }
     }
 
+    /// What they take when written.
+    #[inline]
+    pub fn size(&self) -> BlockSize {
+        self.size
+    }
+
     /// All of them.
-    pub fn as_slice(&self) -> &[Extension<'a>] {
-        self.list.get(..self.len).unwrap_or(&[])
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = Extension<'a>> {
+        let ReceivedExtensions { layout, bytes } = self.received;
+        let given = layout.as_slice().iter().zip(self.ids).filter(|(_, id)| *id != 0);
+        let given = given.map(move |(e, id)| Extension { id, data: e.value(bytes).unwrap_or(&[]) });
+        given.chain(self.anew.iter().take(self.written).copied())
     }
 }

@@ -86,51 +86,89 @@ pub fn find_mut(header: &mut [u8], id: u8) -> Option<&mut [u8]> {
     header.get_mut(end.checked_sub(found)?..end).filter(|data| !data.is_empty())
 }
 
-/// Bytes that [`write()`] needs for these extensions: zero for none, else a multiple of four.
-pub fn encoded_len(extensions: &[Extension<'_>]) -> usize {
-    if extensions.is_empty() {
-        return 0;
-    }
-    let element = if needs_two_byte(extensions) { 2 } else { 1 };
-    let body: usize = extensions.iter().map(|e| element + e.data.len()).sum();
-    4 + body.next_multiple_of(4)
+/// What a block of extensions takes, counted as they are chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BlockSize {
+    count: usize,
+    data: usize,
+    two_byte: bool,
 }
 
-fn needs_two_byte(extensions: &[Extension<'_>]) -> bool {
-    extensions.iter().any(|e| e.id > 14 || e.data.is_empty() || e.data.len() > 16)
+impl BlockSize {
+    /// Counts an extension with `len` bytes of value.
+    #[inline]
+    pub fn add(&mut self, id: u8, len: usize) {
+        self.count += 1;
+        self.data += len;
+        self.two_byte |= id > 14 || len == 0 || len > 16;
+    }
+
+    /// Of a list.
+    pub fn of(extensions: &[Extension<'_>]) -> Self {
+        let mut size = Self::default();
+        extensions.iter().for_each(|e| size.add(e.id, e.data.len()));
+        size
+    }
+
+    /// Bytes of the block: zero for none, else a multiple of four.
+    #[inline]
+    pub fn bytes(self) -> usize {
+        match self.count {
+            0 => 0,
+            count => 4 + (count * if self.two_byte { 2 } else { 1 } + self.data).next_multiple_of(4),
+        }
+    }
+}
+
+/// Bytes that [`write()`] needs for these extensions: zero for none, else a multiple of four.
+pub fn encoded_len(extensions: &[Extension<'_>]) -> usize {
+    BlockSize::of(extensions).bytes()
 }
 
 /// Writes the whole block (profile, length, elements, zero padding) and returns its length; writes nothing for none.
 /// The one-byte form is used unless an element does not fit it.
 pub fn write(extensions: &[Extension<'_>], out: &mut [u8]) -> Result<usize, RtpError> {
-    let len = encoded_len(extensions);
+    write_sized(BlockSize::of(extensions), extensions.iter().copied(), out)
+}
+
+/// The same for extensions that were counted before.
+#[inline]
+pub fn write_sized<'a>(
+    size: BlockSize,
+    extensions: impl Iterator<Item = Extension<'a>>,
+    out: &mut [u8],
+) -> Result<usize, RtpError> {
+    let len = size.bytes();
     if len == 0 {
         return Ok(0);
     }
     let have = out.len();
-    let out = out.get_mut(..len).ok_or(RtpError::OutputTooSmall { need: len, have })?;
+    let too_small = RtpError::OutputTooSmall { need: len, have };
+    let (head, mut rest) = out.get_mut(..len).and_then(<[u8]>::split_first_chunk_mut::<4>).ok_or(too_small)?;
     let words = u16::try_from(len / 4 - 1).map_err(|_| RtpError::Extension(0))?;
-    let two_byte = needs_two_byte(extensions);
-    let profile = if two_byte { TWO_BYTE_PROFILE } else { ONE_BYTE_PROFILE };
-    out[..2].copy_from_slice(&profile.to_be_bytes());
-    out[2..4].copy_from_slice(&words.to_be_bytes());
-    let mut at = 4;
+    let profile = if size.two_byte { TWO_BYTE_PROFILE } else { ONE_BYTE_PROFILE };
+    let ([p0, p1], [w0, w1]) = (profile.to_be_bytes(), words.to_be_bytes());
+    *head = [p0, p1, w0, w1];
     for e in extensions {
-        let size = u8::try_from(e.data.len()).map_err(|_| RtpError::Extension(e.id))?;
+        let value = u8::try_from(e.data.len()).map_err(|_| RtpError::Extension(e.id))?;
         if e.id == 0 {
             return Err(RtpError::Extension(0));
         }
-        if two_byte {
-            out[at] = e.id;
-            out[at + 1] = size;
-            at += 2;
-        } else {
-            out[at] = e.id << 4 | (size - 1);
-            at += 1;
+        let element = if size.two_byte { 2 } else { 1 };
+        let (at, after) = rest.split_at_mut_checked(element + e.data.len()).ok_or(RtpError::Extension(e.id))?;
+        match at {
+            [id, len, data @ ..] if size.two_byte => {
+                (*id, *len) = (e.id, value);
+                data.copy_from_slice(e.data);
+            }
+            [both, data @ ..] => {
+                *both = e.id << 4 | (value.wrapping_sub(1) & 0x0f);
+                data.copy_from_slice(e.data);
+            }
+            [] => {}
         }
-        out[at..at + e.data.len()].copy_from_slice(e.data);
-        at += e.data.len();
+        rest = after;
     }
-    out[at..].fill(0);
+    rest.fill(0);
     Ok(len)
 }

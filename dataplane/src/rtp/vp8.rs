@@ -112,26 +112,24 @@ impl Descriptor {
     /// Copies `payload` into `out` with another PictureID (15-bit form, modulo 2^15) and TL0PICIDX, returning the new
     /// length: one byte longer when PictureID had 7 bits. A field that the payload lacks is not added.
     pub fn rewrite(&self, payload: &[u8], picture_id: u16, tl0_pic_idx: u8, out: &mut [u8]) -> Result<usize, RtpError> {
-        let rest = payload.get(self.len..).ok_or(RtpError::Truncated("VP8 payload"))?;
+        if payload.len() < self.len {
+            return Err(RtpError::Truncated("VP8 payload"));
+        }
         let grow = usize::from(self.picture_id.is_some() && !self.long_picture_id);
         let need = payload.len() + grow;
         let have = out.len();
         let out = out.get_mut(..need).ok_or(RtpError::OutputTooSmall { need, have })?;
-        let (descriptor, out_rest) = out.split_at_mut(self.len + grow);
-        out_rest.copy_from_slice(rest);
-        if self.picture_id.is_none() {
-            descriptor.copy_from_slice(&payload[..self.len]);
-            if self.tl0_pic_idx.is_some() {
-                descriptor[2] = tl0_pic_idx;
-            }
-            return Ok(need);
+        // All in one copy, a byte further on where the picture id grows: what stands before that is written below.
+        out.get_mut(grow..).unwrap_or(&mut []).copy_from_slice(payload);
+        if self.picture_id.is_some()
+            && let ([first, second, ..], Some(head)) = (payload, out.first_chunk_mut::<4>())
+        {
+            let [high, low] = (picture_id | 0x8000).to_be_bytes();
+            *head = [*first, *second, high, low];
         }
-        let after_old_id = if self.long_picture_id { 4 } else { 3 };
-        descriptor[..2].copy_from_slice(&payload[..2]);
-        descriptor[2..4].copy_from_slice(&(picture_id | 0x8000).to_be_bytes());
-        descriptor[4..].copy_from_slice(&payload[after_old_id..self.len]);
-        if self.tl0_pic_idx.is_some() {
-            descriptor[4] = tl0_pic_idx;
+        let tl0_at = if self.picture_id.is_some() { 4 } else { 2 };
+        if let Some(tl0) = out.get_mut(tl0_at).filter(|_| self.tl0_pic_idx.is_some()) {
+            *tl0 = tl0_pic_idx;
         }
         Ok(need)
     }

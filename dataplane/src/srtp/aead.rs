@@ -57,6 +57,7 @@ impl Aead {
     }
 
     /// Seals `buffer[body]`, what follows the header, in place and writes the tag behind it.
+    #[inline]
     pub fn seal_rtp(&self, buffer: &mut [u8], body: Range<usize>, ssrc: Ssrc, roc: u32, sequence: u16) -> bool {
         let nonce = Nonce::assume_unique_for_key(rtp_iv(&self.rtp_salt, ssrc, roc, sequence));
         let (packet, rest) = buffer.split_at_mut(body.end);

@@ -2,9 +2,11 @@
 import { createSocket } from 'node:dgram';
 import { connect } from 'node:net';
 import { randomBytes } from 'node:crypto';
-import { sleep } from '../../lib/process.mjs';
+import { sleep, until } from '../../lib/process.mjs';
+import { counter, relays } from '../../lib/relays.mjs';
 import { attribute, check, clientHello, dtlsRecord, fragments, nack, rtp, stun, stunTypes } from '../packets.mjs';
 import { Peer } from '../peer.mjs';
+import { Channel } from '../websocket.mjs';
 
 /**
  * Floods the media port; the bridge must not answer more than it is told.
@@ -152,6 +154,46 @@ export const scenarios = {
       const half = await halfOpen([rig.channelPort], 900, head, 4);
       const whole = await halfOpen([rig.channelPort], 1500, head + '\r\n', 2);
       return { figures: { half, whole } };
+    },
+  },
+  'relay-door': {
+    guards: 'the WebSocket by which two bridges talk: guessed passwords, other relays, half-sent requests, by somebody who knows all names',
+    open: () => ({ stack: { bridges: 2, strategy: 'split', relayChannel: 'websocket' } }),
+    async run(rig) {
+      const links = () => relays(rig.stack).then(all => all.filter(one => one.carrier === 'WebSocket').length);
+      await until('the bridges talk', 20000, async () => await links() === 2, 500);
+      const page = await rig.bridge.debug();
+      const [conference] = Object.keys(page.conferences);
+      const counted = async () => (await Promise.all(rig.stack.bridges.map(one => counter(one, 'ringbridge_channel_refused', 'unknown')))).reduce((a, b) => a + b, 0);
+      const before = await counted();
+      const base = port => `ws://127.0.0.1:${port}/colibri-relay-ws`;
+      const statuses = {};
+      for (let n = 0; n < 400; n++) {
+        const bridge = rig.stack.bridges[n % 2];
+        const { nickname, websocketPort } = bridge.options;
+        const other = rig.stack.bridges[1 - n % 2].options.nickname;
+        const guess = randomBytes(18).toString('base64url').toLowerCase();
+        const url = [
+          `${base(websocketPort)}/${nickname}/${conference}/${other}?pwd=${guess}`,
+          `${base(websocketPort)}/${nickname}/${conference}/${other}`,
+          `${base(websocketPort)}/${nickname}/${conference}/${nickname}?pwd=${guess}`,
+          `${base(websocketPort)}/${nickname}/${guess}/${other}?pwd=${guess}`,
+          `${base(websocketPort)}/${other}/${conference}/${other}?pwd=${guess}`,
+          `${base(websocketPort)}/${nickname}/${conference}/${'x'.repeat(4000)}?pwd=${guess}`,
+        ][n % 6];
+        const channel = await Channel.open(url);
+        statuses[channel.status] = (statuses[channel.status] ?? 0) + 1;
+        channel.close();
+      }
+      const refused = await counted() - before;
+      const head = `GET /colibri-relay-ws/jvb1/${conference}/jvb2?pwd=guess HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n`;
+      const half = await halfOpen([rig.channelPort], 300, head, 4);
+      const open = await links();
+      return { figures: { statuses, half }, checks: [
+        { what: 'requests let in', value: statuses[101] ?? 0, limit: 'none', ok: !statuses[101] },
+        { what: 'refusals counted', value: refused, limit: '400', ok: refused === 400 },
+        { what: 'bridges that still talk', value: open, limit: '2', ok: open === 2 },
+      ] };
     },
   },
   'connection-churn': {

@@ -5,6 +5,7 @@ import { scenarios as faults } from './faults.mjs';
 import { scenarios as guests } from './guests.mjs';
 import { scenarios as participants } from './participants.mjs';
 import { scenarios as reflection } from './reflection.mjs';
+import { scenarios as relays } from './relays.mjs';
 import { scenarios as rest } from './rest.mjs';
 import { scenarios as rooms } from './rooms.mjs';
 import { scenarios as sources } from './sources.mjs';
@@ -13,4 +14,4 @@ import { scenarios as sources } from './sources.mjs';
  * name → {guards, run(rig, opened) → {figures, checks}, quick, limits, timeout, aftermath, expectedErrors, newcomer}.
  * With `open() → options of Rig.open` a scenario has a stack of its own, and `closed()` cleans up; `skip()` says why it cannot run.
  */
-export const scenarios = { ...guests, ...rooms, ...rest, ...doors, ...reflection, ...participants, ...sources, ...channel, ...faults };
+export const scenarios = { ...guests, ...rooms, ...rest, ...doors, ...reflection, ...relays, ...participants, ...sources, ...channel, ...faults };

@@ -1,6 +1,6 @@
 // Bridges and the server come and go, and clocks jump.
 import { allDecode, allMoving, expect, seconds, timed } from '../call.mjs';
-import { everybodyMeets, matrix, measure } from '../../lib/measure.mjs';
+import { everybodyMeets } from '../../lib/measure.mjs';
 import { run, sleep, until } from '../../lib/process.mjs';
 import { relayPort } from '../../lib/stack.mjs';
 
@@ -36,7 +36,7 @@ export const scenarios = {
       const start = Date.now();
       await allMoving(all, 30000);
       const back = Date.now() - start;
-      expect(back <= 10000, `media back only after ${seconds(back)}`);
+      expect(back <= call.limit(10000), `media back only after ${seconds(back)}`);
       await allDecode(all);
       return `media back for three ${seconds(back)} after the bridge was`;
     },
@@ -48,15 +48,15 @@ export const scenarios = {
     async run(call) {
       const all = await call.meet('p1', 'p2', 'p3');
       const counts = () => Promise.all(call.stack.bridges.map(one => one.bridgeStats().then(stats => stats.conferences)));
-      await until('one bridge has the conference', 15000, async () => (await counts()).reduce((a, b) => a + b, 0) === 1);
+      await until('one bridge has the conference', 20000, async () => (await counts()).reduce((a, b) => a + b, 0) === 1);
       const index = (await counts()).indexOf(1);
       await call.stack.bridges[index].kill();
       const start = Date.now();
       await allMoving(all, 30000);
       const back = Date.now() - start;
-      expect(back <= 10000, `media back only after ${seconds(back)}`);
+      expect(back <= call.limit(10000), `media back only after ${seconds(back)}`);
       await allDecode(all);
-      await until('the other bridge reports the conference', 15000, async () =>
+      await until('the other bridge reports the conference', 20000, async () =>
         (await call.stack.bridges[1 - index].bridgeStats()).conferences === 1);
       return `media back for three ${seconds(back)} after the kill`;
     },
@@ -67,10 +67,12 @@ export const scenarios = {
     async run(call) {
       const all = await call.meet('p1', 'p2', 'p3');
       await call.stack.prosody.kill();
+      const killed = Date.now();
       await sleep(1000);
-      const { pairs } = await measure(all, 6000);
-      const names = all.map(one => one.name);
-      expect(pairs.every(one => one.videoOk && one.audioOk), `media stopped while Prosody was away:\n${matrix(pairs, names, names)}`);
+      await allDecode(all);
+      await sleep(Math.max(0, killed + 6000 - Date.now()));
+      await allDecode(all);
+      const away = Date.now() - killed;
       await call.stack.prosody.start();
       const health = await timed('the focus is healthy again', 60000, async () => await call.stack.focus.focusHealth() === 200);
       const rejoined = await timed('all are in the room again', 60000, async () =>
@@ -80,7 +82,7 @@ export const scenarios = {
       await allDecode(all);
       const fourth = await call.join('p4');
       expect(await everybodyMeets([...all, fourth], 45000), 'a newcomer was not let in');
-      return `media flowed for 7 s without Prosody; focus healthy ${seconds(health)}, all back ${seconds(health + rejoined)} after its return; a newcomer joined`;
+      return `media flowed for ${seconds(away)} without Prosody; focus healthy ${seconds(health)}, all back ${seconds(health + rejoined)} after its return; a newcomer joined`;
     },
   },
 
@@ -111,11 +113,11 @@ export const scenarios = {
       const counts = () => Promise.all(call.stack.bridges.map(one => one.bridgeStats().then(stats => stats.conferences)));
       const first = [await call.join('p1'), await call.join('p2')];
       expect(await everybodyMeets(first, 45000), 'the first two did not meet');
-      await until('one bridge has the first conference', 15000, async () => (await counts()).reduce((a, b) => a + b, 0) === 1);
+      await until('one bridge has the first conference', 20000, async () => (await counts()).reduce((a, b) => a + b, 0) === 1);
       const before = await counts();
       const second = [await call.join('q1', {}, `${call.room}-b`), await call.join('q2', {}, `${call.room}-b`)];
       expect(await everybodyMeets(second, 45000), 'the second two did not meet');
-      await until('two conferences', 15000, async () => (await counts()).reduce((a, b) => a + b, 0) === 2);
+      await until('two conferences', 20000, async () => (await counts()).reduce((a, b) => a + b, 0) === 2);
       const after = await counts();
       expect(after.every(count => count === 1), `conferences per bridge: ${before} and then ${after}`);
       return `conferences per bridge: ${before}, then ${after}`;
@@ -129,13 +131,13 @@ export const scenarios = {
       const all = await call.meet('p1', 'p2', 'p3');
       await allDecode(all);
       const local = () => Promise.all(call.stack.bridges.map(one => one.bridgeStats().then(stats => stats.endpoints - stats.octo_endpoints)));
-      await until('each bridge has one participant', 15000, async () => String(await local()) === '1,1,1');
+      await until('each bridge has one participant', 20000, async () => String(await local()) === '1,1,1');
       const before = await connectionsMade(all);
       await call.stack.bridges[2].kill();
       const start = Date.now();
       await allMoving(all, 30000);
       const back = Date.now() - start;
-      expect(back <= 10000, `media back only after ${seconds(back)}`);
+      expect(back <= call.limit(10000), `media back only after ${seconds(back)}`);
       await allDecode(all);
       const moved = differing(before, await connectionsMade(all));
       expect(moved === 1, `${moved} participants had to begin again, one was on the bridge that was killed`);
@@ -153,7 +155,7 @@ export const scenarios = {
       await allDecode(all);
       const stats = () => Promise.all(call.stack.bridges.map(one => one.bridgeStats()));
       const local = async () => (await stats()).map(one => one.endpoints - one.octo_endpoints);
-      await until('both bridges have participants', 15000, async () => (await local()).every(count => count > 0));
+      await until('both bridges have participants', 20000, async () => (await local()).every(count => count > 0));
       const before = await connectionsMade(all);
       return await withoutLinks(async () => {
         const noticed = await timed('a bridge notices', 15000, async () => (await stats()).some(one => one.relays_dead > 0));
@@ -182,9 +184,8 @@ export const scenarios = {
         call.stack.setClock(jump);
         expect(Math.abs(await offset() - days * day) < day / 2, `the clock did not jump by ${jump}`);
         // Longer than health checks, consent, reports and the focus's patience take to notice something.
-        const { pairs } = await measure(all, 12000);
-        const names = all.map(one => one.name);
-        expect(pairs.every(one => one.videoOk && one.audioOk), `media stopped after ${jump}:\n${matrix(pairs, names, names)}`);
+        await sleep(12000);
+        await allDecode(all).catch(error => expect(false, `media stopped after ${jump}: ${error.message}`));
         expect(await bridge.bridgeHealth() === 200 && await call.stack.focus.focusHealth() === 200, `unhealthy after ${jump}`);
         const stats = await bridge.bridgeStats();
         expect(stats.endpoints === 3 && stats.muc_clients_connected === 1, `after ${jump}: ${stats.endpoints} endpoints, ${stats.muc_clients_connected} XMPP connections`);

@@ -2,7 +2,9 @@
 import { scenarios as addressChange } from './address-change.mjs';
 import { scenarios as bridges } from './bridges.mjs';
 import { scenarios as gates } from './gates.mjs';
+import { scenarios as large } from './large.mjs';
 import { scenarios as leaks } from './leaks.mjs';
+import { scenarios as links } from './links.mjs';
 import { scenarios as meetings } from './meetings.mjs';
 import { scenarios as peerToPeer } from './peer-to-peer.mjs';
 import { scenarios as rooms } from './rooms.mjs';
@@ -11,7 +13,10 @@ import { scenarios as sources } from './sources.mjs';
 import { scenarios as visitors } from './visitors.mjs';
 
 /**
- * name → {stack: options of Stack, scripted: scripted participants instead of a browser, install: Debian packages beside the usual ones,
- * current: needs a current client library, namespace: needs a network namespace and so root, run(call) → figures in words}.
+ * name → {stack: options of Stack, scripted: scripted participants instead of a browser, load: needs the program `ringbridge-load`,
+ * install: Debian packages beside the usual ones, current: needs a current client library, namespace: needs a network namespace and so
+ * root, run(call) → figures in words}.
  */
-export const scenarios = { ...addressChange, ...bridges, ...gates, ...leaks, ...meetings, ...peerToPeer, ...rooms, ...services, ...sources, ...visitors };
+export const scenarios = {
+  ...addressChange, ...bridges, ...gates, ...large, ...leaks, ...links, ...meetings, ...peerToPeer, ...rooms, ...services, ...sources, ...visitors,
+};

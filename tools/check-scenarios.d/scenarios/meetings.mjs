@@ -1,7 +1,7 @@
 // What a meeting has beside its main room: breakout rooms, moderators who mute, metadata.
 import { allDecode, allMoving, expect, seconds, timed, watchPictures } from '../call.mjs';
 import { everybodyMeets } from '../../lib/measure.mjs';
-import { until } from '../../lib/process.mjs';
+import { sleep, until } from '../../lib/process.mjs';
 
 /** Sends a participant to a room, as a moderator does; resolves when it is there. */
 async function send(moderator, participant, jid) {
@@ -39,6 +39,17 @@ async function refused(stack, reason) {
   return stats.refused[reason];
 }
 
+/** What the focus itself took after its start, by its log: milliseconds until it had a bridge, and from the first request to the last session. */
+function focusShare(stack) {
+  const lines = stack.focus.process.tail(400).split('\n');
+  const began = lines.findLastIndex(line => line.includes('focus online'));
+  const at = text => {
+    const found = lines.slice(began).filter(line => line.includes(text)).map(line => Date.parse(/\d{4}-\d\d-\d\dT[\d:.]+Z/.exec(line)?.[0] ?? ''));
+    return { first: found[0], last: found.at(-1) };
+  };
+  return { bridge: at('bridge found').first - at('focus online').first, rooms: at('bridge selected').last - at('conference created').first };
+}
+
 /** What the bridge drops of each endpoint: id → {audio, video}. */
 async function dropped(stack) {
   const { conferences } = await stack.bridges[0].debug(true);
@@ -51,10 +62,16 @@ async function heard(receiver, sender) {
   return (await receiver.stats()).remote[sender.name]?.audio?.packets ?? 0;
 }
 
-/** Whether one hears another: sound is sent at 50 packets a second, of silence too. */
+/** Waits until one hears another again: sound is sent at 50 packets a second, of silence too. */
 async function hears(receiver, sender) {
   const before = await heard(receiver, sender);
-  await new Promise(resolve => setTimeout(resolve, 2000));
+  await until(`${receiver.name} hears ${sender.name}`, 20000, async () => await heard(receiver, sender) - before >= 50);
+}
+
+/** Packets of sound that one received of another while two seconds of sound went between `control`, [receiver, sender]. */
+async function heardMeanwhile(receiver, sender, control) {
+  const before = await heard(receiver, sender);
+  for (let second = 0; second < 2; second++) await hears(control[0], control[1]);
   return await heard(receiver, sender) - before;
 }
 
@@ -67,12 +84,16 @@ export const scenarios = {
       const all = await call.meetAs({ renew: true }, 'p1', 'p2', 'p3', 'p4');
       const [p1, p2, p3, p4] = all;
       const main = `${call.room}@conference.meet.test`;
-      await until('p1 is a moderator', 10000, async () => (await p1.state()).owner);
+      await until('p1 is a moderator', 20000, async () => (await p1.state()).owner);
       expect(await refused(call.stack, 'unserved') === 0, 'requests were refused before it began');
       await p1.hook('ringbridge.session.conference.getBreakoutRooms().createBreakoutRoom("one")');
       const created = () => p1.hook('ringbridge.session.rooms.find(room => !room.isMainRoom)?.jid');
-      await until('there is a breakout room', 10000, created);
+      await until('there is a breakout room', 20000, created);
       const breakout = await created();
+
+      // A busy machine has pauses of its own.
+      const [calm] = await watching([p1, p2], () => sleep(2000));
+      const noise = Math.max(...[...calm].map(([, pair]) => pair.longest));
 
       // Two go. Who stays notices nothing.
       const [pairs, there] = await watching([p1, p2], async () => {
@@ -81,7 +102,7 @@ export const scenarios = {
         return allMoving([p3, p4], 20000);
       });
       const longest = Math.max(...[...pairs].filter(([name]) => ['p1 at p2', 'p2 at p1'].includes(name)).map(([, pair]) => pair.longest));
-      expect(longest < 1500, `a pause of ${longest} ms in the main room`);
+      expect(longest < Math.max(1500, 3 * noise), `a pause of ${longest} ms in the main room, before it ${noise} ms`);
       const owners = await Promise.all([p3, p4].map(async one => (await one.state()).owner));
       expect(!owners.some(Boolean), 'somebody was made owner of the breakout room');
       await allDecode([p1, p2]);
@@ -120,8 +141,9 @@ export const scenarios = {
       const together = ['p1 at p4', 'p4 at p1', 'p2 at p3', 'p3 at p2'];
       const pause = Math.max(...[...during].filter(([name]) => together.includes(name)).map(([, pair]) => pair.longest));
       await call.stack.focus.process.check();
+      const share = focusShare(call.stack);
       return `media after ${seconds(there)} in the breakout room and ${seconds(back)} back, longest pause of others ${longest} ms; ` +
-        `rooms as before ${seconds(right)} after the killed focus was healthy, longest pause ${pause} ms`;
+        `rooms as before ${seconds(right)} after the killed focus was healthy (it had a bridge ${share.bridge} ms after it was online, and both conferences ${share.rooms} ms after the first client asked), longest pause ${pause} ms`;
     },
   },
 
@@ -131,40 +153,40 @@ export const scenarios = {
     async run(call) {
       const all = await call.meet('p1', 'p2', 'p3');
       const [p1, p2, p3] = all;
-      await until('p1 is a moderator', 10000, async () => (await p1.state()).owner);
+      await until('p1 is a moderator', 20000, async () => (await p1.state()).owner);
       const [id2, id3] = [(await p2.state()).id, (await p3.state()).id];
       expect(await p1.hook('ringbridge.session.conference.isAVModerationSupported()'), 'the library does not see the component');
-      const mutedByBridge = (id, medium, state) => until(`${medium} of ${id} is ${state ? '' : 'not '}dropped`, 10000,
+      const mutedByBridge = (id, medium, state) => until(`${medium} of ${id} is ${state ? '' : 'not '}dropped`, 20000,
         async () => Boolean((await dropped(call.stack))[id]?.[medium]) === state);
       const locallyMuted = (one, kind) => one.hook(`ringbridge.session.localTrack('${kind}').isMuted()`);
 
       // One is muted. Chromium goes on sending silence, and is not heard; it unmutes itself, and is.
-      expect(await hears(p1, p2) >= 50, 'p1 does not hear p2');
+      await hears(p1, p2);
       await p1.hook(`ringbridge.session.conference.muteParticipant('${id2}', 'audio')`);
-      await until('p2 is muted', 10000, () => locallyMuted(p2, 'audio'));
+      await until('p2 is muted', 20000, () => locallyMuted(p2, 'audio'));
       await mutedByBridge(id2, 'audio', true);
-      const silence = await hears(p1, p2);
+      const silence = await heardMeanwhile(p1, p2, [p1, p3]);
       expect(silence <= 5, `p1 got ${silence} packets of p2, who is muted`);
-      expect(await hears(p1, p3) >= 50, 'p1 does not hear p3');
+      await hears(p1, p3);
       await p2.hook(`ringbridge.session.localTrack('audio').unmute()`);
       await mutedByBridge(id2, 'audio', false);
-      expect(await hears(p1, p2) >= 50, 'p1 does not hear p2, who unmuted');
+      await hears(p1, p2);
       // Who is no moderator cannot.
       await p2.hook(`ringbridge.session.conference.room.muteParticipant('${call.room}@conference.meet.test/${id3}', true, 'audio')`);
-      await until('the request is refused', 10000, async () => await refused(call.stack, 'mute') === 1);
+      await until('the request is refused', 20000, async () => await refused(call.stack, 'mute') === 1);
       expect(!await locallyMuted(p3, 'audio'), 'p3 was muted by who is no moderator');
 
       // Everybody is. Who unmutes all the same is not heard or seen.
       await p1.hook(`ringbridge.session.conference.enableAVModeration('audio')`);
       await p1.hook(`ringbridge.session.conference.enableAVModeration('video')`);
-      for (const one of [p2, p3]) for (const kind of ['audio', 'video']) await until(`${kind} of ${one.name} is muted`, 10000, () => locallyMuted(one, kind));
+      for (const one of [p2, p3]) for (const kind of ['audio', 'video']) await until(`${kind} of ${one.name} is muted`, 20000, () => locallyMuted(one, kind));
       for (const id of [id2, id3]) for (const medium of ['audio', 'video']) await mutedByBridge(id, medium, true);
-      expect(await hears(p2, p1) >= 50, 'the moderator is not heard');
+      await hears(p2, p1);
       await p2.hook(`ringbridge.session.localTrack('audio').unmute()`);
       await p2.hook(`ringbridge.session.localTrack('video').unmute()`);
-      await until('leave to unmute is refused', 10000, async () => await refused(call.stack, 'mute') >= 2);
+      await until('leave to unmute is refused', 20000, async () => await refused(call.stack, 'mute') >= 2);
       const before = (await p1.stats()).remote.p2?.video?.framesDecoded ?? 0;
-      const forbidden = await hears(p1, p2);
+      const forbidden = await heardMeanwhile(p1, p2, [p2, p1]);
       const frames = ((await p1.stats()).remote.p2?.video?.framesDecoded ?? 0) - before;
       expect(forbidden <= 5 && frames <= 2, `p1 got ${forbidden} packets and ${frames} frames of p2, who goes on sending`);
 
@@ -173,14 +195,15 @@ export const scenarios = {
       await until('p4 is in the room', 20000, async () => (await p4.state()).state === 'joined');
       const id4 = (await p4.state()).id;
       await mutedByBridge(id4, 'audio', true);
-      const newcomer = await hears(p1, p4);
+      const newcomer = await heardMeanwhile(p1, p4, [p2, p1]);
       expect(newcomer <= 5, `p1 got ${newcomer} packets of p4, who came later`);
 
       // One is allowed.
       await p1.hook(`ringbridge.session.conference.avModerationApprove('audio', '${id2}')`);
       await mutedByBridge(id2, 'audio', false);
-      expect(await hears(p1, p2) >= 50, 'p1 does not hear p2, who is allowed');
-      expect(await hears(p1, p3) <= 5, 'p1 hears p3, who is not');
+      await hears(p1, p2);
+      const left = await heardMeanwhile(p1, p3, [p1, p2]);
+      expect(left <= 5, `p1 got ${left} packets of p3, who is not allowed`);
 
       // And then all.
       await p1.hook(`ringbridge.session.conference.disableAVModeration('audio')`);

@@ -15,7 +15,7 @@ export const scenarios = {
       expect(await everybodyMeets([a, b, c], 45000), 'the three did not meet');
       for (const one of [b, c]) expect(!(await one.state()).owner, `${one.name} is owner beside the first`);
       await a.leave();
-      const later = await timed('another is owner', 10000, async () =>
+      const later = await timed('another is owner', 20000, async () =>
         (await Promise.all([b, c].map(one => one.state()))).filter(state => state.owner).length === 1);
       return `the next owner was there ${seconds(later)} after the first left`;
     },

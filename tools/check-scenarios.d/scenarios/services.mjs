@@ -48,7 +48,7 @@ export const scenarios = {
         return `<jibri xmlns='${jibriNs}' status='${attribute(inside, 'action') === 'start' ? 'pending' : 'off'}'/>`;
       });
       await jibri.enter(recorders, 'jibri-1', status('idle'));
-      await until('the focus knows the Jibri', 10000, async () => (await focusStats(call)).jibri.available === 1);
+      await until('the focus knows the Jibri', 20000, async () => (await focusStats(call)).jibri.available === 1);
       const [a, b] = await call.meetAs({ renew: true }, 'p1', 'p2');
       await Promise.all([a, b].map(noteRecordings));
       const guest = await b.hook(outcome(`${conference}.startRecording({ mode: 'file', appData: '{}' })`));
@@ -61,7 +61,7 @@ export const scenarios = {
       const room = `${call.room}@conference.meet.test`;
       const recorder = await account(call, 'recorder', xml => xml.includes('disco#info') ? `<query xmlns='http://jabber.org/protocol/disco#info'/>` : '');
       await recorder.enter(room, 'recorder', `<features><feature var='${jibriNs}'/></features><session_id>${id}</session_id><mode>FILE</mode>`);
-      await until('both see it', 10000, async () => (await Promise.all([a, b].map(last))).every(one => one === 'on'));
+      await until('both see it', 20000, async () => (await Promise.all([a, b].map(last))).every(one => one === 'on'));
       await call.stack.focus.kill();
       await call.stack.focus.start();
       await until('the focus is healthy', 20000, async () => await call.stack.focus.focusHealth() === 200);
@@ -73,8 +73,8 @@ export const scenarios = {
       const moderator = (await a.state()).owner ? a : b;
       const stopped = await moderator.hook(outcome(`${conference}.stopRecording('${id}')`));
       expect(/^ok/.test(stopped), `the recording was not stopped: ${stopped}`);
-      await until('the recorder is put out', 10000, async () => recorder.received.some(xml => xml.startsWith('<presence') && /status code=['"]307['"]/.test(xml)));
-      await until('the focus records no more', 5000, async () => (await focusStats(call)).jibri.recording_active === 0);
+      await until('the recorder is put out', 20000, async () => recorder.received.some(xml => xml.startsWith('<presence') && /status code=['"]307['"]/.test(xml)));
+      await until('the focus records no more', 20000, async () => (await focusStats(call)).jibri.recording_active === 0);
       for (const one of [jibri, recorder]) one.stop();
       return `known again ${seconds(shown)} after the focus was healthy; stopped by removing the recorder`;
     },
@@ -97,7 +97,7 @@ export const scenarios = {
       const stats = participants => `<stats xmlns='http://jitsi.org/protocol/colibri'><stat name='supports_sip' value='true'/><stat name='participants' value='${participants}'/></stats>`;
       await failing.enter(gateways, 'jigasi-1', stats(0));
       await works.enter(gateways, 'jigasi-2', stats(5));
-      await until('the focus knows the gateways', 10000, async () => (await focusStats(call)).jigasi.sip_count === 2);
+      await until('the focus knows the gateways', 20000, async () => (await focusStats(call)).jigasi.sip_count === 2);
       const [a, b] = await call.meet('p1', 'p2');
       const supported = await a.hook(`${conference}.isSIPCallingSupported()`);
       expect(String(supported) === 'true', `the client says that calls are not supported: ${supported}`);
@@ -106,7 +106,7 @@ export const scenarios = {
       const called = await a.hook(outcome(`${conference}.dial('+4930123')`));
       expect(/^ok/.test(called), `the call failed: ${called}`);
       expect(calls.length === 1 && attribute(calls[0], 'to') === '+4930123', `the gateway was asked ${calls}`);
-      await until('the failure is counted', 5000, async () => {
+      await until('the failure is counted', 20000, async () => {
         const counted = (await focusStats(call)).jigasi;
         return counted.retries === 1 && counted.instance_errors === 1;
       });
@@ -135,7 +135,7 @@ export const scenarios = {
       const b = await call.join('p2');
       expect(await everybodyMeets([a, b], 45000), 'the two did not meet');
       expect(!(await b.state()).owner, 'the guest owns the room');
-      await until('the login is counted', 5000, async () => (await focusStats(call)).login.sessions === 1);
+      await until('the login is counted', 20000, async () => (await focusStats(call)).login.sessions === 1);
       const stats = await focusStats(call);
       expect(stats.login.sessions === 1 && stats.refused.login >= 1, JSON.stringify([stats.login, stats.refused]));
       return `${stats.refused.login} requests of guests refused before the login`;

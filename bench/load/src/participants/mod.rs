@@ -62,6 +62,12 @@ pub struct ParticipantArgs {
     /// Milliseconds between audio packets; above 20 the packets in between are left out, as in silence.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(20..=1_000))]
     pub audio_interval: u64,
+    /// How many of them send; the others are muted from the beginning. By default all.
+    #[arg(long)]
+    pub senders: Option<usize>,
+    /// Most videos that each wants; -1 is all.
+    #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
+    pub last_n: i32,
     /// Ask for SSRC rewriting, as a current lib-jitsi-meet does, and count only what arrives on SSRCs that the bridge announced.
     #[arg(long)]
     pub ssrc_rewriting: bool,

@@ -61,7 +61,7 @@ impl Participant {
             session: None,
             channel: None,
             web_socket: None,
-            muted: false,
+            muted: args.senders.is_some_and(|senders| index >= senders),
             stalls,
             mapped: mpsc::unbounded_channel(),
             own: OwnSsrcs { audio: rand::random(), video: rand::random(), video_rtx: rand::random() },
@@ -387,7 +387,7 @@ impl Participant {
         if let Some(old) = self.channel.take() {
             old.abort();
         }
-        let mapped = self.mapped.0.clone();
+        let (mapped, last_n) = (self.mapped.0.clone(), self.args.last_n);
         self.channel = Some(tokio::spawn(async move {
             let mut channel = match tokio_tungstenite::connect_async(&url).await {
                 Ok((channel, _)) => channel,
@@ -396,9 +396,10 @@ impl Participant {
                     return;
                 }
             };
-            let wish =
-                r#"{"colibriClass":"ReceiverVideoConstraints","lastN":-1,"defaultConstraints":{"maxHeight":720}}"#;
-            if channel.send(WsMessage::text(wish)).await.is_ok() {
+            let wish = serde_json::json!({
+                "colibriClass": "ReceiverVideoConstraints", "lastN": last_n, "defaultConstraints": { "maxHeight": 720 },
+            });
+            if channel.send(WsMessage::text(wish.to_string())).await.is_ok() {
                 while let Some(Ok(message)) = channel.next().await {
                     let WsMessage::Text(text) = message else { continue };
                     match mappings::read(&text) {

@@ -2,7 +2,8 @@
 //! its XMPP server and its focus, and the clients open their bridge channels.
 
 mod channels;
-mod signalling;
+mod server;
+pub(super) mod signalling;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -21,6 +22,7 @@ use xmpp_parsers::iq::Iq;
 use xmpp_parsers::presence::Presence;
 
 use self::channels::Channels;
+pub use self::server::{Reply, Request as Asking, serve};
 use super::{OwnCounters, Subject, SubjectError};
 use crate::cores;
 use crate::cpu::{self, CpuTime};
@@ -48,6 +50,8 @@ pub struct WholeOptions {
     pub io: &'static str,
     /// Whether clients open their bridge channels.
     pub channels: bool,
+    /// Its relay id, where it is to be linked with others.
+    pub relay: Option<String>,
 }
 
 /// A request that has not been answered.
@@ -68,6 +72,8 @@ pub struct Whole {
     events: mpsc::Sender<(usize, XmppEvent)>,
     stanzas: mpsc::Receiver<Stanza>,
     channels: Channels,
+    /// Where its pages are.
+    rest: SocketAddr,
     rooms: BTreeSet<usize>,
     asked: HashMap<String, Asked>,
     ids: u64,
@@ -107,6 +113,7 @@ impl Whole {
 
     fn spawn(options: &WholeOptions, channels: Channels, others: Vec<u32>) -> Result<Self, SubjectError> {
         let settings = settings(options)?;
+        let rest = settings.rest_listen;
         let mut builder = Builder::new_multi_thread();
         let runtime = builder.worker_threads(CONTROL_THREADS).thread_name(CONTROL).enable_all().build();
         let runtime = runtime.map_err(failed)?;
@@ -127,6 +134,7 @@ impl Whole {
             events,
             stanzas,
             channels,
+            rest,
             rooms: BTreeSet::new(),
             asked: HashMap::new(),
             ids: 0,
@@ -197,14 +205,9 @@ impl Whole {
     fn ask(&mut self, payload: Element, of: Option<(ClientId, usize)>, set: bool) -> Result<String, SubjectError> {
         self.ids += 1;
         let id = format!("bench{}", self.ids);
-        let from = Some(format!("{ROOM}/focus").parse().map_err(failed)?);
-        let to = Some(format!("{ROOM}/{NICK}").parse().map_err(failed)?);
-        let iq = match set {
-            true => Iq::Set { from, to, id: id.clone(), payload },
-            false => Iq::Get { from, to, id: id.clone(), payload },
-        };
+        let iq = stanza(id.clone(), payload, set)?;
         self.asked.insert(id.clone(), Asked { of, at: Instant::now() });
-        self.deliver(XmppEvent::Stanza(Stanza::Iq(iq)))?;
+        self.deliver(XmppEvent::Stanza(iq))?;
         Ok(id)
     }
 
@@ -286,6 +289,16 @@ impl Whole {
     }
 }
 
+/// A request of the focus.
+fn stanza(id: String, payload: Element, set: bool) -> Result<Stanza, SubjectError> {
+    let from = Some(format!("{ROOM}/focus").parse().map_err(failed)?);
+    let to = Some(format!("{ROOM}/{NICK}").parse().map_err(failed)?);
+    Ok(Stanza::Iq(match set {
+        true => Iq::Set { from, to, id, payload },
+        false => Iq::Get { from, to, id, payload },
+    }))
+}
+
 fn failed(what: impl ToString) -> SubjectError {
     SubjectError::Peer { name: "whole bridge".to_owned(), what: what.to_string() }
 }
@@ -293,7 +306,7 @@ fn failed(what: impl ToString) -> SubjectError {
 /// As from the command line, on loopback and free ports.
 fn settings(options: &WholeOptions) -> Result<BridgeSettings, SubjectError> {
     let cores = options.cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-    let arguments = [
+    let mut arguments = vec![
         "ringbridge bridge --bridge-jid jvb@auth.bench --bridge-password none --local-address 127.0.0.1 --nickname",
         NICK,
         "--brewery",
@@ -303,6 +316,8 @@ fn settings(options: &WholeOptions) -> Result<BridgeSettings, SubjectError> {
         "--cores",
         &cores,
     ];
+    let relay = options.relay.as_ref().map(|id| format!("--relay --region bench --relay-id {id}"));
+    arguments.extend(relay.as_deref());
     let words = arguments.iter().flat_map(|words| words.split(' '));
     let config = match cli::parse(words) {
         Ok(Request::Run(config)) => config,
@@ -317,6 +332,7 @@ fn settings(options: &WholeOptions) -> Result<BridgeSettings, SubjectError> {
     settings.port = 0;
     settings.websocket_listen = Some(channel);
     settings.websocket_base_url = format!("ws://{channel}");
+    settings.relay_websocket_base_url.clone_from(&settings.websocket_base_url);
     settings.rest_listen = pages;
     Ok(settings)
 }

@@ -15,12 +15,12 @@ use crate::media::Codec;
 use crate::subject::in_process::{media, sources};
 
 /// Name of a client in its conference.
-fn label(client: ClientId) -> String {
+pub(in crate::subject) fn label(client: ClientId) -> String {
     format!("{client:08x}")
 }
 
 /// Asks for an endpoint; the first of a room creates the conference.
-pub(super) fn create(room: usize, client: ClientId, first: bool) -> Result<Element, String> {
+pub(in crate::subject) fn create(room: usize, client: ClientId, first: bool) -> Result<Element, String> {
     let conference = if first { format!(" create='true' name='room{room}@conference.bench'") } else { String::new() };
     element(&format!(
         "<conference-modify xmlns='{}' meeting-id='{room}'{conference}><endpoint id='{}' create='true'>\
@@ -31,7 +31,7 @@ pub(super) fn create(room: usize, client: ClientId, first: bool) -> Result<Eleme
 }
 
 /// Tells the bridge what a client answered: its transport, its formats, its sources.
-pub(super) fn update(
+pub(in crate::subject) fn update(
     room: usize,
     client: ClientId,
     local: &Local<'_>,
@@ -39,9 +39,24 @@ pub(super) fn update(
     streams: &[(Codec, u32)],
 ) -> Result<Element, String> {
     let Local { ufrag, pwd, fingerprint, .. } = local;
+    let (sections, published) = (sections(numbers), published(client, streams));
+    element(&format!(
+        "<conference-modify xmlns='{}' meeting-id='{room}'><endpoint id='{}'>{sections}<transport>\
+         <transport xmlns='{}' ufrag='{ufrag}' pwd='{pwd}'>\
+         <fingerprint xmlns='{}' hash='sha-256' setup='active'>{fingerprint}</fingerprint></transport></transport>\
+         {published}</endpoint></conference-modify>",
+        ns::COLIBRI2,
+        label(client),
+        ns::ICE_UDP,
+        ns::DTLS,
+    ))
+}
+
+/// What is negotiated, as colibri2's `media` elements.
+pub(in crate::subject) fn sections(numbers: Numbers) -> String {
     let (kind, rtp) = (kind_name, ns::RTP);
     let media = media(numbers);
-    let (mut sections, mut published) = (String::new(), String::new());
+    let mut sections = String::new();
     for of in [MediaKind::Audio, MediaKind::Video] {
         let _ = write!(sections, "<media type='{}'>", kind(of));
         for format in media.codecs.iter().filter(|format| format.kind == of) {
@@ -65,6 +80,12 @@ pub(super) fn update(
         }
         sections.push_str("</media>");
     }
+    sections
+}
+
+/// What a client publishes, as a `sources` element.
+pub(in crate::subject) fn published(client: ClientId, streams: &[(Codec, u32)]) -> String {
+    let (kind, mut published) = (kind_name, "<sources>".to_owned());
     for source in sources(client, streams) {
         let _ = write!(published, "<media-source type='{}' id='{}'>", kind(source.kind), source.name);
         for encoding in &source.encodings {
@@ -73,16 +94,8 @@ pub(super) fn update(
         }
         published.push_str("</media-source>");
     }
-    element(&format!(
-        "<conference-modify xmlns='{}' meeting-id='{room}'><endpoint id='{}'>{sections}<transport>\
-         <transport xmlns='{}' ufrag='{ufrag}' pwd='{pwd}'>\
-         <fingerprint xmlns='{}' hash='sha-256' setup='active'>{fingerprint}</fingerprint></transport></transport>\
-         <sources>{published}</sources></endpoint></conference-modify>",
-        ns::COLIBRI2,
-        label(client),
-        ns::ICE_UDP,
-        ns::DTLS,
-    ))
+    published.push_str("</sources>");
+    published
 }
 
 fn kind_name(kind: MediaKind) -> &'static str {
@@ -92,12 +105,12 @@ fn kind_name(kind: MediaKind) -> &'static str {
     }
 }
 
-fn element(text: &str) -> Result<Element, String> {
+pub(in crate::subject) fn element(text: &str) -> Result<Element, String> {
     text.parse().map_err(|error| format!("the benchmark wrote {text}, which is no XML: {error}"))
 }
 
 /// The bridge's side of a transport, and where its channel is.
-pub(super) fn read(modified: &Element) -> Result<(Remote, Option<String>), String> {
+pub(in crate::subject) fn read(modified: &Element) -> Result<(Remote, Option<String>), String> {
     let missing = |what: &str| format!("the bridge answered without {what}: {}", String::from(modified));
     let endpoint = modified.get_child("endpoint", ns::COLIBRI2).ok_or_else(|| missing("an endpoint"))?;
     let transport = endpoint.get_child("transport", ns::COLIBRI2);

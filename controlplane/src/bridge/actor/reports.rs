@@ -121,6 +121,7 @@ impl Actor {
                 dtls_failed: counters.relays_dtls_failed,
                 without_channel: counters.relays_without_channel,
                 messages_received: counters.relay_messages_received,
+                websockets_failed: counters.relay_websockets_failed,
                 messages_sent: counters.relay_messages_sent,
                 lost: counters.relays_lost,
                 dead: self.clients.dead_relays(),

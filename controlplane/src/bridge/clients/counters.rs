@@ -25,6 +25,8 @@ pub(crate) struct ClientCounters {
     pub relays_lost: u64,
     /// Relays that had no channel 30 s after DTLS.
     pub relays_without_channel: u64,
+    /// Times that the WebSocket of another bridge could not be opened.
+    pub relay_websockets_failed: u64,
     pub relay_messages_received: u64,
     pub relay_messages_sent: u64,
 }

@@ -20,7 +20,8 @@ impl Clients {
             let shown = json!({
                 "ice_connected": relay.dtls.ice_connected(),
                 "dtls_connected": relay.dtls.connected().is_some(),
-                "channel": relay.open,
+                "channel": relay.carriers.current().is_some(),
+                "carrier": relay.carriers.current().map(|carrier| format!("{carrier:?}")),
                 "dead_for_seconds": relay.silent.map(|since| since.elapsed().as_secs()),
             });
             return if let Value::Object(shown) = shown { Some(shown) } else { None };

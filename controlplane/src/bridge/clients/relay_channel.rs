@@ -9,10 +9,11 @@ use ringbridge_dataplane::media::{Limit, MediaKind, SourceDescription, VideoType
 use ringbridge_dataplane::messages::Command;
 
 use super::action::Action;
+use super::carrier::Carrier;
 use super::table::Clients;
 use crate::bridge::dtls_transport::Written;
 use crate::bridge::messages::ToClient;
-use crate::channel::{Counted, FromRelay, Relayed, ToRelay, from_limit, to_limit};
+use crate::channel::{Counted, FromRelay, MAX_MESSAGE, Refused, Relayed, ToRelay, from_limit, to_limit};
 use crate::colibri::identity::EndpointIdentity;
 use crate::colibri::{convert, names};
 
@@ -74,22 +75,42 @@ impl Clients {
     pub(super) fn send_to_relay(&mut self, id: EndpointId, message: ToRelay) {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         let of_others = matches!(message, ToRelay::Forwarded(_));
-        if !relay.open {
-            if of_others {
-                self.channel_counters.count(Counted::NoChannel);
-            }
-            return;
+        match relay.carriers.current() {
+            None if of_others => return self.channel_counters.count(Counted::NoChannel),
+            None => return,
+            Some(Carrier::WebSocket) => return self.send_to_relay_websocket(id, message.to_text(), of_others),
+            Some(Carrier::Data) => {}
         }
         match relay.dtls.write(of_others, || message.to_text()) {
             Written::GaveWay => return,
             Written::Stalled => {
                 tracing::warn!(relay = %id, label = %relay.who.label, "channel to another bridge closed: it does not read");
-                relay.open = false;
+                relay.carriers.set_data(false);
             }
             Written::Sent => self.counters.relay_messages_sent += 1,
             Written::NotSent => {}
         }
         self.written.insert(id);
+    }
+
+    /// The same over its WebSocket.
+    fn send_to_relay_websocket(&mut self, id: EndpointId, text: Utf8Bytes, of_others: bool) {
+        let Some(relay) = self.relays.get_mut(&id) else { return };
+        if text.len() > MAX_MESSAGE {
+            return self.channel_counters.count(Counted::Oversized);
+        }
+        match relay.carriers.send(text, of_others) {
+            Some(Ok(())) => self.counters.relay_messages_sent += 1,
+            Some(Err(Refused::OfOthers)) => self.channel_counters.count(Counted::Unread),
+            Some(Err(Refused::Full)) if of_others => self.channel_counters.count(Counted::Unread),
+            Some(Err(Refused::Full)) => {
+                self.channel_counters.count(Counted::Stalled);
+                tracing::warn!(relay = %id, label = %relay.who.label, "channel to another bridge closed: it does not read");
+                relay.carriers.forget_websocket();
+            }
+            // The end of the connection is on its way to us.
+            Some(Err(Refused::Closed)) | None => {}
+        }
     }
 
     /// A message of another bridge.

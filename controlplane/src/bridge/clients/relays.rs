@@ -10,21 +10,26 @@ use super::relay::{Relay, Relayed};
 use super::table::{CHANNEL_DELAY, Clients};
 use crate::bridge::dtls_transport::{DtlsTransport, DtlsTransportOutput};
 use crate::channel::{Counted, DataChannel, FromRelay};
+use crate::colibri::bridge::RelayChannel;
 use crate::colibri::elements::SctpRole;
 use crate::colibri::identity::{EndpointIdentity, RelayIdentity};
 use crate::transport::DtlsError;
 
 impl Clients {
-    /// A relay was created; `sctp` is our side of its data channel.
-    pub fn insert_relay(&mut self, who: Arc<RelayIdentity>, sctp: Option<SctpRole>) {
+    /// A relay was created.
+    pub fn insert_relay(&mut self, who: Arc<RelayIdentity>, channel: &RelayChannel) {
         let counters = || Arc::clone(&self.channel_counters);
-        let data = sctp.map(|role| match role {
-            SctpRole::Client => DataChannel::client(counters()),
-            SctpRole::Server => DataChannel::new(counters()),
-        });
+        let (data, admission) = match channel {
+            RelayChannel::Sctp(SctpRole::Client) => (Some(DataChannel::client(counters())), None),
+            RelayChannel::Sctp(SctpRole::Server) => (Some(DataChannel::new(counters())), None),
+            RelayChannel::WebSocket { password } => {
+                let admission = self.registry.admit_relay(&who.conference_hex, &who.label, password, who.id);
+                (None, Some(admission))
+            }
+        };
         let dtls = DtlsTransport::new(data, counters());
         self.conferences.entry(who.conference).or_default().add_relay(who.id);
-        self.relays.insert(who.id, Relay::new(who, dtls));
+        self.relays.insert(who.id, Relay::new(who, dtls, admission));
     }
 
     /// A relay expired, after those behind it.
@@ -37,6 +42,11 @@ impl Clients {
     pub fn insert_relayed(&mut self, who: Arc<EndpointIdentity>) {
         self.conferences.entry(who.conference).or_default().add_relayed(who.id);
         self.relayed.insert(who.id, Relayed::new(who));
+    }
+
+    /// Whether this is a relay's key.
+    pub fn is_relay(&self, id: EndpointId) -> bool {
+        self.relays.contains_key(&id)
     }
 
     /// Relays now.
@@ -137,12 +147,13 @@ impl Clients {
             }
             DtlsTransportOutput::ChannelOpened => {
                 tracing::info!(relay = %id, %label, "channel to another bridge open");
-                (relay.open, relay.channel_seen) = (true, true);
+                relay.carriers.set_data(true);
+                relay.channel_seen = true;
                 self.replay(id);
             }
             DtlsTransportOutput::ChannelClosed => {
                 tracing::info!(relay = %id, %label, "channel to another bridge closed");
-                relay.open = false;
+                relay.carriers.set_data(false);
             }
             DtlsTransportOutput::Text(text) => {
                 self.counters.relay_messages_received += 1;

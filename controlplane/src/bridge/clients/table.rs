@@ -33,8 +33,8 @@ pub(super) const CHANNEL_DELAY: Duration = Duration::from_secs(30);
 /// All endpoints of the bridge. Open to the files of this folder, which are its steps.
 pub(crate) struct Clients {
     pub(super) certificate: Certificate,
-    /// Who may open a WebSocket: the endpoints that there are, for the server's threads.
-    registry: Registry,
+    /// Who may open a WebSocket: the endpoints and relays that there are, for the server's threads.
+    pub(super) registry: Registry,
     pub(super) endpoints: HashMap<EndpointId, Client>,
     pub(super) relays: HashMap<EndpointId, Relay>,
     /// Endpoints of other bridges.
@@ -80,7 +80,7 @@ impl Clients {
         self.actions.pop_front()
     }
 
-    /// Endpoints whose password opens a WebSocket.
+    /// Endpoints and relays whose password opens a WebSocket.
     pub fn admitted(&self) -> usize {
         self.registry.len()
     }
@@ -159,6 +159,7 @@ impl Clients {
         let in_conference = |(id, endpoint): (&EndpointId, &Client)| {
             self.conferences.get(&endpoint.who.conference).is_some_and(|c| c.members().contains(id))
         };
+        let admitted_relays = self.relays.values().filter(|relay| relay.admission.is_some()).count();
         let checks = [
             ("a conference has members that do not exist", members == self.endpoints.len()),
             ("an endpoint is not in its conference", self.endpoints.iter().all(in_conference)),
@@ -169,7 +170,7 @@ impl Clients {
             ("a client that is gone has a timer", self.timers.clients().all(known)),
             ("data was written to a client that is gone", self.written.iter().all(known)),
             ("a client that is gone waits to be confirmed", self.unconfirmed.iter().all(known)),
-            ("who may connect differs from who exists", self.registry.len() == self.endpoints.len()),
+            ("who may connect differs from who exists", self.registry.len() == self.endpoints.len() + admitted_relays),
         ];
         checks.into_iter().find(|(_, holds)| !holds).map(|(what, _)| what.to_owned())
     }
@@ -462,10 +463,11 @@ impl Clients {
         }
     }
 
-    /// Sets the endpoint's timer to what its session waits for.
-    fn arm(&mut self, id: EndpointId) {
-        let Some(at) = self.dtls(id).map(|dtls| dtls.poll_timeout()) else { return };
-        self.timers.set(id, at);
+    /// Sets the timer of an endpoint or of a relay to what its session waits for, or the opening of its WebSocket.
+    pub(super) fn arm(&mut self, id: EndpointId) {
+        let Some(session) = self.dtls(id).map(|dtls| dtls.poll_timeout()) else { return };
+        let redial = self.relays.get(&id).and_then(|relay| relay.redial.as_ref()?.poll_timeout());
+        self.timers.set(id, session.into_iter().chain(redial).min());
     }
 
     /// Sends what was written to data channels since the last call, and what depends on that; false when there was nothing.
@@ -487,10 +489,11 @@ impl Clients {
         self.timers.first()
     }
 
-    /// Lets DTLS and SCTP repeat what was lost.
+    /// Lets DTLS and SCTP repeat what was lost, and WebSockets of other bridges be opened again.
     pub fn handle_timeout(&mut self, now: Instant) {
         // Each once: a session that is still not content has to wait for the next call.
         for id in self.timers.due(now) {
+            self.redial(now, id);
             let Some(dtls) = self.dtls(id) else { continue };
             dtls.handle_timeout(now);
             self.drain(now, id);

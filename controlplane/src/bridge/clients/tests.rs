@@ -26,6 +26,7 @@ use crate::transport::{DtlsOutput, DtlsSession};
 
 mod data_channel;
 mod mappings;
+mod relay_websocket;
 mod relays;
 mod websocket;
 

@@ -62,10 +62,16 @@ impl Clients {
         for endpoint in self.endpoints.values_mut() {
             endpoint.carriers = super::carrier::Carriers::default();
         }
+        for relay in self.relays.values_mut() {
+            relay.redial = None;
+            relay.carriers = super::carrier::Carriers::default();
+        }
     }
 
-    /// Endpoints that have one.
+    /// Endpoints and relays that have one.
     pub fn websockets(&self) -> usize {
-        self.endpoints.values().filter(|endpoint| endpoint.carriers.is_open(Carrier::WebSocket)).count()
+        let carriers = self.endpoints.values().map(|endpoint| &endpoint.carriers);
+        let carriers = carriers.chain(self.relays.values().map(|relay| &relay.carriers));
+        carriers.filter(|carriers| carriers.is_open(Carrier::WebSocket)).count()
     }
 }

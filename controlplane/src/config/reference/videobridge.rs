@@ -60,6 +60,8 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("videobridge.websockets.server-id", Key("bridge.websocket.server-id")),
     ("videobridge.websockets.domain", Special),
     ("videobridge.websockets.domains", Special),
+    ("videobridge.websockets.relay-domain", Special),
+    ("videobridge.websockets.relay-domains", Special),
     ("videobridge.websockets.tls", Special),
     ("videobridge.websockets.", Ignored(FIXED)),
     ("videobridge.sctp.enabled", Key("bridge.sctp.enabled")),

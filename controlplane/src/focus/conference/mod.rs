@@ -14,6 +14,7 @@ mod notices;
 mod offer;
 mod outcome;
 mod relays;
+mod relief;
 mod reply;
 mod room;
 mod senders;
@@ -25,6 +26,7 @@ mod visitor_rooms;
 mod visitors;
 
 pub(super) use member::Helper;
+pub(super) use relief::Relief;
 pub(super) use reply::{NICK, Reply, conference_answer};
 pub(super) use state::{Conference, Options, Waits};
 pub(super) use visitors::{not_live, visitor_wish};

@@ -30,8 +30,17 @@ impl BridgeSession {
     }
 }
 
-/// A bridge that could not be reached by others of the conference gets nobody of it for this long.
-const CUT_OFF: Duration = Duration::from_secs(300);
+/// A bridge that the conference left gets nobody of it for this long.
+const AVOIDED: Duration = Duration::from_secs(300);
+
+/// Why a bridge was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// It did not reach others of the conference.
+    DeadLink,
+    /// It was relieved.
+    Relieved,
+}
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -42,8 +51,8 @@ pub(super) struct Nodes {
     homes: BTreeMap<String, String>,
     /// How the bridges are linked.
     pub(super) cascade: Cascade,
-    /// Bridges that were left because of a dead link, and when.
-    cut_off: Vec<(Instant, String)>,
+    /// Bridges that were left, the latest last, and when.
+    left: Vec<(Instant, String, Left)>,
 }
 
 impl Nodes {
@@ -147,16 +156,26 @@ impl Nodes {
         self.sessions.iter().map(one).collect()
     }
 
-    /// A bridge is left because of a dead link. Which are avoided is forgotten with the last session.
-    pub fn note_cut_off(&mut self, now: Instant, bridge: &str) {
-        self.cut_off.retain(|(at, known)| now.saturating_duration_since(*at) < CUT_OFF && known != bridge);
-        self.cut_off.push((now, bridge.to_owned()));
+    /// A bridge is left, by all or by some.
+    pub fn note_left(&mut self, now: Instant, bridge: &str, why: Left) {
+        self.left.retain(|(at, known, for_what)| {
+            now.saturating_duration_since(*at) < AVOIDED && (known != bridge || *for_what != why)
+        });
+        self.left.push((now, bridge.to_owned(), why));
     }
 
-    /// Bridges that do not reach the others. Where the conference is on none of the others any more, that does not matter.
-    pub fn cut_off(&self, now: Instant) -> Vec<String> {
-        let lately = |at: Instant| now.saturating_duration_since(at) < CUT_OFF && !self.is_empty();
-        self.cut_off.iter().filter(|(at, _)| lately(*at)).map(|(_, bridge)| bridge.clone()).collect()
+    /// A bridge that was relieved may get members again.
+    pub fn forgive(&mut self, bridge: &str) {
+        self.left.retain(|(_, known, why)| known != bridge || *why != Left::Relieved);
+    }
+
+    /// Bridges that were left lately for that reason, the latest last. Where the conference is on no other bridge any more, links
+    /// do not matter.
+    pub fn left(&self, now: Instant, why: Left) -> Vec<String> {
+        let matters = why == Left::Relieved || !self.is_empty();
+        let lately = |at: Instant| now.saturating_duration_since(at) < AVOIDED && matters;
+        let left = self.left.iter().filter(|(at, _, for_what)| lately(*at) && *for_what == why);
+        left.map(|(_, bridge, _)| bridge.clone()).collect()
     }
 
     /// What the choice of the next bridge depends on.

@@ -1,7 +1,6 @@
 //! The relays between the bridges of a conference (docs/protocol/focus.md 11.6).
 
-use super::member::Member;
-use super::nodes::BridgeSession;
+use super::nodes::{BridgeSession, Left};
 use super::state::Conference;
 use crate::colibri::elements::{CAP_SOURCE_NAMES, Capability, ConferenceModified, Endpoint};
 use crate::focus::cascade::{Form, LinkId, What, transport_in};
@@ -9,6 +8,7 @@ use crate::focus::conference::offer;
 use crate::focus::conference::sources::to_colibri;
 use crate::focus::context::Context;
 use crate::focus::features::Features;
+use crate::focus::limits::Refused;
 use crate::focus::requests::{Answer, Question};
 
 /// Every relay carries all that is offered to any client.
@@ -59,30 +59,9 @@ impl Conference {
             room = %self.room, bridges = ?(&one.bridge, &other.bridge), leaving = %smaller.bridge, participants = members(&smaller),
             "two bridges do not reach each other; the participants of the one that has fewer move"
         );
-        self.nodes.note_cut_off(cx.now, &smaller.bridge);
+        self.nodes.note_left(cx.now, &smaller.bridge, Left::DeadLink);
         self.leave_session(cx, &smaller.id);
         true
-    }
-
-    /// Moves at most so many of those on a bridge to other ones of the conference's, or to new ones; how many.
-    pub(in super::super) fn relieve(&mut self, cx: &mut Context<'_>, bridge: &str, most: usize) -> usize {
-        let Some(session) = self.nodes.on(bridge).map(|session| session.id.clone()) else { return 0 };
-        let mut moved = 0;
-        let mut nicks = self.in_order(Member::has_endpoint);
-        nicks.retain(|nick| self.nodes.is_home(nick, &session));
-        for nick in nicks {
-            if moved == most {
-                break;
-            }
-            // Who would come back is not disturbed.
-            if self.next_bridge(cx, &nick, None).is_none_or(|next| next == bridge) {
-                continue;
-            }
-            self.reinvite_fresh(cx, &nick);
-            cx.totals.moved += 1;
-            moved += 1;
-        }
-        moved
     }
 
     /// A bridge's answer about the relay `link` of our session `session` on it.
@@ -110,6 +89,11 @@ impl Conference {
                 }
             }
             Answer::Error(error) => format!("{:?}", error.defined_condition),
+            Answer::Timeout if creates && cx.server_was_slow(cx.now) => {
+                tracing::warn!(room = %self.room, session, "no answer about a relay while the XMPP server is slow; the bridge's participants begin anew");
+                cx.refused.count(Refused::ServerSlow, 1);
+                return self.leave_session(cx, session);
+            }
             Answer::Timeout if creates => {
                 tracing::error!(room = %self.room, session, "the bridge does not answer about a relay; its participants move");
                 return self.bridge_failed(cx, session);

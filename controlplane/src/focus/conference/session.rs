@@ -8,7 +8,7 @@ use tokio_xmpp::minidom::Element;
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
 use super::member::{Member, Stage};
-use super::nodes::BridgeSession;
+use super::nodes::{BridgeSession, Left};
 use super::offer::{self, Offer};
 use super::sources::{known_to, only};
 use super::state::{BRIDGE_OWNER, Conference, RoomState};
@@ -135,7 +135,6 @@ impl Conference {
         // Not before the conference is there.
         self.send_relay_requests(cx);
         if create {
-            self.leaves = None;
             let bridges = self.nodes.len();
             tracing::info!(room = %self.room, meeting = %meeting_id, %bridge, bridges, "bridge selected");
             self.announce(cx);
@@ -147,9 +146,7 @@ impl Conference {
     fn choose_bridge(&mut self, cx: &mut Context<'_>, nick: &str) -> Option<String> {
         let stays = self.nodes.is_empty()
             || self.nodes.iter().any(|session| cx.bridges.is_operational(cx.now, &session.bridge));
-        let left = self.leaves.as_deref();
-        let elsewhere = left.and_then(|left| self.next_bridge(cx, nick, Some(left)));
-        match elsewhere.or_else(|| self.next_bridge(cx, nick, None)) {
+        match self.next_bridge(cx, nick) {
             // A newcomer whom none of the present bridges can serve takes everybody along.
             Some(_) if !stays && self.members.get(nick).is_some_and(Member::is_visitor) => self.invite_later(cx),
             Some(_) if !stays => self.reinvite_all(cx, None),
@@ -160,11 +157,12 @@ impl Conference {
     }
 
     /// The bridge that a member would get now.
-    pub(super) fn next_bridge(&self, cx: &Context<'_>, nick: &str, avoid: Option<&str>) -> Option<String> {
+    pub(super) fn next_bridge(&self, cx: &Context<'_>, nick: &str) -> Option<String> {
         let conference = self.nodes.present(cx.now, cx.bridges.recent_interval());
         let (region, version) = (self.members.get(nick).and_then(Member::region), self.pinned.as_deref());
-        let cut_off = self.nodes.cut_off(cx.now);
-        cx.bridges.choose(cx.now, &Wanted { conference: &conference, region, version, avoid, cut_off: &cut_off })
+        let (avoid, cut_off) = (self.nodes.left(cx.now, Left::Relieved), self.nodes.left(cx.now, Left::DeadLink));
+        let wanted = Wanted { conference: &conference, region, version, avoid: &avoid, cut_off: &cut_off };
+        cx.bridges.choose(cx.now, &wanted)
     }
 
     /// A member gets its endpoint on a bridge, where the conference may be new; ids of the session and of the meeting.
@@ -253,6 +251,12 @@ impl Conference {
         match answer {
             Answer::Result(payload) => self.send_offer(cx, nick, payload),
             Answer::Error(error) => self.allocation_failed(cx, nick, session, &error),
+            Answer::Timeout if cx.server_was_slow(cx.now) => {
+                // The question or the answer may still be in the server's queue: others on the bridge need not move.
+                tracing::warn!(room = %self.room, endpoint = nick, "no answer about an endpoint while the XMPP server is slow; the bridge is asked again");
+                cx.refused.count(Refused::ServerSlow, 1);
+                self.reinvite_fresh(cx, nick);
+            }
             Answer::Timeout => {
                 tracing::error!(room = %self.room, endpoint = nick, "the bridge does not answer; its participants move");
                 self.bridge_failed(cx, session);
@@ -337,13 +341,27 @@ impl Conference {
                 self.leave_session(cx, session);
             }
             (DefinedCondition::ResourceConstraint, _) => self.bridge_full(cx, nick, session),
-            (DefinedCondition::BadRequest | DefinedCondition::ItemNotFound, _) => {
+            (DefinedCondition::ItemNotFound, _) => self.bridge_missed(cx, nick),
+            (DefinedCondition::BadRequest, _) => {
                 if let Some(member) = self.members.get_mut(nick) {
                     member.end_session(Stage::Ended);
                 }
                 self.forget_endpoint(cx, nick);
             }
             _ => self.bridge_failed(cx, session),
+        }
+    }
+
+    /// The server no longer finds a bridge that a member was to go to. Its presence, or that of another one, tells what becomes of
+    /// the others on it; this one has no session to be moved from, and is invited with them, or later.
+    fn bridge_missed(&mut self, cx: &mut Context<'_>, nick: &str) {
+        if let Some(member) = self.members.get_mut(nick) {
+            member.end_session(Stage::Idle);
+        }
+        let unused = self.forget_endpoint(cx, nick);
+        self.invite_later(cx);
+        if unused {
+            self.set_no_bridge(cx, true);
         }
     }
 
@@ -354,7 +372,7 @@ impl Conference {
         let Some(bridge) = self.nodes.by_id(session).map(|session| session.bridge.clone()) else { return };
         let now = cx.now;
         let elsewhere = cx.bridges.full(now, &bridge, self.pinned.as_deref());
-        let another = self.next_bridge(cx, nick, None).is_some_and(|next| next != bridge);
+        let another = self.next_bridge(cx, nick).is_some_and(|next| next != bridge);
         if elsewhere && !another && !self.members.get(nick).is_some_and(Member::is_visitor) {
             return self.leave_session(cx, session);
         }
@@ -371,7 +389,7 @@ impl Conference {
         }
     }
 
-    /// Who got no endpoint is invited again when a bridge may have room; participants are not moved for visitors.
+    /// Who got no endpoint is invited again when a bridge may have room, or be back; participants are not moved for visitors.
     fn invite_later(&mut self, cx: &Context<'_>) {
         let again = cx.now + FULL_RESET;
         self.invite_due = Some(self.invite_due.map_or(again, |due| due.min(again)));
@@ -509,30 +527,6 @@ impl Conference {
         }
         self.invite_missing(cx);
         self.drop_unused(cx);
-    }
-
-    /// Takes everybody off a bridge who may go to another one; how many endpoints moved.
-    pub(in super::super) fn move_off(&mut self, cx: &mut Context<'_>, bridge: &str) -> usize {
-        let wanted = Wanted { version: self.pinned.as_deref(), avoid: Some(bridge), ..Wanted::default() };
-        if !self.uses_bridge(bridge) || cx.bridges.choose(cx.now, &wanted).is_none() {
-            return 0;
-        }
-        let endpoints = self.count_on(bridge);
-        tracing::info!(room = %self.room, %bridge, endpoints, "an operator moves the conference to another bridge");
-        self.leaves = Some(bridge.to_owned());
-        self.leave_bridge(cx, bridge);
-        endpoints
-    }
-
-    /// Invites one member again because an operator asked for it; whether it had a session.
-    pub(in super::super) fn invite_again(&mut self, cx: &mut Context<'_>, nick: &str) -> bool {
-        let there = self.members.get(nick).is_some_and(Member::has_endpoint);
-        if there {
-            tracing::info!(room = %self.room, endpoint = nick, "an operator asked for a new session of this endpoint");
-            cx.totals.moved += 1;
-            self.reinvite_fresh(cx, nick);
-        }
-        there
     }
 
     /// Invites one member again whose endpoint on the bridge is of no use any more.

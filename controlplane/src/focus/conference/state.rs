@@ -100,8 +100,6 @@ pub(in super::super) struct Conference {
     pub(super) sources: ConferenceSources,
     /// The only version of bridges that it may be on.
     pub(super) pinned: Option<String>,
-    /// The bridge that it was asked to leave, until it is on another one.
-    pub(super) leaves: Option<String>,
     /// Whether its clients let others collect statistics.
     pub(super) rtcstats: bool,
     /// How many send.
@@ -148,7 +146,6 @@ impl Conference {
             nodes: Nodes::default(),
             sources: ConferenceSources::new(cx.settings.sources.limits),
             pinned: cx.pins.version(&room, cx.now).map(str::to_owned),
-            leaves: None,
             rtcstats: options.rtcstats,
             senders: Senders::default(),
             notices: BTreeMap::new(),

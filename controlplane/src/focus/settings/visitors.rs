@@ -13,7 +13,7 @@ pub struct VisitorSettings {
     pub max_participants: usize,
     /// Visitors of one room on one node, from which on another node is taken. All nodes being full, the emptiest one takes more.
     pub max_per_node: usize,
-    /// How often a room is told how many visitors it has.
+    /// How often a room is sent the number of its visitors.
     pub notification_interval: Duration,
     /// How long somebody who was sent to a node counts as being there already.
     pub join_latency: Duration,

@@ -1,4 +1,4 @@
-//! The allocation at work: grants every receiver its layers, and tells the control plane what changed.
+//! The allocation at work: gives every receiver its layers, and tells the control plane what changed.
 
 mod ssrcs;
 

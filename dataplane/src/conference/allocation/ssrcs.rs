@@ -40,8 +40,8 @@ impl Conference {
         }
         let mut short = false;
         for (source, need) in needs {
-            let granted = self.give_slot(env, id, (source, need), |other| wanted.contains(&other));
-            short |= !granted && need == Need::Urgent;
+            let assigned = self.give_slot(env, id, (source, need), |other| wanted.contains(&other));
+            short |= !assigned && need == Need::Urgent;
         }
         if short {
             let settles = self.ssrc_slots(id).and_then(|slots| slots.kind(MediaKind::Video).settles(env.now));
@@ -67,9 +67,9 @@ impl Conference {
         let speakers: Vec<SourceId> = of_speakers.map(|(source, _)| source).collect();
         loop {
             let need = if speakers.contains(&waiting) { Need::Urgent } else { Need::Wanted };
-            let granted = self.give_slot(env, id, (waiting, need), |other| speakers.contains(&other));
+            let assigned = self.give_slot(env, id, (waiting, need), |other| speakers.contains(&other));
             let Some(slots) = self.ssrc_slots(id) else { return };
-            if !granted {
+            if !assigned {
                 slots.refuse(env.now);
             }
             match slots.next_waiting() {
@@ -101,9 +101,9 @@ impl Conference {
         }
         let taken = |ssrc| publisher.stream(ssrc).is_some() || ssrc == feedback.audio || ssrc == feedback.video;
         let request = Request { source: source_id, name: source.name(), kind, need };
-        let Some(granted) = slots.grant(env.now, &request, keep, taken) else { return false };
-        let mut resume = granted.resume;
-        if let Some(evicted) = granted.evicted {
+        let Some(assigned) = slots.assign(env.now, &request, keep, taken) else { return false };
+        let mut resume = assigned.resume;
+        if let Some(evicted) = assigned.evicted {
             env.stats.count(Counter::SsrcRemaps);
             let former = self.sources.get_mut(evicted);
             if let Some(subscription) = former.and_then(|source| source.subscription_mut(id)) {
@@ -112,8 +112,8 @@ impl Conference {
             }
         }
         if let Some(subscription) = self.sources.get_mut(source_id).and_then(|source| source.subscription_mut(id)) {
-            let leads = Subscription::resuming(id, granted.ssrcs.ssrc, kind, None, resume);
-            subscription.renew(leads.naming(granted.mid));
+            let leads = Subscription::resuming(id, assigned.ssrcs.ssrc, kind, None, resume);
+            subscription.renew(leads.naming(assigned.mid));
         }
         true
     }

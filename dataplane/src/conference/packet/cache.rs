@@ -7,10 +7,10 @@ use super::picture::Picture;
 use crate::congestion::reorder::{self, Moves};
 use crate::ids::SourceId;
 use crate::media::MediaKind;
-use crate::negotiation::extensions::ExtensionLayout;
+use crate::negotiation::extensions::{ExtensionLayout, ReceivedExtensions};
 use crate::negotiation::formats::Format;
 use crate::negotiation::negotiated::Negotiated;
-use crate::rtp::Packet;
+use crate::rtp::{Layout, Packet};
 
 /// Packets kept per encoding.
 const ENTRIES: usize = 512;
@@ -26,21 +26,36 @@ pub struct CachedPacket {
     pub picture: Picture,
 }
 
+/// The header of a kept packet, parsed anew: few packets are sent again, and to keep this of all costs more (docs/decisions.md).
+#[derive(Debug)]
+pub struct KeptHeader {
+    layout: Layout,
+    extensions: ExtensionLayout,
+}
+
+impl KeptHeader {
+    /// Parses a kept packet; `None` when the bytes are none.
+    pub fn parse(kind: MediaKind, bytes: &[u8], sender: &Negotiated) -> Option<Self> {
+        let rtp = Packet::parse(bytes).ok()?;
+        let extensions = ExtensionLayout::resolve(&rtp, kind, &sender.extensions);
+        Some(Self { layout: rtp.layout(), extensions })
+    }
+}
+
 impl CachedPacket {
-    /// The packet together with its bytes, parsed anew but for its payload; `None` when they are none.
+    /// The packet together with its header and bytes, its payload not looked into; `None` when they are those of another one.
     pub fn media<'a>(
         &self,
         (source, kind): (SourceId, MediaKind),
-        bytes: &'a [u8],
+        (header, bytes): (&'a KeptHeader, &'a [u8]),
         sender: &'a Negotiated,
     ) -> Option<MediaPacket<'a>> {
-        let rtp = Packet::parse(bytes).ok()?;
         Some(MediaPacket {
-            rtp,
+            rtp: Packet::with_layout(bytes, header.layout)?,
             source,
             kind,
             format: self.format,
-            extensions: ExtensionLayout::resolve(&rtp, kind, &sender.extensions).view(bytes),
+            extensions: ReceivedExtensions::new(&header.extensions, bytes),
             view: PayloadView::OPAQUE,
             picture: self.picture,
             sender: &sender.formats,

@@ -55,7 +55,7 @@ impl ReceivedPacket {
             source,
             kind: self.kind,
             format: self.format,
-            extensions: self.extensions.view(bytes),
+            extensions: ReceivedExtensions::new(&self.extensions, bytes),
             view: self.view,
             picture: self.info.picture,
             sender: &self.sender.formats,

@@ -5,7 +5,7 @@ use super::downlink::Downlink;
 use super::projection::Output;
 use super::rewrite::{self, Delivery, NotSent, Outgoing};
 use super::subscription::{NO_SSRC, Stream, Subscription};
-use crate::conference::packet::cache::{CachedPacket, PacketCache};
+use crate::conference::packet::cache::{CachedPacket, KeptHeader, PacketCache};
 use crate::conference::packet::frame::Entry;
 use crate::conference::packet::payload::PayloadView;
 use crate::conference::packet::picture::Picture;
@@ -152,7 +152,8 @@ impl Subscription {
             }
             return false;
         };
-        let Some((packet, output)) = self.repeated(repeat, bytes, &cached) else { return false };
+        let Some(header) = KeptHeader::parse(repeat.kind, bytes, repeat.sender) else { return false };
+        let Some((packet, output)) = self.repeated(repeat, (&header, bytes), &cached) else { return false };
         let formats = &receiver.negotiated().formats;
         let Some(shape) = rewrite::shape_aside(&packet, delivery.translate, formats) else { return false };
         let stream = match (shape.output().rtx, repeat.ssrcs.rtx) {
@@ -177,10 +178,10 @@ impl Subscription {
     fn repeated<'a>(
         &self,
         repeat: &Repeat<'a>,
-        bytes: &'a [u8],
+        (header, bytes): (&'a KeptHeader, &'a [u8]),
         cached: &CachedPacket,
     ) -> Option<(MediaPacket<'a>, Output)> {
-        let packet = cached.media((repeat.source, repeat.kind), bytes, repeat.sender)?;
+        let packet = cached.media((repeat.source, repeat.kind), (header, bytes), repeat.sender)?;
         let rtp = packet.rtp;
         let packet = MediaPacket { view: PayloadView::of(cached.format.codec, rtp.payload()), ..packet };
         let replayed = self.replay(repeat.sequence, rtp.timestamp(), cached.picture, &cached.frame);

@@ -57,7 +57,7 @@ pub struct Downlink {
     prober: Prober,
     /// What the allocation granted.
     granted: Bitrate,
-    /// What it would grant if the path carried it.
+    /// What it would be given if the path carried it.
     ideal: Bitrate,
     /// Wanted sources that it left out.
     suspended: u16,

@@ -11,7 +11,7 @@ use super::projection::Output;
 use super::resent::Resent;
 use super::rewrite::{self, Delivery, Outgoing};
 use super::subscription::{Sent, Stream};
-use crate::conference::packet::cache::PacketCache;
+use crate::conference::packet::cache::{KeptHeader, PacketCache};
 use crate::conference::packet::frame::Entry;
 use crate::conference::packet::{MediaPacket, ReceivedPacket};
 use crate::congestion::reorder::{self, Moves};
@@ -314,7 +314,9 @@ impl PassThrough {
         if index < lane.repeat_from || !receiver.may_repeat_index() {
             return delivery.stats.count(Counter::DropCannotRepeat);
         }
-        let Some(packet) = cached.media((missed.source, MediaKind::Video), bytes, missed.sender) else { return };
+        let Some(header) = KeptHeader::parse(MediaKind::Video, bytes, missed.sender) else { return };
+        let packet = cached.media((missed.source, MediaKind::Video), (&header, bytes), missed.sender);
+        let Some(packet) = packet else { return };
         let shape = rewrite::shape_aside(&packet, delivery.translate, &receiver.negotiated().formats);
         let Some(shape) = shape.filter(|_| {
             let resent = self.resent.get_or_insert_default();

@@ -42,7 +42,8 @@ pub struct Delivery<'a, S> {
 
 /// The value of abs-send-time: seconds as 6.18 bits.
 pub fn send_time(time: WorkerTime) -> [u8; 3] {
-    let [_, time @ ..] = (((u128::from(time.as_micros()) << 18) / 1_000_000) as u32).to_be_bytes();
+    let (seconds, micros) = (time.as_micros() / 1_000_000, time.as_micros() % 1_000_000);
+    let [_, time @ ..] = (((seconds << 18) + (micros << 18) / 1_000_000) as u32).to_be_bytes();
     time
 }
 
@@ -153,7 +154,7 @@ fn write<const VERBATIM: bool>(
     let slot = delivery.sink.slot().ok_or(NotSent::OutputFull)?;
     let video = packet.kind == MediaKind::Video;
     let mut extensions = OutgoingExtensions::select(
-        &packet.extensions,
+        packet.extensions,
         packet.kind,
         &receiver.negotiated().extensions,
         delivery.translate,
@@ -193,8 +194,8 @@ fn write<const VERBATIM: bool>(
         timestamp: output.timestamp,
         ssrc: stream.ssrc,
     };
-    let header_len =
-        header::write(&fields, packet.rtp.csrcs(), extensions.as_slice(), slot).map_err(|_| NotSent::Malformed)?;
+    let block = (extensions.size(), extensions.iter());
+    let header_len = header::write_sized(&fields, packet.rtp.csrcs(), block, slot).map_err(|_| NotSent::Malformed)?;
     if let Some((id, templates)) = dependency
         && let Some(data) = extension::find_mut(slot.get_mut(..header_len).unwrap_or(&mut []), id)
     {

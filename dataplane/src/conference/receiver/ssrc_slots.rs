@@ -154,7 +154,7 @@ enum Choice {
 
 /// What a source got.
 #[derive(Debug, Clone, Copy)]
-pub struct Granted {
+pub struct Assigned {
     /// The SSRCs that it goes out on from now on, once that was signalled to the receiver.
     pub ssrcs: Encoding,
     /// The media section that packets on them name.
@@ -232,13 +232,13 @@ impl SsrcSlots {
 
     /// Gives a slot to a source that has none. `keep` says which others must keep theirs, `taken` which SSRCs must not be
     /// made up. `None` when there is none to be had.
-    pub fn grant(
+    pub fn assign(
         &mut self,
         now: Instant,
         request: &Request<'_>,
         keep: impl Fn(SourceId) -> bool,
         taken: impl Fn(Ssrc) -> bool,
-    ) -> Option<Granted> {
+    ) -> Option<Assigned> {
         let Request { source, name, kind, need } = *request;
         let at = match self.kind(kind).choose(now, name, need, keep)? {
             Choice::Slot(at) => at,
@@ -247,14 +247,14 @@ impl SsrcSlots {
         let slots = self.kind_mut(kind);
         let slot = slots.slots.get_mut(at)?;
         let evicted = slot.source.replace(source);
-        let granted = Granted { ssrcs: slot.ssrcs, mid: slot.mid, evicted, resume: slot.resume };
+        let assigned = Assigned { ssrcs: slot.ssrcs, mid: slot.mid, evicted, resume: slot.resume };
         if slot.name != name {
             name.clone_into(&mut slot.name);
             slot.since = now;
         }
         (slot.used, slot.announcement) = (now, None);
         self.news = true;
-        Some(granted)
+        Some(assigned)
     }
 
     fn add(&mut self, now: Instant, kind: MediaKind, taken: impl Fn(Ssrc) -> bool) -> usize {

@@ -32,7 +32,7 @@ pub struct Subscription {
     mid: Option<Mid>,
     /// The receiver does not want the source, whatever it has SSRCs for; audio only.
     unwanted: bool,
-    /// The layer that the allocation grants; `None` is nothing.
+    /// The layer that the allocation gives; `None` is nothing.
     target: Option<LayerId>,
     /// The outgoing stream.
     projection: Projection,
@@ -198,13 +198,13 @@ impl Subscription {
         self.ssrc
     }
 
-    /// The layer that the allocation grants.
+    /// The layer that the allocation gives.
     #[inline]
     pub fn target(&self) -> Option<LayerId> {
         self.target
     }
 
-    /// Grants a layer, or nothing.
+    /// Gives a layer, or nothing.
     pub fn set_target(&mut self, target: Option<LayerId>) {
         self.target = target;
     }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::channel::Relayed as Passed;
 use crate::channel::{FromRelay, ToRelay};
+use crate::colibri::bridge::RelayChannel;
 use crate::colibri::elements::SctpRole;
 use crate::colibri::identity::RelayIdentity;
 use ringbridge_dataplane::ids::MeshId;
@@ -13,7 +14,8 @@ const THEIRS: EndpointId = EndpointId(50);
 
 fn relay(id: EndpointId, label: &str, own: &str, mesh: u32) -> Arc<RelayIdentity> {
     let (label, own, mesh_name) = (label.to_owned(), own.to_owned(), mesh.to_string());
-    Arc::new(RelayIdentity { id, conference: ROOM, label, own, worker: 3, mesh: MeshId(mesh), mesh_name })
+    let (conference, conference_hex) = (ROOM, ROOM.to_string());
+    Arc::new(RelayIdentity { id, conference, conference_hex, label, own, worker: 3, mesh: MeshId(mesh), mesh_name })
 }
 
 fn behind(fixture: &mut Fixture, id: EndpointId, label: &str, relay: EndpointId) {
@@ -32,24 +34,24 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        Self::with(Some(SctpRole::Server))
+        Self::with(RelayChannel::Sctp(SctpRole::Server))
     }
 
-    /// The second bridge was asked for this side of a channel, or for none.
-    fn with(second: Option<SctpRole>) -> Self {
+    /// The second bridge was asked for this side of a channel.
+    fn with(second: RelayChannel) -> Self {
         let mut bridges = [Fixture::new(1), Fixture::new(1)];
         // The second one's client is called b.
         bridges[1].endpoints.remove(EndpointId(1));
         bridges[1].insert(2, false);
         bridges[1].open(EndpointId(2));
         let pairs = [
-            ("jvb2", "jvb1", Some(SctpRole::Client), "b", Setup::Active),
+            ("jvb2", "jvb1", RelayChannel::Sctp(SctpRole::Client), "b", Setup::Active),
             ("jvb1", "jvb2", second, "a", Setup::Passive),
         ];
         let prints = [fingerprints(&bridges[0].endpoints.certificate), fingerprints(&bridges[1].endpoints.certificate)];
         for (at, (label, own, role, far, setup)) in pairs.into_iter().enumerate() {
             let fixture = &mut bridges[at];
-            fixture.endpoints.insert_relay(relay(RELAY, label, own, 0), role);
+            fixture.endpoints.insert_relay(relay(RELAY, label, own, 0), &role);
             behind(fixture, THEIRS, far, RELAY);
             fixture.endpoints.set_remote_dtls(fixture.now, RELAY, Some(setup), prints[1 - at].clone());
         }
@@ -91,7 +93,7 @@ impl Pair {
     }
 
     fn open(&self) -> bool {
-        self.bridges.iter().all(|fixture| fixture.endpoints.relays[&RELAY].open)
+        self.bridges.iter().all(|fixture| fixture.endpoints.relays[&RELAY].carriers.current().is_some())
     }
 
     /// What clients were sent, and the demands of the other bridge, since the last call.
@@ -140,7 +142,7 @@ fn a_bridge_with_another_certificate_gets_no_keys() {
     let fixture = &mut pair.bridges[0];
     fixture.endpoints.remove(THEIRS);
     fixture.endpoints.remove_relay(RELAY);
-    fixture.endpoints.insert_relay(relay(RELAY, "jvb2", "jvb1", 0), Some(SctpRole::Client));
+    fixture.endpoints.insert_relay(relay(RELAY, "jvb2", "jvb1", 0), &RelayChannel::Sctp(SctpRole::Client));
     fixture.endpoints.set_remote_dtls(fixture.now, RELAY, Some(Setup::Active), stranger);
     fixture.endpoints.handle_ice(fixture.now, RELAY, IceState::Connected, false);
     pair.run(40);
@@ -292,7 +294,8 @@ fn who_falls_silent_is_known_on_the_other_bridge() {
 fn hub() -> Fixture {
     let mut fixture = Fixture::new(1);
     for (n, mesh) in [(100, 0), (101, 0), (102, 1)] {
-        fixture.endpoints.insert_relay(relay(EndpointId(n), &format!("r{n}"), "hub", mesh), Some(SctpRole::Server));
+        let channel = RelayChannel::Sctp(SctpRole::Server);
+        fixture.endpoints.insert_relay(relay(EndpointId(n), &format!("r{n}"), "hub", mesh), &channel);
         behind(&mut fixture, EndpointId(n + 100), &format!("e{n}"), EndpointId(n));
     }
     fixture.actions();
@@ -385,7 +388,7 @@ fn a_dead_link_is_noticed_and_its_end_too() {
     assert_eq!(fixture.endpoints.dead_relays(), 0);
     // Without a first connection there is nothing to lose.
     let mut fixture = Fixture::new(1);
-    fixture.endpoints.insert_relay(relay(RELAY, "jvb2", "jvb1", 0), Some(SctpRole::Server));
+    fixture.endpoints.insert_relay(relay(RELAY, "jvb2", "jvb1", 0), &RelayChannel::Sctp(SctpRole::Server));
     fixture.endpoints.handle_activity(fixture.now, RELAY, false);
     fixture.endpoints.handle_ice(fixture.now, RELAY, IceState::Disconnected, false);
     assert_eq!((fixture.endpoints.dead_relays(), fixture.endpoints.counters().relays_ice_failed), (0, 1));
@@ -393,7 +396,7 @@ fn a_dead_link_is_noticed_and_its_end_too() {
 
 #[test]
 fn a_relay_without_a_channel_is_counted_once() {
-    let mut pair = Pair::with(None);
+    let mut pair = Pair::with(RelayChannel::WebSocket { password: "p".to_owned() });
     pair.run(2);
     for seconds in [10, 25, 60] {
         pair.run(seconds);

@@ -23,18 +23,18 @@ impl Rig {
     }
 
     /// A source at a place, named after it.
-    fn grant(&mut self, kind: MediaKind, source: usize, need: Need, keep: &[usize]) -> Option<Granted> {
+    fn assign(&mut self, kind: MediaKind, source: usize, need: Need, keep: &[usize]) -> Option<Assigned> {
         let name = format!("s{source}");
         let request = Request { source: id(source), name: &name, kind, need };
-        self.slots.grant(self.now, &request, |other| keep.contains(&other.number()), |_| false)
+        self.slots.assign(self.now, &request, |other| keep.contains(&other.number()), |_| false)
     }
 
-    fn audio(&mut self, source: usize) -> Option<Granted> {
-        self.grant(MediaKind::Audio, source, Need::Wanted, &[])
+    fn audio(&mut self, source: usize) -> Option<Assigned> {
+        self.assign(MediaKind::Audio, source, Need::Wanted, &[])
     }
 
-    fn video(&mut self, source: usize, keep: &[usize]) -> Option<Granted> {
-        self.grant(MediaKind::Video, source, Need::Urgent, keep)
+    fn video(&mut self, source: usize, keep: &[usize]) -> Option<Assigned> {
+        self.assign(MediaKind::Video, source, Need::Urgent, keep)
     }
 
     fn release(&mut self, kind: MediaKind, source: usize) {
@@ -77,8 +77,8 @@ fn the_least_recently_used_slot_goes_first() {
     rig.millis(10);
     let order: Vec<_> = (3..6)
         .map(|source| {
-            let granted = rig.video(source, &[3, 4, 5]).unwrap();
-            (granted.evicted, granted.ssrcs.ssrc)
+            let assigned = rig.video(source, &[3, 4, 5]).unwrap();
+            (assigned.evicted, assigned.ssrcs.ssrc)
         })
         .collect();
     assert_eq!(order, [(Some(id(1)), ssrcs[1]), (Some(id(0)), ssrcs[0]), (Some(id(2)), ssrcs[2])]);
@@ -96,7 +96,7 @@ fn audio_in_use_keeps_its_slot_and_a_speaker_gets_one_at_once() {
     rig.slots.audio.touch(id(1), rig.now);
     rig.millis(499);
     assert!(rig.audio(2).is_none());
-    assert_eq!(rig.grant(MediaKind::Audio, 3, Need::Urgent, &[0]).unwrap().evicted, Some(id(1)));
+    assert_eq!(rig.assign(MediaKind::Audio, 3, Need::Urgent, &[0]).unwrap().evicted, Some(id(1)));
     rig.millis(1);
     assert_eq!(rig.audio(2).unwrap().evicted, Some(id(0)), "idle for half a second");
 }
@@ -120,10 +120,10 @@ fn ssrcs_that_the_client_just_heard_of_keep_their_first_source() {
 fn spare_sources_evict_nobody() {
     let mut rig = Rig::new();
     for source in 0..3 {
-        assert!(rig.grant(MediaKind::Video, source, Need::Spare, &[]).is_some());
+        assert!(rig.assign(MediaKind::Video, source, Need::Spare, &[]).is_some());
     }
     rig.millis(60_000);
-    assert!(rig.grant(MediaKind::Video, 3, Need::Spare, &[]).is_none());
+    assert!(rig.assign(MediaKind::Video, 3, Need::Spare, &[]).is_none());
 }
 
 #[test]

@@ -1,0 +1,204 @@
+//! Several whole bridges, a process each, that carry one conference and are linked by relays. The benchmark is their focus: in
+//! the order of requests it does what the reference does, but it need not find out that a bridge is gone.
+
+mod process;
+mod signalling;
+
+use std::time::{Duration, Instant};
+
+use tokio_xmpp::minidom::Element;
+
+use self::process::BridgeProcess;
+use self::signalling::{ROOM, Side};
+use super::SubjectError;
+use super::whole::signalling as client_signalling;
+use crate::cpu::CpuTime;
+use crate::generator::world::{ClientId, World};
+
+/// One bridge.
+struct Bridge {
+    /// `None` once it has been killed.
+    process: Option<BridgeProcess>,
+    members: Vec<ClientId>,
+    /// Whether the conference is on it.
+    has_conference: bool,
+}
+
+/// What a bridge has used and sent so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Used {
+    /// Processor time of the packet path.
+    pub workers: CpuTime,
+    /// Of the whole process.
+    pub process: CpuTime,
+    /// RTP to other bridges: packets, bytes.
+    pub relayed: (f64, f64),
+}
+
+impl Used {
+    /// The difference to an earlier reading.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let (packets, bytes) = earlier.relayed;
+        Self {
+            workers: self.workers.since(&earlier.workers),
+            process: self.process.since(&earlier.process),
+            relayed: (self.relayed.0 - packets, self.relayed.1 - bytes),
+        }
+    }
+}
+
+/// The bridges, and their focus.
+pub struct Linked {
+    bridges: Vec<Bridge>,
+}
+
+impl Linked {
+    /// Starts so many bridges, whose workers share a core.
+    pub fn start(bridges: usize, core: usize, control_core: usize) -> Result<Self, SubjectError> {
+        let start = |n: usize| {
+            let process = Some(BridgeProcess::start(&format!("bridge-{n}"), core, control_core)?);
+            Ok(Bridge { process, members: Vec::new(), has_conference: false })
+        };
+        Ok(Self { bridges: (0..bridges).map(start).collect::<Result<_, SubjectError>>()? })
+    }
+
+    /// Clients of a bridge.
+    pub fn members(&self, bridge: usize) -> &[ClientId] {
+        &self.bridges[bridge].members
+    }
+
+    fn process(&mut self, bridge: usize) -> Result<&mut BridgeProcess, SubjectError> {
+        let name = || SubjectError::Missing(format!("bridge {bridge} has been killed"));
+        self.bridges[bridge].process.as_mut().ok_or_else(name)
+    }
+
+    fn name(&self, bridge: usize) -> String {
+        self.bridges[bridge].process.as_ref().map_or_else(String::new, |process| process.name().to_owned())
+    }
+
+    /// Bridges other than this one that carry the conference.
+    fn others(&self, bridge: usize) -> Vec<usize> {
+        let carries = |other: &usize| self.bridges[*other].has_conference && self.bridges[*other].process.is_some();
+        (0..self.bridges.len()).filter(|other| *other != bridge).filter(carries).collect()
+    }
+
+    /// Asks a bridge something, and waits for the answer while the world goes on.
+    fn ask(
+        &mut self,
+        world: &mut World,
+        bridge: usize,
+        request: Result<Element, String>,
+    ) -> Result<Option<Element>, SubjectError> {
+        let request = request.map_err(SubjectError::Missing)?;
+        let process = self.process(bridge)?;
+        let id = process.send(&request)?;
+        let deadline = BridgeProcess::deadline();
+        loop {
+            if let Some(answer) = process.answer(&id)? {
+                return Ok(answer);
+            }
+            let now = Instant::now();
+            if now > deadline {
+                let what = format!("does not answer {}", String::from(&request));
+                return Err(SubjectError::Peer { name: process.name().to_owned(), what });
+            }
+            if world.step(now)? == 0 {
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
+    }
+
+    /// Brings a client in on a bridge; the others are told, and linked where they are not.
+    pub fn join(&mut self, world: &mut World, client: ClientId, bridge: usize) -> Result<(), SubjectError> {
+        let first = !self.bridges[bridge].has_conference;
+        let request = client_signalling::create(ROOM, client, first);
+        let answer = self.ask(world, bridge, request)?;
+        let answer = answer.ok_or_else(|| SubjectError::Missing("a bridge answered with nothing".into()))?;
+        let (remote, _) = client_signalling::read(&answer).map_err(SubjectError::Missing)?;
+        let (numbers, streams) = (world.numbers_of(client), world.streams_of(client));
+        world.place(client, bridge);
+        world.set_remote(client, remote, false);
+        let update = world.describe(client, |local| client_signalling::update(ROOM, client, local, numbers, &streams));
+        self.ask(world, bridge, update)?;
+        self.bridges[bridge].members.push(client);
+        self.bridges[bridge].has_conference = true;
+        let own_name = self.name(bridge);
+        for other in self.others(bridge) {
+            if first {
+                self.link(world, other, bridge)?;
+            } else {
+                let request = signalling::announce(&own_name, world, &[client]);
+                self.ask(world, other, request)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Links the bridge that was there first with another one.
+    fn link(&mut self, world: &mut World, initiator: usize, follower: usize) -> Result<(), SubjectError> {
+        let ends = [(initiator, Side::Initiator, follower), (follower, Side::Follower, initiator)];
+        let mut answers = Vec::new();
+        for (bridge, side, other) in ends {
+            let request = signalling::create(&self.name(other), side, world, self.members(other));
+            let answer = self.ask(world, bridge, request)?;
+            answers.push(answer.ok_or_else(|| SubjectError::Missing("a bridge answered with nothing".into()))?);
+        }
+        for ((bridge, side, other), answer) in ends.into_iter().zip(answers.iter().rev()) {
+            let request = signalling::connect(&self.name(other), side, answer);
+            self.ask(world, bridge, request)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the clients of a bridge want so many videos; -1 is all.
+    pub fn want_videos(&mut self, world: &mut World, bridge: usize, most: i32) -> Result<(), SubjectError> {
+        for client in self.bridges[bridge].members.clone() {
+            self.ask(world, bridge, signalling::last_n(client, most))?;
+        }
+        Ok(())
+    }
+
+    /// Ends a bridge as a crash would; returns who was on it.
+    pub fn kill(&mut self, bridge: usize) -> Vec<ClientId> {
+        let Bridge { process, members, has_conference } = &mut self.bridges[bridge];
+        *has_conference = false;
+        if let Some(process) = process.take() {
+            process.kill();
+        }
+        std::mem::take(members)
+    }
+
+    /// Tells the others that a bridge is gone, and brings those who were on it to where the fewest are.
+    pub fn heal(
+        &mut self,
+        world: &mut World,
+        (gone, name): (usize, &str),
+        moved: &[ClientId],
+    ) -> Result<(), SubjectError> {
+        let left = self.others(gone);
+        for bridge in &left {
+            self.ask(world, *bridge, signalling::expire(name))?;
+        }
+        for client in moved {
+            let fewest = left.iter().copied().min_by_key(|bridge| self.members(*bridge).len());
+            let to = fewest.ok_or_else(|| SubjectError::Missing("no bridge is left".into()))?;
+            world.renew(*client);
+            self.join(world, *client, to)?;
+        }
+        Ok(())
+    }
+
+    /// The relay id of a bridge that runs.
+    pub fn relay_id(&self, bridge: usize) -> String {
+        self.name(bridge)
+    }
+
+    /// What a bridge has used and sent so far; nothing, if it has been killed.
+    pub fn used(&self, bridge: usize) -> Result<Used, SubjectError> {
+        let Some(process) = &self.bridges[bridge].process else { return Ok(Used::default()) };
+        let (workers, whole) = process.cpu()?;
+        let relayed =
+            (process.metric("ringbridge_relay_packets_sent")?, process.metric("ringbridge_relay_bytes_sent")?);
+        Ok(Used { workers, process: whole, relayed })
+    }
+}
