@@ -181,7 +181,7 @@ mod tests {
     fn every_packet_arrives_or_is_counted() {
         for last_n in [Limit::Unlimited, Limit::at_most(1)] {
             let account = play(last_n);
-            assert!(account.arrived > 0 && account.expected % 2 == 0, "{account:?}");
+            assert!(account.arrived > 0 && account.expected.is_multiple_of(2), "{account:?}");
             assert!(account.is_whole() && account.generator_lost == 0, "{account:?}");
             let left_out = account.left_out.get("unwanted").copied().unwrap_or(0);
             assert_eq!(left_out > 0, last_n != Limit::Unlimited, "{account:?}");
