@@ -121,6 +121,8 @@ fn each_relay_reaches_its_other_side_and_gives_its_port_back() {
         wait(&mut bridges, "connected", |bridges| {
             (1..=RELAYS).all(|relay| bridges.iter().all(|bridge| bridge.is_connected(relay)))
         });
+        // A check that is faster than the command which creates its relay finds nobody there.
+        let early = [0, 1].map(|n| bridges[n].count(Counter::DropForeignSocket));
         for relay in 1..=RELAYS {
             for (n, bridge) in bridges.iter_mut().enumerate() {
                 let datagram = vec![22, n as u8, relay as u8];
@@ -138,7 +140,7 @@ fn each_relay_reaches_its_other_side_and_gives_its_port_back() {
         for (n, bridge) in bridges.iter().enumerate() {
             let expect = (1..=RELAYS).map(|relay| (relay, vec![22, 1 - n as u8, relay as u8])).collect();
             assert_eq!(dtls(bridge), expect, "{io:?}: each by its own relay");
-            assert_eq!(bridge.count(Counter::DropForeignSocket), 0);
+            assert_eq!(bridge.count(Counter::DropForeignSocket), early[n]);
         }
         assert!(own.iter().all(|address| UdpSocket::bind(address).is_err()), "taken");
         for relay in 1..=RELAYS {

@@ -96,7 +96,7 @@ pub fn run_relays(relays: u32, packets: usize) -> Steps {
     stage.forward(&[0], &[sent], WARM_UP)
 }
 
-/// The same as [`run`], while the first receiver misses one packet in [`MISSED`] and asks for it again.
+/// The same as [`run`], while the first receiver misses one packet in 20 and asks for it again.
 pub fn run_repeats(receivers: u32, packets: usize) -> Steps {
     let mut stage = Stage::new();
     stage.open(1);
