@@ -104,6 +104,8 @@ pub fn run_after(
     duration: Duration,
     mut idle: impl FnMut(Instant) -> Result<(), SubjectError>,
 ) -> Result<Window, SubjectError> {
+    // Media may flow while clients join; what is under way of that belongs to no window either.
+    drain(world, subject, &mut idle)?;
     let begin = (subject.counters(), world.traffic());
     world.play();
     spin(world, subject, warm_up, &mut idle)?;
@@ -116,21 +118,29 @@ pub fn run_after(
     let own = subject.counters().zip(own).map(|(now, before)| now.since(&before));
     let measured = world.measured();
     world.pause();
-    // What is still under way belongs to no window.
-    let (paused, mut arrived) = (Instant::now(), world.traffic().arrived);
-    loop {
-        spin(world, subject, DRAIN, &mut idle)?;
-        let before = std::mem::replace(&mut arrived, world.traffic().arrived);
-        if arrived == before || paused.elapsed() > DRAIN_MOST {
-            break;
-        }
-    }
+    drain(world, subject, &mut idle)?;
     let (counters, traffic) = begin;
     let account = subject
         .counters()
         .zip(counters)
         .map(|(now, before)| Account::of(world.traffic().since(traffic), world.fan_out(), &now.since(&before)));
     Ok(Window { elapsed, measured, cpu, control, own, account })
+}
+
+/// Takes what is still under way, nothing being sent.
+fn drain(
+    world: &mut World,
+    subject: &mut dyn Subject,
+    idle: &mut impl FnMut(Instant) -> Result<(), SubjectError>,
+) -> Result<(), SubjectError> {
+    let (paused, mut arrived) = (Instant::now(), world.traffic().arrived);
+    loop {
+        spin(world, subject, DRAIN, idle)?;
+        let before = std::mem::replace(&mut arrived, world.traffic().arrived);
+        if arrived == before || paused.elapsed() > DRAIN_MOST {
+            return Ok(());
+        }
+    }
 }
 
 fn spin(
