@@ -264,21 +264,21 @@ impl ColibriBridge {
 
     /// When [`ColibriBridge::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Instant {
-        self.context.next_untold().map_or(self.next_check, |until| until.min(self.next_check))
+        self.context.next_unsignalled().map_or(self.next_check, |until| until.min(self.next_check))
     }
 
     /// Clients that waited for others' sources long enough count as knowing them.
-    fn end_untold(&mut self, now: Instant) {
-        if self.context.take_untold(now).is_some() {
+    fn end_unsignalled(&mut self, now: Instant) {
+        if self.context.take_unsignalled(now).is_some() {
             for conference in self.conferences.values_mut() {
-                conference.end_untold(now, &mut self.context);
+                conference.end_unsignalled(now, &mut self.context);
             }
         }
     }
 
     /// Expires what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.end_untold(now);
+        self.end_unsignalled(now);
         if now < self.next_check {
             return;
         }

@@ -267,9 +267,9 @@ impl Conference {
     }
 
     /// Clients that waited for others' sources long enough count as knowing them.
-    pub fn end_untold(&mut self, now: Instant, context: &mut Context) {
+    pub fn end_unsignalled(&mut self, now: Instant, context: &mut Context) {
         for state in &mut self.endpoints {
-            if let Some(command) = state.end_untold(now) {
+            if let Some(command) = state.end_unsignalled(now) {
                 context.command(state.who().worker, command);
             }
             context.wait_for_unsignalled(state.unsignalled_until());

@@ -31,7 +31,7 @@ pub(super) struct Context {
     /// Binds the sockets of relays that have a port of their own.
     ports: RelayPorts,
     /// When the first client that waits for others' sources counts as knowing them.
-    next_untold: Option<Instant>,
+    next_unsignalled: Option<Instant>,
 }
 
 fn relay_ports(config: &ColibriConfig) -> RelayPorts {
@@ -53,7 +53,7 @@ impl Context {
             next_conference: 1,
             next_endpoint: 1,
             next_mesh: 1,
-            next_untold: None,
+            next_unsignalled: None,
         }
     }
 
@@ -143,17 +143,17 @@ impl Context {
     }
 
     /// When the first client that waits for others' sources counts as knowing them.
-    pub fn next_untold(&self) -> Option<Instant> {
-        self.next_untold
+    pub fn next_unsignalled(&self) -> Option<Instant> {
+        self.next_unsignalled
     }
 
     /// Takes that time if it has come.
-    pub fn take_untold(&mut self, now: Instant) -> Option<Instant> {
-        self.next_untold.take_if(|at| *at <= now)
+    pub fn take_unsignalled(&mut self, now: Instant) -> Option<Instant> {
+        self.next_unsignalled.take_if(|at| *at <= now)
     }
 
     /// Another client waits.
     pub fn wait_for_unsignalled(&mut self, until: Option<Instant>) {
-        self.next_untold = self.next_untold.into_iter().chain(until).min();
+        self.next_unsignalled = self.next_unsignalled.into_iter().chain(until).min();
     }
 }

@@ -241,7 +241,7 @@ impl EndpointState {
     }
 
     /// Its client counts as knowing all sources, if that is due.
-    pub fn end_untold(&mut self, now: Instant) -> Option<Command> {
+    pub fn end_unsignalled(&mut self, now: Instant) -> Option<Command> {
         self.unsignalled_until.take_if(|until| *until <= now)?;
         self.unsignalled.clear();
         Some(Command::SetUnsignalled { endpoint: self.id(), sources: Vec::new() })
