@@ -356,26 +356,7 @@ impl Actor {
     // --- channel ----------------------------------------------------------------------------------------------
 
     fn handle_channel(&mut self, event: ChannelEvent) {
-        let now = Instant::now();
-        match event {
-            ChannelEvent::Opened { endpoint: id, .. } | ChannelEvent::Closed { endpoint: id, .. }
-                if self.clients.is_relay(id) =>
-            {
-                self.clients.handle_relay_websocket(now, event);
-            }
-            ChannelEvent::RelayMessage { .. } | ChannelEvent::NotOpened { .. } => {
-                self.clients.handle_relay_websocket(now, event);
-            }
-            ChannelEvent::Opened { endpoint, connection, sender } => {
-                self.clients.handle_websocket_opened(endpoint, connection, sender);
-            }
-            ChannelEvent::Message { endpoint, connection, message } => {
-                self.clients.handle_websocket_message(now, endpoint, connection, message);
-            }
-            ChannelEvent::Closed { endpoint, connection, .. } => {
-                self.clients.handle_websocket_closed(endpoint, connection);
-            }
-        }
+        self.clients.handle_channel_event(Instant::now(), event);
     }
 
     // --- XMPP -------------------------------------------------------------------------------------------------

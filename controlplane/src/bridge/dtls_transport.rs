@@ -36,7 +36,7 @@ pub(super) enum DtlsTransportOutput {
     ChannelClosed,
 }
 
-/// What became of a message for the data channel.
+/// What became of a message for a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
     /// It is on its way.
@@ -45,7 +45,7 @@ pub(super) enum Written {
     NotSent,
     /// It was left out for what waits.
     GaveWay,
-    /// The peer does not read; the channel was closed.
+    /// The peer does not read; what carries the channel was closed.
     Stalled,
 }
 

@@ -69,7 +69,7 @@ impl Channels {
         self.0.insert_relay(Arc::new(who), &RelayChannel::WebSocket { password: "password".to_owned() });
         let (id, connection, sender) = (EndpointId(relay), u64::from(relay), outbox().0);
         let opened = ChannelEvent::Opened { endpoint: id, connection, sender };
-        self.0.handle_relay_websocket(Instant::now(), opened);
+        self.0.handle_channel_event(Instant::now(), opened);
         self.0.insert_relayed(Arc::new(EndpointIdentity {
             id: EndpointId(endpoint),
             conference,

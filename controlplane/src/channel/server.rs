@@ -48,9 +48,18 @@ pub fn router_with(
     timing: Timing,
 ) -> Router {
     let wiring = Wiring { events, counters, timing };
+    let upgrade = |kind| {
+        move |State(server): State<Server>,
+              Path(path): Path<(String, String, String)>,
+              RawQuery(query): RawQuery,
+              pass: Option<Extension<Arc<Pass>>>,
+              upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>| async move {
+            server.answer(kind, path, query, pass.map(|Extension(pass)| pass), upgrade)
+        }
+    };
     Router::new()
-        .route("/colibri-ws/{server}/{conference}/{endpoint}", get(upgrade_client))
-        .route("/colibri-relay-ws/{server}/{conference}/{relay}", get(upgrade_relay))
+        .route("/colibri-ws/{server}/{conference}/{endpoint}", get(upgrade(Kind::Client)))
+        .route("/colibri-relay-ws/{server}/{conference}/{relay}", get(upgrade(Kind::Relay)))
         .fallback(|State(server): State<Server>| async move { server.refuse(StatusCode::NOT_FOUND, "invalid path") })
         .with_state(Server { server_id, registry, wiring })
 }
@@ -60,42 +69,15 @@ impl Server {
         self.wiring.counters.count(Counted::Refused);
         (status, reason).into_response()
     }
-}
 
-/// What both routes take.
-struct Asked {
-    /// Server id, conference, and the endpoint or the relay.
-    path: (String, String, String),
-    query: Option<String>,
-    pass: Option<Arc<Pass>>,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-}
-
-async fn upgrade_client(
-    State(server): State<Server>,
-    Path(path): Path<(String, String, String)>,
-    RawQuery(query): RawQuery,
-    pass: Option<Extension<Arc<Pass>>>,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Response {
-    let pass = pass.map(|Extension(pass)| pass);
-    server.answer(Kind::Client, Asked { path, query, pass, upgrade })
-}
-
-async fn upgrade_relay(
-    State(server): State<Server>,
-    Path(path): Path<(String, String, String)>,
-    RawQuery(query): RawQuery,
-    pass: Option<Extension<Arc<Pass>>>,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Response {
-    let pass = pass.map(|Extension(pass)| pass);
-    server.answer(Kind::Relay, Asked { path, query, pass, upgrade })
-}
-
-impl Server {
-    fn answer(self, kind: Kind, asked: Asked) -> Response {
-        let Asked { path: (server_id, conference, name), query, pass, upgrade } = asked;
+    fn answer(
+        self,
+        kind: Kind,
+        (server_id, conference, name): (String, String, String),
+        query: Option<String>,
+        pass: Option<Arc<Pass>>,
+        upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    ) -> Response {
         if server_id != self.server_id {
             return self.refuse(StatusCode::NOT_FOUND, "server ID mismatch");
         }

@@ -54,12 +54,9 @@ impl LocalTransport {
     /// The Jingle transport of a new endpoint.
     pub fn describe(&self, new: &NewTransport<'_>) -> IceTransport {
         let NewTransport { ufrag, pwd, conference, endpoint, password, private } = *new;
-        let url = (!self.websocket_base_url.is_empty()).then(|| {
-            let base = self.websocket_base_url.trim_end_matches('/');
-            let server = &self.websocket_server_id;
-            let endpoint = path_component(endpoint);
-            WebSocket::at(format!("{base}/colibri-ws/{server}/{conference}/{endpoint}?pwd={password}"))
-        });
+        let base = &self.websocket_base_url;
+        let web_socket =
+            (!base.is_empty()).then(|| self.web_socket(base, "colibri-ws", (conference, endpoint), password));
         IceTransport {
             ufrag: Some(ufrag.to_owned()),
             pwd: Some(pwd.to_owned()),
@@ -67,7 +64,7 @@ impl LocalTransport {
             candidates: self.candidates(private),
             rtcp_mux: true,
             fingerprints: vec![self.own_fingerprint()],
-            web_sockets: url.into_iter().collect(),
+            web_sockets: web_socket.into_iter().collect(),
         }
     }
 
@@ -79,10 +76,8 @@ impl LocalTransport {
             if dials {
                 return WebSocket { url: None, active: true };
             }
-            let base = self.relay_websocket_base_url.trim_end_matches('/');
-            let (server, conference) = (&self.websocket_server_id, &who.conference_hex);
-            let relay = path_component(&who.label);
-            WebSocket::at(format!("{base}/colibri-relay-ws/{server}/{conference}/{relay}?pwd={password}"))
+            let path = (who.conference_hex.as_str(), who.label.as_str());
+            self.web_socket(&self.relay_websocket_base_url, "colibri-relay-ws", path, password)
         });
         let mut candidates = self.candidates(true);
         if !sockets.is_empty() {
@@ -107,6 +102,12 @@ impl LocalTransport {
             web_sockets: web_socket.into_iter().collect(),
             ..IceTransport::default()
         }
+    }
+
+    /// Where an endpoint of a conference, or the bridge behind a relay, opens its WebSocket.
+    fn web_socket(&self, base: &str, route: &str, (conference, name): (&str, &str), password: &str) -> WebSocket {
+        let (base, server, name) = (base.trim_end_matches('/'), &self.websocket_server_id, path_component(name));
+        WebSocket::at(format!("{base}/{route}/{server}/{conference}/{name}?pwd={password}"))
     }
 
     fn own_fingerprint(&self) -> Fingerprint {

@@ -2,7 +2,8 @@
 
 use axum::extract::ws::Utf8Bytes;
 
-use crate::channel::{Outbox, Refused};
+use crate::bridge::dtls_transport::Written;
+use crate::channel::{ChannelCounters, Counted, Outbox, Refused};
 
 /// What carries an endpoint's bridge channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +55,24 @@ impl Carriers {
         self.websocket = None;
     }
 
-    /// Sends a message over the WebSocket, if there is one; one `of_others` gives way first.
-    pub(super) fn send(&self, text: Utf8Bytes, of_others: bool) -> Option<Result<(), Refused>> {
-        self.websocket.as_ref().map(|socket| socket.sender.send(text, of_others))
+    /// Writes a message to the WebSocket, and counts it where that fails; one `of_others` gives way first. A peer that does not
+    /// even read what is not of others loses its connection.
+    pub(super) fn write(&mut self, text: Utf8Bytes, of_others: bool, counters: &ChannelCounters) -> Written {
+        let Some(socket) = &self.websocket else { return Written::NotSent };
+        match socket.sender.send(text, of_others) {
+            Ok(()) => Written::Sent,
+            Err(Refused::Full) if !of_others => {
+                counters.count(Counted::Stalled);
+                self.forget_websocket();
+                Written::Stalled
+            }
+            Err(Refused::OfOthers | Refused::Full) => {
+                counters.count(Counted::Unread);
+                Written::GaveWay
+            }
+            // The end of the connection is on its way to us.
+            Err(Refused::Closed) => Written::NotSent,
+        }
     }
 
     /// The data channel opened or closed.

@@ -13,7 +13,7 @@ use super::carrier::Carrier;
 use super::table::Clients;
 use crate::bridge::dtls_transport::Written;
 use crate::bridge::messages::ToClient;
-use crate::channel::{Counted, FromRelay, MAX_MESSAGE, Refused, Relayed, ToRelay, from_limit, to_limit};
+use crate::channel::{Counted, FromRelay, MAX_MESSAGE, Relayed, ToRelay, from_limit, to_limit};
 use crate::colibri::identity::EndpointIdentity;
 use crate::colibri::{convert, names};
 
@@ -75,41 +75,33 @@ impl Clients {
     pub(super) fn send_to_relay(&mut self, id: EndpointId, message: ToRelay) {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         let of_others = matches!(message, ToRelay::Forwarded(_));
-        match relay.carriers.current() {
+        let written = match relay.carriers.current() {
             None if of_others => return self.channel_counters.count(Counted::NoChannel),
             None => return,
-            Some(Carrier::WebSocket) => return self.send_to_relay_websocket(id, message.to_text(), of_others),
-            Some(Carrier::Data) => {}
-        }
-        match relay.dtls.write(of_others, || message.to_text()) {
-            Written::GaveWay => return,
+            Some(Carrier::WebSocket) => {
+                let text = message.to_text();
+                if text.len() > MAX_MESSAGE {
+                    return self.channel_counters.count(Counted::Oversized);
+                }
+                relay.carriers.write(text, of_others, &self.channel_counters)
+            }
+            Some(Carrier::Data) => {
+                let written = relay.dtls.write(of_others, || message.to_text());
+                if written == Written::Stalled {
+                    relay.carriers.set_data(false);
+                }
+                if written != Written::GaveWay {
+                    self.written.insert(id);
+                }
+                written
+            }
+        };
+        match written {
+            Written::Sent => self.counters.relay_messages_sent += 1,
             Written::Stalled => {
                 tracing::warn!(relay = %id, label = %relay.who.label, "channel to another bridge closed: it does not read");
-                relay.carriers.set_data(false);
             }
-            Written::Sent => self.counters.relay_messages_sent += 1,
-            Written::NotSent => {}
-        }
-        self.written.insert(id);
-    }
-
-    /// The same over its WebSocket.
-    fn send_to_relay_websocket(&mut self, id: EndpointId, text: Utf8Bytes, of_others: bool) {
-        let Some(relay) = self.relays.get_mut(&id) else { return };
-        if text.len() > MAX_MESSAGE {
-            return self.channel_counters.count(Counted::Oversized);
-        }
-        match relay.carriers.send(text, of_others) {
-            Some(Ok(())) => self.counters.relay_messages_sent += 1,
-            Some(Err(Refused::OfOthers)) => self.channel_counters.count(Counted::Unread),
-            Some(Err(Refused::Full)) if of_others => self.channel_counters.count(Counted::Unread),
-            Some(Err(Refused::Full)) => {
-                self.channel_counters.count(Counted::Stalled);
-                tracing::warn!(relay = %id, label = %relay.who.label, "channel to another bridge closed: it does not read");
-                relay.carriers.forget_websocket();
-            }
-            // The end of the connection is on its way to us.
-            Some(Err(Refused::Closed)) | None => {}
+            Written::GaveWay | Written::NotSent => {}
         }
     }
 

@@ -8,7 +8,7 @@ use super::action::Action;
 use super::carrier::Carrier;
 use super::redial::Redial;
 use super::table::Clients;
-use crate::channel::{Address, ChannelEvent, Dialler, FromRelay, Outbox, ToRelay};
+use crate::channel::{Address, Dialler, FromRelay, Outbox, ToRelay};
 
 impl Clients {
     /// Signalling says where the other bridge's WebSocket is: it is opened at once. The same address again is no news.
@@ -50,26 +50,14 @@ impl Clients {
         redial.set_under_way(dialler.dial(admission, address));
     }
 
-    /// Something happened on a WebSocket of a relay.
-    pub fn handle_relay_websocket(&mut self, now: Instant, event: ChannelEvent) {
-        match event {
-            ChannelEvent::Opened { endpoint, connection, sender } => {
-                self.handle_relay_websocket_opened(now, endpoint, connection, sender);
-            }
-            ChannelEvent::RelayMessage { relay, connection, message } => {
-                self.handle_relay_websocket_message(now, relay, connection, message);
-            }
-            ChannelEvent::Closed { endpoint, connection, for_good } => {
-                self.handle_relay_websocket_ended(now, endpoint, connection, for_good, None);
-            }
-            ChannelEvent::NotOpened { relay, connection, reason } => {
-                self.handle_relay_websocket_ended(now, relay, connection, false, Some(&reason));
-            }
-            ChannelEvent::Message { .. } => {}
-        }
-    }
-
-    fn handle_relay_websocket_opened(&mut self, now: Instant, id: EndpointId, connection: u64, sender: Outbox) {
+    /// A WebSocket of a relay stands, whoever opened it; it is closed if the relay expired meanwhile.
+    pub(super) fn handle_relay_websocket_opened(
+        &mut self,
+        now: Instant,
+        id: EndpointId,
+        connection: u64,
+        sender: Outbox,
+    ) {
         let Some(relay) = self.relays.get_mut(&id) else { return sender.close() };
         let ours = relay.redial.as_mut().is_some_and(|redial| redial.handle_opened(now, connection));
         tracing::info!(relay = %id, label = %relay.who.label, ours, "channel to another bridge open, over a WebSocket");
@@ -80,14 +68,21 @@ impl Clients {
     }
 
     /// One that came over a connection that was replaced has no effect.
-    fn handle_relay_websocket_message(&mut self, now: Instant, id: EndpointId, connection: u64, message: FromRelay) {
+    pub(super) fn handle_relay_websocket_message(
+        &mut self,
+        now: Instant,
+        id: EndpointId,
+        connection: u64,
+        message: FromRelay,
+    ) {
         if self.relays.get(&id).is_some_and(|relay| relay.carriers.is_current(connection)) {
             self.counters.relay_messages_received += 1;
             self.handle_relay_message(now, id, message);
         }
     }
 
-    fn handle_relay_websocket_ended(
+    /// A WebSocket of a relay ended, or did not come about: `failed` says why.
+    pub(super) fn handle_relay_websocket_ended(
         &mut self,
         now: Instant,
         id: EndpointId,

@@ -44,11 +44,6 @@ impl Clients {
         self.relayed.insert(who.id, Relayed::new(who));
     }
 
-    /// Whether this is a relay's key.
-    pub fn is_relay(&self, id: EndpointId) -> bool {
-        self.relays.contains_key(&id)
-    }
-
     /// Relays now.
     pub fn relay_count(&self) -> usize {
         self.relays.len()

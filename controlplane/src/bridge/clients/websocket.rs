@@ -1,4 +1,4 @@
-//! The clients' WebSockets: which connection of an endpoint counts, and what becomes of a client that does not read.
+//! WebSockets; of the clients' ones: which connection of an endpoint counts, and what becomes of a client that does not read.
 
 use std::time::Instant;
 
@@ -7,10 +7,36 @@ use ringbridge_dataplane::ids::EndpointId;
 
 use super::carrier::Carrier;
 use super::table::Clients;
+use crate::bridge::dtls_transport::Written;
 use crate::bridge::messages::{self, ToClient};
-use crate::channel::{ClientMessage, Counted, Outbox, Refused};
+use crate::channel::{ChannelEvent, ClientMessage, Outbox};
 
 impl Clients {
+    /// Something happened on a WebSocket, of a client or of another bridge.
+    pub fn handle_channel_event(&mut self, now: Instant, event: ChannelEvent) {
+        match event {
+            ChannelEvent::Opened { endpoint, connection, sender } if self.relays.contains_key(&endpoint) => {
+                self.handle_relay_websocket_opened(now, endpoint, connection, sender);
+            }
+            ChannelEvent::Opened { endpoint, connection, sender } => {
+                self.handle_websocket_opened(endpoint, connection, sender);
+            }
+            ChannelEvent::Message { endpoint, connection, message } => {
+                self.handle_websocket_message(now, endpoint, connection, message);
+            }
+            ChannelEvent::RelayMessage { relay, connection, message } => {
+                self.handle_relay_websocket_message(now, relay, connection, message);
+            }
+            ChannelEvent::Closed { endpoint, connection, for_good } if self.relays.contains_key(&endpoint) => {
+                self.handle_relay_websocket_ended(now, endpoint, connection, for_good, None);
+            }
+            ChannelEvent::Closed { endpoint, connection, .. } => self.handle_websocket_closed(endpoint, connection),
+            ChannelEvent::NotOpened { relay, connection, reason } => {
+                self.handle_relay_websocket_ended(now, relay, connection, false, Some(&reason));
+            }
+        }
+    }
+
     /// A client connected; the connection is closed if the endpoint expired meanwhile.
     pub fn handle_websocket_opened(&mut self, id: EndpointId, connection: u64, sender: Outbox) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return sender.close() };
@@ -43,17 +69,12 @@ impl Clients {
         let of_others = matches!(message, ToClient::Forwarded(_));
         let text: Utf8Bytes = messages::encode(message);
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        match endpoint.carriers.send(text, of_others) {
-            Some(Ok(())) => self.counters.websocket_messages_sent += 1,
-            Some(Err(Refused::OfOthers)) => self.channel_counters.count(Counted::Unread),
-            Some(Err(Refused::Full)) if of_others => self.channel_counters.count(Counted::Unread),
-            Some(Err(Refused::Full)) => {
-                self.channel_counters.count(Counted::Stalled);
+        match endpoint.carriers.write(text, of_others, &self.channel_counters) {
+            Written::Sent => self.counters.websocket_messages_sent += 1,
+            Written::Stalled => {
                 tracing::warn!(endpoint = %id, label = %endpoint.who.label, "bridge channel closed: the client does not read");
-                endpoint.carriers.forget_websocket();
             }
-            // The server reports the end of the connection itself.
-            Some(Err(Refused::Closed)) | None => {}
+            Written::GaveWay | Written::NotSent => {}
         }
     }
 

@@ -37,7 +37,7 @@ fn who_is(n: u32, label: &str) -> Arc<EndpointIdentity> {
 
 impl Fixture {
     fn relay_event(&mut self, event: ChannelEvent) {
-        self.endpoints.handle_relay_websocket(self.now, event);
+        self.endpoints.handle_channel_event(self.now, event);
         assert_eq!(self.endpoints.inconsistency(), None);
     }
 
