@@ -17,7 +17,7 @@ const want = (participant, wish) => participant.hook(`ringbridge.want(${JSON.str
 /** The height at which `receiver` gets to decode `sender` now. */
 const decoded = async (receiver, sender) => (await receiver.stats()).remote[sender.name]?.video?.frameHeight ?? 0;
 
-/** The relay as `bridge` has it, and how high it is to be sent the source of `sender` from there. */
+/** How high the relays of all bridges are to be sent the source of `sender`. */
 async function wantedOf(stack, sender) {
   const { id } = await sender.state();
   return (await relays(stack)).flatMap(relay => Object.values(relay.endpoints[id]?.connection?.wanted_of_it ?? {}));
@@ -32,7 +32,7 @@ async function encoded(participant) {
   return (await video()).filter(grown).map(one => one.height);
 }
 
-const bridgesTalk = (stack, carrier, timeout = 20000) => until(`the bridges talk over ${carrier}`, timeout, async () => {
+const bridgesTalk = (stack, carrier) => until(`the bridges talk over ${carrier}`, 20000, async () => {
   const all = await relays(stack);
   return all.length >= 2 && all.every(one => one.carrier === carrier);
 }, 200);
@@ -47,7 +47,7 @@ async function threeOnTwo(call) {
   const near = others.find(one => places.get(one) === places.get(sender));
   const far = others.find(one => places.get(one) !== places.get(sender));
   expect(near && far, `not one on each side of ${sender.name}`);
-  return { all, sender, near, far, bridge: places.get(sender) };
+  return { sender, near, far, bridge: places.get(sender) };
 }
 
 const proxies = new Map();

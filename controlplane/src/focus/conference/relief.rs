@@ -53,9 +53,12 @@ impl Conference {
         nicks.retain(|nick| self.nodes.is_home(nick, session));
         let mut moved = 0;
         for nick in nicks {
+            if moved == most {
+                break;
+            }
             // Who would come back is not disturbed.
             let next = self.next_bridge(cx, &nick);
-            if moved == most || next.is_none_or(|next| self.nodes.by_id(session).is_none_or(|s| s.bridge == next)) {
+            if next.is_none_or(|next| self.nodes.by_id(session).is_none_or(|s| s.bridge == next)) {
                 continue;
             }
             self.reinvite_fresh(cx, &nick);
