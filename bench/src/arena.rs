@@ -105,12 +105,7 @@ impl Arena {
         samples: usize,
         tracks: Vec<Box<dyn Track>>,
     ) -> Result<Self, SubjectError> {
-        // What is started inherits the cores of this thread, and must be free to choose its own.
-        let generator = cores::current();
-        cores::pin(cores::all())?;
-        let started = contestant.start(name);
-        cores::pin(&generator)?;
-        let mut subject = started?;
+        let mut subject = cores::freely(|| contestant.start(name))??;
         let mut world = World::new(net, false)?;
         let bar = Progress::new(&format!("{name}: joining"));
         let mut alive = KeepAlive::new();

@@ -45,6 +45,15 @@ pub fn current() -> Vec<usize> {
     (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false)).collect()
 }
 
+/// Starts something: it inherits the cores of this thread, and must be free to choose its own.
+pub fn freely<T>(start: impl FnOnce() -> T) -> Result<T, CoreError> {
+    let before = current();
+    pin(all())?;
+    let started = start();
+    pin(&before)?;
+    Ok(started)
+}
+
 /// Moves this thread to some cores.
 pub fn pin(cores: &[usize]) -> Result<(), CoreError> {
     pin_task(0, cores)

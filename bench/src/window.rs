@@ -104,8 +104,6 @@ pub fn run_after(
     duration: Duration,
     mut idle: impl FnMut(Instant) -> Result<(), SubjectError>,
 ) -> Result<Window, SubjectError> {
-    // Media may flow while clients join; what is under way of that belongs to no window either.
-    drain(world, subject, &mut idle)?;
     let begin = (subject.counters(), world.traffic());
     world.play();
     spin(world, subject, warm_up, &mut idle)?;
@@ -128,7 +126,7 @@ pub fn run_after(
 }
 
 /// Takes what is still under way, nothing being sent.
-fn drain(
+pub(crate) fn drain(
     world: &mut World,
     subject: &mut dyn Subject,
     idle: &mut impl FnMut(Instant) -> Result<(), SubjectError>,

@@ -399,10 +399,9 @@ impl Cascade {
         // Nothing of this counts: video was not wanted everywhere until just now.
         self.until_everybody_has_everything(Instant::now(), n)?;
         let last = self.bridges - 1;
-        let name = self.linked.relay_id(last);
         let start = Instant::now();
         let moved = self.linked.kill(last);
-        self.linked.heal(&mut self.world, (last, &name), &moved)?;
+        self.linked.heal(&mut self.world, last, &moved)?;
         let [audio_seconds, media_seconds] = self.until_everybody_has_everything(start, n)?;
         Ok(Death { moved: moved.len(), audio_seconds, media_seconds })
     }

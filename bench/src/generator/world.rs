@@ -329,13 +329,14 @@ impl World {
             self.late = self.late.max(now.saturating_duration_since(at));
             self.send_due(at, index)?;
         }
-        let mut received = self.receive()?;
         // Who waits for its turn is looked at seldom, and must not lose its connections meanwhile.
-        let mut batches = if self.playing || received == 0 { 1 } else { WAITING_BATCHES };
-        while batches > 1 {
+        let (mut received, batches) = (0, if self.playing { 1 } else { WAITING_BATCHES });
+        for _ in 0..batches {
             let more = self.receive()?;
             received += more;
-            batches = if more == 0 { 1 } else { batches - 1 };
+            if more == 0 {
+                break;
+            }
         }
         for client in self.asked.drain(..) {
             let video = self.streams.iter_mut().filter(|stream| stream.client == client);

@@ -31,7 +31,6 @@ struct Relay {
     slot: EndpointSlot,
     seals: Context,
     opens: Context,
-    tag: u8,
     /// What went under each number of each SSRC since the keys changed.
     sent: HashMap<(u32, u32), Vec<u8>>,
     newest: HashMap<u32, u32>,
@@ -138,7 +137,6 @@ impl World {
             slot,
             seals,
             opens,
-            tag: 0,
             sent: HashMap::new(),
             newest: HashMap::new(),
             media: Media::default(),
@@ -153,7 +151,7 @@ impl World {
         self.next_tag += 1;
         let keys = keys(self.next_tag);
         let relay = &mut self.relays[at];
-        (relay.seals, relay.opens, relay.tag) = (context(&keys.inbound), context(&keys.outbound), self.next_tag);
+        (relay.seals, relay.opens) = (context(&keys.inbound), context(&keys.outbound));
         relay.sent.clear();
         relay.newest.clear();
         let (endpoint, home) = (relay.id, relay.home);

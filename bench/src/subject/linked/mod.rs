@@ -4,8 +4,6 @@
 mod process;
 mod signalling;
 
-use std::time::{Duration, Instant};
-
 use tokio_xmpp::minidom::Element;
 
 use self::process::BridgeProcess;
@@ -19,9 +17,13 @@ use crate::generator::world::{ClientId, World};
 struct Bridge {
     /// `None` once it has been killed.
     process: Option<BridgeProcess>,
+    /// The conference is on it while there are any.
     members: Vec<ClientId>,
-    /// Whether the conference is on it.
-    has_conference: bool,
+}
+
+/// What a bridge is called by the others.
+fn relay_id(bridge: usize) -> String {
+    format!("bridge-{bridge}")
 }
 
 /// What a bridge has used and sent so far.
@@ -56,8 +58,8 @@ impl Linked {
     /// Starts so many bridges, whose workers share a core.
     pub fn start(bridges: usize, core: usize, control_core: usize) -> Result<Self, SubjectError> {
         let start = |n: usize| {
-            let process = Some(BridgeProcess::start(&format!("bridge-{n}"), core, control_core)?);
-            Ok(Bridge { process, members: Vec::new(), has_conference: false })
+            let process = Some(BridgeProcess::start(&relay_id(n), core, control_core)?);
+            Ok(Bridge { process, members: Vec::new() })
         };
         Ok(Self { bridges: (0..bridges).map(start).collect::<Result<_, SubjectError>>()? })
     }
@@ -67,18 +69,9 @@ impl Linked {
         &self.bridges[bridge].members
     }
 
-    fn process(&mut self, bridge: usize) -> Result<&mut BridgeProcess, SubjectError> {
-        let name = || SubjectError::Missing(format!("bridge {bridge} has been killed"));
-        self.bridges[bridge].process.as_mut().ok_or_else(name)
-    }
-
-    fn name(&self, bridge: usize) -> String {
-        self.bridges[bridge].process.as_ref().map_or_else(String::new, |process| process.name().to_owned())
-    }
-
     /// Bridges other than this one that carry the conference.
     fn others(&self, bridge: usize) -> Vec<usize> {
-        let carries = |other: &usize| self.bridges[*other].has_conference && self.bridges[*other].process.is_some();
+        let carries = |other: &usize| !self.members(*other).is_empty();
         (0..self.bridges.len()).filter(|other| *other != bridge).filter(carries).collect()
     }
 
@@ -88,32 +81,17 @@ impl Linked {
         world: &mut World,
         bridge: usize,
         request: Result<Element, String>,
-    ) -> Result<Option<Element>, SubjectError> {
+    ) -> Result<Element, SubjectError> {
         let request = request.map_err(SubjectError::Missing)?;
-        let process = self.process(bridge)?;
-        let id = process.send(&request)?;
-        let deadline = BridgeProcess::deadline();
-        loop {
-            if let Some(answer) = process.answer(&id)? {
-                return Ok(answer);
-            }
-            let now = Instant::now();
-            if now > deadline {
-                let what = format!("does not answer {}", String::from(&request));
-                return Err(SubjectError::Peer { name: process.name().to_owned(), what });
-            }
-            if world.step(now)? == 0 {
-                std::thread::sleep(Duration::from_micros(50));
-            }
-        }
+        let killed = || SubjectError::Missing(format!("bridge {bridge} has been killed"));
+        self.bridges[bridge].process.as_mut().ok_or_else(killed)?.ask(world, &request)
     }
 
     /// Brings a client in on a bridge; the others are told, and linked where they are not.
     pub fn join(&mut self, world: &mut World, client: ClientId, bridge: usize) -> Result<(), SubjectError> {
-        let first = !self.bridges[bridge].has_conference;
+        let first = self.members(bridge).is_empty();
         let request = client_signalling::create(ROOM, client, first);
         let answer = self.ask(world, bridge, request)?;
-        let answer = answer.ok_or_else(|| SubjectError::Missing("a bridge answered with nothing".into()))?;
         let (remote, _) = client_signalling::read(&answer).map_err(SubjectError::Missing)?;
         let (numbers, streams) = (world.numbers_of(client), world.streams_of(client));
         world.place(client, bridge);
@@ -121,13 +99,11 @@ impl Linked {
         let update = world.describe(client, |local| client_signalling::update(ROOM, client, local, numbers, &streams));
         self.ask(world, bridge, update)?;
         self.bridges[bridge].members.push(client);
-        self.bridges[bridge].has_conference = true;
-        let own_name = self.name(bridge);
         for other in self.others(bridge) {
             if first {
                 self.link(world, other, bridge)?;
             } else {
-                let request = signalling::announce(&own_name, world, &[client]);
+                let request = signalling::announce(&relay_id(bridge), world, &[client]);
                 self.ask(world, other, request)?;
             }
         }
@@ -139,12 +115,11 @@ impl Linked {
         let ends = [(initiator, Side::Initiator, follower), (follower, Side::Follower, initiator)];
         let mut answers = Vec::new();
         for (bridge, side, other) in ends {
-            let request = signalling::create(&self.name(other), side, world, self.members(other));
-            let answer = self.ask(world, bridge, request)?;
-            answers.push(answer.ok_or_else(|| SubjectError::Missing("a bridge answered with nothing".into()))?);
+            let request = signalling::create(&relay_id(other), side, world, self.members(other));
+            answers.push(self.ask(world, bridge, request)?);
         }
         for ((bridge, side, other), answer) in ends.into_iter().zip(answers.iter().rev()) {
-            let request = signalling::connect(&self.name(other), side, answer);
+            let request = signalling::connect(&relay_id(other), side, answer);
             self.ask(world, bridge, request)?;
         }
         Ok(())
@@ -160,24 +135,16 @@ impl Linked {
 
     /// Ends a bridge as a crash would; returns who was on it.
     pub fn kill(&mut self, bridge: usize) -> Vec<ClientId> {
-        let Bridge { process, members, has_conference } = &mut self.bridges[bridge];
-        *has_conference = false;
-        if let Some(process) = process.take() {
-            process.kill();
-        }
+        let Bridge { process, members } = &mut self.bridges[bridge];
+        *process = None;
         std::mem::take(members)
     }
 
     /// Tells the others that a bridge is gone, and brings those who were on it to where the fewest are.
-    pub fn heal(
-        &mut self,
-        world: &mut World,
-        (gone, name): (usize, &str),
-        moved: &[ClientId],
-    ) -> Result<(), SubjectError> {
+    pub fn heal(&mut self, world: &mut World, gone: usize, moved: &[ClientId]) -> Result<(), SubjectError> {
         let left = self.others(gone);
         for bridge in &left {
-            self.ask(world, *bridge, signalling::expire(name))?;
+            self.ask(world, *bridge, signalling::expire(&relay_id(gone)))?;
         }
         for client in moved {
             let fewest = left.iter().copied().min_by_key(|bridge| self.members(*bridge).len());
@@ -186,11 +153,6 @@ impl Linked {
             self.join(world, *client, to)?;
         }
         Ok(())
-    }
-
-    /// The relay id of a bridge that runs.
-    pub fn relay_id(&self, bridge: usize) -> String {
-        self.name(bridge)
     }
 
     /// What a bridge has used and sent so far; nothing, if it has been killed.

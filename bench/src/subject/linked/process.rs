@@ -1,6 +1,5 @@
 //! One of several linked bridges: a process, what is asked of it, and what it counts.
 
-use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -11,6 +10,7 @@ use tokio_xmpp::minidom::Element;
 
 use crate::cores;
 use crate::cpu::{self, CpuTime};
+use crate::generator::world::World;
 use crate::subject::SubjectError;
 use crate::subject::whole::{Asking, Reply};
 
@@ -25,8 +25,6 @@ pub(super) struct BridgeProcess {
     child: Child,
     input: ChildStdin,
     replies: Receiver<Reply>,
-    /// Answers that nobody has asked for as yet.
-    early: VecDeque<(String, Result<Option<Element>, String>)>,
     rest: SocketAddr,
     ids: u64,
 }
@@ -36,17 +34,16 @@ impl BridgeProcess {
     pub fn start(name: &str, core: usize, control_core: usize) -> Result<Self, SubjectError> {
         let failed = |what: String| SubjectError::Peer { name: name.to_owned(), what };
         let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
-        let generator = cores::current();
-        // What is started inherits the cores of this thread, and must be free to choose its own.
-        cores::pin(cores::all())?;
-        let child = Command::new(&program)
-            .args(["linked-bridge", "--relay-id", name, "--core", &core.to_string()])
-            .args(["--control-core", &control_core.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn();
-        cores::pin(&generator)?;
-        let mut child = child.map_err(|error| failed(format!("cannot start {}: {error}", program.display())))?;
+        let spawn = || {
+            Command::new(&program)
+                .args(["linked-bridge", "--relay-id", name, "--core", &core.to_string()])
+                .args(["--control-core", &control_core.to_string()])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+        };
+        let mut child =
+            cores::freely(spawn)?.map_err(|error| failed(format!("cannot start {}: {error}", program.display())))?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(failed("has no pipes".into()));
         };
@@ -67,55 +64,43 @@ impl BridgeProcess {
                 return Err(failed(format!("did not start within {} s; its log is above", PATIENCE.as_secs())));
             }
         };
-        Ok(Self { name: name.to_owned(), child, input, replies, early: VecDeque::new(), rest, ids: 0 })
-    }
-
-    /// Its relay id.
-    pub fn name(&self) -> &str {
-        &self.name
+        Ok(Self { name: name.to_owned(), child, input, replies, rest, ids: 0 })
     }
 
     fn failed(&self, what: impl Into<String>) -> SubjectError {
         SubjectError::Peer { name: self.name.clone(), what: what.into() }
     }
 
-    /// Sends a request; returns its id.
-    pub fn send(&mut self, payload: &Element) -> Result<String, SubjectError> {
+    /// Asks it something, and waits for the answer while the world goes on.
+    pub fn ask(&mut self, world: &mut World, request: &Element) -> Result<Element, SubjectError> {
         self.ids += 1;
         let id = format!("linked{}", self.ids);
-        let request = Asking { id: id.clone(), payload: String::from(payload) };
-        let line = serde_json::to_string(&request).map_err(|error| self.failed(error.to_string()))?;
-        match writeln!(self.input, "{line}").and_then(|()| self.input.flush()) {
-            Ok(()) => Ok(id),
-            Err(error) => Err(self.failed(format!("takes no requests: {error}"))),
-        }
-    }
-
-    /// The answer to a request, if it is there.
-    pub fn answer(&mut self, id: &str) -> Result<Option<Option<Element>>, SubjectError> {
+        let asking = Asking { id: id.clone(), payload: String::from(request) };
+        let line = serde_json::to_string(&asking).map_err(|error| self.failed(error.to_string()))?;
+        let written = writeln!(self.input, "{line}").and_then(|()| self.input.flush());
+        written.map_err(|error| self.failed(format!("takes no requests: {error}")))?;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             match self.replies.try_recv() {
-                Ok(Reply::Answer { id, payload }) => {
-                    let payload = payload.map(|text| text.parse()).transpose();
-                    self.early.push_back((id, payload.map_err(|error: tokio_xmpp::minidom::Error| error.to_string())));
+                Ok(Reply::Answer { id: of, payload }) if of == id => {
+                    let payload = payload.ok_or_else(|| self.failed("answered with nothing"))?;
+                    return payload.parse().map_err(|error: tokio_xmpp::minidom::Error| self.failed(error.to_string()));
                 }
-                Ok(Reply::Refused { id, error }) => self.early.push_back((id, Err(error))),
-                Ok(Reply::Ready(_)) => {}
-                Err(TryRecvError::Empty) => break,
+                Ok(Reply::Refused { id: of, error }) if of == id => {
+                    return Err(self.failed(format!("refused a request: {error}")));
+                }
+                Ok(_) => continue,
                 Err(TryRecvError::Disconnected) => return Err(self.failed("has ended")),
+                Err(TryRecvError::Empty) => {}
+            }
+            let now = Instant::now();
+            if now > deadline {
+                return Err(self.failed(format!("does not answer {}", asking.payload)));
+            }
+            if world.step(now)? == 0 {
+                std::thread::sleep(Duration::from_micros(50));
             }
         }
-        let Some(at) = self.early.iter().position(|(of, _)| of == id) else { return Ok(None) };
-        match self.early.remove(at) {
-            Some((_, Ok(payload))) => Ok(Some(payload)),
-            Some((_, Err(error))) => Err(self.failed(format!("refused a request: {error}"))),
-            None => Ok(None),
-        }
-    }
-
-    /// When an answer to what is asked now is overdue.
-    pub fn deadline() -> Instant {
-        Instant::now() + PATIENCE
     }
 
     /// Processor time of its packet path, and of all of it.
@@ -145,20 +130,12 @@ impl BridgeProcess {
         stream.read_to_string(&mut text)?;
         Ok(text)
     }
-
-    /// Ends it as a crash would.
-    pub fn kill(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
+/// Ends it as a crash would.
 impl Drop for BridgeProcess {
     fn drop(&mut self) {
-        self.end();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -88,12 +88,7 @@ impl Whole {
     pub fn start(options: &WholeOptions) -> Result<Self, SubjectError> {
         let channels = Channels::start().map_err(failed)?;
         let others = cpu::tasks_of(std::process::id()).map_err(SubjectError::Cpu)?;
-        let generator = cores::current();
-        // What is started inherits the cores of this thread, and must be free to choose its own.
-        cores::pin(cores::all())?;
-        let started = Self::spawn(options, channels, others);
-        cores::pin(&generator)?;
-        let mut whole = started?;
+        let mut whole = cores::freely(|| Self::spawn(options, channels, others))??;
         whole.wait_for_brewery()?;
         for (task, _) in whole.tasks()?.into_iter().filter(|(_, name)| name == CONTROL) {
             cores::pin_task(task, &options.control_cores)?;
