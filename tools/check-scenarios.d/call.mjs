@@ -73,6 +73,16 @@ export class Call {
   }
   meet(...names) { return this.meetAs({}, ...names); }
 
+  /** Waits for media of all, 10 s at most, and returns after how many milliseconds it was back. */
+  async mediaBack(all) {
+    const start = Date.now();
+    await allMoving(all, 30000);
+    const back = Date.now() - start;
+    expect(back <= this.limit(10000), `media back only after ${seconds(back)}`);
+    await allDecode(all);
+    return back;
+  }
+
   /** Everybody joins with these parameters of the page, and meets the others. */
   async meetAs(query, ...names) {
     const participants = [];

@@ -3,7 +3,7 @@ import { Browser, camera, pageAddress } from '../lib/browsers.mjs';
 import { Firefox } from '../lib/firefox.mjs';
 import { difference, everybodyMeets, matrix, measure, median, meets, setupTimes } from '../lib/measure.mjs';
 import { sleep, until } from '../lib/process.mjs';
-import { relays } from '../lib/relays.mjs';
+import { ownParticipants, relays } from '../lib/relays.mjs';
 import { lastJson, lightPace, scriptedPairs, startScripted } from '../lib/scripted.mjs';
 
 /**
@@ -91,7 +91,7 @@ export async function check(stack, options, say = console.log) {
     let known = [];
     let carried = true;
     if (channel) {
-      const all = await Promise.all(stack.bridges.map(one => one.bridgeStats()));
+      const all = await stack.bridgeStats();
       const [data, socket] = ['data_channel', 'colibri_web_socket'].map(name => all.reduce((sum, stats) => sum + stats[`total_${name}_messages_received`], 0));
       carried = channel === 'sctp' ? data >= browsers && socket === 0 : socket >= browsers && data === 0;
       say(`bridge channel messages: ${data} over data channels, ${socket} over WebSockets`);
@@ -185,8 +185,8 @@ export function smallerPictures(sent, pairs) {
 async function wrongSpread(stack, total) {
   let wrong = [];
   await until('', 11000, async () => {
-    const all = await Promise.all(stack.bridges.map(one => one.bridgeStats()));
-    const local = all.map(stats => stats.endpoints - stats.octo_endpoints);
+    const all = await stack.bridgeStats();
+    const local = ownParticipants(all);
     wrong = [
       ...local.reduce((sum, count) => sum + count, 0) === total ? [] : [`${local} participants on the bridges, ${total} in all`],
       ...all.flatMap((stats, index) => local[index] && stats.endpoints !== total ? [`bridge ${index + 1} knows ${stats.endpoints} of ${total}`] : []),

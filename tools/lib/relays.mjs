@@ -12,6 +12,12 @@ export async function relays(stack) {
 }
 
 /**
+ * How many participants each bridge has itself, by the statistics of all of them; the others are behind its relays.
+ * @param {{ endpoints: number, octo_endpoints: number }[]} stats
+ */
+export const ownParticipants = stats => stats.map(one => one.endpoints - one.octo_endpoints);
+
+/**
  * What a bridge counted: the sum over its workers, 0 where it names no such reason.
  * @param {import('./ringbridge.mjs').Ringbridge} bridge
  * @param {string} name of the metric, without `_total`

@@ -208,6 +208,9 @@ export class Stack {
     renameSync(`${path}.new`, path);
   }
 
+  /** What each bridge says of itself. */
+  bridgeStats() { return Promise.all(this.bridges.map(one => one.bridgeStats())); }
+
   /** What the bridges say of the bandwidth of every receiver; of a bridge that does not answer, nothing. */
   async bandwidth() {
     return (await Promise.all(this.bridges.map(one => one.bandwidth().catch(() => [])))).flat();

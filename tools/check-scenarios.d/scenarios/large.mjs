@@ -1,6 +1,7 @@
 // A conference that one bridge would not carry.
 import { expect, seconds } from '../call.mjs';
 import { atRest, heapsOf } from './leaks.mjs';
+import { ownParticipants } from '../../lib/relays.mjs';
 import { lastJson, startScripted } from '../../lib/scripted.mjs';
 import { sleep, until } from '../../lib/process.mjs';
 
@@ -31,7 +32,7 @@ export const scenarios = {
       const { stack } = call;
       const before = await atRest(stack);
       const load = startScripted({ stack, room: call.room, count: participants, seconds: 900, name: 'scripted', more: pace });
-      const local = async () => (await Promise.all(stack.bridges.map(one => one.bridgeStats()))).map(one => one.endpoints - one.octo_endpoints);
+      const local = async () => ownParticipants(await stack.bridgeStats());
       const joined = await within('all have a bridge', 300000, async () => {
         load.check();
         return (await local()).reduce((a, b) => a + b, 0) === participants;
@@ -44,7 +45,7 @@ export const scenarios = {
         return endpoints.length === participants && endpoints.every(one => one.forwarded_sources?.length === lastN);
       });
       await sleep(20000);
-      const relayed = (await Promise.all(stack.bridges.map(one => one.bridgeStats()))).map(one => one.octo_endpoints);
+      const relayed = (await stack.bridgeStats()).map(one => one.octo_endpoints);
       expect(relayed.every((count, index) => count === participants - places[index]), `endpoints behind the relays of each bridge: ${relayed}`);
       load.signal('SIGTERM');
       await load.ended;
