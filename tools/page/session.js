@@ -34,7 +34,7 @@ export class Session extends EventTarget {
     this.p2p = false;
     this.bridgeMissing = false;
     this.speaker = undefined;
-    /** Rooms of the meeting, as the server tells of them: {jid, name, isMainRoom, participants: {address → {jid, role}}}. */
+    /** Rooms of the meeting, as the server announces them: {jid, name, isMainRoom, participants: {address → {jid, role}}}. */
     this.rooms = [];
     this.p2pOptions = undefined;
     this.focusUserJid = undefined;
@@ -75,7 +75,7 @@ export class Session extends EventTarget {
     const { websocketUrl } = this.settings;
     const [domain, muc, focus] = [this.settings.domain, this.settings.muc, this.settings.focus].map(there);
     const { JitsiMeetJS } = window;
-    // Only the peer-to-peer connection gets an iceTransportPolicy: peer-connections.js tells the two kinds apart by it.
+    // Only the peer-to-peer connection gets an iceTransportPolicy: peer-connections.js distinguishes the two kinds by it.
     const p2p = this.p2pOptions = { enabled: this.options.p2p, stunServers: [], iceTransportPolicy: 'all', backToP2PDelay: 3 };
     this.localTracks = await this.#capture();
     if (this.ended) {
