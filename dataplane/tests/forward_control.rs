@@ -398,7 +398,7 @@ fn an_expired_conference_leaves_nothing() {
     assert_eq!(call.forwarders[0].poll_timeout(), None);
 }
 
-/// A sender is asked again for a packet when it can have answered, by the round-trip time that its reports tell.
+/// A sender is asked again for a packet when it can have answered, by the round-trip time that its reports show.
 #[test]
 fn a_sender_is_asked_again_after_its_own_round_trip() {
     use rtcp::receiver_report::ReceiverReport;

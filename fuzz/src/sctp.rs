@@ -32,7 +32,7 @@ fn sum(packet: &mut [u8]) {
 struct Client {
     channel: DataChannel,
     now: Instant,
-    /// The bridge's tag, once it told it.
+    /// The bridge's verification tag, once it sent it.
     tag: u32,
     tsn: u32,
     /// Newest TSN of the bridge.

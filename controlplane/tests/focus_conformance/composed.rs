@@ -206,9 +206,7 @@ fn restarts(steps: &mut Vec<Step>) {
         };
         jingle_outcome(world.jingle(ROOM, "bob", jingle))
     };
-    let invited = |world: &mut World| {
-        world.client(ROOM, "bob").actions().iter().filter(|action| **action == "session-initiate").count().to_string()
-    };
+    let invited = |world: &mut World| world.client(ROOM, "bob").offers().to_string();
     let ours = terminate(&mut world, Some("another".to_owned()), true);
     step(steps, "a restart of another bridge session", "item-not-found", ours);
     let ours = terminate(&mut world, None, true);
