@@ -204,7 +204,7 @@ impl DtlsTransport {
         Written::NotSent
     }
 
-    /// Closes the data channel; [`Self::handle_timeout`] tells the client.
+    /// Closes the data channel; [`Self::handle_timeout`] signals that to the client.
     pub fn close_channel(&mut self) {
         if let Some(data) = &mut self.data {
             data.close();
