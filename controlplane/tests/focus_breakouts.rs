@@ -178,7 +178,7 @@ fn others_in_the_main_room_keep_their_sessions() {
     let anna = world.client(ROOM, "aaaa").clone();
     assert_eq!(anna.sid, sid);
     assert_eq!(anna.offers(), 1);
-    assert_eq!(anna.actions().last(), Some(&"source-add"), "and was told of the one who came back");
+    assert_eq!(anna.actions().last(), Some(&"source-add"), "and learnt of the one who came back");
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn a_dead_bridge_is_left_at_once() {
         assert_eq!(world.client(ROOM, nick).offers(), 2);
         assert!(
             !client.actions().contains(&"source-remove"),
-            "sessions that end are told nothing: {:?}",
+            "nothing is signalled to sessions that end: {:?}",
             client.actions()
         );
     }

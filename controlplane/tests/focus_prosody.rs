@@ -101,7 +101,7 @@ async fn one_guests_burst_of_requests_is_not_noticed() {
     };
     until(&mut alice, &mut bob, "both know each other", |a, b| knows(a, "bob") && knows(b, "alice")).await;
     println!("alice in after {joined:?}, the call stands after {:?}", started.elapsed());
-    assert_eq!((alice.asked, bob.asked), (1, 1), "nobody else is told to come again");
+    assert_eq!((alice.asked, bob.asked), (1, 1), "nobody else is asked to come again");
 
     let mut answers = std::collections::BTreeMap::new();
     while let Ok(Some(XmppEvent::Stanza(Stanza::Iq(iq)))) = timeout(Duration::from_secs(1), events.recv()).await {

@@ -209,7 +209,7 @@ fn the_highest_wish_wins_wherever_it_is() {
         let endpoint = call.clients[client].id;
         call.command(Command::ExpireEndpoint { endpoint });
     }
-    assert_eq!(demands(&call.take_events()), [Limit::Max(360)], "the wish of a worker goes with its last receiver");
+    assert_eq!(demands(&call.take_events()), [Limit::Max(360)], "the demand of a worker goes with its last receiver");
     // A new source, of which the other worker hears first or last.
     for first in [0, 1] {
         let mut call = four(64);

@@ -106,7 +106,7 @@ pub fn run(data: &[u8]) {
                         assert!(matches!(class, "EndpointMessage" | "EndpointStats"), "{class} passed on");
                         assert_eq!(said.from.as_deref(), Some(LABELS[sender as usize]));
                         assert_ne!(sender, 2, "a visitor's message is not passed on");
-                        assert!(seen.insert(to), "told twice");
+                        assert!(seen.insert(to), "sent twice");
                     }
                 }
                 Said::Command(Command::SetConstraints { endpoint, constraints }) => {

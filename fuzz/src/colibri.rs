@@ -144,7 +144,7 @@ impl World {
             while forwarder.poll_event().is_some() {}
         }
         for stats in &self.stats {
-            assert_eq!(stats.get(Counter::DropCommandUnknown), 0, "a worker was told of what it does not know");
+            assert_eq!(stats.get(Counter::DropCommandUnknown), 0, "a worker got a command about what it does not know");
         }
         assert_eq!(self.bridge.endpoint_count(), self.endpoints.len());
         assert_eq!(self.bridge.inconsistency(), None);

@@ -84,7 +84,7 @@ impl Client {
                 }
             }
         }
-        assert!(!self.channel.is_open() || self.open, "open, and nobody was told");
+        assert!(!self.channel.is_open() || self.open, "open, and that was not reported");
     }
 
     fn read(&mut self, packet: &[u8]) {

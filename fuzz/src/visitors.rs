@@ -107,7 +107,7 @@ pub fn run(data: &[u8]) {
         let client = world.client(ROOM, nick).clone();
         let signalled = client.jingles.iter().flat_map(|jingle| owners(jingle).into_keys());
         for owner in signalled {
-            assert!(["alice", "bob", "jvb"].contains(&owner.as_str()), "{nick} was told of {owner}");
+            assert!(["alice", "bob", "jvb"].contains(&owner.as_str()), "{owner} was signalled to {nick}");
         }
         assert!(client.actions().iter().all(|action| *action != "session-terminate"), "{nick} lost its session");
     }

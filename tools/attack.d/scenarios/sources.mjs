@@ -82,7 +82,7 @@ export const scenarios = {
       other.leave();
       const names = [...told[0] ?? [], ...told[2] ?? []].map(one => one.n);
       const foreign = names.filter(name => !name?.startsWith(`${nick}-`));
-      checks.push({ what: 'others are told of it', value: names.length, ok: names.length > 0 },
+      checks.push({ what: 'it is signalled to others', value: names.length, ok: names.length > 0 },
         { what: 'names of others', value: foreign.join(', ') || 'none', ok: foreign.length === 0 },
         { what: 'each name once a kind', value: names.join(', '), ok: new Set(names).size === names.length });
       return { figures: { answers: named.map(said), names }, checks };
