@@ -9,7 +9,7 @@
 //!   datagrams and the time go in; datagrams, events and errors come out. Build a bridge of your own around it.
 //! - [`conference::Forwarder`] is forwarding alone, for whoever has ICE already.
 //!
-//! All three speak the same words: [`messages::Command`] and [`messages::Event`], with [`media`] for what was negotiated,
+//! All three share one vocabulary: [`messages::Command`] and [`messages::Event`], with [`media`] for what was negotiated,
 //! [`srtp::SrtpKeys`] for what DTLS agreed on, and [`datagram::PacketSink`] for what is to be sent.
 //!
 //! # An example
