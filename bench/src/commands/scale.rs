@@ -21,7 +21,7 @@ const RATE: f64 = 50_000.0;
 /// Fastest that a scenario is played: frames of one stream must not overtake each other.
 const FASTEST: f64 = 100.0;
 
-/// Measure how the cost per packet grows with receivers, conferences and workers; the curve of workers uses one, two, ... of `--cores`.
+/// Measure how the cost per packet grows with receivers, conferences and workers.
 #[derive(Debug, Args)]
 pub struct ScaleArgs {
     /// Seconds to measure each point.
