@@ -4,6 +4,7 @@
 pub mod publisher;
 pub mod relay;
 pub mod schedule;
+pub mod spread;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
