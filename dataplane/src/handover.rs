@@ -12,19 +12,35 @@
 //! sees to that: [`Prepared::go`] comes after the point from where on [`Suspended::resume`] is not called any more. What arrives
 //! meanwhile waits in the sockets, which both have.
 
+use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::carry::{CarryError, STATE_VERSION, State};
-use crate::dataplane::{Dataplane, DataplaneConfig, StartError};
+use crate::carry::STATE_VERSION;
+use crate::datagram::HandedSocket;
+use crate::dataplane::{Dataplane, DataplaneConfig, StartError, steer};
+use crate::engine::{EngineState, ImportError};
+use crate::io::IoError;
 use crate::link::WorkerLink;
+use crate::worker::{Answer, Order};
 
 /// What all workers know, without the sockets. Whoever passes it on need not know what is in it; it holds keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataplaneState {
     version: u16,
-    workers: Vec<State>,
+    /// Sockets of the shared port that each worker has.
+    shared: usize,
+    workers: Vec<WorkerPart>,
+}
+
+/// One worker's part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct WorkerPart {
+    state: EngineState,
+    /// Indices of the sockets that belong to one endpoint each.
+    handed: Vec<u16>,
 }
 
 impl DataplaneState {
@@ -35,7 +51,7 @@ impl DataplaneState {
 
     /// Bytes.
     pub fn size(&self) -> usize {
-        self.workers.iter().map(|state| state.as_bytes().len()).sum()
+        self.workers.iter().map(|part| part.state.size()).sum()
     }
 }
 
@@ -46,25 +62,17 @@ pub enum SuspendError {
     /// A worker has ended, or does not answer.
     #[error("worker {0} does not answer: the bridge is unhealthy, restart it instead")]
     NoAnswer(usize),
-    /// Its sockets fail.
-    #[error("worker {worker} cannot stop receiving: {error}")]
-    Io {
+    /// Its sockets or its state cannot be had.
+    #[error("worker {worker} cannot be suspended: {error}")]
+    Failed {
         /// Which one.
         worker: usize,
         /// Why.
         error: String,
     },
-    /// Its state cannot be written.
-    #[error("worker {worker}: {error}")]
-    Carry {
-        /// Which one.
-        worker: usize,
-        /// Why.
-        error: CarryError,
-    },
-    /// This release cannot do that.
-    #[error("this release cannot suspend its workers: restart it instead")]
-    Unsupported,
+    /// The rings between workers do not become empty.
+    #[error("the workers have more to tell each other than ends: try again when there is less load")]
+    Busy,
 }
 
 /// Workers that neither receive nor send, until they are resumed or dropped.
@@ -79,7 +87,11 @@ impl Dataplane {
     ///
     /// On an error all workers run on.
     pub fn suspend(self) -> Result<Suspended, (Self, SuspendError)> {
-        Err((self, SuspendError::Unsupported))
+        let mut suspended = Suspended { dataplane: self };
+        match suspended.settle() {
+            Ok(()) => Ok(suspended),
+            Err(error) => Err((suspended.resume(), error)),
+        }
     }
 
     /// Builds workers from what [`Suspended::export`] told: with as many workers as that, at the same addresses. The I/O backend,
@@ -89,20 +101,97 @@ impl Dataplane {
         state: DataplaneState,
         descriptors: Vec<OwnedFd>,
     ) -> Result<Prepared, StartError> {
-        let _ = (config, descriptors, STATE_VERSION == state.version);
-        Err(StartError::Died)
+        let probed = Self::probe(&config)?;
+        let DataplaneState { version, shared, workers } = state;
+        if version != STATE_VERSION {
+            return Err(ImportError::Version { found: version }.into());
+        }
+        let handed: usize = workers.iter().map(|part| part.handed.len()).sum();
+        let needed = shared.saturating_mul(workers.len()).saturating_add(handed);
+        let there = (config.workers, config.local_addresses.len(), descriptors.len());
+        if (workers.len(), shared, needed) != there {
+            let text = |(workers, addresses, sockets)| {
+                format!("{workers} workers with {addresses} addresses each, and {sockets} sockets")
+            };
+            return Err(StartError::Parts { found: text((workers.len(), shared, needed)), expected: text(there) });
+        }
+        let unusable = |source| IoError::Allocate { what: "a socket that was handed over", source };
+        let mut descriptors = descriptors.into_iter().map(UdpSocket::from);
+        let (mut sockets, mut states) = (Vec::new(), Vec::new());
+        for WorkerPart { state, handed } in workers {
+            sockets.push(descriptors.by_ref().take(shared).collect::<Vec<_>>());
+            let handed: Result<Vec<_>, _> = handed
+                .into_iter()
+                .zip(descriptors.by_ref())
+                .map(|(local, socket)| Ok((local, HandedSocket::new(socket)?)))
+                .collect();
+            states.push((state, handed.map_err(unusable)?));
+        }
+        let first = sockets.first().and_then(|set| set.first());
+        let port = first.map(UdpSocket::local_addr).transpose().map_err(unusable)?.map_or(0, |address| address.port());
+        let clones = sockets.iter().map(|set| set.iter().map(UdpSocket::try_clone).collect()).collect();
+        let clones: Vec<Vec<UdpSocket>> = Result::map_err(clones, unusable)?;
+        let dataplane = Self::build(&config, probed, sockets, port, None, states)?;
+        Ok(Prepared { dataplane, config, sockets: clones })
     }
 }
 
+/// How long a worker may take for an answer. It takes milliseconds, where it gets the processor.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Rounds in which workers take what others told them; each may make them tell something again.
+const ROUNDS: usize = 64;
+
 impl Suspended {
+    fn workers(&self) -> usize {
+        self.dataplane.workers()
+    }
+
+    /// The answers of all workers to what they were asked.
+    fn answers(&self) -> Result<Vec<Answer>, SuspendError> {
+        (0..self.workers())
+            .map(|worker| match self.dataplane.answer(worker, PATIENCE) {
+                None => Err(SuspendError::NoAnswer(worker)),
+                Some(Answer::Failed(error)) => Err(SuspendError::Failed { worker, error }),
+                Some(answer) => Ok(answer),
+            })
+            .collect()
+    }
+
+    /// Waits until all workers have stopped receiving, and nothing waits between them.
+    fn settle(&mut self) -> Result<(), SuspendError> {
+        self.dataplane.ask_to_suspend();
+        let suspended = self.answers();
+        self.dataplane.stop_asking();
+        suspended?;
+        for _ in 0..ROUNDS {
+            (0..self.workers()).for_each(|worker| self.dataplane.order(worker, Order::Drain));
+            let busy = self.answers()?.iter().any(|answer| matches!(answer, Answer::Drained(true)));
+            if !busy {
+                return Ok(());
+            }
+        }
+        Err(SuspendError::Busy)
+    }
+
     /// What the workers know, and duplicates of their sockets' descriptors in the order that [`Dataplane::start_from`] expects.
     /// May be asked more than once.
     pub fn export(&mut self) -> Result<(DataplaneState, Vec<OwnedFd>), SuspendError> {
-        Err(SuspendError::Unsupported)
+        (0..self.workers()).for_each(|worker| self.dataplane.order(worker, Order::Export));
+        let shared = self.dataplane.local_addresses().len();
+        let (mut workers, mut descriptors) = (Vec::new(), Vec::new());
+        for answer in self.answers()? {
+            let Answer::Exported(state, sockets) = answer else { continue };
+            let handed =
+                sockets.iter().map(|(local, _)| *local).filter(|local| usize::from(*local) >= shared).collect();
+            workers.push(WorkerPart { state, handed });
+            descriptors.extend(sockets.into_iter().map(|(_, socket)| socket));
+        }
+        Ok((DataplaneState { version: STATE_VERSION, shared, workers }, descriptors))
     }
 
     /// All goes on as if nothing had been. Never after another process has begun to send.
     pub fn resume(self) -> Dataplane {
+        (0..self.workers()).for_each(|worker| self.dataplane.order(worker, Order::Resume(None)));
         self.dataplane
     }
 }
@@ -111,6 +200,9 @@ impl Suspended {
 #[derive(Debug)]
 pub struct Prepared {
     dataplane: Dataplane,
+    config: DataplaneConfig,
+    /// Further descriptors of the sockets of the shared port.
+    sockets: Vec<Vec<UdpSocket>>,
 }
 
 impl Prepared {
@@ -121,6 +213,20 @@ impl Prepared {
 
     /// Receives and sends from now on. Only once the other process never will again.
     pub fn go(self) -> Dataplane {
-        self.dataplane
+        let Self { mut dataplane, config, sockets } = self;
+        // Only now: it takes the place of the other process' own, which that would need to go on.
+        let steering = steer(&config, &sockets);
+        dataplane.note_steered(steering.is_some());
+        for worker in 0..dataplane.workers() {
+            dataplane.order(worker, Order::Resume(steering.clone()));
+        }
+        tracing::info!(
+            workers = dataplane.workers(),
+            addresses = ?dataplane.local_addresses(),
+            backend = dataplane.backend().0,
+            steering = dataplane.is_steered(),
+            "dataplane goes on where another process stopped"
+        );
+        dataplane
     }
 }

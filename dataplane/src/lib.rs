@@ -94,4 +94,4 @@ mod slab;
 mod worker;
 
 pub use dataplane::{Capacity, Dataplane, DataplaneConfig, DataplaneHealth, StartError};
-pub use engine::{CommandError, Engine, EngineConfig};
+pub use engine::{CommandError, Engine, EngineConfig, EngineState, ImportError};

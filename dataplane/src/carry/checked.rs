@@ -1,13 +1,16 @@
 //! Moments and finite numbers, alone or with others (`#[serde(with = "crate::carry::checked")]`).
 
 use std::marker::PhantomData;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::{Error as _, SerializeTuple};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::clock;
+
+/// Spans of time beyond this are made up.
+const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// What serde does not know, or takes whatever it is.
 pub trait Checked: Sized {
@@ -80,7 +83,29 @@ macro_rules! plain {
     };
 }
 
-plain!(u8, u16, u32);
+plain!(u8, u16, u32, u64, i64);
+
+impl Checked for f64 {
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(*self)
+    }
+
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Self::deserialize(deserializer)?;
+        if value.is_finite() { Ok(value) } else { Err(D::Error::custom("a number that is none")) }
+    }
+}
+
+impl Checked for Duration {
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize(serializer)
+    }
+
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let span = Self::deserialize(deserializer)?;
+        if span <= LONGEST { Ok(span) } else { Err(D::Error::custom("a time that is too long")) }
+    }
+}
 
 impl<A: Checked, B: Checked> Checked for (A, B) {
     fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -15,7 +15,6 @@ pub mod shared;
 pub mod shared_list;
 
 use serde::de::DeserializeOwned;
-use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
@@ -41,6 +40,19 @@ pub enum CarryError {
     /// State that cannot be written.
     #[error("the state cannot be written: {0}")]
     Unwritable(String),
+}
+
+/// Reads a number below `END` (`#[serde(deserialize_with = "crate::carry::below::<_, _, 32>")]`).
+pub fn below<'de, D, T, const END: usize>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Copy + TryInto<usize>,
+{
+    let number = T::deserialize(deserializer)?;
+    match number.try_into() {
+        Ok(value) if value < END => Ok(number),
+        _ => Err(<D::Error as serde::de::Error>::custom("a number out of range")),
+    }
 }
 
 /// State as bytes: nobody but who wrote it knows what is in it. It may hold keys, and is overwritten when it is dropped.
@@ -78,6 +90,12 @@ impl State {
         if rest.is_empty() { Ok(value) } else { Err(CarryError::Invalid(format!("{} bytes follow it", rest.len()))) }
     }
 
+    /// Reads what stands at its beginning, whatever follows.
+    pub fn read_head<T: DeserializeOwned>(&self) -> Result<T, CarryError> {
+        let (head, _) = postcard::take_from_bytes(&self.0).map_err(|error| CarryError::Invalid(error.to_string()))?;
+        Ok(head)
+    }
+
     /// What somebody else wrote.
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
@@ -92,7 +110,7 @@ impl State {
 impl Serialize for State {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.0.len() > MAX_STATE {
-            return Err(S::Error::custom("the state is too large"));
+            return Err(<S::Error as serde::ser::Error>::custom("the state is too large"));
         }
         serializer.serialize_bytes(&self.0)
     }

@@ -33,3 +33,21 @@ where
         _ => Err(D::Error::custom("a shared list was written twice, or never")),
     }
 }
+
+/// To write one that is in a table.
+pub struct Borrowed<'a, T>(pub &'a Arc<[T]>);
+
+impl<T: Serialize> Serialize for Borrowed<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize(self.0, serializer)
+    }
+}
+
+/// To read one, likewise.
+pub struct Owned<T>(pub Arc<[T]>);
+
+impl<'de, T: DeserializeOwned + Any + Send + Sync> Deserialize<'de> for Owned<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize(deserializer).map(Self)
+    }
+}
