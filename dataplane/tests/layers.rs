@@ -10,6 +10,7 @@ use imports::{Imports, rules};
 const ORDER: &[&str] = &[
     "lib",
     // Plain values and small mechanisms.
+    "carry",
     "budget",
     "coalescing",
     "slab",
@@ -39,13 +40,14 @@ const ORDER: &[&str] = &[
     "engine",
     "worker",
     "dataplane",
+    "handover",
 ];
 
 /// Each could be a crate of its own.
 const PROTOCOLS: &[&str] = &["ice", "srtp", "rtp", "rtcp"];
 
 /// What those may use: values and mechanisms that know nothing of a bridge.
-const FOUNDATION: &[&str] = &["budget", "datagram", "ids"];
+const FOUNDATION: &[&str] = &["budget", "carry", "datagram", "ids"];
 
 #[test]
 fn files_import_each_other_in_no_circle() {

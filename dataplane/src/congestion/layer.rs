@@ -2,6 +2,8 @@
 
 use std::ops::Deref;
 
+use serde::{Deserialize, Serialize};
+
 /// Encodings of one source that are looked at (simulcast); further ones are not received.
 pub const MAX_ENCODINGS: usize = 4;
 /// Spatial layers of one encoding that are told apart; higher ones count as the highest.
@@ -14,7 +16,7 @@ pub const MAX_POINTS: usize = MAX_SPATIAL * MAX_TEMPORAL;
 pub const MAX_LAYERS: usize = MAX_ENCODINGS * MAX_POINTS;
 
 /// One operating point of a source; ordered from low to high.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LayerId {
     /// Simulcast encoding, from low to high.
     pub encoding: u8,
@@ -87,8 +89,8 @@ impl Deref for Layers {
 }
 
 /// An operating point within one encoding: a spatial and a temporal layer and all that they build upon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Point(u8);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Point(#[serde(deserialize_with = "crate::carry::below::<_, _, MAX_POINTS>")] u8);
 
 impl Point {
     /// The highest one.
@@ -124,7 +126,7 @@ impl Point {
 }
 
 /// A set of operating points of one encoding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Points(u16);
 
 impl Points {

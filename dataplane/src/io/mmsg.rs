@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -268,6 +268,24 @@ impl PacketIo for Mmsg {
         Ok(())
     }
 
+    fn pause(&mut self) -> io::Result<()> {
+        // Nothing is under way between two calls.
+        Ok(())
+    }
+
+    fn take_completed(&mut self) -> io::Result<usize> {
+        self.rx.clear();
+        Ok(0)
+    }
+
+    fn resume(&mut self) -> io::Result<()> {
+        self.tx.sockets.open().try_for_each(|(_, socket)| socket.set_nonblocking(true))
+    }
+
+    fn duplicates(&self) -> io::Result<Vec<(u16, OwnedFd)>> {
+        self.tx.sockets.duplicates()
+    }
+
     fn parts(&mut self) -> (&mut RxBatch, &mut MmsgTx) {
         (&mut self.rx, &mut self.tx)
     }
@@ -311,6 +329,11 @@ impl SocketPool for MmsgTx {
             self.readiness = None;
         }
         Ok(())
+    }
+
+    fn open_at(&mut self, local: u16, socket: HandedSocket) -> Result<(), IoError> {
+        self.sockets.prefer(local)?;
+        self.open(socket).map(drop)
     }
 }
 

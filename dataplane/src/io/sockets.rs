@@ -1,7 +1,9 @@
 //! The sockets of one worker by index: those of the shared port, and those that are handed to it while it runs.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::UdpSocket;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::IoError;
@@ -75,6 +77,28 @@ impl Sockets {
     pub(super) fn next_free(&self) -> Result<u16, IoError> {
         let limit = self.places.len() - self.shared;
         self.free.front().copied().ok_or(IoError::HandedSockets(limit))
+    }
+
+    /// Makes sure that [`Self::next_free`] tells this index next; an error when it is not free.
+    pub(super) fn prefer(&mut self, local: u16) -> Result<(), IoError> {
+        let limit = self.places.len() - self.shared;
+        let at = self.free.iter().position(|free| *free == local).ok_or(IoError::HandedSockets(limit))?;
+        self.free.remove(at);
+        self.free.push_front(local);
+        Ok(())
+    }
+
+    /// All that are open, by index.
+    pub(super) fn open(&self) -> impl Iterator<Item = (u16, &UdpSocket)> {
+        (0..).zip(&self.places).filter_map(|(local, place)| match place {
+            Place::Open(socket) => Some((local, &**socket)),
+            Place::Free | Place::Closing => None,
+        })
+    }
+
+    /// Further descriptors of those.
+    pub(super) fn duplicates(&self) -> io::Result<Vec<(u16, OwnedFd)>> {
+        self.open().map(|(local, socket)| Ok((local, socket.as_fd().try_clone_to_owned()?))).collect()
     }
 
     /// Keeps a handed socket under the index that [`Self::next_free`] gave.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::UdpSocket;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -114,6 +114,20 @@ impl Uring {
         limits: IoLimits,
         stats: Arc<WorkerStats>,
     ) -> Result<Self, IoError> {
+        let mut this = Self::idle(sockets, wake, limits, stats)?;
+        let tx = &mut this.inner.tx;
+        let started = tx.arm().and_then(|()| tx.submit());
+        started.map_err(|source| IoError::Uring { step: "submitting the first receives", source })?;
+        Ok(this)
+    }
+
+    /// The same, but nothing is received before the first [`PacketIo::receive`].
+    pub fn idle(
+        sockets: Vec<UdpSocket>,
+        wake: EventFd,
+        limits: IoLimits,
+        stats: Arc<WorkerStats>,
+    ) -> Result<Self, IoError> {
         for (name, value) in [("batch", limits.batch), ("rx_buffers", limits.rx_buffers)] {
             if !(1..=32_768).contains(&value) {
                 return Err(IoError::Limit { name, value, min: 1, max: 32_768 });
@@ -173,10 +187,7 @@ impl Uring {
         };
         let (shared, wake) = (inner.tx.sockets.shared() as u16, inner.tx.wake_index());
         inner.tx.ended.extend((0..shared).chain([wake]));
-        let started = inner.tx.arm().and_then(|()| inner.tx.submit());
-        let this = Self { inner: ManuallyDrop::new(inner) };
-        started.map_err(|source| IoError::Uring { step: "submitting the first receives", source })?;
-        Ok(this)
+        Ok(Self { inner: ManuallyDrop::new(inner) })
     }
 }
 
@@ -215,6 +226,27 @@ impl PacketIo for Uring {
         self.inner.tx.usable()?;
         let waited = self.inner.coalesce(time);
         waited.map_err(|error| self.inner.tx.broken_by(error))
+    }
+
+    fn pause(&mut self) -> io::Result<()> {
+        self.inner.tx.usable()?;
+        // What it ends is armed again by the next `receive`.
+        if self.inner.tx.cancel() { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+    }
+
+    fn take_completed(&mut self) -> io::Result<usize> {
+        self.inner.forget_batch();
+        self.inner.tx.reap();
+        self.inner.take_received();
+        Ok(self.inner.rx.len())
+    }
+
+    fn resume(&mut self) -> io::Result<()> {
+        self.inner.tx.sockets.open().try_for_each(|(_, socket)| socket.set_nonblocking(false))
+    }
+
+    fn duplicates(&self) -> io::Result<Vec<(u16, OwnedFd)>> {
+        self.inner.tx.sockets.duplicates()
     }
 
     fn parts(&mut self) -> (&mut RxBatch, &mut UringTx) {
@@ -345,28 +377,16 @@ impl Flush for UringTx {
 impl SocketPool for UringTx {
     fn open(&mut self, socket: HandedSocket) -> Result<u16, IoError> {
         let address = socket.address();
-        let failed = |step| move |source| IoError::Socket { address, step, source };
-        self.usable().map_err(failed("a ring that is broken"))?;
-        for _ in 0..CLOSING_WAITS {
-            if self.sockets.next_free().is_ok() || !self.sockets.any_closing() {
-                break;
-            }
-            // The kernel is about to let go of one.
-            self.wait(CLOSING_WAIT).and_then(|()| self.free_closed()).map_err(failed("closing others"))?;
-        }
-        let (local, socket) = (self.sockets.next_free()?, socket.into_socket());
-        // Like the others, see `new`.
-        socket.set_nonblocking(false).map_err(failed("a blocking socket"))?;
-        self.extras.poll_busily(std::slice::from_ref(&*socket))?;
-        offload::enable_alike(&socket, self.offloads).map_err(failed("UDP_GRO"))?;
-        self.register(local, socket.as_raw_fd()).map_err(failed("registering it with io_uring"))?;
-        self.drops[usize::from(local)] = 0;
-        self.outbox.set_gso(local, self.offloads.gso);
-        self.sockets.insert(local, socket);
-        self.ended.push(local);
+        let local = self.take_up(socket)?;
         let started = self.arm().and_then(|()| self.submit());
-        started.map_err(|error| self.broken_by(error)).map_err(failed("its first receive"))?;
+        let failed = |source| IoError::Socket { address, step: "its first receive", source };
+        started.map_err(|error| self.broken_by(error)).map_err(failed)?;
         Ok(local)
+    }
+    fn open_at(&mut self, local: u16, socket: HandedSocket) -> Result<(), IoError> {
+        self.sockets.prefer(local)?;
+        // Its first receive is started with the others'.
+        self.take_up(socket).map(drop)
     }
 
     fn close(&mut self, local: u16) -> io::Result<()> {
@@ -392,6 +412,31 @@ impl SocketPool for UringTx {
 }
 
 impl UringTx {
+    /// Takes up a further socket, whose first receive is yet to be started.
+    fn take_up(&mut self, socket: HandedSocket) -> Result<u16, IoError> {
+        let address = socket.address();
+        let failed = |step| move |source| IoError::Socket { address, step, source };
+        self.usable().map_err(failed("a ring that is broken"))?;
+        for _ in 0..CLOSING_WAITS {
+            if self.sockets.next_free().is_ok() || !self.sockets.any_closing() {
+                break;
+            }
+            // The kernel is about to let go of one.
+            self.wait(CLOSING_WAIT).and_then(|()| self.free_closed()).map_err(failed("closing others"))?;
+        }
+        let (local, socket) = (self.sockets.next_free()?, socket.into_socket());
+        // Like the others, see `new`.
+        socket.set_nonblocking(false).map_err(failed("a blocking socket"))?;
+        self.extras.poll_busily(std::slice::from_ref(&*socket))?;
+        offload::enable_alike(&socket, self.offloads).map_err(failed("UDP_GRO"))?;
+        self.register(local, socket.as_raw_fd()).map_err(failed("registering it with io_uring"))?;
+        self.drops[usize::from(local)] = 0;
+        self.outbox.set_gso(local, self.offloads.gso);
+        self.sockets.insert(local, socket);
+        self.ended.push(local);
+        Ok(local)
+    }
+
     /// Whether nothing has gone wrong so far that leaves memory with the kernel.
     fn usable(&self) -> io::Result<()> {
         self.broken.map_or(Ok(()), |error| Err(io::Error::from_raw_os_error(error)))

@@ -1,5 +1,7 @@
 //! What the control plane asks of a worker.
 
+use serde::{Deserialize, Serialize};
+
 use crate::datagram::{HandedSocket, Path};
 use crate::ice::stun::TransactionId;
 use crate::ice::{IceCredentials, RemoteCandidate};
@@ -255,7 +257,7 @@ impl Command {
 }
 
 /// SSRCs that the bridge itself uses as RTCP sender in one conference (colibri2 `<sources>`, `jvb-a0` and `jvb-v0`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedbackSsrcs {
     /// Signalled as `jvb-a0`.
     pub audio: Ssrc,

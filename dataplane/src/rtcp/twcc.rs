@@ -1,6 +1,8 @@
 //! Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01): the receiving side, which records
 //! arrivals and writes feedback for the sender.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::Ssrc;
 use std::time::{Duration, Instant};
 
@@ -19,8 +21,9 @@ const REGULAR: Duration = Duration::from_millis(100);
 const DELTA_MICROS: i64 = 250;
 
 /// Records arrivals by transport-wide sequence number and writes feedback.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct TwccRecorder {
+    #[serde(with = "crate::carry::checked")]
     epoch: Option<Instant>,
     /// First extended sequence number that is not reported yet.
     base: u64,
@@ -29,6 +32,7 @@ pub struct TwccRecorder {
     /// Arrival by `sequence % CAPACITY`, microseconds since the epoch; negative is not received. Kept after they were
     /// reported, too. Empty before the first: most endpoints of a large conference send nothing.
     arrivals: Box<[i64]>,
+    #[serde(with = "crate::carry::checked")]
     last_feedback: Option<Instant>,
     pending: bool,
     marker: bool,

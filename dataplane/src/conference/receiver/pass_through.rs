@@ -4,6 +4,8 @@
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use super::Receiver;
 use super::delivery::{Missing, count_not_sent};
 use super::keyframe::Throttle;
@@ -30,7 +32,7 @@ const RUNS: usize = 4;
 const CLOSE_TO_ROLL_OVER: i64 = 8_192;
 
 /// Where numbers out differ from numbers in by a constant.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Run {
     /// First number of the source.
     from: i64,
@@ -44,7 +46,7 @@ impl Run {
 }
 
 /// One encoding towards one relay.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Lane {
     ssrc: Ssrc,
     /// Whether somebody behind the relay wants it.
@@ -161,7 +163,7 @@ fn first_index(sequence: i64) -> i64 {
 }
 
 /// One relay that a source goes to, and everything that belongs to the pair.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct PassThrough {
     relay: ParticipantId,
     /// What those behind the relay want of video; none before they said so.

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::keyframe::{Allowance, Throttle};
 use super::projection::{Last, Output, Projection};
 use super::resent::Resent;
@@ -23,7 +25,7 @@ const AUDIO_RUNS: u16 = 4;
 pub const NO_SSRC: Ssrc = Ssrc::new(0);
 
 /// One receiver of a source, and everything that belongs to the pair.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Subscription {
     receiver: ParticipantId,
     /// The SSRC that the media goes out on; [`NO_SSRC`] while the receiver's SSRCs carry other sources.
@@ -71,7 +73,7 @@ pub struct Retransmission {
 }
 
 /// What a sender report says of a receiver's stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Sent {
     /// Media packets.
     pub packets: u32,
@@ -90,7 +92,7 @@ impl Sent {
 
 /// Packet indices that a receiver's SRTP context has got to on the two SSRCs of a source. They outlive the subscription:
 /// a source that comes back with the same SSRC must go on counting, or the receiver takes it for a replay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Indices {
     /// Next index on the media SSRC.
     pub media: i64,
@@ -99,7 +101,7 @@ pub struct Indices {
 }
 
 /// Where the streams of a subscription go on: on another subscription that gets its SSRCs, or on the same one when its sender starts anew.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Resume {
     indices: Indices,
     last: Option<Last>,

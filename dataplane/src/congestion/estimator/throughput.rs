@@ -1,5 +1,7 @@
 //! Acknowledged bitrate: what arrived at the receiver, by its own clock.
 
+use serde::{Deserialize, Serialize};
+
 use crate::media::Bitrate;
 
 /// Microseconds of one slot.
@@ -7,8 +9,9 @@ const SLOT: u64 = 10_000;
 const SLOTS: usize = 64;
 
 /// Bytes that arrived, by slots of 10 ms, for the last 640 ms.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Throughput {
+    #[serde(with = "crate::carry::array")]
     slots: [u32; SLOTS],
     newest: u64,
     first: Option<u64>,

@@ -6,6 +6,8 @@
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::conference::packet::frame::{Entry, Frame, Opens};
 use crate::conference::packet::info::PacketInfo;
 use crate::conference::packet::picture::{Picture, PictureShift};
@@ -33,7 +35,7 @@ pub struct Output {
     pub ends_picture: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Run {
     in_start: i64,
     out_start: i64,
@@ -72,7 +74,7 @@ impl Run {
 }
 
 /// State of the output stream.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Projection {
     run: Run,
     open: bool,
@@ -93,12 +95,31 @@ pub struct Projection {
 
 /// Earlier runs, that late packets and NACKs can still be mapped through. Memory is taken at the first one: most streams of
 /// a large conference never switch.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(try_from = "CarriedPast")]
 struct Past {
     runs: Box<[Run]>,
     limit: u16,
     at: u16,
     len: u16,
+}
+
+/// The same on its way.
+#[derive(Deserialize)]
+struct CarriedPast {
+    runs: Box<[Run]>,
+    limit: u16,
+    at: u16,
+    len: u16,
+}
+
+impl TryFrom<CarriedPast> for Past {
+    type Error = &'static str;
+
+    fn try_from(CarriedPast { runs, limit, at, len }: CarriedPast) -> Result<Self, Self::Error> {
+        let whole = limit > 0 && at < limit && len <= limit && (runs.is_empty() || runs.len() == usize::from(limit));
+        if whole { Ok(Self { runs, limit, at, len }) } else { Err("runs of a stream that cannot be") }
+    }
 }
 
 impl Past {
@@ -125,10 +146,11 @@ impl Past {
 }
 
 /// The newest packet that went out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Last {
     sequence: i64,
     timestamp: u32,
+    #[serde(with = "crate::carry::checked")]
     at: Instant,
     picture: Picture,
 }

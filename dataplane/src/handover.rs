@@ -1,0 +1,232 @@
+//! Live calls pass from one process to another: a new binary takes over the sockets and the state of all workers (docs/upgrade.md).
+//!
+//! ```text
+//! the old process                                  the new process
+//! Dataplane::suspend ─▶ Suspended
+//!     Suspended::export ─▶ state, descriptors ──▶  Dataplane::start_from ─▶ Prepared
+//!                                                      nothing is received or sent yet
+//!     dropped, or Suspended::resume               Prepared::go ─▶ Dataplane
+//! ```
+//!
+//! At each moment at most one of both may send: SRTP indices go on where they stopped, and none is used twice. Whoever calls this
+//! sees to that: [`Prepared::go`] comes after the point from where on [`Suspended::resume`] is not called any more. What arrives
+//! meanwhile waits in the sockets, which both have.
+
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::carry::STATE_VERSION;
+use crate::datagram::HandedSocket;
+use crate::dataplane::{Dataplane, DataplaneConfig, StartError, steer};
+use crate::engine::{EngineState, ImportError};
+use crate::io::IoError;
+use crate::link::WorkerLink;
+use crate::worker::{Answer, Order};
+
+/// What all workers know, without the sockets. Whoever passes it on need not know what is in it; it holds keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataplaneState {
+    version: u16,
+    /// Sockets of the shared port that each worker has.
+    shared: usize,
+    workers: Vec<WorkerPart>,
+}
+
+/// One worker's part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct WorkerPart {
+    state: EngineState,
+    /// Indices of the sockets that belong to one endpoint each.
+    handed: Vec<u16>,
+}
+
+impl DataplaneState {
+    /// How many workers there are; the new process has as many.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> usize {
+        self.workers.iter().map(|part| part.state.size()).sum()
+    }
+}
+
+/// Why workers cannot be suspended, or told of.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SuspendError {
+    /// A worker has ended, or does not answer.
+    #[error("worker {0} does not answer: the bridge is unhealthy, restart it instead")]
+    NoAnswer(usize),
+    /// Its sockets or its state cannot be had.
+    #[error("worker {worker} cannot be suspended: {error}")]
+    Failed {
+        /// Which one.
+        worker: usize,
+        /// Why.
+        error: String,
+    },
+    /// The rings between workers do not become empty.
+    #[error("the workers have more to tell each other than ends: try again when there is less load")]
+    Busy,
+}
+
+/// Workers that neither receive nor send, until they are resumed or dropped.
+#[derive(Debug)]
+pub struct Suspended {
+    dataplane: Dataplane,
+}
+
+impl Dataplane {
+    /// Stops all workers where they are: what was received is forwarded, what is queued for sending is sent, commands that wait are
+    /// carried out. Events wait in the rings, to be read by whoever has the links. Takes milliseconds.
+    ///
+    /// On an error all workers run on.
+    pub fn suspend(self) -> Result<Suspended, (Self, SuspendError)> {
+        let mut suspended = Suspended { dataplane: self };
+        match suspended.settle() {
+            Ok(()) => Ok(suspended),
+            Err(error) => Err((suspended.resume(), error)),
+        }
+    }
+
+    /// Builds workers from what [`Suspended::export`] told: with as many workers as that, at the same addresses. The I/O backend,
+    /// the cores and all bounds may differ. Nothing is received or sent before [`Prepared::go`].
+    pub fn start_from(
+        config: DataplaneConfig,
+        state: DataplaneState,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Prepared, StartError> {
+        let probed = Self::probe(&config)?;
+        let DataplaneState { version, shared, workers } = state;
+        if version != STATE_VERSION {
+            return Err(ImportError::Version { found: version }.into());
+        }
+        let handed: usize = workers.iter().map(|part| part.handed.len()).sum();
+        let needed = shared.saturating_mul(workers.len()).saturating_add(handed);
+        let there = (config.workers, config.local_addresses.len(), descriptors.len());
+        if (workers.len(), shared, needed) != there {
+            let text = |(workers, addresses, sockets)| {
+                format!("{workers} workers with {addresses} addresses each, and {sockets} sockets")
+            };
+            return Err(StartError::Parts { found: text((workers.len(), shared, needed)), expected: text(there) });
+        }
+        let unusable = |source| IoError::Allocate { what: "a socket that was handed over", source };
+        let mut descriptors = descriptors.into_iter().map(UdpSocket::from);
+        let (mut sockets, mut states) = (Vec::new(), Vec::new());
+        for WorkerPart { state, handed } in workers {
+            sockets.push(descriptors.by_ref().take(shared).collect::<Vec<_>>());
+            let handed: Result<Vec<_>, _> = handed
+                .into_iter()
+                .zip(descriptors.by_ref())
+                .map(|(local, socket)| Ok((local, HandedSocket::new(socket)?)))
+                .collect();
+            states.push((state, handed.map_err(unusable)?));
+        }
+        let first = sockets.first().and_then(|set| set.first());
+        let port = first.map(UdpSocket::local_addr).transpose().map_err(unusable)?.map_or(0, |address| address.port());
+        let clones = sockets.iter().map(|set| set.iter().map(UdpSocket::try_clone).collect()).collect();
+        let clones: Vec<Vec<UdpSocket>> = Result::map_err(clones, unusable)?;
+        let dataplane = Self::build(&config, probed, sockets, port, None, states)?;
+        Ok(Prepared { dataplane, config, sockets: clones })
+    }
+}
+
+/// How long a worker may take for an answer. It takes milliseconds, where it gets the processor.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Rounds in which workers take what others told them; each may make them tell something again.
+const ROUNDS: usize = 64;
+
+impl Suspended {
+    fn workers(&self) -> usize {
+        self.dataplane.workers()
+    }
+
+    /// The answers of all workers to what they were asked.
+    fn answers(&self) -> Result<Vec<Answer>, SuspendError> {
+        (0..self.workers())
+            .map(|worker| match self.dataplane.answer(worker, PATIENCE) {
+                None => Err(SuspendError::NoAnswer(worker)),
+                Some(Answer::Failed(error)) => Err(SuspendError::Failed { worker, error }),
+                Some(answer) => Ok(answer),
+            })
+            .collect()
+    }
+
+    /// Waits until all workers have stopped receiving, and nothing waits between them.
+    fn settle(&mut self) -> Result<(), SuspendError> {
+        self.dataplane.ask_to_suspend();
+        let suspended = self.answers();
+        self.dataplane.stop_asking();
+        suspended?;
+        for _ in 0..ROUNDS {
+            (0..self.workers()).for_each(|worker| self.dataplane.order(worker, Order::Drain));
+            let busy = self.answers()?.iter().any(|answer| matches!(answer, Answer::Drained(true)));
+            if !busy {
+                return Ok(());
+            }
+        }
+        Err(SuspendError::Busy)
+    }
+
+    /// What the workers know, and duplicates of their sockets' descriptors in the order that [`Dataplane::start_from`] expects.
+    /// May be asked more than once.
+    pub fn export(&mut self) -> Result<(DataplaneState, Vec<OwnedFd>), SuspendError> {
+        (0..self.workers()).for_each(|worker| self.dataplane.order(worker, Order::Export));
+        let shared = self.dataplane.local_addresses().len();
+        let (mut workers, mut descriptors) = (Vec::new(), Vec::new());
+        for answer in self.answers()? {
+            let Answer::Exported(state, sockets) = answer else { continue };
+            let handed =
+                sockets.iter().map(|(local, _)| *local).filter(|local| usize::from(*local) >= shared).collect();
+            workers.push(WorkerPart { state, handed });
+            descriptors.extend(sockets.into_iter().map(|(_, socket)| socket));
+        }
+        Ok((DataplaneState { version: STATE_VERSION, shared, workers }, descriptors))
+    }
+
+    /// All goes on as if nothing had been. Never after another process has begun to send.
+    pub fn resume(self) -> Dataplane {
+        (0..self.workers()).for_each(|worker| self.dataplane.order(worker, Order::Resume(None)));
+        self.dataplane
+    }
+}
+
+/// Workers that have the state of others, and wait for their turn. Dropping it ends them, and the sockets stay as they were.
+#[derive(Debug)]
+pub struct Prepared {
+    dataplane: Dataplane,
+    config: DataplaneConfig,
+    /// Further descriptors of the sockets of the shared port.
+    sockets: Vec<Vec<UdpSocket>>,
+}
+
+impl Prepared {
+    /// The rings, see [`Dataplane::take_links`]. Commands that are queued now are carried out once it goes.
+    pub fn take_links(&mut self) -> Vec<WorkerLink> {
+        self.dataplane.take_links()
+    }
+
+    /// Receives and sends from now on. Only once the other process never will again.
+    pub fn go(self) -> Dataplane {
+        let Self { mut dataplane, config, sockets } = self;
+        // Only now: it takes the place of the other process' own, which that would need to go on.
+        let steering = steer(&config, &sockets);
+        dataplane.note_steered(steering.is_some());
+        for worker in 0..dataplane.workers() {
+            dataplane.order(worker, Order::Resume(steering.clone()));
+        }
+        tracing::info!(
+            workers = dataplane.workers(),
+            addresses = ?dataplane.local_addresses(),
+            backend = dataplane.backend().0,
+            steering = dataplane.is_steered(),
+            "dataplane goes on where another process stopped"
+        );
+        dataplane
+    }
+}
