@@ -34,7 +34,8 @@ pub trait Calls {
     fn retire(&mut self, successor: u32) -> impl Future<Output = ()> + Send;
 }
 
-/// Runs one upgrade. With [`Outcome::GoesOn`] this process serves as before, with the others it has to end.
+/// Runs one upgrade, to its end: dropped before, it would leave the calls frozen. With [`Outcome::GoesOn`] this process serves as
+/// before, with the others it has to end.
 pub async fn hand_over(machine: &mut Predecessor, program: &Program, calls: &mut impl Calls) -> Result<Outcome, Busy> {
     machine.begin(Instant::now())?;
     let mut attempt = Attempt { child: None, wire: None, load: None };

@@ -54,6 +54,11 @@ impl Media {
         });
         media
     }
+
+    fn write(&self) {
+        // Whoever reads may have been killed.
+        let _ = self.socket.send(&std::process::id().to_le_bytes());
+    }
 }
 
 struct Old {
@@ -73,6 +78,7 @@ impl Old {
 
 impl Calls for Old {
     async fn quiesce(&mut self) -> Result<(), String> {
+        self.media.write();
         self.hang_at("quiescence").await;
         Ok(())
     }
@@ -134,6 +140,8 @@ impl Heir for New {
         let _ = self.at("service");
         if let Some(media) = &self.media {
             media.flows.store(true, Ordering::SeqCst);
+            // Not left to a thread that may be late.
+            media.write();
         }
     }
 }
@@ -234,7 +242,7 @@ async fn programs_that_cannot_take_over_leave_the_old_process_as_it_was() {
     (foreign[16], foreign[18]) = (2, 2);
     let system = |path: &str| Program::new(PathBuf::from(path), []);
     let brief = Limits { prepare: Duration::from_secs(3), ..limits() };
-    let frozen_briefly = Limits { freeze: Duration::from_secs(1), ..limits() };
+    let frozen_briefly = Limits { freeze: Duration::from_secs(3), ..limits() };
     let died = Failure::Died.label();
     for (name, program, limits, step, label) in [
         ("no such file", system("/nonexistent/ringbridge"), limits(), Step::Start, "not_started"),
