@@ -15,6 +15,7 @@ const ORDER: &[&str] = &[
     "host",
     "metrics",
     "logging",
+    "upgrade",
     // The doors, and what operators see.
     "door",
     "rest",
