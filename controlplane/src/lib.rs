@@ -29,6 +29,7 @@
 
 pub mod brewery;
 pub mod bridge;
+pub mod carried;
 pub mod channel;
 mod civil;
 pub mod cli;

@@ -1,5 +1,6 @@
 //! What state machines need to know of the network: where a datagram came from or goes to, and where to write one.
 
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 pub const MAX_DATAGRAM: usize = 1500;
 
 /// Where a datagram came from or goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Path {
     /// Index of the local socket: one per local address of the bridge, then those that were handed to the worker since.
     pub local: u16,

@@ -1,20 +1,21 @@
 //! Identities: those that the control plane mints, those of RTP, and the numbers of the workers' own tables.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 use crate::slab::key;
 
 /// A conference on this bridge; minted by the control plane, never reused within one process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ConferenceId(pub u32);
 
 /// An endpoint on this bridge; minted by the control plane, never reused within one process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EndpointId(pub u32);
 
 /// A full mesh of bridges that a conference spans: what came from one bridge of it does not go to another one. Minted by the
 /// control plane for each conference and name of a mesh.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MeshId(pub u32);
 
 impl fmt::Display for ConferenceId {
@@ -36,7 +37,7 @@ impl fmt::Display for MeshId {
 }
 
 /// The synchronization source of an RTP stream (RFC 3550 section 3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[repr(transparent)]
 pub struct Ssrc(u32);
 
@@ -80,8 +81,9 @@ impl fmt::Display for Ssrc {
 
 /// An RTP payload type: 7 bits (RFC 3550 section 5.1). What it stands for is in each endpoint's
 /// [`CodecParameters`](crate::media::CodecParameters).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(transparent)]
+#[serde(try_from = "u8", into = "u8")]
 pub struct PayloadType(u8);
 
 impl PayloadType {
@@ -114,6 +116,20 @@ impl PayloadType {
     }
 }
 
+impl TryFrom<u8> for PayloadType {
+    type Error = &'static str;
+
+    fn try_from(number: u8) -> Result<Self, Self::Error> {
+        Self::new(number).ok_or("a payload type above 127")
+    }
+}
+
+impl From<PayloadType> for u8 {
+    fn from(payload_type: PayloadType) -> Self {
+        payload_type.get()
+    }
+}
+
 impl fmt::Display for PayloadType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -121,7 +137,7 @@ impl fmt::Display for PayloadType {
 }
 
 /// A worker, counted from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[repr(transparent)]
 pub struct WorkerId(u8);
 

@@ -23,6 +23,9 @@ mod focus;
 mod focus_world;
 #[path = "../../../fuzz/src/forwarder.rs"]
 mod forwarder;
+#[path = "../../../fuzz/src/handover.rs"]
+mod handover;
+mod handover_seeds;
 #[path = "../../../fuzz/src/ice.rs"]
 mod ice;
 #[path = "../../../fuzz/src/input.rs"]
@@ -158,6 +161,7 @@ targets!(
     sctp,
     channel,
     colibri,
+    handover,
     focus,
     services,
     conference_request,

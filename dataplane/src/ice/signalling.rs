@@ -1,9 +1,10 @@
 //! What signalling and ICE exchange: credentials, candidates, outcomes.
 
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// Credentials of one side of an ICE session (RFC 8445).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IceCredentials {
     /// Username fragment.
     pub ufrag: String,
@@ -12,7 +13,7 @@ pub struct IceCredentials {
 }
 
 /// A candidate that the endpoint signalled; most browsers behind a focus signal none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteCandidate {
     /// UDP address.
     pub addr: SocketAddr,

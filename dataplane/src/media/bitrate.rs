@@ -1,9 +1,10 @@
 //! How much goes over a path, or is to go.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Bits per second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, Serialize, Deserialize)]
 #[repr(transparent)]
 pub struct Bitrate(u64);
 

@@ -1,6 +1,7 @@
 //! Media section ids that the bridge makes up: with them a client finds the media section of a packet by its `sdes:mid`
 //! extension (RFC 9143 section 15), not by its SSRC (docs/protocol/bridge.md 6.6).
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 use super::MediaKind;
@@ -9,7 +10,7 @@ use super::MediaKind;
 pub const MAX_LEN: usize = 6;
 
 /// The media section of one slot of SSRCs: `a0`, `a1`, … for audio, `v0`, `v1`, … for video.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Mid {
     kind: MediaKind,
     slot: u16,

@@ -6,9 +6,10 @@ use crate::ice::{IceCredentials, RemoteCandidate};
 use crate::ids::{ConferenceId, EndpointId, MeshId, Ssrc, WorkerId};
 use crate::media::{Limit, Media, ReceiverConstraints, SourceDescription};
 use crate::srtp::SrtpKeys;
+use serde::{Deserialize, Serialize};
 
 /// Control plane to worker. A command for an unknown conference or endpoint is dropped and counted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Command {
     /// Starts an empty conference on this worker. One that outgrows a worker exists on several.
@@ -25,6 +26,7 @@ pub enum Command {
     },
     /// Opens sockets for one endpoint alone, before it is created: its ICE uses only them. They are closed when it expires or is
     /// refused, which it is when one of them cannot be opened.
+    #[serde(skip)]
     OpenSockets {
         /// The endpoint that is created next.
         endpoint: EndpointId,
@@ -251,7 +253,7 @@ impl Command {
 }
 
 /// SSRCs that the bridge itself uses as RTCP sender in one conference (colibri2 `<sources>`, `jvb-a0` and `jvb-v0`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedbackSsrcs {
     /// Signalled as `jvb-a0`.
     pub audio: Ssrc,
@@ -260,7 +262,7 @@ pub struct FeedbackSsrcs {
 }
 
 /// A new endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewEndpoint {
     /// The conference that it joins; must exist on the same worker.
     pub conference: ConferenceId,
@@ -275,7 +277,7 @@ pub struct NewEndpoint {
 }
 
 /// A new relay.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewRelay {
     /// The conference that it is of; must exist on the same worker.
     pub conference: ConferenceId,
@@ -292,7 +294,7 @@ pub struct NewRelay {
 }
 
 /// How many SSRCs of the bridge's own an endpoint gets everything on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SsrcRewriting {
     /// Most SSRCs of audio.
     pub audio: usize,

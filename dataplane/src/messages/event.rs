@@ -1,5 +1,6 @@
 //! What a worker reports to the control plane.
 
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -104,7 +105,7 @@ pub enum Event {
 }
 
 /// What an SSRC of the bridge's own carries.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MappedSource {
     /// Source name.
     pub name: String,
@@ -148,7 +149,7 @@ pub enum CreateError {
 }
 
 /// What is known of the way to a receiver.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bandwidth {
     /// What its path carries; `None` while that is not known and no limit applies.
     pub estimate: Option<Bitrate>,
