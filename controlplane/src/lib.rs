@@ -31,6 +31,7 @@
 
 pub mod brewery;
 pub mod bridge;
+pub mod carried;
 pub mod channel;
 mod civil;
 pub mod cli;

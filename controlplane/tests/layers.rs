@@ -10,6 +10,7 @@ const ORDER: &[&str] = &[
     "lib",
     // Small mechanisms.
     "civil",
+    "carried",
     "pace",
     "notify",
     "host",
