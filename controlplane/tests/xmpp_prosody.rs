@@ -248,7 +248,7 @@ fn ask(watcher: &XmppSender, id: &str) {
 async fn asked(events: &mut Events, id: &str) {
     loop {
         if let XmppEvent::Stanza(Stanza::Iq(iq)) = next(events).await
-            && *iq.id() == id
+            && *iq.id() == *id
         {
             return;
         }

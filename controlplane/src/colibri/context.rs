@@ -42,7 +42,7 @@ pub(super) struct SharedState {
     pub next_endpoint: u32,
     pub next_mesh: u32,
     #[serde(with = "crate::carried")]
-    pub next_untold: Option<Instant>,
+    pub next_unsignalled: Option<Instant>,
     pub totals: Totals,
     /// Of each worker, whether it refused an endpoint since the last one left it.
     pub refused: Vec<bool>,
@@ -85,13 +85,13 @@ impl Context {
             next_conference,
             next_endpoint,
             next_mesh,
-            next_untold,
+            next_unsignalled,
         } = self;
         SharedState {
             next_conference: *next_conference,
             next_endpoint: *next_endpoint,
             next_mesh: *next_mesh,
-            next_untold: *next_untold,
+            next_unsignalled: *next_unsignalled,
             totals: *totals,
             refused: placement.refused(),
         }
@@ -99,8 +99,9 @@ impl Context {
 
     /// Of a bridge that goes on with conferences, which are still to be counted in.
     pub fn from_state(config: ColibriConfig, state: SharedState) -> Self {
-        let SharedState { next_conference, next_endpoint, next_mesh, next_untold, totals, refused } = state;
-        let mut context = Self { totals, next_conference, next_endpoint, next_mesh, next_untold, ..Self::new(config) };
+        let SharedState { next_conference, next_endpoint, next_mesh, next_unsignalled, totals, refused } = state;
+        let mut context =
+            Self { totals, next_conference, next_endpoint, next_mesh, next_unsignalled, ..Self::new(config) };
         for (worker, _) in refused.iter().enumerate().filter(|(_, refused)| **refused) {
             context.placement.set_refused(worker);
         }

@@ -102,7 +102,7 @@ impl ColibriState {
 }
 
 fn check_shared(shared: &SharedState) -> Result<(), StateError> {
-    let SharedState { next_conference, next_endpoint, next_mesh, next_untold: _, totals, refused: _ } = shared;
+    let SharedState { next_conference, next_endpoint, next_mesh, next_unsignalled: _, totals, refused: _ } = shared;
     let next = [next_conference, next_endpoint, next_mesh];
     if next.iter().any(|next| !(1..=MAX_NEXT).contains(*next)) || !totals.is_plausible() {
         return Err(contradiction("a count that no bridge reaches"));

@@ -14,7 +14,7 @@ pub struct IceCredentials {
 }
 
 /// A candidate that the endpoint signalled; most browsers behind a focus signal none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteCandidate {
     /// UDP address.
     pub addr: SocketAddr,

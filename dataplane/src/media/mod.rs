@@ -101,7 +101,7 @@ pub struct Encoding {
 }
 
 /// One source that an endpoint publishes (colibri2 `media-source`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceDescription {
     /// The source name, e.g. `ab12cd34-v0`; unique in the conference.
     pub name: String,
