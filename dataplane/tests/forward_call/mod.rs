@@ -345,7 +345,7 @@ impl Call {
         self.exchange();
         self.steps += 1;
         // In the longest tests only now and then.
-        if self.hands_over && (self.steps < 2_000 || self.steps.is_multiple_of(61)) {
+        if self.hands_over && (self.steps < 500 || self.steps.is_multiple_of(61)) {
             self.hand_over();
         }
         for (to, datagram) in std::mem::take(&mut self.sink.datagrams) {
