@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use ringbridge_dataplane::StartError;
 use thiserror::Error;
 
+use super::handover_error::HandoverError;
 use super::remedies;
 use crate::rest::RestError;
 use crate::transport::DtlsError;
@@ -53,6 +54,9 @@ pub enum BridgeError {
         /// What could be bound now.
         now: String,
     },
+    /// What another process left cannot be gone on with.
+    #[error("the conferences of the former process are lost: {0}")]
+    Takeover(HandoverError),
     /// The connection task is gone.
     #[error("the XMPP connection task ended; this is a defect, please report it with the log before this line")]
     XmppEnded,

@@ -9,10 +9,13 @@ mod dtls_transport;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod handover;
+mod handover_error;
 mod lifecycle;
 mod load;
 mod messages;
 mod metrics;
+mod pending;
 mod probe;
 mod receiver_preferences;
 mod remedies;
@@ -41,9 +44,11 @@ use crate::door::{self, Door};
 use crate::host;
 use crate::rest;
 use crate::transport::Certificate;
-use crate::xmpp::{self, XmppCounters, XmppEvent, XmppSender};
+use crate::xmpp::{self, CarriedSession, XmppCounters, XmppEvent, XmppSender};
 
 pub use error::BridgeError;
+pub use handover::{Affected, BridgeState, Handover, HandoverRequests, Outlook, Takeover};
+pub use handover_error::HandoverError;
 pub use lifecycle::ShutdownSettings;
 pub use settings::BridgeSettings;
 pub use xmpp_connections::XmppConnectionSettings;
@@ -66,10 +71,21 @@ pub struct OpenConnections {
 impl OpenConnections {
     /// Connects them, and again whenever they are lost.
     fn open(settings: &BridgeSettings, shutdown: &watch::Receiver<bool>) -> Self {
+        Self::open_from(settings, Vec::new(), shutdown)
+    }
+
+    /// The same, and goes on with sessions of another process; they are in the order of the settings.
+    fn open_from(
+        settings: &BridgeSettings,
+        sessions: Vec<Option<CarriedSession>>,
+        shutdown: &watch::Receiver<bool>,
+    ) -> Self {
+        let mut sessions = sessions.into_iter();
         let (sender, events) = mpsc::channel(EVENTS);
         let mut senders = Vec::new();
         for (index, connection) in settings.connections.iter().enumerate() {
-            let (stanzas, mut received) = xmpp::connect(connection.xmpp.clone(), shutdown.clone());
+            let (stanzas, mut received) =
+                xmpp::connect_from(connection.xmpp.clone(), sessions.next().flatten(), shutdown.clone());
             senders.push(stanzas);
             let sender = sender.clone();
             tokio::spawn(async move {
@@ -126,7 +142,8 @@ pub async fn run_over(
     let links = links.into_iter().map(with_stats).collect();
     let media = MediaWorkers { links, capacity, probe: dataplane.local_addresses().to_vec() };
     let connections = connect(&settings, &shutdown);
-    let result = run_with(BridgeSettings { port, ..settings }, process, (media, connections), shutdown).await;
+    let settings = BridgeSettings { port, ..settings };
+    let result = run_with(settings, process, (media, connections), Handing::default(), shutdown).await;
     // Joining the threads blocks for a moment.
     let _ = tokio::task::spawn_blocking(move || dataplane.stop()).await;
     result
@@ -150,17 +167,44 @@ pub async fn run_on(
 ) -> Result<(), BridgeError> {
     let media = MediaWorkers { links, capacity: Capacity::default(), probe: Vec::new() };
     let connections = OpenConnections::open(&settings, &shutdown);
-    run_with(settings, rest::Process::default(), (media, connections), shutdown).await
+    run_with(settings, rest::Process::default(), (media, connections), Handing::default(), shutdown).await
+}
+
+/// Between which processes a bridge is handed over.
+#[derive(Debug, Default)]
+pub struct Handing {
+    /// What another process left, to be gone on with.
+    pub from: Option<Takeover>,
+    /// Requests of whoever hands the bridge over to another process.
+    pub to: Option<HandoverRequests>,
+}
+
+/// [`run_on`] for a bridge that is handed over: from another process, to another one, or both.
+pub async fn run_on_handing(
+    settings: BridgeSettings,
+    links: Vec<(WorkerLink, Arc<WorkerStats>)>,
+    handing: Handing,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), BridgeError> {
+    let media = MediaWorkers { links, capacity: Capacity::default(), probe: Vec::new() };
+    let sessions = handing.from.as_ref().map(|takeover| takeover.sessions(&settings)).unwrap_or_default();
+    let connections = OpenConnections::open_from(&settings, sessions, &shutdown);
+    run_with(settings, rest::Process::default(), (media, connections), handing, shutdown).await
 }
 
 async fn run_with(
     settings: BridgeSettings,
     process: rest::Process,
     (media, connections): (MediaWorkers, OpenConnections),
+    Handing { from, to }: Handing,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), BridgeError> {
     let MediaWorkers { links, capacity, probe } = media;
-    let certificate = Certificate::generate().map_err(BridgeError::Certificate)?;
+    // Endpoints of another process know its certificate.
+    let certificate = match &from {
+        Some(takeover) => takeover.certificate.clone(),
+        None => Certificate::generate().map_err(BridgeError::Certificate)?,
+    };
     let local_addresses = host::resolve(&settings.local_addresses);
     for line in settings.discovery.warnings(&settings.public_addresses, &local_addresses) {
         tracing::warn!("{line}");
@@ -235,8 +279,9 @@ async fn run_with(
         actor::Outside { registry, dialler, xmpp: connections, channel_counters, capacity, probe },
         publish,
     )?;
-    let inputs = actor::Inputs { xmpp, operator: operator_seen, channel, shutdown };
-    let bridge = actor.run(inputs);
+    let handover = to.map_or_else(|| mpsc::channel(1).1, |HandoverRequests(requests)| requests);
+    let inputs = actor::Inputs { xmpp, operator: operator_seen, channel, shutdown, handover };
+    let bridge = actor.run(inputs, from);
     tokio::pin!(bridge);
     let result = tokio::select! {
         result = &mut bridge => result,

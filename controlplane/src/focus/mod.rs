@@ -148,6 +148,8 @@ pub async fn run(
                         focus.handle(now, Input::Offline);
                     }
                     Some(XmppEvent::Stanza(stanza)) => focus.handle(now, Input::Stanza(Box::new(stanza))),
+                    // Nobody hands a focus over.
+                    Some(XmppEvent::Parked) => {}
                     None => return Ok(()),
                 }
             }
@@ -227,6 +229,7 @@ fn connect_nodes(
                     XmppEvent::Online { resumed, .. } => NodeEvent::Online { resumed },
                     XmppEvent::Offline { .. } => NodeEvent::Offline,
                     XmppEvent::Stanza(stanza) => NodeEvent::Stanza(Box::new(stanza)),
+                    XmppEvent::Parked => continue,
                 };
                 if events.send((id, event)).await.is_err() {
                     return;
