@@ -2,6 +2,7 @@
 
 mod addresses;
 mod handover;
+mod quiesce;
 mod reports;
 
 use std::net::SocketAddr;
@@ -39,7 +40,7 @@ use crate::rest::{Ask, OperatorRequest};
 use crate::transport::{Certificate, Fingerprint};
 use crate::xmpp::XmppEvent;
 
-use handover::{Quiesce, Then};
+use quiesce::{Quiesce, Then};
 
 /// Interval of presence and statistics.
 const REPORT: Duration = Duration::from_secs(5);
