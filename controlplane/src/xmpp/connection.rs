@@ -19,6 +19,7 @@ use super::limits::Unfit;
 use super::open_error::OpenError;
 use super::reader::{Item, is_stanza};
 use super::session::{AfterSend, MAX_UNACKED, Session};
+use super::session_file::SessionFile;
 use super::settings::XmppSettings;
 use super::stream::{self, Opened};
 use super::wire;
@@ -61,6 +62,8 @@ struct Connection {
     counters: Arc<XmppCounters>,
     /// Lines of the log about unreadable stanzas.
     skips: Quiet,
+    /// Where the session is kept for the next process.
+    file: Option<SessionFile>,
 }
 
 /// Pauses between streams.
@@ -94,14 +97,14 @@ impl Pauses {
 
 pub(super) async fn run(
     settings: XmppSettings,
+    file: Option<SessionFile>,
     mut shutdown: watch::Receiver<bool>,
     mut outgoing: mpsc::Receiver<Stanza>,
-    events: mpsc::Sender<XmppEvent>,
-    counters: Arc<XmppCounters>,
+    (events, counters): (mpsc::Sender<XmppEvent>, Arc<XmppCounters>),
 ) {
     let mut pauses = Pauses::default();
-    let mut connection =
-        Connection { settings, session: Session::default(), events, counters, skips: Quiet::new(LOG_EVERY) };
+    let session = file.as_ref().and_then(SessionFile::load).unwrap_or_default();
+    let mut connection = Connection { settings, session, events, counters, skips: Quiet::new(LOG_EVERY), file };
     loop {
         let opened = {
             let attempt = timeout(OPEN_TIMEOUT, stream::open(&connection.settings, &mut connection.session));
@@ -191,10 +194,13 @@ impl Connection {
         let Opened { mut stream, jid, resumed, early } = opened;
         tracing::info!(%jid, resumed, host = %self.settings.host, "XMPP connected");
         let received = self.session.received();
+        self.keep();
         if self.events.send(XmppEvent::Online { jid, resumed }).await.is_err() {
             return Ended::Done;
         }
         let ended = match self.carry(&mut stream, early, shutdown, outgoing).await {
+            // The next process goes on with it.
+            Ok(()) if self.file.is_some() && self.session.resumable().is_some() => Ended::Done,
             Ok(()) => {
                 close(stream).await;
                 Ended::Done
@@ -202,7 +208,15 @@ impl Connection {
             Err(ended) => ended,
         };
         self.session.served(resumed, received);
+        self.keep();
         ended
+    }
+
+    /// Notes the session for the next process.
+    fn keep(&mut self) {
+        if let Some(file) = &mut self.file {
+            file.store(&self.session);
+        }
     }
 
     /// Moves stanzas both ways until the stream breaks, or nobody wants it any more.
@@ -290,7 +304,10 @@ impl Connection {
     async fn take_element(&mut self, element: Element, stream: &mut ElementStream) -> Result<(), Ended> {
         if element.has_ns(ns::SM) {
             match element.name() {
-                "r" => stream.send_nonza(&sm::A::new(self.session.received())).await?,
+                "r" => {
+                    self.keep();
+                    stream.send_nonza(&sm::A::new(self.session.received())).await?;
+                }
                 "a" => self.session.acknowledge(stream::counter(&element)),
                 _ => {}
             }

@@ -11,6 +11,7 @@ pub mod muc;
 mod open_error;
 pub mod reader;
 mod session;
+mod session_file;
 mod settings;
 mod stream;
 mod tls;
@@ -24,6 +25,7 @@ use self::counters::Left;
 pub use self::counters::XmppCounters;
 pub use self::event::XmppEvent;
 pub use self::limits::{MAX_DEPTH, MAX_ELEMENTS, MAX_STANZA, Unfit};
+pub use self::session_file::SessionFile;
 pub use self::settings::{Security, XmppSettings};
 
 /// Sends stanzas over the current connection; cheap to clone.
@@ -59,10 +61,20 @@ impl XmppSender {
 /// After `shutdown` the connection stays usable until every sender is dropped, 3 seconds at most, so that callers
 /// can say goodbye; then the stream is closed in order. Must be called within a tokio runtime.
 pub fn connect(settings: XmppSettings, shutdown: watch::Receiver<bool>) -> (XmppSender, mpsc::Receiver<XmppEvent>) {
+    connect_keeping(settings, None, shutdown)
+}
+
+/// The same, and goes on with the session in `file` where the server still has it. The session outlives this process then: its
+/// stream is not closed at `shutdown`, it just ends.
+pub fn connect_keeping(
+    settings: XmppSettings,
+    file: Option<SessionFile>,
+    shutdown: watch::Receiver<bool>,
+) -> (XmppSender, mpsc::Receiver<XmppEvent>) {
     let (queue, outgoing) = mpsc::channel(QUEUE);
     let (events, received) = mpsc::channel(QUEUE);
     let counters = Arc::new(XmppCounters::default());
-    tokio::spawn(connection::run(settings, shutdown, outgoing, events, Arc::clone(&counters)));
+    tokio::spawn(connection::run(settings, file, shutdown, outgoing, (events, Arc::clone(&counters))));
     (XmppSender { queue, counters }, received)
 }
 
