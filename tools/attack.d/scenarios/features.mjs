@@ -101,8 +101,8 @@ async function ask(rig, guest, focus, { inside }) {
     for (const to of [rig.focusJid, focus]) {
       await guest.sendAll(`<message to='${to}' id='${newId()}'>${message}</message>`);
       await sleep(20);
+      expected++;
     }
-    expected++;
   }
   for (const [to, wish] of wishes(room, other)) {
     await guest.sendAll(`<message to='${to}' id='${newId()}'>${wish}</message>`);
