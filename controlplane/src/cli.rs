@@ -49,7 +49,7 @@ pub fn command() -> Command {
              ringbridge bridge --config bridge.conf --workers 2 --cores 2,3 --io uring\n  \
              ringbridge check-config --config ringbridge.conf\n  \
              ringbridge top\n\n\
-             Settings come from the file (HOCON), the environment (RINGBRIDGE_...) and flags; the later ones win.",
+             Settings come from the file (HOCON), the environment (RINGBRIDGE_...) and flags; later ones take precedence.",
         )
         .subcommand(part(
             "bridge",

@@ -168,7 +168,7 @@ fn report(ended: Result<Result<(), String>, tokio::task::JoinError>) -> ExitCode
         Ok(Err(error)) => error,
         Err(error) => error.to_string(),
     };
-    tracing::error!(%error, "ringbridge stops");
+    tracing::error!(%error, "ringbridge stopped");
     ExitCode::FAILURE
 }
 

@@ -59,7 +59,7 @@ fn ask(world: &mut World, nick: &str, xml: &str) -> Option<Element> {
     world.ask(&format!("{ROOM}/{nick}"), "set", xml)
 }
 
-/// A Jibri tells how its task fares; the answer.
+/// A Jibri reports on its task; returns the answer.
 fn report(world: &mut World, jid: &str, attributes: &str) -> Element {
     world.ask(jid, "set", &format!("<jibri xmlns='{JIBRI}' {attributes}/>")).expect("an answer")
 }
@@ -113,7 +113,7 @@ fn a_recording_from_beginning_to_end() {
     }
     let again = ask(&mut world, "alice", STREAM).unwrap();
     assert_eq!(condition(&again).as_deref(), Some("unexpected-request"));
-    // What the room is told besides does not hide it.
+    // Other presence of the room does not hide it.
     world.kill_bridge("jvb1");
     world.pass(10);
     assert!(world.says_no_bridge(ROOM));

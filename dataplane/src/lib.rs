@@ -56,7 +56,7 @@
 //! # Where to go next
 //!
 //! - `examples/two_endpoints.rs` forwards packets in memory; `examples/udp_sfu.rs` is an SFU over one socket in 180 lines.
-//! - [`Engine`] and [`conference`] tell a packet's way; [`congestion`] how much of it a receiver gets.
+//! - [`Engine`] and [`conference`] show a packet's way; [`congestion`] decides how much of it a receiver gets.
 //! - [`stats::Counter`] lists everything that is counted, and so every reason why a packet may be dropped.
 //! - [`io`] has the two I/O backends, and the crate's only `unsafe` code.
 //! - `docs/architecture.md` has the rules that keep it fast, `docs/decisions.md` the reasons.

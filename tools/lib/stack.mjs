@@ -18,7 +18,9 @@ const password = () => randomBytes(18).toString('base64url');
 const buildCoreMinutes = 16;
 
 /** Bridge N opens links to others from ports 100 N above this one. */
-export const relayPort = 21000;
+const relayPort = 21000;
+/** All of them, as nft writes a range. */
+export const relayPorts = `${relayPort}-${relayPort + 999}`;
 
 /** What has to be done before a stack can start, with about how long it takes; a list of lines. */
 function steps(packages, load) {
@@ -67,7 +69,7 @@ export class Stack {
    * `relayChannel`: what these talk with each other over, by default SCTP.
    * `io`, `disableRewriting`, `ssrcs`: handed to the bridges. `currentClientFolder` has another client library for the page.
    * `clock`: the processes' clock can be set, see `setClock`. `resumption`: see Prosody.
-   * `heap`: the processes note their allocations in files, see `heapFile` and heap.mjs.
+   * `heap`: the processes record their allocations in files, see `heapFile` and heap.mjs.
    * `launcher`: program and arguments that start the processes, such as prlimit. `logFolder`: where their logs lie.
    * `site`: what Prosody has beside rooms.
    * `mediaAddress`: where the bridges receive media instead of on loopback.
@@ -184,15 +186,15 @@ export class Stack {
     });
   }
 
-  /** Where the process of this name notes its allocations. */
+  /** Where the process of this name records its allocations. */
   heapFile(name) { return join(this.folder, `${name}.heap`); }
 
-  /** Variables of the process of this name: those of all, and where it notes its allocations. */
+  /** Variables of the process of this name: those of all, and where it records its allocations. */
   environmentOf(environment, name) {
     return { ...environment, ...this.heap ? heapEnvironment(this.heapFile(name)) : {} };
   }
 
-  /** Lets libfaketime tell the processes what time of day it is; the monotonic clock stays the kernel's. */
+  /** Lets libfaketime set the time of day that the processes see; the monotonic clock stays the kernel's. */
   clockEnvironment() {
     this.setClock('+0');
     return {

@@ -48,7 +48,7 @@ pub enum BridgeError {
          (systemd does that by itself)"
     )]
     AddressesMoved {
-        /// Bound.
+        /// The addresses that are bound.
         before: String,
         /// What could be bound now.
         now: String,

@@ -95,7 +95,7 @@ const PUBLISH: Duration = Duration::from_secs(1);
 /// What happened on visitor nodes and waits for its turn.
 const NODE_EVENTS: usize = 1_000;
 
-/// Requests over HTTP that wait for their turn; further ones are told to come again.
+/// Requests over HTTP that wait for their turn; further ones are asked to come again.
 const HTTP_REQUESTS: usize = 100;
 
 /// Requests of operators that wait for their turn; further ones wait at their door.

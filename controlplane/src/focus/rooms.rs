@@ -51,7 +51,7 @@ impl Focus {
             self.shared.refused.count(reason, 1);
             if let Some(silenced) = self.refused_lines.speak(now) {
                 tracing::warn!(%room, from = ?request.from, ?reason, silenced, conferences = self.conferences.len(),
-                    "conference not created; the client is told to try again");
+                    "conference not created; the client is asked to try again");
             }
             return Some(conference_answer(&self.shared, request, &room, (Reply::Later, false)));
         }
@@ -161,7 +161,7 @@ impl Focus {
         }
     }
 
-    /// A breakout room that is none: who asked for it is told to try again.
+    /// A breakout room that is none: who asked for it is asked to try again.
     fn breakout_refused(&mut self, now: Instant, room: &BareJid, reason: &str) {
         self.shared.refused.count(Refused::Breakout, 1);
         if let Some(silenced) = self.refused_lines.speak(now) {

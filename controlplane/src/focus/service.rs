@@ -52,7 +52,7 @@ pub enum Input {
     Stanza(Box<Stanza>),
     /// Something happened to the connection with a visitor node.
     Node(NodeId, NodeEvent),
-    /// The focus is to end: bridges are told, rooms are left.
+    /// The focus is to end: conferences are expired on bridges, rooms are left.
     Shutdown,
 }
 

@@ -24,7 +24,7 @@ const MAX_ADDRESS: usize = 100;
 pub struct ConferenceRequest {
     /// What the client sent; null where it is no JSON.
     pub body: Value,
-    /// The client's address, as the web server before us tells it.
+    /// The client's address, as the web server before us forwards it.
     pub client: Option<String>,
     /// The token that it shows (`Authorization: Bearer`), not verified.
     pub token: Option<String>,

@@ -7,7 +7,7 @@ import { account, focusStats, outcome, pageConference, Recorder, recorderStack }
 
 const gateways = 'jigasibrewery@internal.auth.meet.test';
 
-/** Has the page note what it is told of recordings. */
+/** Has the page record what it hears of recordings. */
 const noteRecordings = one => one.hook(`{
   window.recordings = [];
   ${pageConference}.on(window.JitsiMeetJS.events.conference.RECORDER_STATE_CHANGED, session =>
@@ -33,7 +33,7 @@ export const scenarios = {
       await call.stack.focus.kill();
       await call.stack.focus.start();
       await until('the focus is healthy', 20000, async () => await call.stack.focus.focusHealth() === 200);
-      // Its clients come back by themselves; then the room is told.
+      // Its clients come back by themselves; then the room hears of it.
       const shown = await timed('the focus knows of the recording', 45000, async () => (await focusStats(call)).jibri.recording_active === 1);
       await until('both are back', 45000, async () => (await Promise.all([a, b].map(one => one.state()))).every(state => state.state === 'joined'));
       expect(await everybodyMeets([a, b], 45000), 'they did not meet again');
@@ -89,7 +89,7 @@ export const scenarios = {
     async run(call) {
       const a = await call.join('p1');
       // The packaged library has no name for this event, and a handler of its own stumbles over it: it is known by its log.
-      await until('the guest is told to log in', 20000, async () =>
+      await until('the guest is asked to log in', 20000, async () =>
         [...a.console, JSON.stringify(await a.hook('ringbridge.events'))].some(text => /authenticationRequired|Unauthorized to start/.test(text)));
       expect((await focusStats(call)).conferences === 0, 'a guest began a conference');
       const password = JSON.stringify(call.stack.passwords.host);

@@ -70,7 +70,7 @@ impl Participant {
         }
     }
 
-    /// Stays for a time, or until it is told to leave.
+    /// Stays for a time, or until it is ordered to leave.
     pub(super) async fn run(
         mut self,
         stay: Duration,
@@ -108,7 +108,7 @@ impl Participant {
         let mut wake = end;
         loop {
             tokio::select! {
-                // In this order: whoever is told to leave has not yet seen the others go.
+                // In this order: whoever is ordered to leave has not yet seen the others go.
                 biased;
                 Ok(()) = leave.changed() => end = Instant::now(),
                 Ok(order) = next_order(&mut orders) => {
@@ -311,7 +311,7 @@ impl Participant {
             Some("session-initiate") => {
                 let mut offer = Offer::parse(jingle)?;
                 if self.args.ssrc_rewriting {
-                    // The bridge has to tell.
+                    // The bridge has to announce them.
                     offer.sources.clear();
                 }
                 let mut session =
@@ -347,7 +347,7 @@ impl Participant {
                 self.session = Some((offer.sid.clone(), session));
             }
             Some("source-add" | "source-remove") if self.args.ssrc_rewriting => {
-                return Err("the focus tells of sources although the bridge does".into());
+                return Err("the focus signals sources although the bridge does".into());
             }
             Some("source-add") => {
                 if let Some((_, session)) = &mut self.session {

@@ -79,7 +79,7 @@ pub(in super::super) struct Conference {
     pub(super) meeting_id: String,
     /// The room that it belongs to, if it is a breakout room.
     pub(super) main: Option<BareJid>,
-    /// What its service tells of it.
+    /// What its service says of it.
     pub(super) metadata: Metadata,
     /// Who may send what.
     pub(super) moderation: Moderation,
@@ -107,7 +107,7 @@ pub(in super::super) struct Conference {
     pub(super) senders: Senders,
     /// What else our presence says, by topic.
     pub(super) notices: BTreeMap<String, Element>,
-    /// Whether the room is told that there is no bridge.
+    /// Whether presence says that there is no bridge.
     pub(super) no_bridge: bool,
     /// Participants after the n-th start muted: audio, video.
     pub(super) start_muted: (Option<usize>, Option<usize>),
@@ -117,11 +117,11 @@ pub(in super::super) struct Conference {
     pub(super) single_deadline: Option<Instant>,
     /// When sessions on bridges failed.
     pub(super) failures: Vec<(Instant, String)>,
-    /// How often its members are told of changed sources.
+    /// How often changed sources are signalled to its members.
     pub(super) signal_rate: Bucket,
-    /// When they are told what they were not told at once.
+    /// When what was not signalled at once is.
     pub(super) signal_due: Option<Instant>,
-    /// When the first wait for a member to be told of a source is over.
+    /// When the first wait for a source to be signalled to a member is over.
     pub(super) hold_due: Option<Instant>,
     /// When invitations that were put off are due.
     pub(super) invite_due: Option<Instant>,
@@ -308,7 +308,7 @@ impl Conference {
         nicks.into_iter().map(|(_, nick)| nick.clone()).collect()
     }
 
-    /// Whether all may be told of changed sources now; if not, when.
+    /// Whether changed sources may be signalled to all now; if not, when.
     pub fn may_signal_sources(&mut self, now: Instant) -> bool {
         self.signal_rate.set_rate(now, limits::signal_rate(self.members.len()));
         let free = self.signal_rate.take(now, 1);
@@ -321,7 +321,7 @@ impl Conference {
         self.members.values().filter(|member| member.has_endpoint()).count()
     }
 
-    /// Notes that the session on a bridge failed; true when that happens so often that the bridge must be at fault.
+    /// Records that the session on a bridge failed; true when that happens so often that the bridge must be at fault.
     pub fn note_failure(&mut self, now: Instant, bridge: &str) -> bool {
         self.failures.retain(|(at, _)| now.saturating_duration_since(*at) < FAILURE_WINDOW);
         self.failures.push((now, bridge.to_owned()));

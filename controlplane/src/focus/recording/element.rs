@@ -154,7 +154,7 @@ pub(super) fn start(room: &str, session: &str, order: &Order) -> Option<Element>
         Task::Stream { key, broadcast } => (Some(key.0.as_str()), broadcast.as_deref(), None),
         Task::Sip { address } => (None, None, Some(address.as_str())),
     };
-    // A Jibri tells SIP calls by their address; like Jicofo, we name a mode all the same.
+    // A Jibri recognises SIP calls by their address; like Jicofo, we name a mode all the same.
     let mode = order.task.mode().unwrap_or("file");
     let attributes = [
         attribute("room", Some(room)),

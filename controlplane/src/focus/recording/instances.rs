@@ -50,7 +50,7 @@ pub(super) struct Instances {
 }
 
 impl Instances {
-    /// None yet.
+    /// A pool without Jibris.
     pub fn new(pool: Pool) -> Self {
         Self { pool, known: BTreeMap::new() }
     }
