@@ -241,14 +241,15 @@ async fn a_stream_without_resumption_leaves_the_brewery_with_its_connection() {
 /// A request of the watcher to the one that is handed over.
 fn ask(watcher: &XmppSender, id: &str) {
     let to = Some(format!("{}/jvb", prosody::BREWERY).parse().unwrap());
-    let payload = "<ping xmlns='urn:xmpp:ping'/>".parse().unwrap();
+    // The room gives it an id of its own.
+    let payload = format!("<asks xmlns='urn:test' this='{id}'/>").parse().unwrap();
     watcher.send(Iq::Get { from: None, to, id: id.to_owned(), payload });
 }
 
 async fn asked(events: &mut Events, id: &str) {
     loop {
-        if let XmppEvent::Stanza(Stanza::Iq(iq)) = next(events).await
-            && *iq.id() == *id
+        if let XmppEvent::Stanza(Stanza::Iq(Iq::Get { payload, .. })) = next(events).await
+            && payload.attr("this") == Some(id)
         {
             return;
         }
@@ -318,8 +319,7 @@ async fn another_process_goes_on_with_the_session() {
 
 #[tokio::test]
 async fn a_server_without_stream_management_says_so() {
-    let global = r#"modules_disabled = { "s2s", "tls", "offline", "posix", "smacks" }"#;
-    let Some(server) = Prosody::start_with(global) else { return };
+    let Some(server) = Prosody::start_with(prosody::WITHOUT_SMACKS) else { return };
     let (_stop, stopped) = watch::channel(false);
     let (sender, mut events) = xmpp::connect(server.account("jvb", None), stopped);
     assert_eq!(sender.keep().await, Keeping::Offline);

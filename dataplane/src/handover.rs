@@ -34,7 +34,7 @@ use crate::carry::STATE_VERSION;
 use crate::datagram::HandedSocket;
 use crate::dataplane::{Dataplane, DataplaneConfig, StartError, TakenSockets, steer};
 use crate::engine::{EngineState, ImportError};
-use crate::io::{IoError, Steering};
+use crate::io::{Backend, IoChoice, IoError, Steering};
 use crate::link::WorkerLink;
 use crate::worker::{Answer, Exported, Order};
 
@@ -120,6 +120,16 @@ impl Dataplane {
             Ok(()) => Ok(suspended),
             Err(error) => Err((Box::new(suspended.resume()), error)),
         }
+    }
+
+    /// Decides which I/O backend [`Self::start_from`] takes. What measures takes a tenth of a second, and so belongs before the moment
+    /// at which the other process stops.
+    pub fn choose_backend(config: &mut DataplaneConfig) -> Result<(), StartError> {
+        config.io = match Self::probe(config)?.backend {
+            Backend::Uring => IoChoice::Uring,
+            Backend::Mmsg => IoChoice::Mmsg,
+        };
+        Ok(())
     }
 
     /// Builds workers from what [`Suspended::export`] gave: with as many workers as that, at the same addresses. The I/O backend,

@@ -17,6 +17,7 @@
 //!
 //! A predecessor that dies before the commit ends the calls like any crash; its successor sees the socket close, and ends too.
 
+pub mod command;
 mod envelope;
 mod hand_over;
 mod message;
@@ -24,6 +25,7 @@ mod predecessor;
 #[cfg(test)]
 mod process_tests;
 mod program;
+mod refusal;
 mod sealed;
 mod successor;
 mod take_over;
@@ -36,6 +38,7 @@ pub use hand_over::{Calls, Load, hand_over};
 pub use message::{Hello, MAX_REASON, Message, STATE_VERSION, Unfit};
 pub use predecessor::{Action, Busy, Failure, Input, Limits, Outcome, Predecessor, Step};
 pub use program::Program;
+pub use refusal::{refuse, refuse_over};
 pub use sealed::{SealedError, read_sealed, write_sealed};
 pub use successor::{Successor, SuccessorAction, SuccessorInput};
 pub use take_over::{Heir, take_over};

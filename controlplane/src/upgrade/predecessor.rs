@@ -146,6 +146,10 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// All that [`Self::label`] may be.
+    pub const LABELS: [&str; 8] =
+        ["not_started", "unfit", "refused", "died", "stalled", "protocol", "not_hitless", "not_sent"];
+
     /// For metrics.
     pub fn label(&self) -> &'static str {
         match self {

@@ -32,7 +32,7 @@ fn handed(server: &Prosody, from: Option<(BridgeState, BridgeSettings)>) -> (Bri
         }
     });
     let (handover, requests) = Handover::new();
-    let handing = Handing { from, to: Some(requests) };
+    let handing = Handing::new(from, requests);
     let task = tokio::spawn(run_on_handing(settings.clone(), vec![(link, stats)], handing, stopped));
     (Bridge { stop, task, worker, rest, websocket, heart }, handover, settings)
 }
@@ -70,10 +70,12 @@ async fn another_process_goes_on_with_the_conference() {
     let request = ConferenceModify {
         create: true,
         name: Some("room@conference.meet.test".to_owned()),
-        endpoints: vec![create("aaaa"), create("bbbb")],
+        endpoints: vec![create("aaaa")],
         ..ConferenceModify::new("meeting-1")
     };
     let reply = jicofo.modify(request).await.unwrap();
+    let second = ConferenceModify { endpoints: vec![create("bbbb")], ..ConferenceModify::new("meeting-1") };
+    jicofo.modify(second).await.unwrap();
     let ice = reply.endpoints[0].transport.as_ref().unwrap().ice.as_ref().unwrap();
     let url = ice.web_sockets[0].address().to_owned();
     assert!(matches!(bridge.command().await, Command::CreateConference { .. }));
@@ -139,10 +141,12 @@ async fn clients_and_focus_find_everything_where_it_was() {
     let request = ConferenceModify {
         create: true,
         name: Some("room@conference.meet.test".to_owned()),
-        endpoints: vec![create("aaaa"), create("bbbb")],
+        endpoints: vec![create("aaaa")],
         ..ConferenceModify::new("meeting-1")
     };
     let reply = jicofo.modify(request).await.unwrap();
+    let second = ConferenceModify { endpoints: vec![create("bbbb")], ..ConferenceModify::new("meeting-1") };
+    jicofo.modify(second).await.unwrap();
     let ice = reply.endpoints[0].transport.as_ref().unwrap().ice.as_ref().unwrap();
     let (url, fingerprint) = (ice.web_sockets[0].address().to_owned(), ice.fingerprints[0].value.clone());
     let (aaaa, bbbb) = (EndpointId(1), EndpointId(2));

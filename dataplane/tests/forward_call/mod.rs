@@ -303,7 +303,7 @@ impl Call {
 
     /// Runs what is due without letting time pass.
     pub fn settle(&mut self) {
-        // Twice where what one tells another makes something due there.
+        // Twice where what one sends another makes something due there.
         for _ in 0..self.forwarders.len().min(2) {
             for forwarder in &mut self.forwarders {
                 forwarder.handle_timeout(self.now, &mut self.sink);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use super::quiesce::{Quiesce, Then};
 use super::{Actor, Inputs, RETRY};
 use crate::bridge::handover::{
     Affected, BridgeState, HandoverRequest, Outlook, Parts, Takeover, counted, go_on_counting,
@@ -21,33 +22,12 @@ const KEEP: Duration = Duration::from_secs(2);
 /// How long one connection may take to send what waits.
 const FLUSH: Duration = Duration::from_millis(300);
 
-/// What becomes of the bridge after a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Then {
-    /// It goes on.
-    GoOn,
-    /// Another process has begun.
-    End,
-}
-
-/// Somebody waits for handshakes to end.
-pub(super) struct Quiesce {
-    until: Instant,
-    reply: oneshot::Sender<Outlook>,
-}
-
-impl Quiesce {
-    pub fn until(&self) -> Instant {
-        self.until
-    }
-}
-
 impl Actor {
     pub(super) async fn handle_handover(&mut self, request: HandoverRequest, inputs: &mut Inputs) -> Then {
         match request {
             HandoverRequest::Outlook { reply } => self.foretell(false, reply),
             HandoverRequest::Quiesce { patience, reply } => {
-                self.quiescing = Some(Quiesce { until: Instant::now() + patience, reply });
+                self.quiescing = Some(Quiesce::new(Instant::now() + patience, reply));
             }
             HandoverRequest::Freeze { reply } => match self.freeze(inputs).await {
                 Ok(()) => {
@@ -71,9 +51,9 @@ impl Actor {
 
     /// Answers who waits for handshakes, when none is under way any more or it takes too long.
     pub(super) fn end_quiesce(&mut self, now: Instant) {
-        let due = |quiesce: &mut Quiesce| quiesce.until <= now || self.clients.handshakes().next().is_none();
-        if let Some(Quiesce { reply, .. }) = self.quiescing.take_if(due) {
-            self.foretell(true, reply);
+        let due = |quiesce: &mut Quiesce| quiesce.until() <= now || self.clients.handshakes().next().is_none();
+        if let Some(quiesce) = self.quiescing.take_if(due) {
+            self.foretell(true, quiesce.into_reply());
         }
     }
 
