@@ -3,7 +3,7 @@
 //! Being in the room is not enough, since a server may let guests in. Trusted are accounts that the operator made: those of our own
 //! account's domain, which on every usual installation nobody else can log in to (`auth.…`), or those that are listed.
 
-use jid::BareJid;
+use jid::{BareJid, FullJid};
 use std::time::{Duration, Instant};
 
 use crate::xmpp::muc::{MucChange, MucRoom, Occupant};
@@ -110,6 +110,11 @@ impl Brewery {
     /// Forgets who is there: the connection was lost.
     pub fn reset(&mut self) {
         self.room.reset();
+    }
+
+    /// Goes on where another process was, with nicknames and the addresses that the room shows.
+    pub fn take_over(&mut self, joined: bool, occupants: impl Iterator<Item = (String, Option<FullJid>)>) {
+        self.room.take_over(joined, occupants);
     }
 
     /// Takes a presence; `None` when it is not from this room.

@@ -13,6 +13,7 @@ use crate::config::keys::{KEYS, Key, Kind, Part};
 use crate::config::{Config, ConfigError, Layers, Origin, Parts, listing, notes};
 use crate::host;
 use crate::top;
+use crate::upgrade::command as upgrade;
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub enum Request {
     ShowConfig(String, Option<Box<Config>>),
     /// Show a running bridge.
     Top(top::Options),
+    /// Have a running bridge replaced.
+    Upgrade(upgrade::Options),
     /// Print this: a manual page, or completions for a shell.
     Print(Vec<u8>),
 }
@@ -48,8 +51,9 @@ pub fn command() -> Command {
             "Examples:\n  ringbridge all --config /etc/ringbridge/ringbridge.conf\n  \
              ringbridge bridge --config bridge.conf --workers 2 --cores 2,3 --io uring\n  \
              ringbridge check-config --config ringbridge.conf\n  \
-             ringbridge top\n\n\
-             Settings come from the file (HOCON), the environment (RINGBRIDGE_...) and flags; later ones take precedence.",
+              ringbridge top\n  \
+              ringbridge upgrade --check\n\n\
+              Settings come from the file (HOCON), the environment (RINGBRIDGE_...) and flags; later ones take precedence.",
         )
         .subcommand(part(
             "bridge",
@@ -76,6 +80,7 @@ pub fn command() -> Command {
             ),
         )
         .subcommand(top_command())
+        .subcommand(upgrade_command())
         .subcommand(Command::new("man").hide(true).about("Print the manual page"))
         .subcommand(
             Command::new("completions")
@@ -88,11 +93,7 @@ pub fn command() -> Command {
 fn top_command() -> Command {
     Command::new("top")
         .about("Show workers, drops, conferences and endpoints of a running bridge, live")
-        .arg(
-            Arg::new("address")
-                .value_name("HOST:PORT")
-                .help("Address of the bridge's statistics [default: bridge.rest.listen of the configuration, otherwise 127.0.0.1:8080]"),
-        )
+        .arg(running_bridge())
         .arg(config_file())
         .arg(
             Arg::new("interval")
@@ -104,6 +105,30 @@ fn top_command() -> Command {
         )
         .arg(Arg::new("once").long("once").action(ArgAction::SetTrue).help("Print everything once, as plain text"))
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print everything once, as one JSON object"))
+}
+
+fn upgrade_command() -> Command {
+    Command::new("upgrade")
+        .about("Have a running bridge on this host replaced by the program that is installed now, without ending a call")
+        .after_help(
+            "Exit codes: 0 done, or all would be handed over; 1 the running process goes on as before, and why; \
+             3 with --check: something would be lost.",
+        )
+        .arg(running_bridge())
+        .arg(config_file())
+        .arg(Arg::new("check").long("check").action(ArgAction::SetTrue).help("Only say what would be handed over, and what not"))
+        .arg(
+            Arg::new("drop")
+                .long("drop-data-channels")
+                .action(ArgAction::SetTrue)
+                .help("Accept that bridge channels over SCTP end; their media goes on. WebSockets are opened again by their clients"),
+        )
+}
+
+fn running_bridge() -> Arg {
+    Arg::new("address")
+        .value_name("HOST:PORT")
+        .help("Address of the bridge's statistics [default: bridge.rest.listen of the configuration, otherwise 127.0.0.1:8080]")
 }
 
 fn seconds(text: &str) -> Result<Duration, &'static str> {
@@ -207,6 +232,7 @@ where
             return Ok(Request::Print(text));
         }
         "top" => return top_options(matches).map(Request::Top).map_err(CliError::Config),
+        "upgrade" => return upgrade_options(matches).map(Request::Upgrade).map_err(CliError::Config),
         _ => {}
     }
     let (mut layers, mut errors) = layers(matches);
@@ -235,18 +261,27 @@ where
     }
 }
 
+/// Where the pages of the bridge are that is meant.
+fn pages(matches: &ArgMatches) -> Result<String, Vec<ConfigError>> {
+    if let Some(address) = matches.get_one::<String>("address") {
+        return Ok(address.clone());
+    }
+    let (mut layers, errors) = layers(matches);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    layers.derive();
+    Ok(layers.get("bridge.rest.listen").map(|raw| reachable(&raw.text)).unwrap_or_default())
+}
+
+fn upgrade_options(matches: &ArgMatches) -> Result<upgrade::Options, Vec<ConfigError>> {
+    let address = pages(matches)?;
+    let (check, drop_data_channels) = (matches.get_flag("check"), matches.get_flag("drop"));
+    Ok(upgrade::Options { address, check, drop_data_channels })
+}
+
 fn top_options(matches: &ArgMatches) -> Result<top::Options, Vec<ConfigError>> {
-    let address = match matches.get_one::<String>("address") {
-        Some(address) => address.clone(),
-        None => {
-            let (mut layers, errors) = layers(matches);
-            if !errors.is_empty() {
-                return Err(errors);
-            }
-            layers.derive();
-            layers.get("bridge.rest.listen").map(|raw| reachable(&raw.text)).unwrap_or_default()
-        }
-    };
+    let address = pages(matches)?;
     let interval = matches.get_one::<Duration>("interval").copied().unwrap_or(Duration::from_secs(1));
     let output = match (matches.get_flag("json"), matches.get_flag("once")) {
         (true, _) => top::Output::Json,

@@ -12,6 +12,8 @@
 //! bounded HTTP listener ([`door`]). [`config`] makes their settings from a file, the environment and flags ([`cli`]); nothing below
 //! it knows where a setting came from.
 //!
+//! [`upgrade`] is how one process hands over to another one, which no command starts yet.
+//!
 //! # State machines
 //!
 //! Protocols are state machines without I/O: inputs and the time go in, outputs are polled. [`colibri::bridge::ColibriBridge`],
@@ -79,6 +81,7 @@
 
 pub mod brewery;
 pub mod bridge;
+pub mod carried;
 pub mod channel;
 mod civil;
 pub mod cli;
@@ -96,4 +99,5 @@ pub mod public_address;
 pub mod rest;
 pub mod top;
 pub mod transport;
+pub mod upgrade;
 pub mod xmpp;

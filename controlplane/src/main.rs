@@ -2,16 +2,19 @@
 
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::process::ExitCode;
 use std::task::Poll;
 use std::time::Duration;
 
+use ringbridge_controlplane::bridge::{Ended, Upgrading};
 use ringbridge_controlplane::cli::{self, CliError, Request};
 use ringbridge_controlplane::config::Config;
 use ringbridge_controlplane::notify::Notifier;
+use ringbridge_controlplane::upgrade::{self, Program, command};
 use ringbridge_controlplane::{bridge, focus, host, logging, public_address, rest, top, xmpp};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// Configuration that cannot be used.
 const EXIT_CONFIG: u8 = 2;
@@ -26,6 +29,8 @@ const RUNTIME_THREADS: usize = 2;
 const GOODBYE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
+    // Before its file may be replaced.
+    let program = Program::own();
     match cli::parse(std::env::args_os()) {
         Ok(Request::ShowConfig(table, connect)) => {
             let printed = logging::print(table.as_bytes());
@@ -37,7 +42,7 @@ fn main() -> ExitCode {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
             match runtime {
-                Ok(runtime) => runtime.block_on(run(*config, process)),
+                Ok(runtime) => runtime.block_on(run(*config, process, program)),
                 Err(error) => {
                     logging::complain(format_args!(
                         "ringbridge: cannot start its runtime: {error}; look at the limits of this user (ulimit -a)"
@@ -53,14 +58,35 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Ok(Request::Upgrade(options)) => upgrade_running(&options),
         Ok(Request::Print(text)) => logging::print(&text),
         Err(CliError::Usage(error)) => error.exit(),
         Err(CliError::Config(errors)) => {
-            for error in errors {
+            for error in &errors {
                 logging::complain(format_args!("ringbridge: {error}"));
             }
+            refuse_upgrade(&errors.first().map(ToString::to_string).unwrap_or_default());
             ExitCode::from(EXIT_CONFIG)
         }
+    }
+}
+
+/// Asks a running bridge to hand over.
+fn upgrade_running(options: &command::Options) -> ExitCode {
+    let answer = command::run(options);
+    match &answer {
+        command::Answer::Done(text) => logging::print(format!("{text}\n").as_bytes()),
+        command::Answer::Failed(_) | command::Answer::WouldLose(_) => {
+            logging::complain(format_args!("ringbridge upgrade: {answer}"));
+            ExitCode::from(answer.exit_code())
+        }
+    }
+}
+
+/// Tells the process that this one was to take over from, if there is one, why it does not.
+fn refuse_upgrade(why: &str) {
+    if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        runtime.block_on(upgrade::refuse(format!("its configuration cannot be used: {why}")));
     }
 }
 
@@ -108,31 +134,83 @@ fn try_connections(config: &Config) -> ExitCode {
     code
 }
 
+/// Why a process cannot hand its calls over, if so.
+fn not_upgradable(config: &Config, program: &std::io::Result<Program>) -> Option<String> {
+    if let Err(error) = program {
+        return Some(format!("it does not know its own program: {error}; is /proc mounted?"));
+    }
+    if config.focus.is_some() {
+        let remedy =
+            "run the focus as a process of its own (ringbridge bridge, ringbridge focus), or drain and restart";
+        return Some(format!("the focus is in the same process, and is not handed over; {remedy}"));
+    }
+    if std::process::id() == 1 {
+        let remedy = "drain it and start another container beside it, or start this one with an init (--init)";
+        return Some(format!("its container would end with this process, which is the first one in it; {remedy}"));
+    }
+    None
+}
+
 /// Runs the parts until one fails or a signal comes; then ends the others in order.
-async fn run(config: Config, process: rest::Process) -> ExitCode {
+async fn run(config: Config, process: rest::Process, program: std::io::Result<Program>) -> ExitCode {
     let mut terminations = Terminations::catch();
     // Caught, so that such a write fails and the log goes on.
     let _ = signal(SignalKind::from_raw(SIGXFSZ));
+    let from = match upgrade::inherited() {
+        Ok(from) => from,
+        Err(error) => {
+            tracing::error!(%error, "ringbridge stops");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Some(wire) = &from
+        && (config.bridge.is_none() || config.focus.is_some())
+    {
+        let why = "the running process is a bridge alone, and this one is configured to be more, or something else";
+        tracing::error!("ringbridge stops: {why}");
+        upgrade::refuse_over(wire, why.to_owned()).await;
+        return ExitCode::FAILURE;
+    }
+    let objection = not_upgradable(&config, &program);
     let (stop, stopped) = watch::channel(false);
+    let (serving, served) = oneshot::channel();
+    // Until it has taken over, another process speaks for the service.
+    let speaks = Cell::new(from.is_none());
     let mut parts = tokio::task::JoinSet::new();
     if let Some(settings) = config.bridge {
         let (process, stopped) = (process.clone(), stopped.clone());
-        parts.spawn(async move { bridge::run(settings, process, stopped).await.map_err(|error| error.to_string()) });
+        let program = program.unwrap_or_else(|_| Program::new("", []));
+        let upgrading = Upgrading { program, from, objection, serving };
+        parts.spawn(async move {
+            bridge::run_upgradable(settings, process, upgrading, stopped).await.map_err(|error| error.to_string())
+        });
     }
     if let Some(settings) = config.focus {
-        parts.spawn(async move { focus::run(settings, process, stopped).await.map_err(|error| error.to_string()) });
+        parts.spawn(async move {
+            focus::run(settings, process, stopped).await.map(|()| Ended::Stopped).map_err(|error| error.to_string())
+        });
     }
     let mut code = ExitCode::SUCCESS;
     let notifier = Notifier::from_environment();
-    if let Some(notifier) = &notifier {
-        notifier.ready();
-    }
+    let notifies = async {
+        if !speaks.get() && served.await.is_err() {
+            return std::future::pending().await;
+        }
+        speaks.set(true);
+        if let Some(notifier) = &notifier {
+            notifier.ready();
+        }
+        watchdog(notifier.as_ref()).await
+    };
     tokio::select! {
-        () = watchdog(notifier.as_ref()) => {}
+        () = notifies => {}
         () = terminations.next() => tracing::info!("signal received; shutting down"),
-        Some(ended) = parts.join_next() => code = report(ended),
+        Some(ended) = parts.join_next() => match ended {
+            Ok(Ok(Ended::HandedOver)) => return ExitCode::SUCCESS,
+            ended => code = report(ended),
+        }
     }
-    if let Some(notifier) = &notifier {
+    if let Some(notifier) = notifier.as_ref().filter(|_| speaks.get()) {
         notifier.stopping();
     }
     let _ = stop.send(true);
@@ -162,9 +240,9 @@ async fn watchdog(notifier: Option<&Notifier>) {
     }
 }
 
-fn report(ended: Result<Result<(), String>, tokio::task::JoinError>) -> ExitCode {
+fn report(ended: Result<Result<Ended, String>, tokio::task::JoinError>) -> ExitCode {
     let error = match ended {
-        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Ok(_)) => return ExitCode::SUCCESS,
         Ok(Err(error)) => error,
         Err(error) => error.to_string(),
     };

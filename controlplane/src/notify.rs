@@ -1,8 +1,17 @@
 //! Notifies systemd that the service is ready and alive (sd_notify(3)); nothing happens where it did not start us.
 
+use std::io::{self, IoSlice, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::mpsc;
 use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
+
+/// How long systemd may take to read what it was told.
+const BARRIER: Duration = Duration::from_secs(2);
 
 /// The socket that systemd listens on.
 #[derive(Debug)]
@@ -49,6 +58,34 @@ impl Notifier {
         self.send("STOPPING=1");
     }
 
+    /// Another process is the service's main one from here on, and speaks for it. When this returns systemd knows, so that this
+    /// process may end: who has ended is not believed.
+    pub fn hand_over(&self, pid: u32) {
+        self.send(&format!("MAINPID={pid}"));
+        if let Err(error) = self.wait_until_read() {
+            tracing::warn!(%error, pid, "systemd may not know the new main process");
+        }
+    }
+
+    /// sd_notify_barrier(3): systemd closes the descriptor when it comes to this message.
+    fn wait_until_read(&self) -> io::Result<()> {
+        let (mut closed, open) = io::pipe()?;
+        let address = match (self.address.as_pathname(), self.address.as_abstract_name()) {
+            (Some(path), _) => SocketAddrUnix::new(path)?,
+            (_, Some(name)) => SocketAddrUnix::new_abstract_name(name)?,
+            _ => return Ok(()),
+        };
+        let descriptors = [open.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        sendmsg_addr(&self.socket, &address, &[IoSlice::new(b"BARRIER=1")], &mut control, SendFlags::NOSIGNAL)?;
+        drop(open);
+        let (read, seen) = mpsc::channel();
+        std::thread::spawn(move || read.send(closed.read(&mut [0])));
+        seen.recv_timeout(BARRIER).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map(drop)
+    }
+
     fn send(&self, state: &str) {
         if let Err(error) = self.socket.send_to_addr(state.as_bytes(), &self.address) {
             tracing::debug!(%error, state, "systemd not notified");
@@ -78,5 +115,28 @@ mod tests {
             assert_eq!(std::str::from_utf8(&buffer[..length]), Ok(expected));
         }
         assert_eq!(Notifier::new("@x", Some(0)).and_then(|notifier| notifier.interval()), None);
+    }
+
+    #[test]
+    fn the_main_process_is_another_once_systemd_has_read_so() {
+        use rustix::net::{RecvAncillaryBuffer, RecvFlags, recvmsg};
+
+        let name = format!("ringbridge-test-barrier-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).expect("an abstract name");
+        let systemd = UnixDatagram::bind_addr(&address).expect("bound");
+        let notifier = Notifier::new(&format!("@{name}"), None).expect("a socket");
+        let told = std::thread::spawn(move || notifier.hand_over(4711));
+        let mut buffer = [0; 64];
+        let length = systemd.recv(&mut buffer).expect("received");
+        assert_eq!(&buffer[..length], b"MAINPID=4711");
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut into = [io::IoSliceMut::new(&mut buffer)];
+        let received = recvmsg(&systemd, &mut into, &mut control, RecvFlags::empty()).expect("received");
+        assert!(!told.is_finished(), "not before it is read");
+        // Closes the descriptor.
+        drop(control);
+        told.join().expect("no panic");
+        assert_eq!(&buffer[..received.bytes], b"BARRIER=1");
     }
 }

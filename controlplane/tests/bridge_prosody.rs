@@ -1,6 +1,7 @@
 //! A bridge against a real Prosody: a scripted Jicofo allocates, updates and expires; the server crashes and returns.
 //! The workers are played by the test through their rings.
 
+mod bridge_handover;
 mod http;
 mod jicofo;
 mod prosody;

@@ -196,7 +196,7 @@ fn operator_pages() -> (Router, mpsc::Receiver<ringbridge_controlplane::rest::Op
     let (requests, asked) = mpsc::channel(16);
     let (_, health) = watch::channel(Ok(()));
     let (_, stats) = watch::channel(json!({}));
-    let operator = Some(Operator { requests, shutdown: true });
+    let operator = Some(Operator { requests, shutdown: true, upgrades: None });
     let ops = Ops {
         name: "bridge".into(),
         health,

@@ -1,6 +1,7 @@
 //! Breakout rooms: which are served, what keeps the main room, and who owns what, with a clock of its own.
 
 mod focus_world;
+mod former_process;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -213,6 +213,37 @@ fn a_bridge_that_refuses_relays_is_left() {
 }
 
 #[test]
+fn a_relay_that_a_slow_server_held_up_condemns_no_bridge() {
+    for slow in [true, false] {
+        let mut world = with(Strategy::Split);
+        add(&mut world, "a", &[]);
+        add(&mut world, "b", &[]);
+        world.join(ROOM, "alice", |_| {});
+        world.slow_server = slow;
+        world.pass(5);
+        world.bridge("b").relays = Answers::Nothing;
+        world.join(ROOM, "bob", |_| {});
+        world.pass(8);
+        // What was asked meanwhile is lost with the queue.
+        world.slow_server = false;
+        world.bridge("b").relays = Answers::Well;
+        world.pass(9);
+        let stats = world.focus.stats(world.now);
+        let operational = stats["bridge_selector"]["operational_bridge_count"].as_u64();
+        assert_eq!(operational, Some(if slow { 2 } else { 1 }), "{slow}");
+        assert_eq!(stats["refused"]["server_slow"].as_u64() > Some(0), slow);
+        let expected =
+            if slow { places(&[("a", &["alice"]), ("b", &["bob"])]) } else { places(&[("a", &["alice", "bob"])]) };
+        assert_eq!(check(&world), expected);
+        assert_eq!(
+            (world.client(ROOM, "alice").offers(), world.client(ROOM, "bob").offers()),
+            (1, 2),
+            "only who is on that bridge begins anew"
+        );
+    }
+}
+
+#[test]
 fn updates_that_fail() {
     for (condition, reason, moves) in
         [("bad-request", None, true), ("item-not-found", Some("CONFERENCE_NOT_FOUND"), true)]

@@ -10,11 +10,13 @@ const ORDER: &[&str] = &[
     "lib",
     // Small mechanisms.
     "civil",
+    "carried",
     "pace",
     "notify",
     "host",
     "metrics",
     "logging",
+    "upgrade",
     // The doors, and what operators see.
     "door",
     "rest",

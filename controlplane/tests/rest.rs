@@ -36,7 +36,7 @@ async fn start_with(shutdown: bool) -> Served {
     let metrics = Arc::new(|| vec![Family::single("conferences", "Now.", Kind::Gauge, 2.0)]);
     let (_, bandwidth) = watch::channel(json!([{"endpoint": "ab12cd34", "estimate_bps": 900_000}]));
     let (sender, requests) = mpsc::channel(4);
-    let operator = Some(Operator { requests: sender, shutdown });
+    let operator = Some(Operator { requests: sender, shutdown, upgrades: None });
     let ops = Ops {
         name: "bridge".into(),
         health: seen,

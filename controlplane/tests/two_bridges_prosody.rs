@@ -5,6 +5,7 @@ mod http;
 mod jicofo;
 mod phone;
 mod prosody;
+mod upgrades;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

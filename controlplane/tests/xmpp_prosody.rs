@@ -9,10 +9,11 @@ use guest::Guest;
 
 use prosody::Prosody;
 use ringbridge_controlplane::xmpp::muc::{MucChange, MucRoom, whois_anyone};
-use ringbridge_controlplane::xmpp::{self, XmppEvent, XmppSender};
+use ringbridge_controlplane::xmpp::{self, Keeping, XmppEvent, XmppSender};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_xmpp::Stanza;
+use xmpp_parsers::iq::Iq;
 
 type Events = mpsc::Receiver<XmppEvent>;
 
@@ -235,6 +236,99 @@ async fn a_stream_without_resumption_leaves_the_brewery_with_its_connection() {
         runtime.join().unwrap();
         assert_eq!(gone, leaves, "resumption: {resumption}");
     }
+}
+
+/// A request of the watcher to the one that is handed over.
+fn ask(watcher: &XmppSender, id: &str) {
+    let to = Some(format!("{}/jvb", prosody::BREWERY).parse().unwrap());
+    // The room gives it an id of its own.
+    let payload = format!("<asks xmlns='urn:test' this='{id}'/>").parse().unwrap();
+    watcher.send(Iq::Get { from: None, to, id: id.to_owned(), payload });
+}
+
+async fn asked(events: &mut Events, id: &str) {
+    loop {
+        if let XmppEvent::Stanza(Stanza::Iq(Iq::Get { payload, .. })) = next(events).await
+            && payload.attr("this") == Some(id)
+        {
+            return;
+        }
+    }
+}
+
+async fn parked(sender: &XmppSender, events: &mut Events) {
+    assert!(sender.park().await);
+    while !matches!(next(events).await, XmppEvent::Parked) {}
+}
+
+/// The bridge's stream is not resumable until somebody wants to hand it over; then nobody in the room notices, and nothing is lost
+/// that was said meanwhile in either direction.
+#[tokio::test]
+async fn another_process_goes_on_with_the_session() {
+    let Some(server) = Prosody::start() else { return };
+    let (_stop, stopped) = watch::channel(false);
+    let (watcher, mut watched) = xmpp::connect(server.account("focus", Some("focus")), stopped.clone());
+    online(&mut watched).await;
+    let mut room = MucRoom::new(&prosody::BREWERY.parse().unwrap(), "focus").unwrap();
+    enter(&mut room, &watcher, &mut watched).await;
+    let settings = xmpp::XmppSettings { resumption: false, ..server.account("jvb", Some("jvb")) };
+    let (mut sender, mut events) = xmpp::connect(settings.clone(), stopped.clone());
+    let (jid, _) = online(&mut events).await;
+    let mut own = MucRoom::new(&prosody::BREWERY.parse().unwrap(), "jvb").unwrap();
+    enter(&mut own, &sender, &mut events).await;
+    assert_eq!(sender.export().await, None, "not before it is asked for");
+    for round in 0..3 {
+        assert_eq!(sender.keep().await, Keeping::Kept);
+        // Begun and given up: everything is as before.
+        parked(&sender, &mut events).await;
+        ask(&watcher, "unread");
+        sender.resume().await;
+        asked(&mut events, "unread").await;
+        // What arrives from here on the other one is given, and what waits to be sent is sent.
+        parked(&sender, &mut events).await;
+        ask(&watcher, &format!("while-nobody-reads-{round}"));
+        let marker = |round| format!("<said xmlns='urn:test' round='{round}'/>").parse().unwrap();
+        sender.send(own.update(vec![marker(round)]));
+        let carried = sender.export().await.expect("it is kept");
+        sender.abandon().await;
+        while events.recv().await.is_some() {}
+        let (next_sender, mut next_events) = xmpp::connect_from(settings.clone(), Some(carried), stopped.clone());
+        let (next_jid, resumed) = online(&mut next_events).await;
+        assert!(resumed && next_jid == jid, "{}", server.log());
+        asked(&mut next_events, &format!("while-nobody-reads-{round}")).await;
+        next_sender.send(own.update(vec![marker(100 + round)]));
+        let mut said = Vec::new();
+        while !said.contains(&(100 + round).to_string()) {
+            let XmppEvent::Stanza(Stanza::Presence(presence)) = next(&mut watched).await else { continue };
+            let change = room.handle(&presence);
+            assert!(!matches!(change, Some(MucChange::OccupantLeft(_))), "round {round}: {presence:?}");
+            let marker = presence.payloads.iter().find(|payload| payload.name() == "said");
+            said.extend(marker.and_then(|marker| marker.attr("round")).map(str::to_owned));
+        }
+        assert_eq!(said, [round.to_string(), (100 + round).to_string()], "each once");
+        (sender, events) = (next_sender, next_events);
+    }
+    // Sessions that the server does not know are no obstacle.
+    parked(&sender, &mut events).await;
+    let carried = sender.export().await.expect("it is kept");
+    let (_other, mut others) = xmpp::connect(settings.clone(), stopped.clone());
+    assert!(!online(&mut others).await.1, "whoever has the same resource replaces it");
+    let (_late, mut lates) = xmpp::connect_from(settings, Some(carried), stopped);
+    assert!(!online(&mut lates).await.1);
+}
+
+#[tokio::test]
+async fn a_server_without_stream_management_says_so() {
+    let Some(server) = Prosody::start_with(prosody::WITHOUT_SMACKS) else { return };
+    let (_stop, stopped) = watch::channel(false);
+    let (sender, mut events) = xmpp::connect(server.account("jvb", None), stopped);
+    assert_eq!(sender.keep().await, Keeping::Offline);
+    online(&mut events).await;
+    assert_eq!(sender.keep().await, Keeping::Unsupported);
+    parked(&sender, &mut events).await;
+    assert_eq!(sender.export().await, None);
+    sender.resume().await;
+    assert_eq!(sender.keep().await, Keeping::Unsupported, "it goes on");
 }
 
 #[tokio::test]

@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// Limits something to `RATE` tokens per second, at least one, with bursts of `BURST` (a token bucket that remembers nothing but
 /// when it will be full again). A new one is full.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Budget<const RATE: u32, const BURST: u32> {
     /// When the bucket will be full again.
+    #[serde(with = "crate::carry::checked")]
     full_at: Option<Instant>,
 }
 
@@ -55,9 +58,10 @@ impl<const RATE: u32, const BURST: u32> Budget<RATE, BURST> {
 }
 
 /// Paces work whose cost varies: a share of the time, with bursts.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Pace {
     /// When all work so far is paid for.
+    #[serde(with = "crate::carry::checked")]
     free_at: Option<Instant>,
 }
 

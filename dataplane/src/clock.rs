@@ -7,8 +7,13 @@
 use std::ops::Add;
 use std::time::{Duration, Instant};
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::carry::checked::Checked;
+
 /// A moment: microseconds since a worker began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
 #[repr(transparent)]
 pub struct WorkerTime(u64);
 
@@ -40,6 +45,26 @@ impl WorkerTime {
     #[inline]
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Microseconds that no worker runs for: some 35,000 years.
+const NEVER: u64 = 1 << 60;
+
+impl<'de> Deserialize<'de> for WorkerTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let micros = u64::deserialize(deserializer)?;
+        if micros < NEVER { Ok(Self(micros)) } else { Err(D::Error::custom("a time that no worker runs for")) }
+    }
+}
+
+impl Checked for WorkerTime {
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize(serializer)
+    }
+
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
     }
 }
 

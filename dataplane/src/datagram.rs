@@ -4,11 +4,13 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// Largest datagram that is received or sent, bytes of UDP payload. Longer ones are dropped and counted.
 pub const MAX_DATAGRAM: usize = 1500;
 
 /// Where a datagram came from or goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Path {
     /// Index of the local socket: one per local address of the bridge, then those that were handed to the worker since.
     pub local: u16,
@@ -17,7 +19,7 @@ pub struct Path {
 }
 
 /// A local socket by its index and where it is bound; of the address only the family matters to most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LocalSocket {
     /// Its index, as in [`Path::local`].
     pub local: u16,

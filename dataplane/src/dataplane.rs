@@ -2,25 +2,26 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::conference::{ForwarderConfig, LoudestOnly};
 use crate::congestion::estimator::Bounds;
+use crate::datagram::HandedSocket;
 use crate::demux::MAX_WORKERS;
-use crate::engine::{ADDRESSES_PER_ENDPOINT, Engine, EngineConfig};
+use crate::engine::{ADDRESSES_PER_ENDPOINT, Engine, EngineConfig, EngineState, ImportError};
 use crate::ids::WorkerId;
 use crate::io::{
-    Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, SocketOptions, Steering, Uring, bind_sockets, pin_to_core,
-    probe, resolve_wildcard, sleep_precisely, wake_promptly,
+    Backend, IoChoice, IoError, IoLimits, Mmsg, PacketIo, Probed, SocketOptions, SocketPool, Steering, Uring,
+    bind_sockets, pin_to_core, probe, resolve_wildcard, sleep_precisely, wake_promptly,
 };
 use crate::link::{self, ControlLink, Wakeup, WorkerLink};
 use crate::messages::Command;
 use crate::peers::{Peers, mesh};
 use crate::stats::WorkerStats;
-use crate::worker::Worker;
+use crate::worker::{Answer, Order, Suspension, Worker};
 
 /// How to start the dataplane.
 #[derive(Debug, Clone)]
@@ -148,6 +149,27 @@ pub enum StartError {
         /// The error of the operating system.
         source: std::io::Error,
     },
+    /// The state of another process cannot be gone on with.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// The state of another process does not fit its descriptors, or this configuration.
+    #[error("the state of {found} does not fit {expected}: keep the number of workers and the local addresses")]
+    Parts {
+        /// What the state is of.
+        found: String,
+        /// What is there.
+        expected: String,
+    },
+    /// A socket of another process that is no such socket.
+    #[error(
+        "a socket that was handed over is {found}, not one of UDP at {expected}: keep the local addresses and the port"
+    )]
+    Socket {
+        /// What it is.
+        found: String,
+        /// What it should be.
+        expected: SocketAddr,
+    },
     /// A worker ended while it started.
     #[error("a worker thread ended while it started; its log line says why")]
     Died,
@@ -179,6 +201,12 @@ impl DataplaneHealth {
 /// The running workers. Dropping it stops them.
 #[derive(Debug)]
 pub struct Dataplane {
+    /// To suspended workers, and what they answer; dropped first, so that none waits for more.
+    orders: Vec<mpsc::Sender<(u64, Order)>>,
+    answers: Vec<Mutex<mpsc::Receiver<(u64, Answer)>>>,
+    asked: Arc<AtomicU64>,
+    /// Attempts to suspend them so far.
+    attempt: u64,
     links: Vec<WorkerLink>,
     stats: Vec<Arc<WorkerStats>>,
     wakeups: Vec<Wakeup>,
@@ -186,25 +214,14 @@ pub struct Dataplane {
     stop: Arc<AtomicBool>,
     health: DataplaneHealth,
     backend: (&'static str, String),
-    steered: bool,
+    steering: Option<Steering>,
     local_addresses: Vec<SocketAddr>,
 }
 
 impl Dataplane {
     /// Binds the sockets, starts and pins the workers.
     pub fn start(config: DataplaneConfig) -> Result<Self, StartError> {
-        if config.workers == 0 || config.workers > MAX_WORKERS {
-            return Err(StartError::Workers(config.workers));
-        }
-        if !config.cores.is_empty() && config.cores.len() < config.workers {
-            return Err(StartError::Cores { workers: config.workers, cores: config.cores.len() });
-        }
-        // Whoever asks for an option of io_uring asks for io_uring.
-        let io = match (config.io, config.limits.extras.of_uring()) {
-            (IoChoice::Auto, Some(_)) => IoChoice::Uring,
-            (io, _) => io,
-        };
-        let probed = probe(io)?;
+        let probed = Self::probe(&config)?;
         let mut sockets = Vec::with_capacity(config.workers);
         let mut port = config.port;
         for worker in 0..config.workers {
@@ -214,6 +231,29 @@ impl Dataplane {
             sockets.push(set);
         }
         let steering = steer(&config, &sockets);
+        let dataplane = Self::build(&config, probed, sockets, port, steering, Vec::new())?;
+        tracing::info!(
+            workers = config.workers,
+            cores = ?config.cores,
+            addresses = ?dataplane.local_addresses,
+            backend = dataplane.backend.0,
+            reason = %dataplane.backend.1,
+            coalesce_micros = config.limits.extras.coalesce,
+            steering = dataplane.is_steered(),
+            "dataplane started"
+        );
+        Ok(dataplane)
+    }
+
+    /// Starts workers on these sockets: at once, or, where there are states, suspended and with what is in those.
+    pub(crate) fn build(
+        config: &DataplaneConfig,
+        probed: Probed,
+        sockets: Vec<Vec<UdpSocket>>,
+        port: u16,
+        steering: Option<Steering>,
+        states: Vec<(EngineState, TakenSockets)>,
+    ) -> Result<Self, StartError> {
         let local_addresses: Vec<SocketAddr> =
             config.local_addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
 
@@ -226,7 +266,13 @@ impl Dataplane {
         }
         let wakeups: Vec<Wakeup> = controls.iter().map(|control| control.wakeup().clone()).collect();
         let peers = mesh(&wakeups, config.handover_ring);
+        let suspended = !states.is_empty();
+        let mut states = states.into_iter();
         let mut dataplane = Self {
+            orders: Vec::new(),
+            answers: Vec::new(),
+            asked: Arc::default(),
+            attempt: 0,
             links,
             stats: (0..config.workers).map(|_| Arc::default()).collect(),
             wakeups,
@@ -234,7 +280,7 @@ impl Dataplane {
             stop: Arc::default(),
             health: DataplaneHealth::new(config.workers),
             backend: (probed.backend.name(), probed.reason),
-            steered: steering.is_some(),
+            steering: steering.clone(),
             local_addresses,
         };
 
@@ -248,7 +294,14 @@ impl Dataplane {
                 max_addresses: config.max_endpoints.saturating_mul(ADDRESSES_PER_ENDPOINT),
                 forwarder: config.forwarder(),
             };
+            let (orders, obeyed) = mpsc::channel();
+            let (answering, answers) = mpsc::channel();
+            dataplane.orders.push(orders);
+            dataplane.answers.push(Mutex::new(answers));
+            let asked = Arc::clone(&dataplane.asked);
             let start = WorkerStart {
+                suspension: Suspension { asked, orders: obeyed, answers: answering },
+                state: states.next().filter(|_| suspended),
                 config: engine,
                 steering: steering.clone(),
                 core: config.cores.get(index).copied(),
@@ -274,17 +327,60 @@ impl Dataplane {
                 Err(_) => return Err(StartError::Died),
             }
         }
-        tracing::info!(
-            workers = config.workers,
-            cores = ?config.cores,
-            addresses = ?dataplane.local_addresses,
-            backend = dataplane.backend.0,
-            reason = %dataplane.backend.1,
-            coalesce_micros = config.limits.extras.coalesce,
-            steering = dataplane.steered,
-            "dataplane started"
-        );
         Ok(dataplane)
+    }
+
+    /// Checks what can be checked of a configuration, and finds the backend.
+    pub(crate) fn probe(config: &DataplaneConfig) -> Result<Probed, StartError> {
+        if config.workers == 0 || config.workers > MAX_WORKERS {
+            return Err(StartError::Workers(config.workers));
+        }
+        if !config.cores.is_empty() && config.cores.len() < config.workers {
+            return Err(StartError::Cores { workers: config.workers, cores: config.cores.len() });
+        }
+        // Whoever asks for an option of io_uring asks for io_uring.
+        let io = match (config.io, config.limits.extras.of_uring()) {
+            (IoChoice::Auto, Some(_)) => IoChoice::Uring,
+            (io, _) => io,
+        };
+        Ok(probe(io)?)
+    }
+
+    /// Asks every worker to suspend itself.
+    pub(crate) fn ask_to_suspend(&mut self) {
+        self.attempt += 1;
+        self.asked.store(self.attempt, Ordering::Release);
+        self.wakeups.iter().for_each(Wakeup::wake);
+    }
+
+    /// Does not ask any more: whoever has suspended itself waits for orders, whoever has not does not.
+    pub(crate) fn stop_asking(&self) {
+        self.asked.store(0, Ordering::Release);
+    }
+
+    /// Gives a suspended worker an order.
+    pub(crate) fn order(&self, worker: usize, order: Order) {
+        if let Some(orders) = self.orders.get(worker) {
+            // One that has ended does not answer either.
+            let _ = orders.send((self.attempt, order));
+        }
+    }
+
+    /// What a worker answers; `None` when it does not in time.
+    pub(crate) fn answer(&self, worker: usize, within: Duration) -> Option<Answer> {
+        let answers = self.answers.get(worker)?.lock().ok()?;
+        let next = || answers.recv_timeout(within).ok();
+        std::iter::from_fn(next).find(|(of, _)| *of == self.attempt).map(|(_, answer)| answer)
+    }
+
+    /// What steers paths to workers.
+    pub(crate) fn steering(&self) -> Option<&Steering> {
+        self.steering.as_ref()
+    }
+
+    /// Notes what steers paths to workers from now on.
+    pub(crate) fn note_steering(&mut self, steering: Steering) {
+        self.steering = Some(steering);
     }
 
     /// Number of workers.
@@ -304,7 +400,7 @@ impl Dataplane {
 
     /// Whether the kernel steers packets to the worker that their sender belongs to.
     pub fn is_steered(&self) -> bool {
-        self.steered
+        self.steering.is_some()
     }
 
     /// The bound addresses, by socket index.
@@ -341,6 +437,7 @@ impl Dataplane {
             let _ = link.send(Command::Shutdown);
         }
         self.stop.store(true, Ordering::Release);
+        self.orders.clear();
         for wakeup in &self.wakeups {
             wakeup.wake();
         }
@@ -357,7 +454,7 @@ impl Drop for Dataplane {
 }
 
 /// Steering, where it is of use and allowed.
-fn steer(config: &DataplaneConfig, sockets: &[Vec<UdpSocket>]) -> Option<Steering> {
+pub(crate) fn steer(config: &DataplaneConfig, sockets: &[Vec<UdpSocket>]) -> Option<Steering> {
     // A single worker gets everything anyway.
     if config.workers < 2 || !config.steer {
         return None;
@@ -370,6 +467,9 @@ fn steer(config: &DataplaneConfig, sockets: &[Vec<UdpSocket>]) -> Option<Steerin
 
 /// What a worker's thread takes along.
 struct WorkerStart {
+    suspension: Suspension,
+    /// What it goes on with.
+    state: Option<(EngineState, TakenSockets)>,
     config: EngineConfig,
     steering: Option<Steering>,
     core: Option<usize>,
@@ -381,7 +481,7 @@ struct WorkerStart {
     stats: Arc<WorkerStats>,
     stop: Arc<AtomicBool>,
     health: DataplaneHealth,
-    ready: mpsc::Sender<Result<(), IoError>>,
+    ready: mpsc::Sender<Result<(), StartError>>,
 }
 
 impl WorkerStart {
@@ -392,7 +492,7 @@ impl WorkerStart {
 
     fn work(self) -> std::io::Result<()> {
         if let Some(Err(error)) = self.core.map(pin_to_core) {
-            let _ = self.ready.send(Err(error));
+            let _ = self.ready.send(Err(error.into()));
             return Ok(());
         }
         sleep_precisely();
@@ -401,32 +501,77 @@ impl WorkerStart {
             tracing::info!(%worker, %error, "cannot give the worker a short scheduler slice: other threads on its core delay it longer");
         }
         let wake = self.control.wakeup().event_fd().clone();
-        let engine = Engine::with_peers(self.config, Arc::clone(&self.stats), self.peers, self.steering);
+        let stats = Arc::clone(&self.stats);
+        let (engine, taken) = match self.state {
+            None => (Engine::with_peers(self.config, stats, self.peers, self.steering), None),
+            Some((state, taken)) => {
+                let parts = (self.peers, self.steering);
+                match Engine::import_with_peers(self.config, &state, stats, Instant::now(), parts) {
+                    Ok(engine) => (engine, Some(taken)),
+                    Err(error) => {
+                        let _ = self.ready.send(Err(error.into()));
+                        return Ok(());
+                    }
+                }
+            }
+        };
         let coalesce = Duration::from_micros(self.limits.extras.coalesce.into());
         let worker = Worker::new(engine, self.control, self.limits.batch, coalesce);
-        let (ready, stop) = (self.ready, self.stop);
-        match self.backend {
-            Backend::Uring => serve(worker, Uring::new(self.sockets, wake, self.limits, self.stats), &ready, &stop),
-            Backend::Mmsg => serve(worker, Mmsg::new(self.sockets, wake, self.limits, self.stats), &ready, &stop),
+        let (sockets, limits, stats) = (self.sockets, self.limits, self.stats);
+        let gro = taken.as_ref().map(|taken| taken.gro);
+        let serving = Serving { worker, taken, ready: self.ready, stop: self.stop, suspension: self.suspension };
+        match (self.backend, gro) {
+            (Backend::Uring, None) => serving.serve(Uring::new(sockets, wake, limits, stats)),
+            (Backend::Uring, Some(gro)) => serving.serve(Uring::taking_over(sockets, wake, limits, stats, gro)),
+            (Backend::Mmsg, None) => serving.serve(Mmsg::new(sockets, wake, limits, stats)),
+            (Backend::Mmsg, Some(gro)) => serving.serve(Mmsg::taking_over(sockets, wake, limits, stats, gro)),
         }
     }
 }
 
-/// Says whether the backend is there, and runs the worker on it.
-fn serve<I: PacketIo>(
+/// What is known of sockets that were another process', beside the shared ones themselves.
+pub(crate) struct TakenSockets {
+    /// Those that belong to endpoints, by their indices.
+    pub(crate) handed: Vec<(u16, HandedSocket)>,
+    /// What each had dropped, as far as that was counted, by index.
+    pub(crate) drops: Vec<(u16, u32)>,
+    /// Whether runs of datagrams come as one.
+    pub(crate) gro: bool,
+}
+
+/// A worker that waits for its backend.
+struct Serving {
     worker: Worker,
-    io: Result<I, IoError>,
-    ready: &mpsc::Sender<Result<(), IoError>>,
-    stop: &AtomicBool,
-) -> std::io::Result<()> {
-    match io {
-        Ok(io) => {
-            let _ = ready.send(Ok(()));
-            worker.run(io, stop)
-        }
-        Err(error) => {
-            let _ = ready.send(Err(error));
-            Ok(())
+    /// Where the sockets were another process': then it begins suspended.
+    taken: Option<TakenSockets>,
+    ready: mpsc::Sender<Result<(), StartError>>,
+    stop: Arc<AtomicBool>,
+    suspension: Suspension,
+}
+
+impl Serving {
+    /// Says whether the backend is there, and runs the worker on it.
+    fn serve<I: PacketIo>(self, io: Result<I, IoError>) -> std::io::Result<()> {
+        let Self { worker, taken, ready, stop, suspension } = self;
+        let suspended = taken.is_some();
+        let with_sockets = io.and_then(|mut io| {
+            let Some(TakenSockets { handed, drops, gro: _ }) = taken else { return Ok(io) };
+            let (_, pool) = io.parts();
+            for (local, socket) in handed {
+                pool.open_at(local, socket)?;
+            }
+            drops.into_iter().for_each(|(local, drops)| io.count_drops_from(local, drops));
+            Ok(io)
+        });
+        match with_sockets {
+            Ok(io) => {
+                let _ = ready.send(Ok(()));
+                worker.run(io, &stop, &suspension, suspended)
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error.into()));
+                Ok(())
+            }
         }
     }
 }

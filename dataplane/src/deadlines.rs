@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use crate::slab::Key;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::slab::{Key, MAX_CARRIED};
 
 /// A binary heap that knows where each entry stands, so that a deadline moves in place and nothing stale is left behind.
 #[derive(Debug)]
@@ -15,6 +18,35 @@ pub struct Deadlines<K> {
 impl<K> Default for Deadlines<K> {
     fn default() -> Self {
         Self { heap: Vec::new(), positions: Vec::new() }
+    }
+}
+
+/// An entry's deadline on its way.
+#[derive(Serialize, Deserialize)]
+struct Due<K> {
+    key: K,
+    #[serde(with = "crate::carry::checked")]
+    at: Instant,
+}
+
+impl<K: Key + Serialize> Serialize for Deadlines<K> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut all: Vec<Due<K>> = self.heap.iter().map(|(at, key)| Due { key: *key, at: *at }).collect();
+        all.sort_unstable_by_key(|due| due.key);
+        all.serialize(serializer)
+    }
+}
+
+impl<'de, K: Key + Deserialize<'de>> Deserialize<'de> for Deadlines<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut deadlines = Self::default();
+        for Due { key, at } in Vec::<Due<K>>::deserialize(deserializer)? {
+            if key.number() >= MAX_CARRIED {
+                return Err(D::Error::custom("a deadline of no entry"));
+            }
+            deadlines.set(key, Some(at));
+        }
+        Ok(deadlines)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which endpoint a datagram belongs to: by first byte (RFC 7983), ufrag, and verified address pair.
 
+use serde::{Deserialize, Serialize};
+
 use crate::datagram::Path;
 use crate::ids::{WorkerId, WorkerSet};
 
@@ -53,7 +55,7 @@ impl Protocol {
 pub type EndpointIndex = u32;
 
 /// Who gets what comes over a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Owner {
     /// An endpoint of this worker.
     Endpoint(EndpointIndex),
@@ -61,7 +63,7 @@ pub enum Owner {
     Worker(WorkerId),
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Entry {
     owner: Owner,
     /// Proven by an answer to a check: nobody else's mere request takes it away.
@@ -75,9 +77,12 @@ struct Entry {
 pub struct TableFull;
 
 /// Paths that verified STUN has shown to belong to an endpoint, here or on another worker. Bounded.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct AddressTable {
+    #[serde(with = "crate::carry::map")]
     entries: hashbrown::HashMap<Path, Entry, foldhash::fast::RandomState>,
+    /// The configuration's, also of whoever takes over.
+    #[serde(skip)]
     capacity: usize,
 }
 
@@ -85,6 +90,16 @@ impl AddressTable {
     /// An empty table for at most `capacity` paths, allocated now.
     pub fn new(capacity: usize) -> Self {
         Self { entries: hashbrown::HashMap::with_capacity_and_hasher(capacity, Default::default()), capacity }
+    }
+
+    /// Bounds it by another number, before it is used; false when it has more already.
+    pub(crate) fn set_capacity(&mut self, capacity: usize) -> bool {
+        let fits = self.entries.len() <= capacity;
+        if fits {
+            self.capacity = capacity;
+            self.entries.reserve(capacity.saturating_sub(self.entries.len()));
+        }
+        fits
     }
 
     /// Who owns a path.
@@ -117,6 +132,13 @@ impl AddressTable {
     /// Whether an owner has a path and has proven it by a round trip.
     pub fn is_proven(&self, path: &Path, owner: Owner) -> bool {
         self.entries.get(path).is_some_and(|entry| entry.owner == owner && entry.round_trip)
+    }
+
+    /// The paths of endpoints here that were proven by a round trip.
+    pub(crate) fn proven(&self) -> impl Iterator<Item = Path> {
+        let ours =
+            self.entries.iter().filter(|(_, entry)| entry.round_trip && matches!(entry.owner, Owner::Endpoint(_)));
+        ours.map(|(path, _)| *path)
     }
 
     /// Notes that `worker` steers this path to us.

@@ -4,6 +4,7 @@ mod commands;
 mod endpoints;
 mod error;
 mod events;
+mod handover;
 mod ice_drops;
 mod questions;
 mod sockets;
@@ -36,6 +37,7 @@ use questions::Questions;
 use sockets::LocalSockets;
 
 pub use error::CommandError;
+pub use handover::{EngineState, ImportError};
 
 /// Messages of one other worker that are handled before media gets its turn again.
 const STEP: usize = 256;
@@ -494,9 +496,35 @@ impl Engine {
         !self.events.is_empty() || self.forwarder.peers().backlog()
     }
 
+    /// Whether other workers queued anything for this one.
+    pub(crate) fn has_messages(&mut self) -> bool {
+        self.forwarder.peers().has_messages()
+    }
+
+    /// Whether something for other workers waits for room.
+    pub(crate) fn has_backlog(&mut self) -> bool {
+        self.forwarder.peers().backlog()
+    }
+
+    /// Has its paths steered to it by something else from now on.
+    pub(crate) fn steer_by(&mut self, steering: Steering) {
+        let shared = |path: &Path| self.sockets.is_shared(path.local);
+        for path in self.addresses.proven().filter(shared) {
+            if steering.claim(&path, self.config.worker).is_err() {
+                self.stats.count(Counter::SteeringRefused);
+            }
+        }
+        self.steering = Some(steering);
+    }
+
     /// Wakes the workers that were given something.
     pub(crate) fn wake_peers(&mut self) {
         self.forwarder.peers().wake();
+    }
+
+    /// How much video is left out.
+    pub(crate) fn shedding(&self) -> Shedding {
+        self.forwarder.shedding()
     }
 
     /// Leaves out more or less video from now on.

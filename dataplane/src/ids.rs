@@ -2,19 +2,21 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::slab::key;
 
 /// A conference on this bridge; minted by the control plane, never reused within one process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ConferenceId(pub u32);
 
 /// An endpoint on this bridge; minted by the control plane, never reused within one process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EndpointId(pub u32);
 
 /// A full mesh of bridges that a conference spans: what came from one bridge of it does not go to another one. Minted by the
 /// control plane for each conference and name of a mesh.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MeshId(pub u32);
 
 impl fmt::Display for ConferenceId {
@@ -36,7 +38,7 @@ impl fmt::Display for MeshId {
 }
 
 /// The synchronization source of an RTP stream (RFC 3550 section 3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[repr(transparent)]
 pub struct Ssrc(u32);
 
@@ -80,9 +82,9 @@ impl fmt::Display for Ssrc {
 
 /// An RTP payload type: 7 bits (RFC 3550 section 5.1). What it stands for is in each endpoint's
 /// [`CodecParameters`](crate::media::CodecParameters).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(transparent)]
-pub struct PayloadType(u8);
+pub struct PayloadType(#[serde(deserialize_with = "crate::carry::below::<_, _, 128>")] u8);
 
 impl PayloadType {
     /// How many there are.
@@ -121,7 +123,7 @@ impl fmt::Display for PayloadType {
 }
 
 /// A worker, counted from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[repr(transparent)]
 pub struct WorkerId(u8);
 
@@ -173,7 +175,7 @@ key! {
 }
 
 /// A set of workers, of the first 64.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct WorkerSet(u64);
 
 impl WorkerSet {

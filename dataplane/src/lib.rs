@@ -1,5 +1,5 @@
 //! The packet path of ringbridge, a selective forwarding unit (SFU) for WebRTC: it authenticates, decrypts, chooses, rewrites,
-//! encrypts and sends. No tokio, no XMPP, no serde; signalling and DTLS handshakes are its caller's.
+//! encrypts and sends. No tokio, no XMPP; serde only for state that passes to another process ([`carry`]); signalling and DTLS handshakes are its caller's.
 //!
 //! # Three ways in
 //!
@@ -63,11 +63,13 @@
 
 #![deny(unsafe_code)]
 
+pub mod carry;
 pub mod clock;
 pub mod conference;
 pub mod congestion;
 pub mod datagram;
 pub mod demux;
+pub mod handover;
 pub mod ice;
 pub mod ids;
 #[allow(unsafe_code)]
@@ -92,4 +94,4 @@ mod slab;
 mod worker;
 
 pub use dataplane::{Capacity, Dataplane, DataplaneConfig, DataplaneHealth, StartError};
-pub use engine::{CommandError, Engine, EngineConfig};
+pub use engine::{CommandError, Engine, EngineConfig, EngineState, ImportError};

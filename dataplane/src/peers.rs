@@ -229,6 +229,11 @@ impl Peers {
         }
     }
 
+    /// Whether others queued anything for this worker.
+    pub fn has_messages(&self) -> bool {
+        self.from.iter().flatten().any(|ring| !ring.is_empty())
+    }
+
     /// Whether signals wait for room.
     pub fn backlog(&self) -> bool {
         self.to.iter().flatten().any(|peer| !peer.waiting.is_empty())

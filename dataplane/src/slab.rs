@@ -3,6 +3,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// The number of an entry. Each table has a type of its own for it, so that one table's numbers fit no other.
 pub trait Key: Copy + Ord + fmt::Debug {
     /// The key of a number.
@@ -28,7 +30,9 @@ impl Key for u32 {
 macro_rules! key {
     ($(#[$doc:meta])* $vis:vis $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+        )]
         $vis struct $name(u32);
 
         impl $crate::slab::Key for $name {
@@ -46,6 +50,9 @@ macro_rules! key {
 }
 pub(crate) use key;
 
+/// Places of a table that comes from another process; more than any configuration takes.
+pub const MAX_CARRIED: usize = 1 << 17;
+
 /// The table. Entries are boxed: they are large, and do not move when it grows.
 pub struct Slab<K, T> {
     entries: Vec<Option<Box<T>>>,
@@ -56,6 +63,20 @@ pub struct Slab<K, T> {
 impl<K, T> Default for Slab<K, T> {
     fn default() -> Self {
         Self { entries: Vec::new(), len: 0, key: PhantomData }
+    }
+}
+
+impl<K, T: Serialize> Serialize for Slab<K, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.entries.serialize(serializer)
+    }
+}
+
+impl<'de, K, T: Deserialize<'de>> Deserialize<'de> for Slab<K, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let entries: Vec<Option<Box<T>>> = crate::carry::at_most::<_, _, MAX_CARRIED>(deserializer)?;
+        let len = entries.iter().flatten().count();
+        Ok(Self { entries, len, key: PhantomData })
     }
 }
 

@@ -268,6 +268,23 @@ impl WorkerStats {
         self.values[counter as usize].store(value, Ordering::Relaxed);
     }
 
+    /// What was counted so far, by name and reason: other releases may count more, or less. Gauges show the present, and are left out.
+    pub(crate) fn counted(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let counters = Counter::ALL.iter().filter(|counter| !counter.is_gauge());
+        let values = counters.map(|counter| (counter.metric(), counter.reason(), self.get(*counter)));
+        values.filter(|(.., value)| *value > 0).collect()
+    }
+
+    /// Adds what another process counted before; what is not counted any more is forgotten.
+    pub(crate) fn count_on(&self, counted: &[(String, String, u64)]) {
+        for (metric, reason, value) in counted {
+            let named = |counter: &&Counter| counter.metric() == metric && counter.reason() == reason;
+            if let Some(counter) = Counter::ALL.iter().find(named).filter(|counter| !counter.is_gauge()) {
+                self.add(*counter, *value);
+            }
+        }
+    }
+
     /// Reads one counter.
     pub fn get(&self, counter: Counter) -> u64 {
         self.values[counter as usize].load(Ordering::Relaxed)

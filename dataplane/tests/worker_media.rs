@@ -1,10 +1,17 @@
 //! Two clients in one conference exchange audio and video through a real dataplane on loopback, living on one worker or
 //! on two: ICE by the crate `is`, SRTP by webrtc-srtp, keys installed by command, payload types that differ.
 
+#[path = "worker_media/handover.rs"]
+mod handover;
+#[path = "worker_media/handover_times.rs"]
+mod handover_times;
 mod worker_client;
+
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, PayloadType, Ssrc, WorkerId};
+use ringbridge_dataplane::io::IoChoice;
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::media::{
     CodecParameters, Encoding, HeaderExtension, Limit, Media, MediaKind, ReceiverConstraints, SourceDescription,
@@ -13,6 +20,7 @@ use ringbridge_dataplane::media::{
 use ringbridge_dataplane::messages::Command;
 use ringbridge_dataplane::srtp::{MasterKey, SrtpKeys, SrtpProfile};
 use ringbridge_dataplane::stats::Counter;
+use ringbridge_dataplane::{Dataplane, DataplaneConfig};
 use rtp::codecs::vp8::Vp8Packet;
 use rtp::packetizer::Depacketizer;
 use webrtc_srtp::context::Context;
@@ -40,6 +48,9 @@ struct Participant {
     sequence: [u16; 2],
     /// Opened packets.
     heard: Vec<rtp::packet::Packet>,
+    profile: SrtpProfile,
+    /// Indices of the SRTCP packets that came.
+    rtcp_indices: Vec<u32>,
 }
 
 fn key(seed: u8, profile: SrtpProfile) -> MasterKey {
@@ -129,6 +140,8 @@ fn join(
         open: context(outbound, profile),
         sequence: [1000, 65_530],
         heard: Vec::new(),
+        profile,
+        rtcp_indices: Vec::new(),
     }
 }
 
@@ -168,6 +181,10 @@ impl Participant {
         for datagram in std::mem::take(&mut self.client.inbox) {
             if (192..=223).contains(&datagram[1]) {
                 self.open.decrypt_rtcp(&datagram).expect("SRTCP of the bridge opens");
+                let behind = if self.profile == SrtpProfile::Aes128CmHmacSha1_80 { 10 } else { 0 };
+                let at = datagram.len() - behind - 4;
+                let index = u32::from_be_bytes(datagram[at..at + 4].try_into().unwrap());
+                self.rtcp_indices.push(index & 0x7fff_ffff);
             } else {
                 let mut plain = self.open.decrypt_rtp(&datagram).expect("SRTP of the bridge opens");
                 self.heard.push(rtp::packet::Packet::unmarshal(&mut plain).unwrap());
@@ -198,21 +215,50 @@ impl Participant {
 
 #[test]
 fn audio_and_video_cross_the_bridge() {
-    exchange([1, 1]);
+    exchange([1, 1], 0);
+}
+
+#[test]
+fn calls_go_on_when_others_take_over_time_and_again() {
+    exchange([1, 1], 20);
+}
+
+#[test]
+fn calls_between_workers_go_on_when_others_take_over() {
+    exchange([0, 1], 5);
 }
 
 #[test]
 fn audio_and_video_cross_between_workers() {
-    exchange([0, 1]);
+    exchange([0, 1], 0);
 }
 
-/// Alice and Bob live on the workers of `homes`.
-fn exchange(homes: [usize; 2]) {
+/// What a dataplane at these addresses is started with.
+fn config_of(addresses: &[SocketAddr], workers: usize, io: IoChoice) -> DataplaneConfig {
+    let local_addresses = addresses.iter().map(|address| address.ip()).collect();
+    DataplaneConfig { local_addresses, port: addresses[0].port(), workers, io, ..DataplaneConfig::default() }
+}
+
+/// Another dataplane goes on with the calls, on another backend where there is one; `meanwhile` happens while nobody receives.
+fn take_over(dataplane: Dataplane, io: IoChoice, meanwhile: impl FnOnce()) -> (Dataplane, Vec<WorkerLink>) {
+    let config = config_of(dataplane.local_addresses(), dataplane.workers(), io);
+    let mut suspended = dataplane.suspend().map_err(|(_, error)| error).unwrap();
+    meanwhile();
+    let (state, sockets) = suspended.export().unwrap();
+    let state = postcard::from_bytes(&postcard::to_allocvec(&state).unwrap()).unwrap();
+    let mut prepared = Dataplane::start_from(config, state, sockets).unwrap();
+    drop(suspended);
+    let links = prepared.take_links();
+    (prepared.go(), links)
+}
+
+/// Alice and Bob live on the workers of `homes`; so often, other dataplanes take over in the middle of the call.
+fn exchange(homes: [usize; 2], take_overs: u32) {
     let spread = homes[0] != homes[1];
     for io in backends() {
         for profile in [SrtpProfile::AeadAes256Gcm, SrtpProfile::AeadAes128Gcm, SrtpProfile::Aes128CmHmacSha1_80] {
             // Two workers: whichever the kernel picks for a client, its packets arrive.
-            let (dataplane, mut links) = start(io, 2);
+            let (mut dataplane, mut links) = start(io, 2);
             let bridge = dataplane.local_addresses()[0];
             for worker in if spread { 0..2 } else { 1..2 } {
                 create_conference(&mut links[worker], 1);
@@ -230,9 +276,9 @@ fn exchange(homes: [usize; 2]) {
             let mut alice = join(&mut links, a, spread, Client::new(bridge, a, 1), &ALICE, profile);
             let mut bob = join(&mut links, b, spread, Client::new(bridge, b, 2), &BOB, profile);
             let mut events = Vec::new();
-            let stats = [dataplane.stats(WorkerId::new(0)), dataplane.stats(WorkerId::new(1))];
+            let mut stats = [dataplane.stats(WorkerId::new(0)), dataplane.stats(WorkerId::new(1))];
 
-            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
             let mut round = 0u32;
             let done = |alice: &Participant, bob: &Participant| {
                 [(alice, &BOB), (bob, &ALICE)]
@@ -240,7 +286,7 @@ fn exchange(homes: [usize; 2]) {
                     .all(|(to, from)| to.audio_from(from).len() >= 10 && to.frames_from(from).len() >= 10)
             };
             let (mut said, mut shown) = (Vec::new(), Vec::new());
-            while !done(&alice, &bob) {
+            while !done(&alice, &bob) || (take_overs > 0 && round < take_overs * 3 + 5) {
                 assert!(
                     std::time::Instant::now() < deadline,
                     "heard {} and {} packets; {:?}",
@@ -265,6 +311,14 @@ fn exchange(homes: [usize; 2]) {
                     }
                     said.push(audio);
                     shown.push(video[1..].to_vec());
+                    if round.is_multiple_of(3) && round <= take_overs * 3 {
+                        let backends = backends();
+                        let io = backends[(round / 3) as usize % backends.len()];
+                        let waits = alice.sealed(ALICE.opus, ALICE.audio_ssrc, round * 960 + 480, vec![7; 7]);
+                        said.push(vec![7; 7]);
+                        (dataplane, links) = take_over(dataplane, io, || alice.client.send(&waits));
+                        stats = [dataplane.stats(WorkerId::new(0)), dataplane.stats(WorkerId::new(1))];
+                    }
                     std::thread::sleep(std::time::Duration::from_millis(10));
                 }
             }
@@ -273,6 +327,11 @@ fn exchange(homes: [usize; 2]) {
                 assert!(to.frames_from(from).iter().all(|frame| shown.iter().any(|sent| sent == frame)));
                 assert!(to.heard.iter().all(|p| [from.audio_ssrc, from.video_ssrc].contains(&p.header.ssrc)));
             }
+            // What came while nobody received was not lost, and nothing had to be asked for anew.
+            let waited = bob.heard.iter().filter(|p| p.payload[..] == [7; 7]).count();
+            assert_eq!(waited, take_overs as usize);
+            let requests = stats.iter().map(|s| s.get(Counter::KeyframeRequests)).sum::<u64>();
+            assert!(requests <= 4, "{requests} keyframes asked for");
             // What is not authentic goes nowhere.
             let before = bob.heard.len();
             let mut forged = alice.sealed(ALICE.opus, ALICE.audio_ssrc, round * 960 + 960, vec![1, 2, 3]);

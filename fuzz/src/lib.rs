@@ -11,6 +11,7 @@ pub mod config;
 pub mod dtls;
 pub mod focus;
 pub mod forwarder;
+pub mod handover;
 pub mod ice;
 pub mod input;
 pub mod parsers;

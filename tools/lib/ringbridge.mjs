@@ -1,8 +1,9 @@
 // The program under test: its configuration file, its processes, its statistics.
+import { spawn } from 'node:child_process';
 import { readFileSync, existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { repository, targetFolder } from './paths.mjs';
-import { Background, run, until } from './process.mjs';
+import { Background, run, sleep, until } from './process.mjs';
 
 export const binary = () => process.env.RINGBRIDGE ?? join(targetFolder, 'release/ringbridge');
 export const loadBinary = () => process.env.RINGBRIDGE_LOAD ?? join(targetFolder, 'release/ringbridge-load');
@@ -77,6 +78,8 @@ ${o.strategy ? `  relay.enabled = true
 export class Ringbridge {
   /** Once started. @type {Background} */
   process;
+  /** The process that took over from that one, if one did: nobody's child. @type {number | undefined} */
+  successor;
 
   constructor(kind, name, folder, options) {
     this.kind = kind;
@@ -108,8 +111,42 @@ export class Ringbridge {
   async bridgeHealth() { return (await fetch(this.bridgeUrl('/about/health'))).status; }
   async focusHealth() { return (await fetch(this.focusUrl('/about/health'))).status; }
 
-  async stop() { await this.process?.stop(); }
-  async kill() { await this.process?.kill(); }
+  /** Has the bridge replaced by a new process with these options changed; what the command says. */
+  async upgrade(changes = {}, args = []) {
+    Object.assign(this.options, changes);
+    writeConfiguration(this.configuration, this.options);
+    const command = spawn(binary(), ['upgrade', `127.0.0.1:${this.options.bridgeRestPort}`, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    let said = '';
+    for (const stream of [command.stdout, command.stderr]) stream.on('data', data => { said += data; });
+    const code = await new Promise((resolve, reject) => command.on('close', resolve).on('error', reject));
+    const { pid, frozen_millis: frozen } = await (await fetch(this.bridgeUrl('/colibri/upgrade'))).json();
+    if (pid !== this.process.pid) this.successor = pid;
+    return { code, said: said.trim(), pid, frozen };
+  }
+
+  /** Ends the process that took over, if there is one. */
+  async endSuccessor(signal) {
+    const pid = this.successor;
+    if (!pid) return;
+    this.successor = undefined;
+    try {
+      process.kill(pid, signal);
+      for (let waited = 0; waited < 5000; waited += 50) {
+        process.kill(pid, 0);
+        await sleep(50);
+      }
+      process.kill(pid, 'SIGKILL');
+    } catch { /* gone */ }
+  }
+
+  async stop() {
+    await this.endSuccessor('SIGTERM');
+    await this.process?.stop();
+  }
+  async kill() {
+    await this.endSuccessor('SIGKILL');
+    await this.process?.kill();
+  }
 
   /** Error-level lines of the log so far. */
   errors() {

@@ -75,14 +75,15 @@ export class Stack {
    * `mediaAddress`: where the bridges receive media instead of on loopback.
    * `more`: asked for further options of each bridge, given those that it has.
    * `accounts`: more users of auth.meet.test; `passwords` has theirs.
+   * `state`: the focus keeps what it needs after a restart.
    * `relay`: asked for the port that leads to Prosody's, for the processes. `environment`: more variables of theirs.
    * @param {{ clientFolder: string, currentClientFolder?: string, folder?: string, split?: boolean, bridges?: number, strategy?: string, relayChannel?: string, io?: string, disableRewriting?: boolean,
    *   channel?: string, ssrcs?: number, clock?: boolean, resumption?: number, heap?: boolean, launcher?: string[], logFolder?: string,
-   *   relay?: (port: number) => Promise<number>, environment?: Record<string, string>, mediaAddress?: string, site?: import('./prosody.mjs').Site, accounts?: string[],
+   *   relay?: (port: number) => Promise<number>, environment?: Record<string, string>, mediaAddress?: string, state?: boolean, site?: import('./prosody.mjs').Site, accounts?: string[],
    *   more?: (options: Record<string, any>) => Promise<Record<string, any>> }} options
    */
   constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, strategy, relayChannel, io, disableRewriting, channel, ssrcs, clock, resumption, heap,
-    launcher, logFolder, relay, environment, mediaAddress, site, accounts, more }) {
+    launcher, logFolder, relay, environment, mediaAddress, state, site, accounts, more }) {
     this.clientFolder = clientFolder;
     this.currentClientFolder = currentClientFolder;
     this.split = split;
@@ -101,6 +102,7 @@ export class Stack {
     this.relay = relay;
     this.environment = environment;
     this.mediaAddress = mediaAddress;
+    this.state = state;
     this.accounts = accounts ?? [];
     this.more = more;
     this.site = site;
@@ -122,7 +124,8 @@ export class Stack {
     });
     await this.prosody.start();
     const focusRestPort = await freePort(8888);
-    const environment = { ...this.clock ? this.clockEnvironment() : {}, ...this.environment };
+    const state = this.state ? { RINGBRIDGE_FOCUS_STATE_DIRECTORY: join(this.folder, 'state') } : {};
+    const environment = { ...this.clock ? this.clockEnvironment() : {}, ...state, ...this.environment };
     const xmppPort = this.relay ? await this.relay(this.prosody.clientPort) : this.prosody.clientPort;
     const options = async number => ({
       launcher: this.launcher,

@@ -1,6 +1,8 @@
 //! The one task of the bridge: everything that happens to it, in order.
 
 mod addresses;
+mod handover;
+mod quiesce;
 mod reports;
 
 use std::net::SocketAddr;
@@ -8,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ringbridge_dataplane::Capacity;
-use ringbridge_dataplane::ids::WorkerId;
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::messages::{Command, Event};
 use ringbridge_dataplane::stats::WorkerStats;
@@ -20,6 +21,7 @@ use super::addresses::Addresses;
 use super::clients::{Action, Clients};
 use super::discovery::Discovery;
 use super::error::BridgeError;
+use super::handover::{HandoverRequest, Takeover};
 use super::lifecycle::{Lifecycle, Stage};
 use super::load::HostLoad;
 use super::probe::PortProbe;
@@ -30,13 +32,15 @@ use super::workers::Workers;
 use super::xmpp_connections::XmppConnections;
 use crate::brewery::Standing;
 use crate::channel::{ChannelCounters, ChannelEvent, Dialler, Registry};
-use crate::colibri::bridge::{ColibriBridge, ColibriConfig, Output};
+use crate::colibri::bridge::{ColibriBridge, Output};
 use crate::colibri::debug::View;
 use crate::colibri::transport::LocalTransport;
 use crate::host::AddressFilter;
 use crate::rest::{Ask, OperatorRequest};
 use crate::transport::{Certificate, Fingerprint};
 use crate::xmpp::XmppEvent;
+
+use quiesce::{Quiesce, Then};
 
 /// Interval of presence and statistics.
 const REPORT: Duration = Duration::from_secs(5);
@@ -78,6 +82,8 @@ pub(super) struct Inputs {
     pub operator: mpsc::Receiver<OperatorRequest>,
     pub channel: mpsc::Receiver<ChannelEvent>,
     pub shutdown: watch::Receiver<bool>,
+    /// From whoever hands the bridge over to another process.
+    pub handover: mpsc::Receiver<HandoverRequest>,
 }
 
 pub(super) struct Actor {
@@ -102,6 +108,8 @@ pub(super) struct Actor {
     leaving: bool,
     traffic: Traffic,
     reported: Instant,
+    /// Somebody waits for handshakes to end, to hand the bridge over.
+    quiescing: Option<Quiesce>,
     /// The endpoints changed since the tables were compared.
     #[cfg(debug_assertions)]
     unchecked: bool,
@@ -121,18 +129,7 @@ impl Actor {
         discovery.set_configured(
             transport.public_addresses.iter().any(|public| public.base(&transport.local_addresses).is_some()),
         );
-        let config = ColibriConfig {
-            transport,
-            workers: links.len(),
-            spill_endpoints: settings.spill_endpoints,
-            capacity: outside.capacity,
-            sctp: settings.sctp,
-            relay: settings.relay.clone(),
-            ice_restart: settings.ice_restart,
-            audio_ssrcs: settings.audio_ssrcs,
-            video_ssrcs: settings.video_ssrcs,
-            ufrag_prefix: |worker| ringbridge_dataplane::demux::ufrag_prefix(WorkerId::from_index(worker)).to_string(),
-        };
+        let config = settings.colibri(transport, links.len(), outside.capacity);
         let (links, stats) = links.into_iter().unzip();
         Ok(Self {
             region: settings.region.clone(),
@@ -155,13 +152,17 @@ impl Actor {
             leaving: false,
             traffic: Traffic::default(),
             reported: now,
+            quiescing: None,
             #[cfg(debug_assertions)]
             unchecked: true,
         })
     }
 
-    /// Runs until shutdown.
-    pub async fn run(mut self, mut inputs: Inputs) -> Result<(), BridgeError> {
+    /// Runs until shutdown, or until another process goes on; before that where another process was, if there was one.
+    pub async fn run(mut self, mut inputs: Inputs, takeover: Option<Takeover>) -> Result<(), BridgeError> {
+        if let Some(takeover) = takeover {
+            self.take_over(Instant::now(), &takeover).map_err(BridgeError::Takeover)?;
+        }
         let mut report = interval(REPORT);
         let mut tick = interval(TICK);
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -174,6 +175,7 @@ impl Actor {
                 tracing::info!("bridge stopped: its shutdown is complete");
                 break Ok(());
             }
+            self.end_quiesce(Instant::now());
             let deadline = self.deadline();
             tokio::select! {
                 stop = async { inputs.shutdown.wait_for(|stop| *stop).await.is_ok() } => {
@@ -195,6 +197,11 @@ impl Actor {
                 },
                 Some(event) = inputs.channel.recv() => self.handle_channel(event),
                 Some(request) = inputs.operator.recv() => self.handle_operator(request),
+                Some(request) = inputs.handover.recv() => {
+                    if self.handle_handover(request, &mut inputs).await == Then::End {
+                        return Ok(());
+                    }
+                }
                 Some(answer) = self.discovery.looked_up() => {
                     self.discovery.handle_looked_up(Instant::now(), answer);
                     self.join();
@@ -226,6 +233,7 @@ impl Actor {
             self.xmpp.poll_timeout(),
             self.life.poll_timeout(),
             self.discovery.poll_timeout(),
+            self.quiescing.as_ref().map(Quiesce::until),
         ];
         for at in parts.into_iter().flatten() {
             deadline = deadline.min(at);

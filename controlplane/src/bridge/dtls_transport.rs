@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use axum::extract::ws::Utf8Bytes;
 use ringbridge_dataplane::srtp::SrtpKeys;
+use serde::{Deserialize, Serialize};
 
 use crate::channel::limits::{DATAGRAMS, QUEUED, QUEUED_OF_OTHERS};
 use crate::channel::{ChannelCounters, Counted, DataChannel, DataChannelOutput, NotSent};
@@ -73,7 +74,82 @@ pub(super) struct DtlsTransport {
     counters: Arc<ChannelCounters>,
 }
 
+/// What another process needs of a [`DtlsTransport`]. The session stays behind: media has its keys already, and a handshake that is
+/// not finished begins anew.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct DtlsState {
+    ice_connected: bool,
+    role: Option<DtlsRole>,
+    fingerprints: Vec<Fingerprint>,
+    #[serde(with = "crate::carried")]
+    connected: Option<Instant>,
+    failed: bool,
+    data: Option<DataSide>,
+}
+
+/// Which side of a data channel we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum DataSide {
+    Server,
+    Client,
+}
+
 impl DtlsTransport {
+    /// What another process needs of it.
+    pub fn state(&self) -> DtlsState {
+        let Self {
+            session: _,
+            // Sent again by the peer.
+            early: _,
+            outputs: _,
+            datagrams: _,
+            counters: _,
+            ice_connected,
+            role,
+            fingerprints,
+            connected,
+            failed,
+            data,
+        } = self;
+        // Once there are keys the channel stays behind with its session.
+        let data = data.as_ref().filter(|_| connected.is_none());
+        let side = |data: &DataChannel| if data.is_client() { DataSide::Client } else { DataSide::Server };
+        DtlsState {
+            ice_connected: *ice_connected,
+            role: *role,
+            fingerprints: fingerprints.clone(),
+            connected: *connected,
+            failed: *failed,
+            data: data.map(side),
+        }
+    }
+
+    /// Goes on where another process was.
+    pub fn take_over(&mut self, state: DtlsState) {
+        let DtlsState { ice_connected, role, fingerprints, connected, failed, data } = state;
+        (self.ice_connected, self.role, self.connected, self.failed) = (ice_connected, role, connected, failed);
+        self.fingerprints = fingerprints.into_iter().filter(Fingerprint::is_strong).take(FINGERPRINTS).collect();
+        self.data = data.filter(|_| connected.is_none()).map(|side| match side {
+            DataSide::Server => DataChannel::new(Arc::clone(&self.counters)),
+            DataSide::Client => DataChannel::client(Arc::clone(&self.counters)),
+        });
+    }
+
+    /// Whether a handshake is under way.
+    pub fn is_handshaking(&self) -> bool {
+        self.session.is_some() && self.connected.is_none()
+    }
+
+    /// Whether the peer has a data channel.
+    pub fn has_open_channel(&self) -> bool {
+        self.data.as_ref().is_some_and(DataChannel::is_open)
+    }
+
+    /// Begins the handshake if everything is known for it.
+    pub fn begin(&mut self, now: Instant, certificate: &Certificate) {
+        self.start(now, certificate);
+    }
+
     /// Nothing is known yet; `data` is the channel where signalling asked for one.
     pub fn new(data: Option<DataChannel>, counters: Arc<ChannelCounters>) -> Self {
         Self {
@@ -131,7 +207,8 @@ impl DtlsTransport {
     /// Starts the handshake once packets can flow and both sides know their role.
     fn start(&mut self, now: Instant, certificate: &Certificate) {
         let Some(role) = self.role else { return };
-        if !self.ice_connected || self.session.is_some() || self.failed || self.fingerprints.is_empty() {
+        let done = self.session.is_some() || self.failed || self.connected.is_some();
+        if !self.ice_connected || done || self.fingerprints.is_empty() {
             return;
         }
         match DtlsSession::new(now, certificate, role, self.fingerprints.clone()) {
@@ -154,6 +231,8 @@ impl DtlsTransport {
         }
         match &mut self.session {
             Some(session) => session.handle_datagram(now, &datagram),
+            // Media has the keys; nobody else needs the session.
+            None if self.connected.is_some() && !self.failed => return self.counters.count(Counted::HandedOver),
             None => {
                 if !self.failed && self.early.len() < EARLY_DATAGRAMS {
                     self.early.push_back(datagram);

@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use ringbridge_dataplane::StartError;
 use thiserror::Error;
 
+use super::handover_error::HandoverError;
 use super::remedies;
 use crate::rest::RestError;
 use crate::transport::DtlsError;
+use crate::upgrade::Failure;
 
 /// Why the bridge does not start, or stops.
 #[derive(Debug, Error)]
@@ -53,6 +55,18 @@ pub enum BridgeError {
         /// What could be bound now.
         now: String,
     },
+    /// What another process left cannot be gone on with.
+    #[error("the conferences of the former process are lost: {0}")]
+    Takeover(HandoverError),
+    /// The process that this one was to take over from goes on itself, or has ended.
+    #[error("not taken over: {0}")]
+    NotTakenOver(String),
+    /// The process that took over does not serve.
+    #[error("the calls were handed over, and the new process does not serve them: {0}")]
+    LostInUpgrade(Failure),
+    /// Further descriptors of the listening sockets.
+    #[error("cannot duplicate a listening socket: {0}; look at the limit of open files (LimitNOFILE)")]
+    Descriptors(std::io::Error),
     /// The connection task is gone.
     #[error("the XMPP connection task ended; this is a defect, please report it with the log before this line")]
     XmppEnded,

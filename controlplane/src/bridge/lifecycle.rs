@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// How patient a shutdown is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShutdownSettings {
@@ -25,7 +27,7 @@ impl Default for ShutdownSettings {
 }
 
 /// Where a bridge is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) enum Stage {
     /// It serves.
     #[default]
@@ -60,7 +62,30 @@ pub(super) struct Lifecycle {
     drain: bool,
 }
 
+/// Where a bridge is in its life, for another process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LifeState {
+    stage: Stage,
+    #[serde(with = "crate::carried")]
+    deadline: Option<Instant>,
+    drain: bool,
+}
+
 impl Lifecycle {
+    /// For another process.
+    pub fn state(&self) -> LifeState {
+        // How patient it is, the process is told anew.
+        let Self { settings: _, stage, deadline, drain } = self;
+        LifeState { stage: *stage, deadline: *deadline, drain: *drain }
+    }
+
+    /// Goes on where another process was; one that is asked to drain does so in any case.
+    pub fn take_over(&mut self, state: LifeState) {
+        let LifeState { stage, deadline, drain } = state;
+        (self.stage, self.deadline) = (stage, deadline);
+        self.drain |= drain;
+    }
+
     pub fn new(settings: ShutdownSettings, drain: bool) -> Self {
         Self { settings, stage: Stage::Running, deadline: None, drain }
     }

@@ -9,22 +9,26 @@ mod dtls_transport;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod handover;
+mod handover_error;
 mod lifecycle;
 mod load;
 mod messages;
 mod metrics;
+mod pending;
 mod probe;
 mod receiver_preferences;
 mod remedies;
 mod report;
 mod requests;
 mod settings;
+mod upgrades;
 mod workers;
 mod xmpp_connections;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ringbridge_dataplane::congestion::estimator::Bounds;
 use ringbridge_dataplane::io::IoLimits;
@@ -32,7 +36,6 @@ use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::media::Bitrate;
 use ringbridge_dataplane::stats::WorkerStats;
 use ringbridge_dataplane::{Capacity, Dataplane, DataplaneConfig};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::channel::{self, ChannelCounters, Dialler, Registry};
@@ -41,12 +44,18 @@ use crate::door::{self, Door};
 use crate::host;
 use crate::rest;
 use crate::transport::Certificate;
-use crate::xmpp::{self, XmppCounters, XmppEvent, XmppSender};
+use crate::upgrade::{Hello, Outcome, take_over};
+use crate::xmpp::{self, CarriedSession, XmppCounters, XmppEvent, XmppSender};
 
 pub use error::BridgeError;
+pub use handover::{Affected, BridgeState, Handover, HandoverRequests, Outlook, Takeover};
+pub use handover_error::HandoverError;
 pub use lifecycle::ShutdownSettings;
 pub use settings::BridgeSettings;
+pub use upgrades::Upgrading;
 pub use xmpp_connections::XmppConnectionSettings;
+
+use upgrades::{Desk, Heritage, Inheriting, Listening, Questions, Running, UpgradeCounters};
 
 /// XMPP events that may wait, of all connections.
 const EVENTS: usize = 4096;
@@ -66,10 +75,21 @@ pub struct OpenConnections {
 impl OpenConnections {
     /// Connects them, and again whenever they are lost.
     fn open(settings: &BridgeSettings, shutdown: &watch::Receiver<bool>) -> Self {
+        Self::open_from(settings, Vec::new(), shutdown)
+    }
+
+    /// The same, and goes on with sessions of another process; they are in the order of the settings.
+    fn open_from(
+        settings: &BridgeSettings,
+        sessions: Vec<Option<CarriedSession>>,
+        shutdown: &watch::Receiver<bool>,
+    ) -> Self {
+        let mut sessions = sessions.into_iter();
         let (sender, events) = mpsc::channel(EVENTS);
         let mut senders = Vec::new();
         for (index, connection) in settings.connections.iter().enumerate() {
-            let (stanzas, mut received) = xmpp::connect(connection.xmpp.clone(), shutdown.clone());
+            let (stanzas, mut received) =
+                xmpp::connect_from(connection.xmpp.clone(), sessions.next().flatten(), shutdown.clone());
             senders.push(stanzas);
             let sender = sender.clone();
             tokio::spawn(async move {
@@ -82,6 +102,15 @@ impl OpenConnections {
         }
         Self { senders, events }
     }
+}
+
+/// How a bridge ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Everybody was told, and its conferences are over.
+    Stopped,
+    /// Another process goes on with them; nobody is to be told anything.
+    HandedOver,
 }
 
 /// Runs a bridge until `shutdown` becomes true.
@@ -100,7 +129,70 @@ pub async fn run_over(
     connect: impl FnOnce(&BridgeSettings, &watch::Receiver<bool>) -> OpenConnections,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), BridgeError> {
-    let config = DataplaneConfig {
+    let begun = Begun::fresh(&settings).await?;
+    let connections = connect(&settings, &shutdown);
+    let settings = begun.settled(settings);
+    let Begun { dataplane, media, listening, .. } = begun;
+    let result = run_with(settings, process, (media, connections, listening), Handing::default(), shutdown).await;
+    // Joining the threads blocks for a moment.
+    let _ = tokio::task::spawn_blocking(move || dataplane.stop()).await;
+    result
+}
+
+/// [`run`] in a process that may be upgraded, or that is the upgrade of another one.
+pub async fn run_upgradable(
+    settings: BridgeSettings,
+    process: rest::Process,
+    upgrading: Upgrading,
+    shutdown: watch::Receiver<bool>,
+) -> Result<Ended, BridgeError> {
+    let Upgrading { program, from, objection, serving } = upgrading;
+    let workers = u16::try_from(settings.workers).unwrap_or(u16::MAX);
+    let begun = match from {
+        None => Begun::fresh(&settings).await?,
+        Some(mut wire) => {
+            let mut heir = Inheriting::new(&settings, dataplane_config(&settings));
+            let mut stopped = shutdown.clone();
+            let frozen = tokio::select! {
+                frozen = take_over(&mut wire, Hello::own(workers), &mut heir) => frozen,
+                // The whole service stops.
+                _ = async { stopped.wait_for(|stop| *stop).await.is_ok() } => Err("it is asked to stop".to_owned()),
+            };
+            let frozen = frozen.map_err(BridgeError::NotTakenOver)?;
+            let heritage = heir.into_heritage();
+            let begun = Begun::inherited(&settings, heritage, frozen)?;
+            let _ = serving.send(());
+            begun
+        }
+    };
+    let sessions = begun.takeover.as_ref().map(|takeover| takeover.sessions(&settings)).unwrap_or_default();
+    let connections = OpenConnections::open_from(&settings, sessions, &shutdown);
+    let settings = begun.settled(settings);
+    let Begun { dataplane, media, listening, takeover, frozen, counters } = begun;
+    let (handover, requests) = Handover::new();
+    let running =
+        Running::new(dataplane, handover, &listening, Arc::clone(&counters)).map_err(BridgeError::Descriptors)?;
+    let (desk, questions) = Desk::new(running, (program, objection), workers, frozen);
+    let handing = Handing { from: takeover, to: Some(requests), desk: Some(DeskWindow { questions, counters }) };
+    // Its own signal: it goes on until the bridge has ended.
+    let (stop_desk, desk_stop) = watch::channel(false);
+    let desk = tokio::spawn(desk.serve(desk_stop));
+    let result = run_with(settings, process, (media, connections, listening), handing, shutdown).await;
+    let _ = stop_desk.send(true);
+    // It may be about to tell systemd which process is the main one now.
+    let Ok((running, outcome)) = desk.await else { return result.map(|()| Ended::Stopped) };
+    if let Some(dataplane) = running.into_dataplane() {
+        let _ = tokio::task::spawn_blocking(move || dataplane.stop()).await;
+    }
+    match outcome {
+        Some(Outcome::HandedOver { .. }) => Ok(Ended::HandedOver),
+        Some(Outcome::Lost(failure)) => Err(BridgeError::LostInUpgrade(failure)),
+        Some(Outcome::GoesOn { .. }) | None => result.map(|()| Ended::Stopped),
+    }
+}
+
+fn dataplane_config(settings: &BridgeSettings) -> DataplaneConfig {
+    DataplaneConfig {
         local_addresses: settings.local_addresses.clone(),
         port: settings.port,
         workers: settings.workers,
@@ -112,24 +204,49 @@ pub async fn run_over(
         bandwidth: Bounds { start: Bitrate::new(settings.start_bitrate), ..Bounds::default() },
         loudest_only: settings.loudest_only,
         ..DataplaneConfig::default()
-    };
-    let capacity = config.capacity();
-    let mut dataplane = Dataplane::start(config)?;
-    let (backend, reason) = dataplane.backend();
-    tracing::info!(workers = dataplane.workers(), backend, reason, addresses = ?dataplane.local_addresses(), "media workers run");
-    let port = dataplane.local_addresses().first().map_or(settings.port, SocketAddr::port);
-    let links = dataplane.take_links();
-    let with_stats = |link: WorkerLink| {
-        let stats = dataplane.stats(link.worker());
-        (link, stats)
-    };
-    let links = links.into_iter().map(with_stats).collect();
-    let media = MediaWorkers { links, capacity, probe: dataplane.local_addresses().to_vec() };
-    let connections = connect(&settings, &shutdown);
-    let result = run_with(BridgeSettings { port, ..settings }, process, (media, connections), shutdown).await;
-    // Joining the threads blocks for a moment.
-    let _ = tokio::task::spawn_blocking(move || dataplane.stop()).await;
-    result
+    }
+}
+
+/// What a bridge begins with: made anew, or of another process.
+struct Begun {
+    dataplane: Dataplane,
+    media: MediaWorkers,
+    listening: Listening,
+    takeover: Option<Takeover>,
+    /// How long nothing was sent before it took over.
+    frozen: Option<Duration>,
+    counters: Arc<UpgradeCounters>,
+}
+
+impl Begun {
+    async fn fresh(settings: &BridgeSettings) -> Result<Self, BridgeError> {
+        let config = dataplane_config(settings);
+        let capacity = config.capacity();
+        let mut dataplane = Dataplane::start(config)?;
+        let listening = Listening::bind(settings).await?;
+        let links = dataplane.take_links();
+        let media = MediaWorkers::new(&dataplane, links, capacity);
+        Ok(Self { dataplane, media, listening, takeover: None, frozen: None, counters: Arc::default() })
+    }
+
+    fn inherited(settings: &BridgeSettings, heritage: Option<Heritage>, frozen: Duration) -> Result<Self, BridgeError> {
+        let nothing = || BridgeError::NotTakenOver("there is nothing to go on with".to_owned());
+        let heritage = heritage.ok_or_else(nothing)?;
+        let counters = Arc::new(upgrades::go_on_counting(&heritage, frozen));
+        let Heritage { takeover, listening, links, dataplane, .. } = heritage;
+        let media = MediaWorkers::new(&dataplane, links, dataplane_config(settings).capacity());
+        let (takeover, frozen) = (Some(takeover), Some(frozen));
+        Ok(Self { dataplane, media, listening, takeover, frozen, counters })
+    }
+
+    /// The settings as they are, now that the port is known.
+    fn settled(&self, settings: BridgeSettings) -> BridgeSettings {
+        let dataplane = &self.dataplane;
+        let (backend, reason) = dataplane.backend();
+        tracing::info!(workers = dataplane.workers(), backend, reason, addresses = ?dataplane.local_addresses(), "media workers run");
+        let port = dataplane.local_addresses().first().map_or(settings.port, SocketAddr::port);
+        BridgeSettings { port, ..settings }
+    }
 }
 
 /// What a bridge forwards media with.
@@ -142,25 +259,78 @@ struct MediaWorkers {
     probe: Vec<SocketAddr>,
 }
 
+impl MediaWorkers {
+    fn new(dataplane: &Dataplane, links: Vec<WorkerLink>, capacity: Capacity) -> Self {
+        let with_stats = |link: WorkerLink| {
+            let stats = dataplane.stats(link.worker());
+            (link, stats)
+        };
+        let links = links.into_iter().map(with_stats).collect();
+        Self { links, capacity, probe: dataplane.local_addresses().to_vec() }
+    }
+}
+
 /// Runs a bridge over workers that are already there, one link and its counters each; they take what workers usually do.
 pub async fn run_on(
     settings: BridgeSettings,
     links: Vec<(WorkerLink, Arc<WorkerStats>)>,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), BridgeError> {
+    run_on_handing(settings, links, Handing::default(), shutdown).await
+}
+
+/// Between which processes a bridge is handed over.
+#[derive(Debug, Default)]
+pub struct Handing {
+    /// What another process left, to be gone on with.
+    pub from: Option<Takeover>,
+    /// Requests of whoever hands the bridge over to another process.
+    pub to: Option<HandoverRequests>,
+    /// Where upgrades are asked about, if they are possible.
+    desk: Option<DeskWindow>,
+}
+
+impl Handing {
+    /// Of a bridge that goes on where another process was, and may be handed over in its turn.
+    pub fn new(from: Option<Takeover>, to: HandoverRequests) -> Self {
+        Self { from, to: Some(to), desk: None }
+    }
+}
+
+/// What the pages show of upgrades.
+#[derive(Debug)]
+struct DeskWindow {
+    questions: Questions,
+    counters: Arc<UpgradeCounters>,
+}
+
+/// [`run_on`] for a bridge that is handed over: from another process, to another one, or both.
+pub async fn run_on_handing(
+    settings: BridgeSettings,
+    links: Vec<(WorkerLink, Arc<WorkerStats>)>,
+    handing: Handing,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), BridgeError> {
     let media = MediaWorkers { links, capacity: Capacity::default(), probe: Vec::new() };
-    let connections = OpenConnections::open(&settings, &shutdown);
-    run_with(settings, rest::Process::default(), (media, connections), shutdown).await
+    let sessions = handing.from.as_ref().map(|takeover| takeover.sessions(&settings)).unwrap_or_default();
+    let listening = Listening::bind(&settings).await?;
+    let connections = OpenConnections::open_from(&settings, sessions, &shutdown);
+    run_with(settings, rest::Process::default(), (media, connections, listening), handing, shutdown).await
 }
 
 async fn run_with(
     settings: BridgeSettings,
     process: rest::Process,
-    (media, connections): (MediaWorkers, OpenConnections),
+    (media, connections, listening): (MediaWorkers, OpenConnections, Listening),
+    Handing { from, to, desk }: Handing,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), BridgeError> {
     let MediaWorkers { links, capacity, probe } = media;
-    let certificate = Certificate::generate().map_err(BridgeError::Certificate)?;
+    // Endpoints of another process know its certificate.
+    let certificate = match &from {
+        Some(takeover) => takeover.certificate.clone(),
+        None => Certificate::generate().map_err(BridgeError::Certificate)?,
+    };
     let local_addresses = host::resolve(&settings.local_addresses);
     for line in settings.discovery.warnings(&settings.public_addresses, &local_addresses) {
         tracing::warn!("{line}");
@@ -185,15 +355,6 @@ async fn run_with(
         channel_events,
         Arc::clone(&channel_counters),
     );
-    let listener = match settings.websocket_listen {
-        Some(address) => Some(TcpListener::bind(address).await.map_err(|source| BridgeError::Listen {
-            address,
-            purpose: "the colibri WebSocket",
-            source,
-        })?),
-        None => None,
-    };
-
     let OpenConnections { senders, events: xmpp } = connections;
     let xmpp_counters: Vec<_> = senders.iter().map(XmppSender::counters).collect();
 
@@ -204,7 +365,8 @@ async fn run_with(
     let (operator, operator_seen) = mpsc::channel(16);
     let counters: Vec<_> = links.iter().map(|(_, stats)| Arc::clone(stats)).collect();
     let for_metrics = Arc::clone(&channel_counters);
-    let channel_door = listener.map(|listener| Door::new(door::Name::Channel, listener));
+    let channel_door = listening.channel.map(|listener| Door::new(door::Name::Channel, listener));
+    let (questions, upgrades) = desk.map(|DeskWindow { questions, counters }| (questions, counters)).unzip();
     let ops = rest::Ops {
         name: "bridge".to_owned(),
         health: health_seen,
@@ -213,9 +375,14 @@ async fn run_with(
             let mut families = report_seen.borrow().metrics(SystemTime::now(), &counters);
             families.extend(for_metrics.families());
             families.push(XmppCounters::family(xmpp_counters.iter().map(Arc::as_ref)));
+            families.extend(upgrades.iter().flat_map(|upgrades| upgrades.families()));
             families
         }),
-        operator: Some(rest::Operator { requests: operator, shutdown: settings.shutdown_over_rest }),
+        operator: Some(rest::Operator {
+            requests: operator,
+            shutdown: settings.shutdown_over_rest,
+            upgrades: questions,
+        }),
         bandwidth: Some(bandwidth_seen),
         doors: channel_door.iter().map(Door::counters).collect(),
         process,
@@ -223,7 +390,7 @@ async fn run_with(
     // Own stop signal: the servers go on until the bridge has said goodbye.
     let (stop_servers, servers_stop) = watch::channel(false);
     let websocket = channel_door.map(|door| tokio::spawn(door.serve(router, servers_stop.clone())));
-    let mut rest = tokio::spawn(rest::serve(settings.rest_listen, ops, servers_stop));
+    let rest = tokio::spawn(rest::serve_on(listening.pages, ops, rest::Beside::default(), servers_stop));
 
     let connections = xmpp_connections::XmppConnections::new(&settings.connections, senders)?;
     let publish = actor::Publish { health, stats, report, bandwidth };
@@ -235,17 +402,9 @@ async fn run_with(
         actor::Outside { registry, dialler, xmpp: connections, channel_counters, capacity, probe },
         publish,
     )?;
-    let inputs = actor::Inputs { xmpp, operator: operator_seen, channel, shutdown };
-    let bridge = actor.run(inputs);
-    tokio::pin!(bridge);
-    let result = tokio::select! {
-        result = &mut bridge => result,
-        // It ends before the bridge only when it cannot listen.
-        ended = &mut rest => match ended {
-            Ok(Err(error)) => Err(BridgeError::Rest(error)),
-            _ => bridge.await,
-        },
-    };
+    let handover = to.map_or_else(|| mpsc::channel(1).1, |HandoverRequests(requests)| requests);
+    let inputs = actor::Inputs { xmpp, operator: operator_seen, channel, shutdown, handover };
+    let result = actor.run(inputs, from).await;
     let _ = stop_servers.send(true);
     if let Some(websocket) = websocket {
         websocket.abort();

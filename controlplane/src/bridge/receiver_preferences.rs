@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use ringbridge_dataplane::media::{AudioSubscription, Bitrate, Limit, ReceiverConstraints, VideoConstraint};
+use serde::{Deserialize, Serialize};
 
 use crate::channel::{ReceiverVideoConstraints, to_limit};
 
 /// What one endpoint wants to receive, as far as it has said so.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct ReceiverPreferences {
     /// Whether any `ReceiverVideoConstraints` came; before that the initial last-n counts.
     said: bool,

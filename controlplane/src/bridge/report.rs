@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio_xmpp::minidom::Element;
 
@@ -15,7 +16,7 @@ use crate::colibri::totals::Totals;
 const PARTICIPANT_STRESS: f64 = 0.01;
 
 /// Packets and bytes up to one moment, both ways.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Flow {
     pub packets_in: u64,
     pub packets_out: u64,
@@ -39,7 +40,7 @@ impl Flow {
 }
 
 /// Totals at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Traffic {
     /// Datagrams, those of relays included.
     pub all: Flow,

@@ -2,12 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ringbridge_dataplane::Capacity;
 use ringbridge_dataplane::conference::LoudestOnly;
+use ringbridge_dataplane::ids::WorkerId;
 use ringbridge_dataplane::io::{IoChoice, IoExtras};
 
 use super::lifecycle::ShutdownSettings;
 use super::xmpp_connections::XmppConnectionSettings;
-use crate::colibri::bridge::RelaySettings;
+use crate::colibri::bridge::{ColibriConfig, RelaySettings};
+use crate::colibri::transport::LocalTransport;
 use crate::host::AddressFilter;
 use crate::public_address::{DiscoverySettings, PublicAddress};
 
@@ -78,4 +81,22 @@ pub struct BridgeSettings {
     pub shutdown_over_xmpp: bool,
     /// Test only: forward with the sender's payload types and header-extension ids.
     pub disable_rewriting: bool,
+}
+
+impl BridgeSettings {
+    /// What the colibri2 state machine is made with.
+    pub(super) fn colibri(&self, transport: LocalTransport, workers: usize, capacity: Capacity) -> ColibriConfig {
+        ColibriConfig {
+            transport,
+            workers,
+            spill_endpoints: self.spill_endpoints,
+            capacity,
+            sctp: self.sctp,
+            relay: self.relay.clone(),
+            ice_restart: self.ice_restart,
+            audio_ssrcs: self.audio_ssrcs,
+            video_ssrcs: self.video_ssrcs,
+            ufrag_prefix: |worker| ringbridge_dataplane::demux::ufrag_prefix(WorkerId::from_index(worker)).to_string(),
+        }
+    }
 }

@@ -41,6 +41,8 @@ pub(super) struct Workers {
     workers: Vec<Worker>,
     /// Whose events come first next time.
     first: usize,
+    /// They are given nothing.
+    held: bool,
 }
 
 impl Workers {
@@ -63,7 +65,7 @@ impl Workers {
                 })
             })
             .collect::<std::io::Result<_>>()?;
-        Ok(Self { workers, first: 0 })
+        Ok(Self { workers, first: 0, held: false })
     }
 
     /// Queues a command, behind those that wait.
@@ -72,7 +74,7 @@ impl Workers {
             tracing::error!(worker, "command for a worker that does not exist; please report it");
             return;
         };
-        if worker.waiting.is_empty() {
+        if worker.waiting.is_empty() && !self.held {
             if let Err(command) = worker.link.send(command) {
                 worker.waiting.push_back(command);
             }
@@ -83,6 +85,9 @@ impl Workers {
 
     /// Tries the waiting commands again, in order.
     pub fn retry(&mut self) {
+        if self.held {
+            return;
+        }
         for worker in &mut self.workers {
             while let Some(command) = worker.waiting.pop_front() {
                 if let Err(command) = worker.link.send(command) {
@@ -91,6 +96,30 @@ impl Workers {
                 }
             }
         }
+    }
+
+    /// Suspended workers are given nothing: commands wait until they go on, here or in another process.
+    pub fn hold(&mut self, hold: bool) {
+        self.held = hold;
+        self.retry();
+    }
+
+    /// The commands that wait, each with its worker.
+    pub fn waiting(&self) -> impl Iterator<Item = (usize, Command)> {
+        let workers = self.workers.iter().enumerate();
+        workers.flat_map(|(index, worker)| worker.waiting.iter().map(move |command| (index, command.clone())))
+    }
+
+    /// The events that are there now.
+    pub fn take_events(&mut self, events: &mut Vec<Event>) {
+        for worker in &mut self.workers {
+            events.extend(std::iter::from_fn(|| worker.link.poll_event()));
+        }
+    }
+
+    /// What they count.
+    pub fn stats(&self) -> impl Iterator<Item = &WorkerStats> {
+        self.workers.iter().map(|worker| &*worker.stats)
     }
 
     /// Whether commands wait for room.

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use jid::{BareJid, Jid};
+use jid::{BareJid, FullJid, Jid};
+use serde::{Deserialize, Serialize};
 use tokio_xmpp::Stanza;
 use tokio_xmpp::minidom::Element;
 use xmpp_parsers::iq::Iq;
@@ -13,7 +14,7 @@ use crate::brewery::{Brewery as Room, Standing, Trust};
 use crate::pace::{Bucket, Quiet, Rate};
 use crate::xmpp::iq::Request;
 use crate::xmpp::muc::{MucChange, MucRoom, whois_anyone};
-use crate::xmpp::{XmppEvent, XmppSender, XmppSettings};
+use crate::xmpp::{CarriedSession, XmppEvent, XmppSender, XmppSettings};
 
 /// Wait before a brewery is joined again after a refusal or a kick.
 const REJOIN: Duration = Duration::from_secs(5);
@@ -36,6 +37,59 @@ pub struct XmppConnectionSettings {
     pub trusted: Vec<BareJid>,
 }
 
+/// How long a connection that goes on with a session of another process may take before it counts as lost.
+const RESUMING: Duration = Duration::from_secs(5);
+
+/// What another process needs of the connections.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct XmppState {
+    connections: Vec<ConnectionState>,
+    disconnects: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct ConnectionState {
+    address: Address,
+    session: Option<CarriedSession>,
+    breweries: Vec<BreweryState>,
+}
+
+/// What a connection is known by in another process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Address {
+    host: String,
+    port: u16,
+    account: String,
+    resource: Option<String>,
+}
+
+impl Address {
+    fn of(settings: &XmppConnectionSettings) -> Self {
+        let XmppSettings { host, port, jid, resource, .. } = &settings.xmpp;
+        Self { host: host.clone(), port: *port, account: jid.to_string(), resource: resource.clone() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct BreweryState {
+    room: String,
+    nickname: String,
+    joined: bool,
+    /// Nicknames, and addresses where the room shows them.
+    occupants: Vec<(String, Option<String>)>,
+}
+
+impl XmppState {
+    /// The session that a connection goes on with.
+    pub fn session(&self, settings: &XmppConnectionSettings) -> Option<CarriedSession> {
+        self.of(&Address::of(settings))?.session.clone()
+    }
+
+    fn of(&self, address: &Address) -> Option<&ConnectionState> {
+        self.connections.iter().find(|connection| connection.address == *address)
+    }
+}
+
 /// A brewery room.
 struct Brewery {
     room: Room,
@@ -49,6 +103,9 @@ struct Brewery {
 
 struct Connection {
     id: String,
+    address: Address,
+    /// Until when a session of another process may take to be resumed.
+    resuming: Option<Instant>,
     sender: XmppSender,
     connected: bool,
     breweries: Vec<Brewery>,
@@ -78,10 +135,82 @@ impl XmppConnections {
         let connections = settings.iter().zip(senders).map(|(settings, sender)| {
             let breweries = settings.breweries.iter().map(|jid| brewery(settings, jid));
             let breweries = breweries.collect::<Result<_, BridgeError>>()?;
-            Ok(Connection { id: settings.id.clone(), sender, connected: false, breweries })
+            let (id, address) = (settings.id.clone(), Address::of(settings));
+            Ok(Connection { id, address, resuming: None, sender, connected: false, breweries })
         });
         let connections = connections.collect::<Result<_, BridgeError>>()?;
         Ok(Self { connections, disconnects: 0, leaving: false, strangers: Quiet::default(), refusals: None })
+    }
+
+    /// Everybody's way to its server, with the name of the connection.
+    pub fn senders(&self) -> Vec<(String, XmppSender)> {
+        self.connections.iter().map(|connection| (connection.id.clone(), connection.sender.clone())).collect()
+    }
+
+    /// All stop reading; how many say when they have.
+    pub async fn park(&self) -> usize {
+        let mut parked = 0;
+        for connection in &self.connections {
+            parked += usize::from(connection.sender.park().await);
+        }
+        parked
+    }
+
+    /// All go on reading.
+    pub async fn resume(&self) {
+        for connection in &self.connections {
+            connection.sender.resume().await;
+        }
+    }
+
+    /// All end without a word: another process has their sessions.
+    pub async fn abandon(&self) {
+        for connection in &self.connections {
+            connection.sender.abandon().await;
+        }
+    }
+
+    /// What another process needs of them; `sessions` are in their order.
+    pub fn state(&self, sessions: Vec<Option<CarriedSession>>) -> XmppState {
+        // Of those who do not count, a process counts its own.
+        let Self { connections, disconnects, leaving: _, strangers: _, refusals: _ } = self;
+        let brewery = |brewery: &Brewery| {
+            let Brewery { room, due: _, rejoin: _, look: _ } = brewery;
+            let room = room.room();
+            let real = |jid: &Option<FullJid>| jid.as_ref().map(ToString::to_string);
+            let occupants = room.occupants().iter().map(|(nick, one)| (nick.clone(), real(&one.real_jid)));
+            let mut occupants: Vec<_> = occupants.collect();
+            occupants.sort_unstable();
+            let (nickname, joined) = (room.nickname().to_owned(), room.is_joined());
+            BreweryState { room: room.room().to_string(), nickname, joined, occupants }
+        };
+        let state = |(connection, session): (&Connection, Option<CarriedSession>)| {
+            let Connection { id: _, resuming: _, sender: _, connected: _, address, breweries } = connection;
+            let breweries = breweries.iter().map(brewery).collect();
+            ConnectionState { address: address.clone(), session, breweries }
+        };
+        let sessions = sessions.into_iter().chain(std::iter::repeat(None));
+        XmppState { connections: connections.iter().zip(sessions).map(state).collect(), disconnects: *disconnects }
+    }
+
+    /// Goes on where another process was. A connection whose session is resumed finds its rooms as they were; another one joins them.
+    pub fn take_over(&mut self, now: Instant, state: XmppState) {
+        for connection in &mut self.connections {
+            let Some(before) = state.of(&connection.address).filter(|before| before.session.is_some()) else {
+                continue;
+            };
+            connection.resuming = Some(now + RESUMING);
+            for brewery in &mut connection.breweries {
+                let room = brewery.room.room();
+                let (name, nickname) = (room.room().to_string(), room.nickname().to_owned());
+                let same = |before: &&BreweryState| before.room == name && before.nickname == nickname;
+                let Some(before) = before.breweries.iter().find(same) else { continue };
+                let occupants = before.occupants.iter();
+                let real = |jid: &Option<String>| jid.as_ref().and_then(|jid| FullJid::new(jid).ok());
+                brewery.room.take_over(before.joined, occupants.map(|(nick, jid)| (nick.clone(), real(jid))));
+            }
+        }
+        self.disconnects = self.disconnects.saturating_add(state.disconnects);
     }
 
     /// Connections lost so far.
@@ -94,7 +223,7 @@ impl XmppConnections {
         let connection = self.connections.get_mut(index)?;
         match event {
             XmppEvent::Online { resumed, .. } => {
-                connection.connected = true;
+                (connection.connected, connection.resuming) = (true, None);
                 for brewery in &mut connection.breweries {
                     // A resumed session is still in the room.
                     brewery.due = !(resumed && brewery.room.room().is_joined());
@@ -102,7 +231,7 @@ impl XmppConnections {
             }
             XmppEvent::Offline { .. } => {
                 // Conferences and their media go on; whether the room still knows us shows when we are back.
-                connection.connected = false;
+                (connection.connected, connection.resuming) = (false, None);
                 self.disconnects += 1;
                 for brewery in &mut connection.breweries {
                     (brewery.due, brewery.rejoin) = (false, None);
@@ -110,7 +239,7 @@ impl XmppConnections {
             }
             XmppEvent::Stanza(Stanza::Presence(presence)) => connection.presence(now, &presence, self.leaving),
             XmppEvent::Stanza(Stanza::Iq(iq)) => return Request::from_iq(iq).ok(),
-            XmppEvent::Stanza(Stanza::Message(_)) => {}
+            XmppEvent::Stanza(Stanza::Message(_)) | XmppEvent::Parked => {}
         }
         None
     }
@@ -210,6 +339,11 @@ impl XmppConnections {
         (self.connections.len(), self.connections.iter().filter(|connection| connection.connected).count())
     }
 
+    /// Whether a session of another process is about to be resumed.
+    fn is_resuming(&self, now: Instant) -> bool {
+        self.connections.iter().any(|connection| connection.resuming.is_some_and(|until| now < until))
+    }
+
     /// Rooms: how many, and how many we are in.
     pub fn rooms(&self) -> (usize, usize) {
         let rooms =
@@ -223,7 +357,7 @@ impl XmppConnections {
     /// What is wrong: without any connection nobody can give the bridge work.
     pub fn health(&self) -> Result<(), String> {
         match self.connections.iter().map(|connection| connection.id.as_str()).collect::<Vec<_>>().as_slice() {
-            _ if self.connections().1 > 0 => Ok(()),
+            _ if self.connections().1 > 0 || self.is_resuming(Instant::now()) => Ok(()),
             [_] => Err("not connected to the XMPP server".to_owned()),
             all => Err(format!("not connected to any XMPP server ({})", all.join(", "))),
         }

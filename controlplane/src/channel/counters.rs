@@ -49,10 +49,12 @@ pub enum Counted {
     SctpRefused,
     /// Data channels that a newer one of the same endpoint replaced.
     DataChannelsReplaced,
+    /// Datagrams of DTLS sessions that another process had.
+    HandedOver,
 }
 
 /// Number of [`Counted`]s.
-const COUNT: usize = Counted::DataChannelsReplaced as usize + 1;
+const COUNT: usize = Counted::HandedOver as usize + 1;
 
 /// Counters of the bridge channels; shared by whatever carries them.
 #[derive(Debug, Default)]
@@ -68,6 +70,18 @@ impl ChannelCounters {
     pub fn add(&self, what: Counted, times: u64) {
         if let Some(counter) = self.0.get(what as usize) {
             counter.fetch_add(times, Ordering::Relaxed);
+        }
+    }
+
+    /// All of them, in order, for another process.
+    pub fn all(&self) -> Vec<u64> {
+        self.0.iter().map(|counter| counter.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Counts what another process counted.
+    pub fn take_over(&self, all: &[u64]) {
+        for (counter, count) in self.0.iter().zip(all) {
+            counter.fetch_add(*count, Ordering::Relaxed);
         }
     }
 
@@ -98,6 +112,7 @@ impl ChannelCounters {
             ("datagram_rate", Counted::Datagrams),
             ("association_rate", Counted::Associations),
             ("chunk_rate", Counted::Chunks),
+            ("handed_over", Counted::HandedOver),
         ];
         let by_reason = |name: &str, help: &str, counters: &[(&str, Counted)]| {
             let counts = counters.iter().map(|(reason, counter)| (*reason, self.get(*counter) as f64));

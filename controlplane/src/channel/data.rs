@@ -169,6 +169,11 @@ impl DataChannel {
         }
     }
 
+    /// Whether we open it ourselves.
+    pub fn is_client(&self) -> bool {
+        matches!(self.side, Side::Client { .. })
+    }
+
     /// Whether messages can be sent.
     pub fn is_open(&self) -> bool {
         self.channel.is_some()

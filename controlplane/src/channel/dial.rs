@@ -48,6 +48,11 @@ impl std::fmt::Display for Address {
 }
 
 impl Address {
+    /// All of it, with the password.
+    pub fn url(&self) -> String {
+        self.uri.to_string()
+    }
+
     /// An address `ws://…` or `wss://…`.
     ///
     /// # Errors

@@ -4,16 +4,16 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jid::BareJid;
 use ringbridge_dataplane::ice::{IceState, RestartOutcome};
 use ringbridge_dataplane::ids::EndpointId;
-#[cfg(debug_assertions)]
-use ringbridge_dataplane::media::SourceDescription;
-use ringbridge_dataplane::media::VideoType;
+use ringbridge_dataplane::media::{SourceDescription, VideoType};
 use ringbridge_dataplane::messages::CreateError;
 use xmpp_parsers::stanza_error::DefinedCondition;
+use zeroize::Zeroizing;
 
 use super::conference::Conference;
 pub use super::config::{ColibriConfig, RelaySettings};
@@ -21,12 +21,15 @@ use super::context::Context;
 use super::current::with_current;
 use super::elements::{ConferenceModified, ConferenceModify, Reason};
 use super::endpoint::EndpointState;
+use super::identity::{EndpointIdentity, RelayIdentity};
 use super::limits::{self, MAX_CONFERENCES, MAX_ID};
 pub use super::output::{Output, RelayChannel};
 use super::refusal::{Bound, Refusal};
 use super::relay::{RelayState, RelayedState};
+use super::state::{ColibriState, ColibriStateRef, StateError};
 use super::totals::Totals;
 use super::validation::{Service, bridge_full, validate};
+use crate::carried;
 use crate::public_address::{self, PublicAddress};
 
 /// How often endpoints and conferences are checked for expiry.
@@ -34,6 +37,44 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// An answer to a request.
 pub type Reply = Result<ConferenceModified, Refusal>;
+
+/// Somebody in a conference, as signalled.
+#[derive(Debug, Clone, Copy)]
+pub enum Occupant<'a> {
+    /// An endpoint of this bridge.
+    Endpoint {
+        /// Who it is.
+        who: &'a Arc<EndpointIdentity>,
+        /// Password of its channel.
+        password: &'a str,
+        /// What it publishes.
+        sources: &'a [SourceDescription],
+    },
+    /// A relay to another bridge.
+    Relay {
+        /// Which one.
+        who: &'a Arc<RelayIdentity>,
+        /// Password of its WebSocket, where it has one.
+        websocket: Option<&'a str>,
+    },
+    /// An endpoint behind a relay.
+    Relayed {
+        /// Who it is.
+        who: &'a Arc<EndpointIdentity>,
+        /// What it publishes.
+        sources: &'a [SourceDescription],
+    },
+}
+
+impl Occupant<'_> {
+    /// Its number.
+    pub fn id(&self) -> EndpointId {
+        match self {
+            Self::Endpoint { who, .. } | Self::Relayed { who, .. } => who.id,
+            Self::Relay { who, .. } => who.id,
+        }
+    }
+}
 
 /// All conferences of this bridge.
 #[derive(Debug)]
@@ -56,6 +97,53 @@ impl ColibriBridge {
             graceful_shutdown: false,
             next_check: now + CHECK_INTERVAL,
         }
+    }
+
+    /// Everything that another process needs to go on with the conferences of this one, once nothing is left to be polled.
+    pub fn export(&self, now: Instant) -> Result<Zeroizing<Vec<u8>>, StateError> {
+        debug_assert!(!self.context.has_output(), "what is to be done would be done by nobody");
+        Ok(carried::write(now, &self.to_state())?)
+    }
+
+    fn to_state(&self) -> ColibriStateRef<'_> {
+        let Self { configured, conferences, context, graceful_shutdown, next_check } = self;
+        let mut conferences: Vec<_> = conferences.values().collect();
+        conferences.sort_unstable_by_key(|conference| conference.id());
+        let advertised = &context.config.transport.public_addresses;
+        ColibriStateRef {
+            workers: context.config.workers.max(1),
+            relay_id: context.config.relay.as_ref().map(|relay| relay.id.as_str()),
+            conferences,
+            found: advertised.iter().filter(|address| !configured.contains(address)).copied().collect(),
+            graceful_shutdown: *graceful_shutdown,
+            next_check: *next_check,
+            shared: context.state(),
+        }
+    }
+
+    /// A bridge that goes on where another process was; an error when the state contradicts itself or the settings. Its workers
+    /// know the conferences.
+    pub fn import(now: Instant, config: ColibriConfig, bytes: &[u8]) -> Result<Self, StateError> {
+        let state: ColibriState = carried::read(now, bytes)?;
+        state.check(&config)?;
+        let ColibriState { workers: _, relay_id: _, conferences, found, graceful_shutdown, next_check, shared } = state;
+        let configured = config.transport.public_addresses.clone();
+        let mut context = Context::from_state(config, shared);
+        for conference in &conferences {
+            conference.take_in(&mut context);
+        }
+        let conferences = conferences.into_iter().map(|c| (c.meeting_id().to_owned(), c)).collect();
+        let mut bridge = Self { configured, conferences, context, graceful_shutdown, next_check };
+        bridge.set_found_addresses(&found);
+        match bridge.inconsistency() {
+            None => Ok(bridge),
+            Some(what) => Err(StateError::Contradiction(what)),
+        }
+    }
+
+    /// What it was made with.
+    pub fn config(&self) -> &ColibriConfig {
+        &self.context.config
     }
 
     /// In graceful shutdown new conferences are refused.
@@ -311,6 +399,25 @@ impl ColibriBridge {
     /// Endpoints now.
     pub fn endpoint_count(&self) -> usize {
         self.context.endpoint_count()
+    }
+
+    /// Everybody in all conferences, in the order in which they came.
+    pub fn occupants(&self) -> Vec<Occupant<'_>> {
+        let mut all = Vec::new();
+        for conference in self.conferences.values() {
+            all.extend(conference.endpoints().iter().map(|state| Occupant::Endpoint {
+                who: state.who(),
+                password: state.password(),
+                sources: state.sources(),
+            }));
+            for relay in conference.relays() {
+                all.push(Occupant::Relay { who: relay.who(), websocket: relay.websocket() });
+                let behind = relay.relayed().iter();
+                all.extend(behind.map(|state| Occupant::Relayed { who: state.who(), sources: state.sources() }));
+            }
+        }
+        all.sort_unstable_by_key(Occupant::id);
+        all
     }
 
     /// The sources of every endpoint.

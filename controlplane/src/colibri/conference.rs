@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, MeshId, Ssrc};
 use ringbridge_dataplane::messages::{Command, FeedbackSsrcs};
+use serde::{Deserialize, Serialize};
 
 use super::changes::Changes;
 use super::context::Context;
@@ -17,7 +18,7 @@ use super::relay::RelayState;
 const EMPTY_GRACE: Duration = Duration::from_secs(20);
 
 /// One conference.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Conference {
     id: ConferenceId,
     meeting_id: String,
@@ -33,8 +34,10 @@ pub(super) struct Conference {
     endpoints: Vec<EndpointState>,
     /// In order of creation.
     relays: Vec<RelayState>,
+    #[serde(with = "crate::carried")]
     created: Instant,
     /// When its last endpoint left, of this bridge or of another one.
+    #[serde(with = "crate::carried")]
     empty_since: Option<Instant>,
 }
 
@@ -65,6 +68,19 @@ impl Conference {
             worker, "conference created");
         context.command(worker, conference.creation());
         conference
+    }
+
+    /// It was created in another process, with all that is in it, and is counted in this one.
+    pub fn take_in(&self, context: &mut Context) {
+        for worker in &self.workers {
+            context.placement.count_conference(*worker, 1);
+        }
+        for state in &self.endpoints {
+            context.take_in(state.who(), &self.meeting_id);
+        }
+        for id in self.relays.iter().flat_map(RelayState::ids) {
+            context.count_relay_in(id, &self.meeting_id);
+        }
     }
 
     fn creation(&self) -> Command {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, MeshId};
 use ringbridge_dataplane::io::{HandedSocket, IoError, RelayPorts, SocketOptions};
 use ringbridge_dataplane::messages::Command;
+use serde::{Deserialize, Serialize};
 
 use super::config::ColibriConfig;
 use super::identity::EndpointIdentity;
@@ -34,6 +35,19 @@ pub(super) struct Context {
     next_unsignalled: Option<Instant>,
 }
 
+/// What conferences have in common.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SharedState {
+    pub next_conference: u32,
+    pub next_endpoint: u32,
+    pub next_mesh: u32,
+    #[serde(with = "crate::carried")]
+    pub next_unsignalled: Option<Instant>,
+    pub totals: Totals,
+    /// Of each worker, whether it refused an endpoint since the last one left it.
+    pub refused: Vec<bool>,
+}
+
 fn relay_ports(config: &ColibriConfig) -> RelayPorts {
     let range = config.relay.as_ref().and_then(|relay| relay.ports);
     RelayPorts::new(config.transport.local_addresses.clone(), range, SocketOptions::default())
@@ -55,6 +69,49 @@ impl Context {
             next_mesh: 1,
             next_unsignalled: None,
         }
+    }
+
+    /// What another process needs of it. Everything that is to be done was done before: it would be done twice.
+    pub fn state(&self) -> SharedState {
+        let Self {
+            // Made from the settings of the process, or counted anew from the conferences.
+            config: _,
+            meetings: _,
+            beyond: _,
+            ports: _,
+            outputs: _,
+            placement,
+            totals,
+            next_conference,
+            next_endpoint,
+            next_mesh,
+            next_unsignalled,
+        } = self;
+        SharedState {
+            next_conference: *next_conference,
+            next_endpoint: *next_endpoint,
+            next_mesh: *next_mesh,
+            next_unsignalled: *next_unsignalled,
+            totals: *totals,
+            refused: placement.refused(),
+        }
+    }
+
+    /// Of a bridge that goes on with conferences, which are still to be counted in.
+    pub fn from_state(config: ColibriConfig, state: SharedState) -> Self {
+        let SharedState { next_conference, next_endpoint, next_mesh, next_unsignalled, totals, refused } = state;
+        let mut context =
+            Self { totals, next_conference, next_endpoint, next_mesh, next_unsignalled, ..Self::new(config) };
+        for (worker, _) in refused.iter().enumerate().filter(|(_, refused)| **refused) {
+            context.placement.set_refused(worker);
+        }
+        context
+    }
+
+    /// An endpoint of a conference was counted when it came into being, in another process.
+    pub fn take_in(&mut self, endpoint: &EndpointIdentity, meeting: &str) {
+        self.placement.count_endpoint(endpoint.worker, 1);
+        self.meetings.insert(endpoint.id, meeting.to_owned());
     }
 
     /// Sockets for a relay that has a port of its own: one for each local address.
@@ -136,6 +193,11 @@ impl Context {
 
     pub fn output(&mut self, output: Output) {
         self.outputs.push_back(output);
+    }
+
+    /// Whether something is to be done.
+    pub fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
     }
 
     pub fn poll_output(&mut self) -> Option<Output> {

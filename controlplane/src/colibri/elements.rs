@@ -224,7 +224,7 @@ pub struct InitialLastN {
 }
 
 /// `<force-mute>`: absolute state of both media.
-#[derive(FromXml, AsXml, Debug, Clone, Copy, Default, PartialEq)]
+#[derive(FromXml, AsXml, Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[xml(namespace = ns::COLIBRI2, name = "force-mute")]
 pub struct ForceMute {
     /// Audio is dropped.

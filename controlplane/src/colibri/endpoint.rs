@@ -7,6 +7,7 @@ use ringbridge_dataplane::ice::{IceCredentials, RestartOutcome};
 use ringbridge_dataplane::ids::{EndpointId, WorkerId};
 use ringbridge_dataplane::media::{Media, SourceDescription, VideoType};
 use ringbridge_dataplane::messages::Command;
+use serde::{Deserialize, Serialize};
 
 use super::changes::Changes;
 use super::convert;
@@ -26,7 +27,7 @@ const INACTIVE: Duration = Duration::from_secs(60);
 const UNSIGNALLED_LONGEST: Duration = Duration::from_secs(5);
 
 /// How an endpoint reaches the bridge.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Access {
     /// Our ICE credentials: those of the pair in use.
     pub local: IceCredentials,
@@ -37,8 +38,9 @@ pub(super) struct Access {
 }
 
 /// One endpoint.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct EndpointState {
+    #[serde(with = "super::identity::shared")]
     who: Arc<EndpointIdentity>,
     access: Access,
     stats_id: Option<String>,
@@ -47,12 +49,15 @@ pub(super) struct EndpointState {
     force_mute: ForceMute,
     /// Others' sources that its client does not know yet, and when it counts as knowing them in any case.
     unsignalled: Vec<String>,
+    #[serde(with = "crate::carried")]
     unsignalled_until: Option<Instant>,
     remote: Option<IceCredentials>,
     established: bool,
     ice_restarts: Restarts,
+    #[serde(with = "crate::carried")]
     created: Instant,
     ever_active: bool,
+    #[serde(with = "crate::carried")]
     silent_since: Option<Instant>,
 }
 
@@ -112,6 +117,11 @@ impl EndpointState {
             password: &self.access.password,
             private: self.access.private,
         })
+    }
+
+    /// Password of its WebSocket.
+    pub fn password(&self) -> &str {
+        &self.access.password
     }
 
     /// Our credentials of the pair in use.

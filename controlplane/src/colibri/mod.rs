@@ -21,6 +21,7 @@ pub mod refusal;
 mod relay;
 mod relays;
 pub mod restart;
+pub mod state;
 pub mod totals;
 pub mod transport;
 mod validation;

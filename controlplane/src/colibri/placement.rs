@@ -108,6 +108,11 @@ impl Placement {
         }
     }
 
+    /// Of each worker, whether it refused an endpoint since the last one left it.
+    pub fn refused(&self) -> Vec<bool> {
+        self.loads.iter().map(|load| load.refused).collect()
+    }
+
     /// Conferences and endpoints that are counted for every worker.
     pub fn carried(&self) -> Vec<(usize, usize)> {
         self.loads.iter().map(|load| (load.conferences, load.endpoints)).collect()

@@ -1,9 +1,10 @@
 //! The sources of one endpoint, of this bridge or of another one.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use ringbridge_dataplane::media::{SourceDescription, VideoType};
 use ringbridge_dataplane::messages::Command;
+use serde::{Deserialize, Serialize};
 
 use super::changes::Changes;
 use super::convert;
@@ -14,11 +15,11 @@ use super::names;
 use super::output::Output;
 
 /// What an endpoint publishes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Published {
     sources: Vec<SourceDescription>,
     /// What the endpoint itself, or its bridge, said of its sources; wins over signalling.
-    video_types: HashMap<String, VideoType>,
+    video_types: BTreeMap<String, VideoType>,
 }
 
 impl Published {

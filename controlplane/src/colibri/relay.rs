@@ -7,6 +7,7 @@ use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ids::{EndpointId, WorkerId};
 use ringbridge_dataplane::media::{Media, SourceDescription, VideoType};
 use ringbridge_dataplane::messages::Command;
+use serde::{Deserialize, Serialize};
 
 use super::changes::Changes;
 use super::context::Context;
@@ -25,8 +26,9 @@ const OF_ESTIMATION: [&str; 2] = [
 const FEEDBACK_OF_ESTIMATION: [&str; 2] = ["transport-cc", "goog-remb"];
 
 /// An endpoint of another bridge.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RelayedState {
+    #[serde(with = "super::identity::shared")]
     who: Arc<EndpointIdentity>,
     stats_id: Option<String>,
     published: Published,
@@ -68,8 +70,9 @@ impl RelayedState {
 }
 
 /// One relay.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RelayState {
+    #[serde(with = "super::identity::shared")]
     who: Arc<RelayIdentity>,
     local: IceCredentials,
     /// Password of its WebSocket, where it has that instead of a data channel.
@@ -108,6 +111,11 @@ impl RelayState {
 
     pub fn is_established(&self) -> bool {
         self.established
+    }
+
+    /// The ids of it and of those behind it.
+    pub fn ids(&self) -> impl Iterator<Item = EndpointId> {
+        std::iter::once(self.id()).chain(self.relayed.iter().map(|relayed| relayed.who.id))
     }
 
     /// Those behind it.

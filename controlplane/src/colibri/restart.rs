@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use ringbridge_dataplane::ice::{IceCredentials, RestartOutcome};
+use serde::{Deserialize, Serialize};
 
 use super::convert;
 use super::elements::IceTransport;
@@ -10,7 +11,7 @@ use super::limits::ICE_RESTARTS;
 use crate::pace::Bucket;
 
 /// What became of ICE restarts and of what was said about them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartTotals {
     /// New credentials were given out.
     pub started: u64,
@@ -34,6 +35,27 @@ pub struct RestartTotals {
     pub empty_answers: u64,
 }
 
+impl RestartTotals {
+    /// Whether nothing of it reaches `implausible`.
+    pub(super) fn is_plausible(&self, implausible: u64) -> bool {
+        let Self {
+            started,
+            repeated,
+            superseded,
+            succeeded,
+            failed,
+            not_established,
+            disabled,
+            rate,
+            late_answers,
+            empty_answers,
+        } = *self;
+        let first = [started, repeated, superseded, succeeded, failed];
+        let second = [not_established, disabled, rate, late_answers, empty_answers];
+        first.iter().chain(&second).all(|count| *count < implausible)
+    }
+}
+
 /// What a request for a restart leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Decision {
@@ -52,26 +74,33 @@ pub(super) struct Answer {
     pub credentials: Option<IceCredentials>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Pending {
     generation: u32,
     local: IceCredentials,
     remote: Option<IceCredentials>,
+    #[serde(with = "crate::carried")]
     begun: Instant,
 }
 
 /// The restarts of one endpoint.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Restarts {
     generation: u32,
     pending: Option<Pending>,
+    /// Full again in another process: upgrades are rare.
+    #[serde(skip, default = "full")]
     budget: Bucket,
+}
+
+fn full() -> Bucket {
+    Bucket::new(ICE_RESTARTS)
 }
 
 impl Restarts {
     /// None yet.
     pub fn new() -> Self {
-        Self { generation: 0, pending: None, budget: Bucket::new(ICE_RESTARTS) }
+        Self { generation: 0, pending: None, budget: full() }
     }
 
     /// Decides on a request; `fresh` makes credentials.
@@ -97,7 +126,7 @@ impl Restarts {
         }
         totals.superseded += u64::from(self.pending.is_some());
         totals.started += 1;
-        self.generation += 1;
+        self.generation = self.generation.wrapping_add(1);
         let (generation, local) = (self.generation, fresh());
         self.pending = Some(Pending { generation, local: local.clone(), remote: None, begun: now });
         Decision::Use { generation, local }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::refusal::Bound;
 use super::restart::RestartTotals;
 
 /// Creations that were refused because of a bound.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BeyondBounds {
     /// The bridge had as many conferences as it takes.
     pub conferences: u64,
@@ -31,7 +33,7 @@ impl BeyondBounds {
 }
 
 /// Totals for statistics.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Conferences now.
     pub conferences: usize,
@@ -85,4 +87,50 @@ pub struct Totals {
     pub ice_restarts: RestartTotals,
     /// Duration of the conferences that ended.
     pub conference_time: Duration,
+}
+
+/// No bridge counts so far; what does is made up.
+const IMPLAUSIBLE: u64 = 1 << 62;
+
+impl Totals {
+    /// Whether a bridge can have counted this.
+    pub(super) fn is_plausible(&self) -> bool {
+        let Self {
+            // Of the moment, and found out anew.
+            conferences: _,
+            endpoints: _,
+            relays: _,
+            endpoints_relayed: _,
+            conferences_with_relay: _,
+            visitors: _,
+            largest_conference: _,
+            endpoints_sending_audio: _,
+            endpoints_sending_video: _,
+            receive_only_endpoints: _,
+            inactive_conferences: _,
+            p2p_conferences: _,
+            inactive_endpoints: _,
+            relays_created,
+            conferences_created,
+            conferences_completed,
+            endpoints_created,
+            visitors_created,
+            strangers,
+            refused,
+            beyond,
+            revoked,
+            left_out,
+            sources_renamed,
+            ice_restarts,
+            conference_time,
+        } = *self;
+        let BeyondBounds { conferences, endpoints, conference_endpoints, relays } = beyond;
+        let counts = [
+            [relays_created, conferences_created, conferences_completed, endpoints_created],
+            [visitors_created, strangers, refused, revoked],
+            [left_out, sources_renamed, conference_time.as_secs(), conferences],
+            [endpoints, conference_endpoints, relays, 0],
+        ];
+        counts.as_flattened().iter().all(|count| *count < IMPLAUSIBLE) && ice_restarts.is_plausible(IMPLAUSIBLE)
+    }
 }

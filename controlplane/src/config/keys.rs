@@ -727,6 +727,14 @@ pub const KEYS: &[Key] = &[
         "Connect bridges with each other over SCTP instead of WebSockets",
     ),
     key(
+        "focus.state-directory",
+        "focus-state-directory",
+        Part::Focus,
+        Kind::File,
+        "",
+        "Folder where the focus keeps what it needs to go on with its calls after a restart; without one, calls begin anew",
+    ),
+    key(
         "focus.max-ssrcs-per-user",
         "max-ssrcs-per-user",
         Part::Focus,

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -462,6 +463,7 @@ impl Reader<'_> {
             selection: self.selection()?,
             load_redistribution: self.load_redistribution()?,
             relay_sctp: self.switch("focus.relay.sctp"),
+            state_directory: self.text("focus.state-directory").filter(|path| !path.is_empty()).map(PathBuf::from),
         })
     }
 }

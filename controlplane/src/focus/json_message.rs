@@ -31,7 +31,8 @@ impl Medium {
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// From its name.
+    pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|medium| medium.name().eq_ignore_ascii_case(text))
     }
 
@@ -75,7 +76,7 @@ pub(super) struct ModerationMessage {
 }
 
 /// Of a room's metadata, what concerns a focus.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RoomMetadata {
     /// Whether newcomers start muted: audio, video. Nothing where it is not said: then it stays as it was.
     pub start_muted: Option<(bool, bool)>,

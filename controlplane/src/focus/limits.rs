@@ -36,6 +36,8 @@ pub fn signal_rate(members: usize) -> Rate {
 /// Rooms that are being joined and configured at a time. The server does that one after the other, and everything else of
 /// the focus waits behind it, health checks of bridges too.
 pub const MAX_SETTING_UP: usize = 8;
+/// Rooms of the process before that are entered at a time: members have media, and wait for nothing.
+pub const RETURNING: usize = 32;
 /// A breakout room that its service keeps the focus out of for this long is none.
 pub const BREAKOUT_JOIN: Duration = Duration::from_secs(3);
 /// Breakout rooms of one main room.

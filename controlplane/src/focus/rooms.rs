@@ -44,6 +44,9 @@ impl Focus {
             self.shared.refused.count(Refused::Waiting, 1);
             return Some(conference_answer(&self.shared, &answered, &room, (Reply::Later, false)));
         }
+        if self.asked_for_returning(now, &room, request) {
+            return None;
+        }
         if let Err(reason) = self.may_begin(now, request, &room) {
             self.shared.refused.count(reason, 1);
             if let Some(silenced) = self.refused_lines.speak(now) {
@@ -53,7 +56,7 @@ impl Focus {
             return Some(conference_answer(&self.shared, request, &room, (Reply::Later, false)));
         }
         let mut cx = self.shared.at(now);
-        let conference = Conference::new(room.clone(), request.clone(), Options::read(&request.payload), &cx);
+        let conference = Conference::new(room.clone(), vec![request.clone()], Options::read(&request.payload), &cx);
         tracing::info!(%room, "conference created");
         cx.totals.conferences += 1;
         conference.join(&mut cx);

@@ -125,15 +125,24 @@ pub struct Beside {
 /// The same beside more.
 pub async fn serve_beside(
     listen: SocketAddr,
-    mut ops: Ops,
+    ops: Ops,
     beside: Beside,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), RestError> {
-    let listener = TcpListener::bind(listen).await.map_err(|source| RestError::Listen { address: listen, source })?;
+    serve_on(bind(listen).await?, ops, beside, shutdown).await;
+    Ok(())
+}
+
+/// Binds the socket of the pages.
+pub async fn bind(listen: SocketAddr) -> Result<TcpListener, RestError> {
+    TcpListener::bind(listen).await.map_err(|source| RestError::Listen { address: listen, source })
+}
+
+/// [`serve_beside`] on a socket that is bound already.
+pub async fn serve_on(listener: TcpListener, mut ops: Ops, beside: Beside, shutdown: watch::Receiver<bool>) {
     let door = Door::new(door::Name::Pages, listener);
     ops.doors.push(door.counters());
     door.serve(router(ops, beside.operators).merge(beside.clients), shutdown).await;
-    Ok(())
 }
 
 async fn health(State(Pages { ops, .. }): State<Pages>) -> Response {

@@ -50,6 +50,8 @@ pub struct Operator {
     pub requests: mpsc::Sender<OperatorRequest>,
     /// Whether a shutdown may be asked for.
     pub shutdown: bool,
+    /// Takes questions about upgrades; they are asked for otherwise.
+    pub upgrades: Option<mpsc::Sender<oneshot::Sender<Value>>>,
 }
 
 impl Operator {
@@ -86,6 +88,9 @@ pub(super) fn router(operator: Operator) -> Router {
     if operator.shutdown {
         router = router.route("/colibri/shutdown", post(shutdown));
     }
+    if operator.upgrades.is_some() {
+        router = router.route("/colibri/upgrade", get(upgrade));
+    }
     router.with_state(operator)
 }
 
@@ -93,6 +98,18 @@ async fn drain(State(operator): State<Operator>) -> Response {
     match operator.ask(Ask::Drain).await {
         Ok(drain) => Json(json!({ "drain": drain })).into_response(),
         Err(gone) => gone.into_response(),
+    }
+}
+
+async fn upgrade(State(operator): State<Operator>) -> Response {
+    let (reply, answer) = oneshot::channel();
+    let asked = match operator.upgrades {
+        Some(upgrades) => upgrades.send(reply).await.is_ok(),
+        None => false,
+    };
+    match answer.await {
+        Ok(page) if asked => Json(page).into_response(),
+        _ => Gone.into_response(),
     }
 }
 

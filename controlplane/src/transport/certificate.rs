@@ -3,8 +3,10 @@
 use dimpl::DtlsCertificate;
 use rand::RngCore;
 use ring::digest;
+use serde::{Deserialize, Serialize};
+use x509_cert::der::Decode;
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::error::DtlsError;
 
@@ -33,6 +35,29 @@ impl Certificate {
         Ok(Self { der: DtlsCertificate { certificate, private_key: key.serialize_der() }, fingerprint })
     }
 
+    /// The same certificate for another process.
+    pub fn carried(&self) -> CarriedCertificate {
+        let Self { der: DtlsCertificate { certificate, private_key }, fingerprint: _ } = self;
+        CarriedCertificate { certificate: certificate.clone(), private_key: Zeroizing::new(private_key.clone()) }
+    }
+
+    /// That of another process; an error when it is none, or the key is not its own.
+    pub fn from_carried(carried: CarriedCertificate) -> Result<Self, DtlsError> {
+        let CarriedCertificate { certificate, private_key } = carried;
+        let wrong = |what: &str| DtlsError::Certificate(format!("carried from another process: {what}"));
+        let key = rcgen::KeyPair::try_from(private_key.as_slice()).map_err(|error| wrong(&error.to_string()))?;
+        if key.algorithm() != &rcgen::PKCS_ECDSA_P256_SHA256 {
+            return Err(wrong("the key is none of P-256"));
+        }
+        let parsed = x509_cert::Certificate::from_der(&certificate).map_err(|error| wrong(&error.to_string()))?;
+        let public = &parsed.tbs_certificate().subject_public_key_info().subject_public_key;
+        if public.as_bytes() != Some(key.public_key_raw()) {
+            return Err(wrong("the key belongs to another certificate"));
+        }
+        let fingerprint = hex(digest::digest(&digest::SHA256, &certificate).as_ref());
+        Ok(Self { der: DtlsCertificate { certificate, private_key: private_key.to_vec() }, fingerprint })
+    }
+
     /// SHA-256 of the certificate as signalling writes it: upper-case hex with colons.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
@@ -45,8 +70,23 @@ impl Drop for Certificate {
     }
 }
 
+/// A certificate with its key, as another process is told it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedCertificate {
+    certificate: Vec<u8>,
+    #[serde(with = "crate::carried::secret")]
+    private_key: Zeroizing<Vec<u8>>,
+}
+
+/// Without the key.
+impl std::fmt::Debug for CarriedCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CarriedCertificate").finish_non_exhaustive()
+    }
+}
+
 /// A fingerprint that signalling gave for the peer (RFC 8122).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// Hash function, e.g. `sha-256`.
     pub hash: String,
@@ -90,6 +130,22 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_process_has_the_same_certificate() {
+        let (one, other) = (Certificate::generate().expect("one"), Certificate::generate().expect("another"));
+        let carried = one.carried();
+        let read = Certificate::from_carried(carried.clone()).expect("the same");
+        assert_eq!((read.fingerprint(), read.carried()), (one.fingerprint(), carried.clone()));
+        let empty = Zeroizing::new(Vec::new());
+        for wrong in [
+            CarriedCertificate { private_key: other.carried().private_key, ..carried.clone() },
+            CarriedCertificate { certificate: b"not really a certificate".to_vec(), ..carried.clone() },
+            CarriedCertificate { private_key: empty, ..carried },
+        ] {
+            assert!(Certificate::from_carried(wrong).is_err());
+        }
+    }
 
     #[test]
     fn the_strongest_signalled_hash_decides() {

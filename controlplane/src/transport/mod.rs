@@ -5,6 +5,6 @@ mod crypto;
 mod error;
 mod session;
 
-pub use certificate::{Certificate, Fingerprint};
+pub use certificate::{CarriedCertificate, Certificate, Fingerprint};
 pub use error::DtlsError;
 pub use session::{DtlsOutput, DtlsRole, DtlsSession};

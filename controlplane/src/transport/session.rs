@@ -26,7 +26,7 @@ const RETRANSMIT_AFTER: Duration = Duration::from_millis(250);
 const RETRIES: usize = 64;
 
 /// Which side we are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum DtlsRole {
     /// We wait for the peer's ClientHello: its `setup` is `active`.
     Server,

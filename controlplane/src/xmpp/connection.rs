@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_xmpp::Stanza;
 use tokio_xmpp::minidom::Element;
@@ -15,10 +15,12 @@ use xmpp_parsers::{ns, sm};
 use super::counters::{Left, XmppCounters};
 use super::element_stream::{ElementStream, SendError};
 use super::event::XmppEvent;
+use super::handover::{self, Control, Keeping};
 use super::limits::Unfit;
 use super::open_error::OpenError;
 use super::reader::{Item, is_stanza};
 use super::session::{AfterSend, MAX_UNACKED, Session};
+use super::session_file::SessionFile;
 use super::settings::XmppSettings;
 use super::stream::{self, Opened};
 use super::wire;
@@ -45,6 +47,8 @@ enum Ended {
     Conflict,
     /// Nobody wants the connection any more.
     Done,
+    /// Another process goes on with the session: not a word to the server.
+    Abandoned,
 }
 
 impl From<SendError> for Ended {
@@ -61,6 +65,18 @@ struct Connection {
     counters: Arc<XmppCounters>,
     /// Lines of the log about unreadable stanzas.
     skips: Quiet,
+    /// Whoever waits for the server to keep the session.
+    keeping: Option<oneshot::Sender<Keeping>>,
+    /// Where the session is kept for the next process.
+    file: Option<SessionFile>,
+}
+
+/// What a connection is given to do.
+pub(super) struct Inputs {
+    pub shutdown: watch::Receiver<bool>,
+    /// Stanzas to be sent.
+    pub outgoing: mpsc::Receiver<Stanza>,
+    pub control: mpsc::Receiver<Control>,
 }
 
 /// Pauses between streams.
@@ -94,18 +110,20 @@ impl Pauses {
 
 pub(super) async fn run(
     settings: XmppSettings,
-    mut shutdown: watch::Receiver<bool>,
-    mut outgoing: mpsc::Receiver<Stanza>,
+    session: Session,
+    file: Option<SessionFile>,
+    mut inputs: Inputs,
     events: mpsc::Sender<XmppEvent>,
     counters: Arc<XmppCounters>,
 ) {
     let mut pauses = Pauses::default();
-    let mut connection =
-        Connection { settings, session: Session::default(), events, counters, skips: Quiet::new(LOG_EVERY) };
+    let skips = Quiet::new(LOG_EVERY);
+    let offline = (events.clone(), Arc::clone(&counters));
+    let mut connection = Connection { settings, session, events, counters, skips, keeping: None, file };
     loop {
         let opened = {
             let attempt = timeout(OPEN_TIMEOUT, stream::open(&connection.settings, &mut connection.session));
-            match drop_while(attempt, &mut shutdown, &mut outgoing, &connection.counters).await {
+            match drop_while(attempt, &mut inputs, &offline).await {
                 Some(Ok(result)) => result,
                 Some(Err(_)) => Err(OpenError::Ended(format!("no answer within {} s", OPEN_TIMEOUT.as_secs()))),
                 None => return,
@@ -115,8 +133,8 @@ pub(super) async fn run(
         let pause = match opened {
             Ok(opened) => {
                 let began = Instant::now();
-                let (pause, reason) = match connection.serve(opened, &mut shutdown, &mut outgoing).await {
-                    Ended::Done => return,
+                let (pause, reason) = match connection.serve(opened, &mut inputs).await {
+                    Ended::Done | Ended::Abandoned => return,
                     Ended::Broken(reason) => {
                         let pause = pauses.after(began.elapsed(), false);
                         tracing::warn!(%account, %reason, retry_in = ?pause, "XMPP connection lost; reconnecting");
@@ -144,7 +162,7 @@ pub(super) async fn run(
                 pause
             }
         };
-        if drop_while(tokio::time::sleep(pause), &mut shutdown, &mut outgoing, &connection.counters).await.is_none() {
+        if drop_while(tokio::time::sleep(pause), &mut inputs, &offline).await.is_none() {
             return;
         }
     }
@@ -153,17 +171,28 @@ pub(super) async fn run(
 /// Waits for `future` and drops what callers send meanwhile; `None` when the connection is no longer wanted.
 async fn drop_while<F: Future>(
     future: F,
-    shutdown: &mut watch::Receiver<bool>,
-    outgoing: &mut mpsc::Receiver<Stanza>,
-    counters: &XmppCounters,
+    inputs: &mut Inputs,
+    (events, counters): &(mpsc::Sender<XmppEvent>, Arc<XmppCounters>),
 ) -> Option<F::Output> {
     tokio::pin!(future);
     loop {
         tokio::select! {
             biased;
-            () = stopped(shutdown) => return None,
+            () = stopped(&mut inputs.shutdown) => return None,
+            Some(asked) = inputs.control.recv() => match asked {
+                Control::Keep { reply } | Control::WouldKeep { reply } => drop(reply.send(Keeping::Offline)),
+                Control::Export { reply } => drop(reply.send(None)),
+                Control::Park => {
+                    events.send(XmppEvent::Parked).await.ok()?;
+                    if !handover::hold(&mut inputs.control).await {
+                        return None;
+                    }
+                }
+                Control::Resume => {}
+                Control::Abandon => return None,
+            },
             output = &mut future => return Some(output),
-            stanza = outgoing.recv() => {
+            stanza = inputs.outgoing.recv() => {
                 stanza.as_ref()?;
                 counters.count(Left::Offline);
                 tracing::debug!("XMPP stanza dropped: offline");
@@ -182,19 +211,17 @@ async fn close(mut stream: ElementStream) {
 }
 
 impl Connection {
-    async fn serve(
-        &mut self,
-        opened: Opened,
-        shutdown: &mut watch::Receiver<bool>,
-        outgoing: &mut mpsc::Receiver<Stanza>,
-    ) -> Ended {
-        let Opened { mut stream, jid, resumed, early } = opened;
+    async fn serve(&mut self, opened: Opened, inputs: &mut Inputs) -> Ended {
+        let Opened { mut stream, jid, resumed, manageable, early } = opened;
         tracing::info!(%jid, resumed, host = %self.settings.host, "XMPP connected");
         let received = self.session.received();
+        self.save();
         if self.events.send(XmppEvent::Online { jid, resumed }).await.is_err() {
             return Ended::Done;
         }
-        let ended = match self.carry(&mut stream, early, shutdown, outgoing).await {
+        let ended = match self.carry(&mut stream, early, manageable, inputs).await {
+            // The next process goes on with it.
+            Ok(()) if self.file.is_some() && self.session.resumable().is_some() => Ended::Done,
             Ok(()) => {
                 close(stream).await;
                 Ended::Done
@@ -202,7 +229,16 @@ impl Connection {
             Err(ended) => ended,
         };
         self.session.served(resumed, received);
+        self.keeping = None;
+        self.save();
         ended
+    }
+
+    /// Notes the session for the next process.
+    fn save(&mut self) {
+        if let Some(file) = &mut self.file {
+            file.store(&self.session);
+        }
     }
 
     /// Moves stanzas both ways until the stream breaks, or nobody wants it any more.
@@ -210,8 +246,8 @@ impl Connection {
         &mut self,
         stream: &mut ElementStream,
         early: Vec<Item>,
-        shutdown: &mut watch::Receiver<bool>,
-        outgoing: &mut mpsc::Receiver<Stanza>,
+        manageable: bool,
+        inputs: &mut Inputs,
     ) -> Result<(), Ended> {
         for item in early {
             self.take(item, stream).await?;
@@ -225,7 +261,7 @@ impl Connection {
         loop {
             // In no fixed order: who floods us with stanzas must not keep ours from being sent.
             tokio::select! {
-                () = stopped(shutdown), if goodbye.is_none() => goodbye = Some(Instant::now() + GOODBYE),
+                () = stopped(&mut inputs.shutdown), if goodbye.is_none() => goodbye = Some(Instant::now() + GOODBYE),
                 () = async { if let Some(at) = goodbye { tokio::time::sleep_until(at).await } }, if goodbye.is_some() => {
                     return Ok(());
                 }
@@ -234,7 +270,18 @@ impl Connection {
                     let item = item.map_err(|error| Ended::Broken(format!("connection lost: {error}")))?;
                     self.take(item, stream).await?;
                 }
-                stanza = outgoing.recv() => match stanza {
+                Some(asked) = inputs.control.recv() => match asked {
+                    Control::Keep { reply } => self.keep(stream, manageable, reply).await?,
+                    Control::WouldKeep { reply } => {
+                        let kept = self.session.resumable().is_some() || (manageable && !self.session.is_managed());
+                        let _ = reply.send(if kept { Keeping::Kept } else { Keeping::Unsupported });
+                    }
+                    Control::Park => self.park(stream, inputs).await?,
+                    Control::Export { reply } => drop(reply.send(None)),
+                    Control::Resume => {}
+                    Control::Abandon => return Err(Ended::Abandoned),
+                },
+                stanza = inputs.outgoing.recv() => match stanza {
                     Some(stanza) => self.send(stream, stanza).await?,
                     None => return Ok(()),
                 },
@@ -246,6 +293,71 @@ impl Connection {
                     pings += 1;
                     self.send(stream, Iq::from_get(format!("{}{pings}", wire::PING_ID), Ping).into()).await?;
                 }
+            }
+        }
+    }
+
+    /// Has the server keep the session; it answers with a stanza of its own.
+    async fn keep(
+        &mut self,
+        stream: &mut ElementStream,
+        manageable: bool,
+        reply: oneshot::Sender<Keeping>,
+    ) -> Result<(), Ended> {
+        if self.session.resumable().is_some() {
+            let _ = reply.send(Keeping::Kept);
+        } else if self.keeping.is_some() {
+            // The answer is on its way.
+            self.keeping = Some(reply);
+        } else if manageable && !self.session.is_managed() {
+            stream.send_nonza(&sm::Enable::new().with_resume()).await?;
+            self.session.ask();
+            self.keeping = Some(reply);
+        } else {
+            let _ = reply.send(Keeping::Unsupported);
+        }
+        Ok(())
+    }
+
+    /// The server said whether it keeps the session.
+    fn kept(&mut self, answer: &Element) {
+        let Some(reply) = self.keeping.take() else { return };
+        let kept = match answer.name() {
+            "enabled" => {
+                let resumes = matches!(answer.attr("resume"), Some("true" | "1"));
+                self.session.agreed(answer.attr("id").filter(|_| resumes).map(str::to_owned));
+                self.session.resumable().is_some()
+            }
+            _ => {
+                self.session.declined();
+                false
+            }
+        };
+        let _ = reply.send(if kept { Keeping::Kept } else { Keeping::Unsupported });
+    }
+
+    /// Reads nothing until whoever asked for it says so; what it has to say meanwhile is sent.
+    async fn park(&mut self, stream: &mut ElementStream, inputs: &mut Inputs) -> Result<(), Ended> {
+        self.events.send(XmppEvent::Parked).await.map_err(|_| Ended::Done)?;
+        loop {
+            tokio::select! {
+                biased;
+                stanza = inputs.outgoing.recv() => match stanza {
+                    Some(stanza) => self.send(stream, stanza).await?,
+                    // Nobody is left; whether a goodbye is due was said before.
+                    None if handover::hold(&mut inputs.control).await => return Ok(()),
+                    None => return Err(Ended::Abandoned),
+                },
+                asked = inputs.control.recv() => match asked {
+                    // What was to be sent came first.
+                    Some(Control::Export { reply }) => drop(reply.send(self.session.carried())),
+                    Some(Control::Keep { reply } | Control::WouldKeep { reply }) => {
+                        drop(reply.send(Keeping::Offline));
+                    }
+                    Some(Control::Park) => {}
+                    Some(Control::Resume) => return Ok(()),
+                    Some(Control::Abandon) | None => return Err(Ended::Abandoned),
+                },
             }
         }
     }
@@ -290,8 +402,12 @@ impl Connection {
     async fn take_element(&mut self, element: Element, stream: &mut ElementStream) -> Result<(), Ended> {
         if element.has_ns(ns::SM) {
             match element.name() {
-                "r" => stream.send_nonza(&sm::A::new(self.session.received())).await?,
+                "r" => {
+                    self.save();
+                    stream.send_nonza(&sm::A::new(self.session.received())).await?;
+                }
                 "a" => self.session.acknowledge(stream::counter(&element)),
+                "enabled" | "failed" => self.kept(&element),
                 _ => {}
             }
             return Ok(());

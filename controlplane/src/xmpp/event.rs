@@ -18,6 +18,8 @@ pub enum XmppEvent {
         /// What ended it, for the log.
         reason: String,
     },
+    /// Nothing more is read: everything that was came before this.
+    Parked,
     /// A stanza arrived.
     Stanza(tokio_xmpp::Stanza),
 }

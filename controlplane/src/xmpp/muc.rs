@@ -123,6 +123,13 @@ impl MucRoom {
         self.occupants.clear();
     }
 
+    /// Goes on where another process was: who is in is not announced again. Of others only the addresses are known.
+    pub fn take_over(&mut self, joined: bool, occupants: impl Iterator<Item = (String, Option<FullJid>)>) {
+        self.joined = joined;
+        let occupant = |real_jid| Occupant { real_jid, affiliation: Affiliation::None, role: Role::Participant };
+        self.occupants = occupants.map(|(nick, real_jid)| (nick, occupant(real_jid))).collect();
+    }
+
     /// Takes a presence; `None` when it is not from this room.
     pub fn handle(&mut self, presence: &Presence) -> Option<MucChange> {
         let from = presence.from.as_ref()?;

@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use jid::FullJid;
 use tokio_xmpp::minidom::Element;
 
+use super::handover::CarriedSession;
+use super::reader::{Item, Reader, is_stanza};
+
 /// Stanzas that the server may leave unacknowledged.
 pub(super) const MAX_UNACKED: usize = 4_096;
 /// An acknowledgement is asked for after so many.
@@ -48,10 +51,66 @@ impl Session {
         Self { jid: Some(jid), ..Self::default() }
     }
 
+    /// That of a process that ended. What it sent and did not get acknowledged is lost.
+    pub fn of_former_process(resume_id: String, jid: FullJid, received: u32) -> Self {
+        Self { resume_id: Some(resume_id), managed: true, received, jid: Some(jid), ..Self::default() }
+    }
+
     /// Acknowledgements are on from now on, and with an id it can be resumed.
     pub fn manage(&mut self, resume_id: Option<String>) {
         self.managed = true;
         self.resume_id = resume_id;
+    }
+
+    /// The server was asked for acknowledgements: it counts what it is sent from here on (XEP-0198 section 3).
+    pub fn ask(&mut self) {
+        (self.managed, self.acked) = (true, 0);
+        self.unacked.clear();
+    }
+
+    /// The server agreed: what it sends is counted from here on.
+    pub fn agreed(&mut self, resume_id: Option<String>) {
+        self.received = 0;
+        self.resume_id = resume_id;
+    }
+
+    /// The server declined.
+    pub fn declined(&mut self) {
+        self.managed = false;
+        self.unacked.clear();
+    }
+
+    /// Whether acknowledgements are on.
+    pub fn is_managed(&self) -> bool {
+        self.managed
+    }
+
+    /// For another process; `None` when nothing is left to resume.
+    pub fn carried(&self) -> Option<CarriedSession> {
+        // How often it was resumed in vain says something of this process.
+        let Self { resume_id, managed: _, received, acked, unacked, jid, vain: _ } = self;
+        Some(CarriedSession {
+            resume_id: resume_id.clone()?,
+            jid: jid.as_ref()?.to_string(),
+            received: *received,
+            acked: *acked,
+            unacked: unacked.iter().map(String::from).collect(),
+        })
+    }
+
+    /// That of another process; `None` when it is none.
+    pub fn from_carried(carried: CarriedSession) -> Option<Self> {
+        let CarriedSession { resume_id, jid, received, acked, unacked } = carried;
+        if unacked.len() > MAX_UNACKED {
+            return None;
+        }
+        let stanza = |xml: &String| match Reader::default().next(&mut xml.as_bytes())? {
+            Item::Element(element) => Some(element).filter(is_stanza),
+            _ => None,
+        };
+        let unacked = unacked.iter().map(stanza).collect::<Option<_>>()?;
+        let jid = Some(FullJid::new(&jid).ok()?);
+        Some(Self { resume_id: Some(resume_id), managed: true, received, acked, unacked, jid, vain: 0 })
     }
 
     /// By what it is resumed, and our address in it.
@@ -131,6 +190,39 @@ mod tests {
         assert!(session.resumable().is_some(), "one in between brought something");
         session.served(true, 7);
         assert_eq!((session.resumable(), session.received()), (None, 0));
+    }
+
+    #[test]
+    fn another_process_goes_on_with_what_was_not_acknowledged() {
+        let stanza = |text: &str| format!("<message xmlns='jabber:client' to='a@b'><body>{text} &lt;</body></message>");
+        let mut session = Session::new("a@b/c".parse().expect("an address"));
+        assert_eq!(session.carried(), None, "the server keeps nothing");
+        session.sent(stanza("before").parse().expect("a stanza"));
+        session.ask();
+        session.sent(stanza("first").parse().expect("a stanza"));
+        (0..3).for_each(|_| session.count_received());
+        session.agreed(Some("id".to_owned()));
+        (0..7).for_each(|_| session.count_received());
+        session.sent(stanza("second").parse().expect("a stanza"));
+        session.acknowledge(1);
+        let carried = session.carried().expect("it is kept");
+        let other = Session::from_carried(carried.clone()).expect("it is read");
+        assert_eq!(other.resumable().map(|(id, jid)| (id, jid.to_string())), Some(("id", "a@b/c".to_owned())));
+        assert_eq!((other.received(), other.unacked(), other.unacked().len()), (7, session.unacked(), 1));
+        assert_eq!(other.carried(), Some(carried.clone()));
+        for wrong in [
+            CarriedSession { jid: "a@b".to_owned(), ..carried.clone() },
+            CarriedSession { unacked: vec!["<message".to_owned()], ..carried.clone() },
+            CarriedSession { unacked: vec!["<stream:error/>".to_owned()], ..carried.clone() },
+            CarriedSession { unacked: vec![stanza("x"); MAX_UNACKED + 1], ..carried },
+        ] {
+            assert!(Session::from_carried(wrong).is_none());
+        }
+        session.declined();
+        assert_eq!(
+            (session.sent(stanza("third").parse().expect("a stanza")), session.unacked().len()),
+            (AfterSend::Nothing, 0)
+        );
     }
 
     #[test]

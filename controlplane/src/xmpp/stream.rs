@@ -24,6 +24,8 @@ pub(super) struct Opened {
     pub stream: ElementStream,
     pub jid: FullJid,
     pub resumed: bool,
+    /// Whether the server has stream management.
+    pub manageable: bool,
     /// What came in while the stream was set up.
     pub early: Vec<Item>,
 }
@@ -76,7 +78,7 @@ async fn open_at(address: SocketAddr, settings: &XmppSettings, session: &mut Ses
         if answer.is("resumed", ns::SM) {
             session.acknowledge(counter(&answer));
             stream.send(session.unacked()).await?;
-            return Ok(Opened { stream, jid, resumed: true, early });
+            return Ok(Opened { stream, jid, resumed: true, manageable: true, early });
         }
     }
 
@@ -99,7 +101,7 @@ async fn open_at(address: SocketAddr, settings: &XmppSettings, session: &mut Ses
             session.manage(answer.attr("id").filter(|_| resumes).map(str::to_owned));
         }
     }
-    Ok(Opened { stream, jid, resumed: false, early })
+    Ok(Opened { stream, jid, resumed: false, manageable: features.stream_management.is_some(), early })
 }
 
 /// Value of `h`; a missing or malformed one acknowledges nothing.

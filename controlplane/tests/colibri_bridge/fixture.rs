@@ -18,6 +18,7 @@ pub use xmpp_parsers::stanza_error::DefinedCondition;
 
 pub struct Fixture {
     pub bridge: ColibriBridge,
+    pub config: ColibriConfig,
     pub now: Instant,
 }
 
@@ -76,7 +77,7 @@ impl Fixture {
             ice_restart: true,
             ufrag_prefix: |worker| char::from_digit(worker as u32, 36).unwrap().to_string(),
         };
-        Self { bridge: ColibriBridge::new(now, config), now }
+        Self { bridge: ColibriBridge::new(now, config.clone()), config, now }
     }
 
     /// Whatever the answer is, the bridge's tables agree.
@@ -93,9 +94,15 @@ impl Fixture {
         self.send(xml).expect_err(xml)
     }
 
+    /// Whatever was asked, another process could go on from there.
     pub fn outputs(&mut self) -> Vec<Output> {
         assert_eq!(self.bridge.inconsistency(), None);
-        std::iter::from_fn(|| self.bridge.poll_output()).collect()
+        let outputs = std::iter::from_fn(|| self.bridge.poll_output()).collect();
+        let bytes = self.bridge.export(self.now).expect("it can be written");
+        let other = ColibriBridge::import(self.now, self.config.clone(), &bytes).expect("and read");
+        assert!(other.export(self.now).expect("and written again") == bytes, "something was not carried");
+        assert_eq!(other.totals(), self.bridge.totals());
+        outputs
     }
 
     pub fn commands(&mut self) -> Vec<Command> {

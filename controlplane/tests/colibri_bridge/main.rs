@@ -2,6 +2,7 @@
 
 mod bounds;
 mod fixture;
+mod handover;
 mod lifecycle;
 mod refusals;
 mod relays;

@@ -225,6 +225,7 @@ pub fn settings() -> FocusSettings {
         selection: Default::default(),
         load_redistribution: None,
         relay_sctp: true,
+        state_directory: None,
         jigasi_brewery: None,
         recording: Default::default(),
         visitors: None,
@@ -283,6 +284,15 @@ impl World {
     pub fn online(&mut self, resumed: bool) {
         self.focus.handle(self.now, Input::Online { resumed, jid: FOCUS.to_owned() });
         self.settle();
+    }
+
+    /// The focus is killed, and another process goes on; `resumed` says that the server kept its session meanwhile.
+    pub fn next_process(&mut self, settings: FocusSettings, resumed: bool) {
+        let left = self.focus.keep();
+        self.focus = Focus::new(settings).unwrap();
+        self.focus.restore(&left).expect("what a focus keeps can be read");
+        self.presences.clear();
+        self.online(resumed);
     }
 
     /// Lets time pass, timer by timer.

@@ -27,6 +27,9 @@ mod focus_world;
 mod forward_call;
 #[path = "../../../fuzz/src/forwarder.rs"]
 mod forwarder;
+#[path = "../../../fuzz/src/handover.rs"]
+mod handover;
+mod handover_seeds;
 #[path = "../../../fuzz/src/ice.rs"]
 mod ice;
 #[path = "../../../fuzz/src/input.rs"]
@@ -166,6 +169,7 @@ targets!(
     sctp,
     channel,
     colibri,
+    handover,
     focus,
     services,
     conference_request,

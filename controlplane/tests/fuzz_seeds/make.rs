@@ -17,10 +17,10 @@ const LINES: usize = 12;
 /// Longest seed, bytes.
 const LONGEST: usize = 24 * 1024;
 
-struct Seeds(PathBuf);
+pub struct Seeds(pub PathBuf);
 
 impl Seeds {
-    fn write(&self, target: &str, name: &str, content: impl AsRef<[u8]>) {
+    pub fn write(&self, target: &str, name: &str, content: impl AsRef<[u8]>) {
         let folder = self.0.join(target);
         fs::create_dir_all(&folder).expect("a folder");
         let content = content.as_ref();
@@ -56,6 +56,7 @@ fn make_seeds() {
     relays::relays(&seeds);
     services(&seeds);
     conference_requests(&seeds);
+    super::handover_seeds::write(&seeds);
 }
 
 /// colibri2 as the focus sent it, and what clients sent to the focus.

@@ -3,7 +3,7 @@
 
 #![allow(dead_code)] // Each test binary uses its own part.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,27 @@ pub struct Heard {
     pub says: String,
 }
 
+/// What came of one source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Sequence number of the first and of the last packet, as far as they rose.
+    pub first: u16,
+    pub last: u16,
+    /// Packets.
+    pub count: u64,
+    /// When the last one came.
+    pub at: Instant,
+    /// Longest wait for a packet.
+    pub longest: Duration,
+}
+
+impl Received {
+    /// Packets that did not come.
+    pub fn missing(&self) -> u64 {
+        u64::from(self.last.wrapping_sub(self.first)) + 1 - self.count
+    }
+}
+
 pub struct Phone {
     socket: UdpSocket,
     bridge: SocketAddr,
@@ -36,8 +57,11 @@ pub struct Phone {
     sealer: Option<Sealer>,
     opener: Option<Opener>,
     next_check: Instant,
-    sequence: u16,
+    /// Next of each source.
+    sequences: BTreeMap<u32, u16>,
     pub heard: BTreeSet<Heard>,
+    /// By SSRC.
+    pub received: BTreeMap<u32, Received>,
 }
 
 impl Phone {
@@ -62,8 +86,9 @@ impl Phone {
             sealer: None,
             opener: None,
             next_check: now,
-            sequence: 1,
+            sequences: BTreeMap::new(),
             heard: BTreeSet::new(),
+            received: BTreeMap::new(),
         }
     }
 
@@ -155,6 +180,13 @@ impl Phone {
         let payload = &packet[header..opened.len];
         let says = String::from_utf8_lossy(&payload[payload.len().saturating_sub(8)..]).into_owned();
         let ssrc = u32::from_be_bytes([packet[8], packet[9], packet[10], packet[11]]);
+        let (number, now) = (u16::from_be_bytes([packet[2], packet[3]]), Instant::now());
+        let first = Received { first: number, last: number, count: 0, at: now, longest: Duration::ZERO };
+        let received = self.received.entry(ssrc).or_insert(first);
+        received.last = if number.wrapping_sub(received.last) < 0x8000 { number } else { received.last };
+        received.count += 1;
+        received.longest = received.longest.max(now - received.at);
+        received.at = now;
         self.heard.insert(Heard { payload_type: packet[1] & 0x7f, ssrc, says });
     }
 
@@ -162,9 +194,10 @@ impl Phone {
     pub fn say(&mut self, payload_type: u8, ssrc: u32, head: &[u8], says: &str) {
         let Some(sealer) = &self.sealer else { return };
         let mut packet = vec![0x80, payload_type | 0x80, 0, 0, 0, 0, 0, 0];
-        packet[2..4].copy_from_slice(&self.sequence.to_be_bytes());
-        packet[4..8].copy_from_slice(&(u32::from(self.sequence) * 960).to_be_bytes());
-        self.sequence += 1;
+        let next = self.sequences.entry(ssrc).or_insert(1);
+        packet[2..4].copy_from_slice(&next.to_be_bytes());
+        packet[4..8].copy_from_slice(&(u32::from(*next) * 960).to_be_bytes());
+        *next = next.wrapping_add(1);
         packet.extend_from_slice(&ssrc.to_be_bytes());
         packet.extend_from_slice(head);
         packet.extend_from_slice(says.as_bytes());

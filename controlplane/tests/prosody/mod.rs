@@ -40,6 +40,9 @@ pub struct Prosody {
     pub http_port: u16,
 }
 
+/// In the additional configuration: no stream management.
+pub const WITHOUT_SMACKS: &str = "-- without smacks";
+
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A port that was free a moment ago.
@@ -169,6 +172,7 @@ Component "visitors.meet.test" "test_visitors_component"
         // Without a certificate there is no TLS.
         let encryption = global.contains("ssl =");
         let (on, off) = if encryption { ("\"tls\", ", "") } else { ("", "\"tls\", ") };
+        let smacks = if global.contains(WITHOUT_SMACKS) { "" } else { "\"smacks\", " };
         format!(
             r#"
 run_as_root = true
@@ -183,7 +187,7 @@ c2s_direct_tls_ports = {{ }}
 http_interfaces = {{ "127.0.0.1" }}
 http_ports = {{ {http} }}
 https_ports = {{ }}
-modules_enabled = {{ {on}"roster", "saslauth", "disco", "ping", "smacks", "version", "bosh", "websocket" }}
+modules_enabled = {{ {on}"roster", "saslauth", "disco", "ping", {smacks}"version", "bosh", "websocket" }}
 modules_disabled = {{ "s2s", {off}"offline", "posix" }}
 c2s_require_encryption = {encryption}
 allow_unencrypted_plain_auth = true

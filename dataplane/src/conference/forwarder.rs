@@ -5,18 +5,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hashbrown::HashMap;
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::context::{Env, ForwarderConfig};
 use super::members::Conference;
 use super::packet::batch::Batch;
 use super::participant::Role;
 use super::participant::relay::Relay;
+use crate::carry::{CarryError, State};
 use crate::congestion::fair_share::FairShare;
 use crate::congestion::shedding::Shedding;
 use crate::datagram::{PacketSink, Path};
 use crate::deadlines::Deadlines;
 use crate::ids::{ConferenceId, ConferenceIndex, EndpointId, ParticipantId, WorkerId};
-use crate::io::IoError;
+use crate::io::{IoError, read_clock};
 use crate::limits::Complaints;
 use crate::link::Wakeup;
 use crate::messages::{Command, CreateError, Event, FeedbackSsrcs};
@@ -27,7 +30,7 @@ use crate::stats::{Counter, WorkerStats};
 
 /// An endpoint in its worker's forwarder; looked up once, then passed with every packet.
 /// A slot of an endpoint that is gone is harmless: its packets are dropped and counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EndpointSlot {
     conference: ConferenceIndex,
     participant: ParticipantId,
@@ -82,6 +85,50 @@ pub struct Forwarder {
     due: Deadlines<ConferenceIndex>,
     by_conference: HashMap<ConferenceId, ConferenceIndex, foldhash::fast::RandomState>,
     by_endpoint: HashMap<EndpointId, EndpointSlot, foldhash::fast::RandomState>,
+}
+
+/// What another process takes over.
+#[derive(Serialize)]
+struct Leaving<'a> {
+    epoch: &'a Option<Moment>,
+    events: &'a VecDeque<Event>,
+    shedding: Shedding,
+    share: &'a FairShare,
+    complaints: &'a Complaints,
+    negotiations: &'a Negotiations,
+    conferences: &'a Slab<ConferenceIndex, Conference>,
+    due: &'a Deadlines<ConferenceIndex>,
+}
+
+/// The same as it is read.
+#[derive(Deserialize)]
+pub(crate) struct Arriving {
+    epoch: Option<Moment>,
+    events: VecDeque<Event>,
+    shedding: Shedding,
+    share: FairShare,
+    complaints: Complaints,
+    negotiations: Negotiations,
+    conferences: Slab<ConferenceIndex, Conference>,
+    due: Deadlines<ConferenceIndex>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Moment(#[serde(with = "crate::carry::checked")] Instant);
+
+impl Serialize for Forwarder {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // All of them by name, so that a new one is thought of here.
+        let Self { worker, waiting, conferences, due, by_conference: _, by_endpoint: _ } = self;
+        let WorkerState { config: _, stats: _, epoch, events, shedding, peers, batch, share, complaints, negotiations } =
+            worker;
+        if !batch.is_empty() || !waiting.is_empty() || peers.backlog() {
+            return Err(S::Error::custom("packets, commands or signals wait"));
+        }
+        let epoch = &epoch.map(Moment);
+        let shedding = *shedding;
+        Leaving { epoch, events, shedding, share, complaints, negotiations, conferences, due }.serialize(serializer)
+    }
 }
 
 /// What all conferences of a worker have in common.
@@ -158,6 +205,64 @@ impl Forwarder {
             by_conference: HashMap::default(),
             by_endpoint: HashMap::default(),
         }
+    }
+
+    /// Goes on with what another one wrote; this one has done nothing so far. An error when that contradicts itself.
+    pub(crate) fn take_over(&mut self, arriving: Arriving) -> Result<(), &'static str> {
+        let Arriving { epoch, events, shedding, share, complaints, negotiations, conferences, due } = arriving;
+        let worker = &mut self.worker;
+        worker.epoch = epoch.map(|moment| moment.0);
+        worker.events = events;
+        (worker.shedding, worker.share) = (shedding, share);
+        (worker.complaints, worker.negotiations) = (complaints, negotiations);
+        (self.conferences, self.due) = (conferences, due);
+        self.due.reserve(self.conferences.bound());
+        for (index, conference) in self.conferences.iter_mut() {
+            if conference.index() != index || conference.len() > self.worker.config.max_endpoints_per_conference {
+                return Err("a conference stands in another's place, or is too large");
+            }
+            conference.follow(&self.worker.config);
+            if self.by_conference.insert(conference.id(), index).is_some() {
+                return Err("a conference comes twice");
+            }
+            for (endpoint, participant, generation) in conference.members() {
+                let slot = EndpointSlot { conference: index, participant, generation };
+                if self.by_endpoint.insert(endpoint, slot).is_some() {
+                    return Err("an endpoint comes twice");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All that it knows, for [`Self::renewed`] or to compare.
+    pub fn export(&self) -> Result<State, CarryError> {
+        crate::carry::set_clock(read_clock);
+        State::write(self)
+    }
+
+    /// A forwarder that goes on where this one stopped, by nothing but what that wrote; it takes the rings along. For whoever drives
+    /// forwarders without engines around them.
+    pub fn renewed(self) -> Result<Self, CarryError> {
+        let state = self.export()?;
+        let WorkerState { config, stats, peers, .. } = self.worker;
+        Self::with_peers(config, stats, peers).importing(&state)
+    }
+
+    /// A forwarder that goes on with what another one wrote, which is not trusted.
+    pub fn import(config: ForwarderConfig, stats: Arc<WorkerStats>, state: &State) -> Result<Self, CarryError> {
+        Self::new(config, stats).importing(state)
+    }
+
+    fn importing(mut self, state: &State) -> Result<Self, CarryError> {
+        crate::carry::set_clock(read_clock);
+        self.take_over(state.read()?).map_err(|what| CarryError::Invalid(what.to_owned()))?;
+        Ok(self)
+    }
+
+    /// How much is left out.
+    pub(crate) fn shedding(&self) -> Shedding {
+        self.worker.shedding
     }
 
     /// Applies a command; those for ICE and DTLS are ignored, those for unknown ids are counted.

@@ -4,10 +4,11 @@ use std::ops::Deref;
 use std::time::Instant;
 
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 
 use super::audio::loudest::LoudestRanking;
 use super::audio::speaker::SpeakerDetector;
-use super::context::Env;
+use super::context::{Env, ForwarderConfig};
 use super::participant::publisher::IncomingStream;
 use super::participant::schedule::Schedule;
 use super::participant::spread::Spread;
@@ -32,6 +33,7 @@ type OutgoingSsrcs = HashMap<Ssrc, (SourceId, bool), foldhash::fast::RandomState
 
 /// A table whose entries come and go in this file alone: an entry has to appear in others, too. The files beside it change what
 /// is in it.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Table<K, T>(Slab<K, T>);
 
 impl<K: Key, T> Table<K, T> {
@@ -96,6 +98,7 @@ impl Deref for RelayIds {
 
 /// One conference. Its fields are open to the files of this folder, which are its steps, since a step changes several of them at
 /// once; who is in it and what they publish changes in this file alone ([`Table`]), and the other fields guard themselves.
+#[derive(Serialize, Deserialize)]
 pub struct Conference {
     /// Its identity.
     pub(super) id: ConferenceId,
@@ -120,6 +123,7 @@ pub struct Conference {
     /// The relays that have their transport here.
     pub(super) relays: RelayIds,
     /// Sources by the SSRCs that receivers know them by.
+    #[serde(with = "crate::carry::map")]
     by_ssrc: OutgoingSsrcs,
     /// What its endpoints negotiated beside the well known.
     negotiations: ConferenceNegotiations,
@@ -127,6 +131,22 @@ pub struct Conference {
 }
 
 impl Conference {
+    /// Its members as slots are made of: identity, number, generation.
+    pub fn members(&self) -> impl Iterator<Item = (EndpointId, ParticipantId, u32)> {
+        self.participants.iter().map(|(id, participant)| (participant.id(), id, participant.generation()))
+    }
+
+    /// Goes by another configuration from now on, that of whoever takes over.
+    pub fn follow(&mut self, config: &ForwarderConfig) {
+        for participant in self.participants.values_mut() {
+            if let Some(downlink) = participant.receiver.downlink_mut() {
+                downlink.set_bounds(config.bandwidth);
+            }
+        }
+        self.loudest.reserve(self.sources.bound());
+        self.schedule.reserve(self.participants.bound());
+    }
+
     /// An empty conference.
     pub fn new(id: ConferenceId, index: ConferenceIndex, feedback: FeedbackSsrcs) -> Self {
         Self {
@@ -145,6 +165,16 @@ impl Conference {
             negotiations: ConferenceNegotiations::default(),
             generations: 0,
         }
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> ConferenceId {
+        self.id
+    }
+
+    /// Its index in the worker.
+    pub fn index(&self) -> ConferenceIndex {
+        self.index
     }
 
     /// Whether a participant is the one of a generation, and not a later one under the same number.

@@ -28,4 +28,5 @@ mod timers;
 
 pub use audio::loudest::LoudestOnly;
 pub use context::ForwarderConfig;
+pub(crate) use forwarder::Arriving;
 pub use forwarder::{EndpointSlot, Forwarder};

@@ -1,11 +1,13 @@
 //! Which layers a sender sends at the moment, and which of them stands in for one that it does not.
 
+use serde::{Deserialize, Serialize};
+
 use super::layer::{LayerId, MAX_ENCODINGS, MAX_SPATIAL, MAX_TEMPORAL};
 use super::reorder::{self, Moves};
 use super::shedding::Shedding;
 
 /// What a source sends, one bit each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ActiveLayers {
     encodings: u8,
     spatial: [u8; MAX_ENCODINGS],

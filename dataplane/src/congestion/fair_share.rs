@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// Packets are counted for this long.
 const WINDOW: Duration = Duration::from_millis(50);
 /// What everybody may send in a window: 1,280 a second, of which a camera in three encodings takes a third.
@@ -11,16 +13,17 @@ const LEAST: u32 = 64;
 const TIMES: u32 = 2;
 
 /// One sender's part of the present window.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
     window: u32,
     packets: u32,
 }
 
 /// What was taken of all senders of a worker.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct FairShare {
     window: u32,
+    #[serde(with = "crate::carry::checked")]
     ends: Option<Instant>,
     senders: u32,
     packets: u32,

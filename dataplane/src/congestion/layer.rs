@@ -2,6 +2,8 @@
 
 use std::ops::Deref;
 
+use serde::{Deserialize, Serialize};
+
 /// Encodings of one source that are looked at (simulcast); further ones are not received.
 pub const MAX_ENCODINGS: usize = 4;
 /// Spatial layers of one encoding that are distinguished; higher ones count as the highest.
@@ -14,13 +16,16 @@ pub const MAX_POINTS: usize = MAX_SPATIAL * MAX_TEMPORAL;
 pub const MAX_LAYERS: usize = MAX_ENCODINGS * MAX_POINTS;
 
 /// One operating point of a source; ordered from low to high.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LayerId {
     /// Simulcast encoding, from low to high.
+    #[serde(deserialize_with = "crate::carry::below::<_, _, MAX_ENCODINGS>")]
     pub encoding: u8,
     /// Spatial layer within the encoding.
+    #[serde(deserialize_with = "crate::carry::below::<_, _, MAX_SPATIAL>")]
     pub spatial: u8,
     /// Temporal layer within the encoding.
+    #[serde(deserialize_with = "crate::carry::below::<_, _, MAX_TEMPORAL>")]
     pub temporal: u8,
 }
 
@@ -87,8 +92,8 @@ impl Deref for Layers {
 }
 
 /// An operating point within one encoding: a spatial and a temporal layer and all that they build upon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Point(u8);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Point(#[serde(deserialize_with = "crate::carry::below::<_, _, MAX_POINTS>")] u8);
 
 impl Point {
     /// The highest one.
@@ -124,8 +129,8 @@ impl Point {
 }
 
 /// A set of operating points of one encoding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Points(u16);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Points(#[serde(deserialize_with = "crate::carry::below::<_, _, { 1 << MAX_POINTS }>")] u16);
 
 impl Points {
     /// No point.

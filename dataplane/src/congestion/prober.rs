@@ -1,6 +1,8 @@
 //! When to find out whether a path carries more: short bursts of extra packets, at most twice what is known, while more is
 //! wanted than the estimate allows. What they showed is for the estimator to decide.
 
+use serde::{Deserialize, Serialize};
+
 use super::estimator::Estimator;
 use super::estimator::probe::Cluster;
 use crate::clock::WorkerTime;
@@ -27,22 +29,27 @@ const LONGEST_PAUSE: u64 = 4_000_000;
 /// Feedback takes this long at most, beyond the round trip.
 const PATIENCE: u64 = 500_000;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Running {
     rate: Bitrate,
+    #[serde(with = "crate::carry::checked")]
     started: WorkerTime,
     packets: u32,
+    #[serde(with = "crate::carry::checked")]
     bytes: u64,
 }
 
 /// Decides on probes for one receiver.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Prober {
     running: Option<Running>,
     cluster: Option<Cluster>,
     rate: Bitrate,
+    #[serde(with = "crate::carry::checked")]
     expires: WorkerTime,
+    #[serde(with = "crate::carry::checked")]
     next: WorkerTime,
+    #[serde(with = "crate::carry::checked")]
     pause: u64,
     last_id: u8,
     any: bool,

@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// Levels that lower the highest encoding, one each.
 const CAPS: u8 = 2;
 /// Levels that stop the video of a sixteenth of the receivers, one each.
@@ -19,8 +21,9 @@ const ROOM: f64 = 0.8;
 const ROOM_FOR_ENCODINGS: f64 = 0.6;
 
 /// How much is left out. Zero is nothing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Shedding {
+    #[serde(deserialize_with = "crate::carry::below::<_, _, 19>")]
     level: u8,
     /// Moves the groups of one conference's receivers.
     offset: u8,
@@ -81,6 +84,11 @@ pub struct LoadMeter {
 }
 
 impl LoadMeter {
+    /// Of a worker that left out so much before it was watched, and whose sockets had lost so many packets.
+    pub fn starting_at(shedding: Shedding, overflow: u64) -> Self {
+        Self { shedding, overflow, ..Self::default() }
+    }
+
     /// Notes a turn that ended at `now`: how long it worked, whether it found a full batch, and how many packets the
     /// sockets have lost since the start. Returns the new level when it changes.
     pub fn turn(&mut self, now: Instant, work: Duration, full: bool, overflow: u64) -> Option<Shedding> {
@@ -170,6 +178,16 @@ mod tests {
         assert_eq!(turn(120, 10, false), None);
         assert_eq!(turn(180, 60, true), None);
         assert_eq!(turn(240, 60, true), Some(Shedding::at(1)));
+    }
+
+    #[test]
+    fn what_was_lost_before_is_no_reason_to_leave_out_more() {
+        let mut meter = LoadMeter::starting_at(Shedding::at(1), 1_000);
+        let start = Instant::now();
+        let mut turn = |millis, lost| meter.turn(start + Duration::from_millis(millis), Duration::ZERO, false, lost);
+        assert_eq!(turn(0, 1_000), None);
+        assert_eq!(turn(200, 1_000), Some(Shedding::at(0)), "there is room");
+        assert_eq!(turn(400, 1_001), Some(Shedding::at(2)), "one more is lost");
     }
 
     #[test]

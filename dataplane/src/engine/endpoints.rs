@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 
 use crate::conference::EndpointSlot;
 use crate::deadlines::Deadlines;
@@ -13,7 +14,7 @@ use crate::limits::DtlsDatagrams;
 use crate::slab::Slab;
 
 /// What a worker keeps of one endpoint; its media state lies in the forwarder.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Endpoint {
     id: EndpointId,
     conference: ConferenceId,
@@ -65,15 +66,36 @@ impl Endpoint {
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// See the module.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct Endpoints {
     table: Slab<EndpointIndex, Endpoint>,
+    /// Made anew from the table by whoever takes over.
+    #[serde(skip)]
     by_id: FastMap<EndpointId, EndpointIndex>,
+    /// Likewise.
+    #[serde(skip)]
     by_ufrag: FastMap<Box<[u8]>, EndpointIndex>,
     timers: Deadlines<EndpointIndex>,
 }
 
 impl Endpoints {
+    /// Finds them by id and ufrag again, after they came from elsewhere; `slot` is where the forwarder keeps each. An error when two
+    /// have the same.
+    pub fn index(&mut self, slot: impl Fn(EndpointId) -> Option<EndpointSlot>) -> Result<(), &'static str> {
+        for (index, endpoint) in self.table.iter_mut() {
+            endpoint.slot = slot(endpoint.id);
+            if self.by_id.insert(endpoint.id, index).is_some() {
+                return Err("an endpoint comes twice");
+            }
+            for ufrag in endpoint.ice.local_ufrags() {
+                if self.by_ufrag.insert(ufrag.as_bytes().into(), index).is_some_and(|other| other != index) {
+                    return Err("a ufrag is that of two endpoints");
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub fn len(&self) -> usize {
         self.table.len()
     }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{ConferenceId, EndpointId};
 use crate::messages::Event;
@@ -15,7 +16,7 @@ const ROOM: usize = 1_024;
 const CAPACITY: usize = 65_536;
 
 /// What an event is about: a newer one about the same replaces it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 enum Subject {
     Refused(EndpointId),
     Ice(EndpointId),
@@ -47,11 +48,12 @@ impl Subject {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct EventQueue {
     plain: VecDeque<Event>,
     /// Younger than what is in `plain`.
     order: VecDeque<Subject>,
+    #[serde(with = "crate::carry::map")]
     latest: HashMap<Subject, Event, foldhash::fast::RandomState>,
 }
 

@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::datagram::{PacketSink, Path};
 use crate::ice::stun::{Class, Message, TransactionId, Writer};
 
@@ -10,7 +12,7 @@ use crate::ice::stun::{Class, Message, TransactionId, Writer};
 pub(super) const MAX_QUESTIONS: usize = 128;
 
 /// The questions that wait.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Questions {
     open: VecDeque<(Path, TransactionId)>,
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 
 use crate::datagram::LocalSocket;
 use crate::ids::EndpointId;
@@ -15,21 +16,52 @@ const MAX_REFUSED: usize = 1_024;
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LocalSockets {
+    #[serde(with = "crate::carry::shared_list")]
     shared: Arc<[LocalSocket]>,
     /// What each endpoint has of its own; nothing where that was refused.
+    #[serde(with = "own")]
     own: FastMap<EndpointId, Arc<[LocalSocket]>>,
+    #[serde(with = "crate::carry::map")]
     owners: FastMap<u16, EndpointId>,
+    #[serde(with = "crate::carry::checked")]
     refused: usize,
     /// Sockets that nobody uses any more.
     closed: Vec<u16>,
+}
+
+/// The sockets of endpoints on their way.
+mod own {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Arc, EndpointId, FastMap, LocalSocket};
+    use crate::carry::shared_list::{Borrowed, Owned};
+
+    type Own = FastMap<EndpointId, Arc<[LocalSocket]>>;
+
+    pub fn serialize<S: Serializer>(own: &Own, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list: Vec<(EndpointId, Borrowed<'_, LocalSocket>)> =
+            own.iter().map(|(endpoint, sockets)| (*endpoint, Borrowed(sockets))).collect();
+        list.sort_unstable_by_key(|(endpoint, _)| *endpoint);
+        list.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Own, D::Error> {
+        let list = Vec::<(EndpointId, Owned<LocalSocket>)>::deserialize(deserializer)?;
+        Ok(list.into_iter().map(|(endpoint, sockets)| (endpoint, sockets.0)).collect())
+    }
 }
 
 impl LocalSockets {
     pub fn new(shared: &[SocketAddr]) -> Self {
         let shared = LocalSocket::numbered(shared);
         Self { shared, own: FastMap::default(), owners: FastMap::default(), refused: 0, closed: Vec::new() }
+    }
+
+    /// Whether the shared ones are these, in this order.
+    pub fn shares(&self, shared: &[SocketAddr]) -> bool {
+        self.shared.iter().map(|socket| socket.address).eq(shared.iter().copied())
     }
 
     /// Whether a socket is one of the shared port.

@@ -1,5 +1,6 @@
 //! Workers in virtual time: steering, bounds, junk.
 
+mod handover;
 mod ice_restart;
 mod own_sockets;
 
@@ -54,6 +55,11 @@ impl SocketPool for Out {
 
     fn close(&mut self, local: u16) -> std::io::Result<()> {
         self.closed.push(local);
+        Ok(())
+    }
+
+    fn open_at(&mut self, local: u16, socket: HandedSocket) -> Result<(), IoError> {
+        assert_eq!(self.open(socket)?, local, "handed over in order");
         Ok(())
     }
 }

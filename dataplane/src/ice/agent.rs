@@ -8,17 +8,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
 
 use crate::datagram::{LocalSocket, PacketSink, Path};
 use crate::ids::{EndpointId, WorkerId};
 
 use super::drops::{DropCounter, DropReason};
+use super::integrity::IntegrityKey;
 use super::limits::{ForgedOnKnownPaths, ForgedRequests, MAX_PAIRS, StunRequests};
 use super::pair::{CONSENT_INTERVAL, Check, Pair};
 use super::signalling::{IceCredentials, RemoteCandidate};
-use super::stun::{Class, Message, TransactionId, Writer, integrity_key};
+use super::stun::{Class, Message, TransactionId, Writer};
 
 /// Pace of ordinary checks (RFC 8445 section 14.2).
 const TA: Duration = Duration::from_millis(50);
@@ -30,7 +31,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const REFRESH_BELOW: Duration = Duration::from_secs(20);
 
 /// What an agent needs to know at birth.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AgentConfig {
     /// Whose agent it is; becomes part of transaction ids, so that answers find their way.
     pub endpoint: EndpointId,
@@ -41,6 +42,7 @@ pub struct AgentConfig {
     /// The role to start in.
     pub controlling: bool,
     /// The local sockets that it may use.
+    #[serde(with = "crate::carry::shared_list")]
     pub sockets: Arc<[LocalSocket]>,
 }
 
@@ -56,7 +58,7 @@ pub struct Context<'a, S> {
 }
 
 /// What the owner of the agent must do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AgentEvent {
     /// Datagrams over this path come from this endpoint. `round_trip`: it answered a check there, so it cannot have
     /// forged the address.
@@ -80,25 +82,31 @@ pub enum AgentEvent {
     Disconnected,
 }
 
+#[derive(Serialize, Deserialize)]
 struct Remote {
     ufrag: String,
-    key: hmac::Key,
+    key: IntegrityKey,
     /// `remote:local`, the USERNAME of our checks.
     username: Vec<u8>,
 }
 
 /// One endpoint's ICE session.
+#[derive(Serialize, Deserialize)]
 pub struct Agent {
     config: AgentConfig,
-    key: hmac::Key,
+    key: IntegrityKey,
     remote: Option<Remote>,
     controlling: bool,
     tie_breaker: u64,
     pairs: Vec<Pair>,
     selected: Option<Path>,
+    #[serde(with = "crate::carry::checked")]
     next_slot: Option<Instant>,
+    #[serde(with = "crate::carry::checked")]
     connect_deadline: Option<Instant>,
+    #[serde(with = "crate::carry::checked")]
     first_valid: Option<Instant>,
+    #[serde(with = "crate::carry::checked")]
     nominate_at: Option<Instant>,
     events: VecDeque<AgentEvent>,
     requests: StunRequests,
@@ -142,7 +150,7 @@ impl Agent {
     /// An agent that answers requests; it checks nothing before [`Self::set_remote`].
     pub fn new(config: AgentConfig, random: &SystemRandom) -> Self {
         Self {
-            key: integrity_key(&config.local.pwd),
+            key: IntegrityKey::new(config.local.pwd.clone()),
             remote: None,
             controlling: config.controlling,
             tie_breaker: u64::from_be_bytes(random_bytes(random)),
@@ -210,7 +218,7 @@ impl Agent {
     /// Sets the peer's credentials (new ones restart the checks) and adds candidates.
     pub fn set_remote(&mut self, now: Instant, credentials: Option<IceCredentials>, candidates: &[RemoteCandidate]) {
         if let Some(credentials) = credentials {
-            let key = integrity_key(&credentials.pwd);
+            let key = IntegrityKey::new(credentials.pwd);
             let username = format!("{}:{}", credentials.ufrag, self.config.local.ufrag).into_bytes();
             let restart = self.remote.as_ref().is_some_and(|remote| remote.ufrag != credentials.ufrag);
             if self.remote.is_none() || restart {
@@ -291,7 +299,7 @@ impl Agent {
             return false;
         }
         // First of all: an unauthenticated message leaves no trace but counters.
-        if !message.verify(key) {
+        if !message.verify(key.get()) {
             cx.stats.count_drop(DropReason::Integrity);
             let _ = if known { self.forged_known.take(now) } else { self.forged.take(now) };
             return false;
@@ -521,7 +529,7 @@ impl Agent {
             .role(self.controlling, self.tie_breaker)
             .priority(candidate_priority(110, pair.path().local))
             .use_candidate(nominating)
-            .finish(&remote.key);
+            .finish(remote.key.get());
         if let Some(len) = written {
             cx.sink.commit(len, pair.path());
         }
@@ -536,7 +544,7 @@ impl Agent {
         content: impl for<'w> FnOnce(Writer<'w>) -> Writer<'w>,
     ) {
         let Some(slot) = cx.sink.slot() else { return cx.stats.count_drop(DropReason::OutputFull) };
-        if let Some(len) = content(Writer::new(slot, class, &request.transaction())).finish(&self.key) {
+        if let Some(len) = content(Writer::new(slot, class, &request.transaction())).finish(self.key.get()) {
             cx.sink.commit(len, path);
         }
     }

@@ -2,6 +2,7 @@
 
 mod agent;
 mod drops;
+mod integrity;
 mod limits;
 mod pair;
 mod session;

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::datagram::Path;
 
 use super::stun::TransactionId;
@@ -23,7 +25,7 @@ const MAX_ATTEMPTS: u32 = 9;
 const OUTSTANDING: usize = 8;
 
 /// A check on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Check {
     pub id: TransactionId,
     /// Whether it carried USE-CANDIDATE.
@@ -33,7 +35,7 @@ pub(super) struct Check {
 }
 
 /// A local socket and a remote address.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Pair {
     path: Path,
     /// Priority of the remote candidate.
@@ -45,13 +47,17 @@ pub(super) struct Pair {
     /// Nomination is done: our USE-CANDIDATE was answered, or the peer's came in.
     nominated: bool,
     /// When the next check is due; `None` when it is not checked.
+    #[serde(with = "crate::carry::checked")]
     next_check: Option<Instant>,
     /// Until when there is consent to send; `None` when the pair is not valid.
+    #[serde(with = "crate::carry::checked")]
     consent_until: Option<Instant>,
     was_valid: bool,
     attempts: u32,
+    #[serde(with = "crate::carry::checked")]
     last_sent: Option<Instant>,
     outstanding: [Option<Check>; OUTSTANDING],
+    #[serde(with = "crate::carry::checked")]
     newest: usize,
 }
 

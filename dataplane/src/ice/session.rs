@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use ring::rand::SystemRandom;
+use serde::{Deserialize, Serialize};
 
 use crate::datagram::{PacketSink, Path};
 
@@ -23,7 +24,7 @@ pub const RESTART_TIMEOUT: Duration = Duration::from_secs(20);
 pub const TRANSITION: Duration = Duration::from_secs(3);
 
 /// What the owner of the session must do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionEvent {
     /// As of one agent; of several, paths are learnt when the first learns them, and forgotten when the last forgets them.
     Agent(AgentEvent),
@@ -45,19 +46,24 @@ pub enum SessionEvent {
 }
 
 /// An agent that is not in use yet.
+#[derive(Serialize, Deserialize)]
 struct Restart {
     generation: u32,
     agent: Agent,
+    #[serde(with = "crate::carry::checked")]
     deadline: Instant,
 }
 
 /// An agent that is not in use any more.
+#[derive(Serialize, Deserialize)]
 struct Former {
     agent: Agent,
+    #[serde(with = "crate::carry::checked")]
     until: Instant,
 }
 
 /// One endpoint's ICE agents.
+#[derive(Serialize, Deserialize)]
 pub struct Session {
     current: Agent,
     /// Number of the restart that made it; 0 for the first one.

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 /// Credentials of one side of an ICE session (RFC 8445).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IceCredentials {
     /// Username fragment.
     pub ufrag: String,
@@ -12,7 +14,7 @@ pub struct IceCredentials {
 }
 
 /// A candidate that the endpoint signalled; most browsers behind a focus signal none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteCandidate {
     /// UDP address.
     pub addr: SocketAddr,
@@ -23,7 +25,7 @@ pub struct RemoteCandidate {
 }
 
 /// State of an endpoint's ICE session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IceState {
     /// A pair is valid: DTLS may start.
     Connected,
@@ -32,7 +34,7 @@ pub enum IceState {
 }
 
 /// How an ICE restart ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RestartOutcome {
     /// Media goes over a pair of the new credentials.
     Connected,

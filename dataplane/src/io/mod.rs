@@ -38,6 +38,7 @@ use std::time::Duration;
 mod address;
 mod affinity;
 mod bpf;
+mod clock;
 mod error;
 mod eventfd;
 mod extras;
@@ -59,6 +60,7 @@ mod uring;
 pub use crate::datagram::{HandedSocket, LocalSocket, MAX_DATAGRAM, PacketSink, Path};
 
 pub use affinity::{allowed_cores, pin_to_core, sleep_precisely, wake_promptly};
+pub use clock::read_clock;
 pub use error::{IoError, UringFault};
 pub use eventfd::EventFd;
 pub use extras::{IoExtras, UnknownExtra};
@@ -67,6 +69,7 @@ pub use probe::{Backend, Probed, probe};
 pub use relay_ports::{PortRange, RelayPorts, resolve_wildcard};
 pub use rx::{Received, RxBatch};
 pub use socket::{SocketOptions, bind_sockets};
+pub use sockets::SocketDuplicate;
 pub use steering::Steering;
 pub use uring::{Uring, UringTx};
 
@@ -87,6 +90,9 @@ pub trait SocketPool {
     /// Gives up what [`Self::open`] took. What is queued is sent first, what comes later is lost, and nobody else gets the index while
     /// anything is on its way; only the batch, if it was not looked at yet, may still hold something. Any other index changes nothing.
     fn close(&mut self, local: u16) -> std::io::Result<()>;
+
+    /// Like [`Self::open`] under an index that is free: that which the socket had in another process.
+    fn open_at(&mut self, local: u16, socket: HandedSocket) -> Result<(), IoError>;
 }
 
 /// One worker's sockets: receives in batches, sends in batches.
@@ -102,6 +108,23 @@ pub trait PacketIo {
     /// Forgets the previous batch, and leaves what comes within `time` to the next [`Self::receive`], which brings it together.
     /// Ends early when a whole batch lies there, or at a wake-up, where the backend notices. Does not flush.
     fn coalesce(&mut self, time: Duration) -> std::io::Result<()>;
+
+    /// Stops receiving: from now on nothing is taken out of the sockets, which keep what comes. What the kernel had taken out before
+    /// is to be fetched by [`Self::take_completed`]. An error when the kernel does not let go.
+    fn pause(&mut self) -> std::io::Result<()>;
+
+    /// Forgets the previous batch, and returns how many datagrams lie in the new one, of those that were received before
+    /// [`Self::pause`]; zero when that was all.
+    fn take_completed(&mut self) -> std::io::Result<usize>;
+
+    /// Ends [`Self::pause`]: the next [`Self::receive`] receives again. Another process may have used the sockets meanwhile.
+    fn resume(&mut self) -> std::io::Result<()>;
+
+    /// Further descriptors of all its sockets, in the order of their indices.
+    fn duplicates(&self) -> std::io::Result<Vec<SocketDuplicate>>;
+
+    /// What the socket of an index had dropped when somebody else counted last: only what it drops beyond that is counted here.
+    fn count_drops_from(&mut self, local: u16, drops: u32);
 
     /// The received batch and the sender, borrowed together so that a step can read one and write the other.
     fn parts(&mut self) -> (&mut RxBatch, &mut Self::Tx);

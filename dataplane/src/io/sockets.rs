@@ -1,7 +1,9 @@
 //! The sockets of one worker by index: those of the shared port, and those that are handed to it while it runs.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::UdpSocket;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::IoError;
@@ -10,6 +12,17 @@ use super::IoError;
 pub(super) const MAX_SHARED: usize = 64;
 /// Most sockets that one worker can be handed at a time ([`super::IoLimits::handed_sockets`]).
 pub(super) const MAX_HANDED: usize = 16_384;
+
+/// A socket as another process goes on with it.
+#[derive(Debug)]
+pub struct SocketDuplicate {
+    /// Its index.
+    pub local: u16,
+    /// A further descriptor of it.
+    pub descriptor: OwnedFd,
+    /// Datagrams that it had dropped when that was counted last.
+    pub drops: u32,
+}
 
 enum Place {
     Free,
@@ -75,6 +88,32 @@ impl Sockets {
     pub(super) fn next_free(&self) -> Result<u16, IoError> {
         let limit = self.places.len() - self.shared;
         self.free.front().copied().ok_or(IoError::HandedSockets(limit))
+    }
+
+    /// Makes sure that [`Self::next_free`] gives this index next; an error when it is not free.
+    pub(super) fn prefer(&mut self, local: u16) -> Result<(), IoError> {
+        let limit = self.places.len() - self.shared;
+        let at = self.free.iter().position(|free| *free == local).ok_or(IoError::HandedSockets(limit))?;
+        self.free.remove(at);
+        self.free.push_front(local);
+        Ok(())
+    }
+
+    /// All that are open, by index.
+    pub(super) fn open(&self) -> impl Iterator<Item = (u16, &UdpSocket)> {
+        (0..).zip(&self.places).filter_map(|(local, place)| match place {
+            Place::Open(socket) => Some((local, &**socket)),
+            Place::Free | Place::Closing => None,
+        })
+    }
+
+    /// Further descriptors of those; `drops` are their last drop reports, by index.
+    pub(super) fn duplicates(&self, drops: &[u32]) -> io::Result<Vec<SocketDuplicate>> {
+        let duplicate = |(local, socket): (u16, &UdpSocket)| {
+            let drops = drops.get(usize::from(local)).copied().unwrap_or(0);
+            Ok(SocketDuplicate { local, descriptor: socket.as_fd().try_clone_to_owned()?, drops })
+        };
+        self.open().map(duplicate).collect()
     }
 
     /// Keeps a handed socket under the index that [`Self::next_free`] gave.

@@ -21,7 +21,8 @@ use super::rx::RxBatch;
 use super::slab::Slab;
 use super::sockets::Sockets;
 use super::{
-    EventFd, Flush, HandedSocket, IoError, IoExtras, IoLimits, Offloads, PacketIo, PacketSink, Path, SocketPool,
+    EventFd, Flush, HandedSocket, IoError, IoExtras, IoLimits, Offloads, PacketIo, PacketSink, Path, SocketDuplicate,
+    SocketPool,
 };
 use crate::stats::{Counter, WorkerStats};
 
@@ -88,6 +89,8 @@ pub struct UringTx {
     offloads: Offloads,
     extras: IoExtras,
     woken: bool,
+    /// Nothing is received: no request is started, whoever has to be opened.
+    paused: bool,
     /// Completions that the kernel says it lost.
     lost: u32,
     zero_copy: bool,
@@ -114,6 +117,32 @@ impl Uring {
         limits: IoLimits,
         stats: Arc<WorkerStats>,
     ) -> Result<Self, IoError> {
+        let mut this = Self::idle(sockets, wake, limits, stats, None)?;
+        let tx = &mut this.inner.tx;
+        let started = tx.arm().and_then(|()| tx.submit());
+        started.map_err(|source| IoError::Uring { step: "submitting the first receives", source })?;
+        Ok(this)
+    }
+
+    /// The same where the sockets are those of another process, which may have to go on with them; `gro` is whether it used GRO.
+    /// Nothing is received before the first [`PacketIo::receive`].
+    pub fn taking_over(
+        sockets: Vec<UdpSocket>,
+        wake: EventFd,
+        limits: IoLimits,
+        stats: Arc<WorkerStats>,
+        gro: bool,
+    ) -> Result<Self, IoError> {
+        Self::idle(sockets, wake, limits, stats, Some(gro))
+    }
+
+    fn idle(
+        sockets: Vec<UdpSocket>,
+        wake: EventFd,
+        limits: IoLimits,
+        stats: Arc<WorkerStats>,
+        gro: Option<bool>,
+    ) -> Result<Self, IoError> {
         for (name, value) in [("batch", limits.batch), ("rx_buffers", limits.rx_buffers)] {
             if !(1..=32_768).contains(&value) {
                 return Err(IoError::Limit { name, value, min: 1, max: 32_768 });
@@ -125,7 +154,7 @@ impl Uring {
         }
         let buffers = limits.rx_buffers.next_power_of_two();
         limits.extras.poll_busily(&sockets)?;
-        let offloads = offload::enable(&sockets, limits.offload);
+        let offloads = offload::of(&sockets, gro, limits.offload);
         let sockets = Sockets::new(sockets, limits.handed_sockets)?;
         let ring = build_ring(buffers + sockets.places(), limits.extras.sqpoll)?;
         limits.extras.poll_ring_busily(ring.as_raw_fd())?;
@@ -159,6 +188,7 @@ impl Uring {
                 offloads,
                 extras: limits.extras,
                 woken: false,
+                paused: gro.is_some(),
                 lost: 0,
                 zero_copy: limits.extras.zero_copy,
                 sqpoll: limits.extras.sqpoll,
@@ -173,10 +203,7 @@ impl Uring {
         };
         let (shared, wake) = (inner.tx.sockets.shared() as u16, inner.tx.wake_index());
         inner.tx.ended.extend((0..shared).chain([wake]));
-        let started = inner.tx.arm().and_then(|()| inner.tx.submit());
-        let this = Self { inner: ManuallyDrop::new(inner) };
-        started.map_err(|source| IoError::Uring { step: "submitting the first receives", source })?;
-        Ok(this)
+        Ok(Self { inner: ManuallyDrop::new(inner) })
     }
 }
 
@@ -215,6 +242,40 @@ impl PacketIo for Uring {
         self.inner.tx.usable()?;
         let waited = self.inner.coalesce(time);
         waited.map_err(|error| self.inner.tx.broken_by(error))
+    }
+
+    fn pause(&mut self) -> io::Result<()> {
+        self.inner.tx.usable()?;
+        // What it ends is armed again by the next `receive`.
+        self.inner.tx.paused = true;
+        if self.inner.tx.cancel() { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+    }
+
+    fn take_completed(&mut self) -> io::Result<usize> {
+        loop {
+            self.inner.forget_batch();
+            self.inner.tx.reap();
+            self.inner.take_received();
+            // A batch may hold nothing but what is dropped: more may lie behind it.
+            if !self.inner.rx.is_empty() || self.inner.tx.received.is_empty() {
+                return Ok(self.inner.rx.len());
+            }
+        }
+    }
+
+    fn resume(&mut self) -> io::Result<()> {
+        self.inner.tx.paused = false;
+        self.inner.tx.sockets.open().try_for_each(|(_, socket)| socket.set_nonblocking(false))
+    }
+
+    fn duplicates(&self) -> io::Result<Vec<SocketDuplicate>> {
+        self.inner.tx.sockets.duplicates(&self.inner.tx.drops)
+    }
+
+    fn count_drops_from(&mut self, local: u16, drops: u32) {
+        if let Some(known) = self.inner.tx.drops.get_mut(usize::from(local)) {
+            *known = drops;
+        }
     }
 
     fn parts(&mut self) -> (&mut RxBatch, &mut UringTx) {
@@ -364,9 +425,16 @@ impl SocketPool for UringTx {
         self.outbox.set_gso(local, self.offloads.gso);
         self.sockets.insert(local, socket);
         self.ended.push(local);
-        let started = self.arm().and_then(|()| self.submit());
-        started.map_err(|error| self.broken_by(error)).map_err(failed("its first receive"))?;
+        if !self.paused {
+            let started = self.arm().and_then(|()| self.submit());
+            started.map_err(|error| self.broken_by(error)).map_err(failed("its first receive"))?;
+        }
         Ok(local)
+    }
+
+    fn open_at(&mut self, local: u16, socket: HandedSocket) -> Result<(), IoError> {
+        self.sockets.prefer(local)?;
+        self.open(socket).map(drop)
     }
 
     fn close(&mut self, local: u16) -> io::Result<()> {

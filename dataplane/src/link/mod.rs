@@ -106,6 +106,11 @@ impl ControlLink {
         self.commands.pop().ok()
     }
 
+    /// Whether any waits.
+    pub fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
     /// Queues an event and wakes the control plane; hands it back when the ring is full.
     #[allow(clippy::result_large_err)]
     pub fn send(&mut self, event: Event) -> Result<(), Event> {

@@ -1,7 +1,9 @@
 //! How much of something is wanted at most: picture height in pixels, frames per second, sources.
 
+use serde::{Deserialize, Serialize};
+
 /// A bound, from the least to the most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, Serialize, Deserialize)]
 pub enum Limit {
     /// Nothing is wanted.
     #[default]

@@ -3,13 +3,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::MediaKind;
 
 /// Longest id in bytes: the kind's letter and five digits.
 pub const MAX_LEN: usize = 6;
 
 /// The media section of one slot of SSRCs: `a0`, `a1`, … for audio, `v0`, `v1`, … for video.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Mid {
     kind: MediaKind,
     slot: u16,

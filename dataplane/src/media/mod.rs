@@ -11,10 +11,12 @@ pub use limit::Limit;
 pub(crate) use mid::MAX_LEN as MAX_MID_LEN;
 pub use mid::Mid;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{PayloadType, Ssrc};
 
 /// Audio or video.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum MediaKind {
     /// An audio source or format.
     Audio,
@@ -23,7 +25,7 @@ pub enum MediaKind {
 }
 
 /// One negotiated codec and its payload type (Jingle `payload-type`, XEP-0167).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CodecParameters {
     /// The number on the wire.
     pub payload_type: PayloadType,
@@ -42,7 +44,7 @@ pub struct CodecParameters {
 }
 
 /// One negotiated RTP header extension (RFC 8285, XEP-0294).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HeaderExtension {
     /// The id on the wire: 1..=14 in the one-byte form, up to 255 in the two-byte form.
     pub id: u8,
@@ -53,7 +55,7 @@ pub struct HeaderExtension {
 }
 
 /// Everything that an endpoint negotiated for its media; a new value replaces the old one.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Media {
     /// The codecs of the endpoint's latest negotiation, under the numbers that it expects to receive, and that it sends.
     pub codecs: Vec<CodecParameters>,
@@ -67,7 +69,7 @@ pub struct Media {
 }
 
 /// What a video source shows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VideoType {
     /// A camera.
     #[default]
@@ -90,7 +92,7 @@ impl VideoType {
 }
 
 /// One simulcast encoding of a source: its media SSRC and the SSRC of its retransmissions (RFC 4588).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Encoding {
     /// SSRC of the media packets.
     pub ssrc: Ssrc,
@@ -99,7 +101,7 @@ pub struct Encoding {
 }
 
 /// One source that an endpoint publishes (colibri2 `media-source`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceDescription {
     /// The source name, e.g. `ab12cd34-v0`; unique in the conference.
     pub name: String,
@@ -112,7 +114,7 @@ pub struct SourceDescription {
 }
 
 /// The largest picture wanted of one video source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VideoConstraint {
     /// Pixels.
     pub max_height: Limit,
@@ -122,7 +124,7 @@ pub struct VideoConstraint {
 
 /// What an endpoint wants to receive: the state after all its `ReceiverVideoConstraints` messages
 /// (docs/protocol/bridge.md 5.5), already merged by the control plane, every name a source name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiverConstraints {
     /// How many video sources.
     pub last_n: Limit,
@@ -141,7 +143,7 @@ pub struct ReceiverConstraints {
 }
 
 /// Which audio an endpoint wants to receive (bridge channel `ReceiverAudioSubscription`, docs/protocol/bridge.md 9.4).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudioSubscription {
     /// Whether it wants what neither list names.
     pub all: bool,

@@ -1,5 +1,7 @@
 //! What the control plane asks of a worker.
 
+use serde::{Deserialize, Serialize};
+
 use crate::datagram::{HandedSocket, Path};
 use crate::ice::stun::TransactionId;
 use crate::ice::{IceCredentials, RemoteCandidate};
@@ -8,7 +10,7 @@ use crate::media::{Limit, Media, ReceiverConstraints, SourceDescription};
 use crate::srtp::SrtpKeys;
 
 /// Control plane to worker. A command for an unknown conference or endpoint is dropped and counted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Command {
     /// Starts an empty conference on this worker. One that outgrows a worker exists on several.
@@ -25,6 +27,7 @@ pub enum Command {
     },
     /// Opens sockets for one endpoint alone, before it is created: its ICE uses only them. They are closed when it expires or is
     /// refused, which it is when one of them cannot be opened.
+    #[serde(skip)]
     OpenSockets {
         /// The endpoint that is created next.
         endpoint: EndpointId,
@@ -255,7 +258,7 @@ impl Command {
 }
 
 /// SSRCs that the bridge itself uses as RTCP sender in one conference (colibri2 `<sources>`, `jvb-a0` and `jvb-v0`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedbackSsrcs {
     /// Signalled as `jvb-a0`.
     pub audio: Ssrc,
@@ -264,7 +267,7 @@ pub struct FeedbackSsrcs {
 }
 
 /// A new endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewEndpoint {
     /// The conference that it joins; must exist on the same worker.
     pub conference: ConferenceId,
@@ -279,11 +282,13 @@ pub struct NewEndpoint {
 }
 
 /// How many SSRCs of the bridge's own an endpoint gets everything on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SsrcRewriting {
     /// Most SSRCs of audio.
+    #[serde(with = "crate::carry::checked")]
     pub audio: usize,
     /// Most pairs of SSRCs of video, media and retransmission.
+    #[serde(with = "crate::carry::checked")]
     pub video: usize,
     /// Where the numbers come from; any value.
     pub seed: u64,

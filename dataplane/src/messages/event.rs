@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::datagram::Path;
 use crate::ice::{IceState, RestartOutcome};
 use crate::ids::{ConferenceId, EndpointId};
 use crate::media::{Bitrate, Encoding, Limit, MediaKind, Mid, VideoType};
 
 /// Worker to control plane.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Event {
     /// An endpoint was not created: whatever else is said about it is dropped and counted.
@@ -104,7 +106,7 @@ pub enum Event {
 }
 
 /// What an SSRC of the bridge's own carries.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MappedSource {
     /// Source name.
     pub name: String,
@@ -121,7 +123,7 @@ pub struct MappedSource {
 }
 
 /// Why a worker did not create an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CreateError {
     /// The worker has as many endpoints as it takes.
@@ -148,7 +150,7 @@ pub enum CreateError {
 }
 
 /// What is known of the way to a receiver.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bandwidth {
     /// What its path carries; `None` while that is not known and no limit applies.
     pub estimate: Option<Bitrate>,

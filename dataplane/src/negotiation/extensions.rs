@@ -1,5 +1,7 @@
 //! Header extensions by URI (RFC 8285): what an endpoint's ids mean, and which id it knows a meaning by.
 
+use serde::{Deserialize, Serialize};
+
 use super::ids::UriId;
 use super::vocabulary::Names;
 use crate::media::{HeaderExtension, MediaKind};
@@ -10,14 +12,14 @@ use crate::rtp::extension::{BlockSize, Extension};
 const MAX_NEGOTIATED: usize = 2 * 255;
 
 /// The ids of one endpoint in one media kind.
-#[derive(Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Row {
     by_id: Vec<Option<UriId>>,
     by_uri: Vec<Option<u8>>,
 }
 
 /// One endpoint's extension ids, compiled for look-up in both directions.
-#[derive(Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ExtensionTable {
     rows: [Row; 2],
 }

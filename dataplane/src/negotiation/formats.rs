@@ -3,13 +3,15 @@
 //! A [`FormatId`] is canonical for the conference: two endpoints that negotiated the same format under different payload
 //! types share it. RTX has no id of its own: it is a role, resolved through `apt` (RFC 4588 section 8.1).
 
+use serde::{Deserialize, Serialize};
+
 use super::ids::{FormatId, FormatKey};
 use super::vocabulary::Names;
 use crate::ids::PayloadType;
 use crate::media::{CodecParameters, Media, MediaKind};
 
 /// How a payload is parsed and rewritten.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Codec {
     /// RFC 7741.
     Vp8,
@@ -45,7 +47,7 @@ impl Codec {
 const MAX_CODECS: usize = 2 * PayloadType::COUNT;
 
 /// A canonical format as one endpoint's packet carries it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Format {
     /// Its identity.
     pub id: FormatId,
@@ -166,7 +168,7 @@ fn h264_profile(profile_level_id: &str) -> String {
 }
 
 /// What a receiver calls a format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OutputFormat {
     /// Payload type of the format.
     pub payload_type: PayloadType,
@@ -178,11 +180,48 @@ pub struct OutputFormat {
 type RtxRow = [Option<(PayloadType, Format)>; PayloadType::COUNT];
 
 /// One endpoint's numbers, compiled for look-up in both directions.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FormatTable {
+    #[serde(with = "rows")]
     media: [Box<[Option<Format>; PayloadType::COUNT]>; 2],
+    #[serde(with = "rows")]
     rtx: [Box<RtxRow>; 2],
     output: Vec<Option<OutputFormat>>,
+}
+
+/// Rows by payload type as lists of what is in them: most places are empty.
+mod rows {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::ids::PayloadType;
+
+    type Row<T> = Box<[Option<T>; PayloadType::COUNT]>;
+
+    fn entries<T>(row: &Row<T>) -> Vec<(u8, &T)> {
+        (0..).zip(row.iter()).filter_map(|(number, of)| Some((number, of.as_ref()?))).collect()
+    }
+
+    pub fn serialize<T: Serialize, S: Serializer>(rows: &[Row<T>; 2], serializer: S) -> Result<S::Ok, S::Error> {
+        let [audio, video] = rows;
+        (entries(audio), entries(video)).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<[Row<T>; 2], D::Error>
+    where
+        T: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        let (audio, video) = <(Vec<(PayloadType, T)>, Vec<(PayloadType, T)>)>::deserialize(deserializer)?;
+        Ok([audio, video].map(|list| {
+            let mut row: Row<T> = Box::new(std::array::from_fn(|_| None));
+            for (number, of) in list {
+                if let Some(place) = row.get_mut(number.index()) {
+                    *place = Some(of);
+                }
+            }
+            row
+        }))
+    }
 }
 
 impl Default for FormatTable {
@@ -275,7 +314,7 @@ fn apt(codec: &CodecParameters) -> Option<PayloadType> {
 }
 
 /// RTCP feedback that an endpoint negotiated for video.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VideoFeedback {
     /// Generic NACK.
     pub nack: bool,

@@ -1,10 +1,12 @@
 //! Identities of what can be negotiated: formats and header extensions, as numbers that packets are compared by.
 
+use serde::{Deserialize, Serialize};
+
 use crate::media::MediaKind;
 
 /// A format, the same for all endpoints of a conference: ten bits of a number, and six that distinguish it from a former one of the same
 /// number. One word, since every packet compares it for every receiver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FormatId(u16);
 
 impl FormatId {
@@ -24,7 +26,7 @@ impl FormatId {
 }
 
 /// What makes a format.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FormatKey {
     /// Audio or video.
     pub kind: MediaKind,
@@ -39,7 +41,7 @@ pub struct FormatKey {
 }
 
 /// A URI, the same for all endpoints of a conference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UriId(u16);
 
 impl UriId {

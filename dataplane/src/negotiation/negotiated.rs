@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::extensions::ExtensionTable;
 use super::formats::{FormatTable, VideoFeedback};
 use super::vocabulary::{Held, Names, Refused, Vocabulary};
+use crate::carry::shared::{Borrowed, Owned};
 use crate::media::Media;
 use crate::stats::{Counter, WorkerStats};
 
@@ -17,7 +19,7 @@ const FIRST_SWEEP: usize = 64;
 const MAX_SHARED: usize = 32 * 1024;
 
 /// One negotiation's tables.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Negotiated {
     /// Payload types.
     pub formats: FormatTable,
@@ -28,19 +30,58 @@ pub struct Negotiated {
 }
 
 /// The negotiations of a worker's endpoints that name only what is well known; others are shared within their conference.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Negotiations {
+    #[serde(with = "known")]
     known: HashMap<Media, Arc<Negotiated>, foldhash::fast::RandomState>,
+    #[serde(with = "crate::carry::checked")]
     sweep_at: usize,
+    #[serde(with = "crate::carry::shared")]
     nothing: Arc<Negotiated>,
 }
 
 /// The negotiations of one conference's endpoints that name what is not well known, and the numbers that those names have.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct ConferenceNegotiations {
     vocabulary: Vocabulary,
     /// Without the key where that is too large to be kept.
+    #[serde(with = "live")]
     live: Vec<(Option<Media>, Held, Arc<Negotiated>)>,
+}
+
+/// The negotiations of a worker on their way.
+mod known {
+    use super::*;
+
+    type Known = HashMap<Media, Arc<Negotiated>, foldhash::fast::RandomState>;
+
+    pub fn serialize<S: Serializer>(known: &Known, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list: Vec<(&Media, Borrowed<'_, Negotiated>)> =
+            known.iter().map(|(of, to)| (of, Borrowed(to))).collect();
+        list.sort_unstable_by_key(|(media, _)| *media);
+        list.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Known, D::Error> {
+        let list = Vec::<(Media, Owned<Negotiated>)>::deserialize(deserializer)?;
+        Ok(list.into_iter().map(|(media, negotiated)| (media, negotiated.0)).collect())
+    }
+}
+
+/// Those of a conference, likewise.
+mod live {
+    use super::*;
+
+    type Live = Vec<(Option<Media>, Held, Arc<Negotiated>)>;
+
+    pub fn serialize<S: Serializer>(live: &Live, serializer: S) -> Result<S::Ok, S::Error> {
+        live.iter().map(|(media, held, to)| (media, held, Borrowed(to))).collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Live, D::Error> {
+        let list = Vec::<(Option<Media>, Held, Owned<Negotiated>)>::deserialize(deserializer)?;
+        Ok(list.into_iter().map(|(media, held, to)| (media, held, to.0)).collect())
+    }
 }
 
 impl ConferenceNegotiations {

@@ -4,6 +4,7 @@
 use std::hash::Hash;
 
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 
 use super::ids::{FormatId, FormatKey, UriId};
 use super::well_known;
@@ -20,7 +21,7 @@ pub const MAX_URIS_PER_CONFERENCE: usize = 256;
 pub const MAX_NAME: usize = 256;
 
 /// A numbered name, and how many negotiations use it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Entry<K> {
     key: Option<K>,
     users: u32,
@@ -29,12 +30,40 @@ struct Entry<K> {
 }
 
 /// Names of one sort. A number is given anew only when nobody uses it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound(serialize = "K: Ord + Serialize", deserialize = "K: Ord + Hash + Deserialize<'de>"))]
+#[serde(try_from = "CarriedNumbers<K>")]
 struct Numbers<K> {
+    #[serde(with = "crate::carry::map")]
     by_key: HashMap<K, u16, foldhash::fast::RandomState>,
     entries: Vec<Entry<K>>,
     free: Vec<u16>,
+    #[serde(with = "crate::carry::checked")]
     limit: usize,
+}
+
+/// The same on its way.
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "K: Ord + Hash + Deserialize<'de>"))]
+struct CarriedNumbers<K> {
+    #[serde(with = "crate::carry::map")]
+    by_key: HashMap<K, u16, foldhash::fast::RandomState>,
+    entries: Vec<Entry<K>>,
+    free: Vec<u16>,
+    #[serde(with = "crate::carry::checked")]
+    limit: usize,
+}
+
+impl<K> TryFrom<CarriedNumbers<K>> for Numbers<K> {
+    type Error = &'static str;
+
+    fn try_from(carried: CarriedNumbers<K>) -> Result<Self, Self::Error> {
+        let CarriedNumbers { by_key, entries, free, limit } = carried;
+        let known = |number: &u16| usize::from(*number) < entries.len();
+        let bounded = entries.len() <= limit && limit <= MAX_FORMATS_PER_CONFERENCE.max(MAX_URIS_PER_CONFERENCE);
+        let whole = bounded && by_key.values().all(known) && free.iter().all(known);
+        if whole { Ok(Self { by_key, entries, free, limit }) } else { Err("numbers of names that do not exist") }
+    }
 }
 
 impl<K: Hash + Eq + Clone> Numbers<K> {
@@ -80,14 +109,14 @@ impl<K: Hash + Eq + Clone> Numbers<K> {
 }
 
 /// The numbers that one negotiation uses.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     formats: Vec<u16>,
     uris: Vec<u16>,
 }
 
 /// What a conference's endpoints negotiated beside the well known.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Vocabulary {
     formats: Numbers<FormatKey>,
     uris: Numbers<String>,

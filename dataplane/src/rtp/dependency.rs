@@ -3,6 +3,8 @@
 //! A [`Structure`] comes with keyframes and lists templates; every packet names the template of its frame. Numbers are
 //! patched in place, nothing is parsed per receiver.
 
+use serde::{Deserialize, Serialize};
+
 use super::RtpError;
 
 /// Templates that a structure can have; their ids count modulo this.
@@ -17,7 +19,7 @@ const MANDATORY_LEN: usize = 3;
 const CUT: RtpError = RtpError::Truncated("dependency descriptor");
 
 /// What frames of one template are to the decode targets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Template {
     /// Spatial layer.
     pub spatial: u8,
@@ -30,16 +32,21 @@ pub struct Template {
 }
 
 /// A template dependency structure, as far as a forwarder needs it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Structure {
     /// Id of the first template.
     pub offset: u8,
+    #[serde(with = "crate::carry::array")]
     templates: [Template; MAX_TEMPLATES],
+    #[serde(deserialize_with = "crate::carry::below::<_, _, 65>")]
     template_count: usize,
     targets: [(u8, u8); MAX_TARGETS],
+    #[serde(deserialize_with = "crate::carry::below::<_, _, 33>")]
     target_count: usize,
+    #[serde(with = "crate::carry::checked")]
     chains: usize,
     heights: [u16; MAX_SPATIAL],
+    #[serde(deserialize_with = "crate::carry::below::<_, _, 5>")]
     height_count: usize,
 }
 

@@ -7,7 +7,7 @@ use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroize;
 
 use super::kdf::{Label, derive};
-use super::keys::{MasterKey, SrtpProfile};
+use super::keys::{MasterKey, Origin, SrtpProfile};
 
 /// Length of the tag in bytes.
 pub const TAG: usize = 16;
@@ -18,6 +18,8 @@ pub struct Aead {
     rtp_salt: [u8; 12],
     rtcp: Option<LessSafeKey>,
     rtcp_salt: [u8; 12],
+    /// Last, since no packet needs it.
+    origin: Origin,
 }
 
 impl Drop for Aead {
@@ -46,7 +48,13 @@ impl Aead {
             rtp_salt: *derive(master, profile, Label::RtpSalt),
             rtcp: key(Label::RtcpEncryption),
             rtcp_salt: *derive(master, profile, Label::RtcpSalt),
+            origin: Origin { master: master.clone(), profile },
         }
+    }
+
+    /// What it was made of.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Opens `packet[header_len..]` in place, its tag at the end; true when it verified.

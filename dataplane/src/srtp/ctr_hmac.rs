@@ -11,7 +11,7 @@ use sha1::Sha1;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::kdf::{Label, derive};
-use super::keys::{MasterKey, SrtpProfile};
+use super::keys::{MasterKey, Origin, SrtpProfile};
 
 /// Length of the tag in bytes.
 pub const TAG: usize = 10;
@@ -20,6 +20,8 @@ pub const TAG: usize = 10;
 pub struct CtrHmac {
     rtp: Half,
     rtcp: Half,
+    /// Last, since no packet needs it.
+    origin: Origin,
 }
 
 struct Half {
@@ -85,7 +87,13 @@ impl CtrHmac {
         Self {
             rtp: Half::new(master, Label::RtpEncryption, Label::RtpAuthentication, Label::RtpSalt),
             rtcp: Half::new(master, Label::RtcpEncryption, Label::RtcpAuthentication, Label::RtcpSalt),
+            origin: Origin { master: master.clone(), profile: SrtpProfile::Aes128CmHmacSha1_80 },
         }
+    }
+
+    /// What it was made of.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Verifies the tag at the end and decrypts `packet[header_len..]` in place.

@@ -1,9 +1,10 @@
 //! Keys and profiles, as DTLS-SRTP agrees on them (RFC 5764).
 
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 /// Protection profile that DTLS-SRTP agreed on (RFC 5764, RFC 7714).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SrtpProfile {
     /// `SRTP_AEAD_AES_256_GCM`: 32-byte key, 12-byte salt, 16-byte tag.
     AeadAes256Gcm,
@@ -33,7 +34,7 @@ impl SrtpProfile {
 
 /// Master key and salt of one direction; bytes past [`SrtpProfile::key_len`] and [`SrtpProfile::salt_len`] are zero and
 /// unused. Overwritten when it is dropped.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MasterKey {
     /// AES master key.
     pub key: [u8; 32],
@@ -55,7 +56,7 @@ impl std::fmt::Debug for MasterKey {
 }
 
 /// Keys of one endpoint, exported from its DTLS session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SrtpKeys {
     /// The agreed profile.
     pub profile: SrtpProfile,
@@ -63,4 +64,13 @@ pub struct SrtpKeys {
     pub inbound: MasterKey,
     /// Seals what the bridge sends.
     pub outbound: MasterKey,
+}
+
+/// What a cipher is made of, to make it again elsewhere.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Origin {
+    /// Master key and salt.
+    pub master: MasterKey,
+    /// How it is used.
+    pub profile: SrtpProfile,
 }

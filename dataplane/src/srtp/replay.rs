@@ -1,11 +1,14 @@
 //! Packet indices and the replay window (RFC 3711 sections 3.3.1 and 3.3.2).
 
+use serde::{Deserialize, Serialize};
+
 /// Packets that may arrive late, counted back from the newest.
 pub const WINDOW: u64 = 128;
 
 /// Which indices were seen: a bit for each of the last 128.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct ReplayWindow {
+    #[serde(with = "crate::carry::checked")]
     newest: u64,
     seen: u128,
 }

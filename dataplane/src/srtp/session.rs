@@ -1,11 +1,14 @@
 //! The two directions of one endpoint's SRTP session.
 
-use crate::ids::Ssrc;
 use hashbrown::HashMap;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::ids::Ssrc;
 
 use super::aead::{self, Aead};
 use super::ctr_hmac::{self, CtrHmac};
-use super::keys::{MasterKey, SrtpProfile};
+use super::keys::{MasterKey, Origin, SrtpProfile};
 use super::replay::ReplayWindow;
 use super::{OpenError, SealError};
 
@@ -22,6 +25,23 @@ const USUAL_SSRCS: usize = 8;
 enum Cipher {
     Aead(Box<Aead>),
     CtrHmac(Box<CtrHmac>),
+}
+
+impl Serialize for Cipher {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Aead(aead) => aead.origin(),
+            Self::CtrHmac(ctr_hmac) => ctr_hmac.origin(),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cipher {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Origin { master, profile } = Origin::deserialize(deserializer)?;
+        Ok(Self::new(&master, profile))
+    }
 }
 
 impl Cipher {
@@ -49,9 +69,10 @@ pub struct Opened {
     pub index: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Stream {
     ssrc: Ssrc,
+    #[serde(with = "crate::carry::checked")]
     used: u64,
     window: ReplayWindow,
 }
@@ -63,6 +84,48 @@ struct Streams {
     places: Option<HashMap<Ssrc, usize, foldhash::fast::RandomState>>,
     retired: HashMap<Ssrc, u64, foldhash::fast::RandomState>,
     clock: u64,
+}
+
+/// The same on its way.
+#[derive(Serialize, Deserialize)]
+struct CarriedStreams {
+    of_many: bool,
+    #[serde(deserialize_with = "crate::carry::at_most::<_, _, MAX_SSRCS_OF_MANY>")]
+    streams: Vec<Stream>,
+    #[serde(deserialize_with = "crate::carry::at_most::<_, _, MAX_RETIRED>")]
+    retired: Vec<(Ssrc, u64)>,
+    #[serde(with = "crate::carry::checked")]
+    clock: u64,
+}
+
+impl Serialize for Streams {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { streams, places, retired, clock } = self;
+        let mut retired: Vec<(Ssrc, u64)> = retired.iter().map(|(ssrc, newest)| (*ssrc, *newest)).collect();
+        retired.sort_unstable();
+        CarriedStreams { of_many: places.is_some(), streams: streams.clone(), retired, clock: *clock }
+            .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Streams {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let CarriedStreams { of_many, streams, retired, clock } = CarriedStreams::deserialize(deserializer)?;
+        let mut all = if of_many { Self::of_many() } else { Self::new() };
+        if streams.len() > all.most() {
+            return Err(D::Error::custom("more SSRCs than are kept"));
+        }
+        let places: HashMap<Ssrc, usize, _> =
+            streams.iter().enumerate().map(|(place, stream)| (stream.ssrc, place)).collect();
+        if places.len() != streams.len() {
+            return Err(D::Error::custom("an SSRC has two windows"));
+        }
+        all.places = of_many.then_some(places);
+        all.streams.extend(streams);
+        all.retired.extend(retired);
+        all.clock = clock;
+        Ok(all)
+    }
 }
 
 impl Streams {
@@ -139,6 +202,7 @@ impl Streams {
 }
 
 /// Opens what one endpoint sends.
+#[derive(Serialize, Deserialize)]
 pub struct Opener {
     cipher: Cipher,
     rtp: Streams,
@@ -214,6 +278,7 @@ impl Opener {
 }
 
 /// Seals what the bridge sends to one endpoint.
+#[derive(Serialize, Deserialize)]
 pub struct Sealer {
     cipher: Cipher,
     rtcp_index: u32,

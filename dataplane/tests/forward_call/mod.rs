@@ -36,6 +36,9 @@ const WORKERS: usize = match env!("CARGO_CRATE_NAME").as_bytes() {
     _ => 1,
 };
 
+/// Whether another forwarder takes over after every step, by nothing but what the one before wrote: where a whole suite runs that way.
+const HANDS_OVER: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"forward_handover");
+
 /// Takes datagrams into a list.
 pub struct VecSink {
     buffer: Box<[u8; MAX_DATAGRAM]>,
@@ -96,6 +99,9 @@ pub struct Call {
     pub to_relays: Vec<(Path, Vec<u8>)>,
     /// What relays of it negotiated.
     pub relay_media: Media,
+    /// Whether others take over.
+    hands_over: bool,
+    steps: u32,
 }
 
 impl Call {
@@ -125,6 +131,8 @@ impl Call {
             clients: Vec::new(),
             to_relays: Vec::new(),
             relay_media: Media::default(),
+            hands_over: HANDS_OVER,
+            steps: 0,
         }
     }
 
@@ -313,8 +321,33 @@ impl Call {
         }
     }
 
+    /// Nobody takes over: packets for retransmission would be left behind.
+    pub fn stay(&mut self) {
+        self.hands_over = false;
+    }
+
+    /// Another forwarder takes over each one's place, and knows what that wrote as bytes.
+    pub fn hand_over(&mut self) {
+        for forwarder in &mut self.forwarders {
+            let fresh = Forwarder::new(ForwarderConfig::default(), Arc::default());
+            let state = forwarder.export().expect("a state is written");
+            let renewed = std::mem::replace(forwarder, fresh).renewed().expect("a state is read");
+            assert_eq!(
+                renewed.export().expect("a state is written again"),
+                state,
+                "what was read is not what was written"
+            );
+            *forwarder = renewed;
+        }
+    }
+
     pub fn deliver(&mut self) {
         self.exchange();
+        self.steps += 1;
+        // In the longest tests only now and then.
+        if self.hands_over && (self.steps < 500 || self.steps.is_multiple_of(61)) {
+            self.hand_over();
+        }
         for (to, datagram) in std::mem::take(&mut self.sink.datagrams) {
             if to.remote.port() >= RELAY_PORTS {
                 self.to_relays.push((to, datagram));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::{SinkExt, StreamExt};
+use futures::{SinkExt, Stream, StreamExt};
 use jid::{FullJid, Jid};
 use minidom::Element;
 use tokio::net::UdpSocket;
@@ -27,6 +27,10 @@ const FOCUS: &str = "http://jitsi.org/protocol/focus";
 const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 const MUC: &str = "http://jabber.org/protocol/muc";
 const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
+
+/// Wait before a bridge channel that ended, or did not open, is opened again; and how often that may fail in a row.
+const CHANNEL_AGAIN: Duration = Duration::from_millis(500);
+const CHANNEL_FAILURES: u32 = 20;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -381,7 +385,7 @@ impl Participant {
         } })
     }
 
-    /// Opens the bridge channel and asks for everybody at 720; of what it says only the mappings matter.
+    /// Opens the bridge channel, again whenever it ends, and asks for everybody at 720; of what it says only the mappings matter.
     fn open_channel(&mut self, url: Option<String>) {
         let Some(url) = url else { return };
         if let Some(old) = self.channel.take() {
@@ -389,28 +393,42 @@ impl Participant {
         }
         let (mapped, last_n) = (self.mapped.0.clone(), self.args.last_n);
         self.channel = Some(tokio::spawn(async move {
-            let mut channel = match tokio_tungstenite::connect_async(&url).await {
-                Ok((channel, _)) => channel,
-                Err(error) => {
-                    tracing::warn!(%error, %url, "the bridge channel did not open");
-                    return;
-                }
-            };
             let wish = serde_json::json!({
                 "colibriClass": "ReceiverVideoConstraints", "lastN": last_n, "defaultConstraints": { "maxHeight": 720 },
             });
-            if channel.send(WsMessage::text(wish.to_string())).await.is_ok() {
-                while let Some(Ok(message)) = channel.next().await {
-                    let WsMessage::Text(text) = message else { continue };
-                    match mappings::read(&text) {
-                        Ok(sources) if sources.is_empty() => {}
-                        // The participant may have left.
-                        Ok(sources) => drop(mapped.send(sources)),
-                        Err(error) => tracing::warn!(%error, %text, "a bridge message does not parse"),
+            let mut failures = 0;
+            while failures < CHANNEL_FAILURES {
+                match tokio_tungstenite::connect_async(&url).await {
+                    Ok((mut channel, _)) => {
+                        failures = 0;
+                        if channel.send(WsMessage::text(wish.to_string())).await.is_ok() {
+                            hear(&mut channel, &mapped).await;
+                        }
+                    }
+                    Err(error) => {
+                        failures += 1;
+                        tracing::warn!(%error, %url, "the bridge channel did not open");
                     }
                 }
+                tokio::time::sleep(CHANNEL_AGAIN).await;
             }
         }));
+    }
+}
+
+/// Takes what the bridge says until the channel ends.
+async fn hear<S>(channel: &mut S, mapped: &mpsc::UnboundedSender<Vec<RemoteSource>>)
+where
+    S: Stream<Item = Result<WsMessage, tokio_tungstenite::tungstenite::Error>> + Unpin,
+{
+    while let Some(Ok(message)) = channel.next().await {
+        let WsMessage::Text(text) = message else { continue };
+        match mappings::read(&text) {
+            Ok(sources) if sources.is_empty() => {}
+            // The participant may have left.
+            Ok(sources) => drop(mapped.send(sources)),
+            Err(error) => tracing::warn!(%error, %text, "a bridge message does not parse"),
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Client {
     pub(super) active: Option<bool>,
     pub(super) carriers: Carriers,
     /// For as long as it exists, a WebSocket may be opened.
-    _admission: Admission,
+    pub(super) _admission: Admission,
     /// Whether it ever had a channel, or was counted for having none.
     pub(super) channel_seen: bool,
     pub(super) preferences: ReceiverPreferences,

@@ -3,10 +3,11 @@
 use ringbridge_dataplane::ids::Ssrc;
 use ringbridge_dataplane::media::Encoding;
 use ringbridge_dataplane::messages::MappedSource;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// What the SSRCs of one receiver carry, and what of that its client knows.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Mappings {
     current: Vec<MappedSource>,
     /// Number of the worker's latest announcement.

@@ -17,6 +17,7 @@ mod relay_channel;
 mod relay_websocket;
 mod relays;
 mod source_maps;
+mod state;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -26,4 +27,5 @@ mod websocket;
 pub(super) use action::Action;
 pub(super) use carrier::Carrier;
 pub(super) use paths::Paths;
+pub(super) use state::ClientsState;
 pub(super) use table::Clients;

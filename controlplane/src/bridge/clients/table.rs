@@ -23,7 +23,7 @@ use crate::bridge::messages::{self, ToClient};
 use crate::channel::{ChannelCounters, ClientMessage, Counted, DataChannel, Registry, from_limit};
 use crate::colibri::elements::Setup;
 use crate::colibri::identity::EndpointIdentity;
-use crate::transport::{Certificate, DtlsError, DtlsRole, Fingerprint};
+use crate::transport::{CarriedCertificate, Certificate, DtlsError, DtlsRole, Fingerprint};
 
 /// An endpoint without any activity is shown as inactive after this time.
 const FIRST_ACTIVITY: Duration = Duration::from_secs(15);
@@ -45,7 +45,7 @@ pub(crate) struct Clients {
     /// Some bandwidth is news, or its endpoint is gone.
     pub(super) bandwidth_changed: bool,
     pub(super) actions: VecDeque<Action>,
-    timers: Timers,
+    pub(super) timers: Timers,
     /// Clients whose data channel was written to.
     pub(super) written: HashSet<EndpointId>,
     /// Clients that were sent what their SSRCs carry, and whose workers do not know yet.
@@ -136,6 +136,31 @@ impl Clients {
         }
     }
 
+    /// The certificate, for another process.
+    pub fn certificate(&self) -> CarriedCertificate {
+        self.certificate.carried()
+    }
+
+    /// What it shares with the server of WebSockets.
+    pub fn outside(&self) -> (Registry, Arc<ChannelCounters>) {
+        (self.registry.clone(), Arc::clone(&self.channel_counters))
+    }
+
+    /// What the channels counted, for another process.
+    pub fn channel_counts(&self) -> Vec<u64> {
+        self.channel_counters.all()
+    }
+
+    /// Goes on counting where the channels of another process were.
+    pub fn go_on_counting(&self, counts: &[u64]) {
+        self.channel_counters.take_over(counts);
+    }
+
+    /// The name of an endpoint, or of the bridge behind a relay.
+    pub fn name_of(&self, id: EndpointId) -> Option<String> {
+        self.label_of(id).or_else(|| self.relays.get(&id).map(|relay| relay.who.label.clone()))
+    }
+
     /// The name of an endpoint of this bridge or of another one.
     pub(super) fn label_of(&self, id: EndpointId) -> Option<String> {
         self.publisher(id).map(|(who, _)| who.label.clone())
@@ -149,7 +174,6 @@ impl Clients {
     }
 
     /// What is wrong with the tables, if anything: each has exactly the endpoints that there are, or some of them.
-    #[cfg(any(test, debug_assertions))]
     pub fn inconsistency(&self) -> Option<String> {
         let known = |id: &EndpointId| self.endpoints.contains_key(id) || self.relays.contains_key(id);
         let listed =
@@ -222,6 +246,14 @@ impl Clients {
                 self.update_constraints(member);
             }
         }
+    }
+
+    /// Begins a handshake for which everything is known.
+    pub(super) fn begin_handshake(&mut self, now: Instant, id: EndpointId) {
+        let client = self.endpoints.get_mut(&id).map(|client| &mut client.dtls);
+        let Some(dtls) = client.or_else(|| self.relays.get_mut(&id).map(|relay| &mut relay.dtls)) else { return };
+        dtls.begin(now, &self.certificate);
+        self.drain(now, id);
     }
 
     // --- workers ----------------------------------------------------------------------------------------------

@@ -42,7 +42,6 @@ impl Timers {
     }
 
     /// The clients that have a deadline.
-    #[cfg(any(test, debug_assertions))]
     pub(super) fn clients(&self) -> impl Iterator<Item = &EndpointId> {
         self.by_client.keys()
     }

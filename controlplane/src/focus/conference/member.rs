@@ -384,6 +384,11 @@ impl Member {
         sid
     }
 
+    /// It had a session with the process before: it is no newcomer.
+    pub fn was_member_before(&mut self) {
+        self.was_invited = true;
+    }
+
     /// Whether it was ever sent an offer: newcomers were not.
     pub fn was_invited(&self) -> bool {
         self.was_invited

@@ -52,7 +52,7 @@ impl Conference {
             limits.collect::<String>(),
             self.visitors.properties(),
         )));
-        if self.no_bridge {
+        if self.no_bridge && !self.former.is_quiet() {
             payloads.push(Element::bare("bridgeNotAvailable", ns::FOCUS));
         }
         payloads.extend(self.notices.values().cloned());
@@ -107,6 +107,7 @@ impl Conference {
             return;
         }
         let state = std::mem::replace(&mut self.state, RoomState::Ready);
+        self.forget_absent();
         // Our presence first: who is let in is to find it there.
         self.announce(cx);
         self.answer_waiting(cx, state, true);
@@ -154,6 +155,7 @@ impl Conference {
         }
         cx.totals.participants += 1;
         self.initial_deadline = None;
+        self.remember(nick);
         tracing::info!(room = %self.room, endpoint = nick, members = self.members.len(), "member joined");
         self.elect_owner(cx);
         self.invite_missing(cx);
@@ -304,6 +306,7 @@ impl Conference {
         }
         self.visitor_gone(cx, &member);
         self.sources.forget(nick);
+        self.forget_former(nick);
         if !member.is_visitor() {
             self.senders.change(member.sending(), Sending::default());
             self.senders_changed(cx);

@@ -57,6 +57,7 @@ impl Conference {
         let now = cx.now;
         self.metadata_timeout(cx);
         self.visitors_timeout(cx);
+        self.former_timeout(cx);
         let single = self.single_deadline.is_some_and(|at| at <= now);
         if self.signal_due.take_if(|at| *at <= now).is_some() {
             self.signal_round(cx);
@@ -319,6 +320,7 @@ impl Conference {
         };
         let jingle = offer.to_jingle();
         member.offer(&sid, known);
+        self.end_former_session(cx, nick);
         let pending = Question::Initiate { nick: nick.to_owned(), sid };
         self.ask(cx, &self.occupant(nick), true, jingle.into(), pending);
     }

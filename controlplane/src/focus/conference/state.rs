@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use jid::{BareJid, Jid};
 use tokio_xmpp::minidom::Element;
 
+use super::former::Former;
 use super::meeting_id::MeetingId;
 use super::member::Member;
 use super::metadata::Metadata;
@@ -126,11 +127,13 @@ pub(in super::super) struct Conference {
     pub(super) invite_due: Option<Instant>,
     /// When it began.
     pub(super) created: Instant,
+    /// What the process before left of its members.
+    pub(super) former: Former,
 }
 
 impl Conference {
-    /// Of a room that is being joined for `request`.
-    pub fn new(room: BareJid, request: Request, options: Options, cx: &Context<'_>) -> Self {
+    /// Of a room that is being joined, for these requests.
+    pub fn new(room: BareJid, waiting: Vec<Request>, options: Options, cx: &Context<'_>) -> Self {
         let initial_deadline = Some(cx.now + join_patience(cx, &room));
         Self {
             meeting_id: cx.random_id(),
@@ -139,7 +142,7 @@ impl Conference {
             moderation: Moderation::default(),
             meeting: MeetingId::default(),
             awaited: 0,
-            state: RoomState::Joining(vec![request]),
+            state: RoomState::Joining(waiting),
             members: BTreeMap::new(),
             visitors: Visitors::default(),
             owner: None,
@@ -159,6 +162,7 @@ impl Conference {
             hold_due: None,
             invite_due: None,
             created: cx.now,
+            former: Former::default(),
             room,
         }
     }
@@ -332,6 +336,7 @@ impl Conference {
             self.signal_due,
             self.hold_due,
             self.invite_due,
+            self.former.poll_timeout(),
             self.metadata.poll_timeout(),
             self.visitors.poll_timeout(),
         ]

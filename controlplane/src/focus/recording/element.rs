@@ -87,6 +87,13 @@ impl Task {
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Secret(String);
 
+impl Secret {
+    /// Of a task that nobody is to begin again.
+    pub fn none() -> Self {
+        Self(String::new())
+    }
+}
+
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("***")
@@ -210,7 +217,7 @@ pub(super) fn of_participant<'a>(payloads: impl Iterator<Item = &'a Element>) ->
         match payload.name() {
             "session_id" => session = Some(payload.text()).filter(|id| !id.is_empty() && id.len() <= MAX_TEXT),
             "mode" if payload.text().eq_ignore_ascii_case("stream") => {
-                task = Task::Stream { key: Secret(String::new()), broadcast: None };
+                task = Task::Stream { key: Secret::none(), broadcast: None };
             }
             _ => {}
         }

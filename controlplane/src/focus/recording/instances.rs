@@ -104,6 +104,11 @@ impl Instances {
         }
     }
 
+    /// Whether one has nothing to do; nothing where it is not known.
+    pub fn is_idle(&self, jid: &str) -> Option<bool> {
+        self.known.get(jid).map(|instance| instance.available)
+    }
+
     /// One did not do what it was asked.
     pub fn failed(&mut self, now: Instant, jid: &str) {
         if let Some(instance) = self.known.get_mut(jid) {

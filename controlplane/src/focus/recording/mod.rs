@@ -4,6 +4,7 @@
 //! the room in our presence. One that fails is replaced by another as long as there are tries left.
 
 mod element;
+mod former;
 mod instances;
 mod session;
 

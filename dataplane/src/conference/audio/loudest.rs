@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::SourceId;
 
 /// One that sent nothing for this long is not ranked.
@@ -23,16 +25,17 @@ impl Default for LoudestOnly {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Ranked {
     source: SourceId,
     /// Smoothed loudness, 0 to 127.
     energy: u32,
+    #[serde(with = "crate::carry::checked")]
     at: Instant,
 }
 
 /// The ranking of one conference.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct LoudestRanking {
     ranked: Vec<Ranked>,
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::EndpointId;
 
 /// Levels per immediate, medium and long sub-band.
@@ -29,15 +31,19 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// The dominant speaker and up to ten before.
 const RECENT: usize = 11;
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Speaker {
     endpoint: EndpointId,
     /// Newest first.
+    #[serde(with = "crate::carry::array")]
     levels: [u8; IMMEDIATE],
+    #[serde(with = "crate::carry::array")]
     immediates: [u8; IMMEDIATE],
     mediums: [u8; MEDIUM],
     longs: [u8; LONG],
+    #[serde(with = "crate::carry::checked")]
     scores: [f64; 3],
+    #[serde(with = "crate::carry::checked")]
     last: Instant,
     min_level: u8,
     next_min_level: u8,
@@ -126,13 +132,15 @@ fn binomial(n: u32, k: u32) -> f64 {
 }
 
 /// Finds out who speaks in one conference.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct SpeakerDetector {
     speakers: Vec<Speaker>,
     /// The reigning speaker; none before the first one, and when it left.
     dominant: Option<EndpointId>,
     recent: Vec<EndpointId>,
+    #[serde(with = "crate::carry::checked")]
     next_decision: Option<Instant>,
+    #[serde(with = "crate::carry::checked")]
     last_level: Option<Instant>,
 }
 

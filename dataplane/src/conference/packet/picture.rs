@@ -1,10 +1,13 @@
 //! Continuity of the numbers that a codec gives its pictures: VP8's and VP9's picture id and TL0PICIDX (RFC 7741
 //! section 4.2, RFC 9628 section 4.2), the dependency descriptor's frame number and template ids.
 
+use serde::{Deserialize, Serialize};
+
 /// What one packet carries; the picture id already extended past its bits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Picture {
     /// Extended picture id, or frame number.
+    #[serde(with = "crate::carry::checked")]
     pub id: Option<i64>,
     /// TL0PICIDX.
     pub tl0: Option<u8>,
@@ -13,8 +16,9 @@ pub struct Picture {
 }
 
 /// What a run adds to them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PictureShift {
+    #[serde(with = "crate::carry::checked")]
     id: i64,
     tl0: u8,
     templates: u8,

@@ -1,6 +1,8 @@
 //! One endpoint or relay as a member of its conference: what it sends ([`publisher`]), what it is sent ([`Receiver`]), and what
 //! both sides share.
 
+use serde::{Deserialize, Serialize};
+
 pub mod publisher;
 pub mod relay;
 pub mod schedule;
@@ -25,7 +27,7 @@ use crate::srtp::SrtpKeys;
 const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// What a participant is.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Role {
     /// An endpoint of this bridge.
     Endpoint,
@@ -41,6 +43,7 @@ pub enum Role {
 }
 
 /// State of one endpoint or relay.
+#[derive(Serialize, Deserialize)]
 pub struct Participant {
     /// Its identity.
     id: EndpointId,
@@ -59,6 +62,7 @@ pub struct Participant {
     /// What its RTCP may cost.
     rtcp_work: RtcpWork,
     keys: Option<SrtpKeys>,
+    #[serde(with = "crate::carry::checked")]
     last_activity: Instant,
     /// What the control plane believes: changes are reported, and a new endpoint counts as active.
     active: bool,
@@ -96,6 +100,11 @@ impl Participant {
     #[inline]
     pub fn id(&self) -> EndpointId {
         self.id
+    }
+
+    /// What tells it from earlier users of its number.
+    pub fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// Whether it is the one of a generation, and not a later one under the same number.

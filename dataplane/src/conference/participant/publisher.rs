@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 
 use crate::congestion::fair_share::{FairShare, Sent};
 use crate::ids::{SourceId, Ssrc};
@@ -17,7 +18,7 @@ use crate::srtp::{OpenError, Opened, Opener, SrtpKeys};
 pub const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What an SSRC of a sender carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IncomingStream {
     /// The source in its conference.
     pub source: SourceId,
@@ -28,9 +29,10 @@ pub struct IncomingStream {
 }
 
 /// An endpoint as somebody who sends.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Publisher {
     /// Its payload types, extension ids, and RTCP feedback.
+    #[serde(with = "crate::carry::shared")]
     negotiated: Arc<Negotiated>,
     /// Opens what it sends; none without keys, as on workers that are not its home.
     opener: Option<Opener>,
@@ -43,8 +45,10 @@ pub struct Publisher {
     /// What was taken of it lately.
     sent: Sent,
     /// When the next receiver report goes out; none before it sends anything.
+    #[serde(with = "crate::carry::checked")]
     next_report: Option<Instant>,
     force_mute: [bool; 2],
+    #[serde(with = "crate::carry::map")]
     streams: HashMap<Ssrc, IncomingStream, foldhash::fast::RandomState>,
     sources: Vec<SourceId>,
     /// Sources that others had to remember one more SSRC for.

@@ -2,6 +2,7 @@
 //! it want, and which SSRCs go there.
 
 use hashbrown::{Equivalent, HashMap};
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{EndpointId, MeshId, SourceId, Ssrc};
 use crate::limits::{MAX_RELAY_DEMANDS, RelayRtcpWork};
@@ -18,14 +19,16 @@ impl Equivalent<(EndpointId, String)> for Named<'_> {
 }
 
 /// What only relays have.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Relay {
     mesh: MeshId,
     /// What its RTCP may cost.
     rtcp_work: RelayRtcpWork,
     /// What those behind it want, by the owner and the name of the source: it may be said before the source is known.
+    #[serde(with = "crate::carry::map")]
     demands: HashMap<(EndpointId, String), Limit, foldhash::fast::RandomState>,
     /// The sources that go there by all of their SSRCs, media and retransmission: no two may share one.
+    #[serde(with = "crate::carry::map")]
     claimed: HashMap<Ssrc, SourceId, foldhash::fast::RandomState>,
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::budget::Pace;
 use crate::deadlines::Deadlines;
 use crate::ids::ParticipantId;
@@ -11,23 +13,28 @@ use crate::limits::{ALLOCATION_BURST, ALLOCATION_COST, ALLOCATION_LEAST, TimerRu
 pub const SPACING: Duration = Duration::from_millis(5);
 
 /// The deadlines of one conference.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Schedule {
     /// When each participant is due.
     participants: Deadlines<ParticipantId>,
     /// Those of the last run; kept for its memory.
     due: Vec<ParticipantId>,
     /// When the conference itself is.
+    #[serde(with = "crate::carry::checked")]
     own: Option<Instant>,
     /// Participants are not looked after before this.
+    #[serde(with = "crate::carry::checked")]
     rest_until: Option<Instant>,
     /// When the allocation has to run, since constraints, sources or sizes changed.
+    #[serde(with = "crate::carry::checked")]
     allocate_at: Option<Instant>,
     /// When it may run again.
+    #[serde(with = "crate::carry::checked")]
     allocate_after: Option<Instant>,
     pace: Pace,
     runs: TimerRuns,
     /// When video that found no SSRC may find one: its receiver's client knows one of them for long enough by then.
+    #[serde(with = "crate::carry::checked")]
     slots_settle: Option<Instant>,
 }
 

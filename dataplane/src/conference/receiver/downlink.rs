@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::WorkerTime;
 use crate::congestion::division::Division;
 use crate::congestion::estimator::{Bounds, Estimator, Outcome};
@@ -49,7 +51,7 @@ const LOSSY: f64 = 0.03;
 const REMB_AGE: u64 = 5_000_000;
 
 /// State of the way to one receiver. Spans of time are microseconds.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Downlink {
     /// What the path carries.
     estimator: Estimator,
@@ -62,23 +64,37 @@ pub struct Downlink {
     /// Wanted sources that it left out.
     suspended: u16,
     spurious_remb: bool,
+    #[serde(with = "crate::carry::checked")]
     bytes: u64,
+    #[serde(with = "crate::carry::checked")]
     since: Option<WorkerTime>,
+    #[serde(with = "crate::carry::checked")]
     allocated_at: WorkerTime,
     allocated_for: Option<Bitrate>,
+    #[serde(with = "crate::carry::checked")]
     remb: Option<(WorkerTime, Bitrate)>,
+    #[serde(with = "crate::carry::checked")]
     repair: f64,
+    #[serde(with = "crate::carry::checked")]
     repair_at: WorkerTime,
+    #[serde(with = "crate::carry::checked")]
     reported_at: WorkerTime,
     reported: Bandwidth,
+    #[serde(with = "crate::carry::checked")]
     reported_bytes: u64,
+    #[serde(with = "crate::carry::checked")]
     repeated: u64,
     repeated_rate: Bitrate,
+    #[serde(with = "crate::carry::checked")]
     ticked_at: WorkerTime,
+    #[serde(with = "crate::carry::checked")]
     next_tick: Option<WorkerTime>,
+    #[serde(with = "crate::carry::checked")]
     paused: Option<WorkerTime>,
+    #[serde(with = "crate::carry::checked")]
     resumed: WorkerTime,
     /// When its allocations are paid for.
+    #[serde(with = "crate::carry::checked")]
     reallocated: WorkerTime,
 }
 
@@ -110,6 +126,11 @@ impl Downlink {
             resumed: WorkerTime::default(),
             reallocated: WorkerTime::default(),
         }
+    }
+
+    /// Other bounds apply from now on.
+    pub fn set_bounds(&mut self, bounds: Bounds) {
+        self.estimator.set_bounds(bounds);
     }
 
     /// Notes an RTP packet that went out; `numbered` is whether it carries [`Self::next_sequence`].

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// Least time between two requests for one source, and between two of one receiver.
 const INTERVAL: Duration = Duration::from_millis(200);
 
@@ -10,8 +12,9 @@ const IN_A_ROW: u32 = 3;
 const ONE_MORE: Duration = Duration::from_millis(1_500);
 
 /// Lets one request through per interval.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
 pub struct Throttle {
+    #[serde(with = "crate::carry::checked")]
     last: Option<Instant>,
 }
 
@@ -29,9 +32,10 @@ impl Throttle {
 
 /// How many keyframes one receiver may still ask for: a bad link must not cost the other receivers their picture. Jitsi
 /// Videobridge grants three in ten seconds, and nothing more until then.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Allowance {
     left: u32,
+    #[serde(with = "crate::carry::checked")]
     since: Option<Instant>,
 }
 

@@ -5,6 +5,8 @@
 //! writes the packet under the receiver's numbers and seals it. A relay gets [`pass_through`] instead. [`downlink`] estimates what the path carries; [`ssrc_slots`]
 //! gives receivers with SSRC rewriting their bounded set of SSRCs.
 
+use serde::{Deserialize, Serialize};
+
 pub mod delivery;
 pub mod downlink;
 pub mod keyframe;
@@ -41,9 +43,10 @@ use crate::srtp::{MAX_OVERHEAD, Sealer, SrtpKeys, SrtpProfile};
 const MAX_RETIRED: usize = 32_768;
 
 /// An endpoint as somebody who is sent packets.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Receiver {
     /// Its payload types, extension ids, and RTCP feedback.
+    #[serde(with = "crate::carry::shared")]
     negotiated: Arc<Negotiated>,
     /// Where its packets go.
     path: Option<Path>,
@@ -63,6 +66,7 @@ pub struct Receiver {
     repeated: RepeatedBytes,
     sealer: Option<Sealer>,
     profile: Option<SrtpProfile>,
+    #[serde(with = "crate::carry::map")]
     retired: HashMap<Ssrc, i64, foldhash::fast::RandomState>,
 }
 

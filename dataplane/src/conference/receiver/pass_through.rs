@@ -4,6 +4,8 @@
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use super::Receiver;
 use super::delivery::{Missing, count_not_sent};
 use super::keyframe::Throttle;
@@ -30,11 +32,13 @@ const RUNS: usize = 4;
 const CLOSE_TO_ROLL_OVER: i64 = 8_192;
 
 /// Where numbers out differ from numbers in by a constant.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Run {
     /// First number of the source.
+    #[serde(with = "crate::carry::checked")]
     from: i64,
     /// The packet index that it went out under; the next run's is where this one ends.
+    #[serde(deserialize_with = "crate::carry::checked::or_never")]
     index: i64,
 }
 
@@ -44,7 +48,7 @@ impl Run {
 }
 
 /// One encoding towards one relay.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Lane {
     ssrc: Ssrc,
     /// Whether somebody behind the relay wants it.
@@ -54,8 +58,10 @@ struct Lane {
     /// The newest first.
     runs: [Run; RUNS],
     /// The next packet index; none before the first packet.
+    #[serde(with = "crate::carry::checked")]
     next: Option<i64>,
     /// First index that may be used again: earlier ones went out under other numbers, and would not be the same bytes.
+    #[serde(with = "crate::carry::checked")]
     repeat_from: i64,
     /// For sender reports.
     sent: Sent,
@@ -161,7 +167,7 @@ fn first_index(sequence: i64) -> i64 {
 }
 
 /// One relay that a source goes to, and everything that belongs to the pair.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct PassThrough {
     relay: ParticipantId,
     /// What those behind the relay want of video; none before they said so.

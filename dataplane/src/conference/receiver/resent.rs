@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// A packet is not sent again to the same receiver before this has passed, or, where the round-trip time is known, before
 /// the receiver can have missed the repetition.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -9,9 +11,11 @@ const SHORTEST: Duration = Duration::from_millis(5);
 const KEPT: usize = 64;
 
 /// A ring of encodings and sequence numbers. Apart from those who send, whose neighbours every packet walks over; few ever need it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Resent {
+    #[serde(with = "crate::carry::checked")]
     list: [Option<(u8, u16, Instant)>; KEPT],
+    #[serde(with = "crate::carry::checked")]
     at: usize,
 }
 

@@ -1,6 +1,8 @@
 //! Round-trip time to an endpoint, from its report blocks and the sender reports that it was given (RFC 3550 section
 //! 6.4.1). The bridge passes senders' NTP times on, so it has to remember when.
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::WorkerTime;
 
 /// Sender reports that are remembered; receivers answer within seconds.
@@ -9,11 +11,13 @@ const REMEMBERED: usize = 32;
 const LONGEST: u64 = 7_000_000;
 
 /// Measures one endpoint's round-trip time, in microseconds.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct RoundTrip {
     /// Middle of the NTP time, and when it was sent. Empty before the first.
     sent: Vec<(u32, WorkerTime)>,
+    #[serde(with = "crate::carry::checked")]
     next: usize,
+    #[serde(with = "crate::carry::checked")]
     value: Option<u64>,
 }
 

@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::subscription::{NO_SSRC, Resume};
 use crate::ids::{SourceId, Ssrc};
 use crate::media::Mid;
@@ -25,7 +27,7 @@ const WAITING: usize = 64;
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// The SSRCs of one slot, and what they carry.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Slot {
     ssrcs: Encoding,
     mid: Option<Mid>,
@@ -34,14 +36,18 @@ struct Slot {
     /// Name of the source that it carries, or carried last.
     name: String,
     /// When it was of use last.
+    #[serde(with = "crate::carry::checked")]
     used: Instant,
     /// When the present name got it.
+    #[serde(with = "crate::carry::checked")]
     since: Instant,
     /// When its SSRCs were new to the client.
+    #[serde(with = "crate::carry::checked")]
     made: Instant,
     /// Where its streams go on, while it carries nothing.
     resume: Resume,
     /// The announcement that names its source; none before the first one that does.
+    #[serde(with = "crate::carry::checked")]
     announcement: Option<u64>,
 }
 
@@ -70,8 +76,9 @@ pub struct Request<'a> {
 }
 
 /// The slots of one kind.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Slots {
+    #[serde(with = "crate::carry::checked")]
     limit: usize,
     slots: Vec<Slot>,
 }
@@ -179,7 +186,7 @@ pub struct Carried {
 }
 
 /// All slots of one receiver.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct SsrcSlots {
     /// Those of audio.
     audio: Slots,
@@ -189,12 +196,15 @@ pub struct SsrcSlots {
     /// Slots have media sections.
     mids: bool,
     /// Number of the last announcement.
+    #[serde(with = "crate::carry::checked")]
     announced: u64,
     /// The last one that was signalled to the client.
+    #[serde(with = "crate::carry::checked")]
     signalled: u64,
     /// There is something to announce.
     news: bool,
     waiting: Vec<SourceId>,
+    #[serde(with = "crate::carry::checked")]
     refused_until: Option<Instant>,
 }
 

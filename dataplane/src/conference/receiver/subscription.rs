@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::keyframe::{Allowance, Throttle};
 use super::projection::{Last, Output, Projection};
 use super::resent::Resent;
@@ -23,7 +25,7 @@ const AUDIO_RUNS: u16 = 4;
 pub const NO_SSRC: Ssrc = Ssrc::new(0);
 
 /// One receiver of a source, and everything that belongs to the pair.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Subscription {
     receiver: ParticipantId,
     /// The SSRC that the media goes out on; [`NO_SSRC`] while the receiver's SSRCs carry other sources.
@@ -37,9 +39,11 @@ pub struct Subscription {
     /// The outgoing stream.
     projection: Projection,
     /// Packet index of the next retransmission on the RTX SSRC.
+    #[serde(with = "crate::carry::checked")]
     rtx_index: i64,
     /// First packet index that may be repeated on the media SSRC: earlier ones went out under other numbers, and
     /// would not be the same bytes again.
+    #[serde(with = "crate::carry::checked")]
     repeat_from: i64,
     /// Holds back this receiver's own keyframe requests.
     requests: Throttle,
@@ -71,7 +75,7 @@ pub struct Retransmission {
 }
 
 /// What a sender report says of a receiver's stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Sent {
     /// Media packets.
     pub packets: u32,
@@ -90,16 +94,18 @@ impl Sent {
 
 /// Packet indices that a receiver's SRTP context has got to on the two SSRCs of a source. They outlive the subscription:
 /// a source that comes back with the same SSRC must go on counting, or the receiver takes it for a replay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Indices {
     /// Next index on the media SSRC.
+    #[serde(with = "crate::carry::checked")]
     pub media: i64,
     /// Next index on the RTX SSRC.
+    #[serde(with = "crate::carry::checked")]
     pub rtx: i64,
 }
 
 /// Where the streams of a subscription go on: on another subscription that gets its SSRCs, or on the same one when its sender starts anew.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Resume {
     indices: Indices,
     last: Option<Last>,

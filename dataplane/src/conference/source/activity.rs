@@ -2,14 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// An encoding or spatial layer is silent after this long, if the others went on in the meantime.
 pub const SILENT: Duration = Duration::from_millis(250);
 /// Pictures of the others that make sure of it.
 pub const SILENT_PICTURES: u32 = 3;
 
 /// Tells whether an encoding still comes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Activity {
+    #[serde(with = "crate::carry::checked")]
     last: Option<Instant>,
     missed: u32,
 }

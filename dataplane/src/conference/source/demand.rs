@@ -1,10 +1,12 @@
 //! How large a picture receivers want of a source: here, and on the other workers that its packets cross to.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{WorkerId, WorkerSet};
 use crate::media::{Limit, MediaKind};
 
 /// What receivers want of one source, as a height in pixels.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Demand {
     /// The largest of all, as announced last; none before the first receiver.
     announced: Option<Limit>,

@@ -1,20 +1,30 @@
 //! Routing by dependency descriptor: what an encoding's descriptors say, in terms of operating points.
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
 use crate::conference::packet::frame::{Frame, Opens};
 use crate::conference::packet::picture::Picture;
 use crate::conference::source::sequence::Unwrapper;
 use crate::congestion::layer::{MAX_POINTS, MAX_SPATIAL, MAX_TEMPORAL, Point, Points};
 use crate::rtp::RtpError;
-use crate::rtp::dependency::{Descriptor, Structure};
+use crate::rtp::dependency::{Descriptor, MAX_TARGETS, Structure};
 
 /// State of one encoding's descriptors.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Dependencies {
     structure: Option<Box<Structure>>,
     /// The decode target that each point stands for.
+    #[serde(deserialize_with = "known_targets")]
     targets: [u8; MAX_POINTS],
     frame_number: Unwrapper<16>,
     distrusted: bool,
+}
+
+fn known_targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; MAX_POINTS], D::Error> {
+    let targets = <[u8; MAX_POINTS]>::deserialize(deserializer)?;
+    let known = targets.iter().all(|target| usize::from(*target) < MAX_TARGETS);
+    if known { Ok(targets) } else { Err(D::Error::custom("a decode target out of range")) }
 }
 
 /// What one descriptor says.

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::activity::Activity;
 use super::dependency::Dependencies;
 use super::meter::Meter;
@@ -18,7 +20,7 @@ use crate::limits::SenderReports;
 use crate::media::{Encoding, MediaKind};
 
 /// State of one received encoding.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct EncodingState {
     ssrcs: Encoding,
     sequence: SequenceTracker,

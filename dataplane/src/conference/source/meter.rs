@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::activity::{SILENT, SILENT_PICTURES};
 use crate::conference::packet::frame::Frame;
 use crate::congestion::layer::{MAX_POINTS, MAX_SPATIAL, MAX_TEMPORAL, Point};
@@ -17,22 +19,26 @@ const RELIABLE_AFTER: Duration = Duration::from_secs(1);
 /// Rates are not computed over less time than this.
 const LEAST: Duration = Duration::from_millis(200);
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Slot {
     bytes: [u32; MAX_POINTS],
     frames: [u16; MAX_POINTS],
 }
 
 /// Counts of one encoding over about a second.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Meter {
+    #[serde(with = "crate::carry::checked")]
     start: Option<Instant>,
+    #[serde(with = "crate::carry::checked")]
     at: u64,
+    #[serde(with = "crate::carry::array")]
     slots: [Slot; SLOTS],
     pictures: u32,
     /// Number of the last picture with a frame of exactly this layer; zero is never.
     last_seen: [u32; MAX_POINTS],
     /// The same for a spatial layer, and when that was.
+    #[serde(with = "crate::carry::checked")]
     last_spatial: [Option<(u32, Instant)>; MAX_SPATIAL],
 }
 

@@ -5,6 +5,9 @@
 //! encoding is the higher one; [`demand`] is what receivers want of the source.
 
 mod activity;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
 pub mod demand;
 pub mod dependency;
 pub mod encoding;
@@ -31,7 +34,7 @@ use crate::ids::{ParticipantId, WorkerSet};
 use crate::media::{Encoding, MediaKind, SourceDescription, VideoType};
 
 /// One source of a conference.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Source {
     owner: ParticipantId,
     /// Who delivers it: its owner, or the relay that its owner is behind.
@@ -40,6 +43,7 @@ pub struct Source {
     kind: MediaKind,
     video_type: VideoType,
     /// From low to high, as far as they are known ([`Source::rerank`]).
+    #[serde(deserialize_with = "few_encodings")]
     encodings: Vec<EncodingState>,
     /// The SSRCs that receivers know it by: those that its owner named first.
     outgoing: Option<Encoding>,
@@ -48,6 +52,7 @@ pub struct Source {
     /// One per relay that it goes to.
     passes: Vec<PassThrough>,
     /// Recent packets; video only, made at the first packet.
+    #[serde(skip)]
     cache: Option<PacketCache>,
     /// Holds back keyframe requests to the owner.
     requests: Throttle,
@@ -59,6 +64,11 @@ pub struct Source {
     restarts: u32,
     /// The layers that the sender sent when its last packet came.
     active: ActiveLayers,
+}
+
+fn few_encodings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EncodingState>, D::Error> {
+    let encodings = Vec::deserialize(deserializer)?;
+    if encodings.len() <= MAX_ENCODINGS { Ok(encodings) } else { Err(D::Error::custom("too many encodings")) }
 }
 
 impl Source {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// A gap of this many packets or more is not asked for: a keyframe is cheaper.
 const MAX_GAP: u64 = 100;
 const MAX_MISSING: usize = 128;
@@ -17,19 +19,23 @@ const TOO_LATE: Duration = Duration::from_millis(2_000);
 /// Packets that overtake each other are waited for, at most this long.
 const MAX_PATIENCE: Duration = Duration::from_millis(60);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Missing {
+    #[serde(with = "crate::carry::checked")]
     sequence: i64,
+    #[serde(with = "crate::carry::checked")]
     since: Instant,
+    #[serde(with = "crate::carry::checked")]
     due: Instant,
     requests: u8,
 }
 
 /// Missing packets of one SSRC.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct NackGenerator {
     missing: Vec<Missing>,
     /// How late packets come that were overtaken, lately.
+    #[serde(with = "crate::carry::checked")]
     lateness: Duration,
 }
 

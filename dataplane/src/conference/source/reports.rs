@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 /// The values of one report block about a sender's stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reception {
@@ -24,13 +26,14 @@ pub struct Reception {
 }
 
 /// The last sender report of an SSRC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SenderClock {
     /// NTP time of the report.
     pub ntp: u64,
     /// RTP time of the same moment.
     pub rtp: u32,
     /// When it arrived.
+    #[serde(with = "crate::carry::checked")]
     pub at: Instant,
 }
 
@@ -44,15 +47,22 @@ impl SenderClock {
 }
 
 /// Counts what arrives on one SSRC.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct ReceptionStats {
+    #[serde(with = "crate::carry::checked")]
     first: Option<i64>,
+    #[serde(with = "crate::carry::checked")]
     highest: i64,
+    #[serde(with = "crate::carry::checked")]
     received: i64,
+    #[serde(with = "crate::carry::checked")]
     expected_before: i64,
+    #[serde(with = "crate::carry::checked")]
     received_before: i64,
     /// Jitter times 16.
+    #[serde(with = "crate::carry::checked")]
     jitter: i64,
+    #[serde(with = "crate::carry::checked")]
     last_transit: Option<i64>,
     last_timestamp: u32,
     clock: Option<SenderClock>,

@@ -1,5 +1,7 @@
 //! Sequence numbers of one received encoding: duplicates, and numbers closed up over packets that go no further.
 
+use serde::{Deserialize, Serialize};
+
 const WINDOW: i64 = 2048;
 const WORDS: usize = (WINDOW / 64) as usize;
 /// Discarded packets that late arrivals can still be placed around.
@@ -22,13 +24,18 @@ pub enum Arrival {
 }
 
 /// Tracks 64-bit extended sequence numbers of one SSRC.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct SequenceTracker {
+    #[serde(with = "crate::carry::checked")]
     newest: Option<i64>,
     seen: [u64; WORDS],
+    #[serde(with = "crate::carry::checked")]
     discarded: i64,
+    #[serde(with = "crate::carry::array")]
     recent: [i64; RECENT],
+    #[serde(with = "crate::carry::checked")]
     recent_at: usize,
+    #[serde(with = "crate::carry::checked")]
     recent_len: usize,
 }
 
@@ -109,8 +116,9 @@ impl SequenceTracker {
 }
 
 /// Extends a counter of `BITS` bits by the shortest step.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Unwrapper<const BITS: u32> {
+    #[serde(with = "crate::carry::checked")]
     last: Option<i64>,
 }
 

@@ -1,6 +1,8 @@
 //! How long the path's narrowest link takes to send a byte, from packets that left together: each arrives later than the one
 //! before it by its own time on that link. On a slow link that is no queue, although it is as long as one.
 
+use serde::{Deserialize, Serialize};
+
 /// Pairs that are remembered; the least of them counts, since other traffic gets in between.
 const PAIRS: usize = 8;
 /// Packets left together when that was within this time, microseconds.
@@ -10,11 +12,15 @@ const MOST: u64 = 100_000;
 const SHARE: u64 = 60;
 
 /// Measures pairs of packets.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Dispersion {
+    #[serde(with = "crate::carry::checked")]
     pairs: [u64; PAIRS],
+    #[serde(with = "crate::carry::checked")]
     count: usize,
+    #[serde(with = "crate::carry::checked")]
     last: Option<(u16, u64, u64)>,
+    #[serde(with = "crate::carry::checked")]
     least: u64,
 }
 

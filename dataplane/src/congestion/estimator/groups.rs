@@ -1,5 +1,7 @@
 //! Groups of packets that were sent together, and how much the time between two groups grew on the way.
 
+use serde::{Deserialize, Serialize};
+
 /// Packets sent within this many microseconds are one group.
 const GROUP: u64 = 5_000;
 /// Packets that arrive this close together after a stall are one group, too.
@@ -17,16 +19,20 @@ pub struct Delta {
     pub at: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Group {
+    #[serde(with = "crate::carry::checked")]
     first_send: u64,
+    #[serde(with = "crate::carry::checked")]
     last_send: u64,
+    #[serde(with = "crate::carry::checked")]
     first_arrival: u64,
+    #[serde(with = "crate::carry::checked")]
     last_arrival: u64,
 }
 
 /// Collects packets into groups.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Groups {
     previous: Option<Group>,
     current: Option<Group>,

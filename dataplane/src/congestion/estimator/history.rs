@@ -1,12 +1,15 @@
 //! What was sent to one receiver under transport-wide sequence numbers, until feedback reports what became of it.
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::clock::WorkerTime;
 
 /// Packets remembered: a second and a half of 16 Mbit/s.
 pub const CAPACITY: usize = 2048;
 
 /// What is known of a packet.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Fate {
     /// Not reported yet.
@@ -19,12 +22,51 @@ pub enum Fate {
 }
 
 /// Eight bytes, so that a receiver's whole history is 16 KiB.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Entry {
     micros: u32,
     size: u16,
     cluster: u8,
     fate: Fate,
+}
+
+/// Packets that are this much older than the newest one are left behind when another process takes over; microseconds. Feedback on
+/// them is on its way no more, or says nothing that matters.
+const CARRIED: u32 = 500_000;
+
+impl Serialize for SentHistory {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { entries, newest } = self;
+        let known = (*newest).min(entries.len() as u64);
+        let back = |age: u64| entries.get((newest - age) as usize % CAPACITY);
+        let last = back(0).map_or(0, |entry| entry.micros);
+        let recent = (0..known).map_while(back).take_while(|entry| last.wrapping_sub(entry.micros) <= CARRIED);
+        (newest, recent.collect::<Vec<_>>()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SentHistory {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (newest, recent) = <(u64, Vec<Entry>)>::deserialize(deserializer)?;
+        let known = recent.len() as u64;
+        if recent.len() > CAPACITY || known > newest || newest > u64::MAX / 2 {
+            return Err(D::Error::custom("more packets than were sent"));
+        }
+        let mut history = Self { entries: Box::default(), newest };
+        if newest > 0 {
+            // What is left behind counts as reported, and as old: nothing is concluded from it.
+            let last = recent.first().map_or(0, |entry| entry.micros);
+            let micros = last.wrapping_sub(CARRIED).wrapping_sub(1);
+            let reported = Entry { micros, fate: Fate::Received, ..Entry::default() };
+            history.entries = vec![reported; CAPACITY].into_boxed_slice();
+        }
+        for (age, entry) in (0..).zip(recent) {
+            if let Some(place) = history.entries.get_mut((newest - age) as usize % CAPACITY) {
+                *place = entry;
+            }
+        }
+        Ok(history)
+    }
 }
 
 /// A packet that feedback speaks of.

@@ -2,6 +2,8 @@
 //! may lose packets on its own. After the idea of GoogCC's second loss-based estimator: a likelihood over the last
 //! observations, for a few candidates around the present value.
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::WorkerTime;
 
 /// Least time of one observation, microseconds.
@@ -28,30 +30,41 @@ const GROWTH: f64 = 1.1;
 /// Losing more than this share at once is an outage, which says nothing of the rate unless it goes on.
 const OUTAGE: f64 = 0.4;
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Observation {
     /// When it was complete.
+    #[serde(with = "crate::carry::checked")]
     at: WorkerTime,
+    #[serde(with = "crate::carry::checked")]
     packets: f64,
+    #[serde(with = "crate::carry::checked")]
     lost: f64,
     /// Bits per second.
+    #[serde(with = "crate::carry::checked")]
     rate: f64,
 }
 
 /// Estimates from losses.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct LossBased {
     past: [Observation; OBSERVATIONS],
+    #[serde(with = "crate::carry::checked")]
     count: usize,
+    #[serde(with = "crate::carry::checked")]
     now: WorkerTime,
     /// Complete, but some of what it counts as lost may only be late.
     pending: Option<Observation>,
+    #[serde(with = "crate::carry::checked")]
     since: Option<WorkerTime>,
     packets: u32,
     lost: u32,
+    #[serde(with = "crate::carry::checked")]
     bytes: u64,
+    #[serde(with = "crate::carry::checked")]
     inherent: f64,
+    #[serde(with = "crate::carry::checked")]
     limit: Option<f64>,
+    #[serde(with = "crate::carry::checked")]
     average: f64,
     outage: bool,
 }

@@ -5,6 +5,8 @@
 //! [`history`] keeps what was sent. Feedback goes to [`groups`] and [`trendline`] (does a queue grow?), [`queue`] (how long
 //! is it?), [`dispersion`] (what of that is the link itself?), [`throughput`] (what arrives?), [`loss`] and [`probe`]; [`rate_control`] makes a rate of it.
 
+use serde::{Deserialize, Serialize};
+
 pub mod dispersion;
 pub mod groups;
 pub mod history;
@@ -73,7 +75,7 @@ pub struct Outcome {
 }
 
 /// The estimator of one receiver.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Estimator {
     history: SentHistory,
     groups: Groups,
@@ -86,11 +88,17 @@ pub struct Estimator {
     loss: LossBased,
     probe: ProbeMeter,
     rate: RateControl,
+    #[serde(with = "crate::carry::checked")]
     reference: Option<i64>,
+    #[serde(with = "crate::carry::checked")]
     round_trip: Option<u64>,
+    #[serde(with = "crate::carry::checked")]
     last_feedback: Option<WorkerTime>,
+    #[serde(with = "crate::carry::checked")]
     sent_at_feedback: u64,
+    #[serde(with = "crate::carry::checked")]
     acked: Option<f64>,
+    #[serde(with = "crate::carry::checked")]
     shown: Option<(WorkerTime, f64)>,
 }
 
@@ -115,6 +123,11 @@ impl Estimator {
             acked: None,
             shown: None,
         }
+    }
+
+    /// Other bounds apply from now on, those of the configuration of whoever takes over.
+    pub fn set_bounds(&mut self, bounds: Bounds) {
+        self.rate.set_bounds(bounds.min, bounds.max);
     }
 
     /// Notes a packet that goes out under [`Self::next_sequence`]: bytes of UDP payload, and the probe that it is part of

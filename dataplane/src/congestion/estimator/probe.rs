@@ -1,5 +1,7 @@
 //! What a probe showed: packets sent at a known rate, and how fast they arrived.
 
+use serde::{Deserialize, Serialize};
+
 use crate::media::Bitrate;
 
 /// A probe counts when at least this share of it arrived.
@@ -11,7 +13,7 @@ const BELOW: f64 = 0.95;
 const LEAST_PACKETS: u32 = 4;
 
 /// One group of packets sent to learn how much the path carries. One is under way at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
     /// 1 to 255.
     pub id: u8,
@@ -19,20 +21,27 @@ pub struct Cluster {
     pub bytes: u32,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Seen {
     packets: u32,
+    #[serde(with = "crate::carry::checked")]
     bytes: u64,
+    #[serde(with = "crate::carry::checked")]
     first_send: u64,
+    #[serde(with = "crate::carry::checked")]
     last_send: u64,
+    #[serde(with = "crate::carry::checked")]
     size_of_last_sent: u64,
+    #[serde(with = "crate::carry::checked")]
     first_arrival: u64,
+    #[serde(with = "crate::carry::checked")]
     last_arrival: u64,
+    #[serde(with = "crate::carry::checked")]
     size_of_first: u64,
 }
 
 /// Measures the probe that is under way.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct ProbeMeter {
     cluster: Option<Cluster>,
     seen: Seen,

@@ -1,5 +1,7 @@
 //! How long packets wait on the way: one-way delay above the least of the last seconds. Clocks need not agree.
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::WorkerTime;
 
 /// The least delay is taken over one to two of these, so that a new route or a drifting clock is believed in the end.
@@ -12,14 +14,21 @@ const LONG_LOOK_BACK: u64 = 500_000;
 const FEEDBACKS: usize = 12;
 
 /// Tracks the queueing delay.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct QueueDelay {
+    #[serde(with = "crate::carry::checked")]
     base: Option<[i64; 2]>,
+    #[serde(with = "crate::carry::checked")]
     base_since: WorkerTime,
+    #[serde(with = "crate::carry::checked")]
     recent: [(WorkerTime, i64); FEEDBACKS],
+    #[serde(with = "crate::carry::checked")]
     at: usize,
+    #[serde(with = "crate::carry::checked")]
     delay: u64,
+    #[serde(with = "crate::carry::checked")]
     latest: u64,
+    #[serde(with = "crate::carry::checked")]
     lasting: u64,
 }
 

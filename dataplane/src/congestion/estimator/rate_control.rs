@@ -1,6 +1,8 @@
 //! Additive increase, multiplicative decrease over what the delay says (draft-ietf-rmcat-gcc-02 section 5.5), and the two
 //! rules of a bridge that cannot thin out a stream at will: no increase on a queue, and room for a queue to drain.
 
+use serde::{Deserialize, Serialize};
+
 use super::trendline::Usage;
 use crate::clock::WorkerTime;
 use crate::media::Bitrate;
@@ -68,17 +70,27 @@ pub struct Input {
 }
 
 /// The delay-based estimate.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct RateControl {
+    #[serde(with = "crate::carry::checked")]
     target: f64,
+    /// The configuration's, also of whoever takes over.
+    #[serde(skip)]
     bounds: (f64, f64),
+    #[serde(with = "crate::carry::checked")]
     last: Option<WorkerTime>,
+    #[serde(with = "crate::carry::checked")]
     decreased: Option<WorkerTime>,
+    #[serde(with = "crate::carry::checked")]
     cut: Option<WorkerTime>,
+    #[serde(with = "crate::carry::checked")]
     capacity: Option<(WorkerTime, f64)>,
     holding: bool,
+    #[serde(with = "crate::carry::checked")]
     standing_since: Option<WorkerTime>,
+    #[serde(with = "crate::carry::checked")]
     queue_at_decrease: u64,
+    #[serde(with = "crate::carry::checked")]
     previous_queue: u64,
     stubborn: u8,
 }
@@ -111,6 +123,12 @@ impl RateControl {
             previous_queue: 0,
             stubborn: 0,
         }
+    }
+
+    /// Other bounds apply from now on.
+    pub fn set_bounds(&mut self, min: Bitrate, max: Bitrate) {
+        self.bounds = (min.as_f64(), max.as_f64().max(min.as_f64()));
+        self.target = self.target.clamp(self.bounds.0, self.bounds.1);
     }
 
     /// The estimate, bits per second.

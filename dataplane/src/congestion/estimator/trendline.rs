@@ -1,6 +1,8 @@
 //! The delay gradient: a line fitted through the smoothed queueing delay of the last groups, against a threshold that
 //! adapts to the path (draft-ietf-rmcat-gcc-02 section 5, with the trendline filter in place of the Kalman filter).
 
+use serde::{Deserialize, Serialize};
+
 use super::groups::Delta;
 
 const WINDOW: usize = 20;
@@ -16,7 +18,7 @@ const SPIKE: f64 = 15.0;
 const OVERUSE_TIME: f64 = 10.0;
 
 /// What the delay says about the path.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Usage {
     /// Delay is steady.
     #[default]
@@ -28,16 +30,25 @@ pub enum Usage {
 }
 
 /// The filter and the detector.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Trendline {
+    #[serde(with = "crate::carry::checked")]
     samples: [(f64, f64); WINDOW],
+    #[serde(with = "crate::carry::checked")]
     count: usize,
+    #[serde(with = "crate::carry::checked")]
     first_arrival: Option<u64>,
+    #[serde(with = "crate::carry::checked")]
     last_arrival: u64,
+    #[serde(with = "crate::carry::checked")]
     accumulated: f64,
+    #[serde(with = "crate::carry::checked")]
     smoothed: f64,
+    #[serde(with = "crate::carry::checked")]
     threshold: f64,
+    #[serde(with = "crate::carry::checked")]
     previous: f64,
+    #[serde(with = "crate::carry::checked")]
     over_for: Option<f64>,
     over_count: u32,
     usage: Usage,

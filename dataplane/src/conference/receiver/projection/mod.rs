@@ -6,6 +6,8 @@
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::conference::packet::frame::{Entry, Frame, Opens};
 use crate::conference::packet::info::PacketInfo;
 use crate::conference::packet::picture::{Picture, PictureShift};
@@ -33,9 +35,11 @@ pub struct Output {
     pub ends_picture: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Run {
+    #[serde(with = "crate::carry::checked")]
     in_start: i64,
+    #[serde(deserialize_with = "crate::carry::checked::or_never")]
     out_start: i64,
     picture_shift: PictureShift,
     timestamp_shift: u32,
@@ -57,7 +61,7 @@ impl Run {
     };
 
     fn output(&self, sequence: i64) -> i64 {
-        sequence - self.in_start + self.out_start
+        sequence.wrapping_sub(self.in_start).wrapping_add(self.out_start)
     }
 
     #[inline]
@@ -72,16 +76,19 @@ impl Run {
 }
 
 /// State of the output stream.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Projection {
     run: Run,
     open: bool,
     /// Newest input of the run.
+    #[serde(with = "crate::carry::checked")]
     in_last: i64,
     /// Newest input of the encodings that were forwarded before.
+    #[serde(with = "crate::carry::checked")]
     in_newest: [i64; MAX_ENCODINGS],
     /// Points all of whose frames since the last keyframe went out: the receiver may be given any of them at once.
     intact: Points,
+    #[serde(with = "crate::carry::checked")]
     first_sequence: i64,
     last: Option<Last>,
     /// What the output adds to timestamps of the first named encoding, once that is known: it never changes.
@@ -93,12 +100,31 @@ pub struct Projection {
 
 /// Earlier runs, that late packets and NACKs can still be mapped through. Memory is taken at the first one: most streams of
 /// a large conference never switch.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(try_from = "CarriedPast")]
 struct Past {
     runs: Box<[Run]>,
     limit: u16,
     at: u16,
     len: u16,
+}
+
+/// The same on its way.
+#[derive(Deserialize)]
+struct CarriedPast {
+    runs: Box<[Run]>,
+    limit: u16,
+    at: u16,
+    len: u16,
+}
+
+impl TryFrom<CarriedPast> for Past {
+    type Error = &'static str;
+
+    fn try_from(CarriedPast { runs, limit, at, len }: CarriedPast) -> Result<Self, Self::Error> {
+        let whole = limit > 0 && at < limit && len <= limit && (runs.is_empty() || runs.len() == usize::from(limit));
+        if whole { Ok(Self { runs, limit, at, len }) } else { Err("runs of a stream that cannot be") }
+    }
 }
 
 impl Past {
@@ -125,10 +151,12 @@ impl Past {
 }
 
 /// The newest packet that went out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Last {
+    #[serde(with = "crate::carry::checked")]
     sequence: i64,
     timestamp: u32,
+    #[serde(with = "crate::carry::checked")]
     at: Instant,
     picture: Picture,
 }

@@ -1,0 +1,225 @@
+//! A running bridge that can be handed over: its workers, its control plane, its listening sockets.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ringbridge_dataplane::Dataplane;
+use ringbridge_dataplane::handover::Suspended;
+use zeroize::Zeroizing;
+
+use super::descriptors::Descriptors;
+use super::history::{Loss, UpgradeCounters};
+use super::listening::{Inherited, Listening};
+use crate::bridge::handover::{Affected, Handover, Outlook};
+use crate::notify::Notifier;
+use crate::upgrade::{Calls, Load, PartName, StateParts};
+
+/// How long handshakes under way are waited for.
+const HANDSHAKES: Duration = Duration::from_secs(2);
+/// Names that are given of many.
+const NAMES: usize = 5;
+
+/// The media workers, at work or at rest.
+#[derive(Debug)]
+enum Media {
+    Running(Dataplane),
+    Suspended(Suspended),
+    /// In between, or handed over.
+    Gone,
+}
+
+/// A bridge that can be handed over.
+#[derive(Debug)]
+pub(in crate::bridge) struct Running {
+    media: Media,
+    handover: Handover,
+    /// Duplicates.
+    listening: Inherited,
+    notifier: Option<Notifier>,
+    counters: Arc<UpgradeCounters>,
+    /// Whether bridge channels over SCTP may be lost this time.
+    drop_data_channels: bool,
+    /// Between the freeze and what follows it: nobody may stop in the middle.
+    frozen: Arc<AtomicBool>,
+}
+
+impl Running {
+    pub fn new(
+        dataplane: Dataplane,
+        handover: Handover,
+        listening: &Listening,
+        counters: Arc<UpgradeCounters>,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            media: Media::Running(dataplane),
+            handover,
+            listening: listening.duplicate()?,
+            notifier: Notifier::from_environment(),
+            counters,
+            drop_data_channels: false,
+            frozen: Arc::default(),
+        })
+    }
+
+    /// Whether bridge channels over SCTP may be lost.
+    pub fn set_drop_data_channels(&mut self, drop: bool) {
+        self.drop_data_channels = drop;
+    }
+
+    /// True while it must not be left alone.
+    pub fn frozen(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.frozen)
+    }
+
+    /// A way to ask what would be handed over.
+    pub fn handover(&self) -> Handover {
+        self.handover.clone()
+    }
+
+    /// What became of upgrades.
+    pub fn counters(&self) -> &UpgradeCounters {
+        &self.counters
+    }
+
+    /// The workers, if they were not handed over.
+    pub fn into_dataplane(self) -> Option<Dataplane> {
+        match self.media {
+            Media::Running(dataplane) => Some(dataplane),
+            Media::Suspended(suspended) => Some(suspended.resume()),
+            Media::Gone => None,
+        }
+    }
+
+    async fn suspend(&mut self) -> Result<(), String> {
+        let Media::Running(dataplane) = std::mem::replace(&mut self.media, Media::Gone) else {
+            return Err("the media workers are not running".to_owned());
+        };
+        // Waiting for threads blocks for a moment.
+        match tokio::task::spawn_blocking(move || dataplane.suspend()).await.map_err(|error| error.to_string())? {
+            Ok(suspended) => {
+                self.media = Media::Suspended(suspended);
+                Ok(())
+            }
+            Err((dataplane, error)) => {
+                self.media = Media::Running(dataplane);
+                Err(error.to_string())
+            }
+        }
+    }
+
+    async fn export(&mut self) -> Result<(Zeroizing<Vec<u8>>, Vec<OwnedFd>), String> {
+        let Media::Suspended(mut suspended) = std::mem::replace(&mut self.media, Media::Gone) else {
+            return Err("the media workers still run".to_owned());
+        };
+        let exported = tokio::task::spawn_blocking(move || {
+            let exported = suspended.export().map_err(|error| error.to_string());
+            (suspended, exported)
+        });
+        let (suspended, exported) = exported.await.map_err(|error| error.to_string())?;
+        self.media = Media::Suspended(suspended);
+        let (state, sockets) = exported?;
+        let bytes = postcard::to_allocvec(&state).map_err(|error| error.to_string())?;
+        Ok((Zeroizing::new(bytes), sockets))
+    }
+}
+
+/// The first of these.
+pub(super) fn names(affected: &[Affected]) -> String {
+    let named: Vec<_> = affected.iter().take(NAMES).map(|one| format!("{} in {}", one.name, one.meeting)).collect();
+    let more = if affected.len() > NAMES { ", ..." } else { "" };
+    named.join(", ") + more
+}
+
+/// What an operator is told of an upgrade that would be seen by everybody.
+pub(super) fn objection(outlook: &Outlook) -> Option<String> {
+    (!outlook.not_resumed.is_empty()).then(|| {
+        format!(
+            "the XMPP server would not keep the session of {}: the focus would see the bridge leave; enable stream management there \
+             (Prosody: the module smacks), and look whether the connection is up",
+            outlook.not_resumed.join(", ")
+        )
+    })
+}
+
+/// The same of one that ends bridge channels over SCTP.
+fn data_channels(outlook: &Outlook) -> String {
+    format!(
+        "{} bridge channels are data channels, which cannot be handed over ({}); wait until those have left, offer WebSockets \
+         (bridge.websocket.*), or accept that (--drop-data-channels)",
+        outlook.data_channels.len(),
+        names(&outlook.data_channels)
+    )
+}
+
+impl Calls for Running {
+    async fn quiesce(&mut self) -> Result<(), String> {
+        let outlook = self.handover.quiesce(HANDSHAKES).await.map_err(|error| error.to_string())?;
+        if let Some(why) = objection(&outlook) {
+            return Err(why);
+        }
+        if !outlook.data_channels.is_empty() && !self.drop_data_channels {
+            return Err(data_channels(&outlook));
+        }
+        Ok(())
+    }
+
+    async fn freeze(&mut self) -> Result<Load, String> {
+        self.frozen.store(true, Ordering::Release);
+        self.handover.freeze().await.map_err(|error| error.to_string())?;
+        self.suspend().await?;
+        let (media, mut descriptors) = self.export().await?;
+        let control = self.handover.export().await.map_err(|error| error.to_string())?;
+        let lost = self.handover.outlook().await.map_err(|error| error.to_string())?;
+        if !lost.data_channels.is_empty() && !self.drop_data_channels {
+            return Err(data_channels(&lost));
+        }
+        // Of this upgrade, if it succeeds: nobody else will count them.
+        let counters = UpgradeCounters::from(self.counters.history());
+        counters.lose(Loss::DataChannel, lost.data_channels.len());
+        counters.lose(Loss::Handshake, lost.handshakes.len());
+        let roles = Descriptors {
+            media: u32::try_from(descriptors.len()).map_err(|error| error.to_string())?,
+            channel: self.listening.channel.is_some(),
+            pages: self.listening.pages.is_some(),
+            history: counters.history(),
+        };
+        for listener in [&self.listening.channel, &self.listening.pages].into_iter().flatten() {
+            descriptors.push(listener.try_clone().map_err(|error| error.to_string())?);
+        }
+        let mut parts = StateParts::default();
+        parts.insert(PartName::Worker, 0, media);
+        parts.insert(PartName::Control, 0, Zeroizing::new(control.as_bytes().to_vec()));
+        let roles = postcard::to_allocvec(&roles).map_err(|error| error.to_string())?;
+        parts.insert(PartName::Descriptors, 0, Zeroizing::new(roles));
+        Ok(Load { parts, descriptors })
+    }
+
+    async fn resume(&mut self) {
+        self.media = match std::mem::replace(&mut self.media, Media::Gone) {
+            Media::Suspended(suspended) => Media::Running(suspended.resume()),
+            other => other,
+        };
+        if let Err(error) = self.handover.resume().await {
+            tracing::error!(%error, "the bridge does not go on after an upgrade that was given up");
+        }
+        self.frozen.store(false, Ordering::Release);
+    }
+
+    async fn retire(&mut self, successor: u32) {
+        if let Err(error) = self.handover.commit().await {
+            tracing::debug!(%error, "the bridge had ended already");
+        }
+        let media = std::mem::replace(&mut self.media, Media::Gone);
+        let notifier = self.notifier.take();
+        let told = tokio::task::spawn_blocking(move || {
+            if let Some(notifier) = notifier {
+                notifier.hand_over(successor);
+            }
+            // Joins threads.
+            drop(media);
+        });
+        let _ = told.await;
+    }
+}

@@ -1,0 +1,163 @@
+//! What another process is told when it goes on where this one was (docs/upgrade.md): bytes that nobody but the reader understands,
+//! and that the reader does not trust.
+//!
+//! An [`Instant`] means nothing outside of its process (`#[serde(with = "crate::carried")]`): it is written as nanoseconds after, or
+//! below zero before, the moment at which the state is written.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// Farther from the present nothing is: a hundred years.
+const FARTHEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// Why state is not written or read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CarryError {
+    /// It has something in it that cannot be carried.
+    #[error("the state cannot be written: {0}")]
+    Unwritable(String),
+    /// No such state.
+    #[error("the state cannot be read: {0}; was it written by a release of the same state version?")]
+    Unreadable(String),
+}
+
+/// Writes state as it is at `now`. It may hold keys, and is overwritten when it is dropped.
+pub fn write(now: Instant, state: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, CarryError> {
+    let unwritable = |error: postcard::Error| CarryError::Unwritable(error.to_string());
+    measured_from(now, || {
+        // In one piece: a buffer that grows leaves copies of keys behind.
+        let size = postcard::experimental::serialized_size(state).map_err(unwritable)?;
+        let mut bytes = Zeroizing::new(vec![0; size]);
+        postcard::to_slice(state, &mut bytes).map_err(unwritable)?;
+        Ok(bytes)
+    })
+}
+
+/// Reads state, which takes all of the bytes, to go on with it from `now`.
+pub fn read<T: DeserializeOwned>(now: Instant, bytes: &[u8]) -> Result<T, CarryError> {
+    let (state, rest) = measured_from(now, || postcard::take_from_bytes(bytes))
+        .map_err(|error| CarryError::Unreadable(error.to_string()))?;
+    if rest.is_empty() { Ok(state) } else { Err(CarryError::Unreadable(format!("{} bytes follow it", rest.len()))) }
+}
+
+thread_local! {
+    static ORIGIN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Writes or reads moments in `step` as distances from `origin`.
+fn measured_from<T>(origin: Instant, step: impl FnOnce() -> T) -> T {
+    struct Former(Option<Instant>);
+    impl Drop for Former {
+        fn drop(&mut self) {
+            ORIGIN.set(self.0);
+        }
+    }
+    let _former = Former(ORIGIN.replace(Some(origin)));
+    step()
+}
+
+/// A moment, or one that may be missing.
+pub trait Timed: Sized {
+    /// What is written of it.
+    type Distance: Serialize + for<'de> Deserialize<'de>;
+    /// How far it is from `origin`; `None` when that is out of reach.
+    fn distance(&self, origin: Instant) -> Option<Self::Distance>;
+    /// The moment that is so far from `origin`, likewise.
+    fn at(distance: Self::Distance, origin: Instant) -> Option<Self>;
+}
+
+impl Timed for Instant {
+    type Distance = i64;
+
+    fn distance(&self, origin: Instant) -> Option<i64> {
+        let signed = |span: Duration| i64::try_from(span.as_nanos()).ok();
+        match self.checked_duration_since(origin) {
+            Some(after) => signed(after),
+            None => signed(origin.saturating_duration_since(*self)).map(|before| -before),
+        }
+    }
+
+    fn at(distance: i64, origin: Instant) -> Option<Self> {
+        let span = Duration::from_nanos(distance.unsigned_abs());
+        if span > FARTHEST {
+            return None;
+        }
+        if distance < 0 { origin.checked_sub(span) } else { origin.checked_add(span) }
+    }
+}
+
+impl Timed for Option<Instant> {
+    type Distance = Option<i64>;
+
+    fn distance(&self, origin: Instant) -> Option<Option<i64>> {
+        self.map_or(Some(None), |at| at.distance(origin).map(Some))
+    }
+
+    fn at(distance: Option<i64>, origin: Instant) -> Option<Self> {
+        distance.map_or(Some(None), |distance| Instant::at(distance, origin).map(Some))
+    }
+}
+
+/// Writes one, within [`write`].
+pub fn serialize<T: Timed, S: Serializer>(moment: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    let origin = ORIGIN.get().ok_or_else(|| S::Error::custom("nothing to measure moments from"))?;
+    moment.distance(origin).ok_or_else(|| S::Error::custom("a moment out of reach"))?.serialize(serializer)
+}
+
+/// Reads one, within [`read`].
+pub fn deserialize<'de, T: Timed, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    let origin = ORIGIN.get().ok_or_else(|| D::Error::custom("nothing to measure moments from"))?;
+    T::at(T::Distance::deserialize(deserializer)?, origin).ok_or_else(|| D::Error::custom("a moment out of reach"))
+}
+
+/// Bytes that are overwritten when they are dropped (`#[serde(with = "crate::carried::secret")]`).
+pub mod secret {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use zeroize::Zeroizing;
+
+    /// Writes them.
+    pub fn serialize<S: Serializer>(bytes: &Zeroizing<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+        bytes.as_slice().serialize(serializer)
+    }
+
+    /// Reads them.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Zeroizing<Vec<u8>>, D::Error> {
+        Vec::deserialize(deserializer).map(Zeroizing::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Both(#[serde(with = "super")] Instant, #[serde(with = "super")] Option<Instant>);
+
+    #[test]
+    fn another_process_has_another_clock_and_the_same_distances() {
+        let (here, there) = (Instant::now(), Instant::now() + Duration::from_secs(1_000));
+        for (before, after) in [(0, 0), (7, 0), (0, 7), (90_000, 3_600)] {
+            let (before, after) = (Duration::from_secs(before), Duration::from_secs(after));
+            let bytes = write(here, &Both(here - before, Some(here + after))).unwrap();
+            assert_eq!(read::<Both>(there, &bytes).unwrap(), Both(there - before, Some(there + after)));
+        }
+    }
+
+    #[test]
+    fn what_is_out_of_reach_is_an_error() {
+        let now = Instant::now();
+        for distance in [i64::MIN, i64::MAX, -(FARTHEST.as_nanos() as i64) - 1] {
+            let bytes = postcard::to_allocvec(&(distance, None::<i64>)).unwrap();
+            assert!(read::<Both>(now, &bytes).is_err(), "{distance}");
+        }
+        let bytes = write(now, &Both(now, None)).unwrap();
+        assert!(read::<Both>(now, &bytes).is_ok() && read::<Both>(now, &[&bytes[..], &[0]].concat()).is_err());
+        assert!(postcard::to_allocvec(&Both(now, None)).is_err(), "nobody said what to measure from");
+    }
+}

@@ -1,0 +1,169 @@
+//! The running process' side of an upgrade: does what the [`Predecessor`] asks for.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use tokio::process::Child;
+use tokio::time::sleep_until;
+
+use super::envelope::{StateParts, seal};
+use super::message::Message;
+use super::predecessor::{Action, Busy, Input, Outcome, Predecessor};
+use super::program::Program;
+use super::sealed::write_sealed;
+use super::wire::{Received, Wire, WireError};
+
+/// What is handed over.
+#[derive(Debug)]
+pub struct Load {
+    /// What is known.
+    pub parts: StateParts,
+    /// The sockets. What each is stands in the parts.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// The calls of the running process. None of this may take longer than the step's time limit, since none of it is interrupted.
+pub trait Calls {
+    /// Waits until nothing is under way that cannot be handed over. The calls go on.
+    fn quiesce(&mut self) -> impl Future<Output = Result<(), String>> + Send;
+    /// Stops receiving and sending, and writes everything down. [`Self::resume`] follows also after an error.
+    fn freeze(&mut self) -> impl Future<Output = Result<Load, String>> + Send;
+    /// Goes on as if nothing had been.
+    fn resume(&mut self) -> impl Future<Output = ()> + Send;
+    /// Lets go of everything, without a word to anybody. The new process is the main one from here on, by this id.
+    fn retire(&mut self, successor: u32) -> impl Future<Output = ()> + Send;
+}
+
+/// Runs one upgrade, to its end: dropped before, it would leave the calls frozen. With [`Outcome::GoesOn`] this process serves as
+/// before, with the others it has to end.
+pub async fn hand_over(machine: &mut Predecessor, program: &Program, calls: &mut impl Calls) -> Result<Outcome, Busy> {
+    machine.begin(Instant::now())?;
+    let mut attempt = Attempt { child: None, wire: None, load: None };
+    loop {
+        while let Some(action) = machine.poll_action() {
+            if let Action::Report(outcome) = action {
+                return Ok(outcome);
+            }
+            let frozen = machine.frozen_for(Instant::now());
+            let answer = attempt.act(action, frozen, program, calls).await;
+            let now = Instant::now();
+            // An answer that took too long is none.
+            machine.handle_timeout(now);
+            if let Some(input) = answer {
+                machine.handle(now, input);
+            }
+        }
+        let deadline = machine.poll_timeout();
+        tokio::select! {
+            input = attempt.input() => machine.handle(Instant::now(), input),
+            () = async { match deadline { Some(at) => sleep_until(at.into()).await, None => std::future::pending().await } } => {
+                machine.handle_timeout(Instant::now());
+            }
+        }
+    }
+}
+
+/// The new process.
+struct Attempt {
+    child: Option<Child>,
+    wire: Option<Wire>,
+    load: Option<Load>,
+}
+
+impl Attempt {
+    async fn act(
+        &mut self,
+        action: Action,
+        frozen: Duration,
+        program: &Program,
+        calls: &mut impl Calls,
+    ) -> Option<Input> {
+        let frozen_micros = u64::try_from(frozen.as_micros()).unwrap_or(u64::MAX);
+        match action {
+            Action::Start => match program.start() {
+                Ok((child, wire)) => {
+                    (self.child, self.wire) = (Some(child), Some(wire));
+                    None
+                }
+                Err(why) => Some(Input::NotStarted(why)),
+            },
+            Action::Quiesce => Some(calls.quiesce().await.map_or_else(Input::NotQuiet, |()| Input::Quiet)),
+            Action::Freeze => Some(match calls.freeze().await {
+                Ok(load) => {
+                    self.load = Some(load);
+                    Input::Frozen
+                }
+                Err(why) => Input::NotFrozen(why),
+            }),
+            Action::WriteState => {
+                Some(self.write_state().await.map_or_else(Input::StateNotWritten, |()| Input::StateWritten))
+            }
+            Action::WriteCommit => {
+                Some(match self.wire.as_ref().map(|wire| wire.send_now(&Message::Commit { frozen_micros })) {
+                    Some(Ok(())) => Input::CommitWritten,
+                    Some(Err(error)) => Input::CommitNotWritten(error.to_string()),
+                    None => Input::CommitNotWritten("there is no socket".to_owned()),
+                })
+            }
+            Action::Kill => {
+                self.load = None;
+                self.wire = None;
+                if let Some(mut child) = self.child.take() {
+                    let _ = child.start_kill();
+                    // It is not waited for: without the commit it does nothing.
+                    tokio::spawn(async move { child.wait().await });
+                }
+                None
+            }
+            Action::Resume => {
+                calls.resume().await;
+                None
+            }
+            Action::Retire => {
+                self.load = None;
+                // It lives on without this process.
+                let pid = self.child.take().and_then(|child| child.id()).unwrap_or_default();
+                calls.retire(pid).await;
+                None
+            }
+            Action::Report(_) => None,
+        }
+    }
+
+    async fn write_state(&mut self) -> Result<(), String> {
+        let (Some(load), Some(wire)) = (&self.load, &self.wire) else {
+            return Err("there is nothing to send".to_owned());
+        };
+        let bytes = seal(&load.parts).map_err(|error| error.to_string())?;
+        let file = write_sealed(&bytes).map_err(|error| error.to_string())?;
+        let descriptors: Vec<_> = load.descriptors.iter().map(AsFd::as_fd).collect();
+        wire.send_state(file.as_fd(), bytes.len() as u64, &descriptors).await.map_err(|error| error.to_string())
+    }
+
+    async fn input(&mut self) -> Input {
+        let Some(wire) = &mut self.wire else { return std::future::pending().await };
+        match wire.receive().await {
+            Ok(Received::Message(message)) => Input::Message(message),
+            Ok(Received::State { length, .. }) => Input::Message(Message::State { length, descriptors: 0 }),
+            Ok(Received::Gone) => {
+                self.wire = None;
+                Input::Gone
+            }
+            Err(error @ WireError::Io(_)) => {
+                tracing::debug!(%error, "the new process is gone");
+                self.wire = None;
+                Input::Gone
+            }
+            Err(error) => Input::Garbage(error.to_string()),
+        }
+    }
+}
+
+impl Drop for Attempt {
+    /// Whoever gives up in the middle leaves nobody behind.
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.start_kill();
+        }
+    }
+}

@@ -1,0 +1,110 @@
+// The bridge is replaced mid-call by another process, again and again.
+import { readFileSync } from 'node:fs';
+import { expect, iceRestarts, watchPictures } from '../call.mjs';
+import { lastJson, lightPace, startScripted } from '../../lib/scripted.mjs';
+import { sleep, until } from '../../lib/process.mjs';
+
+/** Longest pause of a picture, milliseconds: of an upgrade, and of a machine on which everything runs at once. */
+const longestFreeze = 1000;
+/** Audio packets that a receiver may miss of one sender, for each upgrade. */
+const lostPerUpgrade = 3;
+/** Milliseconds until every bridge channel is open again. */
+const channelWithin = 2000;
+/** Between two upgrades, milliseconds. */
+const pause = 1500;
+/** How much the last processes may need more than the first ones, which have the same calls. */
+const growth = 1.25;
+
+/** All endpoints that the bridge knows. */
+async function endpoints(bridge) {
+  const { conferences } = await bridge.debug(true);
+  return Object.values(conferences).flatMap(one => Object.values(one.endpoints));
+}
+
+const open = all => all.filter(one => one.channel).length;
+
+/** Resident bytes of a process. */
+const memory = pid => 1024 * Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
+
+/** Audio packets that were lost, by sender and receiver. */
+async function audioLost(pages) {
+  const all = await Promise.all(pages.map(one => one.stats()));
+  return new Map(all.flatMap(({ remote }, index) =>
+    Object.entries(remote).map(([sender, { audio }]) => [`${sender} at ${pages[index].name}`, audio?.lost ?? 0])));
+}
+
+/** Replaces the bridge so many times; `rooms` are the scripted participants of each further room. */
+async function upgrades(call, { pages, rooms, times }) {
+  const { stack } = call;
+  const bridge = stack.bridges[0];
+  const names = Array.from({ length: pages }, (_, index) => `p${index + 1}`);
+  const all = await call.meet(...names);
+  const seconds = 60 + times * 12;
+  const loads = rooms.map((count, index) => startScripted({
+    stack, room: `${call.room}-${index}`, count, seconds, name: `scripted${index}`, more: lightPace,
+  }));
+  const count = pages + rooms.reduce((a, b) => a + b, 0);
+  await until(`${count} endpoints have their channel`, 60000, async () => {
+    for (const load of loads) load.check();
+    return open(await endpoints(bridge)) === count;
+  }, 250);
+  await sleep(2000);
+  const connections = () => Promise.all(all.map(async one => JSON.stringify((await one.state()).connections)));
+  const removed = async () => (await Promise.all(all.map(one => one.hook('ringbridge.events.filter(one => one.name === "track-removed").length'))))
+    .reduce((a, b) => a + b, 0);
+  const [before, goneBefore, lostBefore] = [await connections(), await removed(), await audioLost(all)];
+  const pictures = watchPictures(all);
+  const frozen = [], channels = [], sizes = [];
+  let pid = bridge.process.pid;
+  for (let time = 0; time < times; time++) {
+    const outcome = await bridge.upgrade({ io: time % 2 ? 'uring' : 'mmsg' });
+    const done = Date.now();
+    expect(outcome.code === 0 && outcome.pid !== pid, `upgrade ${time + 1}: ${outcome.said}`);
+    pid = outcome.pid;
+    frozen.push(outcome.frozen);
+    await until(`all channels are open after upgrade ${time + 1}`, 20000, async () => open(await endpoints(bridge)) === count, 50);
+    channels.push(Date.now() - done);
+    await sleep(pause);
+    sizes.push(memory(pid));
+  }
+  const pairs = await pictures.stop();
+  const [longest, where] = [...pairs].reduce(([most, at], [key, { longest: one }]) => one > most ? [one, key] : [most, at], [0, '']);
+  const lost = [...await audioLost(all)].map(([key, packets]) => [key, packets - (lostBefore.get(key) ?? 0)]);
+  const [worst, lostMost] = lost.reduce((most, one) => one[1] > most[1] ? one : most, ['', 0]);
+  const figures = `${times} upgrades under ${count} endpoints in ${rooms.length + 1} rooms: nothing sent for ${Math.max(...frozen)} ms at most, `
+    + `longest pause of a picture ${longest} ms (${where}), at most ${lostMost} audio packets lost (${worst}), `
+    + `channels open again after ${Math.max(...channels)} ms at most, memory ${sizes.map(size => Math.round(size / 2 ** 20)).join(', ')} MB`;
+  const after = await connections();
+  expect(after.every((one, index) => one === before[index]), `a connection of a page changed: ${before} and then ${after}`);
+  expect(await iceRestarts(stack, 'started') === 0, 'there was an ICE restart');
+  expect(await removed() === goneBefore, 'a track was removed');
+  expect(longest <= call.limit(longestFreeze), figures);
+  expect(lostMost <= lostPerUpgrade * times, figures);
+  expect(Math.max(...channels) <= channelWithin, figures);
+  expect(Math.max(...sizes.slice(-2)) <= growth * Math.max(...sizes.slice(0, 2)), figures);
+  for (const load of loads) {
+    load.signal('SIGTERM');
+    await load.ended;
+    const report = lastJson(load.tail(400));
+    expect(report?.reports?.every(one => one.connected && !one.error), `${load.name} was not well:\n${load.tail(5)}`);
+  }
+  const errors = stack.errors();
+  expect(!errors.length, `the logs have errors:\n${errors.slice(0, 5).join('\n')}`);
+  return figures;
+}
+
+/** name → scenario, see index.mjs. */
+export const scenarios = {
+  upgrade: {
+    about: 'the bridge is replaced 5 times mid-call: no ICE restart, no new connection, short pauses, channels back within 2 s',
+    stack: { split: true },
+    load: true,
+    run: call => upgrades(call, { pages: 2, rooms: [3], times: 5 }),
+  },
+  'upgrade-many': {
+    about: 'the same 20 times, with three browsers and 17 scripted participants in 4 rooms',
+    stack: { split: true },
+    load: true,
+    run: call => upgrades(call, { pages: 3, rooms: [6, 6, 5], times: 20 }),
+  },
+};
