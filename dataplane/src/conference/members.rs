@@ -84,7 +84,7 @@ impl<K, T> Default for Table<K, T> {
 }
 
 /// The numbers of the participants that are relays with their transport here. They come and go in this file alone, as those do.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct RelayIds(Vec<ParticipantId>);
 
 impl Deref for RelayIds {

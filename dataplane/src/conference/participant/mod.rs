@@ -102,7 +102,7 @@ impl Participant {
         self.id
     }
 
-    /// What tells it from earlier users of its number.
+    /// What distinguishes it from earlier users of its number.
     pub fn generation(&self) -> u32 {
         self.generation
     }

@@ -1,10 +1,12 @@
 //! On which workers a conference is: that follows from where its participants live.
 
+use serde::{Deserialize, Serialize};
+
 use super::Participant;
 use crate::ids::{EndpointId, WorkerId, WorkerSet};
 
 /// Where a conference is, seen from one of its workers.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Spread {
     others: WorkerSet,
     leads: bool,
