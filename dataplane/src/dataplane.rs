@@ -149,16 +149,26 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
-    /// What another process told cannot be gone on with.
+    /// The state of another process cannot be gone on with.
     #[error(transparent)]
     Import(#[from] ImportError),
-    /// What another process told does not fit its descriptors, or this configuration.
+    /// The state of another process does not fit its descriptors, or this configuration.
     #[error("the state of {found} does not fit {expected}: keep the number of workers and the local addresses")]
     Parts {
-        /// What was told.
+        /// What the state is of.
         found: String,
         /// What is there.
         expected: String,
+    },
+    /// A socket of another process that is no such socket.
+    #[error(
+        "a socket that was handed over is {found}, not one of UDP at {expected}: keep the local addresses and the port"
+    )]
+    Socket {
+        /// What it is.
+        found: String,
+        /// What it should be.
+        expected: SocketAddr,
     },
     /// A worker ended while it started.
     #[error("a worker thread ended while it started; its log line says why")]
@@ -191,7 +201,7 @@ impl DataplaneHealth {
 /// The running workers. Dropping it stops them.
 #[derive(Debug)]
 pub struct Dataplane {
-    /// What suspended workers are told, and what they answer; dropped first, so that none waits for more.
+    /// To suspended workers, and what they answer; dropped first, so that none waits for more.
     orders: Vec<mpsc::Sender<(u64, Order)>>,
     answers: Vec<Mutex<mpsc::Receiver<(u64, Answer)>>>,
     asked: Arc<AtomicU64>,
@@ -204,7 +214,7 @@ pub struct Dataplane {
     stop: Arc<AtomicBool>,
     health: DataplaneHealth,
     backend: (&'static str, String),
-    steered: bool,
+    steering: Option<Steering>,
     local_addresses: Vec<SocketAddr>,
 }
 
@@ -229,20 +239,20 @@ impl Dataplane {
             backend = dataplane.backend.0,
             reason = %dataplane.backend.1,
             coalesce_micros = config.limits.extras.coalesce,
-            steering = dataplane.steered,
+            steering = dataplane.is_steered(),
             "dataplane started"
         );
         Ok(dataplane)
     }
 
-    /// Starts workers on these sockets: at once, or, where there are states, suspended and with what those tell.
+    /// Starts workers on these sockets: at once, or, where there are states, suspended and with what is in those.
     pub(crate) fn build(
         config: &DataplaneConfig,
         probed: Probed,
         sockets: Vec<Vec<UdpSocket>>,
         port: u16,
         steering: Option<Steering>,
-        states: Vec<(EngineState, Vec<(u16, HandedSocket)>)>,
+        states: Vec<(EngineState, TakenSockets)>,
     ) -> Result<Self, StartError> {
         let local_addresses: Vec<SocketAddr> =
             config.local_addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
@@ -270,7 +280,7 @@ impl Dataplane {
             stop: Arc::default(),
             health: DataplaneHealth::new(config.workers),
             backend: (probed.backend.name(), probed.reason),
-            steered: steering.is_some(),
+            steering: steering.clone(),
             local_addresses,
         };
 
@@ -284,13 +294,13 @@ impl Dataplane {
                 max_addresses: config.max_endpoints.saturating_mul(ADDRESSES_PER_ENDPOINT),
                 forwarder: config.forwarder(),
             };
-            let (orders, told) = mpsc::channel();
+            let (orders, obeyed) = mpsc::channel();
             let (answering, answers) = mpsc::channel();
             dataplane.orders.push(orders);
             dataplane.answers.push(Mutex::new(answers));
             let asked = Arc::clone(&dataplane.asked);
             let start = WorkerStart {
-                suspension: Suspension { asked, orders: told, answers: answering },
+                suspension: Suspension { asked, orders: obeyed, answers: answering },
                 state: states.next().filter(|_| suspended),
                 config: engine,
                 steering: steering.clone(),
@@ -363,9 +373,14 @@ impl Dataplane {
         std::iter::from_fn(next).find(|(of, _)| *of == self.attempt).map(|(_, answer)| answer)
     }
 
-    /// Notes whether paths are steered to workers.
-    pub(crate) fn note_steered(&mut self, steered: bool) {
-        self.steered = steered;
+    /// What steers paths to workers.
+    pub(crate) fn steering(&self) -> Option<&Steering> {
+        self.steering.as_ref()
+    }
+
+    /// Notes what steers paths to workers from now on.
+    pub(crate) fn note_steering(&mut self, steering: Steering) {
+        self.steering = Some(steering);
     }
 
     /// Number of workers.
@@ -385,7 +400,7 @@ impl Dataplane {
 
     /// Whether the kernel is told which worker a sender belongs to.
     pub fn is_steered(&self) -> bool {
-        self.steered
+        self.steering.is_some()
     }
 
     /// The bound addresses, by socket index.
@@ -453,8 +468,8 @@ pub(crate) fn steer(config: &DataplaneConfig, sockets: &[Vec<UdpSocket>]) -> Opt
 /// What a worker's thread takes along.
 struct WorkerStart {
     suspension: Suspension,
-    /// What it goes on with, and the sockets that belong to endpoints by their indices.
-    state: Option<(EngineState, Vec<(u16, HandedSocket)>)>,
+    /// What it goes on with.
+    state: Option<(EngineState, TakenSockets)>,
     config: EngineConfig,
     steering: Option<Steering>,
     core: Option<usize>,
@@ -487,12 +502,12 @@ impl WorkerStart {
         }
         let wake = self.control.wakeup().event_fd().clone();
         let stats = Arc::clone(&self.stats);
-        let (engine, handed) = match self.state {
+        let (engine, taken) = match self.state {
             None => (Engine::with_peers(self.config, stats, self.peers, self.steering), None),
-            Some((state, handed)) => {
+            Some((state, taken)) => {
                 let parts = (self.peers, self.steering);
                 match Engine::import_with_peers(self.config, &state, stats, Instant::now(), parts) {
-                    Ok(engine) => (engine, Some(handed)),
+                    Ok(engine) => (engine, Some(taken)),
                     Err(error) => {
                         let _ = self.ready.send(Err(error.into()));
                         return Ok(());
@@ -503,20 +518,32 @@ impl WorkerStart {
         let coalesce = Duration::from_micros(self.limits.extras.coalesce.into());
         let worker = Worker::new(engine, self.control, self.limits.batch, coalesce);
         let (sockets, limits, stats) = (self.sockets, self.limits, self.stats);
-        let serving = Serving { worker, handed, ready: self.ready, stop: self.stop, suspension: self.suspension };
-        match (self.backend, &serving.handed) {
+        let gro = taken.as_ref().map(|taken| taken.gro);
+        let serving = Serving { worker, taken, ready: self.ready, stop: self.stop, suspension: self.suspension };
+        match (self.backend, gro) {
             (Backend::Uring, None) => serving.serve(Uring::new(sockets, wake, limits, stats)),
-            (Backend::Uring, Some(_)) => serving.serve(Uring::idle(sockets, wake, limits, stats)),
-            (Backend::Mmsg, _) => serving.serve(Mmsg::new(sockets, wake, limits, stats)),
+            (Backend::Uring, Some(gro)) => serving.serve(Uring::taking_over(sockets, wake, limits, stats, gro)),
+            (Backend::Mmsg, None) => serving.serve(Mmsg::new(sockets, wake, limits, stats)),
+            (Backend::Mmsg, Some(gro)) => serving.serve(Mmsg::taking_over(sockets, wake, limits, stats, gro)),
         }
     }
+}
+
+/// What is known of sockets that were another process', beside the shared ones themselves.
+pub(crate) struct TakenSockets {
+    /// Those that belong to endpoints, by their indices.
+    pub(crate) handed: Vec<(u16, HandedSocket)>,
+    /// What each had dropped, as far as that was counted, by index.
+    pub(crate) drops: Vec<(u16, u32)>,
+    /// Whether runs of datagrams come as one.
+    pub(crate) gro: bool,
 }
 
 /// A worker that waits for its backend.
 struct Serving {
     worker: Worker,
-    /// Sockets that belong to endpoints, where another process told of them: then it begins suspended.
-    handed: Option<Vec<(u16, HandedSocket)>>,
+    /// Where the sockets were another process': then it begins suspended.
+    taken: Option<TakenSockets>,
     ready: mpsc::Sender<Result<(), StartError>>,
     stop: Arc<AtomicBool>,
     suspension: Suspension,
@@ -525,13 +552,15 @@ struct Serving {
 impl Serving {
     /// Says whether the backend is there, and runs the worker on it.
     fn serve<I: PacketIo>(self, io: Result<I, IoError>) -> std::io::Result<()> {
-        let Self { worker, handed, ready, stop, suspension } = self;
-        let suspended = handed.is_some();
+        let Self { worker, taken, ready, stop, suspension } = self;
+        let suspended = taken.is_some();
         let with_sockets = io.and_then(|mut io| {
+            let Some(TakenSockets { handed, drops, gro: _ }) = taken else { return Ok(io) };
             let (_, pool) = io.parts();
-            for (local, socket) in handed.into_iter().flatten() {
+            for (local, socket) in handed {
                 pool.open_at(local, socket)?;
             }
+            drops.into_iter().for_each(|(local, drops)| io.count_drops_from(local, drops));
             Ok(io)
         });
         match with_sockets {

@@ -5,10 +5,7 @@ use std::time::Instant;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::slab::Key;
-
-/// Entries of tables that are read have numbers below this.
-const MAX_NUMBER: usize = 1 << 20;
+use crate::slab::{Key, MAX_CARRIED};
 
 /// A binary heap that knows where each entry stands, so that a deadline moves in place and nothing stale is left behind.
 #[derive(Debug)]
@@ -44,7 +41,7 @@ impl<'de, K: Key + Deserialize<'de>> Deserialize<'de> for Deadlines<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut deadlines = Self::default();
         for Due { key, at } in Vec::<Due<K>>::deserialize(deserializer)? {
-            if key.number() >= MAX_NUMBER {
+            if key.number() >= MAX_CARRIED {
                 return Err(D::Error::custom("a deadline of no entry"));
             }
             deadlines.set(key, Some(at));

@@ -50,6 +50,9 @@ macro_rules! key {
 }
 pub(crate) use key;
 
+/// Places of a table that comes from another process; more than any configuration takes.
+pub const MAX_CARRIED: usize = 1 << 17;
+
 /// The table. Entries are boxed: they are large, and do not move when it grows.
 pub struct Slab<K, T> {
     entries: Vec<Option<Box<T>>>,
@@ -71,7 +74,7 @@ impl<K, T: Serialize> Serialize for Slab<K, T> {
 
 impl<'de, K, T: Deserialize<'de>> Deserialize<'de> for Slab<K, T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let entries = Vec::<Option<Box<T>>>::deserialize(deserializer)?;
+        let entries: Vec<Option<Box<T>>> = crate::carry::at_most::<_, _, MAX_CARRIED>(deserializer)?;
         let len = entries.iter().flatten().count();
         Ok(Self { entries, len, key: PhantomData })
     }

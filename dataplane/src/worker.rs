@@ -1,6 +1,5 @@
 //! A worker: the loop of one thread that drives an engine between its sockets and its rings.
 
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use crate::congestion::shedding::LoadMeter;
 use crate::datagram::{HandedSocket, LocalSocket, PacketSink};
 use crate::engine::{Engine, EngineState};
 use crate::ids::EndpointId;
-use crate::io::{Flush, PacketIo, SocketPool, Steering};
+use crate::io::{Flush, PacketIo, SocketDuplicate, SocketPool, Steering};
 use crate::link::ControlLink;
 use crate::messages::Command;
 use crate::stats::{Counter, WorkerStats};
@@ -22,11 +21,11 @@ const HELD_UP_SLEEP: Duration = Duration::from_millis(1);
 /// Commands that are handled before media gets its turn again.
 const STEP: usize = 256;
 
-/// What a suspended worker is told.
+/// What a suspended worker is to do.
 pub(crate) enum Order {
     /// To take what waits in the rings.
     Drain,
-    /// To tell what it knows.
+    /// To write down what it knows.
     Export,
     /// To go on; with what steers paths to it from now on, where that is new.
     Resume(Option<Steering>),
@@ -38,10 +37,19 @@ pub(crate) enum Answer {
     Suspended,
     /// Whether anything was in the rings.
     Drained(bool),
-    /// What it knows, and its sockets by index.
-    Exported(EngineState, Vec<(u16, OwnedFd)>),
+    /// What it knows, and its sockets.
+    Exported(Exported),
     /// It cannot do that.
     Failed(String),
+}
+
+/// All that another process needs to go on as a worker.
+pub(crate) struct Exported {
+    pub(crate) state: EngineState,
+    /// In the order of their indices.
+    pub(crate) sockets: Vec<SocketDuplicate>,
+    /// Whether runs of datagrams come as one.
+    pub(crate) gro: bool,
 }
 
 /// A worker's end of the orders that it is given while it is suspended.
@@ -93,7 +101,9 @@ pub(crate) enum Step {
 impl Worker {
     /// A worker; `batch` is how many messages its I/O receives at once, `coalesce` the time between two turns while many come.
     pub(crate) fn new(engine: Engine, link: ControlLink, batch: usize, coalesce: Duration) -> Self {
-        let load = LoadMeter::starting_at(engine.shedding());
+        let (shedding, lost) = (engine.shedding(), engine.stats().get(Counter::DropSocketOverflow));
+        engine.stats().set(Counter::SheddingLevel, u64::from(shedding.level()));
+        let load = LoadMeter::starting_at(shedding, lost);
         Self { engine, batch, link, load, coalescing: Coalescing::new(coalesce) }
     }
 
@@ -119,15 +129,8 @@ impl Worker {
             let now = Instant::now();
             // `receive` has drained the eventfd; from here on, new wake-ups write it again.
             self.link.wakeup().clear();
-            let (batch, tx) = io.parts();
-            let mut bytes = 0;
-            for i in 0..received {
-                let Some(datagram) = batch.get(i) else { continue };
-                bytes += datagram.data.len() as u64;
-                self.engine.gather(now, datagram.path, datagram.data, None, tx);
-            }
-            self.stats().add(Counter::PacketsReceived, received as u64);
-            self.stats().add(Counter::BytesReceived, bytes);
+            self.gather(&mut io, received, now);
+            let (_, tx) = io.parts();
             let more_from_peers = self.engine.handle_peers(now, tx);
             self.engine.release(now, tx);
             let commands = self.handle_commands(now, tx);
@@ -162,6 +165,20 @@ impl Worker {
         }
     }
 
+    /// Takes what was received into the engine's batch.
+    #[inline]
+    fn gather<I: PacketIo>(&mut self, io: &mut I, received: usize, now: Instant) {
+        let (batch, tx) = io.parts();
+        let mut bytes = 0;
+        for i in 0..received {
+            let Some(datagram) = batch.get(i) else { continue };
+            bytes += datagram.data.len() as u64;
+            self.engine.gather(now, datagram.path, datagram.data, None, tx);
+        }
+        self.stats().add(Counter::PacketsReceived, received as u64);
+        self.stats().add(Counter::BytesReceived, bytes);
+    }
+
     /// Stops receiving, and forwards what was received.
     fn suspend<I: PacketIo>(&mut self, io: &mut I, suspension: &Suspension, attempt: u64) -> std::io::Result<()> {
         if let Err(error) = io.pause() {
@@ -174,12 +191,8 @@ impl Worker {
                 break;
             }
             let now = Instant::now();
-            let (batch, tx) = io.parts();
-            for i in 0..received {
-                let Some(datagram) = batch.get(i) else { continue };
-                self.engine.gather(now, datagram.path, datagram.data, None, tx);
-            }
-            self.stats().add(Counter::PacketsReceived, received as u64);
+            self.gather(io, received, now);
+            let (_, tx) = io.parts();
             self.engine.release(now, tx);
             tx.flush()?;
         }
@@ -187,12 +200,12 @@ impl Worker {
         Ok(())
     }
 
-    /// Does as it is told until it may go on; false when it never will.
+    /// Does what is ordered until it may go on; false when it never will.
     fn obey<I: PacketIo>(&mut self, io: &mut I, suspension: &Suspension, attempt: u64) -> std::io::Result<bool> {
         while let Some(order) = suspension.next_order(attempt) {
             match order {
                 Order::Drain => {
-                    let busy = self.drain(io)?;
+                    let Some(busy) = self.drain(io)? else { return Ok(false) };
                     suspension.answer(attempt, Answer::Drained(busy));
                 }
                 Order::Export => suspension.answer(attempt, self.export(io)),
@@ -208,26 +221,29 @@ impl Worker {
         Ok(false)
     }
 
-    /// Takes what waits in the rings; whether there was anything.
-    fn drain<I: PacketIo>(&mut self, io: &mut I) -> std::io::Result<bool> {
+    /// Takes what waits in the rings; whether there was anything, `None` where that was a shutdown.
+    fn drain<I: PacketIo>(&mut self, io: &mut I) -> std::io::Result<Option<bool>> {
         let now = Instant::now();
         let (_, tx) = io.parts();
         let waiting = self.engine.has_messages() || self.link.has_commands();
         self.engine.handle_peers(now, tx);
         self.engine.release(now, tx);
-        self.handle_commands(now, tx);
+        let commands = self.handle_commands(now, tx);
         self.engine.wake_peers();
         tx.flush()?;
         while let Some(local) = self.engine.poll_closed_socket() {
             tx.close(local)?;
         }
         self.handle_events();
-        Ok(waiting || self.engine.has_backlog())
+        if commands == Step::Stop {
+            return Ok(None);
+        }
+        Ok(Some(waiting || self.engine.has_backlog()))
     }
 
     fn export<I: PacketIo>(&self, io: &I) -> Answer {
         match (self.engine.export(Instant::now()), io.duplicates()) {
-            (Ok(state), Ok(sockets)) => Answer::Exported(state, sockets),
+            (Ok(state), Ok(sockets)) => Answer::Exported(Exported { state, sockets, gro: io.offloads().gro }),
             (Err(error), _) => Answer::Failed(error.to_string()),
             (_, Err(error)) => Answer::Failed(format!("its sockets cannot be duplicated: {error}; raise ulimit -n")),
         }

@@ -89,6 +89,7 @@ fn at_half_rate() -> (Call, Temporal) {
 #[test]
 fn vp8_temporal_layers_go_at_once_and_come_back_at_a_sync_frame() {
     let (mut call, mut sender) = at_half_rate();
+    call.stay();
     let slow = call.clients[1].take_rtp();
     assert_eq!(slow.len(), 40);
     assert!(slow.iter().all(|p| tid(p) < 2));
@@ -399,6 +400,7 @@ fn av1_goes_on_without_descriptors_when_a_keyframe_brings_no_structure() {
 #[test]
 fn the_hole_of_a_layer_that_is_not_forwarded_is_closed_when_it_is_asked_for() {
     let (mut call, mut sender) = at_half_rate();
+    call.stay();
     call.clients[1].take_rtp();
     let lost: Vec<RtpPacket> = loop {
         call.millis(33);

@@ -227,6 +227,7 @@ fn every_packet_names_the_media_section_that_the_client_was_told() {
     // Beside it: the transport-wide number of video, the level of audio.
     assert_eq!(named, [expect("v0", 2), expect("v0", 2), expect("a0", 2), expect("a1", 2)]);
     // A repetition names what it repeats.
+    m.call.stay();
     let ssrcs = m.video_of(0).unwrap();
     for _ in 0..20 {
         m.call.millis(30);
@@ -353,6 +354,7 @@ fn more_sources_than_ssrcs_leave_the_least_important_out() {
 #[test]
 fn nack_pli_and_fir_find_the_source_behind_the_ssrc() {
     let mut m = Meeting::new(2, 50, 50);
+    m.call.stay();
     m.call.want(m.receiver, 180);
     m.tell();
     for i in 0..4 {
@@ -402,6 +404,7 @@ fn nack_pli_and_fir_find_the_source_behind_the_ssrc() {
 #[test]
 fn what_was_sent_before_a_remap_is_not_repeated_as_something_else() {
     let mut m = Meeting::new(2, 1, 1);
+    m.call.stay();
     m.watch(&["0-v0"]);
     m.tell();
     for i in 0..6 {

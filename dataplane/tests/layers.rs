@@ -1,5 +1,7 @@
 //! How the crate's files may import each other.
 
+#[path = "layers/carried.rs"]
+mod carried;
 mod imports;
 
 use std::path::PathBuf;

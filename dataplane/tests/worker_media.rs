@@ -1,7 +1,13 @@
 //! Two clients in one conference exchange audio and video through a real dataplane on loopback, living on one worker or
 //! on two: ICE by the crate `is`, SRTP by webrtc-srtp, keys installed by command, payload types that differ.
 
+#[path = "worker_media/handover.rs"]
+mod handover;
+#[path = "worker_media/handover_times.rs"]
+mod handover_times;
 mod worker_client;
+
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, PayloadType, Ssrc, WorkerId};
@@ -42,6 +48,9 @@ struct Participant {
     sequence: [u16; 2],
     /// Opened packets.
     heard: Vec<rtp::packet::Packet>,
+    profile: SrtpProfile,
+    /// Indices of the SRTCP packets that came.
+    rtcp_indices: Vec<u32>,
 }
 
 fn key(seed: u8, profile: SrtpProfile) -> MasterKey {
@@ -131,6 +140,8 @@ fn join(
         open: context(outbound, profile),
         sequence: [1000, 65_530],
         heard: Vec::new(),
+        profile,
+        rtcp_indices: Vec::new(),
     }
 }
 
@@ -170,6 +181,10 @@ impl Participant {
         for datagram in std::mem::take(&mut self.client.inbox) {
             if (192..=223).contains(&datagram[1]) {
                 self.open.decrypt_rtcp(&datagram).expect("SRTCP of the bridge opens");
+                let behind = if self.profile == SrtpProfile::Aes128CmHmacSha1_80 { 10 } else { 0 };
+                let at = datagram.len() - behind - 4;
+                let index = u32::from_be_bytes(datagram[at..at + 4].try_into().unwrap());
+                self.rtcp_indices.push(index & 0x7fff_ffff);
             } else {
                 let mut plain = self.open.decrypt_rtp(&datagram).expect("SRTP of the bridge opens");
                 self.heard.push(rtp::packet::Packet::unmarshal(&mut plain).unwrap());
@@ -218,14 +233,15 @@ fn audio_and_video_cross_between_workers() {
     exchange([0, 1], 0);
 }
 
+/// What a dataplane at these addresses is started with.
+fn config_of(addresses: &[SocketAddr], workers: usize, io: IoChoice) -> DataplaneConfig {
+    let local_addresses = addresses.iter().map(|address| address.ip()).collect();
+    DataplaneConfig { local_addresses, port: addresses[0].port(), workers, io, ..DataplaneConfig::default() }
+}
+
 /// Another dataplane goes on with the calls, on another backend where there is one; `meanwhile` happens while nobody receives.
 fn take_over(dataplane: Dataplane, io: IoChoice, meanwhile: impl FnOnce()) -> (Dataplane, Vec<WorkerLink>) {
-    let config = DataplaneConfig {
-        local_addresses: dataplane.local_addresses().iter().map(|address| address.ip()).collect(),
-        workers: dataplane.workers(),
-        io,
-        ..DataplaneConfig::default()
-    };
+    let config = config_of(dataplane.local_addresses(), dataplane.workers(), io);
     let mut suspended = dataplane.suspend().map_err(|(_, error)| error).unwrap();
     meanwhile();
     let (state, sockets) = suspended.export().unwrap();

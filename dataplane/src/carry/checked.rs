@@ -1,4 +1,4 @@
-//! Moments and finite numbers, alone or with others (`#[serde(with = "crate::carry::checked")]`).
+//! Moments, and numbers that are finite and not absurd, alone or with others (`#[serde(with = "crate::carry::checked")]`).
 
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
@@ -83,7 +83,58 @@ macro_rules! plain {
     };
 }
 
-plain!(u8, u16, u32, u64, i64);
+plain!(u8, u16, u32);
+
+/// Counts and numbers beyond this are made up: sums of a few of those below do not overflow.
+const LARGEST: u64 = 1 << 60;
+/// The least number; some are as far below all others.
+const LEAST: i64 = i64::MIN / 2;
+
+impl Checked for u64 {
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize(serializer)
+    }
+
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Self::deserialize(deserializer)?;
+        if value <= LARGEST { Ok(value) } else { Err(D::Error::custom("a count out of range")) }
+    }
+}
+
+impl Checked for usize {
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize(serializer)
+    }
+
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Self::deserialize(deserializer)?;
+        if value as u64 <= LARGEST { Ok(value) } else { Err(D::Error::custom("a count out of range")) }
+    }
+}
+
+impl Checked for i64 {
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize(serializer)
+    }
+
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Self::deserialize(deserializer)?;
+        if (LEAST..=LARGEST as i64).contains(&value) {
+            Ok(value)
+        } else {
+            Err(D::Error::custom("a number out of range"))
+        }
+    }
+}
+
+/// Reads a number that may be [`i64::MAX`] for none (`#[serde(deserialize_with = "crate::carry::checked::or_never")]`).
+pub fn or_never<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    match i64::deserialize(deserializer)? {
+        i64::MAX => Ok(i64::MAX),
+        value if (LEAST..=LARGEST as i64).contains(&value) => Ok(value),
+        _ => Err(D::Error::custom("a number out of range")),
+    }
+}
 
 impl Checked for f64 {
     fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

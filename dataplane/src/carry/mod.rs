@@ -55,6 +55,35 @@ where
     }
 }
 
+/// Reads a list of at most `MOST` (`#[serde(deserialize_with = "crate::carry::at_most::<_, _, 32>")]`); what is too many is not even
+/// read, since an entry may take much more memory than bytes.
+pub fn at_most<'de, D, T, const MOST: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Entries<T, const MOST: usize>(std::marker::PhantomData<T>);
+    impl<'de, T: Deserialize<'de>, const MOST: usize> serde::de::Visitor<'de> for Entries<T, MOST> {
+        type Value = Vec<T>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "at most {MOST} entries")
+        }
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut entries: A) -> Result<Vec<T>, A::Error> {
+            let announced = entries.size_hint().unwrap_or(0);
+            if announced > MOST {
+                return Err(<A::Error as serde::de::Error>::invalid_length(announced, &self));
+            }
+            // As serde does it: memory for what is announced, but not much before it is there.
+            let mut all = Vec::with_capacity(announced.min((1 << 20) / size_of::<T>().max(1)));
+            while let Some(entry) = entries.next_element()? {
+                all.push(entry);
+            }
+            Ok(all)
+        }
+    }
+    deserializer.deserialize_seq(Entries::<T, MOST>(std::marker::PhantomData))
+}
+
 /// State as bytes: nobody but who wrote it knows what is in it. It may hold keys, and is overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct State(Zeroizing<Vec<u8>>);

@@ -9,6 +9,9 @@ use hashbrown::HashMap;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// Values that are shared at most: more than any configuration has, and each may take kilobytes.
+const MAX_SHARED: usize = 1 << 16;
+
 /// What was written or read so far.
 #[derive(Default)]
 struct Known {
@@ -57,7 +60,7 @@ pub(super) fn value<T: Any + Send + Sync>(number: u32) -> Result<Option<Arc<T>>,
         let Some(known) = known else { return Err("no list of what is shared") };
         match known.values.get(number as usize) {
             Some(value) => Arc::clone(value).downcast().map(Some).map_err(|_| "another type is shared"),
-            None if number as usize == known.values.len() => Ok(None),
+            None if number as usize == known.values.len() && known.values.len() < MAX_SHARED => Ok(None),
             None => Err("what is shared was not written"),
         }
     })

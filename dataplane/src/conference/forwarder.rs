@@ -169,7 +169,7 @@ impl Forwarder {
         }
     }
 
-    /// Goes on with what another one told; this one has done nothing so far. An error when that contradicts itself.
+    /// Goes on with what another one wrote; this one has done nothing so far. An error when that contradicts itself.
     pub(crate) fn take_over(&mut self, arriving: Arriving) -> Result<(), &'static str> {
         let Arriving { epoch, events, shedding, share, complaints, negotiations, conferences, due } = arriving;
         let worker = &mut self.worker;
@@ -203,14 +203,23 @@ impl Forwarder {
         State::write(self)
     }
 
-    /// A forwarder that goes on where this one stopped, by nothing but what that told; it takes the rings along. For whoever drives
+    /// A forwarder that goes on where this one stopped, by nothing but what that wrote; it takes the rings along. For whoever drives
     /// forwarders without engines around them.
     pub fn renewed(self) -> Result<Self, CarryError> {
-        let arriving: Arriving = self.export()?.read()?;
+        let state = self.export()?;
         let WorkerState { config, stats, peers, .. } = self.worker;
-        let mut renewed = Self::with_peers(config, stats, peers);
-        renewed.take_over(arriving).map_err(|what| CarryError::Invalid(what.to_owned()))?;
-        Ok(renewed)
+        Self::with_peers(config, stats, peers).importing(&state)
+    }
+
+    /// A forwarder that goes on with what another one wrote, which is not trusted.
+    pub fn import(config: ForwarderConfig, stats: Arc<WorkerStats>, state: &State) -> Result<Self, CarryError> {
+        Self::new(config, stats).importing(state)
+    }
+
+    fn importing(mut self, state: &State) -> Result<Self, CarryError> {
+        crate::carry::set_clock(read_clock);
+        self.take_over(state.read()?).map_err(|what| CarryError::Invalid(what.to_owned()))?;
+        Ok(self)
     }
 
     /// How much is left out.

@@ -144,7 +144,9 @@ impl Conference {
     ) {
         let Some(source) = self.sources.get_mut(id) else { return };
         let Some([relay, sender]) = self.participants.get_disjoint_mut([to, source.sender()]) else { return };
-        let Some((cache, pass)) = source.kept_for_relay(to) else { return };
+        let Some((cache, pass)) = source.kept_for_relay(to) else {
+            return env.stats.count(Counter::NackCacheMiss);
+        };
         let missed = Missed { ssrc, sequence, cache, source: id, sender: sender.publisher.negotiated() };
         let mut metered = Metered::of(sink);
         pass.resend(&missed, &mut relay.receiver, &mut env.delivery(&mut metered));

@@ -8,6 +8,7 @@ use super::source::Source;
 use crate::datagram::PacketSink;
 use crate::ids::{ParticipantId, SourceId};
 use crate::media::{Encoding, MediaKind};
+use crate::stats::Counter;
 
 /// Recent packets that a probe repeats in turn.
 const PROBED: i64 = 32;
@@ -26,7 +27,13 @@ impl Conference {
         let Some([receiver, sender]) = self.participants.get_disjoint_mut([to, source.sender()]) else { return false };
         let Some(ssrcs) = ssrcs_towards(source, source_id, receiver) else { return false };
         let kind = source.kind();
-        let Some((cache, subscription)) = source.kept_for(to) else { return false };
+        let Some((cache, subscription)) = source.kept_for(to) else {
+            // Nothing of it is kept, as after a hand-over from another process.
+            if reason == Reason::Nack && kind == MediaKind::Video {
+                env.stats.count(Counter::NackCacheMiss);
+            }
+            return false;
+        };
         let sender = &**sender.publisher.negotiated();
         let repeat = Repeat { sequence, reason, cache, source: source_id, kind, ssrcs, sender };
         subscription.resend(&repeat, &mut receiver.receiver, &mut env.delivery(sink))

@@ -19,10 +19,13 @@ pub const MAX_LAYERS: usize = MAX_ENCODINGS * MAX_POINTS;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LayerId {
     /// Simulcast encoding, from low to high.
+    #[serde(deserialize_with = "crate::carry::below::<_, _, MAX_ENCODINGS>")]
     pub encoding: u8,
     /// Spatial layer within the encoding.
+    #[serde(deserialize_with = "crate::carry::below::<_, _, MAX_SPATIAL>")]
     pub spatial: u8,
     /// Temporal layer within the encoding.
+    #[serde(deserialize_with = "crate::carry::below::<_, _, MAX_TEMPORAL>")]
     pub temporal: u8,
 }
 
@@ -127,7 +130,7 @@ impl Point {
 
 /// A set of operating points of one encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Points(u16);
+pub struct Points(#[serde(deserialize_with = "crate::carry::below::<_, _, { 1 << MAX_POINTS }>")] u16);
 
 impl Points {
     /// No point.

@@ -35,6 +35,7 @@ struct Running {
     #[serde(with = "crate::carry::checked")]
     started: WorkerTime,
     packets: u32,
+    #[serde(with = "crate::carry::checked")]
     bytes: u64,
 }
 
@@ -48,6 +49,7 @@ pub struct Prober {
     expires: WorkerTime,
     #[serde(with = "crate::carry::checked")]
     next: WorkerTime,
+    #[serde(with = "crate::carry::checked")]
     pause: u64,
     last_id: u8,
     any: bool,

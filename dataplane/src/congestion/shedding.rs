@@ -84,9 +84,9 @@ pub struct LoadMeter {
 }
 
 impl LoadMeter {
-    /// Of a worker that left out so much before it was watched.
-    pub fn starting_at(shedding: Shedding) -> Self {
-        Self { shedding, ..Self::default() }
+    /// Of a worker that left out so much before it was watched, and whose sockets had lost so many packets.
+    pub fn starting_at(shedding: Shedding, overflow: u64) -> Self {
+        Self { shedding, overflow, ..Self::default() }
     }
 
     /// Notes a turn that ended at `now`: how long it worked, whether it found a full batch, and how many packets the
@@ -178,6 +178,16 @@ mod tests {
         assert_eq!(turn(120, 10, false), None);
         assert_eq!(turn(180, 60, true), None);
         assert_eq!(turn(240, 60, true), Some(Shedding::at(1)));
+    }
+
+    #[test]
+    fn what_was_lost_before_is_no_reason_to_leave_out_more() {
+        let mut meter = LoadMeter::starting_at(Shedding::at(1), 1_000);
+        let start = Instant::now();
+        let mut turn = |millis, lost| meter.turn(start + Duration::from_millis(millis), Duration::ZERO, false, lost);
+        assert_eq!(turn(0, 1_000), None);
+        assert_eq!(turn(200, 1_000), Some(Shedding::at(0)), "there is room");
+        assert_eq!(turn(400, 1_001), Some(Shedding::at(2)), "one more is lost");
     }
 
     #[test]

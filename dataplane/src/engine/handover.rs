@@ -1,4 +1,4 @@
-//! What an engine knows, told to another one: that of a new process, which goes on where this one stops.
+//! What an engine knows, as another one goes on with it: that of a new process.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use hashbrown::HashSet;
 /// State that is older than this was not written by a process that is being replaced: its SRTP indices were used since.
 const OLDEST: Duration = Duration::from_secs(60);
 
-/// All that an engine knows, as [`Engine::export`] tells it.
+/// All that an engine knows, as [`Engine::export`] writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineState(State);
 
@@ -149,7 +149,7 @@ mod conferences {
 impl Engine {
     /// All that it knows, for another engine to go on with. It may go on itself as long as that one has not begun.
     ///
-    /// Packets that were gathered have to be released before; of what was cached for retransmission nothing is told.
+    /// Packets that were gathered have to be released before; what was cached for retransmission is left behind.
     pub fn export(&self, now: Instant) -> Result<EngineState, CarryError> {
         crate::carry::set_clock(read_clock);
         // All of them by name, so that a new one is thought of here.

@@ -25,6 +25,7 @@ pub(super) struct LocalSockets {
     own: FastMap<EndpointId, Arc<[LocalSocket]>>,
     #[serde(with = "crate::carry::map")]
     owners: FastMap<u16, EndpointId>,
+    #[serde(with = "crate::carry::checked")]
     refused: usize,
     /// Sockets that nobody uses any more.
     closed: Vec<u16>,

@@ -1,5 +1,6 @@
 //! Workers in virtual time: steering, bounds, junk.
 
+mod handover;
 mod ice_restart;
 mod own_sockets;
 

@@ -57,6 +57,7 @@ pub(super) struct Pair {
     #[serde(with = "crate::carry::checked")]
     last_sent: Option<Instant>,
     outstanding: [Option<Check>; OUTSTANDING],
+    #[serde(with = "crate::carry::checked")]
     newest: usize,
 }
 

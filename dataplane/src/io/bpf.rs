@@ -11,6 +11,7 @@ const MAP_LOOKUP: libc::c_int = 1;
 const MAP_UPDATE: libc::c_int = 2;
 const MAP_DELETE: libc::c_int = 3;
 const PROG_LOAD: libc::c_int = 5;
+const OBJECT_INFO: libc::c_int = 15;
 const PROG_TYPE_SK_REUSEPORT: u32 = 21;
 
 /// Bytes of the verifier's log that are kept: the programs are short, and what is wrong stands at its end.
@@ -23,6 +24,15 @@ pub(super) enum MapKind {
     Hash,
     /// `BPF_MAP_TYPE_REUSEPORT_SOCKARRAY`: from an index to the descriptor of a socket.
     Sockets,
+}
+
+impl MapKind {
+    fn number(self) -> u32 {
+        match self {
+            Self::Hash => 1,
+            Self::Sockets => 20,
+        }
+    }
 }
 
 /// A type of which every value is just its bytes.
@@ -65,16 +75,47 @@ impl<K: Plain, V: Plain> Map<K, V> {
             max_entries: u32,
             flags: u32,
         }
-        let (kind, flags) = match kind {
-            MapKind::Hash => (1, 1),
-            MapKind::Sockets => (20, 0),
-        };
+        let (kind, flags) = (kind.number(), u32::from(kind == MapKind::Hash));
         let (key_size, value_size) = (size_of::<K>() as u32, size_of::<V>() as u32);
         let mut attr = Create { kind, key_size, value_size, max_entries: entries, flags };
         // SAFETY: plain numbers.
         let fd = unsafe { bpf(MAP_CREATE, &mut attr) }?;
         // SAFETY: the kernel has just given it to us.
         Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) }, types: PhantomData })
+    }
+
+    /// A map that another process made; an error where it is none of this kind, or of other sizes.
+    pub(super) fn taken_over(kind: MapKind, fd: OwnedFd) -> io::Result<Self> {
+        /// The first fields of `struct bpf_map_info`; that of a program begins with its kind, too, and continues with a hash.
+        #[repr(C)]
+        #[derive(Default, PartialEq)]
+        struct Info {
+            kind: u32,
+            id: u32,
+            key_size: u32,
+            value_size: u32,
+        }
+        #[repr(C)]
+        struct Ask {
+            fd: u32,
+            len: u32,
+            info: u64,
+        }
+        let mut info = Info::default();
+        let len = size_of::<Info>() as u32;
+        let mut attr = Ask { fd: fd.as_raw_fd().unsigned_abs(), len, info: (&raw mut info) as u64 };
+        // SAFETY: the kernel writes at most `len` bytes to `info`, which outlives the call.
+        unsafe { bpf(OBJECT_INFO, &mut attr) }?;
+        let (key_size, value_size) = (size_of::<K>() as u32, size_of::<V>() as u32);
+        if info != (Info { kind: kind.number(), id: info.id, key_size, value_size }) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(Self { fd, types: PhantomData })
+    }
+
+    /// A further descriptor of it.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
     }
 
     /// Sets the value of a key, whatever it was before.

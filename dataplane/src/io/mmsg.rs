@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use super::rx::RxBatch;
 use super::slab::Slab;
 use super::sockets::Sockets;
 use super::{
-    EventFd, Flush, HandedSocket, IoError, IoExtras, IoLimits, Offloads, PacketIo, PacketSink, Path, SocketPool,
+    EventFd, Flush, HandedSocket, IoError, IoExtras, IoLimits, Offloads, PacketIo, PacketSink, Path, SocketDuplicate,
+    SocketPool,
 };
 use crate::stats::{Counter, WorkerStats};
 
@@ -67,6 +68,27 @@ impl Mmsg {
         limits: IoLimits,
         stats: Arc<WorkerStats>,
     ) -> Result<Self, IoError> {
+        Self::with_gro(sockets, wake, limits, stats, None)
+    }
+
+    /// The same where the sockets are those of another process, which may have to go on with them; `gro` is whether it used GRO.
+    pub fn taking_over(
+        sockets: Vec<UdpSocket>,
+        wake: EventFd,
+        limits: IoLimits,
+        stats: Arc<WorkerStats>,
+        gro: bool,
+    ) -> Result<Self, IoError> {
+        Self::with_gro(sockets, wake, limits, stats, Some(gro))
+    }
+
+    fn with_gro(
+        sockets: Vec<UdpSocket>,
+        wake: EventFd,
+        limits: IoLimits,
+        stats: Arc<WorkerStats>,
+        gro: Option<bool>,
+    ) -> Result<Self, IoError> {
         let batch = limits.batch;
         if !(1..=MAX_VECTOR).contains(&batch) {
             return Err(IoError::Limit { name: "batch", value: batch, min: 1, max: MAX_VECTOR });
@@ -78,7 +100,7 @@ impl Mmsg {
                 .map_err(|source| IoError::Allocate { what: "a non-blocking socket", source })?;
         }
         limits.extras.without_uring()?.poll_busily(&sockets)?;
-        let offloads = offload::enable(&sockets, limits.offload);
+        let offloads = offload::of(&sockets, gro, limits.offload);
         let slab = Slab::new(batch, offload::buffer_len(offloads.gro), "the receive buffers")?;
         let mut names: Box<[Name]> = vec![Name([0; NAME_LEN]); batch].into();
         let mut controls: Box<[Control]> = vec![Control([0; CONTROL_LEN]); batch].into();
@@ -282,8 +304,14 @@ impl PacketIo for Mmsg {
         self.tx.sockets.open().try_for_each(|(_, socket)| socket.set_nonblocking(true))
     }
 
-    fn duplicates(&self) -> io::Result<Vec<(u16, OwnedFd)>> {
-        self.tx.sockets.duplicates()
+    fn duplicates(&self) -> io::Result<Vec<SocketDuplicate>> {
+        self.tx.sockets.duplicates(&self.tx.drops)
+    }
+
+    fn count_drops_from(&mut self, local: u16, drops: u32) {
+        if let Some(known) = self.tx.drops.get_mut(usize::from(local)) {
+            *known = drops;
+        }
     }
 
     fn parts(&mut self) -> (&mut RxBatch, &mut MmsgTx) {

@@ -33,7 +33,6 @@
 //! .unwrap();
 //! ```
 
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 mod address;
@@ -70,6 +69,7 @@ pub use probe::{Backend, Probed, probe};
 pub use relay_ports::{PortRange, RelayPorts, resolve_wildcard};
 pub use rx::{Received, RxBatch};
 pub use socket::{SocketOptions, bind_sockets};
+pub use sockets::SocketDuplicate;
 pub use steering::Steering;
 pub use uring::{Uring, UringTx};
 
@@ -120,8 +120,11 @@ pub trait PacketIo {
     /// Ends [`Self::pause`]: the next [`Self::receive`] receives again. Another process may have used the sockets meanwhile.
     fn resume(&mut self) -> std::io::Result<()>;
 
-    /// Further descriptors of all its sockets, by index.
-    fn duplicates(&self) -> std::io::Result<Vec<(u16, OwnedFd)>>;
+    /// Further descriptors of all its sockets, in the order of their indices.
+    fn duplicates(&self) -> std::io::Result<Vec<SocketDuplicate>>;
+
+    /// What the socket of an index had dropped when somebody else counted last: only what it drops beyond that is counted here.
+    fn count_drops_from(&mut self, local: u16, drops: u32);
 
     /// The received batch and the sender, borrowed together so that a step can read one and write the other.
     fn parts(&mut self) -> (&mut RxBatch, &mut Self::Tx);

@@ -70,8 +70,13 @@ pub(super) fn parse_control(mut control: &[u8]) -> Ancillary {
     ancillary
 }
 
+/// Those of sockets that were opened here, or in another process that used GRO or did not.
+pub(super) fn of(sockets: &[UdpSocket], gro: Option<bool>, wanted: bool) -> Offloads {
+    gro.map_or_else(|| enable(sockets, wanted), |gro| keep(sockets, gro, wanted))
+}
+
 /// Switches on what the kernel has (only the drop reports when `wanted` is false).
-pub(super) fn enable(sockets: &[UdpSocket], wanted: bool) -> Offloads {
+fn enable(sockets: &[UdpSocket], wanted: bool) -> Offloads {
     let all = |level, name, value| sockets.iter().all(|socket| set_option(socket, level, name, value).is_ok());
     // Without drop reports the counter stays at zero; nothing else depends on them.
     all(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
@@ -82,6 +87,14 @@ pub(super) fn enable(sockets: &[UdpSocket], wanted: bool) -> Offloads {
         all(libc::SOL_UDP, libc::UDP_GRO, 0);
     }
     Offloads { gso, gro }
+}
+
+/// The same for sockets of another process, where GRO was on or not: it stays so, since runs of datagrams may lie there already, and
+/// since that process goes on with them where this one does not.
+fn keep(sockets: &[UdpSocket], gro: bool, wanted: bool) -> Offloads {
+    let all = |level, name, value| sockets.iter().all(|socket| set_option(socket, level, name, value).is_ok());
+    all(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
+    Offloads { gso: wanted && all(libc::SOL_UDP, libc::UDP_SEGMENT, 0), gro }
 }
 
 /// Switches on for a further socket what the others have. An error when it does not take that: it might bring runs that are longer

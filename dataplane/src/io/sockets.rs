@@ -13,6 +13,17 @@ pub(super) const MAX_SHARED: usize = 64;
 /// Most sockets that one worker can be handed at a time ([`super::IoLimits::handed_sockets`]).
 pub(super) const MAX_HANDED: usize = 16_384;
 
+/// A socket as another process goes on with it.
+#[derive(Debug)]
+pub struct SocketDuplicate {
+    /// Its index.
+    pub local: u16,
+    /// A further descriptor of it.
+    pub descriptor: OwnedFd,
+    /// Datagrams that it had dropped when that was counted last.
+    pub drops: u32,
+}
+
 enum Place {
     Free,
     Open(Arc<UdpSocket>),
@@ -79,7 +90,7 @@ impl Sockets {
         self.free.front().copied().ok_or(IoError::HandedSockets(limit))
     }
 
-    /// Makes sure that [`Self::next_free`] tells this index next; an error when it is not free.
+    /// Makes sure that [`Self::next_free`] gives this index next; an error when it is not free.
     pub(super) fn prefer(&mut self, local: u16) -> Result<(), IoError> {
         let limit = self.places.len() - self.shared;
         let at = self.free.iter().position(|free| *free == local).ok_or(IoError::HandedSockets(limit))?;
@@ -96,9 +107,13 @@ impl Sockets {
         })
     }
 
-    /// Further descriptors of those.
-    pub(super) fn duplicates(&self) -> io::Result<Vec<(u16, OwnedFd)>> {
-        self.open().map(|(local, socket)| Ok((local, socket.as_fd().try_clone_to_owned()?))).collect()
+    /// Further descriptors of those; `drops` are their last drop reports, by index.
+    pub(super) fn duplicates(&self, drops: &[u32]) -> io::Result<Vec<SocketDuplicate>> {
+        let duplicate = |(local, socket): (u16, &UdpSocket)| {
+            let drops = drops.get(usize::from(local)).copied().unwrap_or(0);
+            Ok(SocketDuplicate { local, descriptor: socket.as_fd().try_clone_to_owned()?, drops })
+        };
+        self.open().map(duplicate).collect()
     }
 
     /// Keeps a handed socket under the index that [`Self::next_free`] gave.

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use super::bpf::{Instruction, LoadError, Map, MapKind, load};
@@ -51,6 +51,18 @@ impl Steering {
                 .map_err(failed("attaching the program"))?;
         }
         Ok(Self(Arc::new(senders)))
+    }
+
+    /// A further descriptor of the map, for [`Self::taken_over`] in another process.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.0.duplicate()
+    }
+
+    /// The map of another process, whose program stays on the sockets: it goes on all the time, and the kernel would not take another
+    /// one as long as it has the sockets. An error where it is no such map.
+    pub fn taken_over(map: OwnedFd) -> Result<Self, IoError> {
+        let refused = |source| IoError::Steering { step: "taking over the map of senders", source, log: String::new() };
+        Ok(Self(Arc::new(Senders::taken_over(MapKind::Hash, map).map_err(refused)?)))
     }
 
     /// Steers a path to a worker from now on, whoever had it before.
@@ -237,6 +249,35 @@ mod tests {
                 client.send(b"as before").unwrap();
                 assert_eq!(arrives_at(&workers, local), Some(hashed));
             }
+        }
+    }
+
+    #[test]
+    fn another_process_goes_on_with_the_map_and_nothing_else_as_one() {
+        let bind =
+            |port| bind_sockets(&LOOPBACKS[..1], port, &SocketOptions { check_port_free: false, ..Default::default() });
+        let first = bind(0).unwrap();
+        let workers = [bind(first[0].local_addr().unwrap().port()).unwrap(), first];
+        let Ok(steering) = Steering::attach(&workers, 100) else {
+            return eprintln!("skipped: this process may not load programs");
+        };
+        assert!(Steering::attach(&workers, 100).is_err(), "why it is handed over: the kernel takes no second one");
+        let other = Steering::taken_over(steering.duplicate().unwrap()).unwrap();
+        drop(steering);
+        let client = UdpSocket::bind((LOOPBACKS[0], 0)).unwrap();
+        client.connect(workers[0][0].local_addr().unwrap()).unwrap();
+        let path = Path { local: 0, remote: client.local_addr().unwrap() };
+        for wanted in [0, 1, 0] {
+            other.claim(&path, WorkerId::from_index(wanted)).unwrap();
+            client.send(b"the owner").unwrap();
+            assert_eq!(arrives_at(&workers, 0), Some(wanted));
+        }
+        let group = Group::new(MapKind::Sockets, 2).unwrap().duplicate().unwrap();
+        let wider = Map::<[u8; 24], u64>::new(MapKind::Hash, 2).unwrap().duplicate().unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap().into();
+        let program = load(&program(&other.0, &Group::new(MapKind::Sockets, 2).unwrap(), 0, false)).unwrap();
+        for (what, descriptor) in [("sockets", group), ("wider", wider), ("a file", file), ("a program", program)] {
+            assert!(Steering::taken_over(descriptor).is_err(), "{what}");
         }
     }
 

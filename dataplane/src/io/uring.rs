@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::UdpSocket;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,8 @@ use super::rx::RxBatch;
 use super::slab::Slab;
 use super::sockets::Sockets;
 use super::{
-    EventFd, Flush, HandedSocket, IoError, IoExtras, IoLimits, Offloads, PacketIo, PacketSink, Path, SocketPool,
+    EventFd, Flush, HandedSocket, IoError, IoExtras, IoLimits, Offloads, PacketIo, PacketSink, Path, SocketDuplicate,
+    SocketPool,
 };
 use crate::stats::{Counter, WorkerStats};
 
@@ -88,6 +89,8 @@ pub struct UringTx {
     offloads: Offloads,
     extras: IoExtras,
     woken: bool,
+    /// Nothing is received: no request is started, whoever has to be opened.
+    paused: bool,
     /// Completions that the kernel says it lost.
     lost: u32,
     zero_copy: bool,
@@ -114,19 +117,31 @@ impl Uring {
         limits: IoLimits,
         stats: Arc<WorkerStats>,
     ) -> Result<Self, IoError> {
-        let mut this = Self::idle(sockets, wake, limits, stats)?;
+        let mut this = Self::idle(sockets, wake, limits, stats, None)?;
         let tx = &mut this.inner.tx;
         let started = tx.arm().and_then(|()| tx.submit());
         started.map_err(|source| IoError::Uring { step: "submitting the first receives", source })?;
         Ok(this)
     }
 
-    /// The same, but nothing is received before the first [`PacketIo::receive`].
-    pub fn idle(
+    /// The same where the sockets are those of another process, which may have to go on with them; `gro` is whether it used GRO.
+    /// Nothing is received before the first [`PacketIo::receive`].
+    pub fn taking_over(
         sockets: Vec<UdpSocket>,
         wake: EventFd,
         limits: IoLimits,
         stats: Arc<WorkerStats>,
+        gro: bool,
+    ) -> Result<Self, IoError> {
+        Self::idle(sockets, wake, limits, stats, Some(gro))
+    }
+
+    fn idle(
+        sockets: Vec<UdpSocket>,
+        wake: EventFd,
+        limits: IoLimits,
+        stats: Arc<WorkerStats>,
+        gro: Option<bool>,
     ) -> Result<Self, IoError> {
         for (name, value) in [("batch", limits.batch), ("rx_buffers", limits.rx_buffers)] {
             if !(1..=32_768).contains(&value) {
@@ -139,7 +154,7 @@ impl Uring {
         }
         let buffers = limits.rx_buffers.next_power_of_two();
         limits.extras.poll_busily(&sockets)?;
-        let offloads = offload::enable(&sockets, limits.offload);
+        let offloads = offload::of(&sockets, gro, limits.offload);
         let sockets = Sockets::new(sockets, limits.handed_sockets)?;
         let ring = build_ring(buffers + sockets.places(), limits.extras.sqpoll)?;
         limits.extras.poll_ring_busily(ring.as_raw_fd())?;
@@ -173,6 +188,7 @@ impl Uring {
                 offloads,
                 extras: limits.extras,
                 woken: false,
+                paused: gro.is_some(),
                 lost: 0,
                 zero_copy: limits.extras.zero_copy,
                 sqpoll: limits.extras.sqpoll,
@@ -231,22 +247,35 @@ impl PacketIo for Uring {
     fn pause(&mut self) -> io::Result<()> {
         self.inner.tx.usable()?;
         // What it ends is armed again by the next `receive`.
+        self.inner.tx.paused = true;
         if self.inner.tx.cancel() { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
     }
 
     fn take_completed(&mut self) -> io::Result<usize> {
-        self.inner.forget_batch();
-        self.inner.tx.reap();
-        self.inner.take_received();
-        Ok(self.inner.rx.len())
+        loop {
+            self.inner.forget_batch();
+            self.inner.tx.reap();
+            self.inner.take_received();
+            // A batch may hold nothing but what is dropped: more may lie behind it.
+            if !self.inner.rx.is_empty() || self.inner.tx.received.is_empty() {
+                return Ok(self.inner.rx.len());
+            }
+        }
     }
 
     fn resume(&mut self) -> io::Result<()> {
+        self.inner.tx.paused = false;
         self.inner.tx.sockets.open().try_for_each(|(_, socket)| socket.set_nonblocking(false))
     }
 
-    fn duplicates(&self) -> io::Result<Vec<(u16, OwnedFd)>> {
-        self.inner.tx.sockets.duplicates()
+    fn duplicates(&self) -> io::Result<Vec<SocketDuplicate>> {
+        self.inner.tx.sockets.duplicates(&self.inner.tx.drops)
+    }
+
+    fn count_drops_from(&mut self, local: u16, drops: u32) {
+        if let Some(known) = self.inner.tx.drops.get_mut(usize::from(local)) {
+            *known = drops;
+        }
     }
 
     fn parts(&mut self) -> (&mut RxBatch, &mut UringTx) {
@@ -377,16 +406,35 @@ impl Flush for UringTx {
 impl SocketPool for UringTx {
     fn open(&mut self, socket: HandedSocket) -> Result<u16, IoError> {
         let address = socket.address();
-        let local = self.take_up(socket)?;
-        let started = self.arm().and_then(|()| self.submit());
-        let failed = |source| IoError::Socket { address, step: "its first receive", source };
-        started.map_err(|error| self.broken_by(error)).map_err(failed)?;
+        let failed = |step| move |source| IoError::Socket { address, step, source };
+        self.usable().map_err(failed("a ring that is broken"))?;
+        for _ in 0..CLOSING_WAITS {
+            if self.sockets.next_free().is_ok() || !self.sockets.any_closing() {
+                break;
+            }
+            // The kernel is about to let go of one.
+            self.wait(CLOSING_WAIT).and_then(|()| self.free_closed()).map_err(failed("closing others"))?;
+        }
+        let (local, socket) = (self.sockets.next_free()?, socket.into_socket());
+        // Like the others, see `new`.
+        socket.set_nonblocking(false).map_err(failed("a blocking socket"))?;
+        self.extras.poll_busily(std::slice::from_ref(&*socket))?;
+        offload::enable_alike(&socket, self.offloads).map_err(failed("UDP_GRO"))?;
+        self.register(local, socket.as_raw_fd()).map_err(failed("registering it with io_uring"))?;
+        self.drops[usize::from(local)] = 0;
+        self.outbox.set_gso(local, self.offloads.gso);
+        self.sockets.insert(local, socket);
+        self.ended.push(local);
+        if !self.paused {
+            let started = self.arm().and_then(|()| self.submit());
+            started.map_err(|error| self.broken_by(error)).map_err(failed("its first receive"))?;
+        }
         Ok(local)
     }
+
     fn open_at(&mut self, local: u16, socket: HandedSocket) -> Result<(), IoError> {
         self.sockets.prefer(local)?;
-        // Its first receive is started with the others'.
-        self.take_up(socket).map(drop)
+        self.open(socket).map(drop)
     }
 
     fn close(&mut self, local: u16) -> io::Result<()> {
@@ -412,31 +460,6 @@ impl SocketPool for UringTx {
 }
 
 impl UringTx {
-    /// Takes up a further socket, whose first receive is yet to be started.
-    fn take_up(&mut self, socket: HandedSocket) -> Result<u16, IoError> {
-        let address = socket.address();
-        let failed = |step| move |source| IoError::Socket { address, step, source };
-        self.usable().map_err(failed("a ring that is broken"))?;
-        for _ in 0..CLOSING_WAITS {
-            if self.sockets.next_free().is_ok() || !self.sockets.any_closing() {
-                break;
-            }
-            // The kernel is about to let go of one.
-            self.wait(CLOSING_WAIT).and_then(|()| self.free_closed()).map_err(failed("closing others"))?;
-        }
-        let (local, socket) = (self.sockets.next_free()?, socket.into_socket());
-        // Like the others, see `new`.
-        socket.set_nonblocking(false).map_err(failed("a blocking socket"))?;
-        self.extras.poll_busily(std::slice::from_ref(&*socket))?;
-        offload::enable_alike(&socket, self.offloads).map_err(failed("UDP_GRO"))?;
-        self.register(local, socket.as_raw_fd()).map_err(failed("registering it with io_uring"))?;
-        self.drops[usize::from(local)] = 0;
-        self.outbox.set_gso(local, self.offloads.gso);
-        self.sockets.insert(local, socket);
-        self.ended.push(local);
-        Ok(local)
-    }
-
     /// Whether nothing has gone wrong so far that leaves memory with the kernel.
     fn usable(&self) -> io::Result<()> {
         self.broken.map_or(Ok(()), |error| Err(io::Error::from_raw_os_error(error)))

@@ -285,8 +285,10 @@ pub struct NewEndpoint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SsrcRewriting {
     /// Most SSRCs of audio.
+    #[serde(with = "crate::carry::checked")]
     pub audio: usize,
     /// Most pairs of SSRCs of video, media and retransmission.
+    #[serde(with = "crate::carry::checked")]
     pub video: usize,
     /// Where the numbers come from; any value.
     pub seed: u64,

@@ -34,6 +34,7 @@ pub struct Negotiated {
 pub struct Negotiations {
     #[serde(with = "known")]
     known: HashMap<Media, Arc<Negotiated>, foldhash::fast::RandomState>,
+    #[serde(with = "crate::carry::checked")]
     sweep_at: usize,
     #[serde(with = "crate::carry::shared")]
     nothing: Arc<Negotiated>,

@@ -38,6 +38,7 @@ struct Numbers<K> {
     by_key: HashMap<K, u16, foldhash::fast::RandomState>,
     entries: Vec<Entry<K>>,
     free: Vec<u16>,
+    #[serde(with = "crate::carry::checked")]
     limit: usize,
 }
 
@@ -49,6 +50,7 @@ struct CarriedNumbers<K> {
     by_key: HashMap<K, u16, foldhash::fast::RandomState>,
     entries: Vec<Entry<K>>,
     free: Vec<u16>,
+    #[serde(with = "crate::carry::checked")]
     limit: usize,
 }
 

@@ -19,15 +19,20 @@ const REGULAR: Duration = Duration::from_millis(100);
 
 /// Units of the deltas.
 const DELTA_MICROS: i64 = 250;
+/// Arrivals later than this after the first one are made up: some 35,000 years, in microseconds.
+const LATEST: i64 = 1 << 60;
 
 /// Records arrivals by transport-wide sequence number and writes feedback.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(try_from = "CarriedRecorder")]
 pub struct TwccRecorder {
     #[serde(with = "crate::carry::checked")]
     epoch: Option<Instant>,
     /// First extended sequence number that is not reported yet.
+    #[serde(with = "crate::carry::checked")]
     base: u64,
     /// One past the newest that arrived.
+    #[serde(with = "crate::carry::checked")]
     end: u64,
     /// Arrival by `sequence % CAPACITY`, microseconds since the epoch; negative is not received. Kept after they were
     /// reported, too. Empty before the first: most endpoints of a large conference send nothing.
@@ -37,6 +42,40 @@ pub struct TwccRecorder {
     pending: bool,
     marker: bool,
     feedback_count: u8,
+}
+
+/// The same as it comes from another process.
+#[derive(Deserialize)]
+struct CarriedRecorder {
+    #[serde(with = "crate::carry::checked")]
+    epoch: Option<Instant>,
+    #[serde(with = "crate::carry::checked")]
+    base: u64,
+    #[serde(with = "crate::carry::checked")]
+    end: u64,
+    #[serde(deserialize_with = "crate::carry::at_most::<_, _, CAPACITY>")]
+    arrivals: Vec<i64>,
+    #[serde(with = "crate::carry::checked")]
+    last_feedback: Option<Instant>,
+    pending: bool,
+    marker: bool,
+    feedback_count: u8,
+}
+
+impl TryFrom<CarriedRecorder> for TwccRecorder {
+    type Error = &'static str;
+
+    fn try_from(carried: CarriedRecorder) -> Result<Self, Self::Error> {
+        let CarriedRecorder { epoch, base, end, arrivals, last_feedback, pending, marker, feedback_count } = carried;
+        let expected = if end == 0 { 0 } else { CAPACITY };
+        let window = base <= end && end - base <= CAPACITY as u64;
+        let known = arrivals.iter().all(|micros| (-1..=LATEST).contains(micros));
+        if !window || !known || arrivals.len() != expected {
+            return Err("arrivals of packets that cannot be");
+        }
+        let arrivals = arrivals.into_boxed_slice();
+        Ok(Self { epoch, base, end, arrivals, last_feedback, pending, marker, feedback_count })
+    }
 }
 
 impl TwccRecorder {

@@ -43,6 +43,7 @@ pub struct Structure {
     targets: [(u8, u8); MAX_TARGETS],
     #[serde(deserialize_with = "crate::carry::below::<_, _, 33>")]
     target_count: usize,
+    #[serde(with = "crate::carry::checked")]
     chains: usize,
     heights: [u16; MAX_SPATIAL],
     #[serde(deserialize_with = "crate::carry::below::<_, _, 5>")]

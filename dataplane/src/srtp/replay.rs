@@ -8,6 +8,7 @@ pub const WINDOW: u64 = 128;
 /// Which indices were seen: a bit for each of the last 128.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct ReplayWindow {
+    #[serde(with = "crate::carry::checked")]
     newest: u64,
     seen: u128,
 }

@@ -72,6 +72,7 @@ pub struct Opened {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Stream {
     ssrc: Ssrc,
+    #[serde(with = "crate::carry::checked")]
     used: u64,
     window: ReplayWindow,
 }
@@ -89,8 +90,11 @@ struct Streams {
 #[derive(Serialize, Deserialize)]
 struct CarriedStreams {
     of_many: bool,
+    #[serde(deserialize_with = "crate::carry::at_most::<_, _, MAX_SSRCS_OF_MANY>")]
     streams: Vec<Stream>,
+    #[serde(deserialize_with = "crate::carry::at_most::<_, _, MAX_RETIRED>")]
     retired: Vec<(Ssrc, u64)>,
+    #[serde(with = "crate::carry::checked")]
     clock: u64,
 }
 
@@ -108,7 +112,7 @@ impl<'de> Deserialize<'de> for Streams {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let CarriedStreams { of_many, streams, retired, clock } = CarriedStreams::deserialize(deserializer)?;
         let mut all = if of_many { Self::of_many() } else { Self::new() };
-        if streams.len() > all.most() || clock > u64::MAX / 2 {
+        if streams.len() > all.most() {
             return Err(D::Error::custom("more SSRCs than are kept"));
         }
         let places: HashMap<Ssrc, usize, _> =

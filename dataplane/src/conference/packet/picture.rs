@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Picture {
     /// Extended picture id, or frame number.
+    #[serde(with = "crate::carry::checked")]
     pub id: Option<i64>,
     /// TL0PICIDX.
     pub tl0: Option<u8>,
@@ -17,6 +18,7 @@ pub struct Picture {
 /// What a run adds to them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PictureShift {
+    #[serde(with = "crate::carry::checked")]
     id: i64,
     tl0: u8,
     templates: u8,

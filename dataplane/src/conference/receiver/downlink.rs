@@ -64,6 +64,7 @@ pub struct Downlink {
     /// Wanted sources that it left out.
     suspended: u16,
     spurious_remb: bool,
+    #[serde(with = "crate::carry::checked")]
     bytes: u64,
     #[serde(with = "crate::carry::checked")]
     since: Option<WorkerTime>,
@@ -79,7 +80,9 @@ pub struct Downlink {
     #[serde(with = "crate::carry::checked")]
     reported_at: WorkerTime,
     reported: Bandwidth,
+    #[serde(with = "crate::carry::checked")]
     reported_bytes: u64,
+    #[serde(with = "crate::carry::checked")]
     repeated: u64,
     repeated_rate: Bitrate,
     #[serde(with = "crate::carry::checked")]

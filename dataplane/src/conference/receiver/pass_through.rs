@@ -35,8 +35,10 @@ const CLOSE_TO_ROLL_OVER: i64 = 8_192;
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Run {
     /// First number of the source.
+    #[serde(with = "crate::carry::checked")]
     from: i64,
     /// The packet index that it went out under; the next run's is where this one ends.
+    #[serde(deserialize_with = "crate::carry::checked::or_never")]
     index: i64,
 }
 
@@ -56,8 +58,10 @@ struct Lane {
     /// The newest first.
     runs: [Run; RUNS],
     /// The next packet index; none before the first packet.
+    #[serde(with = "crate::carry::checked")]
     next: Option<i64>,
     /// First index that may be used again: earlier ones went out under other numbers, and would not be the same bytes.
+    #[serde(with = "crate::carry::checked")]
     repeat_from: i64,
     /// For sender reports.
     sent: Sent,

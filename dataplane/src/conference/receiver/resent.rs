@@ -15,6 +15,7 @@ const KEPT: usize = 64;
 pub struct Resent {
     #[serde(with = "crate::carry::checked")]
     list: [Option<(u8, u16, Instant)>; KEPT],
+    #[serde(with = "crate::carry::checked")]
     at: usize,
 }
 

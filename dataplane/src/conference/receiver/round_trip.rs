@@ -15,7 +15,9 @@ const LONGEST: u64 = 7_000_000;
 pub struct RoundTrip {
     /// Middle of the NTP time, and when it was sent. Empty before the first.
     sent: Vec<(u32, WorkerTime)>,
+    #[serde(with = "crate::carry::checked")]
     next: usize,
+    #[serde(with = "crate::carry::checked")]
     value: Option<u64>,
 }
 

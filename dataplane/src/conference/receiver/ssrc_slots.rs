@@ -47,6 +47,7 @@ struct Slot {
     /// Where its streams go on, while it carries nothing.
     resume: Resume,
     /// The announcement that tells of its source; none before the first one that does.
+    #[serde(with = "crate::carry::checked")]
     announcement: Option<u64>,
 }
 
@@ -77,6 +78,7 @@ pub struct Request<'a> {
 /// The slots of one kind.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Slots {
+    #[serde(with = "crate::carry::checked")]
     limit: usize,
     slots: Vec<Slot>,
 }
@@ -194,8 +196,10 @@ pub struct SsrcSlots {
     /// Slots have media sections.
     mids: bool,
     /// Number of the last announcement.
+    #[serde(with = "crate::carry::checked")]
     announced: u64,
     /// The last one that was signalled to the client.
+    #[serde(with = "crate::carry::checked")]
     signalled: u64,
     /// There is something to announce.
     news: bool,

@@ -39,9 +39,11 @@ pub struct Subscription {
     /// The outgoing stream.
     projection: Projection,
     /// Packet index of the next retransmission on the RTX SSRC.
+    #[serde(with = "crate::carry::checked")]
     rtx_index: i64,
     /// First packet index that may be repeated on the media SSRC: earlier ones went out under other numbers, and
     /// would not be the same bytes again.
+    #[serde(with = "crate::carry::checked")]
     repeat_from: i64,
     /// Holds back this receiver's own keyframe requests.
     requests: Throttle,
@@ -95,8 +97,10 @@ impl Sent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Indices {
     /// Next index on the media SSRC.
+    #[serde(with = "crate::carry::checked")]
     pub media: i64,
     /// Next index on the RTX SSRC.
+    #[serde(with = "crate::carry::checked")]
     pub rtx: i64,
 }
 

@@ -30,6 +30,7 @@ struct Slot {
 pub struct Meter {
     #[serde(with = "crate::carry::checked")]
     start: Option<Instant>,
+    #[serde(with = "crate::carry::checked")]
     at: u64,
     #[serde(with = "crate::carry::array")]
     slots: [Slot; SLOTS],

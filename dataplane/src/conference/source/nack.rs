@@ -21,6 +21,7 @@ const MAX_PATIENCE: Duration = Duration::from_millis(60);
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Missing {
+    #[serde(with = "crate::carry::checked")]
     sequence: i64,
     #[serde(with = "crate::carry::checked")]
     since: Instant,

@@ -49,13 +49,20 @@ impl SenderClock {
 /// Counts what arrives on one SSRC.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct ReceptionStats {
+    #[serde(with = "crate::carry::checked")]
     first: Option<i64>,
+    #[serde(with = "crate::carry::checked")]
     highest: i64,
+    #[serde(with = "crate::carry::checked")]
     received: i64,
+    #[serde(with = "crate::carry::checked")]
     expected_before: i64,
+    #[serde(with = "crate::carry::checked")]
     received_before: i64,
     /// Jitter times 16.
+    #[serde(with = "crate::carry::checked")]
     jitter: i64,
+    #[serde(with = "crate::carry::checked")]
     last_transit: Option<i64>,
     last_timestamp: u32,
     clock: Option<SenderClock>,

@@ -26,12 +26,16 @@ pub enum Arrival {
 /// Tracks 64-bit extended sequence numbers of one SSRC.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SequenceTracker {
+    #[serde(with = "crate::carry::checked")]
     newest: Option<i64>,
     seen: [u64; WORDS],
+    #[serde(with = "crate::carry::checked")]
     discarded: i64,
     #[serde(with = "crate::carry::array")]
     recent: [i64; RECENT],
+    #[serde(with = "crate::carry::checked")]
     recent_at: usize,
+    #[serde(with = "crate::carry::checked")]
     recent_len: usize,
 }
 
@@ -114,6 +118,7 @@ impl SequenceTracker {
 /// Extends a counter of `BITS` bits by the shortest step.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Unwrapper<const BITS: u32> {
+    #[serde(with = "crate::carry::checked")]
     last: Option<i64>,
 }
 

@@ -14,9 +14,13 @@ const SHARE: u64 = 60;
 /// Measures pairs of packets.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Dispersion {
+    #[serde(with = "crate::carry::checked")]
     pairs: [u64; PAIRS],
+    #[serde(with = "crate::carry::checked")]
     count: usize,
+    #[serde(with = "crate::carry::checked")]
     last: Option<(u16, u64, u64)>,
+    #[serde(with = "crate::carry::checked")]
     least: u64,
 }
 

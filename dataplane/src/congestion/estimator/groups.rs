@@ -21,9 +21,13 @@ pub struct Delta {
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Group {
+    #[serde(with = "crate::carry::checked")]
     first_send: u64,
+    #[serde(with = "crate::carry::checked")]
     last_send: u64,
+    #[serde(with = "crate::carry::checked")]
     first_arrival: u64,
+    #[serde(with = "crate::carry::checked")]
     last_arrival: u64,
 }
 

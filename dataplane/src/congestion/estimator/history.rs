@@ -54,8 +54,10 @@ impl<'de> Deserialize<'de> for SentHistory {
         }
         let mut history = Self { entries: Box::default(), newest };
         if newest > 0 {
-            // What is left behind counts as reported: nothing is concluded from it.
-            let reported = Entry { fate: Fate::Received, ..Entry::default() };
+            // What is left behind counts as reported, and as old: nothing is concluded from it.
+            let last = recent.first().map_or(0, |entry| entry.micros);
+            let micros = last.wrapping_sub(CARRIED).wrapping_sub(1);
+            let reported = Entry { micros, fate: Fate::Received, ..Entry::default() };
             history.entries = vec![reported; CAPACITY].into_boxed_slice();
         }
         for (age, entry) in (0..).zip(recent) {

@@ -48,6 +48,7 @@ struct Observation {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LossBased {
     past: [Observation; OBSERVATIONS],
+    #[serde(with = "crate::carry::checked")]
     count: usize,
     #[serde(with = "crate::carry::checked")]
     now: WorkerTime,
@@ -57,6 +58,7 @@ pub struct LossBased {
     since: Option<WorkerTime>,
     packets: u32,
     lost: u32,
+    #[serde(with = "crate::carry::checked")]
     bytes: u64,
     #[serde(with = "crate::carry::checked")]
     inherent: f64,

@@ -88,10 +88,13 @@ pub struct Estimator {
     loss: LossBased,
     probe: ProbeMeter,
     rate: RateControl,
+    #[serde(with = "crate::carry::checked")]
     reference: Option<i64>,
+    #[serde(with = "crate::carry::checked")]
     round_trip: Option<u64>,
     #[serde(with = "crate::carry::checked")]
     last_feedback: Option<WorkerTime>,
+    #[serde(with = "crate::carry::checked")]
     sent_at_feedback: u64,
     #[serde(with = "crate::carry::checked")]
     acked: Option<f64>,

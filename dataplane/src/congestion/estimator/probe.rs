@@ -24,12 +24,19 @@ pub struct Cluster {
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Seen {
     packets: u32,
+    #[serde(with = "crate::carry::checked")]
     bytes: u64,
+    #[serde(with = "crate::carry::checked")]
     first_send: u64,
+    #[serde(with = "crate::carry::checked")]
     last_send: u64,
+    #[serde(with = "crate::carry::checked")]
     size_of_last_sent: u64,
+    #[serde(with = "crate::carry::checked")]
     first_arrival: u64,
+    #[serde(with = "crate::carry::checked")]
     last_arrival: u64,
+    #[serde(with = "crate::carry::checked")]
     size_of_first: u64,
 }
 

@@ -16,14 +16,19 @@ const FEEDBACKS: usize = 12;
 /// Tracks the queueing delay.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct QueueDelay {
+    #[serde(with = "crate::carry::checked")]
     base: Option<[i64; 2]>,
     #[serde(with = "crate::carry::checked")]
     base_since: WorkerTime,
     #[serde(with = "crate::carry::checked")]
     recent: [(WorkerTime, i64); FEEDBACKS],
+    #[serde(with = "crate::carry::checked")]
     at: usize,
+    #[serde(with = "crate::carry::checked")]
     delay: u64,
+    #[serde(with = "crate::carry::checked")]
     latest: u64,
+    #[serde(with = "crate::carry::checked")]
     lasting: u64,
 }
 

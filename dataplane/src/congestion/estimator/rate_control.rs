@@ -88,7 +88,9 @@ pub struct RateControl {
     holding: bool,
     #[serde(with = "crate::carry::checked")]
     standing_since: Option<WorkerTime>,
+    #[serde(with = "crate::carry::checked")]
     queue_at_decrease: u64,
+    #[serde(with = "crate::carry::checked")]
     previous_queue: u64,
     stubborn: u8,
 }

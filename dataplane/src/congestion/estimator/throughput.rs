@@ -13,7 +13,9 @@ const SLOTS: usize = 64;
 pub struct Throughput {
     #[serde(with = "crate::carry::array")]
     slots: [u32; SLOTS],
+    #[serde(with = "crate::carry::checked")]
     newest: u64,
+    #[serde(with = "crate::carry::checked")]
     first: Option<u64>,
 }
 
@@ -44,7 +46,7 @@ impl Throughput {
     /// The rate over the last `window` microseconds before the newest arrival; `None` before there is enough.
     pub fn rate(&self, window: u64) -> Option<Bitrate> {
         let wanted = (window / SLOT).clamp(1, SLOTS as u64 - 1);
-        let known = self.newest - self.first? + 1;
+        let known = self.newest.checked_sub(self.first?)? + 1;
         // A short beginning says little.
         let slots = if known >= wanted { wanted } else { known };
         if slots < 10.min(wanted) {

@@ -34,8 +34,11 @@ pub enum Usage {
 pub struct Trendline {
     #[serde(with = "crate::carry::checked")]
     samples: [(f64, f64); WINDOW],
+    #[serde(with = "crate::carry::checked")]
     count: usize,
+    #[serde(with = "crate::carry::checked")]
     first_arrival: Option<u64>,
+    #[serde(with = "crate::carry::checked")]
     last_arrival: u64,
     #[serde(with = "crate::carry::checked")]
     accumulated: f64,

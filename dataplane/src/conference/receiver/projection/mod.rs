@@ -37,7 +37,9 @@ pub struct Output {
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Run {
+    #[serde(with = "crate::carry::checked")]
     in_start: i64,
+    #[serde(deserialize_with = "crate::carry::checked::or_never")]
     out_start: i64,
     picture_shift: PictureShift,
     timestamp_shift: u32,
@@ -59,7 +61,7 @@ impl Run {
     };
 
     fn output(&self, sequence: i64) -> i64 {
-        sequence - self.in_start + self.out_start
+        sequence.wrapping_sub(self.in_start).wrapping_add(self.out_start)
     }
 
     #[inline]
@@ -79,11 +81,14 @@ pub struct Projection {
     run: Run,
     open: bool,
     /// Newest input of the run.
+    #[serde(with = "crate::carry::checked")]
     in_last: i64,
     /// Newest input of the encodings that were forwarded before.
+    #[serde(with = "crate::carry::checked")]
     in_newest: [i64; MAX_ENCODINGS],
     /// Points all of whose frames since the last keyframe went out: the receiver may be given any of them at once.
     intact: Points,
+    #[serde(with = "crate::carry::checked")]
     first_sequence: i64,
     last: Option<Last>,
     /// What the output adds to timestamps of the first named encoding, once that is known: it never changes.
@@ -148,6 +153,7 @@ impl Past {
 /// The newest packet that went out.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Last {
+    #[serde(with = "crate::carry::checked")]
     sequence: i64,
     timestamp: u32,
     #[serde(with = "crate::carry::checked")]

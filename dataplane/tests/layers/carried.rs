@@ -1,0 +1,117 @@
+//! What another process reads, as the sources say it: nobody changes it without thinking of the releases that are out there.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use ringbridge_dataplane::carry::STATE_VERSION;
+
+/// The version, and what [`carried`] came to when it was given.
+const AGREED: (u16, u64) = (1, 0xf380_2e68_96e9_48cc);
+
+#[test]
+fn the_form_of_the_state_changes_with_its_version() {
+    let mut texts = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut texts);
+    texts.sort();
+    assert!(texts.len() > 100, "found {} definitions only", texts.len());
+    let found = texts
+        .iter()
+        .flat_map(|text| text.bytes())
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    assert_eq!(
+        (STATE_VERSION, found),
+        AGREED,
+        "what is carried to another process changed: raise `carry::STATE_VERSION` unless both releases read each other's, and put \
+         {found:#x} here"
+    );
+}
+
+/// Reads a folder.
+fn collect(folder: &Path, texts: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, texts);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            carried(TokenStream::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display())), texts);
+        }
+    }
+}
+
+/// The types that derive serde's traits, with their attributes, and what writes and reads others.
+fn carried(tokens: TokenStream, texts: &mut Vec<String>) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let (mut attributes, mut derives) = (String::new(), false);
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        at += 1;
+        match token {
+            TokenTree::Punct(punct) if punct.as_char() == '#' => {
+                let Some(TokenTree::Group(group)) = tokens.get(at) else { continue };
+                let text = flat(group.stream());
+                if !text.starts_with("doc ") {
+                    derives |= text.starts_with("derive ") && text.contains("Deserialize");
+                    attributes.push_str(&text);
+                }
+                at += 1;
+            }
+            TokenTree::Ident(word) if *word == "struct" || *word == "enum" => {
+                let end = (at..tokens.len()).find(|at| ends(&tokens[*at])).map_or(tokens.len(), |end| end + 1);
+                if derives {
+                    let definition = tokens[at..end].iter().cloned().collect();
+                    texts.push(format!("{attributes} {word} {}", flat(definition)));
+                }
+                (attributes, derives) = (String::new(), false);
+                at = end;
+            }
+            TokenTree::Ident(word) if *word == "fn" => {
+                let named = |name: &&str| matches!(tokens.get(at), Some(TokenTree::Ident(word)) if *word == **name);
+                let end = (at..tokens.len()).find(|at| ends(&tokens[*at])).map_or(tokens.len(), |end| end + 1);
+                if ["serialize", "deserialize"].iter().any(|name| named(&name)) {
+                    texts.push(flat(tokens[at..end].iter().cloned().collect()));
+                }
+                (attributes, derives) = (String::new(), false);
+                at = end;
+            }
+            TokenTree::Group(group) => {
+                (attributes, derives) = (String::new(), false);
+                carried(group.stream(), texts);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a definition ends here: at its fields, or at a semicolon.
+fn ends(token: &TokenTree) -> bool {
+    match token {
+        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+        TokenTree::Punct(punct) => punct.as_char() == ';',
+        _ => false,
+    }
+}
+
+/// Tokens with a space between each two, without documentation.
+fn flat(tokens: TokenStream) -> String {
+    let mut text = String::new();
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        if let (TokenTree::Punct(punct), Some(TokenTree::Group(group))) = (&token, tokens.peek())
+            && punct.as_char() == '#'
+            && flat(group.stream()).starts_with("doc ")
+        {
+            tokens.next();
+            continue;
+        }
+        match token {
+            TokenTree::Group(group) => {
+                text.push_str(&format!("{:?} {}", group.delimiter(), flat(group.stream())));
+            }
+            other => text.push_str(&other.to_string()),
+        }
+        text.push(' ');
+    }
+    text
+}
