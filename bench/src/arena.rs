@@ -43,9 +43,9 @@ pub enum Contestant {
 }
 
 impl Contestant {
-    /// ringbridge on one core with a backend.
-    pub fn ringbridge(io: IoChoice, core: usize) -> Self {
-        Self::Ringbridge(Options { io, cores: vec![core], limits: IoLimits::default(), last_n: Limit::Unlimited })
+    /// ringbridge with a backend and a worker on each of these cores.
+    pub fn ringbridge(io: IoChoice, cores: &[usize]) -> Self {
+        Self::Ringbridge(Options { io, cores: cores.to_vec(), limits: IoLimits::default(), last_n: Limit::Unlimited })
     }
 
     fn start(&self, name: &str) -> Result<Box<dyn Subject>, SubjectError> {
@@ -79,8 +79,6 @@ pub struct Arena {
     is_peer: bool,
     /// How often a round is played that was not delivered.
     tries: usize,
-    /// See [`Scenario::fan_out`].
-    pub fan_out: u64,
 }
 
 impl Arena {
@@ -116,8 +114,37 @@ impl Arena {
         let is_peer = matches!(contestant, Contestant::Peer(..));
         // An echo sends to one, whatever the room.
         let tries = if matches!(contestant, Contestant::Bare(..)) { 1 } else { TRIES };
-        let (windows, fan_out) = (Vec::new(), scenario.fan_out());
-        Ok(Self { name: name.to_owned(), world, subject, windows, failure: None, is_peer, tries, fan_out })
+        Ok(Self { name: name.to_owned(), world, subject, windows: Vec::new(), failure: None, is_peer, tries })
+    }
+
+    /// Plays one window, again where too little was delivered. A peer that fails takes no part from then on.
+    fn play(&mut self, duration: Duration, alive: &mut dyn FnMut(Instant)) -> Result<(), SubjectError> {
+        if self.failure.is_some() {
+            return Ok(());
+        }
+        let warm_up = if self.is_peer { PEER_WARM_UP } else { window::WARM_UP };
+        let mut play = || {
+            window::run_after(&mut self.world, self.subject.as_mut(), warm_up, duration, |now| {
+                alive(now);
+                Ok(())
+            })
+        };
+        let mut window = play();
+        for _ in 1..self.tries {
+            if window.as_ref().is_ok_and(|window| window.delivered() < DELIVERED) {
+                window = play();
+            }
+        }
+        match window {
+            Ok(window) => self.windows.push(window),
+            Err(error) if self.is_peer => {
+                // Nothing more for it: what is sent to nobody costs the others time.
+                self.world.pause();
+                self.failure = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Whether it is another forwarder, for whose failures the run does not end.
@@ -133,20 +160,20 @@ impl Arena {
 
 /// Keeps those alive who wait for their turn.
 #[derive(Debug)]
-pub struct KeepAlive {
+struct KeepAlive {
     next: Instant,
     turn: usize,
 }
 
 impl KeepAlive {
     /// Begins with the first of them, at once.
-    pub fn new() -> Self {
+    fn new() -> Self {
         Self { next: Instant::now(), turn: 0 }
     }
 
     /// Lets one of the others answer what came for it, when it is time for that. Who has failed shows it at its own turn.
     /// They are in two pieces: before and after who plays.
-    pub fn serve(&mut self, [before, after]: [&mut [Arena]; 2], now: Instant) {
+    fn serve(&mut self, [before, after]: [&mut [Arena]; 2], now: Instant) {
         if now < self.next {
             return;
         }
@@ -159,10 +186,16 @@ impl KeepAlive {
     }
 }
 
-impl Default for KeepAlive {
-    fn default() -> Self {
-        Self::new()
-    }
+/// Lets one of several play; `play` is given it, and what keeps the others alive meanwhile: to be called every millisecond.
+pub fn take_turn<T>(
+    arenas: &mut [Arena],
+    at: usize,
+    play: impl FnOnce(&mut Arena, &mut dyn FnMut(Instant)) -> T,
+) -> Option<T> {
+    let (before, rest) = arenas.split_at_mut(at);
+    let (arena, after) = rest.split_first_mut()?;
+    let mut alive = KeepAlive::new();
+    Some(play(arena, &mut |now| alive.serve([&mut *before, &mut *after], now)))
 }
 
 /// Lets every arena play in turn, `rounds` times. A peer that fails is left out from then on.
@@ -170,38 +203,11 @@ pub fn alternate(arenas: &mut [Arena], rounds: usize, duration: Duration, what: 
     let bar = Progress::new(what);
     let all = rounds * arenas.len();
     for round in 0..rounds {
-        for place in 0..arenas.len() {
-            bar.set(round * arenas.len() + place, all);
+        for turn in 0..arenas.len() {
+            bar.set(round * arenas.len() + turn, all);
             // Every other round backwards: nobody always follows the same one.
-            let at = if round % 2 == 0 { place } else { arenas.len() - 1 - place };
-            let (before, rest) = arenas.split_at_mut(at);
-            let Some((arena, after)) = rest.split_first_mut() else { continue };
-            if arena.failure.is_some() {
-                continue;
-            }
-            let mut alive = KeepAlive::new();
-            let warm_up = if arena.is_peer { PEER_WARM_UP } else { window::WARM_UP };
-            let mut play = || {
-                window::run_after(&mut arena.world, arena.subject.as_mut(), warm_up, duration, |now| {
-                    alive.serve([&mut *before, &mut *after], now);
-                    Ok(())
-                })
-            };
-            let mut window = play();
-            for _ in 1..arena.tries {
-                if window.as_ref().is_ok_and(|window| window.delivered(arena.fan_out) < DELIVERED) {
-                    window = play();
-                }
-            }
-            match window {
-                Ok(window) => arena.windows.push(window),
-                Err(error) if arena.is_peer => {
-                    // Nothing more for it: what is sent to nobody costs the others time.
-                    arena.world.pause();
-                    arena.failure = Some(error);
-                }
-                Err(error) => return Err(error),
-            }
+            let at = if round % 2 == 0 { turn } else { arenas.len() - 1 - turn };
+            take_turn(arenas, at, |arena, alive| arena.play(duration, alive)).transpose()?;
         }
     }
     Ok(())

@@ -27,6 +27,17 @@ pub struct CoreArgs {
     pub generator_core: usize,
 }
 
+/// The cores of a measurement with several workers, as on the command line.
+#[derive(Debug, Clone, clap::Args)]
+pub struct WorkerCoreArgs {
+    /// Cores of the workers.
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    pub cores: Vec<usize>,
+    /// Core of the generator.
+    #[arg(long, default_value_t = 1)]
+    pub generator_core: usize,
+}
+
 /// Remembers the cores that this process was started with, and makes this thread the generator.
 pub fn generate_on(core: usize) -> Result<(), CoreError> {
     all();

@@ -27,7 +27,7 @@ enum Command {
     Compare(compare::CompareArgs),
     /// Find the highest load with less than 0.01 % loss and a p99 of added latency under 5 ms.
     Saturate(saturate::SaturateArgs),
-    /// Measure how the cost per packet grows with receivers, conferences and workers.
+    /// Measure how the cost per packet grows with receivers, conferences and workers (one, two, ... of `--cores`).
     Scale(scale::ScaleArgs),
     /// Measure what each of ringbridge's I/O options gains or costs on this host.
     Tune(tune::TuneArgs),

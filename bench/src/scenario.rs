@@ -1,6 +1,6 @@
 //! Who takes part in a run, in which rooms, publishing what.
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
 use crate::generator::media_numbers::Numbers;
 use crate::generator::receiver::Expected;
@@ -69,6 +69,27 @@ pub struct Scenario {
     /// Media of each video stream.
     #[serde(skip)]
     pub video: VideoShape,
+}
+
+/// A scenario, as on the command line.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ScenarioArgs {
+    /// Shape of the conferences.
+    #[arg(long, value_enum, default_value = "fanout")]
+    scenario: Shape,
+    /// Receivers (fanout, webinar), participants (mesh, audio) or conferences (rooms).
+    #[arg(long)]
+    size: Option<usize>,
+    /// Participants of each conference of rooms.
+    #[arg(long, default_value_t = PAIR)]
+    participants: usize,
+}
+
+impl From<ScenarioArgs> for Scenario {
+    fn from(args: ScenarioArgs) -> Self {
+        let size = args.size.unwrap_or(args.scenario.usual_size());
+        Self { participants: args.participants, ..Self::new(args.scenario, size) }
+    }
 }
 
 /// One participant of a scenario.

@@ -23,6 +23,8 @@ pub struct Window {
     pub elapsed: Duration,
     /// What the generator counted.
     pub measured: Measured,
+    /// Packets that would have arrived, had each one that was sent in it gone to everybody.
+    pub expected: u64,
     /// Processor time of the subject's packet path.
     pub cpu: CpuTime,
     /// Of its control plane, if that runs with it.
@@ -57,9 +59,9 @@ impl Window {
         Some(control * 1e3 / participants.max(1) as f64 / (self.elapsed.as_secs_f64() / 60.0))
     }
 
-    /// Packets that arrived, as a share of those sent times the fan-out.
-    pub fn delivered(&self, fan_out: u64) -> f64 {
-        self.measured.counts.packets as f64 / (self.measured.sent * fan_out).max(1) as f64
+    /// Packets that arrived, as a share of those expected.
+    pub fn delivered(&self) -> f64 {
+        self.measured.counts.packets as f64 / self.expected.max(1) as f64
     }
 
     /// Share of packets that are missing, 0 to 1.
@@ -115,6 +117,7 @@ pub fn run_after(
     let control = subject.control_cpu()?.zip(control).map(|(now, before)| now.since(&before));
     let own = subject.counters().zip(own).map(|(now, before)| now.since(&before));
     let measured = world.measured();
+    let expected = measured.sent * world.fan_out();
     world.pause();
     drain(world, subject, &mut idle)?;
     let (counters, traffic) = begin;
@@ -122,7 +125,7 @@ pub fn run_after(
         .counters()
         .zip(counters)
         .map(|(now, before)| Account::of(world.traffic().since(traffic), world.fan_out(), &now.since(&before)));
-    Ok(Window { elapsed, measured, cpu, control, own, account })
+    Ok(Window { elapsed, measured, expected, cpu, control, own, account })
 }
 
 /// Takes what is still under way, nothing being sent.

@@ -51,9 +51,9 @@ pub fn command() -> Command {
             "Examples:\n  ringbridge all --config /etc/ringbridge/ringbridge.conf\n  \
              ringbridge bridge --config bridge.conf --workers 2 --cores 2,3 --io uring\n  \
              ringbridge check-config --config ringbridge.conf\n  \
-             ringbridge top\n  \
-             ringbridge upgrade --check\n\n\
-             Settings come from the file (HOCON), the environment (RINGBRIDGE_...) and flags; the later ones win.",
+              ringbridge top\n  \
+              ringbridge upgrade --check\n\n\
+              Settings come from the file (HOCON), the environment (RINGBRIDGE_...) and flags; later ones take precedence.",
         )
         .subcommand(part(
             "bridge",

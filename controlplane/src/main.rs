@@ -246,7 +246,7 @@ fn report(ended: Result<Result<Ended, String>, tokio::task::JoinError>) -> ExitC
         Ok(Err(error)) => error,
         Err(error) => error.to_string(),
     };
-    tracing::error!(%error, "ringbridge stops");
+    tracing::error!(%error, "ringbridge stopped");
     ExitCode::FAILURE
 }
 

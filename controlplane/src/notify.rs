@@ -1,4 +1,4 @@
-//! Telling systemd that the service is ready and alive (sd_notify(3)); nothing happens where it did not start us.
+//! Notifies systemd that the service is ready and alive (sd_notify(3)); nothing happens where it did not start us.
 
 use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;

@@ -94,7 +94,7 @@ impl<K: Ord + Clone> Buckets<K> {
         Self { rate, most, buckets: BTreeMap::new(), rest: None, cleared: None }
     }
 
-    /// Whether it may happen now because of `key`; notes that it does.
+    /// Whether it may happen now because of `key`; counts it if so.
     pub fn take(&mut self, now: Instant, key: &K) -> bool {
         self.bucket(now, key).take(now, 1)
     }

@@ -232,7 +232,7 @@ async fn a_conference_from_allocation_to_expiry_and_over_a_server_crash() {
         matches!(bridge.command().await, Command::SetConstraints { constraints, .. } if constraints.last_n == Limit::Max(7))
     );
 
-    // The channel: greeted, heard, told.
+    // The channel: a greeting, a message, and what is sent back.
     let Some((_, path)) = url.split_once("meet.test") else { panic!("{url}") };
     let wrong = format!("ws://{}{path}x", bridge.websocket);
     assert!(tokio_tungstenite::connect_async(wrong).await.is_err(), "a wrong password");
@@ -410,7 +410,7 @@ async fn drain_and_graceful_shutdown_to_the_end() {
     };
     jicofo.modify(create_in("m", "aaaa")).await.unwrap();
 
-    // Told at once, and nothing is refused.
+    // Signalled at once, and nothing is refused.
     assert_eq!(post(bridge.rest, "/colibri/drain/enable", "").await, "200");
     while jicofo.stat("drain").await != "true" {}
     assert!(http::get(bridge.rest, "/colibri/drain").await.ends_with("{\"drain\":true}"));
@@ -508,7 +508,7 @@ async fn a_full_worker_is_found_out_and_then_refused_before_a_transport_is_given
         }
     };
     let unknown = ColibriError { reason: Some(Reason::UnknownEndpoint), endpoint: Some(Endpoint::new("bbbb")) };
-    let told = timeout(WAIT, told).await.expect("told in time");
+    let told = timeout(WAIT, told).await.expect("answered in time");
     assert_eq!(told, (DefinedCondition::ItemNotFound, Some(unknown)));
     for (meeting, first) in [("m", false), ("n", true)] {
         let refused = jicofo.modify(join(meeting, first, "cccc")).await.unwrap_err();

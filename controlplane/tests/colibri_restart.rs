@@ -209,7 +209,7 @@ fn a_repeated_request_has_the_same_answer_until_the_client_has_answered() {
     let first = fixture.restart().unwrap();
     let again = fixture.restart().unwrap();
     assert_eq!((&again.ufrag, &again.pwd, again.ice_generation), (&first.ufrag, &first.pwd, Some(1)));
-    // The worker may have given it up just now: it is told again, and takes the same twice.
+    // The worker may have given it up just now: the command is repeated, and repeating does no harm.
     let ufrag = first.ufrag.clone().unwrap();
     assert_eq!(seen(&fixture.commands()), [("restart", 1, ufrag.clone(), 0), ("restart", 1, ufrag, 0)]);
     fixture.update("ufrag='new' pwd='p' ice-generation='1'", "");

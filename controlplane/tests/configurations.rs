@@ -66,7 +66,7 @@ impl Expected<'_> {
         for (key, value) in self.values {
             assert_eq!(checked.value(key), *value, "{}: {key} in\n{text}", self.file);
         }
-        // How public addresses are found: its values tell.
+        // How public addresses are found: its values show it.
         let (found, notes): (Vec<&String>, Vec<&String>) = checked.notes.iter().partition(|line| {
             ["stun", "aws"].iter().any(|by| line.starts_with(&format!("ice4j.harvest.mapping.{by}")))
         });
@@ -237,7 +237,7 @@ fn several_shards() {
         "videobridge.rest.shutdown.enabled = true  is bridge.shutdown.over-rest".to_owned(),
         "videobridge.shutdown.graceful-shutdown-max-duration = 12 hours  is bridge.shutdown.graceful-max-duration".to_owned(),
         "videobridge.shutdown.graceful-shutdown-min-participants = 3  is bridge.shutdown.graceful-min-participants".to_owned(),
-        "videobridge.version.release = jitsi-4711  ignored: the focus is told ringbridge's own version, without a release".to_owned(),
+        "videobridge.version.release = jitsi-4711  ignored: ringbridge announces its own version, without a release".to_owned(),
     ];
     Expected {
         file: "several-shards.conf",

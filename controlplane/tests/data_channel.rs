@@ -475,5 +475,5 @@ async fn an_independent_implementation_speaks_with_it() {
         assert!(is_text && buffer[..read] == *text.as_bytes(), "{length} bytes");
     }
     channel.close().await.expect("closed");
-    tokio::time::timeout(Duration::from_secs(20), bridge).await.expect("told of the close").expect("no panic");
+    tokio::time::timeout(Duration::from_secs(20), bridge).await.expect("notified of the close").expect("no panic");
 }

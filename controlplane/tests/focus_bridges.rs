@@ -22,10 +22,6 @@ fn bridge_of(world: &mut World, nick: &str) -> String {
     offer.contents[0].transport.as_ref().unwrap().ufrag.as_ref().unwrap().replace(nick, "")
 }
 
-fn offers(world: &mut World, nick: &str) -> usize {
-    world.client(ROOM, nick).actions().iter().filter(|action| **action == "session-initiate").count()
-}
-
 #[test]
 fn without_a_bridge_the_room_is_told_and_starts_when_one_comes() {
     let mut world = call(&[]);
@@ -67,10 +63,10 @@ fn a_dead_bridge_is_left_at_once() {
         let reason = &end.reason.as_ref().unwrap().children;
         assert_eq!((reason[0].name(), reason[1].text().as_str()), ("success", "moving"));
         assert_eq!(bridge_of(&mut world, nick), "jvb2");
-        assert_eq!(offers(&mut world, nick), 2);
+        assert_eq!(world.client(ROOM, nick).offers(), 2);
         assert!(
             !client.actions().contains(&"source-remove"),
-            "sessions that end are told nothing: {:?}",
+            "nothing is signalled to sessions that end: {:?}",
             client.actions()
         );
     }
@@ -142,7 +138,7 @@ fn where_no_bridge_has_room_the_others_stay_and_the_newcomer_waits() {
         world.bridge("jvb1").answers = Answers::Well;
         world.pass(2);
         assert_eq!(bridge_of(&mut world, "carol"), "jvb1");
-        assert_eq!((offers(&mut world, "alice"), offers(&mut world, "carol")), (1, 1));
+        assert_eq!((world.client(ROOM, "alice").offers(), world.client(ROOM, "carol").offers()), (1, 1));
     }
 }
 
@@ -159,7 +155,7 @@ fn a_conference_that_finds_the_only_bridge_full_waits_for_room() {
     world.pass(25);
     assert!(!world.says_no_bridge(ROOM));
     for nick in ["alice", "bob"] {
-        assert_eq!((offers(&mut world, nick), bridge_of(&mut world, nick).as_str()), (1, "jvb1"));
+        assert_eq!((world.client(ROOM, nick).offers(), bridge_of(&mut world, nick).as_str()), (1, "jvb1"));
     }
 }
 
@@ -179,7 +175,7 @@ fn the_only_bridge_dies_and_comes_back() {
         assert_eq!(world.client(ROOM, nick).actions().last().map(|a| *a != "session-terminate"), Some(true));
         assert_eq!(bridge_of(&mut world, nick), "jvb1");
     }
-    assert_eq!(offers(&mut world, "alice"), 2);
+    assert_eq!(world.client(ROOM, "alice").offers(), 2);
     assert_ne!(world.bridge("jvb1").requests[0].meeting_id, meeting, "it may still hold the old one");
 }
 
@@ -196,7 +192,7 @@ fn a_bridge_that_is_back_at_once_keeps_its_conferences() {
     world.join(ROOM, "carol", |_| {});
     world.pass(60);
     for nick in ["alice", "bob", "carol"] {
-        assert_eq!(offers(&mut world, nick), 1, "{nick}");
+        assert_eq!(world.client(ROOM, nick).offers(), 1, "{nick}");
         assert!(!world.client(ROOM, nick).actions().contains(&"session-terminate"));
     }
     assert!(!world.says_no_bridge(ROOM));
@@ -209,7 +205,7 @@ fn a_bridge_that_is_back_at_once_without_its_conferences_gets_new_ones() {
     world.pass(1);
     world.add_bridge("jvb1", &[]);
     for nick in ["alice", "bob"] {
-        assert_eq!((offers(&mut world, nick), bridge_of(&mut world, nick).as_str()), (2, "jvb1"));
+        assert_eq!((world.client(ROOM, nick).offers(), bridge_of(&mut world, nick).as_str()), (2, "jvb1"));
     }
 }
 
@@ -262,7 +258,7 @@ fn a_silent_bridge_keeps_its_conferences_but_gets_no_new_ones() {
     let mut world = call(&[("jvb1", &[])]);
     world.bridge("jvb1").health = Answers::Nothing;
     world.pass(60);
-    assert_eq!(offers(&mut world, "alice"), 1, "media may still flow");
+    assert_eq!(world.client(ROOM, "alice").offers(), 1, "media may still flow");
     assert!(world.focus.health(world.now).is_err());
     world.join(ROOM, "carol", |_| {});
     assert!(world.says_no_bridge(ROOM));
@@ -270,7 +266,7 @@ fn a_silent_bridge_keeps_its_conferences_but_gets_no_new_ones() {
     world.bridge("jvb1").health = Answers::Well;
     world.pass(90);
     assert_eq!(bridge_of(&mut world, "carol"), "jvb1", "it recovered by itself");
-    assert_eq!(offers(&mut world, "alice"), 1);
+    assert_eq!(world.client(ROOM, "alice").offers(), 1);
     assert!(!world.says_no_bridge(ROOM));
 }
 
@@ -279,7 +275,7 @@ fn a_silent_bridge_loses_its_conferences_to_the_next_one() {
     let mut world = call(&[("jvb1", &[])]);
     world.bridge("jvb1").health = Answers::Nothing;
     world.pass(60);
-    assert_eq!(offers(&mut world, "alice"), 1);
+    assert_eq!(world.client(ROOM, "alice").offers(), 1);
     world.add_bridge("jvb2", &[]);
     for nick in ["alice", "bob"] {
         assert_eq!(bridge_of(&mut world, nick), "jvb2");
@@ -348,7 +344,7 @@ fn bridges_that_die_together_leave_nobody_behind() {
     assert!(world.client(ROOM, "alice").jingles.is_empty());
     world.bridge("jvb1").answers = Answers::Well;
     world.pass(21);
-    assert_eq!((bridge_of(&mut world, "alice"), offers(&mut world, "bob")), ("jvb1".to_owned(), 1));
+    assert_eq!((bridge_of(&mut world, "alice"), world.client(ROOM, "bob").offers()), ("jvb1".to_owned(), 1));
 }
 
 #[test]
@@ -392,18 +388,18 @@ fn updates_that_fail() {
     // As the connection hands it over: the endpoint within the error.
     let unknown = "<error xmlns='jitsi:colibri2' reason='UNKNOWN_ENDPOINT'><endpoint id='alice'/></error>";
     refuse(&mut world, &id, &format!("{}{unknown}", stanza("item-not-found")));
-    assert_eq!((offers(&mut world, "alice"), offers(&mut world, "bob")), (2, 1));
+    assert_eq!((world.client(ROOM, "alice").offers(), world.client(ROOM, "bob").offers()), (2, 1));
 
     let id = info(&mut world, "alice");
     refuse(&mut world, &id, &stanza("bad-request"));
-    assert_eq!((offers(&mut world, "alice"), offers(&mut world, "bob")), (2, 1));
+    assert_eq!((world.client(ROOM, "alice").offers(), world.client(ROOM, "bob").offers()), (2, 1));
     let end = world.client(ROOM, "alice").last("session-terminate").reason.clone().unwrap();
     assert_eq!(end.children[0].name(), "general-error");
 
     let id = info(&mut world, "bob");
     let lost = "<error xmlns='jitsi:colibri2' reason='CONFERENCE_NOT_FOUND'/>";
     refuse(&mut world, &id, &format!("{}{lost}", stanza("item-not-found")));
-    assert_eq!(offers(&mut world, "bob"), 2);
+    assert_eq!(world.client(ROOM, "bob").offers(), 2);
 }
 
 #[test]

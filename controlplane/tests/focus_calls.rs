@@ -1,4 +1,4 @@
-//! Scripted calls: who is invited when, what clients and bridges are told (docs/protocol/focus.md 2 to 6, 8, 11).
+//! Scripted calls: who is invited when, what is sent to clients and bridges (docs/protocol/focus.md 2 to 6, 8, 11).
 
 mod focus_world;
 
@@ -47,7 +47,7 @@ fn one_participant_allocates_nothing_and_two_get_offers() {
     assert_eq!(feedback[0][0]["m"], "mixedmslabel mixedlabelvideo0");
     assert_eq!(feedback[2][0]["s"], 7);
 
-    // Each was told of the other: alice by source-add, as bob accepted later; bob in his offer or after it.
+    // Each was signalled to the other: to alice by source-add, as bob accepted later; bob in his offer or after it.
     let told = &owners(alice.last("source-add"))["bob"];
     assert_eq!(told[0].as_array().unwrap().len(), 2, "one encoding and its retransmission: {told}");
     assert_eq!(told[1].as_array().unwrap().len(), 1, "no SIM group");
@@ -93,7 +93,7 @@ fn a_third_gets_the_sources_of_the_others_in_its_offer() {
     let start_muted = offer.start_muted.as_ref().expect("startAudioMuted was 2");
     assert!(start_muted.audio && !start_muted.video);
 
-    // What changes until the answer is told after it, as one difference.
+    // What changes until the answer is signalled after it, as one difference.
     let remove = source("alice", world.client(ROOM, "alice").ssrc, "audio", true);
     let sid = world.client(ROOM, "alice").sid.clone();
     let jingle = Jingle { contents: vec![content("audio", vec![remove])], ..Jingle::new("source-remove", &sid) };
@@ -393,11 +393,11 @@ fn restarts_are_granted_and_limited() {
     }
     world.pass(6);
     assert_eq!(restart(&mut world, "alice").as_deref(), Some("resource-constraint"), "the sixth in a minute");
-    let offers = world.client(ROOM, "alice").actions().iter().filter(|a| **a == "session-initiate").count();
+    let offers = world.client(ROOM, "alice").offers();
     assert_eq!(offers, 6, "five restarts");
     world.join(ROOM, "carol", |_| {});
     assert!(world.client(ROOM, "carol").actions().contains(&"session-initiate"));
-    let offers = world.client(ROOM, "alice").actions().iter().filter(|a| **a == "session-initiate").count();
+    let offers = world.client(ROOM, "alice").offers();
     assert_eq!(offers, 6, "not invited again unasked");
 }
 
@@ -565,7 +565,7 @@ fn with_ssrc_rewriting_the_bridge_tells_of_the_sources() {
     assert_eq!(world.client(ROOM, "carol").actions(), ["session-initiate"]);
 }
 
-/// The room's meeting id, as Jitsi's modules for Prosody tell it.
+/// The room's meeting id, as Jitsi's modules for Prosody publish it.
 fn with_meeting_id(world: &mut World, room: &str, id: &str) {
     let field = format!("<field var='muc#roominfo_meetingId'><value>{}</value></field>", escape(id));
     world.room_info.as_mut().expect("a service that answers").insert(room.to_owned(), field);
@@ -608,7 +608,7 @@ fn members_who_are_there_before_the_answer_wait_for_it() {
         world.feed_member(ROOM, nick, false);
     }
     assert!(world.bridge("jvb1").requests.is_empty());
-    // A service that does not tell costs two seconds, not the conference.
+    // A service that does not answer costs two seconds, not the conference.
     world.pass(1);
     assert!(world.replies.is_empty());
     world.pass(2);

@@ -92,7 +92,7 @@ impl Churn {
         }
     }
 
-    /// Whose sources a client knows, by what it was told.
+    /// Whose sources a client knows, by what was signalled to it.
     fn known(&mut self, room: &str, nick: &str) -> BTreeSet<String> {
         let mut known = BTreeSet::new();
         for jingle in &self.world.client(room, nick).jingles {

@@ -85,7 +85,7 @@ fn a_meeting_that_is_ended_for_all_is_forgotten() {
     }
 }
 
-/// A lobby, a password, a full room: where the focus is no admin it may stand outside too. Clients are told to try again,
+/// A lobby, a password, a full room: where the focus is no admin it may stand outside too. Clients are asked to try again,
 /// and once it is let in all is well.
 #[test]
 fn a_room_that_does_not_let_the_focus_in() {
@@ -136,10 +136,6 @@ fn changes_of_a_rooms_settings_change_nothing_for_its_call() {
     world.join(ROOM, "carol", |client| client.affiliation = "member");
     assert_eq!(world.focus.stats(world.now)["participants"], 3);
     for nick in ["alice", "bob", "carol"] {
-        assert_eq!(
-            world.client(ROOM, nick).actions().iter().filter(|a| **a == "session-initiate").count(),
-            1,
-            "{nick}"
-        );
+        assert_eq!(world.client(ROOM, nick).offers(), 1, "{nick}");
     }
 }

@@ -59,7 +59,7 @@ fn ask(world: &mut World, nick: &str, xml: &str) -> Option<Element> {
     world.ask(&format!("{ROOM}/{nick}"), "set", xml)
 }
 
-/// A Jibri tells how its task fares; the answer.
+/// A Jibri reports on its task; returns the answer.
 fn report(world: &mut World, jid: &str, attributes: &str) -> Element {
     world.ask(jid, "set", &format!("<jibri xmlns='{JIBRI}' {attributes}/>")).expect("an answer")
 }
@@ -113,7 +113,7 @@ fn a_recording_from_beginning_to_end() {
     }
     let again = ask(&mut world, "alice", STREAM).unwrap();
     assert_eq!(condition(&again).as_deref(), Some("unexpected-request"));
-    // What the room is told besides does not hide it.
+    // Other presence of the room does not hide it.
     world.kill_bridge("jvb1");
     world.pass(10);
     assert!(world.says_no_bridge(ROOM));
@@ -526,4 +526,80 @@ fn state_is_bounded() {
         world.instance(&sip, "jibri@auth.meet.test/x", &status("idle"));
     }
     assert!(world.said(ROOM, "jibri-sip-call-state").len() <= 40);
+}
+
+/// The state of the SIP call that the room is shown.
+fn call_shown(world: &World) -> Option<String> {
+    let all = world.said(ROOM, "jibri-sip-call-state");
+    Some(all.first()?.attr("state").expect("a state").to_owned())
+}
+
+/// A call and a recording go on while their focus is killed.
+fn under_way() -> (World, String) {
+    let mut world = world();
+    add(&mut world, &jibri(1), vec![pending()]);
+    let sip = format!("{SIP}/sip1");
+    add(&mut world, &sip, vec![pending()]);
+    for (jid, order) in [(jibri(1), FILE), (sip.clone(), CALL)] {
+        assert!(ask(&mut world, "alice", order).is_some());
+        report(&mut world, &jid, "status='on'");
+        world.instance(&jid, "jibri@auth.meet.test/x", &status("busy"));
+    }
+    assert_eq!((shown(&world), call_shown(&world).as_deref()), (on(), Some("on")));
+    (world, sip)
+}
+
+#[test]
+fn a_call_and_a_recording_of_the_process_before_go_on_and_can_be_ended() {
+    for resumed in [true, false] {
+        let (mut world, sip) = under_way();
+        let secret = world.focus.keep();
+        world.next_process(recording(), resumed);
+        if !resumed {
+            assert!(world.request_conference(ROOM).is_some());
+        }
+        assert_eq!((shown(&world), call_shown(&world).as_deref()), (on(), Some("on")), "{resumed}");
+        world.pass(60);
+        assert_eq!((shown(&world), call_shown(&world).as_deref()), (on(), Some("on")), "{resumed}");
+        let before = world.instances[&sip].asked.len();
+        let stop = "<jibri xmlns='http://jitsi.org/protocol/jibri' action='stop' sipaddress='sip:a@b'/>";
+        assert_eq!(condition(&ask(&mut world, "alice", stop).unwrap()), None);
+        assert_eq!(world.instances[&sip].actions()[before..], ["stop"], "its Jibri is told");
+        assert_eq!(condition(&ask(&mut world, "alice", STOP).unwrap()), None);
+        assert_eq!(world.instances[&jibri(1)].actions().last(), Some(&"stop"));
+        assert_eq!((shown(&world), call_shown(&world).as_deref()), (off(None), Some("off")));
+        assert!(!secret.contains("k'y"));
+    }
+}
+
+#[test]
+fn what_a_stream_is_given_is_not_kept() {
+    let mut world = world();
+    add(&mut world, &jibri(1), vec![pending()]);
+    assert!(ask(&mut world, "alice", STREAM).is_some());
+    report(&mut world, &jibri(1), "status='on'");
+    let kept = world.focus.keep();
+    assert!(kept.contains("Stream") && !kept.contains("k'y"), "{kept}");
+    world.instance(&jibri(1), "jibri@auth.meet.test/x", &status("busy"));
+    world.next_process(recording(), true);
+    assert_eq!(shown(&world), on());
+    assert_eq!(world.said(ROOM, "jibri-recording-status")[0].attr("recording_mode"), Some("stream"));
+}
+
+#[test]
+fn a_jibri_that_ended_or_vanished_meanwhile_ends_its_task_and_no_other_one_begins_it_again() {
+    for vanished in [true, false] {
+        let (mut world, sip) = under_way();
+        add(&mut world, &format!("{SIP}/sip2"), vec![pending()]);
+        match vanished {
+            true => drop(world.instances.remove(&sip)),
+            false => world.instances.get_mut(&sip).unwrap().status = status("idle"),
+        }
+        world.next_process(recording(), true);
+        assert_eq!(call_shown(&world).as_deref(), Some("on"));
+        world.pass(16);
+        assert_eq!(call_shown(&world).as_deref(), Some("off"), "{vanished}");
+        assert!(world.instances[&format!("{SIP}/sip2")].asked.is_empty());
+        assert_eq!(shown(&world), on(), "the recording goes on");
+    }
 }

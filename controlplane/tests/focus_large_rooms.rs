@@ -20,13 +20,13 @@ fn delayed() -> World {
     with(SourceSettings { delays: SignalingDelays::new(delays), ..SourceSettings::default() })
 }
 
-/// Stanzas that clients were told of changed sources by.
+/// Stanzas by which changed sources were signalled to clients.
 fn source_stanzas(world: &World) -> usize {
     let jingles = world.clients.values().flat_map(|client| &client.jingles);
     jingles.filter(|jingle| jingle.action.starts_with("source-")).count()
 }
 
-/// Owners of whose sources a client was told, and not told that they are gone.
+/// Owners whose sources were signalled to a client, and not as removed since.
 fn known(world: &mut World, nick: &str) -> BTreeSet<String> {
     let mut known = BTreeSet::new();
     for jingle in &world.client(ROOM, nick).jingles {
@@ -56,7 +56,7 @@ fn change(world: &mut World, action: &str, nick: &str, contents: Vec<Content>) -
     world.jingle(ROOM, nick, Jingle { contents, ..Jingle::new(action, &sid) })
 }
 
-/// So many join in 20 s, in a room whose changes are told at once as far as that is possible; stanzas per join.
+/// So many join in 20 s, in a room whose changes are signalled at once as far as that is possible; stanzas per join.
 fn stanzas_per_join(members: usize, rewriting: bool) -> f64 {
     let mut world = with(SourceSettings::default());
     for n in 0..members {
@@ -79,8 +79,8 @@ fn stanzas_per_join(members: usize, rewriting: bool) -> f64 {
     (told + asked + world.bridge("jvb1").requests.len() + world.presences.len()) as f64 / members as f64
 }
 
-/// Everybody who is there has to be told of a newcomer, by a stanza each: that is half of the members, and never more. What
-/// changes together is told together beyond a rate, which is what makes it less in a large room.
+/// A newcomer has to be signalled to everybody who is there, by a stanza each: that is half of the members, and never more. What
+/// changes together is signalled together beyond a rate, which is what makes it less in a large room.
 #[test]
 fn a_join_costs_no_more_than_the_protocol_needs() {
     let (small, middle, large) =
@@ -90,7 +90,7 @@ fn a_join_costs_no_more_than_the_protocol_needs() {
         assert!(stanzas <= members / 2.0 + 6.0, "{stanzas} with {members}");
     }
     assert!(large <= 2.0 * middle && middle <= 2.0 * small + 1.0);
-    // Where the bridge tells of sources a room's size makes no difference.
+    // Where the bridge announces sources a room's size makes no difference.
     let (small, large) = (stanzas_per_join(50, true), stanzas_per_join(150, true));
     println!("with SSRC rewriting: {small:.2} of 50, {large:.2} of 150");
     assert!(large <= small + 0.1 && large < 5.0, "{small} {large}");
@@ -146,7 +146,7 @@ fn what_came_and_went_meanwhile_is_not_told() {
     world.pass(2);
     let actions: Vec<String> = world.client(ROOM, "alice").jingles[alice..].iter().map(|j| j.action.clone()).collect();
     assert_eq!(actions, ["source-remove", "source-add"]);
-    // Who leaves before the others were told is nobody.
+    // Who leaves before it was signalled to the others is never mentioned.
     let before = source_stanzas(&world);
     world.join(ROOM, "dave", |_| {});
     world.leave(ROOM, "dave");
@@ -155,7 +155,7 @@ fn what_came_and_went_meanwhile_is_not_told() {
     assert!(!known(&mut world, "alice").contains("dave"));
 }
 
-/// A newcomer accepts late: what changed since its offer was written it is told at once, whatever the others wait for.
+/// A newcomer accepts late: what changed since its offer was written is signalled to it at once, whatever the others wait for.
 #[test]
 fn a_newcomer_is_told_at_once_what_its_offer_did_not_say() {
     let mut world = delayed();
@@ -177,7 +177,7 @@ fn a_newcomer_is_told_at_once_what_its_offer_did_not_say() {
     assert!(known(&mut world, "alice").contains("carol"));
 }
 
-/// A bridge of ours holds media back until its receivers were told: as long as they wait, and not shorter.
+/// A bridge of ours holds media back until it was signalled to its receivers: as long as they wait, and not shorter.
 #[test]
 fn media_waits_as_long_as_the_news_does() {
     let delays = SignalingDelays::new([(3, Duration::from_secs(5))]);

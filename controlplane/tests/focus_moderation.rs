@@ -459,7 +459,7 @@ fn a_room_that_promises_metadata_waits_for_it() {
 
 #[test]
 fn what_is_said_before_the_room_is_entered_counts() {
-    // So it is after a restart: the component tells of a room as soon as the focus asks to be let in.
+    // So it is after a restart: the component describes a room as soon as the focus asks to be let in.
     let mut world = world();
     world.holds_joins = true;
     world.request_conference(ROOM);

@@ -2,7 +2,7 @@
 
 mod focus_world;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use focus_world::*;
 use ringbridge_controlplane::rest::{FocusAnswer, FocusAsk};
@@ -14,21 +14,15 @@ fn version(version: &str) -> [(&str, &str); 3] {
     [("version", version), ("drain", "false"), ("stress_level", "0.1")]
 }
 
-fn ask(world: &mut World, ask: FocusAsk) -> FocusAnswer {
-    let answer = world.focus.operate(world.now, SystemTime::UNIX_EPOCH, ask);
-    world.settle();
-    answer
-}
-
 fn done(world: &mut World, what: FocusAsk) -> Value {
-    match ask(world, what.clone()) {
+    match world.operate(what.clone()) {
         FocusAnswer::Done(value) => value,
         other => panic!("{what:?}: {other:?}"),
     }
 }
 
 fn pin(world: &mut World, room: &str, version: &str, minutes: u64) -> FocusAnswer {
-    ask(world, FocusAsk::Pin { room: room.to_owned(), version: version.to_owned(), minutes })
+    world.operate(FocusAsk::Pin { room: room.to_owned(), version: version.to_owned(), minutes })
 }
 
 fn moves(bridge: &str, room: Option<&str>, count: usize) -> FocusAsk {
@@ -99,7 +93,7 @@ fn pins_end_and_are_removed() {
     pin(&mut world, OTHER, "2.4", 1);
     done(&mut world, FocusAsk::Unpin { room: OTHER.to_owned() });
     done(&mut world, FocusAsk::Unpin { room: OTHER.to_owned() });
-    assert!(matches!(ask(&mut world, FocusAsk::Unpin { room: "x".into() }), FocusAnswer::Bad(_)));
+    assert!(matches!(world.operate(FocusAsk::Unpin { room: "x".into() }), FocusAnswer::Bad(_)));
     for room in [ROOM, OTHER] {
         for nick in ["alice", "bob"] {
             world.join(room, nick, |_| {});
@@ -176,9 +170,9 @@ fn nobody_is_moved_where_there_is_nowhere_to_go() {
         (FocusAsk::MoveEndpoint { room: OTHER.into(), endpoint: "p0".into(), bridge: None }, "Conference"),
         (FocusAsk::MoveEndpoint { room: ROOM.into(), endpoint: "alice".into(), bridge: Some("x".into()) }, "Bridge"),
     ] {
-        assert_eq!(ask(&mut world, what.clone()), FocusAnswer::NotFound(format!("{missing} not found")), "{what:?}");
+        assert_eq!(world.operate(what.clone()), FocusAnswer::NotFound(format!("{missing} not found")), "{what:?}");
     }
-    assert!(matches!(ask(&mut world, moves("full", Some("x"), 1)), FocusAnswer::Bad(_)));
+    assert!(matches!(world.operate(moves("full", Some("x"), 1)), FocusAnswer::Bad(_)));
 }
 
 #[test]
@@ -192,7 +186,7 @@ fn one_endpoint_gets_another_session() {
     let before = world.client(ROOM, "bob").sid.clone();
     assert_eq!(done(&mut world, one("bob", Some("jvb1"))), moved(1, 1));
     assert_ne!(world.client(ROOM, "bob").sid, before);
-    assert_eq!(world.client(ROOM, "alice").actions().iter().filter(|action| **action == "session-initiate").count(), 1);
+    assert_eq!(world.client(ROOM, "alice").offers(), 1);
     assert_eq!(done(&mut world, one("nobody", None)), moved(0, 0));
     world.add_bridge("jvb2", &version("2.3"));
     assert_eq!(done(&mut world, one("bob", Some("jvb2"))), moved(0, 0), "it is not there");
@@ -223,7 +217,7 @@ fn what_the_focus_knows() {
     assert_eq!((&one["name"], &one["participant_count"]), (&json!(ROOM), &json!(2)));
     assert_eq!(one["participants"]["alice"]["stage"], "Active");
     assert_eq!(done(&mut world, FocusAsk::Conference("none@conference.meet.test".into())), json!({}));
-    assert!(matches!(ask(&mut world, FocusAsk::Conference("none".into())), FocusAnswer::Bad(_)));
+    assert!(matches!(world.operate(FocusAsk::Conference("none".into())), FocusAnswer::Bad(_)));
     // By meeting id, of those alone whose clients allow it.
     let collected = done(&mut world, FocusAsk::Rtcstats);
     let collected = collected.as_object().expect("an object");

@@ -101,7 +101,7 @@ async fn one_guests_burst_of_requests_is_not_noticed() {
     };
     until(&mut alice, &mut bob, "both know each other", |a, b| knows(a, "bob") && knows(b, "alice")).await;
     println!("alice in after {joined:?}, the call stands after {:?}", started.elapsed());
-    assert_eq!((alice.asked, bob.asked), (1, 1), "nobody else is told to come again");
+    assert_eq!((alice.asked, bob.asked), (1, 1), "nobody else is asked to come again");
 
     let mut answers = std::collections::BTreeMap::new();
     while let Ok(Some(XmppEvent::Stanza(Stanza::Iq(iq)))) = timeout(Duration::from_secs(1), events.recv()).await {
@@ -150,7 +150,7 @@ async fn a_call_over_a_real_server_and_over_its_crash() {
         client.jingles.iter().any(|j| j.json_message.is_some() && owners(j).contains_key(other))
     };
     until(&mut alice, &mut bob, "both know each other", |a, b| knows(a, "bob") && knows(b, "alice")).await;
-    // The room's own id, as the server tells it.
+    // The room's own id, as the server publishes it.
     until_http(pages, "/debug", r#""meeting_id":"meeting-of-room""#).await;
     assert!(alice.moderator, "the first is moderator");
     let offer = alice.jingles.iter().find(|j| j.action == "session-initiate").unwrap();
@@ -160,7 +160,7 @@ async fn a_call_over_a_real_server_and_over_its_crash() {
     until_http(rest, "/stats", "\"participants\":2").await;
     assert!(http::get(rest, "/metrics").await.contains("ringbridge_focus_conferences 1"));
 
-    // Everything that the bridge was told suited it: nobody is invited again.
+    // The bridge accepted every request: nobody is invited again.
     let settled = async {
         loop {
             tokio::select! { () = alice.step() => {}, () = bob.step() => {} }

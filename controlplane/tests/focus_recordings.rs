@@ -111,7 +111,7 @@ fn recorded_answers_are_passed_on_as_the_reference_did() {
         for (nick, accept) in [(first, accept), (second, other)] {
             let sid = world.client(ROOM, nick).sid.clone();
             assert_eq!(world.jingle(ROOM, nick, Jingle { sid, ..accept.clone() }), None, "{scenario}");
-            // What the bridge is told.
+            // What the bridge is sent.
             let ours = world.bridge("jvb1").requests.last().unwrap().endpoints[0].clone();
             let all = modifies(&recording);
             let theirs = all.iter().flat_map(|request| &request.endpoints);
@@ -140,7 +140,7 @@ fn recorded_answers_are_passed_on_as_the_reference_did() {
             };
             assert_eq!(ice(&ours), ice(theirs));
         }
-        // What the other client is told.
+        // What the other client is sent.
         let ours = world.client(ROOM, first).last("source-add").clone();
         let theirs = jingles(&recording, "source-add", true);
         let about = |jingle: &Jingle| jingle.json_message.is_some() && owners(jingle).contains_key(second);

@@ -1,4 +1,4 @@
-//! One conference on several scripted bridges: who goes where, what each bridge is told, what happens when one fails
+//! One conference on several scripted bridges: who goes where, what each bridge is sent, what happens when one fails
 //! (docs/protocol/focus.md 7 and 11.6).
 
 mod focus_world;
@@ -38,10 +38,6 @@ fn bridge_of(world: &mut World, nick: &str) -> String {
     let offer = world.client(ROOM, nick).last("session-initiate");
     let ufrag = offer.contents[0].transport.as_ref().unwrap().ufrag.as_ref().unwrap().clone();
     ufrag.strip_suffix(nick).unwrap().to_owned()
-}
-
-fn offers(world: &mut World, nick: &str) -> usize {
-    world.client(ROOM, nick).actions().iter().filter(|action| **action == "session-initiate").count()
 }
 
 /// Every bridge knows of whom the others have, with their sources, and of nobody else; each pair is linked, with each other's
@@ -94,13 +90,13 @@ fn everybody_is_known_everywhere() {
     let mut world = split(&["a", "b", "c"], &["alice", "bob", "carol", "dave"]);
     assert_eq!(check(&world), places(&[("a", &["alice", "dave"]), ("b", &["bob"]), ("c", &["carol"])]));
     assert_eq!(bridge_count(&world), "3");
-    // Each is told of a session and of the region of its own bridge.
+    // Each offer names a session and the region of its own bridge.
     let sessions: std::collections::BTreeSet<String> =
         ["alice", "bob", "carol"].iter().map(|nick| world.client(ROOM, nick).bridge_session.clone()).collect();
     assert_eq!(sessions.len(), 3);
     let of_alice = world.client(ROOM, "alice").bridge_session.clone();
     assert_eq!(world.client(ROOM, "dave").bridge_session, of_alice);
-    // Sources that come and go are told to all bridges.
+    // Sources that come and go are announced to all bridges.
     let screen = {
         let sid = world.client(ROOM, "bob").sid.clone();
         let mut add = ringbridge_controlplane::jingle::Jingle::new("source-add", &sid);
@@ -132,7 +128,7 @@ fn who_leaves_is_forgotten_and_the_last_one_takes_the_bridge_along() {
     world.join(ROOM, "erin", |_| {});
     assert_eq!(check(&world), places(&[("a", &["alice"]), ("b", &["erin"]), ("c", &["carol"])]));
     for nick in ["alice", "carol"] {
-        assert_eq!(offers(&mut world, nick), 1, "{nick} is not disturbed");
+        assert_eq!(world.client(ROOM, nick).offers(), 1, "{nick} is not disturbed");
     }
     for nick in ["alice", "carol", "erin"] {
         world.leave(ROOM, nick);
@@ -146,7 +142,7 @@ fn a_bridge_that_dies_is_left_by_its_own_alone() {
     assert_eq!(bridge_of(&mut world, "erin"), "b");
     world.kill_bridge("b");
     for (nick, times) in [("alice", 1), ("carol", 1), ("dave", 1), ("bob", 2), ("erin", 2)] {
-        assert_eq!(offers(&mut world, nick), times, "{nick}");
+        assert_eq!(world.client(ROOM, nick).offers(), times, "{nick}");
     }
     assert_eq!(check(&world), places(&[("a", &["alice", "dave", "erin"]), ("c", &["bob", "carol"])]));
     assert_eq!(world.focus.stats(world.now)["bridge_failures"]["participants_moved"], 2);
@@ -179,7 +175,7 @@ fn a_bridge_that_shuts_down_or_falls_ill_is_left() {
             false => add(&mut world, "a", &[("shutting_down", "true")]),
         }
         assert_eq!(check(&world), places(&[("b", &["alice", "bob", "carol"])]));
-        assert_eq!(offers(&mut world, "bob"), 1);
+        assert_eq!(world.client(ROOM, "bob").offers(), 1);
     }
     // One that is about to go gets nobody new, but keeps those that it has.
     let mut world = split(&["a", "b"], &["alice", "bob"]);
@@ -207,8 +203,43 @@ fn a_bridge_that_refuses_relays_is_left() {
         }
         world.pass(40);
         assert_eq!(check(&world), places(&[("a", &["alice", "bob", "carol"])]));
-        assert_eq!(offers(&mut world, "alice"), 1, "who was on the other one is not disturbed");
-        assert!(offers(&mut world, "bob") <= 5, "it is not tried for ever: {}", offers(&mut world, "bob"));
+        assert_eq!(world.client(ROOM, "alice").offers(), 1, "who was on the other one is not disturbed");
+        assert!(
+            world.client(ROOM, "bob").offers() <= 5,
+            "it is not tried for ever: {}",
+            world.client(ROOM, "bob").offers()
+        );
+    }
+}
+
+#[test]
+fn a_relay_that_a_slow_server_held_up_condemns_no_bridge() {
+    for slow in [true, false] {
+        let mut world = with(Strategy::Split);
+        add(&mut world, "a", &[]);
+        add(&mut world, "b", &[]);
+        world.join(ROOM, "alice", |_| {});
+        world.slow_server = slow;
+        world.pass(5);
+        world.bridge("b").relays = Answers::Nothing;
+        world.join(ROOM, "bob", |_| {});
+        world.pass(8);
+        // What was asked meanwhile is lost with the queue.
+        world.slow_server = false;
+        world.bridge("b").relays = Answers::Well;
+        world.pass(9);
+        let stats = world.focus.stats(world.now);
+        let operational = stats["bridge_selector"]["operational_bridge_count"].as_u64();
+        assert_eq!(operational, Some(if slow { 2 } else { 1 }), "{slow}");
+        assert_eq!(stats["refused"]["server_slow"].as_u64() > Some(0), slow);
+        let expected =
+            if slow { places(&[("a", &["alice"]), ("b", &["bob"])]) } else { places(&[("a", &["alice", "bob"])]) };
+        assert_eq!(check(&world), expected);
+        assert_eq!(
+            (offers(&mut world, "alice"), offers(&mut world, "bob")),
+            (1, 2),
+            "only who is on that bridge begins anew"
+        );
     }
 }
 
@@ -223,7 +254,7 @@ fn updates_that_fail() {
         assert_eq!(bridge_of(&mut world, "carol"), "a");
         world.bridge("b").relays = Answers::Well;
         world.pass(1);
-        assert_eq!(offers(&mut world, "bob") > 1, moves, "{condition}");
+        assert_eq!(world.client(ROOM, "bob").offers() > 1, moves, "{condition}");
         world.pass(60);
         check(&world);
     }
@@ -232,7 +263,7 @@ fn updates_that_fail() {
     world.bridge("b").relays = Answers::Nothing;
     world.join(ROOM, "carol", |_| {});
     world.pass(20);
-    assert_eq!((offers(&mut world, "bob"), offers(&mut world, "carol")), (1, 1));
+    assert_eq!((world.client(ROOM, "bob").offers(), world.client(ROOM, "carol").offers()), (1, 1));
 }
 
 #[test]
@@ -245,7 +276,7 @@ fn allocations_that_fail_move_those_of_that_bridge() {
         world.pass(40);
         world.bridge("b").answers = Answers::Well;
         world.pass(120);
-        assert_eq!(offers(&mut world, "alice"), 1);
+        assert_eq!(world.client(ROOM, "alice").offers(), 1);
         check(&world);
         for nick in ["bob", "carol", "dave"] {
             assert_eq!(
@@ -259,7 +290,7 @@ fn allocations_that_fail_move_those_of_that_bridge() {
     world.bridge("c").answers = Answers::Error("resource-constraint", None);
     world.join(ROOM, "carol", |_| {});
     assert_eq!(check(&world), places(&[("a", &["alice", "carol"]), ("b", &["bob"])]));
-    assert_eq!((offers(&mut world, "alice"), offers(&mut world, "bob")), (1, 1));
+    assert_eq!((world.client(ROOM, "alice").offers(), world.client(ROOM, "bob").offers()), (1, 1));
 }
 
 /// The server no longer finds the second one when those of the first one are to go there; it had somebody of its own.
@@ -278,7 +309,7 @@ fn linked_bridges_that_die_together_leave_nobody_behind() {
         let everybody: usize = check(&world).values().map(Vec::len).sum();
         assert_eq!(everybody, 3);
         for nick in ["alice", "bob", "carol"] {
-            assert_eq!(offers(&mut world, nick), 2, "{nick}");
+            assert_eq!(world.client(ROOM, nick).offers(), 2, "{nick}");
         }
     }
 }
@@ -314,7 +345,7 @@ fn a_client_that_asks_again_stays_known_once() {
     };
     assert_eq!(failed(&mut world, &others).as_deref(), Some("item-not-found"), "that is not its session");
     assert_eq!(failed(&mut world, &own), None);
-    assert_eq!(offers(&mut world, "bob"), 2);
+    assert_eq!(world.client(ROOM, "bob").offers(), 2);
     check(&world);
     let stats = world.focus.stats(world.now);
     let asked = |bridge: &str| {
@@ -412,7 +443,14 @@ fn a_dead_link_between_living_bridges_is_healed() {
         // The smaller side leaves, and is not chosen again for a while.
         let now = check(&world);
         assert!(now.len() == 2 && !now.contains_key("b"), "{now:?}");
-        assert_eq!((offers(&mut world, "alice"), offers(&mut world, "bob"), offers(&mut world, "carol")), (1, 2, 1));
+        assert_eq!(
+            (
+                world.client(ROOM, "alice").offers(),
+                world.client(ROOM, "bob").offers(),
+                world.client(ROOM, "carol").offers()
+            ),
+            (1, 2, 1)
+        );
         assert_eq!(world.focus.stats(world.now)["bridge_failures"]["dead_links"], 1);
         add(&mut world, reporter, &[]);
         world.join(ROOM, "erin", |_| {});
@@ -468,7 +506,7 @@ fn overloaded_bridges_are_relieved() {
     world.pass(120);
     assert_eq!(check(&world), places(&[("b", &["alice", "bob", "carol", "dave"])]));
     for nick in ["alice", "bob", "carol", "dave"] {
-        assert_eq!(offers(&mut world, nick), 2, "{nick}");
+        assert_eq!(world.client(ROOM, nick).offers(), 2, "{nick}");
     }
     // A conference that cannot be on several is not disturbed.
     let world = relieved(false, "0.2");
@@ -478,15 +516,15 @@ fn overloaded_bridges_are_relieved() {
     assert_eq!(check(&world), places(&[("a", &["alice", "bob", "carol", "dave"])]));
 }
 
-fn operate(world: &mut World, ask: FocusAsk) -> (u64, u64) {
-    let answer = world.focus.operate(world.now, std::time::SystemTime::UNIX_EPOCH, ask);
-    world.settle();
-    let FocusAnswer::Done(moved) = answer else { panic!("{answer:?}") };
-    (moved["movedEndpoints"].as_u64().unwrap_or(0), moved["conferences"].as_u64().unwrap_or(0))
+/// How many were moved, of how many conferences.
+fn moved(world: &mut World, ask: FocusAsk) -> (u64, u64) {
+    let answer = world.operate(ask);
+    let FocusAnswer::Done(done) = answer else { panic!("{answer:?}") };
+    (done["movedEndpoints"].as_u64().unwrap_or(0), done["conferences"].as_u64().unwrap_or(0))
 }
 
 fn take_off(world: &mut World, bridge: &str, count: usize) -> (u64, u64) {
-    operate(world, FocusAsk::MoveEndpoints { bridge: bridge.to_owned(), room: None, count })
+    moved(world, FocusAsk::MoveEndpoints { bridge: bridge.to_owned(), room: None, count })
 }
 
 #[test]
@@ -500,7 +538,11 @@ fn who_is_moved_by_an_operator_stays_away_and_so_do_newcomers() {
     add(&mut world, "b", &[("stress_level", "0.5")]);
     assert_eq!(take_off(&mut world, "a", 2), (2, 1));
     assert_eq!(check(&world), places(&[("a", &["carol"]), ("b", &["alice", "bob"])]));
-    assert_eq!((offers(&mut world, "alice"), offers(&mut world, "carol")), (2, 1), "who stays is not disturbed");
+    assert_eq!(
+        (world.client(ROOM, "alice").offers(), world.client(ROOM, "carol").offers()),
+        (2, 1),
+        "who stays is not disturbed"
+    );
     // The other one has less to do, and nobody is sent back to it for that.
     world.join(ROOM, "dave", |_| {});
     world.pass(200);
@@ -529,8 +571,8 @@ fn one_endpoint_goes_to_another_bridge_and_newcomers_are_not_kept_away() {
     }
     add(&mut world, "b", &[("stress_level", "0.5")]);
     let one = |endpoint: &str| FocusAsk::MoveEndpoint { room: ROOM.into(), endpoint: endpoint.into(), bridge: None };
-    assert_eq!(operate(&mut world, one("alice")), (1, 1));
-    assert_eq!(operate(&mut world, one("nobody")), (0, 0));
+    assert_eq!(moved(&mut world, one("alice")), (1, 1));
+    assert_eq!(moved(&mut world, one("nobody")), (0, 0));
     assert_eq!(check(&world), places(&[("a", &["bob"]), ("b", &["alice"])]));
     world.join(ROOM, "carol", |_| {});
     assert_eq!(check(&world), places(&[("a", &["bob", "carol"]), ("b", &["alice"])]));
@@ -546,7 +588,7 @@ fn a_share_of_two_conferences_moves_the_larger_one_first() {
         }
     }
     add(&mut world, "b", &[("stress_level", "0.5")]);
-    assert_eq!(operate(&mut world, FocusAsk::MoveFraction { bridge: "a".into(), fraction: 0.5 }), (3, 1));
+    assert_eq!(moved(&mut world, FocusAsk::MoveFraction { bridge: "a".into(), fraction: 0.5 }), (3, 1));
     assert_eq!(take_off(&mut world, "a", 2), (2, 1), "the other one is larger there now");
     // To a bridge without relays a conference goes as a whole.
     let mut world = with(Strategy::RegionBased);
@@ -563,7 +605,7 @@ fn a_share_of_two_conferences_moves_the_larger_one_first() {
 fn a_pinned_conference_is_on_all_bridges_of_its_version_alone() {
     let mut world = with(Strategy::Split);
     let pin = FocusAsk::Pin { room: ROOM.into(), version: "2.4".into(), minutes: 10 };
-    world.focus.operate(world.now, std::time::SystemTime::UNIX_EPOCH, pin);
+    world.operate(pin);
     for (nick, version) in [("a", "2.3"), ("b", "2.4"), ("c", "2.3"), ("d", "2.4")] {
         add(&mut world, nick, &[("version", version)]);
     }

@@ -99,7 +99,7 @@ fn what_a_client_knows_is_not_told_again_and_what_is_not_needed_neither() {
         world.pass(6);
     }
     assert_eq!(world.client(ROOM, "alice").jingles.len(), before + 1);
-    // Of another member nothing was told.
+    // Of another member nothing was signalled.
     world.bridge("jvb1").restart = Restart::Begun(1);
     assert_eq!(ask(&mut world, "bob"), None);
     assert_eq!(world.client(ROOM, "bob").last("transport-info").contents.len(), 1);

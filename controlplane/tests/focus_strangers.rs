@@ -256,9 +256,7 @@ fn an_endpoint_that_a_slow_server_held_up_condemns_no_bridge() {
     world.bridge("jvb1").answers = Answers::Nothing;
     world.join(ROOM, "late", |_| {});
     world.pass(16);
-    let offers = |world: &mut World, nick: &str| {
-        world.client(ROOM, nick).actions().iter().filter(|action| **action == "session-initiate").count()
-    };
+    let offers = |world: &mut World, nick: &str| world.client(ROOM, nick).offers();
     let counted = refused(&world, "server_slow");
     assert!(counted >= 1);
     // What was asked meanwhile is lost with the queue: it is late when the server answers again, and no more is made of it.
@@ -433,7 +431,7 @@ fn made_up_codecs_and_extensions_do_not_reach_the_bridge() {
         uri: format!("urn:made:up:{n}"),
         senders: None,
     }));
-    // And one number of its own, so that the bridge must be told.
+    // And one number of its own, so that the bridge must hear of it.
     video.payload_types[1].id = 120;
     assert_eq!(world.jingle(ROOM, "mallory", accept), None);
     let update = world.bridge("jvb1").requests.last().unwrap().endpoints[0].clone();

@@ -1,4 +1,4 @@
-//! Media waits until a client was told of its source, where the bridge is ours: the order in which focus, bridge and clients
+//! Media waits until its source was signalled to a client, where the bridge is ours: the order in which focus, bridge and clients
 //! hear of sources.
 
 mod focus_world;
@@ -15,7 +15,7 @@ fn world() -> World {
     world
 }
 
-/// What an endpoint is held back from, by everything that the bridge was told so far.
+/// What an endpoint is held back from, by everything that was sent to the bridge so far.
 fn held(world: &mut World, endpoint: &str) -> Vec<String> {
     let latest = |request: &ConferenceModify| {
         let unsignalled = request.endpoints.iter().find(|e| e.id == endpoint)?.unsignalled.clone()?;
@@ -58,7 +58,7 @@ fn who_is_in_the_call_is_told_before_a_newcomers_media_comes() {
     world.client(ROOM, "alice").acknowledges = false;
     let accept = world.accept_of(ROOM, "bob");
     assert_eq!(world.jingle(ROOM, "bob", accept), None);
-    assert!(world.client(ROOM, "alice").actions().contains(&"source-add"), "told at once");
+    assert!(world.client(ROOM, "alice").actions().contains(&"source-add"), "signalled at once");
     assert_eq!(held(&mut world, "alice"), OF_BOB);
     for name in OF_BOB {
         assert!(held_in_time(&mut world, "alice", "bob", name), "{name}");
@@ -75,7 +75,7 @@ fn who_is_in_the_call_is_told_before_a_newcomers_media_comes() {
     assert_eq!(held(&mut world, "alice"), [""; 0]);
 }
 
-/// Both get their offers at once, and neither holds the other's sources: whoever accepts last is told of the first afterwards.
+/// Both get their offers at once, and neither holds the other's sources: to whoever accepts last, the first is signalled afterwards.
 #[test]
 fn a_newcomer_waits_for_what_its_offer_did_not_say() {
     let mut world = world();
@@ -129,7 +129,7 @@ fn a_source_that_is_added_later_waits_alone() {
     assert_eq!(held(&mut world, "bob"), ["alice-a1"]);
     world.wait(Duration::from_millis(200));
     assert_eq!(held(&mut world, "bob"), [""; 0]);
-    // The answer of one who was told long ago changes nothing.
+    // The answer to what was signalled long ago changes nothing.
     world.acknowledge(ROOM, "bob");
     assert_eq!(held(&mut world, "bob"), [""; 0]);
 }
@@ -156,7 +156,7 @@ fn who_left_meanwhile_or_began_anew_is_not_waited_for() {
     assert_eq!(held(&mut world, "alice"), [""; 0]);
 }
 
-/// A foreign bridge is told nothing of it, and clients with SSRC rewriting are told by the bridge.
+/// A foreign bridge gets nothing of it, and to clients with SSRC rewriting the bridge announces sources.
 #[test]
 fn only_our_own_bridge_and_only_clients_that_we_tell() {
     let mut foreign = World::new();

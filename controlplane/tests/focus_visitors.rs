@@ -85,14 +85,14 @@ fn a_visitor_only_receives() {
         requests.iter().flat_map(|r| &r.endpoints).find(|e| e.create && e.id == id).expect("created").muc_role.clone()
     };
     assert_eq!((created("aaaa"), created("cccc").as_deref()), (None, Some("visitor")));
-    // Who comes later is told to it; nobody is told of it.
+    // Who comes later is signalled to it; it is signalled to nobody.
     world.join(ROOM, "dddd", |_| {});
     let told = world.client(&room, "cccc").last("source-add").clone();
     assert!(focus_world::owners(&told).contains_key("dddd"));
     for nick in ["aaaa", "bbbb", "dddd"] {
         let client = world.client(ROOM, nick).clone();
         let mentions = client.jingles.iter().any(|jingle| focus_world::owners(jingle).contains_key("cccc"));
-        assert!(!mentions, "{nick} was told of a visitor");
+        assert!(!mentions, "a visitor was signalled to {nick}");
     }
     world.leave(&room, "cccc");
     let requests = &world.bridge("jvb1").requests;
@@ -271,7 +271,7 @@ fn the_rooms_are_told_how_many_there_are_but_not_all_the_time() {
     for n in 0..20 {
         world.visit("v1", &format!("visit{n}"), |_| {});
     }
-    assert_eq!(world.presences.len(), before, "twenty in a moment are told together");
+    assert_eq!(world.presences.len(), before, "twenty in a moment are announced together");
     world.pass(16);
     assert_eq!(said(&world, ROOM, "visitor-count").as_deref(), Some("21"));
     assert!(world.presences.len() <= before + 2);
@@ -564,7 +564,7 @@ fn a_full_bridge_does_not_move_the_participants_for_a_visitor() {
     assert_eq!(world.client(&visitors_room("v1"), "dddd").actions(), ["session-initiate"], "later there is room");
 }
 
-/// Visitors may be on any bridge of the conference; the others are not told of them.
+/// Visitors may be on any bridge of the conference; the others do not learn of them.
 #[test]
 fn other_bridges_hear_of_no_visitor() {
     use ringbridge_controlplane::focus::{SelectionSettings, Strategy};
@@ -596,7 +596,7 @@ fn other_bridges_hear_of_no_visitor() {
         .collect();
     assert!(relayed.contains("aaaa") && relayed.contains("late"), "{relayed:?}");
     assert!(!["cccc", "dddd", "eeee"].iter().any(|nick| relayed.contains(nick)), "{relayed:?}");
-    // A visitor is told of everybody who takes part, wherever they are, and its bridge knows them: those on it and those behind
+    // Everybody who takes part, wherever they are, is signalled to a visitor, and its bridge knows them: those on it and those behind
     // its relay are all of them.
     let takes_part: std::collections::BTreeSet<String> = ["aaaa", "bbbb", "late"].map(str::to_owned).into();
     for nick in ["cccc", "dddd", "eeee"] {

@@ -161,7 +161,7 @@ async fn inside() {
     assert_eq!(addresses(&first), [FIRST, SECOND]);
     assert!(answers(&first, FIRST).await && answers(&first, SECOND).await);
 
-    // One leaves: who came before goes on at the other, and nobody new is told it.
+    // One leaves: who came before goes on at the other, and it is signalled to nobody new.
     address("del", FIRST);
     let start_of_wait = Instant::now();
     let mut count = 1;
@@ -178,7 +178,7 @@ async fn inside() {
     assert!(answers(&first, SECOND).await, "the older endpoint is served still");
     assert!(health().await.starts_with("HTTP/1.1 200"), "{}", health().await);
 
-    // It returns: told again, and its socket is still there.
+    // It returns: signalled again, and its socket is still there.
     address("add", FIRST);
     let start_of_wait = Instant::now();
     while !answers(&first, FIRST).await {

@@ -401,7 +401,7 @@ fn several_bridges_for_one_conference() {
     for (wrong, hint) in [
         ("selection-strategy = com.example.MyStrategy", "use one of: single, region-based"),
         ("stress-threshold = high", "use a whole number"),
-        ("region-groups = [ { a = b } ]", "is no region"),
+        ("region-groups = [ { a = b } ]", "is not a region"),
     ] {
         let (code, text) = Scratch::new("wrong-strategy", &file(wrong)).check();
         assert!(code != Some(0) && text.contains(hint), "{wrong}: {text}");

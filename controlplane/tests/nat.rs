@@ -242,7 +242,7 @@ fn a_client_outside_reaches_a_bridge_that_learns_its_address_by_stun() {
         jicofo.bridge_presence().await;
         // From another port now.
         let (good, text) = check_config(&server, &servers);
-        assert!(good && text.contains(&found) && !text.contains("no plain port forward"), "{text}");
+        assert!(good && text.contains(&found) && !text.contains("not a plain port forward"), "{text}");
         // Known to the first conference.
         let transport = allocate(&mut jicofo, "m1").await;
         assert_eq!(shown(&transport), expected(PUBLIC), "{}", bridge.read());
@@ -287,7 +287,7 @@ fn both_families_have_their_public_addresses() {
         let variables = [("JVB_STUN_SERVERS", servers.as_str()), ("JVB_ADVERTISE_PRIVATE_CANDIDATES", "false")];
         let bridge = Bridge::start(&server, "both", &variables);
         jicofo.bridge_presence().await;
-        // The private addresses are told nobody, not even as related ones.
+        // The private addresses are signalled to nobody, not even as related ones.
         let transport = allocate(&mut jicofo, "m1").await;
         let public = [format!("srflx [{PUBLIC6}]:10000 of [::]:9"), format!("srflx {PUBLIC}:10000 of 0.0.0.0:9")];
         assert_eq!(sorted(shown(&transport)), sorted(public.to_vec()), "{}", bridge.read());
@@ -295,7 +295,7 @@ fn both_families_have_their_public_addresses() {
         drop(bridge);
         jicofo.presences.clear();
         while jicofo.bridge_presence().await.type_ != xmpp_parsers::presence::Type::Unavailable {}
-        // Bound to everything: what the host has is told, and stands behind the public addresses.
+        // Bound to everything: what the host has is signalled, and stands behind the public addresses.
         let more = [variables[0], ("RINGBRIDGE_LOCAL_ADDRESS", "0.0.0.0,::")];
         let bridge = Bridge::start(&server, "wildcard", &more);
         jicofo.bridge_presence().await;
@@ -386,7 +386,7 @@ fn without_an_answer_it_starts_within_two_seconds_and_says_so() {
             // It has left the room.
             while jicofo.bridge_presence().await.type_ != xmpp_parsers::presence::Type::Unavailable {}
         }
-        // An address that the operator names is told at once, and no answer is no loss then.
+        // An address that the operator names is signalled at once, and no answer is no loss then.
         let more = [("JVB_STUN_SERVERS", STUN), ("JVB_ADVERTISE_IPS", PUBLIC)];
         assert!(check_config(&server, &more).0);
         let bridge = Bridge::start(&server, "named", &more);
@@ -408,14 +408,14 @@ fn a_nat_that_changes_ports_is_named_in_one_line() {
         let mut jicofo = Jicofo::new(&server);
         jicofo.join().await;
         let (_, text) = check_config(&server, &[("JVB_STUN_SERVERS", STUN)]);
-        assert!(text.contains("no plain port forward"), "{text}");
+        assert!(text.contains("not a plain port forward"), "{text}");
         let bridge = Bridge::start(&server, "random", &[("JVB_STUN_SERVERS", STUN)]);
         jicofo.bridge_presence().await;
         // The port is forwarded all the same.
         let transport = allocate(&mut jicofo, "m1").await;
         assert_eq!(shown(&transport), expected(PUBLIC), "{}", bridge.read());
         assert!(reaches(TEST, &transport), "{}", bridge.read());
-        bridge.says("no plain port forward").await;
+        bridge.says("not a plain port forward").await;
         let complaints = bridge.complaints();
         assert_eq!(complaints.len(), 1, "{complaints:#?}");
         assert!(complaints[0].contains("shows UDP port 10000 as "), "{complaints:#?}");

@@ -1,4 +1,4 @@
-//! The program as an operator sees it: it starts without an XMPP server, says so, and ends when told to.
+//! The program as an operator sees it: it starts without an XMPP server, says so, and ends on a signal.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -315,7 +315,7 @@ fn nothing_panics_for_want_of_somebody_who_reads() {
             assert!(matches!(status.code(), Some(0..=2)), "{arguments:?} {unreadable}: {status:?}");
         }
     }
-    // With a good standard error a failure is told there.
+    // With a good standard error a failure is printed there.
     let output = Command::new(env!("CARGO_BIN_EXE_ringbridge")).arg("man").stdout(full()).output().expect("runs");
     assert_eq!(output.status.code(), Some(1));
     assert!(log(&output).contains("cannot print"), "{}", log(&output));

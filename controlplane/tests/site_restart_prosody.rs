@@ -109,7 +109,7 @@ async fn a_focus_that_is_killed_in_breakout_rooms_and_a_recording_finds_them_aga
         if let Some(found) = breakout(&people[3]) {
             break found;
         }
-        assert!(Instant::now() < deadline, "nobody is told of the breakout room");
+        assert!(Instant::now() < deadline, "the breakout room is announced to nobody");
         act(&mut people, Duration::from_millis(50)).await;
     };
     people[2].switch(&breakout).await;

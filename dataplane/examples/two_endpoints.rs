@@ -88,7 +88,7 @@ pub fn run() -> Result<Vec<Heard>, Box<dyn Error>> {
     forwarder.handle_command(now, Command::CreateConference { conference: CONFERENCE, feedback });
     for (endpoint, seed, number, port) in [(ALICE, 1, 111, 4001), (BOB, 11, 96, 4002)] {
         let payload_type = PayloadType::new(number).ok_or("a payload type has 7 bits")?;
-        // The forwarder takes ICE for done: it is told where packets go.
+        // The forwarder takes ICE for done: it is given the addresses.
         let ice = IceCredentials { ufrag: String::new(), pwd: String::new() };
         let new = NewEndpoint { conference: CONFERENCE, endpoint, label: endpoint.to_string(), ice, controlling: true };
         forwarder.handle_command(now, Command::CreateEndpoint(Box::new(new)));

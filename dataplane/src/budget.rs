@@ -103,7 +103,7 @@ mod tests {
         for (cost, at_once) in [(1, 100), (37, 2), (50, 2), (99, 1), (100, 1), (750, 1)] {
             let (mut pace, cost) = (Pace::default(), Duration::from_millis(cost));
             assert_eq!((0..1_000).take_while(|_| pace.take(start, cost, burst).is_ok()).count(), at_once, "{cost:?}");
-            // Whoever comes again at the time that it is told gets its turn.
+            // Whoever comes again at the time that was returned gets its turn.
             let (mut now, mut turns) = (start, 0);
             while now < start + Duration::from_secs(10) {
                 match pace.take(now, cost, burst) {

@@ -23,7 +23,7 @@ impl Coalescing {
         Self { interval, since: None, arrived: 0, crowded: false }
     }
 
-    /// Notes a turn, from when until when it lasted, and how many datagrams it brought; returns how long to pause before the
+    /// Records a turn, from when until when it lasted, and how many datagrams it brought; returns how long to pause before the
     /// next one. `pressed` is whether more is waiting already.
     pub(crate) fn turn(&mut self, (start, end): (Instant, Instant), received: usize, pressed: bool) -> Duration {
         if self.interval.is_zero() {

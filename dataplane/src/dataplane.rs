@@ -36,7 +36,7 @@ pub struct DataplaneConfig {
     pub cores: Vec<usize>,
     /// Which I/O backend.
     pub io: IoChoice,
-    /// Whether the kernel is told which worker a sender belongs to, where there are several and it can be told.
+    /// Whether the kernel steers packets to the worker that their sender belongs to, where there are several workers and it can.
     pub steer: bool,
     /// Whether payload types and header extensions are translated per receiver.
     pub rewrite: bool,
@@ -146,7 +146,7 @@ pub enum StartError {
     Thread {
         /// Its name.
         name: String,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The state of another process cannot be gone on with.
@@ -175,7 +175,7 @@ pub enum StartError {
     Died,
 }
 
-/// Tells whether workers have died; cheap to clone and to ask.
+/// Whether workers have died; cheap to clone and to ask.
 #[derive(Debug, Clone)]
 pub struct DataplaneHealth {
     dead: Arc<[AtomicBool]>,
@@ -398,7 +398,7 @@ impl Dataplane {
         (self.backend.0, &self.backend.1)
     }
 
-    /// Whether the kernel is told which worker a sender belongs to.
+    /// Whether the kernel steers packets to the worker that their sender belongs to.
     pub fn is_steered(&self) -> bool {
         self.steering.is_some()
     }
@@ -498,7 +498,7 @@ impl WorkerStart {
         sleep_precisely();
         if let Err(error) = wake_promptly() {
             let worker = self.config.worker;
-            tracing::info!(%worker, %error, "no short time slice for the worker: who shares its core makes it wait longer");
+            tracing::info!(%worker, %error, "cannot give the worker a short scheduler slice: other threads on its core delay it longer");
         }
         let wake = self.control.wakeup().event_fd().clone();
         let stats = Arc::clone(&self.stats);

@@ -148,7 +148,7 @@ impl<K: Key> Deadlines<K> {
         self.heap.get(a) < self.heap.get(b)
     }
 
-    /// Swaps two entries and notes where the first one's former partner stands now; returns the other position.
+    /// Swaps two entries and records where the first one's former partner stands now; returns the other position.
     fn swap(&mut self, from: usize, to: usize) -> usize {
         self.heap.swap(from, to);
         self.place(from);

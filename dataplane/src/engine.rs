@@ -115,7 +115,7 @@ pub struct Engine {
     addresses: AddressTable,
     sockets: LocalSockets,
     forwarder: Forwarder,
-    /// Tells the kernel whose packets come to this worker, where it takes that.
+    /// Gives the kernel the addresses whose packets are to come to this worker, where it takes that.
     steering: Option<Steering>,
     events: EventQueue,
     questions: Questions,

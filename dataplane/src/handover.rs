@@ -114,11 +114,11 @@ impl Dataplane {
     /// carried out. Events wait in the rings, to be read by whoever has the links. Takes milliseconds.
     ///
     /// On an error all workers run on.
-    pub fn suspend(self) -> Result<Suspended, (Self, SuspendError)> {
+    pub fn suspend(self) -> Result<Suspended, (Box<Self>, SuspendError)> {
         let mut suspended = Suspended { dataplane: self };
         match suspended.settle() {
             Ok(()) => Ok(suspended),
-            Err(error) => Err((suspended.resume(), error)),
+            Err(error) => Err((Box::new(suspended.resume()), error)),
         }
     }
 

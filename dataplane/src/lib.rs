@@ -9,7 +9,7 @@
 //!   datagrams and the time go in; datagrams, events and errors come out. Build a bridge of your own around it.
 //! - [`conference::Forwarder`] is forwarding alone, for whoever has ICE already.
 //!
-//! All three speak the same words: [`messages::Command`] and [`messages::Event`], with [`media`] for what was negotiated,
+//! All three share one vocabulary: [`messages::Command`] and [`messages::Event`], with [`media`] for what was negotiated,
 //! [`srtp::SrtpKeys`] for what DTLS agreed on, and [`datagram::PacketSink`] for what is to be sent.
 //!
 //! # An example
@@ -56,7 +56,7 @@
 //! # Where to go next
 //!
 //! - `examples/two_endpoints.rs` forwards packets in memory; `examples/udp_sfu.rs` is an SFU over one socket in 180 lines.
-//! - [`Engine`] and [`conference`] tell a packet's way; [`congestion`] how much of it a receiver gets.
+//! - [`Engine`] and [`conference`] show a packet's way; [`congestion`] decides how much of it a receiver gets.
 //! - [`stats::Counter`] lists everything that is counted, and so every reason why a packet may be dropped.
 //! - [`io`] has the two I/O backends, and the crate's only `unsafe` code.
 //! - `docs/architecture.md` has the rules that keep it fast, `docs/decisions.md` the reasons.

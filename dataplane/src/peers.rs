@@ -24,19 +24,19 @@ pub(crate) struct CrossWorkerHeader {
     pub repeated_as: Option<PayloadType>,
 }
 
-/// What workers that share a conference tell each other beside media.
+/// What workers that share a conference send each other beside media.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PeerSignal {
     /// To the home of `endpoint`: receivers here need a keyframe of its encoding `ssrc`.
     KeyframeRequest {
-        /// The sender.
+        /// The endpoint that sends it.
         endpoint: EndpointId,
         /// Its encoding.
         ssrc: Ssrc,
     },
     /// To the home of `endpoint`: the largest height that receivers here want of a source.
     Demand {
-        /// The sender.
+        /// The endpoint that sends it.
         endpoint: EndpointId,
         /// SSRC of the source's first encoding.
         ssrc: Ssrc,
@@ -45,12 +45,12 @@ pub(crate) enum PeerSignal {
     },
     /// From the home of `endpoint`, which has new sources: repeat your demands.
     RepeatDemand {
-        /// The sender.
+        /// The endpoint that sends it.
         endpoint: EndpointId,
     },
     /// From the home of `endpoint`: a sender report arrived.
     SenderReport {
-        /// The sender.
+        /// The endpoint that sends it.
         endpoint: EndpointId,
         /// Its encoding.
         ssrc: Ssrc,

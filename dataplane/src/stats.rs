@@ -168,7 +168,7 @@ counters! {
     DropOversized = "dropped", "oversized";
     /// Datagrams that the kernel dropped because a socket's receive buffer was full.
     DropSocketOverflow = "dropped", "socket_overflow";
-    /// Endpoints whose own sockets the worker did not take up: it has as many as it takes, or they cannot be used.
+    /// Endpoints whose own sockets the worker did not take up: it has no room for more, or they cannot be used.
     HandedSocketsRefused = "handed_sockets", "refused";
     /// Handed sockets that cannot be read any more.
     HandedSocketsFailed = "handed_sockets", "failed";

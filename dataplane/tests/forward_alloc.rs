@@ -81,7 +81,7 @@ fn steady_state_allocates_nothing() {
     steady_state(1, false);
 }
 
-/// A receiver tells what became of its packets. What it is granted is decided anew once a second at least, between
+/// A receiver reports what became of its packets. What it is allocated is decided anew once a second at least, between
 /// packets; that may allocate.
 #[test]
 fn feedback_allocates_nothing() {
@@ -200,7 +200,7 @@ fn steady_state_with(workers: usize, feedback: bool, rewriting: bool) {
         }
     }
     let count = |counter| stats.iter().map(|s| s.get(counter)).sum::<u64>();
-    // With rewriting, what came before the clients were told does not count.
+    // With rewriting, what came before the mappings were signalled does not count.
     assert_eq!(count(Counter::PacketsForwarded), (600 * 4 - if rewriting { UNSIGNALLED } else { 0 }) * 10);
     let reports = if feedback { 100..121 } else { 0..1 };
     assert!(reports.contains(&count(Counter::TransportFeedbackReceived)));

@@ -32,7 +32,7 @@ impl Marshal2 for Raw {
 struct Simulcast {
     cameras: Vec<Camera>,
     wanted: Vec<bool>,
-    /// The frame's place in libwebrtc's pattern of three temporal layers; `None` has one.
+    /// The frame's index in libwebrtc's pattern of three temporal layers; `None` has one.
     temporal: Option<usize>,
 }
 
@@ -164,7 +164,7 @@ impl World {
                 self.recorder.record(at, u16::from_be_bytes([value[0], value[1]]), packet.header.marker);
             }
             if packet.header.ssrc == 11 {
-                // The keyframe header of `vp8` tells the size.
+                // The keyframe header of `vp8` has the size.
                 let keyframe = packet.payload.get(6).is_some_and(|b| b & 1 == 0) && packet.payload[0] & 0x10 != 0;
                 if keyframe {
                     self.height = u16::from_le_bytes([packet.payload[14], packet.payload[15]]);

@@ -283,7 +283,7 @@ fn blocks_of_no_interest_are_skipped_and_damaged_ones_counted_without_harm_to_th
     let parts: [&[u8]; 10] =
         [&receiver_report, &sdes, &xr, &short_report, &app, &short_nack, &unknown, &short_feedback, &bye, &wish];
     call.send_rtcp(1, &Raw(parts.concat()));
-    assert_eq!(call.clients[0].take_rtcp::<PictureLossIndication>().len(), 1, "the wish behind them is heard");
+    assert_eq!(call.clients[0].take_rtcp::<PictureLossIndication>().len(), 1, "the request behind them is heard");
     assert_eq!(call.count(Counter::DropRtcpMalformed), 3);
     // A length beyond the end: what came before it counts.
     call.millis(250);
@@ -398,7 +398,7 @@ fn an_expired_conference_leaves_nothing() {
     assert_eq!(call.forwarders[0].poll_timeout(), None);
 }
 
-/// A sender is asked again for a packet when it can have answered, by the round-trip time that its reports tell.
+/// A sender is asked again for a packet when it can have answered, by the round-trip time that its reports show.
 #[test]
 fn a_sender_is_asked_again_after_its_own_round_trip() {
     use rtcp::receiver_report::ReceiverReport;

@@ -1,6 +1,7 @@
-//! Suites of forwarding and of relays once more, where another forwarder or engine takes over after every step: what is not carried, or carried wrongly, is
-//! seen as what it breaks. Packets for retransmission are left behind, and so are the
-//! suites about them.
+//! Suites of forwarding and of relays once more, where another forwarder or engine takes over after every step: what is not carried, or
+//! carried wrongly, is seen as what it breaks. Packets for retransmission are left behind, and so are the suites about them.
+// Each suite brings its own copy of the call, as it does alone.
+#![allow(clippy::duplicate_mod)]
 
 mod forward_call;
 #[path = "forward_handover/hostile.rs"]

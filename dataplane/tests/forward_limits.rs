@@ -255,7 +255,7 @@ fn wishes_without_end_are_followed_at_a_rate() {
     }
     let flood = call.count(Counter::Allocations) - before;
     assert!((45..=40 + 50 + 20).contains(&flood), "{flood} allocations in 5 s");
-    // The last wish counts.
+    // The last constraints count.
     call.want(1, 0);
     call.take_events();
     call.millis(200);

@@ -17,7 +17,7 @@ const FRAME: u64 = 30;
 const ORDERS: [[u16; 3]; 6] =
     [[720, 360, 180], [720, 180, 360], [360, 720, 180], [360, 180, 720], [180, 720, 360], [180, 360, 720]];
 
-/// A sender of VP8 whose encodings are named from SSRC 11 on. The last byte of every payload tells the encoding's place.
+/// A sender of VP8 whose encodings are named from SSRC 11 on. The last byte of every payload is the encoding's index.
 struct Sender {
     cameras: Vec<Camera>,
     /// Packets of each frame.
@@ -41,7 +41,7 @@ impl Sender {
         self.cameras.iter().map(|c| c.ssrc).collect()
     }
 
-    /// A call with a receiver for each of the wishes.
+    /// A call with a receiver for each of the constraints.
     fn call(&self, workers: usize, wishes: &[Limit]) -> Call {
         let mut call = Call::spread(ForwarderConfig::default(), workers, 256);
         call.join_on(0, JICOFO.media(), vec![video_source("a-v0", &self.ssrcs())]);
@@ -139,7 +139,7 @@ fn nobody_gets_more_than_asked_for_once_heights_are_known() {
         assert!(small.len() <= 2, "{heights:?}: {small:?}");
         let large = sender.seen(&call.clients[2].take_rtp());
         assert_eq!(large.last(), Some(&720));
-        // Its first keyframes tell the order.
+        // Its first keyframes show the order.
         assert!(large.len() <= 4, "{heights:?}: {large:?}");
     }
 }
@@ -208,7 +208,7 @@ fn a_limited_path_gets_the_height_that_it_carries() {
         }
         sender.send(&mut call, 80);
         for _ in 0..3 {
-            // The allocation looks again as wishes change.
+            // The allocation runs again as constraints change.
             call.want(1, 719);
             let default = VideoConstraint { max_height: Limit::Max(720), max_frame_rate: Limit::Unlimited };
             let assumed_bandwidth = Some(Bitrate::new(30_000));

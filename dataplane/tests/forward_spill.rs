@@ -209,7 +209,7 @@ fn the_highest_wish_wins_wherever_it_is() {
         let endpoint = call.clients[client].id;
         call.command(Command::ExpireEndpoint { endpoint });
     }
-    assert_eq!(demands(&call.take_events()), [Limit::Max(360)], "the wish of a worker goes with its last receiver");
+    assert_eq!(demands(&call.take_events()), [Limit::Max(360)], "the demand of a worker goes with its last receiver");
     // A new source, of which the other worker hears first or last.
     for first in [0, 1] {
         let mut call = four(64);
@@ -300,7 +300,7 @@ fn a_full_ring_drops_and_counts_and_feedback_gets_through() {
     assert_eq!((on(&call, 0, Counter::CrossWorkerPackets), on(&call, 0, Counter::DropCrossWorkerFull)), (4, 6));
     call.deliver();
     assert_eq!((call.clients[B].take_rtp().len(), call.clients[C].take_rtp().len()), (10, 4));
-    // Ten wishes do not fit the ring the other way, but wait.
+    // Ten demands do not fit the ring the other way, but wait.
     let endpoint = call.clients[A].id;
     let sources: Vec<_> = (0..10).map(|i| video_source(&format!("a-v{i}"), &[100 + i])).collect();
     call.command(Command::SetSources { endpoint, sources });

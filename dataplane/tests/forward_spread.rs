@@ -1,4 +1,4 @@
-//! The suites of one worker once more, every client on another worker than the one before: nobody can tell.
+//! The suites of one worker once more, every client on another worker than the one before: nobody sees a difference.
 // Each suite brings its own copy of the call, as it does alone.
 #![allow(clippy::duplicate_mod)]
 

@@ -33,7 +33,7 @@ struct Meeting {
     receiver: usize,
     cameras: Vec<Camera>,
     sound: Vec<u16>,
-    /// What the receiver was told last.
+    /// What was signalled to the receiver last.
     map: Vec<MappedSource>,
     announcement: u64,
 }
@@ -56,7 +56,7 @@ impl Meeting {
         meeting
     }
 
-    /// Reads what the receiver is to be told, without telling it.
+    /// Reads what is to be signalled to the receiver, without signalling it.
     fn read(&mut self) -> bool {
         let id = self.call.clients[self.receiver].id;
         let mut news = false;
@@ -70,7 +70,7 @@ impl Meeting {
         news
     }
 
-    /// Tells the receiver.
+    /// Signals it to the receiver.
     fn tell(&mut self) {
         self.call.settle();
         self.read();
@@ -127,7 +127,7 @@ fn nothing_goes_before_the_client_was_told_and_then_a_keyframe_is_asked_for() {
     m.picture(0, true);
     m.say(0);
     m.call.millis(10);
-    assert!(m.got().is_empty(), "not told yet");
+    assert!(m.got().is_empty(), "not signalled yet");
     assert!(m.read());
     assert_eq!(m.names(Audio), ["0-a0"], "audio gets its SSRC with its first packet");
     assert_eq!(m.call.count(Counter::DropUnmapped), 1);
@@ -346,7 +346,7 @@ fn more_sources_than_ssrcs_leave_the_least_important_out() {
     // Last-n switches off what stays mapped, since nobody else needs the SSRCs.
     m.call.constrain(m.receiver, ReceiverConstraints { last_n: Limit::Off, default: on, ..Default::default() });
     m.call.settle();
-    assert!(!m.read(), "nothing to tell");
+    assert!(!m.read(), "nothing to signal");
     m.picture(4, true);
     assert!(m.got().is_empty());
 }

@@ -1,4 +1,4 @@
-//! Media waits until a receiver's client was told of its source: some are deaf to an SSRC whose packets come before.
+//! Media waits until its source was signalled to the receiver's client: some are deaf to an SSRC whose packets come before.
 
 mod forward_call;
 
@@ -45,11 +45,11 @@ fn nothing_goes_to_who_was_not_told_and_everything_at_once_afterwards() {
     call.send(0, &speak(2));
     call.send(0, &camera.one(false));
     assert_eq!(heard(&mut call, 1), []);
-    assert_eq!(heard(&mut call, 2), [10, 11, 10, 11], "the other is told");
+    assert_eq!(heard(&mut call, 2), [10, 11, 10, 11], "signalled to the other");
     assert_eq!(call.count(Counter::DropUnsignalled), 2);
     assert_eq!(call.count(Counter::DropUnmapped), 0);
 
-    // Told of the audio alone, then of the picture: that begins with a keyframe, which is asked for.
+    // The audio is signalled first, then the picture: that begins with a keyframe, which is asked for.
     unsignalled(&mut call, 1, &["a-v0"]);
     call.send(0, &speak(3));
     call.send(0, &camera.one(false));
@@ -74,7 +74,7 @@ fn a_source_that_comes_while_it_is_unsignalled_waits_too() {
     call.send(0, &packet(111, 1, 960, 20, b"opus"));
     call.send(0, &packet(111, 1, 960, 10, b"opus"));
     assert_eq!((heard(&mut call, 1), heard(&mut call, 2)), (vec![10], vec![20, 10]));
-    // What it wants does not let through what it was not told of.
+    // Its constraints do not let through what was not signalled to it.
     call.want(1, 360);
     call.send(0, &packet(111, 2, 1920, 20, b"opus"));
     assert_eq!(heard(&mut call, 1), []);
@@ -83,7 +83,7 @@ fn a_source_that_comes_while_it_is_unsignalled_waits_too() {
     assert_eq!(heard(&mut call, 1), [20]);
 }
 
-/// The sender must not be told that nobody wants its picture: to begin again would take it longer than the wait.
+/// The sender must not learn that nobody wants its picture: to begin again would take it longer than the wait.
 #[test]
 fn the_senders_demand_is_that_of_who_will_see_it() {
     let mut call = call();

@@ -329,7 +329,7 @@ fn heights_from_keyframes_beat_nominal_ones() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Any course of wishes and keyframes without loss: every receiver sees a stream without holes or repeats, and
+    /// Any course of constraints and keyframes without loss: every receiver sees a stream without holes or repeats, and
     /// retransmission of any packet repeats exactly that packet.
     #[test]
     fn any_course_is_seamless(

@@ -15,7 +15,7 @@ use recorded::{Codec, Picture, Recording, decode, pictures};
 use ringbridge_dataplane::conference::ForwarderConfig;
 use ringbridge_dataplane::media::*;
 
-/// One wish: from when on, milliseconds; height; frames per second.
+/// One constraint: from when on, milliseconds; height; frames per second.
 type Wish = (u64, Limit, Limit);
 
 const ANY: Limit = Limit::Unlimited;

@@ -28,7 +28,7 @@ fn client_id(conference: u32, side: usize) -> EndpointId {
     EndpointId(conference * 10 + side as u32)
 }
 
-/// The same in all conferences: nothing but the path tells them apart.
+/// The same in all conferences: nothing but the path distinguishes them.
 fn ssrc(side: usize) -> u32 {
     1000 + side as u32
 }
@@ -71,7 +71,7 @@ fn client_side(bridges: &Bridges, client: usize) -> usize {
     bridges.clients[client].side
 }
 
-/// Every client says something in its turn, told by conference and side; what the other one of its conference hears.
+/// Every client says something in its turn, named by conference and side; what the other one of its conference hears.
 fn talk(bridges: &mut Bridges, clients: &[[usize; 2]], n: u16) -> Vec<[Vec<Vec<u8>>; 2]> {
     for (conference, pair) in (1..).zip(clients) {
         for (side, &client) in pair.iter().enumerate() {

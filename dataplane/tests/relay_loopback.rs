@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const WORKERS: usize = 2;
 const RELAYS: u32 = 6;
 
-/// One bridge, and what its workers told.
+/// One bridge, and what its workers reported.
 struct Bridge {
     dataplane: Dataplane,
     links: Vec<WorkerLink>,

@@ -163,7 +163,7 @@ fn a_ring_of_meshes_is_no_storm() {
     bridges.most = 40;
     let [ab, bc, ca] =
         [(0, 1, 0), (1, 2, 1), (2, 0, 2)].map(|(a, b, mesh)| bridges.connect(a, b, mesh, &JICOFO.media()));
-    // Of A, everybody is told by every relay; those of A's own bridge would bring it back.
+    // A is announced to everybody by every relay; those of A's own bridge would bring it back.
     let all = [ab[1], bc[1], ca[1], ca[0], bc[0], ab[0]];
     let (a, ids) = bridges.join(0, JICOFO.media(), sources("a", 10), &all);
     let b = bridges.join(1, JICOFO.media(), vec![], &[]).0;

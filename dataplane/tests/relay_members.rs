@@ -1,4 +1,4 @@
-//! Relays and those behind them as members of a conference: who is created, refused, told of, and removed with whom.
+//! Relays and those behind them as members of a conference: who is created, refused, reported, and removed with whom.
 
 mod forward_call;
 mod relay_call;
@@ -132,7 +132,7 @@ fn an_ssrc_of_somebody_else_is_dropped_and_counted_apart() {
     assert_eq!(bridges.calls[0].clients[listener].take_rtp().len(), 1);
 }
 
-/// The largest height that anybody wants, here or behind relays of other meshes, is told; nobody is asked by those of its own.
+/// The largest height that anybody wants, here or behind relays of other meshes, is reported; nobody is asked by those of its own.
 #[test]
 fn demands_of_receivers_and_relays_are_one() {
     let mut bridges = Bridges::new(1);
@@ -185,7 +185,7 @@ fn speakers_are_endpoints_wherever_they_are() {
     assert_eq!(spoke.next_back(), Some(vec![behind]));
 }
 
-/// A relay that falls silent is told after 8 s; those behind it are the other bridge's affair.
+/// A relay that falls silent is reported after 8 s; those behind it are the other bridge's affair.
 #[test]
 fn silence_of_a_relay_is_told() {
     let mut bridges = Bridges::new(1);

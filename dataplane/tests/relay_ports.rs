@@ -15,7 +15,7 @@ use ringbridge_dataplane::io::Path;
 use ringbridge_dataplane::messages::{Command, CreateError, Event};
 use ringbridge_dataplane::stats::Counter;
 
-/// Enough to show that they are told apart.
+/// Enough to show that they are distinguished.
 const RELAYS: u32 = 4;
 
 /// Connects relays, and sends something over each in both directions; the pairs of relays that heard each other.

@@ -202,7 +202,7 @@ fn sender_reports_keep_their_times() {
     assert_eq!(received.iter().map(|r| (r.ssrc, r.ntp_time)).collect::<Vec<_>>(), [(10, 77 << 32), (11, 77 << 32)]);
 }
 
-/// The other bridge is told what came of it, by receiver reports, and the round trip is measured.
+/// The other bridge learns what became of its packets, by receiver reports, and the round trip is measured.
 #[test]
 fn a_relay_is_reported_to() {
     let mut bridges = Bridges::new(2);

@@ -3,7 +3,7 @@
 //! Fed: lines; the first character is the sender (`0` to `3`: two members, a visitor, somebody in another conference; `r` and `s`:
 //! another bridge of the members' conference, of two meshes), the rest its text.
 //! Held: nothing panics; what is passed on is of the two classes that are passed on, names its true sender, and stays in the
-//! conference; a visitor's is not passed on; a bridge speaks for those behind it alone; wishes change only their owner's; what is said is JSON.
+//! conference; a visitor's is not passed on; a bridge speaks for those behind it alone; constraints change only their owner's; what is said is JSON.
 
 use std::collections::BTreeSet;
 
@@ -106,7 +106,7 @@ pub fn run(data: &[u8]) {
                         assert!(matches!(class, "EndpointMessage" | "EndpointStats"), "{class} passed on");
                         assert_eq!(said.from.as_deref(), Some(LABELS[sender as usize]));
                         assert_ne!(sender, 2, "a visitor's message is not passed on");
-                        assert!(seen.insert(to), "told twice");
+                        assert!(seen.insert(to), "sent twice");
                     }
                 }
                 Said::Command(Command::SetConstraints { endpoint, constraints }) => {

@@ -1,10 +1,10 @@
-//! colibri2: requests to the bridge's state machine, and what it tells two forwarders of them.
+//! colibri2: requests to the bridge's state machine, and its commands to two forwarders.
 //!
 //! Fed: lines. `c` and a `<conference-modify/>`; `t` and seconds; `a`, `q`, `i` and the number of an endpoint (active,
 //! silent, ICE connected); `v`, such a number and a source name; `g` and `G` for graceful shutdown off and on; `l` and the load
 //! of the first worker in percent.
 //! Held: nothing panics; an answer is XML that is read again; endpoints and conferences are counted as they come and go;
-//! workers are told only of what they know; other conferences' endpoints are never touched; in the end everything expires.
+//! workers get commands only about what they know; other conferences' endpoints are never touched; in the end everything expires.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -96,7 +96,7 @@ impl World {
             assert!(outputs < MOST_OUTPUTS, "outputs without end");
             match output {
                 Output::Command { worker, command } => {
-                    // A conference that spills is told all of it.
+                    // A conference that spills gets all of it.
                     let spilt =
                         matches!(command, Command::CreateRemoteEndpoint { .. } | Command::CreateRemoteRelay { .. });
                     if !spilt {
@@ -144,7 +144,7 @@ impl World {
             while forwarder.poll_event().is_some() {}
         }
         for stats in &self.stats {
-            assert_eq!(stats.get(Counter::DropCommandUnknown), 0, "a worker was told of what it does not know");
+            assert_eq!(stats.get(Counter::DropCommandUnknown), 0, "a worker got a command about what it does not know");
         }
         assert_eq!(self.bridge.endpoint_count(), self.endpoints.len());
         assert_eq!(self.bridge.inconsistency(), None);

@@ -36,7 +36,7 @@ fn read(variables: &BTreeMap<&str, &str>) -> (Vec<ConfigError>, Result<Config, V
 /// Runs one input.
 pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    // A file that includes a device waits for it, as it was told to.
+    // A file that includes a device waits for it, as it says.
     if text.len() > LONGEST || text.contains("/dev") || text.contains("/proc") || text.contains("/sys") {
         return;
     }

@@ -1,7 +1,7 @@
 //! DTLS: a client and our server, and somebody in between who changes, repeats, drops and invents datagrams.
 //!
 //! Fed: who has which fingerprint, then what becomes of each datagram, and time.
-//! Held: nothing panics; a session is told as connected once at most, only to a peer with the signalled fingerprint, and both
+//! Held: nothing panics; a session is reported connected once at most, only to a peer with the signalled fingerprint, and both
 //! sides then have the same keys; application data comes out as it went in; after a failure nothing follows; without success
 //! it fails in 30 s; timers advance; one datagram causes a bounded number of others.
 

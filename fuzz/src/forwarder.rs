@@ -1,7 +1,7 @@
 //! The forwarder: a conference on two workers, one of whose authenticated members misbehaves.
 //!
 //! Fed: what is configured, then steps: packets and RTCP of the attacker (any bytes, or nearly right ones), its signalling,
-//! packets and wishes of the honest members, time, full output.
+//! packets and constraints of the honest members, time, full output.
 //! Held: nothing panics; what is sent opens at its receiver with an independent SRTP, is RTP or RTCP, and carries only numbers
 //! that the receiver negotiated; no packet index is used for two packets under one key; timers advance; what one datagram
 //! causes is bounded; afterwards the honest members still hear each other, and newcomers can negotiate what nobody had.
@@ -132,7 +132,7 @@ fn codec(id: u8, kind: MediaKind, name: &str, apt: Option<u8>) -> CodecParameter
     }
 }
 
-/// What a browser negotiates; `base` tells the numbers of one from those of another.
+/// What a browser negotiates; `base` keeps the numbers of one from those of another.
 fn media(base: u8) -> Media {
     use MediaKind::{Audio, Video};
     let mut codecs = vec![codec(base, Audio, "opus", None)];
@@ -414,7 +414,7 @@ impl World {
             let member = &mut self.members[usize::from(path.remote.port() - 5_000)];
             assert!(member.slot.is_some(), "sent to one that is gone");
             if matches!(datagram[1], 192..=223) {
-                // Whoever negotiates numbers that look like RTCP (RFC 5761 section 4) cannot tell them apart.
+                // Whoever negotiates numbers that look like RTCP (RFC 5761 section 4) cannot distinguish them.
                 if !member.numbers[usize::from(datagram[1] & 0x7f)] {
                     take_rtcp(member, &datagram);
                 }

@@ -2,7 +2,7 @@
 //!
 //! Fed: servers as an operator writes them; steps of a search by STUN (time, look-ups, answers that are right but for what the
 //! input changes, raw datagrams, sockets that come and go); answers of the metadata service.
-//! Held: nothing panics; only an address that an asked server named in an answer to that very question is told, and only one
+//! Held: nothing panics; only an address that an asked server named in an answer to that very question is reported, and only one
 //! that a host of the same family can have; timers advance; outputs are bounded; what is written is read again.
 
 use std::collections::BTreeSet;

@@ -32,7 +32,7 @@ fn sum(packet: &mut [u8]) {
 struct Client {
     channel: DataChannel,
     now: Instant,
-    /// The bridge's tag, once it told it.
+    /// The bridge's verification tag, once it sent it.
     tag: u32,
     tsn: u32,
     /// Newest TSN of the bridge.
@@ -84,7 +84,7 @@ impl Client {
                 }
             }
         }
-        assert!(!self.channel.is_open() || self.open, "open, and nobody was told");
+        assert!(!self.channel.is_open() || self.open, "open, and that was not reported");
     }
 
     fn read(&mut self, packet: &[u8]) {

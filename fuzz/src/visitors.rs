@@ -4,7 +4,7 @@
 //! `v` and `V` the presence of the visitor mallory on v1, or of somebody whose nickname comes first; `l` mallory leaves; `i` an IQ
 //! of mallory's, in which `{sid}` is its session; `a` it answers its offer; `x` and `X` any stanza from v1, or from our own server;
 //! `m` the room's metadata; `o`, `r` and `f` v1 is gone, back with its stream, back without; `t` seconds pass.
-//! Held: nothing panics; the focus becomes silent and its timers advance; participants are told of nobody's sources but their own,
+//! Held: nothing panics; the focus becomes silent and its timers advance; participants get nobody's sources but their own,
 //! and the bridge of no source of a visitor; visitors are counted as they are, and none is left when the call is over.
 
 use ringbridge_controlplane::focus::{Input, NodeEvent};
@@ -107,7 +107,7 @@ pub fn run(data: &[u8]) {
         let client = world.client(ROOM, nick).clone();
         let signalled = client.jingles.iter().flat_map(|jingle| owners(jingle).into_keys());
         for owner in signalled {
-            assert!(["alice", "bob", "jvb"].contains(&owner.as_str()), "{nick} was told of {owner}");
+            assert!(["alice", "bob", "jvb"].contains(&owner.as_str()), "{owner} was signalled to {nick}");
         }
         assert!(client.actions().iter().all(|action| *action != "session-terminate"), "{nick} lost its session");
     }

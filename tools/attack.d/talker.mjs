@@ -1,4 +1,4 @@
-// A program that takes orders and tells what happens, both as lines of JSON.
+// A program that takes orders and reports what happens, both as lines of JSON.
 import { spawn } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
 import { createInterface } from 'node:readline';

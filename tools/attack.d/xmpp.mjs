@@ -159,7 +159,7 @@ const features = ['urn:xmpp:jingle:1', 'urn:xmpp:jingle:apps:rtp:1', 'urn:xmpp:j
   'urn:xmpp:jingle:apps:rtp:audio', 'urn:xmpp:jingle:apps:rtp:video', 'urn:ietf:rfc:4588', 'http://jitsi.org/tcc',
   'http://jitsi.org/json-encoded-sources', 'http://jitsi.org/source-name', 'http://jitsi.org/receive-multiple-video-streams'];
 
-/** Somebody in a room, who answers as a client does unless told otherwise. */
+/** Somebody in a room, who answers as a client does unless ordered otherwise. */
 export class Intruder extends Guest {
   constructor(rig, room, { nick = Math.random().toString(16).slice(2, 10).padEnd(8, '0'), features: own = features } = {}) {
     super(rig);

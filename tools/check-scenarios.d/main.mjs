@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Browser } from '../lib/browsers.mjs';
-import { installDebian } from '../lib/install.mjs';
+import { installDebian, missingDebian } from '../lib/install.mjs';
 import { Namespace } from '../lib/namespace.mjs';
 import { demoFolder } from '../lib/paths.mjs';
 import { Background, endOnSignals } from '../lib/process.mjs';
@@ -27,7 +27,8 @@ const names = parsed.positionals;
 if (parsed.values.help) {
   console.log('Usage: tools/check-scenarios [--client FOLDER] [NAME...]\n\nRuns the named scenarios, or all; --client as for tools/demo:');
   for (const [name, { about }] of Object.entries(scenarios)) console.log(`  ${name.padEnd(15)} ${about}`);
-  console.log('\nA scenario that fails leaves what its pages said in target/demo/scenario-NAME; PAGE_LOG=debug makes them say more.');
+  console.log('\nA scenario that fails leaves what its pages said in target/demo/scenario-NAME; PAGE_LOG=debug makes them say more.'
+    + '\n\nExit code: 0 if all that ran passed, 1 if one failed, 2 for wrong usage, 77 if all were skipped.');
   process.exit(0);
 }
 const wanting = names.filter(name => scenarios[name]?.current && !currentClientFolder);
@@ -81,28 +82,34 @@ async function runOne(name, clientFolder) {
   }
 }
 
+/** What a scenario needs that is not there; root can install the packages. */
+function lacking(name) {
+  const { current, namespace, root, install = [] } = scenarios[name];
+  const isRoot = process.getuid() === 0;
+  return [...current && !currentClientFolder ? ['--client'] : [], ...(namespace || root) && !isRoot ? ['root'] : [], ...isRoot ? [] : missingDebian(...install)];
+}
+
 let failed = 0;
 let passed = 0;
+let onlySkipped = false;
 endOnSignals();
 try {
-  const root = process.getuid() === 0;
-  const possible = Object.keys(scenarios).filter(name => (currentClientFolder || !scenarios[name].current) && (root || !scenarios[name].namespace));
-  const chosen = names.length ? names : possible;
-  const skipped = names.length ? [] : Object.keys(scenarios).filter(name => !possible.includes(name));
-  for (const name of skipped) {
-    const missing = [...scenarios[name].current && !currentClientFolder ? ['--client'] : [], ...scenarios[name].namespace && !root ? ['root'] : []];
-    console.log(`SKIP ${name}: needs ${missing.join(' and ')}`);
-  }
+  const wanted = names.length ? names : Object.keys(scenarios);
+  const skipped = wanted.filter(name => lacking(name).length);
+  const chosen = wanted.filter(name => !skipped.includes(name));
   const scripted = name => scenarios[name].scripted;
-  const { clientFolder } = await prepare({ browser: !chosen.every(scripted), load: chosen.some(name => scripted(name) || scenarios[name].load) });
+  const { clientFolder } = chosen.length === 0 ? {} : await prepare({ browser: !chosen.every(scripted), load: chosen.some(name => scripted(name) || scenarios[name].load) });
   for (const name of chosen) {
     if (await runOne(name, clientFolder)) passed++;
     else failed++;
   }
   console.log(`scenarios: ${passed} passed, ${failed} failed${skipped.length ? `, ${skipped.length} skipped` : ''}`);
+  for (const name of skipped) console.log(`SKIP ${name}: needs ${lacking(name).join(' and ')}`);
+  onlySkipped = !passed && !failed;
 } catch (error) {
   console.error(`tools/check-scenarios: ${error.message}`);
   failed++;
 }
 await Promise.all([...Background.all].map(child => child.stop(1000)));
-process.exit(failed ? 1 : 0);
+// Another exit code than that of a pass: tools/test counts it as skipped, with the last line as the reason.
+process.exit(failed ? 1 : onlySkipped ? 77 : 0);

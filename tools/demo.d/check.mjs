@@ -2,7 +2,7 @@
 import { Browser, camera, pageAddress } from '../lib/browsers.mjs';
 import { Firefox } from '../lib/firefox.mjs';
 import { difference, everybodyMeets, matrix, measure, median, meets, setupTimes } from '../lib/measure.mjs';
-import { sleep, until } from '../lib/process.mjs';
+import { until } from '../lib/process.mjs';
 import { ownParticipants, relays } from '../lib/relays.mjs';
 import { lastJson, lightPace, scriptedPairs, startScripted } from '../lib/scripted.mjs';
 
@@ -27,7 +27,7 @@ export async function check(stack, options, say = console.log) {
   try {
     // Without rewriting some never meet; who shares numbers does within seconds.
     const patience = options.disableRewriting ? 12000 : 30000 + 5000 * total;
-    // They report when they are told to leave; at the latest after the time to meet, the measurement, and some air.
+    // They report when they are ordered to leave; at the latest after the time to meet, the measurement, and some air.
     if (scripted) load = startScripted({ stack, room, count: scripted, seconds: seconds + Math.ceil(patience / 1000),
       more: [...options.ssrcRewriting ? ['--ssrc-rewriting'] : [], ...options.light ? lightPace : []] });
     for (let number = 1; number <= browsers; number++) {
@@ -160,16 +160,26 @@ export async function check(stack, options, say = console.log) {
  * half a minute, since a downlink has to be measured before it carries that much.
  */
 async function wrongHeights(participants) {
-  const patience = Date.now() + 30000;
-  for (;;) {
+  return await lastingly(30000, 500, async () => {
     const stats = new Map(await Promise.all(participants.map(async one => [one.name, await one.stats()])));
     const sent = new Map([...stats].map(([name, { outbound }]) => [name, outbound]));
     const pairs = participants.flatMap(({ name: receiver }) => participants.filter(one => one.name !== receiver)
       .map(({ name: sender }) => ({ sender, receiver, video: stats.get(receiver).remote[sender]?.video })));
-    const wrong = smallerPictures(sent, pairs);
-    if (!wrong.length || Date.now() > patience) return wrong;
-    await sleep(500);
-  }
+    return smallerPictures(sent, pairs);
+  });
+}
+
+/**
+ * What stays wrong: `find` is called every `interval` milliseconds until it finds nothing, and what it found last is returned after `patience`.
+ * @param {() => Promise<string[]>} find
+ */
+async function lastingly(patience, interval, find) {
+  let wrong = [];
+  await until('nothing is wrong', patience, async () => {
+    wrong = await find().catch(error => [error.message]);
+    return !wrong.length;
+  }, interval).catch(() => {});
+  return wrong;
 }
 
 /** The same for what is sent: the name of a sender → its encodings. */
@@ -183,32 +193,26 @@ export function smallerPictures(sent, pairs) {
 
 /** What the bridges of one conference get wrong: everybody is on one of them, and each of them knows all. */
 async function wrongSpread(stack, total) {
-  let wrong = [];
-  await until('', 11000, async () => {
+  return await lastingly(11000, 1000, async () => {
     const all = await stack.bridgeStats();
     const local = ownParticipants(all);
-    wrong = [
+    return [
       ...local.reduce((sum, count) => sum + count, 0) === total ? [] : [`${local} participants on the bridges, ${total} in all`],
       ...all.flatMap((stats, index) => local[index] && stats.endpoints !== total ? [`bridge ${index + 1} knows ${stats.endpoints} of ${total}`] : []),
       ...stack.strategy === 'split' && local.filter(Boolean).length !== Math.min(total, all.length) ? [`${local} participants: not all bridges are used`] : [],
     ];
-    return !wrong.length;
-  }, 1000).catch(() => {});
-  return wrong;
+  });
 }
 
 /** Relays whose channel is not open, or another one than was asked for. */
 async function wrongCarriers(stack) {
   if (!stack.strategy) return [];
   const asked = stack.relayChannel === 'websocket' ? 'WebSocket' : 'Data';
-  let wrong = [];
-  await until('', 11000, async () => {
+  return await lastingly(11000, 1000, async () => {
     const links = await relays(stack);
-    wrong = links.filter(one => one.carrier !== asked).map(one => `${one.from} talks with ${one.to} over ${one.carrier ?? 'nothing'} instead of ${asked}`);
-    if (!links.length) wrong = ['no bridge has a relay'];
-    return !wrong.length;
-  }, 1000).catch(() => {});
-  return wrong;
+    if (!links.length) return ['no bridge has a relay'];
+    return links.filter(one => one.carrier !== asked).map(one => `${one.from} talks with ${one.to} over ${one.carrier ?? 'nothing'} instead of ${asked}`);
+  });
 }
 
 /** What the bridge's statistics say wrongly of one conference of `total`; they are made every five seconds. */
@@ -218,13 +222,10 @@ async function wrongStatistics(bridge, total) {
     endpoints_sending_audio: total, endpoints_sending_video: total, receive_only_endpoints: 0,
     total_ice_failed: 0, dtls_failed_endpoints: 0,
   };
-  let wrong = [];
-  await until('', 11000, async () => {
+  return await lastingly(11000, 1000, async () => {
     const stats = await bridge.bridgeStats();
-    wrong = Object.entries(expected).filter(([name, value]) => stats[name] !== value).map(([name, value]) => `${name} ${stats[name]} instead of ${value}`);
-    return !wrong.length;
-  }, 1000).catch(() => {});
-  return wrong;
+    return Object.entries(expected).filter(([name, value]) => stats[name] !== value).map(([name, value]) => `${name} ${stats[name]} instead of ${value}`);
+  });
 }
 
 /**

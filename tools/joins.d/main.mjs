@@ -12,16 +12,16 @@ import { growth } from './growth.mjs';
 const usage = `Usage: tools/joins [--participants 50,100,200] [--over S] [--ssrc-rewriting] [--out FILE]
 
 Starts Prosody, a focus and a bridge on loopback. Scripted participants without media join one room, evenly over S seconds
-(20), each accepts its offer and acknowledges what it is told; then the next size. Prints one JSON object: for each size the
+(20), each accepts its offer and acknowledges what is signalled to it; then the next size. Prints one JSON object: for each size the
 stanzas, the time until everybody knew everybody, and the processor time of each process per join; and how stanzas and time
 per join grew with the number of participants. A source-add to everybody who is there is what the protocol needs: stanzas
 per join that grow as the participants do are growth 1, and more is too much.
 
-  --ssrc-rewriting  the participants expect the bridge to tell of sources: then a join costs the same in any room
+  --ssrc-rewriting  the participants expect the bridge to announce sources: then a join costs the same in any room
   --delays TEXT     the focus's source-signaling-delays, e.g. 50=500,100=1000
   --out FILE        write the JSON there too
 
-Against a site of your own: ringbridge-load joins --help. Exit code: 0, 1 if somebody was not told of everybody or the focus's
+Against a site of your own: ringbridge-load joins --help. Exit code: 0, 1 if somebody did not learn of everybody or the focus's
 cost grew faster than that, 2 for wrong usage.
 `;
 

@@ -1,14 +1,14 @@
-// What a process has allocated, over time: heaptrack notes every allocation. Resident memory does not tell that: the
+// What a process has allocated, over time: heaptrack records every allocation. Resident memory does not show that: the
 // allocator keeps pages in which a little is in use.
 import { execFileSync, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync, rmSync } from 'node:fs';
 
 const library = '/usr/lib/heaptrack';
 
-/** Variables that make a process note its allocations in the file `raw`. */
+/** Variables that make a process record its allocations in the file `raw`. */
 export const heapEnvironment = raw => ({ LD_PRELOAD: `${library}/libheaptrack_preload.so`, DUMP_HEAPTRACK_OUTPUT: raw });
 
-/** Reads, and removes, what an ended process noted: bytes in use as [seconds since its start, bytes], in order. */
+/** Reads, and removes, what an ended process recorded: bytes in use as [seconds since its start, bytes], in order. */
 export async function heapOverTime(raw) {
   const [interpreted, massif] = [`${raw}.interpreted`, `${raw}.massif`];
   const [input, output] = [openSync(raw, 'r'), openSync(interpreted, 'w')];
@@ -18,7 +18,7 @@ export async function heapOverTime(raw) {
   execFileSync('heaptrack_print', ['-p', '0', '-a', '0', '-T', '0', '-l', '0', '-f', interpreted, '-M', massif, '--massif-threshold', '100'], { stdio: 'ignore' });
   const readings = readHeap(readFileSync(massif, 'utf8'));
   for (const file of [raw, interpreted, massif]) rmSync(file);
-  if (!readings.length) throw new Error(`heaptrack noted nothing in ${raw}`);
+  if (!readings.length) throw new Error(`heaptrack recorded nothing in ${raw}`);
   return readings;
 }
 
@@ -47,7 +47,7 @@ export const mostGrowth = 96 * 1024;
 /**
  * What is wrong with how one process stood after each round: more memory, files or threads than after the first `settled` ones, which
  * fill caches and tables. A rest is { heap, files, threads }; `most` is the most that was ever in use, `took` what the rounds must have
- * taken at least. A heap that nobody noted would stand still, too.
+ * taken at least. A heap that nobody recorded would stand still, too.
  * @param {{ heap: number, files: number, threads: number }[]} rests
  * @returns {string | undefined}
  */

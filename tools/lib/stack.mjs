@@ -18,7 +18,9 @@ const password = () => randomBytes(18).toString('base64url');
 const buildCoreMinutes = 16;
 
 /** Bridge N opens links to others from ports 100 N above this one. */
-export const relayPort = 21000;
+const relayPort = 21000;
+/** All of them, as nft writes a range. */
+export const relayPorts = `${relayPort}-${relayPort + 999}`;
 
 /** What has to be done before a stack can start, with about how long it takes; a list of lines. */
 function steps(packages, load) {
@@ -67,20 +69,21 @@ export class Stack {
    * `relayChannel`: what these talk with each other over, by default SCTP.
    * `io`, `disableRewriting`, `ssrcs`: handed to the bridges. `currentClientFolder` has another client library for the page.
    * `clock`: the processes' clock can be set, see `setClock`. `resumption`: see Prosody.
-   * `heap`: the processes note their allocations in files, see `heapFile` and heap.mjs.
+   * `heap`: the processes record their allocations in files, see `heapFile` and heap.mjs.
    * `launcher`: program and arguments that start the processes, such as prlimit. `logFolder`: where their logs lie.
    * `site`: what Prosody has beside rooms.
    * `mediaAddress`: where the bridges receive media instead of on loopback.
    * `more`: asked for further options of each bridge, given those that it has.
    * `accounts`: more users of auth.meet.test; `passwords` has theirs.
+   * `state`: the focus keeps what it needs after a restart.
    * `relay`: asked for the port that leads to Prosody's, for the processes. `environment`: more variables of theirs.
    * @param {{ clientFolder: string, currentClientFolder?: string, folder?: string, split?: boolean, bridges?: number, strategy?: string, relayChannel?: string, io?: string, disableRewriting?: boolean,
    *   channel?: string, ssrcs?: number, clock?: boolean, resumption?: number, heap?: boolean, launcher?: string[], logFolder?: string,
-   *   relay?: (port: number) => Promise<number>, environment?: Record<string, string>, mediaAddress?: string, site?: import('./prosody.mjs').Site, accounts?: string[],
+   *   relay?: (port: number) => Promise<number>, environment?: Record<string, string>, mediaAddress?: string, state?: boolean, site?: import('./prosody.mjs').Site, accounts?: string[],
    *   more?: (options: Record<string, any>) => Promise<Record<string, any>> }} options
    */
   constructor({ clientFolder, currentClientFolder, folder = 'run', split = false, bridges = 1, strategy, relayChannel, io, disableRewriting, channel, ssrcs, clock, resumption, heap,
-    launcher, logFolder, relay, environment, mediaAddress, site, accounts, more }) {
+    launcher, logFolder, relay, environment, mediaAddress, state, site, accounts, more }) {
     this.clientFolder = clientFolder;
     this.currentClientFolder = currentClientFolder;
     this.split = split;
@@ -99,6 +102,7 @@ export class Stack {
     this.relay = relay;
     this.environment = environment;
     this.mediaAddress = mediaAddress;
+    this.state = state;
     this.accounts = accounts ?? [];
     this.more = more;
     this.site = site;
@@ -120,7 +124,8 @@ export class Stack {
     });
     await this.prosody.start();
     const focusRestPort = await freePort(8888);
-    const environment = { ...this.clock ? this.clockEnvironment() : {}, ...this.environment };
+    const state = this.state ? { RINGBRIDGE_FOCUS_STATE_DIRECTORY: join(this.folder, 'state') } : {};
+    const environment = { ...this.clock ? this.clockEnvironment() : {}, ...state, ...this.environment };
     const xmppPort = this.relay ? await this.relay(this.prosody.clientPort) : this.prosody.clientPort;
     const options = async number => ({
       launcher: this.launcher,
@@ -181,15 +186,15 @@ export class Stack {
     });
   }
 
-  /** Where the process of this name notes its allocations. */
+  /** Where the process of this name records its allocations. */
   heapFile(name) { return join(this.folder, `${name}.heap`); }
 
-  /** Variables of the process of this name: those of all, and where it notes its allocations. */
+  /** Variables of the process of this name: those of all, and where it records its allocations. */
   environmentOf(environment, name) {
     return { ...environment, ...this.heap ? heapEnvironment(this.heapFile(name)) : {} };
   }
 
-  /** Lets libfaketime tell the processes what time of day it is; the monotonic clock stays the kernel's. */
+  /** Lets libfaketime set the time of day that the processes see; the monotonic clock stays the kernel's. */
   clockEnvironment() {
     this.setClock('+0');
     return {

@@ -52,7 +52,7 @@ let retries = 0;
 const wanted = { audio: false, video: false };   // muted?
 /** What the bridge is asked for, see Session.want. */
 /** What this page asks the bridge for. @type {{ lastN: number, stage?: string[], stageHeight: number, height: number, heights: Record<string, number> }} */
-const wish = { lastN: -1, stage: undefined, stageHeight: 2160, height: 2160, heights: {} };
+const asked = { lastN: -1, stage: undefined, stageHeight: 2160, height: 2160, heights: {} };
 const rates = new Map();
 let startedAt;
 
@@ -88,7 +88,7 @@ function loadClient(folder) {
 }
 
 function start() {
-  const session = new Session(settings, options, wish);
+  const session = new Session(settings, options, asked);
   startedAt ??= Date.now();
   current = session;
   session.addEventListener('changed', event => {
@@ -170,7 +170,7 @@ function render() {
       tile.attach('audio', session === shown ? remote.tracks.audio : undefined);
       tile.show({
         name: remote.name, muted: remote.muted.audio, dark: remote.muted.video || !remote.tracks.video,
-        speaker: session.speaker === remote.id, self: false, onStage: wish.stage?.includes(remote.name),
+        speaker: session.speaker === remote.id, self: false, onStage: asked.stage?.includes(remote.name),
       });
       // With SSRC rewriting the track stays when the screen is gone, muted.
       if (remote.tracks.screen && !remote.muted.screen) keys.add(showScreen(`${key}/screen`, session === shown, remote));
@@ -181,7 +181,7 @@ function render() {
   view.badges({ path, role: current.role });
   const [text, calm] = message();
   view.notice(text, calm);
-  view.wish(wish);
+  view.asked(asked);
   view.button('mute', wanted.audio, wanted.audio ? 'Unmute' : 'Mute');
   view.button('share', Boolean(current.screen), current.screen ? 'Stop sharing' : 'Share screen');
   view.button('camera', wanted.video, wanted.video ? 'Camera on' : 'Camera off');
@@ -193,7 +193,7 @@ function showScreen(key, shown, remote) {
   tile.node.hidden = !shown;
   tile.attach('video', remote.tracks.screen);
   const name = screenOf(remote.name);
-  tile.show({ name, muted: false, dark: false, speaker: false, self: false, onStage: wish.stage?.includes(name) });
+  tile.show({ name, muted: false, dark: false, speaker: false, self: false, onStage: asked.stage?.includes(name) });
   return key;
 }
 
@@ -240,7 +240,7 @@ async function refreshFigures() {
         const bits = rate(`in/${session.number}/${remote.id}/${kind}/${figures.p2p}`, figures.bytes);
         down += bits;
         if (kind === 'audio') tile.setLevel(figures.level);
-        else tile.setQuality(figures.framesPerSecond ? figures.frameHeight : 0, wish.stage?.includes(remote.name) ? wish.stageHeight : wish.height);
+        else tile.setQuality(figures.framesPerSecond ? figures.frameHeight : 0, asked.stage?.includes(remote.name) ? asked.stageHeight : asked.height);
         return [describe(figures, bits), kind === 'video' ? describeFreezes(figures) : ''];
       });
       tile.setFacts(facts.flat());
@@ -265,7 +265,7 @@ function stage(key) {
   const remote = [...current.remotes.values()].find(one => [`${current.number}/${one.id}`, `${current.number}/${one.id}/screen`].includes(key));
   if (!remote) return;
   const name = key.endsWith('/screen') ? screenOf(remote.name) : remote.name;
-  current.want({ stage: wish.stage?.includes(name) ? undefined : [name] });
+  current.want({ stage: asked.stage?.includes(name) ? undefined : [name] });
   render();
 }
 

@@ -23,7 +23,7 @@ export function wrapPeerConnections({ codec, asymmetric, blockP2p, relay, lipSyn
     #record;
     constructor(configuration, ...rest) {
       super(configuration, ...rest);
-      // The page gives this policy to peer-to-peer connections only (main.js), which tells them apart from the start.
+      // The page gives this policy to peer-to-peer connections only (main.js), which distinguishes them from the start.
       this.#record = { pc: this, p2p: configuration?.iceTransportPolicy === 'all', session: session() };
       connections.push(this.#record);
     }

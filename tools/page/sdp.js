@@ -124,7 +124,7 @@ export function throughRelay(sdp, relay) {
   })));
 }
 
-/** A description that tells no candidate: the other side can only answer on the path that we choose. */
+/** A description without candidates: the other side can only answer on the path that we choose. */
 export const withoutCandidates = sdp => joined(sections(sdp).map(lines =>
   lines.filter(line => !line.startsWith('a=candidate:') && !line.startsWith('a=end-of-candidates'))));
 

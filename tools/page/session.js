@@ -20,12 +20,12 @@ export class Session extends EventTarget {
   /** Sessions so far. */
   static count = 0;
 
-  /** `settings` come from the server, `options` from the page's address, `wish` is as in `want` and shared by sessions. */
-  constructor(settings, options, wish) {
+  /** `settings` come from the server, `options` from the page's address, `asked` is as in `want` and shared by sessions. */
+  constructor(settings, options, asked) {
     super();
     this.settings = settings;
     this.options = options;
-    this.wish = wish;
+    this.asked = asked;
     this.number = ++Session.count;
     this.remotes = new Map();
     this.localTracks = [];
@@ -34,7 +34,7 @@ export class Session extends EventTarget {
     this.p2p = false;
     this.bridgeMissing = false;
     this.speaker = undefined;
-    /** Rooms of the meeting, as the server tells of them: {jid, name, isMainRoom, participants: {address → {jid, role}}}. */
+    /** Rooms of the meeting, as the server announces them: {jid, name, isMainRoom, participants: {address → {jid, role}}}. */
     this.rooms = [];
     this.p2pOptions = undefined;
     this.focusUserJid = undefined;
@@ -75,7 +75,7 @@ export class Session extends EventTarget {
     const { websocketUrl } = this.settings;
     const [domain, muc, focus] = [this.settings.domain, this.settings.muc, this.settings.focus].map(there);
     const { JitsiMeetJS } = window;
-    // Only the peer-to-peer connection gets an iceTransportPolicy: peer-connections.js tells the two kinds apart by it.
+    // Only the peer-to-peer connection gets an iceTransportPolicy: peer-connections.js distinguishes the two kinds by it.
     const p2p = this.p2pOptions = { enabled: this.options.p2p, stunServers: [], iceTransportPolicy: 'all', backToP2PDelay: 3 };
     this.localTracks = await this.#capture();
     if (this.ended) {
@@ -209,7 +209,7 @@ export class Session extends EventTarget {
       this.#changed('media-session', { p2p: Boolean(session?.isP2P) });
     });
     on('DATA_CHANNEL_OPENED', () => {
-      this.#sendWish();
+      this.#sendAsked();
       this.conference.setSenderVideoConstraint(2160)?.catch?.(() => {});
       this.#changed('bridge-channel');
     });
@@ -233,7 +233,7 @@ export class Session extends EventTarget {
     });
     on('DISPLAY_NAME_CHANGED', (id, shown) => {
       if (this.remotes.has(id)) this.remotes.get(id).name = shown || id;
-      this.#sendWish();
+      this.#sendAsked();
       this.#changed('name', { id });
     });
     on('TRACK_ADDED', track => {
@@ -243,7 +243,7 @@ export class Session extends EventTarget {
       remote.tracks[kind] = track;
       remote.muted[kind] = track.isMuted();
       this.bridgeMissing = false;
-      this.#sendWish();
+      this.#sendAsked();
       this.#changed('track-added', { id: remote.id, kind });
     });
     on('TRACK_REMOVED', track => {
@@ -305,13 +305,13 @@ export class Session extends EventTarget {
    * What to ask the bridge for: `lastN`, `stage` (names) at `stageHeight`, `height` of everybody else, `heights` by
    * name. Absent fields keep their value; without a stage the first participant is preferred.
    */
-  want(wish) {
-    Object.assign(this.wish, wish);
-    this.#sendWish();
+  want(asked) {
+    Object.assign(this.asked, asked);
+    this.#sendAsked();
   }
 
-  #sendWish() {
-    const { lastN, stage, height, stageHeight, heights } = this.wish;
+  #sendAsked() {
+    const { lastN, stage, height, stageHeight, heights } = this.asked;
     const byName = new Map([...this.named()].map(([name, { id }]) => [name, id]));
     // A current library asks for sources, the packaged one for endpoints.
     const video = id => this.options.current ? `${id}-v0` : id;

@@ -160,7 +160,7 @@ export class View {
   rates(up, down) { this.find('rates').textContent = `↑ ${kilobits(up)}   ↓ ${kilobits(down)}`; }
 
   /** Shows in the footer what is asked for. */
-  wish({ lastN, height, stageHeight }) {
+  asked({ lastN, height, stageHeight }) {
     for (const [id, value] of [['last-n', lastN], ['tile-height', height], ['stage-height', stageHeight]]) {
       /** @type {HTMLSelectElement} */ (this.find(id)).value = String(value);
     }

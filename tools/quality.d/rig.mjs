@@ -104,8 +104,8 @@ export class Rig {
   }
 
   /** Asks the bridge for something in the name of a page; returns when. */
-  async want(page, wish) {
-    await page.hook(`ringbridge.want(${JSON.stringify(wish)})`);
+  async want(page, constraints) {
+    await page.hook(`ringbridge.want(${JSON.stringify(constraints)})`);
     return Date.now();
   }
 
@@ -146,7 +146,7 @@ export class Rig {
     return this.waitFor(sender, timeout, ({ outbound }) => outbound.some(one => one.kind === 'video' && one.height === height && one.fps > 0));
   }
 
-  /** Starts to watch the processors; the function that it returns tells the percent that was idle. */
+  /** Starts to watch the processors; the function that it returns gives the percent that was idle. */
   idle() {
     const before = processors();
     return () => {
@@ -171,7 +171,7 @@ export class Rig {
     return page.hook(`ringbridge.bridgeMessages.filter(one => one.at >= ${from})`);
   }
 
-  /** Leaves what was read beside the logs; `suffix` tells the parts of a scenario apart. */
+  /** Leaves what was read beside the logs; `suffix` distinguishes the parts of a scenario. */
   async save(suffix = '') {
     const messages = {};
     for (const page of this.pages) messages[page.name] = await this.messages(page).catch(() => []);

@@ -1,14 +1,13 @@
 // tools/soak: participants, channels, bridges and Prosody come and go by a seed, and nothing may stay.
-import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { loadArguments } from '../attack.d/witnesses.mjs';
 import { resident } from '../attack.d/watch.mjs';
 import { Talker } from '../attack.d/talker.mjs';
 import { lightPace } from '../lib/scripted.mjs';
-import { heapEnvironment, heapOverTime, leastHeap } from '../lib/heap.mjs';
+import { untilAtRest } from '../lib/at-rest.mjs';
+import { heapOverTime, leastHeap } from '../lib/heap.mjs';
 import { installDebian } from '../lib/install.mjs';
-import { demoFolder } from '../lib/paths.mjs';
 import { Background, endOnSignals, sleep, until } from '../lib/process.mjs';
 import { loadBinary } from '../lib/ringbridge.mjs';
 import { prepare, Stack } from '../lib/stack.mjs';
@@ -60,9 +59,8 @@ class Soak {
 
   async run() {
     const folder = 'soak';
-    const raw = join(demoFolder, folder, 'heap.$$');
     if (this.heap) await installDebian('heaptrack');
-    this.stack = new Stack({ folder, split: true, bridges: 2, resumption: 2, environment: this.heap ? heapEnvironment(raw) : {} });
+    this.stack = new Stack({ folder, split: true, bridges: 2, resumption: 2, heap: this.heap });
     const start = Date.now();
     await this.stack.start();
     this.lasting = { focus: this.stack.focus, bridge2: this.stack.bridges[1] };
@@ -77,16 +75,14 @@ class Soak {
     }
     const errors = withoutCause(this.stack.errors(), this.faults);
     await sleep(2000);
-    const ids = Object.fromEntries(Object.entries(this.lasting).map(([name, one]) => [name, one.process.pid]));
     await Promise.all(this.stack.processes().map(one => one.stop()));
-    if (this.heap) for (const [name, pid] of Object.entries(ids)) await this.readHeap(name, join(this.stack.folder, `heap.${pid}`), rests);
+    if (this.heap) for (const [name, one] of Object.entries(this.lasting)) await this.readHeap(name, this.stack.heapFile(one.name), rests);
     const checks = judge(rests, { errors });
     checks.push({ what: 'sessions of participants', value: this.reports.sessions, limit: 'at least one per group', ok: this.reports.sessions >= this.reports.groups });
     return { seed: this.seed, seconds: Math.round((Date.now() - start) / 1000), rounds: rests.length, events: this.counts, ...this.reports, pass: checks.every(one => one.ok), checks, rests };
   }
 
   async readHeap(name, file, rests) {
-    if (!existsSync(file)) throw new Error(`no notes of the heap in ${file}; there are ${readdirSync(this.stack.folder).filter(one => one.startsWith('heap'))}`);
     const heap = await heapOverTime(file);
     for (const rest of rests) {
       const one = rest.processes[name];
@@ -130,11 +126,11 @@ class Soak {
 
   leave(event) { return this.gone(event, 'leave'); }
   crash(event) { return this.gone(event, 'crash'); }
-  tell({ group, participant, what }) { this.groups.get(group)?.order({ do: what, participant }); }
-  mute(event) { this.tell(event); }
-  unmute(event) { this.tell(event); }
-  move(event) { this.tell(event); }
-  reconnect(event) { this.tell(event); }
+  order({ group, participant, what }) { this.groups.get(group)?.order({ do: what, participant }); }
+  mute(event) { this.order(event); }
+  unmute(event) { this.order(event); }
+  move(event) { this.order(event); }
+  reconnect(event) { this.order(event); }
 
   async restartBridge() {
     const [bridge] = this.stack.bridges;
@@ -158,17 +154,7 @@ class Soak {
 
   /** Waits until nothing is held, and reads. */
   async rest() {
-    let left;
-    await until('nothing is held', 90000, async () => {
-      left = [];
-      for (const bridge of this.stack.bridges) {
-        const text = await (await fetch(bridge.bridgeUrl('/metrics'))).text();
-        left.push(...text.split('\n').filter(line => /^ringbridge_(control_)?held\b/.test(line) && !line.endsWith(' 0')).map(line => `${bridge.name} ${line}`));
-      }
-      const focus = await (await fetch(this.stack.focus.focusUrl('/colibri/stats'))).json();
-      for (const [name, value] of Object.entries(focus)) if (/conferences|participants/.test(name) && !/total/.test(name) && value) left.push(`focus ${name} ${value}`);
-      return left.length === 0;
-    }, 500).catch(error => { throw new Error(`${error.message}: ${left}`); });
+    await untilAtRest(this.stack);
     await sleep(1500);
     const processes = Object.fromEntries(Object.entries(this.lasting).map(([name, one]) => [name, {
       at: (Date.now() - one.process.started) / 1000, rss: resident(one.process.pid), ...one.process.held(),

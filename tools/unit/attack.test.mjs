@@ -30,7 +30,7 @@ test('a known signature: RFC 5769, section 2.1', () => {
   assert.equal(message.subarray(-4).toString('hex'), 'e57a3bcf');
 });
 
-test('fragments claim what they are told to', () => {
+test('fragments claim what they are given', () => {
   const hello = clientHello();
   const parts = fragments(1, hello, 60);
   assert.equal(parts.reduce((sum, part) => sum + part.length - 25, 0), hello.length);

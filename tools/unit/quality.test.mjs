@@ -78,7 +78,7 @@ test("drift that the receiver's buffers explain is theirs", () => {
   assert.ok((syncDrift(samples, 'a', { buffers: true }).drift ?? Infinity) <= 3);
 });
 
-test('a slow sender is told from a slow bridge', () => {
+test('a slow sender is distinguished from a slow bridge', () => {
   const sender = (cpu, frames, captured = 15) => Array.from({ length: 11 }, (_, second) => ({
     at: second * 1000, cameras: [{ frames: captured * second }],
     outbound: [{ kind: 'video', ssrc: 1, frames: frames * second, limitedDurations: { cpu: cpu * second } }],

@@ -21,7 +21,7 @@ enum Command {
     Joins(joins::JoinArgs),
     /// Relay UDP to a bridge like a bad network.
     Impair(impair::ImpairArgs),
-    /// Be a misbehaving media peer on loopback that sends whatever it is told (for `tools/attack`).
+    /// Be a misbehaving media peer on loopback that sends whatever it is ordered to (for `tools/attack`).
     Attack(attack::AttackArgs),
 }
 

@@ -135,7 +135,6 @@ func run(core int) error {
 	}
 	reply("ready", map[string]any{
 		"pids": []int{server.Process.Pid}, "version": strings.TrimSpace(string(version)), "subscribers_offer": true,
-		"rooms": true,
 	})
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 1<<20)

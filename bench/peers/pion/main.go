@@ -118,7 +118,7 @@ func run(core int) error {
 			}
 		}
 	}
-	reply("ready", map[string]any{"pids": []int{os.Getpid()}, "version": version, "rooms": true})
+	reply("ready", map[string]any{"pids": []int{os.Getpid()}, "version": version})
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {

@@ -132,7 +132,7 @@ pub fn run(args: &CompareArgs) -> Result<bool, SubjectError> {
         report.note(shape.name(), &arenas);
     }
     growth(args, backend, turn, &mut report)?;
-    let contestant = Contestant::ringbridge(choice(backend), args.cores.core);
+    let contestant = Contestant::ringbridge(choice(backend), &[args.cores.core]);
     match saturate::latency_over_echo(&contestant, args.cores.core, ROUNDS, turn) {
         Ok(values) => report.ratio("latency_p99_over_echo", values),
         Err(error) => {
@@ -155,9 +155,9 @@ pub fn run(args: &CompareArgs) -> Result<bool, SubjectError> {
 
 /// Both of ringbridge's backends and the other forwarders beside the bare loops.
 fn compare_rooms(args: &CompareArgs) -> Result<bool, SubjectError> {
-    let mut contestants = vec![("mmsg", Contestant::ringbridge(IoChoice::Mmsg, args.cores.core))];
+    let mut contestants = vec![("mmsg", Contestant::ringbridge(IoChoice::Mmsg, &[args.cores.core]))];
     if ringbridge_dataplane::io::probe(IoChoice::Uring).is_ok() {
-        contestants.push(("uring", Contestant::ringbridge(IoChoice::Uring, args.cores.core)));
+        contestants.push(("uring", Contestant::ringbridge(IoChoice::Uring, &[args.cores.core])));
     }
     // What every packet costs that is handled as soon as it comes.
     let waiting = IoLimits { extras: IoExtras { coalesce: 150, ..IoExtras::default() }, ..IoLimits::default() };
@@ -189,7 +189,7 @@ fn choice(backend: Backend) -> IoChoice {
 fn ours(core: usize, scenario: &Scenario, samples: usize) -> Result<Vec<Arena>, SubjectError> {
     let mut arenas = Vec::new();
     for (net, name, io) in [(1, "mmsg", IoChoice::Mmsg), (2, "uring", IoChoice::Uring)] {
-        match Arena::new(name, &Contestant::ringbridge(io, core), scenario, net, samples, Vec::new()) {
+        match Arena::new(name, &Contestant::ringbridge(io, &[core]), scenario, net, samples, Vec::new()) {
             Ok(arena) => arenas.push(arena),
             Err(SubjectError::Dataplane(error)) if io == IoChoice::Uring => eprintln!("uring: {error}"),
             Err(error) => return Err(error),
@@ -267,7 +267,7 @@ fn fanout(args: &CompareArgs, backend: Backend, turn: Duration, report: &mut Rep
             continue;
         }
         // Who forwards less than was sent costs nothing per packet that it should have forwarded.
-        match theirs.windows.iter().map(|window| window.delivered(theirs.fan_out)).reduce(f64::min) {
+        match theirs.windows.iter().map(Window::delivered).reduce(f64::min) {
             Some(least) if least < DELIVERED => {
                 let text = format!("delivered only {:.0} % of a round's packets", least * 100.0);
                 report.missing.insert(name, text);
@@ -288,7 +288,7 @@ fn fanout(args: &CompareArgs, backend: Backend, turn: Duration, report: &mut Rep
 fn growth(args: &CompareArgs, backend: Backend, turn: Duration, report: &mut Report) -> Result<(), SubjectError> {
     let mut arenas = Vec::new();
     for (net, size, name) in [(1, 10, "10"), (2, 500, "500")] {
-        let contestant = Contestant::ringbridge(choice(backend), args.cores.core);
+        let contestant = Contestant::ringbridge(choice(backend), &[args.cores.core]);
         let mut arena = Arena::new(name, &contestant, &Scenario::new(Shape::Fanout, size), net, 1, Vec::new())?;
         // As many forwarded packets a second, in frames of the same size, or the small one would mostly measure sleeping.
         arena.world.set_speed(500.0 / size as f64);

@@ -79,7 +79,7 @@ struct Media {
     audio_p50_micros: f64,
     /// See `audio_p50_micros`.
     audio_p99_micros: f64,
-    /// Of video.
+    /// The same of video.
     video_p50_micros: f64,
     /// See `video_p50_micros`.
     video_p99_micros: f64,

@@ -52,7 +52,7 @@ pub fn run(json: bool) -> Result<bool, SubjectError> {
     let mut link = dataplane.take_links().pop().ok_or(SubjectError::RingFull)?;
     let resident = || cpu::resident(std::process::id()).map_err(SubjectError::Cpu);
     let settle = |link: &mut WorkerLink| {
-        // The worker takes its commands in its own time; its turns tell.
+        // The worker takes its commands in its own time; its turns show when it has.
         let (stats, start) = (dataplane.stats(WorkerId::new(0)), Instant::now());
         let turns = stats.get(Counter::LoopTurns);
         while stats.get(Counter::LoopTurns) < turns + 10 && start.elapsed() < Duration::from_secs(5) {

@@ -101,7 +101,7 @@ pub fn run(args: &ProcessArgs) -> Result<bool, SubjectError> {
         whole.serve(&mut world)?;
         std::thread::sleep(Duration::from_micros(200));
     }
-    let speed = own_pace(&mut world, &mut whole, scenario.fan_out())?;
+    let speed = own_pace(&mut world, &mut whole)?;
     world.set_speed(speed);
     // What comes of the joins is over when it counts.
     window::run(&mut world, &mut whole, SETTLE, |_| Ok(()))?;

@@ -13,7 +13,7 @@ use crate::account::Account;
 use crate::cores::{self, CoreArgs};
 use crate::generator::world::World;
 use crate::media::{Codec, Track, capture};
-use crate::scenario::{PAIR, Scenario, Shape};
+use crate::scenario::{Scenario, ScenarioArgs};
 use crate::subject::bare::{Bare, Method};
 use crate::subject::in_process::{InProcess, Options};
 use crate::subject::peer::Peer;
@@ -73,15 +73,8 @@ impl From<Io> for IoChoice {
 /// Play media through a forwarder and measure what it costs.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// Shape of the conferences.
-    #[arg(long, value_enum, default_value = "fanout")]
-    scenario: Shape,
-    /// Receivers (fanout, webinar), participants (mesh, audio) or conferences (rooms).
-    #[arg(long)]
-    size: Option<usize>,
-    /// Participants of each conference of rooms.
-    #[arg(long, default_value_t = PAIR)]
-    participants: usize,
+    #[command(flatten)]
+    scenario: ScenarioArgs,
     /// Seconds to measure.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
@@ -136,8 +129,8 @@ fn payload_type(text: &str) -> Result<(u8, Codec), String> {
 
 /// Runs it; false when what arrived was wrong.
 pub fn run(args: &ReplayArgs) -> Result<bool, SubjectError> {
-    let mut scenario = Scenario::new(args.scenario, args.size.unwrap_or(args.scenario.usual_size()));
-    (scenario.participants, scenario.video.bitrate) = (args.participants, args.bitrate);
+    let mut scenario = Scenario::from(args.scenario);
+    scenario.video.bitrate = args.bitrate;
     let mut subject: Box<dyn Subject> = match args.bridge {
         Bridge::Ringbridge => {
             let options = Options {
@@ -247,7 +240,7 @@ impl Report {
             seconds: window.elapsed.as_secs_f64(),
             sent: window.measured.sent,
             forwarded: counts.packets,
-            expected: window.measured.sent * scenario.fan_out(),
+            expected: window.expected,
             loss: window.loss(),
             generator_lost: window.measured.overflowed,
             generator_late_micros: window.measured.late.as_micros() as u64,

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::account::Account;
-use crate::arena::{Arena, Contestant, DELIVERED, KeepAlive, Spread, alternate};
+use crate::arena::{Arena, Contestant, DELIVERED, Spread, alternate, take_turn};
 use crate::commands::saturate;
 use crate::generator::world::World;
 use crate::scenario::Scenario;
@@ -177,14 +177,14 @@ fn join(core: usize, scenario: &Scenario, contestants: &[(&str, Contestant)]) ->
 /// Real time, if one core can generate that much.
 fn own_speed(arenas: &mut [Arena]) -> Result<f64, SubjectError> {
     let Some(arena) = arenas.last_mut() else { return Ok(1.0) };
-    own_pace(&mut arena.world, arena.subject.as_mut(), arena.fan_out)
+    own_pace(&mut arena.world, arena.subject.as_mut())
 }
 
 /// How many times as fast as in real time a scenario is played: once, or less where a core cannot generate that much.
-pub fn own_pace(world: &mut World, subject: &mut dyn Subject, fan_out: u64) -> Result<f64, SubjectError> {
+pub fn own_pace(world: &mut World, subject: &mut dyn Subject) -> Result<f64, SubjectError> {
     world.set_speed(LOOK);
     let look = window::run(world, subject, Duration::from_millis(500), |_| Ok(()))?;
-    let expected = (look.measured.sent * fan_out) as f64 / look.elapsed.as_secs_f64() / LOOK;
+    let expected = look.expected as f64 / look.elapsed.as_secs_f64() / LOOK;
     Ok((OWN_PACE / expected.max(1.0)).min(1.0))
 }
 
@@ -244,7 +244,7 @@ fn play(
         delivered: arenas
             .iter()
             .filter_map(|arena| {
-                let least = arena.windows.iter().map(|window| window.delivered(arena.fan_out)).reduce(f64::min)?;
+                let least = arena.windows.iter().map(Window::delivered).reduce(f64::min)?;
                 Some((arena.name.clone(), least))
             })
             .collect(),
@@ -258,14 +258,14 @@ fn play(
         process_nanos: spreads(&|arena| Spread::of(arena.windows.iter().filter_map(Window::process_nanos_per_packet))),
         control_share: spreads(&|arena| Spread::of(arena.windows.iter().filter_map(Window::control_share))),
         comparable: arenas.iter().filter(|arena| !bare_echo(&arena.name) && !arena.is_peer()).all(|arena| {
-            let delivered = arena.windows.iter().map(|window| window.delivered(arena.fan_out));
+            let delivered = arena.windows.iter().map(Window::delivered);
             delivered.fold(f64::INFINITY, f64::min) >= DELIVERED
         }),
         saturation: BTreeMap::new(),
     })
 }
 
-/// Sums over windows.
+/// Packets left out by reason, summed over windows.
 fn left_out(accounts: &[&Account]) -> BTreeMap<&'static str, u64> {
     let mut sums = BTreeMap::new();
     for (reason, packets) in accounts.iter().flat_map(|account| &account.left_out) {
@@ -295,18 +295,13 @@ fn saturated(
     arenas.extend(bare.into_iter().min_by(|a, b| median(a).total_cmp(&median(b))));
     let (mut saturation, mut speed) = (BTreeMap::new(), f64::INFINITY);
     for at in 0..arenas.len() {
-        let (before, rest) = arenas.split_at_mut(at);
-        let Some((arena, after)) = rest.split_first_mut() else { continue };
-        let mut alive = KeepAlive::new();
-        let found = saturate::find(arena, |now| alive.serve([&mut *before, &mut *after], now))?;
+        let found = take_turn(arenas, at, |arena, alive| saturate::find(arena, alive)).transpose()?.flatten();
+        let name = &arenas[at].name;
         let Some(found) = found else {
-            eprintln!(
-                "{}: no load was carried without loss, so that it has no part in how high the others' is",
-                arena.name
-            );
+            eprintln!("{name}: no load was carried without loss, so that it has no part in how high the others' is");
             continue;
         };
-        saturation.insert(arena.name.clone(), found.packets_per_second);
+        saturation.insert(name.clone(), found.packets_per_second);
         speed = speed.min(found.speed);
     }
     if speed.is_infinite() {

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use crate::arena::{Arena, Contestant};
 use crate::commands::replay::Io;
-use crate::cores;
+use crate::cores::{self, WorkerCoreArgs};
 use crate::progress::Progress;
-use crate::scenario::{PAIR, Scenario, Shape};
+use crate::scenario::{Scenario, ScenarioArgs, Shape};
 use crate::subject::SubjectError;
 use crate::subject::bare::Method;
 use crate::window::{self, Window};
@@ -26,27 +26,16 @@ const CLOSE: f64 = 1.06;
 const START: f64 = 1.0;
 const END: f64 = 10_000.0;
 
-/// Find the highest load with less than 0.01 % loss and a p99 of added latency under 5 ms.
+/// Find the highest load with less than 0.01 % loss and a p99 of added latency under 5 ms, by playing faster than in real time.
 #[derive(Debug, Args)]
 pub struct SaturateArgs {
-    /// Shape of the conferences; their load is varied by playing faster than in real time.
-    #[arg(long, value_enum, default_value = "fanout")]
-    scenario: Shape,
-    /// See `replay`.
-    #[arg(long)]
-    size: Option<usize>,
-    /// Participants of each conference of rooms.
-    #[arg(long, default_value_t = PAIR)]
-    participants: usize,
+    #[command(flatten)]
+    scenario: ScenarioArgs,
     /// I/O backend.
     #[arg(long, value_enum, default_value = "auto")]
     io: Io,
-    /// Cores of the workers.
-    #[arg(long, value_delimiter = ',', default_value = "0")]
-    cores: Vec<usize>,
-    /// Core of the generator.
-    #[arg(long, default_value_t = 1)]
-    generator_core: usize,
+    #[command(flatten)]
+    cores: WorkerCoreArgs,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -106,7 +95,7 @@ pub fn find(arena: &mut Arena, mut idle: impl FnMut(Instant)) -> Result<Option<S
         };
         let mut window = play()?;
         if limit(&window).is_some() {
-            // Once more: a machine's hiccup is not the forwarder's limit.
+            // Once more: a host's hiccup is not the forwarder's limit.
             window = play()?;
         }
         match limit(&window) {
@@ -140,14 +129,9 @@ pub fn find(arena: &mut Arena, mut idle: impl FnMut(Instant)) -> Result<Option<S
 
 /// Searches for the highest load and prints it.
 pub fn run(args: &SaturateArgs) -> Result<bool, SubjectError> {
-    cores::generate_on(args.generator_core)?;
-    let mut scenario = Scenario::new(args.scenario, args.size.unwrap_or(args.scenario.usual_size()));
-    scenario.participants = args.participants;
-    let mut contestant = Contestant::ringbridge(args.io.into(), 0);
-    if let Contestant::Ringbridge(options) = &mut contestant {
-        options.cores.clone_from(&args.cores);
-    }
-    let mut arena = Arena::new("ringbridge", &contestant, &scenario, 1, 3, Vec::new())?;
+    cores::generate_on(args.cores.generator_core)?;
+    let contestant = Contestant::ringbridge(args.io.into(), &args.cores.cores);
+    let mut arena = Arena::new("ringbridge", &contestant, &args.scenario.into(), 1, 3, Vec::new())?;
     let found = find(&mut arena, |_| {})?;
     if args.json {
         println!("{}", serde_json::to_string(&found).unwrap_or_default());

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::arena::{Arena, Contestant};
 use crate::commands::replay::Io;
-use crate::cores;
+use crate::cores::{self, WorkerCoreArgs};
 use crate::scenario::{PAIR, Scenario, Shape};
 use crate::subject::SubjectError;
 use crate::window;
@@ -30,12 +30,8 @@ pub struct ScaleArgs {
     /// I/O backend.
     #[arg(long, value_enum, default_value = "auto")]
     io: Io,
-    /// Cores of the workers; the curve of workers uses one, two, ... of them.
-    #[arg(long, value_delimiter = ',', default_value = "0")]
-    cores: Vec<usize>,
-    /// Core of the generator.
-    #[arg(long, default_value_t = 1)]
-    generator_core: usize,
+    #[command(flatten)]
+    cores: WorkerCoreArgs,
     /// Draw the curves into this SVG file.
     #[arg(long)]
     svg: Option<PathBuf>,
@@ -70,17 +66,16 @@ struct Curves {
 
 /// Measures every point and prints a table or JSON.
 pub fn run(args: &ScaleArgs) -> Result<bool, SubjectError> {
-    cores::generate_on(args.generator_core)?;
+    let workers = &args.cores.cores[..];
+    cores::generate_on(args.cores.generator_core)?;
     let curve = |sizes: &[usize], scenario: fn(usize) -> Scenario| -> Result<Vec<Point>, SubjectError> {
-        let one = &args.cores[..1.min(args.cores.len())];
+        let one = &workers[..1.min(workers.len())];
         sizes.iter().map(|n| point(args, one, scenario(*n), *n)).collect()
     };
     let curves = Curves {
         receivers: curve(&RECEIVERS, |n| Scenario::new(Shape::Fanout, n))?,
         conferences: curve(&CONFERENCES, rooms)?,
-        workers: (1..=args.cores.len())
-            .map(|n| point(args, &args.cores[..n], rooms(50), n))
-            .collect::<Result<_, _>>()?,
+        workers: (1..=workers.len()).map(|n| point(args, &workers[..n], rooms(50), n)).collect::<Result<_, _>>()?,
     };
     if let Some(file) = &args.svg {
         draw(file, &curves).map_err(|error| {
@@ -110,12 +105,9 @@ fn named(curves: &Curves) -> [(&'static str, &[Point]); 3] {
 }
 
 fn point(args: &ScaleArgs, cores: &[usize], scenario: Scenario, n: usize) -> Result<Point, SubjectError> {
-    let mut contestant = Contestant::ringbridge(args.io.into(), 0);
-    if let Contestant::Ringbridge(options) = &mut contestant {
-        options.cores = cores.to_vec();
-    }
+    let contestant = Contestant::ringbridge(args.io.into(), cores);
     let mut arena = Arena::new(&format!("{} of {n}", scenario.shape.name()), &contestant, &scenario, 1, 1, Vec::new())?;
-    // One look at real speed tells how fast to play for the wanted rate.
+    // A short run at real speed shows how fast to play for the wanted rate.
     let short = Duration::from_millis(700);
     let look = window::run(&mut arena.world, arena.subject.as_mut(), short, |_| Ok(()))?;
     let rate = look.measured.counts.packets as f64 / look.elapsed.as_secs_f64();
@@ -127,7 +119,7 @@ fn point(args: &ScaleArgs, cores: &[usize], scenario: Scenario, n: usize) -> Res
         nanos: window.nanos_per_packet(),
         packets_per_second: window.measured.counts.packets as f64 / window.elapsed.as_secs_f64(),
         loss: window.loss(),
-        delivered: window.delivered(arena.fan_out),
+        delivered: window.delivered(),
         p99_micros: window.latency(0.99).as_micros() as u64,
     })
 }

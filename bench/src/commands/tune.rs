@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::arena::{Arena, Contestant, Spread, alternate, ratios};
 use crate::cores::{self, CoreArgs};
-use crate::scenario::{PAIR, Scenario, Shape};
+use crate::scenario::{Scenario, ScenarioArgs};
 use crate::subject::SubjectError;
 use crate::subject::in_process::Options;
 use crate::window::Window;
@@ -22,15 +22,8 @@ const ROUNDS: usize = 9;
 /// Measure what each of `--io-options`, and GSO with GRO, gains or costs on this host.
 #[derive(Debug, Args)]
 pub struct TuneArgs {
-    /// Shape of the conferences.
-    #[arg(long, value_enum, default_value = "fanout")]
-    scenario: Shape,
-    /// See `replay`.
-    #[arg(long)]
-    size: Option<usize>,
-    /// Participants of each conference of rooms.
-    #[arg(long, default_value_t = PAIR)]
-    participants: usize,
+    #[command(flatten)]
+    scenario: ScenarioArgs,
     /// Bits per second of each video stream.
     #[arg(long, default_value_t = 2_500_000)]
     bitrate: u64,
@@ -95,8 +88,8 @@ fn groups(busy_poll: u32) -> Vec<Group> {
 /// Measures every option and prints a table or JSON.
 pub fn run(args: &TuneArgs) -> Result<bool, SubjectError> {
     cores::generate_on(args.cores.generator_core)?;
-    let mut scenario = Scenario::new(args.scenario, args.size.unwrap_or(args.scenario.usual_size()));
-    (scenario.participants, scenario.video.bitrate) = (args.participants, args.bitrate);
+    let mut scenario = Scenario::from(args.scenario);
+    scenario.video.bitrate = args.bitrate;
     let mut rows = Vec::new();
     for (name, io, ways) in groups(args.busy_poll) {
         let (mut options, mut arenas) = (Vec::new(), Vec::new());

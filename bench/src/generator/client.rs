@@ -134,6 +134,10 @@ impl Client {
             return;
         }
         self.agent.handle_timeout(now);
+        if self.agent.poll_timeout().is_none() {
+            // After it only answered a check that came before the credentials did, the agent has not begun its own (is 0.12).
+            self.agent.handle_timeout(now);
+        }
         while let Some(transmit) = self.agent.poll_transmit() {
             if let SocketAddr::V4(to) = transmit.destination {
                 self.outgoing.push_back((to, transmit.contents.to_vec()));
@@ -181,5 +185,40 @@ impl Client {
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<(SocketAddrV4, Vec<u8>)> {
         self.outgoing.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringbridge_controlplane::transport::DtlsRole;
+
+    /// Everything that `client` has to send, to the one that it is for.
+    fn carry(now: Instant, from: &mut Client, to: &mut Client) -> usize {
+        let source = from.address;
+        std::iter::from_fn(|| from.poll_transmit())
+            .map(|(_, datagram)| to.handle_datagram(now, source, &datagram))
+            .count()
+    }
+
+    #[test]
+    fn a_check_that_comes_before_the_other_sides_credentials_does_not_stop_ours() {
+        let certificate = Certificate::generate().unwrap();
+        let address = |last| SocketAddrV4::new(std::net::Ipv4Addr::new(127, 0, 0, last), 5000);
+        let (mut ours, mut other) = (Client::new(address(1)), Client::new(address(2)));
+        let remote = |client: &Client| {
+            let (ufrag, pwd) = client.credentials();
+            let (candidates, fingerprints, sections) = (vec![client.address], Vec::new(), Vec::new());
+            Remote { ufrag, pwd, lite: false, candidates, fingerprints, role: DtlsRole::Client, sections }
+        };
+        let (of_ours, of_other) = (remote(&ours), remote(&other));
+        let now = Instant::now();
+        other.set_remote(of_ours, false);
+        other.handle_timeout(now, &certificate);
+        assert_eq!(carry(now, &mut other, &mut ours), 1, "its first check");
+        ours.set_remote(of_other, true);
+        ours.handle_timeout(now, &certificate);
+        assert!(ours.poll_timeout().is_some(), "nothing would ever wake it up");
+        assert_eq!(carry(now, &mut ours, &mut other), 2, "an answer, and a check of its own");
     }
 }

@@ -1,4 +1,4 @@
-//! What was sent lately: a receiver's packet is looked up by its payload, which tells when it was sent and that it
+//! What was sent lately: a receiver's packet is looked up by its payload, which shows when it was sent and that it
 //! arrived unchanged.
 
 use std::hash::BuildHasher;
@@ -24,7 +24,7 @@ pub struct Sent {
 
 /// The payloads sent of late. Allocates only when it is made.
 pub struct Ledger {
-    /// The latest packets: a packet's place is its serial number modulo their number.
+    /// The latest packets: a packet's slot is its serial number modulo their number.
     sent: Box<[Option<Entry>]>,
     /// Serial number of the next packet; the first is 1.
     next: u64,
@@ -36,7 +36,7 @@ pub struct Ledger {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     hash: u64,
-    /// Serial number of the latest packet before it that shares its place in `latest`; 0 is none.
+    /// Serial number of the latest packet before it that shares its slot in `latest`; 0 is none.
     before: u64,
     sent: Sent,
 }
@@ -73,7 +73,7 @@ impl Ledger {
         self.sent[self.place(serial)].as_ref().filter(|_| remembered)
     }
 
-    /// Notes a payload that goes out now.
+    /// Records a payload that goes out now.
     pub fn note(&mut self, vp8: bool, payload: &[u8], sent: Sent) {
         let hash = self.hasher.hash_one(untouched(vp8, payload));
         let (bucket, place) = (self.place(hash), self.place(self.next));
@@ -87,7 +87,7 @@ impl Ledger {
 
     /// What was sent with this very payload, if it was; the latest of several.
     pub fn find(&self, vp8: bool, payload: &[u8]) -> Option<Sent> {
-        // 64 bits of hash tell a changed payload; keeping all bytes would take gigabytes.
+        // 64 bits of hash detect a changed payload; keeping all bytes would take gigabytes.
         let hash = self.hasher.hash_one(untouched(vp8, payload));
         let mut entry = self.entry(self.latest[self.place(hash)])?;
         while entry.hash != hash {

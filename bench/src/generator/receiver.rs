@@ -80,7 +80,7 @@ struct Picture {
 }
 
 /// Picture ids are renumbered by a bridge: one that was sent after another must not come as an earlier one. Senders may
-/// repeat packets late, so that it is their ids that tell which picture is later.
+/// repeat packets late, so that only their ids show which picture is later.
 fn verify_picture(
     latest: Option<Picture>,
     sent: &Sent,
@@ -165,7 +165,7 @@ pub struct Oracle<'a> {
     pub codecs: &'a [Codec],
     /// Bridges by stream, and the receiver's own.
     pub bridges: (&'a [usize], usize),
-    /// Where latencies are noted.
+    /// Where latencies are recorded.
     pub latency: &'a mut Latency,
 }
 

@@ -46,8 +46,6 @@ enum Reply {
         version: String,
         #[serde(default)]
         subscribers_offer: bool,
-        #[serde(default)]
-        rooms: bool,
     },
     Missing(String),
     Answer {
@@ -75,8 +73,6 @@ pub struct Peer {
     pids: Vec<u32>,
     /// Its subscribers offer what they want, as in WHEP; to others it offers.
     subscribers_offer: bool,
-    /// It keeps rooms apart.
-    rooms: bool,
     /// What is published in each room.
     published: HashMap<usize, Vec<Codec>>,
 }
@@ -121,13 +117,11 @@ impl Peer {
             replies,
             pids: Vec::new(),
             subscribers_offer: false,
-            rooms: false,
             published: HashMap::new(),
         };
         match peer.replies.recv_timeout(PATIENCE) {
-            Ok(Reply::Ready { pids, version, subscribers_offer, rooms }) => {
-                (peer.pids, peer.version) = (pids, version);
-                (peer.subscribers_offer, peer.rooms) = (subscribers_offer, rooms);
+            Ok(Reply::Ready { pids, version, subscribers_offer }) => {
+                (peer.pids, peer.version, peer.subscribers_offer) = (pids, version, subscribers_offer);
             }
             Ok(Reply::Missing(reason)) => return Err(SubjectError::Missing(reason)),
             Ok(other) => return Err(failed(format!("said {other:?} before it was ready"))),
@@ -192,9 +186,6 @@ impl Subject for Peer {
     }
 
     fn join(&mut self, world: &mut World, client: ClientId, room: usize) -> Result<(), SubjectError> {
-        if room > 0 && !self.rooms {
-            return Err(SubjectError::Missing("it knows one room only (no `rooms` in its `ready`)".into()));
-        }
         let streams = world.streams_of(client);
         let numbers = world.numbers_of(client);
         if !streams.is_empty() {
@@ -258,7 +249,7 @@ impl Subject for Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // The end of its input tells it to end; what does not listen is killed.
+        // The end of its input asks it to exit; what does not is killed.
         drop(self.input.take());
         let deadline = Instant::now() + Duration::from_secs(3);
         while Instant::now() < deadline {

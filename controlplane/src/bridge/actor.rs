@@ -172,14 +172,14 @@ impl Actor {
             self.settle();
             self.follow_life(Instant::now());
             if self.life.stage() == Stage::Ended {
-                tracing::info!("bridge stops: its shutdown is complete");
+                tracing::info!("bridge stopped: its shutdown is complete");
                 break Ok(());
             }
             self.end_quiesce(Instant::now());
             let deadline = self.deadline();
             tokio::select! {
                 stop = async { inputs.shutdown.wait_for(|stop| *stop).await.is_ok() } => {
-                    tracing::info!(signalled = stop, "bridge stops");
+                    tracing::info!(signalled = stop, "bridge stopping");
                     break Ok(());
                 }
                 result = self.workers.events(&mut events) => {

@@ -51,7 +51,7 @@ impl Addresses {
         !self.bound.is_empty() && now.saturating_duration_since(self.looked) >= INTERVAL
     }
 
-    /// Takes the addresses that the host has, and those of them that the bridge would choose today (none when it was told
+    /// Takes the addresses that the host has, and those of them that the bridge would choose today (none when it was given
     /// which to use).
     pub fn handle(&mut self, now: Instant, present: &[IpAddr], choice: &[IpAddr]) -> Vec<Change> {
         self.looked = now;

@@ -27,6 +27,13 @@ pub(super) enum DtlsTransportOutput {
     Datagram(Vec<u8>),
     /// Media can be encrypted.
     Keys(SrtpKeys),
+    /// Act on this.
+    Event(DtlsTransportEvent),
+}
+
+/// What became of the session and its data channel.
+#[derive(Debug)]
+pub(super) enum DtlsTransportEvent {
     /// The handshake, or the session, failed; `before` when there were no keys yet.
     Failed { error: DtlsError, before: bool },
     /// The client opened the data channel.
@@ -184,7 +191,7 @@ impl DtlsTransport {
         if given > 0 && self.fingerprints.is_empty() && self.session.is_none() && !self.failed {
             // A later one may be better.
             let error = DtlsError::NoUsableFingerprint;
-            self.outputs.push_back(DtlsTransportOutput::Failed { error, before: true });
+            self.emit(DtlsTransportEvent::Failed { error, before: true });
         }
         self.role = role.or(self.role);
         self.start(now, certificate);
@@ -276,7 +283,7 @@ impl DtlsTransport {
         Written::NotSent
     }
 
-    /// Closes the data channel; [`Self::handle_timeout`] tells the client.
+    /// Closes the data channel; [`Self::handle_timeout`] signals that to the client.
     pub fn close_channel(&mut self) {
         if let Some(data) = &mut self.data {
             data.close();
@@ -311,9 +318,9 @@ impl DtlsTransport {
             } else if let Some(output) = self.data.as_mut().and_then(DataChannel::poll_output) {
                 match output {
                     DataChannelOutput::Packet(packet) => session.send(now, &packet),
-                    DataChannelOutput::Opened => self.outputs.push_back(DtlsTransportOutput::ChannelOpened),
-                    DataChannelOutput::Text(text) => self.outputs.push_back(DtlsTransportOutput::Text(text)),
-                    DataChannelOutput::Closed => self.outputs.push_back(DtlsTransportOutput::ChannelClosed),
+                    DataChannelOutput::Opened => self.emit(DtlsTransportEvent::ChannelOpened),
+                    DataChannelOutput::Text(text) => self.emit(DtlsTransportEvent::Text(text)),
+                    DataChannelOutput::Closed => self.emit(DtlsTransportEvent::ChannelClosed),
                 }
             } else {
                 break;
@@ -324,12 +331,16 @@ impl DtlsTransport {
         }
     }
 
+    fn emit(&mut self, event: DtlsTransportEvent) {
+        self.outputs.push_back(DtlsTransportOutput::Event(event));
+    }
+
     fn fail(&mut self, error: DtlsError) {
         if self.data.take().is_some_and(|data| data.is_open()) {
-            self.outputs.push_back(DtlsTransportOutput::ChannelClosed);
+            self.emit(DtlsTransportEvent::ChannelClosed);
         }
         self.session = None;
         self.failed = true;
-        self.outputs.push_back(DtlsTransportOutput::Failed { error, before: self.connected.is_none() });
+        self.emit(DtlsTransportEvent::Failed { error, before: self.connected.is_none() });
     }
 }

@@ -50,7 +50,7 @@ pub enum BridgeError {
          (systemd does that by itself)"
     )]
     AddressesMoved {
-        /// Bound.
+        /// The addresses that are bound.
         before: String,
         /// What could be bound now.
         now: String,

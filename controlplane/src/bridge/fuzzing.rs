@@ -23,9 +23,9 @@ pub struct Channels(Clients, BTreeMap<u32, String>);
 pub enum Said {
     /// Sends a text to an endpoint.
     Text(EndpointId, String),
-    /// Tells a worker something.
+    /// Sends a worker a command.
     Command(Command),
-    /// Notes what a source of an endpoint shows.
+    /// Records what a source of an endpoint shows.
     VideoType(EndpointId, String),
 }
 

@@ -51,7 +51,7 @@ mod tests {
             (StartError::Workers(99), &["99 workers", "--workers"]),
             (StartError::Cores { workers: 3, cores: 2 }, &["3 workers", "2 cores", "--cores, or none"]),
             (IoError::PortTaken(address).into(), &["UDP port 80 of 192.0.2.1 is taken", "; stop it, or", "--port"]),
-            (IoError::AddressUnknown(address.ip()).into(), &["192.0.2.1 is no address", "`ip address`", "0.0.0.0"]),
+            (IoError::AddressUnknown(address.ip()).into(), &["192.0.2.1 is not an address", "`ip address`", "0.0.0.0"]),
             (IoError::PortForbidden(address).into(), &["UDP port 80", "CAP_NET_BIND_SERVICE", "--port above 1023"]),
             (IoError::SocketCount(65).into(), &["65 local addresses", "--local-address"]),
             (

@@ -17,7 +17,7 @@ use super::counters::{ChannelCounters, Counted};
 use super::dcep::{self, Open};
 use super::reception::{Reception, Verdict, init_tag};
 
-/// Largest message that SCTP puts together, bytes; a longer one ends the association. What clients are told (RFC 8841).
+/// Largest message that SCTP puts together, bytes; a longer one ends the association. Also what SDP announces to clients (RFC 8841).
 pub const MAX_SCTP_MESSAGE: usize = 256 * 1024;
 /// Memory for messages that are not complete yet, bytes.
 const RECEIVE_BUFFER: u32 = 2 * MAX_SCTP_MESSAGE as u32;
@@ -131,7 +131,7 @@ fn sctp(side: Side) -> Endpoint {
     Endpoint::new(Arc::clone(endpoint), (side == Side::Server).then(|| Arc::clone(server)))
 }
 
-/// The library tells peers apart by address; there is one.
+/// The library distinguishes peers by address; there is one.
 fn peer() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 5000))
 }
@@ -303,7 +303,7 @@ impl DataChannel {
         association.stream(channel).and_then(|stream| stream.buffered_amount()).unwrap_or(0)
     }
 
-    /// Closes the channel; [`Self::handle_timeout`] tells the peer.
+    /// Closes the channel; [`Self::handle_timeout`] signals that to the peer.
     pub fn close(&mut self) {
         if let (Some(channel), Some((_, association))) = (self.channel.take(), &mut self.association) {
             if let Err(error) = association.stream(channel).and_then(|mut stream| stream.close()) {

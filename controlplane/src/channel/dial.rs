@@ -61,7 +61,7 @@ impl Address {
         if url.len() > MAX_URL {
             return Err(format!("it has {} bytes, more than {MAX_URL}", url.len()));
         }
-        let uri: Uri = url.parse().map_err(|error| format!("it is no URL: {error}"))?;
+        let uri: Uri = url.parse().map_err(|error| format!("it is not a URL: {error}"))?;
         let tls = match uri.scheme().map(Scheme::as_str) {
             Some(scheme) if scheme.eq_ignore_ascii_case("ws") => false,
             Some(scheme) if scheme.eq_ignore_ascii_case("wss") => true,
@@ -70,7 +70,7 @@ impl Address {
         let host = uri.host().unwrap_or_default();
         let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
         if !authority.ends_with(host) && uri.port_u16().is_none() {
-            return Err("its port is none".to_owned());
+            return Err("its port is not a number".to_owned());
         }
         // An IPv6 address stands in brackets.
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();

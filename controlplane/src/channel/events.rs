@@ -12,7 +12,7 @@ pub enum ChannelEvent {
     Opened {
         /// The endpoint that it belongs to, or the relay.
         endpoint: EndpointId,
-        /// Tells connections apart.
+        /// Distinguishes connections.
         connection: u64,
         /// Where messages to the other side go.
         sender: Outbox,

@@ -51,7 +51,7 @@ pub struct Outgoing {
     waiting: Arc<AtomicUsize>,
 }
 
-/// Both ends.
+/// A new queue: the end that writes, and the end that sends.
 pub fn outbox() -> (Outbox, Outgoing) {
     // Bounded by what is counted, not by the channel.
     let (sender, receiver) = mpsc::unbounded_channel();

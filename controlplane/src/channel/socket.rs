@@ -54,7 +54,7 @@ pub(super) const SOCKET_BUFFER: usize = 8 * 1024;
 /// Reason of the close frame by which a bridge says that a relay is gone.
 const RELAY_CLOSED: &str = "relay_closed";
 
-/// The number of a new connection; those that we open and those that are opened to us are told apart by it.
+/// The number of a new connection; it distinguishes those that we open and those that are opened to us.
 pub(super) fn next_connection() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -304,7 +304,7 @@ impl Carrier<'_> {
             Ok(Err(_)) => Some(End::Gone),
             Err(_) => {
                 self.wiring.counters.count(Counted::Stalled);
-                tracing::warn!(endpoint = %self.peer.name, "bridge channel cut off: the other side does not read");
+                tracing::warn!(endpoint = %self.peer.name, "bridge channel aborted: the other side does not read");
                 Some(End::Gone)
             }
         }

@@ -201,12 +201,12 @@ impl ColibriBridge {
         Ok(reply)
     }
 
-    /// Notes that somebody asked who may not.
+    /// Counts a request of somebody who may not ask.
     pub fn note_stranger(&mut self) {
         self.context.totals.strangers += 1;
     }
 
-    /// Notes that parts of a request could not be read.
+    /// Counts a request of which parts could not be read.
     pub fn note_left_out(&mut self, parts: u64) {
         self.context.totals.left_out += parts;
     }

@@ -292,12 +292,12 @@ impl Conference {
         }
     }
 
-    /// Notes whether anybody is in it.
+    /// Records whether anybody is in it.
     pub fn note_population(&mut self, now: Instant) {
         self.empty_since = (self.population() == 0).then(|| self.empty_since.unwrap_or(now));
     }
 
-    /// Whether the periodic check, which noted the population before, ends it: nobody is in it, on any bridge, and it does not connect others.
+    /// Whether the periodic check, which recorded the population before, ends it: nobody is in it, on any bridge, and it does not connect others.
     pub fn deserted(&self, now: Instant) -> bool {
         let grace = |since: Instant| now.saturating_duration_since(since) >= EMPTY_GRACE;
         let connects = self.relays.windows(2).any(|two| two[0].who().mesh != two[1].who().mesh);

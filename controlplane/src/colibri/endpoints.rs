@@ -78,7 +78,7 @@ impl Conference {
             }
             Decision::Keep => (None, state.local().clone()),
             Decision::Use { generation, local } => {
-                tracing::info!(endpoint = %id, %label, generation, "ICE restart begins");
+                tracing::info!(endpoint = %id, %label, generation, "ICE restart started");
                 (Some(generation), local)
             }
         };

@@ -34,7 +34,7 @@ pub struct RelayIdentity {
     pub conference_hex: String,
     /// The other bridge's relay id.
     pub label: String,
-    /// Ours.
+    /// The relay id of this bridge.
     pub own: String,
     /// The worker that owns it.
     pub worker: usize,

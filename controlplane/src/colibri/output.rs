@@ -30,7 +30,7 @@ pub enum Output {
     },
     /// A relay came into being.
     RelayCreated {
-        /// Which one.
+        /// The relay.
         relay: Arc<RelayIdentity>,
         /// What carries what the two bridges say to each other.
         channel: RelayChannel,

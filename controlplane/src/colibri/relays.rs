@@ -64,7 +64,7 @@ impl Conference {
     /// The one place where a relay comes into being.
     fn create_relay(&mut self, request: &Relay, context: &mut Context) -> Result<IceTransport, Refusal> {
         let asked = request.transport.as_ref();
-        // Two bridges that both used their media ports could not tell the relays of several conferences apart.
+        // Two bridges that both used their media ports could not distinguish the relays of several conferences.
         let sockets = match asked.is_some_and(|t| t.use_unique_port) {
             true => context.bind_relay().map_err(|error| {
                 tracing::error!(relay = %request.id, %error, "a relay to another bridge gets no port of its own");
@@ -161,7 +161,7 @@ impl Conference {
         let most = context.config.capacity.endpoints_per_conference;
         if self.population() >= most {
             tracing::warn!(endpoint = %request.id, conference = %self.id(), most,
-                "an endpoint behind a relay is left out: the conference has as many endpoints as one takes");
+                "an endpoint behind a relay is left out: the conference is full");
             return false;
         }
         let conference_hex = self.hex_id().to_owned();

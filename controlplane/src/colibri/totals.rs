@@ -14,7 +14,7 @@ pub struct BeyondBounds {
     pub conferences: u64,
     /// No worker had room for one more endpoint.
     pub endpoints: u64,
-    /// The conference had as many endpoints as one takes.
+    /// The conference was full.
     pub conference_endpoints: u64,
     /// The conference had as many relays as one takes.
     pub relays: u64,

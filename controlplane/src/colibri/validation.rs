@@ -18,7 +18,7 @@ pub(super) fn is_visitor(endpoint: &Endpoint) -> bool {
 
 /// There is no worker for one more endpoint.
 pub(super) fn bridge_full() -> Refusal {
-    let text = "every worker of this bridge has as many endpoints as it takes; add workers or bridges";
+    let text = "every worker of this bridge is full; add workers or bridges";
     Refusal::beyond(Bound::Endpoints, text)
 }
 
@@ -65,7 +65,7 @@ pub(super) fn validate(conference: &Conference, request: &ConferenceModify, serv
                 return Err(Refusal::new(DefinedCondition::Conflict, None, text));
             }
             if id.is_empty() || id.len() > MAX_ID || id == FEEDBACK_OWNER {
-                return Err(bad(format!("{:?} is no id for an endpoint", id.chars().take(64).collect::<String>())));
+                return Err(bad(format!("{:?} is not a valid endpoint id", id.chars().take(64).collect::<String>())));
             }
             let most = service.conference_endpoints;
             // One behind a relay that has its name makes room for it.
@@ -132,7 +132,7 @@ fn validate_relay(conference: &Conference, relay: &Relay, service: &Service) -> 
         return Err(Refusal::new(DefinedCondition::Conflict, None, format!("relay {id:?} exists")));
     }
     if id.is_empty() || id.len() > MAX_ID || relay.mesh_id.as_ref().is_some_and(|mesh| mesh.len() > MAX_ID) {
-        return Err(bad(format!("{:?} is no id for a relay", id.chars().take(64).collect::<String>())));
+        return Err(bad(format!("{:?} is not a valid relay id", id.chars().take(64).collect::<String>())));
     }
     if conference.relays().len() >= MAX_RELAYS {
         let text = format!("this conference has {MAX_RELAYS} relays, as many as one takes");

@@ -107,7 +107,7 @@ impl RawConnection {
         let domain = optional("domain").unwrap_or(&host);
         let jid = format!("{username}@{domain}").parse::<BareJid>();
         if let (Err(error), false) = (&jid, username.is_empty() || domain.is_empty()) {
-            errors.push(self.wrong("username", format!("{username}@{domain} is no account: {error}")));
+            errors.push(self.wrong("username", format!("{username}@{domain} is not an account: {error}")));
         }
         let mut breweries = Vec::new();
         for room in values::items(&rooms) {

@@ -3,7 +3,7 @@
 /// Which part of ringbridge reads a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// Both.
+    /// Of bridge and focus.
     Common,
     /// `ringbridge bridge` and `ringbridge all`.
     Bridge,
@@ -126,7 +126,7 @@ pub const KEYS: &[Key] = &[
         Part::Common,
         Kind::File,
         "",
-        "Further certificate authorities, a file in PEM format",
+        "File with additional certificate authorities, in PEM format",
     ),
     key(
         "brewery",
@@ -234,7 +234,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Switch,
         "true",
-        "Advertise private addresses to everybody, not only to endpoints that say they reach them",
+        "Advertise private addresses to everybody, not only to endpoints that say they can reach them",
     ),
     key("bridge.port", "port", Part::Bridge, Kind::Number(1, 65_535), "10000", "UDP port for media"),
     key(
@@ -267,7 +267,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Number(1, 1000),
         "50",
-        "Number of SSRC pairs (media and retransmissions) on which it receives all video",
+        "Number of SSRC pairs (media and retransmissions) on which such a client receives all video",
     ),
     key(
         "bridge.congestion-control",
@@ -299,7 +299,7 @@ pub const KEYS: &[Key] = &[
         Part::Bridge,
         Kind::Number(1, 1000),
         "3",
-        "How many loudest participants are forwarded",
+        "Number of loudest participants that are forwarded",
     ),
     key(
         "bridge.loudest.dominant",
@@ -596,7 +596,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(1, 100),
         "10",
-        "Percentage of a bridge's endpoints that ask, from which it is avoided",
+        "Percentage of a bridge's endpoints asking for another session from which it is avoided",
     ),
     key(
         "focus.ice-failure.timeout",
@@ -604,7 +604,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Duration,
         "10 m",
-        "How long a bridge is avoided whose clients ask for other sessions",
+        "How long such a bridge is avoided",
     ),
     key(
         "focus.selection.strategy",
@@ -636,7 +636,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(-1, 1_000_000),
         "80",
-        "Participants of one conference on one bridge from which another one is preferred; -1: any number",
+        "Number of participants of one conference on a bridge from which another bridge is preferred; -1: no limit",
     ),
     key(
         "focus.selection.max-recent-participants",
@@ -644,7 +644,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(-1, 1_000_000),
         "-1",
-        "Participants that were added to a bridge lately from which another one is preferred; -1: any number",
+        "Number of participants added to a bridge recently from which another bridge is preferred; -1: no limit",
     ),
     key(
         "focus.selection.recent-interval",
@@ -652,7 +652,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Duration,
         "1 m",
-        "How long a participant counts as one that was added lately",
+        "How long a participant counts as added recently",
     ),
     key(
         "focus.selection.stress-percent",
@@ -660,7 +660,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(1, 1_000),
         "80",
-        "Stress of a bridge, in percent, from which another one is preferred",
+        "Stress of a bridge, in percent, from which another bridge is preferred",
     ),
     key(
         "focus.load-redistribution.enabled",
@@ -684,7 +684,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(1, 1_000),
         "90",
-        "Stress of a bridge, in percent, from which participants leave it",
+        "Stress of a bridge, in percent, from which participants are moved off it",
     ),
     key(
         "focus.load-redistribution.timeout",
@@ -692,7 +692,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Duration,
         "3 m",
-        "How long such a bridge is left alone after participants have left it",
+        "How long such a bridge is left alone after participants were moved off it",
     ),
     key(
         "focus.load-redistribution.endpoints",
@@ -700,7 +700,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(1, 10_000),
         "10",
-        "Number of participants moved away from it at a time",
+        "Number of participants moved off it at a time",
     ),
     key(
         "focus.relay.enabled",
@@ -727,6 +727,14 @@ pub const KEYS: &[Key] = &[
         "Connect bridges with each other over SCTP instead of WebSockets",
     ),
     key(
+        "focus.state-directory",
+        "focus-state-directory",
+        Part::Focus,
+        Kind::File,
+        "",
+        "Folder where the focus keeps what it needs to go on with its calls after a restart; without one, calls begin anew",
+    ),
+    key(
         "focus.max-ssrcs-per-user",
         "max-ssrcs-per-user",
         Part::Focus,
@@ -748,7 +756,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(0, 1_000_000),
         "999999",
-        "Participants of one conference that may send audio at a time; newcomers beyond it start muted, and clients keep from unmuting",
+        "Number of participants of one conference that may send audio at a time; further ones join muted, and clients do not let them unmute",
     ),
     key(
         "focus.max-video-senders",
@@ -756,7 +764,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Number(0, 1_000_000),
         "999999",
-        "Participants of one conference that may send video at a time; newcomers beyond it start muted, and clients keep from unmuting",
+        "Number of participants of one conference that may send video at a time; further ones join muted, and clients do not let them unmute",
     ),
     key(
         "focus.source-signaling-delays",
@@ -780,7 +788,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Accounts,
         "",
-        "Domains, beside that of the focus's account, whose users are believed to be recorders or gateways, e.g. hidden.example.net",
+        "Domains whose users are trusted as recorders and gateways, besides that of the focus's account, e.g. hidden.example.net",
     ),
     key(
         "focus.auto-owner",
@@ -788,7 +796,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Switch,
         "true",
-        "Make the first participant owner of the room; when off, the server names the owners. With a login, who is logged in becomes owner",
+        "Make the first participant owner of the room; when off, the server decides. With a login, users who are logged in become owners",
     ),
     key(
         "focus.login.type",
@@ -796,7 +804,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Choice(&["none", "xmpp", "jwt"]),
         "none",
-        "Who may begin conferences: none, everybody; xmpp, users with an account; jwt, users with a token that the server verified",
+        "Who may start conferences; none: everybody, xmpp: users with an account, jwt: users with a token that the server has verified",
     ),
     key(
         "focus.login.domain",
@@ -812,7 +820,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Duration,
         "24 h",
-        "How long a login lasts after it was used; at most 1 m with tokens",
+        "How long a login lasts after its last use; at most 1 m with tokens",
     ),
     key(
         "focus.login.auto",
@@ -828,7 +836,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Service,
         "",
-        "Component by which clients reach the focus (client_proxy), e.g. focus.meet.example.net; a login needs it",
+        "Component by which clients reach the focus (client_proxy), e.g. focus.meet.example.net; required for a login",
     ),
     key(
         "focus.jigasi.brewery",
@@ -860,7 +868,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Duration,
         "90 s",
-        "How long a Jibri may take to begin before another one is asked",
+        "How long a Jibri may take to start before another one is asked",
     ),
     key(
         "focus.jibri.retries",
@@ -876,7 +884,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Switch,
         "false",
-        "Let those who ask to watch, or find a room full, be visitors on the servers of focus.visitors.nodes",
+        "Admit those who ask to watch, or find a room full, as visitors on the servers of focus.visitors.nodes",
     ),
     key(
         "focus.visitors.max-participants",
@@ -900,7 +908,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Duration,
         "15 s",
-        "How often a room is sent the number of its visitors",
+        "How often the number of its visitors is announced to a room",
     ),
     key(
         "focus.visitors.auto-enable-broadcast",
@@ -932,7 +940,7 @@ pub const KEYS: &[Key] = &[
         Part::Focus,
         Kind::Duration,
         "60 s",
-        "How long somebody who was sent to a node counts as being there",
+        "How long somebody who was sent to a node is counted there before joining",
     ),
     key("logging.format", "log-format", Part::Common, Kind::Choice(&["text", "json"]), "text", "Format of log lines"),
     key(
@@ -941,6 +949,6 @@ pub const KEYS: &[Key] = &[
         Part::Common,
         Kind::Filter,
         "info",
-        "Which log lines appear, e.g. info,ringbridge_controlplane=debug; RUST_LOG wins",
+        "Which log lines appear, e.g. info,ringbridge_controlplane=debug; RUST_LOG takes precedence",
     ),
 ];

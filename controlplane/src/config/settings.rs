@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -156,7 +157,7 @@ impl Reader<'_> {
                 .parse::<SocketAddr>()
                 .err()
                 .map(|_| "use an IP address and a port, e.g. 127.0.0.1:8080 or [::]:8080".to_owned()),
-            Kind::Addresses => bad_item::<IpAddr>(&text).map(|item| format!("{item:?} is no IP address")),
+            Kind::Addresses => bad_item::<IpAddr>(&text).map(|item| format!("{item:?} is not an IP address")),
             Kind::PublicAddresses => text.split(',').find_map(|item| item.trim().parse::<PublicAddress>().err()),
             Kind::StunServers => {
                 let named = text.split(',').filter(|item| !item.trim().is_empty());
@@ -166,10 +167,12 @@ impl Reader<'_> {
                 .split(',')
                 .map(str::trim)
                 .find(|name| !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')))
-                .map(|name| format!("{name:?} is no host name; use names alone, without scheme and port")),
-            Kind::Cores => bad_item::<usize>(&text).map(|item| format!("{item:?} is no core number; use e.g. 2,3")),
+                .map(|name| format!("{name:?} is not a host name; give only names, without scheme and port")),
+            Kind::Cores => bad_item::<usize>(&text).map(|item| format!("{item:?} is not a core number; use e.g. 2,3")),
             Kind::Accounts => bad_item::<BareJid>(&text).map(|item| {
-                format!("{item:?} is no account and no domain; use e.g. auth.example.net or focus@auth.example.net")
+                format!(
+                    "{item:?} is neither an account nor a domain; use e.g. auth.example.net or focus@auth.example.net"
+                )
             }),
             Kind::IoOptions => text.parse::<IoExtras>().err().map(|error| error.to_string()),
             Kind::Duration => values::duration(&text)
@@ -460,6 +463,7 @@ impl Reader<'_> {
             selection: self.selection()?,
             load_redistribution: self.load_redistribution()?,
             relay_sctp: self.switch("focus.relay.sctp"),
+            state_directory: self.text("focus.state-directory").filter(|path| !path.is_empty()).map(PathBuf::from),
         })
     }
 }

@@ -58,7 +58,7 @@ pub(super) fn field_of(path: &str) -> Option<(&str, &str)> {
     rest.rsplit_once('.')
 }
 
-/// Notes a field of a node, and says what becomes of it.
+/// Records a field of a node, and says what becomes of it.
 pub(super) fn set(nodes: &mut Vec<RawNode>, (name, field): (&str, &str), text: &str, origin: &Origin) -> String {
     let place = nodes.iter().position(|node| node.name == name).unwrap_or_else(|| {
         nodes.push(RawNode { name: name.to_owned(), origin: origin.clone(), fields: BTreeMap::new() });
@@ -146,7 +146,7 @@ impl RawNode {
         let account = format!("{}@{}", self.text("username").unwrap_or("focus"), self.text("domain").unwrap_or(&host));
         let jid = account.parse::<BareJid>();
         if let (Err(error), false) = (&jid, host.is_empty()) {
-            errors.push(self.wrong("domain", format!("{account} is no account: {error}")));
+            errors.push(self.wrong("domain", format!("{account} is not an account: {error}")));
         }
         let security = if tls { usual_security(&host) } else { Security::Disabled };
         match (jid, service) {

@@ -33,7 +33,7 @@ impl Focus {
             }
         }
         let known = user.as_ref().is_some_and(|user| self.shared.logins.includes(user));
-        if known || self.conferences.contains_key(room) {
+        if known || self.conferences.contains_key(room) || self.returning.is_in(room) {
             return Ok(());
         }
         Err(Box::new(request.refuse(DefinedCondition::NotAuthorized, "not authorized user domain")))

@@ -11,7 +11,7 @@ use super::limits::MAX_BREAKOUT_ROOMS;
 pub(super) struct Breakouts(BTreeMap<BareJid, usize>);
 
 impl Breakouts {
-    /// Notes one more of a main room; false when it has too many.
+    /// Counts one more of a main room; false when it has too many.
     pub fn add(&mut self, main: &BareJid) -> bool {
         let count = self.0.entry(main.clone()).or_default();
         let free = *count < MAX_BREAKOUT_ROOMS;
@@ -19,7 +19,7 @@ impl Breakouts {
         free
     }
 
-    /// Notes that one ended.
+    /// Counts that one ended.
     pub fn remove(&mut self, main: &BareJid) {
         if let Some(count) = self.0.get_mut(main) {
             *count = count.saturating_sub(1);

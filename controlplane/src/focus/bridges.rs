@@ -315,7 +315,7 @@ impl Bridges {
         self.bridges.values().filter(|bridge| bridge.graceful_shutdown || bridge.shutting_down).count()
     }
 
-    /// Notes that an endpoint was added.
+    /// Records that an endpoint was added.
     pub fn endpoint_added(&mut self, now: Instant, occupant: &str) {
         if let Some(bridge) = self.bridges.get_mut(occupant) {
             bridge.added.retain(|at| now.saturating_duration_since(*at) < RAMP_UP);
@@ -323,14 +323,14 @@ impl Bridges {
         }
     }
 
-    /// Notes that a request failed in a way that says that the bridge is broken.
+    /// Records that a request failed in a way that says that the bridge is broken.
     pub fn failed(&mut self, now: Instant, occupant: &str) {
         if let Some(bridge) = self.bridges.get_mut(occupant) {
             bridge.failed_at = Some(now);
         }
     }
 
-    /// Notes that it had no room for an endpoint; true when another one has, as far as is known.
+    /// Records that it had no room for an endpoint; true when another one has, as far as is known.
     pub fn full(&mut self, now: Instant, occupant: &str, version: Option<&str>) -> bool {
         if let Some(bridge) = self.bridges.get_mut(occupant) {
             bridge.full_at = Some(now);
@@ -340,7 +340,7 @@ impl Bridges {
         next.is_some_and(|next| next.corrected_stress(now) < OVERLOADED)
     }
 
-    /// Notes that it is on its way out.
+    /// Records that it is on its way out.
     pub fn graceful_shutdown(&mut self, occupant: &str) {
         if let Some(bridge) = self.bridges.get_mut(occupant) {
             bridge.graceful_shutdown = true;

@@ -34,6 +34,7 @@ impl Focus {
 
     /// The clients' host answered, or did not. What was known before stays where nothing is known now.
     pub(super) fn components_answered(&mut self, now: Instant, answer: &Answer) {
+        self.may_return();
         let Answer::Result(Some(query)) = answer else {
             self.shared.components.ask_at(now + ASK_AFTER_SILENCE);
             return;

@@ -31,12 +31,12 @@ impl Components {
         self.found.breakout.as_ref()
     }
 
-    /// Whether an address is that of the component that tells of moderation.
+    /// Whether an address is that of the component of moderation.
     pub fn is_moderation(&self, from: &BareJid) -> bool {
         self.found.moderation.as_ref() == Some(from)
     }
 
-    /// Whether an address is that of the component that tells of rooms' metadata.
+    /// Whether an address is that of the component of rooms' metadata.
     pub fn is_metadata(&self, from: &BareJid) -> bool {
         self.found.metadata.as_ref() == Some(from)
     }

@@ -208,7 +208,7 @@ impl Context<'_> {
         self.shared.requests.notify(to, payload);
     }
 
-    /// Tells a bridge that a conference is over.
+    /// Signals to a bridge that a conference is over.
     pub fn expire_on_bridge(&mut self, bridge: &str, meeting_id: &str) {
         let expire = ConferenceModify { expire: true, ..ConferenceModify::new(meeting_id) };
         self.notify(bridge, expire.into());

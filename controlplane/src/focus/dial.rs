@@ -244,7 +244,7 @@ impl Dial {
         }
     }
 
-    /// A gateway did not do it: another one is asked, or the client is told why not.
+    /// A gateway did not do it: another one is asked, or the client learns why not.
     fn failed(&mut self, cx: &mut Context<'_>, id: u64, condition: DefinedCondition) {
         let Some(call) = self.calls.remove(&id) else { return };
         tracing::warn!(room = %call.room, gateway = ?call.asked.last(), ?condition, "Jigasi failed");
@@ -281,7 +281,7 @@ impl Dial {
         }
     }
 
-    /// Statistics.
+    /// Statistics for `/colibri/stats`.
     pub fn stats(&self) -> serde_json::Value {
         let count = |wanted: fn(&Gateway) -> bool| self.gateways.values().filter(|gateway| wanted(gateway)).count();
         serde_json::json!({

@@ -28,7 +28,7 @@ impl Focus {
         }
     }
 
-    /// A `<jibri/>` request: a report of a Jibri, or the wish of a moderator; `None` when the answer comes later.
+    /// A `<jibri/>` request: a report of a Jibri, or the request of a moderator; `None` when the answer comes later.
     pub(super) fn jibri_request(&mut self, now: Instant, request: &Request) -> Option<Iq> {
         let from = request.from.as_ref().map(ToString::to_string).unwrap_or_default();
         if request.set && self.recording.is_at_work(&from) {
@@ -79,7 +79,7 @@ impl Focus {
         }
     }
 
-    /// Tells the rooms what became of what they asked for.
+    /// Informs the rooms what became of what they asked for.
     pub(super) fn tell_notices(&mut self, now: Instant) {
         while let Some(notice) = self.recording.poll_notice() {
             if let Some((conference, mut cx)) = self.conference(now, &notice.room) {

@@ -49,7 +49,7 @@ impl HttpClients {
         self.next += 1;
         let id = format!("http-{}", self.next);
         self.waiting.insert(id.clone(), request.reply);
-        // Where no web server tells who it is, all are one.
+        // Where no web server names the client, all are one.
         let from = sender(request.client.as_deref().unwrap_or("unknown"));
         Ok(Request { from, to: None, id, payload, set: true })
     }

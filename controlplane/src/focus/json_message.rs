@@ -1,4 +1,4 @@
-//! What components tell the focus of a room, as JSON (docs/protocol/focus.md 8.2 and 8.3).
+//! What components send the focus of a room, as JSON (docs/protocol/focus.md 8.2 and 8.3).
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,8 @@ impl Medium {
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// From its name.
+    pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|medium| medium.name().eq_ignore_ascii_case(text))
     }
 
@@ -57,7 +58,7 @@ pub(super) enum Unfit {
     #[error("{0}")]
     Form(String),
     /// No media type that is moderated.
-    #[error("{0:?} is no media type that can be moderated")]
+    #[error("{0:?} is not a media type that can be moderated")]
     MediaType(String),
 }
 
@@ -75,7 +76,7 @@ pub(super) struct ModerationMessage {
 }
 
 /// Of a room's metadata, what concerns a focus.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RoomMetadata {
     /// Whether newcomers start muted: audio, video. Nothing where it is not said: then it stays as it was.
     pub start_muted: Option<(bool, bool)>,
@@ -199,7 +200,7 @@ fn moderation(raw: RawModeration) -> Result<ModerationMessage, Unfit> {
         Some(Value::Object(lists)) => lists,
         // Lua has one empty table for both.
         Some(Value::Array(lists)) if lists.is_empty() => serde_json::Map::new(),
-        Some(_) => return Err(Unfit::Form("whitelists is no object".to_owned())),
+        Some(_) => return Err(Unfit::Form("whitelists is not an object".to_owned())),
     };
     let mut allowed = BTreeMap::new();
     for (name, list) in lists {

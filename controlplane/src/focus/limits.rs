@@ -22,12 +22,12 @@ pub const TRANSPORTS: Rate = Rate { burst: 40, per_second: 5.0 };
 /// Senders of whom any of this is remembered; the others share.
 pub const MAX_SENDERS: usize = 20_000;
 
-/// Stanzas by which a conference's members are told of changed sources, at once: so many rounds as that makes, but some.
+/// Stanzas by which changed sources are signalled to a conference's members, at once: so many rounds as that makes, but some.
 const SIGNAL_BURST: usize = 4_000;
-/// What those rounds come to in the long run, in stanzas per second: beyond it changes are told together.
+/// What those rounds come to in the long run, in stanzas per second: beyond it changes are signalled together.
 const SIGNALS_PER_SECOND: f64 = 400.0;
 
-/// How often all `members` of a conference are told of changed sources.
+/// How often changed sources are signalled to all `members` of a conference.
 pub fn signal_rate(members: usize) -> Rate {
     let members = members.max(1);
     Rate { burst: (SIGNAL_BURST / members).clamp(4, 100) as u32, per_second: SIGNALS_PER_SECOND / members as f64 }
@@ -36,6 +36,8 @@ pub fn signal_rate(members: usize) -> Rate {
 /// Rooms that are being joined and configured at a time. The server does that one after the other, and everything else of
 /// the focus waits behind it, health checks of bridges too.
 pub const MAX_SETTING_UP: usize = 8;
+/// Rooms of the process before that are entered at a time: members have media, and wait for nothing.
+pub const RETURNING: usize = 32;
 /// A breakout room that its service keeps the focus out of for this long is none.
 pub const BREAKOUT_JOIN: Duration = Duration::from_secs(3);
 /// Breakout rooms of one main room.
@@ -47,7 +49,7 @@ pub const MAX_EMPTY: usize = 200;
 /// But not before they had this long.
 pub const EMPTY_GRACE: Duration = Duration::from_secs(5);
 
-/// Members of one conference that are served: what all of them are told at once has to fit the queue to the server.
+/// Members of one conference that are served: what is signalled to all of them at once has to fit the queue to the server.
 pub const MAX_MEMBERS: usize = 1_000;
 /// Bytes of a name that a client gave: statistics id, source name, msid, node and hash of capabilities.
 pub const MAX_NAME: usize = 256;
@@ -118,7 +120,7 @@ pub enum Refused {
     IceRestartDeclined,
     /// An invitation was put off.
     InviteRate,
-    /// A round of telling others was put off.
+    /// A round of signalling to others was put off.
     TellsJoined,
     /// Formats and header extensions of an answer that were not offered.
     AnswerPart,
@@ -170,7 +172,7 @@ pub enum Refused {
     NodeFailed,
     /// A stanza came from a server that its sender is not of.
     ForeignNode,
-    /// Who asked for a conference was told that it is not live yet.
+    /// A request for a conference was answered that it is not live yet.
     NotLive,
 }
 

@@ -243,7 +243,7 @@ impl Logins {
         self.look_at
     }
 
-    /// Statistics.
+    /// Statistics for `/colibri/stats`.
     pub fn stats(&self) -> serde_json::Value {
         serde_json::json!({ "sessions": self.sessions.len(), "total_logins": self.granted })
     }

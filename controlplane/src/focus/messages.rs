@@ -1,4 +1,4 @@
-//! Messages to the focus. Components tell it of rooms; nobody else is listened to.
+//! Messages to the focus. Components describe rooms to it; nobody else is listened to.
 
 use std::time::Instant;
 

@@ -11,6 +11,7 @@ mod conference;
 mod context;
 mod dial;
 mod features;
+mod former_rooms;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateways;
@@ -18,6 +19,7 @@ mod http;
 mod ice_failures;
 mod ice_restart_totals;
 mod json_message;
+mod kept;
 mod limits;
 mod logins;
 mod main_rooms;
@@ -27,6 +29,7 @@ mod pins;
 mod pool;
 mod recording;
 mod requests;
+mod returning;
 mod rooms;
 mod router;
 mod selection;
@@ -39,11 +42,13 @@ mod visitors;
 mod xml;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 
+use self::kept::Directory;
 use crate::metrics::{Family, Kind};
 use crate::rest;
 use crate::xmpp::{self, XmppCounters, XmppEvent, XmppSender};
@@ -69,6 +74,16 @@ pub enum FocusError {
         /// What is wrong with it.
         source: jid::Error,
     },
+    /// The folder of its state cannot be used.
+    #[error(
+        "{path}: the state directory of the focus cannot be used: {source}; make it writable for this user and give each focus one of its own, or leave out focus.state-directory"
+    )]
+    State {
+        /// The setting.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: std::io::Error,
+    },
     /// Health and statistics cannot be served.
     #[error(transparent)]
     Rest(#[from] rest::RestError),
@@ -80,7 +95,7 @@ const PUBLISH: Duration = Duration::from_secs(1);
 /// What happened on visitor nodes and waits for its turn.
 const NODE_EVENTS: usize = 1_000;
 
-/// Requests over HTTP that wait for their turn; further ones are told to come again.
+/// Requests over HTTP that wait for their turn; further ones are asked to come again.
 const HTTP_REQUESTS: usize = 100;
 
 /// Requests of operators that wait for their turn; further ones wait at their door.
@@ -94,9 +109,16 @@ pub async fn run(
 ) -> Result<(), FocusError> {
     let brewery = settings.brewery.to_string();
     let rest_listen = settings.rest_listen;
-    let (sender, mut events) = xmpp::connect(settings.xmpp.clone(), shutdown.clone());
+    let (mut directory, session, former) = match &settings.state_directory {
+        Some(path) => open_state(path).await.map_err(|source| FocusError::State { path: path.clone(), source })?,
+        None => (None, None, None),
+    };
+    let (sender, mut events) = xmpp::connect_keeping(settings.xmpp.clone(), session, shutdown.clone());
     let xmpp_counters = sender.counters();
     let mut focus = Focus::new(settings).map_err(|source| FocusError::Brewery { brewery, source })?;
+    if let Some(Err(reason)) = former.map(|former| focus.restore(&former)) {
+        tracing::warn!(reason, "the state of the process before cannot be read; its calls begin anew");
+    }
     let (nodes, mut node_events) = connect_nodes(&focus, &shutdown);
     let node_counters: Vec<_> = nodes.values().map(XmppSender::counters).collect();
     let (health, health_seen) = watch::channel(focus.health(Instant::now()));
@@ -135,7 +157,21 @@ pub async fn run(
                 None => std::future::pending().await,
             }
         };
+        let keep_due = directory.as_ref().and_then(Directory::due);
+        let keep = async {
+            match keep_due {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut touched = true;
         tokio::select! {
+            () = keep => {
+                touched = false;
+                if let Some(directory) = &mut directory {
+                    directory.store(|| focus.keep());
+                }
+            }
             event = events.recv() => {
                 let now = Instant::now();
                 match event {
@@ -164,6 +200,7 @@ pub async fn run(
             }
             () = timeout => focus.handle_timeout(Instant::now()),
             _ = publish.tick() => {
+                touched = false;
                 // Not at every stanza: it looks at every conference.
                 let now = Instant::now();
                 stats.send_if_modified(|old| {
@@ -178,6 +215,11 @@ pub async fn run(
                 _ => return Ok(()),
             },
             _ = shutdown.wait_for(|stop| *stop) => {
+                if let Some(directory) = &mut directory {
+                    // The next process goes on: nobody is told anything.
+                    directory.store(|| focus.keep());
+                    return Ok(());
+                }
                 // The connection stays usable until the sender is dropped.
                 focus.handle(Instant::now(), Input::Shutdown);
                 while let Some((node, stanza)) = focus.poll_output() {
@@ -187,6 +229,9 @@ pub async fn run(
                 }
                 return Ok(());
             }
+        }
+        if let Some(directory) = directory.as_mut().filter(|_| touched) {
+            directory.touch(Instant::now());
         }
         while let Some((node, stanza)) = focus.poll_output() {
             match node {
@@ -210,6 +255,13 @@ pub async fn run(
             changed
         });
     }
+}
+
+/// What is left of the process before: the folder, its XMPP session, and its state.
+async fn open_state(path: &Path) -> std::io::Result<(Option<Directory>, Option<xmpp::SessionFile>, Option<String>)> {
+    let directory = Directory::open(path).await?;
+    let (session, former) = (directory.session_file()?, directory.load()?);
+    Ok((Some(directory), Some(session), former))
 }
 
 /// Connects to the visitor nodes; what happens there comes by one queue.

@@ -74,7 +74,7 @@ impl Pool {
         cx.send(presence);
     }
 
-    /// Leaves.
+    /// Leaves the brewery's room.
     pub fn leave(&mut self, cx: &mut Context<'_>) {
         let presence = self.brewery.leave();
         cx.send(presence);

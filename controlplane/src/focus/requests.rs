@@ -20,7 +20,7 @@ pub(super) const IQ_TIMEOUT: Duration = Duration::from_secs(15);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Shorter, so that it is known before the bridges are judged.
 const SERVER_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// A service that does not tell about its rooms is not waited for: they only lack its meeting id then.
+/// A service that does not describe its rooms is not waited for: they only lack its meeting id then.
 const ROOM_INFO_TIMEOUT: Duration = Duration::from_secs(2);
 /// What an outstanding IQ of ours is for.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +44,7 @@ pub(super) enum Pending {
 pub(super) enum Question {
     /// Settings of the room.
     RoomForm,
-    /// What the room's service tells about it.
+    /// What the room's service says of it.
     RoomInfo,
     /// What a member can do.
     Disco { nick: String, ver: Option<String> },
@@ -58,11 +58,11 @@ pub(super) enum Question {
     IceRestart { nick: String, session: String, sid: String },
     /// A session-initiate, answered or not.
     Initiate { nick: String, sid: String },
-    /// Sources that a member was told of in that session, whether they are video, and when.
+    /// Sources that were signalled to a member in that session, whether they are video, and when.
     SourcesSignaled { nick: String, sid: String, sources: Vec<(String, bool)>, at: Instant },
     /// Settings of the visitors' room on a node.
     VisitorRoomForm { node: NodeId },
-    /// Whether the component of visitors heeds what it was told about nodes.
+    /// Whether the component of visitors heeds what was sent to it about nodes.
     VisitorNodes,
 }
 

@@ -44,16 +44,19 @@ impl Focus {
             self.shared.refused.count(Refused::Waiting, 1);
             return Some(conference_answer(&self.shared, &answered, &room, (Reply::Later, false)));
         }
+        if self.asked_for_returning(now, &room, request) {
+            return None;
+        }
         if let Err(reason) = self.may_begin(now, request, &room) {
             self.shared.refused.count(reason, 1);
             if let Some(silenced) = self.refused_lines.speak(now) {
                 tracing::warn!(%room, from = ?request.from, ?reason, silenced, conferences = self.conferences.len(),
-                    "conference not created; the client is told to try again");
+                    "conference not created; the client is asked to try again");
             }
             return Some(conference_answer(&self.shared, request, &room, (Reply::Later, false)));
         }
         let mut cx = self.shared.at(now);
-        let conference = Conference::new(room.clone(), request.clone(), Options::read(&request.payload), &cx);
+        let conference = Conference::new(room.clone(), vec![request.clone()], Options::read(&request.payload), &cx);
         tracing::info!(%room, "conference created");
         cx.totals.conferences += 1;
         conference.join(&mut cx);
@@ -158,7 +161,7 @@ impl Focus {
         }
     }
 
-    /// A breakout room that is none: who asked for it is told to try again.
+    /// A breakout room that is none: who asked for it is asked to try again.
     fn breakout_refused(&mut self, now: Instant, room: &BareJid, reason: &str) {
         self.shared.refused.count(Refused::Breakout, 1);
         if let Some(silenced) = self.refused_lines.speak(now) {

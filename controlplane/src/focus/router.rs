@@ -81,7 +81,7 @@ impl Focus {
             return request.refuse(DefinedCondition::BadRequest, "only occupants of a room can mute");
         };
         let Some(target) = request.payload.attr("jid").and_then(|jid| jid.parse::<Jid>().ok()) else {
-            return request.refuse(DefinedCondition::BadRequest, "the jid attribute is missing or is no address");
+            return request.refuse(DefinedCondition::BadRequest, "the jid attribute is missing or not an address");
         };
         let Some((conference, mut cx)) = self.conference(now, &room) else {
             return request.refuse(DefinedCondition::ItemNotFound, "no such conference");

@@ -80,7 +80,7 @@ impl FromStr for RegionGroups {
             let regions = group.split(separators).map(|region| region.trim_matches(['"', '\'']));
             let regions: BTreeSet<String> = regions.filter(|region| !region.is_empty()).map(str::to_owned).collect();
             if let Some(odd) = regions.iter().find(|region| region.contains(['[', ']', '"', '{', '}', ','])) {
-                return Err(format!("{odd:?} is no region; use e.g. \"us-east us-west, eu-west eu-north\""));
+                return Err(format!("{odd:?} is not a region; use e.g. \"us-east us-west, eu-west eu-north\""));
             }
             if !regions.is_empty() {
                 groups.push(regions);
@@ -465,7 +465,7 @@ mod tests {
         assert_eq!(chosen(&settings, &world, &on(&[("a", 1)]), ""), "a");
         assert_eq!(chosen(&settings, &world, &on(&[("b", 1)]), ""), "d");
         assert_eq!(chosen(&settings, &world, &on(&[("b", 2), ("d", 1)]), ""), "d");
-        // Two of one name cannot be told apart.
+        // Two of one name cannot be distinguished.
         let twin = Candidate { relay_id: Some("b"), ..bridge("e", "eu-west", 0.0) };
         assert_eq!(chosen(&settings, &[world[1], twin], &on(&[("b", 1)]), ""), "b");
     }

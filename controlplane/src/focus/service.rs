@@ -12,6 +12,7 @@ use xmpp_parsers::presence::Presence;
 use super::conference::Conference;
 use super::context::{Context, Orphan, Shared};
 use super::dial::Dial;
+use super::former_rooms::FormerRooms;
 use super::limits::{ASKS, MAX_SENDERS, MUTES, NEW_ROOMS, Refused};
 use super::pool::{Announcement, Pool};
 use super::recording::Recording;
@@ -51,7 +52,7 @@ pub enum Input {
     Stanza(Box<Stanza>),
     /// Something happened to the connection with a visitor node.
     Node(NodeId, NodeEvent),
-    /// The focus is to end: bridges are told, rooms are left.
+    /// The focus is to end: conferences are expired on bridges, rooms are left.
     Shutdown,
 }
 
@@ -90,6 +91,9 @@ pub struct Focus {
     /// Log lines about messages of components that are not heeded.
     pub(super) message_lines: Quiet,
     pub(super) server_asked: Option<Instant>,
+    /// Rooms of the process before.
+    pub(super) returning: FormerRooms,
+    was_online: bool,
     pub(super) new_rooms: Buckets<Jid>,
     forget_at: Option<Instant>,
     asks: Buckets<Jid>,
@@ -116,6 +120,8 @@ impl Focus {
             refused_lines: Quiet::default(),
             message_lines: Quiet::default(),
             server_asked: None,
+            returning: FormerRooms::default(),
+            was_online: false,
             new_rooms: Buckets::new(NEW_ROOMS, MAX_SENDERS),
             forget_at: None,
             asks: Buckets::new(ASKS, MAX_SENDERS),
@@ -136,11 +142,20 @@ impl Focus {
             Input::Online { resumed, jid } => {
                 self.shared.online = true;
                 self.shared.jid = jid;
+                let first = !std::mem::replace(&mut self.was_online, true);
+                if first {
+                    self.begin_returning(now, resumed);
+                }
+                // Nothing is known to a process that has just begun, whatever the server kept.
+                let resumed = resumed && !first;
                 if resumed {
                     // Answers may still come: the time that we were away does not count.
                     self.shared.requests.wait_anew(now);
                 } else {
-                    self.forget_rooms(now);
+                    if !first {
+                        self.forget_returning();
+                        self.forget_rooms(now);
+                    }
                     self.brewery.join(&mut self.shared.at(now));
                     self.ask_for_components(now);
                 }
@@ -159,6 +174,7 @@ impl Focus {
                 Stanza::Message(message) => self.handle_message(now, &message),
             },
         }
+        self.enter_returning(now);
         self.tell_notices(now);
     }
 
@@ -180,6 +196,8 @@ impl Focus {
         self.recording.handle_timeout(&mut self.shared.at(now));
         self.dial.handle_timeout(&mut self.shared.at(now));
         self.shared.logins.handle_timeout(now);
+        self.returning_timeout(now);
+        self.enter_returning(now);
         self.tell_notices(now);
         let (due, waiting) =
             std::mem::take(&mut self.shared.orphans).into_iter().partition(|orphan| orphan.deadline <= now);
@@ -218,6 +236,7 @@ impl Focus {
             self.shared.logins.poll_timeout(),
             self.shared.components.poll_timeout(),
             self.redistribution_due,
+            self.returning.poll_timeout(),
         ]
         .into_iter()
         .flatten();

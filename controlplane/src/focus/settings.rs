@@ -5,6 +5,7 @@ mod sources;
 mod visitors;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jid::BareJid;
@@ -86,6 +87,8 @@ pub struct FocusSettings {
     pub load_redistribution: Option<LoadRedistribution>,
     /// Whether bridges talk with each other over SCTP; else over WebSockets.
     pub relay_sctp: bool,
+    /// The folder of what the next process needs to go on with the calls; without one they begin anew.
+    pub state_directory: Option<PathBuf>,
 }
 
 impl FocusSettings {

@@ -106,7 +106,7 @@ impl Focus {
         }
     }
 
-    /// What clients are told that asked for a meeting which is not live, before anything is begun for them.
+    /// The answer to clients that asked for a meeting which is not live, before anything is begun for them.
     pub(super) fn answer_not_live(&mut self, request: &Request, room: &BareJid) -> Option<Iq> {
         let live_room = self.shared.visitor_nodes.settings().is_some_and(|settings| settings.live_room);
         let live = self.conferences.get(room).is_some_and(|conference| conference.is_live());

@@ -1,4 +1,4 @@
-//! The sources of participants, as Jingle tells of them: one by one in contents, or all in one JSON message.
+//! The sources of participants, as Jingle signals them: one by one in contents, or all in one JSON message.
 
 use std::collections::BTreeMap;
 
@@ -94,7 +94,7 @@ impl SourceSet {
 
 /// An `ssrc` attribute that is no SSRC.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no SSRC: a number from 1 to 4294967295 is needed")]
+#[error("{0:?} is not an SSRC: it must be a number from 1 to 4294967295")]
 pub struct InvalidSsrc(pub String);
 
 fn parse_ssrc(text: &str) -> Result<u32, InvalidSsrc> {

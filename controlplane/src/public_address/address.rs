@@ -21,7 +21,7 @@ impl FromStr for PublicAddress {
     /// `198.51.100.7`, `198.51.100.7#443`, or with the local address `10.0.0.5=198.51.100.7#443`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let ip = |text: &str| {
-            let address = text.trim().parse::<IpAddr>().map_err(|_| format!("{text:?} is no IP address"))?;
+            let address = text.trim().parse::<IpAddr>().map_err(|_| format!("{text:?} is not an IP address"))?;
             // `::ffff:198.51.100.7` is an IPv4 address in disguise.
             Ok::<_, String>(address.to_canonical())
         };
@@ -32,13 +32,13 @@ impl FromStr for PublicAddress {
         let (address, port) = match public.split_once('#') {
             Some((address, port)) => {
                 let number = port.trim().parse::<u16>().ok().filter(|port| *port > 0);
-                (address, Some(number.ok_or_else(|| format!("{port:?} is no port"))?))
+                (address, Some(number.ok_or_else(|| format!("{port:?} is not a port"))?))
             }
             None => (public, None),
         };
         let address = ip(address)?;
         if address.is_unspecified() || address.is_multicast() || address == IpAddr::from([255; 4]) {
-            return Err(format!("{text:?} is no address that others reach this host by"));
+            return Err(format!("{text:?} is not an address by which others reach this host"));
         }
         if local.is_some_and(|local| local.is_ipv4() != address.is_ipv4()) {
             return Err(format!("{text:?} maps an address of one family to one of the other"));
@@ -101,7 +101,7 @@ mod tests {
         }
         for text in ["0.0.0.0", "::", "::ffff:0.0.0.0", "224.0.0.1", "ff02::1#1", "10.0.0.1=255.255.255.255"] {
             let error = text.parse::<PublicAddress>().expect_err(text);
-            assert!(error.contains("no address that others reach"), "{error}");
+            assert!(error.contains("not an address by which others reach"), "{error}");
         }
         let mapped = "::ffff:10.0.0.1=::ffff:198.51.100.7#443".parse::<PublicAddress>();
         assert_eq!(mapped.map(|public| public.to_string()).as_deref(), Ok("10.0.0.1=198.51.100.7#443"));

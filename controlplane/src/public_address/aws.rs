@@ -48,7 +48,7 @@ pub enum Answer {
     Status(u16, Vec<u8>),
     /// A longer body, or no HTTP.
     Unreadable,
-    /// Nothing.
+    /// No answer.
     Unreachable,
 }
 

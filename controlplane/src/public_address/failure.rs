@@ -53,7 +53,7 @@ impl Failure {
             Self::Stray => "an answer to no request of ours",
             Self::MetadataUnreachable => "no answer",
             Self::MetadataRefused => "it refused",
-            Self::MetadataMalformed => "its answer is no address",
+            Self::MetadataMalformed => "its answer is not an address",
             Self::MetadataNone => "the instance has no public IPv4 address",
         }
     }
@@ -76,7 +76,7 @@ impl Failures {
         self.counts[failure as usize]
     }
 
-    /// Both together.
+    /// The sum of two counts.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
         Self { counts: std::array::from_fn(|index| self.counts[index] + other.counts[index]) }

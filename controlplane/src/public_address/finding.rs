@@ -61,7 +61,7 @@ pub enum Finding {
         /// Whether the operator said that it is there.
         wanted: bool,
     },
-    /// The metadata service speaks of a local address that the bridge does not use.
+    /// The metadata service names a local address that the bridge does not use.
     ForeignMetadata {
         /// What it says is ours.
         local: IpAddr,
@@ -124,7 +124,7 @@ impl fmt::Display for Finding {
             }
             Self::OtherPort { local, public } => write!(
                 f,
-                "the NAT before {} shows UDP port {} as {}: it is no plain port forward; forward UDP port {} of {} to it, or \
+                "the NAT before {} shows UDP port {} as {}: it is not a plain port forward; forward UDP port {} of {} to it, or \
                  name what is forwarded in bridge.public-addresses, e.g. {}={}#PORT",
                 local.ip(),
                 local.port(),
@@ -136,7 +136,7 @@ impl fmt::Display for Finding {
             ),
             Self::Differs { local, one, other } => write!(
                 f,
-                "the NAT before {} shows it as {} to {} and as {} to {}: it is no plain port forward; forward UDP port {} to it, \
+                "the NAT before {} shows it as {} to {} and as {} to {}: it is not a plain port forward; forward UDP port {} to it, \
                  and name the address that is forwarded in bridge.public-addresses, e.g. {}=ADDRESS#PORT",
                 local.ip(),
                 one.0,
@@ -156,7 +156,7 @@ impl fmt::Display for Finding {
             ),
             Self::ForeignMetadata { local, public } => write!(
                 f,
-                "instance metadata speaks of {local}, which is no local address of the bridge: its public address {public} is \
+                "instance metadata names {local}, which is not a local address of the bridge: its public address {public} is \
                  taken for the first local one"
             ),
         }

@@ -39,7 +39,7 @@ impl FromStr for StunServer {
 
     /// `stun.example.net:443`, `192.0.2.1`, `[2001:db8::1]:3478`; `stun:` may stand before it.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || format!("{text:?} is no STUN server; use host:port, e.g. stun.example.net:3478");
+        let wrong = || format!("{text:?} is not a STUN server; use host:port, e.g. stun.example.net:3478");
         let bare = text.trim();
         // Before a port alone it is the name of a host.
         let scheme = bare.strip_prefix("stun:").filter(|rest| rest.parse::<u16>().is_err());

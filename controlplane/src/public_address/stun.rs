@@ -1,7 +1,7 @@
 //! The public addresses by STUN (RFC 8489): a Binding request from every socket to every server, as a state machine.
 //!
 //! A round asks everybody; the next one comes when addresses change, and after a while anyhow. What is known stays until a
-//! round tells otherwise: a server that is down moves nobody.
+//! round shows otherwise: a server that is down moves nobody.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -54,14 +54,14 @@ pub enum Output {
     },
     /// Send a Binding request.
     Ask {
-        /// From where.
+        /// Index of the socket to ask from.
         socket: u16,
-        /// Where to.
+        /// Address of the server.
         server: SocketAddr,
         /// Under which id.
         transaction: TransactionId,
     },
-    /// Tell the operator.
+    /// Report to the operator.
     Report(Finding),
 }
 
@@ -435,7 +435,7 @@ impl StunDiscovery {
         self.next_round.is_some()
     }
 
-    /// What failed.
+    /// Counts of what failed, by reason.
     pub fn failures(&self) -> &Failures {
         &self.failures
     }

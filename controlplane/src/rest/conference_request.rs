@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -23,7 +24,7 @@ const MAX_ADDRESS: usize = 100;
 pub struct ConferenceRequest {
     /// What the client sent; null where it is no JSON.
     pub body: Value,
-    /// The client's address, as the web server before us tells it.
+    /// The client's address, as the web server before us forwards it.
     pub client: Option<String>,
     /// The token that it shows (`Authorization: Bearer`), not verified.
     pub token: Option<String>,
@@ -69,10 +70,11 @@ fn token(headers: &HeaderMap) -> Option<String> {
 async fn ask(
     State(requests): State<mpsc::Sender<ConferenceRequest>>,
     headers: HeaderMap,
-    body: axum::body::Bytes,
+    body: Result<axum::body::Bytes, BytesRejection>,
 ) -> Response {
     let (reply, answer) = oneshot::channel();
-    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    // One that is too long is no JSON either: the focus counts what it refuses.
+    let body = body.ok().and_then(|body| serde_json::from_slice(&body).ok()).unwrap_or(Value::Null);
     let request = ConferenceRequest { body, client: client(&headers), token: token(&headers), reply };
     // A full queue is an answer too: clients ask again.
     let sent = requests.try_send(request).is_ok();

@@ -32,7 +32,7 @@ pub enum FocusAsk {
     Pin {
         /// The room.
         room: String,
-        /// The version, as bridges tell it.
+        /// The version, as bridges announce it.
         version: String,
         /// How long the pin holds.
         minutes: u64,

@@ -116,7 +116,7 @@ pub async fn serve(listen: SocketAddr, ops: Ops, shutdown: watch::Receiver<bool>
 /// What is served beside the pages of all parts.
 #[derive(Debug, Clone, Default)]
 pub struct Beside {
-    /// For operators.
+    /// Routes for operators.
     pub operators: Router,
     /// Not for operators alone: answered under any name.
     pub clients: Router,

@@ -64,6 +64,6 @@ impl Client {
             return Err(format!("{url} answers {status}; is that address the one of bridge.rest.listen?"));
         }
         let body = answer.body_mut().with_config().limit(LONGEST).read_to_vec().map_err(unreached)?;
-        serde_json::from_slice(&body).map_err(|error| format!("{url} is no JSON ({error}); is that a ringbridge?"))
+        serde_json::from_slice(&body).map_err(|error| format!("{url} is not JSON ({error}); is that a ringbridge?"))
     }
 }

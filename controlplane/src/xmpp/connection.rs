@@ -20,6 +20,7 @@ use super::limits::Unfit;
 use super::open_error::OpenError;
 use super::reader::{Item, is_stanza};
 use super::session::{AfterSend, MAX_UNACKED, Session};
+use super::session_file::SessionFile;
 use super::settings::XmppSettings;
 use super::stream::{self, Opened};
 use super::wire;
@@ -66,9 +67,11 @@ struct Connection {
     skips: Quiet,
     /// Whoever waits for the server to keep the session.
     keeping: Option<oneshot::Sender<Keeping>>,
+    /// Where the session is kept for the next process.
+    file: Option<SessionFile>,
 }
 
-/// What a connection is told.
+/// What a connection is given to do.
 pub(super) struct Inputs {
     pub shutdown: watch::Receiver<bool>,
     /// Stanzas to be sent.
@@ -108,6 +111,7 @@ impl Pauses {
 pub(super) async fn run(
     settings: XmppSettings,
     session: Session,
+    file: Option<SessionFile>,
     mut inputs: Inputs,
     events: mpsc::Sender<XmppEvent>,
     counters: Arc<XmppCounters>,
@@ -115,7 +119,7 @@ pub(super) async fn run(
     let mut pauses = Pauses::default();
     let skips = Quiet::new(LOG_EVERY);
     let offline = (events.clone(), Arc::clone(&counters));
-    let mut connection = Connection { settings, session, events, counters, skips, keeping: None };
+    let mut connection = Connection { settings, session, events, counters, skips, keeping: None, file };
     loop {
         let opened = {
             let attempt = timeout(OPEN_TIMEOUT, stream::open(&connection.settings, &mut connection.session));
@@ -211,10 +215,13 @@ impl Connection {
         let Opened { mut stream, jid, resumed, manageable, early } = opened;
         tracing::info!(%jid, resumed, host = %self.settings.host, "XMPP connected");
         let received = self.session.received();
+        self.keep();
         if self.events.send(XmppEvent::Online { jid, resumed }).await.is_err() {
             return Ended::Done;
         }
         let ended = match self.carry(&mut stream, early, manageable, inputs).await {
+            // The next process goes on with it.
+            Ok(()) if self.file.is_some() && self.session.resumable().is_some() => Ended::Done,
             Ok(()) => {
                 close(stream).await;
                 Ended::Done
@@ -223,7 +230,15 @@ impl Connection {
         };
         self.session.served(resumed, received);
         self.keeping = None;
+        self.keep();
         ended
+    }
+
+    /// Notes the session for the next process.
+    fn keep(&mut self) {
+        if let Some(file) = &mut self.file {
+            file.store(&self.session);
+        }
     }
 
     /// Moves stanzas both ways until the stream breaks, or nobody wants it any more.
@@ -387,7 +402,10 @@ impl Connection {
     async fn take_element(&mut self, element: Element, stream: &mut ElementStream) -> Result<(), Ended> {
         if element.has_ns(ns::SM) {
             match element.name() {
-                "r" => stream.send_nonza(&sm::A::new(self.session.received())).await?,
+                "r" => {
+                    self.keep();
+                    stream.send_nonza(&sm::A::new(self.session.received())).await?;
+                }
                 "a" => self.session.acknowledge(stream::counter(&element)),
                 "enabled" | "failed" => self.kept(&element),
                 _ => {}

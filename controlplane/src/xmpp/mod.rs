@@ -12,6 +12,7 @@ pub mod muc;
 mod open_error;
 pub mod reader;
 mod session;
+mod session_file;
 mod settings;
 mod stream;
 mod tls;
@@ -27,6 +28,7 @@ pub use self::event::XmppEvent;
 use self::handover::Control;
 pub use self::handover::{CarriedSession, Keeping};
 pub use self::limits::{MAX_DEPTH, MAX_ELEMENTS, MAX_STANZA, Unfit};
+pub use self::session_file::SessionFile;
 pub use self::settings::{Security, XmppSettings};
 
 /// Sends stanzas over the current connection; cheap to clone.
@@ -105,7 +107,7 @@ impl XmppSender {
 /// After `shutdown` the connection stays usable until every sender is dropped, 3 seconds at most, so that callers
 /// can say goodbye; then the stream is closed in order. Must be called within a tokio runtime.
 pub fn connect(settings: XmppSettings, shutdown: watch::Receiver<bool>) -> (XmppSender, mpsc::Receiver<XmppEvent>) {
-    connect_from(settings, None, shutdown)
+    start(settings, session::Session::default(), None, shutdown)
 }
 
 /// The same, and goes on with a session of another process where there is one that can be read, and the server still has it.
@@ -115,12 +117,32 @@ pub fn connect_from(
     shutdown: watch::Receiver<bool>,
 ) -> (XmppSender, mpsc::Receiver<XmppEvent>) {
     let session = carried.and_then(session::Session::from_carried).unwrap_or_default();
+    start(settings, session, None, shutdown)
+}
+
+/// The same, and goes on with the session in `file` where the server still has it. The session outlives this process then: its
+/// stream is not closed at `shutdown`, it just ends.
+pub fn connect_keeping(
+    settings: XmppSettings,
+    file: Option<SessionFile>,
+    shutdown: watch::Receiver<bool>,
+) -> (XmppSender, mpsc::Receiver<XmppEvent>) {
+    let session = file.as_ref().and_then(SessionFile::load).unwrap_or_default();
+    start(settings, session, file, shutdown)
+}
+
+fn start(
+    settings: XmppSettings,
+    session: session::Session,
+    file: Option<SessionFile>,
+    shutdown: watch::Receiver<bool>,
+) -> (XmppSender, mpsc::Receiver<XmppEvent>) {
     let (queue, outgoing) = mpsc::channel(QUEUE);
     let (events, received) = mpsc::channel(QUEUE);
     let (control, asked) = mpsc::channel(CONTROLS);
     let counters = Arc::new(XmppCounters::default());
     let inputs = connection::Inputs { shutdown, outgoing, control: asked };
-    tokio::spawn(connection::run(settings, session, inputs, events, Arc::clone(&counters)));
+    tokio::spawn(connection::run(settings, session, file, inputs, events, Arc::clone(&counters)));
     (XmppSender { queue, control, counters }, received)
 }
 

@@ -51,6 +51,11 @@ impl Session {
         Self { jid: Some(jid), ..Self::default() }
     }
 
+    /// That of a process that ended. What it sent and did not get acknowledged is lost.
+    pub fn of_former_process(resume_id: String, jid: FullJid, received: u32) -> Self {
+        Self { resume_id: Some(resume_id), managed: true, received, jid: Some(jid), ..Self::default() }
+    }
+
     /// Acknowledgements are on from now on, and with an id it can be resumed.
     pub fn manage(&mut self, resume_id: Option<String>) {
         self.managed = true;

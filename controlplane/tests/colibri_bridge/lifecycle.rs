@@ -186,7 +186,7 @@ fn a_conference_that_outgrows_its_worker_spills() {
     }
     assert!(fixture.sent().iter().all(|(worker, _)| *worker == 0), "it fits");
 
-    // The third one lives elsewhere. That worker is told of the others, and worker 0 of it.
+    // The third one lives elsewhere. That worker learns of the others, and worker 0 of it.
     let reply =
         fixture.send(&format!("<conference-modify meeting-id='m'>{}</conference-modify>", create("c"))).unwrap();
     let ufrag = reply.endpoints[0].transport.clone().unwrap().ice.unwrap().ufrag.unwrap();
@@ -323,7 +323,7 @@ fn ssrc_rewriting_is_for_those_who_ask_for_it() {
     assert_eq!(asked, expected, "before anything else is known of it; media sections only with SSRC rewriting");
 }
 
-/// Our focus tells which sources a client does not know yet.
+/// Our focus names the sources that were not signalled to a client yet.
 #[test]
 fn media_waits_for_clients_to_be_told_and_not_for_ever() {
     let mut fixture = Fixture::with_endpoint();

@@ -29,11 +29,11 @@ pub struct Client {
     pub sender: XmppSender,
     events: mpsc::Receiver<XmppEvent>,
     pub room: MucRoom,
-    /// Everything that Jingle told it.
+    /// Everything that came by Jingle.
     pub jingles: Vec<Jingle>,
     /// Requests to mute itself.
     pub mutes: Vec<Element>,
-    /// What components told it.
+    /// What components sent it.
     pub messages: Vec<serde_json::Value>,
     /// Conditions of errors that answered it, by id.
     pub errors: Vec<(String, DefinedCondition)>,

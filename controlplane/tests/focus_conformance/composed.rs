@@ -128,10 +128,10 @@ fn mute(steps: &mut Vec<Step>) {
     let expected =
         ["audio", "video", "desktop"].map(|kind| format!("http://jitsi.org/jitmeet/{kind} {alice} true")).join(", ");
     let bob_told = told(&mut world, "bob");
-    step(steps, "bob is told", &expected, bob_told);
+    step(steps, "it is signalled to bob", &expected, bob_told);
     for nick in ["alice", "carol"] {
         let nothing = told(&mut world, nick);
-        step(steps, &format!("{nick} is told"), "", nothing);
+        step(steps, &format!("it is signalled to {nick}"), "", nothing);
     }
 }
 
@@ -206,9 +206,7 @@ fn restarts(steps: &mut Vec<Step>) {
         };
         jingle_outcome(world.jingle(ROOM, "bob", jingle))
     };
-    let invited = |world: &mut World| {
-        world.client(ROOM, "bob").actions().iter().filter(|action| **action == "session-initiate").count().to_string()
-    };
+    let invited = |world: &mut World| world.client(ROOM, "bob").offers().to_string();
     let ours = terminate(&mut world, Some("another".to_owned()), true);
     step(steps, "a restart of another bridge session", "item-not-found", ours);
     let ours = terminate(&mut world, None, true);
@@ -251,13 +249,13 @@ fn no_bridge(steps: &mut Vec<Step>) {
     let mut world = World::new();
     world.join(ROOM, "alice", |_| {});
     let ours = world.says_no_bridge(ROOM).to_string();
-    step(steps, "one without a bridge: the room is told", "false", ours);
+    step(steps, "one without a bridge: presence says so", "false", ours);
     world.join(ROOM, "bob", |_| {});
     let ours = world.says_no_bridge(ROOM).to_string();
-    step(steps, "two without a bridge: the room is told", "true", ours);
+    step(steps, "two without a bridge: presence says so", "true", ours);
     world.add_bridge("jvb1", &[]);
     let ours = world.says_no_bridge(ROOM).to_string();
-    step(steps, "a bridge comes: the room is still told", "false", ours);
+    step(steps, "a bridge comes: presence still says so", "false", ours);
     for nick in ["alice", "bob"] {
         let ours = world.client(ROOM, nick).actions().first().copied().unwrap_or_default().to_owned();
         step(steps, &format!("{nick} is sent"), "session-initiate", ours);

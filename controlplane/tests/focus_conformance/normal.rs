@@ -121,7 +121,7 @@ fn presence(stanza: &Element) -> String {
     if parts.is_empty() { "bare presence".to_owned() } else { format!("presence {}", parts.concat()) }
 }
 
-/// An offer in its parts, and sources by their owners, however many were told at once.
+/// An offer in its parts, and sources by their owners, however many were signalled at once.
 fn jingle(to: &str, jingle: &Element) -> Vec<Said> {
     let action = jingle.attr("action").unwrap_or_default();
     let line = |what: String| Said { to: to.to_owned(), what: format!("{action}: {what}") };

@@ -6,7 +6,7 @@
 pub mod relays;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ringbridge_controlplane::colibri::elements::{
     Candidate, ConferenceModified, ConferenceModify, Endpoint, Fingerprint, IceTransport, MediaSource, MediaType, Sctp,
@@ -14,6 +14,7 @@ use ringbridge_controlplane::colibri::elements::{
 };
 use ringbridge_controlplane::focus::{Focus, FocusSettings, Input, NodeEvent, NodeId, VisitorNode, VisitorSettings};
 use ringbridge_controlplane::jingle::{self, Content, Jingle, JingleGroup, JingleSource};
+use ringbridge_controlplane::rest::{FocusAnswer, FocusAsk};
 use ringbridge_controlplane::xmpp::{Security, XmppSettings};
 use tokio_xmpp::Stanza;
 use tokio_xmpp::minidom::Element;
@@ -107,7 +108,7 @@ pub struct Client {
     /// First SSRC: audio; video are the six after it (three layers), and their names.
     pub ssrc: u32,
     pub named: bool,
-    /// Everything that Jingle told it, in order.
+    /// Everything that came by Jingle, in order.
     pub jingles: Vec<Jingle>,
     pub mutes: Vec<Element>,
     pub affiliation: &'static str,
@@ -118,6 +119,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// How often it was invited.
+    pub fn offers(&self) -> usize {
+        self.jingles.iter().filter(|jingle| jingle.action == "session-initiate").count()
+    }
+
     pub fn actions(&self) -> Vec<&str> {
         self.jingles.iter().map(|jingle| jingle.action.as_str()).collect()
     }
@@ -157,7 +163,7 @@ pub struct World {
     pub holds_joins: bool,
     /// Rooms show real addresses from the start.
     pub open_rooms: bool,
-    /// What the service tells about rooms, fields of a form; nothing for a service that does not answer.
+    /// What the service says about rooms, fields of a form; nothing for a service that does not answer.
     pub room_info: Option<BTreeMap<String, String>>,
     /// Components that the clients' host announces, type and address; nothing for a host that does not answer.
     pub components: Option<Vec<(&'static str, &'static str)>>,
@@ -178,7 +184,7 @@ pub struct World {
     /// The focus's own presence in each room, latest last.
     pub presences: Vec<(String, Presence)>,
     pub admin: Vec<Element>,
-    /// What the component of visitors was told, and whether it answers.
+    /// What was sent to the component of visitors, and whether it answers.
     pub component_requests: Vec<Element>,
     pub component_answers: bool,
     next: u32,
@@ -219,6 +225,7 @@ pub fn settings() -> FocusSettings {
         selection: Default::default(),
         load_redistribution: None,
         relay_sctp: true,
+        state_directory: None,
         jigasi_brewery: None,
         recording: Default::default(),
         visitors: None,
@@ -277,6 +284,15 @@ impl World {
     pub fn online(&mut self, resumed: bool) {
         self.focus.handle(self.now, Input::Online { resumed, jid: FOCUS.to_owned() });
         self.settle();
+    }
+
+    /// The focus is killed, and another process goes on; `resumed` says that the server kept its session meanwhile.
+    pub fn next_process(&mut self, settings: FocusSettings, resumed: bool) {
+        let left = self.focus.keep();
+        self.focus = Focus::new(settings).unwrap();
+        self.focus.restore(&left).expect("what a focus keeps can be read");
+        self.presences.clear();
+        self.online(resumed);
     }
 
     /// Lets time pass, timer by timer.
@@ -705,6 +721,13 @@ impl World {
     }
 
     /// Any IQ from a full address; the answer.
+    /// An operator's request and its answer.
+    pub fn operate(&mut self, ask: FocusAsk) -> FocusAnswer {
+        let answer = self.focus.operate(self.now, SystemTime::UNIX_EPOCH, ask);
+        self.settle();
+        answer
+    }
+
     pub fn ask(&mut self, from: &str, kind: &str, payload: &str) -> Option<Element> {
         self.next += 1;
         let id = format!("a{}", self.next);

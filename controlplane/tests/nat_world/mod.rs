@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 /// Set for the copy of a test that runs inside, and for those that play somebody else.
 const ROLE: &str = "RINGBRIDGE_TEST_ROLE";
-/// What such a one is told.
+/// What such a participant is given.
 const ARGUMENT: &str = "RINGBRIDGE_TEST_ARGUMENT";
 
 pub const INSIDE: &str = "10.78.0.2";
@@ -34,12 +34,12 @@ pub fn on(host: &str, line: &str) -> String {
     run("ip", &words)
 }
 
-/// The role that this copy of the test plays, and what it was told.
+/// The role that this copy of the test plays, and what it was given.
 pub fn role() -> Option<(String, String)> {
     Some((std::env::var(ROLE).ok()?, std::env::var(ARGUMENT).unwrap_or_default()))
 }
 
-/// Runs the test named so again, inside; false when it was skipped, with the reason told.
+/// Runs the test named so again, inside; false when it was skipped, with the reason printed.
 pub fn enter(test: &str) -> bool {
     let able = |program: &str, arguments: &[&str]| {
         Command::new(program).args(arguments).output().is_ok_and(|output: Output| output.status.success())

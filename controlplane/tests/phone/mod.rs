@@ -92,7 +92,7 @@ impl Phone {
         }
     }
 
-    /// What signalling tells the bridge of it.
+    /// What signalling sends the bridge of it.
     pub fn transport(&self) -> xml::IceTransport {
         xml::IceTransport {
             ufrag: Some(self.ufrag.clone()),

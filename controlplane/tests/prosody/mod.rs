@@ -21,7 +21,7 @@ pub const PASSWORD: &str = "secret-of-the-test";
 /// The brewery room.
 pub const BREWERY: &str = "jvbbrewery@internal.auth.meet.test";
 
-/// What tells the meeting ids.
+/// What publishes the meeting ids.
 const MEETING_IDS: &str = r#"
 local jid = require "util.jid";
 module:hook("muc-disco#info", function (event)

@@ -1,4 +1,4 @@
-//! Requests about relays as the reference's focus composes them, and the answers of the reference's bridge, written from what
+//! Requests about relays as Jicofo composes them, and the answers of Jitsi Videobridge, written from what
 //! docs/protocol/bridge.md 10 says of both: there is no recording of two bridges.
 
 use tokio_xmpp::minidom::Element;
@@ -67,7 +67,7 @@ fn transport_of_bridge(more: &str) -> String {
     )
 }
 
-/// Both directions of a payload type's feedback, as the reference's focus has it of video.
+/// Both directions of a payload type's feedback, as Jicofo has it of video.
 const VIDEO_FEEDBACK: &str = "<rtcp-fb xmlns='urn:xmpp:jingle:apps:rtp:rtcp-fb:0' type='ccm' subtype='fir'/>\
     <rtcp-fb xmlns='urn:xmpp:jingle:apps:rtp:rtcp-fb:0' type='nack'/>\
     <rtcp-fb xmlns='urn:xmpp:jingle:apps:rtp:rtcp-fb:0' type='nack' subtype='pli'/>\
@@ -203,7 +203,7 @@ fn link(role: Role) -> Vec<Exchange> {
     ]
 }
 
-/// What the reference refuses, and how.
+/// What Jitsi Videobridge refuses, and how.
 fn refusals() -> Vec<Exchange> {
     let create = || relay("create='true' mesh-id='0'", &transport(INITIATOR));
     let other_port = transport(INITIATOR).replace("<sctp ", "<sctp port='5001' ");

@@ -2,7 +2,7 @@
 //!
 //! State structs derive serde's traits, so that a field which somebody adds later is carried, or does not compile. What serde does
 //! not know stands here: moments ([`checked`]), what several share ([`shared`], [`shared_list`]), tables in an order of their own
-//! ([`map`], [`set`]), and long arrays ([`array`]). The bytes are postcard's, in memory that is overwritten when it is dropped.
+//! ([`map`], [`set`]), and long arrays ([`mod@array`]). The bytes are postcard's, in memory that is overwritten when it is dropped.
 //!
 //! What is read is not trusted: bounds are checked where it is read, and what contradicts itself is an error, never a panic.
 

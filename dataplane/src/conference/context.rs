@@ -117,7 +117,7 @@ impl Env<'_> {
         fits
     }
 
-    /// Tells another worker something; false, and counted, when there is no room.
+    /// Queues a message for another worker; false, and counted, when there is no room.
     pub fn send_signal(&mut self, worker: WorkerId, signal: PeerSignal) -> bool {
         let sent = self.peers.send_signal(worker, signal);
         if !sent {

@@ -37,7 +37,45 @@ pub struct EndpointSlot {
     generation: u32,
 }
 
-/// Forwards the media of all conferences of one worker.
+/// Forwards the media of all conferences of one worker, for whoever has ICE already: it is given the addresses.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Instant;
+/// use ringbridge_dataplane::conference::{Forwarder, ForwarderConfig};
+/// use ringbridge_dataplane::datagram::{MAX_DATAGRAM, PacketSink, Path};
+/// use ringbridge_dataplane::ice::IceCredentials;
+/// use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc};
+/// use ringbridge_dataplane::messages::{Command, FeedbackSsrcs, NewEndpoint};
+/// use ringbridge_dataplane::stats::{Counter, WorkerStats};
+///
+/// /// Where what is to be sent is written: here, nowhere.
+/// struct Nowhere([u8; MAX_DATAGRAM]);
+///
+/// impl PacketSink for Nowhere {
+///     fn slot(&mut self) -> Option<&mut [u8]> {
+///         Some(&mut self.0)
+///     }
+///     fn commit(&mut self, _len: usize, _path: Path) {}
+/// }
+///
+/// let (stats, now) = (Arc::new(WorkerStats::default()), Instant::now());
+/// let mut forwarder = Forwarder::new(ForwarderConfig::default(), Arc::clone(&stats));
+/// let (conference, endpoint) = (ConferenceId(1), EndpointId(1));
+/// let feedback = FeedbackSsrcs { audio: Ssrc::new(1), video: Ssrc::new(2) };
+/// forwarder.handle_command(now, Command::CreateConference { conference, feedback });
+/// let ice = IceCredentials { ufrag: String::new(), pwd: String::new() };
+/// let new = NewEndpoint { conference, endpoint, label: "alice".into(), ice, controlling: true };
+/// forwarder.handle_command(now, Command::CreateEndpoint(Box::new(new)));
+/// forwarder.set_path(endpoint, Some(Path { local: 0, remote: "198.51.100.7:4000".parse()? }));
+/// let alice = forwarder.slot(endpoint).ok_or("it was refused")?;
+/// // It has no keys yet (`Command::SetSrtp`): what it sends is dropped, and counted with that reason.
+/// forwarder.handle_rtp(now, alice, &mut [0x80; 200], &mut Nowhere([0; MAX_DATAGRAM]));
+/// assert_eq!(stats.get(Counter::DropNoKeys), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// `examples/two_endpoints.rs` goes on from here: keys, formats, sources, and packets that arrive.
 pub struct Forwarder {
     worker: WorkerState,
     /// Commands that came while packets waited.
@@ -387,7 +425,7 @@ impl Forwarder {
         let mut env = self.worker.env(now);
         let limit = env.config.max_endpoints_per_conference;
         if conference.len() >= limit {
-            tracing::warn!(conference = %id, %endpoint, limit, "endpoint refused: the conference has as many as it takes");
+            tracing::warn!(conference = %id, %endpoint, limit, "endpoint refused: the conference is full");
             return Err(CreateError::ConferenceFull);
         }
         let (participant, generation) = conference.join(&mut env, endpoint, home, role);
@@ -396,7 +434,7 @@ impl Forwarder {
         Ok(())
     }
 
-    /// Tells of, and counts, an endpoint that could not be created.
+    /// Reports, and counts, an endpoint that could not be created.
     fn note_created(
         &mut self,
         now: Instant,
@@ -455,7 +493,7 @@ impl Forwarder {
         self.worker.shedding = shedding;
     }
 
-    /// Tells of an authenticated sign of life other than media, e.g. ICE consent.
+    /// Takes an authenticated sign of life other than media, e.g. ICE consent.
     pub fn note_activity(&mut self, now: Instant, slot: EndpointSlot) {
         self.with_slot(now, slot, |conference, env| conference.note_activity(env, slot.participant));
     }

@@ -280,7 +280,7 @@ impl Conference {
         }
     }
 
-    /// Notes the level of an audio packet; true when it is left out because others are louder.
+    /// Records the level of an audio packet; true when it is left out because others are louder.
     fn is_too_quiet(
         &mut self,
         env: &Env<'_>,

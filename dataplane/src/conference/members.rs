@@ -104,7 +104,7 @@ pub struct Conference {
     pub(super) loudest: LoudestRanking,
     /// Other workers that have endpoints of it.
     pub(super) away: WorkerSet,
-    /// This worker tells who speaks.
+    /// This worker reports the dominant speaker.
     pub(super) lead: bool,
     /// A receiver here loses much.
     pub(super) lossy: bool,
@@ -183,7 +183,7 @@ impl Conference {
         self.schedule.deadline()
     }
 
-    /// Notes a sign of life other than media.
+    /// Records a sign of life other than media.
     pub fn note_activity(&mut self, env: &mut Env<'_>, id: ParticipantId) {
         let Some(participant) = self.participants.get_mut(id) else { return };
         if let Some(event) = participant.note_activity(env.now) {
@@ -265,7 +265,7 @@ impl Conference {
     /// Removes a participant, its sources and its subscriptions, and whoever is behind it; returns who has left.
     pub fn leave(&mut self, env: &mut Env<'_>, id: ParticipantId) -> Vec<EndpointId> {
         let behind = self.participants.iter().filter(|(_, other)| other.behind() == Some(id));
-        // The relay first: what comes by it need not be noted anew for each of those behind it.
+        // The relay first: what comes by it need not be recorded anew for each of those behind it.
         let leaving: Vec<_> = [id].into_iter().chain(behind.map(|(other, _)| other)).collect();
         let gone = leaving.into_iter().filter_map(|id| self.remove_participant(env, id)).collect();
         self.update_workers(env);
@@ -377,8 +377,8 @@ impl Conference {
         let negotiated = env.negotiations.compile(media, &mut self.negotiations, env.stats);
         let Some(participant) = self.participants.get_mut(id) else { return };
         let numbered = negotiated.extensions.id(MediaKind::Video, UriId::TRANSPORT_CC).is_some();
-        let tells = numbered || negotiated.feedback.remb;
-        if participant.is_receiver() && participant.receiver.downlink().is_none() && tells {
+        let estimated = numbered || negotiated.feedback.remb;
+        if participant.is_receiver() && participant.receiver.downlink().is_none() && estimated {
             participant.receiver.use_downlink(Downlink::new(env.config.bandwidth));
         }
         participant.set_negotiated(negotiated);
@@ -514,7 +514,7 @@ impl Conference {
         relayed.and_then(Participant::behind).unwrap_or(owner)
     }
 
-    /// Notes anew which SSRC is which encoding of which source, of what comes the same way as a participant's.
+    /// Records anew which SSRC is which encoding of which source, of what comes the same way as a participant's.
     pub fn rebuild_streams(&mut self, owner: ParticipantId) {
         let sender = self.sender_of(owner);
         let Some(participant) = self.participants.get_mut(sender) else { return };

@@ -65,7 +65,7 @@ impl Conference {
         source.aim_passes(env.now);
     }
 
-    /// Notes what those behind a relay want of a source.
+    /// Records what those behind a relay want of a source.
     pub fn set_relay_demand(
         &mut self,
         env: &mut Env<'_>,

@@ -116,7 +116,7 @@ impl Conference {
         if sender.pays_for_rtcp(env.now, work) { Ok(()) } else { Err(Exhausted) }
     }
 
-    /// Report blocks tell the round-trip time.
+    /// Measures the round-trip time by a receiver's report blocks.
     fn note_round_trip(&mut self, env: &Env<'_>, from: ParticipantId, reports: &[u8]) {
         let Some(sender) = self.participants.get_mut(from) else { return };
         for block in compound::report_blocks(reports) {
@@ -124,7 +124,7 @@ impl Conference {
         }
     }
 
-    /// A receiver tells what became of the packets that it was sent.
+    /// Takes a receiver's transport-wide feedback: which of the packets sent to it arrived, and when.
     fn transport_feedback(&mut self, env: &Env<'_>, from: ParticipantId, body: &[u8]) {
         let Some(feedback) = Feedback::parse(body) else { return env.stats.count(Counter::DropRtcpMalformed) };
         env.stats.count(Counter::TransportFeedbackReceived);
@@ -141,7 +141,7 @@ impl Conference {
         }
     }
 
-    /// A receiver tells what it believes that its path carries.
+    /// Takes a receiver's own estimate of what its path carries (REMB).
     fn remb(&mut self, env: &Env<'_>, from: ParticipantId, bitrate: u64) {
         let Some(receiver) = self.participants.get_mut(from).map(|from| &mut from.receiver) else { return };
         let spurious = receiver.negotiated().feedback.transport_cc;

@@ -9,10 +9,8 @@ use super::shedding::Shedding;
 /// What a source sends, one bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ActiveLayers {
-    /// Encodings.
-    pub encodings: u8,
-    /// Spatial layers of each encoding.
-    pub spatial: [u8; MAX_ENCODINGS],
+    encodings: u8,
+    spatial: [u8; MAX_ENCODINGS],
 }
 
 impl ActiveLayers {
@@ -27,6 +25,18 @@ impl ActiveLayers {
         all
     }
 
+    /// The encodings that are sent, one bit each.
+    #[inline]
+    pub fn encodings(&self) -> u8 {
+        self.encodings
+    }
+
+    /// The spatial layers of an encoding, one bit each.
+    #[inline]
+    pub fn spatial(&self, encoding: u8) -> u8 {
+        self.spatial.get(usize::from(encoding)).copied().unwrap_or(0)
+    }
+
     /// The encodings have other positions from now on.
     pub fn renumber(&mut self, moves: &Moves) {
         let set = (0..MAX_ENCODINGS as u8).filter(|encoding| self.encodings >> encoding & 1 != 0);
@@ -34,7 +44,7 @@ impl ActiveLayers {
         reorder::permute(&mut self.spatial, moves);
     }
 
-    /// The layer to forward when a receiver is granted `target`: the highest that is sent up to it, else the lowest one
+    /// The layer to forward when a receiver is allocated `target`: the highest that is sent up to it, else the lowest one
     /// that is sent, else the target itself; lowered by what the worker leaves out.
     #[inline]
     pub fn desired(&self, shedding: Shedding, target: LayerId) -> LayerId {
@@ -45,7 +55,7 @@ impl ActiveLayers {
             std::cmp::Ordering::Equal => (target.spatial, target.temporal),
             std::cmp::Ordering::Greater => (0, target.temporal),
         };
-        let sent = self.spatial.get(usize::from(encoding)).copied().unwrap_or(0);
+        let sent = self.spatial(encoding);
         let spatial = pick(sent, if self.encodings == 1 { shedding.cap(sent, spatial) } else { spatial });
         LayerId { encoding, spatial, temporal }
     }

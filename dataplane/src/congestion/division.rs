@@ -14,7 +14,7 @@ pub struct Want {
     pub ladder: Ladder,
     /// Whether others get what is left when it has reached its preferred step, or can get no further towards that.
     pub on_stage: bool,
-    /// What it was granted before.
+    /// What it was allocated before.
     pub before: Option<LayerId>,
 }
 
@@ -23,11 +23,11 @@ pub struct Want {
 pub struct Division {
     /// One for each want; `None` is suspended.
     pub granted: Vec<Option<LayerId>>,
-    /// What is granted, together.
+    /// What is allocated, together.
     pub bitrate: Bitrate,
     /// Everything that is wanted.
     pub ideal: Bitrate,
-    /// More was granted than there is: the least of the most important source.
+    /// More was allocated than there is: the least of the most important source.
     pub oversent: bool,
 }
 
@@ -48,8 +48,8 @@ impl Want {
     }
 }
 
-/// Divides what is available; `None` is no limit. Never grants more, but for the lowest step of the first
-/// source, which is granted whatever the path carries.
+/// Divides what is available; `None` is no limit. Never allocates more, but for the lowest step of the first
+/// source, which it gets whatever the path carries.
 pub fn divide(wants: &[Want], available: Option<Bitrate>) -> Division {
     let top = |want: &Want| want.ladder.steps().len().checked_sub(1);
     let ideal = wants.iter().fold(0u64, |sum, w| sum.saturating_add(w.cost(top(w))));
@@ -241,7 +241,7 @@ mod tests {
         ) {
             let mut wants = wants;
             let mut last = divide(&wants, Some(available));
-            // Each time what was granted counts as held; the second round may still use the room that it needs no more.
+            // Each time what was allocated counts as held; the second round may still use the room that it needs no more.
             for _ in 0..wants.len() * 10 {
                 for (want, granted) in wants.iter_mut().zip(&last.granted) {
                     want.before = *granted;

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// Encodings of one source that are looked at (simulcast); further ones are not received.
 pub const MAX_ENCODINGS: usize = 4;
-/// Spatial layers of one encoding that are told apart; higher ones count as the highest.
+/// Spatial layers of one encoding that are distinguished; higher ones count as the highest.
 pub const MAX_SPATIAL: usize = 3;
-/// Temporal layers of one encoding that are told apart; higher ones count as the highest.
+/// Temporal layers of one encoding that are distinguished; higher ones count as the highest.
 pub const MAX_TEMPORAL: usize = 4;
 /// Operating points of one encoding.
 pub const MAX_POINTS: usize = MAX_SPATIAL * MAX_TEMPORAL;

@@ -1,5 +1,5 @@
 //! When to find out whether a path carries more: short bursts of extra packets, at most twice what is known, while more is
-//! wanted than the estimate allows. What they showed is the estimator's to tell.
+//! wanted than the estimate allows. What they showed is for the estimator to decide.
 
 use serde::{Deserialize, Serialize};
 
@@ -128,7 +128,7 @@ impl Prober {
         }
     }
 
-    /// Something could not be sent: the probe would tell nothing.
+    /// Something could not be sent: the probe would show nothing.
     pub fn abort(&mut self, now: WorkerTime, estimator: &mut Estimator) {
         if self.cluster.take().is_some() {
             estimator.cancel_probe();

@@ -15,7 +15,7 @@ use super::error::CommandError;
 impl Engine {
     /// Carries out a command. What it sends at once goes to `sink`. An error is counted, and leaves all else as it was.
     ///
-    /// [`Command::Shutdown`] and [`Command::OpenSockets`] are for whoever runs the engine, which ignores them; of the latter it is told
+    /// [`Command::Shutdown`] and [`Command::OpenSockets`] are for whoever runs the engine, which ignores them; of the latter it learns
     /// by [`Self::give_sockets`].
     pub fn handle_command(
         &mut self,
@@ -157,7 +157,7 @@ impl Engine {
             return Err(CreateError::UnknownConference);
         }
         if self.endpoints.len() >= self.config.max_endpoints {
-            tracing::warn!(endpoint = %label, limit = self.config.max_endpoints, "endpoint refused: the worker has as many as it takes");
+            tracing::warn!(endpoint = %label, limit = self.config.max_endpoints, "endpoint refused: the worker is full");
             return Err(CreateError::WorkerFull);
         }
         if !config.local.ufrag.starts_with(ufrag_prefix(self.config.worker)) {

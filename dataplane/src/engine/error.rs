@@ -13,7 +13,7 @@ pub enum CommandError {
     /// It names an endpoint that was not created, or has expired.
     #[error("the endpoint is not known: create it first")]
     UnknownEndpoint,
-    /// The endpoint was not created. [`crate::messages::Event::EndpointRefused`] tells the same.
+    /// The endpoint was not created. [`crate::messages::Event::EndpointRefused`] reports the same.
     #[error("the endpoint was not created: {0}")]
     Refused(CreateError),
     /// An ICE restart under a ufrag that is another endpoint's, or that lacks the worker's tag.

@@ -299,7 +299,7 @@ fn cross_worker_packets_beyond_the_ring_are_dropped_and_counted() {
     let mut rig = rig(16, 4);
     connect(&mut rig, 0, 10, 10, &[77]);
     connect(&mut rig, 1, 12, 12, &[]);
-    // What the joining itself had to tell.
+    // What the joining itself had to report.
     rig.exchange();
     for sequence in 0..10 {
         rig.receive(0, 10, &sealed(10, sequence));

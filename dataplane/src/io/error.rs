@@ -12,7 +12,7 @@ pub enum IoError {
     #[error("UDP port {} of {} is taken by another process", .0.port(), .0.ip())]
     PortTaken(SocketAddr),
     /// The address is not one of this host.
-    #[error("{0} is no address of this host")]
+    #[error("{0} is not an address of this host")]
     AddressUnknown(IpAddr),
     /// Ports below 1024 need a privilege.
     #[error("UDP port {} of {} may not be bound by this user: it takes CAP_NET_BIND_SERVICE", .0.port(), .0.ip())]
@@ -22,9 +22,9 @@ pub enum IoError {
     Socket {
         /// Local address.
         address: SocketAddr,
-        /// What failed.
+        /// The step that failed.
         step: &'static str,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// More sockets than a path can name, or none.
@@ -50,15 +50,15 @@ pub enum IoError {
         core: usize,
         /// What is allowed.
         allowed: Vec<usize>,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// io_uring is needed but does not work here.
     #[error("io_uring cannot be used: {step}: {source}{}", UringFault::of(source).cause())]
     Uring {
-        /// What failed.
+        /// The step that failed.
         step: &'static str,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The kernel does not take the steering program.
@@ -68,9 +68,9 @@ pub enum IoError {
         steering_remedy(source, log)
     )]
     Steering {
-        /// What failed.
+        /// The step that failed.
         step: &'static str,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
         /// What the kernel's verifier said of the program; empty where it was not asked.
         log: String,
@@ -86,21 +86,21 @@ pub enum IoError {
     /// A limit is out of range.
     #[error("{name} is {value}; it must be between {min} and {max}")]
     Limit {
-        /// Which limit.
+        /// Name of the limit.
         name: &'static str,
-        /// Its value.
+        /// The value that was given.
         value: usize,
-        /// Smallest.
+        /// The smallest that is allowed.
         min: usize,
-        /// Largest.
+        /// The largest that is allowed.
         max: usize,
     },
     /// Memory or descriptors.
     #[error("cannot allocate {what}: {source}; raise the memory or descriptor limit of this process")]
     Allocate {
-        /// What for.
+        /// What the memory was for.
         what: &'static str,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -124,7 +124,7 @@ fn last_lines(log: &str) -> String {
     if last.is_empty() { String::new() } else { format!(" (the verifier: {})", last.join(" | ")) }
 }
 
-/// Why io_uring does not work on a host, as far as the error tells.
+/// Why io_uring does not work on a host, as far as the error shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UringFault {

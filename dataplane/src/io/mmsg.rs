@@ -144,7 +144,7 @@ impl Mmsg {
         })
     }
 
-    /// Waits until something from place `first` on is readable; true when it is.
+    /// Waits until something from index `first` on is readable; true when it is.
     fn wait(&mut self, first: usize, timeout: Duration) -> io::Result<bool> {
         let timeout = libc::timespec {
             tv_sec: timeout.as_secs().min(86_400) as libc::time_t,

@@ -20,7 +20,7 @@ pub struct PortRange {
 
 /// A range that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no range of ports: write the first and the last one, 1 to 65535, as in 20000-20999")]
+#[error("{0:?} is not a port range: give the first and the last port, 1 to 65535, as in 20000-20999")]
 pub struct InvalidRange(String);
 
 impl PortRange {

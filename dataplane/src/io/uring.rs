@@ -35,7 +35,7 @@ const ENTER_GETEVENTS: u32 = 1;
 const ENTER_EXT_ARG: u32 = 1 << 3;
 /// Looks at the completions of sends, with SQPOLL, before the worker waits for them.
 const SQPOLL_SPINS: u32 = 10_000;
-/// How often, and how long each time, a socket that finds no place waits for one that is being closed.
+/// How often, and how long each time, a socket that finds no free index waits for one that is being closed.
 const CLOSING_WAITS: u32 = 4;
 const CLOSING_WAIT: Duration = Duration::from_micros(500);
 /// Where the payload starts in a provided buffer: after the kernel's header, name and control messages.
@@ -546,7 +546,7 @@ impl UringTx {
         self.sockets.places() as u16
     }
 
-    /// Puts a descriptor, or -1 for none, into a place of the registered files. What the kernel has begun goes on with the former one.
+    /// Puts a descriptor, or -1 for none, into a slot of the registered files. What the kernel has begun goes on with the former one.
     fn register(&self, local: u16, descriptor: RawFd) -> io::Result<()> {
         self.ring.submitter().register_files_update(local.into(), &[descriptor]).map(drop)
     }
@@ -780,7 +780,7 @@ mod tests {
                 assert!(queue(tx, remote, len));
             }
             break_ring(tx);
-            // The thread of SQPOLL may have slept or not: it is told to wake up only in the first case.
+            // The thread of SQPOLL may have slept or not: it is woken only in the first case.
             let error = match tx.flush() {
                 Err(error) => error,
                 Ok(()) => {

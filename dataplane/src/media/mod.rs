@@ -154,7 +154,7 @@ pub struct AudioSubscription {
 }
 
 impl Default for AudioSubscription {
-    /// Everything.
+    /// All audio is forwarded.
     fn default() -> Self {
         Self { all: true, include: Vec::new(), exclude: Vec::new() }
     }

@@ -55,7 +55,7 @@ pub enum Command {
         /// The mesh that it belongs to.
         mesh: MeshId,
     },
-    /// Tells of a relay of the conference that lives on another worker: packets for it, and from those behind it, cross to and
+    /// Announces a relay of the conference that lives on another worker: packets for it, and from those behind it, cross to and
     /// from there. Refused like [`Command::CreateEndpoint`].
     CreateRemoteRelay {
         /// The conference; must exist on this worker, too.

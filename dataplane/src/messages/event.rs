@@ -18,7 +18,7 @@ pub enum Event {
     EndpointRefused {
         /// As in the command that was to create it: an endpoint, a relay, or one of another worker or bridge.
         endpoint: EndpointId,
-        /// Why.
+        /// Why it was not created.
         error: CreateError,
     },
     /// A STUN server answered a [`super::Command::AskServer`]: a success or error response from there, with the right id.
@@ -62,7 +62,7 @@ pub enum Event {
         /// Whether it is active.
         active: bool,
     },
-    /// The dominant speaker of a conference changed. Of several workers, the home of the oldest endpoint tells it.
+    /// The dominant speaker of a conference changed. Of several workers, the home of the oldest endpoint reports it.
     DominantSpeaker {
         /// The conference that they speak in.
         conference: ConferenceId,
@@ -94,7 +94,7 @@ pub enum Event {
     },
     /// The largest height that any receiver on any worker wants of a source changed, those behind relays included: what to ask
     /// the owner for (bridge channel `SenderSourceConstraints`), or the relay that it is behind (relay channel `AddReceiver`).
-    /// The owner's home tells it, which is the relay's for those behind one.
+    /// The owner's home reports it, which is the relay's for those behind one.
     SourceDemand {
         /// The owner of the source.
         endpoint: EndpointId,
@@ -127,10 +127,10 @@ pub struct MappedSource {
 #[non_exhaustive]
 pub enum CreateError {
     /// The worker has as many endpoints as it takes.
-    #[error("the worker has as many endpoints as it takes")]
+    #[error("the worker is full")]
     WorkerFull,
     /// The conference has as many endpoints on this worker as it takes, those that live elsewhere included.
-    #[error("the conference has as many endpoints as it takes")]
+    #[error("the conference is full")]
     ConferenceFull,
     /// The id or the ICE ufrag belongs to another endpoint.
     #[error("the id or the ICE ufrag belongs to another endpoint")]

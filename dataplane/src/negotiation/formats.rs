@@ -203,8 +203,7 @@ mod rows {
 
     pub fn serialize<T: Serialize, S: Serializer>(rows: &[Row<T>; 2], serializer: S) -> Result<S::Ok, S::Error> {
         let [audio, video] = rows;
-        let (audio, video): (Vec<(u8, &T)>, Vec<(u8, &T)>) = (entries(audio), entries(video));
-        (audio, video).serialize(serializer)
+        (entries(audio), entries(video)).serialize(serializer)
     }
 
     pub fn deserialize<'de, T, D>(deserializer: D) -> Result<[Row<T>; 2], D::Error>

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::media::MediaKind;
 
-/// A format, the same for all endpoints of a conference: ten bits of a number, and six that tell it from a former one of the same
+/// A format, the same for all endpoints of a conference: ten bits of a number, and six that distinguish it from a former one of the same
 /// number. One word, since every packet compares it for every receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FormatId(u16);
@@ -36,7 +36,7 @@ pub struct FormatKey {
     pub clock_rate: u32,
     /// Channels of audio; at least 1.
     pub channels: u8,
-    /// What tells it from incompatible ones of its name.
+    /// What distinguishes it from incompatible ones of its name.
     pub variant: String,
 }
 

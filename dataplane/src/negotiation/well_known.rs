@@ -35,7 +35,7 @@ const AUDIO: &[(&str, u32, u8)] = &[
     ("telephone-event", 48_000, 1),
 ];
 
-/// Names of video formats in lower case, and what tells incompatible ones of a name apart; all with a clock of 90 kHz.
+/// Names of video formats in lower case, and what distinguishes incompatible ones of a name; all with a clock of 90 kHz.
 const VIDEO: &[(&str, &[&str])] = &[
     ("vp8", &[""]),
     ("vp9", &["0", "1", "2", "3"]),

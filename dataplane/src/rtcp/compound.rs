@@ -42,7 +42,7 @@ pub struct ReportBlock {
 pub enum Block<'a> {
     /// Sender report; its report blocks are in `reports`.
     SenderReport {
-        /// The sender.
+        /// SSRC of the sender.
         ssrc: Ssrc,
         /// Its clocks and counters.
         info: SenderInfo,

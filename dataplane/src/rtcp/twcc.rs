@@ -79,7 +79,7 @@ impl TryFrom<CarriedRecorder> for TwccRecorder {
 }
 
 impl TwccRecorder {
-    /// Notes the arrival of a packet; `marker` is its RTP marker bit.
+    /// Records the arrival of a packet; `marker` is its RTP marker bit.
     pub fn record(&mut self, now: Instant, sequence: u16, marker: bool) {
         let epoch = *self.epoch.get_or_insert(now);
         if self.end == 0 {

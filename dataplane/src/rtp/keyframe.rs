@@ -1,8 +1,8 @@
-//! Does a packet start a keyframe? One answer per codec, from the payload alone; VP9's descriptor tells it itself.
+//! Does a packet start a keyframe? One answer per codec, from the payload alone; VP9's descriptor says so itself.
 
 use super::{sps, vp8};
 
-/// Where a keyframe starts, as far as the payload tells.
+/// Where a keyframe starts, as far as the payload says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KeyframeStart {
     /// Picture height in pixels, where the first packet says it.

@@ -1,6 +1,6 @@
-//! The picture height that an H264 sequence parameter set tells (ITU-T H.264, section 7.3.2.1.1).
+//! The picture height in an H264 sequence parameter set (ITU-T H.264, section 7.3.2.1.1).
 
-/// Profiles whose sets tell the chroma format.
+/// Profiles whose parameter sets have a chroma format.
 const HIGH: [u32; 13] = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135];
 /// Scaling lists and frames of an order cycle beyond what the standard allows end the search.
 const MAX_CYCLE: u32 = 255;

@@ -51,7 +51,7 @@ pub struct Descriptor {
     pub ends: bool,
     /// Z bit: no higher spatial layer refers to the frame.
     pub not_referenced_above: bool,
-    /// From the scalability structure, where there is one that tells.
+    /// From the scalability structure, where there is one with heights.
     pub heights: Option<Heights>,
     /// Offset of TL0PICIDX.
     tl0_at: usize,

@@ -217,7 +217,7 @@ impl Bridges {
         }
     }
 
-    /// Creates a relay in a conference of its own on both sides, under the same id, and tells each about the other.
+    /// Creates a relay in a conference of its own on both sides, under the same id, and gives each the other's transport.
     pub fn connect(&mut self, relay: EndpointId, ports: [Ports; 2], controlling: usize) {
         let conference = ConferenceId(relay.0);
         let mut candidates = Vec::new();

@@ -113,7 +113,7 @@ pub fn attached(attach: bool) -> Extended<'static> {
     Extended { attach, ..Extended::default() }
 }
 
-/// A descriptor of the first, the last or a middle packet of a frame; `index` is the template's place, not its id.
+/// A descriptor of the first, the last or a middle packet of a frame; `index` is the template's position, not its id.
 pub fn descriptor(
     (starts, ends): (bool, bool),
     index: u8,

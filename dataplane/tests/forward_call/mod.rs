@@ -303,7 +303,7 @@ impl Call {
 
     /// Runs what is due without letting time pass.
     pub fn settle(&mut self) {
-        // Twice where what one tells another makes something due there.
+        // Twice where what one sends another makes something due there.
         for _ in 0..self.forwarders.len().min(2) {
             for forwarder in &mut self.forwarders {
                 forwarder.handle_timeout(self.now, &mut self.sink);
@@ -345,7 +345,7 @@ impl Call {
         self.exchange();
         self.steps += 1;
         // In the longest tests only now and then.
-        if self.hands_over && (self.steps < 2_000 || self.steps.is_multiple_of(61)) {
+        if self.hands_over && (self.steps < 500 || self.steps.is_multiple_of(61)) {
             self.hand_over();
         }
         for (to, datagram) in std::mem::take(&mut self.sink.datagrams) {

@@ -118,7 +118,7 @@ impl Imports {
         folders
     }
 
-    /// A shortest circle, told step by step, if there is one.
+    /// A shortest circle, step by step, if there is one.
     pub fn circle(&self) -> Option<String> {
         let circle = self.files().filter_map(|file| self.way_back_to(file)).min_by_key(Vec::len)?;
         let mut text = String::new();

@@ -140,7 +140,7 @@ impl Bridges {
         (client, ids)
     }
 
-    /// Tells a bridge of an endpoint behind the relay of one of its sides.
+    /// Announces to a bridge an endpoint behind the relay of one of its sides.
     pub fn announce(&mut self, side: usize, sources: Vec<SourceDescription>) -> EndpointId {
         let endpoint = self.new_id();
         let Side { bridge, relay, .. } = self.sides[side];

@@ -82,14 +82,14 @@ export const scenarios = {
     async run(rig) {
       const names = Array.from({ length: 5000 }, (_, n) => `n${n}-v0`);
       const witness = `${rig.witnesses.sessions[0].endpoint}-v0`;
-      const wishes = [
+      const constraints = [
         { selectedSources: names }, { onStageSources: names }, { onStageSources: Array(5000).fill(witness) },
         { constraints: Object.fromEntries(names.slice(0, 1800).map(name => [name, { maxHeight: 2160 }])) },
         { selectedSources: ['x'.repeat(60000)] }, { selectedEndpoints: names.slice(0, 4000) }, { lastN: -5 }, { lastN: 1e300 }, { lastN: 0.5 },
         { defaultConstraints: { maxHeight: 1e308, maxFrameRate: -1e308 } }, { assumedBandwidthBps: -1e18 }, { assumedBandwidthBps: 1e300 },
         { constraints: { [witness]: { maxHeight: -2147483649 } } }, { defaultConstraints: null, constraints: null, selectedSources: null },
       ];
-      const texts = Array.from({ length: 900 }, (_, n) => message('ReceiverVideoConstraints', wishes[n % wishes.length]));
+      const texts = Array.from({ length: 900 }, (_, n) => message('ReceiverVideoConstraints', constraints[n % constraints.length]));
       const audio = Array.from({ length: 200 }, (_, n) => message('ReceiverAudioSubscription', n % 2 ? { mode: 'Include', list: names } : { all: true, include: names, exclude: names }));
       return talk(rig, [...texts, ...audio], { pause: 3 });
     },

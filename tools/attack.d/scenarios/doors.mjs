@@ -9,7 +9,7 @@ import { Peer } from '../peer.mjs';
 import { Channel } from '../websocket.mjs';
 
 /**
- * Floods the media port; the bridge must not answer more than it is told.
+ * Floods the media port; the bridge must not answer with more than it gets.
  * @param {any} rig
  * @param {Buffer[]} packets
  * @param {{ per_second?: number, seconds?: number, random?: number[] }} [pace]
@@ -92,7 +92,7 @@ export const scenarios = {
       const text = await (await fetch(rig.bridge.bridgeUrl('/metrics'))).text();
       const told = Number(/^ringbridge_public_addresses\{source="stun"\} (\d+)$/m.exec(text)?.[1] ?? -1);
       return { figures: { ...figures, questions: silentServer.questions },
-        checks: [...checks, { what: 'addresses of theirs that are told', value: told, limit: 'none', ok: told === 0 },
+        checks: [...checks, { what: 'addresses of theirs that are announced', value: told, limit: 'none', ok: told === 0 },
           { what: 'the bridge asks', value: silentServer.questions, limit: 'at least 2', unit: 'questions', ok: silentServer.questions >= 2 }] };
     },
   },

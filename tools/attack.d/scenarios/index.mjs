@@ -2,6 +2,7 @@
 import { scenarios as channel } from './channel.mjs';
 import { scenarios as doors } from './doors.mjs';
 import { scenarios as faults } from './faults.mjs';
+import { scenarios as features } from './features.mjs';
 import { scenarios as guests } from './guests.mjs';
 import { scenarios as participants } from './participants.mjs';
 import { scenarios as reflection } from './reflection.mjs';
@@ -14,4 +15,4 @@ import { scenarios as sources } from './sources.mjs';
  * name → {guards, run(rig, opened) → {figures, checks}, quick, limits, timeout, aftermath, expectedErrors, newcomer}.
  * With `open() → options of Rig.open` a scenario has a stack of its own, and `closed()` cleans up; `skip()` says why it cannot run.
  */
-export const scenarios = { ...guests, ...rooms, ...rest, ...doors, ...reflection, ...relays, ...participants, ...sources, ...channel, ...faults };
+export const scenarios = { ...guests, ...rooms, ...features, ...rest, ...doors, ...reflection, ...relays, ...participants, ...sources, ...channel, ...faults };

@@ -76,13 +76,13 @@ export const scenarios = {
         refused('a group with an SSRC of another', await add('video', source(700006, `${nick}-v2`, `${nick}-video-5 t6`)
           + `<ssrc-group xmlns='urn:xmpp:jingle:apps:rtp:ssma:0' semantics='FID'><source ssrc='700006'/><source ssrc='${ssrcs.video}'/></ssrc-group>`)),
       ];
-      // Who comes now is told of all sources.
+      // All sources are signalled to who comes now.
       const other = await new Intruder(rig, rig.room).join();
       const told = (await other.transport()).sources?.sources?.[nick] ?? [];
       other.leave();
       const names = [...told[0] ?? [], ...told[2] ?? []].map(one => one.n);
       const foreign = names.filter(name => !name?.startsWith(`${nick}-`));
-      checks.push({ what: 'others are told of it', value: names.length, ok: names.length > 0 },
+      checks.push({ what: 'it is signalled to others', value: names.length, ok: names.length > 0 },
         { what: 'names of others', value: foreign.join(', ') || 'none', ok: foreign.length === 0 },
         { what: 'each name once a kind', value: names.join(', '), ok: new Set(names).size === names.length });
       return { figures: { answers: named.map(said), names }, checks };
@@ -122,7 +122,7 @@ export const scenarios = {
     }),
   },
   'source-churn': {
-    guards: 'the same source added and removed 1,000 times, which everybody else is told about',
+    guards: 'the same source added and removed 1,000 times, which is signalled to everybody else',
     run: rig => inside(rig, async cheat => {
       const { signalling } = cheat;
       const { nick } = signalling;

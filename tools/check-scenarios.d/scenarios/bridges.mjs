@@ -1,9 +1,10 @@
 // Bridges and the server come and go, and clocks jump.
 import { allDecode, allMoving, expect, seconds, timed } from '../call.mjs';
 import { everybodyMeets } from '../../lib/measure.mjs';
-import { run, sleep, until } from '../../lib/process.mjs';
+import { dropping } from '../../lib/packet-filter.mjs';
+import { sleep, until } from '../../lib/process.mjs';
 import { ownParticipants } from '../../lib/relays.mjs';
-import { relayPort } from '../../lib/stack.mjs';
+import { relayPorts } from '../../lib/stack.mjs';
 
 /** How many connections each participant has ever made. */
 const connectionsMade = all => Promise.all(all.map(one => one.state().then(state => state.connections.length)));
@@ -14,17 +15,7 @@ const differing = (before, after) => after.filter((count, index) => count !== be
 const conferences = async stack => (await stack.bridgeStats()).map(one => one.conferences);
 
 /** Drops what bridges send each other while `during` runs; clients are not touched. */
-async function withoutLinks(during) {
-  const table = `ringbridge_links_${process.pid}`;
-  const ports = `${relayPort}-${relayPort + 999}`;
-  await run('nft', [`add table inet ${table}; add chain inet ${table} input { type filter hook input priority 0; };`
-    + ` add rule inet ${table} input udp sport ${ports} drop; add rule inet ${table} input udp dport ${ports} drop`]);
-  try {
-    return await during();
-  } finally {
-    await run('nft', [`delete table inet ${table}`]);
-  }
-}
+const withoutLinks = during => dropping([`udp sport ${relayPorts}`, `udp dport ${relayPorts}`], during);
 
 /** name → scenario, see index.mjs. */
 export const scenarios = {
@@ -140,7 +131,9 @@ export const scenarios = {
   },
 
   'cut-link': {
-    about: 'nothing passes between two living bridges any more: noticed, and healed within 20 s by moving the smaller side',
+    about: 'nothing passes between two living bridges any more: noticed, and healed within 20 s by moving the smaller side (as root)',
+    root: true,
+    install: ['nftables'],
     stack: { split: true, bridges: 2, strategy: 'split' },
     async run(call) {
       const all = await call.meet('p1', 'p2', 'p3');

@@ -16,7 +16,7 @@ import { scenarios as visitors } from './visitors.mjs';
 /**
  * name → {stack: options of Stack, scripted: scripted participants instead of a browser, load: needs the program `ringbridge-load`,
  * install: Debian packages beside the usual ones, current: needs a current client library, namespace: needs a network namespace and so
- * root, run(call) → figures in words}.
+ * root, root: needs root for something else, run(call) → figures in words}.
  */
 export const scenarios = {
   ...addressChange, ...bridges, ...gates, ...large, ...leaks, ...links, ...meetings, ...peerToPeer, ...rooms, ...services, ...sources, ...upgrades, ...visitors,

@@ -2,6 +2,7 @@
 import { expect } from '../call.mjs';
 import { lastJson, lightPace, startScripted } from '../../lib/scripted.mjs';
 import { sleep, until } from '../../lib/process.mjs';
+import { untilAtRest } from '../../lib/at-rest.mjs';
 import { heapOverTime, leakIn, leastHeap } from '../../lib/heap.mjs';
 
 /** Rounds, and those that fill caches and tables. */
@@ -33,7 +34,7 @@ async function conferencesComeAndGo(stack, room, everybody) {
     await load.ended;
     if (killed) return;
     const report = lastJson(load.tail(400));
-    // Who is still there to be seen depends on who is told first.
+    // Who is still there to be seen depends on whom the news reaches first.
     expect(report?.reports?.every(one => one.connected && !one.error), `${load.name} was not well:\n${load.tail(3)}`);
   }));
 }
@@ -51,25 +52,9 @@ async function round(stack, room) {
   await Promise.all(all);
 }
 
-/** What the bridges and the focus still hold of any conference, as lines. */
-async function leftOver(stack) {
-  const left = [];
-  for (const bridge of stack.bridges) {
-    const text = await (await fetch(bridge.bridgeUrl('/metrics'))).text();
-    left.push(...text.split('\n').filter(line => /^ringbridge_(control_)?held\b/.test(line) && !line.endsWith(' 0')).map(line => `${bridge.name} ${line}`));
-  }
-  const focus = await (await fetch(stack.focus.focusUrl('/colibri/stats'))).json();
-  for (const [name, value] of Object.entries(focus)) if (/conferences|participants/.test(name) && !/total/.test(name) && value) left.push(`focus ${name} ${value}`);
-  return left;
-}
-
 /** Waits until nothing of any conference is held, and reads what each process holds; by name of the process. */
 export async function atRest(stack) {
-  let left = [];
-  await until('nothing is held', 90000, async () => {
-    left = await leftOver(stack);
-    return left.length === 0;
-  }, 500).catch(error => { throw new Error(`${error.message}: ${left}`); });
+  await untilAtRest(stack);
   // Closed connections are cleaned up a moment later.
   await sleep(1000);
   return Object.fromEntries(stack.processes().map(one => [one.name, { at: (Date.now() - one.process.started) / 1000, ...one.process.held() }]));

@@ -2,6 +2,7 @@
 import { allDecode, allMoving, expect, seconds, timed, watchPictures } from '../call.mjs';
 import { everybodyMeets } from '../../lib/measure.mjs';
 import { sleep, until } from '../../lib/process.mjs';
+import { outcome, pageConference, Recorder, recorderStack } from '../recorder.mjs';
 
 /** Sends a participant to a room, as a moderator does; resolves when it is there. */
 async function send(moderator, participant, jid) {
@@ -39,15 +40,11 @@ async function refused(stack, reason) {
   return stats.refused[reason];
 }
 
-/** What the focus itself took after its start, by its log: milliseconds until it had a bridge, and from the first request to the last session. */
-function focusShare(stack) {
-  const lines = stack.focus.process.tail(400).split('\n');
-  const began = lines.findLastIndex(line => line.includes('focus online'));
-  const at = text => {
-    const found = lines.slice(began).filter(line => line.includes(text)).map(line => Date.parse(/\d{4}-\d\d-\d\dT[\d:.]+Z/.exec(line)?.[0] ?? ''));
-    return { first: found[0], last: found.at(-1) };
-  };
-  return { bridge: at('bridge found').first - at('focus online').first, rooms: at('bridge selected').last - at('conference created').first };
+/** Whether the focus has these participants with a session each, by room, and the recording. */
+async function knows(stack, rooms) {
+  const [debug, stats] = await Promise.all(['/debug/conferences-full', '/stats'].map(async path => (await fetch(stack.focus.focusUrl(path))).json()));
+  return stats.jibri.recording_active === 1 && Object.keys(debug).length === Object.keys(rooms).length
+    && Object.entries(rooms).every(([room, ids]) => ids.every(id => debug[room]?.participants[id]?.stage === 'Active'));
 }
 
 /** What the bridge drops of each endpoint: id → {audio, video}. */
@@ -78,9 +75,11 @@ async function heardMeanwhile(receiver, sender, control) {
 /** name → scenario, see index.mjs. */
 export const scenarios = {
   breakout: {
-    about: 'two of four go to a breakout room and back, then all go; the focus is killed meanwhile',
-    stack: { site: { meetings: true }, split: true },
+    about: 'two of four go to a breakout room and back, then all go; the focus is killed meanwhile, in a call that is recorded, too',
+    stack: { site: { meetings: true }, split: true, state: true, ...recorderStack },
     async run(call) {
+      const recorder = new Recorder(call);
+      await recorder.start();
       const all = await call.meetAs({ renew: true }, 'p1', 'p2', 'p3', 'p4');
       const [p1, p2, p3, p4] = all;
       const main = `${call.room}@conference.meet.test`;
@@ -117,33 +116,47 @@ export const scenarios = {
       for (const one of [p2, p3, p4, p1]) await send(p1, one, breakout);
       await allMoving(all, 30000);
       await send(p1, p2, main);
-      await send(p1, p3, main);
-      await allMoving([p2, p3], 30000);
-      await allMoving([p1, p4], 30000);
+      await send(p1, p1, main);
+      await allMoving([p1, p2], 30000);
+      await allMoving([p3, p4], 30000);
+      const recording = await recorder.record(p1);
 
-      // The focus dies. What it gave goes on; it finds everything as it was.
-      const [during, right] = await watching(all, async () => {
-        await call.stack.focus.kill();
+      // The focus dies. Calls go on, and nobody sees that it was away.
+      const before = await Promise.all(all.map(one => one.state()));
+      const ids = before.map(state => state.id);
+      const rooms = { [main]: ids.slice(0, 2), [breakout]: ids.slice(2) };
+      await until('the focus knows everybody', 20000, () => knows(call.stack, rooms));
+      const again = end => watching(all, async () => {
+        await end();
+        await sleep(1000);
         await call.stack.focus.start();
-        await until('the focus is healthy', 20000, async () => await call.stack.focus.focusHealth() === 200);
-        const found = await timed('the focus has both rooms and everybody is where they were', 30000, async () => {
-          const { conferences, participants } = await (await fetch(call.stack.focus.focusUrl('/stats'))).json();
-          // Sessions of before are in the room until the new ones have media.
-          if (conferences !== 2 || participants < 4) return false;
-          const where = await Promise.all(all.map(one => one.hook('[ringbridge.session.state, ringbridge.session.conference?.room?.roomjid]')));
-          const expected = [breakout, main, main, breakout];
-          return where.every(([state, room], index) => state === 'joined' && room === expected[index]);
-        });
-        await allMoving([p2, p3], 45000);
-        await allMoving([p1, p4], 45000);
+        const found = await timed('the focus has both rooms, everybody with a session, and the recording', 30000, () => knows(call.stack, rooms));
+        await allMoving([p1, p2], 45000);
+        await allMoving([p3, p4], 45000);
+        expect(found <= call.limit(2000), `everything is as it was only ${seconds(found)} after the focus was back`);
         return found;
       });
-      const together = ['p1 at p4', 'p4 at p1', 'p2 at p3', 'p3 at p2'];
+      const [during, right] = await again(() => call.stack.focus.kill());
+      // To end it in order makes no difference.
+      const [, restarted] = await again(() => call.stack.focus.stop());
+      const after = await Promise.all(all.map(one => one.state()));
+      expect(after.every((state, index) => state.state === 'joined' && state.id === ids[index] && state.session === before[index].session),
+        `somebody began anew: ${JSON.stringify(after.map(({ state, id, session }) => [state, id, session]))}`);
+      await allDecode([p1, p2]);
+      await allDecode([p3, p4]);
+      const together = ['p1 at p2', 'p2 at p1', 'p3 at p4', 'p4 at p3'];
       const pause = Math.max(...[...during].filter(([name]) => together.includes(name)).map(([, pair]) => pair.longest));
+
+      // What was there before is not only known: it works.
+      await send(p1, p3, main);
+      await allMoving([p1, p2, p3], 30000);
+      const stopped = await p1.hook(outcome(`${pageConference}.stopRecording('${recording}')`));
+      expect(/^ok/.test(stopped), `the recording was not stopped: ${stopped}`);
+      await until('the Jibri is told', 20000, async () => recorder.ended);
+      recorder.stop();
       await call.stack.focus.process.check();
-      const share = focusShare(call.stack);
       return `media after ${seconds(there)} in the breakout room and ${seconds(back)} back, longest pause of others ${longest} ms; ` +
-        `rooms as before ${seconds(right)} after the killed focus was healthy (it had a bridge ${share.bridge} ms after it was online, and both conferences ${share.rooms} ms after the first client asked), longest pause ${pause} ms`;
+        `both rooms and the recording as before ${seconds(right)} after the killed focus was back, ${seconds(restarted)} after a restart in order, longest pause ${pause} ms, nobody joined again`;
     },
   },
 

@@ -2,80 +2,48 @@
 import { expect, seconds, timed } from '../call.mjs';
 import { everybodyMeets } from '../../lib/measure.mjs';
 import { until } from '../../lib/process.mjs';
-import { attribute, XmppAccount } from '../../lib/xmpp-account.mjs';
+import { attribute } from '../../lib/xmpp-account.mjs';
+import { account, focusStats, outcome, pageConference, Recorder, recorderStack } from '../recorder.mjs';
 
-const recorders = 'jibribrewery@internal.auth.meet.test';
 const gateways = 'jigasibrewery@internal.auth.meet.test';
-const jibriNs = 'http://jitsi.org/protocol/jibri';
 
-const status = busy => `<jibri-status xmlns='${jibriNs}'><busy-status xmlns='${jibriNs}' status='${busy}'/>`
-  + `<health-status xmlns='http://jitsi.org/protocol/health' status='healthy'/></jibri-status>`;
-
-/** What a promise in the page came to, as a text: what it resolved to, or the error. */
-const outcome = expression => `Promise.resolve(${expression}).then(value => 'ok ' + JSON.stringify(value ?? null),
-  error => 'error ' + (error?.nodeType === 1 ? error.outerHTML : error?.message ?? JSON.stringify(error)))`;
-
-const conference = 'ringbridge.session.conference';
-
-/** Has the page note what it is told of recordings. */
+/** Has the page record what it hears of recordings. */
 const noteRecordings = one => one.hook(`{
   window.recordings = [];
-  ${conference}.on(window.JitsiMeetJS.events.conference.RECORDER_STATE_CHANGED, session =>
+  ${pageConference}.on(window.JitsiMeetJS.events.conference.RECORDER_STATE_CHANGED, session =>
     window.recordings.push({ id: session.getID?.() ?? session._sessionID, status: session.getStatus?.() ?? session._status, mode: session.getMode?.() ?? session._mode }));
 }`.replace(/^\{/, '(() => {').replace(/\}$/, '})()'));
 const recordings = one => one.page.evaluate('window.recordings');
 const last = async one => (await recordings(one)).at(-1)?.status;
 
-async function account(call, user, onRequest) {
-  const one = new XmppAccount({ port: call.stack.prosody.clientPort, user, password: call.stack.passwords[user] });
-  await one.start(onRequest);
-  return one;
-}
-
-async function focusStats(call) { return (await fetch(`http://127.0.0.1:${call.stack.focus.options.focusRestPort}/stats`)).json(); }
-
 /** name → scenario, see index.mjs. */
 export const scenarios = {
   recording: {
     about: 'a moderator records with a scripted Jibri, the focus is killed meanwhile, the recording is known again and is stopped',
-    stack: { split: true, accounts: ['jibri', 'recorder'], environment: { RINGBRIDGE_JIBRI_BREWERY: recorders } },
+    stack: { split: true, ...recorderStack },
     async run(call) {
-      let order;
-      const jibri = await account(call, 'jibri', xml => {
-        if (!xml.includes(jibriNs)) return '';
-        const inside = /<jibri[^>]*>/.exec(xml)[0];
-        if (attribute(inside, 'action') === 'start') order = inside;
-        return `<jibri xmlns='${jibriNs}' status='${attribute(inside, 'action') === 'start' ? 'pending' : 'off'}'/>`;
-      });
-      await jibri.enter(recorders, 'jibri-1', status('idle'));
-      await until('the focus knows the Jibri', 20000, async () => (await focusStats(call)).jibri.available === 1);
+      const recorder = new Recorder(call);
+      await recorder.start();
       const [a, b] = await call.meetAs({ renew: true }, 'p1', 'p2');
       await Promise.all([a, b].map(noteRecordings));
-      const guest = await b.hook(outcome(`${conference}.startRecording({ mode: 'file', appData: '{}' })`));
+      const guest = await b.hook(outcome(`${pageConference}.startRecording({ mode: 'file', appData: '{}' })`));
       expect(/^error/.test(guest), `a guest records: ${guest}`);
-      const begun = await a.hook(outcome(`${conference}.startRecording({ mode: 'file', appData: '{}' }).then(session => session.getID?.() ?? session._sessionID)`));
-      expect(/^ok "/.test(begun), `the recording did not begin: ${begun}`);
-      const id = JSON.parse(begun.slice(3));
-      expect(attribute(order, 'session_id') === id, `the Jibri was given ${order}`);
-      await jibri.ask(`${recorders}/focus`, `<jibri xmlns='${jibriNs}' status='on'/>`);
-      const room = `${call.room}@conference.meet.test`;
-      const recorder = await account(call, 'recorder', xml => xml.includes('disco#info') ? `<query xmlns='http://jabber.org/protocol/disco#info'/>` : '');
-      await recorder.enter(room, 'recorder', `<features><feature var='${jibriNs}'/></features><session_id>${id}</session_id><mode>FILE</mode>`);
+      const id = await recorder.record(a);
       await until('both see it', 20000, async () => (await Promise.all([a, b].map(last))).every(one => one === 'on'));
       await call.stack.focus.kill();
       await call.stack.focus.start();
       await until('the focus is healthy', 20000, async () => await call.stack.focus.focusHealth() === 200);
-      // Its clients come back by themselves; then the room is told.
+      // Its clients come back by themselves; then the room hears of it.
       const shown = await timed('the focus knows of the recording', 45000, async () => (await focusStats(call)).jibri.recording_active === 1);
       await until('both are back', 45000, async () => (await Promise.all([a, b].map(one => one.state()))).every(state => state.state === 'joined'));
       expect(await everybodyMeets([a, b], 45000), 'they did not meet again');
       await until('somebody moderates', 20000, async () => (await Promise.all([a, b].map(one => one.state()))).some(state => state.owner));
       const moderator = (await a.state()).owner ? a : b;
-      const stopped = await moderator.hook(outcome(`${conference}.stopRecording('${id}')`));
+      const stopped = await moderator.hook(outcome(`${pageConference}.stopRecording('${id}')`));
       expect(/^ok/.test(stopped), `the recording was not stopped: ${stopped}`);
-      await until('the recorder is put out', 20000, async () => recorder.received.some(xml => xml.startsWith('<presence') && /status code=['"]307['"]/.test(xml)));
+      await until('the recorder is put out', 20000, async () => recorder.removed);
       await until('the focus records no more', 20000, async () => (await focusStats(call)).jibri.recording_active === 0);
-      for (const one of [jibri, recorder]) one.stop();
+      recorder.stop();
       return `known again ${seconds(shown)} after the focus was healthy; stopped by removing the recorder`;
     },
   },
@@ -99,11 +67,11 @@ export const scenarios = {
       await works.enter(gateways, 'jigasi-2', stats(5));
       await until('the focus knows the gateways', 20000, async () => (await focusStats(call)).jigasi.sip_count === 2);
       const [a, b] = await call.meet('p1', 'p2');
-      const supported = await a.hook(`${conference}.isSIPCallingSupported()`);
+      const supported = await a.hook(`${pageConference}.isSIPCallingSupported()`);
       expect(String(supported) === 'true', `the client says that calls are not supported: ${supported}`);
-      const guest = await b.hook(outcome(`${conference}.dial('+4930123')`));
+      const guest = await b.hook(outcome(`${pageConference}.dial('+4930123')`));
       expect(/^error/.test(guest), `a guest calls out: ${guest}`);
-      const called = await a.hook(outcome(`${conference}.dial('+4930123')`));
+      const called = await a.hook(outcome(`${pageConference}.dial('+4930123')`));
       expect(/^ok/.test(called), `the call failed: ${called}`);
       expect(calls.length === 1 && attribute(calls[0], 'to') === '+4930123', `the gateway was asked ${calls}`);
       await until('the failure is counted', 20000, async () => {
@@ -121,16 +89,16 @@ export const scenarios = {
     async run(call) {
       const a = await call.join('p1');
       // The packaged library has no name for this event, and a handler of its own stumbles over it: it is known by its log.
-      await until('the guest is told to log in', 20000, async () =>
+      await until('the guest is asked to log in', 20000, async () =>
         [...a.console, JSON.stringify(await a.hook('ringbridge.events'))].some(text => /authenticationRequired|Unauthorized to start/.test(text)));
       expect((await focusStats(call)).conferences === 0, 'a guest began a conference');
       const password = JSON.stringify(call.stack.passwords.host);
-      const wrong = await a.hook(outcome(`${conference}.authenticateAndUpgradeRole({ id: 'host@auth.meet.test', password: 'wrong' })`));
+      const wrong = await a.hook(outcome(`${pageConference}.authenticateAndUpgradeRole({ id: 'host@auth.meet.test', password: 'wrong' })`));
       expect(/^error/.test(wrong), `a wrong password: ${wrong}`);
-      const upgraded = await a.hook(outcome(`${conference}.authenticateAndUpgradeRole({ id: 'host@auth.meet.test', password: ${password} })`));
+      const upgraded = await a.hook(outcome(`${pageConference}.authenticateAndUpgradeRole({ id: 'host@auth.meet.test', password: ${password} })`));
       expect(/^ok/.test(upgraded), `the login failed: ${upgraded}`);
       // As the web interface does.
-      await a.hook(`${conference}.join()`);
+      await a.hook(`${pageConference}.join()`);
       await until('the host is in the room and owns it', 45000, async () => { const state = await a.state(); return state.state === 'joined' && state.owner; });
       const b = await call.join('p2');
       expect(await everybodyMeets([a, b], 45000), 'the two did not meet');

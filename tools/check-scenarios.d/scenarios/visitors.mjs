@@ -25,13 +25,13 @@ export const scenarios = {
       expect(answer.ready && answer.vnode === 'v1' && answer.focusJid === 'focus@auth.v1.meet.test', `answered ${JSON.stringify(answer)}`);
       expect(answer.properties['visitors-supported'] === 'true', 'visitors are not said to be supported');
 
-      // It sees both, and is told of by a number alone.
+      // It sees both, and is announced by a number alone.
       const visitor = await call.join('visitor', { visitor: answer.vnode, send: 'none' });
       const sees = await timed('the visitor sees both', 30000, async () => {
         const { remote } = await visitor.stats();
         return ['p1', 'p2'].every(name => remote[name]?.video?.framesDecoded >= 5 && remote[name]?.audio?.packets > 5);
       });
-      await until('the participants are told that there is one', 10000, async () => Number(await property(p1, 'visitor-count')) === 1);
+      await until('the participants learn that there is one', 10000, async () => Number(await property(p1, 'visitor-count')) === 1);
       for (const one of [p1, p2]) {
         const { remote } = await one.stats();
         expect(!remote.visitor, `${one.name} sees the visitor`);

@@ -7,7 +7,7 @@ function stops(samples, from, height) {
   const high = samples.filter(one => one.at >= from)
     .map(({ at, outbound }) => ({ at, packets: outbound.filter(one => one.kind === 'video' && one.height === height).reduce((sum, one) => sum + one.packets, 0) }));
   if (high.length < 2) return null;
-  // Readings without that height tell that it is off as well.
+  // Readings without that height show that it is off as well.
   const last = high.findLastIndex((one, index) => index > 0 && one.packets > high[index - 1].packets && high[index - 1].packets > 0);
   if (last < 0) return 0;
   return high.at(-1).at - high[last].at < 1500 ? null : high[last].at - from;

@@ -1,4 +1,4 @@
-//! A media peer without manners: ICE, DTLS and SRTP as they should be, and on them whatever it is told to send.
+//! A media peer without manners: ICE, DTLS and SRTP as they should be, and on them whatever it is ordered to send.
 //!
 //! `tools/attack` does the signalling and gives the orders, one JSON object per line on standard input; what happens is
 //! reported as lines of JSON on standard output. It talks to loopback only, and everything it sends is bounded.
@@ -105,7 +105,7 @@ fn bind() -> std::io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Runs until it is told to end, or its input does.
+/// Runs until it is ordered to end, or its input ends.
 pub fn run(args: &AttackArgs) -> Result<bool, Box<dyn std::error::Error>> {
     if !args.remote.ip().is_loopback() {
         return Err(format!("--remote {}: this talks to loopback only, e.g. 127.0.0.1:10000", args.remote).into());

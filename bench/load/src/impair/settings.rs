@@ -112,9 +112,9 @@ pub enum SettingError {
         name: &'static str,
         /// The value that was given.
         value: f64,
-        /// Minimum.
+        /// The smallest that is allowed.
         min: f64,
-        /// Maximum.
+        /// The largest that is allowed.
         max: f64,
     },
 }

@@ -1,4 +1,4 @@
-//! One that joins: it takes its offer, accepts it, acknowledges what it is told, and has no media.
+//! One that joins: it takes its offer, accepts it, acknowledges what is signalled to it, and has no media.
 
 use std::collections::BTreeSet;
 use std::iter::Sum;
@@ -70,7 +70,7 @@ impl Received {
 pub(super) struct Outcome {
     /// From its beginning to its first offer.
     pub offered: Option<Duration>,
-    /// Whether it was told of everybody's sources in time.
+    /// Whether everybody's sources were signalled to it in time.
     pub complete: bool,
     pub received: Received,
     pub error: Option<String>,
@@ -83,7 +83,7 @@ pub(super) struct Client {
     endpoint: String,
     jid: String,
     began: Instant,
-    /// Owners of whose sources it was told.
+    /// Owners whose sources were signalled to it.
     known: BTreeSet<String>,
     offered: Option<Duration>,
     received: Received,

@@ -21,7 +21,7 @@ impl FromStr for Watched {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, pid) = text.split_once('=').ok_or("use NAME=PID, e.g. focus=4711")?;
-        let pid = pid.parse().map_err(|_| format!("{pid:?} is no process id"))?;
+        let pid = pid.parse().map_err(|_| format!("{pid:?} is not a process id"))?;
         Ok(Self { name: name.to_owned(), pid })
     }
 }

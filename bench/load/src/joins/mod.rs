@@ -30,7 +30,7 @@ pub struct JoinArgs {
     /// Seconds after the last one came until everybody has to know everybody.
     #[arg(long, default_value_t = 60)]
     pub patience: u64,
-    /// Ask for SSRC rewriting: then the bridge tells of sources, over channels that nobody opens here.
+    /// Ask for SSRC rewriting: then the bridge announces sources, over channels that nobody opens here.
     #[arg(long)]
     pub ssrc_rewriting: bool,
     /// A process whose processor time is counted, NAME=PID; may be given several times.
@@ -41,7 +41,7 @@ pub struct JoinArgs {
     pub focus_rest: Option<SocketAddr>,
 }
 
-/// Runs the joins and prints one JSON object as the last line; false when somebody was not let in, or not told of everybody.
+/// Runs the joins and prints one JSON object as the last line; false when somebody was not let in, or did not learn of everybody.
 ///
 /// # Errors
 /// A watched process or the focus's pages cannot be read.

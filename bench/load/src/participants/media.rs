@@ -254,7 +254,7 @@ impl MediaSession {
         self.pace = pace;
     }
 
-    /// Says where this process's own pauses are noted.
+    /// Says where this process's own pauses are recorded.
     pub fn set_stalls(&mut self, stalls: Stalls) {
         self.stalls = stalls;
     }

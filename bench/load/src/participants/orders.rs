@@ -1,4 +1,4 @@
-//! What scripted participants are told while they take part: one JSON object per line on standard input.
+//! Orders to scripted participants while they take part: one JSON object per line on standard input.
 
 use std::io::BufRead;
 
@@ -18,7 +18,7 @@ pub struct Order {
     pub what: What,
 }
 
-/// What a participant is told to do.
+/// What a participant is ordered to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum What {

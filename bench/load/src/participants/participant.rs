@@ -74,7 +74,7 @@ impl Participant {
         }
     }
 
-    /// Stays for a time, or until it is told to leave.
+    /// Stays for a time, or until it is ordered to leave.
     pub(super) async fn run(
         mut self,
         stay: Duration,
@@ -112,7 +112,7 @@ impl Participant {
         let mut wake = end;
         loop {
             tokio::select! {
-                // In this order: whoever is told to leave has not yet seen the others go.
+                // In this order: whoever is ordered to leave has not yet seen the others go.
                 biased;
                 Ok(()) = leave.changed() => end = Instant::now(),
                 Ok(order) = next_order(&mut orders) => {
@@ -315,7 +315,7 @@ impl Participant {
             Some("session-initiate") => {
                 let mut offer = Offer::parse(jingle)?;
                 if self.args.ssrc_rewriting {
-                    // The bridge has to tell.
+                    // The bridge has to announce them.
                     offer.sources.clear();
                 }
                 let mut session =
@@ -351,7 +351,7 @@ impl Participant {
                 self.session = Some((offer.sid.clone(), session));
             }
             Some("source-add" | "source-remove") if self.args.ssrc_rewriting => {
-                return Err("the focus tells of sources although the bridge does".into());
+                return Err("the focus signals sources although the bridge does".into());
             }
             Some("source-add") => {
                 if let Some((_, session)) = &mut self.session {

@@ -36,7 +36,7 @@ pub enum Request {
     },
 }
 
-/// What the generator is told.
+/// What the generator gets in answer.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reply {
@@ -46,8 +46,6 @@ pub enum Reply {
         pids: Vec<u32>,
         /// Name and version of the forwarder.
         version: String,
-        /// Whether it keeps rooms apart.
-        rooms: bool,
     },
     /// Instead of `Ready`: why this peer cannot run here, and the remedy.
     Missing(String),
@@ -90,7 +88,7 @@ pub fn reply(reply: &Reply) {
 /// [`pin`] and [`serve`], for a forwarder in this process, which ends with standard input.
 pub fn start(version: &str) -> Receiver<Request> {
     pin(std::process::id());
-    serve(&[std::process::id()], version, true, || std::process::exit(0))
+    serve(&[std::process::id()], version, || std::process::exit(0))
 }
 
 /// Moves all threads of a process to the core of `--core N`. Threads and processes that they start later inherit it.
@@ -117,8 +115,8 @@ fn pin_to(pid: u32, core: usize) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Says `Ready`, and whether it keeps rooms apart, and reads requests on a thread of its own, which calls `ended` at the end of standard input.
-pub fn serve(pids: &[u32], version: &str, rooms: bool, ended: impl FnOnce() + Send + 'static) -> Receiver<Request> {
+/// Says `Ready`, and reads requests on a thread of its own, which calls `ended` at the end of standard input.
+pub fn serve(pids: &[u32], version: &str, ended: impl FnOnce() + Send + 'static) -> Receiver<Request> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -133,6 +131,6 @@ pub fn serve(pids: &[u32], version: &str, rooms: bool, ended: impl FnOnce() + Se
         }
         ended();
     });
-    reply(&Reply::Ready { pids: pids.to_vec(), version: version.to_owned(), rooms });
+    reply(&Reply::Ready { pids: pids.to_vec(), version: version.to_owned() });
     receiver
 }

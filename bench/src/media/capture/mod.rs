@@ -27,7 +27,7 @@ pub enum CaptureError {
         source: std::io::Error,
     },
     /// Neither of the three formats.
-    #[error("{path} is no pcap, pcapng or rtpdump file: {what}")]
+    #[error("{path} is not a pcap, pcapng or rtpdump file: {what}")]
     Format {
         /// Path of the file.
         path: PathBuf,

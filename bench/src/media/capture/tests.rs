@@ -351,7 +351,7 @@ fn no_packets_and_no_capture_are_said() {
         std::fs::remove_file(&path).unwrap();
         error
     };
-    assert!(error("garbage", &[7; 100]).contains("no pcap, pcapng or rtpdump"));
+    assert!(error("garbage", &[7; 100]).contains("not a pcap, pcapng or rtpdump"));
     assert!(error("nothing", &[]).contains("0 bytes"));
     assert!(error("empty", &section(true)).contains("it is empty"));
     let cut = dump(&packets()[..1].to_vec());

@@ -1,5 +1,5 @@
 //! Several whole bridges, a process each, that carry one conference and are linked by relays. The benchmark is their focus: in
-//! the order of requests it does what the reference does, but it need not find out that a bridge is gone.
+//! the order of requests it does what Jicofo does, but it need not find out that a bridge is gone.
 
 mod process;
 mod signalling;
@@ -87,7 +87,7 @@ impl Linked {
         self.bridges[bridge].process.as_mut().ok_or_else(killed)?.ask(world, &request)
     }
 
-    /// Brings a client in on a bridge; the others are told, and linked where they are not.
+    /// Brings a client in on a bridge; the others learn of it, and are linked where they are not.
     pub fn join(&mut self, world: &mut World, client: ClientId, bridge: usize) -> Result<(), SubjectError> {
         let first = self.members(bridge).is_empty();
         let request = client_signalling::create(ROOM, client, first);
@@ -140,7 +140,7 @@ impl Linked {
         std::mem::take(members)
     }
 
-    /// Tells the others that a bridge is gone, and brings those who were on it to where the fewest are.
+    /// Informs the others that a bridge is gone, and brings those who were on it to where the fewest are.
     pub fn heal(&mut self, world: &mut World, gone: usize, moved: &[ClientId]) -> Result<(), SubjectError> {
         let left = self.others(gone);
         for bridge in &left {

@@ -15,12 +15,12 @@ pub(super) const ROOM: usize = 0;
 pub(super) enum Side {
     /// The bridge that was there first: it opens the link.
     Initiator,
-    /// The other one.
+    /// It answers the handshake.
     Follower,
 }
 
 impl Side {
-    /// The other side's part in DTLS, as this one is told it.
+    /// The other side's role in DTLS, as this one learns it.
     const fn setup_of_other(self) -> &'static str {
         match self {
             Self::Initiator => "active",
@@ -58,7 +58,7 @@ pub(super) fn create(id: &str, side: Side, world: &World, behind: &[ClientId]) -
     relay(id, "create='true' mesh-id='0'", &content)
 }
 
-/// Tells one side of a link what the other one answered.
+/// Sends one side of a link what the other one answered.
 pub(super) fn connect(id: &str, side: Side, answer: &Element) -> Result<Element, String> {
     let transport = answer
         .get_child("relay", ns::COLIBRI2)

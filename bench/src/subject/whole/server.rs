@@ -29,16 +29,16 @@ pub enum Reply {
     Ready(SocketAddr),
     /// The answer to a request.
     Answer {
-        /// Of the request.
+        /// Id of the request.
         id: String,
         /// `conference-modified` as text.
         payload: Option<String>,
     },
     /// A request that it refused.
     Refused {
-        /// Of the request.
+        /// Id of the request.
         id: String,
-        /// Why.
+        /// Why it failed.
         error: String,
     },
 }

@@ -30,7 +30,7 @@ pub(in crate::subject) fn create(room: usize, client: ClientId, first: bool) -> 
     ))
 }
 
-/// Tells the bridge what a client answered: its transport, its formats, its sources.
+/// Sends the bridge what a client answered: its transport, its formats, its sources.
 pub(in crate::subject) fn update(
     room: usize,
     client: ClientId,

@@ -16,6 +16,6 @@ pub(crate) enum Action {
     Send { endpoint: EndpointId, message: ToClient },
     /// Open the WebSocket of the bridge behind a relay.
     Dial { relay: EndpointId, address: Address },
-    /// Tell the colibri2 state machine what a source shows.
+    /// Report to the colibri2 state machine what a source shows.
     VideoType { endpoint: EndpointId, source: String, video_type: VideoType },
 }

@@ -37,7 +37,7 @@ impl Redial {
         Self { address, failures: 0, next: Some(now), attempt: None, over: false }
     }
 
-    /// Where to.
+    /// The address to dial.
     pub fn address(&self) -> &Address {
         &self.address
     }

@@ -58,7 +58,7 @@ impl Relay {
 pub(super) struct Relayed {
     pub(super) who: Arc<EndpointIdentity>,
     pub(super) sources: Vec<SourceDescription>,
-    /// Height that receivers on this side want of each of its sources. What the other bridge is told; kept while it cannot be told.
+    /// Height that receivers on this side want of each of its sources. Sent to the other bridge; kept while it cannot be sent.
     pub(super) demand: BTreeMap<String, Limit>,
     /// As its bridge says.
     pub(super) active: bool,

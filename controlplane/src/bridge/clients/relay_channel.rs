@@ -49,14 +49,14 @@ impl Clients {
         }
     }
 
-    /// Tells the bridge of a source how large it is wanted here.
+    /// Sends the bridge of a source how large it is wanted here.
     pub(super) fn send_wanted(&mut self, relay: EndpointId, source: String, max_height: Limit) {
         let Some(who) = self.relays.get(&relay).map(|relay| &relay.who) else { return };
         let message = ToRelay::add_receiver(&who.own, source, from_limit(max_height));
         self.send_to_relay(relay, message);
     }
 
-    /// Tells other bridges what sources of an endpoint show, as far as that is news.
+    /// Sends other bridges what sources of an endpoint show, as far as that has changed.
     pub(super) fn announce_types(&mut self, id: EndpointId, before: &[SourceDescription]) {
         let Some((who, sources)) = self.publisher(id).filter(|(who, _)| !who.visitor) else { return };
         let (conference, messages) = (who.conference, types(&who.label, sources, before));
@@ -193,7 +193,7 @@ impl Clients {
         }
     }
 
-    /// Tells clients, and bridges that do not know it, that an endpoint fell silent or is back.
+    /// Sends clients, and bridges that do not know it, that an endpoint fell silent or is back.
     pub(super) fn tell_connectivity(&mut self, id: EndpointId, active: bool) {
         let Some((who, _)) = self.publisher(id) else { return };
         let (conference, label) = (who.conference, who.label.clone());

@@ -8,7 +8,7 @@ use ringbridge_dataplane::ids::{ConferenceId, EndpointId, MeshId};
 
 use super::relay::{Relay, Relayed};
 use super::table::{CHANNEL_DELAY, Clients};
-use crate::bridge::dtls_transport::{DtlsTransport, DtlsTransportOutput};
+use crate::bridge::dtls_transport::{DtlsTransport, DtlsTransportEvent};
 use crate::channel::{Counted, DataChannel, FromRelay};
 use crate::colibri::bridge::RelayChannel;
 use crate::colibri::elements::SctpRole;
@@ -126,31 +126,29 @@ impl Clients {
         }
     }
 
-    /// What DTLS and the data channel of a relay want done, datagrams and keys apart.
-    pub(super) fn handle_relay_output(&mut self, now: Instant, id: EndpointId, output: DtlsTransportOutput) {
+    /// Acts on what became of DTLS and the data channel of a relay.
+    pub(super) fn handle_relay_event(&mut self, now: Instant, id: EndpointId, event: DtlsTransportEvent) {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         let label = &relay.who.label;
-        match output {
-            // Done where it is polled.
-            DtlsTransportOutput::Datagram(_) | DtlsTransportOutput::Keys(_) => {}
-            DtlsTransportOutput::Failed { error: DtlsError::Closed, before: false } => {
+        match event {
+            DtlsTransportEvent::Failed { error: DtlsError::Closed, before: false } => {
                 tracing::info!(relay = %id, %label, "the other bridge closed its session");
             }
-            DtlsTransportOutput::Failed { error, before } => {
+            DtlsTransportEvent::Failed { error, before } => {
                 tracing::error!(relay = %id, %label, %error, "DTLS with another bridge failed");
                 self.counters.relays_dtls_failed += u64::from(before);
             }
-            DtlsTransportOutput::ChannelOpened => {
+            DtlsTransportEvent::ChannelOpened => {
                 tracing::info!(relay = %id, %label, "channel to another bridge open");
                 relay.carriers.set_data(true);
                 relay.channel_seen = true;
                 self.replay(id);
             }
-            DtlsTransportOutput::ChannelClosed => {
+            DtlsTransportEvent::ChannelClosed => {
                 tracing::info!(relay = %id, %label, "channel to another bridge closed");
                 relay.carriers.set_data(false);
             }
-            DtlsTransportOutput::Text(text) => {
+            DtlsTransportEvent::Text(text) => {
                 self.counters.relay_messages_received += 1;
                 if !relay.intake.take(now, text.len()) {
                     self.channel_counters.count(Counted::TooFast);

@@ -18,7 +18,7 @@ use super::conference::Conference;
 use super::counters::ClientCounters;
 use super::relay::{Relay, Relayed};
 use super::timers::Timers;
-use crate::bridge::dtls_transport::{DtlsTransport, DtlsTransportOutput};
+use crate::bridge::dtls_transport::{DtlsTransport, DtlsTransportEvent, DtlsTransportOutput};
 use crate::bridge::messages::{self, ToClient};
 use crate::channel::{ChannelCounters, ClientMessage, Counted, DataChannel, Registry, from_limit};
 use crate::colibri::elements::Setup;
@@ -443,12 +443,12 @@ impl Clients {
                     tracing::info!(endpoint = %id, %label, profile = ?keys.profile, "DTLS connected");
                     Command::SetSrtp { endpoint: id, keys: Box::new(keys) }
                 }
-                other if self.relays.contains_key(&id) => {
-                    self.handle_relay_output(now, id, other);
+                DtlsTransportOutput::Event(event) if self.relays.contains_key(&id) => {
+                    self.handle_relay_event(now, id, event);
                     continue;
                 }
-                other => {
-                    self.handle_client_output(now, id, other);
+                DtlsTransportOutput::Event(event) => {
+                    self.handle_client_event(now, id, event);
                     continue;
                 }
             };
@@ -457,30 +457,28 @@ impl Clients {
         self.arm(id);
     }
 
-    /// What DTLS and data channel of an endpoint want done, datagrams and keys apart.
-    fn handle_client_output(&mut self, now: Instant, id: EndpointId, output: DtlsTransportOutput) {
+    /// Acts on what became of DTLS and data channel of an endpoint.
+    fn handle_client_event(&mut self, now: Instant, id: EndpointId, event: DtlsTransportEvent) {
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
         let label = &endpoint.who.label;
-        match output {
-            // Done where it is polled.
-            DtlsTransportOutput::Datagram(_) | DtlsTransportOutput::Keys(_) => {}
-            DtlsTransportOutput::Failed { error: DtlsError::Closed, before: false } => {
+        match event {
+            DtlsTransportEvent::Failed { error: DtlsError::Closed, before: false } => {
                 tracing::info!(endpoint = %id, %label, "the client closed its session");
             }
-            DtlsTransportOutput::Failed { error, before } => {
+            DtlsTransportEvent::Failed { error, before } => {
                 tracing::error!(endpoint = %id, %label, %error, "DTLS failed");
                 self.counters.dtls_failed += u64::from(before);
             }
-            DtlsTransportOutput::ChannelOpened => {
+            DtlsTransportEvent::ChannelOpened => {
                 tracing::debug!(endpoint = %id, %label, "data channel open");
                 endpoint.carriers.set_data(true);
                 self.handle_channel_opened(id, Carrier::Data);
             }
-            DtlsTransportOutput::ChannelClosed => {
+            DtlsTransportEvent::ChannelClosed => {
                 tracing::debug!(endpoint = %id, %label, "data channel closed");
                 endpoint.carriers.set_data(false);
             }
-            DtlsTransportOutput::Text(text) => {
+            DtlsTransportEvent::Text(text) => {
                 self.counters.data_messages_received += 1;
                 // Unlike a WebSocket it cannot be left unread: its acknowledgements come the same way.
                 if !endpoint.intake.take(now, text.len()) {

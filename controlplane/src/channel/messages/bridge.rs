@@ -59,13 +59,13 @@ pub enum BridgeMessage {
     /// What SSRCs of the client's video carry from now on; those that are not named are as before.
     #[serde(rename_all = "camelCase")]
     VideoSourcesMap {
-        /// The news.
+        /// New or changed mappings of video.
         mapped_sources: Vec<VideoSourceMapping>,
     },
     /// The same of its audio.
     #[serde(rename_all = "camelCase")]
     AudioSourcesMap {
-        /// The news.
+        /// New or changed mappings of audio.
         mapped_sources: Vec<AudioSourceMapping>,
     },
     /// What the way to the client carries.

@@ -65,9 +65,9 @@ pub struct ReceiverAudioSubscription {
 /// Which audio, in the older dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum AudioSubscriptionMode {
-    /// Everything.
+    /// All audio.
     All,
-    /// Nothing.
+    /// No audio.
     None,
     /// Only what the list names.
     Include,

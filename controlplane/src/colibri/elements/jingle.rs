@@ -55,10 +55,10 @@ pub struct PayloadType {
 #[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
 #[xml(namespace = ns::RTP, name = "parameter")]
 pub struct Parameter {
-    /// Name.
+    /// Name of the parameter.
     #[xml(attribute(default))]
     pub name: Option<String>,
-    /// Value.
+    /// Value of the parameter.
     #[xml(attribute(default))]
     pub value: Option<String>,
 }
@@ -226,10 +226,10 @@ pub struct Source {
 #[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
 #[xml(namespace = ns::SSMA, name = "parameter")]
 pub struct SourceParameter {
-    /// Name.
+    /// Name of the attribute.
     #[xml(attribute)]
     pub name: String,
-    /// Value.
+    /// Value of the parameter.
     #[xml(attribute(default))]
     pub value: Option<String>,
 }

@@ -22,7 +22,7 @@ const IGNORED: &[(&str, &str)] = &[
     ("SENTRY_RELEASE", SENTRY),
     ("TZ", "the log's times are UTC"),
     ("JIGASI_TRUSTED_DOMAINS", "today's image does not use it either; it has JICOFO_TRUSTED_DOMAINS"),
-    ("JICOFO_COMPONENT_SECRET", "the focus is no component, in today's image neither"),
+    ("JICOFO_COMPONENT_SECRET", "the focus is not a component, nor is it in today's image"),
 ];
 
 /// How a variable's value is written in the file.

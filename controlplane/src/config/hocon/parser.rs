@@ -43,7 +43,7 @@ impl Parser<'_, '_> {
 
     /// Fields up to the closing brace, which is taken, or up to the end of the file.
     fn fields(&mut self, braces: bool, place: &[String]) -> Result<Object, HoconError> {
-        let opened = self.cursor.line;
+        let opened = self.cursor.line();
         let mut object = Object::default();
         // A comma stands between fields, or after the last one, alone.
         let mut comma = true;
@@ -74,7 +74,7 @@ impl Parser<'_, '_> {
     }
 
     fn field(&mut self, object: &mut Object, place: &[String]) -> Result<(), HoconError> {
-        let line = self.cursor.line;
+        let line = self.cursor.line();
         if let Some(included) = self.include(place)? {
             object.merge(included);
             return Ok(());
@@ -193,7 +193,7 @@ impl Parser<'_, '_> {
             };
             parts.push(part);
         }
-        let line = self.cursor.line;
+        let line = self.cursor.line();
         Ok(match parts.len() {
             0 => None,
             1 => match parts.remove(0) {
@@ -216,7 +216,7 @@ impl Parser<'_, '_> {
     }
 
     fn list(&mut self, place: &[String]) -> Result<Node, HoconError> {
-        let opened = self.cursor.line;
+        let opened = self.cursor.line();
         self.enter()?;
         self.cursor.next();
         let mut items = Vec::new();
@@ -248,7 +248,7 @@ impl Parser<'_, '_> {
     }
 
     fn substitution(&mut self) -> Result<Node, HoconError> {
-        let line = self.cursor.line;
+        let line = self.cursor.line();
         if !self.cursor.take("${") {
             return Err(self.cursor.error("'$' cannot stand in a value without double quotes"));
         }
@@ -275,7 +275,7 @@ impl Parser<'_, '_> {
         let (taken, found) = include_statement(ahead);
         self.cursor = taken;
         let Some((required, from, name)) = found? else { return Ok(None) };
-        let line = self.cursor.line;
+        let line = self.cursor.line();
         if self.include_depth >= MAX_INCLUDE_DEPTH {
             return Err(HoconError::new(
                 line,

@@ -6,7 +6,7 @@ use super::error::HoconError;
 #[derive(Clone)]
 pub(super) struct Cursor<'a> {
     rest: &'a str,
-    pub line: usize,
+    line: usize,
 }
 
 /// White space of HOCON, line feeds excepted, which separate.
@@ -22,6 +22,11 @@ fn is_forbidden(c: char) -> bool {
 impl<'a> Cursor<'a> {
     pub fn new(text: &'a str) -> Self {
         Self { rest: text, line: 1 }
+    }
+
+    /// The line that it is in, from 1.
+    pub fn line(&self) -> usize {
+        self.line
     }
 
     pub fn peek(&self) -> Option<char> {

@@ -15,7 +15,7 @@ pub(in crate::config) enum Product {
 }
 
 impl Product {
-    /// Both.
+    /// Both references.
     pub const ALL: [Self; 2] = [Self::Videobridge, Self::Jicofo];
 
     /// Whose a key or a section is, if it is none of ours.

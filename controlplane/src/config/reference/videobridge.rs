@@ -96,7 +96,7 @@ pub(super) const USES: &[(&str, Use)] = &[
     ("videobridge.shutdown.graceful-shutdown-min-participants", Key("bridge.shutdown.graceful-min-participants")),
     ("videobridge.shutdown.shutting-down-delay", Key("bridge.shutdown.delay")),
     ("videobridge.initial-drain-mode", Key("bridge.drain")),
-    ("videobridge.version.", Ignored("the focus is told ringbridge's own version, without a release")),
+    ("videobridge.version.", Ignored("ringbridge announces its own version, without a release")),
     ("videobridge.cryptex.", Ignored("cryptex is not offered")),
     ("videobridge.exporter.", Ignored("media export is not served")),
     ("videobridge.redact-remote-addresses", Ignored("addresses of clients are not logged")),

@@ -23,7 +23,7 @@ impl MeshId {
     /// That of the bridges of participants.
     pub const CORE: Self = Self(0);
 
-    /// As bridges are told.
+    /// As signalled to bridges.
     pub fn as_text(self) -> String {
         self.0.to_string()
     }

@@ -1,4 +1,4 @@
-//! A conference on several bridges: which bridge is linked to which, and what each is to be told of who is on the others
+//! A conference on several bridges: which bridge is linked to which, and what each is to learn of who is on the others
 //! (docs/protocol/focus.md 11.6).
 //!
 //! Bridges are nodes, relays are links. Within a mesh every node is linked to every other one, and packets go one hop; a node

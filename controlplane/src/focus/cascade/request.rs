@@ -51,7 +51,7 @@ impl Form<'_> {
         ConferenceModify { relays: vec![relay], ..ConferenceModify::new(self.meeting_id) }
     }
 
-    /// The other side's transport for a bridge. The one that controls ICE is told that the other begins with DTLS. An address
+    /// The other side's transport for a bridge. To the one that controls ICE it says that the other begins with DTLS. An address
     /// of the other's WebSocket is an order to open it, which one of both gets.
     fn of_the_other_side(&self, mut transport: IceTransport, initiator: bool) -> IceTransport {
         for fingerprint in &mut transport.fingerprints {

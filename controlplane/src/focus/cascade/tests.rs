@@ -14,7 +14,7 @@ struct Relay {
     link: LinkId,
     mesh: MeshId,
     initiator: bool,
-    /// Who gave the transport of the other side, and in which role it was told.
+    /// Who gave the transport of the other side, and in which role.
     transport: Option<(NodeId, bool)>,
     /// Endpoints behind it, and which sources of theirs are known.
     endpoints: BTreeMap<String, u32>,

@@ -1,4 +1,4 @@
-//! What components tell of a conference's room (docs/protocol/focus.md 8.2 and 8.3), and what follows.
+//! What components send of a conference's room (docs/protocol/focus.md 8.2 and 8.3), and what follows.
 
 use tokio_xmpp::minidom::Element;
 
@@ -8,13 +8,13 @@ use crate::focus::context::Context;
 use crate::focus::json_message::{ModerationMessage, RoomMetadata};
 
 impl Conference {
-    /// The component says who may send what. Who must not any more is told so, and is muted on the bridge.
+    /// The component says who may send what. Who must not any more is informed, and is muted on the bridge.
     pub(in super::super) fn moderate(&mut self, cx: &mut Context<'_>, message: &ModerationMessage) {
         let room = self.room.to_string();
         let begun = self.moderation.update(&room, message);
         self.force_mutes(cx);
         let Some(medium) = begun else { return };
-        tracing::info!(room, medium = medium.name(), actor = ?message.actor, "A/V moderation began");
+        tracing::info!(room, medium = medium.name(), actor = ?message.actor, "A/V moderation started");
         let actor = message.actor.as_deref().and_then(|actor| nick_in(&room, actor));
         let silenced = self.members.iter().filter(|(nick, member)| {
             Some(nick.as_str()) != actor && member.has_endpoint() && !self.is_never_muted(&cx.helpers, nick)
@@ -26,7 +26,7 @@ impl Conference {
         }
     }
 
-    /// The component tells of the room.
+    /// The component describes the room.
     pub(in super::super) fn set_metadata(&mut self, cx: &mut Context<'_>, metadata: RoomMetadata) {
         self.metadata.update(metadata);
         self.metadata_settled(cx);

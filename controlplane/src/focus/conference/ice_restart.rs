@@ -1,4 +1,4 @@
-//! ICE restarts in place (docs/protocol/focus.md 5.10 and 11.5): a client asks, the bridge gives new credentials, the client is told
+//! ICE restarts in place (docs/protocol/focus.md 5.10 and 11.5): a client asks, the bridge gives new credentials, the client gets them
 //! them. Its own come as an ordinary transport-info. What the bridge cannot restart is invited again.
 
 use xmpp_parsers::stanza_error::DefinedCondition;
@@ -85,7 +85,7 @@ impl Conference {
         }
     }
 
-    /// The client restarts with what the bridge gave; what it was told before, or newer, is not told again.
+    /// The client restarts with what the bridge gave; what it got before, or newer, is not sent again.
     fn tell_ice_restart(&mut self, cx: &mut Context<'_>, nick: &str, ice: IceTransport) {
         let Some(generation) = ice.ice_generation else {
             cx.ice_restarts.not_needed += 1;

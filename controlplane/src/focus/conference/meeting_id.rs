@@ -1,4 +1,4 @@
-//! Under which id a conference is on its bridge: the room's own, as its service tells it (`muc#roominfo_meetingId`,
+//! Under which id a conference is on its bridge: the room's own, as its service publishes it (`muc#roominfo_meetingId`,
 //! docs/protocol/focus.md 3.1), so that logs and statistics of all parts match; a random one where that cannot be.
 
 use std::time::{Duration, Instant};
@@ -15,13 +15,13 @@ const PRESETS: &str = "muc#roominfo_conference_presets_service_enabled";
 const IS_BREAKOUT: &str = "muc#roominfo_isbreakout";
 const MAIN_ROOM: &str = "muc#roominfo_breakout_main_room";
 
-/// A bridge that was told the end of a conference may take so long to forget it.
+/// A bridge may take so long to forget a conference whose end was signalled.
 const FORGETS: Duration = Duration::from_secs(10);
 
 /// The room's meeting id and where it cannot be used.
 #[derive(Debug, Default)]
 pub(in super::super) struct MeetingId {
-    /// As the room's service tells it.
+    /// As the room's service publishes it.
     pub(super) room: Option<String>,
     /// The bridge that had it last, and when that ended.
     ended: Option<(String, Instant)>,

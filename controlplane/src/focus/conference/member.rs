@@ -28,7 +28,7 @@ const RESTART_INTERVAL: Duration = Duration::from_secs(5);
 /// And at most so many in a minute.
 const RESTARTS_PER_MINUTE: usize = 5;
 
-/// So many ended sessions are remembered, to tell them from unknown ones.
+/// So many ended sessions are remembered, to distinguish them from unknown ones.
 const PAST_SIDS: usize = 8;
 
 /// Where a member's session with the bridge stands.
@@ -60,7 +60,7 @@ struct Session {
     past_sids: Vec<String>,
     /// What it was offered.
     offered: Vec<Media>,
-    /// The bridge tells it of the others' sources, not we.
+    /// The bridge signals the others' sources to it, not we.
     ssrc_rewriting: bool,
     /// Sources of others that were signalled to it, by owner; those of media that it does not support included.
     known: BTreeMap<String, Arc<SourceSet>>,
@@ -186,7 +186,7 @@ impl Member {
         self.watches.as_ref()?.node
     }
 
-    /// The video codecs that it understands, as it came: only visitors' are noted.
+    /// The video codecs that it understands, as it came: only visitors' are kept.
     pub fn codecs(&self) -> Option<&[String]> {
         self.watches.as_ref()?.codecs.as_deref()
     }
@@ -263,7 +263,7 @@ impl Member {
         self.moderator
     }
 
-    /// What the bridge is told for its statistics.
+    /// What the bridge gets for its statistics.
     pub fn stats_id(&self) -> Option<String> {
         self.stats_id.clone()
     }
@@ -308,7 +308,7 @@ impl Member {
         &self.session.offered
     }
 
-    /// Whether the bridge tells it of the others' sources, not we.
+    /// Whether the bridge signals the others' sources to it, not we.
     pub fn ssrc_rewriting(&self) -> bool {
         self.session.ssrc_rewriting
     }
@@ -355,12 +355,12 @@ impl Member {
         self.session.behind = true;
     }
 
-    /// Whether it was not told of what changed since its offer was written.
+    /// Whether what changed since its offer was written is still to be signalled to it.
     pub fn is_behind(&self) -> bool {
         self.session.behind
     }
 
-    /// It is told of all that changed.
+    /// All that changed is signalled to it.
     pub fn catches_up(&mut self) {
         self.session.behind = false;
     }
@@ -384,6 +384,11 @@ impl Member {
         sid
     }
 
+    /// It had a session with the process before: it is no newcomer.
+    pub fn was_member_before(&mut self) {
+        self.was_invited = true;
+    }
+
     /// Whether it was ever sent an offer: newcomers were not.
     pub fn was_invited(&self) -> bool {
         self.was_invited
@@ -402,12 +407,12 @@ impl Member {
         };
     }
 
-    /// The bridge is to drop that of it; whether it was told something else before.
+    /// The bridge is to drop that of it; whether the bridge had something else before.
     pub fn force_mute(&mut self, force_mute: ForceMute) -> bool {
         std::mem::replace(&mut self.session.force_mute, force_mute) != force_mute
     }
 
-    /// For operators.
+    /// Its state, for operators.
     pub fn debug(&self) -> serde_json::Value {
         let ForceMute { audio, video } = self.session.force_mute;
         serde_json::json!({
@@ -428,7 +433,7 @@ impl Member {
         self.session.known.keys()
     }
 
-    /// It is told that an owner's sources are these now, or that there are none; returns what was signalled before.
+    /// It is signalled that an owner's sources are these now, or that there are none; returns what was signalled before.
     pub fn tell(&mut self, owner: &str, sources: Option<&Arc<SourceSet>>) -> Option<Arc<SourceSet>> {
         match sources {
             Some(sources) => self.session.known.insert(owner.to_owned(), Arc::clone(sources)),
@@ -474,7 +479,7 @@ impl Member {
         news
     }
 
-    /// Whether it may restart its session now; notes that it did.
+    /// Whether it may restart its session now; counts it if so.
     pub fn may_restart(&mut self, now: Instant) -> bool {
         self.restarts.take(now)
     }
@@ -484,12 +489,12 @@ impl Member {
         self.ice_restarts.take(now)
     }
 
-    /// Whether it may change its sources now; notes that it did.
+    /// Whether it may change its sources now; counts it if so.
     pub fn may_change_sources(&mut self, now: Instant) -> bool {
         self.source_changes.take(now, 1)
     }
 
-    /// Whether it may trickle its transport now; notes that it did.
+    /// Whether it may trickle its transport now; counts it if so.
     pub fn may_trickle(&mut self, now: Instant) -> bool {
         self.transports.take(now, 1)
     }
@@ -506,7 +511,7 @@ pub(super) fn only_watches(item: &Item) -> bool {
 struct RestartBudget(Vec<Instant>);
 
 impl RestartBudget {
-    /// Whether one may be granted now; notes that it was.
+    /// Whether one may be granted now; counts it if so.
     fn take(&mut self, now: Instant) -> bool {
         self.0.retain(|at| now.saturating_duration_since(*at) < Duration::from_secs(60));
         let spaced = self.0.last().is_none_or(|last| now.saturating_duration_since(*last) >= RESTART_INTERVAL);

@@ -70,7 +70,7 @@ impl Metadata {
         self.due.is_some()
     }
 
-    /// Takes what the component tells. What is not said of some parts stays as it was.
+    /// Takes what the component sends. What is not said of some parts stays as it was.
     pub fn update(&mut self, mut metadata: RoomMetadata) {
         if let Some(old) = &self.current {
             metadata.start_muted = metadata.start_muted.or(old.start_muted);
@@ -85,7 +85,7 @@ impl Metadata {
         self.due.take().is_some()
     }
 
-    /// For operators.
+    /// The metadata as received, for operators.
     pub fn current(&self) -> Option<&RoomMetadata> {
         self.current.as_ref()
     }

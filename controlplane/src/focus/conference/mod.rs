@@ -2,6 +2,7 @@
 //! share as a [`Context`](super::context::Context).
 
 mod component_messages;
+mod former;
 mod ice_restart;
 mod jingle;
 mod meeting_id;
@@ -16,6 +17,7 @@ mod outcome;
 mod relays;
 mod relief;
 mod reply;
+mod returning;
 mod room;
 mod senders;
 mod session;
@@ -28,5 +30,6 @@ mod visitors;
 pub(super) use member::Helper;
 pub(super) use relief::Relief;
 pub(super) use reply::{NICK, Reply, conference_answer};
+pub(super) use returning::orphans;
 pub(super) use state::{Conference, Options, Waits};
 pub(super) use visitors::{not_live, visitor_wish};

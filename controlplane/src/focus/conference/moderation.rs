@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::focus::json_message::{Medium, ModerationMessage};
+use crate::focus::kept::KeptModeration;
 
 /// Moderation of one medium.
 #[derive(Debug, Default)]
@@ -33,6 +34,24 @@ impl Moderation {
         let (medium, enabled) = message.enabled?;
         let was = std::mem::replace(&mut self.0.entry(medium).or_default().enabled, enabled);
         (enabled && !was).then_some(medium)
+    }
+
+    /// For the next process.
+    pub fn kept(&self) -> BTreeMap<String, KeptModeration> {
+        let of = |(medium, of): (&Medium, &OfMedium)| {
+            let kept = KeptModeration { enabled: of.enabled, allowed: of.allowed.iter().cloned().collect() };
+            (medium.name().to_owned(), kept)
+        };
+        self.0.iter().map(of).collect()
+    }
+
+    /// As the process before kept it.
+    pub fn of_former_process(kept: &BTreeMap<String, KeptModeration>) -> Self {
+        let of = |(name, kept): (&String, &KeptModeration)| {
+            let allowed = kept.allowed.iter().cloned().collect();
+            Some((Medium::parse(name)?, OfMedium { enabled: kept.enabled, allowed }))
+        };
+        Self(kept.iter().filter_map(of).collect())
     }
 
     /// For operators.

@@ -1,5 +1,5 @@
 //! Members who must not be heard or seen: muted by others, or by moderation (docs/protocol/focus.md 8.1 and 11.3). The bridge is
-//! told, so that who goes on sending is not forwarded.
+//! informed, so that who goes on sending is not forwarded.
 
 use xmpp_parsers::stanza_error::DefinedCondition;
 
@@ -86,7 +86,7 @@ impl Conference {
         }
     }
 
-    /// Tells the bridge of everybody for whom that has changed.
+    /// Sends the bridge everybody for whom that has changed.
     pub(super) fn force_mutes(&mut self, cx: &mut Context<'_>) {
         let nicks: Vec<String> = self.members.keys().cloned().collect();
         self.force_mutes_of(cx, nicks);

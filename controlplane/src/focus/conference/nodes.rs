@@ -11,11 +11,11 @@ use crate::jingle::SourceSet;
 /// The conference on one bridge.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct BridgeSession {
-    /// Our id, told to clients.
+    /// Our id of it, signalled to clients.
     pub(super) id: String,
     /// Occupant JID of the bridge.
     pub(super) bridge: String,
-    /// Its place among the bridges.
+    /// Its index among the bridges.
     pub(super) node: NodeId,
     /// The bridge's own sources, from its first answer.
     pub(super) feedback: Option<SourceSet>,
@@ -141,7 +141,7 @@ impl Nodes {
         self.homes.remove(nick)
     }
 
-    /// For operators.
+    /// Its state, for operators.
     pub fn debug(&self) -> serde_json::Value {
         let one = |session: &BridgeSession| {
             let linked = self.cascade.neighbours(session.node);

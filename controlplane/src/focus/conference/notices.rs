@@ -15,7 +15,7 @@ impl Conference {
             self.notices.pop_first();
         }
         self.notices.insert(topic, notice);
-        // A room that is not ready yet is told with everything else.
+        // A room that is not ready yet gets it with everything else.
         if matches!(self.state, RoomState::Ready) {
             self.announce(cx);
         }

@@ -421,7 +421,7 @@ mod tests {
         let ids: Vec<u8> = answered[0].payload_types.iter().map(|format| format.id).collect();
         assert_eq!((ids, left_out), (vec![107, 112], 9));
         let h264 = &answered[0].payload_types[0];
-        assert_eq!(h264.parameters[0].value.as_deref(), Some(H264.1), "the bridge is told what was offered");
+        assert_eq!(h264.parameters[0].value.as_deref(), Some(H264.1), "the bridge gets what was offered");
         assert_eq!(answered[0].payload_types[1].parameters[0].value.as_deref(), Some("107"));
     }
 

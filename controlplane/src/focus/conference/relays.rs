@@ -32,7 +32,7 @@ impl Conference {
         }
     }
 
-    /// A member as other bridges are told of it.
+    /// A member as it is announced to other bridges.
     fn relayed_endpoint(&self, nick: &str) -> Endpoint {
         Endpoint {
             stats_id: self.members.get(nick).and_then(|member| member.stats_id()),

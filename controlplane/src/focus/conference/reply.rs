@@ -1,4 +1,4 @@
-//! What somebody is told who asks for a conference (docs/protocol/focus.md 2.2).
+//! The answer to a request for a conference (docs/protocol/focus.md 2.2).
 
 use jid::BareJid;
 use xmpp_parsers::iq::Iq;
@@ -12,7 +12,7 @@ use crate::xmpp::iq::Request;
 /// Our nickname: clients know the focus by it.
 pub(in super::super) const NICK: &str = "focus";
 
-/// What somebody is told who asks for a conference.
+/// The answer to a request for a conference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Reply {
     /// To enter the room.

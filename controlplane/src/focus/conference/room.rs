@@ -52,14 +52,14 @@ impl Conference {
             limits.collect::<String>(),
             self.visitors.properties(),
         )));
-        if self.no_bridge {
+        if self.no_bridge && !self.former.is_quiet() {
             payloads.push(Element::bare("bridgeNotAvailable", ns::FOCUS));
         }
         payloads.extend(self.notices.values().cloned());
         payloads
     }
 
-    /// Tells the room of what changed.
+    /// Announces to the room what changed.
     pub(in super::super) fn announce(&mut self, cx: &mut Context<'_>) {
         if let Ok(muc) = MucRoom::new(&self.room, NICK) {
             let presence = muc.update(self.own_payloads(cx));
@@ -107,6 +107,7 @@ impl Conference {
             return;
         }
         let state = std::mem::replace(&mut self.state, RoomState::Ready);
+        self.forget_absent();
         // Our presence first: who is let in is to find it there.
         self.announce(cx);
         self.answer_waiting(cx, state, true);
@@ -154,12 +155,13 @@ impl Conference {
         }
         cx.totals.participants += 1;
         self.initial_deadline = None;
+        self.remember(nick);
         tracing::info!(room = %self.room, endpoint = nick, members = self.members.len(), "member joined");
         self.elect_owner(cx);
         self.invite_missing(cx);
     }
 
-    /// Somebody says something else of what it sends, came or left: the room is told where that makes a difference.
+    /// Somebody says something else of what it sends, came or left: announced to the room where that makes a difference.
     fn senders_changed(&mut self, cx: &mut Context<'_>) {
         if self.senders.judge(cx.settings.sources.senders) && self.is_ready() {
             self.announce(cx);
@@ -304,6 +306,7 @@ impl Conference {
         }
         self.visitor_gone(cx, &member);
         self.sources.forget(nick);
+        self.forget_former(nick);
         if !member.is_visitor() {
             self.senders.change(member.sending(), Sending::default());
             self.senders_changed(cx);
@@ -350,7 +353,7 @@ impl Conference {
             Question::Relay { session, link, creates } => self.relay_answered(cx, (&session, link, creates), answer),
             Question::IceRestart { nick, session, sid } => self.ice_restarted(cx, &nick, (&session, &sid), answer),
             Question::Initiate { nick, sid } => self.initiated(cx, &nick, &sid, answer),
-            // Whatever it answered, it was told; without an answer the wait ends by itself.
+            // Whatever it answered, it was informed; without an answer the wait ends by itself.
             Question::SourcesSignaled { .. } if matches!(answer, Answer::Timeout) => {}
             Question::SourcesSignaled { nick, sid, sources, at } => self.sources_known(cx, &nick, &sid, (sources, at)),
         }
@@ -409,7 +412,7 @@ impl Conference {
         self.main = Some(main);
     }
 
-    /// The room's service told, or did not tell, about the room.
+    /// The room's service described the room, or did not answer.
     pub(in super::super) fn room_informed(&mut self, cx: &mut Context<'_>, answer: Answer) {
         let (id, main) = match &answer {
             Answer::Result(Some(query)) => (id_in(query), main_room_in(query)),

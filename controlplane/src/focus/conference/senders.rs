@@ -4,12 +4,12 @@ use crate::focus::settings::SenderLimits;
 use crate::focus::source_info::Sending;
 use crate::jingle::SourceSet;
 
-/// Those who send, and what the room was told of that.
+/// Those who send, and what presence says of that.
 #[derive(Debug, Default)]
 pub(super) struct Senders {
     audio: usize,
     video: usize,
-    /// Whether as many send as may; not told before that was so once.
+    /// Whether as many send as may; not announced before that was so once.
     audio_full: Option<bool>,
     video_full: Option<bool>,
 }
@@ -23,7 +23,7 @@ impl Senders {
         count(&mut self.video, before.video, after.video);
     }
 
-    /// Notes whether as many send as may; true when the room is to be told.
+    /// Records whether as many send as may; true when presence is to be changed.
     pub fn judge(&mut self, limits: SenderLimits) -> bool {
         let judge = |full: &mut Option<bool>, now: bool| {
             let news = full.unwrap_or_default() != now;
@@ -43,7 +43,7 @@ impl Senders {
         audio.into_iter().chain(video)
     }
 
-    /// For operators.
+    /// Its state, for operators.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({ "audio": self.audio, "video": self.video })
     }

@@ -57,6 +57,7 @@ impl Conference {
         let now = cx.now;
         self.metadata_timeout(cx);
         self.visitors_timeout(cx);
+        self.former_timeout(cx);
         let single = self.single_deadline.is_some_and(|at| at <= now);
         if self.signal_due.take_if(|at| *at <= now).is_some() {
             self.signal_round(cx);
@@ -319,6 +320,7 @@ impl Conference {
         };
         let jingle = offer.to_jingle();
         member.offer(&sid, known);
+        self.end_former_session(cx, nick);
         let pending = Question::Initiate { nick: nick.to_owned(), sid };
         self.ask(cx, &self.occupant(nick), true, jingle.into(), pending);
     }
@@ -352,7 +354,7 @@ impl Conference {
         }
     }
 
-    /// The server no longer finds a bridge that a member was to go to. Its presence, or that of another one, tells what becomes of
+    /// The server no longer finds a bridge that a member was to go to. Its presence, or that of another one, decides what becomes of
     /// the others on it; this one has no session to be moved from, and is invited with them, or later.
     fn bridge_missed(&mut self, cx: &mut Context<'_>, nick: &str) {
         if let Some(member) = self.members.get_mut(nick) {
@@ -509,7 +511,7 @@ impl Conference {
 
     /// Members whose endpoints are gone get other ones.
     fn invite_anew(&mut self, cx: &mut Context<'_>, nicks: Vec<String>) {
-        // All at once: sessions that end are told nothing of each other.
+        // All at once: to sessions that end nothing is signalled of each other.
         let mut ended = Vec::new();
         for nick in nicks {
             self.sources.clear(&nick);
@@ -582,7 +584,7 @@ impl Conference {
         self.send_relay_requests(cx);
     }
 
-    /// Forgets a member's session, tells the others that its sources are gone, and returns the session's id.
+    /// Forgets a member's session, signals to the others that its sources are gone, and returns the session's id.
     pub(super) fn end_session(&mut self, cx: &mut Context<'_>, nick: &str, stage: Stage) -> String {
         self.sources.clear(nick);
         let sid = self.members.get_mut(nick).map(|member| member.end_session(stage));
@@ -629,7 +631,7 @@ impl Conference {
         self.nodes.is_empty()
     }
 
-    /// Tells a member's bridge of a change of its endpoint, and the others of its sources.
+    /// Signals a change of a member's endpoint to its bridge, and its sources to the others.
     pub(super) fn update_endpoint(&mut self, cx: &mut Context<'_>, endpoint: Endpoint) {
         let Some(home) = self.nodes.home(&endpoint.id).cloned() else { return };
         if endpoint.sources.is_some() {
@@ -641,7 +643,7 @@ impl Conference {
         self.send_relay_requests(cx);
     }
 
-    /// Tells a bridge of changed endpoints, because of a member if it has a name.
+    /// Signals changed endpoints to a bridge, because of a member if it has a name.
     pub(super) fn update_session(
         &self,
         cx: &mut Context<'_>,

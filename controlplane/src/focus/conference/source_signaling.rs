@@ -19,7 +19,7 @@ use crate::focus::limits::{MAX_HOLD, Refused};
 use crate::focus::requests::Question;
 use crate::jingle::{Jingle, OwnedSource, SourceSet, json_sources, xml_sources};
 
-/// Larger conferences are not held back: their clients have SSRCs that are rewritten, of which the bridge tells them.
+/// Larger conferences are not held back: their clients have SSRCs that are rewritten, which the bridge signals.
 const MEMBERS: usize = 100;
 
 /// After the acknowledgement a client gets this, and twice the time that the acknowledgement took, before it gets sound. Picture
@@ -97,7 +97,7 @@ impl Conference {
         }
     }
 
-    /// Tells every member with a running session what changed for it since the last update: now, or together with what changes
+    /// Signals to every member with a running session what changed for it since the last update: now, or together with what changes
     /// until then. How long that is follows from the size of the room by the operator's table; and where much changes, from how
     /// many stanzas a room may cause.
     pub(super) fn signal_sources(&mut self, cx: &mut Context<'_>) {
@@ -127,7 +127,7 @@ impl Conference {
         self.send_source_updates(cx, messages);
     }
 
-    /// Tells a member whose session just began what changed since its offer was written, whatever the others wait for.
+    /// Signals to a member whose session just began what changed since its offer was written, whatever the others wait for.
     pub(super) fn catch_up(&mut self, cx: &mut Context<'_>, nick: &str) {
         let Some(member) = self.members.get_mut(nick).filter(|member| member.is_behind()) else { return };
         let owners = differing(member, &self.sources);
@@ -217,7 +217,7 @@ fn hold_new(member: &mut Member, owner: &str, set: &Arc<SourceSet>, until: Insta
 }
 
 impl Conference {
-    /// Notes when the first wait is over.
+    /// Records when the first wait is over.
     fn update_hold_due(&mut self) {
         self.hold_due = self.members.values().filter_map(Member::next_release).min();
     }

@@ -1,4 +1,4 @@
-//! The sources of one conference: who publishes what, whether that is acceptable, and what others are told
+//! The sources of one conference: who publishes what, whether that is acceptable, and what is signalled to others
 //! (docs/protocol/focus.md 5.4 to 5.7).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,7 +65,7 @@ pub struct ConferenceSources {
     streams: BTreeMap<String, (String, usize)>,
     /// Owners of whom something else is shown since this was asked last.
     changed: BTreeSet<String>,
-    /// What others are told of each; every member has these very sets, not copies.
+    /// What is signalled to others of each; every member has these very sets, not copies.
     shown: BTreeMap<String, Arc<SourceSet>>,
     reserved: BTreeSet<u32>,
     /// By owner: msids that it announced and took back, and how often.
@@ -424,7 +424,7 @@ pub fn to_colibri(set: &SourceSet) -> c2::Sources {
     c2::Sources { media_sources }
 }
 
-/// The sources of others that a member is to know from us. With SSRC rewriting the bridge tells it.
+/// The sources of others that a member is to know from us. With SSRC rewriting the bridge signals them.
 pub(super) fn known_to(
     sources: &ConferenceSources,
     nick: &str,

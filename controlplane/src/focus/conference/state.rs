@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use jid::{BareJid, Jid};
 use tokio_xmpp::minidom::Element;
 
+use super::former::Former;
 use super::meeting_id::MeetingId;
 use super::member::Member;
 use super::metadata::Metadata;
@@ -78,7 +79,7 @@ pub(in super::super) struct Conference {
     pub(super) meeting_id: String,
     /// The room that it belongs to, if it is a breakout room.
     pub(super) main: Option<BareJid>,
-    /// What its service tells of it.
+    /// What its service says of it.
     pub(super) metadata: Metadata,
     /// Who may send what.
     pub(super) moderation: Moderation,
@@ -106,7 +107,7 @@ pub(in super::super) struct Conference {
     pub(super) senders: Senders,
     /// What else our presence says, by topic.
     pub(super) notices: BTreeMap<String, Element>,
-    /// Whether the room is told that there is no bridge.
+    /// Whether presence says that there is no bridge.
     pub(super) no_bridge: bool,
     /// Participants after the n-th start muted: audio, video.
     pub(super) start_muted: (Option<usize>, Option<usize>),
@@ -116,21 +117,23 @@ pub(in super::super) struct Conference {
     pub(super) single_deadline: Option<Instant>,
     /// When sessions on bridges failed.
     pub(super) failures: Vec<(Instant, String)>,
-    /// How often its members are told of changed sources.
+    /// How often changed sources are signalled to its members.
     pub(super) signal_rate: Bucket,
-    /// When they are told what they were not told at once.
+    /// When what was not signalled at once is.
     pub(super) signal_due: Option<Instant>,
-    /// When the first wait for a member to be told of a source is over.
+    /// When the first wait for a source to be signalled to a member is over.
     pub(super) hold_due: Option<Instant>,
     /// When invitations that were put off are due.
     pub(super) invite_due: Option<Instant>,
     /// When it began.
     pub(super) created: Instant,
+    /// What the process before left of its members.
+    pub(super) former: Former,
 }
 
 impl Conference {
-    /// Of a room that is being joined for `request`.
-    pub fn new(room: BareJid, request: Request, options: Options, cx: &Context<'_>) -> Self {
+    /// Of a room that is being joined, for these requests.
+    pub fn new(room: BareJid, waiting: Vec<Request>, options: Options, cx: &Context<'_>) -> Self {
         let initial_deadline = Some(cx.now + join_patience(cx, &room));
         Self {
             meeting_id: cx.random_id(),
@@ -139,7 +142,7 @@ impl Conference {
             moderation: Moderation::default(),
             meeting: MeetingId::default(),
             awaited: 0,
-            state: RoomState::Joining(vec![request]),
+            state: RoomState::Joining(waiting),
             members: BTreeMap::new(),
             visitors: Visitors::default(),
             owner: None,
@@ -159,6 +162,7 @@ impl Conference {
             hold_due: None,
             invite_due: None,
             created: cx.now,
+            former: Former::default(),
             room,
         }
     }
@@ -304,7 +308,7 @@ impl Conference {
         nicks.into_iter().map(|(_, nick)| nick.clone()).collect()
     }
 
-    /// Whether all may be told of changed sources now; if not, when.
+    /// Whether changed sources may be signalled to all now; if not, when.
     pub fn may_signal_sources(&mut self, now: Instant) -> bool {
         self.signal_rate.set_rate(now, limits::signal_rate(self.members.len()));
         let free = self.signal_rate.take(now, 1);
@@ -317,7 +321,7 @@ impl Conference {
         self.members.values().filter(|member| member.has_endpoint()).count()
     }
 
-    /// Notes that the session on a bridge failed; true when that happens so often that the bridge must be at fault.
+    /// Records that the session on a bridge failed; true when that happens so often that the bridge must be at fault.
     pub fn note_failure(&mut self, now: Instant, bridge: &str) -> bool {
         self.failures.retain(|(at, _)| now.saturating_duration_since(*at) < FAILURE_WINDOW);
         self.failures.push((now, bridge.to_owned()));
@@ -332,6 +336,7 @@ impl Conference {
             self.signal_due,
             self.hold_due,
             self.invite_due,
+            self.former.poll_timeout(),
             self.metadata.poll_timeout(),
             self.visitors.poll_timeout(),
         ]

@@ -1,4 +1,4 @@
-//! The rooms of a conference's visitors, and what the participants are told of them.
+//! The rooms of a conference's visitors, and what is announced to the participants of them.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -43,10 +43,10 @@ pub(super) struct Visitors {
     /// Nodes that did not let us in, and until when they are passed over.
     pub(super) avoided: BTreeMap<NodeId, Instant>,
     pub(super) codecs: Codecs,
-    /// What the rooms were told of how many there are, and of their codecs; nothing where there never was one.
+    /// How many there are and their codecs, as announced to the rooms; nothing where there never was one.
     pub(super) announced: Option<(usize, String)>,
     pub(super) announced_at: Option<Instant>,
-    /// When they are told what they were not told at once.
+    /// When what was not announced at once is.
     pub(super) tell_due: Option<Instant>,
 }
 
@@ -70,7 +70,7 @@ impl Visitors {
         format!("<property key='visitor-count' value='{count}'/>{codecs}")
     }
 
-    /// For operators.
+    /// Its state, for operators.
     pub(super) fn to_json(&self) -> serde_json::Value {
         let of = |room: &VisitorRoom| {
             let state = format!("{:?}", room.progress);

@@ -21,10 +21,10 @@ use crate::focus::xml::{build, escaped};
 use crate::xmpp::iq::Request;
 use crate::xmpp::muc::{MucRoom, whois_anyone};
 
-/// Namespace of what the component of visitors is told.
+/// Namespace of what is sent to the component of visitors.
 const VISITORS: &str = "jitsi:visitors";
 
-/// The room is told of other codecs at most this often: visitors see nothing until participants send what they understand.
+/// Changed codecs are announced to the room at most this often: visitors see nothing until participants send what they understand.
 const CODECS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether a client can be a visitor, and whether it wants to.
@@ -284,7 +284,7 @@ impl Conference {
         }
     }
 
-    /// Tells the component of visitors about nodes of this room.
+    /// Informs the component of visitors about nodes of this room.
     fn tell_component(&self, cx: &mut Context<'_>, what: &str, nodes: &[NodeId]) {
         let named = nodes.iter().filter_map(|node| cx.visitor_nodes.get(*node));
         let children: String = named.map(|node| format!("<{what} vnode='{}'/>", escaped(&node.name))).collect();
@@ -367,7 +367,7 @@ impl Conference {
         }
     }
 
-    /// Notes that a member is gone, if it was a visitor.
+    /// Records that a member is gone, if it was a visitor.
     pub(super) fn visitor_gone(&mut self, cx: &mut Context<'_>, member: &Member) {
         if !member.is_visitor() {
             return;
@@ -405,7 +405,7 @@ impl Conference {
         }
     }
 
-    /// Tells the rooms how many visitors there are, now or when it is time.
+    /// Announces to the rooms how many visitors there are, now or when it is time.
     fn visitors_changed(&mut self, cx: &mut Context<'_>) {
         let interval = cx.visitor_nodes.settings().map_or(Duration::ZERO, |settings| settings.notification_interval);
         let codecs = self.visitors.codecs.common();
@@ -451,7 +451,7 @@ impl Conference {
         self.own_payloads(cx).into_iter().filter(|payload| payload.name() != "etherpad").collect()
     }
 
-    /// Tells the visitors' room on a node of what changed.
+    /// Announces to the visitors' room on a node what changed.
     fn announce_on(&self, cx: &mut Context<'_>, node: NodeId) {
         if let Some(Ok(muc)) = self.visitors.room(node).map(|room| MucRoom::new(room, NICK)) {
             let presence = muc.update(self.visitor_payloads(cx));

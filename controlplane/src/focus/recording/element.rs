@@ -87,6 +87,13 @@ impl Task {
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Secret(String);
 
+impl Secret {
+    /// Of a task that nobody is to begin again.
+    pub fn none() -> Self {
+        Self(String::new())
+    }
+}
+
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("***")
@@ -147,7 +154,7 @@ pub(super) fn start(room: &str, session: &str, order: &Order) -> Option<Element>
         Task::Stream { key, broadcast } => (Some(key.0.as_str()), broadcast.as_deref(), None),
         Task::Sip { address } => (None, None, Some(address.as_str())),
     };
-    // A Jibri tells SIP calls by their address; like Jicofo, we name a mode all the same.
+    // A Jibri recognises SIP calls by their address; like Jicofo, we name a mode all the same.
     let mode = order.task.mode().unwrap_or("file");
     let attributes = [
         attribute("room", Some(room)),
@@ -210,7 +217,7 @@ pub(super) fn of_participant<'a>(payloads: impl Iterator<Item = &'a Element>) ->
         match payload.name() {
             "session_id" => session = Some(payload.text()).filter(|id| !id.is_empty() && id.len() <= MAX_TEXT),
             "mode" if payload.text().eq_ignore_ascii_case("stream") => {
-                task = Task::Stream { key: Secret(String::new()), broadcast: None };
+                task = Task::Stream { key: Secret::none(), broadcast: None };
             }
             _ => {}
         }

@@ -50,7 +50,7 @@ pub(super) struct Instances {
 }
 
 impl Instances {
-    /// None yet.
+    /// A pool without Jibris.
     pub fn new(pool: Pool) -> Self {
         Self { pool, known: BTreeMap::new() }
     }
@@ -102,6 +102,11 @@ impl Instances {
             None if none => Err(NoJibri::Absent),
             None => Err(NoJibri::Busy),
         }
+    }
+
+    /// Whether one has nothing to do; nothing where it is not known.
+    pub fn is_idle(&self, jid: &str) -> Option<bool> {
+        self.known.get(jid).map(|instance| instance.available)
     }
 
     /// One did not do what it was asked.

@@ -1,9 +1,10 @@
 //! Recording, live streams and SIP calls by Jibri (docs/protocol/focus.md 8.7).
 //!
-//! A client asks us; we choose a Jibri of a brewery and ask that; it joins the room as a participant and tells us how it fares; we tell
+//! A client asks us; we choose a Jibri of a brewery and ask that; it joins the room as a participant and reports to us how it fares; we report that to
 //! the room in our presence. One that fails is replaced by another as long as there are tries left.
 
 mod element;
+mod former;
 mod instances;
 mod session;
 
@@ -34,9 +35,9 @@ pub(super) use element::JIBRI;
 const JIBRIS: Announcement = Announcement::of_helpers("jibri-status");
 /// SIP calls of one conference at a time.
 const MAX_CALLS: usize = 20;
-/// Ended sessions of a conference that are told from unknown ones.
+/// Ended sessions of a conference that are distinguished from unknown ones.
 const PAST_SESSIONS: usize = 8;
-/// A Jibri that is idle tells within this how its task ended.
+/// A Jibri that is idle reports within this how its task ended.
 const IDLE_GRACE: Duration = Duration::from_secs(5);
 const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
 
@@ -191,7 +192,7 @@ impl Recording {
         }
     }
 
-    /// The next thing that a room is to be told.
+    /// The next notice for a room.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
     }
@@ -318,7 +319,7 @@ impl Recording {
 
     /// Asks a Jibri to begin.
     fn ask(&mut self, cx: &mut Context<'_>, room: &BareJid, mut session: Session, jibri: String) {
-        tracing::info!(%room, %jibri, session = session.id, task = ?session.order.task, "Jibri asked to begin");
+        tracing::info!(%room, %jibri, session = session.id, task = ?session.order.task, "Jibri asked to start");
         self.attempts += 1;
         session.attempt = self.attempts;
         if let Some(start) = element::start(&room.to_string(), &session.id, &session.order) {
@@ -364,7 +365,7 @@ impl Recording {
                 if matches!(session.stage, Stage::Running { .. }) {
                     return;
                 }
-                tracing::info!(%room, %jibri, session = id, "recording or call began");
+                tracing::info!(%room, %jibri, session = id, "recording or call started");
                 session.stage = Stage::Running { jibri, idle: None };
                 if let Some(request) = session.waiting.take() {
                     self.totals.started += 1;
@@ -447,7 +448,7 @@ impl Recording {
         self.announce_session(room, &session, Report { status: Status::Off, failure: None, retry: false }, who);
     }
 
-    /// Tells whoever works on a task to end it. What it answers does not matter.
+    /// Asks whoever works on a task to end it. What it answers does not matter.
     fn end_at_jibri(&self, cx: &mut Context<'_>, room: &BareJid, id: &str) {
         let session = self.rooms.get(room).and_then(|tasks| tasks.all().find(|session| session.id == id));
         match session.map(|session| &session.stage) {
@@ -561,7 +562,7 @@ impl Recording {
         }
     }
 
-    /// Statistics.
+    /// Statistics for `/colibri/stats`.
     pub fn stats(&self) -> serde_json::Value {
         let count = |wanted: fn(&Task) -> bool, running: bool| {
             let session = |session: &&Session| {

@@ -19,7 +19,7 @@ pub(super) enum Stage {
 /// One task.
 #[derive(Debug)]
 pub(super) struct Session {
-    /// Told to clients and to the Jibri.
+    /// Signalled to clients and to the Jibri.
     pub id: String,
     pub order: Order,
     /// Who began it; nobody knows when we found it.
@@ -42,7 +42,7 @@ impl Session {
         }
     }
 
-    /// Whether anybody was told that it begins.
+    /// Whether its beginning was announced.
     pub fn is_announced(&self) -> bool {
         self.waiting.is_none()
     }

@@ -42,7 +42,7 @@ impl Default for SenderLimits {
     }
 }
 
-/// By the size of a conference, how long changes of its members' sources wait for each other before the others are told.
+/// By the size of a conference, how long changes of its members' sources wait for each other before they are signalled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SignalingDelays(BTreeMap<usize, Duration>);
 

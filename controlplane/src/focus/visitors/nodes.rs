@@ -4,7 +4,7 @@ use jid::BareJid;
 
 use crate::focus::settings::{VisitorNode, VisitorSettings};
 
-/// One of the visitor nodes, by its place in the settings.
+/// One of the visitor nodes, by its index in the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeId(usize);
 
@@ -103,7 +103,7 @@ impl Nodes {
         unused.min_by_key(|id| (self.visitors(*id), *id)).or(emptiest.map(|(id, _)| *id))
     }
 
-    /// For operators.
+    /// Its state, for operators.
     pub fn to_json(&self) -> serde_json::Value {
         let of = |(id, node): (NodeId, &VisitorNode)| {
             let state = serde_json::json!({ "online": self.is_online(id), "visitors": self.visitors(id) });

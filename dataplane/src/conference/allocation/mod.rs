@@ -1,4 +1,4 @@
-//! The allocation at work: gives every receiver its layers, and tells the control plane what changed.
+//! The allocation at work: gives every receiver its layers, and reports to the control plane what changed.
 
 mod ssrcs;
 
@@ -65,7 +65,7 @@ fn offered<'a>(
 }
 
 impl Conference {
-    /// Grants every receiver its layers.
+    /// Allocates layers to every receiver.
     pub fn allocate(&mut self, env: &mut Env<'_>) {
         env.stats.count(Counter::Allocations);
         self.rerank(env);
@@ -121,7 +121,7 @@ impl Conference {
         }
     }
 
-    /// Grants one receiver its layers; returns what it may want, whatever its path carries.
+    /// Allocates layers to one receiver; returns what it may want, whatever its path carries.
     fn allocate_for(
         &mut self,
         env: &mut Env<'_>,
@@ -150,7 +150,7 @@ impl Conference {
             let layers = offers.of(source_id, source, env.now);
             let frame_rate = constraints.of(source.name()).max_frame_rate;
             let ladder = Ladder::of(layers, source.video_type(), limit, frame_rate);
-            // Of a source of which nothing was seen, whatever comes first tells.
+            // Nothing was seen of the source yet: its first packet decides.
             *target = allocation::target(limit, source.encodings().iter().map(|e| e.height()));
             if ladder.steps().is_empty() {
                 continue;

@@ -1,5 +1,5 @@
 //! SSRC rewriting at work: gives sources of a conference the slots of a receiver, moves the state of the streams from subscription
-//! to subscription, and tells the control plane. Packets of a source go only once its mapping was signalled to the client.
+//! to subscription, and reports them to the control plane. Packets of a source go only once its mapping was signalled to the client.
 
 use std::sync::Arc;
 
@@ -118,7 +118,7 @@ impl Conference {
         true
     }
 
-    /// Tells the control plane which SSRCs carry what, where that changed. True when it has to be tried again.
+    /// Reports to the control plane which SSRCs carry what, where that changed. True when it has to be tried again.
     pub fn announce_mappings(&mut self, env: &mut Env<'_>, id: ParticipantId) -> bool {
         let Some(participant) = self.participants.get_mut(id) else { return false };
         let slots = participant.receiver.ssrc_slots_mut();

@@ -10,14 +10,14 @@ pub enum Entry {
     Keyframe,
     /// Any other packet.
     Delta,
-    /// The codec does not tell: start anywhere.
+    /// The codec does not mark where frames start: start anywhere.
     Anywhere,
 }
 
 /// Whom a frame lets move to a higher operating point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opens {
-    /// Nobody.
+    /// It lets nobody move up.
     Nothing,
     /// Whoever could decode the temporal layer below it: it refers to nothing above that.
     Temporal,

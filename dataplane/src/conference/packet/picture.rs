@@ -25,7 +25,7 @@ pub struct PictureShift {
 }
 
 impl PictureShift {
-    /// Adds nothing.
+    /// The offset that changes no number.
     pub const NONE: Self = Self { id: 0, tl0: 0, templates: 0 };
 
     /// The shift that makes `first` follow `last`; none when nothing was sent yet.

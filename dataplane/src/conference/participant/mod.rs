@@ -125,8 +125,8 @@ impl Participant {
 
     /// Whether its RTCP may cost anything at all at the moment.
     pub fn has_rtcp_work(&mut self, now: Instant) -> bool {
-        match &self.role {
-            Role::Relay(relay) => relay.rtcp_work.has_any(now),
+        match &mut self.role {
+            Role::Relay(relay) => relay.rtcp_work().has_any(now),
             Role::Endpoint | Role::Relayed { .. } => self.rtcp_work.has_any(now),
         }
     }
@@ -134,7 +134,7 @@ impl Participant {
     /// Whether its RTCP may cost this much more; pays for it if so.
     pub fn pays_for_rtcp(&mut self, now: Instant, work: u32) -> bool {
         match &mut self.role {
-            Role::Relay(relay) => relay.rtcp_work.take_many(now, work),
+            Role::Relay(relay) => relay.rtcp_work().take_many(now, work),
             Role::Endpoint | Role::Relayed { .. } => self.rtcp_work.take_many(now, work),
         }
     }
@@ -224,7 +224,7 @@ impl Participant {
         true
     }
 
-    /// Notes a sign of life; there is an event when it was silent before.
+    /// Records a sign of life; there is an event when it was silent before.
     #[inline]
     pub fn note_activity(&mut self, now: Instant) -> Option<Event> {
         self.last_activity = now;

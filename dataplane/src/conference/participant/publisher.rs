@@ -22,7 +22,7 @@ pub const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 pub struct IncomingStream {
     /// The source in its conference.
     pub source: SourceId,
-    /// Which encoding.
+    /// Index of its encoding in the source.
     pub encoding: u8,
     /// Whether it is the retransmission stream.
     pub rtx: bool,
@@ -62,7 +62,7 @@ impl Publisher {
         &self.negotiated
     }
 
-    /// Replaces them.
+    /// Takes what it negotiated from now on.
     pub fn set_negotiated(&mut self, negotiated: Arc<Negotiated>) {
         self.negotiated = negotiated;
     }
@@ -79,7 +79,7 @@ impl Publisher {
         Some(self.opener.as_mut()?.open_rtp(packet, header_len))
     }
 
-    /// Opens one of its SRTCP packets in place, and tells its length; `None` without keys.
+    /// Opens one of its SRTCP packets in place, and returns its length; `None` without keys.
     #[inline]
     pub fn open_rtcp(&mut self, packet: &mut [u8]) -> Option<Result<usize, OpenError>> {
         Some(self.opener.as_mut()?.open_rtcp(packet))
@@ -97,7 +97,7 @@ impl Publisher {
         share.count(&mut self.sent);
     }
 
-    /// Notes the arrival of a packet with a transport-wide sequence number.
+    /// Records the arrival of a packet with a transport-wide sequence number.
     #[inline]
     pub fn record_arrival(&mut self, now: Instant, media: Ssrc, sequence: u16, marker: bool) {
         self.transport_media_ssrc = media;

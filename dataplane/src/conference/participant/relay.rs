@@ -23,7 +23,7 @@ impl Equivalent<(EndpointId, String)> for Named<'_> {
 pub struct Relay {
     mesh: MeshId,
     /// What its RTCP may cost.
-    pub rtcp_work: RelayRtcpWork,
+    rtcp_work: RelayRtcpWork,
     /// What those behind it want, by the owner and the name of the source: it may be said before the source is known.
     #[serde(with = "crate::carry::map")]
     demands: HashMap<(EndpointId, String), Limit, foldhash::fast::RandomState>,
@@ -38,12 +38,17 @@ impl Relay {
         Self { mesh, rtcp_work: RelayRtcpWork::new(), demands: HashMap::default(), claimed: HashMap::default() }
     }
 
+    /// What its RTCP may cost.
+    pub fn rtcp_work(&mut self) -> &mut RelayRtcpWork {
+        &mut self.rtcp_work
+    }
+
     /// The mesh that it belongs to.
     pub fn mesh(&self) -> MeshId {
         self.mesh
     }
 
-    /// Notes what those behind it want of a source; false when there is no room for one more.
+    /// Records what those behind it want of a source; false when there is no room for one more.
     pub fn set_demand(&mut self, owner: EndpointId, source: String, height: Limit) -> bool {
         let has_room = self.demands.len() < MAX_RELAY_DEMANDS;
         let key = (owner, source);

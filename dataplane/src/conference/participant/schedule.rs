@@ -118,7 +118,7 @@ impl Schedule {
         self.slots_settle = earliest(self.slots_settle, at);
     }
 
-    /// Forgets what [`Self::settle`] was told; true when that is due.
+    /// Forgets the time given to [`Self::settle`]; true when it has come.
     pub fn take_settled(&mut self, now: Instant) -> bool {
         self.slots_settle.take_if(|at| *at <= now).is_some()
     }

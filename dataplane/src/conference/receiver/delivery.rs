@@ -43,7 +43,7 @@ pub enum Reason {
 pub struct Repeat<'a> {
     /// Its number in the receiver's stream.
     pub sequence: u16,
-    /// What for.
+    /// Why it is sent again.
     pub reason: Reason,
     /// The source's recent packets.
     pub cache: &'a PacketCache,
@@ -58,7 +58,7 @@ pub struct Repeat<'a> {
 }
 
 impl Subscription {
-    /// Gives the receiver a packet of the source, if it is to have it. Tells what it lacks to go on.
+    /// Gives the receiver a packet of the source, if it is to have it. Returns what it lacks to go on.
     #[inline]
     pub fn deliver(
         &mut self,

@@ -60,7 +60,7 @@ pub struct Receiver {
     round_trip: RoundTrip,
     /// The SSRCs that it gets everything on, if it asked for such.
     ssrc_slots: Option<Box<SsrcSlots>>,
-    /// The way to it, once it negotiated to tell of that.
+    /// The path to it, once it negotiated to report on that.
     downlink: Option<Box<Downlink>>,
     /// What it may be sent again.
     repeated: RepeatedBytes,
@@ -95,7 +95,7 @@ impl Receiver {
         &self.negotiated
     }
 
-    /// Replaces them.
+    /// Takes what it negotiated from now on.
     pub fn set_negotiated(&mut self, negotiated: Arc<Negotiated>) {
         self.negotiated = negotiated;
     }
@@ -128,7 +128,7 @@ impl Receiver {
         news
     }
 
-    /// Notes the sources that it gets from now on; returns their names when that has to be announced to it.
+    /// Records the sources that it gets from now on; returns their names when that has to be announced to it.
     pub fn note_forwarded<'a>(&mut self, names: impl Iterator<Item = &'a str> + Clone) -> Option<&[String]> {
         if names.clone().eq(self.forwarded.iter().map(String::as_str)) {
             return None;
@@ -154,19 +154,19 @@ impl Receiver {
         self.ssrc_slots = Some(Box::new(slots));
     }
 
-    /// What is known of the way to it, once it negotiated to tell of that.
+    /// What is known of the path to it, once it negotiated to report on that.
     #[inline]
     pub fn downlink(&self) -> Option<&Downlink> {
         self.downlink.as_deref()
     }
 
-    /// The same, to note what is sent and what it tells.
+    /// The same, to record what is sent and what it reports.
     #[inline]
     pub fn downlink_mut(&mut self) -> Option<&mut Downlink> {
         self.downlink.as_deref_mut()
     }
 
-    /// It negotiated to tell of the way to it.
+    /// It negotiated to report on the path to it.
     pub fn use_downlink(&mut self, downlink: Downlink) {
         self.downlink = Some(Box::new(downlink));
     }
@@ -176,12 +176,12 @@ impl Receiver {
         self.round_trip.sent(now, ntp);
     }
 
-    /// A report block of it tells of the last sender report: its NTP time, and the delay since in 1/65536 s.
+    /// Takes what a report block of it says of the last sender report: its NTP time, and the delay since in 1/65536 s.
     pub fn note_report(&mut self, now: WorkerTime, last_sr: u32, delay: u32) {
         self.round_trip.reported(now, last_sr, delay);
     }
 
-    /// What to tell the control plane of its path, if that is news.
+    /// What to report to the control plane of its path, if that has changed.
     pub fn report_bandwidth(&mut self, now: WorkerTime) -> Option<Bandwidth> {
         self.downlink.as_deref_mut()?.report(now, self.round_trip.value())
     }

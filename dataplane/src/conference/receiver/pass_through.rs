@@ -212,7 +212,7 @@ impl PassThrough {
         self.demand
     }
 
-    /// Replaces that.
+    /// Takes what is wanted there from now on.
     pub fn set_demand(&mut self, demand: Option<Limit>) {
         self.demand = demand;
     }
@@ -248,7 +248,7 @@ impl PassThrough {
         }
     }
 
-    /// Gives the relay a packet of the source, if it is to have it. Tells what it lacks to go on.
+    /// Gives the relay a packet of the source, if it is to have it. Returns what it lacks to go on.
     #[inline]
     pub fn deliver(
         &mut self,

@@ -26,7 +26,7 @@ impl Default for Resent {
 }
 
 impl Resent {
-    /// Whether a packet may be sent again now; notes it if so.
+    /// Whether a packet may be sent again now; records it if so.
     pub fn may(&mut self, now: Instant, (encoding, sequence): (u8, u16), round_trip: Option<Duration>) -> bool {
         let interval = round_trip.map_or(INTERVAL, |rtt| (rtt * 9 / 10).max(SHORTEST));
         let recent = |r: &(u8, u16, Instant)| {

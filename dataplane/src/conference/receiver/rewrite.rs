@@ -26,7 +26,7 @@ pub struct Delivery<'a, S> {
     pub now: Instant,
     /// The same by the worker's clock.
     pub worker_time: WorkerTime,
-    /// The same as abs-send-time tells it ([`send_time`]).
+    /// The same as abs-send-time carries it ([`send_time`]).
     pub send_time: [u8; 3],
     /// Counters.
     pub stats: &'a WorkerStats,

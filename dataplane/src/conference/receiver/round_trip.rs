@@ -22,7 +22,7 @@ pub struct RoundTrip {
 }
 
 impl RoundTrip {
-    /// Notes a sender report with an NTP time that was sent to the endpoint.
+    /// Records a sender report with an NTP time that was sent to the endpoint.
     pub fn sent(&mut self, now: WorkerTime, ntp: u64) {
         let entry = ((ntp >> 16) as u32, now);
         if self.sent.len() < REMEMBERED {

@@ -46,7 +46,7 @@ struct Slot {
     made: Instant,
     /// Where its streams go on, while it carries nothing.
     resume: Resume,
-    /// The announcement that tells of its source; none before the first one that does.
+    /// The announcement that names its source; none before the first one that does.
     #[serde(with = "crate::carry::checked")]
     announcement: Option<u64>,
 }
@@ -107,7 +107,7 @@ impl Slots {
         self.slots.iter().filter_map(|slot| slot.source)
     }
 
-    /// Notes that a source was of use.
+    /// Records that a source was used.
     pub fn touch(&mut self, source: SourceId, at: Instant) {
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.source == Some(source)) {
             slot.used = slot.used.max(at);
@@ -362,7 +362,7 @@ impl SsrcSlots {
         news
     }
 
-    /// Notes that a source without a slot sends; false when that is known, or pointless at the moment.
+    /// Records that a source without a slot sends; false when that is known, or pointless at the moment.
     pub fn wait(&mut self, now: Instant, source: SourceId) -> bool {
         if self.refused_until.is_some_and(|until| now < until) || self.waiting.contains(&source) {
             return false;

@@ -244,7 +244,7 @@ impl Subscription {
     }
 
     /// What a sender report of an encoding is to say: what to add to its RTP time, and what was sent. Only the encoding that
-    /// the receiver gets tells the time of its stream, and only once it gets something.
+    /// the receiver gets carries the time of its stream, and only once it gets something.
     pub fn report(&self, encoding: u8) -> Option<(u32, Sent)> {
         let shift = self.projection.timestamp_shift(encoding)?;
         (self.sent.packets > 0).then_some((shift, self.sent))
@@ -328,7 +328,7 @@ impl Subscription {
         self.projection.replay(sequence, timestamp, picture, frame)
     }
 
-    /// The place of a packet that the receiver waits for and is not to have.
+    /// The number of a packet that the receiver waits for and is not to have.
     pub(super) fn vacant(&self, sequence: u16) -> Option<Output> {
         self.projection.vacant(sequence)
     }
@@ -384,7 +384,7 @@ impl Subscription {
         self.projection.renumber(moves);
     }
 
-    /// Whether a packet may be sent again now; notes it if so.
+    /// Whether a packet may be sent again now; records it if so.
     pub(super) fn may_resend(&mut self, now: Instant, sequence: u16, round_trip: Option<Duration>) -> bool {
         self.resent.get_or_insert_default().may(now, (0, sequence), round_trip)
     }

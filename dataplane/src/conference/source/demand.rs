@@ -17,7 +17,7 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// What there is to tell, given what receivers here want; `None` when that is no news.
+    /// What to send to the sender's side, given what receivers here want; `None` when that has not changed.
     pub fn news(&self, here: Option<Limit>) -> Option<Limit> {
         let remote = self.remote.iter().map(|(_, height)| *height);
         let demand = remote.chain(here).max();
@@ -26,7 +26,7 @@ impl Demand {
         demand.filter(|_| demand != self.announced)
     }
 
-    /// It was announced.
+    /// Records the height that was announced.
     pub fn note_announced(&mut self, height: Limit) {
         self.announced = Some(height);
     }
@@ -36,7 +36,7 @@ impl Demand {
         self.announced = None;
     }
 
-    /// Notes what the receivers on another worker want.
+    /// Records what the receivers on another worker want.
     pub fn set_remote(&mut self, worker: WorkerId, height: Limit) {
         self.remote.retain(|(known, _)| *known != worker);
         self.remote.push((worker, height));

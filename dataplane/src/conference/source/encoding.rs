@@ -117,7 +117,7 @@ impl EncodingState {
         self.sequence.extend(sequence)
     }
 
-    /// Takes the number of a packet, and tells whether it is a new one.
+    /// Takes the number of a packet; returns whether it is a new one.
     #[inline]
     pub fn insert(&mut self, sequence: i64) -> Arrival {
         self.sequence.insert(sequence)
@@ -134,7 +134,7 @@ impl EncodingState {
         self.sequence.closed(sequence)
     }
 
-    /// Notes which packets are missing now that one arrived; `repeated` is whether that came as a retransmission.
+    /// Records which packets are missing now that one arrived; `repeated` is whether that came as a retransmission.
     #[inline]
     pub fn note_missing(&mut self, now: Instant, sequence: i64, arrival: Arrival, repeated: bool) {
         match arrival {
@@ -149,7 +149,7 @@ impl EncodingState {
         self.nack.deadline()
     }
 
-    /// Writes the numbers of the packets to ask for now, and tells how many.
+    /// Writes the numbers of the packets to ask for now, and returns how many.
     pub fn take_missing(&mut self, now: Instant, round_trip: Option<Duration>, out: &mut [u16]) -> usize {
         self.nack.due(now, round_trip, out)
     }
@@ -205,7 +205,7 @@ impl EncodingState {
         Picture { id: id.map(unwrap), tl0, templates: None }
     }
 
-    /// Notes the heights that a keyframe tells; true when they are news.
+    /// Records the heights that a keyframe carries; true when they have changed.
     #[inline]
     pub fn note_heights(&mut self, view: &PayloadView) -> bool {
         let news = view.entry == Entry::Keyframe && view.heights != [0; MAX_SPATIAL] && view.heights != self.heights;
@@ -224,7 +224,7 @@ impl EncodingState {
         self.heights.get(usize::from(spatial)).copied().filter(|height| *height != 0)
     }
 
-    /// Looks at a packet, to tell what the sender still sends; of audio, only whether it does.
+    /// Takes a packet into account for which layers the sender still sends; of audio, only whether it sends.
     #[inline]
     pub fn observe(&mut self, now: Instant, packet: &ObservedPacket, kind: MediaKind) -> Observation {
         let step = packet.timestamp.wrapping_sub(self.last_timestamp);
@@ -249,15 +249,15 @@ impl EncodingState {
         (self.activity.active(now), self.meter.spatial(now))
     }
 
-    /// When enough of it will have been measured to tell its rate; `None` before its first packet.
-    pub fn tells_from(&self) -> Option<Instant> {
-        self.meter.tells_from()
+    /// When enough of it will have been measured to know its rate; `None` before its first packet.
+    pub fn reliable_from(&self) -> Option<Instant> {
+        self.meter.reliable_from()
     }
 
     /// What is known of its rank; none before its first packet.
     pub fn evidence(&self, now: Instant) -> Option<Evidence> {
-        let tells = self.meter.tells_from().is_some_and(|at| at <= now) && self.activity.active(now);
-        self.activity.any().then(|| Evidence { height: self.height(), rate: tells.then(|| self.meter.whole(now)) })
+        let measured = self.meter.reliable_from().is_some_and(|at| at <= now) && self.activity.active(now);
+        self.activity.any().then(|| Evidence { height: self.height(), rate: measured.then(|| self.meter.whole(now)) })
     }
 
     /// Appends the layers that were seen of it, as encoding number `encoding`; `spatial` are those that still come, one bit each.
@@ -278,7 +278,7 @@ impl EncodingState {
         }
     }
 
-    /// Notes the clock of its last sender report.
+    /// Records the clock of its last sender report.
     pub fn set_clock(&mut self, clock: SenderClock) {
         self.clock = Some(clock);
     }

@@ -15,7 +15,7 @@ const PER_SECOND: u64 = 4;
 /// A layer is gone when this many pictures of its encoding passed without a frame of it.
 const MISSED_PICTURES: u32 = 16;
 /// Rates of different encodings compare from this age on.
-const TELLS: Duration = Duration::from_secs(1);
+const RELIABLE_AFTER: Duration = Duration::from_secs(1);
 /// Rates are not computed over less time than this.
 const LEAST: Duration = Duration::from_millis(200);
 
@@ -113,9 +113,9 @@ impl Meter {
         Rate { frame_rate: (f64::from(frames) / seconds) as f32, bitrate: (bytes as f64 * 8.0 / seconds) as u64 }
     }
 
-    /// When rates tell one encoding from another; none before the first packet.
-    pub fn tells_from(&self) -> Option<Instant> {
-        self.start.map(|start| start + TELLS)
+    /// From when on the rates can rank encodings; none before the first packet.
+    pub fn reliable_from(&self) -> Option<Instant> {
+        self.start.map(|start| start + RELIABLE_AFTER)
     }
 
     /// What all layers together bring.

@@ -1,7 +1,7 @@
 //! The sending side: a source, what is received of each of its encodings, and the subscriptions that it goes out on.
 //!
 //! The state of one encoding is in [`encoding`]: [`sequence`] numbers packets, [`nack`] asks for missing ones, [`reports`]
-//! counts for RTCP, [`meter`] and `activity` tell which layers come, and [`dependency`] reads descriptors. `rank` tells which
+//! counts for RTCP, [`meter`] and `activity` know which layers arrive, and [`dependency`] reads descriptors. `rank` decides which
 //! encoding is the higher one; [`demand`] is what receivers want of the source.
 
 mod activity;
@@ -218,7 +218,7 @@ impl Source {
         if self.passes.is_empty() {
             return;
         }
-        let active = self.active(now).encodings;
+        let active = self.active(now).encodings();
         for pass in &mut self.passes {
             pass.aim(self.kind, self.encodings.iter().map(EncodingState::height), active);
         }
@@ -264,7 +264,7 @@ impl Source {
         &self.demand
     }
 
-    /// The same, to note what they want and what was reported of it.
+    /// The same, to record what they want and what was reported of it.
     pub fn demand_mut(&mut self) -> &mut Demand {
         &mut self.demand
     }
@@ -349,7 +349,7 @@ impl Source {
         if !self.has_ranks() {
             return None;
         }
-        self.encodings.iter().filter_map(|e| e.tells_from()).filter(|at| *at > now).min()
+        self.encodings.iter().filter_map(|e| e.reliable_from()).filter(|at| *at > now).min()
     }
 
     /// Forgets what was received: the sender starts counting anew. Receivers see the stream go on. `restarts` is how often it
@@ -378,7 +378,7 @@ impl Source {
         self.passes.iter_mut().for_each(PassThrough::restart);
     }
 
-    /// Looks at a packet of an encoding, to tell what the sender still sends.
+    /// Takes a packet of an encoding into account for which layers the sender still sends.
     pub fn observe(&mut self, now: Instant, encoding: u8, packet: &ObservedPacket) -> Observation {
         let encoding = usize::from(encoding);
         let Some(state) = self.encodings.get_mut(encoding) else { return Observation::default() };
@@ -401,7 +401,7 @@ impl Source {
         observed
     }
 
-    /// Notes an encoding's sender report: two encodings' clocks tell how their timestamps relate.
+    /// Records an encoding's sender report: two encodings' clocks show how their timestamps relate.
     pub fn note_clock(&mut self, encoding: u8, clock: SenderClock) {
         let Some(state) = self.encodings.get_mut(usize::from(encoding)) else { return };
         state.set_clock(clock);
@@ -416,8 +416,8 @@ impl Source {
     pub fn layers(&self, now: Instant, out: &mut Layers) {
         out.clear();
         let active = self.active(now);
-        for (state, encoding) in self.encodings.iter().zip(0u8..).filter(|(_, i)| active.encodings >> i & 1 != 0) {
-            let sent = active.spatial.get(usize::from(encoding)).copied().unwrap_or(0);
+        for (state, encoding) in self.encodings.iter().zip(0u8..).filter(|(_, i)| active.encodings() >> i & 1 != 0) {
+            let sent = active.spatial(encoding);
             state.layers(now, encoding, sent, out);
         }
     }
@@ -454,7 +454,7 @@ mod tests {
     fn an_encoding_is_silent_only_when_others_went_on() {
         let start = Instant::now();
         let mut source = Source::new(ParticipantId::new(0), ParticipantId::new(0), &video(&[1, 3]));
-        let active = |source: &Source, at| source.active(at).encodings;
+        let active = |source: &Source, at| source.active(at).encodings();
         assert_eq!(active(&source, start), 0);
         let noted = |timestamp| ObservedPacket { timestamp, frame: Frame::layer(0, 0), begins: None, bytes: 10 };
         assert_eq!(

@@ -20,7 +20,7 @@ pub struct Evidence {
 }
 
 /// Where encodings belong, given what is known of each in its present position; `None` of one that was never seen, which
-/// keeps its position. Where nothing tells, they stay as they are.
+/// keeps its position. Where nothing orders them, they stay as they are.
 pub fn moves(known: &[Option<Evidence>]) -> Moves {
     let seen =
         || known.iter().take(MAX_ENCODINGS).enumerate().filter_map(|(position, of)| Some((position as u8, (*of)?)));

@@ -77,7 +77,7 @@ impl ReceptionStats {
         }
         self.highest = self.highest.max(sequence);
         self.received += 1;
-        // Packets of one frame share a timestamp and leave in a batch: only the first one tells the transit.
+        // Packets of one frame share a timestamp and leave in a batch: only the first one shows the transit time.
         if self.last_transit.is_some() && timestamp == self.last_timestamp {
             return;
         }

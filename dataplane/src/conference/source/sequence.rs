@@ -19,7 +19,7 @@ pub enum Arrival {
     Late,
     /// Seen before.
     Duplicate,
-    /// Too old to tell.
+    /// Too old to know whether it came before.
     Old,
 }
 

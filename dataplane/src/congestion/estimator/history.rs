@@ -96,7 +96,7 @@ impl SentHistory {
         (self.newest as u16).wrapping_add(1)
     }
 
-    /// Notes that the packet with [`Self::next_sequence`] was sent.
+    /// Records that the packet with [`Self::next_sequence`] was sent.
     #[inline]
     pub fn push(&mut self, now: WorkerTime, size: u16, cluster: u8) {
         if self.entries.is_empty() {
@@ -113,7 +113,7 @@ impl SentHistory {
         self.newest
     }
 
-    /// Notes a packet's fate and returns what was sent. `None` for numbers that were never used or are forgotten.
+    /// Records a packet's fate and returns what was sent. `None` for numbers that were never used or are forgotten.
     pub fn settle(&mut self, now: WorkerTime, sequence: u16, received: bool) -> Option<Sent> {
         let age = u64::from((self.newest as u16).wrapping_sub(sequence));
         if age >= CAPACITY as u64 || age >= self.newest {

@@ -27,7 +27,7 @@ const BALANCE: f64 = 75_000.0;
 const HARMLESS: f64 = 0.02;
 /// Growth per second of a limit without losses.
 const GROWTH: f64 = 1.1;
-/// Losing more than this share at once is an outage, which tells nothing of the rate unless it goes on.
+/// Losing more than this share at once is an outage, which says nothing of the rate unless it goes on.
 const OUTAGE: f64 = 0.4;
 
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
@@ -124,7 +124,7 @@ impl LossBased {
     pub fn update(&mut self, now: WorkerTime, delay_based: f64, acked: Option<f64>) {
         let since = *self.since.get_or_insert(now);
         let elapsed = now.since(since);
-        // A handful of packets cannot tell 2 % from 20 %.
+        // A handful of packets cannot distinguish 2 % from 20 %.
         if elapsed < OBSERVATION || (self.packets < 20 && elapsed < 4 * OBSERVATION) || self.packets == 0 {
             return;
         }

@@ -58,7 +58,7 @@ impl ProbeMeter {
         self.cluster.is_some()
     }
 
-    /// Gives up.
+    /// Abandons the probe.
     pub fn cancel(&mut self) {
         self.cluster = None;
     }
@@ -97,7 +97,7 @@ impl ProbeMeter {
         let rate = |bytes: u64, micros: u64| bytes as f64 * 8e6 / micros as f64;
         let sent = rate(seen.bytes - seen.size_of_last_sent, send);
         let received = rate(seen.bytes - seen.size_of_first, arrival);
-        // Much faster than it was sent: it was held up and let go, which tells nothing.
+        // Much faster than it was sent: it was held up and let go, which says nothing of the path.
         if received > sent * 2.0 {
             return None;
         }

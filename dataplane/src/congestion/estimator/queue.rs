@@ -34,7 +34,7 @@ pub struct QueueDelay {
 
 impl QueueDelay {
     /// Takes the least one-way delay of the packets of one feedback: microseconds, with any constant offset. `waited` is the
-    /// same without the packets' own time on the link, `least` what the delay of an empty path is told from: it does not
+    /// same without the packets' own time on the link, `least` what the delay of an empty path is distinguished from: it does not
     /// depend on how well that time is known.
     pub fn feedback(&mut self, now: WorkerTime, least: i64, waited: i64) {
         if now.since(self.base_since) > IDLE {

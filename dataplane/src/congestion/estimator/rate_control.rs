@@ -47,7 +47,7 @@ const CAPACITY_AGE: u64 = 30_000_000;
 /// What the rate control goes by at one feedback.
 #[derive(Debug, Clone, Copy)]
 pub struct Input {
-    /// The time.
+    /// When the feedback came.
     pub now: WorkerTime,
     /// What the delay gradient says.
     pub usage: Usage,
@@ -98,7 +98,7 @@ pub struct RateControl {
 /// What to do besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing.
+    /// Nothing besides.
     Go,
     /// The rate went down.
     Decreased,

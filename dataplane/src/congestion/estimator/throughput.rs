@@ -26,7 +26,7 @@ impl Default for Throughput {
 }
 
 impl Throughput {
-    /// Notes an arrival, in microseconds of the receiver's clock.
+    /// Records an arrival, in microseconds of the receiver's clock.
     pub fn received(&mut self, arrival: u64, size: u16) {
         let slot = arrival / SLOT;
         if self.first.is_none() || slot >= self.newest + SLOTS as u64 {

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         }
     };
     let version = format!("Janus {}, videoroom", hub.janus.version);
-    for request in serve(&[hub.janus.process.0.id()], &version, true, || {}) {
+    for request in serve(&[hub.janus.process.0.id()], &version, || {}) {
         let (Request::Publish { id, .. } | Request::Subscribe { id, .. } | Request::Answer { id, .. }) = request;
         match hub.handle(request) {
             Ok(answer) => reply(&answer),

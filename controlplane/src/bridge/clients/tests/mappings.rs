@@ -77,7 +77,7 @@ fn a_client_is_told_what_is_new_of_its_ssrcs_and_the_worker_after_that() {
     let gone = mapped("z-v0", 99, MediaKind::Video, 30);
     fixture.endpoints.handle_mapped(id, 2, vec![voice.clone(), remapped.clone(), gone]);
     assert_eq!(fixture.settled(), [Ok(video_map("c-v0", "c", 10)), Err(2)]);
-    // One less is nothing to tell, but the worker waits for the answer.
+    // One less is nothing to signal, but the worker waits for the answer.
     fixture.endpoints.handle_mapped(id, 3, vec![voice.clone()]);
     assert_eq!(fixture.settled(), [Err(3)]);
     // And its return is news.

@@ -319,7 +319,7 @@ impl Projection {
         self.open = true;
     }
 
-    /// What a new run adds to timestamps. Sender reports tell it exactly, so that sound and picture stay together over
+    /// What a new run adds to timestamps. Sender reports give it exactly, so that sound and picture stay together over
     /// any number of switches; without them, the time that passed does.
     fn timestamp_shift_after(&mut self, now: Instant, last: Last, input: &PacketInfo) -> u32 {
         let rate = u64::from(input.clock_rate);
@@ -444,7 +444,7 @@ impl Projection {
     }
 
     fn close(&mut self, sequence: i64, picture_shift: PictureShift) {
-        // Numbers between the last packet and the closed one may still arrive: they keep their places.
+        // Numbers between the last packet and the closed one may still arrive: they keep their numbers.
         let out_start = self.run.output(sequence);
         self.push(Run { in_start: sequence + 1, out_start, picture_shift, ..self.run });
         self.in_last = sequence;
@@ -475,7 +475,7 @@ impl Projection {
         }
     }
 
-    /// A packet of an earlier run goes where it would have gone, if its place was left free.
+    /// A packet of an earlier run gets the number that it would have had, if that was left free.
     #[cold]
     fn place_late(&mut self, now: Instant, input: &PacketInfo) -> Option<Output> {
         let output = self.free_place(input)?;

@@ -1,5 +1,5 @@
-//! Thousands of seeded senders, links and wishes, for every codec's way of layering. The sender knows what its frames
-//! truly refer to; the projection only sees what the codec tells of it.
+//! Thousands of seeded senders, links and receivers' targets, for every codec's way of layering. The sender knows what its frames
+//! truly refer to; the projection only sees what the codec reveals of it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::*;
 use crate::congestion::layer::LayerId;
 
 const PICTURES: usize = 240;
-/// From here on nothing changes any more and nothing is lost: the wish has to be fulfilled at the end.
+/// From here on nothing changes any more and nothing is lost: the target has to be reached at the end.
 const CALM: usize = 150;
 const SEEDS: u64 = 150;
 
@@ -315,7 +315,7 @@ fn simulate(shape: Shape, link: Link, seed: u64) {
             }
         }
     }
-    // The wish came true.
+    // The target is reached.
     assert_eq!(projection.current(), Some(desired.encoding), "{context}");
     assert_eq!(projection.run.point, desired.point(), "{context}: {desired:?}");
     check(shape, link, &sender, &out, &prompt, &context);

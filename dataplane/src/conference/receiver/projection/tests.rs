@@ -143,7 +143,7 @@ fn what_was_overtaken_returns_to_its_own_time() {
 }
 
 proptest! {
-    /// Three encodings sent without loss, any course of wishes: the output has no hole, repeats nothing, its
+    /// Three encodings sent without loss, any course of targets: the output has no hole, repeats nothing, its
     /// timestamps never run backwards, and every number leads back to the packet that it came from.
     #[test]
     fn output_is_continuous(

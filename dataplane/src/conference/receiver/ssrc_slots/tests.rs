@@ -22,7 +22,7 @@ impl Rig {
         self.now += Duration::from_millis(millis);
     }
 
-    /// A source at a place, named after it.
+    /// A source at an index, named after it.
     fn assign(&mut self, kind: MediaKind, source: usize, need: Need, keep: &[usize]) -> Option<Assigned> {
         let name = format!("s{source}");
         let request = Request { source: id(source), name: &name, kind, need };
