@@ -21,7 +21,7 @@ async function endpoints(bridge) {
   return Object.values(conferences).flatMap(one => Object.values(one.endpoints));
 }
 
-const open = all => all.filter(one => one.channel).length;
+const open = all => all.filter(one => one.channel.used).length;
 
 /** Resident bytes of a process. */
 const memory = pid => 1024 * Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
@@ -71,7 +71,7 @@ async function upgrades(call, { pages, rooms, times }) {
   const [longest, where] = [...pairs].reduce(([most, at], [key, { longest: one }]) => one > most ? [one, key] : [most, at], [0, '']);
   const lost = [...await audioLost(all)].map(([key, packets]) => [key, packets - (lostBefore.get(key) ?? 0)]);
   const [worst, lostMost] = lost.reduce((most, one) => one[1] > most[1] ? one : most, ['', 0]);
-  const figures = `${times} upgrades under ${count} endpoints in ${rooms.length + 1} rooms: nothing sent for ${Math.max(...frozen)} ms at most, `
+  const figures = `${times} upgrades under ${count} endpoints in ${rooms.length + 1} rooms: nothing sent for ${frozen.join(', ')} ms, `
     + `longest pause of a picture ${longest} ms (${where}), at most ${lostMost} audio packets lost (${worst}), `
     + `channels open again after ${Math.max(...channels)} ms at most, memory ${sizes.map(size => Math.round(size / 2 ** 20)).join(', ')} MB`;
   const after = await connections();
