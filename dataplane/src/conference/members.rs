@@ -11,13 +11,12 @@ use super::audio::speaker::SpeakerDetector;
 use super::context::{Env, ForwarderConfig};
 use super::participant::publisher::IncomingStream;
 use super::participant::schedule::Schedule;
-use super::participant::spread::Spread;
 use super::participant::{Participant, Role};
 use super::receiver::downlink::Downlink;
 use super::receiver::ssrc_slots::SsrcSlots;
 use super::receiver::subscription::{NO_SSRC, Subscription};
 use super::source::Source;
-use crate::ids::{ConferenceId, ConferenceIndex, EndpointId, ParticipantId, SourceId, Ssrc, WorkerId};
+use crate::ids::{ConferenceId, ConferenceIndex, EndpointId, ParticipantId, SourceId, Ssrc, WorkerId, WorkerSet};
 use crate::limits::{MAX_ON_STAGE, MAX_SELECTED, MAX_SUBSCRIBED};
 use crate::media::{Encoding, Media, MediaKind, ReceiverConstraints, SourceDescription};
 use crate::messages::{FeedbackSsrcs, SsrcRewriting};
@@ -83,19 +82,6 @@ impl<K, T> Default for Table<K, T> {
     }
 }
 
-/// The numbers of the participants that are relays with their transport here. They come and go in this file alone, as those do.
-#[derive(Default, Serialize, Deserialize)]
-pub(super) struct RelayIds(Vec<ParticipantId>);
-
-impl Deref for RelayIds {
-    type Target = [ParticipantId];
-
-    #[inline]
-    fn deref(&self) -> &[ParticipantId] {
-        &self.0
-    }
-}
-
 /// One conference. Its fields are open to the files of this folder, which are its steps, since a step changes several of them at
 /// once; who is in it and what they publish changes in this file alone ([`Table`]), and the other fields guard themselves.
 #[derive(Serialize, Deserialize)]
@@ -116,12 +102,14 @@ pub struct Conference {
     pub(super) speaker: SpeakerDetector,
     /// Who is loud enough to be forwarded, where that is asked for.
     pub(super) loudest: LoudestRanking,
-    /// On which workers it is.
-    pub(super) spread: Spread,
+    /// Other workers that have endpoints of it.
+    pub(super) away: WorkerSet,
+    /// This worker reports the dominant speaker.
+    pub(super) lead: bool,
     /// A receiver here loses much.
     pub(super) lossy: bool,
     /// The relays that have their transport here.
-    pub(super) relays: RelayIds,
+    pub(super) relays: Vec<ParticipantId>,
     /// Sources by the SSRCs that receivers know them by.
     #[serde(with = "crate::carry::map")]
     by_ssrc: OutgoingSsrcs,
@@ -158,9 +146,10 @@ impl Conference {
             schedule: Schedule::default(),
             speaker: SpeakerDetector::default(),
             loudest: LoudestRanking::default(),
-            spread: Spread::default(),
+            away: WorkerSet::default(),
+            lead: false,
             lossy: false,
-            relays: RelayIds::default(),
+            relays: Vec::new(),
             by_ssrc: HashMap::default(),
             negotiations: ConferenceNegotiations::default(),
             generations: 0,
@@ -250,8 +239,7 @@ impl Conference {
         if speaks {
             self.speaker.add(id, env.now);
         } else if connects {
-            self.relays.0.push(index);
-            self.pass_all_to(env, index);
+            self.add_relay(env, index);
         }
         self.update_workers(env);
         self.schedule.touch(env.now);
@@ -288,7 +276,7 @@ impl Conference {
     fn remove_participant(&mut self, env: &Env<'_>, id: ParticipantId) -> Option<EndpointId> {
         let participant = self.participants.remove(id)?;
         self.schedule.remove(id);
-        self.relays.0.retain(|relay| *relay != id);
+        self.relays.retain(|relay| *relay != id);
         self.speaker.remove(participant.id());
         for source in self.sources.keys() {
             if self.sources.get(source).is_some_and(|source| source.owner() == id) {

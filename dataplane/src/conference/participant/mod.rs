@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 pub mod publisher;
 pub mod relay;
 pub mod schedule;
-pub mod spread;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
