@@ -103,7 +103,7 @@ impl Running {
                 Ok(())
             }
             Err((dataplane, error)) => {
-                self.media = Media::Running(dataplane);
+                self.media = Media::Running(*dataplane);
                 Err(error.to_string())
             }
         }
