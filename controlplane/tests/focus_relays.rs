@@ -236,7 +236,7 @@ fn a_relay_that_a_slow_server_held_up_condemns_no_bridge() {
             if slow { places(&[("a", &["alice"]), ("b", &["bob"])]) } else { places(&[("a", &["alice", "bob"])]) };
         assert_eq!(check(&world), expected);
         assert_eq!(
-            (offers(&mut world, "alice"), offers(&mut world, "bob")),
+            (world.client(ROOM, "alice").offers(), world.client(ROOM, "bob").offers()),
             (1, 2),
             "only who is on that bridge begins anew"
         );

@@ -215,7 +215,7 @@ impl Connection {
         let Opened { mut stream, jid, resumed, manageable, early } = opened;
         tracing::info!(%jid, resumed, host = %self.settings.host, "XMPP connected");
         let received = self.session.received();
-        self.keep();
+        self.save();
         if self.events.send(XmppEvent::Online { jid, resumed }).await.is_err() {
             return Ended::Done;
         }
@@ -230,12 +230,12 @@ impl Connection {
         };
         self.session.served(resumed, received);
         self.keeping = None;
-        self.keep();
+        self.save();
         ended
     }
 
     /// Notes the session for the next process.
-    fn keep(&mut self) {
+    fn save(&mut self) {
         if let Some(file) = &mut self.file {
             file.store(&self.session);
         }
@@ -403,7 +403,7 @@ impl Connection {
         if element.has_ns(ns::SM) {
             match element.name() {
                 "r" => {
-                    self.keep();
+                    self.save();
                     stream.send_nonza(&sm::A::new(self.session.received())).await?;
                 }
                 "a" => self.session.acknowledge(stream::counter(&element)),
