@@ -271,7 +271,7 @@ impl Connection {
                     self.take(item, stream).await?;
                 }
                 Some(asked) = inputs.control.recv() => match asked {
-                    Control::Keep { reply } => self.have_kept(stream, manageable, reply).await?,
+                    Control::Keep { reply } => self.keep(stream, manageable, reply).await?,
                     Control::WouldKeep { reply } => {
                         let kept = self.session.resumable().is_some() || (manageable && !self.session.is_managed());
                         let _ = reply.send(if kept { Keeping::Kept } else { Keeping::Unsupported });
@@ -298,7 +298,7 @@ impl Connection {
     }
 
     /// Has the server keep the session; it answers with a stanza of its own.
-    async fn have_kept(
+    async fn keep(
         &mut self,
         stream: &mut ElementStream,
         manageable: bool,
