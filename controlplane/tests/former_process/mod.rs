@@ -13,7 +13,7 @@ fn sid(world: &mut World, room: &str, nick: &str) -> String {
     world.client(room, nick).sid.clone()
 }
 
-/// What Jingle told a client since it had so many elements: action and session.
+/// What came to a client by Jingle since it had so many elements: action and session.
 fn told_since(world: &mut World, room: &str, nick: &str, before: usize) -> Vec<(String, String)> {
     let jingles = &world.client(room, nick).jingles[before..];
     jingles.iter().map(|jingle| (jingle.action.clone(), jingle.sid.clone())).collect()
