@@ -4,6 +4,7 @@ mod authentication;
 mod breakouts;
 mod brewery;
 mod bridges;
+mod caps;
 mod cascade;
 mod component_search;
 mod components;
