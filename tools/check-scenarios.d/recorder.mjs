@@ -59,6 +59,7 @@ export class Recorder {
     const id = JSON.parse(begun.slice(3));
     expect(attribute(this.order, 'session_id') === id, `the Jibri was given ${this.order}`);
     await this.jibri.ask(`${recorders}/focus`, `<jibri xmlns='${jibriNs}' status='on'/>`);
+    this.jibri.send(`<presence to='${recorders}/jibri-1'>${this.#status('busy')}</presence>`);
     this.participant = await account(this.call, 'recorder', xml => xml.includes('disco#info') ? `<query xmlns='http://jabber.org/protocol/disco#info'/>` : '');
     await this.participant.enter(attribute(this.order, 'room'), 'recorder', `<features><feature var='${jibriNs}'/></features><session_id>${id}</session_id><mode>FILE</mode>`);
     return id;

@@ -10,8 +10,8 @@ use crate::xmpp::SessionFile;
 
 /// A change is written after this.
 const SOON: Duration = Duration::from_millis(100);
-/// Writing takes at most this part of the time: the larger the site, the rarer.
-const SHARE: u32 = 50;
+/// And later by this for each byte, so that a large site writes rarely: 1 MB less than twice a second.
+const PER_BYTE: Duration = Duration::from_nanos(500);
 /// The process before may still be ending.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_millis(50);
@@ -89,7 +89,6 @@ impl Directory {
 
     /// Writes what `keep` says, if it is not there already.
     pub fn store(&mut self, keep: impl FnOnce() -> String) {
-        let began = Instant::now();
         self.due = None;
         let text = keep();
         if text != self.written {
@@ -103,7 +102,8 @@ impl Directory {
             self.failed = written.is_err();
             self.written = text;
         }
-        self.pause = (began.elapsed() * SHARE).max(SOON);
+        // By its size and not by the time that it took: a busy host must not make it late.
+        self.pause = SOON + PER_BYTE * u32::try_from(self.written.len()).unwrap_or(u32::MAX);
     }
 
     /// In one step, so that the file is whole whenever this process ends.
