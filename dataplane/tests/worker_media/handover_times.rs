@@ -1,4 +1,4 @@
-//! How long a hand-over of many calls takes (`cargo test --release --test worker_media -- --ignored --nocapture times`).
+//! How long a hand-over of many calls takes; a debug build takes longer than is waited for (`cargo test --release --test worker_media -- --ignored --nocapture times`).
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -167,9 +167,10 @@ fn measure(rooms: u32, size: u32) {
                 }
             }
         }
-        for _ in 0..40 {
+        // Each in turn, so that this is no overload: what a hand-over takes is measured, not how long a turn is then.
+        for round in 0..40 {
             let next = Instant::now() + Duration::from_millis(20);
-            peers.iter_mut().for_each(Peer::send);
+            peers.iter_mut().filter(|peer| peer.endpoint % 20 == round % 20).for_each(Peer::send);
             while Instant::now() < next {
                 peers.iter_mut().for_each(Peer::listen);
                 while links[0].poll_event().is_some() {}
